@@ -1,0 +1,145 @@
+"""The schema of every table of a run, defined once (docs/tables.md explains each column)."""
+
+from __future__ import annotations
+
+import pyarrow as pa
+
+SCHEMA_VERSION = 1
+
+_SITE = [
+    pa.field("block", pa.string(), nullable=False),
+    pa.field("branch", pa.string(), nullable=False),
+    pa.field("t", pa.float32(), nullable=False),
+]
+
+
+def _ints(*names: str) -> list[pa.Field]:
+    return [pa.field(name, pa.int64(), nullable=False) for name in names]
+
+
+def _floats(*names: str) -> list[pa.Field]:
+    return [pa.field(name, pa.float64()) for name in names]
+
+
+IMAGES = pa.schema(
+    [
+        pa.field("image_id", pa.string(), nullable=False),
+        pa.field("prompt", pa.string(), nullable=False),
+        pa.field("seed", pa.int64(), nullable=False),
+        pa.field("split", pa.string(), nullable=False),
+        pa.field("image", pa.struct([pa.field("bytes", pa.binary()), pa.field("path", pa.string())])),
+        pa.field("width", pa.int32(), nullable=False),
+        pa.field("height", pa.int32(), nullable=False),
+        pa.field("asked", pa.list_(pa.string()), nullable=False),
+    ]
+)
+
+CODES = pa.schema(
+    [
+        pa.field("image_id", pa.string(), nullable=False),
+        *_SITE,
+        pa.field("step", pa.int32(), nullable=False),
+        pa.field("timestep", pa.int32(), nullable=False),
+        pa.field("height", pa.int32(), nullable=False),
+        pa.field("width", pa.int32(), nullable=False),
+        pa.field("k", pa.int32(), nullable=False),
+        pa.field("feature", pa.list_(pa.uint32()), nullable=False),
+        pa.field("value", pa.list_(pa.float16()), nullable=False),
+    ]
+)
+
+SEGMENTS = pa.schema(
+    [
+        pa.field("image_id", pa.string(), nullable=False),
+        pa.field("concept", pa.string(), nullable=False),
+        pa.field("score", pa.float32(), nullable=False),
+        pa.field("box", pa.list_(pa.float32()), nullable=False),
+        pa.field("area", pa.int64(), nullable=False),
+        pa.field("predicted_iou", pa.float32(), nullable=False),
+        pa.field(
+            "mask",
+            pa.struct([pa.field("size", pa.list_(pa.int32())), pa.field("counts", pa.string())]),
+            nullable=False,
+        ),
+    ]
+)
+
+# Keys: site, split, feature, concept. A null concept marks a feature's totals, a null feature a concept's,
+# both null the images' (labeling/evidence.py states every count).
+EVIDENCE = pa.schema(
+    [
+        *_SITE,
+        pa.field("split", pa.string(), nullable=False),
+        pa.field("feature", pa.int32()),
+        pa.field("concept", pa.string()),
+        *_ints("images", "images_asked", "hits", "iou_micro", "intersection", "area"),
+        pa.field("cells", pa.list_(pa.int64())),
+    ]
+)
+
+FAILURES = pa.schema(
+    [
+        pa.field("stage", pa.string(), nullable=False),
+        pa.field("item", pa.string(), nullable=False),
+        pa.field("error", pa.string(), nullable=False),
+        pa.field("message", pa.string(), nullable=False),
+        *_ints("attempts"),
+    ]
+)
+
+CANDIDATES = pa.schema(
+    [
+        pa.field("model", pa.string(), nullable=False),
+        *_SITE,
+        pa.field("feature", pa.int32(), nullable=False),
+        pa.field("concept", pa.string(), nullable=False),
+        pa.field("rank", pa.int32()),
+        *_ints("images_feature", "images_concept", "images_both", "hits"),
+        *_floats(
+            "hit_rate", "mean_iou", "dataset_iou", "precision", "recall",
+            "null_iou", "lift", "p_value", "q_value",
+        ),
+        *_ints("heldout_images"),
+        *_floats("heldout_hit_rate", "heldout_mean_iou", "heldout_dataset_iou"),
+        pa.field("paper_label", pa.bool_(), nullable=False),
+        pa.field("trusted", pa.bool_(), nullable=False),
+    ]
+)  # fmt: skip
+
+# labels.parquet holds the trusted candidates only, so it needs no flag for it; rank is never null there.
+LABELS = CANDIDATES.remove(CANDIDATES.get_field_index("trusted"))
+
+_TOP_IMAGE = pa.struct(
+    [
+        pa.field("image_id", pa.string()),
+        pa.field("value", pa.float32()),
+        pa.field("row", pa.int32()),
+        pa.field("column", pa.int32()),
+    ]
+)
+
+FEATURES = pa.schema(
+    [
+        pa.field("model", pa.string(), nullable=False),
+        *_SITE,
+        pa.field("feature", pa.int32(), nullable=False),
+        *_ints("images", "images_wanted", "images_short"),
+        *_floats("density", "mean_activation", "max_activation"),
+        pa.field("dead", pa.bool_(), nullable=False),
+        pa.field("best_label", pa.string()),
+        *_floats("best_dataset_iou", "best_heldout_dataset_iou", "best_q_value"),
+        pa.field("labels", pa.int32(), nullable=False),
+        pa.field("paper_labels", pa.int32(), nullable=False),
+        pa.field("top_images", pa.list_(_TOP_IMAGE), nullable=False),
+    ]
+)
+
+# Tables written in parts, one part a shard, and tables written once at the end.
+PART_TABLES = {
+    "images": IMAGES,
+    "codes": CODES,
+    "segments": SEGMENTS,
+    "evidence": EVIDENCE,
+    "failures": FAILURES,
+}
+FINAL_TABLES = {"labels": LABELS, "candidates": CANDIDATES, "features": FEATURES}
