@@ -1,0 +1,1 @@
+"""Everything at rest: schemas, prompts, activation shards and the Scenes world."""

@@ -1,0 +1,1 @@
+"""Training scripts of the tiny models that ship with the Scenes world."""
