@@ -1,0 +1,1 @@
+"""Which weights carry a concept: score, ablate, evaluate."""

@@ -1,0 +1,170 @@
+"""Generate pictures from (prompt, seed) pairs while every site is captured in the same pass."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from data.codes import Moment, SparseMap
+from data.errors import GazetteerError, InputError
+from data.sites import BRANCHES, Site, step_of
+from diffusion.capture import capture_updates, cells, find_block, split_branches
+from sae.autoencoder import SparseAutoencoder
+
+# (site, activations [images, cells, channels] float32, grid height, grid width)
+OnSite = Callable[[Site, Tensor, int, int], None]
+
+
+@dataclass(frozen=True)
+class GenerationConfig:
+    """How pictures are sampled and where the model is listened to.
+
+    Attributes:
+        steps: sampler steps.
+        guidance: classifier-free guidance scale as diffusers defines it; 1 or less turns guidance off.
+        height, width: picture size in px; 0 takes the model's own.
+        blocks, branches, t: the sites are all their combinations (t: 1.0 = first step, 0.0 = last).
+        exact: run the model on one picture per call, so that results do not depend on the batch a
+            picture was in (floating-point kernels differ between batch shapes). On a GPU, where speed
+            needs batches and kernels are not reproducible to the bit anyway, set it to false.
+    """
+
+    steps: int = 50
+    guidance: float = 7.5
+    height: int = 0
+    width: int = 0
+    blocks: tuple[str, ...] = ("mid_block.attentions.0",)
+    branches: tuple[str, ...] = BRANCHES
+    t: tuple[float, ...] = (1.0, 0.5, 0.0)
+    exact: bool = True
+
+    def __post_init__(self) -> None:
+        if self.steps < 1:
+            raise InputError(f"generation.steps must be at least 1, not {self.steps}.")
+        if "uncond" in self.branches and self.guidance <= 1.0:
+            raise InputError(
+                f"generation.branches asks for uncond, but guidance {self.guidance} turns it off; "
+                "raise the guidance above 1 or drop uncond."
+            )
+        if not self.sites:
+            raise InputError("generation needs at least one block, one branch and one t.")
+
+    @property
+    def sites(self) -> list[Site]:
+        """All sites, sorted."""
+        return sorted(Site(b, branch, t) for b in self.blocks for branch in self.branches for t in self.t)
+
+
+@dataclass
+class Picture:
+    """One generated picture: uint8 [height, width, 3], and its code at every site."""
+
+    image: np.ndarray
+    codes: dict[Site, SparseMap] = field(default_factory=dict)
+
+
+class Generator:
+    """A pipeline set up to be listened to at the sites of a `GenerationConfig`."""
+
+    def __init__(self, pipe: Any, config: GenerationConfig) -> None:
+        """Raises InputError for an unknown block."""
+        self.pipe, self.config = pipe, config
+        for block in config.blocks:
+            find_block(pipe.unet, block)
+        pipe.scheduler.set_timesteps(config.steps)
+        steps = [int(value) for value in pipe.scheduler.timesteps]
+        self.moments = {s: Moment(step_of(s.t, len(steps)), steps[step_of(s.t, len(steps))]) for s in config.sites}
+        self._sites_at: dict[tuple[str, int], list[Site]] = {}
+        for site, moment in self.moments.items():
+            self._sites_at.setdefault((site.block, moment.timestep), []).append(site)
+
+    def noise(self, seed: int) -> Tensor:
+        """Starting noise [1, channels, h, w], float32 on the CPU: it belongs to the seed alone."""
+        unet, scale = self.pipe.unet, getattr(self.pipe, "vae_scale_factor", 8)
+        height = self.config.height or unet.config.sample_size * scale
+        width = self.config.width or unet.config.sample_size * scale
+        shape = (1, unet.config.in_channels, height // scale, width // scale)
+        return torch.randn(shape, generator=torch.Generator("cpu").manual_seed(seed))
+
+    @torch.inference_mode()
+    def sample(
+        self, prompts: Sequence[str], seeds: Sequence[int], on_site: OnSite, *, decode: bool = True
+    ) -> np.ndarray | None:
+        """Sample pictures in one model batch, handing every site's update to `on_site`.
+
+        Returns:
+            uint8 [images, height, width, 3], or None without `decode`.
+
+        Raises:
+            GazetteerError: out of device memory.
+            ValueError: a picture or an update is not finite.
+        """
+
+        def on_update(block: str, timestep: int, update: Tensor) -> None:
+            halves = split_branches(update, len(prompts))
+            for site in self._sites_at.get((block, timestep), ()):
+                on_site(site, cells(halves[site.branch]), update.shape[2], update.shape[3])
+
+        unet = self.pipe.unet
+        latents = torch.cat([self.noise(seed) for seed in seeds]).to(unet.device, unet.dtype)
+        wanted = frozenset(moment.timestep for moment in self.moments.values())
+        size = {name: value for name in ("height", "width") if (value := getattr(self.config, name))}
+        try:
+            with capture_updates(unet, self.config.blocks, on_update, wanted):
+                output = self.pipe(
+                    prompt=list(prompts),
+                    latents=latents,
+                    num_inference_steps=self.config.steps,
+                    guidance_scale=self.config.guidance,
+                    output_type="np" if decode else "latent",
+                    **size,
+                ).images
+        except torch.OutOfMemoryError as error:
+            raise GazetteerError(
+                f"The device ran out of memory on {len(prompts)} pictures at once; try batch_size={max(1, len(prompts) // 2)}."
+            ) from error
+        if not np.isfinite(np.asarray(output.cpu() if isinstance(output, Tensor) else output)).all():
+            raise ValueError("the model produced values that are not finite")
+        return (output * 255.0).round().astype(np.uint8) if decode else None
+
+    def pictures(
+        self, prompts: Sequence[str], seeds: Sequence[int], saes: Mapping[Site, SparseAutoencoder]
+    ) -> list[Picture]:
+        """Generate pictures and encode every site on the spot, in the order given.
+
+        Raises: as `sample`.
+        """
+        group = 1 if self.config.exact else max(1, len(prompts))
+        done: list[Picture] = []
+        for start in range(0, len(prompts), group):
+            codes: list[dict[Site, SparseMap]] = [{} for _ in prompts[start : start + group]]
+
+            def on_site(site: Site, x: Tensor, height: int, width: int, codes: list = codes) -> None:
+                for image_codes, vectors in zip(codes, x, strict=True):
+                    image_codes[site] = encode_map(saes[site], vectors, height, width)
+
+            images = self.sample(prompts[start : start + group], seeds[start : start + group], on_site)
+            assert images is not None
+            done += [Picture(image, code) for image, code in zip(images, codes, strict=True)]
+        return done
+
+
+def encode_map(sae: SparseAutoencoder, vectors: Tensor, height: int, width: int) -> SparseMap:
+    """The sparse code of one picture at one site, from its activations [cells, channels].
+
+    Values are rounded to float16 here, once, so that everything later is computed from what is stored.
+
+    Raises:
+        ValueError: an activation is not finite.
+    """
+    if not bool(torch.isfinite(vectors).all()):
+        raise ValueError("an activation is not finite")
+    code = sae.encode(vectors)
+    value = code.values.clamp(max=65504.0).to(torch.float16).cpu().numpy()
+    feature = code.indices.to(torch.int64).cpu().numpy().astype(np.uint32)
+    return SparseMap(height, width, value.shape[1], feature.reshape(-1), value.reshape(-1))

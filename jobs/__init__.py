@@ -1,0 +1,1 @@
+"""The command line and the executors that run the labelling stages, in process or on Ray."""
