@@ -1,0 +1,159 @@
+"""The `gazetteer` command: parse, call one function, print a summary, turn errors into sentences and exit codes."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+from collections.abc import Sequence
+from typing import Any
+
+from data.errors import GazetteerError
+
+DONE, FAILED, BAD_INPUT, PARTIAL = 0, 1, 2, 3
+EXIT_CODES = "exit codes: 0 done, 1 failed, 2 bad input, 3 done with recorded failures, 75 another process holds the run"
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command line; returns the exit code. Usage errors exit with 2, as argparse does."""
+    arguments = _parser().parse_args(argv)
+    _quiet_libraries()
+    try:
+        return arguments.action(arguments)
+    except GazetteerError as error:
+        print(f"gazetteer: {error}", file=sys.stderr)
+        return error.exit_code
+    except KeyboardInterrupt:
+        print("gazetteer: stopped; run the same command again and it goes on from here.", file=sys.stderr)
+        return 130
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return FAILED
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="gazetteer",
+        description="Say what the features inside text-to-image models mean, with evidence.",
+        epilog=EXIT_CODES,
+    )
+    verbs = parser.add_subparsers(dest="verb", required=True, metavar="VERB")
+
+    label = verbs.add_parser("label", help="generate, detect, segment and label: the whole job, resumed where it stands")
+    _configured(label)
+    label.add_argument("--out", required=True, metavar="RUN", help="run folder or URL; created, or resumed")
+    label.add_argument("--retry-failed", action="store_true", help="try again exactly the pictures that failed")
+    label.set_defaults(action=_label)
+
+    sae = verbs.add_parser("sae", help="sparse autoencoders")
+    sae_verbs = sae.add_subparsers(dest="sae_verb", required=True, metavar="VERB")
+    train = sae_verbs.add_parser("train", help="capture activations and train one autoencoder per site")
+    _configured(train)
+    train.add_argument("--out", required=True, metavar="FOLDER", help="receives activations/ and saes/")
+    train.set_defaults(action=_sae_train)
+
+    atlas = verbs.add_parser("atlas", help="write static pages to browse a finished run")
+    atlas.add_argument("--run", required=True, metavar="RUN", help="a finished run folder")
+    atlas.add_argument("--out", metavar="FOLDER", help="where the pages go (default: RUN/atlas)")
+    atlas.add_argument("--json", action="store_true", help="print one JSON object as the last line")
+    atlas.set_defaults(action=_atlas)
+
+    summary = verbs.add_parser("summary", help="say what a finished run holds")
+    summary.add_argument("--run", required=True, metavar="RUN", help="a finished run folder")
+    summary.add_argument("--json", action="store_true", help="print one JSON object as the last line")
+    summary.set_defaults(action=_summary)
+
+    doctor = verbs.add_parser("doctor", help="say what is installed, what is missing, and which blocks a model offers")
+    doctor.add_argument("--model", metavar="PATH", help="a text-to-image model: list its blocks, grids and widths")
+    doctor.add_argument("--json", action="store_true", help="print one JSON object as the last line")
+    doctor.set_defaults(action=_doctor)
+    return parser
+
+
+def _configured(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--config", metavar="FILE", help="YAML configuration (default: the embedded Scenes world)")
+    parser.add_argument(
+        "--set", dest="overrides", nargs="+", action="extend", default=[], metavar="KEY=VALUE",
+        help="override keys, e.g. images=100 executor=serial model.device=cuda",
+    )  # fmt: skip
+    parser.add_argument("--json", action="store_true", help="print one JSON object as the last line")
+
+
+def _label(arguments: argparse.Namespace) -> int:
+    from jobs.config import load_config
+    from jobs.label import label
+    from jobs.summary import print_summary, summarise
+
+    manifest = label(
+        load_config(arguments.config, arguments.overrides), arguments.out, retry_failed=arguments.retry_failed
+    )
+    summary = summarise(arguments.out)
+    print_summary(summary)
+    _print_json(arguments, summary)
+    return PARTIAL if manifest["failing"] else DONE
+
+
+def _sae_train(arguments: argparse.Namespace) -> int:
+    from jobs.config import load_config
+    from jobs.sae_train import train_site_saes
+
+    rows = train_site_saes(load_config(arguments.config, arguments.overrides), arguments.out)
+    for row in rows:
+        print(
+            f"{row['site']:<52} explained variance {row['explained_variance']:.3f}  "
+            f"scaled MSE {row['scaled_mse']:.3f}  dead {row['dead_share']:.1%}"
+        )
+    print(f"{len(rows)} autoencoders in {os.path.join(arguments.out, 'saes')}")
+    _print_json(arguments, {"sites": rows})
+    return DONE
+
+
+def _atlas(arguments: argparse.Namespace) -> int:
+    from labeling.atlas import write_atlas
+
+    out = arguments.out or os.path.join(arguments.run, "atlas")
+    summary = write_atlas(arguments.run, out)
+    print(f"Open {os.path.join(out, 'index.html')} in a browser.")
+    _print_json(arguments, {"index": os.path.join(out, "index.html"), **vars(summary)})
+    return DONE
+
+
+def _summary(arguments: argparse.Namespace) -> int:
+    from jobs.summary import print_summary, summarise
+
+    summary = summarise(arguments.run)
+    print_summary(summary)
+    _print_json(arguments, summary)
+    return DONE
+
+
+def _doctor(arguments: argparse.Namespace) -> int:
+    from jobs.doctor import examine, print_report
+
+    report = examine(arguments.model)
+    print_report(report)
+    _print_json(arguments, report)
+    return DONE
+
+
+def _print_json(arguments: argparse.Namespace, value: dict[str, Any]) -> None:
+    if arguments.json:
+        print(json.dumps(value, default=str))
+
+
+def _quiet_libraries() -> None:
+    """Model libraries report loading at length and phone home by default; neither belongs in this output."""
+    defaults = {
+        "TRANSFORMERS_VERBOSITY": "error",
+        "DIFFUSERS_VERBOSITY": "error",
+        "HF_HUB_DISABLE_TELEMETRY": "1",
+        "HF_HUB_DISABLE_PROGRESS_BARS": "1",
+        "TOKENIZERS_PARALLELISM": "false",
+    }
+    for name, value in defaults.items():
+        os.environ.setdefault(name, value)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
