@@ -1,0 +1,199 @@
+"""Shards, each committed exactly once: parts are published create-only, then recorded; the first record wins.
+
+A process may be killed anywhere. A part without a commit record does not count: the shard is computed again and the
+part replaced. The guard of a shard only saves work and rewrites; correctness comes from create-only names and the
+order parts → record, and where the storage offers no locks the loser of a race checks what it may have overwritten.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import re
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+import pyarrow as pa
+
+from data.digests import digest_bytes
+from data.errors import GazetteerError
+from data.files import Files
+from data.publish import conform, describe, json_bytes, parquet_bytes
+from data.schemas import PART_TABLES
+
+log = logging.getLogger(__name__)
+
+COMMITS = "_meta/commits"
+_ATTEMPTS = 5
+
+
+@dataclass(frozen=True)
+class Commit:
+    """One shard's commit record.
+
+    Attributes:
+        shard: the shard's id.
+        tables: per table its part's ``rows``, ``bytes`` and ``sha256``.
+        info: what the writer wanted kept with it (counts, timings).
+    """
+
+    shard: str
+    tables: dict[str, dict[str, Any]]
+    info: dict[str, Any] = field(default_factory=dict)
+
+
+def part_name(table: str, shard_id: str) -> str:
+    """Where a shard's part of a table lies in the run."""
+    return f"{table}/part-{shard_id}.parquet"
+
+
+def check_name(text: str) -> None:
+    """GazetteerError unless `text` can name a shard or a table: letters, digits, ``-``, ``_`` and ``.``."""
+    if not re.fullmatch(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}", text):
+        raise GazetteerError(f"{text!r} is not a usable name; letters, digits, '-', '_' and '.' are.")
+
+
+class Commits:
+    """The committed shards of the run whose files are given."""
+
+    def __init__(self, files: Files) -> None:
+        self._files = files
+
+    def commit(
+        self, shard_id: str, tables: dict[str, pa.Table], info: dict[str, Any], provenance: dict[str, Any]
+    ) -> Commit:
+        """Publish and record a shard (see `data.store.RunFolder.commit_shard`)."""
+        check_name(shard_id)
+        parts: dict[str, bytes] = {}
+        described: dict[str, dict[str, Any]] = {}
+        for name, table in sorted(tables.items()):
+            if name not in PART_TABLES:
+                raise GazetteerError(
+                    f"There is no table {name!r} in parts; there are {', '.join(PART_TABLES)}."
+                )
+            table = conform(name, table, PART_TABLES[name])
+            parts[name] = parquet_bytes(name, table, provenance)
+            described[name] = describe(table, parts[name])
+        mine = Commit(shard_id, described, json.loads(json_bytes(info)))
+        for _ in range(_ATTEMPTS):
+            with self._guard(shard_id):
+                counts = self._settle(mine, parts)
+            if counts is not None:
+                return counts
+        raise GazetteerError(
+            f"Shard {shard_id} of {self._files.root} cannot be committed: others keep changing it."
+        )
+
+    def valid(self, verify: bool) -> dict[str, Commit]:
+        """Every shard that counts, by id; damaged ones are dropped and reported through logging."""
+        good = {}
+        for shard_id in self.ids():
+            commit, problem = self._checked(shard_id, verify)
+            if problem is not None:
+                with self._guard(shard_id):
+                    # Somebody may have computed it again since.
+                    commit, problem = self._checked(shard_id, verify)
+                    if problem is not None:
+                        log.warning("Shard %s is dropped and will be computed again: %s.", shard_id, problem)
+                        self._drop(shard_id)
+            if commit is not None and problem is None:
+                good[shard_id] = commit
+        return good
+
+    def ids(self) -> list[str]:
+        """Sorted ids of the shards with a record, good or not."""
+        return [name.removesuffix(".json") for name in self._files.names(COMMITS) if name.endswith(".json")]
+
+    def record(self, shard_id: str) -> Commit | None:
+        """The shard's record, or None when it is absent or not one."""
+        try:
+            record = json.loads(self._files.read(_record_name(shard_id)))
+            commit = Commit(record["shard"], dict(record["tables"]), dict(record["info"]))
+            whole = all({"rows", "bytes", "sha256"} <= part.keys() for part in commit.tables.values())
+        except (FileNotFoundError, TypeError, KeyError, ValueError, AttributeError):
+            return None
+        known = whole and commit.tables.keys() <= PART_TABLES.keys()
+        return commit if known and commit.shard == shard_id else None
+
+    def drop(self, shard_id: str) -> None:
+        """Forget a shard, so that it is computed again."""
+        check_name(shard_id)
+        with self._guard(shard_id):
+            self._drop(shard_id)
+
+    def remove_orphans(self) -> None:
+        """Remove parts that no record names, so that ``<table>/*.parquet`` reads exactly what counts."""
+        for table in PART_TABLES:
+            for name in self._files.names(table):
+                shard_id = name.removeprefix("part-").removesuffix(".parquet")
+                if name != f"part-{shard_id}.parquet":
+                    continue
+                with self._guard(shard_id):
+                    commit = self.record(shard_id)
+                    if commit is None or table not in commit.tables:
+                        log.warning("Removing %s/%s: no commit record names it.", table, name)
+                        self._files.remove(f"{table}/{name}")
+
+    def _guard(self, shard_id: str) -> Any:
+        return self._files.guard(f"shard-{shard_id}")
+
+    def _settle(self, mine: Commit, parts: dict[str, bytes]) -> Commit | None:
+        """Under the shard's guard: the commit that counts, or None when it has to be tried again."""
+        earlier, problem = self._checked(mine.shard, verify=True)
+        if earlier is not None and problem is None:
+            return _first(earlier, mine)
+        if self._files.size(_record_name(mine.shard)) is not None:
+            log.warning("Shard %s is committed again: %s.", mine.shard, problem)
+            self._drop(mine.shard)
+        for name, content in parts.items():
+            path = part_name(name, mine.shard)
+            # A taken name is an orphan of a killed process, for no record names it.
+            if not self._files.create(path, content) and self._digest(path) != mine.tables[name]["sha256"]:
+                self._files.replace(path, content)
+        for name in PART_TABLES.keys() - parts.keys():
+            self._files.remove(part_name(name, mine.shard))
+        if self._files.create(_record_name(mine.shard), json_bytes(asdict(mine))):
+            return mine
+        # Only where a guard guards nothing (object stores): another writer recorded first, and our parts may have
+        # replaced its parts.
+        earlier, problem = self._checked(mine.shard, verify=True)
+        if earlier is not None and problem is None:
+            return _first(earlier, mine)
+        self._drop(mine.shard)
+        return None
+
+    def _checked(self, shard_id: str, verify: bool) -> tuple[Commit | None, str | None]:
+        """The record, and why it cannot be relied on (None: it can)."""
+        commit = self.record(shard_id)
+        if commit is None:
+            return None, "its commit record is missing or corrupt"
+        for table, part in commit.tables.items():
+            path = part_name(table, shard_id)
+            size = self._files.size(path)
+            if size is None:
+                return commit, f"{path} is missing"
+            if size != part["bytes"] or (verify and self._digest(path) != part["sha256"]):
+                return commit, f"{path} is damaged"
+        return commit, None
+
+    def _digest(self, name: str) -> str | None:
+        try:
+            return digest_bytes(self._files.read(name))
+        except FileNotFoundError:
+            return None
+
+    def _drop(self, shard_id: str) -> None:
+        # The record goes first: parts without a record do not count, a record without parts would lie.
+        self._files.remove(_record_name(shard_id))
+        for table in PART_TABLES:
+            self._files.remove(part_name(table, shard_id))
+
+
+def _first(earlier: Commit, mine: Commit) -> Commit:
+    if earlier.tables != mine.tables:
+        log.info("Shard %s was computed twice with different results; the first is kept.", mine.shard)
+    return earlier
+
+
+def _record_name(shard_id: str) -> str:
+    return f"{COMMITS}/{shard_id}.json"

@@ -1,0 +1,258 @@
+"""Whole files under one root, local or at a URL: read, replace atomically, or create once.
+
+Nothing here streams to a final name: a reader sees a whole file or none, whatever dies when.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import uuid
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
+from pathlib import Path
+from typing import Any, Protocol
+
+from data.errors import GazetteerError, InputError
+from data.lock import held_file, hold, release_dead
+
+STAGING = "_meta/staging"
+
+
+class Files(Protocol):
+    """The few operations a run folder needs; names are relative, with forward slashes."""
+
+    root: str
+
+    def read(self, name: str) -> bytes:
+        """The whole file; FileNotFoundError when absent, GazetteerError when unreadable."""
+
+    def size(self, name: str) -> int | None:
+        """Bytes of the file, or None when absent."""
+
+    def names(self, folder: str) -> list[str]:
+        """Sorted base names of the files directly in `folder`; empty when it does not exist."""
+
+    def replace(self, name: str, content: bytes) -> None:
+        """Put `content` under `name`, atomically over whatever was there."""
+
+    def create(self, name: str, content: bytes) -> bool:
+        """Put `content` under `name` unless the name is taken; says whether it did."""
+
+    def remove(self, name: str) -> None:
+        """Remove the file if it exists."""
+
+    def guard(self, key: str) -> AbstractContextManager[None]:
+        """Keep other processes out of the block with the same key, where the storage can."""
+
+    def sweep(self) -> None:
+        """Remove what killed writers left behind; live writers are not disturbed."""
+
+    def source(self, name: str) -> Any:
+        """What pyarrow can open to read the file: a path or a file object."""
+
+
+@contextmanager
+def write_errors(path: str) -> Iterator[None]:
+    """Turn an OSError of a write into one sentence (GazetteerError) that says how to go on."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+            message = f"No space left on {path}; free some and run the same command again: it resumes."
+        else:
+            reason = error.strerror or str(error)
+            message = (
+                f"Cannot write {path} ({reason}); put that right and run the same command again: it resumes."
+            )
+        raise GazetteerError(message) from error
+
+
+class LocalFiles:
+    """Files on a POSIX filesystem, durable: contents and folder entries are fsynced before a name counts."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = str(root)
+        self._path = root
+
+    def _at(self, name: str) -> Path:
+        return self._path / name
+
+    def read(self, name: str) -> bytes:
+        try:
+            return self._at(name).read_bytes()
+        except (FileNotFoundError, NotADirectoryError) as error:
+            raise FileNotFoundError(name) from error
+        except OSError as error:
+            raise GazetteerError(f"Cannot read {self._at(name)} ({error.strerror or error}).") from error
+
+    def size(self, name: str) -> int | None:
+        try:
+            return self._at(name).stat().st_size
+        except (FileNotFoundError, NotADirectoryError):
+            return None
+
+    def names(self, folder: str) -> list[str]:
+        try:
+            return sorted(entry.name for entry in os.scandir(self._at(folder)) if entry.is_file())
+        except (FileNotFoundError, NotADirectoryError):
+            return []
+
+    def replace(self, name: str, content: bytes) -> None:
+        with write_errors(str(self._at(name))), self._staged(name, content) as staged:
+            os.replace(staged, self._at(name))
+            _fsync_folder(self._at(name).parent)
+
+    def create(self, name: str, content: bytes) -> bool:
+        with write_errors(str(self._at(name))), self._staged(name, content) as staged:
+            try:
+                os.link(staged, self._at(name))
+            except FileExistsError:
+                return False
+            except OSError as error:
+                # Some network and FUSE mounts have no hard links: fall back to check-and-rename under a lock.
+                if error.errno not in (errno.EPERM, errno.ENOTSUP, errno.ENOSYS, errno.EMLINK):
+                    raise
+                with self.guard("create"):
+                    if self._at(name).exists():
+                        return False
+                    os.replace(staged, self._at(name))
+            _fsync_folder(self._at(name).parent)
+            return True
+
+    def remove(self, name: str) -> None:
+        with write_errors(str(self._at(name))):
+            self._at(name).unlink(missing_ok=True)
+
+    @contextmanager
+    def guard(self, key: str) -> Iterator[None]:
+        with write_errors(str(self._at(STAGING))):
+            make_folder(self._at(STAGING))
+            lock = hold(self._at(STAGING) / f"{key}.lock")
+        try:
+            yield
+        finally:
+            lock.release_and_unlink()
+
+    def sweep(self) -> None:
+        for name in self.names(STAGING):
+            release_dead(self._at(STAGING) / name)
+
+    def source(self, name: str) -> str:
+        return str(self._at(name))
+
+    @contextmanager
+    def _staged(self, name: str, content: bytes) -> Iterator[Path]:
+        """A fsynced file with `content` on the same filesystem, gone afterwards unless it was renamed."""
+        make_folder(self._at(name).parent)
+        make_folder(self._at(STAGING))
+        staged = self._at(STAGING) / f"{Path(name).name}.{uuid.uuid4().hex}"
+        # The writer holds a lock on its staged file, so that `sweep` can tell a live one from a dead one's.
+        with held_file(staged) as descriptor:
+            try:
+                view = memoryview(content)
+                while view:
+                    view = view[os.write(descriptor, view) :]
+                os.fsync(descriptor)
+                yield staged
+            finally:
+                staged.unlink(missing_ok=True)
+
+
+class RemoteFiles:
+    """Files behind an fsspec URL (s3, gs, memory, …): one PUT a file, create-only where the store offers it."""
+
+    def __init__(self, url: str) -> None:
+        try:
+            import fsspec
+
+            self._fs, self._base = fsspec.core.url_to_fs(url, use_listings_cache=False)
+        except (ImportError, ValueError) as error:
+            raise InputError(
+                f"Cannot open {url} ({error}); accepted: a folder, or a URL whose fsspec package is installed."
+            ) from error
+        self.root = url.rstrip("/")
+
+    def _at(self, name: str) -> str:
+        return f"{self._base.rstrip('/')}/{name}"
+
+    def read(self, name: str) -> bytes:
+        try:
+            return bytes(self._fs.cat_file(self._at(name)))
+        except FileNotFoundError:
+            raise
+        except OSError as error:
+            raise GazetteerError(f"Cannot read {self.root}/{name} ({error}).") from error
+
+    def size(self, name: str) -> int | None:
+        try:
+            return int(self._fs.info(self._at(name))["size"])
+        except FileNotFoundError:
+            return None
+
+    def names(self, folder: str) -> list[str]:
+        try:
+            entries = self._fs.ls(self._at(folder), detail=True)
+        except FileNotFoundError:
+            return []
+        return sorted(entry["name"].rsplit("/", 1)[-1] for entry in entries if entry["type"] == "file")
+
+    def replace(self, name: str, content: bytes) -> None:
+        with write_errors(f"{self.root}/{name}"):
+            self._fs.pipe_file(self._at(name), content)
+
+    def create(self, name: str, content: bytes) -> bool:
+        with write_errors(f"{self.root}/{name}"):
+            try:
+                self._fs.pipe_file(self._at(name), content, mode="create")
+            except FileExistsError:
+                return False
+            except (TypeError, NotImplementedError):
+                # A store without conditional writes: the check is not atomic, and RunFolder checks again after.
+                if self._fs.exists(self._at(name)):
+                    return False
+                self._fs.pipe_file(self._at(name), content)
+            return True
+
+    def remove(self, name: str) -> None:
+        with write_errors(f"{self.root}/{name}"), suppress(FileNotFoundError):
+            self._fs.rm_file(self._at(name))
+
+    def guard(self, key: str) -> AbstractContextManager[None]:
+        return nullcontext()
+
+    def sweep(self) -> None:
+        return None
+
+    def source(self, name: str) -> Any:
+        return self._fs.open(self._at(name), "rb")
+
+
+def open_files(path: str | os.PathLike[str]) -> LocalFiles | RemoteFiles:
+    """The files under a folder or URL; nothing is created yet."""
+    text = os.fspath(path)
+    if text.startswith("file://"):
+        text = text.removeprefix("file://")
+    elif "://" in text:
+        return RemoteFiles(text)
+    return LocalFiles(Path(text))
+
+
+def make_folder(folder: Path) -> None:
+    """Create `folder` and its parents, each durable in its parent."""
+    if folder.is_dir():
+        return
+    make_folder(folder.parent)
+    folder.mkdir(exist_ok=True)
+    _fsync_folder(folder.parent)
+
+
+def _fsync_folder(folder: Path) -> None:
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(descriptor)
+    except OSError as error:
+        if error.errno not in (errno.EINVAL, errno.ENOTSUP):  # filesystems that cannot sync a folder
+            raise
+    finally:
+        os.close(descriptor)

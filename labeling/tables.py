@@ -1,0 +1,163 @@
+"""One-line access to a run's tables; every filter is pushed down to the Parquet reader.
+
+The files are plain Parquet: pandas, polars, DuckDB, pyarrow and HF datasets open them with no Gazetteer installed
+(docs/tables.md). These functions add names for the usual questions and sentences for the usual mistakes.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from data.errors import InputError
+from data.store import RunFolder
+
+Run = str | os.PathLike[str] | RunFolder
+OneOrMore = str | Sequence[str]
+# Sites are told apart by t with two decimals (data/sites.py), so half a hundredth finds the site that is meant.
+T_TOLERANCE = 0.005
+
+
+def load_labels(
+    run: Run,
+    *,
+    block: str | None = None,
+    branch: str | None = None,
+    t: float | None = None,
+    concept: OneOrMore | None = None,
+    feature: int | None = None,
+    max_q: float | None = None,
+    min_iou: float | None = None,
+    columns: Sequence[str] | None = None,
+) -> pa.Table:
+    """The trusted labels (labels.parquet), best first within a feature.
+
+    Args:
+        run: folder or URL of a finished run.
+        block, branch, t: one site, or a slice over those left out.
+        concept: one concept, or any of several.
+        feature: one feature index.
+        max_q: only rows with q_value ≤ this.
+        min_iou: only rows with dataset_iou ≥ this.
+        columns: only these columns.
+
+    Raises:
+        InputError: not a finished run, a damaged file, or an unknown column.
+    """
+    wanted = [*_site(block, branch, t), *_is("feature", feature), *_is("concept", concept)]
+    wanted += _evidence(max_q, min_iou)
+    return _opened(run).read_final("labels", columns, _all(wanted))
+
+
+def load_candidates(
+    run: Run,
+    *,
+    block: str | None = None,
+    branch: str | None = None,
+    t: float | None = None,
+    concept: OneOrMore | None = None,
+    feature: int | None = None,
+    max_q: float | None = None,
+    min_iou: float | None = None,
+    trusted: bool | None = None,
+    paper_label: bool | None = None,
+    columns: Sequence[str] | None = None,
+) -> pa.Table:
+    """Every pair that was tested (candidates.parquet), with both verdicts; arguments as in `load_labels`."""
+    wanted = [*_site(block, branch, t), *_is("feature", feature), *_is("concept", concept)]
+    wanted += _evidence(max_q, min_iou)
+    wanted += [*_is("trusted", trusted), *_is("paper_label", paper_label)]
+    return _opened(run).read_final("candidates", columns, _all(wanted))
+
+
+def load_features(
+    run: Run,
+    *,
+    block: str | None = None,
+    branch: str | None = None,
+    t: float | None = None,
+    feature: int | None = None,
+    labelled: bool | None = None,
+    columns: Sequence[str] | None = None,
+) -> pa.Table:
+    """One row per feature (features.parquet); `labelled` keeps those with (or without) a trusted label."""
+    wanted = [*_site(block, branch, t), *_is("feature", feature)]
+    if labelled is not None:
+        wanted.append(pc.field("labels") > 0 if labelled else pc.field("labels") == 0)
+    return _opened(run).read_final("features", columns, _all(wanted))
+
+
+def load_segments(
+    run: Run,
+    *,
+    concept: OneOrMore | None = None,
+    image_id: OneOrMore | None = None,
+    min_score: float | None = None,
+    columns: Sequence[str] | None = None,
+) -> pa.Table:
+    """The segments of the committed shards (segments/), with masks as COCO run lengths (data/masks.py)."""
+    wanted = [*_is("concept", concept), *_is("image_id", image_id)]
+    if min_score is not None:
+        wanted.append(pc.field("score") >= pa.scalar(min_score, pa.float32()))
+    return _started(run).read_table("segments", columns=columns, filter=_all(wanted))
+
+
+def load_images(
+    run: Run,
+    *,
+    split: str | None = None,
+    image_id: OneOrMore | None = None,
+    columns: Sequence[str] | None = None,
+) -> pa.Table:
+    """The images of the committed shards (images/); `data.images.decode_image` reads ``image["bytes"]``."""
+    wanted = [*_is("split", split), *_is("image_id", image_id)]
+    return _started(run).read_table("images", columns=columns, filter=_all(wanted))
+
+
+def _opened(run: Run) -> RunFolder:
+    return run if isinstance(run, RunFolder) else RunFolder(run)
+
+
+def _started(run: Run) -> RunFolder:
+    folder = _opened(run)
+    if not folder.exists():
+        raise InputError(
+            f"{folder.path} is not a run folder: _meta/run.json is missing; run gazetteer label."
+        )
+    return folder
+
+
+def _site(block: str | None, branch: str | None, t: float | None) -> list[pc.Expression]:
+    wanted = [*_is("block", block), *_is("branch", branch)]
+    if t is not None:
+        wanted.append((pc.field("t") > t - T_TOLERANCE) & (pc.field("t") < t + T_TOLERANCE))
+    return wanted
+
+
+def _evidence(max_q: float | None, min_iou: float | None) -> list[pc.Expression]:
+    wanted = []
+    if max_q is not None:
+        wanted.append(pc.field("q_value") <= max_q)
+    if min_iou is not None:
+        wanted.append(pc.field("dataset_iou") >= min_iou)
+    return wanted
+
+
+def _is(column: str, value: OneOrMore | int | None) -> list[pc.Expression]:
+    if value is None:
+        return []
+    if isinstance(value, str | int):
+        return [pc.field(column) == value]
+    return [pc.field(column).isin(pa.array(value, pa.string()))]
+
+
+def _all(wanted: list[pc.Expression]) -> pc.Expression | None:
+    if not wanted:
+        return None
+    joined = wanted[0]
+    for one in wanted[1:]:
+        joined = joined & one
+    return joined
