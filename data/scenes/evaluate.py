@@ -130,7 +130,7 @@ def picture_quality(config: Any, pictures: int, models: str | None = None) -> di
 
     `styles_right`: over prompts that name a style, and prompts that name none (read as plain).
     """
-    from data.scenes.style_classifier import load_style_classifier
+    from data.scenes.style_classifier import DEFAULT_FOLDER, load
     from diffusion.generate import Generator
     from diffusion.load import load_pipeline
     from labeling.detectors import load_detector
@@ -143,8 +143,7 @@ def picture_quality(config: Any, pictures: int, models: str | None = None) -> di
     vocabulary = Vocabulary(config.vocabulary)
     named = [vocabulary.mentioned(prompt) for prompt in prompts]
     found = load_detector(config.detector).detect(images, [CONCEPT_NAMES] * len(images))
-    classify = load_style_classifier(Path(models) / "style_classifier" if models else None)
-    styles = [classify(image) for image in images]
+    styles = load(Path(models) / "style_classifier" if models else DEFAULT_FOLDER).classify(np.stack(images))
     asked: dict[str, list[bool]] = defaultdict(list)
     for words, detections in zip(named, found, strict=True):
         there = {d.concept for d in detections}
@@ -152,8 +151,8 @@ def picture_quality(config: Any, pictures: int, models: str | None = None) -> di
             asked[word].append(word in there)
     right: dict[str, list[bool]] = defaultdict(list)
     for prompt, style in zip(prompts, styles, strict=True):
-        wanted = next((s.name for s in STYLES if s.name in prompt), None)
-        right[str(wanted)].append(style == wanted)
+        wanted = next((s.name for s in STYLES if s.name in prompt), "plain")
+        right[wanted].append(style == wanted)
     return {
         "objects_found": float(np.mean([hit for hits in asked.values() for hit in hits])),
         "styles_right": float(np.mean([hit for hits in right.values() for hit in hits])),
