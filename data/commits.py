@@ -1,8 +1,8 @@
 """Shards, each committed exactly once: parts are published create-only, then recorded; the first record wins.
 
-A process may be killed anywhere. A part without a commit record does not count: the shard is computed again and the
-part replaced. The guard of a shard only saves work and rewrites; correctness comes from create-only names and the
-order parts → record, and where the storage offers no locks the loser of a race checks what it may have overwritten.
+A process may be killed anywhere. A part without a commit record does not count: the shard is computed again
+and the part replaced. On local folders a lock per shard keeps writers apart; behind URLs, where there are no
+locks, the loser of a race checks what it may have overwritten and commits again if need be.
 """
 
 from __future__ import annotations
@@ -154,8 +154,8 @@ class Commits:
             self._files.remove(part_name(name, mine.shard))
         if self._files.create(_record_name(mine.shard), json_bytes(asdict(mine))):
             return mine
-        # Only where a guard guards nothing (object stores): another writer recorded first, and our parts may have
-        # replaced its parts.
+        # Only where a guard guards nothing (behind URLs): another writer recorded first, and our parts may
+        # have replaced its parts.
         earlier, problem = self._checked(mine.shard, verify=True)
         if earlier is not None and problem is None:
             return _first(earlier, mine)

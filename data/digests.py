@@ -48,8 +48,8 @@ def digest_file(path: str | os.PathLike[str]) -> str:
 def digest_folder(path: str | os.PathLike[str]) -> str:
     """sha256 over the sorted relative names and contents of a folder (or of one file), in hex.
 
-    Hidden files and `__pycache__` do not count: they come and go without changing a model. Links are followed,
-    because a hub cache keeps its weights behind them.
+    Hidden files and `__pycache__` do not count: they come and go without changing a model. Links are
+    followed, because a hub cache keeps its weights behind them.
 
     Raises:
         InputError: `path` does not exist, holds no file or cannot be read.

@@ -79,6 +79,7 @@ class LocalFiles:
         return self._path / name
 
     def read(self, name: str) -> bytes:
+        """The whole file; FileNotFoundError when absent."""
         try:
             return self._at(name).read_bytes()
         except (FileNotFoundError, NotADirectoryError) as error:
@@ -87,23 +88,27 @@ class LocalFiles:
             raise GazetteerError(f"Cannot read {self._at(name)} ({error.strerror or error}).") from error
 
     def size(self, name: str) -> int | None:
+        """Bytes of the file, or None when absent."""
         try:
             return self._at(name).stat().st_size
         except (FileNotFoundError, NotADirectoryError):
             return None
 
     def names(self, folder: str) -> list[str]:
+        """Sorted base names of the files directly in `folder`."""
         try:
             return sorted(entry.name for entry in os.scandir(self._at(folder)) if entry.is_file())
         except (FileNotFoundError, NotADirectoryError):
             return []
 
     def replace(self, name: str, content: bytes) -> None:
+        """Write a file atomically, over whatever was there."""
         with write_errors(str(self._at(name))), self._staged(name, content) as staged:
             os.replace(staged, self._at(name))
             _fsync_folder(self._at(name).parent)
 
     def create(self, name: str, content: bytes) -> bool:
+        """Write a file unless the name is taken; says whether it did."""
         with write_errors(str(self._at(name))), self._staged(name, content) as staged:
             try:
                 os.link(staged, self._at(name))
@@ -121,11 +126,13 @@ class LocalFiles:
             return True
 
     def remove(self, name: str) -> None:
+        """Remove the file if it exists."""
         with write_errors(str(self._at(name))):
             self._at(name).unlink(missing_ok=True)
 
     @contextmanager
     def guard(self, key: str) -> Iterator[None]:
+        """Keep holders of the same key out of the block; freed when the holder dies."""
         with write_errors(str(self._at(STAGING))):
             make_folder(self._at(STAGING))
             lock = hold(self._at(STAGING) / f"{key}.lock")
@@ -135,10 +142,12 @@ class LocalFiles:
             lock.release_and_unlink()
 
     def sweep(self) -> None:
+        """Remove staged files and locks whose writers are dead."""
         for name in self.names(STAGING):
             release_dead(self._at(STAGING) / name)
 
     def source(self, name: str) -> str:
+        """What pyarrow can open to read the file."""
         return str(self._at(name))
 
     @contextmanager
@@ -160,7 +169,7 @@ class LocalFiles:
 
 
 class RemoteFiles:
-    """Files behind an fsspec URL (s3, gs, memory, …): one PUT a file, create-only where the store offers it."""
+    """Files behind an fsspec URL (s3, gs, memory, …): one PUT a file, create-only where that is offered."""
 
     def __init__(self, url: str) -> None:
         try:
@@ -169,7 +178,7 @@ class RemoteFiles:
             self._fs, self._base = fsspec.core.url_to_fs(url, use_listings_cache=False)
         except (ImportError, ValueError) as error:
             raise InputError(
-                f"Cannot open {url} ({error}); accepted: a folder, or a URL whose fsspec package is installed."
+                f"Cannot open {url} ({error}); accepted: a folder, or a URL whose fsspec package is there."
             ) from error
         self.root = url.rstrip("/")
 
@@ -177,6 +186,7 @@ class RemoteFiles:
         return f"{self._base.rstrip('/')}/{name}"
 
     def read(self, name: str) -> bytes:
+        """The whole file; FileNotFoundError when absent."""
         try:
             return bytes(self._fs.cat_file(self._at(name)))
         except FileNotFoundError:
@@ -185,12 +195,14 @@ class RemoteFiles:
             raise GazetteerError(f"Cannot read {self.root}/{name} ({error}).") from error
 
     def size(self, name: str) -> int | None:
+        """Bytes of the file, or None when absent."""
         try:
             return int(self._fs.info(self._at(name))["size"])
         except FileNotFoundError:
             return None
 
     def names(self, folder: str) -> list[str]:
+        """Sorted base names of the files directly in `folder`."""
         try:
             entries = self._fs.ls(self._at(folder), detail=True)
         except FileNotFoundError:
@@ -198,33 +210,39 @@ class RemoteFiles:
         return sorted(entry["name"].rsplit("/", 1)[-1] for entry in entries if entry["type"] == "file")
 
     def replace(self, name: str, content: bytes) -> None:
+        """Write a file atomically, over whatever was there."""
         with write_errors(f"{self.root}/{name}"):
             self._fs.pipe_file(self._at(name), content)
 
     def create(self, name: str, content: bytes) -> bool:
+        """Write a file unless the name is taken; says whether it did."""
         with write_errors(f"{self.root}/{name}"):
             try:
                 self._fs.pipe_file(self._at(name), content, mode="create")
             except FileExistsError:
                 return False
             except (TypeError, NotImplementedError):
-                # A store without conditional writes: the check is not atomic, and RunFolder checks again after.
+                # A store without conditional writes: this check is not atomic; data/commits.py checks again.
                 if self._fs.exists(self._at(name)):
                     return False
                 self._fs.pipe_file(self._at(name), content)
             return True
 
     def remove(self, name: str) -> None:
+        """Remove the file if it exists."""
         with write_errors(f"{self.root}/{name}"), suppress(FileNotFoundError):
             self._fs.rm_file(self._at(name))
 
     def guard(self, key: str) -> AbstractContextManager[None]:
+        """Guards nothing: object stores have no locks."""
         return nullcontext()
 
     def sweep(self) -> None:
+        """Nothing to do: nothing is staged."""
         return None
 
     def source(self, name: str) -> Any:
+        """What pyarrow can open to read the file."""
         return self._fs.open(self._at(name), "rb")
 
 

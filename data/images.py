@@ -30,7 +30,11 @@ _BROKEN = (
 
 
 def encode_image(pixels: NDArray[np.uint8]) -> bytes:
-    """PNG of uint8[H, W, 3]; the same pixels always give the same bytes. InputError for another shape or type."""
+    """PNG of uint8[H, W, 3]; the same pixels always give the same bytes.
+
+    Raises:
+        InputError: another shape or type, or over 64 Mpx.
+    """
     pixels = np.asarray(pixels)
     if pixels.dtype != np.uint8 or pixels.ndim != 3 or pixels.shape[2] != 3 or 0 in pixels.shape:
         raise InputError(f"An image is uint8[height, width, 3], not {pixels.dtype}{list(pixels.shape)}.")
@@ -41,7 +45,11 @@ def encode_image(pixels: NDArray[np.uint8]) -> bytes:
 
 
 def decode_image(content: bytes) -> NDArray[np.uint8]:
-    """uint8[H, W, 3] of a PNG, JPEG or WebP file; InputError when it is corrupt, another format or over 64 Mpx."""
+    """uint8[H, W, 3] of a PNG, JPEG or WebP file.
+
+    Raises:
+        InputError: it is corrupt, of another format or over 64 Mpx.
+    """
     try:
         with Image.open(io.BytesIO(content), formats=_FORMATS) as probe:
             _check_size(*probe.size)  # before a single pixel is unpacked

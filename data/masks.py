@@ -1,9 +1,9 @@
 """Masks as COCO compressed run lengths: the strings pycocotools reads and writes, in plain numpy.
 
-The pixels are taken column by column; counts alternate between background and mask, background first (a leading
-0 when the first pixel is mask). From the fourth count on, the difference to the count two before is kept. Each
-number is cut into groups of 5 bits, lowest first, the sign carried by the last; bit 6 says "more follows", and 48
-is added to make it printable.
+The pixels are taken column by column; counts alternate between background and mask, background first (a
+leading 0 when the first pixel is mask). From the fourth count on, the difference to the count two before is
+kept. Each number is cut into groups of 5 bits, lowest first, the sign carried by the last; bit 6 says "more
+follows", and 48 is added to make it printable.
 """
 
 from __future__ import annotations
@@ -21,7 +21,11 @@ _GROUPS = 7  # 35 bits with sign: differences of counts up to 2**32 fit
 
 
 def mask_to_struct(mask: NDArray[np.bool_]) -> dict[str, Any]:
-    """Encode bool[H, W] as ``{"size": [h, w], "counts": str}``; InputError for another shape or an absurd size."""
+    """Encode bool[H, W] as ``{"size": [h, w], "counts": str}``.
+
+    Raises:
+        InputError: another shape, no pixels, or over 64 Mpx.
+    """
     mask = np.asarray(mask)
     if mask.ndim != 2:
         raise InputError(f"A mask has the shape [height, width], not {list(mask.shape)}.")
@@ -36,7 +40,11 @@ def mask_to_struct(mask: NDArray[np.bool_]) -> dict[str, Any]:
 
 
 def struct_to_mask(struct: Mapping[str, Any]) -> NDArray[np.bool_]:
-    """Decode ``{"size": [h, w], "counts": str}`` to bool[H, W]; InputError when it is corrupt or absurdly large."""
+    """Decode ``{"size": [h, w], "counts": str}`` to bool[H, W].
+
+    Raises:
+        InputError: the struct is corrupt, or its size is absurd.
+    """
     height, width, counts = _parsed(struct)
     inside = np.arange(counts.size) % 2 == 1
     return np.repeat(inside, counts).reshape(width, height).T

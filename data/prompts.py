@@ -58,7 +58,7 @@ def shards_of(items: Iterable[Item], size: int) -> list[Shard]:
 
 
 def split_of(prompt: str, heldout_share: float) -> str:
-    """``discovery`` or ``heldout``, by a hash of the prompt: every image of one prompt is on the same side."""
+    """``discovery`` or ``heldout``, by a hash of the prompt: all images of one prompt are on one side."""
     if not 0.0 <= heldout_share <= 1.0:
         raise InputError(f"The held-out share lies between 0 and 1, not {heldout_share}.")
     place = int(_digest("split", prompt)[:13], 16) / 16**13  # 52 bits: exact in a double, below 1
@@ -73,7 +73,7 @@ def read_prompts(path: str | os.PathLike[str], column: str = "prompt") -> list[s
         column: which column or key holds the prompt; .txt has none.
 
     Raises:
-        InputError: no such file, another format, no such column, bytes that are not UTF-8, or no prompts at all.
+        InputError: no such file, another format, no such column, bytes that are not UTF-8, or no prompts.
     """
     path = Path(path)
     kind = path.name.lower().removesuffix(".gz").rpartition(".")[2]

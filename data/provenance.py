@@ -35,7 +35,7 @@ def provenance(fingerprint: dict[str, Any], config: dict[str, Any]) -> dict[str,
     """The provenance of a run.
 
     Args:
-        fingerprint: digests of the config, of every model's weights and of the SAEs (`RunFolder.open_or_create`).
+        fingerprint: digests of the config, the models' weights and the SAEs (`RunFolder.open_or_create`).
         config: the configuration as JSON-ready values, without anything that names a machine.
     """
     return {
@@ -55,7 +55,7 @@ def with_provenance(table: pa.Table, value: dict[str, Any]) -> pa.Table:
 
 
 def read_provenance(source: Any) -> dict[str, Any]:
-    """The provenance of a Parquet file (path or file object); InputError when it has none or is not Parquet."""
+    """The provenance of a Parquet file (path or file object); InputError when it has none."""
     try:
         found = (pq.read_schema(source).metadata or {}).get(KEY)
     except (OSError, pa.ArrowException) as error:

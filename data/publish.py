@@ -28,7 +28,8 @@ def conform(name: str, table: pa.Table, schema: pa.Schema) -> pa.Table:
     extra = [column for column in table.column_names if column not in schema.names]
     if missing or extra or len(table.column_names) != len(schema.names):
         raise GazetteerError(
-            f"The table {name} does not fit its schema: missing {missing or 'nothing'}, unexpected {extra or 'nothing'}."
+            f"The table {name} does not fit its schema: "
+            f"missing {missing or 'nothing'}, unexpected {extra or 'nothing'}."
         )
     columns = []
     for field in schema:
@@ -47,7 +48,7 @@ def conform(name: str, table: pa.Table, schema: pa.Schema) -> pa.Table:
 
 
 def parquet_bytes(name: str, table: pa.Table, provenance: dict[str, Any]) -> bytes:
-    """The Parquet file of `table`, zstd with page checksums, read back and compared; the same input gives the same bytes.
+    """The Parquet file of `table`, zstd with page checksums; the same input gives the same bytes.
 
     Raises:
         GazetteerError: what was written does not read back as the table.

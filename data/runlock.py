@@ -92,7 +92,7 @@ def _read_lease(files: Files) -> dict[str, Any]:
 
 
 def _me() -> str:
-    return f"process {os.getpid()} on {socket.gethostname()}"
+    return f"id {os.getpid()} on {socket.gethostname()}"
 
 
 def _locked(files: Files, holder: str) -> LockedError:

@@ -133,7 +133,9 @@ class RunFolder:
         return self._commits.commit(shard_id, tables, info, provenance)
 
     def committed(self, verify: bool = False) -> dict[str, Commit]:
-        """Every shard that counts, by id; those with a missing or damaged part are dropped, to be computed again.
+        """Every shard that counts, by id.
+
+        One with a missing or damaged part is dropped, with a warning, so that it is computed again.
 
         Args:
             verify: compare the parts' sha256, not only their sizes.

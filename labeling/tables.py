@@ -1,7 +1,8 @@
 """One-line access to a run's tables; every filter is pushed down to the Parquet reader.
 
-The files are plain Parquet: pandas, polars, DuckDB, pyarrow and HF datasets open them with no Gazetteer installed
-(docs/tables.md). These functions add names for the usual questions and sentences for the usual mistakes.
+The files are plain Parquet: pandas, polars, DuckDB, pyarrow and HF datasets open them with no Gazetteer
+installed (docs/tables.md). These functions add names for the usual questions and sentences for the usual
+mistakes.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from data.store import RunFolder
 
 Run = str | os.PathLike[str] | RunFolder
 OneOrMore = str | Sequence[str]
-# Sites are told apart by t with two decimals (data/sites.py), so half a hundredth finds the site that is meant.
+# Sites are told apart by t with two decimals (data/sites.py): half a hundredth finds the one that is meant.
 T_TOLERANCE = 0.005
 
 
