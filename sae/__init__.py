@@ -1,0 +1,1 @@
+"""The TopK sparse autoencoder: its maths, its training and its checkpoints."""

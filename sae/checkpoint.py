@@ -1,0 +1,156 @@
+"""Autoencoders at rest: a folder of ``config.json`` and ``model.safetensors``; a set is one folder a site."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load as load_tensors
+from safetensors.torch import save as save_tensors
+from torch import Tensor
+
+from data.activations import replace_file
+from data.errors import InputError
+from data.sites import Site
+from sae.autoencoder import SAEConfig, SparseAutoencoder
+
+FORMAT = 1
+CONFIG, WEIGHTS = "config.json", "model.safetensors"
+PICKLES = (".pt", ".pth", ".bin", ".pkl", ".pickle", ".ckpt")
+
+
+def save_pretrained(
+    sae: SparseAutoencoder,
+    folder: Path | str,
+    metadata: Mapping[str, Any] | None = None,
+    dtype: torch.dtype = torch.float32,
+) -> None:
+    """Write an autoencoder: the weights, then the ``config.json`` that makes them count.
+
+    Args:
+        metadata: JSON values kept in ``config.json``; ``site`` (a `Site`) is written as its block, branch and
+        t. By custom also ``metrics``, ``training`` and ``model_digest`` (of the model it listens to).
+        dtype: torch.float32 or torch.float16, of the stored weights.
+
+    Raises:
+        InputError: another dtype.
+    """
+    if dtype not in (torch.float32, torch.float16):
+        raise InputError(f"SAE weights are stored as float32 or float16, not {dtype}.")
+    folder = Path(folder)
+    tensors = {name: value.detach().to("cpu", dtype).contiguous() for name, value in sae.state_dict().items()}
+    content = save_tensors(tensors)
+    config: dict[str, Any] = {"normalisation": "none", "site": None} | dict(metadata or {})
+    if isinstance(config["site"], Site):
+        config["site"] = {name: getattr(config["site"], name) for name in ("block", "branch", "t")}
+    config |= {"format": FORMAT, "d": sae.config.d, "n": sae.config.n, "k": sae.config.k}
+    config |= {"dtype": str(dtype).removeprefix("torch."), "sha256": hashlib.sha256(content).hexdigest()}
+    # Without its config the folder holds no autoencoder, so old weights never stand under a new config.
+    (folder / CONFIG).unlink(missing_ok=True)
+    replace_file(folder / WEIGHTS, content)
+    replace_file(folder / CONFIG, json.dumps(config, indent=1, sort_keys=True).encode())
+
+
+def load_pretrained(
+    folder: Path | str, device: torch.device | str = "cpu", dtype: torch.dtype = torch.float32
+) -> tuple[SparseAutoencoder, dict[str, Any]]:
+    """Read an autoencoder; only safetensors is ever opened, never a pickle.
+
+    Returns:
+        The autoencoder in `dtype`, without gradients and in eval mode, and everything in its ``config.json``.
+
+    Raises:
+        InputError: a folder or file missing, a pickle in its place, or contents that do not fit.
+    """
+    folder = Path(folder)
+    config = read_config(folder)
+    shape = SAEConfig(config["d"], config["n"], config["k"])
+    if not (folder / WEIGHTS).is_file():
+        raise InputError(f"The SAE in {folder} has no {WEIGHTS}.")
+    content = (folder / WEIGHTS).read_bytes()
+    try:
+        tensors = load_tensors(content)
+    except SafetensorError as error:
+        raise InputError(f"{folder / WEIGHTS} is not a readable safetensors file; it is damaged.") from error
+    _check_tensors(tensors, shape, folder)
+    if "sha256" in config and hashlib.sha256(content).hexdigest() != config["sha256"]:
+        raise InputError(f"{folder / WEIGHTS} is not the file its {CONFIG} describes: the digests differ.")
+    sae = SparseAutoencoder(shape, device, dtype)
+    sae.load_state_dict(tensors)
+    return sae.eval().requires_grad_(False), config
+
+
+def read_config(folder: Path) -> dict[str, Any]:
+    """``config.json`` of a folder; raises InputError unless its d, n and k are whole numbers."""
+    if folder.suffix in PICKLES:
+        raise InputError(f"{folder} is a pickle file, which can run code when opened; SAEs load from safetensors only.")
+    if not folder.is_dir():
+        raise InputError(f"There is no SAE folder {folder}.")
+    path = folder / CONFIG
+    if not path.is_file():
+        pickles = sorted(file.name for file in folder.iterdir() if file.suffix in PICKLES)
+        hint = f"; {pickles[0]} is a pickle file, and SAEs load from safetensors only" if pickles else ""
+        raise InputError(f"The folder {folder} holds no finished SAE: {CONFIG} is missing{hint}.")
+    try:
+        config = json.loads(path.read_bytes())
+    except ValueError as error:
+        raise InputError(f"{path} is not valid JSON.") from error
+    keys = ("d", "n", "k")
+    if not isinstance(config, dict) or not all(type(config.get(key)) is int for key in keys):
+        raise InputError(f"{path} must give d, n and k as whole numbers.")
+    if config.get("format", FORMAT) != FORMAT:
+        raise InputError(f"{path} has format {config['format']}; this version reads format {FORMAT}.")
+    return config
+
+
+def _check_tensors(tensors: Mapping[str, Tensor], shape: SAEConfig, folder: Path) -> None:
+    """Raises InputError unless the tensors are exactly those of an autoencoder of this shape."""
+    expected = {"encoder": [shape.n, shape.d], "decoder": [shape.n, shape.d], "bias": [shape.d]}
+    if set(tensors) != set(expected):
+        raise InputError(
+            f"{folder / WEIGHTS} holds {', '.join(sorted(tensors)) or 'nothing'}; an SAE has bias, decoder, encoder."
+        )
+    for name, size in expected.items():
+        if list(tensors[name].shape) != size:
+            raise InputError(
+                f"{folder / WEIGHTS}: {name} is {list(tensors[name].shape)}, but {CONFIG} says {size} "
+                f"(d={shape.d}, n={shape.n})."
+            )
+        if not tensors[name].is_floating_point() or not bool(torch.isfinite(tensors[name]).all()):
+            raise InputError(f"{folder / WEIGHTS}: {name} holds values that are not finite numbers.")
+
+
+def expect_width(sae: SparseAutoencoder, d: int, site: Site, folder: Path | str | None = None) -> None:
+    """Raises InputError unless `sae` reads vectors of the site's width `d`."""
+    if sae.config.d != d:
+        name = f"The SAE in {folder}" if folder is not None else f"The SAE of {site.slug}"
+        raise InputError(f"{name} expects {sae.config.d} channels, but {site.block} has {d}.")
+
+
+def load_site_saes(
+    root: Path | str,
+    sites: Iterable[Site],
+    device: torch.device | str = "cpu",
+    dtype: torch.dtype = torch.float32,
+) -> dict[Site, SparseAutoencoder]:
+    """The autoencoders of these sites from ``ROOT/<site.slug>/``.
+
+    Raises:
+        InputError: some are missing (all named), or one is broken or was trained at another site.
+    """
+    root, wanted = Path(root), sorted(set(sites))
+    missing = [site.slug for site in wanted if not (root / site.slug / CONFIG).is_file()]
+    if missing:
+        raise InputError(f"{root} has no SAE for {len(missing)} of {len(wanted)} sites: {', '.join(missing)}.")
+    saes: dict[Site, SparseAutoencoder] = {}
+    for site in wanted:
+        saes[site], config = load_pretrained(root / site.slug, device, dtype)
+        stated = config.get("site")
+        if stated and Site(**stated).slug != site.slug:
+            raise InputError(f"The SAE in {root / site.slug} was trained at {Site(**stated).slug}.")
+    return saes

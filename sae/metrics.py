@@ -1,0 +1,89 @@
+"""How well an autoencoder reconstructs vectors that took no part in its training."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from data.errors import InputError
+from sae.autoencoder import SparseAutoencoder
+
+
+@dataclass(frozen=True)
+class Metrics:
+    """Reconstruction of `vectors` vectors; variances are over vectors, e = x − x̂.
+
+    Attributes:
+        vectors: how many were measured.
+        explained_variance: mean over channels of 1 − Var(e_c) / Var(x_c), the paper's Table 1; at most 1.
+        explained_total_variance: 1 − Σ_c Var(e_c) / Σ_c Var(x_c); channels count by their variance.
+        scaled_mse: mean(e²) / mean((x − mean x)²), the mean taken per channel; 0 is perfect.
+        cosine: mean cosine of x and x̂, in [−1, 1].
+        l0: mean number of features a vector uses, in [0, k].
+        dead_share: share of features that fired on none of the vectors, in [0, 1].
+    """
+
+    vectors: int
+    explained_variance: float
+    explained_total_variance: float
+    scaled_mse: float
+    cosine: float
+    l0: float
+    dead_share: float
+
+    def as_dict(self) -> dict[str, float]:
+        """Plain numbers by name."""
+        return asdict(self)
+
+
+@torch.no_grad()
+def evaluate(sae: SparseAutoencoder, batches: Iterable[Tensor]) -> Metrics:
+    """Measure `sae` on batches [batch, d] in one pass; sums are kept in float64.
+
+    Channels that never vary are left out of `explained_variance`, which they would make infinite.
+
+    Raises:
+        InputError: there are no vectors.
+    """
+    d, device = sae.config.d, sae.bias.device
+    fired = torch.zeros(sae.config.n, dtype=torch.bool, device=device)
+    x_sum, x_squares, e_sum, e_squares = torch.zeros(4, d, dtype=torch.float64, device=device)
+    count, cosine, used = 0, 0.0, 0
+    # Moments are taken about the first batch's mean: about zero, a large mean would cancel the small
+    # variance.
+    origin: Tensor | None = None
+    for batch in batches:
+        x = batch.to(device=device, dtype=sae.bias.dtype)
+        codes = sae.encode(x)
+        x_hat = sae.decode(codes)
+        origin = x.mean(dim=0) if origin is None else origin
+        shifted, error = (x - origin).double(), (x - x_hat).double()
+        x_sum += shifted.sum(dim=0)
+        x_squares += shifted.square().sum(dim=0)
+        e_sum += error.sum(dim=0)
+        e_squares += error.square().sum(dim=0)
+        cosine += float(F.cosine_similarity(x, x_hat, dim=1).double().sum())
+        active = codes.values > 0
+        used += int(active.sum())
+        fired[codes.indices[active]] = True
+        count += len(x)
+    if count == 0:
+        raise InputError("There are no held-out vectors to measure the SAE on.")
+    x_variance = (x_squares / count - (x_sum / count).square()).clamp_min_(0.0)
+    e_variance = (e_squares / count - (e_sum / count).square()).clamp_min_(0.0)
+    varying = x_variance > 0
+    if not bool(varying.any()):
+        raise InputError("The held-out vectors are all the same; there is no variance to explain.")
+    return Metrics(
+        vectors=count,
+        explained_variance=float((1.0 - e_variance[varying] / x_variance[varying]).mean()),
+        explained_total_variance=float(1.0 - e_variance.sum() / x_variance.sum()),
+        scaled_mse=float(e_squares.sum() / count / x_variance.sum()),
+        cosine=cosine / count,
+        l0=used / count,
+        dead_share=1.0 - float(fired.double().mean()),
+    )

@@ -1,0 +1,189 @@
+"""Train one autoencoder from vectors to a finished folder, resuming to the same bits after any stop."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from data.errors import GazetteerError, InputError
+from data.sites import Site
+from sae.autoencoder import SparseAutoencoder
+from sae.checkpoint import CONFIG, load_pretrained, read_config, save_pretrained
+from sae.config import TrainConfig
+from sae.metrics import Metrics, evaluate
+from sae.source import VectorSource
+from sae.trainer import Trainer, read_state
+
+STATE = "training.safetensors"
+# Settings that decide how often the run writes, not what it computes: a resumed run may change them.
+FREE = ("checkpoint_every", "log_every")
+
+
+@dataclass(frozen=True)
+class TrainResult:
+    """A finished training.
+
+    Attributes:
+        sae: the autoencoder, float32.
+        metrics: on the held-out vectors, None when there were none.
+        steps: optimizer steps in all.
+        dead_share: share of features dead by the training counters at the end, in [0, 1].
+        history: numbers every ``log_every`` steps: step, loss, mse (scaled), auxk, dead (features), lr.
+        already_done: the folder held this very run, and nothing was trained.
+    """
+
+    sae: SparseAutoencoder
+    metrics: Metrics | None
+    steps: int
+    dead_share: float
+    history: list[dict[str, float]]
+    already_done: bool = False
+
+
+def train_sae(
+    vectors: VectorSource,
+    d: int,
+    config: TrainConfig,
+    out: Path | str,
+    resume: bool = True,
+    *,
+    site: Site | None = None,
+    heldout: Iterable[Tensor] | None = None,
+    metadata: Mapping[str, Any] | None = None,
+    dtype: torch.dtype = torch.float32,
+    device: torch.device | str = "cpu",
+    on_step: Callable[[int, int], None] | None = None,
+) -> TrainResult:
+    """Train on `vectors` and leave ``config.json`` and ``model.safetensors`` in the folder `out`.
+
+    While it runs, the folder holds the whole state as ``training.safetensors``, replaced atomically every
+    ``checkpoint_every`` steps and removed at the end.
+
+    Args:
+        vectors: the training vectors, never the held-out ones.
+        d: width they must have.
+        resume: go on from a state in `out`, or return the result found there; False starts over.
+        site: recorded in the checkpoint and named in errors.
+        heldout: batches [batch, d] to measure on at the end.
+        metadata: further JSON values for ``config.json``, e.g. ``model_digest``.
+        dtype: of the stored weights, float32 or float16.
+        device: to train on.
+        on_step: called with (steps done, steps in all) after every step.
+
+    Raises:
+        InputError: vectors of another width, too few or not finite; `out` holds a run with other settings or
+        data.
+        GazetteerError: training diverged. Both name the site and the step.
+    """
+    out, name = Path(out), site.slug if site else str(out)
+    if vectors.d != d:
+        raise InputError(f"The SAE at {name} is to read {d} channels, but the vectors have {vectors.d}.")
+    steps = config.total_steps(vectors.vectors)
+    identity = _identity(vectors, config, site)
+    if resume and (out / CONFIG).exists():
+        return _finished(out, identity)
+    try:
+        trainer = _trainer(vectors, config, out, resume, identity, steps, device)
+        _run(trainer, vectors, out, identity, on_step)
+    except GazetteerError as error:
+        raise type(error)(f"Training the SAE at {name} stopped: {error}") from error
+    metrics = evaluate(trainer.sae, heldout) if heldout is not None else None
+    dead_share = len(trainer.dead()) / trainer.sae.config.n
+    outcome = {
+        "steps": steps,
+        "dead_share": dead_share,
+        "mse_scale": trainer.mse_scale,
+        "history": trainer.history,
+    }
+    described = {
+        "site": site,
+        "metrics": metrics and metrics.as_dict(),
+        "training": identity | {"outcome": outcome},
+    }
+    save_pretrained(trainer.sae, out, {**(metadata or {}), **described}, dtype)
+    (out / STATE).unlink(missing_ok=True)
+    return TrainResult(trainer.sae.eval(), metrics, steps, dead_share, trainer.history)
+
+
+def _trainer(
+    vectors: VectorSource,
+    config: TrainConfig,
+    out: Path,
+    resume: bool,
+    identity: dict[str, Any],
+    steps: int,
+    device: torch.device | str,
+) -> Trainer:
+    """The run at its last checkpoint, or at its beginning."""
+    trainer = Trainer(vectors.d, config, steps, device)
+    if resume and (out / STATE).exists():
+        state = read_state(out / STATE)
+        _expect_same(state.identity, identity, out)
+        trainer.restore(state)
+        return trainer
+    for name in (STATE, CONFIG):
+        (out / name).unlink(missing_ok=True)
+    wanted = min(config.median_vectors, vectors.vectors)
+    batches = vectors.batches(config.batch_size, config.seed)
+    first = [next(batches) for _ in range(-(-wanted // config.batch_size))]
+    trainer.start(torch.cat(first)[:wanted])
+    return trainer
+
+
+def _run(
+    trainer: Trainer,
+    vectors: VectorSource,
+    out: Path,
+    identity: dict[str, Any],
+    on_step: Callable[[int, int], None] | None,
+) -> None:
+    """All remaining steps, with a checkpoint every ``checkpoint_every`` of them."""
+    config = trainer.config
+    # No limit of epochs: the number of steps is the limit, also where it was given directly.
+    batches = vectors.batches(config.batch_size, config.seed, start_step=trainer.step)
+    while trainer.step < trainer.steps:
+        trainer.advance(next(batches))
+        if trainer.step % config.checkpoint_every == 0 or trainer.step == trainer.steps:
+            trainer.save(out / STATE, identity)
+        if on_step is not None:
+            on_step(trainer.step, trainer.steps)
+
+
+def _finished(out: Path, identity: dict[str, Any]) -> TrainResult:
+    """The result that `out` already holds; raises InputError when it is another run's."""
+    training = dict(read_config(out).get("training") or {})
+    outcome = training.pop("outcome", None)
+    if outcome is None:
+        raise InputError(f"{out} holds an SAE that was not trained here; choose another folder or start over.")
+    _expect_same(training, identity, out)
+    sae, config = load_pretrained(out)
+    metrics = Metrics(**config["metrics"]) if config["metrics"] else None
+    return TrainResult(sae, metrics, outcome["steps"], outcome["dead_share"], outcome["history"], already_done=True)
+
+
+def _identity(vectors: VectorSource, config: TrainConfig, site: Site | None) -> dict[str, Any]:
+    """What makes this run this run, as JSON."""
+    settings = {key: value for key, value in config.as_dict().items() if key not in FREE}
+    data = {"d": vectors.d, "vectors": vectors.vectors, "digest": vectors.digest}
+    identity = {"config": settings, "data": data, "site": site.slug if site else None}
+    plain: dict[str, Any] = json.loads(json.dumps(identity))
+    return plain
+
+
+def _expect_same(found: Mapping[str, Any], wanted: Mapping[str, Any], out: Path) -> None:
+    """Raises InputError, naming the keys, when `out` belongs to a run with other settings or data."""
+    differing = []
+    for part in ("config", "data"):
+        old, new = found.get(part) or {}, wanted[part]
+        keys = sorted(key for key in {*old, *new} if old.get(key) != new.get(key))
+        differing += [f"{part}.{key} ({old.get(key)} there, {new.get(key)} now)" for key in keys]
+    if found.get("site") != wanted["site"]:
+        differing.append(f"site ({found.get('site')} there, {wanted['site']} now)")
+    if differing:
+        raise InputError(f"{out} belongs to another training run; differing: {'; '.join(differing)}.")

@@ -1,0 +1,201 @@
+"""Activation shards: what is written is read, truly shuffled, and damage is named."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from data.activations import ActivationDataset, ActivationWriter
+from data.errors import InputError
+from data.shuffle import shuffled_indices
+from data.sites import Site
+
+A = Site("down_blocks.2.attentions.1", "cond", 0.5)
+B = Site("mid_block.attentions.0", "cond", 0.5)
+IMAGES, SHARDS, CELLS = 10, 4, 16
+
+
+def image_id(shard: int, image: int) -> str:
+    return f"img-{shard}-{image}"
+
+
+def vectors_of(site: Site, shard: int, d: int = 3) -> np.ndarray:
+    """Every vector says where it comes from: (shard, image, cell), and −cell at the other site."""
+    sign = 1 if site == A else -1
+    grid = [(shard, image, sign * cell) for image in range(IMAGES) for cell in range(CELLS)]
+    return np.asarray(grid, dtype=np.float16)[:, :d]
+
+
+def write(root: Path, shards: int = SHARDS) -> ActivationWriter:
+    writer = ActivationWriter(root, [B, A])
+    for shard in range(shards):
+        ids = [image_id(shard, image) for image in range(IMAGES)]
+        writer.add(f"shard-{shard:04d}", {A: vectors_of(A, shard), B: vectors_of(B, shard, 2)}, ids)
+    return writer
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    write(tmp_path / "acts")
+    return tmp_path / "acts"
+
+
+def test_what_is_written_is_read(root: Path):
+    dataset = ActivationDataset(root, A, "all")
+    assert (dataset.d, dataset.vectors) == (3, SHARDS * IMAGES * CELLS)
+    expected = np.concatenate([vectors_of(A, shard) for shard in range(SHARDS)]).astype(np.float32)
+    assert torch.equal(torch.cat(list(dataset.in_order(100))), torch.from_numpy(expected))
+    assert ActivationDataset(root, B, "all").d == 2
+
+
+def test_images_are_held_out_whole(root: Path):
+    train, heldout = (ActivationDataset(root, A, split) for split in ("train", "heldout"))
+    assert train.vectors + heldout.vectors == SHARDS * IMAGES * CELLS
+    assert not set(train.image_ids) & set(heldout.image_ids)
+    for dataset in (train, heldout):
+        cells = next(iter(dataset.in_order(10_000)))
+        origins = {image_id(int(shard), int(image)) for shard, image, _ in cells.tolist()}
+        assert origins == set(dataset.image_ids)
+        assert len(cells) == len(origins) * CELLS
+
+
+def test_an_image_stays_on_its_side_when_shards_are_added(tmp_path: Path):
+    write(tmp_path, 3)
+    before = set(ActivationDataset(tmp_path, A, "heldout", 0.3).image_ids)
+    write(tmp_path, 4)
+    after = set(ActivationDataset(tmp_path, A, "heldout", 0.3).image_ids)
+    assert before == {name for name in after if not name.startswith("img-3-")}
+
+
+def test_about_the_stated_share_is_held_out_and_at_least_one_image(tmp_path: Path):
+    writer = ActivationWriter(tmp_path, [A])
+    writer.add("many", {A: np.zeros((2000, 1))}, [f"image {i}" for i in range(2000)])
+    assert 60 <= ActivationDataset(tmp_path, A, "heldout").vectors <= 140
+    assert ActivationDataset(tmp_path, A, "heldout", 0.0).vectors == 1
+
+
+def test_every_vector_comes_once_an_epoch(root: Path):
+    dataset = ActivationDataset(root, A, "all")
+    rows = torch.cat(list(dataset.batches(64, seed=1, epochs=1)))
+    assert len(rows) == dataset.vectors
+    assert len({tuple(row) for row in rows.tolist()}) == dataset.vectors
+
+
+def test_a_batch_mixes_images_and_shards(root: Path):
+    # A batch of 64 cells out of 40 images: drawn one by one they come from about 32 images, never from 4.
+    batch = next(ActivationDataset(root, A, "all").batches(64, seed=1))
+    assert len({tuple(row) for row in batch[:, :2].tolist()}) > 24
+    assert set(batch[:, 0].tolist()) == {0.0, 1.0, 2.0, 3.0}
+
+
+def test_any_step_can_be_entered_directly(root: Path):
+    dataset = ActivationDataset(root, A)
+    whole = list(dataset.batches(50, seed=3, epochs=4))
+    for start in (0, 1, 11, 12, 13, len(whole) - 1):
+        rest = list(dataset.batches(50, seed=3, start_step=start, epochs=4))
+        assert len(rest) == len(whole) - start
+        assert all(torch.equal(x, y) for x, y in zip(rest, whole[start:], strict=True))
+
+
+def test_the_seed_decides_the_order():
+    first, same, other = (np.concatenate(list(shuffled_indices(100, 10, seed, epochs=2))) for seed in (1, 1, 2))
+    assert (first == same).all()
+    assert (first != other).any()
+    assert (first[:100] != first[100:]).any()
+    assert sorted(first[100:]) == list(range(100))
+
+
+def test_batches_may_span_epochs_and_the_last_incomplete_one_is_left_out():
+    batches = list(shuffled_indices(10, 4, seed=0, epochs=3))
+    assert [len(batch) for batch in batches] == [4] * 7
+    counts = np.bincount(np.concatenate(batches), minlength=10)
+    assert counts.min() >= 2
+    assert counts.max() == 3
+    assert len(next(shuffled_indices(3, 8, seed=0))) == 8
+
+
+def test_a_finished_shard_is_skipped(root: Path):
+    writer = ActivationWriter(root, [A, B])
+    assert writer.finished("shard-0000")
+    assert not writer.finished("shard-0009")
+    path = root / A.slug / "shard-0000.npy"
+    stamp = path.stat().st_mtime_ns
+    assert not writer.add("shard-0000", {A: np.zeros((1, 3)), B: np.zeros((1, 2))}, ["x"])
+    assert path.stat().st_mtime_ns == stamp
+
+
+def test_a_shard_without_its_record_does_not_exist(root: Path):
+    # Killed after the arrays and before the record: invisible to readers, written again by the next run.
+    (root / "_shards" / "shard-0003.json").unlink()
+    assert ActivationDataset(root, A, "all").vectors == (SHARDS - 1) * IMAGES * CELLS
+    write(root)
+    assert ActivationDataset(root, A, "all").vectors == SHARDS * IMAGES * CELLS
+
+
+def test_damage_is_named(root: Path):
+    path = root / A.slug / "shard-0002.npy"
+    content = path.read_bytes()
+    path.write_bytes(content[:-2])
+    with pytest.raises(InputError, match=r"shard-0002.npy is damaged"):
+        ActivationDataset(root, A, verify=False)
+    path.write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
+    with pytest.raises(InputError, match=r"shard-0002.npy is damaged"):
+        ActivationDataset(root, A)
+    path.unlink()
+    with pytest.raises(InputError, match=r"shard-0002.npy is missing"):
+        ActivationDataset(root, A)
+    ActivationDataset(root, B)
+    (root / "_shards" / "shard-0001.json").write_text("{")
+    with pytest.raises(InputError, match=r"shard-0001.json is not valid JSON"):
+        ActivationDataset(root, B)
+
+
+def test_the_digest_follows_the_contents_and_the_split(root: Path, tmp_path: Path):
+    write(tmp_path / "copy")
+    assert ActivationDataset(root, A).digest == ActivationDataset(tmp_path / "copy", A).digest
+    assert ActivationDataset(root, A).digest != ActivationDataset(root, A, "heldout").digest
+    write(tmp_path / "fewer", 3)
+    assert ActivationDataset(root, A).digest != ActivationDataset(tmp_path / "fewer", A).digest
+
+
+def test_nothing_to_read_is_said(root: Path, tmp_path: Path):
+    with pytest.raises(InputError, match=r"it has no sites\.json"):
+        ActivationDataset(tmp_path / "nowhere", A)
+    with pytest.raises(InputError, match="have no site"):
+        ActivationDataset(root, Site("mid_block.attentions.0", "uncond", 0.5))
+    with pytest.raises(InputError, match="Unknown split 'test'; accepted: train, heldout, all"):
+        ActivationDataset(root, A, "test")
+    ActivationWriter(tmp_path / "empty", [A])
+    with pytest.raises(InputError, match="no finished shard yet"):
+        ActivationDataset(tmp_path / "empty", A)
+    ActivationWriter(tmp_path / "one", [A]).add("s", {A: np.zeros((4, 2))}, ["only"])
+    with pytest.raises(InputError, match=r"The train split .* is empty"):
+        ActivationDataset(tmp_path / "one", A)
+
+
+def test_what_does_not_fit_is_refused(tmp_path: Path):
+    writer = ActivationWriter(tmp_path, [A])
+    with pytest.raises(InputError, match="other sites"):
+        ActivationWriter(tmp_path, [A, B])
+    with pytest.raises(InputError, match="at least one site"):
+        ActivationWriter(tmp_path / "none", [])
+    with pytest.raises(InputError, match=f"differing: {B.slug}"):
+        writer.add("s", {A: np.zeros((4, 2)), B: np.zeros((4, 2))}, ["a"])
+    with pytest.raises(InputError, match="same number of vectors for each of 3 images"):
+        writer.add("s", {A: np.zeros((4, 2))}, ["a", "b", "c"])
+    with pytest.raises(InputError, match="not finite in float16"):
+        writer.add("s", {A: np.full((4, 2), 1e5)}, ["a"])
+    with pytest.raises(InputError, match="cannot name a shard"):
+        writer.add("../s", {A: np.zeros((4, 2))}, ["a"])
+    assert not writer.finished("s")
+
+
+def test_the_record_says_what_is_there(root: Path):
+    record = json.loads((root / "_shards" / "shard-0001.json").read_text())
+    assert record["image_ids"][:2] == ["img-1-0", "img-1-1"]
+    assert record["sites"][A.slug]["rows"] == IMAGES * CELLS
+    assert not list(root.rglob("*.partial"))

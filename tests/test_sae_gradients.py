@@ -1,0 +1,154 @@
+"""The hand-written gradient against automatic differentiation of the dense formulas, in float64."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import Tensor
+
+from sae.autoencoder import SAEConfig, SparseAutoencoder
+from sae.auxk import auxk_gradients
+from sae.gradients import loss_and_gradients
+
+D, N, K, BATCH, SCALE = 7, 24, 4, 50, 1.7
+
+
+@pytest.fixture(autouse=True)
+def _seeded() -> None:
+    torch.manual_seed(0)
+
+
+def double_sae(k: int = K, seed: int = 0) -> SparseAutoencoder:
+    """Untied, not of unit norm, with a bias: nothing that could cancel in a wrong formula."""
+    generator = torch.Generator().manual_seed(seed)
+    sae = SparseAutoencoder(SAEConfig(D, N, k), dtype=torch.float64)
+    with torch.no_grad():
+        for parameter in sae.parameters():
+            parameter.copy_(torch.randn(parameter.shape, generator=generator, dtype=torch.float64))
+    return sae
+
+
+def vectors(seed: int = 1) -> Tensor:
+    return torch.randn(BATCH, D, dtype=torch.float64, generator=torch.Generator().manual_seed(seed)) * 2 + 0.5
+
+
+def keep_top(a: Tensor, k: int) -> Tensor:
+    """TopK as a dense mask."""
+    mask = torch.zeros_like(a).scatter_(1, a.topk(min(k, a.shape[1]), dim=1).indices, 1.0)
+    return a * mask
+
+
+def dense_loss(sae: SparseAutoencoder, x: Tensor, dead: list[int], k_aux: int, alpha: float) -> Tensor:
+    """The paper's loss, written densely for autograd."""
+    a = torch.relu((x - sae.bias) @ sae.encoder.T)
+    x_hat = keep_top(a, sae.config.k) @ sae.decoder + sae.bias
+    loss = SCALE * (x - x_hat).square().mean()
+    if dead and alpha:
+        e = (x - x_hat).detach()
+        e_hat = keep_top(a[:, dead], k_aux) @ sae.decoder[dead]
+        loss = loss + alpha * (e - e_hat).square().mean() / (e - e.mean(dim=0)).square().mean()
+    return loss
+
+
+@pytest.mark.parametrize("k", [1, K, N])
+@pytest.mark.parametrize(
+    ("dead", "k_aux", "alpha"),
+    [
+        ([], 3, 1 / 32),
+        ([1, 5, 6, 20], 3, 1 / 32),
+        ([2, 9], 8, 0.7),
+        (list(range(N)), 5, 1.0),
+        ([3, 4], 2, 0.0),
+    ],
+    ids=["auxk-off", "auxk-topk", "auxk-all-dead-fit", "everything-dead", "alpha-zero"],
+)
+def test_gradient_parity(k: int, dead: list[int], k_aux: int, alpha: float):
+    sae, x = double_sae(k), vectors()
+    loss = dense_loss(sae, x, dead, k_aux, alpha)
+    expected = torch.autograd.grad(loss, [sae.encoder, sae.decoder, sae.bias])
+    step = loss_and_gradients(sae, x, SCALE, torch.tensor(dead, dtype=torch.int64), k_aux, alpha)
+    torch.testing.assert_close(step.loss, loss.detach(), atol=1e-12, rtol=1e-12)
+    for name, ours, theirs in zip(("encoder", "decoder", "bias"), step.gradients, expected, strict=True):
+        torch.testing.assert_close(ours, theirs, atol=1e-12, rtol=1e-10, msg=lambda m, name=name: f"{name}: {m}")
+
+
+def test_the_gradient_is_the_slope_of_the_loss():
+    # Central differences along a random direction, with no formula of ours on the other side.
+    sae, x = double_sae(), vectors()
+    step = loss_and_gradients(sae, x, SCALE, None, 2, 1 / 32)
+    direction = [torch.randn_like(p) for p in sae.parameters()]
+    slope = sum((g * v).sum() for g, v in zip(step.gradients, direction, strict=True))
+    losses = []
+    for sign in (1, -1):
+        moved = double_sae()
+        with torch.no_grad():
+            for parameter, v in zip(moved.parameters(), direction, strict=True):
+                parameter.add_(v, alpha=sign * 1e-7)
+        losses.append(loss_and_gradients(moved, x, SCALE, None, 2, 1 / 32).loss)
+    torch.testing.assert_close((losses[0] - losses[1]) / 2e-7, slope, rtol=1e-4, atol=1e-5)
+
+
+def test_auxk_gives_the_encoder_of_dead_features_a_gradient():
+    sae, x, dead = double_sae(), vectors(), torch.tensor([1, 5, 6, 20])
+    without = loss_and_gradients(sae, x, SCALE, None, 3, 1 / 32).gradients
+    with_auxk = loss_and_gradients(sae, x, SCALE, dead, 3, 1 / 32).gradients
+    change = with_auxk.encoder - without.encoder
+    assert bool((change[dead].norm(dim=1) > 0).all())
+    live = torch.ones(N, dtype=torch.bool).index_fill_(0, dead, False)
+    assert torch.equal(change[live], torch.zeros_like(change[live]))
+
+
+def test_auxk_counts_the_bias_once():
+    # ê holds no b of its own: raising b by δ changes ê only through the encoder, by −W_decᵀ A W_enc δ.
+    sae, x, dead = double_sae(), vectors(), torch.tensor([0, 1, 2])
+    with torch.no_grad():
+        sae.encoder[dead] = 0.0
+        sae.encoder[dead, 0] = 1.0  # reads channel 0 alone, so only b_0 can matter
+    centred = x - sae.bias
+    error = torch.randn_like(x)
+    _, _, _, by_bias = auxk_gradients(sae, centred, centred @ sae.encoder.T, error, dead, 3)
+    assert by_bias.detach()[0].abs() > 0
+    assert by_bias[1:].abs().max() == 0
+
+
+def test_auxk_of_a_constant_residual_is_nothing():
+    sae, x, dead = double_sae(), vectors(), torch.tensor([0, 1])
+    centred = x - sae.bias
+    loss, *gradients = auxk_gradients(sae, centred, centred @ sae.encoder.T, torch.ones_like(x), dead, 2)
+    assert float(loss) == 0
+    assert all(float(g.abs().max()) == 0 for g in gradients)
+
+
+def test_auxk_by_hand():
+    # One dead feature that reads and writes channel 0: e = (2, 0), (0, 0); a = 1, 0; ê = (1, 0), (0, 0).
+    # ‖e − ê‖² averages to 1/4; e varies by (1 + 1)/4 = 1/2 about its mean (1, 0); AuxK = 1/2.
+    sae = SparseAutoencoder(SAEConfig(d=2, n=1, k=1), dtype=torch.float64)
+    with torch.no_grad():
+        sae.encoder.copy_(torch.tensor([[1.0, 0.0]]))
+        sae.decoder.copy_(torch.tensor([[1.0, 0.0]]))
+    centred = torch.tensor([[1.0, 3.0], [-1.0, 3.0]], dtype=torch.float64)
+    error = torch.tensor([[2.0, 0.0], [0.0, 0.0]], dtype=torch.float64)
+    loss, by_encoder, by_decoder, by_bias = auxk_gradients(
+        sae, centred, centred @ sae.encoder.T, error, torch.tensor([0]), 1
+    )
+    # dAuxK/dê = −2 (e − ê) / (4 · 1/2) = (−1, 0) on the first vector, da = −1 there, 0 on the other.
+    assert float(loss) == 0.5
+    assert by_decoder.tolist() == [[-1.0, 0.0]]
+    assert by_encoder.tolist() == [[-1.0, -3.0]]
+    assert by_bias.tolist() == [1.0, 0.0]
+
+
+def test_permuting_the_features_permutes_the_gradient():
+    sae, x, order = double_sae(), vectors(), torch.randperm(N)
+    other = double_sae()
+    with torch.no_grad():
+        other.encoder.copy_(sae.encoder[order])
+        other.decoder.copy_(sae.decoder[order])
+    dead = torch.tensor([2, 3, 11])
+    moved = torch.argsort(order)[dead]
+    ours = loss_and_gradients(sae, x, SCALE, dead, 2, 0.5)
+    theirs = loss_and_gradients(other, x, SCALE, moved, 2, 0.5)
+    torch.testing.assert_close(ours.loss, theirs.loss)
+    torch.testing.assert_close(ours.gradients.encoder[order], theirs.gradients.encoder)
+    torch.testing.assert_close(ours.gradients.decoder[order], theirs.gradients.decoder)
+    torch.testing.assert_close(ours.gradients.bias, theirs.gradients.bias)
