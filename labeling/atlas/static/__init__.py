@@ -1,0 +1,1 @@
+"""The pages of an atlas as they are copied: HTML, CSS and plain scripts, no framework."""

@@ -1,0 +1,65 @@
+// A label's evidence: one sentence a person would say, and a ledger of numbers with their meaning.
+"use strict";
+
+Atlas.evidence = (() => {
+  const { el, ratio, figure, percent, many, count } = Atlas;
+
+  function sentence(label) {
+    const said = [`Where this feature fires and where “${label.concept}” is overlap by ${ratio(label.dataset_iou)}.`];
+    if (label.null_iou !== null) {
+      said.push(label.null_iou > 0.005
+        ? `With the pictures shuffled, which keeps the usual place of things in the frame, ${ratio(label.null_iou)} would remain: the feature does ${figure(label.lift)} times better.`
+        : "With the pictures shuffled almost nothing of it would remain.");
+    }
+    said.push(label.heldout_dataset_iou === null
+      ? "No held-out picture could test the name."
+      : `On ${many(label.heldout_images, "picture")} that took no part in choosing the name the overlap is ${ratio(label.heldout_dataset_iou)}.`);
+    return said.join(" ");
+  }
+
+  function line(name, value, meaning) {
+    return el("div", { class: "line" }, el("dt", {}, name), el("dd", { class: "value" }, value), el("dd", { class: "meaning" }, meaning));
+  }
+
+  /** Every number of a label, with what it means. */
+  function ledger(label) {
+    const c = `“${label.concept}”`;
+    return el("dl", { class: "ledger" },
+      line("Overlap (IoU)", ratio(label.dataset_iou, 3), `Of all pixels that the feature or ${c} covers, the share that both cover. 1 is a perfect match.`),
+      line("By chance", ratio(label.null_iou, 3), "The same with pictures shuffled: what the usual place of things in the frame explains."),
+      line("Lift", label.lift === null ? "–" : "× " + figure(label.lift), "Overlap divided by chance."),
+      line("Held-out overlap", ratio(label.heldout_dataset_iou, 3), "The overlap on pictures that took no part in choosing the name. A name that holds keeps most of its overlap."),
+      line("q-value", figure(label.q_value), "The share of names to expect false among those at least as convincing."),
+      line("Precision", percent(label.precision), `How much of the area where the feature fires is ${c}.`),
+      line("Recall", percent(label.recall), `How much of the area of ${c} the feature covers.`),
+      line("Pictures", `${count(label.images_both)} of both`, `The feature fires in ${many(label.images_feature, "picture")}, ${c} is in ${count(label.images_concept)}; these hold both.`),
+      line("Hits", `${count(label.hits)} (${percent(label.hit_rate)})`, "Pictures in which the feature’s map, stretched to its own range, matches one outline by more than half."),
+      line("Mean IoU", ratio(label.mean_iou, 3), `The same per-picture match, averaged; held out ${ratio(label.heldout_mean_iou, 3)}, with ${percent(label.heldout_hit_rate)} hits.`),
+      line("Paper’s rule", label.paper_label ? "named" : "not named", "Whether a single hit anywhere, the published rule, would give this name."));
+  }
+
+  /** How much the feature fires, whatever it is called. */
+  function activity(feature) {
+    const short = feature.short > 0 ? ` ${count(feature.wanted)} were wanted, so it is ${count(feature.short)} short.` : "";
+    return el("dl", { class: "ledger activity" },
+      line("Fires in", percent(feature.density), "The share of all cells of all pictures in which it is active."),
+      line("Pictures", count(feature.images), "The pictures in which it is active at all." + short),
+      line("Mean strength", figure(feature.mean), "Its average activation where it is active."),
+      line("Peak", figure(feature.max), "Its strongest activation anywhere."));
+  }
+
+  /** What to say of a feature that has no trusted label. */
+  function unnamed(feature) {
+    if (feature.dead) return [el("p", { class: "lede" }, "This feature never fired in this run’s pictures, so nothing can be said about it.")];
+    const said = [el("p", { class: "lede" },
+      "No name is given: none of the things looked for overlaps with where this feature fires in a way that chance, or the usual place of things in the frame, would not explain. It may stand for something that has no word here, such as a texture, an edge or a stage of drawing.")];
+    if (feature.near.length) {
+      said.push(el("p", { class: "note" }, "Closest, but not trusted: ", feature.near.map((label, i) => [
+        i ? "; " : "", el("a", { href: Atlas.conceptLink(label.concept) }, label.concept),
+        ` (overlap ${ratio(label.dataset_iou)}, chance ${ratio(label.null_iou)}, q ${figure(label.q_value)})`]), "."));
+    }
+    return said;
+  }
+
+  return { sentence, ledger, activity, unnamed };
+})();
