@@ -28,7 +28,7 @@ def crop_and_flip(
         image, owners = image.flip(-1), owners.flip(-1)
     if generator.random() >= crop_share:
         return image, owners
-    height, width = (int(round(size * generator.uniform(smallest, 1.0))) for _ in range(2))
+    height, width = (round(float(size * generator.uniform(smallest, 1.0))) for _ in range(2))
     top, left = int(generator.integers(0, size - height + 1)), int(generator.integers(0, size - width + 1))
     image = image[:, top : top + height, left : left + width]
     owners = owners[top : top + height, left : left + width]

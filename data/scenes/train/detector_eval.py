@@ -125,9 +125,7 @@ def evaluate(founds: list[Found], cache: SceneCache, rows: range, threshold: flo
     )
 
 
-def best_threshold(
-    founds: list[Found], cache: SceneCache, rows: range, nms_iou: float = 0.7
-) -> tuple[float, Quality]:
+def best_threshold(founds: list[Found], cache: SceneCache, rows: range, nms_iou: float = 0.7) -> tuple[float, Quality]:
     """The score threshold with the highest F1 among 0.15, 0.20, ... 0.70."""
     options = [round(0.15 + 0.05 * step, 2) for step in range(12)]
     scored = [(threshold, evaluate(founds, cache, rows, threshold, nms_iou)) for threshold in options]

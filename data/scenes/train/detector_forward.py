@@ -79,7 +79,8 @@ def training_loss(
     )
     for number, layer in enumerate(layers):
         terms[f"decoder{number}"] = matched_loss(*layer, batch.mask, batch.targets)
-    for number, loss in enumerate(denoising_losses(model, batch, out.encoder_last_hidden_state_vision, text, generator)):
+    vision = out.encoder_last_hidden_state_vision
+    for number, loss in enumerate(denoising_losses(model, batch, vision, text, generator)):
         terms[f"denoise{number}"] = loss
     total = torch.stack([value for term in terms.values() for value in term.values()]).sum()
     return total, {f"{k}.{n}": float(v.detach()) for k, term in terms.items() for n, v in term.items()}

@@ -92,12 +92,6 @@ def build_model(config: GroundingDinoConfig | None = None) -> GroundingDinoForOb
     return model
 
 
-def pretrained_free_parts(model: nn.Module) -> list[nn.Module]:
-    """The modules whose matrices the library draws too small for training from scratch."""
-    inner = model.model  # type: ignore[union-attr]
-    return [inner.encoder, inner.decoder, inner.text_projection, inner.text_backbone, inner.backbone]  # type: ignore[union-attr,list-item]
-
-
 @torch.no_grad()
 def initialise(model: GroundingDinoForObjectDetection) -> None:
     """Start weights for training from scratch.
@@ -108,11 +102,10 @@ def initialise(model: GroundingDinoForObjectDetection) -> None:
     near -4 (a probability of 2 %), what the focal loss wants, without a bias in the architecture.
     """
     inner = model.model
-    for part in pretrained_free_parts(model):
+    kept = ("embeddings.", "sampling_offsets", "attention_weights", "bias_table", "bbox_embed")
+    for part in (inner.encoder, inner.decoder, inner.text_projection, inner.text_backbone, inner.backbone):
         for name, parameter in part.named_parameters():
-            if parameter.dim() == 2 and not any(
-                skip in name for skip in ("embeddings.", "sampling_offsets", "attention_weights", "bias_table", "bbox_embed")
-            ):
+            if parameter.dim() == 2 and not any(skip in name for skip in kept):
                 nn.init.xavier_uniform_(parameter)
     for head in [*model.bbox_embed, inner.encoder_output_bbox_embed]:
         for layer in head.layers[:-1]:
@@ -151,4 +144,5 @@ def export(model: GroundingDinoForObjectDetection, tokenizer: BertTokenizerFast,
         size={"height": IMAGE_SIZE, "width": IMAGE_SIZE}, image_mean=list(MEAN), image_std=list(STD), do_pad=False
     )
     GroundingDinoProcessor(image_processor=images, tokenizer=tokenizer).save_pretrained(folder)
+    images.save_pretrained(folder)
     return sum(file.stat().st_size for file in folder.iterdir())

@@ -71,7 +71,8 @@ def evaluate(model: SamModel, cache: SceneCache) -> dict[str, list[tuple[float, 
         if not len(numbers):
             continue
         image = normalise(torch.from_numpy(cache.images[row].copy()).permute(2, 0, 1).float() / 255)
-        out = model(pixel_values=image[None], input_boxes=torch.from_numpy(boxes[numbers])[None], multimask_output=False)
+        prompts = torch.from_numpy(boxes[numbers])[None]
+        out = model(pixel_values=image[None], input_boxes=prompts, multimask_output=False)
         logits = F.interpolate(out.pred_masks[0].float(), (size, size), mode="bilinear", align_corners=False)
         for number, mask in zip(numbers, (logits[:, 0] > 0).numpy(), strict=True):
             true = cache.owners[row] == number + 1
@@ -164,8 +165,8 @@ class Run:
             if len(losses) == 100:
                 loss, iou = np.mean(losses, axis=0)
                 speed = (time.monotonic() - started) / 100
-                share = 100 * self.budget.fraction
-                print(f"step {self.budget.step} {share:.1f}% {speed:.3f}s/step loss {loss:.4f} IoU {iou:.3f}", flush=True)
+                done = f"step {self.budget.step} {100 * self.budget.fraction:.1f}% {speed:.3f}s/step"
+                print(f"{done} loss {loss:.4f} IoU {iou:.3f}", flush=True)
                 losses, started = [], time.monotonic()
             if time.monotonic() - last_check > 60 * self.arguments.check_minutes:
                 self.validate()

@@ -71,4 +71,5 @@ def export(model: SamModel, folder: str | os.PathLike[str]) -> int:
         image_mean=list(MEAN), image_std=list(STD),
     )  # fmt: skip
     SamProcessor(images).save_pretrained(folder)
+    images.save_pretrained(folder)
     return sum(file.stat().st_size for file in folder.iterdir())

@@ -1,0 +1,92 @@
+"""Concepts become boxes: what a detector gives, how one is configured, and how it is loaded.
+
+detector = load_detector(DetectorConfig(path="IDEA-Research/grounding-dino-tiny"))
+[[Detection(concept="dog", score=0.81, box=(12.0, 40.5, 96.2, 120.0)), ...]] = detector.detect([image], [["dog"]])
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from data.errors import InputError
+from labeling.loading import DTYPES, check_choice, check_share
+
+LIBRARIES = ("transformers", "groundingdino")
+
+
+@dataclass(frozen=True)
+class Detection:
+    """One box: score in 0..1 (4 decimals), box xyxy in px of the original picture (2 decimals)."""
+
+    concept: str
+    score: float
+    box: tuple[float, float, float, float]
+
+
+class Detector(Protocol):
+    """Finds asked concepts in pictures."""
+
+    def detect(self, images: Sequence[NDArray[np.uint8]], concepts: Sequence[Sequence[str]]) -> list[list[Detection]]:
+        """Boxes per picture, best first.
+
+        images: uint8 [H, W, 3] each, of any size. concepts: what to look for, per picture; an empty
+        list gives no detections.
+
+        Raises:
+            InputError: a concept that cannot be asked (no word in it, or too long).
+        """
+        ...
+
+
+@dataclass(frozen=True)
+class DetectorConfig:
+    """Which detector, and how to use it.
+
+    Attributes:
+        path: a folder or hub id (`transformers`), or a checkpoint file (`groundingdino`).
+        library: one of LIBRARIES.
+        box_threshold: lowest score of a phrase that becomes a box, 0..1.
+        nms_iou: of two boxes of one concept that overlap more than this, the better one stays.
+        device: a torch device, e.g. ``cpu``, ``cuda:1``.
+        dtype: one of DTYPES.
+        batch_size: pictures per model call.
+        exact: on a CPU, one picture per call whatever the batch size: sums differ in the last bits
+            between batch shapes, and a box at the threshold must not depend on its neighbours.
+        revision: hub revision to pin, empty for the default.
+    """
+
+    path: str
+    library: str = "transformers"
+    box_threshold: float = 0.35
+    nms_iou: float = 0.7
+    device: str = "cpu"
+    dtype: str = "float32"
+    batch_size: int = 8
+    exact: bool = True
+    revision: str = ""
+
+    def __post_init__(self) -> None:
+        check_choice("detector.library", self.library, LIBRARIES)
+        check_choice("detector.dtype", self.dtype, DTYPES)
+        check_share("detector.box_threshold", self.box_threshold)
+        check_share("detector.nms_iou", self.nms_iou)
+        if self.batch_size < 1:
+            raise InputError(f"detector.batch_size is {self.batch_size}; accepted: 1 or more.")
+
+
+def load_detector(config: DetectorConfig) -> Detector:
+    """Load the configured detector, in evaluation mode on its device.
+
+    Raises:
+        InputError: the path holds no such model, the device cannot be used, or the library is missing.
+    """
+    if config.library == "groundingdino":
+        raise InputError("detector.library 'groundingdino' is not available yet; accepted: transformers.")
+    from labeling.grounding_dino import load_grounding_dino
+
+    return load_grounding_dino(config)
