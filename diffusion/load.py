@@ -50,16 +50,18 @@ def load_pipeline(config: ModelConfig) -> DiffusionPipeline:
     """
     import torch
     from diffusers import DDIMScheduler, DiffusionPipeline
+    from diffusers.utils import logging as diffusers_logging
 
     if _looks_like_folder(config.path) and not (Path(config.path) / "model_index.json").is_file():
         raise InputError(
             f"{config.path} is not a diffusers pipeline folder: it has no model_index.json "
             "(accepted: such a folder, or a hub id like CompVis/stable-diffusion-v1-4)."
         )
+    diffusers_logging.disable_progress_bar()
     options = {name: value for name, value in vars(config).items() if name in ("revision", "variant") and value}
     try:
         pipe = DiffusionPipeline.from_pretrained(
-            config.path, torch_dtype=getattr(torch, config.dtype), use_safetensors=True, **options
+            config.path, dtype=getattr(torch, config.dtype), use_safetensors=True, **options
         )
     except (OSError, ValueError, KeyError) as error:
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__

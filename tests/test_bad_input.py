@@ -1,0 +1,127 @@
+"""What a user gets wrong is answered by one sentence and the right exit code, and nothing is lost."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+from pathlib import Path
+
+import pytest
+import torch
+
+from data.sites import Site
+from sae.autoencoder import SAEConfig, SparseAutoencoder
+from sae.checkpoint import save_pretrained
+from tests.test_label_job import digests, gazetteer, label
+
+MID = "mid_block.attentions.0"
+ONE_SITE = [f"generation.blocks=[{MID}]", "generation.branches=[cond]", "generation.t=[0.5]", "executor=serial"]
+
+
+def one_sentence(done: subprocess.CompletedProcess[str], code: int, *fragments: str) -> None:
+    assert done.returncode == code, done.stderr
+    said = [line for line in done.stderr.strip().splitlines() if line.startswith("gazetteer:")]
+    assert len(said) == 1, done.stderr
+    assert "Traceback" not in done.stderr
+    for fragment in fragments:
+        assert fragment in said[0]
+
+
+@pytest.mark.parametrize(
+    ("settings", "fragments"),
+    [
+        (["imagez=3"], ["Unknown configuration key imagez", "images"]),
+        (["images=many"], ["images must be a whole number", "'many'"]),
+        (["images=0"], ["images must be at least 1"]),
+        (["executor=spark"], ["'spark'", "serial, ray"]),
+        (["heldout=.nan"], ["heldout"]),
+        (["generation.t=[2.0]"], ["t must lie between"]),
+        (["generation.guidance=1.0"], ["uncond"]),
+        (["vocabulary.concepts=[]"], ["nothing to look for"]),
+        (["vocabulary.concepts=[Dog]"], ["lower-case"]),
+        (["images"], ["key=value"]),
+    ],
+)
+def test_wrong_settings(tmp_path: Path, settings: list[str], fragments: list[str]) -> None:
+    one_sentence(gazetteer("label", "--out", str(tmp_path / "run"), "--set", *settings), 2, *fragments)
+    assert not (tmp_path / "run").exists()
+
+
+def test_missing_config(tmp_path: Path) -> None:
+    missing = str(tmp_path / "no.yaml")
+    one_sentence(gazetteer("label", "--config", missing, "--out", str(tmp_path / "run")), 2, missing)
+
+
+def test_missing_model_folder(tmp_path: Path) -> None:
+    done = label(tmp_path / "run", "executor=serial", f"model.path={tmp_path}/nowhere")
+    one_sentence(done, 2, f"{tmp_path}/nowhere", "model_index.json")
+
+
+@pytest.mark.parametrize("executor", ["serial", "ray"])
+def test_unknown_block_names_those_there_are(tmp_path: Path, executor: str) -> None:
+    root = tmp_path / "saes"
+    site = Site("mid_block.nothing", "cond", 0.5)
+    save_pretrained(SparseAutoencoder(SAEConfig(8, 16, 4)).initialise(0), root / site.slug, {"site": site})
+    settings = [*ONE_SITE, "generation.blocks=[mid_block.nothing]", f"saes={root}", f"executor={executor}"]
+    one_sentence(label(tmp_path / "run", *settings), 2, "mid_block.nothing", MID)
+
+
+def test_empty_prompt_file(tmp_path: Path) -> None:
+    prompts = tmp_path / "prompts.txt"
+    prompts.write_text("\n  \n")
+    one_sentence(label(tmp_path / "run", "executor=serial", f"prompts.path={prompts}"), 2, str(prompts), "no prompts")
+
+
+def test_an_sae_of_the_wrong_width(tmp_path: Path) -> None:
+    site = Site(MID, "cond", 0.5)
+    folder = tmp_path / "saes" / site.slug
+    save_pretrained(SparseAutoencoder(SAEConfig(64, 256, 10)).initialise(0), folder, {"site": site}, torch.float16)
+    done = label(tmp_path / "run", *ONE_SITE, f"saes={tmp_path / 'saes'}")
+    one_sentence(done, 2, "64 channels", f"{MID} has 128")
+
+
+def test_missing_saes_are_all_named(tmp_path: Path) -> None:
+    (tmp_path / "saes").mkdir()
+    done = label(tmp_path / "run", *ONE_SITE, "generation.t=[0.5, 0.0]", f"saes={tmp_path / 'saes'}")
+    one_sentence(done, 2, f"{MID}-cond-t0.50", f"{MID}-cond-t0.00")
+
+
+def test_a_pickle_is_not_opened(tmp_path: Path) -> None:
+    site = Site(MID, "cond", 0.5)
+    folder = tmp_path / "saes" / site.slug
+    folder.mkdir(parents=True)
+    torch.save({"encoder": torch.zeros(2)}, folder / "model.pt")
+    (folder / "config.json").write_text(json.dumps({"d": 128, "n": 512, "k": 10}))
+    one_sentence(label(tmp_path / "run", *ONE_SITE, f"saes={tmp_path / 'saes'}"), 2, "model.safetensors")
+
+
+def test_verbs_on_something_that_is_no_run(tmp_path: Path) -> None:
+    for verb in ("summary", "atlas", "quality"):
+        one_sentence(gazetteer(verb, "--run", str(tmp_path)), 2, str(tmp_path), "run gazetteer label")
+
+
+def test_no_space_left_loses_nothing(tmp_path: Path) -> None:
+    """A full disk ends the run with a sentence; with room again, the same command finishes it."""
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=700k", "tmpfs", str(disk)], check=False)
+    if mounted.returncode:
+        pytest.fail("this test mounts a small tmpfs and needs the right to (run it as root, or in a container)")
+    try:
+        done = label(disk / "run", *ONE_SITE)
+        one_sentence(done, 1, "space")
+        assert not list((disk / "run").rglob("*.tmp"))
+        kept = digests(disk / "run")
+        subprocess.run(["mount", "-o", "remount,size=200m", str(disk)], check=True)
+        done = label(disk / "run", *ONE_SITE)
+        assert done.returncode == 0, done.stderr
+        after = digests(disk / "run")
+        committed = {p.stem for p in (disk / "run" / "_meta/commits").iterdir()}
+        assert {name: digest for name, digest in kept.items() if any(c in name for c in committed)}.items() <= after.items()
+        fresh = label(tmp_path / "fresh", *ONE_SITE)
+        assert fresh.returncode == 0, fresh.stderr
+        assert after == digests(tmp_path / "fresh")
+    finally:
+        subprocess.run(["umount", str(disk)], check=False)
+
+
