@@ -1,0 +1,131 @@
+"""One row for every feature of every site: how often and how strongly it fires, where best, and its best name."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from data.errors import InputError
+from data.schemas import FEATURES
+from data.sites import Site
+from labeling.site_codes import SiteCodes, rows_by_site, same_site, site_order
+
+TOP_IMAGES = 9
+_BEST = {
+    "best_label": "concept",
+    "best_dataset_iou": "dataset_iou",
+    "best_heldout_dataset_iou": "heldout_dataset_iou",
+    "best_q_value": "q_value",
+}
+
+
+def _top_images(codes: SiteCodes, features: int) -> pa.ListArray:
+    """Up to nine images per feature by the spatial mean of the activation, with the place of its maximum.
+
+    gamma_c of arXiv 2504.15473, App. H; ties go to the smaller image id, equal maxima to the first cell.
+    """
+    starts = codes.pair_starts()
+    if not len(starts):
+        return pa.array([[]] * features, FEATURES.field("top_images").type)
+    feature, image = codes.feature[starts], codes.image[starts]
+    total = np.add.reduceat(codes.value.astype(np.float64), starts)
+    pair = np.repeat(np.arange(len(starts)), np.diff(np.append(starts, len(codes.value))))
+    strongest = np.lexsort((codes.cell, -codes.value, pair))[starts]
+    order = np.lexsort((image, -total, feature))
+    first = np.searchsorted(feature[order], feature[order], side="left")
+    kept = order[np.arange(len(order)) - first < TOP_IMAGES]
+    counts = np.bincount(feature[kept], minlength=features)
+    at = strongest[kept]
+    places = pa.StructArray.from_arrays(
+        [
+            pa.array(codes.image_ids, pa.string()).take(pa.array(image[kept])),
+            pa.array(codes.value[at]),
+            pa.array((codes.cell[at] // codes.width).astype(np.int32)),
+            pa.array((codes.cell[at] % codes.width).astype(np.int32)),
+        ],
+        fields=list(FEATURES.field("top_images").type.value_type),
+    )
+    return pa.ListArray.from_arrays(
+        pa.array(np.concatenate(([0], np.cumsum(counts))), pa.int32()), places, type=FEATURES.field("top_images").type
+    )
+
+
+def _best(candidates: pa.Table, features: int) -> dict[str, pa.Array]:
+    """Numbers of labels and the statistics of the first, per feature."""
+    feature = candidates["feature"].to_numpy()
+    trusted, paper = (candidates[name].to_numpy() for name in ("trusted", "paper_label"))
+    rank = pc.fill_null(candidates["rank"], 0).to_numpy()
+    where = np.full(features, -1, np.int64)
+    where[feature[rank == 1]] = np.flatnonzero(rank == 1)
+    at = pa.array(where, mask=where < 0)
+    columns = {name: candidates[source].combine_chunks().take(at) for name, source in _BEST.items()}
+    columns["labels"] = pa.array(np.bincount(feature[trusted], minlength=features).astype(np.int32))
+    columns["paper_labels"] = pa.array(np.bincount(feature[paper], minlength=features).astype(np.int32))
+    return columns
+
+
+def _activity(codes: SiteCodes | None, features: int, wanted: int) -> dict[str, pa.Array]:
+    """Counts, density and activations of every feature; a dead one has density 0 and no activation."""
+    images, active, total, peak = np.zeros((4, features))
+    cells = 0
+    if codes is not None:
+        cells = codes.cells * len(codes.image_ids)
+        images = np.bincount(codes.feature[codes.pair_starts()], minlength=features)
+        active = np.bincount(codes.feature, minlength=features)
+        total = np.bincount(codes.feature, weights=codes.value.astype(np.float64), minlength=features)
+        np.maximum.at(peak, codes.feature, codes.value)
+    dead = active == 0
+    top: pa.Array = pa.array([[]] * features, FEATURES.field("top_images").type)
+    return {
+        "images": pa.array(images.astype(np.int64)),
+        "images_wanted": pa.array(np.full(features, wanted, np.int64)),
+        "images_short": pa.array(np.maximum(0, wanted - images).astype(np.int64)),
+        "density": pa.array(active / cells) if cells else pa.nulls(features, pa.float64()),
+        "mean_activation": pa.array(total / np.maximum(active, 1), mask=dead),
+        "max_activation": pa.array(peak, mask=dead),
+        "dead": pa.array(dead),
+        "top_images": top if codes is None else _top_images(codes, features),
+    }
+
+
+def make_features(
+    codes: Mapping[Site, SiteCodes],
+    candidates: pa.Table,
+    feature_counts: Mapping[Site, int],
+    model: str,
+    images_wanted: int = 0,
+) -> pa.Table:
+    """A row for every feature of every site, dead and unlabelled ones included.
+
+    Args:
+        codes: each site's codes over all images, discovery and held-out.
+        candidates: schemas.CANDIDATES.
+        feature_counts: features of each site's autoencoder; decides the sites and rows.
+        model: name of the model under study.
+        images_wanted: images a feature should fire in.
+    Returns:
+        schemas.FEATURES ordered by block, branch, t downwards, feature.
+    Raises:
+        InputError: codes at a site, or of a feature, that `feature_counts` does not have.
+    """
+    sizes = {same_site(site): int(n) for site, n in feature_counts.items()}
+    unknown = [site.slug for site in codes if same_site(site) not in sizes]
+    if unknown:
+        raise InputError(f"Codes exist at {unknown[0]}, for which no autoencoder was named.")
+    rows = rows_by_site(candidates)
+    parts = []
+    for site in sorted(sizes, key=site_order):
+        n, mine = sizes[site], codes.get(site)
+        if mine is not None and mine.feature.max(initial=-1) >= n:
+            raise InputError(f"Codes at {site.slug} name feature {mine.feature.max()}, but it has only {n}.")
+        some = candidates.take(pa.array(rows.get(site, np.zeros(0, np.int64))))
+        columns: dict[str, pa.Array] = {
+            "model": pa.repeat(model, n), "block": pa.repeat(site.block, n), "branch": pa.repeat(site.branch, n),
+            "t": pa.array(np.full(n, site.t, np.float32)), "feature": pa.array(np.arange(n, dtype=np.int32)),
+            **_activity(mine, n, images_wanted), **_best(some, n),
+        }  # fmt: skip
+        parts.append(pa.Table.from_arrays([columns[name] for name in FEATURES.names], schema=FEATURES))
+    return pa.concat_tables(parts).combine_chunks() if parts else FEATURES.empty_table()
