@@ -68,9 +68,7 @@ class Commits:
         described: dict[str, dict[str, Any]] = {}
         for name, table in sorted(tables.items()):
             if name not in PART_TABLES:
-                raise GazetteerError(
-                    f"There is no table {name!r} in parts; there are {', '.join(PART_TABLES)}."
-                )
+                raise GazetteerError(f"There is no table {name!r} in parts; there are {', '.join(PART_TABLES)}.")
             table = conform(name, table, PART_TABLES[name])
             parts[name] = parquet_bytes(name, table, provenance)
             described[name] = describe(table, parts[name])
@@ -80,9 +78,7 @@ class Commits:
                 counts = self._settle(mine, parts)
             if counts is not None:
                 return counts
-        raise GazetteerError(
-            f"Shard {shard_id} of {self._files.root} cannot be committed: others keep changing it."
-        )
+        raise GazetteerError(f"Shard {shard_id} of {self._files.root} cannot be committed: others keep changing it.")
 
     def valid(self, verify: bool) -> dict[str, Commit]:
         """Every shard that counts, by id; damaged ones are dropped and reported through logging."""

@@ -62,9 +62,7 @@ def digest_folder(path: str | os.PathLike[str]) -> str:
     names = []
     for folder, folders, files in os.walk(root, followlinks=True):
         folders[:] = [name for name in folders if not name.startswith(".") and name != "__pycache__"]
-        names += [
-            Path(folder, name).relative_to(root).as_posix() for name in files if not name.startswith(".")
-        ]
+        names += [Path(folder, name).relative_to(root).as_posix() for name in files if not name.startswith(".")]
     if not names:
         raise InputError(f"{root} holds no files.")
     return digest_json([[name, digest_file(root / name)] for name in sorted(names)])

@@ -62,9 +62,7 @@ def write_errors(path: str) -> Iterator[None]:
             message = f"No space left on {path}; free some and run the same command again: it resumes."
         else:
             reason = error.strerror or str(error)
-            message = (
-                f"Cannot write {path} ({reason}); put that right and run the same command again: it resumes."
-            )
+            message = f"Cannot write {path} ({reason}); put that right and run the same command again: it resumes."
         raise GazetteerError(message) from error
 
 

@@ -57,13 +57,9 @@ def decode_image(content: bytes) -> NDArray[np.uint8]:
         with Image.open(io.BytesIO(content), formats=_FORMATS) as picture:
             return np.array(picture.convert("RGB"))
     except _BROKEN as error:
-        raise InputError(
-            f"An image cannot be read ({error}); accepted: whole PNG, JPEG and WebP files."
-        ) from error
+        raise InputError(f"An image cannot be read ({error}); accepted: whole PNG, JPEG and WebP files.") from error
 
 
 def _check_size(width: int, height: int) -> None:
     if width * height > MAX_PIXELS:
-        raise InputError(
-            f"An image of {width} × {height} pixels is not accepted; up to {MAX_PIXELS} pixels are."
-        )
+        raise InputError(f"An image of {width} × {height} pixels is not accepted; up to {MAX_PIXELS} pixels are.")

@@ -61,9 +61,7 @@ def _checked_size(size: Any) -> tuple[int, int]:
     except (TypeError, ValueError) as error:
         raise InputError(f"A mask's size is [height, width], not {size!r}.") from error
     if height < 1 or width < 1 or height * width > MAX_PIXELS:
-        raise InputError(
-            f"A mask of {height} × {width} pixels is not accepted; 1 to {MAX_PIXELS} pixels are."
-        )
+        raise InputError(f"A mask of {height} × {width} pixels is not accepted; 1 to {MAX_PIXELS} pixels are.")
     return height, width
 
 
@@ -103,13 +101,7 @@ def _from_string(text: Any) -> NDArray[np.int64]:
         raise InputError("Corrupt mask: its counts are not an ASCII string.") from error
     codes = np.frombuffer(raw, dtype=np.uint8).astype(np.int64) - 48
     ends = np.flatnonzero((codes & 0x20) == 0)
-    if (
-        codes.size == 0
-        or (codes < 0).any()
-        or (codes > 63).any()
-        or ends.size == 0
-        or ends[-1] != codes.size - 1
-    ):
+    if codes.size == 0 or (codes < 0).any() or (codes > 63).any() or ends.size == 0 or ends[-1] != codes.size - 1:
         raise InputError("Corrupt mask: its counts are cut short or hold characters outside '0' to 'o'.")
     starts = np.concatenate([[0], ends[:-1] + 1])
     lengths = ends - starts + 1

@@ -160,6 +160,4 @@ def _from_parquet(path: Path, column: str) -> list[str | None]:
 
 
 def _unknown_column(path: Path, column: str, names: list[str], where: str = "") -> InputError:
-    return InputError(
-        f"{path}{where} has no column {column!r}; it has: {', '.join(map(str, names)) or 'none'}."
-    )
+    return InputError(f"{path}{where} has no column {column!r}; it has: {', '.join(map(str, names)) or 'none'}.")

@@ -49,9 +49,7 @@ def provenance(fingerprint: dict[str, Any], config: dict[str, Any]) -> dict[str,
 def with_provenance(table: pa.Table, value: dict[str, Any]) -> pa.Table:
     """The table with `value` as its only Gazetteer metadata; other keys stay."""
     kept = {key: text for key, text in (table.schema.metadata or {}).items() if key != KEY}
-    return table.replace_schema_metadata(
-        {**kept, KEY: canonical_json(value).encode("utf-8", "surrogatepass")}
-    )
+    return table.replace_schema_metadata({**kept, KEY: canonical_json(value).encode("utf-8", "surrogatepass")})
 
 
 def read_provenance(source: Any) -> dict[str, Any]:

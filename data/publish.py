@@ -40,9 +40,7 @@ def conform(name: str, table: pa.Table, schema: pa.Schema) -> pa.Table:
                 f"The table {name} does not fit its schema: column {field.name!r}: {error}."
             ) from error
         if column.null_count and not field.nullable:
-            raise GazetteerError(
-                f"The table {name} does not fit its schema: column {field.name!r} holds nulls."
-            )
+            raise GazetteerError(f"The table {name} does not fit its schema: column {field.name!r} holds nulls.")
         columns.append(column)
     return pa.Table.from_arrays(columns, schema=schema.remove_metadata())
 
@@ -61,9 +59,7 @@ def parquet_bytes(name: str, table: pa.Table, provenance: dict[str, Any]) -> byt
     content = sink.getvalue()
     file = pq.ParquetFile(io.BytesIO(content))
     if file.metadata.num_rows != table.num_rows or not file.schema_arrow.equals(table.schema):
-        raise GazetteerError(
-            f"The table {name} did not survive being written as Parquet: rows or schema differ."
-        )
+        raise GazetteerError(f"The table {name} did not survive being written as Parquet: rows or schema differ.")
     return content
 
 

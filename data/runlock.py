@@ -96,6 +96,4 @@ def _me() -> str:
 
 
 def _locked(files: Files, holder: str) -> LockedError:
-    return LockedError(
-        f"Another process{f' ({holder})' if holder else ''} holds {files.root}; try again later."
-    )
+    return LockedError(f"Another process{f' ({holder})' if holder else ''} holds {files.root}; try again later.")

@@ -59,18 +59,14 @@ class RunFolder:
         mine = json.loads(json_bytes(fingerprint))
         there = self.write_json_once("run.json", mine)
         if not isinstance(there, dict):
-            raise InputError(
-                f"{self._files.root}/_meta/run.json is not a run's fingerprint; choose another folder."
-            )
+            raise InputError(f"{self._files.root}/_meta/run.json is not a run's fingerprint; choose another folder.")
         # A key that one side lacks differs even from a null on the other.
         differing = [
             key for key in sorted(mine.keys() | there.keys())
             if (key in mine, mine.get(key)) != (key in there, there.get(key))
         ]  # fmt: skip
         if differing:
-            changes = "; ".join(
-                f"{key}: was {_shown(there, key)}, now {_shown(mine, key)}" for key in differing
-            )
+            changes = "; ".join(f"{key}: was {_shown(there, key)}, now {_shown(mine, key)}" for key in differing)
             raise InputError(
                 f"{self._files.root} was started with other settings ({changes}). "
                 "A changed config is a different run: choose another folder, or go back to those settings."
@@ -170,11 +166,10 @@ class RunFolder:
         for shard_id in self._commits.ids() if shards is None else sorted(set(shards)):
             commit = self._commits.record(shard_id)
             if commit is None:
-                raise InputError(
-                    f"Shard {shard_id} of {self._files.root} is not committed; run gazetteer label again."
-                )
+                raise InputError(f"Shard {shard_id} of {self._files.root} is not committed; run gazetteer label again.")
             if name in commit.tables:
-                pieces.append(self._read(part_name(name, shard_id), columns, filter).cast(schema))
+                source = self._part_source(name, commit, whole=columns is None)
+                pieces.append(self._read(part_name(name, shard_id), columns, filter, source).cast(schema))
         return pa.concat_tables(pieces) if pieces else schema.empty_table()
 
     def write_final(self, name: str, table: pa.Table, provenance: dict[str, Any]) -> dict[str, Any]:
@@ -197,7 +192,7 @@ class RunFolder:
             )
         if name in FINAL_TABLES:
             _checked_query(name, FINAL_TABLES[name], columns, filter)
-        return self._read(f"{name}.parquet", columns, filter)
+        return self._read(f"{name}.parquet", columns, filter, self._files.source(f"{name}.parquet"))
 
     def finish(self, manifest: dict[str, Any]) -> None:
         """Remove parts that no commit names, write ``manifest.json``, then ``_SUCCESS``."""
@@ -218,10 +213,23 @@ class RunFolder:
         """Say that the run is under way again."""
         self._files.remove("_meta/_SUCCESS")
 
-    def _read(self, path: str, columns: Sequence[str] | None, filter: Any) -> pa.Table:
+    def _part_source(self, name: str, commit: Commit, whole: bool) -> Any:
+        """A committed part, its digest checked when it is read whole, else its size; None when it is damaged."""
+        path, recorded = part_name(name, commit.shard), commit.tables[name]
+        if not whole:  # page checksums cover what will be read of it
+            return self._files.source(path) if self._files.size(path) == recorded["bytes"] else None
         try:
+            content = self._files.read(path)
+        except FileNotFoundError:
+            return None
+        return pa.BufferReader(content) if digest_bytes(content) == recorded["sha256"] else None
+
+    def _read(self, path: str, columns: Sequence[str] | None, filter: Any, source: Any) -> pa.Table:
+        try:
+            if source is None:
+                raise OSError("not what its commit record says")
             return pq.read_table(
-                self._files.source(path),
+                source,
                 columns=None if columns is None else list(columns),
                 filters=filter,
                 partitioning=None,

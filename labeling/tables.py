@@ -125,9 +125,7 @@ def _opened(run: Run) -> RunFolder:
 def _started(run: Run) -> RunFolder:
     folder = _opened(run)
     if not folder.exists():
-        raise InputError(
-            f"{folder.path} is not a run folder: _meta/run.json is missing; run gazetteer label."
-        )
+        raise InputError(f"{folder.path} is not a run folder: _meta/run.json is missing; run gazetteer label.")
     return folder
 
 

@@ -52,8 +52,8 @@ def test_damage_is_noticed(data):
         content[place] ^= data.draw(st.integers(1, 255))
     try:
         assert np.array_equal(decode_image(bytes(content)), PIXELS)
-    except InputError as error:
-        assert "image" in str(error)
+    except InputError:
+        pass
 
 
 @given(st.binary(max_size=200))
@@ -69,9 +69,7 @@ def test_a_picture_of_too_many_pixels_is_refused_before_it_is_unpacked():
         decode_image(stream.getvalue())
 
 
-@pytest.mark.parametrize(
-    "pixels", [PIXELS.astype(np.float32), PIXELS[:, :, 0], PIXELS[:, :, :2], PIXELS[:0]], ids=str
-)
+@pytest.mark.parametrize("pixels", [PIXELS.astype(np.float32), PIXELS[:, :, 0], PIXELS[:, :, :2], PIXELS[:0]], ids=str)
 def test_only_rgb_bytes_are_encoded(pixels):
     with pytest.raises(InputError, match="uint8"):
         encode_image(pixels)
