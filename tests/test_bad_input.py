@@ -12,7 +12,7 @@ import torch
 from data.sites import Site
 from sae.autoencoder import SAEConfig, SparseAutoencoder
 from sae.checkpoint import save_pretrained
-from tests.test_label_job import digests, gazetteer, label
+from tests.running import digests, gazetteer, label
 
 MID = "mid_block.attentions.0"
 ONE_SITE = [f"generation.blocks=[{MID}]", "generation.branches=[cond]", "generation.t=[0.5]", "executor=serial"]

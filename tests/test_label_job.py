@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import random
@@ -16,55 +15,25 @@ from pathlib import Path
 import pyarrow.parquet as pq
 import pytest
 
-ROOT = Path(__file__).resolve().parent.parent
-SMALL = ["images=16", "shard_size=4", "generation.steps=4", "coverage.wanted=4", "labels.min_images=2"]
+from tests.running import ROOT, SMALL, digests, label
 
-
-def gazetteer(*arguments: str, **options: object) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-m", "jobs.cli", *arguments], cwd=ROOT, capture_output=True, text=True, check=False,
-        timeout=500, **options,  # type: ignore[arg-type]
-    )  # fmt: skip
-
-
-def label(out: Path, *settings: str) -> subprocess.CompletedProcess[str]:
-    return gazetteer("label", "--out", str(out), "--set", *SMALL, *settings)
-
-
-def digests(run: Path) -> dict[str, str]:
-    """sha256 of every Parquet file, parts and final tables, by its place in the run."""
-    return {
-        str(path.relative_to(run)): hashlib.sha256(path.read_bytes()).hexdigest()
-        for path in sorted(run.rglob("*.parquet"))
-    }
-
-
-@pytest.fixture(scope="module")
-def reference(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    run = tmp_path_factory.mktemp("reference") / "run"
-    done = label(run, "executor=serial")
-    assert done.returncode == 0, done.stderr
-    assert "16 pictures" in done.stdout
-    return run
-
-
-def test_the_run_holds_every_table_and_every_site(reference: Path) -> None:
-    names = {path.split("/")[0] for path in digests(reference)}
+def test_the_run_holds_every_table_and_every_site(scenes_run: Path) -> None:
+    names = {path.split("/")[0] for path in digests(scenes_run)}
     assert names == {
         "images", "codes", "segments", "evidence", "failures", "labels.parquet", "candidates.parquet", "features.parquet",
     }  # fmt: skip
-    features = pq.read_table(reference / "features.parquet")
+    features = pq.read_table(scenes_run / "features.parquet")
     sites = {tuple(row.values()) for row in features.select(["block", "branch", "t"]).to_pylist()}
     assert len(sites) == 18
-    images = pq.read_table(reference / "images")
+    images = pq.read_table(scenes_run / "images")
     assert images.num_rows == 16
-    assert pq.read_table(reference / "codes").num_rows == 16 * 18
-    assert pq.read_table(reference / "segments").num_rows > 16
+    assert pq.read_table(scenes_run / "codes").num_rows == 16 * 18
+    assert pq.read_table(scenes_run / "segments").num_rows > 16
     assert set(images["split"].to_pylist()) == {"discovery", "heldout"}
 
 
-def test_the_second_pass_was_planned_from_the_first(reference: Path) -> None:
-    first, second = (json.loads((reference / f"_meta/plan-{n}.json").read_text())["items"] for n in (1, 2))
+def test_the_second_pass_was_planned_from_the_first(scenes_run: Path) -> None:
+    first, second = (json.loads((scenes_run / f"_meta/plan-{n}.json").read_text())["items"] for n in (1, 2))
     assert len(first) == 12
     assert len(second) == 4
     assert not {row["image_id"] for row in first} & {row["image_id"] for row in second}
@@ -81,16 +50,16 @@ def test_the_second_pass_was_planned_from_the_first(reference: Path) -> None:
     ids=lambda settings: ",".join(settings),
 )
 def test_tables_do_not_depend_on_executor_workers_or_batch(
-    reference: Path, tmp_path: Path, settings: list[str]
+    scenes_run: Path, tmp_path: Path, settings: list[str]
 ) -> None:
     done = label(tmp_path / "run", *settings)
     assert done.returncode == 0, done.stderr
-    assert digests(tmp_path / "run") == digests(reference)
+    assert digests(tmp_path / "run") == digests(scenes_run)
 
 
 @pytest.mark.parametrize("executor", ["serial", "ray"])
 def test_killed_again_and_again_it_resumes_to_the_same_tables(
-    reference: Path, tmp_path: Path, executor: str
+    scenes_run: Path, tmp_path: Path, executor: str
 ) -> None:
     run, kills = tmp_path / "run", 0
     chance = random.Random(executor)
@@ -107,44 +76,44 @@ def test_killed_again_and_again_it_resumes_to_the_same_tables(
     assert kills >= 2, "the run ended before it could be killed"
     done = label(run, f"executor={executor}")
     assert done.returncode == 0, done.stderr
-    assert digests(run) == digests(reference)
+    assert digests(run) == digests(scenes_run)
 
 
-def test_a_finished_run_starts_neither_ray_nor_a_model(reference: Path) -> None:
-    before = {path: path.stat().st_mtime_ns for path in reference.rglob("*") if path.is_file()}
+def test_a_finished_run_starts_neither_ray_nor_a_model(scenes_run: Path) -> None:
+    before = {path: path.stat().st_mtime_ns for path in scenes_run.rglob("*") if path.is_file()}
     script = (
         "import sys\nfrom jobs.cli import main\n"
-        f"code = main(['label', '--out', {str(reference)!r}, '--set', *{SMALL!r}, 'executor=ray'])\n"
+        f"code = main(['label', '--out', {str(scenes_run)!r}, '--set', *{SMALL!r}, 'executor=ray'])\n"
         "assert code == 0\n"
         "assert not {'ray', 'diffusers', 'transformers'} & set(sys.modules)\n"
     )
     done = subprocess.run([sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
-    after = {path: path.stat().st_mtime_ns for path in reference.rglob("*") if path.is_file()}
+    after = {path: path.stat().st_mtime_ns for path in scenes_run.rglob("*") if path.is_file()}
     changed = {path for path in before.keys() | after.keys() if before.get(path) != after.get(path)}
     assert {path.name for path in changed} <= {"lock"}
 
 
-def test_a_damaged_part_is_named_and_computed_again(reference: Path, tmp_path: Path) -> None:
+def test_a_damaged_part_is_named_and_computed_again(scenes_run: Path, tmp_path: Path) -> None:
     run = tmp_path / "run"
-    shutil.copytree(reference, run)
+    shutil.copytree(scenes_run, run)
     part = sorted((run / "segments").glob("*.parquet"))[0]
     part.write_bytes(part.read_bytes()[:100])
     (run / "_meta/_SUCCESS").unlink()
     done = label(run, "executor=serial")
     assert done.returncode == 0, done.stderr
     assert part.name in done.stderr + done.stdout
-    assert digests(run) == digests(reference)
+    assert digests(run) == digests(scenes_run)
 
 
-def test_another_config_on_the_same_run_is_refused_naming_the_key(reference: Path) -> None:
-    done = label(reference, "executor=serial", "seed=5")
+def test_another_config_on_the_same_run_is_refused_naming_the_key(scenes_run: Path) -> None:
+    done = label(scenes_run, "executor=serial", "seed=5")
     assert done.returncode == 2
     assert "seed: was 0, now 5" in done.stderr
     assert len(done.stderr.strip().splitlines()) == 1
 
 
-def test_two_drivers_on_one_run_give_one_set_of_rows(reference: Path, tmp_path: Path) -> None:
+def test_two_drivers_on_one_run_give_one_set_of_rows(scenes_run: Path, tmp_path: Path) -> None:
     run = tmp_path / "run"
     command = [sys.executable, "-m", "jobs.cli", "label", "--out", str(run), "--set", *SMALL, "executor=serial"]
     both = [subprocess.Popen(command, cwd=ROOT, stderr=subprocess.PIPE, stdout=subprocess.PIPE) for _ in range(2)]
@@ -153,4 +122,4 @@ def test_two_drivers_on_one_run_give_one_set_of_rows(reference: Path, tmp_path: 
         process.communicate()
     # Whoever comes second is told that the run is held, unless the first had already finished.
     assert codes in ([0, 75], [0, 0])
-    assert digests(run) == digests(reference)
+    assert digests(run) == digests(scenes_run)

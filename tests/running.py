@@ -1,0 +1,30 @@
+"""Run the command as a user does, on the embedded models, small enough for tests."""
+
+from __future__ import annotations
+
+import hashlib
+import subprocess
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+SMALL = ["images=16", "shard_size=4", "generation.steps=4", "coverage.wanted=4", "labels.min_images=2"]
+
+
+def gazetteer(*arguments: str, cwd: Path = ROOT) -> subprocess.CompletedProcess[str]:
+    """The finished command with what it printed."""
+    command = [sys.executable, "-m", "jobs.cli", *arguments]
+    return subprocess.run(command, cwd=cwd, capture_output=True, text=True, check=False, timeout=500)
+
+
+def label(out: Path, *settings: str) -> subprocess.CompletedProcess[str]:
+    """`gazetteer label` with the small settings; later settings win."""
+    return gazetteer("label", "--out", str(out), "--set", *SMALL, *settings)
+
+
+def digests(run: Path) -> dict[str, str]:
+    """sha256 of every Parquet file, parts and final tables, by its place in the run."""
+    return {
+        str(path.relative_to(run)): hashlib.sha256(path.read_bytes()).hexdigest()
+        for path in sorted(run.rglob("*.parquet"))
+    }
