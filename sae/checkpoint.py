@@ -15,7 +15,7 @@ from safetensors.torch import save as save_tensors
 from torch import Tensor
 
 from data.activations import replace_file
-from data.errors import InputError
+from data.errors import GazetteerError, InputError
 from data.sites import Site
 from sae.autoencoder import SAEConfig, SparseAutoencoder
 
@@ -39,11 +39,15 @@ def save_pretrained(
 
     Raises:
         InputError: another dtype.
+        GazetteerError: a weight is not finite in that dtype, or the folder cannot be written.
     """
     if dtype not in (torch.float32, torch.float16):
         raise InputError(f"SAE weights are stored as float32 or float16, not {dtype}.")
     folder = Path(folder)
     tensors = {name: value.detach().to("cpu", dtype).contiguous() for name, value in sae.state_dict().items()}
+    for name, value in tensors.items():
+        if not bool(torch.isfinite(value).all()):
+            raise GazetteerError(f"The SAE's {name} is not finite in {dtype}; it was not written to {folder}.")
     content = save_tensors(tensors)
     config: dict[str, Any] = {"normalisation": "none", "site": None} | dict(metadata or {})
     if isinstance(config["site"], Site):
@@ -125,6 +129,15 @@ def _check_tensors(tensors: Mapping[str, Tensor], shape: SAEConfig, folder: Path
             raise InputError(f"{folder / WEIGHTS}: {name} holds values that are not finite numbers.")
 
 
+def _stated_site(config: Mapping[str, Any], folder: Path) -> Site | None:
+    """The site in a ``config.json``, if it names one; raises InputError when it names it wrongly."""
+    site = config.get("site")
+    try:
+        return Site(**site) if site is not None else None
+    except TypeError as error:
+        raise InputError(f"{folder / CONFIG}: site must give block, branch and t, not {site!r}.") from error
+
+
 def expect_width(sae: SparseAutoencoder, d: int, site: Site, folder: Path | str | None = None) -> None:
     """Raises InputError unless `sae` reads vectors of the site's width `d`."""
     if sae.config.d != d:
@@ -150,7 +163,7 @@ def load_site_saes(
     saes: dict[Site, SparseAutoencoder] = {}
     for site in wanted:
         saes[site], config = load_pretrained(root / site.slug, device, dtype)
-        stated = config.get("site")
-        if stated and Site(**stated).slug != site.slug:
-            raise InputError(f"The SAE in {root / site.slug} was trained at {Site(**stated).slug}.")
+        stated = _stated_site(config, root / site.slug)
+        if stated is not None and stated.slug != site.slug:
+            raise InputError(f"The SAE in {root / site.slug} was trained at {stated.slug}.")
     return saes

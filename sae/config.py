@@ -16,7 +16,8 @@ class TrainConfig:
         k: features a vector may use.
         expansion: dictionary size as a multiple of the width, n = expansion · d; ignored when n is given.
         n: dictionary size, or None.
-        lr: Adam's learning rate at its plateau.
+        lr: Adam's learning rate at its plateau; the paper's suits its thousands of steps, a run of hundreds
+            wants ten times as much or more.
         batch_size: vectors a step.
         epochs: passes over the vectors; ignored when steps is given.
         steps: optimizer steps, or None.

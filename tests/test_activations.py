@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from data.activations import ActivationDataset, ActivationWriter
 from data.errors import InputError
@@ -107,6 +110,16 @@ def test_the_seed_decides_the_order():
     assert (first != other).any()
     assert (first[:100] != first[100:]).any()
     assert sorted(first[100:]) == list(range(100))
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.integers(1, 40), st.integers(1, 50), st.integers(0, 12), st.integers(0, 5))
+def test_a_step_does_not_depend_on_where_the_stream_was_entered(count: int, batch: int, start: int, seed: int):
+    whole = itertools.islice(shuffled_indices(count, batch, seed), start, start + 4)
+    entered = itertools.islice(shuffled_indices(count, batch, seed, start_step=start), 4)
+    for expected, found in zip(whole, entered, strict=True):
+        assert len(expected) == batch
+        assert (expected == found).all()
 
 
 def test_batches_may_span_epochs_and_the_last_incomplete_one_is_left_out():

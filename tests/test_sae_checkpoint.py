@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import json
 from pathlib import Path
 
@@ -9,7 +10,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from data.errors import InputError
+from data.errors import GazetteerError, InputError
 from data.sites import Site
 from sae.checkpoint import expect_width, load_pretrained, load_site_saes, save_pretrained
 from tests.test_sae_autoencoder import random_sae
@@ -148,3 +149,29 @@ def test_an_sae_in_the_wrong_folder_is_refused(tmp_path: Path):
     save_pretrained(random_sae(6, 12, 3), tmp_path / OTHER.slug, {"site": SITE})
     with pytest.raises(InputError, match=f"was trained at {SITE.slug}"):
         load_site_saes(tmp_path, [OTHER])
+
+
+def test_a_malformed_site_is_refused(tmp_path: Path):
+    save_pretrained(random_sae(6, 12, 3), tmp_path / SITE.slug, {"site": {"where": "mid"}})
+    with pytest.raises(InputError, match="site must give block, branch and t"):
+        load_site_saes(tmp_path, [SITE])
+
+
+def test_weights_that_would_not_load_are_not_written(tmp_path: Path):
+    sae = random_sae(6, 12, 3)
+    with torch.no_grad():
+        sae.encoder[0, 0] = 1e5  # finite in float32 alone
+    save_pretrained(sae, tmp_path / "single")
+    with pytest.raises(GazetteerError, match=r"encoder is not finite in torch\.float16"):
+        save_pretrained(sae, tmp_path / "half", dtype=torch.float16)
+    assert not (tmp_path / "half").exists()
+
+
+def test_the_layer_knows_neither_diffusers_nor_ray():
+    root = Path(__file__).parent.parent
+    for path in [*(root / "sae").glob("*.py"), root / "data" / "activations.py", root / "data" / "shuffle.py"]:
+        for node in ast.walk(ast.parse(path.read_text())):
+            names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
+            names += [node.module or ""] if isinstance(node, ast.ImportFrom) else []
+            layers = {name.split(".")[0] for name in names}
+            assert not layers & {"diffusers", "ray", "diffusion", "labeling", "jobs", "attribution"}, path

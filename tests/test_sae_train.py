@@ -50,7 +50,7 @@ def weights(folder: Path) -> bytes:
 
 def test_it_recovers_a_known_dictionary(tmp_path: Path):
     vectors, directions = synthetic(20_000)
-    config = TrainConfig(k=3, n=48, lr=3e-3, batch_size=512, steps=600, decay=0.3)
+    config = TrainConfig(k=3, n=48, lr=3e-3, batch_size=512, steps=400, decay=0.3)
     result = train_sae(TensorSource(vectors[:-1000]), 16, config, tmp_path, heldout=[vectors[-1000:]])
     best = (directions @ result.sae.decoder.T).max(dim=1).values
     assert float(best.median()) > 0.97
@@ -250,9 +250,17 @@ def test_what_cannot_be_trained_on_is_said(tmp_path: Path):
 
 
 def test_a_damaged_state_is_refused(tmp_path: Path):
-    (tmp_path / STATE).write_bytes(b"not a state")
-    with pytest.raises(InputError, match=r"training.safetensors is damaged; delete it to start over"):
-        trained(tmp_path)
+    def stop(step: int, steps: int) -> None:
+        if step == 7:
+            raise Stop
+
+    with pytest.raises(Stop):
+        trained(tmp_path, on_step=stop)
+    content = (tmp_path / STATE).read_bytes()
+    for damaged in (b"not a state", content[:-1], b""):
+        (tmp_path / STATE).write_bytes(damaged)
+        with pytest.raises(InputError, match=r"training.safetensors is damaged; delete it to start over"):
+            trained(tmp_path)
 
 
 @pytest.mark.parametrize(
