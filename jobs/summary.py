@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 
 from data.errors import InputError
 from data.store import RunFolder
@@ -19,29 +20,18 @@ def summarise(run: str | Path) -> dict[str, Any]:
         InputError: the run is not finished.
     """
     store = RunFolder(run)
-    features = store.read_final("features", ["block", "branch", "t", "dead", "labels", "images_short"]).to_pandas()
+    features = store.read_final("features", ["block", "branch", "t", "dead", "labels", "images_short"])
     labels = store.read_final("labels", ["concept", "rank", "heldout_dataset_iou"])
     manifest = store.read_json("manifest.json")
     if manifest is None or not store.is_complete():
         raise InputError(f"{run} is not a finished run; run gazetteer label on it.")
-    sites = [
-        {
-            "block": block,
-            "branch": branch,
-            "t": round(float(t), 4),
-            "features": len(group),
-            "alive": int((~group["dead"]).sum()),
-            "labelled": int((group["labels"] > 0).sum()),
-            "short": int(((group["images_short"] > 0) & ~group["dead"]).sum()),
-        }
-        for (block, branch, t), group in features.groupby(["block", "branch", "t"], sort=True)
-    ]
+    sites = _sites(features)
     return {
         "run": str(run),
         "images": manifest["images"],
         "segments": manifest["segments"],
         "failing": len(manifest["failing"]),
-        "features": len(features),
+        "features": features.num_rows,
         "alive": sum(site["alive"] for site in sites),
         "labelled": sum(site["labelled"] for site in sites),
         "short": sum(site["short"] for site in sites),
@@ -50,6 +40,16 @@ def summarise(run: str | Path) -> dict[str, Any]:
         "seconds": manifest["seconds"],
         "wall_seconds": manifest["wall_seconds"],
     }
+
+
+def _sites(features: pa.Table) -> list[dict[str, Any]]:
+    """Per site: features, those that ever fired, those with a label, and live ones with fewer pictures than wanted."""
+    counted: dict[tuple[str, str, float], Counter[str]] = defaultdict(Counter)
+    for row in features.to_pylist():
+        counts = counted[row["block"], row["branch"], round(row["t"], 4)]
+        alive = not row["dead"]
+        counts.update(features=1, alive=alive, labelled=row["labels"] > 0, short=alive and row["images_short"] > 0)
+    return [{"block": b, "branch": r, "t": t, **counts} for (b, r, t), counts in sorted(counted.items())]
 
 
 def print_summary(summary: dict[str, Any]) -> None:
