@@ -177,6 +177,18 @@ def test_a_sweep_spares_live_writers(tmp_path):
         assert (staged.exists(), dead.exists()) == (True, False)
 
 
+def test_without_hard_links_names_are_still_created_once(tmp_path, monkeypatch):
+    def refused(*_):
+        raise OSError(errno.EPERM, "no hard links here")
+
+    monkeypatch.setattr(os, "link", refused)
+    run = RunFolder(tmp_path)
+    first = commit(run, "a", 1)
+    assert commit(run, "a", 2) == first
+    assert run.write_json_once("plan.json", 1) == run.write_json_once("plan.json", 2) == 1
+    nothing_torn(tmp_path, {"a"})
+
+
 def test_a_stale_lease_is_taken_over_and_a_fresh_one_respected(monkeypatch):
     run = RunFolder("memory://lease-test")
     stale = {"holder": "a killed one", "token": "x", "renewed": time.time() - 3600}
