@@ -16,7 +16,7 @@ import torch
 from torch import nn
 from transformers import (
     BertConfig,
-    BertTokenizerFast,
+    BertTokenizer,
     GroundingDinoConfig,
     GroundingDinoForObjectDetection,
     GroundingDinoImageProcessor,
@@ -61,14 +61,14 @@ def build_vocabulary(words: Iterable[str]) -> dict[str, int]:
     return dict(sorted(vocabulary.items(), key=lambda item: item[1]))
 
 
-def build_tokenizer(words: Iterable[str]) -> BertTokenizerFast:
+def build_tokenizer(words: Iterable[str]) -> BertTokenizer:
     """A BERT tokenizer over whole words; anything else becomes [UNK]."""
-    return BertTokenizerFast(vocab=build_vocabulary(words), model_max_length=256)
+    return BertTokenizer(vocab=build_vocabulary(words), model_max_length=256)
 
 
 def build_config() -> GroundingDinoConfig:
     """Sizes chosen for one CPU core: about 5.6 million parameters, 80 image tokens."""
-    swin = SwinConfig(
+    swin = SwinConfig(  # type: ignore[call-arg]
         image_size=IMAGE_SIZE, patch_size=4, embed_dim=32, depths=[2, 2, 4, 1], num_heads=[2, 4, 8, 8],
         window_size=4, mlp_ratio=2.0, drop_path_rate=0.0, out_indices=[3, 4],
     )  # fmt: skip
@@ -133,7 +133,7 @@ def initialise(model: GroundingDinoForObjectDetection) -> None:
         layer.encoder_attn_text.value.weight.mul_(0.5 / text_scale)
 
 
-def export(model: GroundingDinoForObjectDetection, tokenizer: BertTokenizerFast, folder: str | os.PathLike[str]) -> int:
+def export(model: GroundingDinoForObjectDetection, tokenizer: BertTokenizer, folder: str | os.PathLike[str]) -> int:
     """Write a folder that `from_pretrained` reads, weights in half precision; returns its size in bytes."""
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)

@@ -43,7 +43,7 @@ class SegmentBatches:
 
     def __call__(self) -> SegmentBatch:
         """The next batch."""
-        samples = []
+        samples: list[tuple[Tensor, Tensor, Tensor]] = []
         while len(samples) < self.batch_size:
             sample = self._sample(int(self.generator.integers(0, len(self.cache))))
             if sample is not None:
