@@ -9,11 +9,11 @@ import errno
 import os
 import uuid
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
+from contextlib import AbstractContextManager, contextmanager, suppress
 from pathlib import Path
 from typing import Any, Protocol
 
-from data.errors import GazetteerError, InputError
+from data.errors import GazetteerError
 from data.lock import held_file, hold, release_dead
 
 STAGING = "_meta/staging"
@@ -66,6 +66,19 @@ def write_errors(path: str) -> Iterator[None]:
         raise GazetteerError(message) from error
 
 
+@contextmanager
+def _read_errors(path: Path) -> Iterator[None]:
+    """Turn the refusal of a read into a sentence (GazetteerError); FileNotFoundError stays itself."""
+    try:
+        yield
+    except NotADirectoryError as error:
+        raise FileNotFoundError(str(path)) from error
+    except FileNotFoundError:
+        raise
+    except OSError as error:
+        raise GazetteerError(f"Cannot read {path} ({error.strerror or error}).") from error
+
+
 class LocalFiles:
     """Files on a POSIX filesystem, durable: contents and folder entries are fsynced before a name counts."""
 
@@ -78,26 +91,20 @@ class LocalFiles:
 
     def read(self, name: str) -> bytes:
         """The whole file; FileNotFoundError when absent."""
-        try:
+        with _read_errors(self._at(name)):
             return self._at(name).read_bytes()
-        except (FileNotFoundError, NotADirectoryError) as error:
-            raise FileNotFoundError(name) from error
-        except OSError as error:
-            raise GazetteerError(f"Cannot read {self._at(name)} ({error.strerror or error}).") from error
 
     def size(self, name: str) -> int | None:
         """Bytes of the file, or None when absent."""
-        try:
+        with suppress(FileNotFoundError), _read_errors(self._at(name)):
             return self._at(name).stat().st_size
-        except (FileNotFoundError, NotADirectoryError):
-            return None
+        return None
 
     def names(self, folder: str) -> list[str]:
         """Sorted base names of the files directly in `folder`."""
-        try:
-            return sorted(entry.name for entry in os.scandir(self._at(folder)) if entry.is_file())
-        except (FileNotFoundError, NotADirectoryError):
-            return []
+        with suppress(FileNotFoundError), _read_errors(self._at(folder)), os.scandir(self._at(folder)) as entries:
+            return sorted(entry.name for entry in entries if entry.is_file())
+        return []
 
     def replace(self, name: str, content: bytes) -> None:
         """Write a file atomically, over whatever was there."""
@@ -164,94 +171,6 @@ class LocalFiles:
                 yield staged
             finally:
                 staged.unlink(missing_ok=True)
-
-
-class RemoteFiles:
-    """Files behind an fsspec URL (s3, gs, memory, …): one PUT a file, create-only where that is offered."""
-
-    def __init__(self, url: str) -> None:
-        try:
-            import fsspec
-
-            self._fs, self._base = fsspec.core.url_to_fs(url, use_listings_cache=False)
-        except (ImportError, ValueError) as error:
-            raise InputError(
-                f"Cannot open {url} ({error}); accepted: a folder, or a URL whose fsspec package is there."
-            ) from error
-        self.root = url.rstrip("/")
-
-    def _at(self, name: str) -> str:
-        return f"{self._base.rstrip('/')}/{name}"
-
-    def read(self, name: str) -> bytes:
-        """The whole file; FileNotFoundError when absent."""
-        try:
-            return bytes(self._fs.cat_file(self._at(name)))
-        except FileNotFoundError:
-            raise
-        except OSError as error:
-            raise GazetteerError(f"Cannot read {self.root}/{name} ({error}).") from error
-
-    def size(self, name: str) -> int | None:
-        """Bytes of the file, or None when absent."""
-        try:
-            return int(self._fs.info(self._at(name))["size"])
-        except FileNotFoundError:
-            return None
-
-    def names(self, folder: str) -> list[str]:
-        """Sorted base names of the files directly in `folder`."""
-        try:
-            entries = self._fs.ls(self._at(folder), detail=True)
-        except FileNotFoundError:
-            return []
-        return sorted(entry["name"].rsplit("/", 1)[-1] for entry in entries if entry["type"] == "file")
-
-    def replace(self, name: str, content: bytes) -> None:
-        """Write a file atomically, over whatever was there."""
-        with write_errors(f"{self.root}/{name}"):
-            self._fs.pipe_file(self._at(name), content)
-
-    def create(self, name: str, content: bytes) -> bool:
-        """Write a file unless the name is taken; says whether it did."""
-        with write_errors(f"{self.root}/{name}"):
-            try:
-                self._fs.pipe_file(self._at(name), content, mode="create")
-            except FileExistsError:
-                return False
-            except (TypeError, NotImplementedError):
-                # A store without conditional writes: this check is not atomic; data/commits.py checks again.
-                if self._fs.exists(self._at(name)):
-                    return False
-                self._fs.pipe_file(self._at(name), content)
-            return True
-
-    def remove(self, name: str) -> None:
-        """Remove the file if it exists."""
-        with write_errors(f"{self.root}/{name}"), suppress(FileNotFoundError):
-            self._fs.rm_file(self._at(name))
-
-    def guard(self, key: str) -> AbstractContextManager[None]:
-        """Guards nothing: object stores have no locks."""
-        return nullcontext()
-
-    def sweep(self) -> None:
-        """Nothing to do: nothing is staged."""
-        return None
-
-    def source(self, name: str) -> Any:
-        """What pyarrow can open to read the file."""
-        return self._fs.open(self._at(name), "rb")
-
-
-def open_files(path: str | os.PathLike[str]) -> LocalFiles | RemoteFiles:
-    """The files under a folder or URL; nothing is created yet."""
-    text = os.fspath(path)
-    if text.startswith("file://"):
-        text = text.removeprefix("file://")
-    elif "://" in text:
-        return RemoteFiles(text)
-    return LocalFiles(Path(text))
 
 
 def make_folder(folder: Path) -> None:

@@ -25,8 +25,8 @@ import pyarrow.parquet as pq
 from data.commits import Commit, Commits, check_name, part_name
 from data.digests import digest_bytes
 from data.errors import GazetteerError, InputError
-from data.files import open_files
 from data.publish import conform, describe, json_bytes, parquet_bytes
+from data.remote import open_files
 from data.runlock import run_lock
 from data.schemas import FINAL_TABLES, PART_TABLES
 

@@ -15,7 +15,7 @@ from data.errors import GazetteerError, InputError, LockedError
 from data.provenance import read_provenance
 from data.schemas import PART_TABLES
 from data.store import RunFolder
-from tests.runs import PROVENANCE, commit, evidence, failures
+from tests.runs import PROVENANCE, commit, evidence, failures, finished_run
 
 
 def damage(run, path, how):
@@ -245,6 +245,25 @@ def test_without_locks_the_loser_of_a_race_leaves_one_whole_commit(monkeypatch, 
     kept = commit(run, "a", 1)
     assert run.committed(verify=True) == {"a": kept}
     assert run.read_table("evidence")["images"].to_pylist() == [kept.info["seen"]]
+
+
+@pytest.mark.parametrize("verb", ["cat_file", "info", "ls", "pipe_file", "rm_file", "open"])
+def test_what_a_store_behind_a_url_raises_becomes_a_sentence(monkeypatch, verb):
+    run = finished_run(f"memory://{uuid.uuid4().hex}")
+
+    def refused(*_, **__):
+        raise RuntimeError("no credentials")
+
+    monkeypatch.setattr(type(run._files._fs), verb, refused)
+
+    def everything():
+        run.read_table("images")
+        run.read_table("images", columns=["seed"])
+        run.drop_shard("s0")
+        run.write_json("plan.json", 1)
+
+    with pytest.raises(GazetteerError, match=f"{run.path}.*no credentials"):
+        everything()
 
 
 class Store(RuleBasedStateMachine):
