@@ -44,9 +44,7 @@ class EvidenceRows:
         names = pa.array(self.concepts, pa.string())
         has_cells = (self.feature < 0) != (self.concept < 0)
         offsets = np.concatenate(([0], np.cumsum(has_cells * self.cells.shape[1]))).astype(np.int32)
-        cells = pa.ListArray.from_arrays(
-            pa.array(offsets), pa.array(self.cells.reshape(-1)), mask=pa.array(~has_cells)
-        )
+        cells = pa.ListArray.from_arrays(pa.array(offsets), pa.array(self.cells.reshape(-1)), mask=pa.array(~has_cells))
         columns = [
             pa.repeat(self.site.block, rows),
             pa.repeat(self.site.branch, rows),
@@ -96,9 +94,7 @@ def rows_of(table: pa.Table) -> list[EvidenceRows]:
             maps = (feature[mine] < 0) != (concept[mine] < 0)
             width = np.unique(lengths[mine[maps]])
             if len(width) > 1 or (width < 0).any():
-                raise InputError(
-                    f"Evidence of {site.slug} has maps of several sizes: {width.tolist()} cells."
-                )
+                raise InputError(f"Evidence of {site.slug} has maps of several sizes: {width.tolist()} cells.")
             cells = flat[begins[mine[maps]][:, None] + np.arange(width[0] if len(width) else 0)]
             if len(cells):
                 cells = np.add.reduceat(cells, np.flatnonzero(np.diff(key[maps], prepend=-1)), axis=0)
@@ -127,6 +123,6 @@ def sum_evidence(tables: Iterable[pa.Table]) -> pa.Table:
     for table in tables:
         waiting.append(table.select(EVIDENCE.names))
         size += table.nbytes
-        if size > _COLLAPSE_BYTES:
+        if size > _COLLAPSE_BYTES and len(waiting) > 1:
             waiting, size = [table_of(rows_of(pa.concat_tables(waiting)))], 0
     return table_of(rows_of(pa.concat_tables(waiting))) if waiting else EVIDENCE.empty_table()

@@ -82,7 +82,7 @@ def false_discovery(p: NDArray[np.float64]) -> NDArray[np.float64]:
     return q
 
 
-def _generator(*parts: object) -> np.random.Generator:
+def seeded(*parts: object) -> np.random.Generator:
     """A generator that depends on nothing but `parts`."""
     digest = hashlib.sha256("\x1f".join(map(str, parts)).encode()).digest()
     return np.random.default_rng(int.from_bytes(digest[:16], "big"))
@@ -141,14 +141,14 @@ def _p_of_pairs(orders: list[list[Ints]], config: NullConfig, key: tuple[object,
     share = -(-config.permutations // len(orders))
     count = np.zeros(len(observed), np.int64)
     for number, sums in enumerate(orders):
-        count += _exceedances(sums, observed, share, _generator(*key, "shifts", number))
+        count += _exceedances(sums, observed, share, seeded(*key, "shifts", number))
     p = (1 + count) / (1 + share * len(orders))
     more = -(-config.refine // len(orders))
     rare = np.flatnonzero(count < config.refine_below)
     if more and len(rare):
         for number, sums in enumerate(orders):
             few = [np.ascontiguousarray(block[:, rare]) for block in sums]
-            count[rare] += _exceedances(few, observed[rare], more, _generator(*key, "refine", number))
+            count[rare] += _exceedances(few, observed[rare], more, seeded(*key, "refine", number))
         p[rare] = (1 + count[rare]) / (1 + (share + more) * len(orders))
     return p
 
@@ -229,7 +229,7 @@ def _p_of_group(
     block = max(2, min(config.block, len(images) // 4))
     orders = []
     for number in range(config.orders):
-        shuffled = _generator(*key, "order", number).permutation(images)
+        shuffled = seeded(*key, "order", number).permutation(images)
         blocks = np.array_split(shuffled, max(1, -(-len(images) // block)))
         block_of, rank = np.zeros((2, len(asked)), np.int64)
         for which, members in enumerate(blocks):
