@@ -64,6 +64,12 @@ def _parser() -> argparse.ArgumentParser:
     summary.add_argument("--json", action="store_true", help="print one JSON object as the last line")
     summary.set_defaults(action=_summary)
 
+    quality = verbs.add_parser("quality", help="measure a run's labels: held-out IoU, grid ceiling, shuffled control")
+    quality.add_argument("--run", required=True, metavar="RUN", help="a finished run folder")
+    quality.add_argument("--no-shuffle", action="store_true", help="leave out the shuffled control, the slow part")
+    quality.add_argument("--json", action="store_true", help="print one JSON object as the last line")
+    quality.set_defaults(action=_quality)
+
     doctor = verbs.add_parser("doctor", help="say what is installed, what is missing, and which blocks a model offers")
     doctor.add_argument("--model", metavar="PATH", help="a text-to-image model: list its blocks, grids and widths")
     doctor.add_argument("--json", action="store_true", help="print one JSON object as the last line")
@@ -125,6 +131,15 @@ def _summary(arguments: argparse.Namespace) -> int:
     summary = summarise(arguments.run)
     print_summary(summary)
     _print_json(arguments, summary)
+    return DONE
+
+
+def _quality(arguments: argparse.Namespace) -> int:
+    from labeling.quality import print_quality, run_quality
+
+    result = run_quality(arguments.run, shuffle=not arguments.no_shuffle)
+    print_quality(result)
+    _print_json(arguments, result)
     return DONE
 
 
