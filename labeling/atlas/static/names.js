@@ -7,7 +7,7 @@ Atlas.names = (() => {
 
   function entry(atlas, i) {
     return el("li", {}, el("a", { href: Atlas.conceptLink(atlas.concepts[i]) }, atlas.concepts[i]),
-      el("span", { class: "leader", "aria-hidden": "true" }), el("span", { class: "small" }, many(atlas.carriers[i], "feature")));
+      el("span", { class: "leader", "aria-hidden": "true" }), el("span", { class: "small count" }, many(atlas.carriers[i], "feature")));
   }
 
   /** The names that start with what is typed, at most MOST of them in the document. */
@@ -36,7 +36,7 @@ Atlas.names = (() => {
     document.title = "Names A–Z · Gazetteer";
     main.replaceChildren(
       el("header", { class: "title" }, el("h1", {}, "Names A–Z"),
-        el("p", { class: "lede" }, "Everything that was looked for in the pictures, and how many features carry its name.")),
+        el("p", { class: "lede" }, "Every thing that was found in the pictures, and how many features carry its name.")),
       el("label", { class: "wide" }, el("span", {}, "Name"), box), body);
   }
 
