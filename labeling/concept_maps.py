@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from data.codes import SparseMap
 from data.errors import InputError
 from data.masks import struct_to_mask
+from data.schemas import CODES
 from data.sites import Site
 from labeling.pooling import Grid, pool_masks
 from labeling.shard_masks import ImageEvidenceInput
@@ -60,8 +61,9 @@ def inputs_of_tables(
         if one["image_id"] not in masks:
             raise InputError(f"Segments name the image {one['image_id']!r}, which the images table lacks.")
         masks[one["image_id"]].append((one["concept"], one["mask"]))
-    for site, numbers in rows_by_site(codes).items() if codes is not None else ():
-        part = codes.take(pa.array(numbers))
+    some = CODES.empty_table() if codes is None else codes
+    for site, numbers in rows_by_site(some).items():
+        part = some.take(pa.array(numbers))
         for i in range(part.num_rows):
             row = {name: part[name][i] for name in ("image_id", "height", "width", "k", *_LISTS)}
             image_id = row["image_id"].as_py()

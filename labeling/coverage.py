@@ -163,8 +163,8 @@ def _greedy(needs: _Needs, prompts: Sequence[str], concepts: dict[str, tuple[str
         expected[:, number] = needs.expected(one)[kept]
     chosen: list[str] = []
     closed = np.zeros(len(names))
-    worth = np.minimum(1.0, needs.deficit[kept])
-    gain = np.zeros(len(names))
+    worth: Floats = np.minimum(1.0, needs.deficit[kept])
+    gain: Floats = np.zeros(len(names))
     while len(chosen) < min(budget, len(prompts)):
         if len(chosen) % _REFRESH == 0:  # so that rounding never adds up
             gain = worth.astype(np.float32) @ expected

@@ -98,9 +98,7 @@ def _pairs(codes: SiteCodes, images: int, areas: NDArray[np.int64], binarize: fl
     # A silent cell has value 0, so the minimum is 0 unless the feature fires in every cell.
     low = np.where(lengths == codes.cells, np.minimum.reduceat(value, starts), 0.0)
     contrast = np.repeat(high - low, lengths)
-    normal = np.divide(
-        value - np.repeat(low, lengths), contrast, out=np.zeros_like(value), where=contrast > 0
-    )
+    normal = np.divide(value - np.repeat(low, lengths), contrast, out=np.zeros_like(value), where=contrast > 0)
     on = normal > binarize
     before = np.concatenate(([0], np.cumsum(on)))
     ones = np.ones(len(value), np.int64)
@@ -116,9 +114,7 @@ def _mask_matrix(counts: NDArray[np.int64], image: NDArray[np.int64], images: in
     """Masks as int64 CSC [I * cells, masks], pixels of the mask in each cell of its own image."""
     mask, cell = np.nonzero(counts)
     cells = counts.shape[1]
-    return sp.csc_array(
-        (counts[mask, cell], (image[mask] * cells + cell, mask)), shape=(images * cells, len(counts))
-    )
+    return sp.csc_array((counts[mask, cell], (image[mask] * cells + cell, mask)), shape=(images * cells, len(counts)))
 
 
 def _best_ious(pairs: _Pairs, masks: ShardMasks, grid: Grid, images: int) -> tuple[NDArray[np.int64], ...]:
@@ -175,9 +171,7 @@ class _Tally:
         totals[:, 1] = np.bincount(which, minlength=len(names))
         np.add.at(totals[:, 6], which, self.pairs.area[mine])
         active = chosen[self.codes.image]
-        place = (
-            np.searchsorted(names, self.codes.feature[active]) * self.codes.cells + self.codes.cell[active]
-        )
+        place = np.searchsorted(names, self.codes.feature[active]) * self.codes.cells + self.codes.cell[active]
         cells = np.bincount(place, minlength=len(names) * self.codes.cells)
         return totals, cells.reshape(len(names), self.codes.cells)
 

@@ -32,8 +32,9 @@ def _top_images(codes: SiteCodes, features: int) -> pa.ListArray:
         return pa.array([[]] * features, FEATURES.field("top_images").type)
     feature, image = codes.feature[starts], codes.image[starts]
     total = np.add.reduceat(codes.value.astype(np.float64), starts)
-    pair = np.repeat(np.arange(len(starts)), np.diff(np.append(starts, len(codes.value))))
-    strongest = np.lexsort((codes.cell, -codes.value, pair))[starts]
+    lengths = np.diff(np.append(starts, len(codes.value)))
+    peaks = np.flatnonzero(codes.value == np.repeat(np.maximum.reduceat(codes.value, starts), lengths))
+    strongest = peaks[np.searchsorted(peaks, starts)]  # cells ascend within a pair: the first peak from its start on
     order = np.lexsort((image, -total, feature))
     first = np.searchsorted(feature[order], feature[order], side="left")
     kept = order[np.arange(len(order)) - first < TOP_IMAGES]
@@ -69,14 +70,18 @@ def _best(candidates: pa.Table, features: int) -> dict[str, pa.Array]:
 
 def _activity(codes: SiteCodes | None, features: int, wanted: int) -> dict[str, pa.Array]:
     """Counts, density and activations of every feature; a dead one has density 0 and no activation."""
-    images, active, total, peak = np.zeros((4, features))
+    images = active = np.zeros(features, np.int64)
+    total = peak = np.zeros(features)
     cells = 0
     if codes is not None:
         cells = codes.cells * len(codes.image_ids)
-        images = np.bincount(codes.feature[codes.pair_starts()], minlength=features)
+        starts = codes.pair_starts()
+        images = np.bincount(codes.feature[starts], minlength=features)
         active = np.bincount(codes.feature, minlength=features)
         total = np.bincount(codes.feature, weights=codes.value.astype(np.float64), minlength=features)
-        np.maximum.at(peak, codes.feature, codes.value)
+        peak = np.zeros(features)
+        if len(starts):
+            np.maximum.at(peak, codes.feature[starts], np.maximum.reduceat(codes.value, starts))
     dead = active == 0
     top: pa.Array = pa.array([[]] * features, FEATURES.field("top_images").type)
     return {

@@ -74,8 +74,8 @@ class LabelConfig:
 
 def _ratio(over: NDArray[np.generic], under: NDArray[np.generic]) -> Floats:
     """over / under, NaN where undefined."""
-    over, under = np.asarray(over, np.float64), np.asarray(under, np.float64)
-    return np.divide(over, under, out=np.full(len(over), np.nan), where=under > 0)
+    top, bottom = np.asarray(over, np.float64), np.asarray(under, np.float64)
+    return np.divide(top, bottom, out=np.full(len(top), np.nan), where=bottom > 0)
 
 
 def _scores(some: SplitEvidence) -> dict[str, Floats]:
@@ -160,8 +160,8 @@ def _site_candidates(
     by_key = np.argsort(tested, kind="stable")
     at, there = _place(tested[by_key], _keys(found, count))
     for name in ("p_value", "q_value"):
-        values = nulls[name].to_numpy()[by_key]
-        scores[name] = np.where(there, values[at], np.nan) if len(values) else np.full(len(found.row), np.nan)
+        known = nulls[name].to_numpy()[by_key]
+        scores[name] = np.where(there, known[at], np.nan) if len(known) else np.full(len(found.row), np.nan)
     # Comparisons with NaN are false, so an untested or undefined pair is never trusted.
     trusted = (
         (scores["q_value"] <= config.max_q) & (scores["lift"] >= config.min_lift)

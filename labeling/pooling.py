@@ -39,7 +39,8 @@ def _segment_sums(values: NDArray[np.int64], cells: int, axis: int) -> NDArray[n
     total = np.cumsum(values, axis=axis, dtype=np.int64)
     pad = [(0, 0)] * values.ndim
     pad[axis] = (1, 0)
-    return np.diff(np.take(np.pad(total, pad), cell_edges(values.shape[axis], cells), axis=axis), axis=axis)
+    edges = np.take(np.pad(total, pad), cell_edges(values.shape[axis], cells), axis=axis)
+    return np.diff(edges, axis=axis).astype(np.int64)
 
 
 def _pool(pixels: NDArray[np.generic], grid: Grid) -> NDArray[np.int64]:

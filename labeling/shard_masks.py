@@ -83,14 +83,10 @@ def read_masks(images: Sequence[ImageEvidenceInput], grids: Sequence[Grid]) -> S
             masks = np.stack([np.asarray(mask, np.bool_) for _, mask in one.segments])
             labels = np.array([index[c] for c, _ in one.segments])
             pooled["segments"].append(pool_masks(masks, grids))
-            pooled["unions"].append(
-                pool_masks(np.stack([masks[labels == c].any(axis=0) for c in mine]), grids)
-            )
+            pooled["unions"].append(pool_masks(np.stack([masks[labels == c].any(axis=0) for c in mine]), grids))
     segment, union = (np.array(pairs, np.int64).reshape(-1, 2) for pairs in (owners, unions))
     stacked = {
-        kind: {
-            g: np.concatenate([np.zeros((0, g[0] * g[1]), np.int64), *(p[g] for p in parts)]) for g in grids
-        }
+        kind: {g: np.concatenate([np.zeros((0, g[0] * g[1]), np.int64), *(p[g] for p in parts)]) for g in grids}
         for kind, parts in pooled.items()
     }
     areas = {g: np.stack([cell_areas(one.size, g) for one in images]) for g in grids}

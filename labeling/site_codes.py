@@ -115,18 +115,17 @@ def flat_codes(
     if len(set(image_ids)) != len(image_ids):
         raise InputError(f"An image occurs twice in the codes of {site.slug}.")
     if len(feature) != len(value) or (slots % max(cells, 1)).any() or slots.sum() != len(feature):
-        raise InputError(
-            f"Codes of {site.slug} do not fill a grid of {grid[0]}x{grid[1]} cells with k slots each."
-        )
+        raise InputError(f"Codes of {site.slug} do not fill a grid of {grid[0]}x{grid[1]} cells with k slots each.")
     by_id = sorted(range(len(image_ids)), key=image_ids.__getitem__)
     rank = np.empty(len(image_ids), np.int32)
     rank[by_id] = np.arange(len(image_ids), dtype=np.int32)
-    active = np.flatnonzero(value > 0)
+    active = np.flatnonzero(np.greater(value, 0))
     owner = np.repeat(np.arange(len(slots)), slots)[active]
     starts, k = np.cumsum(slots) - slots, np.maximum(slots // cells, 1)
     cell = ((active - starts[owner]) // k[owner]).astype(np.int32)
     image, number = rank[owner], feature[active].astype(np.int32)
-    order = np.lexsort((cell, number, image))
+    key = (image.astype(np.int64) * (int(number.max(initial=0)) + 1) + number) * cells + cell
+    order = np.argsort(key, kind="stable")
     image, number, cell = image[order], number[order], cell[order]
     kept = value[active][order].astype(np.float32)
     # A feature listed twice in a cell counts as its sum, as it would when decoded.
