@@ -8,12 +8,12 @@ Atlas.evidence = (() => {
     const said = [`Where this feature fires and where “${label.concept}” is overlap by ${ratio(label.dataset_iou)}.`];
     if (label.null_iou !== null) {
       said.push(label.null_iou > 0.005
-        ? `With the pictures shuffled, which keeps the usual place of things in the frame, ${ratio(label.null_iou)} would remain: the feature does ${figure(label.lift)} times better.`
+        ? `With the pictures shuffled, which keeps the usual place of things in the frame, ${ratio(label.null_iou)} would remain: the two share ${figure(label.lift)} times the area that chance explains.`
         : "With the pictures shuffled almost nothing of it would remain.");
     }
-    said.push(label.heldout_dataset_iou === null
-      ? "No held-out picture could test the name."
-      : `On ${many(label.heldout_images, "picture")} that took no part in choosing the name the overlap is ${ratio(label.heldout_dataset_iou)}.`);
+    said.push(label.heldout_dataset_iou === null || !label.heldout_images
+      ? "No held-out picture holds both, so the name is untested there."
+      : `On held-out pictures, that took no part in choosing the name, it is ${ratio(label.heldout_dataset_iou)} (${many(label.heldout_images, "picture")} of both).`);
     return said.join(" ");
   }
 
@@ -27,12 +27,12 @@ Atlas.evidence = (() => {
     return el("dl", { class: "ledger" },
       line("Overlap (IoU)", ratio(label.dataset_iou, 3), `Of all pixels that the feature or ${c} covers, the share that both cover. 1 is a perfect match.`),
       line("By chance", ratio(label.null_iou, 3), "The same with pictures shuffled: what the usual place of things in the frame explains."),
-      line("Lift", label.lift === null ? "–" : "× " + figure(label.lift), "Overlap divided by chance."),
+      line("Lift", label.lift === null ? "–" : "× " + figure(label.lift), "The area that both cover, divided by what they would share if the pictures were shuffled. 1 is chance."),
       line("Held-out overlap", ratio(label.heldout_dataset_iou, 3), "The overlap on pictures that took no part in choosing the name. A name that holds keeps most of its overlap."),
-      line("q-value", figure(label.q_value), "The share of names to expect false among those at least as convincing."),
+      line("q-value", figure(label.q_value), "The share of names of this site to expect false among those at least as convincing."),
       line("Precision", percent(label.precision), `How much of the area where the feature fires is ${c}.`),
       line("Recall", percent(label.recall), `How much of the area of ${c} the feature covers.`),
-      line("Pictures", `${count(label.images_both)} of both`, `The feature fires in ${many(label.images_feature, "picture")}, ${c} is in ${count(label.images_concept)}; these hold both.`),
+      line("Pictures", `${count(label.images_both)} of both`, `Where ${c} was looked for, the feature fires in ${many(label.images_feature, "picture")}; ${c} was found in ${count(label.images_concept)}; these hold both.`),
       line("Hits", `${count(label.hits)} (${percent(label.hit_rate)})`, "Pictures in which the feature’s map, stretched to its own range, matches one outline by more than half."),
       line("Mean IoU", ratio(label.mean_iou, 3), `The same per-picture match, averaged; held out ${ratio(label.heldout_mean_iou, 3)}, with ${percent(label.heldout_hit_rate)} hits.`),
       line("Paper’s rule", label.paper_label ? "named" : "not named", "Whether a single hit anywhere, the published rule, would give this name."));
@@ -52,11 +52,11 @@ Atlas.evidence = (() => {
   function unnamed(feature) {
     if (feature.dead) return [el("p", { class: "lede" }, "This feature never fired in this run’s pictures, so nothing can be said about it.")];
     const said = [el("p", { class: "lede" },
-      "No name is given: none of the things looked for overlaps with where this feature fires in a way that chance, or the usual place of things in the frame, would not explain. It may stand for something that has no word here, such as a texture, an edge or a stage of drawing.")];
+      "No name is given: nothing that was looked for overlaps with where this feature fires often enough, closely enough and clearly more than the usual place of things in the frame explains. It may stand for something that has no word here, such as a texture, an edge or a stage of drawing.")];
     if (feature.near.length) {
       said.push(el("p", { class: "note" }, "Closest, but not trusted: ", feature.near.map((label, i) => [
         i ? "; " : "", el("a", { href: Atlas.conceptLink(label.concept) }, label.concept),
-        ` (overlap ${ratio(label.dataset_iou)}, chance ${ratio(label.null_iou)}, q ${figure(label.q_value)})`]), "."));
+        ` (overlap ${ratio(label.dataset_iou)}, chance ${ratio(label.null_iou)}, ${label.q_value === null ? "too rare to test" : "q " + figure(label.q_value)})`]), "."));
     }
     return said;
   }

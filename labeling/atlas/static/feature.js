@@ -58,7 +58,7 @@
     const peak = Math.max(...feature.top.map((t) => t.value));
     return el("section", { "aria-labelledby": "plates-title" },
       el("h2", { id: "plates-title" }, "Plates"),
-      el("p", { class: "note" }, "The pictures in which it fires most, strongest first. Pale yellow is its peak over all of these plates, violet the weakest activation; " +
+      el("p", { class: "note" }, "The pictures in which it fires most over the whole frame, strongest first. Pale yellow is its peak over all of these plates, violet the weakest activation; " +
         "where there is no colour it is silent. Each square is one cell of the network’s grid."),
       el("div", { class: "plates" }, feature.top.map((t) => Atlas.plates.triptych(atlas, images.get(t.image), t, peak, label ? label.concept : null))));
   }
