@@ -78,7 +78,8 @@ def _activity(codes: SiteCodes | None, features: int, wanted: int) -> dict[str, 
         starts = codes.pair_starts()
         images = np.bincount(codes.feature[starts], minlength=features)
         active = np.bincount(codes.feature, minlength=features)
-        total = np.bincount(codes.feature, weights=codes.value.astype(np.float64), minlength=features)
+        weights = codes.value.astype(np.float64)
+        total = np.bincount(codes.feature, weights=weights, minlength=features).astype(np.float64)
         peak = np.zeros(features)
         if len(starts):
             np.maximum.at(peak, codes.feature[starts], np.maximum.reduceat(codes.value, starts))
