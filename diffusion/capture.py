@@ -27,6 +27,11 @@ def find_block(unet: nn.Module, path: str) -> nn.Module:
         raise InputError(f"The U-Net has no block {path!r}; its attention blocks: {known}.") from error
 
 
+def width_of(unet: nn.Module, path: str) -> int:
+    """Channels of the update that the block at `path` writes; raises InputError for an unknown block."""
+    return int(find_block(unet, path).in_channels)  # type: ignore[arg-type]
+
+
 def attention_blocks(unet: nn.Module) -> list[str]:
     """Paths of all cross-attention transformer blocks, in module order."""
     return [name for name, module in unet.named_modules() if type(module).__name__ == "Transformer2DModel"]

@@ -126,7 +126,8 @@ class Generator:
                 ).images
         except torch.OutOfMemoryError as error:
             raise GazetteerError(
-                f"The device ran out of memory on {len(prompts)} pictures at once; try batch_size={max(1, len(prompts) // 2)}."
+                f"The device ran out of memory on {len(prompts)} pictures at once; "
+                f"try batch_size={max(1, len(prompts) // 2)}."
             ) from error
         if not np.isfinite(np.asarray(output.cpu() if isinstance(output, Tensor) else output)).all():
             raise ValueError("the model produced values that are not finite")

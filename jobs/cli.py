@@ -12,7 +12,9 @@ from typing import Any
 from data.errors import GazetteerError
 
 DONE, FAILED, BAD_INPUT, PARTIAL = 0, 1, 2, 3
-EXIT_CODES = "exit codes: 0 done, 1 failed, 2 bad input, 3 done with recorded failures, 75 another process holds the run"
+EXIT_CODES = (
+    "exit codes: 0 done, 1 failed, 2 bad input, 3 done with recorded failures, 75 another process holds the run"
+)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -40,7 +42,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     verbs = parser.add_subparsers(dest="verb", required=True, metavar="VERB")
 
-    label = verbs.add_parser("label", help="generate, detect, segment and label: the whole job, resumed where it stands")
+    label = verbs.add_parser("label", help="the whole job, from prompts to tables, resumed where it stands")
     _configured(label)
     label.add_argument("--out", required=True, metavar="RUN", help="run folder or URL; created, or resumed")
     label.add_argument("--retry-failed", action="store_true", help="try again exactly the pictures that failed")

@@ -51,9 +51,10 @@ def label(config: RunConfig, out: str | Path, *, retry_failed: bool = False) -> 
     store.open_or_create(marks)
     with store.lock():
         committed = store.committed()
-        if store.is_complete() and not (retry_failed and open_failures(store)):
-            if set(store.read_json("manifest.json")["shards"]) == set(committed):
-                return store.read_json("manifest.json")
+        manifest = store.read_json("manifest.json") if store.is_complete() else None
+        retry = retry_failed and bool(open_failures(store))
+        if manifest is not None and not retry and set(manifest["shards"]) == set(committed):
+            return manifest
         store.clear_success()
         with _Run(config, store, marks) as run:
             run.carry_out(pool, retry_failed)

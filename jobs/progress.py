@@ -73,6 +73,6 @@ class Progress:
         if self.bar is None:
             left = "" if state["seconds_left"] is None else f", about {state['seconds_left']:.0f} s left"
             failed = f", {self.failed} failed" if self.failed else ""
-            rate = state["images_per_second"]
-            print(f"{self.label}: {self.done}/{self.total}{failed}, {rate:.2f} img/s{left}", file=self.stream, flush=True)
+            rate = f"{state['images_per_second']:.2f} img/s"
+            print(f"{self.label}: {self.done}/{self.total}{failed}, {rate}{left}", file=self.stream, flush=True)
         self.publish(state)

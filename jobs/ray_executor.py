@@ -51,7 +51,8 @@ def ray_session(workers: int, threads: int, address: str = "") -> Iterator[Any]:
     options: dict[str, Any] = {"address": address} if address else {
         "address": "local", "num_cpus": max(workers, os.cpu_count() or 1), "include_dashboard": False,
     }  # fmt: skip
-    environment = {"env_vars": {name: str(threads) for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS")} if threads else {}}
+    limits = {name: str(threads) for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS")}
+    environment = {"env_vars": limits if threads else {}}
     try:
         ray.init(log_to_driver=False, logging_level="ERROR", runtime_env=environment, **options)
     except (ConnectionError, RuntimeError, ValueError, OSError) as error:

@@ -119,6 +119,7 @@ class TrainWorker:
             metadata={"model_digest": digest},
             dtype=torch.float16,
         )
+        assert result.metrics is not None
         return {"site": site.slug, **result.metrics.as_dict()}
 
 

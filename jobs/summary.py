@@ -64,7 +64,8 @@ def print_summary(summary: dict[str, Any]) -> None:
             f"{site['features']:>10}{site['alive']:>8}{site['labelled']:>10}"
         )
     print("\nfeatures best labelled with a concept (best held-out IoU):")
-    print("  " + ", ".join(f"{c['concept']} {c['features']} ({_iou(c['best_heldout_iou'])})" for c in summary["concepts"]))
+    found = (f"{c['concept']} {c['features']} ({_iou(c['best_heldout_iou'])})" for c in summary["concepts"])
+    print("  " + ", ".join(found))
     spent = ", ".join(f"{stage} {seconds:.0f} s" for stage, seconds in summary["seconds"].items())
     print(f"\nworker seconds: {spent}; this command took {summary['wall_seconds']:.0f} s")
     print(f"tables: {summary['run']}/labels.parquet, features.parquet, candidates.parquet, images/, segments/, codes/")

@@ -1,4 +1,4 @@
-"""How good a run's labels are: held-out IoU per concept and site beside what the grid allows, and the shuffled control."""
+"""How good a run's labels are: held-out IoU beside what the grid allows, and the shuffled control."""
 
 from __future__ import annotations
 

@@ -83,17 +83,17 @@ class Stages:
         """
         import torch
 
-        from diffusion.capture import find_block
+        from diffusion.capture import width_of
         from sae.checkpoint import expect_width, load_site_saes
 
         if config.threads:
             torch.set_num_threads(config.threads)
         self.config = config
-        pipe = load_pipeline(config.model)
+        pipe: Any = load_pipeline(config.model)
         self.generator = Generator(pipe, config.generation)
         self.saes = load_site_saes(config.saes, config.generation.sites, device=config.model.device)
         for site, sae in self.saes.items():
-            expect_width(sae, int(find_block(pipe.unet, site.block).in_channels), site)
+            expect_width(sae, width_of(pipe.unet, site.block), site)
         self.vocabulary = Vocabulary(config.vocabulary)
         self.detector = load_detector(config.detector)
         self.segmenter = load_segmenter(config.segmenter)

@@ -6,6 +6,7 @@ import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cache
+from typing import Any
 
 from data.errors import InputError
 
@@ -74,7 +75,7 @@ def _forms(concept: str) -> tuple[str, ...]:
 
 
 @cache
-def _engine():  # noqa: ANN202
+def _engine() -> Any:
     import inflect
 
     return inflect.engine()

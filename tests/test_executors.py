@@ -64,7 +64,8 @@ def test_the_users_error_ends_the_run_with_its_own_sentence(ray: Any) -> None:
 
 def test_workers_that_never_come_up_end_the_run(ray: Any) -> None:
     with pytest.raises(GazetteerError, match="keep dying"):
-        collect(run_ray, jobs_of((1, 2)), ray=ray, workers=1, task=Task(toy_work.Stillborn, toy_work.join, toy_work.lost))
+        stillborn = Task(toy_work.Stillborn, toy_work.join, toy_work.lost)
+        collect(run_ray, jobs_of((1, 2)), ray=ray, workers=1, task=stillborn)
 
 
 def test_the_session_is_private_and_authenticated(ray: Any) -> None:
