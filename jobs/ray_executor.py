@@ -5,6 +5,7 @@ An item that keeps killing its worker is found by halving and recorded as failed
 
 from __future__ import annotations
 
+import logging
 import os
 import secrets
 from collections import deque
@@ -14,7 +15,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from data.errors import GazetteerError, InputError
-from jobs.work import Done, Job, Task
+from jobs.work import Done, Job, Task, Worker
 
 ATTEMPTS = 2
 """How often the same items may take a worker down before they are halved."""
@@ -54,7 +55,7 @@ def ray_session(workers: int, threads: int, address: str = "") -> Iterator[Any]:
     limits = {name: str(threads) for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS")}
     environment = {"env_vars": limits if threads else {}}
     try:
-        ray.init(log_to_driver=False, logging_level="ERROR", runtime_env=environment, **options)
+        ray.init(log_to_driver=False, logging_level=logging.ERROR, runtime_env=environment, **options)
     except (ConnectionError, RuntimeError, ValueError, OSError) as error:
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
         raise InputError(f"Ray at {address or 'this machine'} cannot be used: {reason}") from error
@@ -152,7 +153,8 @@ class _Actor:
     """Builds its worker at the first call, so that what is wrong with a model arrives as that call's error."""
 
     def __init__(self, task: Task) -> None:
-        self.task, self.worker = task, None
+        self.task = task
+        self.worker: Worker | None = None
 
     def run(self, items: Sequence[Any]) -> Any:
         if self.worker is None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
@@ -17,3 +18,15 @@ def scenes_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     assert done.returncode == 0, done.stderr
     assert "16 pictures" in done.stdout
     return run
+
+
+LEFT_OUT_BY = {"browser": "GAZETTEER_NO_BROWSER", "mount": "GAZETTEER_NO_MOUNT"}
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Leave out, and count as deselected, what this machine cannot do and its user said so."""
+    markers = {marker for marker, variable in LEFT_OUT_BY.items() if os.environ.get(variable) == "1"}
+    out = [item for item in items if markers & {mark.name for mark in item.iter_markers()}]
+    if out:
+        config.hook.pytest_deselected(items=out)
+        items[:] = [item for item in items if item not in out]

@@ -5,9 +5,7 @@ Without a browser these tests fail and say how to get one; GAZETTEER_NO_BROWSER=
 
 from __future__ import annotations
 
-import os
 import shutil
-import warnings
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -18,9 +16,6 @@ import pytest
 from labeling.atlas import AtlasSummary, write_atlas
 from tests.atlas_run import HOSTILE_CONCEPT, HOSTILE_PROMPT, Plan, make_run, sites
 
-LEFT_OUT = os.environ.get("GAZETTEER_NO_BROWSER") == "1"
-if LEFT_OUT:
-    warnings.warn("The atlas's browser tests are left out: GAZETTEER_NO_BROWSER=1.", stacklevel=1)
 HOW_TO = (
     "The atlas is tested in a browser and {} is missing: run tests/install_browser.sh (apt-get install chromium "
     "chromium-driver; pip install selenium), or set GAZETTEER_NO_BROWSER=1 to leave these tests out."
@@ -121,10 +116,9 @@ def page(driver: Any, atlas: AtlasSummary) -> Iterator[Page]:
     assert driver.title.endswith(("Gazetteer", "index of features", "a feature", "a name"))
 
 
+@pytest.mark.browser
 class TestInBrowser:
     """Everything that needs a browser."""
-
-    __test__ = not LEFT_OUT
 
     def test_ten_thousand_features_stay_a_short_page(self, page: Page) -> None:
         page.open("index")

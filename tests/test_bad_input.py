@@ -13,6 +13,7 @@ from data.sites import Site
 from sae.autoencoder import SAEConfig, SparseAutoencoder
 from sae.checkpoint import save_pretrained
 from tests.running import digests, gazetteer, label
+from tests.small_disk import resize, small_disk
 
 MID = "mid_block.attentions.0"
 ONE_SITE = [f"generation.blocks=[{MID}]", "generation.branches=[cond]", "generation.t=[0.5]", "executor=serial"]
@@ -100,27 +101,17 @@ def test_verbs_on_something_that_is_no_run(tmp_path: Path) -> None:
         one_sentence(gazetteer(verb, "--run", str(tmp_path)), 2, str(tmp_path), "run gazetteer label")
 
 
+@pytest.mark.mount
 def test_no_space_left_loses_nothing(tmp_path: Path) -> None:
     """A full disk ends the run with a sentence; with room again, the same command finishes it."""
-    disk = tmp_path / "disk"
-    disk.mkdir()
-    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=700k", "tmpfs", str(disk)], check=False)
-    if mounted.returncode:
-        pytest.fail("this test mounts a small tmpfs and needs the right to (run it as root, or in a container)")
-    try:
-        done = label(disk / "run", *ONE_SITE)
-        one_sentence(done, 1, "space")
-        assert not list((disk / "run").rglob("*.tmp"))
+    with small_disk(tmp_path / "disk", "700k") as disk:
+        one_sentence(label(disk / "run", *ONE_SITE), 1, "space")
         kept = digests(disk / "run")
-        subprocess.run(["mount", "-o", "remount,size=200m", str(disk)], check=True)
+        resize(disk, "200m")
         done = label(disk / "run", *ONE_SITE)
         assert done.returncode == 0, done.stderr
         after = digests(disk / "run")
-        assert {name: after.get(name) for name in kept} == kept, "what was committed before is still there, unchanged"
-        fresh = label(tmp_path / "fresh", *ONE_SITE)
-        assert fresh.returncode == 0, fresh.stderr
-        assert after == digests(tmp_path / "fresh")
-    finally:
-        subprocess.run(["umount", str(disk)], check=False)
-
-
+    assert {name: after.get(name) for name in kept} == kept, "what was committed before is still there, unchanged"
+    fresh = label(tmp_path / "fresh", *ONE_SITE)
+    assert fresh.returncode == 0, fresh.stderr
+    assert after == digests(tmp_path / "fresh")

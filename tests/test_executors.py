@@ -63,8 +63,8 @@ def test_the_users_error_ends_the_run_with_its_own_sentence(ray: Any) -> None:
 
 
 def test_workers_that_never_come_up_end_the_run(ray: Any) -> None:
+    stillborn = Task(toy_work.Stillborn, toy_work.join, toy_work.lost)
     with pytest.raises(GazetteerError, match="keep dying"):
-        stillborn = Task(toy_work.Stillborn, toy_work.join, toy_work.lost)
         collect(run_ray, jobs_of((1, 2)), ray=ray, workers=1, task=stillborn)
 
 

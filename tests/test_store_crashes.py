@@ -14,6 +14,7 @@ import pytest
 from data.errors import GazetteerError
 from data.store import RunFolder
 from tests.runs import PROVENANCE, commit, evidence
+from tests.small_disk import small_disk
 
 ROOT = Path(__file__).parents[1]
 
@@ -259,15 +260,9 @@ def test_a_file_size_limit_gets_a_sentence(tmp_path):
     nothing_torn(tmp_path, {"before"})
 
 
+@pytest.mark.mount
 def test_a_full_disk_gets_a_sentence_and_the_run_resumes(tmp_path):
-    disk = tmp_path / "disk"
-    disk.mkdir()
-    mounted = subprocess.run(
-        ["mount", "-t", "tmpfs", "-o", "size=3m", "tmpfs", str(disk)], capture_output=True, text=True, check=False
-    )
-    if mounted.returncode:
-        pytest.skip(f"a small disk needs the right to mount ({mounted.stderr.strip()}); the tests above inject it")
-    try:
+    with small_disk(tmp_path / "disk", "3m") as disk:
         says = finished(python(FILL, disk / "run", "disk"))
         assert says.startswith(f"No space left on {disk}/run")
         assert "free some and run the same command again: it resumes." in says
@@ -279,5 +274,3 @@ def test_a_full_disk_gets_a_sentence_and_the_run_resumes(tmp_path):
         assert list((disk / "run/_meta/staging").iterdir()) == []
         run.drop_shard("big0")  # free some
         assert run.commit_shard("small", {"evidence": evidence(3)}, {}, PROVENANCE).info == {}
-    finally:
-        subprocess.run(["umount", str(disk)], check=True)
