@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 
 from data.prompts import read_prompts
+from data.scenes.model_card import model_card
 from data.scenes.render import Scene, render
 from data.scenes.train.detector_eval import count_hits
 from data.scenes.world import CONCEPT_NAMES, EVAL_SEEDS, STYLES
@@ -35,6 +36,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--scenes", type=int, default=400, help="rendered scenes for detector and segmenter")
     parser.add_argument("--pictures", type=int, default=200, help="generated pictures for the text-to-image model")
     parser.add_argument("--models", default=None, help="another models folder than the embedded one")
+    parser.add_argument("--card", type=Path, help="also write the model card to this file")
     parser.add_argument("--json", action="store_true", help="print one JSON object as the last line")
     arguments = parser.parse_args(argv)
     results = evaluate(arguments.scenes, arguments.pictures, arguments.models)
@@ -42,6 +44,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(part)
         for name, value in values.items():
             print(f"  {name:<18}{value if not isinstance(value, float) else round(value, 4)}")
+    if arguments.card:
+        arguments.card.write_text(model_card(results), encoding="utf-8")
     if arguments.json:
         print(json.dumps(results))
     return 0
