@@ -14,7 +14,10 @@ from data.scenes.train.detector_loss import assigned_loss, class_targets, corner
 from data.scenes.train.detector_model import build_model, build_tokenizer, export
 from data.scenes.train.scene_cache import read, write
 from data.scenes.train.segmenter import mask_losses
-from data.scenes.train.segmenter_data import jitter_boxes
+from data.scenes.train.segmenter import training_loss as segmenter_loss
+from data.scenes.train.segmenter_data import SegmentBatches, dense_cells, jitter_boxes
+from data.scenes.train.segmenter_model import DenseHead
+from data.scenes.train.segmenter_model import build_model as build_segmenter
 
 WORDS = ("sky", "sea", "sun", "hot air balloon", "dog")
 
@@ -259,6 +262,32 @@ def test_a_perfect_mask_costs_nothing_and_knows_its_iou():
     assert iou[..., 0].tolist() == [[1.0, 1.0]]
     assert iou[..., 1].tolist() == [[0.0, 0.0]]
     assert error.flatten().tolist() == [0.25] * 4
+
+
+def test_cells_say_what_covers_them_and_where_instances_meet():
+    owners = torch.zeros(8, 8, dtype=torch.uint8)
+    owners[:, :3] = 1
+    cells = dense_cells(owners, torch.tensor([5, -1], dtype=torch.int8))
+    assert cells.shape == (18, 4, 4)
+    assert cells[6, 0].tolist() == [1.0, 0.5, 0.0, 0.0]
+    assert cells[0, 0].tolist() == [0.0, 0.5, 1.0, 1.0]
+    assert cells[17, 0].tolist() == [0.0, 1.0, 0.0, 0.0]
+
+
+def test_the_segmenter_learns_from_cells_alone_and_from_masks(tmp_path):
+    write(tmp_path / "scenes", 0, 3)
+    batch = SegmentBatches(read(tmp_path / "scenes"), 2, 2, seed=0)()
+    torch.manual_seed(0)
+    model, head = build_segmenter(), DenseHead()
+    loss, _ = segmenter_loss(model, head, batch, several=False, masks=False)
+    loss.backward()
+    assert model.vision_encoder.patch_embed.projection.weight.grad.abs().sum() > 0
+    assert model.mask_decoder.mask_tokens.weight.grad is None
+    loss, iou = segmenter_loss(model, head, batch, several=True)
+    loss.backward()
+    assert 0 <= iou <= 1
+    assert model.mask_decoder.mask_tokens.weight.grad.abs().sum() > 0
+    assert model.prompt_encoder.point_embed[2].weight.grad.abs().sum() > 0
 
 
 def test_jittered_boxes_stay_close_and_inside():

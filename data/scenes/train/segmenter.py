@@ -23,8 +23,8 @@ from data.scenes.train.augment import boxes_of
 from data.scenes.train.detector_data import normalise
 from data.scenes.train.loop import Average, Budget, cosine_rate, load_checkpoint, save_checkpoint, set_rate
 from data.scenes.train.scene_cache import SceneCache, read_or_write
-from data.scenes.train.segmenter_data import SegmentBatches
-from data.scenes.train.segmenter_model import build_model, export
+from data.scenes.train.segmenter_data import SegmentBatch, SegmentBatches
+from data.scenes.train.segmenter_model import DenseHead, build_model, export
 from data.scenes.world import CONCEPT_NAMES, EVAL_SEEDS
 
 VALIDATION_SEED = 999_000_000
@@ -49,14 +49,32 @@ def mask_losses(logits: Tensor, predicted_iou: Tensor, masks: Tensor) -> tuple[T
     return entropy + dice, iou, (predicted_iou - iou) ** 2
 
 
-def training_loss(model: SamModel, batches: SegmentBatches, several: bool) -> tuple[Tensor, float]:
-    """Loss and mean IoU of a batch; `several` trains the three-mask output by its best candidate."""
-    batch = batches()
+def dense_loss(logits: Tensor, cells: Tensor) -> Tensor:
+    """Error of the dense head: logits and cells [B, 18, h, w], classes first, the last channel for borders."""
+    borders = F.binary_cross_entropy_with_logits(logits[:, -1], cells[:, -1])
+    return F.cross_entropy(logits[:, :-1], cells[:, :-1]) + borders
+
+
+def training_loss(
+    model: SamModel, head: DenseHead, batch: SegmentBatch, several: bool, masks: bool = True
+) -> tuple[Tensor, float]:
+    """Loss and mean IoU of a batch; `several` trains the three-mask output by its best candidate.
+
+    Without `masks` only the encoder is trained, through the dense head: half the price of a step, and
+    an encoder that knows what is where makes the mask decoder's task easy.
+    """
     with torch.autocast("cpu", torch.bfloat16):
-        out = model(pixel_values=batch.pixels, input_boxes=batch.boxes, multimask_output=several)
+        embedding = model.vision_encoder(batch.pixels).last_hidden_state
+        dense = head(embedding)
+        if masks:
+            out = model(image_embeddings=embedding, input_boxes=batch.boxes, multimask_output=several)
+    loss = dense_loss(dense.float(), batch.cells)
+    if not masks:
+        return loss, 0.0
     losses, iou, error = mask_losses(out.pred_masks.float(), out.iou_scores.float(), batch.masks)
-    best = losses.argmin(-1, keepdim=True)
-    return losses.gather(-1, best).mean() + error.mean(), float(iou.gather(-1, best).mean())
+    best = losses.detach().argmin(-1, keepdim=True)
+    total = losses.gather(-1, best).mean() + error.mean() + 0.3 * loss
+    return total, float(iou.gather(-1, best).float().mean())
 
 
 @torch.no_grad()
@@ -108,8 +126,10 @@ class Run:
         self.model = build_model()
         # fused attention over seven tokens is slower than plain products, and takes a quarter of a step
         self.model.mask_decoder.config._attn_implementation = "eager"
-        matrices = [p for p in self.model.parameters() if p.dim() > 1]
-        others = [p for p in self.model.parameters() if p.dim() <= 1]
+        self.head = DenseHead()
+        parameters = [*self.model.parameters(), *self.head.parameters()]
+        matrices = [p for p in parameters if p.dim() > 1]
+        others = [p for p in parameters if p.dim() <= 1]
         groups = [{"params": matrices, "weight_decay": 0.05}, {"params": others, "weight_decay": 0.0}]
         self.optimizer = torch.optim.AdamW(groups, lr=arguments.rate, betas=(0.9, 0.99))
         self.batches = SegmentBatches(self.cache, arguments.batch, arguments.prompts, arguments.seed)
@@ -120,7 +140,7 @@ class Run:
     def save(self) -> None:
         """Write the checkpoint (readable with weights_only)."""
         state = {
-            "model": self.model.state_dict(), "average": self.average.shadow,
+            "model": self.model.state_dict(), "head": self.head.state_dict(), "average": self.average.shadow,
             "optimizer": self.optimizer.state_dict(), "step": self.budget.step, "seconds": self.budget.seconds,
             "rng": torch.get_rng_state(), "stream": str(self.batches.generator.bit_generator.state),
         }  # fmt: skip
@@ -130,6 +150,7 @@ class Run:
         """Continue exactly where the checkpoint was written."""
         state = load_checkpoint(self.path)
         self.model.load_state_dict(state["model"])
+        self.head.load_state_dict(state["head"])
         self.average.load(state["average"])
         self.optimizer.load_state_dict(state["optimizer"])
         self.budget.step, self.budget.seconds = state["step"], state["seconds"]
@@ -139,7 +160,8 @@ class Run:
     def step(self) -> tuple[float, float]:
         """One optimizer step; returns loss and mean IoU."""
         set_rate(self.optimizer, cosine_rate(self.arguments.rate, self.budget, warmup=200))
-        loss, iou = training_loss(self.model, self.batches, several=self.budget.step % 8 == 7)
+        masks = self.budget.seconds >= 60 * self.arguments.pretrain_minutes
+        loss, iou = training_loss(self.model, self.head, self.batches(), self.budget.step % 8 == 7, masks)
         self.optimizer.zero_grad(set_to_none=True)
         loss.backward()
         nn.utils.clip_grad_norm_(self.model.parameters(), 1.0)
@@ -185,6 +207,7 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--scenes", type=Path, default=Path("build/train/scenes"), help="cache of rendered scenes")
     parser.add_argument("--count", type=int, default=16000, help="how many training scenes to render")
     parser.add_argument("--minutes", type=float, default=22.0)
+    parser.add_argument("--pretrain-minutes", type=float, default=5.0, help="of these, for the encoder alone")
     parser.add_argument("--check-minutes", type=float, default=3.0)
     parser.add_argument("--batch", type=int, default=12)
     parser.add_argument("--prompts", type=int, default=4, help="boxes of a picture in one step")

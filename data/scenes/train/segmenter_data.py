@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from data.scenes.train.augment import boxes_of, crop_and_flip, smear
+from data.scenes.train.backbone import cell_shares
 from data.scenes.train.detector_data import normalise
 from data.scenes.train.scene_cache import SceneCache
 
@@ -20,11 +21,16 @@ JITTER = 0.08
 
 @dataclass(frozen=True)
 class SegmentBatch:
-    """pixels float [B, 3, S, S]; boxes float [B, P, 4] xyxy px; masks float [B, P, S/2, S/2], covered shares."""
+    """One batch of P prompts a picture.
+
+    pixels: float [B, 3, S, S]. boxes: float [B, P, 4] xyxy px. masks: float [B, P, S/2, S/2], covered shares.
+    cells: float [B, 18, S/2, S/2], shares of the 17 classes (0 is nothing), then 1 where instances meet.
+    """
 
     pixels: Tensor
     boxes: Tensor
     masks: Tensor
+    cells: Tensor
 
 
 def jitter_boxes(boxes: NDArray[np.float32], size: int, generator: np.random.Generator) -> NDArray[np.float32]:
@@ -32,6 +38,15 @@ def jitter_boxes(boxes: NDArray[np.float32], size: int, generator: np.random.Gen
     extent = np.tile(boxes[:, 2:] - boxes[:, :2], (1, 2))
     moved = boxes + extent * generator.uniform(-JITTER, JITTER, boxes.shape).astype(np.float32)
     return moved.clip(0, size).astype(np.float32)
+
+
+def dense_cells(owners: Tensor, concepts: Tensor) -> Tensor:
+    """What covers every cell of two by two pixels, and whether instances meet there: float [18, S/2, S/2]."""
+    size = owners.shape[-1] // 2
+    classes = cell_shares(owners, concepts, size)
+    blocks = owners.view(size, 2, size, 2)
+    meet = blocks.amax((1, 3)) != blocks.amin((1, 3))
+    return torch.cat([classes, meet[None].float()])
 
 
 class SegmentBatches:
@@ -43,15 +58,14 @@ class SegmentBatches:
 
     def __call__(self) -> SegmentBatch:
         """The next batch."""
-        samples: list[tuple[Tensor, Tensor, Tensor]] = []
+        samples: list[tuple[Tensor, Tensor, Tensor, Tensor]] = []
         while len(samples) < self.batch_size:
             sample = self._sample(int(self.generator.integers(0, len(self.cache))))
             if sample is not None:
                 samples.append(sample)
-        pixels, boxes, masks = (torch.stack(parts) for parts in zip(*samples, strict=True))
-        return SegmentBatch(pixels, boxes, masks)
+        return SegmentBatch(*(torch.stack(parts) for parts in zip(*samples, strict=True)))
 
-    def _sample(self, row: int) -> tuple[Tensor, Tensor, Tensor] | None:
+    def _sample(self, row: int) -> tuple[Tensor, Tensor, Tensor, Tensor] | None:
         image = torch.from_numpy(self.cache.images[row].copy()).permute(2, 0, 1).float() / 255
         owners = torch.from_numpy(self.cache.owners[row].copy())
         image, owners = crop_and_flip(image, owners, self.generator)
@@ -63,4 +77,5 @@ class SegmentBatches:
         masks = torch.stack([(owners == int(number) + 1).float() for number in chosen])
         shares = F.avg_pool2d(masks[None], 2)[0]
         moved = jitter_boxes(boxes[chosen], image.shape[-1], self.generator)
-        return normalise(smear(image, self.generator)), torch.from_numpy(moved), shares
+        cells = dense_cells(owners, torch.from_numpy(self.cache.concepts[row]))
+        return normalise(smear(image, self.generator)), torch.from_numpy(moved), shares, cells

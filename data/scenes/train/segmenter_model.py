@@ -6,7 +6,8 @@ import os
 from pathlib import Path
 
 import torch
-from torch import nn
+import torch.nn.functional as F
+from torch import Tensor, nn
 from transformers import (
     SamConfig,
     SamImageProcessor,
@@ -54,6 +55,19 @@ def build_model() -> SamModel:
         elif parameter.dim() == 4:
             nn.init.kaiming_uniform_(parameter, a=5**0.5)
     return model
+
+
+class DenseHead(nn.Module):
+    """Reads the image embedding cell by cell during training: 17 classes and instance borders (not exported)."""
+
+    def __init__(self, channels: int = 18, upscale: int = 4) -> None:
+        super().__init__()
+        self.project = nn.Conv2d(WIDTH, channels * upscale**2, 1)
+        self.upscale = upscale
+
+    def forward(self, embedding: Tensor) -> Tensor:
+        """Embedding [B, WIDTH, h, w] to logits [B, channels, h * upscale, w * upscale]."""
+        return F.pixel_shuffle(self.project(embedding), self.upscale)
 
 
 def export(model: SamModel, folder: str | os.PathLike[str]) -> int:
