@@ -155,6 +155,7 @@ class Generator:
         return done
 
 
+@torch.no_grad()
 def encode_map(sae: SparseAutoencoder, vectors: Tensor, height: int, width: int) -> SparseMap:
     """The sparse code of one picture at one site, from its activations [cells, channels].
 
