@@ -17,7 +17,7 @@ test: $(INSTALLED)
 check-full: $(INSTALLED)
 	sh tests/install_browser.sh
 	$(BIN)/python -m pytest $(ARGS)
-	$(BIN)/python -m data.scenes.evaluate --json
+
 
 bench: $(INSTALLED)
 	for file in benchmarks/[a-z]*.py; do $(BIN)/python $$file --json || exit 1; done

@@ -11,10 +11,10 @@ ROOT = Path(__file__).resolve().parent.parent
 SMALL = ["images=16", "shard_size=4", "generation.steps=4", "coverage.wanted=4", "labels.min_images=2"]
 
 
-def gazetteer(*arguments: str, cwd: Path = ROOT) -> subprocess.CompletedProcess[str]:
+def gazetteer(*arguments: str, cwd: Path = ROOT, timeout: float = 500) -> subprocess.CompletedProcess[str]:
     """The finished command with what it printed."""
     command = [sys.executable, "-m", "jobs.cli", *arguments]
-    return subprocess.run(command, cwd=cwd, capture_output=True, text=True, check=False, timeout=500)
+    return subprocess.run(command, cwd=cwd, capture_output=True, text=True, check=False, timeout=timeout)
 
 
 def label(out: Path, *settings: str) -> subprocess.CompletedProcess[str]:
