@@ -14,10 +14,14 @@ NOUNS: dict[str, str] = {
 }
 """Every singular and plural noun of the world, mapped to its concept."""
 
+MAX_WORDS = 30
+"""Longest caption, in words and commas: what fits a text encoder of 32 positions."""
+
 _PLURALS = {concept.name: concept.plural for concept in CONCEPTS}
 _THINGS = {concept.name for concept in CONCEPTS if concept.kind == "thing"}
 _COUNTS = {2: "two", 3: "three", 4: "four"}
 _OPENINGS = ("a picture of {}", "a painting of {}", "a scene with {}")
+_TOKEN = re.compile(r"[a-z]+|,")
 _WORD = re.compile(r"[a-z]+")
 
 
@@ -40,8 +44,11 @@ def write_caption(layout: Layout, visible: Sequence[Item]) -> str:
         names.sort(key=lambda name: name not in _THINGS)
     if len(names) > 2 and rng.random() < 0.25:
         names = names[: rng.randint(2, len(names) - 1)]
-    body = _compose(rng, names, groups)
-    return _decorate(rng, body, layout.style)
+    caption = _decorate(rng, _compose(rng, names, groups), layout.style)
+    while len(_TOKEN.findall(caption)) > MAX_WORDS:
+        names.pop()
+        caption = _decorate(rng, _compose(rng, names, groups), layout.style)
+    return caption
 
 
 def _compose(rng: Random, names: list[str], groups: dict[str, list[Item]]) -> str:

@@ -84,7 +84,9 @@ def sample_layout(seed: int) -> Layout:
 def _sample_horizon(rng: Random) -> float:
     """Height of the horizon; a tenth of the scenes have (almost) no sky."""
     if rng.random() < 0.1:
-        return rng.uniform(0.0, 0.12)
+        low = rng.uniform(0.0, 0.12)
+        # Without a sky the ground starts above the picture, or its wavy edge would show.
+        return low if low >= 0.04 else -0.04
     return rng.uniform(0.22, 0.74)
 
 
@@ -94,7 +96,7 @@ def _region(rng: Random, concept: str, top: float, variant: str = "") -> Item:
 
 def _regions(rng: Random, ground: str, horizon: float) -> list[Item]:
     """Sky, mountains and grounds, back to front; later ones cover earlier ones."""
-    regions = [] if horizon < 0.04 else [_region(rng, "sky", 0.0)]
+    regions = [] if horizon < 0 else [_region(rng, "sky", 0.0)]
     if horizon > 0.15 and rng.random() < 0.38:
         regions.append(_mountain(rng, horizon))
     below = 1.0 - horizon

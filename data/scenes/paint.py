@@ -86,8 +86,14 @@ def _road(canvas: Canvas, item: Item, rng: Random) -> None:
         middle, thick = (y0 + y1) / 2, (y1 - y0) * 0.06
         for x in range(-1, 8):
             left = x * 0.16 + (item.look % 16) / 100
+            right = left + 0.09
             canvas.polygon(
-                [(left, middle - thick), (left + 0.09, middle - thick), (left + 0.09, middle + thick), (left, middle + thick)],
+                [
+                    (left, middle - thick),
+                    (right, middle - thick),
+                    (right, middle + thick),
+                    (left, middle + thick),
+                ],
                 (246, 238, 205),
                 own=False,
             )
@@ -115,7 +121,8 @@ def _mountain(canvas: Canvas, item: Item, rng: Random) -> None:
         middle = x0 + (x1 - x0) * (0.5 if peaks == 1 else (peak + 0.5) / peaks)
         height = (y1 - y0) * (1.0 if peak == 0 else rng.uniform(0.55, 0.9))
         top = y1 - height
-        _peak(canvas, rng, (middle - width / 2, middle, middle + width / 2), top, y1, shade(rock, rng.uniform(0.9, 1.1)))
+        xs = (middle - width / 2, middle, middle + width / 2)
+        _peak(canvas, rng, xs, top, y1, shade(rock, rng.uniform(0.9, 1.1)))
 
 
 def _peak(

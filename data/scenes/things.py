@@ -18,6 +18,37 @@ _BRIGHT: tuple[Colour, ...] = (
     (150, 70, 160),
     (236, 120, 50),
 )
+_WALLS: tuple[Colour, ...] = (
+    (244, 230, 204),
+    (226, 168, 132),
+    (200, 214, 224),
+    (238, 208, 128),
+    (250, 248, 240),
+)
+_ROOFS: tuple[Colour, ...] = ((176, 62, 50), (96, 72, 84), (70, 92, 128), (150, 92, 50))
+_HULLS: tuple[Colour, ...] = (
+    (150, 60, 44),
+    (240, 240, 240),
+    (44, 60, 110),
+    (120, 80, 50),
+    (210, 150, 50),
+)
+_SAILS: tuple[Colour, ...] = ((250, 248, 240), (240, 120, 90), (252, 226, 150), (220, 234, 246))
+_FURS: tuple[Colour, ...] = (
+    (170, 112, 62),
+    (94, 66, 50),
+    (228, 196, 150),
+    (62, 58, 62),
+    (240, 234, 226),
+)
+_PETALS: tuple[Colour, ...] = (
+    (232, 60, 90),
+    (250, 200, 60),
+    (244, 246, 250),
+    (150, 84, 200),
+    (250, 130, 170),
+    (240, 110, 40),
+)
 
 
 def _sun(canvas: Canvas, item: Item, rng: Random) -> None:
@@ -98,8 +129,8 @@ def _tree(canvas: Canvas, item: Item, rng: Random) -> None:
 def _house(canvas: Canvas, item: Item, rng: Random) -> None:
     frame = Frame(canvas, item)
     frame.ground_shadow(0.1)
-    wall = jitter(rng, rng.choice(((244, 230, 204), (226, 168, 132), (200, 214, 224), (238, 208, 128), (250, 248, 240))), 8)
-    roof = jitter(rng, rng.choice(((176, 62, 50), (96, 72, 84), (70, 92, 128), (150, 92, 50))), 12)
+    wall = jitter(rng, rng.choice(_WALLS), 8)
+    roof = jitter(rng, rng.choice(_ROOFS), 12)
     if rng.random() < 0.6:
         frame.rectangle(0.7, 0.04, 0.82, 0.34, shade(roof, 0.7))
     frame.rectangle(0.08, 0.4, 0.92, 1.0, wall)
@@ -138,8 +169,8 @@ def _car(canvas: Canvas, item: Item, rng: Random) -> None:
 
 def _boat(canvas: Canvas, item: Item, rng: Random) -> None:
     frame = Frame(canvas, item)
-    hull = jitter(rng, rng.choice(((150, 60, 44), (240, 240, 240), (44, 60, 110), (120, 80, 50), (210, 150, 50))), 10)
-    sail = jitter(rng, rng.choice(((250, 248, 240), (240, 120, 90), (252, 226, 150), (220, 234, 246))), 6)
+    hull = jitter(rng, rng.choice(_HULLS), 10)
+    sail = jitter(rng, rng.choice(_SAILS), 6)
     x0, _, x1, y1 = item.box
     canvas.shadow((x0, y1 - 0.015, x1, y1 + 0.03), 20)
     frame.rectangle(0.47, 0.02, 0.51, 0.78, (90, 62, 42))
@@ -154,7 +185,7 @@ def _boat(canvas: Canvas, item: Item, rng: Random) -> None:
 def _dog(canvas: Canvas, item: Item, rng: Random) -> None:
     frame = Frame(canvas, item)
     frame.ground_shadow(0.14)
-    fur = jitter(rng, rng.choice(((170, 112, 62), (94, 66, 50), (228, 196, 150), (62, 58, 62), (240, 234, 226))), 10)
+    fur = jitter(rng, rng.choice(_FURS), 10)
     dark = shade(fur, 0.72)
     frame.line([(0.14, 0.5), (0.05, 0.36), (0.07, 0.2)], fur, 0.11)
     for u, tone in ((0.2, dark), (0.56, dark), (0.12, fur), (0.48, fur)):
@@ -172,9 +203,9 @@ def _dog(canvas: Canvas, item: Item, rng: Random) -> None:
 
 def _flower(canvas: Canvas, item: Item, rng: Random) -> None:
     frame = Frame(canvas, item)
-    petal = jitter(rng, rng.choice(((232, 60, 90), (250, 200, 60), (244, 246, 250), (150, 84, 200), (250, 130, 170), (240, 110, 40))), 10)
+    petal = jitter(rng, rng.choice(_PETALS), 10)
     green = jitter(rng, (52, 128, 52), 10)
-    x0, y0, x1, y1 = item.box
+    x0, y0, x1, _ = item.box
     cx, radius = (x0 + x1) / 2, (x1 - x0) / 2
     cy = y0 + radius
     frame.line([(0.5, 0.4), (0.5, 1.0)], green, 0.07)

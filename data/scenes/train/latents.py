@@ -1,0 +1,95 @@
+"""Render and encode scenes once, ahead of the text-to-image training that reads them.
+
+    python -m data.scenes.train.latents --vae build/train/vae --out build/train/latents
+
+Writes latents.f16 [N, 4, 32, 32] (scaled to unit variance), tokens.i16 [N, 32] and `ready`, the
+number of rows that may be read already, so that training can start while the rest is written.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from diffusers import AutoencoderKL
+from numpy.typing import NDArray
+from torch import Tensor
+
+from data.scenes.render import render
+from data.scenes.train.tokens import MAX_LENGTH, encode, save_legacy, scenes_tokenizer
+from data.scenes.train.vae import normalise
+from data.scenes.world import TRAIN_SEEDS
+
+LATENT_SHAPE = (4, 32, 32)
+_CHUNK = 50
+
+
+@dataclass
+class LatentFiles:
+    """Memory-mapped latents and token ids, possibly still growing."""
+
+    folder: Path
+    latents: NDArray[np.float16]
+    tokens: NDArray[np.int16]
+
+    @property
+    def ready(self) -> int:
+        """How many leading rows are complete."""
+        path = self.folder / "ready"
+        return int(path.read_text()) if path.exists() else 0
+
+    def batch(self, rows: Tensor) -> tuple[Tensor, Tensor]:
+        """Latents float32 [B, 4, 32, 32] and token ids int64 [B, MAX_LENGTH] of the rows."""
+        index = rows.numpy()
+        latents = torch.from_numpy(self.latents[index].astype(np.float32))
+        return latents, torch.from_numpy(self.tokens[index].astype(np.int64))
+
+
+def open_files(folder: Path, mode: str = "r", count: int | None = None) -> LatentFiles:
+    """Map the files of a folder; `mode="w+"` creates room for `count` rows."""
+    if count is None:
+        count = (folder / "tokens.i16").stat().st_size // (2 * MAX_LENGTH)
+    shapes = ((count, *LATENT_SHAPE), (count, MAX_LENGTH))
+    latents = np.memmap(folder / "latents.f16", np.float16, mode, shape=shapes[0])
+    tokens = np.memmap(folder / "tokens.i16", np.int16, mode, shape=shapes[1])
+    return LatentFiles(folder, latents, tokens)
+
+
+@torch.no_grad()
+def write(vae_folder: Path, out: Path, count: int) -> None:
+    """Fill the files with the scenes of the first `count` training seeds."""
+    out.mkdir(parents=True, exist_ok=True)
+    vae = AutoencoderKL.from_pretrained(vae_folder).eval()
+    tokenizer = scenes_tokenizer()
+    save_legacy(tokenizer, out / "tokenizer")
+    files = open_files(out, "w+", count)
+    for start in range(0, count, _CHUNK):
+        scenes = [render(seed) for seed in TRAIN_SEEDS[start : min(start + _CHUNK, count)]]
+        pixels = torch.tensor(np.stack([scene.image for scene in scenes])).permute(0, 3, 1, 2)
+        with torch.autocast("cpu", torch.bfloat16):
+            latents = vae.encode(normalise(pixels)).latent_dist.mean.float()
+        end = start + len(scenes)
+        files.latents[start:end] = (latents * vae.config.scaling_factor).half().numpy()
+        files.tokens[start:end] = encode(tokenizer, [scene.caption for scene in scenes])
+        partial = out / "ready.partial"
+        partial.write_text(str(end))
+        os.replace(partial, out / "ready")
+
+
+def main() -> None:
+    """Parse the command line and write."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--vae", type=Path, required=True)
+    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--count", type=int, default=30000)
+    options = parser.parse_args()
+    torch.set_num_threads(1)
+    write(options.vae, options.out, options.count)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,123 @@
+"""What the training scripts share: a budget in steps or minutes, averages, checkpoints, sheets."""
+
+from __future__ import annotations
+
+import math
+import os
+import time
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor, nn
+
+
+@dataclass
+class Budget:
+    """How long to train: `minutes` of wall time or a number of `steps`, whichever ends first.
+
+    `seconds` counts the time spent by earlier runs too, so a resumed run keeps its schedule.
+    """
+
+    minutes: float | None
+    steps: int | None
+    step: int = 0
+    seconds: float = 0.0
+    _last: float = field(default_factory=time.monotonic)
+
+    def __post_init__(self) -> None:
+        if self.minutes is None and self.steps is None:
+            raise ValueError("a budget needs minutes or steps")
+
+    def tick(self) -> None:
+        """Count one finished step."""
+        now = time.monotonic()
+        self.seconds += now - self._last
+        self._last = now
+        self.step += 1
+
+    def restart_clock(self) -> None:
+        """Leave out the time since the last tick (saving, drawing sheets, waiting for data)."""
+        self._last = time.monotonic()
+
+    @property
+    def fraction(self) -> float:
+        """Share of the budget that is used up, in [0, 1]."""
+        by_time = self.seconds / (60 * self.minutes) if self.minutes else 0.0
+        by_step = self.step / self.steps if self.steps else 0.0
+        return min(1.0, max(by_time, by_step))
+
+
+def cosine_rate(peak: float, budget: Budget, warmup: int, floor: float = 0.02) -> float:
+    """Learning rate: linear warm-up, then a cosine over the budget down to `floor` x peak."""
+    ramp = min(1.0, (budget.step + 1) / warmup)
+    cosine = 0.5 * (1 + math.cos(math.pi * budget.fraction))
+    return peak * ramp * (floor + (1 - floor) * cosine)
+
+
+def set_rate(optimizer: torch.optim.Optimizer, rate: float) -> None:
+    """Set the learning rate of every parameter group."""
+    for group in optimizer.param_groups:
+        group["lr"] = rate
+
+
+class Average:
+    """An exponential moving average of the parameters of several modules."""
+
+    def __init__(self, modules: Iterable[nn.Module], decay: float) -> None:
+        self.decay = decay
+        self._live = [parameter for module in modules for parameter in module.parameters()]
+        self.shadow = [parameter.detach().clone() for parameter in self._live]
+
+    @torch.no_grad()
+    def update(self, step: int) -> None:
+        """Move towards the live parameters; faster in the first steps."""
+        decay = min(self.decay, (1 + step) / (10 + step))
+        torch._foreach_lerp_(self.shadow, [p.detach() for p in self._live], 1 - decay)
+
+    @torch.no_grad()
+    def swap(self) -> None:
+        """Exchange averaged and live parameters; call again to undo."""
+        for averaged, live in zip(self.shadow, self._live, strict=True):
+            kept = live.detach().clone()
+            live.copy_(averaged)
+            averaged.copy_(kept)
+
+    def load(self, tensors: Sequence[Tensor]) -> None:
+        """Restore the averages of a checkpoint."""
+        for averaged, saved in zip(self.shadow, tensors, strict=True):
+            averaged.copy_(saved)
+
+
+def save_checkpoint(path: Path, state: dict[str, Any]) -> None:
+    """Write tensors and plain values, replacing the previous checkpoint only when complete."""
+    partial = path.with_suffix(".partial")
+    torch.save(state, partial)
+    os.replace(partial, path)
+
+
+def load_checkpoint(path: Path) -> dict[str, Any]:
+    """Read a checkpoint; refuses anything but tensors and plain values."""
+    state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
+    return state
+
+
+def save_sheet(pictures: np.ndarray, path: Path, columns: int = 6) -> None:
+    """Tile uint8 pictures [N, H, W, 3] into one PNG."""
+    count, height, width, _ = pictures.shape
+    rows = math.ceil(count / columns)
+    sheet = np.full((rows * (height + 2), columns * (width + 2), 3), 255, dtype=np.uint8)
+    for index, picture in enumerate(pictures):
+        top, left = index // columns * (height + 2), index % columns * (width + 2)
+        sheet[top : top + height, left : left + width] = picture
+    Image.fromarray(sheet).save(path)
+
+
+def to_pictures(pixels: Tensor) -> np.ndarray:
+    """Tensor [N, 3, H, W] in [-1, 1] to uint8 [N, H, W, 3]."""
+    bytes_ = ((pixels.float().clamp(-1, 1) + 1) * 127.5).round().to(torch.uint8)
+    return bytes_.permute(0, 2, 3, 1).numpy()
