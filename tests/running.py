@@ -17,9 +17,10 @@ def gazetteer(*arguments: str, cwd: Path = ROOT, timeout: float = 500) -> subpro
     return subprocess.run(command, cwd=cwd, capture_output=True, text=True, check=False, timeout=timeout)
 
 
-def label(out: Path, *settings: str) -> subprocess.CompletedProcess[str]:
+def label(out: Path, *settings: str, retry_failed: bool = False) -> subprocess.CompletedProcess[str]:
     """`gazetteer label` with the small settings; later settings win."""
-    return gazetteer("label", "--out", str(out), "--set", *SMALL, *settings)
+    retry = ["--retry-failed"] if retry_failed else []
+    return gazetteer("label", "--out", str(out), *retry, "--set", *SMALL, *settings)
 
 
 def digests(run: Path) -> dict[str, str]:

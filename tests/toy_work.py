@@ -38,3 +38,13 @@ def lost(item: int, message: str, attempts: int) -> list[tuple[int, int]]:
     assert message
     assert attempts >= 1
     return [(item, 0)]
+
+
+def nouns(prompt: str) -> list[str]:
+    """A noun finder that some prompts break, as long as the environment says so."""
+    mode = os.environ.get("GAZETTEER_TEST_POISON", "")
+    if "poison" in prompt and mode == "raise":
+        raise ValueError("cannot find the nouns of a poisonous prompt")
+    if "poison" in prompt and mode == "kill":
+        os.kill(os.getpid(), signal.SIGKILL)
+    return [word for word in ("boat", "tree") if word in prompt]
