@@ -49,7 +49,8 @@ def _sites(features: pa.Table) -> list[dict[str, Any]]:
         counts = counted[row["block"], row["branch"], round(row["t"], 4)]
         alive = not row["dead"]
         counts.update(features=1, alive=alive, labelled=row["labels"] > 0, short=alive and row["images_short"] > 0)
-    return [{"block": b, "branch": r, "t": t, **counts} for (b, r, t), counts in sorted(counted.items())]
+    first_step_first = sorted(counted, key=lambda site: (site[0], site[1], -site[2]))
+    return [{"block": b, "branch": r, "t": t, **counted[b, r, t]} for b, r, t in first_step_first]
 
 
 def print_summary(summary: dict[str, Any]) -> None:

@@ -57,7 +57,7 @@ def run_quality(
             "mean_heldout_iou": _mean([best.get(((block, branch, t), concept), 0.0) for concept in concepts]),
             "ceiling": _mean([ceilings[concept, grid] for concept in concepts]),
         }
-        for (block, branch, t), grid in sorted(grids.items())
+        for (block, branch, t), grid in sorted(grids.items(), key=lambda item: (*item[0][:2], -item[0][2]))
     ]
     result: dict[str, Any] = {
         "sites": sites,

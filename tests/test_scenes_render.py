@@ -37,9 +37,7 @@ def fingerprint(seeds: range) -> str:
 
 def test_a_seed_gives_the_same_scene_in_another_process() -> None:
     code = "from tests.test_scenes_render import fingerprint; print(fingerprint(range(12)))"
-    other = subprocess.run(
-        [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True
-    )
+    other = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
     assert other.stdout.strip() == fingerprint(range(12))
 
 
@@ -97,12 +95,7 @@ def test_sun_and_moon_never_share_a_sky() -> None:
 
 def test_location_alone_does_not_tell_the_concept() -> None:
     """The centre of the picture is won by many concepts, none of them in most scenes."""
-    centre = Counter(
-        instance.concept
-        for scene in scenes()
-        for instance in scene.instances
-        if instance.mask[64, 64]
-    )
+    centre = Counter(instance.concept for scene in scenes() for instance in scene.instances if instance.mask[64, 64])
     assert len(centre) >= 5
     assert centre.most_common(1)[0][1] < 0.6 * len(SEEDS)
 

@@ -104,15 +104,11 @@ class Frame:
         """Fill a polygon given in box coordinates."""
         self.canvas.polygon([self.at(u, v) for u, v in points], fill, own)
 
-    def rectangle(
-        self, u0: float, v0: float, u1: float, v1: float, fill: Colour, own: bool = True
-    ) -> None:
+    def rectangle(self, u0: float, v0: float, u1: float, v1: float, fill: Colour, own: bool = True) -> None:
         """Fill a rectangle given in box coordinates."""
         self.polygon([(u0, v0), (u1, v0), (u1, v1), (u0, v1)], fill, own)
 
-    def ellipse(
-        self, u0: float, v0: float, u1: float, v1: float, fill: Colour, own: bool = True
-    ) -> None:
+    def ellipse(self, u0: float, v0: float, u1: float, v1: float, fill: Colour, own: bool = True) -> None:
         """Fill an ellipse given in box coordinates."""
         self.canvas.ellipse((*self.at(u0, v0), *self.at(u1, v1)), fill, own)
 

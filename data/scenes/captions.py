@@ -9,9 +9,7 @@ from random import Random
 from data.scenes.layout import Item, Layout
 from data.scenes.world import CONCEPTS, STYLES
 
-NOUNS: dict[str, str] = {
-    form: concept.name for concept in CONCEPTS for form in (concept.name, concept.plural)
-}
+NOUNS: dict[str, str] = {form: concept.name for concept in CONCEPTS for form in (concept.name, concept.plural)}
 """Every singular and plural noun of the world, mapped to its concept."""
 
 MAX_WORDS = 30

@@ -182,9 +182,7 @@ def _ground_things(
             base = _base(rng, concept, horizon, regions, height)
             left = rng.uniform(-0.06, 1.06 - width)
             box = (left, base - height, left + width, base)
-            if not any(_overlap(box, other.box) > 0.4 for other in sky) and _try_place(
-                rng, concept, box, placed, 0.15
-            ):
+            if not any(_overlap(box, other.box) > 0.4 for other in sky) and _try_place(rng, concept, box, placed, 0.15):
                 break
     return placed
 
@@ -205,9 +203,7 @@ def _base(rng: Random, concept: str, horizon: float, regions: list[Item], height
     return rng.uniform(min(max(start, height * 0.85), 0.97), 0.99)
 
 
-def _try_place(
-    rng: Random, concept: str, box: Box, placed: list[Item], tolerance: float
-) -> bool:
+def _try_place(rng: Random, concept: str, box: Box, placed: list[Item], tolerance: float) -> bool:
     """Add the item to `placed` unless it hides, or is hidden by, one already there."""
     if any(_overlap(box, other.box) > tolerance for other in placed):
         return False

@@ -125,9 +125,7 @@ def _mountain(canvas: Canvas, item: Item, rng: Random) -> None:
         _peak(canvas, rng, xs, top, y1, shade(rock, rng.uniform(0.9, 1.1)))
 
 
-def _peak(
-    canvas: Canvas, rng: Random, xs: tuple[float, float, float], top: float, foot: float, rock: Colour
-) -> None:
+def _peak(canvas: Canvas, rng: Random, xs: tuple[float, float, float], top: float, foot: float, rock: Colour) -> None:
     """A triangular peak with a shaded side and, often, a snow cap."""
     left, middle, right = xs
     summit = middle + (right - left) * rng.uniform(-0.12, 0.12)

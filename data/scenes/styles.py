@@ -32,9 +32,7 @@ class Ground:
         return table[self.owners]
 
 
-def apply_style(
-    style: str | None, picture: NDArray[np.uint8], ground: Ground, seed: int
-) -> NDArray[np.uint8]:
+def apply_style(style: str | None, picture: NDArray[np.uint8], ground: Ground, seed: int) -> NDArray[np.uint8]:
     """Return the uint8 picture [H, W, 3] in the given style; None leaves it plain."""
     if style is None:
         return picture
@@ -76,9 +74,7 @@ def _scale(ground: Ground) -> int:
 
 def _night(picture: Picture, ground: Ground, rng: np.random.Generator) -> Picture:
     sky, lights = ground.mask((ground.sky,)) if ground.sky else None, ground.mask(ground.lights)
-    dark = picture * np.array([0.46, 0.52, 0.70], dtype=np.float32) + np.array(
-        [0.015, 0.02, 0.06], dtype=np.float32
-    )
+    dark = picture * np.array([0.46, 0.52, 0.70], dtype=np.float32) + np.array([0.015, 0.02, 0.06], dtype=np.float32)
     if sky is not None:
         height = np.linspace(0, 1, picture.shape[0], dtype=np.float32)[:, None, None]
         deep = np.array([0.03, 0.04, 0.15], np.float32) + height * np.array([0.09, 0.13, 0.25], np.float32)
@@ -96,9 +92,7 @@ def _night(picture: Picture, ground: Ground, rng: np.random.Generator) -> Pictur
 def _sunset(picture: Picture, ground: Ground, rng: np.random.Generator) -> Picture:
     height = np.linspace(0, 1, picture.shape[0], dtype=np.float32)[:, None, None]
     lights, sky = ground.mask(ground.lights), ground.mask((ground.sky,)) & (ground.owners > 0)
-    warm = picture * np.array([0.86, 0.52, 0.46], dtype=np.float32) + np.array(
-        [0.08, 0.01, 0.05], dtype=np.float32
-    )
+    warm = picture * np.array([0.86, 0.52, 0.46], dtype=np.float32) + np.array([0.08, 0.01, 0.05], dtype=np.float32)
     low = max(0.25, float(np.flatnonzero(sky.any(axis=1)).max(initial=0)) / picture.shape[0])
     t = np.clip(height / low, 0, 1)
     high_tone = np.array([0.42, 0.20, 0.46], np.float32) + rng.uniform(-0.06, 0.06, 3).astype(np.float32)

@@ -1,6 +1,6 @@
 """Train the style classifier on rendered scenes; a few minutes on one core.
 
-    python -m data.scenes.train.style_classifier --export data/scenes/models/style_classifier
+python -m data.scenes.train.style_classifier --export data/scenes/models/style_classifier
 """
 
 from __future__ import annotations

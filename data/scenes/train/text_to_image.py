@@ -75,9 +75,7 @@ def prepare(latents: Path, budget: Budget, seed: int) -> Training:
     unet.set_attn_processor(AttnProcessor())
     average = Average((unet, text_encoder), decay=0.999)
     parameters = [*unet.parameters(), *text_encoder.parameters()]
-    optimizer = torch.optim.AdamW(
-        parameters, lr=PEAK_RATE, betas=(0.9, 0.98), weight_decay=1e-3, fused=True
-    )
+    optimizer = torch.optim.AdamW(parameters, lr=PEAK_RATE, betas=(0.9, 0.98), weight_decay=1e-3, fused=True)
     files = open_files(latents)
     return Training(unet, text_encoder, tokenizer, average, optimizer, files, budget)
 
@@ -166,8 +164,7 @@ def train(training: Training, vae: AutoencoderKL, out: Path, batch: int, every: 
         running = 0.98 * running + 0.02 * loss.item() if running else loss.item()
         if budget.step % 25 == 0:
             print(
-                f"step {budget.step} {budget.seconds:.0f}s loss {running:.4f} "
-                f"rows {training.files.ready}",
+                f"step {budget.step} {budget.seconds:.0f}s loss {running:.4f} rows {training.files.ready}",
                 flush=True,
             )
         if budget.seconds - saved > 60 * every or budget.fraction >= 1:

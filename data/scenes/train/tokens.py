@@ -42,9 +42,9 @@ def scenes_tokenizer(captions: int = 4000) -> CLIPTokenizer:
 
 def encode(tokenizer: CLIPTokenizer, captions: Sequence[str]) -> list[list[int]]:
     """Token ids [N, MAX_LENGTH], padded as the pipeline pads them."""
-    ids: list[list[int]] = tokenizer(
-        list(captions), padding="max_length", truncation=True, max_length=MAX_LENGTH
-    )["input_ids"]
+    ids: list[list[int]] = tokenizer(list(captions), padding="max_length", truncation=True, max_length=MAX_LENGTH)[
+        "input_ids"
+    ]
     return ids
 
 

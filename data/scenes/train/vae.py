@@ -1,6 +1,6 @@
 """Train the small autoencoder (f = 4, 4 channels) that the text-to-image model works in.
 
-    python -m data.scenes.train.vae --out build/train/vae --minutes 7
+python -m data.scenes.train.vae --out build/train/vae --minutes 7
 """
 
 from __future__ import annotations
@@ -72,8 +72,7 @@ def crops(pictures: Tensor, batch: int, side: int) -> Tensor:
     rows = torch.randint(len(pictures), (batch,)).tolist()
     places = torch.randint(pictures.shape[-1] - side + 1, (batch, 2)).tolist()
     parts = [
-        pictures[row, :, top : top + side, left : left + side]
-        for row, (top, left) in zip(rows, places, strict=True)
+        pictures[row, :, top : top + side, left : left + side] for row, (top, left) in zip(rows, places, strict=True)
     ]
     return normalise(torch.stack(parts))
 
