@@ -13,7 +13,6 @@ from data.scenes.train.detector_model import CLS, DISTRACTORS, DOT, MEAN, PAD, S
 from data.scenes.train.scene_cache import SceneCache
 from data.scenes.world import CONCEPT_NAMES
 
-
 SLOW_CONCEPTS = ("mountain", "road", "dog")
 """Learned last (outlines that fade out or are covered): scenes with them are drawn twice as often."""
 
