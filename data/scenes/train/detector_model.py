@@ -145,4 +145,6 @@ def export(model: GroundingDinoForObjectDetection, tokenizer: BertTokenizer, fol
     )
     GroundingDinoProcessor(image_processor=images, tokenizer=tokenizer).save_pretrained(folder)
     images.save_pretrained(folder)
+    for file in folder.iterdir():
+        file.chmod(0o644)  # safetensors writes files that only their owner can read
     return sum(file.stat().st_size for file in folder.iterdir())

@@ -86,4 +86,6 @@ def export(model: SamModel, folder: str | os.PathLike[str]) -> int:
     )  # fmt: skip
     SamProcessor(images).save_pretrained(folder)
     images.save_pretrained(folder)
+    for file in folder.iterdir():
+        file.chmod(0o644)  # safetensors writes files that only their owner can read
     return sum(file.stat().st_size for file in folder.iterdir())
