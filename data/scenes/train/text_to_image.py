@@ -44,8 +44,8 @@ EMPTY_CAPTIONS = 0.1
 # t = T u^0.55: more of the noisy samples, because layouts and objects are decided there and what
 # remains at small t is mostly texture.
 NOISE_BIAS = 0.55
-PEAK_RATE = 1.4e-3
-WARMUP = 100
+PEAK_RATE = 1.2e-3
+WARMUP = 60
 FEWEST_ROWS = 1000
 GUIDANCE, SAMPLING_STEPS = 4.0, 20
 

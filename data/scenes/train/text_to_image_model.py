@@ -27,7 +27,14 @@ def build_text_encoder(tokenizer: CLIPTokenizer) -> CLIPTextModel:
         eos_token_id=tokenizer.eos_token_id,
         pad_token_id=tokenizer.pad_token_id,
     )
-    return CLIPTextModel(config)
+    encoder = CLIPTextModel(config)
+    # CLIP's own small initial values (0.02) leave the states of all words nearly parallel, and a
+    # short training does not pull them apart: start from distinct words instead.
+    encoder.get_input_embeddings().weight.data.normal_(std=0.6)
+    for name, parameter in encoder.named_parameters():
+        if name.endswith("position_embedding.weight"):
+            parameter.data.normal_(std=0.15)
+    return encoder
 
 
 def build_unet() -> UNet2DConditionModel:

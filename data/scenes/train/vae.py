@@ -1,6 +1,10 @@
 """Train the small autoencoder (f = 4, 4 channels) that the text-to-image model works in.
 
-python -m data.scenes.train.vae --out build/train/vae --minutes 7
+python -m data.scenes.train.vae --out build/train/vae --minutes 15
+python -m data.scenes.train.vae --out build/train/vae_sharp --start build/train/vae \\
+    --decoder-only --minutes 10
+
+The second run leaves the latents as they are, so a denoiser trained on them stays valid.
 """
 
 from __future__ import annotations
@@ -100,12 +104,20 @@ def set_scale(vae: AutoencoderKL, pixels: Tensor) -> None:
     print(f"  std per channel {latents.std(dim=(0, 2, 3)).tolist()}", flush=True)
 
 
-def train(out: Path, budget: Budget, pool: int, seed: int, start: Path | None) -> None:
+def freeze_latents(vae: AutoencoderKL) -> None:
+    """Train only what turns latents into pictures."""
+    for part in (vae.encoder, vae.quant_conv):
+        part.requires_grad_(False)
+
+
+def train(out: Path, budget: Budget, pool: int, seed: int, start: Path | None, decoder_only: bool) -> None:
     """Train (on from `start`), report the error on unseen scenes, save a folder to `out`."""
     torch.manual_seed(seed)
     pictures = picture_pool(TRAIN_SEEDS[-pool:])
     held_out = normalise(picture_pool(EVAL_SEEDS[:32]))
     vae = AutoencoderKL.from_pretrained(start).train() if start else build_vae()
+    if decoder_only:
+        freeze_latents(vae)
     probe = nn.Conv2d(vae.config.latent_channels, 3, 1)
     parameters = [*vae.parameters(), *probe.parameters()]
     optimizer = torch.optim.AdamW(parameters, lr=PEAK_RATE, betas=(0.9, 0.98), weight_decay=1e-4)
@@ -121,7 +133,8 @@ def train(out: Path, budget: Budget, pool: int, seed: int, start: Path | None) -
         if budget.step % 50 == 0:
             print(f"step {budget.step} {budget.seconds:.0f}s error {error:.4f} kl {kl:.2f}", flush=True)
     vae.eval()
-    set_scale(vae, normalise(pictures[:256]))
+    if not decoder_only:
+        set_scale(vae, normalise(pictures[:256]))
     with torch.no_grad():
         decoded = vae.decode(vae.encode(held_out).latent_dist.mean).sample
     print(f"unseen scenes: PSNR {10 * torch.log10(4 / (decoded - held_out).square().mean()):.1f} dB")
@@ -136,6 +149,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--start", type=Path, help="continue from this folder")
+    parser.add_argument("--decoder-only", action="store_true", help="keep the latents as they are")
     parser.add_argument("--minutes", type=float)
     parser.add_argument("--steps", type=int)
     parser.add_argument("--pool", type=int, default=3000, help="scenes to train on")
@@ -144,7 +158,7 @@ def main() -> None:
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
     budget = Budget(options.minutes, options.steps)
-    train(options.out, budget, options.pool, options.seed, options.start)
+    train(options.out, budget, options.pool, options.seed, options.start, options.decoder_only)
 
 
 if __name__ == "__main__":
