@@ -17,10 +17,10 @@ class Executor(ExitStack):
     def __init__(self, config: RunConfig) -> None:
         super().__init__()
         self.config = config
-        self._ray: Any = None
+        self._pool: Any = None
 
     def run(self, task: Task, jobs: Sequence[Job], done: Done) -> None:
-        """Run every job and hand each result to `done`.
+        """Run every job and hand each result to `done`; workers stay for the next call with the same task.
 
         Raises:
             GazetteerError: from a worker or from `done`; InputError when Ray cannot be used.
@@ -28,9 +28,10 @@ class Executor(ExitStack):
         if self.config.executor == "serial" or not jobs:
             run_serial(task, jobs, done)
             return
-        from jobs.ray_executor import ray_session, run_ray
+        from jobs.ray_executor import ray_pool, run_ray
 
-        if self._ray is None:
-            session = ray_session(self.config.workers, self.config.threads, self.config.ray_address)
-            self._ray = self.enter_context(session)
-        run_ray(task, jobs, done, ray=self._ray, workers=self.config.workers)
+        if self._pool is None:
+            self._pool = self.enter_context(
+                ray_pool(self.config.workers, self.config.threads, self.config.ray_address)
+            )
+        run_ray(task, jobs, done, self._pool)

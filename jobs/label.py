@@ -76,6 +76,7 @@ class _Run:
         self.pictures = plan.picture_digest(marks)
         self.started = time.monotonic()
         self.executor = Executor(config)
+        self.task = Task(partial(Stages, config.stages), join_results, partial(lost_item, config.stages))
 
     def __enter__(self) -> _Run:
         return self
@@ -124,13 +125,9 @@ class _Run:
             progress.add(result.counts["images"], result.counts["failures"])
 
         try:
-            self._execute(todo, done)
+            self.executor.run(self.task, todo, done)
         finally:
             progress.close()
-
-    def _execute(self, todo: Sequence[Job], done: Any) -> None:
-        task = Task(partial(Stages, self.config.stages), join_results, partial(lost_item, self.config.stages))
-        self.executor.run(task, todo, done)
 
     def _check_failures(self, total: int) -> None:
         failing = open_failures(self.store)

@@ -9,7 +9,7 @@ import logging
 import os
 import secrets
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any
@@ -35,8 +35,8 @@ class _Piece:
 
 
 @contextmanager
-def ray_session(workers: int, threads: int, address: str = "") -> Iterator[Any]:
-    """A Ray to work on: private to this process unless `address` names a cluster.
+def ray_pool(workers: int, threads: int, address: str = "") -> Iterator[Pool]:
+    """A pool of workers on Ray: private to this process unless `address` names a cluster.
 
     Token authentication is on and telemetry off; a stray RAY_ADDRESS is not followed.
 
@@ -63,52 +63,73 @@ def ray_session(workers: int, threads: int, address: str = "") -> Iterator[Any]:
         there = int(ray.cluster_resources().get("CPU", 0))
         if there < workers:
             raise InputError(f"workers={workers} need {workers} CPUs, but the cluster at {address} has {there}.")
-        yield ray
+        yield Pool(ray, workers)
     finally:
         ray.shutdown()
 
 
-def run_ray(task: Task, jobs: Sequence[Job], done: Done, *, ray: Any, workers: int) -> None:
-    """Run every job on `workers` actors and hand each result to `done` in the order they finish.
+class Pool:
+    """Up to `workers` actors that outlive one call of `run_ray`, so that models are loaded once per run."""
+
+    def __init__(self, ray: Any, workers: int) -> None:
+        self.ray, self.workers = ray, workers
+        self._actor_class = ray.remote(num_cpus=1, max_restarts=0, max_task_retries=0)(_Actor)
+        self._task: Task | None = None
+        self._shared_task: Any = None
+        self._idle: list[Any] = []
+
+    def serve(self, task: Task) -> None:
+        """Use `task` from now on; workers of another task end."""
+        if task is not self._task:
+            for actor in self._idle:
+                self.ray.kill(actor)
+            self._idle, self._task, self._shared_task = [], task, self.ray.put(task)
+
+    def take(self) -> Any:
+        """An idle worker, or a new one."""
+        return self._idle.pop() if self._idle else self._actor_class.remote(self._shared_task)
+
+    def give_back(self, actor: Any) -> None:
+        """Keep a worker for the next piece."""
+        self._idle.append(actor)
+
+
+def run_ray(task: Task, jobs: Sequence[Job], done: Done, pool: Pool) -> None:
+    """Run every job on the pool's workers and hand each result to `done` in the order they finish.
 
     At most one piece per worker is in flight, so memory is bounded by workers, not by jobs.
 
     Raises:
         GazetteerError: from a worker or from `done`, or when workers die without ever finishing anything.
     """
-    _Driver(task, jobs, done, ray, workers).run()
+    pool.serve(task)
+    _Driver(task, jobs, done, pool).run()
 
 
 class _Driver:
-    def __init__(self, task: Task, jobs: Sequence[Job], done: Done, ray: Any, workers: int) -> None:
-        self.task, self.done, self.ray = task, done, ray
+    def __init__(self, task: Task, jobs: Sequence[Job], done: Done, pool: Pool) -> None:
+        self.task, self.done, self.pool, self.ray = task, done, pool, pool.ray
         self.todo = deque(_Piece(job, 0, len(job.items)) for job in jobs)
         self.parts: dict[str, dict[int, tuple[int, Any]]] = {}
         self.running: dict[Any, tuple[Any, _Piece]] = {}
-        self.workers = min(workers, len(jobs))
-        self.allowed_deaths = self.deaths_left = FRUITLESS * workers
-        self.actor_class = ray.remote(num_cpus=1, max_restarts=0, max_task_retries=0)(_Actor)
+        self.allowed_deaths = self.deaths_left = FRUITLESS * pool.workers
 
     def run(self) -> None:
-        task = self.ray.put(self.task)
-        spawn: Callable[[], Any] = lambda: self.actor_class.remote(task)  # noqa: E731
-        idle = [spawn() for _ in range(self.workers)]
         while self.todo or self.running:
-            while idle and self.todo:
-                self._submit(idle.pop(), self.todo.popleft())
+            while self.todo and len(self.running) < self.pool.workers:
+                self._submit(self.pool.take(), self.todo.popleft())
             ready, _ = self.ray.wait(list(self.running), num_returns=1)
             actor, piece = self.running.pop(ready[0])
             outcome = self._outcome(ready[0])
             if isinstance(outcome, Exception):
-                self._retry(piece, outcome)
                 self.ray.kill(actor)
-                idle.append(spawn())
+                self._retry(piece, outcome)
                 continue
             # The worker gets its next piece before this one is recorded, so that it never waits for the disk.
             if self.todo:
                 self._submit(actor, self.todo.popleft())
             else:
-                idle.append(actor)
+                self.pool.give_back(actor)
             self.deaths_left = self.allowed_deaths
             self._keep(piece, outcome)
 
