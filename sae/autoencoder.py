@@ -19,29 +19,52 @@ class SAEConfig:
     Attributes:
         d: channels of the vectors it reads.
         n: features (dictionary size, n_f in the paper).
-        k: features a vector may use at most.
+        k: features a vector may use at most; with `batch_topk`, on average over a batch.
+        batch_topk: train with the k · batch strongest activations of a whole batch (BatchTopK, Bussmann et al.
+            2024), encode with a threshold learned meanwhile, so that codes do not depend on the batch.
+        max_k: features one vector may use at most under `batch_topk`; None = 4k.
+        prefixes: Matryoshka prefixes (Bussmann et al. 2025): ascending feature counts, the last of them n, each
+            trained to reconstruct without the features after it; empty = the whole dictionary alone.
+        latent_bias: whether a bias is added before the TopK, as some foreign checkpoints have it; ours never do.
 
     Raises:
-        InputError: a size below 1, or k above n.
+        InputError: a size below 1, k above n, max_k outside k … n or without `batch_topk`, or prefixes that do
+            not ascend to n.
     """
 
     d: int
     n: int
     k: int
+    batch_topk: bool = False
+    max_k: int | None = None
+    prefixes: tuple[int, ...] = ()
+    latent_bias: bool = False
+
+    @property
+    def slots(self) -> int:
+        """Length of a code: the features one vector may use at most."""
+        if not self.batch_topk:
+            return self.k
+        return min(self.n, 4 * self.k) if self.max_k is None else self.max_k
 
     def __post_init__(self) -> None:
         if min(self.d, self.n, self.k) < 1:
             raise InputError(f"An SAE needs d, n and k of at least 1, not d={self.d}, n={self.n}, k={self.k}.")
         if self.k > self.n:
             raise InputError(f"An SAE of {self.n} features cannot use k={self.k} of them; k must not exceed n.")
+        if self.max_k is not None and not (self.batch_topk and self.k <= self.max_k <= self.n):
+            raise InputError(f"max_k={self.max_k} must lie between k={self.k} and n={self.n}, and needs batch_topk.")
+        ascending = all(low < high for low, high in zip((0, *self.prefixes), self.prefixes, strict=False))
+        if self.prefixes and not (ascending and self.prefixes[-1] == self.n):
+            raise InputError(f"Matryoshka prefixes must ascend to n={self.n}, not {list(self.prefixes)}.")
 
 
 class Codes(NamedTuple):
     """Sparse codes of a batch.
 
     Attributes:
-        values: [batch, k] activations >= 0, largest first; 0 marks an unused slot.
-        indices: [batch, k] int64 features, 0 in unused slots; equal values stand in ascending feature order.
+        values: [batch, slots] activations >= 0, largest first; 0 marks an unused slot (`SAEConfig.slots`, k as a rule).
+        indices: [batch, slots] int64 features, 0 in unused slots; equal values stand in ascending feature order.
     """
 
     values: Tensor
@@ -55,7 +78,14 @@ class SparseAutoencoder(nn.Module):
         encoder: [n, d], rows of W_enc.
         decoder: [n, d], rows are the concept vectors f_i (columns of W_dec), of unit norm after training.
         bias: [d], b.
+        latent_bias: [n], added before the TopK, or None.
+
+    Buffers:
+        threshold: scalar under BatchTopK, activations up to it do not count when encoding; None otherwise.
     """
+
+    latent_bias: nn.Parameter | None
+    threshold: Tensor | None
 
     def __init__(self, config: SAEConfig, device: torch.device | str = "cpu", dtype: torch.dtype = torch.float32):
         """Zero bias; encoder and decoder are uninitialised until `initialise` or a checkpoint fills them."""
@@ -64,6 +94,9 @@ class SparseAutoencoder(nn.Module):
         self.encoder = nn.Parameter(torch.empty(config.n, config.d, device=device, dtype=dtype))
         self.decoder = nn.Parameter(torch.empty(config.n, config.d, device=device, dtype=dtype))
         self.bias = nn.Parameter(torch.zeros(config.d, device=device, dtype=dtype))
+        bias = nn.Parameter(torch.zeros(config.n, device=device, dtype=dtype)) if config.latent_bias else None
+        self.register_parameter("latent_bias", bias)
+        self.register_buffer("threshold", torch.zeros((), device=device, dtype=dtype) if config.batch_topk else None)
 
     @torch.no_grad()
     def initialise(self, seed: int, bias: Tensor | None = None) -> SparseAutoencoder:
@@ -90,16 +123,38 @@ class SparseAutoencoder(nn.Module):
         Args:
             x: [batch, d].
 
+        Returns:
+            codes of k slots; under BatchTopK of `SAEConfig.slots`, in which what is above the threshold stands.
+
         Raises:
             InputError: x is not of this width.
         """
+        self.expect_vectors(x)
+        return self.above_threshold(top_codes(self.preactivations(x), self.config.slots))
+
+    def expect_vectors(self, x: Tensor) -> None:
+        """Raises InputError unless x is [batch, d]."""
         if x.ndim != 2 or x.shape[1] != self.config.d:
             raise InputError(f"The SAE reads vectors [batch, {self.config.d}], not {list(x.shape)}.")
-        return top_codes(self.preactivations(x), self.config.k)
 
     def preactivations(self, x: Tensor) -> Tensor:
-        """W_enc (x − b): [batch, d] -> [batch, n]."""
-        return (x - self.bias) @ self.encoder.T
+        """W_enc (x − b), plus the latent bias if there is one: [batch, d] -> [batch, n]."""
+        products = (x - self.bias) @ self.encoder.T
+        return products if self.latent_bias is None else products + self.latent_bias
+
+    def above_threshold(self, codes: Codes) -> Codes:
+        """What BatchTopK keeps of codes when encoding; all of them otherwise."""
+        return codes if self.threshold is None else _kept(codes, codes.values > self.threshold)
+
+    def strongest_of_batch(self, codes: Codes) -> Codes:
+        """What BatchTopK keeps of codes while it trains: the k · batch largest; all of them otherwise.
+
+        Values that equal the smallest one kept are kept as well.
+        """
+        spare = codes.values.numel() - self.config.k * len(codes.values)
+        if not self.config.batch_topk or spare <= 0:
+            return codes
+        return _kept(codes, codes.values >= codes.values.flatten().kthvalue(spare + 1).values)
 
     def decode(self, codes: Codes) -> Tensor:
         """x̂ = Σ_j values_j f_{indices_j} + b: [batch, d]; no [batch, k, d] or [batch, n] in between."""
@@ -113,6 +168,11 @@ class SparseAutoencoder(nn.Module):
     def normalise_decoder(self) -> None:
         """Scale every concept vector to unit norm, in place."""
         self.decoder.div_(torch.linalg.vector_norm(self.decoder, dim=1, keepdim=True).clamp_min_(1e-12))
+
+
+def _kept(codes: Codes, mask: Tensor) -> Codes:
+    """The codes where `mask` [batch, slots] holds, and unused slots elsewhere."""
+    return Codes(codes.values.masked_fill(~mask, 0.0), codes.indices.masked_fill(~mask | (codes.values == 0), 0))
 
 
 def top_codes(preactivations: Tensor, k: int) -> Codes:

@@ -5,7 +5,11 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from sae.autoencoder import SparseAutoencoder
+from sae.autoencoder import Codes, SparseAutoencoder
+from sae.sparse import Pairs
+
+# From so many dead features for each that a vector may use, sums over those used are cheaper than dense products.
+SPARSE_FROM = 5
 
 
 @torch.no_grad()
@@ -19,12 +23,12 @@ def auxk_gradients(
     its own, so b is reached through the encoder alone; ē is the batch mean of e. The encoder does receive
     its gradient, without which a dead feature could turn but never fire.
 
-    Everything runs on the dead rows only, densely: their number falls as they revive, and a dense product
-    of [batch, dead] is faster than a sparse one until dead features outnumber k_aux many times.
+    Everything runs on the dead rows only: as dense products of [batch, dead] while dead features are few, as
+    sums over the features used once they outnumber k_aux several times.
 
     Args:
         centred: x − b, [batch, d].
-        preactivations: W_enc (x − b), [batch, n].
+        preactivations: of the dead features, W_enc[dead] (x − b), [batch, dead].
         error: e = x − x̂, [batch, d].
         dead: [dead] int64 features, at least one.
         k_aux: dead features allowed per vector.
@@ -34,26 +38,46 @@ def auxk_gradients(
         All zero when the residual is constant over the batch.
     """
     encoder, decoder = sae.encoder[dead], sae.decoder[dead]
-    activations = _keep_largest(preactivations[:, dead], k_aux).relu_()
+    # A variance from sums would cancel where the mean is large; this one costs a pass and a temporary.
+    spread = float((error - error.mean(dim=0)).square_().mean())
+    if not spread > 0.0:
+        nothing = error.new_zeros(())
+        return nothing, torch.zeros_like(encoder), torch.zeros_like(decoder), torch.zeros_like(sae.bias)
+    scale = -2.0 / (error.numel() * spread)
+    form = _sparse if len(dead) >= SPARSE_FROM * k_aux else _dense
+    missing, by_encoder, by_decoder, by_preactivation = form(
+        preactivations, k_aux, centred, error, encoder, decoder, scale
+    )
+    return missing.square_().mean() / spread, by_encoder, by_decoder, -(by_preactivation @ encoder)
+
+
+def _dense(
+    preactivations: Tensor, k_aux: int, centred: Tensor, error: Tensor, encoder: Tensor, decoder: Tensor, scale: float
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """e − ê [batch, d], the gradients by the dead encoder and decoder rows, and by the preactivations summed [dead]."""
+    activations = _keep_largest(preactivations, k_aux).relu_()
     missing = error - activations @ decoder
-    spread = (error - error.mean(dim=0)).square().mean()
-    if not float(spread) > 0.0:
-        return (
-            error.new_zeros(()),
-            torch.zeros_like(encoder),
-            torch.zeros_like(decoder),
-            torch.zeros_like(sae.bias),
-        )
-    upstream = missing * (-2.0 / (missing.numel() * float(spread)))
-    by_decoder = activations.T @ upstream
+    upstream = missing * scale
     by_activation = (upstream @ decoder.T).masked_fill_(activations == 0, 0.0)
-    by_bias = -(by_activation.sum(dim=0) @ encoder)
-    return missing.square().mean() / spread, by_activation.T @ centred, by_decoder, by_bias
+    return missing, by_activation.T @ centred, activations.T @ upstream, by_activation.sum(dim=0)
+
+
+def _sparse(
+    preactivations: Tensor, k_aux: int, centred: Tensor, error: Tensor, encoder: Tensor, decoder: Tensor, scale: float
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """As `_dense`, over the pairs in use."""
+    kept = preactivations.topk(k_aux, dim=1, sorted=False)
+    pairs = Pairs(Codes(kept.values.relu_(), kept.indices), 0, len(decoder))
+    missing = error - pairs.rows(decoder)
+    upstream = missing * scale
+    per_pair = pairs.dots(upstream, decoder)
+    by_decoder = pairs.transposed(pairs.values, upstream)
+    return missing, pairs.transposed(per_pair, centred), by_decoder, pairs.per_feature(per_pair)
 
 
 def _keep_largest(values: Tensor, k: int) -> Tensor:
-    """Zero all but the k largest entries of each row of [batch, m]; all stay when k >= m."""
+    """A copy of [batch, m] with all but the k largest entries of each row at zero; all stay when k >= m."""
     if values.shape[1] <= k:
-        return values
+        return values.clone()
     kept = values.topk(k, dim=1, sorted=False)
     return torch.zeros_like(values).scatter_(1, kept.indices, kept.values)

@@ -1,4 +1,7 @@
-"""Autoencoders at rest: a folder of ``config.json`` and ``model.safetensors``; a set is one folder a site."""
+"""Autoencoders at rest: a folder of ``config.json`` and ``model.safetensors``; a set is one folder a site.
+
+Folders in the layouts of other projects (`sae.layouts`) are read as well, and so are hub ids (`sae.hub`).
+"""
 
 from __future__ import annotations
 
@@ -18,9 +21,12 @@ from data.activations import replace_file
 from data.errors import GazetteerError, InputError
 from data.sites import Site
 from sae.autoencoder import SAEConfig, SparseAutoencoder
+from sae.hub import local_folder
+from sae.layouts import foreign_config, foreign_tensors, recognise
 
 FORMAT = 1
 CONFIG, WEIGHTS = "config.json", "model.safetensors"
+OPTIONS = ("batch_topk", "max_k", "prefixes", "latent_bias")
 PICKLES = (".pt", ".pth", ".bin", ".pkl", ".pickle", ".ckpt")
 
 
@@ -53,6 +59,7 @@ def save_pretrained(
     if isinstance(config["site"], Site):
         config["site"] = {name: getattr(config["site"], name) for name in ("block", "branch", "t")}
     config |= {"format": FORMAT, "d": sae.config.d, "n": sae.config.n, "k": sae.config.k}
+    config |= _options(sae.config)
     config |= {"dtype": str(dtype).removeprefix("torch."), "sha256": hashlib.sha256(content).hexdigest()}
     # Without its config the folder holds no autoencoder, so old weights never stand under a new config.
     (folder / CONFIG).unlink(missing_ok=True)
@@ -63,7 +70,10 @@ def save_pretrained(
 def load_pretrained(
     folder: Path | str, device: torch.device | str = "cpu", dtype: torch.dtype = torch.float32
 ) -> tuple[SparseAutoencoder, dict[str, Any]]:
-    """Read an autoencoder; only safetensors is ever opened, never a pickle.
+    """Read an autoencoder; nothing that could run code is ever opened.
+
+    Args:
+        folder: of our own layout or one of `sae.layouts`, or a hub id ``owner/repository[/folder][@revision]``.
 
     Returns:
         The autoencoder in `dtype`, without gradients and in eval mode, and everything in its ``config.json``.
@@ -71,30 +81,65 @@ def load_pretrained(
     Raises:
         InputError: a folder or file missing, a pickle in its place, or contents that do not fit.
     """
-    folder = Path(folder)
+    folder = local_folder(folder)
     config = read_config(folder)
-    shape = SAEConfig(config["d"], config["n"], config["k"])
-    if not (folder / WEIGHTS).is_file():
-        raise InputError(f"The SAE in {folder} has no {WEIGHTS}.")
-    content = (folder / WEIGHTS).read_bytes()
-    try:
-        tensors = load_tensors(content)
-    except SafetensorError as error:
-        raise InputError(f"{folder / WEIGHTS} is not a readable safetensors file; it is damaged.") from error
-    _check_tensors(tensors, shape, folder)
-    if "sha256" in config and hashlib.sha256(content).hexdigest() != config["sha256"]:
-        raise InputError(f"{folder / WEIGHTS} is not the file its {CONFIG} describes: the digests differ.")
+    layout = recognise(folder)
+    tensors = _own_tensors(folder, config) if layout is None else foreign_tensors(layout, folder, config)
+    shape = _shape(config | {"latent_bias": "latent_bias" in tensors})
+    if layout is not None:
+        config["latent_bias"] = shape.latent_bias
+        _check_tensors(tensors, shape, folder / layout.weights, layout.config)
     sae = SparseAutoencoder(shape, device, dtype)
     sae.load_state_dict(tensors)
     return sae.eval().requires_grad_(False), config
 
 
+def _own_tensors(folder: Path, config: Mapping[str, Any]) -> dict[str, Tensor]:
+    """The tensors of our own layout; raises InputError when they are missing, damaged or of another config."""
+    shape = _shape(config)
+    if not (folder / WEIGHTS).is_file():
+        raise InputError(f"The SAE in {folder} has no {WEIGHTS}.")
+    content = (folder / WEIGHTS).read_bytes()
+    try:
+        tensors: dict[str, Tensor] = load_tensors(content)
+    except SafetensorError as error:
+        raise InputError(f"{folder / WEIGHTS} is not a readable safetensors file; it is damaged.") from error
+    _check_tensors(tensors, shape, folder / WEIGHTS)
+    if "sha256" in config and hashlib.sha256(content).hexdigest() != config["sha256"]:
+        raise InputError(f"{folder / WEIGHTS} is not the file its {CONFIG} describes: the digests differ.")
+    return tensors
+
+
+def _options(shape: SAEConfig) -> dict[str, Any]:
+    """What differs from a plain TopK autoencoder, as JSON; empty for one."""
+    plain = SAEConfig(shape.d, shape.n, shape.k)
+    values = {name: getattr(shape, name) for name in OPTIONS if getattr(shape, name) != getattr(plain, name)}
+    return {name: list(value) if isinstance(value, tuple) else value for name, value in values.items()}
+
+
+def _shape(config: Mapping[str, Any]) -> SAEConfig:
+    """The shape that a ``config.json`` states; raises InputError when it cannot be."""
+    options = {name: config[name] for name in OPTIONS if config.get(name) is not None}
+    try:
+        options["prefixes"] = tuple(options.get("prefixes", ()))
+        return SAEConfig(config["d"], config["n"], config["k"], **options)
+    except TypeError as error:
+        raise InputError(f"The SAE's {CONFIG} states options that cannot be read: {options}.") from error
+
+
 def read_config(folder: Path) -> dict[str, Any]:
-    """``config.json`` of a folder; raises InputError unless its d, n and k are whole numbers."""
+    """``config.json`` of a folder, or what stands for it in a foreign layout.
+
+    Raises:
+        InputError: there is none, or its d, n and k are not whole numbers.
+    """
     if folder.suffix in PICKLES:
         raise InputError(f"{folder} is a pickle file, which can run code when opened; SAEs load from safetensors only.")
     if not folder.is_dir():
         raise InputError(f"There is no SAE folder {folder}.")
+    layout = recognise(folder)
+    if layout is not None:
+        return foreign_config(layout, folder)
     path = folder / CONFIG
     if not path.is_file():
         pickles = sorted(file.name for file in folder.iterdir() if file.suffix in PICKLES)
@@ -112,21 +157,22 @@ def read_config(folder: Path) -> dict[str, Any]:
     return config
 
 
-def _check_tensors(tensors: Mapping[str, Tensor], shape: SAEConfig, folder: Path) -> None:
+def _check_tensors(tensors: Mapping[str, Tensor], shape: SAEConfig, path: Path, config: str = CONFIG) -> None:
     """Raises InputError unless the tensors are exactly those of an autoencoder of this shape."""
     expected = {"encoder": [shape.n, shape.d], "decoder": [shape.n, shape.d], "bias": [shape.d]}
+    expected |= {"latent_bias": [shape.n]} if shape.latent_bias else {}
+    expected |= {"threshold": []} if shape.batch_topk else {}
     if set(tensors) != set(expected):
         raise InputError(
-            f"{folder / WEIGHTS} holds {', '.join(sorted(tensors)) or 'nothing'}; an SAE has bias, decoder, encoder."
+            f"{path} holds {', '.join(sorted(tensors)) or 'nothing'}; an SAE has {', '.join(sorted(expected))}."
         )
     for name, size in expected.items():
         if list(tensors[name].shape) != size:
             raise InputError(
-                f"{folder / WEIGHTS}: {name} is {list(tensors[name].shape)}, but {CONFIG} says {size} "
-                f"(d={shape.d}, n={shape.n})."
+                f"{path}: {name} is {list(tensors[name].shape)}, but {config} says {size} (d={shape.d}, n={shape.n})."
             )
         if not tensors[name].is_floating_point() or not bool(torch.isfinite(tensors[name]).all()):
-            raise InputError(f"{folder / WEIGHTS}: {name} holds values that are not finite numbers.")
+            raise InputError(f"{path}: {name} holds values that are not finite numbers.")
 
 
 def _stated_site(config: Mapping[str, Any], folder: Path) -> Site | None:
@@ -145,6 +191,10 @@ def expect_width(sae: SparseAutoencoder, d: int, site: Site, folder: Path | str 
         raise InputError(f"{name} expects {sae.config.d} channels, but {site.block} has {d}.")
 
 
+def _finished(folder: Path) -> bool:
+    return (folder / CONFIG).is_file() or recognise(folder) is not None
+
+
 def load_site_saes(
     root: Path | str,
     sites: Iterable[Site],
@@ -157,7 +207,7 @@ def load_site_saes(
         InputError: some are missing (all named), or one is broken or was trained at another site.
     """
     root, wanted = Path(root), sorted(set(sites))
-    missing = [site.slug for site in wanted if not (root / site.slug / CONFIG).is_file()]
+    missing = [site.slug for site in wanted if not _finished(root / site.slug)]
     if missing:
         raise InputError(f"{root} has no SAE for {len(missing)} of {len(wanted)} sites: {', '.join(missing)}.")
     saes: dict[Site, SparseAutoencoder] = {}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass, fields
+from typing import Any
 
 from data.errors import InputError
 from sae.autoencoder import SAEConfig
@@ -31,8 +32,14 @@ class TrainConfig:
         decay: share of the steps, at the end, over which it falls linearly to 0.
         median_vectors: first vectors, whose geometric median b starts from and whose variance scales the
         loss.
+        batch_topk, max_k: train as BatchTopK, with at most max_k features a vector (None = 4k); see `SAEConfig`.
+        prefixes: Matryoshka prefixes as ascending shares of the dictionary in (0, 1), e.g. (0.125, 0.25, 0.5); the
+            whole dictionary always comes last.
+        candidates: find the codes through a coarse bfloat16 product whose proposals are scored in full precision
+            (`sae.candidates`): the same codes up to rounding, for less work where the machine has bfloat16.
         seed: of the initial directions and of the order of the vectors.
         checkpoint_every: steps between checkpoints of the whole training state.
+        keep: how many of the latest checkpoints stay while the run lasts.
         log_every: steps between entries of the history.
 
     Raises:
@@ -53,14 +60,23 @@ class TrainConfig:
     warmup: float = 0.0
     decay: float = 0.0
     median_vectors: int = 32768
+    batch_topk: bool = False
+    max_k: int | None = None
+    prefixes: tuple[float, ...] = ()
+    candidates: bool = False
     seed: int = 0
     checkpoint_every: int = 500
+    keep: int = 1
     log_every: int = 50
 
     def __post_init__(self) -> None:
         for field in fields(self):
             value = getattr(self, field.name)
-            if value is None and field.name in ("n", "steps", "dead_after"):
+            if field.name == "prefixes" or (value is None and field.name in ("n", "steps", "dead_after", "max_k")):
+                continue
+            if field.type == "bool":
+                if not isinstance(value, bool):
+                    raise InputError(f"sae.{field.name} must be true or false, not {value!r}.")
                 continue
             whole = field.type.startswith("int")
             if isinstance(value, bool) or not isinstance(value, int if whole else (int, float)):
@@ -71,6 +87,9 @@ class TrainConfig:
                 raise InputError(f"sae.{field.name} must be at least {least}, not {value}.")
         if self.lr == 0 or self.warmup + self.decay > 1:
             raise InputError("sae.lr must be above 0, and sae.warmup and sae.decay are shares that sum to at most 1.")
+        object.__setattr__(self, "prefixes", tuple(self.prefixes))
+        if not all(low < high < 1 for low, high in zip((0.0, *self.prefixes), self.prefixes, strict=False)):
+            raise InputError(f"sae.prefixes must be ascending shares between 0 and 1, not {list(self.prefixes)}.")
 
     @classmethod
     def paper(cls, k: int = 10) -> TrainConfig:
@@ -79,7 +98,9 @@ class TrainConfig:
 
     def shape(self, d: int) -> SAEConfig:
         """The autoencoder's shape for vectors of width d; raises InputError when k exceeds n."""
-        return SAEConfig(d, self.n if self.n is not None else self.expansion * d, self.k)
+        n = self.n if self.n is not None else self.expansion * d
+        prefixes = (*(max(1, round(share * n)) for share in self.prefixes), n) if self.prefixes else ()
+        return SAEConfig(d, n, self.k, self.batch_topk, self.max_k, prefixes)
 
     def total_steps(self, vectors: int) -> int:
         """Steps of the run on a set of so many vectors; raises InputError when they do not fill one batch."""
@@ -101,6 +122,6 @@ class TrainConfig:
         """Vectors without firing after which a feature is dead."""
         return self.dead_after if self.dead_after is not None else max(1, steps * self.batch_size // 10)
 
-    def as_dict(self) -> dict[str, int | float | None]:
+    def as_dict(self) -> dict[str, Any]:
         """Plain values by name."""
         return asdict(self)

@@ -7,14 +7,16 @@ result against automatic differentiation of the dense formulas.
 
 from __future__ import annotations
 
+from itertools import pairwise
 from typing import NamedTuple
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
-from sae.autoencoder import Codes, SparseAutoencoder, top_codes, weighted_rows
+from sae.autoencoder import Codes, SparseAutoencoder, top_codes
 from sae.auxk import auxk_gradients
+from sae.candidates import candidate_codes
+from sae.sparse import Pairs
 
 
 class Gradients(NamedTuple):
@@ -30,7 +32,7 @@ class Step(NamedTuple):
 
     Attributes:
         loss: scalar, scaled MSE + alpha · AuxK.
-        mse: scalar, scaled MSE.
+        mse: scalar, scaled MSE; with prefixes, the mean over them.
         auxk: scalar, AuxK before it is multiplied by alpha (0 when no feature is dead).
         codes: of the batch, what fired.
         gradients: of `loss`.
@@ -45,79 +47,84 @@ class Step(NamedTuple):
 
 @torch.no_grad()
 def loss_and_gradients(
-    sae: SparseAutoencoder, x: Tensor, mse_scale: float, dead: Tensor | None, k_aux: int, alpha: float
+    sae: SparseAutoencoder,
+    x: Tensor,
+    mse_scale: float,
+    dead: Tensor | None,
+    k_aux: int,
+    alpha: float,
+    candidates: bool = False,
 ) -> Step:
     """The paper's loss (appendix A) on one batch and its exact gradient.
 
     L = s · mean(‖x − x̂‖² / d) + α · AuxK(e),  e = x − x̂,  x̂ = W_dec TopK(ReLU(W_enc (x − b))) + b
 
-    with s = `mse_scale` = 1 / mean((x − mean x)²) and AuxK as in `sae.auxk`.
+    with s = `mse_scale` = 1 / mean((x − mean x)²) and AuxK as in `sae.auxk`. With Matryoshka prefixes
+    m_1 < … < m_p = n the first term is the mean over j of the same loss of x̂_j, which uses the features below
+    m_j alone; AuxK still takes the residual of the whole dictionary.
 
     Args:
         x: [batch, d].
         dead: [dead] int64, the features AuxK revives; None or empty turns AuxK off.
         k_aux: dead features that may explain the residual of one vector.
         alpha: weight of AuxK.
+        candidates: find the codes as `sae.candidates` does, without a full-precision product with every feature.
     """
     centred = x - sae.bias
-    preactivations = centred @ sae.encoder.T
-    codes = top_codes(preactivations, sae.config.k)
-    error = centred - weighted_rows(sae.decoder, codes.indices, codes.values)
-    mse = mse_scale * error.square().mean()
+    preactivations = None if candidates else centred @ sae.encoder.T
+    slots = sae.config.slots
+    codes = candidate_codes(sae, centred) if preactivations is None else top_codes(preactivations, slots)
+    codes = sae.strongest_of_batch(codes)
+    borders = [0, *(sae.config.prefixes or (sae.config.n,))]
+    groups = [Pairs(codes, low, high) for low, high in pairwise(borders)]
 
-    gradients = _reconstruction_gradients(sae, centred, codes, error * (-2.0 * mse_scale / error.numel()))
+    # The residual of each prefix is that of the one before it, less what the features in between add.
+    residuals, error = [], centred
+    for group, (low, high) in zip(groups, pairwise(borders), strict=True):
+        error = error - group.rows(sae.decoder[low:high])
+        residuals.append(error)
+    squares = torch.stack([residual.square().mean() for residual in residuals])
+    mse = mse_scale * squares.mean()
+
+    scale = -2.0 * mse_scale / (error.numel() * len(groups))
+    gradients = _reconstruction_gradients(sae, centred, groups, borders, residuals, scale)
     auxk = torch.zeros_like(mse)
     if dead is not None and len(dead) > 0 and alpha > 0:
-        auxk, encoder, decoder, bias = auxk_gradients(sae, centred, preactivations, error, dead, k_aux)
+        reached = centred @ sae.encoder[dead].T if preactivations is None else preactivations[:, dead]
+        auxk, encoder, decoder, bias = auxk_gradients(sae, centred, reached, error, dead, k_aux)
         gradients.encoder.index_add_(0, dead, encoder, alpha=alpha)
         gradients.decoder.index_add_(0, dead, decoder, alpha=alpha)
         gradients.bias.add_(bias, alpha=alpha)
     return Step(mse + alpha * auxk, mse, auxk, codes, gradients)
 
 
-def _reconstruction_gradients(sae: SparseAutoencoder, centred: Tensor, codes: Codes, upstream: Tensor) -> Gradients:
-    """Back from `upstream` = dL/dx̂ [batch, d] to the parameters.
+def _reconstruction_gradients(
+    sae: SparseAutoencoder,
+    centred: Tensor,
+    groups: list[Pairs],
+    borders: list[int],
+    residuals: list[Tensor],
+    scale: float,
+) -> Gradients:
+    """Back from the residuals e_j [batch, d] of the prefixes to the parameters.
 
-    With G = dL/dx̂, Z the codes and A = [Z > 0] ⊙ (G W_dec), both [batch, n] and sparse:
-    dW_decᵀ = Zᵀ G,  dW_enc = Aᵀ (x − b),  db = Σ_batch (G − A W_enc).
+    A feature of group g takes part in the prefixes g, g + 1, …, so what reaches it is U_g = scale · Σ_{j ≥ g} e_j.
+    With Z_g the group's codes and A_g = [Z_g > 0] ⊙ (U_g W_dec), both sparse:
+    dW_dec,gᵀ = Z_gᵀ U_g,  dW_enc,g = A_gᵀ (x − b),  db = Σ_batch (U_1 − A W_enc).
     """
-    per_code = _code_gradients(sae.decoder, codes, upstream)
-    order = _ByFeature(codes, sae.config.n)
-    decoder = order.transposed_product(codes.values, upstream)
-    encoder = order.transposed_product(per_code, centred)
-    per_feature = torch.zeros(sae.config.n, dtype=centred.dtype, device=centred.device)
-    per_feature.index_add_(0, codes.indices.reshape(-1), per_code.reshape(-1))
-    return Gradients(encoder, decoder, upstream.sum(dim=0) - per_feature @ sae.encoder)
+    encoder, decoder = [], []
+    upstream = torch.zeros_like(centred)
+    by_bias = torch.zeros_like(sae.bias)
+    for group, (low, high), residual in reversed(list(zip(groups, pairwise(borders), residuals, strict=True))):
+        upstream = torch.add(upstream, residual, alpha=scale)
+        per_pair = group.dots(upstream, sae.decoder[low:high])
+        decoder.append(group.transposed(group.values, upstream))
+        encoder.append(group.transposed(per_pair, centred))
+        by_bias -= group.per_feature(per_pair) @ sae.encoder[low:high]
+    by_bias += upstream.sum(dim=0)
+    return Gradients(_joined(encoder), _joined(decoder), by_bias)
 
 
-def _code_gradients(decoder: Tensor, codes: Codes, upstream: Tensor) -> Tensor:
-    """dL/dz at the codes in use: upstream[r] · f_{indices[r, j]}, 0 in unused slots; [batch, k]."""
-    # embedding_bag's derivative by its weights is exactly these batch·k inner products, in one native kernel.
-    with torch.enable_grad():
-        weights = codes.values.detach().requires_grad_()
-        output = weighted_rows(decoder.detach(), codes.indices, weights)
-        (gradient,) = torch.autograd.grad(output, weights, upstream)
-    return gradient.masked_fill_(codes.values == 0, 0.0)
-
-
-class _ByFeature:
-    """The (vector, feature) pairs of a batch of codes, sorted by feature: Zᵀ G sums over runs of rows."""
-
-    def __init__(self, codes: Codes, n: int) -> None:
-        features = codes.indices.reshape(-1)
-        # A narrower key sorts in fewer passes; the sort is stable, so a run lists its vectors in order.
-        self._order = features.to(torch.int32).sort(stable=True).indices
-        self._vectors = self._order.div(codes.indices.shape[1], rounding_mode="floor")
-        counts = torch.bincount(features, minlength=n)
-        self._offsets = F.pad(counts.cumsum(0), (1, 0))
-
-    def transposed_product(self, weights: Tensor, rows: Tensor) -> Tensor:
-        """Mᵀ rows, [n, d]: M [batch, n] holds `weights` [batch, k] at the pairs, rows is [batch, d]."""
-        return F.embedding_bag(
-            self._vectors,
-            rows,
-            self._offsets,
-            per_sample_weights=weights.reshape(-1)[self._order],
-            mode="sum",
-            include_last_offset=True,
-        )
+def _joined(reversed_parts: list[Tensor]) -> Tensor:
+    """The parts [rows, d] in their own order, in one tensor; a single part is not copied."""
+    return reversed_parts[0] if len(reversed_parts) == 1 else torch.cat(reversed_parts[::-1])

@@ -18,11 +18,13 @@ from sae.checkpoint import CONFIG, load_pretrained, read_config, save_pretrained
 from sae.config import TrainConfig
 from sae.metrics import Metrics, evaluate
 from sae.source import VectorSource
-from sae.trainer import Trainer, read_state
+from sae.states import STATE, latest_state, remove_states, save_state
+from sae.trainer import Trainer
 
-STATE = "training.safetensors"
+__all__ = ["STATE", "TrainResult", "train_sae"]
+
 # Settings that decide how often the run writes, not what it computes: a resumed run may change them.
-FREE = ("checkpoint_every", "log_every")
+FREE = ("checkpoint_every", "log_every", "keep")
 
 
 @dataclass(frozen=True)
@@ -63,7 +65,7 @@ def train_sae(
     """Train on `vectors` and leave ``config.json`` and ``model.safetensors`` in the folder `out`.
 
     While it runs, the folder holds the whole state as ``training.safetensors``, replaced atomically every
-    ``checkpoint_every`` steps and removed at the end.
+    ``checkpoint_every`` steps and removed at the end; ``keep`` older ones stay beside it (`sae.states`).
 
     Args:
         vectors: the training vectors, never the held-out ones.
@@ -107,7 +109,7 @@ def train_sae(
         "training": identity | {"outcome": outcome},
     }
     save_pretrained(trainer.sae, out, {**(metadata or {}), **described}, dtype)
-    (out / STATE).unlink(missing_ok=True)
+    remove_states(out)
     return TrainResult(trainer.sae.eval(), metrics, steps, dead_share, trainer.history)
 
 
@@ -122,13 +124,13 @@ def _trainer(
 ) -> Trainer:
     """The run at its last checkpoint, or at its beginning."""
     trainer = Trainer(vectors.d, config, steps, device)
-    if resume and (out / STATE).exists():
-        state = read_state(out / STATE)
+    state = latest_state(out) if resume else None
+    if state is not None:
         _expect_same(state.identity, identity, out)
         trainer.restore(state)
         return trainer
-    for name in (STATE, CONFIG):
-        (out / name).unlink(missing_ok=True)
+    remove_states(out)
+    (out / CONFIG).unlink(missing_ok=True)
     wanted = min(config.median_vectors, vectors.vectors)
     batches = vectors.batches(config.batch_size, config.seed)
     first = [next(batches) for _ in range(-(-wanted // config.batch_size))]
@@ -150,7 +152,7 @@ def _run(
     while trainer.step < trainer.steps:
         trainer.advance(next(batches))
         if trainer.step % config.checkpoint_every == 0 or trainer.step == trainer.steps:
-            trainer.save(out / STATE, identity)
+            save_state(trainer, out, identity, config.keep)
         if on_step is not None:
             on_step(trainer.step, trainer.steps)
 
@@ -180,8 +182,10 @@ def _expect_same(found: Mapping[str, Any], wanted: Mapping[str, Any], out: Path)
     """Raises InputError, naming the keys, when `out` belongs to a run with other settings or data."""
     differing = []
     for part in ("config", "data"):
-        old, new = found.get(part) or {}, wanted[part]
-        keys = sorted(key for key in {*old, *new} if old.get(key) != new.get(key))
+        # A run from before a setting existed was made as that setting's default says.
+        known = TrainConfig().as_dict() | {"prefixes": []} if part == "config" else {}
+        old, new = known | (found.get(part) or {}), wanted[part]
+        keys = sorted(key for key in {*old, *new} - {*FREE} if old.get(key) != new.get(key))
         differing += [f"{part}.{key} ({old.get(key)} there, {new.get(key)} now)" for key in keys]
     if found.get("site") != wanted["site"]:
         differing.append(f"site ({found.get('site')} there, {wanted['site']} now)")

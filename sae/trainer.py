@@ -77,7 +77,7 @@ class Trainer:
         config, sae = self.config, self.sae
         x = x.to(sae.bias.device)
         dead = self.dead()
-        result = loss_and_gradients(sae, x, self.mse_scale, dead, config.k_aux, config.alpha)
+        result = loss_and_gradients(sae, x, self.mse_scale, dead, config.k_aux, config.alpha, config.candidates)
         if not bool(torch.isfinite(result.loss)):
             _expect_finite(x, self.step)
             raise GazetteerError(
@@ -87,11 +87,19 @@ class Trainer:
         self._update(result, rate)
         self.idle += len(x)
         self.idle[result.codes.indices[result.codes.values > config.fire_above]] = 0
+        self._track_threshold(result.codes.values)
         if self.step % config.log_every == 0 or self.step + 1 == self.steps:
             numbers = {name: float(getattr(result, name)) for name in ("loss", "mse", "auxk")}
             self.history.append({"step": self.step, **numbers, "dead": len(dead), "lr": rate})
         self.step += 1
         return result
+
+    def _track_threshold(self, values: Tensor) -> None:
+        """BatchTopK's threshold: the mean over recent steps of the smallest activation that was kept."""
+        used = values[values > 0]
+        if self.sae.threshold is not None and len(used) > 0:
+            # A plain mean at first, then one that forgets over a thousand steps.
+            self.sae.threshold.lerp_(used.min(), max(1 / (self.step + 1), 1e-3))
 
     def _update(self, result: Step, rate: float) -> None:
         """Adam on the gradients, with concept vectors kept on the unit sphere."""
@@ -132,8 +140,8 @@ class Trainer:
         try:
             # Copied into memory that torch allocated: its alignment can decide the last bit of a product.
             with torch.no_grad():
-                for name, parameter in parameters.items():
-                    parameter.copy_(tensors[name])
+                for name, value in self.sae.state_dict().items():
+                    value.copy_(tensors[name])
             self.idle.copy_(tensors["idle"])
             moments = {
                 i: {key: tensors[f"{name}.{key}"].clone() for key in MOMENTS} for i, name in enumerate(parameters)

@@ -1,6 +1,8 @@
-"""The hand-written gradient against automatic differentiation of the dense formulas, in float64."""
+"""The hand-written gradient against automatic differentiation of the dense formulas, in float64 and float32."""
 
 from __future__ import annotations
+
+from collections.abc import Callable
 
 import pytest
 import torch
@@ -18,10 +20,10 @@ def _seeded() -> None:
     torch.manual_seed(0)
 
 
-def double_sae(k: int = K, seed: int = 0) -> SparseAutoencoder:
+def double_sae(k: int = K, seed: int = 0, shape: SAEConfig | None = None) -> SparseAutoencoder:
     """Untied, not of unit norm, with a bias: nothing that could cancel in a wrong formula."""
     generator = torch.Generator().manual_seed(seed)
-    sae = SparseAutoencoder(SAEConfig(D, N, k), dtype=torch.float64)
+    sae = SparseAutoencoder(shape or SAEConfig(D, N, k), dtype=torch.float64)
     with torch.no_grad():
         for parameter in sae.parameters():
             parameter.copy_(torch.randn(parameter.shape, generator=generator, dtype=torch.float64))
@@ -38,38 +40,88 @@ def keep_top(a: Tensor, k: int) -> Tensor:
     return a * mask
 
 
-def dense_loss(sae: SparseAutoencoder, x: Tensor, dead: list[int], k_aux: int, alpha: float) -> Tensor:
-    """The paper's loss, written densely for autograd."""
+def dense_loss(
+    sae: SparseAutoencoder, x: Tensor, dead: list[int], k_aux: int, alpha: float, keep: Callable[..., Tensor] = keep_top
+) -> Tensor:
+    """The paper's loss, written densely for autograd; `keep` is the TopK over [batch, n]."""
     a = torch.relu((x - sae.bias) @ sae.encoder.T)
-    x_hat = keep_top(a, sae.config.k) @ sae.decoder + sae.bias
-    loss = SCALE * (x - x_hat).square().mean()
+    z = keep(a, sae.config.k)
+    e_of = {m: x - (z[:, :m] @ sae.decoder[:m] + sae.bias) for m in sae.config.prefixes or (sae.config.n,)}
+    loss = SCALE * torch.stack([e.square().mean() for e in e_of.values()]).mean()
     if dead and alpha:
-        e = (x - x_hat).detach()
+        e = e_of[sae.config.n].detach()
         e_hat = keep_top(a[:, dead], k_aux) @ sae.decoder[dead]
         loss = loss + alpha * (e - e_hat).square().mean() / (e - e.mean(dim=0)).square().mean()
     return loss
 
 
-@pytest.mark.parametrize("k", [1, K, N])
-@pytest.mark.parametrize(
-    ("dead", "k_aux", "alpha"),
-    [
-        ([], 3, 1 / 32),
-        ([1, 5, 6, 20], 3, 1 / 32),
-        ([2, 9], 8, 0.7),
-        (list(range(N)), 5, 1.0),
-        ([3, 4], 2, 0.0),
-    ],
-    ids=["auxk-off", "auxk-topk", "auxk-all-dead-fit", "everything-dead", "alpha-zero"],
-)
-def test_gradient_parity(k: int, dead: list[int], k_aux: int, alpha: float):
-    sae, x = double_sae(k), vectors()
-    loss = dense_loss(sae, x, dead, k_aux, alpha)
+def expect_parity(sae: SparseAutoencoder, x: Tensor, dead: list[int], k_aux: int, alpha: float, **how) -> None:
+    """Loss and gradients against autograd of the dense formulas, in the precision of `sae`."""
+    loss = dense_loss(sae, x, dead, k_aux, alpha, how.pop("keep", keep_top))
     expected = torch.autograd.grad(loss, [sae.encoder, sae.decoder, sae.bias])
-    step = loss_and_gradients(sae, x, SCALE, torch.tensor(dead, dtype=torch.int64), k_aux, alpha)
-    torch.testing.assert_close(step.loss, loss.detach(), atol=1e-12, rtol=1e-12)
+    step = loss_and_gradients(sae, x, SCALE, torch.tensor(dead, dtype=torch.int64), k_aux, alpha, **how)
+    near = {"atol": 1e-12, "rtol": 1e-10} if x.dtype == torch.float64 else {"atol": 2e-5, "rtol": 1e-4}
+    torch.testing.assert_close(step.loss, loss.detach(), **near)
     for name, ours, theirs in zip(("encoder", "decoder", "bias"), step.gradients, expected, strict=True):
-        torch.testing.assert_close(ours, theirs, atol=1e-12, rtol=1e-10, msg=lambda m, name=name: f"{name}: {m}")
+        torch.testing.assert_close(ours, theirs, **near, msg=lambda m, name=name: f"{name}: {m}")
+
+
+DEAD = [
+    pytest.param([], 3, 1 / 32, id="auxk-off"),
+    pytest.param([1, 5, 6, 20], 3, 1 / 32, id="auxk-topk"),
+    pytest.param([2, 9], 8, 0.7, id="auxk-all-dead-fit"),
+    pytest.param(list(range(N)), 5, 1.0, id="everything-dead"),
+    pytest.param(list(range(1, N)), 2, 0.7, id="auxk-sparse"),
+    pytest.param([3, 4], 2, 0.0, id="alpha-zero"),
+]
+PRECISIONS = [torch.float64, torch.float32]
+
+
+@pytest.mark.parametrize("dtype", PRECISIONS, ids=str)
+@pytest.mark.parametrize("k", [1, K, N])
+@pytest.mark.parametrize(("dead", "k_aux", "alpha"), DEAD)
+def test_gradient_parity(k: int, dead: list[int], k_aux: int, alpha: float, dtype: torch.dtype):
+    expect_parity(double_sae(k).to(dtype), vectors().to(dtype), dead, k_aux, alpha)
+
+
+@pytest.mark.parametrize("dtype", PRECISIONS, ids=str)
+@pytest.mark.parametrize("prefixes", [(N,), (1, N), (5, 6, 17, N)], ids=str)
+@pytest.mark.parametrize(("dead", "k_aux", "alpha"), DEAD)
+def test_gradient_parity_of_matryoshka_prefixes(
+    prefixes: tuple[int, ...], dead: list[int], k_aux: int, alpha: float, dtype: torch.dtype
+):
+    sae = double_sae(shape=SAEConfig(D, N, K, prefixes=prefixes)).to(dtype)
+    expect_parity(sae, vectors().to(dtype), dead, k_aux, alpha)
+
+
+def test_a_prefix_none_of_whose_features_fires_costs_nothing():
+    sae = double_sae(shape=SAEConfig(D, N, K, prefixes=(2, N)))
+    with torch.no_grad():
+        sae.encoder[:2] = 0.0
+    expect_parity(sae, vectors(), [4, 5], 3, 1 / 32)
+
+
+def keep_top_of_batch(a: Tensor, k: int) -> Tensor:
+    """BatchTopK as a dense mask."""
+    return a * (a >= a.flatten().topk(k * len(a)).values[-1])
+
+
+@pytest.mark.parametrize("dtype", PRECISIONS, ids=str)
+@pytest.mark.parametrize("prefixes", [(), (5, 6, N)], ids=str)
+@pytest.mark.parametrize(("dead", "k_aux", "alpha"), DEAD)
+def test_gradient_parity_of_batch_topk(
+    prefixes: tuple[int, ...], dead: list[int], k_aux: int, alpha: float, dtype: torch.dtype
+):
+    sae = double_sae(shape=SAEConfig(D, N, K, batch_topk=True, max_k=N, prefixes=prefixes)).to(dtype)
+    expect_parity(sae, vectors().to(dtype), dead, k_aux, alpha, keep=keep_top_of_batch)
+
+
+@pytest.mark.parametrize("prefixes", [(), (20, 64)], ids=str)
+@pytest.mark.parametrize(("dead", "k_aux", "alpha"), DEAD)
+def test_gradient_parity_with_candidates(prefixes: tuple[int, ...], dead: list[int], k_aux: int, alpha: float):
+    # 64 features, so that 20 of them are proposed and the rest must be ruled out.
+    sae = double_sae(shape=SAEConfig(D, 64, K, prefixes=prefixes)).float()
+    expect_parity(sae, vectors().float(), dead, k_aux, alpha, candidates=True)
 
 
 def test_the_gradient_is_the_slope_of_the_loss():
@@ -106,7 +158,7 @@ def test_auxk_counts_the_bias_once():
         sae.encoder[dead, 0] = 1.0  # reads channel 0 alone, so only b_0 can matter
     centred = x - sae.bias
     error = torch.randn_like(x)
-    _, _, _, by_bias = auxk_gradients(sae, centred, centred @ sae.encoder.T, error, dead, 3)
+    _, _, _, by_bias = auxk_gradients(sae, centred, centred @ sae.encoder[dead].T, error, dead, 3)
     assert by_bias.detach()[0].abs() > 0
     assert by_bias[1:].abs().max() == 0
 
@@ -114,7 +166,7 @@ def test_auxk_counts_the_bias_once():
 def test_auxk_of_a_constant_residual_is_nothing():
     sae, x, dead = double_sae(), vectors(), torch.tensor([0, 1])
     centred = x - sae.bias
-    loss, *gradients = auxk_gradients(sae, centred, centred @ sae.encoder.T, torch.ones_like(x), dead, 2)
+    loss, *gradients = auxk_gradients(sae, centred, centred @ sae.encoder[dead].T, torch.ones_like(x), dead, 2)
     assert float(loss) == 0
     assert all(float(g.abs().max()) == 0 for g in gradients)
 

@@ -1,0 +1,88 @@
+"""The same codes for less work: a coarse product in bfloat16 proposes features, full precision decides.
+
+Only the few features that lead the coarse ranking are scored in full precision. A bound on the coarse error tells
+for every vector whether a feature that was not proposed could still belong to its k strongest; where it could, that
+vector goes through the full product. The result is therefore that of `SparseAutoencoder.encode` up to the rounding
+of its own precision, whatever the data.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from sae.autoencoder import Codes, SparseAutoencoder, top_codes
+from sae.sparse import Pairs
+
+# bfloat16 keeps 8 significant bits: rounding to nearest is off by at most this share.
+ROUNDING = 2.0**-8
+
+
+@torch.no_grad()
+def encode_by_candidates(sae: SparseAutoencoder, x: Tensor) -> Codes:
+    """`SparseAutoencoder.encode` for x [batch, d], equal up to float32 rounding; raises as it does."""
+    sae.expect_vectors(x)
+    return sae.above_threshold(candidate_codes(sae, x - sae.bias))
+
+
+@torch.no_grad()
+def candidate_codes(sae: SparseAutoencoder, centred: Tensor) -> Codes:
+    """The strongest features of x − b [batch, d], `SAEConfig.slots` a vector, before any rule of the batch.
+
+    Where bfloat16 products gain nothing (float64, no native support, GPUs, whose sums may be kept in bfloat16 too)
+    or cannot help (a latent bias, a small dictionary) this is the plain product and selection.
+    """
+    slots = sae.config.slots
+    proposed = 2 * slots + 12
+    helps = proposed < sae.config.n and sae.latent_bias is None
+    if not helps or centred.dtype != torch.float32 or not _is_fast(centred.device):
+        return _plain(sae, centred)
+    coarse_x, coarse_w = centred.bfloat16(), sae.encoder.bfloat16()
+    found = (coarse_x @ coarse_w.T).topk(proposed, dim=1)
+    # Ascending features, so that the stable sort below leaves equal values in ascending feature order.
+    indices = found.indices.sort(dim=1).values
+    values, order = _scores(sae.encoder, indices, centred).sort(dim=1, descending=True, stable=True)
+    values, indices = values[:, :slots].relu(), indices.gather(1, order[:, :slots])
+    codes = Codes(values, indices.masked_fill(values == 0, 0))
+
+    weakest = found.values[:, -1].float()
+    weakest += ROUNDING * weakest.abs()  # the coarse score itself was rounded to bfloat16
+    others = weakest + _slack(centred, sae.encoder, coarse_x, coarse_w)  # no feature left out scores more
+    certain = (values[:, -1] > others) | (others < 0)
+    rows = (~certain).nonzero().squeeze(1)
+    if len(rows) == 0:
+        return codes
+    again = _plain(sae, centred[rows])
+    return Codes(codes.values.index_copy(0, rows, again.values), codes.indices.index_copy(0, rows, again.indices))
+
+
+def _plain(sae: SparseAutoencoder, centred: Tensor) -> Codes:
+    products = centred @ sae.encoder.T
+    return top_codes(products if sae.latent_bias is None else products + sae.latent_bias, sae.config.slots)
+
+
+def _slack(x: Tensor, w: Tensor, coarse_x: Tensor, coarse_w: Tensor) -> Tensor:
+    """How far a coarse score can lie below the true one, at most, for any feature: [batch].
+
+    x·w − x̃·w̃ = x·(w − w̃) + (x − x̃)·w̃, each at most the product of the norms (Cauchy–Schwarz); the norms of the
+    rounding errors are measured, which bounds far tighter than the worst case. The last term is for float32 sums.
+    """
+    x_norm, w_norm = torch.linalg.vector_norm(x, dim=1), torch.linalg.vector_norm(w, dim=1).max()
+    x_error = torch.linalg.vector_norm(x - coarse_x, dim=1)
+    w_error = torch.linalg.vector_norm(w - coarse_w, dim=1).max()
+    w_coarse = w_norm + w_error
+    return x_norm * w_error + x_error * w_coarse + x.shape[1] * 2.0**-23 * (x_norm + x_error) * w_coarse
+
+
+def _scores(encoder: Tensor, indices: Tensor, centred: Tensor) -> Tensor:
+    """encoder[indices[r, j]] · centred[r]: [batch, proposed]."""
+    everything = Pairs(Codes(torch.ones(indices.shape, device=centred.device), indices), 0, len(encoder))
+    return everything.dots(centred, encoder).reshape(indices.shape)
+
+
+def _is_fast(device: torch.device) -> bool:
+    """Whether this device multiplies bfloat16 matrices natively, with sums in float32."""
+    if device.type != "cpu":
+        return False
+    supported = getattr(torch.ops.mkldnn, "_is_mkldnn_bf16_supported", None)
+    return bool(supported is not None and supported())
