@@ -1,0 +1,98 @@
+"""A shuffle of vectors that arrive in pictures, in bounded memory: what trains every site from one pass of a model."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Iterator, Mapping
+from typing import TypeVar
+
+import torch
+from torch import Tensor
+
+from data.errors import InputError
+
+Key = TypeVar("Key")
+
+
+def mixed(
+    stream: Iterable[Mapping[Key, Tensor]], capacity: int, batch_size: int, seed: int = 0
+) -> Iterator[tuple[Key, Tensor]]:
+    """Batches of single vectors from a stream of whole pictures, for every key (site) at once.
+
+    Guarantees: every vector comes out exactly once, save the last ones that do not fill a batch. A batch is drawn
+    uniformly without replacement from the `capacity` vectors a key holds at that moment, so vectors of one
+    picture are spread over many batches. The order follows from the seed and the stream alone, whatever the other
+    keys are. Nothing is read ahead of what is needed.
+
+    Memory: `capacity` vectors a key, stored as they arrive (float16 halves it), and one batch and one element of
+    the stream.
+
+    Args:
+        stream: for each picture or batch of pictures, the vectors [count, d] of every key.
+        capacity: vectors to hold back per key, at least batch_size; a picture's cells should be a small share.
+        batch_size: vectors a batch.
+        seed: of the draws, made on the CPU.
+
+    Yields:
+        (key, float32 [batch_size, d]).
+
+    Raises:
+        InputError: capacity below batch_size, or vectors of a key that change width or type.
+    """
+    if not 1 <= batch_size <= capacity:
+        raise InputError(f"A shuffle buffer of {capacity} vectors cannot give batches of {batch_size}.")
+    buffers: dict[Key, _Buffer] = {}
+    for chunks in stream:
+        for key, vectors in chunks.items():
+            if key not in buffers:
+                buffers[key] = _Buffer(vectors, capacity, batch_size, _seed_of(seed, key))
+            for batch in buffers[key].add(vectors):
+                yield key, batch
+    for key, buffer in buffers.items():
+        for batch in buffer.rest():
+            yield key, batch
+
+
+class _Buffer:
+    """The vectors of one key: a table with `held` rows in use."""
+
+    def __init__(self, like: Tensor, capacity: int, batch_size: int, seed: int) -> None:
+        self.table = like.new_empty(capacity, like.shape[1])
+        self.batch_size, self.held = batch_size, 0
+        self.generator = torch.Generator().manual_seed(seed)
+
+    def add(self, vectors: Tensor) -> Iterator[Tensor]:
+        """Take vectors [count, d] in; whenever the table is full, a batch goes out and its rows are free again."""
+        if vectors.shape[1:] != self.table.shape[1:] or vectors.dtype != self.table.dtype:
+            raise InputError(
+                f"The stream changed from {self.table.shape[1]} channels of {self.table.dtype} "
+                f"to {list(vectors.shape[1:])} of {vectors.dtype}."
+            )
+        while len(vectors) > 0:
+            taken = vectors[: len(self.table) - self.held]
+            self.table[self.held : self.held + len(taken)] = taken
+            self.held += len(taken)
+            vectors = vectors[len(taken) :]
+            if self.held == len(self.table):
+                yield self._draw()
+
+    def rest(self) -> Iterator[Tensor]:
+        """Batches of what is held, until fewer than a batch are left."""
+        while self.held >= self.batch_size:
+            yield self._draw()
+
+    def _draw(self) -> Tensor:
+        """A random batch, float32; the last rows in use move into its places."""
+        chosen = torch.randperm(self.held, generator=self.generator)[: self.batch_size]
+        batch = self.table[chosen].float()
+        self.held -= self.batch_size
+        holes = chosen[chosen < self.held]
+        tail = torch.ones(self.batch_size, dtype=torch.bool)
+        tail[chosen[chosen >= self.held] - self.held] = False
+        self.table[holes] = self.table[self.held + tail.nonzero().squeeze(1)]
+        return batch
+
+
+def _seed_of(seed: int, key: object) -> int:
+    """A key's own seed, so that no key's order depends on which others there are."""
+    return int.from_bytes(hashlib.sha256(f"{seed} {key!r}".encode()).digest()[:7], "big")
