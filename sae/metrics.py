@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -11,6 +12,9 @@ from torch import Tensor
 
 from data.errors import InputError
 from sae.autoencoder import SparseAutoencoder
+
+# Borders of the density histogram: shares of the vectors on which a feature fires.
+DENSITIES = (0.0, 1e-5, 1e-4, 1e-3, 1e-2, 1e-1, 1.0)
 
 
 @dataclass(frozen=True)
@@ -25,6 +29,9 @@ class Metrics:
         cosine: mean cosine of x and x̂, in [−1, 1].
         l0: mean number of features a vector uses, in [0, k].
         dead_share: share of features that fired on none of the vectors, in [0, 1].
+        density: features per class of density: never firing, then one class for each step of `DENSITIES`, its upper
+            border included; sums to n. Empty where it was not measured.
+        loss_recovered: see `loss_recovered`; None where no diffusion model was asked.
     """
 
     vectors: int
@@ -34,10 +41,34 @@ class Metrics:
     cosine: float
     l0: float
     dead_share: float
+    density: tuple[int, ...] = ()
+    loss_recovered: float | None = None
 
-    def as_dict(self) -> dict[str, float]:
-        """Plain numbers by name."""
-        return asdict(self)
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "density", tuple(self.density))
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain values by name."""
+        return asdict(self) | {"density": list(self.density)}
+
+
+def loss_recovered(error: float, ablated: float, reconstructed: float) -> float:
+    """How much of the harm of an ablation the reconstruction undoes: (L_ablated − L_sae) / (L_ablated − L).
+
+    Args:
+        error: L, the U-Net's noise-prediction error (mean square, in squared units of the noise) as it is.
+        ablated: the same with the block's update replaced by zero, or by its mean.
+        reconstructed: the same with the update replaced by the SAE's reconstruction.
+
+    Returns:
+        1 when the reconstruction costs nothing, 0 when it is as bad as the ablation; not bounded on either side.
+
+    Raises:
+        InputError: the ablation did no harm, so there is nothing to recover.
+    """
+    if not ablated > error:
+        raise InputError(f"Ablating the block did no harm (error {error} before, {ablated} after).")
+    return (ablated - reconstructed) / (ablated - error)
 
 
 @torch.no_grad()
@@ -50,7 +81,7 @@ def evaluate(sae: SparseAutoencoder, batches: Iterable[Tensor]) -> Metrics:
         InputError: there are no vectors.
     """
     d, device = sae.config.d, sae.bias.device
-    fired = torch.zeros(sae.config.n, dtype=torch.bool, device=device)
+    firings = torch.zeros(sae.config.n, dtype=torch.int64, device=device)
     x_sum, x_squares, e_sum, e_squares = torch.zeros(4, d, dtype=torch.float64, device=device)
     count, cosine, used = 0, 0.0, 0
     # Moments are taken about the first batch's mean: about zero, a large mean would cancel the small
@@ -69,7 +100,7 @@ def evaluate(sae: SparseAutoencoder, batches: Iterable[Tensor]) -> Metrics:
         cosine += float(F.cosine_similarity(x, x_hat, dim=1).double().sum())
         active = codes.values > 0
         used += int(active.sum())
-        fired[codes.indices[active]] = True
+        firings += torch.bincount(codes.indices[active], minlength=sae.config.n)
         count += len(x)
     if count == 0:
         raise InputError("There are no held-out vectors to measure the SAE on.")
@@ -85,5 +116,13 @@ def evaluate(sae: SparseAutoencoder, batches: Iterable[Tensor]) -> Metrics:
         scaled_mse=float(e_squares.sum() / count / x_variance.sum()),
         cosine=cosine / count,
         l0=used / count,
-        dead_share=1.0 - float(fired.double().mean()),
+        dead_share=float((firings == 0).double().mean()),
+        density=_density(firings, count),
     )
+
+
+def _density(firings: Tensor, vectors: int) -> tuple[int, ...]:
+    """Features per class of density from how often each fired, int64 [n]."""
+    borders = torch.tensor(DENSITIES, dtype=torch.float64, device=firings.device)
+    classes = torch.bucketize(firings.double() / vectors, borders)
+    return tuple(torch.bincount(classes, minlength=len(DENSITIES)).tolist())

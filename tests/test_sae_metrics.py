@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 import torch
 
 from data.errors import InputError
 from sae.autoencoder import SAEConfig, SparseAutoencoder
-from sae.metrics import evaluate
+from sae.metrics import Metrics, evaluate, loss_recovered
 from tests.test_sae_autoencoder import random_sae
 
 
@@ -42,7 +44,11 @@ def test_by_hand():
 def test_the_batching_does_not_matter():
     sae, x = random_sae(8, 32, 4), torch.randn(101, 8) * 0.01 + 100.0
     whole, parts = evaluate(sae, [x]), evaluate(sae, x.split(7))
-    assert whole.as_dict() == pytest.approx(parts.as_dict(), rel=1e-3)
+    assert whole.density == parts.density
+    assert whole.explained_variance == pytest.approx(parts.explained_variance, rel=1e-3)
+    assert whole.scaled_mse == pytest.approx(parts.scaled_mse, rel=1e-3)
+    assert whole.cosine == pytest.approx(parts.cosine, rel=1e-3)
+    assert (whole.l0, whole.dead_share) == (parts.l0, parts.dead_share)
 
 
 def test_a_large_mean_does_not_drown_the_variance():
@@ -70,3 +76,25 @@ def test_nothing_to_measure_is_said():
         evaluate(one_channel_sae(), [])
     with pytest.raises(InputError, match="all the same"):
         evaluate(one_channel_sae(), [torch.ones(3, 2)])
+
+
+def test_the_density_of_every_feature_is_counted():
+    # Of 10 vectors feature 0 fires on 9 (0.9), feature 1 on one (0.1: the border belongs to the class below it).
+    x = torch.tensor([[1.0, 0.0]] * 9 + [[0.0, 1.0]])
+    assert evaluate(one_channel_sae(), [x]).density == (0, 0, 0, 0, 0, 1, 1)
+    assert evaluate(one_channel_sae(), [x[:9] + torch.rand(9, 1)]).density == (1, 0, 0, 0, 0, 0, 1)
+    assert sum(evaluate(random_sae(8, 32, 4), [torch.randn(500, 8)]).density) == 32
+
+
+def test_metrics_come_back_from_json_and_from_before_there_were_densities():
+    metrics = evaluate(one_channel_sae(), [torch.tensor([[1.0, 0.0], [0.0, 1.0]])])
+    assert Metrics(**json.loads(json.dumps(metrics.as_dict()))) == metrics
+    older = {key: value for key, value in metrics.as_dict().items() if key not in ("density", "loss_recovered")}
+    assert Metrics(**older).density == ()
+
+
+def test_loss_recovered_by_hand():
+    assert loss_recovered(error=1.0, ablated=5.0, reconstructed=2.0) == 0.75
+    assert loss_recovered(error=1.0, ablated=5.0, reconstructed=5.0) == 0.0
+    with pytest.raises(InputError, match="did no harm"):
+        loss_recovered(1.0, 1.0, 1.0)
