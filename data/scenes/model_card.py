@@ -32,8 +32,8 @@ def model_card(results: dict[str, Any]) -> str:
     parts = [
         _HEAD,
         "## Measured\n",
-        f"Detector, on {detector['scenes']} unseen scenes with all sixteen words asked of each, boxes matched one to one at "
-        "IoU 0.5:\n",
+        f"Detector, on {detector['scenes']} unseen scenes with all sixteen words asked of each, boxes matched one to "
+        "one at IoU 0.5:\n",
         _table(
             ("precision", "recall", "false alarms for absent words"),
             [(detector["precision"], detector["recall"], detector["false_alarms"])],
