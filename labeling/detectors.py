@@ -48,8 +48,12 @@ class DetectorConfig:
     """Which detector, and how to use it.
 
     Attributes:
-        path: a folder or hub id (`transformers`), or a checkpoint file (`groundingdino`).
+        path: a folder or hub id (`transformers`), or a checkpoint file in the authors' format (`groundingdino`).
         library: one of LIBRARIES.
+        config: with `groundingdino`, the settings of the checkpoint: the name of a published configuration
+            (default: GroundingDINO_SwinT_OGC), or a JSON or YAML file of the same keys.
+        text_encoder: with `groundingdino`, folder or hub id of the BERT whose tokenizer and sizes the checkpoint
+            uses; empty: the one its settings name.
         box_threshold: lowest score of a phrase that becomes a box, 0..1.
         nms_iou: of two boxes of one concept that overlap more than this, the better one stays.
         device: a torch device, e.g. ``cpu``, ``cuda:1``.
@@ -62,6 +66,8 @@ class DetectorConfig:
 
     path: str
     library: str = "transformers"
+    config: str = ""
+    text_encoder: str = ""
     box_threshold: float = 0.35
     nms_iou: float = 0.7
     device: str = "cpu"
@@ -86,7 +92,9 @@ def load_detector(config: DetectorConfig) -> Detector:
         InputError: the path holds no such model, the device cannot be used, or the library is missing.
     """
     if config.library == "groundingdino":
-        raise InputError("detector.library 'groundingdino' is not available yet; accepted: transformers.")
+        from labeling.groundingdino_original import load_original_grounding_dino
+
+        return load_original_grounding_dino(config)
     from labeling.grounding_dino import load_grounding_dino
 
     return load_grounding_dino(config)

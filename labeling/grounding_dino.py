@@ -34,7 +34,7 @@ def load_grounding_dino(config: DetectorConfig) -> GroundingDinoDetector:
                 f"{config.path} is a {settings.model_type} model; detector.library transformers accepts "
                 f"{' and '.join(MODEL_TYPES)}."
             )
-        model = AutoModelForZeroShotObjectDetection.from_pretrained(config.path, **options)
+        model = AutoModelForZeroShotObjectDetection.from_pretrained(config.path, use_safetensors=True, **options)
         tokenizer = AutoTokenizer.from_pretrained(config.path, **options)
         images = AutoImageProcessor.from_pretrained(config.path, **options)
     if not tokenizer.is_fast:
@@ -48,6 +48,7 @@ class GroundingDinoDetector:
     def __init__(self, model: Any, tokenizer: Any, image_processor: Any, config: DetectorConfig) -> None:
         """model: a GroundingDinoForObjectDetection (or its MM variant) on its device."""
         self.model, self.tokenizer, self.images, self.config = model, tokenizer, image_processor, config
+        self.device = model.device
         text = model.config.text_config
         self.limit = min(model.config.max_text_len, text.max_position_embeddings)
 
@@ -70,7 +71,7 @@ class GroundingDinoDetector:
         return [self._merge(parts, list(asked)) for parts, asked in zip(found, concepts, strict=True)]
 
     def _chunks(self, work: list[tuple[int, Caption]]) -> Iterator[list[tuple[int, Caption]]]:
-        size = 1 if one_by_one(self.config.exact, self.model.device) else self.config.batch_size
+        size = 1 if one_by_one(self.config.exact, self.device) else self.config.batch_size
         for start in range(0, len(work), size):
             yield work[start : start + size]
 
@@ -82,11 +83,10 @@ class GroundingDinoDetector:
         ids = torch.tensor([[*caption.ids, *[padding] * (length - len(caption.ids))] for caption in captions])
         mask = torch.tensor([[1] * len(c.ids) + [0] * (length - len(c.ids)) for c in captions])
         pixels = self.images(images=list(images), return_tensors="pt", input_data_format="channels_last")
-        device = self.model.device
-        given = {"pixel_mask": pixels["pixel_mask"].to(device)} if "pixel_mask" in pixels else {}
+        given = {"pixel_mask": pixels["pixel_mask"].to(self.device)} if "pixel_mask" in pixels else {}
         out = self.model(
-            pixel_values=pixels["pixel_values"].to(device, self.model.dtype),
-            input_ids=ids.to(device), attention_mask=mask.to(device), **given,
+            pixel_values=pixels["pixel_values"].to(self.device, self.model.dtype),
+            input_ids=ids.to(self.device), attention_mask=mask.to(self.device), **given,
         )  # fmt: skip
         logits, boxes = out.logits.float().cpu(), out.pred_boxes.float().cpu()
         return [(logits[i, :, : len(c.ids)], boxes[i]) for i, c in enumerate(captions)]

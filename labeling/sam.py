@@ -30,7 +30,7 @@ def load_sam(config: SegmenterConfig) -> SamSegmenter:
             raise InputError(
                 f"{config.path} is a {settings.model_type} model; segmenter.library transformers needs a sam."
             )
-        model = SamModel.from_pretrained(config.path, **options)
+        model = SamModel.from_pretrained(config.path, use_safetensors=True, **options)
         images = SamProcessor.from_pretrained(config.path, **options).image_processor
     return SamSegmenter(move(model, config.device, config.dtype, "segmenter"), images, config)
 
@@ -57,18 +57,22 @@ class SamSegmenter:
 
     @torch.inference_mode()
     def _call(self, images: Sequence[NDArray[np.uint8]], boxes: Sequence[Sequence[Box]]) -> list[list[Mask]]:
-        inputs = self.images(images=list(images), return_tensors="pt", input_data_format="channels_last")
-        pixels = inputs["pixel_values"].to(self.model.device, self.model.dtype)
-        embeddings = self.model.get_image_embeddings(pixels)
-        originals, resized = inputs["original_sizes"].tolist(), inputs["reshaped_input_sizes"].tolist()
+        embeddings, originals, resized = self._embed(images)
         results = []
         for row, mine in enumerate(boxes):
-            scaled = scale_boxes(mine, originals[row], resized[row]).to(self.model.device, self.model.dtype)
+            scaled = scale_boxes(mine, originals[row], resized[row]).to(embeddings.device, embeddings.dtype)
             masks: list[Mask] = []
             for part in scaled.split(self.config.boxes_per_call):
                 masks += self._decode(embeddings[row : row + 1], part, originals[row], resized[row])
             results.append(masks)
         return results
+
+    def _embed(self, images: Sequence[NDArray[np.uint8]]) -> tuple[Tensor, list[list[int]], list[list[int]]]:
+        """Embeddings [n, C, h, w], and (height, width) of every picture as given and as scaled."""
+        inputs = self.images(images=list(images), return_tensors="pt", input_data_format="channels_last")
+        pixels = inputs["pixel_values"].to(self.model.device, self.model.dtype)
+        sizes = inputs["original_sizes"].tolist(), inputs["reshaped_input_sizes"].tolist()
+        return self.model.get_image_embeddings(pixels), *sizes
 
     def _decode(self, embedding: Tensor, boxes: Tensor, original: list[int], resized: list[int]) -> list[Mask]:
         """Masks of one picture: embedding [1, C, h, w], boxes [n, 4] in px of the model's input."""

@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 from data.errors import InputError
 from labeling.loading import DTYPES, check_choice
 
-LIBRARIES = ("transformers", "segment-anything")
+LIBRARIES = ("transformers", "segment_anything")
+MODEL_TYPES = ("vit_b", "vit_l", "vit_h")
 
 Box = tuple[float, float, float, float]
 
@@ -42,8 +43,9 @@ class SegmenterConfig:
     """Which segmenter, and how to use it.
 
     Attributes:
-        path: a folder or hub id (`transformers`), or a checkpoint file (`segment-anything`).
+        path: a folder or hub id (`transformers`), or a checkpoint file in the authors' format (`segment_anything`).
         library: one of LIBRARIES.
+        model_type: with `segment_anything`, one of MODEL_TYPES that the checkpoint has to be; empty: whatever it is.
         mask_threshold: mask logit above which a pixel belongs to the mask.
         device: a torch device, e.g. ``cpu``, ``cuda:1``.
         dtype: one of DTYPES.
@@ -56,6 +58,7 @@ class SegmenterConfig:
 
     path: str
     library: str = "transformers"
+    model_type: str = ""
     mask_threshold: float = 0.0
     device: str = "cpu"
     dtype: str = "float32"
@@ -67,6 +70,8 @@ class SegmenterConfig:
     def __post_init__(self) -> None:
         check_choice("segmenter.library", self.library, LIBRARIES)
         check_choice("segmenter.dtype", self.dtype, DTYPES)
+        if self.model_type:
+            check_choice("segmenter.model_type", self.model_type, MODEL_TYPES)
         for name in ("batch_size", "boxes_per_call"):
             if getattr(self, name) < 1:
                 raise InputError(f"segmenter.{name} is {getattr(self, name)}; accepted: 1 or more.")
@@ -78,8 +83,10 @@ def load_segmenter(config: SegmenterConfig) -> Segmenter:
     Raises:
         InputError: the path holds no such model, the device cannot be used, or the library is missing.
     """
-    if config.library == "segment-anything":
-        raise InputError("segmenter.library 'segment-anything' is not available yet; accepted: transformers.")
+    if config.library == "segment_anything":
+        from labeling.segment_anything_original import load_original_sam
+
+        return load_original_sam(config)
     from labeling.sam import load_sam
 
     return load_sam(config)
