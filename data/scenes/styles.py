@@ -8,12 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageFilter
 
-Picture = NDArray[np.float32]
+Picture = NDArray[np.floating[Any]]
 
 
 @dataclass(frozen=True)
