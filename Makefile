@@ -11,11 +11,11 @@ label: $(INSTALLED)
 	$(BIN)/gazetteer atlas --run $(RUN)
 
 test: $(INSTALLED)
-	sh tests/install_browser.sh
+	sh tests/install_system.sh
 	$(BIN)/python -m pytest -m "not full" $(ARGS)
 
 check-full: $(INSTALLED)
-	sh tests/install_browser.sh
+	sh tests/install_system.sh
 	$(BIN)/python -m pytest $(ARGS)
 
 

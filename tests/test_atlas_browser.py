@@ -17,7 +17,7 @@ from labeling.atlas import AtlasSummary, write_atlas
 from tests.atlas_run import HOSTILE_CONCEPT, HOSTILE_PROMPT, Plan, make_run, sites
 
 HOW_TO = (
-    "The atlas is tested in a browser and {} is missing: run tests/install_browser.sh (apt-get install chromium "
+    "The atlas is tested in a browser and {} is missing: run tests/install_system.sh (apt-get install chromium "
     "chromium-driver; pip install selenium), or set GAZETTEER_NO_BROWSER=1 to leave these tests out."
 )
 FLAGS = (
