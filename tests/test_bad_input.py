@@ -83,6 +83,7 @@ def test_an_sae_of_the_wrong_width(tmp_path: Path) -> None:
 
 def test_missing_saes_are_all_named(tmp_path: Path) -> None:
     (tmp_path / "saes").mkdir()
+    (tmp_path / "saes" / "notes.txt").write_text("to be trained")
     done = label(tmp_path / "run", *ONE_SITE, "generation.t=[0.5, 0.0]", f"saes={tmp_path / 'saes'}")
     one_sentence(done, 2, f"{MID}-cond-t0.50", f"{MID}-cond-t0.00")
 

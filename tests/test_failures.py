@@ -17,7 +17,7 @@ def settings(folder: Path) -> list[str]:
     prompts = folder / "prompts.txt"
     prompts.write_text("\n".join(PROMPTS) + "\n")
     return [
-        f"prompts.path={prompts}", "images=6", "shard_size=6", "coverage.first=1.0", "heldout=0.0",
+        f"prompts.path={prompts}", "images=6", "shard_size=2", "coverage.first=1.0", "heldout=0.0",
         "vocabulary.ask=both", "vocabulary.nouns=tests.toy_work:nouns", "max_failed_share=0.5",
     ]  # fmt: skip
 
