@@ -65,7 +65,7 @@ def test_the_users_error_ends_the_run_with_its_own_sentence(pool: Pool) -> None:
 def test_workers_that_never_come_up_end_the_run(pool: Pool) -> None:
     stillborn = Task(toy_work.Stillborn, toy_work.join, toy_work.lost)
     with pytest.raises(GazetteerError, match="keep dying"):
-        collect(run_ray, jobs_of((1, 2)), pool=pool, task=stillborn)
+        collect(run_ray, jobs_of((1, 2, 3, 4, 5, 6)), pool=pool, task=stillborn)
 
 
 def test_the_session_is_private_and_authenticated(pool: Pool) -> None:
