@@ -31,7 +31,5 @@ class Executor(ExitStack):
         from jobs.ray_executor import ray_pool, run_ray
 
         if self._pool is None:
-            self._pool = self.enter_context(
-                ray_pool(self.config.workers, self.config.threads, self.config.ray_address)
-            )
+            self._pool = self.enter_context(ray_pool(self.config.workers, self.config.threads, self.config.ray_address))
         run_ray(task, jobs, done, self._pool)

@@ -53,9 +53,7 @@ def coverage_pass(
     return make_items(chosen, config.seed, pictures, used)
 
 
-def make_items(
-    prompts: Sequence[str], seed: int, pictures: str, used: Counter[str] | None = None
-) -> list[Item]:
+def make_items(prompts: Sequence[str], seed: int, pictures: str, used: Counter[str] | None = None) -> list[Item]:
     """Items for prompts; a prompt that occurs again, here or in `used`, gets another seed."""
     items: list[Item] = []
     counts = Counter(used)

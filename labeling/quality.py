@@ -128,9 +128,7 @@ def _best_blocks(sites: list[dict[str, Any]]) -> dict[str, dict[str, Any]]:
     best: dict[str, dict[str, Any]] = {}
     for site in sites:
         t = f"{site['t']:.2f}"
-        if site["branch"] == "cond" and (
-            t not in best or site["mean_heldout_iou"] > best[t]["mean_heldout_iou"]
-        ):
+        if site["branch"] == "cond" and (t not in best or site["mean_heldout_iou"] > best[t]["mean_heldout_iou"]):
             best[t] = site
     return best
 

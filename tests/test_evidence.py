@@ -136,9 +136,7 @@ def test_collapsing_early_changes_nothing(monkeypatch: pytest.MonkeyPatch) -> No
     rng = np.random.default_rng(3)
     images = [random_image(rng, i, ("sky",)) for i in range(8)]
     monkeypatch.setattr("labeling.evidence_rows._COLLAPSE_BYTES", 1)
-    assert sum_evidence(build_evidence([one], ("sky",)) for one in images).equals(
-        build_evidence(images, ("sky",))
-    )
+    assert sum_evidence(build_evidence([one], ("sky",)) for one in images).equals(build_evidence(images, ("sky",)))
 
 
 def test_no_images_no_evidence() -> None:

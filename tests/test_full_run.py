@@ -30,9 +30,13 @@ def quality(run: Path) -> dict:
 
 def test_at_least_four_hundred_pictures_at_eighteen_sites(run: Path) -> None:
     assert pq.read_table(run / "images", columns=["image_id"]).num_rows >= 400
-    assert pq.read_table(run / "features.parquet", columns=["block", "branch", "t"]).group_by(
-        ["block", "branch", "t"]
-    ).aggregate([]).num_rows == 18
+    assert (
+        pq.read_table(run / "features.parquet", columns=["block", "branch", "t"])
+        .group_by(["block", "branch", "t"])
+        .aggregate([])
+        .num_rows
+        == 18
+    )
 
 
 def test_every_concept_is_the_best_label_of_a_feature(quality: dict) -> None:

@@ -58,9 +58,7 @@ def test_tables_do_not_depend_on_executor_workers_or_batch(
 
 
 @pytest.mark.parametrize("executor", ["serial", "ray"])
-def test_killed_again_and_again_it_resumes_to_the_same_tables(
-    scenes_run: Path, tmp_path: Path, executor: str
-) -> None:
+def test_killed_again_and_again_it_resumes_to_the_same_tables(scenes_run: Path, tmp_path: Path, executor: str) -> None:
     run, kills = tmp_path / "run", 0
     chance = random.Random(executor)
     command = [sys.executable, "-m", "jobs.cli", "label", "--out", str(run), "--set", *SMALL, f"executor={executor}"]

@@ -28,9 +28,7 @@ def test_more_cells_than_pixels_leaves_cells_empty() -> None:
 
 
 @settings(max_examples=200, deadline=None)
-@given(
-    *(st.integers(1, 20) for _ in range(2)), *(st.integers(1, 9) for _ in range(2)), st.integers(0, 2**32 - 1)
-)
+@given(*(st.integers(1, 20) for _ in range(2)), *(st.integers(1, 9) for _ in range(2)), st.integers(0, 2**32 - 1))
 def test_every_pixel_is_counted_in_the_cell_of_its_nearest_upsampling(
     height: int, width: int, h: int, w: int, seed: int
 ) -> None:

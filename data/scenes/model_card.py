@@ -45,9 +45,7 @@ def model_card(results: dict[str, Any]) -> str:
             [(segmenter["mean_iou"], segmenter["small_mean_iou"], segmenter["thin_mean_iou"])],
         ),
         f"Text-to-image, {pictures['pictures']} unseen prompts, judged by the detector and the style classifier:\n",
-        _table(
-            ("named objects found", "style as asked"), [(pictures["objects_found"], pictures["styles_right"])]
-        ),
+        _table(("named objects found", "style as asked"), [(pictures["objects_found"], pictures["styles_right"])]),
         "By concept:\n",
         _table(
             ("concept", "detector precision", "detector recall", "mask IoU", "found when asked for"),
