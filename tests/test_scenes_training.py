@@ -11,7 +11,7 @@ from torch import nn
 
 from data.scenes.prompts import prompt_pool
 from data.scenes.render import render
-from data.scenes.style_classifier import DEFAULT_FOLDER, LABELS, StyleClassifier, load, save
+from data.scenes.style_classifier import LABELS, StyleClassifier, load, save
 from data.scenes.train import text_to_image, text_to_image_model
 from data.scenes.train.latents import LATENT_SHAPE, open_files
 from data.scenes.train.loop import Average, Budget, cosine_rate, load_checkpoint, save_checkpoint
@@ -159,7 +159,6 @@ def test_a_saved_style_classifier_answers_the_same(tmp_path: Path) -> None:
     assert sum(file.stat().st_size for file in tmp_path.iterdir()) < 200_000
 
 
-@pytest.mark.skipif(not DEFAULT_FOLDER.exists(), reason="needs the trained style classifier")
 def test_the_trained_style_classifier_knows_unseen_scenes() -> None:
     scenes = [render(seed) for seed in EVAL_SEEDS[50_000:50_100]]
     model = load()
