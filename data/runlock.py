@@ -6,6 +6,7 @@ Either only prevents wasted work. That two drivers cannot spoil a run follows fr
 from __future__ import annotations
 
 import json
+import logging
 import os
 import socket
 import threading
@@ -21,6 +22,8 @@ from data.files import Files, LocalFiles, make_folder, write_errors
 from data.lock import hold
 
 LEASE_SECONDS = 120.0
+log = logging.getLogger(__name__)
+
 _LOCK = "_meta/lock"
 
 
@@ -70,8 +73,8 @@ def _lease(files: Files) -> Iterator[None]:
         while not stop.wait(LEASE_SECONDS / 4):
             try:
                 files.replace(_LOCK, content())
-            except Exception:
-                continue
+            except Exception:  # a storage hiccup: the lease outlives three missed renewals, the next may succeed
+                log.warning("The lease of the run could not be renewed; trying again.", exc_info=True)
 
     thread = threading.Thread(target=renew, name="run lease", daemon=True)
     thread.start()
