@@ -84,25 +84,27 @@ def evaluate(sae: SparseAutoencoder, batches: Iterable[Tensor]) -> Metrics:
     firings = torch.zeros(sae.config.n, dtype=torch.int64, device=device)
     x_sum, x_squares, e_sum, e_squares = torch.zeros(4, d, dtype=torch.float64, device=device)
     count, cosine, used = 0, 0.0, 0
-    # Moments are taken about the first batch's mean: about zero, a large mean would cancel the small
+    # Moments are taken about the first batch's means: about zero, a large mean would cancel the small
     # variance.
-    origin: Tensor | None = None
+    x_origin = e_origin = None
     for batch in batches:
         x = batch.to(device=device, dtype=sae.bias.dtype)
         codes = sae.encode(x)
         x_hat = sae.decode(codes)
-        origin = x.mean(dim=0) if origin is None else origin
-        shifted, error = (x - origin).double(), (x - x_hat).double()
-        x_sum += shifted.sum(dim=0)
-        x_squares += shifted.square().sum(dim=0)
-        e_sum += error.sum(dim=0)
-        e_squares += error.square().sum(dim=0)
+        error = (x - x_hat).double()
+        if x_origin is None or e_origin is None:
+            x_origin, e_origin = x.mean(dim=0), error.mean(dim=0)
+        x_shifted, e_shifted = (x - x_origin).double(), error - e_origin
+        x_sum += x_shifted.sum(dim=0)
+        x_squares += x_shifted.square().sum(dim=0)
+        e_sum += e_shifted.sum(dim=0)
+        e_squares += e_shifted.square().sum(dim=0)
         cosine += float(F.cosine_similarity(x, x_hat, dim=1).double().sum())
         active = codes.values > 0
         used += int(active.sum())
         firings += torch.bincount(codes.indices[active], minlength=sae.config.n)
         count += len(x)
-    if count == 0:
+    if e_origin is None:
         raise InputError("There are no held-out vectors to measure the SAE on.")
     x_variance = (x_squares / count - (x_sum / count).square()).clamp_min_(0.0)
     e_variance = (e_squares / count - (e_sum / count).square()).clamp_min_(0.0)
@@ -113,7 +115,7 @@ def evaluate(sae: SparseAutoencoder, batches: Iterable[Tensor]) -> Metrics:
         vectors=count,
         explained_variance=float((1.0 - e_variance[varying] / x_variance[varying]).mean()),
         explained_total_variance=float(1.0 - e_variance.sum() / x_variance.sum()),
-        scaled_mse=float(e_squares.sum() / count / x_variance.sum()),
+        scaled_mse=float((e_variance + (e_origin + e_sum / count).square()).sum() / x_variance.sum()),
         cosine=cosine / count,
         l0=used / count,
         dead_share=float((firings == 0).double().mean()),

@@ -42,12 +42,13 @@ def test_by_hand():
 
 
 def test_the_batching_does_not_matter():
-    sae, x = random_sae(8, 32, 4), torch.randn(101, 8) * 0.01 + 100.0
+    # In float64: in float32 the rounding of products, which depends on the batch, is not far below this spread.
+    sae, x = random_sae(8, 32, 4).double(), torch.randn(101, 8, dtype=torch.float64) * 0.01 + 100.0
     whole, parts = evaluate(sae, [x]), evaluate(sae, x.split(7))
     assert whole.density == parts.density
-    assert whole.explained_variance == pytest.approx(parts.explained_variance, rel=1e-3)
-    assert whole.scaled_mse == pytest.approx(parts.scaled_mse, rel=1e-3)
-    assert whole.cosine == pytest.approx(parts.cosine, rel=1e-3)
+    assert whole.explained_variance == pytest.approx(parts.explained_variance, rel=1e-9)
+    assert whole.scaled_mse == pytest.approx(parts.scaled_mse, rel=1e-9)
+    assert whole.cosine == pytest.approx(parts.cosine, rel=1e-9)
     assert (whole.l0, whole.dead_share) == (parts.l0, parts.dead_share)
 
 
