@@ -129,6 +129,9 @@ OPERATIONAL = frozenset(
 )
 """Keys that change how a run is carried out but not what it must come to."""
 
+PATHS = frozenset({"path", "saes", "config", "text_encoder"})
+"""Keys whose text may name a file or folder: resolved beside the configuration, digested in the fingerprint."""
+
 
 def load_config(path: str | Path | None, overrides: Sequence[str] = ()) -> RunConfig:
     """Read a YAML file (None: the default configuration), apply ``key=value`` overrides, validate.
@@ -225,6 +228,6 @@ def _resolve_paths(config: Any, folder: Path) -> Any:
         value = getattr(config, f.name)
         if dataclasses.is_dataclass(value):
             changes[f.name] = _resolve_paths(value, folder)
-        elif f.name in ("path", "saes") and isinstance(value, str) and (folder / value).exists():
+        elif f.name in PATHS and value and isinstance(value, str) and (folder / value).exists():
             changes[f.name] = str(folder / value)
     return dataclasses.replace(config, **changes)

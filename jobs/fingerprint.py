@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from data.digests import digest_folder
-from jobs.config import OPERATIONAL, RunConfig
+from jobs.config import OPERATIONAL, PATHS, RunConfig
 
 
 def fingerprint(config: RunConfig) -> dict[str, Any]:
@@ -33,7 +33,7 @@ def _flatten(value: dict[str, Any], prefix: str, flat: dict[str, Any], digests: 
         key = f"{prefix}{name}"
         if isinstance(one, dict):
             _flatten(one, f"{key}.", flat, digests)
-        elif name in ("path", "saes") and isinstance(one, str) and Path(one).exists():
+        elif name in PATHS and one and isinstance(one, str) and Path(one).exists():
             flat[key] = f"sha256:{digest_folder(one)}" if digests else Path(one).name
         else:
             flat[key] = list(one) if isinstance(one, tuple) else one
