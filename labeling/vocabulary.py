@@ -62,14 +62,14 @@ class Vocabulary:
     def mentioned(self, prompt: str) -> tuple[str, ...]:
         """The concepts the prompt names, sorted: of the list, plurals included, and its other nouns."""
         text = " ".join(re.findall(r"[a-z0-9'-]+", prompt.lower()))
-        found = {c for c in self.config.concepts if any(f" {form} " in f" {text} " for form in _forms(c))}
+        found = {c for c in self.config.concepts if any(f" {form} " in f" {text} " for form in forms(c))}
         if self._nouns is not None:
             found |= {noun.strip().lower().replace(".", "") for noun in self._nouns(prompt)} - {""}
         return tuple(sorted(found))
 
 
 @cache
-def _forms(concept: str) -> tuple[str, ...]:
+def forms(concept: str) -> tuple[str, ...]:
     """A concept's singular and plural."""
     return concept, _engine().plural_noun(concept)
 

@@ -1,0 +1,156 @@
+"""A run as the layout experiments read it: tables, codes and masks, with the split kept."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import pyarrow.compute as pc
+from numpy.typing import NDArray
+
+from data.errors import InputError
+from data.sites import Site
+from data.store import RunFolder
+from labeling.concept_maps import ConceptMaps, read_concepts
+from labeling.evidence import sum_evidence
+from labeling.layout import SiteTable, site_tables
+from labeling.layout_metrics import Truth
+from labeling.pooling import Grid
+from labeling.site_codes import SiteCodes, codes_of_rows, rows_by_site, site_of
+from labeling.tables import T_TOLERANCE
+from labeling.vocabulary import Vocabulary, VocabularyConfig
+
+
+@dataclass(frozen=True)
+class LayoutRun:
+    """A finished run.
+
+    Attributes:
+        store: its folder.
+        image_ids, prompts, seeds, splits: of N pictures, sorted by id.
+        maps: their masks on every grid.
+        grids: grid of every site.
+        mentioned: bool [N, C], whether the prompt names the concept.
+    """
+
+    store: RunFolder
+    image_ids: tuple[str, ...]
+    prompts: tuple[str, ...]
+    seeds: tuple[int, ...]
+    splits: NDArray[np.str_]
+    maps: ConceptMaps
+    grids: dict[Site, Grid]
+    mentioned: NDArray[np.bool_]
+
+    @property
+    def concepts(self) -> tuple[str, ...]:
+        """Sorted."""
+        return self.maps.concepts
+
+    @property
+    def pixels(self) -> float:
+        """Pixels of a picture, the mean when sizes differ."""
+        return float(self.maps.sizes.prod(axis=1).mean())
+
+    @cached_property
+    def tables(self) -> dict[Site, SiteTable]:
+        """What the tables know of every site, from discovery pictures."""
+        return site_tables(sum_evidence([self.store.read_table("evidence")]), self.grids, self.pixels)
+
+    def of_split(self, split: str, most: int = 0) -> NDArray[np.int64]:
+        """Indices of the pictures of a split, the first `most` by id (ids are digests, so these are random)."""
+        found = np.flatnonzero(self.splits == split)
+        return found[:most] if most else found
+
+    def truth(self, grid: Grid, images: NDArray[np.int64]) -> Truth:
+        """The masks of some pictures on a grid; a pair is wanted when the prompt names it and the picture shows it."""
+        return truth_of(self.maps, self.mentioned, grid, self.pixels).take(images)
+
+    def codes(self, site: Site, images: NDArray[np.int64]) -> SiteCodes:
+        """The stored codes of some pictures at a site, in the order given (ascending indices).
+
+        Raises:
+            InputError: a picture without codes there.
+        """
+        there = (pc.field("block") == site.block) & (pc.field("branch") == site.branch)
+        there &= (pc.field("t") > site.t - T_TOLERANCE) & (pc.field("t") < site.t + T_TOLERANCE)
+        table = self.store.read_table("codes", filter=there)
+        rows = rows_by_site(table)
+        if not rows:
+            raise InputError(f"The run has no codes at {site.slug}.")
+        found, numbers = next(iter(rows.items()))
+        return take_images(codes_of_rows(table, found, numbers), [self.image_ids[i] for i in images])
+
+
+def truth_of(maps: ConceptMaps, mentioned: NDArray[np.bool_], grid: Grid, pixels: float) -> Truth:
+    """The masks of every picture on a grid."""
+    cells = grid[0] * grid[1]
+    counts = np.zeros((len(maps.image_ids), len(maps.concepts), cells), np.int32)
+    counts[maps.union_image, maps.union_concept] = maps.pixels[grid]
+    return Truth(counts, np.full(cells, pixels / cells), mentioned & counts.any(axis=2), maps.asked)
+
+
+def open_run(run: Any) -> LayoutRun:
+    """Read a finished run.
+
+    Raises:
+        InputError: it is not finished, or holds no pictures of one of the splits.
+    """
+    store = run if isinstance(run, RunFolder) else RunFolder(run)
+    if not store.is_complete():
+        raise InputError(f"{store.path} is not a finished run; run gazetteer label on it.")
+    columns = ["image_id", "prompt", "seed", "split", "width", "height", "asked"]
+    images = store.read_table("images", columns=columns)
+    rows = store.read_table("codes", columns=["block", "branch", "t", "height", "width"])
+    unique = rows.group_by(rows.column_names).aggregate([]).to_pylist()
+    grids = {site_of(r["block"], r["branch"], r["t"]): (r["height"], r["width"]) for r in unique}
+    maps = read_concepts(images, store.read_table("segments"), grids.values())
+    ordered = sorted(images.select(columns[:4]).to_pylist(), key=lambda row: row["image_id"])
+    prompts = tuple(row["prompt"] for row in ordered)
+    found = LayoutRun(
+        store, maps.image_ids, prompts, tuple(row["seed"] for row in ordered),
+        np.array([row["split"] for row in ordered]), maps, grids, mentions(prompts, maps.concepts),
+    )  # fmt: skip
+    for split in ("discovery", "heldout"):
+        if not len(found.of_split(split)):
+            raise InputError(f"{store.path} has no {split} pictures; a layout needs both splits (config key heldout).")
+    return found
+
+
+def mentions(prompts: Sequence[str], concepts: Sequence[str]) -> NDArray[np.bool_]:
+    """Whether each prompt names each concept, plurals included: bool [N, C]."""
+    vocabulary = Vocabulary(VocabularyConfig(concepts=tuple(concepts)))
+    named = [set(vocabulary.mentioned(prompt)) for prompt in prompts]
+    return np.array([[concept in some for concept in concepts] for some in named], np.bool_).reshape(
+        len(prompts), len(concepts)
+    )
+
+
+def take_images(codes: SiteCodes, image_ids: Sequence[str]) -> SiteCodes:
+    """The codes of some pictures, given in ascending order.
+
+    Raises:
+        InputError: a picture without codes.
+    """
+    place = {name: number for number, name in enumerate(codes.image_ids)}
+    missing = [name for name in image_ids if name not in place]
+    if missing:
+        raise InputError(f"The picture {missing[0]} has no codes at {codes.site.slug}.")
+    new = np.full(len(codes.image_ids), -1, np.int32)
+    new[[place[name] for name in image_ids]] = np.arange(len(image_ids), dtype=np.int32)
+    kept = new[codes.image] >= 0
+    return SiteCodes(
+        codes.site, tuple(image_ids), codes.height, codes.width,
+        new[codes.image[kept]], codes.feature[kept], codes.cell[kept], codes.value[kept],
+    )  # fmt: skip
+
+
+def nearest_site(sites: Sequence[Site], block: str, branch: str, t: float) -> Site:
+    """The site of a block and branch whose t is nearest; of two equally near ones the earlier in sampling."""
+    here = [site for site in sites if site.block == block and site.branch == branch]
+    if not here:
+        raise InputError(f"The run has no site at {block}, {branch}.")
+    return min(here, key=lambda site: (round(abs(site.t - t), 6), -site.t))
