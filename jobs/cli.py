@@ -72,11 +72,34 @@ def _parser() -> argparse.ArgumentParser:
     quality.add_argument("--json", action="store_true", help="print one JSON object as the last line")
     quality.set_defaults(action=_quality)
 
+    _layout_verbs(verbs)
+
     doctor = verbs.add_parser("doctor", help="say what is installed, what is missing, and which blocks a model offers")
     doctor.add_argument("--model", metavar="PATH", help="a text-to-image model: list its blocks, grids and widths")
     doctor.add_argument("--json", action="store_true", help="print one JSON object as the last line")
     doctor.set_defaults(action=_doctor)
     return parser
+
+
+def _layout_verbs(verbs: Any) -> None:
+    layout = verbs.add_parser("layout", help="say what will be where while a picture is still noise")
+    layout_verbs = layout.add_subparsers(dest="layout_verb", required=True, metavar="VERB")
+    predict = layout_verbs.add_parser("predict", help="generate one picture and write its predicted layouts")
+    predict.add_argument("run", metavar="RUN", help="a finished run folder")
+    predict.add_argument("--prompt", required=True, metavar="TEXT", help="what to paint")
+    predict.add_argument("--seed", type=int, default=0, help="of the picture's noise")
+    predict.add_argument("--out", required=True, metavar="FOLDER", help="receives picture.png and layout.npz")
+    _configured(predict)
+    predict.set_defaults(action=_layout_predict)
+    evaluate = layout_verbs.add_parser("evaluate", help="measure predictions on held-out pictures, beside baselines")
+    evaluate.add_argument("run", metavar="RUN", help="a finished run folder")
+    evaluate.add_argument("--quick", action="store_true", help="the run's own t only, and fewer pictures")
+    evaluate.add_argument("--exact", metavar="FOLDER", help="also measure on pictures with exact masks")
+    evaluate.add_argument("--vectors", default="model", metavar="SOURCE", help="word vectors of the published method")
+    for name in ("train", "heldout", "exact"):
+        evaluate.add_argument(f"--{name}-images", type=int, default=0, metavar="N", help="at most N of them; 0: all")
+    _configured(evaluate)
+    evaluate.set_defaults(action=_layout_evaluate)
 
 
 def _configured(parser: argparse.ArgumentParser) -> None:
@@ -141,6 +164,34 @@ def _quality(arguments: argparse.Namespace) -> int:
 
     result = run_quality(arguments.run, shuffle=not arguments.no_shuffle)
     print_quality(result)
+    _print_json(arguments, result)
+    return DONE
+
+
+def _layout_predict(arguments: argparse.Namespace) -> int:
+    from jobs.config import load_config
+    from jobs.layout import predict
+
+    config = load_config(arguments.config, arguments.overrides)
+    result = predict(config, arguments.run, arguments.prompt, arguments.seed, arguments.out)
+    for row in result["steps"]:
+        shares = ", ".join(f"{concept} {share:.0%}" for concept, share in row["shares"].items())
+        print(f"t={row['t']:.2f}  {shares}")
+    _print_json(arguments, result)
+    return DONE
+
+
+def _layout_evaluate(arguments: argparse.Namespace) -> int:
+    from jobs.config import load_config
+    from jobs.layout import evaluate
+    from labeling.layout_evaluate import print_layout
+
+    result = evaluate(
+        load_config(arguments.config, arguments.overrides), arguments.run, quick=arguments.quick,
+        exact=arguments.exact, vectors=arguments.vectors, train_images=arguments.train_images,
+        heldout_images=arguments.heldout_images, exact_images=arguments.exact_images,
+    )  # fmt: skip
+    print_layout(result)
     _print_json(arguments, result)
     return DONE
 

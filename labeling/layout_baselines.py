@@ -24,7 +24,7 @@ Floats = NDArray[np.float32]
 
 
 def attention_scores(attention: Floats, small: Grid, large: Grid) -> Floats:
-    """Attention [N, cells, C] on another grid, each map divided by its maximum (DAAM thresholds it relative to that)."""
+    """Attention [N, cells, C] on another grid, each map divided by its maximum, as DAAM thresholds it."""
     maps = enlarge(attention, small, large)
     return np.asarray(maps / np.maximum(maps.max(axis=1, keepdims=True), 1e-12), np.float32)
 

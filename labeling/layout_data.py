@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
@@ -22,6 +22,8 @@ from labeling.pooling import Grid
 from labeling.site_codes import SiteCodes, codes_of_rows, rows_by_site, site_of
 from labeling.tables import T_TOLERANCE
 from labeling.vocabulary import Vocabulary, VocabularyConfig
+
+_SITES_KEPT = 8  # sites whose codes stay in memory
 
 
 @dataclass(frozen=True)
@@ -44,6 +46,7 @@ class LayoutRun:
     maps: ConceptMaps
     grids: dict[Site, Grid]
     mentioned: NDArray[np.bool_]
+    _read: dict[Site, SiteCodes] = field(default_factory=dict, repr=False)
 
     @property
     def concepts(self) -> tuple[str, ...]:
@@ -75,6 +78,13 @@ class LayoutRun:
         Raises:
             InputError: a picture without codes there.
         """
+        if site not in self._read:
+            while len(self._read) >= _SITES_KEPT:
+                self._read.pop(next(iter(self._read)))
+            self._read[site] = self._codes_of_site(site)
+        return take_images(self._read[site], [self.image_ids[i] for i in images])
+
+    def _codes_of_site(self, site: Site) -> SiteCodes:
         there = (pc.field("block") == site.block) & (pc.field("branch") == site.branch)
         there &= (pc.field("t") > site.t - T_TOLERANCE) & (pc.field("t") < site.t + T_TOLERANCE)
         table = self.store.read_table("codes", filter=there)
@@ -82,7 +92,7 @@ class LayoutRun:
         if not rows:
             raise InputError(f"The run has no codes at {site.slug}.")
         found, numbers = next(iter(rows.items()))
-        return take_images(codes_of_rows(table, found, numbers), [self.image_ids[i] for i in images])
+        return codes_of_rows(table, found, numbers)
 
 
 def truth_of(maps: ConceptMaps, mentioned: NDArray[np.bool_], grid: Grid, pixels: float) -> Truth:

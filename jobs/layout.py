@@ -1,0 +1,144 @@
+"""`gazetteer layout`: predict the layout of a prompt's picture while it is noise, and measure such predictions."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Any
+
+from data.errors import InputError
+from data.sites import Site
+from jobs.config import RunConfig
+from jobs.fingerprint import fingerprint
+from labeling.layout_data import LayoutRun, open_run
+from sae.autoencoder import SparseAutoencoder
+
+QUICK_IMAGES = 96
+"""Pictures of each split that `--quick` samples again."""
+
+
+def check_config(config: RunConfig, run: LayoutRun) -> None:
+    """Refuse a configuration whose model, sampling or autoencoders are not the run's.
+
+    Raises:
+        InputError: naming the keys that differ.
+    """
+    mine, there = fingerprint(config), run.store.read_json("run.json") or {}
+    keys = [key for key in mine if key.startswith(("model.", "generation.", "saes")) and key != "generation.exact"]
+    differing = sorted(key for key in keys if mine[key] != there.get(key))
+    if differing:
+        raise InputError(
+            f"The configuration is not the one {run.store.path} was made with; these differ: {', '.join(differing)}. "
+            "Name the run's own with --config and --set."
+        )
+
+
+def load_saes(config: RunConfig) -> dict[Site, SparseAutoencoder]:
+    """The autoencoder of every site of the configuration."""
+    from sae.checkpoint import load_site_saes
+
+    return load_site_saes(config.saes, config.generation.sites, device=config.model.device)
+
+
+def evaluate(
+    config: RunConfig,
+    run: str,
+    *,
+    quick: bool = False,
+    exact: str | None = None,
+    vectors: str = "model",
+    train_images: int = 0,
+    heldout_images: int = 0,
+    exact_images: int = 0,
+) -> dict[str, Any]:
+    """Measure layout prediction on a finished run (`labeling.layout_evaluate.evaluate_layout` says what comes back).
+
+    Args:
+        quick: only the run's own t, and at most `QUICK_IMAGES` pictures of each split sampled again.
+        exact: folder of pictures with exact masks, or None.
+        vectors: word vectors of the published method (`labeling.word_vectors`).
+        train_images, heldout_images, exact_images: at most so many pictures; 0 takes all.
+    Raises:
+        InputError: the run is not finished, was made with another model, or an argument is wrong.
+    """
+    import torch
+
+    from diffusion.load import load_pipeline
+    from labeling.layout_evaluate import EvaluateConfig, evaluate_layout
+    from labeling.layout_exact import exact_group
+    from labeling.word_vectors import word_vectors
+
+    most = QUICK_IMAGES if quick else 0
+    settings = EvaluateConfig(
+        train_images=train_images or most,
+        heldout_images=heldout_images or most,
+        every_step=not quick,
+        resamples=500 if quick else 1000,
+        batch_size=config.batch_size,
+    )
+    if config.threads:
+        torch.set_num_threads(config.threads)
+    opened = open_run(run)
+    check_config(config, opened)
+    see = None if exact is None else exact_group(opened, exact, config.generation, exact_images or most)
+    pipe = load_pipeline(config.model)
+    words = word_vectors(vectors, opened.concepts, pipe)
+    result = evaluate_layout(
+        opened,
+        load_saes(config),
+        words,
+        settings,
+        pipe,
+        config.generation,
+        see,
+        lambda text: print(text, file=sys.stderr),
+    )
+    return {"run": run, "quick": quick, "vectors": vectors, **result}
+
+
+def predict(config: RunConfig, run: str, prompt: str, seed: int, out: str | Path) -> dict[str, Any]:
+    """Generate one picture, predict its layout at every step, and write the picture and the maps.
+
+    Writes ``picture.png`` and ``layout.npz`` (``where`` float32 [steps, C, height, width], ``whether`` [steps, C],
+    ``t`` [steps], ``concepts`` [C], ``thresholds`` [steps, C]) into `out`.
+
+    Returns:
+        per step the concepts the prompt names with their predicted share of the picture.
+    """
+    import numpy as np
+    import torch
+
+    from data.images import encode_image
+    from diffusion.generate import Generator
+    from diffusion.load import load_pipeline
+    from labeling.layout_data import mentions
+    from labeling.layout_live import predict_layout
+    from labeling.layout_model import fit_layout
+
+    if config.threads:
+        torch.set_num_threads(config.threads)
+    opened = open_run(run)
+    check_config(config, opened)
+    pipe: Any = load_pipeline(config.model)
+    model = fit_layout(opened, load_saes(config))
+    generator = Generator(pipe, config.generation)
+    with predict_layout(pipe, model) as layout:
+        image = generator.sample([prompt], [seed], lambda *_: None)
+    assert image is not None
+    steps = list(layout.history.values())
+    folder = Path(out)
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "picture.png").write_bytes(encode_image(image[0]))
+    np.savez_compressed(
+        folder / "layout.npz",
+        where=np.stack([one.where[0] for one in steps]),
+        whether=np.stack([one.whether[0] for one in steps]),
+        thresholds=np.stack([one.thresholds for one in steps]),
+        t=np.array([one.t for one in steps], np.float32),
+        concepts=np.array(model.concepts),
+    )
+    named = [c for c, there in zip(model.concepts, mentions([prompt], model.concepts)[0], strict=True) if there]
+    rows = [
+        {"t": round(one.t, 4), "shares": {c: round(float(one.mask(c)[0].mean()), 4) for c in named}} for one in steps
+    ]
+    return {"prompt": prompt, "seed": seed, "out": str(folder), "steps": rows}
