@@ -94,6 +94,7 @@ def _layout_verbs(verbs: Any) -> None:
     evaluate = layout_verbs.add_parser("evaluate", help="measure predictions on held-out pictures, beside baselines")
     evaluate.add_argument("run", metavar="RUN", help="a finished run folder")
     evaluate.add_argument("--quick", action="store_true", help="the run's own t only, and fewer pictures")
+    evaluate.add_argument("--stored", action="store_true", help="sample nothing again: what stored codes allow")
     evaluate.add_argument("--exact", metavar="FOLDER", help="also measure on pictures with exact masks")
     evaluate.add_argument("--vectors", default="model", metavar="SOURCE", help="word vectors of the published method")
     for name in ("train", "heldout", "exact"):
@@ -183,16 +184,22 @@ def _layout_predict(arguments: argparse.Namespace) -> int:
 
 def _layout_evaluate(arguments: argparse.Namespace) -> int:
     from jobs.config import load_config
-    from jobs.layout import evaluate
+    from jobs.layout import evaluate, finite
     from labeling.layout_evaluate import print_layout
 
     result = evaluate(
-        load_config(arguments.config, arguments.overrides), arguments.run, quick=arguments.quick,
-        exact=arguments.exact, vectors=arguments.vectors, train_images=arguments.train_images,
-        heldout_images=arguments.heldout_images, exact_images=arguments.exact_images,
-    )  # fmt: skip
+        load_config(arguments.config, arguments.overrides),
+        arguments.run,
+        quick=arguments.quick,
+        stored=arguments.stored,
+        exact=arguments.exact,
+        vectors=arguments.vectors,
+        train_images=arguments.train_images,
+        heldout_images=arguments.heldout_images,
+        exact_images=arguments.exact_images,
+    )
     print_layout(result)
-    _print_json(arguments, result)
+    _print_json(arguments, finite(result))
     return DONE
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import sys
 from pathlib import Path
 from typing import Any
@@ -45,6 +46,7 @@ def evaluate(
     run: str,
     *,
     quick: bool = False,
+    stored: bool = False,
     exact: str | None = None,
     vectors: str = "model",
     train_images: int = 0,
@@ -54,6 +56,7 @@ def evaluate(
     """Measure layout prediction on a finished run (`labeling.layout_evaluate.evaluate_layout` says what comes back).
 
     Args:
+        stored: sample nothing again: only the run's own t, and only methods that need no more than its codes.
         quick: only the run's own t, and at most `QUICK_IMAGES` pictures of each split sampled again.
         exact: folder of pictures with exact masks, or None.
         vectors: word vectors of the published method (`labeling.word_vectors`).
@@ -68,11 +71,14 @@ def evaluate(
     from labeling.layout_exact import exact_group
     from labeling.word_vectors import word_vectors
 
+    if stored and exact is not None:
+        raise InputError("--stored passes nothing through the model, which --exact needs; leave one of them out.")
     most = QUICK_IMAGES if quick else 0
     settings = EvaluateConfig(
         train_images=train_images or most,
         heldout_images=heldout_images or most,
-        every_step=not quick,
+        every_step=not (quick or stored),
+        baselines=not stored,
         resamples=500 if quick else 1000,
         batch_size=config.batch_size,
     )
@@ -94,6 +100,15 @@ def evaluate(
         lambda text: print(text, file=sys.stderr),
     )
     return {"run": run, "quick": quick, "vectors": vectors, **result}
+
+
+def finite(value: Any) -> Any:
+    """The same with None for numbers that are not finite, which JSON does not have."""
+    if isinstance(value, dict):
+        return {key: finite(one) for key, one in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [finite(one) for one in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def predict(config: RunConfig, run: str, prompt: str, seed: int, out: str | Path) -> dict[str, Any]:
