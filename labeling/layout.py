@@ -78,7 +78,7 @@ class SiteTable:
         """
         pixels, area = self.prior_pixels[None], self.prior_area[None]
         if own is not None:
-            pixels = np.maximum(pixels - own, 0.0)
+            pixels = np.maximum(pixels - own.astype(np.float64), 0.0)
             area = np.maximum(area - self.cell_pixels, 1.0)
         share = pixels / np.maximum(area, 1.0)
         return share.transpose(0, 2, 1).astype(np.float32)

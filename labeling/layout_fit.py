@@ -27,6 +27,9 @@ Floats = NDArray[np.float32]
 RIDGE = 20.0
 """Pull towards the common fit, in cells."""
 
+MOST_CELLS = 20_000
+"""Cells a concept's fit is made on, three times as many for all together: drawn evenly, always the same ones."""
+
 _STEPS = 25
 
 
@@ -99,10 +102,15 @@ def calibrate(inputs: Floats, truth: Truth, pairs: NDArray[np.bool_]) -> Calibra
     """
     share = (truth.pixels / truth.areas).transpose(0, 2, 1)  # [N, cells, C]
     scale = np.maximum(np.abs(inputs).mean(axis=(0, 1, 2), dtype=np.float64), 1e-6)
-    design = [_design(inputs[pairs[:, c], :, c] / scale) for c in range(inputs.shape[2])]
-    target = [share[pairs[:, c], :, c].ravel() for c in range(inputs.shape[2])]
+    design, target = [], []
+    for c in range(inputs.shape[2]):
+        flat = inputs[pairs[:, c], :, c].reshape(-1, inputs.shape[3])
+        x, y = _some(flat, share[pairs[:, c], :, c].ravel(), MOST_CELLS)
+        design.append(np.concatenate([np.ones((len(x), 1)), x / scale], axis=1))
+        target.append(y)
     zero = np.zeros(inputs.shape[3] + 1)
-    common = logistic(np.concatenate(design), np.concatenate(target), zero, 1.0) if design else zero
+    shared = [_some(x, y, 3 * MOST_CELLS // len(design) + 1) for x, y in zip(design, target, strict=True)]
+    common = logistic(*(np.concatenate(part) for part in zip(*shared, strict=True)), zero, 1.0) if design else zero
     weights = np.stack([logistic(x, y, common, RIDGE) for x, y in zip(design, target, strict=True)])
     weights[:, 1:] /= scale
     fitted = Calibration(weights, np.zeros(len(weights), np.float32))
@@ -144,10 +152,14 @@ def _loss(
     return float((np.logaddexp(0.0, z) - y * z).sum() + 0.5 * ridge * ((w - centre) ** 2).sum())
 
 
-def _design(inputs: NDArray[np.floating]) -> NDArray[np.float64]:
-    """[N, cells, inputs] -> [N * cells, 1 + inputs] with a column of ones."""
-    flat = inputs.reshape(-1, inputs.shape[-1]).astype(np.float64)
-    return np.concatenate([np.ones((len(flat), 1)), flat], axis=1)
+def _some(
+    x: NDArray[np.floating], y: NDArray[np.floating], most: int
+) -> tuple[NDArray[np.floating], NDArray[np.floating]]:
+    """At most `most` of the rows, drawn without regard to what they hold."""
+    if len(x) <= most:
+        return x, y
+    rows = np.random.default_rng(0).choice(len(x), most, replace=False)
+    return x[rows], y[rows]
 
 
 def _sigmoid(z: NDArray[np.floating]) -> NDArray[np.floating]:

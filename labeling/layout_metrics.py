@@ -41,7 +41,7 @@ class Truth:
     @property
     def present(self) -> NDArray[np.bool_]:
         """Whether the picture shows the concept: bool [N, C]."""
-        return self.pixels.any(axis=2)
+        return np.asarray(self.pixels.any(axis=2), np.bool_)
 
     def take(self, images: NDArray[np.int64]) -> Truth:
         """The truth of some pictures, in the order given."""

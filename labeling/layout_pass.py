@@ -17,6 +17,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from data.errors import InputError
 from data.sites import Site, step_of
 from diffusion.attention import capture_attention, token_places
 from diffusion.capture import capture_updates, cells, split_branches
@@ -156,8 +157,12 @@ def noised(
     Args:
         pictures: (image id, caption, uint8 [H, W, 3]), ids ascending.
         seed: of the noise; each picture and step draws its own, on the CPU.
+    Raises:
+        InputError: the U-Net wants more than the caption (SDXL).
     """
     unet, scheduler = pipe.unet, pipe.scheduler
+    if getattr(unet.config, "addition_embed_type", None) is not None:
+        raise InputError("Exact masks are measured on models whose U-Net is told the caption alone, as SD 1 and 2 are.")
     scheduler.set_timesteps(generation.steps)
     timesteps = {one: scheduler.timesteps[step_of(one, len(scheduler.timesteps))] for one in t}
     t_of = {int(timestep): one for one, timestep in timesteps.items()}

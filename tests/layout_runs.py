@@ -22,8 +22,8 @@ from tests.tiny_pipeline import BLOCKS
 PROVENANCE = {"schema_version": 1, "fingerprint": {}, "config": {}, "packages": {}}
 
 
-def write_run(path: Path, tables: dict[str, pa.Table]) -> RunFolder:
-    run = RunFolder(path).open_or_create({})
+def write_run(path: Path, tables: dict[str, pa.Table], made: dict | None = None) -> RunFolder:
+    run = RunFolder(path).open_or_create(made or {})
     run.commit_shard("s0", {"failures": FAILURES.empty_table(), **tables}, {}, PROVENANCE)
     for name, schema in FINAL_TABLES.items():
         run.write_final(name, schema.empty_table(), PROVENANCE)
@@ -51,7 +51,7 @@ def random_saes(generation: GenerationConfig = GENERATION) -> dict:
     }
 
 
-def pipeline_run(path: Path, pipe, saes: dict, images: int = 12) -> RunFolder:
+def pipeline_run(path: Path, pipe, saes: dict, images: int = 12, made: dict | None = None) -> RunFolder:
     """Pictures of a random pipeline with random boxes for masks; every third picture is held out."""
     generator, rng = Generator(pipe, GENERATION), np.random.default_rng(0)
     prompts = [f"a red {CONCEPTS[i % 3]}, two boats" for i in range(images)]
@@ -86,7 +86,7 @@ def pipeline_run(path: Path, pipe, saes: dict, images: int = 12) -> RunFolder:
         "codes": codes_table(ids, [one.codes for one in pictures], generator.moments),
         "evidence": build_evidence(inputs, CONCEPTS),
     }
-    return write_run(path, tables)
+    return write_run(path, tables, made)
 
 
 def hooks_of(module: torch.nn.Module) -> int:

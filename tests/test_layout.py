@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -15,6 +17,9 @@ from data.errors import InputError
 from data.sites import Site
 from diffusion.attention import capture_attention, token_places
 from diffusion.generate import GenerationConfig, Generator
+from jobs.cli import main
+from jobs.config import load_config
+from jobs.fingerprint import fingerprint
 from labeling.evidence import build_evidence
 from labeling.layout import evidence_maps, own_counts, paper_maps, site_tables
 from labeling.layout_baselines import table_of_codes
@@ -36,6 +41,7 @@ from labeling.layout_metrics import (
 from labeling.layout_model import fit_layout
 from labeling.site_codes import codes_by_site, flat_codes
 from labeling.word_vectors import word_vectors
+from sae.checkpoint import save_pretrained
 from tests.layout_runs import CONCEPTS, GENERATION, hooks_of, pipeline_run, random_saes, world_run
 from tests.small_world import MID, World, sky_world
 from tests.tiny_pipeline import BLOCKS, tiny_pipeline
@@ -357,3 +363,30 @@ def test_everything_is_measured_at_every_step_and_on_exact_masks(painted: Layout
         EvaluateConfig(baselines=False)
     group = Group((), lambda grid: painted.truth(grid, np.zeros(0, np.int64)), None, None)
     assert group.truth((4, 4)).pixels.shape == (0, 3, 16)
+
+
+def test_the_command_predicts_and_measures(saes: dict, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    pipe = tiny_pipeline()
+    pipe.save_pretrained(tmp_path / "model")
+    for site, sae in saes.items():
+        save_pretrained(sae, tmp_path / "saes" / site.slug, {"site": site})
+    config = {
+        "name": "tiny", "prompts": {"path": "none.txt"}, "model": {"path": "model"}, "saes": "saes",
+        "generation": {"steps": 3, "guidance": 3.0, "blocks": list(BLOCKS), "t": [1.0, 0.0], "exact": False},
+        "vocabulary": {"concepts": list(CONCEPTS)}, "detector": {"path": "none"}, "segmenter": {"path": "none"},
+    }  # fmt: skip
+    (tmp_path / "tiny.yaml").write_text(yaml.safe_dump(config))
+    made = fingerprint(load_config(tmp_path / "tiny.yaml"))
+    run = str(pipeline_run(tmp_path / "run", pipe, saes, made=made).path)
+    common = [run, "--config", str(tmp_path / "tiny.yaml"), "--json"]
+    assert main(["layout", "evaluate", *common, "--stored"]) == 0
+    result = json.loads(capsys.readouterr().out.splitlines()[-1])
+    assert set(result["miou"]) == {"1.00", "0.00"} and len(result["miou"]["1.00"]["gazetteer"]) == 3
+    out = tmp_path / "out"
+    assert main(["layout", "predict", *common, "--prompt", "a red house", "--out", str(out)]) == 0
+    steps = json.loads(capsys.readouterr().out.splitlines()[-1])["steps"]
+    assert [row["t"] for row in steps] == [1.0, 0.5, 0.0] and set(steps[0]["shares"]) == {"house"}
+    assert np.load(out / "layout.npz")["where"].shape == (3, 3, 4, 4) and (out / "picture.png").is_file()
+    assert main(["layout", "evaluate", *common, "--set", "generation.guidance=4.0"]) == 2
+    assert "these differ: generation.guidance" in capsys.readouterr().err
+    assert main(["layout", "evaluate", *common, "--stored", "--exact", run]) == 2
