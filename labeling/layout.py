@@ -123,7 +123,7 @@ def site_tables(evidence: pa.Table, grids: Mapping[Site, Grid], pixels: float) -
 
 def _site_table(site: Site, some: SplitEvidence, grid: Grid, pixels: float) -> SiteTable:
     cells = grid[0] * grid[1]
-    if some.concept_cells.shape[1] not in (0, cells):
+    if some.concept_cells.shape[1] != cells:
         raise InputError(f"The evidence at {site.slug} has {some.concept_cells.shape[1]} cells, its codes {cells}.")
     shape = (len(some.features), len(some.concepts))
     per_cell = np.full(cells, pixels / cells)
@@ -233,7 +233,8 @@ def paper_maps(table: SiteTable, codes: SiteCodes, vectors: NDArray[np.floating]
     size = dictionary.sum(axis=1)
     embedding = dictionary @ vectors / np.maximum(size, 1.0)[:, None]
     row, known = _rows(table, codes)
-    here = np.flatnonzero(known & (size[row] > 0))
+    here = np.flatnonzero(known)
+    here = here[size[row[here]] > 0]
     place = codes.image[here].astype(np.int64) * codes.cells + codes.cell[here]
     order = np.lexsort((row[here], -codes.value[here], place))
     here, place = here[order], place[order]

@@ -45,7 +45,8 @@ from labeling.site_codes import SiteCodes
 from sae.autoencoder import SparseAutoencoder
 
 Floats = NDArray[np.float32]
-Scores = tuple[Floats, Floats]  # maps [N, cells, C], presence scores [N, C]
+
+MEASURES = ("miou", "pointing", "presence_ap", "margin")
 
 MIN_PAIRS = 5
 """Held-out pairs a concept needs to count in the means."""
@@ -320,7 +321,7 @@ def evaluate_layout(
         steps = [known.get(step, 1.0 - step / last) for step in range(generation.steps)]
     train, held = run.of_split("discovery"), run.of_split("heldout", config.heldout_images)
     some = run.of_split("discovery", config.train_images)
-    result: dict[str, Any] = {key: {} for key in ("miou", "pointing", "presence_ap", "margin", "by_concept")}
+    result: dict[str, Any] = {key: {} for key in (*MEASURES, "by_concept")}
     result |= {"sites": [], "paper_site": {}, "exact": {}}
     with tempfile.TemporaryDirectory(prefix="gazetteer-layout-") as folder:
         seen: dict[str, Seen | None] = {"train": None, "held": None}
@@ -341,7 +342,7 @@ def evaluate_layout(
             _add(result, f"{t:.2f}", step.measure(_group(run, held, seen["held"])), step.places)
             if true is not None and t in stored:
                 found = step.measure(true)
-                result["exact"][f"{t:.2f}"] = {key: found[key] for key in ("miou", "pointing", "presence_ap", "margin")}
+                result["exact"][f"{t:.2f}"] = {key: _joint(found[key], step.places) for key in MEASURES}
     truth = run.truth(finest(list(run.grids.values())), held)
     result["pairs"] = dict(zip(run.concepts, truth.wanted.sum(axis=0).tolist(), strict=True))
     result["images"] = {"train": len(train), "train_sampled": len(some), "heldout": len(held)}
@@ -356,14 +357,20 @@ def _group(run: LayoutRun, images: NDArray[np.int64], seen: Seen | None) -> Grou
 def _add(result: dict[str, Any], t: str, found: dict[str, Any], places: Sequence[tuple[str, str]]) -> None:
     """File one step's measurements; the single (block, branch) pairs go to `sites`."""
     single = {"/".join(place): place for place in places}
-    for key in ("miou", "pointing", "presence_ap", "margin"):
-        result[key][t] = {name: value for name, value in found[key].items() if name not in single}
+    for key in MEASURES:
+        result[key][t] = _joint(found[key], places)
     result["sites"] += [
         {"t": float(t), "block": place[0], "branch": place[1], "miou": found["miou"][name]}
         for name, place in single.items()
     ]
     result["by_concept"][t] = found["by_concept"]
     result["paper_site"][t] = found["paper_site"]
+
+
+def _joint(values: Mapping[str, Any], places: Sequence[tuple[str, str]]) -> dict[str, Any]:
+    """Without the single (block, branch) pairs."""
+    single = {"/".join(place) for place in places}
+    return {name: value for name, value in values.items() if name not in single}
 
 
 def print_layout(result: Mapping[str, Any]) -> None:

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,6 +24,7 @@ from labeling.layout_metrics import Truth, fit_thresholds
 from labeling.pooling import Grid
 
 Floats = NDArray[np.float32]
+T = TypeVar("T", bound=np.generic)
 
 RIDGE = 20.0
 """Pull towards the common fit, in cells."""
@@ -46,7 +48,7 @@ class Calibration:
         return _sigmoid(raw).astype(np.float32)
 
 
-def enlarge(maps: NDArray[np.generic], small: Grid, large: Grid) -> NDArray[np.generic]:
+def enlarge(maps: NDArray[T], small: Grid, large: Grid) -> NDArray[T]:
     """[N, cells of `small`, ...] -> [N, cells of `large`, ...] by nearest neighbour."""
     if small == large:
         return maps
@@ -110,7 +112,8 @@ def calibrate(inputs: Floats, truth: Truth, pairs: NDArray[np.bool_]) -> Calibra
         target.append(y)
     zero = np.zeros(inputs.shape[3] + 1)
     shared = [_some(x, y, 3 * MOST_CELLS // len(design) + 1) for x, y in zip(design, target, strict=True)]
-    common = logistic(*(np.concatenate(part) for part in zip(*shared, strict=True)), zero, 1.0) if design else zero
+    every_x, every_y = (np.concatenate([part[side] for part in shared]) for side in (0, 1))
+    common = logistic(every_x, every_y, zero, 1.0)
     weights = np.stack([logistic(x, y, common, RIDGE) for x, y in zip(design, target, strict=True)])
     weights[:, 1:] /= scale
     fitted = Calibration(weights, np.zeros(len(weights), np.float32))

@@ -81,7 +81,8 @@ def best_threshold(
         scores: [P, cells]; pixels: [P, cells] of the masks; areas: [cells].
         bins: quantiles of the scores that are tried.
     """
-    edges = np.unique(np.quantile(scores, np.linspace(0.0, 1.0, bins, endpoint=False)).astype(np.float32))
+    # Scores that occur, not values between them: with no more scores than bins every threshold is tried.
+    edges = np.unique(np.quantile(scores, np.linspace(0.0, 1.0, bins), method="lower"))
     level = np.searchsorted(edges, scores, side="right") - 1  # cell is predicted by edges[: level + 1]
     flat = (np.arange(len(scores))[:, None] * len(edges) + np.maximum(level, 0)).ravel()
     shape = (len(scores), len(edges))

@@ -177,7 +177,7 @@ def test_the_best_threshold_is_the_best_of_all(seed: int) -> None:
     truth = truth_of_one(rng.integers(0, 11, (5, 9)).tolist())
     found = best_threshold(scores, truth.pixels[:, 0], truth.areas)
     means = {cut: np.nanmean(pair_ious(scores[:, :, None], truth, np.float32([cut]))) for cut in range(6)}
-    assert means[round(found)] == pytest.approx(max(means.values()))
+    assert means[found] == pytest.approx(max(means.values()))
 
 
 def test_average_precision_by_hand_and_its_chance_level() -> None:
