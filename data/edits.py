@@ -208,7 +208,8 @@ class Edit:
 
     def as_dict(self) -> dict[str, Any]:
         """Plain values without what is left at its default; `read_edit` gives the edit back."""
-        plain = {name: value for name, value in asdict(self).items() if value != asdict(_DEFAULT)[name]}
+        usual = asdict(_DEFAULT) | {"concept": ""}
+        plain = {name: value for name, value in asdict(self).items() if value != usual[name]}
         if "region" in plain:
             plain["region"] = {name: value for name, value in plain["region"].items() if value}
         if "targets" in plain:

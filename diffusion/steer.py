@@ -3,7 +3,7 @@
     with steer(pipe, edits, saes):
         images = pipe("a dog on grass").images
 
-Nothing of a pipeline is copied or replaced: forward hooks change the blocks' outputs and are gone when the context ends.
+Nothing of a pipeline is copied or replaced: forward hooks change what the blocks give, and go when the context ends.
 """
 
 from __future__ import annotations
@@ -154,9 +154,8 @@ def _direction(edit: Edit, target: Target, saes: Saes, width: int) -> Tensor:
     else:
         sae = saes[target.site]
         if max(target.features) >= sae.config.n:
-            raise InputError(
-                f"The autoencoder of {target.site.slug} has {sae.config.n} features; there is no {max(target.features)}."
-            )
+            last = max(target.features)
+            raise InputError(f"The autoencoder of {target.site.slug} has {sae.config.n} features; there is no {last}.")
         vectors = sae.decoder.detach()[list(target.features)].float()
         if edit.unit == "feature_p99":
             vectors = vectors * torch.tensor(target.scales, device=vectors.device)[:, None]

@@ -182,9 +182,13 @@ def test_any_latent_shape_with_and_without_guidance(pipe, saes, guidance: float)
 
 def test_hooks_go_even_after_exceptions_and_complaints_are_sentences(pipe, saes, tmp_path) -> None:
     before = hooks_left(pipe.unet)
-    with pytest.raises(RuntimeError, match="in the middle"), steer(pipe, [Edit(targets=(TARGET,))], saes):
+
+    def explode(_: object, step: int, timestep: int, kept: dict) -> dict:
         assert hooks_left(pipe.unet) == before + 2
         raise RuntimeError("in the middle")
+
+    with pytest.raises(RuntimeError, match="in the middle"), steer(pipe, [Edit(targets=(TARGET,))], saes):
+        pipe("a red house", num_inference_steps=2, callback_on_step_end=explode, output_type="latent")
     wrong = {
         "no targets": ([Edit(concept="dog")], saes),
         "need the autoencoders": ([Edit(targets=(TARGET,))], None),
