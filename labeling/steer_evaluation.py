@@ -252,7 +252,7 @@ class Evaluation:
         for i in range(count):
             concept = concepts[i % len(concepts)]
             # Shifted once a round, so that concepts and quadrants meet in every pairing.
-            quadrant = quadrants[(i + i // len(concepts)) % len(quadrants)]
+            quadrant = quadrants[(i % len(concepts) + i // len(concepts)) % len(quadrants)]
             prompt = naming[concept][used[concept] % len(naming[concept])]
             used[concept] += 1
             cases.append(Case(Start(prompt, self.seed + used[concept]), concept, quadrant))

@@ -48,7 +48,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> RunFolder:
     from labeling.evidence import ImageEvidenceInput
 
     for i in range(24):
-        maps = {2: np.full((2, 2), 1.0 + i)}
+        maps = {2: np.full((2, 2), 1.0 + i // 2)}
         if i % 2:
             maps[1] = np.array([[1.0, 0.0], [0.0, 3.0]])
         codes: dict[Site, SparseMap] = {site: map_code(maps) for site in SITES}
@@ -157,7 +157,7 @@ def bench() -> Bench:
 
 
 def test_a_restart_gives_the_same_picture_as_a_whole_run(bench: Bench) -> None:
-    assert can_restart(bench.pipe) and bench.first == {"early": 0, "middle": 3, "final": 4 + 1}
+    assert can_restart(bench.pipe) and bench.first == {"early": 0, "middle": 2, "final": 4}
     starts = [Start("a red house", 3), Start("a dog at night", 4)]
     plain = bench.base(starts)
     edit = Edit(targets=(Target(BLOCK, "cond", 0.5, (3, 4)),), window=(0.2, 0.6), strength=2.0)
@@ -175,7 +175,7 @@ def test_a_restart_gives_the_same_picture_as_a_whole_run(bench: Bench) -> None:
 
 
 def test_the_evaluation_reports_every_stage_and_method(bench: Bench, run: RunFolder) -> None:
-    config = SteerConfig(words=("night",), judge="x:y", strengths=(0.5, 2.0), cases=6, tuning=3)
+    config = SteerConfig(words=("night",), judge="x:y", strengths=(0.5, 2.0), cases=4, tuning=2)
     vocabulary = Vocabulary(VocabularyConfig(CONCEPTS))
     result = Evaluation(bench, run, config, vocabulary, PROMPTS, Brightness()).run()
     assert set(result["spatial"]) == set(result["global"]) == {"early", "middle", "final"}
@@ -187,8 +187,6 @@ def test_the_evaluation_reports_every_stage_and_method(bench: Bench, run: RunFol
         for mean, low, high in methods.values():
             assert 0.0 <= low <= mean <= high <= 1.0
         assert set(result["side_effects"][stage]) <= {"dog", "house"}
-    again = Evaluation(bench, run, config, vocabulary, PROMPTS, Brightness()).run()
-    assert {**again, "seconds": 0} == {**result, "seconds": 0}
     assert result["global_detail"]["early"]["gazetteer"]["success"] == result["global"]["early"]
 
 
