@@ -84,10 +84,7 @@ def evaluate_steering(config: RunConfig, run: str, quick: bool = False) -> dict[
     if config.threads:
         torch.set_num_threads(config.threads)
     folder, settings = RunFolder(run), config.steer.quick() if quick else config.steer
-    judge = _judge(settings.judge) if settings.judge and settings.words else None
-    missing = sorted(set(settings.words) - set(judge.labels)) if judge is not None else []
-    if missing:
-        raise InputError(f"steer.judge cannot read {missing[0]!r}; it reads {', '.join(judge.labels)}.")  # type: ignore[union-attr]
+    judge = _judge(settings.judge, settings.words) if settings.judge and settings.words else None
     vocabulary = Vocabulary(config.vocabulary)
     prompts = [p for p in read_prompts(config.prompts.path, config.prompts.column)
                if split_of(p, config.heldout) == "heldout"]  # fmt: skip
@@ -129,10 +126,13 @@ def _png(pixels: NDArray[np.uint8], record: dict[str, Any]) -> bytes:
     return stream.getvalue()
 
 
-def _judge(name: str) -> Judge:
+def _judge(name: str, words: Sequence[str]) -> Judge:
     module, _, function = name.partition(":")
     try:
         judge: Judge = getattr(importlib.import_module(module), function)()
     except (ImportError, AttributeError, ValueError, OSError) as error:
         raise InputError(f"steer.judge {name!r} cannot be loaded as module:function: {error}") from error
+    missing = sorted(set(words) - set(judge.labels))
+    if missing:
+        raise InputError(f"steer.judge cannot read {missing[0]!r}; it reads {', '.join(judge.labels)}.")
     return judge

@@ -101,7 +101,8 @@ class Bench:
             unions: Unions = {}
             for detection, segment in zip(detections, segments, strict=True):
                 if segment.mask.any():
-                    unions[detection.concept] = unions.get(detection.concept, False) | segment.mask
+                    before = unions.get(detection.concept)
+                    unions[detection.concept] = segment.mask if before is None else before | segment.mask
             results.append(unions)
         return results
 

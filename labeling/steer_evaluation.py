@@ -248,7 +248,8 @@ class Evaluation:
         concepts = [c for c in self.concepts if naming[c]]
         if not concepts:
             raise InputError("No held-out prompt names any of steer.concepts.")
-        quadrants, cases, used = list(QUADRANTS), [], defaultdict(int)  # type: ignore[var-annotated]
+        quadrants, cases = list(QUADRANTS), list[Case]()
+        used: dict[str, int] = defaultdict(int)
         for i in range(count):
             concept = concepts[i % len(concepts)]
             # Shifted once a round, so that concepts and quadrants meet in every pairing.
@@ -281,7 +282,11 @@ def _side_effects(
 
 def print_evaluation(result: Mapping[str, Any]) -> None:
     """The main numbers as text."""
-    shown = lambda v: "no picture" if v[0] is None else f"{v[0]:.2f} [{v[1]:.2f}, {v[2]:.2f}]"  # noqa: E731
+
+    def shown(value: Interval) -> str:
+        mean, low, high = value
+        return "no picture" if mean is None else f"{mean:.2f} [{low:.2f}, {high:.2f}]"
+
     print("spatial success (chance 0.25): the asked thing is found, its mask's centre in the asked quadrant")
     for stage, methods in result["spatial"].items():
         print(f"  {stage:<8}" + "  ".join(f"{name} {shown(v)}" for name, v in methods.items()))

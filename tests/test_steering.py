@@ -199,3 +199,11 @@ def test_the_halves_share_no_prompt_and_cells_are_even(bench: Bench, run: RunFol
     counts = {(n, q): sum((c.name, c.quadrant) == (n, q) for c in cases) for n in named for q in QUADRANTS}
     assert max(counts.values()) - min(counts.values()) <= 1
     assert Region().everywhere and torch.is_tensor(bench._bases[Start("a red house", 3)].latents["early"])
+
+
+def test_the_command_says_what_is_missing(capsys: pytest.CaptureFixture[str]) -> None:
+    from jobs.cli import main
+
+    for arguments, sentence in ((["steer"], "needs --edits, --prompt, --out"), (["steer", "evaluate"], "needs --run")):
+        assert main(arguments) == 2
+        assert sentence in capsys.readouterr().err
