@@ -7,7 +7,7 @@ import json
 import numpy as np
 import pytest
 import yaml
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from data.edits import QUADRANTS, STAGES, UNITS, Edit, Region, Target, read_edit, read_edits
@@ -28,6 +28,7 @@ edits = st.builds(
 )  # fmt: skip
 
 
+@settings(deadline=None)
 @given(edits)
 def test_an_edit_survives_json_and_yaml(edit: Edit) -> None:
     for back in (json.loads(json.dumps(edit.as_dict())), yaml.safe_load(yaml.safe_dump(edit.as_dict()))):
