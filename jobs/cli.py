@@ -74,6 +74,17 @@ def _parser() -> argparse.ArgumentParser:
 
     _layout_verbs(verbs)
 
+    steer = verbs.add_parser("steer", help="draw pictures with edits, or measure what edits do")
+    steer.add_argument("what", nargs="?", choices=["draw", "evaluate"], default="draw", help="default: draw")
+    _configured(steer)
+    steer.add_argument("--run", metavar="RUN", help="the finished run whose labels say which features a concept has")
+    steer.add_argument("--edits", metavar="FILE", help="draw: the edits, YAML or JSON (docs/steering.md)")
+    steer.add_argument("--prompt", nargs="+", default=[], help="draw: one picture each")
+    steer.add_argument("--seed", type=int, default=0, help="draw: of the first picture's noise")
+    steer.add_argument("--out", metavar="FOLDER", help="draw: receives the pictures and steer.json")
+    steer.add_argument("--quick", action="store_true", help="evaluate: a few pictures a stage, within minutes")
+    steer.set_defaults(action=_steer)
+
     doctor = verbs.add_parser("doctor", help="say what is installed, what is missing, and which blocks a model offers")
     doctor.add_argument("--model", metavar="PATH", help="a text-to-image model: list its blocks, grids and widths")
     doctor.add_argument("--json", action="store_true", help="print one JSON object as the last line")
@@ -200,6 +211,29 @@ def _layout_evaluate(arguments: argparse.Namespace) -> int:
     )
     print_layout(result)
     _print_json(arguments, finite(result))
+    return DONE
+
+
+def _steer(arguments: argparse.Namespace) -> int:
+    from data.errors import InputError
+
+    needed = ("run",) if arguments.what == "evaluate" else ("edits", "prompt", "out")
+    missing = [f"--{name}" for name in needed if not getattr(arguments, name)]
+    if missing:
+        raise InputError(f"steer {arguments.what} needs {', '.join(missing)}.")
+    from jobs.config import load_config
+    from jobs.steer import evaluate_steering, steer_pictures
+
+    config = load_config(arguments.config, arguments.overrides)
+    if arguments.what == "evaluate":
+        from labeling.steer_evaluation import print_evaluation
+
+        result = evaluate_steering(config, arguments.run, arguments.quick)
+        print_evaluation(result)
+    else:
+        result = steer_pictures(config, arguments.edits, arguments.run, arguments.prompt, arguments.seed, arguments.out)
+        print(f"{len(result['pictures'])} pictures, each plain and edited, in {arguments.out}")
+    _print_json(arguments, result)
     return DONE
 
 

@@ -21,6 +21,7 @@ from labeling.evidence import EvidenceConfig
 from labeling.labels import LabelConfig
 from labeling.segmenters import SegmenterConfig
 from labeling.stages import StageConfig
+from labeling.steer_evaluation import SteerConfig
 from labeling.vocabulary import VocabularyConfig
 from sae.config import TrainConfig
 
@@ -83,6 +84,7 @@ class RunConfig:
     labels: LabelConfig = LabelConfig()
     coverage: CoverageConfig = CoverageConfig()
     sae: SaeConfig | None = None
+    steer: SteerConfig = SteerConfig()
     images: int = 400
     seed: int = 0
     heldout: float = 0.3
@@ -124,7 +126,7 @@ class RunConfig:
 
 
 OPERATIONAL = frozenset(
-    {"executor", "workers", "threads", "batch_size", "ray_address", "max_failed_share", "base", "sae"}
+    {"executor", "workers", "threads", "batch_size", "ray_address", "max_failed_share", "base", "sae", "steer"}
     | {"model.device", "detector.device", "segmenter.device", "detector.batch_size", "segmenter.batch_size"}
 )
 """Keys that change how a run is carried out but not what it must come to."""

@@ -1,0 +1,140 @@
+"""Draw edited pictures beside unedited ones, many edits to a batch, from latents kept at each stage's first step."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from data.edits import STAGES, Edit
+from data.sites import Site
+from diffusion.generate import Generator
+from diffusion.restart import can_restart, keep_latents, starting_at
+from diffusion.steer import position_of, steer
+from labeling.detectors import Detector
+from labeling.segmenters import Segmenter
+from sae.autoencoder import SparseAutoencoder
+
+Picture = NDArray[np.uint8]
+Unions = dict[str, NDArray[np.bool_]]
+
+
+@dataclass(frozen=True)
+class Start:
+    """Where a picture comes from: its prompt and the seed of its noise."""
+
+    prompt: str
+    seed: int
+
+
+@dataclass
+class _Base:
+    picture: Picture
+    latents: dict[str, Tensor] = field(default_factory=dict)
+    unions: Unions | None = None
+
+
+class Bench:
+    """The models of an evaluation, and the unedited picture of every start that was asked for."""
+
+    def __init__(
+        self,
+        generator: Generator,
+        saes: Mapping[Site, SparseAutoencoder],
+        detector: Detector,
+        segmenter: Segmenter,
+        concepts: Sequence[str],
+        batch_size: int = 8,
+    ) -> None:
+        """`concepts` are asked of every picture, so that one which appears or vanishes is seen."""
+        self.generator, self.pipe, self.saes = generator, generator.pipe, saes
+        self.detector, self.segmenter, self.concepts = detector, segmenter, tuple(concepts)
+        self.batch_size = batch_size
+        self.pipe.scheduler.set_timesteps(generator.config.steps)
+        self.schedule = [int(t) for t in self.pipe.scheduler.timesteps]
+        self.first = {stage: self._first_step(window) for stage, window in STAGES.items()}
+        self._bases: dict[Start, _Base] = {}
+
+    def base(self, starts: Sequence[Start]) -> list[Picture]:
+        """The unedited pictures, each drawn once."""
+        missing = [start for start in dict.fromkeys(starts) if start not in self._bases]
+        for i in range(0, len(missing), self.batch_size):
+            self._draw_bases(missing[i : i + self.batch_size])
+        return [self._bases[start].picture for start in starts]
+
+    def base_unions(self, starts: Sequence[Start]) -> list[Unions]:
+        """What the detector and segmenter find in the unedited pictures (`unions`), each judged once."""
+        self.base(starts)
+        missing = [start for start in dict.fromkeys(starts) if self._bases[start].unions is None]
+        found = self.unions([self._bases[start].picture for start in missing])
+        for start, unions in zip(missing, found, strict=True):
+            self._bases[start].unions = unions
+        return [self._bases[start].unions or {} for start in starts]
+
+    def edited(self, starts: Sequence[Start], edits: Sequence[Sequence[Edit]], stage: str) -> list[Picture]:
+        """One picture a start, each with its own edits, whose windows lie in the stage."""
+        self.base(starts)
+        done: list[Picture] = []
+        for i in range(0, len(starts), self.batch_size):
+            some = starts[i : i + self.batch_size]
+            mine = [
+                replace(edit, images=(place,))
+                for place, own in enumerate(edits[i : i + self.batch_size])
+                for edit in own
+            ]
+            latents = torch.cat([self._bases[start].latents[stage] for start in some])
+            with starting_at(self.pipe, self.first[stage]), steer(self.pipe, mine, self.saes, schedule=self.schedule):
+                done += self._call(some, latents)
+        return done
+
+    def unions(self, pictures: Sequence[Picture]) -> list[Unions]:
+        """The union of the masks bool [height, width] of every concept that is found, per picture."""
+        found = self.detector.detect(pictures, [self.concepts] * len(pictures))
+        masks = self.segmenter.segment(pictures, [[d.box for d in detections] for detections in found])
+        results: list[Unions] = []
+        for detections, segments in zip(found, masks, strict=True):
+            unions: Unions = {}
+            for detection, segment in zip(detections, segments, strict=True):
+                if segment.mask.any():
+                    before = unions.get(detection.concept)
+                    unions[detection.concept] = segment.mask if before is None else before | segment.mask
+            results.append(unions)
+        return results
+
+    def _first_step(self, window: tuple[float, float]) -> int:
+        if not can_restart(self.pipe):
+            return 0
+        probe = Edit(concept="-", window=window)
+        active = [probe.active(position_of(t, self.schedule)) for t in self.schedule]
+        return active.index(True) if any(active) else len(active) - 1
+
+    def _draw_bases(self, starts: Sequence[Start]) -> None:
+        unet = self.pipe.unet
+        latents = torch.cat([self.generator.noise(start.seed) for start in starts]).to(unet.device, unet.dtype)
+        at = {self.schedule[step] for step in self.first.values()}
+        with keep_latents(self.pipe, at, len(starts)) as kept:
+            pictures = self._call(starts, latents)
+        for i, (start, picture) in enumerate(zip(starts, pictures, strict=True)):
+            # Step 0 starts from the noise itself, which the pipeline may scale before the U-Net sees it.
+            own = {s: latents[i : i + 1] if step == 0 else kept[self.schedule[step]][i : i + 1]
+                   for s, step in self.first.items()}  # fmt: skip
+            self._bases[start] = _Base(picture, own)
+
+    @torch.inference_mode()
+    def _call(self, starts: Sequence[Start], latents: Tensor) -> list[Picture]:
+        config = self.generator.config
+        size: dict[str, Any] = {n: v for n in ("height", "width") if (v := getattr(config, n))}
+        made = self.pipe(
+            prompt=[start.prompt for start in starts],
+            latents=latents,
+            num_inference_steps=config.steps,
+            guidance_scale=config.guidance,
+            output_type="np",
+            **size,
+        ).images
+        return list((made * 255.0).round().astype(np.uint8))
