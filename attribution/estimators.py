@@ -41,7 +41,7 @@ class Options:
 
 
 def taylor(problem: Problem, options: Options) -> Scores:
-    """α_i = w_i · dJ/dw_i, the published estimator (P2 section 3.2; first-order Taylor of zeroing w_i). One gradient."""
+    """α_i = w_i · dJ/dw_i, as published (P2 section 3.2; first-order Taylor of zeroing w_i). One gradient."""
     return _times_weights(problem, problem.gradient())
 
 

@@ -114,7 +114,7 @@ class Evaluation:
         return results
 
     def choose(self, aim: str, method: str, concept: str) -> float:
-        """The share with the best target on the choosing half among those that keep other concepts, else the gentlest."""
+        """The share with the best target on the choosing half among those that keep others, else the gentlest."""
         best, best_value = min(self.protocol.shares), -np.inf
         for share in self.protocol.shares if len(self.protocol.shares) > 1 else ():
             found = summary(aim, [self.outcome(aim, method, concept, share, CHOOSE)], 0, 0)

@@ -1,4 +1,4 @@
-"""How well scores predict what ablations do: predicted against actual change of J over random ablations (P2 section 6.1)."""
+"""How well scores predict: predicted against actual change of J over random ablations (P2 section 6.1)."""
 
 from __future__ import annotations
 
@@ -43,28 +43,19 @@ def ablation_study(
     if ablations < 3:
         raise InputError(f"A correlation needs at least 3 ablations, not {ablations}.")
     generator = torch.Generator("cpu").manual_seed(seed)
-    intact, rows = problem.value(), []
-    sums = {name: groups.sums(s) for name, s in scores.items()} if groups is not None else {}
+    intact, rows, names = problem.value(), [], list(scores)
+    if groups is not None:
+        table = torch.stack([groups.sums(scores[name]) for name in names])
+    else:
+        table = torch.stack([torch.cat([scores[n][key].reshape(-1) for key in problem.weights]) for n in names])
     for share in shares:
-        actual = np.empty(ablations)
-        predicted = {name: np.empty(ablations) for name in scores}
+        actual, guesses = np.empty(ablations), np.empty((ablations, len(names)))
         for nth in range(ablations):
-            if groups is not None:
-                kept = (torch.rand(len(groups), generator=generator) >= share).double()
-                factors: dict[str, Tensor] = groups.factors(kept)
-                for name, sum_ in sums.items():
-                    predicted[name][nth] = -float(((1 - kept) * sum_).sum())
-            else:
-                factors = {
-                    key: (torch.rand(w.shape, generator=generator) >= share).float()
-                    for key, w in problem.weights.items()
-                }
-                for name, one in scores.items():
-                    predicted[name][nth] = -sum(
-                        float(((1 - mask) * one[key]).double().sum()) for key, mask in factors.items()
-                    )
-            with problem.scaled(factors):
+            dropped = (torch.rand(table.shape[1], generator=generator) < share).to(table.dtype)
+            guesses[nth] = -(table @ dropped).double().numpy()
+            with problem.scaled(_factors(problem, 1 - dropped, groups)):
                 actual[nth] = problem.value() - intact
+        predicted = dict(zip(names, guesses.T, strict=True))
         for name, guess in predicted.items():
             rows.append(
                 {
@@ -77,6 +68,15 @@ def ablation_study(
                 }
             )
     return rows
+
+
+def _factors(problem: Problem, kept: Tensor, groups: Groups | None) -> dict[str, Tensor]:
+    """What to multiply the weights with, from one number per weight (or group) in order."""
+    if groups is not None:
+        return groups.factors(kept)
+    sizes = [w.numel() for w in problem.weights.values()]
+    parts = kept.split(sizes)
+    return {name: part.view(w.shape) for (name, w), part in zip(problem.weights.items(), parts, strict=True)}
 
 
 def correlations(

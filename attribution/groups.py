@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from itertools import pairwise
 
 import torch
 from torch import Tensor
@@ -64,5 +65,5 @@ def row_groups(weights: Mapping[str, Tensor], groups: int) -> Groups:
     for name, weight in weights.items():
         parts = min(len(weight), max(1, round(groups * weight.numel() / total)))
         edges = [round(i * len(weight) / parts) for i in range(parts + 1)]
-        spans += [(name, first, stop) for first, stop in zip(edges[:-1], edges[1:], strict=True)]
+        spans += [(name, first, stop) for first, stop in pairwise(edges)]
     return Groups({name: w.shape for name, w in weights.items()}, tuple(spans))

@@ -1,4 +1,4 @@
-"""Ways to erase or amplify a concept by its weights, and their controls, behind one call: method, concept, share -> edit."""
+"""Ways to erase or amplify a concept by its weights, and their controls: (method, concept, share) -> edit."""
 
 from __future__ import annotations
 
@@ -170,7 +170,7 @@ class Methods:
         return {name: s - sign * highest[name].clamp_min(0) for name, s in own.items()}
 
     def _tuned(self, concept: str, chosen: Chosen, about: dict[str, Any]) -> Delta:
-        """Gradient steps: prompts that name the concept are to be painted as the intact model paints them without it."""
+        """Gradient steps: paint prompts that name the concept as the intact model paints them without it."""
         c = self.config
         named = [p for p in self.naming.get(concept, ()) if self.without(p, concept) != p][: c.tune_prompts]
         named = named or [c.template.format(concept)]

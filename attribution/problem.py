@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 from torch import Tensor, nn
@@ -85,7 +86,7 @@ def diffusion_problem(
     return Problem(
         unet,
         weights,
-        tuple((lambda part=part: objective(unet, part)) for part in parts),
+        tuple(partial(objective, unet, part) for part in parts),
         (lambda: run(False), lambda: run(True)),
     )
 

@@ -88,7 +88,7 @@ def score(run: RunConfig, config: ScoreConfig, out: str) -> dict[str, Any]:
         preset = PRESETS[config.preset]
         config = dataclasses.replace(config, scope=preset.scope, share=preset.share.share, per=preset.share.per)
     torch.set_num_threads(run.threads or torch.get_num_threads())
-    pipe = load_pipeline(run.model)
+    pipe: Any = load_pipeline(run.model)
     weights = scope_weights(pipe.unet, config.scope)
     problem, site, feature = _problem(pipe, run, config, weights)
     groups = row_groups(weights, config.groups) if config.estimator in GROUPED else None
@@ -183,7 +183,7 @@ def evaluate(run: RunConfig, config: EvaluateConfig, concepts: Sequence[str] = (
         InputError: no prompt names the concepts.
     """
     torch.set_num_threads(run.threads or torch.get_num_threads())
-    pipe = load_pipeline(run.model)
+    pipe: Any = load_pipeline(run.model)
     vocabulary = Vocabulary(run.vocabulary)
     known = sorted(run.vocabulary.concepts)
     if wrong := sorted(set(concepts) - set(known)):

@@ -1,4 +1,4 @@
-"""Images become tags, boxes, masks, evidence and labels; `load_labels`, `load_features`, `load_components` read the result.
+"""Images become tags, boxes, masks, evidence and labels; `load_labels` and its like read the result.
 
 Nothing here imports a model library: `from labeling import load_labels` costs pyarrow only.
 """

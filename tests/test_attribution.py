@@ -144,7 +144,7 @@ def test_the_gradient_matches_differences_and_the_stopped_one_misses_the_base(pi
             shift = torch.zeros_like(weight)
             shift.view(-1)[place] = sign * size
             with problem.scaled({name: 1.0}), torch.no_grad():
-                weight += shift
+                weight.add_(shift)
                 around.append(problem.value())
         return gradient, (around[0] - around[1]) / (2 * size)
 
