@@ -1,7 +1,8 @@
 """Who predicts ablations of a saturated model, and who does not: Pearson of predicted and actual change, per estimator.
 
-J = f(Σ x_i w_i − θ) of 40 positive weights, inputs x of 1, 1, 0, −0.5 in turn, that overshoot the threshold by half: a
-linear f, a sigmoid in its flat part, and a step, at which no gradient says anything.
+J = f(s₁ − θ₁) + f(s₂ − θ₂), each s a sum of x_i w_i over 20 positive weights with inputs x of 1, 1, 0, −0.5 in turn. The
+first sum overshoots its threshold by a third, the second lies just above it. f is linear, a steep sigmoid (flat where
+the first sum lies, so the gradient sees the second only), or a step (no gradient anywhere).
 """
 
 from __future__ import annotations
@@ -30,8 +31,10 @@ def study(shape: str, share: float, ablations: int) -> dict[str, list[float]]:
     """Pearson [value, low, high] per estimator on one toy."""
     w = nn.Parameter(torch.rand(40, 1, generator=torch.Generator().manual_seed(0)) + 0.05)
     x = torch.tensor([1.0, 1.0, 0.0, -0.5] * 10).unsqueeze(1)
-    threshold = float((x * w).detach().sum()) / 1.5
-    problem = Problem(nn.Module(), {"w": w}, (lambda: SHAPES[shape]((x * w).sum() - threshold).reshape(1),))
+    thresholds = (x * w).detach().view(2, 20).sum(1) / torch.tensor([1.33, 1.05])
+    problem = Problem(
+        nn.Module(), {"w": w}, (lambda: SHAPES[shape]((x * w).view(2, 20).sum(1) - thresholds).sum().reshape(1),)
+    )
     options = Options(seed=1, points=64, share=share, ablations=400, groups=row_groups({"w": w}, 40))
     scores = {name: estimate(name, problem, options) for name in ESTIMATORS}
     return {row["estimator"]: row["pearson"] for row in ablation_study(problem, scores, [share], ablations, seed=2)}

@@ -26,6 +26,7 @@ from attribution.selection import PRESETS, Share, count, scope_weights, select
 from data.digests import digest_folder
 from data.errors import InputError
 from data.prompts import read_prompts
+from data.provenance import provenance
 from data.sites import Site
 from diffusion.generate import GenerationConfig, Generator
 from diffusion.load import load_pipeline
@@ -102,7 +103,7 @@ def score(run: RunConfig, config: ScoreConfig, out: str) -> dict[str, Any]:
             f"{1 / config.share if config.share else 0:.0f} weights gives up none); raise --share or use --per layer."
         )
     model = digest_folder(run.model.path) if Path(run.model.path).exists() else run.model.path
-    about = {"model": model, **{k: v for k, v in dataclasses.asdict(config).items() if k != "prompts"}}
+    about = provenance({"model": model}, dataclasses.asdict(config))
     name = re.sub(r"[^a-z0-9]+", "-", f"{config.concept or config.feature}-{config.objective}".lower()).strip("-")
     path = Path(out) / f"{name}.safetensors"
     save_delta(ablation(weights, chosen, about), path)
@@ -274,9 +275,10 @@ def judge(run: RunConfig, concepts: Sequence[str]) -> Judge:
 
 
 def without(prompt: str, concept: str) -> str:
-    """The prompt without a concept: its word or plural goes, with the number or article before it."""
+    """The prompt without a concept: its word or plural goes, with the article before it and the place behind."""
     words = r"(?:(?:an?|the|one|two|three|four|five|six|many|some|several) )?"
-    gone = re.sub(rf"\b{words}{re.escape(concept)}(?:s|es)?\b", "", prompt, flags=re.IGNORECASE)
+    place = r"(?: (?:on the (?:left|right)|in the middle))?"
+    gone = re.sub(rf"\b{words}{re.escape(concept)}(?:s|es)?\b{place}", "", prompt, flags=re.IGNORECASE)
     gone = re.sub(r"\b(?:with|and|on|of)\s*(?=,|$|\b(?:with|and)\b)", "", gone.strip())
     gone = re.sub(r"^\s*(?:,|and|with|on)\s+", "", gone)
     return re.sub(r"\s*,(?:\s*,)*", ",", re.sub(r"\s+", " ", gone)).strip(" ,")
