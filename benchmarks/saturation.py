@@ -1,6 +1,6 @@
 """Who predicts ablations of a saturated model, and who does not: Pearson of predicted and actual change, per estimator.
 
-J = f(s₁ − θ₁) + f(s₂ − θ₂), each s a sum of x_i w_i over 20 positive weights with inputs x of 1, 1, 0, −0.5 in turn. The
+J = f(s₁ − θ₁) + f(s₂ − θ₂), each s a sum of x_i w_i over 20 positive weights, inputs x of 1, 1, 0, −0.5 in turn. The
 first sum overshoots its threshold by a third, the second lies just above it. f is linear, a steep sigmoid (flat where
 the first sum lies, so the gradient sees the second only), or a step (no gradient anywhere).
 """
