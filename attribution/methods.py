@@ -86,6 +86,7 @@ class Methods:
         self.naming, self.without = naming, without
         self.weights = scope_weights(pipe.unet, config.scope)
         self._kept: dict[tuple[str, ...], Scores] = {}
+        self._edits: dict[tuple[str, ...], Delta] = {}
 
     @property
     def unet(self) -> nn.Module:
@@ -105,6 +106,15 @@ class Methods:
         """
         if method not in {"erase": ERASE, "amplify": AMPLIFY}[aim]:
             raise InputError(f"Unknown method {method!r} to {aim}.")
+        if not method.startswith("steps"):
+            return self._edit(aim, method, concept, share)
+        # Only these are dear enough to keep.
+        key = (aim, method, concept, str(share))
+        if key not in self._edits:
+            self._edits[key] = self._edit(aim, method, concept, share)
+        return self._edits[key]
+
+    def _edit(self, aim: str, method: str, concept: str, share: float) -> Delta:
         about = {"aim": aim, "method": method, "concept": concept, "share": share, "config": vars(self.config)}
         chosen = self.choose(aim, "contrast" if method.startswith("steps") else method, concept, share)
         if method == "steps_random":

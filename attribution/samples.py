@@ -121,6 +121,7 @@ def noised_images(
     *,
     steps: int = 50,
     seed: int = 0,
+    base: str = "",
     only: Sequence[int] | None = None,
 ) -> Samples:
     """Noised latents of pictures at every sampler step, with what the model was trained to predict as target.
@@ -128,6 +129,7 @@ def noised_images(
     Args:
         latents: [images, channels, h, w], scaled as the U-Net sees them (`generate_latents`, `encode_images`).
         prompts: one per picture.
+        base: the base concept, for estimators that compare with it.
         only: 0-based steps to keep; None keeps all.
 
     Raises:
@@ -139,7 +141,8 @@ def noised_images(
     scheduler.set_timesteps(steps)
     timesteps = [int(scheduler.timesteps[step]) for step in (range(steps) if only is None else only)]
     generator = torch.Generator("cpu").manual_seed(seed)
-    cond, xs, targets, ts = conditioning(pipe, prompts), [], [], []
+    cond, base_cond = conditioning(pipe, prompts), conditioning(pipe, [base] * len(prompts))
+    xs, targets, ts = [], [], []
     for timestep in timesteps:
         eps = torch.randn(latents.shape, generator=generator).to(latents)
         t = torch.full((len(latents),), timestep, device=latents.device)
@@ -147,7 +150,9 @@ def noised_images(
         targets.append(_training_target(scheduler, latents, eps, t))
         ts.append(t)
     return Samples(
-        torch.cat(xs), torch.cat(ts), _map(cond, lambda v: torch.cat([v] * len(timesteps))),
+        torch.cat(xs), torch.cat(ts),
+        _map(cond, lambda v: torch.cat([v] * len(timesteps))),
+        _map(base_cond, lambda v: torch.cat([v] * len(timesteps))),
         target=torch.cat(targets).float(),
     )  # fmt: skip
 

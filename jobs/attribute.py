@@ -156,7 +156,7 @@ def quick(run: RunConfig) -> EvaluateConfig:
     return EvaluateConfig(
         MethodConfig(steps=steps, guidance=run.generation.guidance, tune_steps=15, tune_prompts=2, seed=run.seed),
         Protocol(("cad", "contrast", "steps", "random", "magnitude", "wanda"), ("cad", "random", "magnitude"),
-                 shares=(0.01, 0.05), most=8),
+                 shares=(0.01, 0.05), most=6),
         steps=steps, pool=48, erase=2, amplify=2, ablations=334, ablation_shares=(0.01, 0.05, 0.2),
         study_samples=1, points=8, groups=100,
     )  # fmt: skip

@@ -162,6 +162,7 @@ def test_amplify_and_feature_objectives_give_one_number_per_sample(pipe: object,
     with torch.no_grad():
         j = Amplify()(unet, noised)
         perfect = Amplify()(unet, Samples(noised.x, noised.timestep, noised.cond, target=_prediction(unet, noised)))
+    assert noised.base is not None and len(noised.base["encoder_hidden_states"]) == 4
     assert j.shape == (4,) and (j < 0).all() and torch.equal(perfect, torch.zeros(4))
     sae = SparseAutoencoder(SAEConfig(d=32, n=64, k=64)).initialise(0)
     feature = FeatureActivation(BLOCKS[1], 3, sae)
