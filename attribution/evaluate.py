@@ -157,15 +157,17 @@ class Evaluation:
         self._intact.update(zip(new, self._look(new), strict=True))
         return [self._intact[case] for case in cases]
 
-    def rates(self, half: int) -> dict[str, tuple[int, int]]:
-        """Per concept (found, named) of the intact model on a half."""
+    def rates(self, half: int) -> dict[str, tuple[float, float]]:
+        """Per concept named on a half: how often the intact model shows it where it is named, and where it is not."""
         cases = [case for case in self.cases if case.half == half]
-        counts: dict[str, tuple[int, int]] = {}
-        for case, (_, found) in zip(cases, self.intact(cases), strict=True):
-            for concept in case.named:
-                hits, named = counts.get(concept, (0, 0))
-                counts[concept] = (hits + (concept in found), named + 1)
-        return counts
+        found = [has for _, has in self.intact(cases)]
+        rates = {}
+        for concept in sorted(set().union(*(case.named for case in cases))):
+            shown: tuple[list[bool], list[bool]] = ([], [])
+            for case, has in zip(cases, found, strict=True):
+                shown[concept not in case.named].append(concept in has)
+            rates[concept] = (float(np.mean(shown[0])), float(np.mean(shown[1])) if shown[1] else 0.0)
+        return rates
 
     def _look(self, cases: Sequence[Case]) -> list[tuple[NDArray[np.uint8], set[str]]]:
         if not cases:

@@ -194,10 +194,11 @@ def evaluate(run: RunConfig, config: EvaluateConfig, concepts: Sequence[str] = (
     methods = Methods(pipe, config.methods, known, naming, without)
     generation = dataclasses.replace(run.generation, steps=config.steps)
     evaluation = Evaluation(methods, painter(pipe, generation), judge(run, known), cases, config.protocol)
-    rates = {c: hits / named for c, (hits, named) in evaluation.rates(CHOOSE).items() if named}
+    rates = evaluation.rates(CHOOSE)
     both = set(rates) & set(evaluation.rates(REPORT))
-    shown = [c for c in sorted(both, key=lambda c: -rates[c]) if rates[c] >= 0.5]
-    missed = [c for c in sorted(both, key=lambda c: rates[c]) if rates[c] < 1.0]
+    # What is painted whether it is named or not cannot be told from its surroundings: prefer what the prompt decides.
+    shown = [c for c in sorted(both, key=lambda c: rates[c][1] - rates[c][0]) if rates[c][0] >= 0.5]
+    missed = [c for c in sorted(both, key=lambda c: rates[c][0]) if rates[c][0] < 1.0]
     targets = list(concepts) or shown[: config.erase]
     if not targets:
         raise InputError("The model shows no concept in half of the prompts that name it; name some with --concepts.")
@@ -207,7 +208,7 @@ def evaluate(run: RunConfig, config: EvaluateConfig, concepts: Sequence[str] = (
     result["erase"]["blocking"] = evaluation.blocked(targets)
     raised = list(concepts) or missed[: config.amplify]
     result["amplify"] = evaluation.run("amplify", raised) if raised else {}
-    result["intact_rates"] = {c: round(r, 4) for c, r in sorted(rates.items())}
+    result["intact_rates"] = {c: {"named": named, "unnamed": unnamed} for c, (named, unnamed) in rates.items()}
     return result
 
 

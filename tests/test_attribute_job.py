@@ -112,6 +112,7 @@ def test_every_method_is_evaluated_on_pairs_and_the_model_stays_as_it_was() -> N
 
     before = [p.detach().clone() for p in pipe.unet.parameters()]
     evaluation = Evaluation(methods, paint, judge, cases, Protocol(ERASE, AMPLIFY, shares=(0.02, 0.05), most=1))
+    assert set(evaluation.rates(CHOOSE)) == set(concepts)
     erased = evaluation.run("erase", ["dog"])
     raised = evaluation.run("amplify", ["dog"])
     assert set(erased) == set(ERASE) and set(raised) == set(AMPLIFY)
