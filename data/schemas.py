@@ -134,6 +134,23 @@ FEATURES = pa.schema(
     ]
 )
 
+# Weights by concept or feature: a null concept marks rows of an SAE feature, null site and feature those of a concept.
+COMPONENTS = pa.schema(
+    [
+        pa.field("concept", pa.string()),
+        pa.field("block", pa.string()),
+        pa.field("branch", pa.string()),
+        pa.field("t", pa.float32()),
+        pa.field("feature", pa.int32()),
+        pa.field("module", pa.string(), nullable=False),
+        *_ints("row", "weights", "chosen"),
+        pa.field("score", pa.float64(), nullable=False),
+        pa.field("sign", pa.int8(), nullable=False),
+        pa.field("estimator", pa.string(), nullable=False),
+        pa.field("objective", pa.string(), nullable=False),
+    ]
+)
+
 # Tables written in parts, one part a shard, and tables written once at the end.
 PART_TABLES = {
     "images": IMAGES,

@@ -1,0 +1,121 @@
+"""Objectives J: how strongly a concept is present, one number per U-Net input (P2 section 3).
+
+Every objective maps samples to J [N], float32 and differentiable in the weights. Contributions to J are then signed:
+a weight with α > 0 carries what J measures, one with α < 0 holds it down.
+"""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from attribution.samples import Samples, predict
+from data.errors import InputError
+from diffusion.capture import cells, find_block
+from sae.autoencoder import SparseAutoencoder
+
+Objective = Callable[[nn.Module, Samples], Tensor]
+
+
+@dataclass(frozen=True)
+class Erase:
+    """J = ‖ sg[Φ(x_t, c_b, t; w)] − Φ(x_t, c, t; w) ‖², summed over the prediction (P2, J_cb).
+
+    The published gradient stops at the base branch (`sg`), although J's value moves with it when weights change.
+
+    Attributes:
+        stop_gradient: as published; False lets the gradient through both branches, so that it is the gradient of
+            the J that is measured.
+    """
+
+    stop_gradient: bool = True
+
+    def __call__(self, unet: nn.Module, samples: Samples) -> Tensor:
+        """J [N]; raises InputError for samples without a base."""
+        if samples.base is None:
+            raise InputError("The erase objective needs samples with a base concept.")
+        with torch.set_grad_enabled(torch.is_grad_enabled() and not self.stop_gradient):
+            base = predict(unet, samples, samples.base)
+        return _squared(predict(unet, samples, samples.cond) - base).sum(1)
+
+
+@dataclass(frozen=True)
+class Distance:
+    """J = ‖ target − Φ(x_t, c, t; w) ‖², summed: erase with the base frozen before any edit (`freeze_base`)."""
+
+    def __call__(self, unet: nn.Module, samples: Samples) -> Tensor:
+        """J [N]; raises InputError for samples without a target."""
+        return _squared(predict(unet, samples, samples.cond) - _target(samples)).sum(1)
+
+
+@dataclass(frozen=True)
+class Amplify:
+    """J = − mean ‖ target − Φ(x_t, c, t; w) ‖²: minus the denoising loss on pictures of the concept (P2, J_amplify).
+
+    Zeroing its negative components raises J, i.e. lowers the loss. They are the components with w · dL/dw > 0 that
+    the reference code calls positive, because it scores the loss itself.
+    """
+
+    def __call__(self, unet: nn.Module, samples: Samples) -> Tensor:
+        """J [N]; raises InputError for samples without a target (`noised_images` makes them)."""
+        return -_squared(predict(unet, samples, samples.cond) - _target(samples)).mean(1)
+
+
+@dataclass(frozen=True)
+class FeatureActivation:
+    """J = mean over cells of an SAE feature's activation in what `block` writes (output − input)."""
+
+    block: str
+    feature: int
+    sae: SparseAutoencoder
+
+    def __call__(self, unet: nn.Module, samples: Samples) -> Tensor:
+        """J [N]; the gradient flows where the feature is among the k strongest. InputError: no such feature."""
+        if not 0 <= self.feature < self.sae.config.n:
+            raise InputError(f"The autoencoder has features 0..{self.sae.config.n - 1}, not {self.feature}.")
+        seen: list[Tensor] = []
+
+        def hook(_: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any) -> None:
+            before = kwargs["hidden_states"] if "hidden_states" in kwargs else args[0]
+            seen.append((output if isinstance(output, Tensor) else output[0]) - before)
+
+        handle = find_block(unet, self.block).register_forward_hook(hook, with_kwargs=True)
+        try:
+            predict(unet, samples, samples.cond)
+        finally:
+            handle.remove()
+        vectors = cells(seen[0])
+        codes = self.sae.encode(vectors.flatten(0, 1))
+        active = (codes.values * (codes.indices == self.feature)).sum(1)
+        return active.view(len(samples), -1).mean(1)
+
+
+def user_objective(name: str) -> Objective:
+    """An objective named ``module:attribute``: a callable (unet, samples) -> J [N].
+
+    Raises:
+        InputError: it cannot be imported.
+    """
+    module, _, attribute = name.partition(":")
+    try:
+        found: Objective = getattr(importlib.import_module(module), attribute)
+    except (ImportError, AttributeError, ValueError) as error:
+        raise InputError(f"The objective {name!r} cannot be imported as module:attribute: {error}.") from error
+    if not callable(found):
+        raise InputError(f"The objective {name!r} is not callable.")
+    return found
+
+
+def _squared(difference: Tensor) -> Tensor:
+    return difference.float().flatten(1) ** 2
+
+
+def _target(samples: Samples) -> Tensor:
+    if samples.target is None:
+        raise InputError("This objective needs samples with a target.")
+    return samples.target

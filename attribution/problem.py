@@ -1,0 +1,103 @@
+"""A scalar J of some weights: its value and its gradient, for estimators to ask."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import partial
+
+import torch
+from torch import Tensor, nn
+
+from attribution.objectives import Objective
+from attribution.samples import Samples, predict
+
+Scores = dict[str, Tensor]
+"""One float32 number per weight, by parameter name: α, such that zeroing the weight changes J by about −α."""
+
+
+@dataclass
+class Problem:
+    """J(w) of a module as a mean of parts, as a function of the weights under study.
+
+    Attributes:
+        model: the module that owns the weights.
+        weights: the weights under study, by name; everything else is held fixed.
+        parts: each call gives a vector of J values; J is the mean of them all. Called under the caller's grad mode.
+        inputs: runs the model on the concept (first) and on the base (second), for estimators that read activations.
+    """
+
+    model: nn.Module
+    weights: Mapping[str, nn.Parameter]
+    parts: tuple[Callable[[], Tensor], ...]
+    inputs: tuple[Callable[[], object], ...] = ()
+
+    def values(self) -> Tensor:
+        """J of every sample, [N] float64."""
+        with torch.no_grad():
+            return torch.cat([part().double().reshape(-1) for part in self.parts])
+
+    def value(self) -> float:
+        """J."""
+        return float(self.values().mean())
+
+    def gradient(self) -> Scores:
+        """dJ/dw, accumulated in float32 whatever the model's dtype (P2's reference sums float16 products)."""
+        total = {name: torch.zeros_like(weight, dtype=torch.float32) for name, weight in self.weights.items()}
+        count = 0
+        with _differentiable(self.weights):
+            for part in self.parts:
+                with torch.enable_grad():
+                    values = part().reshape(-1)
+                    found = torch.autograd.grad(values.sum(), list(self.weights.values()), allow_unused=True)
+                count += len(values)
+                for sum_, one in zip(total.values(), found, strict=True):
+                    if one is not None:
+                        sum_ += one.float()
+        return {name: sum_ / max(1, count) for name, sum_ in total.items()}
+
+    @contextmanager
+    def scaled(self, factors: Mapping[str, Tensor | float]) -> Iterator[None]:
+        """Multiply weights while open; the exact old values come back, however it ends."""
+        kept = {name: self.weights[name].detach().clone() for name in factors}
+        try:
+            with torch.no_grad():
+                for name, factor in factors.items():
+                    self.weights[name].mul_(factor.to(self.weights[name]) if isinstance(factor, Tensor) else factor)
+            yield
+        finally:
+            with torch.no_grad():
+                for name, old in kept.items():
+                    self.weights[name].copy_(old)
+
+
+def diffusion_problem(
+    unet: nn.Module, objective: Objective, samples: Samples, weights: Mapping[str, nn.Parameter], batch: int = 8
+) -> Problem:
+    """The problem of an objective on a U-Net's samples, `batch` samples per call."""
+    parts = list(samples.chunks(batch))
+
+    def run(base: bool) -> None:
+        with torch.no_grad():
+            for part in parts:
+                predict(unet, part, (part.base or part.cond) if base else part.cond)
+
+    return Problem(
+        unet,
+        weights,
+        tuple(partial(objective, unet, part) for part in parts),
+        (lambda: run(False), lambda: run(True)),
+    )
+
+
+@contextmanager
+def _differentiable(weights: Mapping[str, nn.Parameter]) -> Iterator[None]:
+    before = {name: weight.requires_grad for name, weight in weights.items()}
+    try:
+        for weight in weights.values():
+            weight.requires_grad_(True)
+        yield
+    finally:
+        for name, weight in weights.items():
+            weight.requires_grad_(before[name])
