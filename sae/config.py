@@ -37,6 +37,8 @@ class TrainConfig:
             whole dictionary always comes last.
         candidates: find the codes through a coarse bfloat16 product whose proposals are scored in full precision
             (`sae.candidates`): the same codes up to rounding, for less work where the machine has bfloat16.
+        compile: run the loss through torch.compile, which needs a compiler; without one, or where it fails, a warning
+            says so and training goes on without.
         seed: of the initial directions and of the order of the vectors.
         checkpoint_every: steps between checkpoints of the whole training state.
         keep: how many of the latest checkpoints stay while the run lasts.
@@ -64,6 +66,7 @@ class TrainConfig:
     max_k: int | None = None
     prefixes: tuple[float, ...] = ()
     candidates: bool = False
+    compile: bool = False
     seed: int = 0
     checkpoint_every: int = 500
     keep: int = 1
