@@ -64,7 +64,7 @@ def test_every_site_learns_as_many_steps_as_its_vectors_give(tmp_path: Path):
     assert results is not None
     assert {site: results[site].steps for site in PLAN.sites} == {MID: 15, UP: 60}
     for site, result in results.items():
-        assert result.history[-1]["loss"] < 0.8 * result.history[0]["loss"]
+        assert result.history[-1]["loss"] < 0.9 * result.history[0]["loss"]
         assert result.metrics is not None
         assert result.metrics.vectors == 4 * CELLS[site]
         config = load_pretrained(tmp_path / site.slug)[1]
