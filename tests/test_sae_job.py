@@ -92,7 +92,7 @@ def test_a_stream_that_was_stopped_goes_on(tmp_path: Path, settings: list[str], 
         train_site_saes(config, tmp_path / "stopped")
     monkeypatch.setattr(worker, "run", original)
     train_site_saes(load_config(None, [*wanted, "shard_size=5"]), tmp_path / "stopped")
-    for site in site_configs(tmp_path / "whole"):
+    for site in site_configs(tmp_path / "whole" / "saes"):
         files = [tmp_path / name / "saes" / site.slug / "model.safetensors" for name in ("whole", "stopped")]
         assert files[0].read_bytes() == files[1].read_bytes()
 

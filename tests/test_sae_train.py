@@ -51,7 +51,7 @@ def weights(folder: Path) -> bytes:
 
 def test_it_recovers_a_known_dictionary(tmp_path: Path):
     vectors, directions = synthetic(20_000)
-    config = TrainConfig(k=3, n=48, lr=3e-3, batch_size=512, steps=400, decay=0.3)
+    config = TrainConfig(k=3, n=48, lr=1e-2, batch_size=512, steps=400, decay=0.3)
     result = train_sae(TensorSource(vectors[:-1000]), 16, config, tmp_path, heldout=[vectors[-1000:]])
     best = (directions @ result.sae.decoder.T).max(dim=1).values
     assert float(best.median()) > 0.97
