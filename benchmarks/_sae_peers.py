@@ -103,12 +103,6 @@ class GazetteerPlain(Gazetteer):
         return self.trainer.sae.encode(x)
 
 
-class GazetteerCandidates(Gazetteer):
-    """The engine with codes found through a bfloat16 product and scored in float32."""
-
-    options: ClassVar[dict[str, Any]] = {"candidates": True}
-
-
 class Sparsify(Peer):
     def build(self, first: Tensor) -> None:
         from sparsify import SparseCoder, SparseCoderConfig
@@ -257,7 +251,6 @@ PEERS: dict[str, type[Peer]] = {
     "floor": Floor,
     "gazetteer": Gazetteer,
     "gazetteer-plain": GazetteerPlain,
-    "gazetteer-candidates": GazetteerCandidates,
     "eai-sparsify": Sparsify,
     "dictionary-learning": DictionaryLearning,
     "overcomplete": Overcomplete,

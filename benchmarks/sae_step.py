@@ -18,7 +18,7 @@ from typing import Any
 
 ROOT = Path(__file__).resolve().parent.parent
 PEERS = ("eai-sparsify", "dictionary-learning", "overcomplete", "sae-lens")
-OURS = ("floor", "gazetteer", "gazetteer-plain", "gazetteer-candidates")
+OURS = ("floor", "gazetteer", "gazetteer-plain")
 SIZES = {"d": 1280, "n": 5120, "k": 10, "batch": 4096, "dead": 2000}
 NOT_PACKAGED = {"sdxl-unbox": "not an installable package: a repository of scripts without a build"}
 ENVIRONMENT = {"SPARSIFY_DISABLE_TRITON": "1", "WANDB_MODE": "disabled", "TOKENIZERS_PARALLELISM": "false"}
