@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -99,7 +99,7 @@ class TrainWorker:
     threads: int
     model: str
 
-    def run(self, items: tuple[Site, ...]) -> list[dict[str, Any]]:
+    def run(self, items: Sequence[Site]) -> list[dict[str, Any]]:
         """Train the sites given; returns their held-out metrics."""
         if self.threads:
             torch.set_num_threads(self.threads)
