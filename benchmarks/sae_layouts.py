@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import subprocess
 import sys
 import tempfile
@@ -24,31 +25,32 @@ D, N, K, COUNT = 24, 96, 5, 200
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--json", action="store_true", help="print one JSON object as the last line")
-    parser.add_argument("--write", nargs=2, metavar=("NAME", "FOLDER"), help=argparse.SUPPRESS)
+    parser.add_argument("--write", nargs=2, metavar=("PACKAGE", "FOLDER"), help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.write:
-        name, folder = arguments.write
-        WRITERS[name](Path(folder))
+        package, folder = arguments.write
+        for name, writer in WRITERS[package].items():
+            writer(Path(folder) / name)
         return
     sys.path.insert(0, str(ROOT / "benchmarks"))
     from sae_step import ENVIRONMENT, last_line, peer_environment
 
-    python, failed = peer_environment(["eai-sparsify", "sae-lens"])
+    python, failed = peer_environment(list(WRITERS))
     result: dict[str, dict[str, Any]] = {}
-    for name in WRITERS:
+    for package, writers in WRITERS.items():
         with tempfile.TemporaryDirectory() as folder:
-            command = [python, str(Path(__file__).resolve()), "--write", name, folder]
-            done = subprocess.run(command, capture_output=True, text=True, env=environment(ENVIRONMENT), check=False)
-            result[name] = compare(Path(folder)) if done.returncode == 0 else {"error": last_line(done.stderr)}
-        print(f"{name:24}{result[name]}")
+            command = [python, str(Path(__file__).resolve()), "--write", package, folder]
+            done = subprocess.run(command, capture_output=True, text=True, env=os.environ | ENVIRONMENT, check=False)
+            if done.returncode != 0:
+                failed[package] = last_line(done.stderr)
+                continue
+            result |= {name: compare(Path(folder) / name) for name in writers}
+    for name, row in result.items():
+        print(f"{name:26}{row['layout']:12}{row['max_difference']:.1e} of {row['scale']:.0f}")
+    for package, reason in failed.items():
+        print(f"{package:26}not run: {reason}")
     if arguments.json:
-        print(json.dumps({"layouts": result, "not_installed": failed}))
-
-
-def environment(settings: dict[str, str]) -> dict[str, str]:
-    import os
-
-    return os.environ | settings
+        print(json.dumps({"layouts": result, "not_run": failed}))
 
 
 def compare(folder: Path) -> dict[str, Any]:
@@ -74,6 +76,7 @@ def fill(tensors: dict[str, torch.Tensor]) -> None:
 def keep(folder: Path, reconstruct: Callable[[torch.Tensor], torch.Tensor]) -> None:
     from safetensors.torch import save_file
 
+    folder.mkdir(exist_ok=True)
     x = torch.randn(COUNT, D, generator=torch.Generator().manual_seed(8)) * 3
     with torch.no_grad():
         save_file({"x": x, "x_hat": reconstruct(x).contiguous()}, folder / "expected.safetensors")
@@ -84,8 +87,8 @@ def write_sparsify(folder: Path) -> None:
 
     sae = SparseCoder(D, SparseCoderConfig(num_latents=N, k=K))
     fill(dict(sae.named_parameters()))
-    sae.save_to_disk(folder / "sae")
     keep(folder, lambda x: sae(x).sae_out)
+    sae.save_to_disk(folder / "sae")
 
 
 def write_lens(folder: Path, **options: Any) -> None:
@@ -93,8 +96,8 @@ def write_lens(folder: Path, **options: Any) -> None:
 
     sae = TopKSAE(TopKSAEConfig(d_in=D, d_sae=N, k=K, **options))
     fill(dict(sae.named_parameters()))
-    sae.save_model(folder / "sae")
     keep(folder, lambda x: sae.decode(sae.encode(x)))
+    sae.save_model(folder / "sae")
 
 
 def write_lens_training(folder: Path) -> None:
@@ -106,12 +109,14 @@ def write_lens_training(folder: Path) -> None:
     sae.save_inference_model(folder / "sae")
 
 
-WRITERS: dict[str, Callable[[Path], None]] = {
-    "eai-sparsify": write_sparsify,
-    "sae-lens": write_lens,
-    "sae-lens, b not on input": lambda folder: write_lens(folder, apply_b_dec_to_input=False),
-    "sae-lens, rescaled": lambda folder: write_lens(folder, rescale_acts_by_decoder_norm=True),
-    "sae-lens, from training": write_lens_training,
+WRITERS: dict[str, dict[str, Callable[[Path], None]]] = {
+    "eai-sparsify": {"eai-sparsify": write_sparsify},
+    "sae-lens": {
+        "sae-lens": write_lens,
+        "sae-lens, b not on input": lambda folder: write_lens(folder, apply_b_dec_to_input=False),
+        "sae-lens, rescaled": lambda folder: write_lens(folder, rescale_acts_by_decoder_norm=True),
+        "sae-lens, from training": write_lens_training,
+    },
 }
 
 
