@@ -31,6 +31,7 @@ from data.sites import Site
 
 FORMAT = 1
 SPLITS = ("train", "heldout", "all")
+HELDOUT_SHARE = 0.05
 
 
 def replace_file(path: Path, content: bytes) -> None:
@@ -144,7 +145,7 @@ class ActivationDataset:
         root: Path | str,
         site: Site,
         split: str = "train",
-        heldout_share: float = 0.05,
+        heldout_share: float = HELDOUT_SHARE,
         verify: bool = True,
     ) -> None:
         """Open a site of the set at `root`.
@@ -216,6 +217,12 @@ class ActivationDataset:
         """Float32 [up to batch_size, d], each vector once, in stored order."""
         for start in range(0, self.vectors, batch_size):
             yield self.gather(np.arange(start, min(start + batch_size, self.vectors)))
+
+
+def heldout_images(image_ids: Sequence[str], share: float = HELDOUT_SHARE) -> set[str]:
+    """Those of the images that an `ActivationDataset` of them all would hold out."""
+    mask = _split_mask(image_ids, "heldout", share)
+    return {image_id for image_id, out in zip(image_ids, mask, strict=True) if out}
 
 
 def _split_mask(image_ids: Sequence[str], split: str, share: float) -> np.ndarray:

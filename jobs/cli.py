@@ -53,7 +53,16 @@ def _parser() -> argparse.ArgumentParser:
     train = sae_verbs.add_parser("train", help="capture activations and train one autoencoder per site")
     _configured(train)
     train.add_argument("--out", required=True, metavar="FOLDER", help="receives activations/ and saes/")
+    train.add_argument(
+        "--stream", dest="overrides", action="append_const", const="sae.stream=true",
+        help="train all sites while the pictures are sampled, with no activations on disk",
+    )  # fmt: skip
     train.set_defaults(action=_sae_train)
+    report = sae_verbs.add_parser("report", help="write a set's tables and page again, and print its metrics")
+    report.add_argument("--saes", required=True, metavar="FOLDER", help="a folder with one autoencoder per site")
+    report.add_argument("--out", metavar="FOLDER", help="where the tables and the page go (default: the same folder)")
+    report.add_argument("--json", action="store_true", help="print one JSON object as the last line")
+    report.set_defaults(action=_sae_report)
 
     atlas = verbs.add_parser("atlas", help="write static pages to browse a finished run")
     atlas.add_argument("--run", required=True, metavar="RUN", help="a finished run folder")
@@ -188,8 +197,20 @@ def _sae_train(arguments: argparse.Namespace) -> int:
             f"{row['site']:<52} explained variance {row['explained_variance']:.3f}  "
             f"scaled MSE {row['scaled_mse']:.3f}  dead {row['dead_share']:.1%}"
         )
-    print(f"{len(rows)} autoencoders in {os.path.join(arguments.out, 'saes')}")
-    _print_json(arguments, {"sites": rows})
+    saes = os.path.join(arguments.out, "saes")
+    print(f"{len(rows)} autoencoders in {saes}; open {os.path.join(saes, 'index.html')} in a browser.")
+    _print_json(arguments, {"sites": rows, "report": os.path.join(saes, "index.html")})
+    return DONE
+
+
+def _sae_report(arguments: argparse.Namespace) -> int:
+    from sae.report import table_one, write_report
+
+    out = arguments.out or arguments.saes
+    metrics = write_report(arguments.saes, out)
+    print(table_one(metrics))
+    print(f"Open {os.path.join(out, 'index.html')} in a browser.")
+    _print_json(arguments, {"sites": metrics.to_pylist(), "report": os.path.join(out, "index.html")})
     return DONE
 
 

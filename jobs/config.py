@@ -47,11 +47,28 @@ class SaeConfig:
         prompts: prompts to capture activations on, disjoint from those of the labelling job.
         images: pictures to sample.
         train: the training of each site.
+        stream: train all sites while the pictures are sampled, with no activation on disk; every picture is then
+            seen once, and `train.steps`, if given, may not need more pictures than there are.
+        buffer: vectors a site holds back for the shuffle of a stream, in float16.
+        recover: held-out pictures on which the noise-prediction error with the reconstruction in place of the update
+            is measured (loss recovered); 0 leaves it out.
+        device: to train on, e.g. ``cuda``.
+        tensorboard: also write the curves for TensorBoard, into ``OUT/tensorboard``; needs the package.
     """
 
     prompts: PromptConfig
     images: int = 1000
     train: TrainConfig = TrainConfig()
+    stream: bool = False
+    buffer: int = 65536
+    recover: int = 16
+    device: str = "cpu"
+    tensorboard: bool = False
+
+    def __post_init__(self) -> None:
+        for name, least in (("images", 1), ("buffer", 1), ("recover", 0)):
+            if getattr(self, name) < least:
+                raise InputError(f"sae.{name} must be at least {least}, not {getattr(self, name)}.")
 
 
 @dataclass(frozen=True)

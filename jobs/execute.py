@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from contextlib import ExitStack
+from dataclasses import replace
 from typing import Any
 
 from jobs.config import RunConfig
 from jobs.serial_executor import run_serial
-from jobs.work import Done, Job, Task
+from jobs.work import Done, Job, Task, Worker
 
 
 class Executor(ExitStack):
@@ -18,6 +19,7 @@ class Executor(ExitStack):
         super().__init__()
         self.config = config
         self._pool: Any = None
+        self._local: tuple[Task, Worker] | None = None
 
     def run(self, task: Task, jobs: Sequence[Job], done: Done) -> None:
         """Run every job and hand each result to `done`; workers stay for the next call with the same task.
@@ -25,8 +27,13 @@ class Executor(ExitStack):
         Raises:
             GazetteerError: from a worker or from `done`; InputError when Ray cannot be used.
         """
-        if self.config.executor == "serial" or not jobs:
-            run_serial(task, jobs, done)
+        if not jobs:
+            return
+        if self.config.executor == "serial":
+            if self._local is None or self._local[0] is not task:
+                self._local = task, task.build()
+            worker = self._local[1]
+            run_serial(replace(task, build=lambda: worker), jobs, done)
             return
         from jobs.ray_executor import ray_pool, run_ray
 

@@ -1,10 +1,15 @@
-"""`gazetteer sae train`: capture every site in one generation pass, then train one autoencoder a site."""
+"""`gazetteer sae train`: capture every site in one generation pass, train one autoencoder a site, say how good it is.
+
+Either the activations are kept on disk and each site is trained from them (`_from_disk`), or all sites are trained
+while the pictures are sampled (`jobs.sae_stream`). Both end in the same folders and the same report.
+"""
 
 from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -15,39 +20,59 @@ import torch
 
 from data.activations import ActivationDataset, ActivationWriter
 from data.digests import digest_folder
-from data.errors import InputError
+from data.errors import GazetteerError, InputError, LockedError
+from data.files import make_folder, write_errors
+from data.lock import hold
 from data.prompts import Item, read_prompts, shards_of
 from data.sites import Site
-from diffusion.generate import GenerationConfig, Generator
-from diffusion.load import ModelConfig, load_pipeline
-from jobs.config import RunConfig
+from jobs.config import RunConfig, SaeConfig
 from jobs.execute import Executor
 from jobs.fingerprint import fingerprint
 from jobs.plan import make_items, picture_digest
 from jobs.progress import Progress
+from jobs.sae_capture import CaptureWorker, cannot_lose, concatenate
+from jobs.sae_recover import recover_losses
+from jobs.sae_stream import train_from_stream
 from jobs.work import Job, Task
-from sae.config import TrainConfig
+from sae.board import Board
+from sae.report import write_report
 from sae.train import train_sae
 
 
 def train_site_saes(config: RunConfig, out: str | Path) -> list[dict[str, Any]]:
     """Train the autoencoders of every site of `config` into ``OUT/saes/<site>``; resumes what was begun.
 
-    Activations are kept in ``OUT/activations`` until you delete them.
+    Activations, where they go to disk, are kept in ``OUT/activations`` until you delete them. The report of the set
+    is written beside the autoencoders (`sae.report`).
 
     Returns:
         one row a site: its name and held-out metrics.
 
     Raises:
         InputError: no `sae` section, or bad prompts, model or blocks.
+        LockedError: another process trains into `out`.
     """
     if config.sae is None:
         raise InputError("The configuration has no sae section, which names the training prompts.")
     out = Path(out)
-    sites = config.generation.sites
     prompts = read_prompts(config.sae.prompts.path, config.sae.prompts.column)
     repeated = [prompts[i % len(prompts)] for i in range(config.sae.images)]
     items = make_items(repeated, config.seed, picture_digest(fingerprint(config)))
+    if config.sae.tensorboard:
+        Board(out / "tensorboard").close()  # a missing package is said now, not after the pictures
+    train = train_from_stream if config.sae.stream else _from_disk
+    with _locked(out), Executor(config) as executor:
+        train(config, config.sae, items, out, executor)
+        recover_losses(config, config.sae, items, out, executor)
+        rows = write_report(out / "saes").to_pylist()
+    slugs = {site.slug for site in config.generation.sites}
+    named = [{"site": Site(row["block"], row["branch"], row["t"]).slug, **row} for row in rows]
+    return [row for row in named if row["site"] in slugs]
+
+
+def _from_disk(config: RunConfig, sae: SaeConfig, items: list[Item], out: Path, executor: Executor) -> None:
+    """Capture what is missing in ``OUT/activations``, then train what is not trained."""
+    sites = config.generation.sites
     root = out / "activations"
     writer = ActivationWriter(root, sites)
     shards = [Job(s.id, s.items) for s in shards_of(items, config.shard_size) if not writer.finished(s.id)]
@@ -58,43 +83,19 @@ def train_site_saes(config: RunConfig, out: str | Path) -> list[dict[str, Any]]:
         writer.add(job.id, activations, [item.image_id for item in job.items])
         progress.add(len(job.items))
 
-    with Executor(config) as executor:
-        capture = partial(CaptureWorker, config.model, config.generation, config.threads)
-        executor.run(Task(capture, _concatenate, _cannot_lose), shards, keep)
-        progress.close()
-        rows: list[dict[str, Any]] = []
-        train = partial(TrainWorker, str(root), str(out / "saes"), config.sae.train, config.threads, config.model.path)
-        executor.run(Task(train, _join_rows, _cannot_lose), [Job(s.slug, (s,)) for s in sites], _report(rows))
-    return sorted(rows, key=lambda row: row["site"])
-
-
-class CaptureWorker:
-    """Generates pictures' latents and returns the dense updates of every site."""
-
-    def __init__(self, model: ModelConfig, generation: GenerationConfig, threads: int) -> None:
-        if threads:
-            torch.set_num_threads(threads)
-        self.generator = Generator(load_pipeline(model), generation)
-
-    def run(self, items: Sequence[Item]) -> dict[Site, np.ndarray]:
-        """float16 [pictures * cells, channels] per site, pictures in the order of `items`."""
-        kept: dict[Site, list[np.ndarray]] = {}
-
-        def on_site(site: Site, x: torch.Tensor, height: int, width: int) -> None:
-            kept.setdefault(site, []).append(x.flatten(0, 1).to(torch.float16).cpu().numpy())
-
-        for item in items:
-            self.generator.sample([item.prompt], [item.seed], on_site, decode=False)
-        return {site: np.concatenate(parts) for site, parts in kept.items()}
+    capture = partial(CaptureWorker, config.model, config.generation, config.threads)
+    executor.run(Task(capture, concatenate, cannot_lose), shards, keep)
+    progress.close()
+    train = partial(TrainWorker, str(out), sae, config.threads, config.model.path)
+    executor.run(Task(train, _join, cannot_lose), [Job(s.slug, (s,)) for s in sites], _say)
 
 
 @dataclass
 class TrainWorker:
     """Trains the autoencoder of one site from its activation shards."""
 
-    activations: str
-    saes: str
-    config: TrainConfig
+    out: str
+    sae: SaeConfig
     threads: int
     model: str
 
@@ -106,38 +107,48 @@ class TrainWorker:
         return [self._train(site, digest) for site in items]
 
     def _train(self, site: Site, digest: str) -> dict[str, Any]:
-        folder = Path(self.saes) / site.slug
-        train = ActivationDataset(self.activations, site, split="train")
-        heldout = ActivationDataset(self.activations, site, split="heldout")
+        activations, out = Path(self.out) / "activations", Path(self.out)
+        train = ActivationDataset(activations, site, split="train")
+        heldout = ActivationDataset(activations, site, split="heldout")
+        board = Board(out / "tensorboard") if self.sae.tensorboard else None
         result = train_sae(
             train,
             train.d,
-            self.config,
-            folder,
+            self.sae.train,
+            out / "saes" / site.slug,
             site=site,
             heldout=heldout.in_order(4096),
             metadata={"model_digest": digest},
             dtype=torch.float16,
+            device=self.sae.device,
+            on_log=partial(board.add, site) if board else None,
         )
+        if board:
+            board.close()
         assert result.metrics is not None
         return {"site": site.slug, **result.metrics.as_dict()}
 
 
-def _report(rows: list[dict[str, Any]]) -> Any:
-    def done(_: Job, result: list[dict[str, Any]]) -> None:
-        rows.extend(result)
-        print(json.dumps(result[0]), file=sys.stderr, flush=True)
-
-    return done
+def _say(_: Job, rows: list[dict[str, Any]]) -> None:
+    print(json.dumps(rows[0]), file=sys.stderr, flush=True)
 
 
-def _concatenate(parts: Sequence[dict[Site, np.ndarray]]) -> dict[Site, np.ndarray]:
-    return {site: np.concatenate([part[site] for part in parts]) for site in parts[0]}
-
-
-def _join_rows(parts: Sequence[list[dict[str, Any]]]) -> list[dict[str, Any]]:
+def _join(parts: Any) -> list[dict[str, Any]]:
     return [row for part in parts for row in part]
 
 
-def _cannot_lose(item: Any, message: str, attempts: int) -> Any:
-    raise InputError(f"{item} could not be processed in {attempts} attempts: {message}")
+@contextmanager
+def _locked(out: Path) -> Iterator[None]:
+    """Hold the folder; the kernel lets go when this process ends, however it ends."""
+    with write_errors(str(out)):
+        make_folder(out)
+    try:
+        lock = hold(out / ".lock", wait=False)
+    except BlockingIOError:
+        raise LockedError(f"Another process is training into {out}; wait for it, or choose another folder.") from None
+    except OSError as error:
+        raise GazetteerError(f"{out} cannot be locked: {error.strerror}.") from error
+    try:
+        yield
+    finally:
+        lock.release()

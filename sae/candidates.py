@@ -16,6 +16,8 @@ from sae.sparse import Pairs
 
 # bfloat16 keeps 8 significant bits: rounding to nearest is off by at most this share.
 ROUNDING = 2.0**-8
+# Entries of the encoder from which the full product costs more than proposing and scoring again.
+LARGE = 2**20
 
 
 @torch.no_grad()
@@ -80,9 +82,15 @@ def _scores(encoder: Tensor, indices: Tensor, centred: Tensor) -> Tensor:
     return everything.dots(centred, encoder).reshape(indices.shape)
 
 
+def candidates_pay(sae: SparseAutoencoder) -> bool:
+    """Whether the detour is the shorter way for this autoencoder, where it stands."""
+    return sae.config.n * sae.config.d >= LARGE and _is_fast(sae.bias.device)
+
+
 def _is_fast(device: torch.device) -> bool:
     """Whether this device multiplies bfloat16 matrices natively, with sums in float32."""
     if device.type != "cpu":
         return False
     supported = getattr(torch.ops.mkldnn, "_is_mkldnn_bf16_supported", None)
-    return bool(supported is not None and supported())
+    native = (getattr(torch.cpu, name, None) for name in ("_is_avx512_bf16_supported", "_is_amx_tile_supported"))
+    return bool(supported is not None and supported() and any(check is not None and check() for check in native))

@@ -67,6 +67,12 @@ def save_pretrained(
     replace_file(folder / CONFIG, json.dumps(config, indent=1, sort_keys=True).encode())
 
 
+def update_config(folder: Path, changes: Mapping[str, Any]) -> None:
+    """Replace some entries of a ``config.json`` of our own layout, atomically; raises as `read_config`."""
+    content = json.dumps(read_config(folder) | dict(changes), indent=1, sort_keys=True)
+    replace_file(folder / CONFIG, content.encode())
+
+
 def load_pretrained(
     folder: Path | str, device: torch.device | str = "cpu", dtype: torch.dtype = torch.float32
 ) -> tuple[SparseAutoencoder, dict[str, Any]]:

@@ -8,6 +8,9 @@ from typing import Any
 from data.errors import InputError
 from sae.autoencoder import SAEConfig
 
+OPTIONAL = ("n", "steps", "dead_after", "max_k", "candidates")
+"""Settings that may be None."""
+
 
 @dataclass(frozen=True)
 class TrainConfig:
@@ -36,7 +39,10 @@ class TrainConfig:
         prefixes: Matryoshka prefixes as ascending shares of the dictionary in (0, 1), e.g. (0.125, 0.25, 0.5); the
             whole dictionary always comes last.
         candidates: find the codes through a coarse bfloat16 product whose proposals are scored in full precision
-            (`sae.candidates`): the same codes up to rounding, for less work where the machine has bfloat16.
+            (`sae.candidates`): the same codes up to rounding, for less work where the machine has bfloat16 and the
+            autoencoder is large; None = exactly there.
+        compile: run the loss through torch.compile, which needs a compiler; without one, or where it fails, a warning
+            says so and training goes on without.
         seed: of the initial directions and of the order of the vectors.
         checkpoint_every: steps between checkpoints of the whole training state.
         keep: how many of the latest checkpoints stay while the run lasts.
@@ -63,7 +69,8 @@ class TrainConfig:
     batch_topk: bool = False
     max_k: int | None = None
     prefixes: tuple[float, ...] = ()
-    candidates: bool = False
+    candidates: bool | None = None
+    compile: bool = False
     seed: int = 0
     checkpoint_every: int = 500
     keep: int = 1
@@ -72,9 +79,9 @@ class TrainConfig:
     def __post_init__(self) -> None:
         for field in fields(self):
             value = getattr(self, field.name)
-            if field.name == "prefixes" or (value is None and field.name in ("n", "steps", "dead_after", "max_k")):
+            if field.name == "prefixes" or (value is None and field.name in OPTIONAL):
                 continue
-            if field.type == "bool":
+            if field.type.startswith("bool"):
                 if not isinstance(value, bool):
                     raise InputError(f"sae.{field.name} must be true or false, not {value!r}.")
                 continue

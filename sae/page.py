@@ -27,7 +27,8 @@ COLUMNS = {
     "cosine": ("cosine", "{:.3f}"),
     "l0": ("L0", "{:.2f}"),
     "dead_share": ("dead", "{:.1%}"),
-    "loss_recovered": ("loss recovered", "{:.1%}"),
+    "loss_recovered": ("loss recovered (zero)", "{:.1%}"),
+    "loss_recovered_mean": ("loss recovered (mean)", "{:.1%}"),
 }
 
 
@@ -41,7 +42,8 @@ def render(metrics: Sequence[dict[str, Any]], history: Sequence[dict[str, Any]])
         '<meta name="viewport" content="width=device-width, initial-scale=1">'
         f"<title>Sparse autoencoders</title><style>{STYLE}</style><h1>Sparse autoencoders</h1>"
         "<p>Measured on held-out pictures. Scaled MSE: squared error in units of the variance. Dead: features that "
-        "fired on none of them.</p>"
+        "fired on none of them. Loss recovered: how much of the harm to the predicted noise is undone when the block's "
+        "update is replaced by the reconstruction instead of zero or its mean.</p>"
         f'<div class="table"><table><thead><tr><th>site</th>{head}</tr></thead><tbody>{body}</tbody></table></div>'
         f"{sections}</html>\n"
     )

@@ -24,11 +24,16 @@ NUMBERS = (
     "l0",
     "dead_share",
     "loss_recovered",
+    "loss_recovered_mean",
+    "noise_error",
+    "noise_error_sae",
+    "noise_error_zero",
+    "noise_error_mean",
 )
 METRICS = pa.schema(
     [
         *KEYS,
-        *((name, pa.int64()) for name in ("d", "n", "k", "steps", "vectors")),
+        *((name, pa.int64()) for name in ("d", "n", "k", "steps", "vectors", "noise_pictures")),
         *((name, pa.float64()) for name in NUMBERS),
         ("density", pa.list_(pa.int64())),
     ]
@@ -74,21 +79,45 @@ def history_table(configs: dict[Site, dict[str, Any]]) -> pa.Table:
     return pa.Table.from_pylist(rows, schema=HISTORY)
 
 
-def write_report(root: Path | str) -> pa.Table:
-    """Write the two tables and ``index.html`` into `root`, each atomically; returns the metrics.
+def write_report(root: Path | str, out: Path | str | None = None) -> pa.Table:
+    """Write the two tables and ``index.html`` into `out` (default: `root`), each atomically; returns the metrics.
 
     Raises:
         InputError: no finished autoencoder there.
         GazetteerError: no space, or no permission.
     """
-    configs = site_configs(root)
+    configs, out = site_configs(root), Path(out or root)
     metrics, history = metrics_table(configs), history_table(configs)
     for name, table in (("metrics", metrics), ("history", history)):
         buffer = io.BytesIO()
         pq.write_table(table, buffer, compression="zstd")
-        replace_file(Path(root) / f"{name}.parquet", buffer.getvalue())
-    replace_file(Path(root) / "index.html", render(metrics.to_pylist(), history.to_pylist()).encode())
+        replace_file(out / f"{name}.parquet", buffer.getvalue())
+    replace_file(out / "index.html", render(metrics.to_pylist(), history.to_pylist()).encode())
     return metrics
+
+
+def table_one(metrics: pa.Table) -> str:
+    """The metrics as Markdown in the shape of the paper's Table 1: scaled MSE / explained variance in percent.
+
+    One row a branch and block, one column a t, first step first.
+    """
+    rows = metrics.to_pylist()
+    moments = sorted({row["t"] for row in rows}, reverse=True)
+    found = {(row["branch"], row["block"], row["t"]): row for row in rows}
+    lines = [
+        "| branch | block | " + " | ".join(f"t = {t:.2f}" for t in moments) + " |",
+        "|" + "---|" * (2 + len(moments)),
+    ]
+    for branch, block in sorted({(row["branch"], row["block"]) for row in rows}):
+        cells = (_table_cell(found.get((branch, block, t))) for t in moments)
+        lines.append(f"| {branch} | {block} | {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
+def _table_cell(row: dict[str, Any] | None) -> str:
+    if row is None or row["scaled_mse"] is None:
+        return "–"
+    return f"{row['scaled_mse']:.4f} / {100 * row['explained_variance']:.1f}"
 
 
 def _keys(site: Site) -> dict[str, Any]:

@@ -39,49 +39,59 @@ def mixed(
     Raises:
         InputError: capacity below batch_size, or vectors of a key that change width or type.
     """
-    if not 1 <= batch_size <= capacity:
-        raise InputError(f"A shuffle buffer of {capacity} vectors cannot give batches of {batch_size}.")
-    buffers: dict[Key, _Buffer] = {}
+    expect_room(capacity, batch_size)
+    buffers: dict[Key, ShuffleBuffer] = {}
     for chunks in stream:
         for key, vectors in chunks.items():
             if key not in buffers:
-                buffers[key] = _Buffer(vectors, capacity, batch_size, _seed_of(seed, key))
-            for batch in buffers[key].add(vectors):
-                yield key, batch
+                buffers[key] = ShuffleBuffer(vectors, capacity, batch_size, seed_of(seed, key))
+            while len(vectors) > 0:
+                vectors = buffers[key].fill(vectors)
+                if buffers[key].full:
+                    yield key, buffers[key].draw()
     for key, buffer in buffers.items():
-        for batch in buffer.rest():
-            yield key, batch
+        while buffer.held >= batch_size:
+            yield key, buffer.draw()
 
 
-class _Buffer:
-    """The vectors of one key: a table with `held` rows in use."""
+def expect_room(capacity: int, batch_size: int) -> None:
+    """Raises InputError unless batches of this size can be drawn from a buffer of this capacity."""
+    if not 1 <= batch_size <= capacity:
+        raise InputError(f"A shuffle buffer of {capacity} vectors cannot give batches of {batch_size}.")
+
+
+class ShuffleBuffer:
+    """The vectors of one key: a table [capacity, d] of which the first `held` rows are in use."""
 
     def __init__(self, like: Tensor, capacity: int, batch_size: int, seed: int) -> None:
+        """Empty, for vectors of the width and type of `like` [count, d]."""
         self.table = like.new_empty(capacity, like.shape[1])
         self.batch_size, self.held = batch_size, 0
         self.generator = torch.Generator().manual_seed(seed)
 
-    def add(self, vectors: Tensor) -> Iterator[Tensor]:
-        """Take vectors [count, d] in; whenever the table is full, a batch goes out and its rows are free again."""
+    @property
+    def full(self) -> bool:
+        """Whether a batch must go out before anything comes in."""
+        return self.held == len(self.table)
+
+    def fill(self, vectors: Tensor) -> Tensor:
+        """Take in of vectors [count, d] what there is room for; returns the rest."""
         if vectors.shape[1:] != self.table.shape[1:] or vectors.dtype != self.table.dtype:
             raise InputError(
                 f"The stream changed from {self.table.shape[1]} channels of {self.table.dtype} "
                 f"to {list(vectors.shape[1:])} of {vectors.dtype}."
             )
-        while len(vectors) > 0:
-            taken = vectors[: len(self.table) - self.held]
-            self.table[self.held : self.held + len(taken)] = taken
-            self.held += len(taken)
-            vectors = vectors[len(taken) :]
-            if self.held == len(self.table):
-                yield self._draw()
+        taken = vectors[: len(self.table) - self.held]
+        self.table[self.held : self.held + len(taken)] = taken
+        self.held += len(taken)
+        return vectors[len(taken) :]
 
-    def rest(self) -> Iterator[Tensor]:
-        """Batches of what is held, until fewer than a batch are left."""
-        while self.held >= self.batch_size:
-            yield self._draw()
+    def sample(self, count: int) -> Tensor:
+        """Up to `count` of the vectors held, evenly spaced, float32; nothing is taken out."""
+        places = torch.linspace(0, self.held - 1, min(count, self.held), dtype=torch.float64).round().long()
+        return self.table[places].float()
 
-    def _draw(self) -> Tensor:
+    def draw(self) -> Tensor:
         """A random batch, float32; the last rows in use move into its places."""
         chosen = torch.randperm(self.held, generator=self.generator)[: self.batch_size]
         batch = self.table[chosen].float()
@@ -92,7 +102,18 @@ class _Buffer:
         self.table[holes] = self.table[self.held + tail.nonzero().squeeze(1)]
         return batch
 
+    def state(self) -> dict[str, Tensor]:
+        """What `restore` needs to go on with the same draws."""
+        return {"rows": self.table[: self.held].clone(), "generator": self.generator.get_state()}
 
-def _seed_of(seed: int, key: object) -> int:
+    def restore(self, state: Mapping[str, Tensor]) -> None:
+        """Go on where `state` was taken; raises InputError when it does not fit."""
+        self.held = 0
+        if len(self.fill(state["rows"])) > 0:
+            raise InputError(f"A shuffle buffer of {len(self.table)} vectors cannot hold {len(state['rows'])}.")
+        self.generator.set_state(state["generator"])
+
+
+def seed_of(seed: int, key: object) -> int:
     """A key's own seed, so that no key's order depends on which others there are."""
     return int.from_bytes(hashlib.sha256(f"{seed} {key!r}".encode()).digest()[:7], "big")

@@ -16,7 +16,7 @@ from data.sites import Site
 from sae.autoencoder import SparseAutoencoder
 from sae.checkpoint import CONFIG, load_pretrained, read_config, save_pretrained
 from sae.config import TrainConfig
-from sae.metrics import Metrics, evaluate
+from sae.metrics import Evaluation, Metrics
 from sae.source import VectorSource
 from sae.states import STATE, latest_state, remove_states, save_state
 from sae.trainer import Trainer
@@ -25,6 +25,9 @@ __all__ = ["STATE", "TrainResult", "train_sae"]
 
 # Settings that decide how often the run writes, not what it computes: a resumed run may change them.
 FREE = ("checkpoint_every", "log_every", "keep")
+
+OnLog = Callable[[dict[str, float]], None]
+"""Called with an entry of the history."""
 
 
 @dataclass(frozen=True)
@@ -61,6 +64,7 @@ def train_sae(
     dtype: torch.dtype = torch.float32,
     device: torch.device | str = "cpu",
     on_step: Callable[[int, int], None] | None = None,
+    on_log: OnLog | None = None,
 ) -> TrainResult:
     """Train on `vectors` and leave ``config.json`` and ``model.safetensors`` in the folder `out`.
 
@@ -77,6 +81,7 @@ def train_sae(
         dtype: of the stored weights, float32 or float16.
         device: to train on.
         on_step: called with (steps done, steps in all) after every step.
+        on_log: called with every new entry of the history.
 
     Raises:
         InputError: vectors of another width, too few or not finite; `out` holds a run with other settings or
@@ -87,18 +92,38 @@ def train_sae(
     if vectors.d != d:
         raise InputError(f"The SAE at {name} is to read {d} channels, but the vectors have {vectors.d}.")
     steps = config.total_steps(vectors.vectors)
-    identity = _identity(vectors, config, site)
+    identity = identity_of(config, site, vectors.d, vectors.vectors, vectors.digest)
     if resume and (out / CONFIG).exists():
-        return _finished(out, identity)
+        return finished(out, identity)
     try:
         trainer = _trainer(vectors, config, out, resume, identity, steps, device)
-        _run(trainer, vectors, out, identity, on_step)
+        _run(trainer, vectors, out, identity, on_step, on_log)
     except GazetteerError as error:
         raise type(error)(f"Training the SAE at {name} stopped: {error}") from error
-    metrics = evaluate(trainer.sae, heldout) if heldout is not None else None
+    evaluation = None
+    if heldout is not None:
+        evaluation = Evaluation(trainer.sae)
+        for batch in heldout:
+            evaluation.add(batch)
+    result = publish(trainer, out, identity, site, evaluation, metadata, dtype)
+    remove_states(out)
+    return result
+
+
+def publish(
+    trainer: Trainer,
+    out: Path,
+    identity: dict[str, Any],
+    site: Site | None,
+    evaluation: Evaluation | None,
+    metadata: Mapping[str, Any] | None,
+    dtype: torch.dtype,
+) -> TrainResult:
+    """Write what a finished trainer learned to `out`, with its metrics and the mean held-out vector (``mean``)."""
+    metrics = evaluation.metrics() if evaluation is not None else None
     dead_share = len(trainer.dead()) / trainer.sae.config.n
     outcome = {
-        "steps": steps,
+        "steps": trainer.steps,
         "dead_share": dead_share,
         "mse_scale": trainer.mse_scale,
         "history": trainer.history,
@@ -106,11 +131,11 @@ def train_sae(
     described = {
         "site": site,
         "metrics": metrics and metrics.as_dict(),
+        "mean": [float(f"{value:.7g}") for value in evaluation.mean().tolist()] if evaluation is not None else None,
         "training": identity | {"outcome": outcome},
     }
     save_pretrained(trainer.sae, out, {**(metadata or {}), **described}, dtype)
-    remove_states(out)
-    return TrainResult(trainer.sae.eval(), metrics, steps, dead_share, trainer.history)
+    return TrainResult(trainer.sae.eval(), metrics, trainer.steps, dead_share, trainer.history)
 
 
 def _trainer(
@@ -126,7 +151,7 @@ def _trainer(
     trainer = Trainer(vectors.d, config, steps, device)
     state = latest_state(out) if resume else None
     if state is not None:
-        _expect_same(state.identity, identity, out)
+        expect_same(state.identity, identity, out)
         trainer.restore(state)
         return trainer
     remove_states(out)
@@ -144,41 +169,45 @@ def _run(
     out: Path,
     identity: dict[str, Any],
     on_step: Callable[[int, int], None] | None,
+    on_log: OnLog | None,
 ) -> None:
     """All remaining steps, with a checkpoint every ``checkpoint_every`` of them."""
     config = trainer.config
     # No limit of epochs: the number of steps is the limit, also where it was given directly.
     batches = vectors.batches(config.batch_size, config.seed, start_step=trainer.step)
     while trainer.step < trainer.steps:
+        logged = len(trainer.history)
         trainer.advance(next(batches))
+        if on_log is not None and len(trainer.history) > logged:
+            on_log(trainer.history[-1])
         if trainer.step % config.checkpoint_every == 0 or trainer.step == trainer.steps:
             save_state(trainer, out, identity, config.keep)
         if on_step is not None:
             on_step(trainer.step, trainer.steps)
 
 
-def _finished(out: Path, identity: dict[str, Any]) -> TrainResult:
+def finished(out: Path, identity: dict[str, Any]) -> TrainResult:
     """The result that `out` already holds; raises InputError when it is another run's."""
     training = dict(read_config(out).get("training") or {})
     outcome = training.pop("outcome", None)
     if outcome is None:
         raise InputError(f"{out} holds an SAE that was not trained here; choose another folder or start over.")
-    _expect_same(training, identity, out)
+    expect_same(training, identity, out)
     sae, config = load_pretrained(out)
     metrics = Metrics(**config["metrics"]) if config["metrics"] else None
     return TrainResult(sae, metrics, outcome["steps"], outcome["dead_share"], outcome["history"], already_done=True)
 
 
-def _identity(vectors: VectorSource, config: TrainConfig, site: Site | None) -> dict[str, Any]:
-    """What makes this run this run, as JSON."""
+def identity_of(config: TrainConfig, site: Site | None, d: int, vectors: int, digest: str) -> dict[str, Any]:
+    """What makes this run this run, as JSON: settings, data and site."""
     settings = {key: value for key, value in config.as_dict().items() if key not in FREE}
-    data = {"d": vectors.d, "vectors": vectors.vectors, "digest": vectors.digest}
+    data = {"d": d, "vectors": vectors, "digest": digest}
     identity = {"config": settings, "data": data, "site": site.slug if site else None}
     plain: dict[str, Any] = json.loads(json.dumps(identity))
     return plain
 
 
-def _expect_same(found: Mapping[str, Any], wanted: Mapping[str, Any], out: Path) -> None:
+def expect_same(found: Mapping[str, Any], wanted: Mapping[str, Any], out: Path) -> None:
     """Raises InputError, naming the keys, when `out` belongs to a run with other settings or data."""
     differing = []
     for part in ("config", "data"):

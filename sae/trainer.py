@@ -14,6 +14,8 @@ from torch import Tensor
 from data.activations import replace_file
 from data.errors import GazetteerError, InputError
 from sae.autoencoder import SparseAutoencoder
+from sae.candidates import candidates_pay
+from sae.compiled import compiled_or_plain
 from sae.config import TrainConfig
 from sae.geometric_median import geometric_median
 from sae.gradients import Step, loss_and_gradients
@@ -45,6 +47,8 @@ class Trainer:
         self.step = 0
         self.mse_scale = 1.0
         self.history: list[dict[str, float]] = []
+        self._candidates = candidates_pay(self.sae) if config.candidates is None else config.candidates
+        self._loss = compiled_or_plain(loss_and_gradients) if config.compile else loss_and_gradients
         parameters = [self.sae.encoder, self.sae.decoder, self.sae.bias]
         fused = self.sae.bias.device.type in ("cpu", "cuda")
         self._adam = torch.optim.Adam(parameters, lr=config.lr, eps=6.25e-10, fused=fused)
@@ -77,7 +81,7 @@ class Trainer:
         config, sae = self.config, self.sae
         x = x.to(sae.bias.device)
         dead = self.dead()
-        result = loss_and_gradients(sae, x, self.mse_scale, dead, config.k_aux, config.alpha, config.candidates)
+        result = self._loss(sae, x, self.mse_scale, dead, config.k_aux, config.alpha, self._candidates)
         if not bool(torch.isfinite(result.loss)):
             _expect_finite(x, self.step)
             raise GazetteerError(

@@ -244,3 +244,23 @@ def test_a_run_from_before_the_options_is_the_same_run(tmp_path: Path):
         del config["training"]["config"][name]
     path.write_text(json.dumps(config))
     assert trained(tmp_path).already_done
+
+
+def test_compiling_that_fails_is_said_and_left_out(monkeypatch: pytest.MonkeyPatch):
+    def broken(function):
+        def call(*args):
+            raise RuntimeError("no C++ compiler was found")
+
+        return call
+
+    monkeypatch.setattr(torch, "compile", broken)
+    x = synthetic(256)[0]
+    plain, compiled = (Trainer(16, replace(SMALL, compile=flag), 40) for flag in (False, True))
+    plain.start(x)
+    compiled.start(x)
+    with pytest.warns(UserWarning, match=r"sae.compile is left out, for the compiler failed: no C\+\+ compiler"):
+        compiled.advance(x)
+    compiled.advance(x)  # no second attempt, no second warning
+    for _ in range(2):
+        plain.advance(x)
+    assert torch.equal(plain.sae.encoder, compiled.sae.encoder)

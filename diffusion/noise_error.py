@@ -1,0 +1,175 @@
+"""How much worse the U-Net predicts noise when a block's update is replaced: what an autoencoder is worth to the model.
+
+For a picture x_0 of the model itself and noise ε, x_t = √ā_t x_0 + √(1−ā_t) ε; the error is mean((ε̂(x_t, t) − ε)²)
+of one guidance branch, with the update as it is, replaced by the SAE's reconstruction, by zero, and by its mean.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import astuple, dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from data.errors import InputError
+from data.sites import Site
+from diffusion.capture import cells, split_branches
+from diffusion.generate import Generator
+from diffusion.replace import replaced_update
+from sae.autoencoder import SparseAutoencoder
+
+Replace = Callable[[Tensor], Tensor]
+
+
+@dataclass(frozen=True)
+class NoiseErrors:
+    """Mean squares of the wrongly predicted noise, in squared units of the noise; means over pictures.
+
+    Attributes:
+        plain: with the update as it is.
+        sae: with the reconstruction in its place.
+        zero: with zero in its place.
+        mean: with the mean update in every cell; NaN where no mean was given.
+    """
+
+    plain: float
+    sae: float
+    zero: float
+    mean: float
+
+
+def mean_errors(errors: list[NoiseErrors]) -> NoiseErrors:
+    """The mean over pictures, at least one."""
+    return NoiseErrors(*(sum(values) / len(errors) for values in zip(*map(astuple, errors), strict=True)))
+
+
+@torch.inference_mode()
+def noise_errors(
+    generator: Generator,
+    prompt: str,
+    seed: int,
+    saes: Mapping[Site, SparseAutoencoder],
+    means: Mapping[Site, Tensor],
+) -> dict[Site, NoiseErrors]:
+    """The errors of every site of `saes` on one picture.
+
+    The picture is sampled from (prompt, seed); the noise added to it follows from the seed as well.
+
+    Args:
+        saes: by site; all of them sites of `generator`.
+        means: [channels], the mean update of a site, where it is known.
+
+    Raises:
+        InputError: a scheduler without a noise schedule of the usual kind, or another kind of prediction.
+    """
+    pipe, config = generator.pipe, generator.config
+    schedule, kind = getattr(pipe.scheduler, "alphas_cumprod", None), pipe.scheduler.config.get("prediction_type")
+    if schedule is None or kind not in ("epsilon", "v_prediction"):
+        raise InputError(
+            f"Loss recovered needs a U-Net that predicts noise (epsilon or v_prediction), not {kind} "
+            f"of {type(pipe.scheduler).__name__}; set sae.recover=0 to leave it out."
+        )
+    size = {name: value for name in ("height", "width") if (value := getattr(config, name))}
+    latents = generator.noise(seed).to(pipe.unet.device, pipe.unet.dtype)
+    with _recorded_calls(pipe.unet) as calls:
+        clean = pipe(
+            prompt=[prompt], latents=latents, num_inference_steps=config.steps, guidance_scale=config.guidance,
+            output_type="latent", **size,
+        ).images  # fmt: skip
+    found: dict[Site, NoiseErrors] = {}
+    for timestep in sorted({generator.moments[site].timestep for site in saes}):
+        here = {site: sae for site, sae in saes.items() if generator.moments[site].timestep == timestep}
+        noise = generator.noise(seed + 1 + timestep).to(clean)
+        task = _Denoising(pipe.unet, calls[timestep], clean, noise, float(schedule[timestep]), kind)
+        found |= _errors_at(task, here, means)
+    return found
+
+
+def _errors_at(
+    task: _Denoising, saes: Mapping[Site, SparseAutoencoder], means: Mapping[Site, Tensor]
+) -> dict[Site, NoiseErrors]:
+    """All sites of one timestep; both branches of a block share a call, for they do not see each other."""
+    plain = task.errors()
+    found: dict[Site, NoiseErrors] = {}
+    for block in sorted({site.block for site in saes}):
+        here = {site.branch: site for site in saes if site.block == block}
+
+        def replaced(values: Mapping[str, Replace], block: str = block) -> dict[str, float]:
+            with replaced_update(task.unet, block, lambda update: _by_branch(update, values)):
+                return task.errors()
+
+        sae = replaced({branch: _reconstruction(saes[site]) for branch, site in here.items()})
+        zero = replaced(dict.fromkeys(here, torch.zeros_like))
+        known = {branch: _constant(means[site]) for branch, site in here.items() if site in means}
+        mean = replaced(known) if known else {}
+        for branch, site in here.items():
+            average = mean[branch] if branch in known else float("nan")
+            found[site] = NoiseErrors(plain[branch], sae[branch], zero[branch], average)
+    return found
+
+
+@dataclass
+class _Denoising:
+    """One noised picture [1, c, h, w] and the U-Net call that denoises it, guidance halves stacked as in sampling."""
+
+    unet: nn.Module
+    call: tuple[tuple[Any, ...], dict[str, Any], int]
+    clean: Tensor
+    noise: Tensor
+    kept: float
+    kind: str
+
+    def errors(self) -> dict[str, float]:
+        """mean((ε̂ − ε)²) by branch."""
+        signal, sigma = self.kept**0.5, (1.0 - self.kept) ** 0.5
+        noised = signal * self.clean + sigma * self.noise
+        args, kwargs, batch = self.call
+        stacked = noised.expand(batch, -1, -1, -1)
+        if "sample" in kwargs:
+            kwargs = kwargs | {"sample": stacked}
+        else:
+            args = (stacked, *args[1:])
+        predicted = self.unet(*args, **kwargs)[0].float()
+        if self.kind == "v_prediction":
+            predicted = signal * predicted + sigma * stacked.float()
+        halves = split_branches(predicted - self.noise.float(), 1)
+        return {branch: float(error.double().square().mean()) for branch, error in halves.items()}
+
+
+@contextmanager
+def _recorded_calls(unet: nn.Module) -> Iterator[dict[int, tuple[tuple[Any, ...], dict[str, Any], int]]]:
+    """What the U-Net was called with while open: timestep -> (args, kwargs, batch)."""
+    calls: dict[int, tuple[tuple[Any, ...], dict[str, Any], int]] = {}
+
+    def record(_: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        sample = kwargs["sample"] if "sample" in kwargs else args[0]
+        value = kwargs["timestep"] if "timestep" in kwargs else args[1]
+        timestep = int(value.flatten()[0]) if isinstance(value, Tensor) else int(value)
+        calls.setdefault(timestep, (args, dict(kwargs), len(sample)))
+
+    handle = unet.register_forward_pre_hook(record, with_kwargs=True)
+    try:
+        yield calls
+    finally:
+        handle.remove()
+
+
+def _by_branch(update: Tensor, values: Mapping[str, Replace]) -> Tensor:
+    """The update [batch, channels, height, width] with the halves of the branches in `values` replaced."""
+    halves = split_branches(update, 1)
+    return torch.cat([values[branch](half) if branch in values else half for branch, half in halves.items()])
+
+
+def _reconstruction(sae: SparseAutoencoder) -> Replace:
+    def replace(update: Tensor) -> Tensor:
+        x = cells(update)[0].to(sae.bias.device, sae.bias.dtype)
+        return sae(x).T.reshape(update.shape).to(update)
+
+    return replace
+
+
+def _constant(mean: Tensor) -> Replace:
+    return lambda update: mean.to(update)[None, :, None, None].expand_as(update)
