@@ -18,7 +18,7 @@ training, everything here is measured on seeds and prompts above.
 
 | model | format | trained by |
 |---|---|---|
-| `models/text_to_image` | `StableDiffusionPipeline`: CLIP text encoder, KL autoencoder (128² → 32² × 4), U-Net with cross-attention on 16² and 8², v-prediction, DDIM | `python -m data.scenes.train.vae`, `….latents`, `….text_to_image` |
+| `models/text_to_image` | `StableDiffusionPipeline`: CLIP text encoder, KL autoencoder (128² → 16² × 12), U-Net with cross-attention on 16² and 8², v-prediction, DDIM | `python -m data.scenes.train.vae`, `….latents`, `….text_to_image` |
 | `models/detector` | transformers `GroundingDinoForObjectDetection`, the plain architecture at hidden size 256 | `python -m data.scenes.train.detector` |
 | `models/segmenter` | transformers `SamModel` | `python -m data.scenes.train.segmenter` |
 | `models/saes` | one folder a site: `config.json`, `model.safetensors` | `gazetteer sae train` |

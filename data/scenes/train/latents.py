@@ -2,7 +2,7 @@
 
     python -m data.scenes.train.latents --vae build/train/vae --out build/train/latents
 
-Writes latents.f16 [N, 4, 32, 32] (scaled to unit variance), tokens.i16 [N, 32] and `ready`, the
+Writes latents.f16 [N, 12, 16, 16] (scaled to unit variance), tokens.i16 [N, 32] and `ready`, the
 number of rows that may be read already, so that training can start while the rest is written.
 """
 
@@ -24,7 +24,7 @@ from data.scenes.train.tokens import MAX_LENGTH, encode, save_legacy, scenes_tok
 from data.scenes.train.vae import normalise
 from data.scenes.world import TRAIN_SEEDS
 
-LATENT_SHAPE = (4, 32, 32)
+LATENT_SHAPE = (12, 16, 16)
 _CHUNK = 50
 
 
@@ -43,7 +43,7 @@ class LatentFiles:
         return int(path.read_text()) if path.exists() else 0
 
     def batch(self, rows: Tensor) -> tuple[Tensor, Tensor]:
-        """Latents float32 [B, 4, 32, 32] and token ids int64 [B, MAX_LENGTH] of the rows."""
+        """Latents float32 [B, 12, 16, 16] and token ids int64 [B, MAX_LENGTH] of the rows."""
         index = rows.numpy()
         latents = torch.from_numpy(self.latents[index].astype(np.float32))
         return latents, torch.from_numpy(self.tokens[index].astype(np.int64))

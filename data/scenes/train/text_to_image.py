@@ -1,7 +1,7 @@
-"""Train the tiny text-to-image model of the Scenes world from scratch, on one CPU core.
+"""Train the tiny text-to-image model of the Scenes world from scratch, on a few CPU cores.
 
-    python -m data.scenes.train.text_to_image --out build/train/text_to_image --minutes 70
-    python -m data.scenes.train.text_to_image --out build/train/text_to_image --resume
+    python -m data.scenes.train.text_to_image --out build/train/text_to_image --minutes 60 --workers 2
+    python -m data.scenes.train.text_to_image --out build/train/text_to_image --resume --workers 2
     ... --export data/scenes/models/text_to_image
 
 needs build/train/vae (data.scenes.train.vae) and build/train/latents (data.scenes.train.latents).
@@ -31,6 +31,7 @@ from data.scenes.train.loop import (
     save_sheet,
     set_rate,
 )
+from data.scenes.train.parallel import average_gradients, rank, run, shared, workers
 from data.scenes.train.text_to_image_model import (
     assemble,
     build_scheduler,
@@ -157,21 +158,25 @@ def train(training: Training, vae: AutoencoderKL, out: Path, batch: int, every: 
         set_rate(training.optimizer, cosine_rate(PEAK_RATE, budget, WARMUP))
         loss = diffusion_loss(training, batch, signal, empty)
         loss.backward()
+        average_gradients(training.parameters())
         torch.nn.utils.clip_grad_norm_(training.parameters(), 1.0)
         training.optimizer.step()
         training.optimizer.zero_grad()
         training.average.update(budget.step)
         budget.tick()
+        budget.seconds = shared(budget.seconds)
         running = 0.98 * running + 0.02 * loss.item() if running else loss.item()
-        if budget.step % 25 == 0:
+        if budget.step % 25 == 0 and rank() == 0:
             print(
                 f"step {budget.step} {budget.seconds:.0f}s loss {running:.4f} rows {training.files.ready}",
                 flush=True,
             )
         if budget.seconds - saved > 60 * every or budget.fraction >= 1:
             saved = budget.seconds
-            save_checkpoint(out / "checkpoint.pt", snapshot(training))
-            draw_sheet(training, vae, out / f"sheet_{budget.step:06d}.png")
+            if rank() == 0:
+                save_checkpoint(out / "checkpoint.pt", snapshot(training))
+                draw_sheet(training, vae, out / f"sheet_{budget.step:06d}.png")
+            shared(saved)  # the others wait here, so that their clocks leave it out too
             budget.restart_clock()
 
 
@@ -189,23 +194,30 @@ def main() -> None:
     parser.add_argument("--latents", type=Path, default=Path("build/train/latents"))
     parser.add_argument("--minutes", type=float)
     parser.add_argument("--steps", type=int)
-    parser.add_argument("--batch", type=int, default=16)
+    parser.add_argument("--batch", type=int, default=16, help="samples of a step in each worker")
     parser.add_argument("--every", type=float, default=5.0, help="minutes between checkpoints")
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--threads", type=int, default=1)
-    parser.add_argument("--resume", action="store_true")
+    parser.add_argument("--workers", type=int, default=1, help="processes of one thread each")
+    parser.add_argument("--resume", action="store_true", help="exact with one worker")
     parser.add_argument("--export", type=Path)
     options = parser.parse_args()
-    torch.set_num_threads(options.threads)
     options.out.mkdir(parents=True, exist_ok=True)
     if options.minutes is None and options.steps is None:
-        options.minutes = 70.0
+        options.minutes = 60.0
+    run(work, options.workers, options)
+
+
+def work(options: argparse.Namespace) -> None:
+    """Train in this process; the first one exports."""
+    torch.set_num_threads(1)
     vae = AutoencoderKL.from_pretrained(options.vae).eval()
     training = prepare(options.latents, Budget(options.minutes, options.steps), options.seed)
     if options.resume:
         restore(training, options.out / "checkpoint.pt")
+    if rank() > 0:
+        torch.manual_seed(options.seed + workers() * training.budget.step + rank())
     train(training, vae, options.out, options.batch, options.every)
-    if options.export:
+    if options.export and rank() == 0:
         export(averaged_pipeline(training, vae), options.export)
 
 

@@ -38,21 +38,21 @@ def build_text_encoder(tokenizer: CLIPTokenizer) -> CLIPTextModel:
 
 
 def build_unet() -> UNet2DConditionModel:
-    """Latents [B, 4, 32, 32] at 32, 16 and 8 cells a side; words enter at 16 and 8.
+    """Latents [B, 12, 16, 16] at 16 and 8 cells a side; words enter at 16 and in the middle.
 
     `attention_head_dim` is the number of heads per level (a historical name in diffusers).
     """
     return UNet2DConditionModel(
-        sample_size=32,
-        in_channels=4,
-        out_channels=4,
-        block_out_channels=(32, 96, 128),
+        sample_size=16,
+        in_channels=12,
+        out_channels=12,
+        block_out_channels=(96, 128),
         layers_per_block=1,
-        down_block_types=("DownBlock2D", "CrossAttnDownBlock2D", "DownBlock2D"),
+        down_block_types=("CrossAttnDownBlock2D", "DownBlock2D"),
         mid_block_type="UNetMidBlock2DCrossAttn",
-        up_block_types=("UpBlock2D", "CrossAttnUpBlock2D", "UpBlock2D"),
+        up_block_types=("UpBlock2D", "CrossAttnUpBlock2D"),
         cross_attention_dim=WIDTH,
-        attention_head_dim=(1, 3, 4),
+        attention_head_dim=(3, 4),
         norm_num_groups=16,
     )
 
