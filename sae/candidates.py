@@ -84,7 +84,12 @@ def _scores(encoder: Tensor, indices: Tensor, centred: Tensor) -> Tensor:
 
 def candidates_pay(sae: SparseAutoencoder) -> bool:
     """Whether the detour is the shorter way for this autoencoder, where it stands."""
-    return sae.config.n * sae.config.d >= LARGE and _is_fast(sae.bias.device)
+    return is_large(sae.config.n, sae.config.d) and _is_fast(sae.bias.device)
+
+
+def is_large(n: int, d: int) -> bool:
+    """Whether an autoencoder of n features of d channels is large enough for the detour, on a machine made for it."""
+    return n * d >= LARGE
 
 
 def _is_fast(device: torch.device) -> bool:
