@@ -32,7 +32,7 @@ def main() -> None:
         for name, writer in WRITERS[package].items():
             writer(Path(folder) / name)
         return
-    sys.path.insert(0, str(ROOT / "benchmarks"))
+    sys.path[:0] = [str(ROOT), str(ROOT / "benchmarks")]
     from sae_step import ENVIRONMENT, last_line, peer_environment
 
     python, failed = peer_environment(list(WRITERS))

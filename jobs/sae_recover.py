@@ -84,7 +84,7 @@ class RecoverWorker:
         if self._ready is None:
             if self.threads:
                 torch.set_num_threads(self.threads)
-            pipe = load_pipeline(self.model)
+            pipe: Any = load_pipeline(self.model)
             saes = load_site_saes(self.saes, self.sites, pipe.unet.device)
             stated = {site: read_config(Path(self.saes) / site.slug).get("mean") for site in self.sites}
             means = {site: torch.tensor(mean) for site, mean in stated.items() if mean}

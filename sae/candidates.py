@@ -18,6 +18,8 @@ from sae.sparse import Pairs
 ROUNDING = 2.0**-8
 # Entries of the encoder from which the full product costs more than proposing and scoring again.
 LARGE = 2**20
+# Vectors looked at together: enough for a fast product, few enough that the coarse scores stay small.
+ROWS = 1024
 
 
 @torch.no_grad()
@@ -39,7 +41,18 @@ def candidate_codes(sae: SparseAutoencoder, centred: Tensor) -> Codes:
     helps = proposed < sae.config.n and sae.latent_bias is None
     if not helps or centred.dtype != torch.float32 or not _is_fast(centred.device):
         return _plain(sae, centred)
-    coarse_x, coarse_w = centred.bfloat16(), sae.encoder.bfloat16()
+    coarse_w = sae.encoder.bfloat16()
+    w_norm, w_error = _norms(sae.encoder, coarse_w)
+    bounds = w_norm.max(), w_error.max()
+    parts = [_of_rows(sae, rows, coarse_w, bounds, slots, proposed) for rows in centred.split(ROWS)]
+    return parts[0] if len(parts) == 1 else Codes(*(torch.cat(tensors) for tensors in zip(*parts, strict=True)))
+
+
+def _of_rows(
+    sae: SparseAutoencoder, centred: Tensor, coarse_w: Tensor, bounds: tuple[Tensor, Tensor], slots: int, proposed: int
+) -> Codes:
+    """`candidate_codes` of some rows [rows, d]; `bounds`: the largest norms in W_enc and of its rounding error."""
+    coarse_x = centred.bfloat16()
     found = (coarse_x @ coarse_w.T).topk(proposed, dim=1)
     # Ascending features, so that the stable sort below leaves equal values in ascending feature order.
     indices = found.indices.sort(dim=1).values
@@ -49,7 +62,7 @@ def candidate_codes(sae: SparseAutoencoder, centred: Tensor) -> Codes:
 
     weakest = found.values[:, -1].float()
     weakest += ROUNDING * weakest.abs()  # the coarse score itself was rounded to bfloat16
-    others = weakest + _slack(centred, sae.encoder, coarse_x, coarse_w)  # no feature left out scores more
+    others = weakest + _slack(centred, coarse_x, *bounds)  # no feature left out scores more
     certain = (values[:, -1] > others) | (others < 0)
     rows = (~certain).nonzero().squeeze(1)
     if len(rows) == 0:
@@ -63,17 +76,22 @@ def _plain(sae: SparseAutoencoder, centred: Tensor) -> Codes:
     return top_codes(products if sae.latent_bias is None else products + sae.latent_bias, sae.config.slots)
 
 
-def _slack(x: Tensor, w: Tensor, coarse_x: Tensor, coarse_w: Tensor) -> Tensor:
-    """How far a coarse score can lie below the true one, at most, for any feature: [batch].
+def _slack(x: Tensor, coarse_x: Tensor, w_norm: Tensor, w_error: Tensor) -> Tensor:
+    """How far a coarse score can lie below the true one, at most, for any feature: [rows].
 
     x·w − x̃·w̃ = x·(w − w̃) + (x − x̃)·w̃, each at most the product of the norms (Cauchy–Schwarz); the norms of the
     rounding errors are measured, which bounds far tighter than the worst case. The last term is for float32 sums.
     """
-    x_norm, w_norm = torch.linalg.vector_norm(x, dim=1), torch.linalg.vector_norm(w, dim=1).max()
-    x_error = torch.linalg.vector_norm(x - coarse_x, dim=1)
-    w_error = torch.linalg.vector_norm(w - coarse_w, dim=1).max()
+    x_norm, x_error = _norms(x, coarse_x)
     w_coarse = w_norm + w_error
     return x_norm * w_error + x_error * w_coarse + x.shape[1] * 2.0**-23 * (x_norm + x_error) * w_coarse
+
+
+def _norms(exact: Tensor, coarse: Tensor) -> tuple[Tensor, Tensor]:
+    """The norm of every row of `exact` [rows, d], and of what `coarse` is off by; a few rows at a time."""
+    pairs = zip(exact.split(ROWS), coarse.split(ROWS), strict=True)
+    norms = [(torch.linalg.vector_norm(a, dim=1), torch.linalg.vector_norm(a - b, dim=1)) for a, b in pairs]
+    return torch.cat([norm for norm, _ in norms]), torch.cat([error for _, error in norms])
 
 
 def _scores(encoder: Tensor, indices: Tensor, centred: Tensor) -> Tensor:
@@ -84,7 +102,12 @@ def _scores(encoder: Tensor, indices: Tensor, centred: Tensor) -> Tensor:
 
 def candidates_pay(sae: SparseAutoencoder) -> bool:
     """Whether the detour is the shorter way for this autoencoder, where it stands."""
-    return sae.config.n * sae.config.d >= LARGE and _is_fast(sae.bias.device)
+    return is_large(sae.config.n, sae.config.d) and _is_fast(sae.bias.device)
+
+
+def is_large(n: int, d: int) -> bool:
+    """Whether an autoencoder of n features of d channels is large enough for the detour, on a machine made for it."""
+    return n * d >= LARGE
 
 
 def _is_fast(device: torch.device) -> bool:

@@ -72,9 +72,12 @@ def loss_and_gradients(
     """
     centred = x - sae.bias
     preactivations = None if candidates else centred @ sae.encoder.T
-    slots = sae.config.slots
-    codes = candidate_codes(sae, centred) if preactivations is None else top_codes(preactivations, slots)
+    codes = candidate_codes(sae, centred) if preactivations is None else top_codes(preactivations, sae.config.slots)
     codes = sae.strongest_of_batch(codes)
+    reached = None
+    if dead is not None and len(dead) > 0 and alpha > 0:
+        reached = centred @ sae.encoder[dead].T if preactivations is None else preactivations[:, dead]
+    del preactivations  # by far the largest tensor, and only the dead ones' columns are needed from here on
     borders = [0, *(sae.config.prefixes or (sae.config.n,))]
     groups = [Pairs(codes, low, high) for low, high in pairwise(borders)]
 
@@ -89,8 +92,7 @@ def loss_and_gradients(
     scale = -2.0 * mse_scale / (error.numel() * len(groups))
     gradients = _reconstruction_gradients(sae, centred, groups, borders, residuals, scale)
     auxk = torch.zeros_like(mse)
-    if dead is not None and len(dead) > 0 and alpha > 0:
-        reached = centred @ sae.encoder[dead].T if preactivations is None else preactivations[:, dead]
+    if dead is not None and reached is not None:
         auxk, encoder, decoder, bias = auxk_gradients(sae, centred, reached, error, dead, k_aux)
         gradients.encoder.index_add_(0, dead, encoder, alpha=alpha)
         gradients.decoder.index_add_(0, dead, decoder, alpha=alpha)

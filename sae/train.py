@@ -14,6 +14,7 @@ from torch import Tensor
 from data.errors import GazetteerError, InputError
 from data.sites import Site
 from sae.autoencoder import SparseAutoencoder
+from sae.candidates import is_large
 from sae.checkpoint import CONFIG, load_pretrained, read_config, save_pretrained
 from sae.config import TrainConfig
 from sae.metrics import Evaluation, Metrics
@@ -201,6 +202,8 @@ def finished(out: Path, identity: dict[str, Any]) -> TrainResult:
 def identity_of(config: TrainConfig, site: Site | None, d: int, vectors: int, digest: str) -> dict[str, Any]:
     """What makes this run this run, as JSON: settings, data and site."""
     settings = {key: value for key, value in config.as_dict().items() if key not in FREE}
+    if config.candidates is None:  # what the size decides; the machine is no part of a run's name
+        settings["candidates"] = is_large(config.n or config.expansion * d, d)
     data = {"d": d, "vectors": vectors, "digest": digest}
     identity = {"config": settings, "data": data, "site": site.slug if site else None}
     plain: dict[str, Any] = json.loads(json.dumps(identity))
@@ -212,7 +215,7 @@ def expect_same(found: Mapping[str, Any], wanted: Mapping[str, Any], out: Path) 
     differing = []
     for part in ("config", "data"):
         # A run from before a setting existed was made as that setting's default says.
-        known = TrainConfig().as_dict() | {"prefixes": []} if part == "config" else {}
+        known = TrainConfig().as_dict() | {"prefixes": [], "candidates": False} if part == "config" else {}
         old, new = known | (found.get(part) or {}), wanted[part]
         keys = sorted(key for key in {*old, *new} - {*FREE} if old.get(key) != new.get(key))
         differing += [f"{part}.{key} ({old.get(key)} there, {new.get(key)} now)" for key in keys]

@@ -19,7 +19,7 @@ from sae.checkpoint import load_pretrained
 from sae.config import TrainConfig
 from sae.geometric_median import geometric_median
 from sae.source import TensorSource
-from sae.train import STATE, train_sae
+from sae.train import STATE, identity_of, train_sae
 from sae.trainer import Trainer
 
 SITE = Site("mid_block.attentions.0", "cond", 0.5)
@@ -162,6 +162,13 @@ def test_another_config_is_another_run(tmp_path: Path):
     with pytest.raises(InputError, match="site"):
         trained(tmp_path, site=SITE)
     assert not trained(tmp_path, replace(SMALL, lr=1e-3), resume=False).already_done
+
+
+def test_what_the_engine_chooses_by_size_is_part_of_the_run():
+    def chosen(d: int, candidates: bool | None = None) -> bool:
+        return identity_of(TrainConfig(candidates=candidates), None, d, 1, "")["config"]["candidates"]
+
+    assert (chosen(96), chosen(1280), chosen(96, True), chosen(1280, False)) == (False, True, True, False)
 
 
 class Stop(Exception):
