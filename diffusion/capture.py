@@ -78,6 +78,19 @@ def capture_updates(
         yield
 
 
+def position_of(timestep: float, schedule: Sequence[float] | Tensor) -> float:
+    """t of a timestep: 1.0 for the first of the schedule, 0.0 for the last; repeated timesteps count once.
+
+    Raises:
+        InputError: the schedule has no such timestep.
+    """
+    steps = sorted({float(value) for value in schedule}, reverse=True)
+    nearest = min(range(len(steps)), key=lambda i: abs(steps[i] - timestep), default=0)
+    if not steps or abs(steps[nearest] - timestep) > 0.5:
+        raise InputError(f"The U-Net was called at timestep {timestep:g}, which is not in the sampler's schedule.")
+    return 1.0 - nearest / (len(steps) - 1) if len(steps) > 1 else 1.0
+
+
 def split_branches(update: Tensor, images: int) -> dict[str, Tensor]:
     """The guidance halves of a captured update [batch, ...]: uncond first, then cond, as diffusers stacks them.
 

@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from data.edits import SAE_UNITS, Edit, Target
 from data.errors import InputError
 from data.sites import Site
-from diffusion.capture import cells, find_block, width_of
+from diffusion.capture import cells, find_block, position_of, width_of
 from sae.autoencoder import Codes, SparseAutoencoder
 from sae.checkpoint import expect_width, load_site_saes
 
@@ -87,19 +87,6 @@ def steer(
             module = find_block(pipe.unet, block)
             hooks.callback(module.register_forward_hook(hook_for(block), with_kwargs=True).remove)
         yield
-
-
-def position_of(timestep: float, schedule: Sequence[float] | Tensor) -> float:
-    """t of a timestep: 1.0 for the first of the schedule, 0.0 for the last; repeated timesteps count once.
-
-    Raises:
-        InputError: the schedule has no such timestep.
-    """
-    steps = sorted({float(value) for value in schedule}, reverse=True)
-    nearest = min(range(len(steps)), key=lambda i: abs(steps[i] - timestep), default=0)
-    if not steps or abs(steps[nearest] - timestep) > 0.5:
-        raise InputError(f"The U-Net was called at timestep {timestep:g}, which is not in the sampler's schedule.")
-    return 1.0 - nearest / (len(steps) - 1) if len(steps) > 1 else 1.0
 
 
 @dataclass(frozen=True, eq=False)

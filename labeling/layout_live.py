@@ -12,7 +12,7 @@ from torch import Tensor
 
 from data.errors import InputError
 from data.sites import Site
-from diffusion.capture import capture_updates, cells
+from diffusion.capture import capture_updates, cells, position_of, split_branches
 from diffusion.generate import encode_map
 from labeling.layout_model import Layout, LayoutModel
 from labeling.site_codes import SiteCodes, flat_codes
@@ -71,19 +71,17 @@ def predict_layout(pipe: Any, labels: LayoutModel, on_layout: OnLayout | None = 
 
 def _place(pipe: Any, timestep: int) -> tuple[int, float]:
     """0-based step and t of the scheduler's timestep."""
-    steps = [int(one) for one in pipe.scheduler.timesteps]
-    step = steps.index(timestep) if timestep in steps else 0
-    return step, 1.0 - step / max(1, len(steps) - 1)
+    t = position_of(timestep, pipe.scheduler.timesteps)
+    return round((1.0 - t) * (len({float(one) for one in pipe.scheduler.timesteps}) - 1)), t
 
 
 def _half(pipe: Any, update: Tensor, branch: str) -> Tensor:
     """The guidance half of an update [batch, ...]; without guidance all of it is cond."""
-    if not getattr(pipe, "do_classifier_free_guidance", False):
-        if branch == "uncond":
-            raise InputError("This layout model reads the uncond branch, but the pipeline runs without guidance.")
-        return update
-    middle = update.shape[0] // 2
-    return update[:middle] if branch == "uncond" else update[middle:]
+    guided = bool(getattr(pipe, "do_classifier_free_guidance", False))
+    halves = split_branches(update, len(update) // 2 if guided else len(update))
+    if branch not in halves:
+        raise InputError(f"This layout model reads the {branch} branch, but the pipeline runs without guidance.")
+    return halves[branch]
 
 
 def _codes(labels: LayoutModel, site: Site, update: Tensor) -> SiteCodes:

@@ -13,9 +13,10 @@ from torch import Tensor
 
 from data.edits import STAGES, Edit
 from data.sites import Site
+from diffusion.capture import position_of
 from diffusion.generate import Generator
 from diffusion.restart import can_restart, keep_latents, starting_at
-from diffusion.steer import position_of, steer
+from diffusion.steer import steer
 from labeling.detectors import Detector
 from labeling.segmenters import Segmenter
 from sae.autoencoder import SparseAutoencoder

@@ -11,8 +11,8 @@ import torch
 from data.edits import QUADRANTS, STAGES, UNITS, Edit, Region, Target
 from data.errors import InputError
 from data.sites import Site
-from diffusion.capture import capture_updates, cells
-from diffusion.steer import position_of, steer
+from diffusion.capture import capture_updates, cells, position_of
+from diffusion.steer import steer
 from sae.autoencoder import SAEConfig, SparseAutoencoder
 from sae.checkpoint import save_pretrained
 from tests.test_capture import hooks_left
