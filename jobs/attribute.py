@@ -27,7 +27,7 @@ from data.digests import digest_folder
 from data.errors import InputError
 from data.prompts import read_prompts
 from data.provenance import provenance
-from data.sites import Site
+from data.sites import Site, step_of
 from diffusion.generate import GenerationConfig, Generator
 from diffusion.load import load_pipeline
 from jobs.config import RunConfig
@@ -151,7 +151,7 @@ class EvaluateConfig:
 
 
 def quick(run: RunConfig) -> EvaluateConfig:
-    """At most ten minutes on two CPU cores with the embedded model."""
+    """Few concepts, few steps, few pictures: meant to take minutes with the embedded model."""
     steps = min(8, run.generation.steps)
     return EvaluateConfig(
         MethodConfig(steps=steps, guidance=run.generation.guidance, tune_steps=15, tune_prompts=2, seed=run.seed),
@@ -305,7 +305,9 @@ def _cases(prompts: Sequence[str], vocabulary: Vocabulary, known: Sequence[str],
                 taken[row[0]] = row[1]
             del queue[:2]
     rows = list(taken.items())[: max(2, wanted)]
-    return [Case(p, seed + i, names, CHOOSE if i % 2 == 0 else REPORT) for i, (p, names) in enumerate(rows)]
+    # Far from the seeds that edits are made from (`MethodConfig.seed` and on), so that no noise is seen twice.
+    first = seed + 1_000_000
+    return [Case(p, first + i, names, CHOOSE if i % 2 == 0 else REPORT) for i, (p, names) in enumerate(rows)]
 
 
 def _pooled(rows: Sequence[dict[str, Any]]) -> dict[str, list[float]]:
@@ -359,8 +361,6 @@ def _objective(
 
 def _at(samples: Samples, t: float, config: ScoreConfig) -> Samples:
     """The samples of the one step where a site listens."""
-    from data.sites import step_of
-
     images = len(samples) // config.steps
     start = step_of(t, config.steps) * images
     return samples.at(slice(start, start + images))
