@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -29,3 +30,18 @@ def digests(run: Path) -> dict[str, str]:
         str(path.relative_to(run)): hashlib.sha256(path.read_bytes()).hexdigest()
         for path in sorted(run.rglob("*.parquet"))
     }
+
+
+def kill_at(line: str, script: str, *arguments: str) -> None:
+    """Run a Python script that prints a line and waits for one in turn; SIGKILL it when it has printed `line`."""
+    command = [sys.executable, "-c", script, *arguments]
+    with subprocess.Popen(command, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as child:
+        assert child.stdin is not None
+        assert child.stdout is not None
+        for printed in child.stdout:
+            if printed.strip() == line:
+                child.kill()
+                break
+            child.stdin.write("\n")
+            child.stdin.flush()
+    assert child.returncode == -signal.SIGKILL

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import random
-import subprocess
-import sys
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -19,6 +17,7 @@ from data.sites import Site
 from sae.checkpoint import load_pretrained
 from sae.config import TrainConfig
 from sae.stream_train import StreamPlan, StreamTrainer, finished_stream
+from tests.running import kill_at
 from tests.test_sae_train import Stop, synthetic, weights
 
 MID, UP = Site("mid_block.attentions.0", "cond", 0.5), Site("up_blocks.1.attentions.0", "cond", 0.5)
@@ -107,18 +106,7 @@ def test_kill_9_at_a_random_picture_then_resume_gives_the_same_bytes(tmp_path: P
     try:
         run(tmp_path / "whole")
         stop_at = random.randint(15, 59)
-        command = [sys.executable, "-c", KILLED, str(tmp_path / "killed")]
-        root = Path(__file__).parent.parent
-        with subprocess.Popen(command, cwd=root, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as child:
-            assert child.stdin is not None
-            assert child.stdout is not None
-            for line in child.stdout:
-                if int(line) == stop_at:
-                    child.kill()
-                    break
-                child.stdin.write("\n")
-                child.stdin.flush()
-        assert child.returncode == -9
+        kill_at(str(stop_at), KILLED, str(tmp_path / "killed"))
         assert finished_stream(PLAN, tmp_path / "killed") is None
         assert run(tmp_path / "killed").pictures == PICTURES
         for site in PLAN.sites:

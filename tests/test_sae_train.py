@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import random
-import subprocess
-import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -21,6 +19,7 @@ from sae.geometric_median import geometric_median
 from sae.source import TensorSource
 from sae.train import STATE, identity_of, train_sae
 from sae.trainer import Trainer
+from tests.running import kill_at
 
 SITE = Site("mid_block.attentions.0", "cond", 0.5)
 SMALL = TrainConfig(k=3, n=24, lr=3e-3, batch_size=64, steps=40, checkpoint_every=7, dead_after=256, k_aux=8)
@@ -208,18 +207,7 @@ def test_kill_9_at_a_random_step_then_resume_gives_the_same_bytes(tmp_path: Path
     try:
         trained(tmp_path / "whole")
         stop_at = random.randint(8, 39)
-        command = [sys.executable, "-c", KILLED, str(tmp_path / "killed")]
-        root = Path(__file__).parent.parent
-        with subprocess.Popen(command, cwd=root, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as child:
-            assert child.stdin is not None
-            assert child.stdout is not None
-            for line in child.stdout:
-                if int(line) == stop_at:
-                    child.kill()
-                    break
-                child.stdin.write("\n")
-                child.stdin.flush()
-        assert child.returncode == -9
+        kill_at(str(stop_at), KILLED, str(tmp_path / "killed"))
         assert (tmp_path / "killed" / STATE).exists()
         assert not (tmp_path / "killed" / "config.json").exists()
         trained(tmp_path / "killed")
