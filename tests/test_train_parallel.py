@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
 from pathlib import Path
 
 import torch
 from torch import nn
 
 from data.scenes.train.parallel import average_gradients, rank, run, shared, workers
+from tests.running import ROOT
 
 
 def part_of_a_step(folder: Path, rows: int) -> None:
@@ -31,3 +38,50 @@ def test_two_workers_average_to_the_step_of_one(tmp_path: Path) -> None:
         torch.testing.assert_close(first[name], whole[name])
         assert torch.equal(first[name], second[name])
     assert first["decided"] == second["decided"] == 10.0
+
+
+def wait_to_be_killed(folder: Path) -> None:
+    """Say which process this is, then stay."""
+    (folder / f"{rank()}.partial").write_text(str(os.getpid()))
+    (folder / f"{rank()}.partial").rename(folder / str(rank()))
+    time.sleep(300)
+
+
+BACKGROUND = """
+import signal, sys
+from pathlib import Path
+from data.scenes.train.parallel import run
+from tests.test_train_parallel import wait_to_be_killed
+signal.signal(signal.SIGINT, signal.SIG_IGN)
+if __name__ == "__main__":
+    run(wait_to_be_killed, 2, Path(sys.argv[1]))
+"""
+
+
+def test_workers_end_with_the_process_that_started_them(tmp_path: Path) -> None:
+    script = tmp_path / "script.py"
+    script.write_text(BACKGROUND)
+    command = [sys.executable, str(script), str(tmp_path)]
+    with subprocess.Popen(command, cwd=ROOT, env={**os.environ, "PYTHONPATH": str(ROOT)}) as parent:
+        places = [tmp_path / "0", tmp_path / "1"]
+        assert eventually(lambda: all(place.exists() for place in places))
+        children = [int(place.read_text()) for place in places]
+        assert all(alive(child) for child in children)
+        parent.send_signal(signal.SIGKILL)
+    assert eventually(lambda: not any(alive(child) for child in children))
+
+
+def eventually(holds: Callable[[], bool], seconds: float = 120) -> bool:
+    """Whether it comes to hold."""
+    end = time.monotonic() + seconds
+    while not holds() and time.monotonic() < end:
+        time.sleep(0.1)
+    return holds()
+
+
+def alive(process: int) -> bool:
+    """Whether a process runs; one that ended but was not waited for does not."""
+    try:
+        return Path(f"/proc/{process}/stat").read_text().rsplit(")", 1)[1].split()[0] != "Z"
+    except OSError:
+        return False

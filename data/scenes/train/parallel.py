@@ -6,6 +6,7 @@ convolution spend much of their time waiting for each other.
 
 from __future__ import annotations
 
+import signal
 import tempfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -28,6 +29,8 @@ def run(work: Callable[..., None], workers: int, *arguments: Any) -> None:
 
 
 def _join(rank: int, work: Callable[..., None], workers: int, meeting: str, arguments: Sequence[Any]) -> None:
+    # mp.spawn sends SIGINT when its parent dies; a job started in the background inherits it ignored, and would go on.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     dist.init_process_group("gloo", init_method=f"file://{meeting}", rank=rank, world_size=workers)
     try:
         work(*arguments)
