@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from attribution.samples import Samples, predict
 from data.errors import InputError
-from diffusion.capture import cells, find_block
+from diffusion.capture import cells, find_block, states_around
 from sae.autoencoder import SparseAutoencoder
 
 Objective = Callable[[nn.Module, Samples], Tensor]
@@ -81,8 +81,8 @@ class FeatureActivation:
         seen: list[Tensor] = []
 
         def hook(_: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any) -> None:
-            before = kwargs["hidden_states"] if "hidden_states" in kwargs else args[0]
-            seen.append((output if isinstance(output, Tensor) else output[0]) - before)
+            before, after = states_around(args, kwargs, output)
+            seen.append(after - before)
 
         handle = find_block(unet, self.block).register_forward_hook(hook, with_kwargs=True)
         try:

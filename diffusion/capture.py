@@ -37,6 +37,19 @@ def attention_blocks(unet: nn.Module) -> list[str]:
     return [name for name, module in unet.named_modules() if type(module).__name__ == "Transformer2DModel"]
 
 
+def states_around(args: tuple[Any, ...], kwargs: dict[str, Any], output: Any) -> tuple[Tensor, Tensor]:
+    """The hidden states [batch, channels, height, width] before and after a block, from what a hook is given."""
+    before = kwargs["hidden_states"] if "hidden_states" in kwargs else args[0]
+    return before, output if isinstance(output, Tensor) else output[0]
+
+
+def with_states(output: Any, states: Tensor) -> Any:
+    """A block's output with other hidden states in it: a tensor, a tuple or an output class of diffusers."""
+    if isinstance(output, Tensor):
+        return states
+    return (states, *output[1:]) if isinstance(output, tuple) else type(output)(states)
+
+
 @contextmanager
 def capture_updates(
     unet: nn.Module, blocks: Sequence[str], on_update: OnUpdate, timesteps: frozenset[int] | None = None
@@ -65,8 +78,7 @@ def capture_updates(
     def hook_for(path: str) -> Callable[..., None]:
         def hook(_: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any) -> None:
             if timesteps is None or now[0] in timesteps:
-                before = kwargs["hidden_states"] if "hidden_states" in kwargs else args[0]
-                after = output if isinstance(output, Tensor) else output[0]
+                before, after = states_around(args, kwargs, output)
                 on_update(path, now[0], (after - before).detach())
 
         return hook

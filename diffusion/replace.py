@@ -8,7 +8,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from diffusion.capture import find_block
+from diffusion.capture import find_block, states_around, with_states
 
 
 @contextmanager
@@ -23,12 +23,8 @@ def replaced_update(unet: nn.Module, block: str, replace: Callable[[Tensor], Ten
     """
 
     def hook(_: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any) -> Any:
-        before: Tensor = kwargs["hidden_states"] if "hidden_states" in kwargs else args[0]
-        after: Tensor = output if isinstance(output, Tensor) else output[0]
-        new = before + replace(after - before).to(before.dtype)
-        if isinstance(output, Tensor):
-            return new
-        return (new, *output[1:]) if isinstance(output, tuple) else type(output)(sample=new)
+        before, after = states_around(args, kwargs, output)
+        return with_states(output, before + replace(after - before).to(before.dtype))
 
     handle = find_block(unet, block).register_forward_hook(hook, with_kwargs=True)
     try:

@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from data.edits import SAE_UNITS, Edit, Target
 from data.errors import InputError
 from data.sites import Site
-from diffusion.capture import cells, find_block, position_of, width_of
+from diffusion.capture import cells, find_block, position_of, states_around, width_of, with_states
 from sae.autoencoder import Codes, SparseAutoencoder
 from sae.checkpoint import expect_width, load_site_saes
 
@@ -71,12 +71,9 @@ def steer(
             due = [action for action in mine if action.edit.active(now[0])]
             if not due:
                 return None
-            before = kwargs["hidden_states"] if "hidden_states" in kwargs else args[0]
-            after = output if isinstance(output, Tensor) else output[0]
+            before, after = states_around(args, kwargs, output)
             edited = _edited(after, after - before, due, _is_guided(pipe) if guided is None else guided)
-            if isinstance(output, Tensor):
-                return edited
-            return (edited, *output[1:]) if isinstance(output, tuple) else type(output)(edited)
+            return with_states(output, edited)
 
         return hook
 
