@@ -23,6 +23,8 @@ Judge = Callable[[Images], list[set[str]]]
 """Pictures uint8 [H, W, 3] -> the concepts found in each."""
 Paint = Callable[[Sequence[str], Sequence[int]], Images]
 """(prompts, seeds) -> pictures of the pipeline as it stands."""
+Interval = list[float | None]
+"""[mean, low, high], or None three times where there was nothing to measure."""
 CHOOSE, REPORT = 0, 1
 
 
@@ -118,9 +120,10 @@ class Evaluation:
         best, best_value = min(self.protocol.shares), -np.inf
         for share in self.protocol.shares if len(self.protocol.shares) > 1 else ():
             found = summary(aim, [self.outcome(aim, method, concept, share, CHOOSE)], 0, 0)
-            if found["others"][0] < self.protocol.kept:
+            kept, target = found["others"][0], found["target"][0]
+            if target is None or (kept is not None and kept < self.protocol.kept):
                 continue
-            value = -found["target"][0] if aim == "erase" else found["target"][0]
+            value = -target if aim == "erase" else target
             if value > best_value:
                 best, best_value = share, value
         return best
@@ -200,11 +203,11 @@ def compare(
     return Outcome(pairs[0], pairs[1], np.array(change), by_concept)
 
 
-def summary(aim: str, outcomes: Sequence[Outcome], resamples: int, seed: int) -> dict[str, list[float]]:
+def summary(aim: str, outcomes: Sequence[Outcome], resamples: int, seed: int) -> dict[str, Interval]:
     """``target``, ``others`` and ``change`` over concepts, each [mean, low, high].
 
     The mean is over concepts; the interval resamples concepts, and cases within them. Ratios with nothing to divide
-    by are left out; where nothing is left the entry is NaN-free: [0, 0, 0] for amplify's target, else [1, 1, 1].
+    by are left out; where nothing is left there is nothing to say: None three times.
     """
     generator = np.random.default_rng(seed)
     reads: dict[str, tuple[list[NDArray[np.float64]], Callable[[NDArray[np.float64]], float]]] = {
@@ -212,16 +215,16 @@ def summary(aim: str, outcomes: Sequence[Outcome], resamples: int, seed: int) ->
         "others": ([o.others for o in outcomes], _ratio),
         "change": ([o.change for o in outcomes], lambda rows: float(rows.mean()) if len(rows) else np.nan),
     }
-    result = {}
+    result: dict[str, Interval] = {}
     for name, (tables, read) in reads.items():
-        empty = 1.0 if name == "others" or (name == "target" and aim == "erase") else 0.0
         draws = []
         for _ in range(resamples):
             picked = [tables[i] for i in generator.integers(0, len(tables), len(tables))]
-            draws.append(_mean([read(t[generator.integers(0, len(t), len(t))]) for t in picked if len(t)], empty))
-        mean = _mean([read(table) for table in tables], empty)
-        low, high = (float(q) for q in np.quantile(draws, [0.025, 0.975])) if draws else (mean, mean)
-        result[name] = [mean, low, high]
+            draws.append(_mean([read(t[generator.integers(0, len(t), len(t))]) for t in picked if len(t)]))
+        mean = _mean([read(table) for table in tables])
+        defined = [draw for draw in draws if not np.isnan(draw)]
+        low, high = (float(q) for q in np.quantile(defined, [0.025, 0.975])) if defined else (mean, mean)
+        result[name] = [None] * 3 if np.isnan(mean) else [mean, low, high]
     return result
 
 
@@ -234,9 +237,9 @@ def _gained(pairs: NDArray[np.float64]) -> float:
     return float(pairs[:, 1].mean()) if len(pairs) else np.nan
 
 
-def _mean(values: Sequence[float], empty: float) -> float:
+def _mean(values: Sequence[float]) -> float:
     there = [value for value in values if not np.isnan(value)]
-    return float(np.mean(there)) if there else empty
+    return float(np.mean(there)) if there else np.nan
 
 
 def _ratios(by_concept: Mapping[str, tuple[int, int]]) -> dict[str, float | None]:

@@ -241,11 +241,17 @@ def print_evaluation(result: dict[str, Any]) -> None:
     for aim, what in (("erase", "found edited / intact"), ("amplify", "shown where the intact model missed it")):
         print(f"{aim}: target ({what}), other concepts kept, change of pictures without it")
         for method, found in result[aim].items():
-            cells = "".join(f"{found[k][0]:7.2f} [{found[k][1]:.2f}, {found[k][2]:.2f}]" for k in _SHOWN)
-            print(f"  {method:<14}{cells}")
+            print(f"  {method:<14}{''.join(_cell(found[name]) for name in _SHOWN)}")
 
 
 _SHOWN = ("target", "others", "change")
+
+
+def _cell(interval: Sequence[float | None]) -> str:
+    if any(value is None for value in interval):
+        return f"{'nothing to measure':>21}"
+    mean, low, high = interval
+    return f"{mean:7.2f} [{low:.2f}, {high:.2f}]"
 
 
 def painter(pipe: Any, generation: GenerationConfig) -> Paint:

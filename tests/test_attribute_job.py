@@ -87,7 +87,9 @@ def test_what_counts_as_erased_kept_and_changed() -> None:
     assert found["others"][0] == pytest.approx(2 / 3) and found["change"][0] == pytest.approx(0.2)
     raised = summary("amplify", [compare("amplify", "dog", cases, intact, edited)], 200, 0)
     assert raised["target"] == [1.0, 1.0, 1.0]  # of the one dog that was missed
-    low, mean, high = (summary("erase", [erased, erased], 400, 0)["others"][i] for i in (1, 0, 2))
+    nothing = compare("erase", "dog", cases[1:2], intact[1:2], edited[1:2])
+    assert summary("erase", [nothing], 50, 0) == dict.fromkeys(("target", "others", "change"), [None] * 3)
+    low, mean, high = (summary("erase", [erased, erased], 400, 0)["others"][i] or 0 for i in (1, 0, 2))
     assert 0 < low < mean < high <= 1
 
 
