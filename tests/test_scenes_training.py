@@ -13,7 +13,7 @@ from data.scenes.prompts import prompt_pool
 from data.scenes.render import render
 from data.scenes.style_classifier import LABELS, StyleClassifier, load, save
 from data.scenes.train import text_to_image, text_to_image_model
-from data.scenes.train.latents import LATENT_SHAPE, open_files
+from data.scenes.train.latents import LATENT_SHAPE, cover, open_files
 from data.scenes.train.loop import Average, Budget, cosine_rate, load_checkpoint, save_checkpoint
 from data.scenes.train.tokens import MAX_LENGTH, encode, save_legacy, scenes_tokenizer
 from data.scenes.world import EVAL_SEEDS
@@ -103,6 +103,37 @@ def latent_folder(folder: Path, tokenizer_folder: Path) -> Path:
     files.tokens[:] = encode(tokenizer, prompt_pool(8))
     (folder / "ready").write_text("8")
     return folder
+
+
+def test_the_cover_counts_things_and_nothing_else() -> None:
+    scene = render(6)
+    assert {one.concept for one in scene.instances} == {"sky", "sea", "boat", "balloon"}
+    things = np.any([one.mask for one in scene.instances if one.concept in {"boat", "balloon"}], axis=0)
+    shares = cover(scene)
+    corners = [(row, column) for row in (0, 5, 11, 15) for column in (0, 7, 15)]
+    for row, column in corners:
+        cell = things[8 * row : 8 * row + 8, 8 * column : 8 * column + 8]
+        assert shares[row, column] == round(255 * cell.mean())
+    assert 0 < things.mean() < 0.6
+    assert shares.mean() / 255 == pytest.approx(things.mean(), abs=0.002)
+
+
+def test_cells_that_things_cover_weigh_four_times_as_much(tmp_path: Path, tokenizer_folder: Path) -> None:
+    training = text_to_image.prepare(latent_folder(tmp_path, tokenizer_folder), Budget(None, 1), seed=0)
+    signal = text_to_image_model.build_scheduler().alphas_cumprod
+    empty = training.files.batch(torch.tensor([0]))[2][0]
+
+    def loss(left: int, right: int) -> float:
+        training.files.things = np.full((8, *LATENT_SHAPE[1:]), left, np.uint8)
+        training.files.things[:, :, 8:] = right
+        torch.manual_seed(1)
+        with torch.no_grad():
+            return float(text_to_image.diffusion_loss(training, 2, signal, empty))
+
+    plain, left, right = loss(0, 0), loss(255, 0), loss(0, 255)
+    # One half weighs 4, the other 1; the two lopsided losses add up to twice the plain one.
+    assert left != pytest.approx(right, rel=1e-3)
+    assert (left + right) / 2 == pytest.approx(plain, rel=1e-3)
 
 
 def test_a_resumed_run_equals_an_uninterrupted_one(
