@@ -11,7 +11,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from sae.autoencoder import Codes, SparseAutoencoder, top_codes
+from sae.autoencoder import Codes, SparseAutoencoder, stacked, top_codes
 from sae.rows import ROWS
 from sae.sparse import Pairs
 
@@ -44,7 +44,7 @@ def candidate_codes(sae: SparseAutoencoder, centred: Tensor) -> Codes:
     w_norm, w_error = _norms(sae.encoder, coarse_w)
     bounds = w_norm.max(), w_error.max()
     parts = [_of_rows(sae, rows, coarse_w, bounds, slots, proposed) for rows in centred.split(ROWS)]
-    return _stacked(parts)
+    return stacked(parts)
 
 
 def _of_rows(
@@ -91,11 +91,7 @@ def plain_codes(sae: SparseAutoencoder, centred: Tensor, columns: Tensor | None 
             products += sae.latent_bias
         parts.append(top_codes(products, sae.config.slots))
         kept.copy_(products[:, columns])
-    return _stacked(parts), wanted
-
-
-def _stacked(parts: list[Codes]) -> Codes:
-    return parts[0] if len(parts) == 1 else Codes(*(torch.cat(tensors) for tensors in zip(*parts, strict=True)))
+    return stacked(parts), wanted
 
 
 def _slack(x: Tensor, coarse_x: Tensor, w_norm: Tensor, w_error: Tensor) -> Tensor:
