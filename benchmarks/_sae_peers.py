@@ -14,14 +14,12 @@ import os
 import resource
 import sys
 import time
-from pathlib import Path
 from typing import Any, ClassVar
 
+import _checkout  # noqa: F401
 import torch
 from torch import Tensor
 
-# This project's own code, wherever an installation of it points.
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 K_AUX, LR = 256, 1e-4
 RECOVERY_BATCH = 4096
 

@@ -12,6 +12,7 @@ import time
 from collections.abc import Sequence
 from typing import Any
 
+import _checkout  # noqa: F401
 import torch
 from scipy.stats import spearmanr
 from torch import Tensor

@@ -10,6 +10,7 @@ import json
 import time
 from collections.abc import Callable
 
+import _checkout  # noqa: F401
 import numpy as np
 
 from data.codes import SparseMap

@@ -6,6 +6,7 @@ import argparse
 import json
 import time
 
+import _checkout  # noqa: F401
 import torch
 
 from diffusion.load import load_pipeline

@@ -11,6 +11,7 @@ import argparse
 import json
 from collections.abc import Callable
 
+import _checkout  # noqa: F401
 import torch
 from torch import Tensor, nn
 

@@ -17,6 +17,7 @@ import json
 import os
 import re
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -43,12 +44,18 @@ def replace_file(path: Path, content: bytes) -> None:
     Raises:
         GazetteerError: no space, or no permission.
     """
+    with replaced_file(path) as partial:
+        partial.write_bytes(content)
+
+
+@contextmanager
+def replaced_file(path: Path) -> Iterator[Path]:
+    """As `replace_file`, for content that the block writes to the path it is given; raises as that does."""
     partial = path.with_name(f".{path.name}.partial")
     with write_errors(str(path)):
         path.parent.mkdir(parents=True, exist_ok=True)
-        with partial.open("wb") as file:
-            file.write(content)
-            file.flush()
+        yield partial
+        with partial.open("rb") as file:
             os.fsync(file.fileno())
         partial.replace(path)
 

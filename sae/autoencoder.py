@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -10,6 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from data.errors import InputError
+from sae.rows import ROWS
 
 
 @dataclass(frozen=True)
@@ -130,7 +132,9 @@ class SparseAutoencoder(nn.Module):
             InputError: x is not of this width.
         """
         self.expect_vectors(x)
-        return self.above_threshold(top_codes(self.preactivations(x), self.config.slots))
+        # [batch, n] never stands whole.
+        parts = [top_codes(self.preactivations(rows), self.config.slots) for rows in x.split(ROWS)]
+        return self.above_threshold(stacked(parts))
 
     def expect_vectors(self, x: Tensor) -> None:
         """Raises InputError unless x is [batch, d]."""
@@ -168,6 +172,11 @@ class SparseAutoencoder(nn.Module):
     def normalise_decoder(self) -> None:
         """Scale every concept vector to unit norm, in place."""
         self.decoder.div_(torch.linalg.vector_norm(self.decoder, dim=1, keepdim=True).clamp_min_(1e-12))
+
+
+def stacked(parts: Sequence[Codes]) -> Codes:
+    """The codes of consecutive vectors, at least one part, as those of one batch."""
+    return parts[0] if len(parts) == 1 else Codes(*(torch.cat(tensors) for tensors in zip(*parts, strict=True)))
 
 
 def _kept(codes: Codes, mask: Tensor) -> Codes:

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from sae.autoencoder import Codes, SparseAutoencoder
+from sae.rows import ROWS, mean_square
 from sae.sparse import Pairs
 
 # From so many dead features for each that a vector may use, sums over those used are cheaper than dense products.
@@ -14,7 +15,7 @@ SPARSE_FROM = 5
 
 @torch.no_grad()
 def auxk_gradients(
-    sae: SparseAutoencoder, centred: Tensor, preactivations: Tensor, error: Tensor, dead: Tensor, k_aux: int
+    sae: SparseAutoencoder, centred: Tensor, preactivations: Tensor | None, error: Tensor, dead: Tensor, k_aux: int
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """AuxK(e) = mean(‖e − ê‖²) / mean(‖e − ē‖²) (paper, appendix A; norm as in Gao et al.) and its gradient.
 
@@ -23,12 +24,12 @@ def auxk_gradients(
     its own, so b is reached through the encoder alone; ē is the batch mean of e. The encoder does receive
     its gradient, without which a dead feature could turn but never fire.
 
-    Everything runs on the dead rows only: as dense products of [batch, dead] while dead features are few, as
-    sums over the features used once they outnumber k_aux several times.
+    Everything runs on the dead rows only, a thousand vectors at a time: as dense products of [vectors, dead] while
+    dead features are few, as sums over the features used once they outnumber k_aux several times.
 
     Args:
         centred: x − b, [batch, d].
-        preactivations: of the dead features, W_enc[dead] (x − b), [batch, dead].
+        preactivations: of the dead features, W_enc[dead] (x − b), [batch, dead]; None when they are not known yet.
         error: e = x − x̂, [batch, d].
         dead: [dead] int64 features, at least one.
         k_aux: dead features allowed per vector.
@@ -38,17 +39,24 @@ def auxk_gradients(
         All zero when the residual is constant over the batch.
     """
     encoder, decoder = sae.encoder[dead], sae.decoder[dead]
-    # A variance from sums would cancel where the mean is large; this one costs a pass and a temporary.
-    spread = float((error - error.mean(dim=0)).square_().mean())
+    by_encoder, by_decoder = torch.zeros_like(encoder), torch.zeros_like(decoder)
+    by_preactivation = encoder.new_zeros(len(dead))
+    # A variance from sums would cancel where the mean is large; this one costs a pass.
+    spread = float(mean_square(error, error.mean(dim=0)))
     if not spread > 0.0:
-        nothing = error.new_zeros(())
-        return nothing, torch.zeros_like(encoder), torch.zeros_like(decoder), torch.zeros_like(sae.bias)
+        return error.new_zeros(()), by_encoder, by_decoder, torch.zeros_like(sae.bias)
     scale = -2.0 / (error.numel() * spread)
     form = _sparse if len(dead) >= SPARSE_FROM * k_aux else _dense
-    missing, by_encoder, by_decoder, by_preactivation = form(
-        preactivations, k_aux, centred, error, encoder, decoder, scale
-    )
-    return missing.square_().mean() / spread, by_encoder, by_decoder, -(by_preactivation @ encoder)
+    squares = []
+    for start in range(0, len(error), ROWS):
+        rows = slice(start, start + ROWS)
+        reached = centred[rows] @ encoder.T if preactivations is None else preactivations[rows]
+        missing, *parts = form(reached, k_aux, centred[rows], error[rows], encoder, decoder, scale)
+        squares.append(missing.square_().sum())
+        for total, part in zip((by_encoder, by_decoder, by_preactivation), parts, strict=True):
+            total += part
+    by_bias = torch.mv(encoder.T, by_preactivation).neg_()
+    return torch.stack(squares).sum() / (error.numel() * spread), by_encoder, by_decoder, by_bias
 
 
 def _dense(

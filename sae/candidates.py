@@ -11,15 +11,14 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from sae.autoencoder import Codes, SparseAutoencoder, top_codes
+from sae.autoencoder import Codes, SparseAutoencoder, stacked, top_codes
+from sae.rows import ROWS
 from sae.sparse import Pairs
 
 # bfloat16 keeps 8 significant bits: rounding to nearest is off by at most this share.
 ROUNDING = 2.0**-8
 # Entries of the encoder from which the full product costs more than proposing and scoring again.
 LARGE = 2**20
-# Vectors looked at together: enough for a fast product, few enough that the coarse scores stay small.
-ROWS = 1024
 
 
 @torch.no_grad()
@@ -40,12 +39,12 @@ def candidate_codes(sae: SparseAutoencoder, centred: Tensor) -> Codes:
     proposed = 2 * slots + 12
     helps = proposed < sae.config.n and sae.latent_bias is None
     if not helps or centred.dtype != torch.float32 or not _is_fast(centred.device):
-        return _plain(sae, centred)
+        return plain_codes(sae, centred)[0]
     coarse_w = sae.encoder.bfloat16()
     w_norm, w_error = _norms(sae.encoder, coarse_w)
     bounds = w_norm.max(), w_error.max()
     parts = [_of_rows(sae, rows, coarse_w, bounds, slots, proposed) for rows in centred.split(ROWS)]
-    return parts[0] if len(parts) == 1 else Codes(*(torch.cat(tensors) for tensors in zip(*parts, strict=True)))
+    return stacked(parts)
 
 
 def _of_rows(
@@ -67,13 +66,32 @@ def _of_rows(
     rows = (~certain).nonzero().squeeze(1)
     if len(rows) == 0:
         return codes
-    again = _plain(sae, centred[rows])
+    again, _ = plain_codes(sae, centred[rows])
     return Codes(codes.values.index_copy(0, rows, again.values), codes.indices.index_copy(0, rows, again.indices))
 
 
-def _plain(sae: SparseAutoencoder, centred: Tensor) -> Codes:
-    products = centred @ sae.encoder.T
-    return top_codes(products if sae.latent_bias is None else products + sae.latent_bias, sae.config.slots)
+@torch.no_grad()
+def plain_codes(sae: SparseAutoencoder, centred: Tensor, columns: Tensor | None = None) -> tuple[Codes, Tensor]:
+    """`candidate_codes` by the full product, of which [batch, n] never stands whole.
+
+    Args:
+        centred: x − b, [batch, d].
+        columns: [columns] int64 features whose preactivations are wanted too.
+
+    Returns:
+        the codes, and the preactivations of `columns`, [batch, columns].
+    """
+    if columns is None:
+        columns = torch.empty(0, dtype=torch.int64, device=centred.device)
+    wanted = centred.new_empty(len(centred), len(columns))
+    parts = []
+    for rows, kept in zip(centred.split(ROWS), wanted.split(ROWS), strict=True):
+        products = rows @ sae.encoder.T
+        if sae.latent_bias is not None:
+            products += sae.latent_bias
+        parts.append(top_codes(products, sae.config.slots))
+        kept.copy_(products[:, columns])
+    return stacked(parts), wanted
 
 
 def _slack(x: Tensor, coarse_x: Tensor, w_norm: Tensor, w_error: Tensor) -> Tensor:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from sae.rows import distances
+
 
 @torch.no_grad()
 def geometric_median(vectors: Tensor, iterations: int = 100, tolerance: float = 1e-6) -> Tensor:
@@ -20,12 +22,12 @@ def geometric_median(vectors: Tensor, iterations: int = 100, tolerance: float = 
     """
     median = vectors.mean(dim=0)
     for _ in range(iterations):
-        distances = torch.linalg.vector_norm(vectors - median, dim=1)
-        scale = distances.mean()
+        away = distances(vectors, median)
+        scale = away.mean()
         if not float(scale) > 0.0:
             return median
         # A vector at the estimate itself would get an infinite weight and pin it there.
-        weights = 1.0 / distances.clamp_min(1e-6 * float(scale))
+        weights = 1.0 / away.clamp_min(1e-6 * float(scale))
         previous, median = median, (weights @ vectors) / weights.sum()
         if float(torch.linalg.vector_norm(median - previous)) < tolerance * float(scale):
             break

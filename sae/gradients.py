@@ -13,9 +13,10 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from sae.autoencoder import Codes, SparseAutoencoder, top_codes
+from sae.autoencoder import Codes, SparseAutoencoder
 from sae.auxk import auxk_gradients
-from sae.candidates import candidate_codes
+from sae.candidates import candidate_codes, plain_codes
+from sae.rows import mean_square
 from sae.sparse import Pairs
 
 
@@ -71,29 +72,29 @@ def loss_and_gradients(
         candidates: find the codes as `sae.candidates` does, without a full-precision product with every feature.
     """
     centred = x - sae.bias
-    preactivations = None if candidates else centred @ sae.encoder.T
-    codes = candidate_codes(sae, centred) if preactivations is None else top_codes(preactivations, sae.config.slots)
+    if dead is None or not alpha > 0:
+        dead = x.new_empty(0, dtype=torch.int64)
+    codes, reached = (candidate_codes(sae, centred), None) if candidates else plain_codes(sae, centred, dead)
     codes = sae.strongest_of_batch(codes)
-    reached = None
-    if dead is not None and len(dead) > 0 and alpha > 0:
-        reached = centred @ sae.encoder[dead].T if preactivations is None else preactivations[:, dead]
-    del preactivations  # by far the largest tensor, and only the dead ones' columns are needed from here on
     borders = [0, *(sae.config.prefixes or (sae.config.n,))]
     groups = [Pairs(codes, low, high) for low, high in pairwise(borders)]
 
     # The residual of each prefix is that of the one before it, less what the features in between add.
     residuals, error = [], centred
     for group, (low, high) in zip(groups, pairwise(borders), strict=True):
-        error = error - group.rows(sae.decoder[low:high])
+        reconstruction = group.rows(sae.decoder[low:high])
+        error = torch.sub(error, reconstruction, out=reconstruction)
         residuals.append(error)
-    squares = torch.stack([residual.square().mean() for residual in residuals])
-    mse = mse_scale * squares.mean()
+    mse = mse_scale * torch.stack([mean_square(residual) for residual in residuals]).mean()
 
     scale = -2.0 * mse_scale / (error.numel() * len(groups))
+    auxk, by_auxk = torch.zeros_like(mse), None
+    if len(dead) > 0:  # before the gradients of the reconstruction take up their room
+        auxk, *by_auxk = auxk_gradients(sae, centred, reached, error, dead, k_aux)
+        del reached
     gradients = _reconstruction_gradients(sae, centred, groups, borders, residuals, scale)
-    auxk = torch.zeros_like(mse)
-    if dead is not None and reached is not None:
-        auxk, encoder, decoder, bias = auxk_gradients(sae, centred, reached, error, dead, k_aux)
+    if by_auxk is not None:
+        encoder, decoder, bias = by_auxk
         gradients.encoder.index_add_(0, dead, encoder, alpha=alpha)
         gradients.decoder.index_add_(0, dead, decoder, alpha=alpha)
         gradients.bias.add_(bias, alpha=alpha)
@@ -115,15 +116,16 @@ def _reconstruction_gradients(
     dW_dec,gᵀ = Z_gᵀ U_g,  dW_enc,g = A_gᵀ (x − b),  db = Σ_batch (U_1 − A W_enc).
     """
     encoder, decoder = [], []
-    upstream = torch.zeros_like(centred)
+    upstream: Tensor | None = None  # U_g / scale, which for a single group is its residual as it stands
     by_bias = torch.zeros_like(sae.bias)
     for group, (low, high), residual in reversed(list(zip(groups, pairwise(borders), residuals, strict=True))):
-        upstream = torch.add(upstream, residual, alpha=scale)
-        per_pair = group.dots(upstream, sae.decoder[low:high])
-        decoder.append(group.transposed(group.values, upstream))
+        upstream = residual if upstream is None else upstream + residual
+        per_pair = group.dots(upstream, sae.decoder[low:high]) * scale
+        decoder.append(group.transposed(group.values * scale, upstream))
         encoder.append(group.transposed(per_pair, centred))
         by_bias -= group.per_feature(per_pair) @ sae.encoder[low:high]
-    by_bias += upstream.sum(dim=0)
+    if upstream is not None:
+        by_bias.add_(upstream.sum(dim=0), alpha=scale)
     return Gradients(_joined(encoder), _joined(decoder), by_bias)
 
 

@@ -103,8 +103,8 @@ class ShuffleBuffer:
         return batch
 
     def state(self) -> dict[str, Tensor]:
-        """What `restore` needs to go on with the same draws."""
-        return {"rows": self.table[: self.held].clone(), "generator": self.generator.get_state()}
+        """What `restore` needs to go on with the same draws; a view of the rows, valid until it changes."""
+        return {"rows": self.table[: self.held], "generator": self.generator.get_state()}
 
     def restore(self, state: Mapping[str, Tensor]) -> None:
         """Go on where `state` was taken; raises InputError when it does not fit."""

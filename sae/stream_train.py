@@ -17,7 +17,6 @@ from typing import Any
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load as load_tensors
-from safetensors.torch import save as save_tensors
 from torch import Tensor
 
 from data.activations import replace_file
@@ -28,6 +27,7 @@ from sae.checkpoint import CONFIG, read_config
 from sae.config import TrainConfig
 from sae.metrics import Evaluation
 from sae.stream import ShuffleBuffer, expect_room, seed_of
+from sae.tensor_file import write_tensors
 from sae.train import TrainResult, expect_same, finished, identity_of, publish
 from sae.trainer import Trainer, read_state
 
@@ -239,7 +239,7 @@ class _Lane:
             self.on_log(self.site, trainer.history[-1])
 
     def save(self, stem: Path) -> None:
-        replace_file(stem.with_name(f"{stem.name}.buffer"), save_tensors(self.buffer.state()))
+        write_tensors(stem.with_name(f"{stem.name}.buffer"), self.buffer.state())
         if self.trainer.step > 0:
             self.trainer.save(stem.with_name(f"{stem.name}.training"), self.identity)
 

@@ -158,10 +158,19 @@ def _trainer(
     remove_states(out)
     (out / CONFIG).unlink(missing_ok=True)
     wanted = min(config.median_vectors, vectors.vectors)
-    batches = vectors.batches(config.batch_size, config.seed)
-    first = [next(batches) for _ in range(-(-wanted // config.batch_size))]
-    trainer.start(torch.cat(first)[:wanted])
+    trainer.start(_first(vectors, config, wanted))
     return trainer
+
+
+def _first(vectors: VectorSource, config: TrainConfig, wanted: int) -> Tensor:
+    """The first vectors [wanted, d] in the order of training; batch by batch, for they are many."""
+    batches, filled = vectors.batches(config.batch_size, config.seed), 0
+    first = torch.empty(wanted, vectors.d)
+    while filled < wanted:
+        batch = next(batches)[: wanted - filled]
+        first[filled : filled + len(batch)] = batch
+        filled += len(batch)
+    return first
 
 
 def _run(

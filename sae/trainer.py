@@ -8,19 +8,20 @@ from typing import Any, NamedTuple
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save as save_tensors
 from torch import Tensor
 
-from data.activations import replace_file
 from data.errors import GazetteerError, InputError
+from sae.adam import MOMENTS, Adam
 from sae.autoencoder import SparseAutoencoder
 from sae.candidates import candidates_pay
 from sae.compiled import compiled_or_plain
 from sae.config import TrainConfig
 from sae.geometric_median import geometric_median
 from sae.gradients import Step, loss_and_gradients
+from sae.rows import is_finite, mean_square, row_dots
+from sae.tensor_file import write_tensors
 
-MOMENTS = ("step", "exp_avg", "exp_avg_sq")
+PARAMETERS = ("encoder", "decoder", "bias")
 
 
 class Trainer:
@@ -49,9 +50,7 @@ class Trainer:
         self.history: list[dict[str, float]] = []
         self._candidates = candidates_pay(self.sae) if config.candidates is None else config.candidates
         self._loss = compiled_or_plain(loss_and_gradients) if config.compile else loss_and_gradients
-        parameters = [self.sae.encoder, self.sae.decoder, self.sae.bias]
-        fused = self.sae.bias.device.type in ("cpu", "cuda")
-        self._adam = torch.optim.Adam(parameters, lr=config.lr, eps=6.25e-10, fused=fused)
+        self._adam = Adam([self.sae.encoder, self.sae.decoder, self.sae.bias])
 
     def start(self, first: Tensor) -> None:
         """Tied random directions; b and the loss's scale from the first vectors [count, d].
@@ -61,7 +60,7 @@ class Trainer:
         """
         first = first.to(self.sae.bias.device)
         _expect_finite(first, 0)
-        variance = float((first - first.mean(dim=0)).square().mean())
+        variance = float(mean_square(first, first.mean(dim=0)))
         if not variance > 0.0:
             raise InputError("the activations are all the same; there is nothing to learn.")
         self.mse_scale = 1.0 / variance
@@ -110,28 +109,23 @@ class Trainer:
         sae, gradients = self.sae, result.gradients
         # Along f_i the loss can only be lowered by growing f_i, which the norm forbids; Adam must not count
         # it.
-        parallel = (gradients.decoder * sae.decoder).sum(dim=1, keepdim=True)
-        gradients.decoder.addcmul_(parallel, sae.decoder, value=-1.0)
-        for name in ("encoder", "decoder", "bias"):
-            getattr(sae, name).grad = getattr(gradients, name)
-        self._adam.param_groups[0]["lr"] = rate
-        self._adam.step()
-        self._adam.zero_grad(set_to_none=True)
+        parallel = row_dots(gradients.decoder, sae.decoder)
+        gradients.decoder.addcmul_(parallel[:, None], sae.decoder, value=-1.0)
+        self._adam.advance(gradients, rate)
         sae.normalise_decoder()
 
     def save(self, path: Path, identity: dict[str, Any]) -> None:
         """Write the whole state, atomically; `identity` (JSON) says which run it belongs to."""
         tensors: dict[str, Tensor] = {"idle": self.idle, **self.sae.state_dict()}
-        for name, parameter in self.sae.named_parameters():
-            tensors |= {f"{name}.{key}": self._adam.state[parameter][key] for key in MOMENTS}
+        for name, moments in zip(PARAMETERS, self._adam.moments, strict=True):
+            tensors |= {f"{name}.{key}": value for key, value in moments.items()}
         state = {
             "identity": identity,
             "step": self.step,
             "mse_scale": self.mse_scale,
             "history": self.history,
         }
-        cpu = {name: value.detach().cpu().contiguous() for name, value in tensors.items()}
-        replace_file(path, save_tensors(cpu, metadata={"state": json.dumps(state)}))
+        write_tensors(path, tensors, {"state": json.dumps(state)})
 
     def restore(self, state: SavedState) -> None:
         """Continue from a state of the same run.
@@ -140,19 +134,15 @@ class Trainer:
             InputError: the state is of another shape.
         """
         tensors = state.tensors
-        parameters = dict(self.sae.named_parameters())
         try:
             # Copied into memory that torch allocated: its alignment can decide the last bit of a product.
             with torch.no_grad():
                 for name, value in self.sae.state_dict().items():
                     value.copy_(tensors[name])
             self.idle.copy_(tensors["idle"])
-            moments = {
-                i: {key: tensors[f"{name}.{key}"].clone() for key in MOMENTS} for i, name in enumerate(parameters)
-            }
+            self._adam.restore([{key: tensors[f"{name}.{key}"] for key in MOMENTS} for name in PARAMETERS])
         except (KeyError, RuntimeError) as error:
             raise InputError("the training state does not fit this SAE; delete it to start over.") from error
-        self._adam.load_state_dict({"state": moments, "param_groups": self._adam.state_dict()["param_groups"]})
         self.step, self.mse_scale, self.history = state.step, state.mse_scale, state.history
 
 
@@ -178,5 +168,5 @@ def read_state(path: Path) -> SavedState:
 
 
 def _expect_finite(x: Tensor, step: int) -> None:
-    if not bool(torch.isfinite(x).all()):
+    if not is_finite(x):
         raise InputError(f"the activations of step {step} hold NaN or infinity.")

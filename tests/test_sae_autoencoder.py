@@ -82,6 +82,15 @@ def test_ties_do_not_depend_on_the_rest_of_the_batch(seed: int, k: int, batch: i
         assert torch.equal(top_codes(rows[row : row + 1], k).indices[0], codes.indices[row])
 
 
+def test_a_large_batch_is_encoded_as_its_parts_are():
+    sae, x = random_sae(6, 20, 3), torch.randn(2500, 6)
+    whole = sae.encode(x)
+    for start in (0, 1024, 2048):
+        part = sae.encode(x[start : start + 1024])
+        assert torch.equal(part.values, whole.values[start : start + 1024])
+        assert torch.equal(part.indices, whole.indices[start : start + 1024])
+
+
 def test_k_equal_to_n_is_a_dense_relu_autoencoder():
     sae, x = random_sae(6, 9, 9), torch.randn(20, 6)
     dense = torch.relu((x - sae.bias) @ sae.encoder.T) @ sae.decoder + sae.bias

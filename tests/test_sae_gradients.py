@@ -7,7 +7,11 @@ from collections.abc import Callable
 import pytest
 import torch
 from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
 
+import sae.candidates as ways
+from sae import auxk, rows
 from sae.autoencoder import SAEConfig, SparseAutoencoder
 from sae.auxk import auxk_gradients
 from sae.gradients import loss_and_gradients
@@ -122,6 +126,49 @@ def test_gradient_parity_with_candidates(prefixes: tuple[int, ...], dead: list[i
     # 64 features, so that 20 of them are proposed and the rest must be ruled out.
     sae = double_sae(shape=SAEConfig(D, 64, K, prefixes=prefixes)).float()
     expect_parity(sae, vectors().float(), dead, k_aux, alpha, candidates=True)
+
+
+OPTIONS = [
+    pytest.param({}, {}, id="plain"),
+    pytest.param({}, {"candidates": True}, id="candidates"),
+    pytest.param({"prefixes": (20, 64)}, {}, id="prefixes"),
+    pytest.param({"batch_topk": True, "max_k": 64}, {"keep": keep_top_of_batch}, id="batch-topk"),
+]
+
+
+@pytest.mark.parametrize(("shape", "how"), OPTIONS)
+@pytest.mark.parametrize(("dead", "k_aux", "alpha"), DEAD)
+def test_gradient_parity_a_few_vectors_at_a_time(
+    monkeypatch: pytest.MonkeyPatch, shape: dict, how: dict, dead: list[int], k_aux: int, alpha: float
+):
+    # 50 vectors in parts of 16, the last of 2.
+    for module in (rows, auxk, ways):
+        monkeypatch.setattr(module, "ROWS", 16)
+    sae = double_sae(shape=SAEConfig(D, 64, K, **shape)).float()
+    expect_parity(sae, vectors().float(), dead, k_aux, alpha, **how)
+
+
+class Largest(TorchDispatchMode):
+    """Counts the elements of the largest tensor that any operation returns."""
+
+    elements = 0
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        result = func(*args, **(kwargs or {}))
+        for tensor in tree_leaves(result):
+            if isinstance(tensor, Tensor):
+                self.elements = max(self.elements, tensor.numel())
+        return result
+
+
+@pytest.mark.parametrize("candidates", [False, True], ids=["plain", "candidates"])
+@pytest.mark.parametrize("dead", [0, 10, 60], ids=["auxk-off", "auxk-dense", "auxk-sparse"])
+def test_no_tensor_is_as_large_as_all_preactivations_or_all_chosen_rows(candidates: bool, dead: int):
+    batch, d, n, k = 4096, 24, 200, 4
+    sae = SparseAutoencoder(SAEConfig(d, n, k)).initialise(0).requires_grad_(False)
+    with Largest() as largest:
+        loss_and_gradients(sae, torch.randn(batch, d), 1.0, torch.arange(dead), 10, 1 / 32, candidates)
+    assert batch * d <= largest.elements < batch * min(n, k * d)
 
 
 def test_the_gradient_is_the_slope_of_the_loss():

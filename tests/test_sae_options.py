@@ -149,7 +149,7 @@ def test_candidates_that_cannot_be_told_apart_go_through_the_full_product(monkey
         sae.decoder.copy_(sae.encoder)
     full: list[int] = []
     monkeypatch.setattr(ways, "_is_fast", lambda device: True)
-    monkeypatch.setattr(ways, "_plain", spy(ways._plain, full))
+    monkeypatch.setattr(ways, "plain_codes", spy(ways.plain_codes, full))
     x = torch.rand(30, 8) + 1
     same_codes(encode_by_candidates(sae, x), sae.encode(x))
     assert full == [30]
@@ -158,7 +158,7 @@ def test_candidates_that_cannot_be_told_apart_go_through_the_full_product(monkey
 def test_clear_winners_need_no_full_product(monkeypatch: pytest.MonkeyPatch):
     full: list[int] = []
     monkeypatch.setattr(ways, "_is_fast", lambda device: True)
-    monkeypatch.setattr(ways, "_plain", spy(ways._plain, full))
+    monkeypatch.setattr(ways, "plain_codes", spy(ways.plain_codes, full))
     sae = random_sae(64, 512, 2)
     chosen = torch.randint(512, (100, 2))
     x = (sae.decoder[chosen] * torch.tensor([3.0, 2.0])[None, :, None]).sum(dim=1) + sae.bias

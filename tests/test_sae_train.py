@@ -3,20 +3,25 @@
 from __future__ import annotations
 
 import random
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
 import torch.nn.functional as F
+from safetensors import safe_open
 from torch import Tensor
 
 from data.errors import GazetteerError, InputError
 from data.sites import Site
+from sae.adam import EPSILON, Adam
 from sae.checkpoint import load_pretrained
 from sae.config import TrainConfig
 from sae.geometric_median import geometric_median
 from sae.source import TensorSource
+from sae.tensor_file import write_tensors
 from sae.train import STATE, identity_of, train_sae
 from sae.trainer import Trainer
 from tests.running import kill_at
@@ -105,6 +110,35 @@ def test_a_feature_is_dead_after_enough_idle_vectors_and_auxk_revives_it():
     assert not torch.equal(trainer.sae.encoder[0], before)
     fired = step.codes.indices[step.codes.values > 0].unique()
     assert trainer.idle[fired].eq(0).all()
+
+
+def test_adam_is_torchs_own_to_the_last_bit():
+    generator = torch.Generator().manual_seed(3)
+    ours = [torch.randn(5, 7, generator=generator), torch.randn(7, generator=generator)]
+    theirs = [tensor.clone().requires_grad_() for tensor in ours]
+    adam, reference = Adam(ours), torch.optim.Adam(theirs, lr=1.0, eps=EPSILON, fused=True)
+    for rate in (0.1, 0.03, 0.5):
+        gradients = [torch.randn(tensor.shape, generator=generator) for tensor in ours]
+        adam.advance(gradients, rate)
+        for tensor, gradient in zip(theirs, gradients, strict=True):
+            tensor.grad = gradient
+        reference.param_groups[0]["lr"] = rate
+        reference.step()
+        assert all(torch.equal(a, b) for a, b in zip(ours, theirs, strict=True))
+
+
+def test_the_state_is_a_safetensors_file_of_every_tensor_as_it_was(tmp_path: Path):
+    tensors = {
+        "half": torch.randn(3, 5).half(), "brain": torch.randn(2).bfloat16(), "bytes": torch.arange(7).byte(),
+        "none": torch.zeros(0, 4), "scalar": torch.tensor(2.5), "turned": torch.randn(4, 6).double().T,
+        "long": torch.arange(9), "flags": torch.tensor([True, False, True]),
+    }  # fmt: skip
+    write_tensors(tmp_path / "state", tensors, {"text": "ä"})
+    with safe_open(tmp_path / "state", framework="pt") as file:
+        assert file.metadata() == {"text": "ä"}
+        read = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    assert read.keys() == tensors.keys()
+    assert all(read[name].dtype == value.dtype and torch.equal(read[name], value) for name, value in tensors.items())
 
 
 def test_the_learning_rate_warms_up_and_decays():
@@ -277,3 +311,14 @@ def test_a_damaged_state_is_refused(tmp_path: Path):
 def test_settings_out_of_range_are_named(settings: dict):
     with pytest.raises(InputError, match=f"sae.{next(iter(settings))}"):
         TrainConfig(**settings)
+
+
+def test_training_loads_no_compiler_that_it_does_not_use():
+    # torch's compiler is 900 modules and 0.15 GB; torch.optim would bring it along.
+    program = (
+        "import sys, torch; from sae.config import TrainConfig; from sae.trainer import Trainer\n"
+        "x, trainer = torch.randn(64, 8), Trainer(8, TrainConfig(k=2), 2)\n"
+        "trainer.start(x); trainer.advance(x); trainer.advance(x)\n"
+        "sys.exit('torch._dynamo' in sys.modules)"
+    )
+    assert subprocess.run([sys.executable, "-c", program], check=False).returncode == 0
