@@ -186,7 +186,7 @@ def evaluate(run: RunConfig, config: EvaluateConfig, concepts: Sequence[str] = (
     torch.set_num_threads(run.threads or torch.get_num_threads())
     pipe: Any = load_pipeline(run.model)
     vocabulary = Vocabulary(run.vocabulary)
-    known = sorted(run.vocabulary.concepts)
+    known = sorted(vocabulary.concepts)
     if wrong := sorted(set(concepts) - set(known)):
         raise InputError(f"{wrong[0]!r} is not in vocabulary.concepts: {', '.join(known)}.")
     cases = _cases(read_prompts(run.prompts), vocabulary, known, config.pool, run.seed)

@@ -92,7 +92,7 @@ def evaluate_steering(config: RunConfig, run: str, quick: bool = False) -> dict[
     saes = load_site_saes(config.saes, run_sites(folder), device=config.model.device)
     bench = Bench(
         Generator(load_pipeline(config.model), config.generation), saes, load_detector(config.detector),
-        load_segmenter(config.segmenter), config.vocabulary.concepts, config.batch_size,
+        load_segmenter(config.segmenter), vocabulary.concepts, config.batch_size,
     )  # fmt: skip
     evaluation = Evaluation(
         bench, folder, settings, vocabulary, prompts, judge, config.seed,
