@@ -1,0 +1,86 @@
+"""Floating-point operations of the detector and the segmenter, counted on their real modules without their weights."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from diffusion.flops import count
+from labeling.detectors import DetectorConfig
+from labeling.loading import reading
+from labeling.segmenters import SegmenterConfig
+
+
+def detector_flops(config: DetectorConfig, height: int, width: int, tokens: int) -> int:
+    """Operations of one call with one picture of height x width px and a caption of `tokens` tokens.
+
+    Raises:
+        InputError: the path holds no configurations that transformers reads.
+    """
+    from transformers import AutoConfig, AutoImageProcessor, AutoModelForZeroShotObjectDetection
+
+    options: dict[str, Any] = {"revision": config.revision} if config.revision else {}
+    with reading("detector", config.path):
+        settings = AutoConfig.from_pretrained(config.path, **options)
+        images = AutoImageProcessor.from_pretrained(config.path, **options)
+    with torch.device("meta"):
+        model = AutoModelForZeroShotObjectDetection.from_config(settings).eval()
+    pixels = images(np.zeros((height, width, 3), np.uint8), return_tensors="pt")["pixel_values"]
+    ids = torch.zeros(1, tokens, dtype=torch.long, device="meta")
+    with _phrase_masks_without_data():
+        return count(
+            lambda: model(
+                pixel_values=pixels.to("meta"), input_ids=ids, attention_mask=torch.ones_like(ids),
+                pixel_mask=torch.ones(1, *pixels.shape[2:], dtype=torch.long, device="meta"),
+            )
+        )  # fmt: skip
+
+
+def segmenter_flops(config: SegmenterConfig, boxes: int) -> tuple[int, int]:
+    """Operations of (one picture through the encoder, `boxes` boxes of it through the decoder).
+
+    Raises:
+        InputError: the path holds no configuration that transformers reads.
+    """
+    from transformers import AutoConfig, SamModel
+
+    options: dict[str, Any] = {"revision": config.revision} if config.revision else {}
+    with reading("segmenter", config.path):
+        settings: Any = AutoConfig.from_pretrained(config.path, **options)
+    with torch.device("meta"):
+        model: Any = SamModel(settings).eval()
+    side = settings.vision_config.image_size
+    encode = count(lambda: model.vision_encoder(torch.empty(1, 3, side, side, device="meta")))
+    cells = side // settings.vision_config.patch_size
+    embedding = torch.empty(1, settings.vision_config.output_channels, cells, cells, device="meta")
+    prompts = torch.empty(1, max(1, boxes), 4, device="meta")
+    decode = count(lambda: model(image_embeddings=embedding, input_boxes=prompts, multimask_output=False))
+    return encode, decode
+
+
+@contextmanager
+def _phrase_masks_without_data() -> Iterator[None]:
+    """Which token sees which follows from the tokens' values, which the meta device has not: let all see all."""
+    from transformers.models.grounding_dino import modeling_grounding_dino as plain
+    from transformers.models.mm_grounding_dino import modeling_mm_grounding_dino as other
+
+    name = "generate_masks_with_special_tokens_and_transfer_map"
+    kept = [(module, getattr(module, name)) for module in (plain, other)]
+
+    def everything(ids: Tensor) -> tuple[Tensor, Tensor]:
+        length = ids.shape[1]
+        mask = torch.ones(1, length, length, dtype=torch.bool, device=ids.device)
+        return mask, torch.arange(length, device=ids.device)[None]
+
+    for module, _ in kept:
+        setattr(module, name, everything)
+    try:
+        yield
+    finally:
+        for module, function in kept:
+            setattr(module, name, function)
