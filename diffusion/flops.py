@@ -89,7 +89,7 @@ def count(run: Any) -> int:
 
 
 def _part(cls: Any, path: str, name: str, options: dict[str, str]) -> Any:
-    return cls.from_config(cls.load_config(path, subfolder=name, **options)).eval()
+    return cls.from_config(cls.load_config(path, subfolder=name, **options)).eval().requires_grad_(False)
 
 
 def _conditions(unet: Any, tokens: int) -> dict[str, Any]:

@@ -29,7 +29,7 @@ def detector_flops(config: DetectorConfig, height: int, width: int, tokens: int)
         settings = AutoConfig.from_pretrained(config.path, **options)
         images = AutoImageProcessor.from_pretrained(config.path, **options)
     with torch.device("meta"):
-        model = AutoModelForZeroShotObjectDetection.from_config(settings).eval()
+        model = AutoModelForZeroShotObjectDetection.from_config(settings).eval().requires_grad_(False)
     pixels = images(np.zeros((height, width, 3), np.uint8), return_tensors="pt")["pixel_values"]
     ids = torch.zeros(1, tokens, dtype=torch.long, device="meta")
     with _phrase_masks_without_data():
@@ -53,7 +53,7 @@ def segmenter_flops(config: SegmenterConfig, boxes: int) -> tuple[int, int]:
     with reading("segmenter", config.path):
         settings: Any = AutoConfig.from_pretrained(config.path, **options)
     with torch.device("meta"):
-        model: Any = SamModel(settings).eval()
+        model: Any = SamModel(settings).eval().requires_grad_(False)
     side = settings.vision_config.image_size
     encode = count(lambda: model.vision_encoder(torch.empty(1, 3, side, side, device="meta")))
     cells = side // settings.vision_config.patch_size

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import json
+import re
+import shlex
 from pathlib import Path
 
 import pytest
+import yaml
 from torch.utils.flop_counter import FlopCounterMode
 
 from data.errors import InputError
@@ -13,9 +16,9 @@ from data.store import RunFolder
 from diffusion.flops import model_cost
 from diffusion.generate import Generator
 from diffusion.load import load_pipeline
-from jobs.config import load_config
+from jobs.config import DEFAULT_CONFIG, load_config
 from jobs.cost import Rates, plan
-from tests.running import SMALL, gazetteer, label
+from tests.running import ROOT, SMALL, gazetteer, label
 
 
 def test_operations_and_calls_are_those_of_a_real_picture() -> None:
@@ -123,8 +126,17 @@ def test_wrong_arguments_get_a_sentence(tmp_path: Path) -> None:
     assert done.returncode == 2 and "a100" in done.stderr
 
 
-def test_the_command() -> None:
-    done = gazetteer("plan", "--set", "images=40", "--device", "a100", "--price", "1.5", "--json")
+def test_what_the_page_on_prompts_and_cost_shows_works(tmp_path: Path) -> None:
+    text = (ROOT / "docs" / "prompts.md").read_text(encoding="utf-8")
+    (shown,) = re.findall(r"```yaml\n(.*?)```", text, re.S)
+    embedded = yaml.safe_load(DEFAULT_CONFIG.read_text(encoding="utf-8"))
+    mine = yaml.safe_load(shown)
+    (tmp_path / "my.yaml").write_text(yaml.safe_dump({**embedded, **mine}))
+    config = load_config(tmp_path / "my.yaml")
+    assert config.sae is not None
+    assert (config.prompts.side, config.sae.prompts.side) == ("dictionary", "sae")
+    (command,) = re.findall(r"```sh\ngazetteer (.*?)\n```", text)
+    done = gazetteer(*shlex.split(command), "--json")
     assert done.returncode == 0, done.stderr
     result = json.loads(done.stdout.strip().splitlines()[-1])
     assert result["images"] == 40
