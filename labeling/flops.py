@@ -29,10 +29,10 @@ def detector_flops(config: DetectorConfig, height: int, width: int, tokens: int)
         settings = AutoConfig.from_pretrained(config.path, **options)
         images = AutoImageProcessor.from_pretrained(config.path, **options)
     with torch.device("meta"):
-        model = AutoModelForZeroShotObjectDetection.from_config(settings).eval().requires_grad_(False)
+        model = AutoModelForZeroShotObjectDetection.from_config(settings).float().eval().requires_grad_(False)
     pixels = images(np.zeros((height, width, 3), np.uint8), return_tensors="pt")["pixel_values"]
     ids = torch.zeros(1, tokens, dtype=torch.long, device="meta")
-    with _phrase_masks_without_data():
+    with _phrase_masks_without_data(), torch.device("meta"):
         return count(
             lambda: model(
                 pixel_values=pixels.to("meta"), input_ids=ids, attention_mask=torch.ones_like(ids),
@@ -53,7 +53,7 @@ def segmenter_flops(config: SegmenterConfig, boxes: int) -> tuple[int, int]:
     with reading("segmenter", config.path):
         settings: Any = AutoConfig.from_pretrained(config.path, **options)
     with torch.device("meta"):
-        model: Any = SamModel(settings).eval().requires_grad_(False)
+        model: Any = SamModel(settings).float().eval().requires_grad_(False)
     side = settings.vision_config.image_size
     encode = count(lambda: model.vision_encoder(torch.empty(1, 3, side, side, device="meta")))
     cells = side // settings.vision_config.patch_size
@@ -72,10 +72,10 @@ def _phrase_masks_without_data() -> Iterator[None]:
     name = "generate_masks_with_special_tokens_and_transfer_map"
     kept = [(module, getattr(module, name)) for module in (plain, other)]
 
-    def everything(ids: Tensor) -> tuple[Tensor, Tensor]:
-        length = ids.shape[1]
-        mask = torch.ones(1, length, length, dtype=torch.bool, device=ids.device)
-        return mask, torch.arange(length, device=ids.device)[None]
+    def everything(input_ids: Tensor, **_: Any) -> tuple[Tensor, Tensor]:
+        length = input_ids.shape[1]
+        mask = torch.ones(1, length, length, dtype=torch.bool, device=input_ids.device)
+        return mask, torch.arange(length, device=input_ids.device)[None]
 
     for module, _ in kept:
         setattr(module, name, everything)
