@@ -8,10 +8,12 @@ models, or from a device's stated rate; bytes from that run, or from what the em
 from __future__ import annotations
 
 import math
+from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from data.commits import Commit
 from data.errors import InputError
 from data.store import RunFolder
 from diffusion.flops import ModelCost, model_cost
@@ -74,9 +76,9 @@ def plan(config: RunConfig, rates: Rates) -> dict[str, Any]:
     missing = [block for block in config.generation.blocks if block not in model.blocks]
     if missing:
         raise InputError(f"The model has no block {missing[0]}; it has: {', '.join(model.blocks)}.")
-    reference = _Reference(config, rates.like) if rates.like else None
+    reference = _measured(config, rates.like) if rates.like else None
     assumed: list[str] = []
-    segments = reference.each("segments") if reference else SEGMENTS
+    segments = reference[0].each("segments") if reference else SEGMENTS
     if not reference:
         assumed.append(f"{SEGMENTS} segments a picture, and the embedded models' bytes a pixel, code and segment")
         assumed.append("evidence has a row for every feature and concept in every shard, which is at most what it has")
@@ -99,7 +101,7 @@ def plan(config: RunConfig, rates: Rates) -> dict[str, Any]:
         "segmenter_calls": images,
         "boxes": round(images * segments),
     }
-    seconds = reference.seconds(config, model.calls * branches) if reference else _seconds(flops, rates.tflops)
+    seconds = _seconds_like(config, model, *reference) if reference else _seconds(flops, rates.tflops)
     hours = None if seconds is None else sum(seconds.values()) / 3600
     shards = math.ceil(images / config.shard_size)
     return {
@@ -109,7 +111,7 @@ def plan(config: RunConfig, rates: Rates) -> dict[str, Any]:
         "features": sum(int(one["n"]) for one in saes.values()),
         "counts": counts,
         "flops": flops,
-        "bytes": reference.bytes(config, shards) if reference else _bytes(config, model, saes, shards),
+        "bytes": _bytes_like(config, shards, *reference) if reference else _bytes(config, model, saes, shards),
         "seconds": seconds,
         "device_hours": hours,
         "hours": None if hours is None else hours / rates.devices,
@@ -218,55 +220,68 @@ def _sae(config: RunConfig, model: ModelCost, sampling: int, rates: Rates) -> di
     }
 
 
-class _Reference:
-    """Seconds and bytes of the shards a run has committed."""
+class Measured:
+    """What committed shards say of other shards of the same job."""
 
-    def __init__(self, config: RunConfig, path: str) -> None:
-        """Raises InputError when the run has no shard, or its models or sites are others."""
-        store = RunFolder(path)
-        self.marks = store.read_json("run.json") or {}
-        self.commits = list(store.committed().values()) if self.marks else []
-        self.images = sum(commit.info["images"] for commit in self.commits)
-        if not self.images:
-            raise InputError(f"{path} holds no pictures to measure by; --like takes a run that gazetteer label made.")
-        groups = ("model.", "generation.", "vocabulary.", "detector.", "segmenter.", "saes")
-        free = {"generation.steps", "generation.guidance"}
-        mine = {key: value for key, value in fingerprint(config).items() if key.startswith(groups)}
-        others = sorted(key for key, value in mine.items() if key not in free and self.marks.get(key, value) != value)
-        if others:
-            raise InputError(f"{path} was made with other models or sites; these differ: {', '.join(others)}.")
-        self.config = config
+    def __init__(self, commits: Collection[Commit]) -> None:
+        """commits: with at least one picture in them."""
+        self.commits = commits
+        self.images = sum(commit.info["images"] for commit in commits)
 
     def each(self, name: str) -> float:
         """A count of the commits a picture."""
         return float(sum(commit.info[name] for commit in self.commits) / self.images)
 
-    def seconds(self, config: RunConfig, evaluations: int) -> dict[str, float]:
-        """Worker seconds a stage; those of sampling grow with the U-Net's evaluations."""
+    def seconds(self, images: int) -> dict[str, float]:
+        """Worker seconds a stage of so many pictures."""
         spent: dict[str, float] = {}
         for commit in self.commits:
             for stage, value in commit.info["seconds"].items():
-                spent[stage] = spent.get(stage, 0.0) + value
-        steps, guidance = self.marks["generation.steps"], self.marks["generation.guidance"]
-        there = model_cost(config.model, steps, config.generation.height, config.generation.width).calls
-        longer = {"generate": evaluations / (there * (2 if guidance > 1 else 1))}
-        return {stage: value / self.images * config.images * longer.get(stage, 1.0) for stage, value in spent.items()}
+                spent[stage] = spent.get(stage, 0.0) + value / self.images * images
+        return spent
 
-    def bytes(self, config: RunConfig, shards: int) -> dict[str, int]:
-        """Bytes a table: what grows with pictures by pictures, what grows with shards by shards."""
-        total: dict[str, int] = {}
+    def bytes(self, images: int, shards: int, by_shard: Collection[str] = ("evidence", "failures")) -> dict[str, int]:
+        """Bytes a table: of `by_shard`, which grow with shards, by shards; of the others by pictures."""
+        total: dict[str, float] = {}
         for commit in self.commits:
             for table, part in commit.tables.items():
-                total[table] = total.get(table, 0) + part["bytes"]
-        per_shard = {table for table in total if table in ("evidence", "failures")}
-        if self.marks.get("shard_size", config.shard_size) != config.shard_size:
-            per_shard -= {"evidence"}
-        return {
-            table: round(
-                value / len(self.commits) * shards if table in per_shard else value / self.images * config.images
-            )
-            for table, value in sorted(total.items())
-        }
+                scale = shards / len(self.commits) if table in by_shard else images / self.images
+                total[table] = total.get(table, 0.0) + part["bytes"] * scale
+        return {table: round(value) for table, value in sorted(total.items())}
+
+
+def _measured(config: RunConfig, path: str) -> tuple[Measured, dict[str, Any]]:
+    """The shards of a run, and its fingerprint.
+
+    Raises:
+        InputError: the run has no shard, or its models or sites are others.
+    """
+    store = RunFolder(path)
+    marks = store.read_json("run.json") or {}
+    found = Measured(store.committed().values() if marks else ())
+    if not found.images:
+        raise InputError(f"{path} holds no pictures to measure by; --like takes a run that gazetteer label made.")
+    groups = ("model.", "generation.", "vocabulary.", "detector.", "segmenter.", "saes")
+    free = {"generation.steps", "generation.guidance"}
+    mine = {key: value for key, value in fingerprint(config).items() if key.startswith(groups)}
+    others = sorted(key for key, value in mine.items() if key not in free and marks.get(key, value) != value)
+    if others:
+        raise InputError(f"{path} was made with other models or sites; these differ: {', '.join(others)}.")
+    return found, marks
+
+
+def _seconds_like(config: RunConfig, model: ModelCost, found: Measured, marks: dict[str, Any]) -> dict[str, float]:
+    """Worker seconds a stage; those of sampling grow with the U-Net's evaluations."""
+    steps, guidance = marks["generation.steps"], marks["generation.guidance"]
+    there = model_cost(config.model, steps, model.height, model.width).calls * (2 if guidance > 1 else 1)
+    here = model.calls * (2 if config.generation.guidance > 1 else 1)
+    return {k: v * (here / there if k == "generate" else 1.0) for k, v in found.seconds(config.images).items()}
+
+
+def _bytes_like(config: RunConfig, shards: int, found: Measured, marks: dict[str, Any]) -> dict[str, int]:
+    """Bytes a table; with shards of another size evidence is taken by pictures, too much for larger ones."""
+    same = marks.get("shard_size", config.shard_size) == config.shard_size
+    return found.bytes(config.images, shards, ("evidence", "failures") if same else ("failures",))
 
 
 def print_plan(result: dict[str, Any]) -> None:

@@ -1,14 +1,12 @@
-"""Floating-point operations of the detector and the segmenter, counted on their real modules without their weights."""
+"""Floating-point operations of the detector and the segmenter, counted on their real modules, not on their weights."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from diffusion.flops import count
 from labeling.detectors import DetectorConfig
@@ -28,17 +26,15 @@ def detector_flops(config: DetectorConfig, height: int, width: int, tokens: int)
     with reading("detector", config.path):
         settings = AutoConfig.from_pretrained(config.path, **options)
         images = AutoImageProcessor.from_pretrained(config.path, **options)
-    with torch.device("meta"):
-        model = AutoModelForZeroShotObjectDetection.from_config(settings).float().eval().requires_grad_(False)
+    # Which token sees which follows from the tokens' values, which the meta device has not: weights are drawn instead.
+    model = AutoModelForZeroShotObjectDetection.from_config(settings).float().eval().requires_grad_(False)
     pixels = images(np.zeros((height, width, 3), np.uint8), return_tensors="pt")["pixel_values"]
-    ids = torch.zeros(1, tokens, dtype=torch.long, device="meta")
-    with _phrase_masks_without_data(), torch.device("meta"):
+    ids = torch.ones(1, tokens, dtype=torch.long)
+    seen = torch.ones(1, *pixels.shape[2:], dtype=torch.long)
+    with sdpa_kernel(SDPBackend.MATH):  # the CPU's fused attention is not counted
         return count(
-            lambda: model(
-                pixel_values=pixels.to("meta"), input_ids=ids, attention_mask=torch.ones_like(ids),
-                pixel_mask=torch.ones(1, *pixels.shape[2:], dtype=torch.long, device="meta"),
-            )
-        )  # fmt: skip
+            lambda: model(pixel_values=pixels, input_ids=ids, attention_mask=torch.ones_like(ids), pixel_mask=seen)
+        )
 
 
 def segmenter_flops(config: SegmenterConfig, boxes: int) -> tuple[int, int]:
@@ -61,26 +57,3 @@ def segmenter_flops(config: SegmenterConfig, boxes: int) -> tuple[int, int]:
     prompts = torch.empty(1, max(1, boxes), 4, device="meta")
     decode = count(lambda: model(image_embeddings=embedding, input_boxes=prompts, multimask_output=False))
     return encode, decode
-
-
-@contextmanager
-def _phrase_masks_without_data() -> Iterator[None]:
-    """Which token sees which follows from the tokens' values, which the meta device has not: let all see all."""
-    from transformers.models.grounding_dino import modeling_grounding_dino as plain
-    from transformers.models.mm_grounding_dino import modeling_mm_grounding_dino as other
-
-    name = "generate_masks_with_special_tokens_and_transfer_map"
-    kept = [(module, getattr(module, name)) for module in (plain, other)]
-
-    def everything(input_ids: Tensor, **_: Any) -> tuple[Tensor, Tensor]:
-        length = input_ids.shape[1]
-        mask = torch.ones(1, length, length, dtype=torch.bool, device=input_ids.device)
-        return mask, torch.arange(length, device=input_ids.device)[None]
-
-    for module, _ in kept:
-        setattr(module, name, everything)
-    try:
-        yield
-    finally:
-        for module, function in kept:
-            setattr(module, name, function)
