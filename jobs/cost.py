@@ -161,8 +161,7 @@ def _annotation_flops(
 
     detect = segment = 0
     if config.detector.library == "transformers":
-        each = {tokens: detector_flops(config.detector, model.height, model.width, tokens) for tokens in set(captions)}
-        detect = sum(each[tokens] for tokens in captions)
+        detect = round(detector_flops(config.detector, model.height, model.width, captions)) if captions else 0
     else:
         assumed.append("nothing for the detector, whose checkpoint has no configuration that could be counted")
     if config.segmenter.library == "transformers":

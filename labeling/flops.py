@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -14,8 +15,10 @@ from labeling.loading import reading
 from labeling.segmenters import SegmenterConfig
 
 
-def detector_flops(config: DetectorConfig, height: int, width: int, tokens: int) -> int:
-    """Operations of one call with one picture of height x width px and a caption of `tokens` tokens.
+def detector_flops(config: DetectorConfig, height: int, width: int, captions: Sequence[int]) -> float:
+    """Operations of one picture of height x width px through every caption, given by their tokens.
+
+    Captions between the shortest and the longest are interpolated.
 
     Raises:
         InputError: the path holds no configurations that transformers reads.
@@ -29,12 +32,17 @@ def detector_flops(config: DetectorConfig, height: int, width: int, tokens: int)
     # Which token sees which follows from the tokens' values, which the meta device has not: weights are drawn instead.
     model = AutoModelForZeroShotObjectDetection.from_config(settings).float().eval().requires_grad_(False)
     pixels = images(np.zeros((height, width, 3), np.uint8), return_tensors="pt")["pixel_values"]
-    ids = torch.ones(1, tokens, dtype=torch.long)
     seen = torch.ones(1, *pixels.shape[2:], dtype=torch.long)
-    with sdpa_kernel(SDPBackend.MATH):  # the CPU's fused attention is not counted
-        return count(
-            lambda: model(pixel_values=pixels, input_ids=ids, attention_mask=torch.ones_like(ids), pixel_mask=seen)
-        )
+
+    def call(tokens: int) -> int:
+        ids = torch.ones(1, tokens, dtype=torch.long)
+        with sdpa_kernel(SDPBackend.MATH):  # the CPU's fused attention is not counted
+            return count(
+                lambda: model(pixel_values=pixels, input_ids=ids, attention_mask=torch.ones_like(ids), pixel_mask=seen)
+            )
+
+    ends = sorted({min(captions), max(captions)})
+    return float(np.interp(captions, ends, [call(tokens) for tokens in ends]).sum())
 
 
 def segmenter_flops(config: SegmenterConfig, boxes: int) -> tuple[int, int]:

@@ -58,7 +58,7 @@ def test_the_detector_and_the_segmenter_are_counted_as_they_run() -> None:
     detector, segmenter = load_detector(config.detector), load_segmenter(config.segmenter)
     with sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as found:
         detector.detect([picture], [["sky", "tree"]])
-    assert detector_flops(config.detector, 128, 128, 6) == pytest.approx(found.get_total_flops(), rel=0.05)
+    assert detector_flops(config.detector, 128, 128, [6]) == pytest.approx(found.get_total_flops(), rel=0.05)
     boxes = [(0.0, 0.0, 40.0, 40.0), (9.0, 9.0, 60.0, 60.0)]
     with sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as cut:
         segmenter.segment([picture], [boxes])
