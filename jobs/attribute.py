@@ -25,7 +25,7 @@ from attribution.samples import Samples, generate_latents, noised_images, trajec
 from attribution.selection import PRESETS, Share, count, scope_weights, select
 from data.digests import digest_folder
 from data.errors import InputError
-from data.prompts import read_prompts
+from data.prompt_pool import read_prompts
 from data.provenance import provenance
 from data.sites import Site, step_of
 from diffusion.generate import GenerationConfig, Generator
@@ -186,10 +186,10 @@ def evaluate(run: RunConfig, config: EvaluateConfig, concepts: Sequence[str] = (
     torch.set_num_threads(run.threads or torch.get_num_threads())
     pipe: Any = load_pipeline(run.model)
     vocabulary = Vocabulary(run.vocabulary)
-    known = sorted(run.vocabulary.concepts)
+    known = sorted(vocabulary.concepts)
     if wrong := sorted(set(concepts) - set(known)):
         raise InputError(f"{wrong[0]!r} is not in vocabulary.concepts: {', '.join(known)}.")
-    cases = _cases(read_prompts(run.prompts.path, run.prompts.column), vocabulary, known, config.pool, run.seed)
+    cases = _cases(read_prompts(run.prompts), vocabulary, known, config.pool, run.seed)
     naming = {c: [k.prompt for k in cases if k.half == CHOOSE and c in k.named] for c in known}
     methods = Methods(pipe, config.methods, known, naming, without)
     generation = dataclasses.replace(run.generation, steps=config.steps)

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from data.errors import GazetteerError
 from jobs.arguments import DONE, FAILED, PARTIAL, configured, print_json
 from jobs.attribute_verbs import add_attribute
+from jobs.cost_verbs import add_plan
 from jobs.layout_verbs import add_layout
 from jobs.steer_verbs import add_steer
 
@@ -82,6 +83,7 @@ def _parser() -> argparse.ArgumentParser:
     quality.add_argument("--json", action="store_true", help="print one JSON object as the last line")
     quality.set_defaults(action=_quality)
 
+    add_plan(verbs)
     add_layout(verbs)
     add_steer(verbs)
     add_attribute(verbs)

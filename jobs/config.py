@@ -13,6 +13,7 @@ from typing import Any, TypeVar
 import yaml
 
 from data.errors import InputError
+from data.prompt_pool import PromptConfig
 from diffusion.generate import GenerationConfig
 from diffusion.load import ModelConfig
 from labeling.coverage import CoverageConfig
@@ -29,14 +30,6 @@ C = TypeVar("C")
 
 DEFAULT_CONFIG = Path(__file__).resolve().parent.parent / "data" / "scenes" / "config.yaml"
 """The configuration used when none is named: the world that ships with the project."""
-
-
-@dataclass(frozen=True)
-class PromptConfig:
-    """A prompt file (.txt, .csv, .jsonl, .parquet) and the column that holds the prompts."""
-
-    path: str
-    column: str = "prompt"
 
 
 @dataclass(frozen=True)
@@ -124,6 +117,10 @@ class RunConfig:
             raise InputError(f"heldout must lie in [0, 1), not {self.heldout}.")
         if self.executor not in ("serial", "ray"):
             raise InputError(f"executor is {self.executor!r}; accepted: serial, ray.")
+        if self.sae and self.sae.prompts.side and self.sae.prompts.side == self.prompts.side:
+            raise InputError(f"prompts.side and sae.prompts.side are both {self.prompts.side}; give each its own.")
+        if self.sae and self.sae.prompts.side and self.prompts.side and self.sae.prompts.shares != self.prompts.shares:
+            raise InputError("prompts.shares and sae.prompts.shares differ: the sides of one then overlap the other's.")
 
     @property
     def stages(self) -> StageConfig:

@@ -9,7 +9,8 @@ from typing import Any
 
 from data.digests import digest_json
 from data.errors import InputError
-from data.prompts import Item, Shard, make_item, read_prompts, shards_of
+from data.prompt_pool import read_prompts
+from data.prompts import Item, Shard, make_item, shards_of
 from data.store import RunFolder
 from jobs.config import RunConfig
 from labeling.coverage import choose_prompts
@@ -18,7 +19,7 @@ from labeling.vocabulary import Vocabulary
 
 def read_pool(config: RunConfig) -> list[str]:
     """The prompts a run may draw from, in file order. Raises InputError."""
-    return read_prompts(config.prompts.path, config.prompts.column)
+    return read_prompts(config.prompts)
 
 
 def picture_digest(fingerprint: dict[str, Any]) -> str:

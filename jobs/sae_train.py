@@ -23,7 +23,8 @@ from data.digests import digest_folder
 from data.errors import GazetteerError, InputError, LockedError
 from data.files import make_folder, write_errors
 from data.lock import hold
-from data.prompts import Item, read_prompts, shards_of
+from data.prompt_pool import read_prompts
+from data.prompts import Item, shards_of
 from data.sites import Site
 from jobs.config import RunConfig, SaeConfig
 from jobs.execute import Executor
@@ -55,7 +56,7 @@ def train_site_saes(config: RunConfig, out: str | Path) -> list[dict[str, Any]]:
     if config.sae is None:
         raise InputError("The configuration has no sae section, which names the training prompts.")
     out = Path(out)
-    prompts = read_prompts(config.sae.prompts.path, config.sae.prompts.column)
+    prompts = read_prompts(config.sae.prompts)
     repeated = [prompts[i % len(prompts)] for i in range(config.sae.images)]
     items = make_items(repeated, config.seed, picture_digest(fingerprint(config)))
     if config.sae.tensorboard:

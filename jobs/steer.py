@@ -19,7 +19,8 @@ from PIL.PngImagePlugin import PngInfo
 
 from data.edits import Edit, read_edits
 from data.errors import InputError
-from data.prompts import read_prompts, split_of
+from data.prompt_pool import read_prompts
+from data.prompts import split_of
 from data.sites import Site
 from data.store import RunFolder
 from diffusion.generate import Generator
@@ -86,12 +87,12 @@ def evaluate_steering(config: RunConfig, run: str, quick: bool = False) -> dict[
     folder, settings = RunFolder(run), config.steer.quick() if quick else config.steer
     judge = _judge(settings.judge, settings.words) if settings.judge and settings.words else None
     vocabulary = Vocabulary(config.vocabulary)
-    prompts = [p for p in read_prompts(config.prompts.path, config.prompts.column)
+    prompts = [p for p in read_prompts(config.prompts)
                if split_of(p, config.heldout) == "heldout"]  # fmt: skip
     saes = load_site_saes(config.saes, run_sites(folder), device=config.model.device)
     bench = Bench(
         Generator(load_pipeline(config.model), config.generation), saes, load_detector(config.detector),
-        load_segmenter(config.segmenter), config.vocabulary.concepts, config.batch_size,
+        load_segmenter(config.segmenter), vocabulary.concepts, config.batch_size,
     )  # fmt: skip
     evaluation = Evaluation(
         bench, folder, settings, vocabulary, prompts, judge, config.seed,

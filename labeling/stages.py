@@ -20,6 +20,7 @@ from data.schemas import FAILURES, IMAGES, SEGMENTS
 from data.sites import Site
 from diffusion.generate import GenerationConfig, Generator, Picture
 from diffusion.load import ModelConfig, load_pipeline
+from labeling.captions import detect_in_captions
 from labeling.detectors import Detection, DetectorConfig, load_detector
 from labeling.evidence import EvidenceConfig, ImageEvidenceInput, build_evidence
 from labeling.segmenters import Mask, SegmenterConfig, load_segmenter
@@ -67,7 +68,7 @@ class _Labelled:
 
     item: Item
     picture: Picture
-    asked: tuple[str, ...]
+    asked: tuple[str, ...] = ()
     detections: list[Detection] = field(default_factory=list)
     masks: list[Mask] = field(default_factory=list)
 
@@ -109,6 +110,7 @@ class Stages:
         done: list[_Labelled] = []
         for start in range(0, len(items), self.config.batch_size):
             batch = self._generate(items[start : start + self.config.batch_size], clock, failures)
+            batch = self._each("tag", batch, self._tag, clock, failures)
             batch = self._each("detect", batch, self._detect, clock, failures)
             done += self._each("segment", batch, self._segment, clock, failures)
         with clock.stage("evidence"):
@@ -133,15 +135,18 @@ class Stages:
     def _generate(self, items: Sequence[Item], clock: _Clock, failures: list[dict[str, Any]]) -> list[_Labelled]:
         def work(batch: Sequence[Item]) -> list[_Labelled]:
             pictures = self.generator.pictures([i.prompt for i in batch], [i.seed for i in batch], self.saes)
-            return [
-                _Labelled(i, picture, self.vocabulary.asked(i.prompt))
-                for i, picture in zip(batch, pictures, strict=True)
-            ]
+            return [_Labelled(i, picture) for i, picture in zip(batch, pictures, strict=True)]
 
         return self._each("generate", items, work, clock, failures, key=lambda item: item.image_id)
 
+    def _tag(self, batch: Sequence[_Labelled]) -> list[_Labelled]:
+        for one in batch:
+            one.asked = self.vocabulary.asked(one.item.prompt, one.picture.image)
+        return list(batch)
+
     def _detect(self, batch: Sequence[_Labelled]) -> list[_Labelled]:
-        found = self.detector.detect([one.picture.image for one in batch], [one.asked for one in batch])
+        captions = [self.vocabulary.captions(one.asked) for one in batch]
+        found = detect_in_captions(self.detector, [one.picture.image for one in batch], captions)
         for one, detections in zip(batch, found, strict=True):
             one.detections = detections
         return list(batch)

@@ -94,7 +94,7 @@ class Evaluation:
         if not all(self.halves.values()):
             raise InputError("steer evaluate needs at least two held-out prompts; raise images or heldout.")
         self.vocabulary = vocabulary
-        self.concepts = config.concepts or vocabulary.config.concepts
+        self.concepts = config.concepts or vocabulary.concepts
         self.resolved: dict[tuple[str, str, bool], Edit | None] = {}
 
     def run(self) -> dict[str, Any]:

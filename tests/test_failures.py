@@ -24,7 +24,7 @@ def settings(folder: Path) -> list[str]:
 
 @pytest.mark.parametrize(
     ("executor", "mode", "stage"),
-    [("serial", "raise", "generate"), ("ray", "raise", "generate"), ("ray", "kill", "worker")],
+    [("serial", "raise", "tag"), ("ray", "raise", "tag"), ("ray", "kill", "worker")],
 )
 def test_one_bad_picture_costs_one_picture_and_a_retry_mends_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, executor: str, mode: str, stage: str

@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from data.prompts import read_prompts
+from data.prompt_pool import read_prompts
 from data.scenes.model_card import model_card
 from data.scenes.render import Scene, render
 from data.scenes.train.detector_eval import count_hits
@@ -141,7 +141,7 @@ def picture_quality(config: Any, pictures: int, models: str | None = None) -> di
     from labeling.vocabulary import Vocabulary
 
     # From the end of the pool: the labelling job starts at its head.
-    prompts = read_prompts(config.prompts.path)[-pictures:]
+    prompts = read_prompts(config.prompts)[-pictures:]
     generator = Generator(load_pipeline(config.model), config.generation)
     images = [generator.sample([p], [i], lambda *_: None)[0] for i, p in enumerate(prompts)]  # type: ignore[index]
     vocabulary = Vocabulary(config.vocabulary)
