@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from data.errors import InputError
+from data.errors import GazetteerError, InputError
 from data.model_files import PICKLES, check_pipeline_folder, check_safetensors, looks_like_folder, why_not_loaded
 from diffusion.memory import is_out_of_memory
 
@@ -169,13 +169,13 @@ def loading(config: ModelConfig) -> Iterator[None]:
     logging.disable_progress_bar()
     try:
         yield
-    except (OSError, ValueError, KeyError, TypeError, RuntimeError, AttributeError, ImportError) as error:
-        if not config.single_file:
-            raise InputError(why_not_loaded(WHAT, config.path, error)) from error
-        raise InputError(
-            f"The {WHAT} {config.path} could not be loaded as {config.config} describes it: "
-            f"{str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__}"
-        ) from error
+    except GazetteerError:
+        raise
+    except Exception as error:  # whatever the libraries may throw at files that are not what they expect
+        said = why_not_loaded(WHAT, config.path, error)
+        if config.single_file:
+            said = said.replace(" could not be loaded:", f" could not be loaded as {config.config} describes it:")
+        raise InputError(said) from error
 
 
 def _read(config: ModelConfig) -> Any:

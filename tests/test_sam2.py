@@ -29,9 +29,9 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> str:
 
     torch.manual_seed(0)
     backbone = Sam2HieraDetConfig(
-        hidden_size=8, num_attention_heads=1, image_size=[64, 64], blocks_per_stage=[1, 1, 1, 1],
+        hidden_size=8, num_attention_heads=1, image_size=[64, 64], blocks_per_stage=[1, 1, 2, 1],
         embed_dim_per_stage=[8, 16, 32, 64], num_attention_heads_per_stage=[1, 2, 4, 8],
-        window_size_per_stage=[4, 4, 4, 4], global_attention_blocks=[2],
+        window_size_per_stage=[4, 4, 4, 4], global_attention_blocks=[3],
         window_positional_embedding_background_size=[4, 4],
     )  # fmt: skip
     vision = Sam2VisionConfig(
