@@ -111,8 +111,10 @@ def check_safetensors(what: str, file: Path) -> None:
             raise InputError(f"{file} is a git-lfs pointer, not the weights of the {what}; run git lfs pull there.")
         try:
             (length,) = struct.unpack("<Q", start[:8])
+            if length > size:
+                raise ValueError("the header is longer than the file")
             stream.seek(8)
-            header = json.loads(stream.read(length)) if length <= size else None
+            header = json.loads(stream.read(length))
             ends = [value["data_offsets"][1] for key, value in header.items() if key != "__metadata__"]
         except (struct.error, ValueError, AttributeError, TypeError, KeyError, MemoryError) as error:
             raise InputError(f"{file} is not a readable safetensors file; download the {what} again.") from error
