@@ -114,7 +114,12 @@ class Generator:
             ValueError: a picture or an update is not finite.
         """
 
+        heard: set[tuple[str, int]] = set()
+
         def on_update(block: str, timestep: int, update: Tensor) -> None:
+            if (block, timestep) in heard:  # samplers such as PNDM and Heun call the U-Net twice at a timestep
+                return
+            heard.add((block, timestep))
             halves = split_branches(update, len(prompts))
             for site in self._sites_at.get((block, timestep), ()):
                 on_site(site, cells(halves[site.branch]), update.shape[2], update.shape[3])
