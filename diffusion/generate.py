@@ -11,13 +11,18 @@ import torch
 from torch import Tensor
 
 from data.codes import Moment, SparseMap
-from data.errors import GazetteerError, InputError
+from data.errors import InputError
 from data.sites import BRANCHES, Site, step_of
 from diffusion.capture import capture_updates, cells, find_block, split_branches
+from diffusion.memory import enough_memory
 from sae.autoencoder import SparseAutoencoder
 
 # (site, activations [images, cells, channels] float32, grid height, grid width)
 OnSite = Callable[[Site, Tensor, int, int], None]
+
+
+SPARE = "model.dtype=float16, model.attention_slicing=true, model.vae_tiling=true or model.offload=model"
+"""What needs less memory when pictures are sampled one by one already."""
 
 
 @dataclass(frozen=True)
@@ -83,13 +88,17 @@ class Generator:
         for site, moment in self.moments.items():
             self._sites_at.setdefault((site.block, moment.timestep), []).append(site)
 
-    def noise(self, seed: int) -> Tensor:
-        """Starting noise [1, channels, h, w], float32 on the CPU: it belongs to the seed alone."""
+    def noise(self, seed: int, generator: torch.Generator | None = None) -> Tensor:
+        """Starting noise [1, channels, h, w], float32 on the CPU: it belongs to the seed alone.
+
+        generator: one on the CPU, freshly seeded with `seed`, to draw from; a sampler that adds noise at its steps
+        (ancestral ones) goes on with it, so that this noise belongs to the seed too.
+        """
         unet, scale = self.pipe.unet, getattr(self.pipe, "vae_scale_factor", 8)
         height = self.config.height or unet.config.sample_size * scale
         width = self.config.width or unet.config.sample_size * scale
         shape = (1, unet.config.in_channels, height // scale, width // scale)
-        return torch.randn(shape, generator=torch.Generator("cpu").manual_seed(seed))
+        return torch.randn(shape, generator=generator or torch.Generator("cpu").manual_seed(seed))
 
     @torch.inference_mode()
     def sample(
@@ -105,38 +114,47 @@ class Generator:
             ValueError: a picture or an update is not finite.
         """
 
+        heard: set[tuple[str, int]] = set()
+
         def on_update(block: str, timestep: int, update: Tensor) -> None:
+            if (block, timestep) in heard:  # samplers such as PNDM and Heun call the U-Net twice at a timestep
+                return
+            heard.add((block, timestep))
             halves = split_branches(update, len(prompts))
             for site in self._sites_at.get((block, timestep), ()):
                 on_site(site, cells(halves[site.branch]), update.shape[2], update.shape[3])
 
-        unet = self.pipe.unet
-        latents = torch.cat([self.noise(seed) for seed in seeds]).to(unet.device, unet.dtype)
         wanted = frozenset(moment.timestep for moment in self.moments.values())
         size = {name: value for name in ("height", "width") if (value := getattr(self.config, name))}
-        try:
-            with capture_updates(unet, self.config.blocks, on_update, wanted):
+        generators = [torch.Generator("cpu").manual_seed(seed) for seed in seeds]
+        with enough_memory("sampling pictures", "batch_size", len(prompts), SPARE):
+            # the pipeline moves them to its device, which an offloaded network does not tell
+            noise = [self.noise(seed, own) for seed, own in zip(seeds, generators, strict=True)]
+            latents = torch.cat(noise).to(self.pipe.unet.dtype)
+            with capture_updates(self.pipe.unet, self.config.blocks, on_update, wanted):
                 output = self.pipe(
                     prompt=list(prompts),
                     latents=latents,
+                    generator=generators,
                     num_inference_steps=self.config.steps,
                     guidance_scale=self.config.guidance,
                     output_type="np" if decode else "latent",
                     **size,
                 ).images
-        except torch.OutOfMemoryError as error:
-            raise GazetteerError(
-                f"The device ran out of memory on {len(prompts)} pictures at once; "
-                f"try batch_size={max(1, len(prompts) // 2)}."
-            ) from error
         if not np.isfinite(np.asarray(output.cpu() if isinstance(output, Tensor) else output)).all():
             raise ValueError("the model produced values that are not finite")
         return (output * 255.0).round().astype(np.uint8) if decode else None
 
     def pictures(
-        self, prompts: Sequence[str], seeds: Sequence[int], saes: Mapping[Site, SparseAutoencoder]
+        self,
+        prompts: Sequence[str],
+        seeds: Sequence[int],
+        saes: Mapping[Site, SparseAutoencoder],
+        watch: OnSite | None = None,
     ) -> list[Picture]:
         """Generate pictures and encode every site on the spot, in the order given.
+
+        watch: called with every site's activations once they are encoded.
 
         Raises: as `sample`.
         """
@@ -148,6 +166,8 @@ class Generator:
             def on_site(site: Site, x: Tensor, height: int, width: int, codes: list = codes) -> None:
                 for image_codes, vectors in zip(codes, x, strict=True):
                     image_codes[site] = encode_map(saes[site], vectors, height, width)
+                if watch is not None:
+                    watch(site, x, height, width)
 
             images = self.sample(prompts[start : start + group], seeds[start : start + group], on_site)
             assert images is not None
@@ -166,7 +186,7 @@ def encode_map(sae: SparseAutoencoder, vectors: Tensor, height: int, width: int)
     """
     if not bool(torch.isfinite(vectors).all()):
         raise ValueError("an activation is not finite")
-    code = sae.encode(vectors)
+    code = sae.encode(vectors.to(sae.bias.device))
     value = code.values.clamp(max=65504.0).to(torch.float16).cpu().numpy()
     feature = code.indices.to(torch.int64).cpu().numpy().astype(np.uint32)
     return SparseMap(height, width, value.shape[1], feature.reshape(-1), value.reshape(-1))

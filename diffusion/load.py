@@ -1,17 +1,23 @@
-"""Load a diffusers text-to-image pipeline by folder or hub id, and say in one sentence why it cannot be."""
+"""Load a diffusers text-to-image pipeline by folder, hub id or single file, or say in one sentence why not."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from data.errors import InputError
+from data.errors import GazetteerError, InputError
+from data.model_files import PICKLES, check_pipeline_folder, check_safetensors, looks_like_folder, why_not_loaded
+from diffusion.memory import is_out_of_memory
 
 if TYPE_CHECKING:
     from diffusers import DiffusionPipeline
 
 DTYPES = ("float32", "float16", "bfloat16")
+OFFLOADS = ("", "model", "sequential")
+WHAT = "text-to-image model"
 
 
 @dataclass(frozen=True)
@@ -19,68 +25,187 @@ class ModelConfig:
     """Which text-to-image model, and how to hold it.
 
     Attributes:
-        path: a folder in diffusers format, or a hub id.
+        path: a folder in diffusers format, a hub id, or a single ``.safetensors`` file in the layout of the
+            original Stable Diffusion code.
+        config: with a single file, the folder or hub id of a pipeline of the same kind; of it only the
+            configurations and tokenizers are read, no weights.
         revision: hub revision to pin, empty for the default.
         variant: weight variant, e.g. ``fp16``, empty for none.
         dtype: one of DTYPES.
         device: a torch device, e.g. ``cpu``, ``cuda``, ``cuda:1``.
         scheduler: ``ddim`` replaces the model's scheduler by DDIM with the same noise schedule
             (the paper's sampler); empty keeps the model's own.
+        safety_checker: keep the model's filter, if it has one, which blacks out pictures it takes for unsafe.
+        device_map: ``balanced`` spreads the networks over all accelerators; `device` is then the autoencoders'.
+        offload: keep networks in main memory while they do not work: ``model`` moves one whole network at a time
+            to `device`, ``sequential`` one layer at a time (slow, least memory).
+        attention_slicing: compute attention in parts: less memory, slower.
+        vae_slicing: decode pictures of a batch one by one.
+        vae_tiling: decode a picture in overlapping tiles: less memory, slightly different pixels.
     """
 
     path: str
+    config: str = ""
     revision: str = ""
     variant: str = ""
     dtype: str = "float32"
     device: str = "cpu"
     scheduler: str = ""
+    safety_checker: bool = True
+    device_map: str = ""
+    offload: str = ""
+    attention_slicing: bool = False
+    vae_slicing: bool = False
+    vae_tiling: bool = False
 
     def __post_init__(self) -> None:
-        if self.dtype not in DTYPES:
-            raise InputError(f"model.dtype is {self.dtype!r}; accepted: {', '.join(DTYPES)}.")
-        if self.scheduler not in ("", "ddim"):
-            raise InputError(f"model.scheduler is {self.scheduler!r}; accepted: ddim, or empty.")
+        for name, accepted in (("dtype", DTYPES), ("scheduler", ("", "ddim")), ("device_map", ("", "balanced"))):
+            _check_choice(name, getattr(self, name), accepted)
+        _check_choice("offload", self.offload, OFFLOADS)
+        if self.device_map and self.offload:
+            raise InputError("model.device_map and model.offload exclude each other; set one of them.")
+        if self.offload == "sequential" and self.device == "cpu":
+            raise InputError("model.offload=sequential moves layers to an accelerator, and model.device is cpu.")
+        if self.config and not self.single_file:
+            raise InputError("model.config belongs to a single .safetensors file; a folder or hub id has its own.")
+
+    @property
+    def single_file(self) -> bool:
+        """Whether `path` names a checkpoint file rather than a folder or hub id."""
+        return Path(self.path).suffix == ".safetensors"
+
+
+def _check_choice(name: str, value: str, accepted: tuple[str, ...]) -> None:
+    if value not in accepted:
+        said = ", ".join(one or "empty" for one in accepted)
+        raise InputError(f"model.{name} is {value!r}; accepted: {said}.")
 
 
 def load_pipeline(config: ModelConfig) -> DiffusionPipeline:
     """The pipeline in evaluation mode on its device, safetensors only, progress bars off.
 
     Raises:
-        InputError: the folder or hub id does not hold a diffusers pipeline with a U-Net.
+        InputError: the path does not hold a diffusers pipeline with a U-Net, whole and in safetensors, or the
+            device cannot be used.
     """
     import torch
-    from diffusers import DDIMScheduler, DiffusionPipeline
-    from diffusers.utils import logging as diffusers_logging
 
-    if _looks_like_folder(config.path) and not (Path(config.path) / "model_index.json").is_file():
-        raise InputError(
-            f"{config.path} is not a diffusers pipeline folder: it has no model_index.json "
-            "(accepted: such a folder, or a hub id like CompVis/stable-diffusion-v1-4)."
-        )
-    diffusers_logging.disable_progress_bar()
-    options = {name: value for name, value in vars(config).items() if name in ("revision", "variant") and value}
-    try:
-        pipe = DiffusionPipeline.from_pretrained(
-            config.path, dtype=getattr(torch, config.dtype), use_safetensors=True, **options
-        )
-    except (OSError, ValueError, KeyError) as error:
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        raise InputError(f"The text-to-image model {config.path} could not be loaded: {reason}") from error
-    if not hasattr(pipe, "unet"):
-        raise InputError(f"{config.path} is a {type(pipe).__name__}, which has no U-Net to look into.")
+    with loading(config):
+        pipe: Any = _read(config)
     if config.scheduler == "ddim":
+        from diffusers import DDIMScheduler
+
         pipe.scheduler = DDIMScheduler.from_config(pipe.scheduler.config)
-    try:
-        pipe = pipe.to(config.device)
-    except (RuntimeError, AssertionError) as error:
-        raise InputError(f"model.device {config.device!r} cannot be used here: {error}") from error
+    if config.attention_slicing:
+        pipe.enable_attention_slicing()
+    if config.vae_slicing:
+        pipe.vae.enable_slicing()
+    if config.vae_tiling:
+        pipe.vae.enable_tiling()
     for part in pipe.components.values():
         if isinstance(part, torch.nn.Module):
             part.eval().requires_grad_(False)
+    try:
+        _place(pipe, config)
+    except (RuntimeError, AssertionError, NotImplementedError) as error:
+        if is_out_of_memory(error):
+            raise InputError(
+                f"The {WHAT} {config.path} does not fit on {config.device}; try model.dtype=float16, "
+                "model.offload=model or a device with more memory."
+            ) from error
+        raise InputError(f"model.device {config.device!r} cannot be used here: {error}") from error
     pipe.set_progress_bar_config(disable=True)
     return pipe
 
 
-def _looks_like_folder(path: str) -> bool:
-    """A hub id is at most owner/name; anything else that is meant locally has more of a path to it."""
-    return path.startswith((".", "/", "~")) or path.count("/") > 1 or Path(path).exists()
+def read_index(config: ModelConfig) -> dict[str, Any]:
+    """``model_index.json`` of the pipeline (of `config.config`, for a single file): its class and its parts.
+
+    Raises:
+        InputError: there is none, the folder is not whole, or the pipeline has no U-Net.
+    """
+    from diffusers import DiffusionPipeline
+
+    check_path(config)
+    source = config.config if config.single_file else config.path
+    options = {"revision": config.revision} if config.revision and not config.single_file else {}
+    index: dict[str, Any] = dict(DiffusionPipeline.load_config(source, **options))
+    if "unet" not in index:
+        raise InputError(f"{source} is a {index.get('_class_name')}, which has no U-Net to look into.")
+    return index
+
+
+def check_path(config: ModelConfig) -> None:
+    """Raise InputError for a path that cannot be loaded, before any library opens it."""
+    path = Path(config.path)
+    if path.suffix in PICKLES:
+        raise InputError(
+            f"The {WHAT} {path} is a pickle file, which can run code when opened and is refused; "
+            "accepted: a diffusers folder, a hub id, or a .safetensors file."
+        )
+    if not config.single_file:
+        if looks_like_folder(config.path):
+            check_pipeline_folder(path, frozenset() if config.safety_checker else frozenset({"safety_checker"}))
+        return
+    if not path.is_file():
+        raise InputError(f"The {WHAT} {path} does not exist (accepted: a folder, a hub id, or a .safetensors file).")
+    check_safetensors(WHAT, path)
+    if not config.config:
+        raise InputError(
+            f"The {WHAT} {path} is a single file; set model.config to a folder or hub id of the same kind of "
+            "pipeline (e.g. CompVis/stable-diffusion-v1-4), whose configurations and tokenizer are used."
+        )
+    if looks_like_folder(config.config) and not (Path(config.config) / "model_index.json").is_file():
+        raise InputError(
+            f"model.config {config.config} has no model_index.json; accepted: a pipeline folder or hub id."
+        )
+
+
+@contextmanager
+def loading(config: ModelConfig) -> Iterator[None]:
+    """Turn what diffusers throws while it fetches and reads a model into one sentence, without its progress bars."""
+    from diffusers.utils import logging
+
+    logging.disable_progress_bar()
+    try:
+        yield
+    except GazetteerError:
+        raise
+    except Exception as error:  # whatever the libraries may throw at files that are not what they expect
+        said = why_not_loaded(WHAT, config.path, error)
+        if config.single_file:
+            said = said.replace(" could not be loaded:", f" could not be loaded as {config.config} describes it:")
+        raise InputError(said) from error
+
+
+def _read(config: ModelConfig) -> Any:
+    """The pipeline on the CPU, or on its accelerators under `device_map`."""
+    import diffusers
+    import torch
+
+    index = read_index(config)
+    options: dict[str, Any] = {name: getattr(config, name) for name in ("revision", "variant", "device_map")}
+    options = {name: value for name, value in options.items() if value} | {"dtype": getattr(torch, config.dtype)}
+    if "safety_checker" in index and not config.safety_checker:
+        options |= {"safety_checker": None, "requires_safety_checker": False}
+    if not config.single_file:
+        return diffusers.DiffusionPipeline.from_pretrained(config.path, use_safetensors=True, **options)
+    kind = getattr(diffusers, str(index["_class_name"]), None)
+    if not hasattr(kind, "from_single_file"):
+        raise InputError(f"model.config {config.config} is a {index['_class_name']}, which no single file can fill.")
+    if "device_map" in options:
+        raise InputError("model.device_map needs a folder or hub id; a single file goes to one device.")
+    # the file holds no filter, and the library would look for one
+    if "safety_checker" in index:
+        options |= {"safety_checker": None, "requires_safety_checker": False}
+    options = {name: value for name, value in options.items() if name not in ("revision", "variant")}
+    return kind.from_single_file(config.path, config=config.config, **options)
+
+
+def _place(pipe: Any, config: ModelConfig) -> None:
+    if config.offload == "model":
+        pipe.enable_model_cpu_offload(device=config.device)
+    elif config.offload == "sequential":
+        pipe.enable_sequential_cpu_offload(device=config.device)
+    elif not config.device_map:
+        pipe.to(config.device)

@@ -11,7 +11,9 @@ DONE, FAILED, PARTIAL = 0, 1, 3
 
 def configured(parser: argparse.ArgumentParser) -> None:
     """Add what every verb with a run configuration takes: `--config`, `--set`, `--json`."""
-    parser.add_argument("--config", metavar="FILE", help="YAML configuration (default: the embedded Scenes world)")
+    parser.add_argument(
+        "--config", metavar="FILE", help="YAML file or preset: paper-sd14, sdxl-turbo (default: the embedded world)"
+    )
     parser.add_argument(
         "--set", dest="overrides", nargs="+", action="extend", default=[], metavar="KEY=VALUE",
         help="override keys, e.g. images=100 executor=serial model.device=cuda",

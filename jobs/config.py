@@ -20,6 +20,7 @@ from labeling.coverage import CoverageConfig
 from labeling.detectors import DetectorConfig
 from labeling.evidence import EvidenceConfig
 from labeling.labels import LabelConfig
+from labeling.sae_check import SaeCheckConfig
 from labeling.segmenters import SegmenterConfig
 from labeling.stages import StageConfig
 from labeling.steer_evaluation import SteerConfig
@@ -30,6 +31,9 @@ C = TypeVar("C")
 
 DEFAULT_CONFIG = Path(__file__).resolve().parent.parent / "data" / "scenes" / "config.yaml"
 """The configuration used when none is named: the world that ships with the project."""
+
+PRESETS = Path(__file__).resolve().parent / "presets"
+"""Configurations that ship with the project, chosen by name: ``--config paper-sd14``."""
 
 
 @dataclass(frozen=True)
@@ -94,6 +98,7 @@ class RunConfig:
     labels: LabelConfig = LabelConfig()
     coverage: CoverageConfig = CoverageConfig()
     sae: SaeConfig | None = None
+    sae_check: SaeCheckConfig = SaeCheckConfig()
     steer: SteerConfig = SteerConfig()
     images: int = 400
     seed: int = 0
@@ -133,6 +138,7 @@ class RunConfig:
             detector=self.detector,
             segmenter=self.segmenter,
             evidence=self.evidence,
+            sae_check=self.sae_check,
             heldout=self.heldout,
             batch_size=self.batch_size,
             threads=self.threads,
@@ -141,7 +147,8 @@ class RunConfig:
 
 OPERATIONAL = frozenset(
     {"executor", "workers", "threads", "batch_size", "ray_address", "max_failed_share", "base", "sae", "steer"}
-    | {"model.device", "detector.device", "segmenter.device", "detector.batch_size", "segmenter.batch_size"}
+    | {"model.device", "model.device_map", "model.offload", "detector.device", "segmenter.device"}
+    | {"detector.batch_size", "segmenter.batch_size", "sae_check"}
 )
 """Keys that change how a run is carried out but not what it must come to."""
 
@@ -150,12 +157,12 @@ PATHS = frozenset({"path", "saes", "config", "text_encoder"})
 
 
 def load_config(path: str | Path | None, overrides: Sequence[str] = ()) -> RunConfig:
-    """Read a YAML file (None: the default configuration), apply ``key=value`` overrides, validate.
+    """Read a YAML file or a preset (None: the default configuration), apply ``key=value`` overrides, validate.
 
     Raises:
         InputError: unreadable file, unknown key, wrong type or value.
     """
-    file = Path(path) if path else DEFAULT_CONFIG
+    file = _find(path) if path else DEFAULT_CONFIG
     try:
         raw = yaml.safe_load(file.read_text(encoding="utf-8"))
     except OSError as error:
@@ -168,6 +175,22 @@ def load_config(path: str | Path | None, overrides: Sequence[str] = ()) -> RunCo
         _apply(raw, override)
     raw["base"] = ""
     return _resolve_paths(build(RunConfig, raw, ""), file.resolve().parent)
+
+
+def presets() -> list[str]:
+    """The names of the configurations that ship with the project."""
+    return sorted(file.stem for file in PRESETS.glob("*.yaml"))
+
+
+def _find(path: str | Path) -> Path:
+    """The file at `path`; where there is none, the preset of that name."""
+    if str(path) in presets() and not Path(path).exists():
+        return PRESETS / f"{path}.yaml"
+    if not Path(path).exists():
+        raise InputError(
+            f"There is no configuration {path}; accepted: a YAML file, or a preset ({', '.join(presets())})."
+        )
+    return Path(path)
 
 
 def build(cls: type[C], raw: Mapping[str, Any], prefix: str) -> C:

@@ -26,6 +26,7 @@ from jobs.progress import Progress
 from jobs.work import Job, Task
 from labeling.evidence import sum_evidence
 from labeling.reduce import reduce_tables
+from labeling.sae_check import report
 from labeling.stages import ShardResult, StageConfig, Stages
 from sae.checkpoint import read_config
 
@@ -75,6 +76,7 @@ class _Run:
         self.provenance = provenance(marks, portable_config(config))
         self.pictures = plan.picture_digest(marks)
         self.started = time.monotonic()
+        self.explained: dict[str, float] = {}
         self.executor = Executor(config)
         self.task = Task(partial(Stages, config.stages), join_results, partial(lost_item, config.stages))
 
@@ -121,6 +123,11 @@ class _Run:
 
         def done(job: Job, result: ShardResult) -> None:
             info = {**result.counts, "seconds": {k: round(v, 3) for k, v in result.seconds.items()}}
+            if result.explained:
+                info["explained_variance"] = result.explained
+                if not self.explained:
+                    self.explained = result.explained
+                    print(f"{name}: {report(result.explained)}", flush=True, file=sys.stderr)
             self.store.commit_shard(job.id, result.tables, info, self.provenance)
             progress.add(result.counts["images"], result.counts["failures"])
 
@@ -168,6 +175,7 @@ class _Run:
             "failing": open_failures(self.store),
             "seconds": {stage: round(spent, 1) for stage, spent in sorted(seconds.items())},
             "wall_seconds": round(time.monotonic() - self.started, 1),
+            "explained_variance": self.explained,
             "fingerprint": self.marks,
         }
         self.store.finish(manifest)
@@ -187,7 +195,8 @@ def join_results(parts: Sequence[ShardResult]) -> ShardResult:
     tables["evidence"] = sum_evidence([part.tables["evidence"] for part in parts])
     seconds = {k: sum(p.seconds.get(k, 0.0) for p in parts) for k in {k for p in parts for k in p.seconds}}
     counts = {k: sum(p.counts[k] for p in parts) for k in parts[0].counts}
-    return ShardResult(tables, seconds, counts)
+    explained = next((part.explained for part in parts if part.explained), {})
+    return ShardResult(tables, seconds, counts, explained)
 
 
 def lost_item(config: StageConfig, item: Item, message: str, attempts: int) -> ShardResult:

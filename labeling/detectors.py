@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from data.errors import InputError
-from labeling.loading import DTYPES, check_choice, check_share
+from labeling.loading import DTYPES, check_choice, check_share, model_type
 
 LIBRARIES = ("transformers", "groundingdino")
 
@@ -48,13 +48,14 @@ class DetectorConfig:
     """Which detector, and how to use it.
 
     Attributes:
-        path: a folder or hub id (`transformers`), or a checkpoint file in the authors' format (`groundingdino`).
+        path: a folder or hub id of a Grounding DINO, MM Grounding DINO or OWLv2 (`transformers`), or a checkpoint
+            file in the authors' format (`groundingdino`).
         library: one of LIBRARIES.
         config: with `groundingdino`, the settings of the checkpoint: the name of a published configuration
             (default: GroundingDINO_SwinT_OGC), or a JSON or YAML file of the same keys.
         text_encoder: with `groundingdino`, folder or hub id of the BERT whose tokenizer and sizes the checkpoint
             uses; empty: the one its settings name.
-        box_threshold: lowest score of a phrase that becomes a box, 0..1.
+        box_threshold: lowest score of a phrase that becomes a box, 0..1; OWLv2's scores are lower, 0.1 to 0.2 suits it.
         nms_iou: of two boxes of one concept that overlap more than this, the better one stays.
         device: a torch device, e.g. ``cpu``, ``cuda:1``.
         dtype: one of DTYPES.
@@ -95,6 +96,16 @@ def load_detector(config: DetectorConfig) -> Detector:
         from labeling.groundingdino_original import load_original_grounding_dino
 
         return load_original_grounding_dino(config)
-    from labeling.grounding_dino import load_grounding_dino
+    kind = model_type("detector", config.path, config.revision)
+    if kind == "owlv2":
+        from labeling.owlv2 import load_owlv2
 
-    return load_grounding_dino(config)
+        return load_owlv2(config)
+    if kind in ("grounding-dino", "mm-grounding-dino"):
+        from labeling.grounding_dino import load_grounding_dino
+
+        return load_grounding_dino(config)
+    raise InputError(
+        f"{config.path} is a {kind} model; detector.library transformers accepts grounding-dino, mm-grounding-dino "
+        "and owlv2."
+    )

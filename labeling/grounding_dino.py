@@ -11,11 +11,10 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from data.errors import InputError
+from diffusion.memory import enough_memory
 from labeling.detectors import Detection, DetectorConfig
-from labeling.loading import move, one_by_one, reading
+from labeling.loading import SMALLER, move, one_by_one, reading
 from labeling.phrases import Caption, Scored, best_phrases, build_captions, suppress
-
-MODEL_TYPES = ("grounding-dino", "mm-grounding-dino")
 
 
 def load_grounding_dino(config: DetectorConfig) -> GroundingDinoDetector:
@@ -24,16 +23,10 @@ def load_grounding_dino(config: DetectorConfig) -> GroundingDinoDetector:
     Raises:
         InputError: no Grounding DINO at that path, or the device cannot be used.
     """
-    from transformers import AutoConfig, AutoImageProcessor, AutoModelForZeroShotObjectDetection, AutoTokenizer
+    from transformers import AutoImageProcessor, AutoModelForZeroShotObjectDetection, AutoTokenizer
 
     options: dict[str, Any] = {"revision": config.revision} if config.revision else {}
     with reading("detector", config.path):
-        settings = AutoConfig.from_pretrained(config.path, **options)
-        if settings.model_type not in MODEL_TYPES:
-            raise InputError(
-                f"{config.path} is a {settings.model_type} model; detector.library transformers accepts "
-                f"{' and '.join(MODEL_TYPES)}."
-            )
         model = AutoModelForZeroShotObjectDetection.from_pretrained(config.path, use_safetensors=True, **options)
         tokenizer = AutoTokenizer.from_pretrained(config.path, **options)
         images = AutoImageProcessor.from_pretrained(config.path, **options)
@@ -63,7 +56,8 @@ class GroundingDinoDetector:
         work = [(row, caption) for row, asked in enumerate(concepts) for caption in captions[tuple(asked)]]
         found: list[list[tuple[Caption, Scored]]] = [[] for _ in images]
         for chunk in self._chunks(work):
-            outputs = self._call([images[row] for row, _ in chunk], [caption for _, caption in chunk])
+            with enough_memory("detecting", "detector.batch_size", len(chunk), SMALLER.format("detector")):
+                outputs = self._call([images[row] for row, _ in chunk], [caption for _, caption in chunk])
             for (row, caption), (logits, boxes) in zip(chunk, outputs, strict=True):
                 size = images[row].shape[0], images[row].shape[1]
                 scored = best_phrases(logits, boxes, caption.spans, size, self.config.box_threshold)

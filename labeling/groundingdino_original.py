@@ -58,7 +58,7 @@ def _read_text_encoder(path: str) -> tuple[Any, Any]:
     """Tokenizer and BertConfig of a BERT, or of a Grounding DINO of transformers; the weights are in the checkpoint."""
     from transformers import AutoConfig, AutoTokenizer
 
-    with reading("text encoder", path):
+    with reading("text encoder", path, weights=False):
         text = AutoConfig.from_pretrained(path)
         text = getattr(text, "text_config", text)
         tokenizer = AutoTokenizer.from_pretrained(path)

@@ -1,11 +1,12 @@
 """The hyper-parameters of a Grounding DINO checkpoint in its authors' format.
 
-The authors publish them as Python files, which would have to be executed; here the two published
-configurations are built in, and others come as the same keys in a JSON or YAML file.
+The authors publish them as Python files of plain assignments, which are read and never executed. The two published
+configurations are built in; others come as such a file, or as the same keys in JSON or YAML.
 """
 
 from __future__ import annotations
 
+import ast
 import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -93,7 +94,7 @@ TRAINING = frozenset(
 
 
 def read_settings(config: str) -> GroundingDinoSettings:
-    """Settings by their published name, or from a JSON or YAML file of the same keys.
+    """Settings by their published name, or from a JSON, YAML or Python file of the same keys.
 
     Raises:
         InputError: neither a published name nor such a file, or a key or value that is not accepted.
@@ -102,17 +103,32 @@ def read_settings(config: str) -> GroundingDinoSettings:
 
     if config in PUBLISHED:
         return PUBLISHED[config]
-    accepted = f"accepted: {', '.join(PUBLISHED)}, or a .json or .yaml file of the same keys"
-    if Path(config).suffix not in (".json", ".yaml", ".yml"):
+    accepted = f"accepted: {', '.join(PUBLISHED)}, or a .json, .yaml or .py file of the same keys"
+    if Path(config).suffix not in (".json", ".yaml", ".yml", ".py"):
         raise InputError(f"detector.config is {config!r}; {accepted}.")
     try:
+        text = Path(config).read_text(encoding="utf-8")
         # JSON is YAML too
-        raw = yaml.safe_load(Path(config).read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raw = _assignments(text) if Path(config).suffix == ".py" else yaml.safe_load(text)
+    except (OSError, ValueError, SyntaxError, yaml.YAMLError) as error:
         raise InputError(f"The detector settings {config} cannot be read; {accepted}.") from error
     if not isinstance(raw, Mapping):
         raise InputError(f"The detector settings {config} are no mapping of keys; {accepted}.")
     return build_settings(raw)
+
+
+def _assignments(text: str) -> dict[str, Any]:
+    """The ``name = literal`` lines of a Python file, read without running it.
+
+    Raises:
+        ValueError, SyntaxError: it is no Python, or does anything else.
+    """
+    found: dict[str, Any] = {}
+    for line in ast.parse(text).body:
+        if not (isinstance(line, ast.Assign) and len(line.targets) == 1 and isinstance(line.targets[0], ast.Name)):
+            raise ValueError(f"line {line.lineno} is no assignment")
+        found[line.targets[0].id] = ast.literal_eval(line.value)
+    return found
 
 
 def build_settings(raw: Mapping[str, Any]) -> GroundingDinoSettings:

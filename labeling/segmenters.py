@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from data.errors import InputError
-from labeling.loading import DTYPES, check_choice
+from labeling.loading import DTYPES, check_choice, model_type
 
 LIBRARIES = ("transformers", "segment_anything")
 MODEL_TYPES = ("vit_b", "vit_l", "vit_h")
@@ -43,7 +43,8 @@ class SegmenterConfig:
     """Which segmenter, and how to use it.
 
     Attributes:
-        path: a folder or hub id (`transformers`), or a checkpoint file in the authors' format (`segment_anything`).
+        path: a folder or hub id of a SAM or SAM 2 (`transformers`), or a checkpoint file in the authors' format
+            (`segment_anything`).
         library: one of LIBRARIES.
         model_type: with `segment_anything`, one of MODEL_TYPES that the checkpoint has to be; empty: whatever it is.
         mask_threshold: mask logit above which a pixel belongs to the mask.
@@ -87,6 +88,13 @@ def load_segmenter(config: SegmenterConfig) -> Segmenter:
         from labeling.segment_anything_original import load_original_sam
 
         return load_original_sam(config)
-    from labeling.sam import load_sam
+    kind = model_type("segmenter", config.path, config.revision)
+    if kind in ("sam2", "sam2_video"):
+        from labeling.sam2 import load_sam2
 
-    return load_sam(config)
+        return load_sam2(config)
+    if kind == "sam":
+        from labeling.sam import load_sam
+
+        return load_sam(config)
+    raise InputError(f"{config.path} is a {kind} model; segmenter.library transformers accepts sam and sam2.")

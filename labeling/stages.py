@@ -23,6 +23,7 @@ from diffusion.load import ModelConfig, load_pipeline
 from labeling.captions import detect_in_captions
 from labeling.detectors import Detection, DetectorConfig, load_detector
 from labeling.evidence import EvidenceConfig, ImageEvidenceInput, build_evidence
+from labeling.sae_check import SaeCheck, SaeCheckConfig
 from labeling.segmenters import Mask, SegmenterConfig, load_segmenter
 from labeling.vocabulary import Vocabulary, VocabularyConfig
 
@@ -48,6 +49,7 @@ class StageConfig:
     detector: DetectorConfig
     segmenter: SegmenterConfig
     evidence: EvidenceConfig = EvidenceConfig()
+    sae_check: SaeCheckConfig = SaeCheckConfig()
     heldout: float = 0.3
     batch_size: int = 8
     threads: int = 1
@@ -55,11 +57,15 @@ class StageConfig:
 
 @dataclass
 class ShardResult:
-    """The tables of one shard (schemas.PART_TABLES), seconds spent per stage, and plain counts."""
+    """The tables of one shard (schemas.PART_TABLES), seconds spent per stage, and plain counts.
+
+    explained: the variance that the autoencoders explain, per site, with the first shard of a worker; else empty.
+    """
 
     tables: dict[str, pa.Table]
     seconds: dict[str, float]
     counts: dict[str, int]
+    explained: dict[str, float] = field(default_factory=dict)
 
 
 @dataclass
@@ -95,6 +101,7 @@ class Stages:
         self.saes = load_site_saes(config.saes, config.generation.sites, device=config.model.device)
         for site, sae in self.saes.items():
             expect_width(sae, width_of(pipe.unet, site.block), site)
+        self._check = SaeCheck(self.saes, config.sae_check)
         self.vocabulary = Vocabulary(config.vocabulary)
         self.detector = load_detector(config.detector)
         self.segmenter = load_segmenter(config.segmenter)
@@ -104,12 +111,16 @@ class Stages:
 
         Raises:
             GazetteerError: what no retry of an item can mend, such as a device without memory.
+            InputError: an autoencoder does not fit its block (`labeling.sae_check`).
         """
         clock = _Clock()
+        explained: dict[str, float] = {}
         failures: list[dict[str, Any]] = []
         done: list[_Labelled] = []
         for start in range(0, len(items), self.config.batch_size):
             batch = self._generate(items[start : start + self.config.batch_size], clock, failures)
+            if self._check.open and batch:
+                explained = self._check.close()
             batch = self._each("tag", batch, self._tag, clock, failures)
             batch = self._each("detect", batch, self._detect, clock, failures)
             done += self._each("segment", batch, self._segment, clock, failures)
@@ -126,7 +137,7 @@ class Stages:
             "failures": pa.Table.from_pylist(failures, schema=FAILURES),
         }
         counts = {"images": len(done), "segments": tables["segments"].num_rows, "failures": len(failures)}
-        return ShardResult(tables, clock.seconds, counts)
+        return ShardResult(tables, clock.seconds, counts, explained)
 
     def feature_counts(self) -> dict[Site, int]:
         """Features per site, dead ones included."""
@@ -134,7 +145,8 @@ class Stages:
 
     def _generate(self, items: Sequence[Item], clock: _Clock, failures: list[dict[str, Any]]) -> list[_Labelled]:
         def work(batch: Sequence[Item]) -> list[_Labelled]:
-            pictures = self.generator.pictures([i.prompt for i in batch], [i.seed for i in batch], self.saes)
+            watch = self._check.watch if self._check.open else None
+            pictures = self.generator.pictures([i.prompt for i in batch], [i.seed for i in batch], self.saes, watch)
             return [_Labelled(i, picture) for i, picture in zip(batch, pictures, strict=True)]
 
         return self._each("generate", items, work, clock, failures, key=lambda item: item.image_id)

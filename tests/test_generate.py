@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
+from diffusers import PNDMScheduler
 
 from data.codes import Moment, SparseMap, codes_table
 from data.errors import InputError
@@ -64,6 +65,18 @@ def test_every_site_is_captured_once_at_its_own_step() -> None:
     assert steps == {1.0: 0, 0.5: 25, 0.0: 49}
     timesteps = [int(t) for t in made.pipe.scheduler.timesteps]
     assert all(moment.timestep == timesteps[moment.step] for moment in made.moments.values())
+
+
+def test_samplers_that_call_twice_at_a_timestep_are_heard_once() -> None:
+    """PNDM is Stable Diffusion's own: its second timestep comes twice."""
+    pipe = tiny_pipeline()
+    pipe.scheduler = PNDMScheduler(skip_prk_steps=True)
+    made = Generator(pipe, GenerationConfig(steps=4, blocks=BLOCKS, branches=("cond",), t=(1.0, 0.75, 0.0)))
+    timesteps = [int(t) for t in pipe.scheduler.timesteps]
+    assert timesteps[1] == timesteps[2] == made.moments[Site(BLOCKS[0], "cond", 0.75)].timestep
+    seen: list[Site] = []
+    made.sample(PROMPTS[:1], SEEDS[:1], lambda site, x, h, w: seen.append(site), decode=False)
+    assert sorted(seen) == made.config.sites
 
 
 def test_noise_is_drawn_from_the_seed_alone() -> None:

@@ -1,0 +1,73 @@
+"""SDXL and its one-step Turbo go the same way as Stable Diffusion: a small one with random weights, from disk."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from data.sites import Site
+from diffusion.blocks import Block, blocks_of
+from diffusion.generate import GenerationConfig, Generator
+from diffusion.load import ModelConfig, load_pipeline
+from sae.autoencoder import SAEConfig, SparseAutoencoder
+from tests.tiny_pipeline import tiny_pipeline
+
+BLOCKS = ("down_blocks.1.attentions.0", "mid_block.attentions.0", "up_blocks.0.attentions.0")
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    from diffusers import EulerAncestralDiscreteScheduler, StableDiffusionXLPipeline, UNet2DConditionModel
+    from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProjection
+
+    small = tiny_pipeline()
+    torch.manual_seed(0)
+    ids = {name: getattr(small.tokenizer, name) for name in ("bos_token_id", "eos_token_id", "pad_token_id")}
+    text = CLIPTextConfig(
+        vocab_size=len(small.tokenizer), hidden_size=16, intermediate_size=32, num_hidden_layers=2,
+        num_attention_heads=2, max_position_embeddings=32, projection_dim=16, **ids,
+    )  # fmt: skip
+    unet = UNet2DConditionModel(
+        sample_size=8, in_channels=4, out_channels=4, block_out_channels=(16, 32), layers_per_block=1,
+        down_block_types=("DownBlock2D", "CrossAttnDownBlock2D"), up_block_types=("CrossAttnUpBlock2D", "UpBlock2D"),
+        transformer_layers_per_block=(1, 2), use_linear_projection=True, cross_attention_dim=32,
+        attention_head_dim=(1, 2), norm_num_groups=8, addition_embed_type="text_time", addition_time_embed_dim=8,
+        projection_class_embeddings_input_dim=16 + 6 * 8,
+    )  # fmt: skip
+    pipe = StableDiffusionXLPipeline(
+        vae=small.vae, text_encoder=CLIPTextModel(text), text_encoder_2=CLIPTextModelWithProjection(text),
+        tokenizer=small.tokenizer, tokenizer_2=small.tokenizer, unet=unet,
+        scheduler=EulerAncestralDiscreteScheduler(timestep_spacing="trailing"),
+    )  # fmt: skip
+    path = tmp_path_factory.mktemp("sdxl")
+    pipe.save_pretrained(path)
+    return path
+
+
+@pytest.mark.parametrize(
+    ("steps", "guidance", "branches"), [(1, 0.0, ("cond",)), (4, 0.0, ("cond",)), (3, 5.0, ("cond", "uncond"))],
+    ids=["turbo", "four steps", "guided"],
+)  # fmt: skip
+def test_pictures_and_codes(folder: Path, steps: int, guidance: float, branches: tuple[str, ...]) -> None:
+    t = (1.0,) if steps == 1 else (1.0, 0.0)
+    config = GenerationConfig(steps=steps, guidance=guidance, blocks=BLOCKS, branches=branches, t=t)
+    made = Generator(load_pipeline(ModelConfig(path=str(folder))), config)
+    saes = {site: SparseAutoencoder(SAEConfig(32, 64, 4)).initialise(1) for site in config.sites}
+    prompts, seeds = ["a red house", "a dog at night"], [5, 6]
+    together = made.pictures(prompts, seeds, saes)
+    assert together[0].image.shape == (16, 16, 3)
+    assert set(together[0].codes) == set(config.sites)
+    assert {(code.height, code.width) for code in together[0].codes.values()} == {(4, 4)}
+    alone = made.pictures(prompts[1:], seeds[1:], saes)[0]
+    assert np.array_equal(alone.image, together[1].image)
+    site = Site(BLOCKS[1], "cond", 1.0)
+    assert np.array_equal(alone.codes[site].feature, together[1].codes[site].feature)
+    assert not np.array_equal(together[0].image, together[1].image)
+
+
+def test_blocks_are_found_without_weights(folder: Path) -> None:
+    there = {one.block: one for one in blocks_of(ModelConfig(path=str(folder)))}
+    assert all(there[block] == Block(block, 4, 4, 32) for block in BLOCKS)
