@@ -15,6 +15,8 @@ from data.files import LocalFiles
 class RemoteFiles:
     """Files behind an fsspec URL (s3, gs, memory, …); `data.files.Files` says what each method does."""
 
+    guards = False
+
     def __init__(self, url: str) -> None:
         self.root = url.rstrip("/")
         try:
@@ -78,6 +80,11 @@ class RemoteFiles:
             return True
         return False
 
+    def copy(self, name: str, to: str) -> None:
+        """Put the content of `name` under `to`, without fetching it where the store can."""
+        with self._told("write", to):
+            self._fs.cp_file(self._at(name), self._at(to))
+
     def remove(self, name: str) -> None:
         """Remove the file if it exists."""
         with suppress(FileNotFoundError), self._told("remove", name):
@@ -88,12 +95,16 @@ class RemoteFiles:
         return nullcontext()
 
     def sweep(self) -> None:
-        """Nothing to do: nothing is staged."""
+        """Nothing to do: who writes what is staged may be alive, and `Commits.remove_staged` ends it."""
 
     def source(self, name: str) -> Any:
         """What pyarrow can open to read the file."""
         with self._told("read", name):
             return self._fs.open(self._at(name), "rb")
+
+    def free(self) -> int | None:
+        """Unknown."""
+        return None
 
 
 def open_files(path: str | os.PathLike[str]) -> LocalFiles | RemoteFiles:
