@@ -12,6 +12,7 @@ from jobs.arguments import DONE, FAILED, PARTIAL, configured, print_json
 from jobs.attribute_verbs import add_attribute
 from jobs.layout_verbs import add_layout
 from jobs.steer_verbs import add_steer
+from jobs.verify_verbs import add_verify
 
 EXIT_CODES = (
     "exit codes: 0 done, 1 failed, 2 bad input, 3 done with recorded failures, 75 another process holds the run"
@@ -82,6 +83,7 @@ def _parser() -> argparse.ArgumentParser:
     quality.add_argument("--json", action="store_true", help="print one JSON object as the last line")
     quality.set_defaults(action=_quality)
 
+    add_verify(verbs)
     add_layout(verbs)
     add_steer(verbs)
     add_attribute(verbs)
