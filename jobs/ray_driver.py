@@ -116,8 +116,10 @@ class Driver:
         self.open = len(jobs)
         halvings = math.ceil(math.log2(max(len(job.items) for job in jobs))) + 1
         workers = sum(crew.config.workers for crew in crews)
-        # One poison item a worker may cost this many deaths in a row; more without a success is no item's doing.
+        # One poison item a worker may cost this many deaths in a row, and a shard may hold nothing else; more than that
+        # without a success is no item's doing.
         self.allowed_deaths = self.deaths_left = workers * (limits.attempts * halvings + 1)
+        self.allowed_losses = self.losses_left = 2 * workers * max(len(job.items) for job in jobs)
         self.allowed_starts = self.starts_left = workers * FAILED_STARTS
 
     def run(self) -> None:
@@ -205,11 +207,11 @@ class Driver:
             self._died(crew, busy, "" if lost else "WorkerDied", _reason(error))
             return []
         if busy.piece is None:
-            _check_versions(told)
+            check_versions(told)
             self.starts_left = self.allowed_starts
             crew.idle.append(busy.actor)
             return []
-        self.deaths_left = self.allowed_deaths
+        self.deaths_left, self.losses_left = self.allowed_deaths, self.allowed_losses
         crew.idle.append(busy.actor)
         if index + 1 == len(self.crews):
             return [(busy.piece, busy.payload)]
@@ -233,7 +235,7 @@ class Driver:
             self.starts_left -= 1
         elif error:
             self.deaths_left -= 1
-        if min(self.deaths_left, self.starts_left) <= 0:
+        if min(self.deaths_left, self.starts_left, self.losses_left) <= 0:
             raise GazetteerError(
                 f"Workers of {crew.config.name} keep dying without finishing anything; the last one: {error}: {message}"
             )
@@ -249,6 +251,7 @@ class Driver:
             for half in reversed(piece.halves()):
                 self.crews[0].waiting.appendleft((half, half.items))
         else:
+            self.deaths_left, self.losses_left = self.allowed_deaths, self.losses_left - 1
             lost = Lost(crew.config.stages, error, message, piece.tried)
             self._keep(piece, self.task.lost(piece.items[0], lost))
 
@@ -281,7 +284,7 @@ def _node_died(error: Exception) -> bool:
     return getattr(error, "preempted", False) or "node has died" in str(error)
 
 
-def _check_versions(told: dict[str, Any]) -> None:
+def check_versions(told: dict[str, Any]) -> None:
     """GazetteerError when a worker's packages are not the driver's: tables must not depend on who made them."""
     mine, theirs = package_versions(), told["versions"]
     differing = sorted(p for p in mine.keys() | theirs.keys() if mine.get(p) != theirs.get(p))

@@ -42,9 +42,12 @@ def ray_pools(
     limited = {name: str(threads) for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS")}
     environment = {"env_vars": limited if threads else {}}
     _begin(ray, address, {"runtime_env": environment, **options})
+    patience = limits.wait_seconds if address else 0.0
     try:
-        yield Pools(ray, _placed(ray, pools, limits.wait_seconds if address else 0.0), limits)
+        yield Pools(ray, _placed(ray, pools, patience), limits)
     finally:
+        if patience:
+            _request(())  # what was asked of the autoscaler may go again
         ray.shutdown()
 
 
@@ -110,9 +113,7 @@ def _placed(ray: Any, pools: Sequence[PoolConfig], patience: float) -> list[Pool
     """The pools with their sizes, once there is room for them; InputError when there is none in time."""
     end = time.monotonic() + patience
     if patience:
-        from ray.autoscaler.sdk import request_resources
-
-        request_resources(bundles=[dict(p.demand) for p in pools for _ in range(max(1, p.workers)) if p.demand])
+        _request(pools)
     while True:
         nodes = [Node(dict(n["Resources"]), dict(n.get("Labels") or {})) for n in ray.nodes() if n["Alive"]]
         try:
@@ -121,3 +122,10 @@ def _placed(ray: Any, pools: Sequence[PoolConfig], patience: float) -> list[Pool
             if time.monotonic() >= end:
                 raise
             time.sleep(min(1.0, max(0.05, patience / 100)))
+
+
+def _request(pools: Sequence[PoolConfig]) -> None:
+    """Ask the cluster's autoscaler to hold room for the pools, instead of what was asked before."""
+    from ray.autoscaler.sdk import request_resources
+
+    request_resources(bundles=[dict(pool.demand) for pool in pools for _ in range(max(1, pool.workers)) if pool.demand])

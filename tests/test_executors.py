@@ -10,7 +10,9 @@ from typing import Any
 import pytest
 
 from data.errors import GazetteerError, InputError
+from data.provenance import package_versions
 from jobs.pools import LimitConfig, PoolConfig
+from jobs.ray_driver import check_versions
 from jobs.ray_executor import Pools, ray_pools, run_ray
 from jobs.serial_executor import run_serial
 from jobs.work import Job, Task
@@ -100,6 +102,13 @@ def test_an_error_leaves_no_work_behind(pools: Pools) -> None:
     with pytest.raises(InputError):
         collect(run_ray, jobs_of((-3,), *((-5,) for _ in range(5))), pools=pools)
     assert collect(run_ray, jobs_of((1, 2)), pools=pools) == {"job-0": [(1, 1), (2, 4)]}
+
+
+def test_a_worker_with_other_packages_is_refused_by_name() -> None:
+    mine = package_versions()
+    check_versions({"host": "node-7", "versions": mine})
+    with pytest.raises(GazetteerError, match=r"node-7 has other packages: torch 1\.0 \(here [0-9].*install the same"):
+        check_versions({"host": "node-7", "versions": {**mine, "torch": "1.0"}})
 
 
 def test_workers_that_never_get_ready_end_the_run(pools: Pools) -> None:
