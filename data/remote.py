@@ -33,12 +33,17 @@ class RemoteFiles:
 
     @contextmanager
     def _told(self, verb: str, name: str) -> Iterator[None]:
-        """Turn whatever a store raises into a sentence (GazetteerError); missing and taken names stay themselves."""
+        """Turn whatever a store raises into a sentence (GazetteerError); missing and taken names stay themselves.
+
+        A write that misses something misses its bucket, and that gets a sentence too.
+        """
         try:
             yield
-        except (FileNotFoundError, FileExistsError):
+        except FileExistsError:
             raise
         except Exception as error:  # every store has its own
+            if isinstance(error, FileNotFoundError) and verb != "write":
+                raise
             raise GazetteerError(
                 f"Cannot {verb} {self.root}/{name} ({type(error).__name__}: {error}); "
                 "mend that and run the same command again: it resumes."
@@ -82,7 +87,7 @@ class RemoteFiles:
 
     def copy(self, name: str, to: str) -> None:
         """Put the content of `name` under `to`, without fetching it where the store can."""
-        with self._told("write", to):
+        with self._told("copy", name):
             self._fs.cp_file(self._at(name), self._at(to))
 
     def remove(self, name: str) -> None:
