@@ -1,8 +1,11 @@
-"""Shards, each committed exactly once: parts are published create-only, then recorded; the first record wins.
+"""Shards, each committed exactly once: parts are published, then recorded create-only; the first record wins.
 
 A process may be killed anywhere. A part without a commit record does not count: the shard is computed again
-and the part replaced. On local folders a lock per shard keeps writers apart; behind URLs, where there are no
-locks, the loser of a race checks what it may have overwritten and commits again if need be.
+and the part replaced. On local folders a lock per shard keeps writers apart.
+
+Behind URLs there are no locks, and two writers whose results differ (GPUs) must not write over each other: there a
+writer first stages its parts under names that follow from their content, then creates the record, and only what the
+one record names is copied to the parts' own names, by its writer or, should that one have died, by whoever comes next.
 """
 
 from __future__ import annotations
@@ -10,6 +13,7 @@ from __future__ import annotations
 import json
 import logging
 import re
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -17,7 +21,7 @@ import pyarrow as pa
 
 from data.digests import digest_bytes
 from data.errors import GazetteerError
-from data.files import Files
+from data.files import STAGING, Files
 from data.publish import conform, describe, json_bytes, parquet_bytes
 from data.schemas import PART_TABLES
 
@@ -100,6 +104,12 @@ class Commits:
         """Sorted ids of the shards with a record, good or not."""
         return [name.removesuffix(".json") for name in self._files.names(COMMITS) if name.endswith(".json")]
 
+    def remove_staged(self) -> None:
+        """Remove what writers staged behind a URL and did not come to remove; for when all shards are committed."""
+        if not self._files.guards:
+            for name in self._files.names(STAGING):
+                self._files.remove(f"{STAGING}/{name}")
+
     def record(self, shard_id: str) -> Commit | None:
         """The shard's record, or None when it is absent or not one."""
         try:
@@ -141,6 +151,10 @@ class Commits:
         if self._files.size(_record_name(mine.shard)) is not None:
             log.warning("Shard %s is committed again: %s.", mine.shard, problem)
             self._drop(mine.shard)
+        publish = self._publish_guarded if self._files.guards else self._publish_staged
+        return publish(mine, parts)
+
+    def _publish_guarded(self, mine: Commit, parts: dict[str, bytes]) -> Commit | None:
         for name, content in parts.items():
             path = part_name(name, mine.shard)
             # A taken name is an orphan of a killed process, for no record names it.
@@ -148,18 +162,38 @@ class Commits:
                 self._files.replace(path, content)
         for name in PART_TABLES.keys() - parts.keys():
             self._files.remove(part_name(name, mine.shard))
-        if self._files.create(_record_name(mine.shard), json_bytes(asdict(mine))):
-            return mine
-        # Only where a guard guards nothing (behind URLs): another writer recorded first, and our parts may
-        # have replaced its parts.
-        earlier, problem = self._checked(mine.shard, verify=True)
-        if earlier is not None and problem is None:
-            return _first(earlier, mine)
-        self._drop(mine.shard)
-        return None
+        return mine if self._files.create(_record_name(mine.shard), json_bytes(asdict(mine))) else None
+
+    def _publish_staged(self, mine: Commit, parts: dict[str, bytes]) -> Commit | None:
+        for name, content in parts.items():
+            self._files.replace(_staged_name(mine, name), content)
+        self._files.create(_record_name(mine.shard), json_bytes(asdict(mine)))
+        # Whoever's record it is that was created: from here on it is what counts, and what was staged for it goes out.
+        there, problem = self._checked(mine.shard, verify=True)
+        for name in parts:
+            if there is not None and (problem is None or there.tables.get(name) != mine.tables[name]):
+                self._files.remove(_staged_name(mine, name))
+        return _first(there, mine) if there is not None and problem is None else None
+
+    def _complete(self, commit: Commit) -> None:
+        """Copy what is staged for a record to the parts' own names, where they lack it."""
+        for name, part in commit.tables.items():
+            path = part_name(name, commit.shard)
+            if self._digest(path) != part["sha256"]:
+                with suppress(FileNotFoundError):  # nothing staged, or somebody else has just finished this
+                    self._files.copy(_staged_name(commit, name), path)
+        for name in PART_TABLES.keys() - commit.tables.keys():
+            self._files.remove(part_name(name, commit.shard))
 
     def _checked(self, shard_id: str, verify: bool) -> tuple[Commit | None, str | None]:
         """The record, and why it cannot be relied on (None: it can)."""
+        commit, problem = self._compared(shard_id, verify)
+        if commit is not None and problem is not None and not self._files.guards:
+            self._complete(commit)
+            commit, problem = self._compared(shard_id, verify=True)
+        return commit, problem
+
+    def _compared(self, shard_id: str, verify: bool) -> tuple[Commit | None, str | None]:
         commit = self.record(shard_id)
         if commit is None:
             return None, "its commit record is missing or corrupt"
@@ -189,6 +223,10 @@ def _first(earlier: Commit, mine: Commit) -> Commit:
     if earlier.tables != mine.tables:
         log.info("Shard %s was computed twice with different results; the first is kept.", mine.shard)
     return earlier
+
+
+def _staged_name(commit: Commit, table: str) -> str:
+    return f"{STAGING}/{commit.shard}.{table}.{commit.tables[table]['sha256']}"
 
 
 def _record_name(shard_id: str) -> str:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import errno
 import os
+import shutil
 import uuid
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, suppress
@@ -23,6 +24,8 @@ class Files(Protocol):
     """The few operations a run folder needs; names are relative, with forward slashes."""
 
     root: str
+    guards: bool
+    """Whether `guard` keeps others out."""
 
     def read(self, name: str) -> bytes:
         """The whole file; FileNotFoundError when absent, GazetteerError when unreadable."""
@@ -39,6 +42,9 @@ class Files(Protocol):
     def create(self, name: str, content: bytes) -> bool:
         """Put `content` under `name` unless the name is taken; says whether it did."""
 
+    def copy(self, name: str, to: str) -> None:
+        """Put the content of `name` under `to`, atomically; FileNotFoundError when absent."""
+
     def remove(self, name: str) -> None:
         """Remove the file if it exists."""
 
@@ -50,6 +56,9 @@ class Files(Protocol):
 
     def source(self, name: str) -> Any:
         """What pyarrow can open to read the file: a path or a file object."""
+
+    def free(self) -> int | None:
+        """Bytes that can still be written, where that is known."""
 
 
 @contextmanager
@@ -81,6 +90,8 @@ def _read_errors(path: Path) -> Iterator[None]:
 
 class LocalFiles:
     """Files on a POSIX filesystem, durable: contents and folder entries are fsynced before a name counts."""
+
+    guards = True
 
     def __init__(self, root: Path) -> None:
         self.root = str(root)
@@ -130,6 +141,10 @@ class LocalFiles:
             _fsync_folder(self._at(name).parent)
             return True
 
+    def copy(self, name: str, to: str) -> None:
+        """Put the content of `name` under `to`."""
+        self.replace(to, self.read(name))
+
     def remove(self, name: str) -> None:
         """Remove the file if it exists."""
         with write_errors(str(self._at(name))):
@@ -154,6 +169,12 @@ class LocalFiles:
     def source(self, name: str) -> str:
         """What pyarrow can open to read the file."""
         return str(self._at(name))
+
+    def free(self) -> int | None:
+        """Bytes that can still be written; None when nothing is there yet."""
+        with suppress(OSError):
+            return shutil.disk_usage(self._path).free
+        return None
 
     @contextmanager
     def _staged(self, name: str, content: bytes) -> Iterator[Path]:

@@ -15,6 +15,8 @@ from data.files import LocalFiles
 class RemoteFiles:
     """Files behind an fsspec URL (s3, gs, memory, …); `data.files.Files` says what each method does."""
 
+    guards = False
+
     def __init__(self, url: str) -> None:
         self.root = url.rstrip("/")
         try:
@@ -31,12 +33,17 @@ class RemoteFiles:
 
     @contextmanager
     def _told(self, verb: str, name: str) -> Iterator[None]:
-        """Turn whatever a store raises into a sentence (GazetteerError); missing and taken names stay themselves."""
+        """Turn whatever a store raises into a sentence (GazetteerError); missing and taken names stay themselves.
+
+        A write that misses something misses its bucket, and that gets a sentence too.
+        """
         try:
             yield
-        except (FileNotFoundError, FileExistsError):
+        except FileExistsError:
             raise
         except Exception as error:  # every store has its own
+            if isinstance(error, FileNotFoundError) and verb != "write":
+                raise
             raise GazetteerError(
                 f"Cannot {verb} {self.root}/{name} ({type(error).__name__}: {error}); "
                 "mend that and run the same command again: it resumes."
@@ -78,6 +85,11 @@ class RemoteFiles:
             return True
         return False
 
+    def copy(self, name: str, to: str) -> None:
+        """Put the content of `name` under `to`, without fetching it where the store can."""
+        with self._told("copy", name):
+            self._fs.cp_file(self._at(name), self._at(to))
+
     def remove(self, name: str) -> None:
         """Remove the file if it exists."""
         with suppress(FileNotFoundError), self._told("remove", name):
@@ -88,12 +100,16 @@ class RemoteFiles:
         return nullcontext()
 
     def sweep(self) -> None:
-        """Nothing to do: nothing is staged."""
+        """Nothing to do: who writes what is staged may be alive, and `Commits.remove_staged` ends it."""
 
     def source(self, name: str) -> Any:
         """What pyarrow can open to read the file."""
         with self._told("read", name):
             return self._fs.open(self._at(name), "rb")
+
+    def free(self) -> int | None:
+        """Unknown."""
+        return None
 
 
 def open_files(path: str | os.PathLike[str]) -> LocalFiles | RemoteFiles:

@@ -62,7 +62,10 @@ def _lease(files: Files) -> Iterator[None]:
 
     if not files.create(_LOCK, content()):
         there = _read_lease(files)
-        if time.time() - float(there.get("renewed", 0.0)) < LEASE_SECONDS:
+        # Ours when the storage took it, lost its answer, and was asked again. A stamp from far in the future is
+        # that of a holder whose clock jumped: as stale as an old one, or nobody could ever go on.
+        ours, age = there.get("token") == token, time.time() - float(there.get("renewed", 0.0))
+        if not ours and abs(age) < LEASE_SECONDS:
             raise _locked(files, str(there.get("holder", "")))
         files.replace(_LOCK, content())
         if _read_lease(files).get("token") != token:  # two took over the same stale lease: the last stays

@@ -29,6 +29,7 @@ from data.publish import conform, describe, json_bytes, parquet_bytes
 from data.remote import open_files
 from data.runlock import run_lock
 from data.schemas import FINAL_TABLES, PART_TABLES
+from data.verify import Findings, check_files
 
 __all__ = ["Commit", "RunFolder"]
 
@@ -45,6 +46,10 @@ class RunFolder:
 
     def __repr__(self) -> str:
         return f"RunFolder({self.path!r})"
+
+    def free_bytes(self) -> int | None:
+        """How much can still be written to where the run lies; None behind URLs."""
+        return self._files.free()
 
     def exists(self) -> bool:
         """Whether a run was ever started here."""
@@ -138,6 +143,14 @@ class RunFolder:
         """
         return self._commits.valid(verify)
 
+    def check(self) -> Findings:
+        """Everything the run has recorded, compared with what lies there; changes nothing.
+
+        Raises:
+            InputError: no run was ever started here.
+        """
+        return check_files(self._files)
+
     def drop_shard(self, shard_id: str) -> None:
         """Forget a shard, record first, so that it is computed again."""
         self._commits.drop(shard_id)
@@ -197,6 +210,7 @@ class RunFolder:
     def finish(self, manifest: dict[str, Any]) -> None:
         """Remove parts that no commit names, write ``manifest.json``, then ``_SUCCESS``."""
         self._commits.remove_orphans()
+        self._commits.remove_staged()
         content = json_bytes(manifest)
         self._files.replace("_meta/manifest.json", content)
         self._files.replace("_meta/_SUCCESS", digest_bytes(content).encode() + b"\n")

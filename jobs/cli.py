@@ -13,6 +13,7 @@ from jobs.attribute_verbs import add_attribute
 from jobs.cost_verbs import add_plan
 from jobs.layout_verbs import add_layout
 from jobs.steer_verbs import add_steer
+from jobs.verify_verbs import add_verify
 
 EXIT_CODES = (
     "exit codes: 0 done, 1 failed, 2 bad input, 3 done with recorded failures, 75 another process holds the run"
@@ -84,6 +85,7 @@ def _parser() -> argparse.ArgumentParser:
     quality.set_defaults(action=_quality)
 
     add_plan(verbs)
+    add_verify(verbs)
     add_layout(verbs)
     add_steer(verbs)
     add_attribute(verbs)

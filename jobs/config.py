@@ -16,13 +16,14 @@ from data.errors import InputError
 from data.prompt_pool import PromptConfig
 from diffusion.generate import GenerationConfig
 from diffusion.load import ModelConfig
+from jobs.pools import LimitConfig, PoolConfig, check_pools
 from labeling.coverage import CoverageConfig
 from labeling.detectors import DetectorConfig
 from labeling.evidence import EvidenceConfig
 from labeling.labels import LabelConfig
 from labeling.sae_check import SaeCheckConfig
 from labeling.segmenters import SegmenterConfig
-from labeling.stages import StageConfig
+from labeling.stages import STAGES, StageConfig
 from labeling.steer_evaluation import SteerConfig
 from labeling.vocabulary import VocabularyConfig
 from sae.config import TrainConfig
@@ -80,7 +81,9 @@ class RunConfig:
         shard_size: pictures per shard, the unit of work, retry and commit.
         max_failed_share: the run fails when more than this share of the pictures could not be processed.
         executor: ``serial`` (in this process) or ``ray``.
-        workers: worker processes of the ray executor.
+        workers: worker processes of the ray executor, each doing all stages; 0: as many as the cluster has room for.
+        pools: instead of `workers`: workers that do some stages each, and what they need.
+        limits: when something that does not work is given up.
         threads: CPU threads per worker.
         batch_size: pictures processed together.
         ray_address: a cluster to join by name; empty starts a private Ray on this machine.
@@ -107,15 +110,20 @@ class RunConfig:
     max_failed_share: float = 0.05
     executor: str = "ray"
     workers: int = 2
+    pools: tuple[PoolConfig, ...] = ()
+    limits: LimitConfig = LimitConfig()
     threads: int = 1
     batch_size: int = 8
     ray_address: str = ""
     base: str = field(default="", metadata={"internal": True})
 
     def __post_init__(self) -> None:
-        for name in ("images", "shard_size", "workers", "batch_size"):
+        for name in ("images", "shard_size", "batch_size"):
             if getattr(self, name) < 1:
                 raise InputError(f"{name} must be at least 1, not {getattr(self, name)}.")
+        if self.workers < 0:
+            raise InputError(f"workers must be 0 (what the cluster has room for) or more, not {self.workers}.")
+        check_pools(self.pools, STAGES)
         if self.threads < 0:
             raise InputError(f"threads must be 0 (torch's choice) or more, not {self.threads}.")
         if not 0.0 <= self.heldout < 1.0:
@@ -126,6 +134,11 @@ class RunConfig:
             raise InputError(f"prompts.side and sae.prompts.side are both {self.prompts.side}; give each its own.")
         if self.sae and self.sae.prompts.side and self.prompts.side and self.sae.prompts.shares != self.prompts.shares:
             raise InputError("prompts.shares and sae.prompts.shares differ: the sides of one then overlap the other's.")
+
+    @property
+    def all_pools(self) -> tuple[PoolConfig, ...]:
+        """The pools of the ray executor: those named, or one that does everything."""
+        return self.pools or (PoolConfig(stages=STAGES, workers=self.workers),)
 
     @property
     def stages(self) -> StageConfig:
@@ -146,8 +159,8 @@ class RunConfig:
 
 
 OPERATIONAL = frozenset(
-    {"executor", "workers", "threads", "batch_size", "ray_address", "max_failed_share", "base", "sae", "steer"}
-    | {"model.device", "model.device_map", "model.offload", "detector.device", "segmenter.device"}
+    {"executor", "workers", "pools", "limits", "threads", "batch_size", "ray_address", "max_failed_share", "base"}
+    | {"sae", "steer", "model.device", "model.device_map", "model.offload", "detector.device", "segmenter.device"}
     | {"detector.batch_size", "segmenter.batch_size", "sae_check"}
 )
 """Keys that change how a run is carried out but not what it must come to."""
@@ -229,6 +242,10 @@ def _convert(hint: Any, value: Any, key: str) -> Any:
         if not isinstance(value, Mapping):
             raise InputError(f"{key} must be a mapping of keys, not {value!r}.")
         return build(hint, value, f"{key}.")
+    if origin is dict:
+        if not isinstance(value, Mapping) or not all(isinstance(name, str) for name in value):
+            raise InputError(f"{key} must be a mapping of names, not {value!r}.")
+        return dict(value)
     if origin is tuple:
         if not isinstance(value, (list, tuple)):
             raise InputError(f"{key} must be a list, not {value!r}.")

@@ -18,7 +18,7 @@ class Executor(ExitStack):
     def __init__(self, config: RunConfig) -> None:
         super().__init__()
         self.config = config
-        self._pool: Any = None
+        self._pools: Any = None
         self._local: tuple[Task, Worker] | None = None
 
     def run(self, task: Task, jobs: Sequence[Job], done: Done) -> None:
@@ -31,12 +31,14 @@ class Executor(ExitStack):
             return
         if self.config.executor == "serial":
             if self._local is None or self._local[0] is not task:
-                self._local = task, task.build()
+                self._local = task, task.worker()
             worker = self._local[1]
-            run_serial(replace(task, build=lambda: worker), jobs, done)
+            run_serial(replace(task, build=lambda *_: worker), jobs, done)
             return
-        from jobs.ray_executor import ray_pool, run_ray
+        from jobs.ray_executor import ray_pools, run_ray
 
-        if self._pool is None:
-            self._pool = self.enter_context(ray_pool(self.config.workers, self.config.threads, self.config.ray_address))
-        run_ray(task, jobs, done, self._pool)
+        if self._pools is None:
+            config = self.config
+            pools = ray_pools(config.all_pools, config.threads, config.ray_address, config.limits)
+            self._pools = self.enter_context(pools)
+        run_ray(task, jobs, done, self._pools)

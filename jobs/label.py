@@ -22,12 +22,13 @@ from jobs import plan
 from jobs.config import RunConfig
 from jobs.execute import Executor
 from jobs.fingerprint import fingerprint, portable_config
+from jobs.preflight import space_problem
 from jobs.progress import Progress
-from jobs.work import Job, Task
+from jobs.work import Job, Lost, Task
 from labeling.evidence import sum_evidence
 from labeling.reduce import reduce_tables
 from labeling.sae_check import report
-from labeling.stages import ShardResult, StageConfig, Stages
+from labeling.stages import STAGES, ShardResult, Stages
 from sae.checkpoint import read_config
 
 log = logging.getLogger(__name__)
@@ -78,7 +79,7 @@ class _Run:
         self.started = time.monotonic()
         self.explained: dict[str, float] = {}
         self.executor = Executor(config)
-        self.task = Task(partial(Stages, config.stages), join_results, partial(lost_item, config.stages))
+        self.task = Task(partial(Stages, config.stages), join_results, lost_item, STAGES, config.limits.picture_seconds)
 
     def __enter__(self) -> _Run:
         return self
@@ -95,8 +96,7 @@ class _Run:
         self._do(shards, "label", total)
         more = plan.read_pass(self.store, "plan-2")
         if more is None:
-            planned = [item for shard in shards for item in shard.items]
-            items = plan.coverage_pass(pool, planned, self.store, self.config, self.pictures)
+            items = plan.coverage_pass(pool, shards, self.store, self.config, self.pictures)
             more = plan.write_pass(self.store, "plan-2", items, self.config.shard_size)
         self._do(more, "cover", total)
         self._retry([*shards, *more], retry_failed)
@@ -119,6 +119,9 @@ class _Run:
         if not todo:
             return
         before = sum(commit.info["images"] for commit in committed.values()) if name != "retry" else 0
+        problem = space_problem(self.store, committed.values(), sum(len(job.items) for job in todo))
+        if problem is not None:
+            raise GazetteerError(problem)
         progress = Progress(name, total, before, publish=partial(self.store.write_json, "progress.json"))
 
         def done(job: Job, result: ShardResult) -> None:
@@ -199,9 +202,16 @@ def join_results(parts: Sequence[ShardResult]) -> ShardResult:
     return ShardResult(tables, seconds, counts, explained)
 
 
-def lost_item(config: StageConfig, item: Item, message: str, attempts: int) -> ShardResult:
+def lost_item(item: Item, lost: Lost) -> ShardResult:
     """The result for an item that kept taking its worker down: one row of `failures`."""
-    row = {"stage": "worker", "item": item.image_id, "error": "WorkerDied", "message": message, "attempts": attempts}
+    stage = "worker" if lost.stages == STAGES else "+".join(lost.stages)
+    row = {
+        "stage": stage,
+        "item": item.image_id,
+        "error": lost.error,
+        "message": lost.message,
+        "attempts": lost.attempts,
+    }
     tables = {name: schema.empty_table() for name, schema in PART_TABLES.items()}
     tables["failures"] = pa.Table.from_pylist([row], schema=FAILURES)
     return ShardResult(tables, {}, {"images": 0, "segments": 0, "failures": 1})

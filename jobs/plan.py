@@ -35,16 +35,17 @@ def first_pass(pool: Sequence[str], config: RunConfig, pictures: str) -> list[It
 
 
 def coverage_pass(
-    pool: Sequence[str], planned: Sequence[Item], store: RunFolder, config: RunConfig, pictures: str
+    pool: Sequence[str], shards: Sequence[Shard], store: RunFolder, config: RunConfig, pictures: str
 ) -> list[Item]:
-    """The remaining pictures, drawn towards features and concepts that have too few so far."""
+    """The remaining pictures, drawn towards features and concepts that have too few in the first pass's `shards`."""
+    planned = [item for shard in shards for item in shard.items]
     budget = config.images - len(planned)
     if budget <= 0:
         return []
     vocabulary = Vocabulary(config.vocabulary)
     used = Counter(item.prompt for item in planned)
     chosen = choose_prompts(
-        store.read_table("evidence"),
+        store.read_table("evidence", [shard.id for shard in shards]),
         [(prompt, vocabulary.mentioned(prompt)) for prompt in pool],
         set(used),
         config.coverage.wanted,

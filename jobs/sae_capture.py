@@ -13,6 +13,7 @@ from data.prompts import Item
 from data.sites import Site
 from diffusion.generate import GenerationConfig, Generator
 from diffusion.load import ModelConfig, load_pipeline
+from jobs.work import Lost
 
 
 class CaptureWorker:
@@ -40,6 +41,6 @@ def concatenate(parts: Sequence[dict[Site, np.ndarray]]) -> dict[Site, np.ndarra
     return {site: np.concatenate([part[site] for part in parts]) for site in parts[0]}
 
 
-def cannot_lose(item: Any, message: str, attempts: int) -> Any:
+def cannot_lose(item: Any, lost: Lost) -> Any:
     """What a training without one of its items is: an error that names the item."""
-    raise InputError(f"{item} could not be processed in {attempts} attempts: {message}")
+    raise InputError(f"{item} could not be processed in {lost.attempts} attempts: {lost.error}: {lost.message}")

@@ -15,6 +15,6 @@ def run_serial(task: Task, jobs: Sequence[Job], done: Done) -> None:
     """
     if not jobs:
         return
-    worker = task.build()
+    worker = task.worker()
     for job in jobs:
         done(job, worker.run(job.items))

@@ -1,4 +1,4 @@
-"""What an executor drives: jobs made of items, done by workers, whose results can be joined."""
+"""What an executor drives: jobs made of items, done by workers stage by stage, whose results can be joined."""
 
 from __future__ import annotations
 
@@ -18,8 +18,28 @@ class Job:
 class Worker(Protocol):
     """Holds the models; built once per process, then given items many times."""
 
-    def run(self, items: Sequence[Any]) -> Any:
-        """The result for these items. GazetteerError means that no retry can help."""
+    def run(self, items: Any) -> Any:
+        """The result for these items, or for what the stage before made of them.
+
+        GazetteerError means that no retry can help.
+        """
+
+
+@dataclass(frozen=True)
+class Lost:
+    """Why an item has no result: its worker was lost to it, again and again.
+
+    Attributes:
+        stages: those its worker carried out.
+        error: ``WorkerDied``, ``TimeLimit``, or the name of an exception.
+        message: in words.
+        attempts: how often the item was tried, alone or with others.
+    """
+
+    stages: tuple[str, ...]
+    error: str
+    message: str
+    attempts: int
 
 
 @dataclass(frozen=True)
@@ -27,15 +47,23 @@ class Task:
     """How to do a kind of job; picklable, so that it can travel to other machines.
 
     Attributes:
-        build: makes the worker, inside the process that uses it.
+        build: makes the worker, inside the process that uses it; takes the stages it has to carry out, where
+            the task has stages.
         join: the result of items from the results of consecutive parts of them.
-        lost: the result that records one item as failed, from (item, message, attempts), for items that
-            took their worker down with them.
+        lost: the result that records one item as failed, for items that took their worker down with them.
+        stages: names of consecutive stages that may be done by different workers; empty: there is one.
+        item_seconds: an item that takes longer has failed; 0 sets no limit.
     """
 
-    build: Callable[[], Worker]
+    build: Callable[..., Worker]
     join: Callable[[Sequence[Any]], Any]
-    lost: Callable[[Any, str, int], Any]
+    lost: Callable[[Any, Lost], Any]
+    stages: tuple[str, ...] = ()
+    item_seconds: float = 0.0
+
+    def worker(self, stages: tuple[str, ...] = ()) -> Worker:
+        """A worker for `stages`, by default all of them."""
+        return self.build(stages or self.stages) if self.stages else self.build()
 
 
 Done = Callable[[Job, Any], None]

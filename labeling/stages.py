@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 import numpy as np
 import pyarrow as pa
 
-from data.codes import codes_table
+from data.codes import Moment, codes_table
 from data.errors import GazetteerError
 from data.images import encode_image
 from data.masks import mask_to_struct
@@ -29,6 +29,10 @@ from labeling.vocabulary import Vocabulary, VocabularyConfig
 
 T = TypeVar("T")
 R = TypeVar("R")
+
+
+STAGES = ("generate", "detect", "segment", "evidence")
+"""What a worker does with a shard, in order; one worker may do all of it, or several some of it each."""
 
 
 @dataclass(frozen=True)
@@ -79,77 +83,118 @@ class _Labelled:
     masks: list[Mask] = field(default_factory=list)
 
 
-class Stages:
-    """All models of a run, loaded once in a worker, and the work on one shard."""
+@dataclass
+class Unfinished:
+    """A shard between stages that different workers do.
 
-    def __init__(self, config: StageConfig) -> None:
-        """Load every model.
+    Attributes:
+        pictures: those that came through so far.
+        failures: rows of those that did not.
+        seconds: per stage so far.
+        moments: when each site is captured, for the codes table.
+        explained: as in `ShardResult`.
+    """
+
+    pictures: list[_Labelled]
+    failures: list[dict[str, Any]]
+    seconds: dict[str, float]
+    moments: dict[Site, Moment]
+    explained: dict[str, float]
+
+
+class Stages:
+    """The models of some consecutive stages of a run, loaded once in a worker, and the work on one shard."""
+
+    def __init__(self, config: StageConfig, stages: Sequence[str] = STAGES) -> None:
+        """Load the models that `stages` need.
 
         Raises:
             InputError: a model, block or sparse autoencoder that does not exist or does not fit.
         """
+        self.config, self.stages = config, tuple(stages)
+        self.vocabulary = Vocabulary(config.vocabulary)
+        if self.stages == ("evidence",):
+            return
         import torch
-
-        from diffusion.capture import width_of
-        from sae.checkpoint import expect_width, load_site_saes
 
         if config.threads:
             torch.set_num_threads(config.threads)
-        self.config = config
-        pipe: Any = load_pipeline(config.model)
-        self.generator = Generator(pipe, config.generation)
-        self.saes = load_site_saes(config.saes, config.generation.sites, device=config.model.device)
+        if "generate" in self.stages:
+            self._load_generator()
+        if "detect" in self.stages:
+            self.detector = load_detector(config.detector)
+        if "segment" in self.stages:
+            self.segmenter = load_segmenter(config.segmenter)
+
+    def _load_generator(self) -> None:
+        from diffusion.capture import width_of
+        from sae.checkpoint import expect_width, load_site_saes
+
+        pipe: Any = load_pipeline(self.config.model)
+        self.generator = Generator(pipe, self.config.generation)
+        sites = self.config.generation.sites
+        self.saes = load_site_saes(self.config.saes, sites, device=self.config.model.device)
         for site, sae in self.saes.items():
             expect_width(sae, width_of(pipe.unet, site.block), site)
-        self._check = SaeCheck(self.saes, config.sae_check)
-        self.vocabulary = Vocabulary(config.vocabulary)
-        self.detector = load_detector(config.detector)
-        self.segmenter = load_segmenter(config.segmenter)
+        self._check = SaeCheck(self.saes, self.config.sae_check)
 
-    def run(self, items: Sequence[Item]) -> ShardResult:
-        """Label the pictures of one shard; an item that fails becomes a row of `failures`, its neighbours stay.
+    def run(self, given: Sequence[Item] | Unfinished) -> ShardResult | Unfinished:
+        """Carry a shard through this worker's stages; an item that fails becomes a row of `failures`, others stay.
+
+        Args:
+            given: the shard's items, or what the worker of the stages before made of them.
+
+        Returns:
+            the shard's tables when "evidence" is among the stages, else what the next worker needs.
 
         Raises:
             GazetteerError: what no retry of an item can mend, such as a device without memory.
             InputError: an autoencoder does not fit its block (`labeling.sae_check`).
         """
-        clock = _Clock()
-        explained: dict[str, float] = {}
-        failures: list[dict[str, Any]] = []
+        if isinstance(given, Unfinished):
+            todo: Sequence[Any] = given.pictures
+            # Copies: what a worker is given may be given to another one too.
+            failures, clock, moments = list(given.failures), _Clock(dict(given.seconds)), given.moments
+            explained = given.explained
+        else:
+            todo, failures, clock, moments, explained = given, [], _Clock({}), self.generator.moments, {}
         done: list[_Labelled] = []
-        for start in range(0, len(items), self.config.batch_size):
-            batch = self._generate(items[start : start + self.config.batch_size], clock, failures)
-            if self._check.open and batch:
-                explained = self._check.close()
-            batch = self._each("tag", batch, self._tag, clock, failures)
-            batch = self._each("detect", batch, self._detect, clock, failures)
-            done += self._each("segment", batch, self._segment, clock, failures)
+        for start in range(0, len(todo), self.config.batch_size):
+            batch: Sequence[Any] = todo[start : start + self.config.batch_size]
+            for stage in self.stages:
+                if stage == "detect":
+                    batch = self._each("tag", batch, self._tag, clock, failures)
+                if stage != "evidence":
+                    batch = self._each(stage, batch, getattr(self, f"_{stage}"), clock, failures)
+                if stage == "generate" and self._check.open and batch:
+                    explained = self._check.close()
+            done += batch
+        if "evidence" not in self.stages:
+            return Unfinished(done, failures, clock.seconds, moments, explained)
         with clock.stage("evidence"):
-            evidence = build_evidence(
-                [self._evidence_input(one) for one in done], self.vocabulary.base, self.config.evidence
-            )
-        ids = [one.item.image_id for one in done]
-        tables = {
-            "images": pa.Table.from_pylist([self._image_row(one) for one in done], schema=IMAGES),
-            "codes": codes_table(ids, [one.picture.codes for one in done], self.generator.moments),
-            "segments": pa.Table.from_pylist([row for one in done for row in _segment_rows(one)], schema=SEGMENTS),
-            "evidence": evidence,
-            "failures": pa.Table.from_pylist(failures, schema=FAILURES),
-        }
+            tables = self._tables(done, failures, moments)
         counts = {"images": len(done), "segments": tables["segments"].num_rows, "failures": len(failures)}
         return ShardResult(tables, clock.seconds, counts, explained)
 
-    def feature_counts(self) -> dict[Site, int]:
-        """Features per site, dead ones included."""
-        return {site: sae.config.n for site, sae in self.saes.items()}
+    def _tables(
+        self, done: list[_Labelled], failures: list[dict[str, Any]], moments: dict[Site, Moment]
+    ) -> dict[str, pa.Table]:
+        inputs = [self._evidence_input(one) for one in done]
+        # Stages done apart find failures in another order than stages done together.
+        rows = sorted(failures, key=lambda row: row["item"])
+        codes = codes_table([one.item.image_id for one in done], [one.picture.codes for one in done], moments)
+        return {
+            "images": pa.Table.from_pylist([self._image_row(one) for one in done], schema=IMAGES),
+            "codes": codes,
+            "segments": pa.Table.from_pylist([row for one in done for row in _segment_rows(one)], schema=SEGMENTS),
+            "evidence": build_evidence(inputs, self.vocabulary.base, self.config.evidence),
+            "failures": pa.Table.from_pylist(rows, schema=FAILURES),
+        }
 
-    def _generate(self, items: Sequence[Item], clock: _Clock, failures: list[dict[str, Any]]) -> list[_Labelled]:
-        def work(batch: Sequence[Item]) -> list[_Labelled]:
-            watch = self._check.watch if self._check.open else None
-            pictures = self.generator.pictures([i.prompt for i in batch], [i.seed for i in batch], self.saes, watch)
-            return [_Labelled(i, picture) for i, picture in zip(batch, pictures, strict=True)]
-
-        return self._each("generate", items, work, clock, failures, key=lambda item: item.image_id)
+    def _generate(self, batch: Sequence[Item]) -> list[_Labelled]:
+        watch = self._check.watch if self._check.open else None
+        pictures = self.generator.pictures([i.prompt for i in batch], [i.seed for i in batch], self.saes, watch)
+        return [_Labelled(item, picture) for item, picture in zip(batch, pictures, strict=True)]
 
     def _tag(self, batch: Sequence[_Labelled]) -> list[_Labelled]:
         for one in batch:
@@ -176,7 +221,6 @@ class Stages:
         work: Callable[[Sequence[T]], list[R]],
         clock: _Clock,
         failures: list[dict[str, Any]],
-        key: Callable[[T], str] = lambda one: one.item.image_id,  # type: ignore[attr-defined]
     ) -> list[R]:
         """Run a stage on a batch; when it fails, on each item alone, so that only the bad ones drop out."""
         if not batch:
@@ -194,7 +238,7 @@ class Stages:
                     except GazetteerError:
                         raise
                     except Exception as error:
-                        failures.append(_failure(stage, key(one), error, attempts=min(2, len(batch))))
+                        failures.append(_failure(stage, _id_of(one), error, attempts=min(2, len(batch))))
                 return results
 
     def _image_row(self, one: _Labelled) -> dict[str, Any]:
@@ -224,8 +268,8 @@ class Stages:
 class _Clock:
     """Adds up wall seconds per stage."""
 
-    def __init__(self) -> None:
-        self.seconds: dict[str, float] = {}
+    def __init__(self, seconds: dict[str, float]) -> None:
+        self.seconds = seconds
 
     @contextmanager
     def stage(self, name: str) -> Iterator[None]:
@@ -234,6 +278,12 @@ class _Clock:
             yield
         finally:
             self.seconds[name] = self.seconds.get(name, 0.0) + time.perf_counter() - start
+
+
+def _id_of(one: Any) -> str:
+    """The picture's id, of an item or of a picture on its way."""
+    item = one.item if isinstance(one, _Labelled) else one
+    return str(item.image_id)
 
 
 def _pairs(one: _Labelled) -> list[tuple[Detection, Mask]]:

@@ -4,23 +4,29 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
 from data.errors import GazetteerError, InputError
-from jobs.ray_executor import Pool, ray_pool, run_ray
+from data.provenance import package_versions
+from jobs.pools import LimitConfig, PoolConfig
+from jobs.ray_driver import check_versions
+from jobs.ray_executor import Pools, ray_pools, run_ray
 from jobs.serial_executor import run_serial
 from jobs.work import Job, Task
 from tests import toy_work
 
-TASK = Task(toy_work.Squarer, toy_work.join, toy_work.lost)
+TASK = Task(toy_work.Squarer, toy_work.join, toy_work.lost, item_seconds=30)
+STAGED = Task(toy_work.Staged, toy_work.join, toy_work.lost, ("first", "second"), item_seconds=30)
+APART = [PoolConfig(("first",), 1, memory_gib=1.0), PoolConfig(("second",), 2, cpus=0.5)]
 
 
 @pytest.fixture(scope="module")
-def pool() -> Iterator[Pool]:
-    with ray_pool(workers=2, threads=1) as pool:
-        yield pool
+def pools() -> Iterator[Pools]:
+    with ray_pools(APART, threads=1) as pools:
+        yield pools
 
 
 def collect(run: Any, jobs: list[Job], **options: Any) -> dict[str, list[tuple[int, int]]]:
@@ -38,44 +44,96 @@ def jobs_of(*items: tuple[int, ...]) -> list[Job]:
     return [Job(f"job-{number}", row) for number, row in enumerate(items)]
 
 
-def test_serial_and_ray_agree(pool: Pool) -> None:
+def test_serial_and_ray_agree(pools: Pools) -> None:
     jobs = jobs_of((1, 2, 3), (4,), (5, 6), (7, 8, 9, 10))
     expected = {job.id: [(i, i * i) for i in job.items] for job in jobs}
     assert collect(run_serial, jobs) == expected
-    assert collect(run_ray, jobs, pool=pool) == expected
+    assert collect(run_ray, jobs, pools=pools) == expected
 
 
 def test_no_jobs_build_no_worker() -> None:
     assert collect(run_serial, [], task=Task(toy_work.Stillborn, toy_work.join, toy_work.lost)) == {}
 
 
-@pytest.mark.parametrize("poison", [-1, -2], ids=["kills its process", "raises"])
-def test_a_poison_item_is_isolated_and_its_neighbours_are_kept(pool: Pool, poison: int) -> None:
-    jobs = jobs_of((1, 2, 3, poison, 5, 6, 7), (8, 9))
-    results = collect(run_ray, jobs, pool=pool)
-    assert results["job-0"] == [(1, 1), (2, 4), (3, 9), (poison, 0), (5, 25), (6, 36), (7, 49)]
+@pytest.mark.parametrize(
+    ("poison", "error"),
+    [(-1, "WorkerDied"), (-4, "WorkerDied"), (-2, "RuntimeError"), (-5, "TimeLimit"), (-6, "MemoryError")],
+    ids=["is killed", "segfaults", "raises", "hangs", "eats memory"],
+)
+def test_a_poison_item_is_isolated_and_its_neighbours_are_kept(pools: Pools, poison: int, error: str) -> None:
+    jobs = jobs_of((1, 2, poison, 5), (8, 9))
+    task = replace(TASK, item_seconds=1.0 if error == "TimeLimit" else 60.0)
+    results = collect(run_ray, jobs, pools=pools, task=task)
+    assert results["job-0"] == [(1, 1), (2, 4), (poison, error), (5, 25)]
     assert results["job-1"] == [(8, 64), (9, 81)]
 
 
-def test_the_users_error_ends_the_run_with_its_own_sentence(pool: Pool) -> None:
+def test_the_first_of_many_may_be_poison(pools: Pools) -> None:
+    """With one worker nothing but deaths is seen until the last halving; that is still no reason to give up."""
+    results = collect(run_ray, jobs_of((-1, *range(1, 16))), pools=pools)
+    assert results["job-0"] == [(-1, "WorkerDied"), *((i, i * i) for i in range(1, 16))]
+
+
+def test_stages_apart_come_to_what_stages_together_do(pools: Pools) -> None:
+    jobs = jobs_of((1, 2, 3), (4,), (5, 6), (7, 8, 9, 10))
+    together, apart = collect(run_serial, jobs, task=STAGED), collect(run_ray, jobs, task=STAGED, pools=pools)
+    assert {name: [row[:2] for row in rows] for name, rows in apart.items()} == {
+        name: [row[:2] for row in rows] for name, rows in together.items()
+    }
+    rows = [row for result in apart.values() for row in result]
+    first, second = ({row[stage] for row in rows} for stage in (2, 3))
+    assert len(first) == 1
+    assert 1 <= len(second) <= 2
+    assert not first & second
+
+
+def test_what_kills_a_later_stage_is_found_too(pools: Pools) -> None:
+    results = collect(run_ray, jobs_of((1, 2, 99, 4), (5, 6)), task=STAGED, pools=pools)  # 99 - 100 is poison
+    assert [row[:2] for row in results["job-0"]] == [(1, 3), (2, 6), (99, "WorkerDied"), (4, 12)]
+    assert [row[:2] for row in results["job-1"]] == [(5, 15), (6, 18)]
+
+
+def test_the_users_error_ends_the_run_with_its_own_sentence(pools: Pools) -> None:
     with pytest.raises(InputError, match="The item -3 is not a number to square"):
-        collect(run_ray, jobs_of((1, -3)), pool=pool)
+        collect(run_ray, jobs_of((1, -3)), pools=pools)
 
 
-def test_workers_that_never_come_up_end_the_run(pool: Pool) -> None:
+def test_an_error_leaves_no_work_behind(pools: Pools) -> None:
+    with pytest.raises(InputError):
+        collect(run_ray, jobs_of((-3,), *((-5,) for _ in range(5))), pools=pools)
+    assert collect(run_ray, jobs_of((1, 2)), pools=pools) == {"job-0": [(1, 1), (2, 4)]}
+
+
+def test_a_worker_with_other_packages_is_refused_by_name() -> None:
+    mine = package_versions()
+    check_versions({"host": "node-7", "versions": mine})
+    with pytest.raises(GazetteerError, match=r"node-7 has other packages: torch 1\.0 \(here [0-9].*install the same"):
+        check_versions({"host": "node-7", "versions": {**mine, "torch": "1.0"}})
+
+
+def test_workers_that_never_get_ready_end_the_run(pools: Pools) -> None:
+    limits, pools.limits = pools.limits, LimitConfig(start_seconds=1.0)
+    try:
+        with pytest.raises(GazetteerError, match="did not start within 1 s"):
+            collect(run_ray, jobs_of((1,)), pools=pools, task=replace(TASK, build=toy_work.NeverReady))
+    finally:
+        pools.limits = limits
+
+
+def test_workers_that_never_come_up_end_the_run(pools: Pools) -> None:
     stillborn = Task(toy_work.Stillborn, toy_work.join, toy_work.lost)
     with pytest.raises(GazetteerError, match="keep dying"):
-        collect(run_ray, jobs_of((1, 2, 3, 4, 5, 6)), pool=pool, task=stillborn)
+        collect(run_ray, jobs_of((1, 2, 3, 4, 5, 6)), pools=pools, task=stillborn)
 
 
-def test_the_session_is_private_and_authenticated(pool: Pool) -> None:
+def test_the_session_is_private_and_authenticated(pools: Pools) -> None:
     assert os.environ["RAY_AUTH_MODE"] == "token"
     assert os.environ["RAY_USAGE_STATS_ENABLED"] == "0"
     # Whoever comes without the token is turned away: ask the control plane as another process would.
     import subprocess
     import sys
 
-    address = pool.ray.get_runtime_context().gcs_address
+    address = pools.ray.get_runtime_context().gcs_address
     environment = {k: v for k, v in os.environ.items() if not k.startswith("RAY_AUTH")} | {"HOME": "/nonexistent"}
     script = (
         "import ray._raylet as r\n"

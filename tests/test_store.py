@@ -229,22 +229,28 @@ def test_nothing_but_parquet_lies_beside_the_parts(tmp_path):
     assert run._files.names("_meta/staging") == []
 
 
-@pytest.mark.parametrize("when", ["before the parts", "between parts and record"])
-def test_without_locks_the_loser_of_a_race_leaves_one_whole_commit(monkeypatch, when):
-    """Behind a URL: another writer commits other content in the middle of ours."""
+@pytest.mark.parametrize(
+    ("verb", "start"),
+    [("replace", "_meta/staging"), ("create", "_meta/commits"), ("copy", "_meta/staging"), ("remove", "_meta/staging")],
+)
+def test_without_locks_the_first_record_stays_whoever_interferes(monkeypatch, verb, start):
+    """Behind a URL: another writer commits other content in the middle of ours, and is told what counts."""
     run = RunFolder(f"memory://{uuid.uuid4().hex}")
-    create, target = run._files.create, "evidence" if when == "before the parts" else "_meta/commits"
-    others = []
+    real, others = getattr(run._files, verb), []
 
-    def interrupted(name, content):
-        if name.startswith(target) and not others:
-            others.append(commit(RunFolder(run.path), "a", 2))
-        return create(name, content)
+    def interrupted(name, *rest):
+        if name.startswith(start) and not others:
+            others.append(None)
+            others[0] = commit(RunFolder(run.path), "a", 2)
+        return real(name, *rest)
 
-    monkeypatch.setattr(run._files, "create", interrupted)
+    monkeypatch.setattr(run._files, verb, interrupted)
     kept = commit(run, "a", 1)
+    assert kept.info["seen"] == (2 if verb in ("replace", "create") else 1)
+    assert others == [kept]
     assert run.committed(verify=True) == {"a": kept}
     assert run.read_table("evidence")["images"].to_pylist() == [kept.info["seen"]]
+    assert run.read_table("failures")["attempts"].to_pylist() == [kept.info["seen"]]
 
 
 @pytest.mark.parametrize("verb", ["cat_file", "info", "ls", "pipe_file", "rm_file", "open"])

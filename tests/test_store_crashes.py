@@ -190,9 +190,10 @@ def test_without_hard_links_names_are_still_created_once(tmp_path, monkeypatch):
     nothing_torn(tmp_path, {"a"})
 
 
-def test_a_stale_lease_is_taken_over_and_a_fresh_one_respected(monkeypatch):
+@pytest.mark.parametrize("age", [3600, -3600], ids=["old", "from a clock that jumped"])
+def test_a_stale_lease_is_taken_over_and_a_fresh_one_respected(age):
     run = RunFolder("memory://lease-test")
-    stale = {"holder": "a killed one", "token": "x", "renewed": time.time() - 3600}
+    stale = {"holder": "a killed one", "token": "x", "renewed": time.time() - age}
     run._files.replace("_meta/lock", json.dumps(stale).encode())
     with run.lock(), pytest.raises(GazetteerError, match=f"id {os.getpid()}"), RunFolder(run.path).lock():
         pass

@@ -1,0 +1,119 @@
+"""What orchestration costs: the bare stages in this process against one and two workers on Ray, side by side.
+
+Rates are pictures per second of whole calls on workers that have loaded their models; on Ray every shard is also
+committed to a run folder on disk, which the bare stages are spared. The arms take turns, round after round, so that a
+machine whose speed drifts is fair to all.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import statistics
+import tempfile
+import time
+from functools import partial
+from typing import Any
+
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+from data.provenance import provenance
+from data.store import RunFolder
+from jobs import plan
+from jobs.config import RunConfig, load_config
+from jobs.fingerprint import fingerprint, portable_config
+from jobs.label import join_results, lost_item
+from jobs.pools import PoolConfig
+from jobs.ray_executor import ray_pools, run_ray
+from jobs.serial_executor import run_serial
+from jobs.work import Job, Task
+from labeling.stages import STAGES, ShardResult, Stages
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--config", help="YAML configuration (default: the embedded world)")
+    parser.add_argument("--set", dest="settings", nargs="+", default=[], metavar="KEY=VALUE")
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--shards", type=int, default=2, help="shards a worker does in each round")
+    parser.add_argument("--json", action="store_true", help="print one JSON object as the last line")
+    arguments = parser.parse_args()
+    config = load_config(arguments.config, ["threads=1", *arguments.settings])
+    result = Comparison(config, arguments.rounds, arguments.shards).run()
+    print(
+        f"pictures/s: bare {result['bare']:.3f}, one worker {result['one_worker']:.3f}, "
+        f"two workers {result['two_workers']:.3f}; efficiency {result['efficiency_2_workers']:.3f} "
+        f"({min(result['efficiencies']):.3f} to {max(result['efficiencies']):.3f}), overhead {result['overhead']:.1%}"
+    )
+    if arguments.json:
+        print(json.dumps(result))
+
+
+class Comparison:
+    """The three arms on the same shards."""
+
+    def __init__(self, config: RunConfig, rounds: int, shards: int) -> None:
+        self.config, self.rounds = config, rounds
+        self.marks = fingerprint(config)
+        self.provenance = provenance(self.marks, portable_config(config))
+        pictures = plan.picture_digest(self.marks)
+        pool = plan.read_pool(config)
+        size = config.shard_size
+        items = plan.make_items(pool[: 2 * shards * size], config.seed, pictures)
+        self.jobs = [Job(f"s{at}", tuple(items[at : at + size])) for at in range(0, len(items), size)]
+        self.task = Task(partial(Stages, config.stages), join_results, lost_item, STAGES, config.limits.picture_seconds)
+        worker = self.task.worker()
+        self.local = Task(lambda *_: worker, join_results, lost_item, STAGES)
+
+    def run(self) -> dict[str, Any]:
+        half = self.jobs[: len(self.jobs) // 2]
+        rates: dict[str, list[float]] = {"bare": [], "one_worker": [], "two_workers": []}
+        with ray_pools([PoolConfig(STAGES, 2)], threads=1) as pools:
+            two = pools.pools
+            one = [PoolConfig(STAGES, 1)]
+            arms = {
+                "bare": lambda jobs, _: run_serial(self.local, jobs, lambda *_: None),
+                "one_worker": lambda jobs, done: self.on_ray(pools, one, jobs, done),
+                "two_workers": lambda jobs, done: self.on_ray(pools, two, jobs, done),
+            }
+            arms["two_workers"](self.jobs[:2], lambda *_: None)  # both workers have loaded their models
+            for number in range(self.rounds):
+                order = list(arms)[number % 3 :] + list(arms)[: number % 3]
+                for name in order:
+                    jobs = self.jobs if name == "two_workers" else half
+                    rates[name].append(self.measured(arms[name], jobs))
+        efficiencies = [b / (2 * a) for a, b in zip(rates["one_worker"], rates["two_workers"], strict=True)]
+        overheads = [a / b - 1 for a, b in zip(rates["bare"], rates["one_worker"], strict=True)]
+        return {
+            **{name: statistics.median(found) for name, found in rates.items()},
+            "efficiency_2_workers": statistics.median(efficiencies),
+            "efficiencies": [round(value, 4) for value in efficiencies],
+            "overhead": statistics.median(overheads),
+            "overheads": [round(value, 4) for value in overheads],
+            "pictures": len(self.jobs) * self.config.shard_size,
+            "load_average": os.getloadavg()[0],
+            "cpus": os.cpu_count(),
+        }
+
+    def on_ray(self, pools: Any, sizes: list[PoolConfig], jobs: list[Job], done: Any) -> None:
+        """With so many of the loaded workers; the others idle."""
+        for crew, size in zip(pools.serve(self.task), sizes, strict=True):
+            crew.config = size
+        run_ray(self.task, jobs, done, pools)
+
+    def measured(self, arm: Any, jobs: list[Job]) -> float:
+        """Pictures per second; what the arm hands over is committed to a fresh run folder."""
+        with tempfile.TemporaryDirectory(prefix="gazetteer-bench-") as folder:
+            store = RunFolder(folder).open_or_create(self.marks)
+
+            def done(job: Job, result: ShardResult) -> None:
+                store.commit_shard(job.id, result.tables, dict(result.counts), self.provenance)
+
+            start = time.perf_counter()
+            arm(jobs, done)
+            return sum(len(job.items) for job in jobs) / (time.perf_counter() - start)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,74 @@
+"""A cluster of several nodes on this machine: what it lacks is said in seconds, and it may lose a node and gain one."""
+
+from __future__ import annotations
+
+import os
+import secrets
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from data.errors import InputError
+from jobs.pools import LimitConfig, PoolConfig
+from jobs.ray_executor import ray_pools, run_ray
+from jobs.work import Job, Task
+from tests import toy_work
+
+FIRST = PoolConfig(("first",), 2, resources={"a": 1})
+SECOND = PoolConfig(("second",), 1, resources={"b": 1})
+
+
+@pytest.fixture(scope="module")
+def cluster() -> Iterator[Any]:
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setenv("RAY_AUTH_MODE", "token")
+        patched.setenv("RAY_AUTH_TOKEN", secrets.token_hex(32))
+        patched.setenv("RAY_USAGE_STATS_ENABLED", "0")
+        Path(os.environ.get("RAY_TMPDIR", "/tmp"), "ray").mkdir(exist_ok=True)  # or Ray's Cluster fails
+        from ray.cluster_utils import Cluster
+
+        cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 1, "resources": {"b": 1}})
+        cluster.add_node(num_cpus=1, resources={"a": 1})
+        try:
+            yield cluster
+        finally:
+            cluster.shutdown()
+
+
+def test_what_a_named_cluster_lacks_is_said_and_nothing_is_started(cluster: Any) -> None:
+    with (
+        pytest.raises(InputError, match=r"pool first needs 2 workers with CPU 1, a 1 each, but there is room for 1"),
+        ray_pools([FIRST, SECOND], 1, cluster.address),
+    ):
+        pass
+    with pytest.raises(InputError, match="too little GPU"), ray_pools([PoolConfig(gpus=1.0)], 1, cluster.address):
+        pass
+
+
+def test_a_cluster_may_grow_lose_a_node_with_what_it_held_and_gain_another(cluster: Any, tmp_path: Path) -> None:
+    """The run waits for the node it needs; SIGKILL takes one with finished first stages on it; a new one joins."""
+    doomed: list[Any] = []
+    joining = threading.Timer(1.0, lambda: doomed.append(cluster.add_node(num_cpus=1, resources={"a": 1})))
+    joining.start()
+    jobs = [Job(f"job-{at}", (3 * at, 3 * at + 1, 3 * at + 2)) for at in range(10)]
+    task = Task(toy_work.Bulky, toy_work.join, toy_work.lost, ("first", "second"), item_seconds=60)
+    results: dict[str, Any] = {}
+
+    def done(job: Job, result: Any) -> None:
+        assert job.id not in results
+        results[job.id] = result
+        if len(results) == 2:
+            cluster.remove_node(doomed[0], allow_graceful=False)
+        if len(results) == 5:
+            cluster.add_node(num_cpus=1, resources={"a": 1})
+
+    began = time.monotonic()
+    with ray_pools([FIRST, SECOND], 1, cluster.address, LimitConfig(wait_seconds=120)) as pools:
+        assert time.monotonic() - began >= 0.5, "it waited for the second node"
+        run_ray(task, jobs, done, pools)
+    joining.join()
+    assert results == {job.id: [(item, item * 2**18) for item in job.items] for job in jobs}
