@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import errno
 import os
+import shutil
 import uuid
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, suppress
@@ -41,6 +42,9 @@ class Files(Protocol):
 
     def remove(self, name: str) -> None:
         """Remove the file if it exists."""
+
+    def remove_tree(self) -> None:
+        """Remove every file under the root, and the root."""
 
     def guard(self, key: str) -> AbstractContextManager[None]:
         """Keep other processes out of the block with the same key, where the storage can."""
@@ -134,6 +138,11 @@ class LocalFiles:
         """Remove the file if it exists."""
         with write_errors(str(self._at(name))):
             self._at(name).unlink(missing_ok=True)
+
+    def remove_tree(self) -> None:
+        """Remove every file under the root, and the root."""
+        with write_errors(self.root):
+            shutil.rmtree(self._path)
 
     @contextmanager
     def guard(self, key: str) -> Iterator[None]:

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import logging
 import os
-import secrets
 from collections import deque
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -15,6 +14,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from data.errors import GazetteerError, InputError
+from jobs.ray_security import secure_ray
 from jobs.work import Done, Job, Task, Worker
 
 ATTEMPTS = 2
@@ -41,12 +41,9 @@ def ray_pool(workers: int, threads: int, address: str = "") -> Iterator[Pool]:
     Token authentication is on and telemetry off; a stray RAY_ADDRESS is not followed.
 
     Raises:
-        InputError: the cluster cannot be reached or has fewer CPUs than workers.
+        InputError: the cluster is not named, cannot be reached or has fewer CPUs than workers, or lacks a token.
     """
-    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-    os.environ.setdefault("RAY_AUTH_MODE", "token")
-    if not address and not any(os.environ.get(n) for n in ("RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH")):
-        os.environ["RAY_AUTH_TOKEN"] = secrets.token_hex(32)
+    address = secure_ray(address)
     import ray
 
     options: dict[str, Any] = {"address": address} if address else {

@@ -95,8 +95,12 @@ class Stages:
         for site, sae in self.saes.items():
             expect_width(sae, width_of(pipe.unet, site.block), site)
         self.vocabulary = Vocabulary(config.vocabulary)
-        self.detector = load_detector(config.detector)
-        self.segmenter = load_segmenter(config.segmenter)
+        self._load_finders()
+
+    def _load_finders(self) -> None:
+        """Load what finds things in pictures."""
+        self.detector = load_detector(self.config.detector)
+        self.segmenter = load_segmenter(self.config.segmenter)
 
     def run(self, items: Sequence[Item]) -> ShardResult:
         """Label the pictures of one shard; an item that fails becomes a row of `failures`, its neighbours stay.

@@ -1,0 +1,99 @@
+"""A real Ray head with token authentication, in its own processes and on its own ports, ended with its test."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+from jobs.ray_security import make_token
+from tests.running import ROOT
+
+
+@dataclass(frozen=True)
+class RayHead:
+    """Where it listens, and the token file that opens it."""
+
+    gcs: str
+    dashboard: str
+    metrics: str
+    token: Path
+
+
+@contextmanager
+def ray_head() -> Iterator[RayHead]:
+    """Start a head whose jobs find this checkout's `gazetteer`; the folder is short, for its sockets."""
+    folder = Path(tempfile.mkdtemp(prefix="gz", dir="/tmp"))
+    token = folder / "token"
+    make_token(token)
+    program = folder / "bin" / "gazetteer"
+    program.parent.mkdir()
+    program.write_text(f'#!/bin/sh\nexec {sys.executable} -m jobs.cli "$@"\n')
+    program.chmod(0o755)
+    names = ("port", "dashboard-port", "metrics-export-port", "dashboard-agent-listen-port", "ray-client-server-port")
+    ports = dict(zip(names, free_ports(len(names)), strict=True))
+    command = [
+        str(Path(sys.executable).parent / "ray"), "start", "--head", "--block", "--num-cpus=2", "--disable-usage-stats",
+        "--dashboard-host=127.0.0.1", f"--temp-dir={folder / 'ray'}", *(f"--{n}={p}" for n, p in ports.items()),
+    ]  # fmt: skip
+    kept = {name: value for name, value in os.environ.items() if not name.startswith("RAY_")}
+    environment = kept | {
+        "RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN_PATH": str(token), "PYTHONPATH": str(ROOT),
+        "PATH": f"{program.parent}:{os.environ['PATH']}", "RAY_metrics_report_interval_ms": "1000",
+    }  # fmt: skip
+    log = (folder / "log").open("w")
+    process = subprocess.Popen(command, env=environment, stdout=log, stderr=log, cwd=folder, start_new_session=True)
+    head = RayHead(
+        f"127.0.0.1:{ports['port']}", f"http://127.0.0.1:{ports['dashboard-port']}",
+        f"http://127.0.0.1:{ports['metrics-export-port']}/metrics", token,
+    )  # fmt: skip
+    try:
+        while answer(head.dashboard + "/api/version", token) != 200:
+            assert process.poll() is None, (folder / "log").read_text()
+            time.sleep(0.2)
+        yield head
+    finally:
+        process.send_signal(signal.SIGTERM)
+        with suppress(subprocess.TimeoutExpired):
+            process.wait(timeout=60)
+        with suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+        log.close()
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def answer(url: str, token: Path | None = None, body: bytes | None = None) -> int:
+    """The HTTP status of a request, 0 when nobody answers."""
+    headers = {"Content-Type": "application/json"}
+    if token is not None:
+        headers["Authorization"] = f"Bearer {token.read_text()}"
+    try:
+        with urllib.request.urlopen(urllib.request.Request(url, body, headers), timeout=30) as response:
+            return int(response.status)
+    except urllib.error.HTTPError as error:
+        return error.code
+    except OSError:
+        return 0
+
+
+def free_ports(count: int) -> list[int]:
+    """Ports that nobody listens on now."""
+    sockets = [socket.socket() for _ in range(count)]
+    for one in sockets:
+        one.bind(("127.0.0.1", 0))
+    found = [int(one.getsockname()[1]) for one in sockets]
+    for one in sockets:
+        one.close()
+    return found
