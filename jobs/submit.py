@@ -139,6 +139,8 @@ def _followed(client: Any, submission: str, address: str) -> int:
 
 async def _print_log(client: Any, submission: str) -> None:
     """Print what the job prints until it ends; a broken connection is made again and goes on where it broke."""
+    import aiohttp
+
     printed = lost = 0
     while True:
         seen = 0
@@ -150,7 +152,7 @@ async def _print_log(client: Any, submission: str) -> None:
                 print(fresh, end="", flush=True)
             if client.get_job_status(submission).is_terminal():
                 return
-        except (OSError, RuntimeError) as error:  # aiohttp's errors of a connection are OSErrors
+        except (OSError, RuntimeError, aiohttp.ClientError) as error:
             lost += 1
             if lost > _PATIENCE:
                 raise GazetteerError(

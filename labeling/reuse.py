@@ -17,7 +17,7 @@ from data.store import RunFolder
 from diffusion.generate import Picture
 from labeling.detectors import Detection
 from labeling.segmenters import Mask
-from labeling.stages import ShardResult, StageConfig, Stages, _Clock, _Labelled
+from labeling.stages import ShardResult, StageConfig, Stages, _Labelled
 
 SHAPING = (
     "model.", "generation.steps", "generation.guidance", "generation.height", "generation.width",
@@ -61,12 +61,11 @@ class ReusingStages(Stages):
     def _load_finders(self) -> None:
         """Nothing yet: a swap of autoencoders alone finds nothing new."""
 
-    def _generate(self, items: Sequence[Item], clock: _Clock, failures: list[dict[str, Any]]) -> list[_Labelled]:
-        known = [item for item in items if item.image_id in self._shard]
-        new = [item for item in items if item.image_id not in self._shard]
-        done = self._each("replay", known, self._replay, clock, failures, key=lambda item: item.image_id)
-        done += super()._generate(new, clock, failures)
-        place = {item.image_id: number for number, item in enumerate(items)}
+    def _generate(self, batch: Sequence[Item]) -> list[_Labelled]:
+        known = [item for item in batch if item.image_id in self._shard]
+        new = [item for item in batch if item.image_id not in self._shard]
+        done = (self._replay(known) if known else []) + (super()._generate(new) if new else [])
+        place = {item.image_id: number for number, item in enumerate(batch)}
         return sorted(done, key=lambda one: place[one.item.image_id])
 
     def _replay(self, batch: Sequence[Item]) -> list[_Labelled]:

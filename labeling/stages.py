@@ -112,7 +112,8 @@ class Stages:
         failures: list[dict[str, Any]] = []
         done: list[_Labelled] = []
         for start in range(0, len(items), self.config.batch_size):
-            batch = self._generate(items[start : start + self.config.batch_size], clock, failures)
+            chosen = items[start : start + self.config.batch_size]
+            batch = self._each("generate", chosen, self._generate, clock, failures)
             batch = self._each("detect", batch, self._detect, clock, failures)
             done += self._each("segment", batch, self._segment, clock, failures)
         with clock.stage("evidence"):
@@ -134,15 +135,10 @@ class Stages:
         """Features per site, dead ones included."""
         return {site: sae.config.n for site, sae in self.saes.items()}
 
-    def _generate(self, items: Sequence[Item], clock: _Clock, failures: list[dict[str, Any]]) -> list[_Labelled]:
-        def work(batch: Sequence[Item]) -> list[_Labelled]:
-            pictures = self.generator.pictures([i.prompt for i in batch], [i.seed for i in batch], self.saes)
-            return [
-                _Labelled(i, picture, self.vocabulary.asked(i.prompt))
-                for i, picture in zip(batch, pictures, strict=True)
-            ]
-
-        return self._each("generate", items, work, clock, failures, key=lambda item: item.image_id)
+    def _generate(self, batch: Sequence[Item]) -> list[_Labelled]:
+        pictures = self.generator.pictures([i.prompt for i in batch], [i.seed for i in batch], self.saes)
+        asked = [self.vocabulary.asked(item.prompt) for item in batch]
+        return [_Labelled(*one) for one in zip(batch, pictures, asked, strict=True)]
 
     def _detect(self, batch: Sequence[_Labelled]) -> list[_Labelled]:
         found = self.detector.detect([one.picture.image for one in batch], [one.asked for one in batch])
@@ -163,7 +159,6 @@ class Stages:
         work: Callable[[Sequence[T]], list[R]],
         clock: _Clock,
         failures: list[dict[str, Any]],
-        key: Callable[[T], str] = lambda one: one.item.image_id,  # type: ignore[attr-defined]
     ) -> list[R]:
         """Run a stage on a batch; when it fails, on each item alone, so that only the bad ones drop out."""
         if not batch:
@@ -181,7 +176,7 @@ class Stages:
                     except GazetteerError:
                         raise
                     except Exception as error:
-                        failures.append(_failure(stage, key(one), error, attempts=min(2, len(batch))))
+                        failures.append(_failure(stage, _id_of(one), error, attempts=min(2, len(batch))))
                 return results
 
     def _image_row(self, one: _Labelled) -> dict[str, Any]:
@@ -221,6 +216,12 @@ class _Clock:
             yield
         finally:
             self.seconds[name] = self.seconds.get(name, 0.0) + time.perf_counter() - start
+
+
+def _id_of(one: Any) -> str:
+    """The picture's id, of an item or of a picture on its way."""
+    item = one.item if isinstance(one, _Labelled) else one
+    return str(item.image_id)
 
 
 def _pairs(one: _Labelled) -> list[tuple[Detection, Mask]]:

@@ -13,9 +13,10 @@ from typing import Any
 import pytest
 
 from data.store import RunFolder
+from jobs.cli import main
 from jobs.run_state import RunState
 from jobs.status import status
-from tests.running import ROOT, SMALL, gazetteer, label
+from tests.running import ROOT, SMALL, gazetteer
 from tests.runs import commit, finished_run
 
 ONE_SITE = ["generation.blocks=[mid_block.attentions.0]", "generation.branches=[cond]", "generation.t=[1.0]"]
@@ -54,7 +55,11 @@ def test_a_run_is_watched_stopped_and_finished(tmp_path: Path) -> None:
     assert stopped["state"] == "stopped"
     assert stopped["images_per_second"] is None
 
-    assert label(run, *SHORT).returncode == 0
+    before = lines(run)
+    again = gazetteer("label", "--out", str(run), "--log", "-", "--set", *SMALL, *SHORT)
+    assert again.returncode == 0, again.stderr
+    said = [json.loads(line) for line in again.stderr.splitlines() if line.startswith("{")]
+    assert said == lines(run)[len(before) :], "the log also goes to stderr when asked"
     done = gazetteer("status", str(run), "--json")
     assert done.returncode == 0, done.stderr
     complete = json.loads(done.stdout.splitlines()[-1])
@@ -80,7 +85,7 @@ def test_a_failed_run_says_why_and_its_log_names_the_pictures(tmp_path: Path, mo
         *SHORT, f"prompts.path={prompts}", "images=2", "coverage.first=1.0", "vocabulary.ask=both",
         "vocabulary.nouns=tests.toy_work:nouns", "max_failed_share=0.1",
     ]  # fmt: skip
-    assert label(tmp_path / "run", *settings).returncode == 1
+    assert main(["label", "--out", str(tmp_path / "run"), "--set", *SMALL, *settings]) == 1
     found = status(tmp_path / "run")
     assert found["state"] == "failed"
     assert "1 of 2 pictures could not be processed" in found["error"]
@@ -88,14 +93,6 @@ def test_a_failed_run_says_why_and_its_log_names_the_pictures(tmp_path: Path, mo
     (failed,) = [line for line in lines(tmp_path / "run") if line["message"] == "picture failed"]
     assert "poisonous" in failed["error"]
     assert failed["shard"] in {path.stem for path in (tmp_path / "run/_meta/commits").glob("*.json")}
-
-
-def test_the_log_also_goes_to_stderr_when_asked(tmp_path: Path) -> None:
-    settings = [*SHORT, "images=2", "coverage.first=1.0", "labels.min_images=1"]
-    done = gazetteer("label", "--out", str(tmp_path / "run"), "--log", "-", "--set", *SMALL, *settings)
-    assert done.returncode == 0, done.stderr
-    said = [json.loads(line) for line in done.stderr.splitlines() if line.startswith("{")]
-    assert said == lines(tmp_path / "run")
 
 
 def test_a_process_that_stopped_writing_is_said_to_be_silent(tmp_path: Path) -> None:
@@ -145,7 +142,6 @@ def test_status_reads_a_run_behind_a_url_and_changes_nothing(tmp_path: Path) -> 
     assert after == before
 
 
-def test_status_of_something_that_is_no_run(tmp_path: Path) -> None:
-    done = gazetteer("status", str(tmp_path))
-    assert done.returncode == 2
-    assert str(tmp_path) in done.stderr
+def test_status_of_something_that_is_no_run(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["status", str(tmp_path)]) == 2
+    assert str(tmp_path) in capsys.readouterr().err
