@@ -41,37 +41,52 @@ def ray_head() -> Iterator[RayHead]:
     program.parent.mkdir()
     program.write_text(f'#!/bin/sh\nexec {sys.executable} -m jobs.cli "$@"\n')
     program.chmod(0o755)
-    names = ("port", "dashboard-port", "metrics-export-port", "dashboard-agent-listen-port", "ray-client-server-port")
-    ports = dict(zip(names, free_ports(len(names)), strict=True))
-    command = [
-        str(Path(sys.executable).parent / "ray"), "start", "--head", "--block", "--num-cpus=2", "--disable-usage-stats",
-        "--dashboard-host=127.0.0.1", f"--temp-dir={folder / 'ray'}", *(f"--{n}={p}" for n, p in ports.items()),
-    ]  # fmt: skip
     kept = {name: value for name, value in os.environ.items() if not name.startswith("RAY_")}
     environment = kept | {
         "RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN_PATH": str(token), "PYTHONPATH": str(ROOT),
         "PATH": f"{program.parent}:{os.environ['PATH']}", "RAY_metrics_report_interval_ms": "1000",
     }  # fmt: skip
-    log = (folder / "log").open("w")
-    process = subprocess.Popen(command, env=environment, stdout=log, stderr=log, cwd=folder, start_new_session=True)
-    head = RayHead(
-        f"127.0.0.1:{ports['port']}", f"http://127.0.0.1:{ports['dashboard-port']}",
-        f"http://127.0.0.1:{ports['metrics-export-port']}/metrics", token,
-    )  # fmt: skip
     try:
-        while answer(head.dashboard + "/api/version", token) != 200:
-            assert process.poll() is None, (folder / "log").read_text()
-            time.sleep(0.2)
-        yield head
+        # Ray gives its own processes half a minute to start, which a busy machine may need more than once.
+        for attempt in range(4):
+            process, head = _start(folder, token, environment, attempt)
+            try:
+                while process.poll() is None and answer(head.dashboard + "/api/version", token) != 200:
+                    time.sleep(0.2)
+                if process.poll() is None:
+                    yield head
+                    return
+            finally:
+                _end(process)
+        raise AssertionError((folder / "log").read_text())
     finally:
-        process.send_signal(signal.SIGTERM)
-        with suppress(subprocess.TimeoutExpired):
-            process.wait(timeout=60)
-        with suppress(ProcessLookupError):
-            os.killpg(process.pid, signal.SIGKILL)
-        process.wait()
-        log.close()
         shutil.rmtree(folder, ignore_errors=True)
+
+
+def _start(
+    folder: Path, token: Path, environment: dict[str, str], attempt: int
+) -> tuple[subprocess.Popen[bytes], RayHead]:
+    names = ("port", "dashboard-port", "metrics-export-port", "dashboard-agent-listen-port", "ray-client-server-port")
+    ports = dict(zip(names, free_ports(len(names)), strict=True))
+    command = [
+        str(Path(sys.executable).parent / "ray"), "start", "--head", "--block", "--num-cpus=2", "--disable-usage-stats",
+        "--node-ip-address=127.0.0.1", "--dashboard-host=127.0.0.1", f"--temp-dir={folder / str(attempt)}",
+        *(f"--{name}={port}" for name, port in ports.items()),
+    ]  # fmt: skip
+    with (folder / "log").open("w") as log:
+        process = subprocess.Popen(command, env=environment, stdout=log, stderr=log, cwd=folder, start_new_session=True)
+    dashboard = f"http://127.0.0.1:{ports['dashboard-port']}"
+    metrics = f"http://127.0.0.1:{ports['metrics-export-port']}/metrics"
+    return process, RayHead(f"127.0.0.1:{ports['port']}", dashboard, metrics, token)
+
+
+def _end(process: subprocess.Popen[bytes]) -> None:
+    process.send_signal(signal.SIGTERM)
+    with suppress(subprocess.TimeoutExpired):
+        process.wait(timeout=60)
+    with suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
 
 
 def answer(url: str, token: Path | None = None, body: bytes | None = None) -> int:
