@@ -15,8 +15,8 @@ from data.masks import struct_to_mask
 from data.prompts import Item
 from data.store import RunFolder
 from diffusion.generate import Picture
-from labeling.detectors import Detection
-from labeling.segmenters import Mask
+from labeling.detectors import Detection, load_detector
+from labeling.segmenters import Mask, load_segmenter
 from labeling.stages import ShardResult, StageConfig, Stages, _Labelled
 
 SHAPING = (
@@ -49,7 +49,6 @@ class ReusingStages(Stages):
             for shard in self.base.shard_ids()
             for image_id in self.base.read_table("images", [shard], ["image_id"])["image_id"].to_pylist()
         }
-        self._loaded = False
 
     def run(self, items: Sequence[Item]) -> ShardResult:
         """Label the pictures of one shard, as `Stages.run` does."""
@@ -91,19 +90,19 @@ class ReusingStages(Stages):
         return wanted
 
     def _detect(self, batch: Sequence[_Labelled]) -> list[_Labelled]:
-        self._find(batch, super()._detect)
+        if new := self._new(batch):
+            if not hasattr(self, "detector"):
+                self.detector = load_detector(self.config.detector)
+            super()._detect(new)
         return list(batch)
 
     def _segment(self, batch: Sequence[_Labelled]) -> list[_Labelled]:
-        self._find(batch, super()._segment)
+        if new := self._new(batch):
+            if not hasattr(self, "segmenter"):
+                self.segmenter = load_segmenter(self.config.segmenter)
+            super()._segment(new)
         return list(batch)
 
-    def _find(self, batch: Sequence[_Labelled], work: Any) -> None:
-        """Let a stage work on the pictures that are new."""
-        new = [one for one in batch if one.item.image_id not in self._shard]
-        if not new:
-            return
-        if not self._loaded:
-            super()._load_finders()
-            self._loaded = True
-        work(new)
+    def _new(self, batch: Sequence[_Labelled]) -> list[_Labelled]:
+        """The pictures that the base does not have."""
+        return [one for one in batch if one.item.image_id not in self._shard]
