@@ -51,7 +51,7 @@ def ray_head() -> Iterator[RayHead]:
         for attempt in range(4):
             process, head = _start(folder, token, environment, attempt)
             try:
-                while process.poll() is None and answer(head.dashboard + "/api/version", token) != 200:
+                while process.poll() is None and not _ready(folder, head):
                     time.sleep(0.2)
                 if process.poll() is None:
                     yield head
@@ -78,6 +78,12 @@ def _start(
     dashboard = f"http://127.0.0.1:{ports['dashboard-port']}"
     metrics = f"http://127.0.0.1:{ports['metrics-export-port']}/metrics"
     return process, RayHead(f"127.0.0.1:{ports['port']}", dashboard, metrics, token)
+
+
+def _ready(folder: Path, head: RayHead) -> bool:
+    """Whether all of Ray's processes have come up, and the dashboard answers."""
+    started = "Ray runtime started" in (folder / "log").read_text()
+    return started and answer(head.dashboard + "/api/version", head.token) == 200
 
 
 def _end(process: subprocess.Popen[bytes]) -> None:
