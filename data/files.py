@@ -48,6 +48,9 @@ class Files(Protocol):
     def remove(self, name: str) -> None:
         """Remove the file if it exists."""
 
+    def remove_tree(self) -> None:
+        """Remove every file under the root, and the root."""
+
     def guard(self, key: str) -> AbstractContextManager[None]:
         """Keep other processes out of the block with the same key, where the storage can."""
 
@@ -149,6 +152,11 @@ class LocalFiles:
         """Remove the file if it exists."""
         with write_errors(str(self._at(name))):
             self._at(name).unlink(missing_ok=True)
+
+    def remove_tree(self) -> None:
+        """Remove every file under the root, and the root."""
+        with write_errors(self.root):
+            shutil.rmtree(self._path)
 
     @contextmanager
     def guard(self, key: str) -> Iterator[None]:

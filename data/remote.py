@@ -95,6 +95,11 @@ class RemoteFiles:
         with suppress(FileNotFoundError), self._told("remove", name):
             self._fs.rm_file(self._at(name))
 
+    def remove_tree(self) -> None:
+        """Remove every file under the root."""
+        with suppress(FileNotFoundError), self._told("remove", ""):
+            self._fs.rm(self._base, recursive=True)
+
     def guard(self, key: str) -> AbstractContextManager[None]:
         """Guards nothing: object stores have no locks."""
         return nullcontext()

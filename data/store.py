@@ -82,6 +82,11 @@ class RunFolder:
         """Put `obj` at ``_meta/<name>``, atomically over what was there."""
         self._files.replace(f"_meta/{name}", json_bytes(obj))
 
+    def write_top_json(self, name: str, obj: Any) -> None:
+        """Put `obj` at ``<name>``, beside folders of runs, atomically; never where tables lie."""
+        check_name(name)
+        self._files.replace(name, json_bytes(obj))
+
     def write_json_once(self, name: str, obj: Any) -> Any:
         """Put `obj` at ``_meta/<name>`` unless it is there; returns what is there afterwards."""
         content = json_bytes(obj)
@@ -150,6 +155,10 @@ class RunFolder:
             InputError: no run was ever started here.
         """
         return check_files(self._files)
+
+    def shard_ids(self) -> list[str]:
+        """Sorted ids of the shards with a commit record, unchecked: nothing is read, nothing is dropped."""
+        return self._commits.ids()
 
     def drop_shard(self, shard_id: str) -> None:
         """Forget a shard, record first, so that it is computed again."""
@@ -226,6 +235,12 @@ class RunFolder:
     def clear_success(self) -> None:
         """Say that the run is under way again."""
         self._files.remove("_meta/_SUCCESS")
+
+    def delete(self) -> None:
+        """Delete the run, its mark of completeness first; raises LockedError while a process works on it."""
+        with self.lock():
+            self.clear_success()
+            self._files.remove_tree()
 
     def _part_source(self, name: str, commit: Commit, whole: bool) -> Any:
         """A committed part, its digest checked when it is read whole, else its size; None when it is damaged."""

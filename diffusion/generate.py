@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -158,8 +158,35 @@ class Generator:
 
         Raises: as `sample`.
         """
-        group = 1 if self.config.exact else max(1, len(prompts))
         done: list[Picture] = []
+        for images, codes in self._listened(prompts, seeds, saes, watch, decode=True):
+            assert images is not None
+            done += [Picture(image, code) for image, code in zip(images, codes, strict=True)]
+        return done
+
+    def codes(
+        self,
+        prompts: Sequence[str],
+        seeds: Sequence[int],
+        saes: Mapping[Site, SparseAutoencoder],
+        watch: OnSite | None = None,
+    ) -> list[dict[Site, SparseMap]]:
+        """Encode every site of pictures that exist already, by sampling again from their seeds without decoding.
+
+        The codes are those that `pictures` gives, and so is `watch`. Raises: as `sample`.
+        """
+        return [code for _, codes in self._listened(prompts, seeds, saes, watch, decode=False) for code in codes]
+
+    def _listened(
+        self,
+        prompts: Sequence[str],
+        seeds: Sequence[int],
+        saes: Mapping[Site, SparseAutoencoder],
+        watch: OnSite | None,
+        decode: bool,
+    ) -> Iterator[tuple[np.ndarray | None, list[dict[Site, SparseMap]]]]:
+        """Pictures (None without `decode`) and codes of one model batch after the other."""
+        group = 1 if self.config.exact else max(1, len(prompts))
         for start in range(0, len(prompts), group):
             codes: list[dict[Site, SparseMap]] = [{} for _ in prompts[start : start + group]]
 
@@ -169,10 +196,8 @@ class Generator:
                 if watch is not None:
                     watch(site, x, height, width)
 
-            images = self.sample(prompts[start : start + group], seeds[start : start + group], on_site)
-            assert images is not None
-            done += [Picture(image, code) for image, code in zip(images, codes, strict=True)]
-        return done
+            batch = slice(start, start + group)
+            yield self.sample(prompts[batch], seeds[batch], on_site, decode=decode), codes
 
 
 @torch.no_grad()

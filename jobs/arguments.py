@@ -21,6 +21,14 @@ def configured(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--json", action="store_true", help="print one JSON object as the last line")
 
 
+def logged(parser: argparse.ArgumentParser) -> None:
+    """Add `--log` to a verb that works on a run for long."""
+    parser.add_argument(
+        "--log", action="append", default=[], metavar="FILE",
+        help="also append JSON lines here; - is stderr (a local run always keeps its own in RUN/_meta/log.jsonl)",
+    )  # fmt: skip
+
+
 def print_json(arguments: argparse.Namespace, value: dict[str, Any]) -> None:
     """Print the value as one JSON object where `--json` was asked for."""
     if arguments.json:

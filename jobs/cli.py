@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import argparse
 import os
+import signal
 import sys
+import threading
 from collections.abc import Sequence
 
 from data.errors import GazetteerError
-from jobs.arguments import DONE, FAILED, PARTIAL, configured, print_json
+from jobs.arguments import DONE, FAILED, PARTIAL, configured, logged, print_json
 from jobs.attribute_verbs import add_attribute
 from jobs.cost_verbs import add_plan
 from jobs.layout_verbs import add_layout
+from jobs.operate_verbs import add_operate
 from jobs.steer_verbs import add_steer
 from jobs.verify_verbs import add_verify
 
@@ -22,22 +25,24 @@ EXIT_CODES = (
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line; returns the exit code. Usage errors exit with 2, as argparse does."""
-    arguments = _parser().parse_args(argv)
+    arguments = parser().parse_args(argv)
     _quiet_libraries()
+    _end_gracefully()
     try:
         return arguments.action(arguments)
     except GazetteerError as error:
         print(f"gazetteer: {error}", file=sys.stderr)
         return error.exit_code
-    except KeyboardInterrupt:
+    except KeyboardInterrupt as error:
         print("gazetteer: stopped; run the same command again and it goes on from here.", file=sys.stderr)
-        return 130
+        return 128 + getattr(error, "signal", signal.SIGINT)
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return FAILED
 
 
-def _parser() -> argparse.ArgumentParser:
+def parser() -> argparse.ArgumentParser:
+    """The command line of every verb."""
     parser = argparse.ArgumentParser(
         prog="gazetteer",
         description="Say what the features inside text-to-image models mean, with evidence.",
@@ -49,6 +54,8 @@ def _parser() -> argparse.ArgumentParser:
     configured(label)
     label.add_argument("--out", required=True, metavar="RUN", help="run folder or URL; created, or resumed")
     label.add_argument("--retry-failed", action="store_true", help="try again exactly the pictures that failed")
+    label.add_argument("--reuse", metavar="RUN", help="take over images and segments of a run with the same pictures")
+    logged(label)
     label.set_defaults(action=_label)
 
     sae = verbs.add_parser("sae", help="sparse autoencoders")
@@ -86,6 +93,7 @@ def _parser() -> argparse.ArgumentParser:
 
     add_plan(verbs)
     add_verify(verbs)
+    add_operate(verbs)
     add_layout(verbs)
     add_steer(verbs)
     add_attribute(verbs)
@@ -100,11 +108,16 @@ def _parser() -> argparse.ArgumentParser:
 def _label(arguments: argparse.Namespace) -> int:
     from jobs.config import load_config
     from jobs.label import label
+    from jobs.logs import log_file, logging_to
     from jobs.summary import print_summary, summarise
 
-    manifest = label(
-        load_config(arguments.config, arguments.overrides), arguments.out, retry_failed=arguments.retry_failed
-    )
+    with logging_to(*log_file(arguments.out), *arguments.log):
+        manifest = label(
+            load_config(arguments.config, arguments.overrides),
+            arguments.out,
+            retry_failed=arguments.retry_failed,
+            reuse=arguments.reuse,
+        )
     summary = summarise(arguments.out)
     print_summary(summary)
     print_json(arguments, summary)
@@ -173,6 +186,22 @@ def _doctor(arguments: argparse.Namespace) -> int:
     print_report(report)
     print_json(arguments, report)
     return DONE
+
+
+class _Terminated(KeyboardInterrupt):
+    """Asked to end by a scheduler: the run is left as by Ctrl-C, and says so in progress.json."""
+
+    signal = signal.SIGTERM
+
+
+def _end_gracefully() -> None:
+    """Let systemd, Slurm and Kubernetes, which send SIGTERM, end a run with its last words written."""
+
+    def end(*_: object) -> None:
+        raise _Terminated
+
+    if threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGTERM, end)
 
 
 def _quiet_libraries() -> None:

@@ -86,7 +86,8 @@ class RunConfig:
         limits: when something that does not work is given up.
         threads: CPU threads per worker.
         batch_size: pictures processed together.
-        ray_address: a cluster to join by name; empty starts a private Ray on this machine.
+        ray_address: a cluster to join by name, or ``job`` in a Ray job: the one it runs on; empty starts a private Ray
+            on this machine.
     """
 
     name: str

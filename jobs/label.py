@@ -3,30 +3,34 @@
 from __future__ import annotations
 
 import logging
+import os
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 
-from data.errors import GazetteerError
+from data.errors import GazetteerError, InputError
 from data.prompts import Item, Shard
 from data.provenance import provenance
 from data.schemas import FAILURES, PART_TABLES
 from data.sites import Site
-from data.store import RunFolder
+from data.store import Commit, RunFolder
 from jobs import plan
 from jobs.config import RunConfig
 from jobs.execute import Executor
 from jobs.fingerprint import fingerprint, portable_config
+from jobs.metrics import RunMetrics
 from jobs.preflight import space_problem
 from jobs.progress import Progress
+from jobs.run_state import RunState
 from jobs.work import Job, Lost, Task
 from labeling.evidence import sum_evidence
 from labeling.reduce import reduce_tables
+from labeling.reuse import ReusingStages, differing_pictures
 from labeling.sae_check import report
 from labeling.stages import STAGES, ShardResult, Stages
 from sae.checkpoint import read_config
@@ -34,10 +38,17 @@ from sae.checkpoint import read_config
 log = logging.getLogger(__name__)
 
 
-def label(config: RunConfig, out: str | Path, *, retry_failed: bool = False) -> dict[str, Any]:
+def label(
+    config: RunConfig, out: str | Path, *, retry_failed: bool = False, reuse: str | Path | None = None
+) -> dict[str, Any]:
     """Carry a labelling run to its end, from wherever it stands.
 
     A finished run costs nothing: neither Ray nor a model is started.
+
+    Args:
+        retry_failed: try again exactly the pictures that failed.
+        reuse: another run, whose images and segments are taken over where this one wants the same pictures
+            (`labeling.reuse`); the tables are the same without it, only later.
 
     Returns:
         the manifest: counts, seconds per stage, tables with their digests, pictures that still fail.
@@ -50,6 +61,8 @@ def label(config: RunConfig, out: str | Path, *, retry_failed: bool = False) -> 
     store = RunFolder(out)
     marks = fingerprint(config)
     pool = plan.read_pool(config)
+    if reuse is not None:
+        require_reusable(marks, reuse)
     store.open_or_create(marks)
     with store.lock():
         committed = store.committed()
@@ -58,9 +71,19 @@ def label(config: RunConfig, out: str | Path, *, retry_failed: bool = False) -> 
         if manifest is not None and not retry and set(manifest["shards"]) == set(committed):
             return manifest
         store.clear_success()
-        with _Run(config, store, marks) as run:
+        with _Run(config, store, marks, reuse) as run:
             run.carry_out(pool, retry_failed)
             return run.finish()
+
+
+def require_reusable(marks: Mapping[str, Any], base: str | Path) -> None:
+    """InputError, naming the keys, unless `base` is a run whose pictures and segments are those of these settings."""
+    store = RunFolder(base)
+    if not store.exists():
+        raise InputError(f"{base} is not a run folder: _meta/run.json is missing; nothing can be reused.")
+    differing = differing_pictures(marks, store.read_json("run.json"))
+    if differing:
+        raise InputError(f"The pictures or segments of {base} were made with other settings: {', '.join(differing)}.")
 
 
 def open_failures(store: RunFolder) -> list[str]:
@@ -72,20 +95,32 @@ def open_failures(store: RunFolder) -> list[str]:
 class _Run:
     """One process's work on a run; starts its executor only when there is something to do."""
 
-    def __init__(self, config: RunConfig, store: RunFolder, marks: dict[str, Any]) -> None:
+    def __init__(
+        self, config: RunConfig, store: RunFolder, marks: dict[str, Any], reuse: str | Path | None = None
+    ) -> None:
         self.config, self.store, self.marks = config, store, marks
         self.provenance = provenance(marks, portable_config(config))
         self.pictures = plan.picture_digest(marks)
         self.started = time.monotonic()
         self.explained: dict[str, float] = {}
         self.executor = Executor(config)
-        self.task = Task(partial(Stages, config.stages), join_results, lost_item, STAGES, config.limits.picture_seconds)
+        build = partial(ReusingStages, config.stages, str(reuse)) if reuse else partial(Stages, config.stages)
+        self.task = Task(build, join_results, lost_item, STAGES, config.limits.picture_seconds)
+        self.state = RunState(partial(store.write_json, "progress.json"))
+        self.metrics = RunMetrics(store.path.rstrip("/").rpartition("/")[2])
 
     def __enter__(self) -> _Run:
+        self.state.start()
+        log.info("run started", extra={"run": self.store.path, "pid": os.getpid()})
         return self
 
-    def __exit__(self, *_: object) -> None:
-        self.executor.close()
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: object) -> None:
+        try:
+            self.executor.close()
+        finally:
+            ended = "complete" if error is None else "failed" if isinstance(error, Exception) else "stopped"
+            self.state.end(ended, str(error) if ended == "failed" else None)
+            log.info("run %s", ended, extra={"error": str(error)} if ended == "failed" else {})
 
     def carry_out(self, pool: Sequence[str], retry_failed: bool) -> None:
         """Do every shard of every pass that is not committed yet."""
@@ -122,7 +157,8 @@ class _Run:
         problem = space_problem(self.store, committed.values(), sum(len(job.items) for job in todo))
         if problem is not None:
             raise GazetteerError(problem)
-        progress = Progress(name, total, before, publish=partial(self.store.write_json, "progress.json"))
+        progress = Progress(name, total, before)
+        self._show(name, shards, committed)
 
         def done(job: Job, result: ShardResult) -> None:
             info = {**result.counts, "seconds": {k: round(v, 3) for k, v in result.seconds.items()}}
@@ -133,11 +169,36 @@ class _Run:
                     print(f"{name}: {report(result.explained)}", flush=True, file=sys.stderr)
             self.store.commit_shard(job.id, result.tables, info, self.provenance)
             progress.add(result.counts["images"], result.counts["failures"])
+            self.state.shard(result.counts["images"], result.counts["failures"])
+            self.metrics.shard(result.counts, result.seconds, self.state.seconds_left)
+            log.info("shard committed", extra={"shard": job.id, "stage": name, **info})
+            for failure in result.tables["failures"].to_pylist():
+                reason = f"{failure['error']}: {failure['message']}"
+                log.info(
+                    "picture failed",
+                    extra={"shard": job.id, "item": failure["item"], "stage": failure["stage"], "error": reason},
+                )
 
         try:
             self.executor.run(self.task, todo, done)
         finally:
             progress.close()
+
+    def _show(self, name: str, shards: Sequence[Shard], committed: Mapping[str, Commit]) -> None:
+        """Say in progress.json that a pass begins; the coverage pass counts before it is planned."""
+        planned = sum(len(shard.items) for shard in shards)
+        later = -(-max(self.config.images - planned, 0) // self.config.shard_size) if name == "label" else 0
+        failures = [commit.info["failures"] for commit in committed.values() if commit.info["failures"]]
+        done = sum(commit.info["images"] for commit in committed.values())
+        self.state.enter(
+            name,
+            {
+                "done": len(committed),
+                "total": len({*committed, *(shard.id for shard in shards)}) + later,
+                "with_failures": len(failures),
+            },
+            {"done": done, "total": self.config.images, "failed": 0 if name == "retry" else sum(failures)},
+        )
 
     def _check_failures(self, total: int) -> None:
         failing = open_failures(self.store)
@@ -154,6 +215,7 @@ class _Run:
         """Reduce the committed shards to the final tables, write the manifest and mark the run complete."""
         start = time.monotonic()
         print("reduce: evidence -> labels", flush=True, file=sys.stderr)
+        self.state.reduce()
         tables = reduce_tables(
             images=self.store.read_table("images", columns=["image_id", "split", "width", "height", "asked"]),
             codes=self.store.read_table("codes"),
@@ -175,6 +237,7 @@ class _Run:
             "tables": written,
             "images": sum(c.info["images"] for c in commits.values()),
             "segments": sum(c.info["segments"] for c in commits.values()),
+            "replayed": sum(c.info.get("replayed", 0) for c in commits.values()),
             "failing": open_failures(self.store),
             "seconds": {stage: round(spent, 1) for stage, spent in sorted(seconds.items())},
             "wall_seconds": round(time.monotonic() - self.started, 1),
@@ -197,7 +260,7 @@ def join_results(parts: Sequence[ShardResult]) -> ShardResult:
     }
     tables["evidence"] = sum_evidence([part.tables["evidence"] for part in parts])
     seconds = {k: sum(p.seconds.get(k, 0.0) for p in parts) for k in {k for p in parts for k in p.seconds}}
-    counts = {k: sum(p.counts[k] for p in parts) for k in parts[0].counts}
+    counts = {k: sum(p.counts.get(k, 0) for p in parts) for k in {k for p in parts for k in p.counts}}
     explained = next((part.explained for part in parts if part.explained), {})
     return ShardResult(tables, seconds, counts, explained)
 

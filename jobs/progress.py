@@ -1,10 +1,9 @@
-"""Progress a person can follow: a bar on a terminal, one line per interval in a log, progress.json for tools."""
+"""Progress a person can follow: a bar on a terminal, one line per interval in a log (tools read `jobs.run_state`)."""
 
 from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Callable
 from typing import Any, TextIO
 
 
@@ -13,7 +12,6 @@ class Progress:
 
     Args:
         total: pictures of the whole run; `done` of them were there before.
-        publish: called with the state as a dict, at most once per `interval` and at the end.
         interval: seconds between lines when the stream is not a terminal.
     """
 
@@ -23,13 +21,12 @@ class Progress:
         total: int,
         done: int = 0,
         *,
-        publish: Callable[[dict[str, Any]], None] = lambda _: None,
         stream: TextIO | None = None,
         interval: float = 10.0,
     ) -> None:
         self.label, self.total, self.done, self.before = label, total, done, done
         self.failed = 0
-        self.publish, self.interval = publish, interval
+        self.interval = interval
         self.stream = stream or sys.stderr
         self.start = self.last = time.monotonic()
         self.bar = None
@@ -50,7 +47,7 @@ class Progress:
             self._say()
 
     def close(self) -> None:
-        """Say and publish where things stand."""
+        """Say where things stand."""
         if self.bar is not None:
             self.bar.close()
         self._say()
@@ -75,4 +72,3 @@ class Progress:
             failed = f", {self.failed} failed" if self.failed else ""
             rate = f"{state['images_per_second']:.2f} img/s"
             print(f"{self.label}: {self.done}/{self.total}{failed}, {rate}{left}", file=self.stream, flush=True)
-        self.publish(state)

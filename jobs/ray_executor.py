@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import os
-import secrets
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -14,6 +13,7 @@ from data.errors import InputError
 from jobs.placement import Node, place
 from jobs.pools import LimitConfig, PoolConfig
 from jobs.ray_driver import Crew, Driver
+from jobs.ray_security import secure_ray
 from jobs.work import Done, Job, Task
 
 log = logging.getLogger(__name__)
@@ -28,12 +28,10 @@ def ray_pools(
     Token authentication is on and telemetry off; a stray RAY_ADDRESS is not followed.
 
     Raises:
-        InputError: the cluster cannot be reached or has no room for the pools; the sentence names what is missing.
+        InputError: the cluster is not named, cannot be reached, lacks a token or has no room for the pools; the
+            sentence names what is missing.
     """
-    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-    os.environ.setdefault("RAY_AUTH_MODE", "token")
-    if not address and not any(os.environ.get(n) for n in ("RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH")):
-        os.environ["RAY_AUTH_TOKEN"] = secrets.token_hex(32)
+    address = secure_ray(address)
     import ray
 
     options: dict[str, Any] = {"address": address} if address else {

@@ -121,10 +121,7 @@ class Stages:
             torch.set_num_threads(config.threads)
         if "generate" in self.stages:
             self._load_generator()
-        if "detect" in self.stages:
-            self.detector = load_detector(config.detector)
-        if "segment" in self.stages:
-            self.segmenter = load_segmenter(config.segmenter)
+        self._load_finders()
 
     def _load_generator(self) -> None:
         from diffusion.capture import width_of
@@ -137,6 +134,13 @@ class Stages:
         for site, sae in self.saes.items():
             expect_width(sae, width_of(pipe.unet, site.block), site)
         self._check = SaeCheck(self.saes, self.config.sae_check)
+
+    def _load_finders(self) -> None:
+        """Load what finds things in pictures."""
+        if "detect" in self.stages:
+            self.detector = load_detector(self.config.detector)
+        if "segment" in self.stages:
+            self.segmenter = load_segmenter(self.config.segmenter)
 
     def run(self, given: Sequence[Item] | Unfinished) -> ShardResult | Unfinished:
         """Carry a shard through this worker's stages; an item that fails becomes a row of `failures`, others stay.

@@ -197,6 +197,11 @@ def expect_width(sae: SparseAutoencoder, d: int, site: Site, folder: Path | str 
         raise InputError(f"{name} expects {sae.config.d} channels, but {site.block} has {d}.")
 
 
+def unfinished_sites(root: Path | str, sites: Iterable[Site]) -> list[str]:
+    """Names of the sites that have no finished autoencoder in ``ROOT/<site.slug>/``, sorted."""
+    return [site.slug for site in sorted(set(sites)) if not _finished(Path(root) / site.slug)]
+
+
 def _finished(folder: Path) -> bool:
     return (folder / CONFIG).is_file() or recognise(folder) is not None
 
@@ -213,7 +218,7 @@ def load_site_saes(
         InputError: some are missing (all named), or one is broken or was trained at another site.
     """
     root, wanted = Path(root), sorted(set(sites))
-    missing = [site.slug for site in wanted if not _finished(root / site.slug)]
+    missing = unfinished_sites(root, wanted)
     if missing:
         raise InputError(f"{root} has no SAE for {len(missing)} of {len(wanted)} sites: {', '.join(missing)}.")
     saes: dict[Site, SparseAutoencoder] = {}

@@ -1,0 +1,78 @@
+"""Logs for machines: one JSON object a line, the time in UTC, and what a record carries (`shard`, `stage`, …)."""
+
+from __future__ import annotations
+
+import json
+import logging
+import sys
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager, suppress
+from datetime import datetime, timezone
+from pathlib import Path
+
+OURS = ("data", "sae", "diffusion", "attribution", "labeling", "jobs")
+_STANDARD = frozenset(logging.makeLogRecord({}).__dict__) | {"message", "asctime"}
+
+
+class JsonLines(logging.Formatter):
+    """A record as one line of JSON: `time`, `level`, `logger`, `message`, then every extra field of the record."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """The line, without its end."""
+        line = {
+            "time": datetime.fromtimestamp(record.created, timezone.utc).isoformat(timespec="milliseconds"),
+            "level": record.levelname.lower(),
+            "logger": record.name,
+            "message": record.getMessage(),
+            **{key: value for key, value in record.__dict__.items() if key not in _STANDARD},
+        }
+        if record.exc_info and record.exc_info[1] is not None:
+            line["error"] = f"{type(record.exc_info[1]).__name__}: {record.exc_info[1]}"
+        return json.dumps(line, default=str, ensure_ascii=False)
+
+
+@contextmanager
+def logging_to(*targets: str | Path) -> Iterator[None]:
+    """While open, append what this project logs (from INFO on) to every target: a file, or ``-`` for stderr.
+
+    Warnings also reach stderr as plain sentences. A log that cannot be written never ends a run.
+    """
+    with ExitStack() as stack:
+        for target in dict.fromkeys(map(str, targets)):
+            handler: logging.Handler = (
+                logging.StreamHandler(sys.stderr) if target == "-" else _File(target, encoding="utf-8", delay=True)
+            )
+            handler.setFormatter(JsonLines())
+            handler.addFilter(lambda record: record.name.partition(".")[0] in OURS)
+            _install(stack, handler)
+        if "-" not in map(str, targets):
+            console = logging.StreamHandler(sys.stderr)
+            console.setLevel(logging.WARNING)
+            _install(stack, console)
+        for name in OURS:
+            logger = logging.getLogger(name)
+            stack.callback(logger.setLevel, logger.level)
+            logger.setLevel(logging.INFO)
+        yield
+
+
+def log_file(run: str | Path) -> list[str]:
+    """Where a run keeps its own log: ``_meta/log.jsonl`` of a local folder; behind a URL, which cannot append, none."""
+    text = str(run).removeprefix("file://")
+    return [] if "://" in text else [str(Path(text) / "_meta" / "log.jsonl")]
+
+
+class _File(logging.FileHandler):
+    """Opens its file at the first record, and lets records go while that cannot be."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        with suppress(OSError):
+            super().emit(record)
+
+
+def _install(stack: ExitStack, handler: logging.Handler) -> None:
+    handler.handleError = lambda record: None  # type: ignore[method-assign]
+    root = logging.getLogger()
+    root.addHandler(handler)
+    stack.callback(handler.close)
+    stack.callback(root.removeHandler, handler)
