@@ -15,13 +15,14 @@ import yaml
 from data.errors import InputError
 from diffusion.generate import GenerationConfig
 from diffusion.load import ModelConfig
+from labeling.causal_config import CausalConfig
 from labeling.coverage import CoverageConfig
 from labeling.detectors import DetectorConfig
 from labeling.evidence import EvidenceConfig
 from labeling.labels import LabelConfig
 from labeling.segmenters import SegmenterConfig
 from labeling.stages import StageConfig
-from labeling.steer_evaluation import SteerConfig
+from labeling.steer_cases import SteerConfig
 from labeling.vocabulary import VocabularyConfig
 from sae.config import TrainConfig
 
@@ -102,6 +103,7 @@ class RunConfig:
     coverage: CoverageConfig = CoverageConfig()
     sae: SaeConfig | None = None
     steer: SteerConfig = SteerConfig()
+    causal: CausalConfig = CausalConfig()
     images: int = 400
     seed: int = 0
     heldout: float = 0.3
@@ -143,7 +145,18 @@ class RunConfig:
 
 
 OPERATIONAL = frozenset(
-    {"executor", "workers", "threads", "batch_size", "ray_address", "max_failed_share", "base", "sae", "steer"}
+    {
+        "executor",
+        "workers",
+        "threads",
+        "batch_size",
+        "ray_address",
+        "max_failed_share",
+        "base",
+        "sae",
+        "steer",
+        "causal",
+    }
     | {"model.device", "detector.device", "segmenter.device", "detector.batch_size", "segmenter.batch_size"}
 )
 """Keys that change how a run is carried out but not what it must come to."""

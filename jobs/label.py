@@ -193,6 +193,6 @@ def join_results(parts: Sequence[ShardResult]) -> ShardResult:
 def lost_item(config: StageConfig, item: Item, message: str, attempts: int) -> ShardResult:
     """The result for an item that kept taking its worker down: one row of `failures`."""
     row = {"stage": "worker", "item": item.image_id, "error": "WorkerDied", "message": message, "attempts": attempts}
-    tables = {name: schema.empty_table() for name, schema in PART_TABLES.items()}
+    tables = {name: schema.empty_table() for name, schema in PART_TABLES.items() if name != "effects"}
     tables["failures"] = pa.Table.from_pylist([row], schema=FAILURES)
     return ShardResult(tables, {}, {"images": 0, "segments": 0, "failures": 1})
