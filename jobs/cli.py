@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from data.errors import GazetteerError
 from jobs.arguments import DONE, FAILED, PARTIAL, configured, print_json
 from jobs.attribute_verbs import add_attribute
+from jobs.causal_verbs import add_causal
 from jobs.layout_verbs import add_layout
 from jobs.steer_verbs import add_steer
 
@@ -68,6 +69,8 @@ def _parser() -> argparse.ArgumentParser:
     atlas = verbs.add_parser("atlas", help="write static pages to browse a finished run")
     atlas.add_argument("--run", required=True, metavar="RUN", help="a finished run folder")
     atlas.add_argument("--out", metavar="FOLDER", help="where the pages go (default: RUN/atlas)")
+    atlas.add_argument("--layouts", nargs="+", default=[], metavar="FOLDER", help="of gazetteer layout predict: a page")
+    atlas.add_argument("--edits", nargs="+", default=[], metavar="FOLDER", help="of gazetteer steer: a page")
     atlas.add_argument("--json", action="store_true", help="print one JSON object as the last line")
     atlas.set_defaults(action=_atlas)
 
@@ -84,6 +87,7 @@ def _parser() -> argparse.ArgumentParser:
 
     add_layout(verbs)
     add_steer(verbs)
+    add_causal(verbs)
     add_attribute(verbs)
 
     doctor = verbs.add_parser("doctor", help="say what is installed, what is missing, and which blocks a model offers")
@@ -138,7 +142,7 @@ def _atlas(arguments: argparse.Namespace) -> int:
     from labeling.atlas import write_atlas
 
     out = arguments.out or os.path.join(arguments.run, "atlas")
-    summary = write_atlas(arguments.run, out)
+    summary = write_atlas(arguments.run, out, layouts=arguments.layouts, edits=arguments.edits)
     print(f"Open {os.path.join(out, 'index.html')} in a browser.")
     print_json(arguments, {"index": os.path.join(out, "index.html"), **vars(summary)})
     return DONE
