@@ -26,7 +26,7 @@ from jobs.label import label
 from labeling.causal import STATES, CausalConfig, Start, Switch, Switchboard, load_switchboard
 from labeling.steering import percentiles, run_sites, site_codes
 
-SMALL = ["images=32", "executor=serial", "coverage.wanted=4", "labels.min_images=3"]
+SMALL = ["images=48", "executor=serial", "coverage.wanted=4", "labels.min_images=3"]
 
 
 def main() -> None:

@@ -22,7 +22,7 @@ class CausalConfig:
 
     images: int = 16
     strength: float = 1.0
-    stride: int = 4
+    stride: int = 5
     unlabelled: int = 1
     chunk: int = 8
 

@@ -15,7 +15,7 @@
   }
 
   function paint(target, maps, colour) {
-    const context = target.getContext("2d");
+    const context = target.getContext("2d", { willReadFrequently: true });
     const image = context.createImageData(maps.width, maps.height);
     for (let cell = 0; cell < maps.width * maps.height; cell++) image.data.set(colour(cell), 4 * cell);
     context.putImageData(image, 0, 0);
