@@ -12,6 +12,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
+from data.edits import QUADRANTS, Edit, Region
 from data.errors import InputError
 from data.images import encode_image
 from data.schemas import CAUSAL
@@ -47,7 +48,8 @@ def edit_folder(path: Path) -> Path:
     files = {name: f"0-{name}.png" for name in ("plain", "early", "middle", "final")}
     for shade, file in enumerate(files.values()):
         (path / file).write_bytes(picture(40 * shade))
-    edit = {"concept": "sky", "window": [0.6, 1.0], "strength": 2.0, "unit": "update_norm", "branch": "cond"}
+    # As `gazetteer steer` writes it: what is the default is left out.
+    edit = Edit(concept="sky", strength=2.0, region=Region(box=QUADRANTS["top left"])).as_dict()
     row = {"prompt": "a boat", "seed": 3, "edits": ["e"], "change": {"early": 0.1}, "files": files}
     (path / "steer.json").write_text(json.dumps({"pictures": [row], "edits": {"e": edit}}))
     return path
@@ -91,7 +93,7 @@ def test_pages_get_what_the_folders_hold(sheets: AtlasSummary) -> None:
     assert maps["concepts"] == ["sky", "ground"] and (maps["height"], maps["width"]) == (2, 2)
     (row,) = load(sheets, "edits")
     assert list(row["files"]) == ["plain", "early", "middle", "final"]
-    assert row["edits"] == ["sky everywhere, strength 2 update_norm, t 1 to 0.6, cond"]
+    assert row["edits"] == ["sky in the top left, strength 2 update_norm, t 1 to 0.6, cond"]
     for file in (head["file"], *row["files"].values()):
         assert (sheets.index.parent / file).is_file()
 
@@ -166,7 +168,7 @@ class TestInBrowser:
         assert page.texts(".panel-title") == ["original", "early", "middle", "final"]
         page.run("document.querySelectorAll('img').forEach((image) => { image.loading = 'eager'; })")
         page.wait("return [...document.images].every((image) => image.complete && image.naturalWidth === 16)")
-        assert "sky everywhere" in page.one(".said").text
+        assert "sky in the top left" in page.one(".said").text
 
     def test_the_extra_pages_are_linked_and_fit_a_phone(self, page: Page) -> None:
         page.open("index")

@@ -13,6 +13,7 @@ from zipfile import BadZipFile
 import numpy as np
 from numpy.typing import NDArray
 
+from data.edits import QUADRANTS, read_edit
 from data.errors import InputError
 from labeling.atlas.pictures import SUFFIX, write_thumbnail
 from labeling.atlas.script import figure, write_script
@@ -82,13 +83,13 @@ def write_edits(folders: Paths, out: Path) -> int:
     return len(sheets)
 
 
-def _said(edit: Mapping[str, Any]) -> str:
+def _said(raw: Mapping[str, Any]) -> str:
     """An edit in a few words."""
-    what = edit.get("concept") or edit.get("word") or "features"
-    region = edit.get("region") or {}
-    where = f"in the box {region['box']}" if region.get("box") else "in a mask" if region else "everywhere"
-    window = " to ".join(f"{value:g}" for value in reversed(edit["window"]))
-    return f"{what} {where}, strength {edit['strength']:g} {edit['unit']}, t {window}, {edit['branch']}"
+    edit = read_edit(raw)
+    region, (low, high) = edit.region, edit.window
+    where = f"in the box {list(region.box)}" if region.box else "everywhere" if region.everywhere else "in a mask"
+    where = next((f"in the {name}" for name, box in QUADRANTS.items() if box == region.box), where)
+    return f"{edit.name} {where}, strength {edit.strength:g} {edit.unit}, t {high:g} to {low:g}, {edit.branch}"
 
 
 def _plain(name: str) -> str:
