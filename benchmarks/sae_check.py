@@ -7,7 +7,7 @@ import dataclasses
 import json
 from collections.abc import Callable
 
-from data.prompts import read_prompts
+from data.prompt_pool import read_prompts
 from data.sites import Site
 from diffusion.generate import Generator
 from diffusion.load import load_pipeline
@@ -33,7 +33,7 @@ def main() -> None:
     config = load_config(arguments.config)
     generator = Generator(load_pipeline(config.model), config.generation)
     saes = load_site_saes(config.saes, config.generation.sites)
-    prompts = read_prompts(config.prompts.path, config.prompts.column)[: arguments.pictures]
+    prompts = read_prompts(config.prompts)[: arguments.pictures]
 
     def others(places: Callable[[Site], list[Site]]) -> dict[Site, SparseAutoencoder]:
         """Every site with the autoencoder of the first other place that has one of the same width."""

@@ -34,10 +34,11 @@ UNITS: dict[str, str] = {
     "code_norm_share": "β·‖Z[i,j]‖ / Σ‖Z‖: the cell's share of the code (P1 equation 3)",
     "update_norm": "the change is β times as long as the block's update in the cell, ‖Δ[i,j]‖",
     "feature_p99": "β times each feature's own 99th percentile, where it fires",
+    "code": "β·Z[i,j]: β times each feature's own activation in the cell; -1 switches it off",
 }
 """Units of an edit's strength β, and what each means."""
 
-SAE_UNITS = ("code_norm", "code_norm_share", "feature_p99")
+SAE_UNITS = ("code_norm", "code_norm_share", "feature_p99", "code")
 
 
 @dataclass(frozen=True)

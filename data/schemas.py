@@ -151,6 +151,36 @@ COMPONENTS = pa.schema(
     ]
 )
 
+# One row per edited picture; a null feature marks the picture without an edit (labeling/causal.py).
+EFFECTS = pa.schema(
+    [
+        *_SITE,
+        pa.field("feature", pa.int32()),
+        pa.field("state", pa.string(), nullable=False),
+        pa.field("image_id", pa.string(), nullable=False),
+        pa.field("drawn", pa.bool_(), nullable=False),
+        pa.field("change", pa.float64(), nullable=False),
+        pa.field("concept", pa.list_(pa.string()), nullable=False),
+        pa.field("area", pa.list_(pa.float64()), nullable=False),
+    ]
+)
+
+CAUSAL_MEASURES = ("area", "presence", "area_on", "presence_on", "area_off", "presence_off")
+
+# What switching a feature on and off does to a concept; joins labels and features by site, feature (and concept).
+CAUSAL = pa.schema(
+    [
+        *_SITE,
+        pa.field("feature", pa.int32(), nullable=False),
+        pa.field("concept", pa.string(), nullable=False),
+        pa.field("labelled", pa.bool_(), nullable=False),
+        *_ints("causal_images", "causal_drawn"),
+        *_floats(*(f"causal_{m}{end}" for m in CAUSAL_MEASURES for end in ("", "_low", "_high"))),
+        *_floats("causal_change_on", "causal_change_off", "causal_p_value", "causal_q_value"),
+        pa.field("causal_verdict", pa.string(), nullable=False),
+    ]
+)
+
 # Tables written in parts, one part a shard, and tables written once at the end.
 PART_TABLES = {
     "images": IMAGES,
@@ -158,5 +188,6 @@ PART_TABLES = {
     "segments": SEGMENTS,
     "evidence": EVIDENCE,
     "failures": FAILURES,
+    "effects": EFFECTS,
 }
 FINAL_TABLES = {"labels": LABELS, "candidates": CANDIDATES, "features": FEATURES}

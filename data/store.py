@@ -28,7 +28,7 @@ from data.errors import GazetteerError, InputError
 from data.publish import conform, describe, json_bytes, parquet_bytes
 from data.remote import open_files
 from data.runlock import run_lock
-from data.schemas import FINAL_TABLES, PART_TABLES
+from data.schemas import CAUSAL, FINAL_TABLES, PART_TABLES
 from data.verify import Findings, check_files
 
 __all__ = ["Commit", "RunFolder"]
@@ -206,14 +206,19 @@ class RunFolder:
         self._files.replace(f"{name}.parquet", content)
         return describe(table, content)
 
+    def has_final(self, name: str) -> bool:
+        """Whether a final table was written."""
+        return self._files.size(f"{name}.parquet") is not None
+
     def read_final(self, name: str, columns: Sequence[str] | None = None, filter: Any = None) -> pa.Table:
         """A final table; InputError when the run has not written it yet, or for an unknown column."""
-        if self._files.size(f"{name}.parquet") is None:
+        if not self.has_final(name):
             raise InputError(
                 f"{self._files.root} is not a finished run: {name}.parquet is missing; run gazetteer label."
             )
-        if name in FINAL_TABLES:
-            _checked_query(name, FINAL_TABLES[name], columns, filter)
+        schema = {**FINAL_TABLES, "causal": CAUSAL}.get(name)
+        if schema is not None:
+            _checked_query(name, schema, columns, filter)
         return self._read(f"{name}.parquet", columns, filter, self._files.source(f"{name}.parquet"))
 
     def finish(self, manifest: dict[str, Any]) -> None:

@@ -36,21 +36,32 @@ def keep_latents(pipe: Any, timesteps: Collection[int], images: int) -> Iterator
         handle.remove()
 
 
+def coarse_stride(pipe: Any, steps: int, wanted: int) -> int:
+    """The largest stride up to `wanted` with which `starting_at` can walk a schedule of so many steps."""
+    length = int(pipe.scheduler.config.num_train_timesteps)
+    fits = [s for s in range(1, wanted + 1) if steps % s == 0 and length // (steps // s) == s * (length // steps)]
+    return max(fits, default=1)
+
+
 @contextmanager
-def starting_at(pipe: Any, step: int) -> Iterator[None]:
+def starting_at(pipe: Any, step: int, stride: int = 1) -> Iterator[None]:
     """While open, generations run the sampler steps from `step` (0-based) on; give them latents kept there.
 
+    Args:
+        stride: run only every so many-th step, each as long as so many; one that `coarse_stride` gives.
+
     Raises:
-        ValueError: the sampler is not RESTARTABLE and `step` is not 0.
+        ValueError: the sampler is not RESTARTABLE and `step` is not 0 or `stride` not 1.
     """
-    if step and not can_restart(pipe):
-        raise ValueError(f"{type(pipe.scheduler).__name__} cannot begin at step {step}.")
+    if (step or stride > 1) and not can_restart(pipe):
+        raise ValueError(f"{type(pipe.scheduler).__name__} cannot begin at step {step} and take every {stride}.")
     scheduler = pipe.scheduler
     whole = scheduler.set_timesteps
 
     def set_timesteps(*args: Any, **kwargs: Any) -> None:
         whole(*args, **kwargs)
-        scheduler.timesteps = scheduler.timesteps[step:]
+        scheduler.timesteps = scheduler.timesteps[step::stride]
+        scheduler.num_inference_steps //= stride  # from which DDIM takes the length of its steps
 
     scheduler.set_timesteps = set_timesteps
     try:

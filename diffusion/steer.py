@@ -189,6 +189,10 @@ def _changes(x: Tensor, grid: tuple[int, int], actions: Sequence[_Action]) -> di
         change = changes.setdefault(action.edit.branch, torch.zeros_like(x))
         rows = _rows([action], len(x))
         inside = torch.from_numpy(action.edit.region.grid(*grid).reshape(-1)).to(x.device)
+        if action.edit.unit == "code":
+            added = _active(action, codes[action.target.site], rows).to(x.device)
+            change[rows] += action.edit.strength * inside[:, None] * added
+            continue
         amount = _amount(action.edit.unit, x[rows], codes.get(action.target.site), rows) * action.edit.strength
         change[rows] += (amount * inside)[:, :, None] * action.direction.to(x.device)
     for site in sorted({action.target.site for action in actions if action.removes}):
@@ -207,6 +211,15 @@ def _amount(unit: str, x: Tensor, codes: Codes | None, rows: Sequence[int]) -> T
         norms = codes.values[list(rows)].norm(dim=2).to(x.device)
         return norms if unit == "code_norm" else norms / norms.sum(dim=1, keepdim=True).clamp_min(1e-12)
     return torch.ones(x.shape[:2], device=x.device)
+
+
+def _active(action: _Action, codes: Codes, rows: Sequence[int]) -> Tensor:
+    """Σ Z·f of the target's features in each cell, [rows, cells, d]."""
+    assert action.sae is not None
+    features = list(action.target.features)
+    values, indices = codes.values[list(rows)], codes.indices[list(rows)]
+    own = torch.stack([(values * (indices == feature)).sum(dim=2) for feature in features], dim=2)
+    return own @ action.sae.decoder.detach()[features].float()
 
 
 def _removed(codes: Codes, grid: tuple[int, int], actions: Sequence[_Action]) -> dict[str, Tensor]:

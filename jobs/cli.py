@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from data.errors import GazetteerError
 from jobs.arguments import DONE, FAILED, PARTIAL, configured, logged, print_json
 from jobs.attribute_verbs import add_attribute
+from jobs.causal_verbs import add_causal
 from jobs.cost_verbs import add_plan
 from jobs.layout_verbs import add_layout
 from jobs.operate_verbs import add_operate
@@ -77,6 +78,8 @@ def parser() -> argparse.ArgumentParser:
     atlas = verbs.add_parser("atlas", help="write static pages to browse a finished run")
     atlas.add_argument("--run", required=True, metavar="RUN", help="a finished run folder")
     atlas.add_argument("--out", metavar="FOLDER", help="where the pages go (default: RUN/atlas)")
+    atlas.add_argument("--layouts", nargs="+", default=[], metavar="FOLDER", help="of gazetteer layout predict: a page")
+    atlas.add_argument("--edits", nargs="+", default=[], metavar="FOLDER", help="of gazetteer steer: a page")
     atlas.add_argument("--json", action="store_true", help="print one JSON object as the last line")
     atlas.set_defaults(action=_atlas)
 
@@ -96,6 +99,7 @@ def parser() -> argparse.ArgumentParser:
     add_operate(verbs)
     add_layout(verbs)
     add_steer(verbs)
+    add_causal(verbs)
     add_attribute(verbs)
 
     doctor = verbs.add_parser("doctor", help="say what is installed, what is missing, and which blocks a model offers")
@@ -155,7 +159,7 @@ def _atlas(arguments: argparse.Namespace) -> int:
     from labeling.atlas import write_atlas
 
     out = arguments.out or os.path.join(arguments.run, "atlas")
-    summary = write_atlas(arguments.run, out)
+    summary = write_atlas(arguments.run, out, layouts=arguments.layouts, edits=arguments.edits)
     print(f"Open {os.path.join(out, 'index.html')} in a browser.")
     print_json(arguments, {"index": os.path.join(out, "index.html"), **vars(summary)})
     return DONE

@@ -17,6 +17,7 @@ from data.prompt_pool import PromptConfig
 from diffusion.generate import GenerationConfig
 from diffusion.load import ModelConfig
 from jobs.pools import LimitConfig, PoolConfig, check_pools
+from labeling.causal_config import CausalConfig
 from labeling.coverage import CoverageConfig
 from labeling.detectors import DetectorConfig
 from labeling.evidence import EvidenceConfig
@@ -24,7 +25,7 @@ from labeling.labels import LabelConfig
 from labeling.sae_check import SaeCheckConfig
 from labeling.segmenters import SegmenterConfig
 from labeling.stages import STAGES, StageConfig
-from labeling.steer_evaluation import SteerConfig
+from labeling.steer_cases import SteerConfig
 from labeling.vocabulary import VocabularyConfig
 from sae.config import TrainConfig
 
@@ -104,6 +105,7 @@ class RunConfig:
     sae: SaeConfig | None = None
     sae_check: SaeCheckConfig = SaeCheckConfig()
     steer: SteerConfig = SteerConfig()
+    causal: CausalConfig = CausalConfig()
     images: int = 400
     seed: int = 0
     heldout: float = 0.3
@@ -161,8 +163,8 @@ class RunConfig:
 
 OPERATIONAL = frozenset(
     {"executor", "workers", "pools", "limits", "threads", "batch_size", "ray_address", "max_failed_share", "base"}
-    | {"sae", "steer", "model.device", "model.device_map", "model.offload", "detector.device", "segmenter.device"}
-    | {"detector.batch_size", "segmenter.batch_size", "sae_check"}
+    | {"sae", "sae_check", "steer", "causal", "model.device", "model.device_map", "model.offload"}
+    | {"detector.device", "detector.batch_size", "segmenter.device", "segmenter.batch_size"}
 )
 """Keys that change how a run is carried out but not what it must come to."""
 

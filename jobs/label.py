@@ -275,6 +275,6 @@ def lost_item(item: Item, lost: Lost) -> ShardResult:
         "message": lost.message,
         "attempts": lost.attempts,
     }
-    tables = {name: schema.empty_table() for name, schema in PART_TABLES.items()}
+    tables = {name: schema.empty_table() for name, schema in PART_TABLES.items() if name != "effects"}
     tables["failures"] = pa.Table.from_pylist([row], schema=FAILURES)
     return ShardResult(tables, {}, {"images": 0, "segments": 0, "failures": 1})

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 import sys
 from pathlib import Path
@@ -9,27 +10,28 @@ from typing import Any
 
 from data.errors import InputError
 from data.sites import Site
+from data.store import RunFolder
 from jobs.config import RunConfig
 from jobs.fingerprint import fingerprint
-from labeling.layout_data import LayoutRun, open_run
+from labeling.layout_data import open_run
 from sae.autoencoder import SparseAutoencoder
 
 QUICK_IMAGES = 96
 """Pictures of each split that `--quick` samples again."""
 
 
-def check_config(config: RunConfig, run: LayoutRun) -> None:
+def check_config(config: RunConfig, run: RunFolder) -> None:
     """Refuse a configuration whose model, sampling or autoencoders are not the run's.
 
     Raises:
         InputError: naming the keys that differ.
     """
-    mine, there = fingerprint(config), run.store.read_json("run.json") or {}
+    mine, there = fingerprint(config), run.read_json("run.json") or {}
     keys = [key for key in mine if key.startswith(("model.", "generation.", "saes")) and key != "generation.exact"]
     differing = sorted(key for key in keys if mine[key] != there.get(key))
     if differing:
         raise InputError(
-            f"The configuration is not the one {run.store.path} was made with; these differ: {', '.join(differing)}. "
+            f"The configuration is not the one {run.path} was made with; these differ: {', '.join(differing)}. "
             "Name the run's own with --config and --set."
         )
 
@@ -52,6 +54,7 @@ def evaluate(
     train_images: int = 0,
     heldout_images: int = 0,
     exact_images: int = 0,
+    memory_mb: int = 2000,
 ) -> dict[str, Any]:
     """Measure layout prediction on a finished run (`labeling.layout_evaluate.evaluate_layout` says what comes back).
 
@@ -61,14 +64,16 @@ def evaluate(
         exact: folder of pictures with exact masks, or None.
         vectors: word vectors of the published method (`labeling.word_vectors`).
         train_images, heldout_images, exact_images: at most so many pictures; 0 takes all.
+        memory_mb: of `EvaluateConfig`.
     Raises:
         InputError: the run is not finished, was made with another model, or an argument is wrong.
     """
     import torch
 
     from diffusion.load import load_pipeline
-    from labeling.layout_evaluate import EvaluateConfig, evaluate_layout
+    from labeling.layout_evaluate import evaluate_layout
     from labeling.layout_exact import exact_group
+    from labeling.layout_step import EvaluateConfig
     from labeling.word_vectors import word_vectors
 
     if stored and exact is not None:
@@ -81,11 +86,12 @@ def evaluate(
         baselines=not stored,
         resamples=500 if quick else 1000,
         batch_size=config.batch_size,
+        memory_mb=memory_mb,
     )
     if config.threads:
         torch.set_num_threads(config.threads)
     opened = open_run(run)
-    check_config(config, opened)
+    check_config(config, opened.store)
     see = None if exact is None else exact_group(opened, exact, config.generation, exact_images or most)
     pipe = load_pipeline(config.model)
     words = word_vectors(vectors, opened.concepts, pipe)
@@ -114,7 +120,8 @@ def finite(value: Any) -> Any:
 def predict(config: RunConfig, run: str, prompt: str, seed: int, out: str | Path) -> dict[str, Any]:
     """Generate one picture, predict its layout at every step, and write the picture and the maps.
 
-    Writes ``picture.png`` and ``layout.npz`` (``where`` float32 [steps, C, height, width], ``whether`` [steps, C],
+    Writes ``picture.png``, ``layout.json`` (prompt, seed, the concepts it names) and ``layout.npz``
+    (``where`` float32 [steps, C, height, width], ``whether`` [steps, C],
     ``t`` [steps], ``concepts`` [C], ``thresholds`` [steps, C]) into `out`.
 
     Returns:
@@ -133,7 +140,7 @@ def predict(config: RunConfig, run: str, prompt: str, seed: int, out: str | Path
     if config.threads:
         torch.set_num_threads(config.threads)
     opened = open_run(run)
-    check_config(config, opened)
+    check_config(config, opened.store)
     pipe: Any = load_pipeline(config.model)
     model = fit_layout(opened, load_saes(config))
     generator = Generator(pipe, config.generation)
@@ -153,6 +160,8 @@ def predict(config: RunConfig, run: str, prompt: str, seed: int, out: str | Path
         concepts=np.array(model.concepts),
     )
     named = [c for c, there in zip(model.concepts, mentions([prompt], model.concepts)[0], strict=True) if there]
+    about = {"prompt": prompt, "seed": seed, "named": named}
+    (folder / "layout.json").write_text(json.dumps(about, indent=2) + "\n", encoding="utf-8")
     rows = [
         {"t": round(one.t, 4), "shares": {c: round(float(one.mask(c)[0].mean()), 4) for c in named}} for one in steps
     ]

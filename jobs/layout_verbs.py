@@ -27,6 +27,7 @@ def add_layout(verbs: Any) -> None:
     evaluate.add_argument("--vectors", default="model", metavar="SOURCE", help="word vectors of the published method")
     for name in ("train", "heldout", "exact"):
         evaluate.add_argument(f"--{name}-images", type=int, default=0, metavar="N", help="at most N of them; 0: all")
+    evaluate.add_argument("--memory", type=int, default=2000, metavar="MB", help="for the maps (default: 2000)")
     configured(evaluate)
     evaluate.set_defaults(action=_layout_evaluate)
 
@@ -59,6 +60,7 @@ def _layout_evaluate(arguments: argparse.Namespace) -> int:
         train_images=arguments.train_images,
         heldout_images=arguments.heldout_images,
         exact_images=arguments.exact_images,
+        memory_mb=arguments.memory,
     )
     print_layout(result)
     print_json(arguments, finite(result))

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
-from data.edits import Edit, read_edits
+from data.edits import STAGES, Edit, read_edits
 from data.errors import InputError
 from data.prompt_pool import read_prompts
 from data.prompts import split_of
@@ -36,10 +36,14 @@ from labeling.vocabulary import Vocabulary
 from sae.autoencoder import SparseAutoencoder
 from sae.checkpoint import load_site_saes
 
+WEAKEST = 0.05
+"""Lowest score of a box that enters a score map."""
+
 
 def steer_pictures(
-    config: RunConfig, edit_file: str | Path, run: str | None, prompts: Sequence[str], seed: int, out: str | Path
-) -> dict[str, Any]:
+    config: RunConfig, edit_file: str | Path, run: str | None, prompts: Sequence[str], seed: int, out: str | Path,
+    stages: bool = False,
+) -> dict[str, Any]:  # fmt: skip
     """Draw every prompt without and with the edits of a file into ``OUT/<i>-plain.png`` and ``OUT/<i>-edited.png``.
 
     The i-th picture has the seed `seed` + i. ``OUT/steer.json`` holds prompts, seeds and the edits with the features
@@ -47,32 +51,43 @@ def steer_pictures(
 
     Args:
         run: the labelled run that turns concepts and words into features; None when the edits name features.
+        stages: instead of once, draw every edit in each stage's window: ``<i>-early.png``, ``-middle`` and ``-final``.
 
     Raises:
         InputError: a bad edit, run, model or autoencoder, or a picture number beyond the prompts.
     """
     if config.threads:
         torch.set_num_threads(config.threads)
-    edits = _resolved(read_edits(edit_file), run)
+    read = read_edits(edit_file)
+    windows = STAGES if stages else {"edited": ()}
+    versions = {name: _resolved([replace(edit, window=window) for edit in read] if window else read, run)
+                for name, window in windows.items()}  # fmt: skip
+    edits = [edit for version in versions.values() for edit in version]
     beyond = [i for edit in edits for i in edit.images if i >= len(prompts)]
     if beyond:
         raise InputError(f"{edit_file} names picture {beyond[0]} (from 0), but there are {len(prompts)} prompts.")
     generator = Generator(load_pipeline(config.model), config.generation)
     sites = {target.site for edit in edits for target in edit.targets if target.features}
     saes = load_site_saes(config.saes, sites, device=config.model.device)
-    out = Path(out)
-    out.mkdir(parents=True, exist_ok=True)
+    folder = Path(out)
+    folder.mkdir(parents=True, exist_ok=True)
     rows = []
     for i, prompt in enumerate(prompts):
-        mine = [replace(edit, images=()) for edit in edits if not edit.images or i in edit.images]
-        plain, edited = _draw(generator, prompt, seed + i, [], saes), _draw(generator, prompt, seed + i, mine, saes)
-        record = {"prompt": prompt, "seed": seed + i, "edits": [edit.as_dict() for edit in mine]}
-        (out / f"{i}-plain.png").write_bytes(_png(plain, {**record, "edits": []}))
-        (out / f"{i}-edited.png").write_bytes(_png(edited, record))
-        change = float(np.abs(plain.astype(int) - edited.astype(int)).mean() / 255)
-        rows.append({"prompt": prompt, "seed": seed + i, "edits": [e.digest for e in mine], "change": round(change, 4)})
+        row: dict[str, Any] = {"prompt": prompt, "seed": seed + i, "edits": [], "change": {}, "files": {}}
+        plain = _draw(generator, prompt, seed + i, [], saes)
+        for name, version in {"plain": (), **versions}.items():
+            own = [edit for edit in version if not edit.images or i in edit.images]
+            mine = [replace(edit, images=()) for edit in own]
+            picture = _draw(generator, prompt, seed + i, mine, saes) if name != "plain" else plain
+            record = {"prompt": prompt, "seed": seed + i, "edits": [edit.as_dict() for edit in mine]}
+            row["files"][name] = f"{i}-{name}.png"
+            (folder / row["files"][name]).write_bytes(_png(picture, record))
+            row["edits"] += [edit.digest for edit in own]
+            change = float(np.abs(plain.astype(int) - picture.astype(int)).mean() / 255)
+            row["change"] |= {name: round(change, 4)} if name != "plain" else {}
+        rows.append(row)
     result = {"pictures": rows, "edits": {edit.digest: edit.as_dict() for edit in edits}}
-    (out / "steer.json").write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
+    (folder / "steer.json").write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
     return {"out": str(out), **result}
 
 
@@ -90,9 +105,10 @@ def evaluate_steering(config: RunConfig, run: str, quick: bool = False) -> dict[
     prompts = [p for p in read_prompts(config.prompts)
                if split_of(p, config.heldout) == "heldout"]  # fmt: skip
     saes = load_site_saes(config.saes, run_sites(folder), device=config.model.device)
+    weak = replace(config.detector, box_threshold=min(WEAKEST, config.detector.box_threshold))
     bench = Bench(
-        Generator(load_pipeline(config.model), config.generation), saes, load_detector(config.detector),
-        load_segmenter(config.segmenter), vocabulary.concepts, config.batch_size,
+        Generator(load_pipeline(config.model), config.generation), saes, load_detector(weak),
+        load_segmenter(config.segmenter), vocabulary.concepts, config.batch_size, config.detector.box_threshold,
     )  # fmt: skip
     evaluation = Evaluation(
         bench, folder, settings, vocabulary, prompts, judge, config.seed,

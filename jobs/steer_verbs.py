@@ -18,6 +18,7 @@ def add_steer(verbs: Any) -> None:
     steer.add_argument("--prompt", nargs="+", default=[], help="draw: one picture each")
     steer.add_argument("--seed", type=int, default=0, help="draw: of the first picture's noise")
     steer.add_argument("--out", metavar="FOLDER", help="draw: receives the pictures and steer.json")
+    steer.add_argument("--stages", action="store_true", help="draw: every edit early, in the middle and at the end")
     steer.add_argument("--quick", action="store_true", help="evaluate: a few pictures a stage, within minutes")
     steer.set_defaults(action=_steer)
 
@@ -39,7 +40,9 @@ def _steer(arguments: argparse.Namespace) -> int:
         result = evaluate_steering(config, arguments.run, arguments.quick)
         print_evaluation(result)
     else:
-        result = steer_pictures(config, arguments.edits, arguments.run, arguments.prompt, arguments.seed, arguments.out)
+        result = steer_pictures(
+            config, arguments.edits, arguments.run, arguments.prompt, arguments.seed, arguments.out, arguments.stages
+        )
         print(f"{len(result['pictures'])} pictures, each plain and edited, in {arguments.out}")
     print_json(arguments, result)
     return DONE

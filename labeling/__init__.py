@@ -4,6 +4,6 @@ Nothing here imports a model library: `from labeling import load_labels` costs p
 """
 
 from attribution.loading import load_components
-from labeling.tables import load_features, load_labels
+from labeling.tables import load_causal, load_features, load_labels
 
-__all__ = ["load_components", "load_features", "load_labels"]
+__all__ = ["load_causal", "load_components", "load_features", "load_labels"]

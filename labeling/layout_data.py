@@ -70,7 +70,7 @@ class LayoutRun:
 
     def truth(self, grid: Grid, images: NDArray[np.int64]) -> Truth:
         """The masks of some pictures on a grid; a pair is wanted when the prompt names it and the picture shows it."""
-        return truth_of(self.maps, self.mentioned, grid, self.pixels).take(images)
+        return truth_of(self.maps, self.mentioned, grid, self.pixels, images)
 
     def codes(self, site: Site, images: NDArray[np.int64]) -> SiteCodes:
         """The stored codes of some pictures at a site, in the order given (ascending indices).
@@ -95,12 +95,18 @@ class LayoutRun:
         return codes_of_rows(table, found, numbers)
 
 
-def truth_of(maps: ConceptMaps, mentioned: NDArray[np.bool_], grid: Grid, pixels: float) -> Truth:
-    """The masks of every picture on a grid."""
+def truth_of(
+    maps: ConceptMaps, mentioned: NDArray[np.bool_], grid: Grid, pixels: float, images: NDArray[np.int64]
+) -> Truth:
+    """The masks of some pictures (int64 [n], in this order) on a grid; nothing is made of the others."""
     cells = grid[0] * grid[1]
-    counts = np.zeros((len(maps.image_ids), len(maps.concepts), cells), np.int32)
-    counts[maps.union_image, maps.union_concept] = maps.pixels[grid]
-    return Truth(counts, np.full(cells, pixels / cells), mentioned & counts.any(axis=2), maps.asked)
+    place = np.full(len(maps.image_ids), -1)
+    place[images] = np.arange(len(images))
+    row = place[maps.union_image]
+    kept = row >= 0
+    counts = np.zeros((len(images), len(maps.concepts), cells), np.int32)
+    counts[row[kept], maps.union_concept[kept]] = maps.pixels[grid][kept]
+    return Truth(counts, np.full(cells, pixels / cells), mentioned[images] & counts.any(axis=2), maps.asked[images])
 
 
 def open_run(run: Any) -> LayoutRun:

@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
@@ -16,7 +17,7 @@ from data.schemas import IMAGES, SEGMENTS
 from diffusion.generate import GenerationConfig
 from labeling.concept_maps import read_concepts
 from labeling.layout_data import LayoutRun, mentions, truth_of
-from labeling.layout_evaluate import Group
+from labeling.layout_group import Group, Images
 from labeling.layout_metrics import Truth
 from labeling.layout_pass import noised
 from labeling.pooling import Grid
@@ -49,10 +50,11 @@ def exact_group(
     mentioned = mentions([row["prompt"] for row in rows], run.concepts)
     pixels = float(maps.sizes.prod(axis=1).mean())
 
-    def truth(grid: Grid) -> Truth:
-        return truth_of(maps, mentioned, grid, pixels)
+    def truth(grid: Grid, rows: Images) -> Truth:
+        return truth_of(maps, mentioned, grid, pixels, rows)
 
-    if not truth(next(iter(run.grids.values()))).wanted.any():
+    every = np.arange(len(rows))
+    if not truth(next(iter(run.grids.values())), every).wanted.any():
         raise InputError(f"No caption in {folder} names a concept of the run that its masks show.")
 
     def see(pipe: Any, t: Sequence[float], scratch: Path) -> Group:
@@ -60,7 +62,7 @@ def exact_group(
         place.mkdir()
         pictures = [(row["image_id"], row["prompt"], decode_image(row["image"]["bytes"])) for row in rows]
         seen = noised(pipe, generation, t, pictures, run.concepts, place)
-        return Group(tuple(row["image_id"] for row in rows), truth, seen, None)
+        return Group(tuple(row["image_id"] for row in rows), truth, every, seen, stored=False)
 
     return see
 

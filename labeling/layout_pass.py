@@ -38,7 +38,7 @@ class Seen:
         image_ids: [N], ascending.
         updates: float16 [N, cells, d] on disk, by the place they were seen at (a `Site`, its t the step's own).
         grids: grid of every block.
-        attention: float32 [N, cells, C] on `attention_grid`, by t; 0 for concepts the prompt does not name.
+        attention: float32 [N, cells, C] on disk, on `attention_grid`, by t; 0 for concepts the prompt does not name.
     """
 
     image_ids: tuple[str, ...]
@@ -55,6 +55,14 @@ class Seen:
             path = self.folder / f"{place.block}-{place.branch}-{place.t:.6f}.npy"
             self.updates[place] = np.lib.format.open_memmap(path, mode="w+", dtype=np.float16, shape=shape)
         self.updates[place][images] = update.clamp(-65504.0, 65504.0).to(torch.float16).cpu().numpy()
+
+    def part(self, images: slice) -> Seen:
+        """What was seen of some of the pictures; nothing is read from disk yet."""
+        return replace(
+            self, image_ids=self.image_ids[images],
+            updates={place: update[images] for place, update in self.updates.items()},
+            attention={t: maps[images] for t, maps in self.attention.items()},
+        )  # fmt: skip
 
     def codes(self, place: Site, site: Site, sae: SparseAutoencoder) -> SiteCodes:
         """The codes of what was seen at `place`, by the autoencoder of `site`."""
@@ -101,7 +109,9 @@ class _Listener:
             grid = max((one for one, _ in layers), key=lambda g: g[0] * g[1])
             mean = np.mean([enlarge(maps, own, grid) for own, maps in layers], axis=0)
             if t not in self.seen.attention:
-                self.seen.attention[t] = np.zeros((len(self.seen.image_ids), *mean.shape[1:]), np.float32)
+                shape = (len(self.seen.image_ids), *mean.shape[1:])
+                path = self.seen.folder / f"attention-{t:.6f}.npy"
+                self.seen.attention[t] = np.lib.format.open_memmap(path, mode="w+", dtype=np.float32, shape=shape)
                 self.seen.attention_grid = grid
             self.seen.attention[t][self.images.start : self.images.stop] = mean
         self.layers.clear()

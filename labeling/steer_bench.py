@@ -17,12 +17,25 @@ from diffusion.capture import position_of
 from diffusion.generate import Generator
 from diffusion.restart import can_restart, keep_latents, starting_at
 from diffusion.steer import steer
-from labeling.detectors import Detector
+from labeling.detectors import Detection, Detector
 from labeling.segmenters import Segmenter
+from labeling.steer_scores import score_centre
 from sae.autoencoder import SparseAutoencoder
 
 Picture = NDArray[np.uint8]
-Unions = dict[str, NDArray[np.bool_]]
+
+
+@dataclass(frozen=True)
+class Found:
+    """What a picture shows.
+
+    Attributes:
+        masks: by concept that is found, the union of its masks, bool [height, width].
+        centres: by concept, x, y of its score map's centre of mass (`steer_scores.score_centre`), found or not.
+    """
+
+    masks: dict[str, NDArray[np.bool_]]
+    centres: dict[str, tuple[float, float]]
 
 
 @dataclass(frozen=True)
@@ -37,7 +50,7 @@ class Start:
 class _Base:
     picture: Picture
     latents: dict[str, Tensor] = field(default_factory=dict)
-    unions: Unions | None = None
+    found: Found | None = None
 
 
 class Bench:
@@ -51,11 +64,15 @@ class Bench:
         segmenter: Segmenter,
         concepts: Sequence[str],
         batch_size: int = 8,
+        threshold: float = 0.0,
     ) -> None:
-        """`concepts` are asked of every picture, so that one which appears or vanishes is seen."""
+        """`concepts` are asked of every picture, so that one which appears or vanishes is seen.
+
+        threshold: lowest score of a box that counts as found; the detector may give weaker ones, for score maps.
+        """
         self.generator, self.pipe, self.saes = generator, generator.pipe, saes
         self.detector, self.segmenter, self.concepts = detector, segmenter, tuple(concepts)
-        self.batch_size = batch_size
+        self.batch_size, self.threshold = batch_size, threshold
         self.pipe.scheduler.set_timesteps(generator.config.steps)
         self.schedule = [int(t) for t in self.pipe.scheduler.timesteps]
         self.first = {stage: self._first_step(window) for stage, window in STAGES.items()}
@@ -68,14 +85,13 @@ class Bench:
             self._draw_bases(missing[i : i + self.batch_size])
         return [self._bases[start].picture for start in starts]
 
-    def base_unions(self, starts: Sequence[Start]) -> list[Unions]:
-        """What the detector and segmenter find in the unedited pictures (`unions`), each judged once."""
+    def base_found(self, starts: Sequence[Start]) -> list[Found]:
+        """What the detector and segmenter find in the unedited pictures (`look`), each judged once."""
         self.base(starts)
-        missing = [start for start in dict.fromkeys(starts) if self._bases[start].unions is None]
-        found = self.unions([self._bases[start].picture for start in missing])
-        for start, unions in zip(missing, found, strict=True):
-            self._bases[start].unions = unions
-        return [self._bases[start].unions or {} for start in starts]
+        missing = [start for start in dict.fromkeys(starts) if self._bases[start].found is None]
+        for start, found in zip(missing, self.look([self._bases[start].picture for start in missing]), strict=True):
+            self._bases[start].found = found
+        return [self._bases[start].found or Found({}, {}) for start in starts]
 
     def edited(self, starts: Sequence[Start], edits: Sequence[Sequence[Edit]], stage: str) -> list[Picture]:
         """One picture a start, each with its own edits, whose windows lie in the stage."""
@@ -93,19 +109,31 @@ class Bench:
                 done += self._call(some, latents)
         return done
 
-    def unions(self, pictures: Sequence[Picture]) -> list[Unions]:
-        """The union of the masks bool [height, width] of every concept that is found, per picture."""
-        found = self.detector.detect(pictures, [self.concepts] * len(pictures))
-        masks = self.segmenter.segment(pictures, [[d.box for d in detections] for detections in found])
-        results: list[Unions] = []
-        for detections, segments in zip(found, masks, strict=True):
-            unions: Unions = {}
-            for detection, segment in zip(detections, segments, strict=True):
-                if segment.mask.any():
-                    before = unions.get(detection.concept)
-                    unions[detection.concept] = segment.mask if before is None else before | segment.mask
-            results.append(unions)
+    def look(self, pictures: Sequence[Picture]) -> list[Found]:
+        """What the detector and segmenter find in every picture."""
+        results: list[Found] = []
+        for i in range(0, len(pictures), self.batch_size):
+            some = pictures[i : i + self.batch_size]
+            detected = self.detector.detect(some, [self.concepts] * len(some))
+            sure = [[one for one in own if one.score >= self.threshold] for own in detected]
+            masks = self.segmenter.segment(some, [[one.box for one in own] for own in sure])
+            for picture, every, own, segments in zip(some, detected, sure, masks, strict=True):
+                unions: dict[str, NDArray[np.bool_]] = {}
+                for one, segment in zip(own, segments, strict=True):
+                    if segment.mask.any():
+                        before = unions.get(one.concept)
+                        unions[one.concept] = segment.mask if before is None else before | segment.mask
+                results.append(Found(unions, self._centres(every, picture.shape[:2])))
         return results
+
+    def _centres(self, detections: Sequence[Detection], size: tuple[int, ...]) -> dict[str, tuple[float, float]]:
+        centres = {}
+        for concept in dict.fromkeys(one.concept for one in detections):
+            mine = [(one.box, one.score) for one in detections if one.concept == concept]
+            centre = score_centre(mine, size[0], size[1])
+            if centre is not None:
+                centres[concept] = centre
+        return centres
 
     def _first_step(self, window: tuple[float, float]) -> int:
         if not can_restart(self.pipe):

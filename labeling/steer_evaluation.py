@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any, Protocol
 
 import numpy as np
@@ -13,11 +11,11 @@ from numpy.typing import NDArray
 
 from data.edits import QUADRANTS, STAGES, Edit, Region, Target
 from data.errors import InputError
-from data.prompts import split_of
 from data.store import RunFolder
-from labeling.steer_bench import Bench, Picture, Start, Unions
-from labeling.steer_scores import Interval, interval, lands_in, mask_iou, outside_change, structural_distance
-from labeling.steering import names, resolve, sites_for
+from labeling.steer_bench import Bench, Found, Picture
+from labeling.steer_cases import Case, Cases, SteerConfig
+from labeling.steer_scores import Interval, in_box, interval, lands_in, mask_iou, outside_change, structural_distance
+from labeling.steering import resolve, sites_for
 from labeling.vocabulary import Vocabulary
 
 SPATIAL = ("gazetteer", "random_features", "random_direction", "none")
@@ -34,52 +32,6 @@ class Judge(Protocol):
         ...
 
 
-@dataclass(frozen=True)
-class SteerConfig:
-    """What `gazetteer steer evaluate` tries.
-
-    Attributes:
-        concepts: things to place; empty: every concept of the vocabulary.
-        words: looks to give, as prompts name them and the judge's labels read.
-        judge: ``module:function`` that gives a `Judge`; empty leaves the global edits out.
-        strengths: β tried on one half of the prompts, in units of the update's norm.
-        branch: of every edit.
-        blocks: of every edit; empty: all.
-        top: features a block at most, 0: all of a concept's, 8 of a word's.
-        cases: pictures a stage and method, for the spatial and for the global edits each.
-        tuning: pictures a stage and strength.
-    """
-
-    concepts: tuple[str, ...] = ()
-    words: tuple[str, ...] = ()
-    judge: str = ""
-    strengths: tuple[float, ...] = (0.25, 0.5, 1.0, 2.0, 4.0)
-    branch: str = "cond"
-    blocks: tuple[str, ...] = ()
-    top: int = 0
-    cases: int = 2000
-    tuning: int = 200
-
-    def __post_init__(self) -> None:
-        if not self.strengths or min(self.strengths) <= 0.0 or min(self.cases, self.tuning) < 1:
-            raise InputError("steer.strengths must be positive numbers, steer.cases and steer.tuning at least 1.")
-
-    def quick(self) -> SteerConfig:
-        """A sample that a laptop draws in a few minutes."""
-        return SteerConfig(
-            self.concepts, self.words, self.judge, (0.5, 2.0), self.branch, self.blocks, self.top, cases=12, tuning=6
-        )
-
-
-@dataclass(frozen=True)
-class Case:
-    """One thing to try on one picture: place `name` in the quadrant, or, without one, give the look `name`."""
-
-    start: Start
-    name: str
-    quadrant: str = ""
-
-
 class Evaluation:
     """All edits of one evaluation; `run` draws, judges and sums them up."""
 
@@ -89,12 +41,8 @@ class Evaluation:
     ) -> None:  # fmt: skip
         """`prompts`: held out from the labels; halves of them tune the strength and are reported on."""
         self.bench, self.folder, self.config, self.judge, self.seed, self.say = bench, run, config, judge, seed, say
-        self.halves = {half: [p for p in prompts if split_of(f"strength: {p}", 0.5) == half]
-                       for half in ("discovery", "heldout")}  # fmt: skip
-        if not all(self.halves.values()):
-            raise InputError("steer evaluate needs at least two held-out prompts; raise images or heldout.")
-        self.vocabulary = vocabulary
-        self.concepts = config.concepts or vocabulary.concepts
+        self.cases = Cases(config, vocabulary, prompts, seed)
+        self.concepts = self.cases.concepts
         self.resolved: dict[tuple[str, str, bool], Edit | None] = {}
 
     def run(self) -> dict[str, Any]:
@@ -108,11 +56,11 @@ class Evaluation:
 
     def spatial(self) -> dict[str, Any]:
         """Every concept in turn into every quadrant, from prompts that name it; see docs/steering.md for the keys."""
-        tuning = self._spatial_cases("discovery", self.config.tuning)
-        cases = self._spatial_cases("heldout", self.config.cases)
+        tuning = self.cases.spatial("discovery", self.config.tuning)
+        cases = self.cases.spatial("heldout", self.config.cases)
         out: dict[str, Any] = {"spatial": {}, "present": {}, "spatial_strength": {}, "spatial_tuning": {}}
-        out |= {"outside_change": {}, "spatial_cases": {}, "side_effects": {}, "unlabelled": {}}
-        before = self.bench.base_unions([case.start for case in cases])
+        out |= {"spatial_map": {}, "outside_change": {}, "spatial_cases": {}, "side_effects": {}, "unlabelled": {}}
+        before = self.bench.base_found([case.start for case in cases])
         for stage in STAGES:
             known = {c: self._edit(c, stage, word=False) is not None for c in self.concepts}
             out["unlabelled"][stage] = [c for c, has in known.items() if not has]
@@ -131,16 +79,18 @@ class Evaluation:
         return out
 
     def _spatial_stage(
-        self, cases: Sequence[Case], old: Sequence[Unions], stage: str, strength: float
+        self, cases: Sequence[Case], old: Sequence[Found], stage: str, strength: float
     ) -> dict[str, Any]:
         groups = [case.start.prompt for case in cases]
         plain = self.bench.base([case.start for case in cases])
-        rows: dict[str, dict[str, Any]] = {"spatial": {}, "present": {}, "outside_change": {}}
+        rows: dict[str, dict[str, Any]] = {"spatial": {}, "spatial_map": {}, "present": {}, "outside_change": {}}
         for method in SPATIAL:
             pictures = plain if method == "none" else self._draw(cases, stage, method, strength)
-            found = list(old) if method == "none" else self.bench.unions(pictures)
+            found = list(old) if method == "none" else self.bench.look(pictures)
             rows["spatial"][method] = interval(self._success(cases, found), groups)
-            rows["present"][method] = interval([c.name in f for c, f in zip(cases, found, strict=True)], groups)
+            by_map = [in_box(f.centres.get(c.name), QUADRANTS[c.quadrant]) for c, f in zip(cases, found, strict=True)]
+            rows["spatial_map"][method] = interval(by_map, groups)
+            rows["present"][method] = interval([c.name in f.masks for c, f in zip(cases, found, strict=True)], groups)
             outside = [outside_change(a, b, Region(box=QUADRANTS[c.quadrant]).grid(*a.shape[:2]))
                        for c, a, b in zip(cases, plain, pictures, strict=True)]  # fmt: skip
             rows["outside_change"][method] = interval(outside, groups)
@@ -150,8 +100,8 @@ class Evaluation:
 
     def globally(self, judge: Judge) -> dict[str, Any]:
         """Every word in turn, from prompts that name none of them."""
-        tuning = self._global_cases("discovery", self.config.tuning)
-        cases = self._global_cases("heldout", self.config.cases)
+        tuning = self.cases.globally("discovery", self.config.tuning)
+        cases = self.cases.globally("heldout", self.config.cases)
         out: dict[str, Any] = {"global": {}, "global_random": {}, "global_strength": {}, "global_detail": {}}
         out["global_tuning"] = {}
         for stage in STAGES:
@@ -169,10 +119,10 @@ class Evaluation:
     def _global_detail(self, judge: Judge, cases: Sequence[Case], pictures: Sequence[Picture]) -> dict[str, Interval]:
         groups = [case.start.prompt for case in cases]
         starts = [case.start for case in cases]
-        plain, old, found = self.bench.base(starts), self.bench.base_unions(starts), self.bench.unions(pictures)
+        plain, old, found = self.bench.base(starts), self.bench.base_found(starts), self.bench.look(pictures)
         rise = self._rise(judge, cases, pictures)
         read = judge.probabilities(np.stack(pictures)).argmax(axis=1)
-        kept = [[mask_iou(mask, new.get(c, np.zeros_like(mask))) for c, mask in was.items()]
+        kept = [[mask_iou(mask, new.masks.get(c, np.zeros_like(mask))) for c, mask in was.masks.items()]
                 for was, new in zip(old, found, strict=True)]  # fmt: skip
         seen = [i for i, values in enumerate(kept) if values]
         return {
@@ -190,11 +140,12 @@ class Evaluation:
         old = judge.probabilities(np.stack(self.bench.base([case.start for case in cases])))
         return [float(v) for v in judge.probabilities(np.stack(pictures))[rows, column] - old[rows, column]]
 
-    def _found(self, cases: Sequence[Case], stage: str, method: str, strength: float) -> list[Unions]:
-        return self.bench.unions(self._draw(cases, stage, method, strength))
+    def _found(self, cases: Sequence[Case], stage: str, method: str, strength: float) -> list[Found]:
+        return self.bench.look(self._draw(cases, stage, method, strength))
 
-    def _success(self, cases: Sequence[Case], found: Sequence[Unions]) -> list[bool]:
-        return [c.name in f and lands_in(f[c.name], QUADRANTS[c.quadrant]) for c, f in zip(cases, found, strict=True)]
+    def _success(self, cases: Sequence[Case], found: Sequence[Found]) -> list[bool]:
+        return [c.name in f.masks and lands_in(f.masks[c.name], QUADRANTS[c.quadrant])
+                for c, f in zip(cases, found, strict=True)]  # fmt: skip
 
     def _draw(self, cases: Sequence[Case], stage: str, method: str, strength: float) -> list[Picture]:
         edits = []
@@ -242,40 +193,16 @@ class Evaluation:
                 made.append(Target(target.block, target.branch, target.t, tuple(map(int, some))))
         return tuple(made)
 
-    def _spatial_cases(self, half: str, count: int) -> list[Case]:
-        """Concepts and quadrants in turn, so that any number of cases is as even as it can be."""
-        naming = {c: [p for p in self.halves[half] if c in self.vocabulary.mentioned(p)] for c in self.concepts}
-        concepts = [c for c in self.concepts if naming[c]]
-        if not concepts:
-            raise InputError("No held-out prompt names any of steer.concepts.")
-        quadrants, cases = list(QUADRANTS), list[Case]()
-        used: dict[str, int] = defaultdict(int)
-        for i in range(count):
-            concept = concepts[i % len(concepts)]
-            # Shifted once a round, so that concepts and quadrants meet in every pairing.
-            quadrant = quadrants[(i % len(concepts) + i // len(concepts)) % len(quadrants)]
-            prompt = naming[concept][used[concept] % len(naming[concept])]
-            used[concept] += 1
-            cases.append(Case(Start(prompt, self.seed + used[concept]), concept, quadrant))
-        return cases
-
-    def _global_cases(self, half: str, count: int) -> list[Case]:
-        free = [p for p in self.halves[half] if not any(names(p, word) for word in self.config.words)]
-        if not free:
-            raise InputError("Every held-out prompt names one of steer.words; there is nothing to restyle.")
-        words = self.config.words
-        return [Case(Start(free[i % len(free)], self.seed + i), words[i % len(words)]) for i in range(count)]
-
 
 def _side_effects(
-    cases: Sequence[Case], old: Sequence[Unions], new: Sequence[Unions], concepts: Sequence[str]
+    cases: Sequence[Case], old: Sequence[Found], new: Sequence[Found], concepts: Sequence[str]
 ) -> dict[str, dict[str, float]]:
     """By steered concept and other concept: change in the share of pictures that hold the other one; zeros left out."""
     rows: Mapping[str, list[int]] = {name: [i for i, c in enumerate(cases) if c.name == name]
                                      for name in dict.fromkeys(c.name for c in cases)}  # fmt: skip
     matrix: dict[str, dict[str, float]] = {}
     for name, mine in rows.items():
-        change = {c: float(np.mean([(c in new[i]) - (c in old[i]) for i in mine])) for c in concepts}
+        change = {c: float(np.mean([(c in new[i].masks) - (c in old[i].masks) for i in mine])) for c in concepts}
         matrix[name] = {c: round(v, 4) for c, v in change.items() if v}
     return matrix
 

@@ -20,12 +20,33 @@ def centre_of_mass(mask: NDArray[np.bool_]) -> tuple[float, float] | None:
     return float(columns.mean() + 0.5) / width, float(rows.mean() + 0.5) / height
 
 
+def score_centre(boxes: Sequence[tuple[Sequence[float], float]], height: int, width: int) -> tuple[float, float] | None:
+    """x, y (shares) of the centre of mass of a score map: in every pixel the highest score of a box that holds it.
+
+    In the place of P1's CLIPSeg map: it needs no threshold to be passed, only some box, however weak.
+
+    Args:
+        boxes: (x0, y0, x1, y1 in px, score) of one concept.
+    """
+    scores = np.zeros((height, width))
+    for (x0, y0, x1, y1), score in boxes:
+        part = scores[max(0, round(y0)) : max(0, round(y1)), max(0, round(x0)) : max(0, round(x1))]
+        np.maximum(part, score, out=part)
+    total = scores.sum()
+    if total <= 0.0:
+        return None
+    x = scores.sum(axis=0) @ (np.arange(width) + 0.5) / total / width
+    return float(x), float(scores.sum(axis=1) @ (np.arange(height) + 0.5) / total / height)
+
+
+def in_box(centre: tuple[float, float] | None, box: Sequence[float]) -> bool:
+    """Whether a centre lies in a box x0, y0, x1, y1 of shares (P1 Table 4); None does not."""
+    return centre is not None and bool(box[0] <= centre[0] < box[2] and box[1] <= centre[1] < box[3])
+
+
 def lands_in(mask: NDArray[np.bool_], box: Sequence[float]) -> bool:
-    """Whether a mask's centre of mass lies in a box x0, y0, x1, y1 of shares (P1 Table 4); an empty one does not."""
-    centre = centre_of_mass(mask)
-    if centre is None:
-        return False
-    return bool(box[0] <= centre[0] < box[2] and box[1] <= centre[1] < box[3])
+    """Whether a mask's centre of mass lies in a box; an empty one does not."""
+    return in_box(centre_of_mass(mask), box)
 
 
 def mask_iou(one: NDArray[np.bool_], other: NDArray[np.bool_]) -> float:

@@ -33,6 +33,7 @@ def load_labels(
     max_q: float | None = None,
     min_iou: float | None = None,
     columns: Sequence[str] | None = None,
+    causal: bool = False,
 ) -> pa.Table:
     """The trusted labels (labels.parquet), best first within a feature.
 
@@ -44,13 +45,16 @@ def load_labels(
         max_q: only rows with q_value ≤ this.
         min_iou: only rows with dataset_iou ≥ this.
         columns: only these columns.
+        causal: add the ``causal_*`` columns of causal.parquet (`load_causal`), null where a label was not tried.
 
     Raises:
-        InputError: not a finished run, a damaged file, or an unknown column.
+        InputError: not a finished run, a damaged file, an unknown column, or no causal pass where one is asked for.
     """
-    wanted = [*_site(block, branch, t), *_is("feature", feature), *_is("concept", concept)]
-    wanted += _evidence(max_q, min_iou)
-    return _opened(run).read_final("labels", columns, _all(wanted))
+    place = [*_site(block, branch, t), *_is("feature", feature), *_is("concept", concept)]
+    folder, keys = _opened(run), ["block", "branch", "t", "feature", "concept"]
+    kept = columns if columns is None or not causal else list(dict.fromkeys([*keys, *columns]))
+    labels = folder.read_final("labels", kept, _all(place + _evidence(max_q, min_iou)))
+    return _joined(labels, load_causal(folder).filter(pc.field("labelled")), keys) if causal else labels
 
 
 def load_candidates(
@@ -83,12 +87,48 @@ def load_features(
     feature: int | None = None,
     labelled: bool | None = None,
     columns: Sequence[str] | None = None,
+    causal: bool = False,
 ) -> pa.Table:
-    """One row per feature (features.parquet); `labelled` keeps those with (or without) a trusted label."""
+    """One row per feature (features.parquet); `labelled` keeps those with (or without) a trusted label.
+
+    `causal` adds the concept that the feature raises most surely (least `causal_q_value`, then largest `causal_area`)
+    as ``causal_concept``, with the other ``causal_*`` columns of that pair; null for features that were not tried or
+    raise none.
+    """
     wanted = [*_site(block, branch, t), *_is("feature", feature)]
     if labelled is not None:
         wanted.append(pc.field("labels") > 0 if labelled else pc.field("labels") == 0)
-    return _opened(run).read_final("features", columns, _all(wanted))
+    folder, keys = _opened(run), ["block", "branch", "t", "feature"]
+    kept = columns if columns is None or not causal else list(dict.fromkeys([*keys, *columns]))
+    features = folder.read_final("features", kept, _all(wanted))
+    return _joined(features, _strongest(load_causal(folder)), keys) if causal else features
+
+
+def load_causal(
+    run: Run,
+    *,
+    block: str | None = None,
+    branch: str | None = None,
+    t: float | None = None,
+    concept: OneOrMore | None = None,
+    feature: int | None = None,
+    verdict: OneOrMore | None = None,
+    columns: Sequence[str] | None = None,
+) -> pa.Table:
+    """What switching features on and off did (causal.parquet, written by ``gazetteer causal``).
+
+    Args:
+        verdict: only these values of `causal_verdict`; the others as in `load_labels`.
+
+    Raises:
+        InputError: no causal pass was made, a damaged file, or an unknown column.
+    """
+    wanted = [*_site(block, branch, t), *_is("feature", feature), *_is("concept", concept)]
+    wanted += _is("causal_verdict", verdict)
+    folder = _opened(run)
+    if not folder.has_final("causal"):
+        raise InputError(f"{folder.path} has no causal.parquet; gazetteer causal writes it.")
+    return folder.read_final("causal", columns, _all(wanted))
 
 
 def load_segments(
@@ -116,6 +156,32 @@ def load_images(
     """The images of the committed shards (images/); `data.images.decode_image` reads ``image["bytes"]``."""
     wanted = [*_is("split", split), *_is("image_id", image_id)]
     return _started(run).read_table("images", columns=columns, filter=_all(wanted))
+
+
+def _strongest(causal: pa.Table) -> pa.Table:
+    """Of every feature the pair that rises most surely; `concept` becomes `causal_concept`."""
+    rising = causal.filter((pc.field("causal_q_value") <= 0.05) & (pc.field("causal_area") > 0))
+    rising = rising.sort_by([("causal_q_value", "ascending"), ("causal_area", "descending"), ("concept", "ascending")])
+    seen: set[tuple[object, ...]] = set()
+    first = []
+    for i, row in enumerate(rising.select(["block", "branch", "t", "feature"]).to_pylist()):
+        if tuple(row.values()) not in seen:
+            seen.add(tuple(row.values()))
+            first.append(i)
+    names = {"concept": "causal_concept"}
+    chosen = rising.take(pa.array(first, pa.int64()))
+    return chosen.rename_columns([names.get(name, name) for name in chosen.column_names])
+
+
+def _joined(table: pa.Table, causal: pa.Table, keys: list[str]) -> pa.Table:
+    """`table` with the ``causal_*`` columns, in its own order."""
+    extra = [name for name in causal.column_names if name.startswith("causal_")]
+    numbered = table.append_column("_row", pa.array(range(table.num_rows), pa.int64()))
+    joined = numbered.select([*keys, "_row"]).join(causal.select([*keys, *extra]), keys, join_type="left outer")
+    joined = joined.sort_by("_row")
+    for name in extra:
+        table = table.append_column(name, joined[name])
+    return table
 
 
 def _opened(run: Run) -> RunFolder:

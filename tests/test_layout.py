@@ -24,9 +24,10 @@ from labeling.evidence import build_evidence
 from labeling.layout import evidence_maps, own_counts, paper_maps, site_tables
 from labeling.layout_baselines import table_of_codes
 from labeling.layout_data import LayoutRun, mentions, open_run, take_images
-from labeling.layout_evaluate import EvaluateConfig, Group, evaluate_layout
+from labeling.layout_evaluate import evaluate_layout
 from labeling.layout_exact import exact_group
 from labeling.layout_fit import enlarge
+from labeling.layout_group import Group, pictures_at_once
 from labeling.layout_live import predict_layout
 from labeling.layout_metrics import (
     Truth,
@@ -39,6 +40,7 @@ from labeling.layout_metrics import (
     resamples,
 )
 from labeling.layout_model import fit_layout
+from labeling.layout_step import EvaluateConfig, StepEvaluation
 from labeling.site_codes import codes_by_site, flat_codes
 from labeling.word_vectors import word_vectors
 from sae.checkpoint import save_pretrained
@@ -242,6 +244,25 @@ def test_a_run_teaches_the_layout_and_heldout_pictures_take_no_part(run: LayoutR
         np.testing.assert_array_equal(mine.thresholds, its.thresholds)
 
 
+def test_measuring_in_parts_changes_nothing_and_memory_is_bounded(run: LayoutRun) -> None:
+    step = StepEvaluation(run, {}, np.eye(2), EvaluateConfig(every_step=False, baselines=False, resamples=20), 0.5)
+    train, held = (run.of_split(split) for split in ("discovery", "heldout"))
+    groups = [
+        Group(tuple(run.image_ids[i] for i in some), run.truth, some, None, stored=True) for some in (train, held)
+    ]
+    step.fit(groups[0], None)
+    whole = step.measure(groups[1])
+    step.at_once = 3
+    assert [len(part.image_ids) for part in groups[1].parts(3)][:2] == [3, 3]
+    parts = step.measure(groups[1])
+    for key in ("miou", "pointing", "presence_ap", "margin"):
+        for name, values in whole[key].items():
+            np.testing.assert_allclose(parts[key][name], values, rtol=1e-5, err_msg=f"{key} {name}")
+    # 64 cells of 2 concepts: 2 * (3 + 1) + 2 maps of 4 bytes each.
+    assert pictures_at_once(1, 64, 2, 1, 0) == 2**20 // (4 * 64 * 2 * 10)
+    assert pictures_at_once(1, 10**6, 100, 6, 1280) == 1
+
+
 # Inside a pipeline
 
 
@@ -361,7 +382,7 @@ def test_everything_is_measured_at_every_step_and_on_exact_masks(painted: Layout
         exact_group(painted, "/nowhere", GenerationConfig())
     with pytest.raises(InputError, match="keep the baselines"):
         EvaluateConfig(baselines=False)
-    group = Group((), lambda grid: painted.truth(grid, np.zeros(0, np.int64)), None, None)
+    group = Group((), painted.truth, np.zeros(0, np.int64), None, stored=False)
     assert group.truth((4, 4)).pixels.shape == (0, 3, 16)
 
 

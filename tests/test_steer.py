@@ -87,14 +87,18 @@ def test_units_mean_what_they_say(pipe, saes) -> None:
     sae = saes[SITE]
     summed = sae.decoder[3] + sae.decoder[9]
     x = Halves(pipe, []).update[2:]
-    norms = sae.encode(x.flatten(0, 1)).values.norm(dim=1).unflatten(0, (2, 16))
+    codes = sae.encode(x.flatten(0, 1))
+    norms = codes.values.norm(dim=1).unflatten(0, (2, 16))
+    dense = torch.zeros(32, 64).scatter_add_(1, codes.indices, codes.values).unflatten(0, (2, 16))
     expected = {
         "absolute": torch.ones(2, 16)[..., None] * summed,
         "code_norm": norms[..., None] * summed,
         "code_norm_share": (norms / norms.sum(1, keepdim=True))[..., None] * summed,
         "update_norm": x.norm(dim=2)[..., None] * summed / summed.norm(),
         "feature_p99": torch.ones(2, 16)[..., None] * (0.5 * sae.decoder[3] + 2.0 * sae.decoder[9]),
+        "code": dense[..., 3:4] * sae.decoder[3] + dense[..., 9:10] * sae.decoder[9],
     }
+    assert expected["code"].any(), "the features must fire somewhere for this to test anything"
     assert set(expected) == set(UNITS)
     for unit, change in expected.items():
         made = Halves(pipe, [Edit(targets=(TARGET,), strength=1.5, unit=unit, window=ALWAYS)], saes)

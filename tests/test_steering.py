@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import json
+from pathlib import Path
+
 import numpy as np
 import pyarrow as pa
 import pytest
 import torch
+import yaml
+from PIL import Image
 
 from data.codes import SparseMap
-from data.edits import QUADRANTS, Edit, Region, Target
+from data.edits import QUADRANTS, STAGES, Edit, Region, Target
 from data.errors import InputError
 from data.schemas import FINAL_TABLES
 from data.sites import Site
@@ -18,13 +23,15 @@ from diffusion.restart import can_restart, starting_at
 from labeling.detectors import Detection
 from labeling.segmenters import Mask
 from labeling.steer_bench import Bench, Start
-from labeling.steer_evaluation import Evaluation, SteerConfig
+from labeling.steer_cases import SteerConfig
+from labeling.steer_evaluation import Evaluation
 from labeling.steer_scores import (
     centre_of_mass,
     interval,
     lands_in,
     mask_iou,
     outside_change,
+    score_centre,
     structural_distance,
 )
 from labeling.steering import percentiles, resolve, site_codes
@@ -115,6 +122,9 @@ def test_scores_by_hand() -> None:
     assert centre_of_mass(mask) == (0.75, 0.125)
     assert [lands_in(mask, box) for box in QUADRANTS.values()] == [False, True, False, False]
     assert not any(lands_in(np.zeros((4, 8), bool), box) for box in QUADRANTS.values())
+    weak = [((0, 0, 4, 4), 0.1), ((4, 0, 8, 2), 0.4)]  # 16 pixels of 0.1 on the left, 8 of 0.4 on the right
+    assert score_centre(weak, 4, 8) == pytest.approx(((1.6 * 2 + 3.2 * 6) / 4.8 / 8, (1.6 * 2 + 3.2 * 1) / 4.8 / 4))
+    assert score_centre(weak[:1] * 2, 4, 8) == pytest.approx((0.25, 0.5)) and score_centre([], 4, 8) is None
     assert mask_iou(mask, np.ones((4, 8), bool)) == 4 / 32 and mask_iou(~mask & mask, mask & ~mask) == 0.0
     grey, white = np.full((16, 16, 3), 100, np.uint8), np.full((16, 16, 3), 151, np.uint8)
     half = np.arange(16)[None, :].repeat(16, 0) < 8
@@ -187,13 +197,14 @@ def test_the_evaluation_reports_every_stage_and_method(bench: Bench, run: RunFol
         for mean, low, high in methods.values():
             assert 0.0 <= low <= mean <= high <= 1.0
         assert set(result["side_effects"][stage]) <= {"dog", "house"}
+        assert set(result["spatial_map"][stage]) == set(methods)
     assert result["global_detail"]["early"]["gazetteer"]["success"] == result["global"]["early"]
 
 
 def test_the_halves_share_no_prompt_and_cells_are_even(bench: Bench, run: RunFolder) -> None:
     config = SteerConfig(cases=24, tuning=12)
     made = Evaluation(bench, run, config, Vocabulary(VocabularyConfig(CONCEPTS)), PROMPTS)
-    tuning, cases = made._spatial_cases("discovery", 24), made._spatial_cases("heldout", 24)
+    tuning, cases = made.cases.spatial("discovery", 24), made.cases.spatial("heldout", 24)
     assert not {c.start.prompt for c in tuning} & {c.start.prompt for c in cases}
     named = {c.name for c in cases}
     counts = {(n, q): sum((c.name, c.quadrant) == (n, q) for c in cases) for n in named for q in QUADRANTS}
@@ -207,3 +218,30 @@ def test_the_command_says_what_is_missing(capsys: pytest.CaptureFixture[str]) ->
     for arguments, sentence in ((["steer"], "needs --edits, --prompt, --out"), (["steer", "evaluate"], "needs --run")):
         assert main(arguments) == 2
         assert sentence in capsys.readouterr().err
+
+
+def test_every_edit_is_drawn_in_each_stage(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    from jobs.cli import main
+
+    tiny_pipeline().save_pretrained(tmp_path / "model")
+    config = {
+        "name": "tiny", "prompts": {"path": "none.txt"}, "model": {"path": "model"}, "saes": "saes",
+        "generation": {"steps": 6, "guidance": 3.0, "blocks": [BLOCK], "exact": False},
+        "vocabulary": {"concepts": list(CONCEPTS)}, "detector": {"path": "none"}, "segmenter": {"path": "none"},
+    }  # fmt: skip
+    target = {"block": BLOCK, "vector": [float(i % 5 - 2) for i in range(32)]}
+    edits = [{"targets": [target], "strength": 2.0}, {"targets": [target], "strength": 1.0, "images": [1]}]
+    (tmp_path / "tiny.yaml").write_text(yaml.safe_dump(config))
+    (tmp_path / "edits.json").write_text(json.dumps(edits))
+    out = tmp_path / "out"
+    arguments = ["--edits", str(tmp_path / "edits.json"), "--prompt", "a red house", "the sea", "--out", str(out)]
+    assert main(["steer", *arguments, "--config", str(tmp_path / "tiny.yaml"), "--stages", "--json"]) == 0
+    result = json.loads(capsys.readouterr().out.splitlines()[-1])
+    assert json.loads((out / "steer.json").read_text())["pictures"] == result["pictures"]
+    for i, row in enumerate(result["pictures"]):
+        assert row["files"] == {name: f"{i}-{name}.png" for name in ("plain", "early", "middle", "final")}
+        assert set(row["change"]) == {"early", "middle", "final"} and row["change"]["early"] > 0
+        windows = [result["edits"][digest].get("window", list(STAGES["early"])) for digest in row["edits"]]
+        assert windows == [list(window) for window in STAGES.values() for _ in range(i + 1)]
+    kept = json.loads(Image.open(out / "0-middle.png").text["gazetteer"])["edits"]
+    assert [edit["window"] for edit in kept] == [list(STAGES["middle"])]

@@ -18,7 +18,7 @@ from pycocotools import mask as coco
 from data.errors import InputError
 from data.images import decode_image
 from data.masks import struct_to_mask
-from data.schemas import COMPONENTS, FINAL_TABLES, PART_TABLES
+from data.schemas import CAUSAL, COMPONENTS, FINAL_TABLES, PART_TABLES
 from data.store import RunFolder
 from labeling import load_features, load_labels
 from labeling.tables import load_candidates, load_images, load_segments
@@ -180,7 +180,7 @@ def documented():
 
 
 def test_every_column_is_documented_and_nothing_else():
-    tables = {**PART_TABLES, **FINAL_TABLES, "components": COMPONENTS}
+    tables = {**PART_TABLES, **FINAL_TABLES, "components": COMPONENTS, "causal": CAUSAL}
     found = documented()
     assert set(found) == set(tables)
     for name, schema in tables.items():

@@ -23,7 +23,12 @@ LABEL_COLUMNS = (
     "heldout_dataset_iou", "paper_label",
 )  # fmt: skip
 NEAR_COLUMNS = ("concept", "dataset_iou", "null_iou", "q_value")
+CAUSAL_COLUMNS = (
+    "concept", "images", "drawn", *(f"{m}{end}" for m in ("area", "area_on", "area_off", "presence")
+                                    for end in ("", "_low", "_high")), "q_value", "verdict",
+)  # fmt: skip
 NEAR = 3
+CAUSED = 8  # concepts shown besides a feature's own labels
 
 
 @dataclass
@@ -35,6 +40,7 @@ class SitePart:
         features: rows of the features table, by number; `images` of `top_images` not in the run are left out.
         labels: by feature number, rows of the labels table in order of rank.
         near: by number of an unlabelled feature, its best candidates that earned no trust.
+        causal: by feature number, its labels' rows of the causal table, then what else surely changes.
         grid: (height, width) of its codes, None until they are read.
     """
 
@@ -45,6 +51,7 @@ class SitePart:
     features: list[dict[str, Any]]
     labels: dict[int, list[dict[str, Any]]] = field(default_factory=dict)
     near: dict[int, list[dict[str, Any]]] = field(default_factory=dict)
+    causal: dict[int, list[dict[str, Any]]] = field(default_factory=dict)
     grid: tuple[int, int] | None = None
 
 
@@ -57,8 +64,9 @@ class Catalog:
     blocks: list[str]
 
     def label_concepts(self) -> set[str]:
-        """Every concept that a label or a near miss names."""
-        rows = (row for part in self.parts for named in (part.labels, part.near) for rs in named.values() for row in rs)
+        """Every concept that a label, a near miss or a cause names."""
+        kinds = (kind for part in self.parts for kind in (part.labels, part.near, part.causal))
+        rows = (row for kind in kinds for found in kind.values() for row in found)
         return {row["concept"] for row in rows}
 
 
@@ -82,6 +90,7 @@ def read_catalog(run: RunFolder, top: int) -> Catalog:
         parts.append(part)
     _attach_labels(parts, labels)
     _attach_near(parts, run)
+    _attach_causal(parts, run)
     return Catalog(features["model"][0].as_py(), parts, blocks)
 
 
@@ -122,3 +131,19 @@ def _furthest(table: pa.Table, labelled: NDArray[np.int64]) -> NDArray[np.int64]
     rows = rows[np.lexsort((rows, (chance - overlap)[rows], feature[rows]))]
     place = np.arange(len(rows)) - np.searchsorted(feature[rows], feature[rows], side="left")
     return rows[place < NEAR]
+
+
+def _attach_causal(parts: list[SitePart], run: RunFolder) -> None:
+    """What switching the features showed, where that was tried: labels by area changed, then the surest others."""
+    if not run.has_final("causal"):
+        return
+    table = run.read_final("causal")
+    rows = rows_by_site(table)
+    for part in (part for part in parts if part.site in rows):
+        for row in table.take(pa.array(rows[part.site])).to_pylist():
+            if row["labelled"] or row["causal_verdict"] in ("effect without label", "suppressed"):
+                shown = {name: row[name if name == "concept" else f"causal_{name}"] for name in CAUSAL_COLUMNS}
+                part.causal.setdefault(row["feature"], []).append({**shown, "labelled": row["labelled"]})
+        for feature, found in part.causal.items():
+            found.sort(key=lambda row: (not row["labelled"], row["q_value"], -abs(row["area"]), row["concept"]))
+            part.causal[feature] = [r for i, r in enumerate(found) if r["labelled"] or i < CAUSED]

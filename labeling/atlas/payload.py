@@ -6,7 +6,7 @@ from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from labeling.atlas.catalog import LABEL_COLUMNS, NEAR_COLUMNS, Catalog, SitePart
+from labeling.atlas.catalog import CAUSAL_COLUMNS, LABEL_COLUMNS, NEAR_COLUMNS, Catalog, SitePart
 from labeling.atlas.maps import Found
 from labeling.atlas.pictures import SUFFIX
 from labeling.atlas.script import figure, thousandths
@@ -18,7 +18,7 @@ STRIP = 3  # pictures shown with an entry of the index
 BEST = 5  # features kept a site and concept
 
 
-def atlas_payload(catalog: Catalog, concepts: Sequence[str], images: int) -> dict[str, Any]:
+def atlas_payload(catalog: Catalog, concepts: Sequence[str], images: int, extras: Mapping[str, int]) -> dict[str, Any]:
     """What every page needs: sites, blocks and names; small whatever the number of features."""
     carriers: dict[str, int] = defaultdict(int)
     for part in catalog.parts:
@@ -34,6 +34,8 @@ def atlas_payload(catalog: Catalog, concepts: Sequence[str], images: int) -> dic
         "images": images,
         "label_columns": LABEL_COLUMNS,
         "near_columns": NEAR_COLUMNS,
+        "causal_columns": CAUSAL_COLUMNS,
+        "extras": dict(extras),
         "image_chunk": IMAGE_CHUNK,
         "concept_chunk": CONCEPT_CHUNK,
     }
@@ -107,6 +109,7 @@ def _feature_payload(
         "dead": bool(row["dead"]),
         "labels": [_packed(label, LABEL_COLUMNS, concepts) for label in part.labels.get(row["feature"], [])],
         "near": [_packed(label, NEAR_COLUMNS, concepts) for label in part.near.get(row["feature"], [])],
+        "causal": [_packed(row, CAUSAL_COLUMNS, concepts) for row in part.causal.get(row["feature"], [])],
         "top": top,
     }
 

@@ -23,6 +23,7 @@ from labeling.atlas.catalog import Catalog, read_catalog
 from labeling.atlas.maps import CODE_COLUMNS, Found, collect_maps, wanted_maps
 from labeling.atlas.pictures import IMAGE_COLUMNS, SEGMENT_COLUMNS, concept_images, image_records
 from labeling.atlas.script import safe_ids, write_script
+from labeling.atlas.sheets import Paths, write_edits, write_layouts
 
 Progress = Callable[[str, int, int], None]
 EXAMPLES = 8
@@ -56,6 +57,8 @@ def write_atlas(
     *,
     progress: Progress | None = None,
     top: int = 6,
+    layouts: Paths = (),
+    edits: Paths = (),
 ) -> AtlasSummary:
     """Write the pages of a finished run to the folder `out`, which appears whole or not at all.
 
@@ -66,6 +69,8 @@ def write_atlas(
         out: a folder that does not exist, is empty, or holds an earlier atlas, which is then replaced.
         progress: called with a stage's name, how many of its parts are done, and of how many.
         top: plates a feature, at most what the features table kept.
+        layouts: folders of `gazetteer layout predict`, for the page of layouts.
+        edits: folders of `gazetteer steer`, for the page of steering sheets.
 
     Raises:
         InputError: the run is not finished, an image id cannot name a file, a picture or mask is corrupt, or `out`
@@ -82,7 +87,7 @@ def write_atlas(
     with write_errors(str(target)):
         try:
             staging.mkdir(parents=True)
-            counts = _build(folder, staging, progress or _silent, top)
+            counts = _build(folder, staging, progress or _silent, top, layouts, edits)
             if target.exists():
                 shutil.rmtree(target)
             os.replace(staging, target)
@@ -107,7 +112,7 @@ def _silent(stage: str, done: int, total: int) -> None:
     return None
 
 
-def _build(run: RunFolder, out: Path, progress: Progress, top: int) -> dict[str, int]:
+def _build(run: RunFolder, out: Path, progress: Progress, top: int, layouts: Paths, edits: Paths) -> dict[str, int]:
     """Write everything below `out`; how many sites, features, … there are."""
     progress("tables", 0, 1)
     catalog = read_catalog(run, top)
@@ -124,7 +129,8 @@ def _build(run: RunFolder, out: Path, progress: Progress, top: int) -> dict[str,
     maps, records = _read_shards(run, out, catalog, pairs, numbers, concept_numbers, progress)
 
     _copy_static(out)
-    write_script(out, "atlas", payload.atlas_payload(catalog, concepts, len(known)))
+    extras = {"layouts": write_layouts(layouts, out), "edits": write_edits(edits, out)}
+    write_script(out, "atlas", payload.atlas_payload(catalog, concepts, len(known), extras))
     write_script(out, "features", payload.index_payload(catalog, numbers, concept_numbers))
     _write_chunks(out, "images", _image_chunks(records, list(numbers)))
     _write_chunks(out, "concepts", payload.concept_chunks(catalog, concepts, numbers, examples, found))

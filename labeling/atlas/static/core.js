@@ -111,6 +111,15 @@ const Atlas = (() => {
     place.replaceChildren(el("p", { class: "notice", role: "alert" }, message));
   }
 
+  /** Links to the pages that not every atlas has. */
+  async function nav() {
+    const { extras } = await load("atlas");
+    const series = document.querySelector(".series");
+    if (extras.layouts) series.append(el("a", { href: "layout.html" }, "Layouts"));
+    if (extras.edits) series.append(el("a", { href: "steering.html" }, "Steering"));
+  }
+  document.addEventListener("DOMContentLoaded", () => nav().catch(() => {}));
+
   return {
     put, load, el, svg, count, many, ratio, figure, percent, shortBlock,
     address, featureLink, conceptLink, record, complain,

@@ -92,6 +92,7 @@
     main.replaceChildren(...[
       el("div", { class: "top" }, heading(site, feature, label), steps(site, before, next)),
       el("section", { class: "evidence", "aria-label": "Evidence" }, evidence), pictures,
+      Atlas.causal.section(atlas, feature),
       el("section", { "aria-labelledby": "ledger-title" }, el("h2", { id: "ledger-title" }, "The numbers"),
         el("div", { class: "ledgers" }, label ? Atlas.evidence.ledger(label) : null, Atlas.evidence.activity(feature))),
       sites].filter(Boolean));

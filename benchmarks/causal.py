@@ -1,0 +1,127 @@
+"""What a feature costs a causal pass, in CPU seconds, beside running the pipeline again for it, on the same pictures.
+
+Ours: `labeling.causal`, restarted from kept latents in coarse steps, with many features to a batch; the pictures
+without edits are drawn once for all and counted apart. Running again: every picture whole, from its noise, without the
+feature switched (plain), with it on and with it off, each detected and segmented. ``ratio`` leaves the plain picture
+out, which one could also keep; ``ratio_with_plain`` counts it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import tempfile
+import time
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import torch
+
+from data.store import RunFolder
+from jobs.causal import _concepts, _features, _starts
+from jobs.config import RunConfig, load_config
+from jobs.label import label
+from labeling.causal import STATES, CausalConfig, Start, Switch, Switchboard, load_switchboard
+from labeling.steering import percentiles, run_sites, site_codes
+
+SMALL = ["images=48", "executor=serial", "coverage.wanted=4", "labels.min_images=3"]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--run", help="a finished run folder (default: a small one, made for this)")
+    parser.add_argument("--config", help="YAML configuration (default: the embedded world)")
+    parser.add_argument("--features", type=int, default=4, help="at each site (default: 4)")
+    parser.add_argument("--images", type=int, default=8, help="shared pictures (default: 8)")
+    parser.add_argument("--again", type=int, default=1, help="features a site for which the pipeline is run again")
+    parser.add_argument("--json", action="store_true", help="print one JSON object as the last line")
+    arguments = parser.parse_args()
+    with tempfile.TemporaryDirectory(prefix="gazetteer-causal-") as folder:
+        config = load_config(arguments.config, [] if arguments.run else SMALL)
+        if not arguments.run:
+            label(config, folder)
+        result = measure(config, RunFolder(arguments.run or folder), arguments)
+    for key in ("ours_s", "shared_s", "again_s", "again_with_plain_s", "ratio", "ratio_with_plain", "correlation"):
+        print(f"{key:<20}{result[key]}")
+    if arguments.json:
+        print(json.dumps(result))
+
+
+def measure(config: RunConfig, folder: RunFolder, arguments: argparse.Namespace) -> dict[str, Any]:
+    """CPU seconds per feature of both ways, by stage and over all, and how far their effects agree."""
+    torch.set_num_threads(1)
+    starts, concepts = _starts(folder, arguments.images), _concepts(config, folder)
+    settings = CausalConfig(images=arguments.images)
+    board = load_switchboard(config.stages, concepts, starts, settings)
+    whole = Switchboard(
+        board.generator, board.saes, board.detector, board.segmenter, concepts, starts,
+        CausalConfig(images=arguments.images, stride=1), config.batch_size,
+    )  # fmt: skip
+    whole.first = dict.fromkeys(whole.first, 0)  # from the noise on; the edits' windows stay the stages'
+    spent: dict[str, list[float]] = {"ours": [], "again": [], "plain": []}
+    shared, pairs = 0.0, list[tuple[float, float]]()
+    block = sorted(site.block for site in board.saes)[len(board.saes) // 2]
+    for site in (one for one in run_sites(folder) if one.block == block and one.branch == "cond"):
+        numbers = _features(folder, site, settings.unlabelled)[: arguments.features]
+        scales = percentiles(site_codes(folder, site), numbers)
+        switches = [Switch(site, f, scale) for f, scale in zip(numbers, scales, strict=True)]
+        shared += timed_shared(board, site)
+        seconds, table = timed(board, switches)
+        spent["ours"] += [seconds / len(switches)] * len(switches)
+        for switch in switches[: arguments.again]:
+            plain, again, areas = run_again(whole, switch)
+            spent["plain"].append(plain)
+            spent["again"].append(again)
+            pairs += list(zip(effects(table, switch, concepts, starts), areas, strict=True))
+    ours, again, plain = (float(np.mean(spent[name])) for name in ("ours", "again", "plain"))
+    x, y = np.array(pairs).T
+    return {
+        "images": arguments.images, "features": len(spent["ours"]), "run_again": len(spent["again"]),
+        "stride": board.stride, "ours_s": round(ours, 3), "shared_s": round(shared, 3),
+        "again_s": round(again, 3), "again_with_plain_s": round(again + plain, 3),
+        "ratio": round(again / ours, 2), "ratio_with_plain": round((again + plain) / ours, 2),
+        "correlation": round(float(np.corrcoef(x, y)[0, 1]), 3) if x.std() and y.std() else None,
+    }  # fmt: skip
+
+
+def timed(board: Switchboard, switches: Sequence[Switch]) -> tuple[float, pa.Table]:
+    """CPU seconds of measuring these features, and what came out."""
+    start = time.process_time()
+    table = board.measure(switches)
+    return time.process_time() - start, table
+
+
+def timed_shared(board: Switchboard, site: Any) -> float:
+    """CPU seconds for the pictures without edits that the features of a site share."""
+    start = time.process_time()
+    board.prepare(site)
+    return time.process_time() - start
+
+
+def run_again(board: Switchboard, switch: Switch) -> tuple[float, float, list[float]]:
+    """CPU seconds for the plain pictures and for both edited ones, and area(on) - area(off), flat over concepts."""
+    board.prepare(switch.site)
+    spent, areas = [], {}
+    for state in ("plain", *STATES):
+        start = time.process_time()
+        areas[state] = board.draw_and_judge(switch, state)
+        spent.append(time.process_time() - start)
+    difference = [on.get(c, 0.0) - off.get(c, 0.0) for on, off in zip(areas["on"], areas["off"], strict=True)
+                  for c in board.concepts]  # fmt: skip
+    return spent[0], spent[1] + spent[2], difference
+
+
+def effects(table: pa.Table, switch: Switch, concepts: Sequence[str], starts: Sequence[Start]) -> list[float]:
+    """area(on) - area(off) of one feature, flat over pictures and concepts."""
+    found: dict[tuple[str, str], dict[str, float]] = {}
+    for row in table.to_pylist():
+        if row["feature"] == switch.feature:
+            found[row["state"], row["image_id"]] = dict(zip(row["concept"], row["area"], strict=True))
+    return [found["on", s.image_id].get(c, 0.0) - found["off", s.image_id].get(c, 0.0)
+            for s in starts for c in concepts]  # fmt: skip
+
+
+if __name__ == "__main__":
+    main()

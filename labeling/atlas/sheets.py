@@ -1,0 +1,121 @@
+"""Layouts over sampling and steering sheets, from the folders of `gazetteer layout predict` and `gazetteer steer`."""
+
+from __future__ import annotations
+
+import base64
+import json
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+from zipfile import BadZipFile
+
+import numpy as np
+from numpy.typing import NDArray
+
+from data.edits import QUADRANTS, read_edit
+from data.errors import InputError
+from labeling.atlas.pictures import SUFFIX, write_thumbnail
+from labeling.atlas.script import figure, write_script
+
+FOLDER = "sheets"
+"""Where the pictures of both pages lie."""
+
+Paths = Sequence[str | os.PathLike[str]]
+
+
+def write_layouts(folders: Paths, out: Path) -> int:
+    """Write what the layout page shows of every folder; how many there are.
+
+    Raises:
+        InputError: a folder without layout.json, layout.npz and picture.png, or with damaged ones.
+    """
+    heads = []
+    for number, folder in enumerate(map(Path, folders)):
+        head, maps = _layout(folder)
+        head["file"] = _copy(folder / "picture.png", out, f"layout-{number}")
+        heads.append(head)
+        write_script(out, f"layouts/{number}", maps)
+    write_script(out, "layouts", heads)
+    return len(heads)
+
+
+def _layout(folder: Path) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Head (prompt, seed, steps) and maps of the concepts that the prompt names; levels 0 to 255, masks 0 or 1."""
+    about = _read_json(folder / "layout.json", "gazetteer layout predict")
+    try:
+        with np.load(folder / "layout.npz", allow_pickle=False) as stored:
+            concepts = [str(name) for name in stored["concepts"]]
+            chosen = [concepts.index(name) for name in about["named"] if name in concepts]
+            where, cuts, t = stored["where"][:, chosen], stored["thresholds"][:, chosen], stored["t"]
+    except (OSError, KeyError, ValueError, BadZipFile) as error:
+        raise InputError(f"{folder}/layout.npz is missing or damaged; run gazetteer layout predict again.") from error
+    head = {"prompt": about["prompt"], "seed": str(about["seed"]), "t": [figure(float(one)) for one in t]}
+    maps = {
+        "concepts": [concepts[c] for c in chosen], "height": where.shape[2], "width": where.shape[3],
+        "levels": _bytes(np.round(255.0 * where.clip(0.0, 1.0))), "masks": _bytes(where >= cuts[:, :, None, None]),
+    }  # fmt: skip
+    return head, maps
+
+
+def write_edits(folders: Paths, out: Path) -> int:
+    """Write what the steering page shows of every folder; how many pictures were edited.
+
+    Raises:
+        InputError: a folder without a readable steer.json or the pictures it names.
+    """
+    sheets = []
+    for number, folder in enumerate(map(Path, folders)):
+        about = _read_json(folder / "steer.json", "gazetteer steer")
+        try:
+            for row, picture in enumerate(about["pictures"]):
+                files = {
+                    name: _copy(folder / file, out, f"edit-{number}-{row}-{_plain(name)}")
+                    for name, file in picture["files"].items()
+                }
+                edits = [_said(about["edits"][digest]) for digest in picture["edits"]]
+                sheets.append(
+                    {"prompt": picture["prompt"], "seed": str(picture["seed"]), "edits": edits, "files": files}
+                )
+        except (KeyError, TypeError, AttributeError) as error:
+            raise InputError(f"{folder}/steer.json is not what gazetteer steer writes; run it again.") from error
+    write_script(out, "edits", sheets)
+    return len(sheets)
+
+
+def _said(raw: Mapping[str, Any]) -> str:
+    """An edit in a few words."""
+    edit = read_edit(raw)
+    region, (low, high) = edit.region, edit.window
+    where = f"in the box {list(region.box)}" if region.box else "everywhere" if region.everywhere else "in a mask"
+    where = next((f"in the {name}" for name, box in QUADRANTS.items() if box == region.box), where)
+    return f"{edit.name} {where}, strength {edit.strength:g} {edit.unit}, t {high:g} to {low:g}, {edit.branch}"
+
+
+def _plain(name: str) -> str:
+    return "".join(c if c.isalnum() else "_" for c in name)
+
+
+def _copy(source: Path, out: Path, name: str) -> str:
+    """The picture as a thumbnail below `out`; its address there."""
+    try:
+        content = source.read_bytes()
+    except OSError as error:
+        raise InputError(f"{source} cannot be read: {error.strerror}.") from error
+    (out / FOLDER).mkdir(exist_ok=True)
+    write_thumbnail(content, out / FOLDER / f"{name}{SUFFIX}")
+    return f"{FOLDER}/{name}{SUFFIX}"
+
+
+def _read_json(path: Path, writer: str) -> dict[str, Any]:
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise InputError(f"{path} is missing or damaged; {writer} writes it.") from error
+    if not isinstance(found, dict):
+        raise InputError(f"{path} is damaged; {writer} writes it.")
+    return found
+
+
+def _bytes(values: NDArray[Any]) -> str:
+    return base64.b64encode(values.astype(np.uint8).tobytes()).decode("ascii")

@@ -1,0 +1,42 @@
+// Causal evidence: what appears and vanishes when the feature is switched on and off.
+"use strict";
+
+Atlas.causal = (() => {
+  const { el } = Atlas;
+  const MEANING = {
+    confirmed: "confirmed: its name appears",
+    contradicted: "contradicted: its name vanishes",
+    "no effect": "no sure effect on its name",
+    "effect without label": "appears, though it is not a name of this feature",
+    suppressed: "vanishes",
+    none: "no sure effect",
+  };
+
+  function points(x) {
+    return x === null ? "–" : (x > 0 ? "+" : x < 0 ? "−" : "") + Math.abs(100 * x).toFixed(1);
+  }
+
+  function cell(label, row, name) {
+    return el("td", { "data-label": label }, el("b", {}, points(row[name])), ` [${points(row[name + "_low"])}, ${points(row[name + "_high"])}]`);
+  }
+
+  /** The section, or null where the feature was not tried. */
+  function section(atlas, feature) {
+    if (!feature.causal.length) return null;
+    const rows = feature.causal.map((packed) => Atlas.record(atlas.causal_columns, packed));
+    const first = rows[0];
+    const pictures = Atlas.many(first.images, "picture");
+    return el("section", { "aria-labelledby": "causal-title" },
+      el("h2", { id: "causal-title" }, "What it causes"),
+      el("p", { class: "note" }, `Switched on everywhere, and switched off, at its stage of sampling, on ${pictures}; it fired in ${first.drawn} of them. `,
+        "Changes in hundredths of the frame’s area, and in hundredths of the pictures, with 95 % intervals. Names of the feature come first, then whatever else surely changes."),
+      el("div", { class: "scroll" }, el("table", { class: "best causal" },
+        el("thead", {}, el("tr", {}, ["Thing", "Area, on less off", "Area, on", "Area, off", "Presence, on less off", "q", "Verdict"].map((name) => el("th", { scope: "col" }, name)))),
+        el("tbody", {}, rows.map((row) => el("tr", {},
+          el("th", { scope: "row" }, el("a", { href: Atlas.conceptLink(atlas.concepts[row.concept]) }, atlas.concepts[row.concept])),
+          cell("area", row, "area"), cell("on", row, "area_on"), cell("off", row, "area_off"), cell("presence", row, "presence"),
+          el("td", {}, Atlas.figure(row.q_value)), el("td", { class: "verdict" }, MEANING[row.verdict] || row.verdict)))))));
+  }
+
+  return { section };
+})();
