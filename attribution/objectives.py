@@ -46,7 +46,7 @@ class Erase:
 
 @dataclass(frozen=True)
 class Distance:
-    """J = ‖ target − Φ(x_t, c, t; w) ‖², summed: erase with the base frozen before any edit (`freeze_base`)."""
+    """J = ‖ target − Φ(x_t, c, t; w) ‖², summed: erase with the base frozen before any edit (`freeze_target`)."""
 
     def __call__(self, unet: nn.Module, samples: Samples) -> Tensor:
         """J [N]; raises InputError for samples without a target."""

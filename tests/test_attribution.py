@@ -13,7 +13,7 @@ from attribution.faithfulness import ablation_study
 from attribution.groups import Groups, row_groups
 from attribution.objectives import Amplify, Distance, Erase, FeatureActivation
 from attribution.problem import Problem, diffusion_problem
-from attribution.samples import Samples, freeze_base, generate_latents, noised_images, trajectory
+from attribution.samples import Samples, freeze_target, generate_latents, noised_images, trajectory
 from attribution.selection import PRESETS, Share, count, jaccard, random_like, scope_weights, select
 from data.errors import InputError
 from sae.autoencoder import SAEConfig, SparseAutoencoder
@@ -148,7 +148,7 @@ def test_the_gradient_matches_differences_and_the_stopped_one_misses_the_base(pi
                 around.append(problem.value())
         return gradient, (around[0] - around[1]) / (2 * size)
 
-    for objective, on in ((Erase(stop_gradient=False), samples), (Distance(), freeze_base(unet, samples))):
+    for objective, on in ((Erase(stop_gradient=False), samples), (Distance(), freeze_target(unet, samples))):
         found, true = slopes(objective, on)
         assert found == pytest.approx(true, rel=0.02)
     stopped, true = slopes(Erase(), samples)
