@@ -26,7 +26,7 @@ class Options:
 
     Attributes:
         seed: of everything random.
-        points: gradients taken along a path (`integrated`) or at random ablations (`expected`).
+        points: gradients taken along a path (`integrated`) or at random ablations (`expected`), or projections.
         share: of the weights (or groups) zeroed at a time where random ablations are drawn, or by `iterated`.
         ablations: random ablations that `coar` regresses on.
         rounds: gradients of `iterated`.
@@ -73,12 +73,25 @@ def expected(problem: Problem, options: Options) -> Scores:
     return _times_weights(problem, total)
 
 
+def curved(problem: Problem, options: Options) -> Scores:
+    """α_i = w_i · dJ/dw_i − w_i² · h_i: the second-order Taylor of zeroing w_i, with `Problem.curvature`'s diagonal.
+
+    Exact for one weight where J is quadratic in it. Sees what a gradient cannot: damage around a minimum, where every
+    first-order α is 0. 1 gradient and `points` projections of the same cost. Raises InputError where J is not a
+    squared distance.
+    """
+    first, second = taylor(problem, options), _zeros(problem)
+    for point in range(options.points):
+        _add(second, problem.curvature(options.seed + point), 1 / options.points)
+    return {n: a - problem.weights[n].detach().float() ** 2 * second[n] for n, a in first.items()}
+
+
 def iterated(problem: Problem, options: Options) -> Scores:
     """α_i = Σ w_i · dJ/dw_i over models in which the leaders so far are zero (`iterated.iterated_scores`).
 
     For choosing `share` of all weights to zero together; not in units of J. `rounds` gradients of one part each.
     """
-    return iterated_scores(problem, options.share, options.rounds)
+    return iterated_scores(problem, options.share, options.rounds, points=options.points, seed=options.seed)
 
 
 def coar(problem: Problem, options: Options) -> Scores:
@@ -157,6 +170,7 @@ ESTIMATORS: dict[str, Estimator] = {
     "cad": taylor,
     "integrated": integrated,
     "expected": expected,
+    "curved": curved,
     "iterated": iterated,
     "coar": coar,
     "finite": finite,
@@ -183,7 +197,8 @@ def cost(name: str, options: Options, groups: int = 0) -> dict[str, int]:
         "gradient": 1,
         "integrated": options.points,
         "expected": options.points,
-        "iterated": options.rounds,
+        "curved": 1 + options.points,
+        "iterated": options.rounds + options.points,
     }
     values = {"coar": options.ablations, "finite": groups + 1, "wanda": 2}
     return {"values": values.get(name, 0), "gradients": gradients.get(name, 0)}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 
 import pytest
 import torch
@@ -86,6 +87,35 @@ def test_selections_by_row_by_layer_and_over_all_and_their_signs() -> None:
     assert jaccard(chosen, chosen) == 1.0 and jaccard(chosen, {}) == 0.0
     with pytest.raises(InputError, match="per is 'column'"):
         Share(0.1, "column")
+
+
+def residual_toy(weights: list[float], aim: float) -> Problem:
+    """J = (Σ w − aim)²."""
+    problem = toy(weights, lambda s: (s - aim) ** 2)
+    model = problem.model
+    return replace(problem, residuals=(lambda: (model.w.sum() - aim).reshape(1, 1),))  # type: ignore[operator]
+
+
+def test_curvature_sees_a_step_that_overshoots_and_damage_around_a_minimum() -> None:
+    for weights, aim in (([1.0, 0.5], 1.0), ([1.0, 0.5, -3.0], -1.5)):
+        problem = residual_toy(weights, aim)
+        whole, scores = problem.value(), estimate("curved", problem, Options(points=2))["w"][0]
+        for i, alpha in enumerate(scores.tolist()):
+            with problem.scaled({"w": torch.tensor([[float(j != i) for j in range(len(weights))]])}):
+                assert alpha == pytest.approx(whole - problem.value(), abs=1e-5)
+    at_minimum = residual_toy([1.0, 0.5, -3.0], -1.5)
+    assert not estimate("cad", at_minimum)["w"].any() and (estimate("curved", at_minimum)["w"] < 0).all()
+    with pytest.raises(InputError, match="squared distance"):
+        estimate("curved", toy([1.0], lambda s: s))
+
+
+def test_iterated_attribution_takes_one_of_two_weights_that_do_the_same() -> None:
+    problem = residual_toy([1.0, 0.9], 1.0)  # without either the aim is (nearly) met, without both it is missed again
+    whole = Share(1.0, "global")
+    assert count(select(estimate("cad", problem), whole)) == 2
+    chosen = select(estimate("iterated", problem, Options(share=1.0, rounds=20, points=1)), whole)
+    assert count(chosen) == 1
+    assert problem.value() == pytest.approx(0.81)  # the weights are as they were
 
 
 @pytest.fixture(scope="module")

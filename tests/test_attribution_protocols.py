@@ -102,9 +102,16 @@ def test_clip_scores_are_cosines_of_picture_and_prompt(tmp_path: Path, model: Mo
     tokenizer = AutoTokenizer.from_pretrained(f"{model.path}/tokenizer")
     torch.manual_seed(0)
     size = {"hidden_size": 16, "intermediate_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2}
-    ends = {"vocab_size": len(tokenizer), "eos_token_id": tokenizer.eos_token_id, "max_position_embeddings": 16}
-    both = CLIPTextConfig(**ends, **size), CLIPVisionConfig(image_size=32, patch_size=16, **size)
-    CLIPModel(CLIPConfig(*both, projection_dim=8)).save_pretrained(tmp_path / "clip")
+    ends = {
+        "vocab_size": len(tokenizer),
+        "eos_token_id": tokenizer.eos_token_id,
+        "bos_token_id": tokenizer.bos_token_id,
+        "max_position_embeddings": 16,
+    }
+    text = CLIPTextConfig(**ends, **size).to_dict()
+    vision = CLIPVisionConfig(image_size=32, patch_size=16, **size).to_dict()
+    config = CLIPConfig(text_config=text, vision_config=vision, projection_dim=8)
+    CLIPModel(config).save_pretrained(tmp_path / "clip")
     images = CLIPImageProcessor(size={"shortest_edge": 32}, crop_size={"height": 32, "width": 32})
     CLIPProcessor(images, tokenizer).save_pretrained(tmp_path / "clip")
     paths = [tmp_path / "a.png", tmp_path / "b.png"]
