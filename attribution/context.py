@@ -36,6 +36,7 @@ def context_samples(
     *,
     steps: int = 50,
     guidance: float = 3.0,
+    early: Sequence[int] | None = None,
     only: Sequence[int] | None = None,
     seed: int = 0,
 ) -> Samples:
@@ -47,20 +48,22 @@ def context_samples(
 
     Args:
         factor: see `freeze_target`.
-        only: 0-based sampler steps to keep; None keeps all.
+        early: 0-based sampler steps at which the prompts that name the concept are compared: those at which it is
+            decided what the picture shows, as later x_t tell the model all by themselves. None: `only`.
+        only: steps at which other prompts are held; None takes all.
         seed: of the first trajectory, the others count on from it.
 
     Returns:
         shuffled samples: the named ones, as many with the prompts without the concept, one of each kept prompt and
-        step, and the empty prompt at a quarter of all x_t.
+        step, and the empty prompt at half of those x_t.
     """
-    how: dict[str, Any] = {"steps": steps, "guidance": guidance, "only": only}
+    how: dict[str, Any] = {"steps": steps, "guidance": guidance}
     seeds = [seed + i for i in range(len(context.named) + len(context.kept))]
-    named = trajectory(pipe, context.named, seeds[: len(context.named)], base=context.plain, **how)
+    named = trajectory(pipe, context.named, seeds[: len(context.named)], base=context.plain, only=early or only, **how)
     parts = [freeze_target(pipe.unet, named, factor)]
     stay = [replace(named, cond=named.base or {}, base=None)]
     if context.kept:
-        stay.append(trajectory(pipe, context.kept, seeds[len(context.named) :], **how))
+        stay.append(trajectory(pipe, context.kept, seeds[len(context.named) :], only=only, **how))
         empty = replace(stay[1], cond=stay[1].base or {}, base=None)
         stay[1] = replace(stay[1], base=None)
         stay.append(empty.at(slice(None, None, 2)))

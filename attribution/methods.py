@@ -41,7 +41,9 @@ class MethodConfig:
         batch: samples per U-Net call.
         factor: to amplify, the target is the plain prompt's prediction and `factor` times what the concept adds.
         context: prompts that name the concept, and as many that do not, for ``iterated`` and ``steps``.
-        context_steps: sampler steps at which these are compared, spread evenly.
+        context_steps: sampler steps at which these are compared, and as many at which others are held.
+        decided: the share of the steps, from the first, in which it is decided what the picture shows; the former lie
+            there, the latter anywhere.
         rounds: gradients of ``iterated``.
         tune_steps, tune_rate: of Adam, the rate relative to a layer's root mean square weight.
         seed: of everything random.
@@ -60,6 +62,7 @@ class MethodConfig:
     factor: float = 2.0
     context: int = 8
     context_steps: int = 4
+    decided: float = 0.3
     rounds: int = 60
     tune_steps: int = 40
     tune_rate: float = 0.1
@@ -216,7 +219,8 @@ class Methods:
             # Other noise than that of the published objectives, and than that of the evaluation.
             self._samples[aim, concept] = context_samples(
                 self.pipe, self.context(concept), 0.0 if aim == "erase" else c.factor, steps=c.steps,
-                guidance=c.guidance, only=_spread(c.steps, c.context_steps), seed=c.seed + 1000,
+                guidance=c.guidance, early=_first(c.steps, c.decided, c.context_steps),
+                only=_spread(c.steps, c.context_steps), seed=c.seed + 1000,
             )  # fmt: skip
         return self._samples[aim, concept]
 
@@ -242,3 +246,9 @@ def _spread(steps: int, wanted: int) -> list[int]:
     """`wanted` steps spread evenly over all, from the middle of each stretch."""
     wanted = min(wanted, steps)
     return [int((i + 0.5) * steps / wanted) for i in range(wanted)]
+
+
+def _first(steps: int, share: float, wanted: int) -> list[int]:
+    """`wanted` steps spread over the first `share` of all, the very first among them."""
+    last = max(0, round(share * steps) - 1)
+    return sorted({round(last * i / max(1, wanted - 1)) for i in range(wanted)})

@@ -17,6 +17,7 @@ def without(prompt: str, concept: str) -> str:
     gone = re.sub(rf"\b(?:at|in|in the style of) {_COUNT}{word}", "", prompt, flags=re.IGNORECASE)
     gone = re.sub(rf"\b{_COUNT}{word}(?: picture)?(?: of\b)?{_PLACE}", "", gone, flags=re.IGNORECASE)
     gone = re.sub(r"\b(?:with|and|on|of)\s*(?=,|$|\b(?:with|and)\b)", "", gone.strip())
+    gone = re.sub(r",\s*(and|with)\b", r" \1", gone)
     gone = re.sub(r"^\s*(?:,|and|with|on)\s+", "", gone)
     return re.sub(r"\s*,(?:\s*,)*", ",", re.sub(r"\s+", " ", gone)).strip(" ,")
 

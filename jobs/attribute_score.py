@@ -18,7 +18,7 @@ from attribution.groups import row_groups
 from attribution.objectives import Amplify, Erase, FeatureActivation, Objective, user_objective
 from attribution.problem import Problem, diffusion_problem
 from attribution.samples import Samples, generate_latents, noised_images, trajectory
-from attribution.selection import PRESETS, Share, count, scope_weights, select
+from attribution.selection import PRESETS, Chosen, Share, count, scope_weights, select
 from data.digests import digest_folder
 from data.errors import InputError
 from data.provenance import provenance
@@ -42,6 +42,7 @@ class ScoreConfig:
         estimator: a name of `attribution.estimators.ESTIMATORS`.
         preset: scope, share and steps as published; what else is given is then ignored.
         points, ablations, groups: of the estimators that need them.
+        by_step: also say how Σ |w · dJ_t/dw| of the chosen weights is spread over the sampler's steps.
     """
 
     concept: str = ""
@@ -60,6 +61,7 @@ class ScoreConfig:
     points: int = 8
     ablations: int = 500
     groups: int = 200
+    by_step: bool = False
     seed: int = 0
 
     def __post_init__(self) -> None:
@@ -67,6 +69,8 @@ class ScoreConfig:
             raise InputError("Name a concept or a feature, one of the two.")
         if self.feature and not self.prompts:
             raise InputError("A feature needs prompts to be measured on: --prompts.")
+        if self.by_step and self.feature:
+            raise InputError("A feature lives at one step; --by-step is for concepts.")
         if self.preset and self.preset not in PRESETS:
             raise InputError(f"preset is {self.preset!r}; accepted: {', '.join(PRESETS)}.")
 
@@ -104,11 +108,12 @@ def score(run: RunConfig, config: ScoreConfig, out: str) -> dict[str, Any]:
         site=(site.block, site.branch, site.t) if site else None, feature=feature,
     )  # fmt: skip
     table = write_components(out, rows, about)
+    steps = {"by_step": _by_step(problem, chosen, config.steps)} if config.by_step else {}
     by_module = {n: len(index) for n, index in sorted(chosen.items(), key=lambda item: -len(item[1]))}
     return {
         "edit": str(path), "components": str(table), "weights": count(chosen),
         "scored": sum(w.numel() for w in weights.values()), "J": problem.value(),
-        "cost": cost(config.estimator, options, len(groups) if groups else 0), "by_module": by_module,
+        "cost": cost(config.estimator, options, len(groups) if groups else 0), "by_module": by_module, **steps,
     }  # fmt: skip
 
 
@@ -117,6 +122,17 @@ def apply_edit(model: str, delta: str, out: str, *, undo: bool = False) -> dict[
     edit = load_delta(delta)
     edit_model(model, out, edit, undo=undo)
     return {"model": out, "weights": len(edit), "undone": undo}
+
+
+def _by_step(problem: Problem, chosen: Chosen, steps: int) -> list[float]:
+    """Per sampler step, first to last, its share of Σ_t Σ |w · dJ_t/dw| over the chosen weights; sums to 1."""
+    kept = {name: problem.weights[name].detach().float().cpu().reshape(-1)[index] for name, index in chosen.items()}
+    sums = []
+    for step in range(steps):
+        found = problem.part(step).gradient()
+        sums.append(sum(float((w * found[n].cpu().reshape(-1)[chosen[n]]).abs().sum()) for n, w in kept.items()))
+    total = sum(sums) or 1.0
+    return [value / total for value in sums]
 
 
 def _problem(
@@ -136,7 +152,9 @@ def _problem(
             pairing="published" if config.preset == "cad" else "matched",
         )  # fmt: skip
         objective, samples, site, feature = _objective(run, config, samples)
-    return diffusion_problem(pipe.unet, objective, samples, weights), site, feature
+    # One part a step where steps are told apart.
+    batch = len(prompts) if config.by_step else 8
+    return diffusion_problem(pipe.unet, objective, samples, weights, batch), site, feature
 
 
 def _objective(

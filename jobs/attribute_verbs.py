@@ -32,6 +32,7 @@ def add_attribute(parent: Any) -> None:
     for name, value in (("steps", 50), ("seeds", 1), ("points", 8), ("ablations", 500), ("groups", 200), ("seed", 0)):
         score.add_argument(f"--{name}", type=int, default=value)
     score.add_argument("--guidance", type=float, default=3.0)
+    score.add_argument("--by-step", action="store_true", help="how the score is spread over the sampler's steps")
     score.set_defaults(action=_attribute_score)
 
     apply = verbs.add_parser("apply", help="copy a model folder with an edit applied, without loading the model")

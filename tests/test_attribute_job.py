@@ -45,13 +45,14 @@ def digests(folder: Path) -> list[str]:
 
 
 def test_score_apply_and_undo(run: RunConfig, tmp_path: Path) -> None:
-    config = ScoreConfig(concept="dog", share=0.02, steps=3)
+    config = ScoreConfig(concept="dog", share=0.02, steps=3, by_step=True)
     done = score(run, config, str(tmp_path / "out"))
     table = load_components(tmp_path / "out", concept="dog")
     assert sum(table["chosen"].to_pylist()) == done["weights"] == len(load_delta(done["edit"]))
     assert sum(table["weights"].to_pylist()) == done["scored"]
     assert set(table["estimator"].to_pylist()) == {"cad"} and table.schema == load_components(done["components"]).schema
     assert done["cost"] == {"values": 0, "gradients": 1}
+    assert len(done["by_step"]) == 3 and sum(done["by_step"]) == pytest.approx(1)
     assert read_provenance(done["components"])["config"]["concept"] == "dog"
     assert pq.read_table(done["components"]).num_rows == table.num_rows
     source = Path(run.model.path)

@@ -2,15 +2,23 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
+import pyarrow.compute as pc
 import pytest
 import torch
 
+from attribution.methods import MethodConfig
 from attribution.objectives import Distance
 from attribution.samples import Samples, freeze_target, join, shuffled, trajectory
 from attribution.silence import activity, patching, silenced
 from data.errors import InputError
 from data.sites import Site
 from diffusion.replace import replaced_update
+from jobs.attribute_features import FeaturesConfig, relate
+from jobs.attribute_report import print_features
+from jobs.config import load_config
+from labeling import load_components, load_labels
 from sae.autoencoder import SAEConfig, SparseAutoencoder
 from tests.tiny_pipeline import BLOCKS, tiny_pipeline
 
@@ -93,3 +101,24 @@ def test_joined_samples_keep_what_all_of_them_have(pipe: object, samples: Sample
     assert sorted(mixed.target.flatten(1).sum(1).tolist()) == pytest.approx(  # type: ignore[union-attr]
         sorted([*none.target.flatten(1).sum(1).tolist(), *own.target.flatten(1).sum(1).tolist()])
     )
+
+
+def test_a_run_s_labels_are_tied_to_the_weights_of_its_concepts(scenes_run: Path, tmp_path: Path) -> None:
+    labels = load_labels(scenes_run, branch="cond").to_pylist()
+    concept = max(labels, key=lambda row: row["dataset_iou"])["concept"]
+    methods = MethodConfig(steps=4, guidance=4.0, context=1, context_steps=1, tune_steps=2)
+    config = FeaturesConfig(share=0.05, top=2, written=1, prompts=1, pool=32, most=1, methods=methods)
+    found = relate(load_config(None), str(scenes_run), [concept], config, str(tmp_path))
+    table = load_components(found["components"])
+    of_concept = load_components(found["components"], concept=concept)
+    assert 0 < of_concept.num_rows < table.num_rows
+    features = table.filter(pc.is_valid(table["feature"]))
+    assert set(features["objective"].to_pylist()) == {"feature"} and set(features["branch"].to_pylist()) == {"cond"}
+    known = {(row["block"], row["feature"]) for row in labels if row["concept"] == concept}
+    assert set(zip(features["block"].to_pylist(), features["feature"].to_pylist(), strict=True)) <= known
+    assert found["silenced"]["own"][0] is not None and found["silenced"]["own"][0] >= 0
+    assert 0 <= found["patching"]["labelled"][0] <= 1 and 0 < found["patching"]["chance"][0] <= 1
+    assert set(found["erase"]) == {"weights", "features"}
+    print_features(found)
+    with pytest.raises(InputError, match="labels no feature"):
+        relate(load_config(None), str(scenes_run), ["unicorn"], config, str(tmp_path))

@@ -131,7 +131,7 @@ def test_prompts_and_pictures_that_do_not_fit_are_a_sentence(tmp_path: Path, pro
     bad = tmp_path / "bad.csv"
     bad.write_text("prompt,seed\na dog,x\n")
     for wrong, words in (
-        (lambda: read_items(prompts, "caption"), "lack the column caption"),
+        (lambda: read_items(prompts, "caption"), "lack the column .caption"),
         (lambda: read_items(str(tmp_path / "none.csv"), "prompt"), "cannot be read"),
         (lambda: read_items(str(bad), "prompt"), "not a whole number"),
         (lambda: ProtocolConfig("p4d"), "accepted: imagenette"),

@@ -84,6 +84,6 @@ def read_picture(path: str | Path) -> NDArray[np.uint8]:
     """uint8 [height, width, 3]; raises InputError for a file that is not a picture."""
     try:
         with Image.open(path) as picture:
-            return np.asarray(picture.convert("RGB"))
+            return np.array(picture.convert("RGB"))
     except OSError as error:
         raise InputError(f"{path} is not a picture that can be read.") from error
