@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -40,6 +40,7 @@ class Protocol:
     Attributes:
         erase, amplify: the methods.
         shares: operating points to choose among, and of the dose-response curve.
+        special: shares of methods that have their own.
         most: cases per half and concept that name it, and as many that do not.
         kept: an operating point should leave other concepts at this share of their rate or more.
         paraphrased: methods that are also judged on paraphrases of the prompts that name the concept.
@@ -52,9 +53,14 @@ class Protocol:
     shares: tuple[float, ...] = (0.001, 0.003, 0.01, 0.03)
     most: int = 12
     kept: float = 0.9
+    special: Mapping[str, tuple[float, ...]] = field(default_factory=dict)
     paraphrased: tuple[str, ...] = ()
     resamples: int = 1000
     seed: int = 0
+
+    def points(self, method: str) -> tuple[float, ...]:
+        """The shares a method may take."""
+        return self.special.get(method, self.shares)
 
 
 class Evaluation:
@@ -99,7 +105,9 @@ class Evaluation:
         for method in sorted(methods, key=lambda name: (name in FOLLOWERS, name != self.methods.config.reference)):
             follows = method in FOLLOWERS and points
             curves = {} if follows else {concept: self.curve(aim, method, concept) for concept in concepts}
-            shares = dict(points) if follows else {concept: self._best(aim, curves[concept]) for concept in concepts}
+            shares = (
+                dict(points) if follows else {concept: self._best(aim, method, curves[concept]) for concept in concepts}
+            )
             if method == self.methods.config.reference:
                 points = shares
             outcomes = {c: self.outcome(aim, method, c, shares[c], REPORT) for c in concepts}
@@ -111,7 +119,7 @@ class Evaluation:
                 "share": shares,
                 "weights": float(np.mean(weights)),
                 "concepts": list(concepts),
-                "curve": self._pooled(aim, curves),
+                "curve": self._pooled(aim, method, curves),
             }
             if method in self.protocol.paraphrased:
                 said = [self._paraphrased(aim, method, c, shares[c]) for c in concepts]
@@ -120,7 +128,7 @@ class Evaluation:
 
     def curve(self, aim: str, method: str, concept: str) -> dict[float, Outcome]:
         """Dose and response on the choosing half: outcome by share; empty where there is only one share to take."""
-        shares = self.protocol.shares
+        shares = self.protocol.points(method)
         return {s: self.outcome(aim, method, concept, s, CHOOSE) for s in shares} if len(shares) > 1 else {}
 
     def outcome(self, aim: str, method: str, concept: str, share: float, half: int) -> Outcome:
@@ -180,9 +188,9 @@ class Evaluation:
         edit = self.methods.edit(aim, method, concept, share)
         return self.under(aim, concept, cases, applied(self.methods.unet, edit))
 
-    def _best(self, aim: str, curve: Mapping[float, Outcome]) -> float:
+    def _best(self, aim: str, method: str, curve: Mapping[float, Outcome]) -> float:
         """The share with the best target among those that keep others, else the gentlest."""
-        best, best_value = min(self.protocol.shares), -np.inf
+        best, best_value = min(self.protocol.points(method)), -np.inf
         for share, outcome in curve.items():
             found = summary(aim, [outcome], 0, 0)
             kept, target = found["others"][0], found["target"][0]
@@ -193,11 +201,11 @@ class Evaluation:
                 best, best_value = share, value
         return best
 
-    def _pooled(self, aim: str, curves: Mapping[str, Mapping[float, Outcome]]) -> list[dict[str, Any]]:
+    def _pooled(self, aim: str, method: str, curves: Mapping[str, Mapping[float, Outcome]]) -> list[dict[str, Any]]:
         """Over concepts, per share: target and retention."""
         return [
             {"share": share, **self._summary(aim, [curve[share] for curve in curves.values()])}
-            for share in self.protocol.shares
+            for share in self.protocol.points(method)
             if any(curves.values())
         ]
 

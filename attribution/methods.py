@@ -65,7 +65,7 @@ class MethodConfig:
     decided: float = 0.3
     rounds: int = 60
     tune_steps: int = 40
-    tune_rate: float = 0.1
+    tune_rate: float = 0.03
     seed: int = 0
 
     def __post_init__(self) -> None:

@@ -50,6 +50,7 @@ def add_attribute(parent: Any) -> None:
     edit.add_argument("--aim", default="erase", choices=("erase", "amplify"))
     edit.add_argument("--method", default="steps", help="see docs/attribution.md")
     edit.add_argument("--share", type=float, default=0.1, help="of the weights of the method's scope")
+    edit.add_argument("--sheet", type=int, default=4, help="prompts on a sheet of pictures, original above edited")
     edit.set_defaults(action=_attribute_edit)
 
     features = verbs.add_parser("features", help="tie a concept's weights to the features labelled with it")
@@ -119,14 +120,14 @@ def _attribute_apply(arguments: argparse.Namespace) -> int:
 
 def _attribute_edit(arguments: argparse.Namespace) -> int:
     from attribution.methods import MethodConfig
-    from jobs.attribute_edit import make_edit
+    from jobs.attribute_edit import EditConfig, make_edit
     from jobs.config import load_config
 
     run = load_config(arguments.config, arguments.overrides)
-    config = MethodConfig(steps=run.generation.steps, guidance=run.generation.guidance, seed=run.seed)
-    given = {name: getattr(arguments, name) for name in ("concept", "aim", "method", "share")}
-    result = make_edit(run, config, arguments.out, **given)
-    print(f"{result['edit']}: {result['weights']} weights")
+    methods = MethodConfig(steps=run.generation.steps, guidance=run.generation.guidance, seed=run.seed)
+    given = {name: getattr(arguments, name) for name in ("concept", "aim", "method", "share", "sheet")}
+    result = make_edit(run, methods, EditConfig(**given), arguments.out)
+    print(f"{result['edit']}: {result['weights']} weights{', pictures ' + result['sheet'] if result['sheet'] else ''}")
     print_json(arguments, result)
     return DONE
 
