@@ -72,7 +72,8 @@ def full(run: RunConfig) -> EvaluateConfig:
     steps = run.generation.steps
     return EvaluateConfig(
         MethodConfig(steps=steps, guidance=run.generation.guidance, seeds=4, seed=run.seed),
-        Protocol(ERASE, AMPLIFY, shares=(0.002, 0.005, 0.01, 0.02, 0.05, 0.1), most=40, paraphrased=("cad", "steps")),
+        Protocol(ERASE, AMPLIFY, shares=(0.003, 0.01, 0.03, 0.1), special={"steps": (0.03, 0.1, 0.3)}, most=20,
+                 paraphrased=("cad", "steps")),
         steps=steps, pool=400, erase=12, amplify=10, looks=True, located=("cad", "contrast", "iterated", "steps"),
         ablations=1000, ablation_shares=(0.001, 0.01, 0.05, 0.2), study_samples=4, points=16, groups=200,
     )  # fmt: skip

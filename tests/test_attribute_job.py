@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import json
 from pathlib import Path
@@ -11,6 +12,7 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 import torch
+from PIL import Image
 
 from attribution.delta import applied, load_delta
 from attribution.distances import frechet_distance, kernel_distance, perceptual_distance
@@ -22,9 +24,11 @@ from attribution.selection import count
 from data.errors import InputError
 from data.provenance import read_provenance
 from diffusion.generate import GenerationConfig
+from jobs.attribute_edit import EditConfig, make_edit
 from jobs.attribute_evaluate import located
 from jobs.attribute_pictures import cases as draw_cases
 from jobs.attribute_pictures import painter
+from jobs.attribute_plots import curves
 from jobs.attribute_report import print_evaluation, write_evaluation
 from jobs.attribute_score import ScoreConfig, apply_edit, score
 from jobs.config import RunConfig, load_config
@@ -66,6 +70,19 @@ def test_score_apply_and_undo(run: RunConfig, tmp_path: Path) -> None:
             ScoreConfig(**wrong)  # type: ignore[arg-type]
     with pytest.raises(InputError, match="missing or corrupt"):
         load_components(tmp_path)
+
+
+def test_an_edit_by_an_evaluated_method_comes_with_a_sheet_of_pictures(run: RunConfig, tmp_path: Path) -> None:
+    methods = MethodConfig(steps=2, context=1, context_steps=1, tune_steps=1)
+    config = dataclasses.replace(run, generation=dataclasses.replace(run.generation, steps=2))
+    done = make_edit(config, methods, EditConfig("dog", share=0.1, sheet=2, pool=40), str(tmp_path))
+    assert len(load_delta(done["edit"])) == done["weights"] > 0
+    with Image.open(done["sheet"]) as sheet:
+        width, height = sheet.size
+    assert width == height  # two prompts across, original above edited
+    for wrong, words in (("unicorn", "not in vocabulary"), ("dog", "Unknown method 'x'")):
+        with pytest.raises(InputError, match=words):
+            make_edit(config, methods, EditConfig(wrong, method="x", pool=40), str(tmp_path))
 
 
 def test_taking_a_concept_out_of_a_prompt() -> None:
@@ -154,6 +171,16 @@ def test_distances_between_pictures_and_between_sets_of_them() -> None:
         frechet_distance(one[:1], other)
 
 
+def test_curves_are_drawn_in_order_with_their_bands() -> None:
+    line = [(0.01, 1.0, 0.9, 1.0), (0.1, 0.0, 0.0, 0.25)]
+    root = ElementTree.fromstring(curves("dose <response>", {"cad": line, "steps": line[:1]}, "share", "target"))
+    names = [element.text for element in root.iter("{http://www.w3.org/2000/svg}text")]
+    assert {"dose <response>", "cad", "steps", "0.01", "0.1"} <= set(names)
+    first = next(root.iter("{http://www.w3.org/2000/svg}polyline")).get("points", "").split()
+    (x0, y0), (x1, y1) = ([float(v) for v in point.split(",")] for point in first)
+    assert x0 < x1 and (y0, y1) == (50.0, 250.0)  # 1 at the top, 0 at the bottom
+
+
 def test_every_method_is_evaluated_on_pairs_and_the_model_stays_as_it_was(tmp_path: Path) -> None:
     pipe = tiny_pipeline()
     concepts = ["dog", "house", "boats"]
@@ -199,7 +226,7 @@ def test_every_method_is_evaluated_on_pairs_and_the_model_stays_as_it_was(tmp_pa
     )
     assert sum(row["of_all"] for row in rows) == pytest.approx(1) and {row["kind"] for row in rows} == {"cross"}
     files = [Path(file) for file in write_evaluation(found, str(tmp_path / "report"))]
-    assert {"erase-target.svg", "erase-interference-cad.svg", "distribution-steps.svg"} <= {f.name for f in files}
+    assert {"evaluation.json", "erase-interference-cad.svg", "distribution-steps.svg"} <= {f.name for f in files}
     for file in files:
         assert ElementTree.parse(file) if file.suffix == ".svg" else json.loads(file.read_text())
     print_evaluation(found)
