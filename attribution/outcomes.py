@@ -99,10 +99,9 @@ def compare(
             old, new = by_concept.get(other, (0, 0))
             by_concept[other] = (old + (other in had), new + (other in has))
     found = {name: np.array(rows[name], dtype=np.float64).reshape(-1, 2) for name in rows if name != "change"}
-    return Outcome(
-        *(found[name] for name in ("target", "area", "others", "near", "far")),
-        np.array(rows["change"], dtype=np.float64), by_concept, **_maps(unnamed),
-    )  # fmt: skip
+    target, area, others, near, far = (found[name] for name in ("target", "area", "others", "near", "far"))
+    change = np.array(rows["change"], dtype=np.float64)
+    return Outcome(target, area, others, near, far, change, by_concept, **_maps(unnamed))
 
 
 def _maps(pairs: Sequence[tuple[Look, Look]]) -> dict[str, Any]:

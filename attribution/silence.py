@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
+from functools import partial
 from typing import Any
 
 import torch
@@ -110,7 +111,7 @@ def silenced(pipe: Any, features: Mapping[Site, Sequence[int]], saes: Saes) -> I
     with ExitStack() as hooks:
         hooks.callback(pipe.unet.register_forward_pre_hook(remember, with_kwargs=True).remove)
         for block in {site.block for site in features}:
-            hooks.enter_context(replaced_update(pipe.unet, block, lambda u, block=block: without(block, u)))
+            hooks.enter_context(replaced_update(pipe.unet, block, partial(without, block)))
         yield
 
 
