@@ -11,6 +11,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+import torch
+
+from attribution.objectives import Erase
 from attribution.samples import Samples, freeze_target, join, shuffled, trajectory
 
 
@@ -53,6 +56,9 @@ def context_samples(
         only: steps at which other prompts are held; None takes all.
         seed: of the first trajectory, the others count on from it.
 
+    Pairs differ in how much the concept changes by orders of magnitude, and a few must not decide alone: with d the
+    squared distance of Φ(named) and Φ(plain), a named sample weighs 1 / (d + the median d), every other 1 / median d.
+
     Returns:
         shuffled samples: the named ones, as many with the prompts without the concept, one of each kept prompt and
         step, and the empty prompt at half of those x_t.
@@ -60,12 +66,17 @@ def context_samples(
     how: dict[str, Any] = {"steps": steps, "guidance": guidance}
     seeds = [seed + i for i in range(len(context.named) + len(context.kept))]
     named = trajectory(pipe, context.named, seeds[: len(context.named)], base=context.plain, only=early or only, **how)
-    parts = [freeze_target(pipe.unet, named, factor)]
+    with torch.no_grad():
+        far = torch.cat([Erase()(pipe.unet, part) for part in named.chunks(16)])
+    scale = far.median().clamp_min(1e-12)
+    parts = [replace(freeze_target(pipe.unet, named, factor), weight=1 / (far + scale))]
     stay = [replace(named, cond=named.base or {}, base=None)]
     if context.kept:
         stay.append(trajectory(pipe, context.kept, seeds[len(context.named) :], only=only, **how))
         empty = replace(stay[1], cond=stay[1].base or {}, base=None)
         stay[1] = replace(stay[1], base=None)
         stay.append(empty.at(slice(None, None, 2)))
-    parts += [freeze_target(pipe.unet, samples, 1.0) for samples in stay]
+    for samples in stay:
+        held = freeze_target(pipe.unet, samples, 1.0)
+        parts.append(replace(held, weight=(1 / scale).expand(len(held))))
     return shuffled(join(*(replace(part, base=None) for part in parts)), seed)

@@ -50,11 +50,12 @@ class Erase:
 
 @dataclass(frozen=True)
 class Distance:
-    """J = ‖ target − Φ(x_t, c, t; w) ‖², summed: erase with the base frozen before any edit (`freeze_target`)."""
+    """J = weight · ‖ target − Φ(x_t, c, t; w) ‖²: erase with the base frozen before any edit (`freeze_target`)."""
 
     def residual(self, unet: nn.Module, samples: Samples) -> Tensor:
         """What J is the squared length of, [N, numbers]; raises InputError for samples without a target."""
-        return (predict(unet, samples, samples.cond) - _target(samples)).float().flatten(1)
+        found = (predict(unet, samples, samples.cond) - _target(samples)).float().flatten(1)
+        return found if samples.weight is None else found * samples.weight.sqrt().unsqueeze(1)
 
     def __call__(self, unet: nn.Module, samples: Samples) -> Tensor:
         """J [N]; raises InputError for samples without a target."""

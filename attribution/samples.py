@@ -26,6 +26,7 @@ class Samples:
         cond: the conditioning of the concept's prompts, each tensor [N, ...].
         base: that of the base concept (P2: c_b), or None.
         target: [N, channels, h, w] float32, what the prediction is compared with, where the objective needs it.
+        weight: [N] float32, how much each counts where the objective asks; None is 1.
     """
 
     x: Tensor
@@ -33,6 +34,7 @@ class Samples:
     cond: Conditioning
     base: Conditioning | None = None
     target: Tensor | None = None
+    weight: Tensor | None = None
 
     def __len__(self) -> int:
         return len(self.x)
@@ -45,6 +47,7 @@ class Samples:
             _map(self.cond, lambda v: v[index]),
             None if self.base is None else _map(self.base, lambda v: v[index]),
             None if self.target is None else self.target[index],
+            None if self.weight is None else self.weight[index],
         )
 
     def chunks(self, size: int) -> Iterator[Samples]:
@@ -202,13 +205,14 @@ def freeze_target(unet: nn.Module, samples: Samples, factor: float = 0.0, batch:
 
 
 def join(*several: Samples) -> Samples:
-    """Samples after one another; a base or target stays only where all have one."""
+    """Samples after one another; a base, target or weight stays only where all have one."""
     return Samples(
         torch.cat([s.x for s in several]),
         torch.cat([s.timestep for s in several]),
         _joined([s.cond for s in several]),
         None if any(s.base is None for s in several) else _joined([s.base or {} for s in several]),
         None if any(s.target is None for s in several) else torch.cat([torch.as_tensor(s.target) for s in several]),
+        None if any(s.weight is None for s in several) else torch.cat([torch.as_tensor(s.weight) for s in several]),
     )
 
 

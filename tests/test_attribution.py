@@ -16,6 +16,7 @@ from attribution.objectives import Amplify, Distance, Erase, FeatureActivation
 from attribution.problem import Problem, diffusion_problem
 from attribution.samples import Samples, freeze_target, generate_latents, noised_images, trajectory
 from attribution.selection import PRESETS, Share, count, jaccard, random_like, scope_weights, select
+from benchmarks.attribution_cost import published
 from data.errors import InputError
 from sae.autoencoder import SAEConfig, SparseAutoencoder
 from tests.tiny_pipeline import BLOCKS, tiny_pipeline
@@ -140,6 +141,13 @@ def test_one_trajectory_gives_the_inputs_that_running_anew_for_every_step_gives(
         x = anew(pipe, "a dog", 7, step + 1)
         assert torch.equal(once.x[step], x[0])
         assert once.timestep[step] == pipe.scheduler.timesteps[step]  # type: ignore[attr-defined]
+
+
+def test_the_benchmark_s_published_scheme_pairs_the_same_states_and_timesteps(pipe: object) -> None:
+    theirs = published(pipe, "a dog", [7] * 3, 3, 3.0)
+    ours = trajectory(pipe, ["a dog"], [7], steps=3, pairing="published")
+    assert torch.equal(theirs.x, ours.x) and torch.equal(theirs.timestep, ours.timestep)
+    assert len(theirs) == len(theirs.cond["encoder_hidden_states"]) == 3
 
 
 @torch.no_grad()
