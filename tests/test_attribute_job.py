@@ -25,7 +25,7 @@ from data.errors import InputError
 from data.provenance import read_provenance
 from diffusion.generate import GenerationConfig
 from jobs.attribute_edit import EditConfig, make_edit
-from jobs.attribute_evaluate import located
+from jobs.attribute_evaluate import EvaluateConfig, evaluate, located
 from jobs.attribute_pictures import cases as draw_cases
 from jobs.attribute_pictures import painter
 from jobs.attribute_plots import curves
@@ -237,3 +237,21 @@ def test_every_method_is_evaluated_on_pairs_and_the_model_stays_as_it_was(tmp_pa
         assert any(not torch.equal(a, b) for a, b in zip(before, pipe.unet.parameters(), strict=True))
     with pytest.raises(InputError, match="Unknown method"):
         methods.edit("amplify", "live", "dog", 0.1)
+
+
+def test_the_whole_evaluation_gives_the_promised_keys(run: RunConfig) -> None:
+    run = dataclasses.replace(run, generation=dataclasses.replace(run.generation, steps=2))
+    protocol = Protocol(("cad", "steps", "random"), ("cad", "random"), shares=(0.05,), most=1, resamples=20)
+    config = EvaluateConfig(
+        MethodConfig(steps=2, context=1, context_steps=1, tune_steps=1), protocol, steps=2, pool=32, erase=1, amplify=1,
+        looks=True, located=("steps",), ablations=3, ablation_shares=(0.05,), study_samples=1, points=1, groups=4,
+    )  # fmt: skip
+    found = json.loads(json.dumps(evaluate(run, config, ["dog"])))
+    assert {"cad", "expected_live", "coar", "random"} <= set(found["faithfulness"])
+    assert set(found["erase"]) == {"cad", "steps", "random", "blocking"} and set(found["amplify"]) == {"cad", "random"}
+    for one in (*found["erase"].values(), *found["amplify"].values()):
+        assert len(one["target"]) == len(one["others"]) == 3
+    assert len(found["neighbours"]["dog"]) == 3 and "dog" not in found["neighbours"]["dog"]
+    assert found["overlap"] == {"steps": {"dog": {}}} and found["erase"]["steps"]["quality"]["pictures"] in (0, 1)
+    with pytest.raises(InputError, match="not in vocabulary"):
+        evaluate(run, config, ["unicorn"])
