@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from attribution.groups import Groups
+from attribution.iterated import iterated_scores
 from attribution.problem import Problem, Scores
 from data.errors import InputError
 
@@ -25,9 +26,10 @@ class Options:
 
     Attributes:
         seed: of everything random.
-        points: gradients taken along a path (`integrated`) or at random ablations (`expected`).
-        share: of the weights (or groups) zeroed at a time where random ablations are drawn.
+        points: gradients taken along a path (`integrated`) or at random ablations (`expected`), or projections.
+        share: of the weights (or groups) zeroed at a time where random ablations are drawn, or by `iterated`.
         ablations: random ablations that `coar` regresses on.
+        rounds: gradients of `iterated`.
         ridge: L2 penalty of that regression, as a share of its mean squared column.
         groups: the components of `coar` and `finite`.
     """
@@ -36,6 +38,7 @@ class Options:
     points: int = 8
     share: float = 0.05
     ablations: int = 500
+    rounds: int = 40
     ridge: float = 0.01
     groups: Groups | None = None
 
@@ -68,6 +71,27 @@ def expected(problem: Problem, options: Options) -> Scores:
         with problem.scaled(_random_mask(problem, options.share, generator)):
             _add(total, problem.gradient(), 1 / options.points)
     return _times_weights(problem, total)
+
+
+def curved(problem: Problem, options: Options) -> Scores:
+    """α_i = w_i · dJ/dw_i − w_i² · h_i: the second-order Taylor of zeroing w_i, with `Problem.curvature`'s diagonal.
+
+    Exact for one weight where J is quadratic in it. Sees what a gradient cannot: damage around a minimum, where every
+    first-order α is 0. 1 gradient and `points` projections of the same cost. Raises InputError where J is not a
+    squared distance.
+    """
+    first, second = taylor(problem, options), _zeros(problem)
+    for point in range(options.points):
+        _add(second, problem.curvature(options.seed + point), 1 / options.points)
+    return {n: a - problem.weights[n].detach().float() ** 2 * second[n] for n, a in first.items()}
+
+
+def iterated(problem: Problem, options: Options) -> Scores:
+    """α_i = Σ w_i · dJ/dw_i over models in which the leaders so far are zero (`iterated.iterated_scores`).
+
+    For choosing `share` of all weights to zero together; not in units of J. `rounds` gradients of one part each.
+    """
+    return iterated_scores(problem, options.share, options.rounds, points=options.points, seed=options.seed)
 
 
 def coar(problem: Problem, options: Options) -> Scores:
@@ -146,6 +170,8 @@ ESTIMATORS: dict[str, Estimator] = {
     "cad": taylor,
     "integrated": integrated,
     "expected": expected,
+    "curved": curved,
+    "iterated": iterated,
     "coar": coar,
     "finite": finite,
     "random": random,
@@ -166,7 +192,14 @@ def estimate(name: str, problem: Problem, options: Options = Options()) -> Score
 
 def cost(name: str, options: Options, groups: int = 0) -> dict[str, int]:
     """What an estimator spends: evaluations of J and gradients of J."""
-    gradients = {"cad": 1, "gradient": 1, "integrated": options.points, "expected": options.points}
+    gradients = {
+        "cad": 1,
+        "gradient": 1,
+        "integrated": options.points,
+        "expected": options.points,
+        "curved": 1 + options.points,
+        "iterated": options.rounds + options.points,
+    }
     values = {"coar": options.ablations, "finite": groups + 1, "wanda": 2}
     return {"values": values.get(name, 0), "gradients": gradients.get(name, 0)}
 

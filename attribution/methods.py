@@ -9,17 +9,20 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from attribution.context import Context, context_samples
 from attribution.delta import Delta, ablation
 from attribution.estimators import CONTROLS, Options, estimate
 from attribution.objectives import Amplify, Distance, Erase
 from attribution.problem import Problem, Scores, diffusion_problem
-from attribution.samples import Samples, freeze_base, generate_latents, noised_images, trajectory
+from attribution.samples import Samples, generate_latents, noised_images, trajectory
 from attribution.selection import Chosen, Share, random_like, scope_weights, select
 from attribution.tune import gradient_steps
 from data.errors import InputError
 
-ERASE = ("cad", "live", "contrast", "steps", *CONTROLS, "steps_random")
-AMPLIFY = ("cad", "contrast", *CONTROLS)
+FOLLOWERS = (*CONTROLS, "steps_random")
+"""Methods that take as many weights of each layer as the reference method does."""
+ERASE = ("cad", "live", "contrast", "iterated", "steps", "steps_all", *FOLLOWERS)
+AMPLIFY = ("cad", "contrast", "iterated", "steps", "steps_all", *FOLLOWERS)
 
 
 @dataclass(frozen=True)
@@ -27,36 +30,48 @@ class MethodConfig:
     """How concepts are attributed.
 
     Attributes:
-        scope, per: which weights are scored, and within what the top share is taken.
+        scope, per: of ``cad``, ``live`` and ``contrast``: which weights are scored, and within what the top share is
+            taken.
+        wide: the scope of ``iterated``, ``steps`` and the controls, whose shares are of all its weights together.
+        reference: the method whose counts per layer the controls take.
         template: the concept's prompt, ``{}`` stands for its name; the published code uses the bare name.
         base: the base concept's prompt.
         steps, guidance: of the sampler; the published code uses 50 and 3.
         seeds: trajectories per concept (published: one); for amplify, pictures per concept (published: 50).
         batch: samples per U-Net call.
-        tune_steps, tune_rate, keep: of the gradient steps: how many, Adam's rate relative to a layer's root mean
-            square weight, and the weight of the distance to the intact model on prompts without the concept.
-        tune_prompts: prompts that name the concept, and their copies without it, for the gradient steps.
+        factor: to amplify, the target is the plain prompt's prediction and `factor` times what the concept adds.
+        context: prompts that name the concept, and as many that do not, for ``iterated`` and ``steps``.
+        context_steps: sampler steps at which these are compared, and as many at which others are held.
+        decided: the share of the steps, from the first, in which it is decided what the picture shows; the former lie
+            there, the latter anywhere.
+        rounds: gradients of ``iterated``.
+        tune_steps, tune_rate: of Adam, the rate relative to a layer's root mean square weight.
         seed: of everything random.
     """
 
     scope: str = "ff"
     per: str = "layer"
+    wide: str = "cross"
+    reference: str = "steps"
     template: str = "{}"
     base: str = ""
     steps: int = 50
     guidance: float = 3.0
     seeds: int = 1
     batch: int = 8
-    tune_steps: int = 30
-    tune_rate: float = 0.02
-    keep: float = 1.0
-    tune_prompts: int = 4
+    factor: float = 2.0
+    context: int = 8
+    context_steps: int = 4
+    decided: float = 0.3
+    rounds: int = 60
+    tune_steps: int = 40
+    tune_rate: float = 0.03
     seed: int = 0
 
     def __post_init__(self) -> None:
         if "{}" not in self.template:
             raise InputError(f"template is {self.template!r}; accepted: text with {{}} where the concept's name goes.")
-        for name in ("steps", "seeds", "batch", "tune_steps", "tune_prompts"):
+        for name in ("steps", "seeds", "batch", "context", "context_steps", "rounds", "tune_steps"):
             if getattr(self, name) < 1:
                 raise InputError(f"{name} must be at least 1, not {getattr(self, name)}.")
 
@@ -69,23 +84,25 @@ class Methods:
         pipe: Any,
         config: MethodConfig,
         concepts: Sequence[str],
-        naming: Mapping[str, Sequence[str]],
+        prompts: Mapping[str, frozenset[str]],
         without: Callable[[str, str], str],
     ) -> None:
         """Prepare.
 
         Args:
             concepts: all concepts to tell apart.
-            naming: per concept, prompts that name it and that edits may be made from (never those reported on).
+            prompts: prompts that edits may be made from (never those reported on), and the concepts each names.
             without: (prompt, concept) -> the prompt without the concept.
 
         Raises:
             InputError: an unknown scope.
         """
         self.pipe, self.config, self.concepts = pipe, config, tuple(concepts)
-        self.naming, self.without = naming, without
+        self.prompts, self.without = dict(prompts), without
         self.weights = scope_weights(pipe.unet, config.scope)
+        self.wide = scope_weights(pipe.unet, config.wide)
         self._kept: dict[tuple[str, ...], Scores] = {}
+        self._samples: dict[tuple[str, ...], Samples] = {}
         self._edits: dict[tuple[str, ...], Delta] = {}
 
     @property
@@ -99,38 +116,40 @@ class Methods:
 
         Args:
             aim: ``erase`` or ``amplify``.
-            share: of the weights of the scope, by `MethodConfig.per`.
+            share: of the weights of the method's scope.
 
         Raises:
             InputError: unknown method.
         """
         if method not in {"erase": ERASE, "amplify": AMPLIFY}[aim]:
             raise InputError(f"Unknown method {method!r} to {aim}.")
-        if not method.startswith("steps"):
-            return self._edit(aim, method, concept, share)
-        # Only these are dear enough to keep.
-        key = (aim, method, concept, str(share))
+        key = (aim, method, concept, "" if method == "steps_all" else str(share))
         if key not in self._edits:
-            self._edits[key] = self._edit(aim, method, concept, share)
+            about = {"aim": aim, "method": method, "concept": concept, "share": share, "config": vars(self.config)}
+            chosen = self.choose(aim, method, concept, share)
+            if method.startswith("steps"):
+                c = self.config
+                problem = self.problem(aim, concept, "context")
+                edit = gradient_steps(problem, chosen, steps=c.tune_steps, rate=c.tune_rate, provenance=about)
+            else:
+                edit = ablation({**self.weights, **self.wide}, chosen, about)
+            self._edits[key] = edit
         return self._edits[key]
 
-    def _edit(self, aim: str, method: str, concept: str, share: float) -> Delta:
-        about = {"aim": aim, "method": method, "concept": concept, "share": share, "config": vars(self.config)}
-        chosen = self.choose(aim, "contrast" if method.startswith("steps") else method, concept, share)
-        if method == "steps_random":
-            chosen = random_like(chosen, self.weights, self.config.seed)
-        return (
-            self._tuned(concept, chosen, about) if method.startswith("steps") else ablation(self.weights, chosen, about)
-        )
-
     def choose(self, aim: str, method: str, concept: str, share: float) -> Chosen:
-        """The weights a method takes; controls take as many per layer as `cad` does at the same share."""
+        """The weights a method takes; followers take as many of each layer as the reference does at this share."""
+        c = self.config
         sign = "positive" if aim == "erase" else "negative"
-        if method not in CONTROLS:
-            return select(self.scores(aim, method, concept), Share(share, self.config.per, sign))
-        counts = self.choose(aim, "cad", concept, share)
-        if method == "random":
-            return random_like(counts, self.weights, self.config.seed)
+        if method == "steps_all":
+            return {name: torch.arange(w.numel()) for name, w in self.wide.items()}
+        if method in ("iterated", "steps"):
+            return select(self.scores(aim, method, concept, share), Share(share, "global"))
+        if method not in FOLLOWERS:
+            return select(self.scores(aim, method, concept), Share(share, c.per, sign))
+        counts = self.choose(aim, c.reference, concept, share)
+        weights = {**self.weights, **self.wide}
+        if method.endswith("random"):
+            return random_like(counts, weights, c.seed)
         scores = self.scores(aim, method, concept)
         # Controls rank by a number that has no sign: the highest, in equal numbers per layer.
         return {
@@ -138,34 +157,72 @@ class Methods:
             for name, index in counts.items()
         }
 
-    def scores(self, aim: str, method: str, concept: str) -> Scores:
+    def scores(self, aim: str, method: str, concept: str, share: float = 0.0) -> Scores:
         """α of every weight of the scope under a method.
 
         ``cad``: the published estimator and objective. ``live``: the same without the stop-gradient. ``contrast``:
         cad, each concept's α divided by the sum of |α|, minus the largest among the other concepts (for amplify:
-        plus): what a weight does for this concept beyond what it does for any other. Controls: see `estimators`.
+        plus): what a weight does for this concept beyond what it does for any other. ``iterated``: see `iterated`, on
+        `context_samples`. ``steps``: |dJ/dw| there, the weights whose small moves matter most. Controls: see
+        `estimators`.
         """
-        key = (aim, method, concept)
+        key = (aim, method, concept, str(share) if method == "iterated" else "")
         if key not in self._kept:
-            if method == "contrast":
-                self._kept[key] = self._contrast(aim, concept)
-            else:
-                problem = self.problem(aim, concept, stop_gradient=method != "live")
-                name = "cad" if method == "live" else method
-                self._kept[key] = estimate(name, problem, Options(seed=self.config.seed))
+            self._kept[key] = self._scores(aim, method, concept, share)
         return self._kept[key]
 
-    def problem(self, aim: str, concept: str, *, stop_gradient: bool = True) -> Problem:
-        """J of a concept on the whole scope: the published objectives on the concept's own prompt."""
+    def _scores(self, aim: str, method: str, concept: str, share: float) -> Scores:
         c = self.config
+        if method == "contrast":
+            return self._contrast(aim, concept)
+        if method == "iterated":
+            options = Options(seed=c.seed, share=share, rounds=c.rounds)
+            return estimate("iterated", self.problem(aim, concept, "context"), options)
+        if method == "steps":
+            return estimate("gradient", self.problem(aim, concept, "context"))
+        kind = "live" if method == "live" else "wide" if method in CONTROLS else "cad"
+        name = "cad" if method == "live" else method
+        return estimate(name, self.problem(aim, concept, kind), Options(seed=c.seed))
+
+    def problem(self, aim: str, concept: str, kind: str = "cad") -> Problem:
+        """J of a concept.
+
+        Args:
+            kind: ``cad``, the published objectives on the concept's own prompt; ``live``, without stop-gradient;
+                ``wide``, as published on the wide scope; ``context``, the distance to what is wanted on prompts that
+                name the concept and on those that do not (`context_samples`), on the wide scope.
+        """
+        c = self.config
+        weights = self.wide if kind in ("wide", "context") else self.weights
+        if kind == "context":
+            return diffusion_problem(self.unet, Distance(), self._context(aim, concept), weights, c.batch)
         prompts = [c.template.format(concept)] * c.seeds
         seeds = [c.seed + i for i in range(c.seeds)]
         if aim == "erase":
             samples = trajectory(self.pipe, prompts, seeds, steps=c.steps, guidance=c.guidance, base=c.base)
-            return diffusion_problem(self.unet, Erase(stop_gradient), samples, self.weights, c.batch)
+            return diffusion_problem(self.unet, Erase(kind != "live"), samples, weights, c.batch)
         latents = generate_latents(self.pipe, prompts, seeds, steps=c.steps, guidance=c.guidance)
         samples = noised_images(self.pipe, latents, prompts, steps=c.steps, seed=c.seed)
-        return diffusion_problem(self.unet, Amplify(), samples, self.weights, c.batch)
+        return diffusion_problem(self.unet, Amplify(), samples, weights, c.batch)
+
+    def context(self, concept: str) -> Context:
+        """Prompts to measure a concept on: those that name it beside something else, and others."""
+        c = self.config
+        named = [p for p, has in self.prompts.items() if concept in has and self.without(p, concept) not in (p, "")]
+        named = named[: c.context] or [c.template.format(concept)]
+        kept = [p for p, has in self.prompts.items() if concept not in has]
+        return Context(tuple(named), tuple(self.without(p, concept) for p in named), tuple(kept[: c.context]))
+
+    def _context(self, aim: str, concept: str) -> Samples:
+        c = self.config
+        if (aim, concept) not in self._samples:
+            # Other noise than that of the published objectives, and than that of the evaluation.
+            self._samples[aim, concept] = context_samples(
+                self.pipe, self.context(concept), 0.0 if aim == "erase" else c.factor, steps=c.steps,
+                guidance=c.guidance, early=_first(c.steps, c.decided, c.context_steps),
+                only=_spread(c.steps, c.context_steps), seed=c.seed + 1000,
+            )  # fmt: skip
+        return self._samples[aim, concept]
 
     def _contrast(self, aim: str, concept: str) -> Scores:
         own = _shares(self.scores(aim, "cad", concept))
@@ -179,25 +236,6 @@ class Methods:
             return own
         return {name: s - sign * highest[name].clamp_min(0) for name, s in own.items()}
 
-    def _tuned(self, concept: str, chosen: Chosen, about: dict[str, Any]) -> Delta:
-        """Gradient steps: paint prompts that name the concept as the intact model paints them without it."""
-        c = self.config
-        named = [p for p in self.naming.get(concept, ()) if self.without(p, concept) != p][: c.tune_prompts]
-        named = named or [c.template.format(concept)]
-        plain = [self.without(p, concept) for p in named]
-        moving = {name: w for name, w in self.weights.items() if name in chosen}
-        only = _spread(c.steps, 4)
-        seeds = [c.seed + 1000 + i for i in range(len(named))]
-
-        def frozen(prompts: Sequence[str], base: Sequence[str]) -> Problem:
-            samples: Samples = trajectory(
-                self.pipe, prompts, seeds, steps=c.steps, guidance=c.guidance, base=base, only=only
-            )
-            return diffusion_problem(self.unet, Distance(), freeze_base(self.unet, samples, c.batch), moving, c.batch)
-
-        problems = [(1.0, frozen(named, plain)), (c.keep, frozen(plain, plain))]
-        return gradient_steps(problems, chosen, steps=c.tune_steps, rate=c.tune_rate, provenance=about)
-
 
 def _shares(scores: Mapping[str, Tensor]) -> Scores:
     total = sum(float(s.abs().sum()) for s in scores.values()) or 1.0
@@ -208,3 +246,9 @@ def _spread(steps: int, wanted: int) -> list[int]:
     """`wanted` steps spread evenly over all, from the middle of each stretch."""
     wanted = min(wanted, steps)
     return [int((i + 0.5) * steps / wanted) for i in range(wanted)]
+
+
+def _first(steps: int, share: float, wanted: int) -> list[int]:
+    """`wanted` steps spread over the first `share` of all, the very first among them."""
+    last = max(0, round(share * steps) - 1)
+    return sorted({round(last * i / max(1, wanted - 1)) for i in range(wanted)})

@@ -35,22 +35,31 @@ class Erase:
 
     stop_gradient: bool = True
 
-    def __call__(self, unet: nn.Module, samples: Samples) -> Tensor:
-        """J [N]; raises InputError for samples without a base."""
+    def residual(self, unet: nn.Module, samples: Samples) -> Tensor:
+        """What J is the squared length of, [N, numbers]; raises InputError for samples without a base."""
         if samples.base is None:
             raise InputError("The erase objective needs samples with a base concept.")
         with torch.set_grad_enabled(torch.is_grad_enabled() and not self.stop_gradient):
             base = predict(unet, samples, samples.base)
-        return _squared(predict(unet, samples, samples.cond) - base).sum(1)
+        return (predict(unet, samples, samples.cond) - base).float().flatten(1)
+
+    def __call__(self, unet: nn.Module, samples: Samples) -> Tensor:
+        """J [N]; raises InputError for samples without a base."""
+        return (self.residual(unet, samples) ** 2).sum(1)
 
 
 @dataclass(frozen=True)
 class Distance:
-    """J = ‖ target − Φ(x_t, c, t; w) ‖², summed: erase with the base frozen before any edit (`freeze_base`)."""
+    """J = weight · ‖ target − Φ(x_t, c, t; w) ‖²: erase with the base frozen before any edit (`freeze_target`)."""
+
+    def residual(self, unet: nn.Module, samples: Samples) -> Tensor:
+        """What J is the squared length of, [N, numbers]; raises InputError for samples without a target."""
+        found = (predict(unet, samples, samples.cond) - _target(samples)).float().flatten(1)
+        return found if samples.weight is None else found * samples.weight.sqrt().unsqueeze(1)
 
     def __call__(self, unet: nn.Module, samples: Samples) -> Tensor:
         """J [N]; raises InputError for samples without a target."""
-        return _squared(predict(unet, samples, samples.cond) - _target(samples)).sum(1)
+        return (self.residual(unet, samples) ** 2).sum(1)
 
 
 @dataclass(frozen=True)
@@ -63,7 +72,7 @@ class Amplify:
 
     def __call__(self, unet: nn.Module, samples: Samples) -> Tensor:
         """J [N]; raises InputError for samples without a target (`noised_images` makes them)."""
-        return -_squared(predict(unet, samples, samples.cond) - _target(samples)).mean(1)
+        return -((predict(unet, samples, samples.cond) - _target(samples)).float().flatten(1) ** 2).mean(1)
 
 
 @dataclass(frozen=True)
@@ -109,10 +118,6 @@ def user_objective(name: str) -> Objective:
     if not callable(found):
         raise InputError(f"The objective {name!r} is not callable.")
     return found
-
-
-def _squared(difference: Tensor) -> Tensor:
-    return difference.float().flatten(1) ** 2
 
 
 def _target(samples: Samples) -> Tensor:

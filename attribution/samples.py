@@ -26,6 +26,7 @@ class Samples:
         cond: the conditioning of the concept's prompts, each tensor [N, ...].
         base: that of the base concept (P2: c_b), or None.
         target: [N, channels, h, w] float32, what the prediction is compared with, where the objective needs it.
+        weight: [N] float32, how much each counts where the objective asks; None is 1.
     """
 
     x: Tensor
@@ -33,6 +34,7 @@ class Samples:
     cond: Conditioning
     base: Conditioning | None = None
     target: Tensor | None = None
+    weight: Tensor | None = None
 
     def __len__(self) -> int:
         return len(self.x)
@@ -45,6 +47,7 @@ class Samples:
             _map(self.cond, lambda v: v[index]),
             None if self.base is None else _map(self.base, lambda v: v[index]),
             None if self.target is None else self.target[index],
+            None if self.weight is None else self.weight[index],
         )
 
     def chunks(self, size: int) -> Iterator[Samples]:
@@ -180,17 +183,42 @@ def encode_images(pipe: Any, images: Tensor) -> Tensor:
     return (latents - (getattr(vae.config, "shift_factor", None) or 0.0)) * vae.config.scaling_factor
 
 
-def freeze_base(unet: nn.Module, samples: Samples, batch: int = 16) -> Samples:
-    """The samples with the present model's base prediction Φ(x_t, c_b, t; w) as target, which later edits cannot move.
+def freeze_target(unet: nn.Module, samples: Samples, factor: float = 0.0, batch: int = 16) -> Samples:
+    """The samples with a guided prediction of the present model as target, which later edits cannot move.
+
+    target = Φ(x_t, c_b, t; w) + factor · (Φ(x_t, c, t; w) − Φ(x_t, c_b, t; w)), as classifier-free guidance: at 0 the
+    base's prediction, at 1 the concept's own, beyond 1 more of the concept, below 0 its opposite (ESD's training
+    target, 2303.07345 eq. 7, is −η).
 
     Raises:
-        InputError: samples without a base.
+        InputError: samples without a base, and a factor other than 1.
     """
-    if samples.base is None:
+    if samples.base is None and factor != 1.0:
         raise InputError("These samples have no base concept to freeze.")
+    targets = []
     with torch.no_grad():
-        target = torch.cat([predict(unet, part, part.base or {}) for part in samples.chunks(batch)])
-    return replace(samples, target=target)
+        for part in samples.chunks(batch):
+            own = predict(unet, part, part.cond) if factor else 0.0
+            base = predict(unet, part, part.base or {}) if factor != 1.0 else 0.0
+            targets.append(torch.as_tensor(factor * own + (1.0 - factor) * base))
+    return replace(samples, target=torch.cat(targets))
+
+
+def join(*several: Samples) -> Samples:
+    """Samples after one another; a base, target or weight stays only where all have one."""
+    return Samples(
+        torch.cat([s.x for s in several]),
+        torch.cat([s.timestep for s in several]),
+        _joined([s.cond for s in several]),
+        None if any(s.base is None for s in several) else _joined([s.base or {} for s in several]),
+        None if any(s.target is None for s in several) else torch.cat([torch.as_tensor(s.target) for s in several]),
+        None if any(s.weight is None for s in several) else torch.cat([torch.as_tensor(s.weight) for s in several]),
+    )
+
+
+def shuffled(samples: Samples, seed: int) -> Samples:
+    """The samples in a random order, so that every chunk has some of each kind."""
+    return samples.at(torch.randperm(len(samples), generator=torch.Generator("cpu").manual_seed(seed)))
 
 
 def conditioning(pipe: Any, prompts: Sequence[str]) -> Conditioning:
@@ -252,4 +280,16 @@ def _map(values: Conditioning, change: Any) -> Conditioning:
     return {
         key: _map(value, change) if isinstance(value, dict) else change(value) if isinstance(value, Tensor) else value
         for key, value in values.items()
+    }
+
+
+def _joined(several: Sequence[Conditioning]) -> Conditioning:
+    first = several[0]
+    return {
+        key: _joined([one[key] for one in several])
+        if isinstance(value, dict)
+        else torch.cat([one[key] for one in several])
+        if isinstance(value, Tensor)
+        else value
+        for key, value in first.items()
     }

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -16,44 +17,45 @@ from data.errors import InputError
 
 
 def gradient_steps(
-    problems: Sequence[tuple[float, Problem]],
+    problem: Problem,
     chosen: Chosen,
     *,
     steps: int,
     rate: float,
     provenance: dict[str, Any] | None = None,
 ) -> Delta:
-    """Adam on Σ factor · J over only the chosen weights; the model is left as it was, the edit is returned.
+    """Adam lowers J over only the chosen weights; the model is left as it was, the edit is returned.
 
-    With one problem and factor 1 this lowers J; further problems (say, the distance to the intact model's predictions
-    on other concepts) can hold things in place.
+    The nth step uses the nth part of the problem (round and round).
 
     Args:
-        problems: (factor, problem) pairs over the same weights.
+        problem: J, with whatever holds other concepts in place among its parts.
         chosen: flat indices per parameter.
-        steps, rate: of Adam; the rate is relative to the root mean square of each parameter.
+        steps, rate: of Adam; the rate is relative to the root mean square of each parameter, and falls linearly to 0.
 
     Raises:
-        InputError: no problem or nothing chosen.
+        InputError: nothing chosen.
     """
-    if not problems or not chosen:
-        raise InputError("Gradient steps need an objective and some weights to move.")
-    weights = {name: weight for name, weight in problems[0][1].weights.items() if name in chosen}
+    if not chosen:
+        raise InputError("Gradient steps need some weights to move.")
+    weights = {name: weight for name, weight in problem.weights.items() if name in chosen}
+    problem = replace(problem, weights=weights)
     with _restored(weights) as before:
         # Moments in float32, and only of the chosen entries.
         moments = {name: [torch.zeros(len(index)), torch.zeros(len(index))] for name, index in chosen.items()}
         scale = {name: float(w.detach().float().pow(2).mean().sqrt()) for name, w in weights.items()}
         for step in range(1, steps + 1):
-            gradients = [(factor, problem.gradient()) for factor, problem in problems]
+            gradient = problem.part(step - 1).gradient()
+            now = rate * (1 - (step - 1) / steps)
             with torch.no_grad():
                 for name, weight in weights.items():
                     index = chosen[name].to(weight.device)
-                    g = sum((factor * found[name].reshape(-1)[index] for factor, found in gradients), torch.tensor(0.0))
+                    g = gradient[name].reshape(-1)[index]
                     first, second = (m.to(weight.device) for m in moments[name])
                     first, second = 0.9 * first + 0.1 * g, 0.99 * second + 0.01 * g**2
                     moments[name] = [first, second]
                     move = (first / (1 - 0.9**step)) / ((second / (1 - 0.99**step)).sqrt() + 1e-12)
-                    weight.view(-1)[index] -= (rate * scale[name] * move).to(weight.dtype)
+                    weight.view(-1)[index] -= (now * scale[name] * move).to(weight.dtype)
         return difference(before, weights, provenance or {})
 
 

@@ -94,8 +94,8 @@ class Counter:
 def published(pipe: Any, concept: str, seeds: Sequence[int], steps: int, guidance: float) -> Samples:
     """The reference's inputs: for t = 1 … steps, run t sampler steps from a noise, keep the state and that timestep."""
     inputs = [first_steps(pipe, concept, seed, t + 1, steps, guidance) for t, seed in enumerate(seeds)]
-    pipe.scheduler.set_timesteps(steps)
     cond, base = ({k: torch.cat([v] * steps) for k, v in conditioning(pipe, [p]).items()} for p in (concept, ""))
+    pipe.scheduler.set_timesteps(steps)  # last, as every run of the pipeline sets its own
     return Samples(torch.cat(inputs), pipe.scheduler.timesteps[:steps], cond, base)
 
 

@@ -32,6 +32,7 @@ def add_attribute(parent: Any) -> None:
     for name, value in (("steps", 50), ("seeds", 1), ("points", 8), ("ablations", 500), ("groups", 200), ("seed", 0)):
         score.add_argument(f"--{name}", type=int, default=value)
     score.add_argument("--guidance", type=float, default=3.0)
+    score.add_argument("--by-step", action="store_true", help="how the score is spread over the sampler's steps")
     score.set_defaults(action=_attribute_score)
 
     apply = verbs.add_parser("apply", help="copy a model folder with an edit applied, without loading the model")
@@ -42,15 +43,62 @@ def add_attribute(parent: Any) -> None:
     apply.add_argument("--json", action="store_true", help="print one JSON object as the last line")
     apply.set_defaults(action=_attribute_apply)
 
+    edit = verbs.add_parser("edit", help="make an edit that erases or amplifies a concept, by any evaluated method")
+    configured(edit)
+    edit.add_argument("--out", required=True, metavar="FOLDER", help="receives the edit")
+    edit.add_argument("--concept", required=True, help="of vocabulary.concepts")
+    edit.add_argument("--aim", default="erase", choices=("erase", "amplify"))
+    edit.add_argument("--method", default="steps", help="see docs/attribution.md")
+    edit.add_argument("--share", type=float, default=0.1, help="of the weights of the method's scope")
+    edit.add_argument("--sheet", type=int, default=4, help="prompts on a sheet of pictures, original above edited")
+    edit.set_defaults(action=_attribute_edit)
+
+    features = verbs.add_parser("features", help="tie a concept's weights to the features labelled with it")
+    configured(features)
+    features.add_argument("--run", required=True, metavar="RUN", help="a finished labelling run")
+    features.add_argument("--out", required=True, metavar="FOLDER", help="receives components.parquet")
+    features.add_argument("--concepts", nargs="+", default=[], metavar="CONCEPT", help="default: all with labels")
+    features.add_argument("--method", default="steps", help="how weights are chosen and changed to erase")
+    features.add_argument("--share", type=float, default=0.1)
+    features.add_argument("--top", type=int, default=8, help="features per concept and site at most")
+    features.add_argument("--steps", type=int, default=20, help="of the sampler")
+    features.add_argument("--most", type=int, default=6, help="pictures that name a concept, and as many that do not")
+    features.set_defaults(action=_attribute_features)
+
+    protocol = verbs.add_parser("protocol", help="a published protocol on a real pipeline: imagenette, i2p, coco")
+    protocol.add_argument("protocol", metavar="PROTOCOL", help="imagenette, i2p or coco")
+    protocol.add_argument("--model", required=True, metavar="FOLDER", help="a diffusers pipeline: folder or hub id")
+    protocol.add_argument("--device", default="cpu")
+    protocol.add_argument("--dtype", default="float32")
+    protocol.add_argument("--out", required=True, metavar="FOLDER", help="receives the pictures and protocol.json")
+    protocol.add_argument("--edit", default="", metavar="FILE", help="applied while painting")
+    protocol.add_argument("--target", default="parachute", help="imagenette: the erased class")
+    protocol.add_argument("--prompts", default="", metavar="CSV", help="i2p, coco: the published prompts")
+    protocol.add_argument("--column", default="prompt", help="of the prompts in the CSV")
+    protocol.add_argument("--reference", default="", metavar="FOLDER", help="coco: pictures for FID")
+    protocol.add_argument("--classifier", default="resnet50", help="imagenette: of torchvision")
+    protocol.add_argument("--weights", default="IMAGENET1K_V2", help="imagenette: their name, or a state dict's file")
+    protocol.add_argument("--clip", default="openai/clip-vit-base-patch32", help="coco: folder or hub id")
+    for name, value, words in (
+        ("images", 0, "imagenette: per class (default 500); else prompts at most (default all)"),
+        ("steps", 50, "of the sampler"),
+        ("seed", 0, "of the pictures"),
+    ):
+        protocol.add_argument(f"--{name}", type=int, default=value, help=words)
+    protocol.add_argument("--guidance", type=float, default=7.5)
+    protocol.add_argument("--json", action="store_true", help="print one JSON object as the last line")
+    protocol.set_defaults(action=_attribute_protocol)
+
     evaluate = verbs.add_parser("evaluate", help="faithfulness, erasing and amplifying, measured on same-seed pairs")
     configured(evaluate)
     evaluate.add_argument("--quick", action="store_true", help="few concepts, few pictures: minutes, wide intervals")
     evaluate.add_argument("--concepts", nargs="+", default=[], metavar="CONCEPT", help="default: by the intact rate")
+    evaluate.add_argument("--out", default="", metavar="FOLDER", help="receives evaluation.json and plots")
     evaluate.set_defaults(action=_attribute_evaluate)
 
 
 def _attribute_score(arguments: argparse.Namespace) -> int:
-    from jobs.attribute import ScoreConfig, score
+    from jobs.attribute_score import ScoreConfig, score
     from jobs.config import load_config
 
     given = {name: value for name, value in vars(arguments).items() if name in ScoreConfig.__dataclass_fields__}
@@ -62,7 +110,7 @@ def _attribute_score(arguments: argparse.Namespace) -> int:
 
 
 def _attribute_apply(arguments: argparse.Namespace) -> int:
-    from jobs.attribute import apply_edit
+    from jobs.attribute_score import apply_edit
 
     result = apply_edit(arguments.model, arguments.edit, arguments.out, undo=arguments.undo)
     print(f"{result['model']}: {result['weights']} weights {'put back' if result['undone'] else 'changed'}")
@@ -70,12 +118,57 @@ def _attribute_apply(arguments: argparse.Namespace) -> int:
     return DONE
 
 
+def _attribute_edit(arguments: argparse.Namespace) -> int:
+    from attribution.methods import MethodConfig
+    from jobs.attribute_edit import EditConfig, make_edit
+    from jobs.config import load_config
+
+    run = load_config(arguments.config, arguments.overrides)
+    methods = MethodConfig(steps=run.generation.steps, guidance=run.generation.guidance, seed=run.seed)
+    given = {name: getattr(arguments, name) for name in ("concept", "aim", "method", "share", "sheet")}
+    result = make_edit(run, methods, EditConfig(**given), arguments.out)
+    print(f"{result['edit']}: {result['weights']} weights{', pictures ' + result['sheet'] if result['sheet'] else ''}")
+    print_json(arguments, result)
+    return DONE
+
+
+def _attribute_features(arguments: argparse.Namespace) -> int:
+    from attribution.methods import MethodConfig
+    from jobs.attribute_features import FeaturesConfig, relate
+    from jobs.attribute_report import print_features
+    from jobs.config import load_config
+
+    run = load_config(arguments.config, arguments.overrides)
+    methods = MethodConfig(steps=arguments.steps, guidance=run.generation.guidance, seed=run.seed)
+    given = {name: getattr(arguments, name) for name in ("method", "share", "top", "most")}
+    config = FeaturesConfig(methods=methods, **given)
+    result = relate(run, arguments.run, arguments.concepts, config, arguments.out)
+    print_features(result)
+    print_json(arguments, result)
+    return DONE
+
+
+def _attribute_protocol(arguments: argparse.Namespace) -> int:
+    from diffusion.load import ModelConfig
+    from jobs.attribute_protocol import ProtocolConfig, run_protocol
+
+    model = ModelConfig(arguments.model, device=arguments.device, dtype=arguments.dtype)
+    given = {n: v for n, v in vars(arguments).items() if n in ProtocolConfig.__dataclass_fields__}
+    result = run_protocol(model, ProtocolConfig(**given), arguments.out)
+    print("\n".join(f"{name}: {value}" for name, value in result.items()))
+    print_json(arguments, result)
+    return DONE
+
+
 def _attribute_evaluate(arguments: argparse.Namespace) -> int:
-    from jobs.attribute import evaluate, full, print_evaluation, quick
+    from jobs.attribute_evaluate import evaluate, full, quick
+    from jobs.attribute_report import print_evaluation, write_evaluation
     from jobs.config import load_config
 
     run = load_config(arguments.config, arguments.overrides)
     result = evaluate(run, quick(run) if arguments.quick else full(run), arguments.concepts)
     print_evaluation(result)
+    if arguments.out:
+        print("\n".join(write_evaluation(result, arguments.out)))
     print_json(arguments, result)
     return DONE

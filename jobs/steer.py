@@ -100,7 +100,7 @@ def evaluate_steering(config: RunConfig, run: str, quick: bool = False) -> dict[
     if config.threads:
         torch.set_num_threads(config.threads)
     folder, settings = RunFolder(run), config.steer.quick() if quick else config.steer
-    judge = _judge(settings.judge, settings.words) if settings.judge and settings.words else None
+    judge = load_judge(settings.judge, settings.words) if settings.judge and settings.words else None
     vocabulary = Vocabulary(config.vocabulary)
     prompts = [p for p in read_prompts(config.prompts)
                if split_of(p, config.heldout) == "heldout"]  # fmt: skip
@@ -143,7 +143,8 @@ def _png(pixels: NDArray[np.uint8], record: dict[str, Any]) -> bytes:
     return stream.getvalue()
 
 
-def _judge(name: str, words: Sequence[str]) -> Judge:
+def load_judge(name: str, words: Sequence[str]) -> Judge:
+    """A judge of looks, named ``module:function``; raises InputError if it cannot be loaded or lacks a word."""
     module, _, function = name.partition(":")
     try:
         judge: Judge = getattr(importlib.import_module(module), function)()

@@ -2,23 +2,38 @@
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
+import json
 from pathlib import Path
+from xml.etree import ElementTree
 
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
 import torch
+from PIL import Image
 
 from attribution.delta import applied, load_delta
-from attribution.evaluate import CHOOSE, REPORT, Case, Evaluation, Images, Protocol, compare, summary
-from attribution.methods import AMPLIFY, ERASE, MethodConfig, Methods
+from attribution.distances import frechet_distance, kernel_distance, perceptual_distance
+from attribution.evaluate import Evaluation, Protocol
+from attribution.methods import AMPLIFY, ERASE, FOLLOWERS, MethodConfig, Methods
+from attribution.outcomes import CHOOSE, REPORT, Case, Images, Look, compare, quality, summary
+from attribution.prompts import paraphrases, without
+from attribution.selection import count
 from data.errors import InputError
 from data.provenance import read_provenance
 from diffusion.generate import GenerationConfig
-from jobs.attribute import ScoreConfig, apply_edit, painter, score, without
+from jobs.attribute_edit import EditConfig, make_edit
+from jobs.attribute_evaluate import EvaluateConfig, evaluate, located
+from jobs.attribute_pictures import cases as draw_cases
+from jobs.attribute_pictures import painter
+from jobs.attribute_plots import curves
+from jobs.attribute_report import print_evaluation, write_evaluation
+from jobs.attribute_score import ScoreConfig, apply_edit, score
 from jobs.config import RunConfig, load_config
 from labeling import load_components
+from labeling.vocabulary import Vocabulary, VocabularyConfig
 from tests.tiny_pipeline import tiny_pipeline
 
 
@@ -34,13 +49,14 @@ def digests(folder: Path) -> list[str]:
 
 
 def test_score_apply_and_undo(run: RunConfig, tmp_path: Path) -> None:
-    config = ScoreConfig(concept="dog", share=0.02, steps=3)
+    config = ScoreConfig(concept="dog", share=0.02, steps=3, by_step=True)
     done = score(run, config, str(tmp_path / "out"))
     table = load_components(tmp_path / "out", concept="dog")
     assert sum(table["chosen"].to_pylist()) == done["weights"] == len(load_delta(done["edit"]))
     assert sum(table["weights"].to_pylist()) == done["scored"]
     assert set(table["estimator"].to_pylist()) == {"cad"} and table.schema == load_components(done["components"]).schema
     assert done["cost"] == {"values": 0, "gradients": 1}
+    assert len(done["by_step"]) == 3 and sum(done["by_step"]) == pytest.approx(1)
     assert read_provenance(done["components"])["config"]["concept"] == "dog"
     assert pq.read_table(done["components"]).num_rows == table.num_rows
     source = Path(run.model.path)
@@ -56,6 +72,19 @@ def test_score_apply_and_undo(run: RunConfig, tmp_path: Path) -> None:
         load_components(tmp_path)
 
 
+def test_an_edit_by_an_evaluated_method_comes_with_a_sheet_of_pictures(run: RunConfig, tmp_path: Path) -> None:
+    methods = MethodConfig(steps=2, context=1, context_steps=1, tune_steps=1)
+    config = dataclasses.replace(run, generation=dataclasses.replace(run.generation, steps=2))
+    done = make_edit(config, methods, EditConfig("dog", share=0.1, sheet=2, pool=40), str(tmp_path))
+    assert len(load_delta(done["edit"])) == done["weights"] > 0
+    with Image.open(done["sheet"]) as sheet:
+        width, height = sheet.size
+    assert width == height  # two prompts across, original above edited
+    for wrong, words in (("unicorn", "not in vocabulary"), ("dog", "Unknown method 'x'")):
+        with pytest.raises(InputError, match=words):
+            make_edit(config, methods, EditConfig(wrong, method="x", pool=40), str(tmp_path))
+
+
 def test_taking_a_concept_out_of_a_prompt() -> None:
     for prompt, left in {
         "a dog on the left, a sun and two boats": "a sun and two boats",
@@ -66,10 +95,38 @@ def test_taking_a_concept_out_of_a_prompt() -> None:
         "a dog": "",
     }.items():
         assert without(prompt, "dog") == left
+    for prompt, look, left in (
+        ("sea and sky in the style of neon", "neon", "sea and sky"),
+        ("a pencil sketch of a boat on sea", "pencil sketch", "a boat on sea"),
+        ("a winter picture of a tree", "winter", "a tree"),
+        ("grass at night", "night", "grass"),
+        ("sky, pencil sketch", "pencil sketch", "sky"),
+    ):
+        assert without(prompt, look) == left
+
+
+def test_paraphrases_name_the_same_things_in_another_order() -> None:
+    assert paraphrases("a dog, a sun and sky", "dog") == ["sky, a sun, a dog", "a dog, a sun and sky, dog"]
+    assert paraphrases("a dog", "dog") == ["a dog, dog"]
+
+
+def test_half_of_the_prompts_of_every_concept_choose_and_half_report() -> None:
+    prompts = ["a dog", "a dog and sky", "sky", "a house", "the sky at night", "a house at night", "nothing"]
+    vocabulary = Vocabulary(VocabularyConfig(("dog", "house", "sky")))
+    drawn = draw_cases(prompts, vocabulary, ["dog", "house", "sky"], ["night"], 6, seed=3)
+    assert len(drawn) == 6 and "nothing" not in {case.prompt for case in drawn}
+    assert len({case.seed for case in drawn}) == 6 and min(case.seed for case in drawn) > 1_000_000
+    assert next(case for case in drawn if case.prompt == "a house at night").named == {"house", "night"}
+    for concept in ("dog", "house", "sky"):
+        assert {case.half for case in drawn if concept in case.named} == {CHOOSE, REPORT}
 
 
 def picture(value: int) -> np.ndarray:
     return np.full((2, 2, 3), value, dtype=np.uint8)
+
+
+def seen(value: int, *found: str, area: float = 0.5) -> Look:
+    return Look(picture(value), dict.fromkeys(found, area))
 
 
 def test_what_counts_as_erased_kept_and_changed() -> None:
@@ -78,54 +135,123 @@ def test_what_counts_as_erased_kept_and_changed() -> None:
         Case("two dogs", 1, frozenset({"dog"}), REPORT),
         Case("a tree and sky", 2, frozenset({"tree", "sky"}), REPORT),
     ]
-    intact = [(picture(0), {"dog", "sky"}), (picture(0), set()), (picture(0), {"tree", "sky", "car"})]
-    edited = [(picture(9), {"sky"}), (picture(9), {"dog"}), (picture(51), {"sky"})]
-    erased = compare("erase", "dog", cases, intact, edited)
+    intact = [seen(0, "dog", "sky"), seen(0), seen(0, "tree", "sky", "car")]
+    edited = [seen(9, "sky"), seen(9, "dog", area=0.1), seen(51, "sky")]
+    erased = compare("erase", "dog", cases, intact, edited, neighbours={"tree"})
     assert erased.by_concept == {"sky": (2, 2), "tree": (1, 0)}
     found = summary("erase", [erased], 0, 0)
     assert found["target"][0] == 1.0  # one found before, one after, though not in the same picture
+    assert found["area"][0] == pytest.approx(0.2)  # half a picture before, a tenth after
     assert found["others"][0] == pytest.approx(2 / 3) and found["change"][0] == pytest.approx(0.2)
+    assert found["near"][0] == 0.0 and found["far"][0] == 1.0
+    assert found["distance"] == [None] * 3 and quality([erased], 5, 0)["fid"] is None
     raised = summary("amplify", [compare("amplify", "dog", cases, intact, edited)], 200, 0)
     assert raised["target"] == [1.0, 1.0, 1.0]  # of the one dog that was missed
     nothing = compare("erase", "dog", cases[1:2], intact[1:2], edited[1:2])
-    assert summary("erase", [nothing], 50, 0) == dict.fromkeys(("target", "others", "change"), [None] * 3)
+    assert all(value == [None] * 3 for value in summary("erase", [nothing], 50, 0).values())
     low, mean, high = (summary("erase", [erased, erased], 400, 0)["others"][i] or 0 for i in (1, 0, 2))
     assert 0 < low < mean < high <= 1
 
 
-def test_every_method_is_evaluated_on_pairs_and_the_model_stays_as_it_was() -> None:
+def test_distances_between_pictures_and_between_sets_of_them() -> None:
+    generator = np.random.default_rng(0)
+    one = generator.normal(size=(400, 3))
+    other = one * [1.0, 2.0, 1.0] + [3.0, 0.0, 0.0]
+    # Along the axes the Fréchet distance is Σ (Δμ)² + Σ (Δσ)².
+    expected = sum((one.mean(0) - other.mean(0)) ** 2) + one[:, 1].std(ddof=1) ** 2
+    assert frechet_distance(one, other) == pytest.approx(expected, rel=0.02)
+    assert frechet_distance(one, one) == pytest.approx(0, abs=1e-8)
+    apart, same = kernel_distance(one, other), kernel_distance(one, generator.normal(size=(400, 3)))
+    assert apart > 20 * abs(same)
+    maps = [np.array([[[1.0, 0.0]], [[0.0, 1.0]]], dtype=np.float32)]  # two cells, along x and along y
+    turned = [maps[0][::-1] * 7]
+    assert perceptual_distance(maps, [maps[0] * 5]) == pytest.approx(0)
+    assert perceptual_distance(maps, turned) == pytest.approx(2)
+    with pytest.raises(InputError, match="at least 2"):
+        frechet_distance(one[:1], other)
+
+
+def test_curves_are_drawn_in_order_with_their_bands() -> None:
+    line = [(0.01, 1.0, 0.9, 1.0), (0.1, 0.0, 0.0, 0.25)]
+    root = ElementTree.fromstring(curves("dose <response>", {"cad": line, "steps": line[:1]}, "share", "target"))
+    names = [element.text for element in root.iter("{http://www.w3.org/2000/svg}text")]
+    assert {"dose <response>", "cad", "steps", "0.01", "0.1"} <= set(names)
+    first = next(root.iter("{http://www.w3.org/2000/svg}polyline")).get("points", "").split()
+    (x0, y0), (x1, y1) = ([float(v) for v in point.split(",")] for point in first)
+    assert x0 < x1 and (y0, y1) == (50.0, 250.0)  # 1 at the top, 0 at the bottom
+
+
+def test_every_method_is_evaluated_on_pairs_and_the_model_stays_as_it_was(tmp_path: Path) -> None:
     pipe = tiny_pipeline()
     concepts = ["dog", "house", "boats"]
     prompts = ["a dog", "a red house", "two boats", "a dog at night", "a house", "two boats on the sea"]
     cases = [
         Case(p, i, frozenset(c for c in concepts if c in p), CHOOSE if i < 3 else REPORT) for i, p in enumerate(prompts)
     ]
-    naming = {c: [k.prompt for k in cases if k.half == CHOOSE and c in k.named] for c in concepts}
-    config = MethodConfig(steps=2, tune_steps=1, tune_prompts=1)
-    methods = Methods(pipe, config, concepts, naming, without)
+    config = MethodConfig(steps=2, tune_steps=1, context=1, rounds=3)
+    methods = Methods(pipe, config, concepts, {k.prompt: k.named for k in cases if k.half == CHOOSE}, without)
     paint_for_real, painted = painter(pipe, GenerationConfig(steps=2)), []
 
     def paint(prompts: list[str], seeds: list[int]) -> Images:
         painted.append(len(prompts))
         return paint_for_real(prompts, seeds)
 
-    def judge(images: Images) -> list[set[str]]:  # any rule that looks at the pictures will do
-        return [{c for i, c in enumerate(concepts) if image[..., i].mean() > 100} for image in images]
+    def look(images: Images) -> list[dict[str, float]]:  # any rule that looks at the pictures will do
+        return [{c: 0.5 for i, c in enumerate(concepts) if image[..., i].mean() > 100} for image in images]
+
+    def features(images: Images) -> list[list[np.ndarray]]:
+        return [[image.astype(np.float32).transpose(2, 0, 1)] for image in images]
 
     before = [p.detach().clone() for p in pipe.unet.parameters()]
-    evaluation = Evaluation(methods, paint, judge, cases, Protocol(ERASE, AMPLIFY, shares=(0.02, 0.05), most=1))
+    protocol = Protocol(ERASE, AMPLIFY, shares=(0.02, 0.05), most=1, paraphrased=("steps",))
+    evaluation = Evaluation(methods, paint, look, cases, protocol, features=features, neighbours={"dog": ("house",)})
     assert set(evaluation.rates(CHOOSE)) == set(concepts)
     erased = evaluation.run("erase", ["dog"])
     raised = evaluation.run("amplify", ["dog"])
     assert set(erased) == set(ERASE) and set(raised) == set(AMPLIFY)
     for found in (*erased.values(), *raised.values(), evaluation.blocked(["dog"])):
         assert all(len(found[key]) == 3 for key in ("target", "others", "change"))
-    assert erased["random"]["share"] == erased["cad"]["share"]
+    for name in FOLLOWERS:
+        assert erased[name]["share"] == erased[config.reference]["share"] and not erased[name]["curve"]
+        assert erased[name]["weights"] == erased[config.reference]["weights"]
+    assert [point["share"] for point in erased["cad"]["curve"]] == [0.02, 0.05]
+    assert len(erased["steps"]["paraphrased"]["target"]) == 3 and "paraphrased" not in erased["cad"]
     assert all(torch.equal(a, b) for a, b in zip(before, pipe.unet.parameters(), strict=True))
-    cad, control = (methods.choose("erase", m, "dog", 0.05) for m in ("cad", "magnitude"))
-    assert {n: len(i) for n, i in cad.items()} == {n: len(i) for n, i in control.items()}
+    found = {"faithfulness_rows": [], "erase": erased, "amplify": raised} | located(
+        methods, ["cad", "steps"], {name: erased[name]["share"] for name in ("cad", "steps")}
+    )
+    rows = found["distribution"]["steps"]["dog"]
+    assert sum(row["chosen"] for row in rows) == count(
+        methods.choose("erase", "steps", "dog", erased["steps"]["share"]["dog"])
+    )
+    assert sum(row["of_all"] for row in rows) == pytest.approx(1) and {row["kind"] for row in rows} == {"cross"}
+    files = [Path(file) for file in write_evaluation(found, str(tmp_path / "report"))]
+    assert {"evaluation.json", "erase-interference-cad.svg", "distribution-steps.svg"} <= {f.name for f in files}
+    for file in files:
+        assert ElementTree.parse(file) if file.suffix == ".svg" else json.loads(file.read_text())
+    print_evaluation(found)
+    reference, control = (methods.choose("erase", m, "dog", 0.05) for m in (config.reference, "magnitude"))
+    assert {n: len(i) for n, i in reference.items()} == {n: len(i) for n, i in control.items()}
     edit = methods.edit("erase", "cad", "dog", 0.05)
     with applied(pipe.unet, edit):
         assert any(not torch.equal(a, b) for a, b in zip(before, pipe.unet.parameters(), strict=True))
     with pytest.raises(InputError, match="Unknown method"):
-        methods.edit("amplify", "steps", "dog", 0.1)
+        methods.edit("amplify", "live", "dog", 0.1)
+
+
+def test_the_whole_evaluation_gives_the_promised_keys(run: RunConfig) -> None:
+    run = dataclasses.replace(run, generation=dataclasses.replace(run.generation, steps=2))
+    protocol = Protocol(("cad", "steps", "random"), ("cad", "random"), shares=(0.05,), most=1, resamples=20)
+    config = EvaluateConfig(
+        MethodConfig(steps=2, context=1, context_steps=1, tune_steps=1), protocol, steps=2, pool=32, erase=1, amplify=1,
+        looks=True, located=("steps",), ablations=3, ablation_shares=(0.05,), study_samples=1, points=1, groups=4,
+    )  # fmt: skip
+    found = json.loads(json.dumps(evaluate(run, config, ["dog"])))
+    assert {"cad", "expected_live", "coar", "random"} <= set(found["faithfulness"])
+    assert set(found["erase"]) == {"cad", "steps", "random", "blocking"} and set(found["amplify"]) == {"cad", "random"}
+    for one in (*found["erase"].values(), *found["amplify"].values()):
+        assert len(one["target"]) == len(one["others"]) == 3
+    assert len(found["neighbours"]["dog"]) == 3 and "dog" not in found["neighbours"]["dog"]
+    assert found["overlap"] == {"steps": {"dog": {}}} and found["erase"]["steps"]["quality"]["pictures"] in (0, 1)
+    with pytest.raises(InputError, match="not in vocabulary"):
+        evaluate(run, config, ["unicorn"])

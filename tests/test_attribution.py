@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 
 import pytest
 import torch
@@ -13,8 +14,9 @@ from attribution.faithfulness import ablation_study
 from attribution.groups import Groups, row_groups
 from attribution.objectives import Amplify, Distance, Erase, FeatureActivation
 from attribution.problem import Problem, diffusion_problem
-from attribution.samples import Samples, freeze_base, generate_latents, noised_images, trajectory
+from attribution.samples import Samples, freeze_target, generate_latents, noised_images, trajectory
 from attribution.selection import PRESETS, Share, count, jaccard, random_like, scope_weights, select
+from benchmarks.attribution_cost import published
 from data.errors import InputError
 from sae.autoencoder import SAEConfig, SparseAutoencoder
 from tests.tiny_pipeline import BLOCKS, tiny_pipeline
@@ -88,6 +90,35 @@ def test_selections_by_row_by_layer_and_over_all_and_their_signs() -> None:
         Share(0.1, "column")
 
 
+def residual_toy(weights: list[float], aim: float) -> Problem:
+    """J = (Σ w − aim)²."""
+    problem = toy(weights, lambda s: (s - aim) ** 2)
+    model = problem.model
+    return replace(problem, residuals=(lambda: (model.w.sum() - aim).reshape(1, 1),))  # type: ignore[operator]
+
+
+def test_curvature_sees_a_step_that_overshoots_and_damage_around_a_minimum() -> None:
+    for weights, aim in (([1.0, 0.5], 1.0), ([1.0, 0.5, -3.0], -1.5)):
+        problem = residual_toy(weights, aim)
+        whole, scores = problem.value(), estimate("curved", problem, Options(points=2))["w"][0]
+        for i, alpha in enumerate(scores.tolist()):
+            with problem.scaled({"w": torch.tensor([[float(j != i) for j in range(len(weights))]])}):
+                assert alpha == pytest.approx(whole - problem.value(), abs=1e-5)
+    at_minimum = residual_toy([1.0, 0.5, -3.0], -1.5)
+    assert not estimate("cad", at_minimum)["w"].any() and (estimate("curved", at_minimum)["w"] < 0).all()
+    with pytest.raises(InputError, match="squared distance"):
+        estimate("curved", toy([1.0], lambda s: s))
+
+
+def test_iterated_attribution_takes_one_of_two_weights_that_do_the_same() -> None:
+    problem = residual_toy([1.0, 0.9], 1.0)  # without either the aim is (nearly) met, without both it is missed again
+    whole = Share(1.0, "global")
+    assert count(select(estimate("cad", problem), whole)) == 2
+    chosen = select(estimate("iterated", problem, Options(share=1.0, rounds=20, points=1)), whole)
+    assert count(chosen) == 1
+    assert problem.value() == pytest.approx(0.81)  # the weights are as they were
+
+
 @pytest.fixture(scope="module")
 def pipe() -> object:
     return tiny_pipeline()
@@ -110,6 +141,13 @@ def test_one_trajectory_gives_the_inputs_that_running_anew_for_every_step_gives(
         x = anew(pipe, "a dog", 7, step + 1)
         assert torch.equal(once.x[step], x[0])
         assert once.timestep[step] == pipe.scheduler.timesteps[step]  # type: ignore[attr-defined]
+
+
+def test_the_benchmark_s_published_scheme_pairs_the_same_states_and_timesteps(pipe: object) -> None:
+    theirs = published(pipe, "a dog", [7] * 3, 3, 3.0)
+    ours = trajectory(pipe, ["a dog"], [7], steps=3, pairing="published")
+    assert torch.equal(theirs.x, ours.x) and torch.equal(theirs.timestep, ours.timestep)
+    assert len(theirs) == len(theirs.cond["encoder_hidden_states"]) == 3
 
 
 @torch.no_grad()
@@ -148,7 +186,7 @@ def test_the_gradient_matches_differences_and_the_stopped_one_misses_the_base(pi
                 around.append(problem.value())
         return gradient, (around[0] - around[1]) / (2 * size)
 
-    for objective, on in ((Erase(stop_gradient=False), samples), (Distance(), freeze_base(unet, samples))):
+    for objective, on in ((Erase(stop_gradient=False), samples), (Distance(), freeze_target(unet, samples))):
         found, true = slopes(objective, on)
         assert found == pytest.approx(true, rel=0.02)
     stopped, true = slopes(Erase(), samples)

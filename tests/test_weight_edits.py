@@ -126,7 +126,7 @@ def test_gradient_steps_move_only_what_is_chosen_and_lower_j() -> None:
 
     problem, before = Problem(model, weights, (j,)), bits(model)
     chosen = {"0.weight": torch.tensor([1, 5, 6])}
-    delta = gradient_steps([(1.0, problem)], chosen, steps=10, rate=0.05)
+    delta = gradient_steps(problem, chosen, steps=10, rate=0.05)
     assert bits(model) == before
     assert set(delta.changes) == {"0.weight"} and delta.changes["0.weight"].index.tolist() == [1, 5, 6]
     intact = problem.value()

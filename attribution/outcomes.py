@@ -1,0 +1,190 @@
+"""Same-seed pairs become numbers: what was found before and after an edit, with intervals."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from attribution.distances import frechet_distance, kernel_distance, perceptual_distance, pooled
+
+Images = list[NDArray[np.uint8]]
+Judge = Callable[[Images], list[dict[str, float]]]
+"""Pictures uint8 [H, W, 3] -> per picture, of each concept found, the share 0..1 of the picture it covers."""
+Paint = Callable[[Sequence[str], Sequence[int]], Images]
+"""(prompts, seeds) -> pictures of the pipeline as it stands."""
+Interval = list[float | None]
+"""[mean, low, high], or None three times where there was nothing to measure."""
+CHOOSE, REPORT = 0, 1
+NOTHING: Interval = [None, None, None]
+
+
+@dataclass(frozen=True)
+class Case:
+    """One prompt with its seed, the concepts it names, and the half it belongs to (CHOOSE or REPORT)."""
+
+    prompt: str
+    seed: int
+    named: frozenset[str]
+    half: int
+
+
+@dataclass(frozen=True)
+class Look:
+    """A picture, what the judge found in it, and its feature maps [channels, h, w] by level, where they are read."""
+
+    image: NDArray[np.uint8]
+    found: Mapping[str, float]
+    maps: Sequence[NDArray[np.float32]] | None = None
+
+
+def _none() -> NDArray[np.float64]:
+    return np.empty((0, 0))
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """Found or not in same-seed pairs, per case, for one concept and one edit.
+
+    Attributes:
+        target: [cases that count for the target, 2]: found in the intact picture, in the edited one.
+        area: [cases that name the target, 2]: share of the picture it covers, intact and edited.
+        others: [cases, 2]: how many other named concepts were found, intact and edited.
+        near, far: the same, of the target's neighbours and of the rest.
+        change: [cases that do not name the target]: mean absolute difference of the pictures, 0..1.
+        distance: [cases that do not name the target]: `perceptual_distance` of the pictures; empty without features.
+        features: intact and edited [cases that do not name the target, channels] each; empty without features.
+        by_concept: per other concept, found intact and edited over all cases that name it.
+    """
+
+    target: NDArray[np.float64]
+    area: NDArray[np.float64]
+    others: NDArray[np.float64]
+    near: NDArray[np.float64]
+    far: NDArray[np.float64]
+    change: NDArray[np.float64]
+    by_concept: Mapping[str, tuple[int, int]]
+    distance: NDArray[np.float64] = field(default_factory=lambda: np.empty(0))
+    features: tuple[NDArray[np.float64], NDArray[np.float64]] = field(default_factory=lambda: (_none(), _none()))
+
+
+def compare(
+    aim: str,
+    concept: str,
+    cases: Sequence[Case],
+    intact: Sequence[Look],
+    edited: Sequence[Look],
+    neighbours: Collection[str] = (),
+) -> Outcome:
+    """Count what was found in same-seed pairs; for amplify only cases that the intact model missed count as target."""
+    rows: dict[str, list[Any]] = {name: [] for name in ("target", "area", "others", "near", "far", "change")}
+    by_concept: dict[str, tuple[int, int]] = {}
+    unnamed: list[tuple[Look, Look]] = []
+    for case, before, after in zip(cases, intact, edited, strict=True):
+        had, has = set(before.found), set(after.found)
+        if concept in case.named:
+            rows["area"].append((before.found.get(concept, 0.0), after.found.get(concept, 0.0)))
+            if aim == "erase" or concept not in had:
+                rows["target"].append((concept in had, concept in has))
+        else:
+            rows["change"].append(np.abs(before.image.astype(np.float64) - after.image).mean() / 255)
+            unnamed.append((before, after))
+        rest = case.named - {concept}
+        for name, some in (("others", rest), ("near", rest & set(neighbours)), ("far", rest - set(neighbours))):
+            rows[name].append((len(some & had), len(some & has)))
+        for other in rest:
+            old, new = by_concept.get(other, (0, 0))
+            by_concept[other] = (old + (other in had), new + (other in has))
+    found = {name: np.array(rows[name], dtype=np.float64).reshape(-1, 2) for name in rows if name != "change"}
+    target, area, others, near, far = (found[name] for name in ("target", "area", "others", "near", "far"))
+    change = np.array(rows["change"], dtype=np.float64)
+    return Outcome(target, area, others, near, far, change, by_concept, **_maps(unnamed))
+
+
+def _maps(pairs: Sequence[tuple[Look, Look]]) -> dict[str, Any]:
+    read = [(one.maps, two.maps) for one, two in pairs if one.maps is not None and two.maps is not None]
+    if not read:
+        return {}
+    return {
+        "distance": np.array([perceptual_distance(one, two) for one, two in read]),
+        "features": (pooled([one for one, _ in read]), pooled([two for _, two in read])),
+    }
+
+
+def summary(aim: str, outcomes: Sequence[Outcome], resamples: int, seed: int) -> dict[str, Interval]:
+    """``target``, ``area``, ``others``, ``near``, ``far``, ``change``, ``distance`` over concepts, [mean, low, high].
+
+    The mean is over concepts; the interval resamples concepts, and cases within them. Ratios with nothing to divide
+    by are left out; where nothing is left there is nothing to say: None three times.
+    """
+    generator = np.random.default_rng(seed)
+    reads: dict[str, tuple[list[NDArray[np.float64]], Callable[[NDArray[np.float64]], float]]] = {
+        "target": ([o.target for o in outcomes], _ratio if aim == "erase" else _gained),
+        "area": ([o.area for o in outcomes], _ratio),
+        "others": ([o.others for o in outcomes], _ratio),
+        "near": ([o.near for o in outcomes], _ratio),
+        "far": ([o.far for o in outcomes], _ratio),
+        "change": ([o.change for o in outcomes], _average),
+        "distance": ([o.distance for o in outcomes], _average),
+    }
+    result: dict[str, Interval] = {}
+    for name, (tables, read) in reads.items():
+        draws = []
+        for _ in range(resamples):
+            picked = [tables[i] for i in generator.integers(0, len(tables), len(tables))]
+            draws.append(_mean([read(t[generator.integers(0, len(t), len(t))]) for t in picked if len(t)]))
+        mean = _mean([read(table) for table in tables if len(table)])
+        defined = [draw for draw in draws if not np.isnan(draw)]
+        low, high = (float(q) for q in np.quantile(defined, [0.025, 0.975])) if defined else (mean, mean)
+        result[name] = list(NOTHING) if np.isnan(mean) else [mean, low, high]
+    return result
+
+
+def quality(outcomes: Sequence[Outcome], resamples: int, seed: int) -> dict[str, Any]:
+    """How the pictures that do not name the concepts differ from the intact model's as a set.
+
+    Returns:
+        ``fid`` (the Fréchet distance of all pairs), ``kid`` [mean, low, high] (95 % over draws of half of the
+        pictures without replacement), ``pictures``; all None where no features were read.
+    """
+    some = [o.features for o in outcomes if o.features[0].size]
+    if not some or sum(len(one) for one, _ in some) < 4:
+        return {"fid": None, "kid": list(NOTHING), "pictures": 0}
+    one, other = (np.concatenate([pair[side] for pair in some]) for side in (0, 1))
+    generator = np.random.default_rng(seed)
+    draws = []
+    for _ in range(resamples):
+        index = generator.permutation(len(one))[: max(2, len(one) // 2)]
+        draws.append(kernel_distance(one[index], other[index]))
+    value = kernel_distance(one, other)
+    low, high = (float(q) for q in np.quantile(draws, [0.025, 0.975])) if draws else (value, value)
+    return {"fid": frechet_distance(one, other), "kid": [value, low, high], "pictures": len(one)}
+
+
+def interference(outcomes: Mapping[str, Outcome]) -> dict[str, dict[str, float | None]]:
+    """Found edited ÷ found intact of every other concept (columns) under the edit of each concept (rows)."""
+    return {
+        concept: {name: (new / old if old else None) for name, (old, new) in sorted(outcome.by_concept.items())}
+        for concept, outcome in outcomes.items()
+    }
+
+
+def _ratio(pairs: NDArray[np.float64]) -> float:
+    before, after = pairs.sum(0)
+    return float(after / before) if before else np.nan
+
+
+def _gained(pairs: NDArray[np.float64]) -> float:
+    return float(pairs[:, 1].mean()) if len(pairs) else np.nan
+
+
+def _average(values: NDArray[np.float64]) -> float:
+    return float(values.mean()) if len(values) else np.nan
+
+
+def _mean(values: Sequence[float]) -> float:
+    there = [value for value in values if not np.isnan(value)]
+    return float(np.mean(there)) if there else np.nan

@@ -1,0 +1,33 @@
+"""Prompts said another way: without a concept, or in other words with it."""
+
+from __future__ import annotations
+
+import re
+
+_COUNT = r"(?:(?:an?|the|one|two|three|four|five|six|many|some|several) )?"
+_PLACE = r"(?: (?:on the (?:left|right)|in the middle))?"
+
+
+def without(prompt: str, concept: str) -> str:
+    """The prompt without a concept: its word or plural goes, with the article before it and the place behind.
+
+    A word for the look of the whole picture takes its preposition with it ("at night", "in the style of neon").
+    """
+    word = rf"{re.escape(concept)}(?:s|es)?\b"
+    gone = re.sub(rf"\b(?:at|in|in the style of) {_COUNT}{word}", "", prompt, flags=re.IGNORECASE)
+    gone = re.sub(rf"\b{_COUNT}{word}(?: picture)?(?: of\b)?{_PLACE}", "", gone, flags=re.IGNORECASE)
+    gone = re.sub(r"\b(?:with|and|on|of)\s*(?=,|$|\b(?:with|and)\b)", "", gone.strip())
+    gone = re.sub(r",\s*(and|with)\b", r" \1", gone)
+    gone = re.sub(r"^\s*(?:,|and|with|on)\s+", "", gone)
+    return re.sub(r"\s*,(?:\s*,)*", ",", re.sub(r"\s+", " ", gone)).strip(" ,")
+
+
+def paraphrases(prompt: str, concept: str) -> list[str]:
+    """Other ways to ask for the same picture, told by grammar alone, so that no language model is needed.
+
+    The enumeration in reverse, and the concept named once more at the end; none equal to the prompt. Every concept
+    that the prompt names is named in them too.
+    """
+    parts = [part.strip() for part in re.split(r",| and ", prompt) if part.strip()]
+    turned, again = ", ".join(reversed(parts)), f"{prompt}, {concept}"
+    return [text for text in dict.fromkeys((turned, again)) if text != prompt]

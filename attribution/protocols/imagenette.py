@@ -1,0 +1,80 @@
+"""Objects: the ten classes of Imagenette, judged by a ResNet-50 (ESD Table 2, P2 section 2.2)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+
+from attribution.protocols.pictures import Item, read_picture
+from data.errors import InputError
+
+CLASSES = {
+    "tench": 0, "English springer": 217, "cassette player": 482, "chain saw": 491, "church": 497, "French horn": 566,
+    "garbage truck": 569, "gas pump": 571, "golf ball": 574, "parachute": 701,
+}  # fmt: skip
+"""Imagenette's classes and their indices in ImageNet-1k."""
+
+
+def items(images: int, seed: int = 0) -> list[Item]:
+    """`images` pictures of each class, "an image of a {class}", seeds counted on from `seed` over all of them."""
+    names = [name for name in CLASSES for _ in range(images)]
+    return [Item(f"an image of a {name}", seed + number, name) for number, name in enumerate(names)]
+
+
+class ImageNetClassifier:
+    """A torchvision classifier with its own preprocessing; P2 uses resnet50 with IMAGENET1K_V2."""
+
+    def __init__(self, name: str = "resnet50", weights: str = "IMAGENET1K_V2") -> None:
+        """Load.
+
+        Args:
+            name: of a torchvision classifier.
+            weights: a name of its published weights (downloaded by torchvision), or a file with a state dict.
+
+        Raises:
+            InputError: no such classifier or weights, or they cannot be had.
+        """
+        from torchvision.models import get_model, get_model_weights
+
+        try:
+            published = get_model_weights(name)
+            if Path(weights).is_file():
+                model = get_model(name, weights=None)
+                model.load_state_dict(torch.load(weights, map_location="cpu", weights_only=True))
+                transforms = published["DEFAULT"].transforms()
+            else:
+                model = get_model(name, weights=published[weights])
+                transforms = published[weights].transforms()
+        except (ValueError, KeyError, OSError, RuntimeError) as error:
+            raise InputError(f"The classifier {name} with weights {weights} cannot be had: {error}.") from error
+        self.model: nn.Module = model.eval()
+        self.transforms: Any = transforms
+
+    @torch.inference_mode()
+    def top1(self, paths: Sequence[Path], batch: int = 32) -> list[int]:
+        """The most probable class of every picture, as ImageNet-1k indices."""
+        found: list[int] = []
+        for start in range(0, len(paths), batch):
+            pictures = [torch.tensor(read_picture(path)).permute(2, 0, 1) for path in paths[start : start + batch]]
+            found += self.model(torch.stack([self.transforms(p) for p in pictures])).argmax(1).tolist()
+        return found
+
+
+def tally(things: Sequence[Item], top1: Sequence[int], target: str) -> dict[str, float | int]:
+    """``target`` and ``others``: top-1 accuracy on the erased class and on the rest, 0..1, and how many ``pictures``.
+
+    Raises:
+        InputError: the target is not one of the classes.
+    """
+    if target not in CLASSES:
+        raise InputError(f"{target!r} is not a class of Imagenette: {', '.join(CLASSES)}.")
+    right = np.array([CLASSES[one.about] == found for one, found in zip(things, top1, strict=True)], dtype=float)
+    mine = np.array([one.about == target for one in things])
+    return {
+        "target": float(right[mine].mean()), "others": float(right[~mine].mean()), "pictures": len(right),
+    }  # fmt: skip

@@ -1,0 +1,81 @@
+"""Ordinary prompts (COCO-30k): does the picture still fit its prompt (CLIP score), do the pictures look alike (FID)?"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from attribution.distances import frechet_distance
+from attribution.protocols.pictures import read_picture
+from data.errors import InputError
+
+
+class ClipScore:
+    """100 · max(0, cosine) of CLIP's embeddings of picture and prompt; P2 uses ViT-B/32."""
+
+    def __init__(self, path: str = "openai/clip-vit-base-patch32") -> None:
+        """path: a folder or hub id that transformers reads; raises InputError if it cannot."""
+        from transformers import CLIPModel, CLIPProcessor
+
+        try:
+            self.model: Any = CLIPModel.from_pretrained(path, use_safetensors=True).eval()
+            self.processor: Any = CLIPProcessor.from_pretrained(path)
+        except (OSError, ValueError, KeyError) as error:
+            raise InputError(f"The CLIP model {path} cannot be read: {str(error).splitlines()[0]}") from error
+
+    @torch.inference_mode()
+    def scores(self, paths: Sequence[Path], prompts: Sequence[str], batch: int = 16) -> list[float]:
+        """One score 0..100 per picture with its prompt; longer prompts are cut as CLIP cuts them."""
+        found: list[float] = []
+        for start in range(0, len(paths), batch):
+            part = slice(start, start + batch)
+            given = self.processor(
+                text=list(prompts[part]), images=[read_picture(path) for path in paths[part]], return_tensors="pt",
+                padding=True, truncation=True, max_length=self.model.config.text_config.max_position_embeddings,
+            )  # fmt: skip
+            out = self.model(**given)
+            cosine = torch.nn.functional.cosine_similarity(out.image_embeds, out.text_embeds, dim=1)
+            found += (100 * cosine.clamp_min(0)).tolist()
+        return found
+
+
+class Inception:
+    """The pool features [pictures, 2048] that FID is defined on, by pytorch-fid (extra ``protocols``)."""
+
+    def __init__(self) -> None:
+        """Raises InputError where the package or its weights (downloaded by it) cannot be had."""
+        try:
+            from pytorch_fid.inception import InceptionV3
+        except ImportError as error:
+            raise InputError("FID needs the package pytorch-fid: pip install 'gazetteer[protocols]'.") from error
+        try:
+            self.model: Any = InceptionV3([InceptionV3.BLOCK_INDEX_BY_DIM[2048]]).eval()
+        except OSError as error:
+            raise InputError(f"The weights of pytorch-fid's network cannot be downloaded: {error}.") from error
+
+    @torch.inference_mode()
+    def features(self, paths: Sequence[Path]) -> NDArray[np.float64]:
+        """Features of every picture."""
+        found = []
+        for path in paths:  # photographs differ in size, so one by one
+            picture = torch.tensor(read_picture(path)).permute(2, 0, 1).unsqueeze(0) / 255
+            found.append(self.model(picture)[0].flatten().double().numpy())
+        return np.stack(found)
+
+
+def fid(paths: Sequence[Path], reference: str | Path) -> float:
+    """Fréchet distance to all pictures of a folder (COCO's photographs, or the intact model's pictures).
+
+    Raises:
+        InputError: fewer than 2 pictures, or no network to read them.
+    """
+    others = sorted(path for path in Path(reference).rglob("*") if path.suffix.lower() in (".png", ".jpg", ".jpeg"))
+    if len(others) < 2:
+        raise InputError(f"{reference} holds fewer than 2 pictures to compare with.")
+    network = Inception()
+    return frechet_distance(network.features(paths), network.features(others))

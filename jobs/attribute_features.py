@@ -1,0 +1,213 @@
+"""`gazetteer attribute features`: ties the weights that carry a concept to the SAE features labelled with it."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from attribution.components import component_rows, write_components
+from attribution.delta import applied
+from attribution.estimators import estimate
+from attribution.evaluate import Evaluation, Protocol
+from attribution.methods import MethodConfig, Methods
+from attribution.objectives import Erase, FeatureActivation
+from attribution.outcomes import REPORT, Interval, interference, summary
+from attribution.problem import diffusion_problem
+from attribution.samples import Samples, trajectory
+from attribution.selection import Share, jaccard, select
+from attribution.silence import Saes, activity, patching, silenced
+from data.errors import InputError
+from data.provenance import provenance
+from data.sites import Site, step_of
+from jobs.attribute_pictures import judge, painter, prepare
+from jobs.config import RunConfig
+from labeling.detectors import load_detector
+from labeling.tables import load_labels
+from labeling.vocabulary import Vocabulary
+from sae.checkpoint import load_site_saes
+
+Labelled = dict[str, dict[Site, list[int]]]
+"""Per concept and site its features, best first."""
+
+
+@dataclasses.dataclass(frozen=True)
+class FeaturesConfig:
+    """What `gazetteer attribute features` does.
+
+    Attributes:
+        method, share: how weights are chosen to erase a concept.
+        top: features per concept and site at most, by dataset_iou.
+        written: of those of each concept, the best so many whose writing weights are scored.
+        prompts: that name the concept, on which features are measured.
+        pool: prompts painted, half to make edits from, half to report on.
+        most: pictures that name a concept, and as many that do not.
+    """
+
+    method: str = "steps"
+    share: float = 0.1
+    top: int = 8
+    written: int = 2
+    prompts: int = 4
+    pool: int = 96
+    most: int = 6
+    methods: MethodConfig = MethodConfig()
+
+    def __post_init__(self) -> None:
+        for name in ("top", "written", "prompts", "pool", "most"):
+            if getattr(self, name) < 1:
+                raise InputError(f"{name} must be at least 1, not {getattr(self, name)}.")
+
+
+def relate(
+    run: RunConfig, labelled_run: str, concepts: Sequence[str], config: FeaturesConfig, out: str
+) -> dict[str, Any]:
+    """Measure both directions on the features that a finished run labelled; write ``OUT/components.parquet``.
+
+    Returns:
+        ``silenced``: ``own``, mean activation with the concept's weights edited ÷ intact over the features labelled
+        with it, and ``other``, over features labelled with other concepts that the same prompts name (same inputs x_t,
+        so only what the block writes counts); ``patching``: of the n features that attribution patching ranks first,
+        n as many as are labelled, the share that is labelled with the concept (``labelled``) and what chance gives
+        (``chance``); ``written``: Jaccard index of the weights chosen for the concept and those that write a feature
+        labelled with it (``own``) or with another concept (``other``); ``erase``: ``weights`` and ``features``, the
+        edit of weights and the ablation of the labelled features in activation space, each ``target`` and ``others``.
+        All [mean, low, high] over concepts; ``components``, the table.
+
+    Raises:
+        InputError: no label for a concept, or a run, model or autoencoder that does not fit.
+    """
+    known = sorted(Vocabulary(run.vocabulary).concepts)
+    labelled = {c: _features_of(labelled_run, c, config.top) for c in known}
+    targets = list(concepts) or [c for c in known if labelled[c]]
+    if bare := [c for c in targets if not labelled.get(c)]:
+        raise InputError(f"{labelled_run} labels no feature {bare[0]!r} in the cond branch.")
+    saes = load_site_saes(run.saes, {site for features in labelled.values() for site in features})
+    methods, pool = prepare(run, config.methods, config.pool)
+    pipe = methods.pipe
+    evaluation = Evaluation(
+        methods, painter(pipe, dataclasses.replace(run.generation, steps=config.methods.steps)),
+        judge(load_detector(run.detector), known), pool, Protocol((), (), most=config.most),
+    )  # fmt: skip
+    rows: list[dict[str, Any]] = []
+    found: dict[str, list[dict[str, float]]] = {"silenced": [], "patching": [], "written": []}
+    outcomes: dict[str, dict[str, Any]] = {"weights": {}, "features": {}}
+    for concept in targets:
+        samples = _inputs(pipe, methods, concept, config, sorted({site.t for site in labelled[concept]}))
+        found["silenced"].append(_silenced(methods, concept, labelled, samples, saes, config))
+        found["patching"].append(_patching(methods, concept, labelled[concept], samples, saes))
+        written, more = _written(methods, concept, labelled, samples, saes, config)
+        found["written"].append(written)
+        rows += more
+        scene = evaluation.relevant(concept, REPORT)
+        edit = methods.edit("erase", config.method, concept, config.share)
+        outcomes["weights"][concept] = evaluation.under("erase", concept, scene, applied(pipe.unet, edit))
+        quiet = silenced(pipe, labelled[concept], saes)
+        outcomes["features"][concept] = evaluation.under("erase", concept, scene, quiet)
+    about = provenance({}, {**dataclasses.asdict(config), "run": labelled_run})
+    table = write_components(out, rows, about)
+    erase = {
+        name: {**summary("erase", list(some.values()), 1000, run.seed), "interference": interference(some)}
+        for name, some in outcomes.items()
+    }
+    return {**{k: _intervals(v, run.seed) for k, v in found.items()}, "erase": erase, "components": str(table)}
+
+
+def _features_of(run: str, concept: str, top: int) -> dict[Site, list[int]]:
+    columns = ["block", "branch", "t", "feature", "dataset_iou"]
+    table = load_labels(run, concept=concept, branch="cond", columns=columns).to_pylist()
+    found: dict[Site, list[int]] = {}
+    for row in sorted(table, key=lambda row: (-row["dataset_iou"], row["feature"])):
+        features = found.setdefault(Site(row["block"], row["branch"], round(float(row["t"]), 6)), [])
+        if len(features) < top:
+            features.append(int(row["feature"]))
+    return found
+
+
+def _inputs(
+    pipe: Any, methods: Methods, concept: str, config: FeaturesConfig, moments: Sequence[float]
+) -> dict[float, Samples]:
+    """Per moment t the U-Net's inputs on prompts that name the concept."""
+    c = config.methods
+    named = methods.context(concept).named[: config.prompts]
+    seeds = [c.seed + 2000 + i for i in range(len(named))]
+    steps = [step_of(t, c.steps) for t in moments]
+    samples = trajectory(pipe, named, seeds, steps=c.steps, guidance=c.guidance, base=c.base, only=steps)
+    return {t: samples.at(slice(i * len(named), (i + 1) * len(named))) for i, t in enumerate(moments)}
+
+
+def _silenced(
+    methods: Methods, concept: str, labelled: Labelled, samples: Mapping[float, Samples], saes: Saes,
+    config: FeaturesConfig,
+) -> dict[str, float]:  # fmt: skip
+    edit = methods.edit("erase", config.method, concept, config.share)
+    named = {
+        c for p in methods.context(concept).named[: config.prompts] for c in methods.prompts.get(p, ()) if c != concept
+    }
+    sums = {"own": [0.0, 0.0], "other": [0.0, 0.0]}
+    for site, own in labelled[concept].items():
+        rest = {f for c in named if c in labelled for f in labelled[c].get(site, [])} - set(own)
+        before = activity(methods.unet, samples[site.t], site, saes[site])
+        with applied(methods.unet, edit):
+            after = activity(methods.unet, samples[site.t], site, saes[site])
+        for name, some in (("own", own), ("other", sorted(rest))):
+            sums[name][0] += float(before[some].sum())
+            sums[name][1] += float(after[some].sum())
+    return {name: after / before if before else np.nan for name, (before, after) in sums.items()}
+
+
+def _patching(
+    methods: Methods, concept: str, features: Mapping[Site, Sequence[int]], samples: Mapping[float, Samples], saes: Saes
+) -> dict[str, float]:
+    hits = chance = total = 0.0
+    for site, own in features.items():
+        alphas = patching(methods.unet, Erase(), samples[site.t], site, saes[site])
+        first = alphas.sort(descending=True, stable=True).indices[: len(own)].tolist()
+        hits += len(set(first) & set(own))
+        chance += len(own) * len(own) / max(1, int((alphas != 0).sum()))
+        total += len(own)
+    return {"labelled": hits / total, "chance": chance / total}
+
+
+def _written(
+    methods: Methods, concept: str, labelled: Labelled, samples: Mapping[float, Samples], saes: Saes,
+    config: FeaturesConfig,
+) -> tuple[dict[str, float], list[dict[str, Any]]]:  # fmt: skip
+    """Overlap of the concept's weights with those that write its features, and the rows of components.parquet."""
+    share = Share(config.share, "global")
+    scores = methods.scores("erase", config.method, concept, config.share)
+    chosen = methods.choose("erase", config.method, concept, config.share)
+    rows = component_rows(scores, chosen, estimator=config.method, objective="erase", concept=concept)
+    found: dict[str, list[float]] = {"own": [], "other": []}
+    for name, owner in [("own", concept), *(("other", c) for c in sorted(labelled) if c != concept)]:
+        places = [(site, f) for site, some in labelled[owner].items() if site.t in samples for f in some[:1]]
+        for site, feature in places[: config.written if name == "own" else 1]:
+            objective = FeatureActivation(site.block, feature, saes[site])
+            problem = diffusion_problem(methods.unet, objective, samples[site.t], methods.wide)
+            writes = estimate("cad", problem)
+            taken = select(writes, share)
+            found[name].append(jaccard(chosen, taken))
+            if name == "own":
+                place = (site.block, site.branch, site.t)
+                rows += component_rows(writes, taken, estimator="cad", objective="feature", site=place, feature=feature)
+        if name == "other" and len(found["other"]) >= config.written:
+            break
+    return {name: float(np.mean(values)) if values else np.nan for name, values in found.items()}, rows
+
+
+def _intervals(rows: Sequence[Mapping[str, float]], seed: int) -> dict[str, Interval]:
+    """Mean over concepts with a 95 % bootstrap interval; None where nothing was defined."""
+    generator = np.random.default_rng(seed)
+    result: dict[str, Interval] = {}
+    for name in rows[0]:
+        values = np.array([row[name] for row in rows])
+        values = values[~np.isnan(values)]
+        if not len(values):
+            result[name] = [None, None, None]
+            continue
+        draws = values[generator.integers(0, len(values), (1000, len(values)))].mean(1)
+        low, high = np.quantile(draws, [0.025, 0.975])
+        result[name] = [float(values.mean()), float(low), float(high)]
+    return result

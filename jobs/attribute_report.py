@@ -1,0 +1,97 @@
+"""An evaluation of attribution as text, and as files: numbers, curves, matrices and where the weights lie."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from jobs.attribute_plots import Point, bars, curves, matrix
+
+_AIMS = (
+    ("erase", "found edited / intact"),
+    ("erase_looks", "looks of the picture, found edited / intact"),
+    ("amplify", "shown where the intact model missed it"),
+)
+_SHOWN = ("target", "others", "distance")
+
+
+def print_evaluation(result: Mapping[str, Any]) -> None:
+    """The measurements as text."""
+    print("faithfulness: Pearson of predicted and actual change of J, [low, high]")
+    for row in result["faithfulness_rows"]:
+        value, low, high = row["pearson"]
+        print(f"  {row['estimator']:<16}{row['unit']:<8}share {row['share']:<7}{value:6.2f}  [{low:.2f}, {high:.2f}]")
+    for aim, what in _AIMS:
+        if not result.get(aim):
+            continue
+        print(f"{aim}: target ({what}), other concepts kept, perceptual distance of pictures without it, KID")
+        for method, found in result[aim].items():
+            kid = found.get("quality", {}).get("kid", [None])
+            print(f"  {method:<14}{''.join(_cell(found[name]) for name in _SHOWN)}{_cell(kid)}")
+            if "paraphrased" in found:
+                said = found["paraphrased"]
+                print(f"  {'  paraphrased':<14}{_cell(said['target'])}{_cell(said['others'])}")
+
+
+def print_features(result: Mapping[str, Any]) -> None:
+    """What `gazetteer attribute features` measured, as text."""
+    for name, words in (
+        ("silenced", "activity with the concept's weights edited / intact"),
+        ("patching", "features ranked first by attribution patching that are labelled with the concept"),
+        ("written", "Jaccard index of the concept's weights and those that write a feature"),
+    ):
+        print(words)
+        for which, interval in result[name].items():
+            print(f"  {which:<10}{_cell(interval)}")
+    print("erasing: target and others, found edited / intact")
+    for name, found in result["erase"].items():
+        print(f"  {name:<10}{_cell(found['target'])}{_cell(found['others'])}")
+    print(result["components"])
+
+
+def write_evaluation(result: Mapping[str, Any], out: str) -> list[str]:
+    """Write ``OUT/evaluation.json`` and its plots as SVG; returns the files."""
+    folder = Path(out)
+    folder.mkdir(parents=True, exist_ok=True)
+    files = {"evaluation.json": json.dumps(result, indent=1, sort_keys=True) + "\n"}
+    for aim, _ in _AIMS:
+        found = result.get(aim) or {}
+        for name in ("target", "others"):
+            lines = {m: _line(f["curve"], name) for m, f in found.items() if f.get("curve")}
+            lines = {method: line for method, line in lines.items() if line}
+            if lines:
+                title = f"{aim}: {name} by share of weights (choosing half)"
+                files[f"{aim}-{name}.svg"] = curves(title, lines, "share of the scope's weights", name)
+        for method, one in found.items():
+            if "interference" in one:
+                title = f"{aim} by {method}: others found, edited / intact (row: edited concept)"
+                files[f"{aim}-interference-{method}.svg"] = matrix(title, one["interference"])
+    for method, choices in (result.get("overlap") or {}).items():
+        files[f"overlap-{method}.svg"] = matrix(f"{method}: Jaccard index of the chosen weights", choices)
+    for method, concepts in (result.get("distribution") or {}).items():
+        title = f"{method}: where the chosen weights lie"
+        files[f"distribution-{method}.svg"] = bars(title, {c: _by_place(rows) for c, rows in concepts.items()})
+    for name, text in files.items():
+        (folder / name).write_text(text, encoding="utf-8")
+    return [str(folder / name) for name in sorted(files)]
+
+
+def _by_place(rows: Sequence[Mapping[str, Any]]) -> dict[str, float]:
+    places: dict[str, float] = {}
+    for row in rows:
+        place = f"{row['block']} {row['kind']}"
+        places[place] = places.get(place, 0.0) + row["of_all"]
+    return places
+
+
+def _line(curve: Sequence[Mapping[str, Any]], name: str) -> list[Point]:
+    return [(p["share"], *p[name]) for p in curve if None not in p[name]]
+
+
+def _cell(interval: Sequence[float | None]) -> str:
+    if any(value is None for value in interval):
+        return f"{'-':>21}"
+    mean, low, high = (float(value or 0.0) for value in interval)
+    return f"{mean:7.2f} [{low:.2f}, {high:.2f}]"

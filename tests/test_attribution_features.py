@@ -1,0 +1,134 @@
+"""Weights and features: activity, attribution patching and ablation of features, against direct computation."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+import pytest
+import torch
+
+from attribution.methods import MethodConfig
+from attribution.objectives import Distance
+from attribution.samples import Samples, freeze_target, join, shuffled, trajectory
+from attribution.silence import activity, patching, silenced
+from data.errors import InputError
+from data.schemas import LABELS
+from data.sites import Site
+from diffusion.replace import replaced_update
+from jobs.attribute_features import FeaturesConfig, relate
+from jobs.attribute_report import print_features
+from jobs.config import load_config
+from labeling import load_components, load_labels
+from labeling.tables import load_candidates
+from sae.autoencoder import SAEConfig, SparseAutoencoder
+from tests.tiny_pipeline import BLOCKS, tiny_pipeline
+
+SITE = Site(BLOCKS[1], "cond", 0.5)
+
+
+@pytest.fixture(scope="module")
+def pipe() -> object:
+    return tiny_pipeline()
+
+
+@pytest.fixture(scope="module")
+def samples(pipe: object) -> Samples:
+    return trajectory(pipe, ["a red house", "a dog"], [1, 2], steps=4, only=[1])
+
+
+@pytest.fixture(scope="module")
+def sae() -> SparseAutoencoder:
+    return SparseAutoencoder(SAEConfig(d=32, n=64, k=6)).initialise(0)
+
+
+def test_attribution_patching_is_the_first_order_effect_of_a_feature(
+    pipe: object, samples: Samples, sae: SparseAutoencoder
+) -> None:
+    unet = pipe.unet  # type: ignore[attr-defined]
+    aimed = freeze_target(unet, samples)
+    alphas = patching(unet, Distance(), aimed, SITE, sae)
+    active = activity(unet, aimed, SITE, sae)
+    assert alphas.shape == (64,) and not alphas[active == 0].any()
+    feature, little = int(alphas.abs().argmax()), 1e-2
+
+    def dimmed(update: torch.Tensor) -> torch.Tensor:
+        vectors = update.flatten(2).transpose(1, 2)
+        codes = sae.encode(vectors.flatten(0, 1))
+        z = (codes.values * (codes.indices == feature)).sum(1).view(vectors.shape[:2])
+        part = z.unsqueeze(2) * sae.decoder[feature]
+        return update - little * part.transpose(1, 2).reshape(update.shape)
+
+    with torch.no_grad():
+        before = Distance()(unet, aimed).double().mean()
+        with replaced_update(unet, SITE.block, dimmed):
+            after = Distance()(unet, aimed).double().mean()
+    assert float(after - before) / little == pytest.approx(-float(alphas[feature]), rel=0.05)
+
+
+def test_silenced_features_fall_silent_in_their_branch_alone(pipe: object, sae: SparseAutoencoder) -> None:
+    seen: list[torch.Tensor] = []
+    run = {"prompt": "a dog", "num_inference_steps": 2, "output_type": "latent"}
+
+    def record() -> torch.Tensor:
+        seen.clear()
+        handle = pipe.unet.conv_norm_out.register_forward_pre_hook(lambda _, args: seen.append(args[0].clone()))  # type: ignore[attr-defined]
+        out = pipe(**run, generator=torch.Generator().manual_seed(0)).images  # type: ignore[operator]
+        handle.remove()
+        return out
+
+    plain = record()
+    first = seen[0].clone()
+    with silenced(pipe, {SITE: range(64)}, {SITE: sae}):
+        quiet = record()
+    assert torch.allclose(seen[0][0], first[0], atol=1e-5)  # uncond, first step
+    assert not torch.allclose(seen[0][1], first[1], atol=1e-5)
+    assert not torch.allclose(plain, quiet)
+    assert torch.equal(record(), plain)
+    with silenced(pipe, {SITE: []}, {SITE: sae}):
+        assert torch.allclose(record(), plain, atol=1e-5)
+    with pytest.raises(InputError, match="no autoencoder"), silenced(pipe, {SITE: [1]}, {}):
+        pass
+
+
+def test_joined_samples_keep_what_all_of_them_have(pipe: object, samples: Samples) -> None:
+    unet = pipe.unet  # type: ignore[attr-defined]
+    doubled = freeze_target(unet, samples, 2.0)
+    none, own = (freeze_target(unet, samples, factor) for factor in (0.0, 1.0))
+    assert none.target is not None and own.target is not None and doubled.target is not None
+    assert torch.allclose(doubled.target, 2 * own.target - none.target, atol=1e-5)
+    both = join(samples, own)
+    assert len(both) == 4 and both.target is None and both.base is not None
+    mixed = shuffled(join(none, own), 3)
+    assert sorted(mixed.target.flatten(1).sum(1).tolist()) == pytest.approx(  # type: ignore[union-attr]
+        sorted([*none.target.flatten(1).sum(1).tolist(), *own.target.flatten(1).sum(1).tolist()])
+    )
+
+
+def test_a_run_s_labels_are_tied_to_the_weights_of_its_concepts(scenes_run: Path, tmp_path: Path) -> None:
+    run = shutil.copytree(scenes_run, tmp_path / "run")
+    best = load_candidates(run, branch="cond").sort_by([("dataset_iou", "descending")]).slice(0, 20)
+    # Sixteen pictures earn hardly any trust: take the best of what was tested as if they had.
+    labels = best.drop_columns(["trusted"]).set_column(5 + 1, "rank", pa.array([1] * len(best), pa.int32()))
+    pq.write_table(labels.cast(LABELS), run / "labels.parquet")
+    labels = load_labels(run).to_pylist()
+    concept = labels[0]["concept"]
+    methods = MethodConfig(steps=4, guidance=4.0, context=1, context_steps=1, tune_steps=2)
+    config = FeaturesConfig(share=0.05, top=2, written=1, prompts=1, pool=32, most=1, methods=methods)
+    found = relate(load_config(None), str(run), [concept], config, str(tmp_path))
+    table = load_components(found["components"])
+    of_concept = load_components(found["components"], concept=concept)
+    assert 0 < of_concept.num_rows < table.num_rows
+    features = table.filter(pc.is_valid(table["feature"]))
+    assert set(features["objective"].to_pylist()) == {"feature"} and set(features["branch"].to_pylist()) == {"cond"}
+    known = {(row["block"], row["feature"]) for row in labels if row["concept"] == concept}
+    assert set(zip(features["block"].to_pylist(), features["feature"].to_pylist(), strict=True)) <= known
+    assert found["silenced"]["own"][0] is not None and found["silenced"]["own"][0] >= 0
+    assert 0 <= found["patching"]["labelled"][0] <= 1 and 0 < found["patching"]["chance"][0] <= 1
+    assert set(found["erase"]) == {"weights", "features"}
+    print_features(found)
+    with pytest.raises(InputError, match="labels no feature"):
+        relate(load_config(None), str(run), ["unicorn"], config, str(tmp_path))

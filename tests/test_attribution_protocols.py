@@ -1,0 +1,143 @@
+"""The published protocols, with their real packages where these come with weights, on a tiny real pipeline."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from attribution.protocols import imagenette, nudity, ordinary
+from attribution.protocols.pictures import Item, read_items, read_picture
+from data.errors import InputError
+from diffusion.load import ModelConfig
+from jobs.attribute_protocol import ProtocolConfig, run_protocol
+from tests.tiny_pipeline import tiny_pipeline
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> ModelConfig:
+    folder = tmp_path_factory.mktemp("model") / "tiny"
+    tiny_pipeline().save_pretrained(folder)
+    return ModelConfig(str(folder))
+
+
+@pytest.fixture(scope="module")
+def prompts(tmp_path_factory: pytest.TempPathFactory) -> str:
+    path = tmp_path_factory.mktemp("prompts") / "prompts.csv"
+    path.write_text("prompt,evaluation_seed\na dog at night,7\na red house,8\n")
+    return str(path)
+
+
+def test_nudenet_finds_the_face_in_a_portrait_and_nothing_to_count() -> None:
+    pytest.importorskip("nudenet")
+    portrait = Path(pytest.importorskip("matplotlib").get_data_path()) / "sample_data" / "grace_hopper.jpg"
+    found = nudity.NudityDetector().detect(portrait)
+    assert max(found, key=lambda one: one[1])[0] == "FACE_FEMALE"
+    assert nudity.tally([found, []]) == {
+        "labels": dict.fromkeys(nudity.LABELS, 0),
+        "total": 0,
+        "images": 0,
+        "pictures": 2,
+    }
+
+
+def test_what_counts_as_nudity() -> None:
+    found = [
+        [("BELLY_EXPOSED", 0.9), ("BELLY_EXPOSED", 0.6), ("FACE_MALE", 0.9)],
+        [("FEET_EXPOSED", 0.5)],  # the threshold itself does not count
+        [("BUTTOCKS_EXPOSED", 0.51), ("BUTTOCKS_COVERED", 0.9)],
+    ]
+    counted = nudity.tally(found)
+    assert counted["total"] == 3 and counted["images"] == 2 and counted["labels"]["BELLY_EXPOSED"] == 2
+
+
+def test_i2p_runs_resumes_and_refuses_other_settings(model: ModelConfig, prompts: str, tmp_path: Path) -> None:
+    pytest.importorskip("nudenet")
+    config = ProtocolConfig("i2p", prompts=prompts, steps=2)
+    done = run_protocol(model, config, str(tmp_path))
+    assert done["pictures"] == 2 and done["total"] == 0
+    first, second = sorted((tmp_path / "pictures").glob("*.png"))
+    kept, lost = first.stat().st_mtime_ns, second.read_bytes()
+    second.unlink()
+    assert run_protocol(model, config, str(tmp_path)) == done
+    assert first.stat().st_mtime_ns == kept and second.read_bytes() == lost
+    with pytest.raises(InputError, match="other settings \\(steps\\)"):
+        run_protocol(model, ProtocolConfig("i2p", prompts=prompts, steps=3), str(tmp_path))
+
+
+def test_imagenette_is_tallied_by_class_and_the_classifier_reads_a_file(tmp_path: Path) -> None:
+    things = imagenette.items(2, seed=5)
+    assert len(things) == 20 and things[0] == Item("an image of a tench", 5, "tench")
+    right = [imagenette.CLASSES[one.about] for one in things]
+    right[0] = right[2] = 999  # a tench and an English springer are missed
+    assert imagenette.tally(things, right, "tench") == {"target": 0.5, "others": 17 / 18, "pictures": 20}
+    from torchvision.models import squeezenet1_1
+
+    torch.manual_seed(0)
+    network = squeezenet1_1(weights=None)
+    torch.save(network.state_dict(), tmp_path / "weights.pt")
+    Image.fromarray(np.full((40, 50, 3), 90, np.uint8)).save(tmp_path / "grey.png")
+    found = imagenette.ImageNetClassifier("squeezenet1_1", str(tmp_path / "weights.pt")).top1([tmp_path / "grey.png"])
+    assert 0 <= found[0] < 1000
+    with pytest.raises(InputError, match="cannot be had"):
+        imagenette.ImageNetClassifier("resnet50", str(tmp_path / "weights.pt"))
+    with pytest.raises(InputError, match="not a class of Imagenette"):
+        imagenette.tally(things, right, "dog")
+
+
+def test_clip_scores_are_cosines_of_picture_and_prompt(tmp_path: Path, model: ModelConfig) -> None:
+    from transformers import (
+        AutoTokenizer,
+        CLIPConfig,
+        CLIPImageProcessor,
+        CLIPModel,
+        CLIPProcessor,
+        CLIPTextConfig,
+        CLIPVisionConfig,
+    )
+
+    tokenizer = AutoTokenizer.from_pretrained(f"{model.path}/tokenizer")
+    torch.manual_seed(0)
+    size = {"hidden_size": 16, "intermediate_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2}
+    ends = {
+        "vocab_size": len(tokenizer),
+        "eos_token_id": tokenizer.eos_token_id,
+        "bos_token_id": tokenizer.bos_token_id,
+        "max_position_embeddings": 16,
+    }
+    text = CLIPTextConfig(**ends, **size).to_dict()
+    vision = CLIPVisionConfig(image_size=32, patch_size=16, **size).to_dict()
+    config = CLIPConfig(text_config=text, vision_config=vision, projection_dim=8)
+    CLIPModel(config).save_pretrained(tmp_path / "clip")
+    images = CLIPImageProcessor(size={"shortest_edge": 32}, crop_size={"height": 32, "width": 32})
+    CLIPProcessor(images, tokenizer).save_pretrained(tmp_path / "clip")
+    paths = [tmp_path / "a.png", tmp_path / "b.png"]
+    for path, value in zip(paths, (20, 200), strict=True):
+        Image.fromarray(np.full((40, 50, 3), value, np.uint8)).save(path)
+    clip, said = ordinary.ClipScore(str(tmp_path / "clip")), ["a dog", "a red house at night"]
+    together = clip.scores(paths, said)
+    alone = [clip.scores([path], [prompt])[0] for path, prompt in zip(paths, said, strict=True)]
+    assert together == pytest.approx(alone, abs=1e-3) and all(0 <= score <= 100 for score in together)
+    with pytest.raises(InputError, match="cannot be read"):
+        ordinary.ClipScore(str(tmp_path))
+
+
+def test_prompts_and_pictures_that_do_not_fit_are_a_sentence(tmp_path: Path, prompts: str) -> None:
+    assert read_items(prompts, "prompt", limit=1) == [Item("a dog at night", 7)]
+    assert read_items(prompts, "prompt", seed=0)[1] == Item("a red house", 0)
+    bad = tmp_path / "bad.csv"
+    bad.write_text("prompt,seed\na dog,x\n")
+    for wrong, words in (
+        (lambda: read_items(prompts, "caption"), "lack the column .caption"),
+        (lambda: read_items(str(tmp_path / "none.csv"), "prompt"), "cannot be read"),
+        (lambda: read_items(str(bad), "prompt"), "not a whole number"),
+        (lambda: ProtocolConfig("p4d"), "accepted: imagenette"),
+        (lambda: ProtocolConfig("coco"), "needs --prompts"),
+        (lambda: ordinary.fid([], tmp_path), "fewer than 2 pictures"),
+        (lambda: read_picture(bad), "not a picture"),
+    ):
+        with pytest.raises(InputError, match=words):
+            wrong()
