@@ -1,7 +1,7 @@
 """One trainer in one process: takes training steps and encodes on command, and says what each cost.
 
 Runs under the environment that has the trainer, so it imports torch and that trainer, and nothing of the project but
-for its own. Each line read is an order ("step", "step_auxk", "encode", "recover SEED STEPS", "peak"); each line
+for its own. Each line read is an order ("step", "step_auxk", "encode", "recover SEED STEPS START", "peak"); each line
 written is a JSON answer. `Peer` subclasses do what one step of the trainer's own loop does, with its own defaults and
 Adam.
 """
@@ -41,10 +41,13 @@ def vectors(count: int, d: int, seed: int, truths: int, active: int, noise: floa
 
 
 class Peer:
-    """A trainer over an SAE of shape (d, n, k), for a run of `steps` batches."""
+    """A trainer over an SAE of shape (d, n, k), for a run of `steps` batches; `start` seeds its first weights."""
 
-    def __init__(self, shape: tuple[int, int, int], lr: float, first: Tensor, steps: int, batch: int) -> None:
+    def __init__(
+        self, shape: tuple[int, int, int], lr: float, first: Tensor, steps: int, batch: int, start: int = 0
+    ) -> None:
         (self.d, self.n, self.k), self.lr, self.steps, self.batch = shape, lr, steps, batch
+        self.start = start
         self.vectors = steps * batch
         self.build(first)
 
@@ -75,7 +78,7 @@ class Gazetteer(Peer):
         from sae.trainer import Trainer
 
         config = TrainConfig(
-            k=self.k, n=self.n, lr=self.lr, k_aux=K_AUX, batch_size=self.batch, **self.options
+            k=self.k, n=self.n, lr=self.lr, k_aux=K_AUX, batch_size=self.batch, seed=self.start, **self.options
         )  # fmt: skip
         self.trainer = Trainer(self.d, config, steps=self.steps)
         self.trainer.start(first)
@@ -108,7 +111,7 @@ class Sparsify(Peer):
     def build(self, first: Tensor) -> None:
         from sparsify import SparseCoder, SparseCoderConfig
 
-        torch.manual_seed(0)
+        torch.manual_seed(self.start)
         self.sae = SparseCoder(self.d, SparseCoderConfig(num_latents=self.n, k=self.k))
         self.sae.b_dec.data = first.mean(dim=0)
         self.adam = torch.optim.Adam(self.sae.parameters(), lr=self.lr)
@@ -144,7 +147,7 @@ class DictionaryLearning(Peer):
 
         self.trainer = TopKTrainer(
             steps=self.steps, activation_dim=self.d, dict_size=self.n, k=self.k, layer=0, lm_name="", lr=self.lr,
-            warmup_steps=0, seed=0, device="cpu",
+            warmup_steps=0, seed=self.start, device="cpu",
         )  # fmt: skip
         self.trainer.dead_feature_threshold = max(1, self.vectors // 10)
         self.count = 0
@@ -167,7 +170,7 @@ class SaeLens(Peer):
     def build(self, first: Tensor) -> None:
         from sae_lens import TopKTrainingSAE, TopKTrainingSAEConfig
 
-        torch.manual_seed(0)
+        torch.manual_seed(self.start)
         self.sae = TopKTrainingSAE(TopKTrainingSAEConfig(d_in=self.d, d_sae=self.n, k=self.k))
         self.adam = torch.optim.Adam(self.sae.parameters(), lr=self.lr)
         self.idle = torch.zeros(self.n)
@@ -210,7 +213,7 @@ class Overcomplete(Peer):
         from overcomplete.sae import TopKSAE
         from overcomplete.sae.trackers import DeadCodeTracker
 
-        torch.manual_seed(0)
+        torch.manual_seed(self.start)
         self.sae = TopKSAE(self.d, nb_concepts=self.n, top_k=self.k, device="cpu").train()
         self.adam = torch.optim.Adam(self.sae.parameters(), lr=self.lr)
         self.tracker = DeadCodeTracker(self.n, "cpu")
@@ -259,11 +262,11 @@ PEERS: dict[str, type[Peer]] = {
 }
 
 
-def recovered(name: str, seed: int, steps: int) -> float:
+def recovered(name: str, seed: int, steps: int, start: int) -> float:
     """Mean over the true directions of the largest cosine with a learned one, after `steps` steps of 4096 vectors."""
     d, truths = 64, 192
     x, directions = vectors(65_536, d, seed, truths, active=3, noise=0.1)
-    peer = PEERS[name]((d, 256, 3), 1e-3, x[:8192], steps, RECOVERY_BATCH)
+    peer = PEERS[name]((d, 256, 3), 1e-3, x[:8192], steps, RECOVERY_BATCH, start)
     order = torch.Generator().manual_seed(seed)
     for _ in range(steps):
         peer.step(x[torch.randint(len(x), (RECOVERY_BATCH,), generator=order)], dead=-1)
@@ -290,7 +293,7 @@ def main() -> None:
             with torch.no_grad():
                 peer.encode(batches[done % len(batches)])
         elif order == "recover":
-            answer = recovered(name, int(arguments[0]), int(arguments[1]))
+            answer = recovered(name, *map(int, arguments))
         if order == "peak":
             answer = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e9
         print(json.dumps({"cpu": time.process_time() - before, "answer": answer}), file=answers)

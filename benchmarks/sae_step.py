@@ -13,6 +13,7 @@ import subprocess
 import sys
 import sysconfig
 from contextlib import suppress
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -38,6 +39,7 @@ def main() -> None:
         parser.add_argument(f"--{name}", type=int, default=size)
     parser.add_argument("--only", nargs="*", help="trainers to run (default: all)")
     parser.add_argument("--recovery", type=int, default=0, metavar="STEPS", help="also recover a known dictionary")
+    parser.add_argument("--starts", type=int, default=1, help="recover each dictionary from so many first weights")
     parser.add_argument("--json", action="store_true", help="print one JSON object as the last line")
     arguments = parser.parse_args()
     wanted = [name for name in (*OURS, *PEERS) if arguments.only is None or name in arguments.only]
@@ -53,7 +55,7 @@ def main() -> None:
             workers[name] = Worker(name, python if name in PEERS else sys.executable, arguments.threads, sizes)
         except RuntimeError as error:
             failed[name] = str(error)
-    result = measure(workers, failed, arguments.rounds, sizes["batch"], arguments.recovery)
+    result = measure(workers, failed, arguments.rounds, sizes["batch"], arguments.recovery, arguments.starts)
     for worker in workers.values():
         worker.close()
     report(result, failed)
@@ -132,7 +134,7 @@ class Worker:
 
 
 def measure(
-    workers: dict[str, Worker], failed: dict[str, str], rounds: int, batch: int, recovery: int
+    workers: dict[str, Worker], failed: dict[str, str], rounds: int, batch: int, recovery: int, starts: int
 ) -> dict[str, Any]:
     """The table of results; a trainer that fails moves to `failed`."""
     best: dict[str, dict[str, float]] = {"step": {}, "step_auxk": {}, "encode": {}}
@@ -157,9 +159,9 @@ def measure(
         answer = ask(name, "peak")
         if answer is not None:
             peaks[name] = answer["answer"]
-    for seed in range(3 if recovery else 0):
+    for start, seed in product(range(starts), range(3 if recovery else 0)):
         for name in [name for name in workers if name != "floor"]:
-            answer = ask(name, f"recover {seed} {recovery}")
+            answer = ask(name, f"recover {seed} {recovery} {start}")
             if answer is not None:
                 recoveries.setdefault(name, []).append(answer["answer"])
     rates = {name: batch / seconds for name, seconds in best["encode"].items()}
