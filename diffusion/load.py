@@ -190,7 +190,7 @@ def _read(config: ModelConfig) -> Any:
         options |= {"safety_checker": None, "requires_safety_checker": False}
     if not config.single_file:
         return diffusers.DiffusionPipeline.from_pretrained(config.path, use_safetensors=True, **options)
-    kind = getattr(diffusers, str(index["_class_name"]), None)
+    kind: Any = getattr(diffusers, str(index["_class_name"]), None)
     if not hasattr(kind, "from_single_file"):
         raise InputError(f"model.config {config.config} is a {index['_class_name']}, which no single file can fill.")
     if "device_map" in options:
