@@ -114,7 +114,7 @@ class Driver:
         crews[0].waiting.extend((Piece(job, 0, len(job.items)), job.items) for job in jobs)
         self.parts: dict[str, dict[int, tuple[int, Any]]] = {}
         self.open = len(jobs)
-        halvings = math.ceil(math.log2(max(len(job.items) for job in jobs))) + 1
+        halvings = math.ceil(math.log2(max(1, *(len(job.items) for job in jobs)))) + 1
         workers = sum(crew.config.workers for crew in crews)
         # One poison item a worker may cost this many deaths in a row, and a shard may hold nothing else; more than that
         # without a success is no item's doing.

@@ -24,19 +24,21 @@ SECOND = PoolConfig(("second",), 1, resources={"b": 1})
 
 @pytest.fixture(scope="module")
 def cluster() -> Iterator[Any]:
-    with pytest.MonkeyPatch.context() as patched:
-        patched.setenv("RAY_AUTH_MODE", "token")
-        patched.setenv("RAY_AUTH_TOKEN", secrets.token_hex(32))
-        patched.setenv("RAY_USAGE_STATS_ENABLED", "0")
-        Path(os.environ.get("RAY_TMPDIR", "/tmp"), "ray").mkdir(exist_ok=True)  # or Ray's Cluster fails
-        from ray.cluster_utils import Cluster
+    # As a user who names a cluster does; kept afterwards, for Ray reads its token once in the life of a process.
+    os.environ.setdefault("RAY_AUTH_MODE", "token")
+    os.environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex(32))
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    Path(os.environ.get("RAY_TMPDIR", "/tmp"), "ray").mkdir(exist_ok=True)  # or Ray's Cluster fails
+    from ray.cluster_utils import Cluster
 
-        cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 1, "resources": {"b": 1}})
+    cluster = Cluster(
+        initialize_head=True, head_node_args={"num_cpus": 1, "resources": {"b": 1}, "include_dashboard": False}
+    )
+    try:
         cluster.add_node(num_cpus=1, resources={"a": 1})
-        try:
-            yield cluster
-        finally:
-            cluster.shutdown()
+        yield cluster
+    finally:
+        cluster.shutdown()
 
 
 def test_what_a_named_cluster_lacks_is_said_and_nothing_is_started(cluster: Any) -> None:

@@ -106,6 +106,10 @@ def lost(item: int, why: Lost) -> list[tuple[int, str]]:
     return [(item, why.error)]
 
 
+def tries(item: int, why: Lost) -> list[tuple[int, int]]:
+    return [(item, why.attempts)]
+
+
 def nouns(prompt: str) -> list[str]:
     """A noun finder that some prompts break, as long as the environment says so."""
     if os.environ.get("GAZETTEER_TEST_POISON"):
