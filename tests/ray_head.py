@@ -45,6 +45,7 @@ def ray_head() -> Iterator[RayHead]:
     environment = kept | {
         "RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN_PATH": str(token), "PYTHONPATH": str(ROOT),
         "PATH": f"{program.parent}:{os.environ['PATH']}", "RAY_metrics_report_interval_ms": "1000",
+        "RAY_worker_niceness": "0",
     }  # fmt: skip
     try:
         # Ray gives its own processes half a minute to start, which a busy machine may need more than once.
@@ -57,6 +58,8 @@ def ray_head() -> Iterator[RayHead]:
                     yield head
                     return
             finally:
+                if process.poll() is not None:
+                    print(f"The head ended with {process.returncode}: {(folder / 'log').read_text()}")
                 _end(process)
         raise AssertionError((folder / "log").read_text())
     finally:
