@@ -2,7 +2,7 @@
 
 A picture's sampling is begun at the first step of the feature's stage, from latents kept there, and carried on in
 coarse steps; the picture without the edit is drawn in the same way, so that nothing but the edit differs. *On* adds
-the feature in every cell, at its own 99th percentile; *off* takes its activation out wherever it fires.
+the feature in every cell, in multiples of its own 99th percentile; *off* takes its activation out wherever it fires.
 """
 
 from __future__ import annotations

@@ -216,7 +216,7 @@ def test_a_pass_on_the_embedded_models_goes_on_where_it_stood(
     assert (result["groups_done_now"], result["features"], result["images"]) == (1, 2, 2)
     assert result["rows"] == 2 * 16 == load_causal(tmp_path / "bits").num_rows
     assert causal(tmp_path / "bits", 2, "causal.strength=3") == 2
-    assert "causal was started with other settings (strength: was 1.0, now 3" in capsys.readouterr().err
+    assert "causal was started with other settings (strength: was 16.0, now 3" in capsys.readouterr().err
     assert causal(tmp_path / "whole", 2) == 0 and last()["groups_done_now"] == 2
     assert load_causal(tmp_path / "bits").equals(load_causal(tmp_path / "whole"))
     features = load_features(tmp_path / "bits", causal=True)
