@@ -67,7 +67,7 @@ class MethodConfig:
     decided: float = 0.3
     rounds: int = 60
     tune_steps: int = 40
-    tune_rate: float = 0.03
+    tune_rate: float = 0.06
     seed: int = 0
 
     def __post_init__(self) -> None:
