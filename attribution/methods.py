@@ -39,7 +39,8 @@ class MethodConfig:
         steps, guidance: of the sampler; the published code uses 50 and 3.
         seeds: trajectories per concept (published: one); for amplify, pictures per concept (published: 50).
         batch: samples per U-Net call.
-        factor: to amplify, the target is the plain prompt's prediction and `factor` times what the concept adds.
+        erase_factor, amplify_factor: the target is the plain prompt's prediction and so many times what the concept
+            adds; below 0 is negative guidance, as in ESD, which a few steps over few weights never quite reach.
         context: prompts that name the concept, and as many that do not, for ``iterated`` and ``steps``.
         context_steps: sampler steps at which these are compared, and as many at which others are held.
         decided: the share of the steps, from the first, in which it is decided what the picture shows; the former lie
@@ -59,13 +60,14 @@ class MethodConfig:
     guidance: float = 3.0
     seeds: int = 1
     batch: int = 8
-    factor: float = 2.0
+    erase_factor: float = -1.0
+    amplify_factor: float = 3.0
     context: int = 8
     context_steps: int = 4
     decided: float = 0.3
     rounds: int = 60
     tune_steps: int = 40
-    tune_rate: float = 0.03
+    tune_rate: float = 0.06
     seed: int = 0
 
     def __post_init__(self) -> None:
@@ -218,7 +220,7 @@ class Methods:
         if (aim, concept) not in self._samples:
             # Other noise than that of the published objectives, and than that of the evaluation.
             self._samples[aim, concept] = context_samples(
-                self.pipe, self.context(concept), 0.0 if aim == "erase" else c.factor, steps=c.steps,
+                self.pipe, self.context(concept), c.erase_factor if aim == "erase" else c.amplify_factor, steps=c.steps,
                 guidance=c.guidance, early=_first(c.steps, c.decided, c.context_steps),
                 only=_spread(c.steps, c.context_steps), seed=c.seed + 1000,
             )  # fmt: skip
