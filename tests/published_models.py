@@ -110,12 +110,7 @@ def write_grounding_dino(folder: Path, words: list[str]) -> Path:
         out_indices=[2, 3, 4],
     )  # fmt: skip
     model = GroundingDinoForObjectDetection(GroundingDinoConfig(backbone_config=swin, text_config=BertConfig()))
-    shaken(model, 0.01)
-    # Cells at the border are no candidates for a box: all get one and the same score, which must not be among the
-    # best, as it never is with trained weights; which of equal ones come first, libraries leave to chance.
-    for layer in (model.model.enc_output, model.model.enc_output_norm):
-        torch.nn.init.zeros_(layer.bias)
-    model.save_pretrained(folder)
+    shaken(model, 0.01).save_pretrained(folder)
     bert_tokenizer(words).save_pretrained(folder)
     GroundingDinoImageProcessor().save_pretrained(folder)
     return folder
