@@ -157,7 +157,7 @@ def test_over_a_bad_network_the_same_run_comes_out(between: Network, url: str, f
     """Answers lost after the write are the hard case: asked again, the name is taken, by ourselves."""
     between.fault, between.share = fault, 0.1
     run, said = None, []
-    for attempt in range(6):  # a command that ends with a sentence is given again, as a scheduler does
+    for attempt in range(7):  # a command that ends with a sentence is given again, as a scheduler does
         between.fault = fault if attempt < 5 else ""  # at last the network is mended
         try:
             run = RunFolder(url).open_or_create({"config": "abc"})
