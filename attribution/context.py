@@ -46,8 +46,8 @@ def context_samples(
     """Samples with targets for `objectives.Distance`: J = 0 where the edit does exactly what is wanted.
 
     On prompts that name the concept the target is the intact Φ(plain) + factor · (Φ(named) − Φ(plain)): factor 0
-    and below erases, factor > 1 amplifies. On the same prompts without it, on other prompts, and on the empty prompt (the other
-    half of guidance) at the same x_t, the target is the intact prediction itself.
+    and below erases, factor > 1 amplifies. On the same prompts without it, on other prompts, and on the empty prompt
+    (the other half of guidance) at the same x_t, the target is the intact prediction itself.
 
     Args:
         factor: see `freeze_target`.
