@@ -33,7 +33,7 @@ class EditConfig:
     concept: str
     aim: str = "erase"
     method: str = "steps"
-    share: float = 0.1
+    share: float = 0.3
     sheet: int = 4
     pool: int = 400
 

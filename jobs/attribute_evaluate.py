@@ -62,7 +62,7 @@ def quick(run: RunConfig) -> EvaluateConfig:
     return EvaluateConfig(
         MethodConfig(steps=steps, guidance=run.generation.guidance, context=6, tune_steps=24, seed=run.seed),
         Protocol(("cad", "steps", "random", "magnitude", "steps_random"), ("cad", "steps", "random", "steps_random"),
-                 shares=(0.01, 0.05), special={"steps": (0.1,)}, most=5),
+                 shares=(0.01, 0.05), special={"steps": (0.3,)}, most=5),
         steps=steps, pool=96, erase=6, amplify=4, looks=False, located=("cad", "steps"), ablations=334,
         ablation_shares=(0.01, 0.05, 0.2), study_samples=1, points=8, groups=100,
     )  # fmt: skip
