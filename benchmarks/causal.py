@@ -15,6 +15,7 @@ import time
 from collections.abc import Sequence
 from typing import Any
 
+import _checkout  # noqa: F401
 import numpy as np
 import pyarrow as pa
 import torch

@@ -18,6 +18,8 @@ from typing import Any
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
+import _checkout  # noqa: F401
+
 from data.provenance import provenance
 from data.store import RunFolder
 from jobs import plan

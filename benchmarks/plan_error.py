@@ -7,6 +7,8 @@ import json
 import tempfile
 from pathlib import Path
 
+import _checkout  # noqa: F401
+
 from data.store import RunFolder
 from jobs.config import load_config
 from jobs.cost import Measured

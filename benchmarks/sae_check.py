@@ -7,6 +7,8 @@ import dataclasses
 import json
 from collections.abc import Callable
 
+import _checkout  # noqa: F401
+
 from data.prompt_pool import read_prompts
 from data.sites import Site
 from diffusion.generate import Generator

@@ -21,6 +21,8 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
+import _checkout  # noqa: F401
+
 from data.store import RunFolder
 from labeling.evidence import sum_evidence
 
