@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import secrets
+import signal
 import threading
 import time
 from collections.abc import Iterator
@@ -54,7 +55,9 @@ def test_what_a_named_cluster_lacks_is_said_and_nothing_is_started(cluster: Any)
 def test_a_cluster_may_grow_lose_a_node_with_what_it_held_and_gain_another(cluster: Any, tmp_path: Path) -> None:
     """The run waits for the node it needs; SIGKILL takes one with finished first stages on it; a new one joins."""
     doomed: list[Any] = []
-    joining = threading.Timer(1.0, lambda: doomed.append(cluster.add_node(num_cpus=1, resources={"a": 1})))
+    # Ray starts nodes from the main thread only, which by then waits for one: a signal brings it to it.
+    before = signal.signal(signal.SIGUSR1, lambda *_: doomed.append(cluster.add_node(num_cpus=1, resources={"a": 1})))
+    joining = threading.Timer(1.0, os.kill, (os.getpid(), signal.SIGUSR1))
     joining.start()
     jobs = [Job(f"job-{at}", (3 * at, 3 * at + 1, 3 * at + 2)) for at in range(10)]
     task = Task(toy_work.Bulky, toy_work.join, toy_work.lost, ("first", "second"), item_seconds=60)
@@ -73,4 +76,5 @@ def test_a_cluster_may_grow_lose_a_node_with_what_it_held_and_gain_another(clust
         assert time.monotonic() - began >= 0.5, "it waited for the second node"
         run_ray(task, jobs, done, pools)
     joining.join()
+    signal.signal(signal.SIGUSR1, before)
     assert results == {job.id: [(item, item * 2**18) for item in job.items] for job in jobs}
