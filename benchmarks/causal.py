@@ -21,7 +21,7 @@ import pyarrow as pa
 import torch
 
 from data.store import RunFolder
-from jobs.causal import _concepts, _features, _starts
+from jobs.causal import asked_concepts, features_to_try, held_out_starts
 from jobs.config import RunConfig, load_config
 from jobs.label import label
 from labeling.causal import STATES, CausalConfig, Start, Switch, Switchboard, load_switchboard
@@ -53,7 +53,7 @@ def main() -> None:
 def measure(config: RunConfig, folder: RunFolder, arguments: argparse.Namespace) -> dict[str, Any]:
     """CPU seconds per feature of both ways, by stage and over all, and how far their effects agree."""
     torch.set_num_threads(1)
-    starts, concepts = _starts(folder, arguments.images), _concepts(config, folder)
+    starts, concepts = held_out_starts(folder, arguments.images), asked_concepts(config, folder)
     settings = CausalConfig(images=arguments.images)
     board = load_switchboard(config.stages, concepts, starts, settings)
     whole = Switchboard(
@@ -65,7 +65,7 @@ def measure(config: RunConfig, folder: RunFolder, arguments: argparse.Namespace)
     shared, pairs = 0.0, list[tuple[float, float]]()
     block = sorted(site.block for site in board.saes)[len(board.saes) // 2]
     for site in (one for one in run_sites(folder) if one.block == block and one.branch == "cond"):
-        numbers = _features(folder, site, settings.unlabelled)[: arguments.features]
+        numbers = features_to_try(folder, site, settings.unlabelled)[: arguments.features]
         scales = percentiles(site_codes(folder, site), numbers)
         switches = [Switch(site, f, scale) for f, scale in zip(numbers, scales, strict=True)]
         shared += timed_shared(board, site)

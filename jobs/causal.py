@@ -69,8 +69,8 @@ def measure_causes(config: RunConfig, run: str, features: int = 32, sites: Seque
         raise InputError(f"{folder.path} is not a finished run; run gazetteer label on it.")
     check_config(config, folder)
     chosen = _sites(folder, sites)
-    starts = _starts(folder, config.causal.images)
-    concepts = _concepts(config, folder)
+    starts = held_out_starts(folder, config.causal.images)
+    concepts = asked_concepts(config, folder)
     marks = {**_settings(config.causal), "run": folder.read_json("run.json"), "concepts": concepts}
     marks |= {"starts": digest_json([dataclasses.astuple(start) for start in starts]), "batch_size": config.batch_size}
     begun = time.monotonic()
@@ -128,7 +128,8 @@ def _sites(folder: RunFolder, slugs: Sequence[str]) -> list[Site]:
     return [known[slug] for slug in dict.fromkeys(slugs)] or list(known.values())
 
 
-def _starts(folder: RunFolder, images: int) -> tuple[Start, ...]:
+def held_out_starts(folder: RunFolder, images: int) -> tuple[Start, ...]:
+    """The first `images` held-out pictures of a run by id; InputError when there are fewer."""
     rows = load_images(folder, split="heldout", columns=["image_id", "prompt", "seed"]).to_pylist()
     rows.sort(key=lambda row: row["image_id"])
     if len(rows) < images:
@@ -136,21 +137,23 @@ def _starts(folder: RunFolder, images: int) -> tuple[Start, ...]:
     return tuple(Start(row["image_id"], row["prompt"], row["seed"]) for row in rows[:images])
 
 
-def _concepts(config: RunConfig, folder: RunFolder) -> tuple[str, ...]:
+def asked_concepts(config: RunConfig, folder: RunFolder) -> tuple[str, ...]:
+    """The concepts whose area and presence are watched, sorted: those listed, or else those that label a feature."""
     asked = Vocabulary(config.vocabulary).concepts or load_labels(folder, columns=["concept"])["concept"].to_pylist()
     return tuple(sorted(set(asked)))
 
 
 def _jobs(folder: RunFolder, site: Site, most: int, config: CausalConfig) -> list[Job]:
     """The groups of features to try at a site; a longer list begins with the shorter one's groups."""
-    numbers = _features(folder, site, config.unlabelled)[: most or None]
+    numbers = features_to_try(folder, site, config.unlabelled)[: most or None]
     scales = percentiles(site_codes(folder, site), numbers) if numbers else ()
     switches = [Switch(site, f, scale) for f, scale in zip(numbers, scales, strict=True)]
     groups = [switches[i : i + config.chunk] for i in range(0, len(switches), config.chunk)]
     return [Job(digest_json([site.slug, [[s.feature, s.scale] for s in group]])[:24], tuple(group)) for group in groups]
 
 
-def _features(folder: RunFolder, site: Site, unlabelled: int) -> list[int]:
+def features_to_try(folder: RunFolder, site: Site, unlabelled: int) -> list[int]:
+    """Labelled features of a site, best first, in turns with `unlabelled` others a round that fire often."""
     columns = ["feature", "images", "density", "labels", "best_dataset_iou"]
     rows = load_features(folder, block=site.block, branch=site.branch, t=site.t, columns=columns).to_pylist()
     pictures = load_images(folder, columns=["image_id"]).num_rows

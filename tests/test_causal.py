@@ -17,7 +17,7 @@ from data.sites import Site
 from data.store import RunFolder
 from diffusion.generate import GenerationConfig, Generator
 from diffusion.restart import coarse_stride, starting_at
-from jobs.causal import _features, _turns
+from jobs.causal import _turns, features_to_try
 from labeling import load_causal, load_features, load_labels
 from labeling.causal import CausalConfig, Start, Switch, Switchboard
 from labeling.causal_table import causal_table, judged, paired_interval, sign_flip_p, summarise
@@ -97,7 +97,7 @@ def test_features_come_in_turns_and_longer_lists_begin_alike(tmp_path: Path) -> 
     assert list(_turns([1, 2, 3, 4, 5], [7, 8], 1)) == [1, 2, 3, 7, 4, 5, 8]
     assert list(_turns([1, 2], [7, 8, 9], 1)) == [1, 2, 7, 8, 9]
     run = finished_run(tmp_path / "run")
-    assert _features(run, MID, 1) == [1]  # the other one is neither labelled nor fires
+    assert features_to_try(run, MID, 1) == [1]  # the other one is neither labelled nor fires
 
 
 def test_causal_columns_join_labels_and_features(tmp_path: Path) -> None:
