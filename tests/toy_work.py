@@ -123,5 +123,5 @@ def spoil() -> None:
     raise ValueError("cannot find the nouns of a poisonous prompt")
 
 
-POISONS = {"raising": spoil, "killing": BAD[-1], "crashing": BAD[-4], "hanging": BAD[-5], "eating": eat}
+POISONS = {"raising": spoil, "crashing": BAD[-4], "hanging": BAD[-5], "eating": eat}
 """What `nouns` does with a prompt that names the poison."""
