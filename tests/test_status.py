@@ -80,8 +80,8 @@ def test_a_run_is_watched_stopped_and_finished(tmp_path: Path) -> None:
 
 def test_a_failed_run_says_why_and_its_log_names_the_pictures(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     prompts = tmp_path / "prompts.txt"
-    prompts.write_text("poison and a boat\na tree\n")
-    monkeypatch.setenv("GAZETTEER_TEST_POISON", "raise")
+    prompts.write_text("raising poison and a boat\na tree\n")
+    monkeypatch.setenv("GAZETTEER_TEST_POISON", "1")
     settings = [
         *SHORT, f"prompts.path={prompts}", "images=2", "coverage.first=1.0", "vocabulary.ask=both",
         "vocabulary.nouns=tests.toy_work:nouns", "max_failed_share=0.1",
