@@ -311,5 +311,6 @@ def _segment_rows(one: _Labelled) -> list[dict[str, Any]]:
 
 
 def _failure(stage: str, item: str, error: Exception, attempts: int) -> dict[str, Any]:
-    message = (str(error).strip().splitlines() or [""])[0]
+    spoken = str(error).strip() or ("out of memory" if isinstance(error, MemoryError) else "it gave no reason")
+    message = spoken.splitlines()[0]
     return {"stage": stage, "item": item, "error": type(error).__name__, "message": message, "attempts": attempts}
