@@ -27,8 +27,9 @@ def nothing_lost(result: dict[str, Any], kills: int) -> None:
     assert (result["rows_lost"], result["rows_doubled"], result["tables_equal"]) == (0, 0, True)
 
 
-def test_a_kill() -> None:
-    nothing_lost(soak(1, timeout=550), 1)
+@pytest.mark.full
+def test_a_few_kills() -> None:
+    nothing_lost(soak(3, timeout=550), 3)
 
 
 @pytest.mark.full
