@@ -82,6 +82,11 @@ def test_the_exit_code_is_the_commands_own(head: RayHead, tmp_path: Path) -> Non
     assert "images must be at least 1" in done.stdout
 
 
+def without_token() -> dict[str, str]:
+    """The environment without another cluster's token, which a test of this process may have left and which wins."""
+    return {name: value for name, value in os.environ.items() if name != "RAY_AUTH_TOKEN"}
+
+
 def test_a_second_submission_meets_the_first(head: RayHead, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from jobs.submit import _prefix
 
@@ -90,7 +95,7 @@ def test_a_second_submission_meets_the_first(head: RayHead, tmp_path: Path, monk
     held = submit(head, "--", *words)
     assert held.returncode == 75, held.stderr
     assert submission in held.stderr
-    kept = {**os.environ, "RAY_AUTH_TOKEN_PATH": str(head.token)}
+    kept = {**without_token(), "RAY_AUTH_TOKEN_PATH": str(head.token)}
     command = [sys.executable, "-m", "jobs.cli", "submit", "--address", head.dashboard, "--attach", "--", *words]
     with subprocess.Popen(
         command, cwd=ROOT, env=kept, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
@@ -154,7 +159,7 @@ def test_prometheus_reads_a_runs_numbers_from_the_exporter(head: RayHead) -> Non
     import urllib.request
 
     wanted = {"images_total": 5, "segments_total": 7, "failures_total": 1, "shards_total": 2, "seconds_left": 6}
-    environment = {**os.environ, "RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN_PATH": str(head.token)}
+    environment = {**without_token(), "RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN_PATH": str(head.token)}
     environment["RAY_metrics_report_interval_ms"] = "1000"
     with subprocess.Popen(
         [sys.executable, "-c", METRICS, head.gcs],
