@@ -16,8 +16,7 @@ import pytest
 from jobs.status import status
 from jobs.submit import entrypoint
 from tests.ray_head import RayHead, answer, ray_head
-from tests.running import ROOT, SMALL
-from tests.test_status import ONE_SITE
+from tests.running import ONE_SITE, ROOT, SMALL
 
 TINY = [*SMALL, *ONE_SITE, "generation.steps=2", "images=2", "coverage.first=1.0", "workers=1", "labels.min_images=1"]
 
