@@ -141,7 +141,7 @@ class Soak:
             self.count(what, process.wait() == -signal.SIGKILL, run)  # or it had ended by itself just now
             if what == "driver":
                 time.sleep(self.chance.random())  # what it leaves behind goes on for a while
-            for pid in {one for pid in family for one in (pid, *descendants(pid))}:
+            for pid in {one for parent in family for one in (parent, *descendants(parent))}:
                 kill(pid)
             return
 
