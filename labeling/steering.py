@@ -11,14 +11,14 @@ import re
 from collections.abc import Sequence
 
 import numpy as np
-import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from data.edits import Edit, Target
 from data.errors import InputError
 from data.sites import Site
 from data.store import RunFolder
-from labeling.site_codes import SiteCodes, codes_by_site, site_of
+from labeling.run_codes import site_codes
+from labeling.site_codes import SiteCodes, site_of
 from labeling.tables import Run, load_images, load_labels
 
 MIN_PICTURES = 5
@@ -118,16 +118,6 @@ def percentiles(codes: SiteCodes, features: Sequence[int], share: float = 99.0) 
         values: NDArray[np.float32] = codes.value[codes.feature == feature]
         found.append(float(np.percentile(values, share)) if values.size else 0.0)
     return tuple(found)
-
-
-def site_codes(run: RunFolder, site: Site) -> SiteCodes:
-    """The codes of one site of a run; InputError when it has none."""
-    near = (pc.field("t") > site.t - 0.005) & (pc.field("t") < site.t + 0.005)
-    wanted = (pc.field("block") == site.block) & (pc.field("branch") == site.branch) & near
-    table = run.read_table("codes", filter=wanted)
-    if not table.num_rows:
-        raise InputError(f"{run.path} has no codes at {site.slug}.")
-    return next(iter(codes_by_site(table).values()))
 
 
 def _resolved(edit: Edit, run: RunFolder, top: int) -> Edit:

@@ -21,6 +21,7 @@ from data.store import RunFolder
 from diffusion.generate import GenerationConfig, Generator
 from diffusion.restart import can_restart, starting_at
 from labeling.detectors import Detection
+from labeling.run_codes import site_codes
 from labeling.segmenters import Mask
 from labeling.steer_bench import Bench, Start
 from labeling.steer_cases import SteerConfig
@@ -34,7 +35,7 @@ from labeling.steer_scores import (
     score_centre,
     structural_distance,
 )
-from labeling.steering import percentiles, resolve, site_codes
+from labeling.steering import percentiles, resolve
 from labeling.vocabulary import Vocabulary, VocabularyConfig
 from sae.autoencoder import SAEConfig, SparseAutoencoder
 from tests.runs import PROVENANCE, blank
