@@ -118,6 +118,8 @@ kills = 0
 while True:
     child, wanted = started(root / "killed"), records() + random.randint(1, 3)
     while records() < min(wanted, 8):
+        ended = os.waitid(os.P_PID, child, os.WEXITED | os.WNOHANG | os.WNOWAIT)
+        assert ended is None or ended.si_status == 0
         time.sleep(0.001)
     if wanted > 8:
         break
