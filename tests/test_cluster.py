@@ -19,6 +19,8 @@ from jobs.ray_executor import ray_pools, run_ray
 from jobs.work import Job, Task
 from tests import toy_work
 
+pytestmark = pytest.mark.alone
+
 FIRST = PoolConfig(("first",), 2, resources={"a": 1})
 SECOND = PoolConfig(("second",), 1, resources={"b": 1})
 

@@ -17,6 +17,8 @@ import pytest
 
 from tests.running import ROOT, SMALL, digests, label
 
+pytestmark = pytest.mark.alone
+
 APART = (
     "pools=[{stages: [generate], workers: 1}, {stages: [detect, segment], workers: 1, cpus: 0.5}, "
     "{stages: [evidence], workers: 1, cpus: 0.5}]"

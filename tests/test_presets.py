@@ -11,6 +11,7 @@ import yaml
 from data.errors import InputError
 from data.sites import BRANCHES, step_of
 from jobs.config import PRESETS, RunConfig, build, load_config, presets
+from sae.config import TrainConfig
 from tests.running import ROOT
 
 
@@ -46,6 +47,7 @@ def test_paper_sd14_is_the_papers_job() -> None:
     assert (config.evidence.binarize, config.evidence.hit_iou) == (0.1, 0.5)
     assert config.sae is not None
     train = config.sae.train
+    assert train == TrainConfig.paper(10)
     assert config.sae.images == 200_000
     assert (train.k, train.shape(1280).n, train.lr, train.batch_size, train.epochs) == (10, 5120, 1e-4, 4096, 1)
     assert (train.alpha, train.k_aux) == (1 / 32, 256)

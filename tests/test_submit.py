@@ -19,6 +19,8 @@ from tests.ray_head import RayHead, answer, ray_head
 from tests.running import ROOT, SMALL
 from tests.test_status import ONE_SITE
 
+pytestmark = pytest.mark.alone
+
 TINY = [*SMALL, *ONE_SITE, "generation.steps=2", "images=2", "coverage.first=1.0", "workers=1", "labels.min_images=1"]
 
 
