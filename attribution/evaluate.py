@@ -47,9 +47,10 @@ class Protocol:
         erase, amplify: the methods.
         shares: operating points to choose among, and of the dose-response curve.
         special: shares of methods that have their own.
-        most: cases per half and concept that name it, and as many that do not.
+        most: cases per half and concept that name it, beside half as many that do not.
         kept: an operating point should leave other concepts at this share of their rate or more.
         aim: to erase, the gentlest share that also brings the target down to this is taken.
+        curved: followers of the reference that are shown at all of its shares too.
         paraphrased: methods that are also judged on paraphrases of the prompts that name the concept.
         attacked: erasing methods that are also judged with words added that were optimised against each edit.
         attack: how hard these are searched.
@@ -64,6 +65,7 @@ class Protocol:
     kept: float = 0.9
     aim: float = 0.15
     special: Mapping[str, tuple[float, ...]] = field(default_factory=dict)
+    curved: tuple[str, ...] = ()
     paraphrased: tuple[str, ...] = ()
     attacked: tuple[str, ...] = ()
     attack: Attack = Attack()
@@ -104,7 +106,7 @@ class Evaluation:
         self._intact: dict[Case, Look] = {}
 
     def run(self, aim: str, concepts: Sequence[str], only: Collection[str] = ()) -> dict[str, Any]:
-        """Every method of an aim, or only some, on every concept.
+        """Every method of an aim, or only some and the reference, on every concept.
 
         Returns:
             per method, on the reporting half, what `summary` says with a 95 % bootstrap interval over concepts and
@@ -116,12 +118,14 @@ class Evaluation:
             choosing half) and, where asked for, ``paraphrased`` and ``attacked``, which also says the ``words``.
         """
         methods = self.protocol.erase if aim == "erase" else self.protocol.amplify
-        methods = tuple(method for method in methods if not only or method in only)
+        methods = tuple(m for m in methods if not only or m in only or m == self.methods.config.reference)
         results: dict[str, Any] = {}
         points: dict[str, float] = {}
-        for method in sorted(methods, key=lambda name: (name in FOLLOWERS, name != self.methods.config.reference)):
+        # Followers need to know what the reference takes; else in the order given.
+        for method in sorted(methods, key=lambda name: name != self.methods.config.reference):
             follows = method in FOLLOWERS and points
-            curves = {} if follows else {concept: self.curve(aim, method, concept) for concept in concepts}
+            drawn = not follows or method in self.protocol.curved
+            curves = {concept: self.curve(aim, method, concept) for concept in concepts} if drawn else {}
             shares = (
                 dict(points) if follows else {concept: self._best(aim, method, curves[concept]) for concept in concepts}
             )
@@ -173,11 +177,13 @@ class Evaluation:
         return {**found, "by_concept": each, "interference": interference(outcomes), "concepts": list(concepts)}
 
     def relevant(self, concept: str, half: int) -> list[Case]:
-        """The first `most` cases of a half that name the concept, and as many that do not; InputError if none does."""
+        """The first `most` cases of a half that name the concept, and half as many that do not; InputError if none."""
         mine = [c for c in self.cases if c.half == half and concept in c.named][: self.protocol.most]
         if not mine:
             raise InputError(f"No prompt of the evaluation names {concept!r}; give more prompts or other concepts.")
-        return mine + [c for c in self.cases if c.half == half and concept not in c.named][: self.protocol.most]
+        return (
+            mine + [c for c in self.cases if c.half == half and concept not in c.named][: (self.protocol.most + 1) // 2]
+        )
 
     def intact(self, cases: Sequence[Case]) -> list[Look]:
         """Pictures and findings of the intact model."""

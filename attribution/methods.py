@@ -24,7 +24,7 @@ from attribution.samples import (
     shuffled,
     trajectory,
 )
-from attribution.selection import Chosen, Share, random_like, scope_weights, select
+from attribution.selection import Chosen, Share, count, random_like, scope_weights, select
 from attribution.tune import Renew, gradient_steps
 from data.errors import InputError
 
@@ -33,8 +33,23 @@ TUNED = ("steps", "esd", "ca")
 many of each layer at random."""
 FOLLOWERS = (*CONTROLS, "steps_random", "esd", "esd_random", "ca", "ca_random")
 """Methods that take the weights of the reference method, or as many of each layer as it does."""
-ERASE = ("cad", "live", "contrast", "iterated", "steps", "steps_all", "esd_all", "ca_all", *FOLLOWERS)
-AMPLIFY = ("cad", "contrast", "iterated", "steps", "steps_all", "steps_random", *CONTROLS)
+ERASE = (
+    "steps", "steps_random", "cad", "random", "steps_all", "magnitude", "esd", "esd_random", "esd_all", "ca",
+    "ca_random", "ca_all", "gradient", "wanda", "live", "contrast", "iterated",
+)  # fmt: skip
+"""In the order of an evaluation."""
+AMPLIFY = (
+    "steps",
+    "steps_random",
+    "cad",
+    "random",
+    "steps_all",
+    "magnitude",
+    "gradient",
+    "wanda",
+    "contrast",
+    "iterated",
+)
 
 
 @dataclass(frozen=True)
@@ -55,10 +70,11 @@ class MethodConfig:
             adds; below 0 is negative guidance, as in ESD, which a few steps over few weights never quite reach.
         context: prompts that name the concept, and as many that do not, for ``iterated`` and ``steps``.
         context_steps: sampler steps at which these are compared, and as many at which others are held.
-        decided: the share of the steps, from the first, in which it is decided what the picture shows; the former lie
-            there, the latter anywhere.
+        decided: the share of the steps, from the first, in which it is decided what the picture shows: to erase, the
+            former lie there; to amplify, and the latter, anywhere.
         rounds: gradients of ``iterated``.
-        tune_steps, tune_rate: of Adam, the rate relative to a layer's root mean square weight.
+        tune_steps, tune_rate: of Adam; the rate is relative to a layer's root mean square weight and for all weights of
+            the scope; a share of them moves further, by share^(−1/3).
         seed: of everything random.
     """
 
@@ -78,8 +94,8 @@ class MethodConfig:
     context_steps: int = 4
     decided: float = 0.3
     rounds: int = 60
-    tune_steps: int = 40
-    tune_rate: float = 0.06
+    tune_steps: int = 36
+    tune_rate: float = 0.045
     seed: int = 0
 
     def __post_init__(self) -> None:
@@ -146,7 +162,7 @@ class Methods:
                 c = self.config
                 problem = self.problem(aim, concept, "context" if loss == "steps" else loss)
                 edit = gradient_steps(
-                    problem, chosen, steps=c.tune_steps, rate=c.tune_rate, provenance=about,
+                    problem, chosen, steps=c.tune_steps, rate=self._rate(chosen), provenance=about,
                     renew=self._esd(concept) if loss == "esd" else None,
                 )  # fmt: skip
             else:
@@ -204,6 +220,10 @@ class Methods:
         name = "cad" if method == "live" else method
         return estimate(name, self.problem(aim, concept, kind), Options(seed=c.seed))
 
+    def _rate(self, chosen: Chosen) -> float:
+        share = count(chosen) / sum(w.numel() for w in self.wide.values())
+        return self.config.tune_rate * share ** (-1 / 3) if share else self.config.tune_rate
+
     def problem(self, aim: str, concept: str, kind: str = "cad") -> Problem:
         """J of a concept.
 
@@ -256,7 +276,10 @@ class Methods:
         if (aim, concept) not in self._samples:
             self._samples[aim, concept] = context_samples(
                 self.pipe, self.context(concept), c.erase_factor if aim == "erase" else c.amplify_factor, self._walk,
-                early=_first(c.steps, c.decided, c.context_steps), only=_spread(c.steps, c.context_steps), seed=c.seed,
+                early=(
+                    _first(c.steps, c.decided, c.context_steps) if aim == "erase" else _spread(c.steps, c.context_steps)
+                ),
+                only=_spread(c.steps, c.context_steps), seed=c.seed,
             )  # fmt: skip
         return self._samples[aim, concept]
 

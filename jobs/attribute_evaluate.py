@@ -31,6 +31,9 @@ from labeling.detector_features import backbone_features
 from labeling.detectors import load_detector
 from labeling.vocabulary import Vocabulary
 
+SHOWN = 1 / 3
+"""What is found in fewer of the pictures whose prompts name it is not erased unless asked for."""
+
 
 @dataclasses.dataclass(frozen=True)
 class EvaluateConfig:
@@ -72,7 +75,7 @@ def quick(run: RunConfig) -> EvaluateConfig:
     return EvaluateConfig(
         MethodConfig(steps=steps, guidance=run.generation.guidance, seed=run.seed),
         Protocol(methods, ("steps", "steps_random", "cad", "random"), shares=(0.01, 0.05),
-                 special={"steps": (0.01, 0.1)}, most=5),
+                 special={"steps": (0.003, 0.1)}, most=5),
         steps=steps, pool=96, erase=6, amplify=4, looks=False, areas=False, fewer=(), located=("cad", "steps"),
         ablations=334, ablation_shares=(0.01, 0.05, 0.2), study_samples=1, points=8, groups=100,
     )  # fmt: skip
@@ -83,20 +86,24 @@ def full(run: RunConfig) -> EvaluateConfig:
     steps = min(10, run.generation.steps)
     return EvaluateConfig(
         MethodConfig(steps=steps, guidance=run.generation.guidance, seeds=2, seed=run.seed),
-        Protocol(ERASE, AMPLIFY, shares=(0.01, 0.05), special={"steps": (0.01, 0.03, 0.1)}, most=10,
+        Protocol(ERASE, AMPLIFY, shares=(0.01, 0.05), special={"steps": (0.003, 0.1)}, most=8,
                  paraphrased=("cad", "steps"), attacked=("steps",)),
-        steps=steps, pool=240, erase=12, amplify=10, looks=True, areas=True,
-        fewer=("steps", "steps_random", "steps_all", "cad", "random"), located=("cad", "steps"),
-        ablations=1000, ablation_shares=(0.01, 0.05, 0.2), study_samples=1, points=32, groups=100,
+        steps=steps, pool=160, erase=12, amplify=10, looks=True, areas=True,
+        fewer=("steps", "steps_random", "cad", "random"), located=("cad", "steps"),
+        ablations=334, ablation_shares=(0.01, 0.05, 0.2), study_samples=1, points=16, groups=100,
     )  # fmt: skip
 
 
-def evaluate(run: RunConfig, config: EvaluateConfig, concepts: Sequence[str] = (), folder: str = "") -> dict[str, Any]:
+def evaluate(
+    run: RunConfig, config: EvaluateConfig, concepts: Sequence[str] = (), folder: str = "", only: Sequence[str] = ()
+) -> dict[str, Any]:
     """Measure faithfulness, erasing and amplifying on the configured model with its own detector.
 
     Args:
         concepts: to erase and to amplify; none: those the model shows, and those it misses.
-        folder: keeps every result as soon as it is there; the same call on it goes on where it was stopped.
+        folder: keeps every result as soon as it is there; another call on it goes on where one was stopped, or with
+            other concepts or methods.
+        only: methods to evaluate beside the reference; none: all of the configuration.
 
     Returns:
         ``faithfulness`` (estimator -> [Pearson, low, high] pooled over shares as their mean, with ``rows`` beside it),
@@ -112,8 +119,10 @@ def evaluate(run: RunConfig, config: EvaluateConfig, concepts: Sequence[str] = (
     words = run.steer.words if config.looks and run.steer.judge else ()
     if wrong := sorted(set(concepts) - set(known)):
         raise InputError(f"{wrong[0]!r} is not in vocabulary.concepts: {', '.join(known)}.")
+    if wrong := sorted(set(only) - {*config.protocol.erase, *config.protocol.amplify}):
+        raise InputError(f"Unknown method {wrong[0]!r}; accepted: {', '.join(config.protocol.erase)}.")
     models = {name: _digest(path) for name, path in (("model", run.model.path), ("detector", run.detector.path))}
-    kept = Kept(folder or None, {**dataclasses.asdict(config), **models, "concepts": list(concepts)})
+    kept = Kept(folder or None, {**_settings(config), **models})
     methods, pool = prepare(run, config.methods, config.pool, words)
     pipe = methods.pipe
     detector = load_detector(run.detector)
@@ -129,24 +138,22 @@ def evaluate(run: RunConfig, config: EvaluateConfig, concepts: Sequence[str] = (
     objects = [c for c in shown if c in run.steer.concepts] or shown
     targets = list(concepts) or objects[: config.erase]
     if not targets:
-        raise InputError("The model shows no concept in half of the prompts that name it; name some with --concepts.")
-    rows = kept.json(
-        ("faithfulness", targets[0]), lambda: faithfulness(methods, targets[0], config, run.seed)
-    )  # fmt: skip
-    result: dict[str, Any] = {"faithfulness": _pooled(rows), "faithfulness_rows": rows}
-    result["erase"] = evaluation.run("erase", targets)
+        raise InputError("The model shows hardly any concept where it is named; name some with --concepts.")
+    result: dict[str, Any] = {"erase": evaluation.run("erase", targets, only)}
     result["erase"]["blocking"] = evaluation.blocked(targets)
     raised = list(concepts) or missed[: config.amplify]
-    result["amplify"] = evaluation.run("amplify", raised) if raised else {}
-    looks = [word for word in words if word in both and rates[word][0] >= 0.5]
+    result["amplify"] = evaluation.run("amplify", raised, only) if raised else {}
+    looks = [word for word in words if word in both and rates[word][0] >= SHOWN]
     areas = [] if concepts or not config.areas else [c for c in shown if c not in objects and rates[c][1] < 0.5]
     for name, some in (("erase_looks", looks), ("erase_areas", areas)):
         if some:
-            found = evaluation.run("erase", some, config.fewer)
+            found = evaluation.run("erase", some, [m for m in config.fewer if m in (only or config.fewer)] or only)
             result[name] = {**found, "blocking": evaluation.blocked(some)}
     result |= located(
         methods, config.located, {m: found["share"] for m, found in result["erase"].items() if "share" in found}, kept
     )
+    rows = kept.json(("faithfulness", targets[0]), lambda: faithfulness(methods, targets[0], config, run.seed))
+    result |= {"faithfulness": _pooled(rows), "faithfulness_rows": rows}
     result["neighbours"] = evaluation.neighbours
     result["intact_rates"] = {c: {"named": named, "unnamed": unnamed} for c, (named, unnamed) in rates.items()}
     return result
@@ -175,6 +182,16 @@ def _chosen(methods: Methods, kept: Kept, method: str, concept: str, share: floa
 
     stored = kept.arrays(("chosen", method, concept, share), make)
     return {name: torch.tensor(index) for name, index in stored.items()}
+
+
+def _settings(config: EvaluateConfig) -> dict[str, Any]:
+    """What a single result depends on, beside its own name: not which results are wanted."""
+    p = config.protocol
+    study = ("steps", "pool", "ablations", "ablation_shares", "study_samples", "points", "groups")
+    return {
+        "methods": dataclasses.asdict(config.methods), "cases": p.most, "attack": dataclasses.asdict(p.attack),
+        **{name: getattr(config, name) for name in study},
+    }  # fmt: skip
 
 
 def _digest(path: str) -> str:
@@ -211,7 +228,7 @@ def _by_need(rates: dict[str, tuple[float, float]]) -> tuple[list[str], list[str
 
     What is painted whether it is named or not cannot be told from its surroundings: prefer what the prompt decides.
     """
-    shown = [c for c in sorted(rates, key=lambda c: (rates[c][1] - rates[c][0], c)) if rates[c][0] >= 0.5]
+    shown = [c for c in sorted(rates, key=lambda c: (rates[c][1] - rates[c][0], c)) if rates[c][0] >= SHOWN]
     missed = [c for c in sorted(rates, key=lambda c: (rates[c][0], c)) if rates[c][0] < 1.0]
     return shown, missed
 

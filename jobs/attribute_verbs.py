@@ -100,6 +100,7 @@ def add_attribute(parent: Any) -> None:
     configured(evaluate)
     evaluate.add_argument("--quick", action="store_true", help="few concepts, few pictures: minutes, wide intervals")
     evaluate.add_argument("--concepts", nargs="+", default=[], metavar="CONCEPT", help="default: by the intact rate")
+    evaluate.add_argument("--methods", nargs="+", default=[], metavar="METHOD", help="beside steps; default: all")
     evaluate.add_argument(
         "--out", default="", metavar="FOLDER",
         help="receives evaluation.json and plots, and keeps every result, so that the same command goes on",
@@ -188,7 +189,8 @@ def _attribute_evaluate(arguments: argparse.Namespace) -> int:
 
     run = load_config(arguments.config, arguments.overrides)
     config = quick(run) if arguments.quick else full(run)
-    result = evaluate(run, config, arguments.concepts, f"{arguments.out}/kept" if arguments.out else "")
+    kept = f"{arguments.out}/kept" if arguments.out else ""
+    result = evaluate(run, config, arguments.concepts, kept, arguments.methods)
     print_evaluation(result)
     if arguments.out:
         print("\n".join(write_evaluation(result, arguments.out)))

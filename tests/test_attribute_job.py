@@ -14,6 +14,7 @@ import pytest
 import torch
 from PIL import Image
 
+from attribution.adversary import Attack
 from attribution.delta import applied, load_delta, save_delta
 from attribution.distances import frechet_distance, kernel_distance, perceptual_distance
 from attribution.evaluate import Evaluation, Protocol
@@ -164,7 +165,9 @@ def test_what_counts_as_erased_kept_and_changed() -> None:
     raised = summary("amplify", [compare("amplify", "dog", cases, intact, edited)], 200, 0)
     assert raised["target"] == [1.0, 1.0, 1.0]  # of the one dog that was missed
     nothing = compare("erase", "dog", cases[1:2], intact[1:2], edited[1:2])
-    assert all(value == [None] * 3 for value in summary("erase", [nothing], 50, 0).values())
+    said = summary("erase", [nothing], 50, 0)
+    assert said.pop("rise") == [1.0, 1.0, 1.0] and all(value == [None] * 3 for value in said.values())
+    assert summary("erase", [erased], 0, 0)["rise"][0] == 0.0  # of two dogs one before, the other after
     low, mean, high = (summary("erase", [erased, erased], 400, 0)["others"][i] or 0 for i in (1, 0, 2))
     assert 0 < low < mean < high <= 1
 
@@ -258,7 +261,10 @@ def test_every_method_is_evaluated_on_pairs_and_the_model_stays_as_it_was(tmp_pa
         return [[image.astype(np.float32).transpose(2, 0, 1)] for image in images]
 
     before = [p.detach().clone() for p in pipe.unet.parameters()]
-    protocol = Protocol(ERASE, AMPLIFY, shares=(0.02, 0.05), most=1, paraphrased=("steps",))
+    protocol = Protocol(
+        ERASE, AMPLIFY, shares=(0.02, 0.05), most=1, paraphrased=("steps",), attacked=("steps",),
+        attack=Attack(words=1, rounds=1, tried=2), curved=("steps_random",),
+    )  # fmt: skip
     evaluation = Evaluation(methods, paint, look, cases, protocol, features=features, neighbours={"dog": ("house",)})
     assert set(evaluation.rates(CHOOSE)) == set(concepts)
     erased = evaluation.run("erase", ["dog"])
@@ -267,10 +273,12 @@ def test_every_method_is_evaluated_on_pairs_and_the_model_stays_as_it_was(tmp_pa
     for found in (*erased.values(), *raised.values(), evaluation.blocked(["dog"])):
         assert all(len(found[key]) == 3 for key in ("target", "others", "change"))
     for name in FOLLOWERS:
-        assert erased[name]["share"] == erased[config.reference]["share"] and not erased[name]["curve"]
+        assert erased[name]["share"] == erased[config.reference]["share"]
+        assert bool(erased[name]["curve"]) == (name == "steps_random")
         assert erased[name]["weights"] == erased[config.reference]["weights"]
     assert [point["share"] for point in erased["cad"]["curve"]] == [0.02, 0.05]
     assert len(erased["steps"]["paraphrased"]["target"]) == 3 and "paraphrased" not in erased["cad"]
+    assert len(erased["steps"]["attacked"]["target"]) == 3 and erased["steps"]["attacked"]["words"]["dog"]
     assert all(torch.equal(a, b) for a, b in zip(before, pipe.unet.parameters(), strict=True))
     found = {"faithfulness_rows": [], "erase": erased, "amplify": raised} | located(
         methods, ["cad", "steps"], {name: erased[name]["share"] for name in ("cad", "steps")}
