@@ -129,7 +129,8 @@ def compare(
             by_concept[other] = (old + (other in had), new + (other in has))
     found = {name: np.array(rows[name], dtype=np.float64).reshape(-1, 2) for name in rows if name != "change"}
     change = np.array(rows["change"], dtype=np.float64)
-    return Outcome(**found, change=change, by_concept=by_concept, **_maps(unnamed))
+    target, area, named, others, near, far = (found[name] for name in _TABLES[:6])
+    return Outcome(target, area, named, others, near, far, change, by_concept, **_maps(unnamed))
 
 
 def _maps(pairs: Sequence[tuple[Look, Look]]) -> dict[str, Any]:
