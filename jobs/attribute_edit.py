@@ -15,7 +15,7 @@ from attribution.outcomes import REPORT, Case, Images
 from data.digests import digest_folder
 from data.errors import InputError
 from data.provenance import provenance
-from jobs.attribute_pictures import painter, prepare
+from jobs.attribute_pictures import POOL, painter, prepare
 from jobs.config import RunConfig
 from labeling.vocabulary import Vocabulary
 
@@ -35,7 +35,7 @@ class EditConfig:
     method: str = "steps"
     share: float = 0.3
     sheet: int = 4
-    pool: int = 400
+    pool: int = POOL
 
     def __post_init__(self) -> None:
         if self.sheet < 0 or self.pool < 2:

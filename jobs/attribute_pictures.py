@@ -21,6 +21,9 @@ from labeling.detectors import Detection, Detector
 from labeling.steer_evaluation import Judge as LookJudge
 from labeling.vocabulary import Vocabulary
 
+POOL = 400
+"""Prompts of the configuration that edits and sheets draw from: edits are made from one half, sheets show the other."""
+
 
 def prepare(run: RunConfig, config: MethodConfig, pool: int, words: Sequence[str] = ()) -> tuple[Methods, list[Case]]:
     """The model with all methods, and `pool` cases, of which the methods see the prompts of the choosing half.

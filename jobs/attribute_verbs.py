@@ -53,6 +53,13 @@ def add_attribute(parent: Any) -> None:
     edit.add_argument("--sheet", type=int, default=4, help="prompts on a sheet of pictures, original above edited")
     edit.set_defaults(action=_attribute_edit)
 
+    sheet = verbs.add_parser("sheet", help="pictures original, erased, amplified, for gazetteer atlas --edits")
+    configured(sheet)
+    sheet.add_argument("--edits", nargs="+", required=True, metavar="FILE", help="of attribute edit or score")
+    sheet.add_argument("--pictures", type=int, default=6, help="rows")
+    sheet.add_argument("--out", required=True, metavar="FOLDER", help="receives weights.json and the pictures")
+    sheet.set_defaults(action=_attribute_sheet)
+
     features = verbs.add_parser("features", help="tie a concept's weights to the features labelled with it")
     configured(features)
     features.add_argument("--run", required=True, metavar="RUN", help="a finished labelling run")
@@ -93,7 +100,11 @@ def add_attribute(parent: Any) -> None:
     configured(evaluate)
     evaluate.add_argument("--quick", action="store_true", help="few concepts, few pictures: minutes, wide intervals")
     evaluate.add_argument("--concepts", nargs="+", default=[], metavar="CONCEPT", help="default: by the intact rate")
-    evaluate.add_argument("--out", default="", metavar="FOLDER", help="receives evaluation.json and plots")
+    evaluate.add_argument("--methods", nargs="+", default=[], metavar="METHOD", help="beside steps; default: all")
+    evaluate.add_argument(
+        "--out", default="", metavar="FOLDER",
+        help="receives evaluation.json and plots, and keeps every result, so that the same command goes on",
+    )  # fmt: skip
     evaluate.set_defaults(action=_attribute_evaluate)
 
 
@@ -132,6 +143,17 @@ def _attribute_edit(arguments: argparse.Namespace) -> int:
     return DONE
 
 
+def _attribute_sheet(arguments: argparse.Namespace) -> int:
+    from jobs.attribute_sheet import write_sheet
+    from jobs.config import load_config
+
+    run = load_config(arguments.config, arguments.overrides)
+    result = write_sheet(run, arguments.edits, arguments.pictures, arguments.out)
+    print(f"{result['sheet']}: {result['pictures']} rows of {', '.join(result['columns'])}")
+    print_json(arguments, result)
+    return DONE
+
+
 def _attribute_features(arguments: argparse.Namespace) -> int:
     from attribution.methods import MethodConfig
     from jobs.attribute_features import FeaturesConfig, relate
@@ -166,7 +188,9 @@ def _attribute_evaluate(arguments: argparse.Namespace) -> int:
     from jobs.config import load_config
 
     run = load_config(arguments.config, arguments.overrides)
-    result = evaluate(run, quick(run) if arguments.quick else full(run), arguments.concepts)
+    config = quick(run) if arguments.quick else full(run)
+    kept = f"{arguments.out}/kept" if arguments.out else ""
+    result = evaluate(run, config, arguments.concepts, kept, arguments.methods)
     print_evaluation(result)
     if arguments.out:
         print("\n".join(write_evaluation(result, arguments.out)))
