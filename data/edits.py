@@ -109,7 +109,8 @@ class Target:
         block: the U-Net module whose update is changed.
         branch, t: with `features`, the rest of their site.
         features: indices of the autoencoder's features; their vectors are added up.
-        scales: with the unit ``feature_p99``, the percentile of each of them.
+        scales: how much of each of them goes into the sum, 1 each when empty; with the unit ``feature_p99`` their
+            percentiles. The unit ``code`` has no use for them.
         vector: a direction of the block's width instead of features.
     """
 

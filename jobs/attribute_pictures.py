@@ -18,7 +18,7 @@ from diffusion.generate import GenerationConfig, Generator
 from diffusion.load import load_pipeline
 from jobs.config import RunConfig
 from labeling.detectors import Detection, Detector
-from labeling.steer_evaluation import Judge as LookJudge
+from labeling.steer_trials import Judge as LookJudge
 from labeling.vocabulary import Vocabulary
 
 POOL = 400
