@@ -36,7 +36,7 @@ SMALL = [
     "coverage.wanted=4", "labels.min_images=2", "labels.permutations=50", "labels.refine=100",
     "max_failed_share=1.0",
 ]  # fmt: skip
-KINDS = {"driver": 3, "all": 2, "worker": 7}
+KINDS = {"driver": 2, "all": 2, "worker": 8}
 """What is killed, and how often in relation to each other."""
 ANYWHERE = 0.2
 """Share of kills that do not wait for the run to get on."""
@@ -105,7 +105,7 @@ class Soak:
     def carry_out(self, run: Path) -> None:
         """One run from its start to its end, killed and resumed as long as there are kills to spend."""
         arguments: list[str] = []
-        failed = 0
+        failed = done = 0
         while True:
             process = self.start(run, *arguments)
             self.disturb(process, run)
@@ -116,7 +116,7 @@ class Soak:
                 self.retries += 1
                 arguments = ["--retry-failed"]
             elif code == FAILED and failed < 5:  # such as workers that were killed too often in a row
-                failed += 1
+                failed, done = failed + 1 if steps_done(run) == done else 0, steps_done(run)
             elif code != -signal.SIGKILL:
                 raise SystemExit(f"The run ended with {code}, after {dict(self.killed)}.")
 
@@ -127,18 +127,21 @@ class Soak:
 
     def disturb(self, process: subprocess.Popen[bytes], run: Path) -> None:
         """Kill what belongs to the process at random moments until it ends or the kills are spent."""
+        what = ""
         while sum(self.killed.values()) < self.kills and self.wait(process, run):
+            what = what or self.chance.choices([*KINDS], [*KINDS.values()])[0]
             family = descendants(process.pid)
-            workers = [pid for pid in family if name_of(pid).startswith("ray::")]
-            (what,) = self.chance.choices([*KINDS], [*KINDS.values()])
             if what == "worker":
-                self.count(what, bool(workers) and kill(self.chance.choice(workers)), run)
+                workers = [pid for pid in family if name_of(pid).startswith("ray::Actor")]
+                if workers:  # else some other time, for starts would come to more than their share
+                    self.count(what, kill(self.chance.choice(workers)), run)
+                    what = ""
                 continue
             process.kill()
             self.count(what, process.wait() == -signal.SIGKILL, run)  # or it had ended by itself just now
             if what == "driver":
                 time.sleep(self.chance.random())  # what it leaves behind goes on for a while
-            for pid in family:
+            for pid in {one for parent in family for one in (parent, *descendants(parent))}:
                 kill(pid)
             return
 
