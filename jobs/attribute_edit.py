@@ -33,7 +33,7 @@ class EditConfig:
     concept: str
     aim: str = "erase"
     method: str = "steps"
-    share: float = 0.3
+    share: float = 0.1
     sheet: int = 4
     pool: int = POOL
 

@@ -49,7 +49,7 @@ def add_attribute(parent: Any) -> None:
     edit.add_argument("--concept", required=True, help="of vocabulary.concepts")
     edit.add_argument("--aim", default="erase", choices=("erase", "amplify"))
     edit.add_argument("--method", default="steps", help="see docs/attribution.md")
-    edit.add_argument("--share", type=float, default=0.3, help="of the weights of the method's scope")
+    edit.add_argument("--share", type=float, default=0.1, help="of the weights of the method's scope")
     edit.add_argument("--sheet", type=int, default=4, help="prompts on a sheet of pictures, original above edited")
     edit.set_defaults(action=_attribute_edit)
 
@@ -66,7 +66,7 @@ def add_attribute(parent: Any) -> None:
     features.add_argument("--out", required=True, metavar="FOLDER", help="receives components.parquet")
     features.add_argument("--concepts", nargs="+", default=[], metavar="CONCEPT", help="default: all with labels")
     features.add_argument("--method", default="steps", help="how weights are chosen and changed to erase")
-    features.add_argument("--share", type=float, default=0.3)
+    features.add_argument("--share", type=float, default=0.1)
     features.add_argument("--top", type=int, default=8, help="features per concept and site at most")
     features.add_argument("--steps", type=int, default=20, help="of the sampler")
     features.add_argument("--most", type=int, default=6, help="pictures that name a concept, and as many that do not")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
+import shlex
 from pathlib import Path
 from xml.etree import ElementTree
 
@@ -34,6 +35,7 @@ from jobs.attribute_plots import curves
 from jobs.attribute_report import print_evaluation, write_evaluation
 from jobs.attribute_score import ScoreConfig, apply_edit, score
 from jobs.attribute_sheet import write_sheet
+from jobs.cli import parser
 from jobs.config import RunConfig, load_config
 from labeling import load_components
 from labeling.atlas.sheets import write_edits
@@ -261,18 +263,20 @@ def test_every_method_is_evaluated_on_pairs_and_the_model_stays_as_it_was(tmp_pa
         return [[image.astype(np.float32).transpose(2, 0, 1)] for image in images]
 
     before = [p.detach().clone() for p in pipe.unet.parameters()]
+    erasing = ("steps", "steps_random", "cad", "steps_all", "esd", "ca_random", "wanda", "iterated")
+    amplifying = ("steps", "cad", "random")
     protocol = Protocol(
-        ERASE, AMPLIFY, shares=(0.02, 0.05), most=1, paraphrased=("steps",), attacked=("steps",),
+        erasing, amplifying, shares=(0.02, 0.05), most=1, paraphrased=("steps",), attacked=("steps",),
         attack=Attack(words=1, rounds=1, tried=2), curved=("steps_random",),
     )  # fmt: skip
     evaluation = Evaluation(methods, paint, look, cases, protocol, features=features, neighbours={"dog": ("house",)})
     assert set(evaluation.rates(CHOOSE)) == set(concepts)
     erased = evaluation.run("erase", ["dog"])
     raised = evaluation.run("amplify", ["dog"])
-    assert set(erased) == set(ERASE) and set(raised) == set(AMPLIFY)
+    assert set(erased) == set(erasing) and set(raised) == set(amplifying)
     for found in (*erased.values(), *raised.values(), evaluation.blocked(["dog"])):
         assert all(len(found[key]) == 3 for key in ("target", "others", "change"))
-    for name in FOLLOWERS:
+    for name in set(FOLLOWERS) & set(erasing):
         assert erased[name]["share"] == erased[config.reference]["share"]
         assert bool(erased[name]["curve"]) == (name == "steps_random")
         assert erased[name]["weights"] == erased[config.reference]["weights"]
@@ -295,6 +299,9 @@ def test_every_method_is_evaluated_on_pairs_and_the_model_stays_as_it_was(tmp_pa
     print_evaluation(found)
     reference, control = (methods.choose("erase", m, "dog", 0.05) for m in (config.reference, "magnitude"))
     assert {n: len(i) for n, i in reference.items()} == {n: len(i) for n, i in control.items()}
+    for aim, names in (("erase", set(ERASE) - set(erasing)), ("amplify", set(AMPLIFY) - set(amplifying))):
+        for name in sorted(names):
+            assert len(methods.edit(aim, name, "dog", 0.05)), name
     edit = methods.edit("erase", "cad", "dog", 0.05)
     with applied(pipe.unet, edit):
         assert any(not torch.equal(a, b) for a, b in zip(before, pipe.unet.parameters(), strict=True))
@@ -319,3 +326,16 @@ def test_the_whole_evaluation_gives_the_promised_keys(run: RunConfig) -> None:
     assert found["overlap"] == {"steps": {"dog": {}}} and found["erase"]["steps"]["quality"]["pictures"] in (0, 1)
     with pytest.raises(InputError, match="not in vocabulary"):
         evaluate(run, config, ["unicorn"])
+
+
+def test_what_the_page_tells_people_to_type_is_understood() -> None:
+    text = (Path(__file__).parent.parent / "docs/attribution.md").read_text(encoding="utf-8")
+    block = text.split("```sh\n")[1].split("```")[0]
+    lines = [shlex.split(line, comments=True) for line in block.splitlines()]
+    verbs = [line[1:] for line in lines if line[0] == "gazetteer"]
+    for line in verbs:
+        assert callable(parser().parse_args(line).action), line
+    known = {line[1] for line in verbs if line[0] == "attribute"}
+    assert known == {"score", "edit", "apply", "sheet", "evaluate", "features", "protocol"}
+    scripts = [line[1] for line in lines if line[0] == "python"]
+    assert scripts and all((Path(__file__).parent.parent / script).is_file() for script in scripts)
