@@ -40,8 +40,8 @@ def steer(
 
     Each edit's change is computed from the update the block really wrote, so the order of the edits does not matter.
     Inside its region an edit adds β·a·d, d the sum of its feature vectors and a what its unit says; outside it removes
-    Z·f, once, however many edits ask for it, and never where another edit places the same feature. Edits of strength
-    0 and pictures no edit names are left bit for bit as they were.
+    Z·f, once, however many edits ask for it, and never where another edit places the same feature (or, where it says
+    so, subtracts β·a·d / 2). Edits of strength 0 and pictures no edit names are left bit for bit as they were.
 
     Args:
         pipe: a diffusers pipeline with a U-Net and a scheduler.
@@ -195,7 +195,8 @@ def _changes(x: Tensor, grid: tuple[int, int], actions: Sequence[_Action]) -> di
             change[rows] += action.edit.strength * inside[:, None] * added
             continue
         amount = _amount(action.edit.unit, x[rows], codes.get(action.target.site), rows) * action.edit.strength
-        change[rows] += (amount * inside)[:, :, None] * action.direction.to(x.device)
+        here = inside * 1.5 - 0.5 if action.edit.outside == "subtract" else inside
+        change[rows] += (amount * here)[:, :, None] * action.direction.to(x.device)
     for site in sorted({action.target.site for action in actions if action.removes}):
         sharing = [action for action in actions if action.sae is not None and action.target.site == site]
         for branch, removed in _removed(codes[site], grid, sharing).items():

@@ -7,7 +7,7 @@ from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from data.edits import QUADRANTS, UNITS
+from data.edits import CHOICES, OUTSIDES, QUADRANTS, UNITS, Region
 from data.errors import InputError
 from data.prompts import split_of
 from data.sites import BRANCHES
@@ -23,17 +23,34 @@ class Setting:
     Attributes:
         strength: β, in the evaluation's unit.
         branch: of the edit.
-        top: features a block at most; 0: as many as `labeling.steering.resolve` takes.
+        top: features a block at most; 0: as many as `labeling.steering.Resolver` takes.
+        choice: which features, and how much of each (`data.edits.Edit`).
+        t: of the features; below 0: nearest to the middle of the stage.
+        outside: what the edit does outside its region (`data.edits.Edit`).
+        size: the region's side as a share of the quadrant's, in whose middle it lies.
     """
 
     strength: float
     branch: str = "cond"
     top: int = 0
+    choice: str = "labels"
+    t: float = -1.0
+    outside: str = "remove"
+    size: float = 1.0
 
     @property
     def name(self) -> str:
         """A key for results."""
-        return f"{self.strength:g} {self.branch} {f'top {self.top}' if self.top else 'all'}"
+        features = f"{self.choice}{f' {self.top}' if self.top else ''}{f' t={self.t:g}' if self.t >= 0 else ''}"
+        return f"{self.strength:g} {self.branch} {features} {self.outside} {self.size:g}"
+
+    def region(self, quadrant: str) -> Region:
+        """Where the edit acts; without a quadrant everywhere."""
+        if not quadrant:
+            return Region()
+        x0, y0, x1, y1 = QUADRANTS[quadrant]
+        dx, dy = (x1 - x0) * (1 - self.size) / 2, (y1 - y0) * (1 - self.size) / 2
+        return Region(box=(x0 + dx, y0 + dy, x1 - dx, y1 - dy))
 
 
 @dataclass(frozen=True)
@@ -47,7 +64,8 @@ class SteerConfig:
         avoid: prompts with one of these words are no case of a spatial edit: those that say themselves where things
             are to be.
         unit: of every strength.
-        strengths, branches, tops: the settings tried on one half of the prompts, in every combination.
+        strengths, branches, tops, choices, ts, outsides, sizes: the settings tried on one half of the prompts, in every
+            combination (`Setting` says what they are); the last two for spatial edits only.
         blocks: of every edit; empty: all.
         keep: a look's setting is chosen among those that keep so much of the layout (mean IoU of the concepts' masks
             before and after); where none does, the one that keeps most.
@@ -66,6 +84,10 @@ class SteerConfig:
     strengths: tuple[float, ...] = (0.25, 0.5, 1.0, 2.0, 4.0)
     branches: tuple[str, ...] = ("cond", "both")
     tops: tuple[int, ...] = (0,)
+    choices: tuple[str, ...] = ("labels",)
+    ts: tuple[float, ...] = (-1.0,)
+    outsides: tuple[str, ...] = ("remove",)
+    sizes: tuple[float, ...] = (1.0,)
     blocks: tuple[str, ...] = ()
     keep: float = 0.5
     cases: int = 500
@@ -87,18 +109,24 @@ class SteerConfig:
             raise InputError(f"steer.dtype is float32 or bfloat16, not {self.dtype!r}.")
         if not self.tops or min(self.tops) < 0:
             raise InputError("steer.tops must be numbers of features, 0 for all.")
+        if not self.choices or set(self.choices) - set(CHOICES) or not self.ts or max(self.ts) > 1:
+            raise InputError(f"steer.choices are of {', '.join(CHOICES)}, steer.ts at most 1.")
+        if not self.outsides or set(self.outsides) - set(OUTSIDES) or not all(0 < size <= 1 for size in self.sizes):
+            raise InputError(f"steer.outsides are of {', '.join(OUTSIDES)}, steer.sizes above 0 and at most 1.")
 
-    @property
-    def settings(self) -> list[Setting]:
+    def settings(self, spatial: bool) -> list[Setting]:
         """Every combination, weakest first."""
-        return [Setting(*one) for one in itertools.product(sorted(self.strengths), self.branches, self.tops)]
+        common = (sorted(self.strengths), self.branches, self.tops, self.choices, self.ts)
+        where = (self.outsides, self.sizes) if spatial else (("remove",), (1.0,))
+        return [Setting(*one) for one in itertools.product(*common, *where)]
 
     def quick(self) -> SteerConfig:
         """A sample that a laptop draws in a few minutes."""
         strengths = tuple(sorted(self.strengths))[len(self.strengths) // 3 :: 2][:2]
         return replace(
-            self, strengths=strengths, branches=self.branches[-1:], tops=self.tops[:1], cases=20, global_cases=12,
-            tuning=10, chunk=10,
+            self, strengths=strengths, branches=self.branches[:1], tops=self.tops[:1], choices=self.choices[:1],
+            ts=self.ts[:1], outsides=self.outsides[:1], sizes=self.sizes[:1], cases=20, global_cases=12, tuning=10,
+            chunk=10,
         )  # fmt: skip
 
 

@@ -10,17 +10,19 @@ from typing import Any
 
 import pyarrow as pa
 
-from data.edits import QUADRANTS, STAGES, Edit, Region
+from data.edits import STAGES, Edit
 from data.errors import InputError
 from data.store import RunFolder
 from labeling.steer_cases import Case, Cases, Setting, SteerConfig
 from labeling.steer_summary import Row, global_summary, global_sweep, spatial_summary, spatial_sweep
 from labeling.steer_trials import GLOBAL, SPATIAL, Trial
-from labeling.steering import resolve, sites_for
+from labeling.steering import Resolver, sites_for
 from labeling.vocabulary import Vocabulary
 
 KEEP = 3
 """Of so many settings one goes on into the next round."""
+
+Groups = list[tuple[Trial | None, ...]]
 
 CarryOut = Callable[[list[tuple[Trial, ...]]], pa.Table]
 """Does groups of trials, all of which are recorded together; returns the rows of all."""
@@ -36,13 +38,13 @@ class Evaluation:
         """`prompts`: held out from the labels; settings are chosen on one half of them, the other is reported on."""
         self.folder, self.config, self.carry_out, self.say = run, config, carry_out, say
         self.cases = Cases(config, vocabulary, prompts, seed)
-        self.resolved: dict[tuple[str, str, str, int, bool], Edit | None] = {}
+        self.resolver = Resolver(run)
+        self.resolved: dict[tuple[Any, ...], Edit | None] = {}
 
     def run(self) -> dict[str, Any]:
         """Both experiments as plain values; `steer_summary.print_evaluation` shows them."""
         begun = time.monotonic()
         result: dict[str, Any] = {"chance": 0.25, "unit": self.config.unit}
-        result |= {"settings": [setting.name for setting in self.config.settings]}
         result |= self.spatial()
         if self.config.judge and self.config.words:
             result |= self.globally()
@@ -77,30 +79,32 @@ class Evaluation:
         Also by stage and setting the means of the last round the setting took part in.
         """
         sweep = spatial_sweep if experiment == "spatial" else global_sweep
-        left = {stage: list(self.config.settings) for stage in STAGES}
+        settings = self.config.settings(spatial=experiment == "spatial")
+        left = {stage: list(settings) for stage in STAGES}
         means: dict[str, Any] = {stage: {} for stage in STAGES}
-        for count in rounds(len(self.config.settings), self.config.tuning, self.config.chunk):
+        for count in rounds(len(settings), self.config.tuning, self.config.chunk):
             self.say(f"{experiment}: {len(left['early'])} settings a stage on {count} pictures")
-            groups = [
+            groups: Groups = [
                 tuple(self._trial(cases[i], i, "discovery", stage, "gazetteer", setting) for i in part)
                 for part in parts(min(count, len(cases)), self.config.chunk)
                 for stage in STAGES
                 for setting in left[stage]
             ]
             rows = self._carried(groups)
-            for stage, settings in left.items():
+            for stage, some in left.items():
                 found = {
                     s: sweep([r for r in rows if r["stage"] == stage and r["setting"] == s.name], self.config.keep)
-                    for s in settings
+                    for s in some
                 }
                 means[stage] |= {s.name: value for s, (_, value) in found.items()}
-                best = sorted(settings, key=lambda s: (found[s][0], -s.strength), reverse=True)
+                scores = [(*found[s][0], -s.strength) for s in some]
+                best = [some[i] for i in sorted(range(len(some)), key=scores.__getitem__, reverse=True)]
                 left[stage] = best[: max(1, math.ceil(len(best) / KEEP))]
-        return {stage: settings[0] for stage, settings in left.items()}, means
+        return {stage: best[0] for stage, best in left.items()}, means
 
     def _measure(self, chosen: Mapping[str, Setting], cases: Sequence[Case], methods: Sequence[str]) -> list[Row]:
         self.say(f"{len(cases)} pictures a stage and method: " + ", ".join(f"{k} {s.name}" for k, s in chosen.items()))
-        groups = []
+        groups: Groups = []
         for part in parts(len(cases), self.config.chunk):
             if "none" in methods:
                 groups.append(tuple(Trial(cases[i], "heldout", "none", i) for i in part))
@@ -111,7 +115,7 @@ class Evaluation:
             ]  # fmt: skip
         return self._carried(groups)
 
-    def _carried(self, groups: Sequence[tuple[Trial | None, ...]]) -> list[Row]:
+    def _carried(self, groups: Groups) -> list[Row]:
         """The rows of all trials; cases without an edit, because no feature carries their concept, have none."""
         there = [tuple(trial for trial in group if trial is not None) for group in groups]
         rows: list[Row] = self.carry_out([group for group in there if group]).to_pylist()
@@ -121,22 +125,22 @@ class Evaluation:
         edit = self._edit(case.name, stage, setting, word=not case.quadrant)
         if edit is None:
             return None
-        region = Region(box=QUADRANTS[case.quadrant]) if case.quadrant else Region()
-        edit = replace(edit, region=region, strength=setting.strength)
+        edit = replace(edit, region=setting.region(case.quadrant), outside=setting.outside, strength=setting.strength)
         return Trial(case, half, method, number, stage, setting.name, edit)
 
     def _edit(self, name: str, stage: str, setting: Setting, word: bool) -> Edit | None:
         """The edit of a concept or word at a stage; None where no feature carries the concept."""
-        key = (name, stage, setting.branch, setting.top, word)
+        key = (name, stage, setting.branch, setting.top, setting.choice, setting.t, word)
         if key not in self.resolved:
             edit = Edit(
                 concept="" if word else name, word=name if word else "", window=STAGES[stage], branch=setting.branch,
-                blocks=self.config.blocks, unit=self.config.unit,
+                blocks=self.config.blocks, unit=self.config.unit, t=None if setting.t < 0 else setting.t,
+                choice=setting.choice,
             )  # fmt: skip
             if not sites_for(edit, self.folder):
                 raise InputError(f"{self.folder.path} has no labels of the branch {setting.branch}.")
             try:
-                (self.resolved[key],) = resolve([edit], self.folder, setting.top)
+                self.resolved[key] = self.resolver.resolve(edit, setting.top)
             except InputError:
                 if word:
                     raise
@@ -147,12 +151,14 @@ class Evaluation:
 def rounds(settings: int, tuning: int, chunk: int) -> list[int]:
     """On how many cases each round of a choice among so many settings is made; none when there is one setting.
 
-    The last round has `tuning` cases, each before it half of the next one's, in whole chunks where that is less.
+    The last round has `tuning` cases, each before it half of the next one's, in whole chunks; of rounds with the same
+    cases one is made.
     """
     left, count = settings, 0
     while left > 1:
         left, count = math.ceil(left / KEEP), count + 1
-    return [min(tuning, math.ceil(tuning / 2**back / chunk) * chunk) for back in reversed(range(count))]
+    counts = [min(tuning, math.ceil(tuning / 2**back / chunk) * chunk) for back in reversed(range(count))]
+    return [wide for wide, wider in zip(counts, [*counts[1:], 0], strict=True) if wide != wider]
 
 
 def parts(count: int, size: int) -> list[range]:

@@ -137,8 +137,10 @@ class Trials:
                 made.append(Target(target.block, target.branch, target.t, vector=tuple(map(float, vector))))
             else:
                 others = np.setdiff1d(np.arange(sae.config.n), target.features)
-                some = rng.choice(others, min(len(target.features), len(others)), replace=False)
-                made.append(replace(target, features=tuple(map(int, some)), scales=target.scales[: len(some)]))
+                if len(others) < len(target.features):  # too few are left over: any will do
+                    others = np.arange(sae.config.n)
+                some = rng.choice(others, len(target.features), replace=False)
+                made.append(replace(target, features=tuple(map(int, some)), scales=target.scales))
         return tuple(made)
 
 

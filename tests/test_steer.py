@@ -119,6 +119,10 @@ def test_a_spatial_edit_adds_inside_and_removes_the_features_outside(pipe, saes)
     assert expected.any(), "the features must fire somewhere for this to test anything"
     expected[:, inside("bottom left")] = 0.5 * sae.decoder[3] + 2.0 * sae.decoder[9]
     torch.testing.assert_close(made.cond, expected, rtol=1e-4, atol=1e-5)
+    taken = Halves(pipe, [Edit(**{**vars(edit), "outside": "subtract"})], saes)
+    added = (0.5 * sae.decoder[3] + 2.0 * sae.decoder[9]).expand(2, 16, 32)
+    signs = torch.where(inside("bottom left"), 1.0, -0.5)[:, None]
+    torch.testing.assert_close(taken.cond, added * signs, rtol=1e-4, atol=1e-5)
     kept = Halves(pipe, [Edit(**{**vars(edit), "outside": "keep"})], saes)
     assert torch.equal(kept.cond[:, ~inside("bottom left")], torch.zeros(2, 12, 32))
 

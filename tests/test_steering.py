@@ -200,7 +200,7 @@ def evaluation(bench: Bench, run: RunFolder, config: SteerConfig, done: list[Tri
 
 def test_the_evaluation_reports_every_stage_and_method(bench: Bench, run: RunFolder) -> None:
     config = SteerConfig(
-        words=("night",), judge="x:y", strengths=(0.5, 2.0), branches=("cond",), cases=4, global_cases=2, tuning=2,
+        words=("night",), judge="x:y", strengths=(0.5, 2.0), branches=("cond",), cases=3, global_cases=2, tuning=2,
         chunk=4,
     )  # fmt: skip
     done: list[Trial] = []
@@ -210,8 +210,8 @@ def test_the_evaluation_reports_every_stage_and_method(bench: Bench, run: RunFol
         assert set(methods) == {"gazetteer", "random_features", "random_direction", "none"}
         assert result["unlabelled"][stage] == ["boat"]  # no feature, so not tried, and said so
         assert result["outside_change"][stage]["none"] == [0.0, 0.0, 0.0]
-        assert result["spatial_setting"][stage] in ("0.5 cond all", "2 cond all")
-        assert set(result["spatial_tuning"][stage]) == {"0.5 cond all", "2 cond all"}
+        assert result["spatial_setting"][stage] in ("0.5 cond labels remove 1", "2 cond labels remove 1")
+        assert set(result["spatial_tuning"][stage]) == {"0.5 cond labels remove 1", "2 cond labels remove 1"}
         for mean, low, high in methods.values():
             assert 0.0 <= low <= mean <= high <= 1.0
         assert set(result["side_effects"][stage]) == set(result["spatial_grid"][stage]) <= {"dog", "house"}
