@@ -12,12 +12,11 @@ label: $(INSTALLED)
 
 test: $(INSTALLED)
 	sh tests/install_system.sh
-	$(BIN)/python -m pytest -m "not full" $(ARGS)
+	$(BIN)/python tests/suite.py -m "not full" $(ARGS)
 
 check-full: $(INSTALLED)
 	sh tests/install_system.sh
-	$(BIN)/python -m pytest $(ARGS)
-
+	$(BIN)/python tests/suite.py $(ARGS)
 
 bench: $(INSTALLED)
 	for file in benchmarks/[a-z]*.py; do $(BIN)/python $$file --json || exit 1; done

@@ -3,34 +3,36 @@
 Layout of a set, one folder::
 
     ROOT/sites.json                   the sites of the set, written first
-    ROOT/<site.slug>/<shard>.npy      float16 [vectors, d], image-major: the cells of image 0, of image 1, …
-    ROOT/_shards/<shard>.json         written last: a shard exists if and only if this record does
+    ROOT/<site.slug>/<shard>.safetensors    ``vectors``, float16 [vectors, d], image-major: the cells of image 0, 1, …
+    ROOT/_shards/<shard>.json               written last: a shard exists if and only if this record does
 
-A record holds the shard's image ids and, for each site, its file's rows, width, bytes and SHA-256.
+A record holds the shard's image ids, for each site its file's rows, width, bytes and SHA-256, and its own SHA-256.
 """
 
 from __future__ import annotations
 
 import hashlib
-import io
 import json
 import os
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.numpy import save as safetensors_bytes
 from torch import Tensor
 
+from data.digests import digest_bytes, digest_json
 from data.errors import InputError
 from data.files import write_errors
 from data.shuffle import shuffled_indices
 from data.sites import Site
 
-FORMAT = 1
+FORMAT = 2
 SPLITS = ("train", "heldout", "all")
 HELDOUT_SHARE = 0.05
 
@@ -67,7 +69,7 @@ class ActivationWriter:
         """Open or create the set at `root`.
 
         Raises:
-            InputError: no sites, or the set there has other ones.
+            InputError: no sites, or the set there has other ones, another format, or a damaged index.
         """
         self.root, self.sites = Path(root), sorted(sites)
         slugs = [site.slug for site in self.sites]
@@ -77,7 +79,7 @@ class ActivationWriter:
         if not index.exists():
             replace_file(index, _json({"format": FORMAT, "sites": slugs}))
             return
-        differing = sorted(set(slugs) ^ set(_read_json(index)["sites"]))
+        differing = sorted(set(slugs) ^ set(_sites(self.root)))
         if differing:
             raise InputError(f"The activations in {self.root} are of other sites; differing: {', '.join(differing)}.")
 
@@ -108,7 +110,7 @@ class ActivationWriter:
             raise InputError(f"Shard {shard_id} must hold the sites of the set; differing: {', '.join(differing)}.")
         files = {site.slug: self._write(shard_id, site, vectors[site], len(image_ids)) for site in self.sites}
         record = {"format": FORMAT, "shard": shard_id, "image_ids": list(image_ids), "sites": files}
-        replace_file(self._record(shard_id), _json(record))
+        replace_file(self._record(shard_id), _json(record | {"sha256": digest_json(record)}))
         return True
 
     def _record(self, shard_id: str) -> Path:
@@ -126,20 +128,17 @@ class ActivationWriter:
             half = np.ascontiguousarray(vectors, dtype=np.float16)
         if not np.isfinite(half).all():
             raise InputError(f"Shard {shard_id} at {site.slug} holds values that are not finite in float16.")
-        buffer = io.BytesIO()
-        np.save(buffer, half, allow_pickle=False)
-        content = buffer.getvalue()
-        replace_file(self.root / site.slug / f"{shard_id}.npy", content)
+        content = safetensors_bytes({"vectors": half})
+        replace_file(self.root / site.slug / f"{shard_id}.safetensors", content)
         rows, d = half.shape
-        return {"rows": rows, "d": d, "bytes": len(content), "sha256": hashlib.sha256(content).hexdigest()}
+        return {"rows": rows, "d": d, "bytes": len(content), "sha256": digest_bytes(content)}
 
 
 class ActivationDataset:
     """The vectors of one site, memory-mapped; a `VectorSource` for training.
 
-    Memory: the pages of the files that are in use, 24 bytes an image, and a permutation of 8 bytes a vector
-    (two across an epoch's end). A batch gathers rows at random: made for sets of up to about 10⁸ vectors that
-    fit the page cache or lie on a fast disk.
+    Memory: the pages of the files that are in use, 24 bytes an image, and a batch: the shuffle keeps no table of its
+    order. A batch gathers rows at random: made for sets that fit the page cache or lie on a fast disk.
 
     Attributes:
         d: width of a vector.
@@ -180,7 +179,7 @@ class ActivationDataset:
         if self.vectors == 0:
             raise InputError(f"The {split} split of the activations in {root} is empty; capture more pictures.")
         hashes = [record["sites"][site.slug]["sha256"] for record in self.records]
-        self.digest = hashlib.sha256(_json([split, heldout_share, hashes])).hexdigest()
+        self.digest = digest_json([FORMAT, split, heldout_share, hashes])
 
     def _select(self, split: str, share: float) -> None:
         """Lay the split's images end to end: which shard, its first row there, and where it ends here."""
@@ -247,31 +246,53 @@ def _records(root: Path, site: Site) -> list[dict[str, Any]]:
     """The records of all shards, sorted by name."""
     if not (root / "sites.json").exists():
         raise InputError(f"There are no activations in {root}: it has no sites.json.")
-    slugs = _read_json(root / "sites.json")["sites"]
+    slugs = _sites(root)
     if site.slug not in slugs:
         raise InputError(f"The activations in {root} have no site {site.slug}; they have {', '.join(slugs)}.")
-    records = [_read_json(path) for path in sorted((root / "_shards").glob("*.json"))]
+    records = [_record(path) for path in sorted((root / "_shards").glob("*.json"))]
     if not records:
         raise InputError(f"The activations in {root} have no finished shard yet.")
     return records
 
 
+def _sites(root: Path) -> list[str]:
+    """The slugs that the set's index states; raises InputError when it is damaged or of another format."""
+    path = root / "sites.json"
+    index = _read_json(path)
+    stated = index.get("format")
+    if stated != FORMAT:
+        raise InputError(f"{path} states format {stated}; this version reads {FORMAT}. Capture into another folder.")
+    sites = index.get("sites")
+    if not isinstance(sites, list) or not all(isinstance(slug, str) for slug in sites):
+        raise InputError(f"{path} names no sites; it is damaged.")
+    return sites
+
+
+def _record(path: Path) -> dict[str, Any]:
+    """A shard's record as it was written; raises InputError when it is not."""
+    record = _read_json(path)
+    try:
+        whole = record.pop("sha256", None) == digest_json(record)
+    except ValueError:  # a number out of range, which no writer wrote
+        whole = False
+    if not whole:
+        raise InputError(f"{path} is not what was written; it is damaged. Delete it to redo the shard.")
+    return record
+
+
 def _open(root: Path, site: Site, record: Mapping[str, Any], verify: bool) -> np.ndarray:
     """Memory-map one file, float16 [rows, d], after checking it against its record."""
-    path, stated = root / site.slug / f"{record['shard']}.npy", record["sites"][site.slug]
+    path, stated = root / site.slug / f"{record['shard']}.safetensors", record["sites"][site.slug]
+    redo = f"delete its record in {root / '_shards'} to redo it."
     if not path.exists():
-        raise InputError(f"Activation shard {path} is missing; delete its record in {root / '_shards'} to redo it.")
-    size = path.stat().st_size
-    damaged = size != stated["bytes"]
-    if not damaged and verify:
-        damaged = _sha256(path) != stated["sha256"]
-    if damaged:
-        raise InputError(
-            f"Activation shard {path} is damaged (not the {stated['bytes']} bytes that were written); "
-            f"delete its record in {root / '_shards'} to redo it."
-        )
-    array: np.ndarray = np.load(path, mmap_mode="r", allow_pickle=False)
-    return array
+        raise InputError(f"Activation shard {path} is missing; {redo}")
+    if path.stat().st_size == stated["bytes"] and (not verify or _sha256(path) == stated["sha256"]):
+        with suppress(SafetensorError), safe_open(path, framework="pt") as file:
+            # A view of the mapped file: a row is read when it is asked for.
+            array: np.ndarray = file.get_tensor("vectors").numpy()
+            if array.dtype == np.float16 and array.shape == (stated["rows"], stated["d"]):
+                return array
+    raise InputError(f"Activation shard {path} is damaged (not the {stated['bytes']} bytes that were written); {redo}")
 
 
 def _sha256(path: Path) -> str:
@@ -282,11 +303,14 @@ def _sha256(path: Path) -> str:
     return digest.hexdigest()
 
 
-def _read_json(path: Path) -> Any:
+def _read_json(path: Path) -> dict[str, Any]:
     try:
-        return json.loads(path.read_bytes())
+        value = json.loads(path.read_bytes())
     except ValueError as error:
         raise InputError(f"{path} is not valid JSON; it is damaged.") from error
+    if not isinstance(value, dict):
+        raise InputError(f"{path} does not hold an object; it is damaged.")
+    return value
 
 
 def _json(value: Any) -> bytes:

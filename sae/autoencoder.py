@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from pathlib import Path
+from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -99,6 +100,24 @@ class SparseAutoencoder(nn.Module):
         bias = nn.Parameter(torch.zeros(config.n, device=device, dtype=dtype)) if config.latent_bias else None
         self.register_parameter("latent_bias", bias)
         self.register_buffer("threshold", torch.zeros((), device=device, dtype=dtype) if config.batch_topk else None)
+
+    @classmethod
+    def from_pretrained(
+        cls, name: Path | str, device: torch.device | str = "cpu", dtype: torch.dtype = torch.float32
+    ) -> SparseAutoencoder:
+        """Read a folder or a hub id ``owner/repository[/folder][@revision]``; raises as `checkpoint.load_pretrained`,
+        which also tells what the folder says about itself."""
+        from sae.checkpoint import load_pretrained  # which knows this class
+
+        return load_pretrained(name, device, dtype)[0]
+
+    def save_pretrained(
+        self, folder: Path | str, metadata: Mapping[str, Any] | None = None, dtype: torch.dtype = torch.float32
+    ) -> None:
+        """Write a folder that `from_pretrained` reads; arguments and errors as `checkpoint.save_pretrained`."""
+        from sae.checkpoint import save_pretrained
+
+        save_pretrained(self, folder, metadata, dtype)
 
     @torch.no_grad()
     def initialise(self, seed: int, bias: Tensor | None = None) -> SparseAutoencoder:

@@ -100,7 +100,13 @@ class TrainConfig:
 
     @classmethod
     def paper(cls, k: int = 10) -> TrainConfig:
-        """n = 4d, k of 10 or 20, Adam at 1e-4, batch 4096, one epoch, AuxK 1/32 of 256, firing above 1e-3."""
+        """n = 4d, k of 10 or 20, Adam at 1e-4, batch 4096, one epoch, AuxK 1/32 of 256, firing above 1e-3.
+
+        Raises:
+            InputError: another k; `TrainConfig` takes any.
+        """
+        if k not in (10, 20):
+            raise InputError(f"The paper trains with k=10 and k=20, not {k}.")
         return cls(k=k, fire_above=1e-3)
 
     def shape(self, d: int) -> SAEConfig:

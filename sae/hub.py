@@ -6,6 +6,7 @@ import re
 from pathlib import Path
 
 from data.errors import InputError
+from data.model_files import why_not_loaded
 
 # The files that any readable layout consists of; nothing else of a repository is fetched.
 WANTED = (
@@ -37,6 +38,6 @@ def local_folder(name: Path | str) -> Path:
     try:
         root = snapshot_download(repository, revision=revision, allow_patterns=[inside + file for file in WANTED])
     except (OSError, ValueError) as error:
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise InputError(f"There is no SAE folder {name}, and the hub did not give {repository}: {reason}") from error
+        reason = why_not_loaded("SAE", repository, error)
+        raise InputError(f"There is no SAE folder {name}. {reason}") from error
     return Path(root) / inside

@@ -8,16 +8,30 @@ from pathlib import Path
 
 import pytest
 
+from data.lock import hold
+from data.store import RunFolder
 from tests.running import label
 
 
 @pytest.fixture(scope="session")
 def scenes_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A small finished run on the embedded models; tests read it and never change it."""
-    run = tmp_path_factory.mktemp("scenes") / "run"
-    done = label(run, "executor=serial")
-    assert done.returncode == 0, done.stderr
-    assert "16 pictures" in done.stdout
+    """A small finished run on the embedded models; tests read it and never change it.
+
+    Processes that test side by side share it: the first to ask makes it.
+    """
+    shared = tmp_path_factory.getbasetemp()
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        shared = shared.parent
+    run = shared / "scenes" / "run"
+    run.parent.mkdir(exist_ok=True)
+    lock = hold(shared / "scenes.lock")
+    try:
+        if not RunFolder(run).is_complete():
+            done = label(run, "executor=serial")
+            assert done.returncode == 0, done.stderr
+            assert "16 pictures" in done.stdout
+    finally:
+        lock.release()
     return run
 
 

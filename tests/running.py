@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import hashlib
+import io
 import signal
 import subprocess
 import sys
+from contextlib import redirect_stderr, redirect_stdout
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -21,6 +23,16 @@ def gazetteer(*arguments: str, cwd: Path = ROOT, timeout: float = 500) -> subpro
     """The finished command with what it printed."""
     command = [sys.executable, "-m", "jobs.cli", *arguments]
     return subprocess.run(command, cwd=cwd, capture_output=True, text=True, check=False, timeout=timeout)
+
+
+def in_process(*arguments: str) -> subprocess.CompletedProcess[str]:
+    """The command within this process, which has loaded the libraries already; as `gazetteer`, for many short calls."""
+    from jobs.cli import main
+
+    out, error = io.StringIO(), io.StringIO()
+    with redirect_stdout(out), redirect_stderr(error):
+        code = main(list(arguments))
+    return subprocess.CompletedProcess(arguments, code, out.getvalue(), error.getvalue())
 
 
 def label(out: Path, *settings: str, retry_failed: bool = False) -> subprocess.CompletedProcess[str]:

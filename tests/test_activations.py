@@ -4,6 +4,10 @@ from __future__ import annotations
 
 import itertools
 import json
+import shutil
+import subprocess
+import sys
+from collections import Counter
 from pathlib import Path
 
 import numpy as np
@@ -11,11 +15,13 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from safetensors.torch import load_file
 
 from data.activations import ActivationDataset, ActivationWriter
 from data.errors import InputError
-from data.shuffle import shuffled_indices
+from data.shuffle import permuted, shuffled_indices
 from data.sites import Site
+from tests.running import ROOT
 
 A = Site("down_blocks.2.attentions.1", "cond", 0.5)
 B = Site("mid_block.attentions.0", "cond", 0.5)
@@ -113,6 +119,35 @@ def test_the_seed_decides_the_order():
 
 
 @settings(max_examples=60, deadline=None)
+@given(st.integers(1, 3000), st.integers(0, 2**31), st.integers(0, 9))
+def test_a_permutation_holds_every_number_once(count: int, seed: int, epoch: int):
+    whole = permuted(np.arange(count), count, seed, epoch)
+    assert sorted(whole) == list(range(count))
+    some = np.arange(0, count, 3)
+    assert (permuted(some, count, seed, epoch) == whole[some]).all()
+
+
+def test_all_orders_come_up_about_equally_often():
+    # 24 orders of four numbers in 4800 draws: 200 each, and a deviation of 60 is more than four sigmas.
+    orders = Counter(tuple(permuted(np.arange(4), 4, seed, epoch)) for seed in range(80) for epoch in range(60))
+    assert len(orders) == 24
+    assert 140 < min(orders.values()) <= max(orders.values()) < 260
+
+
+def test_neighbours_go_their_own_ways():
+    count = 20_000
+    order = permuted(np.arange(count), count, 1, 0)
+    assert abs(np.corrcoef(np.arange(count), order)[0, 1]) < 0.03
+    assert abs(np.corrcoef(order[:-1], order[1:])[0, 1]) < 0.03
+
+
+def test_a_shuffle_takes_no_memory_for_its_order():
+    # A table of the order of so many vectors would take 8 TB.
+    batches = list(itertools.islice(shuffled_indices(10**12, 4096, seed=0, start_step=200_000_000), 2))
+    assert len(np.unique(np.concatenate(batches))) == 8192
+
+
+@settings(max_examples=60, deadline=None)
 @given(st.integers(1, 40), st.integers(1, 50), st.integers(0, 12), st.integers(0, 5))
 def test_a_step_does_not_depend_on_where_the_stream_was_entered(count: int, batch: int, start: int, seed: int):
     whole = itertools.islice(shuffled_indices(count, batch, seed), start, start + 4)
@@ -135,7 +170,7 @@ def test_a_finished_shard_is_skipped(root: Path):
     writer = ActivationWriter(root, [A, B])
     assert writer.finished("shard-0000")
     assert not writer.finished("shard-0009")
-    path = root / A.slug / "shard-0000.npy"
+    path = root / A.slug / "shard-0000.safetensors"
     stamp = path.stat().st_mtime_ns
     assert not writer.add("shard-0000", {A: np.zeros((1, 3)), B: np.zeros((1, 2))}, ["x"])
     assert path.stat().st_mtime_ns == stamp
@@ -150,21 +185,134 @@ def test_a_shard_without_its_record_does_not_exist(root: Path):
 
 
 def test_damage_is_named(root: Path):
-    path = root / A.slug / "shard-0002.npy"
+    path = root / A.slug / "shard-0002.safetensors"
     content = path.read_bytes()
     path.write_bytes(content[:-2])
-    with pytest.raises(InputError, match=r"shard-0002.npy is damaged"):
+    with pytest.raises(InputError, match=r"shard-0002.safetensors is damaged"):
         ActivationDataset(root, A, verify=False)
     path.write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
-    with pytest.raises(InputError, match=r"shard-0002.npy is damaged"):
+    with pytest.raises(InputError, match=r"shard-0002.safetensors is damaged"):
         ActivationDataset(root, A)
     path.unlink()
-    with pytest.raises(InputError, match=r"shard-0002.npy is missing"):
+    with pytest.raises(InputError, match=r"shard-0002.safetensors is missing"):
         ActivationDataset(root, A)
     ActivationDataset(root, B)
-    (root / "_shards" / "shard-0001.json").write_text("{")
+    record = root / "_shards" / "shard-0001.json"
+    record.write_text(record.read_text().replace("img-1-0", "img-1-9"))
+    with pytest.raises(InputError, match=r"shard-0001.json is not what was written; it is damaged"):
+        ActivationDataset(root, B)
+    record.write_text("{")
     with pytest.raises(InputError, match=r"shard-0001.json is not valid JSON"):
         ActivationDataset(root, B)
+
+
+DAMAGES = ["flip", "cut", "grow"]
+
+
+@settings(max_examples=80, deadline=None)
+@given(st.data())
+def test_damage_anywhere_is_refused_by_name_or_changes_nothing(tmp_path_factory: pytest.TempPathFactory, data):
+    """A byte flipped, bytes lost or added, in any file of the set: never other vectors than those written."""
+    whole = tmp_path_factory.getbasetemp() / "whole"
+    if not whole.exists():
+        write(whole, 2)
+    folder = tmp_path_factory.mktemp("damaged")
+    shutil.copytree(whole, folder, dirs_exist_ok=True)
+    files = sorted(path for path in folder.rglob("*") if path.is_file() and B.slug not in path.parts)
+    path = data.draw(st.sampled_from(files), label="file")
+    content = bytearray(path.read_bytes())
+    damage, place = data.draw(st.sampled_from(DAMAGES)), data.draw(st.integers(0, len(content) - 1))
+    if damage == "flip":
+        content[place] ^= data.draw(st.integers(1, 255))
+    elif damage == "cut":
+        del content[place:]
+    else:
+        content[place:place] = data.draw(st.binary(min_size=1, max_size=9))
+    path.write_bytes(content)
+    said, found = "", None
+    try:
+        found = ActivationDataset(folder, A, "all")
+    except InputError as error:
+        said = str(error)
+    if found is None:
+        assert path.name in said or (path.name == "sites.json" and str(folder) in said)
+    else:
+        sound = ActivationDataset(whole, A, "all")
+        assert found.image_ids == sound.image_ids
+        assert torch.equal(next(found.in_order(1000)), next(sound.in_order(1000)))
+    shutil.rmtree(folder)
+
+
+KILLS = """
+import os, signal, sys
+from pathlib import Path
+from tests.test_activations import write
+
+class Killer:
+    '''Counts the calls that change the disk and dies before the chosen one, or half-way through a write.'''
+    def __init__(self, at):
+        self.calls, self.at = 0, at
+    def wrap(self, owner, name):
+        real = getattr(owner, name)
+        def call(*args, **kwargs):
+            if self.calls == self.at:
+                if name == "write_bytes":  # a torn write
+                    real(args[0], args[1][: len(args[1]) // 2])
+                os.kill(os.getpid(), signal.SIGKILL)
+            self.calls += 1
+            return real(*args, **kwargs)
+        setattr(owner, name, call)
+
+folder, at = sys.argv[1], 0
+while True:
+    child = os.fork()
+    if child == 0:
+        killer = Killer(at)
+        for owner, name in ((Path, "write_bytes"), (os, "fsync"), (os, "replace"), (os, "mkdir")):
+            killer.wrap(owner, name)
+        write(Path(folder) / str(at), 1)
+        os._exit(0)
+    status = os.waitpid(child, 0)[1]
+    if status == 0:
+        break
+    assert os.WTERMSIG(status) == signal.SIGKILL, status
+    at += 1
+print(at)
+"""
+
+
+def test_a_kill_at_any_moment_of_writing_then_the_same_again_gives_the_same_files(tmp_path: Path):
+    done = subprocess.run(
+        [sys.executable, "-c", KILLS, str(tmp_path)], cwd=ROOT, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    kills = int(done.stdout)
+    assert kills >= 4 * 3  # the index, a record, two files: each written, flushed and renamed
+    whole = files_of(tmp_path / str(kills))
+    for at in range(kills):
+        folder = tmp_path / str(at)
+        visible = {name: content for name, content in files_of(folder).items() if "/." not in f"/{name}"}
+        assert visible.items() <= whole.items()  # what a reader sees is whole
+        write(folder, 1)
+        assert files_of(folder) == whole, f"killed at call {at}"
+
+
+def files_of(folder: Path) -> dict[str, bytes]:
+    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+def test_a_file_of_the_stated_size_that_is_no_shard_is_not_read(root: Path):
+    path = root / A.slug / "shard-0002.safetensors"
+    path.write_bytes(bytes(path.stat().st_size))
+    with pytest.raises(InputError, match=r"shard-0002.safetensors is damaged"):
+        ActivationDataset(root, A, verify=False)
+
+
+def test_files_are_mapped_into_memory_and_any_reader_of_safetensors_opens_them(root: Path):
+    dataset = ActivationDataset(root, A, "all")
+    path = root / A.slug / "shard-0003.safetensors"
+    assert str(path) in Path("/proc/self/maps").read_text()
+    assert torch.equal(load_file(path)["vectors"].float(), dataset.gather(np.arange(480, 640)))
 
 
 def test_the_digest_follows_the_contents_and_the_split(root: Path, tmp_path: Path):
@@ -186,6 +334,11 @@ def test_nothing_to_read_is_said(root: Path, tmp_path: Path):
     with pytest.raises(InputError, match="no finished shard yet"):
         ActivationDataset(tmp_path / "empty", A)
     ActivationWriter(tmp_path / "one", [A]).add("s", {A: np.zeros((4, 2))}, ["only"])
+    (tmp_path / "old").mkdir()
+    (tmp_path / "old" / "sites.json").write_text(json.dumps({"format": 1, "sites": [A.slug]}))
+    for open_set in (lambda: ActivationDataset(tmp_path / "old", A), lambda: ActivationWriter(tmp_path / "old", [A])):
+        with pytest.raises(InputError, match=r"sites.json states format 1; this version reads 2"):
+            open_set()
     with pytest.raises(InputError, match=r"The train split .* is empty"):
         ActivationDataset(tmp_path / "one", A)
 

@@ -12,7 +12,7 @@ import torch
 from data.sites import Site
 from sae.autoencoder import SAEConfig, SparseAutoencoder
 from sae.checkpoint import save_pretrained
-from tests.running import digests, gazetteer, label
+from tests.running import SMALL, digests, gazetteer, in_process, label
 from tests.small_disk import resize, small_disk
 
 MID = "mid_block.attentions.0"
@@ -44,21 +44,30 @@ def one_sentence(done: subprocess.CompletedProcess[str], code: int, *fragments: 
     ],
 )
 def test_wrong_settings(tmp_path: Path, settings: list[str], fragments: list[str]) -> None:
-    one_sentence(gazetteer("label", "--out", str(tmp_path / "run"), "--set", *settings), 2, *fragments)
+    one_sentence(in_process("label", "--out", str(tmp_path / "run"), "--set", *settings), 2, *fragments)
     assert not (tmp_path / "run").exists()
+
+
+def refused(out: Path, *settings: str) -> subprocess.CompletedProcess[str]:
+    """`gazetteer label` with the small settings, in this process."""
+    return in_process("label", "--out", str(out), "--set", *SMALL, *settings)
+
+
+def test_what_a_process_says_and_how_it_exits(tmp_path: Path) -> None:
+    one_sentence(gazetteer("label", "--out", str(tmp_path / "run"), "--set", "imagez=3"), 2, "imagez")
 
 
 def test_missing_config(tmp_path: Path) -> None:
     missing = str(tmp_path / "no.yaml")
-    one_sentence(gazetteer("label", "--config", missing, "--out", str(tmp_path / "run")), 2, missing)
+    one_sentence(in_process("label", "--config", missing, "--out", str(tmp_path / "run")), 2, missing)
 
 
 def test_missing_model_folder(tmp_path: Path) -> None:
-    done = label(tmp_path / "run", "executor=serial", f"model.path={tmp_path}/nowhere")
+    done = refused(tmp_path / "run", "executor=serial", f"model.path={tmp_path}/nowhere")
     one_sentence(done, 2, f"{tmp_path}/nowhere", "model_index.json")
 
 
-@pytest.mark.parametrize("executor", ["serial", "ray"])
+@pytest.mark.parametrize("executor", ["serial", pytest.param("ray", marks=pytest.mark.alone)])
 def test_unknown_block_names_those_there_are(tmp_path: Path, executor: str) -> None:
     root = tmp_path / "saes"
     site = Site("mid_block.nothing", "cond", 0.5)
@@ -70,21 +79,21 @@ def test_unknown_block_names_those_there_are(tmp_path: Path, executor: str) -> N
 def test_empty_prompt_file(tmp_path: Path) -> None:
     prompts = tmp_path / "prompts.txt"
     prompts.write_text("\n  \n")
-    one_sentence(label(tmp_path / "run", "executor=serial", f"prompts.path={prompts}"), 2, str(prompts), "no prompts")
+    one_sentence(refused(tmp_path / "run", "executor=serial", f"prompts.path={prompts}"), 2, str(prompts), "no prompts")
 
 
 def test_an_sae_of_the_wrong_width(tmp_path: Path) -> None:
     site = Site(MID, "cond", 0.5)
     folder = tmp_path / "saes" / site.slug
     save_pretrained(SparseAutoencoder(SAEConfig(64, 256, 10)).initialise(0), folder, {"site": site}, torch.float16)
-    done = label(tmp_path / "run", *ONE_SITE, f"saes={tmp_path / 'saes'}")
+    done = refused(tmp_path / "run", *ONE_SITE, f"saes={tmp_path / 'saes'}")
     one_sentence(done, 2, "64 channels", f"{MID} has 128")
 
 
 def test_missing_saes_are_all_named(tmp_path: Path) -> None:
     (tmp_path / "saes").mkdir()
     (tmp_path / "saes" / "notes.txt").write_text("to be trained")
-    done = label(tmp_path / "run", *ONE_SITE, "generation.t=[0.5, 0.0]", f"saes={tmp_path / 'saes'}")
+    done = refused(tmp_path / "run", *ONE_SITE, "generation.t=[0.5, 0.0]", f"saes={tmp_path / 'saes'}")
     one_sentence(done, 2, f"{MID}-cond-t0.50", f"{MID}-cond-t0.00")
 
 
@@ -94,12 +103,19 @@ def test_a_pickle_is_not_opened(tmp_path: Path) -> None:
     folder.mkdir(parents=True)
     torch.save({"encoder": torch.zeros(2)}, folder / "model.pt")
     (folder / "config.json").write_text(json.dumps({"d": 128, "n": 512, "k": 10}))
-    one_sentence(label(tmp_path / "run", *ONE_SITE, f"saes={tmp_path / 'saes'}"), 2, "model.safetensors")
+    one_sentence(refused(tmp_path / "run", *ONE_SITE, f"saes={tmp_path / 'saes'}"), 2, "model.safetensors")
+
+
+def test_out_of_memory_is_a_failure_that_names_the_batch_size_to_try(tmp_path: Path) -> None:
+    """Pictures of 2**26 x 2**26 px, which no machine can hold."""
+    huge = [f"generation.{side}={2**26}" for side in ("height", "width")]
+    done = label(tmp_path / "run", *ONE_SITE, *huge, "batch_size=4")
+    one_sentence(done, 1, "Out of memory while sampling pictures (4 at once); try batch_size=2.")
 
 
 def test_verbs_on_something_that_is_no_run(tmp_path: Path) -> None:
     for verb in ("summary", "atlas", "quality"):
-        one_sentence(gazetteer(verb, "--run", str(tmp_path)), 2, str(tmp_path), "run gazetteer label")
+        one_sentence(in_process(verb, "--run", str(tmp_path)), 2, str(tmp_path), "run gazetteer label")
 
 
 @pytest.mark.mount

@@ -23,6 +23,8 @@ from jobs.work import Job, Task
 from tests import toy_work
 from tests.running import FEW, ROOT, digests, label
 
+pytestmark = pytest.mark.alone
+
 FIRST = PoolConfig(("first",), 2, resources={"a": 1})
 SECOND = PoolConfig(("second",), 1, resources={"b": 1})
 

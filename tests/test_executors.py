@@ -18,6 +18,8 @@ from jobs.serial_executor import run_serial
 from jobs.work import Job, Task
 from tests import toy_work
 
+pytestmark = pytest.mark.alone
+
 TASK = Task(toy_work.Squarer, toy_work.join, toy_work.lost, item_seconds=30)
 STAGED = Task(toy_work.Staged, toy_work.join, toy_work.lost, ("first", "second"), item_seconds=30)
 APART = [PoolConfig(("first",), 1, memory_gib=1.0), PoolConfig(("second",), 2, cpus=0.5)]

@@ -12,6 +12,8 @@ from jobs.cli import main
 from jobs.verify import verify
 from tests.running import FEW, digests, gazetteer
 
+pytestmark = pytest.mark.alone
+
 PROMPTS = ["a boat on the sea", "a tree and a house", "the sun", "two trees", "a dog on sand", "sea and sky", "a road"]
 SERIAL = {"raising": ("tag", "ValueError")}
 RAY = {

@@ -18,6 +18,8 @@ import pytest
 from jobs.cli import main
 from tests.running import ROOT, SMALL, digests, gazetteer, label
 
+pytestmark = pytest.mark.alone
+
 APART = (
     "pools=[{stages: [generate], workers: 1}, {stages: [detect, segment], workers: 1, cpus: 0.5}, "
     "{stages: [evidence], workers: 1, cpus: 0.5}]"

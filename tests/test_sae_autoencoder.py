@@ -91,16 +91,26 @@ def test_a_large_batch_is_encoded_as_its_parts_are():
         assert torch.equal(part.indices, whole.indices[start : start + 1024])
 
 
-def test_k_equal_to_n_is_a_dense_relu_autoencoder():
-    sae, x = random_sae(6, 9, 9), torch.randn(20, 6)
+SEEDS, PRECISIONS = st.integers(0, 2**31), st.sampled_from([torch.float32, torch.float64])
+
+
+@settings(max_examples=25, deadline=None)
+@given(SEEDS, st.integers(1, 8), st.integers(1, 20), PRECISIONS)
+def test_k_equal_to_n_is_a_dense_relu_autoencoder(seed: int, d: int, n: int, dtype: torch.dtype):
+    sae = random_sae(d, n, n, seed).to(dtype)
+    x = 3 * torch.randn(20, d, generator=torch.Generator().manual_seed(seed)).to(dtype)
     dense = torch.relu((x - sae.bias) @ sae.encoder.T) @ sae.decoder + sae.bias
-    torch.testing.assert_close(sae(x), dense, atol=1e-5, rtol=1e-5)
+    near = 1e-12 if dtype == torch.float64 else 1e-4
+    torch.testing.assert_close(sae(x), dense, atol=near, rtol=near)
 
 
-def test_permuting_the_features_permutes_the_codes():
-    sae, x = random_sae(8, 32, 5), torch.randn(30, 8)
-    order = torch.randperm(32)
-    shuffled = random_sae(8, 32, 5)
+@settings(max_examples=25, deadline=None)
+@given(SEEDS, st.integers(1, 8), st.integers(1, 32))
+def test_permuting_the_features_permutes_the_codes(seed: int, d: int, k: int):
+    # In float64, where no two activations are as close as their rounding.
+    generator = torch.Generator().manual_seed(seed)
+    sae, shuffled = random_sae(d, 32, k, seed).double(), random_sae(d, 32, k, seed).double()
+    x, order = torch.randn(30, d, generator=generator).double(), torch.randperm(32, generator=generator)
     with torch.no_grad():
         shuffled.encoder.copy_(sae.encoder[order])
         shuffled.decoder.copy_(sae.decoder[order])

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import shutil
+import subprocess
 import sys
 from pathlib import Path
 
@@ -12,28 +14,20 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 import jobs.sae_capture
 import jobs.sae_recover
+from data.digests import digest_bytes
 from data.errors import InputError, LockedError
 from data.lock import hold
 from jobs.cli import main
 from jobs.config import load_config
 from jobs.sae_train import train_site_saes
 from sae.report import site_configs
-from tests.tiny_pipeline import BLOCKS, tiny_pipeline
-
-SETTINGS = [
-    "executor=serial", "threads=1", "shard_size=8", "generation.steps=3", "generation.t=[1.0, 0.0]",
-    "generation.branches=[cond, uncond]", "sae.images=40", "sae.recover=2", "sae.buffer=128",
-    "sae.train={k: 3, n: 48, lr: 0.003, batch_size: 64, checkpoint_every: 2, log_every: 2}",
-]  # fmt: skip
+from tests.running import ROOT
+from tests.sae_runs import overrides, tiny_config
 
 
 @pytest.fixture(scope="module")
 def settings(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
-    folder = tmp_path_factory.mktemp("model")
-    tiny_pipeline().save_pretrained(folder)
-    (folder / "prompts.txt").write_text("\n".join(["a red house", "two boats on the sea", "a dog at night"]))
-    here = [f"model.path={folder}", f"sae.prompts.path={folder / 'prompts.txt'}"]
-    return [*SETTINGS, *here, f"generation.blocks=[{', '.join(BLOCKS)}]"]
+    return overrides(tiny_config(tmp_path_factory.mktemp("model")))
 
 
 def no_model(*_: object) -> None:
@@ -95,6 +89,85 @@ def test_a_stream_that_was_stopped_goes_on(tmp_path: Path, settings: list[str], 
     for site in site_configs(tmp_path / "whole" / "saes"):
         files = [tmp_path / name / "saes" / site.slug / "model.safetensors" for name in ("whole", "stopped")]
         assert files[0].read_bytes() == files[1].read_bytes()
+
+
+KILLS = """
+import json, os, random, signal, sys, time
+from pathlib import Path
+import torch
+torch.set_num_threads(1)
+from diffusion.load import load_pipeline
+from jobs.config import load_config
+from jobs.sae_train import train_site_saes
+
+root, config = Path(sys.argv[1]), load_config(None, sys.argv[2:])
+load_pipeline(config.model)  # what it imports, each process below has from here
+
+def started(out):
+    child = os.fork()
+    if child == 0:
+        train_site_saes(config, out)
+        os._exit(0)
+    return child
+
+def records():
+    return len(list((root / "killed" / "activations" / "_shards").glob("[!.]*.json")))
+
+assert os.waitpid(started(root / "whole"), 0)[1] == 0
+kills = 0
+while True:
+    child, wanted = started(root / "killed"), records() + random.randint(1, 3)
+    while records() < min(wanted, 8):
+        ended = os.waitid(os.P_PID, child, os.WEXITED | os.WNOHANG | os.WNOWAIT)
+        assert ended is None or ended.si_status == 0
+        time.sleep(0.001)
+    if wanted > 8:
+        break
+    time.sleep(random.uniform(0, 0.1))
+    os.kill(child, signal.SIGKILL)
+    kills += os.WIFSIGNALED(os.waitpid(child, 0)[1])
+assert os.waitpid(child, 0)[1] == 0
+print(kills)
+"""
+
+
+def test_kill_9_at_random_moments_of_the_capture_then_resume_gives_the_same_bytes(tmp_path: Path, settings: list[str]):
+    # Eight shards of two sites, and a kill some moments after every first, second or third shard.
+    wanted = [*settings, "shard_size=5", "sae.recover=0", "generation.t=[1.0]", "generation.branches=[cond]"]
+    done = subprocess.run(
+        [sys.executable, "-c", KILLS, str(tmp_path), *wanted], cwd=ROOT, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    assert int(done.stdout.splitlines()[-1]) >= 2
+    whole, killed = (contents(tmp_path / name) for name in ("whole", "killed"))
+    assert sum("activations" in name for name in whole) == 1 + 8 + 8 * 2  # the index, the records, a file a site each
+    assert sum(name.endswith("model.safetensors") for name in whole) == 2
+    assert whole == killed
+
+
+def contents(folder: Path) -> dict[str, str]:
+    """The digest of every file below a folder, by its name there."""
+    files = [path for path in folder.rglob("*") if path.is_file() and path.name != ".lock"]
+    return {str(path.relative_to(folder)): digest_bytes(path.read_bytes()) for path in files}
+
+
+def test_a_damaged_shard_stops_the_training_by_name_until_it_is_captured_again(
+    tmp_path: Path, settings: list[str], capsys
+):
+    command = ["sae", "train", "--out", str(tmp_path), "--set", *settings, "sae.recover=0", "generation.t=[1.0]"]
+    assert main(command) == 0
+    shutil.rmtree(tmp_path / "saes")
+    shard = sorted((tmp_path / "activations").glob("mid*/*.safetensors"))[2]
+    content = shard.read_bytes()
+    shard.write_bytes(content[:-7] + b"damaged")
+    capsys.readouterr()
+    assert main(command) == 2
+    said = capsys.readouterr().err
+    assert f"Activation shard {shard} is damaged" in said
+    assert "Traceback" not in said
+    (tmp_path / "activations" / "_shards" / f"{shard.stem}.json").unlink()
+    assert main(command) == 0
+    assert shard.read_bytes() == content
 
 
 def test_two_at_once_are_kept_apart(tmp_path: Path, settings: list[str]):

@@ -14,7 +14,6 @@ from torch import Tensor
 from data.errors import InputError
 from data.sites import Site
 from sae.checkpoint import load_pretrained, load_site_saes, read_config, save_pretrained
-from tests.test_sae_autoencoder import random_sae
 
 D, N, K = 6, 14, 3
 SITE = Site("mid_block.attentions.0", "cond", 0.5)
@@ -195,28 +194,3 @@ def test_a_foreign_sae_serves_a_site_and_is_saved_as_ours(tmp_path: Path):
     again, config = load_pretrained(tmp_path / "ours")
     assert config["latent_bias"] is True
     assert torch.equal(again(X), saes[SITE](X))
-
-
-def test_a_hub_id_is_fetched_only_when_no_folder_has_that_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    import huggingface_hub
-
-    fetched: list[tuple] = []
-
-    def snapshot_download(repository: str, revision: str | None, allow_patterns: list[str]) -> str:
-        fetched.append((repository, revision, allow_patterns[0]))
-        if repository == "nobody/nothing":
-            raise huggingface_hub.errors.LocalEntryNotFoundError("cannot be reached")
-        return str(tmp_path / "snapshot")
-
-    monkeypatch.setattr(huggingface_hub, "snapshot_download", snapshot_download)
-    monkeypatch.chdir(tmp_path)
-    save_pretrained(random_sae(6, 12, 3), tmp_path / "snapshot" / "mid")
-    save_pretrained(random_sae(6, 12, 3, seed=1), tmp_path / "owner" / "saes")
-    assert load_pretrained("someone/saes/mid@v2")[1]["n"] == 12
-    assert fetched == [("someone/saes", "v2", "mid/config.json")]
-    assert torch.equal(load_pretrained("owner/saes")[0].encoder, random_sae(6, 12, 3, seed=1).encoder)
-    with pytest.raises(InputError, match="There is no SAE folder nobody/nothing, and the hub did not give"):
-        load_pretrained("nobody/nothing")
-    with pytest.raises(InputError, match="There is no SAE folder"):
-        load_pretrained(Path("someone/else"))
-    assert len(fetched) == 2

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -264,3 +265,20 @@ def test_compiling_that_fails_is_said_and_left_out(monkeypatch: pytest.MonkeyPat
     for _ in range(2):
         plain.advance(x)
     assert torch.equal(plain.sae.encoder, compiled.sae.encoder)
+
+
+@pytest.mark.full
+@pytest.mark.skipif(shutil.which("g++") is None, reason="torch.compile needs a C++ compiler")
+@pytest.mark.parametrize("options", [{}, {"prefixes": (0.5,)}, {"batch_topk": True}], ids=str)
+def test_compiled_training_learns_the_same(options: dict, recwarn: pytest.WarningsRecorder):
+    x = synthetic(256)[0]
+    plain, compiled = (
+        Trainer(16, replace(SMALL, compile=flag, dead_after=64, **options), 40) for flag in (False, True)
+    )
+    for trainer in (plain, compiled):
+        trainer.start(x)
+        for _ in range(4):
+            trainer.advance(x)
+    assert not [one for one in recwarn if "sae.compile is left out" in str(one.message)]
+    for name, value in plain.sae.state_dict().items():
+        torch.testing.assert_close(compiled.sae.state_dict()[name], value, atol=1e-5, rtol=1e-5)

@@ -164,6 +164,9 @@ def test_the_paper_preset():
     )
     assert config.total_steps(51_200_000) == 12_500
     assert config.total_steps(12_800_000) == 3_125
+    assert TrainConfig.paper(20).k == 20
+    with pytest.raises(InputError, match="k=10 and k=20, not 15"):
+        TrainConfig.paper(15)
 
 
 def test_the_geometric_median_ignores_an_outlier():

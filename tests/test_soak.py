@@ -12,6 +12,8 @@ import pytest
 
 from tests.running import ROOT
 
+pytestmark = pytest.mark.alone
+
 
 def soak(kills: int, timeout: float, *settings: str) -> dict[str, Any]:
     done = subprocess.run(

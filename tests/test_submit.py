@@ -18,6 +18,8 @@ from jobs.submit import entrypoint
 from tests.ray_head import RayHead, answer, ray_head
 from tests.running import ONE_SITE, ROOT, SMALL
 
+pytestmark = pytest.mark.alone
+
 TINY = [*SMALL, *ONE_SITE, "generation.steps=2", "images=2", "coverage.first=1.0", "workers=1", "labels.min_images=1"]
 
 

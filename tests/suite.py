@@ -1,0 +1,41 @@
+"""The suite in two parts: side by side what minds nobody, then one by one what starts Ray (marked ``alone``).
+
+``python tests/suite.py [-m MARKS] [--workers N] [pytest's arguments]``. Both parts always run; the exit code is that of
+the first part that failed, or pytest's 5 when neither found a test.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import subprocess
+import sys
+
+NOTHING = 5
+"""Pytest's exit code when it ran no test."""
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0], allow_abbrev=False)
+    parser.add_argument("-m", dest="marks", default="", help="as pytest's")
+    parser.add_argument("--workers", type=int, default=2, help="processes of the first part")
+    arguments, others = parser.parse_known_args()
+    marks = f"({arguments.marks}) and " if arguments.marks else ""
+    # Processes that share the cores must not each start a thread for every core.
+    shared = {"OMP_NUM_THREADS": "1"} | os.environ
+    parts = {
+        "side by side": ([f"{marks}not alone", "-n", str(arguments.workers), "--dist", "loadfile"], shared),
+        "alone": ([f"{marks}alone"], dict(os.environ)),
+    }
+    codes = {}
+    for name, (options, environment) in parts.items():
+        command = [sys.executable, "-m", "pytest", "-m", *options, *others]
+        codes[name] = subprocess.run(command, env=environment, check=False).returncode
+    said = {0: "passed", NOTHING: "nothing to run"}
+    print("; ".join(f"{name}: {said.get(code, f'FAILED (exit code {code})')}" for name, code in codes.items()))
+    failed = [code for code in codes.values() if code not in said]
+    return next(iter(failed), 0 if 0 in codes.values() else NOTHING)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
