@@ -101,7 +101,7 @@ def test_a_driver_killed_between_publishing_and_recording(undisturbed: Path, tmp
     assert verify(run)["verdict"] == "sound"
 
 
-PATIENCE = json.dumps({"config_kwargs": {"connect_timeout": 1, "read_timeout": 1, "retries": {"max_attempts": 1}}})
+PATIENCE = json.dumps({"config_kwargs": {"connect_timeout": 2, "read_timeout": 2, "retries": {"max_attempts": 1}}})
 """What makes s3fs give up in seconds instead of minutes; docs/cluster.md names the variable."""
 
 
