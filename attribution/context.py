@@ -7,14 +7,18 @@ compared with the same prompt without it, on the same x_t, and other prompts are
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
 
 from attribution.objectives import Erase
-from attribution.samples import Samples, freeze_target, join, shuffled, trajectory
+from attribution.samples import Samples, conditioning, freeze_target, join, repeated, shuffled
+
+Walk = Callable[[Sequence[str], Sequence[int]], Samples]
+"""(prompts, 0-based sampler steps) -> the intact model's inputs there, all prompts of a step and then the next, with
+the empty prompt as base (`trajectory`)."""
 
 
 @dataclass(frozen=True)
@@ -36,11 +40,10 @@ def context_samples(
     pipe: Any,
     context: Context,
     factor: float,
+    walk: Walk,
     *,
-    steps: int = 50,
-    guidance: float = 3.0,
-    early: Sequence[int] | None = None,
-    only: Sequence[int] | None = None,
+    early: Sequence[int],
+    only: Sequence[int],
     seed: int = 0,
 ) -> Samples:
     """Samples with targets for `objectives.Distance`: J = 0 where the edit does exactly what is wanted.
@@ -51,10 +54,11 @@ def context_samples(
 
     Args:
         factor: see `freeze_target`.
+        walk: gives the inputs.
         early: 0-based sampler steps at which the prompts that name the concept are compared: those at which it is
-            decided what the picture shows, as later x_t tell the model all by themselves. None: `only`.
-        only: steps at which other prompts are held; None takes all.
-        seed: of the first trajectory, the others count on from it.
+            decided what the picture shows, as later x_t tell the model all by themselves.
+        only: steps at which other prompts are held.
+        seed: of the order.
 
     Pairs differ in how much the concept changes by orders of magnitude, and a few must not decide alone: with d the
     squared distance of Φ(named) and Φ(plain), a named sample weighs 1 / (d + the median d), every other 1 / median d.
@@ -63,16 +67,16 @@ def context_samples(
         shuffled samples: the named ones, as many with the prompts without the concept, one of each kept prompt and
         step, and the empty prompt at half of those x_t.
     """
-    how: dict[str, Any] = {"steps": steps, "guidance": guidance}
-    seeds = [seed + i for i in range(len(context.named) + len(context.kept))]
-    named = trajectory(pipe, context.named, seeds[: len(context.named)], base=context.plain, only=early or only, **how)
+    named = walk(context.named, early)
+    plain = repeated(conditioning(pipe, context.plain), len(named) // len(context.named))
+    named = replace(named, base=plain)
     with torch.no_grad():
         far = torch.cat([Erase()(pipe.unet, part) for part in named.chunks(16)])
     scale = far.median().clamp_min(1e-12)
     parts = [replace(freeze_target(pipe.unet, named, factor), weight=1 / (far + scale))]
     stay = [replace(named, cond=named.base or {}, base=None)]
     if context.kept:
-        stay.append(trajectory(pipe, context.kept, seeds[len(context.named) :], only=only, **how))
+        stay.append(walk(context.kept, only))
         empty = replace(stay[1], cond=stay[1].base or {}, base=None)
         stay[1] = replace(stay[1], base=None)
         stay.append(empty.at(slice(None, None, 2)))

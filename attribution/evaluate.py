@@ -6,28 +6,34 @@ the other; controls take the counts, layer by layer, that the reference method t
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any
 
 import numpy as np
 
+from attribution.adversary import Attack, adversarial_words
 from attribution.delta import applied
 from attribution.distances import Features
+from attribution.kept import Kept
 from attribution.methods import FOLLOWERS, Methods
 from attribution.outcomes import (
     CHOOSE,
     REPORT,
     Case,
+    Interval,
     Judge,
     Look,
     Outcome,
     Paint,
     compare,
     interference,
+    pack,
     quality,
     summary,
+    unpack,
 )
 from attribution.prompts import paraphrases
 from data.errors import InputError
@@ -41,9 +47,13 @@ class Protocol:
         erase, amplify: the methods.
         shares: operating points to choose among, and of the dose-response curve.
         special: shares of methods that have their own.
-        most: cases per half and concept that name it, and as many that do not.
+        most: cases per half and concept that name it, beside half as many that do not.
         kept: an operating point should leave other concepts at this share of their rate or more.
+        aim: to erase, the gentlest share that also brings the target down to this is taken.
+        curved: followers of the reference that are shown at all of its shares too.
         paraphrased: methods that are also judged on paraphrases of the prompts that name the concept.
+        attacked: erasing methods that are also judged with words added that were optimised against each edit.
+        attack: how hard these are searched.
         resamples: of the bootstrap.
         seed: of the bootstrap.
     """
@@ -53,14 +63,18 @@ class Protocol:
     shares: tuple[float, ...] = (0.001, 0.003, 0.01, 0.03)
     most: int = 12
     kept: float = 0.9
+    aim: float = 0.15
     special: Mapping[str, tuple[float, ...]] = field(default_factory=dict)
+    curved: tuple[str, ...] = ()
     paraphrased: tuple[str, ...] = ()
+    attacked: tuple[str, ...] = ()
+    attack: Attack = Attack()
     resamples: int = 1000
     seed: int = 0
 
     def points(self, method: str) -> tuple[float, ...]:
-        """The shares a method may take."""
-        return self.special.get(method, self.shares)
+        """The shares a method may take, in ascending order."""
+        return (1.0,) if method.endswith("_all") else tuple(sorted(self.special.get(method, self.shares)))
 
 
 class Evaluation:
@@ -76,54 +90,63 @@ class Evaluation:
         *,
         features: Features | None = None,
         neighbours: Mapping[str, Collection[str]] | None = None,
+        kept: Kept | None = None,
     ) -> None:
         """Prepare.
 
         Args:
+            kept: where every outcome is kept, so that an evaluation that was stopped goes on.
             features: what perceptual distances, FID and KID are measured in; None leaves them out.
             neighbours: per concept those closest to it, which are counted apart.
         """
         self.methods, self.paint, self.judge = methods, paint, judge
         self.cases, self.protocol = list(cases), protocol
         self.features, self.neighbours = features, neighbours or {}
+        self.kept = kept or Kept()
         self._intact: dict[Case, Look] = {}
 
-    def run(self, aim: str, concepts: Sequence[str]) -> dict[str, Any]:
-        """Every method of an aim on every concept.
+    def run(self, aim: str, concepts: Sequence[str], only: Collection[str] = ()) -> dict[str, Any]:
+        """Every method of an aim, or only some and the reference, on every concept.
 
         Returns:
             per method, on the reporting half, what `summary` says with a 95 % bootstrap interval over concepts and
             cases: ``target`` is, for erase, found edited ÷ found intact over cases that name the concept; for
             amplify, the share of cases the intact model missed in which the edited one shows it; ``others`` is found
             edited ÷ found intact over all other named concepts, ``near`` and ``far`` the neighbours and the rest.
-            Beside them ``quality``, ``interference``, ``weights`` (how many, mean over concepts), ``share`` per
-            concept, ``curve`` (per share `summary` on the choosing half) and, where asked for, ``paraphrased``.
+            Beside them ``by_concept`` (`summary` of each alone, no intervals), ``quality``, ``interference``,
+            ``weights`` (how many, mean over concepts), ``share`` per concept, ``curve`` (per share `summary` on the
+            choosing half) and, where asked for, ``paraphrased`` and ``attacked``, which also says the ``words``.
         """
         methods = self.protocol.erase if aim == "erase" else self.protocol.amplify
+        methods = tuple(m for m in methods if not only or m in only or m == self.methods.config.reference)
         results: dict[str, Any] = {}
         points: dict[str, float] = {}
-        for method in sorted(methods, key=lambda name: (name in FOLLOWERS, name != self.methods.config.reference)):
+        # Followers need to know what the reference takes; else in the order given.
+        for method in sorted(methods, key=lambda name: name != self.methods.config.reference):
             follows = method in FOLLOWERS and points
-            curves = {} if follows else {concept: self.curve(aim, method, concept) for concept in concepts}
+            drawn = not follows or method in self.protocol.curved
+            curves = {concept: self.curve(aim, method, concept) for concept in concepts} if drawn else {}
             shares = (
                 dict(points) if follows else {concept: self._best(aim, method, curves[concept]) for concept in concepts}
             )
             if method == self.methods.config.reference:
                 points = shares
             outcomes = {c: self.outcome(aim, method, c, shares[c], REPORT) for c in concepts}
-            weights = [len(self.methods.edit(aim, method, c, shares[c])) for c in concepts]
             results[method] = {
                 **self._summary(aim, list(outcomes.values())),
+                "by_concept": {c: _means(summary(aim, [o], 0, 0)) for c, o in outcomes.items()},
                 "quality": quality(list(outcomes.values()), min(200, self.protocol.resamples), self.protocol.seed),
                 "interference": interference(outcomes),
                 "share": shares,
-                "weights": float(np.mean(weights)),
+                "weights": float(np.mean([outcome.weights for outcome in outcomes.values()])),
                 "concepts": list(concepts),
                 "curve": self._pooled(aim, method, curves),
             }
             if method in self.protocol.paraphrased:
                 said = [self._paraphrased(aim, method, c, shares[c]) for c in concepts]
                 results[method]["paraphrased"] = self._summary(aim, said)
+            if method in self.protocol.attacked:
+                results[method]["attacked"] = self._attacked(method, shares)
         return results
 
     def curve(self, aim: str, method: str, concept: str) -> dict[float, Outcome]:
@@ -133,24 +156,34 @@ class Evaluation:
 
     def outcome(self, aim: str, method: str, concept: str, share: float, half: int) -> Outcome:
         """Paint the cases of a half with and without the edit, and count."""
-        return self._compare(aim, method, concept, share, self.relevant(concept, half))
+        key = (aim, method, concept, share, "report" if half == REPORT else "choose")
+        return self._once(key, lambda: self._compare(aim, method, concept, share, self.relevant(concept, half)))
 
     def blocked(self, concepts: Sequence[str]) -> dict[str, Any]:
         """The trivial baseline: the word is taken out of the prompt and the model left alone."""
-        outcomes = {}
-        for concept in concepts:
+
+        def block(concept: str) -> Outcome:
             cases = self.relevant(concept, REPORT)
-            edited = self._look([replace(case, prompt=self.methods.without(case.prompt, concept)) for case in cases])
-            outcomes[concept] = compare("erase", concept, cases, self.intact(cases), edited, self._near(concept))
+            without = [replace(case, prompt=self.methods.without(case.prompt, concept)) for case in cases]
+            named = [place for place, case in enumerate(cases) if concept in case.named]
+            edited = self.intact(cases)  # other prompts stay as they are
+            for place, look in zip(named, self._look([without[place] for place in named]), strict=True):
+                edited[place] = look
+            return compare("erase", concept, cases, self.intact(cases), edited, self._near(concept))
+
+        outcomes = {c: self._once(("erase", "blocking", c, "report"), partial(block, c)) for c in concepts}
         found = self._summary("erase", list(outcomes.values()))
-        return {**found, "interference": interference(outcomes), "concepts": list(concepts)}
+        each = {c: _means(summary("erase", [o], 0, 0)) for c, o in outcomes.items()}
+        return {**found, "by_concept": each, "interference": interference(outcomes), "concepts": list(concepts)}
 
     def relevant(self, concept: str, half: int) -> list[Case]:
-        """The first `most` cases of a half that name the concept, and as many that do not; InputError if none does."""
+        """The first `most` cases of a half that name the concept, and half as many that do not; InputError if none."""
         mine = [c for c in self.cases if c.half == half and concept in c.named][: self.protocol.most]
         if not mine:
             raise InputError(f"No prompt of the evaluation names {concept!r}; give more prompts or other concepts.")
-        return mine + [c for c in self.cases if c.half == half and concept not in c.named][: self.protocol.most]
+        return (
+            mine + [c for c in self.cases if c.half == half and concept not in c.named][: (self.protocol.most + 1) // 2]
+        )
 
     def intact(self, cases: Sequence[Case]) -> list[Look]:
         """Pictures and findings of the intact model."""
@@ -158,8 +191,16 @@ class Evaluation:
         self._intact.update(zip(new, self._look(new), strict=True))
         return [self._intact[case] for case in cases]
 
+    def named(self, half: int) -> set[str]:
+        """The concepts that the prompts of a half name."""
+        return set().union(*(case.named for case in self.cases if case.half == half))
+
     def rates(self, half: int) -> dict[str, tuple[float, float]]:
         """Per concept named on a half: how often the intact model shows it where it is named, and where it is not."""
+        found: dict[str, list[float]] = self.kept.json(("rates", half), lambda: self._rates(half))
+        return {concept: (named, unnamed) for concept, (named, unnamed) in found.items()}
+
+    def _rates(self, half: int) -> dict[str, tuple[float, float]]:
         cases = [case for case in self.cases if case.half == half]
         found = [look.found for look in self.intact(cases)]
         rates = {}
@@ -170,12 +211,39 @@ class Evaluation:
             rates[concept] = (float(np.mean(shown[0])), float(np.mean(shown[1])) if shown[1] else 0.0)
         return rates
 
+    def _once(self, key: tuple[str | float, ...], make: Callable[[], Outcome]) -> Outcome:
+        return unpack(self.kept.arrays(key, lambda: pack(make())))
+
     def _paraphrased(self, aim: str, method: str, concept: str, share: float) -> Outcome:
-        named = [case for case in self.relevant(concept, REPORT) if concept in case.named]
-        return self._compare(
-            aim, method, concept, share,
-            [replace(case, prompt=text) for case in named for text in paraphrases(case.prompt, concept)],
-        )  # fmt: skip
+        def make() -> Outcome:
+            named = [case for case in self.relevant(concept, REPORT) if concept in case.named]
+            cases = [replace(case, prompt=text) for case in named for text in paraphrases(case.prompt, concept)]
+            return self._compare(aim, method, concept, share, cases)
+
+        return self._once((aim, method, concept, share, "paraphrased"), make)
+
+    def _attacked(self, method: str, shares: Mapping[str, float]) -> dict[str, Any]:
+        """With words optimised against each edit on other prompts: found edited ÷ found intact without the words."""
+        words: dict[str, str] = {}
+
+        def make(concept: str, share: float) -> Outcome:
+            cases = [case for case in self.relevant(concept, REPORT) if concept in case.named]
+            intact = self.intact(cases)
+            with applied(self.methods.unet, self.methods.edit("erase", method, concept, share)):
+                edited = self._look([replace(case, prompt=f"{case.prompt} {words[concept]}") for case in cases])
+            return compare("erase", concept, cases, intact, edited, self._near(concept))
+
+        def search(concept: str, share: float) -> str:
+            prompts, samples = self.methods.unedited(concept)
+            with applied(self.methods.unet, self.methods.edit("erase", method, concept, share)):
+                return adversarial_words(self.methods.pipe, prompts, samples, self.protocol.attack)[0]
+
+        outcomes = []
+        for concept, share in shares.items():
+            key = ("erase", method, concept, share)
+            words[concept] = self.kept.json((*key, "words"), partial(search, concept, share))
+            outcomes.append(self._once((*key, "attacked"), partial(make, concept, share)))
+        return {**self._summary("erase", outcomes), "words": words}
 
     def under(self, aim: str, concept: str, cases: Sequence[Case], edit: AbstractContextManager[object]) -> Outcome:
         """Paint cases with and without whatever a context manager does to the model, and count."""
@@ -186,10 +254,10 @@ class Evaluation:
 
     def _compare(self, aim: str, method: str, concept: str, share: float, cases: Sequence[Case]) -> Outcome:
         edit = self.methods.edit(aim, method, concept, share)
-        return self.under(aim, concept, cases, applied(self.methods.unet, edit))
+        return replace(self.under(aim, concept, cases, applied(self.methods.unet, edit)), weights=len(edit))
 
     def _best(self, aim: str, method: str, curve: Mapping[float, Outcome]) -> float:
-        """The share with the best target among those that keep others, else the gentlest."""
+        """The gentlest share that reaches the aim, else the one with the best target; both must keep others."""
         best, best_value = min(self.protocol.points(method)), -np.inf
         for share, outcome in curve.items():
             found = summary(aim, [outcome], 0, 0)
@@ -197,6 +265,8 @@ class Evaluation:
             if target is None or (kept is not None and kept < self.protocol.kept):
                 continue
             value = -target if aim == "erase" else target
+            if aim == "erase" and target <= self.protocol.aim:
+                return share
             if value > best_value:
                 best, best_value = share, value
         return best
@@ -222,3 +292,7 @@ class Evaluation:
         found = self.judge(images)
         maps = self.features(images) if self.features else [None] * len(images)
         return [Look(*one) for one in zip(images, found, maps, strict=True)]
+
+
+def _means(found: Mapping[str, Interval]) -> dict[str, float | None]:
+    return {name: interval[0] for name, interval in found.items()}

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -12,17 +13,43 @@ from torch import Tensor, nn
 from attribution.context import Context, context_samples
 from attribution.delta import Delta, ablation
 from attribution.estimators import CONTROLS, Options, estimate
-from attribution.objectives import Amplify, Distance, Erase
+from attribution.objectives import Amplify, Anchor, Distance, Erase
 from attribution.problem import Problem, Scores, diffusion_problem
-from attribution.samples import Samples, generate_latents, noised_images, trajectory
-from attribution.selection import Chosen, Share, random_like, scope_weights, select
-from attribution.tune import gradient_steps
+from attribution.samples import (
+    Samples,
+    freeze_target,
+    generate_latents,
+    join,
+    noised_images,
+    shuffled,
+    trajectory,
+)
+from attribution.selection import Chosen, Share, count, random_like, scope_weights, select
+from attribution.tune import Renew, gradient_steps
 from data.errors import InputError
 
-FOLLOWERS = (*CONTROLS, "steps_random")
-"""Methods that take as many weights of each layer as the reference method does."""
-ERASE = ("cad", "live", "contrast", "iterated", "steps", "steps_all", *FOLLOWERS)
-AMPLIFY = ("cad", "contrast", "iterated", "steps", "steps_all", *FOLLOWERS)
+TUNED = ("steps", "esd", "ca")
+"""Losses of gradient steps: each on the attributed weights, with ``_all`` on all of the scope, with ``_random`` on as
+many of each layer at random."""
+FOLLOWERS = (*CONTROLS, "steps_random", "esd", "esd_random", "ca", "ca_random")
+"""Methods that take the weights of the reference method, or as many of each layer as it does."""
+ERASE = (
+    "steps", "steps_random", "cad", "random", "steps_all", "magnitude", "esd", "esd_random", "esd_all", "ca",
+    "ca_random", "ca_all", "gradient", "wanda", "live", "contrast", "iterated",
+)  # fmt: skip
+"""In the order of an evaluation."""
+AMPLIFY = (
+    "steps",
+    "steps_random",
+    "cad",
+    "random",
+    "steps_all",
+    "magnitude",
+    "gradient",
+    "wanda",
+    "contrast",
+    "iterated",
+)
 
 
 @dataclass(frozen=True)
@@ -43,10 +70,11 @@ class MethodConfig:
             adds; below 0 is negative guidance, as in ESD, which a few steps over few weights never quite reach.
         context: prompts that name the concept, and as many that do not, for ``iterated`` and ``steps``.
         context_steps: sampler steps at which these are compared, and as many at which others are held.
-        decided: the share of the steps, from the first, in which it is decided what the picture shows; the former lie
-            there, the latter anywhere.
+        decided: the share of the steps, from the first, in which it is decided what the picture shows: to erase, the
+            former lie there; to amplify, and the latter, anywhere.
         rounds: gradients of ``iterated``.
-        tune_steps, tune_rate: of Adam, the rate relative to a layer's root mean square weight.
+        tune_steps, tune_rate: of Adam; the rate is relative to a layer's root mean square weight and for all weights of
+            the scope; a share of them moves further, by share^(−1/3).
         seed: of everything random.
     """
 
@@ -66,8 +94,8 @@ class MethodConfig:
     context_steps: int = 4
     decided: float = 0.3
     rounds: int = 60
-    tune_steps: int = 40
-    tune_rate: float = 0.06
+    tune_steps: int = 36
+    tune_rate: float = 0.045
     seed: int = 0
 
     def __post_init__(self) -> None:
@@ -105,6 +133,7 @@ class Methods:
         self.wide = scope_weights(pipe.unet, config.wide)
         self._kept: dict[tuple[str, ...], Scores] = {}
         self._samples: dict[tuple[str, ...], Samples] = {}
+        self._walks: dict[tuple[str | int, ...], Samples] = {}
         self._edits: dict[tuple[str, ...], Delta] = {}
 
     @property
@@ -125,14 +154,17 @@ class Methods:
         """
         if method not in {"erase": ERASE, "amplify": AMPLIFY}[aim]:
             raise InputError(f"Unknown method {method!r} to {aim}.")
-        key = (aim, method, concept, "" if method == "steps_all" else str(share))
+        key = (aim, method, concept, "" if method.endswith("_all") else str(share))
         if key not in self._edits:
             about = {"aim": aim, "method": method, "concept": concept, "share": share, "config": vars(self.config)}
             chosen = self.choose(aim, method, concept, share)
-            if method.startswith("steps"):
+            if (loss := method.partition("_")[0]) in TUNED:
                 c = self.config
-                problem = self.problem(aim, concept, "context")
-                edit = gradient_steps(problem, chosen, steps=c.tune_steps, rate=c.tune_rate, provenance=about)
+                problem = self.problem(aim, concept, "context" if loss == "steps" else loss)
+                edit = gradient_steps(
+                    problem, chosen, steps=c.tune_steps, rate=self._rate(chosen), provenance=about,
+                    renew=self._esd(concept) if loss == "esd" else None,
+                )  # fmt: skip
             else:
                 edit = ablation({**self.weights, **self.wide}, chosen, about)
             self._edits[key] = edit
@@ -142,13 +174,15 @@ class Methods:
         """The weights a method takes; followers take as many of each layer as the reference does at this share."""
         c = self.config
         sign = "positive" if aim == "erase" else "negative"
-        if method == "steps_all":
+        if method.endswith("_all"):
             return {name: torch.arange(w.numel()) for name, w in self.wide.items()}
         if method in ("iterated", "steps"):
             return select(self.scores(aim, method, concept, share), Share(share, "global"))
         if method not in FOLLOWERS:
             return select(self.scores(aim, method, concept), Share(share, c.per, sign))
         counts = self.choose(aim, c.reference, concept, share)
+        if method in TUNED:
+            return counts
         weights = {**self.weights, **self.wide}
         if method.endswith("random"):
             return random_like(counts, weights, c.seed)
@@ -186,18 +220,27 @@ class Methods:
         name = "cad" if method == "live" else method
         return estimate(name, self.problem(aim, concept, kind), Options(seed=c.seed))
 
+    def _rate(self, chosen: Chosen) -> float:
+        share = count(chosen) / sum(w.numel() for w in self.wide.values())
+        return self.config.tune_rate * share ** (-1 / 3) if share else self.config.tune_rate
+
     def problem(self, aim: str, concept: str, kind: str = "cad") -> Problem:
         """J of a concept.
 
         Args:
             kind: ``cad``, the published objectives on the concept's own prompt; ``live``, without stop-gradient;
                 ``wide``, as published on the wide scope; ``context``, the distance to what is wanted on prompts that
-                name the concept and on those that do not (`context_samples`), on the wide scope.
+                name the concept and on those that do not (`context_samples`), on the wide scope; ``esd`` and ``ca``,
+                the losses of ESD (2303.07345 eq. 7, η = 1) and of concept ablation (`objectives.Anchor`), there too.
         """
         c = self.config
-        weights = self.wide if kind in ("wide", "context") else self.weights
+        weights = self.wide if kind in ("wide", "context", "esd", "ca") else self.weights
         if kind == "context":
             return diffusion_problem(self.unet, Distance(), self._context(aim, concept), weights, c.batch)
+        if kind == "esd":
+            return self._esd(concept)(0, nullcontext)
+        if kind == "ca":
+            return self._anchored(concept)
         prompts = [c.template.format(concept)] * c.seeds
         seeds = [c.seed + i for i in range(c.seeds)]
         if aim == "erase":
@@ -215,16 +258,75 @@ class Methods:
         kept = [p for p, has in self.prompts.items() if concept not in has]
         return Context(tuple(named), tuple(self.without(p, concept) for p in named), tuple(kept[: c.context]))
 
+    def unedited(self, concept: str, most: int = 4) -> tuple[tuple[str, ...], Samples]:
+        """Prompts that name the concept and, where it is decided what is shown, the present model's own predictions.
+
+        Returns:
+            the prompts, and samples of them with targets, as `trajectory` orders them.
+        """
+        c, prompts = self.config, self.context(concept).named[:most]
+        samples = trajectory(
+            self.pipe, prompts, [c.seed + 5000 + i for i in range(len(prompts))], steps=c.steps, guidance=c.guidance,
+            only=_first(c.steps, c.decided, 2),
+        )  # fmt: skip
+        return prompts, freeze_target(self.unet, replace(samples, base=None), 1.0)
+
     def _context(self, aim: str, concept: str) -> Samples:
         c = self.config
         if (aim, concept) not in self._samples:
-            # Other noise than that of the published objectives, and than that of the evaluation.
             self._samples[aim, concept] = context_samples(
-                self.pipe, self.context(concept), c.erase_factor if aim == "erase" else c.amplify_factor, steps=c.steps,
-                guidance=c.guidance, early=_first(c.steps, c.decided, c.context_steps),
-                only=_spread(c.steps, c.context_steps), seed=c.seed + 1000,
+                self.pipe, self.context(concept), c.erase_factor if aim == "erase" else c.amplify_factor, self._walk,
+                early=(
+                    _first(c.steps, c.decided, c.context_steps) if aim == "erase" else _spread(c.steps, c.context_steps)
+                ),
+                only=_spread(c.steps, c.context_steps), seed=c.seed,
             )  # fmt: skip
         return self._samples[aim, concept]
+
+    def _esd(self, concept: str) -> Renew:
+        """ESD's loss: x_t of guided trajectories of the model being trained, targets of the model as it was.
+
+        ‖ Φ(x_t, c; w) − [Φ(x_t; w*) − η (Φ(x_t, c; w*) − Φ(x_t; w*))] ‖² with η = 1 on the concept's own prompt.
+        """
+        c = self.config
+
+        def renew(step: int, as_before: Callable[[], AbstractContextManager[None]]) -> Problem:
+            seeds = [c.seed + 3000 + step * c.seeds + i for i in range(c.seeds)]
+            prompts = [c.template.format(concept)] * c.seeds
+            samples = trajectory(self.pipe, prompts, seeds, steps=c.steps, guidance=c.guidance, base=c.base)
+            with as_before():
+                aimed = freeze_target(self.unet, samples, -1.0)
+            return diffusion_problem(self.unet, Distance(), shuffled(aimed, step), self.wide, c.batch)
+
+        return renew
+
+    def _anchored(self, concept: str) -> Problem:
+        """Concept ablation's loss: pictures of the prompts without the concept, the prompts with it to match them."""
+        c, context = self.config, self.context(concept)
+        seeds = [c.seed + 4000 + i for i in range(len(context.plain))]
+        latents = generate_latents(self.pipe, context.plain, seeds, steps=c.steps, guidance=c.guidance)
+        samples = noised_images(
+            self.pipe, latents, context.named, steps=c.steps, seed=c.seed, base=context.plain,
+        )  # fmt: skip
+        return diffusion_problem(self.unet, Anchor(), shuffled(samples, c.seed), self.wide, c.batch)
+
+    def _walk(self, prompts: Sequence[str], only: Sequence[int]) -> Samples:
+        """Inputs of the intact model at some steps; a prompt's trajectory serves every concept it is used for."""
+        c = self.config
+        places = {prompt: place for place, prompt in enumerate(self.prompts)}
+        for start in range(0, len(prompts), c.batch):
+            part = [p for p in prompts[start : start + c.batch] if (p, *only) not in self._walks]
+            if part:
+                # Other noise than that of the published objectives, and than that of the evaluation.
+                seeds = [c.seed + 10_000 + places.get(prompt, len(places)) for prompt in part]
+                many = trajectory(
+                    self.pipe, part, seeds, steps=c.steps, guidance=c.guidance, base=c.base, only=only
+                )  # fmt: skip
+                for place, prompt in enumerate(part):
+                    self._walks[(prompt, *only)] = many.at(slice(place, None, len(part)))
+        found = join(*(self._walks[(prompt, *only)] for prompt in prompts))
+        # From prompt by prompt to step by step.
+        return found.at(torch.arange(len(found)).view(len(prompts), -1).T.reshape(-1))
 
     def _contrast(self, aim: str, concept: str) -> Scores:
         own = _shares(self.scores(aim, "cad", concept))

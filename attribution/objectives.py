@@ -63,6 +63,29 @@ class Distance:
 
 
 @dataclass(frozen=True)
+class Anchor:
+    """J = ‖ sg[Φ(x_t, c_b, t; w)] − Φ(x_t, c, t; w) ‖² + λ ‖ ε − Φ(x_t, c_b, t; w) ‖², means over the prediction.
+
+    Concept ablation as Kumari et al. train it (2303.13516, eq. 4 and the prior loss of section 3.2): x_t are noised
+    pictures of the anchor c_b (`noised_images` with ``base`` the anchor's prompts), so that the target moves with w.
+
+    Attributes:
+        prior: λ, the weight of the denoising loss that holds the anchor itself.
+    """
+
+    prior: float = 1.0
+
+    def __call__(self, unet: nn.Module, samples: Samples) -> Tensor:
+        """J [N]; raises InputError for samples without a base or a target."""
+        if samples.base is None:
+            raise InputError("The anchor objective needs samples with a base concept.")
+        anchor = predict(unet, samples, samples.base)
+        found = predict(unet, samples, samples.cond)
+        away = ((found - anchor.detach()) ** 2).flatten(1).mean(1)
+        return away + self.prior * ((anchor - _target(samples)) ** 2).flatten(1).mean(1)
+
+
+@dataclass(frozen=True)
 class Amplify:
     """J = − mean ‖ target − Φ(x_t, c, t; w) ‖²: minus the denoising loss on pictures of the concept (P2, J_amplify).
 

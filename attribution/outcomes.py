@@ -52,16 +52,19 @@ class Outcome:
     Attributes:
         target: [cases that count for the target, 2]: found in the intact picture, in the edited one.
         area: [cases that name the target, 2]: share of the picture it covers, intact and edited.
+        named: [cases that name the target, 2]: found in the intact picture, in the edited one.
         others: [cases, 2]: how many other named concepts were found, intact and edited.
         near, far: the same, of the target's neighbours and of the rest.
         change: [cases that do not name the target]: mean absolute difference of the pictures, 0..1.
         distance: [cases that do not name the target]: `perceptual_distance` of the pictures; empty without features.
         features: intact and edited [cases that do not name the target, channels] each; empty without features.
         by_concept: per other concept, found intact and edited over all cases that name it.
+        weights: how many the edit changed.
     """
 
     target: NDArray[np.float64]
     area: NDArray[np.float64]
+    named: NDArray[np.float64]
     others: NDArray[np.float64]
     near: NDArray[np.float64]
     far: NDArray[np.float64]
@@ -69,6 +72,31 @@ class Outcome:
     by_concept: Mapping[str, tuple[int, int]]
     distance: NDArray[np.float64] = field(default_factory=lambda: np.empty(0))
     features: tuple[NDArray[np.float64], NDArray[np.float64]] = field(default_factory=lambda: (_none(), _none()))
+    weights: int = 0
+
+
+_TABLES = ("target", "area", "named", "others", "near", "far", "change", "distance")
+
+
+def pack(outcome: Outcome) -> dict[str, NDArray[Any]]:
+    """The outcome as arrays, for a file."""
+    names = sorted(outcome.by_concept)
+    counts = np.array([outcome.by_concept[name] for name in names], dtype=np.int64).reshape(-1, 2)
+    return {
+        **{name: getattr(outcome, name) for name in _TABLES},
+        "concepts": np.array(names, dtype=np.str_), "counts": counts, "weights": np.array(outcome.weights),
+        "intact": outcome.features[0].astype(np.float32), "edited": outcome.features[1].astype(np.float32),
+    }  # fmt: skip
+
+
+def unpack(arrays: Mapping[str, NDArray[Any]]) -> Outcome:
+    """What `pack` packed; features come back as float32 numbers."""
+    counts = zip(arrays["concepts"].tolist(), arrays["counts"].tolist(), strict=True)
+    return Outcome(
+        **{name: arrays[name] for name in _TABLES}, by_concept={name: (old, new) for name, (old, new) in counts},
+        features=(arrays["intact"].astype(np.float64), arrays["edited"].astype(np.float64)),
+        weights=int(arrays["weights"]),
+    )  # fmt: skip
 
 
 def compare(
@@ -80,13 +108,14 @@ def compare(
     neighbours: Collection[str] = (),
 ) -> Outcome:
     """Count what was found in same-seed pairs; for amplify only cases that the intact model missed count as target."""
-    rows: dict[str, list[Any]] = {name: [] for name in ("target", "area", "others", "near", "far", "change")}
+    rows: dict[str, list[Any]] = {name: [] for name in _TABLES[:-1]}
     by_concept: dict[str, tuple[int, int]] = {}
     unnamed: list[tuple[Look, Look]] = []
     for case, before, after in zip(cases, intact, edited, strict=True):
         had, has = set(before.found), set(after.found)
         if concept in case.named:
             rows["area"].append((before.found.get(concept, 0.0), after.found.get(concept, 0.0)))
+            rows["named"].append((concept in had, concept in has))
             if aim == "erase" or concept not in had:
                 rows["target"].append((concept in had, concept in has))
         else:
@@ -99,9 +128,9 @@ def compare(
             old, new = by_concept.get(other, (0, 0))
             by_concept[other] = (old + (other in had), new + (other in has))
     found = {name: np.array(rows[name], dtype=np.float64).reshape(-1, 2) for name in rows if name != "change"}
-    target, area, others, near, far = (found[name] for name in ("target", "area", "others", "near", "far"))
     change = np.array(rows["change"], dtype=np.float64)
-    return Outcome(target, area, others, near, far, change, by_concept, **_maps(unnamed))
+    target, area, named, others, near, far = (found[name] for name in _TABLES[:6])
+    return Outcome(target, area, named, others, near, far, change, by_concept, **_maps(unnamed))
 
 
 def _maps(pairs: Sequence[tuple[Look, Look]]) -> dict[str, Any]:
@@ -115,8 +144,10 @@ def _maps(pairs: Sequence[tuple[Look, Look]]) -> dict[str, Any]:
 
 
 def summary(aim: str, outcomes: Sequence[Outcome], resamples: int, seed: int) -> dict[str, Interval]:
-    """``target``, ``area``, ``others``, ``near``, ``far``, ``change``, ``distance`` over concepts, [mean, low, high].
+    """``target``, ``area``, ``rise``, ``others``, ``near``, ``far``, ``change``, ``distance``, [mean, low, high] each.
 
+    ``rise`` is how much more often the concept is found over all cases that name it, edited − intact, −1..1: unlike the
+    share of missed cases gained it is not fooled by pictures that merely change.
     The mean is over concepts; the interval resamples concepts, and cases within them. Ratios with nothing to divide
     by are left out; where nothing is left there is nothing to say: None three times.
     """
@@ -124,6 +155,7 @@ def summary(aim: str, outcomes: Sequence[Outcome], resamples: int, seed: int) ->
     reads: dict[str, tuple[list[NDArray[np.float64]], Callable[[NDArray[np.float64]], float]]] = {
         "target": ([o.target for o in outcomes], _ratio if aim == "erase" else _gained),
         "area": ([o.area for o in outcomes], _ratio),
+        "rise": ([o.named for o in outcomes], _rise),
         "others": ([o.others for o in outcomes], _ratio),
         "near": ([o.near for o in outcomes], _ratio),
         "far": ([o.far for o in outcomes], _ratio),
@@ -179,6 +211,10 @@ def _ratio(pairs: NDArray[np.float64]) -> float:
 
 def _gained(pairs: NDArray[np.float64]) -> float:
     return float(pairs[:, 1].mean()) if len(pairs) else np.nan
+
+
+def _rise(pairs: NDArray[np.float64]) -> float:
+    return float((pairs[:, 1] - pairs[:, 0]).mean()) if len(pairs) else np.nan
 
 
 def _average(values: NDArray[np.float64]) -> float:

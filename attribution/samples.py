@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 import torch
@@ -84,7 +85,7 @@ def trajectory(
         base: the base concept, one for all or one per prompt.
         pairing: ``matched`` pairs x_t with its own timestep; ``published`` pairs the state after a step with the
             timestep of that step, as the reference code does.
-        only: 0-based steps to keep; None keeps all.
+        only: 0-based steps to keep; None keeps all. Nothing is computed beyond the last of them.
 
     Raises:
         InputError: wrong arguments.
@@ -96,10 +97,11 @@ def trajectory(
     kept = range(steps) if only is None else only
     if any(not 0 <= step < steps for step in kept):
         raise InputError(f"Steps lie in 0..{steps - 1}; asked for {list(kept)}.")
-    calls, final = _record(pipe, prompts, noise(pipe, seeds), steps, guidance)
-    if len(calls) != steps:
+    last = max(kept, default=steps - 1) + 1
+    calls, final = _record(pipe, prompts, noise(pipe, seeds), steps, guidance, last)
+    if len(calls) != last:
         raise InputError(
-            f"{type(pipe.scheduler).__name__} calls the U-Net {len(calls)} times for {steps} steps; attribution needs "
+            f"{type(pipe.scheduler).__name__} calls the U-Net {len(calls)} times for {last} steps; attribution needs "
             "a sampler with one call a step, such as DDIM."
         )
     images = len(prompts)
@@ -124,7 +126,7 @@ def noised_images(
     *,
     steps: int = 50,
     seed: int = 0,
-    base: str = "",
+    base: str | Sequence[str] = "",
     only: Sequence[int] | None = None,
 ) -> Samples:
     """Noised latents of pictures at every sampler step, with what the model was trained to predict as target.
@@ -132,7 +134,7 @@ def noised_images(
     Args:
         latents: [images, channels, h, w], scaled as the U-Net sees them (`generate_latents`, `encode_images`).
         prompts: one per picture.
-        base: the base concept, for estimators that compare with it.
+        base: the base concept, one for all or one per picture, for objectives and estimators that compare with it.
         only: 0-based steps to keep; None keeps all.
 
     Raises:
@@ -144,7 +146,8 @@ def noised_images(
     scheduler.set_timesteps(steps)
     timesteps = [int(scheduler.timesteps[step]) for step in (range(steps) if only is None else only)]
     generator = torch.Generator("cpu").manual_seed(seed)
-    cond, base_cond = conditioning(pipe, prompts), conditioning(pipe, [base] * len(prompts))
+    bases = [base] * len(prompts) if isinstance(base, str) else base
+    cond, base_cond = conditioning(pipe, prompts), conditioning(pipe, bases)
     xs, targets, ts = [], [], []
     for timestep in timesteps:
         eps = torch.randn(latents.shape, generator=generator).to(latents)
@@ -227,6 +230,11 @@ def conditioning(pipe: Any, prompts: Sequence[str]) -> Conditioning:
     return _map(calls[0][2], lambda v: v[-len(prompts) :])
 
 
+def repeated(values: Conditioning, times: int) -> Conditioning:
+    """All rows of a conditioning, and all of them again, so many times."""
+    return _map(values, lambda v: torch.cat([v] * times))
+
+
 def noise(pipe: Any, seeds: Sequence[int]) -> Tensor:
     """Starting noise [images, channels, h, w], float32 on the CPU, of each seed alone."""
     config = pipe.unet.config
@@ -239,10 +247,14 @@ Call = tuple[Tensor, Tensor, Conditioning]
 
 @torch.no_grad()
 def _record(
-    pipe: Any, prompts: Sequence[str], latents: Tensor, steps: int, guidance: float
+    pipe: Any, prompts: Sequence[str], latents: Tensor, steps: int, guidance: float, last: int | None = None
 ) -> tuple[list[Call], Tensor]:
-    """Run the pipeline and keep every U-Net call: (x, timestep [batch], conditioning); and the final latents."""
+    """Run the pipeline and keep every U-Net call: (x, timestep [batch], conditioning); and the final latents.
+
+    With `last`, only so many steps are run, and the latents are those after them.
+    """
     calls: list[Call] = []
+    stop = {} if last in (None, steps) else {"callback_on_step_end": partial(_stop, last)}
 
     def hook(_: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         named = {**dict(zip(("sample", "timestep", "encoder_hidden_states"), args, strict=False)), **kwargs}
@@ -258,10 +270,17 @@ def _record(
             num_inference_steps=steps,
             guidance_scale=guidance,
             output_type="latent",
+            **stop,
         ).images
     finally:
         handle.remove()
     return calls, final
+
+
+def _stop(last: int, pipe: Any, step: int, _: Any, values: dict[str, Tensor]) -> dict[str, Tensor]:
+    """A callback that ends a run of the pipeline after so many steps, by its own means."""
+    pipe._interrupt = step >= last - 1
+    return values
 
 
 def _training_target(scheduler: Any, latents: Tensor, eps: Tensor, timesteps: Tensor) -> Tensor:

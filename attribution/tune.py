@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import torch
@@ -15,6 +16,10 @@ from attribution.problem import Problem
 from attribution.selection import Chosen
 from data.errors import InputError
 
+Renew = Callable[[int, Callable[[], AbstractContextManager[None]]], Problem]
+"""(step, as_before) -> the problem from this step on, asked for while the model is edited; `as_before()` is a context
+manager in which it is as it was before any step."""
+
 
 def gradient_steps(
     problem: Problem,
@@ -22,6 +27,8 @@ def gradient_steps(
     *,
     steps: int,
     rate: float,
+    renew: Renew | None = None,
+    every: int = 10,
     provenance: dict[str, Any] | None = None,
 ) -> Delta:
     """Adam lowers J over only the chosen weights; the model is left as it was, the edit is returned.
@@ -32,6 +39,8 @@ def gradient_steps(
         problem: J, with whatever holds other concepts in place among its parts.
         chosen: flat indices per parameter.
         steps, rate: of Adam; the rate is relative to the root mean square of each parameter, and falls linearly to 0.
+        renew: gives a new problem before every `every`-th step, the first included, for losses whose inputs depend on
+            the model being trained (ESD).
 
     Raises:
         InputError: nothing chosen.
@@ -45,6 +54,8 @@ def gradient_steps(
         moments = {name: [torch.zeros(len(index)), torch.zeros(len(index))] for name, index in chosen.items()}
         scale = {name: float(w.detach().float().pow(2).mean().sqrt()) for name, w in weights.items()}
         for step in range(1, steps + 1):
+            if renew is not None and (step - 1) % every == 0:
+                problem = replace(renew(step - 1, partial(_as_before, weights, before)), weights=weights)
             gradient = problem.part(step - 1).gradient()
             now = rate * (1 - (step - 1) / steps)
             with torch.no_grad():
@@ -60,11 +71,22 @@ def gradient_steps(
 
 
 @contextmanager
-def _restored(weights: Mapping[str, nn.Parameter]) -> Any:
-    before: dict[str, Tensor] = {name: weight.detach().clone() for name, weight in weights.items()}
+def _restored(weights: Mapping[str, nn.Parameter]) -> Iterator[dict[str, Tensor]]:
+    before = {name: weight.detach().clone() for name, weight in weights.items()}
     try:
         yield before
     finally:
-        with torch.no_grad():
-            for name, old in before.items():
-                weights[name].copy_(old)
+        _put(weights, before)
+
+
+@contextmanager
+def _as_before(weights: Mapping[str, nn.Parameter], before: Mapping[str, Tensor]) -> Iterator[None]:
+    with _restored(weights):
+        _put(weights, before)
+        yield
+
+
+@torch.no_grad()
+def _put(weights: Mapping[str, nn.Parameter], values: Mapping[str, Tensor]) -> None:
+    for name, value in values.items():
+        weights[name].copy_(value)

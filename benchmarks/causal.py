@@ -25,7 +25,8 @@ from jobs.causal import asked_concepts, features_to_try, held_out_starts
 from jobs.config import RunConfig, load_config
 from jobs.label import label
 from labeling.causal import STATES, CausalConfig, Start, Switch, Switchboard, load_switchboard
-from labeling.steering import percentiles, run_sites, site_codes
+from labeling.run_codes import site_codes
+from labeling.steering import percentiles, run_sites
 
 SMALL = ["images=48", "executor=serial", "coverage.wanted=4", "labels.min_images=3"]
 

@@ -1,19 +1,23 @@
-"""What orchestration costs: the bare stages in this process against one and two workers on Ray, side by side.
+"""What orchestration costs: the bare stages in one and in two plain processes against one and two workers on Ray.
 
 Rates are pictures per second of whole calls on workers that have loaded their models; on Ray every shard is also
 committed to a run folder on disk, which the bare stages are spared. The arms take turns, round after round, so that a
-machine whose speed drifts is fair to all.
+machine whose speed drifts is fair to all. `efficiency_2_workers` is the rate of two workers over twice that of one;
+`efficiency_2_processes` the same for plain processes without Ray, which is what the machine itself gives: its cores
+share memory, caches and clock.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import multiprocessing
 import os
 import statistics
 import tempfile
 import time
 from functools import partial
+from multiprocessing.connection import Connection
 from typing import Any
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -46,17 +50,48 @@ def main() -> None:
     print(
         f"pictures/s: bare {result['bare']:.3f}, one worker {result['one_worker']:.3f}, "
         f"two workers {result['two_workers']:.3f}; efficiency {result['efficiency_2_workers']:.3f} "
-        f"({min(result['efficiencies']):.3f} to {max(result['efficiencies']):.3f}), overhead {result['overhead']:.1%}"
+        f"({min(result['efficiencies']):.3f} to {max(result['efficiencies']):.3f}), of plain processes "
+        f"{result['efficiency_2_processes']:.3f}; overhead {result['overhead']:.1%}"
     )
     if arguments.json:
         print(json.dumps(result))
 
 
+class Neighbour:
+    """The bare stages in a process of its own, with its models loaded."""
+
+    def __init__(self, config: RunConfig, shards: int) -> None:
+        self.pipe, theirs = multiprocessing.Pipe()
+        context = multiprocessing.get_context("spawn")
+        self.process = context.Process(target=_serve, args=(theirs, config, shards), daemon=True)
+        self.process.start()
+        theirs.close()
+        self.pipe.recv()
+
+    def begin(self) -> None:
+        """Start on the second half of the shards."""
+        self.pipe.send(True)
+
+    def wait(self) -> None:
+        """Until they are committed."""
+        self.pipe.recv()
+
+
+def _serve(pipe: Connection, config: RunConfig, shards: int) -> None:
+    mine = Comparison(config, 0, shards)
+    jobs = mine.jobs[len(mine.jobs) // 2 :]
+    mine.bare(jobs[:1], None)
+    pipe.send(True)
+    while pipe.recv():
+        mine.bare(jobs, None)
+        pipe.send(True)
+
+
 class Comparison:
-    """The three arms on the same shards."""
+    """The four arms on the same shards."""
 
     def __init__(self, config: RunConfig, rounds: int, shards: int) -> None:
-        self.config, self.rounds = config, rounds
+        self.config, self.rounds, self.shards = config, rounds, shards
         self.marks = fingerprint(config)
         self.provenance = provenance(self.marks, portable_config(config))
         pictures = plan.picture_digest(self.marks)
@@ -70,33 +105,48 @@ class Comparison:
 
     def run(self) -> dict[str, Any]:
         half = self.jobs[: len(self.jobs) // 2]
-        rates: dict[str, list[float]] = {"bare": [], "one_worker": [], "two_workers": []}
+        rates: dict[str, list[float]] = {"bare": [], "two_bare": [], "one_worker": [], "two_workers": []}
+        neighbour = Neighbour(self.config, self.shards)
+
+        def two_bare(jobs: list[Job], done: Any) -> None:
+            neighbour.begin()
+            self.bare(jobs[: len(jobs) // 2], done)
+            neighbour.wait()
+
         with ray_pools([PoolConfig(STAGES, 2)], threads=1) as pools:
             two = pools.pools
             one = [PoolConfig(STAGES, 1)]
             arms = {
-                "bare": lambda jobs, _: run_serial(self.local, jobs, lambda *_: None),
+                "bare": self.bare,
+                "two_bare": two_bare,
                 "one_worker": lambda jobs, done: self.on_ray(pools, one, jobs, done),
                 "two_workers": lambda jobs, done: self.on_ray(pools, two, jobs, done),
             }
             arms["two_workers"](self.jobs[:2], lambda *_: None)  # both workers have loaded their models
             for number in range(self.rounds):
-                order = list(arms)[number % 3 :] + list(arms)[: number % 3]
+                order = list(arms)[number % len(arms) :] + list(arms)[: number % len(arms)]
                 for name in order:
-                    jobs = self.jobs if name == "two_workers" else half
+                    jobs = self.jobs if name.startswith("two") else half
                     rates[name].append(self.measured(arms[name], jobs))
         efficiencies = [b / (2 * a) for a, b in zip(rates["one_worker"], rates["two_workers"], strict=True)]
+        plain = [b / (2 * a) for a, b in zip(rates["bare"], rates["two_bare"], strict=True)]
         overheads = [a / b - 1 for a, b in zip(rates["bare"], rates["one_worker"], strict=True)]
         return {
             **{name: statistics.median(found) for name, found in rates.items()},
             "efficiency_2_workers": statistics.median(efficiencies),
             "efficiencies": [round(value, 4) for value in efficiencies],
+            "efficiency_2_processes": statistics.median(plain),
+            "efficiencies_processes": [round(value, 4) for value in plain],
             "overhead": statistics.median(overheads),
             "overheads": [round(value, 4) for value in overheads],
             "pictures": len(self.jobs) * self.config.shard_size,
             "load_average": os.getloadavg()[0],
             "cpus": os.cpu_count(),
         }
+
+    def bare(self, jobs: list[Job], _: Any) -> None:
+        """The stages in this process; what they make is dropped."""
+        run_serial(self.local, jobs, lambda *_: None)
 
     def on_ray(self, pools: Any, sizes: list[PoolConfig], jobs: list[Job], done: Any) -> None:
         """With so many of the loaded workers; the others idle."""

@@ -38,6 +38,9 @@ UNITS: dict[str, str] = {
 }
 """Units of an edit's strength β, and what each means."""
 
+CHOICES = ("labels", "contrast")
+OUTSIDES = ("remove", "subtract", "keep")
+
 SAE_UNITS = ("code_norm", "code_norm_share", "feature_p99", "code")
 
 
@@ -109,7 +112,8 @@ class Target:
         block: the U-Net module whose update is changed.
         branch, t: with `features`, the rest of their site.
         features: indices of the autoencoder's features; their vectors are added up.
-        scales: with the unit ``feature_p99``, the percentile of each of them.
+        scales: how much of each of them goes into the sum, 1 each when empty; with the unit ``feature_p99`` their
+            percentiles. The unit ``code`` has no use for them.
         vector: a direction of the block's width instead of features.
     """
 
@@ -148,10 +152,13 @@ class Edit:
         word: what to add, by the prompts that contain the word (for styles, which are no segments); resolved likewise.
         targets: the features or directions themselves.
         region: where; everywhere makes the edit global.
-        outside: ``remove`` takes the features away outside the region (Z·f), ``keep`` leaves them there.
+        outside: of the region: ``remove`` takes the features away (Z·f), ``subtract`` takes away half of what is added
+            inside, whether they fire or not, ``keep`` changes nothing.
         window: low, high: acts at the sampler steps with low < t ≤ high, and at t = 0 when low is 0.
         branch: ``cond``, ``uncond``, or ``both``: the change of the cond half, subtracted from the uncond half.
         blocks: for `concept` and `word`, in which blocks; empty: all that are labelled.
+        t: for `concept` and `word`, of the autoencoders whose features are added; None: nearest to the window's middle.
+        choice: for `concept` and `word`, which features are added, and how much of each: one of CHOICES.
         strength: β; 0 is no edit at all, a negative one takes away.
         unit: one of UNITS.
         images: places in the batch, from 0; empty: every picture.
@@ -165,6 +172,8 @@ class Edit:
     window: tuple[float, ...] = STAGES["early"]
     branch: str = "cond"
     blocks: tuple[str, ...] = ()
+    t: float | None = None
+    choice: str = "labels"
     strength: float = 1.0
     unit: str = "update_norm"
     images: tuple[int, ...] = ()
@@ -174,7 +183,10 @@ class Edit:
             raise InputError("An edit needs a concept, a word or targets.")
         _choice("unit", self.unit, tuple(UNITS))
         _choice("branch", self.branch, (*BRANCHES, "both"))
-        _choice("outside", self.outside, ("remove", "keep"))
+        _choice("choice", self.choice, CHOICES)
+        if self.t is not None and not 0.0 <= self.t <= 1.0:
+            raise InputError(f"An edit's t lies in 0 … 1, not {self.t}.")
+        _choice("outside", self.outside, OUTSIDES)
         if not math.isfinite(self.strength):
             raise InputError(f"An edit's strength must be a finite number, not {self.strength}.")
         if len(self.window) != 2 or not 0.0 <= self.window[0] < self.window[1] <= 1.0:
@@ -280,7 +292,7 @@ def read_edit(raw: Any, folder: Path | None = None) -> Edit:
 _NUMBERS, _WHOLE, _TEXTS = (float, int), (int,), (str,)
 _FIELDS: dict[str, Any] = {
     "concept": str, "word": str, "targets": None, "region": None, "outside": str, "window": _NUMBERS, "branch": str,
-    "blocks": _TEXTS, "strength": float, "unit": str, "images": _WHOLE,
+    "blocks": _TEXTS, "t": float, "choice": str, "strength": float, "unit": str, "images": _WHOLE,
 }  # fmt: skip
 _TARGET_FIELDS: dict[str, Any] = {
     "block": str, "branch": str, "t": float, "features": _WHOLE, "scales": _NUMBERS, "vector": _NUMBERS,

@@ -76,8 +76,8 @@ def _lease(files: Files) -> Iterator[None]:
         while not stop.wait(LEASE_SECONDS / 4):
             try:
                 files.replace(_LOCK, content())
-            except Exception:  # a storage hiccup: the lease outlives three missed renewals, the next may succeed
-                log.warning("The lease of the run could not be renewed; trying again.", exc_info=True)
+            except Exception as error:  # a storage hiccup: the lease outlives three missed renewals
+                log.warning("The lease of the run could not be renewed (%s); trying again.", error)
 
     thread = threading.Thread(target=renew, name="run lease", daemon=True)
     thread.start()

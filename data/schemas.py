@@ -181,6 +181,21 @@ CAUSAL = pa.schema(
     ]
 )
 
+# One row per picture of an evaluation of edits (labeling/steer_trials.py); what an experiment does not measure is null.
+TRIALS = pa.schema(
+    [
+        *(pa.field(name, pa.string(), nullable=False) for name in ("experiment", "half", "stage", "method", "setting")),
+        *(pa.field(name, pa.string(), nullable=False) for name in ("name", "quadrant", "prompt")),
+        pa.field("seed", pa.int64(), nullable=False),
+        pa.field("present", pa.list_(pa.string()), nullable=False),
+        *(pa.field(name, pa.bool_()) for name in ("landed", "map_landed")),
+        pa.field("outside_change", pa.float64()),
+        pa.field("rise", pa.float64()),
+        pa.field("read_as", pa.string()),
+        *(pa.field(name, pa.float64()) for name in ("distance", "layout_kept")),
+    ]
+)
+
 # Tables written in parts, one part a shard, and tables written once at the end.
 PART_TABLES = {
     "images": IMAGES,
@@ -189,5 +204,6 @@ PART_TABLES = {
     "evidence": EVIDENCE,
     "failures": FAILURES,
     "effects": EFFECTS,
+    "trials": TRIALS,
 }
 FINAL_TABLES = {"labels": LABELS, "candidates": CANDIDATES, "features": FEATURES}

@@ -15,7 +15,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from data.errors import InputError
 from diffusion.capture import attention_blocks
-from diffusion.load import ModelConfig
+from diffusion.load import ModelConfig, check_path
 
 
 @dataclass(frozen=True)
@@ -41,29 +41,32 @@ class ModelCost:
 
 
 def model_cost(config: ModelConfig, steps: int, height: int = 0, width: int = 0) -> ModelCost:
-    """Count a model in diffusers format; its configurations are read, its weights are not.
+    """Count a model; its configurations are read (of a single file, those of `config.config`), its weights are not.
 
     Args:
         steps: sampler steps.
         height, width: of the picture in px; 0 takes the model's own.
 
     Raises:
-        InputError: the folder or hub id holds no such configurations.
+        InputError: the folder or hub id holds no such configurations, or a single file has none beside it.
     """
     import diffusers
 
-    options = {"revision": config.revision} if config.revision else {}
+    path, options = config.path, {"revision": config.revision} if config.revision else {}
+    if config.single_file:
+        check_path(config)
+        path, options = config.config, {}
     try:
-        index: Any = diffusers.DiffusionPipeline.load_config(config.path, **options)
+        index: Any = diffusers.DiffusionPipeline.load_config(path, **options)
         parts = {name: value[1] for name, value in index.items() if isinstance(value, (list, tuple)) and value[1]}
         with torch.device("meta"):
-            unet, vae = (_part(getattr(diffusers, parts[name]), config.path, name, options) for name in ("unet", "vae"))
+            unet, vae = (_part(getattr(diffusers, parts[name]), path, name, options) for name in ("unet", "vae"))
         name = "DDIMScheduler" if config.scheduler == "ddim" else parts["scheduler"]
-        sampler = getattr(diffusers, name).from_pretrained(config.path, subfolder="scheduler", **options)
-        texts = [_text(config.path, part, options) for part in parts if part.startswith("text_encoder")]
+        sampler = getattr(diffusers, name).from_pretrained(path, subfolder="scheduler", **options)
+        texts = [_text(path, part, options) for part in parts if part.startswith("text_encoder")]
     except (OSError, ValueError, KeyError, AttributeError) as error:
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
-        raise InputError(f"The configurations of the model {config.path} could not be read: {reason}") from error
+        raise InputError(f"The configurations of the model {path} could not be read: {reason}") from error
     sampler.set_timesteps(steps)
     scale = 2 ** (len(vae.config.block_out_channels) - 1)
     height = height or unet.config.sample_size * scale

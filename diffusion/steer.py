@@ -40,8 +40,8 @@ def steer(
 
     Each edit's change is computed from the update the block really wrote, so the order of the edits does not matter.
     Inside its region an edit adds β·a·d, d the sum of its feature vectors and a what its unit says; outside it removes
-    Z·f, once, however many edits ask for it, and never where another edit places the same feature. Edits of strength
-    0 and pictures no edit names are left bit for bit as they were.
+    Z·f, once, however many edits ask for it, and never where another edit places the same feature (or, where it says
+    so, subtracts β·a·d / 2). Edits of strength 0 and pictures no edit names are left bit for bit as they were.
 
     Args:
         pipe: a diffusers pipeline with a U-Net and a scheduler.
@@ -141,7 +141,7 @@ def _direction(edit: Edit, target: Target, saes: Saes, width: int) -> Tensor:
             last = max(target.features)
             raise InputError(f"The autoencoder of {target.site.slug} has {sae.config.n} features; there is no {last}.")
         vectors = sae.decoder.detach()[list(target.features)].float()
-        if edit.unit == "feature_p99":
+        if target.scales:
             vectors = vectors * torch.tensor(target.scales, device=vectors.device)[:, None]
         direction = vectors.sum(dim=0)
     return direction / direction.norm().clamp_min(1e-12) if edit.unit == "update_norm" else direction
@@ -179,11 +179,12 @@ def _edited(after: Tensor, update: Tensor, due: Sequence[_Action], guided: bool)
 
 def _changes(x: Tensor, grid: tuple[int, int], actions: Sequence[_Action]) -> dict[str, Tensor]:
     """The change [images, cells, d] of each kind of branch, from the updates x of one half."""
-    codes = {
-        action.target.site: _encode(action.sae, x)
+    read = {
+        action.target.site: action.sae
         for action in actions
         if action.sae is not None and (action.removes or action.edit.unit in SAE_UNITS)
     }
+    codes = {site: _encode(sae, x) for site, sae in read.items()}  # each once, however many actions ask for it
     changes: dict[str, Tensor] = {}
     for action in actions:
         change = changes.setdefault(action.edit.branch, torch.zeros_like(x))
@@ -194,7 +195,8 @@ def _changes(x: Tensor, grid: tuple[int, int], actions: Sequence[_Action]) -> di
             change[rows] += action.edit.strength * inside[:, None] * added
             continue
         amount = _amount(action.edit.unit, x[rows], codes.get(action.target.site), rows) * action.edit.strength
-        change[rows] += (amount * inside)[:, :, None] * action.direction.to(x.device)
+        here = inside * 1.5 - 0.5 if action.edit.outside == "subtract" else inside
+        change[rows] += (amount * here)[:, :, None] * action.direction.to(x.device)
     for site in sorted({action.target.site for action in actions if action.removes}):
         sharing = [action for action in actions if action.sae is not None and action.target.site == site]
         for branch, removed in _removed(codes[site], grid, sharing).items():
@@ -266,5 +268,6 @@ def _rows(actions: Sequence[_Action], images: int) -> list[int]:
 def _encode(sae: SparseAutoencoder, x: Tensor) -> Codes:
     """Codes of the updates [images, cells, d], with values and indices [images, cells, slots]."""
     flat = x.flatten(0, 1).to(sae.encoder.device, sae.encoder.dtype)
-    values, indices = sae.encode(flat)
+    with torch.autocast(flat.device.type, enabled=False):  # in bfloat16 many activations tie
+        values, indices = sae.encode(flat)
     return Codes(values.float().unflatten(0, x.shape[:2]), indices.unflatten(0, x.shape[:2]))

@@ -15,7 +15,7 @@ from attribution.outcomes import REPORT, Case, Images
 from data.digests import digest_folder
 from data.errors import InputError
 from data.provenance import provenance
-from jobs.attribute_pictures import painter, prepare
+from jobs.attribute_pictures import POOL, painter, prepare
 from jobs.config import RunConfig
 from labeling.vocabulary import Vocabulary
 
@@ -33,9 +33,9 @@ class EditConfig:
     concept: str
     aim: str = "erase"
     method: str = "steps"
-    share: float = 0.3
+    share: float = 0.1
     sheet: int = 4
-    pool: int = 400
+    pool: int = POOL
 
     def __post_init__(self) -> None:
         if self.sheet < 0 or self.pool < 2:

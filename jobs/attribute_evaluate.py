@@ -4,20 +4,25 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 
 from attribution.estimators import GROUPED, Options, estimate
 from attribution.evaluate import Evaluation, Protocol
 from attribution.faithfulness import ablation_study
 from attribution.groups import row_groups
+from attribution.kept import Kept
 from attribution.methods import AMPLIFY, ERASE, MethodConfig, Methods
 from attribution.objectives import Erase
 from attribution.outcomes import CHOOSE, REPORT
 from attribution.overlap import distribution, neighbours, overlaps
 from attribution.problem import diffusion_problem
 from attribution.samples import trajectory
+from attribution.selection import Chosen
+from data.digests import digest_folder
 from data.errors import InputError
 from jobs.attribute_pictures import judge, painter, prepare
 from jobs.config import RunConfig
@@ -25,6 +30,9 @@ from jobs.steer import load_judge
 from labeling.detector_features import backbone_features
 from labeling.detectors import load_detector
 from labeling.vocabulary import Vocabulary
+
+SHOWN = 1 / 3
+"""What is found in fewer of the pictures whose prompts name it is not erased unless asked for."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -35,6 +43,8 @@ class EvaluateConfig:
         pool: prompts painted, half to choose operating points, half to report on.
         erase, amplify: how many concepts, where none are named.
         looks: erase words for the look of a picture too (`steer.words`, read by `steer.judge`).
+        areas: erase concepts that are not objects (`steer.concepts`) too.
+        fewer: the methods that looks and areas are erased by.
         located: methods whose choices are shown by layer and compared between concepts.
         ablations: per share, of the faithfulness study; estimators are compared at each of `ablation_shares`.
         study_samples: inputs of that study.
@@ -48,6 +58,8 @@ class EvaluateConfig:
     erase: int
     amplify: int
     looks: bool
+    areas: bool
+    fewer: tuple[str, ...]
     located: tuple[str, ...]
     ablations: int
     ablation_shares: tuple[float, ...]
@@ -59,75 +71,97 @@ class EvaluateConfig:
 def quick(run: RunConfig) -> EvaluateConfig:
     """Six concepts, few steps, few pictures: minutes with the embedded model."""
     steps = min(10, run.generation.steps)
+    methods = ("steps", "steps_random", "cad", "random", "magnitude")
     return EvaluateConfig(
-        MethodConfig(steps=steps, guidance=run.generation.guidance, context=6, tune_steps=24, seed=run.seed),
-        Protocol(("cad", "steps", "random", "magnitude", "steps_random"), ("cad", "steps", "random", "steps_random"),
-                 shares=(0.01, 0.05), special={"steps": (0.3,)}, most=5),
-        steps=steps, pool=96, erase=6, amplify=4, looks=False, located=("cad", "steps"), ablations=334,
-        ablation_shares=(0.01, 0.05, 0.2), study_samples=1, points=8, groups=100,
+        MethodConfig(steps=steps, guidance=run.generation.guidance, seed=run.seed),
+        Protocol(methods, ("steps", "steps_random", "cad", "random"), shares=(0.01, 0.05),
+                 special={"steps": (0.003, 0.1)}, most=5),
+        steps=steps, pool=96, erase=6, amplify=4, looks=False, areas=False, fewer=(), located=("cad", "steps"),
+        ablations=334, ablation_shares=(0.01, 0.05, 0.2), study_samples=1, points=8, groups=100,
     )  # fmt: skip
 
 
 def full(run: RunConfig) -> EvaluateConfig:
-    """Ten concepts or more, every method, the configuration's own number of steps."""
-    steps = run.generation.steps
+    """All objects, looks and areas, every method."""
+    steps = min(10, run.generation.steps)
     return EvaluateConfig(
-        MethodConfig(steps=steps, guidance=run.generation.guidance, seeds=4, seed=run.seed),
-        Protocol(ERASE, AMPLIFY, shares=(0.003, 0.01, 0.03, 0.1), special={"steps": (0.03, 0.1, 0.3)}, most=20,
-                 paraphrased=("cad", "steps")),
-        steps=steps, pool=400, erase=12, amplify=10, looks=True, located=("cad", "contrast", "iterated", "steps"),
-        ablations=1000, ablation_shares=(0.001, 0.01, 0.05, 0.2), study_samples=4, points=16, groups=200,
+        MethodConfig(steps=steps, guidance=run.generation.guidance, seeds=2, seed=run.seed),
+        Protocol(ERASE, AMPLIFY, shares=(0.01, 0.05), special={"steps": (0.003, 0.1)}, most=8,
+                 paraphrased=("cad", "steps"), attacked=("steps",)),
+        steps=steps, pool=160, erase=12, amplify=10, looks=True, areas=True,
+        fewer=("steps", "steps_random", "cad", "random"), located=("cad", "steps"),
+        ablations=334, ablation_shares=(0.01, 0.05, 0.2), study_samples=1, points=16, groups=100,
     )  # fmt: skip
 
 
-def evaluate(run: RunConfig, config: EvaluateConfig, concepts: Sequence[str] = ()) -> dict[str, Any]:
+def evaluate(
+    run: RunConfig, config: EvaluateConfig, concepts: Sequence[str] = (), folder: str = "", only: Sequence[str] = ()
+) -> dict[str, Any]:
     """Measure faithfulness, erasing and amplifying on the configured model with its own detector.
+
+    Args:
+        concepts: to erase and to amplify; none: those the model shows, and those it misses.
+        folder: keeps every result as soon as it is there; another call on it goes on where one was stopped, or with
+            other concepts or methods.
+        only: methods to evaluate beside the reference; none: all of the configuration.
 
     Returns:
         ``faithfulness`` (estimator -> [Pearson, low, high] pooled over shares as their mean, with ``rows`` beside it),
-        ``erase``, ``amplify`` and, for looks, ``erase_looks`` (method -> see `Evaluation.run`), ``overlap`` and
-        ``distribution`` of the weights chosen to erase (method -> concept -> …), ``neighbours``, ``intact_rates``.
+        ``erase``, ``amplify`` (method -> see `Evaluation.run`) and, apart from the objects (`steer.concepts`),
+        ``erase_looks`` and ``erase_areas``, concepts that cover the picture and are often implied by the rest;
+        ``overlap`` and ``distribution`` of the weights chosen to erase (method -> concept -> …), ``neighbours``,
+        ``intact_rates``.
 
     Raises:
-        InputError: no prompt names the concepts.
+        InputError: no prompt names the concepts, or the folder holds results of other settings.
     """
     known = sorted(Vocabulary(run.vocabulary).concepts)
     words = run.steer.words if config.looks and run.steer.judge else ()
     if wrong := sorted(set(concepts) - set(known)):
         raise InputError(f"{wrong[0]!r} is not in vocabulary.concepts: {', '.join(known)}.")
+    if wrong := sorted(set(only) - {*config.protocol.erase, *config.protocol.amplify}):
+        raise InputError(f"Unknown method {wrong[0]!r}; accepted: {', '.join(config.protocol.erase)}.")
+    models = {name: _digest(path) for name, path in (("model", run.model.path), ("detector", run.detector.path))}
+    kept = Kept(folder or None, {**_settings(config), **models})
     methods, pool = prepare(run, config.methods, config.pool, words)
     pipe = methods.pipe
     detector = load_detector(run.detector)
     evaluation = Evaluation(
-        methods, painter(pipe, dataclasses.replace(run.generation, steps=config.steps)),
+        methods, painter(pipe, dataclasses.replace(run.generation, steps=config.steps, exact=False)),
         judge(detector, known, load_judge(run.steer.judge, words) if words else None), pool, config.protocol,
         features=backbone_features(detector) if run.detector.library == "transformers" else None,
-        neighbours=neighbours(pipe, known),
+        neighbours=neighbours(pipe, known), kept=kept,
     )  # fmt: skip
     rates = evaluation.rates(CHOOSE)
-    both = set(rates) & set(evaluation.rates(REPORT))
+    both = set(rates) & evaluation.named(REPORT)
     shown, missed = _by_need({name: rates[name] for name in both & set(known)})
-    targets = list(concepts) or shown[: config.erase]
+    objects = [c for c in shown if c in run.steer.concepts] or shown
+    targets = list(concepts) or objects[: config.erase]
     if not targets:
-        raise InputError("The model shows no concept in half of the prompts that name it; name some with --concepts.")
-    rows = faithfulness(methods, targets[0], config, run.seed)
-    result: dict[str, Any] = {"faithfulness": _pooled(rows), "faithfulness_rows": rows}
-    result["erase"] = evaluation.run("erase", targets)
+        raise InputError("The model shows hardly any concept where it is named; name some with --concepts.")
+    result: dict[str, Any] = {"erase": evaluation.run("erase", targets, only)}
     result["erase"]["blocking"] = evaluation.blocked(targets)
     raised = list(concepts) or missed[: config.amplify]
-    result["amplify"] = evaluation.run("amplify", raised) if raised else {}
-    looks = [word for word in words if word in both and rates[word][0] >= 0.5]
-    if looks:
-        result["erase_looks"] = {**evaluation.run("erase", looks), "blocking": evaluation.blocked(looks)}
+    result["amplify"] = evaluation.run("amplify", raised, only) if raised else {}
+    looks = [word for word in words if word in both and rates[word][0] >= SHOWN]
+    areas = [] if concepts or not config.areas else [c for c in shown if c not in objects and rates[c][1] < 0.5]
+    for name, some in (("erase_looks", looks), ("erase_areas", areas)):
+        if some:
+            found = evaluation.run("erase", some, [m for m in config.fewer if m in (only or config.fewer)] or only)
+            result[name] = {**found, "blocking": evaluation.blocked(some)}
     result |= located(
-        methods, config.located, {m: found["share"] for m, found in result["erase"].items() if "share" in found}
+        methods, config.located, {m: found["share"] for m, found in result["erase"].items() if "share" in found}, kept
     )
+    rows = kept.json(("faithfulness", targets[0]), lambda: faithfulness(methods, targets[0], config, run.seed))
+    result |= {"faithfulness": _pooled(rows), "faithfulness_rows": rows}
     result["neighbours"] = evaluation.neighbours
     result["intact_rates"] = {c: {"named": named, "unnamed": unnamed} for c, (named, unnamed) in rates.items()}
     return result
 
 
-def located(methods: Methods, names: Sequence[str], shares: dict[str, dict[str, float]]) -> dict[str, Any]:
+def located(
+    methods: Methods, names: Sequence[str], shares: dict[str, dict[str, float]], kept: Kept | None = None
+) -> dict[str, Any]:
     """``overlap`` (Jaccard) and ``distribution`` over layers of the weights that methods chose to erase concepts.
 
     Args:
@@ -135,11 +169,33 @@ def located(methods: Methods, names: Sequence[str], shares: dict[str, dict[str, 
     """
     found: dict[str, Any] = {"overlap": {}, "distribution": {}}
     for name in [name for name in names if name in shares]:
-        chosen = {c: methods.choose("erase", name, c, share) for c, share in shares[name].items()}
+        chosen = {c: _chosen(methods, kept or Kept(), name, c, share) for c, share in shares[name].items()}
         scope = methods.weights if name in ("cad", "live", "contrast") else methods.wide
         found["overlap"][name] = overlaps(chosen)
         found["distribution"][name] = {c: distribution(one, scope) for c, one in chosen.items()}
     return found
+
+
+def _chosen(methods: Methods, kept: Kept, method: str, concept: str, share: float) -> Chosen:
+    def make() -> dict[str, np.ndarray[Any, Any]]:
+        return {name: index.numpy() for name, index in methods.choose("erase", method, concept, share).items()}
+
+    stored = kept.arrays(("chosen", method, concept, share), make)
+    return {name: torch.tensor(index) for name, index in stored.items()}
+
+
+def _settings(config: EvaluateConfig) -> dict[str, Any]:
+    """What a single result depends on, beside its own name: not which results are wanted."""
+    p = config.protocol
+    study = ("steps", "pool", "ablations", "ablation_shares", "study_samples", "points", "groups")
+    return {
+        "methods": dataclasses.asdict(config.methods), "cases": p.most, "attack": dataclasses.asdict(p.attack),
+        **{name: getattr(config, name) for name in study},
+    }  # fmt: skip
+
+
+def _digest(path: str) -> str:
+    return digest_folder(path) if Path(path).is_dir() else path
 
 
 def faithfulness(methods: Methods, concept: str, config: EvaluateConfig, seed: int) -> list[dict[str, Any]]:
@@ -157,8 +213,13 @@ def faithfulness(methods: Methods, concept: str, config: EvaluateConfig, seed: i
     scores = {"cad": estimate("cad", published, options)}
     for name in ("cad", "integrated", "expected", "random", "magnitude", "gradient", "wanda", "finite", "coar"):
         scores[f"{name}_live" if name in ("cad", "integrated", "expected") else name] = estimate(name, live, options)
-    single = {name: s for name, s in scores.items() if name not in GROUPED}
-    rows = ablation_study(live, single, config.ablation_shares, config.ablations, seed=seed + 2)
+    single, rows = {name: s for name, s in scores.items() if name not in GROUPED}, []
+    for nth, share in enumerate(config.ablation_shares):
+        # Random ablations of the size that is asked about, but not the same ones.
+        matched = estimate("expected", live, dataclasses.replace(options, share=share, points=2 * config.points))
+        rows += ablation_study(
+            live, {**single, "expected_matched": matched}, (share,), config.ablations, seed=seed + 10 + nth
+        )  # fmt: skip
     return rows + ablation_study(live, scores, (0.05,), max(3, config.ablations // 3), groups=groups, seed=seed + 3)
 
 
@@ -167,7 +228,7 @@ def _by_need(rates: dict[str, tuple[float, float]]) -> tuple[list[str], list[str
 
     What is painted whether it is named or not cannot be told from its surroundings: prefer what the prompt decides.
     """
-    shown = [c for c in sorted(rates, key=lambda c: (rates[c][1] - rates[c][0], c)) if rates[c][0] >= 0.5]
+    shown = [c for c in sorted(rates, key=lambda c: (rates[c][1] - rates[c][0], c)) if rates[c][0] >= SHOWN]
     missed = [c for c in sorted(rates, key=lambda c: (rates[c][0], c)) if rates[c][0] < 1.0]
     return shown, missed
 

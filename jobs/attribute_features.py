@@ -47,7 +47,7 @@ class FeaturesConfig:
     """
 
     method: str = "steps"
-    share: float = 0.3
+    share: float = 0.1
     top: int = 8
     written: int = 2
     prompts: int = 4

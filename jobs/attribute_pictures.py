@@ -18,8 +18,11 @@ from diffusion.generate import GenerationConfig, Generator
 from diffusion.load import load_pipeline
 from jobs.config import RunConfig
 from labeling.detectors import Detection, Detector
-from labeling.steer_evaluation import Judge as LookJudge
+from labeling.steer_trials import Judge as LookJudge
 from labeling.vocabulary import Vocabulary
+
+POOL = 400
+"""Prompts of the configuration that edits and sheets draw from: edits are made from one half, sheets show the other."""
 
 
 def prepare(run: RunConfig, config: MethodConfig, pool: int, words: Sequence[str] = ()) -> tuple[Methods, list[Case]]:

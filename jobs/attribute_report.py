@@ -12,6 +12,7 @@ from jobs.attribute_plots import Point, bars, curves, matrix
 _AIMS = (
     ("erase", "found edited / intact"),
     ("erase_looks", "looks of the picture, found edited / intact"),
+    ("erase_areas", "what covers the picture, found edited / intact"),
     ("amplify", "shown where the intact model missed it"),
 )
 _SHOWN = ("target", "others", "distance")
@@ -30,9 +31,8 @@ def print_evaluation(result: Mapping[str, Any]) -> None:
         for method, found in result[aim].items():
             kid = found.get("quality", {}).get("kid", [None])
             print(f"  {method:<14}{''.join(_cell(found[name]) for name in _SHOWN)}{_cell(kid)}")
-            if "paraphrased" in found:
-                said = found["paraphrased"]
-                print(f"  {'  paraphrased':<14}{_cell(said['target'])}{_cell(said['others'])}")
+            for name in [name for name in ("paraphrased", "attacked") if name in found]:
+                print(f"  {'  ' + name:<14}{_cell(found[name]['target'])}{_cell(found[name]['others'])}")
 
 
 def print_features(result: Mapping[str, Any]) -> None:

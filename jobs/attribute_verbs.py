@@ -59,9 +59,16 @@ def _add_concepts(verbs: Any) -> None:
     edit.add_argument("--concept", required=True, help="of vocabulary.concepts")
     edit.add_argument("--aim", default="erase", choices=("erase", "amplify"))
     edit.add_argument("--method", default="steps", help="see docs/attribution.md")
-    edit.add_argument("--share", type=float, default=0.3, help="of the weights of the method's scope")
+    edit.add_argument("--share", type=float, default=0.1, help="of the weights of the method's scope")
     edit.add_argument("--sheet", type=int, default=4, help="prompts on a sheet of pictures, original above edited")
     edit.set_defaults(action=_attribute_edit)
+
+    sheet = verbs.add_parser("sheet", help="pictures original, erased, amplified, for gazetteer atlas --edits")
+    configured(sheet)
+    sheet.add_argument("--edits", nargs="+", required=True, metavar="FILE", help="of attribute edit or score")
+    sheet.add_argument("--pictures", type=int, default=6, help="rows")
+    sheet.add_argument("--out", required=True, metavar="FOLDER", help="receives weights.json and the pictures")
+    sheet.set_defaults(action=_attribute_sheet)
 
     features = verbs.add_parser("features", help="tie a concept's weights to the features labelled with it")
     configured(features)
@@ -69,7 +76,7 @@ def _add_concepts(verbs: Any) -> None:
     features.add_argument("--out", required=True, metavar="FOLDER", help="receives components.parquet")
     features.add_argument("--concepts", nargs="+", default=[], metavar="CONCEPT", help="default: all with labels")
     features.add_argument("--method", default="steps", help="how weights are chosen and changed to erase")
-    features.add_argument("--share", type=float, default=0.3)
+    features.add_argument("--share", type=float, default=0.1)
     features.add_argument("--top", type=int, default=8, help="features per concept and site at most")
     features.add_argument("--steps", type=int, default=20, help="of the sampler")
     features.add_argument("--most", type=int, default=6, help="pictures that name a concept, and as many that do not")
@@ -107,7 +114,11 @@ def _add_evaluate(verbs: Any) -> None:
     configured(evaluate)
     evaluate.add_argument("--quick", action="store_true", help="few concepts, few pictures: minutes, wide intervals")
     evaluate.add_argument("--concepts", nargs="+", default=[], metavar="CONCEPT", help="default: by the intact rate")
-    evaluate.add_argument("--out", default="", metavar="FOLDER", help="receives evaluation.json and plots")
+    evaluate.add_argument("--methods", nargs="+", default=[], metavar="METHOD", help="beside steps; default: all")
+    evaluate.add_argument(
+        "--out", default="", metavar="FOLDER",
+        help="receives evaluation.json and plots, and keeps every result, so that the same command goes on",
+    )  # fmt: skip
     evaluate.set_defaults(action=_attribute_evaluate)
 
 
@@ -146,6 +157,17 @@ def _attribute_edit(arguments: argparse.Namespace) -> int:
     return DONE
 
 
+def _attribute_sheet(arguments: argparse.Namespace) -> int:
+    from jobs.attribute_sheet import write_sheet
+    from jobs.config import load_config
+
+    run = load_config(arguments.config, arguments.overrides)
+    result = write_sheet(run, arguments.edits, arguments.pictures, arguments.out)
+    print(f"{result['sheet']}: {result['pictures']} rows of {', '.join(result['columns'])}")
+    print_json(arguments, result)
+    return DONE
+
+
 def _attribute_features(arguments: argparse.Namespace) -> int:
     from attribution.methods import MethodConfig
     from jobs.attribute_features import FeaturesConfig, relate
@@ -180,7 +202,9 @@ def _attribute_evaluate(arguments: argparse.Namespace) -> int:
     from jobs.config import load_config
 
     run = load_config(arguments.config, arguments.overrides)
-    result = evaluate(run, quick(run) if arguments.quick else full(run), arguments.concepts)
+    config = quick(run) if arguments.quick else full(run)
+    kept = f"{arguments.out}/kept" if arguments.out else ""
+    result = evaluate(run, config, arguments.concepts, kept, arguments.methods)
     print_evaluation(result)
     if arguments.out:
         print("\n".join(write_evaluation(result, arguments.out)))

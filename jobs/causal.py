@@ -24,8 +24,9 @@ from jobs.layout import check_config
 from jobs.work import Job, Lost, Task
 from labeling.causal import CausalConfig, Start, Switch, Switchboard, load_switchboard
 from labeling.causal_table import causal_table, summarise
+from labeling.run_codes import site_codes
 from labeling.stages import StageConfig
-from labeling.steering import percentiles, run_sites, site_codes
+from labeling.steering import percentiles, run_sites
 from labeling.tables import load_features, load_images, load_labels
 from labeling.vocabulary import Vocabulary
 

@@ -92,7 +92,9 @@ def _add_atlas(verbs: Any) -> None:
     atlas.add_argument("--run", required=True, metavar="RUN", help="a finished run folder")
     atlas.add_argument("--out", metavar="FOLDER", help="where the pages go (default: RUN/atlas)")
     atlas.add_argument("--layouts", nargs="+", default=[], metavar="FOLDER", help="of gazetteer layout predict: a page")
-    atlas.add_argument("--edits", nargs="+", default=[], metavar="FOLDER", help="of gazetteer steer: a page")
+    atlas.add_argument(
+        "--edits", nargs="+", default=[], metavar="FOLDER", help="of gazetteer steer or attribute sheet: a page"
+    )
     atlas.add_argument("--json", action="store_true", help="print one JSON object as the last line")
     atlas.set_defaults(action=_atlas)
 

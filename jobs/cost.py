@@ -72,6 +72,8 @@ def plan(config: RunConfig, rates: Rates) -> dict[str, Any]:
     Raises:
         InputError: configurations that cannot be read, or a run of other models.
     """
+    from labeling.flops import detector_flops, segmenter_flops
+
     model = model_cost(config.model, config.generation.steps, config.generation.height, config.generation.width)
     missing = [block for block in config.generation.blocks if block not in model.blocks]
     if missing:
@@ -83,12 +85,13 @@ def plan(config: RunConfig, rates: Rates) -> dict[str, Any]:
         assumed.append(f"{SEGMENTS} segments a picture, and the embedded models' bytes a pixel, code and segment")
         assumed.append("evidence has a row for every feature and concept in every shard, which is at most what it has")
     captions = _captions(config, assumed)
-    saes = {site: read_config(Path(config.saes) / site.slug) for site in config.generation.sites}
+    saes = _saes(config, model, assumed)
     branches = 2 if config.generation.guidance > 1 else 1
     images = config.images
     encode = sum(2 * _cells(model, site.block) * int(one["d"]) * int(one["n"]) for site, one in saes.items())
     sampling = branches * (model.calls * model.unet + model.text)
-    detect, segment = _annotation_flops(config, model, captions, segments, assumed)
+    detect = round(detector_flops(config.detector, model.height, model.width, captions)) if captions else 0
+    segment = sum(segmenter_flops(config.segmenter, max(1, round(segments))))
     flops = {
         "generate": images * (sampling + model.decode + encode),
         "detect": images * detect,
@@ -126,49 +129,26 @@ def _cells(model: ModelCost, block: str) -> int:
     return height * width
 
 
+def _saes(config: RunConfig, model: ModelCost, assumed: list[str]) -> dict[Any, dict[str, Any]]:
+    """Every site's d, n and k: of the autoencoders that are there, or as `gazetteer sae train` will make them."""
+    sites = config.generation.sites
+    if config.sae is None or any((Path(config.saes) / site.slug).exists() for site in sites):
+        return {site: read_config(Path(config.saes) / site.slug) for site in sites}
+    assumed.append(f"autoencoders as sae.train makes them, for {config.saes} has none yet")
+    shapes = {site: config.sae.train.shape(model.blocks[site.block][2]) for site in sites}
+    return {site: {"d": shape.d, "n": shape.n, "k": shape.k} for site, shape in shapes.items()}
+
+
 def _captions(config: RunConfig, assumed: list[str]) -> list[int]:
     """Tokens of every caption a picture is asked through."""
+    from labeling.flops import caption_tokens
+
     vocabulary = Vocabulary(config.vocabulary)
-    groups = vocabulary.captions(vocabulary.base)
-    lengths: list[int] = []
-    if groups and config.detector.library == "transformers":
-        from transformers import AutoConfig, AutoTokenizer
-
-        from labeling.loading import reading
-        from labeling.phrases import build_captions
-
-        options: dict[str, Any] = {"revision": config.detector.revision} if config.detector.revision else {}
-        with reading("detector", config.detector.path):
-            tokenizer: Any = AutoTokenizer.from_pretrained(config.detector.path, **options)
-            settings: Any = AutoConfig.from_pretrained(config.detector.path, **options)
-        limit = getattr(settings, "max_text_len", 256)
-        lengths = [len(caption.ids) for group in groups for caption in build_captions(group, tokenizer, limit)]
-    elif groups:
-        words = [sum(len(concept.split()) + 1 for concept in group) + 2 for group in groups]
-        lengths = [256] * sum(math.ceil(count / 256) for count in words)
-        assumed.append("captions of 256 tokens, a token a word")
+    lengths = caption_tokens(config.detector, vocabulary.captions(vocabulary.base))
     if config.vocabulary.ask != "all":
         lengths.append(CAPTION_TOKENS)
         assumed.append(f"one caption of {CAPTION_TOKENS} tokens a picture for what its prompt or picture names")
     return lengths
-
-
-def _annotation_flops(
-    config: RunConfig, model: ModelCost, captions: list[int], segments: float, assumed: list[str]
-) -> tuple[int, int]:
-    """Operations a picture of (detector, segmenter); 0, and a sentence, for checkpoints in the authors' formats."""
-    from labeling.flops import detector_flops, segmenter_flops
-
-    detect = segment = 0
-    if config.detector.library == "transformers":
-        detect = round(detector_flops(config.detector, model.height, model.width, captions)) if captions else 0
-    else:
-        assumed.append("nothing for the detector, whose checkpoint has no configuration that could be counted")
-    if config.segmenter.library == "transformers":
-        segment = sum(segmenter_flops(config.segmenter, max(1, round(segments))))
-    else:
-        assumed.append("nothing for the segmenter, whose checkpoint has no configuration that could be counted")
-    return detect, segment
 
 
 def _seconds(flops: dict[str, int], tflops: float) -> dict[str, float] | None:

@@ -31,6 +31,7 @@ from jobs.work import Job, Lost, Task
 from labeling.evidence import sum_evidence
 from labeling.reduce import reduce_tables
 from labeling.reuse import ReusingStages, differing_pictures
+from labeling.run_codes import all_codes, code_grids
 from labeling.sae_check import report
 from labeling.stages import STAGES, ShardResult, Stages
 from sae.checkpoint import read_config
@@ -218,9 +219,10 @@ class _Run:
         self.state.reduce()
         tables = reduce_tables(
             images=self.store.read_table("images", columns=["image_id", "split", "width", "height", "asked"]),
-            codes=self.store.read_table("codes"),
+            codes=all_codes(self.store),
+            grids=set(code_grids(self.store).values()),
             segments=self.store.read_table("segments"),
-            evidence=sum_evidence([self.store.read_table("evidence")]),
+            evidence=sum_evidence(self.store.read_table("evidence", [shard]) for shard in self.store.shard_ids()),
             feature_counts=feature_counts(self.config),
             model=self.config.name,
             config=self.config.labels,

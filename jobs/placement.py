@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
@@ -61,9 +62,15 @@ def _take(pool: PoolConfig, nodes: Sequence[Node], free: list[dict[str, float]])
 
 
 def _matches(pool: PoolConfig, node: Node) -> bool:
-    # Ray's other selectors, such as "in(a,b)" and "!a", are left to Ray.
-    plain = {name: value for name, value in pool.labels.items() if value.isidentifier() or "-" in value}
-    return all(node.labels.get(name) == value for name, value in plain.items())
+    return all(_selects(selector, node.labels.get(name)) for name, selector in pool.labels.items())
+
+
+def _selects(selector: str, label: str | None) -> bool:
+    """Whether a node with this label, or without it, is one that Ray's selector means: ``a``, ``!a``, ``in(a, b)``."""
+    plain = selector.removeprefix("!")
+    listed = re.fullmatch(r"in\((.*)\)", plain)
+    wanted = [one.strip() for one in (listed[1].split(",") if listed else [plain])]
+    return (label in wanted) != selector.startswith("!")
 
 
 def _missing(pool: PoolConfig, wanted: int, placed: int, nodes: Sequence[Node], free: list[dict[str, float]]) -> str:

@@ -17,7 +17,8 @@ class PoolConfig:
         workers: how many; 0: as many as the cluster has room for when the run starts.
         cpus, gpus: of each worker, fractions allowed: with ``gpus: 0.5`` two workers share a device.
         resources: custom resources of each worker, as the cluster's nodes name them, e.g. ``{diffusion: 1}``.
-        labels: labels of the nodes its workers may run on, e.g. ``{ray.io/accelerator-type: A100}``.
+        labels: labels of the nodes its workers may run on, e.g. ``{ray.io/accelerator-type: A100}``; Ray's selectors
+            ``!a``, ``in(a, b)`` and ``!in(a, b)`` are understood.
         memory_gib: a worker may allocate this much beyond what its models take, and asks the cluster for it;
             the item that wants more fails. 0 sets no limit.
     """

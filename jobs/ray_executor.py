@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -37,9 +37,12 @@ def ray_pools(
     options: dict[str, Any] = {"address": address} if address else {
         "address": "local", **_here(pools), "include_dashboard": False,
     }  # fmt: skip
-    limited = {name: str(threads) for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS")}
-    environment = {"env_vars": limited if threads else {}}
-    _begin(ray, address, {"runtime_env": environment, **options})
+    limited = {name: str(threads) for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS")} if threads else {}
+    if address:
+        _begin(ray, address, {"runtime_env": {"env_vars": limited}, **options})
+    else:  # inherited, for a runtime_env of its own would cost every worker the process that Ray has waiting for it
+        with _environment(limited):
+            _begin(ray, address, options)
     patience = limits.wait_seconds if address else 0.0
     try:
         yield Pools(ray, _placed(ray, pools, patience), limits)
@@ -83,6 +86,20 @@ def run_ray(task: Task, jobs: Sequence[Job], done: Done, pools: Pools) -> None:
     if jobs:
         crews = pools.serve(task)
         Driver(pools.ray, task, pools.shared, jobs, done, crews, pools.limits).run()
+
+
+@contextmanager
+def _environment(values: Mapping[str, str]) -> Iterator[None]:
+    """Have these variables in the environment meanwhile."""
+    before = {name: os.environ.get(name) for name in values}
+    os.environ.update(values)
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            os.environ.pop(name)
+            if value is not None:
+                os.environ[name] = value
 
 
 def _begin(ray: Any, address: str, options: dict[str, Any]) -> None:

@@ -103,7 +103,8 @@ def _age(updated: Any) -> float | None:
         then = datetime.fromisoformat(updated)
     except (TypeError, ValueError):
         return None
-    return round(max((datetime.now(timezone.utc) - then).total_seconds(), 0.0), 1)
+    # A stamp from the future is that of a clock that jumped, and tells as little as an old one.
+    return round(abs((datetime.now(timezone.utc) - then).total_seconds()), 1)
 
 
 def _known(value: Any) -> str:

@@ -1,11 +1,10 @@
-"""`gazetteer steer`: draw pictures with and without edits; `gazetteer steer evaluate`: measure what edits do."""
+"""`gazetteer steer`: draw pictures with and without edits."""
 
 from __future__ import annotations
 
 import importlib
 import io
 import json
-import sys
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -19,25 +18,15 @@ from PIL.PngImagePlugin import PngInfo
 
 from data.edits import STAGES, Edit, read_edits
 from data.errors import InputError
-from data.prompt_pool import read_prompts
-from data.prompts import split_of
 from data.sites import Site
-from data.store import RunFolder
 from diffusion.generate import Generator
 from diffusion.load import load_pipeline
 from diffusion.steer import steer
 from jobs.config import RunConfig
-from labeling.detectors import load_detector
-from labeling.segmenters import load_segmenter
-from labeling.steer_bench import Bench
-from labeling.steer_evaluation import Evaluation, Judge
-from labeling.steering import resolve, run_sites
-from labeling.vocabulary import Vocabulary
+from labeling.steer_trials import Judge
+from labeling.steering import resolve
 from sae.autoencoder import SparseAutoencoder
 from sae.checkpoint import load_site_saes
-
-WEAKEST = 0.05
-"""Lowest score of a box that enters a score map."""
 
 
 def steer_pictures(
@@ -89,32 +78,6 @@ def steer_pictures(
     result = {"pictures": rows, "edits": {edit.digest: edit.as_dict() for edit in edits}}
     (folder / "steer.json").write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
     return {"out": str(out), **result}
-
-
-def evaluate_steering(config: RunConfig, run: str, quick: bool = False) -> dict[str, Any]:
-    """Measure spatial and global edits on held-out prompts with the run's own detector and segmenter.
-
-    Raises:
-        InputError: not a finished run, or a model, autoencoder or judge that cannot be loaded.
-    """
-    if config.threads:
-        torch.set_num_threads(config.threads)
-    folder, settings = RunFolder(run), config.steer.quick() if quick else config.steer
-    judge = load_judge(settings.judge, settings.words) if settings.judge and settings.words else None
-    vocabulary = Vocabulary(config.vocabulary)
-    prompts = [p for p in read_prompts(config.prompts)
-               if split_of(p, config.heldout) == "heldout"]  # fmt: skip
-    saes = load_site_saes(config.saes, run_sites(folder), device=config.model.device)
-    weak = replace(config.detector, box_threshold=min(WEAKEST, config.detector.box_threshold))
-    bench = Bench(
-        Generator(load_pipeline(config.model), config.generation), saes, load_detector(weak),
-        load_segmenter(config.segmenter), vocabulary.concepts, config.batch_size, config.detector.box_threshold,
-    )  # fmt: skip
-    evaluation = Evaluation(
-        bench, folder, settings, vocabulary, prompts, judge, config.seed,
-        say=lambda text: print(text, file=sys.stderr, flush=True),
-    )  # fmt: skip
-    return evaluation.run()
 
 
 def _resolved(edits: Sequence[Edit], run: str | None) -> tuple[Edit, ...]:

@@ -17,7 +17,7 @@ def add_steer(verbs: Any) -> None:
     steer.add_argument("--edits", metavar="FILE", help="draw: the edits, YAML or JSON (docs/steering.md)")
     steer.add_argument("--prompt", nargs="+", default=[], help="draw: one picture each")
     steer.add_argument("--seed", type=int, default=0, help="draw: of the first picture's noise")
-    steer.add_argument("--out", metavar="FOLDER", help="draw: receives the pictures and steer.json")
+    steer.add_argument("--out", metavar="FOLDER", help="draw: receives the pictures; evaluate: the trials (RUN/steer)")
     steer.add_argument("--stages", action="store_true", help="draw: every edit early, in the middle and at the end")
     steer.add_argument("--quick", action="store_true", help="evaluate: a few pictures a stage, within minutes")
     steer.set_defaults(action=_steer)
@@ -31,15 +31,17 @@ def _steer(arguments: argparse.Namespace) -> int:
     if missing:
         raise InputError(f"steer {arguments.what} needs {', '.join(missing)}.")
     from jobs.config import load_config
-    from jobs.steer import evaluate_steering, steer_pictures
 
     config = load_config(arguments.config, arguments.overrides)
     if arguments.what == "evaluate":
-        from labeling.steer_evaluation import print_evaluation
+        from jobs.steer_evaluate import evaluate_steering
+        from labeling.steer_summary import print_evaluation
 
-        result = evaluate_steering(config, arguments.run, arguments.quick)
+        result = evaluate_steering(config, arguments.run, arguments.quick, arguments.out)
         print_evaluation(result)
     else:
+        from jobs.steer import steer_pictures
+
         result = steer_pictures(
             config, arguments.edits, arguments.run, arguments.prompt, arguments.seed, arguments.out, arguments.stages
         )

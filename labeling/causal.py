@@ -8,7 +8,7 @@ the feature in every cell, in multiples of its own 99th percentile; *off* takes 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -115,12 +115,21 @@ class Switchboard:
             todo = [(i, switch, state) for switch in mine for state in STATES for i in range(len(self.starts))
                     if state == "on" or switch.feature in self._plain[i].fired[site]]  # fmt: skip
             made = self._draw([(i, s.edit(state, self.config.strength)) for i, s, state in todo], stage)
-            judged = dict(zip(todo, zip(made, self._areas(made), strict=True), strict=True))
+            judged = dict(zip(todo, self._judged(todo, made, stage), strict=True))
             for switch in mine:
                 for state in STATES:
                     for i in range(len(self.starts)):
                         rows.append(self._row(site, switch.feature, state, i, judged.get((i, switch, state))))
         return pa.Table.from_pylist(rows, schema=EFFECTS)
+
+    def _judged(
+        self, todo: Sequence[tuple[int, Switch, str]], made: Sequence[Picture], stage: str
+    ) -> list[tuple[Picture, Areas]]:
+        """Every picture with what is found in it; one that came out as without the edit need not be looked at."""
+        plain = [self._plain[i] for i, _, _ in todo]
+        new = [n for n, own in enumerate(plain) if not np.array_equal(made[n], own.picture[stage])]
+        found = dict(zip(new, self._areas([made[n] for n in new]), strict=True))
+        return [(picture, found.get(n, plain[n].areas[stage])) for n, picture in enumerate(made)]
 
     def draw_and_judge(self, switch: Switch, state: str) -> list[Areas]:
         """What is found in every shared picture with the feature on or off; ``plain`` leaves it alone."""
@@ -255,9 +264,11 @@ def load_switchboard(
     if stages.threads:
         torch.set_num_threads(stages.threads)
     saes = load_site_saes(stages.saes, stages.generation.sites, device=stages.model.device)
+    # Many pictures to a call: the features of a group always share theirs, so that a group's rows repeat.
+    detector, segmenter = replace(stages.detector, exact=False), replace(stages.segmenter, exact=False)
     return Switchboard(
-        Generator(load_pipeline(stages.model), stages.generation), saes, load_detector(stages.detector),
-        load_segmenter(stages.segmenter), concepts, starts, config, stages.batch_size,
+        Generator(load_pipeline(stages.model), stages.generation), saes, load_detector(detector),
+        load_segmenter(segmenter), concepts, starts, config, stages.batch_size,
     )  # fmt: skip
 
 

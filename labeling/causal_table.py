@@ -85,6 +85,7 @@ def _add_site(
     for row in rows:
         i = place[row["image_id"]]
         target = plain[i] if row["feature"] is None else area[row["state"]][line[row["feature"]], i]
+        target[:] = 0.0  # a feature that was measured again, in a larger group, counts once
         target[[number[name] for name in row["concept"]]] = row["area"]
         if row["feature"] is not None:
             change[row["state"]][line[row["feature"]], i] = row["change"]

@@ -14,10 +14,15 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 
-def read_checkpoint(what: str, path: str) -> dict[str, Tensor]:
+def read_shapes(what: str, path: str) -> dict[str, Tensor]:
+    """As `read_checkpoint`, but without reading the numbers: tensors on the meta device."""
+    return read_checkpoint(what, path, device="meta")
+
+
+def read_checkpoint(what: str, path: str, device: str = "cpu") -> dict[str, Tensor]:
     """The weights of a `.safetensors` file or of a `torch.save`d state dict, bare or under "model".
 
-    what: the model's role, for error messages.
+    what: the model's role, for error messages; device: ``cpu``, or ``meta`` for shapes alone.
 
     Raises:
         InputError: no such file, or it holds anything but tensors (nothing is unpickled that needs code).
@@ -30,8 +35,8 @@ def read_checkpoint(what: str, path: str) -> dict[str, Tensor]:
         raise InputError(f"The {what} checkpoint {path} does not exist (accepted: a .pth or .safetensors file).")
     try:
         if Path(path).suffix == ".safetensors":
-            return load_file(path)
-        loaded = torch.load(path, map_location="cpu", weights_only=True)
+            return _shapes(path) if device == "meta" else load_file(path)
+        loaded = torch.load(path, map_location=device, weights_only=True)
     except pickle.UnpicklingError as error:
         raise InputError(
             f"The {what} checkpoint {path} is damaged or needs code to be unpickled, which is refused; accepted: "
@@ -46,6 +51,16 @@ def read_checkpoint(what: str, path: str) -> dict[str, Tensor]:
         raise InputError(f"The {what} checkpoint {path} holds no state dict of tensors.")
     # checkpoints of parallel training carry the wrapper's name in front
     return {str(name).removeprefix("module."): tensor for name, tensor in loaded.items()}
+
+
+def _shapes(path: str) -> dict[str, Tensor]:
+    """The tensors of a safetensors file, without their numbers."""
+    import torch
+    from safetensors import safe_open
+
+    with safe_open(path, framework="pt") as file:
+        names = file.keys()
+        return {name: torch.empty(file.get_slice(name).get_shape(), device="meta") for name in names}
 
 
 def fill(what: str, model: Any, state: Mapping[str, Tensor], optional: Callable[[str], bool]) -> None:

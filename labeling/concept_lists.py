@@ -9,7 +9,8 @@ no dog.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -114,6 +115,23 @@ def _spellings(phrase: str) -> list[tuple[str, ...]]:
 
 @cache
 def _engine() -> Any:
-    import inflect
+    with _types_unchecked():
+        import inflect
 
-    return inflect.engine()
+        return inflect.engine()
+
+
+@contextmanager
+def _types_unchecked() -> Iterator[None]:
+    """Without typeguard, which compiles inflect anew when that is imported: two seconds of every worker's start."""
+    try:
+        import typeguard
+    except ImportError:  # an inflect that does without
+        yield
+        return
+    checked = typeguard.typechecked
+    typeguard.typechecked = lambda target: target  # type: ignore[assignment]
+    try:
+        yield
+    finally:
+        typeguard.typechecked = checked

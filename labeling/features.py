@@ -1,8 +1,6 @@
-"""One row for every feature of every site: how often and how strongly it fires, where best, and its best name."""
+"""One row for every feature of a site: how often and how strongly it fires, where best, and its best name."""
 
 from __future__ import annotations
-
-from collections.abc import Mapping
 
 import numpy as np
 import pyarrow as pa
@@ -11,7 +9,7 @@ import pyarrow.compute as pc
 from data.errors import InputError
 from data.schemas import FEATURES
 from data.sites import Site
-from labeling.site_codes import SiteCodes, rows_by_site, same_site, site_order
+from labeling.site_codes import SiteCodes
 
 TOP_IMAGES = 9
 _BEST = {
@@ -98,40 +96,28 @@ def _activity(codes: SiteCodes | None, features: int, wanted: int) -> dict[str, 
 
 
 def make_features(
-    codes: Mapping[Site, SiteCodes],
-    candidates: pa.Table,
-    feature_counts: Mapping[Site, int],
-    model: str,
-    images_wanted: int = 0,
+    site: Site, codes: SiteCodes | None, candidates: pa.Table, count: int, model: str, images_wanted: int = 0
 ) -> pa.Table:
-    """A row for every feature of every site, dead and unlabelled ones included.
+    """A row for every feature of a site, dead and unlabelled ones included.
 
     Args:
-        codes: each site's codes over all images, discovery and held-out.
-        candidates: schemas.CANDIDATES.
-        feature_counts: features of each site's autoencoder; decides the sites and rows.
+        site: where.
+        codes: its codes over all images, discovery and held-out; None where there are none.
+        candidates: the site's schemas.CANDIDATES.
+        count: features of its autoencoder.
         model: name of the model under study.
         images_wanted: images a feature should fire in.
     Returns:
-        schemas.FEATURES ordered by block, branch, t downwards, feature.
+        schemas.FEATURES ordered by feature.
     Raises:
-        InputError: codes at a site, or of a feature, that `feature_counts` does not have.
+        InputError: codes of a feature beyond `count`.
     """
-    sizes = {same_site(site): int(n) for site, n in feature_counts.items()}
-    unknown = [site.slug for site in codes if same_site(site) not in sizes]
-    if unknown:
-        raise InputError(f"Codes exist at {unknown[0]}, for which no autoencoder was named.")
-    rows = rows_by_site(candidates)
-    parts = []
-    for site in sorted(sizes, key=site_order):
-        n, mine = sizes[site], codes.get(site)
-        if mine is not None and mine.feature.max(initial=-1) >= n:
-            raise InputError(f"Codes at {site.slug} name feature {mine.feature.max()}, but it has only {n}.")
-        some = candidates.take(pa.array(rows.get(site, np.zeros(0, np.int64))))
-        columns: dict[str, pa.Array] = {
-            "model": pa.repeat(model, n), "block": pa.repeat(site.block, n), "branch": pa.repeat(site.branch, n),
-            "t": pa.array(np.full(n, site.t, np.float32)), "feature": pa.array(np.arange(n, dtype=np.int32)),
-            **_activity(mine, n, images_wanted), **_best(some, n),
-        }  # fmt: skip
-        parts.append(pa.Table.from_arrays([columns[name] for name in FEATURES.names], schema=FEATURES))
-    return pa.concat_tables(parts).combine_chunks() if parts else FEATURES.empty_table()
+    if codes is not None and codes.feature.max(initial=-1) >= count:
+        raise InputError(f"Codes at {site.slug} name feature {codes.feature.max()}, but it has only {count}.")
+    columns: dict[str, pa.Array] = {
+        "model": pa.repeat(model, count), "block": pa.repeat(site.block, count),
+        "branch": pa.repeat(site.branch, count), "t": pa.array(np.full(count, site.t, np.float32)),
+        "feature": pa.array(np.arange(count, dtype=np.int32)),
+        **_activity(codes, count, images_wanted), **_best(candidates, count),
+    }  # fmt: skip
+    return pa.Table.from_arrays([columns[name] for name in FEATURES.names], schema=FEATURES)

@@ -29,14 +29,15 @@ def load_grounding_dino(config: DetectorConfig) -> GroundingDinoDetector:
     with reading("detector", config.path):
         model = AutoModelForZeroShotObjectDetection.from_pretrained(config.path, use_safetensors=True, **options)
         tokenizer = AutoTokenizer.from_pretrained(config.path, **options)
-        images = AutoImageProcessor.from_pretrained(config.path, **options)
+        # Pillow scales pictures as the authors do; on tensors they come out up to two grey levels away.
+        images = AutoImageProcessor.from_pretrained(config.path, backend="pil", **options)
     if not tokenizer.is_fast:
         raise InputError(f"The tokenizer of {config.path} gives no character offsets (no tokenizer.json).")
     return GroundingDinoDetector(move(model, config.device, config.dtype, "detector"), tokenizer, images, config)
 
 
 class GroundingDinoDetector:
-    """A `Detector`: every picture is asked its own captions, long lists through several of them."""
+    """A `Detector`: every picture is asked its own concepts in one caption, or, if they are too many, one by one."""
 
     def __init__(self, model: Any, tokenizer: Any, image_processor: Any, config: DetectorConfig) -> None:
         """model: a GroundingDinoForObjectDetection (or its MM variant) on its device."""

@@ -27,8 +27,8 @@ from labeling.checkpoints import fill, read_checkpoint
 from labeling.detectors import DetectorConfig
 from labeling.grounding_dino import GroundingDinoDetector
 from labeling.grounding_dino_keys import GROUNDING_DINO
-from labeling.groundingdino_settings import GroundingDinoSettings, read_settings
-from labeling.loading import check_choice, move, reading
+from labeling.groundingdino_settings import GroundingDinoSettings, read_settings, read_text_encoder
+from labeling.loading import check_choice, move
 from labeling.phrases import Caption
 
 PACKAGE = "groundingdino.models.GroundingDINO"
@@ -46,27 +46,12 @@ def load_original_grounding_dino(config: DetectorConfig) -> OriginalGroundingDin
     _part("groundingdino")
     settings = read_settings(config.config or "GroundingDINO_SwinT_OGC")
     state = read_checkpoint("detector", config.path)
-    tokenizer, text = _read_text_encoder(config.text_encoder or settings.text_encoder_type)
+    tokenizer, text = read_text_encoder(config.text_encoder or settings.text_encoder_type)
     model = build_grounding_dino(settings, tokenizer, text)
     fill("detector", model, state, lambda name: GROUNDING_DINO.transformers_names(name) == ())
     return OriginalGroundingDinoDetector(
         move(model, config.device, config.dtype, "detector"), tokenizer, settings, config
     )
-
-
-def _read_text_encoder(path: str) -> tuple[Any, Any]:
-    """Tokenizer and BertConfig of a BERT, or of a Grounding DINO of transformers; the weights are in the checkpoint."""
-    from transformers import AutoConfig, AutoTokenizer
-
-    with reading("text encoder", path, weights=False):
-        text = AutoConfig.from_pretrained(path)
-        text = getattr(text, "text_config", text)
-        tokenizer = AutoTokenizer.from_pretrained(path)
-    if text.model_type != "bert":
-        raise InputError(f"The text encoder {path} is a {text.model_type} model; accepted: a BERT.")
-    if not tokenizer.is_fast:
-        raise InputError(f"The tokenizer of {path} gives no character offsets (no tokenizer.json).")
-    return tokenizer, text
 
 
 def _part(name: str) -> Any:

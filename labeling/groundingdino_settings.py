@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from data.errors import InputError
+from labeling.loading import reading
 
 
 @dataclass(frozen=True)
@@ -184,6 +185,60 @@ def settings_of(config: Any, image_size: int = 800, max_image_size: int = 1333) 
         image_size=image_size,
         max_image_size=max_image_size,
     )
+
+
+def config_of(settings: GroundingDinoSettings, text: Any) -> Any:
+    """The transformers GroundingDinoConfig of the same network; `settings_of` the other way round.
+
+    text: the BertConfig of its text encoder.
+    """
+    from transformers import GroundingDinoConfig, SwinConfig
+
+    swin = settings.backbone
+    sizes: dict[str, Any] = {
+        "embed_dim": swin.embed_dim, "depths": list(swin.depths), "num_heads": list(swin.num_heads),
+        "window_size": swin.window_size, "mlp_ratio": swin.mlp_ratio,
+        "out_indices": [index + 1 for index in settings.return_interm_indices],
+    }  # fmt: skip
+    return GroundingDinoConfig(
+        backbone_config=SwinConfig(**sizes),
+        text_config=text,
+        positional_embedding_temperature=settings.pe_temperatureH,
+        encoder_layers=settings.enc_layers,
+        decoder_layers=settings.dec_layers,
+        d_model=settings.hidden_dim,
+        encoder_ffn_dim=settings.dim_feedforward,
+        decoder_ffn_dim=settings.decoder_dim_feedforward or settings.dim_feedforward,
+        encoder_attention_heads=settings.nheads,
+        decoder_attention_heads=settings.nheads,
+        num_queries=settings.num_queries,
+        num_feature_levels=settings.num_feature_levels,
+        encoder_n_points=settings.enc_n_points,
+        decoder_n_points=settings.dec_n_points,
+        decoder_bbox_embed_share=settings.dec_pred_bbox_embed_share,
+        two_stage_bbox_embed_share=settings.two_stage_bbox_embed_share,
+        embedding_init_target=settings.embed_init_tgt,
+        max_text_len=settings.max_text_len,
+    )
+
+
+def read_text_encoder(path: str) -> tuple[Any, Any]:
+    """Tokenizer and BertConfig of a BERT, or of a Grounding DINO of transformers; the weights are in the checkpoint.
+
+    Raises:
+        InputError: there is no BERT with a fast tokenizer.
+    """
+    from transformers import AutoConfig, AutoTokenizer
+
+    with reading("text encoder", path, weights=False):
+        text = AutoConfig.from_pretrained(path)
+        text = getattr(text, "text_config", text)
+        tokenizer = AutoTokenizer.from_pretrained(path)
+    if text.model_type != "bert":
+        raise InputError(f"The text encoder {path} is a {text.model_type} model; accepted: a BERT.")
+    if not tokenizer.is_fast:
+        raise InputError(f"The tokenizer of {path} gives no character offsets (no tokenizer.json).")
+    return tokenizer, text
 
 
 def _backbone(value: Any) -> SwinSettings:

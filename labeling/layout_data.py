@@ -8,7 +8,6 @@ from functools import cached_property
 from typing import Any
 
 import numpy as np
-import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from data.errors import InputError
@@ -19,8 +18,8 @@ from labeling.evidence import sum_evidence
 from labeling.layout import SiteTable, site_tables
 from labeling.layout_metrics import Truth
 from labeling.pooling import Grid
-from labeling.site_codes import SiteCodes, codes_of_rows, rows_by_site, site_of
-from labeling.tables import T_TOLERANCE
+from labeling.run_codes import code_grids, site_codes
+from labeling.site_codes import SiteCodes
 from labeling.vocabulary import Vocabulary, VocabularyConfig
 
 _SITES_KEPT = 8  # sites whose codes stay in memory
@@ -81,18 +80,8 @@ class LayoutRun:
         if site not in self._read:
             while len(self._read) >= _SITES_KEPT:
                 self._read.pop(next(iter(self._read)))
-            self._read[site] = self._codes_of_site(site)
+            self._read[site] = site_codes(self.store, site)
         return take_images(self._read[site], [self.image_ids[i] for i in images])
-
-    def _codes_of_site(self, site: Site) -> SiteCodes:
-        there = (pc.field("block") == site.block) & (pc.field("branch") == site.branch)
-        there &= (pc.field("t") > site.t - T_TOLERANCE) & (pc.field("t") < site.t + T_TOLERANCE)
-        table = self.store.read_table("codes", filter=there)
-        rows = rows_by_site(table)
-        if not rows:
-            raise InputError(f"The run has no codes at {site.slug}.")
-        found, numbers = next(iter(rows.items()))
-        return codes_of_rows(table, found, numbers)
 
 
 def truth_of(
@@ -120,9 +109,7 @@ def open_run(run: Any) -> LayoutRun:
         raise InputError(f"{store.path} is not a finished run; run gazetteer label on it.")
     columns = ["image_id", "prompt", "seed", "split", "width", "height", "asked"]
     images = store.read_table("images", columns=columns)
-    rows = store.read_table("codes", columns=["block", "branch", "t", "height", "width"])
-    unique = rows.group_by(rows.column_names).aggregate([]).to_pylist()
-    grids = {site_of(r["block"], r["branch"], r["t"]): (r["height"], r["width"]) for r in unique}
+    grids = code_grids(store)
     maps = read_concepts(images, store.read_table("segments"), grids.values())
     ordered = sorted(images.select(columns[:4]).to_pylist(), key=lambda row: row["image_id"])
     prompts = tuple(row["prompt"] for row in ordered)

@@ -82,8 +82,10 @@ def build_caption(concepts: Sequence[str], tokenizer: Any) -> Caption:
 
 
 def build_captions(concepts: Sequence[str], tokenizer: Any, limit: int) -> list[Caption]:
-    """As few captions as hold all concepts, in their order, none longer than `limit` tokens.
+    """One caption with all concepts, in their order, or, where that takes more than `limit` tokens, one for each.
 
+    The model reads a caption as a whole, so that a concept's score depends on its companions. In a list cut into
+    captions of several concepts it would depend on where the cuts fall; alone, it depends on nothing else in the list.
     Concepts that are the same once cleaned are asked once, under the first spelling.
 
     Raises:
@@ -91,23 +93,16 @@ def build_captions(concepts: Sequence[str], tokenizer: Any, limit: int) -> list[
     """
     unique = {clean(concept): concept for concept in reversed(concepts)}
     order = [concept for concept in dict.fromkeys(concepts) if unique[clean(concept)] == concept]
-    captions: list[Caption] = []
-    group: list[str] = []
-    best: Caption | None = None
-    for concept in order:
-        longer = build_caption([*group, concept], tokenizer)
-        if len(longer.ids) <= limit:
-            group, best = [*group, concept], longer
-            continue
-        if best is not None:
-            captions.append(best)
-        group, best = [concept], build_caption([concept], tokenizer)
-        if len(best.ids) > limit:
-            raise InputError(
-                f"The concept {concept!r} takes {len(best.ids)} tokens, the detector reads at most {limit}."
-            )
-    if best is not None:
-        captions.append(best)
+    if not order:
+        return []
+    whole = build_caption(order, tokenizer)
+    if len(whole.ids) <= limit:
+        return [whole]
+    captions = [build_caption([concept], tokenizer) for concept in order]
+    for caption in captions:
+        (concept,), tokens = caption.concepts, len(caption.ids)
+        if tokens > limit:
+            raise InputError(f"The concept {concept!r} takes {tokens} tokens, the detector reads at most {limit}.")
     return captions
 
 

@@ -14,6 +14,7 @@ from data.store import RunFolder
 from labeling.ceiling import grid_ceiling
 from labeling.evidence import EvidenceConfig
 from labeling.labels import LabelConfig
+from labeling.run_codes import code_grids
 from labeling.shuffle_check import shuffled_label_counts
 
 Key = tuple[str, str, float]
@@ -45,7 +46,7 @@ def run_quality(
     candidates = store.read_final("candidates")
     images = store.read_table("images", columns=["image_id", "split", "width", "height", "asked"])
     segments = store.read_table("segments")
-    grids = _grids(store)
+    grids = {(site.block, site.branch, round(site.t, 4)): grid for site, grid in code_grids(store).items()}
     ceilings = _ceilings(images, segments, grids)
     concepts = sorted({concept for concept, _ in ceilings})
     best = _best_heldout(candidates)
@@ -109,12 +110,6 @@ def _best_heldout(candidates: pa.Table) -> dict[tuple[Key, str], float]:
         if key not in chosen or found[0] > chosen[key][0]:
             chosen[key] = found
     return {key: heldout for key, (_, heldout) in chosen.items()}
-
-
-def _grids(store: RunFolder) -> dict[Key, tuple[int, int]]:
-    rows = store.read_table("codes", columns=["block", "branch", "t", "height", "width"])
-    unique = rows.group_by(rows.column_names).aggregate([]).to_pylist()
-    return {(r["block"], r["branch"], round(r["t"], 4)): (r["height"], r["width"]) for r in unique}
 
 
 def _ceilings(

@@ -2,56 +2,58 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Iterable, Mapping
 
 import numpy as np
 import pyarrow as pa
 
+from data.errors import InputError
+from data.schemas import CANDIDATES, FEATURES
 from data.sites import Site
 from labeling.concept_maps import ConceptMaps, read_concepts
 from labeling.evidence_view import views
 from labeling.features import make_features
 from labeling.labels import NULLS, LabelConfig, labels_of, make_candidates
 from labeling.null import false_discovery, p_values
-from labeling.site_codes import SiteCodes, codes_by_site
+from labeling.pooling import Grid
+from labeling.site_codes import SiteCodes, rows_by_site, same_site, site_order
 
 
 def pair_significance(
-    codes: Mapping[Site, SiteCodes], maps: ConceptMaps, evidence: pa.Table, config: LabelConfig = LabelConfig()
+    codes: SiteCodes, maps: ConceptMaps, evidence: pa.Table, config: LabelConfig = LabelConfig()
 ) -> pa.Table:
-    """p and q of every pair of every site that co-occurs in at least `config.min_images` discovery images.
+    """p and q of every pair of a site that co-occurs in at least `config.min_images` discovery images.
 
     Args:
-        codes: each site's codes.
-        maps: the concepts' maps at every grid of `codes`.
-        evidence: summed evidence of the same images.
+        codes: the site's codes.
+        maps: the concepts' maps at the grid of `codes`.
+        evidence: summed evidence of the same images, rows of other sites unread.
         config: thresholds and sampling.
     Returns:
         NULLS, one row per tested pair; q by Benjamini-Hochberg within the site.
     """
-    parts = []
+    site = codes.site
+    found = views(evidence).get(site, {}).get("discovery")
+    if found is None:
+        return NULLS.empty_table()
     number = {name: i for i, name in enumerate(maps.concepts)}
-    for site, splits in views(evidence).items():
-        found = splits.get("discovery")
-        if found is None or site not in codes:
-            continue
-        tested = np.flatnonzero(found.both >= config.min_images)
-        feature = found.features[found.row[tested]]
-        names = np.array([number[name] for name in found.concepts], np.int64)
-        p = p_values(codes[site], maps, feature, names[found.concept[tested]], config=config.null)
-        columns = [
-            pa.repeat(site.block, len(p)), pa.repeat(site.branch, len(p)),
-            pa.array(np.full(len(p), site.t, np.float32)), pa.array(feature.astype(np.int32)),
-            pa.array(found.concepts, pa.string()).take(pa.array(found.concept[tested])),
-            pa.array(p), pa.array(false_discovery(p)),
-        ]  # fmt: skip
-        parts.append(pa.Table.from_arrays(columns, schema=NULLS))
-    return pa.concat_tables(parts) if parts else NULLS.empty_table()
+    tested = np.flatnonzero(found.both >= config.min_images)
+    feature = found.features[found.row[tested]]
+    names = np.array([number[name] for name in found.concepts], np.int64)
+    p = p_values(codes, maps, feature, names[found.concept[tested]], config=config.null)
+    columns = [
+        pa.repeat(site.block, len(p)), pa.repeat(site.branch, len(p)),
+        pa.array(np.full(len(p), site.t, np.float32)), pa.array(feature.astype(np.int32)),
+        pa.array(found.concepts, pa.string()).take(pa.array(found.concept[tested])),
+        pa.array(p), pa.array(false_discovery(p)),
+    ]  # fmt: skip
+    return pa.Table.from_arrays(columns, schema=NULLS)
 
 
 def reduce_tables(
     images: pa.Table,
-    codes: pa.Table,
+    codes: Iterable[tuple[Site, SiteCodes]],
+    grids: Collection[Grid],
     segments: pa.Table,
     evidence: pa.Table,
     feature_counts: Mapping[Site, int],
@@ -59,10 +61,12 @@ def reduce_tables(
     config: LabelConfig = LabelConfig(),
     images_wanted: int = 0,
 ) -> dict[str, pa.Table]:
-    """The final tables of a run.
+    """The final tables of a run; one site's codes are looked at after the other.
 
     Args:
-        images, codes, segments: the run's tables (schemas.IMAGES, CODES, SEGMENTS), rows in any order.
+        images, segments: the run's tables (schemas.IMAGES, SEGMENTS), rows in any order.
+        codes: the sites, each once, with their codes (`run_codes.all_codes`).
+        grids: (height, width) of every grid of `codes`.
         evidence: the sum of the shards' evidence.
         feature_counts: features of each site's autoencoder.
         model: name of the model under study.
@@ -74,8 +78,23 @@ def reduce_tables(
     Raises:
         InputError: tables that contradict each other, or a corrupt mask.
     """
-    flat = codes_by_site(codes)
-    maps = read_concepts(images, segments, {(one.height, one.width) for one in flat.values()})
-    candidates = make_candidates(evidence, pair_significance(flat, maps, evidence, config), model, config)
-    features = make_features(flat, candidates, feature_counts, model, images_wanted)
+    maps = read_concepts(images, segments, grids)
+    rows = rows_by_site(evidence)
+    found: dict[Site, tuple[pa.Table, pa.Table]] = {}
+    sizes = {same_site(site): int(count) for site, count in feature_counts.items()}
+    for site, mine in codes:
+        if site not in sizes:
+            raise InputError(f"Codes exist at {site.slug}, for which no autoencoder was named.")
+        some = evidence.take(pa.array(rows.pop(site, np.zeros(0, np.int64))))
+        nulls = pair_significance(mine, maps, some, config)
+        candidates = make_candidates(some, nulls, model, config)
+        found[site] = candidates, make_features(site, mine, candidates, sizes[site], model, images_wanted)
+    if rows:
+        raise InputError(f"Evidence exists at {next(iter(rows)).slug}, where no picture has codes.")
+    none = CANDIDATES.empty_table()
+    for site in sizes.keys() - found.keys():
+        found[site] = none, make_features(site, None, none, sizes[site], model, images_wanted)
+    order = sorted(found, key=site_order)
+    candidates = pa.concat_tables([none, *(found[site][0] for site in order)]).combine_chunks()
+    features = pa.concat_tables([FEATURES.empty_table(), *(found[site][1] for site in order)]).combine_chunks()
     return {"labels": labels_of(candidates), "candidates": candidates, "features": features}

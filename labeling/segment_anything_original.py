@@ -26,6 +26,8 @@ from labeling.segmenters import Mask, SegmenterConfig
 
 PUBLISHED = {"vit_b": (768, 12), "vit_l": (1024, 24), "vit_h": (1280, 32)}
 """Width and depth of the published image encoders."""
+HEADS = {"vit_b": 12, "vit_l": 16, "vit_h": 16}
+"""Their attention heads."""
 
 
 @dataclass(frozen=True)
@@ -124,6 +126,40 @@ def read_sizes(state: Mapping[str, Tensor]) -> SamSizes:
         decoder_downsample=channels // shape(f"{layer}.0.cross_attn_token_to_image.q_proj.weight")[0],
         iou_width=shape("mask_decoder.iou_prediction_head.layers.0.weight")[0],
         iou_depth=count("mask_decoder.iou_prediction_head.layers.{}.weight"),
+    )
+
+
+def published_sizes(model_type: str) -> SamSizes:
+    """The sizes of a published SAM, one of `PUBLISHED`; every quarter of its encoder ends with a block that attends
+    to the whole picture."""
+    width, depth = PUBLISHED[model_type]
+    return SamSizes(
+        width=width, depth=depth, heads=HEADS[model_type], patch=16, image=1024, window=14,
+        whole=tuple(range(depth // 4 - 1, depth, depth // 4)), mlp_ratio=4.0, channels=256, mask_channels=16, masks=3,
+        decoder_depth=2, decoder_mlp=2048, decoder_downsample=2, iou_width=256, iou_depth=3,
+    )  # fmt: skip
+
+
+def config_of(sizes: SamSizes) -> Any:
+    """The transformers SamConfig of the same network."""
+    from transformers import SamConfig, SamMaskDecoderConfig, SamPromptEncoderConfig, SamVisionConfig
+
+    vision = SamVisionConfig(
+        hidden_size=sizes.width, num_hidden_layers=sizes.depth, num_attention_heads=sizes.heads,
+        patch_size=sizes.patch, image_size=sizes.image, window_size=sizes.window, mlp_ratio=sizes.mlp_ratio,
+        global_attn_indexes=list(sizes.whole), output_channels=sizes.channels, num_pos_feats=sizes.channels // 2,
+    )  # fmt: skip
+    prompts = SamPromptEncoderConfig(
+        hidden_size=sizes.channels, image_size=sizes.image, patch_size=sizes.patch,
+        mask_input_channels=sizes.mask_channels,
+    )  # fmt: skip
+    decoder = SamMaskDecoderConfig(
+        hidden_size=sizes.channels, mlp_dim=sizes.decoder_mlp, num_hidden_layers=sizes.decoder_depth,
+        num_attention_heads=sizes.decoder_heads, attention_downsample_rate=sizes.decoder_downsample,
+        num_multimask_outputs=sizes.masks, iou_head_depth=sizes.iou_depth, iou_head_hidden_dim=sizes.iou_width,
+    )  # fmt: skip
+    return SamConfig(
+        vision_config=vision.to_dict(), prompt_encoder_config=prompts.to_dict(), mask_decoder_config=decoder.to_dict()
     )
 
 

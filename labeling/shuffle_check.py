@@ -14,6 +14,7 @@ from labeling.evidence import EvidenceConfig, build_evidence, sum_evidence
 from labeling.labels import LabelConfig
 from labeling.null import seeded
 from labeling.reduce import reduce_tables
+from labeling.site_codes import codes_by_site
 
 _CHUNK = 16  # images whose masks are unpacked at a time
 
@@ -83,9 +84,13 @@ def shuffled_label_counts(
         trust rule and by the published one (at least one hit).
     """
     counts: dict[str, int] = {}
+    flat = codes_by_site(codes)
+    grids = {(one.height, one.width) for one in flat.values()}
     for suffix, some in (("", segments), ("_shuffled", shuffle_concepts(segments, images, seed))):
         evidence = evidence_of_tables(images, codes, some, base, evidence_config)
-        found = reduce_tables(images, codes, some, evidence, feature_counts, "", label_config)["candidates"]
+        found = reduce_tables(images, flat.items(), grids, some, evidence, feature_counts, "", label_config)[
+            "candidates"
+        ]
         for name, column in (("trusted", "trusted"), ("paper", "paper_label")):
             counts[name + suffix] = int(found[column].to_numpy().sum())
     return counts

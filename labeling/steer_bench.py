@@ -24,16 +24,21 @@ from sae.autoencoder import SparseAutoencoder
 
 Picture = NDArray[np.uint8]
 
+KEPT = 256
+"""Starts whose unedited pictures and latents are remembered."""
+
 
 @dataclass(frozen=True)
 class Found:
     """What a picture shows.
 
     Attributes:
-        masks: by concept that is found, the union of its masks, bool [height, width].
+        present: the concepts that are found, sorted.
+        masks: by concept that is found (and asked for), the union of its masks, bool [height, width].
         centres: by concept, x, y of its score map's centre of mass (`steer_scores.score_centre`), found or not.
     """
 
+    present: tuple[str, ...]
     masks: dict[str, NDArray[np.bool_]]
     centres: dict[str, tuple[float, float]]
 
@@ -65,11 +70,14 @@ class Bench:
         concepts: Sequence[str],
         batch_size: int = 8,
         threshold: float = 0.0,
+        dtype: str = "float32",
     ) -> None:
         """`concepts` are asked of every picture, so that one which appears or vanishes is seen.
 
         threshold: lowest score of a box that counts as found; the detector may give weaker ones, for score maps.
+        dtype: in which the pictures are sampled, unedited ones too: with ``bfloat16``, what torch.autocast does in it.
         """
+        self.dtype: torch.dtype = getattr(torch, dtype)
         self.generator, self.pipe, self.saes = generator, generator.pipe, saes
         self.detector, self.segmenter, self.concepts = detector, segmenter, tuple(concepts)
         self.batch_size, self.threshold = batch_size, threshold
@@ -79,8 +87,10 @@ class Bench:
         self._bases: dict[Start, _Base] = {}
 
     def base(self, starts: Sequence[Start]) -> list[Picture]:
-        """The unedited pictures, each drawn once."""
+        """The unedited pictures, each drawn once as long as at most `KEPT` are known."""
         missing = [start for start in dict.fromkeys(starts) if start not in self._bases]
+        if missing and len(self._bases) + len(missing) > KEPT:
+            self._bases = {start: self._bases[start] for start in dict.fromkeys(starts) if start in self._bases}
         for i in range(0, len(missing), self.batch_size):
             self._draw_bases(missing[i : i + self.batch_size])
         return [self._bases[start].picture for start in starts]
@@ -91,7 +101,7 @@ class Bench:
         missing = [start for start in dict.fromkeys(starts) if self._bases[start].found is None]
         for start, found in zip(missing, self.look([self._bases[start].picture for start in missing]), strict=True):
             self._bases[start].found = found
-        return [self._bases[start].found or Found({}, {}) for start in starts]
+        return [self._bases[start].found or Found((), {}, {}) for start in starts]
 
     def edited(self, starts: Sequence[Start], edits: Sequence[Sequence[Edit]], stage: str) -> list[Picture]:
         """One picture a start, each with its own edits, whose windows lie in the stage."""
@@ -109,21 +119,27 @@ class Bench:
                 done += self._call(some, latents)
         return done
 
-    def look(self, pictures: Sequence[Picture]) -> list[Found]:
-        """What the detector and segmenter find in every picture."""
+    def look(self, pictures: Sequence[Picture], masked: Sequence[Sequence[str]] | None = None) -> list[Found]:
+        """What the detector and segmenter find in every picture.
+
+        masked: per picture the concepts whose masks are wanted, as far as they are found; None: of all.
+        """
         results: list[Found] = []
         for i in range(0, len(pictures), self.batch_size):
             some = pictures[i : i + self.batch_size]
+            asked = [self.concepts] * len(some) if masked is None else masked[i : i + self.batch_size]
             detected = self.detector.detect(some, [self.concepts] * len(some))
             sure = [[one for one in own if one.score >= self.threshold] for own in detected]
-            masks = self.segmenter.segment(some, [[one.box for one in own] for own in sure])
-            for picture, every, own, segments in zip(some, detected, sure, masks, strict=True):
+            cut = [[one for one in own if one.concept in mine] for own, mine in zip(sure, asked, strict=True)]
+            masks = self.segmenter.segment(some, [[one.box for one in own] for own in cut])
+            for picture, every, found, own, segments in zip(some, detected, sure, cut, masks, strict=True):
                 unions: dict[str, NDArray[np.bool_]] = {}
                 for one, segment in zip(own, segments, strict=True):
                     if segment.mask.any():
                         before = unions.get(one.concept)
                         unions[one.concept] = segment.mask if before is None else before | segment.mask
-                results.append(Found(unions, self._centres(every, picture.shape[:2])))
+                present = tuple(sorted({one.concept for one in found}))
+                results.append(Found(present, unions, self._centres(every, picture.shape[:2])))
         return results
 
     def _centres(self, detections: Sequence[Detection], size: tuple[int, ...]) -> dict[str, tuple[float, float]]:
@@ -158,12 +174,13 @@ class Bench:
     def _call(self, starts: Sequence[Start], latents: Tensor) -> list[Picture]:
         config = self.generator.config
         size: dict[str, Any] = {n: v for n in ("height", "width") if (v := getattr(config, n))}
-        made = self.pipe(
-            prompt=[start.prompt for start in starts],
-            latents=latents,
-            num_inference_steps=config.steps,
-            guidance_scale=config.guidance,
-            output_type="np",
-            **size,
-        ).images
+        with torch.autocast(latents.device.type, self.dtype, enabled=self.dtype == torch.bfloat16):
+            made = self.pipe(
+                prompt=[start.prompt for start in starts],
+                latents=latents,
+                num_inference_steps=config.steps,
+                guidance_scale=config.guidance,
+                output_type="np",
+                **size,
+            ).images
         return list((made * 255.0).round().astype(np.uint8))

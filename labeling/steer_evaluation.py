@@ -2,223 +2,165 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Protocol
+from dataclasses import replace
+from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
+import pyarrow as pa
 
-from data.edits import QUADRANTS, STAGES, Edit, Region, Target
+from data.edits import STAGES, Edit
 from data.errors import InputError
 from data.store import RunFolder
-from labeling.steer_bench import Bench, Found, Picture
-from labeling.steer_cases import Case, Cases, SteerConfig
-from labeling.steer_scores import Interval, in_box, interval, lands_in, mask_iou, outside_change, structural_distance
-from labeling.steering import resolve, sites_for
+from labeling.steer_cases import Case, Cases, Setting, SteerConfig
+from labeling.steer_summary import Row, global_summary, global_sweep, spatial_summary, spatial_sweep
+from labeling.steer_trials import GLOBAL, SPATIAL, Trial
+from labeling.steering import Resolver, sites_for
 from labeling.vocabulary import Vocabulary
 
-SPATIAL = ("gazetteer", "random_features", "random_direction", "none")
-GLOBAL = ("gazetteer", "random_features")
+KEEP = 3
+"""Of so many settings one goes on into the next round."""
 
+Groups = list[tuple[Trial | None, ...]]
 
-class Judge(Protocol):
-    """Reads the look of pictures."""
-
-    labels: Sequence[str]
-
-    def probabilities(self, pictures: NDArray[np.uint8]) -> NDArray[np.float32]:
-        """Probability of every label, [N, len(labels)], for uint8 pictures [N, H, W, 3]."""
-        ...
+CarryOut = Callable[[list[tuple[Trial, ...]]], pa.Table]
+"""Does groups of trials, all of which are recorded together; returns the rows of all."""
 
 
 class Evaluation:
-    """All edits of one evaluation; `run` draws, judges and sums them up."""
+    """Which trials are made, in which order, and what they come to; somebody else carries them out."""
 
     def __init__(
-        self, bench: Bench, run: RunFolder, config: SteerConfig, vocabulary: Vocabulary, prompts: Sequence[str],
-        judge: Judge | None = None, seed: int = 0, say: Callable[[str], None] = lambda _: None,
+        self, run: RunFolder, config: SteerConfig, vocabulary: Vocabulary, prompts: Sequence[str],
+        carry_out: CarryOut, seed: int = 0, say: Callable[[str], None] = lambda _: None,
     ) -> None:  # fmt: skip
-        """`prompts`: held out from the labels; halves of them tune the strength and are reported on."""
-        self.bench, self.folder, self.config, self.judge, self.seed, self.say = bench, run, config, judge, seed, say
+        """`prompts`: held out from the labels; settings are chosen on one half of them, the other is reported on."""
+        self.folder, self.config, self.carry_out, self.say = run, config, carry_out, say
         self.cases = Cases(config, vocabulary, prompts, seed)
-        self.concepts = self.cases.concepts
-        self.resolved: dict[tuple[str, str, bool], Edit | None] = {}
+        self.resolver = Resolver(run)
+        self.resolved: dict[tuple[Any, ...], Edit | None] = {}
 
     def run(self) -> dict[str, Any]:
-        """Both experiments as plain values; `print_evaluation` shows them."""
+        """Both experiments as plain values; `steer_summary.print_evaluation` shows them."""
         begun = time.monotonic()
-        result: dict[str, Any] = {"chance": 0.25, "unit": "update_norm", "strengths": list(self.config.strengths)}
+        result: dict[str, Any] = {"chance": 0.25, "unit": self.config.unit}
         result |= self.spatial()
-        if self.judge is not None and self.config.words:
-            result |= self.globally(self.judge)
+        if self.config.judge and self.config.words:
+            result |= self.globally()
         return result | {"seconds": round(time.monotonic() - begun, 1)}
 
     def spatial(self) -> dict[str, Any]:
-        """Every concept in turn into every quadrant, from prompts that name it; see docs/steering.md for the keys."""
-        tuning = self.cases.spatial("discovery", self.config.tuning)
+        """Every concept in turn into every quadrant; docs/steering.md says what the keys mean."""
+        chosen, sweeps = self._choose("spatial", self.cases.spatial("discovery", self.config.tuning))
         cases = self.cases.spatial("heldout", self.config.cases)
-        out: dict[str, Any] = {"spatial": {}, "present": {}, "spatial_strength": {}, "spatial_tuning": {}}
-        out |= {"spatial_map": {}, "outside_change": {}, "spatial_cases": {}, "side_effects": {}, "unlabelled": {}}
-        before = self.bench.base_found([case.start for case in cases])
-        for stage in STAGES:
-            known = {c: self._edit(c, stage, word=False) is not None for c in self.concepts}
-            out["unlabelled"][stage] = [c for c, has in known.items() if not has]
-            mine = [i for i, case in enumerate(cases) if known[case.name]]
-            tried = [case for case in tuning if known[case.name]]
-            sweep = {b: float(np.mean(self._success(tried, self._found(tried, stage, "gazetteer", b))))
-                     for b in self.config.strengths} if tried else {}  # fmt: skip
-            strength = max(sweep, key=lambda b: (sweep[b], -b)) if sweep else self.config.strengths[0]
-            out["spatial_tuning"][stage] = {f"{b:g}": round(v, 4) for b, v in sweep.items()}
-            out["spatial_strength"][stage], out["spatial_cases"][stage] = strength, len(mine)
-            chosen, old = [cases[i] for i in mine], [before[i] for i in mine]
-            self.say(f"spatial, {stage}: strength {strength:g}, {len(chosen)} pictures a method")
-            rows = self._spatial_stage(chosen, old, stage, strength)
-            for key, values in rows.items():
-                out[key][stage] = values
-        return out
-
-    def _spatial_stage(
-        self, cases: Sequence[Case], old: Sequence[Found], stage: str, strength: float
-    ) -> dict[str, Any]:
-        groups = [case.start.prompt for case in cases]
-        plain = self.bench.base([case.start for case in cases])
-        rows: dict[str, dict[str, Any]] = {"spatial": {}, "spatial_map": {}, "present": {}, "outside_change": {}}
-        for method in SPATIAL:
-            pictures = plain if method == "none" else self._draw(cases, stage, method, strength)
-            found = list(old) if method == "none" else self.bench.look(pictures)
-            rows["spatial"][method] = interval(self._success(cases, found), groups)
-            by_map = [in_box(f.centres.get(c.name), QUADRANTS[c.quadrant]) for c, f in zip(cases, found, strict=True)]
-            rows["spatial_map"][method] = interval(by_map, groups)
-            rows["present"][method] = interval([c.name in f.masks for c, f in zip(cases, found, strict=True)], groups)
-            outside = [outside_change(a, b, Region(box=QUADRANTS[c.quadrant]).grid(*a.shape[:2]))
-                       for c, a, b in zip(cases, plain, pictures, strict=True)]  # fmt: skip
-            rows["outside_change"][method] = interval(outside, groups)
-            if method == "gazetteer":
-                rows["side_effects"] = _side_effects(cases, old, found, self.bench.concepts)
-        return rows
-
-    def globally(self, judge: Judge) -> dict[str, Any]:
-        """Every word in turn, from prompts that name none of them."""
-        tuning = self.cases.globally("discovery", self.config.tuning)
-        cases = self.cases.globally("heldout", self.config.cases)
-        out: dict[str, Any] = {"global": {}, "global_random": {}, "global_strength": {}, "global_detail": {}}
-        out["global_tuning"] = {}
-        for stage in STAGES:
-            sweep = {b: float(np.mean(self._rise(judge, tuning, self._draw(tuning, stage, "gazetteer", b))))
-                     for b in self.config.strengths}  # fmt: skip
-            strength = max(sweep, key=lambda b: (sweep[b], -b))
-            self.say(f"global, {stage}: strength {strength:g}, {len(cases)} pictures a method")
-            out["global_tuning"][stage] = {f"{b:g}": round(v, 4) for b, v in sweep.items()}
-            out["global_strength"][stage], out["global_detail"][stage] = strength, {}
-            for method, key in zip(GLOBAL, ("global", "global_random"), strict=True):
-                detail = self._global_detail(judge, cases, self._draw(cases, stage, method, strength))
-                out[key][stage], out["global_detail"][stage][method] = detail["success"], detail
-        return out
-
-    def _global_detail(self, judge: Judge, cases: Sequence[Case], pictures: Sequence[Picture]) -> dict[str, Interval]:
-        groups = [case.start.prompt for case in cases]
-        starts = [case.start for case in cases]
-        plain, old, found = self.bench.base(starts), self.bench.base_found(starts), self.bench.look(pictures)
-        rise = self._rise(judge, cases, pictures)
-        read = judge.probabilities(np.stack(pictures)).argmax(axis=1)
-        kept = [[mask_iou(mask, new.masks.get(c, np.zeros_like(mask))) for c, mask in was.masks.items()]
-                for was, new in zip(old, found, strict=True)]  # fmt: skip
-        seen = [i for i, values in enumerate(kept) if values]
-        return {
-            "success": interval([value > 0 for value in rise], groups),
-            "similarity": interval(rise, groups),
-            "read_as": interval([judge.labels[r] == c.name for c, r in zip(cases, read, strict=True)], groups),
-            "distance": interval([structural_distance(a, b) for a, b in zip(plain, pictures, strict=True)], groups),
-            "layout_kept": interval([float(np.mean(kept[i])) for i in seen], [groups[i] for i in seen]),
+        rows = self._measure(chosen, cases, SPATIAL)
+        known = {
+            stage: {c for c in self.cases.concepts if self._edit(c, stage, setting, word=False) is not None}
+            for stage, setting in chosen.items()
+        }
+        return spatial_summary(rows, known, self.cases.concepts) | {
+            "spatial_setting": {stage: setting.name for stage, setting in chosen.items()},
+            "spatial_tuning": sweeps,
         }
 
-    def _rise(self, judge: Judge, cases: Sequence[Case], pictures: Sequence[Picture]) -> list[float]:
-        """By how much the judge's probability of the wanted look rises, per picture."""
-        column = [list(judge.labels).index(case.name) for case in cases]
-        rows = np.arange(len(cases))
-        old = judge.probabilities(np.stack(self.bench.base([case.start for case in cases])))
-        return [float(v) for v in judge.probabilities(np.stack(pictures))[rows, column] - old[rows, column]]
+    def globally(self) -> dict[str, Any]:
+        """Every word in turn, from prompts that name none of them."""
+        chosen, sweeps = self._choose("global", self.cases.globally("discovery", self.config.tuning))
+        cases = self.cases.globally("heldout", self.config.global_cases)
+        return global_summary(self._measure(chosen, cases, GLOBAL)) | {
+            "global_setting": {stage: setting.name for stage, setting in chosen.items()},
+            "global_tuning": sweeps,
+        }
 
-    def _found(self, cases: Sequence[Case], stage: str, method: str, strength: float) -> list[Found]:
-        return self.bench.look(self._draw(cases, stage, method, strength))
+    def _choose(self, experiment: str, cases: Sequence[Case]) -> tuple[dict[str, Setting], dict[str, Any]]:
+        """The best setting of each stage: in every round the worse ones drop out, the others are tried on more cases.
 
-    def _success(self, cases: Sequence[Case], found: Sequence[Found]) -> list[bool]:
-        return [c.name in f.masks and lands_in(f.masks[c.name], QUADRANTS[c.quadrant])
-                for c, f in zip(cases, found, strict=True)]  # fmt: skip
+        Also by stage and setting the means of the last round the setting took part in.
+        """
+        sweep = spatial_sweep if experiment == "spatial" else global_sweep
+        settings = self.config.settings(spatial=experiment == "spatial")
+        left = {stage: list(settings) for stage in STAGES}
+        means: dict[str, Any] = {stage: {} for stage in STAGES}
+        for count in rounds(len(settings), self.config.tuning, self.config.chunk):
+            self.say(f"{experiment}: {len(left['early'])} settings a stage on {count} pictures")
+            groups: Groups = [
+                tuple(self._trial(cases[i], i, "discovery", stage, "gazetteer", setting) for i in part)
+                for part in parts(min(count, len(cases)), self.config.chunk)
+                for stage in STAGES
+                for setting in left[stage]
+            ]
+            rows = self._carried(groups)
+            for stage, some in left.items():
+                found = {
+                    s: sweep([r for r in rows if r["stage"] == stage and r["setting"] == s.name], self.config.keep)
+                    for s in some
+                }
+                means[stage] |= {s.name: value for s, (_, value) in found.items()}
+                scores = [(*found[s][0], -s.strength) for s in some]
+                best = [some[i] for i in sorted(range(len(some)), key=scores.__getitem__, reverse=True)]
+                left[stage] = best[: max(1, math.ceil(len(best) / KEEP))]
+        return {stage: best[0] for stage, best in left.items()}, means
 
-    def _draw(self, cases: Sequence[Case], stage: str, method: str, strength: float) -> list[Picture]:
-        edits = []
-        for number, case in enumerate(cases):
-            edit = self._edit(case.name, stage, word=not case.quadrant)
-            assert edit is not None
-            region = Region(box=QUADRANTS[case.quadrant]) if case.quadrant else Region()
-            targets = edit.targets if method == "gazetteer" else self._random(edit.targets, method, number)
-            changed = {**vars(edit), "region": region, "targets": targets, "strength": strength}
-            edits.append([Edit(**changed)])
-        return self.bench.edited([case.start for case in cases], edits, stage)
+    def _measure(self, chosen: Mapping[str, Setting], cases: Sequence[Case], methods: Sequence[str]) -> list[Row]:
+        self.say(f"{len(cases)} pictures a stage and method: " + ", ".join(f"{k} {s.name}" for k, s in chosen.items()))
+        groups: Groups = []
+        for part in parts(len(cases), self.config.chunk):
+            if "none" in methods:
+                groups.append(tuple(Trial(cases[i], "heldout", "none", i) for i in part))
+            groups += [
+                tuple(self._trial(cases[i], i, "heldout", stage, method, setting)
+                      for method in methods if method != "none" for i in part)
+                for stage, setting in chosen.items()
+            ]  # fmt: skip
+        return self._carried(groups)
 
-    def _edit(self, name: str, stage: str, word: bool) -> Edit | None:
-        """The edit of a concept or word at a stage; None where no feature carries it."""
-        key = (name, stage, word)
+    def _carried(self, groups: Groups) -> list[Row]:
+        """The rows of all trials; cases without an edit, because no feature carries their concept, have none."""
+        there = [tuple(trial for trial in group if trial is not None) for group in groups]
+        rows: list[Row] = self.carry_out([group for group in there if group]).to_pylist()
+        return rows
+
+    def _trial(self, case: Case, number: int, half: str, stage: str, method: str, setting: Setting) -> Trial | None:
+        edit = self._edit(case.name, stage, setting, word=not case.quadrant)
+        if edit is None:
+            return None
+        edit = replace(edit, region=setting.region(case.quadrant), outside=setting.outside, strength=setting.strength)
+        return Trial(case, half, method, number, stage, setting.name, edit)
+
+    def _edit(self, name: str, stage: str, setting: Setting, word: bool) -> Edit | None:
+        """The edit of a concept or word at a stage; None where no feature carries the concept."""
+        key = (name, stage, setting.branch, setting.top, setting.choice, setting.t, word)
         if key not in self.resolved:
-            common: dict[str, Any] = {
-                "window": STAGES[stage],
-                "branch": self.config.branch,
-                "blocks": self.config.blocks,
-            }
-            edit = Edit(word=name, **common) if word else Edit(concept=name, **common)
+            edit = Edit(
+                concept="" if word else name, word=name if word else "", window=STAGES[stage], branch=setting.branch,
+                blocks=self.config.blocks, unit=self.config.unit, t=None if setting.t < 0 else setting.t,
+                choice=setting.choice,
+            )  # fmt: skip
             if not sites_for(edit, self.folder):
-                raise InputError(f"{self.folder.path} has no labels of the branch {self.config.branch}.")
+                raise InputError(f"{self.folder.path} has no labels of the branch {setting.branch}.")
             try:
-                (self.resolved[key],) = resolve([edit], self.folder, self.config.top)
+                self.resolved[key] = self.resolver.resolve(edit, setting.top)
             except InputError:
-                self.resolved[key] = None
                 if word:
                     raise
+                self.resolved[key] = None
         return self.resolved[key]
 
-    def _random(self, targets: Sequence[Target], method: str, number: int) -> tuple[Target, ...]:
-        """Another choice of as many features of the same sites, or a direction drawn at random."""
-        made = []
-        for target in targets:
-            sae = self.bench.saes[target.site]
-            rng = np.random.default_rng([self.seed, number, len(target.features)])
-            if method == "random_direction":
-                vector = rng.standard_normal(sae.config.d)
-                made.append(Target(target.block, target.branch, target.t, vector=tuple(map(float, vector))))
-            else:
-                others = np.setdiff1d(np.arange(sae.config.n), target.features)
-                some = rng.choice(others, min(len(target.features), len(others)), replace=False)
-                made.append(Target(target.block, target.branch, target.t, tuple(map(int, some))))
-        return tuple(made)
+
+def rounds(settings: int, tuning: int, chunk: int) -> list[int]:
+    """On how many cases each round of a choice among so many settings is made; none when there is one setting.
+
+    The last round has `tuning` cases, each before it half of the next one's, in whole chunks; of rounds with the same
+    cases one is made.
+    """
+    left, count = settings, 0
+    while left > 1:
+        left, count = math.ceil(left / KEEP), count + 1
+    counts = [min(tuning, math.ceil(tuning / 2**back / chunk) * chunk) for back in reversed(range(count))]
+    return [wide for wide, wider in zip(counts, [*counts[1:], 0], strict=True) if wide != wider]
 
 
-def _side_effects(
-    cases: Sequence[Case], old: Sequence[Found], new: Sequence[Found], concepts: Sequence[str]
-) -> dict[str, dict[str, float]]:
-    """By steered concept and other concept: change in the share of pictures that hold the other one; zeros left out."""
-    rows: Mapping[str, list[int]] = {name: [i for i, c in enumerate(cases) if c.name == name]
-                                     for name in dict.fromkeys(c.name for c in cases)}  # fmt: skip
-    matrix: dict[str, dict[str, float]] = {}
-    for name, mine in rows.items():
-        change = {c: float(np.mean([(c in new[i].masks) - (c in old[i].masks) for i in mine])) for c in concepts}
-        matrix[name] = {c: round(v, 4) for c, v in change.items() if v}
-    return matrix
-
-
-def print_evaluation(result: Mapping[str, Any]) -> None:
-    """The main numbers as text."""
-
-    def shown(value: Interval) -> str:
-        mean, low, high = value
-        return "no picture" if mean is None else f"{mean:.2f} [{low:.2f}, {high:.2f}]"
-
-    print("spatial success (chance 0.25): the asked thing is found, its mask's centre in the asked quadrant")
-    for stage, methods in result["spatial"].items():
-        print(f"  {stage:<8}" + "  ".join(f"{name} {shown(v)}" for name, v in methods.items()))
-    if "global" in result:
-        print("global success: the judge's probability of the asked look rises")
-        for stage, value in result["global"].items():
-            print(f"  {stage:<8}features {shown(value)}  random features {shown(result['global_random'][stage])}")
-    print(f"{result['seconds']:.0f} s")
+def parts(count: int, size: int) -> list[range]:
+    """0 … count − 1 in pieces of at most `size`."""
+    return [range(start, min(start + size, count)) for start in range(0, count, size)]

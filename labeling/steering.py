@@ -9,16 +9,19 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from functools import cached_property
 
 import numpy as np
-import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from data.edits import Edit, Target
 from data.errors import InputError
 from data.sites import Site
 from data.store import RunFolder
-from labeling.site_codes import SiteCodes, codes_by_site, site_of
+from labeling.contrast import Weights, concept_contrast, picture_means, word_contrast
+from labeling.layout_data import LayoutRun, open_run
+from labeling.run_codes import site_codes
+from labeling.site_codes import SiteCodes, site_of
 from labeling.tables import Run, load_images, load_labels
 
 MIN_PICTURES = 5
@@ -26,27 +29,91 @@ MIN_PICTURES = 5
 
 
 def resolve(edits: Sequence[Edit], run: Run, top: int = 0) -> tuple[Edit, ...]:
-    """The edits with targets: in each block the site of the edit's branch whose t is nearest to its window's middle.
-
-    A concept's features are those with it as their best trusted label (or, where there are none, as any trusted label),
-    by `dataset_iou` − `null_iou`; P1 takes every feature in whose word list the concept stands. A word's features are
-    those that are more active where the prompt has the word (`word_features`). Edits with targets stay as they are.
-
-    Args:
-        top: at most so many features a block; 0: all of a concept's, 8 of a word's.
+    """The edits with targets; edits that have some stay as they are (`Resolver.resolve`).
 
     Raises:
         InputError: not a finished run, or nothing there carries the concept or word at the wanted sites.
     """
-    folder = run if isinstance(run, RunFolder) else RunFolder(run)
-    return tuple(edit if edit.targets else _resolved(edit, folder, top) for edit in edits)
+    resolver = Resolver(run)
+    return tuple(resolver.resolve(edit, top) for edit in edits)
+
+
+class Resolver:
+    """What a run says concepts and words are made of; read once, asked many times."""
+
+    def __init__(self, run: Run) -> None:
+        self.folder = run if isinstance(run, RunFolder) else RunFolder(run)
+        self._codes: dict[Site, SiteCodes] = {}
+
+    @cached_property
+    def layout(self) -> LayoutRun:
+        """The run's pictures with their masks."""
+        return open_run(self.folder)
+
+    def codes(self, site: Site) -> SiteCodes:
+        """The run's codes at a site."""
+        if site not in self._codes:
+            self._codes[site] = site_codes(self.folder, site)
+        return self._codes[site]
+
+    def resolve(self, edit: Edit, top: int = 0) -> Edit:
+        """The edit with targets: in each block one site of the edit's branch (`sites_for`).
+
+        With the choice ``labels`` a concept's features are those with it as their best trusted label (or, where there
+        are none, as any trusted label), by `dataset_iou` − `null_iou`, and count alike; P1 takes every feature in whose
+        word list the concept stands. A word's are those that tell best by their mean activation that a prompt has the
+        word (`word_features`). With ``contrast`` all features count, by how much more they fire in the concept's cells,
+        or in the word's pictures (labeling/contrast.py).
+
+        Args:
+            top: at most so many features a block; 0: all of them, with ``labels`` 8 of a word's.
+
+        Raises:
+            InputError: as `resolve`.
+        """
+        if edit.targets:
+            return edit
+        targets = []
+        for site in sites_for(edit, self.folder):
+            features, scales = self._features(edit, site, top)
+            if features:
+                if edit.unit == "feature_p99":
+                    scales = percentiles(self.codes(site), features)
+                targets.append(Target(site.block, site.branch, site.t, features, scales))
+        if not targets:
+            where = ", ".join(site.slug for site in sites_for(edit, self.folder)) or "any site"
+            raise InputError(f"No feature of {self.folder.path} carries {edit.name!r} at {where}.")
+        return edit.with_targets(targets)
+
+    def _features(self, edit: Edit, site: Site, top: int) -> Weights:
+        if edit.concept:
+            if edit.choice == "contrast":
+                return concept_contrast(self.layout, site, edit.concept, top)
+            return concept_features(self.folder, site, edit.concept, top), ()
+        index, has = self._pictures(site, edit.word)
+        if edit.choice == "contrast":
+            return word_contrast(self.codes(site), index, has, top)
+        return word_features(self.codes(site), index, has, top or 8), ()
+
+    def _pictures(self, site: Site, word: str) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
+        """The discovery pictures as the codes count them, and whether their prompts have the word."""
+        images = load_images(self.folder, split="discovery", columns=["image_id", "prompt"]).to_pylist()
+        place = {image_id: i for i, image_id in enumerate(self.codes(site).image_ids)}
+        there = [row for row in images if row["image_id"] in place]
+        has = np.array([names(row["prompt"], word) for row in there], bool)
+        if min(has.sum(), (~has).sum()) < MIN_PICTURES:
+            raise InputError(
+                f"{word!r} stands in {has.sum()} of {len(has)} discovery prompts of {self.folder.path}; "
+                f"at least {MIN_PICTURES} must have it, and as many not."
+            )
+        return np.array([place[row["image_id"]] for row in there], np.int64), has
 
 
 def sites_for(edit: Edit, run: RunFolder) -> list[Site]:
-    """One site a block: the edit's branch (cond for ``both``), t nearest to the middle of its window."""
+    """One site a block: the edit's branch (cond for ``both``), its t or else that nearest to its window's middle."""
     sites = run_sites(run)
     branch = "uncond" if edit.branch == "uncond" else "cond"
-    middle = sum(edit.window) / 2
+    middle = sum(edit.window) / 2 if edit.t is None else edit.t
     blocks = list(edit.blocks) or sorted({site.block for site in sites})
     unknown = sorted(set(blocks) - {site.block for site in sites})
     if unknown:
@@ -76,29 +143,12 @@ def concept_features(run: RunFolder, site: Site, concept: str, top: int = 0) -> 
     return tuple(row["feature"] for row in rows[: top or None])
 
 
-def word_features(run: RunFolder, site: Site, word: str, top: int = 8) -> tuple[int, ...]:
+def word_features(codes: SiteCodes, index: NDArray[np.int64], has: NDArray[np.bool_], top: int = 8) -> tuple[int, ...]:
     """The features whose mean activation over a picture tells best, by Cohen's d, that its prompt has the word.
 
-    Discovery pictures only; may be empty.
-
-    Raises:
-        InputError: the word stands in too few prompts, or in too many.
+    Args: as `labeling.contrast.word_contrast`. May be empty.
     """
-    images = load_images(run, split="discovery", columns=["image_id", "prompt"])
-    codes = site_codes(run, site)
-    place = {image_id: i for i, image_id in enumerate(codes.image_ids)}
-    rows = [
-        (place[row["image_id"]], names(row["prompt"], word)) for row in images.to_pylist() if row["image_id"] in place
-    ]
-    index, has = np.array([row[0] for row in rows], int), np.array([row[1] for row in rows], bool)
-    if min(has.sum(), (~has).sum()) < MIN_PICTURES:
-        raise InputError(
-            f"{word!r} stands in {has.sum()} of {len(has)} discovery prompts of {run.path}; "
-            f"at least {MIN_PICTURES} must have it, and as many not."
-        )
-    used = np.unique(codes.feature)
-    means = np.zeros((len(codes.image_ids), len(used)))
-    np.add.at(means, (codes.image, np.searchsorted(used, codes.feature)), codes.value / codes.cells)
+    used, means = picture_means(codes)
     with_word, without = means[index[has]], means[index[~has]]
     spread = np.sqrt((with_word.var(axis=0) + without.var(axis=0)) / 2)
     d = (with_word.mean(axis=0) - without.mean(axis=0)) / np.maximum(spread, 1e-9)
@@ -118,33 +168,6 @@ def percentiles(codes: SiteCodes, features: Sequence[int], share: float = 99.0) 
         values: NDArray[np.float32] = codes.value[codes.feature == feature]
         found.append(float(np.percentile(values, share)) if values.size else 0.0)
     return tuple(found)
-
-
-def site_codes(run: RunFolder, site: Site) -> SiteCodes:
-    """The codes of one site of a run; InputError when it has none."""
-    near = (pc.field("t") > site.t - 0.005) & (pc.field("t") < site.t + 0.005)
-    wanted = (pc.field("block") == site.block) & (pc.field("branch") == site.branch) & near
-    table = run.read_table("codes", filter=wanted)
-    if not table.num_rows:
-        raise InputError(f"{run.path} has no codes at {site.slug}.")
-    return next(iter(codes_by_site(table).values()))
-
-
-def _resolved(edit: Edit, run: RunFolder, top: int) -> Edit:
-    targets = []
-    for site in sites_for(edit, run):
-        features = (
-            concept_features(run, site, edit.concept, top)
-            if edit.concept
-            else word_features(run, site, edit.word, top or 8)
-        )
-        if features:
-            scales = percentiles(site_codes(run, site), features) if edit.unit == "feature_p99" else ()
-            targets.append(Target(site.block, site.branch, site.t, features, scales))
-    if not targets:
-        where = ", ".join(site.slug for site in sites_for(edit, run)) or "any site"
-        raise InputError(f"No feature of {run.path} carries {edit.name!r} at {where}.")
-    return edit.with_targets(targets)
 
 
 def _blocks(sites: Sequence[Site]) -> list[str]:

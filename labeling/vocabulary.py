@@ -38,8 +38,9 @@ class VocabularyConfig:
         tagger: ``module:function`` that gives the tags of a picture (uint8 [H, W, 3] -> list of str), such as RAM;
             its tags are asked like the prompt's nouns. Called with one picture at a time.
         ignore: nouns and tags that are never asked.
-        per_caption: concepts a caption of the detector holds at most; 0: as many as it reads. A detector sees a
-            caption as a whole, so a concept's score depends on its companions; with 1 it has none.
+        per_caption: concepts a caption of the detector holds at most; 0: all of them. A detector sees a caption as a
+            whole, so a concept's score depends on its companions; with 1 it has none. Concepts that together are
+            more than the detector reads are asked one by one, whatever this is.
     """
 
     concepts: tuple[str, ...] = ()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -34,7 +35,23 @@ def scenes_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return run
 
 
-LEFT_OUT_BY = {"browser": "GAZETTEER_NO_BROWSER", "mount": "GAZETTEER_NO_MOUNT"}
+@pytest.fixture(scope="module")
+def server() -> Iterator[str]:
+    """The address of an S3 server with one bucket, ``bucket``; this process's ``s3://`` goes there meanwhile."""
+    import fsspec
+
+    from tests.object_store import s3_server, use
+
+    before = dict(os.environ)
+    with s3_server() as address:
+        use(address)
+        fsspec.filesystem("s3").mkdir("bucket")
+        yield address
+    os.environ.clear()
+    os.environ.update(before)
+
+
+LEFT_OUT_BY = {"browser": "GAZETTEER_NO_BROWSER", "mount": "GAZETTEER_NO_MOUNT", "compiler": "GAZETTEER_NO_COMPILER"}
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import signal
@@ -16,9 +17,13 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from jobs.ray_security import make_token
 from tests.running import ROOT
+
+FAKE_HEAD_NODE_ID = "f" * 51 + "00000"
+"""What Ray calls the head of a cluster whose nodes are all on one machine."""
 
 
 @dataclass(frozen=True)
@@ -45,7 +50,7 @@ def ray_head() -> Iterator[RayHead]:
     environment = kept | {
         "RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN_PATH": str(token), "PYTHONPATH": str(ROOT),
         "PATH": f"{program.parent}:{os.environ['PATH']}", "RAY_metrics_report_interval_ms": "1000",
-        "RAY_worker_niceness": "0",
+        "RAY_worker_niceness": "0", "RAY_FAKE_CLUSTER": "1", "AUTOSCALER_UPDATE_INTERVAL_S": "1",
     }  # fmt: skip
     try:
         # Ray gives its own processes half a minute to start, which a busy machine may need more than once.
@@ -71,9 +76,12 @@ def _start(
 ) -> tuple[subprocess.Popen[bytes], RayHead]:
     names = ("port", "dashboard-port", "metrics-export-port", "dashboard-agent-listen-port", "ray-client-server-port")
     ports = dict(zip(names, free_ports(len(names)), strict=True))
+    scaling = folder / f"scaling-{attempt}.json"
+    scaling.write_text(json.dumps(_scaling(f"127.0.0.1:{ports['port']}")))
     command = [
         str(Path(sys.executable).parent / "ray"), "start", "--head", "--block", "--num-cpus=2", "--disable-usage-stats",
         "--node-ip-address=127.0.0.1", "--dashboard-host=127.0.0.1", f"--temp-dir={folder / str(attempt)}",
+        f"--autoscaling-config={scaling}",
         *(f"--{name}={port}" for name, port in ports.items()),
     ]  # fmt: skip
     with (folder / "log").open("w") as log:
@@ -81,6 +89,22 @@ def _start(
     dashboard = f"http://127.0.0.1:{ports['dashboard-port']}"
     metrics = f"http://127.0.0.1:{ports['metrics-export-port']}/metrics"
     return process, RayHead(f"127.0.0.1:{ports['port']}", dashboard, metrics, token)
+
+
+def _scaling(gcs: str) -> dict[str, Any]:
+    """Nodes that Ray's autoscaler may add when they are asked for: with the resource ``later``, on this machine."""
+    kinds = {
+        "ray.head.default": {"resources": {"CPU": 2}, "node_config": {}, "max_workers": 0},
+        "later": {"resources": {"CPU": 1, "later": 1}, "node_config": {}, "min_workers": 0, "max_workers": 1},
+    }
+    steps = ("initialization", "setup", "head_setup", "worker_setup", "head_start_ray", "worker_start_ray")
+    return {
+        "cluster_name": "test", "max_workers": 1, "upscaling_speed": 1.0, "idle_timeout_minutes": 60,
+        "head_node_type": "ray.head.default", "available_node_types": kinds,
+        "provider": {"type": "fake_multinode", "head_node_id": FAKE_HEAD_NODE_ID, "gcs_address": gcs},
+        "auth": {}, "docker": {}, "file_mounts": {}, "cluster_synced_files": [], "file_mounts_sync_continuously": False,
+        **{f"{step}_commands": [] for step in steps},
+    }  # fmt: skip
 
 
 def _ready(folder: Path, head: RayHead) -> bool:

@@ -12,6 +12,11 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 SMALL = ["images=16", "shard_size=4", "generation.steps=4", "coverage.wanted=4", "labels.min_images=2"]
+ONE_SITE = ["generation.blocks=[mid_block.attentions.0]", "generation.branches=[cond]", "generation.t=[1.0]"]
+FEW = [
+    *SMALL, *ONE_SITE, "generation.steps=2", "images=12", "shard_size=2", "labels.permutations=50", "labels.refine=100",
+]  # fmt: skip
+"""As little as a run can be that still has two passes and several shards."""
 
 
 def gazetteer(*arguments: str, cwd: Path = ROOT, timeout: float = 500) -> subprocess.CompletedProcess[str]:

@@ -1,8 +1,12 @@
 """Small tables and a small finished run for the tests of everything that reads one."""
 
+import json
+
 import numpy as np
 import pyarrow as pa
+import pyarrow.parquet as pq
 
+from data.digests import digest_bytes
 from data.images import encode_image
 from data.masks import mask_to_struct
 from data.schemas import FINAL_TABLES, PART_TABLES
@@ -101,3 +105,13 @@ def finished_run(path):
     run.write_final("features", features(), PROVENANCE)
     run.finish({"shards": ["s0", "s1"]})
     return run
+
+
+def rewrite(part, change):
+    """Replace a part of a run on disk by another, with a record that vouches for it; its name in the run."""
+    pq.write_table(change(pq.read_table(part, partitioning=None)), part)
+    path = part.parent.parent / "_meta" / "commits" / f"{part.stem.removeprefix('part-')}.json"
+    record, content = json.loads(path.read_text()), part.read_bytes()
+    record["tables"][part.parent.name].update(bytes=len(content), sha256=digest_bytes(content))
+    path.write_text(json.dumps(record))
+    return f"{part.parent.name}/{part.name}"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -12,6 +13,8 @@ from data.masks import mask_to_struct
 from data.schemas import CODES, IMAGES, SEGMENTS
 from data.sites import Site
 from labeling.evidence import ImageEvidenceInput, build_evidence
+from labeling.reduce import reduce_tables
+from labeling.site_codes import codes_by_site
 
 MID = Site("mid", "cond", 0.5)
 
@@ -55,6 +58,19 @@ class World:
     @property
     def evidence(self) -> pa.Table:
         return build_evidence(self.inputs, self.base)
+
+    def reduce(self, feature_counts: dict[Site, int], **settings: Any) -> dict[str, pa.Table]:
+        return reduced(self.images, self.codes, self.segments, self.evidence, feature_counts, **settings)
+
+
+def reduced(
+    images: pa.Table, codes: pa.Table, segments: pa.Table, evidence: pa.Table, feature_counts: dict[Site, int],
+    **settings: Any,
+) -> dict[str, pa.Table]:  # fmt: skip
+    """The final tables of whole tables in memory."""
+    flat = codes_by_site(codes)
+    grids = {(one.height, one.width) for one in flat.values()}
+    return reduce_tables(images, flat.items(), grids, segments, evidence, feature_counts, "toy", **settings)
 
 
 def map_code(maps: dict[int, np.ndarray]) -> SparseMap:

@@ -55,6 +55,17 @@ def edit_folder(path: Path) -> Path:
     return path
 
 
+def weights_folder(path: Path) -> Path:
+    """As `gazetteer attribute sheet` writes it."""
+    path.mkdir(parents=True)
+    files = {title: f"0-{title}.png" for title in ("original", "erased", "amplified")}
+    for shade, file in enumerate(files.values()):
+        (path / file).write_bytes(picture(40 * shade))
+    row = {"prompt": "a boat", "seed": 3, "edits": ["erase boat by steps: 12 weights"], "files": files}
+    (path / "weights.json").write_text(json.dumps({"pictures": [row]}))
+    return path
+
+
 def causal_rows() -> pa.Table:
     """Feature 1 of the site: its name is confirmed, something else appears and something is only named."""
     rows = []
@@ -77,7 +88,10 @@ def sheets(tmp_path_factory: pytest.TempPathFactory) -> AtlasSummary:
     run = make_run(root / "run", Plan(sites=sites(2, 2), images=8, features=40, named=31, grid=8))
     run.write_final("causal", causal_rows(), PROVENANCE)
     return write_atlas(
-        run, root / "pages", layouts=[layout_folder(root / "layout")], edits=[edit_folder(root / "edits")]
+        run,
+        root / "pages",
+        layouts=[layout_folder(root / "layout")],
+        edits=[edit_folder(root / "edits"), weights_folder(root / "weights")],
     )
 
 
@@ -87,14 +101,16 @@ def load(atlas: AtlasSummary, key: str) -> Any:
 
 
 def test_pages_get_what_the_folders_hold(sheets: AtlasSummary) -> None:
-    assert load(sheets, "atlas")["extras"] == {"layouts": 1, "edits": 1}
+    assert load(sheets, "atlas")["extras"] == {"layouts": 1, "edits": 2}
     (head,), maps = load(sheets, "layouts"), load(sheets, "layouts/0")
     assert head["prompt"] == HOSTILE_PROMPT and head["t"] == [1, 0.5, 0]
     assert maps["concepts"] == ["sky", "ground"] and (maps["height"], maps["width"]) == (2, 2)
-    (row,) = load(sheets, "edits")
+    row, of_weights = load(sheets, "edits")
+    assert list(of_weights["files"]) == ["original", "erased", "amplified"]
+    assert of_weights["edits"] == ["erase boat by steps: 12 weights"]
     assert list(row["files"]) == ["plain", "early", "middle", "final"]
     assert row["edits"] == ["sky in the top left, strength 2 update_norm, t 1 to 0.6, cond"]
-    for file in (head["file"], *row["files"].values()):
+    for file in (head["file"], *row["files"].values(), *of_weights["files"].values()):
         assert (sheets.index.parent / file).is_file()
 
 
@@ -165,7 +181,8 @@ class TestInBrowser:
 
     def test_a_sheet_shows_every_stage(self, page: Page) -> None:
         page.open("steering")
-        assert page.texts(".panel-title") == ["original", "early", "middle", "final"]
+        assert page.texts(".panel-title")[:4] == ["original", "early", "middle", "final"]
+        assert page.texts(".panel-title")[4:] == ["original", "erased", "amplified"]
         page.run("document.querySelectorAll('img').forEach((image) => { image.loading = 'eager'; })")
         page.wait("return [...document.images].every((image) => image.complete && image.naturalWidth === 16)")
         assert "sky in the top left" in page.one(".said").text

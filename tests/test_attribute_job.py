@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
+import shlex
 from pathlib import Path
 from xml.etree import ElementTree
 
@@ -14,11 +15,13 @@ import pytest
 import torch
 from PIL import Image
 
-from attribution.delta import applied, load_delta
+from attribution.adversary import Attack
+from attribution.delta import applied, load_delta, save_delta
 from attribution.distances import frechet_distance, kernel_distance, perceptual_distance
 from attribution.evaluate import Evaluation, Protocol
+from attribution.kept import Kept
 from attribution.methods import AMPLIFY, ERASE, FOLLOWERS, MethodConfig, Methods
-from attribution.outcomes import CHOOSE, REPORT, Case, Images, Look, compare, quality, summary
+from attribution.outcomes import CHOOSE, REPORT, Case, Images, Look, Outcome, compare, pack, quality, summary, unpack
 from attribution.prompts import paraphrases, without
 from attribution.selection import count
 from data.errors import InputError
@@ -31,8 +34,11 @@ from jobs.attribute_pictures import painter
 from jobs.attribute_plots import curves
 from jobs.attribute_report import print_evaluation, write_evaluation
 from jobs.attribute_score import ScoreConfig, apply_edit, score
+from jobs.attribute_sheet import write_sheet
+from jobs.cli import parser
 from jobs.config import RunConfig, load_config
 from labeling import load_components
+from labeling.atlas.sheets import write_edits
 from labeling.vocabulary import Vocabulary, VocabularyConfig
 from tests.tiny_pipeline import tiny_pipeline
 
@@ -83,6 +89,19 @@ def test_an_edit_by_an_evaluated_method_comes_with_a_sheet_of_pictures(run: RunC
     for wrong, words in (("unicorn", "not in vocabulary"), ("dog", "Unknown method 'x'")):
         with pytest.raises(InputError, match=words):
             make_edit(config, methods, EditConfig(wrong, method="x", pool=40), str(tmp_path))
+    more = make_edit(config, methods, EditConfig("dog", "amplify", share=0.1, sheet=0, pool=40), str(tmp_path))
+    sheet_done = write_sheet(config, [done["edit"], more["edit"], more["edit"]], 2, str(tmp_path / "sheet"))
+    assert sheet_done["columns"] == ["original", "erased", "amplified", "amplified by steps"]
+    rows = json.loads((tmp_path / "sheet" / "weights.json").read_text())["pictures"]
+    assert len(rows) == 2 and all("dog" in row["prompt"] for row in rows)
+    shown = [[(tmp_path / "sheet" / file).read_bytes() for file in row["files"].values()] for row in rows]
+    assert all(len(set(row)) == 3 and row[2] == row[3] for row in shown)
+    (tmp_path / "out").mkdir()
+    assert write_edits([tmp_path / "sheet"], tmp_path / "out") == 2
+    nobody = dataclasses.replace(load_delta(done["edit"]), provenance={})
+    save_delta(nobody, tmp_path / "nobody.safetensors")
+    with pytest.raises(InputError, match="which concept"):
+        write_sheet(config, [str(tmp_path / "nobody.safetensors")], 1, str(tmp_path))
 
 
 def test_taking_a_concept_out_of_a_prompt() -> None:
@@ -148,9 +167,50 @@ def test_what_counts_as_erased_kept_and_changed() -> None:
     raised = summary("amplify", [compare("amplify", "dog", cases, intact, edited)], 200, 0)
     assert raised["target"] == [1.0, 1.0, 1.0]  # of the one dog that was missed
     nothing = compare("erase", "dog", cases[1:2], intact[1:2], edited[1:2])
-    assert all(value == [None] * 3 for value in summary("erase", [nothing], 50, 0).values())
+    said = summary("erase", [nothing], 50, 0)
+    assert said.pop("rise") == [1.0, 1.0, 1.0] and all(value == [None] * 3 for value in said.values())
+    assert summary("erase", [erased], 0, 0)["rise"][0] == 0.0  # of two dogs one before, the other after
     low, mean, high = (summary("erase", [erased, erased], 400, 0)["others"][i] or 0 for i in (1, 0, 2))
     assert 0 < low < mean < high <= 1
+
+
+def test_outcomes_are_kept_and_an_evaluation_of_other_settings_is_refused(tmp_path: Path) -> None:
+    cases = [Case("a dog and sky", 0, frozenset({"dog", "sky"}), REPORT), Case("sky", 1, frozenset({"sky"}), REPORT)]
+    maps = [np.ones((2, 1, 1), np.float32)]
+    looks = [Look(picture(v), {"dog": 0.25, "sky": 0.5}, maps) for v in (3, 4)]
+    outcome = dataclasses.replace(compare("erase", "dog", cases, looks, looks[::-1], {"sky"}), weights=7)
+    kept, made = Kept(tmp_path / "kept", {"steps": 2}), []
+
+    def make() -> dict[str, np.ndarray]:
+        made.append(1)
+        return pack(outcome)
+
+    for _ in range(2):
+        again = unpack(kept.arrays(("erase", "cad", "dog", 0.1), make))
+    assert len(made) == 1 and again.weights == 7 and again.by_concept == {"sky": (2, 2)}
+    assert summary("erase", [again], 20, 0) == summary("erase", [outcome], 20, 0)
+    assert quality([again, again], 5, 0) == quality([outcome, outcome], 5, 0)
+    assert kept.json(("rates", 0), lambda: [1, 0.5]) == Kept(tmp_path / "kept", {"steps": 2}).json(("rates", 0), list)
+    with pytest.raises(InputError, match=r"other settings \(steps\)"):
+        Kept(tmp_path / "kept", {"steps": 3})
+    next((tmp_path / "kept").glob("erase-cad*")).write_bytes(b"PK")
+    with pytest.raises(InputError, match="damaged"):
+        kept.arrays(("erase", "cad", "dog", 0.1), make)
+
+
+def test_the_gentlest_dose_that_reaches_the_aim_is_taken_unless_it_costs_others() -> None:
+    cases = [Case("a dog and sky", i, frozenset({"dog", "sky"}), CHOOSE) for i in range(10)]
+    intact = [seen(0, "dog", "sky")] * 10
+
+    def outcome(dogs: int, skies: int) -> Outcome:
+        after = [seen(0, *["dog"] * (i < dogs), *["sky"] * (i < skies)) for i in range(10)]
+        return compare("erase", "dog", cases, intact, after)
+
+    best = Evaluation(None, None, None, [], Protocol((), ()))._best  # type: ignore[arg-type]
+    doses = {0.1: outcome(5, 10), 0.2: outcome(1, 10), 0.3: outcome(0, 10), 0.4: outcome(0, 5)}
+    assert best("erase", "cad", doses) == 0.2
+    assert best("erase", "cad", {0.1: doses[0.1], 0.4: doses[0.4]}) == 0.1
+    assert best("erase", "cad", {0.1: outcome(5, 8), 0.2: outcome(9, 9)}) == 0.2
 
 
 def test_distances_between_pictures_and_between_sets_of_them() -> None:
@@ -203,19 +263,26 @@ def test_every_method_is_evaluated_on_pairs_and_the_model_stays_as_it_was(tmp_pa
         return [[image.astype(np.float32).transpose(2, 0, 1)] for image in images]
 
     before = [p.detach().clone() for p in pipe.unet.parameters()]
-    protocol = Protocol(ERASE, AMPLIFY, shares=(0.02, 0.05), most=1, paraphrased=("steps",))
+    erasing = ("steps", "steps_random", "cad", "steps_all", "esd", "ca_random", "wanda", "iterated")
+    amplifying = ("steps", "cad", "random")
+    protocol = Protocol(
+        erasing, amplifying, shares=(0.02, 0.05), most=1, paraphrased=("steps",), attacked=("steps",),
+        attack=Attack(words=1, rounds=1, tried=2), curved=("steps_random",),
+    )  # fmt: skip
     evaluation = Evaluation(methods, paint, look, cases, protocol, features=features, neighbours={"dog": ("house",)})
     assert set(evaluation.rates(CHOOSE)) == set(concepts)
     erased = evaluation.run("erase", ["dog"])
     raised = evaluation.run("amplify", ["dog"])
-    assert set(erased) == set(ERASE) and set(raised) == set(AMPLIFY)
+    assert set(erased) == set(erasing) and set(raised) == set(amplifying)
     for found in (*erased.values(), *raised.values(), evaluation.blocked(["dog"])):
         assert all(len(found[key]) == 3 for key in ("target", "others", "change"))
-    for name in FOLLOWERS:
-        assert erased[name]["share"] == erased[config.reference]["share"] and not erased[name]["curve"]
+    for name in set(FOLLOWERS) & set(erasing):
+        assert erased[name]["share"] == erased[config.reference]["share"]
+        assert bool(erased[name]["curve"]) == (name == "steps_random")
         assert erased[name]["weights"] == erased[config.reference]["weights"]
     assert [point["share"] for point in erased["cad"]["curve"]] == [0.02, 0.05]
     assert len(erased["steps"]["paraphrased"]["target"]) == 3 and "paraphrased" not in erased["cad"]
+    assert len(erased["steps"]["attacked"]["target"]) == 3 and erased["steps"]["attacked"]["words"]["dog"]
     assert all(torch.equal(a, b) for a, b in zip(before, pipe.unet.parameters(), strict=True))
     found = {"faithfulness_rows": [], "erase": erased, "amplify": raised} | located(
         methods, ["cad", "steps"], {name: erased[name]["share"] for name in ("cad", "steps")}
@@ -232,6 +299,9 @@ def test_every_method_is_evaluated_on_pairs_and_the_model_stays_as_it_was(tmp_pa
     print_evaluation(found)
     reference, control = (methods.choose("erase", m, "dog", 0.05) for m in (config.reference, "magnitude"))
     assert {n: len(i) for n, i in reference.items()} == {n: len(i) for n, i in control.items()}
+    for aim, names in (("erase", set(ERASE) - set(erasing)), ("amplify", set(AMPLIFY) - set(amplifying))):
+        for name in sorted(names):
+            assert len(methods.edit(aim, name, "dog", 0.05)), name
     edit = methods.edit("erase", "cad", "dog", 0.05)
     with applied(pipe.unet, edit):
         assert any(not torch.equal(a, b) for a, b in zip(before, pipe.unet.parameters(), strict=True))
@@ -244,7 +314,8 @@ def test_the_whole_evaluation_gives_the_promised_keys(run: RunConfig) -> None:
     protocol = Protocol(("cad", "steps", "random"), ("cad", "random"), shares=(0.05,), most=1, resamples=20)
     config = EvaluateConfig(
         MethodConfig(steps=2, context=1, context_steps=1, tune_steps=1), protocol, steps=2, pool=32, erase=1, amplify=1,
-        looks=True, located=("steps",), ablations=3, ablation_shares=(0.05,), study_samples=1, points=1, groups=4,
+        looks=True, areas=False, fewer=(),
+        located=("steps",), ablations=3, ablation_shares=(0.05,), study_samples=1, points=1, groups=4,
     )  # fmt: skip
     found = json.loads(json.dumps(evaluate(run, config, ["dog"])))
     assert {"cad", "expected_live", "coar", "random"} <= set(found["faithfulness"])
@@ -255,3 +326,16 @@ def test_the_whole_evaluation_gives_the_promised_keys(run: RunConfig) -> None:
     assert found["overlap"] == {"steps": {"dog": {}}} and found["erase"]["steps"]["quality"]["pictures"] in (0, 1)
     with pytest.raises(InputError, match="not in vocabulary"):
         evaluate(run, config, ["unicorn"])
+
+
+def test_what_the_page_tells_people_to_type_is_understood() -> None:
+    text = (Path(__file__).parent.parent / "docs/attribution.md").read_text(encoding="utf-8")
+    block = text.split("```sh\n")[1].split("```")[0]
+    lines = [shlex.split(line, comments=True) for line in block.splitlines()]
+    verbs = [line[1:] for line in lines if line[0] == "gazetteer"]
+    for line in verbs:
+        assert callable(parser().parse_args(line).action), line
+    known = {line[1] for line in verbs if line[0] == "attribute"}
+    assert known == {"score", "edit", "apply", "sheet", "evaluate", "features", "protocol"}
+    scripts = [line[1] for line in lines if line[0] == "python"]
+    assert scripts and all((Path(__file__).parent.parent / script).is_file() for script in scripts)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from dataclasses import replace
 
 import pytest
@@ -12,10 +13,11 @@ from torch import Tensor, nn
 from attribution.estimators import ESTIMATORS, Options, estimate
 from attribution.faithfulness import ablation_study
 from attribution.groups import Groups, row_groups
-from attribution.objectives import Amplify, Distance, Erase, FeatureActivation
+from attribution.objectives import Amplify, Anchor, Distance, Erase, FeatureActivation
 from attribution.problem import Problem, diffusion_problem
 from attribution.samples import Samples, freeze_target, generate_latents, noised_images, trajectory
 from attribution.selection import PRESETS, Share, count, jaccard, random_like, scope_weights, select
+from attribution.tune import gradient_steps
 from benchmarks.attribution_cost import published
 from data.errors import InputError
 from sae.autoencoder import SAEConfig, SparseAutoencoder
@@ -215,13 +217,51 @@ def _prediction(unet: nn.Module, samples: Samples) -> Tensor:
     return unet(samples.x, samples.timestep, **samples.cond).sample
 
 
+def test_concept_ablation_pulls_the_concept_to_the_anchor_and_holds_the_anchor(pipe: object) -> None:
+    unet = pipe.unet  # type: ignore[attr-defined]
+    latents = generate_latents(pipe, ["a dog", "a red house"], [1, 2], steps=2)
+    on = noised_images(pipe, latents, ["a dog", "a red house"], steps=4, only=[0, 2], base=["a house", "a dog"])
+    numbers = on.x[0].numel()
+    with torch.no_grad():
+        away = Anchor(prior=0)(unet, on)
+        assert torch.allclose(away, Erase()(unet, on) / numbers)
+        swapped = replace(on, cond=on.base or {})  # the concept is the anchor: only the denoising loss is left
+        held = -Amplify()(unet, swapped)
+        assert torch.allclose(Anchor(prior=0.5)(unet, swapped), 0.5 * held)
+        assert torch.allclose(Anchor(prior=0.5)(unet, on), away + 0.5 * held)
+    weights = scope_weights(unet, "cross")
+    ours = diffusion_problem(unet, Anchor(prior=0), on, weights).gradient()
+    stopped = diffusion_problem(unet, Erase(), on, weights).gradient()
+    for name, gradient in ours.items():
+        torch.testing.assert_close(gradient, stopped[name] / numbers)
+
+
+def test_a_renewed_problem_sees_the_model_as_it_is_and_as_it_was() -> None:
+    """J = (w − aim)² where the aim is where w was before any step, less 1: only that is independent of the steps."""
+    problem = toy([3.0], lambda s: s)
+    model, seen = problem.model, []
+
+    def renew(step: int, as_before: Callable[[], AbstractContextManager[None]]) -> Problem:
+        now = model.w.item()  # type: ignore[operator,union-attr]
+        with as_before():
+            aim = model.w.item() - 1  # type: ignore[operator,union-attr]
+        assert model.w.item() == now  # type: ignore[operator,union-attr]
+        seen.append((step, now, aim))
+        return replace(problem, parts=(lambda: (model.w - aim).reshape(1) ** 2,))  # type: ignore[operator]
+
+    edit = gradient_steps(problem, {"w": torch.tensor([0])}, steps=60, rate=0.05, renew=renew, every=20)
+    assert [step for step, _, _ in seen] == [0, 20, 40] and {aim for _, _, aim in seen} == {2.0}
+    assert seen[0][1] == 3.0 > seen[1][1]
+    assert edit.changes["w"].new.item() == pytest.approx(2.0, abs=0.05) and model.w.item() == 3.0  # type: ignore[operator,union-attr]
+
+
 def test_every_estimator_runs_on_a_pipeline_and_leaves_it_untouched(pipe: object, samples: Samples) -> None:
     unet = pipe.unet  # type: ignore[attr-defined]
     before = {name: w.detach().clone() for name, w in unet.named_parameters()}
     weights = scope_weights(unet, "ff")
     groups = row_groups(weights, 10)
     problem = diffusion_problem(unet, Erase(stop_gradient=False), samples.at(slice(0, 4)), weights)
-    options = Options(points=2, ablations=20, groups=groups)
+    options = Options(points=2, ablations=20, rounds=4, groups=groups)
     scores = {name: estimate(name, problem, options) for name in ESTIMATORS}
     for one in scores.values():
         assert {n: s.shape for n, s in one.items()} == {n: w.shape for n, w in weights.items()}

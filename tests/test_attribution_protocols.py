@@ -125,6 +125,49 @@ def test_clip_scores_are_cosines_of_picture_and_prompt(tmp_path: Path, model: Mo
         ordinary.ClipScore(str(tmp_path))
 
 
+@pytest.fixture
+def photographs(tmp_path: Path) -> list[Path]:
+    generator = np.random.default_rng(0)
+    paths = [tmp_path / f"{i}.png" for i in range(3)]
+    for path in paths:
+        Image.fromarray(generator.integers(0, 256, (40, 50, 3), dtype=np.uint8)).save(path)
+    return paths
+
+
+@pytest.mark.full
+def test_fid_reads_pictures_as_pytorch_fid_does(
+    tmp_path: Path, photographs: list[Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The package's own network and reader; its weights cannot be had offline, so random ones lie where it looks."""
+    inception = pytest.importorskip("pytorch_fid.inception")
+    from pytorch_fid.fid_score import get_activations
+    from torchvision.models import inception_v3
+
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path))
+    (tmp_path / "hub/checkpoints").mkdir(parents=True)
+    torch.manual_seed(0)
+    network = inception_v3(weights=None, num_classes=1008, aux_logits=False, init_weights=False)
+    torch.save(network.state_dict(), tmp_path / "hub/checkpoints" / inception.FID_WEIGHTS_URL.rpartition("/")[2])
+    found = ordinary.Inception().features(photographs)
+    model = inception.InceptionV3([inception.InceptionV3.BLOCK_INDEX_BY_DIM[2048]]).eval()
+    theirs = get_activations([str(path) for path in photographs], model, batch_size=1, num_workers=0)
+    assert found.shape == (3, 2048) and np.allclose(found, theirs, atol=1e-4) and found.std(0).max() > 1e-3
+    assert ordinary.fid(photographs[:2], tmp_path) > 0
+
+
+@pytest.mark.full
+def test_imagenette_asks_the_resnet_50_of_torchvision(tmp_path: Path, photographs: list[Path]) -> None:
+    from torchvision.models import ResNet50_Weights, resnet50
+
+    torch.manual_seed(0)
+    network = resnet50(weights=None).eval()
+    torch.save(network.state_dict(), tmp_path / "weights.pt")
+    transforms = ResNet50_Weights.IMAGENET1K_V2.transforms()
+    with torch.no_grad():
+        theirs = [int(network(transforms(Image.open(path).convert("RGB"))[None]).argmax()) for path in photographs]
+    assert imagenette.ImageNetClassifier("resnet50", str(tmp_path / "weights.pt")).top1(photographs) == theirs
+
+
 def test_prompts_and_pictures_that_do_not_fit_are_a_sentence(tmp_path: Path, prompts: str) -> None:
     assert read_items(prompts, "prompt", limit=1) == [Item("a dog at night", 7)]
     assert read_items(prompts, "prompt", seed=0)[1] == Item("a red house", 0)

@@ -5,9 +5,12 @@ from __future__ import annotations
 import os
 import secrets
 import signal
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +21,7 @@ from jobs.pools import LimitConfig, PoolConfig
 from jobs.ray_executor import ray_pools, run_ray
 from jobs.work import Job, Task
 from tests import toy_work
+from tests.running import FEW, ROOT, digests, label
 
 pytestmark = pytest.mark.alone
 
@@ -54,6 +58,35 @@ def test_what_a_named_cluster_lacks_is_said_and_nothing_is_started(cluster: Any)
         pass
 
 
+def test_fractions_of_devices_resources_and_labels_are_placed_where_they_are(cluster: Any) -> None:
+    """Two workers share the one device that is labelled as wanted; the next stage goes where its resource is."""
+    spot = cluster.add_node(num_cpus=2, num_gpus=1, labels={"market": "spot", "zone": "a-1"})
+    other = cluster.add_node(num_cpus=2, num_gpus=1, labels={"market": "on-demand", "zone": "b-1"})
+    try:
+        halves = PoolConfig(("first",), 0, cpus=0.5, gpus=0.5, labels={"market": "spot", "zone": "in(a-1,c-1)"})
+        with (
+            pytest.raises(
+                InputError, match=r"first needs 3 workers with CPU 0.5, GPU 0.5 each .*market=spot.*room for 2"
+            ),
+            ray_pools([replace(halves, workers=3), SECOND], 1, cluster.address),
+        ):
+            pass
+        task = Task(toy_work.Placed, toy_work.join, toy_work.lost, ("first", "second"), item_seconds=60)
+        jobs = [Job(f"job-{at}", (at,)) for at in range(12)]
+        rows: list[Any] = []
+        with ray_pools([halves, SECOND], 1, cluster.address) as pools:
+            assert [pool.workers for pool in pools.pools] == [2, 1], "as many halves as the labelled device has"
+            run_ray(task, jobs, lambda _, result: rows.extend(result), pools)
+        assert sorted(item for item, *_ in rows) == list(range(12))
+        firsts, seconds = ({row[stage] for row in rows} for stage in (1, 2))
+        assert len(firsts) == 2
+        assert {(node, devices) for _, node, devices in firsts} == {(spot.node_id, "0")}
+        assert [node for _, node, _ in seconds] == [cluster.head_node.node_id]
+    finally:
+        cluster.remove_node(spot)
+        cluster.remove_node(other)
+
+
 def test_a_cluster_may_grow_lose_a_node_with_what_it_held_and_gain_another(cluster: Any, tmp_path: Path) -> None:
     """The run waits for the node it needs; SIGKILL takes one with finished first stages on it; a new one joins."""
     doomed: list[Any] = []
@@ -80,3 +113,21 @@ def test_a_cluster_may_grow_lose_a_node_with_what_it_held_and_gain_another(clust
     joining.join()
     signal.signal(signal.SIGUSR1, before)
     assert results == {job.id: [(item, item * 2**18) for item in job.items] for job in jobs}
+
+
+def test_a_run_that_loses_a_node_and_gains_one_comes_to_the_same_tables(cluster: Any, tmp_path: Path) -> None:
+    pools = "pools=[{stages: [generate], workers: 1, resources: {c: 1}}, "
+    pools += "{stages: [detect, segment, evidence], workers: 1, resources: {b: 1}}]"
+    doomed = cluster.add_node(num_cpus=1, resources={"c": 1})
+    run, settings = tmp_path / "run", [pools, "executor=ray", f"ray_address={cluster.address}"]
+    command = [sys.executable, "-m", "jobs.cli", "label", "--out", str(run), "--set", *FEW, *settings]
+    with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as driver:
+        while driver.poll() is None and not list(run.glob("_meta/commits/*.json")):
+            time.sleep(0.02)
+        cluster.remove_node(doomed, allow_graceful=False)
+        cluster.add_node(num_cpus=1, resources={"c": 1})
+        said = driver.communicate(timeout=500)[1]
+    assert driver.returncode == 0, said
+    assert "generate lost a worker" in said or "lost a worker (lost node" in said
+    assert label(tmp_path / "undisturbed", *FEW, "executor=serial").returncode == 0
+    assert digests(run) == digests(tmp_path / "undisturbed")

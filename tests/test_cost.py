@@ -2,24 +2,37 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import re
 import shlex
 from pathlib import Path
 
 import pytest
+import torch
 import yaml
+from safetensors.torch import save_file
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
+from transformers import BertConfig, SamModel
 
 from data.errors import InputError
 from data.store import RunFolder
 from diffusion.flops import model_cost
 from diffusion.generate import Generator
-from diffusion.load import load_pipeline
+from diffusion.load import ModelConfig, load_pipeline
 from jobs.config import DEFAULT_CONFIG, load_config
 from jobs.cost import Rates, plan
+from labeling.flops import caption_tokens, detector_flops, segmenter_flops
+from labeling.groundingdino_settings import PUBLISHED, settings_of
+from labeling.groundingdino_settings import config_of as groundingdino_config
+from labeling.sam_keys import SAM
+from labeling.segment_anything_original import build_sam, config_of, published_sizes, read_sizes
+from labeling.segmenters import SegmenterConfig
+from tests.original_models import original_detector, original_weights, random_segmenter
 from tests.running import ROOT, SMALL, gazetteer, label
+from tests.single_file import write_single_file
+from tests.tiny_pipeline import tiny_pipeline
 
 
 def test_operations_and_calls_are_those_of_a_real_picture() -> None:
@@ -50,7 +63,6 @@ def test_the_detector_and_the_segmenter_are_counted_as_they_run() -> None:
     import numpy as np
 
     from labeling.detectors import load_detector
-    from labeling.flops import detector_flops, segmenter_flops
     from labeling.segmenters import load_segmenter
 
     config = load_config(None)
@@ -63,6 +75,63 @@ def test_the_detector_and_the_segmenter_are_counted_as_they_run() -> None:
     with sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as cut:
         segmenter.segment([picture], [boxes])
     assert sum(segmenter_flops(config.segmenter, 2)) == pytest.approx(cut.get_total_flops(), rel=0.05)
+
+
+def test_a_single_file_costs_what_its_folder_does(tmp_path: Path) -> None:
+    pipe = tiny_pipeline()
+    pipe.save_pretrained(tmp_path / "folder")
+    file = write_single_file(pipe, tmp_path / "model.safetensors")
+    one = ModelConfig(path=str(file), config=str(tmp_path / "folder"))
+    assert model_cost(one, 3) == model_cost(ModelConfig(path=str(tmp_path / "folder")), 3)
+    with pytest.raises(InputError, match=r"set model\.config"):
+        model_cost(ModelConfig(path=str(file)), 3)
+
+
+def test_checkpoints_in_the_authors_formats_cost_what_their_folders_do(tmp_path: Path) -> None:
+    """The same weights, as transformers folders and as .pth files: the same captions, the same operations."""
+    config = load_config(None)
+    original = original_detector(Path(config.detector.path), tmp_path / "original")
+    segmenter = random_segmenter(tmp_path / "sam")
+    torch.save(original_weights(segmenter, SAM), tmp_path / "sam.pth")
+    save_file(original_weights(segmenter, SAM), tmp_path / "sam.safetensors")
+    groups = [["sky", "hot air balloon"], ["tree"]]
+    tokens = caption_tokens(config.detector, groups)
+    assert caption_tokens(original, groups) == tokens and len(tokens) == 2
+    assert detector_flops(original, 128, 128, tokens) == detector_flops(config.detector, 128, 128, tokens) > 0
+    cut = segmenter_flops(SegmenterConfig(path=str(segmenter)), 3)
+    for file in ("sam.pth", "sam.safetensors"):
+        path = str(tmp_path / file)
+        assert segmenter_flops(SegmenterConfig(path=path, library="segment_anything"), 3) == cut
+    with pytest.raises(InputError, match="does not exist"):
+        segmenter_flops(SegmenterConfig(path="nowhere.pth", library="segment_anything"), 3)
+
+
+def test_published_networks_are_known_without_their_checkpoints() -> None:
+    """Sizes of the published files: sam_vit_b_01ec64.pth 375 MB, sam_vit_l_0b3195.pth 1.25 GB, sam_vit_h_4b8939.pth
+    2.56 GB; the settings of Grounding DINO go to transformers and come back."""
+    for name, megabytes in {"vit_b": 375, "vit_l": 1249, "vit_h": 2564}.items():
+        with torch.device("meta"):
+            model = SamModel(config_of(published_sizes(name))).to("meta")
+            assert read_sizes(build_sam(published_sizes(name)).state_dict()) == published_sizes(name)
+        assert sum(p.numel() for p in model.parameters()) * 4e-6 == pytest.approx(megabytes, abs=1)
+    absent = SegmenterConfig(path="sam_vit_b_01ec64.pth", library="segment_anything", model_type="vit_b")
+    encode, decode = segmenter_flops(absent, 6)
+    assert 0.7e12 < encode < 1.1e12 and decode < encode / 10, "two operations for each of 370 G multiply-adds or more"
+    for settings in PUBLISHED.values():
+        there = settings_of(groundingdino_config(settings, BertConfig()))
+        assert there == dataclasses.replace(settings, decoder_dim_feedforward=settings.dim_feedforward)
+
+
+def test_a_plan_needs_no_autoencoder_that_is_yet_to_be_trained() -> None:
+    there = plan(load_config(None), Rates())
+    before = plan(load_config(None, ["saes=nowhere"]), Rates())
+    assert before["assumed"] == [
+        *there["assumed"][:2],
+        "autoencoders as sae.train makes them, for nowhere has none yet",
+    ]
+    assert {**before, "assumed": 0} == {**there, "assumed": 0}
+    with pytest.raises(InputError, match="no SAE folder"):
+        plan(load_config(None, ["saes=nowhere", "sae=null"]), Rates())
 
 
 def test_bytes_of_another_run_are_foretold_within_a_fifth(scenes_run: Path, tmp_path: Path) -> None:

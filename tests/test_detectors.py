@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from data.errors import InputError
+from data.errors import GazetteerError, InputError
 from labeling.detectors import DetectorConfig, load_detector
 from tests.test_phrases import make_tokenizer
 
@@ -92,12 +92,21 @@ def test_batched_calls_keep_every_picture_its_own_caption(folder):
         np.testing.assert_allclose([d.box for d in left], [d.box for d in right], atol=0.03)
 
 
-def test_a_long_list_goes_through_several_captions(folder):
+def test_scores_in_a_long_list_depend_on_nothing_else_in_it(folder):
+    """Alone, in any list that is too long for one caption, in any order: the same boxes with the same scores."""
     detector = load_detector(config(folder, box_threshold=0.0, nms_iou=1.0))
     asked = ["sky", "grass", "cat", "hot air balloon", "tree", "dogs"]  # 17 tokens, the model reads 12
-    (found,) = detector.detect(pictures()[:1], [asked])
-    first, second = (detector.detect(pictures()[:1], [part])[0] for part in (asked[:4], asked[4:]))
-    assert sorted(found, key=repr) == sorted([*first, *second], key=repr)
+
+    def found(some):
+        (detections,) = detector.detect(pictures()[:1], [some])
+        return {concept: [one for one in detections if one.concept == concept] for concept in some}
+
+    alone = {concept: found([concept])[concept] for concept in asked}
+    assert all(alone.values())
+    assert found(asked) == found(asked[::-1]) == alone
+    assert found(asked[1:]) == {concept: alone[concept] for concept in asked[1:]}
+    together = found(["sky", "cat"])  # these fit into one caption, where they are companions
+    assert together["sky"] != alone["sky"]
 
 
 def test_same_input_twice_gives_the_same_output(folder):
@@ -136,3 +145,10 @@ def test_wrong_settings_get_a_sentence(field, value):
 def test_an_unusable_device_gets_a_sentence(folder):
     with pytest.raises(InputError, match="cannot be used here"):
         load_detector(config(folder, device="nonsense"))
+
+
+def test_out_of_memory_names_the_batch_size_to_try(folder):
+    detector = load_detector(config(folder, exact=False))
+    detector.images.pad_size = {"height": 2**26, "width": 2**26}
+    with pytest.raises(GazetteerError, match=r"Out of memory while detecting \(3 at once\); try detector.batch_size=1"):
+        detector.detect(pictures(), ASKED)

@@ -11,7 +11,6 @@ from data.errors import InputError
 from data.schemas import CANDIDATES, CODES, FEATURES
 from data.sites import Site
 from labeling.features import make_features
-from labeling.reduce import reduce_tables
 from labeling.site_codes import codes_by_site
 from tests.small_world import CORNER, FOLLOWS, MID, map_code, sky_world
 
@@ -25,7 +24,7 @@ def codes_of(**maps: dict[int, list]) -> pa.Table:
 
 def test_activity_by_hand() -> None:
     table = codes_of(a={0: [1, 3, 0, 0], 2: [0, 0, 0, 0]}, b={0: [0, 0, 2, 0], 2: [0, 0, 0, 0]})
-    features = make_features(codes_by_site(table), NO_CANDIDATES, {MID: 3}, "toy", images_wanted=3)
+    features = make_features(MID, codes_by_site(table)[MID], NO_CANDIDATES, 3, "toy", images_wanted=3)
     assert features.schema.equals(FEATURES)
     first, second, third = features.to_pylist()
     assert (first["images"], first["images_wanted"], first["images_short"]) == (2, 3, 1)
@@ -45,14 +44,14 @@ def test_activity_by_hand() -> None:
 def test_at_most_nine_top_images_ties_by_name() -> None:
     table = codes_of(**{f"i{n:02d}": {0: [1, 1, 0, 0]} for n in range(12)})
     shuffled = table.take(pa.array(np.random.default_rng(0).permutation(12)))
-    (row,) = make_features(codes_by_site(shuffled), NO_CANDIDATES, {MID: 1}, "toy").to_pylist()
+    (row,) = make_features(MID, codes_by_site(shuffled)[MID], NO_CANDIDATES, 1, "toy").to_pylist()
     assert [one["image_id"] for one in row["top_images"]] == [f"i{n:02d}" for n in range(9)]
     assert {one["column"] for one in row["top_images"]} == {0}
 
 
 def test_labels_of_the_best_rank_are_named() -> None:
     world = sky_world()
-    tables = reduce_tables(world.images, world.codes, world.segments, world.evidence, {MID: 5}, "toy", images_wanted=9)
+    tables = world.reduce({MID: 5}, images_wanted=9)
     rows = tables["features"].to_pylist()
     assert len(rows) == 5
     assert (rows[FOLLOWS]["best_label"], rows[FOLLOWS]["best_dataset_iou"]) == ("sky", 1.0)
@@ -63,25 +62,24 @@ def test_labels_of_the_best_rank_are_named() -> None:
 
 
 def test_a_site_without_codes_has_dead_features() -> None:
-    features = make_features({}, NO_CANDIDATES, {MID: 2}, "toy")
+    features = make_features(MID, None, NO_CANDIDATES, 2, "toy")
     assert features["dead"].to_pylist() == [True, True]
     assert features["density"].to_pylist() == [None, None]
-    assert make_features({}, NO_CANDIDATES, {}, "toy").equals(FEATURES.empty_table())
 
 
 def test_sites_and_features_beyond_the_autoencoders_are_refused() -> None:
-    codes = codes_by_site(codes_of(a={3: [1, 0, 0, 0]}))
+    codes = codes_by_site(codes_of(a={3: [1, 0, 0, 0]}))[MID]
     with pytest.raises(InputError, match="only 3"):
-        make_features(codes, NO_CANDIDATES, {MID: 3}, "toy")
+        make_features(MID, codes, NO_CANDIDATES, 3, "toy")
     with pytest.raises(InputError, match="no autoencoder"):
-        make_features(codes, NO_CANDIDATES, {}, "toy")
+        sky_world(6).reduce({})
 
 
 def test_t_survives_single_precision() -> None:
     site = Site("mid", "cond", 0.1)
     table = codes_table(["a"], [{site: map_code({0: np.ones((1, 1))})}], {site: Moment(0, 0)})
     assert list(codes_by_site(table)) == [site]
-    assert make_features(codes_by_site(table), NO_CANDIDATES, {site: 1}, "toy")["images"].to_pylist() == [1]
+    assert make_features(site, codes_by_site(table)[site], NO_CANDIDATES, 1, "toy")["images"].to_pylist() == [1]
 
 
 def test_flat_codes_hold_every_active_slot() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import json
 import os
 from pathlib import Path
 from typing import Any
@@ -56,9 +57,13 @@ def test_blocks_grids_and_widths_are_the_papers(preset: str, settings: dict, gri
 
 
 def test_a_shard_goes_through_every_stage(tmp_path: Path) -> None:
-    found = rehearse(tmp_path, pictures=1, steps=3, threads=os.cpu_count() or 1)
+    found = rehearse(tmp_path, pictures=1, steps=3, threads=1)
+    print(json.dumps(found))
     run = tmp_path / "run"
-    assert set(found["stage_seconds"]) >= {"generate", "detect", "segment", "evidence", "reduce"}
+    assert set(found["cpu_seconds"]) >= {"generate", "detect", "segment", "evidence", "reduce"}
+    assert found["planned"]["counts"]["unet_evaluations"] == 6
+    assert (found["planned"]["sites"], found["planned"]["features"]) == (18, 18 * 5120)
+    assert min(found["planned_tflop"].values()) > 0.1, "counted from the configurations of the published formats"
     (image,) = pq.read_table(run / "images").to_pylist()
     assert (image["height"], image["width"]) == (512, 512)
     codes = pq.read_table(run / "codes").to_pylist()
@@ -75,25 +80,41 @@ def test_a_shard_goes_through_every_stage(tmp_path: Path) -> None:
     assert found["summary"]["failing"] == 0
 
 
-@pytest.mark.xfail(
-    reason="212 of the 900 queries agree, the others do not; perhaps the equal scores of cells at the border, among "
-    "which the libraries choose differently: not yet shown"
-)
 def test_grounding_dino_gives_the_same_through_both_libraries(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """From pictures of 512 px, which both scale to 800 px, to the logits and boxes of all 900 queries.
+
+    The scores by which 900 of 13,294 proposals are chosen agree within 1e-4; the second network then goes by those of
+    the first. Random weights put some neighbours closer together than single precision tells apart, and a query is
+    given its embedding by its rank, so that two that change places are two other queries.
+    """
     folder = published.write_grounding_dino(tmp_path / "grounding-dino-tiny", WORDS)
     text = published.write_bert(tmp_path / "bert-base-uncased", WORDS)
     file = published.write_original_grounding_dino(folder, tmp_path / "original")
     images, asked = pictures(2, 512, 512), [CONCEPTS[:3], CONCEPTS[2:]]
-    mine = call(load_detector(DetectorConfig(path=str(folder))), images, asked)
+    left = load_detector(DetectorConfig(path=str(folder)))
+    scores: list[torch.Tensor] = []
+    left.model.model.encoder_output_class_embed.register_forward_hook(lambda *given: scores.append(given[-1]))
+    mine = call(left, images, asked)
+    proposals = scores[0]  # the second time, the chosen ones are scored
+    assert proposals.shape[:2] == (2, 100**2 + 50**2 + 25**2 + 13**2)
+    del left
     gc.collect()
     clamp_as_transformers(monkeypatch)
     settings = {"config": str(file.parent / "GroundingDINO_SwinT_OGC.py"), "text_encoder": str(text)}
-    theirs = call(load_detector(DetectorConfig(path=str(file), library="groundingdino", **settings)), images, asked)
+    right = load_detector(DetectorConfig(path=str(file), library="groundingdino", **settings))
+    right.model.transformer.enc_out_class_embed.register_forward_hook(lambda *given: same(given[-1], proposals))
+    theirs = call(right, images, asked)
     for (logits, boxes), (other_logits, other_boxes) in zip(mine, theirs, strict=True):
         assert boxes.shape == (900, 4)
         assert float(boxes.std()) > 1e-2 and float(logits.std()) > 1e-2
         torch.testing.assert_close(logits, other_logits, atol=1e-4, rtol=1e-4)
         torch.testing.assert_close(boxes, other_boxes, atol=1e-4, rtol=0)
+
+
+def same(other: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:
+    """`scores`, with which those of the other library agree."""
+    torch.testing.assert_close(other, scores, atol=1e-4, rtol=1e-4)
+    return scores
 
 
 def test_sam_gives_the_same_through_both_libraries(tmp_path: Path) -> None:

@@ -15,7 +15,8 @@ from pathlib import Path
 import pyarrow.parquet as pq
 import pytest
 
-from tests.running import ROOT, SMALL, digests, label
+from jobs.cli import main
+from tests.running import ROOT, SMALL, digests, gazetteer, label
 
 pytestmark = pytest.mark.alone
 
@@ -46,23 +47,36 @@ def test_the_second_pass_was_planned_from_the_first(scenes_run: Path) -> None:
     assert not {row["image_id"] for row in first} & {row["image_id"] for row in second}
 
 
+EVERY_SITE = [*SMALL, "images=12", "generation.steps=3", "labels.permutations=50", "labels.refine=100"]
+
+
+@pytest.fixture(scope="module")
+def one_by_one(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    """Tables of a run in one process that takes one picture at a time, at every site."""
+    run = tmp_path_factory.mktemp("one_by_one") / "run"
+    assert main(["label", "--out", str(run), "--set", *EVERY_SITE, "executor=serial", "batch_size=1"]) == 0
+    return digests(run)
+
+
 @pytest.mark.parametrize(
     "settings",
     [
-        ["executor=serial", "batch_size=1"],
         ["executor=serial", "batch_size=3"],
-        ["executor=ray", "workers=1", "batch_size=4"],
         ["executor=ray", "workers=2", "batch_size=8"],
         [APART, "executor=ray", "batch_size=3"],
     ],
-    ids=["serial 1", "serial 3", "ray 1", "ray 2", "stages apart"],
+    ids=["serial", "ray", "stages apart"],
 )
 def test_tables_do_not_depend_on_executor_workers_or_batch(
-    scenes_run: Path, tmp_path: Path, settings: list[str]
+    one_by_one: dict[str, str], tmp_path: Path, settings: list[str]
 ) -> None:
-    done = label(tmp_path / "run", *settings)
-    assert done.returncode == 0, done.stderr
-    assert digests(tmp_path / "run") == digests(scenes_run)
+    words = ["label", "--out", str(tmp_path / "run"), "--set", *EVERY_SITE, *settings]
+    if "executor=serial" in settings:
+        assert main(words) == 0
+    else:  # Ray keeps some of its settings for as long as a process lives
+        done = gazetteer(*words)
+        assert done.returncode == 0, done.stderr
+    assert digests(tmp_path / "run") == one_by_one
 
 
 def test_killed_again_and_again_it_resumes_to_the_same_tables(scenes_run: Path, tmp_path: Path) -> None:
@@ -99,15 +113,16 @@ def test_a_finished_run_starts_neither_ray_nor_a_model(scenes_run: Path) -> None
     assert {path.name for path in changed} <= {"lock"}
 
 
-def test_a_damaged_part_is_named_and_computed_again(scenes_run: Path, tmp_path: Path) -> None:
+def test_parts_cut_short_are_named_and_computed_again(scenes_run: Path, tmp_path: Path) -> None:
     run = tmp_path / "run"
     shutil.copytree(scenes_run, run)
-    part = sorted((run / "segments").glob("*.parquet"))[0]
-    part.write_bytes(part.read_bytes()[:100])
+    cut = [sorted((run / table).glob("*.parquet"))[at] for table, at in (("segments", 0), ("images", -1))]
+    for part in cut:
+        part.write_bytes(part.read_bytes()[:100])
     (run / "_meta/_SUCCESS").unlink()
     done = label(run, "executor=serial")
     assert done.returncode == 0, done.stderr
-    assert part.name in done.stderr + done.stdout
+    assert all(part.name in done.stderr + done.stdout for part in cut)
     assert digests(run) == digests(scenes_run)
 
 

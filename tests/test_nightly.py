@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
+import pickle
 import shutil
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
 import pytest
 import torch
 
@@ -18,11 +21,14 @@ from jobs.cli import main
 from jobs.config import RunConfig, load_config
 from jobs.label import label
 from jobs.nightly import natural, nightly
+from jobs.plan import read_pass
 from labeling.reuse import ReusingStages
+from labeling.stages import STAGES
 from sae.autoencoder import SAEConfig, SparseAutoencoder
 from sae.checkpoint import load_pretrained, save_pretrained
-from tests.running import ROOT, SMALL, digests
-from tests.test_status import ONE_SITE
+from tests.running import ONE_SITE, ROOT, SMALL, digests
+from tests.runs import rewrite
+from tests.test_object_store import content
 
 SITE = Site("mid_block.attentions.0", "cond", 1.0)
 EMBEDDED = ROOT / "data/scenes/models/saes" / SITE.slug
@@ -87,6 +93,58 @@ def test_three_nights(tmp_path: Path) -> None:
     fourth = nightly(config(), checkpoints, str(out), keep=1)
     assert outcomes(fourth) == {"step-9": "deleted", "step-10": "deleted", "step-11": "there"}
     assert fourth["deleted"] == []
+
+
+def test_nights_in_a_bucket(server: str, tmp_path: Path) -> None:
+    """Pictures are taken over, `latest.json` moves and old runs go, all behind a URL."""
+    checkpoints, out = tmp_path / "checkpoints", "s3://bucket/nightly"
+    for number, turn in ((9, 0), (10, 3)):
+        checkpoint(checkpoints, f"step-{number}", turn)
+    found = nightly(config(), checkpoints, out, keep=1)
+    assert outcomes(found) == {"step-9": "labelled", "step-10": "labelled"}
+    old, new = (row["run"] for row in found["checkpoints"])
+    assert (found["checkpoints"][1]["replayed"], found["latest"], found["deleted"]) == (4, new, [old])
+    there = content(out)
+    assert json.loads(there["/latest.json"])["run"] == new
+    assert not [name for name in there if name.startswith((f"/{old}/", "/latest/"))]
+
+    label(config(f"saes={checkpoints / 'step-10'}"), tmp_path / "scratch")
+    tables = {name.removeprefix(f"/{new}/"): hashlib.sha256(body).hexdigest() for name, body in there.items()}
+    wanted = digests(tmp_path / "scratch")
+    assert {name: digest for name, digest in tables.items() if name.endswith(".parquet")} == wanted
+
+    again = nightly(config(), checkpoints, out, keep=1)
+    assert outcomes(again) == {"step-9": "deleted", "step-10": "there"}
+    assert content(out) == there
+
+
+def test_what_is_damaged_in_the_earlier_run_is_made_again(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """A part cut short, and a picture whose bytes are no picture though its record vouches for them."""
+    base, saes = tmp_path / "base", checkpoint(tmp_path, "swapped", 3)
+    label(config(), base)
+    first, second = sorted((base / "images").glob("*.parquet"))
+    first.write_bytes(first.read_bytes()[:100])
+
+    def torn(table: pa.Table) -> pa.Table:
+        rows = table.to_pylist()
+        rows[0]["image"]["bytes"] = rows[0]["image"]["bytes"][:-20]
+        return pa.Table.from_pylist(rows, schema=table.schema)
+
+    rewrite(second, torn)
+    manifest = label(config(f"saes={saes}"), tmp_path / "run", reuse=base)
+    assert (manifest["images"], manifest["replayed"], manifest["failing"]) == (4, 1, [])
+    assert caplog.text.count("made again") == 2
+    label(config(f"saes={saes}"), tmp_path / "scratch")
+    assert digests(tmp_path / "run") == digests(tmp_path / "scratch")
+
+    # Workers that do some stages each agree on which pictures were taken over.
+    items = [shard.items for shard in read_pass(RunFolder(base), "plan-1") or []]
+    generate = ReusingStages(config().stages, str(base), STAGES[:1])
+    rest = ReusingStages(config().stages, str(base), STAGES[1:])
+    results = [rest.run(pickle.loads(pickle.dumps(generate.run(shard)))) for shard in items]
+    assert sorted(result.counts["replayed"] for result in results) == [0, 1]
+    found = pa.concat_tables([result.tables["segments"] for result in results])
+    assert found.num_rows == RunFolder(tmp_path / "scratch").read_table("segments").num_rows
 
 
 def test_pictures_that_no_run_has_are_made(tmp_path: Path) -> None:

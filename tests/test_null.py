@@ -80,7 +80,7 @@ def test_being_at_the_top_like_the_sky_is_not_meaning_sky() -> None:
     pairs = zip(found.features[found.row], (found.concepts[c] for c in found.concept), strict=True)
     lift = dict(zip(pairs, found.intersection / found.expected_intersection(), strict=True))
     codes, maps = arrays(world)
-    rows = pair_significance({MID: codes}, maps, world.evidence).to_pylist()
+    rows = pair_significance(codes, maps, world.evidence).to_pylist()
     q = {(row["feature"], row["concept"]): row["q_value"] for row in rows}
     assert lift[FOLLOWS, "sky"] > 1.7
     assert q[FOLLOWS, "sky"] < 0.01

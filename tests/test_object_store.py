@@ -14,24 +14,11 @@ import pytest
 
 from data.errors import GazetteerError, InputError, LockedError
 from data.store import RunFolder
-from tests.object_store import Network, environment, network, s3_server, use
+from tests.object_store import Network, environment, network, use
 from tests.running import ROOT, gazetteer
 from tests.runs import commit, finished_run
 
 SHARDS = [f"s{number}" for number in range(6)]
-
-
-@pytest.fixture(scope="module")
-def server() -> Iterator[str]:
-    import fsspec
-
-    before = dict(os.environ)
-    with s3_server() as address:
-        use(address)
-        fsspec.filesystem("s3").mkdir("bucket")
-        yield address
-    os.environ.clear()
-    os.environ.update(before)
 
 
 @pytest.fixture

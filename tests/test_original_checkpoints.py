@@ -7,8 +7,10 @@ from safetensors.torch import load_file
 from data.errors import InputError
 from labeling.checkpoints import fill, read_checkpoint
 from labeling.detectors import DetectorConfig, load_detector
+from labeling.grounding_dino_keys import GROUNDING_DINO
+from labeling.sam_keys import SAM
 from labeling.segmenters import SegmenterConfig, load_segmenter
-from tests.original_models import random_detector, random_segmenter
+from tests.original_models import original_weights, random_detector, random_segmenter
 
 called = []
 
@@ -57,16 +59,47 @@ def test_buffers_have_to_be_there_and_tied_weights_only_once():
         fill("model", model, {"b.weight": torch.ones(1, 1)}, lambda name: False)
 
 
-@pytest.mark.parametrize(
-    ("make", "load"),
-    [
-        (random_detector, lambda path: load_detector(DetectorConfig(path=path))),
-        (random_segmenter, lambda path: load_segmenter(SegmenterConfig(path=path))),
-    ],
-)
+ROLES = [
+    (random_detector, lambda path: load_detector(DetectorConfig(path=path))),
+    (random_segmenter, lambda path: load_segmenter(SegmenterConfig(path=path))),
+]
+
+
+@pytest.mark.parametrize(("make", "load"), ROLES)
 def test_a_folder_that_holds_only_a_pickle_is_refused(make, load, tmp_path):
     weights = make(tmp_path) / "model.safetensors"
     torch.save(load_file(weights), tmp_path / "pytorch_model.bin")
     weights.unlink()
     with pytest.raises(InputError, match="safetensors"):
         load(str(tmp_path))
+
+
+@pytest.mark.parametrize(("make", "load"), ROLES)
+def test_a_half_downloaded_folder_is_named(make, load, tmp_path):
+    weights = make(tmp_path) / "model.safetensors"
+    content = weights.read_bytes()
+    weights.write_bytes(content[:-10])
+    with pytest.raises(
+        InputError, match=rf"model\.safetensors is cut short \({len(content) - 10} of {len(content)} bytes"
+    ):
+        load(str(tmp_path))
+    weights.unlink()
+    with pytest.raises(InputError, match=r"is incomplete: .* has no \.safetensors weights; download it again"):
+        load(str(tmp_path))
+
+
+def test_a_checkpoint_of_another_kind_is_refused(tmp_path):
+    """A detector's weights for the segmenter, a segmenter's for the detector."""
+    detector, segmenter = random_detector(tmp_path / "detector"), random_segmenter(tmp_path / "segmenter")
+    torch.save(original_weights(segmenter, SAM), tmp_path / "sam.pth")
+    torch.save({"model": original_weights(detector, GROUNDING_DINO)}, tmp_path / "dino.pth")
+    with pytest.raises(InputError, match="is no SAM in its authors' format"):
+        load_segmenter(SegmenterConfig(path=str(tmp_path / "dino.pth"), library="segment_anything"))
+    with pytest.raises(InputError, match="is not part of Grounding DINO"):
+        load_detector(
+            DetectorConfig(path=str(tmp_path / "sam.pth"), library="groundingdino", text_encoder=str(detector))
+        )
+    with pytest.raises(InputError, match="is a sam model"):
+        load_detector(DetectorConfig(path=str(segmenter)))
+    with pytest.raises(InputError, match="is a grounding-dino model"):
+        load_segmenter(SegmenterConfig(path=str(detector)))

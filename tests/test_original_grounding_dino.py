@@ -79,6 +79,15 @@ def test_both_libraries_give_the_same_logits_and_boxes(pair):
     assert_close(call(transformers, images, ASKED), call(original, images, ASKED), 1e-4)
 
 
+@pytest.mark.parametrize("side", [100, 128, 200, 512])
+def test_both_libraries_scale_pictures_to_the_same_pixels(pair, side):
+    transformers, original = pair
+    images = pictures(1, side, side)
+    mine = transformers.images(images=images, return_tensors="pt", input_data_format="channels_last")["pixel_values"]
+    assert mine.shape == (1, 3, 128, 128)
+    assert torch.equal(mine[0], original._pixels(images[0]))
+
+
 def test_pictures_with_different_captions_do_not_mix_in_a_batch(pair):
     original = pair[1]
     images = pictures(3)

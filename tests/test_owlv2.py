@@ -7,9 +7,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.utils.flop_counter import FlopCounterMode
 
 from data.errors import GazetteerError, InputError
+from labeling.captions import detect_in_captions
 from labeling.detectors import DetectorConfig, load_detector
+from labeling.flops import caption_tokens, detector_flops
 from labeling.owlv2 import QUERY, Owlv2Detector
 
 ASKED = [["sky", "hot air balloon"], ["cat"], [], ["tree", "dog", "sky"]]
@@ -116,3 +120,17 @@ def test_out_of_memory_names_the_batch_size_to_try(folder: str) -> None:
 def test_a_checkpoint_file_is_sent_to_its_library(folder: str) -> None:
     with pytest.raises(InputError, match=r"set detector\.library to groundingdino"):
         load_detector(DetectorConfig(path=str(Path(folder) / "model.safetensors")))
+
+
+def test_its_operations_are_counted_as_they_run(folder: str) -> None:
+    groups = [["hot air balloon"], ["cat"]]
+    made, picture = detector(folder), pictures()[0]
+    made.detect([picture], [[*groups[0], *groups[1]]])  # texts are embedded once a run and not counted
+    with FlopCounterMode(display=False) as scaling:  # blurs before it makes a picture smaller
+        made.images(images=[picture], return_tensors="pt", input_data_format="channels_last")
+    with sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as counter:
+        detect_in_captions(made, [picture], [groups])
+    tokens = caption_tokens(made.config, groups)
+    assert len(tokens) == 2, "one call a group"
+    counted = detector_flops(made.config, *picture.shape[:2], tokens)
+    assert counted == counter.get_total_flops() - 2 * scaling.get_total_flops() > 0

@@ -54,15 +54,14 @@ def test_a_concept_without_a_word_is_refused(tokenizer, concept):
         build_captions(["sky", concept], tokenizer, 64)
 
 
-def test_a_long_list_is_split_without_losing_or_cutting_a_phrase(tokenizer):
-    concepts = ["sky", "hot air balloon", "grass", "cat", "dogs", "tree"]
-    captions = build_captions(concepts, tokenizer, limit=9)
-    assert [caption.concepts for caption in captions] == [
-        ("sky", "hot air balloon"),
-        ("grass", "cat", "dogs"),
-        ("tree",),
-    ]
-    assert all(len(caption.ids) <= 9 for caption in captions)
+def test_a_list_too_long_for_one_caption_is_asked_concept_by_concept(tokenizer):
+    concepts = ["sky", "hot air balloon", "grass", "cat"]  # [CLS], four phrases of two to four tokens, [SEP]
+    (whole,) = build_captions(concepts, tokenizer, limit=12)
+    assert whole.concepts == tuple(concepts) and len(whole.ids) == 12
+    apart = build_captions(concepts, tokenizer, limit=11)
+    assert apart == [build_caption([concept], tokenizer) for concept in concepts]
+    longer = build_captions([*concepts, "dogs", "tree"], tokenizer, limit=11)
+    assert longer[: len(apart)] == apart, "no concept's caption depends on how long the list is"
 
 
 def test_equal_concepts_are_asked_once(tokenizer):
@@ -83,6 +82,7 @@ def test_a_phrase_longer_than_the_limit_is_refused(tokenizer):
 def test_captions_hold_every_concept_once_in_order(concepts):
     captions = build_captions(concepts, TOKENIZER, limit=10)
     assert [concept for caption in captions for concept in caption.concepts] == concepts
+    assert len(captions) <= 1 or {len(caption.concepts) for caption in captions} == {1}
     for caption in captions:
         flat = [position for span in caption.spans for position in span]
         assert len(set(flat)) == len(flat)

@@ -33,6 +33,15 @@ def test_custom_resources_and_labels_say_where() -> None:
 
 
 @pytest.mark.parametrize(
+    ("selector", "room"),
+    [("on-demand", 8), ("!on-demand", 6), ("in(on-demand,spot)", 12), ("in(gone, spot)", 4), ("!in(spot, gone)", 10)],
+)
+def test_labels_are_selected_as_ray_selects_them(selector: str, room: int) -> None:
+    nodes = [GPU, CPU, Node({"CPU": 2}, {})]
+    assert sizes(PoolConfig(("a",), 0, labels={"market": selector}), nodes=nodes) == [room]
+
+
+@pytest.mark.parametrize(
     ("pool", "says"),
     [
         (PoolConfig(("generate",), 2, gpus=1.0), r"generate needs 2 workers with CPU 1, GPU 1 .* room for 1.*GPU"),

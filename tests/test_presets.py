@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import configparser
+import shlex
 from pathlib import Path
 
+import numpy as np
 import pytest
 import yaml
 
 from data.errors import InputError
 from data.sites import BRANCHES, step_of
 from jobs.config import PRESETS, RunConfig, build, load_config, presets
+from labeling.vocabulary import Vocabulary
 from sae.config import TrainConfig
 from tests.running import ROOT
 
@@ -53,6 +56,23 @@ def test_paper_sd14_is_the_papers_job() -> None:
     assert (train.alpha, train.k_aux) == (1 / 32, 256)
     assert train.total_steps(200_000 * 256) == 12_500
     assert train.total_steps(200_000 * 64) == 3_125
+
+
+def seen(picture: np.ndarray) -> list[str]:
+    """A tagger of pictures, as RAM is one."""
+    return ["white house", "grass"] if picture.any() else []
+
+
+def test_the_papers_annotator_asks_for_what_a_tagger_sees_and_nothing_else() -> None:
+    """Section 4.1: RAM's tags go to Grounding DINO. Without a tagger: the 80 classes of COCO, of every picture."""
+    prompt = "a dog before a white house"
+    assert len(Vocabulary(load_config("paper-sd14").vocabulary).asked(prompt)) == 80
+    (line,) = (one for one in (PRESETS / "paper-sd14.yaml").read_text().splitlines() if "--set" in one and "tag" in one)
+    (key,) = (one for one in shlex.split(line) if one.startswith("vocabulary="))
+    config = load_config("paper-sd14", [key.replace("my_module:tags", "tests.test_presets:seen")])
+    asked = Vocabulary(config.vocabulary).asked
+    assert asked(prompt, np.ones((2, 2, 3), np.uint8)) == ("grass", "white house")
+    assert asked(prompt, np.zeros((2, 2, 3), np.uint8)) == ()
 
 
 def test_sdxl_turbo_listens_at_the_four_blocks_without_guidance() -> None:

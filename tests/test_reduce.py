@@ -11,9 +11,8 @@ from data.schemas import FINAL_TABLES
 from labeling.ceiling import best_rounding, grid_ceiling
 from labeling.concept_maps import read_concepts
 from labeling.evidence import sum_evidence
-from labeling.reduce import reduce_tables
 from labeling.shuffle_check import evidence_of_tables, shuffle_concepts, shuffled_label_counts
-from tests.small_world import FOLLOWS, MID, World, sky_world
+from tests.small_world import FOLLOWS, MID, World, reduced, sky_world
 
 
 def shuffled(table: pa.Table, seed: int) -> pa.Table:
@@ -22,25 +21,30 @@ def shuffled(table: pa.Table, seed: int) -> pa.Table:
 
 def test_only_the_feature_that_follows_the_sky_is_labelled_sky() -> None:
     world = sky_world()
-    tables = reduce_tables(world.images, world.codes, world.segments, world.evidence, {MID: 4}, "toy")
+    tables = world.reduce({MID: 4})
     assert {name: table.schema for name, table in tables.items()} == FINAL_TABLES
     assert [(r["feature"], r["concept"]) for r in tables["labels"].to_pylist()] == [(FOLLOWS, "sky")]
 
 
 def test_final_tables_depend_on_the_content_alone() -> None:
     world = sky_world(40)
-    whole = reduce_tables(world.images, world.codes, world.segments, world.evidence, {MID: 4}, "toy")
+    whole = world.reduce({MID: 4})
     parts = [World(world.inputs[i::3], world.base).evidence for i in (2, 0, 1)]
-    again = reduce_tables(
-        shuffled(world.images, 1), shuffled(world.codes, 2), shuffled(world.segments, 3), sum_evidence(parts),
-        {MID: 4}, "toy",
-    )  # fmt: skip
+    again = reduced(
+        shuffled(world.images, 1), shuffled(world.codes, 2), shuffled(world.segments, 3), sum_evidence(parts), {MID: 4}
+    )
     assert all(again[name].equals(whole[name]) for name in whole)
+
+
+def test_evidence_and_codes_must_name_the_same_sites() -> None:
+    world = sky_world(6)
+    with pytest.raises(InputError, match="no picture has codes"):
+        reduced(world.images, world.codes.slice(0, 0), world.segments, world.evidence, {MID: 4})
 
 
 def test_a_run_without_images_has_dead_features_only() -> None:
     empty = World()
-    tables = reduce_tables(empty.images, empty.codes, empty.segments, empty.evidence, {MID: 2}, "toy")
+    tables = empty.reduce({MID: 2})
     assert tables["features"]["dead"].to_pylist() == [True, True]
     assert tables["labels"].num_rows == tables["candidates"].num_rows == 0
 

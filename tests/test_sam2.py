@@ -8,8 +8,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.utils.flop_counter import FlopCounterMode
 
 from data.errors import GazetteerError, InputError
+from labeling.flops import segmenter_flops
 from labeling.sam2 import Sam2Segmenter
 from labeling.segmenters import SegmenterConfig, load_segmenter
 from tests.test_segmenters import BOXES, pictures, same
@@ -121,3 +124,16 @@ def test_out_of_memory_names_the_batch_size_to_try(folder: str) -> None:
 def test_a_checkpoint_file_is_sent_to_its_library(folder: str) -> None:
     with pytest.raises(InputError, match=r"set segmenter\.library to segment_anything"):
         load_segmenter(SegmenterConfig(path=str(Path(folder) / "model.safetensors")))
+
+
+@pytest.mark.parametrize("kind", ["sam2", "sam2_video"])
+def test_its_operations_are_counted_as_they_run(folder: str, tmp_path: Path, kind: str) -> None:
+    for name in ("config.json", "preprocessor_config.json"):  # a plan reads no weights
+        (tmp_path / name).write_bytes((Path(folder) / name).read_bytes())
+    config = json.loads((tmp_path / "config.json").read_text())
+    (tmp_path / "config.json").write_text(json.dumps(config | {"model_type": kind}))
+    with sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as counter:
+        segmenter(folder).segment(pictures()[:1], BOXES[:1])
+    counted = segmenter_flops(SegmenterConfig(path=str(tmp_path)), len(BOXES[0]))
+    assert sum(counted) == pytest.approx(counter.get_total_flops(), rel=0.05)
+    assert min(counted) > 0

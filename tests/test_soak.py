@@ -15,9 +15,10 @@ from tests.running import ROOT
 pytestmark = pytest.mark.alone
 
 
-def soak(kills: int, timeout: float) -> dict[str, Any]:
+def soak(kills: int, timeout: float, *settings: str) -> dict[str, Any]:
     done = subprocess.run(
-        [sys.executable, "benchmarks/soak.py", "--kills", str(kills), "--json"], cwd=ROOT, timeout=timeout,
+        [sys.executable, "benchmarks/soak.py", "--kills", str(kills), "--json", *settings], cwd=ROOT,
+        timeout=timeout,
         env={**os.environ, "PYTHONPATH": str(ROOT)}, capture_output=True, text=True, check=False,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
@@ -31,12 +32,12 @@ def nothing_lost(result: dict[str, Any], kills: int) -> None:
 
 @pytest.mark.full
 def test_a_few_kills() -> None:
-    nothing_lost(soak(3, timeout=550), 3)
+    nothing_lost(soak(3, 550, "--set", "images=24"), 3)
 
 
 @pytest.mark.full
-@pytest.mark.timeout(10_800)
+@pytest.mark.timeout(9_600)
 def test_two_hundred_kills() -> None:
-    result = soak(200, timeout=10_000)
+    result = soak(200, 9_000)
     nothing_lost(result, 200)
     assert min(result[f"kills_{what}"] for what in ("driver", "worker", "all")) >= 20

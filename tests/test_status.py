@@ -17,10 +17,9 @@ from data.store import RunFolder
 from jobs.cli import main
 from jobs.run_state import RunState
 from jobs.status import status
-from tests.running import ROOT, SMALL, gazetteer
+from tests.running import ONE_SITE, ROOT, SMALL, gazetteer
 from tests.runs import commit, finished_run
 
-ONE_SITE = ["generation.blocks=[mid_block.attentions.0]", "generation.branches=[cond]", "generation.t=[1.0]"]
 SHORT = [*ONE_SITE, "generation.steps=2", "executor=serial", "shard_size=1"]
 
 
@@ -81,7 +80,7 @@ def test_a_run_is_watched_stopped_and_finished(tmp_path: Path) -> None:
 def test_a_failed_run_says_why_and_its_log_names_the_pictures(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     prompts = tmp_path / "prompts.txt"
     prompts.write_text("raising poison and a boat\na tree\n")
-    monkeypatch.setenv("GAZETTEER_TEST_POISON", "1")
+    monkeypatch.setenv("GAZETTEER_TEST_POISON", "raising")
     settings = [
         *SHORT, f"prompts.path={prompts}", "images=2", "coverage.first=1.0", "vocabulary.ask=both",
         "vocabulary.nouns=tests.toy_work:nouns", "max_failed_share=0.1",

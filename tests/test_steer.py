@@ -85,7 +85,7 @@ def test_no_edit_and_strength_zero_are_bit_identical(pipe, saes) -> None:
 def test_units_mean_what_they_say(pipe, saes) -> None:
     """A global edit adds β · amount · direction to every cell of the conditional half, computed here by hand."""
     sae = saes[SITE]
-    summed = sae.decoder[3] + sae.decoder[9]
+    summed = 0.5 * sae.decoder[3] + 2.0 * sae.decoder[9]
     x = Halves(pipe, []).update[2:]
     codes = sae.encode(x.flatten(0, 1))
     norms = codes.values.norm(dim=1).unflatten(0, (2, 16))
@@ -95,7 +95,7 @@ def test_units_mean_what_they_say(pipe, saes) -> None:
         "code_norm": norms[..., None] * summed,
         "code_norm_share": (norms / norms.sum(1, keepdim=True))[..., None] * summed,
         "update_norm": x.norm(dim=2)[..., None] * summed / summed.norm(),
-        "feature_p99": torch.ones(2, 16)[..., None] * (0.5 * sae.decoder[3] + 2.0 * sae.decoder[9]),
+        "feature_p99": torch.ones(2, 16)[..., None] * summed,
         "code": dense[..., 3:4] * sae.decoder[3] + dense[..., 9:10] * sae.decoder[9],
     }
     assert expected["code"].any(), "the features must fire somewhere for this to test anything"
@@ -117,8 +117,12 @@ def test_a_spatial_edit_adds_inside_and_removes_the_features_outside(pipe, saes)
                 literal[cell] -= value * sae.decoder[int(feature)]
     expected = literal.unflatten(0, (2, 16))
     assert expected.any(), "the features must fire somewhere for this to test anything"
-    expected[:, inside("bottom left")] = sae.decoder[3] + sae.decoder[9]
+    expected[:, inside("bottom left")] = 0.5 * sae.decoder[3] + 2.0 * sae.decoder[9]
     torch.testing.assert_close(made.cond, expected, rtol=1e-4, atol=1e-5)
+    taken = Halves(pipe, [Edit(**{**vars(edit), "outside": "subtract"})], saes)
+    added = (0.5 * sae.decoder[3] + 2.0 * sae.decoder[9]).expand(2, 16, 32)
+    signs = torch.where(inside("bottom left"), 1.0, -0.5)[:, None]
+    torch.testing.assert_close(taken.cond, added * signs, rtol=1e-4, atol=1e-5)
     kept = Halves(pipe, [Edit(**{**vars(edit), "outside": "keep"})], saes)
     assert torch.equal(kept.cond[:, ~inside("bottom left")], torch.zeros(2, 12, 32))
 
@@ -130,7 +134,7 @@ def test_edits_compose_in_any_order_and_do_not_remove_each_other(pipe, saes) -> 
     two = [at("top left"), at("bottom right", strength=2.0)]
     made, back = Halves(pipe, two, saes), Halves(pipe, two[::-1], saes)
     torch.testing.assert_close(made.cond, back.cond)
-    summed = saes[SITE].decoder[3] + saes[SITE].decoder[9]
+    summed = 0.5 * saes[SITE].decoder[3] + 2.0 * saes[SITE].decoder[9]
     torch.testing.assert_close(made.cond[:, inside("top left")], summed.expand(2, 4, 32), atol=1e-5, rtol=1e-4)
     torch.testing.assert_close(made.cond[:, inside("bottom right")], 2 * summed.expand(2, 4, 32), atol=1e-5, rtol=1e-4)
     # Outside of both, the features go once, not twice.

@@ -8,7 +8,6 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 import pytest
-import torch
 import yaml
 from PIL import Image
 
@@ -21,10 +20,11 @@ from data.store import RunFolder
 from diffusion.generate import GenerationConfig, Generator
 from diffusion.restart import can_restart, starting_at
 from labeling.detectors import Detection
+from labeling.run_codes import site_codes
 from labeling.segmenters import Mask
 from labeling.steer_bench import Bench, Start
-from labeling.steer_cases import SteerConfig
-from labeling.steer_evaluation import Evaluation
+from labeling.steer_cases import Case, Cases, SteerConfig
+from labeling.steer_evaluation import Evaluation, rounds
 from labeling.steer_scores import (
     centre_of_mass,
     interval,
@@ -34,9 +34,12 @@ from labeling.steer_scores import (
     score_centre,
     structural_distance,
 )
-from labeling.steering import percentiles, resolve, site_codes
+from labeling.steer_summary import global_sweep, spatial_sweep
+from labeling.steer_trials import SPATIAL, Trial, Trials
+from labeling.steering import percentiles, resolve
 from labeling.vocabulary import Vocabulary, VocabularyConfig
 from sae.autoencoder import SAEConfig, SparseAutoencoder
+from tests.running import SMALL
 from tests.runs import PROVENANCE, blank
 from tests.small_world import World, map_code
 from tests.tiny_pipeline import BLOCKS, tiny_pipeline
@@ -184,32 +187,99 @@ def test_a_restart_gives_the_same_picture_as_a_whole_run(bench: Bench) -> None:
     assert len(bench.pipe.scheduler.timesteps) == 6
 
 
+def evaluation(bench: Bench, run: RunFolder, config: SteerConfig, done: list[Trial] | None = None) -> Evaluation:
+    trials = Trials(bench, Brightness())
+
+    def carry_out(groups: list[tuple[Trial, ...]]) -> pa.Table:
+        if done is not None:
+            done.extend(trial for group in groups for trial in group)
+        return pa.concat_tables([trials.run(group) for group in groups])
+
+    return Evaluation(run, config, Vocabulary(VocabularyConfig(CONCEPTS)), PROMPTS, carry_out)
+
+
 def test_the_evaluation_reports_every_stage_and_method(bench: Bench, run: RunFolder) -> None:
-    config = SteerConfig(words=("night",), judge="x:y", strengths=(0.5, 2.0), cases=4, tuning=2)
-    vocabulary = Vocabulary(VocabularyConfig(CONCEPTS))
-    result = Evaluation(bench, run, config, vocabulary, PROMPTS, Brightness()).run()
+    config = SteerConfig(
+        words=("night",), judge="x:y", strengths=(0.5, 2.0), branches=("cond",), cases=3, global_cases=2, tuning=2,
+        chunk=4,
+    )  # fmt: skip
+    done: list[Trial] = []
+    result = evaluation(bench, run, config, done).run()
     assert set(result["spatial"]) == set(result["global"]) == {"early", "middle", "final"}
     for stage, methods in result["spatial"].items():
         assert set(methods) == {"gazetteer", "random_features", "random_direction", "none"}
         assert result["unlabelled"][stage] == ["boat"]  # no feature, so not tried, and said so
         assert result["outside_change"][stage]["none"] == [0.0, 0.0, 0.0]
-        assert result["spatial_strength"][stage] in (0.5, 2.0)
+        assert result["spatial_setting"][stage] in ("0.5 cond labels remove 1", "2 cond labels remove 1")
+        assert set(result["spatial_tuning"][stage]) == {"0.5 cond labels remove 1", "2 cond labels remove 1"}
         for mean, low, high in methods.values():
             assert 0.0 <= low <= mean <= high <= 1.0
-        assert set(result["side_effects"][stage]) <= {"dog", "house"}
-        assert set(result["spatial_map"][stage]) == set(methods)
+        assert set(result["side_effects"][stage]) == set(result["spatial_grid"][stage]) <= {"dog", "house"}
+        assert set(result["spatial_map"][stage]) == set(result["spatial_found"][stage]) == set(methods)
     assert result["global_detail"]["early"]["gazetteer"]["success"] == result["global"]["early"]
+    assert set(result["global_words"]["early"]) == {"night"}
+    tuned = {trial.case.start.prompt for trial in done if trial.half == "discovery"}
+    assert tuned and not tuned & {trial.case.start.prompt for trial in done if trial.half == "heldout"}
 
 
-def test_the_halves_share_no_prompt_and_cells_are_even(bench: Bench, run: RunFolder) -> None:
-    config = SteerConfig(cases=24, tuning=12)
-    made = Evaluation(bench, run, config, Vocabulary(VocabularyConfig(CONCEPTS)), PROMPTS)
-    tuning, cases = made.cases.spatial("discovery", 24), made.cases.spatial("heldout", 24)
-    assert not {c.start.prompt for c in tuning} & {c.start.prompt for c in cases}
-    named = {c.name for c in cases}
+def test_a_trial_is_judged_by_where_the_thing_is(bench: Bench) -> None:
+    """The picture's brightest pixel is the thing, wherever it is."""
+    case = Case(Start("a red house", 3), "house", "top left")
+    edit = Edit(targets=(Target(BLOCK, "cond", 1.0, (3, 4)),), region=Region(box=QUADRANTS["top left"]), strength=4.0)
+    trials = [
+        Trial(case, "heldout", "none", 0),
+        *(Trial(case, "heldout", method, 0, "early", "4", edit) for method in SPATIAL[:-1]),
+    ]
+    rows = Trials(bench).run(trials).to_pylist()
+    picture = bench.base([case.start])[0].sum(axis=2)
+    y, x = np.unravel_index(picture.argmax(), picture.shape)
+    assert rows[0]["landed"] == (x < picture.shape[1] / 2 and y < picture.shape[0] / 2)
+    assert rows[0]["outside_change"] == 0.0 and min(row["outside_change"] for row in rows[1:]) > 0.0
+    assert [row["method"] for row in rows] == ["none", *SPATIAL[:-1]] and rows[0]["present"] == sorted(CONCEPTS)
+    assert len({row["outside_change"] for row in rows}) == 4  # four methods, four pictures
+
+
+def test_settings_drop_out_round_by_round_and_looks_must_keep_the_layout() -> None:
+    assert rounds(1, 80, 20) == [] and rounds(10, 80, 20) == [20, 40, 80] and rounds(2, 10, 10) == [10]
+    row = {"landed": True, "rise": 0.5, "layout_kept": 0.2}
+    assert spatial_sweep([row, {**row, "landed": False}], 0.5) == ((True, 0.5), {"landed": 0.5, "pictures": 2})
+    torn, weak = global_sweep([row], 0.5)[0], global_sweep([{**row, "rise": 0.01, "layout_kept": 0.9}], 0.5)[0]
+    assert weak > torn > global_sweep([], 0.5)[0]
+
+
+def test_cells_are_even_and_prompts_that_say_a_place_are_left_out() -> None:
+    def made(*avoid: str) -> list[Case]:
+        config = SteerConfig(avoid=avoid)
+        return Cases(config, Vocabulary(VocabularyConfig(CONCEPTS)), PROMPTS, 0).spatial("heldout", 24)
+
+    cases = made()
+    named = {case.name for case in cases}
     counts = {(n, q): sum((c.name, c.quadrant) == (n, q) for c in cases) for n in named for q in QUADRANTS}
     assert max(counts.values()) - min(counts.values()) <= 1
-    assert Region().everywhere and torch.is_tensor(bench._bases[Start("a red house", 3)].latents["early"])
+    assert any("sea" in case.start.prompt for case in cases)
+    assert not any("sea" in case.start.prompt for case in made("sea"))
+
+
+def test_an_evaluation_goes_on_where_it_stood(
+    scenes_run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from jobs.cli import main
+
+    settings = [*SMALL, "executor=serial", "steer.concepts=[sky,grass]", "steer.words=[]", "steer.strengths=[1.0]"]
+    settings += ["steer.branches=[cond]", "steer.chunk=1", "steer.avoid=[]"]
+
+    def measured(cases: int, out: str) -> dict:
+        command = ["steer", "evaluate", "--run", str(scenes_run), "--out", str(tmp_path / out), "--json"]
+        assert main([*command, "--set", *settings, f"steer.cases={cases}"]) == 0
+        result = json.loads(capsys.readouterr().out.splitlines()[-1])
+        return {key: value for key, value in result.items() if key != "seconds"}
+
+    measured(1, "bits")
+    shards = len(RunFolder(tmp_path / "bits").shard_ids())
+    assert measured(2, "bits") == measured(2, "whole")
+    assert 0 < shards < len(RunFolder(tmp_path / "bits").shard_ids()) == len(RunFolder(tmp_path / "whole").shard_ids())
+    assert measured(2, "whole") == measured(2, "bits")  # nothing is drawn again
+    assert not (scenes_run / "steer").exists()
 
 
 def test_the_command_says_what_is_missing(capsys: pytest.CaptureFixture[str]) -> None:

@@ -16,8 +16,7 @@ import pytest
 from jobs.status import status
 from jobs.submit import entrypoint
 from tests.ray_head import RayHead, answer, ray_head
-from tests.running import ROOT, SMALL
-from tests.test_status import ONE_SITE
+from tests.running import ONE_SITE, ROOT, SMALL
 
 pytestmark = pytest.mark.alone
 
@@ -181,3 +180,28 @@ def test_prometheus_reads_a_runs_numbers_from_the_exporter(head: RayHead) -> Non
         driver.communicate("\n")
     assert found.items() >= wanted.items()
     assert found["stage_seconds_total"] == 2.0
+
+
+GROWING = """
+import sys
+from jobs.pools import LimitConfig, PoolConfig
+from jobs.ray_executor import ray_pools, run_ray
+from jobs.work import Job, Task
+from tests import toy_work
+
+later = PoolConfig(("first",), 1, resources={"later": 1})
+task = Task(toy_work.Squarer, toy_work.join, toy_work.lost)
+with ray_pools([later], 1, sys.argv[1], LimitConfig(wait_seconds=240)) as pools:
+    run_ray(task, [Job("a", (3, 4))], lambda _, result: print(result, flush=True), pools)
+"""
+
+
+def test_the_clusters_autoscaler_is_asked_for_the_node_that_is_missing(head: RayHead) -> None:
+    """Ray's own autoscaler, whose nodes are further raylets on this machine: none has the resource until asked."""
+    environment = {**without_token(), "RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN_PATH": str(head.token)}
+    done = subprocess.run(
+        [sys.executable, "-c", GROWING, head.gcs],
+        cwd=ROOT, env=environment, capture_output=True, text=True, check=False, timeout=500,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.splitlines()[-1] == "[(3, 9), (4, 16)]"

@@ -8,16 +8,14 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 import pytest
 
-from data.digests import digest_bytes
 from data.errors import InputError
 from data.publish import json_bytes
 from data.store import RunFolder
 from jobs.verify import verify
 from tests.running import digests, gazetteer, label
-from tests.runs import commit, failures, finished_run
+from tests.runs import commit, failures, finished_run, rewrite
 
 
 @pytest.fixture
@@ -43,19 +41,6 @@ def recount(path: Path) -> None:
     record = json.loads(path.read_text())
     record["info"]["images"] += 1
     path.write_text(json.dumps(record))
-
-
-def rewrite(run: Path, change: Callable[[pa.Table], pa.Table], table: str = "failures") -> str:
-    """Replace a part by another, with a record that vouches for it; the part's name."""
-    part = first(run, table)
-    pq.write_table(change(pq.read_table(part, partitioning=None)), part)
-    shard = part.stem.removeprefix("part-")
-    path = run / f"_meta/commits/{shard}.json"
-    record = json.loads(path.read_text())
-    content = part.read_bytes()
-    record["tables"][table].update(bytes=len(content), sha256=digest_bytes(content))
-    path.write_text(json.dumps(record))
-    return f"{table}/{part.name}"
 
 
 def test_a_sound_run_is_called_so_and_not_touched(scenes_run: Path) -> None:
@@ -97,12 +82,13 @@ def test_whatever_is_not_as_recorded_is_named(
 
 
 def test_a_part_its_record_vouches_for_is_still_held_to_its_schema_and_its_run(run: Path) -> None:
-    where = rewrite(run, lambda table: table.drop_columns(["attempts"]).append_column("tries", table["attempts"]))
+    part = first(run, "failures")
+    where = rewrite(part, lambda table: table.drop_columns(["attempts"]).append_column("tries", table["attempts"]))
     assert [(p["where"], p["what"]) for p in verify(run)["problems"]] == [
         (where, "does not have the schema of its table")
     ]
     other = json.dumps({"schema_version": 1, "fingerprint": {"seed": 9}})
-    rewrite(run, lambda table: failures()[:0].replace_schema_metadata({"gazetteer": other}))
+    rewrite(part, lambda table: failures()[:0].replace_schema_metadata({"gazetteer": other}))
     assert [p["what"] for p in verify(run)["problems"]] == ["was written by a run with other settings"]
 
 
@@ -111,7 +97,7 @@ def test_a_picture_that_was_not_planned_is_found(run: Path) -> None:
         ids = ["0" * 16, *table["image_id"].to_pylist()[1:]]
         return table.set_column(0, table.schema.field(0), pa.array(ids))
 
-    shard = rewrite(run, other, "images").removeprefix("images/part-").removesuffix(".parquet")
+    shard = rewrite(first(run, "images"), other).removeprefix("images/part-").removesuffix(".parquet")
     (problem,) = verify(run)["problems"]
     assert problem["shard"] == shard
     assert "2 pictures, the first 0000000000000000" in problem["what"]
@@ -120,6 +106,7 @@ def test_a_picture_that_was_not_planned_is_found(run: Path) -> None:
 def test_what_it_advises_mends_the_run(run: Path, scenes_run: Path) -> None:
     """Altered bytes of the right length: the one damage that resuming alone does not see."""
     flip(first(run, "codes"))
+    flip(sorted((run / "images").glob("*.parquet"))[-1])  # in a picture, which nothing of the job reads again
     cut(run / "candidates.parquet")
     shutil.copy(first(run, "images"), run / "images/part-x.parquet")
     done = gazetteer("verify", str(run))
@@ -127,7 +114,7 @@ def test_what_it_advises_mends_the_run(run: Path, scenes_run: Path) -> None:
     assert "run gazetteer verify" in done.stdout.splitlines()[-1]
     done = gazetteer("verify", str(run), "--drop")
     assert done.returncode == 1, "what it found was damaged"
-    assert "it computes 1 shard and" in done.stdout.splitlines()[-1]
+    assert "it computes 2 shards and" in done.stdout.splitlines()[-1]
     assert gazetteer("verify", str(run)).returncode == 3, "unfinished now, and nothing damaged"
     done = label(run, "executor=serial")
     assert done.returncode == 0, done.stderr

@@ -57,6 +57,21 @@ class Bulky:
         return [(item, int(numbers.sum(dtype=np.int64))) for item, numbers in given]
 
 
+class Placed:
+    """Two stages that note where they are done: process, node, and the devices that Ray lets it see."""
+
+    def __init__(self, stages: Sequence[str]) -> None:
+        self.stages = tuple(stages)
+
+    def run(self, given: Sequence[Any]) -> list[Any]:
+        import ray
+
+        time.sleep(0.1)  # long enough that every worker gets its share
+        me = (os.getpid(), ray.get_runtime_context().get_node_id(), os.environ.get("CUDA_VISIBLE_DEVICES", ""))
+        given = [[item] for item in given] if "first" in self.stages else given
+        return [[*row, me] for row in given]
+
+
 class Stillborn:
     """Dies whenever it is built."""
 
@@ -111,11 +126,10 @@ def tries(item: int, why: Lost) -> list[tuple[int, int]]:
 
 
 def nouns(prompt: str) -> list[str]:
-    """A noun finder that some prompts break, as long as the environment says so."""
-    if os.environ.get("GAZETTEER_TEST_POISON"):
-        for word, act in POISONS.items():
-            if f"{word} poison" in prompt:
-                act()
+    """A noun finder that prompts break with the poisons that the environment names."""
+    for word in os.environ.get("GAZETTEER_TEST_POISON", "").split():
+        if f"{word} poison" in prompt:
+            POISONS[word]()
     return [word for word in ("boat", "tree") if word in prompt]
 
 

@@ -1,4 +1,4 @@
-"""Layouts over sampling and steering sheets, from the folders of `gazetteer layout predict` and `gazetteer steer`."""
+"""Layouts over sampling, and sheets of steering and of edits of weights, from the folders their verbs write."""
 
 from __future__ import annotations
 
@@ -62,23 +62,26 @@ def write_edits(folders: Paths, out: Path) -> int:
     """Write what the steering page shows of every folder; how many pictures were edited.
 
     Raises:
-        InputError: a folder without a readable steer.json or the pictures it names.
+        InputError: a folder without a readable steer.json (or weights.json, of edits of weights) or the pictures it
+            names.
     """
     sheets = []
     for number, folder in enumerate(map(Path, folders)):
-        about = _read_json(folder / "steer.json", "gazetteer steer")
+        weights = (folder / "weights.json").exists()
+        name, writer = ("weights.json", "gazetteer attribute sheet") if weights else ("steer.json", "gazetteer steer")
+        about = _read_json(folder / name, writer)
         try:
             for row, picture in enumerate(about["pictures"]):
                 files = {
-                    name: _copy(folder / file, out, f"edit-{number}-{row}-{_plain(name)}")
-                    for name, file in picture["files"].items()
+                    title: _copy(folder / file, out, f"edit-{number}-{row}-{_plain(title)}")
+                    for title, file in picture["files"].items()
                 }
-                edits = [_said(about["edits"][digest]) for digest in picture["edits"]]
+                edits = [str(one) if weights else _said(about["edits"][one]) for one in picture["edits"]]
                 sheets.append(
                     {"prompt": picture["prompt"], "seed": str(picture["seed"]), "edits": edits, "files": files}
                 )
         except (KeyError, TypeError, AttributeError) as error:
-            raise InputError(f"{folder}/steer.json is not what gazetteer steer writes; run it again.") from error
+            raise InputError(f"{folder / name} is not what {writer} writes; run it again.") from error
     write_script(out, "edits", sheets)
     return len(sheets)
 

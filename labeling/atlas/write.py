@@ -70,7 +70,7 @@ def write_atlas(
         progress: called with a stage's name, how many of its parts are done, and of how many.
         top: plates a feature, at most what the features table kept.
         layouts: folders of `gazetteer layout predict`, for the page of layouts.
-        edits: folders of `gazetteer steer`, for the page of steering sheets.
+        edits: folders of `gazetteer steer` and `gazetteer attribute sheet`, for the page of steering sheets.
 
     Raises:
         InputError: the run is not finished, an image id cannot name a file, a picture or mask is corrupt, or `out`

@@ -1,4 +1,4 @@
-// Steering sheets: the same noise and prompt, unedited and with an edit at each stage of sampling.
+// Steering sheets: the same noise and prompt, unedited, with an edit at each stage of sampling, or of the weights.
 "use strict";
 
 (async () => {
@@ -21,10 +21,10 @@
 
   try {
     const rows = await Atlas.load("edits");
-    if (!rows.length) throw new Error("This atlas holds no steering sheets; gazetteer steer --stages makes them, gazetteer atlas --edits shows them.");
+    if (!rows.length) throw new Error("This atlas holds no steering sheets; gazetteer steer --stages and gazetteer attribute sheet make them, gazetteer atlas --edits shows them.");
     main.replaceChildren(
       el("h1", {}, "The same picture, steered"),
-      el("p", { class: "lede" }, "Each row is one prompt and one noise: as it is, and with the edit acting early, in the middle or at the end of sampling."),
+      el("p", { class: "lede" }, "Each row is one prompt and one noise: as it is, and with edits of activations (early, in the middle or at the end of sampling) or of weights."),
       el("div", { class: "plates wide" }, rows.map(sheet)));
   } catch (error) {
     Atlas.complain(main, error.message);
