@@ -14,6 +14,7 @@ import os
 import resource
 import sys
 import time
+from abc import ABC, abstractmethod
 from typing import Any, ClassVar
 
 import _checkout  # noqa: F401
@@ -40,7 +41,7 @@ def vectors(count: int, d: int, seed: int, truths: int, active: int, noise: floa
     return x + mean + noise * torch.randn(count, d, generator=generator) / d**0.5, directions
 
 
-class Peer:
+class Peer(ABC):
     """A trainer over an SAE of shape (d, n, k), for a run of `steps` batches; `start` seeds its first weights."""
 
     def __init__(
@@ -51,21 +52,21 @@ class Peer:
         self.vectors = steps * batch
         self.build(first)
 
+    @abstractmethod
     def build(self, first: Tensor) -> None:
         """Make the SAE and its optimizer; `first` are vectors to start from."""
-        raise NotImplementedError
 
+    @abstractmethod
     def step(self, x: Tensor, dead: int = 0) -> None:
         """One training step with the first `dead` features counted as dead, or its own count when -1."""
-        raise NotImplementedError
 
+    @abstractmethod
     def encode(self, x: Tensor) -> object:
         """The k strongest features of every vector."""
-        raise NotImplementedError
 
+    @abstractmethod
     def directions(self) -> Tensor:
         """Concept vectors [n, d]."""
-        raise NotImplementedError
 
 
 class Gazetteer(Peer):
@@ -249,6 +250,9 @@ class Floor(Peer):
         (x @ self.encoder.T).topk(self.k, dim=1)
 
     encode = step
+
+    def directions(self) -> Tensor:
+        return self.encoder
 
 
 PEERS: dict[str, type[Peer]] = {

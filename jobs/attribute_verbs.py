@@ -12,6 +12,11 @@ def add_attribute(parent: Any) -> None:
     """Add the verb and its verbs."""
     parser = parent.add_parser("attribute", help="which weights carry a concept: score, apply, evaluate")
     verbs = parser.add_subparsers(dest="attribute_verb", required=True, metavar="VERB")
+    for add in (_add_score, _add_apply, _add_concepts, _add_protocol, _add_evaluate):
+        add(verbs)
+
+
+def _add_score(verbs: Any) -> None:
     score = verbs.add_parser(
         "score", help="score weights; write components.parquet and the edit that zeroes the top share"
     )
@@ -35,6 +40,8 @@ def add_attribute(parent: Any) -> None:
     score.add_argument("--by-step", action="store_true", help="how the score is spread over the sampler's steps")
     score.set_defaults(action=_attribute_score)
 
+
+def _add_apply(verbs: Any) -> None:
     apply = verbs.add_parser("apply", help="copy a model folder with an edit applied, without loading the model")
     apply.add_argument("--model", required=True, metavar="FOLDER", help="a diffusers model folder")
     apply.add_argument("--edit", required=True, metavar="FILE", help="what attribute score wrote")
@@ -43,6 +50,9 @@ def add_attribute(parent: Any) -> None:
     apply.add_argument("--json", action="store_true", help="print one JSON object as the last line")
     apply.set_defaults(action=_attribute_apply)
 
+
+def _add_concepts(verbs: Any) -> None:
+    """The verbs that take concepts of the run's vocabulary."""
     edit = verbs.add_parser("edit", help="make an edit that erases or amplifies a concept, by any evaluated method")
     configured(edit)
     edit.add_argument("--out", required=True, metavar="FOLDER", help="receives the edit")
@@ -72,6 +82,8 @@ def add_attribute(parent: Any) -> None:
     features.add_argument("--most", type=int, default=6, help="pictures that name a concept, and as many that do not")
     features.set_defaults(action=_attribute_features)
 
+
+def _add_protocol(verbs: Any) -> None:
     protocol = verbs.add_parser("protocol", help="a published protocol on a real pipeline: imagenette, i2p, coco")
     protocol.add_argument("protocol", metavar="PROTOCOL", help="imagenette, i2p or coco")
     protocol.add_argument("--model", required=True, metavar="FOLDER", help="a diffusers pipeline: folder or hub id")
@@ -96,6 +108,8 @@ def add_attribute(parent: Any) -> None:
     protocol.add_argument("--json", action="store_true", help="print one JSON object as the last line")
     protocol.set_defaults(action=_attribute_protocol)
 
+
+def _add_evaluate(verbs: Any) -> None:
     evaluate = verbs.add_parser("evaluate", help="faithfulness, erasing and amplifying, measured on same-seed pairs")
     configured(evaluate)
     evaluate.add_argument("--quick", action="store_true", help="few concepts, few pictures: minutes, wide intervals")

@@ -8,6 +8,7 @@ import signal
 import sys
 import threading
 from collections.abc import Sequence
+from typing import Any
 
 from data.errors import GazetteerError
 from jobs.arguments import DONE, FAILED, PARTIAL, configured, logged, print_json
@@ -50,7 +51,15 @@ def parser() -> argparse.ArgumentParser:
         epilog=EXIT_CODES,
     )
     verbs = parser.add_subparsers(dest="verb", required=True, metavar="VERB")
+    for add in (
+        _add_label, _add_sae, _add_atlas, _add_summary, _add_quality, add_plan, add_verify, add_operate, add_layout,
+        add_steer, add_causal, add_attribute, _add_doctor,
+    ):  # fmt: skip
+        add(verbs)
+    return parser
 
+
+def _add_label(verbs: Any) -> None:
     label = verbs.add_parser("label", help="the whole job, from prompts to tables, resumed where it stands")
     configured(label)
     label.add_argument("--out", required=True, metavar="RUN", help="run folder or URL; created, or resumed")
@@ -59,6 +68,8 @@ def parser() -> argparse.ArgumentParser:
     logged(label)
     label.set_defaults(action=_label)
 
+
+def _add_sae(verbs: Any) -> None:
     sae = verbs.add_parser("sae", help="sparse autoencoders")
     sae_verbs = sae.add_subparsers(dest="sae_verb", required=True, metavar="VERB")
     train = sae_verbs.add_parser("train", help="capture activations and train one autoencoder per site")
@@ -75,6 +86,8 @@ def parser() -> argparse.ArgumentParser:
     report.add_argument("--json", action="store_true", help="print one JSON object as the last line")
     report.set_defaults(action=_sae_report)
 
+
+def _add_atlas(verbs: Any) -> None:
     atlas = verbs.add_parser("atlas", help="write static pages to browse a finished run")
     atlas.add_argument("--run", required=True, metavar="RUN", help="a finished run folder")
     atlas.add_argument("--out", metavar="FOLDER", help="where the pages go (default: RUN/atlas)")
@@ -85,30 +98,27 @@ def parser() -> argparse.ArgumentParser:
     atlas.add_argument("--json", action="store_true", help="print one JSON object as the last line")
     atlas.set_defaults(action=_atlas)
 
+
+def _add_summary(verbs: Any) -> None:
     summary = verbs.add_parser("summary", help="say what a finished run holds")
     summary.add_argument("--run", required=True, metavar="RUN", help="a finished run folder")
     summary.add_argument("--json", action="store_true", help="print one JSON object as the last line")
     summary.set_defaults(action=_summary)
 
+
+def _add_quality(verbs: Any) -> None:
     quality = verbs.add_parser("quality", help="measure a run's labels: held-out IoU, grid ceiling, shuffled control")
     quality.add_argument("--run", required=True, metavar="RUN", help="a finished run folder")
     quality.add_argument("--no-shuffle", action="store_true", help="leave out the shuffled control, the slow part")
     quality.add_argument("--json", action="store_true", help="print one JSON object as the last line")
     quality.set_defaults(action=_quality)
 
-    add_plan(verbs)
-    add_verify(verbs)
-    add_operate(verbs)
-    add_layout(verbs)
-    add_steer(verbs)
-    add_causal(verbs)
-    add_attribute(verbs)
 
+def _add_doctor(verbs: Any) -> None:
     doctor = verbs.add_parser("doctor", help="say what is installed, what is missing, and which blocks a model offers")
     doctor.add_argument("--model", metavar="PATH", help="a text-to-image model: list its blocks, grids and widths")
     doctor.add_argument("--json", action="store_true", help="print one JSON object as the last line")
     doctor.set_defaults(action=_doctor)
-    return parser
 
 
 def _label(arguments: argparse.Namespace) -> int:

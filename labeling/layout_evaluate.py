@@ -54,11 +54,7 @@ def evaluate_layout(
     if config.baselines and (pipe is None or generation is None):
         raise InputError("The baselines sample pictures again and need the run's model.")
     stored = sorted({site.t for site in run.grids}, reverse=True)
-    steps = stored
-    if config.every_step and generation is not None:
-        known = {step_of(t, generation.steps): t for t in stored}
-        last = max(1, generation.steps - 1)
-        steps = [known.get(step, 1.0 - step / last) for step in range(generation.steps)]
+    steps = _every_step(stored, generation.steps) if config.every_step and generation is not None else stored
     most = at_once(run, saes, config)
     train, held = run.of_split("discovery", most), run.of_split("heldout", config.heldout_images)
     some = run.of_split("discovery", min(most, config.train_images or most))
@@ -70,10 +66,7 @@ def evaluate_layout(
             for name, images in (("train", some), ("held", held)):
                 say(f"sampling {len(images)} {'discovery' if name == 'train' else 'held-out'} pictures again")
                 (Path(folder) / name).mkdir()
-                pictures = [(run.image_ids[i], run.prompts[i], run.seeds[i]) for i in images]
-                seen[name] = sampled(
-                    pipe, generation, steps, pictures, run.concepts, Path(folder) / name, config.batch_size
-                )
+                seen[name] = _again(run, images, pipe, generation, steps, Path(folder) / name, config.batch_size)
         true = exact(pipe, stored, Path(folder)) if exact is not None else None
         for t in steps:
             say(f"t = {t:.2f}")
@@ -84,11 +77,37 @@ def evaluate_layout(
             if true is not None and t in stored:
                 found = step.measure(true)
                 result["exact"][f"{t:.2f}"] = {key: _joint(found[key], step.places) for key in MEASURES}
-    pairs = sum(part.truth(finest(list(run.grids.values()))).wanted.sum(axis=0)
-                for part in _group(run, held, None).parts(most))  # fmt: skip
-    result["pairs"] = dict(zip(run.concepts, np.asarray(pairs).tolist(), strict=True))
+    result["pairs"] = _pairs(run, held, most)
     result["images"] = {"train": len(train), "train_sampled": len(some), "heldout": len(held)}
     return result
+
+
+def _every_step(stored: Sequence[float], count: int) -> list[float]:
+    """t of every sampler step, first step first: the run's own where it has one there."""
+    known = {step_of(t, count): t for t in stored}
+    last = max(1, count - 1)
+    return [known.get(step, 1.0 - step / last) for step in range(count)]
+
+
+def _again(
+    run: LayoutRun,
+    images: NDArray[np.int64],
+    pipe: Any,
+    generation: GenerationConfig,
+    steps: Sequence[float],
+    folder: Path,
+    batch_size: int,
+) -> Seen:
+    """What sampling these pictures again shows at every step."""
+    pictures = [(run.image_ids[i], run.prompts[i], run.seeds[i]) for i in images]
+    return sampled(pipe, generation, steps, pictures, run.concepts, folder, batch_size)
+
+
+def _pairs(run: LayoutRun, images: NDArray[np.int64], most: int) -> dict[str, int]:
+    """In how many of the pictures each concept is wanted, `most` pictures at a time."""
+    grid = finest(list(run.grids.values()))
+    counts = sum(part.truth(grid).wanted.sum(axis=0) for part in _group(run, images, None).parts(most))
+    return dict(zip(run.concepts, np.asarray(counts).tolist(), strict=True))
 
 
 def _group(run: LayoutRun, images: NDArray[np.int64], seen: Seen | None) -> Group:

@@ -8,7 +8,7 @@ mistakes.
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -20,6 +20,7 @@ Run = str | os.PathLike[str] | RunFolder
 OneOrMore = str | Sequence[str]
 # Sites are told apart by t with two decimals (data/sites.py): half a hundredth finds the one that is meant.
 T_TOLERANCE = 0.005
+PAIR = ("block", "branch", "t", "feature", "concept")
 
 
 def load_labels(
@@ -50,11 +51,10 @@ def load_labels(
     Raises:
         InputError: not a finished run, a damaged file, an unknown column, or no causal pass where one is asked for.
     """
-    place = [*_site(block, branch, t), *_is("feature", feature), *_is("concept", concept)]
-    folder, keys = _opened(run), ["block", "branch", "t", "feature", "concept"]
-    kept = columns if columns is None or not causal else list(dict.fromkeys([*keys, *columns]))
-    labels = folder.read_final("labels", kept, _all(place + _evidence(max_q, min_iou)))
-    return _joined(labels, load_causal(folder).filter(pc.field("labelled")), keys) if causal else labels
+    wanted = [*_pair(block, branch, t, feature, concept), *_evidence(max_q, min_iou)]
+    if not causal:
+        return _opened(run).read_final("labels", columns, _all(wanted))
+    return _with_causal(run, "labels", PAIR, columns, wanted, lambda table: table.filter(pc.field("labelled")))
 
 
 def load_candidates(
@@ -72,8 +72,7 @@ def load_candidates(
     columns: Sequence[str] | None = None,
 ) -> pa.Table:
     """Every pair that was tested (candidates.parquet), with both verdicts; arguments as in `load_labels`."""
-    wanted = [*_site(block, branch, t), *_is("feature", feature), *_is("concept", concept)]
-    wanted += _evidence(max_q, min_iou)
+    wanted = [*_pair(block, branch, t, feature, concept), *_evidence(max_q, min_iou)]
     wanted += [*_is("trusted", trusted), *_is("paper_label", paper_label)]
     return _opened(run).read_final("candidates", columns, _all(wanted))
 
@@ -95,13 +94,12 @@ def load_features(
     as ``causal_concept``, with the other ``causal_*`` columns of that pair; null for features that were not tried or
     raise none.
     """
-    wanted = [*_site(block, branch, t), *_is("feature", feature)]
+    wanted = _pair(block, branch, t, feature)
     if labelled is not None:
         wanted.append(pc.field("labels") > 0 if labelled else pc.field("labels") == 0)
-    folder, keys = _opened(run), ["block", "branch", "t", "feature"]
-    kept = columns if columns is None or not causal else list(dict.fromkeys([*keys, *columns]))
-    features = folder.read_final("features", kept, _all(wanted))
-    return _joined(features, _strongest(load_causal(folder)), keys) if causal else features
+    if not causal:
+        return _opened(run).read_final("features", columns, _all(wanted))
+    return _with_causal(run, "features", PAIR[:-1], columns, wanted, _strongest)
 
 
 def load_causal(
@@ -123,8 +121,7 @@ def load_causal(
     Raises:
         InputError: no causal pass was made, a damaged file, or an unknown column.
     """
-    wanted = [*_site(block, branch, t), *_is("feature", feature), *_is("concept", concept)]
-    wanted += _is("causal_verdict", verdict)
+    wanted = [*_pair(block, branch, t, feature, concept), *_is("causal_verdict", verdict)]
     folder = _opened(run)
     if not folder.has_final("causal"):
         raise InputError(f"{folder.path} has no causal.parquet; gazetteer causal writes it.")
@@ -158,6 +155,20 @@ def load_images(
     return _started(run).read_table("images", columns=columns, filter=_all(wanted))
 
 
+def _with_causal(
+    run: Run,
+    name: str,
+    keys: Sequence[str],
+    columns: Sequence[str] | None,
+    wanted: list[pc.Expression],
+    chosen: Callable[[pa.Table], pa.Table],
+) -> pa.Table:
+    """The wanted rows of a final table with what the causal pass says of their keys: `chosen` of its rows."""
+    folder = _opened(run)
+    kept = None if columns is None else list(dict.fromkeys([*keys, *columns]))
+    return _joined(folder.read_final(name, kept, _all(wanted)), chosen(load_causal(folder)), keys)
+
+
 def _strongest(causal: pa.Table) -> pa.Table:
     """Of every feature the pair that rises most surely; `concept` becomes `causal_concept`."""
     rising = causal.filter((pc.field("causal_q_value") <= 0.05) & (pc.field("causal_area") > 0))
@@ -173,7 +184,7 @@ def _strongest(causal: pa.Table) -> pa.Table:
     return chosen.rename_columns([names.get(name, name) for name in chosen.column_names])
 
 
-def _joined(table: pa.Table, causal: pa.Table, keys: list[str]) -> pa.Table:
+def _joined(table: pa.Table, causal: pa.Table, keys: Sequence[str]) -> pa.Table:
     """`table` with the ``causal_*`` columns, in its own order."""
     extra = [name for name in causal.column_names if name.startswith("causal_")]
     numbered = table.append_column("_row", pa.array(range(table.num_rows), pa.int64()))
@@ -195,11 +206,14 @@ def _started(run: Run) -> RunFolder:
     return folder
 
 
-def _site(block: str | None, branch: str | None, t: float | None) -> list[pc.Expression]:
+def _pair(
+    block: str | None, branch: str | None, t: float | None, feature: int | None, concept: OneOrMore | None = None
+) -> list[pc.Expression]:
+    """Conditions on the keys of a (site, feature, concept); None leaves one free."""
     wanted = [*_is("block", block), *_is("branch", branch)]
     if t is not None:
         wanted.append((pc.field("t") > t - T_TOLERANCE) & (pc.field("t") < t + T_TOLERANCE))
-    return wanted
+    return [*wanted, *_is("feature", feature), *_is("concept", concept)]
 
 
 def _evidence(max_q: float | None, min_iou: float | None) -> list[pc.Expression]:

@@ -10,6 +10,7 @@ import argparse
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 NOTHING = 5
 """Pytest's exit code when it ran no test."""
@@ -25,7 +26,7 @@ def main() -> int:
     shared = {"OMP_NUM_THREADS": "1"} | os.environ
     parts = {
         "side by side": ([f"{marks}not alone", "-n", str(arguments.workers), "--dist", "loadfile"], shared),
-        "alone": ([f"{marks}alone"], dict(os.environ)),
+        "alone": ([f"{marks}alone", *([] if chosen(others) else files_with("mark.alone"))], dict(os.environ)),
     }
     codes = {}
     for name, (options, environment) in parts.items():
@@ -35,6 +36,16 @@ def main() -> int:
     print("; ".join(f"{name}: {said.get(code, f'FAILED (exit code {code})')}" for name, code in codes.items()))
     failed = [code for code in codes.values() if code not in said]
     return next(iter(failed), 0 if 0 in codes.values() else NOTHING)
+
+
+def chosen(arguments: list[str]) -> bool:
+    """Whether the arguments name files or folders to test."""
+    return any(Path(word.split("::")[0]).exists() for word in arguments)
+
+
+def files_with(text: str) -> list[str]:
+    """The test files here that hold a text: others need not even be loaded."""
+    return [str(path) for path in sorted(Path("tests").glob("test_*.py")) if text in path.read_text()]
 
 
 if __name__ == "__main__":

@@ -244,40 +244,13 @@ def test_damage_anywhere_is_refused_by_name_or_changes_nothing(tmp_path_factory:
 
 
 KILLS = """
-import os, signal, sys
+import os, sys
 from pathlib import Path
+from tests.killer import killed_everywhere
 from tests.test_activations import write
 
-class Killer:
-    '''Counts the calls that change the disk and dies before the chosen one, or half-way through a write.'''
-    def __init__(self, at):
-        self.calls, self.at = 0, at
-    def wrap(self, owner, name):
-        real = getattr(owner, name)
-        def call(*args, **kwargs):
-            if self.calls == self.at:
-                if name == "write_bytes":  # a torn write
-                    real(args[0], args[1][: len(args[1]) // 2])
-                os.kill(os.getpid(), signal.SIGKILL)
-            self.calls += 1
-            return real(*args, **kwargs)
-        setattr(owner, name, call)
-
-folder, at = sys.argv[1], 0
-while True:
-    child = os.fork()
-    if child == 0:
-        killer = Killer(at)
-        for owner, name in ((Path, "write_bytes"), (os, "fsync"), (os, "replace"), (os, "mkdir")):
-            killer.wrap(owner, name)
-        write(Path(folder) / str(at), 1)
-        os._exit(0)
-    status = os.waitpid(child, 0)[1]
-    if status == 0:
-        break
-    assert os.WTERMSIG(status) == signal.SIGKILL, status
-    at += 1
-print(at)
+calls = [(Path, "write_bytes"), (os, "fsync"), (os, "replace"), (os, "mkdir")]
+print(killed_everywhere(calls, lambda at: write(Path(sys.argv[1]) / str(at), 1)))
 """
 
 

@@ -6,9 +6,8 @@ import json
 import os
 import subprocess
 import sys
-import threading
 from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 from typing import ClassVar
 
@@ -19,6 +18,7 @@ from data.errors import InputError
 from sae.autoencoder import SparseAutoencoder
 from sae.checkpoint import load_pretrained
 from tests.running import ROOT
+from tests.serving import serving
 from tests.test_sae_autoencoder import random_sae
 
 COMMITS = {"main": "a" * 40, "v2": "b" * 40}
@@ -81,13 +81,8 @@ class Hub(BaseHTTPRequestHandler):
 @pytest.fixture
 def hub(tmp_path: Path) -> Iterator[str]:
     Hub.root, Hub.fetched = tmp_path / "hub", []
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Hub)
-    thread = threading.Thread(target=server.serve_forever, daemon=True)
-    thread.start()
-    yield f"http://127.0.0.1:{server.server_port}"
-    server.shutdown()
-    thread.join()
-    server.server_close()
+    with serving(Hub) as address:
+        yield address
 
 
 def test_a_hub_id_is_fetched_only_when_no_folder_has_that_name(hub: str, tmp_path: Path):

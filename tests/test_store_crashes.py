@@ -19,42 +19,17 @@ from tests.small_disk import small_disk
 ROOT = Path(__file__).parents[1]
 
 KILLS = """
-import os, signal, sys
+import os, sys
 from data.store import RunFolder
+from tests.killer import killed_everywhere
 from tests.runs import commit
 
-class Killer:
-    '''Counts the calls that change the disk and dies before the chosen one, or half-way through a write.'''
-    def __init__(self, at):
-        self.calls, self.at = 0, at
-    def wrap(self, name):
-        real = getattr(os, name)
-        def call(*args, **kwargs):
-            if self.calls == self.at:
-                if name == "write":  # a torn write
-                    real(args[0], bytes(args[1])[: len(args[1]) // 2])
-                os.kill(os.getpid(), signal.SIGKILL)
-            self.calls += 1
-            return real(*args, **kwargs)
-        setattr(os, name, call)
+def work(at):
+    run = RunFolder(f"{sys.argv[1]}/{at}").open_or_create({"config": "abc"})
+    commit(run, "a", 1)
+    run.finish({"shards": ["a"]})
 
-folder, at = sys.argv[1], 0
-while True:
-    child = os.fork()
-    if child == 0:
-        killer = Killer(at)
-        for name in ("link", "write", "fsync", "replace", "unlink", "mkdir"):
-            killer.wrap(name)
-        run = RunFolder(f"{folder}/{at}").open_or_create({"config": "abc"})
-        commit(run, "a", 1)
-        run.finish({"shards": ["a"]})
-        os._exit(0)
-    status = os.waitpid(child, 0)[1]
-    if status == 0:
-        break
-    assert os.WTERMSIG(status) == signal.SIGKILL, status
-    at += 1
-print(at)
+print(killed_everywhere([(os, name) for name in ("link", "write", "fsync", "replace", "unlink", "mkdir")], work))
 """
 
 

@@ -19,8 +19,9 @@ STARTS_RAY = re.compile(r"executor=ray|import ray$|run_ray\(|ray_pools\(|ray_hea
 def suite(folder: Path, side_by_side: str, alone: str, *arguments: str) -> subprocess.CompletedProcess[str]:
     """The suite over two tests that say what they were and then do what is given."""
     (folder / "pytest.ini").write_text("[pytest]\nmarkers = alone\n full\n")
-    lines = ["import os, pytest", f"def test_beside():\n    {side_by_side}"]
-    (folder / "test_some.py").write_text("\n".join([*lines, f"@pytest.mark.alone\ndef test_alone():\n    {alone}\n"]))
+    beside, apart = f"def test_beside():\n    {side_by_side}", f"@pytest.mark.alone\ndef test_alone():\n    {alone}\n"
+    (folder / "tests").mkdir()
+    (folder / "tests" / "test_some.py").write_text("\n".join(["import os, pytest", beside, apart]))
     command = [sys.executable, str(ROOT / "tests" / "suite.py"), "-m", "not full", "--workers", "1", *arguments]
     bare = os.environ | {"PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1", "PYTEST_ADDOPTS": "-p xdist -p no:cacheprovider"}
     return subprocess.run(command, cwd=folder, env=bare, capture_output=True, text=True, check=False)

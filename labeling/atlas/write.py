@@ -7,7 +7,6 @@ import shutil
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from importlib import resources
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +20,7 @@ from data.store import RunFolder
 from labeling.atlas import payload
 from labeling.atlas.catalog import Catalog, read_catalog
 from labeling.atlas.maps import CODE_COLUMNS, Found, collect_maps, wanted_maps
+from labeling.atlas.pages import write_pages
 from labeling.atlas.pictures import IMAGE_COLUMNS, SEGMENT_COLUMNS, concept_images, image_records
 from labeling.atlas.script import safe_ids, write_script
 from labeling.atlas.sheets import Paths, write_edits, write_layouts
@@ -128,7 +128,7 @@ def _build(run: RunFolder, out: Path, progress: Progress, top: int, layouts: Pat
     progress("tables", 1, 1)
     maps, records = _read_shards(run, out, catalog, pairs, numbers, concept_numbers, progress)
 
-    _copy_static(out)
+    write_pages(out)
     extras = {"layouts": write_layouts(layouts, out), "edits": write_edits(edits, out)}
     write_script(out, "atlas", payload.atlas_payload(catalog, concepts, len(known), extras))
     write_script(out, "features", payload.index_payload(catalog, numbers, concept_numbers))
@@ -196,13 +196,3 @@ def _image_chunks(records: dict[str, dict[str, Any]], order: list[str]) -> list[
 def _write_chunks(out: Path, name: str, chunks: list[list[dict[str, Any]]]) -> None:
     for number, chunk in enumerate(chunks):
         write_script(out, f"{name}/{number}", chunk)
-
-
-def _copy_static(out: Path) -> None:
-    """Pages at the top, styles and scripts under ``assets``."""
-    (out / "assets").mkdir()
-    for source in resources.files("labeling.atlas.static").iterdir():
-        if source.name.endswith(".html"):
-            (out / source.name).write_bytes(source.read_bytes())
-        elif source.name.endswith((".css", ".js")):
-            (out / "assets" / source.name).write_bytes(source.read_bytes())
