@@ -29,8 +29,9 @@ def main() -> None:
     generator = Generator(load_pipeline(config.model), config.generation)
     pictures = []
     for seed, prompt in enumerate(read_prompts(config.prompts)[: arguments.pictures]):
-        (picture,) = generator.sample([prompt], [seed], lambda *_: None) or ()
-        pictures.append(picture)
+        sampled = generator.sample([prompt], [seed], lambda *_: None)
+        assert sampled is not None, "decoded unless told otherwise"
+        pictures.append(sampled[0])
     detector = load_detector(dataclasses.replace(config.detector, box_threshold=0.0))
 
     def best(per_caption: int) -> np.ndarray:

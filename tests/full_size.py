@@ -2,7 +2,7 @@
 
 Stable Diffusion 1.4, Grounding DINO Swin-T and SAM ViT-B are built from their published configurations, written in
 the published formats, and read back by `gazetteer label --config paper-sd14` on a CPU: fewer pictures and sampler
-steps, and nothing else but paths and devices, differ from the paper's job. Needs 7 GB of disk and 9 GB of memory.
+steps, and nothing else but paths and devices, differ from the paper's job. Needs 7 GB of disk and 10 GB of memory.
 """
 
 from __future__ import annotations
