@@ -122,7 +122,7 @@ class SteerConfig:
 
     def quick(self) -> SteerConfig:
         """A sample that a laptop draws in a few minutes."""
-        strengths = tuple(sorted(self.strengths))[len(self.strengths) // 3 :: 2][:2]
+        strengths = tuple(sorted(self.strengths))[(len(self.strengths) - 1) // 2 :][:2]
         return replace(
             self, strengths=strengths, branches=self.branches[:1], tops=self.tops[:1], choices=self.choices[:1],
             ts=self.ts[:1], outsides=self.outsides[:1], sizes=self.sizes[:1], cases=20, global_cases=12, tuning=10,

@@ -158,7 +158,7 @@ def rounds(settings: int, tuning: int, chunk: int) -> list[int]:
     while left > 1:
         left, count = math.ceil(left / KEEP), count + 1
     counts = [min(tuning, math.ceil(tuning / 2**back / chunk) * chunk) for back in reversed(range(count))]
-    return [wide for wide, wider in zip(counts, [*counts[1:], 0], strict=True) if wide != wider]
+    return sorted(set(counts))
 
 
 def parts(count: int, size: int) -> list[range]:

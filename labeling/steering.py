@@ -18,7 +18,7 @@ from data.edits import Edit, Target
 from data.errors import InputError
 from data.sites import Site
 from data.store import RunFolder
-from labeling.contrast import Weights, concept_contrast, picture_means, word_contrast
+from labeling.contrast import Weights, concept_contrasts, picture_means, word_contrast
 from labeling.layout_data import LayoutRun, open_run
 from labeling.run_codes import site_codes
 from labeling.site_codes import SiteCodes, site_of
@@ -44,6 +44,13 @@ class Resolver:
     def __init__(self, run: Run) -> None:
         self.folder = run if isinstance(run, RunFolder) else RunFolder(run)
         self._codes: dict[Site, SiteCodes] = {}
+        self._contrasts: dict[Site, dict[str, Weights]] = {}
+
+    @cached_property
+    def prompts(self) -> dict[str, str]:
+        """By image id, of the discovery pictures."""
+        rows = load_images(self.folder, split="discovery", columns=["image_id", "prompt"]).to_pylist()
+        return {row["image_id"]: row["prompt"] for row in rows}
 
     @cached_property
     def layout(self) -> LayoutRun:
@@ -86,27 +93,30 @@ class Resolver:
         return edit.with_targets(targets)
 
     def _features(self, edit: Edit, site: Site, top: int) -> Weights:
-        if edit.concept:
-            if edit.choice == "contrast":
-                return concept_contrast(self.layout, site, edit.concept, top)
+        if edit.concept and edit.choice == "labels":
             return concept_features(self.folder, site, edit.concept, top), ()
+        if edit.concept:
+            if site not in self._contrasts:
+                self._contrasts[site] = concept_contrasts(self.layout, site)
+            features, weights = self._contrasts[site].get(edit.concept, ((), ()))
+            return features[: top or None], weights[: top or None]
         index, has = self._pictures(site, edit.word)
-        if edit.choice == "contrast":
-            return word_contrast(self.codes(site), index, has, top)
-        return word_features(self.codes(site), index, has, top or 8), ()
+        if edit.choice == "labels":
+            return word_features(self.codes(site), index, has, top or 8), ()
+        features, weights = word_contrast(self.codes(site), index, has)
+        return features[: top or None], weights[: top or None]
 
     def _pictures(self, site: Site, word: str) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
         """The discovery pictures as the codes count them, and whether their prompts have the word."""
-        images = load_images(self.folder, split="discovery", columns=["image_id", "prompt"]).to_pylist()
-        place = {image_id: i for i, image_id in enumerate(self.codes(site).image_ids)}
-        there = [row for row in images if row["image_id"] in place]
-        has = np.array([names(row["prompt"], word) for row in there], bool)
+        there = [i for i, image_id in enumerate(self.codes(site).image_ids) if image_id in self.prompts]
+        prompts = [self.prompts[self.codes(site).image_ids[i]] for i in there]
+        has = np.array([names(prompt, word) for prompt in prompts], bool)
         if min(has.sum(), (~has).sum()) < MIN_PICTURES:
             raise InputError(
                 f"{word!r} stands in {has.sum()} of {len(has)} discovery prompts of {self.folder.path}; "
                 f"at least {MIN_PICTURES} must have it, and as many not."
             )
-        return np.array([place[row["image_id"]] for row in there], np.int64), has
+        return np.array(there, np.int64), has
 
 
 def sites_for(edit: Edit, run: RunFolder) -> list[Site]:

@@ -63,6 +63,13 @@ def test_changes_are_paired_and_split_into_on_and_off() -> None:
     assert table["causal_verdict"].to_pylist() == ["none", "no effect"]  # three pictures prove nothing
 
 
+def test_a_feature_that_was_measured_again_counts_once() -> None:
+    first = effects([0.5, 0.4], [0.1, 0.3], [0.3, 0.2])
+    again = effects([0.5, 0.0], [0.1, 0.3], [0.3, 0.2])
+    table = causal_table(pa.concat_tables([first, again]), labels("dog"), ("dog",))
+    assert table.equals(causal_table(again, labels("dog"), ("dog",)))
+
+
 def test_a_verdict_needs_a_sure_effect_and_a_label() -> None:
     steps = np.linspace(0.1, 0.2, 12)
     up = effects(list(0.4 + steps), [0.1] * 12, [0.2] * 12)

@@ -127,6 +127,16 @@ def test_a_spatial_edit_adds_inside_and_removes_the_features_outside(pipe, saes)
     assert torch.equal(kept.cond[:, ~inside("bottom left")], torch.zeros(2, 12, 32))
 
 
+def test_an_update_is_encoded_once_however_many_edits_read_it(pipe, saes, monkeypatch) -> None:
+    seen: list[int] = []
+    encode = saes[SITE].encode
+    monkeypatch.setattr(saes[SITE], "encode", lambda x: seen.append(len(x)) or encode(x))
+    region = Region(box=QUADRANTS["top left"])
+    edits = [Edit(targets=(TARGET,), images=(i,), region=region, window=ALWAYS, unit=u) for i in (0, 1) for u in UNITS]
+    Halves(pipe, edits, saes)
+    assert seen == [2 * 16]  # two pictures of 4 x 4 cells
+
+
 def test_edits_compose_in_any_order_and_do_not_remove_each_other(pipe, saes) -> None:
     def at(name: str, **more: object) -> Edit:
         return Edit(targets=(TARGET,), unit="absolute", window=ALWAYS, region=Region(box=QUADRANTS[name]), **more)
