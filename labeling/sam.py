@@ -22,12 +22,13 @@ def load_sam(config: SegmenterConfig) -> SamSegmenter:
     Raises:
         InputError: no SAM at that path, or the device cannot be used.
     """
-    from transformers import SamModel, SamProcessor
+    from transformers import AutoImageProcessor, SamModel
 
     options: dict[str, Any] = {"revision": config.revision} if config.revision else {}
     with reading("segmenter", config.path):
         model = SamModel.from_pretrained(config.path, use_safetensors=True, **options)
-        images = SamProcessor.from_pretrained(config.path, **options).image_processor
+        # Pillow scales pictures as the authors do; on tensors, scaled-down ones come out a grey level away.
+        images = AutoImageProcessor.from_pretrained(config.path, backend="pil", **options)
     return SamSegmenter(move(model, config.device, config.dtype, "segmenter"), images, config)
 
 

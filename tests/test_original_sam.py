@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from segment_anything.utils.transforms import ResizeLongestSide
 
 from data.errors import InputError
 from labeling.checkpoints import fill
@@ -46,6 +47,17 @@ def original(folder: Path, **changes) -> OriginalSamSegmenter:
 @pytest.fixture(scope="module")
 def pair(folder):
     return load_segmenter(SegmenterConfig(path=str(folder))), original(folder)
+
+
+@pytest.mark.parametrize("size", [(96, 128), (900, 1100), (61, 40)])
+def test_pictures_are_scaled_as_the_authors_scale_them(pair, size):
+    transformers, theirs = pair
+    picture = np.random.default_rng(0).integers(0, 256, (*size, 3), dtype=np.uint8)
+    side = transformers.model.config.vision_config.image_size
+    scaled = ResizeLongestSide(side).apply_image(picture)
+    wanted = theirs.model.preprocess(torch.from_numpy(scaled).permute(2, 0, 1)[None].float())
+    mine = transformers.images(images=[picture], return_tensors="pt")["pixel_values"]
+    torch.testing.assert_close(mine, wanted, atol=1e-5, rtol=0)
 
 
 def test_both_libraries_give_the_same_embeddings_logits_and_scores(pair):
