@@ -144,7 +144,6 @@ def test_wrong_settings_get_a_sentence(field, value):
 
 def test_out_of_memory_names_the_batch_size_to_try(folder):
     segmenter = load_segmenter(config(folder, exact=False, batch_size=4))
-    segmenter.images.size = {"longest_edge": 2**26}
     segmenter.images.pad_size = {"height": 2**26, "width": 2**26}
     with pytest.raises(
         GazetteerError, match=r"Out of memory while segmenting \(3 at once\); try segmenter.batch_size=1"
