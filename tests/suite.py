@@ -25,7 +25,11 @@ def main() -> int:
     # Processes that share the cores must not each start a thread for every core.
     shared = {"OMP_NUM_THREADS": "1"} | os.environ
     parts = {
-        "side by side": ([f"{marks}not alone", "-n", str(arguments.workers), "--dist", "loadfile"], shared),
+        # A process that dies ends the part: replaced, it would leave the others waiting for its file for ever.
+        "side by side": (
+            [f"{marks}not alone", "-n", str(arguments.workers), "--dist", "loadfile", "--max-worker-restart", "0"],
+            shared,
+        ),
         "alone": ([f"{marks}alone", *([] if chosen(others) else files_with("mark.alone"))], dict(os.environ)),
     }
     codes = {}
