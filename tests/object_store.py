@@ -23,6 +23,11 @@ def s3_server() -> Iterator[str]:
     server.start()
     try:
         host, port = server.get_host_and_port()
+        # What moto stores is the process's: the buckets of an earlier server would still be there.
+        connection = http.client.HTTPConnection(host, port)
+        connection.request("POST", "/moto-api/reset")
+        assert connection.getresponse().status == 200
+        connection.close()
         yield f"http://{host}:{port}"
     finally:
         server.stop()

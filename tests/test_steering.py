@@ -265,8 +265,8 @@ def test_an_evaluation_goes_on_where_it_stood(
 ) -> None:
     from jobs.cli import main
 
-    settings = [*SMALL, "executor=serial", "steer.concepts=[sky,grass]", "steer.words=[]", "steer.strengths=[1.0]"]
-    settings += ["steer.branches=[cond]", "steer.chunk=1", "steer.avoid=[]"]
+    settings = [*SMALL, "executor=serial", "steer.concepts=[sky,grass]", "steer.words=[]", "steer.strengths=[1.0,2.0]"]
+    settings += ["steer.branches=[cond]", "steer.ts=[-1.0]", "steer.tuning=1", "steer.chunk=1", "steer.avoid=[]"]
 
     def measured(cases: int, out: str) -> dict:
         command = ["steer", "evaluate", "--run", str(scenes_run), "--out", str(tmp_path / out), "--json"]

@@ -23,7 +23,8 @@ def suite(folder: Path, side_by_side: str, alone: str, *arguments: str) -> subpr
     (folder / "tests").mkdir()
     (folder / "tests" / "test_some.py").write_text("\n".join(["import os, pytest", beside, apart]))
     command = [sys.executable, str(ROOT / "tests" / "suite.py"), "-m", "not full", "--workers", "1", *arguments]
-    bare = os.environ | {"PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1", "PYTEST_ADDOPTS": "-p xdist -p no:cacheprovider"}
+    outside = {name: value for name, value in os.environ.items() if not name.startswith("PYTEST_")}
+    bare = outside | {"PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1", "PYTEST_ADDOPTS": "-p xdist -p no:cacheprovider"}
     return subprocess.run(command, cwd=folder, env=bare, capture_output=True, text=True, check=False)
 
 
