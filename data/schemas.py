@@ -196,14 +196,7 @@ TRIALS = pa.schema(
     ]
 )
 
-# Tables written in parts, one part a shard, and tables written once at the end.
-PART_TABLES = {
-    "images": IMAGES,
-    "codes": CODES,
-    "segments": SEGMENTS,
-    "evidence": EVIDENCE,
-    "failures": FAILURES,
-    "effects": EFFECTS,
-    "trials": TRIALS,
-}
+# Tables written in parts, one part a shard: those of a labelling run, then of any run; last, those written once.
+LABELLING_TABLES = {"images": IMAGES, "codes": CODES, "segments": SEGMENTS, "evidence": EVIDENCE, "failures": FAILURES}
+PART_TABLES = {**LABELLING_TABLES, "effects": EFFECTS, "trials": TRIALS}
 FINAL_TABLES = {"labels": LABELS, "candidates": CANDIDATES, "features": FEATURES}

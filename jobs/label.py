@@ -16,7 +16,7 @@ import pyarrow as pa
 from data.errors import GazetteerError, InputError
 from data.prompts import Item, Shard
 from data.provenance import provenance
-from data.schemas import FAILURES, PART_TABLES
+from data.schemas import FAILURES, LABELLING_TABLES
 from data.sites import Site
 from data.store import Commit, RunFolder
 from jobs import plan
@@ -277,6 +277,6 @@ def lost_item(item: Item, lost: Lost) -> ShardResult:
         "message": lost.message,
         "attempts": lost.attempts,
     }
-    tables = {name: schema.empty_table() for name, schema in PART_TABLES.items() if name != "effects"}
+    tables = {name: schema.empty_table() for name, schema in LABELLING_TABLES.items()}
     tables["failures"] = pa.Table.from_pylist([row], schema=FAILURES)
     return ShardResult(tables, {}, {"images": 0, "segments": 0, "failures": 1})

@@ -12,7 +12,7 @@ import pytest
 from data.codes import Moment, SparseMap, codes_table
 from data.errors import InputError
 from data.provenance import provenance
-from data.schemas import PART_TABLES
+from data.schemas import LABELLING_TABLES
 from data.sites import Site
 from data.store import RunFolder
 from labeling.run_codes import all_codes, code_grids, site_codes
@@ -39,7 +39,7 @@ def run(tmp_path: Path) -> tuple[RunFolder, pa.Table]:
     for shard in range(3):
         names = [f"{shard}-{number}" for number in reversed(range(4))]
         tables.append(codes_table(names, [picture(rng) for _ in names], {site: Moment(0, 0) for site in SITES}))
-        parts = {name: schema.empty_table() for name, schema in PART_TABLES.items() if name != "effects"}
+        parts = {name: schema.empty_table() for name, schema in LABELLING_TABLES.items()}
         store.commit_shard(f"s{shard}", {**parts, "codes": tables[-1]}, {}, provenance({}, {}))
     return store, pa.concat_tables(tables)
 
