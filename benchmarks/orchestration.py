@@ -73,8 +73,13 @@ class Neighbour:
         self.pipe.send(True)
 
     def wait(self) -> None:
-        """Until they are committed."""
+        """Until they are done."""
         self.pipe.recv()
+
+    def end(self) -> None:
+        """Let the process go."""
+        self.pipe.send(False)
+        self.process.join()
 
 
 def _serve(pipe: Connection, config: RunConfig, shards: int) -> None:
@@ -128,6 +133,7 @@ class Comparison:
                 for name in order:
                     jobs = self.jobs if name.startswith("two") else half
                     rates[name].append(self.measured(arms[name], jobs))
+        neighbour.end()
         efficiencies = [b / (2 * a) for a, b in zip(rates["one_worker"], rates["two_workers"], strict=True)]
         plain = [b / (2 * a) for a, b in zip(rates["bare"], rates["two_bare"], strict=True)]
         overheads = [a / b - 1 for a, b in zip(rates["bare"], rates["one_worker"], strict=True)]
