@@ -70,7 +70,11 @@ def test_a_run_is_watched_stopped_and_finished(tmp_path: Path) -> None:
 
     logged = lines(run)
     committed = [line["shard"] for line in logged if line["message"] == "shard committed"]
-    assert sorted(committed) == sorted(path.stem for path in (run / "_meta/commits").glob("*.json"))
+    recorded = {path.stem for path in (run / "_meta/commits").glob("*.json")}
+    # A record comes before its line: the signal may have fallen between the two, once.
+    assert len(committed) == len(set(committed))
+    assert set(committed) <= recorded
+    assert len(recorded) - len(committed) <= 1
     assert [line["message"] for line in logged if line["message"].startswith("run ")] == [
         "run started", "run stopped", "run started", "run complete",
     ]  # fmt: skip
