@@ -87,7 +87,8 @@ FAILURES = pa.schema(
     ]
 )
 
-CANDIDATES = pa.schema(
+# What evidence and null say of a pair; its IoU at a threshold is counted from the codes (labeling/top_quantile.py).
+PAIRS = pa.schema(
     [
         pa.field("model", pa.string(), nullable=False),
         *_SITE,
@@ -105,6 +106,14 @@ CANDIDATES = pa.schema(
         pa.field("trusted", pa.bool_(), nullable=False),
     ]
 )  # fmt: skip
+
+_TOP = [
+    pa.field("top_share", pa.float64(), nullable=False),
+    pa.field("top_threshold", pa.float32(), nullable=False),
+    *_floats("top_iou", "heldout_top_iou"),
+]
+_FLAGS = PAIRS.get_field_index("paper_label")
+CANDIDATES = pa.schema([*list(PAIRS)[:_FLAGS], *_TOP, *list(PAIRS)[_FLAGS:]])
 
 # labels.parquet holds the trusted candidates only, so it needs no flag for it; rank is never null there.
 LABELS = CANDIDATES.remove(CANDIDATES.get_field_index("trusted"))

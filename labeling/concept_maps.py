@@ -16,7 +16,7 @@ from data.schemas import CODES
 from data.sites import Site
 from labeling.pooling import Grid, pool_masks
 from labeling.shard_masks import ImageEvidenceInput
-from labeling.site_codes import rows_by_site
+from labeling.site_codes import SiteCodes, rows_by_site
 
 _LISTS = ("feature", "value")
 
@@ -42,6 +42,19 @@ class ConceptMaps:
     union_image: NDArray[np.int64]
     union_concept: NDArray[np.int64]
     pixels: dict[Grid, NDArray[np.int32]]
+
+
+def image_places(codes: SiteCodes, maps: ConceptMaps) -> NDArray[np.int64]:
+    """Where the images of `codes` stand in `maps`: int64 [images of the codes].
+
+    Raises:
+        InputError: an image that `maps` lacks.
+    """
+    place = {name: number for number, name in enumerate(maps.image_ids)}
+    missing = [name for name in codes.image_ids if name not in place]
+    if missing:
+        raise InputError(f"Codes name the image {missing[0]!r}, which the images table lacks.")
+    return np.array([place[name] for name in codes.image_ids], np.int64)
 
 
 def inputs_of_tables(

@@ -19,7 +19,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from data.errors import InputError
-from data.schemas import CANDIDATES, LABELS
+from data.schemas import LABELS, PAIRS
 from data.sites import Site
 from labeling.evidence_view import SplitEvidence, views
 from labeling.null import NullConfig
@@ -29,7 +29,7 @@ Floats = NDArray[np.float64]
 
 NULLS = pa.schema(
     [
-        *(CANDIDATES.field(name) for name in ("block", "branch", "t", "feature", "concept")),
+        *(PAIRS.field(name) for name in ("block", "branch", "t", "feature", "concept")),
         pa.field("p_value", pa.float64(), nullable=False),
         pa.field("q_value", pa.float64(), nullable=False),
     ]
@@ -46,6 +46,8 @@ class LabelConfig:
         min_lift: lowest ratio of the intersection to that of shuffled images.
         min_images: fewest discovery images with both; pairs with fewer are not tested.
         min_dataset_iou: lowest data-set IoU (NetDissect, arXiv 1704.05796, uses 0.04).
+        top_shares: shares of a feature's active cells that are tried as its top quantile beside the support
+            (labeling/top_quantile.py); () tries none.
         permutations, refine: first permutations of every pair, and further ones of promising pairs.
         seed: of the permutations.
     """
@@ -54,6 +56,7 @@ class LabelConfig:
     min_lift: float = 1.2
     min_images: int = 5
     min_dataset_iou: float = 0.04
+    top_shares: tuple[float, ...] = (0.9, 0.8, 0.7, 0.6, 0.5, 0.4, 0.3, 0.2, 0.1)
     permutations: int = 1000
     refine: int = 19000
     seed: int = 0
@@ -62,6 +65,9 @@ class LabelConfig:
         for name, low, high in (("max_q", 0.0, 1.0), ("min_lift", 0.0, np.inf), ("min_dataset_iou", 0.0, 1.0)):
             if not low <= getattr(self, name) <= high:
                 raise InputError(f"labels.{name} must lie in [{low}, {high}], not {getattr(self, name)}.")
+        object.__setattr__(self, "top_shares", tuple(self.top_shares))
+        if not all(0 < share < 1 for share in self.top_shares):
+            raise InputError(f"labels.top_shares must lie between 0 and 1, not {list(self.top_shares)}.")
         for name, least in (("min_images", 1), ("permutations", 1), ("refine", 0)):
             if getattr(self, name) < least:
                 raise InputError(f"labels.{name} must be at least {least}, not {getattr(self, name)}.")
@@ -146,10 +152,10 @@ def _column(values: NDArray[np.generic], field: pa.Field) -> pa.Array:
     return pa.array(values).cast(field.type)
 
 
-def _site_candidates(
+def _site_pairs(
     site: Site, splits: dict[str, SplitEvidence], nulls: pa.Table, model: str, config: LabelConfig
 ) -> pa.Table:
-    """The candidates of one site, in table order."""
+    """The pairs of one site, in table order."""
     found = splits["discovery"]
     scores, held = _scores(found), _heldout(found, splits.get("heldout"))
     count = max(len(found.concepts), 1)
@@ -183,11 +189,11 @@ def _site_candidates(
         "concept": pa.array(found.concepts, pa.string()).take(pa.array(found.concept[order])),
     }  # fmt: skip
     for name, column in values.items():
-        columns[name] = _column(column[order], CANDIDATES.field(name))
-    return pa.Table.from_arrays([columns[name] for name in CANDIDATES.names], schema=CANDIDATES)
+        columns[name] = _column(column[order], PAIRS.field(name))
+    return pa.Table.from_arrays([columns[name] for name in PAIRS.names], schema=PAIRS)
 
 
-def make_candidates(evidence: pa.Table, nulls: pa.Table, model: str, config: LabelConfig = LabelConfig()) -> pa.Table:
+def make_pairs(evidence: pa.Table, nulls: pa.Table, model: str, config: LabelConfig = LabelConfig()) -> pa.Table:
     """Every pair that co-occurs in a discovery image, with its statistics.
 
     Args:
@@ -196,16 +202,16 @@ def make_candidates(evidence: pa.Table, nulls: pa.Table, model: str, config: Lab
         model: name of the model under study.
         config: trust thresholds.
     Returns:
-        schemas.CANDIDATES ordered by block, branch, t downwards, feature, rank (nulls last), concept.
+        schemas.PAIRS ordered by block, branch, t downwards, feature, rank (nulls last), concept.
     """
     by_site = rows_by_site(nulls)
     empty = NULLS.empty_table()
     parts = [
-        _site_candidates(site, splits, nulls.take(pa.array(by_site[site])) if site in by_site else empty, model, config)
+        _site_pairs(site, splits, nulls.take(pa.array(by_site[site])) if site in by_site else empty, model, config)
         for site, splits in views(evidence).items()
         if "discovery" in splits
     ]
-    return pa.concat_tables(parts).combine_chunks() if parts else CANDIDATES.empty_table()
+    return pa.concat_tables(parts).combine_chunks() if parts else PAIRS.empty_table()
 
 
 def labels_of(candidates: pa.Table) -> pa.Table:

@@ -34,7 +34,7 @@ from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import NDArray
 
 from data.errors import InputError
-from labeling.concept_maps import ConceptMaps
+from labeling.concept_maps import ConceptMaps, image_places
 from labeling.site_codes import SiteCodes
 
 Ints = NDArray[np.int64]
@@ -183,11 +183,7 @@ def p_values(
     Raises:
         InputError: codes of an image that `maps` lacks.
     """
-    place = {name: number for number, name in enumerate(maps.image_ids)}
-    missing = [name for name in codes.image_ids if name not in place]
-    if missing:
-        raise InputError(f"Codes name the image {missing[0]!r}, which the images table lacks.")
-    image = np.array([place[name] for name in codes.image_ids], np.int64)
+    image = image_places(codes, maps)
     here = np.zeros(len(maps.image_ids), np.bool_)
     here[image] = True
     here &= maps.splits == split

@@ -30,11 +30,13 @@ def run_quality(
     """Measure the labels of a finished run.
 
     For every concept and site the feature with the highest *discovery* data-set IoU is chosen and its *held-out*
-    data-set IoU reported, so nothing is measured on the pictures it was chosen by. `ceiling` is the best IoU that any
+    data-set IoU reported, so nothing is measured on the pictures it was chosen by: once above each pair's own
+    threshold (labeling/top_quantile.py), which discovery pictures fixed as well, once over the support. `ceiling` is the best IoU that any
     choice of whole cells of the site's grid could reach on the run's own masks, averaged over concepts.
 
     Returns:
-        ``sites``: per site ``mean_heldout_iou`` over all concepts of the run and its ``ceiling``;
+        ``sites``: per site, over all concepts of the run, ``mean_heldout_iou`` (above the threshold),
+        ``mean_heldout_support_iou`` and the ``ceiling``;
         ``concepts``: per concept the number of features it is the best label of, and held-out IoU by site;
         ``best_block_by_t``: per t the block (cond) with the highest mean;
         ``shuffled``: labels that pass as found, and with every concept moved to other pictures.
@@ -49,13 +51,15 @@ def run_quality(
     grids = {(site.block, site.branch, round(site.t, 4)): grid for site, grid in code_grids(store).items()}
     ceilings = _ceilings(images, segments, grids)
     concepts = sorted({concept for concept, _ in ceilings})
-    best = _best_heldout(candidates)
+    best = _best_heldout(candidates, "top_iou")
+    support = _best_heldout(candidates, "dataset_iou")
     sites = [
         {
             "block": block,
             "branch": branch,
             "t": t,
             "mean_heldout_iou": _mean([best.get(((block, branch, t), concept), 0.0) for concept in concepts]),
+            "mean_heldout_support_iou": _mean([support.get(((block, branch, t), c), 0.0) for c in concepts]),
             "ceiling": _mean([ceilings[concept, grid] for concept in concepts]),
         }
         for (block, branch, t), grid in sorted(grids.items(), key=lambda item: (*item[0][:2], -item[0][2]))
@@ -81,11 +85,12 @@ def run_quality(
 
 def print_quality(result: Mapping[str, Any]) -> None:
     """The measurements as text."""
-    print("best feature per concept, held-out data-set IoU, mean over concepts (ceiling of the grid)")
+    print("best feature per concept, held-out data-set IoU above its threshold, mean over concepts")
+    print("(over its support; the ceiling of the grid)")
     for site in result["sites"]:
         print(
             f"  {site['block']:<28}{site['branch']:<8}t={site['t']:.2f}  "
-            f"{site['mean_heldout_iou']:.3f}  ({site['ceiling']:.3f})"
+            f"{site['mean_heldout_iou']:.3f}  ({site['mean_heldout_support_iou']:.3f}; {site['ceiling']:.3f})"
         )
     for t, best in result["best_block_by_t"].items():
         print(f"  best at t={t}: {best['block']} {best['mean_heldout_iou']:.3f}")
@@ -100,13 +105,13 @@ def print_quality(result: Mapping[str, Any]) -> None:
         )
 
 
-def _best_heldout(candidates: pa.Table) -> dict[tuple[Key, str], float]:
-    """(site, concept) -> held-out IoU of the feature with the highest discovery IoU."""
+def _best_heldout(candidates: pa.Table, iou: str) -> dict[tuple[Key, str], float]:
+    """(site, concept) -> held-out IoU of the feature with the highest discovery IoU, both of the column `iou`."""
     chosen: dict[tuple[Key, str], tuple[float, float]] = {}
-    columns = ["block", "branch", "t", "concept", "dataset_iou", "heldout_dataset_iou"]
+    columns = ["block", "branch", "t", "concept", iou, f"heldout_{iou}"]
     for row in candidates.select(columns).to_pylist():
         key = ((row["block"], row["branch"], round(row["t"], 4)), row["concept"])
-        found = (row["dataset_iou"] or 0.0, row["heldout_dataset_iou"] or 0.0)
+        found = (row[iou] or 0.0, row[f"heldout_{iou}"] or 0.0)
         if key not in chosen or found[0] > chosen[key][0]:
             chosen[key] = found
     return {key: heldout for key, (_, heldout) in chosen.items()}

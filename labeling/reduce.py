@@ -13,10 +13,11 @@ from data.sites import Site
 from labeling.concept_maps import ConceptMaps, read_concepts
 from labeling.evidence_view import views
 from labeling.features import make_features
-from labeling.labels import NULLS, LabelConfig, labels_of, make_candidates
+from labeling.labels import NULLS, LabelConfig, labels_of, make_pairs
 from labeling.null import false_discovery, p_values
 from labeling.pooling import Grid
 from labeling.site_codes import SiteCodes, rows_by_site, same_site, site_order
+from labeling.top_quantile import with_top_quantile
 
 
 def pair_significance(
@@ -87,7 +88,8 @@ def reduce_tables(
             raise InputError(f"Codes exist at {site.slug}, for which no autoencoder was named.")
         some = evidence.take(pa.array(rows.pop(site, np.zeros(0, np.int64))))
         nulls = pair_significance(mine, maps, some, config)
-        candidates = make_candidates(some, nulls, model, config)
+        pairs = make_pairs(some, nulls, model, config)
+        candidates = with_top_quantile(pairs, mine, maps, config.top_shares)
         found[site] = candidates, make_features(site, mine, candidates, sizes[site], model, images_wanted)
     if rows:
         raise InputError(f"Evidence exists at {next(iter(rows)).slug}, where no picture has codes.")

@@ -150,6 +150,7 @@ def _label(site: Site, feature: int, concept: str, rank: int, iou: float, truste
         "mean_iou": 0.9 * iou, "dataset_iou": iou, "precision": 0.8, "recall": 0.7, "null_iou": chance,
         "lift": iou / chance, "p_value": 0.001 if trusted else 0.4, "q_value": 0.004 if trusted else 0.6,
         "heldout_images": 4, "heldout_hit_rate": 0.5, "heldout_mean_iou": 0.85 * iou, "heldout_dataset_iou": 0.93 * iou,
+        "top_share": 0.6, "top_threshold": 0.5, "top_iou": 1.1 * iou, "heldout_top_iou": 1.05 * iou,
         "paper_label": True, "trusted": trusted,
     }  # fmt: skip
 

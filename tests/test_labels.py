@@ -9,10 +9,10 @@ import pyarrow as pa
 import pytest
 
 from data.errors import InputError
-from data.schemas import CANDIDATES, LABELS
+from data.schemas import PAIRS
 from data.sites import Site
 from labeling.evidence import ImageEvidenceInput, build_evidence
-from labeling.labels import NULLS, LabelConfig, labels_of, make_candidates
+from labeling.labels import NULLS, LabelConfig, make_pairs
 from tests.small_world import MID, map_code
 
 
@@ -57,8 +57,8 @@ THREE = [
 def test_statistics_by_hand(base: tuple[str, ...]) -> None:
     # A = 16 px, M = 16 px, I = 8 px; shuffled: 2 cells x 2 images x 8 px / 3 images = 32/3 px.
     held = image("d", {5: [1, 0, 0, 0]}, [("sky", TOP)], "heldout")
-    table = make_candidates(build_evidence([*THREE, held], base), nulls((5, "sky", 0.01)), "toy")
-    assert table.schema.equals(CANDIDATES)
+    table = make_pairs(build_evidence([*THREE, held], base), nulls((5, "sky", 0.01)), "toy")
+    assert table.schema.equals(PAIRS)
     row = by_pair(table)[5, "sky"]
     assert (row["images_feature"], row["images_concept"], row["images_both"], row["hits"]) == (2, 2, 1, 1)
     assert (row["hit_rate"], row["mean_iou"]) == (1.0, 1.0)
@@ -74,24 +74,24 @@ def test_statistics_by_hand(base: tuple[str, ...]) -> None:
 
 def test_only_images_that_were_asked_count() -> None:
     unasked = image("b", {5: [1, 1, 0, 0]}, [], asked=("sea",))
-    row = by_pair(make_candidates(build_evidence([THREE[0], unasked, THREE[2]]), nulls(), "toy"))[5, "sky"]
+    row = by_pair(make_pairs(build_evidence([THREE[0], unasked, THREE[2]]), nulls(), "toy"))[5, "sky"]
     assert (row["images_feature"], row["precision"], row["dataset_iou"]) == (1, 1.0, 0.5)
     # The feature's cells are known over both images and scaled by its share of asked ones: half of 32/2 px.
     assert row["lift"] == pytest.approx(8 / 8)
 
 
 def test_undefined_ratios_are_null() -> None:
-    row = by_pair(make_candidates(build_evidence(THREE), nulls(), "toy"))[5, "sky"]
+    row = by_pair(make_pairs(build_evidence(THREE), nulls(), "toy"))[5, "sky"]
     assert [row[name] for name in ("p_value", "q_value", "heldout_hit_rate", "heldout_dataset_iou")] == [None] * 4
     assert row["heldout_images"] == 0
     empty = image("a", {5: [1, 0, 0, 0]}, [("sky", np.zeros((4, 4), bool))])
-    row = by_pair(make_candidates(build_evidence([empty]), nulls(), "toy"))[5, "sky"]
+    row = by_pair(make_pairs(build_evidence([empty]), nulls(), "toy"))[5, "sky"]
     assert (row["recall"], row["lift"], row["dataset_iou"]) == (None, None, 0.0)
 
 
 def test_a_pair_that_parts_on_heldout_images_scores_zero_there() -> None:
     apart = image("d", {5: [1, 1, 0, 0]}, [("sea", BOTTOM)], "heldout")
-    row = by_pair(make_candidates(build_evidence([*THREE, apart]), nulls(), "toy"))[5, "sky"]
+    row = by_pair(make_pairs(build_evidence([*THREE, apart]), nulls(), "toy"))[5, "sky"]
     assert (row["heldout_images"], row["heldout_hit_rate"], row["heldout_dataset_iou"]) == (0, None, 0.0)
 
 
@@ -101,35 +101,34 @@ def test_trusted_pairs_are_ranked_by_their_gain_over_the_null() -> None:
     full = [image(f"a{i}", maps, [("sky", TOP), ("sea", BOTTOM)]) for i in range(6)]
     blank = [image(f"b{i}", {2: [0, 0, 0, 1]}, []) for i in range(6)]
     evidence = build_evidence(full + blank)
-    table = make_candidates(evidence, nulls((1, "sky", 0.0), (1, "sea", 0.0)), "toy")
+    table = make_pairs(evidence, nulls((1, "sky", 0.0), (1, "sea", 0.0)), "toy")
     rows = by_pair(table)
     assert [row["concept"] for row in table.to_pylist()] == ["sky", "sea"]
     assert (rows[1, "sky"]["rank"], rows[1, "sea"]["rank"]) == (1, 2)
     # dataset_iou 2/3 and 1/4; each threshold on its own takes the label away.
     q = nulls((1, "sky", 0.04), (1, "sea", 0.06))
-    assert [r["concept"] for r in labels_of(make_candidates(evidence, q, "toy")).to_pylist()] == ["sky"]
+    assert [r["concept"] for r in make_pairs(evidence, q, "toy").to_pylist() if r["trusted"]] == ["sky"]
     for change in ({"min_dataset_iou": 0.7}, {"min_images": 7}, {"min_lift": 2.1}, {"max_q": 0.03}):
         config = dataclasses.replace(LabelConfig(), **change)
-        found = make_candidates(evidence, q, "toy", config)
-        assert labels_of(found).num_rows == 0
+        found = make_pairs(evidence, q, "toy", config)
+        assert not any(found["trusted"].to_pylist())
         assert set(found["rank"].to_pylist()) == {None}
 
 
 def test_ties_go_to_the_first_name() -> None:
     both = [image(f"a{i}", {1: [1, 1, 0, 0]}, [("sky", TOP), ("sea", TOP)]) for i in range(6)]
     rest = [image(f"b{i}", {2: [0, 0, 0, 1]}, []) for i in range(6)]
-    table = make_candidates(build_evidence(both + rest), nulls((1, "sky", 0.0), (1, "sea", 0.0)), "toy")
+    table = make_pairs(build_evidence(both + rest), nulls((1, "sky", 0.0), (1, "sea", 0.0)), "toy")
     assert [(row["concept"], row["rank"]) for row in table.to_pylist()] == [("sea", 1), ("sky", 2)]
 
 
 def test_rows_are_ordered_and_labels_have_their_schema() -> None:
     sites = [Site("b", "cond", 0.0), Site("b", "cond", 1.0), Site("a", "uncond", 0.5)]
     images = [image(f"i{n}", {7: [1, 0, 0, 0], 3: [0, 1, 0, 0]}, [("sky", TOP)], site=s) for n, s in enumerate(sites)]
-    table = make_candidates(build_evidence(images), nulls(), "toy")
+    table = make_pairs(build_evidence(images), nulls(), "toy")
     keys = list(zip(*(table[name].to_pylist() for name in ("block", "t", "feature")), strict=True))
     assert keys == [("a", 0.5, 3), ("a", 0.5, 7), ("b", 1.0, 3), ("b", 1.0, 7), ("b", 0.0, 3), ("b", 0.0, 7)]
-    assert labels_of(table).schema.equals(LABELS)
-    assert make_candidates(build_evidence([]), nulls(), "toy").equals(CANDIDATES.empty_table())
+    assert make_pairs(build_evidence([]), nulls(), "toy").equals(PAIRS.empty_table())
 
 
 @pytest.mark.parametrize("wrong", [{"max_q": 1.1}, {"min_lift": -1.0}, {"min_images": 0}, {"permutations": 0}])

@@ -20,7 +20,7 @@ from labeling.site_codes import SITE_COLUMNS, rows_by_site
 LABEL_COLUMNS = (
     "concept", "dataset_iou", "null_iou", "lift", "q_value", "precision", "recall", "hits", "hit_rate", "mean_iou",
     "images_feature", "images_concept", "images_both", "heldout_images", "heldout_hit_rate", "heldout_mean_iou",
-    "heldout_dataset_iou", "paper_label",
+    "heldout_dataset_iou", "top_share", "top_iou", "heldout_top_iou", "paper_label",
 )  # fmt: skip
 NEAR_COLUMNS = ("concept", "dataset_iou", "null_iou", "q_value")
 CAUSAL_COLUMNS = (

@@ -29,6 +29,7 @@ Atlas.evidence = (() => {
       line("By chance", ratio(label.null_iou, 3), "The same with pictures shuffled: what the usual place of things in the frame explains."),
       line("Lift", label.lift === null ? "–" : "× " + figure(label.lift), "The area that both cover, divided by what they would share if the pictures were shuffled. 1 is chance."),
       line("Held-out overlap", ratio(label.heldout_dataset_iou, 3), "The overlap on pictures that took no part in choosing the name. A name that holds keeps most of its overlap."),
+      line("Where strongest", ratio(label.top_iou, 3), `The overlap when only the strongest ${percent(label.top_share)} of the cells where it fires count, the share that suits the name best; held out ${ratio(label.heldout_top_iou, 3)}.`),
       line("q-value", figure(label.q_value), "The share of names of this site to expect false among those at least as convincing."),
       line("Precision", percent(label.precision), `How much of the area where the feature fires is ${c}.`),
       line("Recall", percent(label.recall), `How much of the area of ${c} the feature covers.`),
