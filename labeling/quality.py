@@ -31,8 +31,9 @@ def run_quality(
 
     For every concept and site the feature with the highest *discovery* data-set IoU is chosen and its *held-out*
     data-set IoU reported, so nothing is measured on the pictures it was chosen by: once above each pair's own
-    threshold (labeling/top_quantile.py), which discovery pictures fixed as well, once over the support. `ceiling` is the best IoU that any
-    choice of whole cells of the site's grid could reach on the run's own masks, averaged over concepts.
+    threshold (labeling/top_quantile.py), which discovery pictures fixed as well, once over the support. `ceiling` is
+    the best IoU that any choice of whole cells of the site's grid could reach on the run's own masks, averaged over
+    concepts.
 
     Returns:
         ``sites``: per site, over all concepts of the run, ``mean_heldout_iou`` (above the threshold),
