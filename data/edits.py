@@ -38,7 +38,7 @@ UNITS: dict[str, str] = {
 }
 """Units of an edit's strength β, and what each means."""
 
-CHOICES = ("labels", "contrast")
+CHOICES = ("labels", "contrast", "dictionary")
 OUTSIDES = ("remove", "subtract", "keep")
 
 SAE_UNITS = ("code_norm", "code_norm_share", "feature_p99", "code")
@@ -158,7 +158,8 @@ class Edit:
         branch: ``cond``, ``uncond``, or ``both``: the change of the cond half, subtracted from the uncond half.
         blocks: for `concept` and `word`, in which blocks; empty: all that are labelled.
         t: for `concept` and `word`, of the autoencoders whose features are added; None: nearest to the window's middle.
-        choice: for `concept` and `word`, which features are added, and how much of each: one of CHOICES.
+        choice: for `concept` and `word`, which features are added, and how much of each: one of CHOICES
+            (`dictionary` is of a concept only).
         strength: β; 0 is no edit at all, a negative one takes away.
         unit: one of UNITS.
         images: places in the batch, from 0; empty: every picture.
@@ -184,6 +185,8 @@ class Edit:
         _choice("unit", self.unit, tuple(UNITS))
         _choice("branch", self.branch, (*BRANCHES, "both"))
         _choice("choice", self.choice, CHOICES)
+        if self.choice == "dictionary" and self.word:
+            raise InputError("The choice dictionary needs a concept; a word of prompts stands in no dictionary.")
         if self.t is not None and not 0.0 <= self.t <= 1.0:
             raise InputError(f"An edit's t lies in 0 … 1, not {self.t}.")
         _choice("outside", self.outside, OUTSIDES)

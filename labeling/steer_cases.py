@@ -21,13 +21,14 @@ class Setting:
     """How an edit is made: what is chosen on one half of the prompts.
 
     Attributes:
-        strength: β, in the evaluation's unit.
+        strength: β.
         branch: of the edit.
         top: features a block at most; 0: as many as `labeling.steering.Resolver` takes.
         choice: which features, and how much of each (`data.edits.Edit`).
         t: of the features; below 0: nearest to the middle of the stage.
         outside: what the edit does outside its region (`data.edits.Edit`).
         size: the region's side as a share of the quadrant's, in whose middle it lies.
+        unit: of the strength.
     """
 
     strength: float
@@ -37,12 +38,13 @@ class Setting:
     t: float = -1.0
     outside: str = "remove"
     size: float = 1.0
+    unit: str = "update_norm"
 
     @property
     def name(self) -> str:
         """A key for results."""
         features = f"{self.choice}{f' {self.top}' if self.top else ''}{f' t={self.t:g}' if self.t >= 0 else ''}"
-        return f"{self.strength:g} {self.branch} {features} {self.outside} {self.size:g}"
+        return f"{self.strength:g} {self.unit} {self.branch} {features} {self.outside} {self.size:g}"
 
     def region(self, quadrant: str) -> Region:
         """Where the edit acts; without a quadrant everywhere."""
@@ -63,9 +65,12 @@ class SteerConfig:
         judge: ``module:function`` that gives a `Judge`; empty leaves the global edits out.
         avoid: prompts with one of these words are no case of a spatial edit: those that say themselves where things
             are to be.
-        unit: of every strength.
+        unit: of every strength but those of the published edit.
         strengths, branches, tops, choices, ts, outsides, sizes: the settings tried on one half of the prompts, in every
             combination (`Setting` says what they are); the last two for spatial edits only.
+        paper_strengths: β of the published edit (P1 equation 2), which is tried as a method of its own: all features in
+            whose dictionary the concept stands, β·‖Z[i,j]‖, taken out outside the whole quadrant, by the autoencoders
+            nearest to the stage.
         blocks: of every edit; empty: all.
         keep: a look's setting is chosen among those that keep so much of the layout (mean IoU of the concepts' masks
             before and after); where none does, the one that keeps most.
@@ -88,6 +93,7 @@ class SteerConfig:
     ts: tuple[float, ...] = (-1.0,)
     outsides: tuple[str, ...] = ("remove",)
     sizes: tuple[float, ...] = (1.0,)
+    paper_strengths: tuple[float, ...] = (0.03, 0.1, 0.3, 1.0, 3.0)
     blocks: tuple[str, ...] = ()
     keep: float = 0.5
     cases: int = 500
@@ -97,8 +103,9 @@ class SteerConfig:
     dtype: str = "float32"
 
     def __post_init__(self) -> None:
-        if not self.strengths or min(self.strengths) <= 0.0:
-            raise InputError("steer.strengths must be positive numbers.")
+        for name in ("strengths", "paper_strengths"):
+            if not getattr(self, name) or min(getattr(self, name)) <= 0.0:
+                raise InputError(f"steer.{name} must be positive numbers.")
         if min(self.cases, self.global_cases, self.tuning, self.chunk) < 1:
             raise InputError("steer.cases, steer.global_cases, steer.tuning and steer.chunk must be at least 1.")
         if not self.branches or set(self.branches) - {*BRANCHES, "both"} or self.unit not in UNITS:
@@ -118,13 +125,20 @@ class SteerConfig:
         """Every combination, weakest first."""
         common = (sorted(self.strengths), self.branches, self.tops, self.choices, self.ts)
         where = (self.outsides, self.sizes) if spatial else (("remove",), (1.0,))
-        return [Setting(*one) for one in itertools.product(*common, *where)]
+        return [Setting(*one, self.unit) for one in itertools.product(*common, *where)]
+
+    def paper_settings(self) -> list[Setting]:
+        """The published spatial edit at every strength, weakest first."""
+        return [Setting(b, choice="dictionary", unit="code_norm") for b in sorted(self.paper_strengths)]
 
     def quick(self) -> SteerConfig:
         """A sample that a laptop draws in a few minutes."""
-        strengths = tuple(sorted(self.strengths))[(len(self.strengths) - 1) // 2 :][:2]
+        strengths, paper = (
+            tuple(sorted(some))[(len(some) - 1) // 2 :][:2] for some in (self.strengths, self.paper_strengths)
+        )
         return replace(
-            self, strengths=strengths, branches=self.branches[:1], tops=self.tops[:1], choices=self.choices[:1],
+            self, strengths=strengths, paper_strengths=paper, branches=self.branches[:1], tops=self.tops[:1],
+            choices=self.choices[:1],
             ts=self.ts[:1], outsides=self.outsides[:1], sizes=self.sizes[:1], cases=20, global_cases=12, tuning=10,
             chunk=10,
         )  # fmt: skip

@@ -52,9 +52,11 @@ class Evaluation:
 
     def spatial(self) -> dict[str, Any]:
         """Every concept in turn into every quadrant; docs/steering.md says what the keys mean."""
-        chosen, sweeps = self._choose("spatial", self.cases.spatial("discovery", self.config.tuning))
+        tuning = self.cases.spatial("discovery", self.config.tuning)
+        chosen, sweeps = self._choose("spatial", tuning, self.config.settings(spatial=True))
+        paper, paper_sweeps = self._choose("spatial", tuning, self.config.paper_settings(), "paper")
         cases = self.cases.spatial("heldout", self.config.cases)
-        rows = self._measure(chosen, cases, SPATIAL)
+        rows = self._measure(chosen, cases, SPATIAL, {"paper": paper})
         known = {
             stage: {c for c in self.cases.concepts if self._edit(c, stage, setting, word=False) is not None}
             for stage, setting in chosen.items()
@@ -62,30 +64,35 @@ class Evaluation:
         return spatial_summary(rows, known, self.cases.concepts) | {
             "spatial_setting": {stage: setting.name for stage, setting in chosen.items()},
             "spatial_tuning": sweeps,
+            "paper_setting": {stage: setting.name for stage, setting in paper.items()},
+            "paper_tuning": paper_sweeps,
         }
 
     def globally(self) -> dict[str, Any]:
         """Every word in turn, from prompts that name none of them."""
-        chosen, sweeps = self._choose("global", self.cases.globally("discovery", self.config.tuning))
+        tuning = self.cases.globally("discovery", self.config.tuning)
+        chosen, sweeps = self._choose("global", tuning, self.config.settings(spatial=False))
         cases = self.cases.globally("heldout", self.config.global_cases)
         return global_summary(self._measure(chosen, cases, GLOBAL)) | {
             "global_setting": {stage: setting.name for stage, setting in chosen.items()},
             "global_tuning": sweeps,
         }
 
-    def _choose(self, experiment: str, cases: Sequence[Case]) -> tuple[dict[str, Setting], dict[str, Any]]:
-        """The best setting of each stage: in every round the worse ones drop out, the others are tried on more cases.
+    def _choose(
+        self, experiment: str, cases: Sequence[Case], settings: Sequence[Setting], method: str = "gazetteer"
+    ) -> tuple[dict[str, Setting], dict[str, Any]]:
+        """The best setting of each stage for a method.
 
-        Also by stage and setting the means of the last round the setting took part in.
+        In every round the worse settings drop out, and the others are tried on more cases. Also returned, by stage and
+        setting: the means of the last round the setting took part in.
         """
         sweep = spatial_sweep if experiment == "spatial" else global_sweep
-        settings = self.config.settings(spatial=experiment == "spatial")
         left = {stage: list(settings) for stage in STAGES}
         means: dict[str, Any] = {stage: {} for stage in STAGES}
         for count in rounds(len(settings), self.config.tuning, self.config.chunk):
-            self.say(f"{experiment}: {len(left['early'])} settings a stage on {count} pictures")
+            self.say(f"{experiment}, {method}: {len(left['early'])} settings a stage on {count} pictures")
             groups: Groups = [
-                tuple(self._trial(cases[i], i, "discovery", stage, "gazetteer", setting) for i in part)
+                tuple(self._trial(cases[i], i, "discovery", stage, method, setting) for i in part)
                 for part in parts(min(count, len(cases)), self.config.chunk)
                 for stage in STAGES
                 for setting in left[stage]
@@ -102,24 +109,28 @@ class Evaluation:
                 left[stage] = best[: max(1, math.ceil(len(best) / KEEP))]
         return {stage: best[0] for stage, best in left.items()}, means
 
-    def _measure(self, chosen: Mapping[str, Setting], cases: Sequence[Case], methods: Sequence[str]) -> list[Row]:
+    def _measure(
+        self, chosen: Mapping[str, Setting], cases: Sequence[Case], methods: Sequence[str],
+        others: Mapping[str, Mapping[str, Setting]] = {},
+    ) -> list[Row]:  # fmt: skip
+        """The rows of all methods, at the settings of `chosen` or, where a method has its own, of `others`."""
         self.say(f"{len(cases)} pictures a stage and method: " + ", ".join(f"{k} {s.name}" for k, s in chosen.items()))
         groups: Groups = []
         for part in parts(len(cases), self.config.chunk):
             if "none" in methods:
                 groups.append(tuple(Trial(cases[i], "heldout", "none", i) for i in part))
             groups += [
-                tuple(self._trial(cases[i], i, "heldout", stage, method, setting)
+                tuple(self._trial(cases[i], i, "heldout", stage, method, others.get(method, chosen)[stage])
                       for method in methods if method != "none" for i in part)
-                for stage, setting in chosen.items()
+                for stage in STAGES
             ]  # fmt: skip
         return self._carried(groups)
 
     def _carried(self, groups: Groups) -> list[Row]:
         """The rows of all trials; cases without an edit, because no feature carries their concept, have none."""
         there = [tuple(trial for trial in group if trial is not None) for group in groups]
-        rows: list[Row] = self.carry_out([group for group in there if group]).to_pylist()
-        return rows
+        some = [group for group in there if group]
+        return self.carry_out(some).to_pylist() if some else []
 
     def _trial(self, case: Case, number: int, half: str, stage: str, method: str, setting: Setting) -> Trial | None:
         edit = self._edit(case.name, stage, setting, word=not case.quadrant)
@@ -130,11 +141,11 @@ class Evaluation:
 
     def _edit(self, name: str, stage: str, setting: Setting, word: bool) -> Edit | None:
         """The edit of a concept or word at a stage; None where no feature carries the concept."""
-        key = (name, stage, setting.branch, setting.top, setting.choice, setting.t, word)
+        key = (name, stage, setting.branch, setting.top, setting.choice, setting.t, setting.unit, word)
         if key not in self.resolved:
             edit = Edit(
                 concept="" if word else name, word=name if word else "", window=STAGES[stage], branch=setting.branch,
-                blocks=self.config.blocks, unit=self.config.unit, t=None if setting.t < 0 else setting.t,
+                blocks=self.config.blocks, unit=setting.unit, t=None if setting.t < 0 else setting.t,
                 choice=setting.choice,
             )  # fmt: skip
             if not sites_for(edit, self.folder):

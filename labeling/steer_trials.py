@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Protocol
@@ -16,7 +17,9 @@ from labeling.steer_bench import Bench, Found, Picture
 from labeling.steer_cases import Case
 from labeling.steer_scores import in_box, lands_in, mask_iou, outside_change, structural_distance
 
-SPATIAL = ("gazetteer", "random_features", "random_direction", "none")
+SPATIAL = ("gazetteer", "paper", "random_features", "random_direction", "none")
+OURS = ("gazetteer", "paper")
+"""Methods that add features of the concept; the random ones change what `gazetteer` would add."""
 GLOBAL = ("gazetteer", "random_features")
 
 
@@ -121,7 +124,7 @@ class Trials:
         for trial in trials:
             assert trial.edit is not None
             targets = trial.edit.targets
-            if trial.method != "gazetteer":
+            if trial.method not in OURS:
                 targets = self._random(targets, trial.method, trial.number)
             edits.append([replace(trial.edit, targets=targets)])
         return self.bench.edited([trial.case.start for trial in trials], edits, stage)
@@ -131,7 +134,8 @@ class Trials:
         made = []
         for target in targets:
             sae = self.bench.saes[target.site]
-            rng = np.random.default_rng([self.seed, number, len(target.features)])
+            block = zlib.crc32(target.block.encode())  # blocks of equal width must not share their direction
+            rng = np.random.default_rng([self.seed, number, block])
             if method == "random_direction":
                 vector = rng.standard_normal(sae.config.d)
                 made.append(Target(target.block, target.branch, target.t, vector=tuple(map(float, vector))))

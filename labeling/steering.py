@@ -22,7 +22,7 @@ from labeling.contrast import Weights, concept_contrasts, picture_means, word_co
 from labeling.layout_data import LayoutRun, open_run
 from labeling.run_codes import site_codes
 from labeling.site_codes import SiteCodes, site_of
-from labeling.tables import Run, load_images, load_labels
+from labeling.tables import Run, load_candidates, load_images, load_labels
 
 MIN_PICTURES = 5
 """A word must stand in so many discovery prompts, and be missing from as many, before features are sought for it."""
@@ -67,10 +67,11 @@ class Resolver:
         """The edit with targets: in each block one site of the edit's branch (`sites_for`).
 
         With the choice ``labels`` a concept's features are those with it as their best trusted label (or, where there
-        are none, as any trusted label), by `dataset_iou` − `null_iou`, and count alike; P1 takes every feature in whose
-        word list the concept stands. A word's are those that tell best by their mean activation that a prompt has the
-        word (`word_features`). With ``contrast`` all features count, by how much more they fire in the concept's cells,
-        or in the word's pictures (labeling/contrast.py).
+        are none, as any trusted label), by `dataset_iou` − `null_iou`, and count alike. With ``dictionary`` they are
+        those of P1 (3.5): every feature in whose word list the concept stands, by one hit or more. A word's are those
+        that tell best by their mean activation that a prompt has the word (`word_features`). With ``contrast`` all
+        features count, by how much more they fire in the concept's cells, or in the word's pictures
+        (labeling/contrast.py).
 
         Args:
             top: at most so many features a block; 0: all of them, with ``labels`` 8 of a word's.
@@ -93,6 +94,8 @@ class Resolver:
         return edit.with_targets(targets)
 
     def _features(self, edit: Edit, site: Site, top: int) -> Weights:
+        if edit.choice == "dictionary":
+            return dictionary_features(self.folder, site, edit.concept, top), ()
         if edit.concept and edit.choice == "labels":
             return concept_features(self.folder, site, edit.concept, top), ()
         if edit.concept:
@@ -150,6 +153,16 @@ def concept_features(run: RunFolder, site: Site, concept: str, top: int = 0) -> 
     ).to_pylist()
     rows = [row for row in rows if row["rank"] == 1] or rows
     rows.sort(key=lambda row: (row["null_iou"] - row["dataset_iou"], row["feature"]))
+    return tuple(row["feature"] for row in rows[: top or None])
+
+
+def dictionary_features(run: RunFolder, site: Site, concept: str, top: int = 0) -> tuple[int, ...]:
+    """The features of a site in whose dictionary a concept stands (P1 3.3: a hit or more), most hits first."""
+    rows = load_candidates(
+        run, block=site.block, branch=site.branch, t=site.t, concept=concept, paper_label=True,
+        columns=["feature", "hits"],
+    ).to_pylist()  # fmt: skip
+    rows.sort(key=lambda row: (-row["hits"], row["feature"]))
     return tuple(row["feature"] for row in rows[: top or None])
 
 

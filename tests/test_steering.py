@@ -85,6 +85,9 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> RunFolder:
         {"feature": 7, "concept": "dog", "rank": 2, "dataset_iou": 0.9, "null_iou": 0.0},
         {"feature": 7, "concept": "house", "rank": 2, "dataset_iou": 0.9, "null_iou": 0.0},
     ]
+    hits = ((3, 2), (4, 5), (5, 0))
+    tested = [{"feature": f, "concept": "dog", "hits": n, "paper_label": n > 0} for f, n in hits]
+    folder.write_final("candidates", table("candidates", tested), PROVENANCE)
     folder.write_final("labels", table("labels", labels), PROVENANCE)
     folder.write_final("features", table("features", [{"feature": n} for n in range(8)]), PROVENANCE)
     folder.finish({"shards": ["s"]})
@@ -92,18 +95,20 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> RunFolder:
 
 
 def test_concepts_and_words_become_features(run: RunFolder) -> None:
-    early, final, night, house = resolve(
+    early, final, night, house, dictionary = resolve(
         [
             Edit(concept="dog"),
             Edit(concept="dog", window=(0.0, 0.2), branch="both"),
             Edit(word="night", window=(0.2, 0.6), unit="feature_p99"),
             Edit(concept="house"),
+            Edit(concept="dog", choice="dictionary", unit="code_norm"),
         ],
         run,
     )
     assert early.targets == (Target(BLOCK, "cond", 1.0, (6, 5)),)  # best above the null first, rank 1 only
     assert final.targets == (Target(BLOCK, "cond", 0.0, (6, 5)),)
     assert house.targets[0].features == (7,)  # nobody's best label: second best will do
+    assert dictionary.targets == (Target(BLOCK, "cond", 1.0, (4, 3)),)  # whatever was hit, most hits first
     assert night.targets[0].features == (1,) and night.targets[0].t == 0.5
     assert night.targets[0].scales == pytest.approx((np.percentile([1.0, 3.0] * 12, 99),))
     assert percentiles(site_codes(run, SITES[0]), [99]) == (0.0,)
@@ -201,17 +206,18 @@ def evaluation(bench: Bench, run: RunFolder, config: SteerConfig, done: list[Tri
 def test_the_evaluation_reports_every_stage_and_method(bench: Bench, run: RunFolder) -> None:
     config = SteerConfig(
         words=("night",), judge="x:y", strengths=(0.5, 2.0), branches=("cond",), cases=3, global_cases=2, tuning=2,
-        chunk=4,
+        chunk=4, paper_strengths=(1.0, 0.1),
     )  # fmt: skip
     done: list[Trial] = []
     result = evaluation(bench, run, config, done).run()
     assert set(result["spatial"]) == set(result["global"]) == {"early", "middle", "final"}
     for stage, methods in result["spatial"].items():
-        assert set(methods) == {"gazetteer", "random_features", "random_direction", "none"}
+        assert set(methods) == set(SPATIAL)
+        assert set(result["paper_tuning"][stage]) == {f"{b} code_norm cond dictionary remove 1" for b in ("0.1", "1")}
         assert result["unlabelled"][stage] == ["boat"]  # no feature, so not tried, and said so
         assert result["outside_change"][stage]["none"] == [0.0, 0.0, 0.0]
-        assert result["spatial_setting"][stage] in ("0.5 cond labels remove 1", "2 cond labels remove 1")
-        assert set(result["spatial_tuning"][stage]) == {"0.5 cond labels remove 1", "2 cond labels remove 1"}
+        tried = {f"{b} update_norm cond labels remove 1" for b in ("0.5", "2")}
+        assert result["spatial_setting"][stage] in tried == set(result["spatial_tuning"][stage])
         for mean, low, high in methods.values():
             assert 0.0 <= low <= mean <= high <= 1.0
         assert set(result["side_effects"][stage]) == set(result["spatial_grid"][stage]) <= {"dog", "house"}
