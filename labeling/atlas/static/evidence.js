@@ -14,6 +14,9 @@ Atlas.evidence = (() => {
     said.push(label.heldout_dataset_iou === null || !label.heldout_images
       ? "No held-out picture holds both, so the name is untested there."
       : `On held-out pictures, that took no part in choosing the name, it is ${ratio(label.heldout_dataset_iou)} (${many(label.heldout_images, "picture")} of both).`);
+    if (label.top_share < 1) {
+      said.push(`Its strongest ${percent(label.top_share)} of cells alone reach ${ratio(label.top_iou)}, held out ${ratio(label.heldout_top_iou)}.`);
+    }
     return said.join(" ");
   }
 
