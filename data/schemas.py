@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pyarrow as pa
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
+"""Raised when a table changes; 2 brought `top_share`, `top_threshold` and the IoUs above it."""
 
 _SITE = [
     pa.field("block", pa.string(), nullable=False),

@@ -25,15 +25,17 @@ import pyarrow.parquet as pq
 from data.commits import Commit, Commits, check_name, part_name
 from data.digests import digest_bytes
 from data.errors import GazetteerError, InputError
+from data.provenance import read_provenance
 from data.publish import conform, describe, json_bytes, parquet_bytes
 from data.remote import open_files
 from data.runlock import run_lock
-from data.schemas import CAUSAL, FINAL_TABLES, PART_TABLES
+from data.schemas import CAUSAL, FINAL_TABLES, PART_TABLES, SCHEMA_VERSION
 from data.verify import Findings, check_files
 
 __all__ = ["Commit", "RunFolder"]
 
 _ATTEMPTS = 5
+_WRITER = {"causal": "causal"}  # final tables that another command than label writes
 
 
 class RunFolder:
@@ -190,8 +192,9 @@ class RunFolder:
             if commit is None:
                 raise InputError(f"Shard {shard_id} of {self._files.root} is not committed; run gazetteer label again.")
             if name in commit.tables:
-                source = self._part_source(name, commit, whole=columns is None)
-                pieces.append(self._read(part_name(name, shard_id), columns, filter, source).cast(schema))
+                with self._readable(part_name(name, shard_id)):
+                    piece = _rows(self._part_source(name, commit, whole=columns is None), columns, filter)
+                pieces.append(piece.cast(schema))
         return pa.concat_tables(pieces) if pieces else schema.empty_table()
 
     def write_final(self, name: str, table: pa.Table, provenance: dict[str, Any]) -> dict[str, Any]:
@@ -211,7 +214,12 @@ class RunFolder:
         return self._files.size(f"{name}.parquet") is not None
 
     def read_final(self, name: str, columns: Sequence[str] | None = None, filter: Any = None) -> pa.Table:
-        """A final table; InputError when the run has not written it yet, or for an unknown column."""
+        """A final table.
+
+        Raises:
+            InputError: the run has not written it yet, or in an older schema that lacks a column asked for; an unknown
+                column; a damaged file.
+        """
         if not self.has_final(name):
             raise InputError(
                 f"{self._files.root} is not a finished run: {name}.parquet is missing; run gazetteer label."
@@ -219,7 +227,14 @@ class RunFolder:
         schema = {**FINAL_TABLES, "causal": CAUSAL}.get(name)
         if schema is not None:
             _checked_query(name, schema, columns, filter)
-        return self._read(f"{name}.parquet", columns, filter, self._files.source(f"{name}.parquet"))
+            self._check_written(name, schema.names if columns is None else columns)
+        with self._readable(f"{name}.parquet"):
+            return _rows(self._files.source(f"{name}.parquet"), columns, filter)
+
+    def damaged_finals(self, recorded: dict[str, dict[str, Any]]) -> dict[str, str]:
+        """The final tables that are not as `recorded` (``rows``, ``bytes``, ``sha256`` by name), and what is wrong."""
+        problems = {name: self._final_problem(name, recorded.get(name)) for name in FINAL_TABLES}
+        return {name: problem for name, problem in problems.items() if problem is not None}
 
     def finish(self, manifest: dict[str, Any]) -> None:
         """Remove parts that no commit names, write ``manifest.json``, then ``_SUCCESS``."""
@@ -258,23 +273,56 @@ class RunFolder:
             return None
         return pa.BufferReader(content) if digest_bytes(content) == recorded["sha256"] else None
 
-    def _read(self, path: str, columns: Sequence[str] | None, filter: Any, source: Any) -> pa.Table:
+    def _final_problem(self, name: str, recorded: dict[str, Any] | None) -> str | None:
+        """Why a final table is not the one that was recorded, in this program's schema; None: it is."""
         try:
-            if source is None:
-                raise OSError("not what its commit record says")
-            return pq.read_table(
-                source,
-                columns=None if columns is None else list(columns),
-                filters=filter,
-                partitioning=None,
-                use_threads=False,
-                page_checksum_verification=True,
-            ).replace_schema_metadata(None)
+            content = self._files.read(f"{name}.parquet")
+        except FileNotFoundError:
+            return "is missing"
+        if recorded is None or len(content) != recorded["bytes"] or digest_bytes(content) != recorded["sha256"]:
+            return "is damaged"
+        if not pq.read_schema(pa.BufferReader(content)).remove_metadata().equals(FINAL_TABLES[name]):
+            return "was written in another schema"
+        return None
+
+    def _check_written(self, name: str, columns: Sequence[str]) -> None:
+        """InputError when the file of a final table lacks one of `columns`, as those of older schemas do."""
+        with self._readable(f"{name}.parquet"):
+            there = pq.read_schema(self._files.source(f"{name}.parquet"))
+        if not set(columns) <= set(there.names):
+            version = read_provenance(self._files.source(f"{name}.parquet")).get("schema_version")
+            raise InputError(
+                f"{self._files.root}/{name}.parquet was written with schema {version}, this program reads "
+                f"{SCHEMA_VERSION}; run gazetteer {_WRITER.get(name, 'label')} on it again."
+            )
+
+    @contextmanager
+    def _readable(self, path: str) -> Iterator[None]:
+        """Turn what pyarrow says of a damaged file into a sentence with what helps."""
+        try:
+            yield
         except (OSError, pa.ArrowException) as error:
+            name = path.removesuffix(".parquet")
+            anew = f"run gazetteer {_WRITER.get(name, 'label')} again, which makes it anew"
+            drop = f"run gazetteer verify {self._files.root} --drop, then run gazetteer label again"
             raise InputError(
                 f"{self._files.root}/{path} is missing or corrupt ({str(error).partition(chr(10))[0]}); "
-                "run gazetteer label again: what is damaged is computed again."
+                f"{drop if '/' in path else anew}."
             ) from error
+
+
+def _rows(source: Any, columns: Sequence[str] | None, filter: Any) -> pa.Table:
+    """What is asked for of one Parquet file; OSError or ArrowException when it is damaged (None: known to be)."""
+    if source is None:
+        raise OSError("not what its commit record says")
+    return pq.read_table(
+        source,
+        columns=None if columns is None else list(columns),
+        filters=filter,
+        partitioning=None,
+        use_threads=False,
+        page_checksum_verification=True,
+    ).replace_schema_metadata(None)
 
 
 def _checked_query(name: str, schema: pa.Schema, columns: Sequence[str] | None, filter: Any) -> pa.Schema:

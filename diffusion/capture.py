@@ -15,16 +15,15 @@ OnUpdate = Callable[[str, int, Tensor], None]
 
 
 def find_block(unet: nn.Module, path: str) -> nn.Module:
-    """The module at a diffusers path such as ``mid_block.attentions.0``.
+    """The attention block at a diffusers path such as ``mid_block.attentions.0``.
 
     Raises:
-        InputError: no such module; the sentence lists the attention blocks there are.
+        InputError: no such block, or a module that is none; the sentence lists the attention blocks there are.
     """
-    try:
-        return unet.get_submodule(path)
-    except AttributeError as error:
-        known = ", ".join(attention_blocks(unet)) or "none"
-        raise InputError(f"The U-Net has no block {path!r}; its attention blocks: {known}.") from error
+    known = attention_blocks(unet)
+    if path not in known:
+        raise InputError(f"The U-Net has no attention block {path!r}; it has {', '.join(known) or 'none'}.")
+    return unet.get_submodule(path)
 
 
 def width_of(unet: nn.Module, path: str) -> int:

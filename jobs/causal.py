@@ -79,7 +79,7 @@ def measure_causes(config: RunConfig, run: str, features: int = 32, sites: Seque
     about = provenance(marks, portable_config(config))
     with work.lock():
         jobs = [job for site in chosen for job in _jobs(folder, site, features, config.causal)]
-        done = work.committed()
+        done = work.committed(verify=True)
         todo = [job for job in _in_turn(jobs) if job.id not in done]
         task = Task(partial(CausalWorker, config.stages, concepts, starts, config.causal), pa.concat_tables, _lost)
         count = [len(jobs) - len(todo)]

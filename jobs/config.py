@@ -7,6 +7,7 @@ import types
 import typing
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import combinations
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -131,6 +132,12 @@ class RunConfig:
             raise InputError(f"threads must be 0 (torch's choice) or more, not {self.threads}.")
         if not 0.0 <= self.heldout < 1.0:
             raise InputError(f"heldout must lie in [0, 1), not {self.heldout}.")
+        for earlier, later in combinations(self.generation.t, 2):
+            if f"{earlier:.2f}" == f"{later:.2f}":
+                raise InputError(
+                    f"generation.t holds {earlier} and {later}, both of which are called t{later:.2f}; "
+                    "sites are told apart by two decimals."
+                )
         if self.executor not in ("serial", "ray"):
             raise InputError(f"executor is {self.executor!r}; accepted: serial, ray.")
         if self.sae and self.sae.prompts.side and self.sae.prompts.side == self.prompts.side:

@@ -44,7 +44,8 @@ def label(
 ) -> dict[str, Any]:
     """Carry a labelling run to its end, from wherever it stands.
 
-    A finished run costs nothing: neither Ray nor a model is started.
+    A finished run whose tables are as recorded costs nothing: neither Ray nor a model is started. Otherwise every
+    part is compared with its digest, and what is damaged is done again.
 
     Args:
         retry_failed: try again exactly the pictures that failed.
@@ -66,15 +67,28 @@ def label(
         require_reusable(marks, reuse)
     store.open_or_create(marks)
     with store.lock():
-        committed = store.committed()
-        manifest = store.read_json("manifest.json") if store.is_complete() else None
-        retry = retry_failed and bool(open_failures(store))
-        if manifest is not None and not retry and set(manifest["shards"]) == set(committed):
+        manifest = _finished(store)
+        if manifest is not None and not (retry_failed and open_failures(store)):
             return manifest
         store.clear_success()
+        store.committed(verify=True)
         with _Run(config, store, marks, reuse) as run:
             run.carry_out(pool, retry_failed)
+            before = store.shard_ids()
+            if before != sorted(store.committed(verify=True)):  # damaged while the run went on
+                run.carry_out(pool, False)
             return run.finish()
+
+
+def _finished(store: RunFolder) -> dict[str, Any] | None:
+    """The manifest of a run that needs nothing: every part there in its size, the final tables as recorded."""
+    manifest: dict[str, Any] | None = store.read_json("manifest.json") if store.is_complete() else None
+    if manifest is None or set(manifest["shards"]) != set(store.committed()):
+        return None
+    problems = store.damaged_finals(manifest.get("tables", {}))
+    for name, problem in problems.items():
+        log.warning("%s.parquet %s and is made again.", name, problem)
+    return None if problems else manifest
 
 
 def require_reusable(marks: Mapping[str, Any], base: str | Path) -> None:

@@ -91,7 +91,7 @@ def evaluate_steering(config: RunConfig, run: str, quick: bool = False, out: str
 
         def carry_out(groups: list[tuple[Trial, ...]]) -> pa.Table:
             jobs = [Job(digest_json([dataclasses.asdict(trial) for trial in group])[:24], group) for group in groups]
-            done = work.committed()
+            done = work.committed(verify=True)
             todo = [job for job in jobs if job.id not in done]
             count = [len(jobs) - len(todo)]
 

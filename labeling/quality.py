@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import fields
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import pyarrow as pa
@@ -18,16 +19,11 @@ from labeling.run_codes import code_grids
 from labeling.shuffle_check import shuffled_label_counts
 
 Key = tuple[str, str, float]
+C = TypeVar("C", EvidenceConfig, LabelConfig)
 
 
-def run_quality(
-    run: str | Path,
-    *,
-    evidence_config: EvidenceConfig = EvidenceConfig(),
-    label_config: LabelConfig = LabelConfig(),
-    shuffle: bool = True,
-) -> dict[str, Any]:
-    """Measure the labels of a finished run.
+def run_quality(run: str | Path, *, shuffle: bool = True) -> dict[str, Any]:
+    """Measure the labels of a finished run, by the thresholds that it was made with.
 
     For every concept and site the feature with the highest *discovery* data-set IoU is chosen and its *held-out*
     data-set IoU reported, so nothing is measured on the pictures it was chosen by: once above each pair's own
@@ -40,7 +36,8 @@ def run_quality(
         ``mean_heldout_support_iou`` and the ``ceiling``;
         ``concepts``: per concept the number of features it is the best label of, and held-out IoU by site;
         ``best_block_by_t``: per t the block (cond) with the highest mean;
-        ``shuffled``: labels that pass as found, and with every concept moved to other pictures.
+        ``shuffled``: labels that pass as found, and with every concept moved to other pictures
+        (`shuffle_check.shuffled_label_counts`).
 
     Raises:
         InputError: the run is not finished.
@@ -78,8 +75,8 @@ def run_quality(
             segments,
             _feature_counts(features),
             base=_asked_everywhere(images),
-            evidence_config=evidence_config,
-            label_config=label_config,
+            evidence_config=_settings_of(store, "evidence", EvidenceConfig),
+            label_config=_settings_of(store, "labels", LabelConfig),
         )
     return result
 
@@ -102,8 +99,16 @@ def print_quality(result: Mapping[str, Any]) -> None:
         counts = result["shuffled"]
         print(
             f"labels that pass: trust rule {counts['trusted']}, {counts['trusted_shuffled']} with concepts shuffled; "
+            f"its q-value alone {counts['q']}, {counts['q_shuffled']} shuffled; "
             f"published rule {counts['paper']}, {counts['paper_shuffled']} shuffled"
         )
+
+
+def _settings_of(store: RunFolder, group: str, kind: type[C]) -> C:
+    """A group of settings as the run recorded it, defaults for what it did not know yet."""
+    recorded: Mapping[str, Any] = store.read_json("run.json") or {}
+    known = {f"{group}.{field.name}": field.name for field in fields(kind)}
+    return kind(**{name: recorded[key] for key, name in known.items() if key in recorded})
 
 
 def _best_heldout(candidates: pa.Table, iou: str) -> dict[tuple[Key, str], float]:

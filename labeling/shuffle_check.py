@@ -80,8 +80,8 @@ def shuffled_label_counts(
     """How many labels pass on the run itself and after its concepts were shuffled across images.
 
     Returns:
-        {"trusted", "paper", "trusted_shuffled", "paper_shuffled"}: pairs (site, feature, concept) by the
-        trust rule and by the published one (at least one hit).
+        {"trusted", "q", "paper"} and the same with "_shuffled": pairs (site, feature, concept) by the trust rule, by
+        its q-value alone (at most `label_config.max_q`) and by the published rule (at least one hit).
     """
     counts: dict[str, int] = {}
     flat = codes_by_site(codes)
@@ -93,4 +93,6 @@ def shuffled_label_counts(
         ]
         for name, column in (("trusted", "trusted"), ("paper", "paper_label")):
             counts[name + suffix] = int(found[column].to_numpy().sum())
+        # Comparisons with NaN, which stands for pairs that were not tested, are false.
+        counts["q" + suffix] = int((found["q_value"].to_numpy() <= label_config.max_q).sum())
     return counts

@@ -83,18 +83,28 @@ def load_features(
     block: str | None = None,
     branch: str | None = None,
     t: float | None = None,
+    concept: OneOrMore | None = None,
     feature: int | None = None,
+    max_q: float | None = None,
     labelled: bool | None = None,
     columns: Sequence[str] | None = None,
     causal: bool = False,
 ) -> pa.Table:
-    """One row per feature (features.parquet); `labelled` keeps those with (or without) a trusted label.
+    """One row per feature (features.parquet).
 
-    `causal` adds the concept that the feature raises most surely (least `causal_q_value`, then largest `causal_area`)
-    as ``causal_concept``, with the other ``causal_*`` columns of that pair; null for features that were not tried or
-    raise none.
+    Args:
+        run, block, branch, t, feature, columns: as in `load_labels`.
+        concept: only features whose best_label is this, or any of several.
+        max_q: only rows with best_q_value ≤ this, so none without a label.
+        labelled: only features with (or without) a trusted label.
+        causal: add the concept that the feature raises most surely (least `causal_q_value`, then largest
+            `causal_area`) as ``causal_concept``, with the other ``causal_*`` columns of that pair; null for features
+            that were not tried or raise none.
+
+    Raises:
+        InputError: as `load_labels`.
     """
-    wanted = _pair(block, branch, t, feature)
+    wanted = [*_pair(block, branch, t, feature), *_is("best_label", concept), *_at_most("best_q_value", max_q)]
     if labelled is not None:
         wanted.append(pc.field("labels") > 0 if labelled else pc.field("labels") == 0)
     if not causal:
@@ -217,12 +227,14 @@ def _pair(
 
 
 def _evidence(max_q: float | None, min_iou: float | None) -> list[pc.Expression]:
-    wanted = []
-    if max_q is not None:
-        wanted.append(pc.field("q_value") <= max_q)
+    wanted = _at_most("q_value", max_q)
     if min_iou is not None:
         wanted.append(pc.field("dataset_iou") >= min_iou)
     return wanted
+
+
+def _at_most(column: str, value: float | None) -> list[pc.Expression]:
+    return [] if value is None else [pc.field(column) <= value]
 
 
 def _is(column: str, value: OneOrMore | int | None) -> list[pc.Expression]:

@@ -31,12 +31,12 @@ def write_run(path: Path, tables: dict[str, pa.Table], made: dict | None = None)
     return run
 
 
-def world_run(path: Path, world: World, prompt: str) -> RunFolder:
+def world_run(path: Path, world: World, prompt: str, made: dict | None = None) -> RunFolder:
     """The run of a hand-made world whose prompts are all `prompt`."""
     at = IMAGES.get_field_index("prompt")
     images = world.images.set_column(at, IMAGES.field("prompt"), [[prompt] * world.images.num_rows])
     tables = {"images": images, "codes": world.codes, "segments": world.segments, "evidence": world.evidence}
-    return write_run(path, tables)
+    return write_run(path, tables, made)
 
 
 GENERATION = GenerationConfig(steps=3, guidance=3.0, blocks=BLOCKS, t=(1.0, 0.0), exact=False)

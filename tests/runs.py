@@ -87,9 +87,10 @@ def candidates():
 def features():
     schema = FINAL_TABLES["features"]
     top = [{"image_id": "i0", "value": 1.5, "row": 0, "column": 1}]
+    best = {"best_label": "dog", "best_dataset_iou": 0.6, "best_q_value": 0.001}
     rows = [
-        blank(schema, model="tiny", **SITE, t=0.3, feature=n, labels=labels, top_images=top)
-        for n, labels in ((1, 2), (2, 0))
+        blank(schema, model="tiny", **SITE, t=0.3, feature=n, labels=labels, top_images=top, **some)
+        for n, labels, some in ((1, 2, best), (2, 0, {}))
     ]
     return pa.Table.from_pylist(rows, schema=schema)
 

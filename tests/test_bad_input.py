@@ -37,6 +37,8 @@ def one_sentence(done: subprocess.CompletedProcess[str], code: int, *fragments: 
         (["executor=spark"], ["'spark'", "serial, ray"]),
         (["heldout=.nan"], ["heldout"]),
         (["generation.t=[2.0]"], ["t must lie between"]),
+        (["generation.t=[0.5, 0.0, 0.501]"], ["generation.t", "0.5 and 0.501", "t0.50"]),
+        (["generation.t=[0.5, 0.5]"], ["generation.t", "0.5 and 0.5"]),
         (["generation.guidance=1.0"], ["uncond"]),
         (["vocabulary.concepts=[]"], ["nothing to look for"]),
         (["vocabulary.concepts=[Dog]"], ["lower-case"]),
@@ -69,11 +71,25 @@ def test_missing_model_folder(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("executor", ["serial", pytest.param("ray", marks=pytest.mark.alone)])
 def test_unknown_block_names_those_there_are(tmp_path: Path, executor: str) -> None:
-    root = tmp_path / "saes"
-    site = Site("mid_block.nothing", "cond", 0.5)
-    save_pretrained(SparseAutoencoder(SAEConfig(8, 16, 4)).initialise(0), root / site.slug, {"site": site})
-    settings = [*ONE_SITE, "generation.blocks=[mid_block.nothing]", f"saes={root}", f"executor={executor}"]
+    settings = [*listening_at("mid_block.nothing", tmp_path / "saes"), f"executor={executor}"]
     one_sentence(label(tmp_path / "run", *settings), 2, "mid_block.nothing", MID)
+
+
+@pytest.mark.parametrize(
+    "block",
+    ["", "down_blocks.0", "down_blocks.0.downsamplers.0", f"{MID}.transformer_blocks.0"],
+    ids=["the whole U-Net", "a stage", "a downsampler", "a layer of a block"],
+)
+def test_a_module_that_is_no_attention_block_is_refused(tmp_path: Path, block: str) -> None:
+    done = refused(tmp_path / "run", *listening_at(block, tmp_path / "saes"))
+    one_sentence(done, 2, f"no attention block {block!r}; it has", MID)
+
+
+def listening_at(block: str, saes: Path) -> list[str]:
+    """Settings of a run at one block, for which there is an autoencoder."""
+    site = Site(block, "cond", 0.5)
+    save_pretrained(SparseAutoencoder(SAEConfig(8, 16, 4)).initialise(0), saes / site.slug, {"site": site})
+    return [*ONE_SITE, f"generation.blocks=[{block!r}]", f"saes={saes}"]
 
 
 def test_empty_prompt_file(tmp_path: Path) -> None:

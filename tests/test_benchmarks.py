@@ -1,7 +1,8 @@
-"""The benchmarks measure the checkout they lie in."""
+"""The benchmarks measure the checkout they lie in and answer in JSON where they are asked to."""
 
 from __future__ import annotations
 
+import ast
 import shutil
 import subprocess
 import sys
@@ -27,3 +28,10 @@ def test_a_benchmark_measures_the_checkout_it_lies_in(tmp_path: Path, name: str)
     command = [sys.executable, str(tmp_path / "benchmarks" / name)]
     done = subprocess.run(command, capture_output=True, text=True, cwd="/", check=False)
     assert "of this checkout" in done.stderr, done.stderr
+
+
+@pytest.mark.parametrize("name", sorted(path.name for path in BENCHMARKS.glob("[!_]*.py")))
+def test_a_benchmark_takes_json(name: str):
+    calls = [node for node in ast.walk(ast.parse((BENCHMARKS / name).read_text())) if isinstance(node, ast.Call)]
+    options = [ast.unparse(call.args[0]) for call in calls if ast.unparse(call.func).endswith(".add_argument")]
+    assert "'--json'" in options

@@ -24,6 +24,12 @@ def sources() -> set[str]:
     return {path.relative_to(ROOT).as_posix() for path in files if "__pycache__" not in path.parts}
 
 
+def test_the_embedded_models_are_small() -> None:
+    files = [path for path in (ROOT / "data/scenes/models").rglob("*") if path.is_file()]
+    assert any(path.suffix == ".safetensors" for path in files)
+    assert sum(path.stat().st_size for path in files) <= 30e6
+
+
 @pytest.fixture(scope="module")
 def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The contents of a wheel that was built from a copy of the repository."""

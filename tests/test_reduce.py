@@ -11,6 +11,7 @@ from data.schemas import FINAL_TABLES
 from labeling.ceiling import best_rounding, grid_ceiling
 from labeling.concept_maps import read_concepts
 from labeling.evidence import sum_evidence
+from labeling.labels import LabelConfig
 from labeling.shuffle_check import evidence_of_tables, shuffle_concepts, shuffled_label_counts
 from tests.small_world import FOLLOWS, MID, World, reduced, sky_world
 
@@ -70,6 +71,22 @@ def test_labels_vanish_when_concepts_are_shuffled() -> None:
     counts = shuffled_label_counts(world.images, world.codes, world.segments, {MID: 4}, world.base)
     assert (counts["trusted"], counts["trusted_shuffled"]) == (1, 0)
     assert counts["paper_shuffled"] >= 1  # the published rule still finds hits
+    assert (counts["q"], counts["q_shuffled"]) == (1, 0)
+
+
+def test_the_q_value_alone_is_counted_beside_the_trust_rule() -> None:
+    """A lift that no pair reaches trusts none; a limit of 1 passes every pair that was tested."""
+    world = sky_world(40)
+    for limit in (0.05, 1.0):
+        config = LabelConfig(max_q=limit, min_lift=1e9, permutations=200, refine=0)
+        counts = shuffled_label_counts(
+            world.images, world.codes, world.segments, {MID: 4}, world.base, label_config=config
+        )
+        q_values = world.reduce({MID: 4}, config=config)["candidates"]["q_value"].to_pylist()
+        assert counts["q"] == sum(q is not None and q <= limit for q in q_values) > 0
+        assert None in q_values
+        assert (counts["trusted"], counts["trusted_shuffled"]) == (0, 0)
+    assert counts["q_shuffled"] > 0
 
 
 def test_segments_of_unknown_images_and_masks_of_other_sizes_are_refused() -> None:

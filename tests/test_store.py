@@ -63,7 +63,7 @@ def test_a_damaged_part_is_refused_by_readers_and_computed_again(run, caplog, ho
     for shard in ("a", "b"):
         commit(run, shard)
     damage(run, "evidence/part-a.parquet", how)
-    with pytest.raises(InputError, match=r"evidence/part-a.parquet .* run gazetteer label again"):
+    with pytest.raises(InputError, match=r"evidence/part-a.parquet .* run gazetteer verify .* --drop, then"):
         run.read_table("evidence")
     assert set(run.committed(verify=True)) == {"b"}
     assert "part-a.parquet" in caplog.text

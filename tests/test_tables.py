@@ -10,6 +10,8 @@ import duckdb
 import numpy as np
 import pandas as pd
 import polars as pl
+import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.dataset as ds
 import pyarrow.parquet as pq
 import pytest
@@ -121,12 +123,42 @@ def test_candidates_features_segments_and_images(run):
     assert load_candidates(run, t=0.3, paper_label=True).num_rows == 0
     assert load_features(run, **SITE, t=0.3, labelled=True)["feature"].to_pylist() == [1]
     assert load_features(run, labelled=False)["feature"].to_pylist() == [2]
+    for asked, want in (
+        ({"concept": "dog"}, [1]), ({"concept": ["cat", "dog"]}, [1]), ({"concept": "cat"}, []),
+        ({"max_q": 0.001}, [1]), ({"max_q": 0.0001}, []), ({"max_q": 1.0}, [1]),
+    ):  # fmt: skip
+        assert load_features(run, **asked)["feature"].to_pylist() == want, asked
     assert load_features(run, feature=1)["top_images"].to_pylist()[0][0]["image_id"] == "i0"
     assert load_segments(run, concept="dog", min_score=0.5)["image_id"].to_pylist() == ["i1"]
     assert load_segments(run, image_id=["i0", "zz"])["score"].to_pylist() == [0.25]
     images = load_images(run, split="heldout")
     assert images["image_id"].to_pylist() == ["i1"]
     assert np.array_equal(decode_image(images["image"].to_pylist()[0]["bytes"]), picture(1))
+
+
+def test_filters_reach_the_parquet_reader(run, monkeypatch):
+    """Rows are left out while the file is read, not afterwards."""
+    read, seen = pq.read_table, []
+
+    def spy(source, **options):
+        table = read(source, **options)
+        seen.append((Path(source).stem, options["filters"], table.num_rows))
+        return table
+
+    monkeypatch.setattr("data.store.pq.read_table", spy)
+    load_labels(run, concept="dog", max_q=0.01)
+    load_features(run, concept=["dog"], max_q=0.01)
+    load_candidates(run, t=1.0, trusted=True)
+    near = (pc.field("t") > 0.995) & (pc.field("t") < 1.005)
+    wanted = [
+        ("labels", (pc.field("concept") == "dog") & (pc.field("q_value") <= 0.01)),
+        ("features", pc.field("best_label").isin(pa.array(["dog"])) & (pc.field("best_q_value") <= 0.01)),
+        ("candidates", near & (pc.field("trusted") == True)),  # noqa: E712
+    ]
+    assert [name for name, _, _ in seen] == [name for name, _ in wanted]
+    for (_, found, rows), (name, want) in zip(seen, wanted, strict=True):
+        assert found.equals(want), name
+        assert rows == 1, name
 
 
 def test_columns_can_be_chosen_and_an_open_run_passed(run):

@@ -104,7 +104,7 @@ def test_a_picture_that_was_not_planned_is_found(run: Path) -> None:
 
 
 def test_what_it_advises_mends_the_run(run: Path, scenes_run: Path) -> None:
-    """Altered bytes of the right length: the one damage that resuming alone does not see."""
+    """Altered bytes of the right length: the one damage that resuming a finished run does not see."""
     flip(first(run, "codes"))
     flip(sorted((run / "images").glob("*.parquet"))[-1])  # in a picture, which nothing of the job reads again
     cut(run / "candidates.parquet")

@@ -44,7 +44,8 @@ def model_card(results: dict[str, Any]) -> str:
             ("all", "small", "thin"),
             [(segmenter["mean_iou"], segmenter["small_mean_iou"], segmenter["thin_mean_iou"])],
         ),
-        f"Text-to-image, {pictures['pictures']} unseen prompts, judged by the detector and the style classifier:\n",
+        f"Text-to-image, {pictures['pictures']} prompts of unseen seeds, judged by the detector and the style "
+        "classifier:\n",
         _table(("named objects found", "style as asked"), [(pictures["objects_found"], pictures["styles_right"])]),
         "By concept:\n",
         _table(
