@@ -178,7 +178,7 @@ class StepEvaluation:
         for place in self.cond:
             site = self.site(place)
             updates, grid = seen.updates[Site(*place, self.t)], seen.grids[place[0]]
-            neurons = Neurons.of(updates, self.saes[site].config.slots)
+            neurons = Neurons.of(updates, self.saes[site].config.k)
             codes = neurons.codes(site, seen.image_ids, updates, grid)
             table = table_of_codes(codes, train.truth(grid), self.run.concepts)
             self.neurons[place[0]] = (neurons, table)
