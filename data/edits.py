@@ -59,6 +59,7 @@ class Region:
     mask_counts: str = ""
 
     def __post_init__(self) -> None:
+        _floats(self, "box")
         if self.box and self.mask_counts:
             raise InputError("A region is a box or a mask, not both.")
         if self.box:
@@ -126,6 +127,7 @@ class Target:
 
     def __post_init__(self) -> None:
         Site(self.block, self.branch, self.t)
+        _floats(self, "t", "scales", "vector")
         if bool(self.features) == bool(self.vector):
             raise InputError(f"The target at {self.block} needs either features or a vector.")
         if any(f < 0 for f in self.features) or len(set(self.features)) != len(self.features):
@@ -180,6 +182,7 @@ class Edit:
     images: tuple[int, ...] = ()
 
     def __post_init__(self) -> None:
+        _floats(self, "strength", "window", "t")
         if bool(self.concept) + bool(self.word) > 1 or not (self.concept or self.word or self.targets):
             raise InputError("An edit needs a concept, a word or targets.")
         _choice("unit", self.unit, tuple(UNITS))
@@ -232,6 +235,15 @@ class Edit:
             keep = ("block", "branch", "t")
             plain["targets"] = [{n: v for n, v in one.items() if v or n in keep} for one in plain["targets"]]
         return plain
+
+
+def _floats(one: Any, *names: str) -> None:
+    """Make the numbers of a frozen value floats, so that equal ones are written alike: 2 as 2.0, -0.0 as 0.0."""
+    for name in names:
+        value = getattr(one, name)
+        if value is not None:
+            plain = tuple(float(v + 0.0) for v in value) if isinstance(value, tuple | list) else float(value + 0.0)
+            object.__setattr__(one, name, plain)
 
 
 def _choice(name: str, value: str, accepted: Sequence[str]) -> None:

@@ -3,7 +3,8 @@
     with steer(pipe, edits, saes):
         images = pipe("a dog on grass").images
 
-Nothing of a pipeline is copied or replaced: forward hooks change what the blocks give, and go when the context ends.
+Nothing of a pipeline is copied: forward hooks change what the blocks give, the sampler's step checks how pictures are
+stacked (`diffusion.parts`), and both go when the context ends.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ from data.edits import SAE_UNITS, Edit, Target
 from data.errors import InputError
 from data.sites import Site
 from diffusion.capture import cells, find_block, position_of, states_around, width_of, with_states
+from diffusion.parts import checked_parts
 from sae.autoencoder import Codes, SparseAutoencoder
 from sae.checkpoint import expect_width, load_site_saes
 
@@ -54,10 +56,11 @@ def steer(
     Raises:
         InputError: an edit without targets, an unknown block, an autoencoder that is missing or does not fit, a
             feature it does not have; during generation: a place in the batch that is not there, a timestep that is
-            not in the schedule, or the uncond branch without guidance.
+            not in the schedule, the uncond branch without guidance, or a pipeline that stacks more than the two halves.
     """
     actions = _actions(pipe.unet, [edit for edit in edits if edit.strength != 0.0], saes)
     now: list[float] = []
+    calls: list[tuple[int, int]] = []
 
     def remember_t(_: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         value = kwargs["timestep"] if "timestep" in kwargs else args[1]
@@ -72,14 +75,16 @@ def steer(
             if not due:
                 return None
             before, after = states_around(args, kwargs, output)
-            edited = _edited(after, after - before, due, _is_guided(pipe) if guided is None else guided)
-            return with_states(output, edited)
+            halved = _is_guided(pipe) if guided is None else guided
+            calls.append((len(after), 2 if halved else 1))
+            return with_states(output, _edited(after, after - before, due, halved))
 
         return hook
 
     with ExitStack() as hooks:
         if actions:
             hooks.callback(pipe.unet.register_forward_pre_hook(remember_t, with_kwargs=True).remove)
+            hooks.enter_context(checked_parts(pipe, calls))
         for block in sorted({action.target.block for action in actions}):
             module = find_block(pipe.unet, block)
             hooks.callback(module.register_forward_hook(hook_for(block), with_kwargs=True).remove)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -58,6 +59,8 @@ def evaluate(
 ) -> dict[str, Any]:
     """Measure layout prediction on a finished run (`labeling.layout_evaluate.evaluate_layout` says what comes back).
 
+    Beside it ``seconds``, models loaded and pictures sampled.
+
     Args:
         stored: sample nothing again: only the run's own t, and only methods that need no more than its codes.
         quick: only the run's own t, and at most `QUICK_IMAGES` pictures of each split sampled again.
@@ -78,6 +81,7 @@ def evaluate(
 
     if stored and exact is not None:
         raise InputError("--stored passes nothing through the model, which --exact needs; leave one of them out.")
+    begun = time.monotonic()
     most = QUICK_IMAGES if quick else 0
     settings = EvaluateConfig(
         train_images=train_images or most,
@@ -105,7 +109,7 @@ def evaluate(
         see,
         lambda text: print(text, file=sys.stderr),
     )
-    return {"run": run, "quick": quick, "vectors": vectors, **result}
+    return {"run": run, "quick": quick, "vectors": vectors, **result, "seconds": round(time.monotonic() - begun, 1)}
 
 
 def finite(value: Any) -> Any:

@@ -55,7 +55,7 @@ class Switch:
     scale: float
 
     def edit(self, state: str, strength: float) -> Edit:
-        """The edit that switches it on or off, everywhere, at all steps of its stage."""
+        """The edit that switches it on or off, everywhere, at those steps of its stage that are taken."""
         common: dict[str, Any] = {"window": STAGES[stage_of(self.site)], "branch": self.site.branch}
         site, features = self.site, (self.feature,)
         if state == "on":

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
@@ -156,4 +156,10 @@ def nearest_site(sites: Sequence[Site], block: str, branch: str, t: float) -> Si
     here = [site for site in sites if site.block == block and site.branch == branch]
     if not here:
         raise InputError(f"The run has no site at {block}, {branch}.")
-    return min(here, key=lambda site: (round(abs(site.t - t), 6), -site.t))
+    nearest = nearest_t([site.t for site in here], t)
+    return next(site for site in here if site.t == nearest)
+
+
+def nearest_t(known: Iterable[float], t: float) -> float:
+    """The nearest to `t` of those known; of two equally near ones the earlier in sampling."""
+    return min(known, key=lambda one: (round(abs(one - t), 6), -one))

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from data.errors import InputError
 from data.sites import Site, step_of
 from diffusion.generate import GenerationConfig
-from labeling.layout_data import LayoutRun
+from labeling.layout_data import LayoutRun, nearest_t
 from labeling.layout_group import Group
 from labeling.layout_model import finest
 from labeling.layout_pass import Seen, sampled
@@ -48,8 +48,9 @@ def evaluate_layout(
         say: told what is being done.
     Returns:
         ``miou`` [t][method] -> [mean, low, high] (95 %), ``pointing``, ``presence_ap`` alike; ``margin``: gazetteer
-        minus the method, picture by picture; ``sites``: the same mIoU per block and branch alone; ``by_concept``;
-        ``exact``: the same on pictures with exact masks; ``pairs``: held-out pairs per concept.
+        minus the method, picture by picture; ``sites``: the same mIoU per block and branch alone; ``by_concept``
+        [t][method][concept]; ``exact``: the same on pictures with exact masks; ``pairs``, ``exact_pairs``: held-out
+        pairs, and those with exact masks, per concept; ``images``: how many of each were read.
     """
     if config.baselines and (pipe is None or generation is None):
         raise InputError("The baselines sample pictures again and need the run's model.")
@@ -67,18 +68,27 @@ def evaluate_layout(
                 say(f"sampling {len(images)} {'discovery' if name == 'train' else 'held-out'} pictures again")
                 (Path(folder) / name).mkdir()
                 seen[name] = _again(run, images, pipe, generation, steps, Path(folder) / name, config.batch_size)
-        true = exact(pipe, stored, Path(folder)) if exact is not None else None
-        for t in steps:
+        true = exact(pipe, steps, Path(folder)) if exact is not None else None
+        found: dict[float, tuple[StepEvaluation, dict[str, Any], dict[str, Any] | None]] = {}
+        for t in sorted(steps, key=lambda t: t not in stored):  # the run's own first: `live` takes their fits
             say(f"t = {t:.2f}")
             step = StepEvaluation(run, saes, vectors, config, t)
+            if t not in stored:
+                step.fits["live"] = found[nearest_t(stored, t)][0].fits["gazetteer"]
             again = _group(run, some, seen["train"]) if config.baselines else None
             step.fit(_group(run, train, None) if t in stored else again or _group(run, train, None), again)
-            _add(result, f"{t:.2f}", step.measure(_group(run, held, seen["held"])), step.places)
-            if true is not None and t in stored:
-                found = step.measure(true)
-                result["exact"][f"{t:.2f}"] = {key: _joint(found[key], step.places) for key in MEASURES}
-    result["pairs"] = _pairs(run, held, most)
+            here = step.measure(_group(run, held, seen["held"]))
+            found[t] = (step, here, None if true is None else step.measure(true))
+    for t in steps:
+        step, here, there = found[t]
+        _add(result, f"{t:.2f}", here, step.places)
+        if there is not None:
+            result["exact"][f"{t:.2f}"] = {key: _joint(there[key], step.places) for key in MEASURES}
+    result["pairs"] = _pairs(run, _group(run, held, None), most)
     result["images"] = {"train": len(train), "train_sampled": len(some), "heldout": len(held)}
+    if true is not None:
+        result["exact_pairs"] = _pairs(run, true, most)
+        result["images"]["exact"] = len(true.image_ids)
     return result
 
 
@@ -103,10 +113,10 @@ def _again(
     return sampled(pipe, generation, steps, pictures, run.concepts, folder, batch_size)
 
 
-def _pairs(run: LayoutRun, images: NDArray[np.int64], most: int) -> dict[str, int]:
+def _pairs(run: LayoutRun, pictures: Group, most: int) -> dict[str, int]:
     """In how many of the pictures each concept is wanted, `most` pictures at a time."""
     grid = finest(list(run.grids.values()))
-    counts = sum(part.truth(grid).wanted.sum(axis=0) for part in _group(run, images, None).parts(most))
+    counts = sum(part.truth(grid).wanted.sum(axis=0) for part in pictures.parts(most))
     return dict(zip(run.concepts, np.asarray(counts).tolist(), strict=True))
 
 
@@ -123,7 +133,7 @@ def _add(result: dict[str, Any], t: str, found: dict[str, Any], places: Sequence
         {"t": float(t), "block": place[0], "branch": place[1], "miou": found["miou"][name]}
         for name, place in single.items()
     ]
-    result["by_concept"][t] = found["by_concept"]
+    result["by_concept"][t] = _joint(found["by_concept"], places)
     result["paper_site"][t] = found["paper_site"]
 
 
@@ -145,3 +155,4 @@ def print_layout(result: Mapping[str, Any]) -> None:
     for t, found in result["exact"].items():
         values = "  ".join(f"{n} {m:.3f} [{low:.3f}, {high:.3f}]" for n, (m, low, high) in found["miou"].items())
         print(f"exact masks, mIoU at t={t}: {values}")
+    print(f"{result['seconds']:.0f} s")

@@ -130,6 +130,11 @@ def macro_mean(values: NDArray[np.float64], weights: NDArray[np.float64]) -> Int
     return _interval(_mean_of_defined(total, count))
 
 
+def concept_means(values: NDArray[np.float64], weights: NDArray[np.float64]) -> list[Interval]:
+    """As `macro_mean`, of every concept alone: [C]; NaN three times for one without a pair."""
+    return [macro_mean(values[:, [c]], weights) for c in range(values.shape[1])]
+
+
 def average_precision(peaks: NDArray[np.float32], truth: Truth, weights: NDArray[np.float64]) -> Interval:
     """Presence: mean over concepts of the average precision of `peaks` [N, C] (equal scores rank as one)."""
     found = np.full((len(weights), peaks.shape[1]), np.nan)

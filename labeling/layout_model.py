@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from data.errors import InputError
 from data.sites import Site
 from labeling.layout import SiteTable, evidence_maps, own_counts
-from labeling.layout_data import LayoutRun, nearest_site
+from labeling.layout_data import LayoutRun, nearest_site, nearest_t
 from labeling.layout_fit import LayoutFit, inputs_of
 from labeling.pooling import Grid
 from labeling.site_codes import SiteCodes
@@ -88,7 +88,7 @@ class LayoutModel:
         sites = self.sites_at(t)
         inputs = inputs_of([(evidence_maps(self.tables[s], codes[s]), self.tables[s].grid) for s in sites],
                            self.prior, self.grid)  # fmt: skip
-        fit = self.fits[min(self.fits, key=lambda known: (abs(known - t), -known))]
+        fit = self.fits[nearest_t(self.fits, t)]
         where = fit.where.probabilities(inputs).transpose(0, 2, 1)
         shape = (len(where), len(self.concepts), *self.grid)
         return Layout(t, step, self.concepts, where.reshape(shape), fit.where.thresholds, fit.peaks(inputs))

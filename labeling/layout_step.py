@@ -26,6 +26,7 @@ from labeling.layout_group import Group, pictures_at_once
 from labeling.layout_metrics import (
     Truth,
     average_precision,
+    concept_means,
     fit_thresholds,
     macro_mean,
     pair_ious,
@@ -79,7 +80,10 @@ class EvaluateConfig:
 
 
 class StepEvaluation:
-    """All methods at one sampler step: fitted on `train`, then applied to any group of pictures."""
+    """All methods at one sampler step: fitted on `train`, then applied to any group of pictures.
+
+    Given a fit of another step as ``fits["live"]``, that one is applied to this step's codes beside them.
+    """
 
     def __init__(
         self, run: LayoutRun, saes: Mapping[Site, SparseAutoencoder], vectors: NDArray[np.floating],
@@ -202,6 +206,8 @@ class StepEvaluation:
         cond = [parts[place] for place in self.cond]
         inputs = {"gazetteer": inputs_of(cond, prior, self.grid), "features_only": inputs_of(cond, None, self.grid)}
         inputs |= {"/".join(place): inputs_of([part], prior, self.grid) for place, part in parts.items()}
+        if "live" in self.fits:
+            inputs["live"] = inputs["gazetteer"]
         if "uncond" in self.fits:
             others = [parts[place] for place in self.places if place not in self.cond]
             inputs["uncond"] = inputs_of(others, prior, self.grid)
@@ -278,21 +284,20 @@ class StepEvaluation:
             "miou": {name: list(macro_mean(values, weights)) for name, values in ious.items()},
             "pointing": {name: list(macro_mean(values, weights)) for name, values in pointing.items()},
             "presence_ap": {name: list(average_precision(values, truth, weights)) for name, values in peaks.items()},
-            "by_concept": {},
+            "by_concept": {name: self._by_concept(values, weights) for name, values in ious.items()},
             "paper_site": "/".join(self.best_paper),
         }
-        for name in (one for one in ("gazetteer", "prior", "attention", "probe") if one in ious):
-            result["by_concept"][name] = {
-                concept: round(float(np.nanmean(ious[name][:, c])), 4)
-                for c, concept in enumerate(self.run.concepts)
-                if not np.isnan(ious[name][:, c]).all()
-            }
         result["margin"] = {
             name: list(macro_mean(ious["gazetteer"] - other, weights))
             for name, other in ious.items()
             if name != "gazetteer"
         }
         return result
+
+    def _by_concept(self, ious: NDArray[np.float64], weights: NDArray[np.float64]) -> dict[str, list[float]]:
+        """The mIoU of every concept that has a pair."""
+        found = zip(self.run.concepts, concept_means(ious, weights), strict=True)
+        return {concept: [round(v, 4) for v in values] for concept, values in found if not np.isnan(values[0])}
 
 
 def _shown(truth: Truth) -> Truth:

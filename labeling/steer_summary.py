@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
-from data.edits import QUADRANTS, STAGES
+from data.edits import STAGES
 from labeling.steer_scores import Interval, interval
 
 Row = dict[str, Any]
 METHODS = {"landed": "spatial", "map_landed": "spatial_map", "outside_change": "outside_change"}
+OF_OURS = ("gazetteer", "paper")
+OF_EFFECTS = ("gazetteer", "random_features")
 
 
 def spatial_sweep(rows: Sequence[Row], keep: float) -> tuple[tuple[bool, float], dict[str, float]]:
@@ -40,26 +42,35 @@ def spatial_summary(
     Args:
         rows: of all methods, those of ``none`` without a stage.
         known: by stage the concepts that have features there; the others are left out of all of its methods.
+        concepts: all that were asked for; those without a row are named under ``untried``.
     """
-    keys = [*METHODS.values(), "spatial_found", "present", "spatial_cases", "spatial_grid", "side_effects"]
-    out: dict[str, Any] = {key: {} for key in keys}
+    split = ("spatial_grid", "spatial_concepts", "spatial_quadrants", "side_effects")
+    out: dict[str, Any] = {key: {} for key in (*METHODS.values(), "spatial_found", "present", "spatial_cases", *split)}
     plain = {(row["prompt"], row["seed"]): row for row in rows if row["method"] == "none"}
     out["unlabelled"] = {stage: [c for c in concepts if c not in known[stage]] for stage in STAGES}
+    out["untried"] = [c for c in concepts if c not in {row["name"] for row in rows}]
     for stage in STAGES:
         mine = [row for row in rows if row["stage"] in (stage, "") and row["name"] in known[stage]]
-        for key in (*METHODS.values(), "spatial_found", "present"):
+        for key in (*METHODS.values(), "spatial_found", "present", *split):
             out[key][stage] = {}
-        for method in dict.fromkeys(row["method"] for row in mine):
-            some = [row for row in mine if row["method"] == method]
+        by_method = {method: [row for row in mine if row["method"] == method] for method in _values(mine, "method")}
+        for method, some in by_method.items():
             for column, key in METHODS.items():
                 out[key][stage][method] = _interval(some, lambda row, c=column: row[c])
             out["present"][stage][method] = _interval(some, lambda row: row["name"] in row["present"])
             found = [row for row in some if row["name"] in row["present"]]
             out["spatial_found"][stage][method] = _interval(found, lambda row: row["landed"])
-        steered = [row for row in mine if row["method"] == "gazetteer"]
-        out["spatial_cases"][stage] = len(steered)
-        out["spatial_grid"][stage] = _grid(steered)
-        out["side_effects"][stage] = _side_effects(steered, plain)
+        for method in (one for one in OF_OURS if one in by_method):
+            some = by_method[method]
+            out["spatial_concepts"][stage][method] = _successes(some, "name")
+            out["spatial_quadrants"][stage][method] = _successes(some, "quadrant")
+            out["spatial_grid"][stage][method] = {
+                name: _successes([row for row in some if row["name"] == name], "quadrant")
+                for name in sorted(_values(some, "name"))
+            }
+        for method in (one for one in OF_EFFECTS if one in by_method):
+            out["side_effects"][stage][method] = _side_effects(by_method[method], plain)
+        out["spatial_cases"][stage] = len(by_method.get("gazetteer", []))
     return out
 
 
@@ -83,10 +94,12 @@ def global_summary(rows: Sequence[Row]) -> dict[str, Any]:
         words = [row for row in rows if row["stage"] == stage and row["method"] == "gazetteer"]
         out["global_words"][stage] = {
             name: {
-                "success": _mean(row["rise"] > 0 for row in words if row["name"] == name),
-                "similarity": _mean(row["rise"] for row in words if row["name"] == name),
+                "success": _interval(mine, lambda row: row["rise"] > 0),
+                "similarity": _interval(mine, lambda row: row["rise"]),
+                "n": len(mine),
             }
-            for name in sorted({row["name"] for row in words})
+            for name in sorted(_values(words, "name"))
+            if (mine := [row for row in words if row["name"] == name])
         }
     return out
 
@@ -95,34 +108,39 @@ def _interval(rows: Sequence[Row], value: Any) -> Interval:
     return interval([float(value(row)) for row in rows], [row["prompt"] for row in rows])
 
 
-def _mean(values: Iterable[float]) -> float:
-    return round(float(np.mean(list(values))), 4)
+def _values(rows: Sequence[Row], column: str) -> list[str]:
+    """What stands in a column, each once, in order of first appearance."""
+    return list(dict.fromkeys(row[column] for row in rows))
 
 
-def _grid(rows: Sequence[Row]) -> dict[str, dict[str, float]]:
-    """Success by concept and quadrant."""
+def _successes(rows: Sequence[Row], column: str) -> dict[str, dict[str, Any]]:
+    """By the values of a column that occur: how often the thing landed, and in how many pictures it was tried."""
+    groups = {value: [row for row in rows if row[column] == value] for value in sorted(_values(rows, column))}
     return {
-        name: {
-            quadrant: _mean(row["landed"] for row in mine if row["quadrant"] == quadrant)
-            for quadrant in QUADRANTS
-            if any(row["quadrant"] == quadrant for row in mine)
-        }
-        for name in sorted({row["name"] for row in rows})
-        if (mine := [row for row in rows if row["name"] == name])
+        value: {"success": _interval(mine, lambda row: row["landed"]), "n": len(mine)} for value, mine in groups.items()
     }
 
 
-def _side_effects(rows: Sequence[Row], plain: Mapping[tuple[str, int], Row]) -> dict[str, dict[str, float]]:
-    """By steered concept and other concept: change in the share of pictures that hold the other one; zeros left out."""
-    matrix: dict[str, dict[str, float]] = {}
-    for name in sorted({row["name"] for row in rows}):
+def _side_effects(
+    rows: Sequence[Row], plain: Mapping[tuple[str, int], Row]
+) -> dict[str, dict[str, dict[str, Interval]]]:
+    """By steered concept and other concept: the shares of pictures in which the other one appears, and vanishes.
+
+    Apart, as they would cancel. Concepts that do neither in any picture are left out.
+    """
+    matrix: dict[str, dict[str, dict[str, Interval]]] = {}
+    for name in sorted(_values(rows, "name")):
         mine = [row for row in rows if row["name"] == name]
-        sums: dict[str, int] = {}
-        for row in mine:
-            before = plain[row["prompt"], row["seed"]]["present"]
-            for concept in set(before) ^ set(row["present"]):
-                sums[concept] = sums.get(concept, 0) + (1 if concept in row["present"] else -1)
-        matrix[name] = {c: round(v / len(mine), 4) for c, v in sorted(sums.items()) if v}
+        prompts = [row["prompt"] for row in mine]
+        pairs = [(set(plain[row["prompt"], row["seed"]]["present"]), set(row["present"])) for row in mine]
+        changes = {
+            "appears": [after - before for before, after in pairs],
+            "vanishes": [before - after for before, after in pairs],
+        }
+        matrix[name] = {
+            other: {kind: interval([float(other in one) for one in some], prompts) for kind, some in changes.items()}
+            for other in sorted(set().union(*changes["appears"], *changes["vanishes"]))
+        }
     return matrix
 
 
@@ -137,6 +155,8 @@ def print_evaluation(result: Mapping[str, Any]) -> None:
     for stage, methods in result["spatial"].items():
         values = "  ".join(f"{name} {shown(value)}" for name, value in methods.items())
         print(f"  {stage:<8}{values}  ({result['spatial_setting'][stage]})")
+    if result["untried"]:
+        print(f"  without a picture: {', '.join(result['untried'])}")
     if "global" in result:
         print("global success: the judge's probability of the asked look rises")
         for stage, value in result["global"].items():

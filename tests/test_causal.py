@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -107,6 +108,15 @@ def test_features_come_in_turns_and_longer_lists_begin_alike(tmp_path: Path) -> 
     assert features_to_try(run, MID, 1) == [1]  # the other one is neither labelled nor fires
 
 
+def test_switches_are_edits() -> None:
+    stage = {"window": (0.2, 0.6), "branch": "cond"}
+    target = Target(MID.block, "cond", 0.3, (7,))
+    on = Edit(targets=(replace(target, scales=(0.5,)),), unit="feature_p99", strength=16.0, **stage)
+    assert Switch(MID, 7, 0.5).edit("on", 16.0) == on
+    assert Switch(MID, 7, 0.5).edit("off", 16.0) == Edit(targets=(target,), unit="code", strength=-1.0, **stage)
+    assert Switch(Site("mid", "uncond", 1.0), 7, 0.5).edit("on", 2.0).branch == "uncond"
+
+
 def test_causal_columns_join_labels_and_features(tmp_path: Path) -> None:
     run = finished_run(tmp_path / "run")
     with pytest.raises(InputError, match="has no causal"):
@@ -136,6 +146,10 @@ def board() -> Switchboard:
     saes = {site: SparseAutoencoder(SAEConfig(32, 64, 4)).initialise(1).requires_grad_(False) for site in SITES}
     generator = Generator(tiny_pipeline(), config)
     return Switchboard(generator, saes, Finder(), Finder(), CONCEPTS, STARTS, CausalConfig(images=3, stride=4), 4)
+
+
+def test_areas_are_shares_of_the_picture(board: Switchboard) -> None:
+    assert board._areas([np.zeros((4, 8, 3), np.uint8)] * 5) == [dict.fromkeys(CONCEPTS, 1 / 32)] * 5
 
 
 def test_coarse_steps_end_where_fine_ones_do(board: Switchboard) -> None:

@@ -41,6 +41,21 @@ def test_different_edits_have_different_digests() -> None:
     assert len({edit.digest for edit in made}) == len(made)
 
 
+def test_equal_edits_have_equal_digests_however_their_numbers_are_written() -> None:
+    def made(kind: type) -> Edit:
+        target = Target("mid", t=kind(1), features=(3,), scales=(kind(2),))
+        where = Region(box=tuple(kind(v) for v in (0, 0, 1, 1)))
+        return Edit("dog", targets=(target,), region=where, window=(kind(0), kind(1)), t=kind(0), strength=kind(2))
+
+    assert made(int) == made(float) and made(int).digest == made(float).digest
+    vectors = [Edit(targets=(Target("mid", vector=v),), strength=s) for v, s in (((1, -0.0), -0.0), ((1.0, 0.0), 0.0))]
+    assert vectors[0] == vectors[1] and vectors[0].digest == vectors[1].digest
+    # What is recorded under a digest stays there.
+    assert (
+        made(float).digest == "a3f7f18c7e40fec1" and Edit(word="night", window=(0.2, 0.6)).digest == "a8b32939dd199dab"
+    )
+
+
 def test_short_forms(tmp_path) -> None:
     mask = np.zeros((4, 6, 3), np.uint8)
     mask[:2, :3] = 255

@@ -33,6 +33,7 @@ from labeling.layout_metrics import (
     Truth,
     average_precision,
     best_threshold,
+    concept_means,
     fit_thresholds,
     macro_mean,
     pair_ious,
@@ -214,6 +215,12 @@ def test_intervals_cover_and_shrink_with_the_number_of_pictures() -> None:
     assert covered >= 68 and widths[400] < widths[25] / 2.5
 
 
+def test_the_mean_of_every_concept_has_its_own_interval() -> None:
+    values = np.array([[0.2, np.nan, 1.0], [0.4, np.nan, 1.0]])
+    one, none, sure = concept_means(values, np.array([[1.0, 1.0], [2.0, 0.0], [0.0, 2.0]]))
+    assert one == pytest.approx((0.3, 0.205, 0.395)) and sure == (1.0, 1.0, 1.0) and np.isnan(none).all()
+
+
 def test_rare_concepts_take_the_common_threshold() -> None:
     scores = np.random.default_rng(0).random((9, 4, 2)).astype(np.float32)
     pixels = (scores.transpose(0, 2, 1) > np.array([0.3, 0.7])[:, None]).astype(np.int32) * 10
@@ -240,7 +247,7 @@ def test_a_run_teaches_the_layout_and_heldout_pictures_take_no_part(run: LayoutR
     )  # fmt: skip
     scores = result["miou"]["0.50"]
     assert scores["gazetteer"][1] > scores["prior"][2]  # intervals apart, over sky and ball together
-    assert result["by_concept"]["0.50"]["gazetteer"]["sky"] > 0.9
+    assert result["by_concept"]["0.50"]["gazetteer"]["sky"][0] > 0.9
     assert result["margin"]["0.50"]["prior"][1] > 0
     assert result["presence_ap"]["0.50"]["gazetteer"][0] > result["presence_ap"]["0.50"]["prior"][0] + 0.2
     changed = [
@@ -381,16 +388,21 @@ def test_everything_is_measured_at_every_step_and_on_exact_masks(painted: Layout
         painted, saes, np.eye(3), EvaluateConfig(resamples=20, batch_size=4), tiny_pipeline(), GENERATION, exact
     )
     methods = {"gazetteer", "paper", "prior", "chance", "attention", "probe", "neurons", "features_only", "uncond"}
-    assert {t: set(found) - {"gazetteer_shared"} for t, found in result["miou"].items()} == dict.fromkeys(
-        ("1.00", "0.50", "0.00"), methods
-    )
-    assert {t for t, found in result["miou"].items() if "gazetteer_shared" in found} == {"0.50"}
+    at_each = {"1.00": methods, "0.50": methods | {"gazetteer_shared", "live"}, "0.00": methods}
+    assert list(result["miou"]) == list(at_each)  # in the order of sampling
+    for key in ("miou", "by_concept"):
+        assert {t: set(found) for t, found in result[key].items()} == at_each
     for found in result["miou"].values():
         for mean, low, high in found.values():
             assert 0.0 <= low <= mean <= high <= 1.0 or low - 1e-9 <= mean <= high + 1e-9
-    assert set(result["exact"]) == {"1.00", "0.00"} and set(result["exact"]["1.00"]["miou"]) == methods
+    assert {t: set(found["miou"]) for t, found in result["exact"].items()} == at_each
+    assert result["miou"]["0.50"]["live"] != result["miou"]["0.50"]["gazetteer"]  # codes alike, fitted elsewhere
+    boats = result["by_concept"]["0.50"]["prior"]["boat"]
+    assert len(boats) == 3 and boats[1] < boats[0] < boats[2]
     assert len(result["sites"]) == 3 * 2 * len(BLOCKS)
-    assert result["images"] == {"train": 8, "train_sampled": 8, "heldout": 4}
+    assert result["images"] == {"train": 8, "train_sampled": 8, "heldout": 4, "exact": 3}
+    # Every picture shows two boats, and the first of its three names a boat alone.
+    assert result["pairs"]["boat"] == 4 and result["exact_pairs"] == {"boat": 3, "dog": 1, "house": 1}
     with pytest.raises(InputError, match="no readable table images"):
         exact_group(painted, "/nowhere", GenerationConfig())
     with pytest.raises(InputError, match="keep the baselines"):
@@ -416,6 +428,7 @@ def test_the_command_predicts_and_measures(saes: dict, tmp_path: Path, capsys: p
     assert main(["layout", "evaluate", *common, "--stored"]) == 0
     result = json.loads(capsys.readouterr().out.splitlines()[-1])
     assert set(result["miou"]) == {"1.00", "0.00"} and len(result["miou"]["1.00"]["gazetteer"]) == 3
+    assert result["seconds"] > 0
     out = tmp_path / "out"
     assert main(["layout", "predict", *common, "--prompt", "a red house", "--out", str(out)]) == 0
     steps = json.loads(capsys.readouterr().out.splitlines()[-1])["steps"]

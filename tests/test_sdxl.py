@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
+from data.edits import Edit, Region, Target
 from data.sites import Site
 from diffusion.blocks import Block, blocks_of
+from diffusion.capture import capture_updates, cells
 from diffusion.generate import GenerationConfig, Generator
 from diffusion.load import ModelConfig, load_pipeline
+from diffusion.steer import steer
 from sae.autoencoder import SAEConfig, SparseAutoencoder
 from tests.tiny_pipeline import tiny_pipeline
 
@@ -66,6 +70,37 @@ def test_pictures_and_codes(folder: Path, steps: int, guidance: float, branches:
     site = Site(BLOCKS[1], "cond", 1.0)
     assert np.array_equal(alone.codes[site].feature, together[1].codes[site].feature)
     assert not np.array_equal(together[0].image, together[1].image)
+
+
+def test_edits_act_on_their_picture_their_place_and_their_half(folder: Path) -> None:
+    pipe = load_pipeline(ModelConfig(path=str(folder)))
+    site = Site(BLOCKS[1], "cond", 1.0)
+    saes = {site: SparseAutoencoder(SAEConfig(32, 64, 4)).initialise(1).requires_grad_(False)}
+
+    def drawn(*edits: Edit, guidance: float = 5.0) -> tuple[torch.Tensor, torch.Tensor]:
+        """Latents of two pictures, and the middle block's updates [steps, batch, cells, d]."""
+        seen: list[torch.Tensor] = []
+        noise = torch.randn(2, 4, 8, 8, generator=torch.Generator().manual_seed(1))
+        with steer(pipe, edits, saes), capture_updates(pipe.unet, BLOCKS[1:2], lambda *a: seen.append(cells(a[2]))):
+            latents = pipe(
+                prompt=["a red house", "a dog at night"], latents=noise, num_inference_steps=3, output_type="latent",
+                guidance_scale=guidance, generator=torch.Generator().manual_seed(2), height=16, width=16,
+            ).images  # fmt: skip
+        return latents, torch.stack(seen)
+
+    target = Target(BLOCKS[1], "cond", 1.0, features=(3, 9))
+    left = Edit(
+        targets=(target,), region=Region(box=(0.0, 0.0, 0.5, 1.0)), outside="keep", images=(1,), unit="absolute"
+    )
+    (plain, before), (same, _), (made, after) = drawn(), drawn(replace(left, strength=0.0)), drawn(left)
+    assert torch.equal(same, plain) and torch.equal(made[0], plain[0]) and not torch.equal(made[1], plain[1])
+    # Of the first step: two uncond, then two cond inputs, of which the last is edited in its left half.
+    change = (after - before)[0].unflatten(1, (4, 4))
+    assert not change[:3].any() and not change[3, :, 2:].any()
+    added = saes[site].decoder[[3, 9]].sum(dim=0).expand(4, 2, 32)
+    torch.testing.assert_close(change[3, :, :2], added, rtol=1e-4, atol=1e-4)
+    alone = drawn(left, guidance=0.0)[1][0] - drawn(guidance=0.0)[1][0]
+    assert len(alone) == 2 and not alone[0].any() and alone[1].any()
 
 
 def test_blocks_are_found_without_weights(folder: Path) -> None:

@@ -198,6 +198,29 @@ def test_any_latent_shape_with_and_without_guidance(pipe, saes, guidance: float)
     assert not torch.equal(made, draw(pipe, [], guidance=guidance, side=16))
 
 
+def test_a_pipeline_that_stacks_three_inputs_a_picture_is_refused(pipe) -> None:
+    from diffusers import StableDiffusionPAGPipeline
+
+    perturbed = StableDiffusionPAGPipeline(**pipe.components, requires_safety_checker=False, pag_applied_layers="mid")
+    perturbed.set_progress_bar_config(disable=True)
+
+    def drawn(edit: Edit, scale: float, guidance: float = 3.0, images: int = 2) -> torch.Tensor:
+        noise = torch.randn(2, 4, 8, 8, generator=torch.Generator().manual_seed(1))[:images]
+        with steer(perturbed, [edit]):
+            return perturbed(
+                prompt=["a red house", "a dog at night"][:images], latents=noise, num_inference_steps=5,
+                guidance_scale=guidance, pag_scale=scale, output_type="latent",
+            ).images  # fmt: skip
+
+    edit = Edit(targets=(VECTOR,))
+    assert torch.equal(drawn(edit, 0.0), draw(pipe, [edit]))
+    for images, guidance, stacked, kind in ((2, 3.0, 6, "uncond"), (1, 3.0, 3, "uncond"), (1, 1.0, 2, "give one of")):
+        with pytest.raises(InputError, match=f"U-Net {stacked} inputs for {images} pictures.*{kind}"):
+            drawn(edit, 2.0, guidance, images)
+    assert "step" not in vars(pipe.scheduler)
+    assert torch.isfinite(drawn(Edit(targets=(VECTOR,), strength=0.0), 2.0)).all()
+
+
 def test_hooks_go_even_after_exceptions_and_complaints_are_sentences(pipe, saes, tmp_path) -> None:
     before = hooks_left(pipe.unet)
 
@@ -218,7 +241,7 @@ def test_hooks_go_even_after_exceptions_and_complaints_are_sentences(pipe, saes,
     for sentence, (edits, given) in wrong.items():
         with pytest.raises(InputError, match=sentence), steer(pipe, edits, given):
             pass
-    assert hooks_left(pipe.unet) == before
+    assert hooks_left(pipe.unet) == before and "step" not in vars(pipe.scheduler)
     save_pretrained(saes[SITE], tmp_path / SITE.slug, {"site": {"block": MID, "branch": "cond", "t": 0.5}})
     edit = Edit(targets=(TARGET,))
     assert torch.equal(draw(pipe, [edit], tmp_path), draw(pipe, [edit], saes))

@@ -34,7 +34,7 @@ from labeling.steer_scores import (
     score_centre,
     structural_distance,
 )
-from labeling.steer_summary import global_sweep, spatial_sweep
+from labeling.steer_summary import global_summary, global_sweep, spatial_summary, spatial_sweep
 from labeling.steer_trials import SPATIAL, Trial, Trials
 from labeling.steering import percentiles, resolve
 from labeling.vocabulary import Vocabulary, VocabularyConfig
@@ -220,7 +220,9 @@ def test_the_evaluation_reports_every_stage_and_method(bench: Bench, run: RunFol
         assert result["spatial_setting"][stage] in tried == set(result["spatial_tuning"][stage])
         for mean, low, high in methods.values():
             assert 0.0 <= low <= mean <= high <= 1.0
-        assert set(result["side_effects"][stage]) == set(result["spatial_grid"][stage]) <= {"dog", "house"}
+        assert set(result["side_effects"][stage]) == {"gazetteer", "random_features"}
+        assert set(result["spatial_grid"][stage]) == {"gazetteer", "paper"}
+        assert set(result["spatial_grid"][stage]["gazetteer"]) <= {"dog", "house"}
         assert set(result["spatial_map"][stage]) == set(result["spatial_found"][stage]) == set(methods)
     assert result["global_detail"]["early"]["gazetteer"]["success"] == result["global"]["early"]
     assert set(result["global_words"]["early"]) == {"night"}
@@ -245,11 +247,80 @@ def test_a_trial_is_judged_by_where_the_thing_is(bench: Bench) -> None:
     assert len({row["outside_change"] for row in rows}) == 4  # four methods, four pictures
 
 
+def row(method: str, prompt: str, present: str, **values: object) -> dict:
+    """A row of a trial on seed 0: a dog to the top left, early, unless told otherwise."""
+    usual = {"stage": "" if method == "none" else "early", "name": "dog", "quadrant": "top left", "seed": 0,
+             "landed": False, "map_landed": False, "outside_change": 0.0, "rise": 0.0, "read_as": "plain",
+             "distance": 0.0, "layout_kept": None}  # fmt: skip
+    return {**usual, "method": method, "prompt": prompt, "present": present.split(), **values}
+
+
+def test_a_summary_of_four_pictures_by_hand() -> None:
+    plain = [row("none", "a", "dog"), row("none", "b", "dog cow"), row("none", "c", ""),
+             row("none", "d", "cow", name="house")]  # fmt: skip
+    ours = [
+        row("gazetteer", "a", "dog cow", landed=True, outside_change=0.1),
+        row("gazetteer", "b", "dog", quadrant="top right", outside_change=0.3),  # the cow goes that came in a
+        row("gazetteer", "c", "dog", quadrant="top right", landed=True, map_landed=True),
+        row("gazetteer", "d", "cow", name="house", quadrant="top right"),
+    ]
+    others = [row("random_features", "a", ""), row("paper", "b", "dog cow", landed=True)]
+    known = {"early": {"dog", "house"}, "middle": {"dog"}, "final": set()}
+    found = spatial_summary([*plain, *ours, *others], known, ("boat", "cow", "dog", "house"))
+    assert found["untried"] == ["boat", "cow"] and found["unlabelled"]["middle"] == ["boat", "cow", "house"]
+    assert found["spatial"]["early"]["gazetteer"][0] == 0.5 and found["spatial"]["early"]["none"] == [0.0] * 3
+    assert found["spatial_map"]["early"]["gazetteer"][0] == 0.25
+    assert found["outside_change"]["early"]["gazetteer"][0] == 0.1
+    assert found["present"]["early"]["gazetteer"][0] == 0.75 and found["present"]["early"]["none"][0] == 0.5
+    assert found["spatial_found"]["early"]["gazetteer"][0] == round(2 / 3, 4)
+    assert found["spatial_cases"] == {"early": 4, "middle": 0, "final": 0}
+    missed, hit = {"success": [0.0] * 3, "n": 1}, {"success": [1.0] * 3, "n": 1}
+    assert found["spatial_grid"]["early"] == {
+        "gazetteer": {"dog": {"top left": hit, "top right": {"success": [0.5, 0.0, 1.0], "n": 2}},
+                      "house": {"top right": missed}},
+        "paper": {"dog": {"top left": hit}},
+    }  # fmt: skip
+    dog = found["spatial_concepts"]["early"]["gazetteer"]["dog"]
+    assert (dog["success"][0], dog["n"]) == (round(2 / 3, 4), 3) and dog["success"][1] < dog["success"][2] == 1.0
+    right = found["spatial_quadrants"]["early"]["gazetteer"]["top right"]
+    assert (right["success"][0], right["n"]) == (round(1 / 3, 4), 3)
+    effects = found["side_effects"]["early"]
+    assert set(effects["gazetteer"]) == {"dog", "house"} and effects["gazetteer"]["house"] == {}
+    share = round(1 / 3, 4)
+    means = {other: {kind: v[0] for kind, v in both.items()} for other, both in effects["gazetteer"]["dog"].items()}
+    assert means == {"cow": {"appears": share, "vanishes": share}, "dog": {"appears": share, "vanishes": 0.0}}
+    assert effects["gazetteer"]["dog"]["cow"]["appears"][1:] == [0.0, 1.0]
+    assert effects["random_features"] == {"dog": {"dog": {"appears": [0.0] * 3, "vanishes": [1.0] * 3}}}
+    assert found["side_effects"]["middle"] == found["spatial_grid"]["middle"] == {}
+
+
+def test_looks_are_summed_up_by_hand() -> None:
+    def look(method: str, prompt: str, rise: float, **values: object) -> dict:
+        return row(method, prompt, "", name="night", quadrant="", rise=rise, **values)
+
+    rows = [
+        look("gazetteer", "a", 0.4, read_as="night", distance=0.2, layout_kept=0.5),
+        look("gazetteer", "b", -0.2, distance=0.4),
+        {**look("gazetteer", "c", 0.1), "name": "fog"},
+        look("random_features", "a", -0.1),
+    ]
+    found = global_summary(rows)
+    assert found["global"]["early"][0] == round(2 / 3, 4) and found["global_random"]["early"] == [0.0] * 3
+    detail = found["global_detail"]["early"]["gazetteer"]
+    assert detail["similarity"][0] == 0.1 and detail["read_as"][0] == round(1 / 3, 4)
+    assert detail["distance"][0] == 0.2 and detail["layout_kept"] == [0.5] * 3  # where there was a layout to keep
+    assert found["global_words"]["early"] == {
+        "fog": {"success": [1.0] * 3, "similarity": [0.1] * 3, "n": 1},
+        "night": {"success": [0.5, 0.0, 1.0], "similarity": [0.1, -0.2, 0.4], "n": 2},
+    }
+    assert found["global"]["middle"] == [None] * 3
+
+
 def test_settings_drop_out_round_by_round_and_looks_must_keep_the_layout() -> None:
     assert rounds(1, 80, 20) == [] and rounds(10, 80, 20) == [20, 40, 80] and rounds(2, 10, 10) == [10]
-    row = {"landed": True, "rise": 0.5, "layout_kept": 0.2}
-    assert spatial_sweep([row, {**row, "landed": False}], 0.5) == ((True, 0.5), {"landed": 0.5, "pictures": 2})
-    torn, weak = global_sweep([row], 0.5)[0], global_sweep([{**row, "rise": 0.01, "layout_kept": 0.9}], 0.5)[0]
+    one = {"landed": True, "rise": 0.5, "layout_kept": 0.2}
+    assert spatial_sweep([one, {**one, "landed": False}], 0.5) == ((True, 0.5), {"landed": 0.5, "pictures": 2})
+    torn, weak = global_sweep([one], 0.5)[0], global_sweep([{**one, "rise": 0.01, "layout_kept": 0.9}], 0.5)[0]
     assert weak > torn > global_sweep([], 0.5)[0]
 
 
