@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from attribution.context import Context, context_samples
 from attribution.delta import Delta, ablation
 from attribution.estimators import CONTROLS, Options, estimate
+from attribution.method_names import AMPLIFY, ERASE, TUNED, leader
 from attribution.objectives import Amplify, Anchor, Distance, Erase
 from attribution.problem import Problem, Scores, diffusion_problem
 from attribution.samples import (
@@ -28,29 +29,6 @@ from attribution.selection import Chosen, Share, count, random_like, scope_weigh
 from attribution.tune import Renew, gradient_steps
 from data.errors import InputError
 
-TUNED = ("steps", "esd", "ca")
-"""Losses of gradient steps: each on the attributed weights, with ``_all`` on all of the scope, with ``_random`` on as
-many of each layer at random."""
-FOLLOWERS = (*CONTROLS, "steps_random", "esd", "esd_random", "ca", "ca_random")
-"""Methods that take the weights of the reference method, or as many of each layer as it does."""
-ERASE = (
-    "steps", "steps_random", "cad", "random", "steps_all", "magnitude", "esd", "esd_random", "esd_all", "ca",
-    "ca_random", "ca_all", "gradient", "wanda", "live", "contrast", "iterated",
-)  # fmt: skip
-"""In the order of an evaluation."""
-AMPLIFY = (
-    "steps",
-    "steps_random",
-    "cad",
-    "random",
-    "steps_all",
-    "magnitude",
-    "gradient",
-    "wanda",
-    "contrast",
-    "iterated",
-)
-
 
 @dataclass(frozen=True)
 class MethodConfig:
@@ -60,7 +38,7 @@ class MethodConfig:
         scope, per: of ``cad``, ``live`` and ``contrast``: which weights are scored, and within what the top share is
             taken.
         wide: the scope of ``iterated``, ``steps`` and the controls, whose shares are of all its weights together.
-        reference: the method whose counts per layer the controls take.
+        reference: the method whose counts per layer the controls take, but for those of ``cad``.
         template: the concept's prompt, ``{}`` stands for its name; the published code uses the bare name.
         base: the base concept's prompt.
         steps, guidance: of the sampler; the published code uses 50 and 3.
@@ -171,16 +149,16 @@ class Methods:
         return self._edits[key]
 
     def choose(self, aim: str, method: str, concept: str, share: float) -> Chosen:
-        """The weights a method takes; followers take as many of each layer as the reference does at this share."""
+        """The weights a method takes; followers take as many of each layer as their `leader` does at this share."""
         c = self.config
         sign = "positive" if aim == "erase" else "negative"
         if method.endswith("_all"):
             return {name: torch.arange(w.numel()) for name, w in self.wide.items()}
         if method in ("iterated", "steps"):
             return select(self.scores(aim, method, concept, share), Share(share, "global"))
-        if method not in FOLLOWERS:
+        if not (followed := leader(method, c.reference)):
             return select(self.scores(aim, method, concept), Share(share, c.per, sign))
-        counts = self.choose(aim, c.reference, concept, share)
+        counts = self.choose(aim, followed, concept, share)
         if method in TUNED:
             return counts
         weights = {**self.weights, **self.wide}
@@ -217,7 +195,7 @@ class Methods:
         if method == "steps":
             return estimate("gradient", self.problem(aim, concept, "context"))
         kind = "live" if method == "live" else "wide" if method in CONTROLS else "cad"
-        name = "cad" if method == "live" else method
+        name = "cad" if method == "live" else method.removeprefix("cad_")
         return estimate(name, self.problem(aim, concept, kind), Options(seed=c.seed))
 
     def _rate(self, chosen: Chosen) -> float:

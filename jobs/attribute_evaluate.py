@@ -15,7 +15,8 @@ from attribution.evaluate import Evaluation, Protocol
 from attribution.faithfulness import ablation_study
 from attribution.groups import row_groups
 from attribution.kept import Kept
-from attribution.methods import AMPLIFY, ERASE, MethodConfig, Methods
+from attribution.method_names import AMPLIFY, ERASE
+from attribution.methods import MethodConfig, Methods
 from attribution.objectives import Erase
 from attribution.outcomes import CHOOSE, REPORT
 from attribution.overlap import distribution, neighbours, overlaps
@@ -103,7 +104,7 @@ def evaluate(
         concepts: to erase and to amplify; none: those the model shows, and those it misses.
         folder: keeps every result as soon as it is there; another call on it goes on where one was stopped, or with
             other concepts or methods.
-        only: methods to evaluate beside the reference; none: all of the configuration.
+        only: methods to evaluate beside the reference and those they follow; none: all of the configuration.
 
     Returns:
         ``faithfulness`` (estimator -> [Pearson, low, high] pooled over shares as their mean, with ``rows`` beside it),

@@ -31,6 +31,8 @@ def print_evaluation(result: Mapping[str, Any]) -> None:
         for method, found in result[aim].items():
             kid = found.get("quality", {}).get("kid", [None])
             print(f"  {method:<14}{''.join(_cell(found[name]) for name in _SHOWN)}{_cell(kid)}")
+            for control, less in found.get("minus", {}).items():
+                print(f"  {'  - ' + control:<16}{''.join(_cell(less[name]) for name in ('target', 'others'))}")
             for name in [name for name in ("paraphrased", "attacked") if name in found]:
                 print(f"  {'  ' + name:<14}{_cell(found[name]['target'])}{_cell(found[name]['others'])}")
 

@@ -20,8 +20,22 @@ from attribution.delta import applied, load_delta, save_delta
 from attribution.distances import frechet_distance, kernel_distance, perceptual_distance
 from attribution.evaluate import Evaluation, Protocol
 from attribution.kept import Kept
-from attribution.methods import AMPLIFY, ERASE, FOLLOWERS, MethodConfig, Methods
-from attribution.outcomes import CHOOSE, REPORT, Case, Images, Look, Outcome, compare, pack, quality, summary, unpack
+from attribution.method_names import AMPLIFY, ERASE, FOLLOWERS
+from attribution.methods import MethodConfig, Methods
+from attribution.outcomes import (
+    CHOOSE,
+    REPORT,
+    Case,
+    Images,
+    Look,
+    Outcome,
+    compare,
+    difference,
+    pack,
+    quality,
+    summary,
+    unpack,
+)
 from attribution.prompts import paraphrases, without
 from attribution.selection import count
 from data.errors import InputError
@@ -174,6 +188,27 @@ def test_what_counts_as_erased_kept_and_changed() -> None:
     assert 0 < low < mean < high <= 1
 
 
+def test_a_method_less_its_control_is_drawn_in_pairs() -> None:
+    """Both vary from concept to concept, their difference does not: the paired interval is a point."""
+
+    def outcome(found: list[int]) -> Outcome:
+        cases = [Case("a dog and sky", i, frozenset({"dog", "sky"}), REPORT) for i in range(4)]
+        edited = [seen(0, *["dog"] * (i < found[0]), *["sky"] * (i < found[1])) for i in range(4)]
+        return compare("erase", "dog", cases, [seen(0, "dog", "sky")] * 4, edited)
+
+    methods, controls = [outcome([0, 4]), outcome([2, 2])], [outcome([0, 4]), outcome([2, 2])]
+    assert difference("erase", methods, controls, 200, 0)["target"] == [0.0, 0.0, 0.0]
+    apart = difference("erase", [outcome([0, 4])] * 3, [outcome([4, 4])] * 3, 200, 0)
+    assert apart["target"] == [-1.0, -1.0, -1.0] and apart["others"] == [0.0, 0.0, 0.0]
+    found = difference("erase", [outcome([1, 4]), outcome([3, 3])], [outcome([3, 4]), outcome([3, 4])], 400, 0)
+    assert found["target"][0] == pytest.approx(-0.25) and found["others"][0] == pytest.approx(-0.125)
+    low, high = found["target"][1], found["target"][2]
+    assert low is not None and high is not None and low < -0.25 < high <= 0
+    bare = [dataclasses.replace(outcome([1, 4]), target=np.empty((0, 2)))]
+    nothing = difference("erase", bare, bare, 10, 0)
+    assert nothing["target"] == [None] * 3 and nothing["rise"][0] == 0.0
+
+
 def test_outcomes_are_kept_and_an_evaluation_of_other_settings_is_refused(tmp_path: Path) -> None:
     cases = [Case("a dog and sky", 0, frozenset({"dog", "sky"}), REPORT), Case("sky", 1, frozenset({"sky"}), REPORT)]
     maps = [np.ones((2, 1, 1), np.float32)]
@@ -263,8 +298,8 @@ def test_every_method_is_evaluated_on_pairs_and_the_model_stays_as_it_was(tmp_pa
         return [[image.astype(np.float32).transpose(2, 0, 1)] for image in images]
 
     before = [p.detach().clone() for p in pipe.unet.parameters()]
-    erasing = ("steps", "steps_random", "cad", "steps_all", "esd", "ca_random", "wanda", "iterated")
-    amplifying = ("steps", "cad", "random")
+    erasing = ("cad_random", "steps", "steps_random", "cad", "steps_all", "esd", "ca_random", "wanda", "iterated")
+    amplifying = ("steps", "cad", "random", "cad_magnitude")
     protocol = Protocol(
         erasing, amplifying, shares=(0.02, 0.05), most=1, paraphrased=("steps",), attacked=("steps",),
         attack=Attack(words=1, rounds=1, tried=2), curved=("steps_random",),
@@ -280,6 +315,12 @@ def test_every_method_is_evaluated_on_pairs_and_the_model_stays_as_it_was(tmp_pa
         assert erased[name]["share"] == erased[config.reference]["share"]
         assert bool(erased[name]["curve"]) == (name == "steps_random")
         assert erased[name]["weights"] == erased[config.reference]["weights"]
+    for found, control in ((erased, "cad_random"), (raised, "cad_magnitude")):
+        assert found[control]["share"] == found["cad"]["share"] and not found[control]["curve"]
+        assert found[control]["weights"] == found["cad"]["weights"] and set(found["cad"]["minus"]) == {control}
+        assert set(found["cad"]["minus"][control]) == {"target", "area", "rise", "others"}
+    assert set(erased["steps"]["minus"]) == {"steps_random", "wanda"} and "minus" not in erased["iterated"]
+    assert set(evaluation.run("erase", ["dog"], ["cad_random"])) == {"steps", "cad", "cad_random"}
     assert [point["share"] for point in erased["cad"]["curve"]] == [0.02, 0.05]
     assert len(erased["steps"]["paraphrased"]["target"]) == 3 and "paraphrased" not in erased["cad"]
     assert len(erased["steps"]["attacked"]["target"]) == 3 and erased["steps"]["attacked"]["words"]["dog"]
@@ -297,8 +338,12 @@ def test_every_method_is_evaluated_on_pairs_and_the_model_stays_as_it_was(tmp_pa
     for file in files:
         assert ElementTree.parse(file) if file.suffix == ".svg" else json.loads(file.read_text())
     print_evaluation(found)
-    reference, control = (methods.choose("erase", m, "dog", 0.05) for m in (config.reference, "magnitude"))
-    assert {n: len(i) for n, i in reference.items()} == {n: len(i) for n, i in control.items()}
+    for leader, control in ((config.reference, "magnitude"), ("cad", "cad_random"), ("cad", "cad_magnitude")):
+        led, followed = (methods.choose("erase", m, "dog", 0.05) for m in (leader, control))
+        assert {n: len(i) for n, i in led.items()} == {n: len(i) for n, i in followed.items()} and led
+    for name, index in followed.items():  # the largest of each layer
+        sizes = methods.weights[name].detach().abs().reshape(-1)
+        assert sizes[index].min() >= sizes.sort(descending=True).values[len(index) - 1]
     for aim, names in (("erase", set(ERASE) - set(erasing)), ("amplify", set(AMPLIFY) - set(amplifying))):
         for name in sorted(names):
             assert len(methods.edit(aim, name, "dog", 0.05)), name
