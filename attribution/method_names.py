@@ -20,6 +20,7 @@ COMPARED = {
 ERASE = (
     "steps", "steps_random", "cad", "random", "steps_all", "magnitude", "esd", "esd_random", "esd_all", "ca",
     "ca_random", "ca_all", "gradient", "wanda", "live", "contrast", "iterated", "cad_random", "cad_magnitude",
+    "published",
 )  # fmt: skip
 """In the order of an evaluation."""
 AMPLIFY = (

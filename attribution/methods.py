@@ -25,7 +25,7 @@ from attribution.samples import (
     shuffled,
     trajectory,
 )
-from attribution.selection import Chosen, Share, count, random_like, scope_weights, select
+from attribution.selection import PRESETS, Chosen, Share, count, random_like, scope_weights, select
 from attribution.tune import Renew, gradient_steps
 from data.errors import InputError
 
@@ -36,7 +36,7 @@ class MethodConfig:
 
     Attributes:
         scope, per: of ``cad``, ``live`` and ``contrast``: which weights are scored, and within what the top share is
-            taken.
+            taken; ``published`` takes its share of every row.
         wide: the scope of ``iterated``, ``steps`` and the controls, whose shares are of all its weights together.
         reference: the method whose counts per layer the controls take, but for those of ``cad``.
         template: the concept's prompt, ``{}`` stands for its name; the published code uses the bare name.
@@ -157,7 +157,8 @@ class Methods:
         if method in ("iterated", "steps"):
             return select(self.scores(aim, method, concept, share), Share(share, "global"))
         if not (followed := leader(method, c.reference)):
-            return select(self.scores(aim, method, concept), Share(share, c.per, sign))
+            per = PRESETS["cad"].share.per if method == "published" else c.per
+            return select(self.scores(aim, method, concept), Share(share, per, sign))
         counts = self.choose(aim, followed, concept, share)
         if method in TUNED:
             return counts
@@ -174,11 +175,12 @@ class Methods:
     def scores(self, aim: str, method: str, concept: str, share: float = 0.0) -> Scores:
         """α of every weight of the scope under a method.
 
-        ``cad``: the published estimator and objective. ``live``: the same without the stop-gradient. ``contrast``:
-        cad, each concept's α divided by the sum of |α|, minus the largest among the other concepts (for amplify:
-        plus): what a weight does for this concept beyond what it does for any other. ``iterated``: see `iterated`, on
-        `context_samples`. ``steps``: |dJ/dw| there, the weights whose small moves matter most. Controls: see
-        `estimators`.
+        ``cad``: the published estimator and objective, every x_t with its own timestep. ``published``: every x_t with
+        the timestep of the step that led to it, as the released code pairs them. ``live``: cad without the
+        stop-gradient. ``contrast``: cad, each concept's α divided by the sum of |α|, minus the largest among the other
+        concepts (for amplify: plus): what a weight does for this concept beyond what it does for any other.
+        ``iterated``: see `iterated`, on `context_samples`. ``steps``: |dJ/dw| there, the weights whose small moves
+        matter most. Controls: see `estimators`.
         """
         key = (aim, method, concept, str(share) if method == "iterated" else "")
         if key not in self._kept:
@@ -194,8 +196,8 @@ class Methods:
             return estimate("iterated", self.problem(aim, concept, "context"), options)
         if method == "steps":
             return estimate("gradient", self.problem(aim, concept, "context"))
-        kind = "live" if method == "live" else "wide" if method in CONTROLS else "cad"
-        name = "cad" if method == "live" else method.removeprefix("cad_")
+        kind = method if method in ("live", "published") else "wide" if method in CONTROLS else "cad"
+        name = "cad" if method in ("live", "published") else method.removeprefix("cad_")
         return estimate(name, self.problem(aim, concept, kind), Options(seed=c.seed))
 
     def _rate(self, chosen: Chosen) -> float:
@@ -206,10 +208,11 @@ class Methods:
         """J of a concept.
 
         Args:
-            kind: ``cad``, the published objectives on the concept's own prompt; ``live``, without stop-gradient;
-                ``wide``, as published on the wide scope; ``context``, the distance to what is wanted on prompts that
-                name the concept and on those that do not (`context_samples`), on the wide scope; ``esd`` and ``ca``,
-                the losses of ESD (2303.07345 eq. 7, η = 1) and of concept ablation (`objectives.Anchor`), there too.
+            kind: ``cad``, the published objectives on the concept's own prompt; ``published``, with the released
+                code's pairing too; ``live``, without stop-gradient; ``wide``, as ``cad`` on the wide scope;
+                ``context``, the distance to what is wanted on prompts that name the concept and on those that do not
+                (`context_samples`), on the wide scope; ``esd`` and ``ca``, the losses of ESD (2303.07345 eq. 7,
+                η = 1) and of concept ablation (`objectives.Anchor`), there too.
         """
         c = self.config
         weights = self.wide if kind in ("wide", "context", "esd", "ca") else self.weights
@@ -222,7 +225,10 @@ class Methods:
         prompts = [c.template.format(concept)] * c.seeds
         seeds = [c.seed + i for i in range(c.seeds)]
         if aim == "erase":
-            samples = trajectory(self.pipe, prompts, seeds, steps=c.steps, guidance=c.guidance, base=c.base)
+            samples = trajectory(
+                self.pipe, prompts, seeds, steps=c.steps, guidance=c.guidance, base=c.base,
+                pairing="published" if kind == "published" else "matched",
+            )  # fmt: skip
             return diffusion_problem(self.unet, Erase(kind != "live"), samples, weights, c.batch)
         latents = generate_latents(self.pipe, prompts, seeds, steps=c.steps, guidance=c.guidance)
         samples = noised_images(self.pipe, latents, prompts, steps=c.steps, seed=c.seed)

@@ -40,7 +40,8 @@ class ScoreConfig:
         prompts: prompts to sample on; needed for a feature.
         objective: one of OBJECTIVES, or ``module:attribute`` for a callable (unet, samples) -> J [N].
         estimator: a name of `attribution.estimators.ESTIMATORS`.
-        preset: scope, share and steps as published; what else is given is then ignored.
+        preset: ``cad``: scope, share of every row and pairing of x_t with timesteps as in the released code; a scope,
+            share and per that are given are then ignored, steps, guidance, seeds and base are not.
         points, ablations, groups: of the estimators that need them.
         by_step: also say how Σ |w · dJ_t/dw| of the chosen weights is spread over the sampler's steps.
     """

@@ -341,6 +341,13 @@ def test_every_method_is_evaluated_on_pairs_and_the_model_stays_as_it_was(tmp_pa
     for leader, control in ((config.reference, "magnitude"), ("cad", "cad_random"), ("cad", "cad_magnitude")):
         led, followed = (methods.choose("erase", m, "dog", 0.05) for m in (leader, control))
         assert {n: len(i) for n, i in led.items()} == {n: len(i) for n, i in followed.items()} and led
+    per_row, per_layer = (methods.choose("erase", name, "dog", 0.07) for name in ("published", "cad"))
+    assert {n: len(i) for n, i in per_row.items()} != {n: len(i) for n, i in per_layer.items()}
+    for name, index in per_row.items():
+        rows, width = methods.weights[name].shape
+        assert (index // width).bincount(minlength=rows).max() == int(0.07 * width)
+    matched, shifted = (methods.scores("erase", method, "dog") for method in ("cad", "published"))
+    assert not any(torch.allclose(matched[name], shifted[name]) for name in matched)
     for name, index in followed.items():  # the largest of each layer
         sizes = methods.weights[name].detach().abs().reshape(-1)
         assert sizes[index].min() >= sizes.sort(descending=True).values[len(index) - 1]
