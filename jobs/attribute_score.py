@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +12,7 @@ import torch
 
 from attribution.checkpoint_edit import edit_model
 from attribution.components import component_rows, write_components
-from attribution.delta import ablation, load_delta, save_delta
+from attribution.delta import ablation, compose, load_delta, save_delta
 from attribution.estimators import GROUPED, Options, cost, estimate
 from attribution.groups import row_groups
 from attribution.objectives import Amplify, Erase, FeatureActivation, Objective, user_objective
@@ -118,9 +118,16 @@ def score(run: RunConfig, config: ScoreConfig, out: str) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def apply_edit(model: str, delta: str, out: str, *, undo: bool = False) -> dict[str, Any]:
-    """Copy a model folder with an edit applied (or undone), without loading the model."""
-    edit = load_delta(delta)
+def apply_edit(model: str, deltas: Sequence[str], out: str, *, undo: bool = False) -> dict[str, Any]:
+    """Copy a model folder with edits applied together (or undone), without loading the model.
+
+    Args:
+        deltas: files of edits, each made from the same model; see `compose`.
+
+    Raises:
+        InputError: edits that do not compose or do not fit the model.
+    """
+    edit = compose([load_delta(delta) for delta in deltas])
     edit_model(model, out, edit, undo=undo)
     return {"model": out, "weights": len(edit), "undone": undo}
 

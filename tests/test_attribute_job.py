@@ -41,6 +41,7 @@ from attribution.selection import count
 from data.errors import InputError
 from data.provenance import read_provenance
 from diffusion.generate import GenerationConfig
+from diffusion.load import ModelConfig, load_pipeline
 from jobs.attribute_edit import EditConfig, make_edit
 from jobs.attribute_evaluate import EvaluateConfig, evaluate, located
 from jobs.attribute_pictures import cases as draw_cases
@@ -80,9 +81,34 @@ def test_score_apply_and_undo(run: RunConfig, tmp_path: Path) -> None:
     assert read_provenance(done["components"])["config"]["concept"] == "dog"
     assert pq.read_table(done["components"]).num_rows == table.num_rows
     source = Path(run.model.path)
-    apply_edit(str(source), done["edit"], str(tmp_path / "edited"))
-    apply_edit(str(tmp_path / "edited"), done["edit"], str(tmp_path / "back"), undo=True)
+    apply_edit(str(source), [done["edit"]], str(tmp_path / "edited"))
+    apply_edit(str(tmp_path / "edited"), [done["edit"]], str(tmp_path / "back"), undo=True)
     assert digests(tmp_path / "edited") != digests(source) == digests(tmp_path / "back")
+    other = score(run, dataclasses.replace(config, concept="house", by_step=False), str(tmp_path / "house"))
+    both, edits = (
+        parser().parse_args(
+            [
+                "attribute",
+                "apply",
+                "--model",
+                str(source),
+                "--out",
+                str(tmp_path / "both"),
+                "--edit",
+                done["edit"],
+                other["edit"],
+            ]
+        ),
+        [load_delta(one["edit"]) for one in (done, other)],
+    )
+    assert both.action(both) == 0
+    apply_edit(str(tmp_path / "both"), both.edit, str(tmp_path / "again"), undo=True)
+    assert digests(tmp_path / "again") == digests(source)
+    unet = load_pipeline(ModelConfig(str(source))).unet
+    with applied(unet, *edits) as joined:
+        assert len(joined) > max(len(edit) for edit in edits)
+        found = load_pipeline(ModelConfig(str(tmp_path / "both"))).unet
+        assert all(torch.equal(a, b) for a, b in zip(unet.parameters(), found.parameters(), strict=True))
     with pytest.raises(InputError, match="takes no weight here"):
         score(run, ScoreConfig(concept="dog", preset="cad", steps=2), str(tmp_path / "none"))
     for wrong in ({}, {"concept": "dog", "feature": "x:1"}, {"feature": "x:1"}, {"concept": "dog", "preset": "x"}):
