@@ -75,6 +75,14 @@ def write_evaluation(result: Mapping[str, Any], out: str) -> list[str]:
     for method, concepts in (result.get("distribution") or {}).items():
         title = f"{method}: where the chosen weights lie"
         files[f"distribution-{method}.svg"] = bars(title, {c: _by_place(rows) for c, rows in concepts.items()})
+    if found := result.get("everywhere"):
+        title = f"top {found['share']:.0%} of all weights by cad"
+        for place in ("kind", "block"):
+            rows = {"all weights": found["weights"][place], **found[place]}
+            files[f"everywhere-{place}.svg"] = bars(f"{title}: by {place}", rows)
+        steps = {c: {f"step {i + 1}": v for i, v in enumerate(some)} for c, some in found["step"].items()}
+        files["everywhere-step.svg"] = bars(f"{title}: by sampler step, of Σ |w · dJ/dw|", steps)
+        files["overlap-everywhere.svg"] = matrix(f"{title}: Jaccard index", found["overlap"])
     for name, text in files.items():
         (folder / name).write_text(text, encoding="utf-8")
     return [str(folder / name) for name in sorted(files)]

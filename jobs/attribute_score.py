@@ -16,9 +16,10 @@ from attribution.delta import ablation, compose, load_delta, save_delta
 from attribution.estimators import GROUPED, Options, cost, estimate
 from attribution.groups import row_groups
 from attribution.objectives import Amplify, Erase, FeatureActivation, Objective, user_objective
+from attribution.overlap import by_step
 from attribution.problem import Problem, diffusion_problem
 from attribution.samples import Samples, generate_latents, noised_images, trajectory
-from attribution.selection import PRESETS, Chosen, Share, count, scope_weights, select
+from attribution.selection import PRESETS, Share, count, scope_weights, select
 from data.digests import digest_folder
 from data.errors import InputError
 from data.provenance import provenance
@@ -109,7 +110,7 @@ def score(run: RunConfig, config: ScoreConfig, out: str) -> dict[str, Any]:
         site=(site.block, site.branch, site.t) if site else None, feature=feature,
     )  # fmt: skip
     table = write_components(out, rows, about)
-    steps = {"by_step": _by_step(problem, chosen, config.steps)} if config.by_step else {}
+    steps = {"by_step": by_step(problem, chosen, config.steps)} if config.by_step else {}
     by_module = {n: len(index) for n, index in sorted(chosen.items(), key=lambda item: -len(item[1]))}
     return {
         "edit": str(path), "components": str(table), "weights": count(chosen),
@@ -130,17 +131,6 @@ def apply_edit(model: str, deltas: Sequence[str], out: str, *, undo: bool = Fals
     edit = compose([load_delta(delta) for delta in deltas])
     edit_model(model, out, edit, undo=undo)
     return {"model": out, "weights": len(edit), "undone": undo}
-
-
-def _by_step(problem: Problem, chosen: Chosen, steps: int) -> list[float]:
-    """Per sampler step, first to last, its share of Σ_t Σ |w · dJ_t/dw| over the chosen weights; sums to 1."""
-    kept = {name: problem.weights[name].detach().float().cpu().reshape(-1)[index] for name, index in chosen.items()}
-    sums = []
-    for step in range(steps):
-        found = problem.part(step).gradient()
-        sums.append(sum(float((w * found[n].cpu().reshape(-1)[chosen[n]]).abs().sum()) for n, w in kept.items()))
-    total = sum(sums) or 1.0
-    return [value / total for value in sums]
 
 
 def _problem(

@@ -37,13 +37,14 @@ from attribution.outcomes import (
     unpack,
 )
 from attribution.prompts import paraphrases, without
-from attribution.selection import count
+from attribution.selection import count, scope_weights
 from data.errors import InputError
 from data.provenance import read_provenance
 from diffusion.generate import GenerationConfig
 from diffusion.load import ModelConfig, load_pipeline
 from jobs.attribute_edit import EditConfig, make_edit
-from jobs.attribute_evaluate import EvaluateConfig, evaluate, located
+from jobs.attribute_evaluate import EvaluateConfig, evaluate
+from jobs.attribute_located import everywhere, located
 from jobs.attribute_pictures import cases as draw_cases
 from jobs.attribute_pictures import painter
 from jobs.attribute_plots import curves
@@ -354,13 +355,28 @@ def test_every_method_is_evaluated_on_pairs_and_the_model_stays_as_it_was(tmp_pa
     found = {"faithfulness_rows": [], "erase": erased, "amplify": raised} | located(
         methods, ["cad", "steps"], {name: erased[name]["share"] for name in ("cad", "steps")}
     )
+    kept = Kept(tmp_path / "kept")
+    everything = found["everywhere"] = everywhere(methods, ["dog", "house"], kept)
+    assert everywhere(methods, ["dog", "house"], kept) == everything
+    every, taken = scope_weights(pipe.unet, "all"), everything["distribution"]["dog"]
+    assert sum(row["weights"] for row in taken) == sum(w.numel() for w in every.values())
+    assert sum(row["chosen"] for row in taken) == int(0.01 * sum(w.numel() for w in every.values()))
+    assert len({row["share"] for row in taken}) > 3  # not as much of every layer
+    convolution = sum(w.numel() for w in every.values() if w.ndim == 4) / sum(w.numel() for w in every.values())
+    assert everything["weights"]["kind"]["conv"] == pytest.approx(convolution)
+    for numbers in (*everything["kind"].values(), *everything["block"].values(), *everything["weights"].values()):
+        assert sum(numbers.values()) == pytest.approx(1)
+    assert len(everything["step"]["dog"]) == 2 and sum(everything["step"]["dog"]) == pytest.approx(1)
+    assert 0 < everything["overlap"]["dog"]["house"] < 1
     rows = found["distribution"]["steps"]["dog"]
     assert sum(row["chosen"] for row in rows) == count(
         methods.choose("erase", "steps", "dog", erased["steps"]["share"]["dog"])
     )
     assert sum(row["of_all"] for row in rows) == pytest.approx(1) and {row["kind"] for row in rows} == {"cross"}
     files = [Path(file) for file in write_evaluation(found, str(tmp_path / "report"))]
-    assert {"evaluation.json", "erase-interference-cad.svg", "distribution-steps.svg"} <= {f.name for f in files}
+    assert {"evaluation.json", "erase-interference-cad.svg", "distribution-steps.svg", "everywhere-step.svg"} <= {
+        f.name for f in files
+    }
     for file in files:
         assert ElementTree.parse(file) if file.suffix == ".svg" else json.loads(file.read_text())
     print_evaluation(found)
