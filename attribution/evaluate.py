@@ -32,6 +32,7 @@ from attribution.outcomes import (
     compare,
     difference,
     interference,
+    interference_pictures,
     pack,
     quality,
     summary,
@@ -115,10 +116,10 @@ class Evaluation:
             cases: ``target`` is, for erase, found edited ÷ found intact over cases that name the concept; for
             amplify, the share of cases the intact model missed in which the edited one shows it; ``others`` is found
             edited ÷ found intact over all other named concepts, ``near`` and ``far`` the neighbours and the rest.
-            Beside them ``by_concept`` (`summary` of each alone, no intervals), ``quality``, ``interference``,
-            ``weights`` (how many, mean over concepts), ``share`` per concept, ``curve`` (per share `summary` on the
-            choosing half), ``minus`` (per control of the method, `COMPARED`: `difference` of the two) and, where asked
-            for, ``paraphrased`` and ``attacked``, which also says the ``words``.
+            Beside them ``by_concept`` (`summary` of each alone, no intervals), ``quality``, ``interference`` with
+            ``interference_pictures``, ``weights`` (how many, mean over concepts), ``share`` per concept, ``curve`` (per
+            share `summary` on the choosing half), ``minus`` (per control of the method, `COMPARED`: `difference` of
+            the two) and, where asked for, ``paraphrased`` and ``attacked``, which also says the ``words``.
         """
         methods = self.protocol.erase if aim == "erase" else self.protocol.amplify
         reference = self.methods.config.reference
@@ -142,6 +143,7 @@ class Evaluation:
                 "by_concept": {c: _means(summary(aim, [o], 0, 0)) for c, o in outcomes.items()},
                 "quality": quality(list(outcomes.values()), min(200, self.protocol.resamples), self.protocol.seed),
                 "interference": interference(outcomes),
+                "interference_pictures": interference_pictures(outcomes),
                 "share": shares,
                 "weights": float(np.mean([outcome.weights for outcome in outcomes.values()])),
                 "concepts": list(concepts),
@@ -183,7 +185,10 @@ class Evaluation:
         outcomes = {c: self._once(("erase", "blocking", c, "report"), partial(block, c)) for c in concepts}
         found = self._summary("erase", list(outcomes.values()))
         each = {c: _means(summary("erase", [o], 0, 0)) for c, o in outcomes.items()}
-        return {**found, "by_concept": each, "interference": interference(outcomes), "concepts": list(concepts)}
+        return {
+            **found, "by_concept": each, "interference": interference(outcomes),
+            "interference_pictures": interference_pictures(outcomes), "concepts": list(concepts),
+        }  # fmt: skip
 
     def relevant(self, concept: str, half: int) -> list[Case]:
         """The first `most` cases of a half that name the concept, and half as many that do not; InputError if none."""

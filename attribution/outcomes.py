@@ -223,6 +223,14 @@ def interference(outcomes: Mapping[str, Outcome]) -> dict[str, dict[str, float |
     }
 
 
+def interference_pictures(outcomes: Mapping[str, Outcome]) -> dict[str, dict[str, int]]:
+    """What each number of `interference` is a share of: intact pictures that name the other concept and show it."""
+    return {
+        concept: {name: old for name, (old, _) in sorted(outcome.by_concept.items())}
+        for concept, outcome in outcomes.items()
+    }
+
+
 def _reads(aim: str) -> dict[str, tuple[str, Callable[[NDArray[np.float64]], float]]]:
     """Per number of a summary: the table of an outcome it is read from, and how."""
     ratios = {name: (name, _ratio) for name in ("others", "near", "far")}

@@ -9,6 +9,8 @@ from typing import Any
 
 from jobs.attribute_plots import Point, bars, curves, matrix
 
+FEWEST = 3
+"""A cell of an interference matrix that rests on fewer pictures is not drawn: one picture more or less decides it."""
 _AIMS = (
     ("erase", "found edited / intact"),
     ("erase_looks", "looks of the picture, found edited / intact"),
@@ -68,8 +70,9 @@ def write_evaluation(result: Mapping[str, Any], out: str) -> list[str]:
                 files[f"{aim}-{name}.svg"] = curves(title, lines, "share of the scope's weights", name)
         for method, one in found.items():
             if "interference" in one:
-                title = f"{aim} by {method}: others found, edited / intact (row: edited concept)"
-                files[f"{aim}-interference-{method}.svg"] = matrix(title, one["interference"])
+                title = f"{aim} by {method}: others found, edited / intact (row: edited concept; grey: under {FEWEST})"
+                few = _few(one["interference_pictures"])
+                files[f"{aim}-interference-{method}.svg"] = matrix(title, one["interference"], few)
     for method, choices in (result.get("overlap") or {}).items():
         files[f"overlap-{method}.svg"] = matrix(f"{method}: Jaccard index of the chosen weights", choices)
     for method, concepts in (result.get("distribution") or {}).items():
@@ -86,6 +89,11 @@ def write_evaluation(result: Mapping[str, Any], out: str) -> list[str]:
     for name, text in files.items():
         (folder / name).write_text(text, encoding="utf-8")
     return [str(folder / name) for name in sorted(files)]
+
+
+def _few(pictures: Mapping[str, Mapping[str, int]]) -> set[tuple[str, str]]:
+    """Cells that rest on fewer than FEWEST pictures."""
+    return {(row, column) for row, counts in pictures.items() for column, n in counts.items() if n < FEWEST}
 
 
 def _by_place(rows: Sequence[Mapping[str, Any]]) -> dict[str, float]:

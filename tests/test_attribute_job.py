@@ -31,6 +31,8 @@ from attribution.outcomes import (
     Outcome,
     compare,
     difference,
+    interference,
+    interference_pictures,
     pack,
     quality,
     summary,
@@ -47,7 +49,7 @@ from jobs.attribute_evaluate import EvaluateConfig, evaluate
 from jobs.attribute_located import everywhere, located
 from jobs.attribute_pictures import cases as draw_cases
 from jobs.attribute_pictures import painter
-from jobs.attribute_plots import curves
+from jobs.attribute_plots import GREY, curves
 from jobs.attribute_report import print_evaluation, write_evaluation
 from jobs.attribute_score import ScoreConfig, apply_edit, score
 from jobs.attribute_sheet import write_sheet
@@ -301,6 +303,23 @@ def test_curves_are_drawn_in_order_with_their_bands() -> None:
     first = next(root.iter("{http://www.w3.org/2000/svg}polyline")).get("points", "").split()
     (x0, y0), (x1, y1) = ([float(v) for v in point.split(",")] for point in first)
     assert x0 < x1 and (y0, y1) == (50.0, 250.0)  # 1 at the top, 0 at the bottom
+
+
+def test_a_cell_of_few_pictures_is_grey(tmp_path: Path) -> None:
+    """Two of the three pictures that name the sky show it, all three the tree: 0 of 2 is not drawn, 1 of 3 is."""
+    cases = [Case("a dog, a tree and sky", i, frozenset({"dog", "tree", "sky"}), REPORT) for i in range(3)]
+    intact = [seen(0, "dog", "tree", *["sky"] * (i < 2)) for i in range(3)]
+    outcomes = {"dog": compare("erase", "dog", cases, intact, [seen(0, *["tree"] * (i < 1)) for i in range(3)])}
+    found = {"interference": interference(outcomes), "interference_pictures": interference_pictures(outcomes)}
+    assert found == {
+        "interference": {"dog": {"sky": 0.0, "tree": pytest.approx(1 / 3)}},
+        "interference_pictures": {"dog": {"sky": 2, "tree": 3}},
+    }
+    files = write_evaluation({"erase": {"cad": found}}, str(tmp_path))
+    drawn = ElementTree.parse(next(file for file in files if file.endswith("interference-cad.svg"))).getroot()
+    said = [element.text for element in drawn.iter("{http://www.w3.org/2000/svg}text")]
+    fills = [element.get("fill") for element in drawn.iter("{http://www.w3.org/2000/svg}rect")]
+    assert "0.33" in said and "0.00" not in said and fills.count(GREY) == 1
 
 
 def test_every_method_is_evaluated_on_pairs_and_the_model_stays_as_it_was(tmp_path: Path) -> None:
