@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from attribution.adversary import Attack, adversarial_words
+from attribution.adversary import Attack, NoAttackError, adversarial_words
 from attribution.delta import applied
 from attribution.distances import Features
 from attribution.kept import Kept
@@ -119,7 +119,8 @@ class Evaluation:
             Beside them ``by_concept`` (`summary` of each alone, no intervals), ``quality``, ``interference`` with
             ``interference_pictures``, ``weights`` (how many, mean over concepts), ``share`` per concept, ``curve`` (per
             share `summary` on the choosing half), ``minus`` (per control of the method, `COMPARED`: `difference` of
-            the two) and, where asked for, ``paraphrased`` and ``attacked``, which also says the ``words``.
+            the two) and, where asked for, ``paraphrased`` and ``attacked``, which also says the ``words``,
+            or only why it was ``skipped``.
         """
         methods = self.protocol.erase if aim == "erase" else self.protocol.amplify
         reference = self.methods.config.reference
@@ -237,7 +238,10 @@ class Evaluation:
         return self._once((aim, method, concept, share, "paraphrased"), make)
 
     def _attacked(self, method: str, shares: Mapping[str, float]) -> dict[str, Any]:
-        """With words optimised against each edit on other prompts: found edited ÷ found intact without the words."""
+        """With words optimised against each edit on other prompts: found edited ÷ found intact without the words.
+
+        Where the attack does not fit the pipeline, ``skipped`` says why: it must not end an evaluation of hours.
+        """
         words: dict[str, str] = {}
 
         def make(concept: str, share: float) -> Outcome:
@@ -255,7 +259,10 @@ class Evaluation:
         outcomes = []
         for concept, share in shares.items():
             key = ("erase", method, concept, share)
-            words[concept] = self.kept.json((*key, "words"), partial(search, concept, share))
+            try:
+                words[concept] = self.kept.json((*key, "words"), partial(search, concept, share))
+            except NoAttackError as error:
+                return {"skipped": str(error)}
             outcomes.append(self._once((*key, "attacked"), partial(make, concept, share)))
         return {**self._summary("erase", outcomes), "words": words}
 

@@ -36,6 +36,9 @@ def print_evaluation(result: Mapping[str, Any]) -> None:
             for control, less in found.get("minus", {}).items():
                 print(f"  {'  - ' + control:<16}{''.join(_cell(less[name]) for name in ('target', 'others'))}")
             for name in [name for name in ("paraphrased", "attacked") if name in found]:
+                if why := found[name].get("skipped"):
+                    print(f"  {'  ' + name:<14}skipped: {why}")
+                    continue
                 print(f"  {'  ' + name:<14}{_cell(found[name]['target'])}{_cell(found[name]['others'])}")
 
 
