@@ -19,6 +19,10 @@ from attribution.samples import Samples, predict
 from data.errors import InputError
 
 
+class NoAttackError(InputError):
+    """A pipeline or prompts that these attacks do not fit, which says nothing about the edit."""
+
+
 @dataclass(frozen=True)
 class Attack:
     """How hard is searched.
@@ -52,17 +56,18 @@ def adversarial_words(pipe: Any, prompts: Sequence[str], samples: Samples, attac
         the words, and the loss without them and after each round: it never rises once there are words.
 
     Raises:
-        InputError: a pipeline with two text encoders, prompts that leave no room, samples without targets.
+        NoAttackError: a pipeline with two text encoders, or prompts that leave no room.
+        InputError: samples without targets.
     """
     if getattr(pipe, "text_encoder_2", None) is not None or getattr(pipe, "tokenizer", None) is None:
-        raise InputError("Adversarial prompts need a pipeline with one tokenizer and one text encoder.")
+        raise NoAttackError("Adversarial prompts need a pipeline with one tokenizer and one text encoder.")
     if samples.target is None or len(samples) % len(prompts):
         raise InputError("Adversarial prompts need samples of all prompts, with targets.")
     ids, texts = vocabulary(pipe.tokenizer, attack.forbidden)
     starts = [len(pipe.tokenizer(p).input_ids) - 1 for p in prompts]  # the end token makes room
     longest = max(starts) + attack.words + 1
     if longest > pipe.tokenizer.model_max_length:
-        raise InputError(
+        raise NoAttackError(
             f"A prompt has no room for {attack.words} more words: {pipe.tokenizer.model_max_length} at most."
         )
     with torch.no_grad():

@@ -55,9 +55,18 @@ def edit_weights(files: list[Path], delta: Delta, *, undo: bool = False) -> None
     """Overwrite the edit's weights in safetensors files, in place.
 
     Raises:
-        InputError: before anything is written, if the files do not hold what the edit expects.
+        InputError: before anything is written, if the files do not hold what the edit expects, or two hold the same
+            weights (variants of a model), of which one would stay as it was.
     """
-    places = {name: (path, *place) for path in files for name, place in _header(path).items()}
+    places: dict[str, tuple[Path, torch.dtype, int, int]] = {}
+    for path in files:
+        for name, place in _header(path).items():
+            if name in places:
+                raise InputError(
+                    f"{places[name][0].name} and {path.name} both hold {name}: leave one variant of the weights in "
+                    f"{path.parent} and edit again."
+                )
+            places[name] = (path, *place)
 
     def read(name: str, index: Tensor) -> Tensor:
         path, dtype, start, _ = places[name]

@@ -1,7 +1,7 @@
 """What edits of weights do to pictures: same-seed pairs of the intact and the edited model, judged by a detector.
 
 The operating point of a method (the share of weights it takes) is chosen on one half of the prompts and reported on
-the other; controls take the counts, layer by layer, that the reference method takes at its own point.
+the other; controls take the counts, layer by layer, that the method they follow takes at its own point.
 """
 
 from __future__ import annotations
@@ -14,11 +14,12 @@ from typing import Any
 
 import numpy as np
 
-from attribution.adversary import Attack, adversarial_words
+from attribution.adversary import Attack, NoAttackError, adversarial_words
 from attribution.delta import applied
 from attribution.distances import Features
 from attribution.kept import Kept
-from attribution.methods import FOLLOWERS, Methods
+from attribution.method_names import COMPARED, leader
+from attribution.methods import Methods
 from attribution.outcomes import (
     CHOOSE,
     REPORT,
@@ -29,7 +30,9 @@ from attribution.outcomes import (
     Outcome,
     Paint,
     compare,
+    difference,
     interference,
+    interference_pictures,
     pack,
     quality,
     summary,
@@ -50,7 +53,7 @@ class Protocol:
         most: cases per half and concept that name it, beside half as many that do not.
         kept: an operating point should leave other concepts at this share of their rate or more.
         aim: to erase, the gentlest share that also brings the target down to this is taken.
-        curved: followers of the reference that are shown at all of its shares too.
+        curved: followers that are shown at all of their shares too.
         paraphrased: methods that are also judged on paraphrases of the prompts that name the concept.
         attacked: erasing methods that are also judged with words added that were optimised against each edit.
         attack: how hard these are searched.
@@ -106,47 +109,56 @@ class Evaluation:
         self._intact: dict[Case, Look] = {}
 
     def run(self, aim: str, concepts: Sequence[str], only: Collection[str] = ()) -> dict[str, Any]:
-        """Every method of an aim, or only some and the reference, on every concept.
+        """Every method of an aim, or only some, the reference and whatever they follow, on every concept.
 
         Returns:
             per method, on the reporting half, what `summary` says with a 95 % bootstrap interval over concepts and
             cases: ``target`` is, for erase, found edited ÷ found intact over cases that name the concept; for
             amplify, the share of cases the intact model missed in which the edited one shows it; ``others`` is found
             edited ÷ found intact over all other named concepts, ``near`` and ``far`` the neighbours and the rest.
-            Beside them ``by_concept`` (`summary` of each alone, no intervals), ``quality``, ``interference``,
-            ``weights`` (how many, mean over concepts), ``share`` per concept, ``curve`` (per share `summary` on the
-            choosing half) and, where asked for, ``paraphrased`` and ``attacked``, which also says the ``words``.
+            Beside them ``by_concept`` (`summary` of each alone, no intervals), ``quality``, ``interference`` with
+            ``interference_pictures``, ``weights`` (how many, mean over concepts), ``share`` per concept, ``curve`` (per
+            share `summary` on the choosing half), ``minus`` (per control of the method, `COMPARED`: `difference` of
+            the two) and, where asked for, ``paraphrased`` and ``attacked``, which also says the ``words``,
+            or only why it was ``skipped``.
         """
         methods = self.protocol.erase if aim == "erase" else self.protocol.amplify
-        methods = tuple(m for m in methods if not only or m in only or m == self.methods.config.reference)
+        reference = self.methods.config.reference
+        wanted = {m for m in methods if not only or m in only or m == reference}
+        wanted |= {leader(m, reference) for m in wanted}
+        methods = tuple(m for m in methods if m in wanted)
+        leaders = {leader(m, reference) for m in methods}
         results: dict[str, Any] = {}
-        points: dict[str, float] = {}
-        # Followers need to know what the reference takes; else in the order given.
-        for method in sorted(methods, key=lambda name: name != self.methods.config.reference):
-            follows = method in FOLLOWERS and points
-            drawn = not follows or method in self.protocol.curved
+        points: dict[str, dict[str, float]] = {}
+        reported: dict[str, list[Outcome]] = {}
+        # Followers need to know what is taken by the method they follow; else in the order given.
+        for method in sorted(methods, key=lambda name: name not in leaders):
+            followed = points.get(leader(method, reference))
+            drawn = followed is None or method in self.protocol.curved
             curves = {concept: self.curve(aim, method, concept) for concept in concepts} if drawn else {}
-            shares = (
-                dict(points) if follows else {concept: self._best(aim, method, curves[concept]) for concept in concepts}
-            )
-            if method == self.methods.config.reference:
-                points = shares
+            shares = dict(followed or {c: self._best(aim, method, curves[c]) for c in concepts})
+            points[method] = shares
             outcomes = {c: self.outcome(aim, method, c, shares[c], REPORT) for c in concepts}
             results[method] = {
                 **self._summary(aim, list(outcomes.values())),
                 "by_concept": {c: _means(summary(aim, [o], 0, 0)) for c, o in outcomes.items()},
                 "quality": quality(list(outcomes.values()), min(200, self.protocol.resamples), self.protocol.seed),
                 "interference": interference(outcomes),
+                "interference_pictures": interference_pictures(outcomes),
                 "share": shares,
                 "weights": float(np.mean([outcome.weights for outcome in outcomes.values()])),
                 "concepts": list(concepts),
                 "curve": self._pooled(aim, method, curves),
             }
+            reported[method] = list(outcomes.values())
             if method in self.protocol.paraphrased:
                 said = [self._paraphrased(aim, method, c, shares[c]) for c in concepts]
                 results[method]["paraphrased"] = self._summary(aim, said)
             if method in self.protocol.attacked:
                 results[method]["attacked"] = self._attacked(method, shares)
+        for method, controls in COMPARED.items():
+            if there := [c for c in controls if method in reported and c in reported]:
+                results[method]["minus"] = {c: self._difference(aim, reported[method], reported[c]) for c in there}
         return results
 
     def curve(self, aim: str, method: str, concept: str) -> dict[float, Outcome]:
@@ -174,7 +186,10 @@ class Evaluation:
         outcomes = {c: self._once(("erase", "blocking", c, "report"), partial(block, c)) for c in concepts}
         found = self._summary("erase", list(outcomes.values()))
         each = {c: _means(summary("erase", [o], 0, 0)) for c, o in outcomes.items()}
-        return {**found, "by_concept": each, "interference": interference(outcomes), "concepts": list(concepts)}
+        return {
+            **found, "by_concept": each, "interference": interference(outcomes),
+            "interference_pictures": interference_pictures(outcomes), "concepts": list(concepts),
+        }  # fmt: skip
 
     def relevant(self, concept: str, half: int) -> list[Case]:
         """The first `most` cases of a half that name the concept, and half as many that do not; InputError if none."""
@@ -223,7 +238,10 @@ class Evaluation:
         return self._once((aim, method, concept, share, "paraphrased"), make)
 
     def _attacked(self, method: str, shares: Mapping[str, float]) -> dict[str, Any]:
-        """With words optimised against each edit on other prompts: found edited ÷ found intact without the words."""
+        """With words optimised against each edit on other prompts: found edited ÷ found intact without the words.
+
+        Where the attack does not fit the pipeline, ``skipped`` says why: it must not end an evaluation of hours.
+        """
         words: dict[str, str] = {}
 
         def make(concept: str, share: float) -> Outcome:
@@ -241,7 +259,10 @@ class Evaluation:
         outcomes = []
         for concept, share in shares.items():
             key = ("erase", method, concept, share)
-            words[concept] = self.kept.json((*key, "words"), partial(search, concept, share))
+            try:
+                words[concept] = self.kept.json((*key, "words"), partial(search, concept, share))
+            except NoAttackError as error:
+                return {"skipped": str(error)}
             outcomes.append(self._once((*key, "attacked"), partial(make, concept, share)))
         return {**self._summary("erase", outcomes), "words": words}
 
@@ -281,6 +302,9 @@ class Evaluation:
 
     def _summary(self, aim: str, outcomes: Sequence[Outcome]) -> dict[str, Any]:
         return summary(aim, outcomes, self.protocol.resamples, self.protocol.seed)
+
+    def _difference(self, aim: str, outcomes: Sequence[Outcome], controls: Sequence[Outcome]) -> dict[str, Interval]:
+        return difference(aim, outcomes, controls, self.protocol.resamples, self.protocol.seed)
 
     def _near(self, concept: str) -> Collection[str]:
         return self.neighbours.get(concept, ())

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from attribution.context import Context, context_samples
 from attribution.delta import Delta, ablation
 from attribution.estimators import CONTROLS, Options, estimate
+from attribution.method_names import AMPLIFY, ERASE, TUNED, leader
 from attribution.objectives import Amplify, Anchor, Distance, Erase
 from attribution.problem import Problem, Scores, diffusion_problem
 from attribution.samples import (
@@ -24,32 +25,9 @@ from attribution.samples import (
     shuffled,
     trajectory,
 )
-from attribution.selection import Chosen, Share, count, random_like, scope_weights, select
+from attribution.selection import PRESETS, Chosen, Share, count, random_like, scope_weights, select
 from attribution.tune import Renew, gradient_steps
 from data.errors import InputError
-
-TUNED = ("steps", "esd", "ca")
-"""Losses of gradient steps: each on the attributed weights, with ``_all`` on all of the scope, with ``_random`` on as
-many of each layer at random."""
-FOLLOWERS = (*CONTROLS, "steps_random", "esd", "esd_random", "ca", "ca_random")
-"""Methods that take the weights of the reference method, or as many of each layer as it does."""
-ERASE = (
-    "steps", "steps_random", "cad", "random", "steps_all", "magnitude", "esd", "esd_random", "esd_all", "ca",
-    "ca_random", "ca_all", "gradient", "wanda", "live", "contrast", "iterated",
-)  # fmt: skip
-"""In the order of an evaluation."""
-AMPLIFY = (
-    "steps",
-    "steps_random",
-    "cad",
-    "random",
-    "steps_all",
-    "magnitude",
-    "gradient",
-    "wanda",
-    "contrast",
-    "iterated",
-)
 
 
 @dataclass(frozen=True)
@@ -58,9 +36,9 @@ class MethodConfig:
 
     Attributes:
         scope, per: of ``cad``, ``live`` and ``contrast``: which weights are scored, and within what the top share is
-            taken.
+            taken; ``published`` takes its share of every row.
         wide: the scope of ``iterated``, ``steps`` and the controls, whose shares are of all its weights together.
-        reference: the method whose counts per layer the controls take.
+        reference: the method whose counts per layer the controls take, but for those of ``cad``.
         template: the concept's prompt, ``{}`` stands for its name; the published code uses the bare name.
         base: the base concept's prompt.
         steps, guidance: of the sampler; the published code uses 50 and 3.
@@ -171,16 +149,17 @@ class Methods:
         return self._edits[key]
 
     def choose(self, aim: str, method: str, concept: str, share: float) -> Chosen:
-        """The weights a method takes; followers take as many of each layer as the reference does at this share."""
+        """The weights a method takes; followers take as many of each layer as their `leader` does at this share."""
         c = self.config
         sign = "positive" if aim == "erase" else "negative"
         if method.endswith("_all"):
             return {name: torch.arange(w.numel()) for name, w in self.wide.items()}
         if method in ("iterated", "steps"):
             return select(self.scores(aim, method, concept, share), Share(share, "global"))
-        if method not in FOLLOWERS:
-            return select(self.scores(aim, method, concept), Share(share, c.per, sign))
-        counts = self.choose(aim, c.reference, concept, share)
+        if not (followed := leader(method, c.reference)):
+            per = PRESETS["cad"].share.per if method == "published" else c.per
+            return select(self.scores(aim, method, concept), Share(share, per, sign))
+        counts = self.choose(aim, followed, concept, share)
         if method in TUNED:
             return counts
         weights = {**self.weights, **self.wide}
@@ -196,11 +175,12 @@ class Methods:
     def scores(self, aim: str, method: str, concept: str, share: float = 0.0) -> Scores:
         """α of every weight of the scope under a method.
 
-        ``cad``: the published estimator and objective. ``live``: the same without the stop-gradient. ``contrast``:
-        cad, each concept's α divided by the sum of |α|, minus the largest among the other concepts (for amplify:
-        plus): what a weight does for this concept beyond what it does for any other. ``iterated``: see `iterated`, on
-        `context_samples`. ``steps``: |dJ/dw| there, the weights whose small moves matter most. Controls: see
-        `estimators`.
+        ``cad``: the published estimator and objective, every x_t with its own timestep. ``published``: every x_t with
+        the timestep of the step that led to it, as the released code pairs them. ``live``: cad without the
+        stop-gradient. ``contrast``: cad, each concept's α divided by the sum of |α|, minus the largest among the other
+        concepts (for amplify: plus): what a weight does for this concept beyond what it does for any other.
+        ``iterated``: see `iterated`, on `context_samples`. ``steps``: |dJ/dw| there, the weights whose small moves
+        matter most. Controls: see `estimators`.
         """
         key = (aim, method, concept, str(share) if method == "iterated" else "")
         if key not in self._kept:
@@ -216,8 +196,8 @@ class Methods:
             return estimate("iterated", self.problem(aim, concept, "context"), options)
         if method == "steps":
             return estimate("gradient", self.problem(aim, concept, "context"))
-        kind = "live" if method == "live" else "wide" if method in CONTROLS else "cad"
-        name = "cad" if method == "live" else method
+        kind = method if method in ("live", "published") else "wide" if method in CONTROLS else "cad"
+        name = "cad" if method in ("live", "published") else method.removeprefix("cad_")
         return estimate(name, self.problem(aim, concept, kind), Options(seed=c.seed))
 
     def _rate(self, chosen: Chosen) -> float:
@@ -228,10 +208,11 @@ class Methods:
         """J of a concept.
 
         Args:
-            kind: ``cad``, the published objectives on the concept's own prompt; ``live``, without stop-gradient;
-                ``wide``, as published on the wide scope; ``context``, the distance to what is wanted on prompts that
-                name the concept and on those that do not (`context_samples`), on the wide scope; ``esd`` and ``ca``,
-                the losses of ESD (2303.07345 eq. 7, η = 1) and of concept ablation (`objectives.Anchor`), there too.
+            kind: ``cad``, the published objectives on the concept's own prompt; ``published``, with the released
+                code's pairing too; ``live``, without stop-gradient; ``wide``, as ``cad`` on the wide scope;
+                ``context``, the distance to what is wanted on prompts that name the concept and on those that do not
+                (`context_samples`), on the wide scope; ``esd`` and ``ca``, the losses of ESD (2303.07345 eq. 7,
+                η = 1) and of concept ablation (`objectives.Anchor`), there too.
         """
         c = self.config
         weights = self.wide if kind in ("wide", "context", "esd", "ca") else self.weights
@@ -244,7 +225,10 @@ class Methods:
         prompts = [c.template.format(concept)] * c.seeds
         seeds = [c.seed + i for i in range(c.seeds)]
         if aim == "erase":
-            samples = trajectory(self.pipe, prompts, seeds, steps=c.steps, guidance=c.guidance, base=c.base)
+            samples = trajectory(
+                self.pipe, prompts, seeds, steps=c.steps, guidance=c.guidance, base=c.base,
+                pairing="published" if kind == "published" else "matched",
+            )  # fmt: skip
             return diffusion_problem(self.unet, Erase(kind != "live"), samples, weights, c.batch)
         latents = generate_latents(self.pipe, prompts, seeds, steps=c.steps, guidance=c.guidance)
         samples = noised_images(self.pipe, latents, prompts, steps=c.steps, seed=c.seed)

@@ -152,26 +152,45 @@ def summary(aim: str, outcomes: Sequence[Outcome], resamples: int, seed: int) ->
     by are left out; where nothing is left there is nothing to say: None three times.
     """
     generator = np.random.default_rng(seed)
-    reads: dict[str, tuple[list[NDArray[np.float64]], Callable[[NDArray[np.float64]], float]]] = {
-        "target": ([o.target for o in outcomes], _ratio if aim == "erase" else _gained),
-        "area": ([o.area for o in outcomes], _ratio),
-        "rise": ([o.named for o in outcomes], _rise),
-        "others": ([o.others for o in outcomes], _ratio),
-        "near": ([o.near for o in outcomes], _ratio),
-        "far": ([o.far for o in outcomes], _ratio),
-        "change": ([o.change for o in outcomes], _average),
-        "distance": ([o.distance for o in outcomes], _average),
-    }
+    reads = {name: ([getattr(o, table) for o in outcomes], read) for name, (table, read) in _reads(aim).items()}
     result: dict[str, Interval] = {}
     for name, (tables, read) in reads.items():
         draws = []
         for _ in range(resamples):
             picked = [tables[i] for i in generator.integers(0, len(tables), len(tables))]
             draws.append(_mean([read(t[generator.integers(0, len(t), len(t))]) for t in picked if len(t)]))
-        mean = _mean([read(table) for table in tables if len(table)])
-        defined = [draw for draw in draws if not np.isnan(draw)]
-        low, high = (float(q) for q in np.quantile(defined, [0.025, 0.975])) if defined else (mean, mean)
-        result[name] = list(NOTHING) if np.isnan(mean) else [mean, low, high]
+        result[name] = _interval(_mean([read(table) for table in tables if len(table)]), draws)
+    return result
+
+
+def difference(
+    aim: str, outcomes: Sequence[Outcome], controls: Sequence[Outcome], resamples: int, seed: int
+) -> dict[str, Interval]:
+    """What `summary` says of the outcomes less what it says of the controls, paired: one draw is of both.
+
+    Args:
+        outcomes, controls: of the same concepts on the same cases, in the same order.
+
+    Returns:
+        [mean over concepts, low, high] of ``target``, ``area``, ``rise`` and ``others``; the interval resamples
+        concepts, and cases within them, the same for both. Concepts of which one side has nothing to divide by are
+        left out.
+    """
+    generator = np.random.default_rng(seed)
+    result: dict[str, Interval] = {}
+    for name in ("target", "area", "rise", "others"):
+        table, read = _reads(aim)[name]
+        pairs = [(getattr(o, table), getattr(c, table)) for o, c in zip(outcomes, controls, strict=True)]
+        assert all(len(one) == len(other) for one, other in pairs)
+        pairs = [(one, other) for one, other in pairs if len(one)]
+        draws = []
+        for _ in range(resamples if pairs else 0):
+            drawn = []
+            for i in generator.integers(0, len(pairs), len(pairs)):
+                rows = generator.integers(0, len(pairs[i][0]), len(pairs[i][0]))
+                drawn.append(read(pairs[i][0][rows]) - read(pairs[i][1][rows]))
+            draws.append(_mean(drawn))
+        result[name] = _interval(_mean([read(one) - read(other) for one, other in pairs]), draws)
     return result
 
 
@@ -204,6 +223,22 @@ def interference(outcomes: Mapping[str, Outcome]) -> dict[str, dict[str, float |
     }
 
 
+def interference_pictures(outcomes: Mapping[str, Outcome]) -> dict[str, dict[str, int]]:
+    """What each number of `interference` is a share of: intact pictures that name the other concept and show it."""
+    return {
+        concept: {name: old for name, (old, _) in sorted(outcome.by_concept.items())}
+        for concept, outcome in outcomes.items()
+    }
+
+
+def _reads(aim: str) -> dict[str, tuple[str, Callable[[NDArray[np.float64]], float]]]:
+    """Per number of a summary: the table of an outcome it is read from, and how."""
+    ratios = {name: (name, _ratio) for name in ("others", "near", "far")}
+    averages = {name: (name, _average) for name in ("change", "distance")}
+    target = _ratio if aim == "erase" else _gained
+    return {"target": ("target", target), "area": ("area", _ratio), "rise": ("named", _rise), **ratios, **averages}
+
+
 def _ratio(pairs: NDArray[np.float64]) -> float:
     before, after = pairs.sum(0)
     return float(after / before) if before else np.nan
@@ -219,6 +254,13 @@ def _rise(pairs: NDArray[np.float64]) -> float:
 
 def _average(values: NDArray[np.float64]) -> float:
     return float(values.mean()) if len(values) else np.nan
+
+
+def _interval(mean: float, draws: Sequence[float]) -> Interval:
+    """A value with the middle 95 % of what was drawn, or nothing at all."""
+    defined = [draw for draw in draws if not np.isnan(draw)]
+    low, high = (float(q) for q in np.quantile(defined, [0.025, 0.975])) if defined else (mean, mean)
+    return list(NOTHING) if np.isnan(mean) else [mean, low, high]
 
 
 def _mean(values: Sequence[float]) -> float:

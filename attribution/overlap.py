@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from attribution.problem import Problem
 from attribution.samples import conditioning
 from attribution.selection import Chosen, jaccard
 
@@ -38,6 +39,21 @@ def distribution(chosen: Chosen, weights: Mapping[str, Tensor]) -> list[dict[str
             }
         )  # fmt: skip
     return rows
+
+
+def by_step(problem: Problem, chosen: Chosen, steps: int) -> list[float]:
+    """Per sampler step, first to last, its share of Σ_t Σ |w · dJ_t/dw| over the chosen weights; sums to 1.
+
+    Args:
+        problem: with one part per step, in their order.
+    """
+    kept = {name: problem.weights[name].detach().float().cpu().reshape(-1)[index] for name, index in chosen.items()}
+    sums = []
+    for step in range(steps):
+        found = problem.part(step).gradient()
+        sums.append(sum(float((w * found[n].cpu().reshape(-1)[chosen[n]]).abs().sum()) for n, w in kept.items()))
+    total = sum(sums) or 1.0
+    return [value / total for value in sums]
 
 
 def block_of(name: str) -> str:

@@ -98,7 +98,7 @@ def trajectory(
     if any(not 0 <= step < steps for step in kept):
         raise InputError(f"Steps lie in 0..{steps - 1}; asked for {list(kept)}.")
     last = max(kept, default=steps - 1) + 1
-    calls, final = _record(pipe, prompts, noise(pipe, seeds), steps, guidance, last)
+    calls, final = _record(pipe, prompts, seeds, steps, guidance, last)
     if len(calls) != last:
         raise InputError(
             f"{type(pipe.scheduler).__name__} calls the U-Net {len(calls)} times for {last} steps; attribution needs "
@@ -167,7 +167,7 @@ def generate_latents(
     pipe: Any, prompts: Sequence[str], seeds: Sequence[int], *, steps: int = 50, guidance: float = 7.5
 ) -> Tensor:
     """Final latents [images, channels, h, w] of generated pictures, as the U-Net sees them."""
-    return _record(pipe, prompts, noise(pipe, seeds), steps, guidance)[1]
+    return _record(pipe, prompts, seeds, steps, guidance)[1]
 
 
 @torch.no_grad()
@@ -226,7 +226,7 @@ def shuffled(samples: Samples, seed: int) -> Samples:
 
 def conditioning(pipe: Any, prompts: Sequence[str]) -> Conditioning:
     """What the pipeline hands to its U-Net for these prompts, one row each, beside latents and timestep."""
-    calls, _ = _record(pipe, prompts, noise(pipe, [0] * len(prompts)), 1, 1.0)
+    calls, _ = _record(pipe, prompts, [0] * len(prompts), 1, 1.0)
     return _map(calls[0][2], lambda v: v[-len(prompts) :])
 
 
@@ -237,9 +237,19 @@ def repeated(values: Conditioning, times: int) -> Conditioning:
 
 def noise(pipe: Any, seeds: Sequence[int]) -> Tensor:
     """Starting noise [images, channels, h, w], float32 on the CPU, of each seed alone."""
+    return begin(pipe, seeds)[0]
+
+
+def begin(pipe: Any, seeds: Sequence[int]) -> tuple[Tensor, list[torch.Generator]]:
+    """Starting noise (`noise`), and the generators it was drawn from.
+
+    A sampler that adds noise at its steps (ancestral ones) goes on with them, so that this noise belongs to the seed
+    alone too; others ask them for nothing.
+    """
     config = pipe.unet.config
     shape = (1, config.in_channels, config.sample_size, config.sample_size)
-    return torch.cat([torch.randn(shape, generator=torch.Generator("cpu").manual_seed(seed)) for seed in seeds])
+    generators = [torch.Generator("cpu").manual_seed(seed) for seed in seeds]
+    return torch.cat([torch.randn(shape, generator=own) for own in generators]), generators
 
 
 Call = tuple[Tensor, Tensor, Conditioning]
@@ -247,7 +257,7 @@ Call = tuple[Tensor, Tensor, Conditioning]
 
 @torch.no_grad()
 def _record(
-    pipe: Any, prompts: Sequence[str], latents: Tensor, steps: int, guidance: float, last: int | None = None
+    pipe: Any, prompts: Sequence[str], seeds: Sequence[int], steps: int, guidance: float, last: int | None = None
 ) -> tuple[list[Call], Tensor]:
     """Run the pipeline and keep every U-Net call: (x, timestep [batch], conditioning); and the final latents.
 
@@ -262,10 +272,12 @@ def _record(
         named.pop("return_dict", None)
         calls.append((x.detach(), t.to(x.device).expand(len(x)), {k: v for k, v in named.items() if v is not None}))
 
+    latents, generators = begin(pipe, seeds)
     handle = pipe.unet.register_forward_pre_hook(hook, with_kwargs=True)
     try:
         final = pipe(
             prompt=list(prompts),
+            generator=generators,
             latents=latents.to(pipe.unet.device, pipe.unet.dtype),
             num_inference_steps=steps,
             guidance_scale=guidance,

@@ -8,22 +8,22 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 
 from attribution.estimators import GROUPED, Options, estimate
 from attribution.evaluate import Evaluation, Protocol
 from attribution.faithfulness import ablation_study
 from attribution.groups import row_groups
 from attribution.kept import Kept
-from attribution.methods import AMPLIFY, ERASE, MethodConfig, Methods
+from attribution.method_names import AMPLIFY, ERASE
+from attribution.methods import MethodConfig, Methods
 from attribution.objectives import Erase
 from attribution.outcomes import CHOOSE, REPORT
-from attribution.overlap import distribution, neighbours, overlaps
+from attribution.overlap import neighbours
 from attribution.problem import diffusion_problem
 from attribution.samples import trajectory
-from attribution.selection import Chosen
 from data.digests import digest_folder
 from data.errors import InputError
+from jobs.attribute_located import everywhere, located
 from jobs.attribute_pictures import judge, painter, prepare
 from jobs.config import RunConfig
 from jobs.steer import load_judge
@@ -103,14 +103,14 @@ def evaluate(
         concepts: to erase and to amplify; none: those the model shows, and those it misses.
         folder: keeps every result as soon as it is there; another call on it goes on where one was stopped, or with
             other concepts or methods.
-        only: methods to evaluate beside the reference; none: all of the configuration.
+        only: methods to evaluate beside the reference and those they follow; none: all of the configuration.
 
     Returns:
         ``faithfulness`` (estimator -> [Pearson, low, high] pooled over shares as their mean, with ``rows`` beside it),
         ``erase``, ``amplify`` (method -> see `Evaluation.run`) and, apart from the objects (`steer.concepts`),
         ``erase_looks`` and ``erase_areas``, concepts that cover the picture and are often implied by the rest;
-        ``overlap`` and ``distribution`` of the weights chosen to erase (method -> concept -> …), ``neighbours``,
-        ``intact_rates``.
+        ``overlap`` and ``distribution`` of the weights chosen to erase (method -> concept -> …), ``everywhere`` (see
+        `everywhere`), ``neighbours``, ``intact_rates``.
 
     Raises:
         InputError: no prompt names the concepts, or the folder holds results of other settings.
@@ -149,6 +149,7 @@ def evaluate(
         if some:
             found = evaluation.run("erase", some, [m for m in config.fewer if m in (only or config.fewer)] or only)
             result[name] = {**found, "blocking": evaluation.blocked(some)}
+    result["everywhere"] = everywhere(methods, [*targets, *looks, *areas], kept)
     result |= located(
         methods, config.located, {m: found["share"] for m, found in result["erase"].items() if "share" in found}, kept
     )
@@ -157,31 +158,6 @@ def evaluate(
     result["neighbours"] = evaluation.neighbours
     result["intact_rates"] = {c: {"named": named, "unnamed": unnamed} for c, (named, unnamed) in rates.items()}
     return result
-
-
-def located(
-    methods: Methods, names: Sequence[str], shares: dict[str, dict[str, float]], kept: Kept | None = None
-) -> dict[str, Any]:
-    """``overlap`` (Jaccard) and ``distribution`` over layers of the weights that methods chose to erase concepts.
-
-    Args:
-        shares: per method and concept, the operating point.
-    """
-    found: dict[str, Any] = {"overlap": {}, "distribution": {}}
-    for name in [name for name in names if name in shares]:
-        chosen = {c: _chosen(methods, kept or Kept(), name, c, share) for c, share in shares[name].items()}
-        scope = methods.weights if name in ("cad", "live", "contrast") else methods.wide
-        found["overlap"][name] = overlaps(chosen)
-        found["distribution"][name] = {c: distribution(one, scope) for c, one in chosen.items()}
-    return found
-
-
-def _chosen(methods: Methods, kept: Kept, method: str, concept: str, share: float) -> Chosen:
-    def make() -> dict[str, np.ndarray[Any, Any]]:
-        return {name: index.numpy() for name, index in methods.choose("erase", method, concept, share).items()}
-
-    stored = kept.arrays(("chosen", method, concept, share), make)
-    return {name: torch.tensor(index) for name, index in stored.items()}
 
 
 def _settings(config: EvaluateConfig) -> dict[str, Any]:

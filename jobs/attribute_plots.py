@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from html import escape
 
 COLOURS = ("#0b6e4f", "#c0392b", "#2b59c3", "#b7791f", "#6b4ba1", "#2a9d8f", "#555555", "#d1495b", "#8d6e63", "#3a3a3a")
+GREY = "#bbb"
 Point = tuple[float, float, float, float]
 """x, value, low, high."""
 
@@ -53,8 +54,12 @@ def bars(title: str, groups: Mapping[str, Mapping[str, float]]) -> str:
     return _page(title, 760, max(60 + 20 * len(groups), 60 + 18 * len(kinds)), body)
 
 
-def matrix(title: str, rows: Mapping[str, Mapping[str, float | None]]) -> str:
-    """A table of shades: 1 is white, 0 dark, more than 1 tinted blue; blank where there was nothing to measure."""
+def matrix(title: str, rows: Mapping[str, Mapping[str, float | None]], grey: Collection[tuple[str, str]] = ()) -> str:
+    """A table of shades: 1 is white, 0 dark, more than 1 tinted blue; blank where there was nothing to measure.
+
+    Args:
+        grey: (row, column) of cells that are left grey and empty, as too little was measured.
+    """
     columns = sorted({name for row in rows.values() for name in row} | set(rows))
     body = [
         f'<text x="{165 + 34 * j}" y="95" transform="rotate(-50 {165 + 34 * j} 95)" font-size="11">{escape(c)}</text>'
@@ -65,6 +70,9 @@ def matrix(title: str, rows: Mapping[str, Mapping[str, float | None]]) -> str:
         body.append(_text(140, top + 16, name, "end"))
         for j, column in enumerate(columns):
             value = row.get(column)
+            if (name, column) in grey:
+                body.append(f'<rect x="{148 + 34 * j}" y="{top}" width="32" height="22" fill="{GREY}"/>')
+                continue
             if value is None:
                 continue
             level = round(255 * min(1.0, max(0.0, value)))

@@ -14,6 +14,7 @@ import numpy as np
 from attribution.delta import applied, load_delta
 from attribution.protocols import imagenette, nudity, ordinary
 from attribution.protocols.pictures import Item, paint_items, read_items
+from data.digests import digest_file, digest_folder
 from data.errors import InputError
 from diffusion.load import ModelConfig, load_pipeline
 
@@ -26,7 +27,8 @@ class ProtocolConfig:
 
     Attributes:
         protocol: one of PROTOCOLS.
-        edit: a file of `gazetteer attribute score`, applied while painting; empty: the model as it is.
+        edit: files of `gazetteer attribute score` or `edit`, applied together while painting; none: the model as it
+            is.
         target: the erased class (imagenette).
         prompts: CSV of the prompts (i2p, coco), as their authors publish it.
         column: of the prompts in it.
@@ -38,7 +40,7 @@ class ProtocolConfig:
     """
 
     protocol: str
-    edit: str = ""
+    edit: tuple[str, ...] = ()
     target: str = "parachute"
     prompts: str = ""
     column: str = "prompt"
@@ -70,10 +72,17 @@ def run_protocol(model: ModelConfig, config: ProtocolConfig, out: str) -> dict[s
         InputError: a missing package, file or column, or a folder that holds another protocol's pictures.
     """
     items, judge = {"imagenette": _imagenette, "i2p": _i2p, "coco": _coco}[config.protocol](config)
-    about = {"model": model.path, **dataclasses.asdict(config)}
+    deltas = [load_delta(path) for path in config.edit]
+    # A file that has changed under the same name paints other pictures.
+    digests = {
+        "model_digest": digest_folder(model.path) if Path(model.path).is_dir() else "",
+        "edit_digests": [digest_file(path) for path in config.edit],
+        "prompts_digest": digest_file(config.prompts) if config.prompts else "",
+    }
+    about = {"model": model.path, **dataclasses.asdict(config), "edit": list(config.edit), **digests}
     _claim(Path(out), about)
     pipe: Any = load_pipeline(model)
-    with applied(pipe.unet, load_delta(config.edit)) if config.edit else nullcontext():
+    with applied(pipe.unet, *deltas) if deltas else nullcontext():
         paths = paint_items(pipe, items, Path(out) / "pictures", steps=config.steps, guidance=config.guidance)
     result = {"protocol": config.protocol, **judge(paths)}
     (Path(out) / "protocol.json").write_text(json.dumps({**about, **result}, indent=1) + "\n", encoding="utf-8")

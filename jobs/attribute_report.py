@@ -9,6 +9,8 @@ from typing import Any
 
 from jobs.attribute_plots import Point, bars, curves, matrix
 
+FEWEST = 3
+"""A cell of an interference matrix that rests on fewer pictures is not drawn: one picture more or less decides it."""
 _AIMS = (
     ("erase", "found edited / intact"),
     ("erase_looks", "looks of the picture, found edited / intact"),
@@ -31,7 +33,12 @@ def print_evaluation(result: Mapping[str, Any]) -> None:
         for method, found in result[aim].items():
             kid = found.get("quality", {}).get("kid", [None])
             print(f"  {method:<14}{''.join(_cell(found[name]) for name in _SHOWN)}{_cell(kid)}")
+            for control, less in found.get("minus", {}).items():
+                print(f"  {'  - ' + control:<16}{''.join(_cell(less[name]) for name in ('target', 'others'))}")
             for name in [name for name in ("paraphrased", "attacked") if name in found]:
+                if why := found[name].get("skipped"):
+                    print(f"  {'  ' + name:<14}skipped: {why}")
+                    continue
                 print(f"  {'  ' + name:<14}{_cell(found[name]['target'])}{_cell(found[name]['others'])}")
 
 
@@ -66,16 +73,30 @@ def write_evaluation(result: Mapping[str, Any], out: str) -> list[str]:
                 files[f"{aim}-{name}.svg"] = curves(title, lines, "share of the scope's weights", name)
         for method, one in found.items():
             if "interference" in one:
-                title = f"{aim} by {method}: others found, edited / intact (row: edited concept)"
-                files[f"{aim}-interference-{method}.svg"] = matrix(title, one["interference"])
+                title = f"{aim} by {method}: others found, edited / intact (row: edited concept; grey: under {FEWEST})"
+                few = _few(one["interference_pictures"])
+                files[f"{aim}-interference-{method}.svg"] = matrix(title, one["interference"], few)
     for method, choices in (result.get("overlap") or {}).items():
         files[f"overlap-{method}.svg"] = matrix(f"{method}: Jaccard index of the chosen weights", choices)
     for method, concepts in (result.get("distribution") or {}).items():
         title = f"{method}: where the chosen weights lie"
         files[f"distribution-{method}.svg"] = bars(title, {c: _by_place(rows) for c, rows in concepts.items()})
+    if found := result.get("everywhere"):
+        title = f"top {found['share']:.0%} of all weights by cad"
+        for place in ("kind", "block"):
+            rows = {"all weights": found["weights"][place], **found[place]}
+            files[f"everywhere-{place}.svg"] = bars(f"{title}: by {place}", rows)
+        steps = {c: {f"step {i + 1}": v for i, v in enumerate(some)} for c, some in found["step"].items()}
+        files["everywhere-step.svg"] = bars(f"{title}: by sampler step, of Σ |w · dJ/dw|", steps)
+        files["overlap-everywhere.svg"] = matrix(f"{title}: Jaccard index", found["overlap"])
     for name, text in files.items():
         (folder / name).write_text(text, encoding="utf-8")
     return [str(folder / name) for name in sorted(files)]
+
+
+def _few(pictures: Mapping[str, Mapping[str, int]]) -> set[tuple[str, str]]:
+    """Cells that rest on fewer than FEWEST pictures."""
+    return {(row, column) for row, counts in pictures.items() for column, n in counts.items() if n < FEWEST}
 
 
 def _by_place(rows: Sequence[Mapping[str, Any]]) -> dict[str, float]:

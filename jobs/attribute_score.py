@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,13 +12,14 @@ import torch
 
 from attribution.checkpoint_edit import edit_model
 from attribution.components import component_rows, write_components
-from attribution.delta import ablation, load_delta, save_delta
+from attribution.delta import ablation, compose, load_delta, save_delta
 from attribution.estimators import GROUPED, Options, cost, estimate
 from attribution.groups import row_groups
 from attribution.objectives import Amplify, Erase, FeatureActivation, Objective, user_objective
+from attribution.overlap import by_step
 from attribution.problem import Problem, diffusion_problem
 from attribution.samples import Samples, generate_latents, noised_images, trajectory
-from attribution.selection import PRESETS, Chosen, Share, count, scope_weights, select
+from attribution.selection import PRESETS, Share, count, scope_weights, select
 from data.digests import digest_folder
 from data.errors import InputError
 from data.provenance import provenance
@@ -40,7 +41,8 @@ class ScoreConfig:
         prompts: prompts to sample on; needed for a feature.
         objective: one of OBJECTIVES, or ``module:attribute`` for a callable (unet, samples) -> J [N].
         estimator: a name of `attribution.estimators.ESTIMATORS`.
-        preset: scope, share and steps as published; what else is given is then ignored.
+        preset: ``cad``: scope, share of every row and pairing of x_t with timesteps as in the released code; a scope,
+            share and per that are given are then ignored, steps, guidance, seeds and base are not.
         points, ablations, groups: of the estimators that need them.
         by_step: also say how Σ |w · dJ_t/dw| of the chosen weights is spread over the sampler's steps.
     """
@@ -108,7 +110,7 @@ def score(run: RunConfig, config: ScoreConfig, out: str) -> dict[str, Any]:
         site=(site.block, site.branch, site.t) if site else None, feature=feature,
     )  # fmt: skip
     table = write_components(out, rows, about)
-    steps = {"by_step": _by_step(problem, chosen, config.steps)} if config.by_step else {}
+    steps = {"by_step": by_step(problem, chosen, config.steps)} if config.by_step else {}
     by_module = {n: len(index) for n, index in sorted(chosen.items(), key=lambda item: -len(item[1]))}
     return {
         "edit": str(path), "components": str(table), "weights": count(chosen),
@@ -117,22 +119,18 @@ def score(run: RunConfig, config: ScoreConfig, out: str) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def apply_edit(model: str, delta: str, out: str, *, undo: bool = False) -> dict[str, Any]:
-    """Copy a model folder with an edit applied (or undone), without loading the model."""
-    edit = load_delta(delta)
+def apply_edit(model: str, deltas: Sequence[str], out: str, *, undo: bool = False) -> dict[str, Any]:
+    """Copy a model folder with edits applied together (or undone), without loading the model.
+
+    Args:
+        deltas: files of edits, each made from the same model; see `compose`.
+
+    Raises:
+        InputError: edits that do not compose or do not fit the model.
+    """
+    edit = compose([load_delta(delta) for delta in deltas])
     edit_model(model, out, edit, undo=undo)
     return {"model": out, "weights": len(edit), "undone": undo}
-
-
-def _by_step(problem: Problem, chosen: Chosen, steps: int) -> list[float]:
-    """Per sampler step, first to last, its share of Σ_t Σ |w · dJ_t/dw| over the chosen weights; sums to 1."""
-    kept = {name: problem.weights[name].detach().float().cpu().reshape(-1)[index] for name, index in chosen.items()}
-    sums = []
-    for step in range(steps):
-        found = problem.part(step).gradient()
-        sums.append(sum(float((w * found[n].cpu().reshape(-1)[chosen[n]]).abs().sum()) for n, w in kept.items()))
-    total = sum(sums) or 1.0
-    return [value / total for value in sums]
 
 
 def _problem(

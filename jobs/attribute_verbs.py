@@ -42,9 +42,11 @@ def _add_score(verbs: Any) -> None:
 
 
 def _add_apply(verbs: Any) -> None:
-    apply = verbs.add_parser("apply", help="copy a model folder with an edit applied, without loading the model")
+    apply = verbs.add_parser("apply", help="copy a model folder with edits applied, without loading the model")
     apply.add_argument("--model", required=True, metavar="FOLDER", help="a diffusers model folder")
-    apply.add_argument("--edit", required=True, metavar="FILE", help="what attribute score wrote")
+    apply.add_argument(
+        "--edit", nargs="+", required=True, metavar="FILE", help="of attribute score or edit; several are composed"
+    )
     apply.add_argument("--out", required=True, metavar="FOLDER", help="a new folder")
     apply.add_argument("--undo", action="store_true", help="take the edit out again")
     apply.add_argument("--json", action="store_true", help="print one JSON object as the last line")
@@ -90,7 +92,7 @@ def _add_protocol(verbs: Any) -> None:
     protocol.add_argument("--device", default="cpu")
     protocol.add_argument("--dtype", default="float32")
     protocol.add_argument("--out", required=True, metavar="FOLDER", help="receives the pictures and protocol.json")
-    protocol.add_argument("--edit", default="", metavar="FILE", help="applied while painting")
+    protocol.add_argument("--edit", nargs="+", default=[], metavar="FILE", help="applied together while painting")
     protocol.add_argument("--target", default="parachute", help="imagenette: the erased class")
     protocol.add_argument("--prompts", default="", metavar="CSV", help="i2p, coco: the published prompts")
     protocol.add_argument("--column", default="prompt", help="of the prompts in the CSV")
@@ -190,7 +192,7 @@ def _attribute_protocol(arguments: argparse.Namespace) -> int:
 
     model = ModelConfig(arguments.model, device=arguments.device, dtype=arguments.dtype)
     given = {n: v for n, v in vars(arguments).items() if n in ProtocolConfig.__dataclass_fields__}
-    result = run_protocol(model, ProtocolConfig(**given), arguments.out)
+    result = run_protocol(model, ProtocolConfig(**{**given, "edit": tuple(arguments.edit)}), arguments.out)
     print("\n".join(f"{name}: {value}" for name, value in result.items()))
     print_json(arguments, result)
     return DONE

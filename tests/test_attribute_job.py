@@ -20,18 +20,36 @@ from attribution.delta import applied, load_delta, save_delta
 from attribution.distances import frechet_distance, kernel_distance, perceptual_distance
 from attribution.evaluate import Evaluation, Protocol
 from attribution.kept import Kept
-from attribution.methods import AMPLIFY, ERASE, FOLLOWERS, MethodConfig, Methods
-from attribution.outcomes import CHOOSE, REPORT, Case, Images, Look, Outcome, compare, pack, quality, summary, unpack
+from attribution.method_names import AMPLIFY, ERASE, FOLLOWERS
+from attribution.methods import MethodConfig, Methods
+from attribution.outcomes import (
+    CHOOSE,
+    REPORT,
+    Case,
+    Images,
+    Look,
+    Outcome,
+    compare,
+    difference,
+    interference,
+    interference_pictures,
+    pack,
+    quality,
+    summary,
+    unpack,
+)
 from attribution.prompts import paraphrases, without
-from attribution.selection import count
+from attribution.selection import count, scope_weights
 from data.errors import InputError
 from data.provenance import read_provenance
 from diffusion.generate import GenerationConfig
+from diffusion.load import ModelConfig, load_pipeline
 from jobs.attribute_edit import EditConfig, make_edit
-from jobs.attribute_evaluate import EvaluateConfig, evaluate, located
+from jobs.attribute_evaluate import EvaluateConfig, evaluate
+from jobs.attribute_located import everywhere, located
 from jobs.attribute_pictures import cases as draw_cases
 from jobs.attribute_pictures import painter
-from jobs.attribute_plots import curves
+from jobs.attribute_plots import GREY, curves
 from jobs.attribute_report import print_evaluation, write_evaluation
 from jobs.attribute_score import ScoreConfig, apply_edit, score
 from jobs.attribute_sheet import write_sheet
@@ -66,9 +84,34 @@ def test_score_apply_and_undo(run: RunConfig, tmp_path: Path) -> None:
     assert read_provenance(done["components"])["config"]["concept"] == "dog"
     assert pq.read_table(done["components"]).num_rows == table.num_rows
     source = Path(run.model.path)
-    apply_edit(str(source), done["edit"], str(tmp_path / "edited"))
-    apply_edit(str(tmp_path / "edited"), done["edit"], str(tmp_path / "back"), undo=True)
+    apply_edit(str(source), [done["edit"]], str(tmp_path / "edited"))
+    apply_edit(str(tmp_path / "edited"), [done["edit"]], str(tmp_path / "back"), undo=True)
     assert digests(tmp_path / "edited") != digests(source) == digests(tmp_path / "back")
+    other = score(run, dataclasses.replace(config, concept="house", by_step=False), str(tmp_path / "house"))
+    both, edits = (
+        parser().parse_args(
+            [
+                "attribute",
+                "apply",
+                "--model",
+                str(source),
+                "--out",
+                str(tmp_path / "both"),
+                "--edit",
+                done["edit"],
+                other["edit"],
+            ]
+        ),
+        [load_delta(one["edit"]) for one in (done, other)],
+    )
+    assert both.action(both) == 0
+    apply_edit(str(tmp_path / "both"), both.edit, str(tmp_path / "again"), undo=True)
+    assert digests(tmp_path / "again") == digests(source)
+    unet = load_pipeline(ModelConfig(str(source))).unet
+    with applied(unet, *edits) as joined:
+        assert len(joined) > max(len(edit) for edit in edits)
+        found = load_pipeline(ModelConfig(str(tmp_path / "both"))).unet
+        assert all(torch.equal(a, b) for a, b in zip(unet.parameters(), found.parameters(), strict=True))
     with pytest.raises(InputError, match="takes no weight here"):
         score(run, ScoreConfig(concept="dog", preset="cad", steps=2), str(tmp_path / "none"))
     for wrong in ({}, {"concept": "dog", "feature": "x:1"}, {"feature": "x:1"}, {"concept": "dog", "preset": "x"}):
@@ -174,6 +217,27 @@ def test_what_counts_as_erased_kept_and_changed() -> None:
     assert 0 < low < mean < high <= 1
 
 
+def test_a_method_less_its_control_is_drawn_in_pairs() -> None:
+    """Both vary from concept to concept, their difference does not: the paired interval is a point."""
+
+    def outcome(found: list[int]) -> Outcome:
+        cases = [Case("a dog and sky", i, frozenset({"dog", "sky"}), REPORT) for i in range(4)]
+        edited = [seen(0, *["dog"] * (i < found[0]), *["sky"] * (i < found[1])) for i in range(4)]
+        return compare("erase", "dog", cases, [seen(0, "dog", "sky")] * 4, edited)
+
+    methods, controls = [outcome([0, 4]), outcome([2, 2])], [outcome([0, 4]), outcome([2, 2])]
+    assert difference("erase", methods, controls, 200, 0)["target"] == [0.0, 0.0, 0.0]
+    apart = difference("erase", [outcome([0, 4])] * 3, [outcome([4, 4])] * 3, 200, 0)
+    assert apart["target"] == [-1.0, -1.0, -1.0] and apart["others"] == [0.0, 0.0, 0.0]
+    found = difference("erase", [outcome([1, 4]), outcome([3, 3])], [outcome([3, 4]), outcome([3, 4])], 400, 0)
+    assert found["target"][0] == pytest.approx(-0.25) and found["others"][0] == pytest.approx(-0.125)
+    low, high = found["target"][1], found["target"][2]
+    assert low is not None and high is not None and low < -0.25 < high <= 0
+    bare = [dataclasses.replace(outcome([1, 4]), target=np.empty((0, 2)))]
+    nothing = difference("erase", bare, bare, 10, 0)
+    assert nothing["target"] == [None] * 3 and nothing["rise"][0] == 0.0
+
+
 def test_outcomes_are_kept_and_an_evaluation_of_other_settings_is_refused(tmp_path: Path) -> None:
     cases = [Case("a dog and sky", 0, frozenset({"dog", "sky"}), REPORT), Case("sky", 1, frozenset({"sky"}), REPORT)]
     maps = [np.ones((2, 1, 1), np.float32)]
@@ -241,6 +305,23 @@ def test_curves_are_drawn_in_order_with_their_bands() -> None:
     assert x0 < x1 and (y0, y1) == (50.0, 250.0)  # 1 at the top, 0 at the bottom
 
 
+def test_a_cell_of_few_pictures_is_grey(tmp_path: Path) -> None:
+    """Two of the three pictures that name the sky show it, all three the tree: 0 of 2 is not drawn, 1 of 3 is."""
+    cases = [Case("a dog, a tree and sky", i, frozenset({"dog", "tree", "sky"}), REPORT) for i in range(3)]
+    intact = [seen(0, "dog", "tree", *["sky"] * (i < 2)) for i in range(3)]
+    outcomes = {"dog": compare("erase", "dog", cases, intact, [seen(0, *["tree"] * (i < 1)) for i in range(3)])}
+    found = {"interference": interference(outcomes), "interference_pictures": interference_pictures(outcomes)}
+    assert found == {
+        "interference": {"dog": {"sky": 0.0, "tree": pytest.approx(1 / 3)}},
+        "interference_pictures": {"dog": {"sky": 2, "tree": 3}},
+    }
+    files = write_evaluation({"erase": {"cad": found}}, str(tmp_path))
+    drawn = ElementTree.parse(next(file for file in files if file.endswith("interference-cad.svg"))).getroot()
+    said = [element.text for element in drawn.iter("{http://www.w3.org/2000/svg}text")]
+    fills = [element.get("fill") for element in drawn.iter("{http://www.w3.org/2000/svg}rect")]
+    assert "0.33" in said and "0.00" not in said and fills.count(GREY) == 1
+
+
 def test_every_method_is_evaluated_on_pairs_and_the_model_stays_as_it_was(tmp_path: Path) -> None:
     pipe = tiny_pipeline()
     concepts = ["dog", "house", "boats"]
@@ -263,8 +344,8 @@ def test_every_method_is_evaluated_on_pairs_and_the_model_stays_as_it_was(tmp_pa
         return [[image.astype(np.float32).transpose(2, 0, 1)] for image in images]
 
     before = [p.detach().clone() for p in pipe.unet.parameters()]
-    erasing = ("steps", "steps_random", "cad", "steps_all", "esd", "ca_random", "wanda", "iterated")
-    amplifying = ("steps", "cad", "random")
+    erasing = ("cad_random", "steps", "steps_random", "cad", "steps_all", "esd", "ca_random", "wanda", "iterated")
+    amplifying = ("steps", "cad", "random", "cad_magnitude")
     protocol = Protocol(
         erasing, amplifying, shares=(0.02, 0.05), most=1, paraphrased=("steps",), attacked=("steps",),
         attack=Attack(words=1, rounds=1, tried=2), curved=("steps_random",),
@@ -280,6 +361,12 @@ def test_every_method_is_evaluated_on_pairs_and_the_model_stays_as_it_was(tmp_pa
         assert erased[name]["share"] == erased[config.reference]["share"]
         assert bool(erased[name]["curve"]) == (name == "steps_random")
         assert erased[name]["weights"] == erased[config.reference]["weights"]
+    for found, control in ((erased, "cad_random"), (raised, "cad_magnitude")):
+        assert found[control]["share"] == found["cad"]["share"] and not found[control]["curve"]
+        assert found[control]["weights"] == found["cad"]["weights"] and set(found["cad"]["minus"]) == {control}
+        assert set(found["cad"]["minus"][control]) == {"target", "area", "rise", "others"}
+    assert set(erased["steps"]["minus"]) == {"steps_random", "wanda"} and "minus" not in erased["iterated"]
+    assert set(evaluation.run("erase", ["dog"], ["cad_random"])) == {"steps", "cad", "cad_random"}
     assert [point["share"] for point in erased["cad"]["curve"]] == [0.02, 0.05]
     assert len(erased["steps"]["paraphrased"]["target"]) == 3 and "paraphrased" not in erased["cad"]
     assert len(erased["steps"]["attacked"]["target"]) == 3 and erased["steps"]["attacked"]["words"]["dog"]
@@ -287,18 +374,44 @@ def test_every_method_is_evaluated_on_pairs_and_the_model_stays_as_it_was(tmp_pa
     found = {"faithfulness_rows": [], "erase": erased, "amplify": raised} | located(
         methods, ["cad", "steps"], {name: erased[name]["share"] for name in ("cad", "steps")}
     )
+    kept = Kept(tmp_path / "kept")
+    everything = found["everywhere"] = everywhere(methods, ["dog", "house"], kept)
+    assert everywhere(methods, ["dog", "house"], kept) == everything
+    every, taken = scope_weights(pipe.unet, "all"), everything["distribution"]["dog"]
+    assert sum(row["weights"] for row in taken) == sum(w.numel() for w in every.values())
+    assert sum(row["chosen"] for row in taken) == int(0.01 * sum(w.numel() for w in every.values()))
+    assert len({row["share"] for row in taken}) > 3  # not as much of every layer
+    convolution = sum(w.numel() for w in every.values() if w.ndim == 4) / sum(w.numel() for w in every.values())
+    assert everything["weights"]["kind"]["conv"] == pytest.approx(convolution)
+    for numbers in (*everything["kind"].values(), *everything["block"].values(), *everything["weights"].values()):
+        assert sum(numbers.values()) == pytest.approx(1)
+    assert len(everything["step"]["dog"]) == 2 and sum(everything["step"]["dog"]) == pytest.approx(1)
+    assert 0 < everything["overlap"]["dog"]["house"] < 1
     rows = found["distribution"]["steps"]["dog"]
     assert sum(row["chosen"] for row in rows) == count(
         methods.choose("erase", "steps", "dog", erased["steps"]["share"]["dog"])
     )
     assert sum(row["of_all"] for row in rows) == pytest.approx(1) and {row["kind"] for row in rows} == {"cross"}
     files = [Path(file) for file in write_evaluation(found, str(tmp_path / "report"))]
-    assert {"evaluation.json", "erase-interference-cad.svg", "distribution-steps.svg"} <= {f.name for f in files}
+    assert {"evaluation.json", "erase-interference-cad.svg", "distribution-steps.svg", "everywhere-step.svg"} <= {
+        f.name for f in files
+    }
     for file in files:
         assert ElementTree.parse(file) if file.suffix == ".svg" else json.loads(file.read_text())
     print_evaluation(found)
-    reference, control = (methods.choose("erase", m, "dog", 0.05) for m in (config.reference, "magnitude"))
-    assert {n: len(i) for n, i in reference.items()} == {n: len(i) for n, i in control.items()}
+    for leader, control in ((config.reference, "magnitude"), ("cad", "cad_random"), ("cad", "cad_magnitude")):
+        led, followed = (methods.choose("erase", m, "dog", 0.05) for m in (leader, control))
+        assert {n: len(i) for n, i in led.items()} == {n: len(i) for n, i in followed.items()} and led
+    per_row, per_layer = (methods.choose("erase", name, "dog", 0.07) for name in ("published", "cad"))
+    assert {n: len(i) for n, i in per_row.items()} != {n: len(i) for n, i in per_layer.items()}
+    for name, index in per_row.items():
+        rows, width = methods.weights[name].shape
+        assert (index // width).bincount(minlength=rows).max() == int(0.07 * width)
+    matched, shifted = (methods.scores("erase", method, "dog") for method in ("cad", "published"))
+    assert not any(torch.allclose(matched[name], shifted[name]) for name in matched)
+    for name, index in followed.items():  # the largest of each layer
+        sizes = methods.weights[name].detach().abs().reshape(-1)
+        assert sizes[index].min() >= sizes.sort(descending=True).values[len(index) - 1]
     for aim, names in (("erase", set(ERASE) - set(erasing)), ("amplify", set(AMPLIFY) - set(amplifying))):
         for name in sorted(names):
             assert len(methods.edit(aim, name, "dog", 0.05)), name

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import json
+from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
 from PIL import Image
 
+from attribution.delta import ablation, save_delta
 from attribution.protocols import imagenette, nudity, ordinary
 from attribution.protocols.pictures import Item, read_items, read_picture
 from data.errors import InputError
-from diffusion.load import ModelConfig
+from diffusion.load import ModelConfig, load_pipeline
 from jobs.attribute_protocol import ProtocolConfig, run_protocol
 from tests.tiny_pipeline import tiny_pipeline
 
@@ -66,6 +70,34 @@ def test_i2p_runs_resumes_and_refuses_other_settings(model: ModelConfig, prompts
     assert first.stat().st_mtime_ns == kept and second.read_bytes() == lost
     with pytest.raises(InputError, match="other settings \\(steps\\)"):
         run_protocol(model, ProtocolConfig("i2p", prompts=prompts, steps=3), str(tmp_path))
+
+
+def test_files_that_changed_under_the_same_name_are_other_settings(
+    model: ModelConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(nudity, "NudityDetector", lambda: SimpleNamespace(detect=lambda path: []))
+    prompts, edits = tmp_path / "prompts.csv", [tmp_path / f"{name}.safetensors" for name in "ab"]
+    prompts.write_text("prompt\na dog\n")
+    weights = dict(load_pipeline(model).unet.named_parameters())
+    for path, first in zip(edits, (0, 200), strict=True):
+        save_delta(ablation(weights, {"conv_in.weight": torch.arange(first, first + 200)}, {}), path)
+    config = ProtocolConfig("i2p", tuple(str(path) for path in edits), prompts=str(prompts), steps=1)
+
+    def picture(folder: str, config: ProtocolConfig = config) -> bytes:
+        run_protocol(model, config, str(tmp_path / folder))
+        return (tmp_path / folder / "pictures" / "000000.png").read_bytes()
+
+    assert picture("out") == picture("out")
+    fewer = {f"{n} edits": picture(f"{n}", replace(config, edit=config.edit[:n])) for n in (0, 1)}
+    assert len({picture("out"), *fewer.values()}) == 3
+    save_delta(ablation(weights, {"conv_in.weight": torch.tensor([2])}, {}), edits[1])
+    with pytest.raises(InputError, match=r"other settings \(edit_digests\)"):
+        run_protocol(model, config, str(tmp_path / "out"))
+    prompts.write_text("prompt\na red house\n")
+    with pytest.raises(InputError, match=r"\(edit_digests, prompts_digest\)"):
+        run_protocol(model, config, str(tmp_path / "out"))
+    settings = json.loads((tmp_path / "out" / "protocol.json").read_text())
+    assert len(settings["edit_digests"]) == 2 and settings["model_digest"]
 
 
 def test_imagenette_is_tallied_by_class_and_the_classifier_reads_a_file(tmp_path: Path) -> None:

@@ -9,6 +9,13 @@ import numpy as np
 import pytest
 import torch
 
+from attribution.adversary import Attack
+from attribution.evaluate import Evaluation, Protocol
+from attribution.methods import MethodConfig, Methods
+from attribution.outcomes import CHOOSE, REPORT, Case
+from attribution.prompts import without
+from attribution.protocols.pictures import Item, paint_items, read_picture
+from attribution.samples import trajectory
 from data.edits import Edit, Region, Target
 from data.sites import Site
 from diffusion.blocks import Block, blocks_of
@@ -16,6 +23,8 @@ from diffusion.capture import capture_updates, cells
 from diffusion.generate import GenerationConfig, Generator
 from diffusion.load import ModelConfig, load_pipeline
 from diffusion.steer import steer
+from jobs.attribute_pictures import painter
+from jobs.attribute_report import print_evaluation
 from sae.autoencoder import SAEConfig, SparseAutoencoder
 from tests.tiny_pipeline import tiny_pipeline
 
@@ -106,3 +115,36 @@ def test_edits_act_on_their_picture_their_place_and_their_half(folder: Path) -> 
 def test_blocks_are_found_without_weights(folder: Path) -> None:
     there = {one.block: one for one in blocks_of(ModelConfig(path=str(folder)))}
     assert all(there[block] == Block(block, 4, 4, 32) for block in BLOCKS)
+
+
+def test_the_noise_of_an_ancestral_sampler_belongs_to_the_seed(folder: Path, tmp_path: Path) -> None:
+    pipe = load_pipeline(ModelConfig(path=str(folder)))
+    prompts, seeds = ["a red house", "a dog at night"], [5, 6]
+    together = trajectory(pipe, prompts, seeds, steps=3)
+    again, alone = trajectory(pipe, prompts, seeds, steps=3), trajectory(pipe, prompts[1:], seeds[1:], steps=3)
+    assert torch.equal(together.x, again.x)
+    torch.testing.assert_close(together.x[1::2], alone.x, rtol=0, atol=0.01)  # batches round differently
+    items = [Item(prompt, seed) for prompt, seed in zip(prompts, seeds, strict=True)]
+    both = paint_items(pipe, items, tmp_path / "both", steps=3, guidance=5.0)
+    one = paint_items(pipe, items[1:], tmp_path / "one", steps=3, guidance=5.0)
+    pictures = [read_picture(path).astype(int) for path in (both[1], one[0])]
+    assert np.abs(pictures[0] - pictures[1]).max() <= 1
+
+
+def test_an_evaluation_goes_on_where_words_cannot_be_searched(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    pipe = load_pipeline(ModelConfig(path=str(folder)))
+    prompts = ["a dog and a house", "a house", "a dog at night", "a house at night"]
+    cases = [
+        Case(p, i, frozenset(c for c in ("dog", "house") if c in p), CHOOSE if i < 2 else REPORT)
+        for i, p in enumerate(prompts)
+    ]
+    config = MethodConfig(steps=2, context=1, context_steps=1, tune_steps=1)
+    methods = Methods(pipe, config, ["dog", "house"], {c.prompt: c.named for c in cases if c.half == CHOOSE}, without)
+    protocol = Protocol(("steps", "cad"), (), shares=(0.05,), most=1, attacked=("steps",), attack=Attack(1, 1, 1))
+    judged = Evaluation(
+        methods, painter(pipe, GenerationConfig(steps=2)), lambda images: [{"dog": 0.5}] * len(images), cases, protocol
+    )
+    found = judged.run("erase", ["dog"])
+    assert set(found) == {"steps", "cad"} and "one text encoder" in found["steps"]["attacked"]["skipped"]
+    print_evaluation({"faithfulness_rows": [], "erase": found})
+    assert "attacked    skipped: " in capsys.readouterr().out

@@ -108,6 +108,17 @@ def test_a_model_on_disk_is_edited_in_place_of_its_copy_and_back(tmp_path: Path)
     assert sorted(p.name for p in tmp_path.iterdir()) == ["back", "edited", "model"]
 
 
+def test_a_folder_with_two_variants_of_the_weights_is_refused(tmp_path: Path) -> None:
+    """Only one of them would be edited, and which one a pipeline loads depends on its arguments."""
+    pipe = tiny_pipeline()
+    pipe.save_pretrained(tmp_path / "model")
+    pipe.unet.save_pretrained(tmp_path / "model" / "unet", variant="fp16")
+    delta = zero(pipe.unet, "conv_in.weight", [0])
+    with pytest.raises(InputError, match=r"fp16.safetensors and diffusion_pytorch_model.safetensors both hold"):
+        edit_model(tmp_path / "model", tmp_path / "edited", delta)
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["model"]
+
+
 def digests(folder: Path) -> dict[str, str]:
     return {
         str(path.relative_to(folder)): hashlib.sha256(path.read_bytes()).hexdigest()

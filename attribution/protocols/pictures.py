@@ -13,7 +13,7 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image
 
-from attribution.samples import noise
+from attribution.samples import begin
 from data.errors import InputError
 
 
@@ -68,10 +68,10 @@ def paint_items(
     missing = [number for number, path in enumerate(paths) if not path.exists()]
     for start in range(0, len(missing), batch):
         part = missing[start : start + batch]
-        latents = noise(pipe, [items[number].seed for number in part]).to(pipe.unet.device, pipe.unet.dtype)
+        latents, generators = begin(pipe, [items[number].seed for number in part])
         made = pipe(
-            prompt=[items[number].prompt for number in part], latents=latents, num_inference_steps=steps,
-            guidance_scale=guidance, output_type="pil",
+            prompt=[items[number].prompt for number in part], latents=latents.to(pipe.unet.device, pipe.unet.dtype),
+            generator=generators, num_inference_steps=steps, guidance_scale=guidance, output_type="pil",
         ).images  # fmt: skip
         for number, picture in zip(part, made, strict=True):
             staged = paths[number].with_suffix(".partial")
