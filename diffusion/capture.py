@@ -15,15 +15,21 @@ OnUpdate = Callable[[str, int, Tensor], None]
 
 
 def find_block(unet: nn.Module, path: str) -> nn.Module:
-    """The attention block at a diffusers path such as ``mid_block.attentions.0``.
+    """The module at a diffusers path such as ``mid_block.attentions.0``, an attention block as a rule.
 
     Raises:
-        InputError: no such block, or a module that is none; the sentence lists the attention blocks there are.
+        InputError: no such module, or one that does not map [batch, channels, height, width] to the same channels, so
+            that it writes no update; the sentence lists the attention blocks there are.
     """
-    known = attention_blocks(unet)
-    if path not in known:
-        raise InputError(f"The U-Net has no attention block {path!r}; it has {', '.join(known) or 'none'}.")
-    return unet.get_submodule(path)
+    known = f"its attention blocks: {', '.join(attention_blocks(unet)) or 'none'}."
+    try:
+        module = unet.get_submodule(path)
+    except AttributeError as error:
+        raise InputError(f"The U-Net has no block {path!r}; {known}") from error
+    width = getattr(module, "in_channels", None)
+    if module is unet or not isinstance(width, int) or getattr(module, "out_channels", None) not in (None, width):
+        raise InputError(f"The module {path!r} does not add an update to its input; {known}")
+    return module
 
 
 def width_of(unet: nn.Module, path: str) -> int:
@@ -37,9 +43,19 @@ def attention_blocks(unet: nn.Module) -> list[str]:
 
 
 def states_around(args: tuple[Any, ...], kwargs: dict[str, Any], output: Any) -> tuple[Tensor, Tensor]:
-    """The hidden states [batch, channels, height, width] before and after a block, from what a hook is given."""
+    """The hidden states [batch, channels, height, width] before and after a block, from what a hook is given.
+
+    Raises:
+        InputError: they differ in shape, so that the block adds no update.
+    """
     before = kwargs["hidden_states"] if "hidden_states" in kwargs else args[0]
-    return before, output if isinstance(output, Tensor) else output[0]
+    after = output if isinstance(output, Tensor) else output[0]
+    if before.shape != after.shape:
+        raise InputError(
+            f"A block that is listened to makes {list(after.shape)} of {list(before.shape)}; it needs to add an update "
+            "to its input, as attention blocks do."
+        )
+    return before, after
 
 
 def with_states(output: Any, states: Tensor) -> Any:

@@ -80,9 +80,9 @@ def test_unknown_block_names_those_there_are(tmp_path: Path, executor: str) -> N
     ["", "down_blocks.0", "down_blocks.0.downsamplers.0", f"{MID}.transformer_blocks.0"],
     ids=["the whole U-Net", "a stage", "a downsampler", "a layer of a block"],
 )
-def test_a_module_that_is_no_attention_block_is_refused(tmp_path: Path, block: str) -> None:
+def test_a_module_that_writes_no_update_is_refused(tmp_path: Path, block: str) -> None:
     done = refused(tmp_path / "run", *listening_at(block, tmp_path / "saes"))
-    one_sentence(done, 2, f"no attention block {block!r}; it has", MID)
+    one_sentence(done, 2, f"The module {block!r} does not add an update to its input", MID)
 
 
 def listening_at(block: str, saes: Path) -> list[str]:

@@ -100,3 +100,21 @@ def test_cells_are_row_major() -> None:
     flat = cells(update)
     assert flat.shape == (1, 6, 2)
     assert flat[0, 4].tolist() == [update[0, 0, 1, 1], update[0, 1, 1, 1]]
+
+
+@pytest.mark.parametrize("path", ["mid_block", "mid_block.resnets.0"])
+def test_any_module_that_adds_an_update_can_be_listened_to(unet: torch.nn.Module, path: str) -> None:
+    seen: list[torch.Tensor] = []
+    with capture_updates(unet, [path], lambda name, timestep, update: seen.append(update)):
+        call(unet, 7)
+    assert seen[0].shape[1] == width_of(unet, path) and seen[0].abs().sum() > 0
+
+
+def test_a_module_that_changes_the_shape_is_found_out_when_it_runs(unet: torch.nn.Module) -> None:
+    downsampler = "down_blocks.0.downsamplers.0.conv"  # as many channels out as in, half the cells
+    with (
+        capture_updates(unet, [downsampler], lambda name, timestep, update: None),
+        pytest.raises(InputError, match=r"makes \[2, .* add an update"),
+    ):
+        call(unet, 7)
+    assert hooks_left(unet) == 0

@@ -235,7 +235,7 @@ def test_hooks_go_even_after_exceptions_and_complaints_are_sentences(pipe, saes,
         "need the autoencoders": ([Edit(targets=(TARGET,))], None),
         "no autoencoder for": ([Edit(targets=(Target(MID, t=1.0, features=(1,)),))], saes),
         "there is no 64": ([Edit(targets=(Target(MID, features=(64,)),))], saes),
-        "no attention block 'nothing'": ([Edit(targets=(Target("nothing", features=(1,)),))], saes),
+        "no block 'nothing'": ([Edit(targets=(Target("nothing", features=(1,)),))], saes),
         "has 2 numbers": ([Edit(targets=(Target(MID, vector=(1.0, 2.0)),))], saes),
     }
     for sentence, (edits, given) in wrong.items():
