@@ -28,6 +28,7 @@ def add_layout(verbs: Any) -> None:
     for name in ("train", "heldout", "exact"):
         evaluate.add_argument(f"--{name}-images", type=int, default=0, metavar="N", help="at most N of them; 0: all")
     evaluate.add_argument("--memory", type=int, default=2000, metavar="MB", help="for the maps (default: 2000)")
+    evaluate.add_argument("--plots", metavar="FOLDER", help="also write the curves over the steps there, as SVG")
     configured(evaluate)
     evaluate.set_defaults(action=_layout_evaluate)
 
@@ -47,6 +48,7 @@ def _layout_predict(arguments: argparse.Namespace) -> int:
 
 def _layout_evaluate(arguments: argparse.Namespace) -> int:
     from jobs.config import load_config
+    from jobs.evaluation_plots import layout_plots, write_plots
     from jobs.layout import evaluate, finite
     from labeling.layout_evaluate import print_layout
 
@@ -63,5 +65,7 @@ def _layout_evaluate(arguments: argparse.Namespace) -> int:
         memory_mb=arguments.memory,
     )
     print_layout(result)
+    if arguments.plots:
+        write_plots(arguments.plots, layout_plots(result))
     print_json(arguments, finite(result))
     return DONE

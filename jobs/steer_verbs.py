@@ -20,6 +20,9 @@ def add_steer(verbs: Any) -> None:
     steer.add_argument("--out", metavar="FOLDER", help="draw: receives the pictures; evaluate: the trials (RUN/steer)")
     steer.add_argument("--stages", action="store_true", help="draw: every edit early, in the middle and at the end")
     steer.add_argument("--quick", action="store_true", help="evaluate: a few pictures a stage, within minutes")
+    steer.add_argument(
+        "--plots", metavar="FOLDER", help="evaluate: also write the curves over the stages there, as SVG"
+    )
     steer.set_defaults(action=_steer)
 
 
@@ -34,11 +37,14 @@ def _steer(arguments: argparse.Namespace) -> int:
 
     config = load_config(arguments.config, arguments.overrides)
     if arguments.what == "evaluate":
+        from jobs.evaluation_plots import steer_plots, write_plots
         from jobs.steer_evaluate import evaluate_steering
         from labeling.steer_summary import print_evaluation
 
         result = evaluate_steering(config, arguments.run, arguments.quick, arguments.out)
         print_evaluation(result)
+        if arguments.plots:
+            write_plots(arguments.plots, steer_plots(result))
     else:
         from jobs.steer import steer_pictures
 

@@ -425,7 +425,9 @@ def test_the_command_predicts_and_measures(saes: dict, tmp_path: Path, capsys: p
     made = fingerprint(load_config(tmp_path / "tiny.yaml"))
     run = str(pipeline_run(tmp_path / "run", pipe, saes, made=made).path)
     common = [run, "--config", str(tmp_path / "tiny.yaml"), "--json"]
-    assert main(["layout", "evaluate", *common, "--stored"]) == 0
+    plots = tmp_path / "plots"
+    assert main(["layout", "evaluate", *common, "--stored", "--plots", str(plots)]) == 0
+    assert {file.name for file in plots.iterdir()} == {"miou.svg", "pointing.svg"}  # presence: nobody lacks a boat
     result = json.loads(capsys.readouterr().out.splitlines()[-1])
     assert set(result["miou"]) == {"1.00", "0.00"} and len(result["miou"]["1.00"]["gazetteer"]) == 3
     assert result["seconds"] > 0

@@ -347,6 +347,7 @@ def test_an_evaluation_goes_on_where_it_stood(
 
     def measured(cases: int, out: str) -> dict:
         command = ["steer", "evaluate", "--run", str(scenes_run), "--out", str(tmp_path / out), "--json"]
+        command += ["--plots", str(tmp_path / "plots")]
         assert main([*command, "--set", *settings, f"steer.cases={cases}"]) == 0
         result = json.loads(capsys.readouterr().out.splitlines()[-1])
         return {key: value for key, value in result.items() if key != "seconds"}
@@ -357,6 +358,7 @@ def test_an_evaluation_goes_on_where_it_stood(
     assert 0 < shards < len(RunFolder(tmp_path / "bits").shard_ids()) == len(RunFolder(tmp_path / "whole").shard_ids())
     assert measured(2, "whole") == measured(2, "bits")  # nothing is drawn again
     assert not (scenes_run / "steer").exists()
+    assert "gazetteer" in (tmp_path / "plots" / "spatial.svg").read_text()
 
 
 def test_the_command_says_what_is_missing(capsys: pytest.CaptureFixture[str]) -> None:

@@ -1,0 +1,69 @@
+"""Curves of an evaluation of layouts or of edits, as SVG files: what `--plots FOLDER` writes."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from data.edits import STAGES
+from jobs.attribute_plots import Point, curves
+
+METHODS = ("gazetteer", "live", "paper", "prior", "chance", "attention", "probe", "neurons", "features_only", "uncond")
+"""Of layouts, those that are drawn: as many as there are colours."""
+
+
+def layout_plots(result: Mapping[str, Any]) -> dict[str, str]:
+    """By file name the curves over the sampler's steps of what `labeling.layout_evaluate.evaluate_layout` gives."""
+    made = {}
+    exact = {t: found["miou"] for t, found in result["exact"].items()}
+    tables = {"miou": result["miou"], "pointing": result["pointing"], "presence_ap": result["presence_ap"]}
+    for name, table in {**tables, "exact_miou": exact}.items():
+        lines: dict[str, list[Point]] = {
+            method: _points((round(100 * (1 - float(t))), found.get(method)) for t, found in table.items())
+            for method in METHODS
+        }
+        shown = {method: line for method, line in lines.items() if line}
+        if shown:
+            made[f"{name}.svg"] = curves(f"layout: {name}", shown, "progress in % (0: the first step, noise)", name)
+    return made
+
+
+def steer_plots(result: Mapping[str, Any]) -> dict[str, str]:
+    """By file name the curves over the stages of what `labeling.steer_evaluation.Evaluation` gives."""
+    tables = {name: result[name] for name in ("spatial", "spatial_map", "spatial_found", "outside_change")}
+    detail = result.get("global_detail", {})
+    for name in ("success", "distance", "layout_kept"):
+        tables[f"global_{name}"] = {
+            stage: {method: values[name] for method, values in methods.items()} for stage, methods in detail.items()
+        }
+    made = {}
+    for name, table in tables.items():
+        methods = dict.fromkeys(method for found in table.values() for method in found)
+        lines = {m: _points((progress(s), found.get(m)) for s, found in table.items()) for m in methods}
+        shown = {method: line for method, line in lines.items() if line}
+        if shown:
+            label = "progress in %, middle of the stage: " + ", ".join(f"{s} {progress(s)}" for s in STAGES)
+            made[f"{name}.svg"] = curves(f"edits: {name}", shown, label, name)
+    return made
+
+
+def progress(stage: str) -> int:
+    """How far sampling has come in the middle of a stage, in %."""
+    return round(100 * (1 - sum(STAGES[stage]) / 2))
+
+
+def _points(values: Any) -> list[Point]:
+    """Points of (x, [mean, low, high]) in order of x; those that nothing was measured for are left out."""
+    there: list[tuple[float, Sequence[float]]] = [
+        (x, one) for x, one in values if one is not None and one[0] is not None and not math.isnan(one[0])
+    ]
+    return [(x, one[0], one[1], one[2]) for x, one in sorted(there)]
+
+
+def write_plots(folder: str | Path, plots: Mapping[str, str]) -> None:
+    """Write the files, the folder too where there is none."""
+    Path(folder).mkdir(parents=True, exist_ok=True)
+    for name, text in plots.items():
+        (Path(folder) / name).write_text(text, encoding="utf-8")
