@@ -106,7 +106,8 @@ def evaluate(
         only: methods to evaluate beside the reference and those they follow; none: all of the configuration.
 
     Returns:
-        ``faithfulness`` (estimator -> [Pearson, low, high] pooled over shares as their mean, with ``rows`` beside it),
+        ``faithfulness`` (estimator -> [Pearson, low, high], the mean over shares, see `_pooled`; by share in
+        ``faithfulness_rows``),
         ``erase``, ``amplify`` (method -> see `Evaluation.run`) and, apart from the objects (`steer.concepts`),
         ``erase_looks`` and ``erase_areas``, concepts that cover the picture and are often implied by the rest;
         ``overlap`` and ``distribution`` of the weights chosen to erase (method -> concept -> …), ``everywhere`` (see
@@ -210,10 +211,15 @@ def _by_need(rates: dict[str, tuple[float, float]]) -> tuple[list[str], list[str
 
 
 def _pooled(rows: Sequence[dict[str, Any]]) -> dict[str, list[float]]:
-    """Per estimator the mean Pearson over shares of single weights; of groups, for those that score only groups."""
+    """Per estimator the mean Pearson over shares of single weights; of groups, for those that score only groups.
+
+    Every share has its own random ablations, so the half-widths of the intervals add in squares.
+    """
     result = {}
     for name in dict.fromkeys(row["estimator"] for row in rows):
         mine = [r["pearson"] for r in rows if r["estimator"] == name and r["unit"] == "weight"]
-        mine = mine or [r["pearson"] for r in rows if r["estimator"] == name]
-        result[name] = [float(v) for v in np.mean(mine, axis=0)]
+        value, low, high = np.array(mine or [r["pearson"] for r in rows if r["estimator"] == name]).T
+        mean, many = value.mean(), len(value)
+        below, above = (float(np.sqrt(((value - end) ** 2).sum())) / many for end in (low, high))
+        result[name] = [float(mean), float(max(-1.0, mean - below)), float(min(1.0, mean + above))]
     return result

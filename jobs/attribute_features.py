@@ -17,11 +17,12 @@ from attribution.objectives import Erase, FeatureActivation
 from attribution.outcomes import REPORT, Interval, interference, summary
 from attribution.problem import diffusion_problem
 from attribution.samples import Samples, trajectory
-from attribution.selection import Share, jaccard, select
+from attribution.selection import Share, jaccard, scope_weights, select
 from attribution.silence import Saes, activity, patching, silenced
 from data.errors import InputError
 from data.provenance import provenance
 from data.sites import Site, step_of
+from jobs.attribute_located import whole_problem
 from jobs.attribute_pictures import judge, painter, prepare
 from jobs.config import RunConfig
 from labeling.detectors import load_detector
@@ -31,6 +32,11 @@ from sae.checkpoint import load_site_saes
 
 Labelled = dict[str, dict[Site, list[int]]]
 """Per concept and site its features, best first."""
+SCORED = {
+    "steps": ("gradient", "context"), "iterated": ("iterated", "context"), "live": ("cad", "erase-live"),
+    "published": ("cad", "erase"),
+}  # fmt: skip
+"""Methods that rank weights by an estimator of another name or on another objective than ``erase``."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -68,11 +74,13 @@ def relate(
 
     Returns:
         ``silenced``: ``own``, mean activation with the concept's weights edited ÷ intact over the features labelled
-        with it, and ``other``, over features labelled with other concepts that the same prompts name (same inputs x_t,
-        so only what the block writes counts); ``patching``: of the n features that attribution patching ranks first,
+        with it, ``other``, over features labelled with other concepts that the same prompts name, and ``rest``, over
+        all features of the block labelled with none of these (same inputs x_t, so only what the block writes counts);
+        ``patching``: of the n features that attribution patching ranks first,
         n as many as are labelled, the share that is labelled with the concept (``labelled``) and what chance gives
-        (``chance``); ``written``: Jaccard index of the weights chosen for the concept and those that write a feature
-        labelled with it (``own``) or with another concept (``other``); ``erase``: ``weights`` and ``features``, the
+        (``chance``); ``written``: Jaccard index of the weights chosen for the concept and those of the same scope that
+        write a feature labelled with it (``own``) or with another concept (``other``); ``written_all``: the same of
+        all weights of the U-Net, the concept's by ``cad``; ``erase``: ``weights`` and ``features``, the
         edit of weights and the ablation of the labelled features in activation space, each ``target`` and ``others``.
         All [mean, low, high] over concepts; ``components``, the table.
 
@@ -80,7 +88,8 @@ def relate(
         InputError: no label for a concept, or a run, model or autoencoder that does not fit.
     """
     known = sorted(Vocabulary(run.vocabulary).concepts)
-    labelled = {c: _features_of(labelled_run, c, config.top) for c in known}
+    every = {c: _features_of(labelled_run, c) for c in known}
+    labelled = {c: {site: some[: config.top] for site, some in features.items()} for c, features in every.items()}
     targets = list(concepts) or [c for c in known if labelled[c]]
     if bare := [c for c in targets if not labelled.get(c)]:
         raise InputError(f"{labelled_run} labels no feature {bare[0]!r} in the cond branch.")
@@ -92,14 +101,15 @@ def relate(
         judge(load_detector(run.detector), known), pool, Protocol((), (), most=config.most),
     )  # fmt: skip
     rows: list[dict[str, Any]] = []
-    found: dict[str, list[dict[str, float]]] = {"silenced": [], "patching": [], "written": []}
+    found: dict[str, list[dict[str, float]]] = {"silenced": [], "patching": [], "written": [], "written_all": []}
     outcomes: dict[str, dict[str, Any]] = {"weights": {}, "features": {}}
     for concept in targets:
         samples = _inputs(pipe, methods, concept, config, sorted({site.t for site in labelled[concept]}))
-        found["silenced"].append(_silenced(methods, concept, labelled, samples, saes, config))
+        found["silenced"].append(_silenced(methods, concept, labelled, every, samples, saes, config))
         found["patching"].append(_patching(methods, concept, labelled[concept], samples, saes))
         written, more = _written(methods, concept, labelled, samples, saes, config)
-        found["written"].append(written)
+        for name, one in written.items():
+            found[name].append(one)
         rows += more
         scene = evaluation.relevant(concept, REPORT)
         edit = methods.edit("erase", config.method, concept, config.share)
@@ -115,14 +125,13 @@ def relate(
     return {**{k: _intervals(v, run.seed) for k, v in found.items()}, "erase": erase, "components": str(table)}
 
 
-def _features_of(run: str, concept: str, top: int) -> dict[Site, list[int]]:
+def _features_of(run: str, concept: str) -> dict[Site, list[int]]:
     columns = ["block", "branch", "t", "feature", "dataset_iou"]
     table = load_labels(run, concept=concept, branch="cond", columns=columns).to_pylist()
     found: dict[Site, list[int]] = {}
     for row in sorted(table, key=lambda row: (-row["dataset_iou"], row["feature"])):
-        features = found.setdefault(Site(row["block"], row["branch"], round(float(row["t"]), 6)), [])
-        if len(features) < top:
-            features.append(int(row["feature"]))
+        site = Site(row["block"], row["branch"], round(float(row["t"]), 6))
+        found.setdefault(site, []).append(int(row["feature"]))
     return found
 
 
@@ -139,20 +148,22 @@ def _inputs(
 
 
 def _silenced(
-    methods: Methods, concept: str, labelled: Labelled, samples: Mapping[float, Samples], saes: Saes,
+    methods: Methods, concept: str, labelled: Labelled, every: Labelled, samples: Mapping[float, Samples], saes: Saes,
     config: FeaturesConfig,
 ) -> dict[str, float]:  # fmt: skip
     edit = methods.edit("erase", config.method, concept, config.share)
     named = {
         c for p in methods.context(concept).named[: config.prompts] for c in methods.prompts.get(p, ()) if c != concept
     }
-    sums = {"own": [0.0, 0.0], "other": [0.0, 0.0]}
+    sums = {"own": [0.0, 0.0], "other": [0.0, 0.0], "rest": [0.0, 0.0]}
     for site, own in labelled[concept].items():
-        rest = {f for c in named if c in labelled for f in labelled[c].get(site, [])} - set(own)
+        others = {f for c in named if c in labelled for f in labelled[c].get(site, [])} - set(own)
         before = activity(methods.unet, samples[site.t], site, saes[site])
         with applied(methods.unet, edit):
             after = activity(methods.unet, samples[site.t], site, saes[site])
-        for name, some in (("own", own), ("other", sorted(rest))):
+        told = {f for c in named | {concept} if c in every for f in every[c].get(site, [])}
+        rest = sorted(set(range(len(before))) - told)
+        for name, some in (("own", own), ("other", sorted(others)), ("rest", rest)):
             sums[name][0] += float(before[some].sum())
             sums[name][1] += float(after[some].sum())
     return {name: after / before if before else np.nan for name, (before, after) in sums.items()}
@@ -174,27 +185,38 @@ def _patching(
 def _written(
     methods: Methods, concept: str, labelled: Labelled, samples: Mapping[float, Samples], saes: Saes,
     config: FeaturesConfig,
-) -> tuple[dict[str, float], list[dict[str, Any]]]:  # fmt: skip
-    """Overlap of the concept's weights with those that write its features, and the rows of components.parquet."""
+) -> tuple[dict[str, dict[str, float]], list[dict[str, Any]]]:  # fmt: skip
+    """Overlap of the concept's weights with those that write its features, and the rows of components.parquet.
+
+    All weights are scored for features: most of what a block writes, its last layers among them, is of no scope of a
+    method.
+    """
     share = Share(config.share, "global")
     scores = methods.scores("erase", config.method, concept, config.share)
     chosen = methods.choose("erase", config.method, concept, config.share)
-    rows = component_rows(scores, chosen, estimator=config.method, objective="erase", concept=concept)
-    found: dict[str, list[float]] = {"own": [], "other": []}
+    estimator, objective = SCORED.get(config.method, (config.method, "erase"))
+    rows = component_rows(scores, chosen, estimator=estimator, objective=objective, concept=concept)
+    anywhere = select(estimate("cad", whole_problem(methods, concept)), share)
+    weights = scope_weights(methods.unet, "all")
+    found: dict[str, dict[str, list[float]]] = {name: {"own": [], "other": []} for name in ("written", "written_all")}
     for name, owner in [("own", concept), *(("other", c) for c in sorted(labelled) if c != concept)]:
         places = [(site, f) for site, some in labelled[owner].items() if site.t in samples for f in some[:1]]
         for site, feature in places[: config.written if name == "own" else 1]:
-            objective = FeatureActivation(site.block, feature, saes[site])
-            problem = diffusion_problem(methods.unet, objective, samples[site.t], methods.wide)
-            writes = estimate("cad", problem)
+            activation = FeatureActivation(site.block, feature, saes[site])
+            writes = estimate("cad", diffusion_problem(methods.unet, activation, samples[site.t], weights))
             taken = select(writes, share)
-            found[name].append(jaccard(chosen, taken))
+            found["written"][name].append(jaccard(chosen, select({n: writes[n] for n in scores}, share)))
+            found["written_all"][name].append(jaccard(anywhere, taken))
             if name == "own":
                 place = (site.block, site.branch, site.t)
                 rows += component_rows(writes, taken, estimator="cad", objective="feature", site=place, feature=feature)
-        if name == "other" and len(found["other"]) >= config.written:
+        if name == "other" and len(found["written"]["other"]) >= config.written:
             break
-    return {name: float(np.mean(values)) if values else np.nan for name, values in found.items()}, rows
+    means = {
+        which: {name: float(np.mean(values)) if values else np.nan for name, values in some.items()}
+        for which, some in found.items()
+    }
+    return means, rows
 
 
 def _intervals(rows: Sequence[Mapping[str, float]], seed: int) -> dict[str, Interval]:

@@ -13,7 +13,7 @@ from attribution.kept import Kept
 from attribution.methods import Methods
 from attribution.objectives import Erase
 from attribution.overlap import by_step, distribution, overlaps
-from attribution.problem import diffusion_problem
+from attribution.problem import Problem, diffusion_problem
 from attribution.samples import trajectory
 from attribution.selection import Chosen, Share, scope_weights, select
 
@@ -74,11 +74,7 @@ def everywhere(methods: Methods, concepts: Sequence[str], kept: Kept | None = No
         key = ("everywhere", concept, EVERYWHERE)
 
         def make(concept: str = concept) -> dict[str, np.ndarray[Any, Any]]:
-            samples = trajectory(
-                methods.pipe, [c.template.format(concept)] * c.seeds, [c.seed + i for i in range(c.seeds)],
-                steps=c.steps, guidance=c.guidance, base=c.base,
-            )  # fmt: skip
-            problem = diffusion_problem(methods.unet, Erase(), samples, weights, c.seeds)  # one part a step
+            problem = whole_problem(methods, concept)
             chosen = select(estimate("cad", problem), Share(EVERYWHERE, "global"))
             return {_STEPS: np.array(by_step(problem, chosen, c.steps)), **{n: i.numpy() for n, i in chosen.items()}}
 
@@ -90,6 +86,16 @@ def everywhere(methods: Methods, concepts: Sequence[str], kept: Kept | None = No
             found[place][concept] = _shares(rows, place, "chosen")
             found["weights"][place] = _shares(rows, place, "weights")
     return {**found, "overlap": overlaps(choices)}
+
+
+def whole_problem(methods: Methods, concept: str) -> Problem:
+    """The published J of a concept on all weights of the U-Net, one part per sampler step."""
+    c = methods.config
+    samples = trajectory(
+        methods.pipe, [c.template.format(concept)] * c.seeds, [c.seed + i for i in range(c.seeds)],
+        steps=c.steps, guidance=c.guidance, base=c.base,
+    )  # fmt: skip
+    return diffusion_problem(methods.unet, Erase(), samples, scope_weights(methods.unet, "all"), c.seeds)
 
 
 def _shares(rows: Sequence[Mapping[str, Any]], place: str, what: str) -> dict[str, float]:

@@ -47,7 +47,8 @@ def print_features(result: Mapping[str, Any]) -> None:
     for name, words in (
         ("silenced", "activity with the concept's weights edited / intact"),
         ("patching", "features ranked first by attribution patching that are labelled with the concept"),
-        ("written", "Jaccard index of the concept's weights and those that write a feature"),
+        ("written", "Jaccard index of the concept's weights and those of their scope that write a feature"),
+        ("written_all", "the same of all weights, the concept's by cad"),
     ):
         print(words)
         for which, interval in result[name].items():

@@ -126,6 +126,14 @@ def test_a_run_s_labels_are_tied_to_the_weights_of_its_concepts(scenes_run: Path
     assert set(features["objective"].to_pylist()) == {"feature"} and set(features["branch"].to_pylist()) == {"cond"}
     known = {(row["block"], row["feature"]) for row in labels if row["concept"] == concept}
     assert set(zip(features["block"].to_pylist(), features["feature"].to_pylist(), strict=True)) <= known
+    writers = {row["module"] for row in features.to_pylist() if row["chosen"]}
+    # The layers that write the update are no part of cross-attention, which the concept's weights are chosen from.
+    assert all(any(module.endswith(end) for module in writers) for end in ("proj_out", "ff.net.2"))
+    assert {row["estimator"] for row in of_concept.to_pylist()} == {"gradient"}
+    assert {row["objective"] for row in of_concept.to_pylist()} == {"context"}
+    assert min(of_concept["score"].to_pylist()) >= 0  # |dJ/dw|, as the name says
+    assert set(found["silenced"]) == {"own", "other", "rest"} and found["silenced"]["rest"][0] is not None
+    assert 0 <= found["written_all"]["own"][0] <= 1
     assert found["silenced"]["own"][0] is not None and found["silenced"]["own"][0] >= 0
     assert 0 <= found["patching"]["labelled"][0] <= 1 and 0 < found["patching"]["chance"][0] <= 1
     assert set(found["erase"]) == {"weights", "features"}
