@@ -20,6 +20,7 @@ from diffusion.flops import ModelCost, model_cost
 from jobs.config import RunConfig
 from jobs.fingerprint import fingerprint
 from labeling.vocabulary import Vocabulary
+from sae.autoencoder import SAEConfig
 from sae.checkpoint import read_config
 
 PEAK_TFLOPS = {"t4": 65, "v100": 125, "l4": 121, "a10": 125, "a6000": 155, "a100": 312, "4090": 165, "h100": 989}
@@ -27,6 +28,8 @@ PEAK_TFLOPS = {"t4": 65, "v100": 125, "l4": 121, "a10": 125, "a6000": 155, "a100
 
 VALUE_BYTES, INDEX_SHARE = 1.65, 1.03
 """Bytes of a code's value, and of its feature relative to log2(features) bits, after zstd (runs/scenes)."""
+UNUSED_BYTES = 0.25
+"""Bytes of a slot that BatchTopK leaves unused: 0.1 in runs/scenes, 0.4 in runs of a few coarse steps, which use more."""
 PIXEL_BYTES = 1.14
 """Bytes of a PNG a pixel (runs/scenes)."""
 SEGMENTS, SEGMENT_BYTES = 5.8, 290.0
@@ -136,7 +139,13 @@ def _saes(config: RunConfig, model: ModelCost, assumed: list[str]) -> dict[Any, 
         return {site: read_config(Path(config.saes) / site.slug) for site in sites}
     assumed.append(f"autoencoders as sae.train makes them, for {config.saes} has none yet")
     shapes = {site: config.sae.train.shape(model.blocks[site.block][2]) for site in sites}
-    return {site: {"d": shape.d, "n": shape.n, "k": shape.k} for site, shape in shapes.items()}
+    return {site: {"d": shape.d, "n": shape.n, "k": shape.k, "slots": shape.slots} for site, shape in shapes.items()}
+
+
+def _slots(sae: dict[str, Any]) -> int:
+    """Slots a cell of the codes, of an autoencoder's configuration; BatchTopK leaves some unused."""
+    shape = SAEConfig(int(sae["d"]), int(sae["n"]), int(sae["k"]), bool(sae.get("batch_topk")), sae.get("max_k"))
+    return int(sae.get("slots", shape.slots))
 
 
 def _captions(config: RunConfig, assumed: list[str]) -> list[int]:
@@ -157,11 +166,10 @@ def _seconds(flops: dict[str, int], tflops: float) -> dict[str, float] | None:
 
 def _bytes(config: RunConfig, model: ModelCost, saes: dict[Any, dict[str, Any]], shards: int) -> dict[str, int]:
     """Bytes of the tables by what the embedded models' run measured; evidence is an upper bound."""
-    pairs = [
-        (_cells(model, site.block) * int(one["k"]), VALUE_BYTES + INDEX_SHARE * math.log2(int(one["n"])) / 8)
-        for site, one in saes.items()
-    ]
-    codes = sum(count * each for count, each in pairs)
+    codes = 0.0
+    for site, one in saes.items():
+        used = VALUE_BYTES + INDEX_SHARE * math.log2(int(one["n"])) / 8
+        codes += _cells(model, site.block) * (int(one["k"]) * used + (_slots(one) - int(one["k"])) * UNUSED_BYTES)
     concepts = max(1.0, len(Vocabulary(config.vocabulary).base) or SEGMENTS)
     present = min(concepts, SEGMENTS * config.shard_size)
     rows = sum(int(one["n"]) for one in saes.values()) * (1 + present)  # every feature with every concept
