@@ -29,7 +29,7 @@ PEAK_TFLOPS = {"t4": 65, "v100": 125, "l4": 121, "a10": 125, "a6000": 155, "a100
 VALUE_BYTES, INDEX_SHARE = 1.65, 1.03
 """Bytes of a code's value, and of its feature relative to log2(features) bits, after zstd (runs/scenes)."""
 UNUSED_BYTES = 0.25
-"""Bytes of a slot that BatchTopK leaves unused: 0.1 in runs/scenes, 0.4 in runs of a few coarse steps, which use more."""
+"""Bytes of a slot that BatchTopK leaves unused: 0.1 in runs/scenes, 0.4 in small runs of a few coarse steps."""
 PIXEL_BYTES = 1.14
 """Bytes of a PNG a pixel (runs/scenes)."""
 SEGMENTS, SEGMENT_BYTES = 5.8, 290.0
