@@ -73,7 +73,7 @@ class Evaluation:
         tuning = self.cases.globally("discovery", self.config.tuning)
         chosen, sweeps = self._choose("global", tuning, self.config.settings(spatial=False))
         cases = self.cases.globally("heldout", self.config.global_cases)
-        return global_summary(self._measure(chosen, cases, GLOBAL)) | {
+        return global_summary(self._measure(chosen, cases, GLOBAL, {})) | {
             "global_setting": {stage: setting.name for stage, setting in chosen.items()},
             "global_tuning": sweeps,
         }
@@ -111,7 +111,7 @@ class Evaluation:
 
     def _measure(
         self, chosen: Mapping[str, Setting], cases: Sequence[Case], methods: Sequence[str],
-        others: Mapping[str, Mapping[str, Setting]] = {},
+        others: Mapping[str, Mapping[str, Setting]],
     ) -> list[Row]:  # fmt: skip
         """The rows of all methods, at the settings of `chosen` or, where a method has its own, of `others`."""
         self.say(f"{len(cases)} pictures a stage and method: " + ", ".join(f"{k} {s.name}" for k, s in chosen.items()))
