@@ -12,9 +12,9 @@ from torch import nn
 from data.scenes.prompts import prompt_pool
 from data.scenes.render import render
 from data.scenes.style_classifier import LABELS, StyleClassifier, load, save
-from data.scenes.train import text_to_image, text_to_image_model
+from data.scenes.train import style_classifier, text_to_image, text_to_image_model, vae
 from data.scenes.train.latents import LATENT_SHAPE, cover, open_files
-from data.scenes.train.loop import Average, Budget, cosine_rate, load_checkpoint, save_checkpoint
+from data.scenes.train.loop import Average, Budget, Resumable, cosine_rate, load_checkpoint, save_checkpoint
 from data.scenes.train.tokens import MAX_LENGTH, encode, save_legacy, scenes_tokenizer
 from data.scenes.world import EVAL_SEEDS
 
@@ -197,3 +197,48 @@ def test_the_trained_style_classifier_knows_unseen_scenes() -> None:
     answers = model.classify(np.stack([scene.image for scene in scenes]))
     right = sum(a == (scene.style or "plain") for a, scene in zip(answers, scenes, strict=True))
     assert right >= 97
+
+
+def killed_after(steps: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let the training loops stop after so many steps, as a killed process does: between two checkpoints."""
+    tick = Resumable.tick
+
+    def stop(run: Resumable) -> None:
+        tick(run)
+        if run.budget.step == steps:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(Resumable, "tick", stop)
+
+
+def test_a_killed_autoencoder_goes_on_as_if_nothing_had_happened(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def train(out: str, resume: bool = False) -> dict[str, torch.Tensor]:
+        vae.train(tmp_path / out, Budget(None, 6), 4, 0, None, False, resume, every=2)
+        return vae.AutoencoderKL.from_pretrained(tmp_path / out).state_dict()
+
+    whole = train("whole")
+    with monkeypatch.context() as patch:
+        killed_after(5, patch)
+        with pytest.raises(KeyboardInterrupt):
+            train("killed")
+    resumed = train("killed", resume=True)
+    assert all(torch.equal(whole[name], resumed[name]) for name in whole)
+
+
+def test_a_killed_style_classifier_goes_on_as_if_nothing_had_happened(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(style_classifier, "EVAL_SEEDS", EVAL_SEEDS[:10_008])
+
+    def train(name: str, resume: bool = False) -> dict[str, torch.Tensor]:
+        return style_classifier.train(Budget(None, 6), 16, 0, tmp_path / f"{name}.pt", resume, every=2).state_dict()
+
+    whole = train("whole")
+    with monkeypatch.context() as patch:
+        killed_after(5, patch)
+        with pytest.raises(KeyboardInterrupt):
+            train("killed")
+    resumed = train("killed", resume=True)
+    assert all(torch.equal(whole[name], resumed[name]) for name in whole)

@@ -106,6 +106,48 @@ def load_checkpoint(path: Path) -> dict[str, Any]:
     return state
 
 
+@dataclass
+class Resumable:
+    """A training loop on one stream of random numbers, that of torch, which goes on where a killed run stood.
+
+    Attributes:
+        path: the checkpoint; its folder is made.
+        every: steps between checkpoints.
+    """
+
+    path: Path
+    modules: Sequence[nn.Module]
+    optimizer: torch.optim.Optimizer
+    budget: Budget
+    every: int = 100
+
+    def start(self, resume: bool) -> None:
+        """Continue from the checkpoint where that is wanted and there is one; starts the clock."""
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        if resume and self.path.exists():
+            state = load_checkpoint(self.path)
+            for module, tensors in zip(self.modules, state["modules"], strict=True):
+                module.load_state_dict(tensors)
+            self.optimizer.load_state_dict(state["optimizer"])
+            self.budget.step, self.budget.seconds = state["step"], state["seconds"]
+            torch.set_rng_state(state["random"])
+        self.budget.restart_clock()
+
+    def tick(self) -> None:
+        """Count one finished step, and write a checkpoint after every `every` of them."""
+        self.budget.tick()
+        if self.budget.step % self.every == 0:
+            state = {
+                "modules": [module.state_dict() for module in self.modules],
+                "optimizer": self.optimizer.state_dict(),
+                "step": self.budget.step,
+                "seconds": self.budget.seconds,
+                "random": torch.get_rng_state(),
+            }
+            save_checkpoint(self.path, state)
+            self.budget.restart_clock()
+
+
 def save_sheet(pictures: np.ndarray, path: Path, columns: int = 6) -> None:
     """Tile uint8 pictures [N, H, W, 3] into one PNG."""
     count, height, width, _ = pictures.shape

@@ -1,6 +1,8 @@
 """Train the style classifier on rendered scenes; a few minutes on one core.
 
 python -m data.scenes.train.style_classifier --export data/scenes/models/style_classifier
+
+A killed run continues with `--resume` from its last checkpoint.
 """
 
 from __future__ import annotations
@@ -14,7 +16,7 @@ from torch import Tensor, nn
 
 from data.scenes.render import render
 from data.scenes.style_classifier import PLAIN, StyleClassifier, save
-from data.scenes.train.loop import Budget, cosine_rate, set_rate
+from data.scenes.train.loop import Budget, Resumable, cosine_rate, set_rate
 from data.scenes.world import EVAL_SEEDS, TRAIN_SEEDS
 
 BATCH = 64
@@ -54,13 +56,16 @@ def disturb(pixels: Tensor) -> Tensor:
     return (pixels * gain + 0.04 * torch.randn(len(pixels), 3, 1, 1)).clamp(-1, 1)
 
 
-def train(budget: Budget, pool: int, seed: int) -> StyleClassifier:
-    """Train on `pool` scenes; prints the accuracy on unseen ones."""
+def train(
+    budget: Budget, pool: int, seed: int, checkpoint: Path, resume: bool = False, every: int = 100
+) -> StyleClassifier:
+    """Train on `pool` scenes, on from `checkpoint` if `resume`; prints the accuracy on unseen ones."""
     torch.manual_seed(seed)
     model = StyleClassifier()
     pixels, styles = style_pool(model, TRAIN_SEEDS[_FIRST_SEED : _FIRST_SEED + pool])
     optimizer = torch.optim.AdamW(model.parameters(), lr=PEAK_RATE, weight_decay=1e-3)
-    budget.restart_clock()
+    run = Resumable(checkpoint, (model,), optimizer, budget, every)
+    run.start(resume)
     while budget.fraction < 1:
         set_rate(optimizer, cosine_rate(PEAK_RATE, budget, warmup=30))
         rows = torch.randint(len(pixels), (BATCH,))
@@ -68,7 +73,7 @@ def train(budget: Budget, pool: int, seed: int) -> StyleClassifier:
         loss.backward()
         optimizer.step()
         optimizer.zero_grad()
-        budget.tick()
+        run.tick()
         if budget.step % 100 == 0:
             print(f"step {budget.step} {budget.seconds:.0f}s loss {loss.item():.4f}", flush=True)
     model.eval()
@@ -85,9 +90,14 @@ def main() -> None:
     parser.add_argument("--minutes", type=float)
     parser.add_argument("--pool", type=int, default=4000, help="scenes to train on")
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument(
+        "--out", type=Path, default=Path("build/train/style_classifier"), help="receives the checkpoint"
+    )
+    parser.add_argument("--resume", action="store_true", help="continue from the checkpoint in --out")
     options = parser.parse_args()
     torch.set_num_threads(1)
-    model = train(Budget(options.minutes, options.steps), options.pool, options.seed)
+    budget = Budget(options.minutes, options.steps)
+    model = train(budget, options.pool, options.seed, options.out / "checkpoint.pt", options.resume)
     save(model, options.export)
 
 

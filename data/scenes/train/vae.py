@@ -4,7 +4,8 @@ python -m data.scenes.train.vae --out build/train/vae --minutes 15
 python -m data.scenes.train.vae --out build/train/vae_sharp --start build/train/vae \\
     --decoder-only --minutes 10
 
-The second run leaves the latents as they are, so a denoiser trained on them stays valid.
+The second run leaves the latents as they are, so a denoiser trained on them stays valid. A killed run continues with
+`--resume` from its last checkpoint.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from diffusers import AutoencoderKL
 from torch import Tensor, nn
 
 from data.scenes.render import render
-from data.scenes.train.loop import Budget, cosine_rate, save_sheet, set_rate, to_pictures
+from data.scenes.train.loop import Budget, Resumable, cosine_rate, save_sheet, set_rate, to_pictures
 from data.scenes.world import EVAL_SEEDS, TRAIN_SEEDS
 
 # Weight of the mean KL term per latent value: enough noise that the decoder forgives small errors
@@ -110,8 +111,16 @@ def freeze_latents(vae: AutoencoderKL) -> None:
         part.requires_grad_(False)
 
 
-def train(out: Path, budget: Budget, pool: int, seed: int, start: Path | None, decoder_only: bool) -> None:
-    """Train (on from `start`), report the error on unseen scenes, save a folder to `out`."""
+def train(
+    out: Path, budget: Budget, pool: int, seed: int, start: Path | None, decoder_only: bool, resume: bool = False,
+    every: int = 100,
+) -> None:  # fmt: skip
+    """Train (on from `start`), report the error on unseen scenes, save a folder to `out`.
+
+    Args:
+        resume: go on from the checkpoint in `out`, if there is one.
+        every: steps between checkpoints.
+    """
     torch.manual_seed(seed)
     pictures = picture_pool(TRAIN_SEEDS[-pool:])
     held_out = normalise(picture_pool(EVAL_SEEDS[:32]))
@@ -121,7 +130,8 @@ def train(out: Path, budget: Budget, pool: int, seed: int, start: Path | None, d
     probe = nn.Conv2d(vae.config.latent_channels, 3, 1)
     parameters = [*vae.parameters(), *probe.parameters()]
     optimizer = torch.optim.AdamW(parameters, lr=PEAK_RATE, betas=(0.9, 0.98), weight_decay=1e-4)
-    budget.restart_clock()
+    run = Resumable(out / "checkpoint.pt", (vae, probe), optimizer, budget, every)
+    run.start(resume)
     while budget.fraction < 1:
         set_rate(optimizer, cosine_rate(PEAK_RATE, budget, warmup=50))
         error, kl = loss_terms(vae, probe, crops(pictures, BATCH, CROP))
@@ -129,7 +139,7 @@ def train(out: Path, budget: Budget, pool: int, seed: int, start: Path | None, d
         torch.nn.utils.clip_grad_norm_(parameters, 1.0)
         optimizer.step()
         optimizer.zero_grad()
-        budget.tick()
+        run.tick()
         if budget.step % 50 == 0:
             print(f"step {budget.step} {budget.seconds:.0f}s error {error:.4f} kl {kl:.2f}", flush=True)
     vae.eval()
@@ -138,7 +148,6 @@ def train(out: Path, budget: Budget, pool: int, seed: int, start: Path | None, d
     with torch.no_grad():
         decoded = vae.decode(vae.encode(held_out).latent_dist.mean).sample
     print(f"unseen scenes: PSNR {10 * torch.log10(4 / (decoded - held_out).square().mean()):.1f} dB")
-    out.mkdir(parents=True, exist_ok=True)
     both = torch.stack([held_out[:18], decoded[:18]], dim=1).flatten(0, 1)
     save_sheet(to_pictures(both), out / "reconstructions.png")
     vae.save_pretrained(out)
@@ -154,11 +163,12 @@ def main() -> None:
     parser.add_argument("--steps", type=int)
     parser.add_argument("--pool", type=int, default=3000, help="scenes to train on")
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--resume", action="store_true", help="continue from the checkpoint in --out")
     parser.add_argument("--threads", type=int, default=1)
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
     budget = Budget(options.minutes, options.steps)
-    train(options.out, budget, options.pool, options.seed, options.start, options.decoder_only)
+    train(options.out, budget, options.pool, options.seed, options.start, options.decoder_only, options.resume)
 
 
 if __name__ == "__main__":
