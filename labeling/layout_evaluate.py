@@ -49,8 +49,9 @@ def evaluate_layout(
     Returns:
         ``miou`` [t][method] -> [mean, low, high] (95 %), ``pointing``, ``presence_ap`` alike; ``margin``: gazetteer
         minus the method, picture by picture; ``sites``: the same mIoU per block and branch alone; ``by_concept``
-        [t][method][concept]; ``exact``: the same on pictures with exact masks; ``pairs``, ``exact_pairs``: held-out
-        pairs, and those with exact masks, per concept; ``images``: how many of each were read.
+        [t][method][concept]; ``autoencoder_t`` [t]: of the autoencoders that gazetteer reads it with; ``exact``: the
+        same on pictures with exact masks; ``pairs``, ``exact_pairs``: held-out pairs, and those with exact masks, per
+        concept; ``images``: how many of each were read.
     """
     if config.baselines and (pipe is None or generation is None):
         raise InputError("The baselines sample pictures again and need the run's model.")
@@ -60,7 +61,7 @@ def evaluate_layout(
     train, held = run.of_split("discovery", most), run.of_split("heldout", config.heldout_images)
     some = run.of_split("discovery", min(most, config.train_images or most))
     result: dict[str, Any] = {key: {} for key in (*MEASURES, "by_concept")}
-    result |= {"sites": [], "paper_site": {}, "exact": {}}
+    result |= {"sites": [], "paper_site": {}, "autoencoder_t": {}, "exact": {}}
     with tempfile.TemporaryDirectory(prefix="gazetteer-layout-") as folder:
         seen: dict[str, Seen | None] = {"train": None, "held": None}
         if config.baselines and generation is not None:
@@ -82,6 +83,7 @@ def evaluate_layout(
     for t in steps:
         step, here, there = found[t]
         _add(result, f"{t:.2f}", here, step.places)
+        result["autoencoder_t"][f"{t:.2f}"] = step.autoencoder_t
         if there is not None:
             result["exact"][f"{t:.2f}"] = {key: _joint(there[key], step.places) for key in MEASURES}
     result["pairs"] = _pairs(run, _group(run, held, None), most)

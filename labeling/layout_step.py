@@ -41,6 +41,8 @@ from sae.autoencoder import SparseAutoencoder
 
 Floats = NDArray[np.float32]
 
+NEAREST, SHARED = "gazetteer_nearest", "gazetteer_shared"
+
 MIN_PAIRS = 5
 """Held-out pairs a concept needs to count in the means."""
 
@@ -82,7 +84,9 @@ class EvaluateConfig:
 class StepEvaluation:
     """All methods at one sampler step: fitted on `train`, then applied to any group of pictures.
 
-    Given a fit of another step as ``fits["live"]``, that one is applied to this step's codes beside them.
+    Given a fit of another step as ``fits["live"]``, that one is applied to this step's codes beside them. At a step
+    that the run did not store, ``gazetteer`` is one of two, whichever is better on the pictures it is fitted on: with
+    the autoencoders of the nearest t (``gazetteer_nearest``) or with those of the middle t (``gazetteer_shared``).
     """
 
     def __init__(
@@ -102,8 +106,15 @@ class StepEvaluation:
         self.best_paper = self.cond[0]
         self._shared_t = sorted({site.t for site in run.grids})[len({site.t for site in run.grids}) // 2]
         self.stored_t = any(abs(site.t - t) < 1e-4 for site in run.grids)
+        self.nearest_t = self.site(self.cond[0]).t
+        self.taken = "gazetteer" if self.stored_t else NEAREST
 
     # What is read
+
+    @property
+    def autoencoder_t(self) -> float:
+        """The t of the autoencoders that ``gazetteer`` reads this step with."""
+        return self._shared_t if self.taken == SHARED else self.nearest_t
 
     def site(self, place: tuple[str, str], t: float | None = None) -> Site:
         """The run's site nearest to this step at a (block, branch)."""
@@ -141,7 +152,7 @@ class StepEvaluation:
         self.thresholds["prior"] = fit_thresholds(np.ascontiguousarray(prior), truth)
         parts = self.parts(train, training=True)
         cond = [parts[place] for place in self.cond]
-        self._fit("gazetteer", cond, prior, truth)
+        self._fit(self.taken, cond, prior, truth)
         self._fit("features_only", cond, None, truth)
         for place, part in parts.items():
             self._fit("/".join(place), [part], prior, truth)
@@ -151,6 +162,8 @@ class StepEvaluation:
         self._fit_paper(train)
         if seen_train is not None and seen_train.seen is not None:
             self._fit_seen(seen_train, seen_train.seen)
+        if not self.stored_t:
+            self._fit_either(train, cond, prior, truth)
 
     def _fit(self, name: str, parts: list[tuple[Floats, Grid]], prior: Floats | None, truth: Truth) -> None:
         self.fits[name] = LayoutFit.of(inputs_of(parts, prior, self.grid), truth)
@@ -189,9 +202,18 @@ class StepEvaluation:
             own = own_counts(table, codes, train.truth(grid).pixels)
             parts.append((evidence_maps(table, codes, own), grid))
         self._fit("neurons", parts, prior, truth)
-        if not self.stored_t:
-            shared = list(self.parts(train, training=True, t=self._shared_t).values())
-            self._fit("gazetteer_shared", shared, prior, truth)
+
+    def _fit_either(self, train: Group, near: list[tuple[Floats, Grid]], prior: Floats, truth: Truth) -> None:
+        """Read with the autoencoders of the nearest t or of the middle one, whichever has the higher training mIoU."""
+        reached = {}
+        shared = list(self.parts(train, training=True, t=self._shared_t).values())
+        for name, parts in ((NEAREST, near), (SHARED, shared)):
+            inputs = inputs_of(parts, prior, self.grid)
+            fit = self.fits[name] = self.fits.get(name) or LayoutFit.of(inputs, truth)
+            ious = pair_ious(fit.where.probabilities(inputs), truth, fit.where.thresholds)
+            reached[name] = macro_mean(ious, np.ones((1, len(ious))))[0]
+        self.taken = max(reached, key=lambda name: reached[name])  # of two alike the nearest
+        self.fits["gazetteer"] = self.fits[self.taken]
 
     def _dense(self, seen: Seen) -> Floats:
         return dense_inputs([(seen.updates[Site(*p, self.t)], seen.grids[p[0]]) for p in self.cond], self.grid)
@@ -204,13 +226,18 @@ class StepEvaluation:
         count = len(group.image_ids)
         parts = self.parts(group, training=False)
         cond = [parts[place] for place in self.cond]
-        inputs = {"gazetteer": inputs_of(cond, prior, self.grid), "features_only": inputs_of(cond, None, self.grid)}
+        near = inputs_of(cond, prior, self.grid)
+        inputs = {"gazetteer" if self.stored_t else NEAREST: near, "features_only": inputs_of(cond, None, self.grid)}
         inputs |= {"/".join(place): inputs_of([part], prior, self.grid) for place, part in parts.items()}
         if "live" in self.fits:
-            inputs["live"] = inputs["gazetteer"]
+            inputs["live"] = near
         if "uncond" in self.fits:
             others = [parts[place] for place in self.places if place not in self.cond]
             inputs["uncond"] = inputs_of(others, prior, self.grid)
+        if not self.stored_t:
+            shared = list(self.parts(group, training=False, t=self._shared_t).values())
+            inputs[SHARED] = inputs_of(shared, prior, self.grid)
+            inputs["gazetteer"] = inputs[self.taken]
         maps: dict[str, Floats] = {"prior": np.repeat(prior, count, axis=0)}
         maps["chance"] = np.zeros_like(maps["prior"])
         grids = {}
@@ -244,9 +271,6 @@ class StepEvaluation:
             codes = neurons.codes(table.site, seen.image_ids, updates, seen.grids[place[0]])
             parts.append((evidence_maps(table, codes), table.grid))
         inputs["neurons"] = inputs_of(parts, prior, self.grid)
-        if "gazetteer_shared" in self.fits:
-            shared = list(self.parts(group, training=False, t=self._shared_t).values())
-            inputs["gazetteer_shared"] = inputs_of(shared, prior, self.grid)
         return inputs
 
     def measure(self, group: Group) -> dict[str, Any]:

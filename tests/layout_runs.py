@@ -43,10 +43,10 @@ GENERATION = GenerationConfig(steps=3, guidance=3.0, blocks=BLOCKS, t=(1.0, 0.0)
 CONCEPTS = ("boat", "dog", "house")
 
 
-def random_saes(generation: GenerationConfig = GENERATION) -> dict:
+def random_saes(generation: GenerationConfig = GENERATION, seed: int = 0) -> dict:
     """An untrained autoencoder of 48 features for every site."""
     return {
-        site: SparseAutoencoder(SAEConfig(d=32, n=48, k=4)).initialise(number).eval()
+        site: SparseAutoencoder(SAEConfig(d=32, n=48, k=4)).initialise(seed + number).eval()
         for number, site in enumerate(generation.sites)
     }
 
@@ -60,7 +60,7 @@ def pipeline_run(path: Path, pipe, saes: dict, images: int = 12, made: dict | No
     for number, (prompt, picture) in enumerate(zip(prompts, pictures, strict=True)):
         name, split = f"i{number:03d}", "heldout" if number % 3 == 0 else "discovery"
         masks = []
-        for concept in {"boat", CONCEPTS[number % 3]}:
+        for concept in sorted({"boat", CONCEPTS[number % 3]}):
             y, x = rng.integers(0, 9, 2)
             mask = np.zeros((16, 16), bool)
             mask[y : y + 7, x : x + 7] = True

@@ -388,7 +388,7 @@ def test_everything_is_measured_at_every_step_and_on_exact_masks(painted: Layout
         painted, saes, np.eye(3), EvaluateConfig(resamples=20, batch_size=4), tiny_pipeline(), GENERATION, exact
     )
     methods = {"gazetteer", "paper", "prior", "chance", "attention", "probe", "neurons", "features_only", "uncond"}
-    at_each = {"1.00": methods, "0.50": methods | {"gazetteer_shared", "live"}, "0.00": methods}
+    at_each = {"1.00": methods, "0.50": methods | {"gazetteer_nearest", "gazetteer_shared", "live"}, "0.00": methods}
     assert list(result["miou"]) == list(at_each)  # in the order of sampling
     for key in ("miou", "by_concept"):
         assert {t: set(found) for t, found in result[key].items()} == at_each
@@ -396,7 +396,10 @@ def test_everything_is_measured_at_every_step_and_on_exact_masks(painted: Layout
         for mean, low, high in found.values():
             assert 0.0 <= low <= mean <= high <= 1.0 or low - 1e-9 <= mean <= high + 1e-9
     assert {t: set(found["miou"]) for t, found in result["exact"].items()} == at_each
-    assert result["miou"]["0.50"]["live"] != result["miou"]["0.50"]["gazetteer"]  # codes alike, fitted elsewhere
+    between = result["miou"]["0.50"]
+    assert between["live"] != between["gazetteer_nearest"]  # codes alike, fitted elsewhere
+    assert between["gazetteer"] in (between["gazetteer_nearest"], between["gazetteer_shared"])
+    assert result["autoencoder_t"] == {"1.00": 1.0, "0.50": result["autoencoder_t"]["0.50"], "0.00": 0.0}
     boats = result["by_concept"]["0.50"]["prior"]["boat"]
     assert len(boats) == 3 and boats[1] < boats[0] < boats[2]
     assert len(result["sites"]) == 3 * 2 * len(BLOCKS)

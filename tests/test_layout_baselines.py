@@ -16,12 +16,13 @@ from diffusion.generate import Generator
 from labeling.layout import evidence_maps
 from labeling.layout_baselines import Neurons, attention_scores, fit_probe, probe_out_of_fold, table_of_codes
 from labeling.layout_data import LayoutRun, open_run
+from labeling.layout_fit import LayoutFit, inputs_of
 from labeling.layout_group import Group
 from labeling.layout_metrics import Truth, fit_thresholds, macro_mean, pair_ious
 from labeling.layout_pass import Seen, noised, sampled
 from labeling.layout_step import EvaluateConfig, StepEvaluation
 from sae.autoencoder import SAEConfig, SparseAutoencoder
-from tests.layout_runs import CONCEPTS, GENERATION, world_run
+from tests.layout_runs import CONCEPTS, GENERATION, pipeline_run, random_saes, world_run
 from tests.small_world import MID, sky_world
 from tests.tiny_pipeline import BLOCKS, tiny_pipeline
 
@@ -104,6 +105,40 @@ def test_every_baseline_is_wired_to_what_was_seen(run: LayoutRun, tmp_path: Path
     for name in ("probe", "neurons", "attention"):
         assert found["miou"][name][1] > found["miou"]["prior"][2], name
         assert found["pointing"][name][0] > 0.9, name
+
+
+def test_a_step_in_between_is_read_with_the_autoencoders_that_are_better_in_training(tmp_path: Path) -> None:
+    pipe, saes = tiny_pipeline(), random_saes()
+    painted = open_run(pipeline_run(tmp_path / "run", pipe, saes))
+    rows = painted.of_split("discovery")
+    pictures = [(painted.image_ids[i], painted.prompts[i], painted.seeds[i]) for i in rows]
+    taken = set()
+    # The nearest is t = 0, the middle one of the run's two is 1: as they are, then silent at 0 and others at 1.
+    silent = {site: random_saes()[site] for site in saes if site.t == 0.0}
+    for sae in silent.values():
+        sae.encoder.data.zero_()
+    others = {site: random_saes(seed=50)[site] for site in saes if site.t == 1.0}
+    for t, those in ((0.3, saes), (0.2, saes | silent | others)):
+        folder = tmp_path / f"{t}"
+        folder.mkdir()
+        seen = sampled(pipe, replace(GENERATION, steps=21), [t], pictures, painted.concepts, folder)
+        group = Group(tuple(painted.image_ids[i] for i in rows), painted.truth, rows, seen, stored=True)
+        step = StepEvaluation(painted, those, np.eye(3), EvaluateConfig(resamples=5), t)
+        step.fit(group, group)
+        truth, prior = group.truth(step.grid), step.on_grid.prior(group.truth(step.grid).pixels)
+        reached = {}
+        for at in (0.0, 1.0):
+            inputs = inputs_of(list(step.parts(group, training=True, t=at).values()), prior, step.grid)
+            where = LayoutFit.of(inputs, truth).where
+            ious = pair_ious(where.probabilities(inputs), truth, where.thresholds)
+            reached[at] = macro_mean(ious, np.ones((1, len(ious))))[0]
+        assert step.autoencoder_t == max(reached, key=lambda at: reached[at]) and len(set(reached.values())) == 2
+        found = step.scores(group)
+        other = {0.0: "gazetteer_shared", 1.0: "gazetteer_nearest"}[step.autoencoder_t]
+        np.testing.assert_array_equal(found["gazetteer"][0], found[step.taken][0])
+        assert not np.array_equal(found["gazetteer"][0], found[other][0])
+        taken.add(step.taken)
+    assert len(taken) == 2  # else the test could not tell a rule from a habit
 
 
 # What is seen of a model
