@@ -24,6 +24,7 @@ from attribution.outcomes import (
     CHOOSE,
     REPORT,
     Case,
+    Classifier,
     Interval,
     Judge,
     Look,
@@ -41,6 +42,9 @@ from attribution.outcomes import (
 from attribution.prompts import paraphrases
 from data.errors import InputError
 
+_APART = 100_000
+"""Between the seeds of the same prompt: more than there are cases."""
+
 
 @dataclass(frozen=True)
 class Protocol:
@@ -51,6 +55,7 @@ class Protocol:
         shares: operating points to choose among, and of the dose-response curve.
         special: shares of methods that have their own.
         most: cases per half and concept that name it, beside half as many that do not.
+        seek: to amplify, pictures painted per half and concept to find up to `most` more that the intact model misses.
         kept: an operating point should leave other concepts at this share of their rate or more.
         aim: to erase, the gentlest share that also brings the target down to this is taken.
         curved: followers that are shown at all of their shares too.
@@ -65,6 +70,7 @@ class Protocol:
     amplify: tuple[str, ...]
     shares: tuple[float, ...] = (0.001, 0.003, 0.01, 0.03)
     most: int = 12
+    seek: int = 0
     kept: float = 0.9
     aim: float = 0.15
     special: Mapping[str, tuple[float, ...]] = field(default_factory=dict)
@@ -93,18 +99,20 @@ class Evaluation:
         *,
         features: Features | None = None,
         neighbours: Mapping[str, Collection[str]] | None = None,
+        classifier: Classifier | None = None,
         kept: Kept | None = None,
     ) -> None:
         """Prepare.
 
         Args:
+            classifier: a second witness beside the judge, which says what pictures show; None: there is none.
             kept: where every outcome is kept, so that an evaluation that was stopped goes on.
             features: what perceptual distances, FID and KID are measured in; None leaves them out.
             neighbours: per concept those closest to it, which are counted apart.
         """
         self.methods, self.paint, self.judge = methods, paint, judge
         self.cases, self.protocol = list(cases), protocol
-        self.features, self.neighbours = features, neighbours or {}
+        self.features, self.neighbours, self.classifier = features, neighbours or {}, classifier
         self.kept = kept or Kept()
         self._intact: dict[Case, Look] = {}
 
@@ -169,7 +177,7 @@ class Evaluation:
     def outcome(self, aim: str, method: str, concept: str, share: float, half: int) -> Outcome:
         """Paint the cases of a half with and without the edit, and count."""
         key = (aim, method, concept, share, "report" if half == REPORT else "choose")
-        return self._once(key, lambda: self._compare(aim, method, concept, share, self.relevant(concept, half)))
+        return self._once(key, lambda: self._compare(aim, method, concept, share, self._tried(aim, concept, half)))
 
     def blocked(self, concepts: Sequence[str]) -> dict[str, Any]:
         """The trivial baseline: the word is taken out of the prompt and the model left alone."""
@@ -199,6 +207,30 @@ class Evaluation:
         return (
             mine + [c for c in self.cases if c.half == half and concept not in c.named][: (self.protocol.most + 1) // 2]
         )
+
+    def _tried(self, aim: str, concept: str, half: int) -> list[Case]:
+        """The relevant cases; to amplify also some that were sought."""
+        return self.relevant(concept, half) + (self.sought(concept, half) if aim == "amplify" else [])
+
+    def sought(self, concept: str, half: int) -> list[Case]:
+        """Up to `most` cases that the intact model misses: the prompts of a half that name a concept, other seeds.
+
+        They are looked for before anything is edited, the same for all methods.
+        """
+        named = [case for case in self.cases if case.half == half and concept in case.named]
+
+        def seek() -> list[tuple[int, int]]:
+            missed: list[tuple[int, int]] = []
+            tries = [(place, turn) for turn in range(self.protocol.seek) for place in range(len(named))]
+            for start in range(0, min(self.protocol.seek, len(tries)), 8):
+                some = tries[start : min(start + 8, self.protocol.seek)]
+                looks = self._look([_again(named[place], turn) for place, turn in some])
+                missed += [one for one, look in zip(some, looks, strict=True) if concept not in look.found]
+                if len(missed) >= self.protocol.most:
+                    break
+            return missed[: self.protocol.most]
+
+        return [_again(named[place], turn) for place, turn in self.kept.json(("sought", concept, half), seek)]
 
     def intact(self, cases: Sequence[Case]) -> list[Look]:
         """Pictures and findings of the intact model."""
@@ -315,7 +347,13 @@ class Evaluation:
         images = self.paint([case.prompt for case in cases], [case.seed for case in cases])
         found = self.judge(images)
         maps = self.features(images) if self.features else [None] * len(images)
-        return [Look(*one) for one in zip(images, found, maps, strict=True)]
+        read = self.classifier(images) if self.classifier else [None] * len(images)
+        return [Look(*one) for one in zip(images, found, maps, read, strict=True)]
+
+
+def _again(case: Case, turn: int) -> Case:
+    """The same prompt from a noise that no other case has."""
+    return replace(case, seed=case.seed + _APART * (turn + 1), sought=True)
 
 
 def _means(found: Mapping[str, Interval]) -> dict[str, float | None]:

@@ -14,6 +14,8 @@ from attribution.distances import frechet_distance, kernel_distance, perceptual_
 Images = list[NDArray[np.uint8]]
 Judge = Callable[[Images], list[dict[str, float]]]
 """Pictures uint8 [H, W, 3] -> per picture, of each concept found, the share 0..1 of the picture it covers."""
+Classifier = Callable[[Images], list[Collection[str]]]
+"""Pictures -> per picture the concepts it shows, by another witness than the judge."""
 Paint = Callable[[Sequence[str], Sequence[int]], Images]
 """(prompts, seeds) -> pictures of the pipeline as it stands."""
 Interval = list[float | None]
@@ -24,21 +26,29 @@ NOTHING: Interval = [None, None, None]
 
 @dataclass(frozen=True)
 class Case:
-    """One prompt with its seed, the concepts it names, and the half it belongs to (CHOOSE or REPORT)."""
+    """One prompt with its seed, the concepts it names, and the half it belongs to (CHOOSE or REPORT).
+
+    `sought`: picked because the intact model misses the concept there, so that it says nothing of how often it does.
+    """
 
     prompt: str
     seed: int
     named: frozenset[str]
     half: int
+    sought: bool = False
 
 
 @dataclass(frozen=True)
 class Look:
-    """A picture, what the judge found in it, and its feature maps [channels, h, w] by level, where they are read."""
+    """A picture, what the judge found in it, its feature maps [channels, h, w] by level, and what a classifier reads.
+
+    Maps and what is read are None where nobody looks.
+    """
 
     image: NDArray[np.uint8]
     found: Mapping[str, float]
     maps: Sequence[NDArray[np.float32]] | None = None
+    read: Collection[str] | None = None
 
 
 def _none() -> NDArray[np.float64]:
@@ -55,6 +65,9 @@ class Outcome:
         named: [cases that name the target, 2]: found in the intact picture, in the edited one.
         others: [cases, 2]: how many other named concepts were found, intact and edited.
         near, far: the same, of the target's neighbours and of the rest.
+        unnamed: [cases that do not name the target, 2]: found in the intact picture, in the edited one.
+        read: [cases that name the target, 2]: read by the classifier in the intact picture, in the edited one.
+        read_others: as `others`, by the classifier.
         change: [cases that do not name the target]: mean absolute difference of the pictures, 0..1.
         distance: [cases that do not name the target]: `perceptual_distance` of the pictures; empty without features.
         features: intact and edited [cases that do not name the target, channels] each; empty without features.
@@ -68,6 +81,9 @@ class Outcome:
     others: NDArray[np.float64]
     near: NDArray[np.float64]
     far: NDArray[np.float64]
+    unnamed: NDArray[np.float64]
+    read: NDArray[np.float64]
+    read_others: NDArray[np.float64]
     change: NDArray[np.float64]
     by_concept: Mapping[str, tuple[int, int]]
     distance: NDArray[np.float64] = field(default_factory=lambda: np.empty(0))
@@ -75,7 +91,8 @@ class Outcome:
     weights: int = 0
 
 
-_TABLES = ("target", "area", "named", "others", "near", "far", "change", "distance")
+_PAIRS = ("target", "area", "named", "others", "near", "far", "unnamed", "read", "read_others")
+_TABLES = (*_PAIRS, "change", "distance")
 
 
 def pack(outcome: Outcome) -> dict[str, NDArray[Any]]:
@@ -107,30 +124,41 @@ def compare(
     edited: Sequence[Look],
     neighbours: Collection[str] = (),
 ) -> Outcome:
-    """Count what was found in same-seed pairs; for amplify only cases that the intact model missed count as target."""
-    rows: dict[str, list[Any]] = {name: [] for name in _TABLES[:-1]}
+    """Count what was found in same-seed pairs; for amplify only cases that the intact model missed count as target.
+
+    Cases that were sought count for nothing else than the target and what the classifier says of it.
+    """
+    rows: dict[str, list[tuple[float, float]]] = {name: [] for name in _PAIRS}
+    change: list[float] = []
     by_concept: dict[str, tuple[int, int]] = {}
-    unnamed: list[tuple[Look, Look]] = []
+    pairs: list[tuple[Look, Look]] = []
     for case, before, after in zip(cases, intact, edited, strict=True):
         had, has = set(before.found), set(after.found)
+        here = (concept in had, concept in has)
+        if concept in case.named:
+            if aim == "erase" or concept not in had:
+                rows["target"].append(here)
+            if before.read is not None and after.read is not None:
+                rows["read"].append((concept in before.read, concept in after.read))
+        if case.sought:
+            continue
         if concept in case.named:
             rows["area"].append((before.found.get(concept, 0.0), after.found.get(concept, 0.0)))
-            rows["named"].append((concept in had, concept in has))
-            if aim == "erase" or concept not in had:
-                rows["target"].append((concept in had, concept in has))
+            rows["named"].append(here)
         else:
-            rows["change"].append(np.abs(before.image.astype(np.float64) - after.image).mean() / 255)
-            unnamed.append((before, after))
+            change.append(float(np.abs(before.image.astype(np.float64) - after.image).mean() / 255))
+            rows["unnamed"].append(here)
+            pairs.append((before, after))
         rest = case.named - {concept}
         for name, some in (("others", rest), ("near", rest & set(neighbours)), ("far", rest - set(neighbours))):
             rows[name].append((len(some & had), len(some & has)))
+        if before.read is not None and after.read is not None:
+            rows["read_others"].append((len(rest & set(before.read)), len(rest & set(after.read))))
         for other in rest:
             old, new = by_concept.get(other, (0, 0))
             by_concept[other] = (old + (other in had), new + (other in has))
-    found = {name: np.array(rows[name], dtype=np.float64).reshape(-1, 2) for name in rows if name != "change"}
-    change = np.array(rows["change"], dtype=np.float64)
-    target, area, named, others, near, far = (found[name] for name in _TABLES[:6])
-    return Outcome(target, area, named, others, near, far, change, by_concept, **_maps(unnamed))
+    found: dict[str, Any] = {n: np.array(some, dtype=np.float64).reshape(-1, 2) for n, some in rows.items()}
+    return Outcome(**found, change=np.array(change), by_concept=by_concept, **_maps(pairs))
 
 
 def _maps(pairs: Sequence[tuple[Look, Look]]) -> dict[str, Any]:
@@ -144,8 +172,10 @@ def _maps(pairs: Sequence[tuple[Look, Look]]) -> dict[str, Any]:
 
 
 def summary(aim: str, outcomes: Sequence[Outcome], resamples: int, seed: int) -> dict[str, Interval]:
-    """``target``, ``area``, ``rise``, ``others``, ``near``, ``far``, ``change``, ``distance``, [mean, low, high] each.
+    """``target``, ``classifier``, ``area``, ``rise``, ``others``, …: [mean, low, high] each.
 
+    ``classifier`` and ``others_classifier`` are what ``target`` and ``others`` are by the classifier's word,
+    ``unnamed`` is the target where no prompt names it (erase: found edited ÷ found intact; amplify: edited − intact).
     ``rise`` is how much more often the concept is found over all cases that name it, edited − intact, −1..1: unlike the
     share of missed cases gained it is not fooled by pictures that merely change.
     The mean is over concepts; the interval resamples concepts, and cases within them. Ratios with nothing to divide
@@ -172,13 +202,13 @@ def difference(
         outcomes, controls: of the same concepts on the same cases, in the same order.
 
     Returns:
-        [mean over concepts, low, high] of ``target``, ``area``, ``rise`` and ``others``; the interval resamples
-        concepts, and cases within them, the same for both. Concepts of which one side has nothing to divide by are
-        left out.
+        [mean over concepts, low, high] of ``target``, ``classifier``, ``area``, ``rise`` and ``others``; the interval
+        resamples concepts, and cases within them, the same for both. Concepts of which one side has nothing to divide
+        by are left out.
     """
     generator = np.random.default_rng(seed)
     result: dict[str, Interval] = {}
-    for name in ("target", "area", "rise", "others"):
+    for name in ("target", "classifier", "area", "rise", "others"):
         table, read = _reads(aim)[name]
         pairs = [(getattr(o, table), getattr(c, table)) for o, c in zip(outcomes, controls, strict=True)]
         assert all(len(one) == len(other) for one, other in pairs)
@@ -233,10 +263,19 @@ def interference_pictures(outcomes: Mapping[str, Outcome]) -> dict[str, dict[str
 
 def _reads(aim: str) -> dict[str, tuple[str, Callable[[NDArray[np.float64]], float]]]:
     """Per number of a summary: the table of an outcome it is read from, and how."""
-    ratios = {name: (name, _ratio) for name in ("others", "near", "far")}
+    reads: dict[str, tuple[str, Callable[[NDArray[np.float64]], float]]] = {
+        name: (name, _ratio) for name in ("area", "others", "near", "far")
+    }
     averages = {name: (name, _average) for name in ("change", "distance")}
-    target = _ratio if aim == "erase" else _gained
-    return {"target": ("target", target), "area": ("area", _ratio), "rise": ("named", _rise), **ratios, **averages}
+    erase = aim == "erase"
+    return {
+        "target": ("target", _ratio if erase else _gained),
+        "classifier": ("read", _ratio if erase else _gained),
+        "rise": ("named", _rise),
+        "unnamed": ("unnamed", _ratio if erase else _rise),
+        "others_classifier": ("read_others", _ratio),
+        **reads, **averages,
+    }  # fmt: skip
 
 
 def _ratio(pairs: NDArray[np.float64]) -> float:
@@ -245,7 +284,9 @@ def _ratio(pairs: NDArray[np.float64]) -> float:
 
 
 def _gained(pairs: NDArray[np.float64]) -> float:
-    return float(pairs[:, 1].mean()) if len(pairs) else np.nan
+    """Of the cases in which it was missed, the share in which it is there now."""
+    missed = pairs[pairs[:, 0] == 0]
+    return float(missed[:, 1].mean()) if len(missed) else np.nan
 
 
 def _rise(pairs: NDArray[np.float64]) -> float:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +24,7 @@ from attribution.samples import trajectory
 from data.digests import digest_folder
 from data.errors import InputError
 from jobs.attribute_located import everywhere, located
-from jobs.attribute_pictures import judge, painter, prepare
+from jobs.attribute_pictures import judge, painter, prepare, witness
 from jobs.config import RunConfig
 from jobs.steer import load_judge
 from labeling.detector_features import backbone_features
@@ -75,7 +75,7 @@ def quick(run: RunConfig) -> EvaluateConfig:
     return EvaluateConfig(
         MethodConfig(steps=steps, guidance=run.generation.guidance, seed=run.seed),
         Protocol(methods, ("steps", "steps_random", "cad", "random"), shares=(0.01, 0.05),
-                 special={"steps": (0.003, 0.1)}, most=5),
+                 special={"steps": (0.003, 0.1)}, most=5, seek=24),
         steps=steps, pool=96, erase=6, amplify=4, looks=False, areas=False, fewer=(), located=("cad", "steps"),
         ablations=334, ablation_shares=(0.01, 0.05, 0.2), study_samples=1, points=8, groups=100,
     )  # fmt: skip
@@ -84,13 +84,15 @@ def quick(run: RunConfig) -> EvaluateConfig:
 def full(run: RunConfig) -> EvaluateConfig:
     """All objects, looks and areas, every method."""
     steps = min(10, run.generation.steps)
+    doses = {**dict.fromkeys(("steps", "steps_random"), (0.001, 0.003, 0.01, 0.03, 0.1)),
+             "cad": (0.003, 0.01, 0.02, 0.05)}  # fmt: skip
     return EvaluateConfig(
         MethodConfig(steps=steps, guidance=run.generation.guidance, seeds=2, seed=run.seed),
-        Protocol(ERASE, AMPLIFY, shares=(0.01, 0.05), special={"steps": (0.003, 0.1)}, most=8,
-                 paraphrased=("cad", "steps"), attacked=("steps",)),
-        steps=steps, pool=160, erase=12, amplify=10, looks=True, areas=True,
+        Protocol(ERASE, AMPLIFY, shares=(0.01, 0.05), special=doses, most=8, seek=64,
+                 curved=("steps_random",), paraphrased=("cad", "steps"), attacked=("steps",)),
+        steps=steps, pool=160, erase=12, amplify=13, looks=True, areas=True,
         fewer=("steps", "steps_random", "cad", "random"), located=("cad", "steps"),
-        ablations=334, ablation_shares=(0.01, 0.05, 0.2), study_samples=1, points=16, groups=100,
+        ablations=1000, ablation_shares=(0.01, 0.05, 0.2), study_samples=1, points=16, groups=100,
     )  # fmt: skip
 
 
@@ -123,7 +125,8 @@ def evaluate(
     if wrong := sorted(set(only) - {*config.protocol.erase, *config.protocol.amplify}):
         raise InputError(f"Unknown method {wrong[0]!r}; accepted: {', '.join(config.protocol.erase)}.")
     models = {name: _digest(path) for name, path in (("model", run.model.path), ("detector", run.detector.path))}
-    kept = Kept(folder or None, {**_settings(config), **models})
+    second = run.attribute.classifier
+    kept = Kept(folder or None, {**_settings(config), **models, "classifier": second})
     methods, pool = prepare(run, config.methods, config.pool, words)
     pipe = methods.pipe
     detector = load_detector(run.detector)
@@ -132,10 +135,11 @@ def evaluate(
         judge(detector, known, load_judge(run.steer.judge, words) if words else None), pool, config.protocol,
         features=backbone_features(detector) if run.detector.library == "transformers" else None,
         neighbours=neighbours(pipe, known), kept=kept,
+        classifier=witness(load_judge(second, known, "attribute.classifier")) if second else None,
     )  # fmt: skip
     rates = evaluation.rates(CHOOSE)
     both = set(rates) & evaluation.named(REPORT)
-    shown, missed = _by_need({name: rates[name] for name in both & set(known)})
+    shown, missed = _by_need({name: rates[name] for name in both & set(known)}, run.steer.concepts)
     objects = [c for c in shown if c in run.steer.concepts] or shown
     targets = list(concepts) or objects[: config.erase]
     if not targets:
@@ -166,7 +170,8 @@ def _settings(config: EvaluateConfig) -> dict[str, Any]:
     p = config.protocol
     study = ("steps", "pool", "ablations", "ablation_shares", "study_samples", "points", "groups")
     return {
-        "methods": dataclasses.asdict(config.methods), "cases": p.most, "attack": dataclasses.asdict(p.attack),
+        "methods": dataclasses.asdict(config.methods), "cases": p.most, "sought": p.seek,
+        "attack": dataclasses.asdict(p.attack),
         **{name: getattr(config, name) for name in study},
     }  # fmt: skip
 
@@ -200,13 +205,14 @@ def faithfulness(methods: Methods, concept: str, config: EvaluateConfig, seed: i
     return rows + ablation_study(live, scores, (0.05,), max(3, config.ablations // 3), groups=groups, seed=seed + 3)
 
 
-def _by_need(rates: dict[str, tuple[float, float]]) -> tuple[list[str], list[str]]:
+def _by_need(rates: dict[str, tuple[float, float]], objects: Collection[str]) -> tuple[list[str], list[str]]:
     """Concepts to erase, best first, and to amplify, by how often they are shown where named and where not.
 
     What is painted whether it is named or not cannot be told from its surroundings: prefer what the prompt decides.
+    Objects may be missed from other noise even where none was.
     """
     shown = [c for c in sorted(rates, key=lambda c: (rates[c][1] - rates[c][0], c)) if rates[c][0] >= SHOWN]
-    missed = [c for c in sorted(rates, key=lambda c: (rates[c][0], c)) if rates[c][0] < 1.0]
+    missed = [c for c in sorted(rates, key=lambda c: (rates[c][0], c)) if rates[c][0] < 1.0 or c in objects]
     return shown, missed
 
 

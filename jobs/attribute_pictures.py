@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Any
 
 import numpy as np
@@ -11,7 +11,7 @@ import torch
 from numpy.typing import NDArray
 
 from attribution.methods import MethodConfig, Methods
-from attribution.outcomes import CHOOSE, REPORT, Case, Images, Judge, Paint
+from attribution.outcomes import CHOOSE, REPORT, Case, Classifier, Images, Judge, Paint
 from attribution.prompts import without
 from data.prompt_pool import read_prompts
 from diffusion.generate import GenerationConfig, Generator
@@ -69,6 +69,20 @@ def judge(detector: Detector, concepts: Sequence[str], looks: LookJudge | None =
         return found
 
     return look
+
+
+def witness(judge: LookJudge) -> Classifier:
+    """What a judge of many labels, each with a probability of its own, takes to be there: those of 0.5 or more."""
+
+    def read(images: Images) -> list[Collection[str]]:
+        if not images:
+            return []
+        return [
+            frozenset(label for label, p in zip(judge.labels, row, strict=True) if p >= 0.5)
+            for row in judge.probabilities(np.stack(images))
+        ]
+
+    return read
 
 
 def cases(

@@ -72,6 +72,18 @@ class SaeConfig:
 
 
 @dataclass(frozen=True)
+class AttributeConfig:
+    """What `gazetteer attribute evaluate` is judged by, beside the detector.
+
+    Attributes:
+        classifier: ``module:function`` that gives a `labeling.steer_trials.Judge` whose labels are the vocabulary's
+            concepts, each with a probability of its own; empty: the detector is the only witness.
+    """
+
+    classifier: str = ""
+
+
+@dataclass(frozen=True)
 class RunConfig:
     """One labelling run. Paths are relative to the configuration file where such a path exists there.
 
@@ -106,6 +118,7 @@ class RunConfig:
     sae: SaeConfig | None = None
     sae_check: SaeCheckConfig = SaeCheckConfig()
     steer: SteerConfig = SteerConfig()
+    attribute: AttributeConfig = AttributeConfig()
     causal: CausalConfig = CausalConfig()
     images: int = 400
     seed: int = 0
@@ -170,7 +183,7 @@ class RunConfig:
 
 OPERATIONAL = frozenset(
     {"executor", "workers", "pools", "limits", "threads", "batch_size", "ray_address", "max_failed_share", "base"}
-    | {"sae", "sae_check", "steer", "causal", "model.device", "model.device_map", "model.offload"}
+    | {"sae", "sae_check", "steer", "attribute", "causal", "model.device", "model.device_map", "model.offload"}
     | {"detector.device", "detector.batch_size", "segmenter.device", "segmenter.batch_size"}
 )
 """Keys that change how a run is carried out but not what it must come to."""

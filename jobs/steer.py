@@ -106,14 +106,14 @@ def _png(pixels: NDArray[np.uint8], record: dict[str, Any]) -> bytes:
     return stream.getvalue()
 
 
-def load_judge(name: str, words: Sequence[str]) -> Judge:
-    """A judge of looks, named ``module:function``; raises InputError if it cannot be loaded or lacks a word."""
+def load_judge(name: str, words: Sequence[str], key: str = "steer.judge") -> Judge:
+    """A judge of pictures, named ``module:function`` at a key; InputError if it cannot be loaded or lacks a word."""
     module, _, function = name.partition(":")
     try:
         judge: Judge = getattr(importlib.import_module(module), function)()
     except (ImportError, AttributeError, ValueError, OSError) as error:
-        raise InputError(f"steer.judge {name!r} cannot be loaded as module:function: {error}") from error
+        raise InputError(f"{key} {name!r} cannot be loaded as module:function: {error}") from error
     missing = sorted(set(words) - set(judge.labels))
     if missing:
-        raise InputError(f"steer.judge cannot read {missing[0]!r}; it reads {', '.join(judge.labels)}.")
+        raise InputError(f"{key} cannot read {missing[0]!r}; it reads {', '.join(judge.labels)}.")
     return judge

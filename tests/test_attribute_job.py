@@ -1,4 +1,4 @@
-"""The attribute verbs on a tiny real pipeline, and the evaluation's arithmetic by hand."""
+"""The attribute verbs and the whole evaluation on a tiny real pipeline."""
 
 from __future__ import annotations
 
@@ -17,7 +17,6 @@ from PIL import Image
 
 from attribution.adversary import Attack
 from attribution.delta import applied, load_delta, save_delta
-from attribution.distances import frechet_distance, kernel_distance, perceptual_distance
 from attribution.evaluate import Evaluation, Protocol
 from attribution.kept import Kept
 from attribution.method_names import AMPLIFY, ERASE, FOLLOWERS
@@ -27,16 +26,6 @@ from attribution.outcomes import (
     REPORT,
     Case,
     Images,
-    Look,
-    Outcome,
-    compare,
-    difference,
-    interference,
-    interference_pictures,
-    pack,
-    quality,
-    summary,
-    unpack,
 )
 from attribution.prompts import paraphrases, without
 from attribution.selection import count, scope_weights
@@ -49,7 +38,7 @@ from jobs.attribute_evaluate import EvaluateConfig, evaluate
 from jobs.attribute_located import everywhere, located
 from jobs.attribute_pictures import cases as draw_cases
 from jobs.attribute_pictures import painter
-from jobs.attribute_plots import GREY, curves
+from jobs.attribute_plots import curves
 from jobs.attribute_report import print_evaluation, write_evaluation
 from jobs.attribute_score import ScoreConfig, apply_edit, score
 from jobs.attribute_sheet import write_sheet
@@ -183,118 +172,6 @@ def test_half_of_the_prompts_of_every_concept_choose_and_half_report() -> None:
         assert {case.half for case in drawn if concept in case.named} == {CHOOSE, REPORT}
 
 
-def picture(value: int) -> np.ndarray:
-    return np.full((2, 2, 3), value, dtype=np.uint8)
-
-
-def seen(value: int, *found: str, area: float = 0.5) -> Look:
-    return Look(picture(value), dict.fromkeys(found, area))
-
-
-def test_what_counts_as_erased_kept_and_changed() -> None:
-    cases = [
-        Case("a dog and sky", 0, frozenset({"dog", "sky"}), REPORT),
-        Case("two dogs", 1, frozenset({"dog"}), REPORT),
-        Case("a tree and sky", 2, frozenset({"tree", "sky"}), REPORT),
-    ]
-    intact = [seen(0, "dog", "sky"), seen(0), seen(0, "tree", "sky", "car")]
-    edited = [seen(9, "sky"), seen(9, "dog", area=0.1), seen(51, "sky")]
-    erased = compare("erase", "dog", cases, intact, edited, neighbours={"tree"})
-    assert erased.by_concept == {"sky": (2, 2), "tree": (1, 0)}
-    found = summary("erase", [erased], 0, 0)
-    assert found["target"][0] == 1.0  # one found before, one after, though not in the same picture
-    assert found["area"][0] == pytest.approx(0.2)  # half a picture before, a tenth after
-    assert found["others"][0] == pytest.approx(2 / 3) and found["change"][0] == pytest.approx(0.2)
-    assert found["near"][0] == 0.0 and found["far"][0] == 1.0
-    assert found["distance"] == [None] * 3 and quality([erased], 5, 0)["fid"] is None
-    raised = summary("amplify", [compare("amplify", "dog", cases, intact, edited)], 200, 0)
-    assert raised["target"] == [1.0, 1.0, 1.0]  # of the one dog that was missed
-    nothing = compare("erase", "dog", cases[1:2], intact[1:2], edited[1:2])
-    said = summary("erase", [nothing], 50, 0)
-    assert said.pop("rise") == [1.0, 1.0, 1.0] and all(value == [None] * 3 for value in said.values())
-    assert summary("erase", [erased], 0, 0)["rise"][0] == 0.0  # of two dogs one before, the other after
-    low, mean, high = (summary("erase", [erased, erased], 400, 0)["others"][i] or 0 for i in (1, 0, 2))
-    assert 0 < low < mean < high <= 1
-
-
-def test_a_method_less_its_control_is_drawn_in_pairs() -> None:
-    """Both vary from concept to concept, their difference does not: the paired interval is a point."""
-
-    def outcome(found: list[int]) -> Outcome:
-        cases = [Case("a dog and sky", i, frozenset({"dog", "sky"}), REPORT) for i in range(4)]
-        edited = [seen(0, *["dog"] * (i < found[0]), *["sky"] * (i < found[1])) for i in range(4)]
-        return compare("erase", "dog", cases, [seen(0, "dog", "sky")] * 4, edited)
-
-    methods, controls = [outcome([0, 4]), outcome([2, 2])], [outcome([0, 4]), outcome([2, 2])]
-    assert difference("erase", methods, controls, 200, 0)["target"] == [0.0, 0.0, 0.0]
-    apart = difference("erase", [outcome([0, 4])] * 3, [outcome([4, 4])] * 3, 200, 0)
-    assert apart["target"] == [-1.0, -1.0, -1.0] and apart["others"] == [0.0, 0.0, 0.0]
-    found = difference("erase", [outcome([1, 4]), outcome([3, 3])], [outcome([3, 4]), outcome([3, 4])], 400, 0)
-    assert found["target"][0] == pytest.approx(-0.25) and found["others"][0] == pytest.approx(-0.125)
-    low, high = found["target"][1], found["target"][2]
-    assert low is not None and high is not None and low < -0.25 < high <= 0
-    bare = [dataclasses.replace(outcome([1, 4]), target=np.empty((0, 2)))]
-    nothing = difference("erase", bare, bare, 10, 0)
-    assert nothing["target"] == [None] * 3 and nothing["rise"][0] == 0.0
-
-
-def test_outcomes_are_kept_and_an_evaluation_of_other_settings_is_refused(tmp_path: Path) -> None:
-    cases = [Case("a dog and sky", 0, frozenset({"dog", "sky"}), REPORT), Case("sky", 1, frozenset({"sky"}), REPORT)]
-    maps = [np.ones((2, 1, 1), np.float32)]
-    looks = [Look(picture(v), {"dog": 0.25, "sky": 0.5}, maps) for v in (3, 4)]
-    outcome = dataclasses.replace(compare("erase", "dog", cases, looks, looks[::-1], {"sky"}), weights=7)
-    kept, made = Kept(tmp_path / "kept", {"steps": 2}), []
-
-    def make() -> dict[str, np.ndarray]:
-        made.append(1)
-        return pack(outcome)
-
-    for _ in range(2):
-        again = unpack(kept.arrays(("erase", "cad", "dog", 0.1), make))
-    assert len(made) == 1 and again.weights == 7 and again.by_concept == {"sky": (2, 2)}
-    assert summary("erase", [again], 20, 0) == summary("erase", [outcome], 20, 0)
-    assert quality([again, again], 5, 0) == quality([outcome, outcome], 5, 0)
-    assert kept.json(("rates", 0), lambda: [1, 0.5]) == Kept(tmp_path / "kept", {"steps": 2}).json(("rates", 0), list)
-    with pytest.raises(InputError, match=r"other settings \(steps\)"):
-        Kept(tmp_path / "kept", {"steps": 3})
-    next((tmp_path / "kept").glob("erase-cad*")).write_bytes(b"PK")
-    with pytest.raises(InputError, match="damaged"):
-        kept.arrays(("erase", "cad", "dog", 0.1), make)
-
-
-def test_the_gentlest_dose_that_reaches_the_aim_is_taken_unless_it_costs_others() -> None:
-    cases = [Case("a dog and sky", i, frozenset({"dog", "sky"}), CHOOSE) for i in range(10)]
-    intact = [seen(0, "dog", "sky")] * 10
-
-    def outcome(dogs: int, skies: int) -> Outcome:
-        after = [seen(0, *["dog"] * (i < dogs), *["sky"] * (i < skies)) for i in range(10)]
-        return compare("erase", "dog", cases, intact, after)
-
-    best = Evaluation(None, None, None, [], Protocol((), ()))._best  # type: ignore[arg-type]
-    doses = {0.1: outcome(5, 10), 0.2: outcome(1, 10), 0.3: outcome(0, 10), 0.4: outcome(0, 5)}
-    assert best("erase", "cad", doses) == 0.2
-    assert best("erase", "cad", {0.1: doses[0.1], 0.4: doses[0.4]}) == 0.1
-    assert best("erase", "cad", {0.1: outcome(5, 8), 0.2: outcome(9, 9)}) == 0.2
-
-
-def test_distances_between_pictures_and_between_sets_of_them() -> None:
-    generator = np.random.default_rng(0)
-    one = generator.normal(size=(400, 3))
-    other = one * [1.0, 2.0, 1.0] + [3.0, 0.0, 0.0]
-    # Along the axes the Fréchet distance is Σ (Δμ)² + Σ (Δσ)².
-    expected = sum((one.mean(0) - other.mean(0)) ** 2) + one[:, 1].std(ddof=1) ** 2
-    assert frechet_distance(one, other) == pytest.approx(expected, rel=0.02)
-    assert frechet_distance(one, one) == pytest.approx(0, abs=1e-8)
-    apart, same = kernel_distance(one, other), kernel_distance(one, generator.normal(size=(400, 3)))
-    assert apart > 20 * abs(same)
-    maps = [np.array([[[1.0, 0.0]], [[0.0, 1.0]]], dtype=np.float32)]  # two cells, along x and along y
-    turned = [maps[0][::-1] * 7]
-    assert perceptual_distance(maps, [maps[0] * 5]) == pytest.approx(0)
-    assert perceptual_distance(maps, turned) == pytest.approx(2)
-    with pytest.raises(InputError, match="at least 2"):
-        frechet_distance(one[:1], other)
-
-
 def test_curves_are_drawn_in_order_with_their_bands() -> None:
     line = [(0.01, 1.0, 0.9, 1.0), (0.1, 0.0, 0.0, 0.25)]
     root = ElementTree.fromstring(curves("dose <response>", {"cad": line, "steps": line[:1]}, "share", "target"))
@@ -303,23 +180,6 @@ def test_curves_are_drawn_in_order_with_their_bands() -> None:
     first = next(root.iter("{http://www.w3.org/2000/svg}polyline")).get("points", "").split()
     (x0, y0), (x1, y1) = ([float(v) for v in point.split(",")] for point in first)
     assert x0 < x1 and (y0, y1) == (50.0, 250.0)  # 1 at the top, 0 at the bottom
-
-
-def test_a_cell_of_few_pictures_is_grey(tmp_path: Path) -> None:
-    """Two of the three pictures that name the sky show it, all three the tree: 0 of 2 is not drawn, 1 of 3 is."""
-    cases = [Case("a dog, a tree and sky", i, frozenset({"dog", "tree", "sky"}), REPORT) for i in range(3)]
-    intact = [seen(0, "dog", "tree", *["sky"] * (i < 2)) for i in range(3)]
-    outcomes = {"dog": compare("erase", "dog", cases, intact, [seen(0, *["tree"] * (i < 1)) for i in range(3)])}
-    found = {"interference": interference(outcomes), "interference_pictures": interference_pictures(outcomes)}
-    assert found == {
-        "interference": {"dog": {"sky": 0.0, "tree": pytest.approx(1 / 3)}},
-        "interference_pictures": {"dog": {"sky": 2, "tree": 3}},
-    }
-    files = write_evaluation({"erase": {"cad": found}}, str(tmp_path))
-    drawn = ElementTree.parse(next(file for file in files if file.endswith("interference-cad.svg"))).getroot()
-    said = [element.text for element in drawn.iter("{http://www.w3.org/2000/svg}text")]
-    fills = [element.get("fill") for element in drawn.iter("{http://www.w3.org/2000/svg}rect")]
-    assert "0.33" in said and "0.00" not in said and fills.count(GREY) == 1
 
 
 def test_every_method_is_evaluated_on_pairs_and_the_model_stays_as_it_was(tmp_path: Path) -> None:
@@ -364,7 +224,7 @@ def test_every_method_is_evaluated_on_pairs_and_the_model_stays_as_it_was(tmp_pa
     for found, control in ((erased, "cad_random"), (raised, "cad_magnitude")):
         assert found[control]["share"] == found["cad"]["share"] and not found[control]["curve"]
         assert found[control]["weights"] == found["cad"]["weights"] and set(found["cad"]["minus"]) == {control}
-        assert set(found["cad"]["minus"][control]) == {"target", "area", "rise", "others"}
+        assert set(found["cad"]["minus"][control]) == {"target", "classifier", "area", "rise", "others"}
     assert set(erased["steps"]["minus"]) == {"steps_random", "wanda"} and "minus" not in erased["iterated"]
     assert set(evaluation.run("erase", ["dog"], ["cad_random"])) == {"steps", "cad", "cad_random"}
     assert [point["share"] for point in erased["cad"]["curve"]] == [0.02, 0.05]

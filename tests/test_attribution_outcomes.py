@@ -1,0 +1,231 @@
+"""The arithmetic of an evaluation of attribution, by hand."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+from xml.etree import ElementTree
+
+import numpy as np
+import pytest
+
+from attribution.distances import frechet_distance, kernel_distance, perceptual_distance
+from attribution.evaluate import Evaluation, Protocol
+from attribution.kept import Kept
+from attribution.outcomes import (
+    CHOOSE,
+    REPORT,
+    Case,
+    Images,
+    Look,
+    Outcome,
+    compare,
+    difference,
+    interference,
+    interference_pictures,
+    pack,
+    quality,
+    summary,
+    unpack,
+)
+from data.errors import InputError
+from jobs.attribute_pictures import witness
+from jobs.attribute_plots import GREY
+from jobs.attribute_report import write_evaluation
+
+
+def picture(value: int) -> np.ndarray:
+    return np.full((2, 2, 3), value, dtype=np.uint8)
+
+
+def seen(value: int, *found: str, area: float = 0.5) -> Look:
+    return Look(picture(value), dict.fromkeys(found, area))
+
+
+def test_what_counts_as_erased_kept_and_changed() -> None:
+    cases = [
+        Case("a dog and sky", 0, frozenset({"dog", "sky"}), REPORT),
+        Case("two dogs", 1, frozenset({"dog"}), REPORT),
+        Case("a tree and sky", 2, frozenset({"tree", "sky"}), REPORT),
+    ]
+    intact = [seen(0, "dog", "sky"), seen(0), seen(0, "tree", "sky", "car")]
+    edited = [seen(9, "sky"), seen(9, "dog", area=0.1), seen(51, "sky")]
+    erased = compare("erase", "dog", cases, intact, edited, neighbours={"tree"})
+    assert erased.by_concept == {"sky": (2, 2), "tree": (1, 0)}
+    found = summary("erase", [erased], 0, 0)
+    assert found["target"][0] == 1.0  # one found before, one after, though not in the same picture
+    assert found["area"][0] == pytest.approx(0.2)  # half a picture before, a tenth after
+    assert found["others"][0] == pytest.approx(2 / 3) and found["change"][0] == pytest.approx(0.2)
+    assert found["near"][0] == 0.0 and found["far"][0] == 1.0
+    assert found["distance"] == [None] * 3 and quality([erased], 5, 0)["fid"] is None
+    raised = summary("amplify", [compare("amplify", "dog", cases, intact, edited)], 200, 0)
+    assert raised["target"] == [1.0, 1.0, 1.0]  # of the one dog that was missed
+    nothing = compare("erase", "dog", cases[1:2], intact[1:2], edited[1:2])
+    said = summary("erase", [nothing], 50, 0)
+    assert said.pop("rise") == [1.0, 1.0, 1.0] and all(value == [None] * 3 for value in said.values())
+    assert summary("erase", [erased], 0, 0)["rise"][0] == 0.0  # of two dogs one before, the other after
+    low, mean, high = (summary("erase", [erased, erased], 400, 0)["others"][i] or 0 for i in (1, 0, 2))
+    assert 0 < low < mean < high <= 1
+
+
+def test_a_second_witness_has_a_word_of_its_own_and_sought_cases_count_for_the_target_alone() -> None:
+    def read(look: Look, *words: str) -> Look:
+        return dataclasses.replace(look, read=frozenset(words))
+
+    cases = [
+        Case("a dog and sky", 0, frozenset({"dog", "sky"}), REPORT),
+        Case("a dog and a tree", 1, frozenset({"dog", "tree"}), REPORT),
+        Case("a dog and sky", 100, frozenset({"dog", "sky"}), REPORT, sought=True),
+        Case("sky", 2, frozenset({"sky"}), REPORT),
+    ]
+    intact = [
+        read(seen(0, "dog", "sky"), "dog", "sky"),
+        read(seen(0), "dog"),
+        read(seen(0, "sky")),
+        read(seen(0, "dog")),
+    ]
+    edited = [read(seen(0, "sky"), "dog"), read(seen(0, "dog"), "tree"), read(seen(0, "dog"), "dog"), read(seen(0))]
+    raised = compare("amplify", "dog", cases, intact, edited)
+    assert raised.target.tolist() == [[0, 1], [0, 1]]  # missed in the second picture and in the one that was sought
+    assert raised.named.tolist() == [[1, 0], [0, 1]] and raised.area.shape == (2, 2)
+    assert raised.others.tolist() == [[1, 1], [0, 0], [0, 0]] and raised.by_concept == {"sky": (1, 1), "tree": (0, 0)}
+    assert raised.read.tolist() == [[1, 1], [1, 0], [0, 1]] and raised.read_others.tolist() == [[1, 0], [0, 1], [0, 0]]
+    assert raised.unnamed.tolist() == [[1, 0]] and len(raised.change) == 1
+    up = summary("amplify", [raised], 0, 0)
+    assert up["target"][0] == up["classifier"][0] == 1.0  # of the one that the classifier missed
+    assert up["rise"][0] == 0.0 and up["unnamed"][0] == -1.0 and up["others_classifier"][0] == 1.0
+    down = summary("erase", [compare("erase", "dog", cases[:2], intact[:2], edited[:2])], 0, 0)
+    assert down["target"][0] == 1.0 and down["classifier"][0] == 0.5
+    alone = compare("erase", "dog", cases[:1], [seen(0, "dog")], [seen(0, "dog")])
+    assert summary("erase", [alone], 0, 0)["classifier"] == [None] * 3
+    again = unpack(pack(raised))
+    assert again.read.tolist() == raised.read.tolist() and again.unnamed.tolist() == raised.unnamed.tolist()
+
+
+def test_what_the_intact_model_misses_is_sought_once_among_prompts_of_the_half(tmp_path: Path) -> None:
+    """A painter that misses the dog under odd seeds."""
+    cases = [Case(f"dog {i}", i, frozenset({"dog"}), REPORT if i % 2 == 0 else CHOOSE) for i in range(6)]
+    painted: list[int] = []
+
+    def paint(prompts: list[str], seeds: list[int]) -> Images:
+        painted.extend(seeds)
+        return [picture(0 if seed // 100_000 == 2 else 255) for seed in seeds]
+
+    def look(images: Images) -> list[dict[str, float]]:
+        return [{"dog": 1.0} if image.any() else {} for image in images]
+
+    def evaluation(seek: int) -> Evaluation:
+        protocol, kept = Protocol((), (), most=2, seek=seek), Kept(tmp_path / f"{seek}")
+        return Evaluation(None, paint, look, cases, protocol, kept=kept)  # type: ignore[arg-type]
+
+    found = evaluation(20).sought("dog", REPORT)
+    assert [(one.prompt, one.seed) for one in found] == [("dog 0", 200_000), ("dog 2", 200_002)]
+    assert all(one.sought and one.half == REPORT for one in found) and len(painted) == 8
+    assert evaluation(20).sought("dog", REPORT) == found and len(painted) == 8  # kept
+    assert evaluation(3).sought("dog", REPORT) == [] and len(painted) == 11
+    assert evaluation(0).sought("dog", REPORT) == [] and len(painted) == 11
+
+
+def test_a_classifier_takes_what_is_likelier_than_not_to_be_there() -> None:
+    class Judge:
+        labels = ("dog", "sky", "tree")
+
+        def probabilities(self, pictures: np.ndarray) -> np.ndarray:
+            return np.array([[0.5, 0.49, 0.9]] * len(pictures), np.float32)
+
+    assert witness(Judge())([picture(0)] * 2) == [frozenset({"dog", "tree"})] * 2 and witness(Judge())([]) == []
+
+
+def test_a_method_less_its_control_is_drawn_in_pairs() -> None:
+    """Both vary from concept to concept, their difference does not: the paired interval is a point."""
+
+    def outcome(found: list[int]) -> Outcome:
+        cases = [Case("a dog and sky", i, frozenset({"dog", "sky"}), REPORT) for i in range(4)]
+        edited = [seen(0, *["dog"] * (i < found[0]), *["sky"] * (i < found[1])) for i in range(4)]
+        return compare("erase", "dog", cases, [seen(0, "dog", "sky")] * 4, edited)
+
+    methods, controls = [outcome([0, 4]), outcome([2, 2])], [outcome([0, 4]), outcome([2, 2])]
+    assert difference("erase", methods, controls, 200, 0)["target"] == [0.0, 0.0, 0.0]
+    apart = difference("erase", [outcome([0, 4])] * 3, [outcome([4, 4])] * 3, 200, 0)
+    assert apart["target"] == [-1.0, -1.0, -1.0] and apart["others"] == [0.0, 0.0, 0.0]
+    found = difference("erase", [outcome([1, 4]), outcome([3, 3])], [outcome([3, 4]), outcome([3, 4])], 400, 0)
+    assert found["target"][0] == pytest.approx(-0.25) and found["others"][0] == pytest.approx(-0.125)
+    low, high = found["target"][1], found["target"][2]
+    assert low is not None and high is not None and low < -0.25 < high <= 0
+    bare = [dataclasses.replace(outcome([1, 4]), target=np.empty((0, 2)))]
+    nothing = difference("erase", bare, bare, 10, 0)
+    assert nothing["target"] == [None] * 3 and nothing["rise"][0] == 0.0
+
+
+def test_outcomes_are_kept_and_an_evaluation_of_other_settings_is_refused(tmp_path: Path) -> None:
+    cases = [Case("a dog and sky", 0, frozenset({"dog", "sky"}), REPORT), Case("sky", 1, frozenset({"sky"}), REPORT)]
+    maps = [np.ones((2, 1, 1), np.float32)]
+    looks = [Look(picture(v), {"dog": 0.25, "sky": 0.5}, maps) for v in (3, 4)]
+    outcome = dataclasses.replace(compare("erase", "dog", cases, looks, looks[::-1], {"sky"}), weights=7)
+    kept, made = Kept(tmp_path / "kept", {"steps": 2}), []
+
+    def make() -> dict[str, np.ndarray]:
+        made.append(1)
+        return pack(outcome)
+
+    for _ in range(2):
+        again = unpack(kept.arrays(("erase", "cad", "dog", 0.1), make))
+    assert len(made) == 1 and again.weights == 7 and again.by_concept == {"sky": (2, 2)}
+    assert summary("erase", [again], 20, 0) == summary("erase", [outcome], 20, 0)
+    assert quality([again, again], 5, 0) == quality([outcome, outcome], 5, 0)
+    assert kept.json(("rates", 0), lambda: [1, 0.5]) == Kept(tmp_path / "kept", {"steps": 2}).json(("rates", 0), list)
+    with pytest.raises(InputError, match=r"other settings \(steps\)"):
+        Kept(tmp_path / "kept", {"steps": 3})
+    next((tmp_path / "kept").glob("erase-cad*")).write_bytes(b"PK")
+    with pytest.raises(InputError, match="damaged"):
+        kept.arrays(("erase", "cad", "dog", 0.1), make)
+
+
+def test_the_gentlest_dose_that_reaches_the_aim_is_taken_unless_it_costs_others() -> None:
+    cases = [Case("a dog and sky", i, frozenset({"dog", "sky"}), CHOOSE) for i in range(10)]
+    intact = [seen(0, "dog", "sky")] * 10
+
+    def outcome(dogs: int, skies: int) -> Outcome:
+        after = [seen(0, *["dog"] * (i < dogs), *["sky"] * (i < skies)) for i in range(10)]
+        return compare("erase", "dog", cases, intact, after)
+
+    best = Evaluation(None, None, None, [], Protocol((), ()))._best  # type: ignore[arg-type]
+    doses = {0.1: outcome(5, 10), 0.2: outcome(1, 10), 0.3: outcome(0, 10), 0.4: outcome(0, 5)}
+    assert best("erase", "cad", doses) == 0.2
+    assert best("erase", "cad", {0.1: doses[0.1], 0.4: doses[0.4]}) == 0.1
+    assert best("erase", "cad", {0.1: outcome(5, 8), 0.2: outcome(9, 9)}) == 0.2
+
+
+def test_distances_between_pictures_and_between_sets_of_them() -> None:
+    generator = np.random.default_rng(0)
+    one = generator.normal(size=(400, 3))
+    other = one * [1.0, 2.0, 1.0] + [3.0, 0.0, 0.0]
+    # Along the axes the Fréchet distance is Σ (Δμ)² + Σ (Δσ)².
+    expected = sum((one.mean(0) - other.mean(0)) ** 2) + one[:, 1].std(ddof=1) ** 2
+    assert frechet_distance(one, other) == pytest.approx(expected, rel=0.02)
+    assert frechet_distance(one, one) == pytest.approx(0, abs=1e-8)
+    apart, same = kernel_distance(one, other), kernel_distance(one, generator.normal(size=(400, 3)))
+    assert apart > 20 * abs(same)
+    maps = [np.array([[[1.0, 0.0]], [[0.0, 1.0]]], dtype=np.float32)]  # two cells, along x and along y
+    turned = [maps[0][::-1] * 7]
+    assert perceptual_distance(maps, [maps[0] * 5]) == pytest.approx(0)
+    assert perceptual_distance(maps, turned) == pytest.approx(2)
+    with pytest.raises(InputError, match="at least 2"):
+        frechet_distance(one[:1], other)
+
+
+def test_a_cell_of_few_pictures_is_grey(tmp_path: Path) -> None:
+    """Two of the three pictures that name the sky show it, all three the tree: 0 of 2 is not drawn, 1 of 3 is."""
+    cases = [Case("a dog, a tree and sky", i, frozenset({"dog", "tree", "sky"}), REPORT) for i in range(3)]
+    intact = [seen(0, "dog", "tree", *["sky"] * (i < 2)) for i in range(3)]
+    outcomes = {"dog": compare("erase", "dog", cases, intact, [seen(0, *["tree"] * (i < 1)) for i in range(3)])}
+    found = {"interference": interference(outcomes), "interference_pictures": interference_pictures(outcomes)}
+    assert found == {
+        "interference": {"dog": {"sky": 0.0, "tree": pytest.approx(1 / 3)}},
+        "interference_pictures": {"dog": {"sky": 2, "tree": 3}},
+    }
+    files = write_evaluation({"erase": {"cad": found}}, str(tmp_path))
+    drawn = ElementTree.parse(next(file for file in files if file.endswith("interference-cad.svg"))).getroot()
+    said = [element.text for element in drawn.iter("{http://www.w3.org/2000/svg}text")]
+    fills = [element.get("fill") for element in drawn.iter("{http://www.w3.org/2000/svg}rect")]
+    assert "0.33" in said and "0.00" not in said and fills.count(GREY) == 1
