@@ -143,22 +143,23 @@ def noised_images(
     if len(latents) != len(prompts) or not len(latents):
         raise InputError(f"One prompt per picture, not {len(prompts)} for {len(latents)}.")
     scheduler = pipe.scheduler
-    scheduler.set_timesteps(steps)
-    timesteps = [int(scheduler.timesteps[step]) for step in (range(steps) if only is None else only)]
+    kept = range(steps) if only is None else only
     generator = torch.Generator("cpu").manual_seed(seed)
     bases = [base] * len(prompts) if isinstance(base, str) else base
     cond, base_cond = conditioning(pipe, prompts), conditioning(pipe, bases)
     xs, targets, ts = [], [], []
-    for timestep in timesteps:
+    for step in kept:
+        scheduler.set_timesteps(steps)  # anew, as samplers that scale by σ remember the step they are at
+        timestep = scheduler.timesteps[step]
         eps = torch.randn(latents.shape, generator=generator).to(latents)
-        t = torch.full((len(latents),), timestep, device=latents.device)
-        xs.append(scheduler.add_noise(latents, eps, t))
+        t = timestep.to(latents.device).expand(len(latents))
+        xs.append(scheduler.scale_model_input(scheduler.add_noise(latents, eps, t), timestep))
         targets.append(_training_target(scheduler, latents, eps, t))
         ts.append(t)
     return Samples(
         torch.cat(xs), torch.cat(ts),
-        _map(cond, lambda v: torch.cat([v] * len(timesteps))),
-        _map(base_cond, lambda v: torch.cat([v] * len(timesteps))),
+        _map(cond, lambda v: torch.cat([v] * len(kept))),
+        _map(base_cond, lambda v: torch.cat([v] * len(kept))),
         target=torch.cat(targets).float(),
     )  # fmt: skip
 

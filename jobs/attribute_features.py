@@ -37,6 +37,8 @@ SCORED = {
     "published": ("cad", "erase"),
 }  # fmt: skip
 """Methods that rank weights by an estimator of another name or on another objective than ``erase``."""
+RANKING = ("cad", *SCORED)
+"""Methods with scores of their own, which a table of components can hold."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -65,6 +67,8 @@ class FeaturesConfig:
         for name in ("top", "written", "prompts", "pool", "most"):
             if getattr(self, name) < 1:
                 raise InputError(f"{name} must be at least 1, not {getattr(self, name)}.")
+        if self.method not in RANKING:
+            raise InputError(f"method is {self.method!r}; accepted: {', '.join(RANKING)}, which rank the weights.")
 
 
 def relate(

@@ -138,5 +138,7 @@ def test_a_run_s_labels_are_tied_to_the_weights_of_its_concepts(scenes_run: Path
     assert 0 <= found["patching"]["labelled"][0] <= 1 and 0 < found["patching"]["chance"][0] <= 1
     assert set(found["erase"]) == {"weights", "features"}
     print_features(found)
+    with pytest.raises(InputError, match="method is 'esd'; accepted: cad, steps"):
+        FeaturesConfig(method="esd")
     with pytest.raises(InputError, match="labels no feature"):
         relate(load_config(None), str(run), ["unicorn"], config, str(tmp_path))

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from diffusers import EulerDiscreteScheduler
 
 from attribution.adversary import Attack
 from attribution.evaluate import Evaluation, Protocol
@@ -15,7 +16,7 @@ from attribution.methods import MethodConfig, Methods
 from attribution.outcomes import CHOOSE, REPORT, Case
 from attribution.prompts import without
 from attribution.protocols.pictures import Item, paint_items, read_picture
-from attribution.samples import trajectory
+from attribution.samples import noised_images, trajectory
 from data.edits import Edit, Region, Target
 from data.sites import Site
 from diffusion.blocks import Block, blocks_of
@@ -129,6 +130,21 @@ def test_the_noise_of_an_ancestral_sampler_belongs_to_the_seed(folder: Path, tmp
     one = paint_items(pipe, items[1:], tmp_path / "one", steps=3, guidance=5.0)
     pictures = [read_picture(path).astype(int) for path in (both[1], one[0])]
     assert np.abs(pictures[0] - pictures[1]).max() <= 1
+
+
+def test_noised_pictures_are_scaled_as_the_sampler_scales_them(folder: Path) -> None:
+    """Euler's x is latents + σ ε, and its U-Net sees x / √(σ² + 1)."""
+    pipe = load_pipeline(ModelConfig(path=str(folder)))
+    pipe.scheduler = EulerDiscreteScheduler.from_config(pipe.scheduler.config, prediction_type="epsilon")
+    latents = torch.randn(2, 4, 4, 4, generator=torch.Generator().manual_seed(1))
+    found = noised_images(pipe, latents, ["a dog", "a house"], steps=4, only=[0, 2], seed=3)
+    assert found.target is not None
+    for part, step in enumerate((0, 2)):
+        rows = slice(2 * part, 2 * part + 2)
+        sigma = float(pipe.scheduler.sigmas[step])
+        by_hand = (latents + sigma * found.target[rows]) / (sigma**2 + 1) ** 0.5
+        torch.testing.assert_close(found.x[rows], by_hand)
+        assert found.timestep[rows].tolist() == [float(pipe.scheduler.timesteps[step])] * 2
 
 
 def test_an_evaluation_goes_on_where_words_cannot_be_searched(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
