@@ -12,7 +12,7 @@ from torch import nn
 from data.scenes.prompts import prompt_pool
 from data.scenes.render import render
 from data.scenes.style_classifier import LABELS, StyleClassifier, load, save
-from data.scenes.train import style_classifier, text_to_image, text_to_image_model, vae
+from data.scenes.train import concept_classifier, style_classifier, text_to_image, text_to_image_model, vae
 from data.scenes.train.latents import LATENT_SHAPE, cover, open_files
 from data.scenes.train.loop import Average, Budget, Resumable, cosine_rate, load_checkpoint, save_checkpoint
 from data.scenes.train.tokens import MAX_LENGTH, encode, save_legacy, scenes_tokenizer
@@ -238,6 +238,21 @@ def test_a_killed_style_classifier_goes_on_as_if_nothing_had_happened(
     whole = train("whole")
     with monkeypatch.context() as patch:
         killed_after(5, patch)
+        with pytest.raises(KeyboardInterrupt):
+            train("killed")
+    resumed = train("killed", resume=True)
+    assert all(torch.equal(whole[name], resumed[name]) for name in whole)
+
+
+def test_a_killed_concept_classifier_goes_on_as_if_nothing_had_happened(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def train(name: str, resume: bool = False) -> dict[str, torch.Tensor]:
+        return concept_classifier.train(Budget(None, 4), 6, 0, tmp_path / f"{name}.pt", resume, every=2).state_dict()
+
+    whole = train("whole")
+    with monkeypatch.context() as patch:
+        killed_after(3, patch)
         with pytest.raises(KeyboardInterrupt):
             train("killed")
     resumed = train("killed", resume=True)

@@ -15,10 +15,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 
 from data.prompt_pool import read_prompts
 from data.scenes.model_card import model_card
 from data.scenes.render import Scene, render
+from data.scenes.train.concept_classifier import shares_right, softened, truth
 from data.scenes.train.detector_eval import count_hits
 from data.scenes.world import CONCEPT_NAMES, EVAL_SEEDS, STYLES
 from jobs.config import load_config
@@ -52,14 +54,17 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def evaluate(scenes: int, pictures: int, models: str | None = None) -> dict[str, Any]:
-    """Detector, segmenter and text-to-image quality; shares lie in [0, 1]."""
+    """Quality of the detector, the segmenter, the concept classifier and the text-to-image model; shares in [0, 1]."""
     overrides = [f"{key}.path={models}/{name}" for key, name in _FOLDERS.items()] if models else []
     config = load_config(None, overrides)
     rendered = [render(EVAL_SEEDS[i]) for i in range(scenes)]
+    images, prompts = generated(config, pictures)
+    found = detected_words(config, images)
     return {
         "detector": detector_quality(config, rendered),
         "segmenter": segmenter_quality(config, rendered),
-        "text_to_image": picture_quality(config, pictures, models),
+        "concept_classifier": classifier_quality(rendered, images, found, models),
+        "text_to_image": picture_quality(config, images, prompts, found, models),
     }
 
 
@@ -129,28 +134,89 @@ def segmenter_quality(config: Any, scenes: Sequence[Scene]) -> dict[str, Any]:
     }
 
 
-def picture_quality(config: Any, pictures: int, models: str | None = None) -> dict[str, Any]:
-    """Generated pictures against their prompts: named concepts the detector finds, styles the classifier reads.
+def classifier_quality(
+    scenes: Sequence[Scene], images: np.ndarray, found: Sequence[set[str]], models: str | None = None
+) -> dict[str, Any]:
+    """Which concepts are shown: against exact masks, and beside the words the detector finds in generated pictures.
 
-    `styles_right`: over prompts that name a style, and prompts that name none (read as plain).
+    Means over the concepts; `agreement` is the share of pictures in which both say the same of a concept, `kappa` what
+    of it is beyond chance (Cohen 1960), None where one of the two never or always says yes.
     """
-    from data.scenes.style_classifier import DEFAULT_FOLDER, load
+    from data.scenes.concept_classifier import DEFAULT_FOLDER, load
+
+    shown = load(Path(models) / "concept_classifier" if models else DEFAULT_FOLDER).shown
+    true = np.stack([truth(scene)[0] for scene in scenes])
+    painted = np.stack([scene.image for scene in scenes])
+    soft = softened(torch.tensor(painted).permute(0, 3, 1, 2)).permute(0, 2, 3, 1).numpy()
+    precision, recall = shares_right(_table(shown(painted)), true)
+    soft_precision, soft_recall = shares_right(_table(shown(soft)), true)
+    mine, other = _table(shown(images)), _table(found)
+    agreement = (mine == other).mean(axis=0)
+    kappas = [_kappa(mine[:, i], other[:, i]) for i in range(len(CONCEPT_NAMES))]
+    return {
+        "precision": float(precision.mean()),
+        "recall": float(recall.mean()),
+        "soft_precision": float(soft_precision.mean()),
+        "soft_recall": float(soft_recall.mean()),
+        "agreement": float(agreement.mean()),
+        "kappa": float(np.mean([kappa for kappa in kappas if kappa is not None])),
+        "precision_by_concept": _by_concept(precision),
+        "recall_by_concept": _by_concept(recall),
+        "agreement_by_concept": _by_concept(agreement),
+        "kappa_by_concept": dict(zip(CONCEPT_NAMES, kappas, strict=True)),
+        "scenes": len(scenes),
+        "pictures": len(images),
+    }
+
+
+def _table(found: Sequence[set[str]]) -> np.ndarray:
+    return np.array([[concept in words for concept in CONCEPT_NAMES] for words in found])
+
+
+def _by_concept(values: np.ndarray) -> dict[str, float]:
+    return {concept: round(float(value), 4) for concept, value in zip(CONCEPT_NAMES, values, strict=True)}
+
+
+def _kappa(mine: np.ndarray, other: np.ndarray) -> float | None:
+    chance = mine.mean() * other.mean() + (1 - mine.mean()) * (1 - other.mean())
+    return round(float(((mine == other).mean() - chance) / (1 - chance)), 4) if chance < 1 else None
+
+
+def generated(config: Any, pictures: int) -> tuple[np.ndarray, list[str]]:
+    """Pictures uint8 [N, H, W, 3] of the text-to-image model, and their prompts."""
     from diffusion.generate import Generator
     from diffusion.load import load_pipeline
-    from labeling.detectors import load_detector
-    from labeling.vocabulary import Vocabulary
 
     # From the end of the pool: the labelling job starts at its head.
     prompts = read_prompts(config.prompts)[-pictures:]
     generator = Generator(load_pipeline(config.model), config.generation)
     images = [generator.sample([p], [i], lambda *_: None)[0] for i, p in enumerate(prompts)]  # type: ignore[index]
+    return np.stack(images), prompts
+
+
+def detected_words(config: Any, images: np.ndarray) -> list[set[str]]:
+    """The concepts that the detector finds in every picture, asked for all of them."""
+    from labeling.detectors import load_detector
+
+    found = load_detector(config.detector).detect(list(images), [CONCEPT_NAMES] * len(images))
+    return [{detection.concept for detection in detections} for detections in found]
+
+
+def picture_quality(
+    config: Any, images: np.ndarray, prompts: Sequence[str], found: Sequence[set[str]], models: str | None = None
+) -> dict[str, Any]:
+    """Generated pictures against their prompts: named concepts the detector found, styles the classifier reads.
+
+    `styles_right`: over prompts that name a style, and prompts that name none (read as plain).
+    """
+    from data.scenes.style_classifier import DEFAULT_FOLDER, load
+    from labeling.vocabulary import Vocabulary
+
     vocabulary = Vocabulary(config.vocabulary)
     named = [vocabulary.mentioned(prompt) for prompt in prompts]
-    found = load_detector(config.detector).detect(images, [CONCEPT_NAMES] * len(images))
-    styles = load(Path(models) / "style_classifier" if models else DEFAULT_FOLDER).classify(np.stack(images))
+    styles = load(Path(models) / "style_classifier" if models else DEFAULT_FOLDER).classify(images)
     asked: dict[str, list[bool]] = defaultdict(list)
-    for words, detections in zip(named, found, strict=True):
-        there = {d.concept for d in detections}
+    for words, there in zip(named, found, strict=True):
         for word in words:
             asked[word].append(word in there)
     right: dict[str, list[bool]] = defaultdict(list)

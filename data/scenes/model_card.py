@@ -13,8 +13,8 @@ every instance, and a look. Sixteen concepts (stuff: sky, grass, sea, sand, road
 car, boat, dog, flower, balloon), six styles (night, sunset, pencil sketch, watercolour, winter, neon) beside the plain look. Where
 things may be follows natural rules, but horizons, sizes and places vary widely, so that a place alone does not give a concept away.
 
-Three models were trained on it from scratch, on CPU cores, by the scripts in `data/scenes/train/`; seeds below 10⁹ are for
-training, everything here is measured on seeds and prompts above.
+Three models and two small classifiers were trained on it from scratch, on CPU cores, by the scripts in `data/scenes/train/`; seeds
+below 10⁹ are for training, everything here is measured on seeds and prompts above.
 
 | model | format | trained by |
 |---|---|---|
@@ -23,12 +23,17 @@ training, everything here is measured on seeds and prompts above.
 | `models/segmenter` | transformers `SamModel` | `python -m data.scenes.train.segmenter` |
 | `models/saes` | one folder a site: `config.json`, `model.safetensors` | `gazetteer sae train` |
 | `models/style_classifier` | `config.json`, `model.safetensors` | `python -m data.scenes.train.style_classifier` |
+| `models/concept_classifier` | `config.json`, `model.safetensors` | `python -m data.scenes.train.concept_classifier` |
 """  # noqa: E501
+
+
+_CLASSIFIER_COLUMNS = ("precision", "recall", "agreement", "kappa")
 
 
 def model_card(results: dict[str, Any]) -> str:
     """The card as Markdown, from the result of `data.scenes.evaluate.evaluate`."""
     detector, segmenter, pictures = results["detector"], results["segmenter"], results["text_to_image"]
+    classifier = results["concept_classifier"]
     parts = [
         _HEAD,
         "## Measured\n",
@@ -43,6 +48,25 @@ def model_card(results: dict[str, Any]) -> str:
         _table(
             ("all", "small", "thin"),
             [(segmenter["mean_iou"], segmenter["small_mean_iou"], segmenter["thin_mean_iou"])],
+        ),
+        f"Concept classifier, a second opinion on what is shown: on the same {classifier['scenes']} scenes as painted "
+        "and after a pass through the autoencoder, and beside the detector on "
+        f"{classifier['pictures']} generated pictures; means over the sixteen concepts:\n",
+        _table(
+            (
+                "precision",
+                "recall",
+                "precision, autoencoder",
+                "recall, autoencoder",
+                "agreement with the detector",
+                "Cohen's kappa",
+            ),
+            [
+                tuple(
+                    classifier[name]
+                    for name in ("precision", "recall", "soft_precision", "soft_recall", "agreement", "kappa")
+                )
+            ],
         ),
         f"Text-to-image, {pictures['pictures']} prompts of unseen seeds, judged by the detector and the style "
         "classifier:\n",
@@ -59,6 +83,14 @@ def model_card(results: dict[str, Any]) -> str:
                     pictures["found_by_concept"].get(concept),
                 )
                 for concept, recall in detector["recall_by_concept"].items()
+            ],
+        ),
+        "The concept classifier by concept:\n",
+        _table(
+            ("concept", "precision", "recall", "agreement with the detector", "Cohen's kappa"),
+            [
+                (concept, *(classifier[f"{name}_by_concept"][concept] for name in _CLASSIFIER_COLUMNS))
+                for concept in classifier["recall_by_concept"]
             ],
         ),
         "By style (share of generated pictures in which the classifier reads the look that was asked for):\n",

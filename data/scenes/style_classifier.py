@@ -2,22 +2,19 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
+from data.scenes.weights import read_config, read_weights, write_model
 from data.scenes.world import STYLE_NAMES
 
 PLAIN = "plain"
 LABELS: tuple[str, ...] = (PLAIN, *STYLE_NAMES)
 DEFAULT_FOLDER = Path(__file__).parent / "models" / "style_classifier"
-
-_WEIGHTS, _CONFIG = "model.safetensors", "config.json"
 
 
 class StyleClassifier(nn.Module):
@@ -66,10 +63,7 @@ class StyleClassifier(nn.Module):
 
 def save(model: StyleClassifier, folder: Path) -> None:
     """Write weights and configuration to a folder."""
-    folder.mkdir(parents=True, exist_ok=True)
-    save_file(model.state_dict(), folder / _WEIGHTS)
-    config = {"labels": model.labels, "widths": model.widths, "size": model.size}
-    (folder / _CONFIG).write_text(json.dumps(config, indent=2) + "\n")
+    write_model(model, {"labels": model.labels, "widths": model.widths, "size": model.size}, folder)
 
 
 def load(folder: Path = DEFAULT_FOLDER) -> StyleClassifier:
@@ -77,7 +71,7 @@ def load(folder: Path = DEFAULT_FOLDER) -> StyleClassifier:
 
     Raises FileNotFoundError if the folder holds no classifier.
     """
-    config = json.loads((folder / _CONFIG).read_text())
+    config = read_config(folder)
     model = StyleClassifier(tuple(config["labels"]), tuple(config["widths"]), config["size"])
-    model.load_state_dict(load_file(folder / _WEIGHTS))
-    return model.eval()
+    read_weights(model, folder)
+    return model
