@@ -29,9 +29,7 @@ def print_evaluation(result: Mapping[str, Any]) -> None:
     for aim, what in _AIMS:
         if not result.get(aim):
             continue
-        print(
-            f"{aim}: target ({what}), the same by the classifier, other concepts kept, perceptual distance of pictures without it, KID"
-        )
+        print(f"{aim}: target ({what}), the same by the classifier, others kept, distance of pictures without it, KID")
         for method, found in result[aim].items():
             kid = found.get("quality", {}).get("kid", [None])
             print(f"  {method:<14}{''.join(_cell(found[name]) for name in _SHOWN)}{_cell(kid)}")
