@@ -16,7 +16,6 @@ import numpy as np
 
 from attribution.adversary import Attack, NoAttackError, adversarial_words
 from attribution.delta import applied
-from attribution.distances import Features
 from attribution.kept import Kept
 from attribution.method_names import COMPARED, leader
 from attribution.methods import Methods
@@ -24,12 +23,8 @@ from attribution.outcomes import (
     CHOOSE,
     REPORT,
     Case,
-    Classifier,
     Interval,
-    Judge,
-    Look,
     Outcome,
-    Paint,
     compare,
     difference,
     interference,
@@ -40,6 +35,7 @@ from attribution.outcomes import (
     unpack,
 )
 from attribution.prompts import paraphrases
+from attribution.witnesses import Witnesses
 from data.errors import InputError
 
 _APART = 100_000
@@ -87,34 +83,28 @@ class Protocol:
 
 
 class Evaluation:
-    """Paints, judges, compares; intact pictures are painted once."""
+    """Every method on every concept, in same-seed pairs."""
 
     def __init__(
         self,
         methods: Methods,
-        paint: Paint,
-        judge: Judge,
+        witnesses: Witnesses,
         cases: Sequence[Case],
         protocol: Protocol,
         *,
-        features: Features | None = None,
         neighbours: Mapping[str, Collection[str]] | None = None,
-        classifier: Classifier | None = None,
         kept: Kept | None = None,
     ) -> None:
         """Prepare.
 
         Args:
-            classifier: a second witness beside the judge, which says what pictures show; None: there is none.
-            kept: where every outcome is kept, so that an evaluation that was stopped goes on.
-            features: what perceptual distances, FID and KID are measured in; None leaves them out.
             neighbours: per concept those closest to it, which are counted apart.
+            kept: where every outcome is kept, so that an evaluation that was stopped goes on.
         """
-        self.methods, self.paint, self.judge = methods, paint, judge
+        self.methods, self.witnesses = methods, witnesses
         self.cases, self.protocol = list(cases), protocol
-        self.features, self.neighbours, self.classifier = features, neighbours or {}, classifier
+        self.neighbours = neighbours or {}
         self.kept = kept or Kept()
-        self._intact: dict[Case, Look] = {}
 
     def run(self, aim: str, concepts: Sequence[str], only: Collection[str] = ()) -> dict[str, Any]:
         """Every method of an aim, or only some, the reference and whatever they follow, on every concept.
@@ -186,10 +176,10 @@ class Evaluation:
             cases = self.relevant(concept, REPORT)
             without = [replace(case, prompt=self.methods.without(case.prompt, concept)) for case in cases]
             named = [place for place, case in enumerate(cases) if concept in case.named]
-            edited = self.intact(cases)  # other prompts stay as they are
-            for place, look in zip(named, self._look([without[place] for place in named]), strict=True):
+            edited = self.witnesses.intact(cases)  # other prompts stay as they are
+            for place, look in zip(named, self.witnesses.look([without[place] for place in named]), strict=True):
                 edited[place] = look
-            return compare("erase", concept, cases, self.intact(cases), edited, self._near(concept))
+            return compare("erase", concept, cases, self.witnesses.intact(cases), edited, self._near(concept))
 
         outcomes = {c: self._once(("erase", "blocking", c, "report"), partial(block, c)) for c in concepts}
         found = self._summary("erase", list(outcomes.values()))
@@ -224,19 +214,13 @@ class Evaluation:
             tries = [(place, turn) for turn in range(self.protocol.seek) for place in range(len(named))]
             for start in range(0, min(self.protocol.seek, len(tries)), 8):
                 some = tries[start : min(start + 8, self.protocol.seek)]
-                looks = self._look([_again(named[place], turn) for place, turn in some])
+                looks = self.witnesses.look([_again(named[place], turn) for place, turn in some])
                 missed += [one for one, look in zip(some, looks, strict=True) if concept not in look.found]
                 if len(missed) >= self.protocol.most:
                     break
             return missed[: self.protocol.most]
 
         return [_again(named[place], turn) for place, turn in self.kept.json(("sought", concept, half), seek)]
-
-    def intact(self, cases: Sequence[Case]) -> list[Look]:
-        """Pictures and findings of the intact model."""
-        new = [case for case in dict.fromkeys(cases) if case not in self._intact]
-        self._intact.update(zip(new, self._look(new), strict=True))
-        return [self._intact[case] for case in cases]
 
     def named(self, half: int) -> set[str]:
         """The concepts that the prompts of a half name."""
@@ -249,7 +233,7 @@ class Evaluation:
 
     def _rates(self, half: int) -> dict[str, tuple[float, float]]:
         cases = [case for case in self.cases if case.half == half]
-        found = [look.found for look in self.intact(cases)]
+        found = [look.found for look in self.witnesses.intact(cases)]
         rates = {}
         for concept in sorted(set().union(*(case.named for case in cases))):
             shown: tuple[list[bool], list[bool]] = ([], [])
@@ -278,9 +262,11 @@ class Evaluation:
 
         def make(concept: str, share: float) -> Outcome:
             cases = [case for case in self.relevant(concept, REPORT) if concept in case.named]
-            intact = self.intact(cases)
+            intact = self.witnesses.intact(cases)
             with applied(self.methods.unet, self.methods.edit("erase", method, concept, share)):
-                edited = self._look([replace(case, prompt=f"{case.prompt} {words[concept]}") for case in cases])
+                edited = self.witnesses.look(
+                    [replace(case, prompt=f"{case.prompt} {words[concept]}") for case in cases]
+                )
             return compare("erase", concept, cases, intact, edited, self._near(concept))
 
         def search(concept: str, share: float) -> str:
@@ -300,9 +286,9 @@ class Evaluation:
 
     def under(self, aim: str, concept: str, cases: Sequence[Case], edit: AbstractContextManager[object]) -> Outcome:
         """Paint cases with and without whatever a context manager does to the model, and count."""
-        intact = self.intact(cases)
+        intact = self.witnesses.intact(cases)
         with edit:
-            edited = self._look(cases)
+            edited = self.witnesses.look(cases)
         return compare(aim, concept, cases, intact, edited, self._near(concept))
 
     def _compare(self, aim: str, method: str, concept: str, share: float, cases: Sequence[Case]) -> Outcome:
@@ -340,15 +326,6 @@ class Evaluation:
 
     def _near(self, concept: str) -> Collection[str]:
         return self.neighbours.get(concept, ())
-
-    def _look(self, cases: Sequence[Case]) -> list[Look]:
-        if not cases:
-            return []
-        images = self.paint([case.prompt for case in cases], [case.seed for case in cases])
-        found = self.judge(images)
-        maps = self.features(images) if self.features else [None] * len(images)
-        read = self.classifier(images) if self.classifier else [None] * len(images)
-        return [Look(*one) for one in zip(images, found, maps, read, strict=True)]
 
 
 def _again(case: Case, turn: int) -> Case:

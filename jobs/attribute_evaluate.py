@@ -21,6 +21,7 @@ from attribution.outcomes import CHOOSE, REPORT
 from attribution.overlap import neighbours
 from attribution.problem import diffusion_problem
 from attribution.samples import trajectory
+from attribution.witnesses import Witnesses
 from data.digests import digest_folder
 from data.errors import InputError
 from jobs.attribute_located import everywhere, located
@@ -131,11 +132,12 @@ def evaluate(
     pipe = methods.pipe
     detector = load_detector(run.detector)
     evaluation = Evaluation(
-        methods, painter(pipe, dataclasses.replace(run.generation, steps=config.steps, exact=False)),
-        judge(detector, known, load_judge(run.steer.judge, words) if words else None), pool, config.protocol,
-        features=backbone_features(detector) if run.detector.library == "transformers" else None,
-        neighbours=neighbours(pipe, known), kept=kept,
-        classifier=witness(load_judge(second, known, "attribute.classifier")) if second else None,
+        methods, Witnesses(
+            painter(pipe, dataclasses.replace(run.generation, steps=config.steps, exact=False)),
+            judge(detector, known, load_judge(run.steer.judge, words) if words else None),
+            witness(load_judge(second, known, "attribute.classifier")) if second else None,
+            backbone_features(detector) if run.detector.library == "transformers" else None,
+        ), pool, config.protocol, neighbours=neighbours(pipe, known), kept=kept,
     )  # fmt: skip
     rates = evaluation.rates(CHOOSE)
     both = set(rates) & evaluation.named(REPORT)

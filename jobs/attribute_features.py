@@ -19,6 +19,7 @@ from attribution.problem import diffusion_problem
 from attribution.samples import Samples, trajectory
 from attribution.selection import Share, jaccard, scope_weights, select
 from attribution.silence import Saes, activity, patching, silenced
+from attribution.witnesses import Witnesses
 from data.errors import InputError
 from data.provenance import provenance
 from data.sites import Site, step_of
@@ -101,9 +102,14 @@ def relate(
     methods, pool = prepare(run, config.methods, config.pool)
     pipe = methods.pipe
     evaluation = Evaluation(
-        methods, painter(pipe, dataclasses.replace(run.generation, steps=config.methods.steps)),
-        judge(load_detector(run.detector), known), pool, Protocol((), (), most=config.most),
-    )  # fmt: skip
+        methods,
+        Witnesses(
+            painter(pipe, dataclasses.replace(run.generation, steps=config.methods.steps)),
+            judge(load_detector(run.detector), known),
+        ),
+        pool,
+        Protocol((), (), most=config.most),
+    )
     rows: list[dict[str, Any]] = []
     found: dict[str, list[dict[str, float]]] = {"silenced": [], "patching": [], "written": [], "written_all": []}
     outcomes: dict[str, dict[str, Any]] = {"weights": {}, "features": {}}

@@ -29,6 +29,7 @@ from attribution.outcomes import (
 )
 from attribution.prompts import paraphrases, without
 from attribution.selection import count, scope_weights
+from attribution.witnesses import Witnesses
 from data.errors import InputError
 from data.provenance import read_provenance
 from diffusion.generate import GenerationConfig
@@ -210,7 +211,9 @@ def test_every_method_is_evaluated_on_pairs_and_the_model_stays_as_it_was(tmp_pa
         erasing, amplifying, shares=(0.02, 0.05), most=1, paraphrased=("steps",), attacked=("steps",),
         attack=Attack(words=1, rounds=1, tried=2), curved=("steps_random",),
     )  # fmt: skip
-    evaluation = Evaluation(methods, paint, look, cases, protocol, features=features, neighbours={"dog": ("house",)})
+    evaluation = Evaluation(
+        methods, Witnesses(paint, look, features=features), cases, protocol, neighbours={"dog": ("house",)}
+    )
     assert set(evaluation.rates(CHOOSE)) == set(concepts)
     erased = evaluation.run("erase", ["dog"])
     raised = evaluation.run("amplify", ["dog"])

@@ -22,6 +22,7 @@ from attribution.problem import Problem
 from attribution.prompts import without
 from attribution.samples import Samples, trajectory
 from attribution.selection import scope_weights
+from attribution.witnesses import Witnesses
 from data.errors import InputError
 from jobs.attribute_evaluate import _pooled
 from jobs.attribute_score import ScoreConfig, _problem
@@ -52,7 +53,7 @@ def test_the_dose_is_chosen_on_one_half_and_reported_on_the_other() -> None:
     cases = [Case("a dog", seed, frozenset({"dog"}), half) for seed, half in ((0, CHOOSE), (1, REPORT))]
     stub = SimpleNamespace(config=SimpleNamespace(reference="steps"), unet=model, edit=edit)
     protocol = Protocol(("cad",), (), shares=(0.01, 0.05), resamples=5)
-    found = Evaluation(stub, paint, look, cases, protocol).run("erase", ["dog"])["cad"]  # type: ignore[arg-type]
+    found = Evaluation(stub, Witnesses(paint, look), cases, protocol).run("erase", ["dog"])["cad"]  # type: ignore[arg-type]
     assert [point["target"][0] for point in found["curve"]] == [1.0, 1.0] and found["target"][0] == 0.0
     assert found["share"] == {"dog": 0.01}
 

@@ -28,6 +28,7 @@ from attribution.outcomes import (
     summary,
     unpack,
 )
+from attribution.witnesses import Witnesses
 from data.errors import InputError
 from jobs.attribute_pictures import witness
 from jobs.attribute_plots import GREY
@@ -116,7 +117,7 @@ def test_what_the_intact_model_misses_is_sought_once_among_prompts_of_the_half(t
 
     def evaluation(seek: int) -> Evaluation:
         protocol, kept = Protocol((), (), most=2, seek=seek), Kept(tmp_path / f"{seek}")
-        return Evaluation(None, paint, look, cases, protocol, kept=kept)  # type: ignore[arg-type]
+        return Evaluation(None, Witnesses(paint, look), cases, protocol, kept=kept)  # type: ignore[arg-type]
 
     found = evaluation(20).sought("dog", REPORT)
     assert [(one.prompt, one.seed) for one in found] == [("dog 0", 200_000), ("dog 2", 200_002)]
@@ -189,7 +190,7 @@ def test_the_gentlest_dose_that_reaches_the_aim_is_taken_unless_it_costs_others(
         after = [seen(0, *["dog"] * (i < dogs), *["sky"] * (i < skies)) for i in range(10)]
         return compare("erase", "dog", cases, intact, after)
 
-    best = Evaluation(None, None, None, [], Protocol((), ()))._best  # type: ignore[arg-type]
+    best = Evaluation(None, None, [], Protocol((), ()))._best  # type: ignore[arg-type]
     doses = {0.1: outcome(5, 10), 0.2: outcome(1, 10), 0.3: outcome(0, 10), 0.4: outcome(0, 5)}
     assert best("erase", "cad", doses) == 0.2
     assert best("erase", "cad", {0.1: doses[0.1], 0.4: doses[0.4]}) == 0.1

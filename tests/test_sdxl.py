@@ -17,6 +17,7 @@ from attribution.outcomes import CHOOSE, REPORT, Case
 from attribution.prompts import without
 from attribution.protocols.pictures import Item, paint_items, read_picture
 from attribution.samples import noised_images, trajectory
+from attribution.witnesses import Witnesses
 from data.edits import Edit, Region, Target
 from data.sites import Site
 from diffusion.blocks import Block, blocks_of
@@ -158,7 +159,10 @@ def test_an_evaluation_goes_on_where_words_cannot_be_searched(folder: Path, caps
     methods = Methods(pipe, config, ["dog", "house"], {c.prompt: c.named for c in cases if c.half == CHOOSE}, without)
     protocol = Protocol(("steps", "cad"), (), shares=(0.05,), most=1, attacked=("steps",), attack=Attack(1, 1, 1))
     judged = Evaluation(
-        methods, painter(pipe, GenerationConfig(steps=2)), lambda images: [{"dog": 0.5}] * len(images), cases, protocol
+        methods,
+        Witnesses(painter(pipe, GenerationConfig(steps=2)), lambda images: [{"dog": 0.5}] * len(images)),
+        cases,
+        protocol,
     )
     found = judged.run("erase", ["dog"])
     assert set(found) == {"steps", "cad"} and "one text encoder" in found["steps"]["attacked"]["skipped"]
