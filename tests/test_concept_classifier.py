@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,9 +12,10 @@ import torch
 
 from data.scenes import render as painter
 from data.scenes.concept_classifier import ConceptClassifier, load, pooled, save
+from data.scenes.evaluate import kappa
 from data.scenes.layout import sample_layout
 from data.scenes.render import Scene, render
-from data.scenes.train.concept_classifier import MIN_VISIBLE, shares_right, softened, truth
+from data.scenes.train.concept_classifier import MIN_VISIBLE, known_entropy, shares_right, softened, truth
 from data.scenes.world import CONCEPT_NAMES, CONCEPTS, EVAL_SEEDS
 
 THINGS = {concept.name for concept in CONCEPTS if concept.kind == "thing"}
@@ -92,6 +94,22 @@ def test_precision_and_recall_leave_out_what_is_not_known() -> None:
     answers = np.array([[True], [False], [True], [False], [True]])
     precision, recall = shares_right(answers, true)
     assert (precision.tolist(), recall.tolist()) == ([0.5], [0.5])
+
+
+def test_what_is_not_known_costs_nothing() -> None:
+    true = torch.tensor([[1, 0, 2]], dtype=torch.uint8)
+    # Half of -log(1/2) - log(4/5), whatever is said of the third.
+    for third in (-7.0, 7.0):
+        scores = torch.tensor([[0.0, -math.log(4), third]])
+        assert known_entropy(scores, true).item() == pytest.approx((math.log(2) + math.log(1.25)) / 2)
+
+
+def test_kappa_is_what_agreement_is_beyond_chance() -> None:
+    mine, other = np.array([1, 1, 1, 0], np.bool_), np.array([1, 1, 0, 0], np.bool_)
+    # Three of four agree; by chance 3/4 x 1/2 + 1/4 x 1/2 = 1/2 would.
+    assert kappa(mine, other) == 0.5
+    assert kappa(mine, mine) == 1
+    assert kappa(np.ones(4), np.ones(4)) is None
 
 
 def test_the_trained_classifier_knows_unseen_scenes(model: ConceptClassifier, scenes: list[Scene]) -> None:

@@ -78,5 +78,8 @@ def test_the_embedded_models_are_as_good_as_their_card_says() -> None:
     assert found["detector"]["recall"] >= 0.90
     assert found["detector"]["false_alarms"] <= 0.02
     assert found["segmenter"]["mean_iou"] >= 0.90
+    assert found["concept_classifier"]["precision"] >= 0.90
+    assert found["concept_classifier"]["recall"] >= 0.90
+    assert found["concept_classifier"]["agreement"] >= 0.90
     assert found["text_to_image"]["objects_found"] >= 0.85
     assert found["text_to_image"]["styles_right"] >= 0.90

@@ -139,8 +139,8 @@ def classifier_quality(
 ) -> dict[str, Any]:
     """Which concepts are shown: against exact masks, and beside the words the detector finds in generated pictures.
 
-    Means over the concepts; `agreement` is the share of pictures in which both say the same of a concept, `kappa` what
-    of it is beyond chance (Cohen 1960), None where one of the two never or always says yes.
+    Means over the concepts; `soft` is after a pass through the autoencoder, `agreement` the share of pictures in which
+    both say the same of a concept.
     """
     from data.scenes.concept_classifier import DEFAULT_FOLDER, load
 
@@ -152,14 +152,14 @@ def classifier_quality(
     soft_precision, soft_recall = shares_right(_table(shown(soft)), true)
     mine, other = _table(shown(images)), _table(found)
     agreement = (mine == other).mean(axis=0)
-    kappas = [_kappa(mine[:, i], other[:, i]) for i in range(len(CONCEPT_NAMES))]
+    kappas = [kappa(mine[:, i], other[:, i]) for i in range(len(CONCEPT_NAMES))]
     return {
         "precision": float(precision.mean()),
         "recall": float(recall.mean()),
         "soft_precision": float(soft_precision.mean()),
         "soft_recall": float(soft_recall.mean()),
         "agreement": float(agreement.mean()),
-        "kappa": float(np.mean([kappa for kappa in kappas if kappa is not None])),
+        "kappa": float(np.mean([one for one in kappas if one is not None])),
         "precision_by_concept": _by_concept(precision),
         "recall_by_concept": _by_concept(recall),
         "agreement_by_concept": _by_concept(agreement),
@@ -177,7 +177,8 @@ def _by_concept(values: np.ndarray) -> dict[str, float]:
     return {concept: round(float(value), 4) for concept, value in zip(CONCEPT_NAMES, values, strict=True)}
 
 
-def _kappa(mine: np.ndarray, other: np.ndarray) -> float | None:
+def kappa(mine: np.ndarray, other: np.ndarray) -> float | None:
+    """Agreement of two lists of yes and no beyond chance (Cohen 1960), None where both always say the same word."""
     chance = mine.mean() * other.mean() + (1 - mine.mean()) * (1 - other.mean())
     return round(float(((mine == other).mean() - chance) / (1 - chance)), 4) if chance < 1 else None
 

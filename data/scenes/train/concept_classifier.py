@@ -116,10 +116,11 @@ def loss_of(model: ConceptClassifier, pool: Pool, rows: Tensor) -> Tensor:
     if torch.rand(()) < 0.5:
         pixels, cells = pixels.flip(3), cells.flip(3)
     scores = model.cells(pixels)
-    return _entropy(pooled(scores), pool.shown[rows]) + _entropy(scores, cells)
+    return known_entropy(pooled(scores), pool.shown[rows]) + known_entropy(scores, cells)
 
 
-def _entropy(scores: Tensor, truth: Tensor) -> Tensor:
+def known_entropy(scores: Tensor, truth: Tensor) -> Tensor:
+    """Mean cross-entropy of scores before the sigmoid, over what the truth, coded as in `Pool`, knows."""
     known = truth != _UNKNOWN
     return nn.functional.binary_cross_entropy_with_logits(scores[known], truth[known].float())
 
