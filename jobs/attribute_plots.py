@@ -1,4 +1,4 @@
-"""Plots of an evaluation as plain SVG text: curves with bands, bars, and a matrix of shades."""
+"""Plots of an evaluation as plain SVG text: curves with bands, bars, a matrix of shades, and tables of percentages."""
 
 from __future__ import annotations
 
@@ -84,6 +84,47 @@ def matrix(title: str, rows: Mapping[str, Mapping[str, float | None]], grey: Col
                 f"{value:.2f}</text>"
             )
     return _page(title, 170 + 34 * len(columns), 120 + 24 * len(rows), body)
+
+
+def percentages(
+    title: str, panels: Mapping[str, tuple[str, Mapping[str, Mapping[str, float]]]], columns: Sequence[str],
+    across: int = 2,
+) -> str:  # fmt: skip
+    """Tables of shares side by side, `across` to a line: in % (under 0.5 % empty), full colour from 50 % on.
+
+    Args:
+        panels: by heading the colour and, by row and column, the shares: no entry of a row that is there is 0. All
+            panels have the same rows; one that a panel lacks is grey in it.
+        columns: of every panel. The cells of a row's own column are framed.
+    """
+    names = sorted({name for _, table in panels.values() for name in table})
+    wide, high = 160 + 28 * len(columns), 120 + 20 * len(names)
+    body = []
+    for nth, (heading, (colour, table)) in enumerate(panels.items()):
+        left, top = 105 + nth % across * wide, 110 + nth // across * high
+        body.append(_text(left, top - 68, heading))
+        for j, column in enumerate(columns):
+            x = left + 28 * j + 14
+            body.append(
+                f'<text transform="translate({x},{top - 5}) rotate(-50)" font-size="11">{escape(column)}</text>'
+            )
+        for i, name in enumerate(names):
+            body.append(_text(left - 6, top + 20 * i + 14, name, "end"))
+            for j, column in enumerate(columns):
+                share = table[name].get(column, 0.0) if name in table else None
+                fill = GREY if share is None else colour
+                opacity = 1.0 if share is None else min(1.0, 2 * share)
+                x, y, frame = left + 28 * j, top + 20 * i, "#000" if name == column else "#ddd"
+                body.append(
+                    f'<rect x="{x + 1}" y="{y + 1}" width="26" height="18" fill="{fill}" fill-opacity="{opacity:.2f}" '
+                    f'stroke="{frame}"/>'
+                )
+                if share is not None and share >= 0.005:
+                    ink = "#fff" if opacity > 0.6 else "#000"
+                    body.append(f'<text x="{x + 14}" y="{y + 14}" text-anchor="middle" font-size="10" fill="{ink}">'
+                                f"{100 * share:.0f}</text>")  # fmt: skip
+    lines = -(-len(panels) // across)
+    return _page(title, 20 + wide * min(across, len(panels)), 40 + high * lines, body)
 
 
 def _text(x: float, y: float, text: str, anchor: str = "start") -> str:

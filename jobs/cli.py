@@ -110,7 +110,11 @@ def _add_quality(verbs: Any) -> None:
     quality = verbs.add_parser("quality", help="measure a run's labels: held-out IoU, grid ceiling, shuffled control")
     quality.add_argument("--run", required=True, metavar="RUN", help="a finished run folder")
     quality.add_argument("--no-shuffle", action="store_true", help="leave out the shuffled control, the slow part")
-    quality.add_argument("--json", action="store_true", help="print one JSON object as the last line")
+    quality.add_argument(
+        "--vectors", metavar="SOURCE",
+        help="also measure the published dictionaries by these word vectors: model, a file, or module:function",
+    )  # fmt: skip
+    configured(quality)
     quality.set_defaults(action=_quality)
 
 
@@ -191,8 +195,25 @@ def _quality(arguments: argparse.Namespace) -> int:
 
     result = run_quality(arguments.run, shuffle=not arguments.no_shuffle)
     print_quality(result)
+    if arguments.vectors:
+        from labeling.dictionary_quality import dictionary_quality, print_dictionaries
+
+        pipe = _pipeline_of_run(arguments) if arguments.vectors == "model" else None
+        result["dictionaries"] = dictionary_quality(arguments.run, arguments.vectors, pipe)
+        print_dictionaries(result["dictionaries"])
     print_json(arguments, result)
     return DONE
+
+
+def _pipeline_of_run(arguments: argparse.Namespace) -> Any:
+    from data.store import RunFolder
+    from diffusion.load import load_pipeline
+    from jobs.config import load_config
+    from jobs.layout import check_config
+
+    config = load_config(arguments.config, arguments.overrides)
+    check_config(config, RunFolder(arguments.run))
+    return load_pipeline(config.model)
 
 
 def _doctor(arguments: argparse.Namespace) -> int:

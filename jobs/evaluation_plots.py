@@ -1,4 +1,4 @@
-"""Curves of an evaluation of layouts or of edits, as SVG files: what `--plots FOLDER` writes."""
+"""An evaluation of layouts or of edits as SVG files, curves and tables: what `--plots FOLDER` writes."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from data.edits import STAGES
-from jobs.attribute_plots import Point, curves
+from jobs.attribute_plots import COLOURS, Point, curves, percentages
 
 METHODS = ("gazetteer", "live", "paper", "prior", "chance", "attention", "probe", "neurons", "features_only", "uncond")
 """Of layouts, those that are drawn: as many as there are colours."""
@@ -31,7 +31,10 @@ def layout_plots(result: Mapping[str, Any]) -> dict[str, str]:
 
 
 def steer_plots(result: Mapping[str, Any]) -> dict[str, str]:
-    """By file name the curves over the stages of what `labeling.steer_evaluation.Evaluation` gives."""
+    """By file name the pictures of what `labeling.steer_evaluation.Evaluation` gives.
+
+    Curves over the stages, and tables of the side effects: a file for each experiment and method.
+    """
     tables = {name: result[name] for name in ("spatial", "spatial_map", "spatial_found", "outside_change")}
     detail = result.get("global_detail", {})
     for name in ("success", "distance", "layout_kept"):
@@ -46,6 +49,30 @@ def steer_plots(result: Mapping[str, Any]) -> dict[str, str]:
         if shown:
             label = "progress in %, middle of the stage: " + ", ".join(f"{s} {progress(s)}" for s in STAGES)
             made[f"{name}.svg"] = curves(f"edits: {name}", shown, label, name)
+    for name in ("side_effects", "global_side_effects"):
+        made |= _effect_tables(name, result.get(name, {}))
+    return made
+
+
+def _effect_tables(name: str, effects: Mapping[str, Mapping[str, Any]]) -> dict[str, str]:
+    """By file name what appears and vanishes, stage by stage; all methods with the same columns."""
+    every = [row for methods in effects.values() for table in methods.values() for row in table.values()]
+    columns = sorted({other for row in every for other in row})
+    made = {}
+    for method in dict.fromkeys(method for methods in effects.values() for method in methods) if columns else ():
+        panels = {
+            f"{stage}: {kind}": (
+                COLOURS[i],
+                {
+                    asked: {other: both[kind][0] for other, both in row.items()}
+                    for asked, row in methods.get(method, {}).items()
+                },
+            )
+            for stage, methods in effects.items()
+            for i, kind in enumerate(("appears", "vanishes"))
+        }
+        title = f"{name} of {method}: % of the pictures (row: what was asked for) in which a concept (column) …"
+        made[f"{name}_{method}.svg"] = percentages(title, panels, columns)
     return made
 
 

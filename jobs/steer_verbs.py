@@ -21,7 +21,7 @@ def add_steer(verbs: Any) -> None:
     steer.add_argument("--stages", action="store_true", help="draw: every edit early, in the middle and at the end")
     steer.add_argument("--quick", action="store_true", help="evaluate: a few pictures a stage, within minutes")
     steer.add_argument(
-        "--plots", metavar="FOLDER", help="evaluate: also write the curves over the stages there, as SVG"
+        "--plots", metavar="FOLDER", help="evaluate: also write curves and tables of side effects there, as SVG"
     )
     steer.set_defaults(action=_steer)
 

@@ -11,6 +11,8 @@ from data.edits import STAGES
 from labeling.steer_scores import Interval, interval
 
 Row = dict[str, Any]
+Plain = Mapping[tuple[str, int], Row]
+"""Rows of unedited pictures by prompt and seed."""
 METHODS = {"landed": "spatial", "map_landed": "spatial_map", "outside_change": "outside_change"}
 OF_OURS = ("gazetteer", "paper")
 OF_EFFECTS = ("gazetteer", "random_features")
@@ -46,7 +48,7 @@ def spatial_summary(
     """
     split = ("spatial_grid", "spatial_concepts", "spatial_quadrants", "side_effects")
     out: dict[str, Any] = {key: {} for key in (*METHODS.values(), "spatial_found", "present", "spatial_cases", *split)}
-    plain = {(row["prompt"], row["seed"]): row for row in rows if row["method"] == "none"}
+    plain = _plain(rows)
     out["unlabelled"] = {stage: [c for c in concepts if c not in known[stage]] for stage in STAGES}
     out["untried"] = [c for c in concepts if c not in {row["name"] for row in rows}]
     for stage in STAGES:
@@ -75,10 +77,12 @@ def spatial_summary(
 
 
 def global_summary(rows: Sequence[Row]) -> dict[str, Any]:
-    """The global experiment by stage and method."""
-    out: dict[str, Any] = {"global": {}, "global_random": {}, "global_detail": {}, "global_words": {}}
+    """The global experiment by stage and method; side effects where rows of ``none``, without a stage, are given."""
+    keys = ("global", "global_random", "global_detail", "global_words", "global_side_effects")
+    out: dict[str, Any] = {key: {} for key in keys}
+    plain = _plain(rows)
     for stage in STAGES:
-        out["global_detail"][stage] = {}
+        out["global_detail"][stage], out["global_side_effects"][stage] = {}, {}
         for method, key in (("gazetteer", "global"), ("random_features", "global_random")):
             some = [row for row in rows if row["stage"] == stage and row["method"] == method]
             detail = {
@@ -91,6 +95,7 @@ def global_summary(rows: Sequence[Row]) -> dict[str, Any]:
                 ),
             }
             out["global_detail"][stage][method], out[key][stage] = detail, detail["success"]
+            out["global_side_effects"][stage][method] = _side_effects(some, plain)
         words = [row for row in rows if row["stage"] == stage and row["method"] == "gazetteer"]
         out["global_words"][stage] = {
             name: {
@@ -108,6 +113,11 @@ def _interval(rows: Sequence[Row], value: Any) -> Interval:
     return interval([float(value(row)) for row in rows], [row["prompt"] for row in rows])
 
 
+def _plain(rows: Sequence[Row]) -> Plain:
+    """The rows of unedited pictures, by what an edited picture shares with its own."""
+    return {(row["prompt"], row["seed"]): row for row in rows if row["method"] == "none"}
+
+
 def _values(rows: Sequence[Row], column: str) -> list[str]:
     """What stands in a column, each once, in order of first appearance."""
     return list(dict.fromkeys(row[column] for row in rows))
@@ -121,14 +131,14 @@ def _successes(rows: Sequence[Row], column: str) -> dict[str, dict[str, Any]]:
     }
 
 
-def _side_effects(
-    rows: Sequence[Row], plain: Mapping[tuple[str, int], Row]
-) -> dict[str, dict[str, dict[str, Interval]]]:
-    """By steered concept and other concept: the shares of pictures in which the other one appears, and vanishes.
+def _side_effects(rows: Sequence[Row], plain: Plain) -> dict[str, dict[str, dict[str, Interval]]]:
+    """By what was asked for and other concept: the shares of pictures in which the other one appears, and vanishes.
 
-    Apart, as they would cancel. Concepts that do neither in any picture are left out.
+    Apart, as they would cancel. Concepts that do neither in any picture are left out, and so are pictures whose
+    unedited one is not recorded.
     """
     matrix: dict[str, dict[str, dict[str, Interval]]] = {}
+    rows = [row for row in rows if (row["prompt"], row["seed"]) in plain]
     for name in sorted(_values(rows, "name")):
         mine = [row for row in rows if row["name"] == name]
         prompts = [row["prompt"] for row in mine]

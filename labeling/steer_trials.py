@@ -20,7 +20,7 @@ from labeling.steer_scores import in_box, lands_in, mask_iou, outside_change, st
 SPATIAL = ("gazetteer", "paper", "random_features", "random_direction", "none")
 OURS = ("gazetteer", "paper")
 """Methods that add features of the concept; the random ones change what `gazetteer` would add."""
-GLOBAL = ("gazetteer", "random_features")
+GLOBAL = ("gazetteer", "random_features", "none")
 
 
 class Judge(Protocol):
@@ -105,7 +105,7 @@ class Trials:
         was = self.judge.probabilities(np.stack(plain))
         now = self.judge.probabilities(np.stack(pictures))
         rows = []
-        for i, (trial, seen) in enumerate(zip(trials, self.bench.look(pictures), strict=True)):
+        for i, (trial, seen) in enumerate(zip(trials, self.bench.look(pictures) if stage else old, strict=True)):
             column = labels.index(trial.case.name)
             kept = [mask_iou(mask, seen.masks.get(c, np.zeros_like(mask))) for c, mask in old[i].masks.items()]
             rows.append(

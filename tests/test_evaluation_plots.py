@@ -6,6 +6,7 @@ import math
 from pathlib import Path
 from xml.etree import ElementTree
 
+from jobs.attribute_plots import GREY
 from jobs.evaluation_plots import layout_plots, progress, steer_plots, write_plots
 
 SVG = "{http://www.w3.org/2000/svg}"
@@ -54,3 +55,29 @@ def test_edits_are_drawn_over_the_stages(tmp_path: Path) -> None:
     assert {"global_success.svg", "global_layout_kept.svg"} < set(made)
     write_plots(tmp_path / "new", made)
     assert (tmp_path / "new" / "spatial.svg").read_text() == made["spatial.svg"]
+
+
+def test_side_effects_are_tables_of_percentages() -> None:
+    def both(appears: float, vanishes: float) -> dict:
+        return {"appears": [appears, 0.0, 1.0], "vanishes": [vanishes, 0.0, 1.0]}
+
+    effects = {
+        "early": {"gazetteer": {"dog": {"moon": both(0.62, 0.004), "dog": both(0.0, 0.25)}, "house": {}}},
+        "final": {"gazetteer": {"dog": {}}, "random_features": {"dog": {"sun": both(0.1, 0.0)}}},
+    }
+    empty = {key: {} for key in ("spatial", "spatial_map", "spatial_found", "outside_change")}
+    made = steer_plots({**empty, "side_effects": effects, "global_side_effects": {"early": {"gazetteer": {"fog": {}}}}})
+    assert set(made) == {"side_effects_gazetteer.svg", "side_effects_random_features.svg"}
+    root = ElementTree.fromstring(made["side_effects_gazetteer.svg"])
+    texts = [one.text or "" for one in root.iter(f"{SVG}text")]
+    assert [text for text in texts if ":" in text][1:] == [
+        f"{stage}: {kind}" for stage in ("early", "final") for kind in ("appears", "vanishes")
+    ]
+    assert [text for text in texts if text.isdigit()] == ["62", "25"]  # 0.4 % is left empty
+    cells = [one for one in root.iter(f"{SVG}rect") if one.get("stroke")]
+    assert len(cells) == 4 * 2 * 3  # panels, rows, and the columns dog, moon, sun of either method
+    assert [cell.get("fill") for cell in cells].count(GREY) == 2 * 3  # no house was tried at the end
+    assert [cell.get("fill-opacity") for cell in cells[:3]] == ["0.00", "1.00", "0.00"]
+    assert [cell.get("stroke") for cell in cells[:3]] == ["#000", "#ddd", "#ddd"]
+    x, width = float(cells[-1].get("x", 0)), float(root.get("viewBox", "").split()[2])
+    assert x + 26 < width

@@ -95,3 +95,7 @@ def test_a_row_of_a_look_by_hand() -> None:
     assert night["read_as"] == day["read_as"] == "night" and night["landed"] is None
     assert night["distance"] == structural_distance(GREY, EDITED) > 0.05
     assert night["layout_kept"] == (8 / 16 + 0) / 2  # half of the dog is left, nothing of the cow
+    plain = rows(Trial(Case(START, "night"), "heldout", "none", 0))[0]
+    assert plain["present"] == ["cow", "dog"] and night["present"] == ["dog"]
+    assert (plain["rise"], plain["distance"], plain["layout_kept"]) == (0.0, 0.0, 1.0)
+    assert (plain["experiment"], plain["stage"], plain["setting"]) == ("global", "", "")

@@ -196,6 +196,8 @@ def evaluation(bench: Bench, run: RunFolder, config: SteerConfig, done: list[Tri
     trials = Trials(bench, Brightness())
 
     def carry_out(groups: list[tuple[Trial, ...]]) -> pa.Table:
+        # Groups are recorded by what is in them: unedited pictures have their own, so that the others keep their names.
+        assert all(len({trial.method == "none" for trial in group}) == 1 for group in groups)
         if done is not None:
             done.extend(trial for group in groups for trial in group)
         return pa.concat_tables([trials.run(group) for group in groups])
@@ -226,6 +228,13 @@ def test_the_evaluation_reports_every_stage_and_method(bench: Bench, run: RunFol
         assert set(result["spatial_map"][stage]) == set(result["spatial_found"][stage]) == set(methods)
     assert result["global_detail"]["early"]["gazetteer"]["success"] == result["global"]["early"]
     assert set(result["global_words"]["early"]) == {"night"}
+    looks = [trial for trial in done if trial.half == "heldout" and not trial.case.quadrant]
+    plain = [trial for trial in looks if trial.method == "none"]
+    assert [(trial.stage, trial.setting, trial.edit) for trial in plain] == [("", "", None)] * 2  # one a case
+    assert [trial.case for trial in plain] == [t.case for t in looks if (t.stage, t.method) == ("early", "gazetteer")]
+    assert not [trial for trial in done if trial.half == "discovery" and trial.method == "none"]
+    for stage, effects in result["global_side_effects"].items():
+        assert effects == {"gazetteer": {"night": {}}, "random_features": {"night": {}}}, stage  # all is always found
     tuned = {trial.case.start.prompt for trial in done if trial.half == "discovery"}
     assert tuned and not tuned & {trial.case.start.prompt for trial in done if trial.half == "heldout"}
 
@@ -314,6 +323,34 @@ def test_looks_are_summed_up_by_hand() -> None:
         "night": {"success": [0.5, 0.0, 1.0], "similarity": [0.1, -0.2, 0.4], "n": 2},
     }
     assert found["global"]["middle"] == [None] * 3
+
+
+def test_side_effects_of_looks_by_hand() -> None:
+    def look(method: str, prompt: str, present: str, name: str = "night", **values: object) -> dict:
+        return row(method, prompt, present, name=name, quadrant="", **values)
+
+    edited = [
+        look("gazetteer", "a", "moon house"),  # the dog goes, the moon comes
+        look("gazetteer", "b", "moon"),
+        look("gazetteer", "c", "moon dog", name="fog"),
+        look("gazetteer", "a", "moon", seed=1),  # another picture of the same prompt: not one of the unedited
+        look("random_features", "b", ""),
+        look("gazetteer", "b", "moon", stage="final"),
+    ]
+    plain = [look("none", "a", "dog house"), look("none", "b", "moon"), look("none", "c", "moon dog", name="fog")]
+    found = global_summary([*plain, *edited])
+    effects = found.pop("global_side_effects")
+    means = {
+        other: {kind: v[0] for kind, v in both.items()}
+        for other, both in effects["early"]["gazetteer"]["night"].items()
+    }
+    assert means == {"dog": {"appears": 0.0, "vanishes": 0.5}, "moon": {"appears": 0.5, "vanishes": 0.0}}
+    assert effects["early"]["gazetteer"]["night"]["moon"]["appears"] == [0.5, 0.0, 1.0]
+    assert effects["early"]["gazetteer"]["fog"] == {} and effects["final"]["gazetteer"] == {"night": {}}
+    assert effects["early"]["random_features"] == {"night": {"moon": {"appears": [0.0] * 3, "vanishes": [1.0] * 3}}}
+    old = global_summary(edited)  # recorded before unedited pictures were
+    assert old.pop("global_side_effects") == {key: {"gazetteer": {}, "random_features": {}} for key in STAGES}
+    assert found == old
 
 
 def test_settings_drop_out_round_by_round_and_looks_must_keep_the_layout() -> None:
