@@ -53,7 +53,7 @@ class Protocol:
         most: cases per half and concept that name it, beside half as many that do not.
         seek: to amplify, pictures painted per half and concept to find up to `most` more that the intact model misses.
         kept: an operating point should leave other concepts at this share of their rate or more.
-        aim: to erase, the gentlest share that also brings the target down to this is taken.
+        aim: to erase, the gentlest share that also brings the target down to this, on average, is taken.
         curved: followers that are shown at all of their shares too.
         paraphrased: methods that are also judged on paraphrases of the prompts that name the concept.
         attacked: erasing methods that are also judged with words added that were optimised against each edit.
@@ -115,8 +115,8 @@ class Evaluation:
             amplify, the share of cases the intact model missed in which the edited one shows it; ``others`` is found
             edited ÷ found intact over all other named concepts, ``near`` and ``far`` the neighbours and the rest.
             Beside them ``by_concept`` (`summary` of each alone, no intervals), ``quality``, ``interference`` with
-            ``interference_pictures``, ``weights`` (how many, mean over concepts), ``share`` per concept, ``curve`` (per
-            share `summary` on the choosing half), ``minus`` (per control of the method, `COMPARED`: `difference` of
+            ``interference_pictures``, ``weights`` (how many, mean over concepts), ``share``, the operating point, ``curve``
+            (per share `summary` on the choosing half), ``minus`` (per control of the method, `COMPARED`: `difference` of
             the two) and, where asked for, ``paraphrased`` and ``attacked``, which also says the ``words``,
             or only why it was ``skipped``.
         """
@@ -127,42 +127,42 @@ class Evaluation:
         methods = tuple(m for m in methods if m in wanted)
         leaders = {leader(m, reference) for m in methods}
         results: dict[str, Any] = {}
-        points: dict[str, dict[str, float]] = {}
+        points: dict[str, float] = {}
         reported: dict[str, list[Outcome]] = {}
         # Followers need to know what is taken by the method they follow; else in the order given.
         for method in sorted(methods, key=lambda name: name not in leaders):
             followed = points.get(leader(method, reference))
             drawn = followed is None or method in self.protocol.curved
-            curves = {concept: self.curve(aim, method, concept) for concept in concepts} if drawn else {}
-            shares = dict(followed or {c: self._best(aim, method, curves[c]) for c in concepts})
-            points[method] = shares
-            outcomes = {c: self.outcome(aim, method, c, shares[c], REPORT) for c in concepts}
+            curve = self.curve(aim, method, concepts) if drawn else {}
+            share = points[method] = self._best(aim, method, curve) if followed is None else followed
+            outcomes = {c: self.outcome(aim, method, c, share, REPORT) for c in concepts}
             results[method] = {
                 **self._summary(aim, list(outcomes.values())),
                 "by_concept": {c: _means(summary(aim, [o], 0, 0)) for c, o in outcomes.items()},
                 "quality": quality(list(outcomes.values()), min(200, self.protocol.resamples), self.protocol.seed),
                 "interference": interference(outcomes),
                 "interference_pictures": interference_pictures(outcomes),
-                "share": shares,
+                "share": share,
                 "weights": float(np.mean([outcome.weights for outcome in outcomes.values()])),
                 "concepts": list(concepts),
-                "curve": self._pooled(aim, method, curves),
+                "curve": [{"share": dose, **self._summary(aim, some)} for dose, some in curve.items()],
             }
             reported[method] = list(outcomes.values())
             if method in self.protocol.paraphrased:
-                said = [self._paraphrased(aim, method, c, shares[c]) for c in concepts]
+                said = [self._paraphrased(aim, method, c, share) for c in concepts]
                 results[method]["paraphrased"] = self._summary(aim, said)
             if method in self.protocol.attacked:
-                results[method]["attacked"] = self._attacked(method, shares)
+                results[method]["attacked"] = self._attacked(method, concepts, share)
         for method, controls in COMPARED.items():
             if there := [c for c in controls if method in reported and c in reported]:
                 results[method]["minus"] = {c: self._difference(aim, reported[method], reported[c]) for c in there}
         return results
 
-    def curve(self, aim: str, method: str, concept: str) -> dict[float, Outcome]:
-        """Dose and response on the choosing half: outcome by share; empty where there is only one share to take."""
+    def curve(self, aim: str, method: str, concepts: Sequence[str]) -> dict[float, list[Outcome]]:
+        """Dose and response on the choosing half: outcomes by share; empty where there is only one share to take."""
         shares = self.protocol.points(method)
-        return {s: self.outcome(aim, method, concept, s, CHOOSE) for s in shares} if len(shares) > 1 else {}
+        many = shares if len(shares) > 1 else ()
+        return {share: [self.outcome(aim, method, c, share, CHOOSE) for c in concepts] for share in many}
 
     def outcome(self, aim: str, method: str, concept: str, share: float, half: int) -> Outcome:
         """Paint the cases of a half with and without the edit, and count."""
@@ -253,14 +253,14 @@ class Evaluation:
 
         return self._once((aim, method, concept, share, "paraphrased"), make)
 
-    def _attacked(self, method: str, shares: Mapping[str, float]) -> dict[str, Any]:
+    def _attacked(self, method: str, concepts: Sequence[str], share: float) -> dict[str, Any]:
         """With words optimised against each edit on other prompts: found edited ÷ found intact without the words.
 
         Where the attack does not fit the pipeline, ``skipped`` says why: it must not end an evaluation of hours.
         """
         words: dict[str, str] = {}
 
-        def make(concept: str, share: float) -> Outcome:
+        def make(concept: str) -> Outcome:
             cases = [case for case in self.relevant(concept, REPORT) if concept in case.named]
             intact = self.witnesses.intact(cases)
             with applied(self.methods.unet, self.methods.edit("erase", method, concept, share)):
@@ -269,19 +269,19 @@ class Evaluation:
                 )
             return compare("erase", concept, cases, intact, edited, self._near(concept))
 
-        def search(concept: str, share: float) -> str:
+        def search(concept: str) -> str:
             prompts, samples = self.methods.unedited(concept)
             with applied(self.methods.unet, self.methods.edit("erase", method, concept, share)):
                 return adversarial_words(self.methods.pipe, prompts, samples, self.protocol.attack)[0]
 
         outcomes = []
-        for concept, share in shares.items():
+        for concept in concepts:
             key = ("erase", method, concept, share)
             try:
-                words[concept] = self.kept.json((*key, "words"), partial(search, concept, share))
+                words[concept] = self.kept.json((*key, "words"), partial(search, concept))
             except NoAttackError as error:
                 return {"skipped": str(error)}
-            outcomes.append(self._once((*key, "attacked"), partial(make, concept, share)))
+            outcomes.append(self._once((*key, "attacked"), partial(make, concept)))
         return {**self._summary("erase", outcomes), "words": words}
 
     def under(self, aim: str, concept: str, cases: Sequence[Case], edit: AbstractContextManager[object]) -> Outcome:
@@ -295,11 +295,15 @@ class Evaluation:
         edit = self.methods.edit(aim, method, concept, share)
         return replace(self.under(aim, concept, cases, applied(self.methods.unet, edit)), weights=len(edit))
 
-    def _best(self, aim: str, method: str, curve: Mapping[float, Outcome]) -> float:
-        """The gentlest share that reaches the aim, else the one with the best target; both must keep others."""
+    def _best(self, aim: str, method: str, curve: Mapping[float, Sequence[Outcome]]) -> float:
+        """The gentlest share that reaches the aim, else the one with the best target; both must keep others.
+
+        One share for all concepts, by their means: chosen for each alone, on a few pictures, the gentlest that happens
+        to reach the aim is too gentle.
+        """
         best, best_value = min(self.protocol.points(method)), -np.inf
-        for share, outcome in curve.items():
-            found = summary(aim, [outcome], 0, 0)
+        for share, outcomes in curve.items():
+            found = summary(aim, outcomes, 0, 0)
             kept, target = found["others"][0], found["target"][0]
             if target is None or (kept is not None and kept < self.protocol.kept):
                 continue
@@ -309,14 +313,6 @@ class Evaluation:
             if value > best_value:
                 best, best_value = share, value
         return best
-
-    def _pooled(self, aim: str, method: str, curves: Mapping[str, Mapping[float, Outcome]]) -> list[dict[str, Any]]:
-        """Over concepts, per share: target and retention."""
-        return [
-            {"share": share, **self._summary(aim, [curve[share] for curve in curves.values()])}
-            for share in self.protocol.points(method)
-            if any(curves.values())
-        ]
 
     def _summary(self, aim: str, outcomes: Sequence[Outcome]) -> dict[str, Any]:
         return summary(aim, outcomes, self.protocol.resamples, self.protocol.seed)

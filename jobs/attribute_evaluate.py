@@ -152,13 +152,19 @@ def evaluate(
     result["amplify"] = evaluation.run("amplify", raised, only) if raised else {}
     looks = [word for word in words if word in both and rates[word][0] >= SHOWN]
     areas = [] if concepts or not config.areas else [c for c in shown if c not in objects and rates[c][1] < 0.5]
+    plain = dataclasses.replace(config.protocol, curved=())
+    beside = Evaluation(methods, evaluation.witnesses, pool, plain, neighbours=evaluation.neighbours, kept=kept)
     for name, some in (("erase_looks", looks), ("erase_areas", areas)):
         if some:
-            found = evaluation.run("erase", some, [m for m in config.fewer if m in (only or config.fewer)] or only)
+            found = beside.run("erase", some, [m for m in config.fewer if m in (only or config.fewer)] or only)
             result[name] = {**found, "blocking": evaluation.blocked(some)}
     result["everywhere"] = everywhere(methods, [*targets, *looks, *areas], kept)
     result |= located(
-        methods, config.located, {m: found["share"] for m, found in result["erase"].items() if "share" in found}, kept
+        methods,
+        config.located,
+        {m: found["share"] for m, found in result["erase"].items() if "share" in found},
+        targets,
+        kept,
     )
     rows = kept.json(("faithfulness", targets[0]), lambda: faithfulness(methods, targets[0], config, run.seed))
     result |= {"faithfulness": _pooled(rows), "faithfulness_rows": rows}

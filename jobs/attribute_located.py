@@ -24,16 +24,20 @@ _STEPS = "by_step"
 
 
 def located(
-    methods: Methods, names: Sequence[str], shares: Mapping[str, Mapping[str, float]], kept: Kept | None = None
+    methods: Methods,
+    names: Sequence[str],
+    shares: Mapping[str, float],
+    concepts: Sequence[str],
+    kept: Kept | None = None,
 ) -> dict[str, Any]:
     """``overlap`` (Jaccard) and ``distribution`` over layers of the weights that methods chose to erase concepts.
 
     Args:
-        shares: per method and concept, the operating point.
+        shares: per method the operating point.
     """
     found: dict[str, Any] = {"overlap": {}, "distribution": {}}
     for name in [name for name in names if name in shares]:
-        chosen = {c: _chosen(methods, kept or Kept(), name, c, share) for c, share in shares[name].items()}
+        chosen = {c: _chosen(methods, kept or Kept(), name, c, shares[name]) for c in concepts}
         scope = methods.weights if name in ("cad", "live", "contrast") else methods.wide
         found["overlap"][name] = overlaps(chosen)
         found["distribution"][name] = {c: distribution(one, scope) for c, one in chosen.items()}

@@ -235,7 +235,7 @@ def test_every_method_is_evaluated_on_pairs_and_the_model_stays_as_it_was(tmp_pa
     assert len(erased["steps"]["attacked"]["target"]) == 3 and erased["steps"]["attacked"]["words"]["dog"]
     assert all(torch.equal(a, b) for a, b in zip(before, pipe.unet.parameters(), strict=True))
     found = {"faithfulness_rows": [], "erase": erased, "amplify": raised} | located(
-        methods, ["cad", "steps"], {name: erased[name]["share"] for name in ("cad", "steps")}
+        methods, ["cad", "steps"], {name: erased[name]["share"] for name in ("cad", "steps")}, ["dog"]
     )
     kept = Kept(tmp_path / "kept")
     everything = found["everywhere"] = everywhere(methods, ["dog", "house"], kept)
@@ -252,7 +252,7 @@ def test_every_method_is_evaluated_on_pairs_and_the_model_stays_as_it_was(tmp_pa
     assert 0 < everything["overlap"]["dog"]["house"] < 1
     rows = found["distribution"]["steps"]["dog"]
     assert sum(row["chosen"] for row in rows) == count(
-        methods.choose("erase", "steps", "dog", erased["steps"]["share"]["dog"])
+        methods.choose("erase", "steps", "dog", erased["steps"]["share"])
     )
     assert sum(row["of_all"] for row in rows) == pytest.approx(1) and {row["kind"] for row in rows} == {"cross"}
     files = [Path(file) for file in write_evaluation(found, str(tmp_path / "report"))]
