@@ -115,10 +115,10 @@ class Evaluation:
             amplify, the share of cases the intact model missed in which the edited one shows it; ``others`` is found
             edited ÷ found intact over all other named concepts, ``near`` and ``far`` the neighbours and the rest.
             Beside them ``by_concept`` (`summary` of each alone, no intervals), ``quality``, ``interference`` with
-            ``interference_pictures``, ``weights`` (how many, mean over concepts), ``share``, the operating point, ``curve``
-            (per share `summary` on the choosing half), ``minus`` (per control of the method, `COMPARED`: `difference` of
-            the two) and, where asked for, ``paraphrased`` and ``attacked``, which also says the ``words``,
-            or only why it was ``skipped``.
+            ``interference_pictures``, ``weights`` (how many, mean over concepts), ``share`` (the operating point),
+            ``curve`` (per share `summary` on the choosing half), ``minus`` (per control of the method, `COMPARED`:
+            `difference` of the two) and, where asked for, ``paraphrased`` and ``attacked``, which also says the
+            ``words``, or only why it was ``skipped``.
         """
         methods = self.protocol.erase if aim == "erase" else self.protocol.amplify
         reference = self.methods.config.reference
