@@ -17,7 +17,7 @@ import numpy as np
 from attribution.adversary import Attack, NoAttackError, adversarial_words
 from attribution.delta import applied
 from attribution.kept import Kept
-from attribution.method_names import COMPARED, leader
+from attribution.method_names import COMPARED, leader, takes_all
 from attribution.methods import Methods
 from attribution.outcomes import (
     CHOOSE,
@@ -79,7 +79,7 @@ class Protocol:
 
     def points(self, method: str) -> tuple[float, ...]:
         """The shares a method may take, in ascending order."""
-        return (1.0,) if method.endswith("_all") else tuple(sorted(self.special.get(method, self.shares)))
+        return (1.0,) if takes_all(method) else tuple(sorted(self.special.get(method, self.shares)))
 
 
 class Evaluation:

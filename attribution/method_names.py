@@ -20,13 +20,18 @@ COMPARED = {
 ERASE = (
     "steps", "steps_random", "cad", "random", "steps_all", "magnitude", "esd", "esd_random", "esd_all", "ca",
     "ca_random", "ca_all", "gradient", "wanda", "live", "contrast", "iterated", "cad_random", "cad_magnitude",
-    "published",
+    "published", "uce",
 )  # fmt: skip
 """In the order of an evaluation."""
 AMPLIFY = (
     "steps", "steps_random", "cad", "random", "steps_all", "magnitude", "gradient", "wanda", "contrast", "iterated",
     "cad_random", "cad_magnitude",
 )  # fmt: skip
+
+
+def takes_all(method: str) -> bool:
+    """Whether a method changes all weights of its scope, so that there is no share to choose."""
+    return method.endswith("_all") or method == "uce"
 
 
 def leader(method: str, reference: str) -> str:

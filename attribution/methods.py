@@ -10,10 +10,11 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from attribution.closed_form import concept_edit
 from attribution.context import Context, context_samples
 from attribution.delta import Delta, ablation
 from attribution.estimators import CONTROLS, Options, estimate
-from attribution.method_names import AMPLIFY, ERASE, TUNED, leader
+from attribution.method_names import AMPLIFY, ERASE, TUNED, leader, takes_all
 from attribution.objectives import Amplify, Anchor, Distance, Erase
 from attribution.problem import Problem, Scores, diffusion_problem
 from attribution.samples import (
@@ -132,9 +133,16 @@ class Methods:
         """
         if method not in {"erase": ERASE, "amplify": AMPLIFY}[aim]:
             raise InputError(f"Unknown method {method!r} to {aim}.")
-        key = (aim, method, concept, "" if method.endswith("_all") else str(share))
+        key = (aim, method, concept, "" if takes_all(method) else str(share))
         if key not in self._edits:
             about = {"aim": aim, "method": method, "concept": concept, "share": share, "config": vars(self.config)}
+            if method == "uce":
+                self._edits[key] = concept_edit(
+                    self.pipe, self.wide, self.config.template.format(concept), self.config.base,
+                    [self.config.template.format(other) for other in self.concepts if other != concept],
+                    provenance=about,
+                )  # fmt: skip
+                return self._edits[key]
             chosen = self.choose(aim, method, concept, share)
             if (loss := method.partition("_")[0]) in TUNED:
                 c = self.config
