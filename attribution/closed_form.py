@@ -1,4 +1,4 @@
-"""Unified concept editing (UCE; Gandikota et al., 2308.14761, equation 7): a concept's keys and values in closed form."""
+"""Unified concept editing (UCE; Gandikota et al., 2308.14761, eq. 7): keys and values of a name in closed form."""
 
 from __future__ import annotations
 

@@ -20,23 +20,26 @@ from jobs.config import RunConfig
 from labeling.vocabulary import Vocabulary
 
 
-def write_sheet(run: RunConfig, edits: Sequence[str], pictures: int, out: str) -> dict[str, Any]:
+def write_sheet(run: RunConfig, edits: Sequence[str], pictures: int, out: str, others: int = 2) -> dict[str, Any]:
     """Write ``OUT/weights.json`` and the pictures it names: rows of original, erased, amplified, …
 
     Args:
         edits: files of `gazetteer attribute edit` or `score`, each made from the configured model.
         pictures: rows, of prompts that name the first edit's concept and took no part in making it.
+        others: rows below them, of prompts that do not name it: they should come out as they were.
 
     Raises:
         InputError: an edit that does not fit the model or says no concept, or no prompt that names it.
     """
-    if not edits or pictures < 1:
-        raise InputError("A sheet needs at least one edit and one picture.")
+    if not edits or pictures < 1 or others < 0:
+        raise InputError("A sheet needs at least one edit and one picture, and no fewer than 0 others.")
     deltas = [load_delta(path) for path in edits]
     about = [_about(delta, path) for delta, path in zip(deltas, edits, strict=True)]
-    shown = _prompts(run, about[0]["concept"])[:pictures]
-    if not shown:
-        raise InputError(f"No prompt of the configuration names {about[0]['concept']!r}.")
+    concept, drawn = about[0]["concept"], _reported(run)
+    named = [case for case in drawn if concept in case.named][:pictures]
+    if not named:
+        raise InputError(f"No prompt of the configuration names {concept!r}.")
+    shown = named + [case for case in drawn if concept not in case.named][:others]
     torch.set_num_threads(run.threads or torch.get_num_threads())
     pipe: Any = load_pipeline(run.model)
     paint = painter(pipe, run.generation)
@@ -56,16 +59,17 @@ def write_sheet(run: RunConfig, edits: Sequence[str], pictures: int, out: str) -
         files = {title: f"{number}-{title.replace(' ', '-')}.png" for title in columns}
         for title, file in files.items():
             (folder / file).write_bytes(encode_image(columns[title][number]))
-        rows.append({"prompt": case.prompt, "seed": case.seed, "edits": said, "files": files})
+        apart = [] if concept in case.named else [f"the prompt does not name {concept}"]
+        rows.append({"prompt": case.prompt, "seed": case.seed, "edits": [*apart, *said], "files": files})
     (folder / "weights.json").write_text(json.dumps({"pictures": rows}, indent=1) + "\n", encoding="utf-8")
     return {"sheet": str(folder / "weights.json"), "pictures": len(rows), "columns": list(columns)}
 
 
-def _prompts(run: RunConfig, concept: str) -> list[Case]:
-    """Cases of the reporting half, as `prepare` draws them, that name the concept."""
+def _reported(run: RunConfig) -> list[Case]:
+    """Cases of the reporting half, as `prepare` draws them."""
     vocabulary = Vocabulary(run.vocabulary)
     drawn = cases(read_prompts(run.prompts), vocabulary, sorted(vocabulary.concepts), (), POOL, run.seed)
-    return [case for case in drawn if case.half == REPORT and concept in case.named]
+    return [case for case in drawn if case.half == REPORT]
 
 
 def _about(delta: Delta, path: str) -> dict[str, str]:

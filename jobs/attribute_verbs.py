@@ -68,7 +68,8 @@ def _add_concepts(verbs: Any) -> None:
     sheet = verbs.add_parser("sheet", help="pictures original, erased, amplified, for gazetteer atlas --edits")
     configured(sheet)
     sheet.add_argument("--edits", nargs="+", required=True, metavar="FILE", help="of attribute edit or score")
-    sheet.add_argument("--pictures", type=int, default=6, help="rows")
+    sheet.add_argument("--pictures", type=int, default=6, help="rows of prompts that name the concept")
+    sheet.add_argument("--others", type=int, default=2, help="rows of prompts that do not")
     sheet.add_argument("--out", required=True, metavar="FOLDER", help="receives weights.json and the pictures")
     sheet.set_defaults(action=_attribute_sheet)
 
@@ -164,7 +165,7 @@ def _attribute_sheet(arguments: argparse.Namespace) -> int:
     from jobs.config import load_config
 
     run = load_config(arguments.config, arguments.overrides)
-    result = write_sheet(run, arguments.edits, arguments.pictures, arguments.out)
+    result = write_sheet(run, arguments.edits, arguments.pictures, arguments.out, arguments.others)
     print(f"{result['sheet']}: {result['pictures']} rows of {', '.join(result['columns'])}")
     print_json(arguments, result)
     return DONE

@@ -126,13 +126,17 @@ def test_an_edit_by_an_evaluated_method_comes_with_a_sheet_of_pictures(run: RunC
     sheet_done = write_sheet(config, [done["edit"], more["edit"], more["edit"]], 2, str(tmp_path / "sheet"))
     assert sheet_done["columns"] == ["original", "erased", "amplified", "amplified by steps"]
     rows = json.loads((tmp_path / "sheet" / "weights.json").read_text())["pictures"]
-    assert len(rows) == 2 and all("dog" in row["prompt"] for row in rows)
+    assert [("dog" in row["prompt"], "does not name dog" in row["edits"][0]) for row in rows] == [
+        (True, False), (True, False), (False, True), (False, True),
+    ]  # fmt: skip
     shown = [[(tmp_path / "sheet" / file).read_bytes() for file in row["files"].values()] for row in rows]
     assert all(len(set(row)) == 3 and row[2] == row[3] for row in shown)
     (tmp_path / "out").mkdir()
-    assert write_edits([tmp_path / "sheet"], tmp_path / "out") == 2
+    assert write_edits([tmp_path / "sheet"], tmp_path / "out") == 4
     nobody = dataclasses.replace(load_delta(done["edit"]), provenance={})
     save_delta(nobody, tmp_path / "nobody.safetensors")
+    with pytest.raises(InputError, match="no fewer than 0 others"):
+        write_sheet(config, [done["edit"]], 1, str(tmp_path), others=-1)
     with pytest.raises(InputError, match="which concept"):
         write_sheet(config, [str(tmp_path / "nobody.safetensors")], 1, str(tmp_path))
 
