@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Collection, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -48,7 +49,8 @@ class EvaluateConfig:
         fewer: the methods that looks and areas are erased by.
         located: methods whose choices are shown by layer and compared between concepts.
         ablations: per share, of the faithfulness study; estimators are compared at each of `ablation_shares`.
-        study_samples: inputs of that study.
+        studied: concepts of that study, those that are erased first.
+        study_samples: inputs of that study, per concept.
         points, groups: of the estimators that need them.
     """
 
@@ -64,6 +66,7 @@ class EvaluateConfig:
     located: tuple[str, ...]
     ablations: int
     ablation_shares: tuple[float, ...]
+    studied: int
     study_samples: int
     points: int
     groups: int
@@ -78,7 +81,7 @@ def quick(run: RunConfig) -> EvaluateConfig:
         Protocol(methods, ("steps", "steps_random", "cad", "random"), shares=(0.01, 0.05),
                  special={"steps": (0.003, 0.1)}, most=5, seek=24),
         steps=steps, pool=96, erase=6, amplify=4, looks=False, areas=False, fewer=(), located=("cad", "steps"),
-        ablations=334, ablation_shares=(0.01, 0.05, 0.2), study_samples=1, points=8, groups=100,
+        ablations=334, ablation_shares=(0.01, 0.05, 0.2), studied=1, study_samples=1, points=8, groups=100,
     )  # fmt: skip
 
 
@@ -93,7 +96,7 @@ def full(run: RunConfig) -> EvaluateConfig:
                  curved=("steps_random",), paraphrased=("cad", "steps"), attacked=("steps",)),
         steps=steps, pool=160, erase=12, amplify=13, looks=True, areas=True,
         fewer=("steps", "steps_random", "cad", "random"), located=("cad", "steps"),
-        ablations=1000, ablation_shares=(0.01, 0.05, 0.2), study_samples=1, points=16, groups=100,
+        ablations=1000, ablation_shares=(0.01, 0.05, 0.2), studied=3, study_samples=1, points=16, groups=100,
     )  # fmt: skip
 
 
@@ -109,7 +112,7 @@ def evaluate(
         only: methods to evaluate beside the reference and those they follow; none: all of the configuration.
 
     Returns:
-        ``faithfulness`` (estimator -> [Pearson, low, high], the mean over shares, see `_pooled`; by share in
+        ``faithfulness`` (estimator -> [Pearson, low, high], the mean over concepts and shares, see `_pooled`; each in
         ``faithfulness_rows``),
         ``erase``, ``amplify`` (method -> see `Evaluation.run`) and, apart from the objects (`steer.concepts`),
         ``erase_looks`` and ``erase_areas``, concepts that cover the picture and are often implied by the rest;
@@ -166,7 +169,9 @@ def evaluate(
         targets,
         kept,
     )
-    rows = kept.json(("faithfulness", targets[0]), lambda: faithfulness(methods, targets[0], config, run.seed))
+    rows: list[dict[str, Any]] = []
+    for concept in targets[: config.studied]:
+        rows += kept.json(("faithfulness", concept), partial(faithfulness, methods, concept, config, run.seed))
     result |= {"faithfulness": _pooled(rows), "faithfulness_rows": rows}
     result["neighbours"] = evaluation.neighbours
     result["intact_rates"] = {c: {"named": named, "unnamed": unnamed} for c, (named, unnamed) in rates.items()}
@@ -210,7 +215,8 @@ def faithfulness(methods: Methods, concept: str, config: EvaluateConfig, seed: i
         rows += ablation_study(
             live, {**single, "expected_matched": matched}, (share,), config.ablations, seed=seed + 10 + nth
         )  # fmt: skip
-    return rows + ablation_study(live, scores, (0.05,), max(3, config.ablations // 3), groups=groups, seed=seed + 3)
+    rows += ablation_study(live, scores, (0.05,), max(3, config.ablations // 3), groups=groups, seed=seed + 3)
+    return [{"concept": concept, **row} for row in rows]
 
 
 def _by_need(rates: dict[str, tuple[float, float]], objects: Collection[str]) -> tuple[list[str], list[str]]:
@@ -225,7 +231,7 @@ def _by_need(rates: dict[str, tuple[float, float]], objects: Collection[str]) ->
 
 
 def _pooled(rows: Sequence[dict[str, Any]]) -> dict[str, list[float]]:
-    """Per estimator the mean Pearson over shares of single weights; of groups, for those that score only groups.
+    """Per estimator the mean Pearson over concepts and shares of single weights; of groups, for those that score only groups.
 
     Every share has its own random ablations, so the half-widths of the intervals add in squares.
     """

@@ -25,7 +25,8 @@ def print_evaluation(result: Mapping[str, Any]) -> None:
     print("faithfulness: Pearson of predicted and actual change of J, [low, high]")
     for row in result["faithfulness_rows"]:
         value, low, high = row["pearson"]
-        print(f"  {row['estimator']:<16}{row['unit']:<8}share {row['share']:<7}{value:6.2f}  [{low:.2f}, {high:.2f}]")
+        what = f"{row['estimator']:<16}{row.get('concept', ''):<10}{row['unit']:<8}share {row['share']:<7}"
+        print(f"  {what}{value:6.2f}  [{low:.2f}, {high:.2f}]")
     for aim, what in _AIMS:
         if not result.get(aim):
             continue

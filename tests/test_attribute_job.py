@@ -295,10 +295,11 @@ def test_the_whole_evaluation_gives_the_promised_keys(run: RunConfig) -> None:
     config = EvaluateConfig(
         MethodConfig(steps=2, context=1, context_steps=1, tune_steps=1), protocol, steps=2, pool=32, erase=1, amplify=1,
         looks=True, areas=False, fewer=(),
-        located=("steps",), ablations=3, ablation_shares=(0.05,), study_samples=1, points=1, groups=4,
+        located=("steps",), ablations=3, ablation_shares=(0.05,), studied=1, study_samples=1, points=1, groups=4,
     )  # fmt: skip
     found = json.loads(json.dumps(evaluate(run, config, ["dog"])))
     assert {"cad", "expected_live", "coar", "random"} <= set(found["faithfulness"])
+    assert {row["concept"] for row in found["faithfulness_rows"]} == {"dog"}
     assert set(found["erase"]) == {"cad", "steps", "random", "blocking"} and set(found["amplify"]) == {"cad", "random"}
     for one in (*found["erase"].values(), *found["amplify"].values()):
         assert len(one["target"]) == len(one["others"]) == 3
