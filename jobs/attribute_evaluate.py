@@ -88,10 +88,10 @@ def quick(run: RunConfig) -> EvaluateConfig:
 def full(run: RunConfig) -> EvaluateConfig:
     """All objects, looks and areas, every method."""
     steps = min(10, run.generation.steps)
-    doses = {**dict.fromkeys(("steps", "steps_random"), (0.001, 0.003, 0.01, 0.03, 0.1)),
+    doses = {**dict.fromkeys(("steps", "steps_random"), (0.003, 0.01, 0.03, 0.1)),
              "cad": (0.003, 0.01, 0.02, 0.05)}  # fmt: skip
     return EvaluateConfig(
-        MethodConfig(steps=steps, guidance=run.generation.guidance, seeds=2, seed=run.seed),
+        MethodConfig(steps=steps, guidance=run.generation.guidance, seeds=2, context=16, seed=run.seed),
         Protocol(ERASE, AMPLIFY, shares=(0.01, 0.05), special=doses, most=8, seek=64,
                  curved=("steps_random",), paraphrased=("cad", "steps"), attacked=("steps",)),
         steps=steps, pool=160, erase=12, amplify=13, looks=True, areas=True,
@@ -231,7 +231,7 @@ def _by_need(rates: dict[str, tuple[float, float]], objects: Collection[str]) ->
 
 
 def _pooled(rows: Sequence[dict[str, Any]]) -> dict[str, list[float]]:
-    """Per estimator the mean Pearson over concepts and shares of single weights; of groups, for those that score only groups.
+    """Per estimator the mean Pearson over concepts and shares of single weights; of groups, if it scores only groups.
 
     Every share has its own random ablations, so the half-widths of the intervals add in squares.
     """

@@ -22,22 +22,28 @@ from labeling.steer_trials import Judge as LookJudge
 from labeling.vocabulary import Vocabulary
 
 POOL = 400
-"""Prompts of the configuration that edits and sheets draw from: edits are made from one half, sheets show the other."""
+"""Prompts of the configuration that sheets draw from; edits are made from as many others."""
 
 
 def prepare(run: RunConfig, config: MethodConfig, pool: int, words: Sequence[str] = ()) -> tuple[Methods, list[Case]]:
-    """The model with all methods, and `pool` cases, of which the methods see the prompts of the choosing half.
+    """The model with all methods, and `pool` cases, of whose prompts the methods see none: edits are made from others.
+
+    Where the configuration has too few prompts for that, those of the choosing half serve for the concepts that lack
+    one.
 
     Raises:
         InputError: a model or prompts that cannot be read.
     """
     torch.set_num_threads(run.threads or torch.get_num_threads())
     pipe: Any = load_pipeline(run.model)
-    known = sorted(Vocabulary(run.vocabulary).concepts)
-    prompts = read_prompts(run.prompts)
-    drawn = cases(prompts, Vocabulary(run.vocabulary), known, words, pool, run.seed)
-    seen = {case.prompt: case.named for case in drawn if case.half == CHOOSE}
-    return Methods(pipe, config, known, seen, without), drawn
+    vocabulary = Vocabulary(run.vocabulary)
+    known, prompts = sorted(vocabulary.concepts), read_prompts(run.prompts)
+    drawn = cases(prompts, vocabulary, known, words, pool, run.seed)
+    asked = {case.prompt for case in drawn}
+    others = cases([p for p in prompts if p not in asked], vocabulary, known, words, pool, run.seed)
+    there: frozenset[str] = frozenset().union(*(case.named for case in others))
+    others += [case for case in drawn if case.half == CHOOSE and case.named - there]
+    return Methods(pipe, config, known, {case.prompt: case.named for case in others}, without), drawn
 
 
 def painter(pipe: Any, generation: GenerationConfig) -> Paint:
