@@ -53,7 +53,7 @@ class Protocol:
         most: cases per half and concept that name it, beside half as many that do not.
         seek: to amplify, pictures painted per half and concept to find up to `most` more that the intact model misses.
         kept: an operating point should leave other concepts at this share of their rate or more.
-        aim: to erase, the gentlest share that also brings the target down to this, on average, is taken.
+        aim: to erase, the gentlest share that also brings the target surely down to this is taken.
         curved: followers that are shown at all of their shares too.
         paraphrased: methods that are also judged on paraphrases of the prompts that name the concept.
         attacked: erasing methods that are also judged with words added that were optimised against each edit.
@@ -296,19 +296,19 @@ class Evaluation:
         return replace(self.under(aim, concept, cases, applied(self.methods.unet, edit)), weights=len(edit))
 
     def _best(self, aim: str, method: str, curve: Mapping[float, Sequence[Outcome]]) -> float:
-        """The gentlest share that reaches the aim, else the one with the best target; both must keep others.
+        """The gentlest share that surely reaches the aim, else the one with the best target; both must keep others.
 
-        One share for all concepts, by their means: chosen for each alone, on a few pictures, the gentlest that happens
-        to reach the aim is too gentle.
+        Surely: the upper end of the target's 95 % interval does. The gentlest of several whose mean happens to reach it
+        on a few pictures is too gentle. For the same reason there is one share for all concepts.
         """
         best, best_value = min(self.protocol.points(method)), -np.inf
         for share, outcomes in curve.items():
-            found = summary(aim, outcomes, 0, 0)
-            kept, target = found["others"][0], found["target"][0]
+            found = self._summary(aim, outcomes)
+            kept, (target, _, high) = found["others"][0], found["target"]
             if target is None or (kept is not None and kept < self.protocol.kept):
                 continue
             value = -target if aim == "erase" else target
-            if aim == "erase" and target <= self.protocol.aim:
+            if aim == "erase" and high is not None and high <= self.protocol.aim:
                 return share
             if value > best_value:
                 best, best_value = share, value
