@@ -9,7 +9,7 @@ TUNED = ("steps", "esd", "ca")
 many of each layer at random."""
 FOLLOWERS = (*CONTROLS, "steps_random", "esd", "esd_random", "ca", "ca_random")
 """Methods that take the weights of the reference method, or as many of each layer as it does."""
-CAD_FOLLOWERS = ("cad_random", "cad_magnitude")
+CAD_FOLLOWERS = ("cad_random", "cad_magnitude", "cad_gradient", "cad_wanda")
 """Controls that zero as many weights of each layer as ``cad`` does at its own share."""
 COMPARED = {
     "steps": ("steps_random", *CONTROLS), "cad": CAD_FOLLOWERS, "esd": ("esd_random",), "ca": ("ca_random",),
@@ -19,13 +19,12 @@ COMPARED = {
 ``steps_random`` is trained as ``steps`` is; the other controls of ``steps`` are zeroed."""
 ERASE = (
     "steps", "steps_random", "cad", "random", "steps_all", "magnitude", "esd", "esd_random", "esd_all", "ca",
-    "ca_random", "ca_all", "gradient", "wanda", "live", "contrast", "iterated", "cad_random", "cad_magnitude",
-    "published", "uce",
+    "ca_random", "ca_all", "gradient", "wanda", "live", "contrast", "iterated", *CAD_FOLLOWERS, "published", "uce",
 )  # fmt: skip
 """In the order of an evaluation."""
 AMPLIFY = (
     "steps", "steps_random", "cad", "random", "steps_all", "magnitude", "gradient", "wanda", "contrast", "iterated",
-    "cad_random", "cad_magnitude",
+    *CAD_FOLLOWERS,
 )  # fmt: skip
 
 
