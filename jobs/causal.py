@@ -109,8 +109,8 @@ def print_causes(result: dict[str, Any]) -> None:
         f"{result['confirmed']} confirmed, {result['contradicted']} contradicted, {result['no_effect']} without effect"
     )
     print(
-        f"{result['effect_without_label']} features make something appear that is not their label, "
-        f"{result['effect_without_any_label']} of them have none; "
+        f"{result['effect_features']} features make something appear that is not their label "
+        f"({result['effect_without_label']} pairs), {result['effect_features_unlabelled']} of them have none; "
         f"of all pairs without label {result['other_pairs_rising'] or 0:.1%} rise"
     )
     print(f"{result['rows']} rows in {result['table']}")

@@ -147,18 +147,22 @@ def sign_flip_p(values: Floats) -> Floats:
 
 
 def summarise(table: pa.Table) -> dict[str, Any]:
-    """Counts of a causal table: verdicts of labels, features that act without a label, and the base rate of effects."""
+    """Counts of a causal table: pairs by verdict, features with an effect without label, and the base rate of effects.
+
+    ``effect_features`` counts those features, ``effect_features_unlabelled`` the ones among them without any label.
+    """
     verdict = np.array(table["causal_verdict"].to_pylist(), dtype=object)
     labelled = np.array(table["labelled"].to_pylist(), bool)
     keys = list(zip(*(table[name].to_pylist() for name in ("block", "branch", "t", "feature")), strict=True))
     named = {key for key, has in zip(keys, labelled, strict=True) if has}
     silent = {key for key, v in zip(keys, verdict, strict=True) if v == "effect without label"}
-    count = {name: int((verdict == name).sum()) for name in VERDICTS[:3]}
+    count = {name: int((verdict == name).sum()) for name in VERDICTS[:4]}
     others = int((~labelled).sum())
     return {
         "features": len(set(keys)), "labelled_features": len(named), "labels": int(labelled.sum()),
         "confirmed": count["confirmed"], "contradicted": count["contradicted"], "no_effect": count["no effect"],
-        "effect_without_label": len(silent), "effect_without_any_label": len(silent - named),
+        "effect_without_label": count["effect without label"],
+        "effect_features": len(silent), "effect_features_unlabelled": len(silent - named),
         "other_pairs": others,
         "other_pairs_rising": _share(verdict == "effect without label", others),
         "labels_rising": _share(verdict == "confirmed", int(labelled.sum())),

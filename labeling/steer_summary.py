@@ -14,7 +14,7 @@ Row = dict[str, Any]
 Plain = Mapping[tuple[str, int], Row]
 """Rows of unedited pictures by prompt and seed."""
 METHODS = {"landed": "spatial", "map_landed": "spatial_map", "outside_change": "outside_change"}
-OF_OURS = ("gazetteer", "paper")
+OF_GRID = ("gazetteer", "paper", "none")
 OF_EFFECTS = ("gazetteer", "random_features")
 
 
@@ -62,7 +62,7 @@ def spatial_summary(
             out["present"][stage][method] = _interval(some, lambda row: row["name"] in row["present"])
             found = [row for row in some if row["name"] in row["present"]]
             out["spatial_found"][stage][method] = _interval(found, lambda row: row["landed"])
-        for method in (one for one in OF_OURS if one in by_method):
+        for method in (one for one in OF_GRID if one in by_method):
             some = by_method[method]
             out["spatial_concepts"][stage][method] = _successes(some, "name")
             out["spatial_quadrants"][stage][method] = _successes(some, "quadrant")

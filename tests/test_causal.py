@@ -85,7 +85,18 @@ def test_a_verdict_needs_a_sure_effect_and_a_label() -> None:
         assert found["cat"] == ("no effect" if named == "cat" else "none")
     summary = summarise(causal_table(up, labels("cat"), ("cat", "dog")))
     assert (summary["labels"], summary["no_effect"], summary["effect_without_label"]) == (1, 1, 1)
-    assert summary["effect_without_any_label"] == 0 and summary["other_pairs_rising"] == 1.0
+    assert (summary["effect_features"], summary["effect_features_unlabelled"]) == (1, 0)
+    assert summary["other_pairs_rising"] == 1.0
+
+
+def test_pairs_with_an_effect_and_their_features_are_counted_apart() -> None:
+    rows = effects(list(0.5 + np.linspace(0.1, 0.2, 12)), [0.1] * 12, [0.2] * 12).to_pylist()
+    both = [{**row, "concept": ["cat", "dog"], "area": row["area"] * 2} for row in rows]
+    table = pa.Table.from_pylist(both, schema=EFFECTS)
+    for named, pairs, unlabelled in (((), 2, 1), (("cat",), 1, 0)):
+        summary = summarise(causal_table(table, labels(*named), ("cat", "dog")))
+        assert (summary["effect_without_label"], summary["effect_features"]) == (pairs, 1)
+        assert summary["effect_features_unlabelled"] == unlabelled
 
 
 def test_statistics_by_hand() -> None:

@@ -223,8 +223,10 @@ def test_the_evaluation_reports_every_stage_and_method(bench: Bench, run: RunFol
         for mean, low, high in methods.values():
             assert 0.0 <= low <= mean <= high <= 1.0
         assert set(result["side_effects"][stage]) == {"gazetteer", "random_features"}
-        assert set(result["spatial_grid"][stage]) == {"gazetteer", "paper"}
-        assert set(result["spatial_grid"][stage]["gazetteer"]) <= {"dog", "house"}
+        for key in ("spatial_grid", "spatial_concepts", "spatial_quadrants"):
+            assert set(result[key][stage]) == {"gazetteer", "paper", "none"}
+        assert set(result["spatial_grid"][stage]["none"]) == set(result["spatial_grid"][stage]["gazetteer"])
+        assert set(result["spatial_grid"][stage]["none"]) <= {"dog", "house"}
         assert set(result["spatial_map"][stage]) == set(result["spatial_found"][stage]) == set(methods)
     assert result["global_detail"]["early"]["gazetteer"]["success"] == result["global"]["early"]
     assert set(result["global_words"]["early"]) == {"night"}
@@ -284,10 +286,12 @@ def test_a_summary_of_four_pictures_by_hand() -> None:
     assert found["spatial_found"]["early"]["gazetteer"][0] == round(2 / 3, 4)
     assert found["spatial_cases"] == {"early": 4, "middle": 0, "final": 0}
     missed, hit = {"success": [0.0] * 3, "n": 1}, {"success": [1.0] * 3, "n": 1}
+    unedited = {"dog": {"top left": {"success": [0.0] * 3, "n": 3}}}
     assert found["spatial_grid"]["early"] == {
         "gazetteer": {"dog": {"top left": hit, "top right": {"success": [0.5, 0.0, 1.0], "n": 2}},
                       "house": {"top right": missed}},
         "paper": {"dog": {"top left": hit}},
+        "none": {**unedited, "house": {"top left": missed}},
     }  # fmt: skip
     dog = found["spatial_concepts"]["early"]["gazetteer"]["dog"]
     assert (dog["success"][0], dog["n"]) == (round(2 / 3, 4), 3) and dog["success"][1] < dog["success"][2] == 1.0
@@ -300,7 +304,8 @@ def test_a_summary_of_four_pictures_by_hand() -> None:
     assert means == {"cow": {"appears": share, "vanishes": share}, "dog": {"appears": share, "vanishes": 0.0}}
     assert effects["gazetteer"]["dog"]["cow"]["appears"][1:] == [0.0, 1.0]
     assert effects["random_features"] == {"dog": {"dog": {"appears": [0.0] * 3, "vanishes": [1.0] * 3}}}
-    assert found["side_effects"]["middle"] == found["spatial_grid"]["middle"] == {}
+    assert found["side_effects"]["middle"] == found["spatial_grid"]["final"] == {}
+    assert found["spatial_grid"]["middle"] == {"none": unedited}  # pictures without an edit are of every stage
 
 
 def test_looks_are_summed_up_by_hand() -> None:
