@@ -70,7 +70,7 @@ def kernel_distance(
         resamples: of a bootstrap over distinct intact pictures.
 
     Returns:
-        [value, low, high]: its middle 95 %, widened to hold the value where few pictures make it lopsided.
+        [value, low, high]: its middle 95 %, widened to hold the value where few draws leave it out.
 
     Raises:
         InputError: fewer than 2 distinct intact pictures.

@@ -99,7 +99,7 @@ class Evaluation:
 
         Args:
             neighbours: per concept those closest to it, which are counted apart.
-            kept: where every outcome is kept, so that an evaluation that was stopped goes on.
+            kept: where every outcome is kept, so that an evaluation that was stopped goes on; default: in memory.
         """
         self.methods, self.witnesses = methods, witnesses
         self.cases, self.protocol = list(cases), protocol
@@ -153,10 +153,7 @@ class Evaluation:
                 results[method]["paraphrased"] = self._summary(aim, said)
             if method in self.protocol.attacked:
                 results[method]["attacked"] = self._attacked(method, concepts, share)
-        for method, controls in COMPARED.items():
-            if there := [c for c in controls if method in reported and c in reported]:
-                results[method]["minus"] = {c: self._difference(aim, reported[method], reported[c]) for c in there}
-        return results
+        return with_differences(aim, results, reported, self.protocol)
 
     def curve(self, aim: str, method: str, concepts: Sequence[str]) -> dict[float, list[Outcome]]:
         """Dose and response on the choosing half: outcomes by share; empty where there is only one share to take."""
@@ -171,8 +168,18 @@ class Evaluation:
 
     def blocked(self, concepts: Sequence[str]) -> dict[str, Any]:
         """The trivial baseline: the word is taken out of the prompt and the model left alone."""
+        outcomes = {c: self.blocking(c) for c in concepts}
+        found = self._summary("erase", list(outcomes.values()))
+        each = {c: _means(summary("erase", [o], 0, 0)) for c, o in outcomes.items()}
+        return {
+            **found, "by_concept": each, "interference": interference(outcomes),
+            "interference_pictures": interference_pictures(outcomes), "concepts": list(concepts),
+        }  # fmt: skip
 
-        def block(concept: str) -> Outcome:
+    def blocking(self, concept: str) -> Outcome:
+        """What it does to one concept."""
+
+        def block() -> Outcome:
             cases = self.relevant(concept, REPORT)
             without = [replace(case, prompt=self.methods.without(case.prompt, concept)) for case in cases]
             named = [place for place, case in enumerate(cases) if concept in case.named]
@@ -181,13 +188,7 @@ class Evaluation:
                 edited[place] = look
             return compare("erase", concept, cases, self.witnesses.intact(cases), edited, self._near(concept))
 
-        outcomes = {c: self._once(("erase", "blocking", c, "report"), partial(block, c)) for c in concepts}
-        found = self._summary("erase", list(outcomes.values()))
-        each = {c: _means(summary("erase", [o], 0, 0)) for c, o in outcomes.items()}
-        return {
-            **found, "by_concept": each, "interference": interference(outcomes),
-            "interference_pictures": interference_pictures(outcomes), "concepts": list(concepts),
-        }  # fmt: skip
+        return self._once(("erase", "blocking", concept, "report"), block)
 
     def relevant(self, concept: str, half: int) -> list[Case]:
         """The first `most` cases of a half that name the concept, and half as many that do not; InputError if none."""
@@ -317,11 +318,19 @@ class Evaluation:
     def _summary(self, aim: str, outcomes: Sequence[Outcome]) -> dict[str, Any]:
         return summary(aim, outcomes, self.protocol.resamples, self.protocol.seed)
 
-    def _difference(self, aim: str, outcomes: Sequence[Outcome], controls: Sequence[Outcome]) -> dict[str, Interval]:
-        return difference(aim, outcomes, controls, self.protocol.resamples, self.protocol.seed)
-
     def _near(self, concept: str) -> Collection[str]:
         return self.neighbours.get(concept, ())
+
+
+def with_differences(
+    aim: str, results: dict[str, Any], outcomes: Mapping[str, Sequence[Outcome]], protocol: Protocol
+) -> dict[str, Any]:
+    """The results, with ``minus`` (per control `difference`) for every method one of whose controls is there."""
+    draws = (protocol.resamples, protocol.seed)
+    for method, controls in COMPARED.items():
+        if there := [c for c in controls if method in outcomes and c in outcomes]:
+            results[method]["minus"] = {c: difference(aim, outcomes[method], outcomes[c], *draws) for c in there}
+    return results
 
 
 def _again(case: Case, turn: int) -> Case:

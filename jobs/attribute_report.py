@@ -14,6 +14,7 @@ FEWEST = 3
 _AIMS = (
     ("erase", "found edited / intact"),
     ("erase_looks", "looks of the picture, found edited / intact"),
+    ("erase_together", "objects and looks as one set, found edited / intact"),
     ("erase_areas", "what covers the picture, found edited / intact"),
     ("amplify", "shown where the intact model missed it"),
 )
@@ -22,11 +23,13 @@ _SHOWN = ("target", "classifier", "others", "distance")
 
 def print_evaluation(result: Mapping[str, Any]) -> None:
     """The measurements as text."""
-    print("faithfulness: Pearson of predicted and actual change of J, [low, high]")
+    print("faithfulness: Pearson and Spearman of predicted and actual change of J, [low, high] each")
     for row in result["faithfulness_rows"]:
-        value, low, high = row["pearson"]
         what = f"{row['estimator']:<16}{row.get('concept', ''):<10}{row['unit']:<8}share {row['share']:<7}"
-        print(f"  {what}{value:6.2f}  [{low:.2f}, {high:.2f}]")
+        print(f"  {what}{_cell(row['pearson'])}{_cell(row['spearman'])}")
+    for estimator, pooled in result.get("faithfulness", {}).items():
+        rank = result["faithfulness_spearman"][estimator]
+        print(f"  {estimator:<16}{'over concepts and shares':<31}{_cell(pooled)}{_cell(rank)}")
     for aim, what in _AIMS:
         if not result.get(aim):
             continue

@@ -300,6 +300,7 @@ def test_the_whole_evaluation_gives_the_promised_keys(run: RunConfig) -> None:
     found = json.loads(json.dumps(evaluate(run, config, ["dog"])))
     assert {"cad", "expected_live", "coar", "random"} <= set(found["faithfulness"])
     assert {row["concept"] for row in found["faithfulness_rows"]} == {"dog"}
+    assert set(found["faithfulness_spearman"]) == set(found["faithfulness"])
     assert set(found["erase"]) == {"cad", "steps", "random", "blocking"} and set(found["amplify"]) == {"cad", "random"}
     for one in (*found["erase"].values(), *found["amplify"].values()):
         assert len(one["target"]) == len(one["others"]) == 3
