@@ -43,7 +43,8 @@ def print_evaluation(result: Mapping[str, Any]) -> None:
                 if why := found[name].get("skipped"):
                     print(f"  {'  ' + name:<14}skipped: {why}")
                     continue
-                print(f"  {'  ' + name:<14}{_cell(found[name]['target'])}{_cell(found[name]['others'])}")
+                cells = f"{_cell(found[name]['target'])}{_cell(found[name]['others'])}"
+                print(f"  {'  ' + name:<14}{cells}{_aside(found[name])}")
 
 
 def print_features(result: Mapping[str, Any]) -> None:
@@ -114,6 +115,12 @@ def _by_place(rows: Sequence[Mapping[str, Any]]) -> dict[str, float]:
 
 def _line(curve: Sequence[Mapping[str, Any]], name: str) -> list[Point]:
     return [(p["share"], *p[name]) for p in curve if None not in p[name]]
+
+
+def _aside(found: Mapping[str, Any]) -> str:
+    """What a reader of paraphrases and attacks has to know of the prompts."""
+    left = f"  {found['left_out']} prompts too long" if found.get("left_out") else ""
+    return left + (f"  words name {', '.join(found['names_it'])}" if found.get("names_it") else "")
 
 
 def _cell(interval: Sequence[float | None]) -> str:
