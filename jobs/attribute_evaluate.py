@@ -81,7 +81,7 @@ def quick(run: RunConfig) -> EvaluateConfig:
         MethodConfig(steps=steps, guidance=run.generation.guidance, seed=run.seed),
         Protocol(methods, ("steps", "steps_random", "cad", "random"), shares=(0.01, 0.05),
                  special={"steps": (0.003, 0.1)}, most=4, seek=8),
-        steps=steps, pool=96, erase=6, amplify=3, looks=False, areas=False, fewer=(), located=("cad", "steps"),
+        steps=steps, pool=96, erase=6, amplify=2, looks=False, areas=False, fewer=(), located=("cad", "steps"),
         ablations=200, ablation_shares=(0.01, 0.05, 0.2), studied=1, study_samples=1, points=8, groups=100,
     )  # fmt: skip
 
