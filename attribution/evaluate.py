@@ -17,7 +17,7 @@ import numpy as np
 from attribution.adversary import Attack, NoAttackError, adversarial_words
 from attribution.delta import applied
 from attribution.kept import Kept
-from attribution.method_names import COMPARED, leader, takes_all
+from attribution.method_names import leader, takes_all
 from attribution.methods import Methods
 from attribution.outcomes import (
     CHOOSE,
@@ -26,13 +26,13 @@ from attribution.outcomes import (
     Interval,
     Outcome,
     compare,
-    difference,
     interference,
     interference_pictures,
     pack,
     quality,
     summary,
     unpack,
+    with_differences,
 )
 from attribution.prompts import fits, names, paraphrases
 from attribution.witnesses import Witnesses
@@ -153,7 +153,7 @@ class Evaluation:
                 results[method]["paraphrased"] = self._paraphrased(aim, method, concepts, share)
             if method in self.protocol.attacked:
                 results[method]["attacked"] = self._attacked(method, concepts, share)
-        return with_differences(aim, results, reported, self.protocol)
+        return with_differences(aim, results, reported, self.protocol.resamples, self.protocol.seed)
 
     def curve(self, aim: str, method: str, concepts: Sequence[str]) -> dict[float, list[Outcome]]:
         """Dose and response on the choosing half: outcomes by share; empty where there is only one share to take."""
@@ -328,17 +328,6 @@ class Evaluation:
 
     def _near(self, concept: str) -> Collection[str]:
         return self.neighbours.get(concept, ())
-
-
-def with_differences(
-    aim: str, results: dict[str, Any], outcomes: Mapping[str, Sequence[Outcome]], protocol: Protocol
-) -> dict[str, Any]:
-    """The results, with ``minus`` (per control `difference`) for every method one of whose controls is there."""
-    draws = (protocol.resamples, protocol.seed)
-    for method, controls in COMPARED.items():
-        if there := [c for c in controls if method in outcomes and c in outcomes]:
-            results[method]["minus"] = {c: difference(aim, outcomes[method], outcomes[c], *draws) for c in there}
-    return results
 
 
 def _again(case: Case, turn: int) -> Case:

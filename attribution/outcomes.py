@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from attribution.distances import frechet_distance, kernel_distance, perceptual_distance, pooled, same_pictures
+from attribution.method_names import COMPARED
 
 Images = list[NDArray[np.uint8]]
 Judge = Callable[[Images], list[dict[str, float]]]
@@ -222,6 +223,21 @@ def difference(
             draws.append(_mean(drawn))
         result[name] = _interval(_mean([read(one) - read(other) for one, other in pairs]), draws)
     return result
+
+
+def with_differences(
+    aim: str, results: dict[str, Any], outcomes: Mapping[str, Sequence[Outcome]], resamples: int, seed: int
+) -> dict[str, Any]:
+    """The results by method, with ``minus`` (per control `difference`) for every method one of whose controls is there.
+
+    Args:
+        outcomes: per method, of the same concepts on the same cases, in the same order.
+    """
+    for method, controls in COMPARED.items():
+        if there := [c for c in controls if method in outcomes and c in outcomes]:
+            pairs = {c: difference(aim, outcomes[method], outcomes[c], resamples, seed) for c in there}
+            results[method]["minus"] = pairs
+    return results
 
 
 def quality(outcomes: Sequence[Outcome], resamples: int, seed: int) -> dict[str, Any]:

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from attribution.evaluate import Evaluation, with_differences
-from attribution.outcomes import REPORT, Outcome, summary
+from attribution.evaluate import Evaluation
+from attribution.outcomes import REPORT, Outcome, summary, with_differences
 
 
 def together(evaluation: Evaluation, parts: Sequence[Mapping[str, Mapping[str, Any]]]) -> dict[str, Any]:
@@ -26,11 +26,11 @@ def together(evaluation: Evaluation, parts: Sequence[Mapping[str, Mapping[str, A
             return [evaluation.blocking(concept) for concept in found["concepts"]]
         return [evaluation.outcome("erase", method, c, found["share"], REPORT) for c in found["concepts"]]
 
-    protocol, outcomes, results = evaluation.protocol, {}, {}
+    outcomes, results, draws = {}, {}, (evaluation.protocol.resamples, evaluation.protocol.seed)
     for method in [m for m in parts[0] if all(m in part for part in parts)]:
         outcomes[method] = [outcome for part in parts for outcome in read(method, part[method])]
         results[method] = {
-            **summary("erase", outcomes[method], protocol.resamples, protocol.seed),
+            **summary("erase", outcomes[method], *draws),
             "concepts": [concept for part in parts for concept in part[method]["concepts"]],
         }
-    return with_differences("erase", results, outcomes, protocol)
+    return with_differences("erase", results, outcomes, *draws)
