@@ -33,10 +33,11 @@ def print_evaluation(result: Mapping[str, Any]) -> None:
     for aim, what in _AIMS:
         if not result.get(aim):
             continue
-        print(f"{aim}: target ({what}), the same by the classifier, others kept, distance of pictures without it, KID")
+        print(f"{aim}: target ({what}), the same by the classifier, others kept, distance of others, KID of n pictures")
         for method, found in result[aim].items():
-            kid = found.get("quality", {}).get("kid", [None])
-            print(f"  {method:<14}{''.join(_cell(found[name]) for name in _SHOWN)}{_cell(kid)}")
+            quality = found.get("quality", {"kid": [None], "distinct": 0})
+            of = f"  n={quality['distinct']}" if quality["distinct"] else ""
+            print(f"  {method:<14}{''.join(_cell(found[name]) for name in _SHOWN)}{_cell(quality['kid'], 4)}{of}")
             for control, less in found.get("minus", {}).items():
                 print(f"  {'  - ' + control:<16}{''.join(_cell(less[name]) for name in ('target', 'others'))}")
             for name in [name for name in ("paraphrased", "attacked") if name in found]:
@@ -123,8 +124,8 @@ def _aside(found: Mapping[str, Any]) -> str:
     return left + (f"  words name {', '.join(found['names_it'])}" if found.get("names_it") else "")
 
 
-def _cell(interval: Sequence[float | None]) -> str:
+def _cell(interval: Sequence[float | None], digits: int = 2) -> str:
     if any(value is None for value in interval):
         return f"{'-':>21}"
     mean, low, high = (float(value or 0.0) for value in interval)
-    return f"{mean:7.2f} [{low:.2f}, {high:.2f}]"
+    return f"{mean:{digits + 5}.{digits}f} [{low:.{digits}f}, {high:.{digits}f}]"

@@ -253,7 +253,7 @@ def test_the_gentlest_dose_that_reaches_the_aim_is_taken_unless_it_costs_others(
     assert best("erase", "cad", stubborn) == 0.3
 
 
-def test_the_pictures_of_a_set_are_counted_once_each() -> None:
+def test_the_pictures_of_a_set_are_counted_once_each(capsys: pytest.CaptureFixture[str]) -> None:
     cases = [Case("sky", i, frozenset({"sky"}), REPORT) for i in range(3)]
 
     def outcome(shift: float) -> Outcome:
@@ -264,6 +264,9 @@ def test_the_pictures_of_a_set_are_counted_once_each() -> None:
     found = quality([outcome(0.0), outcome(0.5)], 20, 0)
     assert (found["pictures"], found["distinct"]) == (6, 3) and found["fid"] > 0
     assert found["kid"][1] <= found["kid"][0] <= found["kid"][2] and found["kid"][0] > 0
+    shown = {**dict.fromkeys(("target", "classifier", "others", "distance"), [None] * 3), "quality": found}
+    print_evaluation({"faithfulness_rows": [], "erase": {"cad": shown}})
+    assert capsys.readouterr().out.endswith(f"{found['kid'][2]:.4f}]  n=3\n")
     assert quality([outcome(0.0)], 20, 0) == {"fid": None, "kid": [None] * 3, "pictures": 0, "distinct": 0}
 
 
