@@ -17,7 +17,7 @@ import numpy as np
 from attribution.adversary import Attack, NoAttackError, adversarial_words
 from attribution.delta import applied
 from attribution.kept import Kept
-from attribution.method_names import COMPARED, leader, takes_all
+from attribution.method_names import leader, takes_all
 from attribution.methods import Methods
 from attribution.outcomes import (
     CHOOSE,
@@ -26,15 +26,15 @@ from attribution.outcomes import (
     Interval,
     Outcome,
     compare,
-    difference,
     interference,
     interference_pictures,
     pack,
     quality,
     summary,
     unpack,
+    with_differences,
 )
-from attribution.prompts import paraphrases
+from attribution.prompts import fits, names, paraphrases
 from attribution.witnesses import Witnesses
 from data.errors import InputError
 
@@ -99,7 +99,7 @@ class Evaluation:
 
         Args:
             neighbours: per concept those closest to it, which are counted apart.
-            kept: where every outcome is kept, so that an evaluation that was stopped goes on.
+            kept: where every outcome is kept, so that an evaluation that was stopped goes on; default: in memory.
         """
         self.methods, self.witnesses = methods, witnesses
         self.cases, self.protocol = list(cases), protocol
@@ -117,8 +117,9 @@ class Evaluation:
             Beside them ``by_concept`` (`summary` of each alone, no intervals), ``quality``, ``interference`` with
             ``interference_pictures``, ``weights`` (how many, mean over concepts), ``share`` (the operating point),
             ``curve`` (per share `summary` on the choosing half), ``minus`` (per control of the method, `COMPARED`:
-            `difference` of the two) and, where asked for, ``paraphrased`` and ``attacked``, which also says the
-            ``words``, or only why it was ``skipped``.
+            `difference` of the two) and, where asked for, ``paraphrased`` and ``attacked``, each with how many prompts
+            were ``left_out`` because the tokenizer would cut them; ``attacked`` also says the ``words`` and of which
+            concepts they are the name (``names_it``), or only why it was ``skipped``.
         """
         methods = self.protocol.erase if aim == "erase" else self.protocol.amplify
         reference = self.methods.config.reference
@@ -149,14 +150,10 @@ class Evaluation:
             }
             reported[method] = list(outcomes.values())
             if method in self.protocol.paraphrased:
-                said = [self._paraphrased(aim, method, c, share) for c in concepts]
-                results[method]["paraphrased"] = self._summary(aim, said)
+                results[method]["paraphrased"] = self._paraphrased(aim, method, concepts, share)
             if method in self.protocol.attacked:
                 results[method]["attacked"] = self._attacked(method, concepts, share)
-        for method, controls in COMPARED.items():
-            if there := [c for c in controls if method in reported and c in reported]:
-                results[method]["minus"] = {c: self._difference(aim, reported[method], reported[c]) for c in there}
-        return results
+        return with_differences(aim, results, reported, self.protocol.resamples, self.protocol.seed)
 
     def curve(self, aim: str, method: str, concepts: Sequence[str]) -> dict[float, list[Outcome]]:
         """Dose and response on the choosing half: outcomes by share; empty where there is only one share to take."""
@@ -171,8 +168,18 @@ class Evaluation:
 
     def blocked(self, concepts: Sequence[str]) -> dict[str, Any]:
         """The trivial baseline: the word is taken out of the prompt and the model left alone."""
+        outcomes = {c: self.blocking(c) for c in concepts}
+        found = self._summary("erase", list(outcomes.values()))
+        each = {c: _means(summary("erase", [o], 0, 0)) for c, o in outcomes.items()}
+        return {
+            **found, "by_concept": each, "interference": interference(outcomes),
+            "interference_pictures": interference_pictures(outcomes), "concepts": list(concepts),
+        }  # fmt: skip
 
-        def block(concept: str) -> Outcome:
+    def blocking(self, concept: str) -> Outcome:
+        """What it does to one concept."""
+
+        def block() -> Outcome:
             cases = self.relevant(concept, REPORT)
             without = [replace(case, prompt=self.methods.without(case.prompt, concept)) for case in cases]
             named = [place for place, case in enumerate(cases) if concept in case.named]
@@ -181,13 +188,7 @@ class Evaluation:
                 edited[place] = look
             return compare("erase", concept, cases, self.witnesses.intact(cases), edited, self._near(concept))
 
-        outcomes = {c: self._once(("erase", "blocking", c, "report"), partial(block, c)) for c in concepts}
-        found = self._summary("erase", list(outcomes.values()))
-        each = {c: _means(summary("erase", [o], 0, 0)) for c, o in outcomes.items()}
-        return {
-            **found, "by_concept": each, "interference": interference(outcomes),
-            "interference_pictures": interference_pictures(outcomes), "concepts": list(concepts),
-        }  # fmt: skip
+        return self._once(("erase", "blocking", concept, "report"), block)
 
     def relevant(self, concept: str, half: int) -> list[Case]:
         """The first `most` cases of a half that name the concept, and half as many that do not; InputError if none."""
@@ -245,28 +246,30 @@ class Evaluation:
     def _once(self, key: tuple[str | float, ...], make: Callable[[], Outcome]) -> Outcome:
         return unpack(self.kept.arrays(key, lambda: pack(make())))
 
-    def _paraphrased(self, aim: str, method: str, concept: str, share: float) -> Outcome:
-        def make() -> Outcome:
+    def _paraphrased(self, aim: str, method: str, concepts: Sequence[str], share: float) -> dict[str, Any]:
+        outcomes, left = [], 0
+        for concept in concepts:
             named = [case for case in self.relevant(concept, REPORT) if concept in case.named]
-            cases = [replace(case, prompt=text) for case in named for text in paraphrases(case.prompt, concept)]
-            return self._compare(aim, method, concept, share, cases)
-
-        return self._once((aim, method, concept, share, "paraphrased"), make)
+            said = [replace(case, prompt=text) for case in named for text in paraphrases(case.prompt, concept)]
+            cases = [case for case in said if fits(self.methods.pipe, case.prompt)]
+            key: tuple[str | float, ...] = (aim, method, concept, share, "paraphrased", *_whole(cases, said))
+            outcomes.append(self._once(key, partial(self._compare, aim, method, concept, share, cases)))
+            left += len(said) - len(cases)
+        return {**self._summary(aim, outcomes), "left_out": left}
 
     def _attacked(self, method: str, concepts: Sequence[str], share: float) -> dict[str, Any]:
         """With words optimised against each edit on other prompts: found edited ÷ found intact without the words.
 
-        Where the attack does not fit the pipeline, ``skipped`` says why: it must not end an evaluation of hours.
+        ``left_out``: cases whose prompt has no room for the words; ``names_it``: concepts that their words name, which
+        is no attack. Where the attack does not fit the pipeline, ``skipped`` says why: it must not end an evaluation of
+        hours.
         """
         words: dict[str, str] = {}
 
-        def make(concept: str) -> Outcome:
-            cases = [case for case in self.relevant(concept, REPORT) if concept in case.named]
+        def make(concept: str, cases: Sequence[Case], said: Sequence[Case]) -> Outcome:
             intact = self.witnesses.intact(cases)
             with applied(self.methods.unet, self.methods.edit("erase", method, concept, share)):
-                edited = self.witnesses.look(
-                    [replace(case, prompt=f"{case.prompt} {words[concept]}") for case in cases]
-                )
+                edited = self.witnesses.look(said)
             return compare("erase", concept, cases, intact, edited, self._near(concept))
 
         def search(concept: str) -> str:
@@ -274,15 +277,21 @@ class Evaluation:
             with applied(self.methods.unet, self.methods.edit("erase", method, concept, share)):
                 return adversarial_words(self.methods.pipe, prompts, samples, self.protocol.attack)[0]
 
-        outcomes = []
+        outcomes, left = [], 0
         for concept in concepts:
             key = ("erase", method, concept, share)
             try:
                 words[concept] = self.kept.json((*key, "words"), partial(search, concept))
             except NoAttackError as error:
                 return {"skipped": str(error)}
-            outcomes.append(self._once((*key, "attacked"), partial(make, concept)))
-        return {**self._summary("erase", outcomes), "words": words}
+            named = [case for case in self.relevant(concept, REPORT) if concept in case.named]
+            said = {case: replace(case, prompt=f"{case.prompt} {words[concept]}") for case in named}
+            cases = [case for case in named if fits(self.methods.pipe, said[case].prompt)]
+            make_it = partial(make, concept, cases, [said[case] for case in cases])
+            outcomes.append(self._once((*key, "attacked", *_whole(cases, named)), make_it))
+            left += len(named) - len(cases)
+        named_by = [concept for concept in concepts if names(words[concept], concept)]
+        return {**self._summary("erase", outcomes), "words": words, "left_out": left, "names_it": named_by}
 
     def under(self, aim: str, concept: str, cases: Sequence[Case], edit: AbstractContextManager[object]) -> Outcome:
         """Paint cases with and without whatever a context manager does to the model, and count."""
@@ -317,9 +326,6 @@ class Evaluation:
     def _summary(self, aim: str, outcomes: Sequence[Outcome]) -> dict[str, Any]:
         return summary(aim, outcomes, self.protocol.resamples, self.protocol.seed)
 
-    def _difference(self, aim: str, outcomes: Sequence[Outcome], controls: Sequence[Outcome]) -> dict[str, Interval]:
-        return difference(aim, outcomes, controls, self.protocol.resamples, self.protocol.seed)
-
     def _near(self, concept: str) -> Collection[str]:
         return self.neighbours.get(concept, ())
 
@@ -327,6 +333,11 @@ class Evaluation:
 def _again(case: Case, turn: int) -> Case:
     """The same prompt from a noise that no other case has."""
     return replace(case, seed=case.seed + _APART * (turn + 1), sought=True)
+
+
+def _whole(cases: Sequence[Case], wanted: Sequence[Case]) -> tuple[str, ...]:
+    """Part of a key: outcomes of all wanted cases keep the key they have in folders from before any was left out."""
+    return ("whole",) if len(cases) < len(wanted) else ()
 
 
 def _means(found: Mapping[str, Interval]) -> dict[str, float | None]:

@@ -20,7 +20,7 @@ Key = tuple[str | int | float, ...]
 
 
 class Kept:
-    """Results by key; without a folder nothing is kept and everything is made anew."""
+    """Results by key; without a folder they are kept as long as this object."""
 
     def __init__(self, folder: str | Path | None = None, settings: Mapping[str, Any] | None = None) -> None:
         """Open or begin.
@@ -33,6 +33,7 @@ class Kept:
             InputError: the folder holds results of other settings.
         """
         self.folder = Path(folder) if folder else None
+        self._made: dict[Key, Any] = {}
         if self.folder is None:
             return
         self.folder.mkdir(parents=True, exist_ok=True)
@@ -49,7 +50,7 @@ class Kept:
     def arrays(self, key: Key, make: Callable[[], Arrays]) -> Arrays:
         """The arrays of a key, made where there are none; raises InputError for a damaged file."""
         if self.folder is None:
-            return make()
+            return self._remembered(key, make)
         path = self._path(key, "npz")
         if not path.exists():
             made = make()
@@ -67,13 +68,18 @@ class Kept:
     def json(self, key: Key, make: Callable[[], Any]) -> Any:
         """The JSON value of a key, made where there is none; raises InputError for a damaged file."""
         if self.folder is None:
-            return make()
+            return self._remembered(key, make)
         path = self._path(key, "json")
         if not path.exists():
             made = make()
             _write(path, json.dumps(made).encode())
             return made
         return _read_json(path)
+
+    def _remembered(self, key: Key, make: Callable[[], Any]) -> Any:
+        if key not in self._made:
+            self._made[key] = make()
+        return self._made[key]
 
     def _path(self, key: Key, kind: str) -> Path:
         """A name that a person can read, made unique by the digest of the key."""

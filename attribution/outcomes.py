@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from attribution.distances import frechet_distance, kernel_distance, perceptual_distance, pooled
+from attribution.distances import frechet_distance, kernel_distance, perceptual_distance, pooled, same_pictures
+from attribution.method_names import COMPARED
 
 Images = list[NDArray[np.uint8]]
 Judge = Callable[[Images], list[dict[str, float]]]
@@ -224,25 +225,37 @@ def difference(
     return result
 
 
+def with_differences(
+    aim: str, results: dict[str, Any], outcomes: Mapping[str, Sequence[Outcome]], resamples: int, seed: int
+) -> dict[str, Any]:
+    """The results by method, with ``minus`` (per control `difference`) for every method one of whose controls is there.
+
+    Args:
+        outcomes: per method, of the same concepts on the same cases, in the same order.
+    """
+    for method, controls in COMPARED.items():
+        if there := [c for c in controls if method in outcomes and c in outcomes]:
+            pairs = {c: difference(aim, outcomes[method], outcomes[c], resamples, seed) for c in there}
+            results[method]["minus"] = pairs
+    return results
+
+
 def quality(outcomes: Sequence[Outcome], resamples: int, seed: int) -> dict[str, Any]:
     """How the pictures that do not name the concepts differ from the intact model's as a set.
 
     Returns:
-        ``fid`` (the Fréchet distance of all pairs), ``kid`` [mean, low, high] (95 % over draws of half of the
-        pictures without replacement), ``pictures``; all None where no features were read.
+        ``fid`` (the Fréchet distance of all pairs, biased upwards), ``kid`` (`kernel_distance`: [mean, low, high]),
+        ``pictures``, the pairs of all concepts, and ``distinct``, the intact pictures among them: the same few prompts
+        serve several concepts. The distances are None where no features were read or fewer than 4 pictures are there,
+        ``kid`` also where all are of one.
     """
     some = [o.features for o in outcomes if o.features[0].size]
     if not some or sum(len(one) for one, _ in some) < 4:
-        return {"fid": None, "kid": list(NOTHING), "pictures": 0}
+        return {"fid": None, "kid": list(NOTHING), "pictures": 0, "distinct": 0}
     one, other = (np.concatenate([pair[side] for pair in some]) for side in (0, 1))
-    generator = np.random.default_rng(seed)
-    draws = []
-    for _ in range(resamples):
-        index = generator.permutation(len(one))[: max(2, len(one) // 2)]
-        draws.append(kernel_distance(one[index], other[index]))
-    value = kernel_distance(one, other)
-    low, high = (float(q) for q in np.quantile(draws, [0.025, 0.975])) if draws else (value, value)
-    return {"fid": frechet_distance(one, other), "kid": [value, low, high], "pictures": len(one)}
+    distinct = int(same_pictures(one).max()) + 1
+    kid = kernel_distance(one, other, resamples=resamples, seed=seed) if distinct > 1 else list(NOTHING)
+    return {"fid": frechet_distance(one, other), "kid": kid, "pictures": len(one), "distinct": distinct}
 
 
 def interference(outcomes: Mapping[str, Outcome]) -> dict[str, dict[str, float | None]]:

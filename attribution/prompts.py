@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from typing import Any
 
 _COUNT = r"(?:(?:an?|the|one|two|three|four|five|six|many|some|several) )?"
 _PLACE = r"(?: (?:on the (?:left|right)|in the middle))?"
@@ -20,6 +21,17 @@ def without(prompt: str, concept: str) -> str:
     gone = re.sub(r",\s*(and|with)\b", r" \1", gone)
     gone = re.sub(r"^\s*(?:,|and|with|on)\s+", "", gone)
     return re.sub(r"\s*,(?:\s*,)*", ",", re.sub(r"\s+", " ", gone)).strip(" ,")
+
+
+def names(text: str, concept: str) -> bool:
+    """Whether a text names a concept, by its word or its plural."""
+    return re.search(rf"\b{re.escape(concept)}(?:s|es)?\b", text, flags=re.IGNORECASE) is not None
+
+
+def fits(pipe: Any, prompt: str) -> bool:
+    """Whether a pipeline reads the whole prompt: its tokenizer cuts what is longer than it takes."""
+    tokenizer = getattr(pipe, "tokenizer", None)
+    return tokenizer is None or len(tokenizer(prompt).input_ids) <= tokenizer.model_max_length
 
 
 def paraphrases(prompt: str, concept: str) -> list[str]:

@@ -22,6 +22,7 @@ from attribution.outcomes import CHOOSE, REPORT
 from attribution.overlap import neighbours
 from attribution.problem import diffusion_problem
 from attribution.samples import trajectory
+from attribution.together import together
 from attribution.witnesses import Witnesses
 from data.digests import digest_folder
 from data.errors import InputError
@@ -79,9 +80,9 @@ def quick(run: RunConfig) -> EvaluateConfig:
     return EvaluateConfig(
         MethodConfig(steps=steps, guidance=run.generation.guidance, seed=run.seed),
         Protocol(methods, ("steps", "steps_random", "cad", "random"), shares=(0.01, 0.05),
-                 special={"steps": (0.003, 0.1)}, most=5, seek=8),
-        steps=steps, pool=96, erase=6, amplify=4, looks=False, areas=False, fewer=(), located=("cad", "steps"),
-        ablations=334, ablation_shares=(0.01, 0.05, 0.2), studied=1, study_samples=1, points=8, groups=100,
+                 special={"steps": (0.003, 0.1)}, most=4, seek=8),
+        steps=steps, pool=96, erase=6, amplify=2, looks=False, areas=False, fewer=(), located=("cad", "steps"),
+        ablations=200, ablation_shares=(0.01, 0.05, 0.2), studied=1, study_samples=1, points=8, groups=100,
     )  # fmt: skip
 
 
@@ -112,10 +113,11 @@ def evaluate(
         only: methods to evaluate beside the reference and those they follow; none: all of the configuration.
 
     Returns:
-        ``faithfulness`` (estimator -> [Pearson, low, high], the mean over concepts and shares, see `_pooled`; each in
-        ``faithfulness_rows``),
+        ``faithfulness`` and ``faithfulness_spearman`` (estimator -> [correlation, low, high], the mean over concepts
+        and shares, see `_pooled`; each in ``faithfulness_rows``),
         ``erase``, ``amplify`` (method -> see `Evaluation.run`) and, apart from the objects (`steer.concepts`),
         ``erase_looks`` and ``erase_areas``, concepts that cover the picture and are often implied by the rest;
+        ``erase_together``, objects and looks as one set (`together`), where looks were erased;
         ``overlap`` and ``distribution`` of the weights chosen to erase (method -> concept -> …), ``everywhere`` (see
         `everywhere`), ``neighbours``, ``intact_rates``.
 
@@ -161,6 +163,8 @@ def evaluate(
         if some:
             found = beside.run("erase", some, [m for m in config.fewer if m in (only or config.fewer)] or only)
             result[name] = {**found, "blocking": evaluation.blocked(some)}
+    if "erase_looks" in result:
+        result["erase_together"] = together(evaluation, [result["erase"], result["erase_looks"]])
     result["everywhere"] = everywhere(methods, [*targets, *looks, *areas], kept)
     result |= located(
         methods,
@@ -172,7 +176,11 @@ def evaluate(
     rows: list[dict[str, Any]] = []
     for concept in targets[: config.studied]:
         rows += kept.json(("faithfulness", concept), partial(faithfulness, methods, concept, config, run.seed))
-    result |= {"faithfulness": _pooled(rows), "faithfulness_rows": rows}
+    result |= {
+        "faithfulness": _pooled(rows),
+        "faithfulness_spearman": _pooled(rows, "spearman"),
+        "faithfulness_rows": rows,
+    }
     result["neighbours"] = evaluation.neighbours
     result["intact_rates"] = {c: {"named": named, "unnamed": unnamed} for c, (named, unnamed) in rates.items()}
     return result
@@ -230,15 +238,15 @@ def _by_need(rates: dict[str, tuple[float, float]], objects: Collection[str]) ->
     return shown, missed
 
 
-def _pooled(rows: Sequence[dict[str, Any]]) -> dict[str, list[float]]:
-    """Per estimator the mean Pearson over concepts and shares of single weights; of groups, if it scores only groups.
+def _pooled(rows: Sequence[dict[str, Any]], statistic: str = "pearson") -> dict[str, list[float]]:
+    """Per estimator the mean correlation over concepts and shares of single weights; of groups, if it scores no others.
 
     Every share has its own random ablations, so the half-widths of the intervals add in squares.
     """
     result = {}
     for name in dict.fromkeys(row["estimator"] for row in rows):
-        mine = [r["pearson"] for r in rows if r["estimator"] == name and r["unit"] == "weight"]
-        value, low, high = np.array(mine or [r["pearson"] for r in rows if r["estimator"] == name]).T
+        mine = [r[statistic] for r in rows if r["estimator"] == name and r["unit"] == "weight"]
+        value, low, high = np.array(mine or [r[statistic] for r in rows if r["estimator"] == name]).T
         mean, many = value.mean(), len(value)
         below, above = (float(np.sqrt(((value - end) ** 2).sum())) / many for end in (low, high))
         result[name] = [float(mean), float(max(-1.0, mean - below)), float(min(1.0, mean + above))]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -14,7 +14,7 @@ from attribution.estimators import estimate
 from attribution.evaluate import Evaluation, Protocol
 from attribution.methods import MethodConfig, Methods
 from attribution.objectives import Erase, FeatureActivation
-from attribution.outcomes import REPORT, Interval, interference, summary
+from attribution.outcomes import REPORT, Case, Interval, interference, summary
 from attribution.problem import diffusion_problem
 from attribution.samples import Samples, trajectory
 from attribution.selection import Share, jaccard, scope_weights, select
@@ -50,7 +50,7 @@ class FeaturesConfig:
         method, share: how weights are chosen to erase a concept.
         top: features per concept and site at most, by dataset_iou.
         written: of those of each concept, the best so many whose writing weights are scored.
-        prompts: that name the concept, on which features are measured.
+        prompts: of the reporting half that name the concept, on which features are measured.
         pool: prompts painted, half to make edits from, half to report on.
         most: pictures that name a concept, and as many that do not.
     """
@@ -114,14 +114,16 @@ def relate(
     found: dict[str, list[dict[str, float]]] = {"silenced": [], "patching": [], "written": [], "written_all": []}
     outcomes: dict[str, dict[str, Any]] = {"weights": {}, "features": {}}
     for concept in targets:
-        samples = _inputs(pipe, methods, concept, config, sorted({site.t for site in labelled[concept]}))
-        found["silenced"].append(_silenced(methods, concept, labelled, every, samples, saes, config))
+        scene = evaluation.relevant(concept, REPORT)
+        naming = [case for case in scene if concept in case.named][: config.prompts]
+        samples = _inputs(methods, naming, sorted({site.t for site in labelled[concept]}))
+        beside = {c for case in naming for c in case.named if c != concept}
+        found["silenced"].append(_silenced(methods, concept, beside, labelled, every, samples, saes, config))
         found["patching"].append(_patching(methods, concept, labelled[concept], samples, saes))
         written, more = _written(methods, concept, labelled, samples, saes, config)
         for name, one in written.items():
             found[name].append(one)
         rows += more
-        scene = evaluation.relevant(concept, REPORT)
         edit = methods.edit("erase", config.method, concept, config.share)
         outcomes["weights"][concept] = evaluation.under("erase", concept, scene, applied(pipe.unet, edit))
         quiet = silenced(pipe, labelled[concept], saes)
@@ -145,33 +147,29 @@ def _features_of(run: str, concept: str) -> dict[Site, list[int]]:
     return found
 
 
-def _inputs(
-    pipe: Any, methods: Methods, concept: str, config: FeaturesConfig, moments: Sequence[float]
-) -> dict[float, Samples]:
-    """Per moment t the U-Net's inputs on prompts that name the concept."""
-    c = config.methods
-    named = methods.context(concept).named[: config.prompts]
-    seeds = [c.seed + 2000 + i for i in range(len(named))]
-    steps = [step_of(t, c.steps) for t in moments]
-    samples = trajectory(pipe, named, seeds, steps=c.steps, guidance=c.guidance, base=c.base, only=steps)
-    return {t: samples.at(slice(i * len(named), (i + 1) * len(named))) for i, t in enumerate(moments)}
+def _inputs(methods: Methods, cases: Sequence[Case], moments: Sequence[float]) -> dict[float, Samples]:
+    """Per moment t the intact U-Net's inputs on these cases, of whose prompts and noise no edit was made."""
+    c = methods.config
+    samples = trajectory(
+        methods.pipe, [case.prompt for case in cases], [case.seed for case in cases], steps=c.steps,
+        guidance=c.guidance, base=c.base, only=[step_of(t, c.steps) for t in moments],
+    )  # fmt: skip
+    return {t: samples.at(slice(i * len(cases), (i + 1) * len(cases))) for i, t in enumerate(moments)}
 
 
 def _silenced(
-    methods: Methods, concept: str, labelled: Labelled, every: Labelled, samples: Mapping[float, Samples], saes: Saes,
-    config: FeaturesConfig,
+    methods: Methods, concept: str, beside: Collection[str], labelled: Labelled, every: Labelled,
+    samples: Mapping[float, Samples], saes: Saes, config: FeaturesConfig,
 ) -> dict[str, float]:  # fmt: skip
+    """Activity edited ÷ intact; `beside`: the other concepts that the prompts of the samples name."""
     edit = methods.edit("erase", config.method, concept, config.share)
-    named = {
-        c for p in methods.context(concept).named[: config.prompts] for c in methods.prompts.get(p, ()) if c != concept
-    }
     sums = {"own": [0.0, 0.0], "other": [0.0, 0.0], "rest": [0.0, 0.0]}
     for site, own in labelled[concept].items():
-        others = {f for c in named if c in labelled for f in labelled[c].get(site, [])} - set(own)
+        others = {f for c in beside if c in labelled for f in labelled[c].get(site, [])} - set(own)
         before = activity(methods.unet, samples[site.t], site, saes[site])
         with applied(methods.unet, edit):
             after = activity(methods.unet, samples[site.t], site, saes[site])
-        told = {f for c in named | {concept} if c in every for f in every[c].get(site, [])}
+        told = {f for c in {*beside, concept} if c in every for f in every[c].get(site, [])}
         rest = sorted(set(range(len(before))) - told)
         for name, some in (("own", own), ("other", sorted(others)), ("rest", rest)):
             sums[name][0] += float(before[some].sum())

@@ -14,6 +14,7 @@ FEWEST = 3
 _AIMS = (
     ("erase", "found edited / intact"),
     ("erase_looks", "looks of the picture, found edited / intact"),
+    ("erase_together", "objects and looks as one set, found edited / intact"),
     ("erase_areas", "what covers the picture, found edited / intact"),
     ("amplify", "shown where the intact model missed it"),
 )
@@ -22,25 +23,29 @@ _SHOWN = ("target", "classifier", "others", "distance")
 
 def print_evaluation(result: Mapping[str, Any]) -> None:
     """The measurements as text."""
-    print("faithfulness: Pearson of predicted and actual change of J, [low, high]")
+    print("faithfulness: Pearson and Spearman of predicted and actual change of J, [low, high] each")
     for row in result["faithfulness_rows"]:
-        value, low, high = row["pearson"]
         what = f"{row['estimator']:<16}{row.get('concept', ''):<10}{row['unit']:<8}share {row['share']:<7}"
-        print(f"  {what}{value:6.2f}  [{low:.2f}, {high:.2f}]")
+        print(f"  {what}{_cell(row['pearson'])}{_cell(row['spearman'])}")
+    for estimator, pooled in result.get("faithfulness", {}).items():
+        rank = result["faithfulness_spearman"][estimator]
+        print(f"  {estimator:<16}{'over concepts and shares':<31}{_cell(pooled)}{_cell(rank)}")
     for aim, what in _AIMS:
         if not result.get(aim):
             continue
-        print(f"{aim}: target ({what}), the same by the classifier, others kept, distance of pictures without it, KID")
+        print(f"{aim}: target ({what}), the same by the classifier, others kept, distance of others, KID of n pictures")
         for method, found in result[aim].items():
-            kid = found.get("quality", {}).get("kid", [None])
-            print(f"  {method:<14}{''.join(_cell(found[name]) for name in _SHOWN)}{_cell(kid)}")
+            quality = found.get("quality", {"kid": [None], "distinct": 0})
+            of = f"  n={quality['distinct']}" if quality["distinct"] else ""
+            print(f"  {method:<14}{''.join(_cell(found[name]) for name in _SHOWN)}{_cell(quality['kid'], 4)}{of}")
             for control, less in found.get("minus", {}).items():
                 print(f"  {'  - ' + control:<16}{''.join(_cell(less[name]) for name in ('target', 'others'))}")
             for name in [name for name in ("paraphrased", "attacked") if name in found]:
                 if why := found[name].get("skipped"):
                     print(f"  {'  ' + name:<14}skipped: {why}")
                     continue
-                print(f"  {'  ' + name:<14}{_cell(found[name]['target'])}{_cell(found[name]['others'])}")
+                cells = f"{_cell(found[name]['target'])}{_cell(found[name]['others'])}"
+                print(f"  {'  ' + name:<14}{cells}{_aside(found[name])}")
 
 
 def print_features(result: Mapping[str, Any]) -> None:
@@ -113,8 +118,14 @@ def _line(curve: Sequence[Mapping[str, Any]], name: str) -> list[Point]:
     return [(p["share"], *p[name]) for p in curve if None not in p[name]]
 
 
-def _cell(interval: Sequence[float | None]) -> str:
+def _aside(found: Mapping[str, Any]) -> str:
+    """What a reader of paraphrases and attacks has to know of the prompts."""
+    left = f"  {found['left_out']} prompts too long" if found.get("left_out") else ""
+    return left + (f"  words name {', '.join(found['names_it'])}" if found.get("names_it") else "")
+
+
+def _cell(interval: Sequence[float | None], digits: int = 2) -> str:
     if any(value is None for value in interval):
         return f"{'-':>21}"
     mean, low, high = (float(value or 0.0) for value in interval)
-    return f"{mean:7.2f} [{low:.2f}, {high:.2f}]"
+    return f"{mean:{digits + 5}.{digits}f} [{low:.{digits}f}, {high:.{digits}f}]"

@@ -28,7 +28,12 @@ def _add_score(verbs: Any) -> None:
     )
     score.add_argument("--prompts", nargs="+", default=[], metavar="PROMPT", help="default: the concept's bare name")
     score.add_argument("--objective", default="erase", help="erase, erase-live, amplify, or module:attribute")
-    score.add_argument("--estimator", default="cad", help="cad, integrated, expected, coar, finite, or a control")
+    score.add_argument(
+        "--estimator",
+        default="cad",
+        metavar="NAME",
+        help="cad, integrated, expected, curved, iterated, coar, finite, a control",
+    )
     score.add_argument("--preset", default="", help="cad: scope, share and pairing of the published code")
     score.add_argument("--scope", default="ff", help="ff, cross, self, conv or all")
     score.add_argument("--share", type=float, default=0.001, help="of the weights, taken from the top")

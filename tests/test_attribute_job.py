@@ -34,6 +34,7 @@ from data.errors import InputError
 from data.provenance import read_provenance
 from diffusion.generate import GenerationConfig
 from diffusion.load import ModelConfig, load_pipeline
+from jobs import attribute_evaluate
 from jobs.attribute_edit import EditConfig, make_edit
 from jobs.attribute_evaluate import EvaluateConfig, evaluate
 from jobs.attribute_located import everywhere, located
@@ -289,17 +290,24 @@ def test_every_method_is_evaluated_on_pairs_and_the_model_stays_as_it_was(tmp_pa
         methods.edit("amplify", "live", "dog", 0.1)
 
 
-def test_the_whole_evaluation_gives_the_promised_keys(run: RunConfig) -> None:
+def test_the_whole_evaluation_gives_the_promised_keys(run: RunConfig, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(attribute_evaluate, "SHOWN", 0.0)  # nothing shows in noise, so take every look
     run = dataclasses.replace(run, generation=dataclasses.replace(run.generation, steps=2))
     protocol = Protocol(("cad", "steps", "random"), ("cad", "random"), shares=(0.05,), most=1, resamples=20)
     config = EvaluateConfig(
         MethodConfig(steps=2, context=1, context_steps=1, tune_steps=1), protocol, steps=2, pool=32, erase=1, amplify=1,
-        looks=True, areas=False, fewer=(),
+        looks=True, areas=False, fewer=("steps",),
         located=("steps",), ablations=3, ablation_shares=(0.05,), studied=1, study_samples=1, points=1, groups=4,
     )  # fmt: skip
     found = json.loads(json.dumps(evaluate(run, config, ["dog"])))
     assert {"cad", "expected_live", "coar", "random"} <= set(found["faithfulness"])
     assert {row["concept"] for row in found["faithfulness_rows"]} == {"dog"}
+    looks = found["erase_looks"]["steps"]["concepts"]
+    assert {method: one["concepts"] for method, one in found["erase_together"].items()} == {
+        "steps": ["dog", *looks], "blocking": ["dog", *looks],
+    }  # fmt: skip
+    assert looks and len(found["erase_together"]["steps"]["change"]) == 3
+    assert set(found["faithfulness_spearman"]) == set(found["faithfulness"])
     assert set(found["erase"]) == {"cad", "steps", "random", "blocking"} and set(found["amplify"]) == {"cad", "random"}
     for one in (*found["erase"].values(), *found["amplify"].values()):
         assert len(one["target"]) == len(one["others"]) == 3

@@ -4,15 +4,24 @@ from __future__ import annotations
 
 import itertools
 from dataclasses import replace
+from types import SimpleNamespace
+from typing import Any
 
+import numpy as np
 import pytest
 import torch
 
 from attribution.adversary import Attack, adversarial_words, vocabulary
-from attribution.delta import ablation, applied
+from attribution.delta import Delta, ablation, applied
+from attribution.evaluate import Evaluation, Protocol
+from attribution.kept import Kept
+from attribution.outcomes import REPORT, Case, Images, compare, pack
+from attribution.prompts import fits
 from attribution.samples import Samples, conditioning, freeze_target, predict, trajectory
 from attribution.selection import random_like, scope_weights
+from attribution.witnesses import Witnesses
 from data.errors import InputError
+from jobs.attribute_report import print_evaluation
 from tests.tiny_pipeline import tiny_pipeline
 
 PROMPTS = ("a red house", "a dog at night")
@@ -62,3 +71,44 @@ def test_what_cannot_be_attacked_is_a_sentence(pipe: object, samples: Samples) -
             adversarial_words(pipe, prompts, on, attack)
     with pytest.raises(InputError, match="rounds must be at least 1"):
         Attack(rounds=0)
+
+
+def test_prompts_that_the_tokenizer_would_cut_are_left_out_and_a_name_is_no_attack(
+    pipe: object, capsys: pytest.CaptureFixture[str]
+) -> None:
+    room = pipe.tokenizer.model_max_length - 2  # type: ignore[attr-defined]
+    assert fits(pipe, " ".join(["house"] * room)) and not fits(pipe, " ".join(["house"] * (room + 1)))
+    short = Case("a dog", 0, frozenset({"dog"}), REPORT)
+    long = Case(" ".join(["house"] * (room - 1)), 1, frozenset({"dog"}), REPORT)
+    painted: list[str] = []
+
+    def paint(prompts: list[str], _: list[int]) -> Images:
+        painted.extend(prompts)
+        return [np.zeros((2, 2, 3), np.uint8) for _ in prompts]
+
+    def attacked(cases: list[Case], words: str) -> tuple[dict[str, Any], dict[str, Any]]:
+        kept, none = Kept(), Delta({})
+        kept.json(("erase", "steps", "dog", 0.1, "words"), lambda: words)
+        methods = SimpleNamespace(pipe=pipe, unet=pipe.unet, edit=lambda *_: none)  # type: ignore[attr-defined]
+        witnesses = Witnesses(paint, lambda images: [{"dog": 1.0} for _ in images])
+        evaluation = Evaluation(methods, witnesses, cases, Protocol((), (), resamples=5), kept=kept)  # type: ignore[arg-type]
+        kept.arrays(
+            ("erase", "steps", "dog", 0.1, "attacked"),
+            lambda: {"stale": np.empty(0)} if long in cases else pack(compare("erase", "dog", [], [], [])),
+        )
+        both = evaluation._attacked("steps", ["dog"], 0.1), evaluation._paraphrased("erase", "steps", ["dog"], 0.1)
+        return both
+
+    words, said = attacked([short, long], "boats dogs night")
+    assert (words["left_out"], words["names_it"], words["target"]) == (1, ["dog"], [1.0, 1.0, 1.0])
+    assert said["left_out"] == 1 and said["target"][0] == 1.0
+    assert set(painted) == {"a dog", "a dog boats dogs night", "a dog, dog"}
+    reported = {
+        "steps": {**dict.fromkeys(("target", "classifier", "others", "distance"), [None] * 3), "attacked": words}
+    }
+    print_evaluation({"faithfulness_rows": [], "erase": reported})
+    assert capsys.readouterr().out.splitlines()[-1].endswith("1 prompts too long  words name dog")
+    words, _ = attacked([short], "boats dogma night")  # what lay in a folder from before is taken where nothing is cut
+    assert (words["left_out"], words["names_it"], words["target"]) == (0, [], [None] * 3)
+    nobody, _ = attacked([long], "boats boats night")
+    assert nobody["left_out"] == 1 and nobody["target"] == [None] * 3

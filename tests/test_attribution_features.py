@@ -4,26 +4,38 @@ from __future__ import annotations
 
 import shutil
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
 import torch
+from torch import nn
 
+from attribution.delta import difference
 from attribution.methods import MethodConfig
-from attribution.objectives import Distance
+from attribution.objectives import Distance, FeatureActivation
+from attribution.outcomes import REPORT
+from attribution.problem import diffusion_problem
 from attribution.samples import Samples, freeze_target, join, shuffled, trajectory
+from attribution.selection import scope_weights
 from attribution.silence import activity, patching, silenced
 from data.errors import InputError
+from data.prompt_pool import read_prompts
 from data.schemas import LABELS
 from data.sites import Site
 from diffusion.replace import replaced_update
-from jobs.attribute_features import FeaturesConfig, relate
+from jobs import attribute_features
+from jobs.attribute_features import FeaturesConfig, _patching, _silenced, _written, relate
+from jobs.attribute_pictures import cases
 from jobs.attribute_report import print_features
 from jobs.config import load_config
 from labeling import load_components, load_labels
 from labeling.tables import load_candidates
+from labeling.vocabulary import Vocabulary
 from sae.autoencoder import SAEConfig, SparseAutoencoder
 from tests.tiny_pipeline import BLOCKS, tiny_pipeline
 
@@ -108,7 +120,83 @@ def test_joined_samples_keep_what_all_of_them_have(pipe: object, samples: Sample
     )
 
 
-def test_a_run_s_labels_are_tied_to_the_weights_of_its_concepts(scenes_run: Path, tmp_path: Path) -> None:
+class Writer(nn.Module):
+    """A block that adds c · W x to x [N, 3, 1, 1], c the conditioning."""
+
+    in_channels = 3
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.tensor([[2.0, 0.0, 0.0], [0.0, 4.0, 0.0], [0.0, 0.0, 8.0]]) + 0.01)
+
+    def forward(self, x: torch.Tensor, c: torch.Tensor) -> torch.Tensor:
+        return x + c.view(-1, 1, 1, 1) * torch.einsum("fc,nchw->nfhw", self.weight, x)
+
+
+class Planted(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.block = Writer()
+
+    def forward(self, x: torch.Tensor, _: torch.Tensor, *, c: torch.Tensor, return_dict: bool) -> tuple[torch.Tensor]:
+        return (self.block(x, c),)
+
+
+@pytest.fixture
+def planted() -> tuple[Planted, dict[float, Samples], dict[Site, SparseAutoencoder], Site]:
+    """Feature f is channel f of what the block writes: about 2, 4 and 8, by row f of its weights alone."""
+    same = SparseAutoencoder(SAEConfig(d=3, n=3, k=3))
+    with torch.no_grad():
+        same.encoder.copy_(torch.eye(3))
+        same.decoder.copy_(torch.eye(3))
+    ones, site = torch.ones(2, 3, 1, 1), Site("block", "cond", 0.5)
+    samples = Samples(ones, torch.zeros(2), {"c": torch.ones(2)}, {"c": torch.zeros(2)})
+    return Planted(), {0.5: samples}, {site: same}, site
+
+
+def test_silenced_is_edited_over_intact_of_own_other_and_remaining_features(planted: Any) -> None:
+    unet, samples, saes, site = planted
+    before = {name: w.detach().clone() for name, w in unet.named_parameters()}
+    after = {name: w * torch.tensor([[0.25], [0.5], [2.0]]) for name, w in before.items()}
+    methods = SimpleNamespace(unet=unet, edit=lambda *_: difference(before, after, {}))
+    labelled = {"dog": {site: [0]}, "cat": {site: [1]}, "sky": {site: [2]}}
+    found = _silenced(methods, "dog", {"cat"}, labelled, labelled, samples, saes, FeaturesConfig())  # type: ignore[arg-type]
+    assert found == {"own": pytest.approx(0.25), "other": pytest.approx(0.5), "rest": pytest.approx(2.0)}
+    every = {**labelled, "cat": {site: [1, 2]}}  # a label beyond the best is still no silence of the rest
+    found = _silenced(methods, "dog", {"cat"}, labelled, every, samples, saes, FeaturesConfig())  # type: ignore[arg-type]
+    assert np.isnan(found["rest"])
+
+
+def test_patching_ranks_features_by_what_their_absence_takes_from_j(planted: Any) -> None:
+    """J is the squared length of what is written: α_f = 2 u_f², so feature 2 comes first and feature 0 last."""
+    unet, samples, saes, site = planted
+    for own, hits, chance in (([2], 1.0, 1 / 3), ([0, 2], 0.5, 2 / 3), ([0], 0.0, 1 / 3)):
+        found = _patching(SimpleNamespace(unet=unet), "dog", {site: own}, samples, saes)  # type: ignore[arg-type]
+        assert found == {"labelled": pytest.approx(hits), "chance": pytest.approx(chance)}
+
+
+def test_written_compares_the_concept_s_weights_with_the_writers_of_its_own_features(
+    planted: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The method takes row 0, which writes the dog's feature; all weights say row 1, which writes the cat's."""
+    unet, samples, saes, site = planted
+    elsewhere = diffusion_problem(
+        unet, FeatureActivation("block", 1, saes[site]), samples[0.5], scope_weights(unet, "all")
+    )
+    monkeypatch.setattr(attribute_features, "whole_problem", lambda *_: elsewhere)
+    row = {"block.weight": torch.arange(3)}
+    methods = SimpleNamespace(unet=unet, scores=lambda *_: {"block.weight": torch.eye(3)}, choose=lambda *_: row)
+    labelled = {"dog": {site: [0]}, "cat": {site: [1]}}
+    config = FeaturesConfig(share=1 / 3, written=1)
+    found, rows = _written(methods, "dog", labelled, samples, saes, config)  # type: ignore[arg-type]
+    assert found == {"written": {"own": 1.0, "other": 0.0}, "written_all": {"own": 0.0, "other": 1.0}}
+    chosen = {(row["feature"], row["row"]): row["chosen"] for row in rows}
+    assert chosen == {(f, r): 3 * (r == 0) for f in (None, 0) for r in range(3)}
+
+
+def test_a_run_s_labels_are_tied_to_the_weights_of_its_concepts(
+    scenes_run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     run = shutil.copytree(scenes_run, tmp_path / "run")
     best = load_candidates(run, branch="cond").sort_by([("dataset_iou", "descending")]).slice(0, 20)
     # Sixteen pictures earn hardly any trust: take the best of what was tested as if they had.
@@ -118,7 +206,18 @@ def test_a_run_s_labels_are_tied_to_the_weights_of_its_concepts(scenes_run: Path
     concept = labels[0]["concept"]
     methods = MethodConfig(steps=4, guidance=4.0, context=1, context_steps=1, tune_steps=2)
     config = FeaturesConfig(share=0.05, top=2, written=1, prompts=1, pool=32, most=1, methods=methods)
-    found = relate(load_config(None), str(run), [concept], config, str(tmp_path))
+    asked, measured = load_config(None), list[tuple[str, int]]()
+
+    def recorded(pipe: Any, prompts: list[str], seeds: list[int], **rest: Any) -> Samples:
+        measured.extend(zip(prompts, seeds, strict=True))
+        return trajectory(pipe, prompts, seeds, **rest)
+
+    monkeypatch.setattr(attribute_features, "trajectory", recorded)
+    found = relate(asked, str(run), [concept], config, str(tmp_path))
+    vocabulary = Vocabulary(asked.vocabulary)
+    drawn = cases(read_prompts(asked.prompts), vocabulary, sorted(vocabulary.concepts), (), 32, asked.seed)
+    reported = {(case.prompt, case.seed) for case in drawn if case.half == REPORT and concept in case.named}
+    assert measured and set(measured) <= reported  # nothing that an edit was made from
     table = load_components(found["components"])
     of_concept = load_components(found["components"], concept=concept)
     assert 0 < of_concept.num_rows < table.num_rows

@@ -9,7 +9,6 @@ from xml.etree import ElementTree
 import numpy as np
 import pytest
 
-from attribution.distances import frechet_distance, kernel_distance, perceptual_distance
 from attribution.evaluate import Evaluation, Protocol
 from attribution.kept import Kept
 from attribution.outcomes import (
@@ -28,11 +27,13 @@ from attribution.outcomes import (
     summary,
     unpack,
 )
+from attribution.together import together
 from attribution.witnesses import Witnesses
 from data.errors import InputError
+from jobs.attribute_evaluate import _pooled
 from jobs.attribute_pictures import witness
 from jobs.attribute_plots import GREY
-from jobs.attribute_report import write_evaluation
+from jobs.attribute_report import print_evaluation, write_evaluation
 
 
 def picture(value: int) -> np.ndarray:
@@ -182,6 +183,57 @@ def test_outcomes_are_kept_and_an_evaluation_of_other_settings_is_refused(tmp_pa
         kept.arrays(("erase", "cad", "dog", 0.1), make)
 
 
+def test_objects_and_looks_together_are_the_union_of_their_outcomes_at_their_own_shares() -> None:
+    """Of 4 pictures each: the method leaves 1 dog and 2 nights, the control 4 and 3, and the word's absence none."""
+
+    def outcome(concept: str, left: int) -> Outcome:
+        cases = [Case(f"a {concept}", i, frozenset({concept}), REPORT) for i in range(4)]
+        after = [seen(0, *[concept] * (i < left)) for i in range(4)]
+        return compare("erase", concept, cases, [seen(0, concept)] * 4, after)
+
+    kept = Kept()
+    made = {
+        ("steps", "dog", 0.1): 1, ("steps", "night", 0.01): 2, ("steps", "dog", 0.01): 4, ("cad", "dog", 0.05): 0,
+        ("steps_random", "dog", 0.1): 4, ("steps_random", "night", 0.01): 3,
+    }  # fmt: skip
+    for (method, concept, share), left in made.items():
+        kept.arrays(("erase", method, concept, share, "report"), lambda c=concept, n=left: pack(outcome(c, n)))  # type: ignore[misc]
+    for concept in ("dog", "night"):
+        kept.arrays(("erase", "blocking", concept, "report"), lambda c=concept: pack(outcome(c, 0)))  # type: ignore[misc]
+    parts = [
+        {m: {"share": share, "concepts": [concept]} for m in methods} | {"blocking": {"concepts": [concept]}}
+        for concept, share, methods in (
+            ("dog", 0.1, ("steps", "steps_random", "cad")), ("night", 0.01, ("steps", "steps_random")),
+        )
+    ]  # fmt: skip
+    protocol = Protocol((), (), resamples=200)
+    found = together(Evaluation(None, None, [], protocol, kept=kept), parts)  # type: ignore[arg-type]
+    assert set(found) == {"steps", "steps_random", "blocking"}
+    assert all(one["concepts"] == ["dog", "night"] for one in found.values())
+    assert found["steps"] == {
+        **summary("erase", [outcome("dog", 1), outcome("night", 2)], 200, 0),
+        "concepts": ["dog", "night"], "minus": found["steps"]["minus"],
+    }  # fmt: skip
+    assert found["steps"]["target"][0] == pytest.approx((0.25 + 0.5) / 2) and found["blocking"]["target"] == [0.0] * 3
+    assert found["steps"]["minus"]["steps_random"]["target"][0] == pytest.approx((-0.75 - 0.25) / 2)
+    print_evaluation({"faithfulness_rows": [], "erase_together": found})
+
+
+def test_both_correlations_are_pooled_and_printed(capsys: pytest.CaptureFixture[str]) -> None:
+    about = {"estimator": "cad", "unit": "weight", "concept": "dog", "share": 0.01}
+    rows = [
+        {**about, "pearson": [0.5, 0.4, 0.6], "spearman": [0.3, 0.2, 0.5]},
+        {**about, "pearson": [0.7, 0.7, 0.7], "spearman": [0.1, 0.1, 0.1]},
+        {**about, "unit": "group", "pearson": [0.9, 0.9, 0.9], "spearman": [0.9, 0.9, 0.9]},
+    ]
+    pooled, ranks = _pooled(rows), _pooled(rows, "spearman")
+    assert pooled == {"cad": pytest.approx([0.6, 0.55, 0.65])} and ranks == {"cad": pytest.approx([0.2, 0.15, 0.3])}
+    print_evaluation({"faithfulness_rows": rows, "faithfulness": pooled, "faithfulness_spearman": ranks})
+    said = capsys.readouterr().out.splitlines()
+    assert said[1].split()[-6:] == ["0.50", "[0.40,", "0.60]", "0.30", "[0.20,", "0.50]"]
+    assert said[-1].split()[-6:] == ["0.60", "[0.55,", "0.65]", "0.20", "[0.15,", "0.30]"]
+
+
 def test_the_gentlest_dose_that_reaches_the_aim_is_taken_unless_it_costs_others() -> None:
     cases = [Case("a dog and sky", i, frozenset({"dog", "sky"}), CHOOSE) for i in range(10)]
     intact = [seen(0, "dog", "sky")] * 10
@@ -201,22 +253,21 @@ def test_the_gentlest_dose_that_reaches_the_aim_is_taken_unless_it_costs_others(
     assert best("erase", "cad", stubborn) == 0.3
 
 
-def test_distances_between_pictures_and_between_sets_of_them() -> None:
-    generator = np.random.default_rng(0)
-    one = generator.normal(size=(400, 3))
-    other = one * [1.0, 2.0, 1.0] + [3.0, 0.0, 0.0]
-    # Along the axes the Fréchet distance is Σ (Δμ)² + Σ (Δσ)².
-    expected = sum((one.mean(0) - other.mean(0)) ** 2) + one[:, 1].std(ddof=1) ** 2
-    assert frechet_distance(one, other) == pytest.approx(expected, rel=0.02)
-    assert frechet_distance(one, one) == pytest.approx(0, abs=1e-8)
-    apart, same = kernel_distance(one, other), kernel_distance(one, generator.normal(size=(400, 3)))
-    assert apart > 20 * abs(same)
-    maps = [np.array([[[1.0, 0.0]], [[0.0, 1.0]]], dtype=np.float32)]  # two cells, along x and along y
-    turned = [maps[0][::-1] * 7]
-    assert perceptual_distance(maps, [maps[0] * 5]) == pytest.approx(0)
-    assert perceptual_distance(maps, turned) == pytest.approx(2)
-    with pytest.raises(InputError, match="at least 2"):
-        frechet_distance(one[:1], other)
+def test_the_pictures_of_a_set_are_counted_once_each(capsys: pytest.CaptureFixture[str]) -> None:
+    cases = [Case("sky", i, frozenset({"sky"}), REPORT) for i in range(3)]
+
+    def outcome(shift: float) -> Outcome:
+        looks, after = ([Look(picture(0), {}, [np.full((2, 1, 1), i + s, np.float32)]) for i in range(3)]
+                        for s in (1.0, 1.0 + shift))  # fmt: skip
+        return compare("erase", "dog", cases, looks, after)
+
+    found = quality([outcome(0.0), outcome(0.5)], 20, 0)
+    assert (found["pictures"], found["distinct"]) == (6, 3) and found["fid"] > 0
+    assert found["kid"][1] <= found["kid"][0] <= found["kid"][2] and found["kid"][0] > 0
+    shown = {**dict.fromkeys(("target", "classifier", "others", "distance"), [None] * 3), "quality": found}
+    print_evaluation({"faithfulness_rows": [], "erase": {"cad": shown}})
+    assert capsys.readouterr().out.endswith(f"{found['kid'][2]:.4f}]  n=3\n")
+    assert quality([outcome(0.0)], 20, 0) == {"fid": None, "kid": [None] * 3, "pictures": 0, "distinct": 0}
 
 
 def test_a_cell_of_few_pictures_is_grey(tmp_path: Path) -> None:

@@ -3,8 +3,14 @@
 from __future__ import annotations
 
 import hashlib
+import json
+import os
+import struct
+import subprocess
+import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
@@ -12,7 +18,7 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from attribution.checkpoint_edit import edit_model
-from attribution.delta import Delta, ablation, applied, apply, compose, load_delta, remove, save_delta
+from attribution.delta import Change, Delta, ablation, applied, apply, compose, load_delta, remove, save_delta
 from attribution.problem import Problem
 from attribution.tune import gradient_steps
 from data.errors import InputError
@@ -144,3 +150,64 @@ def test_gradient_steps_move_only_what_is_chosen_and_lower_j() -> None:
     with applied(model, delta):
         assert problem.value() < intact
     assert bits(model) == before
+
+
+_EDIT_IN_LITTLE_MEMORY = """
+import resource, sys
+from pathlib import Path
+from attribution.checkpoint_edit import edit_weights
+from attribution.delta import load_delta
+used = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
+resource.setrlimit(resource.RLIMIT_AS, (used + 2**28, used + 2**28))
+edit_weights([Path(sys.argv[1])], load_delta(sys.argv[2]), undo=sys.argv[3] == "undo")
+"""
+
+
+def written(path: Path) -> dict[int, int]:
+    """Where bytes of a file are not 0, and what they are; holes are not read."""
+    found, start, size = {}, 0, path.stat().st_size
+    with path.open("rb") as stream:
+        while start < size:
+            try:
+                start = os.lseek(stream.fileno(), start, os.SEEK_DATA)
+            except OSError:  # nothing but a hole is left
+                break
+            stop = os.lseek(stream.fileno(), start, os.SEEK_HOLE)
+            while start < stop:
+                part = os.pread(stream.fileno(), min(2**24, stop - start), start)
+                found |= {start + int(i): part[i] for i in np.frombuffer(part, np.uint8).nonzero()[0]}
+                start += len(part)
+    return found
+
+
+def test_a_file_of_three_gigabytes_is_edited_in_a_twelfth_of_its_size(tmp_path: Path) -> None:
+    """A file of holes takes no disk; the process that edits it may take 256 MB beside what Python and torch do."""
+    numbers, path = (
+        {"wide.weight": (2**29, "F32", 4), "deep.weight": (2**29, "BF16", 2)},
+        tmp_path / "model.safetensors",
+    )
+    header, end = {}, 0
+    for name, (many, dtype, width) in numbers.items():
+        header[name] = {"dtype": dtype, "shape": [2**14, many // 2**14], "data_offsets": [end, end + many * width]}
+        end += many * width
+    said = json.dumps(header).encode()
+    path.write_bytes(struct.pack("<Q", len(said)) + said)
+    os.truncate(path, 8 + len(said) + end)
+    before, last = written(path), 2**29 - 1
+    changes = {
+        "wide.weight": Change(torch.tensor([0, last]), torch.zeros(2), torch.tensor([1.5, -0.0])),
+        "deep.weight": Change(torch.tensor([7, last]), torch.zeros(2).bfloat16(), torch.tensor([1.0, -2.0]).bfloat16()),
+    }
+    save_delta(Delta(changes), tmp_path / "edit.safetensors")
+    first, second = 8 + len(said), 8 + len(said) + 2**31
+    # Little-endian 1.5 = 0x3fc00000, -0.0 = 0x80000000; bfloat16 1.0 = 0x3f80, -2.0 = 0xc000.
+    new = {first + 2: 0xC0, first + 3: 0x3F, first + 4 * last + 3: 0x80}
+    new |= {second + 14: 0x80, second + 15: 0x3F, second + 2 * last + 1: 0xC0}
+    try:
+        for way, expected in (("do", before | new), ("undo", before)):
+            command = [sys.executable, "-c", _EDIT_IN_LITTLE_MEMORY, str(path), str(tmp_path / "edit.safetensors"), way]
+            done = subprocess.run(command, cwd=Path(__file__).parent.parent, capture_output=True, text=True)
+            assert done.returncode == 0, done.stderr
+            assert written(path) == expected and path.stat().st_size == 8 + len(said) + end > 3 * 2**30
+    finally:
+        path.unlink()
