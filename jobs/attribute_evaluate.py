@@ -97,7 +97,7 @@ def full(run: RunConfig) -> EvaluateConfig:
                  curved=("steps_random",), paraphrased=("cad", "steps"), attacked=("steps",)),
         steps=steps, pool=160, erase=12, amplify=13, looks=True, areas=True,
         fewer=("steps", "steps_random", "cad", "random"), located=("cad", "steps"),
-        ablations=1000, ablation_shares=(0.01, 0.05, 0.2), studied=3, study_samples=1, points=16, groups=100,
+        ablations=1000, ablation_shares=(0.01, 0.05, 0.2), studied=1, study_samples=1, points=16, groups=100,
     )  # fmt: skip
 
 
