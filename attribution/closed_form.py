@@ -22,11 +22,11 @@ def rewritten(weight: Tensor, moved: tuple[Tensor, Tensor], kept: Tensor, ridge:
         kept: k, [m, d]: what stays.
         ridge: above 0, so that there is one solution.
     """
-    source, goal = (one.to(weight.device, torch.float64) for one in moved)
-    stays = kept.to(weight.device, torch.float64)
-    still = ridge * torch.eye(weight.shape[1], dtype=torch.float64, device=weight.device) + stays.T @ stays
-    solved = torch.linalg.solve(still + source.T @ source, (still + goal.T @ source).T, left=True)
-    return (weight.detach().double() @ solved.T).float()
+    # On the CPU: not every device has float64, and the matrices are only as wide as the text's embedding.
+    source, goal, stays, old = (one.detach().to("cpu", torch.float64) for one in (*moved, kept, weight))
+    still = ridge * torch.eye(old.shape[1], dtype=torch.float64) + stays.T @ stays
+    solved = torch.linalg.solve(still + source.T @ source, (still + goal.T @ source).T)
+    return (old @ solved.T).float()
 
 
 def name_embeddings(pipe: Any, names: Sequence[str]) -> Tensor:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -211,6 +212,19 @@ def killed_after(steps: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Resumable, "tick", stop)
 
 
+def goes_on_from_its_checkpoint(
+    train: Callable[..., dict[str, torch.Tensor]], steps: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """`train(name, resume=False)` -> weights: the same whether it was killed after so many steps or not."""
+    whole = train("whole")
+    with monkeypatch.context() as patch:
+        killed_after(steps, patch)
+        with pytest.raises(KeyboardInterrupt):
+            train("killed")
+    resumed = train("killed", resume=True)
+    assert all(torch.equal(whole[name], resumed[name]) for name in whole)
+
+
 def test_a_killed_autoencoder_goes_on_as_if_nothing_had_happened(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -218,13 +232,7 @@ def test_a_killed_autoencoder_goes_on_as_if_nothing_had_happened(
         vae.train(tmp_path / out, Budget(None, 6), 4, 0, None, False, resume, every=2)
         return vae.AutoencoderKL.from_pretrained(tmp_path / out).state_dict()
 
-    whole = train("whole")
-    with monkeypatch.context() as patch:
-        killed_after(5, patch)
-        with pytest.raises(KeyboardInterrupt):
-            train("killed")
-    resumed = train("killed", resume=True)
-    assert all(torch.equal(whole[name], resumed[name]) for name in whole)
+    goes_on_from_its_checkpoint(train, 5, monkeypatch)
 
 
 def test_a_killed_style_classifier_goes_on_as_if_nothing_had_happened(
@@ -235,13 +243,7 @@ def test_a_killed_style_classifier_goes_on_as_if_nothing_had_happened(
     def train(name: str, resume: bool = False) -> dict[str, torch.Tensor]:
         return style_classifier.train(Budget(None, 6), 16, 0, tmp_path / f"{name}.pt", resume, every=2).state_dict()
 
-    whole = train("whole")
-    with monkeypatch.context() as patch:
-        killed_after(5, patch)
-        with pytest.raises(KeyboardInterrupt):
-            train("killed")
-    resumed = train("killed", resume=True)
-    assert all(torch.equal(whole[name], resumed[name]) for name in whole)
+    goes_on_from_its_checkpoint(train, 5, monkeypatch)
 
 
 def test_a_killed_concept_classifier_goes_on_as_if_nothing_had_happened(
@@ -250,10 +252,4 @@ def test_a_killed_concept_classifier_goes_on_as_if_nothing_had_happened(
     def train(name: str, resume: bool = False) -> dict[str, torch.Tensor]:
         return concept_classifier.train(Budget(None, 4), 6, 0, tmp_path / f"{name}.pt", resume, every=2).state_dict()
 
-    whole = train("whole")
-    with monkeypatch.context() as patch:
-        killed_after(3, patch)
-        with pytest.raises(KeyboardInterrupt):
-            train("killed")
-    resumed = train("killed", resume=True)
-    assert all(torch.equal(whole[name], resumed[name]) for name in whole)
+    goes_on_from_its_checkpoint(train, 3, monkeypatch)

@@ -9,7 +9,6 @@ checkpoint.
 
 from __future__ import annotations
 
-import argparse
 from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -23,7 +22,7 @@ from torch import Tensor, nn
 from data.scenes.concept_classifier import CELL, ConceptClassifier, load, pooled, prepare, save
 from data.scenes.layout import sample_layout
 from data.scenes.render import Scene, render
-from data.scenes.train.loop import Budget, Resumable, cosine_rate, set_rate
+from data.scenes.train.loop import Budget, Resumable, classifier_options, cosine_rate, set_rate
 from data.scenes.train.style_classifier import disturb
 from data.scenes.world import CONCEPT_NAMES, EVAL_SEEDS, PICTURE_SIZE, TRAIN_SEEDS
 
@@ -165,17 +164,7 @@ def report(model: ConceptClassifier) -> None:
 
 def main() -> None:
     """Parse the command line, train and export."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--export", type=Path, required=True)
-    parser.add_argument("--steps", type=int, default=2000)
-    parser.add_argument("--minutes", type=float)
-    parser.add_argument("--pool", type=int, default=5000, help="scenes to train on")
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument(
-        "--out", type=Path, default=Path("build/train/concept_classifier"), help="receives the checkpoint"
-    )
-    parser.add_argument("--resume", action="store_true", help="continue from the checkpoint in --out")
-    options = parser.parse_args()
+    options = classifier_options(__doc__, "concept_classifier", steps=2000, pool=5000)
     torch.set_num_threads(1)
     budget = Budget(options.minutes, options.steps)
     model = train(budget, options.pool, options.seed, options.out / "checkpoint.pt", options.resume)

@@ -7,7 +7,6 @@ A killed run continues with `--resume` from its last checkpoint.
 
 from __future__ import annotations
 
-import argparse
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +15,7 @@ from torch import Tensor, nn
 
 from data.scenes.render import render
 from data.scenes.style_classifier import PLAIN, StyleClassifier, save
-from data.scenes.train.loop import Budget, Resumable, cosine_rate, set_rate
+from data.scenes.train.loop import Budget, Resumable, classifier_options, cosine_rate, set_rate
 from data.scenes.world import EVAL_SEEDS, TRAIN_SEEDS
 
 BATCH = 64
@@ -84,17 +83,7 @@ def train(
 
 def main() -> None:
     """Parse the command line, train and export."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--export", type=Path, required=True)
-    parser.add_argument("--steps", type=int, default=800)
-    parser.add_argument("--minutes", type=float)
-    parser.add_argument("--pool", type=int, default=4000, help="scenes to train on")
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument(
-        "--out", type=Path, default=Path("build/train/style_classifier"), help="receives the checkpoint"
-    )
-    parser.add_argument("--resume", action="store_true", help="continue from the checkpoint in --out")
-    options = parser.parse_args()
+    options = classifier_options(__doc__, "style_classifier", steps=800, pool=4000)
     torch.set_num_threads(1)
     budget = Budget(options.minutes, options.steps)
     model = train(budget, options.pool, options.seed, options.out / "checkpoint.pt", options.resume)
