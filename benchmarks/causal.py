@@ -1,6 +1,6 @@
 """What a feature costs a causal pass, in CPU seconds, beside running the pipeline again for it, on the same pictures.
 
-Ours: `labeling.causal`, restarted from kept latents in coarse steps, with many features to a batch; the pictures
+Ours: `labeling.interventions.causal`, restarted from kept latents in coarse steps, with many features to a batch; the pictures
 without edits are drawn once for all and counted apart. Running again: every picture whole, from its noise, without the
 feature switched (plain), with it on and with it off, each detected and segmented. ``ratio`` leaves the plain picture
 out, which one could also keep; ``ratio_with_plain`` counts it.
@@ -20,13 +20,13 @@ import numpy as np
 import pyarrow as pa
 import torch
 
-from data.store import RunFolder
-from jobs.causal import asked_concepts, features_to_try, held_out_starts
-from jobs.config import RunConfig, load_config
-from jobs.label import label
-from labeling.causal import STATES, CausalConfig, Start, Switch, Switchboard, load_switchboard
-from labeling.run_codes import site_codes
-from labeling.steering import percentiles, run_sites
+from gazetteer.data.runs.folder import RunFolder
+from gazetteer.jobs.config.schema import RunConfig, load_config
+from gazetteer.jobs.experiments.causal import asked_concepts, features_to_try, held_out_starts
+from gazetteer.jobs.label.job import label
+from gazetteer.labeling.evidence.run_codes import site_codes
+from gazetteer.labeling.interventions.causal import STATES, CausalConfig, Start, Switch, Switchboard, load_switchboard
+from gazetteer.labeling.interventions.resolve import percentiles, run_sites
 
 SMALL = ["images=48", "executor=serial", "coverage.wanted=4", "labels.min_images=3"]
 

@@ -13,9 +13,9 @@ from collections.abc import Callable
 import _checkout  # noqa: F401
 import numpy as np
 
-from data.codes import SparseMap
-from data.sites import Site
-from labeling.evidence import ImageEvidenceInput, build_evidence
+from gazetteer.data.core.sites import Site
+from gazetteer.data.tables.codes import SparseMap
+from gazetteer.labeling.evidence.evidence import ImageEvidenceInput, build_evidence
 
 
 def main() -> None:

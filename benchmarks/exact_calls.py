@@ -9,8 +9,8 @@ import time
 import _checkout  # noqa: F401
 import torch
 
-from diffusion.load import load_pipeline
-from jobs.config import load_config
+from gazetteer.diffusion.load import load_pipeline
+from gazetteer.jobs.config.schema import load_config
 
 
 def main() -> None:

@@ -24,17 +24,17 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import _checkout  # noqa: F401
 
-from data.provenance import provenance
-from data.store import RunFolder
-from jobs import plan
-from jobs.config import RunConfig, load_config
-from jobs.fingerprint import fingerprint, portable_config
-from jobs.label import join_results, lost_item
-from jobs.pools import PoolConfig
-from jobs.ray_executor import ray_pools, run_ray
-from jobs.serial_executor import run_serial
-from jobs.work import Job, Task
-from labeling.stages import STAGES, ShardResult, Stages
+from gazetteer.data.runs.folder import RunFolder
+from gazetteer.data.tables.provenance import provenance
+from gazetteer.jobs.config.fingerprint import fingerprint, portable_config
+from gazetteer.jobs.config.pools import PoolConfig
+from gazetteer.jobs.config.schema import RunConfig, load_config
+from gazetteer.jobs.executors.ray.executor import ray_pools, run_ray
+from gazetteer.jobs.executors.serial import run_serial
+from gazetteer.jobs.executors.task import Job, Task
+from gazetteer.jobs.label import shards as plan
+from gazetteer.jobs.label.job import join_results, lost_item
+from gazetteer.labeling.pipeline.stages import STAGES, ShardResult, Stages
 
 
 def main() -> None:

@@ -9,11 +9,11 @@ from pathlib import Path
 
 import _checkout  # noqa: F401
 
-from data.store import RunFolder
-from jobs.config import load_config
-from jobs.cost import Measured
-from jobs.label import label
-from jobs.plan import read_pass
+from gazetteer.data.runs.folder import RunFolder
+from gazetteer.jobs.config.schema import load_config
+from gazetteer.jobs.label.job import label
+from gazetteer.jobs.label.shards import read_pass
+from gazetteer.jobs.operate.plan import Measured
 
 
 def main() -> None:

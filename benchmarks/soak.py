@@ -27,8 +27,8 @@ from typing import Any
 
 import _checkout  # noqa: F401
 
-from data.store import RunFolder
-from labeling.evidence import sum_evidence
+from gazetteer.data.runs.folder import RunFolder
+from gazetteer.labeling.evidence.evidence import sum_evidence
 
 ROOT = Path(__file__).resolve().parent.parent
 SMALL = [
@@ -122,7 +122,7 @@ class Soak:
 
     def start(self, run: Path, *arguments: str) -> subprocess.Popen[bytes]:
         self.starts += 1
-        command = [sys.executable, "-m", "jobs.cli", "label", "--out", str(run), *arguments, "--set", *self.settings]
+        command = [sys.executable, "-m", "gazetteer", "label", "--out", str(run), *arguments, "--set", *self.settings]
         return subprocess.Popen(command, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
 
     def disturb(self, process: subprocess.Popen[bytes], run: Path) -> None:

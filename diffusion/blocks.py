@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from diffusion.capture import attention_blocks, capture_updates
-from diffusion.load import ModelConfig, loading, read_index
+from gazetteer.diffusion.capture import attention_blocks, capture_updates
+from gazetteer.diffusion.load import ModelConfig, loading, read_index
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from data.errors import InputError
+from gazetteer.data.core.errors import InputError
 
 OnUpdate = Callable[[str, int, Tensor], None]
 

@@ -13,9 +13,9 @@ import torch
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from data.errors import InputError
-from diffusion.capture import attention_blocks
-from diffusion.load import ModelConfig, check_path
+from gazetteer.data.core.errors import InputError
+from gazetteer.diffusion.capture import attention_blocks
+from gazetteer.diffusion.load import ModelConfig, check_path
 
 
 @dataclass(frozen=True)

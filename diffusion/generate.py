@@ -10,12 +10,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from data.codes import Moment, SparseMap
-from data.errors import InputError
-from data.sites import BRANCHES, Site, step_of
-from diffusion.capture import capture_updates, cells, find_block, split_branches
-from diffusion.memory import enough_memory
-from sae.autoencoder import SparseAutoencoder
+from gazetteer.data.core.errors import InputError
+from gazetteer.data.core.sites import BRANCHES, Site, step_of
+from gazetteer.data.tables.codes import Moment, SparseMap
+from gazetteer.diffusion.capture import capture_updates, cells, find_block, split_branches
+from gazetteer.diffusion.memory import enough_memory
+from gazetteer.sae.model.autoencoder import SparseAutoencoder
 
 # (site, activations [images, cells, channels] float32, grid height, grid width)
 OnSite = Callable[[Site, Tensor, int, int], None]

@@ -8,9 +8,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from data.errors import GazetteerError, InputError
-from data.model_files import PICKLES, check_pipeline_folder, check_safetensors, looks_like_folder, why_not_loaded
-from diffusion.memory import is_out_of_memory
+from gazetteer.data.core.errors import GazetteerError, InputError
+from gazetteer.data.inputs.model_files import (
+    PICKLES,
+    check_pipeline_folder,
+    check_safetensors,
+    looks_like_folder,
+    why_not_loaded,
+)
+from gazetteer.diffusion.memory import is_out_of_memory
 
 if TYPE_CHECKING:
     from diffusers import DiffusionPipeline

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from data.errors import GazetteerError
+from gazetteer.data.core.errors import GazetteerError
 
 
 @contextmanager

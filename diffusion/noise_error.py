@@ -14,12 +14,12 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from data.errors import InputError
-from data.sites import Site
-from diffusion.capture import cells, split_branches
-from diffusion.generate import Generator
-from diffusion.replace import replaced_update
-from sae.autoencoder import SparseAutoencoder
+from gazetteer.data.core.errors import InputError
+from gazetteer.data.core.sites import Site
+from gazetteer.diffusion.capture import cells, split_branches
+from gazetteer.diffusion.generate import Generator
+from gazetteer.diffusion.replace import replaced_update
+from gazetteer.sae.model.autoencoder import SparseAutoencoder
 
 Replace = Callable[[Tensor], Tensor]
 

@@ -13,7 +13,7 @@ from typing import Any
 
 from torch import Tensor
 
-from data.errors import InputError
+from gazetteer.data.core.errors import InputError
 
 
 @contextmanager

@@ -8,7 +8,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from diffusion.capture import find_block, states_around, with_states
+from gazetteer.diffusion.capture import find_block, states_around, with_states
 
 
 @contextmanager

@@ -4,7 +4,7 @@
         images = pipe("a dog on grass").images
 
 Nothing of a pipeline is copied: forward hooks change what the blocks give, the sampler's step checks how pictures are
-stacked (`diffusion.parts`), and both go when the context ends.
+stacked (`gazetteer.diffusion.parts`), and both go when the context ends.
 """
 
 from __future__ import annotations
@@ -18,13 +18,13 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from data.edits import SAE_UNITS, Edit, Target
-from data.errors import InputError
-from data.sites import Site
-from diffusion.capture import cells, find_block, position_of, states_around, width_of, with_states
-from diffusion.parts import checked_parts
-from sae.autoencoder import Codes, SparseAutoencoder
-from sae.checkpoint import expect_width, load_site_saes
+from gazetteer.data.core.errors import InputError
+from gazetteer.data.core.sites import Site
+from gazetteer.data.inputs.edits import SAE_UNITS, Edit, Target
+from gazetteer.diffusion.capture import cells, find_block, position_of, states_around, width_of, with_states
+from gazetteer.diffusion.parts import checked_parts
+from gazetteer.sae.model.autoencoder import Codes, SparseAutoencoder
+from gazetteer.sae.model.checkpoint import expect_width, load_site_saes
 
 Saes = Mapping[Site, SparseAutoencoder]
 
@@ -47,7 +47,7 @@ def steer(
 
     Args:
         pipe: a diffusers pipeline with a U-Net and a scheduler.
-        edits: with targets (`labeling.steering.resolve` turns concepts into them).
+        edits: with targets (`gazetteer.labeling.interventions.resolve.resolve` turns concepts into them).
         saes: the autoencoders of the targets, or their folder; not needed for plain directions.
         schedule: the timesteps of the whole process, when the pipeline runs only a part of it; None asks the scheduler.
         guided: whether U-Net batches hold an unconditional half before the conditional one; None asks the pipeline.

@@ -13,12 +13,12 @@ from collections.abc import Callable, Sequence
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from data.errors import InputError
-from data.store import RunFolder
+from gazetteer.data.core.errors import InputError
+from gazetteer.data.runs.folder import RunFolder
 
 Run = str | os.PathLike[str] | RunFolder
 OneOrMore = str | Sequence[str]
-# Sites are told apart by t with two decimals (data/sites.py): half a hundredth finds the one that is meant.
+# Sites are told apart by t with two decimals (data/core/sites.py): half a hundredth finds the one that is meant.
 T_TOLERANCE = 0.005
 PAIR = ("block", "branch", "t", "feature", "concept")
 
@@ -146,7 +146,7 @@ def load_segments(
     min_score: float | None = None,
     columns: Sequence[str] | None = None,
 ) -> pa.Table:
-    """The segments of the committed shards (segments/), with masks as COCO run lengths (data/masks.py)."""
+    """The segments of the committed shards (segments/), with masks as COCO run lengths (data/tables/masks.py)."""
     wanted = [*_is("concept", concept), *_is("image_id", image_id)]
     if min_score is not None:
         wanted.append(pc.field("score") >= pa.scalar(min_score, pa.float32()))
@@ -160,7 +160,7 @@ def load_images(
     image_id: OneOrMore | None = None,
     columns: Sequence[str] | None = None,
 ) -> pa.Table:
-    """The images of the committed shards (images/); `data.images.decode_image` reads ``image["bytes"]``."""
+    """The images of the committed shards (images/); `data.tables.images.decode_image` reads ``image["bytes"]``."""
     wanted = [*_is("split", split), *_is("image_id", image_id)]
     return _started(run).read_table("images", columns=columns, filter=_all(wanted))
 

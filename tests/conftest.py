@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from data.lock import hold
-from data.store import RunFolder
-from tests.running import label
+from gazetteer.data.runs.folder import RunFolder
+from gazetteer.data.runs.lock import hold
+from tests.support.system.running import label
 
 
 @pytest.fixture(scope="session")
@@ -40,7 +40,7 @@ def server() -> Iterator[str]:
     """The address of an S3 server with one bucket, ``bucket``; this process's ``s3://`` goes there meanwhile."""
     import fsspec
 
-    from tests.object_store import s3_server, use
+    from tests.support.system.object_store import s3_server, use
 
     before = dict(os.environ)
     with s3_server() as address:

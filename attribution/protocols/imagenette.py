@@ -10,8 +10,8 @@ import numpy as np
 import torch
 from torch import nn
 
-from attribution.protocols.pictures import Item, read_picture
-from data.errors import InputError
+from gazetteer.attribution.protocols.pictures import Item, read_picture
+from gazetteer.data.core.errors import InputError
 
 CLASSES = {
     "tench": 0, "English springer": 217, "cassette player": 482, "chain saw": 491, "church": 497, "French horn": 566,

@@ -8,8 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from attribution.protocols.pictures import read_picture
-from data.errors import InputError
+from gazetteer.attribution.protocols.pictures import read_picture
+from gazetteer.data.core.errors import InputError
 
 LABELS = (
     "BUTTOCKS_EXPOSED", "FEMALE_BREAST_EXPOSED", "FEMALE_GENITALIA_EXPOSED", "MALE_BREAST_EXPOSED", "ANUS_EXPOSED",

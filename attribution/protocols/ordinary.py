@@ -10,9 +10,9 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from attribution.distances import frechet_distance
-from attribution.protocols.pictures import read_picture
-from data.errors import InputError
+from gazetteer.attribution.evaluation.distances import frechet_distance
+from gazetteer.attribution.protocols.pictures import read_picture
+from gazetteer.data.core.errors import InputError
 
 
 class ClipScore:

@@ -13,8 +13,8 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image
 
-from attribution.samples import begin
-from data.errors import InputError
+from gazetteer.attribution.objective.samples import begin
+from gazetteer.data.core.errors import InputError
 
 
 @dataclass(frozen=True)

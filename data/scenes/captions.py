@@ -6,8 +6,8 @@ import re
 from collections.abc import Sequence
 from random import Random
 
-from data.scenes.layout import Item, Layout
-from data.scenes.world import CONCEPTS, STYLES
+from gazetteer.data.scenes.layout import Item, Layout
+from gazetteer.data.scenes.world import CONCEPTS, STYLES
 
 NOUNS: dict[str, str] = {form: concept.name for concept in CONCEPTS for form in (concept.name, concept.plural)}
 """Every singular and plural noun of the world, mapped to its concept."""

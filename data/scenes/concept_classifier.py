@@ -13,8 +13,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from data.scenes.weights import read_config, read_weights, write_model
-from data.scenes.world import CONCEPT_NAMES
+from gazetteer.data.scenes.weights import read_config, read_weights, write_model
+from gazetteer.data.scenes.world import CONCEPT_NAMES
 
 DEFAULT_FOLDER = Path(__file__).parent / "models" / "concept_classifier"
 PRESENT = 0.5

@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from random import Random
 
-from data.scenes.world import STYLE_NAMES
+from gazetteer.data.scenes.world import STYLE_NAMES
 
 Box = tuple[float, float, float, float]
 

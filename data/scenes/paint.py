@@ -6,9 +6,9 @@ from collections.abc import Callable
 from math import sin
 from random import Random
 
-from data.scenes.canvas import Canvas, Colour, Point, jitter, shade
-from data.scenes.layout import Item, Layout
-from data.scenes.things import THINGS
+from gazetteer.data.scenes.canvas import Canvas, Colour, Point, jitter, shade
+from gazetteer.data.scenes.layout import Item, Layout
+from gazetteer.data.scenes.things import THINGS
 
 _SKIES: tuple[tuple[Colour, Colour], ...] = (
     ((58, 134, 214), (190, 222, 244)),

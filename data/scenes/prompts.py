@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from random import Random
 
-from data.scenes.captions import write_caption
-from data.scenes.layout import sample_layout
-from data.scenes.world import EVAL_SEEDS
+from gazetteer.data.scenes.captions import write_caption
+from gazetteer.data.scenes.layout import sample_layout
+from gazetteer.data.scenes.world import EVAL_SEEDS
 
 
 def prompt_pool(n: int, seed: int = 0) -> list[str]:

@@ -8,11 +8,11 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from data.scenes.captions import write_caption
-from data.scenes.layout import Item, sample_layout
-from data.scenes.paint import paint
-from data.scenes.styles import Ground, apply_style
-from data.scenes.world import CONCEPTS, PICTURE_SIZE
+from gazetteer.data.scenes.captions import write_caption
+from gazetteer.data.scenes.layout import Item, sample_layout
+from gazetteer.data.scenes.paint import paint
+from gazetteer.data.scenes.styles import Ground, apply_style
+from gazetteer.data.scenes.world import CONCEPTS, PICTURE_SIZE
 
 MIN_PIXELS = 12
 """Items with fewer visible pixels than this are neither instances nor named in the caption."""

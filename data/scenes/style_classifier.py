@@ -9,8 +9,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from data.scenes.weights import read_config, read_weights, write_model
-from data.scenes.world import STYLE_NAMES
+from gazetteer.data.scenes.weights import read_config, read_weights, write_model
+from gazetteer.data.scenes.world import STYLE_NAMES
 
 PLAIN = "plain"
 LABELS: tuple[str, ...] = (PLAIN, *STYLE_NAMES)

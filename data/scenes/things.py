@@ -6,8 +6,8 @@ from collections.abc import Callable
 from math import cos, pi, sin
 from random import Random
 
-from data.scenes.canvas import Canvas, Colour, Frame, jitter, shade
-from data.scenes.layout import Item
+from gazetteer.data.scenes.canvas import Canvas, Colour, Frame, jitter, shade
+from gazetteer.data.scenes.layout import Item
 
 _BRIGHT: tuple[Colour, ...] = (
     (214, 54, 50),

@@ -1,4 +1,4 @@
-"""Rendered scenes with their exact masks as tables: `python -m data.scenes.truth --out FOLDER --images 200`.
+"""Rendered scenes with their exact masks as tables: `python -m gazetteer.data.scenes.truth --out FOLDER --images 200`.
 
 What `gazetteer layout evaluate --exact FOLDER` reads: ``images/`` and ``segments/`` in the schemas of a run.
 """
@@ -13,11 +13,11 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from data.images import encode_image
-from data.masks import mask_to_struct
-from data.scenes.render import render
-from data.scenes.world import CONCEPT_NAMES, EVAL_SEEDS
-from data.schemas import IMAGES, SEGMENTS
+from gazetteer.data.scenes.render import render
+from gazetteer.data.scenes.world import CONCEPT_NAMES, EVAL_SEEDS
+from gazetteer.data.tables.images import encode_image
+from gazetteer.data.tables.masks import mask_to_struct
+from gazetteer.data.tables.schemas import IMAGES, SEGMENTS
 
 FIRST = 500_000_000
 """Offset into EVAL_SEEDS, away from the scenes other measurements use."""

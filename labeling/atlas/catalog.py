@@ -10,11 +10,11 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from data.errors import InputError
-from data.sites import Site
-from data.store import RunFolder
-from labeling.atlas.script import safe_folder
-from labeling.site_codes import SITE_COLUMNS, rows_by_site
+from gazetteer.data.core.errors import InputError
+from gazetteer.data.core.sites import Site
+from gazetteer.data.runs.folder import RunFolder
+from gazetteer.labeling.atlas.script import safe_folder
+from gazetteer.labeling.evidence.site_codes import SITE_COLUMNS, rows_by_site
 
 # What a page knows of a label, in the order it is packed.
 LABEL_COLUMNS = (

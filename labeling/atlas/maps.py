@@ -10,8 +10,8 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from data.sites import Site
-from labeling.site_codes import site_of
+from gazetteer.data.core.sites import Site
+from gazetteer.labeling.evidence.site_codes import site_of
 
 CODE_COLUMNS = ("image_id", "block", "branch", "t", "height", "width", "k", "feature", "value")
 
@@ -70,7 +70,7 @@ def pack(feature: NDArray[np.uint32], value: NDArray[np.float16], k: int, wanted
     for distances over 255.
 
     Args:
-        feature, value: [cells * k] as in `data.codes.SparseMap`.
+        feature, value: [cells * k] as in `gazetteer.data.tables.codes.SparseMap`.
     """
     slot = np.searchsorted(wanted, feature)
     slot[slot == len(wanted)] = 0

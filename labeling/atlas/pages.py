@@ -7,7 +7,7 @@ from importlib import resources
 from pathlib import Path
 from string import Template
 
-STATIC = resources.files("labeling.atlas.static")
+STATIC = resources.files("gazetteer.labeling.atlas.static")
 
 
 @dataclass(frozen=True)

@@ -6,10 +6,10 @@ from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from labeling.atlas.catalog import CAUSAL_COLUMNS, LABEL_COLUMNS, NEAR_COLUMNS, Catalog, SitePart
-from labeling.atlas.maps import Found
-from labeling.atlas.pictures import SUFFIX
-from labeling.atlas.script import figure, thousandths
+from gazetteer.labeling.atlas.catalog import CAUSAL_COLUMNS, LABEL_COLUMNS, NEAR_COLUMNS, Catalog, SitePart
+from gazetteer.labeling.atlas.maps import Found
+from gazetteer.labeling.atlas.pictures import SUFFIX
+from gazetteer.labeling.atlas.script import figure, thousandths
 
 FEATURE_CHUNK = 128
 IMAGE_CHUNK = 32

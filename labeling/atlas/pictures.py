@@ -11,10 +11,10 @@ import numpy as np
 import pyarrow as pa
 from PIL import Image
 
-from data.errors import InputError
-from data.images import decode_image
-from data.masks import mask_to_struct, struct_to_mask
-from labeling.atlas.script import figure
+from gazetteer.data.core.errors import InputError
+from gazetteer.data.tables.images import decode_image
+from gazetteer.data.tables.masks import mask_to_struct, struct_to_mask
+from gazetteer.labeling.atlas.script import figure
 
 SUFFIX = ".webp"
 SIDE = 320

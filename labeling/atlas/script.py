@@ -8,7 +8,7 @@ import re
 from pathlib import Path
 from typing import Any
 
-from data.errors import InputError
+from gazetteer.data.core.errors import InputError
 
 _SAFE_ID = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}")
 _UNSAFE = re.compile(r"[^A-Za-z0-9_.-]")

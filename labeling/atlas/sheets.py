@@ -13,10 +13,10 @@ from zipfile import BadZipFile
 import numpy as np
 from numpy.typing import NDArray
 
-from data.edits import QUADRANTS, read_edit
-from data.errors import InputError
-from labeling.atlas.pictures import SUFFIX, write_thumbnail
-from labeling.atlas.script import figure, write_script
+from gazetteer.data.core.errors import InputError
+from gazetteer.data.inputs.edits import QUADRANTS, read_edit
+from gazetteer.labeling.atlas.pictures import SUFFIX, write_thumbnail
+from gazetteer.labeling.atlas.script import figure, write_script
 
 FOLDER = "sheets"
 """Where the pictures of both pages lie."""

@@ -13,17 +13,17 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from data.errors import InputError
-from data.files import write_errors
-from data.sites import Site
-from data.store import RunFolder
-from labeling.atlas import payload
-from labeling.atlas.catalog import Catalog, read_catalog
-from labeling.atlas.maps import CODE_COLUMNS, Found, collect_maps, wanted_maps
-from labeling.atlas.pages import write_pages
-from labeling.atlas.pictures import IMAGE_COLUMNS, SEGMENT_COLUMNS, concept_images, image_records
-from labeling.atlas.script import safe_ids, write_script
-from labeling.atlas.sheets import Paths, write_edits, write_layouts
+from gazetteer.data.core.errors import InputError
+from gazetteer.data.core.sites import Site
+from gazetteer.data.runs.files import write_errors
+from gazetteer.data.runs.folder import RunFolder
+from gazetteer.labeling.atlas import payload
+from gazetteer.labeling.atlas.catalog import Catalog, read_catalog
+from gazetteer.labeling.atlas.maps import CODE_COLUMNS, Found, collect_maps, wanted_maps
+from gazetteer.labeling.atlas.pages import write_pages
+from gazetteer.labeling.atlas.pictures import IMAGE_COLUMNS, SEGMENT_COLUMNS, concept_images, image_records
+from gazetteer.labeling.atlas.script import safe_ids, write_script
+from gazetteer.labeling.atlas.sheets import Paths, write_edits, write_layouts
 
 Progress = Callable[[str, int, int], None]
 EXAMPLES = 8

@@ -1,0 +1,42 @@
+"""The methods of an evaluation by name, and which of them take their counts from another."""
+
+from __future__ import annotations
+
+from gazetteer.attribution.scores.estimators import CONTROLS
+
+TUNED = ("steps", "esd", "ca")
+"""Losses of gradient steps: each on the attributed weights, with ``_all`` on all of the scope, with ``_random`` on as
+many of each layer at random."""
+FOLLOWERS = (*CONTROLS, "steps_random", "esd", "esd_random", "ca", "ca_random")
+"""Methods that take the weights of the reference method, or as many of each layer as it does."""
+CAD_FOLLOWERS = ("cad_random", "cad_magnitude", "cad_gradient", "cad_wanda")
+"""Controls that zero as many weights of each layer as ``cad`` does at its own share."""
+COMPARED = {
+    "steps": ("steps_random", *CONTROLS), "cad": CAD_FOLLOWERS, "esd": ("esd_random",), "ca": ("ca_random",),
+}  # fmt: skip
+"""Per method its controls at equal counts of each layer; the rest choose shares of their own and have none.
+
+``steps_random`` is trained as ``steps`` is; the other controls of ``steps`` are zeroed."""
+ERASE = (
+    "steps", "steps_random", "cad", "random", "steps_all", "magnitude", "esd", "esd_random", "esd_all", "ca",
+    "ca_random", "ca_all", "gradient", "wanda", "live", "contrast", "iterated", *CAD_FOLLOWERS, "published", "uce",
+)  # fmt: skip
+"""In the order of an evaluation."""
+AMPLIFY = (
+    "steps", "steps_random", "cad", "random", "steps_all", "magnitude", "gradient", "wanda", "contrast", "iterated",
+    *CAD_FOLLOWERS,
+)  # fmt: skip
+
+
+def takes_all(method: str) -> bool:
+    """Whether a method changes all weights of its scope, so that there is no share to choose."""
+    return method.endswith("_all") or method == "uce"
+
+
+def leader(method: str, reference: str) -> str:
+    """The method whose counts per layer, at its own share, `method` takes; empty where it chooses a share itself.
+
+    Args:
+        reference: `MethodConfig.reference`, which all followers but those of ``cad`` follow.
+    """
+    return "cad" if method in CAD_FOLLOWERS else reference if method in FOLLOWERS else ""

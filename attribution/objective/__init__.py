@@ -1,0 +1,1 @@
+"""What is attributed: a scalar J of the denoiser on captured inputs."""

@@ -1,0 +1,149 @@
+"""Objectives J: how strongly a concept is present, one number per U-Net input (P2 section 3).
+
+Every objective maps samples to J [N], float32 and differentiable in the weights. Contributions to J are then signed:
+a weight with α > 0 carries what J measures, one with α < 0 holds it down.
+"""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from gazetteer.attribution.objective.samples import Samples, predict
+from gazetteer.data.core.errors import InputError
+from gazetteer.diffusion.capture import cells, find_block, states_around
+from gazetteer.sae.model.autoencoder import SparseAutoencoder
+
+Objective = Callable[[nn.Module, Samples], Tensor]
+
+
+@dataclass(frozen=True)
+class Erase:
+    """J = ‖ sg[Φ(x_t, c_b, t; w)] − Φ(x_t, c, t; w) ‖², summed over the prediction (P2, J_cb).
+
+    The published gradient stops at the base branch (`sg`), although J's value moves with it when weights change.
+
+    Attributes:
+        stop_gradient: as published; False lets the gradient through both branches, so that it is the gradient of
+            the J that is measured.
+    """
+
+    stop_gradient: bool = True
+
+    def residual(self, unet: nn.Module, samples: Samples) -> Tensor:
+        """What J is the squared length of, [N, numbers]; raises InputError for samples without a base."""
+        if samples.base is None:
+            raise InputError("The erase objective needs samples with a base concept.")
+        with torch.set_grad_enabled(torch.is_grad_enabled() and not self.stop_gradient):
+            base = predict(unet, samples, samples.base)
+        return (predict(unet, samples, samples.cond) - base).float().flatten(1)
+
+    def __call__(self, unet: nn.Module, samples: Samples) -> Tensor:
+        """J [N]; raises InputError for samples without a base."""
+        return (self.residual(unet, samples) ** 2).sum(1)
+
+
+@dataclass(frozen=True)
+class Distance:
+    """J = weight · ‖ target − Φ(x_t, c, t; w) ‖²: erase with the base frozen before any edit (`freeze_target`)."""
+
+    def residual(self, unet: nn.Module, samples: Samples) -> Tensor:
+        """What J is the squared length of, [N, numbers]; raises InputError for samples without a target."""
+        found = (predict(unet, samples, samples.cond) - _target(samples)).float().flatten(1)
+        return found if samples.weight is None else found * samples.weight.sqrt().unsqueeze(1)
+
+    def __call__(self, unet: nn.Module, samples: Samples) -> Tensor:
+        """J [N]; raises InputError for samples without a target."""
+        return (self.residual(unet, samples) ** 2).sum(1)
+
+
+@dataclass(frozen=True)
+class Anchor:
+    """J = ‖ sg[Φ(x_t, c_b, t; w)] − Φ(x_t, c, t; w) ‖² + λ ‖ ε − Φ(x_t, c_b, t; w) ‖², means over the prediction.
+
+    Concept ablation as Kumari et al. train it (2303.13516, eq. 4 and the prior loss of section 3.2): x_t are noised
+    pictures of the anchor c_b (`noised_images` with ``base`` the anchor's prompts), so that the target moves with w.
+
+    Attributes:
+        prior: λ, the weight of the denoising loss that holds the anchor itself.
+    """
+
+    prior: float = 1.0
+
+    def __call__(self, unet: nn.Module, samples: Samples) -> Tensor:
+        """J [N]; raises InputError for samples without a base or a target."""
+        if samples.base is None:
+            raise InputError("The anchor objective needs samples with a base concept.")
+        anchor = predict(unet, samples, samples.base)
+        found = predict(unet, samples, samples.cond)
+        away = ((found - anchor.detach()) ** 2).flatten(1).mean(1)
+        return away + self.prior * ((anchor - _target(samples)) ** 2).flatten(1).mean(1)
+
+
+@dataclass(frozen=True)
+class Amplify:
+    """J = − mean ‖ target − Φ(x_t, c, t; w) ‖²: minus the denoising loss on pictures of the concept (P2, J_amplify).
+
+    Zeroing its negative components raises J, i.e. lowers the loss. They are the components with w · dL/dw > 0 that
+    the reference code calls positive, because it scores the loss itself.
+    """
+
+    def __call__(self, unet: nn.Module, samples: Samples) -> Tensor:
+        """J [N]; raises InputError for samples without a target (`noised_images` makes them)."""
+        return -((predict(unet, samples, samples.cond) - _target(samples)).float().flatten(1) ** 2).mean(1)
+
+
+@dataclass(frozen=True)
+class FeatureActivation:
+    """J = mean over cells of an SAE feature's activation in what `block` writes (output − input)."""
+
+    block: str
+    feature: int
+    sae: SparseAutoencoder
+
+    def __call__(self, unet: nn.Module, samples: Samples) -> Tensor:
+        """J [N]; the gradient flows where the feature is among the k strongest. InputError: no such feature."""
+        if not 0 <= self.feature < self.sae.config.n:
+            raise InputError(f"The autoencoder has features 0..{self.sae.config.n - 1}, not {self.feature}.")
+        seen: list[Tensor] = []
+
+        def hook(_: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any) -> None:
+            before, after = states_around(args, kwargs, output)
+            seen.append(after - before)
+
+        handle = find_block(unet, self.block).register_forward_hook(hook, with_kwargs=True)
+        try:
+            predict(unet, samples, samples.cond)
+        finally:
+            handle.remove()
+        vectors = cells(seen[0])
+        codes = self.sae.encode(vectors.flatten(0, 1))
+        active = (codes.values * (codes.indices == self.feature)).sum(1)
+        return active.view(len(samples), -1).mean(1)
+
+
+def user_objective(name: str) -> Objective:
+    """An objective named ``module:attribute``: a callable (unet, samples) -> J [N].
+
+    Raises:
+        InputError: it cannot be imported.
+    """
+    module, _, attribute = name.partition(":")
+    try:
+        found: Objective = getattr(importlib.import_module(module), attribute)
+    except (ImportError, AttributeError, ValueError) as error:
+        raise InputError(f"The objective {name!r} cannot be imported as module:attribute: {error}.") from error
+    if not callable(found):
+        raise InputError(f"The objective {name!r} is not callable.")
+    return found
+
+
+def _target(samples: Samples) -> Tensor:
+    if samples.target is None:
+        raise InputError("This objective needs samples with a target.")
+    return samples.target

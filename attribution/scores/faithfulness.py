@@ -1,0 +1,102 @@
+"""How well scores predict: predicted against actual change of J over random ablations (P2 section 6.1)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from scipy import stats
+from torch import Tensor
+
+from gazetteer.attribution.objective.problem import Problem, Scores
+from gazetteer.attribution.scores.groups import Groups
+from gazetteer.data.core.errors import InputError
+
+Statistic = dict[str, list[float]]
+
+
+def ablation_study(
+    problem: Problem,
+    scores: Mapping[str, Scores],
+    shares: Sequence[float],
+    ablations: int,
+    *,
+    groups: Groups | None = None,
+    seed: int = 0,
+    resamples: int = 1000,
+) -> list[dict[str, Any]]:
+    """Zero random weights (or groups), `ablations` times at each share, and compare.
+
+    Args:
+        scores: per estimator; the same ablations serve all of them. They must come from other randomness than `seed`.
+        shares: of the weights (or groups) zeroed at a time, each weight independently.
+        ablations: per share.
+
+    Returns:
+        one row per share and estimator: ``share``, ``estimator``, ``pearson`` and ``spearman`` of −Σ α over the
+        ablated weights against J(ablated) − J(intact), each [value, low, high] (95 %, bootstrap over ablations),
+        ``ablations``, ``unit`` (weight or group), ``mean_change`` of J relative to J.
+    """
+    if ablations < 3:
+        raise InputError(f"A correlation needs at least 3 ablations, not {ablations}.")
+    generator = torch.Generator("cpu").manual_seed(seed)
+    intact, rows, names = problem.value(), [], list(scores)
+    if groups is not None:
+        table = torch.stack([groups.sums(scores[name]) for name in names])
+    else:
+        table = torch.stack([torch.cat([scores[n][key].reshape(-1) for key in problem.weights]) for n in names])
+    for share in shares:
+        actual, guesses = np.empty(ablations), np.empty((ablations, len(names)))
+        for nth in range(ablations):
+            dropped = (torch.rand(table.shape[1], generator=generator) < share).to(table.dtype)
+            guesses[nth] = -(table @ dropped).double().numpy()
+            with problem.scaled(_factors(problem, 1 - dropped, groups)):
+                actual[nth] = problem.value() - intact
+        predicted = dict(zip(names, guesses.T, strict=True))
+        for name, guess in predicted.items():
+            rows.append(
+                {
+                    "share": share,
+                    "unit": "weight" if groups is None else "group",
+                    "estimator": name,
+                    **correlations(guess, actual, resamples=resamples, seed=seed),
+                    "ablations": ablations,
+                    "mean_change": float(actual.mean() / abs(intact)) if intact else 0.0,
+                }
+            )
+    return rows
+
+
+def _factors(problem: Problem, kept: Tensor, groups: Groups | None) -> dict[str, Tensor]:
+    """What to multiply the weights with, from one number per weight (or group) in order."""
+    if groups is not None:
+        return groups.factors(kept)
+    sizes = [w.numel() for w in problem.weights.values()]
+    parts = kept.split(sizes)
+    return {name: part.view(w.shape) for (name, w), part in zip(problem.weights.items(), parts, strict=True)}
+
+
+def correlations(
+    predicted: NDArray[np.float64], actual: NDArray[np.float64], *, resamples: int = 1000, seed: int = 0
+) -> Statistic:
+    """Pearson and Spearman correlation, each [value, low, high]: 95 % percentile bootstrap over the pairs.
+
+    A constant side correlates with nothing: 0.
+    """
+    draws = np.random.default_rng(seed).integers(0, len(actual), (resamples, len(actual)))
+    ranks = stats.rankdata(predicted), stats.rankdata(actual)
+    result = {}
+    for name, (x, y) in {"pearson": (predicted, actual), "spearman": ranks}.items():
+        several = [_pearson(x[draw], y[draw]) for draw in draws]
+        low, high = np.quantile(several, [0.025, 0.975]) if several else (0.0, 0.0)
+        result[name] = [_pearson(x, y), float(low), float(high)]
+    return result
+
+
+def _pearson(x: NDArray[np.float64], y: NDArray[np.float64]) -> float:
+    x, y = x - x.mean(), y - y.mean()
+    scale = float(np.sqrt((x @ x) * (y @ y)))
+    return float(x @ y) / scale if scale > 0 else 0.0

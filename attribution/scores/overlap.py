@@ -1,0 +1,87 @@
+"""Where the chosen weights lie, how far the choices for several concepts are the same, and which concepts are close."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from gazetteer.attribution.objective.problem import Problem
+from gazetteer.attribution.objective.samples import conditioning
+from gazetteer.attribution.scores.selection import Chosen, jaccard
+
+KINDS = ("ff", "cross", "self", "conv", "other")
+
+
+def overlaps(choices: Mapping[str, Chosen]) -> dict[str, dict[str, float]]:
+    """Jaccard index of the weights chosen for every pair of concepts."""
+    return {one: {other: jaccard(choices[one], choices[other]) for other in choices if other != one} for one in choices}
+
+
+def distribution(chosen: Chosen, weights: Mapping[str, Tensor]) -> list[dict[str, Any]]:
+    """Per parameter of the scope, in the model's order: how many of its weights are chosen.
+
+    Returns:
+        rows of ``module``, ``block`` (as ``down_blocks.0``), ``kind`` (one of KINDS), ``weights``, ``chosen``,
+        ``share`` of the parameter's weights and ``of_all``, the share of all chosen weights.
+    """
+    total = sum(len(index) for index in chosen.values()) or 1
+    rows = []
+    for name, weight in weights.items():
+        count = len(chosen.get(name, ()))
+        rows.append(
+            {
+                "module": name.removesuffix(".weight"), "block": block_of(name), "kind": kind_of(name, weight),
+                "weights": weight.numel(), "chosen": count, "share": count / weight.numel(), "of_all": count / total,
+            }
+        )  # fmt: skip
+    return rows
+
+
+def by_step(problem: Problem, chosen: Chosen, steps: int) -> list[float]:
+    """Per sampler step, first to last, its share of Σ_t Σ |w · dJ_t/dw| over the chosen weights; sums to 1.
+
+    Args:
+        problem: with one part per step, in their order.
+    """
+    kept = {name: problem.weights[name].detach().float().cpu().reshape(-1)[index] for name, index in chosen.items()}
+    sums = []
+    for step in range(steps):
+        found = problem.part(step).gradient()
+        sums.append(sum(float((w * found[n].cpu().reshape(-1)[chosen[n]]).abs().sum()) for n, w in kept.items()))
+    total = sum(sums) or 1.0
+    return [value / total for value in sums]
+
+
+def block_of(name: str) -> str:
+    """The U-Net's block that a parameter belongs to: ``down_blocks.0``, ``mid_block``, ``up_blocks.1``, ``conv_in``."""
+    match = re.match(r"(?:down|up)_blocks\.\d+|[^.]+", name)
+    return match.group() if match else name
+
+
+def kind_of(name: str, weight: Tensor) -> str:
+    """What a parameter is for, one of KINDS."""
+    parts = name.split(".")
+    for part, kind in (("ff", "ff"), ("attn2", "cross"), ("attn1", "self")):
+        if part in parts:
+            return kind
+    return "conv" if weight.ndim == 4 else "other"
+
+
+@torch.no_grad()
+def neighbours(pipe: Any, concepts: Sequence[str], most: int = 3) -> dict[str, tuple[str, ...]]:
+    """Per concept the `most` others whose bare names the model's text encoder tells least apart.
+
+    By the cosine of what the U-Net is conditioned on, all tokens in a row, less its mean over the concepts.
+    """
+    if len(concepts) < 2:
+        return dict.fromkeys(concepts, ())
+    found = conditioning(pipe, list(concepts))["encoder_hidden_states"].float().flatten(1)
+    found = torch.nn.functional.normalize(found - found.mean(0), dim=1)
+    close = found @ found.T
+    close.fill_diagonal_(-2.0)
+    best = close.sort(dim=1, descending=True, stable=True).indices[:, : min(most, len(concepts) - 1)]
+    return {concept: tuple(concepts[i] for i in row.tolist()) for concept, row in zip(concepts, best, strict=True)}

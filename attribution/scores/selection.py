@@ -1,0 +1,137 @@
+"""Which weights are scored, and which of them are taken."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from gazetteer.data.core.errors import InputError
+
+SCOPES = ("ff", "cross", "self", "conv", "all")
+PER = ("row", "layer", "global")
+SIGNS = ("positive", "negative", "both")
+Chosen = dict[str, Tensor]
+"""Flat int64 indices into each parameter, ascending; parameters with none are absent."""
+
+
+@dataclass(frozen=True)
+class Share:
+    """Which weights to take by score.
+
+    Attributes:
+        share: of the weights of each row, of each layer, or of all together.
+        per: ``row`` (one output neuron of one layer), ``layer`` or ``global``.
+        sign: ``positive`` takes the highest scores and only those > 0; ``negative`` the lowest and only those < 0;
+            ``both`` the largest in absolute value.
+    """
+
+    share: float = 0.001
+    per: str = "row"
+    sign: str = "positive"
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.share <= 1:
+            raise InputError(f"share is {self.share}; accepted: a number from 0 to 1.")
+        for name, accepted in (("per", PER), ("sign", SIGNS)):
+            if getattr(self, name) not in accepted:
+                raise InputError(f"{name} is {getattr(self, name)!r}; accepted: {', '.join(accepted)}.")
+
+
+@dataclass(frozen=True)
+class Preset:
+    """A published choice of scope and share."""
+
+    scope: str
+    share: Share
+
+
+PRESETS = {"cad": Preset("ff", Share(0.001, "row", "positive"))}
+"""``cad``: the released code's default, 2-D feed-forward weights, int(0.001 · inputs) of every row, only if > 0.
+
+At that share rows with fewer than 1,000 inputs give up nothing, as in the reference."""
+
+
+def scope_weights(unet: nn.Module, scope: str) -> dict[str, nn.Parameter]:
+    """The weights of a scope, by name: no biases, norms or embeddings of time and position.
+
+    ``ff``: 2-D weights of feed-forward layers (as the reference: 'ff' in the name); ``cross``, ``self``: the
+    projections of cross- and self-attention; ``conv``: 4-D kernels; ``all``: all of these and every other 2-D weight.
+
+    Raises:
+        InputError: an unknown scope, or one without weights in this model.
+    """
+    if scope not in SCOPES:
+        raise InputError(f"scope is {scope!r}; accepted: {', '.join(SCOPES)}.")
+    wanted = {
+        "ff": lambda name, w: w.ndim == 2 and "ff" in name.split("."),
+        "cross": lambda name, w: w.ndim == 2 and "attn2" in name.split("."),
+        "self": lambda name, w: w.ndim == 2 and "attn1" in name.split("."),
+        "conv": lambda name, w: w.ndim == 4,
+        "all": lambda name, w: w.ndim in (2, 4),
+    }[scope]
+    found = {name: w for name, w in unet.named_parameters() if wanted(name, w)}
+    if not found:
+        raise InputError(f"The U-Net has no weights in the scope {scope}.")
+    return found
+
+
+def select(scores: Mapping[str, Tensor], share: Share) -> Chosen:
+    """The weights with the strongest scores; ties go to the lower index.
+
+    Args:
+        scores: per parameter, any shape [rows, ...].
+    """
+    strengths = {name: _strength(score, share.sign) for name, score in scores.items()}
+    if share.per == "global":
+        flat = torch.cat([s.reshape(-1) for s in strengths.values()]).reshape(1, -1)
+        picked = _top(flat, share.share)
+        sizes = [s.numel() for s in strengths.values()]
+        starts = torch.tensor([0, *sizes]).cumsum(0)
+        chosen = {
+            name: picked[(picked >= start) & (picked < stop)] - start
+            for name, start, stop in zip(strengths, starts[:-1], starts[1:], strict=True)
+        }
+    else:
+        rows = {n: s.flatten(1) if share.per == "row" else s.reshape(1, -1) for n, s in strengths.items()}
+        chosen = {name: _top(table, share.share) for name, table in rows.items()}
+    return {name: index for name, index in chosen.items() if len(index)}
+
+
+def random_like(chosen: Mapping[str, Tensor], weights: Mapping[str, Any], seed: int) -> Chosen:
+    """As many weights of each parameter, drawn at random: a control with an equal count and layer profile."""
+    generator = torch.Generator("cpu").manual_seed(seed)
+    return {
+        name: torch.randperm(weights[name].numel(), generator=generator)[: len(index)].sort().values
+        for name, index in chosen.items()
+    }
+
+
+def count(chosen: Mapping[str, Tensor]) -> int:
+    """How many weights are chosen."""
+    return sum(len(index) for index in chosen.values())
+
+
+def jaccard(one: Mapping[str, Tensor], other: Mapping[str, Tensor]) -> float:
+    """|A ∩ B| / |A ∪ B| of two choices of weights, 0 when both are empty."""
+    shared = sum(len(set(one[n].tolist()) & set(other[n].tolist())) for n in one.keys() & other.keys())
+    union = count(one) + count(other) - shared
+    return shared / union if union else 0.0
+
+
+def _strength(score: Tensor, sign: str) -> Tensor:
+    score = score.detach().float().cpu()
+    return score if sign == "positive" else -score if sign == "negative" else score.abs()
+
+
+def _top(table: Tensor, share: float) -> Tensor:
+    """Flat indices of the int(share · columns) highest entries > 0 of every row of [rows, columns], ascending."""
+    wanted = int(share * table.shape[1] + 1e-9)
+    if not wanted:
+        return torch.empty(0, dtype=torch.int64)
+    order = table.sort(dim=1, descending=True, stable=True).indices[:, :wanted]
+    flat = (order + torch.arange(len(table)).unsqueeze(1) * table.shape[1]).reshape(-1)
+    return flat[table.reshape(-1)[flat] > 0].sort().values

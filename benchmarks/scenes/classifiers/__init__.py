@@ -1,0 +1,1 @@
+"""Training the two small classifiers of the Scenes world."""

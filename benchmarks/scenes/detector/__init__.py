@@ -1,0 +1,1 @@
+"""Training the tiny Grounding DINO of the Scenes world."""

@@ -1,0 +1,237 @@
+"""Measure the embedded models on scenes and prompts that none was trained on: `python -m benchmarks.scenes.evaluate`.
+
+A program beside the training scripts: it drives the project's own detector, segmenter and generator code, and
+nothing imports it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections import defaultdict
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from benchmarks.scenes.classifiers.concepts import shares_right, softened, truth
+from benchmarks.scenes.detector.evaluate import count_hits
+from benchmarks.scenes.model_card import model_card
+from gazetteer.data.inputs.prompt_pool import read_prompts
+from gazetteer.data.scenes.render import Scene, render
+from gazetteer.data.scenes.world import CONCEPT_NAMES, EVAL_SEEDS, STYLES
+from gazetteer.jobs.config.schema import load_config
+
+SMALL_AREA = 300
+"""Instances below so many of the 128 x 128 pixels count as small."""
+
+THIN_SIDE = 10
+"""Instances whose box is narrower or lower than so many pixels count as thin."""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Print the measurements, with ``--json`` as one object on the last line."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--scenes", type=int, default=400, help="rendered scenes for detector and segmenter")
+    parser.add_argument("--pictures", type=int, default=200, help="generated pictures for the text-to-image model")
+    parser.add_argument("--models", default=None, help="another models folder than the embedded one")
+    parser.add_argument("--card", type=Path, help="also write the model card to this file")
+    parser.add_argument("--json", action="store_true", help="print one JSON object as the last line")
+    arguments = parser.parse_args(argv)
+    results = evaluate(arguments.scenes, arguments.pictures, arguments.models)
+    for part, values in results.items():
+        print(part)
+        for name, value in values.items():
+            print(f"  {name:<18}{value if not isinstance(value, float) else round(value, 4)}")
+    if arguments.card:
+        arguments.card.write_text(model_card(results), encoding="utf-8")
+    if arguments.json:
+        print(json.dumps(results))
+    return 0
+
+
+def evaluate(scenes: int, pictures: int, models: str | None = None) -> dict[str, Any]:
+    """Quality of the detector, the segmenter, the concept classifier and the text-to-image model; shares in [0, 1]."""
+    overrides = [f"{key}.path={models}/{name}" for key, name in _FOLDERS.items()] if models else []
+    config = load_config(None, overrides)
+    rendered = [render(EVAL_SEEDS[i]) for i in range(scenes)]
+    images, prompts = generated(config, pictures)
+    found = detected_words(config, images)
+    return {
+        "detector": detector_quality(config, rendered),
+        "segmenter": segmenter_quality(config, rendered),
+        "concept_classifier": classifier_quality(rendered, images, found, models),
+        "text_to_image": picture_quality(config, images, prompts, found, models),
+    }
+
+
+_FOLDERS = {"model": "text_to_image", "detector": "detector", "segmenter": "segmenter"}
+
+
+def detector_quality(config: Any, scenes: Sequence[Scene]) -> dict[str, Any]:
+    """Precision and recall at IoU 0.5 (greedy, one to one, per concept) with all words asked of every scene.
+
+    `false_alarms`: share of (scene, absent word) pairs with a detection.
+    """
+    from gazetteer.labeling.detect.detectors import load_detector
+
+    found = load_detector(config.detector).detect([s.image for s in scenes], [CONCEPT_NAMES] * len(scenes))
+    hits: dict[str, int] = defaultdict(int)
+    detected: dict[str, int] = defaultdict(int)
+    wanted: dict[str, int] = defaultdict(int)
+    alarms = absent = 0
+    for scene, detections in zip(scenes, found, strict=True):
+        for concept in CONCEPT_NAMES:
+            mine = sorted((d for d in detections if d.concept == concept), key=lambda d: -d.score)
+            true = [one.box for one in scene.instances if one.concept == concept]
+            boxes = np.array([d.box for d in mine], dtype=np.float32).reshape(-1, 4)
+            hits[concept] += count_hits(boxes, np.array(true, dtype=np.float32).reshape(-1, 4))
+            detected[concept] += len(mine)
+            wanted[concept] += len(true)
+            absent += not true
+            alarms += not true and bool(mine)
+    return {
+        "precision": sum(hits.values()) / max(1, sum(detected.values())),
+        "recall": sum(hits.values()) / max(1, sum(wanted.values())),
+        "false_alarms": alarms / max(1, absent),
+        "recall_by_concept": {c: round(hits[c] / max(1, wanted[c]), 4) for c in CONCEPT_NAMES},
+        "precision_by_concept": {c: round(hits[c] / max(1, detected[c]), 4) for c in CONCEPT_NAMES},
+        "scenes": len(scenes),
+    }
+
+
+def segmenter_quality(config: Any, scenes: Sequence[Scene]) -> dict[str, Any]:
+    """Mean IoU of the masks made from true boxes, over all instances, and over small and thin ones apart."""
+    from gazetteer.labeling.segment.segmenters import load_segmenter
+
+    made = load_segmenter(config.segmenter).segment(
+        [s.image for s in scenes], [[one.box for one in s.instances] for s in scenes]
+    )
+    every: list[float] = []
+    small: list[float] = []
+    thin: list[float] = []
+    by_concept: dict[str, list[float]] = defaultdict(list)
+    for scene, masks in zip(scenes, made, strict=True):
+        for one, mask in zip(scene.instances, masks, strict=True):
+            iou = float((one.mask & mask.mask).sum() / max(1, (one.mask | mask.mask).sum()))
+            every.append(iou)
+            by_concept[one.concept].append(iou)
+            if one.mask.sum() < SMALL_AREA:
+                small.append(iou)
+            if min(one.box[2] - one.box[0], one.box[3] - one.box[1]) < THIN_SIDE:
+                thin.append(iou)
+    return {
+        "mean_iou": float(np.mean(every)),
+        "small_mean_iou": float(np.mean(small)) if small else None,
+        "thin_mean_iou": float(np.mean(thin)) if thin else None,
+        "instances": len(every),
+        "small": len(small),
+        "thin": len(thin),
+        "mean_iou_by_concept": {c: round(float(np.mean(v)), 4) for c, v in sorted(by_concept.items())},
+    }
+
+
+def classifier_quality(
+    scenes: Sequence[Scene], images: np.ndarray, found: Sequence[set[str]], models: str | None = None
+) -> dict[str, Any]:
+    """Which concepts are shown: against exact masks, and beside the words the detector finds in generated pictures.
+
+    Means over the concepts; `soft` is after a pass through the autoencoder, `agreement` the share of pictures in which
+    both say the same of a concept.
+    """
+    from gazetteer.data.scenes.concept_classifier import DEFAULT_FOLDER, load
+
+    shown = load(Path(models) / "concept_classifier" if models else DEFAULT_FOLDER).shown
+    true = np.stack([truth(scene)[0] for scene in scenes])
+    painted = np.stack([scene.image for scene in scenes])
+    soft = softened(torch.tensor(painted).permute(0, 3, 1, 2)).permute(0, 2, 3, 1).numpy()
+    precision, recall = shares_right(_table(shown(painted)), true)
+    soft_precision, soft_recall = shares_right(_table(shown(soft)), true)
+    mine, other = _table(shown(images)), _table(found)
+    agreement = (mine == other).mean(axis=0)
+    kappas = [kappa(mine[:, i], other[:, i]) for i in range(len(CONCEPT_NAMES))]
+    return {
+        "precision": float(precision.mean()),
+        "recall": float(recall.mean()),
+        "soft_precision": float(soft_precision.mean()),
+        "soft_recall": float(soft_recall.mean()),
+        "agreement": float(agreement.mean()),
+        "kappa": float(np.mean([one for one in kappas if one is not None])),
+        "precision_by_concept": _by_concept(precision),
+        "recall_by_concept": _by_concept(recall),
+        "agreement_by_concept": _by_concept(agreement),
+        "kappa_by_concept": dict(zip(CONCEPT_NAMES, kappas, strict=True)),
+        "scenes": len(scenes),
+        "pictures": len(images),
+    }
+
+
+def _table(found: Sequence[set[str]]) -> np.ndarray:
+    return np.array([[concept in words for concept in CONCEPT_NAMES] for words in found])
+
+
+def _by_concept(values: np.ndarray) -> dict[str, float]:
+    return {concept: round(float(value), 4) for concept, value in zip(CONCEPT_NAMES, values, strict=True)}
+
+
+def kappa(mine: np.ndarray, other: np.ndarray) -> float | None:
+    """Agreement of two lists of yes and no beyond chance (Cohen 1960), None where both always say the same word."""
+    chance = mine.mean() * other.mean() + (1 - mine.mean()) * (1 - other.mean())
+    return round(float(((mine == other).mean() - chance) / (1 - chance)), 4) if chance < 1 else None
+
+
+def generated(config: Any, pictures: int) -> tuple[np.ndarray, list[str]]:
+    """Pictures uint8 [N, H, W, 3] of the text-to-image model, and their prompts."""
+    from gazetteer.diffusion.generate import Generator
+    from gazetteer.diffusion.load import load_pipeline
+
+    # From the end of the pool: the labelling job starts at its head.
+    prompts = read_prompts(config.prompts)[-pictures:]
+    generator = Generator(load_pipeline(config.model), config.generation)
+    images = [generator.sample([p], [i], lambda *_: None)[0] for i, p in enumerate(prompts)]  # type: ignore[index]
+    return np.stack(images), prompts
+
+
+def detected_words(config: Any, images: np.ndarray) -> list[set[str]]:
+    """The concepts that the detector finds in every picture, asked for all of them."""
+    from gazetteer.labeling.detect.detectors import load_detector
+
+    found = load_detector(config.detector).detect(list(images), [CONCEPT_NAMES] * len(images))
+    return [{detection.concept for detection in detections} for detections in found]
+
+
+def picture_quality(
+    config: Any, images: np.ndarray, prompts: Sequence[str], found: Sequence[set[str]], models: str | None = None
+) -> dict[str, Any]:
+    """Generated pictures against their prompts: named concepts the detector found, styles the classifier reads.
+
+    `styles_right`: over prompts that name a style, and prompts that name none (read as plain).
+    """
+    from gazetteer.data.scenes.style_classifier import DEFAULT_FOLDER, load
+    from gazetteer.labeling.vocabulary.vocabulary import Vocabulary
+
+    vocabulary = Vocabulary(config.vocabulary)
+    named = [vocabulary.mentioned(prompt) for prompt in prompts]
+    styles = load(Path(models) / "style_classifier" if models else DEFAULT_FOLDER).classify(images)
+    asked: dict[str, list[bool]] = defaultdict(list)
+    for words, there in zip(named, found, strict=True):
+        for word in words:
+            asked[word].append(word in there)
+    right: dict[str, list[bool]] = defaultdict(list)
+    for prompt, style in zip(prompts, styles, strict=True):
+        wanted = next((s.name for s in STYLES if s.name in prompt), "plain")
+        right[wanted].append(style == wanted)
+    return {
+        "objects_found": float(np.mean([hit for hits in asked.values() for hit in hits])),
+        "styles_right": float(np.mean([hit for hits in right.values() for hit in hits])),
+        "found_by_concept": {c: round(float(np.mean(v)), 4) for c, v in sorted(asked.items())},
+        "right_by_style": {s: round(float(np.mean(v)), 4) for s, v in sorted(right.items())},
+        "pictures": len(images),
+    }
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,111 @@
+"""The model card of the embedded models, written from what `benchmarks.scenes.evaluate` measured."""
+
+from __future__ import annotations
+
+from typing import Any
+
+_HEAD = """# The Scenes world and its models
+
+*Written by `python -m benchmarks.scenes.evaluate --card docs/scenes.md`; the numbers below are what that command measured.*
+
+**Scenes** is a small painted world: pictures of 128 × 128 pixels drawn from a seed, with a caption, the exact visible mask of
+every instance, and a look. Sixteen concepts (stuff: sky, grass, sea, sand, road, mountain; things: sun, moon, cloud, tree, house,
+car, boat, dog, flower, balloon), six styles (night, sunset, pencil sketch, watercolour, winter, neon) beside the plain look. Where
+things may be follows natural rules, but horizons, sizes and places vary widely, so that a place alone does not give a concept away.
+
+Three models and two small classifiers were trained on it from scratch, on CPU cores, by the scripts in `benchmarks/scenes/`; seeds
+below 10⁹ are for training, everything here is measured on seeds and prompts above.
+
+| model | format | trained by |
+|---|---|---|
+| `models/text_to_image` | `StableDiffusionPipeline`: CLIP text encoder, KL autoencoder (128² → 16² × 12), U-Net with cross-attention on 16² and 8², v-prediction, DDIM | `python -m benchmarks.scenes.text_to_image.vae`, `….latents`, `….text_to_image` |
+| `models/detector` | transformers `GroundingDinoForObjectDetection`, the plain architecture at hidden size 256 | `python -m benchmarks.scenes.detector.train` |
+| `models/segmenter` | transformers `SamModel` | `python -m benchmarks.scenes.segmenter.train` |
+| `models/saes` | one folder a site: `config.json`, `model.safetensors` | `gazetteer sae train` |
+| `models/style_classifier` | `config.json`, `model.safetensors` | `python -m benchmarks.scenes.classifiers.styles` |
+| `models/concept_classifier` | `config.json`, `model.safetensors` | `python -m benchmarks.scenes.classifiers.concepts` |
+"""  # noqa: E501
+
+
+_CLASSIFIER_COLUMNS = ("precision", "recall", "agreement", "kappa")
+
+
+def model_card(results: dict[str, Any]) -> str:
+    """The card as Markdown, from the result of `benchmarks.scenes.evaluate.evaluate`."""
+    detector, segmenter, pictures = results["detector"], results["segmenter"], results["text_to_image"]
+    classifier = results["concept_classifier"]
+    parts = [
+        _HEAD,
+        "## Measured\n",
+        f"Detector, on {detector['scenes']} unseen scenes with all sixteen words asked of each, boxes matched one to "
+        "one at IoU 0.5:\n",
+        _table(
+            ("precision", "recall", "false alarms for absent words"),
+            [(detector["precision"], detector["recall"], detector["false_alarms"])],
+        ),
+        f"Segmenter, masks from true boxes, mean IoU over {segmenter['instances']} instances; small: under 300 pixels "
+        f"({segmenter['small']}), thin: a box side under 10 pixels ({segmenter['thin']}):\n",
+        _table(
+            ("all", "small", "thin"),
+            [(segmenter["mean_iou"], segmenter["small_mean_iou"], segmenter["thin_mean_iou"])],
+        ),
+        f"Concept classifier, a second opinion on what is shown: on the same {classifier['scenes']} scenes as painted "
+        "and after a pass through the autoencoder, and beside the detector on "
+        f"{classifier['pictures']} generated pictures; means over the sixteen concepts:\n",
+        _table(
+            (
+                "precision",
+                "recall",
+                "precision, autoencoder",
+                "recall, autoencoder",
+                "agreement with the detector",
+                "Cohen's kappa",
+            ),
+            [
+                tuple(
+                    classifier[name]
+                    for name in ("precision", "recall", "soft_precision", "soft_recall", "agreement", "kappa")
+                )
+            ],
+        ),
+        f"Text-to-image, {pictures['pictures']} prompts of unseen seeds, judged by the detector and the style "
+        "classifier:\n",
+        _table(("named objects found", "style as asked"), [(pictures["objects_found"], pictures["styles_right"])]),
+        "By concept:\n",
+        _table(
+            ("concept", "detector precision", "detector recall", "mask IoU", "found when asked for"),
+            [
+                (
+                    concept,
+                    detector["precision_by_concept"][concept],
+                    recall,
+                    segmenter["mean_iou_by_concept"].get(concept),
+                    pictures["found_by_concept"].get(concept),
+                )
+                for concept, recall in detector["recall_by_concept"].items()
+            ],
+        ),
+        "The concept classifier by concept:\n",
+        _table(
+            ("concept", "precision", "recall", "agreement with the detector", "Cohen's kappa"),
+            [
+                (concept, *(classifier[f"{name}_by_concept"][concept] for name in _CLASSIFIER_COLUMNS))
+                for concept in classifier["recall_by_concept"]
+            ],
+        ),
+        "By style (share of generated pictures in which the classifier reads the look that was asked for):\n",
+        _table(("look", "right"), list(pictures["right_by_style"].items())),
+    ]
+    return "\n".join(parts)
+
+
+def _table(head: tuple[str, ...], rows: list[tuple[Any, ...]]) -> str:
+    lines = ["| " + " | ".join(head) + " |", "|" + "---|" * len(head)]
+    lines += ["| " + " | ".join(_cell(value) for value in row) + " |" for row in rows]
+    return "\n".join(lines) + "\n"
+
+
+def _cell(value: Any) -> str:
+    if value is None:
+        return "–"
+    return f"{value:.3f}" if isinstance(value, float) else str(value)

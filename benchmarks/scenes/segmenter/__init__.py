@@ -1,0 +1,1 @@
+"""Training the tiny SAM of the Scenes world."""

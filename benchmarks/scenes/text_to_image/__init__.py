@@ -1,0 +1,1 @@
+"""Training the tiny text-to-image model of the Scenes world."""

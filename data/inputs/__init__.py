@@ -1,0 +1,1 @@
+"""What a job is given: prompts, edits, activation shards and model folders."""

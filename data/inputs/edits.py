@@ -1,0 +1,379 @@
+"""Edits at rest: what to change in a generation, as plain, validated, hashable data that JSON and YAML can hold."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import yaml
+from numpy.typing import NDArray
+
+from gazetteer.data.core.errors import InputError
+from gazetteer.data.core.sites import BRANCHES, Site
+from gazetteer.data.tables.masks import mask_to_struct, struct_to_mask
+
+STAGES: dict[str, tuple[float, float]] = {"early": (0.6, 1.0), "middle": (0.2, 0.6), "final": (0.0, 0.2)}
+"""Windows of t by name (P1 section 3.5): with 50 sampler steps they hold 20, 20 and 10 of them."""
+
+QUADRANTS: dict[str, tuple[float, float, float, float]] = {
+    "top left": (0.0, 0.0, 0.5, 0.5),
+    "top right": (0.5, 0.0, 1.0, 0.5),
+    "bottom left": (0.0, 0.5, 0.5, 1.0),
+    "bottom right": (0.5, 0.5, 1.0, 1.0),
+}
+
+UNITS: dict[str, str] = {
+    "absolute": "β times the sum of the feature vectors",
+    "code_norm": "β·‖Z[i,j]‖: the norm of the cell's code (P1 equation 2)",
+    "code_norm_share": "β·‖Z[i,j]‖ / Σ‖Z‖: the cell's share of the code (P1 equation 3)",
+    "update_norm": "the change is β times as long as the block's update in the cell, ‖Δ[i,j]‖",
+    "feature_p99": "β times each feature's own 99th percentile, where it fires",
+    "code": "β·Z[i,j]: β times each feature's own activation in the cell; -1 switches it off",
+}
+"""Units of an edit's strength β, and what each means."""
+
+CHOICES = ("labels", "contrast", "dictionary")
+OUTSIDES = ("remove", "subtract", "keep")
+
+SAE_UNITS = ("code_norm", "code_norm_share", "feature_p99", "code")
+
+
+@dataclass(frozen=True)
+class Region:
+    """Where an edit acts; nothing set means everywhere.
+
+    Attributes:
+        box: x0, y0, x1, y1 as shares of width and height; a cell belongs to it when its centre does.
+        mask_size, mask_counts: a mask as COCO run lengths (data/tables/masks.py); a cell belongs to it when at least half of
+            it is covered.
+    """
+
+    box: tuple[float, ...] = ()
+    mask_size: tuple[int, ...] = ()
+    mask_counts: str = ""
+
+    def __post_init__(self) -> None:
+        _floats(self, "box")
+        if self.box and self.mask_counts:
+            raise InputError("A region is a box or a mask, not both.")
+        if self.box:
+            good = len(self.box) == 4 and all(math.isfinite(v) and 0.0 <= v <= 1.0 for v in self.box)
+            if not good or self.box[0] >= self.box[2] or self.box[1] >= self.box[3]:
+                raise InputError(
+                    f"A region's box is x0, y0, x1, y1 in 0 … 1 with x0 < x1 and y0 < y1, not {list(self.box)}."
+                )
+        if self.mask_counts and not self._mask().any():
+            raise InputError("A region's mask is empty.")
+
+    @property
+    def everywhere(self) -> bool:
+        """Whether the region is the whole picture."""
+        return not self.box and not self.mask_counts
+
+    def _mask(self) -> NDArray[np.bool_]:
+        return struct_to_mask({"size": self.mask_size, "counts": self.mask_counts})
+
+    def grid(self, height: int, width: int) -> NDArray[np.bool_]:
+        """bool [height, width]: the cells of a grid that belong to the region."""
+        if self.everywhere:
+            return np.ones((height, width), dtype=bool)
+        if self.box:
+            x, y = (np.arange(width) + 0.5) / width, (np.arange(height) + 0.5) / height
+            x0, y0, x1, y1 = self.box
+            return ((y >= y0) & (y < y1))[:, None] & ((x >= x0) & (x < x1))[None, :]
+        mask = self._mask().astype(np.float64)
+        return (_shares(mask.shape[0], height) @ mask @ _shares(mask.shape[1], width).T) >= 0.5
+
+    @classmethod
+    def of_mask(cls, mask: NDArray[np.bool_]) -> Region:
+        """The region of a mask bool [height, width] of any size; InputError when it is empty."""
+        struct = mask_to_struct(mask)
+        return cls(mask_size=tuple(struct["size"]), mask_counts=struct["counts"])
+
+
+def _shares(pixels: int, cells: int) -> NDArray[np.float64]:
+    """[cells, pixels]: which share of each cell each pixel covers, along one side; rows sum to 1."""
+    edges = np.arange(cells + 1) * pixels / cells
+    place = np.arange(pixels)
+    overlap = np.minimum(edges[1:, None], place + 1) - np.maximum(edges[:-1, None], place)
+    return np.clip(overlap, 0.0, None) * cells / pixels
+
+
+@dataclass(frozen=True)
+class Target:
+    """What is added in one block: features of the autoencoder of a site, or a plain direction.
+
+    Attributes:
+        block: the U-Net module whose update is changed.
+        branch, t: with `features`, the rest of their site.
+        features: indices of the autoencoder's features; their vectors are added up.
+        scales: how much of each of them goes into the sum, 1 each when empty; with the unit ``feature_p99`` their
+            percentiles. The unit ``code`` has no use for them.
+        vector: a direction of the block's width instead of features.
+    """
+
+    block: str
+    branch: str = "cond"
+    t: float = 0.5
+    features: tuple[int, ...] = ()
+    scales: tuple[float, ...] = ()
+    vector: tuple[float, ...] = ()
+
+    def __post_init__(self) -> None:
+        Site(self.block, self.branch, self.t)
+        _floats(self, "t", "scales", "vector")
+        if bool(self.features) == bool(self.vector):
+            raise InputError(f"The target at {self.block} needs either features or a vector.")
+        if any(f < 0 for f in self.features) or len(set(self.features)) != len(self.features):
+            raise InputError(f"The target at {self.block}: features must be different numbers of at least 0.")
+        if self.scales and len(self.scales) != len(self.features):
+            raise InputError(
+                f"The target at {self.block}: {len(self.scales)} scales for {len(self.features)} features."
+            )
+        if not all(math.isfinite(v) for v in (*self.vector, *self.scales)) or (self.vector and not any(self.vector)):
+            raise InputError(f"The target at {self.block}: a vector must be finite and not zero.")
+
+    @property
+    def site(self) -> Site:
+        """Where the autoencoder of the features listens."""
+        return Site(self.block, self.branch, self.t)
+
+
+@dataclass(frozen=True)
+class Edit:
+    """One change to a generation.
+
+    Attributes:
+        concept: what to add, by its labels; `gazetteer.labeling.interventions.resolve.resolve` turns it into targets.
+        word: what to add, by the prompts that contain the word (for styles, which are no segments); resolved likewise.
+        targets: the features or directions themselves.
+        region: where; everywhere makes the edit global.
+        outside: of the region: ``remove`` takes the features away (Z·f), ``subtract`` takes away half of what is added
+            inside, whether they fire or not, ``keep`` changes nothing.
+        window: low, high: acts at the sampler steps with low < t ≤ high, and at t = 0 when low is 0.
+        branch: ``cond``, ``uncond``, or ``both``: the change of the cond half, subtracted from the uncond half.
+        blocks: for `concept` and `word`, in which blocks; empty: all that are labelled.
+        t: for `concept` and `word`, of the autoencoders whose features are added; None: nearest to the window's middle.
+        choice: for `concept` and `word`, which features are added, and how much of each: one of CHOICES
+            (`dictionary` is of a concept only).
+        strength: β; 0 is no edit at all, a negative one takes away.
+        unit: one of UNITS.
+        images: places in the batch, from 0; empty: every picture.
+    """
+
+    concept: str = ""
+    word: str = ""
+    targets: tuple[Target, ...] = ()
+    region: Region = field(default_factory=Region)
+    outside: str = "remove"
+    window: tuple[float, ...] = STAGES["early"]
+    branch: str = "cond"
+    blocks: tuple[str, ...] = ()
+    t: float | None = None
+    choice: str = "labels"
+    strength: float = 1.0
+    unit: str = "update_norm"
+    images: tuple[int, ...] = ()
+
+    def __post_init__(self) -> None:
+        _floats(self, "strength", "window", "t")
+        if bool(self.concept) + bool(self.word) > 1 or not (self.concept or self.word or self.targets):
+            raise InputError("An edit needs a concept, a word or targets.")
+        _choice("unit", self.unit, tuple(UNITS))
+        _choice("branch", self.branch, (*BRANCHES, "both"))
+        _choice("choice", self.choice, CHOICES)
+        if self.choice == "dictionary" and self.word:
+            raise InputError("The choice dictionary needs a concept; a word of prompts stands in no dictionary.")
+        if self.t is not None and not 0.0 <= self.t <= 1.0:
+            raise InputError(f"An edit's t lies in 0 … 1, not {self.t}.")
+        _choice("outside", self.outside, OUTSIDES)
+        if not math.isfinite(self.strength):
+            raise InputError(f"An edit's strength must be a finite number, not {self.strength}.")
+        if len(self.window) != 2 or not 0.0 <= self.window[0] < self.window[1] <= 1.0:
+            raise InputError(f"An edit's window is low, high with 0 ≤ low < high ≤ 1, not {list(self.window)}.")
+        if any(i < 0 for i in self.images):
+            raise InputError("An edit's images are places in the batch, from 0.")
+        for target in self.targets:
+            if target.vector and self.unit in SAE_UNITS:
+                raise InputError(f"The unit {self.unit} needs features; a vector has none.")
+            if target.features and self.unit == "feature_p99" and not target.scales:
+                raise InputError(f"The unit feature_p99 needs scales for the features at {target.block}.")
+
+    def active(self, t: float) -> bool:
+        """Whether the edit acts at the step of this t."""
+        low, high = self.window
+        return low < round(t, 9) <= high or (low == 0.0 and t <= 0.0)
+
+    @property
+    def name(self) -> str:
+        """What the edit adds, in a word."""
+        return self.concept or self.word or "features"
+
+    @property
+    def digest(self) -> str:
+        """16 hex digits of the edit's content; equal edits have equal digests, everywhere."""
+        text = json.dumps(asdict(self), sort_keys=True, separators=(",", ":"))
+        return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+    def with_targets(self, targets: Sequence[Target]) -> Edit:
+        """The same edit with its concept or word turned into targets."""
+        return replace(self, targets=tuple(targets))
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain values without what is left at its default; `read_edit` gives the edit back."""
+        usual = asdict(_DEFAULT) | {"concept": ""}
+        plain = {name: value for name, value in asdict(self).items() if value != usual[name]}
+        if "region" in plain:
+            plain["region"] = {name: value for name, value in plain["region"].items() if value}
+        if "targets" in plain:
+            keep = ("block", "branch", "t")
+            plain["targets"] = [{n: v for n, v in one.items() if v or n in keep} for one in plain["targets"]]
+        return plain
+
+
+def _floats(one: Any, *names: str) -> None:
+    """Make the numbers of a frozen value floats, so that equal ones are written alike: 2 as 2.0, -0.0 as 0.0."""
+    for name in names:
+        value = getattr(one, name)
+        if value is not None:
+            plain = tuple(float(v + 0.0) for v in value) if isinstance(value, tuple | list) else float(value + 0.0)
+            object.__setattr__(one, name, plain)
+
+
+def _choice(name: str, value: str, accepted: Sequence[str]) -> None:
+    if value not in accepted:
+        raise InputError(f"An edit's {name} is {value!r}; accepted: {', '.join(accepted)}.")
+
+
+_DEFAULT = Edit(concept="-")
+
+
+def read_edits(path: str | Path) -> tuple[Edit, ...]:
+    """The edits of a YAML or JSON file: a list of them, or a mapping with the key ``edits``.
+
+    Raises:
+        InputError: unreadable, no edits, an unknown key, a wrong type or value; the sentence names the edit.
+    """
+    file = Path(path)
+    try:
+        text = file.read_text(encoding="utf-8")
+        # YAML reads JSON too, except numbers like 1e-05, which it takes for text.
+        raw = json.loads(text) if file.suffix == ".json" else yaml.safe_load(text)
+    except OSError as error:
+        raise InputError(f"The edit file {file} cannot be read: {error.strerror}.") from error
+    except (yaml.YAMLError, ValueError) as error:
+        raise InputError(f"The edit file {file} is not valid YAML or JSON: {str(error).splitlines()[0]}.") from error
+    rows = raw.get("edits") if isinstance(raw, Mapping) else raw
+    if not isinstance(rows, list) or not rows:
+        raise InputError(f"The edit file {file} must hold a list of edits, alone or under the key edits.")
+    edits = []
+    for number, row in enumerate(rows, start=1):
+        try:
+            edits.append(read_edit(row, file.parent))
+        except InputError as error:
+            raise InputError(f"{file}, edit {number}: {error}") from error
+    return tuple(edits)
+
+
+def read_edit(raw: Any, folder: Path | None = None) -> Edit:
+    """One edit from plain values.
+
+    Accepted shorthands: a window by the name of its stage; a region as ``everywhere``, the name of a quadrant,
+    ``{box: …}``, ``{mask: picture.png}`` (what is not black, beside `folder`) or ``{mask: {size, counts}}``.
+
+    Raises:
+        InputError: an unknown key, a wrong type or value.
+    """
+    raw = dict(_mapping("edit", raw, _FIELDS))
+    if "window" in raw and isinstance(raw["window"], str):
+        _choice("window", raw["window"], tuple(STAGES))
+        raw["window"] = STAGES[raw["window"]]
+    if "region" in raw:
+        raw["region"] = _region(raw["region"], folder)
+    if "targets" in raw:
+        targets = raw["targets"]
+        if not isinstance(targets, list | tuple):
+            raise InputError(f"targets must be a list, not {targets!r}.")
+        raw["targets"] = tuple(Target(**_typed(_mapping("target", t, _TARGET_FIELDS), _TARGET_FIELDS)) for t in targets)
+    return Edit(**_typed(raw, _FIELDS))
+
+
+_NUMBERS, _WHOLE, _TEXTS = (float, int), (int,), (str,)
+_FIELDS: dict[str, Any] = {
+    "concept": str, "word": str, "targets": None, "region": None, "outside": str, "window": _NUMBERS, "branch": str,
+    "blocks": _TEXTS, "t": float, "choice": str, "strength": float, "unit": str, "images": _WHOLE,
+}  # fmt: skip
+_TARGET_FIELDS: dict[str, Any] = {
+    "block": str, "branch": str, "t": float, "features": _WHOLE, "scales": _NUMBERS, "vector": _NUMBERS,
+}  # fmt: skip
+
+
+def _mapping(what: str, raw: Any, known: Mapping[str, Any]) -> Mapping[str, Any]:
+    if not isinstance(raw, Mapping):
+        raise InputError(f"An {what} is a mapping of keys, not {raw!r}.".replace("An target", "A target"))
+    unknown = sorted(str(key) for key in raw if key not in known)
+    if unknown:
+        raise InputError(f"Unknown key {unknown[0]} in an {what}; accepted: {', '.join(known)}.")
+    if what == "target" and "block" not in raw:
+        raise InputError("A target needs a block.")
+    return raw
+
+
+def _typed(raw: Mapping[str, Any], known: Mapping[str, Any]) -> dict[str, Any]:
+    """The values with lists as tuples and whole numbers as floats where floats are meant; InputError otherwise."""
+    done: dict[str, Any] = {}
+    for name, value in raw.items():
+        wanted = known[name]
+        if wanted is None:
+            done[name] = value
+        elif isinstance(wanted, tuple):
+            one = wanted[0]
+            if not isinstance(value, list | tuple) or not all(_is(v, one) for v in value):
+                raise InputError(f"{name} must be a list of {_NAMES[one]}, not {value!r}.")
+            done[name] = tuple(one(v) for v in value)
+        elif not _is(value, wanted):
+            raise InputError(f"{name} must be {_ONE[wanted]}, not {value!r}.")
+        else:
+            done[name] = wanted(value)
+    return done
+
+
+_NAMES = {float: "numbers", int: "whole numbers", str: "texts"}
+_ONE = {float: "a number", int: "a whole number", str: "text"}
+
+
+def _is(value: Any, kind: type) -> bool:
+    return not isinstance(value, bool) and isinstance(value, (int, float) if kind is float else kind)
+
+
+def _region(raw: Any, folder: Path | None) -> Region:
+    if raw == "everywhere":
+        return Region()
+    if isinstance(raw, str):
+        if raw not in QUADRANTS:
+            raise InputError(f"Unknown region {raw!r}; accepted: everywhere, {', '.join(QUADRANTS)}, a box or a mask.")
+        return Region(box=QUADRANTS[raw])
+    raw = _mapping("region", raw, {"box": 0, "mask": 0, "mask_size": 0, "mask_counts": 0})
+    if "mask" in raw:
+        mask = raw["mask"]
+        if isinstance(mask, str):
+            return Region.of_mask(_read_mask((folder or Path()) / mask))
+        if not isinstance(mask, Mapping) or set(mask) != {"size", "counts"}:
+            raise InputError(f"A region's mask is a picture file or {{size, counts}}, not {mask!r}.")
+        return Region.of_mask(struct_to_mask(mask))
+    return Region(**_typed(raw, {"box": _NUMBERS, "mask_size": _WHOLE, "mask_counts": str}))
+
+
+def _read_mask(path: Path) -> NDArray[np.bool_]:
+    from gazetteer.data.tables.images import decode_image
+
+    try:
+        return decode_image(path.read_bytes()).max(axis=2) > 127
+    except OSError as error:
+        raise InputError(f"The mask {path} cannot be read: {error.strerror}.") from error

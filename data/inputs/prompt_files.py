@@ -1,0 +1,141 @@
+"""Where prompts come from: text, CSV, JSONL and Parquet files, and Hugging Face data sets, one after the other."""
+
+from __future__ import annotations
+
+import csv
+import gzip
+import io
+import json
+import zlib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from gazetteer.data.core.errors import InputError
+
+ACCEPTED = (
+    "a .txt (one prompt a line), .csv, .jsonl or .parquet file (text ones also as .gz), "
+    "a folder in a format that Hugging Face datasets reads, or hf:owner/name"
+)
+HUB = "hf:"
+"""What a path begins with that names a data set on the Hugging Face hub."""
+
+
+def prompts_of_file(path: str | Path, column: str) -> Iterator[str | None]:
+    """The entries of `column` as they stand, Parquet a batch of rows at a time.
+
+    Args:
+        path: .txt (one prompt a line), .csv with a header, .jsonl (an object a line) or .parquet; text also as .gz.
+        column: which column or key holds the prompt; .txt has none.
+
+    Raises:
+        InputError: no such file, another format, no such column, or bytes that are not UTF-8.
+    """
+    path = Path(path)
+    kind = path.name.lower().removesuffix(".gz").rpartition(".")[2]
+    zipped = path.name.lower().endswith(".gz")
+    if kind not in ("txt", "csv", "jsonl", "parquet") or (zipped and kind == "parquet"):
+        raise InputError(f"Prompts cannot be read from {path}; accepted: {ACCEPTED}.")
+    if not path.is_file():
+        raise InputError(f"There is no prompts file {path}; accepted: {ACCEPTED}.")
+    if kind == "parquet":
+        return _from_parquet(path, column)
+    return {"txt": _from_txt, "csv": _from_csv, "jsonl": _from_jsonl}[kind](path, _text(path, zipped), column)
+
+
+def prompts_of_dataset(
+    name: str, column: str, *, subset: str = "", split: str = "train", revision: str = ""
+) -> Iterator[str | None]:
+    """The entries of `column` of a Hugging Face data set, streamed: nothing but what is asked for is read.
+
+    Args:
+        name: a folder, or the hub id owner/name.
+        subset: the data set's configuration, empty for its only one.
+        split: which of its splits.
+        revision: of the hub's repository, empty for the newest.
+
+    Raises:
+        InputError: the package is missing, or there is no such data set, split or column.
+    """
+    try:
+        import datasets
+    except ImportError as error:
+        raise InputError(
+            f"Prompts from the data set {name} need the package datasets: pip install 'gazetteer[prompts]'."
+        ) from error
+    datasets.disable_progress_bars()
+    try:
+        rows: Any = datasets.load_dataset(name, subset or None, split=split, revision=revision or None, streaming=True)
+        if rows.column_names and column in rows.column_names:
+            rows = rows.select_columns([column])  # pictures beside the captions are not even read
+        for row in rows:
+            if column not in row:
+                raise _unknown_column(name, column, list(row))
+            if not isinstance(row[column], str | None):
+                raise InputError(f"{name}: {column!r} is not text.")
+            yield row[column]
+    except (OSError, ValueError, RuntimeError, datasets.exceptions.DatasetsError) as error:
+        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        raise InputError(f"The data set {name} (split {split}) cannot be read: {reason}") from error
+
+
+def _text(path: Path, zipped: bool) -> str:
+    try:
+        raw = path.read_bytes()
+        return (gzip.decompress(raw) if zipped else raw).decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise InputError(f"{path} is not UTF-8 text (byte {error.start}); save it as UTF-8.") from error
+    except (OSError, EOFError, zlib.error) as error:
+        raise InputError(f"{path} cannot be read ({error}); accepted: {ACCEPTED}.") from error
+
+
+def _from_txt(path: Path, text: str, column: str) -> Iterator[str]:
+    yield from text.split("\n")
+
+
+def _from_csv(path: Path, text: str, column: str) -> Iterator[str | None]:
+    rows = csv.DictReader(io.StringIO(text, newline=""), strict=True)
+    try:
+        names = [name.strip() for name in rows.fieldnames or []]
+        rows.fieldnames = names
+        if column not in names:
+            raise _unknown_column(path, column, names)
+        for row in rows:
+            yield row[column]
+    except csv.Error as error:
+        raise InputError(f"{path}, line {rows.line_num}: not CSV ({error}).") from error
+
+
+def _from_jsonl(path: Path, text: str, column: str) -> Iterator[str | None]:
+    for number, line in enumerate(text.split("\n"), start=1):
+        if not line.strip():
+            continue
+        try:
+            row = json.loads(line)
+        except (ValueError, RecursionError) as error:
+            raise InputError(f"{path}, line {number}: not JSON ({error}).") from error
+        if not isinstance(row, dict):
+            raise InputError(f"{path}, line {number}: not a JSON object with the key {column!r}.")
+        if column not in row:
+            raise _unknown_column(path, column, list(row), f", line {number}")
+        if not isinstance(row[column], str | None):
+            raise InputError(f"{path}, line {number}: {column!r} is not text.")
+        yield row[column]
+
+
+def _from_parquet(path: Path, column: str) -> Iterator[str | None]:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    try:
+        with pq.ParquetFile(path) as file:
+            if column not in file.schema_arrow.names:
+                raise _unknown_column(path, column, file.schema_arrow.names)
+            for batch in file.iter_batches(columns=[column]):
+                yield from batch.column(column).cast(pa.string()).to_pylist()
+    except (OSError, pa.ArrowException) as error:
+        raise InputError(f"{path} cannot be read as Parquet with text in {column!r} ({error}).") from error
+
+
+def _unknown_column(path: Path | str, column: str, names: list[str], where: str = "") -> InputError:
+    return InputError(f"{path}{where} has no column {column!r}; it has: {', '.join(map(str, names)) or 'none'}.")

@@ -1,0 +1,233 @@
+"""Shards, each committed exactly once: parts are published, then recorded create-only; the first record wins.
+
+A process may be killed anywhere. A part without a commit record does not count: the shard is computed again
+and the part replaced. On local folders a lock per shard keeps writers apart.
+
+Behind URLs there are no locks, and two writers whose results differ (GPUs) must not write over each other: there a
+writer first stages its parts under names that follow from their content, then creates the record, and only what the
+one record names is copied to the parts' own names, by its writer or, should that one have died, by whoever comes next.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import re
+from contextlib import suppress
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+import pyarrow as pa
+
+from gazetteer.data.core.digests import digest_bytes
+from gazetteer.data.core.errors import GazetteerError
+from gazetteer.data.runs.files import STAGING, Files
+from gazetteer.data.runs.publish import conform, describe, json_bytes, parquet_bytes
+from gazetteer.data.tables.schemas import PART_TABLES
+
+log = logging.getLogger(__name__)
+
+COMMITS = "_meta/commits"
+_ATTEMPTS = 5
+
+
+@dataclass(frozen=True)
+class Commit:
+    """One shard's commit record.
+
+    Attributes:
+        shard: the shard's id.
+        tables: per table its part's ``rows``, ``bytes`` and ``sha256``.
+        info: what the writer wanted kept with it (counts, timings).
+    """
+
+    shard: str
+    tables: dict[str, dict[str, Any]]
+    info: dict[str, Any] = field(default_factory=dict)
+
+
+def part_name(table: str, shard_id: str) -> str:
+    """Where a shard's part of a table lies in the run."""
+    return f"{table}/part-{shard_id}.parquet"
+
+
+def check_name(text: str) -> None:
+    """GazetteerError unless `text` can name a shard or a table: letters, digits, ``-``, ``_`` and ``.``."""
+    if not re.fullmatch(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}", text):
+        raise GazetteerError(f"{text!r} is not a usable name; letters, digits, '-', '_' and '.' are.")
+
+
+class Commits:
+    """The committed shards of the run whose files are given."""
+
+    def __init__(self, files: Files) -> None:
+        self._files = files
+
+    def commit(
+        self, shard_id: str, tables: dict[str, pa.Table], info: dict[str, Any], provenance: dict[str, Any]
+    ) -> Commit:
+        """Publish and record a shard (see `gazetteer.data.runs.folder.RunFolder.commit_shard`)."""
+        check_name(shard_id)
+        parts: dict[str, bytes] = {}
+        described: dict[str, dict[str, Any]] = {}
+        for name, table in sorted(tables.items()):
+            if name not in PART_TABLES:
+                raise GazetteerError(f"There is no table {name!r} in parts; there are {', '.join(PART_TABLES)}.")
+            table = conform(name, table, PART_TABLES[name])
+            parts[name] = parquet_bytes(name, table, provenance)
+            described[name] = describe(table, parts[name])
+        mine = Commit(shard_id, described, json.loads(json_bytes(info)))
+        for _ in range(_ATTEMPTS):
+            with self._guard(shard_id):
+                counts = self._settle(mine, parts)
+            if counts is not None:
+                return counts
+        raise GazetteerError(f"Shard {shard_id} of {self._files.root} cannot be committed: others keep changing it.")
+
+    def valid(self, verify: bool) -> dict[str, Commit]:
+        """Every shard that counts, by id; damaged ones are dropped and reported through logging."""
+        good = {}
+        for shard_id in self.ids():
+            commit, problem = self._checked(shard_id, verify)
+            if problem is not None:
+                with self._guard(shard_id):
+                    # Somebody may have computed it again since.
+                    commit, problem = self._checked(shard_id, verify)
+                    if problem is not None:
+                        log.warning("Shard %s is dropped and will be computed again: %s.", shard_id, problem)
+                        self._drop(shard_id)
+            if commit is not None and problem is None:
+                good[shard_id] = commit
+        return good
+
+    def ids(self) -> list[str]:
+        """Sorted ids of the shards with a record, good or not."""
+        return [name.removesuffix(".json") for name in self._files.names(COMMITS) if name.endswith(".json")]
+
+    def remove_staged(self) -> None:
+        """Remove what writers staged behind a URL and did not come to remove; for when all shards are committed."""
+        if not self._files.guards:
+            for name in self._files.names(STAGING):
+                self._files.remove(f"{STAGING}/{name}")
+
+    def record(self, shard_id: str) -> Commit | None:
+        """The shard's record, or None when it is absent or not one."""
+        try:
+            record = json.loads(self._files.read(_record_name(shard_id)))
+            commit = Commit(record["shard"], dict(record["tables"]), dict(record["info"]))
+            whole = all({"rows", "bytes", "sha256"} <= part.keys() for part in commit.tables.values())
+        except (FileNotFoundError, TypeError, KeyError, ValueError, AttributeError):
+            return None
+        known = whole and commit.tables.keys() <= PART_TABLES.keys()
+        return commit if known and commit.shard == shard_id else None
+
+    def drop(self, shard_id: str) -> None:
+        """Forget a shard, so that it is computed again."""
+        check_name(shard_id)
+        with self._guard(shard_id):
+            self._drop(shard_id)
+
+    def remove_orphans(self) -> None:
+        """Remove parts that no record names, so that ``<table>/*.parquet`` reads exactly what counts."""
+        for table in PART_TABLES:
+            for name in self._files.names(table):
+                shard_id = name.removeprefix("part-").removesuffix(".parquet")
+                if name != f"part-{shard_id}.parquet":
+                    continue
+                with self._guard(shard_id):
+                    commit = self.record(shard_id)
+                    if commit is None or table not in commit.tables:
+                        log.warning("Removing %s/%s: no commit record names it.", table, name)
+                        self._files.remove(f"{table}/{name}")
+
+    def _guard(self, shard_id: str) -> Any:
+        return self._files.guard(f"shard-{shard_id}")
+
+    def _settle(self, mine: Commit, parts: dict[str, bytes]) -> Commit | None:
+        """Under the shard's guard: the commit that counts, or None when it has to be tried again."""
+        earlier, problem = self._checked(mine.shard, verify=True)
+        if earlier is not None and problem is None:
+            return _first(earlier, mine)
+        if self._files.size(_record_name(mine.shard)) is not None:
+            log.warning("Shard %s is committed again: %s.", mine.shard, problem)
+            self._drop(mine.shard)
+        publish = self._publish_guarded if self._files.guards else self._publish_staged
+        return publish(mine, parts)
+
+    def _publish_guarded(self, mine: Commit, parts: dict[str, bytes]) -> Commit | None:
+        for name, content in parts.items():
+            path = part_name(name, mine.shard)
+            # A taken name is an orphan of a killed process, for no record names it.
+            if not self._files.create(path, content) and self._digest(path) != mine.tables[name]["sha256"]:
+                self._files.replace(path, content)
+        for name in PART_TABLES.keys() - parts.keys():
+            self._files.remove(part_name(name, mine.shard))
+        return mine if self._files.create(_record_name(mine.shard), json_bytes(asdict(mine))) else None
+
+    def _publish_staged(self, mine: Commit, parts: dict[str, bytes]) -> Commit | None:
+        for name, content in parts.items():
+            self._files.replace(_staged_name(mine, name), content)
+        self._files.create(_record_name(mine.shard), json_bytes(asdict(mine)))
+        # Whoever's record it is that was created: from here on it is what counts, and what was staged for it goes out.
+        there, problem = self._checked(mine.shard, verify=True)
+        for name in parts:
+            if there is not None and (problem is None or there.tables.get(name) != mine.tables[name]):
+                self._files.remove(_staged_name(mine, name))
+        return _first(there, mine) if there is not None and problem is None else None
+
+    def _complete(self, commit: Commit) -> None:
+        """Copy what is staged for a record to the parts' own names, where they lack it."""
+        for name, part in commit.tables.items():
+            path = part_name(name, commit.shard)
+            if self._digest(path) != part["sha256"]:
+                with suppress(FileNotFoundError):  # nothing staged, or somebody else has just finished this
+                    self._files.copy(_staged_name(commit, name), path)
+        for name in PART_TABLES.keys() - commit.tables.keys():
+            self._files.remove(part_name(name, commit.shard))
+
+    def _checked(self, shard_id: str, verify: bool) -> tuple[Commit | None, str | None]:
+        """The record, and why it cannot be relied on (None: it can)."""
+        commit, problem = self._compared(shard_id, verify)
+        if commit is not None and problem is not None and not self._files.guards:
+            self._complete(commit)
+            commit, problem = self._compared(shard_id, verify=True)
+        return commit, problem
+
+    def _compared(self, shard_id: str, verify: bool) -> tuple[Commit | None, str | None]:
+        commit = self.record(shard_id)
+        if commit is None:
+            return None, "its commit record is missing or corrupt"
+        for table, part in commit.tables.items():
+            path = part_name(table, shard_id)
+            size = self._files.size(path)
+            if size is None:
+                return commit, f"{path} is missing"
+            if size != part["bytes"] or (verify and self._digest(path) != part["sha256"]):
+                return commit, f"{path} is damaged"
+        return commit, None
+
+    def _digest(self, name: str) -> str | None:
+        try:
+            return digest_bytes(self._files.read(name))
+        except FileNotFoundError:
+            return None
+
+    def _drop(self, shard_id: str) -> None:
+        # The record goes first: parts without a record do not count, a record without parts would lie.
+        self._files.remove(_record_name(shard_id))
+        for table in PART_TABLES:
+            self._files.remove(part_name(table, shard_id))
+
+
+def _first(earlier: Commit, mine: Commit) -> Commit:
+    if earlier.tables != mine.tables:
+        log.info("Shard %s was computed twice with different results; the first is kept.", mine.shard)
+    return earlier
+
+
+def _staged_name(commit: Commit, table: str) -> str:
+    return f"{STAGING}/{commit.shard}.{table}.{commit.tables[table]['sha256']}"
+
+
+def _record_name(shard_id: str) -> str:
+    return f"{COMMITS}/{shard_id}.json"

@@ -1,0 +1,196 @@
+"""Check a run folder against its own records: every digest, count and schema, changing nothing."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from gazetteer.data.core.digests import digest_bytes
+from gazetteer.data.core.errors import InputError
+from gazetteer.data.runs.commits import COMMITS, Commit, Commits, part_name
+from gazetteer.data.runs.files import Files
+from gazetteer.data.tables.provenance import read_provenance
+from gazetteer.data.tables.schemas import FINAL_TABLES, PART_TABLES, SCHEMA_VERSION
+
+_ITEMS = {"images": "image_id", "failures": "item"}
+"""Tables that say what became of an item, and the column that names it."""
+
+
+@dataclass(frozen=True)
+class Problem:
+    """Something that is not as recorded.
+
+    Attributes:
+        where: the file, relative to the run.
+        what: what is wrong with it.
+        shard: the shard to compute again, or None when no shard is concerned.
+    """
+
+    where: str
+    what: str
+    shard: str | None = None
+
+
+@dataclass
+class Findings:
+    """What lies in a run folder.
+
+    Attributes:
+        complete: the mark of a finished run is there and fits the manifest.
+        problems: in the order found; none: everything is as recorded.
+        orphans: parts that no commit record names. They do not count, but readers of a whole folder see them.
+        strays: files beside the parts that are not parts; some readers choke on them.
+        rows: per table, rows in committed parts and final tables.
+        shards: per sound shard, the item ids its images and failures hold, sorted.
+        bytes: of all files read.
+    """
+
+    complete: bool = False
+    problems: list[Problem] = field(default_factory=list)
+    orphans: list[str] = field(default_factory=list)
+    strays: list[str] = field(default_factory=list)
+    rows: Counter[str] = field(default_factory=Counter)
+    shards: dict[str, list[str]] = field(default_factory=dict)
+    bytes: int = 0
+
+
+def check_files(files: Files) -> Findings:
+    """Read everything a run has recorded and compare.
+
+    Raises:
+        InputError: no run was ever started here, or what it was started with cannot be read.
+    """
+    return _Check(files).run()
+
+
+class _Check:
+    def __init__(self, files: Files) -> None:
+        self.files, self.commits, self.found = files, Commits(files), Findings()
+        self.fingerprint = self._fingerprint()
+
+    def run(self) -> Findings:
+        for shard in self.commits.ids():
+            self._shard(shard)
+        self._others()
+        self._finals()
+        return self.found
+
+    def _fingerprint(self) -> dict[str, Any]:
+        try:
+            return dict(json.loads(self.files.read("_meta/run.json")))
+        except FileNotFoundError:
+            raise InputError(f"{self.files.root} is not a run: it has no _meta/run.json.") from None
+        except (ValueError, TypeError) as error:
+            raise InputError(
+                f"{self.files.root}/_meta/run.json is corrupt ({error}): nothing else can be judged without it; "
+                "bring it back from a copy, or start a new run."
+            ) from error
+
+    def _shard(self, shard: str) -> None:
+        commit = self.commits.record(shard)
+        if commit is None:
+            self.found.problems.append(Problem(f"{COMMITS}/{shard}.json", "is not a commit record", shard))
+            return
+        items: dict[str, list[str]] = {}
+        problems = []
+        for table, recorded in sorted(commit.tables.items()):
+            path = part_name(table, shard)
+            content = self._content(path)
+            problem = self._judge(path, content, recorded, PART_TABLES[table])
+            if problem is None and table in _ITEMS and content is not None:
+                column = pq.read_table(pa.BufferReader(content), columns=[_ITEMS[table]])
+                items[table] = column[_ITEMS[table]].to_pylist()
+            if problem is not None:
+                problems.append(Problem(path, problem, shard))
+        problems = problems or list(self._counts(commit, items))
+        if problems:
+            self.found.problems += problems
+            return
+        self.found.shards[shard] = sorted(id for ids in items.values() for id in ids)
+        self.found.rows.update({table: part["rows"] for table, part in commit.tables.items()})
+
+    def _counts(self, commit: Commit, items: dict[str, list[str]]) -> Iterator[Problem]:
+        """What a shard says of itself in two places has to agree."""
+        for table in sorted(commit.tables.keys() & commit.info.keys()):
+            rows, said = commit.tables[table]["rows"], commit.info[table]
+            if rows != said:
+                what = f"counts {said} {table}, but the part holds {rows}"
+                yield Problem(f"{COMMITS}/{commit.shard}.json", what, commit.shard)
+        for table, ids in items.items():
+            twice = [id for id, count in Counter(ids).items() if count > 1]
+            if twice:
+                yield Problem(part_name(table, commit.shard), f"holds {twice[0]} twice", commit.shard)
+
+    def _others(self) -> None:
+        for table in PART_TABLES:
+            for name in self.files.names(table):
+                shard = name.removeprefix("part-").removesuffix(".parquet")
+                if name != f"part-{shard}.parquet":
+                    self.found.strays.append(f"{table}/{name}")
+                    continue
+                commit = self.commits.record(shard)
+                if commit is None or table not in commit.tables:
+                    self.found.orphans.append(f"{table}/{name}")
+
+    def _finals(self) -> None:
+        content = self._content("_meta/manifest.json")
+        mark = self._content("_meta/_SUCCESS")
+        if mark is None:
+            return  # under way: final tables may be those of an earlier finish
+        if content is None or mark.decode("ascii", "replace").strip() != digest_bytes(content):
+            self.found.problems.append(Problem("_meta/manifest.json", "is not the one the run finished with"))
+            return
+        self.found.complete = True
+        manifest = json.loads(content)
+        for shard in sorted(set(manifest.get("shards", ())) - set(self.commits.ids())):
+            self.found.problems.append(Problem(f"{COMMITS}/{shard}.json", "is missing", shard))
+        for shard in sorted(set(self.commits.ids()) - set(manifest.get("shards", ()))):
+            what = "is a shard that the finished tables do not know"
+            self.found.problems.append(Problem(f"{COMMITS}/{shard}.json", what))
+        for table, recorded in sorted(manifest.get("tables", {}).items()):
+            path = f"{table}.parquet"
+            problem = self._judge(path, self._content(path), recorded, FINAL_TABLES.get(table))
+            if problem is not None:
+                self.found.problems.append(Problem(path, problem))
+            else:
+                self.found.rows[table] += recorded["rows"]
+
+    def _judge(
+        self, path: str, content: bytes | None, recorded: dict[str, Any], schema: pa.Schema | None
+    ) -> str | None:
+        """What is wrong with a Parquet file, or None."""
+        if content is None:
+            return "is missing"
+        if len(content) != recorded["bytes"]:
+            return f"has {len(content)} bytes, its record says {recorded['bytes']}"
+        if digest_bytes(content) != recorded["sha256"]:
+            return "was altered: its digest is not the recorded one"
+        try:
+            file = pq.ParquetFile(pa.BufferReader(content), page_checksum_verification=True)
+            marks = read_provenance(pa.BufferReader(content))
+        except (OSError, pa.ArrowException, InputError) as error:
+            return f"cannot be read as a table of this run ({str(error).partition(chr(10))[0]})"
+        if file.metadata.num_rows != recorded["rows"]:
+            return f"has {file.metadata.num_rows} rows, its record says {recorded['rows']}"
+        if schema is not None and not file.schema_arrow.remove_metadata().equals(schema.remove_metadata()):
+            return "does not have the schema of its table"
+        # An older version is no damage where the columns are the same: most tables do not change with it.
+        if marks.get("schema_version", SCHEMA_VERSION) > SCHEMA_VERSION:
+            return f"has schema version {marks['schema_version']}, this program writes {SCHEMA_VERSION}"
+        if marks.get("fingerprint", self.fingerprint) != self.fingerprint:
+            return "was written by a run with other settings"
+        return None
+
+    def _content(self, name: str) -> bytes | None:
+        try:
+            content = self.files.read(name)
+        except FileNotFoundError:
+            return None
+        self.found.bytes += len(content)
+        return content

@@ -1,1 +1,0 @@
-"""Training scripts of the tiny models that ship with the Scenes world."""

@@ -1,0 +1,1 @@
+"""What tables hold: schemas, codes, pictures, masks and their provenance."""

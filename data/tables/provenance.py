@@ -1,0 +1,70 @@
+"""What a table was made from, carried in the Parquet file's metadata under the key `gazetteer`.
+
+No time stamps, host names or paths: two runs of one config on one set of packages write the same bytes.
+"""
+
+from __future__ import annotations
+
+import json
+from importlib import metadata
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from gazetteer.data.core.digests import canonical_json
+from gazetteer.data.core.errors import InputError
+from gazetteer.data.tables.schemas import SCHEMA_VERSION
+
+KEY = b"gazetteer"
+PACKAGES = ("gazetteer", "torch", "diffusers", "transformers", "ray", "pyarrow")
+
+
+def package_versions() -> dict[str, str]:
+    """Version of every package that shapes a run's numbers; absent ones are left out."""
+    versions = {}
+    for package in PACKAGES:
+        try:
+            versions[package] = metadata.version(package)
+        except metadata.PackageNotFoundError:
+            continue
+    return versions
+
+
+def provenance(fingerprint: dict[str, Any], config: dict[str, Any]) -> dict[str, Any]:
+    """The provenance of a run.
+
+    Args:
+        fingerprint: digests of the config, the models' weights and the SAEs (`RunFolder.open_or_create`).
+        config: the configuration as JSON-ready values, without anything that names a machine.
+    """
+    return {
+        "schema_version": SCHEMA_VERSION,
+        "fingerprint": fingerprint,
+        "config": config,
+        "packages": package_versions(),
+    }
+
+
+def with_provenance(table: pa.Table, value: dict[str, Any]) -> pa.Table:
+    """The table with `value` as its only Gazetteer metadata; other keys stay."""
+    kept = {key: text for key, text in (table.schema.metadata or {}).items() if key != KEY}
+    return table.replace_schema_metadata({**kept, KEY: canonical_json(value).encode("utf-8", "surrogatepass")})
+
+
+def read_provenance(source: Any) -> dict[str, Any]:
+    """The provenance of a Parquet file (path or file object); InputError when it has none."""
+    try:
+        found = (pq.read_schema(source).metadata or {}).get(KEY)
+    except (OSError, pa.ArrowException) as error:
+        raise InputError(f"{source} cannot be read as Parquet ({_first_line(error)}).") from error
+    if found is None:
+        raise InputError(f"{source} was not written by gazetteer: its metadata has no key 'gazetteer'.")
+    try:
+        return dict(json.loads(found))
+    except ValueError as error:
+        raise InputError(f"{source} carries provenance that is not JSON.") from error
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).partition("\n")[0]

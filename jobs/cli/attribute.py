@@ -1,0 +1,220 @@
+"""`gazetteer attribute`: score weights, apply edits, measure them."""
+
+from __future__ import annotations
+
+import argparse
+from typing import Any
+
+from gazetteer.jobs.cli.arguments import DONE, configured, print_json
+
+
+def add_attribute(parent: Any) -> None:
+    """Add the verb and its verbs."""
+    parser = parent.add_parser("attribute", help="which weights carry a concept: score, apply, evaluate")
+    verbs = parser.add_subparsers(dest="attribute_verb", required=True, metavar="VERB")
+    for add in (_add_score, _add_apply, _add_concepts, _add_protocol, _add_evaluate):
+        add(verbs)
+
+
+def _add_score(verbs: Any) -> None:
+    score = verbs.add_parser(
+        "score", help="score weights; write components.parquet and the edit that zeroes the top share"
+    )
+    configured(score)
+    score.add_argument("--out", required=True, metavar="FOLDER", help="receives the edit and components.parquet")
+    score.add_argument("--concept", default="", help="a word or phrase; or name a --feature")
+    score.add_argument(
+        "--feature", default="", metavar="SITE:N", help="an SAE feature, with --prompts to measure it on"
+    )
+    score.add_argument("--prompts", nargs="+", default=[], metavar="PROMPT", help="default: the concept's bare name")
+    score.add_argument("--objective", default="erase", help="erase, erase-live, amplify, or module:attribute")
+    score.add_argument(
+        "--estimator",
+        default="cad",
+        metavar="NAME",
+        help="cad, integrated, expected, curved, iterated, coar, finite, a control",
+    )
+    score.add_argument("--preset", default="", help="cad: scope, share and pairing of the published code")
+    score.add_argument("--scope", default="ff", help="ff, cross, self, conv or all")
+    score.add_argument("--share", type=float, default=0.001, help="of the weights, taken from the top")
+    score.add_argument("--per", default="layer", help="row, layer or global")
+    score.add_argument("--base", default="", help="prompt of the base concept")
+    for name, value in (("steps", 50), ("seeds", 1), ("points", 8), ("ablations", 500), ("groups", 200), ("seed", 0)):
+        score.add_argument(f"--{name}", type=int, default=value)
+    score.add_argument("--guidance", type=float, default=3.0)
+    score.add_argument("--by-step", action="store_true", help="how the score is spread over the sampler's steps")
+    score.set_defaults(action=_attribute_score)
+
+
+def _add_apply(verbs: Any) -> None:
+    apply = verbs.add_parser("apply", help="copy a model folder with edits applied, without loading the model")
+    apply.add_argument("--model", required=True, metavar="FOLDER", help="a diffusers model folder")
+    apply.add_argument(
+        "--edit", nargs="+", required=True, metavar="FILE", help="of attribute score or edit; several are composed"
+    )
+    apply.add_argument("--out", required=True, metavar="FOLDER", help="a new folder")
+    apply.add_argument("--undo", action="store_true", help="take the edit out again")
+    apply.add_argument("--json", action="store_true", help="print one JSON object as the last line")
+    apply.set_defaults(action=_attribute_apply)
+
+
+def _add_concepts(verbs: Any) -> None:
+    """The verbs that take concepts of the run's vocabulary."""
+    edit = verbs.add_parser("edit", help="make an edit that erases or amplifies a concept, by any evaluated method")
+    configured(edit)
+    edit.add_argument("--out", required=True, metavar="FOLDER", help="receives the edit")
+    edit.add_argument("--concept", required=True, help="of vocabulary.concepts")
+    edit.add_argument("--aim", default="erase", choices=("erase", "amplify"))
+    edit.add_argument("--method", default="steps", help="see docs/attribution.md")
+    edit.add_argument("--share", type=float, default=0.1, help="of the weights of the method's scope")
+    edit.add_argument("--sheet", type=int, default=4, help="prompts on a sheet of pictures, original above edited")
+    edit.set_defaults(action=_attribute_edit)
+
+    sheet = verbs.add_parser("sheet", help="pictures original, erased, amplified, for gazetteer atlas --edits")
+    configured(sheet)
+    sheet.add_argument("--edits", nargs="+", required=True, metavar="FILE", help="of attribute edit or score")
+    sheet.add_argument("--pictures", type=int, default=6, help="rows of prompts that name the concept")
+    sheet.add_argument("--others", type=int, default=2, help="rows of prompts that do not")
+    sheet.add_argument("--out", required=True, metavar="FOLDER", help="receives weights.json and the pictures")
+    sheet.set_defaults(action=_attribute_sheet)
+
+    features = verbs.add_parser("features", help="tie a concept's weights to the features labelled with it")
+    configured(features)
+    features.add_argument("--run", required=True, metavar="RUN", help="a finished labelling run")
+    features.add_argument("--out", required=True, metavar="FOLDER", help="receives components.parquet")
+    features.add_argument("--concepts", nargs="+", default=[], metavar="CONCEPT", help="default: all with labels")
+    features.add_argument("--method", default="steps", help="how weights are chosen and changed to erase")
+    features.add_argument("--share", type=float, default=0.1)
+    features.add_argument("--top", type=int, default=8, help="features per concept and site at most")
+    features.add_argument("--steps", type=int, default=20, help="of the sampler")
+    features.add_argument("--most", type=int, default=6, help="pictures that name a concept, and as many that do not")
+    features.set_defaults(action=_attribute_features)
+
+
+def _add_protocol(verbs: Any) -> None:
+    protocol = verbs.add_parser("protocol", help="a published protocol on a real pipeline: imagenette, i2p, coco")
+    protocol.add_argument("protocol", metavar="PROTOCOL", help="imagenette, i2p or coco")
+    protocol.add_argument("--model", required=True, metavar="FOLDER", help="a diffusers pipeline: folder or hub id")
+    protocol.add_argument("--device", default="cpu")
+    protocol.add_argument("--dtype", default="float32")
+    protocol.add_argument("--out", required=True, metavar="FOLDER", help="receives the pictures and protocol.json")
+    protocol.add_argument("--edit", nargs="+", default=[], metavar="FILE", help="applied together while painting")
+    protocol.add_argument("--target", default="parachute", help="imagenette: the erased class")
+    protocol.add_argument("--prompts", default="", metavar="CSV", help="i2p, coco: the published prompts")
+    protocol.add_argument("--column", default="prompt", help="of the prompts in the CSV")
+    protocol.add_argument("--reference", default="", metavar="FOLDER", help="coco: pictures for FID")
+    protocol.add_argument("--classifier", default="resnet50", help="imagenette: of torchvision")
+    protocol.add_argument("--weights", default="IMAGENET1K_V2", help="imagenette: their name, or a state dict's file")
+    protocol.add_argument("--clip", default="openai/clip-vit-base-patch32", help="coco: folder or hub id")
+    for name, value, words in (
+        ("images", 0, "imagenette: per class (default 500); else prompts at most (default all)"),
+        ("steps", 50, "of the sampler"),
+        ("seed", 0, "of the pictures"),
+    ):
+        protocol.add_argument(f"--{name}", type=int, default=value, help=words)
+    protocol.add_argument("--guidance", type=float, default=7.5)
+    protocol.add_argument("--json", action="store_true", help="print one JSON object as the last line")
+    protocol.set_defaults(action=_attribute_protocol)
+
+
+def _add_evaluate(verbs: Any) -> None:
+    evaluate = verbs.add_parser("evaluate", help="faithfulness, erasing and amplifying, measured on same-seed pairs")
+    configured(evaluate)
+    evaluate.add_argument("--quick", action="store_true", help="few concepts, few pictures: minutes, wide intervals")
+    evaluate.add_argument("--concepts", nargs="+", default=[], metavar="CONCEPT", help="default: by the intact rate")
+    evaluate.add_argument("--methods", nargs="+", default=[], metavar="METHOD", help="beside steps; default: all")
+    evaluate.add_argument(
+        "--out", default="", metavar="FOLDER",
+        help="receives evaluation.json and plots, and keeps every result, so that the same command goes on",
+    )  # fmt: skip
+    evaluate.set_defaults(action=_attribute_evaluate)
+
+
+def _attribute_score(arguments: argparse.Namespace) -> int:
+    from gazetteer.jobs.config.schema import load_config
+    from gazetteer.jobs.experiments.attribute_score import ScoreConfig, score
+
+    given = {name: value for name, value in vars(arguments).items() if name in ScoreConfig.__dataclass_fields__}
+    config = ScoreConfig(**{**given, "prompts": tuple(arguments.prompts)})
+    result = score(load_config(arguments.config, arguments.overrides), config, arguments.out)
+    print(f"{result['weights']} of {result['scored']} weights; edit {result['edit']}, table {result['components']}")
+    print_json(arguments, result)
+    return DONE
+
+
+def _attribute_apply(arguments: argparse.Namespace) -> int:
+    from gazetteer.jobs.experiments.attribute_score import apply_edit
+
+    result = apply_edit(arguments.model, arguments.edit, arguments.out, undo=arguments.undo)
+    print(f"{result['model']}: {result['weights']} weights {'put back' if result['undone'] else 'changed'}")
+    print_json(arguments, result)
+    return DONE
+
+
+def _attribute_edit(arguments: argparse.Namespace) -> int:
+    from gazetteer.attribution.edits.methods import MethodConfig
+    from gazetteer.jobs.config.schema import load_config
+    from gazetteer.jobs.experiments.attribute_edit import EditConfig, make_edit
+
+    run = load_config(arguments.config, arguments.overrides)
+    methods = MethodConfig(steps=run.generation.steps, guidance=run.generation.guidance, seed=run.seed)
+    given = {name: getattr(arguments, name) for name in ("concept", "aim", "method", "share", "sheet")}
+    result = make_edit(run, methods, EditConfig(**given), arguments.out)
+    print(f"{result['edit']}: {result['weights']} weights{', pictures ' + result['sheet'] if result['sheet'] else ''}")
+    print_json(arguments, result)
+    return DONE
+
+
+def _attribute_sheet(arguments: argparse.Namespace) -> int:
+    from gazetteer.jobs.config.schema import load_config
+    from gazetteer.jobs.experiments.attribute_sheet import write_sheet
+
+    run = load_config(arguments.config, arguments.overrides)
+    result = write_sheet(run, arguments.edits, arguments.pictures, arguments.out, arguments.others)
+    print(f"{result['sheet']}: {result['pictures']} rows of {', '.join(result['columns'])}")
+    print_json(arguments, result)
+    return DONE
+
+
+def _attribute_features(arguments: argparse.Namespace) -> int:
+    from gazetteer.attribution.edits.methods import MethodConfig
+    from gazetteer.jobs.config.schema import load_config
+    from gazetteer.jobs.experiments.attribute_features import FeaturesConfig, relate
+    from gazetteer.jobs.experiments.attribute_report import print_features
+
+    run = load_config(arguments.config, arguments.overrides)
+    methods = MethodConfig(steps=arguments.steps, guidance=run.generation.guidance, seed=run.seed)
+    given = {name: getattr(arguments, name) for name in ("method", "share", "top", "most")}
+    config = FeaturesConfig(methods=methods, **given)
+    result = relate(run, arguments.run, arguments.concepts, config, arguments.out)
+    print_features(result)
+    print_json(arguments, result)
+    return DONE
+
+
+def _attribute_protocol(arguments: argparse.Namespace) -> int:
+    from gazetteer.diffusion.load import ModelConfig
+    from gazetteer.jobs.experiments.attribute_protocol import ProtocolConfig, run_protocol
+
+    model = ModelConfig(arguments.model, device=arguments.device, dtype=arguments.dtype)
+    given = {n: v for n, v in vars(arguments).items() if n in ProtocolConfig.__dataclass_fields__}
+    result = run_protocol(model, ProtocolConfig(**{**given, "edit": tuple(arguments.edit)}), arguments.out)
+    print("\n".join(f"{name}: {value}" for name, value in result.items()))
+    print_json(arguments, result)
+    return DONE
+
+
+def _attribute_evaluate(arguments: argparse.Namespace) -> int:
+    from gazetteer.jobs.config.schema import load_config
+    from gazetteer.jobs.experiments.attribute_evaluate import evaluate, full, quick
+    from gazetteer.jobs.experiments.attribute_report import print_evaluation, write_evaluation
+
+    run = load_config(arguments.config, arguments.overrides)
+    config = quick(run) if arguments.quick else full(run)
+    kept = f"{arguments.out}/kept" if arguments.out else ""
+    result = evaluate(run, config, arguments.concepts, kept, arguments.methods)
+    print_evaluation(result)
+    if arguments.out:
+        print("\n".join(write_evaluation(result, arguments.out)))
+    print_json(arguments, result)
+    return DONE

@@ -1,0 +1,71 @@
+"""`gazetteer layout`: predict what will be where, and measure such predictions."""
+
+from __future__ import annotations
+
+import argparse
+from typing import Any
+
+from gazetteer.jobs.cli.arguments import DONE, configured, print_json
+
+
+def add_layout(verbs: Any) -> None:
+    """Add the verb and its verbs."""
+    layout = verbs.add_parser("layout", help="say what will be where while a picture is still noise")
+    layout_verbs = layout.add_subparsers(dest="layout_verb", required=True, metavar="VERB")
+    predict = layout_verbs.add_parser("predict", help="generate one picture and write its predicted layouts")
+    predict.add_argument("run", metavar="RUN", help="a finished run folder")
+    predict.add_argument("--prompt", required=True, metavar="TEXT", help="what to paint")
+    predict.add_argument("--seed", type=int, default=0, help="of the picture's noise")
+    predict.add_argument("--out", required=True, metavar="FOLDER", help="receives picture.png and layout.npz")
+    configured(predict)
+    predict.set_defaults(action=_layout_predict)
+    evaluate = layout_verbs.add_parser("evaluate", help="measure predictions on held-out pictures, beside baselines")
+    evaluate.add_argument("run", metavar="RUN", help="a finished run folder")
+    evaluate.add_argument("--quick", action="store_true", help="the run's own t only, and fewer pictures")
+    evaluate.add_argument("--stored", action="store_true", help="sample nothing again: what stored codes allow")
+    evaluate.add_argument("--exact", metavar="FOLDER", help="also measure on pictures with exact masks")
+    evaluate.add_argument("--vectors", default="model", metavar="SOURCE", help="word vectors of the published method")
+    for name in ("train", "heldout", "exact"):
+        evaluate.add_argument(f"--{name}-images", type=int, default=0, metavar="N", help="at most N of them; 0: all")
+    evaluate.add_argument("--memory", type=int, default=2000, metavar="MB", help="for the maps (default: 2000)")
+    evaluate.add_argument("--plots", metavar="FOLDER", help="also write the curves over the steps there, as SVG")
+    configured(evaluate)
+    evaluate.set_defaults(action=_layout_evaluate)
+
+
+def _layout_predict(arguments: argparse.Namespace) -> int:
+    from gazetteer.jobs.config.schema import load_config
+    from gazetteer.jobs.experiments.layout import predict
+
+    config = load_config(arguments.config, arguments.overrides)
+    result = predict(config, arguments.run, arguments.prompt, arguments.seed, arguments.out)
+    for row in result["steps"]:
+        shares = ", ".join(f"{concept} {share:.0%}" for concept, share in row["shares"].items())
+        print(f"t={row['t']:.2f}  {shares}")
+    print_json(arguments, result)
+    return DONE
+
+
+def _layout_evaluate(arguments: argparse.Namespace) -> int:
+    from gazetteer.jobs.config.schema import load_config
+    from gazetteer.jobs.experiments.layout import evaluate, finite
+    from gazetteer.jobs.plots.evaluation import layout_plots, write_plots
+    from gazetteer.labeling.layout.evaluation.evaluate import print_layout
+
+    result = evaluate(
+        load_config(arguments.config, arguments.overrides),
+        arguments.run,
+        quick=arguments.quick,
+        stored=arguments.stored,
+        exact=arguments.exact,
+        vectors=arguments.vectors,
+        train_images=arguments.train_images,
+        heldout_images=arguments.heldout_images,
+        exact_images=arguments.exact_images,
+        memory_mb=arguments.memory,
+    )
+    print_layout(result)
+    if arguments.plots:
+        write_plots(arguments.plots, layout_plots(result))
+    print_json(arguments, finite(result))
+    return DONE

@@ -1,0 +1,1 @@
+"""Tasks on Ray Core actors; the only room that imports Ray."""

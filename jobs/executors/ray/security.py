@@ -1,0 +1,83 @@
+"""What every Ray of ours keeps to: token authentication, a private token file, no telemetry, only named clusters."""
+
+from __future__ import annotations
+
+import os
+import secrets
+import stat
+from pathlib import Path
+
+from gazetteer.data.core.errors import InputError
+from gazetteer.data.runs.files import make_folder, write_errors
+
+JOB = "job"
+"""The address that names the cluster on which this very process runs as a Ray job."""
+
+
+def secure_ray(address: str) -> str:
+    """Set up this process's Ray environment; returns what `ray.init` shall join, empty for a private Ray.
+
+    A stray RAY_ADDRESS is never followed. An explicit RAY_AUTH_MODE is the user's decision and stays.
+
+    Args:
+        address: a cluster by name, ``job`` inside a Ray job, or empty.
+
+    Raises:
+        InputError: ``auto``, which names nothing; ``job`` outside of one; no token, or one that others can read.
+    """
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    os.environ.setdefault("RAY_AUTH_MODE", "token")
+    if address == "auto":
+        raise InputError("ray_address=auto joins whatever is there; name the cluster, or use job inside a Ray job.")
+    if address == JOB:
+        if "RAY_JOB_CONFIG_JSON_ENV_VAR" not in os.environ or not os.environ.get("RAY_ADDRESS"):
+            raise InputError("ray_address=job is for commands that run as a Ray job (gazetteer submit).")
+        address = os.environ["RAY_ADDRESS"]
+    if address:
+        require_token()
+    elif not any(os.environ.get(name) for name in ("RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH")):
+        os.environ["RAY_AUTH_TOKEN"] = secrets.token_hex(32)
+    return address
+
+
+def require_token() -> None:
+    """InputError unless a cluster's token is at hand, and in a file that nobody else can read."""
+    if os.environ.get("RAY_AUTH_MODE") != "token" or os.environ.get("RAY_AUTH_TOKEN"):
+        return
+    path = token_path()
+    if not path.is_file():
+        raise InputError(
+            f"There is no token for the Ray cluster: put its token into {path} (mode 600) or into RAY_AUTH_TOKEN."
+        )
+    if _open_to_others(path):
+        raise InputError(f"The Ray token {path} can be read by others; make it private: chmod 600 {path}.")
+
+
+def token_path() -> Path:
+    """Where Ray looks for the token of this user."""
+    return Path(os.environ.get("RAY_AUTH_TOKEN_PATH") or Path.home() / ".ray" / "auth_token")
+
+
+def make_token(path: Path) -> bool:
+    """Make a token for a new cluster, readable by its owner only; says whether there was none before.
+
+    One that is there keeps its content and loses the permissions of others.
+
+    Raises:
+        GazetteerError: the file cannot be written.
+    """
+    with write_errors(str(path)):
+        make_folder(path.parent)
+        try:
+            descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        except FileExistsError:
+            if _open_to_others(path):
+                path.chmod(0o600)
+            return False
+        with os.fdopen(descriptor, "w") as file:
+            file.write(secrets.token_hex(32))
+    return True
+
+
+def _open_to_others(path: Path) -> bool:
+    return bool(stat.S_IMODE(path.stat().st_mode) & (stat.S_IRWXG | stat.S_IRWXO))

@@ -1,0 +1,1 @@
+"""The experiments on a finished run, driven from its configuration: layout, steering, causes, attribution."""

@@ -1,0 +1,108 @@
+"""Where the weights lie that carry a concept: chosen by a method of the evaluation, or from all of the U-Net."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+
+from gazetteer.attribution.edits.methods import Methods
+from gazetteer.attribution.evaluation.cache import Kept
+from gazetteer.attribution.objective.objectives import Erase
+from gazetteer.attribution.objective.problem import Problem, diffusion_problem
+from gazetteer.attribution.objective.samples import trajectory
+from gazetteer.attribution.scores.estimators import estimate
+from gazetteer.attribution.scores.overlap import by_step, distribution, overlaps
+from gazetteer.attribution.scores.selection import Chosen, Share, scope_weights, select
+
+EVERYWHERE = 0.01
+"""The share of all weights of the U-Net that `everywhere` takes."""
+_STEPS = "by_step"
+"""Among the kept arrays, which are otherwise named after parameters."""
+
+
+def located(
+    methods: Methods,
+    names: Sequence[str],
+    shares: Mapping[str, float],
+    concepts: Sequence[str],
+    kept: Kept | None = None,
+) -> dict[str, Any]:
+    """``overlap`` (Jaccard) and ``distribution`` over layers of the weights that methods chose to erase concepts.
+
+    Args:
+        shares: per method the operating point.
+    """
+    found: dict[str, Any] = {"overlap": {}, "distribution": {}}
+    for name in [name for name in names if name in shares]:
+        chosen = {c: _chosen(methods, kept or Kept(), name, c, shares[name]) for c in concepts}
+        scope = methods.weights if name in ("cad", "live", "contrast") else methods.wide
+        found["overlap"][name] = overlaps(chosen)
+        found["distribution"][name] = {c: distribution(one, scope) for c, one in chosen.items()}
+    return found
+
+
+def _chosen(methods: Methods, kept: Kept, method: str, concept: str, share: float) -> Chosen:
+    def make() -> dict[str, np.ndarray[Any, Any]]:
+        return {name: index.numpy() for name, index in methods.choose("erase", method, concept, share).items()}
+
+    stored = kept.arrays(("chosen", method, concept, share), make)
+    return {name: torch.tensor(index) for name, index in stored.items()}
+
+
+def everywhere(methods: Methods, concepts: Sequence[str], kept: Kept | None = None) -> dict[str, Any]:
+    """The top weights of each concept by ``cad`` where all kinds of layers compete: scope ``all``, one ranking.
+
+    The methods of an evaluation look at one kind of layer each, and ``cad`` takes as much of every layer, so that
+    `located` cannot say which kinds and layers matter.
+
+    Returns:
+        ``share``, EVERYWHERE; ``weights``: of all scored weights, the share by ``kind`` and ``block``, which is what a
+        choice at random gives; per concept ``kind``, ``block`` (the same of the chosen weights), ``step`` (`by_step`)
+        and ``distribution`` (by layer); ``overlap`` (Jaccard index of each pair).
+    """
+    c, kept = methods.config, kept or Kept()
+    weights = scope_weights(methods.unet, "all")
+    found: dict[str, Any] = {
+        "share": EVERYWHERE,
+        "weights": {},
+        "kind": {},
+        "block": {},
+        "step": {},
+        "distribution": {},
+    }
+    choices: dict[str, Chosen] = {}
+    for concept in dict.fromkeys(concepts):
+        key = ("everywhere", concept, EVERYWHERE)
+
+        def make(concept: str = concept) -> dict[str, np.ndarray[Any, Any]]:
+            problem = whole_problem(methods, concept)
+            chosen = select(estimate("cad", problem), Share(EVERYWHERE, "global"))
+            return {_STEPS: np.array(by_step(problem, chosen, c.steps)), **{n: i.numpy() for n, i in chosen.items()}}
+
+        stored = dict(kept.arrays(key, make))
+        found["step"][concept] = stored.pop(_STEPS).tolist()
+        choices[concept] = {name: torch.tensor(index) for name, index in stored.items()}
+        rows = found["distribution"][concept] = distribution(choices[concept], weights)
+        for place in ("kind", "block"):
+            found[place][concept] = _shares(rows, place, "chosen")
+            found["weights"][place] = _shares(rows, place, "weights")
+    return {**found, "overlap": overlaps(choices)}
+
+
+def whole_problem(methods: Methods, concept: str) -> Problem:
+    """The published J of a concept on all weights of the U-Net, one part per sampler step."""
+    c = methods.config
+    samples = trajectory(
+        methods.pipe, [c.template.format(concept)] * c.seeds, [c.seed + i for i in range(c.seeds)],
+        steps=c.steps, guidance=c.guidance, base=c.base,
+    )  # fmt: skip
+    return diffusion_problem(methods.unet, Erase(), samples, scope_weights(methods.unet, "all"), c.seeds)
+
+
+def _shares(rows: Sequence[Mapping[str, Any]], place: str, what: str) -> dict[str, float]:
+    total = sum(row[what] for row in rows) or 1
+    names = dict.fromkeys(row[place] for row in rows)
+    return {name: sum(row[what] for row in rows if row[place] == name) / total for name in names}

@@ -1,0 +1,131 @@
+"""An evaluation of attribution as text, and as files: numbers, curves, matrices and where the weights lie."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from gazetteer.jobs.plots.charts import Point, bars, curves, matrix
+
+FEWEST = 3
+"""A cell of an interference matrix that rests on fewer pictures is not drawn: one picture more or less decides it."""
+_AIMS = (
+    ("erase", "found edited / intact"),
+    ("erase_looks", "looks of the picture, found edited / intact"),
+    ("erase_together", "objects and looks as one set, found edited / intact"),
+    ("erase_areas", "what covers the picture, found edited / intact"),
+    ("amplify", "shown where the intact model missed it"),
+)
+_SHOWN = ("target", "classifier", "others", "distance")
+
+
+def print_evaluation(result: Mapping[str, Any]) -> None:
+    """The measurements as text."""
+    print("faithfulness: Pearson and Spearman of predicted and actual change of J, [low, high] each")
+    for row in result["faithfulness_rows"]:
+        what = f"{row['estimator']:<16}{row.get('concept', ''):<10}{row['unit']:<8}share {row['share']:<7}"
+        print(f"  {what}{_cell(row['pearson'])}{_cell(row['spearman'])}")
+    for estimator, pooled in result.get("faithfulness", {}).items():
+        rank = result["faithfulness_spearman"][estimator]
+        print(f"  {estimator:<16}{'over concepts and shares':<31}{_cell(pooled)}{_cell(rank)}")
+    for aim, what in _AIMS:
+        if not result.get(aim):
+            continue
+        print(f"{aim}: target ({what}), the same by the classifier, others kept, distance of others, KID of n pictures")
+        for method, found in result[aim].items():
+            quality = found.get("quality", {"kid": [None], "distinct": 0})
+            of = f"  n={quality['distinct']}" if quality["distinct"] else ""
+            print(f"  {method:<14}{''.join(_cell(found[name]) for name in _SHOWN)}{_cell(quality['kid'], 4)}{of}")
+            for control, less in found.get("minus", {}).items():
+                print(f"  {'  - ' + control:<16}{''.join(_cell(less[name]) for name in ('target', 'others'))}")
+            for name in [name for name in ("paraphrased", "attacked") if name in found]:
+                if why := found[name].get("skipped"):
+                    print(f"  {'  ' + name:<14}skipped: {why}")
+                    continue
+                cells = f"{_cell(found[name]['target'])}{_cell(found[name]['others'])}"
+                print(f"  {'  ' + name:<14}{cells}{_aside(found[name])}")
+
+
+def print_features(result: Mapping[str, Any]) -> None:
+    """What `gazetteer attribute features` measured, as text."""
+    for name, words in (
+        ("silenced", "activity with the concept's weights edited / intact"),
+        ("patching", "features ranked first by attribution patching that are labelled with the concept"),
+        ("written", "Jaccard index of the concept's weights and those of their scope that write a feature"),
+        ("written_all", "the same of all weights, the concept's by cad"),
+    ):
+        print(words)
+        for which, interval in result[name].items():
+            print(f"  {which:<10}{_cell(interval)}")
+    print("erasing: target and others, found edited / intact")
+    for name, found in result["erase"].items():
+        print(f"  {name:<10}{_cell(found['target'])}{_cell(found['others'])}")
+    print(result["components"])
+
+
+def write_evaluation(result: Mapping[str, Any], out: str) -> list[str]:
+    """Write ``OUT/evaluation.json`` and its plots as SVG; returns the files."""
+    folder = Path(out)
+    folder.mkdir(parents=True, exist_ok=True)
+    files = {"evaluation.json": json.dumps(result, indent=1, sort_keys=True) + "\n"}
+    for aim, _ in _AIMS:
+        found = result.get(aim) or {}
+        for name in ("target", "others"):
+            lines = {m: _line(f["curve"], name) for m, f in found.items() if f.get("curve")}
+            lines = {method: line for method, line in lines.items() if line}
+            if lines:
+                title = f"{aim}: {name} by share of weights (choosing half)"
+                files[f"{aim}-{name}.svg"] = curves(title, lines, "share of the scope's weights", name)
+        for method, one in found.items():
+            if "interference" in one:
+                title = f"{aim} by {method}: others found, edited / intact (row: edited concept; grey: under {FEWEST})"
+                few = _few(one["interference_pictures"])
+                files[f"{aim}-interference-{method}.svg"] = matrix(title, one["interference"], few)
+    for method, choices in (result.get("overlap") or {}).items():
+        files[f"overlap-{method}.svg"] = matrix(f"{method}: Jaccard index of the chosen weights", choices)
+    for method, concepts in (result.get("distribution") or {}).items():
+        title = f"{method}: where the chosen weights lie"
+        files[f"distribution-{method}.svg"] = bars(title, {c: _by_place(rows) for c, rows in concepts.items()})
+    if found := result.get("everywhere"):
+        title = f"top {found['share']:.0%} of all weights by cad"
+        for place in ("kind", "block"):
+            rows = {"all weights": found["weights"][place], **found[place]}
+            files[f"everywhere-{place}.svg"] = bars(f"{title}: by {place}", rows)
+        steps = {c: {f"step {i + 1}": v for i, v in enumerate(some)} for c, some in found["step"].items()}
+        files["everywhere-step.svg"] = bars(f"{title}: by sampler step, of Σ |w · dJ/dw|", steps)
+        files["overlap-everywhere.svg"] = matrix(f"{title}: Jaccard index", found["overlap"])
+    for name, text in files.items():
+        (folder / name).write_text(text, encoding="utf-8")
+    return [str(folder / name) for name in sorted(files)]
+
+
+def _few(pictures: Mapping[str, Mapping[str, int]]) -> set[tuple[str, str]]:
+    """Cells that rest on fewer than FEWEST pictures."""
+    return {(row, column) for row, counts in pictures.items() for column, n in counts.items() if n < FEWEST}
+
+
+def _by_place(rows: Sequence[Mapping[str, Any]]) -> dict[str, float]:
+    places: dict[str, float] = {}
+    for row in rows:
+        place = f"{row['block']} {row['kind']}"
+        places[place] = places.get(place, 0.0) + row["of_all"]
+    return places
+
+
+def _line(curve: Sequence[Mapping[str, Any]], name: str) -> list[Point]:
+    return [(p["share"], *p[name]) for p in curve if None not in p[name]]
+
+
+def _aside(found: Mapping[str, Any]) -> str:
+    """What a reader of paraphrases and attacks has to know of the prompts."""
+    left = f"  {found['left_out']} prompts too long" if found.get("left_out") else ""
+    return left + (f"  words name {', '.join(found['names_it'])}" if found.get("names_it") else "")
+
+
+def _cell(interval: Sequence[float | None], digits: int = 2) -> str:
+    if any(value is None for value in interval):
+        return f"{'-':>21}"
+    mean, low, high = (float(value or 0.0) for value in interval)
+    return f"{mean:{digits + 5}.{digits}f} [{low:.{digits}f}, {high:.{digits}f}]"

@@ -1,0 +1,172 @@
+"""`gazetteer layout`: predict the layout of a prompt's picture while it is noise, and measure such predictions."""
+
+from __future__ import annotations
+
+import json
+import math
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+from gazetteer.data.core.errors import InputError
+from gazetteer.data.core.sites import Site
+from gazetteer.data.runs.folder import RunFolder
+from gazetteer.jobs.config.fingerprint import fingerprint
+from gazetteer.jobs.config.schema import RunConfig
+from gazetteer.labeling.layout.data import open_run
+from gazetteer.sae.model.autoencoder import SparseAutoencoder
+
+QUICK_IMAGES = 96
+"""Pictures of each split that `--quick` samples again."""
+
+
+def check_config(config: RunConfig, run: RunFolder) -> None:
+    """Refuse a configuration whose model, sampling or autoencoders are not the run's.
+
+    Raises:
+        InputError: naming the keys that differ.
+    """
+    mine, there = fingerprint(config), run.read_json("run.json") or {}
+    keys = [key for key in mine if key.startswith(("model.", "generation.", "saes")) and key != "generation.exact"]
+    differing = sorted(key for key in keys if mine[key] != there.get(key))
+    if differing:
+        raise InputError(
+            f"The configuration is not the one {run.path} was made with; these differ: {', '.join(differing)}. "
+            "Name the run's own with --config and --set."
+        )
+
+
+def load_saes(config: RunConfig) -> dict[Site, SparseAutoencoder]:
+    """The autoencoder of every site of the configuration."""
+    from gazetteer.sae.model.checkpoint import load_site_saes
+
+    return load_site_saes(config.saes, config.generation.sites, device=config.model.device)
+
+
+def evaluate(
+    config: RunConfig,
+    run: str,
+    *,
+    quick: bool = False,
+    stored: bool = False,
+    exact: str | None = None,
+    vectors: str = "model",
+    train_images: int = 0,
+    heldout_images: int = 0,
+    exact_images: int = 0,
+    memory_mb: int = 2000,
+) -> dict[str, Any]:
+    """Measure layout prediction on a finished run (`labeling.layout.evaluation.evaluate.evaluate_layout` says what comes back).
+
+    Beside it ``seconds``, models loaded and pictures sampled.
+
+    Args:
+        stored: sample nothing again: only the run's own t, and only methods that need no more than its codes.
+        quick: only the run's own t, and at most `QUICK_IMAGES` pictures of each split sampled again.
+        exact: folder of pictures with exact masks, or None.
+        vectors: word vectors of the published method (`gazetteer.labeling.vocabulary.word_vectors`).
+        train_images, heldout_images, exact_images: at most so many pictures; 0 takes all.
+        memory_mb: of `EvaluateConfig`.
+    Raises:
+        InputError: the run is not finished, was made with another model, or an argument is wrong.
+    """
+    import torch
+
+    from gazetteer.diffusion.load import load_pipeline
+    from gazetteer.labeling.layout.evaluation.evaluate import evaluate_layout
+    from gazetteer.labeling.layout.evaluation.exact import exact_group
+    from gazetteer.labeling.layout.evaluation.step import EvaluateConfig
+    from gazetteer.labeling.vocabulary.word_vectors import word_vectors
+
+    if stored and exact is not None:
+        raise InputError("--stored passes nothing through the model, which --exact needs; leave one of them out.")
+    begun = time.monotonic()
+    most = QUICK_IMAGES if quick else 0
+    settings = EvaluateConfig(
+        train_images=train_images or most,
+        heldout_images=heldout_images or most,
+        every_step=not (quick or stored),
+        baselines=not stored,
+        resamples=500 if quick else 1000,
+        batch_size=config.batch_size,
+        memory_mb=memory_mb,
+    )
+    if config.threads:
+        torch.set_num_threads(config.threads)
+    opened = open_run(run)
+    check_config(config, opened.store)
+    see = None if exact is None else exact_group(opened, exact, config.generation, exact_images or most)
+    pipe = load_pipeline(config.model)
+    words = word_vectors(vectors, opened.concepts, pipe)
+    result = evaluate_layout(
+        opened,
+        load_saes(config),
+        words,
+        settings,
+        pipe,
+        config.generation,
+        see,
+        lambda text: print(text, file=sys.stderr),
+    )
+    return {"run": run, "quick": quick, "vectors": vectors, **result, "seconds": round(time.monotonic() - begun, 1)}
+
+
+def finite(value: Any) -> Any:
+    """The same with None for numbers that are not finite, which JSON does not have."""
+    if isinstance(value, dict):
+        return {key: finite(one) for key, one in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [finite(one) for one in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def predict(config: RunConfig, run: str, prompt: str, seed: int, out: str | Path) -> dict[str, Any]:
+    """Generate one picture, predict its layout at every step, and write the picture and the maps.
+
+    Writes ``picture.png``, ``layout.json`` (prompt, seed, the concepts it names) and ``layout.npz``
+    (``where`` float32 [steps, C, height, width], ``whether`` [steps, C],
+    ``t`` [steps], ``concepts`` [C], ``thresholds`` [steps, C]) into `out`.
+
+    Returns:
+        per step the concepts the prompt names with their predicted share of the picture.
+    """
+    import numpy as np
+    import torch
+
+    from gazetteer.data.tables.images import encode_image
+    from gazetteer.diffusion.generate import Generator
+    from gazetteer.diffusion.load import load_pipeline
+    from gazetteer.labeling.layout.data import mentions
+    from gazetteer.labeling.layout.live import predict_layout
+    from gazetteer.labeling.layout.model import fit_layout
+
+    if config.threads:
+        torch.set_num_threads(config.threads)
+    opened = open_run(run)
+    check_config(config, opened.store)
+    pipe: Any = load_pipeline(config.model)
+    model = fit_layout(opened, load_saes(config))
+    generator = Generator(pipe, config.generation)
+    with predict_layout(pipe, model) as layout:
+        image = generator.sample([prompt], [seed], lambda *_: None)
+    assert image is not None
+    steps = list(layout.history.values())
+    folder = Path(out)
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "picture.png").write_bytes(encode_image(image[0]))
+    np.savez_compressed(
+        folder / "layout.npz",
+        where=np.stack([one.where[0] for one in steps]),
+        whether=np.stack([one.whether[0] for one in steps]),
+        thresholds=np.stack([one.thresholds for one in steps]),
+        t=np.array([one.t for one in steps], np.float32),
+        concepts=np.array(model.concepts),
+    )
+    named = [c for c, there in zip(model.concepts, mentions([prompt], model.concepts)[0], strict=True) if there]
+    about = {"prompt": prompt, "seed": seed, "named": named}
+    (folder / "layout.json").write_text(json.dumps(about, indent=2) + "\n", encoding="utf-8")
+    rows = [
+        {"t": round(one.t, 4), "shares": {c: round(float(one.mask(c)[0].mean()), 4) for c in named}} for one in steps
+    ]
+    return {"prompt": prompt, "seed": seed, "out": str(folder), "steps": rows}

@@ -1,0 +1,119 @@
+"""`gazetteer steer`: draw pictures with and without edits."""
+
+from __future__ import annotations
+
+import importlib
+import io
+import json
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from PIL import Image
+from PIL.PngImagePlugin import PngInfo
+
+from gazetteer.data.core.errors import InputError
+from gazetteer.data.core.sites import Site
+from gazetteer.data.inputs.edits import STAGES, Edit, read_edits
+from gazetteer.diffusion.generate import Generator
+from gazetteer.diffusion.load import load_pipeline
+from gazetteer.diffusion.steer import steer
+from gazetteer.jobs.config.schema import RunConfig
+from gazetteer.labeling.interventions.evaluation.trials import Judge
+from gazetteer.labeling.interventions.resolve import resolve
+from gazetteer.sae.model.autoencoder import SparseAutoencoder
+from gazetteer.sae.model.checkpoint import load_site_saes
+
+
+def steer_pictures(
+    config: RunConfig, edit_file: str | Path, run: str | None, prompts: Sequence[str], seed: int, out: str | Path,
+    stages: bool = False,
+) -> dict[str, Any]:  # fmt: skip
+    """Draw every prompt without and with the edits of a file into ``OUT/<i>-plain.png`` and ``OUT/<i>-edited.png``.
+
+    The i-th picture has the seed `seed` + i. ``OUT/steer.json`` holds prompts, seeds and the edits with the features
+    they came to; every edited picture carries its own edits in its PNG text under the key ``gazetteer``.
+
+    Args:
+        run: the labelled run that turns concepts and words into features; None when the edits name features.
+        stages: instead of once, draw every edit in each stage's window: ``<i>-early.png``, ``-middle`` and ``-final``.
+
+    Raises:
+        InputError: a bad edit, run, model or autoencoder, or a picture number beyond the prompts.
+    """
+    if config.threads:
+        torch.set_num_threads(config.threads)
+    read = read_edits(edit_file)
+    windows = STAGES if stages else {"edited": ()}
+    versions = {name: _resolved([replace(edit, window=window) for edit in read] if window else read, run)
+                for name, window in windows.items()}  # fmt: skip
+    edits = [edit for version in versions.values() for edit in version]
+    beyond = [i for edit in edits for i in edit.images if i >= len(prompts)]
+    if beyond:
+        raise InputError(f"{edit_file} names picture {beyond[0]} (from 0), but there are {len(prompts)} prompts.")
+    generator = Generator(load_pipeline(config.model), config.generation)
+    sites = {target.site for edit in edits for target in edit.targets if target.features}
+    saes = load_site_saes(config.saes, sites, device=config.model.device)
+    folder = Path(out)
+    folder.mkdir(parents=True, exist_ok=True)
+    rows = []
+    for i, prompt in enumerate(prompts):
+        row: dict[str, Any] = {"prompt": prompt, "seed": seed + i, "edits": [], "change": {}, "files": {}}
+        plain = _draw(generator, prompt, seed + i, [], saes)
+        for name, version in {"plain": (), **versions}.items():
+            own = [edit for edit in version if not edit.images or i in edit.images]
+            mine = [replace(edit, images=()) for edit in own]
+            picture = _draw(generator, prompt, seed + i, mine, saes) if name != "plain" else plain
+            record = {"prompt": prompt, "seed": seed + i, "edits": [edit.as_dict() for edit in mine]}
+            row["files"][name] = f"{i}-{name}.png"
+            (folder / row["files"][name]).write_bytes(_png(picture, record))
+            row["edits"] += [edit.digest for edit in own]
+            change = float(np.abs(plain.astype(int) - picture.astype(int)).mean() / 255)
+            row["change"] |= {name: round(change, 4)} if name != "plain" else {}
+        rows.append(row)
+    result = {"pictures": rows, "edits": {edit.digest: edit.as_dict() for edit in edits}}
+    (folder / "steer.json").write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
+    return {"out": str(out), **result}
+
+
+def _resolved(edits: Sequence[Edit], run: str | None) -> tuple[Edit, ...]:
+    if all(edit.targets for edit in edits):
+        return tuple(edits)
+    if run is None:
+        raise InputError("Edits that name concepts or words need --run, a finished labelling run.")
+    return resolve(edits, run)
+
+
+def _draw(
+    generator: Generator, prompt: str, seed: int, edits: Sequence[Edit], saes: dict[Site, SparseAutoencoder]
+) -> NDArray[np.uint8]:
+    with steer(generator.pipe, edits, saes):
+        made = generator.sample([prompt], [seed], lambda *_: None)
+    assert made is not None
+    picture: NDArray[np.uint8] = made[0]
+    return picture
+
+
+def _png(pixels: NDArray[np.uint8], record: dict[str, Any]) -> bytes:
+    text = PngInfo()
+    text.add_text("gazetteer", json.dumps(record, sort_keys=True))
+    stream = io.BytesIO()
+    Image.fromarray(pixels).save(stream, format="PNG", pnginfo=text)
+    return stream.getvalue()
+
+
+def load_judge(name: str, words: Sequence[str], key: str = "steer.judge") -> Judge:
+    """A judge of pictures, named ``module:function`` at a key; InputError if it cannot be loaded or lacks a word."""
+    module, _, function = name.partition(":")
+    try:
+        judge: Judge = getattr(importlib.import_module(module), function)()
+    except (ImportError, AttributeError, ValueError, OSError) as error:
+        raise InputError(f"{key} {name!r} cannot be loaded as module:function: {error}") from error
+    missing = sorted(set(words) - set(judge.labels))
+    if missing:
+        raise InputError(f"{key} cannot read {missing[0]!r}; it reads {', '.join(judge.labels)}.")
+    return judge

@@ -1,0 +1,115 @@
+"""`gazetteer steer evaluate`: carry out the trials of an evaluation of edits, record them, resume where it stopped."""
+
+from __future__ import annotations
+
+import dataclasses
+import sys
+from collections.abc import Sequence
+from dataclasses import replace
+from functools import partial
+from typing import Any
+
+import pyarrow as pa
+import torch
+
+from gazetteer.data.core.digests import digest_json
+from gazetteer.data.core.errors import GazetteerError, InputError
+from gazetteer.data.inputs.prompt_pool import read_prompts
+from gazetteer.data.inputs.prompts import split_of
+from gazetteer.data.runs.folder import RunFolder
+from gazetteer.data.tables.provenance import provenance
+from gazetteer.diffusion.generate import Generator
+from gazetteer.diffusion.load import load_pipeline
+from gazetteer.jobs.config.fingerprint import portable_config
+from gazetteer.jobs.config.schema import RunConfig
+from gazetteer.jobs.executors.choose import Executor
+from gazetteer.jobs.executors.task import Job, Lost, Task
+from gazetteer.jobs.experiments.layout import check_config
+from gazetteer.jobs.experiments.steer import load_judge
+from gazetteer.labeling.detect.detectors import load_detector
+from gazetteer.labeling.interventions.evaluation.cases import SteerConfig
+from gazetteer.labeling.interventions.evaluation.evaluation import Evaluation
+from gazetteer.labeling.interventions.evaluation.sampler import Bench
+from gazetteer.labeling.interventions.evaluation.trials import Trial, Trials
+from gazetteer.labeling.pipeline.stages import StageConfig
+from gazetteer.labeling.segment.segmenters import load_segmenter
+from gazetteer.labeling.vocabulary.vocabulary import Vocabulary
+from gazetteer.sae.model.checkpoint import load_site_saes
+
+WEAKEST = 0.05
+"""Lowest score of a box that enters a score map."""
+
+
+class SteerWorker:
+    """The models of an evaluation, in the process that uses them."""
+
+    def __init__(self, stages: StageConfig, settings: SteerConfig, concepts: Sequence[str], seed: int) -> None:
+        if stages.threads:
+            torch.set_num_threads(stages.threads)
+        saes = load_site_saes(stages.saes, stages.generation.sites, device=stages.model.device)
+        # Many pictures to a call: the same trials always share one, so that their numbers repeat.
+        weak = replace(stages.detector, box_threshold=min(WEAKEST, stages.detector.box_threshold), exact=False)
+        bench = Bench(
+            Generator(load_pipeline(stages.model), stages.generation), saes, load_detector(weak),
+            load_segmenter(replace(stages.segmenter, exact=False)), concepts, stages.batch_size,
+            stages.detector.box_threshold, settings.dtype,
+        )  # fmt: skip
+        judge = load_judge(settings.judge, settings.words) if settings.judge and settings.words else None
+        self.trials = Trials(bench, judge, seed)
+
+    def run(self, items: Sequence[Trial]) -> pa.Table:
+        """Rows of TRIALS."""
+        return self.trials.run(items)
+
+
+def evaluate_steering(config: RunConfig, run: str, quick: bool = False, out: str | None = None) -> dict[str, Any]:
+    """Measure spatial and global edits on held-out prompts with the run's own detector and segmenter.
+
+    Args:
+        out: records the trials; what is recorded there already is not done again. Default: ``RUN/steer``.
+
+    Raises:
+        InputError: not a finished run, another configuration than the run's or than that of the trials recorded, or
+            a judge that cannot be loaded.
+        LockedError: another process does the same.
+    """
+    folder, settings = RunFolder(run), config.steer.quick() if quick else config.steer
+    if not folder.is_complete():
+        raise InputError(f"{folder.path} is not a finished run; run gazetteer label on it.")
+    check_config(config, folder)
+    if settings.judge and settings.words:
+        load_judge(settings.judge, settings.words)
+    vocabulary = Vocabulary(config.vocabulary)
+    prompts = [p for p in read_prompts(config.prompts) if split_of(p, config.heldout) == "heldout"]
+    marks = {"run": folder.read_json("run.json"), "concepts": vocabulary.concepts, "judge": settings.judge}
+    marks |= {"words": settings.words, "seed": config.seed, "batch_size": config.batch_size, "dtype": settings.dtype}
+    about = provenance(marks, portable_config(config))
+    work = RunFolder(out or f"{folder.path.rstrip('/')}/steer").open_or_create(marks)
+    build = partial(SteerWorker, config.stages, settings, vocabulary.concepts, config.seed)
+    task = Task(build, pa.concat_tables, _lost)
+    with work.lock(), Executor(config) as executor:
+
+        def carry_out(groups: list[tuple[Trial, ...]]) -> pa.Table:
+            jobs = [Job(digest_json([dataclasses.asdict(trial) for trial in group])[:24], group) for group in groups]
+            done = work.committed(verify=True)
+            todo = [job for job in jobs if job.id not in done]
+            count = [len(jobs) - len(todo)]
+
+            def finished(job: Job, table: pa.Table) -> None:
+                work.commit_shard(job.id, {"trials": table}, {"trials": len(job.items)}, about)
+                count[0] += 1
+                print(f"steer: {count[0]} of {len(jobs)} groups of pictures", file=sys.stderr, flush=True)
+
+            executor.run(task, todo, finished)
+            return work.read_table("trials", shards=[job.id for job in jobs])
+
+        def say(text: str) -> None:
+            print(text, file=sys.stderr, flush=True)
+
+        result = Evaluation(folder, settings, vocabulary, prompts, carry_out, config.seed, say).run()
+    return {"run": run, "quick": quick, **result}
+
+
+def _lost(item: Trial, lost: Lost) -> pa.Table:
+    where = f"{item.case.name} at {item.stage or 'no stage'}"
+    raise GazetteerError(f"A picture ({where}) ended its worker {lost.attempts} times: {lost.message}")

@@ -1,0 +1,1 @@
+"""The labelling job: its shards, its progress, its summary."""

@@ -1,0 +1,99 @@
+"""The plan of a run: passes of shards, each written down once before it starts, so that a resumed run keeps to it."""
+
+from __future__ import annotations
+
+import hashlib
+from collections import Counter
+from collections.abc import Sequence
+from typing import Any
+
+from gazetteer.data.core.digests import digest_json
+from gazetteer.data.core.errors import InputError
+from gazetteer.data.inputs.prompt_pool import read_prompts
+from gazetteer.data.inputs.prompts import Item, Shard, make_item, shards_of
+from gazetteer.data.runs.folder import RunFolder
+from gazetteer.jobs.config.schema import RunConfig
+from gazetteer.labeling.rules.coverage import choose_prompts
+from gazetteer.labeling.vocabulary.vocabulary import Vocabulary
+
+
+def read_pool(config: RunConfig) -> list[str]:
+    """The prompts a run may draw from, in file order. Raises InputError."""
+    return read_prompts(config.prompts)
+
+
+def picture_digest(fingerprint: dict[str, Any]) -> str:
+    """A digest of all that shapes a picture besides prompt and seed; names its image ids."""
+    shaping = ("model.", "generation.steps", "generation.guidance", "generation.height", "generation.width")
+    return digest_json({key: value for key, value in fingerprint.items() if key.startswith(shaping)})
+
+
+def first_pass(pool: Sequence[str], config: RunConfig, pictures: str) -> list[Item]:
+    """The first pictures, from the head of the pool: the share of the budget that coverage does not claim."""
+    count = min(config.images, max(1, round(config.images * config.coverage.first)))
+    return make_items([pool[i % len(pool)] for i in range(count)], config.seed, pictures)
+
+
+def coverage_pass(
+    pool: Sequence[str], shards: Sequence[Shard], store: RunFolder, config: RunConfig, pictures: str
+) -> list[Item]:
+    """The remaining pictures, drawn towards features and concepts that have too few in the first pass's `shards`."""
+    planned = [item for shard in shards for item in shard.items]
+    budget = config.images - len(planned)
+    if budget <= 0:
+        return []
+    vocabulary = Vocabulary(config.vocabulary)
+    used = Counter(item.prompt for item in planned)
+    chosen = choose_prompts(
+        store.read_table("evidence", [shard.id for shard in shards]),
+        [(prompt, vocabulary.mentioned(prompt)) for prompt in pool],
+        set(used),
+        config.coverage.wanted,
+        budget,
+        config.seed,
+    )
+    return make_items(chosen, config.seed, pictures, used)
+
+
+def make_items(prompts: Sequence[str], seed: int, pictures: str, used: Counter[str] | None = None) -> list[Item]:
+    """Items for prompts; a prompt that occurs again, here or in `used`, gets another seed."""
+    items: list[Item] = []
+    counts = Counter(used)
+    for prompt in prompts:
+        items.append(make_item(prompt, _seed(seed, prompt, counts[prompt]), pictures))
+        counts[prompt] += 1
+    return items
+
+
+def write_pass(store: RunFolder, name: str, items: Sequence[Item], shard_size: int) -> list[Shard]:
+    """Write a pass down, unless it was before; returns the shards that count."""
+    rows = [{"prompt": i.prompt, "seed": i.seed, "image_id": i.image_id} for i in items]
+    kept = store.write_json_once(f"{name}.json", {"shard_size": shard_size, "items": rows})
+    return _shards(kept, name)
+
+
+def read_pass(store: RunFolder, name: str) -> list[Shard] | None:
+    """The shards of a pass that was written down, or None."""
+    plan = store.read_json(f"{name}.json")
+    return None if plan is None else _shards(plan, name)
+
+
+def retry_shard(items: Sequence[Item], name: str) -> list[Shard]:
+    """One shard for items that failed before; the pass's name keeps its id apart from earlier tries."""
+    if not items:
+        return []
+    return [Shard(f"{shards_of(items, len(items))[0].id}-{name}", tuple(items))]
+
+
+def _shards(plan: dict[str, Any], name: str) -> list[Shard]:
+    try:
+        items = [Item(row["prompt"], row["seed"], row["image_id"]) for row in plan["items"]]
+        size = plan["shard_size"]
+    except (KeyError, TypeError) as error:
+        raise InputError(f"The plan {name}.json of this run is damaged ({error!r}); start a new run.") from error
+    return shards_of(items, size) if size else retry_shard(items, name)
+
+
+def _seed(base: int, prompt: str, use: int) -> int:
+    """A picture's seed: of the run's seed, its prompt and how often the prompt was used before it."""
+    return int.from_bytes(hashlib.sha256(f"{base}/{use}/{prompt}".encode()).digest()[:6], "big")

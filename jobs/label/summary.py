@@ -1,0 +1,92 @@
+"""What a finished run holds, for a person and for a machine, read from its tables alone."""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from gazetteer.data.core.errors import InputError
+from gazetteer.data.runs.folder import RunFolder
+
+
+def summarise(run: str | Path) -> dict[str, Any]:
+    """Counts per site, concepts found, seconds per stage and where things are.
+
+    Raises:
+        InputError: the run is not finished.
+    """
+    store = RunFolder(run)
+    features = store.read_final("features", ["block", "branch", "t", "dead", "labels", "images_short"])
+    labels = store.read_final("labels", ["concept", "rank", "heldout_dataset_iou"])
+    manifest = store.read_json("manifest.json")
+    if manifest is None or not store.is_complete():
+        raise InputError(f"{run} is not a finished run; run gazetteer label on it.")
+    sites = _sites(features)
+    return {
+        "run": str(run),
+        "images": manifest["images"],
+        "segments": manifest["segments"],
+        "failing": len(manifest["failing"]),
+        "features": features.num_rows,
+        "alive": sum(site["alive"] for site in sites),
+        "labelled": sum(site["labelled"] for site in sites),
+        "short": sum(site["short"] for site in sites),
+        "concepts": _concepts(labels),
+        "sites": sites,
+        "seconds": manifest["seconds"],
+        "wall_seconds": manifest["wall_seconds"],
+    }
+
+
+def _sites(features: pa.Table) -> list[dict[str, Any]]:
+    """Per site: features, those that ever fired, those with a label, and live ones with fewer pictures than wanted."""
+    counted: dict[tuple[str, str, float], Counter[str]] = defaultdict(Counter)
+    for row in features.to_pylist():
+        counts = counted[row["block"], row["branch"], round(row["t"], 4)]
+        alive = not row["dead"]
+        counts.update(features=1, alive=alive, labelled=row["labels"] > 0, short=alive and row["images_short"] > 0)
+    first_step_first = sorted(counted, key=lambda site: (site[0], site[1], -site[2]))
+    return [{"block": b, "branch": r, "t": t, **counted[b, r, t]} for b, r, t in first_step_first]
+
+
+def print_summary(summary: dict[str, Any]) -> None:
+    """The summary as text."""
+    print(f"\n{summary['images']} pictures, {summary['segments']} segments, {summary['failing']} failures")
+    print(f"{summary['alive']} of {summary['features']} features alive, {summary['labelled']} labelled")
+    print(f"{summary['short']} features still have fewer pictures than wanted\n")
+    print(f"{'block':<28}{'branch':<8}{'t':>5}{'features':>10}{'alive':>8}{'labelled':>10}")
+    for site in summary["sites"]:
+        print(
+            f"{site['block']:<28}{site['branch']:<8}{site['t']:>5.2f}"
+            f"{site['features']:>10}{site['alive']:>8}{site['labelled']:>10}"
+        )
+    print("\nfeatures best labelled with a concept (best held-out IoU):")
+    found = (f"{c['concept']} {c['features']} ({_iou(c['best_heldout_iou'])})" for c in summary["concepts"])
+    print("  " + ", ".join(found))
+    spent = ", ".join(f"{stage} {seconds:.0f} s" for stage, seconds in summary["seconds"].items())
+    print(f"\nworker seconds: {spent}; this command took {summary['wall_seconds']:.0f} s")
+    print(f"tables: {summary['run']}/labels.parquet, features.parquet, candidates.parquet, images/, segments/, codes/")
+
+
+def _iou(value: float | None) -> str:
+    return "none" if value is None else f"{value:.2f}"
+
+
+def _concepts(labels: Any) -> list[dict[str, Any]]:
+    """Per concept: how many features it is the best label of, and the best held-out data-set IoU among them."""
+    found: dict[str, list[float]] = defaultdict(list)
+    for row in labels.to_pylist():
+        if row["rank"] == 1:
+            found[row["concept"]].append(np.nan if row["heldout_dataset_iou"] is None else row["heldout_dataset_iou"])
+    return [
+        {
+            "concept": concept,
+            "features": len(values),
+            "best_heldout_iou": None if np.isnan(values).all() else round(float(np.nanmax(values)), 4),
+        }
+        for concept, values in sorted(found.items())
+    ]

@@ -1,0 +1,86 @@
+"""What is installed and what is missing; which blocks a model offers to listen at."""
+
+from __future__ import annotations
+
+import dataclasses
+import importlib
+import os
+import platform
+import shutil
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+PACKAGES = {
+    "torch": "models", "torchvision": "box suppression", "diffusers": "text-to-image models",
+    "transformers": "detector, segmenter, text encoder", "ray": "executor=ray", "pyarrow": "tables",
+    "groundingdino-py": "original Grounding DINO checkpoints (optional)",
+    "segment-anything": "original SAM checkpoints (optional)",
+}  # fmt: skip
+
+
+def examine(model: str | None = None) -> dict[str, Any]:
+    """Package versions (None: missing), devices, memory and free space, and, with a model, its attention blocks.
+
+    Raises:
+        InputError: the model cannot be loaded.
+    """
+    import torch
+
+    versions: dict[str, str | None] = {}
+    for package in PACKAGES:
+        try:
+            versions[package] = metadata.version(package)
+        except metadata.PackageNotFoundError:
+            versions[package] = None
+    hub = _existing(Path(os.environ.get("HF_HOME", Path.home() / ".cache" / "huggingface")))
+    report: dict[str, Any] = {
+        "python": platform.python_version(),
+        "packages": versions,
+        "devices": _devices(torch),
+        "cuda": torch.version.cuda,
+        "cpus": os.cpu_count(),
+        "memory_gb": round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 1e9, 1),
+        "disk_free_gb": round(shutil.disk_usage(Path.cwd()).free / 1e9, 1),
+        "hub_cache": {"folder": str(hub), "free_gb": round(shutil.disk_usage(hub).free / 1e9, 1)},
+    }
+    if model:
+        report["blocks"] = _blocks(model)
+    return report
+
+
+def _devices(torch: Any) -> list[dict[str, Any]]:
+    """What `device:` may name here: name and memory in GB, None where unknown."""
+    found: list[dict[str, Any]] = [{"device": "cpu", "name": platform.machine(), "memory_gb": None}]
+    for index in range(torch.cuda.device_count()):
+        about = torch.cuda.get_device_properties(index)
+        found.append({"device": f"cuda:{index}", "name": about.name, "memory_gb": round(about.total_memory / 1e9, 1)})
+    if torch.backends.mps.is_available():
+        found.append({"device": "mps", "name": "Apple GPU", "memory_gb": None})
+    return found
+
+
+def _existing(folder: Path) -> Path:
+    """The folder, or the nearest one above it that exists."""
+    return next(one for one in (folder, *folder.parents) if one.exists())
+
+
+def print_report(report: dict[str, Any]) -> None:
+    """The report as text."""
+    for package, version in report["packages"].items():
+        print(f"{package:<18}{version or 'missing':<14}{PACKAGES[package]}")
+    print(f"python {report['python']}, CUDA of this torch: {report['cuda'] or 'none'}")
+    for device in report["devices"]:
+        memory = f", {device['memory_gb']} GB" if device["memory_gb"] else ""
+        print(f"device {device['device']}: {device['name']}{memory}")
+    print(f"{report['cpus']} CPUs, {report['memory_gb']} GB of memory")
+    print(f"free space: {report['disk_free_gb']} GB here, {report['hub_cache']['free_gb']} GB for downloaded models")
+    for block in report.get("blocks", ()):
+        print(f"{block['block']:<34}{block['height']:>4} x {block['width']:<4}{block['channels']:>6} channels")
+
+
+def _blocks(model: str) -> list[dict[str, Any]]:
+    """Path, grid and width of each attention block, found from the model's configuration alone."""
+    blocks = importlib.import_module("gazetteer.diffusion.blocks")
+    load = importlib.import_module("gazetteer.diffusion.load")
+    return [dataclasses.asdict(block) for block in blocks.blocks_of(load.ModelConfig(path=model))]

@@ -1,0 +1,180 @@
+"""Scheduled labelling of a folder of SAE checkpoints: what is new gets a run, `latest` moves, old runs go."""
+
+from __future__ import annotations
+
+import dataclasses
+import logging
+import os
+import re
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import Any
+
+from gazetteer.data.core.digests import digest_json
+from gazetteer.data.core.errors import GazetteerError, InputError
+from gazetteer.data.runs.commits import check_name
+from gazetteer.data.runs.folder import RunFolder
+from gazetteer.jobs.config.fingerprint import fingerprint
+from gazetteer.jobs.config.schema import RunConfig
+from gazetteer.jobs.label.job import label
+from gazetteer.jobs.label.logs import log_file, logging_to
+from gazetteer.labeling.pipeline.reuse import differing_pictures
+from gazetteer.sae.model.checkpoint import unfinished_sites
+
+log = logging.getLogger(__name__)
+
+HISTORY = "nightly.json"
+
+
+def nightly(config: RunConfig, checkpoints: str | Path, out: str, *, keep: int = 0) -> dict[str, Any]:
+    """Label every checkpoint that has no run yet, each into ``OUT/<checkpoint>-<digest>``.
+
+    A checkpoint is a sub-folder with one autoencoder a site, as ``saes`` of a configuration. One that is still being
+    written is left for the next time; one whose content changed gets a new run. Where an earlier run has the same
+    pictures, their images and segments are taken over and only the codes are made again, by a replay of the same
+    seeds (`labeling.pipeline.reuse`). ``OUT/latest.json``, and on a local disk the link ``OUT/latest``, name the complete run
+    of the last checkpoint in natural order (step-900 before step-1000); they never name an unfinished one.
+
+    Args:
+        keep: delete complete runs beyond the last so many, in the same order; 0 keeps all. Their checkpoints are
+            not labelled again.
+
+    Returns:
+        ``checkpoints``: a row each with its ``outcome`` (``labelled``, ``there``, ``unfinished``, ``failed``,
+        ``deleted``), run, pictures, how many were ``replayed``, message; ``latest``; ``deleted`` runs.
+
+    Raises:
+        InputError: no such folder, or a folder that is itself a checkpoint.
+        LockedError: another process works on `out`.
+    """
+    root = RunFolder(out)
+    folders = _checkpoints(Path(checkpoints), config)
+    with root.lock():
+        night = _Night(config, root)
+        rows = [night.visit(folder) for folder in folders]
+        night.point_latest()
+        return {"checkpoints": rows, "latest": night.latest(), "deleted": night.delete_old(keep) if keep else []}
+
+
+class _Night:
+    """One visit to all checkpoints; what is known of the runs is kept in ``OUT/_meta/nightly.json``."""
+
+    def __init__(self, config: RunConfig, root: RunFolder) -> None:
+        self.config, self.root = config, root
+        self.runs: dict[str, dict[str, Any]] = dict((root.read_json(HISTORY) or {}).get("runs", {}))
+
+    def visit(self, folder: Path) -> dict[str, Any]:
+        """Bring one checkpoint's run to its end, if that is possible and needed."""
+        row: dict[str, Any] = {"checkpoint": folder.name, "run": None, "images": None, "replayed": None, "message": ""}
+        try:
+            check_name(folder.name)
+            missing = unfinished_sites(folder, self.config.generation.sites)
+            if missing:
+                return row | {"outcome": "unfinished", "message": f"no finished autoencoder for {', '.join(missing)}"}
+            config = dataclasses.replace(self.config, saes=str(folder))
+            marks = fingerprint(config)
+            name = f"{folder.name}-{digest_json(marks)[:12]}"
+            row["run"] = name
+            known = self.runs.get(name, {})
+            if known.get("deleted"):
+                return row | {"outcome": "deleted", "message": "labelled before, and deleted since by --keep"}
+            if known.get("complete") and self._open(name).is_complete():
+                return row | {"outcome": "there"}
+            return row | self._label(config, name, folder.name, marks)
+        except GazetteerError as error:
+            log.warning("Checkpoint %s could not be labelled: %s", folder.name, error)
+            return row | {"outcome": "failed", "message": str(error)}
+
+    def _label(self, config: RunConfig, name: str, checkpoint: str, marks: dict[str, Any]) -> dict[str, Any]:
+        base = self._base(name, marks)
+        out = self._at(name)
+        with logging_to(*log_file(out)):
+            manifest = label(config, out, reuse=base and self._at(base))
+        done = datetime.now(timezone.utc).isoformat(timespec="seconds")
+        self.runs[name] = {"checkpoint": checkpoint, "complete": done, "base": base}
+        self._remember()
+        self.point_latest()
+        made, replayed = manifest["images"], manifest["replayed"]
+        how = f"{made - replayed} pictures made"
+        if replayed:
+            how += f"; {replayed} taken from {base}, codes by replay of the same seeds"
+        failing = len(manifest["failing"])
+        return {"outcome": "labelled", "images": made, "replayed": replayed, "failing": failing, "message": how}
+
+    def _base(self, name: str, marks: dict[str, Any]) -> str | None:
+        """The last complete run with the same pictures and segments."""
+        for one in reversed(self._complete()):
+            store = self._open(one)
+            if one != name and not differing_pictures(marks, store.read_json("run.json")) and store.is_complete():
+                return one
+        return None
+
+    def _complete(self) -> list[str]:
+        """Runs that are complete and still there, in the natural order of their checkpoints, then of completion."""
+        there = [name for name, run in self.runs.items() if run.get("complete") and not run.get("deleted")]
+        return sorted(there, key=lambda name: (natural(self.runs[name]["checkpoint"]), self.runs[name]["complete"]))
+
+    def latest(self) -> str | None:
+        """The run that `latest` shall name: the last that is complete indeed."""
+        return next((name for name in reversed(self._complete()) if self._open(name).is_complete()), None)
+
+    def point_latest(self) -> None:
+        """Move the pointers, each in one step; with no complete run they stay away."""
+        name = self.latest()
+        if name is None:
+            return
+        self.root.write_top_json("latest.json", {"run": name, **self.runs[name]})
+        if "://" in self.root.path:
+            return
+        link, staged = Path(self.root.path) / "latest", Path(self.root.path) / "_meta" / "latest.new"
+        if not (link.is_symlink() and os.readlink(link) == name):
+            staged.unlink(missing_ok=True)
+            staged.symlink_to(name)
+            os.replace(staged, link)
+
+    def delete_old(self, keep: int) -> list[str]:
+        """Delete all but the last `keep` complete runs; written down first, so that none is labelled again."""
+        old = [name for name in self._complete()[:-keep] if name != self.latest()]
+        for name in old:
+            self.runs[name]["deleted"] = True
+        self._remember()
+        # Also what an earlier night had written down and not finished deleting.
+        gone = [name for name, run in self.runs.items() if run.get("deleted") and self._open(name).exists()]
+        for name in gone:
+            self._open(name).delete()
+            log.info("run deleted", extra={"run": name})
+        return gone
+
+    def _remember(self) -> None:
+        self.root.write_json(HISTORY, {"runs": self.runs})
+
+    def _at(self, name: str) -> str:
+        check_name(name)
+        return f"{self.root.path.rstrip('/')}/{name}"
+
+    def _open(self, name: str) -> RunFolder:
+        return RunFolder(self._at(name))
+
+
+def natural(name: str) -> list[tuple[int, int, str]]:
+    """Sort key by which numbers inside names count as numbers: step-900 comes before step-1000."""
+    parts = re.findall(r"\d+|\D+", name)
+    return [(0, int(part), "") if part.isdigit() else (1, 0, part) for part in parts]
+
+
+def print_nightly(found: dict[str, Any]) -> None:
+    """The night's work as text."""
+    for row in found["checkpoints"]:
+        print(f"{row['checkpoint']:<28}{row['outcome']:<12}{row['message']}")
+    print(f"latest: {found['latest'] or 'none yet'}")
+    if found["deleted"]:
+        print(f"deleted: {', '.join(found['deleted'])}")
+
+
+def _checkpoints(folder: Path, config: RunConfig) -> list[Path]:
+    if not folder.is_dir():
+        raise InputError(f"There is no folder of checkpoints {folder}.")
+    found = [one for one in folder.iterdir() if one.is_dir() and not one.name.startswith(".")]
+    if {one.name for one in found} & {site.slug for site in config.generation.sites}:
+        raise InputError(f"{folder} is one checkpoint itself; give the folder that holds it.")
+    return sorted(found, key=lambda one: natural(one.name))

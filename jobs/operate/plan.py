@@ -1,0 +1,295 @@
+"""`gazetteer plan`: what a configuration costs before any of it is spent.
+
+Counts (pictures, evaluations, calls) follow from the configuration. Operations are counted on the models' real
+modules without their weights (`diffusion.flops`, `labeling.pipeline.flops`). Seconds come from a finished run of the same
+models, or from a device's stated rate; bytes from that run, or from what the embedded models' run measured.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Collection
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from gazetteer.data.core.errors import InputError
+from gazetteer.data.runs.commits import Commit
+from gazetteer.data.runs.folder import RunFolder
+from gazetteer.diffusion.flops import ModelCost, model_cost
+from gazetteer.jobs.config.fingerprint import fingerprint
+from gazetteer.jobs.config.schema import RunConfig
+from gazetteer.labeling.vocabulary.vocabulary import Vocabulary
+from gazetteer.sae.model.autoencoder import SAEConfig
+from gazetteer.sae.model.checkpoint import read_config
+
+PEAK_TFLOPS = {"t4": 65, "v100": 125, "l4": 121, "a10": 125, "a6000": 155, "a100": 312, "4090": 165, "h100": 989}
+"""Dense float16 or bfloat16 tensor rates of the vendors' data sheets, in 10^12 operations a second."""
+
+VALUE_BYTES, INDEX_SHARE = 1.65, 1.03
+"""Bytes of a code's value, and of its feature relative to log2(features) bits, after zstd (runs/scenes)."""
+UNUSED_BYTES = 0.25
+"""Bytes of a slot that BatchTopK leaves unused: 0.1 in runs/scenes, 0.4 in small runs of a few coarse steps."""
+PIXEL_BYTES = 1.14
+"""Bytes of a PNG a pixel (runs/scenes)."""
+SEGMENTS, SEGMENT_BYTES = 5.8, 290.0
+"""Segments a picture, and bytes of one at 128 px; outlines grow with the side (runs/scenes)."""
+ROW_BYTES = 8.6
+"""Bytes of a row of evidence (runs/scenes)."""
+PART_BYTES = 9000
+"""Bytes of a part without rows: schema and provenance."""
+CAPTION_TOKENS = 16
+"""Tokens of a caption made of one prompt's nouns."""
+
+
+@dataclass(frozen=True)
+class Rates:
+    """What the plan is priced with.
+
+    Attributes:
+        tflops: sustained operations a second, in 10^12; 0: from `like` alone.
+        like: a finished or begun run of the same models, whose seconds and bytes are taken; empty: none.
+        devices: how many work at once.
+        price: money a device and hour; 0: none asked.
+    """
+
+    tflops: float = 0.0
+    like: str = ""
+    devices: int = 1
+    price: float = 0.0
+
+    def __post_init__(self) -> None:
+        if self.devices < 1 or self.tflops < 0 or self.price < 0:
+            raise InputError("--devices is at least 1, and --tflops and --price are not negative.")
+
+
+def plan(config: RunConfig, rates: Rates) -> dict[str, Any]:
+    """Counts, operations, bytes, seconds, device hours and money of `gazetteer label` with this configuration.
+
+    Returns:
+        ``images``, ``shards``, ``sites``, ``features``, ``counts``, ``flops`` (stage -> operations), ``bytes``
+        (table -> bytes), ``seconds`` (stage -> seconds of one device; None without a rate), ``device_hours``,
+        ``hours`` (over all devices), ``money``, ``sae`` (the same for the autoencoders' training, or None), and
+        ``assumed``: what was not counted but assumed, a sentence each.
+
+    Raises:
+        InputError: configurations that cannot be read, or a run of other models.
+    """
+    from gazetteer.labeling.pipeline.flops import detector_flops, segmenter_flops
+
+    model = model_cost(config.model, config.generation.steps, config.generation.height, config.generation.width)
+    missing = [block for block in config.generation.blocks if block not in model.blocks]
+    if missing:
+        raise InputError(f"The model has no block {missing[0]}; it has: {', '.join(model.blocks)}.")
+    reference = _measured(config, rates.like) if rates.like else None
+    assumed: list[str] = []
+    segments = reference[0].each("segments") if reference else SEGMENTS
+    if not reference:
+        assumed.append(f"{SEGMENTS} segments a picture, and the embedded models' bytes a pixel, code and segment")
+        assumed.append("evidence has a row for every feature and concept in every shard, which is at most what it has")
+    captions = _captions(config, assumed)
+    saes = _saes(config, model, assumed)
+    branches = 2 if config.generation.guidance > 1 else 1
+    images = config.images
+    encode = sum(2 * _cells(model, site.block) * int(one["d"]) * int(one["n"]) for site, one in saes.items())
+    sampling = branches * (model.calls * model.unet + model.text)
+    detect = round(detector_flops(config.detector, model.height, model.width, captions)) if captions else 0
+    segment = sum(segmenter_flops(config.segmenter, max(1, round(segments))))
+    flops = {
+        "generate": images * (sampling + model.decode + encode),
+        "detect": images * detect,
+        "segment": images * segment,
+    }
+    counts = {
+        "unet_calls": images * model.calls,
+        "unet_evaluations": images * model.calls * branches,
+        "detector_calls": images * len(captions),
+        "segmenter_calls": images,
+        "boxes": round(images * segments),
+    }
+    seconds = _seconds_like(config, model, *reference) if reference else _seconds(flops, rates.tflops)
+    hours = None if seconds is None else sum(seconds.values()) / 3600
+    shards = math.ceil(images / config.shard_size)
+    return {
+        "images": images,
+        "shards": shards,
+        "sites": len(saes),
+        "features": sum(int(one["n"]) for one in saes.values()),
+        "counts": counts,
+        "flops": flops,
+        "bytes": _bytes_like(config, shards, *reference) if reference else _bytes(config, model, saes, shards),
+        "seconds": seconds,
+        "device_hours": hours,
+        "hours": None if hours is None else hours / rates.devices,
+        "money": None if hours is None or not rates.price else hours * rates.price,
+        "sae": _sae(config, model, sampling, rates) if config.sae else None,
+        "assumed": assumed,
+    }
+
+
+def _cells(model: ModelCost, block: str) -> int:
+    height, width, _ = model.blocks[block]
+    return height * width
+
+
+def _saes(config: RunConfig, model: ModelCost, assumed: list[str]) -> dict[Any, dict[str, Any]]:
+    """Every site's d, n and k: of the autoencoders that are there, or as `gazetteer sae train` will make them."""
+    sites = config.generation.sites
+    if config.sae is None or any((Path(config.saes) / site.slug).exists() for site in sites):
+        return {site: read_config(Path(config.saes) / site.slug) for site in sites}
+    assumed.append(f"autoencoders as sae.train makes them, for {config.saes} has none yet")
+    shapes = {site: config.sae.train.shape(model.blocks[site.block][2]) for site in sites}
+    return {site: {"d": shape.d, "n": shape.n, "k": shape.k, "slots": shape.slots} for site, shape in shapes.items()}
+
+
+def _slots(sae: dict[str, Any]) -> int:
+    """Slots a cell of the codes, of an autoencoder's configuration; BatchTopK leaves some unused."""
+    shape = SAEConfig(int(sae["d"]), int(sae["n"]), int(sae["k"]), bool(sae.get("batch_topk")), sae.get("max_k"))
+    return int(sae.get("slots", shape.slots))
+
+
+def _captions(config: RunConfig, assumed: list[str]) -> list[int]:
+    """Tokens of every caption a picture is asked through."""
+    from gazetteer.labeling.pipeline.flops import caption_tokens
+
+    vocabulary = Vocabulary(config.vocabulary)
+    lengths = caption_tokens(config.detector, vocabulary.captions(vocabulary.base))
+    if config.vocabulary.ask != "all":
+        lengths.append(CAPTION_TOKENS)
+        assumed.append(f"one caption of {CAPTION_TOKENS} tokens a picture for what its prompt or picture names")
+    return lengths
+
+
+def _seconds(flops: dict[str, int], tflops: float) -> dict[str, float] | None:
+    return {stage: count / (tflops * 1e12) for stage, count in flops.items()} if tflops else None
+
+
+def _bytes(config: RunConfig, model: ModelCost, saes: dict[Any, dict[str, Any]], shards: int) -> dict[str, int]:
+    """Bytes of the tables by what the embedded models' run measured; evidence is an upper bound."""
+    codes = 0.0
+    for site, one in saes.items():
+        used = VALUE_BYTES + INDEX_SHARE * math.log2(int(one["n"])) / 8
+        codes += _cells(model, site.block) * (int(one["k"]) * used + (_slots(one) - int(one["k"])) * UNUSED_BYTES)
+    concepts = max(1.0, len(Vocabulary(config.vocabulary).base) or SEGMENTS)
+    present = min(concepts, SEGMENTS * config.shard_size)
+    rows = sum(int(one["n"]) for one in saes.values()) * (1 + present)  # every feature with every concept
+    side = math.sqrt(model.height * model.width) / 128
+    return {
+        "images": round(config.images * PIXEL_BYTES * model.height * model.width + shards * PART_BYTES),
+        "codes": round(config.images * codes + shards * PART_BYTES),
+        "segments": round(config.images * SEGMENTS * SEGMENT_BYTES * side + shards * PART_BYTES),
+        "evidence": round(shards * (rows * ROW_BYTES + PART_BYTES)),
+        "failures": shards * PART_BYTES,
+    }
+
+
+def _sae(config: RunConfig, model: ModelCost, sampling: int, rates: Rates) -> dict[str, Any]:
+    """Cost of `gazetteer sae train`: sampling without decoding, and 4 d n operations a vector and site."""
+    assert config.sae is not None
+    sae, train = config.sae, config.sae.train
+    training = stored = 0
+    for site in config.generation.sites:
+        cells, d = _cells(model, site.block), model.blocks[site.block][2]
+        n = train.n or d * train.expansion
+        vectors = train.steps * train.batch_size if train.steps else sae.images * cells * train.epochs
+        training += 4 * d * n * vectors
+        stored += 0 if sae.stream else sae.images * cells * d * 2
+    flops = {"sample": sae.images * sampling, "train": training}
+    seconds = _seconds(flops, rates.tflops)
+    hours = None if seconds is None else sum(seconds.values()) / 3600
+    money = None if hours is None or not rates.price else hours * rates.price
+    return {
+        "images": sae.images,
+        "flops": flops,
+        "bytes": {"activations": stored},
+        "device_hours": hours,
+        "money": money,
+    }
+
+
+class Measured:
+    """What committed shards say of other shards of the same job."""
+
+    def __init__(self, commits: Collection[Commit]) -> None:
+        """commits: with at least one picture in them."""
+        self.commits = commits
+        self.images = sum(commit.info["images"] for commit in commits)
+
+    def each(self, name: str) -> float:
+        """A count of the commits a picture."""
+        return float(sum(commit.info[name] for commit in self.commits) / self.images)
+
+    def seconds(self, images: int) -> dict[str, float]:
+        """Worker seconds a stage of so many pictures."""
+        spent: dict[str, float] = {}
+        for commit in self.commits:
+            for stage, value in commit.info["seconds"].items():
+                spent[stage] = spent.get(stage, 0.0) + value / self.images * images
+        return spent
+
+    def bytes(self, images: int, shards: int, by_shard: Collection[str] = ("evidence", "failures")) -> dict[str, int]:
+        """Bytes a table: of `by_shard`, which grow with shards, by shards; of the others by pictures."""
+        total: dict[str, float] = {}
+        for commit in self.commits:
+            for table, part in commit.tables.items():
+                scale = shards / len(self.commits) if table in by_shard else images / self.images
+                total[table] = total.get(table, 0.0) + part["bytes"] * scale
+        return {table: round(value) for table, value in sorted(total.items())}
+
+
+def _measured(config: RunConfig, path: str) -> tuple[Measured, dict[str, Any]]:
+    """The shards of a run, and its fingerprint.
+
+    Raises:
+        InputError: the run has no shard, or its models or sites are others.
+    """
+    store = RunFolder(path)
+    marks = store.read_json("run.json") or {}
+    found = Measured(store.committed().values() if marks else ())
+    if not found.images:
+        raise InputError(f"{path} holds no pictures to measure by; --like takes a run that gazetteer label made.")
+    groups = ("model.", "generation.", "vocabulary.", "detector.", "segmenter.", "saes")
+    free = {"generation.steps", "generation.guidance"}
+    mine = {key: value for key, value in fingerprint(config).items() if key.startswith(groups)}
+    others = sorted(key for key, value in mine.items() if key not in free and marks.get(key, value) != value)
+    if others:
+        raise InputError(f"{path} was made with other models or sites; these differ: {', '.join(others)}.")
+    return found, marks
+
+
+def _seconds_like(config: RunConfig, model: ModelCost, found: Measured, marks: dict[str, Any]) -> dict[str, float]:
+    """Worker seconds a stage; those of sampling grow with the U-Net's evaluations."""
+    steps, guidance = marks["generation.steps"], marks["generation.guidance"]
+    there = model_cost(config.model, steps, model.height, model.width).calls * (2 if guidance > 1 else 1)
+    here = model.calls * (2 if config.generation.guidance > 1 else 1)
+    return {k: v * (here / there if k == "generate" else 1.0) for k, v in found.seconds(config.images).items()}
+
+
+def _bytes_like(config: RunConfig, shards: int, found: Measured, marks: dict[str, Any]) -> dict[str, int]:
+    """Bytes a table; with shards of another size evidence is taken by pictures, too much for larger ones."""
+    same = marks.get("shard_size", config.shard_size) == config.shard_size
+    return found.bytes(config.images, shards, ("evidence", "failures") if same else ("failures",))
+
+
+def print_plan(result: dict[str, Any]) -> None:
+    """The plan as text."""
+    print(f"{result['images']} pictures in {result['shards']} shards, {result['sites']} sites", end=", ")
+    print(f"{result['features']} features")
+    print("  " + ", ".join(f"{name.replace('_', ' ')} {value:,}" for name, value in result["counts"].items()))
+    for stage, value in result["flops"].items():
+        seconds = (result["seconds"] or {}).get(stage)
+        print(f"  {stage:<10}{value / 1e12:>14,.2f} TFLOP" + ("" if seconds is None else f"{seconds / 3600:>12,.3f} h"))
+    for table, value in result["bytes"].items():
+        print(f"  {table:<10}{value / 1e6:>14,.1f} MB")
+    if result["device_hours"] is None:
+        print("no device rate: name a run with --like, or a device with --device or --tflops")
+    else:
+        print(f"device hours {result['device_hours']:,.3f}, {result['hours']:,.3f} h on all devices", end="")
+        print("" if result["money"] is None else f", money {result['money']:,.2f}")
+    if sae := result["sae"]:
+        spent = "" if sae["device_hours"] is None else f", device hours {sae['device_hours']:,.3f}"
+        operations = sum(sae["flops"].values()) / 1e12
+        stored = sae["bytes"]["activations"] / 1e6
+        print(f"sae train: {sae['images']} pictures, {operations:,.2f} TFLOP, activations {stored:,.1f} MB{spent}")
+    for sentence in result["assumed"]:
+        print(f"assumed: {sentence}")

@@ -1,0 +1,111 @@
+"""Say where a run stands, from its files alone: on any machine that can read them, while it runs and afterwards."""
+
+from __future__ import annotations
+
+import os
+from datetime import datetime, timezone
+from typing import Any
+
+from gazetteer.data.core.errors import InputError
+from gazetteer.data.runs.folder import RunFolder
+
+SILENT = 6
+"""A running process that has not written for so many of its intervals is said to be silent."""
+
+
+def status(run: str | os.PathLike[str]) -> dict[str, Any]:
+    """Where the run stands; nothing is written and no lock is taken.
+
+    Returns:
+        ``state``: ``complete``, ``running``, ``silent`` (it was running and has stopped writing: killed, or cut off),
+        ``stopped``, ``failed`` or ``planned`` (nobody has worked on it yet); ``shards``, ``images``,
+        ``images_per_second``, ``seconds_left``, ``stage``, ``error``, ``host``, ``process``, ``started``, ``updated``,
+        ``seconds_silent`` (by this machine's clock), ``failing`` (pictures, of a complete run).
+
+    Raises:
+        InputError: there is no run.
+    """
+    store = RunFolder(run)
+    if not store.exists():
+        raise InputError(f"{run} is not a run folder: _meta/run.json is missing; run gazetteer label.")
+    found = dict.fromkeys(
+        ("stage", "error", "images_per_second", "seconds_left", "host", "process", "started", "updated", "interval")
+    )
+    progress = store.read_json("progress.json") or {}
+    shards = {"done": len(store.shard_ids()), "total": _planned(store), "with_failures": None}
+    images: dict[str, Any] = {"done": None, "total": None, "failed": None}
+    result: dict[str, Any] = {"run": os.fspath(run), "state": "planned", **found, "failing": None}
+    result |= {key: progress[key] for key in found if key in progress}
+    # What is committed counts: progress.json may lag behind it, or be of a process that was killed.
+    shards |= {key: value for key, value in dict(progress.get("shards") or {}).items() if key != "done" and value}
+    images |= dict(progress.get("images") or {})
+    result |= {"shards": shards, "images": images, "seconds_silent": _age(progress.get("updated"))}
+    if progress:
+        result["state"] = _state(progress, result["seconds_silent"])
+    if store.is_complete():
+        manifest = store.read_json("manifest.json")
+        result |= {"state": "complete", "stage": None, "error": None, "failing": len(manifest["failing"])}
+        result |= {"images_per_second": None, "seconds_left": None}
+        result["shards"] |= {"done": len(manifest["shards"]), "total": len(manifest["shards"])}
+        result["images"]["done"] = manifest["images"]
+    elif result["state"] != "running":
+        result |= {"images_per_second": None, "seconds_left": None}
+    return result
+
+
+def print_status(found: dict[str, Any]) -> None:
+    """The status as text."""
+    shards, images = found["shards"], found["images"]
+    stage = f" ({found['stage']})" if found["stage"] and found["state"] in ("running", "silent", "failed") else ""
+    where = f", process {found['process']} on {found['host']} since {found['started']}" if found["host"] else ""
+    print(f"{found['run']}: {found['state']}{stage}{where}")
+    flawed = f", {shards['with_failures']} with failures" if shards["with_failures"] else ""
+    print(f"shards    {shards['done']} of {_known(shards['total'])} committed{flawed}")
+    failed = f", {images['failed']} failed" if images["failed"] else ""
+    print(f"pictures  {_known(images['done'])} of {_known(images['total'])}{failed}")
+    if found["images_per_second"] is not None:
+        left = "" if found["seconds_left"] is None else f", about {found['seconds_left']:.0f} s left"
+        print(f"rate      {found['images_per_second']:.2f} pictures/s{left}")
+    if found["state"] == "complete" and found["failing"]:
+        print(f"{found['failing']} pictures failed and are in failures/; --retry-failed tries them again.")
+    if found["state"] == "silent":
+        print(f"It has not been heard of for {found['seconds_silent']:.0f} s; give its command again, and it resumes.")
+    if found["state"] in ("stopped", "failed"):
+        print(f"{found['error'] or 'It was stopped'}; give its command again, and it resumes.".replace(".;", ";"))
+
+
+def _state(progress: dict[str, Any], silent: float | None) -> str:
+    state = str(progress.get("state"))
+    if state == "running":
+        limit = SILENT * float(progress.get("interval") or 1.0)
+        return "running" if silent is not None and silent <= limit else "silent"
+    # A run that ended as complete and has lost its mark since was taken up again, and left.
+    return "failed" if state == "failed" else "stopped"
+
+
+def _planned(store: RunFolder) -> int | None:
+    """Shards of the passes planned so far; None before the first plan."""
+    plans = [store.read_json(f"plan-{number}.json") for number in (1, 2)]
+    number = 1
+    while (retry := store.read_json(f"retry-{number}.json")) is not None:
+        plans.append(retry)
+        number += 1
+    counts = [_shards(len(one["items"]), one["shard_size"]) for one in plans if one is not None]
+    return sum(counts) if counts else None
+
+
+def _shards(items: int, size: int) -> int:
+    return -(-items // size) if size else min(items, 1)
+
+
+def _age(updated: Any) -> float | None:
+    try:
+        then = datetime.fromisoformat(updated)
+    except (TypeError, ValueError):
+        return None
+    # A stamp from the future is that of a clock that jumped, and tells as little as an old one.
+    return round(abs((datetime.now(timezone.utc) - then).total_seconds()), 1)
+
+
+def _known(value: Any) -> str:
+    return "?" if value is None else str(value)

@@ -1,0 +1,141 @@
+"""Judge a run: is everything there and as recorded, what is not, and what to do about it."""
+
+from __future__ import annotations
+
+import itertools
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+from gazetteer.data.core.errors import InputError
+from gazetteer.data.inputs.prompts import Shard
+from gazetteer.data.runs.folder import RunFolder
+from gazetteer.data.runs.verify import Findings, Problem
+from gazetteer.jobs.label import shards as plan
+
+SOUND, DAMAGED, UNFINISHED = "sound", "damaged", "unfinished"
+PASSES = ("plan-1", "plan-2")
+
+
+def verify(run: str | Path, *, drop: bool = False) -> dict[str, Any]:
+    """Check every digest, count, schema and plan of a run; reads every byte of it.
+
+    Args:
+        drop: also forget the shards that are damaged and unmark the run, so that `gazetteer label` computes
+            exactly those again; needs the run's lock.
+
+    Returns:
+        ``verdict`` (one of SOUND, DAMAGED, UNFINISHED), ``problems`` (``where``, ``what``, ``shard``), ``advice``
+        in a sentence, and counts.
+
+    Raises:
+        InputError: no run was ever started there.
+        LockedError: with `drop`, when another process holds the run.
+    """
+    store = RunFolder(run)
+    found = store.check()
+    planned = _planned(store, found)
+    problems = [*found.problems, *_not_as_planned(planned, found), *_stray(found)]
+    missing = [shard.id for shard in planned if shard.id not in found.shards]
+    open_shards = [shard for shard in missing if shard not in {problem.shard for problem in problems}]
+    if found.complete:
+        problems += [Problem(f"_meta/commits/{shard}.json", "is missing", shard) for shard in open_shards]
+    verdict = DAMAGED if problems else SOUND if found.complete else UNFINISHED
+    if drop and problems:
+        _drop(store, problems)
+    return {
+        "run": str(run),
+        "verdict": verdict,
+        "problems": [vars(problem) for problem in problems],
+        "advice": _advice(run, verdict, problems, len(missing), drop),
+        "shards": len(found.shards),
+        "planned": len(planned),
+        "orphans": len(found.orphans),
+        "failing": _failing(store, found),
+        "rows": dict(sorted(found.rows.items())),
+        "bytes": found.bytes,
+    }
+
+
+def print_verdict(report: dict[str, Any]) -> None:
+    """The report as text."""
+    for problem in report["problems"]:
+        print(f"{problem['where']} {problem['what']}")
+    print(f"{report['run']}: {report['shards']} of {report['planned']} planned shards, {report['bytes']:,} bytes read")
+    print("rows: " + ", ".join(f"{table} {rows}" for table, rows in report["rows"].items()))
+    print(f"{report['verdict']}: {report['advice']}")
+
+
+def _planned(store: RunFolder, found: Findings) -> list[Shard]:
+    """Every shard that was written down; a plan that cannot be read becomes a problem."""
+    shards: list[Shard] = []
+    retries = (f"retry-{number}" for number in itertools.count(1))
+    for name in itertools.chain(PASSES, retries):
+        try:
+            part = plan.read_pass(store, name)
+        except InputError:
+            what = "is damaged; remove it: the same plan is made again from the same settings"
+            found.problems.append(Problem(f"_meta/{name}.json", what))
+            continue
+        if part is None and name not in PASSES:
+            return shards
+        if part is None and found.complete:
+            found.problems.append(Problem(f"_meta/{name}.json", "is missing"))
+        shards += part or []
+    return shards
+
+
+def _not_as_planned(planned: list[Shard], found: Findings) -> list[Problem]:
+    """Sound shards whose items are not those that were planned."""
+    problems = []
+    for shard in planned:
+        there = found.shards.get(shard.id)
+        wanted = sorted(item.image_id for item in shard.items)
+        if there is not None and there != wanted:
+            odd = sorted((Counter(wanted) - Counter(there)) + (Counter(there) - Counter(wanted)))
+            what = f"says other things than were planned became of {len(odd)} pictures, the first {odd[0]}"
+            problems.append(Problem(f"_meta/commits/{shard.id}.json", what, shard.id))
+    return problems
+
+
+def _stray(found: Findings) -> list[Problem]:
+    problems = [Problem(name, "is no part of the run; readers of the folder may choke on it") for name in found.strays]
+    if found.complete:
+        problems += [Problem(name, "is not counted by any commit record") for name in found.orphans]
+    return problems
+
+
+def _drop(store: RunFolder, problems: list[Problem]) -> None:
+    with store.lock():
+        store.clear_success()
+        for shard in sorted({problem.shard for problem in problems if problem.shard}):
+            store.drop_shard(shard)
+
+
+def _failing(store: RunFolder, found: Findings) -> int:
+    """Pictures that failed and have no picture from a later try; as far as sound shards say."""
+    sound = sorted(found.shards)
+    failed = set(store.read_table("failures", sound, ["item"])["item"].to_pylist())
+    return len(failed - set(store.read_table("images", sound, ["image_id"])["image_id"].to_pylist()))
+
+
+def _advice(run: str | Path, verdict: str, problems: list[Problem], missing: int, dropped: bool) -> str:
+    if verdict == SOUND:
+        return "everything is as recorded."
+    if verdict == UNFINISHED:
+        return f"nothing is damaged; run gazetteer label --out {run} with its configuration again: it resumes."
+    by_hand = sorted({p.where for p in problems if p.shard is None and not _rewritten(p)})
+    shards = f"{missing} shard{'s' * (missing != 1)}"
+    again = f"run gazetteer label --out {run} with its configuration again: it computes {shards}"
+    first = f"remove {', '.join(by_hand[:5])}{' …' if len(by_hand) > 5 else ''}, then " if by_hand else ""
+    if dropped:
+        return f"{first}{again} and the final tables anew."
+    return f"{first}run gazetteer verify {run} --drop, then {again} and the final tables anew."
+
+
+def _rewritten(problem: Problem) -> bool:
+    """Whether carrying the run to its end writes the file again, or removes it."""
+    name = problem.where
+    final = "/" not in name or name == "_meta/manifest.json"
+    commits = name.startswith("_meta/commits/")
+    return final or commits or problem.what.startswith(("is not counted", "is missing"))

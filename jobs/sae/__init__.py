@@ -1,0 +1,1 @@
+"""Training autoencoders: capture, stream, train, measure."""

@@ -1,0 +1,155 @@
+"""`gazetteer sae train`: capture every site in one generation pass, train one autoencoder a site, say how good it is.
+
+Either the activations are kept on disk and each site is trained from them (`_from_disk`), or all sites are trained
+while the pictures are sampled (`gazetteer.jobs.sae.stream`). Both end in the same folders and the same report.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from gazetteer.data.core.digests import digest_folder
+from gazetteer.data.core.errors import GazetteerError, InputError, LockedError
+from gazetteer.data.core.sites import Site
+from gazetteer.data.inputs.activations import ActivationDataset, ActivationWriter
+from gazetteer.data.inputs.prompt_pool import read_prompts
+from gazetteer.data.inputs.prompts import Item, shards_of
+from gazetteer.data.runs.files import make_folder, write_errors
+from gazetteer.data.runs.lock import hold
+from gazetteer.jobs.config.fingerprint import fingerprint
+from gazetteer.jobs.config.schema import RunConfig, SaeConfig
+from gazetteer.jobs.executors.choose import Executor
+from gazetteer.jobs.executors.task import Job, Task
+from gazetteer.jobs.label.progress import Progress
+from gazetteer.jobs.label.shards import make_items, picture_digest
+from gazetteer.jobs.sae.capture import CaptureWorker, cannot_lose, concatenate
+from gazetteer.jobs.sae.recover import recover_losses
+from gazetteer.jobs.sae.stream import train_from_stream
+from gazetteer.sae.report.report import write_report
+from gazetteer.sae.training.tensorboard import Board
+from gazetteer.sae.training.train import train_sae
+
+
+def train_site_saes(config: RunConfig, out: str | Path) -> list[dict[str, Any]]:
+    """Train the autoencoders of every site of `config` into ``OUT/saes/<site>``; resumes what was begun.
+
+    Activations, where they go to disk, are kept in ``OUT/activations`` until you delete them. The report of the set
+    is written beside the autoencoders (`gazetteer.sae.report.report`).
+
+    Returns:
+        one row a site: its name and held-out metrics.
+
+    Raises:
+        InputError: no `sae` section, or bad prompts, model or blocks.
+        LockedError: another process trains into `out`.
+    """
+    if config.sae is None:
+        raise InputError("The configuration has no sae section, which names the training prompts.")
+    out = Path(out)
+    prompts = read_prompts(config.sae.prompts)
+    repeated = [prompts[i % len(prompts)] for i in range(config.sae.images)]
+    items = make_items(repeated, config.seed, picture_digest(fingerprint(config)))
+    if config.sae.tensorboard:
+        Board(out / "tensorboard").close()  # a missing package is said now, not after the pictures
+    train = train_from_stream if config.sae.stream else _from_disk
+    with _locked(out), Executor(config) as executor:
+        train(config, config.sae, items, out, executor)
+        recover_losses(config, config.sae, items, out, executor)
+        rows = write_report(out / "saes").to_pylist()
+    slugs = {site.slug for site in config.generation.sites}
+    named = [{"site": Site(row["block"], row["branch"], row["t"]).slug, **row} for row in rows]
+    return [row for row in named if row["site"] in slugs]
+
+
+def _from_disk(config: RunConfig, sae: SaeConfig, items: list[Item], out: Path, executor: Executor) -> None:
+    """Capture what is missing in ``OUT/activations``, then train what is not trained."""
+    sites = config.generation.sites
+    root = out / "activations"
+    writer = ActivationWriter(root, sites)
+    shards = [Job(s.id, s.items) for s in shards_of(items, config.shard_size) if not writer.finished(s.id)]
+    done = len(items) - sum(len(job.items) for job in shards)
+    progress = Progress("capture", len(items), done)
+
+    def keep(job: Job, activations: dict[Site, np.ndarray]) -> None:
+        writer.add(job.id, activations, [item.image_id for item in job.items])
+        progress.add(len(job.items))
+
+    capture = partial(CaptureWorker, config.model, config.generation, config.threads)
+    executor.run(Task(capture, concatenate, cannot_lose), shards, keep)
+    progress.close()
+    train = partial(TrainWorker, str(out), sae, config.threads, config.model.path)
+    executor.run(Task(train, _join, cannot_lose), [Job(s.slug, (s,)) for s in sites], _say)
+
+
+@dataclass
+class TrainWorker:
+    """Trains the autoencoder of one site from its activation shards."""
+
+    out: str
+    sae: SaeConfig
+    threads: int
+    model: str
+
+    def run(self, items: Sequence[Site]) -> list[dict[str, Any]]:
+        """Train the sites given; returns their held-out metrics."""
+        if self.threads:
+            torch.set_num_threads(self.threads)
+        digest = digest_folder(self.model) if Path(self.model).exists() else self.model
+        return [self._train(site, digest) for site in items]
+
+    def _train(self, site: Site, digest: str) -> dict[str, Any]:
+        activations, out = Path(self.out) / "activations", Path(self.out)
+        train = ActivationDataset(activations, site, split="train")
+        heldout = ActivationDataset(activations, site, split="heldout")
+        board = Board(out / "tensorboard") if self.sae.tensorboard else None
+        result = train_sae(
+            train,
+            train.d,
+            self.sae.train,
+            out / "saes" / site.slug,
+            site=site,
+            heldout=heldout.in_order(4096),
+            metadata={"model_digest": digest},
+            dtype=torch.float16,
+            device=self.sae.device,
+            on_log=partial(board.add, site) if board else None,
+        )
+        if board:
+            board.close()
+        assert result.metrics is not None
+        return {"site": site.slug, **result.metrics.as_dict()}
+
+
+def _say(_: Job, rows: list[dict[str, Any]]) -> None:
+    print(json.dumps(rows[0]), file=sys.stderr, flush=True)
+
+
+def _join(parts: Any) -> list[dict[str, Any]]:
+    return [row for part in parts for row in part]
+
+
+@contextmanager
+def _locked(out: Path) -> Iterator[None]:
+    """Hold the folder; the kernel lets go when this process ends, however it ends."""
+    with write_errors(str(out)):
+        make_folder(out)
+    try:
+        lock = hold(out / ".lock", wait=False)
+    except BlockingIOError:
+        raise LockedError(f"Another process is training into {out}; wait for it, or choose another folder.") from None
+    except OSError as error:
+        raise GazetteerError(f"{out} cannot be locked: {error.strerror}.") from error
+    try:
+        yield
+    finally:
+        lock.release()

@@ -1,0 +1,98 @@
+"""Grounding DINO through transformers."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from gazetteer.data.core.errors import InputError
+from gazetteer.diffusion.memory import enough_memory
+from gazetteer.labeling.detect.detectors import Detection, DetectorConfig
+from gazetteer.labeling.detect.phrases import Caption, Scored, best_phrases, build_captions, suppress
+from gazetteer.labeling.weights.loading import SMALLER, move, one_by_one, reading
+
+
+def load_grounding_dino(config: DetectorConfig) -> GroundingDinoDetector:
+    """A detector from a folder or hub id that `from_pretrained` reads.
+
+    Raises:
+        InputError: no Grounding DINO at that path, or the device cannot be used.
+    """
+    from transformers import AutoImageProcessor, AutoModelForZeroShotObjectDetection, AutoTokenizer
+
+    options: dict[str, Any] = {"revision": config.revision} if config.revision else {}
+    with reading("detector", config.path):
+        model = AutoModelForZeroShotObjectDetection.from_pretrained(config.path, use_safetensors=True, **options)
+        tokenizer = AutoTokenizer.from_pretrained(config.path, **options)
+        # Pillow scales pictures as the authors do; on tensors they come out up to two grey levels away.
+        images = AutoImageProcessor.from_pretrained(config.path, backend="pil", **options)
+    if not tokenizer.is_fast:
+        raise InputError(f"The tokenizer of {config.path} gives no character offsets (no tokenizer.json).")
+    return GroundingDinoDetector(move(model, config.device, config.dtype, "detector"), tokenizer, images, config)
+
+
+class GroundingDinoDetector:
+    """A `Detector`: every picture is asked its own concepts in one caption, or, if they are too many, one by one."""
+
+    def __init__(self, model: Any, tokenizer: Any, image_processor: Any, config: DetectorConfig) -> None:
+        """model: a GroundingDinoForObjectDetection (or its MM variant) on its device."""
+        self.model, self.tokenizer, self.images, self.config = model, tokenizer, image_processor, config
+        self.device = model.device
+        text = model.config.text_config
+        self.limit = min(model.config.max_text_len, text.max_position_embeddings)
+
+    def detect(self, images: Sequence[NDArray[np.uint8]], concepts: Sequence[Sequence[str]]) -> list[list[Detection]]:
+        """See `Detector.detect`."""
+        if len(images) != len(concepts):
+            raise InputError(f"{len(images)} pictures but {len(concepts)} lists of concepts.")
+        captions: dict[tuple[str, ...], list[Caption]] = {}
+        for asked in map(tuple, concepts):
+            if asked not in captions:
+                captions[asked] = build_captions(asked, self.tokenizer, self.limit)
+        work = [(row, caption) for row, asked in enumerate(concepts) for caption in captions[tuple(asked)]]
+        found: list[list[tuple[Caption, Scored]]] = [[] for _ in images]
+        for chunk in self._chunks(work):
+            with enough_memory("detecting", "detector.batch_size", len(chunk), SMALLER.format("detector")):
+                outputs = self._call([images[row] for row, _ in chunk], [caption for _, caption in chunk])
+            for (row, caption), (logits, boxes) in zip(chunk, outputs, strict=True):
+                size = images[row].shape[0], images[row].shape[1]
+                scored = best_phrases(logits, boxes, caption.spans, size, self.config.box_threshold)
+                found[row].append((caption, scored))
+        return [self._merge(parts, list(asked)) for parts, asked in zip(found, concepts, strict=True)]
+
+    def _chunks(self, work: list[tuple[int, Caption]]) -> Iterator[list[tuple[int, Caption]]]:
+        size = 1 if one_by_one(self.config.exact, self.device) else self.config.batch_size
+        for start in range(0, len(work), size):
+            yield work[start : start + size]
+
+    @torch.inference_mode()
+    def _call(self, images: Sequence[NDArray[np.uint8]], captions: Sequence[Caption]) -> list[tuple[Tensor, Tensor]]:
+        """Logits [queries, tokens] and boxes [queries, 4] of every picture with its own caption."""
+        length = max(len(caption.ids) for caption in captions)
+        padding = self.tokenizer.pad_token_id
+        ids = torch.tensor([[*caption.ids, *[padding] * (length - len(caption.ids))] for caption in captions])
+        mask = torch.tensor([[1] * len(c.ids) + [0] * (length - len(c.ids)) for c in captions])
+        pixels = self.images(images=list(images), return_tensors="pt", input_data_format="channels_last")
+        given = {"pixel_mask": pixels["pixel_mask"].to(self.device)} if "pixel_mask" in pixels else {}
+        out = self.model(
+            pixel_values=pixels["pixel_values"].to(self.device, self.model.dtype),
+            input_ids=ids.to(self.device), attention_mask=mask.to(self.device), **given,
+        )  # fmt: skip
+        logits, boxes = out.logits.float().cpu(), out.pred_boxes.float().cpu()
+        return [(logits[i, :, : len(c.ids)], boxes[i]) for i, c in enumerate(captions)]
+
+    def _merge(self, parts: list[tuple[Caption, Scored]], asked: list[str]) -> list[Detection]:
+        if not parts:
+            return []
+        concepts = [torch.tensor([asked.index(c) for c in caption.concepts])[s.concepts] for caption, s in parts]
+        joined = Scored(
+            torch.cat([s.scores for _, s in parts]), torch.cat([s.boxes for _, s in parts]), torch.cat(concepts)
+        )
+        kept = suppress(joined, self.config.nms_iou)
+        rows = zip(kept.scores.tolist(), kept.boxes.tolist(), kept.concepts.tolist(), strict=True)
+        return [Detection(asked[concept], score, (box[0], box[1], box[2], box[3])) for score, box, concept in rows]

@@ -1,0 +1,148 @@
+"""Asking Grounding DINO for phrases: the caption, the tokens of every phrase, the best phrase per box.
+
+A caption is "sky. grass. hot air balloon."; the model gives every candidate box one logit per
+token. The score of a phrase is the **mean of its tokens' probabilities**, as in the authors' COCO
+evaluation: all words of a phrase must fit, where a maximum would let "red car" fire on anything
+red. Phrases are cut at the separators and never merged, so a label such as "cat dog" cannot occur.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from gazetteer.data.core.errors import InputError
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+SEPARATORS = ".?"
+"""Characters that end a phrase inside the model; in a concept they become spaces."""
+
+
+@dataclass(frozen=True)
+class Caption:
+    """One caption and what its tokens stand for.
+
+    concepts: the asked concepts in caption order. ids: token ids, special tokens included.
+    spans: for every concept the positions of its tokens in `ids`, never empty.
+    """
+
+    text: str
+    concepts: tuple[str, ...]
+    ids: tuple[int, ...]
+    spans: tuple[tuple[int, ...], ...]
+
+
+@dataclass(frozen=True)
+class Scored:
+    """Boxes with their best phrase: scores [n] in 0..1, boxes [n, 4] xyxy px, concepts [n] index in the asked list."""
+
+    scores: Tensor
+    boxes: Tensor
+    concepts: Tensor
+
+
+def clean(concept: str) -> str:
+    """The words of a concept as they appear in the caption: lower case, separators and extra space removed."""
+    for separator in SEPARATORS:
+        concept = concept.replace(separator, " ")
+    return " ".join(concept.lower().split())
+
+
+def caption_of(phrases: Sequence[str]) -> tuple[str, list[tuple[int, int]]]:
+    """ "a. b." and the (start, end) characters of every phrase in it."""
+    text, places = "", []
+    for phrase in phrases:
+        places.append((len(text), len(text) + len(phrase)))
+        text += f"{phrase}. "
+    return text.rstrip(), places
+
+
+def build_caption(concepts: Sequence[str], tokenizer: Any) -> Caption:
+    """Tokenise the concepts as one caption and find every concept's tokens by its characters.
+
+    tokenizer: a fast tokenizer (one that returns character offsets).
+
+    Raises:
+        InputError: a concept leaves no token (it is empty or made of separators).
+    """
+    phrases = [clean(concept) for concept in concepts]
+    text, places = caption_of(phrases)
+    encoded = tokenizer(text, return_offsets_mapping=True, truncation=False, verbose=False)
+    offsets = encoded["offset_mapping"]
+    spans = []
+    for concept, (start, end) in zip(concepts, places, strict=True):
+        span = tuple(i for i, (low, high) in enumerate(offsets) if start <= low < high <= end)
+        if not span:
+            raise InputError(f"The concept {concept!r} has no word that the detector could be asked for.")
+        spans.append(span)
+    return Caption(text, tuple(concepts), tuple(encoded["input_ids"]), tuple(spans))
+
+
+def build_captions(concepts: Sequence[str], tokenizer: Any, limit: int) -> list[Caption]:
+    """One caption with all concepts, in their order, or, where that takes more than `limit` tokens, one for each.
+
+    The model reads a caption as a whole, so that a concept's score depends on its companions. In a list cut into
+    captions of several concepts it would depend on where the cuts fall; alone, it depends on nothing else in the list.
+    Concepts that are the same once cleaned are asked once, under the first spelling.
+
+    Raises:
+        InputError: a concept without a word, or one that alone exceeds the limit.
+    """
+    unique = {clean(concept): concept for concept in reversed(concepts)}
+    order = [concept for concept in dict.fromkeys(concepts) if unique[clean(concept)] == concept]
+    if not order:
+        return []
+    whole = build_caption(order, tokenizer)
+    if len(whole.ids) <= limit:
+        return [whole]
+    captions = [build_caption([concept], tokenizer) for concept in order]
+    for caption in captions:
+        (concept,), tokens = caption.concepts, len(caption.ids)
+        if tokens > limit:
+            raise InputError(f"The concept {concept!r} takes {tokens} tokens, the detector reads at most {limit}.")
+    return captions
+
+
+def phrase_scores(logits: Tensor, spans: Sequence[Sequence[int]]) -> Tensor:
+    """Probability of every phrase at every query: [queries, tokens] -> [queries, phrases]."""
+    import torch
+
+    probabilities = logits.float().sigmoid()
+    return torch.stack([probabilities[:, list(span)].mean(1) for span in spans], 1)
+
+
+def best_phrases(
+    logits: Tensor, boxes: Tensor, spans: Sequence[Sequence[int]], size: tuple[int, int], threshold: float
+) -> Scored:
+    """Every query's best phrase, where it scores at least `threshold`.
+
+    logits: [queries, tokens]; boxes: [queries, 4] as (cx, cy, w, h) in 0..1; size: (height, width) in px
+    of the picture, to which boxes are scaled and clipped. Empty boxes are dropped.
+    """
+    import torch
+
+    scores, concepts = phrase_scores(logits, spans).max(1)
+    # rounding here, before any decision, keeps what is reported and what was decided the same
+    scores = (scores.double() * 1e4).round() / 1e4
+    centre, half = boxes.double()[:, :2], boxes.double()[:, 2:] / 2
+    height, width = size
+    limits = torch.tensor([width, height, width, height], dtype=torch.float64, device=boxes.device)
+    pixels = torch.cat([centre - half, centre + half], 1).clamp(0, 1) * limits
+    pixels = (pixels * 100).round() / 100
+    keep = (scores >= threshold) & (pixels[:, 2] > pixels[:, 0]) & (pixels[:, 3] > pixels[:, 1])
+    return Scored(scores[keep], pixels[keep], concepts[keep])
+
+
+def suppress(found: Scored, nms_iou: float) -> Scored:
+    """Class-wise non-maximum suppression; the result is sorted by score, then concept, then box."""
+    from torchvision.ops import batched_nms
+
+    rows = zip(found.scores.tolist(), found.concepts.tolist(), found.boxes.tolist(), strict=True)
+    keys = [(-score, concept, *box) for score, concept, box in rows]
+    order = sorted(range(len(keys)), key=keys.__getitem__)
+    scores, boxes, concepts = found.scores[order], found.boxes[order], found.concepts[order]
+    kept = batched_nms(boxes.float(), scores.float(), concepts, nms_iou).sort().values
+    return Scored(scores[kept], boxes[kept], concepts[kept])

@@ -1,0 +1,1 @@
+"""Masks and codes become evidence: additive integer counts, exact at pixel resolution."""

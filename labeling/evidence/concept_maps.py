@@ -1,0 +1,133 @@
+"""The segments table as maps: where each concept is in each image, pooled to the grids of the sites."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from gazetteer.data.core.errors import InputError
+from gazetteer.data.core.sites import Site
+from gazetteer.data.tables.codes import SparseMap
+from gazetteer.data.tables.masks import struct_to_mask
+from gazetteer.data.tables.schemas import CODES
+from gazetteer.labeling.evidence.pooling import Grid, pool_masks
+from gazetteer.labeling.evidence.shard_masks import ImageEvidenceInput
+from gazetteer.labeling.evidence.site_codes import SiteCodes, rows_by_site
+
+_LISTS = ("feature", "value")
+
+
+@dataclass(frozen=True)
+class ConceptMaps:
+    """I images sorted by id, C concepts in sorted order, U unions (image, concept) in that order.
+
+    Attributes:
+        image_ids, concepts: names, [I] and [C].
+        splits: [I].
+        sizes: int64 [I, 2], picture height and width in pixels.
+        asked: bool [I, C]; a concept with a segment counts as asked.
+        union_image, union_concept: int64 [U].
+        pixels: per grid, int32 [U, h * w], pixels of the union in each cell.
+    """
+
+    image_ids: tuple[str, ...]
+    concepts: tuple[str, ...]
+    splits: NDArray[np.str_]
+    sizes: NDArray[np.int64]
+    asked: NDArray[np.bool_]
+    union_image: NDArray[np.int64]
+    union_concept: NDArray[np.int64]
+    pixels: dict[Grid, NDArray[np.int32]]
+
+
+def image_places(codes: SiteCodes, maps: ConceptMaps) -> NDArray[np.int64]:
+    """Where the images of `codes` stand in `maps`: int64 [images of the codes].
+
+    Raises:
+        InputError: an image that `maps` lacks.
+    """
+    place = {name: number for number, name in enumerate(maps.image_ids)}
+    missing = [name for name in codes.image_ids if name not in place]
+    if missing:
+        raise InputError(f"Codes name the image {missing[0]!r}, which the images table lacks.")
+    return np.array([place[name] for name in codes.image_ids], np.int64)
+
+
+def inputs_of_tables(
+    images: pa.Table, segments: pa.Table, codes: pa.Table | None = None
+) -> Iterator[ImageEvidenceInput]:
+    """The images of a run one by one, sorted by id, masks decoded (and codes, when given) as evidence reads
+    them.
+
+    Raises:
+        InputError: a segment or code of an image that is not in `images`, or a corrupt mask.
+    """
+    columns = ["image_id", "split", "height", "width", "asked"]
+    rows = sorted(images.select(columns).to_pylist(), key=lambda row: row["image_id"])
+    masks: dict[str, list[tuple[str, dict[str, object]]]] = {row["image_id"]: [] for row in rows}
+    maps: dict[str, dict[Site, SparseMap]] = {row["image_id"]: {} for row in rows}
+    for one in segments.select(["image_id", "concept", "mask"]).to_pylist():
+        if one["image_id"] not in masks:
+            raise InputError(f"Segments name the image {one['image_id']!r}, which the images table lacks.")
+        masks[one["image_id"]].append((one["concept"], one["mask"]))
+    some = CODES.empty_table() if codes is None else codes
+    for site, numbers in rows_by_site(some).items():
+        part = some.take(pa.array(numbers))
+        for i in range(part.num_rows):
+            row = {name: part[name][i] for name in ("image_id", "height", "width", "k", *_LISTS)}
+            image_id = row["image_id"].as_py()
+            if image_id not in maps:
+                raise InputError(f"Codes name the image {image_id!r}, which the images table lacks.")
+            height, width, k = (row[name].as_py() for name in ("height", "width", "k"))
+            feature, value = (row[name].values.to_numpy(zero_copy_only=False) for name in _LISTS)
+            maps[image_id][site] = SparseMap(height, width, k, feature, value)
+    for row in rows:
+        name = row["image_id"]
+        decoded = [(concept, struct_to_mask(mask)) for concept, mask in masks[name]]
+        size = (row["height"], row["width"])
+        yield ImageEvidenceInput(name, row["split"], size, tuple(row["asked"]), decoded, maps[name])
+
+
+def read_concepts(images: pa.Table, segments: pa.Table, grids: Iterable[Grid]) -> ConceptMaps:
+    """Decode every mask once and pool the union of each image's segments of a concept to every grid.
+
+    Args:
+        images, segments: schemas.IMAGES and schemas.SEGMENTS.
+        grids: (h, w) of the sites.
+    Raises:
+        InputError: a segment of an unknown image, a corrupt mask, or one of another size than its picture.
+    """
+    wanted = sorted(set(grids))
+    asked_names = {c for names in images["asked"].to_pylist() for c in names}
+    concepts = tuple(sorted(asked_names | set(segments["concept"].unique().to_pylist())))
+    index = {name: number for number, name in enumerate(concepts)}
+    asked = np.zeros((images.num_rows, len(concepts)), np.bool_)
+    owners: list[tuple[int, int]] = []
+    pixels = {(h, w): [np.zeros((0, h * w), np.int32)] for h, w in wanted}
+    ids, splits, sizes = [], [], []
+    for i, one in enumerate(inputs_of_tables(images, segments)):
+        ids.append(one.image_id)
+        splits.append(one.split)
+        sizes.append(one.size)
+        asked[i, [index[c] for c in one.asked]] = True
+        unions: dict[int, NDArray[np.bool_]] = {}
+        for concept, mask in one.segments:
+            if mask.shape != one.size:
+                raise InputError(f"A mask of {one.image_id} is {mask.shape}, but the picture is {one.size}.")
+            number = index[concept]
+            unions[number] = unions[number] | mask if number in unions else mask
+        asked[i, list(unions)] = True
+        owners += [(i, number) for number in sorted(unions)]
+        if unions:
+            pooled = pool_masks(np.stack([unions[number] for number in sorted(unions)]), wanted)
+            for grid in wanted:
+                pixels[grid].append(pooled[grid].astype(np.int32))
+    union = np.array(owners, np.int64).reshape(-1, 2)
+    return ConceptMaps(
+        tuple(ids), concepts, np.array(splits, np.str_), np.array(sizes, np.int64).reshape(-1, 2), asked,
+        union[:, 0], union[:, 1], {grid: np.concatenate(parts) for grid, parts in pixels.items()},
+    )  # fmt: skip

@@ -1,0 +1,271 @@
+"""Masks become evidence: additive integer counts for every feature and concept, exact at pixel resolution.
+
+A feature's support in an image is the set of cells where its activation is > 0, enlarged to pixels by nearest
+upsampling. A concept's union is the union of its segments in the image. Rows of one site and split, by keys:
+
+neither feature nor concept
+    ``images``: images with codes at the site.
+concept only
+    ``images``: with at least one segment; ``images_asked``: in which it was asked for; ``area``: pixels of
+    its unions; ``cells``: those pixels per cell, row-major.
+feature only
+    ``images``: in which it fires; ``area``: pixels of its support; ``cells``: images in which it fires there.
+feature and concept
+    ``images``: in which it fires and the concept is present; ``hits``: of these, where the IoU of the
+    binarised map with one segment is > ``hit_iou``; ``iou_micro``: sum of round(1e6 x the best such IoU);
+    ``intersection``: pixels of support and union together; ``images_asked``: in which it fires and the
+    concept was asked for; ``area``: pixels of its support in those.
+
+Other counts are 0, other ``cells`` null. Base concepts are asked of every image of a run, so their
+denominators are the feature's totals: pair rows of base concepts leave ``images_asked`` and ``area`` at 0 and
+exist only where the two co-occur. For other concepts a pair row exists wherever the feature fires in an image
+that was asked. Thus an image adds the same counts whatever images share its table, and evidence adds up
+exactly.
+
+The per-image rule follows arXiv 2504.15473, section 4.1: the map is min-max normalised over its cells and
+binarised at > ``binarize``. A map that is constant over all cells has no contrast: it is binarised to nothing
+and hits nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+import pyarrow as pa
+import scipy.sparse as sp
+from numpy.typing import NDArray
+
+from gazetteer.data.core.errors import InputError
+from gazetteer.data.core.sites import Site
+from gazetteer.labeling.evidence.pooling import Grid
+from gazetteer.labeling.evidence.rows import COUNTS, EvidenceRows, sum_evidence, table_of
+from gazetteer.labeling.evidence.shard_masks import ImageEvidenceInput, ShardMasks, read_masks
+from gazetteer.labeling.evidence.site_codes import SiteCodes, flat_codes, site_order
+
+__all__ = ["EvidenceConfig", "ImageEvidenceInput", "build_evidence", "sum_evidence"]
+
+
+@dataclass(frozen=True)
+class EvidenceConfig:
+    """Thresholds of the per-image rule.
+
+    Attributes:
+        binarize: a normalised activation above this (strictly) belongs to the binary map.
+        hit_iou: an IoU above this (strictly) is a hit.
+    """
+
+    binarize: float = 0.1
+    hit_iou: float = 0.5
+
+    def __post_init__(self) -> None:
+        for name in ("binarize", "hit_iou"):
+            if not 0.0 <= getattr(self, name) < 1.0:
+                raise InputError(f"evidence.{name} must lie in [0, 1), not {getattr(self, name)}.")
+
+
+@dataclass(frozen=True)
+class _Pairs:
+    """Every (image, feature) in which the feature fires at a site: R pairs.
+
+    Attributes:
+        image, feature: int64 [R].
+        support, binary: 0/1 int64 CSR [R, I * cells], column = image * cells + cell.
+        area, binary_area: int64 [R], pixels.
+    """
+
+    image: NDArray[np.int64]
+    feature: NDArray[np.int64]
+    support: sp.csr_array
+    binary: sp.csr_array
+    area: NDArray[np.int64]
+    binary_area: NDArray[np.int64]
+
+
+def _pairs(codes: SiteCodes, images: int, areas: NDArray[np.int64], binarize: float) -> _Pairs:
+    """Cut the flat codes into maps and binarise each; `codes.image` counts the shard's images."""
+    starts = codes.pair_starts()
+    lengths = np.diff(np.append(starts, len(codes.image)))
+    value = codes.value.astype(np.float64)
+    column = codes.image.astype(np.int64) * codes.cells + codes.cell
+    pixels = areas.reshape(-1)[column]
+    shape = (len(starts), images * codes.cells)
+    if not len(starts):
+        empty, none = sp.csr_array(shape, dtype=np.int64), np.zeros(0, np.int64)
+        return _Pairs(none, none, empty, empty, none, none)
+    high = np.maximum.reduceat(value, starts)
+    # A silent cell has value 0, so the minimum is 0 unless the feature fires in every cell.
+    low = np.where(lengths == codes.cells, np.minimum.reduceat(value, starts), 0.0)
+    contrast = np.repeat(high - low, lengths)
+    normal = np.divide(value - np.repeat(low, lengths), contrast, out=np.zeros_like(value), where=contrast > 0)
+    on = normal > binarize
+    before = np.concatenate(([0], np.cumsum(on)))
+    ones = np.ones(len(value), np.int64)
+    support = sp.csr_array((ones, column, np.append(starts, len(value))), shape=shape)
+    binary = sp.csr_array((ones[on], column[on], before[np.append(starts, len(value))]), shape=shape)
+    return _Pairs(
+        codes.image[starts].astype(np.int64), codes.feature[starts].astype(np.int64), support, binary,
+        np.add.reduceat(pixels, starts), np.add.reduceat(pixels * on, starts),
+    )  # fmt: skip
+
+
+def _mask_matrix(counts: NDArray[np.int64], image: NDArray[np.int64], images: int) -> sp.csc_array:
+    """Masks as int64 CSC [I * cells, masks], pixels of the mask in each cell of its own image."""
+    mask, cell = np.nonzero(counts)
+    cells = counts.shape[1]
+    return sp.csc_array((counts[mask, cell], (image[mask] * cells + cell, mask)), shape=(images * cells, len(counts)))
+
+
+def _best_ious(pairs: _Pairs, masks: ShardMasks, grid: Grid, images: int) -> tuple[NDArray[np.int64], ...]:
+    """Best IoU of each binarised map with one segment of a concept: (pair, union, IoU) where they meet."""
+    counts = masks.segments[grid]
+    meet = (pairs.binary @ _mask_matrix(counts, masks.segment_image, images)).tocoo()
+    together = meet.data.astype(np.float64)
+    iou = together / (pairs.binary_area[meet.row] + counts.sum(axis=1)[meet.col] - together)
+    key = meet.row.astype(np.int64) * max(len(masks.union_image), 1) + masks.segment_union[meet.col]
+    order = np.argsort(key, kind="stable")
+    starts = np.flatnonzero(np.concatenate(([True], np.diff(key[order]) != 0))[: len(order)])
+    best = np.maximum.reduceat(iou[order], starts) if len(starts) else iou
+    pair, union = np.divmod(key[order][starts], max(len(masks.union_image), 1))
+    return pair, union, best
+
+
+class _Tally:
+    """Counts of one site, filled for one split at a time."""
+
+    def __init__(self, codes: SiteCodes, masks: ShardMasks, images: int, config: EvidenceConfig) -> None:
+        self.site, self.masks, self.codes = codes.site, masks, codes
+        self.grid = (codes.height, codes.width)
+        self.pairs = _pairs(codes, images, masks.areas[self.grid], config.binarize)
+        matrix = _mask_matrix(masks.unions[self.grid], masks.union_image, images)
+        self.overlap = (self.pairs.support @ matrix).tocoo()
+        self.best = _best_ious(self.pairs, masks, self.grid, images)
+        self.hit_iou = config.hit_iou
+
+    def rows(self, split: str, chosen: NDArray[np.bool_], base: NDArray[np.bool_]) -> EvidenceRows:
+        """Rows of the images `chosen` bool [I]; `base` bool [C] marks the concepts asked of every image."""
+        features, maps = self._feature_totals(chosen)
+        cube = self._pair_counts(chosen, features[:, 0], base)
+        written = (cube[:, :, 0] > 0) | (cube[:, :, 1] > 0)
+        f, c = np.nonzero(written)
+        totals, unions = self._concept_totals(chosen)
+        none = np.full(1, -1)
+        feature = np.concatenate((none, np.full(len(totals), -1), features[:, 0], features[f, 0]))
+        concept = np.concatenate((none, totals[:, 0], np.full(len(features), -1), c))
+        top = np.zeros((1, len(COUNTS)), np.int64)
+        top[0, 0] = chosen.sum()
+        counts = np.concatenate((top, totals[:, 1:], features[:, 1:], cube[f, c]))
+        order = np.lexsort((concept, feature))
+        return EvidenceRows(
+            self.site, split, feature[order], concept[order], counts[order],
+            np.concatenate((unions, maps)), self.masks.concepts,
+        )  # fmt: skip
+
+    def _feature_totals(self, chosen: NDArray[np.bool_]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """(feature, then COUNTS) of every feature that fires, int64 [F, 7], and its cells [F, h * w]."""
+        mine = chosen[self.pairs.image]
+        names, which = np.unique(self.pairs.feature[mine], return_inverse=True)
+        totals = np.zeros((len(names), 1 + len(COUNTS)), np.int64)
+        totals[:, 0] = names
+        totals[:, 1] = np.bincount(which, minlength=len(names))
+        np.add.at(totals[:, 6], which, self.pairs.area[mine])
+        active = chosen[self.codes.image]
+        place = np.searchsorted(names, self.codes.feature[active]) * self.codes.cells + self.codes.cell[active]
+        cells = np.bincount(place, minlength=len(names) * self.codes.cells)
+        return totals, cells.reshape(len(names), self.codes.cells)
+
+    def _concept_totals(self, chosen: NDArray[np.bool_]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """(concept, then COUNTS) of every concept asked, int64 [C', 7], and pixels of its unions per cell."""
+        masks, mine = self.masks, chosen[self.masks.union_image]
+        cells = np.zeros((len(masks.concepts), self.codes.cells), np.int64)
+        np.add.at(cells, masks.union_concept[mine], masks.unions[self.grid][mine])
+        asked = masks.asked[chosen].sum(axis=0)
+        kept = np.flatnonzero(asked)
+        totals = np.zeros((len(kept), 1 + len(COUNTS)), np.int64)
+        totals[:, 0], totals[:, 1], totals[:, 2] = kept, masks.present[chosen].sum(axis=0)[kept], asked[kept]
+        totals[:, 6] = cells[kept].sum(axis=1)
+        return totals, cells[kept]
+
+    def _pair_counts(
+        self, chosen: NDArray[np.bool_], names: NDArray[np.int64], base: NDArray[np.bool_]
+    ) -> NDArray[np.int64]:
+        """COUNTS of every (feature of `names`, concept): int64 [F, C, 6]."""
+        masks, pairs = self.masks, self.pairs
+        cube = np.zeros((len(names), len(masks.concepts), len(COUNTS)), np.int64)
+        mine = np.flatnonzero(chosen[pairs.image])
+        row = np.searchsorted(names, pairs.feature)  # meaningless outside `mine`
+        # Sums stay below 2**53 (pixels of a shard), so products in float64 are exact.
+        fires, support = np.zeros((2, len(names), len(chosen)))
+        fires[row[mine], pairs.image[mine]] = 1
+        support[row[mine], pairs.image[mine]] = pairs.area[mine]
+        cube[:, :, 0] = fires @ masks.present.astype(np.float64)
+        open_asked = (masks.asked & ~base).astype(np.float64)
+        cube[:, :, 1] = fires @ open_asked
+        cube[:, :, 5] = support @ open_asked
+        pair, union, best = self.best
+        keep = chosen[pairs.image[pair]]
+        at = (row[pair[keep]], masks.union_concept[union[keep]])
+        np.add.at(cube[:, :, 2], at, best[keep] > self.hit_iou)
+        np.add.at(cube[:, :, 3], at, np.rint(1e6 * best[keep]).astype(np.int64))
+        keep = chosen[pairs.image[self.overlap.row]]
+        at = (row[self.overlap.row[keep]], masks.union_concept[self.overlap.col[keep]])
+        np.add.at(cube[:, :, 4], at, self.overlap.data[keep])
+        return cube
+
+
+def _site_codes(site: Site, images: Sequence[ImageEvidenceInput]) -> tuple[SiteCodes, NDArray[np.bool_]]:
+    """The codes of a site with `image` counting the shard's images, and which images have the site."""
+    maps = [(i, one.codes[site]) for i, one in enumerate(images) if site in one.codes]
+    grids = {(m.height, m.width) for _, m in maps}
+    if len(grids) != 1:
+        raise InputError(f"Codes of {site.slug} have several grids: {sorted(grids)}; one site needs one.")
+    flat = flat_codes(
+        site, [images[i].image_id for i, _ in maps], grids.pop(),
+        np.concatenate([np.asarray(m.feature).reshape(-1) for _, m in maps]),
+        np.concatenate([np.asarray(m.value).reshape(-1) for _, m in maps]),
+        np.array([np.asarray(m.feature).size for _, m in maps]),
+    )  # fmt: skip
+    place = np.array([i for i, _ in maps], np.int32)
+    has = np.zeros(len(images), np.bool_)
+    has[place] = True
+    return replace(flat, image=place[flat.image]), has
+
+
+def build_evidence(
+    images: Sequence[ImageEvidenceInput], base: Sequence[str] = (), config: EvidenceConfig = EvidenceConfig()
+) -> pa.Table:
+    """The evidence of a set of images, a pure function of the set.
+
+    Args:
+        images: any number, in any order, ids unique.
+        base: concepts asked of every image of the whole run (not only of these).
+        config: thresholds of the per-image rule.
+    Returns:
+        schemas.EVIDENCE in canonical order: block, branch, t downwards, split, feature, concept, nulls first.
+    Raises:
+        InputError: repeated ids, a base concept not asked of an image, a mask of another size than its
+        picture,
+            codes that do not fill their grid, or one site with several grids.
+    """
+    ordered = sorted(images, key=lambda one: one.image_id)
+    for one in ordered:
+        missing = set(base) - set(one.asked)
+        if missing:
+            raise InputError(f"Image {one.image_id} was not asked for the base concepts {sorted(missing)}.")
+    if len({one.image_id for one in ordered}) != len(ordered):
+        raise InputError("An image occurs twice in one set of evidence.")
+    sites = sorted({site for one in ordered for site in one.codes}, key=site_order)
+    grids = sorted({(m.height, m.width) for one in ordered for m in one.codes.values()})
+    if not sites:
+        return table_of([])
+    masks = read_masks(ordered, grids)
+    is_base = np.isin(np.array(masks.concepts, dtype=np.str_), list(base))
+    splits = np.array([one.split for one in ordered])
+    rows: list[EvidenceRows] = []
+    for site in sites:
+        codes, has = _site_codes(site, ordered)
+        tally = _Tally(codes, masks, len(ordered), config)
+        for split in sorted(set(splits[has])):
+            rows.append(tally.rows(str(split), has & (splits == split), is_base))
+    return table_of(rows)

@@ -1,0 +1,128 @@
+"""Evidence rows as arrays: the canonical row order, the way to Arrow, and the sum of evidence."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from numpy.typing import NDArray
+
+from gazetteer.data.core.errors import InputError
+from gazetteer.data.core.sites import Site
+from gazetteer.data.tables.schemas import EVIDENCE
+from gazetteer.labeling.evidence.site_codes import array_of, rows_by_site
+
+COUNTS = ("images", "images_asked", "hits", "iou_micro", "intersection", "area")
+_COLLAPSE_BYTES = 256 * 2**20  # evidence waiting to be added up before it is
+
+
+@dataclass(frozen=True)
+class EvidenceRows:
+    """Rows of one site and split in canonical order: feature, then concept, null before any value.
+
+    Attributes:
+        feature: int64 [rows], -1 for null.
+        concept: int64 [rows], index into `concepts`, -1 for null.
+        counts: int64 [rows, 6], columns as COUNTS.
+        cells: int64 [rows with exactly one null key, h * w], in row order; other rows have no cells.
+    """
+
+    site: Site
+    split: str
+    feature: NDArray[np.int64]
+    concept: NDArray[np.int64]
+    counts: NDArray[np.int64]
+    cells: NDArray[np.int64]
+    concepts: Sequence[str]
+
+    def to_table(self) -> pa.Table:
+        """The rows as schemas.EVIDENCE."""
+        rows = len(self.feature)
+        names = pa.array(self.concepts, pa.string())
+        has_cells = (self.feature < 0) != (self.concept < 0)
+        offsets = np.concatenate(([0], np.cumsum(has_cells * self.cells.shape[1]))).astype(np.int32)
+        cells = pa.ListArray.from_arrays(pa.array(offsets), pa.array(self.cells.reshape(-1)), mask=pa.array(~has_cells))
+        columns = [
+            pa.repeat(self.site.block, rows),
+            pa.repeat(self.site.branch, rows),
+            pa.array(np.full(rows, self.site.t, np.float32)),
+            pa.repeat(self.split, rows),
+            pa.array(self.feature.astype(np.int32), mask=self.feature < 0),
+            names.take(pa.array(self.concept, mask=self.concept < 0)),
+            *(pa.array(self.counts[:, i]) for i in range(len(COUNTS))),
+            cells,
+        ]
+        return pa.Table.from_arrays(columns, schema=EVIDENCE)
+
+
+def codes_of_strings(column: pa.ChunkedArray, ordered: Sequence[str]) -> NDArray[np.int64]:
+    """Index of every string in `ordered`, -1 for null."""
+    index = pc.index_in(array_of(column), value_set=pa.array(ordered, pa.string()))
+    return np.asarray(pc.fill_null(index, -1).to_numpy(zero_copy_only=False), np.int64)
+
+
+def _list_rows(column: pa.ChunkedArray) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
+    """A list column as its values end to end, and where each row begins and how long it is (-1: null)."""
+    array = array_of(column)
+    lengths = pc.fill_null(pc.list_value_length(array), -1).to_numpy(zero_copy_only=False).astype(np.int64)
+    full = np.maximum(lengths, 0)
+    return array.flatten().to_numpy(zero_copy_only=False), np.cumsum(full) - full, lengths
+
+
+def rows_of(table: pa.Table) -> list[EvidenceRows]:
+    """An evidence table cut by site and split, equal keys added up, everything in canonical order."""
+    splits = sorted(table["split"].unique().to_pylist())
+    concepts = sorted(x for x in table["concept"].unique().to_pylist() if x is not None)
+    split, concept = codes_of_strings(table["split"], splits), codes_of_strings(table["concept"], concepts)
+    feature = array_of(table["feature"]).fill_null(-1).to_numpy(zero_copy_only=False).astype(np.int64)
+    counts = np.stack([array_of(table[name]).to_numpy(zero_copy_only=False) for name in COUNTS], axis=1)
+    flat, begins, lengths = _list_rows(table["cells"])
+    found = []
+    for site, numbers in rows_by_site(table).items():
+        for number, name in enumerate(splits):
+            mine = numbers[split[numbers] == number]
+            if not len(mine):
+                continue
+            key = (feature[mine] + 1) * (len(concepts) + 1) + concept[mine] + 1
+            order = np.argsort(key, kind="stable")
+            mine, key = mine[order], key[order]
+            starts = np.concatenate(([0], np.flatnonzero(np.diff(key)) + 1))
+            first = mine[starts]
+            maps = (feature[mine] < 0) != (concept[mine] < 0)
+            width = np.unique(lengths[mine[maps]])
+            if len(width) > 1 or (width < 0).any():
+                raise InputError(f"Evidence of {site.slug} has maps of several sizes: {width.tolist()} cells.")
+            cells = flat[begins[mine[maps]][:, None] + np.arange(width[0] if len(width) else 0)]
+            if len(cells):
+                cells = np.add.reduceat(cells, np.flatnonzero(np.diff(key[maps], prepend=-1)), axis=0)
+            sums = np.add.reduceat(counts[mine], starts, axis=0)
+            found.append(EvidenceRows(site, name, feature[first], concept[first], sums, cells, concepts))
+    return found
+
+
+def table_of(rows: Iterable[EvidenceRows]) -> pa.Table:
+    """Evidence rows, site by site and split by split, as one table (schemas.EVIDENCE)."""
+    parts = [one.to_table() for one in rows]
+    return pa.concat_tables(parts).combine_chunks() if parts else EVIDENCE.empty_table()
+
+
+def sum_evidence(tables: Iterable[pa.Table]) -> pa.Table:
+    """Add up evidence: rows with equal keys become one, in canonical order.
+
+    The result depends neither on the order of the tables nor on how images were cut into them. Tables are
+    read one at a time and added up whenever 256 MB wait, so memory does not grow with their number.
+
+    Raises:
+        InputError: a site has maps on different grids.
+    """
+    waiting: list[pa.Table] = []
+    size = 0
+    for table in tables:
+        waiting.append(table.select(EVIDENCE.names))
+        size += table.nbytes
+        if size > _COLLAPSE_BYTES and len(waiting) > 1:
+            waiting, size = [table_of(rows_of(pa.concat_tables(waiting)))], 0
+    return table_of(rows_of(pa.concat_tables(waiting))) if waiting else EVIDENCE.empty_table()

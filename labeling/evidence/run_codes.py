@@ -1,0 +1,87 @@
+"""The codes of a run as they lie on disk, site by site: all of them together may be larger than memory."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from functools import reduce
+from operator import or_
+
+import numpy as np
+import pyarrow.compute as pc
+
+from gazetteer.data.core.errors import InputError
+from gazetteer.data.core.sites import Site
+from gazetteer.data.runs.folder import RunFolder
+from gazetteer.labeling.evidence.pooling import Grid
+from gazetteer.labeling.evidence.site_codes import SiteCodes, codes_by_site, rows_by_site
+from gazetteer.labeling.tables import T_TOLERANCE
+
+READ_SLOTS = 2**26
+"""Slots read at once: about 1 GB when flat, three times that while they are put in order."""
+
+_SHAPE = ["block", "branch", "t", "height", "width", "k"]
+
+
+def code_grids(run: RunFolder) -> dict[Site, Grid]:
+    """Height and width in cells of every site of a run, sites in table order.
+
+    Raises:
+        InputError: a site with several grids.
+    """
+    return {site: grid for site, (grid, _) in _shapes(run).items()}
+
+
+def site_codes(run: RunFolder, site: Site) -> SiteCodes:
+    """The codes of one site of a run; InputError when it has none."""
+    found = codes_by_site(run.read_table("codes", filter=_at(site)))
+    if not found:
+        raise InputError(f"{run.path} has no codes at {site.slug}.")
+    return next(iter(found.values()))
+
+
+def all_codes(run: RunFolder, at_once: int = READ_SLOTS) -> Iterator[tuple[Site, SiteCodes]]:
+    """Every site of a run with its codes, in table order, one after the other.
+
+    Small sites are read together, so that a run of many shards is not gone through for each; what was handed out is
+    not kept.
+
+    Args:
+        at_once: slots that may be read together; a site that has more is read alone.
+    """
+    for sites in _batches({site: slots for site, (_, slots) in _shapes(run).items()}, at_once):
+        found = codes_by_site(run.read_table("codes", filter=reduce(or_, map(_at, sites))))
+        for site in sites:
+            yield site, found.pop(site)
+
+
+def _at(site: Site) -> pc.Expression:
+    near = (pc.field("t") > site.t - T_TOLERANCE) & (pc.field("t") < site.t + T_TOLERANCE)
+    return (pc.field("block") == site.block) & (pc.field("branch") == site.branch) & near
+
+
+def _shapes(run: RunFolder) -> dict[Site, tuple[Grid, int]]:
+    """Grid and number of slots of every site."""
+    rows = run.read_table("codes", columns=_SHAPE)
+    found: dict[Site, tuple[Grid, int]] = {}
+    for site, numbers in rows_by_site(rows).items():
+        shapes, counts = np.unique(
+            np.stack([rows[name].to_numpy()[numbers] for name in ("height", "width", "k")], axis=1).astype(np.int64),
+            axis=0, return_counts=True,
+        )  # fmt: skip
+        grids = {(int(height), int(width)) for height, width, _ in shapes}
+        if len(grids) != 1:
+            raise InputError(f"Codes of {site.slug} have several grids: {sorted(grids)}; one site needs one.")
+        found[site] = grids.pop(), int((shapes.prod(axis=1) * counts).sum())
+    return found
+
+
+def _batches(slots: dict[Site, int], at_once: int) -> Iterator[list[Site]]:
+    """Consecutive sites with at most so many slots together, at least one each."""
+    batch: list[Site] = []
+    for site in slots:
+        if batch and sum(slots[one] for one in [*batch, site]) > at_once:
+            yield batch
+            batch = []
+        batch.append(site)
+    if batch:
+        yield batch

@@ -1,0 +1,160 @@
+"""The codes table as flat arrays: every active slot of a site, vectorised, no loop over cells."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from numpy.typing import NDArray
+
+from gazetteer.data.core.errors import InputError
+from gazetteer.data.core.sites import Site
+
+SITE_COLUMNS = ("block", "branch", "t")
+
+
+def site_of(block: str, branch: str, t: float) -> Site:
+    """The site of a table row: t is stored as float32, so 0.1 reads 0.100000001; six decimals undo that."""
+    return Site(block, branch, round(float(t), 6))
+
+
+def same_site(site: Site) -> Site:
+    """`site` as it reads back from a table, so that both compare equal."""
+    return site_of(site.block, site.branch, float(np.float32(site.t)))
+
+
+def site_order(site: Site) -> tuple[str, str, float]:
+    """Sort key of sites in every table: block, branch, then t from the first sampler step down."""
+    return site.block, site.branch, -site.t
+
+
+def array_of(column: pa.ChunkedArray) -> pa.Array:
+    """The column as one contiguous array."""
+    array = column.combine_chunks()
+    return array.chunk(0) if isinstance(array, pa.ChunkedArray) else array
+
+
+def rows_by_site(table: pa.Table) -> dict[Site, NDArray[np.int64]]:
+    """Row numbers of every site of a table with the columns block, branch and t, sites in table order."""
+    if not table.num_rows:
+        return {}
+    ids = np.zeros(table.num_rows, np.int64)
+    for name in SITE_COLUMNS:
+        encoded = array_of(table[name]).dictionary_encode()
+        ids = ids * len(encoded.dictionary) + encoded.indices.to_numpy(zero_copy_only=False)
+    order = np.argsort(ids, kind="stable")
+    groups = np.split(order, np.flatnonzero(np.diff(ids[order])) + 1)
+    first = table.select(list(SITE_COLUMNS)).take([int(group[0]) for group in groups]).to_pylist()
+    found = {site_of(**row): group for row, group in zip(first, groups, strict=True)}
+    return {site: found[site] for site in sorted(found, key=site_order)}
+
+
+@dataclass(frozen=True)
+class SiteCodes:
+    """Every active slot of a site, flat, ordered by image, then feature, then cell.
+
+    Attributes:
+        site: where.
+        image_ids: the images at the site, sorted; `image` counts in this order.
+        height, width: the grid.
+        image, feature, cell: int32 [E].
+        value: float32 [E], all > 0.
+    """
+
+    site: Site
+    image_ids: tuple[str, ...]
+    height: int
+    width: int
+    image: NDArray[np.int32]
+    feature: NDArray[np.int32]
+    cell: NDArray[np.int32]
+    value: NDArray[np.float32]
+
+    @property
+    def cells(self) -> int:
+        """Cells of the grid."""
+        return self.height * self.width
+
+    def pair_starts(self) -> NDArray[np.int64]:
+        """Where each (image, feature) run begins in the flat arrays: int64 [pairs]."""
+        if not len(self.image):
+            return np.zeros(0, np.int64)
+        fresh = (np.diff(self.image) != 0) | (np.diff(self.feature) != 0)
+        return np.concatenate(([0], np.flatnonzero(fresh) + 1))
+
+
+def _flatten(column: pa.ChunkedArray) -> tuple[NDArray[np.generic], NDArray[np.int64]]:
+    """Values of a list column and the length of every row."""
+    array = array_of(column)
+    lengths = pc.list_value_length(array).to_numpy(zero_copy_only=False)
+    return array.flatten().to_numpy(zero_copy_only=False), lengths.astype(np.int64)
+
+
+def flat_codes(
+    site: Site,
+    image_ids: list[str],
+    grid: tuple[int, int],
+    feature: NDArray[np.generic],
+    value: NDArray[np.generic],
+    slots: NDArray[np.int64],
+) -> SiteCodes:
+    """Flat, ordered codes of one site from the concatenated slots of its images.
+
+    Args:
+        site: where.
+        image_ids: one an image, in any order, without repeats.
+        grid: (height, width).
+        feature, value: the images' slots end to end, k a cell, cells row-major.
+        slots: int64 [images], slots of each image; a multiple of the number of cells (k may differ by image).
+    Raises:
+        InputError: an image occurs twice, or its slots do not fill the grid.
+    """
+    cells = grid[0] * grid[1]
+    if len(set(image_ids)) != len(image_ids):
+        raise InputError(f"An image occurs twice in the codes of {site.slug}.")
+    if len(feature) != len(value) or (slots % max(cells, 1)).any() or slots.sum() != len(feature):
+        raise InputError(f"Codes of {site.slug} do not fill a grid of {grid[0]}x{grid[1]} cells with k slots each.")
+    by_id = sorted(range(len(image_ids)), key=image_ids.__getitem__)
+    rank = np.empty(len(image_ids), np.int32)
+    rank[by_id] = np.arange(len(image_ids), dtype=np.int32)
+    active = np.flatnonzero(np.greater(value, 0))
+    owner = np.repeat(np.arange(len(slots)), slots)[active]
+    starts, k = np.cumsum(slots) - slots, np.maximum(slots // cells, 1)
+    cell = ((active - starts[owner]) // k[owner]).astype(np.int32)
+    image, number = rank[owner], feature[active].astype(np.int32)
+    key = (image.astype(np.int64) * (int(number.max(initial=0)) + 1) + number) * cells + cell
+    order = np.argsort(key, kind="stable")
+    image, number, cell = image[order], number[order], cell[order]
+    kept = value[active][order].astype(np.float32)
+    # A feature listed twice in a cell counts as its sum, as it would when decoded.
+    fresh = np.ones(len(order), np.bool_)
+    fresh[1:] = (np.diff(image) != 0) | (np.diff(number) != 0) | (np.diff(cell) != 0)
+    if not fresh.all():
+        kept = np.add.reduceat(kept, np.flatnonzero(fresh))
+        image, number, cell = image[fresh], number[fresh], cell[fresh]
+    ids = tuple(image_ids[i] for i in by_id)
+    return SiteCodes(same_site(site), ids, *grid, image, number, cell, kept)
+
+
+def codes_of_rows(table: pa.Table, site: Site, rows: NDArray[np.int64]) -> SiteCodes:
+    """The codes of the given rows of a codes table, which all belong to `site`."""
+    part = table.select(["image_id", "height", "width", "feature", "value"]).take(pa.array(rows))
+    grids = set(zip(part["height"].to_pylist(), part["width"].to_pylist(), strict=True))
+    if len(grids) != 1:
+        raise InputError(f"Codes of {site.slug} have several grids: {sorted(grids)}; one site needs one.")
+    feature, slots = _flatten(part["feature"])
+    value, value_slots = _flatten(part["value"])
+    if not np.array_equal(slots, value_slots):
+        raise InputError(f"Codes of {site.slug} hold rows with unequal numbers of features and values.")
+    return flat_codes(site, part["image_id"].to_pylist(), grids.pop(), feature, value, slots)
+
+
+def codes_by_site(codes: pa.Table) -> dict[Site, SiteCodes]:
+    """Every site's codes from a codes table (schemas.CODES), sites in table order; row order is immaterial.
+
+    Raises:
+        InputError: a site with several grids, an image twice, or a row whose slots do not fill its grid.
+    """
+    return {site: codes_of_rows(codes, site, rows) for site, rows in rows_by_site(codes).items()}

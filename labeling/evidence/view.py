@@ -1,0 +1,95 @@
+"""Evidence of one site and split with its denominators resolved, ready for statistics."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from gazetteer.data.core.sites import Site
+from gazetteer.labeling.evidence.rows import EvidenceRows, rows_of
+
+Ints = NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class SplitEvidence:
+    """Evidence of F firing features, C concepts and their T co-occurring pairs, within one site and split.
+
+    Attributes:
+        images: images at the site in the split.
+        concepts: every concept of the evidence, sorted; [C] arrays count in this order.
+        concept_images, concept_asked, concept_area: int64 [C]; `concept_cells`: int64 [C, cells].
+        features: int64 [F], ascending; `feature_images`, `feature_area`: int64 [F]; `feature_cells`: [F,
+        cells]. row, concept: int64 [T], indices into `features` and `concepts`, ordered by both. both, hits,
+        iou_micro, intersection: int64 [T]. asked: int64 [T], images in which the feature fires and the
+        concept was asked for. area: int64 [T], pixels of the feature's support in those images.
+    """
+
+    images: int
+    concepts: Sequence[str]
+    concept_images: Ints
+    concept_asked: Ints
+    concept_area: Ints
+    concept_cells: Ints
+    features: Ints
+    feature_images: Ints
+    feature_area: Ints
+    feature_cells: Ints
+    row: Ints
+    concept: Ints
+    both: Ints
+    hits: Ints
+    iou_micro: Ints
+    intersection: Ints
+    asked: Ints
+    area: Ints
+
+    def expected_intersection(self) -> NDArray[np.float64]:
+        """Mean intersection in pixels when images are shuffled and all maps kept: float64 [T].
+
+        E = sum over cells of A[cell] * M[cell] / N, with A[cell] the images in which the feature fires in the
+        cell, M[cell] the concept's pixels there and N the images that were asked for the concept (the
+        identity is one of the shuffles). For a concept that was not asked of every image A is known only over
+        all images and is scaled by the share of the feature's images that were asked.
+        """
+        share = self.asked / self.feature_images[self.row]
+        product = self.feature_cells.astype(np.float64) @ self.concept_cells.T.astype(np.float64)
+        return product[self.row, self.concept] * share / self.concept_asked[self.concept]
+
+
+def view(rows: EvidenceRows) -> SplitEvidence:
+    """Resolve one site and split: a concept asked of every image takes the feature's totals as denominators."""
+    feature, concept = rows.feature, rows.concept
+    top = (feature < 0) & (concept < 0)
+    images = int(rows.counts[top, 0].sum())
+    of_concept, of_feature = (feature < 0) & (concept >= 0), (feature >= 0) & (concept < 0)
+    totals = np.zeros((len(rows.concepts), rows.counts.shape[1]), np.int64)
+    totals[concept[of_concept]] = rows.counts[of_concept]
+    maps = of_concept.sum()
+    cells = np.zeros((len(rows.concepts), rows.cells.shape[1]), np.int64)
+    cells[concept[of_concept]] = rows.cells[:maps]
+    names = feature[of_feature]
+    pair = np.flatnonzero((feature >= 0) & (concept >= 0) & (rows.counts[:, 0] > 0))
+    row, which, counts = np.searchsorted(names, feature[pair]), concept[pair], rows.counts[pair]
+    everywhere = totals[which, 1] == images
+    f_images, f_area = rows.counts[of_feature, 0], rows.counts[of_feature, 5]
+    return SplitEvidence(
+        images=images, concepts=rows.concepts,
+        concept_images=totals[:, 0], concept_asked=totals[:, 1], concept_area=totals[:, 5],
+        concept_cells=cells, features=names, feature_images=f_images, feature_area=f_area,
+        feature_cells=rows.cells[maps:], row=row, concept=which, both=counts[:, 0], hits=counts[:, 2],
+        iou_micro=counts[:, 3], intersection=counts[:, 4], asked=np.where(everywhere, f_images[row], counts[:,
+        1]), area=np.where(everywhere, f_area[row], counts[:, 5]),
+    )  # fmt: skip
+
+
+def views(evidence: pa.Table) -> dict[Site, dict[str, SplitEvidence]]:
+    """{site: {split: its evidence}} of an evidence table, sites in table order."""
+    found: dict[Site, dict[str, SplitEvidence]] = {}
+    for rows in rows_of(evidence) if evidence.num_rows else []:
+        found.setdefault(rows.site, {})[rows.split] = view(rows)
+    return found

@@ -1,0 +1,1 @@
+"""From labels to edits: features to steer with, and what features cause."""

@@ -1,0 +1,173 @@
+"""From edited pictures to causal labels: paired changes of every concept, their intervals, and a verdict each.
+
+The pictures are the same for *on*, *off* and plain, so every difference is taken picture by picture. The verdict rests
+on area(on) − area(off): p values from flipping the signs of the differences, q values (Benjamini–Hochberg) apart for
+pairs that observation labelled and for all others, which are many more.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from gazetteer.data.core.sites import Site
+from gazetteer.data.tables.schemas import CAUSAL, CAUSAL_MEASURES
+from gazetteer.labeling.evidence.site_codes import rows_by_site
+from gazetteer.labeling.rules.null import false_discovery
+
+Floats = NDArray[np.float64]
+VERDICTS = ("confirmed", "contradicted", "no effect", "effect without label", "suppressed", "none")
+MAX_Q = 0.05
+RESAMPLES = 1000
+FLIPS = 10_000
+_ROWS = 2048  # pairs whose resamples are in memory together
+
+
+def causal_table(effects: pa.Table, labels: pa.Table, concepts: Sequence[str]) -> pa.Table:
+    """Rows of `gazetteer.data.tables.schemas.CAUSAL`: every tried feature with every concept.
+
+    Args:
+        effects: `gazetteer.data.tables.schemas.EFFECTS`, of any number of sites; plain rows may repeat.
+        labels: the columns block, branch, t, feature, concept of the trusted labels.
+        concepts: what the detector was asked of every picture, sorted.
+    """
+    known = _labelled(labels)
+    columns: dict[str, list[Any]] = {name: [] for name in CAUSAL.names}
+    for site, rows in rows_by_site(effects).items():
+        _add_site(columns, site, effects.take(pa.array(rows)).to_pylist(), known.get(site, set()), concepts)
+    flat = {name: np.concatenate(parts) for name, parts in columns.items() if parts}
+    if not flat:
+        return CAUSAL.empty_table()
+    flat["causal_q_value"], flat["causal_verdict"] = judged(
+        flat["causal_area"], flat["causal_p_value"], flat["labelled"]
+    )
+    return pa.table({name: pa.array(flat[name], CAUSAL.field(name).type) for name in CAUSAL.names}, schema=CAUSAL)
+
+
+def judged(area: Floats, p: Floats, labelled: NDArray[np.bool_]) -> tuple[Floats, NDArray[np.str_]]:
+    """q values and VERDICTS of pairs [R] from their mean change of area and p values."""
+    q = np.ones(len(p))
+    for family in (labelled, ~labelled):
+        q[family] = false_discovery(p[family])
+    rises, falls = (q <= MAX_Q) & (area > 0), (q <= MAX_Q) & (area < 0)
+    with_label = np.select([rises, falls], ["confirmed", "contradicted"], "no effect")
+    without = np.select([rises, falls], ["effect without label", "suppressed"], "none")
+    return q, np.where(labelled, with_label, without)
+
+
+def _labelled(labels: pa.Table) -> dict[Site, set[tuple[int, str]]]:
+    pairs = {}
+    for site, rows in rows_by_site(labels).items():
+        table = labels.take(pa.array(rows))
+        pairs[site] = set(zip(table["feature"].to_pylist(), table["concept"].to_pylist(), strict=True))
+    return pairs
+
+
+def _add_site(
+    columns: dict[str, list[Any]], site: Site, rows: Sequence[Mapping[str, Any]], labelled: set[tuple[int, str]],
+    concepts: Sequence[str],
+) -> None:  # fmt: skip
+    images = sorted({row["image_id"] for row in rows})
+    features = sorted({row["feature"] for row in rows if row["feature"] is not None})
+    if not features:
+        return
+    place = {name: i for i, name in enumerate(images)}
+    number = {name: i for i, name in enumerate(concepts)}
+    line = {feature: i for i, feature in enumerate(features)}
+    area = {state: np.zeros((len(features), len(images), len(concepts))) for state in ("on", "off")}
+    plain = np.zeros((len(images), len(concepts)))
+    change = {state: np.zeros((len(features), len(images))) for state in area}
+    drawn = np.zeros((len(features), len(images)), bool)
+    for row in rows:
+        i = place[row["image_id"]]
+        target = plain[i] if row["feature"] is None else area[row["state"]][line[row["feature"]], i]
+        target[:] = 0.0  # a feature that was measured again, in a larger group, counts once
+        target[[number[name] for name in row["concept"]]] = row["area"]
+        if row["feature"] is not None:
+            change[row["state"]][line[row["feature"]], i] = row["change"]
+            drawn[line[row["feature"]], i] |= row["state"] == "off" and row["drawn"]
+    differences = _differences(area, plain)
+    flat = {name: np.moveaxis(values, 1, 2).reshape(-1, len(images)) for name, values in differences.items()}
+    pairs = len(features) * len(concepts)
+    each = np.repeat(np.arange(len(features)), len(concepts))
+    for name, value in (("block", site.block), ("branch", site.branch), ("t", site.t)):
+        columns[name].append(np.full(pairs, value))
+    columns["feature"].append(np.array(features)[each])
+    columns["concept"].append(np.tile(np.array(concepts, dtype=object), len(features)))
+    columns["labelled"].append(np.array([(f, c) in labelled for f in features for c in concepts], bool))
+    columns["causal_images"].append(np.full(pairs, len(images)))
+    columns["causal_drawn"].append(drawn.sum(axis=1)[each])
+    for state in area:
+        columns[f"causal_change_{state}"].append(change[state].mean(axis=1)[each])
+    for name in CAUSAL_MEASURES:
+        for end, values in zip(("", "_low", "_high"), paired_interval(flat[name]), strict=True):
+            columns[f"causal_{name}{end}"].append(values)
+    columns["causal_p_value"].append(sign_flip_p(flat["area"]))
+
+
+def _differences(area: Mapping[str, Floats], plain: Floats) -> dict[str, Floats]:
+    """Every CAUSAL_MEASURES as [features, images, concepts]."""
+    on, off = area["on"], area["off"]
+    there = {name: (values > 0).astype(float) for name, values in (("on", on), ("off", off), ("plain", plain))}
+    return {
+        "area": on - off, "presence": there["on"] - there["off"],
+        "area_on": on - plain, "presence_on": there["on"] - there["plain"],
+        "area_off": off - plain, "presence_off": there["off"] - there["plain"],
+    }  # fmt: skip
+
+
+def paired_interval(values: Floats) -> tuple[Floats, Floats, Floats]:
+    """Mean over pictures and its 95 % bootstrap interval (percentiles): three times [R] from differences [R, N]."""
+    images = values.shape[1]
+    draws = np.random.default_rng(0).multinomial(images, np.full(images, 1.0 / images), size=RESAMPLES) / images
+    mean = values.mean(axis=1)
+    low, high = mean.copy(), mean.copy()
+    varied = np.flatnonzero((values != values[:, :1]).any(axis=1))
+    for start in range(0, len(varied), _ROWS):
+        some = varied[start : start + _ROWS]
+        low[some], high[some] = np.percentile(values[some] @ draws.T, [2.5, 97.5], axis=1)
+    return mean, low, high
+
+
+def sign_flip_p(values: Floats) -> Floats:
+    """Two-sided p of the mean of paired differences [R, N] being 0: share of FLIPS random sign changes as extreme."""
+    signs = np.random.default_rng(0).choice([-1.0, 1.0], (FLIPS, values.shape[1]))
+    p = np.ones(len(values))
+    moved = np.flatnonzero(values.any(axis=1))
+    for start in range(0, len(moved), _ROWS):
+        some = moved[start : start + _ROWS]
+        sums = np.abs(values[some] @ signs.T)
+        observed = np.abs(values[some].sum(axis=1))
+        p[some] = (1 + (sums >= observed[:, None] * (1 - 1e-9)).sum(axis=1)) / (1 + FLIPS)
+    return p
+
+
+def summarise(table: pa.Table) -> dict[str, Any]:
+    """Counts of a causal table: pairs by verdict, features with an effect without label, and the base rate of effects.
+
+    ``effect_features`` counts those features, ``effect_features_unlabelled`` the ones among them without any label.
+    """
+    verdict = np.array(table["causal_verdict"].to_pylist(), dtype=object)
+    labelled = np.array(table["labelled"].to_pylist(), bool)
+    keys = list(zip(*(table[name].to_pylist() for name in ("block", "branch", "t", "feature")), strict=True))
+    named = {key for key, has in zip(keys, labelled, strict=True) if has}
+    silent = {key for key, v in zip(keys, verdict, strict=True) if v == "effect without label"}
+    count = {name: int((verdict == name).sum()) for name in VERDICTS[:4]}
+    others = int((~labelled).sum())
+    return {
+        "features": len(set(keys)), "labelled_features": len(named), "labels": int(labelled.sum()),
+        "confirmed": count["confirmed"], "contradicted": count["contradicted"], "no_effect": count["no effect"],
+        "effect_without_label": count["effect without label"],
+        "effect_features": len(silent), "effect_features_unlabelled": len(silent - named),
+        "other_pairs": others,
+        "other_pairs_rising": _share(verdict == "effect without label", others),
+        "labels_rising": _share(verdict == "confirmed", int(labelled.sum())),
+    }  # fmt: skip
+
+
+def _share(hits: NDArray[np.bool_], of: int) -> float | None:
+    return round(float(hits.sum()) / of, 4) if of else None

@@ -1,0 +1,196 @@
+"""What an evaluation of edits tries: how much, with which settings, which concept or look on which picture."""
+
+from __future__ import annotations
+
+import itertools
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+from gazetteer.data.core.errors import InputError
+from gazetteer.data.core.sites import BRANCHES
+from gazetteer.data.inputs.edits import CHOICES, OUTSIDES, QUADRANTS, UNITS, Region
+from gazetteer.data.inputs.prompts import split_of
+from gazetteer.labeling.interventions.evaluation.sampler import Start
+from gazetteer.labeling.interventions.resolve import names
+from gazetteer.labeling.vocabulary.vocabulary import Vocabulary
+
+
+@dataclass(frozen=True)
+class Setting:
+    """How an edit is made: what is chosen on one half of the prompts.
+
+    Attributes:
+        strength: β.
+        branch: of the edit.
+        top: features a block at most; 0: as many as `gazetteer.labeling.interventions.resolve.Resolver` takes.
+        choice: which features, and how much of each (`gazetteer.data.inputs.edits.Edit`).
+        t: of the features; below 0: nearest to the middle of the stage.
+        outside: what the edit does outside its region (`gazetteer.data.inputs.edits.Edit`).
+        size: the region's side as a share of the quadrant's, in whose middle it lies.
+        unit: of the strength.
+    """
+
+    strength: float
+    branch: str = "cond"
+    top: int = 0
+    choice: str = "labels"
+    t: float = -1.0
+    outside: str = "remove"
+    size: float = 1.0
+    unit: str = "update_norm"
+
+    @property
+    def name(self) -> str:
+        """A key for results."""
+        features = f"{self.choice}{f' {self.top}' if self.top else ''}{f' t={self.t:g}' if self.t >= 0 else ''}"
+        return f"{self.strength:g} {self.unit} {self.branch} {features} {self.outside} {self.size:g}"
+
+    def region(self, quadrant: str) -> Region:
+        """Where the edit acts; without a quadrant everywhere."""
+        if not quadrant:
+            return Region()
+        x0, y0, x1, y1 = QUADRANTS[quadrant]
+        dx, dy = (x1 - x0) * (1 - self.size) / 2, (y1 - y0) * (1 - self.size) / 2
+        return Region(box=(x0 + dx, y0 + dy, x1 - dx, y1 - dy))
+
+
+@dataclass(frozen=True)
+class SteerConfig:
+    """What `gazetteer steer evaluate` tries.
+
+    Attributes:
+        concepts: things to place; empty: every concept of the vocabulary.
+        words: looks to give, as prompts name them and the judge's labels read.
+        judge: ``module:function`` that gives a `Judge`; empty leaves the global edits out.
+        avoid: prompts with one of these words are no case of a spatial edit: those that say themselves where things
+            are to be.
+        unit: of every strength but those of the published edit.
+        strengths, branches, tops, choices, ts, outsides, sizes: the settings tried on one half of the prompts, in every
+            combination (`Setting` says what they are); the last two for spatial edits only.
+        paper_strengths: β of the published edit (P1 equation 2), which is tried as a method of its own: all features in
+            whose dictionary the concept stands, β·‖Z[i,j]‖, taken out outside the whole quadrant, by the autoencoders
+            nearest to the stage.
+        blocks: of every edit; empty: all.
+        keep: a look's setting is chosen among those that keep so much of the layout (mean IoU of the concepts' masks
+            before and after); where none does, the one that keeps most.
+        cases: pictures a stage and method, for the spatial edits.
+        global_cases: the same for the global edits.
+        tuning: pictures on which the last settings are compared; the others drop out on half, a quarter … of them.
+        chunk: cases that are done, and recorded, together.
+        dtype: in which all pictures of the evaluation are sampled; ``bfloat16`` takes about half the time.
+    """
+
+    concepts: tuple[str, ...] = ()
+    words: tuple[str, ...] = ()
+    judge: str = ""
+    avoid: tuple[str, ...] = ()
+    unit: str = "update_norm"
+    strengths: tuple[float, ...] = (0.25, 0.5, 1.0, 2.0, 4.0)
+    branches: tuple[str, ...] = ("cond", "both")
+    tops: tuple[int, ...] = (0,)
+    choices: tuple[str, ...] = ("labels",)
+    ts: tuple[float, ...] = (-1.0,)
+    outsides: tuple[str, ...] = ("remove",)
+    sizes: tuple[float, ...] = (1.0,)
+    paper_strengths: tuple[float, ...] = (0.03, 0.1, 0.3, 1.0, 3.0)
+    blocks: tuple[str, ...] = ()
+    keep: float = 0.5
+    cases: int = 500
+    global_cases: int = 500
+    tuning: int = 80
+    chunk: int = 20
+    dtype: str = "float32"
+
+    def __post_init__(self) -> None:
+        for name in ("strengths", "paper_strengths"):
+            if not getattr(self, name) or min(getattr(self, name)) <= 0.0:
+                raise InputError(f"steer.{name} must be positive numbers.")
+        if min(self.cases, self.global_cases, self.tuning, self.chunk) < 1:
+            raise InputError("steer.cases, steer.global_cases, steer.tuning and steer.chunk must be at least 1.")
+        if not self.branches or set(self.branches) - {*BRANCHES, "both"} or self.unit not in UNITS:
+            raise InputError(
+                f"steer.branches are of {', '.join((*BRANCHES, 'both'))}, steer.unit one of {', '.join(UNITS)}."
+            )
+        if self.dtype not in ("float32", "bfloat16"):
+            raise InputError(f"steer.dtype is float32 or bfloat16, not {self.dtype!r}.")
+        if not self.tops or min(self.tops) < 0:
+            raise InputError("steer.tops must be numbers of features, 0 for all.")
+        if not self.choices or set(self.choices) - set(CHOICES) or not self.ts or max(self.ts) > 1:
+            raise InputError(f"steer.choices are of {', '.join(CHOICES)}, steer.ts at most 1.")
+        if not self.outsides or set(self.outsides) - set(OUTSIDES) or not all(0 < size <= 1 for size in self.sizes):
+            raise InputError(f"steer.outsides are of {', '.join(OUTSIDES)}, steer.sizes above 0 and at most 1.")
+
+    def settings(self, spatial: bool) -> list[Setting]:
+        """Every combination, weakest first."""
+        common = (sorted(self.strengths), self.branches, self.tops, self.choices, self.ts)
+        where = (self.outsides, self.sizes) if spatial else (("remove",), (1.0,))
+        return [Setting(*one, self.unit) for one in itertools.product(*common, *where)]
+
+    def paper_settings(self) -> list[Setting]:
+        """The published spatial edit at every strength, weakest first."""
+        return [Setting(b, choice="dictionary", unit="code_norm") for b in sorted(self.paper_strengths)]
+
+    def quick(self) -> SteerConfig:
+        """A sample that a laptop draws in a few minutes."""
+        strengths, paper = (
+            tuple(sorted(some))[(len(some) - 1) // 2 :][:2] for some in (self.strengths, self.paper_strengths)
+        )
+        return replace(
+            self, strengths=strengths, paper_strengths=paper, branches=self.branches[:1], tops=self.tops[:1],
+            choices=self.choices[:1],
+            ts=self.ts[:1], outsides=self.outsides[:1], sizes=self.sizes[:1], cases=20, global_cases=12, tuning=10,
+            chunk=10,
+        )  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Case:
+    """One thing to try on one picture: place `name` in the quadrant, or, without one, give the look `name`."""
+
+    start: Start
+    name: str
+    quadrant: str = ""
+
+
+class Cases:
+    """Held-out prompts in two halves: settings are chosen on `discovery`, everything is reported on `heldout`.
+
+    A longer list of cases begins with the shorter one, and any number of them is as even over concepts, quadrants and
+    looks as it can be.
+    """
+
+    def __init__(self, config: SteerConfig, vocabulary: Vocabulary, prompts: Sequence[str], seed: int) -> None:
+        """Raises InputError when a half is empty."""
+        self.config, self.vocabulary, self.seed = config, vocabulary, seed
+        self.concepts = config.concepts or vocabulary.concepts
+        self.halves = {half: [p for p in prompts if split_of(f"strength: {p}", 0.5) == half]
+                       for half in ("discovery", "heldout")}  # fmt: skip
+        if not all(self.halves.values()):
+            raise InputError("steer evaluate needs at least two held-out prompts; raise images or heldout.")
+
+    def spatial(self, half: str, count: int) -> list[Case]:
+        """Concepts and quadrants in turn, on prompts that name the concept and no word of `SteerConfig.avoid`."""
+        free = [p for p in self.halves[half] if not any(names(p, word) for word in self.config.avoid)]
+        naming = {c: [p for p in free if c in self.vocabulary.mentioned(p)] for c in self.concepts}
+        concepts = [c for c in self.concepts if naming[c]]
+        if not concepts:
+            raise InputError("No held-out prompt names any of steer.concepts.")
+        quadrants, cases = list(QUADRANTS), list[Case]()
+        used: dict[str, int] = defaultdict(int)
+        for i in range(count):
+            concept = concepts[i % len(concepts)]
+            # Shifted once a round, so that concepts and quadrants meet in every pairing.
+            quadrant = quadrants[(i % len(concepts) + i // len(concepts)) % len(quadrants)]
+            prompt = naming[concept][used[concept] % len(naming[concept])]
+            used[concept] += 1
+            cases.append(Case(Start(prompt, self.seed + used[concept]), concept, quadrant))
+        return cases
+
+    def globally(self, half: str, count: int) -> list[Case]:
+        """Words in turn, on prompts that name none of them."""
+        free = [p for p in self.halves[half] if not any(names(p, word) for word in self.config.words)]
+        if not free:
+            raise InputError("Every held-out prompt names one of steer.words; there is nothing to restyle.")
+        words = self.config.words
+        return [Case(Start(free[i % len(free)], self.seed + i), words[i % len(words)]) for i in range(count)]

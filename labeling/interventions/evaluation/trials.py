@@ -1,0 +1,164 @@
+"""One edit on one picture, drawn and judged: a row of `gazetteer.data.tables.schemas.TRIALS` each."""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Protocol
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from gazetteer.data.inputs.edits import QUADRANTS, Edit, Region, Target
+from gazetteer.data.tables.schemas import TRIALS
+from gazetteer.labeling.interventions.evaluation.cases import Case
+from gazetteer.labeling.interventions.evaluation.sampler import Bench, Found, Picture
+from gazetteer.labeling.interventions.evaluation.scores import (
+    in_box,
+    lands_in,
+    mask_iou,
+    outside_change,
+    structural_distance,
+)
+
+SPATIAL = ("gazetteer", "paper", "random_features", "random_direction", "none")
+OURS = ("gazetteer", "paper")
+"""Methods that add features of the concept; the random ones change what `gazetteer` would add."""
+GLOBAL = ("gazetteer", "random_features", "none")
+
+
+class Judge(Protocol):
+    """Reads the look of pictures."""
+
+    labels: Sequence[str]
+
+    def probabilities(self, pictures: NDArray[np.uint8]) -> NDArray[np.float32]:
+        """Probability of every label, [N, len(labels)], for uint8 pictures [N, H, W, 3]."""
+        ...
+
+
+@dataclass(frozen=True)
+class Trial:
+    """One thing to try.
+
+    Attributes:
+        case: the picture, what is asked of it and where.
+        half: of the prompts, as `steer_cases.Cases` names them.
+        stage: in whose window the edit lies; empty for the method ``none``.
+        method: one of SPATIAL, or of GLOBAL when the case has no quadrant.
+        setting: the name of the edit's setting; empty for ``none``.
+        edit: with targets; None for ``none``.
+        number: of the case, from which random choices are drawn.
+    """
+
+    case: Case
+    half: str
+    method: str
+    number: int
+    stage: str = ""
+    setting: str = ""
+    edit: Edit | None = None
+
+
+class Trials:
+    """The models of an evaluation, in the process that uses them."""
+
+    def __init__(self, bench: Bench, judge: Judge | None = None, seed: int = 0) -> None:
+        """`judge` is needed for cases without a quadrant."""
+        self.bench, self.judge, self.seed = bench, judge, seed
+
+    def run(self, items: Sequence[Trial]) -> pa.Table:
+        """A row per trial, in the order given."""
+        self.bench.base([trial.case.start for trial in items])
+        rows: list[dict[str, Any]] = [{} for _ in items]
+        groups: dict[tuple[str, bool], list[int]] = {}
+        for i, trial in enumerate(items):
+            groups.setdefault((trial.stage, bool(trial.case.quadrant)), []).append(i)
+        for (stage, spatial), members in groups.items():
+            mine = [items[i] for i in members]
+            made = self._spatial(mine, stage) if spatial else self._global(mine, stage)
+            for i, row in zip(members, made, strict=True):
+                rows[i] = row
+        return pa.Table.from_pylist(rows, schema=TRIALS)
+
+    def _spatial(self, trials: Sequence[Trial], stage: str) -> list[dict[str, Any]]:
+        starts = [trial.case.start for trial in trials]
+        plain = self.bench.base(starts)
+        pictures = self._draw(trials, stage) if stage else plain
+        found = self.bench.look(pictures, [(trial.case.name,) for trial in trials])
+        rows = []
+        for trial, before, after, seen in zip(trials, plain, pictures, found, strict=True):
+            name, box = trial.case.name, QUADRANTS[trial.case.quadrant]
+            outside = Region(box=box).grid(*before.shape[:2])
+            rows.append(
+                _row(trial, "spatial", seen)
+                | {
+                    "landed": name in seen.masks and lands_in(seen.masks[name], box),
+                    "map_landed": in_box(seen.centres.get(name), box),
+                    "outside_change": outside_change(before, after, outside),
+                }
+            )
+        return rows
+
+    def _global(self, trials: Sequence[Trial], stage: str) -> list[dict[str, Any]]:
+        assert self.judge is not None
+        starts = [trial.case.start for trial in trials]
+        plain, old = self.bench.base(starts), self.bench.base_found(starts)
+        pictures = self._draw(trials, stage) if stage else plain
+        labels = list(self.judge.labels)
+        was = self.judge.probabilities(np.stack(plain))
+        now = self.judge.probabilities(np.stack(pictures))
+        rows = []
+        for i, (trial, seen) in enumerate(zip(trials, self.bench.look(pictures) if stage else old, strict=True)):
+            column = labels.index(trial.case.name)
+            kept = [mask_iou(mask, seen.masks.get(c, np.zeros_like(mask))) for c, mask in old[i].masks.items()]
+            rows.append(
+                _row(trial, "global", seen)
+                | {
+                    "rise": float(now[i, column] - was[i, column]),
+                    "read_as": labels[int(now[i].argmax())],
+                    "distance": structural_distance(plain[i], pictures[i]),
+                    "layout_kept": float(np.mean(kept)) if kept else None,
+                }
+            )
+        return rows
+
+    def _draw(self, trials: Sequence[Trial], stage: str) -> list[Picture]:
+        edits = []
+        for trial in trials:
+            assert trial.edit is not None
+            targets = trial.edit.targets
+            if trial.method not in OURS:
+                targets = self._random(targets, trial.method, trial.number)
+            edits.append([replace(trial.edit, targets=targets)])
+        return self.bench.edited([trial.case.start for trial in trials], edits, stage)
+
+    def _random(self, targets: Sequence[Target], method: str, number: int) -> tuple[Target, ...]:
+        """Another choice of as many features of the same sites, or a direction drawn at random."""
+        made = []
+        for target in targets:
+            sae = self.bench.saes[target.site]
+            block = zlib.crc32(target.block.encode())  # blocks of equal width must not share their direction
+            rng = np.random.default_rng([self.seed, number, block])
+            if method == "random_direction":
+                vector = rng.standard_normal(sae.config.d)
+                made.append(Target(target.block, target.branch, target.t, vector=tuple(map(float, vector))))
+            else:
+                others = np.setdiff1d(np.arange(sae.config.n), target.features)
+                if len(others) < len(target.features):  # too few are left over: any will do
+                    others = np.arange(sae.config.n)
+                some = rng.choice(others, len(target.features), replace=False)
+                made.append(replace(target, features=tuple(map(int, some)), scales=target.scales))
+        return tuple(made)
+
+
+def _row(trial: Trial, experiment: str, seen: Found) -> dict[str, Any]:
+    case = trial.case
+    return {
+        "experiment": experiment, "half": trial.half, "stage": trial.stage, "method": trial.method,
+        "setting": trial.setting, "name": case.name, "quadrant": case.quadrant, "prompt": case.start.prompt,
+        "seed": case.start.seed, "present": list(seen.present), "landed": None, "map_landed": None,
+        "outside_change": None, "rise": None, "read_as": None, "distance": None, "layout_kept": None,
+    }  # fmt: skip

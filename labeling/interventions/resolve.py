@@ -1,0 +1,197 @@
+"""Concepts become features to steer with: the labels of a run say which, its codes how strong they are.
+
+edits = resolve(read_edits("edits.yaml"), "runs/scenes")
+with steer(pipe, edits, "saes"):
+    ...
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from functools import cached_property
+
+import numpy as np
+from numpy.typing import NDArray
+
+from gazetteer.data.core.errors import InputError
+from gazetteer.data.core.sites import Site
+from gazetteer.data.inputs.edits import Edit, Target
+from gazetteer.data.runs.folder import RunFolder
+from gazetteer.labeling.evidence.run_codes import site_codes
+from gazetteer.labeling.evidence.site_codes import SiteCodes, site_of
+from gazetteer.labeling.interventions.contrast import Weights, concept_contrasts, picture_means, word_contrast
+from gazetteer.labeling.layout.data import LayoutRun, open_run
+from gazetteer.labeling.tables import Run, load_candidates, load_images, load_labels
+
+MIN_PICTURES = 5
+"""A word must stand in so many discovery prompts, and be missing from as many, before features are sought for it."""
+
+
+def resolve(edits: Sequence[Edit], run: Run, top: int = 0) -> tuple[Edit, ...]:
+    """The edits with targets; edits that have some stay as they are (`Resolver.resolve`).
+
+    Raises:
+        InputError: not a finished run, or nothing there carries the concept or word at the wanted sites.
+    """
+    resolver = Resolver(run)
+    return tuple(resolver.resolve(edit, top) for edit in edits)
+
+
+class Resolver:
+    """What a run says concepts and words are made of; read once, asked many times."""
+
+    def __init__(self, run: Run) -> None:
+        self.folder = run if isinstance(run, RunFolder) else RunFolder(run)
+        self._codes: dict[Site, SiteCodes] = {}
+        self._contrasts: dict[Site, dict[str, Weights]] = {}
+
+    @cached_property
+    def prompts(self) -> dict[str, str]:
+        """By image id, of the discovery pictures."""
+        rows = load_images(self.folder, split="discovery", columns=["image_id", "prompt"]).to_pylist()
+        return {row["image_id"]: row["prompt"] for row in rows}
+
+    @cached_property
+    def layout(self) -> LayoutRun:
+        """The run's pictures with their masks."""
+        return open_run(self.folder)
+
+    def codes(self, site: Site) -> SiteCodes:
+        """The run's codes at a site."""
+        if site not in self._codes:
+            self._codes[site] = site_codes(self.folder, site)
+        return self._codes[site]
+
+    def resolve(self, edit: Edit, top: int = 0) -> Edit:
+        """The edit with targets: in each block one site of the edit's branch (`sites_for`).
+
+        With the choice ``labels`` a concept's features are those with it as their best trusted label (or, where there
+        are none, as any trusted label), by `dataset_iou` − `null_iou`, and count alike. With ``dictionary`` they are
+        those of P1 (3.5): every feature in whose word list the concept stands, by one hit or more. A word's are those
+        that tell best by their mean activation that a prompt has the word (`word_features`). With ``contrast`` all
+        features count, by how much more they fire in the concept's cells, or in the word's pictures
+        (labeling/interventions/contrast.py).
+
+        Args:
+            top: at most so many features a block; 0: all of them, with ``labels`` 8 of a word's.
+
+        Raises:
+            InputError: as `resolve`.
+        """
+        if edit.targets:
+            return edit
+        targets = []
+        for site in sites_for(edit, self.folder):
+            features, scales = self._features(edit, site, top)
+            if features:
+                if edit.unit == "feature_p99":
+                    scales = percentiles(self.codes(site), features)
+                targets.append(Target(site.block, site.branch, site.t, features, scales))
+        if not targets:
+            where = ", ".join(site.slug for site in sites_for(edit, self.folder)) or "any site"
+            raise InputError(f"No feature of {self.folder.path} carries {edit.name!r} at {where}.")
+        return edit.with_targets(targets)
+
+    def _features(self, edit: Edit, site: Site, top: int) -> Weights:
+        if edit.choice == "dictionary":
+            return dictionary_features(self.folder, site, edit.concept, top), ()
+        if edit.concept and edit.choice == "labels":
+            return concept_features(self.folder, site, edit.concept, top), ()
+        if edit.concept:
+            if site not in self._contrasts:
+                self._contrasts[site] = concept_contrasts(self.layout, site)
+            features, weights = self._contrasts[site].get(edit.concept, ((), ()))
+            return features[: top or None], weights[: top or None]
+        index, has = self._pictures(site, edit.word)
+        if edit.choice == "labels":
+            return word_features(self.codes(site), index, has, top or 8), ()
+        features, weights = word_contrast(self.codes(site), index, has)
+        return features[: top or None], weights[: top or None]
+
+    def _pictures(self, site: Site, word: str) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
+        """The discovery pictures as the codes count them, and whether their prompts have the word."""
+        there = [i for i, image_id in enumerate(self.codes(site).image_ids) if image_id in self.prompts]
+        prompts = [self.prompts[self.codes(site).image_ids[i]] for i in there]
+        has = np.array([names(prompt, word) for prompt in prompts], bool)
+        if min(has.sum(), (~has).sum()) < MIN_PICTURES:
+            raise InputError(
+                f"{word!r} stands in {has.sum()} of {len(has)} discovery prompts of {self.folder.path}; "
+                f"at least {MIN_PICTURES} must have it, and as many not."
+            )
+        return np.array(there, np.int64), has
+
+
+def sites_for(edit: Edit, run: RunFolder) -> list[Site]:
+    """One site a block: the edit's branch (cond for ``both``), its t or else that nearest to its window's middle."""
+    sites = run_sites(run)
+    branch = "uncond" if edit.branch == "uncond" else "cond"
+    middle = sum(edit.window) / 2 if edit.t is None else edit.t
+    blocks = list(edit.blocks) or sorted({site.block for site in sites})
+    unknown = sorted(set(blocks) - {site.block for site in sites})
+    if unknown:
+        raise InputError(f"{run.path} has no labels for the block {unknown[0]}; it has {', '.join(_blocks(sites))}.")
+    chosen = []
+    for block in blocks:
+        near = [site for site in sites if (site.block, site.branch) == (block, branch)]
+        if near:
+            chosen.append(min(near, key=lambda site: (abs(site.t - middle), -site.t)))
+    return chosen
+
+
+def run_sites(run: RunFolder) -> list[Site]:
+    """Every site of a finished run, sorted."""
+    rows = run.read_final("features", ["block", "branch", "t"])
+    return sorted({site_of(**row) for row in rows.group_by(["block", "branch", "t"]).aggregate([]).to_pylist()})
+
+
+def concept_features(run: RunFolder, site: Site, concept: str, top: int = 0) -> tuple[int, ...]:
+    """The features of a site that a concept labels, best first; may be empty."""
+    columns = ["feature", "rank", "dataset_iou", "null_iou"]
+    rows = load_labels(
+        run, block=site.block, branch=site.branch, t=site.t, concept=concept, columns=columns
+    ).to_pylist()
+    rows = [row for row in rows if row["rank"] == 1] or rows
+    rows.sort(key=lambda row: (row["null_iou"] - row["dataset_iou"], row["feature"]))
+    return tuple(row["feature"] for row in rows[: top or None])
+
+
+def dictionary_features(run: RunFolder, site: Site, concept: str, top: int = 0) -> tuple[int, ...]:
+    """The features of a site in whose dictionary a concept stands (P1 3.3: a hit or more), most hits first."""
+    rows = load_candidates(
+        run, block=site.block, branch=site.branch, t=site.t, concept=concept, paper_label=True,
+        columns=["feature", "hits"],
+    ).to_pylist()  # fmt: skip
+    rows.sort(key=lambda row: (-row["hits"], row["feature"]))
+    return tuple(row["feature"] for row in rows[: top or None])
+
+
+def word_features(codes: SiteCodes, index: NDArray[np.int64], has: NDArray[np.bool_], top: int = 8) -> tuple[int, ...]:
+    """The features whose mean activation over a picture tells best, by Cohen's d, that its prompt has the word.
+
+    Args: as `gazetteer.labeling.interventions.contrast.word_contrast`. May be empty.
+    """
+    used, means = picture_means(codes)
+    with_word, without = means[index[has]], means[index[~has]]
+    spread = np.sqrt((with_word.var(axis=0) + without.var(axis=0)) / 2)
+    d = (with_word.mean(axis=0) - without.mean(axis=0)) / np.maximum(spread, 1e-9)
+    best = np.argsort(-d, kind="stable")[:top]
+    return tuple(int(used[i]) for i in best if d[i] > 0)
+
+
+def names(prompt: str, word: str) -> bool:
+    """Whether a prompt holds a word or phrase as it stands."""
+    return re.search(rf"\b{re.escape(word.lower())}\b", prompt.lower()) is not None
+
+
+def percentiles(codes: SiteCodes, features: Sequence[int], share: float = 99.0) -> tuple[float, ...]:
+    """Each feature's percentile over the cells where it fires; 0 for one that never does."""
+    found: list[float] = []
+    for feature in features:
+        values: NDArray[np.float32] = codes.value[codes.feature == feature]
+        found.append(float(np.percentile(values, share)) if values.size else 0.0)
+    return tuple(found)
+
+
+def _blocks(sites: Sequence[Site]) -> list[str]:
+    return sorted({site.block for site in sites})

@@ -1,0 +1,1 @@
+"""What will be where, said while the picture is noise."""

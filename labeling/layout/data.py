@@ -1,0 +1,165 @@
+"""A run as the layout experiments read it: tables, codes and masks, with the split kept."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from gazetteer.data.core.errors import InputError
+from gazetteer.data.core.sites import Site
+from gazetteer.data.runs.folder import RunFolder
+from gazetteer.labeling.evidence.concept_maps import ConceptMaps, read_concepts
+from gazetteer.labeling.evidence.evidence import sum_evidence
+from gazetteer.labeling.evidence.pooling import Grid
+from gazetteer.labeling.evidence.run_codes import code_grids, site_codes
+from gazetteer.labeling.evidence.site_codes import SiteCodes
+from gazetteer.labeling.layout.metrics import Truth
+from gazetteer.labeling.layout.scores import SiteTable, site_tables
+from gazetteer.labeling.vocabulary.vocabulary import Vocabulary, VocabularyConfig
+
+_SITES_KEPT = 8  # sites whose codes stay in memory
+
+
+@dataclass(frozen=True)
+class LayoutRun:
+    """A finished run.
+
+    Attributes:
+        store: its folder.
+        image_ids, prompts, seeds, splits: of N pictures, sorted by id.
+        maps: their masks on every grid.
+        grids: grid of every site.
+        mentioned: bool [N, C], whether the prompt names the concept.
+    """
+
+    store: RunFolder
+    image_ids: tuple[str, ...]
+    prompts: tuple[str, ...]
+    seeds: tuple[int, ...]
+    splits: NDArray[np.str_]
+    maps: ConceptMaps
+    grids: dict[Site, Grid]
+    mentioned: NDArray[np.bool_]
+    _read: dict[Site, SiteCodes] = field(default_factory=dict, repr=False)
+
+    @property
+    def concepts(self) -> tuple[str, ...]:
+        """Sorted."""
+        return self.maps.concepts
+
+    @property
+    def pixels(self) -> float:
+        """Pixels of a picture, the mean when sizes differ."""
+        return float(self.maps.sizes.prod(axis=1).mean())
+
+    @cached_property
+    def tables(self) -> dict[Site, SiteTable]:
+        """What the tables know of every site, from discovery pictures."""
+        return site_tables(sum_evidence([self.store.read_table("evidence")]), self.grids, self.pixels)
+
+    def of_split(self, split: str, most: int = 0) -> NDArray[np.int64]:
+        """Indices of the pictures of a split, the first `most` by id (ids are digests, so these are random)."""
+        found = np.flatnonzero(self.splits == split)
+        return found[:most] if most else found
+
+    def truth(self, grid: Grid, images: NDArray[np.int64]) -> Truth:
+        """The masks of some pictures on a grid; a pair is wanted when the prompt names it and the picture shows it."""
+        return truth_of(self.maps, self.mentioned, grid, self.pixels, images)
+
+    def codes(self, site: Site, images: NDArray[np.int64]) -> SiteCodes:
+        """The stored codes of some pictures at a site, in the order given (ascending indices).
+
+        Raises:
+            InputError: a picture without codes there.
+        """
+        if site not in self._read:
+            while len(self._read) >= _SITES_KEPT:
+                self._read.pop(next(iter(self._read)))
+            self._read[site] = site_codes(self.store, site)
+        return take_images(self._read[site], [self.image_ids[i] for i in images])
+
+
+def truth_of(
+    maps: ConceptMaps, mentioned: NDArray[np.bool_], grid: Grid, pixels: float, images: NDArray[np.int64]
+) -> Truth:
+    """The masks of some pictures (int64 [n], in this order) on a grid; nothing is made of the others."""
+    cells = grid[0] * grid[1]
+    place = np.full(len(maps.image_ids), -1)
+    place[images] = np.arange(len(images))
+    row = place[maps.union_image]
+    kept = row >= 0
+    counts = np.zeros((len(images), len(maps.concepts), cells), np.int32)
+    counts[row[kept], maps.union_concept[kept]] = maps.pixels[grid][kept]
+    return Truth(counts, np.full(cells, pixels / cells), mentioned[images] & counts.any(axis=2), maps.asked[images])
+
+
+def open_run(run: Any) -> LayoutRun:
+    """Read a finished run.
+
+    Raises:
+        InputError: it is not finished, or holds no pictures of one of the splits.
+    """
+    store = run if isinstance(run, RunFolder) else RunFolder(run)
+    if not store.is_complete():
+        raise InputError(f"{store.path} is not a finished run; run gazetteer label on it.")
+    columns = ["image_id", "prompt", "seed", "split", "width", "height", "asked"]
+    images = store.read_table("images", columns=columns)
+    grids = code_grids(store)
+    maps = read_concepts(images, store.read_table("segments"), grids.values())
+    ordered = sorted(images.select(columns[:4]).to_pylist(), key=lambda row: row["image_id"])
+    prompts = tuple(row["prompt"] for row in ordered)
+    found = LayoutRun(
+        store, maps.image_ids, prompts, tuple(row["seed"] for row in ordered),
+        np.array([row["split"] for row in ordered]), maps, grids, mentions(prompts, maps.concepts),
+    )  # fmt: skip
+    for split in ("discovery", "heldout"):
+        if not len(found.of_split(split)):
+            raise InputError(f"{store.path} has no {split} pictures; a layout needs both splits (config key heldout).")
+    return found
+
+
+def mentions(prompts: Sequence[str], concepts: Sequence[str]) -> NDArray[np.bool_]:
+    """Whether each prompt names each concept, plurals included: bool [N, C]."""
+    vocabulary = Vocabulary(VocabularyConfig(concepts=tuple(concepts)))
+    named = [set(vocabulary.mentioned(prompt)) for prompt in prompts]
+    return np.array([[concept in some for concept in concepts] for some in named], np.bool_).reshape(
+        len(prompts), len(concepts)
+    )
+
+
+def take_images(codes: SiteCodes, image_ids: Sequence[str]) -> SiteCodes:
+    """The codes of some pictures, given in ascending order.
+
+    Raises:
+        InputError: a picture without codes.
+    """
+    place = {name: number for number, name in enumerate(codes.image_ids)}
+    missing = [name for name in image_ids if name not in place]
+    if missing:
+        raise InputError(f"The picture {missing[0]} has no codes at {codes.site.slug}.")
+    new = np.full(len(codes.image_ids), -1, np.int32)
+    new[[place[name] for name in image_ids]] = np.arange(len(image_ids), dtype=np.int32)
+    kept = new[codes.image] >= 0
+    return SiteCodes(
+        codes.site, tuple(image_ids), codes.height, codes.width,
+        new[codes.image[kept]], codes.feature[kept], codes.cell[kept], codes.value[kept],
+    )  # fmt: skip
+
+
+def nearest_site(sites: Sequence[Site], block: str, branch: str, t: float) -> Site:
+    """The site of a block and branch whose t is nearest; of two equally near ones the earlier in sampling."""
+    here = [site for site in sites if site.block == block and site.branch == branch]
+    if not here:
+        raise InputError(f"The run has no site at {block}, {branch}.")
+    nearest = nearest_t([site.t for site in here], t)
+    return next(site for site in here if site.t == nearest)
+
+
+def nearest_t(known: Iterable[float], t: float) -> float:
+    """The nearest to `t` of those known; of two equally near ones the earlier in sampling."""
+    return min(known, key=lambda one: (round(abs(one - t), 6), -one))

@@ -1,0 +1,1 @@
+"""Layout prediction, measured beside its baselines."""

@@ -1,0 +1,160 @@
+"""Layout prediction, measured: per sampler step and method, on held-out pictures, with intervals over pictures.
+
+Everything that is fitted (thresholds, calibrations, probe, neuron counts, the choice of the best site) is fitted on
+discovery pictures; what is reported is measured on held-out ones, the same for all methods.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from gazetteer.data.core.errors import InputError
+from gazetteer.data.core.sites import Site, step_of
+from gazetteer.diffusion.generate import GenerationConfig
+from gazetteer.labeling.layout.data import LayoutRun, nearest_t
+from gazetteer.labeling.layout.evaluation.group import Group
+from gazetteer.labeling.layout.evaluation.model_pass import Seen, sampled
+from gazetteer.labeling.layout.evaluation.step import EvaluateConfig, StepEvaluation, at_once
+from gazetteer.labeling.layout.model import finest
+from gazetteer.sae.model.autoencoder import SparseAutoencoder
+
+MEASURES = ("miou", "pointing", "presence_ap", "margin")
+
+
+def evaluate_layout(
+    run: LayoutRun,
+    saes: Mapping[Site, SparseAutoencoder],
+    vectors: NDArray[np.floating],
+    config: EvaluateConfig,
+    pipe: Any = None,
+    generation: GenerationConfig | None = None,
+    exact: Callable[[Any, Sequence[float], Path], Group] | None = None,
+    say: Callable[[str], None] = lambda _: None,
+) -> dict[str, Any]:
+    """Measure layout prediction on a run.
+
+    Args:
+        run: `open_run` of a finished run.
+        saes: per site of the run.
+        vectors: word vectors [C, d] of the run's concepts, for the published method.
+        pipe, generation: the run's model and sampling; needed with `config.baselines`.
+        exact: makes the group of pictures with exact masks from (pipe, t values, folder); None leaves that out.
+        say: told what is being done.
+    Returns:
+        ``miou`` [t][method] -> [mean, low, high] (95 %), ``pointing``, ``presence_ap`` alike; ``margin``: gazetteer
+        minus the method, picture by picture; ``sites``: the same mIoU per block and branch alone; ``by_concept``
+        [t][method][concept]; ``autoencoder_t`` [t]: of the autoencoders that gazetteer reads it with; ``exact``: the
+        same on pictures with exact masks; ``pairs``, ``exact_pairs``: held-out pairs, and those with exact masks, per
+        concept; ``images``: how many of each were read.
+    """
+    if config.baselines and (pipe is None or generation is None):
+        raise InputError("The baselines sample pictures again and need the run's model.")
+    stored = sorted({site.t for site in run.grids}, reverse=True)
+    steps = _every_step(stored, generation.steps) if config.every_step and generation is not None else stored
+    most = at_once(run, saes, config)
+    train, held = run.of_split("discovery", most), run.of_split("heldout", config.heldout_images)
+    some = run.of_split("discovery", min(most, config.train_images or most))
+    result: dict[str, Any] = {key: {} for key in (*MEASURES, "by_concept")}
+    result |= {"sites": [], "paper_site": {}, "autoencoder_t": {}, "exact": {}}
+    with tempfile.TemporaryDirectory(prefix="gazetteer-layout-") as folder:
+        seen: dict[str, Seen | None] = {"train": None, "held": None}
+        if config.baselines and generation is not None:
+            for name, images in (("train", some), ("held", held)):
+                say(f"sampling {len(images)} {'discovery' if name == 'train' else 'held-out'} pictures again")
+                (Path(folder) / name).mkdir()
+                seen[name] = _again(run, images, pipe, generation, steps, Path(folder) / name, config.batch_size)
+        true = exact(pipe, steps, Path(folder)) if exact is not None else None
+        found: dict[float, tuple[StepEvaluation, dict[str, Any], dict[str, Any] | None]] = {}
+        for t in sorted(steps, key=lambda t: t not in stored):  # the run's own first: `live` takes their fits
+            say(f"t = {t:.2f}")
+            step = StepEvaluation(run, saes, vectors, config, t)
+            if t not in stored:
+                step.fits["live"] = found[nearest_t(stored, t)][0].fits["gazetteer"]
+            again = _group(run, some, seen["train"]) if config.baselines else None
+            step.fit(_group(run, train, None) if t in stored else again or _group(run, train, None), again)
+            here = step.measure(_group(run, held, seen["held"]))
+            found[t] = (step, here, None if true is None else step.measure(true))
+    for t in steps:
+        step, here, there = found[t]
+        _add(result, f"{t:.2f}", here, step.places)
+        result["autoencoder_t"][f"{t:.2f}"] = step.autoencoder_t
+        if there is not None:
+            result["exact"][f"{t:.2f}"] = {key: _joint(there[key], step.places) for key in MEASURES}
+    result["pairs"] = _pairs(run, _group(run, held, None), most)
+    result["images"] = {"train": len(train), "train_sampled": len(some), "heldout": len(held)}
+    if true is not None:
+        result["exact_pairs"] = _pairs(run, true, most)
+        result["images"]["exact"] = len(true.image_ids)
+    return result
+
+
+def _every_step(stored: Sequence[float], count: int) -> list[float]:
+    """t of every sampler step, first step first: the run's own where it has one there."""
+    known = {step_of(t, count): t for t in stored}
+    last = max(1, count - 1)
+    return [known.get(step, 1.0 - step / last) for step in range(count)]
+
+
+def _again(
+    run: LayoutRun,
+    images: NDArray[np.int64],
+    pipe: Any,
+    generation: GenerationConfig,
+    steps: Sequence[float],
+    folder: Path,
+    batch_size: int,
+) -> Seen:
+    """What sampling these pictures again shows at every step."""
+    pictures = [(run.image_ids[i], run.prompts[i], run.seeds[i]) for i in images]
+    return sampled(pipe, generation, steps, pictures, run.concepts, folder, batch_size)
+
+
+def _pairs(run: LayoutRun, pictures: Group, most: int) -> dict[str, int]:
+    """In how many of the pictures each concept is wanted, `most` pictures at a time."""
+    grid = finest(list(run.grids.values()))
+    counts = sum(part.truth(grid).wanted.sum(axis=0) for part in pictures.parts(most))
+    return dict(zip(run.concepts, np.asarray(counts).tolist(), strict=True))
+
+
+def _group(run: LayoutRun, images: NDArray[np.int64], seen: Seen | None) -> Group:
+    return Group(tuple(run.image_ids[i] for i in images), run.truth, images, seen, stored=True)
+
+
+def _add(result: dict[str, Any], t: str, found: dict[str, Any], places: Sequence[tuple[str, str]]) -> None:
+    """File one step's measurements; the single (block, branch) pairs go to `sites`."""
+    single = {"/".join(place): place for place in places}
+    for key in MEASURES:
+        result[key][t] = _joint(found[key], places)
+    result["sites"] += [
+        {"t": float(t), "block": place[0], "branch": place[1], "miou": found["miou"][name]}
+        for name, place in single.items()
+    ]
+    result["by_concept"][t] = _joint(found["by_concept"], places)
+    result["paper_site"][t] = found["paper_site"]
+
+
+def _joint(values: Mapping[str, Any], places: Sequence[tuple[str, str]]) -> dict[str, Any]:
+    """Without the single (block, branch) pairs."""
+    single = {"/".join(place) for place in places}
+    return {name: value for name, value in values.items() if name not in single}
+
+
+def print_layout(result: Mapping[str, Any]) -> None:
+    """The measurements as text."""
+    for key, title in (("miou", "mIoU"), ("pointing", "pointing"), ("presence_ap", "presence AP")):
+        for t, methods in result[key].items():
+            values = "  ".join(f"{name} {m:.3f} [{low:.3f}, {high:.3f}]" for name, (m, low, high) in methods.items())
+            print(f"{title} at t={t}: {values}")
+    for row in result["sites"]:
+        mean, low, high = row["miou"]
+        print(f"  {row['block']:<28}{row['branch']:<8}t={row['t']:.2f}  {mean:.3f} [{low:.3f}, {high:.3f}]")
+    for t, found in result["exact"].items():
+        values = "  ".join(f"{n} {m:.3f} [{low:.3f}, {high:.3f}]" for n, (m, low, high) in found["miou"].items())
+        print(f"exact masks, mIoU at t={t}: {values}")
+    print(f"{result['seconds']:.0f} s")

@@ -1,0 +1,75 @@
+"""Pictures with exact masks, in the place of detected ones: the annotator's own error is out of the measurement."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from gazetteer.data.core.errors import InputError
+from gazetteer.data.tables.images import decode_image
+from gazetteer.data.tables.schemas import IMAGES, SEGMENTS
+from gazetteer.diffusion.generate import GenerationConfig
+from gazetteer.labeling.evidence.concept_maps import read_concepts
+from gazetteer.labeling.evidence.pooling import Grid
+from gazetteer.labeling.layout.data import LayoutRun, mentions, truth_of
+from gazetteer.labeling.layout.evaluation.group import Group, Images
+from gazetteer.labeling.layout.evaluation.model_pass import noised
+from gazetteer.labeling.layout.metrics import Truth
+
+
+def exact_group(
+    run: LayoutRun, folder: str | Path, generation: GenerationConfig, most: int = 0
+) -> Callable[[Any, Sequence[float], Path], Group]:
+    """How to see the pictures of `folder`: (pipe, t values, scratch folder) -> group.
+
+    Args:
+        folder: holds ``images/`` and ``segments/``, Parquet of `data.tables.schemas`; `prompt` is the caption. Segments of
+            concepts that the run does not know are left out.
+        most: the first so many by image id; 0 takes all.
+    Raises:
+        InputError: the folder cannot be read, is empty, or its captions name no concept that its masks show.
+    """
+    images, segments = _read(Path(folder), "images", IMAGES), _read(Path(folder), "segments", SEGMENTS)
+    ids = sorted(images["image_id"].to_pylist())[: most or None]
+    if not ids:
+        raise InputError(f"{folder} holds no pictures.")
+    known, chosen = pa.array(run.concepts, pa.string()), pa.array(ids, pa.string())
+    images = images.filter(pc.is_in(images["image_id"], chosen))
+    kept = pc.and_(pc.is_in(segments["image_id"], chosen), pc.is_in(segments["concept"], known))
+    # Masks are exact, so absence is known of every concept: all count as asked.
+    names = pa.array([list(run.concepts)] * images.num_rows, IMAGES.field("asked").type)
+    images = images.set_column(images.schema.get_field_index("asked"), IMAGES.field("asked"), names)
+    maps = read_concepts(images, segments.filter(kept), set(run.grids.values()))
+    rows = sorted(images.select(["image_id", "prompt", "image"]).to_pylist(), key=lambda row: row["image_id"])
+    mentioned = mentions([row["prompt"] for row in rows], run.concepts)
+    pixels = float(maps.sizes.prod(axis=1).mean())
+
+    def truth(grid: Grid, rows: Images) -> Truth:
+        return truth_of(maps, mentioned, grid, pixels, rows)
+
+    every = np.arange(len(rows))
+    if not truth(next(iter(run.grids.values())), every).wanted.any():
+        raise InputError(f"No caption in {folder} names a concept of the run that its masks show.")
+
+    def see(pipe: Any, t: Sequence[float], scratch: Path) -> Group:
+        place = scratch / "exact"
+        place.mkdir()
+        pictures = [(row["image_id"], row["prompt"], decode_image(row["image"]["bytes"])) for row in rows]
+        seen = noised(pipe, generation, t, pictures, run.concepts, place)
+        return Group(tuple(row["image_id"] for row in rows), truth, every, seen, stored=False)
+
+    return see
+
+
+def _read(folder: Path, name: str, schema: pa.Schema) -> pa.Table:
+    try:
+        return pq.read_table(folder / name, columns=schema.names).cast(schema)
+    except (OSError, ValueError, KeyError, pa.ArrowException) as error:
+        reason = str(error).partition("\n")[0]
+        raise InputError(f"{folder} has no readable table {name}/ of pictures with masks ({reason}).") from error

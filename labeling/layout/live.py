@@ -1,0 +1,105 @@
+"""The layout inside a running pipeline: maps of every concept while the picture is still noise."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from torch import Tensor
+
+from gazetteer.data.core.errors import InputError
+from gazetteer.data.core.sites import Site
+from gazetteer.diffusion.capture import capture_updates, cells, position_of, split_branches
+from gazetteer.diffusion.generate import encode_map
+from gazetteer.labeling.evidence.site_codes import SiteCodes, flat_codes
+from gazetteer.labeling.layout.model import Layout, LayoutModel
+
+OnLayout = Callable[[Layout], None]
+
+
+@dataclass
+class LiveLayout:
+    """The layouts of the current (or last) call of the pipeline, by sampler step."""
+
+    history: dict[int, Layout] = field(default_factory=dict)
+
+    @property
+    def latest(self) -> Layout:
+        """The layout of the newest step; InputError before the first."""
+        if not self.history:
+            raise InputError("There is no layout yet: the pipeline has not taken a step.")
+        return next(reversed(self.history.values()))
+
+
+@contextmanager
+def predict_layout(pipe: Any, labels: LayoutModel, on_layout: OnLayout | None = None) -> Iterator[LiveLayout]:
+    """Predict the layout at every sampler step of ``pipe(...)`` calls made inside the context.
+
+    The pipeline computes what it would have computed; its hooks are gone when the context ends, however it ends.
+
+    Args:
+        pipe: a diffusers pipeline with a U-Net, with guidance or without.
+        labels: of `gazetteer.labeling.layout.model.fit_layout`, with autoencoders.
+        on_layout: called with each step's layout while the pipeline runs.
+    Raises:
+        InputError: the model lacks a block, `labels` has no autoencoders, or it reads a branch that is off.
+    """
+    if not labels.saes:
+        raise InputError("This layout model has no autoencoders; give fit_layout the run's to use it in a pipeline.")
+    live = LiveLayout()
+    seen: dict[str, Tensor] = {}
+
+    def on_update(block: str, timestep: int, update: Tensor) -> None:
+        seen[block] = update
+        if len(seen) == len(labels.blocks):
+            updates = dict(seen)
+            seen.clear()
+            step, t = _place(pipe, timestep)
+            if step == 0 or step in live.history:
+                live.history.clear()
+            codes = {s: _codes(labels, s, _half(pipe, updates[s.block], labels.branch)) for s in labels.sites_at(t)}
+            live.history[step] = labels.predict(codes, t, step)
+            if on_layout is not None:
+                on_layout(live.history[step])
+
+    with capture_updates(pipe.unet, labels.blocks, on_update):
+        yield live
+
+
+def _place(pipe: Any, timestep: int) -> tuple[int, float]:
+    """0-based step and t of the scheduler's timestep."""
+    t = position_of(timestep, pipe.scheduler.timesteps)
+    return round((1.0 - t) * (len({float(one) for one in pipe.scheduler.timesteps}) - 1)), t
+
+
+def _half(pipe: Any, update: Tensor, branch: str) -> Tensor:
+    """The guidance half of an update [batch, ...]; without guidance all of it is cond."""
+    guided = bool(getattr(pipe, "do_classifier_free_guidance", False))
+    halves = split_branches(update, len(update) // 2 if guided else len(update))
+    if branch not in halves:
+        raise InputError(f"This layout model reads the {branch} branch, but the pipeline runs without guidance.")
+    return halves[branch]
+
+
+def _codes(labels: LayoutModel, site: Site, update: Tensor) -> SiteCodes:
+    """The codes of a captured update [images, channels, h, w]."""
+    height, width = update.shape[2:]
+    if (height, width) != labels.tables[site].grid:
+        raise InputError(
+            f"{site.block} works on {height} x {width} cells here, but the run's on "
+            f"{labels.tables[site].grid[0]} x {labels.tables[site].grid[1]}; ask for pictures of the run's size."
+        )
+    maps = [encode_map(labels.saes[site], one, height, width) for one in cells(update)]
+    return stack_codes(site, [f"{number:08d}" for number in range(len(maps))], maps)
+
+
+def stack_codes(site: Site, image_ids: list[str], maps: list[Any]) -> SiteCodes:
+    """Sparse maps of several pictures at one site as flat codes."""
+    grid = (maps[0].height, maps[0].width)
+    return flat_codes(
+        site, image_ids, grid, np.concatenate([one.feature for one in maps]),
+        np.concatenate([one.value for one in maps]), np.array([len(one.feature) for one in maps], np.int64),
+    )  # fmt: skip

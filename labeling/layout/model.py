@@ -1,0 +1,133 @@
+"""A fitted layout predictor: everything needed to say, at any sampler step, what will be where."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from gazetteer.data.core.errors import InputError
+from gazetteer.data.core.sites import Site
+from gazetteer.labeling.evidence.pooling import Grid
+from gazetteer.labeling.evidence.site_codes import SiteCodes
+from gazetteer.labeling.layout.data import LayoutRun, nearest_site, nearest_t
+from gazetteer.labeling.layout.fit import LayoutFit, inputs_of
+from gazetteer.labeling.layout.scores import SiteTable, evidence_maps, own_counts
+from gazetteer.sae.model.autoencoder import SparseAutoencoder
+
+Floats = NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class Layout:
+    """What a predictor says of N pictures at one step.
+
+    Attributes:
+        t: 1.0 = first sampler step, 0.0 = last.
+        step: 0-based.
+        concepts: names, [C].
+        where: float32 [N, C, height, width], probability that the cell shows the concept, given that it is named and
+            painted.
+        thresholds: float32 [C], of `where`, fitted on training pictures.
+        whether: float32 [N, C], score of the picture showing the concept at all.
+    """
+
+    t: float
+    step: int
+    concepts: tuple[str, ...]
+    where: Floats
+    thresholds: Floats
+    whether: Floats
+
+    def mask(self, concept: str) -> NDArray[np.bool_]:
+        """Predicted mask of a concept: bool [N, height, width]; InputError for an unknown one."""
+        if concept not in self.concepts:
+            raise InputError(f"The layout knows no {concept!r}; it knows: {', '.join(self.concepts)}.")
+        number = self.concepts.index(concept)
+        return self.where[:, number] >= self.thresholds[number]
+
+
+@dataclass(frozen=True)
+class LayoutModel:
+    """Evidence of all blocks of one guidance branch, calibrated together at every t of a run.
+
+    Attributes:
+        branch: which half of guidance is read.
+        tables: per site what the run's tables know.
+        saes: per site the autoencoder its codes come from; empty for a model that only reads stored codes.
+        fits: per t of the run.
+        prior: float32 [1, cells, C], mean masks of the discovery pictures.
+        grid: of the predictions, the finest of the blocks'.
+    """
+
+    branch: str
+    tables: Mapping[Site, SiteTable]
+    saes: Mapping[Site, SparseAutoencoder]
+    fits: Mapping[float, LayoutFit]
+    prior: Floats
+    grid: Grid
+
+    @property
+    def concepts(self) -> tuple[str, ...]:
+        """Sorted."""
+        return next(iter(self.tables.values())).concepts
+
+    @property
+    def blocks(self) -> tuple[str, ...]:
+        """Blocks that are listened to, sorted."""
+        return tuple(sorted({site.block for site in self.tables}))
+
+    def sites_at(self, t: float) -> list[Site]:
+        """The site of every block whose t is nearest."""
+        return [nearest_site(list(self.tables), block, self.branch, t) for block in self.blocks]
+
+    def predict(self, codes: Mapping[Site, SiteCodes], t: float, step: int) -> Layout:
+        """The layout of N pictures from their codes, made by the autoencoders of `sites_at(t)`."""
+        sites = self.sites_at(t)
+        inputs = inputs_of([(evidence_maps(self.tables[s], codes[s]), self.tables[s].grid) for s in sites],
+                           self.prior, self.grid)  # fmt: skip
+        fit = self.fits[nearest_t(self.fits, t)]
+        where = fit.where.probabilities(inputs).transpose(0, 2, 1)
+        shape = (len(where), len(self.concepts), *self.grid)
+        return Layout(t, step, self.concepts, where.reshape(shape), fit.where.thresholds, fit.peaks(inputs))
+
+
+def finest(grids: list[Grid]) -> Grid:
+    """The grid with the most cells."""
+    return max(grids, key=lambda grid: (grid[0] * grid[1], grid))
+
+
+def fit_layout(
+    run: LayoutRun, saes: Mapping[Site, SparseAutoencoder] | None = None, branch: str = "cond"
+) -> LayoutModel:
+    """Fit a predictor on the discovery pictures of a run, from its tables alone.
+
+    Args:
+        saes: per site, for use inside a running pipeline.
+        branch: ``cond`` or ``uncond``.
+    Raises:
+        InputError: the run has no site of that branch, or `saes` lacks one.
+    """
+    sites = [site for site in run.grids if site.branch == branch]
+    if not sites:
+        raise InputError(f"The run has no {branch} sites.")
+    missing = [site for site in sites if saes is not None and site not in saes]
+    if missing:
+        raise InputError(f"No autoencoder was given for {missing[0].slug}.")
+    grid = finest([run.grids[site] for site in sites])
+    images = run.of_split("discovery")
+    truth = run.truth(grid, images)
+    tables = {site: run.tables[site] for site in sites}
+    on_grid = next(table for table in tables.values() if table.grid == grid)
+    fits = {}
+    for t in sorted({site.t for site in sites}, reverse=True):
+        parts = []
+        for site in sorted(s for s in sites if s.t == t):
+            codes, own_truth = run.codes(site, images), run.truth(run.grids[site], images)
+            own = own_counts(tables[site], codes, own_truth.pixels)
+            parts.append((evidence_maps(tables[site], codes, own), run.grids[site]))
+        fits[t] = LayoutFit.of(inputs_of(parts, on_grid.prior(truth.pixels), grid), truth)
+    chosen = {} if saes is None else {site: saes[site] for site in sites}
+    return LayoutModel(branch, tables, chosen, fits, on_grid.prior(), grid)

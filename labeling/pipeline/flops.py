@@ -1,0 +1,142 @@
+"""Floating-point operations of the detector and the segmenter, counted on their real modules, not on their weights.
+
+Of checkpoints in the authors' formats the same network of transformers is counted: they agree in every weight.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch.nn.attention import SDPBackend, sdpa_kernel
+
+from gazetteer.diffusion.flops import count
+from gazetteer.labeling.detect.detectors import DetectorConfig
+from gazetteer.labeling.segment.segmenters import SegmenterConfig
+from gazetteer.labeling.weights.loading import reading
+
+
+def caption_tokens(config: DetectorConfig, groups: Sequence[Sequence[str]]) -> list[int]:
+    """Tokens of every caption through which a picture is asked for `groups` (`Vocabulary.captions`).
+
+    OWLv2 asks a group in one call whatever its length: its caption has as many tokens as one concept may have.
+
+    Raises:
+        InputError: no configurations or tokenizer there, or a concept that cannot be asked.
+    """
+    from gazetteer.labeling.detect.phrases import build_captions
+
+    settings, tokenizer, _ = _detector(config)
+    if settings.model_type == "owlv2":
+        return [settings.text_config.max_position_embeddings for group in groups if group]
+    limit = min(settings.max_text_len, settings.text_config.max_position_embeddings)
+    return [len(caption.ids) for group in groups for caption in build_captions(group, tokenizer, limit)]
+
+
+def detector_flops(config: DetectorConfig, height: int, width: int, captions: Sequence[int]) -> float:
+    """Operations of one picture of height x width px through every caption, given by their tokens.
+
+    Captions between the shortest and the longest are interpolated. Not counted: the texts of OWLv2, which are
+    embedded once a run.
+
+    Raises:
+        InputError: no configurations there.
+    """
+    from transformers import AutoModelForZeroShotObjectDetection
+
+    settings, _, images = _detector(config)
+    pixels = images(images=np.zeros((height, width, 3), np.uint8), return_tensors="pt")["pixel_values"]
+    if settings.model_type == "owlv2":
+        return float(len(captions) * _owlv2(settings, pixels))
+    # Which token sees which follows from the tokens' values, which the meta device has not: weights are drawn instead.
+    model = AutoModelForZeroShotObjectDetection.from_config(settings).float().eval().requires_grad_(False)
+    seen = torch.ones(1, *pixels.shape[2:], dtype=torch.long)
+
+    def call(tokens: int) -> int:
+        ids = torch.ones(1, tokens, dtype=torch.long)
+        with sdpa_kernel(SDPBackend.MATH):  # the CPU's fused attention is not counted
+            return count(
+                lambda: model(pixel_values=pixels, input_ids=ids, attention_mask=torch.ones_like(ids), pixel_mask=seen)
+            )
+
+    ends = sorted({min(captions), max(captions)})
+    return float(np.interp(captions, ends, [call(tokens) for tokens in ends]).sum())
+
+
+def _owlv2(settings: Any, pixels: torch.Tensor) -> int:
+    """Operations of one call: the picture's patches, their boxes, and their likeness to one concept."""
+    from transformers import Owlv2ForObjectDetection
+
+    with torch.device("meta"):
+        model: Any = Owlv2ForObjectDetection(settings).float().to("meta").eval().requires_grad_(False)
+    query = torch.empty(1, 1, settings.projection_dim, device="meta")
+
+    def call() -> None:
+        grid = model.image_embedder(pixel_values=pixels.to("meta"))[0]
+        features = grid.flatten(1, 2)
+        model.class_predictor(features, query)
+        model.box_predictor(features, grid)
+
+    with torch.device("meta"):
+        return count(call)
+
+
+def _detector(config: DetectorConfig) -> tuple[Any, Any, Any]:
+    """Configuration, tokenizer and image processor of a detector, as transformers has them."""
+    from transformers import AutoConfig, AutoImageProcessor, AutoTokenizer, GroundingDinoImageProcessor
+
+    if config.library == "groundingdino":
+        from gazetteer.labeling.detect.groundingdino_settings import config_of, read_settings, read_text_encoder
+
+        known = read_settings(config.config or "GroundingDINO_SwinT_OGC")
+        tokenizer, text = read_text_encoder(config.text_encoder or known.text_encoder_type)
+        size = {"shortest_edge": known.image_size, "longest_edge": known.max_image_size}
+        return config_of(known, text), tokenizer, GroundingDinoImageProcessor(size=size)
+    options: dict[str, Any] = {"revision": config.revision} if config.revision else {}
+    with reading("detector", config.path, weights=False):
+        settings = AutoConfig.from_pretrained(config.path, **options)
+        tokenizer = AutoTokenizer.from_pretrained(config.path, **options)
+        return settings, tokenizer, AutoImageProcessor.from_pretrained(config.path, **options)
+
+
+def segmenter_flops(config: SegmenterConfig, boxes: int) -> tuple[int, int]:
+    """Operations of (one picture through the encoder, `boxes` boxes of it through the decoder).
+
+    Raises:
+        InputError: no configuration there, or no checkpoint.
+    """
+    from transformers import Sam2Model, SamModel
+
+    settings = _segmenter(config)
+    kind: Any = Sam2Model if settings.model_type.startswith("sam2") else SamModel
+    with torch.device("meta"):
+        model: Any = kind(settings).float().to("meta").eval().requires_grad_(False)
+    side = settings.prompt_encoder_config.image_size
+    found: list[Any] = []
+    pixels = torch.empty(1, 3, side, side, device="meta")
+    with torch.device("meta"):
+        encode = count(lambda: found.append(model.get_image_embeddings(pixels)))
+        prompts = torch.empty(1, max(1, boxes), 4)
+        decode = count(lambda: model(image_embeddings=found[0], input_boxes=prompts, multimask_output=False))
+    return encode, decode
+
+
+def _segmenter(config: SegmenterConfig) -> Any:
+    """The configuration of a segmenter, as transformers has it."""
+    from transformers import AutoConfig, Sam2Config
+
+    if config.library == "segment_anything":
+        from gazetteer.labeling.segment.segment_anything_original import config_of, published_sizes, read_sizes
+        from gazetteer.labeling.weights.checkpoints import read_shapes
+
+        if config.model_type and not Path(config.path).exists():
+            return config_of(published_sizes(config.model_type))
+        return config_of(read_sizes(read_shapes("segmenter", config.path)))
+    options: dict[str, Any] = {"revision": config.revision} if config.revision else {}
+    with reading("segmenter", config.path, weights=False):
+        settings: Any = AutoConfig.from_pretrained(config.path, **options)
+        # the published folders hold the video model, whose picture part has the same keys
+        return Sam2Config.from_pretrained(config.path, **options) if settings.model_type == "sam2_video" else settings

@@ -1,0 +1,92 @@
+"""Whether the autoencoders fit the model they are asked to explain, seen on the first pictures of a run.
+
+An autoencoder of the right width still may belong to another block, another model or another scaling of the
+activations; its codes then look like codes and mean nothing. What gives it away is how little it reconstructs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from torch import Tensor
+
+from gazetteer.data.core.errors import InputError
+from gazetteer.data.core.sites import Site
+from gazetteer.sae.model.autoencoder import SparseAutoencoder
+from gazetteer.sae.training.metrics import Evaluation
+
+
+@dataclass(frozen=True)
+class SaeCheckConfig:
+    """The check of the autoencoders before hours are spent.
+
+    Attributes:
+        pictures: on how many of its first pictures a worker measures; at most one batch, 0 leaves the check out.
+        least: lowest share of the updates' variance that every autoencoder must explain,
+            1 − Σ Var(x − x̂) / Σ Var(x), at most 1. The paper's explain 0.36 to 0.78 of it, one that does not belong
+            to the block explains nothing or less.
+    """
+
+    pictures: int = 4
+    least: float = 0.1
+
+    def __post_init__(self) -> None:
+        if self.pictures < 0:
+            raise InputError(f"sae_check.pictures must be 0 or more, not {self.pictures}.")
+        if not self.least <= 1.0:
+            raise InputError(f"sae_check.least must be a share of at most 1, not {self.least}.")
+
+
+class SaeCheck:
+    """Measures every site's autoencoder on the first pictures that pass by, once."""
+
+    def __init__(self, saes: Mapping[Site, SparseAutoencoder], config: SaeCheckConfig) -> None:
+        self.config = config
+        self.saes = saes if config.pictures else {}
+        self._evaluations: dict[Site, Evaluation] = {}
+        self._pictures: dict[Site, int] = {}
+
+    @property
+    def open(self) -> bool:
+        """Whether there still is something to measure."""
+        return bool(self.saes)
+
+    def watch(self, site: Site, x: Tensor, height: int, width: int) -> None:
+        """Count in a site's activations [pictures, cells, channels]."""
+        seen = self._pictures.get(site, 0)
+        x = x[: self.config.pictures - seen]
+        if len(x):
+            self._evaluations.setdefault(site, Evaluation(self.saes[site])).add(x.flatten(0, 1))
+            self._pictures[site] = seen + len(x)
+
+    def close(self) -> dict[str, float]:
+        """The explained variance of every site by its slug, rounded to 4 decimals; the check is done then.
+
+        Raises:
+            InputError: an autoencoder explains less than `config.least`.
+        """
+        explained = {
+            site.slug: round(one.metrics().explained_total_variance, 4)
+            for site, one in sorted(self._evaluations.items())
+        }
+        self.saes, self._evaluations = {}, {}
+        poor = sorted((value, slug) for slug, value in explained.items() if not value >= self.config.least)
+        if poor:
+            value, slug = poor[0]
+            more = f" ({len(poor)} of {len(explained)} sites are below)" if len(poor) > 1 else ""
+            raise InputError(
+                f"The SAE of {slug} explains {value:.2f} of the variance on the first pictures, less than "
+                f"sae_check.least={self.config.least:g}{more}: it was trained on another block, model, step or "
+                "scaling of the activations; sae_check.pictures=0 labels it all the same."
+            )
+        return explained
+
+
+def report(explained: Mapping[str, float]) -> str:
+    """One line for the log: the span of the explained variances and the worst site."""
+    worst = min(explained, key=lambda slug: explained[slug])
+    return (
+        f"the SAEs explain {explained[worst]:.0%} ({worst}) to {max(explained.values()):.0%} "
+        "of the variance on the first pictures"
+    )

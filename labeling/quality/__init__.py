@@ -1,0 +1,1 @@
+"""How good labels are, and how two runs differ."""

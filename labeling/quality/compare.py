@@ -1,0 +1,129 @@
+"""Which features' labels changed between two runs, and what that did to the concepts."""
+
+from __future__ import annotations
+
+import os
+from collections import Counter
+from typing import Any
+
+import pyarrow as pa
+
+from gazetteer.data.core.sites import Site
+from gazetteer.data.runs.folder import RunFolder
+from gazetteer.labeling.evidence.site_codes import site_of, site_order
+
+CHANGES = pa.schema(
+    [
+        pa.field("block", pa.string(), nullable=False),
+        pa.field("branch", pa.string(), nullable=False),
+        pa.field("t", pa.float32(), nullable=False),
+        pa.field("feature", pa.int32(), nullable=False),
+        pa.field("change", pa.string(), nullable=False),
+        pa.field("before", pa.string()),
+        pa.field("after", pa.string()),
+        pa.field("iou_before", pa.float64()),
+        pa.field("iou_after", pa.float64()),
+    ]
+)
+"""A row per feature whose best label differs: ``changed``, ``gained`` or ``lost``; IoU is `heldout_dataset_iou`."""
+
+Key = tuple[Site, int]
+
+
+def compare_runs(before: str | os.PathLike[str], after: str | os.PathLike[str]) -> tuple[pa.Table, dict[str, Any]]:
+    """The best label of every feature of every site that both runs have.
+
+    Feature numbers mean the same in both only if the autoencoders are the same, or one was trained on from the other;
+    the counts of concepts mean something in any case.
+
+    Returns:
+        the changes (CHANGES; by site, then feature), and ``sites``: per site ``features`` that both have, and how many
+        are ``same``, ``changed``, ``gained``, ``lost``, or ``unlabelled`` in both; ``concepts``: features best labelled
+        with it ``before`` and ``after``; ``same_saes``; ``only_before`` and ``only_after``: sites of one run alone.
+
+    Raises:
+        InputError: a run that is not finished.
+    """
+    first, second = _Side(before), _Side(after)
+    rows, sites = [], []
+    for site in sorted(first.features.keys() & second.features.keys(), key=site_order):
+        counts: Counter[str] = Counter()
+        for feature in sorted(first.features[site] & second.features[site]):
+            old, new = first.best.get((site, feature)), second.best.get((site, feature))
+            change = _change(old and old[0], new and new[0])
+            counts[change] += 1
+            if change in ("changed", "gained", "lost"):
+                rows.append(_row(site, feature, change, old, new))
+        named = {kind: counts[kind] for kind in ("same", "changed", "gained", "lost", "unlabelled")}
+        sites.append({"site": site.slug, "features": sum(counts.values()), **named})
+    old_counts, new_counts = first.concepts(), second.concepts()
+    return pa.Table.from_pylist(rows, schema=CHANGES), {
+        "before": os.fspath(before),
+        "after": os.fspath(after),
+        "same_saes": first.saes is not None and first.saes == second.saes,
+        "sites": sites,
+        "concepts": [
+            {"concept": concept, "before": old_counts[concept], "after": new_counts[concept]}
+            for concept in sorted(old_counts.keys() | new_counts.keys())
+        ],
+        "only_before": [site.slug for site in sorted(first.features.keys() - second.features.keys(), key=site_order)],
+        "only_after": [site.slug for site in sorted(second.features.keys() - first.features.keys(), key=site_order)],
+    }
+
+
+def print_comparison(changes: pa.Table, found: dict[str, Any], most: int = 20) -> None:
+    """The comparison as text, with up to `most` of the changes."""
+    print(f"{'site':<44}{'features':>10}{'same':>8}{'changed':>9}{'gained':>8}{'lost':>7}")
+    for row in found["sites"]:
+        counts = f"{row['same']:>8}{row['changed']:>9}{row['gained']:>8}{row['lost']:>7}"
+        print(f"{row['site']:<44}{row['features']:>10}{counts}")
+    for row in changes.slice(0, most).to_pylist():
+        site = site_of(row["block"], row["branch"], row["t"])
+        print(f"  {site.slug} {row['feature']}: {row['before'] or 'nothing'} -> {row['after'] or 'nothing'}")
+    if changes.num_rows > most:
+        print(f"  and {changes.num_rows - most} more")
+    moved = [c for c in found["concepts"] if c["before"] != c["after"]]
+    print("concepts: " + (", ".join(f"{c['concept']} {c['before']} -> {c['after']}" for c in moved) or "as before"))
+    if not found["same_saes"]:
+        print(
+            "The autoencoders differ: a feature's number is the same feature only if one was trained on from the other."
+        )
+
+
+class _Side:
+    """One run: the features of each site, and the best label of those that have one."""
+
+    def __init__(self, path: str | os.PathLike[str]) -> None:
+        store = RunFolder(path)
+        self.features: dict[Site, set[int]] = {}
+        self.best: dict[Key, tuple[str, float | None]] = {}
+        columns = ["block", "branch", "t", "feature"]
+        for row in store.read_final("features", columns).to_pylist():
+            site = site_of(row["block"], row["branch"], row["t"])
+            self.features.setdefault(site, set()).add(row["feature"])
+        for row in store.read_final("labels", [*columns, "concept", "rank", "heldout_dataset_iou"]).to_pylist():
+            if row["rank"] == 1:
+                key = site_of(row["block"], row["branch"], row["t"]), row["feature"]
+                self.best[key] = row["concept"], row["heldout_dataset_iou"]
+        self.saes = (store.read_json("run.json") or {}).get("saes")
+
+    def concepts(self) -> Counter[str]:
+        """Features best labelled with each concept."""
+        return Counter(concept for concept, _ in self.best.values())
+
+
+def _change(old: str | None, new: str | None) -> str:
+    if old == new:
+        return "unlabelled" if old is None else "same"
+    return "gained" if old is None else "lost" if new is None else "changed"
+
+
+def _row(
+    site: Site, feature: int, change: str, old: tuple[str, float | None] | None, new: tuple[str, float | None] | None
+) -> dict[str, Any]:
+    before, iou_before = old or (None, None)
+    after, iou_after = new or (None, None)
+    return {
+        "block": site.block, "branch": site.branch, "t": site.t, "feature": feature, "change": change,
+        "before": before, "after": after, "iou_before": iou_before, "iou_after": iou_after,
+    }  # fmt: skip

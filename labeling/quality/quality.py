@@ -1,0 +1,169 @@
+"""How good a run's labels are: held-out IoU beside what the grid allows, and the shuffled control."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import fields
+from pathlib import Path
+from typing import Any, TypeVar
+
+import numpy as np
+import pyarrow as pa
+
+from gazetteer.data.core.sites import Site
+from gazetteer.data.runs.folder import RunFolder
+from gazetteer.labeling.evidence.evidence import EvidenceConfig
+from gazetteer.labeling.evidence.run_codes import code_grids
+from gazetteer.labeling.quality.ceiling import grid_ceiling
+from gazetteer.labeling.quality.shuffle_check import shuffled_label_counts
+from gazetteer.labeling.rules.labels import LabelConfig
+
+Key = tuple[str, str, float]
+C = TypeVar("C", EvidenceConfig, LabelConfig)
+
+
+def run_quality(run: str | Path, *, shuffle: bool = True) -> dict[str, Any]:
+    """Measure the labels of a finished run, by the thresholds that it was made with.
+
+    For every concept and site the feature with the highest *discovery* data-set IoU is chosen and its *held-out*
+    data-set IoU reported, so nothing is measured on the pictures it was chosen by: once above each pair's own
+    threshold (labeling/rules/top_quantile.py), which discovery pictures fixed as well, once over the support. `ceiling` is
+    the best IoU that any choice of whole cells of the site's grid could reach on the run's own masks, averaged over
+    concepts.
+
+    Returns:
+        ``sites``: per site, over all concepts of the run, ``mean_heldout_iou`` (above the threshold),
+        ``mean_heldout_support_iou`` and the ``ceiling``;
+        ``concepts``: per concept the number of features it is the best label of, and held-out IoU by site;
+        ``best_block_by_t``: per t the block (cond) with the highest mean;
+        ``shuffled``: labels that pass as found, and with every concept moved to other pictures
+        (`shuffle_check.shuffled_label_counts`).
+
+    Raises:
+        InputError: the run is not finished.
+    """
+    store = RunFolder(run)
+    candidates = store.read_final("candidates")
+    images = store.read_table("images", columns=["image_id", "split", "width", "height", "asked"])
+    segments = store.read_table("segments")
+    grids = {(site.block, site.branch, round(site.t, 4)): grid for site, grid in code_grids(store).items()}
+    ceilings = _ceilings(images, segments, grids)
+    concepts = sorted({concept for concept, _ in ceilings})
+    best = _best_heldout(candidates, "top_iou")
+    support = _best_heldout(candidates, "dataset_iou")
+    sites = [
+        {
+            "block": block,
+            "branch": branch,
+            "t": t,
+            "mean_heldout_iou": _mean([best.get(((block, branch, t), concept), 0.0) for concept in concepts]),
+            "mean_heldout_support_iou": _mean([support.get(((block, branch, t), c), 0.0) for c in concepts]),
+            "ceiling": _mean([ceilings[concept, grid] for concept in concepts]),
+        }
+        for (block, branch, t), grid in sorted(grids.items(), key=lambda item: (*item[0][:2], -item[0][2]))
+    ]
+    result: dict[str, Any] = {
+        "sites": sites,
+        "best_block_by_t": _best_blocks(sites),
+        "concepts": _concepts(candidates, concepts, best, list(grids)),
+    }
+    if shuffle:
+        features = store.read_final("features", ["block", "branch", "t"])
+        result["shuffled"] = shuffled_label_counts(
+            images,
+            store.read_table("codes"),
+            segments,
+            _feature_counts(features),
+            base=_asked_everywhere(images),
+            evidence_config=_settings_of(store, "evidence", EvidenceConfig),
+            label_config=_settings_of(store, "labels", LabelConfig),
+        )
+    return result
+
+
+def print_quality(result: Mapping[str, Any]) -> None:
+    """The measurements as text."""
+    print("best feature per concept, held-out data-set IoU above its threshold, mean over concepts")
+    print("(over its support; the ceiling of the grid)")
+    for site in result["sites"]:
+        print(
+            f"  {site['block']:<28}{site['branch']:<8}t={site['t']:.2f}  "
+            f"{site['mean_heldout_iou']:.3f}  ({site['mean_heldout_support_iou']:.3f}; {site['ceiling']:.3f})"
+        )
+    for t, best in result["best_block_by_t"].items():
+        print(f"  best at t={t}: {best['block']} {best['mean_heldout_iou']:.3f}")
+    print("concepts: features labelled best with it, best held-out IoU at any site")
+    for row in result["concepts"]:
+        print(f"  {row['concept']:<16}{row['features']:>5}  {row['best_heldout_iou']:.3f}")
+    if "shuffled" in result:
+        counts = result["shuffled"]
+        print(
+            f"labels that pass: trust rule {counts['trusted']}, {counts['trusted_shuffled']} with concepts shuffled; "
+            f"its q-value alone {counts['q']}, {counts['q_shuffled']} shuffled; "
+            f"published rule {counts['paper']}, {counts['paper_shuffled']} shuffled"
+        )
+
+
+def _settings_of(store: RunFolder, group: str, kind: type[C]) -> C:
+    """A group of settings as the run recorded it, defaults for what it did not know yet."""
+    recorded: Mapping[str, Any] = store.read_json("run.json") or {}
+    known = {f"{group}.{field.name}": field.name for field in fields(kind)}
+    return kind(**{name: recorded[key] for key, name in known.items() if key in recorded})
+
+
+def _best_heldout(candidates: pa.Table, iou: str) -> dict[tuple[Key, str], float]:
+    """(site, concept) -> held-out IoU of the feature with the highest discovery IoU, both of the column `iou`."""
+    chosen: dict[tuple[Key, str], tuple[float, float]] = {}
+    columns = ["block", "branch", "t", "concept", iou, f"heldout_{iou}"]
+    for row in candidates.select(columns).to_pylist():
+        key = ((row["block"], row["branch"], round(row["t"], 4)), row["concept"])
+        found = (row[iou] or 0.0, row[f"heldout_{iou}"] or 0.0)
+        if key not in chosen or found[0] > chosen[key][0]:
+            chosen[key] = found
+    return {key: heldout for key, (_, heldout) in chosen.items()}
+
+
+def _ceilings(
+    images: pa.Table, segments: pa.Table, grids: Mapping[Key, tuple[int, int]]
+) -> dict[tuple[str, tuple[int, int]], float]:
+    rows = grid_ceiling(images, segments, set(grids.values())).to_pylist()
+    return {(r["concept"], (r["height"], r["width"])): r["best_iou"] for r in rows if r["best_iou"] is not None}
+
+
+def _best_blocks(sites: list[dict[str, Any]]) -> dict[str, dict[str, Any]]:
+    best: dict[str, dict[str, Any]] = {}
+    for site in sites:
+        t = f"{site['t']:.2f}"
+        if site["branch"] == "cond" and (t not in best or site["mean_heldout_iou"] > best[t]["mean_heldout_iou"]):
+            best[t] = site
+    return best
+
+
+def _concepts(
+    candidates: pa.Table, concepts: list[str], best: Mapping[tuple[Key, str], float], sites: list[Key]
+) -> list[dict[str, Any]]:
+    ranked = candidates.select(["concept", "rank"]).to_pylist()
+    firsts = [row["concept"] for row in ranked if row["rank"] == 1]
+    return [
+        {
+            "concept": concept,
+            "features": firsts.count(concept),
+            "best_heldout_iou": max((best.get((site, concept), 0.0) for site in sites), default=0.0),
+            "by_site": {"/".join(map(str, site)): round(best.get((site, concept), 0.0), 4) for site in sorted(sites)},
+        }
+        for concept in concepts
+    ]
+
+
+def _feature_counts(features: pa.Table) -> dict[Site, int]:
+    counts = features.group_by(["block", "branch", "t"]).aggregate([([], "count_all")]).to_pylist()
+    return {Site(r["block"], r["branch"], round(r["t"], 4)): r["count_all"] for r in counts}
+
+
+def _asked_everywhere(images: pa.Table) -> tuple[str, ...]:
+    asked = [set(row) for row in images["asked"].to_pylist()]
+    return tuple(sorted(set.intersection(*asked))) if asked else ()
+
+
+def _mean(values: list[float]) -> float:
+    return float(np.mean(values)) if values else 0.0

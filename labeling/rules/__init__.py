@@ -1,0 +1,1 @@
+"""Evidence becomes labels: the published rule, the data-set rule, and the null."""

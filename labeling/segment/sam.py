@@ -1,0 +1,103 @@
+"""SAM through transformers."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from gazetteer.data.core.errors import InputError
+from gazetteer.diffusion.memory import enough_memory
+from gazetteer.labeling.segment.segmenters import Box, Mask, SegmenterConfig
+from gazetteer.labeling.weights.loading import SMALLER, move, one_by_one, reading
+
+
+def load_sam(config: SegmenterConfig) -> SamSegmenter:
+    """A segmenter from a folder or hub id that `from_pretrained` reads.
+
+    Raises:
+        InputError: no SAM at that path, or the device cannot be used.
+    """
+    from transformers import AutoImageProcessor, SamModel
+
+    options: dict[str, Any] = {"revision": config.revision} if config.revision else {}
+    with reading("segmenter", config.path):
+        model = SamModel.from_pretrained(config.path, use_safetensors=True, **options)
+        # Pillow scales pictures as the authors do; on tensors, scaled-down ones come out a grey level away.
+        images = AutoImageProcessor.from_pretrained(config.path, backend="pil", **options)
+    return SamSegmenter(move(model, config.device, config.dtype, "segmenter"), images, config)
+
+
+class SamSegmenter:
+    """A `Segmenter`: one encoder pass per picture, all its boxes through the mask decoder together."""
+
+    def __init__(self, model: Any, image_processor: Any, config: SegmenterConfig) -> None:
+        """model: a SamModel on its device; image_processor: its SamImageProcessor."""
+        self.model, self.images, self.config = model, image_processor, config
+
+    def segment(self, images: Sequence[NDArray[np.uint8]], boxes: Sequence[Sequence[Box]]) -> list[list[Mask]]:
+        """See `Segmenter.segment`."""
+        if len(images) != len(boxes):
+            raise InputError(f"{len(images)} pictures but {len(boxes)} lists of boxes.")
+        results: list[list[Mask]] = [[] for _ in images]
+        busy = [row for row, mine in enumerate(boxes) if len(mine)]
+        size = 1 if one_by_one(self.config.exact, self.model.device) else self.config.batch_size
+        for start in range(0, len(busy), size):
+            rows = busy[start : start + size]
+            with enough_memory("segmenting", "segmenter.batch_size", len(rows), SMALLER.format("segmenter")):
+                found = self._call([images[r] for r in rows], [boxes[r] for r in rows])
+            for row, masks in zip(rows, found, strict=True):
+                results[row] = masks
+        return results
+
+    @torch.inference_mode()
+    def _call(self, images: Sequence[NDArray[np.uint8]], boxes: Sequence[Sequence[Box]]) -> list[list[Mask]]:
+        embeddings, originals, resized = self._embed(images)
+        weight = next(self.model.parameters())
+        results = []
+        for row, mine in enumerate(boxes):
+            scaled = scale_boxes(mine, originals[row], resized[row]).to(weight.device, weight.dtype)
+            masks: list[Mask] = []
+            for part in scaled.split(self.config.boxes_per_call):
+                masks += self._decode(self._one(embeddings, row), part, originals[row], resized[row])
+            results.append(masks)
+        return results
+
+    def _embed(self, images: Sequence[NDArray[np.uint8]]) -> tuple[Any, list[list[int]], list[list[int]]]:
+        """Embeddings [n, C, h, w], and (height, width) of every picture as given and as scaled."""
+        inputs = self.images(images=list(images), return_tensors="pt", input_data_format="channels_last")
+        pixels = inputs["pixel_values"].to(self.model.device, self.model.dtype)
+        sizes = inputs["original_sizes"].tolist(), inputs["reshaped_input_sizes"].tolist()
+        return self.model.get_image_embeddings(pixels), *sizes
+
+    def _one(self, embeddings: Any, row: int) -> Any:
+        """What `_decode` reads of one picture."""
+        return embeddings[row : row + 1]
+
+    def _decode(self, embedding: Any, boxes: Tensor, original: list[int], resized: list[int]) -> list[Mask]:
+        """Masks of one picture: embedding [1, C, h, w], boxes [n, 4] in px of the model's input."""
+        out = self.model(image_embeddings=embedding, input_boxes=boxes[None], multimask_output=False)
+        logits = out.pred_masks.float().cpu()[0]  # [n, 1, low, low]
+        masks = self._masks(logits, original, resized)
+        # double before rounding: a float32 of four decimals would print with eight
+        scores = [round(float(score), 4) for score in out.iou_scores.float().cpu()[0, :, 0]]
+        return [Mask(np.ascontiguousarray(mask), score) for mask, score in zip(masks, scores, strict=True)]
+
+    def _masks(self, logits: Tensor, original: list[int], resized: list[int]) -> NDArray[np.bool_]:
+        """Masks [n, height, width] of the original picture, from the decoder's logits [n, 1, low, low]."""
+        found = self.images.post_process_masks(
+            [logits], [original], [resized], mask_threshold=self.config.mask_threshold
+        )
+        masks: NDArray[np.bool_] = found[0][:, 0].numpy()
+        return masks
+
+
+def scale_boxes(boxes: Sequence[Box], original: Sequence[int], resized: Sequence[int]) -> Tensor:
+    """Boxes xyxy in px of a picture of `original` (height, width) to px of `resized`; float [n, 4]."""
+    vertical, horizontal = resized[0] / original[0], resized[1] / original[1]
+    factors = torch.tensor([horizontal, vertical, horizontal, vertical], dtype=torch.float64)
+    return (torch.tensor([list(box) for box in boxes], dtype=torch.float64) * factors).float()

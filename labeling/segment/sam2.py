@@ -1,0 +1,48 @@
+"""SAM 2 through transformers, on pictures: boxes in, masks out."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from torch import Tensor
+
+from gazetteer.labeling.segment.sam import SamSegmenter
+from gazetteer.labeling.segment.segmenters import SegmenterConfig
+from gazetteer.labeling.weights.loading import move, reading
+
+
+def load_sam2(config: SegmenterConfig) -> Sam2Segmenter:
+    """A segmenter from a folder or hub id that `from_pretrained` reads; of a video model its picture part is read.
+
+    Raises:
+        InputError: no SAM 2 at that path, or the device cannot be used.
+    """
+    from transformers import Sam2ImageProcessor, Sam2Model
+
+    options: dict[str, Any] = {"revision": config.revision} if config.revision else {}
+    with reading("segmenter", config.path):
+        model = Sam2Model.from_pretrained(config.path, use_safetensors=True, **options)
+        images = Sam2ImageProcessor.from_pretrained(config.path, **options)
+    return Sam2Segmenter(move(model, config.device, config.dtype, "segmenter"), images, config)
+
+
+class Sam2Segmenter(SamSegmenter):
+    """A `Segmenter`: as SAM, but the decoder reads features of several resolutions."""
+
+    def _embed(self, images: Sequence[NDArray[np.uint8]]) -> tuple[list[Tensor], list[list[int]], list[list[int]]]:
+        """Embeddings [n, C, h, w] of every resolution, finest first, and (height, width) as given and as scaled."""
+        inputs = self.images(images=list(images), return_tensors="pt", input_data_format="channels_last")
+        pixels = inputs["pixel_values"].to(self.model.device, self.model.dtype)
+        originals = [[int(side) for side in size] for size in inputs["original_sizes"]]
+        return self.model.get_image_embeddings(pixels), originals, [list(pixels.shape[-2:])] * len(originals)
+
+    def _one(self, embeddings: Any, row: int) -> list[Tensor]:
+        return [level[row : row + 1] for level in embeddings]
+
+    def _masks(self, logits: Tensor, original: list[int], resized: list[int]) -> NDArray[np.bool_]:
+        found = self.images.post_process_masks([logits], [original], mask_threshold=self.config.mask_threshold)
+        masks: NDArray[np.bool_] = found[0][:, 0].numpy()
+        return masks

@@ -1,0 +1,1 @@
+"""Which words are concepts, and which words mean the same."""

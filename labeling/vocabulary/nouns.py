@@ -1,0 +1,45 @@
+"""The nouns of a prompt by a part-of-speech tagger: phrases such as "dog", "coffee table", "fire hydrant".
+
+The tagger is HanTa (Wartena, "The Hanover Tagger", KONVENS 2023), a Markov model over morphemes whose English weights
+ship inside the package, so that nothing is downloaded. A phrase is a longest run of nouns; its last word is put into
+the singular, and a possessive ends it without being part of it.
+"""
+
+from __future__ import annotations
+
+import re
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from gazetteer.data.core.errors import InputError
+
+TAGGERS = ("hanta",)
+
+
+def hanta_nouns(prompt: str) -> list[str]:
+    """Noun phrases of an English prompt in lower case, in their order, repetitions included.
+
+    Raises:
+        InputError: HanTa is not installed.
+    """
+    # Titles are written in capitals, which the tagger would take for names.
+    tokens = re.findall(r"[a-z0-9]+(?:['-][a-z0-9]+)*|[^\w\s]", prompt.lower())
+    runs: list[list[tuple[str, str]]] = [[]]
+    for word, lemma, tag in _hanta().tag_sent(tokens):
+        if tag.startswith(("NN", "NP")) and not word.endswith("'s"):
+            runs[-1].append((word, lemma.lower()))
+        else:
+            runs.append([])
+    return [" ".join([*(word for word, _ in run[:-1]), run[-1][1]]) for run in runs if run]
+
+
+@cache
+def _hanta() -> Any:
+    """The tagger, loaded once a process from inside its package (HanTa prefers a file of that name in the cwd)."""
+    try:
+        import HanTa
+        from HanTa.HanoverTagger import HanoverTagger
+    except ImportError as error:
+        raise InputError("vocabulary.nouns=hanta needs the package HanTa: pip install 'gazetteer[nouns]'.") from error
+    return HanoverTagger(str(Path(HanTa.__file__).parent / "morphmodel_en.pgz"))

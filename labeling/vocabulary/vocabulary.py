@@ -1,0 +1,134 @@
+"""Which concepts to look for in a picture: a fixed list, the prompt's nouns, what a tagger sees, or all of them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from gazetteer.data.core.errors import InputError
+from gazetteer.labeling.vocabulary.concept_lists import ConceptIndex, forms, occurs, read_list
+from gazetteer.labeling.vocabulary.nouns import TAGGERS, hanta_nouns
+
+__all__ = ["Vocabulary", "VocabularyConfig", "forms"]
+
+Nouns = Callable[[str], Sequence[str]]
+ASK = ("all", "prompt", "both")
+NOT_THINGS = (
+    "background", "bottom", "center", "close-up", "foreground", "front", "image", "left", "middle", "photo",
+    "photograph", "picture", "right", "shot", "side", "style", "top", "view",
+)  # fmt: skip
+"""Nouns that speak of the picture rather than of something in it."""
+
+
+@dataclass(frozen=True)
+class VocabularyConfig:
+    """What the detector is asked for.
+
+    Attributes:
+        concepts: words or phrases in lower case, singular.
+        path: more of them: ``coco``, ``lvis``, or a text file with a concept a line, synonyms after commas.
+        ask: ``all`` asks every concept of every picture; ``prompt`` only those the prompt names;
+            ``both`` asks every concept of the list, and the nouns of the prompt beside them.
+        nouns: for words outside the list, ``hanta`` (a part-of-speech tagger) or ``module:function`` that gives the
+            nouns of a prompt (str -> list of str); empty looks for the listed concepts only.
+        tagger: ``module:function`` that gives the tags of a picture (uint8 [H, W, 3] -> list of str), such as RAM;
+            its tags are asked like the prompt's nouns. Called with one picture at a time.
+        ignore: nouns and tags that are never asked.
+        per_caption: concepts a caption of the detector holds at most; 0: all of them. A detector sees a caption as a
+            whole, so a concept's score depends on its companions; with 1 it has none. Concepts that together are
+            more than the detector reads are asked one by one, whatever this is.
+    """
+
+    concepts: tuple[str, ...] = ()
+    path: str = ""
+    ask: str = "all"
+    nouns: str = ""
+    tagger: str = ""
+    ignore: tuple[str, ...] = NOT_THINGS
+    per_caption: int = 0
+
+    def __post_init__(self) -> None:
+        if self.ask not in ASK:
+            raise InputError(f"vocabulary.ask is {self.ask!r}; accepted: {', '.join(ASK)}.")
+        bad = [c for c in self.concepts if c != c.strip().lower() or not c or "." in c]
+        if bad:
+            raise InputError(f"vocabulary.concepts must be lower-case phrases without full stops; wrong: {bad[:3]}.")
+        if len(set(self.concepts)) != len(self.concepts):
+            raise InputError("vocabulary.concepts names a concept twice.")
+        if not (self.concepts or self.path or self.nouns or self.tagger):
+            raise InputError("vocabulary.concepts, path, nouns and tagger are all empty: there is nothing to look for.")
+        if self.tagger and self.ask == "all":
+            raise InputError("vocabulary.tagger is of no use with ask=all, which asks the listed concepts only.")
+        if self.per_caption < 0:
+            raise InputError(f"vocabulary.per_caption must be 0 or more, not {self.per_caption}.")
+
+
+class Vocabulary:
+    """Answers, for each prompt and picture, which concepts to ask and which of them the prompt names."""
+
+    def __init__(self, config: VocabularyConfig) -> None:
+        """Raises InputError when the list cannot be read, or `config.nouns` or `config.tagger` not be imported."""
+        self.config = config
+        listed = read_list(config.path) if config.path else {}
+        self.concepts: tuple[str, ...] = tuple(dict.fromkeys((*config.concepts, *listed)))
+        self._index = ConceptIndex({concept: listed.get(concept, ()) for concept in self.concepts})
+        self._base = () if config.ask == "prompt" else tuple(sorted(self.concepts))
+        self._nouns: Nouns | None = None
+        if config.nouns:
+            self._nouns = hanta_nouns if config.nouns in TAGGERS else _import_callable(config.nouns, "nouns")
+        self._tags: Any = _import_callable(config.tagger, "tagger") if config.tagger else None
+
+    @property
+    def base(self) -> tuple[str, ...]:
+        """Concepts asked of every picture of a run, so that their absence counts everywhere."""
+        return self._base
+
+    def asked(self, prompt: str, picture: NDArray[np.uint8] | None = None) -> tuple[str, ...]:
+        """The concepts to look for in this prompt's picture, uint8 [H, W, 3], sorted."""
+        if self.config.ask == "all":
+            return self.base
+        tags = self._tags(picture) if self._tags is not None and picture is not None else ()
+        return tuple(sorted({*self.base, *self.mentioned(prompt), *self._merged(tags)}))
+
+    def captions(self, asked: Sequence[str]) -> list[tuple[str, ...]]:
+        """The asked concepts in groups that share no caption.
+
+        Concepts asked of every picture come first and by themselves: what else a prompt or a picture brings up
+        has no part in their scores.
+        """
+        base = [concept for concept in asked if concept in self.base]
+        rest = [concept for concept in asked if concept not in self.base]
+        size = self.config.per_caption or max(1, len(asked))
+        return [tuple(part[start : start + size]) for part in (base, rest) for start in range(0, len(part), size)]
+
+    def mentioned(self, prompt: str) -> tuple[str, ...]:
+        """The concepts the prompt names, sorted: of the list, synonyms and plurals included, and its other nouns.
+
+        A noun inside a listed phrase is no concept of its own: with "fire hydrant" in the list a prompt that has one
+        names no fire.
+        """
+        found, inside, rest = self._index.find(prompt)
+        if self._nouns is not None:
+            nouns = self._merged(self._nouns(prompt))
+            found |= {noun for noun in nouns if occurs(noun, rest) or not occurs(noun, inside)}
+        return tuple(sorted(found))
+
+    def _merged(self, phrases: Sequence[str]) -> set[str]:
+        """Nouns or tags as concepts: one that stands for a listed concept becomes that one."""
+        cleaned = {" ".join(phrase.lower().replace(".", " ").split()) for phrase in phrases}
+        merged = {self._index.concept(phrase) or phrase for phrase in cleaned}
+        return merged - {"", *self.config.ignore}
+
+
+def _import_callable(name: str, key: str) -> Any:
+    import importlib
+
+    module, _, function = name.partition(":")
+    try:
+        return getattr(importlib.import_module(module), function)
+    except (ImportError, AttributeError, ValueError) as error:
+        raise InputError(f"vocabulary.{key} {name!r} cannot be imported as module:function: {error}") from error

@@ -1,0 +1,1 @@
+"""Model files of detectors and segmenters: read safely, translated between libraries."""

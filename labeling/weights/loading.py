@@ -1,0 +1,96 @@
+"""What the detector and segmenter loaders share: devices, number types, errors in one sentence."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from gazetteer.data.core.errors import InputError
+from gazetteer.data.inputs.model_files import check_model_folder, looks_like_folder, why_not_loaded
+
+if TYPE_CHECKING:
+    import torch
+
+DTYPES = ("float32", "float16", "bfloat16")
+ORIGINAL = {"detector": "groundingdino", "segmenter": "segment_anything"}
+"""The library that reads checkpoint files of a role."""
+
+SMALLER = "{0}.dtype=float16, a smaller {0} or a device with more memory"
+"""What needs less memory when pictures already go one by one; to be filled with the role."""
+
+
+def check_choice(name: str, value: str, accepted: tuple[str, ...]) -> None:
+    """Raise InputError unless `value` is one of `accepted`."""
+    if value not in accepted:
+        raise InputError(f"{name} is {value!r}; accepted: {', '.join(accepted)}.")
+
+
+def check_share(name: str, value: float) -> None:
+    """Raise InputError unless `value` is a number in 0..1."""
+    if not 0 <= value <= 1:
+        raise InputError(f"{name} is {value}; accepted: a number from 0 to 1.")
+
+
+def move(model: Any, device: str, dtype: str, name: str) -> Any:
+    """The model in evaluation mode, frozen, on its device; InputError when the device cannot be used."""
+    import torch
+
+    try:
+        model = model.to(device=device, dtype=getattr(torch, dtype))
+    except (RuntimeError, AssertionError) as error:
+        raise InputError(f"{name}.device {device!r} cannot be used here: {first_line(error)}") from error
+    return model.eval().requires_grad_(False)
+
+
+def first_line(error: BaseException) -> str:
+    """The first line of an error's message, or its type."""
+    lines = str(error).strip().splitlines()
+    return lines[0] if lines else type(error).__name__
+
+
+@contextmanager
+def reading(what: str, path: str, weights: bool = True) -> Iterator[None]:
+    """Turn what a model library throws while reading files into one sentence, without its progress bars.
+
+    weights: whether more than configurations and tokenizers will be read, so that a folder must hold weights.
+    """
+    from transformers.utils import logging
+
+    if Path(path).is_file():
+        raise InputError(
+            f"The {what} {path} is a file, and transformers reads folders; for a checkpoint in the authors' format set "
+            f"{what}.library to {ORIGINAL.get(what, 'the one that reads it')}."
+        )
+    if looks_like_folder(path):
+        if not Path(path).is_dir():
+            raise InputError(
+                f"The {what} folder {path} does not exist (accepted: a folder, or a hub id like owner/name)."
+            )
+        if weights:
+            check_model_folder(what, Path(path))
+    shown = logging.is_progress_bar_enabled()
+    logging.disable_progress_bar()
+    try:
+        yield
+    except InputError:
+        raise
+    except (OSError, ValueError, KeyError, TypeError, RuntimeError, AttributeError, ImportError) as error:
+        raise InputError(why_not_loaded(what, path, error)) from error
+    finally:
+        if shown:
+            logging.enable_progress_bar()
+
+
+def model_type(what: str, path: str, revision: str = "") -> str:
+    """What kind of model a folder or hub id holds, by transformers' name for it; raises InputError as `reading`."""
+    from transformers import AutoConfig
+
+    with reading(what, path, weights=False):
+        return str(AutoConfig.from_pretrained(path, **({"revision": revision} if revision else {})).model_type)
+
+
+def one_by_one(exact: bool, device: torch.device) -> bool:
+    """Whether pictures go through the model singly: on a CPU sums depend on the batch in the last bits."""
+    return exact and device.type == "cpu"

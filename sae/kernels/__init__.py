@@ -1,0 +1,1 @@
+"""The arithmetic of training and encoding, sparse where the code is sparse."""

@@ -1,0 +1,1 @@
+"""The autoencoder, its checkpoints, and the layouts of other projects."""

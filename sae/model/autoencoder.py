@@ -1,0 +1,237 @@
+"""The TopK sparse autoencoder (SAE): x ≈ x̂ = Σ z_i f_i + b with at most k of the n codes z_i non-zero."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from gazetteer.data.core.errors import InputError
+from gazetteer.sae.model.rows import ROWS
+
+
+@dataclass(frozen=True)
+class SAEConfig:
+    """The shape of an autoencoder.
+
+    Attributes:
+        d: channels of the vectors it reads.
+        n: features (dictionary size, n_f in the paper).
+        k: features a vector may use at most; with `batch_topk`, on average over a batch.
+        batch_topk: train with the k · batch strongest activations of a whole batch (BatchTopK, Bussmann et al.
+            2024), encode with a threshold learned meanwhile, so that codes do not depend on the batch.
+        max_k: features one vector may use at most under `batch_topk`; None = 4k.
+        prefixes: Matryoshka prefixes (Bussmann et al. 2025): ascending feature counts, the last of them n, each
+            trained to reconstruct without the features after it; empty = the whole dictionary alone.
+        latent_bias: whether a bias is added before the TopK, as some foreign checkpoints have it; ours never do.
+
+    Raises:
+        InputError: a size below 1, k above n, max_k outside k … n or without `batch_topk`, or prefixes that do
+            not ascend to n.
+    """
+
+    d: int
+    n: int
+    k: int
+    batch_topk: bool = False
+    max_k: int | None = None
+    prefixes: tuple[int, ...] = ()
+    latent_bias: bool = False
+
+    @property
+    def slots(self) -> int:
+        """Length of a code: the features one vector may use at most."""
+        if not self.batch_topk:
+            return self.k
+        return min(self.n, 4 * self.k) if self.max_k is None else self.max_k
+
+    def __post_init__(self) -> None:
+        if min(self.d, self.n, self.k) < 1:
+            raise InputError(f"An SAE needs d, n and k of at least 1, not d={self.d}, n={self.n}, k={self.k}.")
+        if self.k > self.n:
+            raise InputError(f"An SAE of {self.n} features cannot use k={self.k} of them; k must not exceed n.")
+        if self.max_k is not None and not (self.batch_topk and self.k <= self.max_k <= self.n):
+            raise InputError(f"max_k={self.max_k} must lie between k={self.k} and n={self.n}, and needs batch_topk.")
+        ascending = all(low < high for low, high in zip((0, *self.prefixes), self.prefixes, strict=False))
+        if self.prefixes and not (ascending and self.prefixes[-1] == self.n):
+            raise InputError(f"Matryoshka prefixes must ascend to n={self.n}, not {list(self.prefixes)}.")
+
+
+class Codes(NamedTuple):
+    """Sparse codes of a batch.
+
+    Attributes:
+        values: [batch, slots] activations >= 0, largest first; 0 marks an unused slot (`SAEConfig.slots`, k as a rule).
+        indices: [batch, slots] int64 features, 0 in unused slots; equal values stand in ascending feature order.
+    """
+
+    values: Tensor
+    indices: Tensor
+
+
+class SparseAutoencoder(nn.Module):
+    """z = TopK(ReLU(W_enc (x − b))), x̂ = W_dec z + b (paper, section 3.1; one b, shared by both sides).
+
+    Parameters:
+        encoder: [n, d], rows of W_enc.
+        decoder: [n, d], rows are the concept vectors f_i (columns of W_dec), of unit norm after training.
+        bias: [d], b.
+        latent_bias: [n], added before the TopK, or None.
+
+    Buffers:
+        threshold: scalar under BatchTopK, activations up to it do not count when encoding; None otherwise.
+    """
+
+    latent_bias: nn.Parameter | None
+    threshold: Tensor | None
+
+    def __init__(self, config: SAEConfig, device: torch.device | str = "cpu", dtype: torch.dtype = torch.float32):
+        """Zero bias; encoder and decoder are uninitialised until `initialise` or a checkpoint fills them."""
+        super().__init__()
+        self.config = config
+        self.encoder = nn.Parameter(torch.empty(config.n, config.d, device=device, dtype=dtype))
+        self.decoder = nn.Parameter(torch.empty(config.n, config.d, device=device, dtype=dtype))
+        self.bias = nn.Parameter(torch.zeros(config.d, device=device, dtype=dtype))
+        bias = nn.Parameter(torch.zeros(config.n, device=device, dtype=dtype)) if config.latent_bias else None
+        self.register_parameter("latent_bias", bias)
+        self.register_buffer("threshold", torch.zeros((), device=device, dtype=dtype) if config.batch_topk else None)
+
+    @classmethod
+    def from_pretrained(
+        cls, name: Path | str, device: torch.device | str = "cpu", dtype: torch.dtype = torch.float32
+    ) -> SparseAutoencoder:
+        """Read a folder or a hub id ``owner/repository[/folder][@revision]``; raises as `checkpoint.load_pretrained`,
+        which also tells what the folder says about itself."""
+        from gazetteer.sae.model.checkpoint import load_pretrained  # which knows this class
+
+        return load_pretrained(name, device, dtype)[0]
+
+    def save_pretrained(
+        self, folder: Path | str, metadata: Mapping[str, Any] | None = None, dtype: torch.dtype = torch.float32
+    ) -> None:
+        """Write a folder that `from_pretrained` reads; arguments and errors as `checkpoint.save_pretrained`."""
+        from gazetteer.sae.model.checkpoint import save_pretrained
+
+        save_pretrained(self, folder, metadata, dtype)
+
+    @torch.no_grad()
+    def initialise(self, seed: int, bias: Tensor | None = None) -> SparseAutoencoder:
+        """Fill with random unit concept vectors, the encoder tied to them (W_enc = W_decᵀ); returns itself.
+
+        Args:
+            seed: of the directions, drawn on the CPU so that every device gets the same ones.
+            bias: [d], what b starts from (zero when None).
+        """
+        generator = torch.Generator("cpu").manual_seed(seed)
+        directions = torch.randn(self.config.n, self.config.d, generator=generator)
+        self.decoder.copy_(F.normalize(directions, dim=1))
+        self.encoder.copy_(self.decoder)
+        if bias is not None:
+            self.bias.copy_(bias)
+        return self
+
+    def encode(self, x: Tensor) -> Codes:
+        """The k strongest features of each vector.
+
+        On a CPU, kernels may round differently for different batch sizes. Whoever needs results that do
+        not depend on how vectors were batched calls this once per image, as the labelling job does.
+
+        Args:
+            x: [batch, d].
+
+        Returns:
+            codes of k slots; under BatchTopK of `SAEConfig.slots`, in which what is above the threshold stands.
+
+        Raises:
+            InputError: x is not of this width.
+        """
+        self.expect_vectors(x)
+        # [batch, n] never stands whole.
+        parts = [top_codes(self.preactivations(rows), self.config.slots) for rows in x.split(ROWS)]
+        return self.above_threshold(stacked(parts))
+
+    def expect_vectors(self, x: Tensor) -> None:
+        """Raises InputError unless x is [batch, d]."""
+        if x.ndim != 2 or x.shape[1] != self.config.d:
+            raise InputError(f"The SAE reads vectors [batch, {self.config.d}], not {list(x.shape)}.")
+
+    def preactivations(self, x: Tensor) -> Tensor:
+        """W_enc (x − b), plus the latent bias if there is one: [batch, d] -> [batch, n]."""
+        products = (x - self.bias) @ self.encoder.T
+        return products if self.latent_bias is None else products + self.latent_bias
+
+    def above_threshold(self, codes: Codes) -> Codes:
+        """What BatchTopK keeps of codes when encoding; all of them otherwise."""
+        return codes if self.threshold is None else _kept(codes, codes.values > self.threshold)
+
+    def strongest_of_batch(self, codes: Codes) -> Codes:
+        """What BatchTopK keeps of codes while it trains: the k · batch largest; all of them otherwise.
+
+        Values that equal the smallest one kept are kept as well.
+        """
+        spare = codes.values.numel() - self.config.k * len(codes.values)
+        if not self.config.batch_topk or spare <= 0:
+            return codes
+        return _kept(codes, codes.values >= codes.values.flatten().kthvalue(spare + 1).values)
+
+    def decode(self, codes: Codes) -> Tensor:
+        """x̂ = Σ_j values_j f_{indices_j} + b: [batch, d]; no [batch, k, d] or [batch, n] in between."""
+        return weighted_rows(self.decoder, codes.indices, codes.values) + self.bias
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Reconstruct: [batch, d] -> [batch, d]; raises as `encode`."""
+        return self.decode(self.encode(x))
+
+    @torch.no_grad()
+    def normalise_decoder(self) -> None:
+        """Scale every concept vector to unit norm, in place."""
+        self.decoder.div_(torch.linalg.vector_norm(self.decoder, dim=1, keepdim=True).clamp_min_(1e-12))
+
+
+def stacked(parts: Sequence[Codes]) -> Codes:
+    """The codes of consecutive vectors, at least one part, as those of one batch."""
+    return parts[0] if len(parts) == 1 else Codes(*(torch.cat(tensors) for tensors in zip(*parts, strict=True)))
+
+
+def _kept(codes: Codes, mask: Tensor) -> Codes:
+    """The codes where `mask` [batch, slots] holds, and unused slots elsewhere."""
+    return Codes(codes.values.masked_fill(~mask, 0.0), codes.indices.masked_fill(~mask | (codes.values == 0), 0))
+
+
+def top_codes(preactivations: Tensor, k: int) -> Codes:
+    """TopK(ReLU(a)): the k largest positive entries of each row; among equal entries the lower index wins.
+
+    Args:
+        preactivations: a, [batch, n] with n >= k.
+    """
+    n = preactivations.shape[1]
+    # One entry more than wanted: a tie across the border of the top k shows up as two equal neighbours.
+    values, indices = preactivations.topk(min(k + 1, n), dim=1)
+    tied = ((values[:, 1:] == values[:, :-1]) & (values[:, 1:] > 0)).any(dim=1)
+    values, indices = values[:, :k], indices[:, :k]
+    if bool(tied.any()):
+        # topk leaves open which of two equal entries it returns; a stable sort of those few rows does not.
+        rows = tied.nonzero().squeeze(1)
+        order = preactivations.detach()[rows].sort(dim=1, descending=True, stable=True).indices[:, :k]
+        indices = indices.index_copy(0, rows, order)
+        values = preactivations.gather(1, indices)
+    values = values.relu()
+    return Codes(values, indices.masked_fill(values == 0, 0))
+
+
+def weighted_rows(table: Tensor, indices: Tensor, weights: Tensor) -> Tensor:
+    """out[r] = Σ_j weights[r, j] · table[indices[r, j]], differentiable in table and weights.
+
+    Args:
+        table: [rows, d].
+        indices, weights: [batch, k].
+
+    Returns:
+        [batch, d]; never builds [batch, k, d].
+    """
+    return F.embedding_bag(indices, table, per_sample_weights=weights.to(table.dtype), mode="sum")

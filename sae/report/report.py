@@ -1,0 +1,124 @@
+"""What became of the autoencoders of a set: ``metrics.parquet``, ``history.parquet`` and a page with curves."""
+
+from __future__ import annotations
+
+import io
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from gazetteer.data.core.errors import InputError
+from gazetteer.data.core.sites import Site
+from gazetteer.data.inputs.activations import replace_file
+from gazetteer.sae.model.checkpoint import read_config
+from gazetteer.sae.report.page import render
+
+KEYS = [("block", pa.string()), ("branch", pa.string()), ("t", pa.float64())]
+NUMBERS = (
+    "explained_variance",
+    "explained_total_variance",
+    "scaled_mse",
+    "cosine",
+    "l0",
+    "dead_share",
+    "loss_recovered",
+    "loss_recovered_mean",
+    "noise_error",
+    "noise_error_sae",
+    "noise_error_zero",
+    "noise_error_mean",
+)
+METRICS = pa.schema(
+    [
+        *KEYS,
+        *((name, pa.int64()) for name in ("d", "n", "k", "steps", "vectors", "noise_pictures")),
+        *((name, pa.float64()) for name in NUMBERS),
+        ("density", pa.list_(pa.int64())),
+    ]
+)
+CURVES = ("loss", "mse", "auxk", "dead", "lr")
+HISTORY = pa.schema([*KEYS, ("step", pa.int64()), *((name, pa.float64()) for name in CURVES)])
+
+
+def site_configs(root: Path | str) -> dict[Site, dict[str, Any]]:
+    """The ``config.json`` of every finished autoencoder in ``ROOT/<site.slug>/``, sorted by site.
+
+    Raises:
+        InputError: there is none.
+    """
+    configs = {}
+    for folder in Path(root).iterdir() if Path(root).is_dir() else ():
+        if not (folder / "config.json").is_file():
+            continue
+        config = read_config(folder)
+        if config.get("site"):
+            configs[Site(**config["site"])] = config
+    if not configs:
+        raise InputError(f"{root} holds no finished SAE that names its site.")
+    return dict(sorted(configs.items()))
+
+
+def metrics_table(configs: dict[Site, dict[str, Any]]) -> pa.Table:
+    """One row a site: its shape, its steps and its `Metrics` on held-out vectors (null where not measured)."""
+    rows = []
+    for site, config in configs.items():
+        outcome = (config.get("training") or {}).get("outcome") or {}
+        row = _keys(site) | {name: config[name] for name in ("d", "n", "k")} | {"steps": outcome.get("steps")}
+        rows.append(row | (config.get("metrics") or {}))
+    return pa.Table.from_pylist(rows, schema=METRICS)
+
+
+def history_table(configs: dict[Site, dict[str, Any]]) -> pa.Table:
+    """One row a site and logged step: loss, scaled MSE, AuxK, dead features, learning rate."""
+    rows = []
+    for site, config in configs.items():
+        outcome = (config.get("training") or {}).get("outcome") or {}
+        rows += [_keys(site) | entry for entry in outcome.get("history") or []]
+    return pa.Table.from_pylist(rows, schema=HISTORY)
+
+
+def write_report(root: Path | str, out: Path | str | None = None) -> pa.Table:
+    """Write the two tables and ``index.html`` into `out` (default: `root`), each atomically; returns the metrics.
+
+    Raises:
+        InputError: no finished autoencoder there.
+        GazetteerError: no space, or no permission.
+    """
+    configs, out = site_configs(root), Path(out or root)
+    metrics, history = metrics_table(configs), history_table(configs)
+    for name, table in (("metrics", metrics), ("history", history)):
+        buffer = io.BytesIO()
+        pq.write_table(table, buffer, compression="zstd")
+        replace_file(out / f"{name}.parquet", buffer.getvalue())
+    replace_file(out / "index.html", render(metrics.to_pylist(), history.to_pylist()).encode())
+    return metrics
+
+
+def table_one(metrics: pa.Table) -> str:
+    """The metrics as Markdown in the shape of the paper's Table 1: scaled MSE / explained variance in percent.
+
+    One row a branch and block, one column a t, first step first.
+    """
+    rows = metrics.to_pylist()
+    moments = sorted({row["t"] for row in rows}, reverse=True)
+    found = {(row["branch"], row["block"], row["t"]): row for row in rows}
+    lines = [
+        "| branch | block | " + " | ".join(f"t = {t:.2f}" for t in moments) + " |",
+        "|" + "---|" * (2 + len(moments)),
+    ]
+    for branch, block in sorted({(row["branch"], row["block"]) for row in rows}):
+        cells = (_table_cell(found.get((branch, block, t))) for t in moments)
+        lines.append(f"| {branch} | {block} | {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
+def _table_cell(row: dict[str, Any] | None) -> str:
+    if row is None or row["scaled_mse"] is None:
+        return "–"
+    return f"{row['scaled_mse']:.4f} / {100 * row['explained_variance']:.1f}"
+
+
+def _keys(site: Site) -> dict[str, Any]:
+    return {"block": site.block, "branch": site.branch, "t": site.t}

@@ -1,0 +1,172 @@
+"""The state of a training run, one step of it, and its exact copy on disk."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+from safetensors import SafetensorError, safe_open
+from torch import Tensor
+
+from gazetteer.data.core.errors import GazetteerError, InputError
+from gazetteer.sae.kernels.adam import MOMENTS, Adam
+from gazetteer.sae.kernels.candidates import candidates_pay
+from gazetteer.sae.kernels.compiled import compiled_or_plain
+from gazetteer.sae.kernels.gradients import Step, loss_and_gradients
+from gazetteer.sae.kernels.median import geometric_median
+from gazetteer.sae.model.autoencoder import SparseAutoencoder
+from gazetteer.sae.model.rows import is_finite, mean_square, row_dots
+from gazetteer.sae.training.config import TrainConfig
+from gazetteer.sae.training.tensor_file import write_tensors
+
+PARAMETERS = ("encoder", "decoder", "bias")
+
+
+class Trainer:
+    """Everything that a step reads or changes.
+
+    No random number is drawn after the start: the initial directions and the order of the vectors are
+    functions of the seed, and the place in that order is the step. Weights, Adam's moments, the counters
+    below and the step are therefore the whole state, and a restored run goes on to the same bits (same
+    machine and thread count).
+
+    Attributes:
+        sae: the autoencoder in training.
+        step: steps done.
+        idle: [n] int64, vectors since each feature last fired.
+        mse_scale: 1 / mean((x − mean x)²) of the first vectors, in squared units of the activations.
+        history: one dict of numbers every ``log_every`` steps.
+    """
+
+    def __init__(self, d: int, config: TrainConfig, steps: int, device: torch.device | str = "cpu") -> None:
+        """A run of `steps` steps on vectors of width d, before its first step."""
+        self.config, self.steps = config, steps
+        self.sae = SparseAutoencoder(config.shape(d), device).requires_grad_(False)
+        self.idle = torch.zeros(self.sae.config.n, dtype=torch.int64, device=device)
+        self.step = 0
+        self.mse_scale = 1.0
+        self.history: list[dict[str, float]] = []
+        self._candidates = candidates_pay(self.sae) if config.candidates is None else config.candidates
+        self._loss = compiled_or_plain(loss_and_gradients) if config.compile else loss_and_gradients
+        self._adam = Adam([self.sae.encoder, self.sae.decoder, self.sae.bias])
+
+    def start(self, first: Tensor) -> None:
+        """Tied random directions; b and the loss's scale from the first vectors [count, d].
+
+        Raises:
+            InputError: the vectors are not finite, or all the same.
+        """
+        first = first.to(self.sae.bias.device)
+        _expect_finite(first, 0)
+        variance = float(mean_square(first, first.mean(dim=0)))
+        if not variance > 0.0:
+            raise InputError("the activations are all the same; there is nothing to learn.")
+        self.mse_scale = 1.0 / variance
+        self.sae.initialise(self.config.seed, geometric_median(first))
+
+    def dead(self) -> Tensor:
+        """Features that have not fired for ``dead_after`` vectors: [dead] int64, ascending."""
+        return (self.idle >= self.config.dead_threshold(self.steps)).nonzero().squeeze(1)
+
+    def advance(self, x: Tensor) -> Step:
+        """One optimizer step on x [batch, d].
+
+        Raises:
+            InputError: x is not finite.
+            GazetteerError: the loss is not, although x is.
+        """
+        config, sae = self.config, self.sae
+        x = x.to(sae.bias.device)
+        dead = self.dead()
+        result = self._loss(sae, x, self.mse_scale, dead, config.k_aux, config.alpha, self._candidates)
+        if not bool(torch.isfinite(result.loss)):
+            _expect_finite(x, self.step)
+            raise GazetteerError(
+                f"training diverged: the loss is {float(result.loss)} at step {self.step}; lower sae.lr."
+            )
+        rate = config.learning_rate(self.step, self.steps)
+        self._update(result, rate)
+        self.idle += len(x)
+        self.idle[result.codes.indices[result.codes.values > config.fire_above]] = 0
+        self._track_threshold(result.codes.values)
+        if self.step % config.log_every == 0 or self.step + 1 == self.steps:
+            numbers = {name: float(getattr(result, name)) for name in ("loss", "mse", "auxk")}
+            self.history.append({"step": self.step, **numbers, "dead": len(dead), "lr": rate})
+        self.step += 1
+        return result
+
+    def _track_threshold(self, values: Tensor) -> None:
+        """BatchTopK's threshold: the mean over recent steps of the smallest activation that was kept."""
+        used = values[values > 0]
+        if self.sae.threshold is not None and len(used) > 0:
+            # A plain mean at first, then one that forgets over a thousand steps.
+            self.sae.threshold.lerp_(used.min(), max(1 / (self.step + 1), 1e-3))
+
+    def _update(self, result: Step, rate: float) -> None:
+        """Adam on the gradients, with concept vectors kept on the unit sphere."""
+        sae, gradients = self.sae, result.gradients
+        # Along f_i the loss can only be lowered by growing f_i, which the norm forbids; Adam must not count
+        # it.
+        parallel = row_dots(gradients.decoder, sae.decoder)
+        gradients.decoder.addcmul_(parallel[:, None], sae.decoder, value=-1.0)
+        self._adam.advance(gradients, rate)
+        sae.normalise_decoder()
+
+    def save(self, path: Path, identity: dict[str, Any]) -> None:
+        """Write the whole state, atomically; `identity` (JSON) says which run it belongs to."""
+        tensors: dict[str, Tensor] = {"idle": self.idle, **self.sae.state_dict()}
+        for name, moments in zip(PARAMETERS, self._adam.moments, strict=True):
+            tensors |= {f"{name}.{key}": value for key, value in moments.items()}
+        state = {
+            "identity": identity,
+            "step": self.step,
+            "mse_scale": self.mse_scale,
+            "history": self.history,
+        }
+        write_tensors(path, tensors, {"state": json.dumps(state)})
+
+    def restore(self, state: SavedState) -> None:
+        """Continue from a state of the same run.
+
+        Raises:
+            InputError: the state is of another shape.
+        """
+        tensors = state.tensors
+        try:
+            # Copied into memory that torch allocated: its alignment can decide the last bit of a product.
+            with torch.no_grad():
+                for name, value in self.sae.state_dict().items():
+                    value.copy_(tensors[name])
+            self.idle.copy_(tensors["idle"])
+            self._adam.restore([{key: tensors[f"{name}.{key}"] for key in MOMENTS} for name in PARAMETERS])
+        except (KeyError, RuntimeError) as error:
+            raise InputError("the training state does not fit this SAE; delete it to start over.") from error
+        self.step, self.mse_scale, self.history = state.step, state.mse_scale, state.history
+
+
+class SavedState(NamedTuple):
+    """What `Trainer.save` wrote: which run it belongs to, its numbers and its tensors by name."""
+
+    identity: dict[str, Any]
+    step: int
+    mse_scale: float
+    history: list[dict[str, float]]
+    tensors: dict[str, Tensor]
+
+
+def read_state(path: Path) -> SavedState:
+    """Read a training state; raises InputError when it is damaged."""
+    try:
+        with safe_open(path, framework="pt") as file:
+            state = json.loads(file.metadata()["state"])
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+            return SavedState(**state, tensors=tensors)
+    except (SafetensorError, KeyError, TypeError, ValueError) as error:
+        raise InputError(f"the training state {path} is damaged; delete it to start over.") from error
+
+
+def _expect_finite(x: Tensor, step: int) -> None:
+    if not is_finite(x):
+        raise InputError(f"the activations of step {step} hold NaN or infinity.")

@@ -1,0 +1,114 @@
+"""Words optimised against an edit, on a tiny real pipeline."""
+
+from __future__ import annotations
+
+import itertools
+from dataclasses import replace
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from gazetteer.attribution.edits.delta import Delta, ablation, applied
+from gazetteer.attribution.evaluation.adversary import Attack, adversarial_words, vocabulary
+from gazetteer.attribution.evaluation.cache import Kept
+from gazetteer.attribution.evaluation.evaluate import Evaluation, Protocol
+from gazetteer.attribution.evaluation.outcomes import REPORT, Case, Images, compare, pack
+from gazetteer.attribution.evaluation.witnesses import Witnesses
+from gazetteer.attribution.objective.prompts import fits
+from gazetteer.attribution.objective.samples import Samples, conditioning, freeze_target, predict, trajectory
+from gazetteer.attribution.scores.selection import random_like, scope_weights
+from gazetteer.data.core.errors import InputError
+from gazetteer.jobs.experiments.attribute_report import print_evaluation
+from tests.support.models.tiny_pipeline import tiny_pipeline
+
+PROMPTS = ("a red house", "a dog at night")
+
+
+@pytest.fixture(scope="module")
+def pipe() -> object:
+    return tiny_pipeline()
+
+
+@pytest.fixture(scope="module")
+def samples(pipe: object) -> Samples:
+    found = trajectory(pipe, PROMPTS, [1, 2], steps=2)
+    return freeze_target(pipe.unet, replace(found, base=None), 1.0)  # type: ignore[attr-defined]
+
+
+def loss(pipe: object, samples: Samples, words: str) -> float:
+    said = conditioning(pipe, [f"{prompt} {words}" for prompt in PROMPTS])["encoder_hidden_states"]
+    with torch.no_grad():
+        found = predict(pipe.unet, samples, {**samples.cond, "encoder_hidden_states": said.repeat(2, 1, 1)})  # type: ignore[attr-defined]
+    return float(((found - samples.target) ** 2).mean())
+
+
+def test_words_are_found_that_undo_an_edit_best(pipe: object, samples: Samples) -> None:
+    """Every single word is tried where the vocabulary is small enough: the best one must be found."""
+    unet, ids = pipe.unet, vocabulary(pipe.tokenizer)[1]  # type: ignore[attr-defined]
+    assert {"house", "boats", "night"} <= set(ids)
+    weights = scope_weights(unet, "cross")
+    every = {name: torch.arange(w.numel()) for name, w in weights.items()}
+    half = {name: index[: len(index) // 2] for name, index in random_like(every, weights, 0).items()}
+    with applied(unet, ablation(weights, half, {})):
+        words, losses = adversarial_words(pipe, PROMPTS, samples, Attack(words=1, rounds=1, tried=len(ids)))
+        assert losses[-1] == pytest.approx(loss(pipe, samples, words))
+        assert losses[-1] == pytest.approx(min(loss(pipe, samples, word) for word in ids))
+        more, losses = adversarial_words(pipe, PROMPTS, samples, Attack(2, rounds=3, tried=3, forbidden={words}))
+        assert words not in more.split() and len(more.split()) == 2
+        assert all(later <= earlier for earlier, later in itertools.pairwise(losses[1:]))
+
+
+def test_what_cannot_be_attacked_is_a_sentence(pipe: object, samples: Samples) -> None:
+    for prompts, on, attack, words in (
+        (PROMPTS, replace(samples, target=None), Attack(), "with targets"),
+        (PROMPTS[:1] * 3, samples, Attack(), "of all prompts"),
+        (PROMPTS, samples, Attack(words=40), "no room for 40 more words"),
+    ):
+        with pytest.raises(InputError, match=words):
+            adversarial_words(pipe, prompts, on, attack)
+    with pytest.raises(InputError, match="rounds must be at least 1"):
+        Attack(rounds=0)
+
+
+def test_prompts_that_the_tokenizer_would_cut_are_left_out_and_a_name_is_no_attack(
+    pipe: object, capsys: pytest.CaptureFixture[str]
+) -> None:
+    room = pipe.tokenizer.model_max_length - 2  # type: ignore[attr-defined]
+    assert fits(pipe, " ".join(["house"] * room)) and not fits(pipe, " ".join(["house"] * (room + 1)))
+    short = Case("a dog", 0, frozenset({"dog"}), REPORT)
+    long = Case(" ".join(["house"] * (room - 1)), 1, frozenset({"dog"}), REPORT)
+    painted: list[str] = []
+
+    def paint(prompts: list[str], _: list[int]) -> Images:
+        painted.extend(prompts)
+        return [np.zeros((2, 2, 3), np.uint8) for _ in prompts]
+
+    def attacked(cases: list[Case], words: str) -> tuple[dict[str, Any], dict[str, Any]]:
+        kept, none = Kept(), Delta({})
+        kept.json(("erase", "steps", "dog", 0.1, "words"), lambda: words)
+        methods = SimpleNamespace(pipe=pipe, unet=pipe.unet, edit=lambda *_: none)  # type: ignore[attr-defined]
+        witnesses = Witnesses(paint, lambda images: [{"dog": 1.0} for _ in images])
+        evaluation = Evaluation(methods, witnesses, cases, Protocol((), (), resamples=5), kept=kept)  # type: ignore[arg-type]
+        kept.arrays(
+            ("erase", "steps", "dog", 0.1, "attacked"),
+            lambda: {"stale": np.empty(0)} if long in cases else pack(compare("erase", "dog", [], [], [])),
+        )
+        both = evaluation._attacked("steps", ["dog"], 0.1), evaluation._paraphrased("erase", "steps", ["dog"], 0.1)
+        return both
+
+    words, said = attacked([short, long], "boats dogs night")
+    assert (words["left_out"], words["names_it"], words["target"]) == (1, ["dog"], [1.0, 1.0, 1.0])
+    assert said["left_out"] == 1 and said["target"][0] == 1.0
+    assert set(painted) == {"a dog", "a dog boats dogs night", "a dog, dog"}
+    reported = {
+        "steps": {**dict.fromkeys(("target", "classifier", "others", "distance"), [None] * 3), "attacked": words}
+    }
+    print_evaluation({"faithfulness_rows": [], "erase": reported})
+    assert capsys.readouterr().out.splitlines()[-1].endswith("1 prompts too long  words name dog")
+    words, _ = attacked([short], "boats dogma night")  # what lay in a folder from before is taken where nothing is cut
+    assert (words["left_out"], words["names_it"], words["target"]) == (0, [], [None] * 3)
+    nobody, _ = attacked([long], "boats boats night")
+    assert nobody["left_out"] == 1 and nobody["target"] == [None] * 3

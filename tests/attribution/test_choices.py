@@ -1,0 +1,128 @@
+"""What an evaluation takes: halves, signs, factors, pairings; and how numbers are added up."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+
+from gazetteer.attribution.edits import methods as methods_module
+from gazetteer.attribution.edits.delta import Delta, ablation
+from gazetteer.attribution.edits.methods import MethodConfig, Methods
+from gazetteer.attribution.evaluation.evaluate import Evaluation, Protocol
+from gazetteer.attribution.evaluation.outcomes import CHOOSE, REPORT, Case, Images
+from gazetteer.attribution.evaluation.witnesses import Witnesses
+from gazetteer.attribution.objective.context import context_samples
+from gazetteer.attribution.objective.objectives import user_objective
+from gazetteer.attribution.objective.problem import Problem
+from gazetteer.attribution.objective.prompts import without
+from gazetteer.attribution.objective.samples import Samples, trajectory
+from gazetteer.attribution.scores.selection import scope_weights
+from gazetteer.data.core.errors import InputError
+from gazetteer.jobs.config.schema import load_config
+from gazetteer.jobs.experiments.attribute_evaluate import _pooled
+from gazetteer.jobs.experiments.attribute_score import ScoreConfig, _problem
+from tests.support.models.tiny_pipeline import tiny_pipeline
+
+
+@pytest.fixture(scope="module")
+def pipe() -> object:
+    return tiny_pipeline()
+
+
+def test_the_dose_is_chosen_on_one_half_and_reported_on_the_other() -> None:
+    """An edit that does nothing on the choosing half and all on the other: the curve shows 1, the report 0."""
+    model = nn.Linear(1, 1)
+    nn.init.ones_(model.weight)
+
+    def edit(*_: object) -> Delta:
+        return ablation(dict(model.named_parameters()), {"weight": torch.tensor([0])}, {})
+
+    def paint(prompts: Sequence[str], seeds: Sequence[int]) -> Images:
+        edited = model.weight.item() == 0
+        return [np.full((2, 2, 3), 100 * seed + edited, np.uint8) for seed in seeds]
+
+    def look(images: Images) -> list[dict[str, float]]:
+        return [{} if image[0, 0, 0] == 101 else {"dog": 0.5} for image in images]
+
+    cases = [Case("a dog", seed, frozenset({"dog"}), half) for seed, half in ((0, CHOOSE), (1, REPORT))]
+    stub = SimpleNamespace(config=SimpleNamespace(reference="steps"), unet=model, edit=edit)
+    protocol = Protocol(("cad",), (), shares=(0.01, 0.05), resamples=5)
+    found = Evaluation(stub, Witnesses(paint, look), cases, protocol).run("erase", ["dog"])["cad"]  # type: ignore[arg-type]
+    assert [point["target"][0] for point in found["curve"]] == [1.0, 1.0] and found["target"][0] == 0.0
+    assert found["share"] == 0.01
+
+
+def test_amplifying_takes_what_holds_a_concept_down_and_asks_for_more_of_it(
+    pipe: object, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen = {}
+
+    def watched(pipe: object, context: object, factor: float, *rest: object, **named: object) -> Samples:
+        seen["factor"] = factor
+        return context_samples(pipe, context, factor, *rest, **named)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(methods_module, "context_samples", watched)
+    config = MethodConfig(steps=2, context=1, context_steps=1, amplify_factor=2.5, erase_factor=-0.5)
+    prompts = {"a dog and a house": frozenset({"dog", "house"}), "a house": frozenset({"house"})}
+    methods = Methods(pipe, config, ["dog", "house"], prompts, without)
+    for aim, sign, factor in (("erase", 1, -0.5), ("amplify", -1, 2.5)):
+        scores, chosen = methods.scores(aim, "cad", "dog"), methods.choose(aim, "cad", "dog", 0.02)
+        assert chosen
+        for name, index in chosen.items():
+            assert (sign * scores[name].reshape(-1)[index] > 0).all()
+        methods.problem(aim, "dog", "context")
+        assert seen["factor"] == factor
+
+
+def test_the_preset_pairs_as_the_released_code_does(pipe: object) -> None:
+    weights = scope_weights(pipe.unet, "ff")  # type: ignore[attr-defined]
+    config = ScoreConfig("dog", steps=3)
+    for preset, pairing in (("cad", "published"), ("", "matched")):
+        problem = _problem(pipe, load_config(None), replace(config, preset=preset), weights)[0]
+        samples = problem.parts[0].args[1]  # type: ignore[attr-defined]
+        assert torch.equal(samples.x, trajectory(pipe, ["dog"], [0], steps=3, pairing=pairing).x)
+
+
+def test_half_precision_gradients_are_summed_in_float32() -> None:
+    """1 and 256 times 2^-11: in float16 the small ones are lost one by one, together they are an eighth."""
+    model = nn.Linear(1, 1, bias=False).half()
+    slopes = [1.0] + [2.0**-11] * 256
+    parts = tuple(lambda slope=slope: (model.weight * slope).reshape(1) for slope in slopes)  # type: ignore[misc]
+    found = Problem(model, {"weight": model.weight}, parts).gradient()["weight"]
+    assert found.dtype == torch.float32 and float(found) * len(slopes) == pytest.approx(1.125)
+
+
+def test_correlations_over_sizes_of_ablations_are_pooled_as_independent() -> None:
+    """Half-widths add in squares: 0.3 and 0.4 below make 0.5 / 2, not the 0.35 of the mean of the lows."""
+    rows = [
+        {"estimator": "cad", "unit": "weight", "pearson": [0.4, 0.1, 0.5]},
+        {"estimator": "cad", "unit": "weight", "pearson": [0.6, 0.2, 0.6]},
+        {"estimator": "cad", "unit": "group", "pearson": [-1.0, -1.0, -1.0]},
+        {"estimator": "coar", "unit": "group", "pearson": [0.8, 0.7, 0.9]},
+    ]
+    assert _pooled(rows) == {"cad": pytest.approx([0.5, 0.25, 0.55]), "coar": pytest.approx([0.8, 0.7, 0.9])}
+
+
+def ones(unet: nn.Module, samples: Samples) -> Tensor:
+    """An objective of one's own."""
+    return torch.ones(len(samples))
+
+
+def test_an_objective_of_one_s_own_is_found_by_its_name(pipe: object) -> None:
+    found = user_objective("tests.attribution.test_choices:ones")
+    assert found.__name__ == "ones"
+    assert found(pipe.unet, trajectory(pipe, ["a dog"], [0], steps=2)).tolist() == [1.0, 1.0]  # type: ignore[attr-defined]
+    for wrong, words in (
+        ("tests.none:ones", "cannot be imported"),
+        ("tests.attribution.test_choices:none", "cannot be imported"),
+        ("tests.attribution.test_choices:__doc__", "not callable"),
+        ("ones", "cannot be imported"),
+    ):
+        with pytest.raises(InputError, match=words):
+            user_objective(wrong)

@@ -1,0 +1,330 @@
+"""The attribute verbs and the whole evaluation on a tiny real pipeline."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+import shlex
+from pathlib import Path
+from xml.etree import ElementTree
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+import torch
+from PIL import Image
+
+from gazetteer import load_components
+from gazetteer.attribution.edits.delta import applied, load_delta, save_delta
+from gazetteer.attribution.edits.method_names import AMPLIFY, ERASE, FOLLOWERS
+from gazetteer.attribution.edits.methods import MethodConfig, Methods
+from gazetteer.attribution.evaluation.adversary import Attack
+from gazetteer.attribution.evaluation.cache import Kept
+from gazetteer.attribution.evaluation.evaluate import Evaluation, Protocol
+from gazetteer.attribution.evaluation.outcomes import (
+    CHOOSE,
+    REPORT,
+    Case,
+    Images,
+)
+from gazetteer.attribution.evaluation.witnesses import Witnesses
+from gazetteer.attribution.objective.prompts import paraphrases, without
+from gazetteer.attribution.scores.selection import count, scope_weights
+from gazetteer.data.core.errors import InputError
+from gazetteer.data.tables.provenance import read_provenance
+from gazetteer.diffusion.generate import GenerationConfig
+from gazetteer.diffusion.load import ModelConfig, load_pipeline
+from gazetteer.jobs.cli.main import parser
+from gazetteer.jobs.config.schema import RunConfig, load_config
+from gazetteer.jobs.experiments import attribute_evaluate
+from gazetteer.jobs.experiments.attribute_edit import EditConfig, make_edit
+from gazetteer.jobs.experiments.attribute_evaluate import EvaluateConfig, evaluate
+from gazetteer.jobs.experiments.attribute_located import everywhere, located
+from gazetteer.jobs.experiments.attribute_pictures import cases as draw_cases
+from gazetteer.jobs.experiments.attribute_pictures import painter
+from gazetteer.jobs.experiments.attribute_report import print_evaluation, write_evaluation
+from gazetteer.jobs.experiments.attribute_score import ScoreConfig, apply_edit, score
+from gazetteer.jobs.experiments.attribute_sheet import write_sheet
+from gazetteer.jobs.plots.charts import curves
+from gazetteer.labeling.atlas.sheets import write_edits
+from gazetteer.labeling.vocabulary.vocabulary import Vocabulary, VocabularyConfig
+from tests.support.models.tiny_pipeline import tiny_pipeline
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> RunConfig:
+    folder = tmp_path_factory.mktemp("model") / "tiny"
+    tiny_pipeline().save_pretrained(folder)
+    return load_config(None, [f"model.path={folder}"])
+
+
+def digests(folder: Path) -> list[str]:
+    return [hashlib.sha256(p.read_bytes()).hexdigest() for p in sorted(folder.rglob("*")) if p.is_file()]
+
+
+def test_score_apply_and_undo(run: RunConfig, tmp_path: Path) -> None:
+    config = ScoreConfig(concept="dog", share=0.02, steps=3, by_step=True)
+    done = score(run, config, str(tmp_path / "out"))
+    table = load_components(tmp_path / "out", concept="dog")
+    assert sum(table["chosen"].to_pylist()) == done["weights"] == len(load_delta(done["edit"]))
+    assert sum(table["weights"].to_pylist()) == done["scored"]
+    assert set(table["estimator"].to_pylist()) == {"cad"} and table.schema == load_components(done["components"]).schema
+    assert done["cost"] == {"values": 0, "gradients": 1}
+    assert len(done["by_step"]) == 3 and sum(done["by_step"]) == pytest.approx(1)
+    assert read_provenance(done["components"])["config"]["concept"] == "dog"
+    assert pq.read_table(done["components"]).num_rows == table.num_rows
+    source = Path(run.model.path)
+    apply_edit(str(source), [done["edit"]], str(tmp_path / "edited"))
+    apply_edit(str(tmp_path / "edited"), [done["edit"]], str(tmp_path / "back"), undo=True)
+    assert digests(tmp_path / "edited") != digests(source) == digests(tmp_path / "back")
+    other = score(run, dataclasses.replace(config, concept="house", by_step=False), str(tmp_path / "house"))
+    both, edits = (
+        parser().parse_args(
+            [
+                "attribute",
+                "apply",
+                "--model",
+                str(source),
+                "--out",
+                str(tmp_path / "both"),
+                "--edit",
+                done["edit"],
+                other["edit"],
+            ]
+        ),
+        [load_delta(one["edit"]) for one in (done, other)],
+    )
+    assert both.action(both) == 0
+    apply_edit(str(tmp_path / "both"), both.edit, str(tmp_path / "again"), undo=True)
+    assert digests(tmp_path / "again") == digests(source)
+    unet = load_pipeline(ModelConfig(str(source))).unet
+    with applied(unet, *edits) as joined:
+        assert len(joined) > max(len(edit) for edit in edits)
+        found = load_pipeline(ModelConfig(str(tmp_path / "both"))).unet
+        assert all(torch.equal(a, b) for a, b in zip(unet.parameters(), found.parameters(), strict=True))
+    with pytest.raises(InputError, match="takes no weight here"):
+        score(run, ScoreConfig(concept="dog", preset="cad", steps=2), str(tmp_path / "none"))
+    for wrong in ({}, {"concept": "dog", "feature": "x:1"}, {"feature": "x:1"}, {"concept": "dog", "preset": "x"}):
+        with pytest.raises(InputError):
+            ScoreConfig(**wrong)  # type: ignore[arg-type]
+    with pytest.raises(InputError, match="missing or corrupt"):
+        load_components(tmp_path)
+
+
+def test_an_edit_by_an_evaluated_method_comes_with_a_sheet_of_pictures(run: RunConfig, tmp_path: Path) -> None:
+    methods = MethodConfig(steps=2, context=1, context_steps=1, tune_steps=1)
+    config = dataclasses.replace(run, generation=dataclasses.replace(run.generation, steps=2))
+    done = make_edit(config, methods, EditConfig("dog", share=0.1, sheet=2, pool=40), str(tmp_path))
+    assert len(load_delta(done["edit"])) == done["weights"] > 0
+    with Image.open(done["sheet"]) as sheet:
+        width, height = sheet.size
+    assert width == height  # two prompts across, original above edited
+    for wrong, words in (("unicorn", "not in vocabulary"), ("dog", "Unknown method 'x'")):
+        with pytest.raises(InputError, match=words):
+            make_edit(config, methods, EditConfig(wrong, method="x", pool=40), str(tmp_path))
+    more = make_edit(config, methods, EditConfig("dog", "amplify", share=0.1, sheet=0, pool=40), str(tmp_path))
+    sheet_done = write_sheet(config, [done["edit"], more["edit"], more["edit"]], 2, str(tmp_path / "sheet"))
+    assert sheet_done["columns"] == ["original", "erased", "amplified", "amplified by steps"]
+    rows = json.loads((tmp_path / "sheet" / "weights.json").read_text())["pictures"]
+    assert [("dog" in row["prompt"], "does not name dog" in row["edits"][0]) for row in rows] == [
+        (True, False), (True, False), (False, True), (False, True),
+    ]  # fmt: skip
+    shown = [[(tmp_path / "sheet" / file).read_bytes() for file in row["files"].values()] for row in rows]
+    assert all(len(set(row)) == 3 and row[2] == row[3] for row in shown)
+    (tmp_path / "out").mkdir()
+    assert write_edits([tmp_path / "sheet"], tmp_path / "out") == 4
+    nobody = dataclasses.replace(load_delta(done["edit"]), provenance={})
+    save_delta(nobody, tmp_path / "nobody.safetensors")
+    with pytest.raises(InputError, match="no fewer than 0 others"):
+        write_sheet(config, [done["edit"]], 1, str(tmp_path), others=-1)
+    with pytest.raises(InputError, match="which concept"):
+        write_sheet(config, [str(tmp_path / "nobody.safetensors")], 1, str(tmp_path))
+
+
+def test_taking_a_concept_out_of_a_prompt() -> None:
+    for prompt, left in {
+        "a dog on the left, a sun and two boats": "a sun and two boats",
+        "two dogs, a tree": "a tree",
+        "a flower on sand with a dog": "a flower on sand",
+        "sky and a dog, pencil sketch": "sky, pencil sketch",
+        "a dogma": "a dogma",
+        "a dog": "",
+    }.items():
+        assert without(prompt, "dog") == left
+    for prompt, look, left in (
+        ("sea and sky in the style of neon", "neon", "sea and sky"),
+        ("a pencil sketch of a boat on sea", "pencil sketch", "a boat on sea"),
+        ("a winter picture of a tree", "winter", "a tree"),
+        ("grass at night", "night", "grass"),
+        ("sky, pencil sketch", "pencil sketch", "sky"),
+    ):
+        assert without(prompt, look) == left
+
+
+def test_paraphrases_name_the_same_things_in_another_order() -> None:
+    assert paraphrases("a dog, a sun and sky", "dog") == ["sky, a sun, a dog", "a dog, a sun and sky, dog"]
+    assert paraphrases("a dog", "dog") == ["a dog, dog"]
+
+
+def test_half_of_the_prompts_of_every_concept_choose_and_half_report() -> None:
+    prompts = ["a dog", "a dog and sky", "sky", "a house", "the sky at night", "a house at night", "nothing"]
+    vocabulary = Vocabulary(VocabularyConfig(("dog", "house", "sky")))
+    drawn = draw_cases(prompts, vocabulary, ["dog", "house", "sky"], ["night"], 6, seed=3)
+    assert len(drawn) == 6 and "nothing" not in {case.prompt for case in drawn}
+    assert len({case.seed for case in drawn}) == 6 and min(case.seed for case in drawn) > 1_000_000
+    assert next(case for case in drawn if case.prompt == "a house at night").named == {"house", "night"}
+    for concept in ("dog", "house", "sky"):
+        assert {case.half for case in drawn if concept in case.named} == {CHOOSE, REPORT}
+
+
+def test_curves_are_drawn_in_order_with_their_bands() -> None:
+    line = [(0.01, 1.0, 0.9, 1.0), (0.1, 0.0, 0.0, 0.25)]
+    root = ElementTree.fromstring(curves("dose <response>", {"cad": line, "steps": line[:1]}, "share", "target"))
+    names = [element.text for element in root.iter("{http://www.w3.org/2000/svg}text")]
+    assert {"dose <response>", "cad", "steps", "0.01", "0.1"} <= set(names)
+    first = next(root.iter("{http://www.w3.org/2000/svg}polyline")).get("points", "").split()
+    (x0, y0), (x1, y1) = ([float(v) for v in point.split(",")] for point in first)
+    assert x0 < x1 and (y0, y1) == (50.0, 250.0)  # 1 at the top, 0 at the bottom
+
+
+def test_every_method_is_evaluated_on_pairs_and_the_model_stays_as_it_was(tmp_path: Path) -> None:
+    pipe = tiny_pipeline()
+    concepts = ["dog", "house", "boats"]
+    prompts = ["a dog", "a red house", "two boats", "a dog at night", "a house", "two boats on the sea"]
+    cases = [
+        Case(p, i, frozenset(c for c in concepts if c in p), CHOOSE if i < 3 else REPORT) for i, p in enumerate(prompts)
+    ]
+    config = MethodConfig(steps=2, tune_steps=1, context=1, rounds=3)
+    methods = Methods(pipe, config, concepts, {k.prompt: k.named for k in cases if k.half == CHOOSE}, without)
+    paint_for_real, painted = painter(pipe, GenerationConfig(steps=2)), []
+
+    def paint(prompts: list[str], seeds: list[int]) -> Images:
+        painted.append(len(prompts))
+        return paint_for_real(prompts, seeds)
+
+    def look(images: Images) -> list[dict[str, float]]:  # any rule that looks at the pictures will do
+        return [{c: 0.5 for i, c in enumerate(concepts) if image[..., i].mean() > 100} for image in images]
+
+    def features(images: Images) -> list[list[np.ndarray]]:
+        return [[image.astype(np.float32).transpose(2, 0, 1)] for image in images]
+
+    before = [p.detach().clone() for p in pipe.unet.parameters()]
+    erasing = ("cad_random", "steps", "steps_random", "cad", "steps_all", "esd", "ca_random", "wanda", "iterated")
+    amplifying = ("steps", "cad", "random", "cad_magnitude")
+    protocol = Protocol(
+        erasing, amplifying, shares=(0.02, 0.05), most=1, paraphrased=("steps",), attacked=("steps",),
+        attack=Attack(words=1, rounds=1, tried=2), curved=("steps_random",),
+    )  # fmt: skip
+    evaluation = Evaluation(
+        methods, Witnesses(paint, look, features=features), cases, protocol, neighbours={"dog": ("house",)}
+    )
+    assert set(evaluation.rates(CHOOSE)) == set(concepts)
+    erased = evaluation.run("erase", ["dog"])
+    raised = evaluation.run("amplify", ["dog"])
+    assert set(erased) == set(erasing) and set(raised) == set(amplifying)
+    for found in (*erased.values(), *raised.values(), evaluation.blocked(["dog"])):
+        assert all(len(found[key]) == 3 for key in ("target", "others", "change"))
+    for name in set(FOLLOWERS) & set(erasing):
+        assert erased[name]["share"] == erased[config.reference]["share"]
+        assert bool(erased[name]["curve"]) == (name == "steps_random")
+        assert erased[name]["weights"] == erased[config.reference]["weights"]
+    for found, control in ((erased, "cad_random"), (raised, "cad_magnitude")):
+        assert found[control]["share"] == found["cad"]["share"] and not found[control]["curve"]
+        assert found[control]["weights"] == found["cad"]["weights"] and set(found["cad"]["minus"]) == {control}
+        assert set(found["cad"]["minus"][control]) == {"target", "classifier", "area", "rise", "others"}
+    assert set(erased["steps"]["minus"]) == {"steps_random", "wanda"} and "minus" not in erased["iterated"]
+    assert set(evaluation.run("erase", ["dog"], ["cad_random"])) == {"steps", "cad", "cad_random"}
+    assert [point["share"] for point in erased["cad"]["curve"]] == [0.02, 0.05]
+    assert len(erased["steps"]["paraphrased"]["target"]) == 3 and "paraphrased" not in erased["cad"]
+    assert len(erased["steps"]["attacked"]["target"]) == 3 and erased["steps"]["attacked"]["words"]["dog"]
+    assert all(torch.equal(a, b) for a, b in zip(before, pipe.unet.parameters(), strict=True))
+    found = {"faithfulness_rows": [], "erase": erased, "amplify": raised} | located(
+        methods, ["cad", "steps"], {name: erased[name]["share"] for name in ("cad", "steps")}, ["dog"]
+    )
+    kept = Kept(tmp_path / "kept")
+    everything = found["everywhere"] = everywhere(methods, ["dog", "house"], kept)
+    assert everywhere(methods, ["dog", "house"], kept) == everything
+    every, taken = scope_weights(pipe.unet, "all"), everything["distribution"]["dog"]
+    assert sum(row["weights"] for row in taken) == sum(w.numel() for w in every.values())
+    assert sum(row["chosen"] for row in taken) == int(0.01 * sum(w.numel() for w in every.values()))
+    assert len({row["share"] for row in taken}) > 3  # not as much of every layer
+    convolution = sum(w.numel() for w in every.values() if w.ndim == 4) / sum(w.numel() for w in every.values())
+    assert everything["weights"]["kind"]["conv"] == pytest.approx(convolution)
+    for numbers in (*everything["kind"].values(), *everything["block"].values(), *everything["weights"].values()):
+        assert sum(numbers.values()) == pytest.approx(1)
+    assert len(everything["step"]["dog"]) == 2 and sum(everything["step"]["dog"]) == pytest.approx(1)
+    assert 0 < everything["overlap"]["dog"]["house"] < 1
+    rows = found["distribution"]["steps"]["dog"]
+    assert sum(row["chosen"] for row in rows) == count(
+        methods.choose("erase", "steps", "dog", erased["steps"]["share"])
+    )
+    assert sum(row["of_all"] for row in rows) == pytest.approx(1) and {row["kind"] for row in rows} == {"cross"}
+    files = [Path(file) for file in write_evaluation(found, str(tmp_path / "report"))]
+    assert {"evaluation.json", "erase-interference-cad.svg", "distribution-steps.svg", "everywhere-step.svg"} <= {
+        f.name for f in files
+    }
+    for file in files:
+        assert ElementTree.parse(file) if file.suffix == ".svg" else json.loads(file.read_text())
+    print_evaluation(found)
+    for leader, control in ((config.reference, "magnitude"), ("cad", "cad_random"), ("cad", "cad_magnitude")):
+        led, followed = (methods.choose("erase", m, "dog", 0.05) for m in (leader, control))
+        assert {n: len(i) for n, i in led.items()} == {n: len(i) for n, i in followed.items()} and led
+    per_row, per_layer = (methods.choose("erase", name, "dog", 0.07) for name in ("published", "cad"))
+    assert {n: len(i) for n, i in per_row.items()} != {n: len(i) for n, i in per_layer.items()}
+    for name, index in per_row.items():
+        rows, width = methods.weights[name].shape
+        assert (index // width).bincount(minlength=rows).max() == int(0.07 * width)
+    matched, shifted = (methods.scores("erase", method, "dog") for method in ("cad", "published"))
+    assert not any(torch.allclose(matched[name], shifted[name]) for name in matched)
+    for name, index in followed.items():  # the largest of each layer
+        sizes = methods.weights[name].detach().abs().reshape(-1)
+        assert sizes[index].min() >= sizes.sort(descending=True).values[len(index) - 1]
+    for aim, names in (("erase", set(ERASE) - set(erasing)), ("amplify", set(AMPLIFY) - set(amplifying))):
+        for name in sorted(names):
+            assert len(methods.edit(aim, name, "dog", 0.05)), name
+    edit = methods.edit("erase", "cad", "dog", 0.05)
+    with applied(pipe.unet, edit):
+        assert any(not torch.equal(a, b) for a, b in zip(before, pipe.unet.parameters(), strict=True))
+    with pytest.raises(InputError, match="Unknown method"):
+        methods.edit("amplify", "live", "dog", 0.1)
+
+
+def test_the_whole_evaluation_gives_the_promised_keys(run: RunConfig, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(attribute_evaluate, "SHOWN", 0.0)  # nothing shows in noise, so take every look
+    run = dataclasses.replace(run, generation=dataclasses.replace(run.generation, steps=2))
+    protocol = Protocol(("cad", "steps", "random"), ("cad", "random"), shares=(0.05,), most=1, resamples=20)
+    config = EvaluateConfig(
+        MethodConfig(steps=2, context=1, context_steps=1, tune_steps=1), protocol, steps=2, pool=32, erase=1, amplify=1,
+        looks=True, areas=False, fewer=("steps",),
+        located=("steps",), ablations=3, ablation_shares=(0.05,), studied=1, study_samples=1, points=1, groups=4,
+    )  # fmt: skip
+    found = json.loads(json.dumps(evaluate(run, config, ["dog"])))
+    assert {"cad", "expected_live", "coar", "random"} <= set(found["faithfulness"])
+    assert {row["concept"] for row in found["faithfulness_rows"]} == {"dog"}
+    looks = found["erase_looks"]["steps"]["concepts"]
+    assert {method: one["concepts"] for method, one in found["erase_together"].items()} == {
+        "steps": ["dog", *looks], "blocking": ["dog", *looks],
+    }  # fmt: skip
+    assert looks and len(found["erase_together"]["steps"]["change"]) == 3
+    assert set(found["faithfulness_spearman"]) == set(found["faithfulness"])
+    assert set(found["erase"]) == {"cad", "steps", "random", "blocking"} and set(found["amplify"]) == {"cad", "random"}
+    for one in (*found["erase"].values(), *found["amplify"].values()):
+        assert len(one["target"]) == len(one["others"]) == 3
+    assert len(found["neighbours"]["dog"]) == 3 and "dog" not in found["neighbours"]["dog"]
+    assert found["overlap"] == {"steps": {"dog": {}}} and found["erase"]["steps"]["quality"]["pictures"] in (0, 1)
+    with pytest.raises(InputError, match="not in vocabulary"):
+        evaluate(run, config, ["unicorn"])
+
+
+def test_what_the_page_tells_people_to_type_is_understood() -> None:
+    text = (Path(__file__).parents[2] / "docs/attribution.md").read_text(encoding="utf-8")
+    block = text.split("```sh\n")[1].split("```")[0]
+    lines = [shlex.split(line, comments=True) for line in block.splitlines()]
+    verbs = [line[1:] for line in lines if line[0] == "gazetteer"]
+    for line in verbs:
+        assert callable(parser().parse_args(line).action), line
+    known = {line[1] for line in verbs if line[0] == "attribute"}
+    assert known == {"score", "edit", "apply", "sheet", "evaluate", "features", "protocol"}
+    scripts = [line[1] for line in lines if line[0] == "python"]
+    assert scripts and all((Path(__file__).parents[2] / script).is_file() for script in scripts)

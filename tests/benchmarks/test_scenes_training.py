@@ -1,0 +1,259 @@
+"""The parts of the Scenes training scripts: tokenizer, budget, averages, losses, resuming."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from benchmarks.scenes.classifiers import concepts as concept_classifier
+from benchmarks.scenes.classifiers import styles as style_classifier
+from benchmarks.scenes.loop import Average, Budget, Resumable, cosine_rate, load_checkpoint, save_checkpoint
+from benchmarks.scenes.text_to_image import model as text_to_image_model
+from benchmarks.scenes.text_to_image import train as text_to_image
+from benchmarks.scenes.text_to_image import vae
+from benchmarks.scenes.text_to_image.latents import LATENT_SHAPE, cover, open_files
+from benchmarks.scenes.text_to_image.tokens import MAX_LENGTH, encode, save_legacy, scenes_tokenizer
+from gazetteer.data.scenes.prompts import prompt_pool
+from gazetteer.data.scenes.render import render
+from gazetteer.data.scenes.style_classifier import LABELS, StyleClassifier, load, save
+from gazetteer.data.scenes.world import EVAL_SEEDS
+
+
+@pytest.fixture(scope="module")
+def tokenizer_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("tokenizer")
+    save_legacy(scenes_tokenizer(captions=1500), folder)
+    return folder
+
+
+@pytest.mark.parametrize("names", [None, ("vocab.json", "merges.txt")])
+def test_a_reloaded_tokenizer_knows_its_words(
+    tokenizer_folder: Path, tmp_path: Path, names: tuple[str, ...] | None
+) -> None:
+    from transformers import CLIPTokenizer
+
+    folder = tokenizer_folder
+    if names:
+        folder = tmp_path
+        for name in names:
+            (folder / name).write_bytes((tokenizer_folder / name).read_bytes())
+    tokenizer = CLIPTokenizer.from_pretrained(folder)
+    ids = tokenizer("a dog on the grass, two zebras")["input_ids"]
+    assert ids[0] == tokenizer.bos_token_id
+    assert ids[-1] == tokenizer.eos_token_id
+    assert tokenizer.unk_token_id not in ids[1:-1]
+    words = [tokenizer.convert_ids_to_tokens(token) for token in ids[1:8]]
+    assert words == [w + "</w>" for w in ("a", "dog", "on", "the", "grass", ",", "two")]
+    assert tokenizer.decode(ids[1:6]).strip() == "a dog on the grass"
+
+
+def test_every_prompt_fits_with_one_token_per_word(tokenizer_folder: Path) -> None:
+    from transformers import CLIPTokenizer
+
+    tokenizer = CLIPTokenizer.from_pretrained(tokenizer_folder)
+    for prompt in prompt_pool(200, 3):
+        words = len(prompt.replace(",", " ,").split())
+        assert len(tokenizer(prompt)["input_ids"]) == words + 2 <= MAX_LENGTH
+
+
+def test_a_budget_ends_by_whichever_comes_first() -> None:
+    budget = Budget(minutes=1.0, steps=4)
+    assert budget.fraction == 0
+    budget.tick()
+    assert budget.fraction == pytest.approx(0.25, abs=0.01)
+    budget.seconds = 45
+    assert budget.fraction == 0.75
+    with pytest.raises(ValueError, match="minutes or steps"):
+        Budget(None, None)
+
+
+def test_the_rate_warms_up_and_falls() -> None:
+    budget = Budget(None, steps=100)
+    rates = []
+    for _ in range(101):
+        rates.append(cosine_rate(1.0, budget, warmup=10))
+        budget.step += 1
+    assert rates[0] == pytest.approx(0.1)
+    assert max(rates) == rates[9] > 0.95
+    assert rates[-1] == pytest.approx(0.02)
+
+
+def test_averages_follow_the_parameters_and_swap_back() -> None:
+    layer = nn.Linear(1, 1, bias=False)
+    with torch.no_grad():
+        layer.weight.fill_(0.0)
+        average = Average([layer], decay=0.5)
+        layer.weight.fill_(1.0)
+    average.update(step=1000)
+    assert average.shadow[0].item() == 0.5
+    average.swap()
+    assert layer.weight.item() == 0.5
+    average.swap()
+    assert layer.weight.item() == 1.0
+
+
+def latent_folder(folder: Path, tokenizer_folder: Path) -> Path:
+    """Random latents of 8 scenes with real captions."""
+    from transformers import CLIPTokenizer
+
+    tokenizer = CLIPTokenizer.from_pretrained(tokenizer_folder)
+    save_legacy(tokenizer, folder / "tokenizer")
+    files = open_files(folder, "w+", 8)
+    files.latents[:] = np.random.default_rng(0).normal(size=(8, *LATENT_SHAPE))
+    files.tokens[:] = encode(tokenizer, prompt_pool(8))
+    (folder / "ready").write_text("8")
+    return folder
+
+
+def test_the_cover_counts_things_and_nothing_else() -> None:
+    scene = render(6)
+    assert {one.concept for one in scene.instances} == {"sky", "sea", "boat", "balloon"}
+    things = np.any([one.mask for one in scene.instances if one.concept in {"boat", "balloon"}], axis=0)
+    shares = cover(scene)
+    corners = [(row, column) for row in (0, 5, 11, 15) for column in (0, 7, 15)]
+    for row, column in corners:
+        cell = things[8 * row : 8 * row + 8, 8 * column : 8 * column + 8]
+        assert shares[row, column] == round(255 * cell.mean())
+    assert 0 < things.mean() < 0.6
+    assert shares.mean() / 255 == pytest.approx(things.mean(), abs=0.002)
+
+
+def test_cells_that_things_cover_weigh_four_times_as_much(tmp_path: Path, tokenizer_folder: Path) -> None:
+    training = text_to_image.prepare(latent_folder(tmp_path, tokenizer_folder), Budget(None, 1), seed=0)
+    signal = text_to_image_model.build_scheduler().alphas_cumprod
+    empty = training.files.batch(torch.tensor([0]))[2][0]
+
+    def loss(left: int, right: int) -> float:
+        training.files.things = np.full((8, *LATENT_SHAPE[1:]), left, np.uint8)
+        training.files.things[:, :, 8:] = right
+        torch.manual_seed(1)
+        with torch.no_grad():
+            return float(text_to_image.diffusion_loss(training, 2, signal, empty))
+
+    plain, left, right = loss(0, 0), loss(255, 0), loss(0, 255)
+    # One half weighs 4, the other 1; the two lopsided losses add up to twice the plain one.
+    assert left != pytest.approx(right, rel=1e-3)
+    assert (left + right) / 2 == pytest.approx(plain, rel=1e-3)
+
+
+def test_a_resumed_run_equals_an_uninterrupted_one(
+    tmp_path: Path, tokenizer_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(text_to_image, "draw_sheet", lambda *_: None)
+    latents = latent_folder(tmp_path, tokenizer_folder)
+
+    def run(steps: int, total: int, resume: bool, out: Path) -> torch.Tensor:
+        out.mkdir(exist_ok=True)
+        training = text_to_image.prepare(latents, Budget(None, total), seed=0)
+        if resume:
+            text_to_image.restore(training, out / "checkpoint.pt")
+        # Stop early by a smaller number of steps, but keep the schedule of the whole run.
+        rate = monkeypatch.context
+        with rate() as patch:
+            patch.setattr(text_to_image, "cosine_rate", lambda peak, *_: 1e-3)
+            training.budget.steps = steps
+            text_to_image.train(training, None, out, batch=2, every=1e9)  # type: ignore[arg-type]
+        return torch.cat([p.flatten() for p in training.average.shadow])
+
+    whole = run(2, 2, False, tmp_path / "whole")
+    run(1, 2, False, tmp_path / "parts")
+    assert torch.equal(run(2, 2, True, tmp_path / "parts"), whole)
+
+
+def test_checkpoints_hold_nothing_but_tensors_and_values(tmp_path: Path) -> None:
+    save_checkpoint(tmp_path / "a.pt", {"step": 3, "weights": [torch.ones(2)]})
+    assert load_checkpoint(tmp_path / "a.pt")["step"] == 3
+    assert not list(tmp_path.glob("*.partial"))
+
+
+def test_the_schedule_starts_from_pure_noise() -> None:
+    signal = text_to_image_model.build_scheduler().alphas_cumprod
+    assert signal[-1] == pytest.approx(0, abs=1e-7)
+    assert signal[0] > 0.99
+
+
+def test_the_unet_has_words_at_16_and_8_cells() -> None:
+    unet = text_to_image_model.build_unet()
+    sites = [name for name, _ in unet.named_modules() if name.endswith("attentions.0")]
+    assert "down_blocks.0.attentions.0" in sites
+    assert "up_blocks.1.attentions.0" in sites
+    assert "mid_block.attentions.0" in sites
+    assert 4e6 < sum(parameter.numel() for parameter in unet.parameters()) < 4.5e6
+
+
+def test_a_saved_style_classifier_answers_the_same(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    model = StyleClassifier().eval()
+    save(model, tmp_path)
+    pictures = np.stack([render(seed).image for seed in range(3)])
+    assert np.array_equal(load(tmp_path).probabilities(pictures), model.probabilities(pictures))
+    assert sum(file.stat().st_size for file in tmp_path.iterdir()) < 200_000
+
+
+def test_the_trained_style_classifier_knows_unseen_scenes() -> None:
+    scenes = [render(seed) for seed in EVAL_SEEDS[50_000:50_100]]
+    model = load()
+    assert model.labels == LABELS
+    answers = model.classify(np.stack([scene.image for scene in scenes]))
+    right = sum(a == (scene.style or "plain") for a, scene in zip(answers, scenes, strict=True))
+    assert right >= 97
+
+
+def killed_after(steps: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let the training loops stop after so many steps, as a killed process does: between two checkpoints."""
+    tick = Resumable.tick
+
+    def stop(run: Resumable) -> None:
+        tick(run)
+        if run.budget.step == steps:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(Resumable, "tick", stop)
+
+
+def goes_on_from_its_checkpoint(
+    train: Callable[..., dict[str, torch.Tensor]], steps: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """`train(name, resume=False)` -> weights: the same whether it was killed after so many steps or not."""
+    whole = train("whole")
+    with monkeypatch.context() as patch:
+        killed_after(steps, patch)
+        with pytest.raises(KeyboardInterrupt):
+            train("killed")
+    resumed = train("killed", resume=True)
+    assert all(torch.equal(whole[name], resumed[name]) for name in whole)
+
+
+def test_a_killed_autoencoder_goes_on_as_if_nothing_had_happened(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def train(out: str, resume: bool = False) -> dict[str, torch.Tensor]:
+        vae.train(tmp_path / out, Budget(None, 6), 4, 0, None, False, resume, every=2)
+        return vae.AutoencoderKL.from_pretrained(tmp_path / out).state_dict()
+
+    goes_on_from_its_checkpoint(train, 5, monkeypatch)
+
+
+def test_a_killed_style_classifier_goes_on_as_if_nothing_had_happened(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(style_classifier, "EVAL_SEEDS", EVAL_SEEDS[:10_008])
+
+    def train(name: str, resume: bool = False) -> dict[str, torch.Tensor]:
+        return style_classifier.train(Budget(None, 6), 16, 0, tmp_path / f"{name}.pt", resume, every=2).state_dict()
+
+    goes_on_from_its_checkpoint(train, 5, monkeypatch)
+
+
+def test_a_killed_concept_classifier_goes_on_as_if_nothing_had_happened(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def train(name: str, resume: bool = False) -> dict[str, torch.Tensor]:
+        return concept_classifier.train(Budget(None, 4), 6, 0, tmp_path / f"{name}.pt", resume, every=2).state_dict()
+
+    goes_on_from_its_checkpoint(train, 3, monkeypatch)

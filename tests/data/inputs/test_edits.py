@@ -1,0 +1,117 @@
+"""Edits are data: they survive a file, equal ones are equal, and wrong ones are answered with a sentence."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+import yaml
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from gazetteer.data.core.errors import InputError
+from gazetteer.data.inputs.edits import QUADRANTS, STAGES, UNITS, Edit, Region, Target, read_edit, read_edits
+from gazetteer.data.tables.images import encode_image
+
+numbers = st.floats(-100, 100, allow_nan=False)
+targets = st.builds(
+    Target, block=st.just("mid_block.attentions.0"), branch=st.sampled_from(["cond", "uncond"]),
+    t=st.floats(0, 1), features=st.lists(st.integers(0, 99), min_size=1, max_size=4, unique=True).map(tuple),
+)  # fmt: skip
+regions = st.sampled_from([Region(), *(Region(box=b) for b in QUADRANTS.values()), Region.of_mask(np.eye(3) > 0)])
+edits = st.builds(
+    Edit, concept=st.just("dog"), targets=st.lists(targets, max_size=2).map(tuple), region=regions,
+    outside=st.sampled_from(["remove", "keep"]), window=st.sampled_from([*STAGES.values(), (0.0, 1.0)]),
+    branch=st.sampled_from(["cond", "uncond", "both"]), strength=numbers,
+    unit=st.sampled_from([u for u in UNITS if u != "feature_p99"]), images=st.lists(st.integers(0, 9)).map(tuple),
+)  # fmt: skip
+
+
+@settings(deadline=None)
+@given(edits)
+def test_an_edit_survives_json_and_yaml(edit: Edit) -> None:
+    for back in (json.loads(json.dumps(edit.as_dict())), yaml.safe_load(yaml.safe_dump(edit.as_dict()))):
+        assert read_edit(back) == edit
+        assert hash(read_edit(back)) == hash(edit) and read_edit(back).digest == edit.digest
+
+
+def test_different_edits_have_different_digests() -> None:
+    made = [Edit(concept="dog"), Edit(word="dog"), Edit(concept="dog", strength=2.0), Edit(concept="dog", images=(1,))]
+    assert len({edit.digest for edit in made}) == len(made)
+
+
+def test_equal_edits_have_equal_digests_however_their_numbers_are_written() -> None:
+    def made(kind: type) -> Edit:
+        target = Target("mid", t=kind(1), features=(3,), scales=(kind(2),))
+        where = Region(box=tuple(kind(v) for v in (0, 0, 1, 1)))
+        return Edit("dog", targets=(target,), region=where, window=(kind(0), kind(1)), t=kind(0), strength=kind(2))
+
+    assert made(int) == made(float) and made(int).digest == made(float).digest
+    vectors = [Edit(targets=(Target("mid", vector=v),), strength=s) for v, s in (((1, -0.0), -0.0), ((1.0, 0.0), 0.0))]
+    assert vectors[0] == vectors[1] and vectors[0].digest == vectors[1].digest
+    # What is recorded under a digest stays there.
+    assert (
+        made(float).digest == "a3f7f18c7e40fec1" and Edit(word="night", window=(0.2, 0.6)).digest == "a8b32939dd199dab"
+    )
+
+
+def test_short_forms(tmp_path) -> None:
+    mask = np.zeros((4, 6, 3), np.uint8)
+    mask[:2, :3] = 255
+    (tmp_path / "mask.png").write_bytes(encode_image(mask))
+    (tmp_path / "edits.yaml").write_text(
+        "edits:\n"
+        "- {concept: dog, region: top left, window: early, strength: 2}\n"
+        "- {word: night, window: middle, region: everywhere}\n"
+        "- {concept: sun, region: {mask: mask.png}}\n"
+    )
+    dog, night, sun = read_edits(tmp_path / "edits.yaml")
+    assert dog == Edit(concept="dog", region=Region(box=(0.0, 0.0, 0.5, 0.5)), window=(0.6, 1.0), strength=2.0)
+    assert night.window == (0.2, 0.6) and night.region.everywhere
+    assert sun.region.grid(2, 2).tolist() == [[True, False], [False, False]]
+
+
+def test_regions_on_grids() -> None:
+    quarters = [Region(box=box).grid(4, 6) for box in QUADRANTS.values()]
+    assert (np.sum(quarters, axis=0) == 1).all() and {q.sum() for q in quarters} == {6}
+    assert Region().grid(2, 3).all()
+    # 3 pixels on 2 cells: the middle pixel is shared, so a cell is half of it and all of its neighbour.
+    assert Region.of_mask(np.array([[True, False, False]])).grid(1, 2).tolist() == [[True, False]]
+    assert Region.of_mask(np.array([[False, True, True]])).grid(1, 2).tolist() == [[False, True]]
+
+
+@pytest.mark.parametrize(
+    ("raw", "fragment"),
+    [
+        ({}, "needs a concept"),
+        ({"concept": "dog", "word": "night"}, "needs a concept"),
+        ({"concept": "dog", "strenght": 1}, "Unknown key strenght"),
+        ({"concept": "dog", "strength": "much"}, "strength must be a number"),
+        ({"concept": "dog", "strength": float("inf")}, "finite"),
+        ({"concept": "dog", "unit": "beta"}, "code_norm"),
+        ({"concept": "dog", "window": "late"}, "early, middle, final"),
+        ({"concept": "dog", "window": [0.6, 0.2]}, "low < high"),
+        ({"concept": "dog", "region": "centre"}, "top left"),
+        ({"concept": "dog", "region": {"box": [0, 0, 2, 1]}}, "0 … 1"),
+        ({"concept": "dog", "region": {"mask": {"size": [1, 1], "counts": "1"}}}, "empty"),
+        ({"concept": "dog", "images": [True]}, "whole numbers"),
+        ({"targets": [{"block": "b"}]}, "either features or a vector"),
+        ({"targets": [{"features": [1]}]}, "needs a block"),
+        ({"targets": [{"block": "b", "vector": [1.0]}], "unit": "code_norm"}, "needs features"),
+        ({"targets": [{"block": "b", "features": [1]}], "unit": "feature_p99"}, "needs scales"),
+        ("dog", "mapping"),
+    ],
+)
+def test_wrong_edits_get_a_sentence(raw: object, fragment: str, tmp_path) -> None:
+    with pytest.raises(InputError, match=fragment):
+        read_edit(raw)
+
+
+def test_wrong_files_name_the_edit(tmp_path) -> None:
+    (tmp_path / "edits.json").write_text(json.dumps([{"concept": "dog"}, {"concept": "dog", "unit": "x"}]))
+    with pytest.raises(InputError, match=r"edits\.json, edit 2: .*unit"):
+        read_edits(tmp_path / "edits.json")
+    (tmp_path / "none.yaml").write_text("edits: []")
+    with pytest.raises(InputError, match="list of edits"):
+        read_edits(tmp_path / "none.yaml")

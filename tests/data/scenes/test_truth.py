@@ -1,0 +1,75 @@
+"""Rendered scenes with exact masks, as the tables that `gazetteer layout evaluate --exact` reads."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+
+from gazetteer.data.core.sites import Site
+from gazetteer.data.scenes.render import Scene, render
+from gazetteer.data.scenes.truth import FIRST, main
+from gazetteer.data.scenes.world import CONCEPT_NAMES, EVAL_SEEDS
+from gazetteer.data.tables.images import decode_image
+from gazetteer.data.tables.masks import struct_to_mask
+from gazetteer.data.tables.schemas import IMAGES, SEGMENTS
+from gazetteer.diffusion.generate import GenerationConfig
+from gazetteer.labeling.layout.evaluation import exact as layout_exact
+from gazetteer.labeling.layout.evaluation.exact import exact_group
+
+SIZE, GRID = 64, (8, 8)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("truth")
+    assert main(["--out", str(out), "--images", "2", "--size", str(SIZE)]) == 0
+    return out
+
+
+@pytest.fixture(scope="module")
+def scenes() -> list[Scene]:
+    return [render(EVAL_SEEDS[FIRST + number], SIZE) for number in range(2)]
+
+
+def test_pictures_and_captions_are_those_of_the_seeds(folder: Path, scenes: list[Scene]) -> None:
+    images = pq.read_table(folder / "images")
+    assert images.schema.equals(IMAGES)
+    for row, scene in zip(images.to_pylist(), scenes, strict=True):
+        assert (row["seed"], row["prompt"], row["split"]) == (scene.seed, scene.caption, "heldout")
+        assert row["asked"] == list(CONCEPT_NAMES) and (row["width"], row["height"]) == (SIZE, SIZE)
+        assert np.array_equal(decode_image(row["image"]["bytes"]), scene.image)
+
+
+def test_every_instance_has_its_exact_mask(folder: Path, scenes: list[Scene]) -> None:
+    segments = pq.read_table(folder / "segments")
+    assert segments.schema.equals(SEGMENTS)
+    rows = segments.to_pylist()
+    expected = [(f"{i:08d}", one) for i, scene in enumerate(scenes) for one in scene.instances]
+    assert len({one.concept for _, one in expected}) > 2
+    for row, (name, one) in zip(rows, expected, strict=True):
+        assert (row["image_id"], row["concept"], row["area"]) == (name, one.concept, int(one.mask.sum()))
+        assert np.array_equal(struct_to_mask(row["mask"]), one.mask)
+        assert row["box"] == one.box.tolist()
+
+
+def test_the_layout_evaluation_reads_them(
+    folder: Path, scenes: list[Scene], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    concepts = tuple(sorted(CONCEPT_NAMES))
+    run: Any = SimpleNamespace(concepts=concepts, grids={Site("mid", "cond", 1.0): GRID})
+    given: list[tuple] = []
+    monkeypatch.setattr(layout_exact, "noised", lambda pipe, made, t, pictures, *rest: given.extend(pictures))
+    group = exact_group(run, folder, GenerationConfig())(None, [1.0], tmp_path)
+    assert [prompt for _, prompt, _ in given] == [scene.caption for scene in scenes]
+    pixels = group.truth(GRID).pixels
+    for i, scene in enumerate(scenes):
+        for c, concept in enumerate(concepts):
+            masks = [one.mask for one in scene.instances if one.concept == concept]
+            union = np.any([np.zeros((SIZE, SIZE), bool), *masks], axis=0)
+            cells = union.reshape(8, 8, 8, 8).sum(axis=(1, 3)).ravel()
+            assert np.array_equal(pixels[i, c], cells), (i, concept)

@@ -1,0 +1,72 @@
+"""Digests and provenance: content alone decides."""
+
+import os
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from gazetteer.data.core import digests
+from gazetteer.data.core.errors import InputError
+from gazetteer.data.tables.provenance import provenance, read_provenance, with_provenance
+
+
+def folder(path, files):
+    for name, text in files.items():
+        (path / name).parent.mkdir(parents=True, exist_ok=True)
+        (path / name).write_text(text)
+    return path
+
+
+def test_a_folder_is_its_names_and_contents(tmp_path):
+    one = folder(tmp_path / "one", {"a/x": "1", "b": "2"})
+    same = folder(tmp_path / "same", {"b": "2", "a/x": "1", ".cache/y": "z", "__pycache__/y": "z"})
+    os.symlink(one / "b", same / "link")
+    assert digests.digest_folder(one) != digests.digest_folder(same)
+    (same / "link").unlink()
+    assert digests.digest_folder(one) == digests.digest_folder(same)
+    others = [{"a/x": "1"}, {"a/x": "2", "b": "1"}, {"ax": "1", "b": "2"}, {"a/x": "1", "b": "2 "}]
+    found = {digests.digest_folder(folder(tmp_path / str(n), files)) for n, files in enumerate(others)}
+    assert len(found | {digests.digest_folder(one)}) == 5
+
+
+def test_a_changed_file_is_noticed_and_an_unchanged_one_not_read_again(tmp_path, monkeypatch):
+    path = folder(tmp_path / "m", {"w": "1234"}) / "w"
+    before = digests.digest_folder(path.parent)
+    with monkeypatch.context() as patched:
+        patched.setattr("builtins.open", lambda *_: pytest.fail("read again"))
+        assert digests.digest_folder(path.parent) == before
+    path.write_text("1235")
+    os.utime(path, ns=(1, 1))
+    assert digests.digest_folder(path.parent) != before
+
+
+def test_nothing_to_digest_gets_a_sentence(tmp_path):
+    for path in (tmp_path, tmp_path / "none"):
+        with pytest.raises(InputError, match=str(path)):
+            digests.digest_folder(path)
+
+
+def test_json_digests_ignore_key_order_only():
+    assert digests.digest_json({"a": 1, "b": [1, 2]}) == digests.digest_json({"b": [1, 2], "a": 1})
+    assert digests.digest_json([1, 2]) != digests.digest_json([2, 1])
+
+
+def test_provenance_travels_in_the_file_and_names_no_machine(tmp_path):
+    value = provenance({"sae": "abc"}, {"steps": 25})
+    assert value["schema_version"] == 2
+    assert "pyarrow" in value["packages"]
+    assert set(value) == {"schema_version", "fingerprint", "config", "packages"}
+    table = pa.table({"x": [1]}, schema=pa.schema([("x", pa.int64())], metadata={b"other": b"kept"}))
+    pq.write_table(with_provenance(table, value), tmp_path / "x.parquet")
+    assert read_provenance(tmp_path / "x.parquet") == value
+    assert pq.read_schema(tmp_path / "x.parquet").metadata[b"other"] == b"kept"
+
+
+def test_files_without_provenance_get_a_sentence(tmp_path):
+    pq.write_table(pa.table({"x": [1]}), tmp_path / "x.parquet")
+    with pytest.raises(InputError, match="not written by gazetteer"):
+        read_provenance(tmp_path / "x.parquet")
+    (tmp_path / "y.parquet").write_bytes(b"PAR1")
+    with pytest.raises(InputError, match="cannot be read"):
+        read_provenance(tmp_path / "y.parquet")

@@ -1,0 +1,199 @@
+"""A text-to-image model is read from a folder or a single file, held as configured, or refused in one sentence."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from diffusers import DiffusionPipeline, EulerAncestralDiscreteScheduler
+
+from gazetteer.data.core.errors import GazetteerError, InputError
+from gazetteer.diffusion.blocks import blocks_of
+from gazetteer.diffusion.capture import attention_blocks
+from gazetteer.diffusion.generate import GenerationConfig, Generator
+from gazetteer.diffusion.load import ModelConfig, load_pipeline
+from gazetteer.jobs.operate.doctor import examine
+from tests.support.models.original_models import random_segmenter
+from tests.support.models.single_file import write_single_file
+from tests.support.models.tiny_pipeline import BLOCKS, tiny_pipeline
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("pipeline")
+    tiny_pipeline().save_pretrained(path)
+    return path
+
+
+@pytest.fixture
+def copied(folder: Path, tmp_path: Path) -> Path:
+    shutil.copytree(folder, tmp_path / "pipeline")
+    return tmp_path / "pipeline"
+
+
+def generator(model: ModelConfig, **settings: object) -> Generator:
+    options = {"steps": 3, "guidance": 3.0, "blocks": BLOCKS, "t": (1.0,)} | settings
+    return Generator(load_pipeline(model), GenerationConfig(**options))  # type: ignore[arg-type]
+
+
+def picture(made: Generator) -> np.ndarray:
+    image = made.sample(["a red house"], [5], lambda *_: None)
+    assert image is not None
+    return image
+
+
+def test_a_single_file_is_the_same_model_as_the_folder(folder: Path, tmp_path: Path) -> None:
+    file = write_single_file(tiny_pipeline(), tmp_path / "model.safetensors")
+    one = ModelConfig(path=str(file), config=str(folder), scheduler="ddim")
+    assert np.array_equal(picture(generator(one)), picture(generator(ModelConfig(path=str(folder), scheduler="ddim"))))
+    assert blocks_of(one) == blocks_of(ModelConfig(path=str(folder)))
+
+
+@pytest.mark.parametrize(
+    ("settings", "close"),
+    [
+        ({"offload": "model"}, 0), ({"attention_slicing": True}, 1),
+        ({"vae_slicing": True}, 1), ({"vae_tiling": True}, 255), ({"dtype": "bfloat16"}, 255),
+    ],
+    ids=lambda value: "-".join(value) if isinstance(value, dict) else None,
+)  # fmt: skip
+def test_memory_settings_change_how_and_not_what(folder: Path, settings: dict, close: int) -> None:
+    plain = picture(generator(ModelConfig(path=str(folder)))).astype(int)
+    other = picture(generator(ModelConfig(path=str(folder), **settings))).astype(int)
+    assert np.abs(plain - other).max() <= close
+
+
+def test_settings_reach_the_pipeline(folder: Path) -> None:
+    pipe = load_pipeline(ModelConfig(path=str(folder), vae_slicing=True, vae_tiling=True, dtype="float16"))
+    assert pipe.vae.use_slicing and pipe.vae.use_tiling
+    assert {p.dtype for p in pipe.unet.parameters()} == {torch.float16}
+
+
+def test_blocks_are_found_without_weights(folder: Path, copied: Path) -> None:
+    (copied / "unet" / "diffusion_pytorch_model.safetensors").unlink()
+    shutil.copy(folder / "vae" / "diffusion_pytorch_model.safetensors", copied / "unet")
+    blocks = blocks_of(ModelConfig(path=str(copied)))
+    assert [one.block for one in blocks] == attention_blocks(tiny_pipeline().unet)
+    assert [(one.height, one.width, one.channels) for one in blocks if one.block in BLOCKS] == [(4, 4, 32)] * 2
+    report = examine(str(folder))
+    assert report["blocks"][0] == {"block": BLOCKS[0], "height": 4, "width": 4, "channels": 32}
+    assert report["disk_free_gb"] > 0 and report["memory_gb"] > 0
+
+
+def test_blocks_seen_by_the_doctor_are_those_of_a_run(folder: Path) -> None:
+    made = generator(ModelConfig(path=str(folder)), branches=("cond",), guidance=1.0)
+    seen: dict[str, tuple[int, int, int]] = {}
+    made.sample(["a"], [0], lambda s, x, h, w: seen.update({s.block: (h, w, x.shape[-1])}), decode=False)
+    assert seen == {
+        one.block: (one.height, one.width, one.channels)
+        for one in blocks_of(ModelConfig(path=str(folder)))
+        if one.block in BLOCKS
+    }
+
+
+def test_noise_of_ancestral_samplers_belongs_to_the_seed_too(folder: Path) -> None:
+    made = generator(ModelConfig(path=str(folder)), exact=False)
+    made.pipe.scheduler = EulerAncestralDiscreteScheduler()
+    prompts, seeds = ["a red house", "a dog at night"], [5, 6]
+    together = made.sample(prompts, seeds, lambda *_: None)
+    for place in (1, 0):
+        torch.manual_seed(place)
+        alone = made.sample(prompts[place : place + 1], seeds[place : place + 1], lambda *_: None)
+        assert np.abs(alone[0].astype(int) - together[place].astype(int)).max() <= 1
+    other = made.sample(prompts[:1], [7], lambda *_: None)
+    assert not np.array_equal(other[0], together[0])
+
+
+def refused(model: ModelConfig, *fragments: str) -> None:
+    with pytest.raises(InputError) as error:
+        load_pipeline(model)
+    said = str(error.value)
+    assert "\n" not in said
+    for fragment in fragments:
+        assert fragment in said, said
+
+
+def test_a_half_downloaded_folder_is_named_before_anything_is_read(copied: Path) -> None:
+    weights = copied / "unet" / "diffusion_pytorch_model.safetensors"
+    content = weights.read_bytes()
+    for broken, said in [
+        (content[:-10], f"is cut short ({len(content) - 10} of {len(content)} bytes)"),
+        (b"version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 3\n", "is a git-lfs pointer"),
+        (b"not weights at all", "is not a readable safetensors file"),
+    ]:
+        weights.write_bytes(broken)
+        refused(ModelConfig(path=str(copied)), str(weights), said)
+    weights.unlink()
+    refused(ModelConfig(path=str(copied)), "incomplete", str(weights.parent), "no .safetensors weights")
+    index = weights.parent / "diffusion_pytorch_model.safetensors.index.json"
+    index.write_text(json.dumps({"weight_map": {"conv_in.weight": "part-2.safetensors"}}))
+    refused(ModelConfig(path=str(copied)), "lacks part-2.safetensors")
+    shutil.rmtree(copied / "unet")
+    refused(ModelConfig(path=str(copied)), "incomplete", str(copied / "unet"))
+
+
+def test_pickles_are_refused(copied: Path, tmp_path: Path) -> None:
+    weights = copied / "unet" / "diffusion_pytorch_model.safetensors"
+    weights.rename(weights.with_suffix(".bin"))
+    refused(ModelConfig(path=str(copied)), "is a pickle (diffusion_pytorch_model.bin)", "safetensors")
+    torch.save({"w": torch.ones(1)}, tmp_path / "sd-v1-4.ckpt")
+    refused(ModelConfig(path=str(tmp_path / "sd-v1-4.ckpt")), "is a pickle file", "refused")
+
+
+def test_the_wrong_kind_of_checkpoint_is_refused(folder: Path, copied: Path, tmp_path: Path) -> None:
+    segmenter = random_segmenter(tmp_path / "sam")
+    refused(ModelConfig(path=str(segmenter)), "is not a diffusers pipeline folder", "model_index.json")
+    file = segmenter / "model.safetensors"
+    refused(ModelConfig(path=str(file)), "is a single file", "model.config")
+    refused(ModelConfig(path=str(file), config=str(segmenter)), "has no model_index.json")
+    refused(ModelConfig(path=str(file), config=str(folder)), f"{file} could not be loaded as {folder} describes it")
+    refused(ModelConfig(path=str(tmp_path / "nowhere.safetensors"), config=str(folder)), "does not exist")
+    index = json.loads((copied / "model_index.json").read_text())
+    index["transformer"] = index.pop("unet")
+    (copied / "model_index.json").write_text(json.dumps(index | {"_class_name": "FluxPipeline"}))
+    (copied / "unet").rename(copied / "transformer")
+    refused(ModelConfig(path=str(copied)), "is a FluxPipeline, which has no U-Net")
+
+
+@pytest.mark.parametrize(
+    ("settings", "said"),
+    [
+        ({"dtype": "int8"}, "model.dtype is 'int8'"),
+        ({"offload": "disk"}, "accepted: empty, model, sequential"),
+        ({"device_map": "auto"}, "accepted: empty, balanced"),
+        ({"device_map": "balanced", "offload": "model"}, "exclude each other"),
+        ({"offload": "sequential"}, "model.device is cpu"),
+        ({"config": "x"}, "belongs to a single .safetensors file"),
+    ],
+)
+def test_wrong_settings_get_a_sentence(settings: dict, said: str) -> None:
+    with pytest.raises(InputError, match=said):
+        ModelConfig(path="owner/name", **settings)
+
+
+def test_an_unusable_device_gets_a_sentence(folder: Path) -> None:
+    refused(ModelConfig(path=str(folder), device="nonsense"), "cannot be used here")
+
+
+def test_out_of_memory_names_the_batch_size_to_try(folder: Path) -> None:
+    """An allocation that no machine can serve: a picture of 2**26 x 2**26 px."""
+    made = generator(ModelConfig(path=str(folder)), height=2**26, width=2**26)
+    with pytest.raises(
+        GazetteerError, match=r"Out of memory while sampling pictures \(4 at once\); try batch_size=2\."
+    ):
+        made.sample(["a"] * 4, [1, 2, 3, 4], lambda *_: None)
+    with pytest.raises(GazetteerError, match=r"try model\.dtype=float16"):
+        made.sample(["a"], [1], lambda *_: None)
+
+
+def test_a_filter_is_left_out_when_asked(folder: Path, copied: Path) -> None:
+    index = json.loads((copied / "model_index.json").read_text())
+    index |= {"safety_checker": ["stable_diffusion", "StableDiffusionSafetyChecker"], "requires_safety_checker": True}
+    (copied / "model_index.json").write_text(json.dumps(index))
+    refused(ModelConfig(path=str(copied)), "incomplete", "safety_checker")
+    pipe: DiffusionPipeline = load_pipeline(ModelConfig(path=str(copied), safety_checker=False))
+    assert pipe.safety_checker is None

@@ -1,0 +1,112 @@
+"""Loss recovered on a tiny pipeline: autoencoders whose reconstruction is known must give the known errors."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+
+from gazetteer.data.core.errors import InputError
+from gazetteer.data.core.sites import Site
+from gazetteer.diffusion.capture import cells
+from gazetteer.diffusion.generate import GenerationConfig, Generator
+from gazetteer.diffusion.noise_error import NoiseErrors, mean_errors, noise_errors
+from gazetteer.diffusion.replace import replaced_update
+from gazetteer.jobs.sae.recover import as_metrics
+from gazetteer.sae.model.autoencoder import SAEConfig, SparseAutoencoder
+from tests.support.models.tiny_pipeline import BLOCKS, tiny_pipeline
+
+D = 32
+MID = "mid_block.attentions.0"
+
+
+@pytest.fixture(scope="module")
+def generator() -> Generator:
+    return Generator(tiny_pipeline(), GenerationConfig(steps=4, blocks=BLOCKS, t=(1.0, 0.0)))
+
+
+def perfect() -> SparseAutoencoder:
+    """Features ±e_i, all of them allowed: x̂ = x."""
+    sae = SparseAutoencoder(SAEConfig(D, 2 * D, D))
+    with torch.no_grad():
+        sae.encoder.copy_(torch.cat([torch.eye(D), -torch.eye(D)]))
+        sae.decoder.copy_(sae.encoder)
+    return sae
+
+
+def constant(value: torch.Tensor) -> SparseAutoencoder:
+    """No feature ever fires: x̂ = b."""
+    sae = SparseAutoencoder(SAEConfig(D, D, 1))
+    with torch.no_grad():
+        sae.encoder.zero_()
+        sae.decoder.copy_(torch.eye(D))
+        sae.bias.copy_(value)
+    return sae
+
+
+def test_known_reconstructions_give_known_errors(generator: Generator):
+    sites = generator.config.sites
+    mean = torch.linspace(-1, 1, D)
+    means = dict.fromkeys(sites, mean)
+    best = noise_errors(generator, "a red house", 3, {site: perfect() for site in sites}, means)
+    none = noise_errors(generator, "a red house", 3, {site: constant(torch.zeros(D)) for site in sites}, {})
+    same = noise_errors(generator, "a red house", 3, {site: constant(mean) for site in sites}, means)
+    assert set(best) == set(sites)
+    for site in sites:
+        assert best[site].sae == pytest.approx(best[site].plain, rel=1e-5)
+        assert none[site].sae == pytest.approx(none[site].zero, rel=1e-6) == best[site].zero
+        assert math.isnan(none[site].mean)
+        assert same[site].sae == pytest.approx(same[site].mean, rel=1e-6)
+        assert len({best[site].plain, best[site].zero, best[site].mean}) == 3
+    # Each site is replaced by itself: alone it gives what it gave among the others.
+    one = Site(MID, "cond", 1.0)
+    assert noise_errors(generator, "a red house", 3, {one: perfect()}, means)[one] == best[one]
+
+
+def test_the_plain_error_by_hand(generator: Generator):
+    pipe, site, seed = generator.pipe, Site(MID, "cond", 1.0), 5
+    timestep = generator.moments[site].timestep
+    found = noise_errors(generator, "a dog at night", seed, {site: perfect()}, {})[site]
+    clean = pipe(
+        prompt="a dog at night", latents=generator.noise(seed), num_inference_steps=4, guidance_scale=7.5,
+        output_type="latent",
+    ).images  # fmt: skip
+    noise, kept = generator.noise(seed + 1 + timestep), pipe.scheduler.alphas_cumprod[timestep]
+    noised = kept.sqrt() * clean + (1 - kept).sqrt() * noise
+    text = pipe.encode_prompt("a dog at night", "cpu", 1, False)[0]
+    with torch.inference_mode():
+        predicted = pipe.unet(noised, timestep, encoder_hidden_states=text).sample
+    assert found.plain == pytest.approx(float((predicted - noise).square().mean()), rel=1e-4)
+
+
+def test_a_replacement_is_gone_when_its_context_ends(generator: Generator):
+    unet = generator.pipe.unet
+    call = torch.randn(1, 4, 8, 8, generator=torch.Generator().manual_seed(0)), 10, torch.zeros(1, 8, 16)
+    with torch.inference_mode():
+        before = unet(*call).sample
+        seen: list[torch.Tensor] = []
+        with replaced_update(unet, MID, lambda update: seen.append(update) or torch.zeros_like(update)):
+            changed = unet(*call).sample
+        with pytest.raises(RuntimeError), replaced_update(unet, MID, torch.zeros_like):
+            raise RuntimeError
+        assert torch.equal(unet(*call).sample, before)
+    assert cells(seen[0]).shape == (1, 16, D)
+    assert not torch.equal(changed, before)
+
+
+def test_what_does_not_predict_noise_is_refused(generator: Generator, monkeypatch: pytest.MonkeyPatch):
+    scheduler = type(generator.pipe.scheduler).from_config(generator.pipe.scheduler.config, prediction_type="sample")
+    monkeypatch.setattr(generator.pipe, "scheduler", scheduler)
+    with pytest.raises(InputError, match=r"not sample of DDIMScheduler; set sae.recover=0"):
+        noise_errors(generator, "a red house", 3, {Site(MID, "cond", 1.0): perfect()}, {})
+
+
+def test_means_over_pictures_and_what_they_say():
+    errors = mean_errors([NoiseErrors(1.0, 2.0, 5.0, float("nan")), NoiseErrors(1.0, 1.0, 3.0, float("nan"))])
+    assert as_metrics(errors) == {
+        "noise_error": 1.0, "noise_error_sae": 1.5, "noise_error_zero": 4.0, "noise_error_mean": None,
+        "loss_recovered": pytest.approx(2.5 / 3), "loss_recovered_mean": None,
+    }  # fmt: skip
+    assert as_metrics(NoiseErrors(1.0, 2.0, 0.5, 3.0))["loss_recovered"] is None
+    assert as_metrics(NoiseErrors(1.0, 2.0, 0.5, 3.0))["loss_recovered_mean"] == 0.5

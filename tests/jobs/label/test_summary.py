@@ -1,0 +1,76 @@
+"""The summary of a finished run, counted by hand."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pyarrow as pa
+import pytest
+
+from gazetteer.data.core.errors import InputError
+from gazetteer.data.runs.folder import RunFolder
+from gazetteer.data.tables.schemas import FEATURES, LABELS
+from gazetteer.jobs.label.summary import print_summary, summarise
+from tests.support.runs.runs import PROVENANCE, SITE, blank, finished_run
+
+MANIFEST = {
+    "shards": ["s0", "s1"], "images": 2, "segments": 5, "failing": ["i7"],
+    "seconds": {"detect": 3.5}, "wall_seconds": 9,
+}  # fmt: skip
+
+
+def feature(number: int, t: float, **values: object) -> dict[str, object]:
+    return blank(FEATURES, model="tiny", **SITE, t=t, feature=number, **values)
+
+
+def named(concept: str, rank: int, heldout: float | None) -> dict[str, object]:
+    return blank(LABELS, model="tiny", **SITE, t=0.3, concept=concept, rank=rank, heldout_dataset_iou=heldout)
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> RunFolder:
+    run = finished_run(tmp_path / "run")
+    features = [
+        feature(0, 0.3, dead=True, images_short=4),
+        feature(1, 0.3, labels=2),
+        feature(2, 0.3, images_short=3),
+        feature(0, 1.0, labels=1, images_short=1),
+    ]
+    labels = [named("dog", 1, 0.5), named("dog", 1, None), named("dog", 1, 0.25), named("cat", 2, 0.9)]
+    labels.append(named("sky", 1, None))
+    run.write_final("features", pa.Table.from_pylist(features, schema=FEATURES), PROVENANCE)
+    run.write_final("labels", pa.Table.from_pylist(labels, schema=LABELS), PROVENANCE)
+    run.finish(MANIFEST)
+    return run
+
+
+def test_counts_by_hand(run: RunFolder) -> None:
+    found = summarise(run.path)
+    assert found["sites"] == [
+        {**SITE, "t": 1.0, "features": 1, "alive": 1, "labelled": 1, "short": 1},
+        {**SITE, "t": 0.3, "features": 3, "alive": 2, "labelled": 1, "short": 1},
+    ]
+    assert [found[name] for name in ("features", "alive", "labelled", "short")] == [4, 3, 2, 2]
+    assert [found[name] for name in ("images", "segments", "failing", "wall_seconds")] == [2, 5, 1, 9]
+    # Second labels do not count; what was never measured held out is no number.
+    assert found["concepts"] == [
+        {"concept": "dog", "features": 3, "best_heldout_iou": 0.5},
+        {"concept": "sky", "features": 1, "best_heldout_iou": None},
+    ]
+
+
+def test_a_person_reads_the_same(run: RunFolder, capsys: pytest.CaptureFixture[str]) -> None:
+    print_summary(summarise(run.path))
+    said = capsys.readouterr().out
+    for line in (
+        "2 pictures, 5 segments, 1 failures",
+        "3 of 4 features alive, 2 labelled",
+        "dog 3 (0.50), sky 1 (none)",
+    ):
+        assert line in said
+
+
+def test_a_run_under_way_has_none(run: RunFolder) -> None:
+    run.clear_success()
+    with pytest.raises(InputError, match="is not a finished run"):
+        summarise(run.path)

@@ -1,0 +1,214 @@
+"""What a plan says is what happens: calls and operations exactly, bytes within a fifth."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import re
+import shlex
+from pathlib import Path
+
+import pytest
+import torch
+import yaml
+from safetensors.torch import save_file
+from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.utils.flop_counter import FlopCounterMode
+from transformers import BertConfig, SamModel
+
+from gazetteer.data.core.errors import InputError
+from gazetteer.data.runs.folder import RunFolder
+from gazetteer.diffusion.flops import model_cost
+from gazetteer.diffusion.generate import Generator
+from gazetteer.diffusion.load import ModelConfig, load_pipeline
+from gazetteer.jobs.config.schema import DEFAULT_CONFIG, load_config
+from gazetteer.jobs.operate.plan import Rates, plan
+from gazetteer.labeling.detect.groundingdino_settings import PUBLISHED, settings_of
+from gazetteer.labeling.detect.groundingdino_settings import config_of as groundingdino_config
+from gazetteer.labeling.pipeline.flops import caption_tokens, detector_flops, segmenter_flops
+from gazetteer.labeling.segment.sam_keys import SAM
+from gazetteer.labeling.segment.segment_anything_original import build_sam, config_of, published_sizes, read_sizes
+from gazetteer.labeling.segment.segmenters import SegmenterConfig
+from tests.support.models.original_models import original_detector, original_weights, random_segmenter
+from tests.support.models.single_file import write_single_file
+from tests.support.models.tiny_pipeline import tiny_pipeline
+from tests.support.system.running import ROOT, SMALL, gazetteer, label
+
+
+def test_operations_and_calls_are_those_of_a_real_picture() -> None:
+    config = load_config(None, ["generation.steps=3"])
+    pipe = load_pipeline(config.model)
+    calls: list[int] = []
+    grids: dict[str, tuple[int, int, int]] = {}
+    pipe.unet.register_forward_hook(lambda *_: calls.append(1))
+    counter = FlopCounterMode(display=False)
+
+    def on_site(site, x, height, width) -> None:
+        grids[site.block] = (height, width, x.shape[-1])
+
+    with sdpa_kernel(SDPBackend.MATH), counter:  # the CPU's fused attention is not counted
+        image = Generator(pipe, config.generation).sample(["a dog on grass"], [0], on_site)
+    cost = model_cost(config.model, 3)
+    assert cost.calls == len(calls)
+    assert {block: cost.blocks[block] for block in grids} == grids
+    assert image is not None and image.shape == (1, cost.height, cost.width, 3)
+    by_part = counter.get_flop_counts()
+    sampled = sum(by_part[type(pipe.unet).__name__].values())
+    assert sampled == 2 * cost.calls * cost.unet, "two branches a step, counted with the weights and without"
+    total = counter.get_total_flops()
+    assert sampled + cost.decode < total <= (sampled + cost.decode + 2 * cost.text) * 1.02
+
+
+def test_the_detector_and_the_segmenter_are_counted_as_they_run() -> None:
+    import numpy as np
+
+    from gazetteer.labeling.detect.detectors import load_detector
+    from gazetteer.labeling.segment.segmenters import load_segmenter
+
+    config = load_config(None)
+    picture = np.zeros((128, 128, 3), np.uint8)
+    detector, segmenter = load_detector(config.detector), load_segmenter(config.segmenter)
+    with sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as found:
+        detector.detect([picture], [["sky", "tree"]])
+    assert detector_flops(config.detector, 128, 128, [6]) == pytest.approx(found.get_total_flops(), rel=0.05)
+    boxes = [(0.0, 0.0, 40.0, 40.0), (9.0, 9.0, 60.0, 60.0)]
+    with sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as cut:
+        segmenter.segment([picture], [boxes])
+    assert sum(segmenter_flops(config.segmenter, 2)) == pytest.approx(cut.get_total_flops(), rel=0.05)
+
+
+def test_a_single_file_costs_what_its_folder_does(tmp_path: Path) -> None:
+    pipe = tiny_pipeline()
+    pipe.save_pretrained(tmp_path / "folder")
+    file = write_single_file(pipe, tmp_path / "model.safetensors")
+    one = ModelConfig(path=str(file), config=str(tmp_path / "folder"))
+    assert model_cost(one, 3) == model_cost(ModelConfig(path=str(tmp_path / "folder")), 3)
+    with pytest.raises(InputError, match=r"set model\.config"):
+        model_cost(ModelConfig(path=str(file)), 3)
+
+
+def test_checkpoints_in_the_authors_formats_cost_what_their_folders_do(tmp_path: Path) -> None:
+    """The same weights, as transformers folders and as .pth files: the same captions, the same operations."""
+    config = load_config(None)
+    original = original_detector(Path(config.detector.path), tmp_path / "original")
+    segmenter = random_segmenter(tmp_path / "sam")
+    torch.save(original_weights(segmenter, SAM), tmp_path / "sam.pth")
+    save_file(original_weights(segmenter, SAM), tmp_path / "sam.safetensors")
+    groups = [["sky", "hot air balloon"], ["tree"]]
+    tokens = caption_tokens(config.detector, groups)
+    assert caption_tokens(original, groups) == tokens and len(tokens) == 2
+    assert detector_flops(original, 128, 128, tokens) == detector_flops(config.detector, 128, 128, tokens) > 0
+    cut = segmenter_flops(SegmenterConfig(path=str(segmenter)), 3)
+    for file in ("sam.pth", "sam.safetensors"):
+        path = str(tmp_path / file)
+        assert segmenter_flops(SegmenterConfig(path=path, library="segment_anything"), 3) == cut
+    with pytest.raises(InputError, match="does not exist"):
+        segmenter_flops(SegmenterConfig(path="nowhere.pth", library="segment_anything"), 3)
+
+
+def test_published_networks_are_known_without_their_checkpoints() -> None:
+    """Sizes of the published files: sam_vit_b_01ec64.pth 375 MB, sam_vit_l_0b3195.pth 1.25 GB, sam_vit_h_4b8939.pth
+    2.56 GB; the settings of Grounding DINO go to transformers and come back."""
+    for name, megabytes in {"vit_b": 375, "vit_l": 1249, "vit_h": 2564}.items():
+        with torch.device("meta"):
+            model = SamModel(config_of(published_sizes(name))).to("meta")
+            assert read_sizes(build_sam(published_sizes(name)).state_dict()) == published_sizes(name)
+        assert sum(p.numel() for p in model.parameters()) * 4e-6 == pytest.approx(megabytes, abs=1)
+    absent = SegmenterConfig(path="sam_vit_b_01ec64.pth", library="segment_anything", model_type="vit_b")
+    encode, decode = segmenter_flops(absent, 6)
+    assert 0.7e12 < encode < 1.1e12 and decode < encode / 10, "two operations for each of 370 G multiply-adds or more"
+    for settings in PUBLISHED.values():
+        there = settings_of(groundingdino_config(settings, BertConfig()))
+        assert there == dataclasses.replace(settings, decoder_dim_feedforward=settings.dim_feedforward)
+
+
+def test_a_plan_needs_no_autoencoder_that_is_yet_to_be_trained() -> None:
+    there = plan(load_config(None), Rates())
+    before = plan(load_config(None, ["saes=nowhere"]), Rates())
+    assert before["assumed"] == [
+        *there["assumed"][:2],
+        "autoencoders as sae.train makes them, for nowhere has none yet",
+    ]
+    assert {**before, "assumed": 0} == {**there, "assumed": 0}
+    with pytest.raises(InputError, match="no SAE folder"):
+        plan(load_config(None, ["saes=nowhere", "sae=null"]), Rates())
+
+
+def test_bytes_of_another_run_are_foretold_within_a_fifth(scenes_run: Path, tmp_path: Path) -> None:
+    """From a run of 16 pictures to one of 12 others, with other seeds."""
+    settings = ["images=12", "seed=7", "coverage.first=1.0", "executor=serial"]
+    result = plan(load_config(None, [*SMALL, *settings]), Rates(like=str(scenes_run)))
+    done = label(tmp_path / "run", *settings)
+    assert done.returncode == 0, done.stderr
+    commits = RunFolder(tmp_path / "run").committed().values()
+    assert len(commits) == result["shards"]
+    assert sum(commit.info["images"] for commit in commits) == result["images"] == 12
+    for table in ("images", "codes", "evidence", "segments"):
+        real = sum(commit.tables[table]["bytes"] for commit in commits)
+        assert result["bytes"][table] == pytest.approx(real, rel=0.2), table
+
+
+def test_constants_fit_the_run_they_were_measured_on(scenes_run: Path) -> None:
+    result = plan(load_config(None, SMALL), Rates())
+    commits = RunFolder(scenes_run).committed().values()
+    for table in ("images", "codes"):
+        real = sum(commit.tables[table]["bytes"] for commit in commits)
+        assert result["bytes"][table] == pytest.approx(real, rel=0.2), table
+    assert result["bytes"]["evidence"] >= sum(commit.tables["evidence"]["bytes"] for commit in commits)
+    assert result["assumed"]
+
+
+def test_seconds_hours_and_money_follow_from_the_rate(scenes_run: Path) -> None:
+    config = load_config(None, SMALL)
+    stated = plan(config, Rates(tflops=2.0, devices=4, price=3.0))
+    assert stated["device_hours"] == pytest.approx(sum(stated["flops"].values()) / 2e12 / 3600)
+    assert stated["hours"] == stated["device_hours"] / 4
+    assert stated["money"] == stated["device_hours"] * 3.0
+    assert stated["sae"]["images"] == 800
+    measured = plan(config, Rates(like=str(scenes_run)))
+    commits = RunFolder(scenes_run).committed().values()
+    real = sum(commit.info["seconds"]["generate"] for commit in commits)
+    assert measured["seconds"]["generate"] == pytest.approx(real, rel=1e-6), "the same job takes the same seconds"
+    longer = plan(load_config(None, [*SMALL, "images=32", "generation.steps=8"]), Rates(like=str(scenes_run)))
+    assert longer["seconds"]["generate"] == pytest.approx(4 * real, rel=1e-6)
+    assert longer["seconds"]["detect"] == pytest.approx(2 * measured["seconds"]["detect"], rel=1e-6)
+    assert longer["counts"]["unet_evaluations"] == 32 * 8 * 2
+    assert plan(config, Rates())["device_hours"] is None
+
+
+@pytest.mark.parametrize(
+    ("settings", "says"),
+    [(["generation.t=[0.5]"], "generation.t"), (["vocabulary.concepts=[sky]"], "vocabulary.concepts")],
+)
+def test_a_run_of_something_else_is_no_measure(scenes_run: Path, settings: list[str], says: str) -> None:
+    with pytest.raises(InputError, match=says):
+        plan(load_config(None, [*SMALL, *settings]), Rates(like=str(scenes_run)))
+
+
+def test_wrong_arguments_get_a_sentence(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="no pictures"):
+        plan(load_config(None), Rates(like=str(tmp_path)))
+    with pytest.raises(InputError, match="has no block"):
+        plan(load_config(None, ["generation.blocks=[mid_block.attentions.7]"]), Rates())
+    with pytest.raises(InputError, match="at least 1"):
+        Rates(devices=0)
+    done = gazetteer("plan", "--device", "abacus")
+    assert done.returncode == 2 and "a100" in done.stderr
+
+
+def test_what_the_page_on_prompts_and_cost_shows_works(tmp_path: Path) -> None:
+    text = (ROOT / "docs" / "prompts.md").read_text(encoding="utf-8")
+    (shown,) = re.findall(r"```yaml\n(.*?)```", text, re.S)
+    embedded = yaml.safe_load(DEFAULT_CONFIG.read_text(encoding="utf-8"))
+    mine = yaml.safe_load(shown)
+    (tmp_path / "my.yaml").write_text(yaml.safe_dump({**embedded, **mine}))
+    config = load_config(tmp_path / "my.yaml")
+    assert config.sae is not None
+    assert (config.prompts.side, config.sae.prompts.side) == ("dictionary", "sae")
+    (command,) = re.findall(r"```sh\ngazetteer (.*?)\n```", text)
+    done = gazetteer(*shlex.split(command), "--json")
+    assert done.returncode == 0, done.stderr
+    result = json.loads(done.stdout.strip().splitlines()[-1])
+    assert result["images"] == 40
+    assert result["money"] > 0
+    assert "TFLOP" in done.stdout

@@ -1,0 +1,191 @@
+"""`gazetteer sae train` on a tiny pipeline: from disk and from a stream, to the same folders, measured and reported."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pandas as pd
+import pytest
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+from gazetteer.data.core.digests import digest_bytes
+from gazetteer.data.core.errors import InputError, LockedError
+from gazetteer.data.runs.lock import hold
+from gazetteer.jobs.cli.main import main
+from gazetteer.jobs.config.schema import load_config
+from gazetteer.jobs.sae import capture, recover
+from gazetteer.jobs.sae.train import train_site_saes
+from gazetteer.sae.report.report import site_configs
+from tests.support.runs.sae_runs import overrides, tiny_config
+from tests.support.system.running import ROOT
+
+
+@pytest.fixture(scope="module")
+def settings(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
+    return overrides(tiny_config(tmp_path_factory.mktemp("model")))
+
+
+def no_model(*_: object) -> None:
+    raise AssertionError("a finished run loaded a model")
+
+
+@pytest.mark.parametrize("mode", [[], ["--stream"]])
+def test_one_command_trains_measures_and_reports_every_site(
+    tmp_path: Path, settings: list[str], mode: list[str], capsys, monkeypatch: pytest.MonkeyPatch
+):
+    command = ["sae", "train", "--out", str(tmp_path), "--json", *mode, "--set", *settings]
+    assert main(command) == 0
+    result = json.loads(capsys.readouterr().out.splitlines()[-1])
+    assert len(result["sites"]) == 8
+    assert (tmp_path / "activations").exists() != bool(mode)
+    assert not list((tmp_path / "saes").glob("_stream*"))
+    table = pd.read_parquet(tmp_path / "saes" / "metrics.parquet")
+    # 38 or so pictures of 16 cells: 9 batches of 64; two pictures at least are held out.
+    assert set(table.steps) <= {8, 9}
+    assert (table.vectors >= 16).all()
+    assert (table.noise_pictures >= 1).all()
+    assert table[["noise_error", "noise_error_sae", "noise_error_zero", "noise_error_mean"]].gt(0).all(axis=None)
+    assert len(pd.read_parquet(tmp_path / "saes" / "history.parquet")) >= 8 * 4
+    assert "loss recovered" in (tmp_path / "saes" / "index.html").read_text()
+
+    monkeypatch.setattr(capture, "load_pipeline", no_model)
+    monkeypatch.setattr(recover, "load_pipeline", no_model)
+    assert main(command) == 0
+    assert json.loads(capsys.readouterr().out.splitlines()[-1]) == result
+
+    assert main(["sae", "report", "--saes", str(tmp_path / "saes"), "--out", str(tmp_path / "page"), "--json"]) == 0
+    out = capsys.readouterr().out
+    row = result["sites"][0]
+    assert f"{row['scaled_mse']:.4f} / {100 * row['explained_variance']:.1f}" in out
+    assert "| branch | block | t = 1.00 | t = 0.00 |" in out
+    assert len(json.loads(out.splitlines()[-1])["sites"]) == 8
+    assert (tmp_path / "page" / "index.html").exists()
+
+
+def test_a_stream_that_was_stopped_goes_on(tmp_path: Path, settings: list[str], monkeypatch: pytest.MonkeyPatch):
+    wanted = [*settings, "sae.stream=true", "sae.recover=0"]
+    config = load_config(None, wanted)
+    train_site_saes(config, tmp_path / "whole")
+    worker = capture.CaptureWorker
+    seen: list[int] = []
+
+    def run(self, items):
+        seen.append(len(items))
+        if sum(seen) > 20:
+            raise KeyboardInterrupt
+        return original(self, items)
+
+    original = worker.run
+    monkeypatch.setattr(worker, "run", run)
+    with pytest.raises(KeyboardInterrupt):
+        train_site_saes(config, tmp_path / "stopped")
+    monkeypatch.setattr(worker, "run", original)
+    train_site_saes(load_config(None, [*wanted, "shard_size=5"]), tmp_path / "stopped")
+    for site in site_configs(tmp_path / "whole" / "saes"):
+        files = [tmp_path / name / "saes" / site.slug / "model.safetensors" for name in ("whole", "stopped")]
+        assert files[0].read_bytes() == files[1].read_bytes()
+
+
+KILLS = """
+import json, os, random, signal, sys, time
+from pathlib import Path
+import torch
+torch.set_num_threads(1)
+from gazetteer.diffusion.load import load_pipeline
+from gazetteer.jobs.config.schema import load_config
+from gazetteer.jobs.sae.train import train_site_saes
+
+root, config = Path(sys.argv[1]), load_config(None, sys.argv[2:])
+load_pipeline(config.model)  # what it imports, each process below has from here
+
+def started(out):
+    child = os.fork()
+    if child == 0:
+        train_site_saes(config, out)
+        os._exit(0)
+    return child
+
+def records():
+    return len(list((root / "killed" / "activations" / "_shards").glob("[!.]*.json")))
+
+assert os.waitpid(started(root / "whole"), 0)[1] == 0
+kills = 0
+while True:
+    child, wanted = started(root / "killed"), records() + random.randint(1, 3)
+    while records() < min(wanted, 8):
+        ended = os.waitid(os.P_PID, child, os.WEXITED | os.WNOHANG | os.WNOWAIT)
+        assert ended is None or ended.si_status == 0
+        time.sleep(0.001)
+    if wanted > 8:
+        break
+    time.sleep(random.uniform(0, 0.1))
+    os.kill(child, signal.SIGKILL)
+    kills += os.WIFSIGNALED(os.waitpid(child, 0)[1])
+assert os.waitpid(child, 0)[1] == 0
+print(kills)
+"""
+
+
+def test_kill_9_at_random_moments_of_the_capture_then_resume_gives_the_same_bytes(tmp_path: Path, settings: list[str]):
+    # Eight shards of two sites, and a kill some moments after every first, second or third shard.
+    wanted = [*settings, "shard_size=5", "sae.recover=0", "generation.t=[1.0]", "generation.branches=[cond]"]
+    done = subprocess.run(
+        [sys.executable, "-c", KILLS, str(tmp_path), *wanted], cwd=ROOT, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    assert int(done.stdout.splitlines()[-1]) >= 2
+    whole, killed = (contents(tmp_path / name) for name in ("whole", "killed"))
+    assert sum("activations" in name for name in whole) == 1 + 8 + 8 * 2  # the index, the records, a file a site each
+    assert sum(name.endswith("model.safetensors") for name in whole) == 2
+    assert whole == killed
+
+
+def contents(folder: Path) -> dict[str, str]:
+    """The digest of every file below a folder, by its name there."""
+    files = [path for path in folder.rglob("*") if path.is_file() and path.name != ".lock"]
+    return {str(path.relative_to(folder)): digest_bytes(path.read_bytes()) for path in files}
+
+
+def test_a_damaged_shard_stops_the_training_by_name_until_it_is_captured_again(
+    tmp_path: Path, settings: list[str], capsys
+):
+    command = ["sae", "train", "--out", str(tmp_path), "--set", *settings, "sae.recover=0", "generation.t=[1.0]"]
+    assert main(command) == 0
+    shutil.rmtree(tmp_path / "saes")
+    shard = sorted((tmp_path / "activations").glob("mid*/*.safetensors"))[2]
+    content = shard.read_bytes()
+    shard.write_bytes(content[:-7] + b"damaged")
+    capsys.readouterr()
+    assert main(command) == 2
+    said = capsys.readouterr().err
+    assert f"Activation shard {shard} is damaged" in said
+    assert "Traceback" not in said
+    (tmp_path / "activations" / "_shards" / f"{shard.stem}.json").unlink()
+    assert main(command) == 0
+    assert shard.read_bytes() == content
+
+
+def test_two_at_once_are_kept_apart(tmp_path: Path, settings: list[str]):
+    lock = hold(tmp_path / ".lock")
+    with pytest.raises(LockedError, match="Another process is training"):
+        train_site_saes(load_config(None, settings), tmp_path)
+    lock.release()
+
+
+def test_tensorboard_is_an_extra(tmp_path: Path, settings: list[str], monkeypatch: pytest.MonkeyPatch):
+    config = load_config(None, [*settings, "sae.tensorboard=true", "sae.recover=0", "generation.t=[1.0]"])
+    monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", None)
+    with pytest.raises(InputError, match=r"pip install 'gazetteer\[tensorboard\]'"):
+        train_site_saes(config, tmp_path)
+    monkeypatch.undo()
+    train_site_saes(config, tmp_path)
+    for site, stated in site_configs(tmp_path / "saes").items():
+        curves = EventAccumulator(str(tmp_path / "tensorboard" / site.slug)).Reload()
+        for name in ("loss", "mse", "auxk", "dead", "lr"):
+            history = stated["training"]["outcome"]["history"]
+            points = [(point.step, point.value) for point in curves.Scalars(name)]
+            assert points == [(entry["step"], pytest.approx(entry[name], rel=1e-6)) for entry in history]

@@ -1,0 +1,292 @@
+"""The atlas as a reader meets it: opened from disk in headless Chromium, typed into, clicked, resized.
+
+Without a browser these tests fail and say how to get one; GAZETTEER_NO_BROWSER=1 leaves them out, with a warning.
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlencode
+
+import pytest
+
+from gazetteer.labeling.atlas import AtlasSummary, write_atlas
+from tests.support.runs.atlas_run import HOSTILE_CONCEPT, HOSTILE_PROMPT, Plan, make_run, sites
+
+HOW_TO = (
+    "The atlas is tested in a browser and {} is missing: run tests/install_system.sh (apt-get install chromium "
+    "chromium-driver; pip install selenium), or set GAZETTEER_NO_BROWSER=1 to leave these tests out."
+)
+FLAGS = (
+    "--headless", "--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-component-update",
+    "--disable-sync", "--no-first-run", "--disable-dev-shm-usage", "--window-size=1280,900",
+)  # fmt: skip
+BLOCKS = ("down_blocks.2.attentions.1", "mid_block.attentions.0")
+SITE = "mid_block.attentions.0-cond-t1.00"
+
+
+def program(*names: str) -> str:
+    """The first of `names` on the path; the test fails with advice when there is none."""
+    found = next((path for path in map(shutil.which, names) if path), None)
+    if found is None:
+        pytest.fail(HOW_TO.format(names[0]), pytrace=False)
+    return found
+
+
+class Page:
+    """A browser on one atlas."""
+
+    def __init__(self, driver: Any, root: Path) -> None:
+        self.driver = driver
+        self.root = root
+
+    def open(self, name: str, /, **query: Any) -> None:
+        """Open a page afresh (a new hash alone would not load it again) and wait until it shows something."""
+        self.driver.get("about:blank")
+        self.driver.get(f"{self.root.as_uri()}/{name}.html" + ("#" + urlencode(query) if query else ""))
+        self.wait("return document.querySelector('#entries > li, main h1, [role=alert]') !== null")
+
+    def run(self, script: str, *arguments: Any) -> Any:
+        return self.driver.execute_script(script, *arguments)
+
+    def wait(self, script: str) -> None:
+        """Wait until `script` returns something true."""
+        from selenium.webdriver.support.ui import WebDriverWait
+
+        WebDriverWait(self.driver, 20, 0.05).until(lambda driver: driver.execute_script(script), script)
+
+    def one(self, selector: str) -> Any:
+        return self.driver.find_element("css selector", selector)
+
+    def texts(self, selector: str) -> list[str]:
+        """What the elements say, in one round trip."""
+        return self.run(f"return [...document.querySelectorAll({selector!r})].map((e) => e.textContent)")
+
+    def found(self) -> int:
+        """How many features the status line says were found."""
+        return int(self.one("#status").text.split()[0].replace(",", "").replace("No", "0"))
+
+    def set(self, field: str, value: str) -> None:
+        """Set a filter as a reader would, and wait until the list has followed."""
+        self.run(
+            "const e = document.getElementById(arguments[0]); document.getElementById('status').textContent = '';"
+            "if (e.type === 'checkbox') e.checked = true; else e.value = arguments[1];"
+            "e.dispatchEvent(new Event('input', {bubbles: true}))",
+            field,
+            value,
+        )
+        self.wait("return document.getElementById('status').textContent !== ''")
+
+
+@pytest.fixture(scope="module")
+def atlas(tmp_path_factory: pytest.TempPathFactory) -> AtlasSummary:
+    """10,000 features, 30 of 2,500 named at each of four sites."""
+    run = make_run(tmp_path_factory.mktemp("run"), Plan(sites=sites(2, 2), images=8, features=2500, named=31, grid=8))
+    return write_atlas(run, tmp_path_factory.mktemp("atlas") / "pages")
+
+
+@pytest.fixture(scope="module")
+def driver(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
+    try:
+        from selenium import webdriver
+    except ImportError:
+        pytest.fail(HOW_TO.format("selenium"), pytrace=False)
+    options = webdriver.ChromeOptions()
+    options.binary_location = program("chromium", "chromium-browser", "google-chrome")
+    for flag in (*FLAGS, f"--user-data-dir={tmp_path_factory.mktemp('profile')}"):
+        options.add_argument(flag)
+    options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
+    browser = webdriver.Chrome(options, webdriver.ChromeService(program("chromedriver")))
+    yield browser
+    browser.quit()
+
+
+@pytest.fixture
+def page(driver: Any, atlas: AtlasSummary) -> Iterator[Page]:
+    """A page that must not have said anything in the console, nor asked anything but the disk."""
+    driver.get_log("browser")
+    shown = Page(driver, atlas.index.parent)
+    yield shown
+    assert [entry for entry in driver.get_log("browser") if entry["level"] in ("SEVERE", "WARNING")] == []
+    asked = shown.run("return performance.getEntriesByType('resource').map((entry) => entry.name)")
+    assert [name for name in asked if not name.startswith(("file:", "data:"))] == []
+    assert driver.title.endswith(("Gazetteer", "index of features", "a feature", "a name"))
+
+
+@pytest.mark.browser
+class TestInBrowser:
+    """Everything that needs a browser."""
+
+    def test_ten_thousand_features_stay_a_short_page(self, page: Page) -> None:
+        page.open("index")
+        assert page.found() == 10_000
+        assert len(page.texts("#entries > li")) == 36
+        assert page.run("return document.querySelectorAll('*').length") < 1500
+        assert "10,000 features" in page.one("#lede").text
+        assert page.texts(".sheet b") == ["30"] * 4
+
+    def test_typing_narrows_the_list(self, page: Page) -> None:
+        page.open("index")
+        page.one("#q").send_keys("dis")
+        page.wait("return !document.getElementById('status').textContent.startsWith('10,000')")
+        assert page.found() == 4 * 10
+        assert set(page.texts(".entry .name")) == {HOSTILE_CONCEPT}
+        page.set("q", "isc")  # words are found by their beginning
+        assert page.found() == 0
+        assert "Loosen a filter" in page.one("#status").text
+        page.set("q", "#2047")
+        assert page.found() == 4
+        assert all("no. 2047" in place for place in page.texts(".entry .place"))
+
+    def test_filters_by_place(self, page: Page) -> None:
+        page.open("index")
+        page.set("block", BLOCKS[0])
+        assert page.found() == 5000
+        page.set("t", "0.50")
+        assert page.found() == 2500
+        page.set("branch", "cond")
+        assert page.found() == 2500
+        assert set(page.texts(".entry .chip")) == {"down 2.1"}
+        page.one("button[type=reset]").click()
+        page.wait("return document.getElementById('status').textContent.startsWith('10,000')")
+
+    def test_filters_by_quality(self, page: Page) -> None:
+        page.open("index")
+        page.set("labelled", "on")
+        assert page.found() == 4 * 30
+        page.set("held", "0.5")
+        kept = page.found()
+        assert 0 < kept < 4 * 30
+        assert all(float(text.split("chance")[1][:4]) >= 0.5 for text in page.texts(".entry .numbers"))
+        page.set("qmax", "5")  # q at most 0.005; the labels have 0.004
+        assert page.found() == kept
+        page.set("qmax", "6")
+        assert page.found() == 0
+
+    def test_order_and_pages_live_in_the_address(self, page: Page) -> None:
+        page.open("index", labelled=1, sort="held", page=2)
+        assert "37 to 72 shown" in page.one("#status").text
+        held = [float(text.split("chance")[1][:4]) for text in page.texts(".entry .numbers")]
+        assert held == sorted(held, reverse=True)
+        page.one("#pager button:last-child").click()
+        page.wait("return location.hash.includes('page=3')")
+        assert page.one("#pager input").get_attribute("value") == "3"
+
+    def test_a_sheet_chooses_its_site(self, page: Page) -> None:
+        page.open("index")
+        page.one(".sheet").click()
+        page.wait("return document.getElementById('status').textContent.startsWith('2,500')")
+        assert page.texts(".sheet[aria-pressed=true] b") == ["30"]
+        assert page.run("return document.getElementById('block').value") == BLOCKS[0]
+
+    def test_keys_walk_the_index(self, page: Page) -> None:
+        page.open("index")
+        body = page.one("body")
+        body.send_keys("/")
+        assert page.run("return document.activeElement.id") == "q"
+        page.run("document.activeElement.blur()")
+        body.send_keys("\ue014")  # right arrow
+        page.driver.switch_to.active_element.send_keys("\ue014")
+        assert page.run("return [...document.querySelectorAll('.entry')].indexOf(document.activeElement)") == 1
+        page.driver.switch_to.active_element.send_keys("\ue007")  # enter
+        page.wait("return location.pathname.endsWith('feature.html') && document.querySelector('h1') !== null")
+
+    def test_a_feature_shows_its_name_numbers_and_plates(self, page: Page) -> None:
+        page.open("feature", site=SITE, f=1)
+        assert page.one("h1 a").text == HOSTILE_CONCEPT
+        assert "also sky" in page.one(".others").text
+        assert "that took no part in choosing the name" in page.one(".evidence").text
+        assert len(page.texts(".plate")) == 6
+        assert {"Overlap (IoU)", "By chance", "Lift", "q-value", "Held-out overlap"} <= set(page.texts(".ledger dt"))
+        page.run("document.querySelectorAll('img').forEach((image) => { image.loading = 'eager'; })")
+        page.wait("return [...document.images].every((image) => image.complete && image.naturalWidth === 64)")
+        assert (
+            page.run("return [...document.querySelectorAll('canvas')].map((c) => [c.width, c.height])") == [[8, 8]] * 6
+        )
+        painted = page.run(
+            "return [...document.querySelectorAll('canvas')].map((c) => c.getContext('2d')"
+            ".getImageData(0, 0, 8, 8).data.filter((v, i) => i % 4 === 3 && v > 0).length)"
+        )
+        assert all(0 < cells < 20 for cells in painted)  # the disc is small
+        assert len(page.texts(".outline .line")) == 6
+
+    def test_the_outline_follows_the_mask(self, page: Page) -> None:
+        page.open("feature", site=SITE, f=1)
+        # The square of rows 1-2, columns 1-2 in a 4 × 4 mask: 5 outside, 2 in, 2 out, 2 in, 5 out.
+        path = page.run("return Atlas.outline.path(4, 4, arguments[0])", "52203")
+        assert page.run("return Atlas.outline.runs(arguments[0])", "52203") == [5, 2, 2, 2, 5]
+        points = {tuple(map(float, point.split())) for point in path.strip("MZ").split("L")}
+        assert points == {(1.5, 1), (2.5, 1), (3, 1.5), (3, 2.5), (2.5, 3), (1.5, 3), (1, 2.5), (1, 1.5)}
+
+    def test_hostile_text_stays_text(self, page: Page) -> None:
+        for feature in (0, 1):
+            page.open("feature", site=SITE, f=feature)
+            assert page.run("return document.querySelectorAll('main script, main h1 b, img[src=x]').length") == 0
+            assert "broken out" not in page.driver.title
+        page.open("concept", c="ground")
+        assert HOSTILE_PROMPT in page.texts("figcaption q")
+        alts = page.run("return [...document.images].map((image) => image.alt)")
+        assert f"Picture for the prompt: {HOSTILE_PROMPT}" in alts
+
+    def test_unnamed_and_silent_features_say_so(self, page: Page) -> None:
+        page.open("feature", site=SITE, f=40)
+        assert page.one("h1").text.startswith("unnamed")
+        assert "No name is given" in page.one(".evidence").text
+        assert "Closest, but not trusted: ground" in page.one(".evidence").text
+        page.open("feature", site=SITE, f=2)
+        assert page.one("h1").text.startswith("silent")
+        assert "never fired" in page.one(".evidence").text
+
+    def test_the_same_name_is_found_elsewhere(self, page: Page) -> None:
+        page.open("feature", site=SITE, f=0)
+        assert len(page.texts(".multiple .chart")) == 2
+        assert len(page.texts(".multiple .dot")) == 4
+        assert len(page.texts(".multiple .here")) == 1
+        target = page.run("return document.querySelector('.multiple a:not(.here)').getAttribute('href')")
+        page.run("location.href = arguments[0]", target)
+        page.wait("return document.querySelector('.chip').textContent === 'down 2.1'")
+        assert page.one("h1 a").text == "sky"
+
+    def test_arrows_lead_to_the_neighbours_across_chunks(self, page: Page) -> None:
+        page.open("feature", site=SITE, f=127)
+        page.one("body").send_keys("\ue014")
+        page.wait("return document.querySelector('h1 .number').textContent.includes('128')")
+        page.one("body").send_keys("\ue012")
+        page.wait("return document.querySelector('h1 .number').textContent.includes('127')")
+        page.open("feature", site=SITE, f=2499)
+        assert page.texts(".steps .off") == ["last →"]
+
+    def test_a_name_has_its_page_and_its_place_in_the_list(self, page: Page) -> None:
+        page.open("concept")
+        assert page.texts(".names a") == [HOSTILE_CONCEPT, "ground", "sky"]
+        page.one("#q").send_keys("sk")
+        page.wait("return document.querySelectorAll('.names a').length === 1")
+        page.one(".names a").click()
+        page.wait("return document.querySelector('h1').textContent === 'sky'")
+        assert len(page.texts(".gallery .outline")) == 8
+        assert len(page.texts(".best tbody tr")) == 4 * 5
+
+    @pytest.mark.parametrize(
+        ("name", "query", "said"),
+        [
+            ("feature", {"site": "nowhere", "f": 1}, "names no site"),
+            ("feature", {"site": SITE, "f": 99999}, "no feature 99999"),
+            ("concept", {"c": "<img src=x>"}, "“<img src=x>” is not a name"),
+        ],
+    )
+    def test_a_wrong_address_gets_a_sentence(self, page: Page, name: str, query: dict[str, Any], said: str) -> None:
+        page.open(name, **query)
+        assert said in page.one("[role=alert]").text
+
+    def test_nothing_sticks_out_on_a_phone(self, page: Page) -> None:
+        phone = {"width": 360, "height": 780, "deviceScaleFactor": 2, "mobile": True}
+        page.driver.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", phone)
+        try:
+            for name, query in (("index", {}), ("feature", {"site": SITE, "f": 1}), ("concept", {"c": "sky"})):
+                page.open(name, **query)
+                assert page.run("return document.documentElement.scrollWidth") <= 360, name
+        finally:
+            page.driver.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})

@@ -1,0 +1,76 @@
+"""Comparing two runs by hand-made labels: same, changed, gained, lost, unlabelled in both."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from gazetteer.data.core.errors import InputError
+from gazetteer.data.runs.folder import RunFolder
+from gazetteer.data.tables.schemas import FINAL_TABLES
+from gazetteer.jobs.cli.main import main
+from gazetteer.labeling.quality.compare import compare_runs
+from tests.support.runs.runs import PROVENANCE, SITE, blank
+
+BEFORE = {0: "dog", 1: "cat", 2: "sky", 3: None, 4: None}
+AFTER = {0: "dog", 1: "tree", 2: None, 3: "boat", 4: None}
+
+
+def run_of(path: Path, labels: dict[int, str | None], saes: str) -> Path:
+    """A finished run of one site; every named feature also has a second label, which does not count."""
+    run = RunFolder(path).open_or_create({"saes": saes})
+    rows = [
+        blank(FINAL_TABLES["labels"], model="m", **SITE, t=0.3, feature=n, concept=concept, rank=rank,
+              heldout_dataset_iou=n / 10)
+        for n, best in labels.items() if best for rank, concept in ((1, best), (2, "moon"))
+    ]  # fmt: skip
+    run.write_final("labels", pa.Table.from_pylist(rows, schema=FINAL_TABLES["labels"]), PROVENANCE)
+    features = [blank(FINAL_TABLES["features"], model="m", **SITE, t=0.3, feature=n) for n in labels]
+    run.write_final("features", pa.Table.from_pylist(features, schema=FINAL_TABLES["features"]), PROVENANCE)
+    run.finish({"shards": []})
+    return path
+
+
+def test_each_kind_of_change(tmp_path: Path) -> None:
+    changes, found = compare_runs(run_of(tmp_path / "a", BEFORE, "x"), run_of(tmp_path / "b", AFTER, "y"))
+    (site,) = found["sites"]
+    assert site == {
+        "site": "mid_block.attentions.0-cond-t0.30", "features": 5,
+        "same": 1, "changed": 1, "gained": 1, "lost": 1, "unlabelled": 1,
+    }  # fmt: skip
+    assert [tuple(row.values())[3:] for row in changes.to_pylist()] == [
+        (1, "changed", "cat", "tree", 0.1, 0.1),
+        (2, "lost", "sky", None, 0.2, None),
+        (3, "gained", None, "boat", None, 0.3),
+    ]
+    assert found["same_saes"] is False
+    assert {c["concept"]: (c["before"], c["after"]) for c in found["concepts"]} == {
+        "boat": (0, 1), "cat": (1, 0), "dog": (1, 1), "sky": (1, 0), "tree": (0, 1),
+    }  # fmt: skip
+
+
+def test_a_run_and_itself(tmp_path: Path) -> None:
+    run = run_of(tmp_path / "a", BEFORE, "x")
+    changes, found = compare_runs(run, run)
+    assert changes.num_rows == 0
+    assert found["same_saes"]
+
+
+def test_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    runs = [str(run_of(tmp_path / "a", BEFORE, "x")), str(run_of(tmp_path / "b", AFTER, "y"))]
+    assert main(["compare", *runs, "--out", str(tmp_path / "changes.parquet"), "--json"]) == 0
+    said = capsys.readouterr().out
+    assert "1: cat -> tree" in said
+    assert "The autoencoders differ" in said
+    assert json.loads(said.splitlines()[-1])["changes"] == 3
+    assert pq.read_table(tmp_path / "changes.parquet")["change"].to_pylist() == ["changed", "lost", "gained"]
+
+
+def test_an_unfinished_run_is_refused(tmp_path: Path) -> None:
+    RunFolder(tmp_path / "b").open_or_create({})
+    with pytest.raises(InputError, match="not a finished run"):
+        compare_runs(run_of(tmp_path / "a", BEFORE, "x"), tmp_path / "b")

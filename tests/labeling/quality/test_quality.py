@@ -1,0 +1,61 @@
+"""What `gazetteer quality` reports, by hand, and that it judges a run by the run's own settings."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from pathlib import Path
+
+import pyarrow as pa
+import pytest
+
+from gazetteer.data.tables.schemas import CANDIDATES
+from gazetteer.labeling.evidence.evidence import EvidenceConfig
+from gazetteer.labeling.quality.quality import print_quality, run_quality
+from gazetteer.labeling.quality.shuffle_check import shuffled_label_counts
+from gazetteer.labeling.rules.labels import LabelConfig
+from tests.support.runs.layout_runs import world_run
+from tests.support.runs.runs import PROVENANCE, SITE, blank, finished_run
+from tests.support.runs.small_world import MID, sky_world
+
+# Of three features for dog: data-set IoU of the support (discovery, held out), then the same above the threshold.
+PAIRS = {1: (0.6, 0.1, 0.5, 0.3), 2: (0.5, 0.4, 0.7, 0.2), 3: (0.4, 0.9, 0.6, 0.8)}
+COLUMNS = ("dataset_iou", "heldout_dataset_iou", "top_iou", "heldout_top_iou")
+
+
+def test_the_best_feature_is_chosen_on_discovery_and_reported_held_out(tmp_path: Path) -> None:
+    """Feature 1 is best by its support, feature 2 above the threshold, and feature 3 in both ways held out."""
+    run = finished_run(tmp_path / "run")
+    rows = [
+        blank(CANDIDATES, model="tiny", **SITE, t=0.3, concept="dog", feature=feature, rank=1 if feature > 1 else 2)
+        | dict(zip(COLUMNS, found, strict=True))
+        for feature, found in PAIRS.items()
+    ]
+    run.write_final("candidates", pa.Table.from_pylist(rows, schema=CANDIDATES), PROVENANCE)
+    result = run_quality(run.path, shuffle=False)
+    (site,) = result["sites"]
+    assert (site["block"], site["branch"], site["t"]) == (*SITE.values(), pytest.approx(0.3))
+    assert (site["mean_heldout_iou"], site["mean_heldout_support_iou"]) == (0.2, 0.1)
+    # The dog covers 12 of the left cell's 48 pixels.
+    assert site["ceiling"] == 0.25
+    assert result["best_block_by_t"] == {"0.30": site}
+    (dog,) = result["concepts"]
+    assert (dog["concept"], dog["features"], dog["best_heldout_iou"]) == ("dog", 2, 0.2)
+
+
+def test_the_control_uses_the_settings_of_the_run(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    world = sky_world(40)
+    labels = LabelConfig(max_q=1.0, min_lift=0.0, min_images=1, min_dataset_iou=0.0, permutations=50, refine=0)
+    evidence = EvidenceConfig(hit_iou=0.05)
+    made = {f"labels.{name}": value for name, value in asdict(labels).items()}
+    made |= {f"evidence.{name}": value for name, value in asdict(evidence).items()}
+    run = world_run(tmp_path / "run", world, "a sky and a ball", made)
+    for name, table in world.reduce({MID: 4}, config=labels).items():
+        run.write_final(name, table, PROVENANCE)
+    result = run_quality(run.path)
+    tables = (world.images, world.codes, world.segments, {MID: 4}, world.base)
+    assert result["shuffled"] == shuffled_label_counts(*tables, evidence, labels)
+    by_default = shuffled_label_counts(*tables)
+    assert all(result["shuffled"][name] > by_default[name] for name in ("trusted", "q", "paper"))
+    print_quality(result)
+    q, shuffled = (result["shuffled"][name] for name in ("q", "q_shuffled"))
+    assert f"its q-value alone {q}, {shuffled} shuffled" in capsys.readouterr().out

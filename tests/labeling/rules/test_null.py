@@ -1,0 +1,140 @@
+"""The location-preserving null: shared places alone must not make a label."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from scipy.stats import false_discovery_control, kstest
+
+from gazetteer.data.core.errors import InputError
+from gazetteer.labeling.evidence.concept_maps import ConceptMaps, read_concepts
+from gazetteer.labeling.evidence.site_codes import SiteCodes, codes_by_site
+from gazetteer.labeling.evidence.view import views
+from gazetteer.labeling.rules.null import NullConfig, block_sums, false_discovery, p_values
+from gazetteer.labeling.rules.reduce import pair_significance
+from tests.support.runs.small_world import FOLLOWS, MERELY_TOP, MID, World, sky_world
+
+
+def arrays(world: World) -> tuple[SiteCodes, ConceptMaps]:
+    codes = codes_by_site(world.codes)
+    return codes[MID], read_concepts(world.images, world.segments, [(8, 8)])
+
+
+def dense(world: World, feature: int, concept: str) -> tuple[np.ndarray, np.ndarray]:
+    """Supports bool [N, 64] and pixels int [N, 64] of the discovery images."""
+    codes, maps = arrays(world)
+    support = np.zeros((len(codes.image_ids), codes.cells), np.int64)
+    mine = codes.feature == feature
+    support[codes.image[mine], codes.cell[mine]] = 1
+    pixels = np.zeros_like(support)
+    used = maps.union_concept == maps.concepts.index(concept)
+    pixels[maps.union_image[used]] = maps.pixels[8, 8][used]
+    chosen = maps.splits == "discovery"
+    return support[chosen], pixels[chosen]
+
+
+def test_block_sums_are_the_sums_of_shifted_images() -> None:
+    rng = np.random.default_rng(0)
+    support = rng.random((5, 3, 4)) < 0.4  # [images, features, cells]
+    pixels = rng.integers(0, 9, (5, 2, 4)).astype(np.int32)
+    image, feature, cell = np.nonzero(support)
+    row, column = (a.ravel() for a in np.indices((3, 2)))
+    (sums,) = block_sums([(feature, image, cell)], [pixels], 3, row, column)
+    for shift in range(5):
+        expected = np.einsum("ifp,icp->fc", support.astype(int), np.roll(pixels, -shift, axis=0))
+        assert np.array_equal(sums[shift], expected.ravel())
+
+
+def test_sums_too_large_for_single_precision_stay_exact() -> None:
+    pixels = np.full((3, 1, 1), 2**24 + 1, np.int32)
+    ones = np.zeros(3, np.int64)
+    (sums,) = block_sums([(ones, np.arange(3), ones)], [pixels], 1, ones[:1], ones[:1])
+    assert sums.ravel().tolist() == [3 * (2**24 + 1)] * 3
+
+
+def test_the_expected_intersection_is_the_mean_over_all_pairs_of_images() -> None:
+    world = sky_world(40)
+    found = views(world.evidence)[MID]["discovery"]
+    for number, expected in enumerate(found.expected_intersection()):
+        support, pixels = dense(world, int(found.features[found.row[number]]), found.concepts[found.concept[number]])
+        assert expected == pytest.approx((support @ pixels.T).sum() / len(support))
+
+
+def test_p_agrees_with_naive_permutations() -> None:
+    world = sky_world(80, seed=5)
+    codes, maps = arrays(world)
+    rng = np.random.default_rng(1)
+    feature, concept = (a.ravel() for a in np.indices((3, 2)))
+    p = p_values(codes, maps, feature, concept, config=NullConfig(permutations=4000, refine=0, orders=8))
+    for number in range(len(p)):
+        support, pixels = dense(world, int(feature[number]), maps.concepts[concept[number]])
+        observed = (support * pixels).sum()
+        drawn = np.array([(support * pixels[rng.permutation(len(pixels))]).sum() for _ in range(2000)])
+        naive = (1 + (drawn >= observed).sum()) / 2001
+        assert p[number] == pytest.approx(naive, abs=0.06)
+
+
+def test_being_at_the_top_like_the_sky_is_not_meaning_sky() -> None:
+    world = sky_world()
+    found = views(world.evidence)[MID]["discovery"]
+    pairs = zip(found.features[found.row], (found.concepts[c] for c in found.concept), strict=True)
+    lift = dict(zip(pairs, found.intersection / found.expected_intersection(), strict=True))
+    codes, maps = arrays(world)
+    rows = pair_significance(codes, maps, world.evidence).to_pylist()
+    q = {(row["feature"], row["concept"]): row["q_value"] for row in rows}
+    assert lift[FOLLOWS, "sky"] > 1.7
+    assert q[FOLLOWS, "sky"] < 0.01
+    assert lift[MERELY_TOP, "sky"] == pytest.approx(1.0, abs=0.2)
+    assert q[MERELY_TOP, "sky"] > 0.1
+
+
+def test_p_is_uniform_when_feature_and_concept_are_independent() -> None:
+    # One p a world: pairs of one world share images and are not independent.
+    p = []
+    for seed in range(120):
+        codes, maps = arrays(sky_world(40, seed=seed, size=16))
+        config = NullConfig(permutations=200, refine=400)
+        p.append(p_values(codes, maps, np.array([MERELY_TOP]), np.array([1]), config=config)[0])
+    assert kstest(p, "uniform").pvalue > 1e-3
+    assert np.mean(np.array(p) <= 0.05) <= 0.11
+
+
+def test_only_small_p_are_refined_and_resolution_follows() -> None:
+    codes, maps = arrays(sky_world())
+    pair = np.array([FOLLOWS, MERELY_TOP]), np.array([1, 1])
+    coarse = p_values(codes, maps, *pair, config=NullConfig(refine=0))
+    fine = p_values(codes, maps, *pair, config=NullConfig(refine=9000))
+    assert coarse[0] == pytest.approx(1 / 1001)
+    assert fine[0] == pytest.approx(1 / 10001)
+    assert fine[1] == coarse[1]
+
+
+def test_with_few_images_the_smallest_p_is_not_overstated() -> None:
+    # Four images are two blocks of two: four shuffles, one of which is the identity.
+    codes, maps = arrays(World(sky_world(8, seed=2).inputs[:4]))
+    p = p_values(codes, maps, np.array([FOLLOWS]), np.array([maps.concepts.index("ball")]))
+    assert p[0] > 0.15
+
+
+def test_the_order_of_the_rows_and_chunks_of_pairs_change_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    world = sky_world(30)
+    codes, maps = arrays(world)
+    feature, concept = (a.ravel() for a in np.indices((4, 2)))
+    p = p_values(codes, maps, feature, concept)
+    again = p_values(*arrays(World(world.inputs[::-1])), feature[::-1], concept[::-1])
+    assert np.array_equal(p, again[::-1])
+    monkeypatch.setattr("gazetteer.labeling.rules.null._SHIFTED", 1)
+    assert np.array_equal(p, p_values(codes, maps, feature, concept))
+
+
+def test_benjamini_hochberg_is_scipys() -> None:
+    p = np.random.default_rng(0).random(50) ** 3
+    assert np.allclose(false_discovery(p), false_discovery_control(p))
+    assert false_discovery(np.zeros(0)).shape == (0,)
+
+
+def test_codes_of_an_unknown_image_are_refused() -> None:
+    codes, _ = arrays(sky_world(6))
+    _, maps = arrays(World(sky_world(6).inputs[1:]))
+    with pytest.raises(InputError, match="i0000"):
+        p_values(codes, maps, np.array([0]), np.array([0]))
