@@ -1,9 +1,9 @@
 """What a feature costs a causal pass, in CPU seconds, beside running the pipeline again for it, on the same pictures.
 
-Ours: `labeling.interventions.causal`, restarted from kept latents in coarse steps, with many features to a batch; the pictures
-without edits are drawn once for all and counted apart. Running again: every picture whole, from its noise, without the
-feature switched (plain), with it on and with it off, each detected and segmented. ``ratio`` leaves the plain picture
-out, which one could also keep; ``ratio_with_plain`` counts it.
+Ours: `labeling.interventions.causal`, restarted from kept latents in coarse steps, with many features to a batch; the
+pictures without edits are drawn once for all and counted apart. Running again: every picture whole, from its noise,
+without the feature switched (plain), with it on and with it off, each detected and segmented. ``ratio`` leaves the
+plain picture out, which one could also keep; ``ratio_with_plain`` counts it.
 """
 
 from __future__ import annotations

@@ -50,8 +50,8 @@ class Region:
 
     Attributes:
         box: x0, y0, x1, y1 as shares of width and height; a cell belongs to it when its centre does.
-        mask_size, mask_counts: a mask as COCO run lengths (data/tables/masks.py); a cell belongs to it when at least half of
-            it is covered.
+        mask_size, mask_counts: a mask as COCO run lengths (data/tables/masks.py); a cell belongs to it when at least
+            half of it is covered.
     """
 
     box: tuple[float, ...] = ()

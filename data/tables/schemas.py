@@ -88,7 +88,7 @@ FAILURES = pa.schema(
     ]
 )
 
-# What evidence and null say of a pair; its IoU at a threshold is counted from the codes (labeling/rules/top_quantile.py).
+# What evidence and null say of a pair; its IoU at a threshold is counted from the codes (labeling/rules/top_quantile).
 PAIRS = pa.schema(
     [
         pa.field("model", pa.string(), nullable=False),
@@ -191,7 +191,8 @@ CAUSAL = pa.schema(
     ]
 )
 
-# One row per picture of an evaluation of edits (labeling/interventions/evaluation/trials.py); what an experiment does not measure is null.
+# One row per picture of an evaluation of edits (labeling/interventions/evaluation/trials.py); what an experiment does
+# not measure is null.
 TRIALS = pa.schema(
     [
         *(pa.field(name, pa.string(), nullable=False) for name in ("experiment", "half", "stage", "method", "setting")),

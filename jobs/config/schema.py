@@ -76,8 +76,8 @@ class AttributeConfig:
     """What `gazetteer attribute evaluate` is judged by, beside the detector.
 
     Attributes:
-        classifier: ``module:function`` that gives a `labeling.interventions.evaluation.trials.Judge` whose labels are the vocabulary's
-            concepts, each with a probability of its own; empty: the detector is the only witness.
+        classifier: ``module:function`` that gives a `labeling.interventions.evaluation.trials.Judge` whose labels are
+            the vocabulary's concepts, each with a probability of its own; empty: the detector is the only witness.
     """
 
     classifier: str = ""

@@ -57,7 +57,7 @@ def evaluate(
     exact_images: int = 0,
     memory_mb: int = 2000,
 ) -> dict[str, Any]:
-    """Measure layout prediction on a finished run (`labeling.layout.evaluation.evaluate.evaluate_layout` says what comes back).
+    """Measure layout prediction on a finished run (`evaluate_layout` says what comes back).
 
     Beside it ``seconds``, models loaded and pictures sampled.
 

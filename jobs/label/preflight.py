@@ -1,7 +1,8 @@
 """What can be known to be missing before hours are spent: space for what is still to come.
 
-That pools fit on the cluster is checked in `jobs.executors.ray.placement`, that the workers' packages are the driver's when a worker
-starts (`jobs.executors.ray.driver`), and that the run folder can be written when the run is opened, before Ray is started.
+That pools fit on the cluster is checked in `jobs.executors.ray.placement`, that the workers' packages are the driver's
+when a worker starts (`jobs.executors.ray.driver`), and that the run folder can be written when the run is opened,
+before Ray is started.
 """
 
 from __future__ import annotations

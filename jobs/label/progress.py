@@ -1,4 +1,4 @@
-"""Progress a person can follow: a bar on a terminal, one line per interval in a log (tools read `jobs.label.run_state`)."""
+"""Progress a person can follow: a bar on a terminal, one line per interval in a log (tools read `run_state`)."""
 
 from __future__ import annotations
 

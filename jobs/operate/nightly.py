@@ -32,8 +32,8 @@ def nightly(config: RunConfig, checkpoints: str | Path, out: str, *, keep: int =
     A checkpoint is a sub-folder with one autoencoder a site, as ``saes`` of a configuration. One that is still being
     written is left for the next time; one whose content changed gets a new run. Where an earlier run has the same
     pictures, their images and segments are taken over and only the codes are made again, by a replay of the same
-    seeds (`labeling.pipeline.reuse`). ``OUT/latest.json``, and on a local disk the link ``OUT/latest``, name the complete run
-    of the last checkpoint in natural order (step-900 before step-1000); they never name an unfinished one.
+    seeds (`labeling.pipeline.reuse`). ``OUT/latest.json``, and on a local disk the link ``OUT/latest``, name the
+    complete run of the last checkpoint in natural order (step-900 before step-1000); they never name an unfinished one.
 
     Args:
         keep: delete complete runs beyond the last so many, in the same order; 0 keeps all. Their checkpoints are

@@ -1,8 +1,8 @@
 """`gazetteer plan`: what a configuration costs before any of it is spent.
 
 Counts (pictures, evaluations, calls) follow from the configuration. Operations are counted on the models' real
-modules without their weights (`diffusion.flops`, `labeling.pipeline.flops`). Seconds come from a finished run of the same
-models, or from a device's stated rate; bytes from that run, or from what the embedded models' run measured.
+modules without their weights (`diffusion.flops`, `labeling.pipeline.flops`). Seconds come from a finished run of the
+same models, or from a device's stated rate; bytes from that run, or from what the embedded models' run measured.
 """
 
 from __future__ import annotations

@@ -15,7 +15,7 @@ METHODS = ("gazetteer", "live", "paper", "prior", "chance", "attention", "probe"
 
 
 def layout_plots(result: Mapping[str, Any]) -> dict[str, str]:
-    """By file name the curves over the sampler's steps of what `labeling.layout.evaluation.evaluate.evaluate_layout` gives."""
+    """By file name the curves over the sampler's steps of what `evaluate_layout` gives."""
     made = {}
     exact = {t: found["miou"] for t, found in result["exact"].items()}
     tables = {"miou": result["miou"], "pointing": result["pointing"], "presence_ap": result["presence_ap"]}

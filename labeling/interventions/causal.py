@@ -101,7 +101,7 @@ class Switchboard:
         self._ready: set[str] = set()
 
     def measure(self, switches: Sequence[Switch]) -> pa.Table:
-        """Rows of `data.tables.schemas.EFFECTS` for every feature, state and shared picture, and for the plain pictures.
+        """Rows of `schemas.EFFECTS` for every feature, state and shared picture, and for the plain pictures.
 
         A feature that fires nowhere in a picture changes nothing when it is switched off: nothing is drawn then, and
         the row says so.

@@ -69,7 +69,8 @@ def loss_and_gradients(
         dead: [dead] int64, the features AuxK revives; None or empty turns AuxK off.
         k_aux: dead features that may explain the residual of one vector.
         alpha: weight of AuxK.
-        candidates: find the codes as `sae.kernels.candidates` does, without a full-precision product with every feature.
+        candidates: find the codes as `sae.kernels.candidates` does, without a full-precision product with every
+        feature.
     """
     centred = x - sae.bias
     if dead is None or not alpha > 0:

@@ -89,7 +89,7 @@ def curve(points: Sequence[tuple[float, float]]) -> str:
 
 
 def bars(counts: Sequence[int]) -> str:
-    """An SVG histogram of features per class of `sae.training.metrics.DENSITIES`; the first are those that never fire."""
+    """An SVG histogram of features per class of `metrics.DENSITIES`; the first are those that never fire."""
     titles = ["never", *(f"≤ {border:g}" for border in DENSITIES[1:])]
     step, top = (WIDTH - LEFT - 8) / len(counts), max(*counts, 1)
     parts = [f'<text x="{LEFT - 4}" y="14" text-anchor="end">{top:,}</text>']

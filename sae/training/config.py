@@ -39,8 +39,8 @@ class TrainConfig:
         prefixes: Matryoshka prefixes as ascending shares of the dictionary in (0, 1), e.g. (0.125, 0.25, 0.5); the
             whole dictionary always comes last.
         candidates: find the codes through a coarse bfloat16 product whose proposals are scored in full precision
-            (`sae.kernels.candidates`): the same codes up to rounding, for less work where the machine has bfloat16 and the
-            autoencoder is large; None = exactly there.
+            (`sae.kernels.candidates`): the same codes up to rounding, for less work where the machine has bfloat16 and
+            the autoencoder is large; None = exactly there.
         compile: run the loss through torch.compile, which needs a compiler; without one, or where it fails, a warning
             says so and training goes on without.
         seed: of the initial directions and of the order of the vectors.

@@ -28,7 +28,7 @@ DTYPES = {
 
 
 def write_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str] | None = None) -> None:
-    """Replace `path` by a safetensors file of these tensors, atomically; raises as `data.inputs.activations.replace_file`."""
+    """Replace `path` by a safetensors file of these tensors, atomically; raises as `activations.replace_file`."""
     # The widest types come first, so that every tensor starts at a multiple of its own width.
     ordered = sorted(tensors.items(), key=lambda item: (-item[1].element_size(), item[0]))
     header: dict[str, Any] = {"__metadata__": dict(metadata)} if metadata else {}

@@ -1,6 +1,7 @@
 """Train the tiny Grounding DINO of the Scenes world on one CPU core.
 
-    python -m benchmarks.scenes.detector.train --out build/train/detector --minutes 70 --export data/scenes/models/detector
+    python -m benchmarks.scenes.detector.train --out build/train/detector --minutes 70 \\
+        --export data/scenes/models/detector
 
 Stages: two minutes of dense per-cell classes for the backbone, then detection with cosine rates
 fitted to the wall-time budget. A killed run continues with `--resume` from its last checkpoint.

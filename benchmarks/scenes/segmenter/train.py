@@ -1,6 +1,7 @@
 """Train the tiny SAM of the Scenes world on one CPU core.
 
-    python -m benchmarks.scenes.segmenter.train --out build/train/segmenter --minutes 22 --export data/scenes/models/segmenter
+    python -m benchmarks.scenes.segmenter.train --out build/train/segmenter --minutes 22 \\
+        --export data/scenes/models/segmenter
 
 Prompts are true boxes moved by up to 8 %; the loss is dice + binary cross-entropy at 64x64, plus the
 error of the predicted IoU. A killed run continues with `--resume` from its last checkpoint.

@@ -4,7 +4,8 @@
     python -m benchmarks.scenes.text_to_image.train --out build/train/text_to_image --resume --workers 2
     ... --export data/scenes/models/text_to_image
 
-needs build/train/vae (benchmarks.scenes.text_to_image.vae) and build/train/latents (benchmarks.scenes.text_to_image.latents).
+needs build/train/vae (benchmarks.scenes.text_to_image.vae) and build/train/latents
+(benchmarks.scenes.text_to_image.latents).
 """
 
 from __future__ import annotations

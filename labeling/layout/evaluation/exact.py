@@ -29,8 +29,8 @@ def exact_group(
     """How to see the pictures of `folder`: (pipe, t values, scratch folder) -> group.
 
     Args:
-        folder: holds ``images/`` and ``segments/``, Parquet of `data.tables.schemas`; `prompt` is the caption. Segments of
-            concepts that the run does not know are left out.
+        folder: holds ``images/`` and ``segments/``, Parquet of `data.tables.schemas`; `prompt` is the caption. Segments
+            of concepts that the run does not know are left out.
         most: the first so many by image id; 0 takes all.
     Raises:
         InputError: the folder cannot be read, is empty, or its captions name no concept that its masks show.

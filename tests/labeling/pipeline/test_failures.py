@@ -34,7 +34,8 @@ def settings(prompts: Path) -> list[str]:
     prompts.write_text("\n".join(lines) + "\n")
     return [
         *FEW, f"prompts.path={prompts}", f"images={len(lines)}", "coverage.first=1.0", "heldout=0.0",
-        "vocabulary.ask=both", "vocabulary.nouns=tests.support.system.toy_work:nouns", "max_failed_share=0.5", "executor=serial",
+        "vocabulary.ask=both", "vocabulary.nouns=tests.support.system.toy_work:nouns", "max_failed_share=0.5",
+        "executor=serial",
     ]  # fmt: skip
 
 

@@ -319,7 +319,8 @@ def test_settings_out_of_range_are_named(settings: dict):
 def test_training_loads_no_compiler_that_it_does_not_use():
     # torch's compiler is 900 modules and 0.15 GB; torch.optim would bring it along.
     program = (
-        "import sys, torch; from gazetteer.sae.training.config import TrainConfig; from gazetteer.sae.training.trainer import Trainer\n"
+        "import sys, torch; from gazetteer.sae.training.config import TrainConfig\n"
+        "from gazetteer.sae.training.trainer import Trainer\n"
         "x, trainer = torch.randn(64, 8), Trainer(8, TrainConfig(k=2), 2)\n"
         "trainer.start(x); trainer.advance(x); trainer.advance(x)\n"
         "sys.exit('torch._dynamo' in sys.modules)"
