@@ -13,8 +13,8 @@ from gazetteer.data.core.errors import GazetteerError, InputError
 from gazetteer.data.runs.folder import RunFolder
 from gazetteer.jobs.cli.main import main
 from gazetteer.jobs.executors.ray.security import make_token, secure_ray
-from tests.house.test_layers import python_files
 from tests.support.runs.runs import PROVENANCE, failures
+from tests.support.system.imports import python_files
 from tests.support.system.running import ROOT
 
 
