@@ -13,6 +13,7 @@ from torch import Tensor
 from gazetteer.data.core.errors import InputError
 from gazetteer.data.core.sites import BRANCHES, Site, step_of
 from gazetteer.data.tables.codes import Moment, SparseMap
+from gazetteer.data.tables.images import to_uint8
 from gazetteer.diffusion.capture import capture_updates, cells, find_block, split_branches
 from gazetteer.diffusion.memory import enough_memory
 from gazetteer.sae.model.autoencoder import SparseAutoencoder
@@ -143,7 +144,7 @@ class Generator:
                 ).images
         if not np.isfinite(np.asarray(output.cpu() if isinstance(output, Tensor) else output)).all():
             raise ValueError("the model produced values that are not finite")
-        return (output * 255.0).round().astype(np.uint8) if decode else None
+        return to_uint8(output) if decode else None
 
     def pictures(
         self,

@@ -6,7 +6,6 @@ a weight with α > 0 carries what J measures, one with α < 0 holds it down.
 
 from __future__ import annotations
 
-import importlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -16,6 +15,7 @@ from torch import Tensor, nn
 
 from gazetteer.attribution.objective.samples import Samples, predict
 from gazetteer.data.core.errors import InputError
+from gazetteer.data.core.importing import import_named
 from gazetteer.diffusion.capture import cells, find_block, states_around
 from gazetteer.sae.model.autoencoder import SparseAutoencoder
 
@@ -133,13 +133,7 @@ def user_objective(name: str) -> Objective:
     Raises:
         InputError: it cannot be imported.
     """
-    module, _, attribute = name.partition(":")
-    try:
-        found: Objective = getattr(importlib.import_module(module), attribute)
-    except (ImportError, AttributeError, ValueError) as error:
-        raise InputError(f"The objective {name!r} cannot be imported as module:attribute: {error}.") from error
-    if not callable(found):
-        raise InputError(f"The objective {name!r} is not callable.")
+    found: Objective = import_named(name, "The objective")
     return found
 
 

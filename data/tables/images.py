@@ -29,6 +29,17 @@ _BROKEN = (
 )
 
 
+def to_uint8(pictures: NDArray[np.floating]) -> NDArray[np.uint8]:
+    """Pictures as pipelines give them, floats 0..1 of any shape, as 8-bit numbers: round(255 x).
+
+    Raises:
+        ValueError: a value is not finite, or lies outside 0..1 and would wrap round.
+    """
+    if not np.isfinite(pictures).all() or pictures.min(initial=0.0) < 0.0 or pictures.max(initial=0.0) > 1.0:
+        raise ValueError("the model produced a picture with values that are not finite or outside 0..1")
+    return (pictures * 255.0).round().astype(np.uint8)
+
+
 def encode_image(pixels: NDArray[np.uint8]) -> bytes:
     """PNG of uint8[H, W, 3]; the same pixels always give the same bytes.
 

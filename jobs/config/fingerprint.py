@@ -6,7 +6,7 @@ import dataclasses
 from pathlib import Path
 from typing import Any
 
-from gazetteer.data.core.digests import digest_folder
+from gazetteer.data.core.digests import digest_path
 from gazetteer.jobs.config.schema import OPERATIONAL, PATHS, RunConfig
 
 
@@ -34,6 +34,6 @@ def _flatten(value: dict[str, Any], prefix: str, flat: dict[str, Any], digests: 
         if isinstance(one, dict):
             _flatten(one, f"{key}.", flat, digests)
         elif name in PATHS and one and isinstance(one, str) and Path(one).exists():
-            flat[key] = f"sha256:{digest_folder(one)}" if digests else Path(one).name
+            flat[key] = digest_path(one) if digests else Path(one).name
         else:
             flat[key] = list(one) if isinstance(one, tuple) else one

@@ -12,7 +12,7 @@ from PIL import Image
 from gazetteer.attribution.edits.delta import Delta, applied, save_delta
 from gazetteer.attribution.edits.methods import MethodConfig, Methods
 from gazetteer.attribution.evaluation.outcomes import REPORT, Case, Images
-from gazetteer.data.core.digests import digest_folder
+from gazetteer.data.core.digests import digest_path
 from gazetteer.data.core.errors import InputError
 from gazetteer.data.tables.provenance import provenance
 from gazetteer.jobs.config.schema import RunConfig
@@ -55,7 +55,7 @@ def make_edit(run: RunConfig, methods: MethodConfig, config: EditConfig, out: st
     edit = prepared.edit(config.aim, config.method, config.concept, config.share)
     if not len(edit):
         raise InputError(f"A share of {config.share} takes no weight here; raise --share.")
-    model = digest_folder(run.model.path) if Path(run.model.path).exists() else run.model.path
+    model = digest_path(run.model.path)
     path = Path(out) / f"{config.concept.replace(' ', '-')}-{config.aim}-{config.method}.safetensors"
     save_delta(Delta(edit.changes, provenance({"model": model}, edit.provenance)), path)
     shown = [c for c in pool if c.half == REPORT and config.concept in c.named][: config.sheet]

@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Collection, Sequence
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -24,7 +23,7 @@ from gazetteer.attribution.scores.estimators import GROUPED, Options, estimate
 from gazetteer.attribution.scores.faithfulness import ablation_study
 from gazetteer.attribution.scores.groups import row_groups
 from gazetteer.attribution.scores.overlap import neighbours
-from gazetteer.data.core.digests import digest_folder
+from gazetteer.data.core.digests import digest_path
 from gazetteer.data.core.errors import InputError
 from gazetteer.jobs.config.schema import RunConfig
 from gazetteer.jobs.experiments.attribute_located import everywhere, located
@@ -130,7 +129,7 @@ def evaluate(
         raise InputError(f"{wrong[0]!r} is not in vocabulary.concepts: {', '.join(known)}.")
     if wrong := sorted(set(only) - {*config.protocol.erase, *config.protocol.amplify}):
         raise InputError(f"Unknown method {wrong[0]!r}; accepted: {', '.join(config.protocol.erase)}.")
-    models = {name: _digest(path) for name, path in (("model", run.model.path), ("detector", run.detector.path))}
+    models = {name: digest_path(path) for name, path in (("model", run.model.path), ("detector", run.detector.path))}
     second = run.attribute.classifier
     kept = Kept(folder or None, {**_settings(config), **models, "classifier": second})
     methods, pool = prepare(run, config.methods, config.pool, words)
@@ -195,10 +194,6 @@ def _settings(config: EvaluateConfig) -> dict[str, Any]:
         "attack": dataclasses.asdict(p.attack),
         **{name: getattr(config, name) for name in study},
     }  # fmt: skip
-
-
-def _digest(path: str) -> str:
-    return digest_folder(path) if Path(path).is_dir() else path
 
 
 def faithfulness(methods: Methods, concept: str, config: EvaluateConfig, seed: int) -> list[dict[str, Any]]:

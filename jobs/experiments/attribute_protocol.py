@@ -14,7 +14,7 @@ import numpy as np
 from gazetteer.attribution.edits.delta import applied, load_delta
 from gazetteer.attribution.protocols import imagenette, nudity, ordinary
 from gazetteer.attribution.protocols.pictures import Item, paint_items, read_items
-from gazetteer.data.core.digests import digest_file, digest_folder
+from gazetteer.data.core.digests import digest_file, digest_path
 from gazetteer.data.core.errors import InputError
 from gazetteer.diffusion.load import ModelConfig, load_pipeline
 
@@ -75,7 +75,7 @@ def run_protocol(model: ModelConfig, config: ProtocolConfig, out: str) -> dict[s
     deltas = [load_delta(path) for path in config.edit]
     # A file that has changed under the same name paints other pictures.
     digests = {
-        "model_digest": digest_folder(model.path) if Path(model.path).is_dir() else "",
+        "model_digest": digest_path(model.path),
         "edit_digests": [digest_file(path) for path in config.edit],
         "prompts_digest": digest_file(config.prompts) if config.prompts else "",
     }

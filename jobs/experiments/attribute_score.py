@@ -20,7 +20,7 @@ from gazetteer.attribution.scores.estimators import GROUPED, Options, cost, esti
 from gazetteer.attribution.scores.groups import row_groups
 from gazetteer.attribution.scores.overlap import by_step
 from gazetteer.attribution.scores.selection import PRESETS, Share, count, scope_weights, select
-from gazetteer.data.core.digests import digest_folder
+from gazetteer.data.core.digests import digest_path
 from gazetteer.data.core.errors import InputError
 from gazetteer.data.core.sites import Site, step_of
 from gazetteer.data.tables.provenance import provenance
@@ -100,7 +100,7 @@ def score(run: RunConfig, config: ScoreConfig, out: str) -> dict[str, Any]:
             f"A share of {config.share} per {config.per} takes no weight here (a row of fewer than "
             f"{1 / config.share if config.share else 0:.0f} weights gives up none); raise --share or use --per layer."
         )
-    model = digest_folder(run.model.path) if Path(run.model.path).exists() else run.model.path
+    model = digest_path(run.model.path)
     about = provenance({"model": model}, dataclasses.asdict(config))
     name = re.sub(r"[^a-z0-9]+", "-", f"{config.concept or config.feature}-{config.objective}".lower()).strip("-")
     path = Path(out) / f"{name}.safetensors"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 import io
 import json
 from collections.abc import Sequence
@@ -17,6 +16,7 @@ from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
 from gazetteer.data.core.errors import InputError
+from gazetteer.data.core.importing import import_named
 from gazetteer.data.core.sites import Site
 from gazetteer.data.inputs.edits import STAGES, Edit, read_edits
 from gazetteer.diffusion.generate import Generator
@@ -108,12 +108,13 @@ def _png(pixels: NDArray[np.uint8], record: dict[str, Any]) -> bytes:
 
 def load_judge(name: str, words: Sequence[str], key: str = "steer.judge") -> Judge:
     """A judge of pictures, named ``module:function`` at a key; InputError if it cannot be loaded or lacks a word."""
-    module, _, function = name.partition(":")
+    make = import_named(name, key)
     try:
-        judge: Judge = getattr(importlib.import_module(module), function)()
-    except (ImportError, AttributeError, ValueError, OSError) as error:
-        raise InputError(f"{key} {name!r} cannot be loaded as module:function: {error}") from error
-    missing = sorted(set(words) - set(judge.labels))
+        judge: Judge = make()
+        labels = judge.labels
+    except (AttributeError, TypeError, ValueError, OSError) as error:
+        raise InputError(f"{key} {name!r} makes no judge of pictures: {error}.") from error
+    missing = sorted(set(words) - set(labels))
     if missing:
-        raise InputError(f"{key} cannot read {missing[0]!r}; it reads {', '.join(judge.labels)}.")
+        raise InputError(f"{key} cannot read {missing[0]!r}; it reads {', '.join(labels)}.")
     return judge

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from gazetteer.data.core.digests import digest_folder, digest_json
+from gazetteer.data.core.digests import digest_json, digest_path
 from gazetteer.data.core.sites import Site
 from gazetteer.data.inputs.activations import heldout_images
 from gazetteer.data.inputs.prompts import Item
@@ -60,7 +60,7 @@ def train_from_stream(config: RunConfig, sae: SaeConfig, items: Sequence[Item], 
     progress.total = trainer.pictures + len(heldout)
     feed([item for item in ordered if item.image_id in heldout], trainer.measure)
     progress.close()
-    model = digest_folder(config.model.path) if Path(config.model.path).exists() else config.model.path
+    model = digest_path(config.model.path)
     trainer.publish({"model_digest": model}, torch.float16)
     if board:
         board.close()

@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from gazetteer.data.core.digests import digest_folder
+from gazetteer.data.core.digests import digest_path
 from gazetteer.data.core.errors import GazetteerError, InputError, LockedError
 from gazetteer.data.core.sites import Site
 from gazetteer.data.inputs.activations import ActivationDataset, ActivationWriter
@@ -104,7 +104,7 @@ class TrainWorker:
         """Train the sites given; returns their held-out metrics."""
         if self.threads:
             torch.set_num_threads(self.threads)
-        digest = digest_folder(self.model) if Path(self.model).exists() else self.model
+        digest = digest_path(self.model)
         return [self._train(site, digest) for site in items]
 
     def _train(self, site: Site, digest: str) -> dict[str, Any]:

@@ -19,6 +19,7 @@ from torch import Tensor
 
 from gazetteer.data.core.sites import Site
 from gazetteer.data.inputs.edits import STAGES, Edit, Target
+from gazetteer.data.tables.images import to_uint8
 from gazetteer.data.tables.schemas import EFFECTS
 from gazetteer.diffusion.capture import capture_updates, cells, position_of, split_branches
 from gazetteer.diffusion.generate import Generator
@@ -231,7 +232,7 @@ class Switchboard:
                 latents=torch.cat([self._plain[i].latents[stage] for i in numbers]),
                 num_inference_steps=config.steps, guidance_scale=config.guidance, output_type="np", **self._size,
             ).images  # fmt: skip
-        return list((made * 255.0).round().astype(np.uint8))
+        return list(to_uint8(made))
 
     @property
     def _size(self) -> dict[str, int]:

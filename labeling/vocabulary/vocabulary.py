@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gazetteer.data.core.errors import InputError
+from gazetteer.data.core.importing import import_named
 from gazetteer.labeling.vocabulary.concept_lists import ConceptIndex, forms, occurs, read_list
 from gazetteer.labeling.vocabulary.nouns import TAGGERS, hanta_nouns
 
@@ -79,8 +80,8 @@ class Vocabulary:
         self._base = () if config.ask == "prompt" else tuple(sorted(self.concepts))
         self._nouns: Nouns | None = None
         if config.nouns:
-            self._nouns = hanta_nouns if config.nouns in TAGGERS else _import_callable(config.nouns, "nouns")
-        self._tags: Any = _import_callable(config.tagger, "tagger") if config.tagger else None
+            self._nouns = hanta_nouns if config.nouns in TAGGERS else import_named(config.nouns, "vocabulary.nouns")
+        self._tags: Any = import_named(config.tagger, "vocabulary.tagger") if config.tagger else None
 
     @property
     def base(self) -> tuple[str, ...]:
@@ -122,13 +123,3 @@ class Vocabulary:
         cleaned = {" ".join(phrase.lower().replace(".", " ").split()) for phrase in phrases}
         merged = {self._index.concept(phrase) or phrase for phrase in cleaned}
         return merged - {"", *self.config.ignore}
-
-
-def _import_callable(name: str, key: str) -> Any:
-    import importlib
-
-    module, _, function = name.partition(":")
-    try:
-        return getattr(importlib.import_module(module), function)
-    except (ImportError, AttributeError, ValueError) as error:
-        raise InputError(f"vocabulary.{key} {name!r} cannot be imported as module:function: {error}") from error

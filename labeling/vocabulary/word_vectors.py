@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -11,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gazetteer.data.core.errors import InputError
+from gazetteer.data.core.importing import import_named
 
 Embedding = Callable[[str], Any]
 
@@ -78,10 +78,6 @@ def _from_file(path: Path, words: set[str]) -> dict[str, NDArray[np.float64]]:
 
 
 def _from_callable(source: str, words: set[str]) -> dict[str, NDArray[np.float64]]:
-    module, _, function = source.partition(":")
-    try:
-        embed: Embedding = getattr(importlib.import_module(module), function)
-    except (ImportError, AttributeError, ValueError) as error:
-        raise InputError(f"Word vectors {source!r} cannot be imported as module:function: {error}") from error
+    embed: Embedding = import_named(source, "Word vectors")
     vectors = {word: embed(word) for word in sorted(words)}
     return {word: np.asarray(vector, np.float64).ravel() for word, vector in vectors.items() if vector is not None}

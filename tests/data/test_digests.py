@@ -70,3 +70,46 @@ def test_files_without_provenance_get_a_sentence(tmp_path):
     (tmp_path / "y.parquet").write_bytes(b"PAR1")
     with pytest.raises(InputError, match="cannot be read"):
         read_provenance(tmp_path / "y.parquet")
+
+
+def test_only_regular_files_are_digested(tmp_path):
+    """A pipe would wait for ever, a device never ends, and a link to a folder above never comes to an end either."""
+    made = folder(tmp_path / "model", {"sub/config.json": "{}"})
+    plain = digests.digest_folder(made)
+    odd = {
+        "pipe": lambda path: os.mkfifo(path),
+        "device": lambda path: os.symlink("/dev/zero", path),
+        "loop": lambda path: os.symlink("..", path),
+        "itself": lambda path: os.symlink("itself", path),
+        "nowhere": lambda path: os.symlink("nowhere-else", path),
+    }
+    for name, make in odd.items():
+        make(made / "sub" / name)
+        with pytest.raises(InputError, match=f"sub/{name}"):
+            digests.digest_folder(made)
+        if name in ("pipe", "device"):
+            with pytest.raises(InputError, match=f"{name} is not a regular file"):
+                digests.digest_file(made / "sub" / name)
+        (made / "sub" / name).unlink()
+    (tmp_path / "blob").write_text("w")
+    os.symlink(tmp_path / "blob", made / "weights")  # as in a hub cache
+    os.symlink(made / "sub", made / "again")  # the same folder twice, but not within itself
+    assert digests.digest_folder(made) not in (plain, "")
+
+
+def test_a_path_stands_for_what_lies_there_and_an_id_for_itself(tmp_path):
+    made = folder(tmp_path / "m", {"w": "1"})
+    assert digests.digest_path(str(made)) == f"sha256:{digests.digest_folder(made)}"
+    assert digests.digest_path("owner/name") == "owner/name"
+    assert digests.digest_path("") == ""
+
+
+def test_a_file_replaced_in_its_own_size_and_time_is_read_again(tmp_path):
+    path = tmp_path / "w"
+    path.write_text("1234")
+    os.utime(path, ns=(1, 1))
+    before = digests.digest_file(path)
+    (tmp_path / "other").write_text("1235")
+    os.utime(tmp_path / "other", ns=(1, 1))
+    os.replace(tmp_path / "other", path)
+    assert digests.digest_file(path) != before

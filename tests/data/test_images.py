@@ -11,7 +11,7 @@ from hypothesis.extra import numpy as hnp
 from PIL import Image
 
 from gazetteer.data.core.errors import InputError
-from gazetteer.data.tables.images import decode_image, encode_image
+from gazetteer.data.tables.images import decode_image, encode_image, to_uint8
 
 PIXELS = np.arange(24 * 16 * 3, dtype=np.uint32).astype(np.uint8).reshape(24, 16, 3)
 
@@ -72,3 +72,12 @@ def test_a_picture_of_too_many_pixels_is_refused_before_it_is_unpacked():
 def test_only_rgb_bytes_are_encoded(pixels):
     with pytest.raises(InputError, match="uint8"):
         encode_image(pixels)
+
+
+def test_floats_become_the_nearest_of_256_levels_and_nothing_wraps_round():
+    levels = np.arange(256, dtype=np.float32) / 255
+    assert to_uint8(levels).tolist() == list(range(256))
+    assert to_uint8(np.array([0.1 / 255, 0.9 / 255, 254.6 / 255])).tolist() == [0, 1, 255]
+    for wrong in (np.nan, np.inf, -0.01, 1.01):
+        with pytest.raises(ValueError, match="not finite or outside"):
+            to_uint8(np.array([0.5, wrong]))

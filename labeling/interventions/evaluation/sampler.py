@@ -13,6 +13,7 @@ from torch import Tensor
 
 from gazetteer.data.core.sites import Site
 from gazetteer.data.inputs.edits import STAGES, Edit
+from gazetteer.data.tables.images import to_uint8
 from gazetteer.diffusion.capture import position_of
 from gazetteer.diffusion.generate import Generator
 from gazetteer.diffusion.restart import can_restart, keep_latents, starting_at
@@ -183,4 +184,4 @@ class Bench:
                 output_type="np",
                 **size,
             ).images
-        return list((made * 255.0).round().astype(np.uint8))
+        return list(to_uint8(made))

@@ -1,0 +1,41 @@
+"""The one place that imports what a configuration names as ``package.module:function``.
+
+Importing runs the module's code: such names come from a user's own configuration or command line, never from a
+checkpoint, a run folder or a table.
+"""
+
+from __future__ import annotations
+
+import importlib
+import re
+from typing import Any
+
+from gazetteer.data.core.errors import InputError
+
+_NAME = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)*:[^\W\d]\w*(\.[^\W\d]\w*)*")
+
+
+def import_named(name: str, key: str) -> Any:
+    """The callable that ``module:function`` names (``module:Class.method`` too).
+
+    Args:
+        name: importable from where the program runs; no file path and no relative import.
+        key: what asked for it, such as ``vocabulary.tagger``; begins the sentence when it fails.
+
+    Raises:
+        InputError: another spelling, no such module or function, a module that fails as it is imported, or
+            something that cannot be called.
+    """
+    if not _NAME.fullmatch(name):
+        raise InputError(f"{key} {name!r} cannot be imported; accepted: package.module:function.")
+    module, _, path = name.partition(":")
+    try:
+        found = importlib.import_module(module)
+        for attribute in path.split("."):
+            found = getattr(found, attribute)
+    except (SystemExit, Exception) as error:  # a module may raise anything as it is imported
+        reason = str(error) or type(error).__name__
+        raise InputError(f"{key} {name!r} cannot be imported as module:function: {reason}.") from error
+    if not callable(found):
+        raise InputError(f"{key} {name!r} is not callable.")
+    return found

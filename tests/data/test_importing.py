@@ -1,0 +1,42 @@
+"""What a configuration names is imported, or a sentence says why not."""
+
+import sys
+
+import pytest
+
+from gazetteer.data.core.errors import InputError
+from gazetteer.data.core.importing import import_named
+
+
+def test_functions_and_what_classes_hold_are_found():
+    import math
+    import pathlib
+
+    assert import_named("math:sqrt", "x") is math.sqrt
+    assert import_named("pathlib:Path.cwd", "x") == pathlib.Path.cwd
+
+
+@pytest.mark.parametrize(
+    "name", ["", "math", "math:", ":sqrt", "math:sqrt:x", "../math:sqrt", ".math:sqrt", "math:sqrt()", "a b:c", "m\0:x"]
+)
+def test_other_spellings_are_refused(name):
+    with pytest.raises(InputError, match=r"^vocabulary.tagger .* cannot be imported; accepted: package"):
+        import_named(name, "vocabulary.tagger")
+
+
+@pytest.mark.parametrize(
+    ("name", "reason"),
+    [("no_such_module:f", "No module named"), ("math:none", "no attribute"), ("math:pi", "is not callable")],
+)
+def test_what_is_not_there_or_no_function_gets_a_sentence(name, reason):
+    with pytest.raises(InputError, match=reason):
+        import_named(name, "steer.judge")
+
+
+@pytest.mark.parametrize("text", ["def f(:", "1 / 0", "raise SystemExit(3)", "import no_such_thing"])
+def test_a_module_that_fails_gets_a_sentence(tmp_path, monkeypatch, text):
+    (tmp_path / "failing_module_of_a_user.py").write_text(text)
+    monkeypatch.syspath_prepend(tmp_path)
+    with pytest.raises(InputError, match=r"^key 'failing_module_of_a_user:f' cannot be imported as module:function: "):
+        import_named("failing_module_of_a_user:f", "key")
+    assert "failing_module_of_a_user" not in sys.modules
