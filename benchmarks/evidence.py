@@ -15,7 +15,7 @@ import numpy as np
 
 from gazetteer.data.core.sites import Site
 from gazetteer.data.tables.codes import SparseMap
-from gazetteer.labeling.evidence.evidence import ImageEvidenceInput, build_evidence
+from gazetteer.labeling.evidence.counts import ImageEvidenceInput, build_evidence
 
 
 def main() -> None:

@@ -28,7 +28,7 @@ from typing import Any
 import _checkout  # noqa: F401
 
 from gazetteer.data.runs.folder import RunFolder
-from gazetteer.labeling.evidence.evidence import sum_evidence
+from gazetteer.labeling.evidence.counts import sum_evidence
 
 ROOT = Path(__file__).resolve().parent.parent
 SMALL = [

@@ -25,7 +25,7 @@ from gazetteer.attribution.scores.overlap import neighbours
 from gazetteer.attribution.scores.selection import Share, jaccard, scope_weights, select
 from gazetteer.diffusion.load import load_pipeline
 from gazetteer.jobs.config.schema import load_config
-from gazetteer.labeling.vocabulary.vocabulary import Vocabulary
+from gazetteer.labeling.vocabulary.concepts import Vocabulary
 
 SHARE = Share(0.01, "layer")
 

@@ -13,8 +13,8 @@ from gazetteer.diffusion.generate import Generator
 from gazetteer.diffusion.load import load_pipeline
 from gazetteer.jobs.config.schema import load_config
 from gazetteer.labeling.detect.captions import detect_in_captions
-from gazetteer.labeling.detect.detectors import load_detector
-from gazetteer.labeling.vocabulary.vocabulary import Vocabulary
+from gazetteer.labeling.detect.load import load_detector
+from gazetteer.labeling.vocabulary.concepts import Vocabulary
 
 
 def main() -> None:

@@ -76,7 +76,7 @@ def detector_quality(config: Any, scenes: Sequence[Scene]) -> dict[str, Any]:
 
     `false_alarms`: share of (scene, absent word) pairs with a detection.
     """
-    from gazetteer.labeling.detect.detectors import load_detector
+    from gazetteer.labeling.detect.load import load_detector
 
     found = load_detector(config.detector).detect([s.image for s in scenes], [CONCEPT_NAMES] * len(scenes))
     hits: dict[str, int] = defaultdict(int)
@@ -105,7 +105,7 @@ def detector_quality(config: Any, scenes: Sequence[Scene]) -> dict[str, Any]:
 
 def segmenter_quality(config: Any, scenes: Sequence[Scene]) -> dict[str, Any]:
     """Mean IoU of the masks made from true boxes, over all instances, and over small and thin ones apart."""
-    from gazetteer.labeling.segment.segmenters import load_segmenter
+    from gazetteer.labeling.segment.load import load_segmenter
 
     made = load_segmenter(config.segmenter).segment(
         [s.image for s in scenes], [[one.box for one in s.instances] for s in scenes]
@@ -197,7 +197,7 @@ def generated(config: Any, pictures: int) -> tuple[np.ndarray, list[str]]:
 
 def detected_words(config: Any, images: np.ndarray) -> list[set[str]]:
     """The concepts that the detector finds in every picture, asked for all of them."""
-    from gazetteer.labeling.detect.detectors import load_detector
+    from gazetteer.labeling.detect.load import load_detector
 
     found = load_detector(config.detector).detect(list(images), [CONCEPT_NAMES] * len(images))
     return [{detection.concept for detection in detections} for detections in found]
@@ -211,7 +211,7 @@ def picture_quality(
     `styles_right`: over prompts that name a style, and prompts that name none (read as plain).
     """
     from gazetteer.data.scenes.style_classifier import DEFAULT_FOLDER, load
-    from gazetteer.labeling.vocabulary.vocabulary import Vocabulary
+    from gazetteer.labeling.vocabulary.concepts import Vocabulary
 
     vocabulary = Vocabulary(config.vocabulary)
     named = [vocabulary.mentioned(prompt) for prompt in prompts]

@@ -66,7 +66,7 @@ SEGMENTS = pa.schema(
 )
 
 # Keys: site, split, feature, concept. A null concept marks a feature's totals, a null feature a concept's,
-# both null the images' (labeling/evidence/evidence.py states every count).
+# both null the images' (labeling/evidence/counts.py states every count).
 EVIDENCE = pa.schema(
     [
         *_SITE,

@@ -191,12 +191,12 @@ def _summary(arguments: argparse.Namespace) -> int:
 
 
 def _quality(arguments: argparse.Namespace) -> int:
-    from gazetteer.labeling.quality.quality import print_quality, run_quality
+    from gazetteer.labeling.quality.report import print_quality, run_quality
 
     result = run_quality(arguments.run, shuffle=not arguments.no_shuffle)
     print_quality(result)
     if arguments.vectors:
-        from gazetteer.labeling.quality.dictionary_quality import dictionary_quality, print_dictionaries
+        from gazetteer.labeling.quality.dictionaries import dictionary_quality, print_dictionaries
 
         pipe = _pipeline_of_run(arguments) if arguments.vectors == "model" else None
         result["dictionaries"] = dictionary_quality(arguments.run, arguments.vectors, pipe)

@@ -18,16 +18,16 @@ from gazetteer.data.inputs.prompt_pool import PromptConfig
 from gazetteer.diffusion.generate import GenerationConfig
 from gazetteer.diffusion.load import ModelConfig
 from gazetteer.jobs.config.pools import LimitConfig, PoolConfig, check_pools
-from gazetteer.labeling.detect.detectors import DetectorConfig
-from gazetteer.labeling.evidence.evidence import EvidenceConfig
+from gazetteer.labeling.detect.protocol import DetectorConfig
+from gazetteer.labeling.evidence.counts import EvidenceConfig
 from gazetteer.labeling.interventions.causal_config import CausalConfig
 from gazetteer.labeling.interventions.evaluation.cases import SteerConfig
 from gazetteer.labeling.pipeline.sae_check import SaeCheckConfig
 from gazetteer.labeling.pipeline.stages import STAGES, StageConfig
 from gazetteer.labeling.rules.coverage import CoverageConfig
 from gazetteer.labeling.rules.labels import LabelConfig
-from gazetteer.labeling.segment.segmenters import SegmenterConfig
-from gazetteer.labeling.vocabulary.vocabulary import VocabularyConfig
+from gazetteer.labeling.segment.protocol import SegmenterConfig
+from gazetteer.labeling.vocabulary.concepts import VocabularyConfig
 from gazetteer.sae.training.config import TrainConfig
 
 C = TypeVar("C")

@@ -17,7 +17,7 @@ from gazetteer.data.core.errors import InputError
 from gazetteer.data.tables.provenance import provenance
 from gazetteer.jobs.config.schema import RunConfig
 from gazetteer.jobs.experiments.attribute_pictures import POOL, painter, prepare
-from gazetteer.labeling.vocabulary.vocabulary import Vocabulary
+from gazetteer.labeling.vocabulary.concepts import Vocabulary
 
 
 @dataclasses.dataclass(frozen=True)

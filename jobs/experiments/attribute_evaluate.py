@@ -30,8 +30,8 @@ from gazetteer.jobs.experiments.attribute_located import everywhere, located
 from gazetteer.jobs.experiments.attribute_pictures import judge, painter, prepare, witness
 from gazetteer.jobs.experiments.steer import load_judge
 from gazetteer.labeling.detect.detector_features import backbone_features
-from gazetteer.labeling.detect.detectors import load_detector
-from gazetteer.labeling.vocabulary.vocabulary import Vocabulary
+from gazetteer.labeling.detect.load import load_detector
+from gazetteer.labeling.vocabulary.concepts import Vocabulary
 
 SHOWN = 1 / 3
 """What is found in fewer of the pictures whose prompts name it is not erased unless asked for."""

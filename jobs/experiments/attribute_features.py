@@ -26,9 +26,9 @@ from gazetteer.data.tables.provenance import provenance
 from gazetteer.jobs.config.schema import RunConfig
 from gazetteer.jobs.experiments.attribute_located import whole_problem
 from gazetteer.jobs.experiments.attribute_pictures import judge, painter, prepare
-from gazetteer.labeling.detect.detectors import load_detector
+from gazetteer.labeling.detect.load import load_detector
 from gazetteer.labeling.tables import load_labels
-from gazetteer.labeling.vocabulary.vocabulary import Vocabulary
+from gazetteer.labeling.vocabulary.concepts import Vocabulary
 from gazetteer.sae.model.checkpoint import load_site_saes
 
 Labelled = dict[str, dict[Site, list[int]]]

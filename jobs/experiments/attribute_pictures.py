@@ -17,9 +17,9 @@ from gazetteer.data.inputs.prompt_pool import read_prompts
 from gazetteer.diffusion.generate import GenerationConfig, Generator
 from gazetteer.diffusion.load import load_pipeline
 from gazetteer.jobs.config.schema import RunConfig
-from gazetteer.labeling.detect.detectors import Detection, Detector
+from gazetteer.labeling.detect.protocol import Detection, Detector
 from gazetteer.labeling.interventions.evaluation.trials import Judge as LookJudge
-from gazetteer.labeling.vocabulary.vocabulary import Vocabulary
+from gazetteer.labeling.vocabulary.concepts import Vocabulary
 
 POOL = 400
 """Prompts of the configuration that sheets draw from; edits are made from as many others."""

@@ -17,7 +17,7 @@ from gazetteer.data.tables.images import encode_image
 from gazetteer.diffusion.load import load_pipeline
 from gazetteer.jobs.config.schema import RunConfig
 from gazetteer.jobs.experiments.attribute_pictures import POOL, cases, painter
-from gazetteer.labeling.vocabulary.vocabulary import Vocabulary
+from gazetteer.labeling.vocabulary.concepts import Vocabulary
 
 
 def write_sheet(run: RunConfig, edits: Sequence[str], pictures: int, out: str, others: int = 2) -> dict[str, Any]:

@@ -28,7 +28,7 @@ from gazetteer.labeling.interventions.causal_table import causal_table, summaris
 from gazetteer.labeling.interventions.resolve import percentiles, run_sites
 from gazetteer.labeling.pipeline.stages import StageConfig
 from gazetteer.labeling.tables import load_features, load_images, load_labels
-from gazetteer.labeling.vocabulary.vocabulary import Vocabulary
+from gazetteer.labeling.vocabulary.concepts import Vocabulary
 
 OFTEN = 0.25
 """An unlabelled feature is tried when it fires in at least this share of the pictures."""

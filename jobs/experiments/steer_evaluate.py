@@ -26,14 +26,14 @@ from gazetteer.jobs.executors.choose import Executor
 from gazetteer.jobs.executors.task import Job, Lost, Task
 from gazetteer.jobs.experiments.layout import check_config
 from gazetteer.jobs.experiments.steer import load_judge
-from gazetteer.labeling.detect.detectors import load_detector
+from gazetteer.labeling.detect.load import load_detector
 from gazetteer.labeling.interventions.evaluation.cases import SteerConfig
-from gazetteer.labeling.interventions.evaluation.evaluation import Evaluation
+from gazetteer.labeling.interventions.evaluation.experiments import Evaluation
 from gazetteer.labeling.interventions.evaluation.sampler import Bench
 from gazetteer.labeling.interventions.evaluation.trials import Trial, Trials
 from gazetteer.labeling.pipeline.stages import StageConfig
-from gazetteer.labeling.segment.segmenters import load_segmenter
-from gazetteer.labeling.vocabulary.vocabulary import Vocabulary
+from gazetteer.labeling.segment.load import load_segmenter
+from gazetteer.labeling.vocabulary.concepts import Vocabulary
 from gazetteer.sae.model.checkpoint import load_site_saes
 
 WEAKEST = 0.05

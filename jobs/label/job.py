@@ -28,7 +28,7 @@ from gazetteer.jobs.label import shards as plan
 from gazetteer.jobs.label.preflight import space_problem
 from gazetteer.jobs.label.progress import Progress
 from gazetteer.jobs.label.run_state import RunState
-from gazetteer.labeling.evidence.evidence import sum_evidence
+from gazetteer.labeling.evidence.counts import sum_evidence
 from gazetteer.labeling.evidence.run_codes import all_codes, code_grids
 from gazetteer.labeling.pipeline.reuse import ReusingStages, differing_pictures
 from gazetteer.labeling.pipeline.sae_check import report

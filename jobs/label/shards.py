@@ -14,7 +14,7 @@ from gazetteer.data.inputs.prompts import Item, Shard, make_item, shards_of
 from gazetteer.data.runs.folder import RunFolder
 from gazetteer.jobs.config.schema import RunConfig
 from gazetteer.labeling.rules.coverage import choose_prompts
-from gazetteer.labeling.vocabulary.vocabulary import Vocabulary
+from gazetteer.labeling.vocabulary.concepts import Vocabulary
 
 
 def read_pool(config: RunConfig) -> list[str]:

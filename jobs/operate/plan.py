@@ -19,7 +19,7 @@ from gazetteer.data.runs.folder import RunFolder
 from gazetteer.diffusion.flops import ModelCost, model_cost
 from gazetteer.jobs.config.fingerprint import fingerprint
 from gazetteer.jobs.config.schema import RunConfig
-from gazetteer.labeling.vocabulary.vocabulary import Vocabulary
+from gazetteer.labeling.vocabulary.concepts import Vocabulary
 from gazetteer.sae.model.autoencoder import SAEConfig
 from gazetteer.sae.model.checkpoint import read_config
 

@@ -31,7 +31,7 @@ def layout_plots(result: Mapping[str, Any]) -> dict[str, str]:
 
 
 def steer_plots(result: Mapping[str, Any]) -> dict[str, str]:
-    """By file name the pictures of what `gazetteer.labeling.interventions.evaluation.evaluation.Evaluation` gives.
+    """By file name the pictures of what `gazetteer.labeling.interventions.evaluation.experiments.Evaluation` gives.
 
     Curves over the stages, and tables of the side effects: a file for each experiment and method.
     """

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from gazetteer.labeling.detect.detectors import Detection, Detector
+from gazetteer.labeling.detect.protocol import Detection, Detector
 
 
 def detect_in_captions(
@@ -20,7 +20,7 @@ def detect_in_captions(
 
     Args:
         images: uint8 [H, W, 3] each.
-        captions: groups of concepts per picture (`gazetteer.labeling.vocabulary.vocabulary.Vocabulary.captions`).
+        captions: groups of concepts per picture (`gazetteer.labeling.vocabulary.concepts.Vocabulary.captions`).
     """
     pairs = [(row, group) for row, groups in enumerate(captions) for group in groups]
     answers = detector.detect([images[row] for row, _ in pairs], [group for _, group in pairs])

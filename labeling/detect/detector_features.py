@@ -9,8 +9,8 @@ import torch
 from numpy.typing import NDArray
 
 from gazetteer.data.core.errors import InputError
-from gazetteer.labeling.detect.detectors import Detector
 from gazetteer.labeling.detect.grounding_dino import GroundingDinoDetector
+from gazetteer.labeling.detect.protocol import Detector
 
 
 def backbone_features(

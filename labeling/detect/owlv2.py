@@ -12,8 +12,8 @@ from torch import Tensor
 
 from gazetteer.data.core.errors import InputError
 from gazetteer.diffusion.memory import enough_memory
-from gazetteer.labeling.detect.detectors import Detection, DetectorConfig
 from gazetteer.labeling.detect.phrases import best_phrases, clean, suppress
+from gazetteer.labeling.detect.protocol import Detection, DetectorConfig
 from gazetteer.labeling.weights.loading import SMALLER, move, one_by_one, reading
 
 QUERY = "a photo of a {}"

@@ -26,10 +26,12 @@ from gazetteer.diffusion.generate import Generator
 from gazetteer.diffusion.load import load_pipeline
 from gazetteer.diffusion.restart import can_restart, coarse_stride, keep_latents, starting_at
 from gazetteer.diffusion.steer import steer
-from gazetteer.labeling.detect.detectors import Detector, load_detector
+from gazetteer.labeling.detect.load import load_detector
+from gazetteer.labeling.detect.protocol import Detector
 from gazetteer.labeling.interventions.causal_config import CausalConfig
 from gazetteer.labeling.pipeline.stages import StageConfig
-from gazetteer.labeling.segment.segmenters import Segmenter, load_segmenter
+from gazetteer.labeling.segment.load import load_segmenter
+from gazetteer.labeling.segment.protocol import Segmenter
 from gazetteer.sae.model.autoencoder import SparseAutoencoder
 from gazetteer.sae.model.checkpoint import load_site_saes
 

@@ -14,13 +14,13 @@ from gazetteer.data.core.errors import InputError
 from gazetteer.data.core.sites import Site
 from gazetteer.data.runs.folder import RunFolder
 from gazetteer.labeling.evidence.concept_maps import ConceptMaps, read_concepts
-from gazetteer.labeling.evidence.evidence import sum_evidence
+from gazetteer.labeling.evidence.counts import sum_evidence
 from gazetteer.labeling.evidence.pooling import Grid
 from gazetteer.labeling.evidence.run_codes import code_grids, site_codes
 from gazetteer.labeling.evidence.site_codes import SiteCodes
 from gazetteer.labeling.layout.metrics import Truth
 from gazetteer.labeling.layout.scores import SiteTable, site_tables
-from gazetteer.labeling.vocabulary.vocabulary import Vocabulary, VocabularyConfig
+from gazetteer.labeling.vocabulary.concepts import Vocabulary, VocabularyConfig
 
 _SITES_KEPT = 8  # sites whose codes stay in memory
 

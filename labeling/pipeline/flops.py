@@ -14,8 +14,8 @@ import torch
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from gazetteer.diffusion.flops import count
-from gazetteer.labeling.detect.detectors import DetectorConfig
-from gazetteer.labeling.segment.segmenters import SegmenterConfig
+from gazetteer.labeling.detect.protocol import DetectorConfig
+from gazetteer.labeling.segment.protocol import SegmenterConfig
 from gazetteer.labeling.weights.loading import reading
 
 

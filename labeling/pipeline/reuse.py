@@ -21,9 +21,11 @@ from gazetteer.data.runs.folder import RunFolder
 from gazetteer.data.tables.images import decode_image
 from gazetteer.data.tables.masks import struct_to_mask
 from gazetteer.diffusion.generate import Picture
-from gazetteer.labeling.detect.detectors import Detection, load_detector
+from gazetteer.labeling.detect.load import load_detector
+from gazetteer.labeling.detect.protocol import Detection
 from gazetteer.labeling.pipeline.stages import STAGES, ShardResult, StageConfig, Stages, Unfinished, _Labelled
-from gazetteer.labeling.segment.segmenters import Mask, load_segmenter
+from gazetteer.labeling.segment.load import load_segmenter
+from gazetteer.labeling.segment.protocol import Mask
 
 log = logging.getLogger(__name__)
 

@@ -21,11 +21,13 @@ from gazetteer.data.tables.schemas import FAILURES, IMAGES, SEGMENTS
 from gazetteer.diffusion.generate import GenerationConfig, Generator, Picture
 from gazetteer.diffusion.load import ModelConfig, load_pipeline
 from gazetteer.labeling.detect.captions import detect_in_captions
-from gazetteer.labeling.detect.detectors import Detection, DetectorConfig, load_detector
-from gazetteer.labeling.evidence.evidence import EvidenceConfig, ImageEvidenceInput, build_evidence
+from gazetteer.labeling.detect.load import load_detector
+from gazetteer.labeling.detect.protocol import Detection, DetectorConfig
+from gazetteer.labeling.evidence.counts import EvidenceConfig, ImageEvidenceInput, build_evidence
 from gazetteer.labeling.pipeline.sae_check import SaeCheck, SaeCheckConfig
-from gazetteer.labeling.segment.segmenters import Mask, SegmenterConfig, load_segmenter
-from gazetteer.labeling.vocabulary.vocabulary import Vocabulary, VocabularyConfig
+from gazetteer.labeling.segment.load import load_segmenter
+from gazetteer.labeling.segment.protocol import Mask, SegmenterConfig
+from gazetteer.labeling.vocabulary.concepts import Vocabulary, VocabularyConfig
 
 T = TypeVar("T")
 R = TypeVar("R")

@@ -10,7 +10,7 @@ import pyarrow as pa
 
 from gazetteer.data.core.sites import Site
 from gazetteer.labeling.evidence.concept_maps import inputs_of_tables
-from gazetteer.labeling.evidence.evidence import EvidenceConfig, build_evidence, sum_evidence
+from gazetteer.labeling.evidence.counts import EvidenceConfig, build_evidence, sum_evidence
 from gazetteer.labeling.evidence.site_codes import codes_by_site
 from gazetteer.labeling.rules.labels import LabelConfig
 from gazetteer.labeling.rules.null import seeded

@@ -7,7 +7,7 @@ discovery images that were asked for the concept, and E the mean of I when image
     dataset_iou = I / (A + M - I)      precision = I / A      recall = I / M
     null_iou    = E / (A + M - E)      lift      = I / E
 
-The per-image rule (`hits`, `mean_iou`) is counted in labeling/evidence/evidence.py. An undefined ratio is null.
+The per-image rule (`hits`, `mean_iou`) is counted in labeling/evidence/counts.py. An undefined ratio is null.
 """
 
 from __future__ import annotations

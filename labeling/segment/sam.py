@@ -12,7 +12,7 @@ from torch import Tensor
 
 from gazetteer.data.core.errors import InputError
 from gazetteer.diffusion.memory import enough_memory
-from gazetteer.labeling.segment.segmenters import Box, Mask, SegmenterConfig
+from gazetteer.labeling.segment.protocol import Box, Mask, SegmenterConfig
 from gazetteer.labeling.weights.loading import SMALLER, move, one_by_one, reading
 
 

@@ -9,8 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
+from gazetteer.labeling.segment.protocol import SegmenterConfig
 from gazetteer.labeling.segment.sam import SamSegmenter
-from gazetteer.labeling.segment.segmenters import SegmenterConfig
 from gazetteer.labeling.weights.loading import move, reading
 
 

@@ -18,9 +18,9 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from gazetteer.data.core.errors import InputError
+from gazetteer.labeling.segment.protocol import Mask, SegmenterConfig
 from gazetteer.labeling.segment.sam import SamSegmenter
 from gazetteer.labeling.segment.sam_keys import SAM
-from gazetteer.labeling.segment.segmenters import Mask, SegmenterConfig
 from gazetteer.labeling.weights.checkpoints import fill, read_checkpoint
 from gazetteer.labeling.weights.loading import check_choice, move
 

@@ -35,7 +35,7 @@ from gazetteer.jobs.experiments.attribute_features import FeaturesConfig, _patch
 from gazetteer.jobs.experiments.attribute_pictures import cases
 from gazetteer.jobs.experiments.attribute_report import print_features
 from gazetteer.labeling.tables import load_candidates
-from gazetteer.labeling.vocabulary.vocabulary import Vocabulary
+from gazetteer.labeling.vocabulary.concepts import Vocabulary
 from gazetteer.sae.model.autoencoder import SAEConfig, SparseAutoencoder
 from tests.support.models.tiny_pipeline import BLOCKS, tiny_pipeline
 

@@ -48,7 +48,7 @@ from gazetteer.jobs.experiments.attribute_score import ScoreConfig, apply_edit, 
 from gazetteer.jobs.experiments.attribute_sheet import write_sheet
 from gazetteer.jobs.plots.charts import curves
 from gazetteer.labeling.atlas.sheets import write_edits
-from gazetteer.labeling.vocabulary.vocabulary import Vocabulary, VocabularyConfig
+from gazetteer.labeling.vocabulary.concepts import Vocabulary, VocabularyConfig
 from tests.support.models.tiny_pipeline import tiny_pipeline
 
 

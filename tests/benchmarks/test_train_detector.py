@@ -237,7 +237,8 @@ def test_batches_are_repeatable_and_hold_true_boxes(tmp_path, vocabulary):
 
 
 def test_an_exported_detector_is_read_by_the_product(tmp_path):
-    from gazetteer.labeling.detect.detectors import DetectorConfig, load_detector
+    from gazetteer.labeling.detect.load import load_detector
+    from gazetteer.labeling.detect.protocol import DetectorConfig
 
     torch.manual_seed(0)
     size = export(build_model().eval(), build_tokenizer(WORDS), tmp_path)

@@ -15,9 +15,11 @@ import torch
 
 from gazetteer.diffusion.blocks import Block, describe
 from gazetteer.jobs.config.schema import load_config
-from gazetteer.labeling.detect.detectors import DetectorConfig, load_detector
+from gazetteer.labeling.detect.load import load_detector
+from gazetteer.labeling.detect.protocol import DetectorConfig
+from gazetteer.labeling.segment.load import load_segmenter
+from gazetteer.labeling.segment.protocol import SegmenterConfig
 from gazetteer.labeling.segment.sam import scale_boxes
-from gazetteer.labeling.segment.segmenters import SegmenterConfig, load_segmenter
 from tests.labeling.detect.test_original_grounding_dino import call, clamp_as_transformers
 from tests.support.models import published_models as published
 from tests.support.models.full_size import CONCEPTS, WORDS, rehearse

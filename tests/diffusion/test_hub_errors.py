@@ -20,8 +20,10 @@ import json, sys
 from gazetteer.data.core.errors import InputError
 from gazetteer.diffusion.load import ModelConfig, load_pipeline
 from gazetteer.diffusion.blocks import blocks_of
-from gazetteer.labeling.detect.detectors import DetectorConfig, load_detector
-from gazetteer.labeling.segment.segmenters import SegmenterConfig, load_segmenter
+from gazetteer.labeling.detect.load import load_detector
+from gazetteer.labeling.detect.protocol import DetectorConfig
+from gazetteer.labeling.segment.load import load_segmenter
+from gazetteer.labeling.segment.protocol import SegmenterConfig
 
 loaders = {
     "model": lambda path: load_pipeline(ModelConfig(path=path)),

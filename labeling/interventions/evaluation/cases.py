@@ -13,7 +13,7 @@ from gazetteer.data.inputs.edits import CHOICES, OUTSIDES, QUADRANTS, UNITS, Reg
 from gazetteer.data.inputs.prompts import split_of
 from gazetteer.labeling.interventions.evaluation.sampler import Start
 from gazetteer.labeling.interventions.resolve import names
-from gazetteer.labeling.vocabulary.vocabulary import Vocabulary
+from gazetteer.labeling.vocabulary.concepts import Vocabulary
 
 
 @dataclass(frozen=True)

@@ -18,9 +18,9 @@ from gazetteer.diffusion.capture import position_of
 from gazetteer.diffusion.generate import Generator
 from gazetteer.diffusion.restart import can_restart, keep_latents, starting_at
 from gazetteer.diffusion.steer import steer
-from gazetteer.labeling.detect.detectors import Detection, Detector
+from gazetteer.labeling.detect.protocol import Detection, Detector
 from gazetteer.labeling.interventions.evaluation.scores import score_centre
-from gazetteer.labeling.segment.segmenters import Segmenter
+from gazetteer.labeling.segment.protocol import Segmenter
 from gazetteer.sae.model.autoencoder import SparseAutoencoder
 
 Picture = NDArray[np.uint8]

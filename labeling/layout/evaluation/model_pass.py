@@ -26,7 +26,7 @@ from gazetteer.labeling.evidence.pooling import Grid
 from gazetteer.labeling.evidence.site_codes import SiteCodes
 from gazetteer.labeling.layout.fit import enlarge
 from gazetteer.labeling.layout.live import stack_codes
-from gazetteer.labeling.vocabulary.vocabulary import forms
+from gazetteer.labeling.vocabulary.concepts import forms
 from gazetteer.sae.model.autoencoder import SparseAutoencoder
 
 

@@ -13,7 +13,7 @@ import yaml
 from gazetteer.data.core.errors import InputError
 from gazetteer.data.core.sites import BRANCHES, step_of
 from gazetteer.jobs.config.schema import PRESETS, RunConfig, build, load_config, presets
-from gazetteer.labeling.vocabulary.vocabulary import Vocabulary
+from gazetteer.labeling.vocabulary.concepts import Vocabulary
 from gazetteer.sae.training.config import TrainConfig
 from tests.support.system.running import ROOT
 

@@ -26,9 +26,9 @@ from gazetteer.jobs.operate.plan import Rates, plan
 from gazetteer.labeling.detect.groundingdino_settings import PUBLISHED, settings_of
 from gazetteer.labeling.detect.groundingdino_settings import config_of as groundingdino_config
 from gazetteer.labeling.pipeline.flops import caption_tokens, detector_flops, segmenter_flops
+from gazetteer.labeling.segment.protocol import SegmenterConfig
 from gazetteer.labeling.segment.sam_keys import SAM
 from gazetteer.labeling.segment.segment_anything_original import build_sam, config_of, published_sizes, read_sizes
-from gazetteer.labeling.segment.segmenters import SegmenterConfig
 from tests.support.models.original_models import original_detector, original_weights, random_segmenter
 from tests.support.models.single_file import write_single_file
 from tests.support.models.tiny_pipeline import tiny_pipeline
@@ -62,8 +62,8 @@ def test_operations_and_calls_are_those_of_a_real_picture() -> None:
 def test_the_detector_and_the_segmenter_are_counted_as_they_run() -> None:
     import numpy as np
 
-    from gazetteer.labeling.detect.detectors import load_detector
-    from gazetteer.labeling.segment.segmenters import load_segmenter
+    from gazetteer.labeling.detect.load import load_detector
+    from gazetteer.labeling.segment.load import load_segmenter
 
     config = load_config(None)
     picture = np.zeros((128, 128, 3), np.uint8)

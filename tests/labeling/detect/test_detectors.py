@@ -5,7 +5,8 @@ import pytest
 import torch
 
 from gazetteer.data.core.errors import GazetteerError, InputError
-from gazetteer.labeling.detect.detectors import DetectorConfig, load_detector
+from gazetteer.labeling.detect.load import load_detector
+from gazetteer.labeling.detect.protocol import DetectorConfig
 from tests.labeling.detect.test_phrases import make_tokenizer
 
 

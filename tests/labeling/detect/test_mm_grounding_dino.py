@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 import torch
 
-from gazetteer.labeling.detect.detectors import DetectorConfig, load_detector
+from gazetteer.labeling.detect.load import load_detector
+from gazetteer.labeling.detect.protocol import DetectorConfig
 from tests.labeling.detect.test_detectors import ASKED, pictures
 from tests.labeling.detect.test_phrases import make_tokenizer
 

@@ -11,7 +11,6 @@ import pytest
 import torch
 
 from gazetteer.data.core.errors import InputError
-from gazetteer.labeling.detect.detectors import DetectorConfig, load_detector
 from gazetteer.labeling.detect.grounding_dino_keys import GROUNDING_DINO
 from gazetteer.labeling.detect.groundingdino_settings import (
     BACKBONES,
@@ -21,7 +20,9 @@ from gazetteer.labeling.detect.groundingdino_settings import (
     build_settings,
     read_settings,
 )
+from gazetteer.labeling.detect.load import load_detector
 from gazetteer.labeling.detect.phrases import build_caption
+from gazetteer.labeling.detect.protocol import DetectorConfig
 from tests.support.models.original_models import (
     EMBEDDED,
     both_detectors,

@@ -12,8 +12,9 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from gazetteer.data.core.errors import GazetteerError, InputError
 from gazetteer.labeling.detect.captions import detect_in_captions
-from gazetteer.labeling.detect.detectors import DetectorConfig, load_detector
+from gazetteer.labeling.detect.load import load_detector
 from gazetteer.labeling.detect.owlv2 import QUERY, Owlv2Detector
+from gazetteer.labeling.detect.protocol import DetectorConfig
 from gazetteer.labeling.pipeline.flops import caption_tokens, detector_flops
 
 ASKED = [["sky", "hot air balloon"], ["cat"], [], ["tree", "dog", "sky"]]

@@ -19,10 +19,10 @@ from gazetteer.data.tables.codes import SparseMap
 from gazetteer.data.tables.schemas import FINAL_TABLES
 from gazetteer.diffusion.generate import GenerationConfig, Generator
 from gazetteer.diffusion.restart import can_restart, starting_at
-from gazetteer.labeling.detect.detectors import Detection
+from gazetteer.labeling.detect.protocol import Detection
 from gazetteer.labeling.evidence.run_codes import site_codes
 from gazetteer.labeling.interventions.evaluation.cases import Case, Cases, SteerConfig
-from gazetteer.labeling.interventions.evaluation.evaluation import Evaluation, rounds
+from gazetteer.labeling.interventions.evaluation.experiments import Evaluation, rounds
 from gazetteer.labeling.interventions.evaluation.sampler import Bench, Start
 from gazetteer.labeling.interventions.evaluation.scores import (
     centre_of_mass,
@@ -41,8 +41,8 @@ from gazetteer.labeling.interventions.evaluation.summary import (
 )
 from gazetteer.labeling.interventions.evaluation.trials import SPATIAL, Trial, Trials
 from gazetteer.labeling.interventions.resolve import percentiles, resolve
-from gazetteer.labeling.segment.segmenters import Mask
-from gazetteer.labeling.vocabulary.vocabulary import Vocabulary, VocabularyConfig
+from gazetteer.labeling.segment.protocol import Mask
+from gazetteer.labeling.vocabulary.concepts import Vocabulary, VocabularyConfig
 from gazetteer.sae.model.autoencoder import SAEConfig, SparseAutoencoder
 from tests.support.models.tiny_pipeline import BLOCKS, tiny_pipeline
 from tests.support.runs.runs import PROVENANCE, blank
@@ -60,7 +60,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> RunFolder:
     """Feature 1 fires where prompts say night, feature 2 everywhere; 5 and 6 are labelled dog, 6 better."""
     folder = RunFolder(tmp_path_factory.mktemp("steer") / "run").open_or_create({"config": "x"})
     world = World()
-    from gazetteer.labeling.evidence.evidence import ImageEvidenceInput
+    from gazetteer.labeling.evidence.counts import ImageEvidenceInput
 
     for i in range(24):
         maps = {2: np.full((2, 2), 1.0 + i // 2)}

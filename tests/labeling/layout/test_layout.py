@@ -20,7 +20,7 @@ from gazetteer.diffusion.generate import GenerationConfig, Generator
 from gazetteer.jobs.cli.main import main
 from gazetteer.jobs.config.fingerprint import fingerprint
 from gazetteer.jobs.config.schema import load_config
-from gazetteer.labeling.evidence.evidence import build_evidence
+from gazetteer.labeling.evidence.counts import build_evidence
 from gazetteer.labeling.evidence.site_codes import codes_by_site, flat_codes
 from gazetteer.labeling.layout.data import LayoutRun, mentions, open_run, take_images
 from gazetteer.labeling.layout.evaluation.baselines import table_of_codes

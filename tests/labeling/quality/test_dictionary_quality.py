@@ -18,7 +18,7 @@ from hypothesis.extra.numpy import arrays
 from gazetteer.data.core.errors import InputError
 from gazetteer.data.runs.folder import RunFolder
 from gazetteer.data.tables.schemas import CANDIDATES, FEATURES
-from gazetteer.labeling.quality.dictionary_quality import (
+from gazetteer.labeling.quality.dictionaries import (
     MEASURES,
     cohesions,
     dictionary_quality,

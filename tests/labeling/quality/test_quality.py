@@ -9,8 +9,8 @@ import pyarrow as pa
 import pytest
 
 from gazetteer.data.tables.schemas import CANDIDATES
-from gazetteer.labeling.evidence.evidence import EvidenceConfig
-from gazetteer.labeling.quality.quality import print_quality, run_quality
+from gazetteer.labeling.evidence.counts import EvidenceConfig
+from gazetteer.labeling.quality.report import print_quality, run_quality
 from gazetteer.labeling.quality.shuffle_check import shuffled_label_counts
 from gazetteer.labeling.rules.labels import LabelConfig
 from tests.support.runs.layout_runs import world_run

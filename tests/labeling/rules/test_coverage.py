@@ -7,7 +7,7 @@ import pyarrow as pa
 import pytest
 
 from gazetteer.data.core.errors import InputError
-from gazetteer.labeling.evidence.evidence import ImageEvidenceInput, build_evidence
+from gazetteer.labeling.evidence.counts import ImageEvidenceInput, build_evidence
 from gazetteer.labeling.rules.coverage import CoverageConfig, choose_prompts
 from tests.support.runs.small_world import MID, map_code
 

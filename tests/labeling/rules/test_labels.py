@@ -11,7 +11,7 @@ import pytest
 from gazetteer.data.core.errors import InputError
 from gazetteer.data.core.sites import Site
 from gazetteer.data.tables.schemas import PAIRS
-from gazetteer.labeling.evidence.evidence import ImageEvidenceInput, build_evidence
+from gazetteer.labeling.evidence.counts import ImageEvidenceInput, build_evidence
 from gazetteer.labeling.rules.labels import NULLS, LabelConfig, make_pairs
 from tests.support.runs.small_world import MID, map_code
 

@@ -9,7 +9,7 @@ import pytest
 from gazetteer.data.core.errors import InputError
 from gazetteer.data.tables.schemas import FINAL_TABLES
 from gazetteer.labeling.evidence.concept_maps import read_concepts
-from gazetteer.labeling.evidence.evidence import sum_evidence
+from gazetteer.labeling.evidence.counts import sum_evidence
 from gazetteer.labeling.quality.ceiling import best_rounding, grid_ceiling
 from gazetteer.labeling.quality.shuffle_check import evidence_of_tables, shuffle_concepts, shuffled_label_counts
 from gazetteer.labeling.rules.labels import LabelConfig

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from gazetteer.data.core.errors import InputError
 from gazetteer.data.core.sites import Site
 from gazetteer.labeling.evidence.concept_maps import read_concepts
-from gazetteer.labeling.evidence.evidence import ImageEvidenceInput
+from gazetteer.labeling.evidence.counts import ImageEvidenceInput
 from gazetteer.labeling.evidence.site_codes import codes_by_site
 from gazetteer.labeling.rules.labels import LabelConfig
 from gazetteer.labeling.rules.top_quantile import best_top_quantile

@@ -9,10 +9,11 @@ import torch
 from segment_anything.utils.transforms import ResizeLongestSide
 
 from gazetteer.data.core.errors import InputError
+from gazetteer.labeling.segment.load import load_segmenter
+from gazetteer.labeling.segment.protocol import SegmenterConfig
 from gazetteer.labeling.segment.sam import scale_boxes
 from gazetteer.labeling.segment.sam_keys import SAM
 from gazetteer.labeling.segment.segment_anything_original import PUBLISHED, OriginalSamSegmenter, build_sam, read_sizes
-from gazetteer.labeling.segment.segmenters import SegmenterConfig, load_segmenter
 from gazetteer.labeling.weights.checkpoints import fill
 from tests.support.models.original_models import EMBEDDED, original_weights, pictures, random_segmenter
 

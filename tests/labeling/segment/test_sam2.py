@@ -13,8 +13,9 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from gazetteer.data.core.errors import GazetteerError, InputError
 from gazetteer.labeling.pipeline.flops import segmenter_flops
+from gazetteer.labeling.segment.load import load_segmenter
+from gazetteer.labeling.segment.protocol import SegmenterConfig
 from gazetteer.labeling.segment.sam2 import Sam2Segmenter
-from gazetteer.labeling.segment.segmenters import SegmenterConfig, load_segmenter
 from tests.labeling.segment.test_segmenters import BOXES, pictures, same
 
 

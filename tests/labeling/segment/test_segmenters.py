@@ -5,8 +5,9 @@ import pytest
 import torch
 
 from gazetteer.data.core.errors import GazetteerError, InputError
+from gazetteer.labeling.segment.load import load_segmenter
+from gazetteer.labeling.segment.protocol import SegmenterConfig
 from gazetteer.labeling.segment.sam import scale_boxes
-from gazetteer.labeling.segment.segmenters import SegmenterConfig, load_segmenter
 
 
 @pytest.fixture(scope="module")

@@ -14,10 +14,11 @@ from gazetteer.data.core.errors import InputError
 from gazetteer.jobs.config.fingerprint import fingerprint
 from gazetteer.jobs.config.schema import load_config
 from gazetteer.labeling.detect.captions import detect_in_captions
-from gazetteer.labeling.detect.detectors import Detection, DetectorConfig, load_detector
+from gazetteer.labeling.detect.load import load_detector
+from gazetteer.labeling.detect.protocol import Detection, DetectorConfig
 from gazetteer.labeling.vocabulary.concept_lists import ConceptIndex, read_list
+from gazetteer.labeling.vocabulary.concepts import Vocabulary, VocabularyConfig
 from gazetteer.labeling.vocabulary.nouns import hanta_nouns
-from gazetteer.labeling.vocabulary.vocabulary import Vocabulary, VocabularyConfig
 from tests.support.system.running import ROOT
 
 

@@ -5,10 +5,12 @@ import torch
 from safetensors.torch import load_file
 
 from gazetteer.data.core.errors import InputError
-from gazetteer.labeling.detect.detectors import DetectorConfig, load_detector
 from gazetteer.labeling.detect.grounding_dino_keys import GROUNDING_DINO
+from gazetteer.labeling.detect.load import load_detector
+from gazetteer.labeling.detect.protocol import DetectorConfig
+from gazetteer.labeling.segment.load import load_segmenter
+from gazetteer.labeling.segment.protocol import SegmenterConfig
 from gazetteer.labeling.segment.sam_keys import SAM
-from gazetteer.labeling.segment.segmenters import SegmenterConfig, load_segmenter
 from gazetteer.labeling.weights.checkpoints import fill, read_checkpoint
 from tests.support.models.original_models import original_weights, random_detector, random_segmenter
 

@@ -14,7 +14,7 @@ from gazetteer.data.tables.images import encode_image
 from gazetteer.data.tables.masks import mask_to_struct
 from gazetteer.data.tables.schemas import FAILURES, FINAL_TABLES, IMAGES, SEGMENTS
 from gazetteer.diffusion.generate import GenerationConfig, Generator
-from gazetteer.labeling.evidence.evidence import ImageEvidenceInput, build_evidence
+from gazetteer.labeling.evidence.counts import ImageEvidenceInput, build_evidence
 from gazetteer.sae.model.autoencoder import SAEConfig, SparseAutoencoder
 from tests.support.models.tiny_pipeline import BLOCKS
 from tests.support.runs.small_world import World

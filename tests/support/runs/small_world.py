@@ -12,7 +12,7 @@ from gazetteer.data.core.sites import Site
 from gazetteer.data.tables.codes import Moment, SparseMap, codes_table
 from gazetteer.data.tables.masks import mask_to_struct
 from gazetteer.data.tables.schemas import CODES, IMAGES, SEGMENTS
-from gazetteer.labeling.evidence.evidence import ImageEvidenceInput, build_evidence
+from gazetteer.labeling.evidence.counts import ImageEvidenceInput, build_evidence
 from gazetteer.labeling.evidence.site_codes import codes_by_site
 from gazetteer.labeling.rules.reduce import reduce_tables
 

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from gazetteer.data.core.sites import Site
 from gazetteer.data.tables.codes import SparseMap
-from gazetteer.labeling.evidence.evidence import ImageEvidenceInput
+from gazetteer.labeling.evidence.counts import ImageEvidenceInput
 
 SITES = (Site("down.0", "cond", 1.0), Site("down.0", "cond", 0.3), Site("mid", "uncond", 0.5))
 CONCEPTS = ("car", "sea", "sky", "tree")

@@ -1,4 +1,4 @@
-"""Boxes become masks: what a segmenter gives, how one is configured, and how it is loaded."""
+"""Boxes become masks: what a segmenter gives, and how one is configured (`labeling.segment.load` loads it)."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gazetteer.data.core.errors import InputError
-from gazetteer.labeling.weights.loading import DTYPES, check_choice, model_type
+from gazetteer.labeling.weights.loading import DTYPES, check_choice
 
 LIBRARIES = ("transformers", "segment_anything")
 MODEL_TYPES = ("vit_b", "vit_l", "vit_h")
@@ -76,25 +76,3 @@ class SegmenterConfig:
         for name in ("batch_size", "boxes_per_call"):
             if getattr(self, name) < 1:
                 raise InputError(f"segmenter.{name} is {getattr(self, name)}; accepted: 1 or more.")
-
-
-def load_segmenter(config: SegmenterConfig) -> Segmenter:
-    """Load the configured segmenter, in evaluation mode on its device.
-
-    Raises:
-        InputError: the path holds no such model, the device cannot be used, or the library is missing.
-    """
-    if config.library == "segment_anything":
-        from gazetteer.labeling.segment.segment_anything_original import load_original_sam
-
-        return load_original_sam(config)
-    kind = model_type("segmenter", config.path, config.revision)
-    if kind in ("sam2", "sam2_video"):
-        from gazetteer.labeling.segment.sam2 import load_sam2
-
-        return load_sam2(config)
-    if kind == "sam":
-        from gazetteer.labeling.segment.sam import load_sam
-
-        return load_sam(config)
-    raise InputError(f"{config.path} is a {kind} model; segmenter.library transformers accepts sam and sam2.")

@@ -23,7 +23,7 @@ from gazetteer.labeling.interventions.evaluation.summary import (
 )
 from gazetteer.labeling.interventions.evaluation.trials import GLOBAL, SPATIAL, Trial
 from gazetteer.labeling.interventions.resolve import Resolver, sites_for
-from gazetteer.labeling.vocabulary.vocabulary import Vocabulary
+from gazetteer.labeling.vocabulary.concepts import Vocabulary
 
 KEEP = 3
 """Of so many settings one goes on into the next round."""

@@ -1,4 +1,4 @@
-"""Concepts become boxes: what a detector gives, how one is configured, and how it is loaded.
+"""Concepts become boxes: what a detector gives, and how one is configured (`labeling.detect.load` loads it).
 
 detector = load_detector(DetectorConfig(path="IDEA-Research/grounding-dino-tiny"))
 [[Detection(concept="dog", score=0.81, box=(12.0, 40.5, 96.2, 120.0)), ...]] = detector.detect([image], [["dog"]])
@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gazetteer.data.core.errors import InputError
-from gazetteer.labeling.weights.loading import DTYPES, check_choice, check_share, model_type
+from gazetteer.labeling.weights.loading import DTYPES, check_choice, check_share
 
 LIBRARIES = ("transformers", "groundingdino")
 
@@ -84,28 +84,3 @@ class DetectorConfig:
         check_share("detector.nms_iou", self.nms_iou)
         if self.batch_size < 1:
             raise InputError(f"detector.batch_size is {self.batch_size}; accepted: 1 or more.")
-
-
-def load_detector(config: DetectorConfig) -> Detector:
-    """Load the configured detector, in evaluation mode on its device.
-
-    Raises:
-        InputError: the path holds no such model, the device cannot be used, or the library is missing.
-    """
-    if config.library == "groundingdino":
-        from gazetteer.labeling.detect.groundingdino_original import load_original_grounding_dino
-
-        return load_original_grounding_dino(config)
-    kind = model_type("detector", config.path, config.revision)
-    if kind == "owlv2":
-        from gazetteer.labeling.detect.owlv2 import load_owlv2
-
-        return load_owlv2(config)
-    if kind in ("grounding-dino", "mm-grounding-dino"):
-        from gazetteer.labeling.detect.grounding_dino import load_grounding_dino
-
-        return load_grounding_dino(config)
-    raise InputError(
-        f"{config.path} is a {kind} model; detector.library transformers accepts grounding-dino, mm-grounding-dino "
-        "and owlv2."
-    )

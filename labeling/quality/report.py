@@ -12,7 +12,7 @@ import pyarrow as pa
 
 from gazetteer.data.core.sites import Site
 from gazetteer.data.runs.folder import RunFolder
-from gazetteer.labeling.evidence.evidence import EvidenceConfig
+from gazetteer.labeling.evidence.counts import EvidenceConfig
 from gazetteer.labeling.evidence.run_codes import code_grids
 from gazetteer.labeling.quality.ceiling import grid_ceiling
 from gazetteer.labeling.quality.shuffle_check import shuffled_label_counts

@@ -1,0 +1,32 @@
+"""Loading the configured detector."""
+
+from __future__ import annotations
+
+from gazetteer.data.core.errors import InputError
+from gazetteer.labeling.detect.protocol import Detector, DetectorConfig
+from gazetteer.labeling.weights.loading import model_type
+
+
+def load_detector(config: DetectorConfig) -> Detector:
+    """Load the configured detector, in evaluation mode on its device.
+
+    Raises:
+        InputError: the path holds no such model, the device cannot be used, or the library is missing.
+    """
+    if config.library == "groundingdino":
+        from gazetteer.labeling.detect.groundingdino_original import load_original_grounding_dino
+
+        return load_original_grounding_dino(config)
+    kind = model_type("detector", config.path, config.revision)
+    if kind == "owlv2":
+        from gazetteer.labeling.detect.owlv2 import load_owlv2
+
+        return load_owlv2(config)
+    if kind in ("grounding-dino", "mm-grounding-dino"):
+        from gazetteer.labeling.detect.grounding_dino import load_grounding_dino
+
+        return load_grounding_dino(config)
+    raise InputError(
+        f"{config.path} is a {kind} model; detector.library transformers accepts grounding-dino, mm-grounding-dino "
+        "and owlv2."
+    )
