@@ -9,18 +9,75 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from gazetteer.attribution.edits.delta import Delta as Delta
+    from gazetteer.attribution.edits.delta import applied as applied
+    from gazetteer.attribution.edits.delta import load_delta as load_delta
     from gazetteer.attribution.scores.loading import load_components as load_components
+    from gazetteer.data.core.errors import GazetteerError as GazetteerError
+    from gazetteer.data.core.errors import InputError as InputError
+    from gazetteer.data.core.sites import Site as Site
+    from gazetteer.data.inputs.edits import Edit as Edit
+    from gazetteer.data.inputs.edits import Region as Region
+    from gazetteer.data.inputs.edits import Target as Target
+    from gazetteer.data.inputs.edits import read_edits as read_edits
+    from gazetteer.data.tables.images import decode_image as decode_image
+    from gazetteer.data.tables.masks import struct_to_mask as struct_to_mask
+    from gazetteer.diffusion.load import load_pipeline as load_pipeline
+    from gazetteer.diffusion.steer import steer as steer
+    from gazetteer.jobs.config.schema import RunConfig as RunConfig
+    from gazetteer.jobs.config.schema import load_config as load_config
+    from gazetteer.jobs.label.job import label as label
+    from gazetteer.jobs.label.summary import summarise as summarise
+    from gazetteer.jobs.operate.plan import Rates as Rates
+    from gazetteer.jobs.operate.plan import plan as plan
+    from gazetteer.labeling.atlas import write_atlas as write_atlas
+    from gazetteer.labeling.interventions.resolve import resolve as resolve
+    from gazetteer.labeling.layout.data import open_run as open_run
+    from gazetteer.labeling.layout.live import predict_layout as predict_layout
+    from gazetteer.labeling.layout.model import fit_layout as fit_layout
+    from gazetteer.labeling.tables import load_candidates as load_candidates
     from gazetteer.labeling.tables import load_causal as load_causal
     from gazetteer.labeling.tables import load_features as load_features
+    from gazetteer.labeling.tables import load_images as load_images
     from gazetteer.labeling.tables import load_labels as load_labels
+    from gazetteer.labeling.tables import load_segments as load_segments
+    from gazetteer.sae.model.autoencoder import SparseAutoencoder as SparseAutoencoder
+    from gazetteer.sae.model.checkpoint import load_site_saes as load_site_saes
+    from gazetteer.sae.training.config import TrainConfig as TrainConfig
+    from gazetteer.sae.training.source import TensorSource as TensorSource
+    from gazetteer.sae.training.train import train_sae as train_sae
 
-_WHERE = {
-    "load_causal": "gazetteer.labeling.tables",
-    "load_components": "gazetteer.attribution.scores.loading",
-    "load_features": "gazetteer.labeling.tables",
-    "load_labels": "gazetteer.labeling.tables",
-}
-"""The module that each public name is taken from at its first use."""
+_MODULES = {
+    "attribution.edits.delta": ("Delta", "applied", "load_delta"),
+    "attribution.scores.loading": ("load_components",),
+    "data.core.errors": ("GazetteerError", "InputError"),
+    "data.core.sites": ("Site",),
+    "data.inputs.edits": ("Edit", "Region", "Target", "read_edits"),
+    "data.tables.images": ("decode_image",),
+    "data.tables.masks": ("struct_to_mask",),
+    "diffusion.load": ("load_pipeline",),
+    "diffusion.steer": ("steer",),
+    "jobs.config.schema": ("RunConfig", "load_config"),
+    "jobs.label.job": ("label",),
+    "jobs.label.summary": ("summarise",),
+    "jobs.operate.plan": ("Rates", "plan"),
+    "labeling.atlas": ("write_atlas",),
+    "labeling.interventions.resolve": ("resolve",),
+    "labeling.layout.data": ("open_run",),
+    "labeling.layout.live": ("predict_layout",),
+    "labeling.layout.model": ("fit_layout",),
+    "labeling.tables": (
+        "load_candidates", "load_causal", "load_features", "load_images", "load_labels", "load_segments",
+    ),
+    "sae.model.autoencoder": ("SparseAutoencoder",),
+    "sae.model.checkpoint": ("load_site_saes",),
+    "sae.training.config": ("TrainConfig",),
+    "sae.training.source": ("TensorSource",),
+    "sae.training.train": ("train_sae",),
+}  # fmt: skip
+"""What is taken from which module at its first use; the imports above say the same to type checkers and editors."""
+
+_WHERE = {name: f"gazetteer.{module}" for module, names in _MODULES.items() for name in names}
 
 __all__ = sorted(_WHERE)
 __version__ = "0.2.0"

@@ -49,7 +49,7 @@ def chosen(arguments: list[str]) -> bool:
 
 def files_with(text: str) -> list[str]:
     """The test files here that hold a text: others need not even be loaded."""
-    return [str(path) for path in sorted(Path("tests").glob("test_*.py")) if text in path.read_text()]
+    return [str(path) for path in sorted(Path("tests").rglob("test_*.py")) if text in path.read_text()]
 
 
 if __name__ == "__main__":

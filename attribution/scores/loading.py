@@ -1,4 +1,4 @@
-"""One-line access to components.parquet, with pyarrow alone; `from labeling import load_components` is the same."""
+"""One-line access to components.parquet, with pyarrow alone; `from gazetteer import load_components` is the same."""
 
 from __future__ import annotations
 

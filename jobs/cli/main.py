@@ -10,6 +10,7 @@ import threading
 from collections.abc import Sequence
 from typing import Any
 
+from gazetteer import __version__
 from gazetteer.data.core.errors import GazetteerError
 from gazetteer.jobs.cli.arguments import DONE, FAILED, PARTIAL, configured, logged, print_json
 from gazetteer.jobs.cli.attribute import add_attribute
@@ -50,6 +51,7 @@ def parser() -> argparse.ArgumentParser:
         description="Say what the features inside text-to-image models mean, with evidence.",
         epilog=EXIT_CODES,
     )
+    parser.add_argument("--version", action="version", version=f"gazetteer {__version__}")
     verbs = parser.add_subparsers(dest="verb", required=True, metavar="VERB")
     for add in (
         _add_label, _add_sae, _add_atlas, _add_summary, _add_quality, add_plan, add_verify, add_operate, add_layout,

@@ -50,7 +50,9 @@ def test_both_parts_run_and_count(
 
 
 def test_whatever_starts_ray_is_marked() -> None:
-    for path in sorted((ROOT / "tests").glob("test_*.py")):
+    files = sorted((ROOT / "tests").rglob("test_*.py"))
+    assert any(STARTS_RAY.search(path.read_text()) for path in files if path.name != "test_suite.py")
+    for path in files:
         text = path.read_text()
         if STARTS_RAY.search(text) and path.name != "test_suite.py":
             assert "mark.alone" in text, f"{path.name} starts Ray; say pytestmark = pytest.mark.alone"

@@ -92,7 +92,8 @@ def arrows(*tops: str, typing: bool = True) -> dict[str, set[str]]:
     """By file the files of the repository that it imports, itself left out; `typing` counts TYPE_CHECKING too."""
     found: dict[str, set[str]] = {}
     for path in python_files(*tops):
-        named = [one for one in imports(path) if typing or not one.typing]
+        # The version is nobody's knowledge: it may be read from anywhere.
+        named = [one for one in imports(path) if (typing or not one.typing) and one.module != "gazetteer.__version__"]
         targets = {file_of(one.module) for one in named if not one.text}
         # In a string `gazetteer.something` may be a logger or a table's key: only a module's own name counts.
         targets |= {file_of(one.module) for one in named if one.text} - {"gazetteer/__init__.py"}
