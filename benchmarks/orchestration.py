@@ -156,8 +156,8 @@ class Comparison:
 
     def on_ray(self, pools: Any, sizes: list[PoolConfig], jobs: list[Job], done: Any) -> None:
         """With so many of the loaded workers; the others idle."""
-        for crew, size in zip(pools.serve(self.task), sizes, strict=True):
-            crew.config = size
+        for pool, size in zip(pools.serve(self.task), sizes, strict=True):
+            pool.config = size
         run_ray(self.task, jobs, done, pools)
 
     def measured(self, arm: Any, jobs: list[Job]) -> float:

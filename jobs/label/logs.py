@@ -10,7 +10,8 @@ from contextlib import ExitStack, contextmanager, suppress
 from datetime import datetime, timezone
 from pathlib import Path
 
-OURS = ("data", "sae", "diffusion", "attribution", "labeling", "jobs")
+OURS = "gazetteer"
+"""The logger above all of this project's."""
 _STANDARD = frozenset(logging.makeLogRecord({}).__dict__) | {"message", "asctime"}
 
 
@@ -43,16 +44,15 @@ def logging_to(*targets: str | Path) -> Iterator[None]:
                 logging.StreamHandler(sys.stderr) if target == "-" else _File(target, encoding="utf-8", delay=True)
             )
             handler.setFormatter(JsonLines())
-            handler.addFilter(lambda record: record.name.partition(".")[0] in OURS)
+            handler.addFilter(lambda record: record.name.partition(".")[0] == OURS)
             _install(stack, handler)
         if "-" not in map(str, targets):
             console = logging.StreamHandler(sys.stderr)
             console.setLevel(logging.WARNING)
             _install(stack, console)
-        for name in OURS:
-            logger = logging.getLogger(name)
-            stack.callback(logger.setLevel, logger.level)
-            logger.setLevel(logging.INFO)
+        logger = logging.getLogger(OURS)
+        stack.callback(logger.setLevel, logger.level)
+        logger.setLevel(logging.INFO)
         yield
 
 

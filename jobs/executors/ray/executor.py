@@ -11,7 +11,8 @@ from typing import Any
 
 from gazetteer.data.core.errors import InputError
 from gazetteer.jobs.config.pools import LimitConfig, PoolConfig
-from gazetteer.jobs.executors.ray.driver import Crew, Driver
+from gazetteer.jobs.executors.ray.actor_pool import ActorPool
+from gazetteer.jobs.executors.ray.driver import Driver
 from gazetteer.jobs.executors.ray.placement import Node, place
 from gazetteer.jobs.executors.ray.security import secure_ray
 from gazetteer.jobs.executors.task import Done, Job, Task
@@ -53,26 +54,31 @@ def ray_pools(
 
 
 class Pools:
-    """The actors of every pool; they outlive one call of `run_ray`, so that models are loaded once per run."""
+    """The actors of every pool; they outlive one call of `run_ray`, so that models are loaded once per run.
+
+    Attributes:
+        pools: their settings, with their sizes.
+        limits: when what does not work is given up.
+    """
 
     def __init__(self, ray: Any, pools: Sequence[PoolConfig], limits: LimitConfig) -> None:
         self.ray, self.pools, self.limits = ray, list(pools), limits
-        self.crews: list[Crew] = []
+        self.actor_pools: list[ActorPool] = []
         self.task: Task | None = None
         self.shared: Any = None
 
-    def serve(self, task: Task) -> list[Crew]:
-        """Crews for `task` from now on; workers of another task end.
+    def serve(self, task: Task) -> list[ActorPool]:
+        """Actor pools for `task` from now on; workers of another task end.
 
         A task without stages is done by the first pool alone.
         """
         if task is not self.task:
-            for crew in self.crews:
-                for actor in [*crew.idle, *(busy.actor for busy in crew.busy.values())]:
+            for pool in self.actor_pools:
+                for actor in [*pool.idle, *(call.actor for call in pool.calls.values())]:
                     self.ray.kill(actor)
-            self.crews = [Crew(pool) for pool in (self.pools if task.stages else self.pools[:1])]
+            self.actor_pools = [ActorPool(pool) for pool in (self.pools if task.stages else self.pools[:1])]
             self.task, self.shared = task, self.ray.put(task)
-        return self.crews
+        return self.actor_pools
 
 
 def run_ray(task: Task, jobs: Sequence[Job], done: Done, pools: Pools) -> None:
@@ -84,8 +90,8 @@ def run_ray(task: Task, jobs: Sequence[Job], done: Done, pools: Pools) -> None:
         GazetteerError: from a worker or from `done`, or when workers die without ever finishing anything.
     """
     if jobs:
-        crews = pools.serve(task)
-        Driver(pools.ray, task, pools.shared, jobs, done, crews, pools.limits).run()
+        actor_pools = pools.serve(task)
+        Driver(pools.ray, task, pools.shared, jobs, done, actor_pools, pools.limits).run()
 
 
 @contextmanager

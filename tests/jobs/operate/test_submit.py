@@ -187,7 +187,7 @@ import sys
 from gazetteer.jobs.config.pools import LimitConfig, PoolConfig
 from gazetteer.jobs.executors.ray.executor import ray_pools, run_ray
 from gazetteer.jobs.executors.task import Job, Task
-from tests import toy_work
+from tests.support.system import toy_work
 
 later = PoolConfig(("first",), 1, resources={"later": 1})
 task = Task(toy_work.Squarer, toy_work.join, toy_work.lost)
