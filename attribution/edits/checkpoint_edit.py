@@ -7,9 +7,9 @@ from __future__ import annotations
 
 import json
 import math
-import os
 import shutil
 import struct
+import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import BinaryIO
@@ -17,42 +17,69 @@ from typing import BinaryIO
 import torch
 from torch import Tensor
 
+from gazetteer.attribution.edits.cast import Rounding, fitted
 from gazetteer.attribution.edits.delta import Delta, check_values
+from gazetteer.attribution.edits.delta_file import once
 from gazetteer.data.core.errors import InputError
 
 _DTYPES = {"F64": torch.float64, "F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16}
 
 
-def edit_model(source: str | Path, out: str | Path, delta: Delta, *, part: str = "unet", undo: bool = False) -> Path:
+def edit_model(
+    source: str | Path, out: str | Path, delta: Delta, *, part: str = "unet", undo: bool = False
+) -> Rounding:
     """Copy a diffusers model folder and apply (or `undo`) an edit to the weights of one part of it.
 
     Args:
         source: folder with `part` in it, weights as .safetensors, sharded or not.
-        out: a folder that does not exist yet.
+        out: a folder that does not exist yet; it is built beside its final name and renamed, so that it is whole or
+            not there. Its files have the usual modes of new files, whatever those of a read-only source are.
 
     Returns:
-        `out`, complete: it is built beside its final name and renamed.
+        what became of the new values where the files hold another type than the edit (`fitted`).
 
     Raises:
-        InputError: no such model, `out` exists, or the edit does not fit the weights.
+        InputError: no such model, `out` exists or cannot be written, something in the model that is not a file or
+            folder, or the edit does not fit the weights.
     """
     source, out = Path(source), Path(out)
     if not list((source / part).glob("*.safetensors")):
         raise InputError(f"{source} has no {part}/*.safetensors to edit.")
-    if out.exists():
+    if out.exists() or out.is_symlink():
         raise InputError(f"{out} exists already; name a new folder.")
-    staged = out.with_name(f".{out.name}.{os.getpid()}")
     try:
-        shutil.copytree(source, staged)
-        edit_weights(sorted((staged / part).glob("*.safetensors")), delta, undo=undo)
-        staged.rename(out)
+        out.parent.mkdir(parents=True, exist_ok=True)
+        staged = Path(tempfile.mkdtemp(prefix=f".{out.name}.", dir=out.parent))
+    except OSError as error:
+        raise InputError(f"{out} cannot be written: {error.strerror}.") from error
+    try:
+        _copy(source, staged / "model")
+        done = edit_weights(sorted((staged / "model" / part).glob("*.safetensors")), delta, undo=undo)
+        (staged / "model").rename(out)
+    except OSError as error:
+        raise InputError(f"{source} cannot be copied to {out}: {error.strerror or error}.") from error
     finally:
         shutil.rmtree(staged, ignore_errors=True)
-    return out
+    return done
 
 
-def edit_weights(files: list[Path], delta: Delta, *, undo: bool = False) -> None:
-    """Overwrite the edit's weights in safetensors files, in place.
+def _copy(source: Path, target: Path, above: tuple[Path, ...] = ()) -> None:
+    """Copy a folder, links followed, without its modes: what cannot be written could be neither edited nor removed."""
+    real = source.resolve()
+    if real in above:
+        raise InputError(f"{source} is a link to a folder that holds it; a model of endless depth cannot be copied.")
+    target.mkdir()
+    for entry in sorted(source.iterdir()):
+        if entry.is_dir():
+            _copy(entry, target / entry.name, (*above, real))
+        elif entry.is_file():
+            shutil.copyfile(entry, target / entry.name)
+        else:
+            raise InputError(f"{entry} is neither a file nor a folder (a broken link?); a model is made of these.")
+
+
+def edit_weights(files: list[Path], delta: Delta, *, undo: bool = False) -> Rounding:
+    """Overwrite the edit's weights in safetensors files, in place; returns what `fitted` says of the new values.
 
     Raises:
         InputError: before anything is written, if the files do not hold what the edit expects, or two hold the same
@@ -73,6 +100,7 @@ def edit_weights(files: list[Path], delta: Delta, *, undo: bool = False) -> None
         with path.open("rb") as stream:
             return _read(stream, dtype, start, index)
 
+    delta, rounding = fitted(delta, lambda name: places[name][1] if name in places else None)
     ends = {n: (c.index, *((c.new, c.old) if undo else (c.old, c.new))) for n, c in delta.changes.items()}
     check_values(
         {name: (index, before) for name, (index, before, _) in ends.items()},
@@ -87,21 +115,33 @@ def edit_weights(files: list[Path], delta: Delta, *, undo: bool = False) -> None
             for nth, place in enumerate(index.tolist()):
                 stream.seek(start + place * width)
                 stream.write(content[nth * width : (nth + 1) * width])
+    return rounding
 
 
 def _header(path: Path) -> Mapping[str, tuple[torch.dtype, int, int]]:
-    """Per tensor of a safetensors file: its type, the byte where it starts, how many numbers it has."""
+    """Per tensor of a safetensors file: its type, the byte where it starts, how many numbers it has.
+
+    Types that edits do not know (float8, integers) are left out. Checked here and not by the library, which maps the
+    whole file into memory.
+    """
+    found: dict[str, tuple[torch.dtype, int, int]] = {}
     try:
+        size = path.stat().st_size
         with path.open("rb") as stream:
             (length,) = struct.unpack("<Q", stream.read(8))
-            header = json.loads(stream.read(length))
-    except (OSError, ValueError, struct.error) as error:
-        raise InputError(f"{path} is not a safetensors file: {error}.") from error
-    return {
-        name: (_DTYPES[entry["dtype"]], 8 + length + entry["data_offsets"][0], math.prod(entry["shape"]))
-        for name, entry in header.items()
-        if name != "__metadata__" and entry["dtype"] in _DTYPES
-    }
+            if length > size:
+                raise ValueError("its header is longer than the file")
+            header = json.loads(stream.read(length), object_pairs_hook=once)
+        for name, entry in header.items():
+            if name == "__metadata__" or entry["dtype"] not in _DTYPES:
+                continue
+            dtype, many, (start, stop) = _DTYPES[entry["dtype"]], math.prod(entry["shape"]), entry["data_offsets"]
+            if start < 0 or stop - start != many * dtype.itemsize or 8 + length + stop > size:
+                raise ValueError(f"{name} does not lie where it says")
+            found[name] = (dtype, 8 + length + start, many)
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, struct.error) as error:
+        raise InputError(f"{path} is not a readable safetensors file: {error}.") from error
+    return found
 
 
 def _read(stream: BinaryIO, dtype: torch.dtype, start: int, index: Tensor) -> Tensor:

@@ -1,4 +1,4 @@
-"""Edits of weights as small reversible files: indices, old values, new values, and where they come from.
+"""Edits of weights that can be taken back: places, old values, new values, and where they come from.
 
 Applying checks that the model holds the old values, removing that it holds the new ones, both bit for bit, so a round
 trip leaves the model exactly as it was and an edit of another model is refused.
@@ -6,22 +6,19 @@ trip leaves the model exactly as it was and an edit of another model is refused.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from gazetteer.data.core.errors import InputError
 
-FORMAT = "gazetteer-delta-1"
-_INTEGERS = {1: torch.int8, 2: torch.int16, 4: torch.int32, 8: torch.int64}
+FLOATS = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
+"""The types that weights of an edit may have."""
+_INTEGERS = {2: torch.int16, 4: torch.int32, 8: torch.int64}
 
 
 @dataclass(frozen=True)
@@ -40,10 +37,19 @@ class Delta:
     Attributes:
         changes: by parameter name.
         provenance: JSON-ready: concept, objective, estimator, scope, share, model digest.
+
+    Raises:
+        InputError: a change that could not be applied and taken back exactly: places that are repeated, not ascending
+            or below 0, values of another number or type than the places, or values that are not finite.
     """
 
     changes: Mapping[str, Change]
     provenance: dict[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        for name, change in self.changes.items():
+            if fault := _fault(change):
+                raise InputError(f"The change of {name} is not a valid one: {fault}.")
 
     def __len__(self) -> int:
         return sum(len(change.index) for change in self.changes.values())
@@ -63,7 +69,7 @@ def difference(before: Mapping[str, Tensor], after: Mapping[str, Tensor], proven
     changes = {}
     for name, old in before.items():
         one, two = old.detach().cpu().reshape(-1), after[name].detach().cpu().reshape(-1)
-        index = (_bits(one) != _bits(two)).nonzero().squeeze(1)
+        index = (bits(one) != bits(two)).nonzero().squeeze(1)
         if len(index):
             changes[name] = Change(index, one[index].clone(), two[index].clone())
     return Delta(changes, provenance)
@@ -105,39 +111,6 @@ def compose(deltas: Sequence[Delta]) -> Delta:
     return Delta(changes, {"composed": [delta.provenance for delta in deltas]})
 
 
-def save_delta(delta: Delta, path: str | Path) -> None:
-    """Write a safetensors file: ``<parameter>.index``, ``.old``, ``.new``, and the provenance in its metadata."""
-    tensors = {}
-    for name, change in delta.changes.items():
-        tensors.update({f"{name}.index": change.index, f"{name}.old": change.old, f"{name}.new": change.new})
-    Path(path).parent.mkdir(parents=True, exist_ok=True)
-    metadata = {"format": FORMAT, "provenance": json.dumps(delta.provenance, sort_keys=True)}
-    save_file({key: value.contiguous() for key, value in tensors.items()}, str(path), metadata=metadata)
-
-
-def load_delta(path: str | Path) -> Delta:
-    """Read what `save_delta` wrote.
-
-    Raises:
-        InputError: no such file, or not such a file.
-    """
-    try:
-        with safe_open(str(path), framework="pt") as file:
-            metadata = file.metadata() or {}
-            if metadata.get("format") != FORMAT:
-                raise InputError(f"{path} is not a weight edit: its metadata lacks format {FORMAT}.")
-            names = sorted({key.rpartition(".")[0] for key in file.keys()})  # noqa: SIM118 (not a mapping)
-            changes = {
-                name: Change(*(file.get_tensor(f"{name}.{part}") for part in ("index", "old", "new"))) for name in names
-            }
-        provenance = json.loads(metadata["provenance"])
-    except (OSError, SafetensorError, KeyError, ValueError) as error:
-        raise InputError(f"The weight edit {path} cannot be read: {str(error) or type(error).__name__}.") from error
-    for name, change in changes.items():
-        _check_change(name, change, path)
-    return Delta(changes, provenance)
-
-
 def check_values(
     delta_values: Mapping[str, tuple[Tensor, Tensor]],
     shape_of: Callable[[str], int | None],
@@ -159,7 +132,7 @@ def check_values(
         found = read(name, index)
         if found.dtype != expected.dtype:
             raise InputError(f"The edit is for {name} in {expected.dtype}; this model holds {found.dtype}.")
-        wrong = int((_bits(found.cpu()) != _bits(expected)).sum())
+        wrong = int((bits(found.cpu()) != bits(expected)).sum())
         if wrong:
             raise InputError(
                 f"{wrong} of {len(index)} weights of {name} are not what the edit expects: it is for another model, "
@@ -189,19 +162,32 @@ def _merged(name: str, one: Change, other: Change) -> Change:
     merged = Change(unique, old.new_empty(len(unique)), new.new_empty(len(unique)))
     merged.old[inverse], merged.new[inverse] = old, new
     for mine, all_, what in ((merged.old, old, "start from"), (merged.new, new, "want")):
-        if not torch.equal(_bits(mine[inverse]), _bits(all_)):
+        if not torch.equal(bits(mine[inverse]), bits(all_)):
             raise InputError(f"Two edits {what} different values of the same weights of {name}; they do not compose.")
     return merged
 
 
-def _check_change(name: str, change: Change, path: str | Path) -> None:
-    shape = change.index.shape
-    if change.index.dtype != torch.int64 or len(shape) != 1 or change.old.shape != shape or change.new.shape != shape:
-        raise InputError(f"The weight edit {path} is damaged at {name}.")
-    if change.old.dtype != change.new.dtype:
-        raise InputError(f"The weight edit {path} is damaged at {name}: two types.")
+def _fault(change: Change) -> str:
+    """What keeps a change from being applied and taken back, empty for nothing."""
+    index, old, new = change.index, change.old, change.new
+    if index.dtype != torch.int64 or index.ndim != 1:
+        return f"its places are {index.dtype} {list(index.shape)}, not a row of torch.int64"
+    if old.shape != index.shape or new.shape != index.shape:
+        return f"{len(index)} places, but {list(old.shape)} old and {list(new.shape)} new values"
+    if old.dtype != new.dtype or old.dtype not in FLOATS:
+        return f"its values are {old.dtype} and {new.dtype}; accepted: one of {', '.join(str(d) for d in FLOATS)}"
+    if len(index) and int(index[0]) < 0:
+        return f"it names the place {int(index[0])}"
+    steps = index.diff()
+    if bool((steps <= 0).any()):
+        at = int((steps <= 0).nonzero()[0])
+        if int(steps[at]) == 0:
+            return f"it names the place {int(index[at])} twice, so that its old value could not be put back"
+        return f"its places are not ascending ({int(index[at])}, then {int(index[at + 1])})"
+    wrong = int((~(old.isfinite() & new.isfinite())).sum())
+    return f"{wrong} of its values are not finite numbers" if wrong else ""
 
 
-def _bits(values: Tensor) -> Tensor:
+def bits(values: Tensor) -> Tensor:
     """The bit patterns: -0.0 differs from 0.0, and NaN equals itself."""
     return values.contiguous().view(_INTEGERS[values.element_size()])

@@ -146,7 +146,8 @@ def _attribute_apply(arguments: argparse.Namespace) -> int:
     from gazetteer.jobs.experiments.attribute_score import apply_edit
 
     result = apply_edit(arguments.model, arguments.edit, arguments.out, undo=arguments.undo)
-    print(f"{result['model']}: {result['weights']} weights {'put back' if result['undone'] else 'changed'}")
+    done = "put back" if result["undone"] else "changed"
+    print(f"{result['model']}: {result['weights']} weights {done}, {result['rounding']}")
     print_json(arguments, result)
     return DONE
 

@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from gazetteer.attribution.edits.delta import Delta, applied, save_delta
+from gazetteer.attribution.edits.delta import Delta, applied
+from gazetteer.attribution.edits.delta_file import save_delta
 from gazetteer.attribution.edits.methods import MethodConfig, Methods
 from gazetteer.attribution.evaluation.outcomes import REPORT, Case, Images
 from gazetteer.data.core.digests import digest_path

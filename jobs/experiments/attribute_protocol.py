@@ -11,7 +11,8 @@ from typing import Any
 
 import numpy as np
 
-from gazetteer.attribution.edits.delta import applied, load_delta
+from gazetteer.attribution.edits.delta import applied
+from gazetteer.attribution.edits.delta_file import load_delta
 from gazetteer.attribution.protocols import imagenette, nudity, ordinary
 from gazetteer.attribution.protocols.pictures import Item, paint_items, read_items
 from gazetteer.data.core.digests import digest_file, digest_path

@@ -11,7 +11,8 @@ from typing import Any
 import torch
 
 from gazetteer.attribution.edits.checkpoint_edit import edit_model
-from gazetteer.attribution.edits.delta import ablation, compose, load_delta, save_delta
+from gazetteer.attribution.edits.delta import ablation, compose
+from gazetteer.attribution.edits.delta_file import load_delta, save_delta
 from gazetteer.attribution.objective.objectives import Amplify, Erase, FeatureActivation, Objective, user_objective
 from gazetteer.attribution.objective.problem import Problem, diffusion_problem
 from gazetteer.attribution.objective.samples import Samples, generate_latents, noised_images, trajectory
@@ -129,8 +130,8 @@ def apply_edit(model: str, deltas: Sequence[str], out: str, *, undo: bool = Fals
         InputError: edits that do not compose or do not fit the model.
     """
     edit = compose([load_delta(delta) for delta in deltas])
-    edit_model(model, out, edit, undo=undo)
-    return {"model": out, "weights": len(edit), "undone": undo}
+    rounding = edit_model(model, out, edit, undo=undo)
+    return {"model": out, "weights": len(edit), "undone": undo, "rounding": str(rounding), **vars(rounding)}
 
 
 def _problem(

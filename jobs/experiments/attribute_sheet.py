@@ -9,7 +9,8 @@ from typing import Any
 
 import torch
 
-from gazetteer.attribution.edits.delta import Delta, applied, load_delta
+from gazetteer.attribution.edits.delta import Delta, applied
+from gazetteer.attribution.edits.delta_file import load_delta
 from gazetteer.attribution.evaluation.outcomes import REPORT, Case
 from gazetteer.data.core.errors import InputError
 from gazetteer.data.inputs.prompt_pool import read_prompts

@@ -16,7 +16,8 @@ import torch
 from PIL import Image
 
 from gazetteer import load_components
-from gazetteer.attribution.edits.delta import applied, load_delta, save_delta
+from gazetteer.attribution.edits.delta import applied
+from gazetteer.attribution.edits.delta_file import load_delta, save_delta
 from gazetteer.attribution.edits.method_names import AMPLIFY, ERASE, FOLLOWERS
 from gazetteer.attribution.edits.methods import MethodConfig, Methods
 from gazetteer.attribution.evaluation.adversary import Attack

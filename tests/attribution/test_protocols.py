@@ -12,7 +12,8 @@ import pytest
 import torch
 from PIL import Image
 
-from gazetteer.attribution.edits.delta import ablation, save_delta
+from gazetteer.attribution.edits.delta import ablation
+from gazetteer.attribution.edits.delta_file import save_delta
 from gazetteer.attribution.protocols import imagenette, nudity, ordinary
 from gazetteer.attribution.protocols.pictures import Item, read_items, read_picture
 from gazetteer.data.core.errors import InputError

@@ -18,17 +18,8 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from gazetteer.attribution.edits.checkpoint_edit import edit_model
-from gazetteer.attribution.edits.delta import (
-    Change,
-    Delta,
-    ablation,
-    applied,
-    apply,
-    compose,
-    load_delta,
-    remove,
-    save_delta,
-)
+from gazetteer.attribution.edits.delta import Change, Delta, ablation, applied, apply, compose, remove
+from gazetteer.attribution.edits.delta_file import load_delta, save_delta
 from gazetteer.attribution.edits.tune import gradient_steps
 from gazetteer.attribution.objective.problem import Problem
 from gazetteer.data.core.errors import InputError
@@ -166,7 +157,7 @@ _EDIT_IN_LITTLE_MEMORY = """
 import resource, sys
 from pathlib import Path
 from gazetteer.attribution.edits.checkpoint_edit import edit_weights
-from gazetteer.attribution.edits.delta import load_delta
+from gazetteer.attribution.edits.delta_file import load_delta
 used = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
 resource.setrlimit(resource.RLIMIT_AS, (used + 2**28, used + 2**28))
 edit_weights([Path(sys.argv[1])], load_delta(sys.argv[2]), undo=sys.argv[3] == "undo")

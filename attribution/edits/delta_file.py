@@ -1,0 +1,73 @@
+"""Edits of weights at rest: small safetensors files that say what they change, from what to what, and why."""
+
+from __future__ import annotations
+
+import json
+from collections import defaultdict
+from pathlib import Path
+from typing import Any
+
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+
+from gazetteer.attribution.edits.delta import Change, Delta
+from gazetteer.data.core.errors import InputError
+
+FORMAT = "gazetteer-delta-1"
+PARTS = ("index", "old", "new")
+
+
+def save_delta(delta: Delta, path: str | Path) -> None:
+    """Write a safetensors file: ``<parameter>.index``, ``.old``, ``.new``, and the provenance in its metadata."""
+    tensors = {
+        f"{name}.{part}": getattr(change, part).contiguous()
+        for name, change in delta.changes.items()
+        for part in PARTS
+    }  # fmt: skip
+    Path(path).parent.mkdir(parents=True, exist_ok=True)
+    metadata = {"format": FORMAT, "provenance": json.dumps(delta.provenance, sort_keys=True)}
+    save_file(tensors, str(path), metadata=metadata)
+
+
+def load_delta(path: str | Path) -> Delta:
+    """Read what `save_delta` wrote.
+
+    Raises:
+        InputError: no such file, not such a file, or one whose changes could not be taken back (`Delta`).
+    """
+    if not Path(path).is_file():
+        raise InputError(f"The weight edit {path} cannot be read: there is no such file.")
+    try:
+        with safe_open(str(path), framework="pt") as file:
+            metadata = file.metadata() or {}
+            if metadata.get("format") != FORMAT:
+                raise InputError(f"{path} is not a weight edit: its metadata lacks format {FORMAT}.")
+            parts: dict[str, set[str]] = defaultdict(set)
+            for key in file.keys():  # noqa: SIM118 (not a mapping)
+                name, _, part = key.rpartition(".")
+                parts[name].add(part)
+            for name, there in parts.items():
+                if there != set(PARTS):
+                    raise InputError(
+                        f"The weight edit {path} is damaged: of {name} it holds {', '.join(sorted(there))} "
+                        f"instead of {', '.join(PARTS)}."
+                    )
+            changes = {name: Change(*(file.get_tensor(f"{name}.{p}") for p in PARTS)) for name in sorted(parts)}
+        provenance = json.loads(metadata["provenance"], object_pairs_hook=once)
+    except (OSError, SafetensorError, KeyError, ValueError, RecursionError) as error:
+        raise InputError(f"The weight edit {path} cannot be read: {str(error) or type(error).__name__}.") from error
+    if not isinstance(provenance, dict) or not isinstance(provenance.get("config", {}), dict):
+        raise InputError(f"The weight edit {path} is damaged: its provenance is not a mapping.")
+    try:
+        return Delta(changes, provenance)
+    except InputError as error:
+        raise InputError(f"The weight edit {path} is damaged. {error}") from error
+
+
+def once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """A JSON object whose keys are all different; ValueError for a repeated one, of which readers would drop one."""
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        names = [name for name, _ in pairs]
+        raise ValueError(f"the key {next(n for n in names if names.count(n) > 1)!r} is there twice")
+    return found
