@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from gazetteer.attribution.edits.delta import Delta as Delta
     from gazetteer.attribution.edits.delta import applied as applied
-    from gazetteer.attribution.edits.delta import load_delta as load_delta
+    from gazetteer.attribution.edits.delta_file import load_delta as load_delta
     from gazetteer.attribution.scores.loading import load_components as load_components
     from gazetteer.data.core.errors import GazetteerError as GazetteerError
     from gazetteer.data.core.errors import InputError as InputError
@@ -48,7 +48,8 @@ if TYPE_CHECKING:
     from gazetteer.sae.training.train import train_sae as train_sae
 
 _MODULES = {
-    "attribution.edits.delta": ("Delta", "applied", "load_delta"),
+    "attribution.edits.delta": ("Delta", "applied"),
+    "attribution.edits.delta_file": ("load_delta",),
     "attribution.scores.loading": ("load_components",),
     "data.core.errors": ("GazetteerError", "InputError"),
     "data.core.sites": ("Site",),
