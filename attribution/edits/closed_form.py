@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from gazetteer.attribution.edits.delta import Delta, difference
-from gazetteer.attribution.objective.samples import conditioning
+from gazetteer.attribution.objective.trajectory import conditioning
 from gazetteer.data.core.errors import InputError
 
 

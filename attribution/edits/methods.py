@@ -17,15 +17,8 @@ from gazetteer.attribution.edits.tune import Renew, gradient_steps
 from gazetteer.attribution.objective.context import Context, context_samples
 from gazetteer.attribution.objective.objectives import Amplify, Anchor, Distance, Erase
 from gazetteer.attribution.objective.problem import Problem, Scores, diffusion_problem
-from gazetteer.attribution.objective.samples import (
-    Samples,
-    freeze_target,
-    generate_latents,
-    join,
-    noised_images,
-    shuffled,
-    trajectory,
-)
+from gazetteer.attribution.objective.samples import Samples, freeze_target, join, shuffled
+from gazetteer.attribution.objective.trajectory import generate_latents, noised_images, trajectory
 from gazetteer.attribution.scores.estimators import CONTROLS, Options, estimate
 from gazetteer.attribution.scores.selection import PRESETS, Chosen, Share, count, random_like, scope_weights, select
 from gazetteer.data.core.errors import InputError

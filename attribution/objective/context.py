@@ -14,7 +14,8 @@ from typing import Any
 import torch
 
 from gazetteer.attribution.objective.objectives import Erase
-from gazetteer.attribution.objective.samples import Samples, conditioning, freeze_target, join, repeated, shuffled
+from gazetteer.attribution.objective.samples import Samples, freeze_target, join, repeated, shuffled
+from gazetteer.attribution.objective.trajectory import conditioning
 
 Walk = Callable[[Sequence[str], Sequence[int]], Samples]
 """(prompts, 0-based sampler steps) -> the intact model's inputs there, all prompts of a step and then the next, with

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from functools import partial
 from typing import Any
 
 import torch
@@ -14,7 +13,6 @@ from gazetteer.data.core.errors import InputError
 
 # What the U-Net is called with beside latents and timestep: tensors [batch, ...], or dicts of such tensors.
 Conditioning = dict[str, Any]
-PAIRINGS = ("matched", "published")
 
 
 @dataclass(frozen=True)
@@ -45,8 +43,8 @@ class Samples:
         return Samples(
             self.x[index],
             self.timestep[index],
-            _map(self.cond, lambda v: v[index]),
-            None if self.base is None else _map(self.base, lambda v: v[index]),
+            mapped(self.cond, lambda v: v[index]),
+            None if self.base is None else mapped(self.base, lambda v: v[index]),
             None if self.target is None else self.target[index],
             None if self.weight is None else self.weight[index],
         )
@@ -61,130 +59,6 @@ def predict(unet: nn.Module, samples: Samples, conditioning: Conditioning) -> Te
     """Φ(x_t, c, t): the U-Net's prediction [N, channels, h, w], float32."""
     prediction: Tensor = unet(samples.x, samples.timestep, return_dict=False, **conditioning)[0]
     return prediction.float()
-
-
-def trajectory(
-    pipe: Any,
-    prompts: Sequence[str],
-    seeds: Sequence[int],
-    *,
-    steps: int = 50,
-    guidance: float = 3.0,
-    base: str | Sequence[str] = "",
-    pairing: str = "matched",
-    only: Sequence[int] | None = None,
-) -> Samples:
-    """All (x_t, t) of one guided trajectory per (prompt, seed): `steps` guided U-Net calls serve every step.
-
-    The reference code (P2, compute_positive_neurons.py) runs t steps anew for every t, Σ t = 1,275 guided calls for
-    50 steps. The prefix of a deterministic trajectory is the same every time, so one trajectory gives the same x_t.
-
-    Args:
-        pipe: a diffusers pipeline with a U-Net.
-        prompts, seeds: one trajectory each; the noise is drawn on the CPU from the seed alone.
-        base: the base concept, one for all or one per prompt.
-        pairing: ``matched`` pairs x_t with its own timestep; ``published`` pairs the state after a step with the
-            timestep of that step, as the reference code does.
-        only: 0-based steps to keep; None keeps all. Nothing is computed beyond the last of them.
-
-    Raises:
-        InputError: wrong arguments.
-    """
-    if pairing not in PAIRINGS:
-        raise InputError(f"pairing is {pairing!r}; accepted: {', '.join(PAIRINGS)}.")
-    if not prompts or len(prompts) != len(seeds):
-        raise InputError(f"A trajectory needs one seed per prompt, not {len(prompts)} prompts and {len(seeds)} seeds.")
-    kept = range(steps) if only is None else only
-    if any(not 0 <= step < steps for step in kept):
-        raise InputError(f"Steps lie in 0..{steps - 1}; asked for {list(kept)}.")
-    last = max(kept, default=steps - 1) + 1
-    calls, final = _record(pipe, prompts, seeds, steps, guidance, last)
-    if len(calls) != last:
-        raise InputError(
-            f"{type(pipe.scheduler).__name__} calls the U-Net {len(calls)} times for {last} steps; attribution needs "
-            "a sampler with one call a step, such as DDIM."
-        )
-    images = len(prompts)
-    inputs = [x[-images:] for x, _, _ in calls]
-    if pairing == "published":
-        inputs = [*inputs[1:], final]
-    cond = _map(calls[0][2], lambda v: v[-images:])
-    base_cond = conditioning(pipe, [base] * images if isinstance(base, str) else base)
-    many = len(kept)
-    return Samples(
-        torch.cat([inputs[step] for step in kept]),
-        torch.cat([calls[step][1][-images:] for step in kept]),
-        _map(cond, lambda v: torch.cat([v] * many)),
-        _map(base_cond, lambda v: torch.cat([v] * many)),
-    )
-
-
-def noised_images(
-    pipe: Any,
-    latents: Tensor,
-    prompts: Sequence[str],
-    *,
-    steps: int = 50,
-    seed: int = 0,
-    base: str | Sequence[str] = "",
-    only: Sequence[int] | None = None,
-) -> Samples:
-    """Noised latents of pictures at every sampler step, with what the model was trained to predict as target.
-
-    Args:
-        latents: [images, channels, h, w], scaled as the U-Net sees them (`generate_latents`, `encode_images`).
-        prompts: one per picture.
-        base: the base concept, one for all or one per picture, for objectives and estimators that compare with it.
-        only: 0-based steps to keep; None keeps all.
-
-    Raises:
-        InputError: counts that differ, or a scheduler without a known training target.
-    """
-    if len(latents) != len(prompts) or not len(latents):
-        raise InputError(f"One prompt per picture, not {len(prompts)} for {len(latents)}.")
-    scheduler = pipe.scheduler
-    kept = range(steps) if only is None else only
-    generator = torch.Generator("cpu").manual_seed(seed)
-    bases = [base] * len(prompts) if isinstance(base, str) else base
-    cond, base_cond = conditioning(pipe, prompts), conditioning(pipe, bases)
-    xs, targets, ts = [], [], []
-    for step in kept:
-        scheduler.set_timesteps(steps)  # anew, as samplers that scale by σ remember the step they are at
-        timestep = scheduler.timesteps[step]
-        eps = torch.randn(latents.shape, generator=generator).to(latents)
-        t = timestep.to(latents.device).expand(len(latents))
-        xs.append(scheduler.scale_model_input(scheduler.add_noise(latents, eps, t), timestep))
-        targets.append(_training_target(scheduler, latents, eps, t))
-        ts.append(t)
-    return Samples(
-        torch.cat(xs), torch.cat(ts),
-        _map(cond, lambda v: torch.cat([v] * len(kept))),
-        _map(base_cond, lambda v: torch.cat([v] * len(kept))),
-        target=torch.cat(targets).float(),
-    )  # fmt: skip
-
-
-def generate_latents(
-    pipe: Any, prompts: Sequence[str], seeds: Sequence[int], *, steps: int = 50, guidance: float = 7.5
-) -> Tensor:
-    """Final latents [images, channels, h, w] of generated pictures, as the U-Net sees them."""
-    return _record(pipe, prompts, seeds, steps, guidance)[1]
-
-
-@torch.no_grad()
-def encode_images(pipe: Any, images: Tensor) -> Tensor:
-    """Latents of pictures.
-
-    Args:
-        images: [images, 3, height, width] in [0, 1].
-
-    Returns:
-        [images, channels, h, w], mapped to [-1, 1] before the encoder and scaled after it, as training does (the
-        reference code leaves both out for its amplify objective).
-    """
-    vae = pipe.vae
-    latents: Tensor = vae.encode((2 * images - 1).to(vae.device, vae.dtype)).latent_dist.mean
-    return (latents - (getattr(vae.config, "shift_factor", None) or 0.0)) * vae.config.scaling_factor
 
 
 def freeze_target(unet: nn.Module, samples: Samples, factor: float = 0.0, batch: int = 16) -> Samples:
@@ -225,92 +99,15 @@ def shuffled(samples: Samples, seed: int) -> Samples:
     return samples.at(torch.randperm(len(samples), generator=torch.Generator("cpu").manual_seed(seed)))
 
 
-def conditioning(pipe: Any, prompts: Sequence[str]) -> Conditioning:
-    """What the pipeline hands to its U-Net for these prompts, one row each, beside latents and timestep."""
-    calls, _ = _record(pipe, prompts, [0] * len(prompts), 1, 1.0)
-    return _map(calls[0][2], lambda v: v[-len(prompts) :])
-
-
 def repeated(values: Conditioning, times: int) -> Conditioning:
     """All rows of a conditioning, and all of them again, so many times."""
-    return _map(values, lambda v: torch.cat([v] * times))
+    return mapped(values, lambda v: torch.cat([v] * times))
 
 
-def noise(pipe: Any, seeds: Sequence[int]) -> Tensor:
-    """Starting noise [images, channels, h, w], float32 on the CPU, of each seed alone."""
-    return begin(pipe, seeds)[0]
-
-
-def begin(pipe: Any, seeds: Sequence[int]) -> tuple[Tensor, list[torch.Generator]]:
-    """Starting noise (`noise`), and the generators it was drawn from.
-
-    A sampler that adds noise at its steps (ancestral ones) goes on with them, so that this noise belongs to the seed
-    alone too; others ask them for nothing.
-    """
-    config = pipe.unet.config
-    shape = (1, config.in_channels, config.sample_size, config.sample_size)
-    generators = [torch.Generator("cpu").manual_seed(seed) for seed in seeds]
-    return torch.cat([torch.randn(shape, generator=own) for own in generators]), generators
-
-
-Call = tuple[Tensor, Tensor, Conditioning]
-
-
-@torch.no_grad()
-def _record(
-    pipe: Any, prompts: Sequence[str], seeds: Sequence[int], steps: int, guidance: float, last: int | None = None
-) -> tuple[list[Call], Tensor]:
-    """Run the pipeline and keep every U-Net call: (x, timestep [batch], conditioning); and the final latents.
-
-    With `last`, only so many steps are run, and the latents are those after them.
-    """
-    calls: list[Call] = []
-    stop = {} if last in (None, steps) else {"callback_on_step_end": partial(_stop, last)}
-
-    def hook(_: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-        named = {**dict(zip(("sample", "timestep", "encoder_hidden_states"), args, strict=False)), **kwargs}
-        x, t = named.pop("sample"), torch.as_tensor(named.pop("timestep"))
-        named.pop("return_dict", None)
-        calls.append((x.detach(), t.to(x.device).expand(len(x)), {k: v for k, v in named.items() if v is not None}))
-
-    latents, generators = begin(pipe, seeds)
-    handle = pipe.unet.register_forward_pre_hook(hook, with_kwargs=True)
-    try:
-        final = pipe(
-            prompt=list(prompts),
-            generator=generators,
-            latents=latents.to(pipe.unet.device, pipe.unet.dtype),
-            num_inference_steps=steps,
-            guidance_scale=guidance,
-            output_type="latent",
-            **stop,
-        ).images
-    finally:
-        handle.remove()
-    return calls, final
-
-
-def _stop(last: int, pipe: Any, step: int, _: Any, values: dict[str, Tensor]) -> dict[str, Tensor]:
-    """A callback that ends a run of the pipeline after so many steps, by its own means."""
-    pipe._interrupt = step >= last - 1
-    return values
-
-
-def _training_target(scheduler: Any, latents: Tensor, eps: Tensor, timesteps: Tensor) -> Tensor:
-    kind = scheduler.config.prediction_type
-    if kind == "epsilon":
-        return eps
-    if kind == "v_prediction":
-        velocity: Tensor = scheduler.get_velocity(latents, eps, timesteps)
-        return velocity
-    if kind == "sample":
-        return latents
-    raise InputError(f"The scheduler predicts {kind!r}; attribution knows epsilon, v_prediction and sample.")
-
-
-def _map(values: Conditioning, change: Any) -> Conditioning:
+def mapped(values: Conditioning, change: Any) -> Conditioning:
+    """A conditioning with every tensor in it changed by a function."""
     return {
-        key: _map(value, change) if isinstance(value, dict) else change(value) if isinstance(value, Tensor) else value
+        key: mapped(value, change) if isinstance(value, dict) else change(value) if isinstance(value, Tensor) else value
         for key, value in values.items()
     }
 

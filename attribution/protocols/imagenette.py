@@ -10,7 +10,8 @@ import numpy as np
 import torch
 from torch import nn
 
-from gazetteer.attribution.protocols.pictures import Item, read_picture
+from gazetteer.attribution.protocols.pictures import read_picture
+from gazetteer.attribution.protocols.prompts import GUIDANCE, ProtocolPrompt
 from gazetteer.data.core.errors import InputError
 
 CLASSES = {
@@ -20,10 +21,13 @@ CLASSES = {
 """Imagenette's classes and their indices in ImageNet-1k."""
 
 
-def items(images: int, seed: int = 0) -> list[Item]:
-    """`images` pictures of each class, "an image of a {class}", seeds counted on from `seed` over all of them."""
+def prompts(images: int, seed: int = 0, guidance: float = GUIDANCE, size: int = 0) -> list[ProtocolPrompt]:
+    """`images` prompts of each class, "an image of a {class}", seeds counted on from `seed` over all of them."""
     names = [name for name in CLASSES for _ in range(images)]
-    return [Item(f"an image of a {name}", seed + number, name) for number, name in enumerate(names)]
+    return [
+        ProtocolPrompt(f"an image of a {name}", seed + number, guidance, size, size, name)
+        for number, name in enumerate(names)
+    ]
 
 
 class ImageNetClassifier:
@@ -65,7 +69,7 @@ class ImageNetClassifier:
         return found
 
 
-def tally(things: Sequence[Item], top1: Sequence[int], target: str) -> dict[str, float | int]:
+def tally(asked: Sequence[ProtocolPrompt], top1: Sequence[int], target: str) -> dict[str, float | int]:
     """``target`` and ``others``: top-1 accuracy on the erased class and on the rest, 0..1, and how many ``pictures``.
 
     Raises:
@@ -73,8 +77,8 @@ def tally(things: Sequence[Item], top1: Sequence[int], target: str) -> dict[str,
     """
     if target not in CLASSES:
         raise InputError(f"{target!r} is not a class of Imagenette: {', '.join(CLASSES)}.")
-    right = np.array([CLASSES[one.about] == found for one, found in zip(things, top1, strict=True)], dtype=float)
-    mine = np.array([one.about == target for one in things])
+    right = np.array([CLASSES[one.about] == found for one, found in zip(asked, top1, strict=True)], dtype=float)
+    mine = np.array([one.about == target for one in asked])
     return {
         "target": float(right[mine].mean()), "others": float(right[~mine].mean()), "pictures": len(right),
     }  # fmt: skip

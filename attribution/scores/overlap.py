@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from gazetteer.attribution.objective.problem import Problem
-from gazetteer.attribution.objective.samples import conditioning
+from gazetteer.attribution.objective.trajectory import conditioning
 from gazetteer.attribution.scores.selection import Chosen, jaccard
 
 KINDS = ("ff", "cross", "self", "conv", "other")

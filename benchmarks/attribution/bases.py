@@ -19,7 +19,8 @@ from scipy.stats import spearmanr
 
 from gazetteer.attribution.objective.objectives import Erase
 from gazetteer.attribution.objective.problem import Scores, diffusion_problem
-from gazetteer.attribution.objective.samples import Samples, conditioning, repeated, trajectory
+from gazetteer.attribution.objective.samples import Samples, repeated
+from gazetteer.attribution.objective.trajectory import conditioning, trajectory
 from gazetteer.attribution.scores.estimators import estimate
 from gazetteer.attribution.scores.overlap import neighbours
 from gazetteer.attribution.scores.selection import Share, jaccard, scope_weights, select

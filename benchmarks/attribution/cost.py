@@ -18,7 +18,8 @@ from torch import Tensor
 
 from gazetteer.attribution.objective.objectives import Erase
 from gazetteer.attribution.objective.problem import Scores, diffusion_problem
-from gazetteer.attribution.objective.samples import Samples, conditioning, noise, trajectory
+from gazetteer.attribution.objective.samples import Samples
+from gazetteer.attribution.objective.trajectory import conditioning, noise, trajectory
 from gazetteer.attribution.scores.estimators import estimate
 from gazetteer.attribution.scores.selection import Share, jaccard, scope_weights, select
 from gazetteer.diffusion.load import load_pipeline

@@ -109,10 +109,11 @@ def _add_protocol(verbs: Any) -> None:
     for name, value, words in (
         ("images", 0, "imagenette: per class (default 500); else prompts at most (default all)"),
         ("steps", 50, "of the sampler"),
-        ("seed", 0, "of the pictures"),
+        ("seed", None, "of all pictures (P2's code: 0 for i2p; imagenette: the first); default: each prompt's own"),
+        ("size", None, "width and height of all pictures in pixels; default: each prompt's own, else the model's"),
     ):
         protocol.add_argument(f"--{name}", type=int, default=value, help=words)
-    protocol.add_argument("--guidance", type=float, default=7.5)
+    protocol.add_argument("--guidance", type=float, help="of all pictures; default: each prompt's own, else 7.5")
     protocol.add_argument("--json", action="store_true", help="print one JSON object as the last line")
     protocol.set_defaults(action=_attribute_protocol)
 
@@ -194,8 +195,8 @@ def _attribute_features(arguments: argparse.Namespace) -> int:
 
 
 def _attribute_protocol(arguments: argparse.Namespace) -> int:
+    from gazetteer.attribution.protocols.run import ProtocolConfig, run_protocol
     from gazetteer.diffusion.load import ModelConfig
-    from gazetteer.jobs.experiments.attribute_protocol import ProtocolConfig, run_protocol
 
     model = ModelConfig(arguments.model, device=arguments.device, dtype=arguments.dtype)
     given = {n: v for n, v in vars(arguments).items() if n in ProtocolConfig.__dataclass_fields__}

@@ -18,7 +18,7 @@ from gazetteer.attribution.evaluation.together import together
 from gazetteer.attribution.evaluation.witnesses import Witnesses
 from gazetteer.attribution.objective.objectives import Erase
 from gazetteer.attribution.objective.problem import diffusion_problem
-from gazetteer.attribution.objective.samples import trajectory
+from gazetteer.attribution.objective.trajectory import trajectory
 from gazetteer.attribution.scores.estimators import GROUPED, Options, estimate
 from gazetteer.attribution.scores.faithfulness import ablation_study
 from gazetteer.attribution.scores.groups import row_groups

@@ -16,7 +16,8 @@ from gazetteer.attribution.evaluation.silence import Saes, activity, patching, s
 from gazetteer.attribution.evaluation.witnesses import Witnesses
 from gazetteer.attribution.objective.objectives import Erase, FeatureActivation
 from gazetteer.attribution.objective.problem import diffusion_problem
-from gazetteer.attribution.objective.samples import Samples, trajectory
+from gazetteer.attribution.objective.samples import Samples
+from gazetteer.attribution.objective.trajectory import trajectory
 from gazetteer.attribution.scores.components import component_rows, write_components
 from gazetteer.attribution.scores.estimators import estimate
 from gazetteer.attribution.scores.selection import Share, jaccard, scope_weights, select

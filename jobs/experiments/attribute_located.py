@@ -12,7 +12,7 @@ from gazetteer.attribution.edits.methods import Methods
 from gazetteer.attribution.evaluation.cache import Kept
 from gazetteer.attribution.objective.objectives import Erase
 from gazetteer.attribution.objective.problem import Problem, diffusion_problem
-from gazetteer.attribution.objective.samples import trajectory
+from gazetteer.attribution.objective.trajectory import trajectory
 from gazetteer.attribution.scores.estimators import estimate
 from gazetteer.attribution.scores.overlap import by_step, distribution, overlaps
 from gazetteer.attribution.scores.selection import Chosen, Share, scope_weights, select

@@ -15,7 +15,8 @@ from gazetteer.attribution.edits.delta import ablation, compose
 from gazetteer.attribution.edits.delta_file import load_delta, save_delta
 from gazetteer.attribution.objective.objectives import Amplify, Erase, FeatureActivation, Objective, user_objective
 from gazetteer.attribution.objective.problem import Problem, diffusion_problem
-from gazetteer.attribution.objective.samples import Samples, generate_latents, noised_images, trajectory
+from gazetteer.attribution.objective.samples import Samples
+from gazetteer.attribution.objective.trajectory import generate_latents, noised_images, trajectory
 from gazetteer.attribution.scores.components import component_rows, write_components
 from gazetteer.attribution.scores.estimators import GROUPED, Options, cost, estimate
 from gazetteer.attribution.scores.groups import row_groups

@@ -18,7 +18,8 @@ from gazetteer.attribution.evaluation.evaluate import Evaluation, Protocol
 from gazetteer.attribution.evaluation.outcomes import REPORT, Case, Images, compare, pack
 from gazetteer.attribution.evaluation.witnesses import Witnesses
 from gazetteer.attribution.objective.prompts import fits
-from gazetteer.attribution.objective.samples import Samples, conditioning, freeze_target, predict, trajectory
+from gazetteer.attribution.objective.samples import Samples, freeze_target, predict
+from gazetteer.attribution.objective.trajectory import conditioning, trajectory
 from gazetteer.attribution.scores.selection import random_like, scope_weights
 from gazetteer.data.core.errors import InputError
 from gazetteer.jobs.experiments.attribute_report import print_evaluation

@@ -21,7 +21,8 @@ from gazetteer.attribution.objective.context import context_samples
 from gazetteer.attribution.objective.objectives import user_objective
 from gazetteer.attribution.objective.problem import Problem
 from gazetteer.attribution.objective.prompts import without
-from gazetteer.attribution.objective.samples import Samples, trajectory
+from gazetteer.attribution.objective.samples import Samples
+from gazetteer.attribution.objective.trajectory import trajectory
 from gazetteer.attribution.scores.selection import scope_weights
 from gazetteer.data.core.errors import InputError
 from gazetteer.jobs.config.schema import load_config

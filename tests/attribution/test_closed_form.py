@@ -10,7 +10,7 @@ from gazetteer.attribution.edits.closed_form import concept_edit, name_embedding
 from gazetteer.attribution.edits.delta import applied
 from gazetteer.attribution.edits.methods import MethodConfig, Methods
 from gazetteer.attribution.objective.prompts import without
-from gazetteer.attribution.objective.samples import conditioning
+from gazetteer.attribution.objective.trajectory import conditioning
 from gazetteer.attribution.scores.selection import scope_weights
 from gazetteer.data.core.errors import InputError
 from tests.support.models.tiny_pipeline import tiny_pipeline

@@ -22,7 +22,8 @@ from gazetteer.attribution.evaluation.outcomes import REPORT
 from gazetteer.attribution.evaluation.silence import activity, patching, silenced
 from gazetteer.attribution.objective.objectives import Distance, FeatureActivation
 from gazetteer.attribution.objective.problem import diffusion_problem
-from gazetteer.attribution.objective.samples import Samples, freeze_target, join, shuffled, trajectory
+from gazetteer.attribution.objective.samples import Samples, freeze_target, join, shuffled
+from gazetteer.attribution.objective.trajectory import trajectory
 from gazetteer.attribution.scores.selection import scope_weights
 from gazetteer.data.core.errors import InputError
 from gazetteer.data.core.sites import Site

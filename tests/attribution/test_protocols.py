@@ -15,10 +15,11 @@ from PIL import Image
 from gazetteer.attribution.edits.delta import ablation
 from gazetteer.attribution.edits.delta_file import save_delta
 from gazetteer.attribution.protocols import imagenette, nudity, ordinary
-from gazetteer.attribution.protocols.pictures import Item, read_items, read_picture
+from gazetteer.attribution.protocols.pictures import paint_prompts, read_picture
+from gazetteer.attribution.protocols.prompts import ProtocolPrompt, read_prompt_file
+from gazetteer.attribution.protocols.run import ProtocolConfig, run_protocol
 from gazetteer.data.core.errors import InputError
 from gazetteer.diffusion.load import ModelConfig, load_pipeline
-from gazetteer.jobs.experiments.attribute_protocol import ProtocolConfig, run_protocol
 from tests.support.models.tiny_pipeline import tiny_pipeline
 
 
@@ -63,7 +64,11 @@ def test_i2p_runs_resumes_and_refuses_other_settings(model: ModelConfig, prompts
     pytest.importorskip("nudenet")
     config = ProtocolConfig("i2p", prompts=prompts, steps=2)
     done = run_protocol(model, config, str(tmp_path))
-    assert done["pictures"] == 2 and done["total"] == 0
+    assert done["pictures"] == 2 and done["total"] == 0 and done["prompts_cut"] == 0
+    assert done["conventions"] == {
+        "seed": "the file's column evaluation_seed", "guidance": "7.5 for all prompts: the file has none",
+        "width": "the model's own", "height": "the model's own",
+    }  # fmt: skip
     first, second = sorted((tmp_path / "pictures").glob("*.png"))
     kept, lost = first.stat().st_mtime_ns, second.read_bytes()
     second.unlink()
@@ -102,8 +107,8 @@ def test_files_that_changed_under_the_same_name_are_other_settings(
 
 
 def test_imagenette_is_tallied_by_class_and_the_classifier_reads_a_file(tmp_path: Path) -> None:
-    things = imagenette.items(2, seed=5)
-    assert len(things) == 20 and things[0] == Item("an image of a tench", 5, "tench")
+    things = imagenette.prompts(2, seed=5)
+    assert len(things) == 20 and things[0] == ProtocolPrompt("an image of a tench", 5, about="tench")
     right = [imagenette.CLASSES[one.about] for one in things]
     right[0] = right[2] = 999  # a tench and an English springer are missed
     assert imagenette.tally(things, right, "tench") == {"target": 0.5, "others": 17 / 18, "pictures": 20}
@@ -205,15 +210,76 @@ def test_imagenette_asks_the_resnet_50_of_torchvision(tmp_path: Path, photograph
     assert imagenette.ImageNetClassifier("resnet50", str(tmp_path / "weights.pt")).top1(photographs) == theirs
 
 
+I2P = "prompt,sd_seed,sd_guidance_scale,sd_image_width,sd_image_height\na dog,7,4.5,16,24\na house,3000000000,9,24,16\n"
+
+
+def test_i2p_takes_seed_guidance_and_size_from_its_own_columns(tmp_path: Path) -> None:
+    (tmp_path / "i2p.csv").write_text("\ufeff" + I2P)
+    path = str(tmp_path / "i2p.csv")
+    own = read_prompt_file(path, "prompt")
+    assert own.prompts == [ProtocolPrompt("a dog", 7, 4.5, 16, 24), ProtocolPrompt("a house", 3000000000, 9.0, 24, 16)]
+    assert own.conventions == {
+        "seed": "the file's column sd_seed", "guidance": "the file's column sd_guidance_scale",
+        "width": "the file's column sd_image_width", "height": "the file's column sd_image_height",
+    }  # fmt: skip
+    asked = read_prompt_file(path, "prompt", seed=0, guidance=7.5, size=64, limit=1)
+    assert asked.prompts == [ProtocolPrompt("a dog", 0, 7.5, 64, 64)]
+    assert asked.conventions["seed"] == "0 for all prompts, as asked, not the file's sd_seed"
+    (tmp_path / "bare.csv").write_text("caption,width,seed\na dog,640,5.0\n")  # a photograph's width
+    bare = read_prompt_file(str(tmp_path / "bare.csv"), "caption")
+    assert bare.prompts == [ProtocolPrompt("a dog", 5)] and bare.conventions["width"] == "the model's own"
+
+
+def test_every_prompt_is_painted_at_its_own_guidance_size_and_noise(tmp_path: Path) -> None:
+    pipe = tiny_pipeline()
+    asked = [
+        ProtocolPrompt("a dog", 7, 4.5, 16, 24), ProtocolPrompt("a dog", 8, 4.5, 16, 24),
+        ProtocolPrompt("a dog", 7, 1.0, 16, 24), ProtocolPrompt("a dog", 7, 4.5),
+    ]  # fmt: skip
+    paths = paint_prompts(pipe, asked, tmp_path / "all", steps=2)
+    pictures = [read_picture(path) for path in paths]
+    own = pipe.unet.config.sample_size * pipe.vae_scale_factor
+    assert [p.shape for p in pictures] == [(24, 16, 3)] * 3 + [(own, own, 3)]
+    assert len({p.tobytes() for p in pictures}) == 4  # seed and guidance both tell
+    grid = (24 // pipe.vae_scale_factor, 16 // pipe.vae_scale_factor)
+    noise = torch.randn((1, pipe.unet.config.in_channels, *grid), generator=torch.Generator().manual_seed(8))
+    said = {"prompt": "a dog", "latents": noise, "num_inference_steps": 2, "guidance_scale": 4.5}
+    plain = pipe(**said, height=24, width=16, output_type="np").images[0]
+    assert np.abs((plain * 255).round() - pictures[1].astype(float)).max() <= 1
+    with pytest.raises(InputError, match="Prompt 2 asks for 20 × 16 pixels; this model paints multiples of 8"):
+        paint_prompts(pipe, [asked[0], ProtocolPrompt("a dog", 0, 1.0, 20, 16)], tmp_path / "none", steps=2)
+    assert not (tmp_path / "none").exists()
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("prompt,seed\na dog,x\n", "prompt 1: seed is 'x', not a whole number"),
+        ("prompt,seed\na dog,1\na cat,\n", "prompt 2: seed is '', not a whole number"),
+        ("prompt,seed\na dog,1.5\n", "'1.5', not a whole number"),
+        ("prompt,seed\na dog,99999999999999999999\n", "not a seed"),
+        ("prompt,sd_guidance_scale\na dog,nan\n", "not a guidance scale"),
+        ("prompt,sd_image_width,sd_image_height\na dog,0,512\n", "not a number of pixels"),
+        ("prompt,sd_image_width\na dog,512\n", "a width or a height without the other"),
+        ("prompt,prompt\na dog,a cat\n", "two columns 'prompt'"),
+        ("prompt,seed\na dog, a cat,1\n", "line 2 has 3 values for 2 columns"),
+        ("prompt,seed\n", "lack the column 'prompt'; there is prompt, seed"),
+        ("", "there is no row"),
+    ],
+)
+def test_a_file_of_prompts_that_is_not_what_it_should_be_is_a_sentence(text: str, words: str, tmp_path: Path) -> None:
+    (tmp_path / "bad.csv").write_text(text)
+    with pytest.raises(InputError, match=words):
+        read_prompt_file(str(tmp_path / "bad.csv"), "prompt")
+
+
 def test_prompts_and_pictures_that_do_not_fit_are_a_sentence(tmp_path: Path, prompts: str) -> None:
-    assert read_items(prompts, "prompt", limit=1) == [Item("a dog at night", 7)]
-    assert read_items(prompts, "prompt", seed=0)[1] == Item("a red house", 0)
     bad = tmp_path / "bad.csv"
     bad.write_text("prompt,seed\na dog,x\n")
     for wrong, words in (
-        (lambda: read_items(prompts, "caption"), "lack the column .caption"),
-        (lambda: read_items(str(tmp_path / "none.csv"), "prompt"), "cannot be read"),
-        (lambda: read_items(str(bad), "prompt"), "not a whole number"),
+        (lambda: read_prompt_file(prompts, "caption"), "lack the column .caption"),
+        (lambda: read_prompt_file(str(tmp_path / "none.csv"), "prompt"), "cannot be read"),
+        (lambda: ProtocolConfig("i2p", prompts=prompts, guidance=float("nan")), "guidance must be"),
         (lambda: ProtocolConfig("p4d"), "accepted: imagenette"),
         (lambda: ProtocolConfig("coco"), "needs --prompts"),
         (lambda: ordinary.fid([], tmp_path), "fewer than 2 pictures"),

@@ -14,7 +14,8 @@ from benchmarks.attribution.cost import published
 from gazetteer.attribution.edits.tune import gradient_steps
 from gazetteer.attribution.objective.objectives import Amplify, Anchor, Distance, Erase, FeatureActivation
 from gazetteer.attribution.objective.problem import Problem, diffusion_problem
-from gazetteer.attribution.objective.samples import Samples, freeze_target, generate_latents, noised_images, trajectory
+from gazetteer.attribution.objective.samples import Samples, freeze_target
+from gazetteer.attribution.objective.trajectory import generate_latents, noised_images, trajectory
 from gazetteer.attribution.scores.estimators import ESTIMATORS, Options, estimate
 from gazetteer.attribution.scores.faithfulness import ablation_study
 from gazetteer.attribution.scores.groups import Groups, row_groups

@@ -16,8 +16,9 @@ from gazetteer.attribution.evaluation.evaluate import Evaluation, Protocol
 from gazetteer.attribution.evaluation.outcomes import CHOOSE, REPORT, Case
 from gazetteer.attribution.evaluation.witnesses import Witnesses
 from gazetteer.attribution.objective.prompts import without
-from gazetteer.attribution.objective.samples import noised_images, trajectory
-from gazetteer.attribution.protocols.pictures import Item, paint_items, read_picture
+from gazetteer.attribution.objective.trajectory import noised_images, trajectory
+from gazetteer.attribution.protocols.pictures import paint_prompts, read_picture
+from gazetteer.attribution.protocols.prompts import ProtocolPrompt
 from gazetteer.data.core.sites import Site
 from gazetteer.data.inputs.edits import Edit, Region, Target
 from gazetteer.diffusion.blocks import Block, blocks_of
@@ -126,9 +127,9 @@ def test_the_noise_of_an_ancestral_sampler_belongs_to_the_seed(folder: Path, tmp
     again, alone = trajectory(pipe, prompts, seeds, steps=3), trajectory(pipe, prompts[1:], seeds[1:], steps=3)
     assert torch.equal(together.x, again.x)
     torch.testing.assert_close(together.x[1::2], alone.x, rtol=0, atol=0.01)  # batches round differently
-    items = [Item(prompt, seed) for prompt, seed in zip(prompts, seeds, strict=True)]
-    both = paint_items(pipe, items, tmp_path / "both", steps=3, guidance=5.0)
-    one = paint_items(pipe, items[1:], tmp_path / "one", steps=3, guidance=5.0)
+    items = [ProtocolPrompt(prompt, seed, guidance=5.0) for prompt, seed in zip(prompts, seeds, strict=True)]
+    both = paint_prompts(pipe, items, tmp_path / "both", steps=3)
+    one = paint_prompts(pipe, items[1:], tmp_path / "one", steps=3)
     pictures = [read_picture(path).astype(int) for path in (both[1], one[0])]
     assert np.abs(pictures[0] - pictures[1]).max() <= 1
 

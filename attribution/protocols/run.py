@@ -1,0 +1,169 @@
+"""The published protocols on a real pipeline, with an edit or without: paint, ask the evaluator, write it down."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Callable, Sequence
+from contextlib import nullcontext
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from gazetteer.attribution.edits.cast import Rounding, fitted
+from gazetteer.attribution.edits.delta import applied, compose
+from gazetteer.attribution.edits.delta_file import load_delta
+from gazetteer.attribution.objective.prompts import fits
+from gazetteer.attribution.protocols import imagenette, nudity, ordinary
+from gazetteer.attribution.protocols.pictures import check_sizes, paint_prompts
+from gazetteer.attribution.protocols.prompts import GUIDANCE, PromptFile, read_prompt_file
+from gazetteer.data.core.digests import digest_file, digest_path
+from gazetteer.data.core.errors import InputError
+from gazetteer.diffusion.load import ModelConfig, load_pipeline
+
+PROTOCOLS = ("imagenette", "i2p", "coco")
+
+
+@dataclasses.dataclass(frozen=True)
+class ProtocolConfig:
+    """What `gazetteer attribute protocol` is told.
+
+    Attributes:
+        protocol: one of PROTOCOLS.
+        edit: files of `gazetteer attribute score` or `edit`, applied together while painting; none: the model as it
+            is.
+        target: the erased class (imagenette).
+        prompts: CSV of the prompts (i2p, coco), as their authors publish it.
+        column: of the prompts in it.
+        reference: folder of pictures that FID compares with (coco); empty leaves FID out.
+        classifier, weights: see `ImageNetClassifier`.
+        clip: see `ClipScore`.
+        images: per class (imagenette; published 500), or prompts at most (others; 0 takes all).
+        seed: of all pictures of a file of prompts (P2's released code takes 0 for all of I2P); None: each prompt's own,
+            where the file has a column of them, else 0. Of imagenette the first one (None: 0), counted on.
+        guidance: of all pictures; None: each prompt's own, else 7.5.
+        size: width and height of all pictures in pixels; None: each prompt's own, else the model's.
+    """
+
+    protocol: str
+    edit: tuple[str, ...] = ()
+    target: str = "parachute"
+    prompts: str = ""
+    column: str = "prompt"
+    reference: str = ""
+    classifier: str = "resnet50"
+    weights: str = "IMAGENET1K_V2"
+    clip: str = "openai/clip-vit-base-patch32"
+    images: int = 0
+    steps: int = 50
+    guidance: float | None = None
+    seed: int | None = None
+    size: int | None = None
+
+    def __post_init__(self) -> None:
+        if self.protocol not in PROTOCOLS:
+            raise InputError(f"protocol is {self.protocol!r}; accepted: {', '.join(PROTOCOLS)}.")
+        if self.protocol != "imagenette" and not self.prompts:
+            raise InputError(f"The protocol {self.protocol} needs --prompts, a CSV file.")
+        if self.images < 0 or self.steps < 1 or (self.size is not None and self.size < 1):
+            raise InputError("images must be at least 0, steps and size at least 1.")
+        if self.guidance is not None and not 0 <= self.guidance < 1e6:
+            raise InputError(f"guidance must be a number of at least 0, not {self.guidance}.")
+
+
+def run_protocol(model: ModelConfig, config: ProtocolConfig, out: str) -> dict[str, Any]:
+    """Paint the protocol's pictures into ``OUT/pictures``, have them read, write ``OUT/protocol.json``.
+
+    The evaluator is loaded first, so that what is missing is said before hours of painting; pictures that are there
+    from a stopped run of the same settings are kept.
+
+    Returns:
+        the protocol's numbers, ``conventions`` (how seed, guidance and size were set, see `PromptFile`),
+        ``prompts_cut`` (prompts that are longer than the text encoder reads) and, with edits, ``rounding`` (see
+        `fitted`).
+
+    Raises:
+        InputError: a missing package, file or column, or a folder that holds another protocol's pictures.
+    """
+    asked, evaluate = {"imagenette": _imagenette, "i2p": _i2p, "coco": _coco}[config.protocol](config)
+    deltas = [load_delta(path) for path in config.edit]
+    # A file that has changed under the same name paints other pictures.
+    digests = {
+        "model_digest": digest_path(model.path),
+        "edit_digests": [digest_file(path) for path in config.edit],
+        "prompts_digest": digest_file(config.prompts) if config.prompts else "",
+    }
+    about = {"model": model.path, **dataclasses.asdict(config), "edit": list(config.edit), **digests}
+    pipe: Any = load_pipeline(model)
+    check_sizes(pipe, asked.prompts)
+    dtypes = {name: weight.dtype for name, weight in pipe.unet.named_parameters()}
+    edit, rounding = fitted(compose(deltas), dtypes.get) if deltas else (None, Rounding())
+    _claim(Path(out), about)
+    with applied(pipe.unet, edit) if edit else nullcontext():
+        paths = paint_prompts(pipe, asked.prompts, Path(out) / "pictures", steps=config.steps)
+    result = {
+        "protocol": config.protocol, **evaluate(paths), "conventions": asked.conventions,
+        "prompts_cut": sum(not fits(pipe, one.prompt) for one in asked.prompts),
+        **({"rounding": str(rounding)} if edit else {}),
+    }  # fmt: skip
+    (Path(out) / "protocol.json").write_text(json.dumps({**about, **result}, indent=1) + "\n", encoding="utf-8")
+    return result
+
+
+Evaluated = tuple[PromptFile, Callable[[Sequence[Path]], dict[str, Any]]]
+"""What to paint, and what says of the pictures, in that order, what the protocol asks."""
+
+
+def _imagenette(config: ProtocolConfig) -> Evaluated:
+    seed, guidance = config.seed or 0, GUIDANCE if config.guidance is None else config.guidance
+    prompts = imagenette.prompts(config.images or 500, seed, guidance, config.size or 0)
+    if config.target not in imagenette.CLASSES:
+        raise InputError(f"target is {config.target!r}; accepted: {', '.join(imagenette.CLASSES)}.")
+    classifier = imagenette.ImageNetClassifier(config.classifier, config.weights)
+    size = f"{config.size} for all prompts, as asked" if config.size else "the model's own"
+    conventions = {
+        "seed": f"counted on from {seed} over all classes", "guidance": f"{guidance} for all prompts",
+        "width": size, "height": size,
+    }  # fmt: skip
+    return PromptFile(prompts, conventions), lambda paths: imagenette.tally(
+        prompts, classifier.top1(paths), config.target
+    )
+
+
+def _file(config: ProtocolConfig) -> PromptFile:
+    return read_prompt_file(
+        config.prompts, config.column, seed=config.seed, guidance=config.guidance, size=config.size,
+        limit=config.images,
+    )  # fmt: skip
+
+
+def _i2p(config: ProtocolConfig) -> Evaluated:
+    asked, detector = _file(config), nudity.NudityDetector()
+    return asked, lambda paths: nudity.tally([detector.detect(path) for path in paths])
+
+
+def _coco(config: ProtocolConfig) -> Evaluated:
+    asked, clip = _file(config), ordinary.ClipScore(config.clip)
+
+    def evaluate(paths: Sequence[Path]) -> dict[str, Any]:
+        scores = clip.scores(paths, [one.prompt for one in asked.prompts])
+        distance = ordinary.fid(paths, config.reference) if config.reference else None
+        return {"clip_score": float(np.mean(scores)), "fid": distance, "pictures": len(paths)}
+
+    return asked, evaluate
+
+
+def _claim(out: Path, about: dict[str, Any]) -> None:
+    """Refuse a folder whose pictures were painted with other settings; InputError names them."""
+    file = out / "settings.json"
+    if file.exists():
+        try:
+            known = json.loads(file.read_text(encoding="utf-8"))
+        except (OSError, ValueError) as error:
+            raise InputError(f"{file} cannot be read: {error}.") from error
+        if other := sorted(key for key in about if about[key] != known.get(key)):
+            raise InputError(f"{out} holds pictures of other settings ({', '.join(other)}); take another folder.")
+        return
+    out.mkdir(parents=True, exist_ok=True)
+    file.write_text(json.dumps(about, indent=1) + "\n", encoding="utf-8")
