@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -28,6 +27,7 @@ from gazetteer.data.core.sites import Site, step_of
 from gazetteer.data.tables.provenance import provenance
 from gazetteer.diffusion.load import load_pipeline
 from gazetteer.jobs.config.schema import RunConfig
+from gazetteer.labeling.vocabulary.words import parts, words
 from gazetteer.sae.model.checkpoint import load_site_saes
 
 OBJECTIVES = ("erase", "erase-live", "amplify")
@@ -104,7 +104,7 @@ def score(run: RunConfig, config: ScoreConfig, out: str) -> dict[str, Any]:
         )
     model = digest_path(run.model.path)
     about = provenance({"model": model}, dataclasses.asdict(config))
-    name = re.sub(r"[^a-z0-9]+", "-", f"{config.concept or config.feature}-{config.objective}".lower()).strip("-")
+    name = "-".join(parts(words(f"{config.concept or config.feature}-{config.objective}")))
     path = Path(out) / f"{name}.safetensors"
     save_delta(ablation(weights, chosen, about), path)
     rows = component_rows(

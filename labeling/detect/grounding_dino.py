@@ -12,7 +12,7 @@ from torch import Tensor
 
 from gazetteer.data.core.errors import InputError
 from gazetteer.diffusion.memory import enough_memory
-from gazetteer.labeling.detect.phrases import Caption, Scored, best_phrases, build_captions, suppress
+from gazetteer.labeling.detect.phrases import Caption, Scored, best_phrases, build_captions, concept_tokens, suppress
 from gazetteer.labeling.detect.protocol import Detection, DetectorConfig
 from gazetteer.labeling.weights.loading import SMALLER, move, one_by_one, reading
 
@@ -64,6 +64,10 @@ class GroundingDinoDetector:
                 scored = best_phrases(logits, boxes, caption.spans, size, self.config.box_threshold)
                 found[row].append((caption, scored))
         return [self._merge(parts, list(asked)) for parts, asked in zip(found, concepts, strict=True)]
+
+    def tokens(self, concept: str) -> tuple[int, ...]:
+        """See `Detector.tokens`."""
+        return concept_tokens(concept, self.tokenizer, self.limit)
 
     def _chunks(self, work: list[tuple[int, Caption]]) -> Iterator[list[tuple[int, Caption]]]:
         size = 1 if one_by_one(self.config.exact, self.device) else self.config.batch_size

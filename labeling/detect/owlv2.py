@@ -12,7 +12,7 @@ from torch import Tensor
 
 from gazetteer.data.core.errors import InputError
 from gazetteer.diffusion.memory import enough_memory
-from gazetteer.labeling.detect.phrases import best_phrases, clean, suppress
+from gazetteer.labeling.detect.phrases import best_phrases, clean, concept_tokens, require_unlike, suppress
 from gazetteer.labeling.detect.protocol import Detection, DetectorConfig
 from gazetteer.labeling.weights.loading import SMALLER, move, one_by_one, reading
 
@@ -45,6 +45,7 @@ class Owlv2Detector:
     def __init__(self, model: Any, tokenizer: Any, image_processor: Any, config: DetectorConfig) -> None:
         """model: an Owlv2ForObjectDetection on its device."""
         self.model, self.tokenizer, self.images, self.config = model, tokenizer, image_processor, config
+        self.limit: int = model.config.text_config.max_position_embeddings
         self._queries: dict[str, Tensor] = {}
 
     def detect(self, images: Sequence[NDArray[np.uint8]], concepts: Sequence[Sequence[str]]) -> list[list[Detection]]:
@@ -74,7 +75,8 @@ class Owlv2Detector:
     @torch.inference_mode()
     def _best(self, features: Tensor, boxes: Tensor, shape: tuple[int, ...], asked: list[str]) -> list[Detection]:
         """The detections of one picture: features [patches, width], boxes [patches, 4], shape (height, width, 3)."""
-        unique = list({clean(concept): concept for concept in reversed(asked)}.values())
+        unique = list(dict.fromkeys(asked))
+        require_unlike(unique, [self.tokens(concept) for concept in unique])
         queries = torch.stack([self._query(concept) for concept in unique])
         logits = self.model.class_predictor(features[None], queries[None])[0][0].float().cpu()
         height, width = shape[:2]
@@ -86,21 +88,17 @@ class Owlv2Detector:
         rows = zip(kept.scores.tolist(), kept.boxes.tolist(), kept.concepts.tolist(), strict=True)
         return [Detection(unique[concept], score, (box[0], box[1], box[2], box[3])) for score, box, concept in rows]
 
+    def tokens(self, concept: str) -> tuple[int, ...]:
+        """See `Detector.tokens`."""
+        return concept_tokens(concept, self.tokenizer, self.limit, QUERY)
+
     def _query(self, concept: str) -> Tensor:
         """The embedding [width] of a concept; each alone, so that it does not depend on what else is asked."""
         text = clean(concept)
         if text not in self._queries:
-            if not text:
-                raise InputError(f"The concept {concept!r} has no word that the detector could be asked for.")
-            limit = self.model.config.text_config.max_position_embeddings
             tokens = self.tokenizer(
-                QUERY.format(text), padding="max_length", max_length=limit, truncation=False, return_tensors="pt"
+                QUERY.format(text), padding="max_length", max_length=self.limit, truncation=False, return_tensors="pt"
             )
-            if tokens["input_ids"].shape[1] > limit:
-                raise InputError(
-                    f"The concept {concept!r} takes {tokens['input_ids'].shape[1]} tokens, "
-                    f"the detector reads at most {limit}."
-                )
             given = {name: tokens[name].to(self.model.device) for name in ("input_ids", "attention_mask")}
             if len(self._queries) >= _KEPT:
                 self._queries.clear()

@@ -8,6 +8,7 @@ red. Phrases are cut at the separators and never merged, so a label such as "cat
 
 from __future__ import annotations
 
+import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -45,7 +46,8 @@ class Scored:
 
 
 def clean(concept: str) -> str:
-    """The words of a concept as they appear in the caption: lower case, separators and extra space removed."""
+    """The words of a concept as they appear in the caption: NFKC, lower case, separators and extra space removed."""
+    concept = unicodedata.normalize("NFKC", concept)
     for separator in SEPARATORS:
         concept = concept.replace(separator, " ")
     return " ".join(concept.lower().split())
@@ -86,24 +88,48 @@ def build_captions(concepts: Sequence[str], tokenizer: Any, limit: int) -> list[
 
     The model reads a caption as a whole, so that a concept's score depends on its companions. In a list cut into
     captions of several concepts it would depend on where the cuts fall; alone, it depends on nothing else in the list.
-    Concepts that are the same once cleaned are asked once, under the first spelling.
+    A concept that is named twice is asked once.
 
     Raises:
-        InputError: a concept without a word, or one that alone exceeds the limit.
+        InputError: as `concept_tokens` and `require_unlike`.
     """
-    unique = {clean(concept): concept for concept in reversed(concepts)}
-    order = [concept for concept in dict.fromkeys(concepts) if unique[clean(concept)] == concept]
+    order = list(dict.fromkeys(concepts))
     if not order:
         return []
+    require_unlike(order, [concept_tokens(concept, tokenizer, limit) for concept in order])
     whole = build_caption(order, tokenizer)
-    if len(whole.ids) <= limit:
-        return [whole]
-    captions = [build_caption([concept], tokenizer) for concept in order]
-    for caption in captions:
-        (concept,), tokens = caption.concepts, len(caption.ids)
-        if tokens > limit:
-            raise InputError(f"The concept {concept!r} takes {tokens} tokens, the detector reads at most {limit}.")
-    return captions
+    return [whole] if len(whole.ids) <= limit else [build_caption([concept], tokenizer) for concept in order]
+
+
+def concept_tokens(concept: str, tokenizer: Any, limit: int, sentence: str = "{}.") -> tuple[int, ...]:
+    """The tokens of a concept's words.
+
+    Args:
+        limit: tokens that the detector reads at most.
+        sentence: how it is put to the detector.
+
+    Raises:
+        InputError: it has no word, none that the tokenizer knows, or takes more than `limit` tokens.
+    """
+    text = clean(concept)
+    ids = tuple(tokenizer(text, add_special_tokens=False, truncation=False, verbose=False).input_ids)
+    if not ids:
+        raise InputError(f"The concept {concept!r} has no word that the detector could be asked for.")
+    if all(token == tokenizer.unk_token_id for token in ids):
+        raise InputError(f"The concept {concept!r} has no word that the detector's tokenizer knows.")
+    taken = len(tokenizer(sentence.format(text), truncation=False, verbose=False).input_ids)
+    if taken > limit:
+        raise InputError(f"The concept {concept!r} takes {taken} tokens, the detector reads at most {limit}.")
+    return ids
+
+
+def require_unlike(concepts: Sequence[str], tokens: Sequence[tuple[int, ...]]) -> None:
+    """InputError where different concepts are the same tokens: a box could be named after one of them only."""
+    seen: dict[tuple[int, ...], str] = {}
+    for concept, ids in zip(concepts, tokens, strict=True):
+        other = seen.setdefault(ids, concept)
+        if other != concept:
+            raise InputError(f"To the detector {concept!r} and {other!r} are the same words; ask for one of the two.")
 
 
 def phrase_scores(logits: Tensor, spans: Sequence[Sequence[int]]) -> Tensor:

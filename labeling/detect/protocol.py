@@ -38,7 +38,15 @@ class Detector(Protocol):
         list gives no detections.
 
         Raises:
-            InputError: a concept that cannot be asked (no word in it, or too long).
+            InputError: a concept that cannot be asked (`tokens`), or two that are the same to the detector.
+        """
+        ...
+
+    def tokens(self, concept: str) -> tuple[int, ...]:
+        """What the detector reads of a concept: token ids, by which it tells concepts apart.
+
+        Raises:
+            InputError: the concept has no word, none that the tokenizer knows, or too many.
         """
         ...
 

@@ -7,7 +7,6 @@ with steer(pipe, edits, "saes"):
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from functools import cached_property
 
@@ -23,6 +22,7 @@ from gazetteer.labeling.evidence.site_codes import SiteCodes, site_of
 from gazetteer.labeling.interventions.contrast import Weights, concept_contrasts, picture_means, word_contrast
 from gazetteer.labeling.layout.data import LayoutRun, open_run
 from gazetteer.labeling.tables import Run, load_candidates, load_images, load_labels
+from gazetteer.labeling.vocabulary.words import parts, words
 
 MIN_PICTURES = 5
 """A word must stand in so many discovery prompts, and be missing from as many, before features are sought for it."""
@@ -180,8 +180,9 @@ def word_features(codes: SiteCodes, index: NDArray[np.int64], has: NDArray[np.bo
 
 
 def names(prompt: str, word: str) -> bool:
-    """Whether a prompt holds a word or phrase as it stands."""
-    return re.search(rf"\b{re.escape(word.lower())}\b", prompt.lower()) is not None
+    """Whether a prompt holds a word or phrase, in this number; hyphens and spaces count alike."""
+    wanted, held = parts(words(word)), parts(words(prompt))
+    return bool(wanted) and any(held[i : i + len(wanted)] == wanted for i in range(len(held) - len(wanted) + 1))
 
 
 def percentiles(codes: SiteCodes, features: Sequence[int], share: float = 99.0) -> tuple[float, ...]:

@@ -20,7 +20,7 @@ from gazetteer.labeling.evidence.run_codes import code_grids, site_codes
 from gazetteer.labeling.evidence.site_codes import SiteCodes
 from gazetteer.labeling.layout.metrics import Truth
 from gazetteer.labeling.layout.scores import SiteTable, site_tables
-from gazetteer.labeling.vocabulary.concepts import Vocabulary, VocabularyConfig
+from gazetteer.labeling.vocabulary.concept_index import ConceptIndex
 
 _SITES_KEPT = 8  # sites whose codes stay in memory
 
@@ -125,9 +125,9 @@ def open_run(run: Any) -> LayoutRun:
 
 def mentions(prompts: Sequence[str], concepts: Sequence[str]) -> NDArray[np.bool_]:
     """Whether each prompt names each concept, plurals included: bool [N, C]."""
-    vocabulary = Vocabulary(VocabularyConfig(concepts=tuple(concepts)))
-    named = [set(vocabulary.mentioned(prompt)) for prompt in prompts]
-    return np.array([[concept in some for concept in concepts] for some in named], np.bool_).reshape(
+    index = ConceptIndex(dict.fromkeys(concepts, ()))
+    named = [index.find(prompt)[0] for prompt in prompts]
+    return np.array([[concept in those for concept in concepts] for those in named], np.bool_).reshape(
         len(prompts), len(concepts)
     )
 

@@ -142,7 +142,7 @@ class ReusingStages(Stages):
     def _detect(self, batch: Sequence[_Labelled]) -> list[_Labelled]:
         if new := self._new(batch):
             if not hasattr(self, "detector"):
-                self.detector = load_detector(self.config.detector)
+                self._use_detector(load_detector(self.config.detector))
             super()._detect(new)
         return list(batch)
 

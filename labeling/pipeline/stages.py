@@ -20,9 +20,10 @@ from gazetteer.data.tables.masks import mask_to_struct
 from gazetteer.data.tables.schemas import FAILURES, IMAGES, SEGMENTS
 from gazetteer.diffusion.generate import GenerationConfig, Generator, Picture
 from gazetteer.diffusion.load import ModelConfig, load_pipeline
+from gazetteer.labeling.detect.askable import Askable
 from gazetteer.labeling.detect.captions import detect_in_captions
 from gazetteer.labeling.detect.load import load_detector
-from gazetteer.labeling.detect.protocol import Detection, DetectorConfig
+from gazetteer.labeling.detect.protocol import Detection, Detector, DetectorConfig
 from gazetteer.labeling.evidence.counts import EvidenceConfig, ImageEvidenceInput, build_evidence
 from gazetteer.labeling.pipeline.sae_check import SaeCheck, SaeCheckConfig
 from gazetteer.labeling.segment.load import load_segmenter
@@ -140,9 +141,13 @@ class Stages:
     def _load_finders(self) -> None:
         """Load what finds things in pictures."""
         if "detect" in self.stages:
-            self.detector = load_detector(self.config.detector)
+            self._use_detector(load_detector(self.config.detector))
         if "segment" in self.stages:
             self.segmenter = load_segmenter(self.config.segmenter)
+
+    def _use_detector(self, detector: Detector) -> None:
+        """Find with `detector`; raises InputError where it cannot tell the listed concepts apart."""
+        self.detector, self._askable = detector, Askable(detector, self.vocabulary.concepts)
 
     def run(self, given: Sequence[Item] | Unfinished) -> ShardResult | Unfinished:
         """Carry a shard through this worker's stages; an item that fails becomes a row of `failures`, others stay.
@@ -208,6 +213,8 @@ class Stages:
         return list(batch)
 
     def _detect(self, batch: Sequence[_Labelled]) -> list[_Labelled]:
+        for one in batch:
+            one.asked = self._askable.among(one.asked)
         captions = [self.vocabulary.captions(one.asked) for one in batch]
         found = detect_in_captions(self.detector, [one.picture.image for one in batch], captions)
         for one, detections in zip(batch, found, strict=True):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import unicodedata
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -11,10 +12,10 @@ from numpy.typing import NDArray
 
 from gazetteer.data.core.errors import InputError
 from gazetteer.data.core.importing import import_named
-from gazetteer.labeling.vocabulary.concept_lists import ConceptIndex, forms, occurs, read_list
+from gazetteer.labeling.vocabulary.concept_index import ConceptIndex, occurs, require_distinct
+from gazetteer.labeling.vocabulary.concept_list import read_list
 from gazetteer.labeling.vocabulary.nouns import TAGGERS, hanta_nouns
-
-__all__ = ["Vocabulary", "VocabularyConfig", "forms"]
+from gazetteer.labeling.vocabulary.words import parts, spaced, words
 
 Nouns = Callable[[str], Sequence[str]]
 ASK = ("all", "prompt", "both")
@@ -30,7 +31,7 @@ class VocabularyConfig:
     """What the detector is asked for.
 
     Attributes:
-        concepts: words or phrases in lower case, singular.
+        concepts: words or phrases in lower case, singular, in any script (`gazetteer.labeling.vocabulary.words`).
         path: more of them: ``coco``, ``lvis``, or a text file with a concept a line, synonyms after commas.
         ask: ``all`` asks every concept of every picture; ``prompt`` only those the prompt names;
             ``both`` asks every concept of the list, and the nouns of the prompt beside them.
@@ -55,11 +56,12 @@ class VocabularyConfig:
     def __post_init__(self) -> None:
         if self.ask not in ASK:
             raise InputError(f"vocabulary.ask is {self.ask!r}; accepted: {', '.join(ASK)}.")
+        # Composed, so that what looks alike is alike.
+        object.__setattr__(self, "concepts", tuple(unicodedata.normalize("NFKC", c) for c in self.concepts))
         bad = [c for c in self.concepts if c != c.strip().lower() or not c or "." in c]
         if bad:
             raise InputError(f"vocabulary.concepts must be lower-case phrases without full stops; wrong: {bad[:3]}.")
-        if len(set(self.concepts)) != len(self.concepts):
-            raise InputError("vocabulary.concepts names a concept twice.")
+        require_distinct(self.concepts, "vocabulary.concepts")
         if not (self.concepts or self.path or self.nouns or self.tagger):
             raise InputError("vocabulary.concepts, path, nouns and tagger are all empty: there is nothing to look for.")
         if self.tagger and self.ask == "all":
@@ -76,8 +78,11 @@ class Vocabulary:
         self.config = config
         listed = read_list(config.path) if config.path else {}
         self.concepts: tuple[str, ...] = tuple(dict.fromkeys((*config.concepts, *listed)))
+        require_distinct(self.concepts, "The vocabulary")
         self._index = ConceptIndex({concept: listed.get(concept, ()) for concept in self.concepts})
         self._base = () if config.ask == "prompt" else tuple(sorted(self.concepts))
+        self._in_base = frozenset(self._base)
+        self._ignored = {parts(words(phrase)) for phrase in config.ignore}
         self._nouns: Nouns | None = None
         if config.nouns:
             self._nouns = hanta_nouns if config.nouns in TAGGERS else import_named(config.nouns, "vocabulary.nouns")
@@ -101,8 +106,8 @@ class Vocabulary:
         Concepts asked of every picture come first and by themselves: what else a prompt or a picture brings up
         has no part in their scores.
         """
-        base = [concept for concept in asked if concept in self.base]
-        rest = [concept for concept in asked if concept not in self.base]
+        base = [concept for concept in asked if concept in self._in_base]
+        rest = [concept for concept in asked if concept not in self._in_base]
         size = self.config.per_caption or max(1, len(asked))
         return [tuple(part[start : start + size]) for part in (base, rest) for start in range(0, len(part), size)]
 
@@ -112,14 +117,18 @@ class Vocabulary:
         A noun inside a listed phrase is no concept of its own: with "fire hydrant" in the list a prompt that has one
         names no fire.
         """
-        found, inside, rest = self._index.find(prompt)
+        concepts, inside, rest = self._index.find(prompt)
         if self._nouns is not None:
             nouns = self._merged(self._nouns(prompt))
-            found |= {noun for noun in nouns if occurs(noun, rest) or not occurs(noun, inside)}
-        return tuple(sorted(found))
+            concepts |= {noun for noun in nouns if occurs(noun, rest) or not occurs(noun, inside)}
+        return tuple(sorted(concepts))
 
     def _merged(self, phrases: Sequence[str]) -> set[str]:
-        """Nouns or tags as concepts: one that stands for a listed concept becomes that one."""
-        cleaned = {" ".join(phrase.lower().replace(".", " ").split()) for phrase in phrases}
-        merged = {self._index.concept(phrase) or phrase for phrase in cleaned}
-        return merged - {"", *self.config.ignore}
+        """Nouns or tags as concepts: one that stands for a listed concept becomes that one.
+
+        Others are written with spaces, so that "t-shirt" and "t shirt" are one; what has no letter and no digit is
+        nobody's name and left out.
+        """
+        cleaned = {spaced(phrase.replace(".", " ")) for phrase in phrases}
+        named = {parts(words(phrase)): self._index.concept(phrase) or phrase for phrase in sorted(cleaned)}
+        return {concept for key, concept in named.items() if key and key not in self._ignored}

@@ -7,12 +7,12 @@ the singular, and a possessive ends it without being part of it.
 
 from __future__ import annotations
 
-import re
 from functools import cache
 from pathlib import Path
 from typing import Any
 
 from gazetteer.data.core.errors import InputError
+from gazetteer.labeling.vocabulary.words import is_latin, words_and_signs
 
 TAGGERS = ("hanta",)
 
@@ -20,14 +20,16 @@ TAGGERS = ("hanta",)
 def hanta_nouns(prompt: str) -> list[str]:
     """Noun phrases of an English prompt in lower case, in their order, repetitions included.
 
+    Words of other scripts than the Latin one are no English and end a phrase.
+
     Raises:
         InputError: HanTa is not installed.
     """
-    # Titles are written in capitals, which the tagger would take for names.
-    tokens = re.findall(r"[a-z0-9]+(?:['-][a-z0-9]+)*|[^\w\s]", prompt.lower())
+    # In lower case, for titles are written in capitals, which the tagger would take for names.
+    tokens = words_and_signs(prompt)
     runs: list[list[tuple[str, str]]] = [[]]
     for word, lemma, tag in _hanta().tag_sent(tokens):
-        if tag.startswith(("NN", "NP")) and not word.endswith("'s"):
+        if tag.startswith(("NN", "NP")) and not word.endswith("'s") and is_latin(word):
             runs[-1].append((word, lemma.lower()))
         else:
             runs.append([])

@@ -26,7 +26,7 @@ from gazetteer.labeling.evidence.pooling import Grid
 from gazetteer.labeling.evidence.site_codes import SiteCodes
 from gazetteer.labeling.layout.fit import enlarge
 from gazetteer.labeling.layout.live import stack_codes
-from gazetteer.labeling.vocabulary.concepts import forms
+from gazetteer.labeling.vocabulary.words import spellings
 from gazetteer.sae.model.autoencoder import SparseAutoencoder
 
 
@@ -76,7 +76,7 @@ class _Words:
     """Where each concept stands in each tokenised prompt."""
 
     def __init__(self, tokenizer: Any, prompts: Sequence[str], concepts: Sequence[str]) -> None:
-        self.places = [[token_places(tokenizer, prompt, forms(c)) for c in concepts] for prompt in prompts]
+        self.places = [[token_places(tokenizer, prompt, spellings(c)) for c in concepts] for prompt in prompts]
 
     def maps(self, attention: Tensor, images: range) -> NDArray[np.float32]:
         """Attention [images, cells, tokens] -> summed over each concept's tokens [images, cells, C]."""

@@ -43,10 +43,24 @@ def test_every_phrase_gets_exactly_its_own_tokens(tokenizer):
     assert caption.spans == ((1,), (3, 4, 5), (7, 8))
 
 
-def test_an_unknown_word_still_has_a_token_of_its_own(tokenizer):
-    caption = build_caption(["zebra", "sky"], tokenizer)
-    assert caption.spans == ((1,), (3,))
-    assert caption.ids[1] == 100
+def test_an_unknown_word_beside_a_known_one_still_has_a_token_of_its_own(tokenizer):
+    (caption,) = build_captions(["zebra cat", "sky"], tokenizer, 64)
+    assert caption.ids == (101, 100, 205, 1012, 200, 1012, 102)
+    assert caption.spans == ((1, 2), (4,))
+
+
+@pytest.mark.parametrize("concept", ["zebra", "猫", "zebra giraffe"])
+def test_a_concept_without_a_known_word_is_refused(tokenizer, concept):
+    with pytest.raises(InputError, match=f"'{concept}' has no word that the detector's tokenizer knows"):
+        build_captions(["sky", concept], tokenizer, 64)
+
+
+@pytest.mark.parametrize(
+    ("first", "second"), [("sky", "Sky."), ("cat", "cät"), ("猫 dog", "犬 dog"), ("hot air", "hot  air")]
+)
+def test_concepts_that_are_one_to_the_detector_are_refused(tokenizer, first, second):
+    with pytest.raises(InputError, match="are the same words"):
+        build_captions([first, "grass", second], tokenizer, 64)
 
 
 def test_separators_inside_a_concept_cannot_split_it(tokenizer):
@@ -73,7 +87,7 @@ def test_a_list_too_long_for_one_caption_is_asked_concept_by_concept(tokenizer):
 
 
 def test_equal_concepts_are_asked_once(tokenizer):
-    (caption,) = build_captions(["sky", "Sky.", "grass", "sky"], tokenizer, 64)
+    (caption,) = build_captions(["sky", "grass", "sky"], tokenizer, 64)
     assert caption.concepts == ("sky", "grass")
 
 

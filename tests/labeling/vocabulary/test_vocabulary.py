@@ -16,7 +16,8 @@ from gazetteer.jobs.config.schema import load_config
 from gazetteer.labeling.detect.captions import detect_in_captions
 from gazetteer.labeling.detect.load import load_detector
 from gazetteer.labeling.detect.protocol import Detection, DetectorConfig
-from gazetteer.labeling.vocabulary.concept_lists import ConceptIndex, read_list
+from gazetteer.labeling.vocabulary.concept_index import ConceptIndex
+from gazetteer.labeling.vocabulary.concept_list import read_list
 from gazetteer.labeling.vocabulary.concepts import Vocabulary, VocabularyConfig
 from gazetteer.labeling.vocabulary.nouns import hanta_nouns
 from tests.support.system.running import ROOT
@@ -95,7 +96,14 @@ def test_a_list_of_ones_own(tmp_path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("content", "says"), [(b"a\nb\na, c\n", "'a' twice"), (b"# none\n", "empty"), (b"\xff", "read")]
+    ("content", "says"),
+    [
+        (b"a\nb\na, c\n", "twice: 'a' and 'a'"),
+        (b"hot dog\nHot-dog\n", "twice: 'hot dog' and 'hot-dog'"),
+        (b"!!\n", "no letter"),
+        (b"# none\n", "empty"),
+        (b"\xff", "read"),
+    ],
 )
 def test_bad_lists_get_a_sentence(tmp_path, content: bytes, says: str) -> None:
     path = tmp_path / "things.txt"

@@ -1,0 +1,105 @@
+"""The rule by which different words count as one concept, and the concepts that a text names.
+
+A phrase stands for a concept when it is the concept's name or one of its synonyms, however it is written
+(`gazetteer.labeling.vocabulary.words`). A name stands for its own concept only, whatever lists it as a synonym; a
+synonym of two concepts stands for neither; and what is listed counts before what is listed only in other words, such
+as "hotdog" for "hot dog". Where phrases overlap in a text the longest counts, the first of equals: "hot dog" names no
+dog.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+
+from gazetteer.data.core.errors import InputError
+from gazetteer.labeling.vocabulary.words import forms, parts, words
+
+Words = tuple[str, ...]
+
+
+class ConceptIndex:
+    """Finds the concepts that a text names."""
+
+    def __init__(self, concepts: Mapping[str, Sequence[str]]) -> None:
+        """concepts: name -> synonyms."""
+        names = {name: (name,) for name in concepts}
+        # Later entries win. A plural may be another concept's name, so plurals come before names as they stand.
+        self._concept: dict[Words, str] = {
+            **_unambiguous(concepts, _as_one_word),
+            **_unambiguous(names, _as_one_word),
+            **_unambiguous(concepts, _in_words),
+            **{form: name for name in concepts for form in _in_words(name)},
+            **{parts(words(name)): name for name in concepts},
+            **{tuple(words(name)): name for name in concepts},
+        }
+        self._concept.pop((), None)
+        self._longest = max((len(form) for form in self._concept), default=0)
+
+    def concept(self, phrase: str) -> str | None:
+        """The concept a phrase stands for, or None."""
+        return self._named_by(words(phrase))
+
+    def find(self, text: str) -> tuple[set[str], list[Words], list[Words]]:
+        """The concepts that a text names, the words that name them, and the runs of words between those."""
+        tokens = words(text)
+        concepts: set[str] = set()
+        named: list[Words] = []
+        rest: list[Words] = []
+        place = start = 0
+        while place < len(tokens):
+            for length in range(min(self._longest, len(tokens) - place), 0, -1):
+                concept = self._named_by(tokens[place : place + length])
+                if concept is not None:
+                    concepts.add(concept)
+                    named.append(tuple(tokens[place : place + length]))
+                    rest.append(tuple(tokens[start:place]))
+                    place = start = place + length
+                    break
+            else:
+                place += 1
+        return concepts, named, [*rest, tuple(tokens[start:])]
+
+    def _named_by(self, tokens: Sequence[str]) -> str | None:
+        split = parts(tokens)
+        written = [tuple(tokens), split, *([("".join(split),)] if len(tokens) == 1 else [])]
+        return next((self._concept[form] for form in written if form in self._concept), None)
+
+
+def require_distinct(concepts: Collection[str], source: str) -> None:
+    """InputError where two concepts are one by the rule, or one has no letter and no digit.
+
+    source: what holds them, as the sentence calls it.
+    """
+    seen: dict[Words, str] = {}
+    for concept in concepts:
+        key = parts(words(concept))
+        if not key:
+            raise InputError(f"{source} names {concept!r}, which has no letter and no digit.")
+        if key in seen:
+            raise InputError(f"{source} names one concept twice: {seen[key]!r} and {concept!r}.")
+        seen[key] = concept
+
+
+def occurs(phrase: str, runs: Iterable[Sequence[str]]) -> bool:
+    """Whether a phrase, or its plural, stands inside one of the runs of words."""
+    return any(f" {' '.join(form)} " in f" {' '.join(parts(run))} " for run in runs for form in _in_words(phrase))
+
+
+def _in_words(phrase: str) -> list[Words]:
+    """The words of the phrase and of its plural, those with hyphens taken apart."""
+    return [parts(words(form)) for form in forms(phrase)]
+
+
+def _as_one_word(phrase: str) -> list[Words]:
+    """The phrase and its plural without their spaces, where they have some."""
+    return [tuple(words("".join(form))) for form in _in_words(phrase) if len(form) > 1]
+
+
+def _unambiguous(phrases: Mapping[str, Sequence[str]], written: Callable[[str], list[Words]]) -> dict[Words, str]:
+    """What one concept alone may be called, among its phrases."""
+    claims: dict[Words, set[str]] = {}
+    for name, some in phrases.items():
+        for phrase in some:
+            for form in written(phrase):
+                claims.setdefault(form, set()).add(name)
+    return {form: min(names) for form, names in claims.items() if len(names) == 1}
