@@ -26,7 +26,7 @@ import _checkout  # noqa: F401
 
 from gazetteer.data.runs.folder import RunFolder
 from gazetteer.data.tables.provenance import provenance
-from gazetteer.jobs.config.fingerprint import fingerprint, portable_config
+from gazetteer.jobs.config.fingerprint import fingerprint, picture_digest, portable_config
 from gazetteer.jobs.config.pools import PoolConfig
 from gazetteer.jobs.config.schema import RunConfig, load_config
 from gazetteer.jobs.executors.ray.executor import ray_pools, run_ray
@@ -99,7 +99,7 @@ class Comparison:
         self.config, self.rounds, self.shards = config, rounds, shards
         self.marks = fingerprint(config)
         self.provenance = provenance(self.marks, portable_config(config))
-        pictures = plan.picture_digest(self.marks)
+        pictures = picture_digest(self.marks)
         pool = plan.read_pool(config)
         size = config.shard_size
         items = plan.make_items(pool[: 2 * shards * size], config.seed, pictures)

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from gazetteer.data.core.errors import InputError
+from gazetteer.data.core.settings import Count, Effect, Natural, setting, settings
 from gazetteer.data.core.sites import BRANCHES, Site, step_of
 from gazetteer.data.tables.codes import Moment, SparseMap
 from gazetteer.data.tables.images import to_uint8
@@ -26,32 +27,39 @@ SPARE = "model.dtype=float16, model.attention_slicing=true, model.vae_tiling=tru
 """What needs less memory when pictures are sampled one by one already."""
 
 
-@dataclass(frozen=True)
+@settings("generation")
 class GenerationConfig:
-    """How pictures are sampled and where the model is listened to.
+    """How pictures are sampled and where the model is listened to."""
 
-    Attributes:
-        steps: sampler steps.
-        guidance: classifier-free guidance scale as diffusers defines it; 1 or less turns guidance off.
-        height, width: picture size in px; 0 takes the model's own.
-        blocks, branches, t: the sites are all their combinations (t: 1.0 = first step, 0.0 = last).
-        exact: run the model on one picture per call, so that results do not depend on the batch a
-            picture was in (floating-point kernels differ between batch shapes). On a GPU, where speed
-            needs batches and kernels are not reproducible to the bit anyway, set it to false.
-    """
-
-    steps: int = 50
-    guidance: float = 7.5
-    height: int = 0
-    width: int = 0
-    blocks: tuple[str, ...] = ("mid_block.attentions.0",)
-    branches: tuple[str, ...] = BRANCHES
-    t: tuple[float, ...] = (1.0, 0.5, 0.0)
-    exact: bool = True
+    steps: Count = setting(Effect.PICTURES, "Sampler steps.", default=50)
+    guidance: float = setting(
+        Effect.PICTURES,
+        "Classifier-free guidance scale as diffusers defines it; 1 or less turns guidance off.",
+        default=7.5,
+    )
+    height: Natural = setting(Effect.PICTURES, "Height of a picture in px; 0 takes the model's own.", default=0)
+    width: Natural = setting(Effect.PICTURES, "Width of a picture in px; 0 takes the model's own.", default=0)
+    blocks: tuple[str, ...] = setting(
+        Effect.CODES,
+        "Blocks of the denoiser to listen at, by their paths in diffusers; a site is a block, a branch and a t.",
+        default=("mid_block.attentions.0",),
+    )
+    branches: tuple[str, ...] = setting(
+        Effect.CODES, "`cond`, `uncond` or both halves of classifier-free guidance.", default=BRANCHES
+    )
+    t: tuple[float, ...] = setting(
+        Effect.CODES, "Where in the sampling: 1.0 is the first step, 0.0 the last.", default=(1.0, 0.5, 0.0)
+    )
+    exact: bool = setting(
+        Effect.PICTURES,
+        "Run the model on one picture per call, so that results do not depend on the batch a picture was in "
+        "(floating-point kernels differ between batch shapes). On a GPU, where speed needs batches and "
+        "kernels are not reproducible to the bit anyway, set it to false.",
+        default=True,
+        last_bits=True,
+    )
 
     def __post_init__(self) -> None:
-        if self.steps < 1:
-            raise InputError(f"generation.steps must be at least 1, not {self.steps}.")
         if "uncond" in self.branches and self.guidance <= 1.0:
             raise InputError(
                 f"generation.branches asks for uncond, but guidance {self.guidance} turns it off; "

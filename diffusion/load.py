@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 from gazetteer.data.core.errors import GazetteerError, InputError
+from gazetteer.data.core.settings import Effect, OneOf, device_kind, setting, settings
 from gazetteer.data.inputs.model_files import (
     PICKLES,
     check_pipeline_folder,
@@ -26,48 +26,67 @@ OFFLOADS = ("", "model", "sequential")
 WHAT = "text-to-image model"
 
 
-@dataclass(frozen=True)
+@settings("model")
 class ModelConfig:
-    """Which text-to-image model, and how to hold it.
+    """Which text-to-image model, and how to hold it."""
 
-    Attributes:
-        path: a folder in diffusers format, a hub id, or a single ``.safetensors`` file in the layout of the
-            original Stable Diffusion code.
-        config: with a single file, the folder or hub id of a pipeline of the same kind; of it only the
-            configurations and tokenizers are read, no weights.
-        revision: hub revision to pin, empty for the default.
-        variant: weight variant, e.g. ``fp16``, empty for none.
-        dtype: one of DTYPES.
-        device: a torch device, e.g. ``cpu``, ``cuda``, ``cuda:1``.
-        scheduler: ``ddim`` replaces the model's scheduler by DDIM with the same noise schedule
-            (the paper's sampler); empty keeps the model's own.
-        safety_checker: keep the model's filter, if it has one, which blacks out pictures it takes for unsafe.
-        device_map: ``balanced`` spreads the networks over all accelerators; `device` is then the autoencoders'.
-        offload: keep networks in main memory while they do not work: ``model`` moves one whole network at a time
-            to `device`, ``sequential`` one layer at a time (slow, least memory).
-        attention_slicing: compute attention in parts: less memory, slower.
-        vae_slicing: decode pictures of a batch one by one.
-        vae_tiling: decode a picture in overlapping tiles: less memory, slightly different pixels.
-    """
-
-    path: str
-    config: str = ""
-    revision: str = ""
-    variant: str = ""
-    dtype: str = "float32"
-    device: str = "cpu"
-    scheduler: str = ""
-    safety_checker: bool = True
-    device_map: str = ""
-    offload: str = ""
-    attention_slicing: bool = False
-    vae_slicing: bool = False
-    vae_tiling: bool = False
+    path: str = setting(
+        Effect.PICTURES,
+        "A folder in diffusers format, a hub id, or a single ``.safetensors`` file in the layout of the "
+        "original Stable Diffusion code.",
+        path=True,
+    )
+    config: str = setting(
+        Effect.PICTURES,
+        "With a single file, the folder or hub id of a pipeline of the same kind; of it only the "
+        "configurations and tokenizers are read, no weights.",
+        default="",
+        path=True,
+    )
+    revision: str = setting(Effect.PICTURES, "Hub revision to pin, empty for the default.", default="")
+    variant: str = setting(Effect.PICTURES, "Weight variant, e.g. ``fp16``, empty for none.", default="")
+    dtype: Annotated[str, OneOf(DTYPES)] = setting(
+        Effect.PICTURES, "Number type of the networks' weights.", default="float32"
+    )
+    device: str = setting(
+        Effect.PICTURES,
+        "A torch device, e.g. ``cpu``, ``cuda``, ``cuda:1``.",
+        default="cpu",
+        kind=device_kind,
+        late=True,
+        last_bits=True,
+    )
+    scheduler: Annotated[str, OneOf(("", "ddim"))] = setting(
+        Effect.PICTURES,
+        "``ddim`` replaces the model's scheduler by DDIM with the same noise schedule (the paper's sampler); "
+        "empty keeps the model's own.",
+        default="",
+    )
+    safety_checker: bool = setting(
+        Effect.PICTURES,
+        "Keep the model's filter, if it has one, which blacks out pictures it takes for unsafe.",
+        default=True,
+    )
+    device_map: Annotated[str, OneOf(("", "balanced"))] = setting(
+        Effect.NOTHING,
+        "``balanced`` spreads the networks over all accelerators; `device` is then the autoencoders'.",
+        default="",
+    )
+    offload: Annotated[str, OneOf(OFFLOADS)] = setting(
+        Effect.NOTHING,
+        "Keep networks in main memory while they do not work: ``model`` moves one whole network at a time to "
+        "`device`, ``sequential`` one layer at a time (slow, least memory).",
+        default="",
+    )
+    attention_slicing: bool = setting(
+        Effect.PICTURES, "Compute attention in parts: less memory, slower.", default=False
+    )
+    vae_slicing: bool = setting(Effect.PICTURES, "Decode pictures of a batch one by one.", default=False)
+    vae_tiling: bool = setting(
+        Effect.PICTURES, "Decode a picture in overlapping tiles: less memory, slightly different pixels.", default=False
+    )
 
     def __post_init__(self) -> None:
-        for name, accepted in (("dtype", DTYPES), ("scheduler", ("", "ddim")), ("device_map", ("", "balanced"))):
-            _check_choice(name, getattr(self, name), accepted)
-        _check_choice("offload", self.offload, OFFLOADS)
         if self.device_map and self.offload:
             raise InputError("model.device_map and model.offload exclude each other; set one of them.")
         if self.offload == "sequential" and self.device == "cpu":
@@ -79,12 +98,6 @@ class ModelConfig:
     def single_file(self) -> bool:
         """Whether `path` names a checkpoint file rather than a folder or hub id."""
         return Path(self.path).suffix == ".safetensors"
-
-
-def _check_choice(name: str, value: str, accepted: tuple[str, ...]) -> None:
-    if value not in accepted:
-        said = ", ".join(one or "empty" for one in accepted)
-        raise InputError(f"model.{name} is {value!r}; accepted: {said}.")
 
 
 def load_pipeline(config: ModelConfig) -> DiffusionPipeline:

@@ -11,10 +11,11 @@ import math
 import re
 import unicodedata
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
+from typing import Annotated
 
 from gazetteer.data.core.errors import InputError
+from gazetteer.data.core.settings import Effect, Natural, OneOf, setting, settings
 from gazetteer.data.inputs.prompt_files import ACCEPTED, HUB, prompts_of_dataset, prompts_of_file
 from gazetteer.data.inputs.prompts import digest_parts
 
@@ -22,44 +23,55 @@ SIDES = ("sae", "dictionary", "evaluation")
 """Prompts to train autoencoders on, to label features with, and to judge both on."""
 
 
-@dataclass(frozen=True)
+@settings("prompts")
 class PromptConfig:
-    """A collection of prompts and what is taken of it.
+    """A collection of prompts and what is taken of it."""
 
-    Attributes:
-        path: a .txt, .csv, .jsonl or .parquet file, a folder that Hugging Face datasets reads, or ``hf:owner/name``.
-        column: the column or key that holds the prompts; a .txt has none.
-        subset, split, revision: of a Hugging Face data set.
-        limit: take at most so many, the first that pass; 0 takes all. A hub data set needs one.
-        min_chars, max_chars, min_words, max_words: length of a prompt; a maximum of 0 is none.
-        matching, not_matching: regular expressions that must, or must not, be found in a prompt, in any case.
-        with_words, without_words: a prompt must hold one of the first and none of the second, as whole words or
-            phrases in any case; empty sets no condition.
-        side: one of SIDES, or empty for all prompts.
-        shares: of the sides in the order of SIDES; they add up to 1. Prompts change sides only when these change.
-    """
-
-    path: str
-    column: str = "prompt"
-    subset: str = ""
-    split: str = "train"
-    revision: str = ""
-    limit: int = 0
-    min_chars: int = 0
-    max_chars: int = 0
-    min_words: int = 0
-    max_words: int = 0
-    matching: str = ""
-    not_matching: str = ""
-    with_words: tuple[str, ...] = ()
-    without_words: tuple[str, ...] = ()
-    side: str = ""
-    shares: tuple[float, ...] = (0.8, 0.16, 0.04)
+    path: str = setting(
+        Effect.SELECTION,
+        "A .txt, .csv, .jsonl or .parquet file, a folder that Hugging Face datasets reads, or ``hf:owner/name``.",
+        path=True,
+    )
+    column: str = setting(
+        Effect.SELECTION, "The column or key that holds the prompts; a .txt has none.", default="prompt"
+    )
+    subset: str = setting(Effect.SELECTION, "Of a Hugging Face data set.", default="")
+    split: str = setting(Effect.SELECTION, "Of a Hugging Face data set.", default="train")
+    revision: str = setting(Effect.SELECTION, "Of a Hugging Face data set.", default="")
+    limit: Natural = setting(
+        Effect.SELECTION, "Take at most so many, the first that pass; 0 takes all. A hub data set needs one.", default=0
+    )
+    min_chars: Natural = setting(Effect.SELECTION, "Fewest characters of a prompt.", default=0)
+    max_chars: Natural = setting(Effect.SELECTION, "Most characters of a prompt; 0: any number.", default=0)
+    min_words: Natural = setting(Effect.SELECTION, "Fewest words of a prompt.", default=0)
+    max_words: Natural = setting(Effect.SELECTION, "Most words of a prompt; 0: any number.", default=0)
+    matching: str = setting(
+        Effect.SELECTION, "A regular expression that must be found in a prompt, in any case.", default=""
+    )
+    not_matching: str = setting(
+        Effect.SELECTION, "A regular expression that must not be found in a prompt, in any case.", default=""
+    )
+    with_words: tuple[str, ...] = setting(
+        Effect.SELECTION,
+        "A prompt must hold one of these, as whole words or phrases in any case; empty sets no condition.",
+        default=(),
+    )
+    without_words: tuple[str, ...] = setting(
+        Effect.SELECTION, "A prompt must hold none of these, as whole words or phrases in any case.", default=()
+    )
+    side: Annotated[str, OneOf(("", *SIDES))] = setting(
+        Effect.SELECTION,
+        "Which part of the prompts, by a hash of their text, so that jobs on different sides share none; "
+        "empty for all.",
+        default="",
+    )
+    shares: tuple[float, ...] = setting(
+        Effect.SELECTION,
+        "Of the sides sae, dictionary and evaluation; they add up to 1. Prompts change sides only when these change.",
+        default=(0.8, 0.16, 0.04),
+    )
 
     def __post_init__(self) -> None:
-        for name in ("limit", "min_chars", "max_chars", "min_words", "max_words"):
-            if getattr(self, name) < 0:
-                raise InputError(f"prompts.{name} must be 0 or more, not {getattr(self, name)}.")
         for name in ("matching", "not_matching"):
             try:
                 re.compile(getattr(self, name))
@@ -67,8 +79,6 @@ class PromptConfig:
                 raise InputError(f"prompts.{name} is not a regular expression: {error}.") from error
         if not all(re.search(r"\w", phrase) for phrase in (*self.with_words, *self.without_words)):
             raise InputError("prompts.with_words and prompts.without_words hold words or phrases; one has no word.")
-        if self.side and self.side not in SIDES:
-            raise InputError(f"prompts.side is {self.side!r}; accepted: {', '.join(SIDES)}, or empty.")
         if len(self.shares) != len(SIDES) or min(self.shares) < 0 or not math.isclose(sum(self.shares), 1.0):
             raise InputError(
                 f"prompts.shares holds the shares of {', '.join(SIDES)}, which add up to 1, not {list(self.shares)}."

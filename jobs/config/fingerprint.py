@@ -1,39 +1,98 @@
-"""What makes a run this run: its configuration with every path replaced by a digest of what lies there."""
+"""What makes a run this run: its settings that change tables, with every path replaced by a digest of what lies there.
+
+Everything here is read off the settings themselves (`gazetteer.data.core.settings.About`).
+"""
 
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from gazetteer.data.core.digests import digest_path
-from gazetteer.jobs.config.schema import OPERATIONAL, PATHS, RunConfig
+from gazetteer.data.core.digests import digest_json, digest_path
+from gazetteer.data.core.settings import Effect, Setting, walk
+from gazetteer.jobs.config.schema import RunConfig
+
+SETTINGS: Mapping[str, Setting] = {one.key: one for one in walk(RunConfig)}
+"""Every key of the configuration."""
+
+TABLES = frozenset({Effect.SELECTION, Effect.PICTURES, Effect.CODES, Effect.SEGMENTS, Effect.LABELS})
+"""What a labelling run comes to; the other effects leave its tables alone."""
+
+REUSABLE = frozenset({Effect.PICTURES, Effect.SEGMENTS})
+"""What decides the images and segments of a prompt and seed, which another run may take over."""
 
 
 def fingerprint(config: RunConfig) -> dict[str, Any]:
-    """Flat ``key -> value``; two runs with equal fingerprints come to equal tables."""
-    flat: dict[str, Any] = {}
-    _flatten(dataclasses.asdict(config), "", flat)
-    return {key: value for key, value in sorted(flat.items()) if not _operational(key)}
+    """Flat ``key -> value`` of the settings that change tables; runs with equal fingerprints come to equal tables."""
+    return {key: _digested(SETTINGS[key], value) for key, value in sorted(_values(config))}
 
 
 def portable_config(config: RunConfig) -> dict[str, Any]:
-    """The configuration without what names this machine: paths become their last part, operational keys go."""
-    flat: dict[str, Any] = {}
-    _flatten(dataclasses.asdict(config), "", flat, digests=False)
-    return {key: value for key, value in sorted(flat.items()) if not _operational(key)}
+    """The same without what names this machine: paths become their last part."""
+    return {
+        key: Path(value).name if _is_path(SETTINGS[key], value) else value for key, value in sorted(_values(config))
+    }
 
 
-def _operational(key: str) -> bool:
-    return key in OPERATIONAL or key.split(".")[0] in OPERATIONAL
+def keys_of(effects: Collection[Effect], last_bits: bool = True) -> frozenset[str]:
+    """The keys with one of these effects.
+
+    Args:
+        last_bits: with those that change no more than rounding.
+    """
+    return frozenset(
+        key for key, one in SETTINGS.items() if one.about.effect in effects and (last_bits or not one.about.last_bits)
+    )
 
 
-def _flatten(value: dict[str, Any], prefix: str, flat: dict[str, Any], digests: bool = True) -> None:
-    for name, one in value.items():
-        key = f"{prefix}{name}"
-        if isinstance(one, dict):
-            _flatten(one, f"{key}.", flat, digests)
-        elif name in PATHS and one and isinstance(one, str) and Path(one).exists():
-            flat[key] = digest_path(one) if digests else Path(one).name
-        else:
-            flat[key] = list(one) if isinstance(one, tuple) else one
+def picture_digest(marks: Mapping[str, Any]) -> str:
+    """A digest of all that shapes a picture besides prompt and seed; names its image ids.
+
+    What changes no more than the last bits of a picture (threads, the kind of device) leaves its name alone.
+    """
+    names = keys_of({Effect.PICTURES}, last_bits=False)
+    return digest_json({key: value for key, value in marks.items() if key in names})
+
+
+def differing(mine: Mapping[str, Any], theirs: Any, effects: Collection[Effect], last_bits: bool = True) -> list[str]:
+    """The keys with one of these effects by which two fingerprints differ, sorted; all, if `theirs` is none.
+
+    Args:
+        last_bits: with those that change no more than rounding.
+    """
+    theirs = theirs if isinstance(theirs, dict) else {}
+    keys = keys_of(effects, last_bits) & (mine.keys() | theirs.keys())
+    # A key that one side lacks differs even from a null on the other.
+    return sorted(key for key in keys if (key in mine, mine.get(key)) != (key in theirs, theirs.get(key)))
+
+
+def _values(config: RunConfig) -> Iterator[tuple[str, Any]]:
+    """The keys that change tables and what of their values counts; a late setting at its default does not."""
+    for key, one in SETTINGS.items():
+        if one.about.effect not in TABLES:
+            continue
+        value: Any = config
+        for name in key.split("."):
+            value = getattr(value, name)
+        value = one.about.kind(value) if one.about.kind else value
+        if not (one.about.late and value == one.default):
+            yield key, _plain(value)
+
+
+def _plain(value: Any) -> Any:
+    """What JSON makes of a value."""
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return _plain(dataclasses.asdict(value))
+    if isinstance(value, Mapping):
+        return {name: _plain(one) for name, one in value.items()}
+    return [_plain(one) for one in value] if isinstance(value, list | tuple) else value
+
+
+def _digested(one: Setting, value: Any) -> Any:
+    return digest_path(value) if _is_path(one, value) else value
+
+
+def _is_path(one: Setting, value: Any) -> bool:
+    return one.about.path and bool(value) and Path(value).exists()

@@ -3,44 +3,49 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from typing import Annotated
+
+from annotated_types import Ge
 
 from gazetteer.data.core.errors import InputError
+from gazetteer.data.core.settings import Count, Effect, Natural, NonNegative, Positive, setting, settings
 
 
-@dataclass(frozen=True)
+@settings("pools")
 class PoolConfig:
-    """Workers of one kind.
+    """Workers of one kind."""
 
-    Attributes:
-        stages: consecutive stages that one worker does (``generate``, ``detect``, ``segment``, ``evidence``).
-        workers: how many; 0: as many as the cluster has room for when the run starts.
-        cpus, gpus: of each worker, fractions allowed: with ``gpus: 0.5`` two workers share a device.
-        resources: custom resources of each worker, as the cluster's nodes name them, e.g. ``{diffusion: 1}``.
-        labels: labels of the nodes its workers may run on, e.g. ``{ray.io/accelerator-type: A100}``; Ray's selectors
-            ``!a``, ``in(a, b)`` and ``!in(a, b)`` are understood.
-        memory_gib: a worker may allocate this much beyond what its models take, and asks the cluster for it;
-            the item that wants more fails. 0 sets no limit.
-    """
-
-    stages: tuple[str, ...] = ()
-    workers: int = 0
-    cpus: float = 1.0
-    gpus: float = 0.0
-    resources: dict[str, float] = field(default_factory=dict)
-    labels: dict[str, str] = field(default_factory=dict)
-    memory_gib: float = 0.0
-
-    def __post_init__(self) -> None:
-        for name in ("workers", "cpus", "gpus", "memory_gib"):
-            if getattr(self, name) < 0:
-                raise InputError(f"pools: {name} must be 0 or more, not {getattr(self, name)}.")
-        for name, amount in self.resources.items():
-            if isinstance(amount, bool) or not isinstance(amount, int | float) or amount <= 0:
-                raise InputError(f"pools: resources.{name} must be a number above 0, not {amount!r}.")
-        for name, label in self.labels.items():
-            if not isinstance(label, str):
-                raise InputError(f"pools: labels.{name} must be text, not {label!r}.")
+    stages: tuple[str, ...] = setting(
+        Effect.NOTHING,
+        "Consecutive stages that one worker does (``generate``, ``detect``, ``segment``, ``evidence``).",
+        default=(),
+    )
+    workers: Natural = setting(
+        Effect.NOTHING, "How many; 0: as many as the cluster has room for when the run starts.", default=0
+    )
+    cpus: NonNegative = setting(Effect.NOTHING, "CPUs of each worker, fractions allowed.", default=1.0)
+    gpus: NonNegative = setting(
+        Effect.NOTHING,
+        "GPUs of each worker, fractions allowed: with ``gpus: 0.5`` two workers share a device.",
+        default=0.0,
+    )
+    resources: dict[str, Positive] = setting(
+        Effect.NOTHING,
+        "Custom resources of each worker, as the cluster's nodes name them, e.g. ``{diffusion: 1}``.",
+        default_factory=dict,
+    )
+    labels: dict[str, str] = setting(
+        Effect.NOTHING,
+        "Labels of the nodes its workers may run on, e.g. ``{ray.io/accelerator-type: A100}``; Ray's "
+        "selectors ``!a``, ``in(a, b)`` and ``!in(a, b)`` are understood.",
+        default_factory=dict,
+    )
+    memory_gib: NonNegative = setting(
+        Effect.NOTHING,
+        "A worker may allocate this much beyond what its models take, and asks the cluster for it; the item "
+        "that wants more fails. 0 sets no limit.",
+        default=0.0,
+    )
 
     @property
     def name(self) -> str:
@@ -54,27 +59,26 @@ class PoolConfig:
         return {name: float(amount) for name, amount in amounts.items() if amount}
 
 
-@dataclass(frozen=True)
+@settings("limits")
 class LimitConfig:
-    """When something that does not work is given up.
+    """When something that does not work is given up."""
 
-    Attributes:
-        attempts: how often the same pictures may take a worker down before they are halved, or, one alone, recorded
-            as failed.
-        picture_seconds: time for each picture of a shard in each pool; 0 sets no limit.
-        start_seconds: time for a worker to be placed and to load its models.
-        wait_seconds: how long to wait for a named cluster to have what the pools need; its autoscaler is asked for it.
-    """
-
-    attempts: int = 2
-    picture_seconds: float = 600.0
-    start_seconds: float = 1800.0
-    wait_seconds: float = 0.0
-
-    def __post_init__(self) -> None:
-        for name, least in (("attempts", 1), ("picture_seconds", 0), ("start_seconds", 1), ("wait_seconds", 0)):
-            if not getattr(self, name) >= least:
-                raise InputError(f"limits.{name} must be at least {least}, not {getattr(self, name)}.")
+    attempts: Count = setting(
+        Effect.NOTHING,
+        "How often the same pictures may take a worker down before they are halved, or, one alone, recorded as failed.",
+        default=2,
+    )
+    picture_seconds: NonNegative = setting(
+        Effect.NOTHING, "Time for each picture of a shard in each pool; 0 sets no limit.", default=600.0
+    )
+    start_seconds: Annotated[float, Ge(1)] = setting(
+        Effect.NOTHING, "Time for a worker to be placed and to load its models.", default=1800.0
+    )
+    wait_seconds: NonNegative = setting(
+        Effect.NOTHING,
+        "How long to wait for a named cluster to have what the pools need; its autoscaler is asked for it.",
+        default=0.0,
+    )
 
 
 def check_pools(pools: Sequence[PoolConfig], stages: Sequence[str]) -> None:

@@ -10,9 +10,10 @@ from pathlib import Path
 from typing import Any
 
 from gazetteer.data.core.errors import InputError
+from gazetteer.data.core.settings import Effect
 from gazetteer.data.core.sites import Site
 from gazetteer.data.runs.folder import RunFolder
-from gazetteer.jobs.config.fingerprint import fingerprint
+from gazetteer.jobs.config.fingerprint import differing, fingerprint
 from gazetteer.jobs.config.schema import RunConfig
 from gazetteer.labeling.layout.data import open_run
 from gazetteer.sae.model.autoencoder import SparseAutoencoder
@@ -27,12 +28,11 @@ def check_config(config: RunConfig, run: RunFolder) -> None:
     Raises:
         InputError: naming the keys that differ.
     """
-    mine, there = fingerprint(config), run.read_json("run.json") or {}
-    keys = [key for key in mine if key.startswith(("model.", "generation.", "saes")) and key != "generation.exact"]
-    differing = sorted(key for key in keys if mine[key] != there.get(key))
-    if differing:
+    there, shaping = run.read_json("run.json"), {Effect.PICTURES, Effect.CODES}
+    others = differing(fingerprint(config), there, shaping, last_bits=False)
+    if others:
         raise InputError(
-            f"The configuration is not the one {run.path} was made with; these differ: {', '.join(differing)}. "
+            f"The configuration is not the one {run.path} was made with; these differ: {', '.join(others)}. "
             "Name the run's own with --config and --set."
         )
 

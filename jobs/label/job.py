@@ -19,7 +19,7 @@ from gazetteer.data.inputs.prompts import Item, Shard
 from gazetteer.data.runs.folder import Commit, RunFolder
 from gazetteer.data.tables.provenance import provenance
 from gazetteer.data.tables.schemas import FAILURES, LABELLING_TABLES
-from gazetteer.jobs.config.fingerprint import fingerprint, portable_config
+from gazetteer.jobs.config.fingerprint import REUSABLE, differing, fingerprint, picture_digest, portable_config
 from gazetteer.jobs.config.schema import RunConfig
 from gazetteer.jobs.executors.choose import Executor
 from gazetteer.jobs.executors.ray.metrics import RunMetrics
@@ -30,7 +30,7 @@ from gazetteer.jobs.label.progress import Progress
 from gazetteer.jobs.label.run_state import RunState
 from gazetteer.labeling.evidence.counts import sum_evidence
 from gazetteer.labeling.evidence.run_codes import all_codes, code_grids
-from gazetteer.labeling.pipeline.reuse import ReusingStages, differing_pictures
+from gazetteer.labeling.pipeline.reuse import ReusingStages
 from gazetteer.labeling.pipeline.sae_check import report
 from gazetteer.labeling.pipeline.stages import STAGES, ShardResult, Stages
 from gazetteer.labeling.rules.reduce import reduce_tables
@@ -96,9 +96,9 @@ def require_reusable(marks: Mapping[str, Any], base: str | Path) -> None:
     store = RunFolder(base)
     if not store.exists():
         raise InputError(f"{base} is not a run folder: _meta/run.json is missing; nothing can be reused.")
-    differing = differing_pictures(marks, store.read_json("run.json"))
-    if differing:
-        raise InputError(f"The pictures or segments of {base} were made with other settings: {', '.join(differing)}.")
+    others = differing(marks, store.read_json("run.json"), REUSABLE)
+    if others:
+        raise InputError(f"The pictures or segments of {base} were made with other settings: {', '.join(others)}.")
 
 
 def open_failures(store: RunFolder) -> list[str]:
@@ -115,7 +115,7 @@ class _Run:
     ) -> None:
         self.config, self.store, self.marks = config, store, marks
         self.provenance = provenance(marks, portable_config(config))
-        self.pictures = plan.picture_digest(marks)
+        self.pictures = picture_digest(marks)
         self.started = time.monotonic()
         self.explained: dict[str, float] = {}
         self.executor = Executor(config)

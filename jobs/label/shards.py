@@ -7,7 +7,6 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
-from gazetteer.data.core.digests import digest_json
 from gazetteer.data.core.errors import InputError
 from gazetteer.data.inputs.prompt_pool import read_prompts
 from gazetteer.data.inputs.prompts import Item, Shard, make_item, shards_of
@@ -20,12 +19,6 @@ from gazetteer.labeling.vocabulary.concepts import Vocabulary
 def read_pool(config: RunConfig) -> list[str]:
     """The prompts a run may draw from, in file order. Raises InputError."""
     return read_prompts(config.prompts)
-
-
-def picture_digest(fingerprint: dict[str, Any]) -> str:
-    """A digest of all that shapes a picture besides prompt and seed; names its image ids."""
-    shaping = ("model.", "generation.steps", "generation.guidance", "generation.height", "generation.width")
-    return digest_json({key: value for key, value in fingerprint.items() if key.startswith(shaping)})
 
 
 def first_pass(pool: Sequence[str], config: RunConfig, pictures: str) -> list[Item]:

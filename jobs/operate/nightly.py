@@ -14,11 +14,10 @@ from gazetteer.data.core.digests import digest_json
 from gazetteer.data.core.errors import GazetteerError, InputError
 from gazetteer.data.runs.commits import check_name
 from gazetteer.data.runs.folder import RunFolder
-from gazetteer.jobs.config.fingerprint import fingerprint
+from gazetteer.jobs.config.fingerprint import REUSABLE, differing, fingerprint
 from gazetteer.jobs.config.schema import RunConfig
 from gazetteer.jobs.label.job import label
 from gazetteer.jobs.label.logs import log_file, logging_to
-from gazetteer.labeling.pipeline.reuse import differing_pictures
 from gazetteer.sae.model.checkpoint import unfinished_sites
 
 log = logging.getLogger(__name__)
@@ -105,7 +104,7 @@ class _Night:
         """The last complete run with the same pictures and segments."""
         for one in reversed(self._complete()):
             store = self._open(one)
-            if one != name and not differing_pictures(marks, store.read_json("run.json")) and store.is_complete():
+            if one != name and not differing(marks, store.read_json("run.json"), REUSABLE) and store.is_complete():
                 return one
         return None
 

@@ -14,10 +14,11 @@ from pathlib import Path
 from typing import Any
 
 from gazetteer.data.core.errors import InputError
+from gazetteer.data.core.settings import Effect
 from gazetteer.data.runs.commits import Commit
 from gazetteer.data.runs.folder import RunFolder
 from gazetteer.diffusion.flops import ModelCost, model_cost
-from gazetteer.jobs.config.fingerprint import fingerprint
+from gazetteer.jobs.config.fingerprint import differing, fingerprint
 from gazetteer.jobs.config.schema import RunConfig
 from gazetteer.labeling.vocabulary.concepts import Vocabulary
 from gazetteer.sae.model.autoencoder import SAEConfig
@@ -248,12 +249,10 @@ def _measured(config: RunConfig, path: str) -> tuple[Measured, dict[str, Any]]:
     found = Measured(store.committed().values() if marks else ())
     if not found.images:
         raise InputError(f"{path} holds no pictures to measure by; --like takes a run that gazetteer label made.")
-    groups = ("model.", "generation.", "vocabulary.", "detector.", "segmenter.", "saes")
-    free = {"generation.steps", "generation.guidance"}
-    mine = {key: value for key, value in fingerprint(config).items() if key.startswith(groups)}
-    others = sorted(key for key, value in mine.items() if key not in free and marks.get(key, value) != value)
+    shaping = {Effect.PICTURES, Effect.CODES, Effect.SEGMENTS}
+    others = set(differing(fingerprint(config), marks, shaping)) - {"generation.steps", "generation.guidance"}
     if others:
-        raise InputError(f"{path} was made with other models or sites; these differ: {', '.join(others)}.")
+        raise InputError(f"{path} was made with other models or sites; these differ: {', '.join(sorted(others))}.")
     return found, marks
 
 

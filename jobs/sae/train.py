@@ -26,12 +26,12 @@ from gazetteer.data.inputs.prompt_pool import read_prompts
 from gazetteer.data.inputs.prompts import Item, shards_of
 from gazetteer.data.runs.files import make_folder, write_errors
 from gazetteer.data.runs.lock import hold
-from gazetteer.jobs.config.fingerprint import fingerprint
+from gazetteer.jobs.config.fingerprint import fingerprint, picture_digest
 from gazetteer.jobs.config.schema import RunConfig, SaeConfig
 from gazetteer.jobs.executors.choose import Executor
 from gazetteer.jobs.executors.task import Job, Task
 from gazetteer.jobs.label.progress import Progress
-from gazetteer.jobs.label.shards import make_items, picture_digest
+from gazetteer.jobs.label.shards import make_items
 from gazetteer.jobs.sae.capture import CaptureWorker, cannot_lose, concatenate
 from gazetteer.jobs.sae.recover import recover_losses
 from gazetteer.jobs.sae.stream import train_from_stream

@@ -8,13 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Annotated, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-from gazetteer.data.core.errors import InputError
-from gazetteer.labeling.weights.loading import DTYPES, check_choice, check_share
+from gazetteer.data.core.settings import Count, Effect, OneOf, Share, device_kind, setting, settings
+from gazetteer.labeling.weights.loading import DTYPES
 
 LIBRARIES = ("transformers", "groundingdino")
 
@@ -51,44 +51,58 @@ class Detector(Protocol):
         ...
 
 
-@dataclass(frozen=True)
+@settings("detector")
 class DetectorConfig:
-    """Which detector, and how to use it.
+    """Which detector, and how to use it."""
 
-    Attributes:
-        path: a folder or hub id of a Grounding DINO, MM Grounding DINO or OWLv2 (`transformers`), or a checkpoint
-            file in the authors' format (`groundingdino`).
-        library: one of LIBRARIES.
-        config: with `groundingdino`, the settings of the checkpoint: the name of a published configuration
-            (default: GroundingDINO_SwinT_OGC), or a JSON or YAML file of the same keys.
-        text_encoder: with `groundingdino`, folder or hub id of the BERT whose tokenizer and sizes the checkpoint
-            uses; empty: the one its settings name.
-        box_threshold: lowest score of a phrase that becomes a box, 0..1; OWLv2's scores are lower, 0.1 to 0.2 suits it.
-        nms_iou: of two boxes of one concept that overlap more than this, the better one stays.
-        device: a torch device, e.g. ``cpu``, ``cuda:1``.
-        dtype: one of DTYPES.
-        batch_size: pictures per model call.
-        exact: on a CPU, one picture per call whatever the batch size: sums differ in the last bits
-            between batch shapes, and a box at the threshold must not depend on its neighbours.
-        revision: hub revision to pin, empty for the default.
-    """
-
-    path: str
-    library: str = "transformers"
-    config: str = ""
-    text_encoder: str = ""
-    box_threshold: float = 0.35
-    nms_iou: float = 0.7
-    device: str = "cpu"
-    dtype: str = "float32"
-    batch_size: int = 8
-    exact: bool = True
-    revision: str = ""
-
-    def __post_init__(self) -> None:
-        check_choice("detector.library", self.library, LIBRARIES)
-        check_choice("detector.dtype", self.dtype, DTYPES)
-        check_share("detector.box_threshold", self.box_threshold)
-        check_share("detector.nms_iou", self.nms_iou)
-        if self.batch_size < 1:
-            raise InputError(f"detector.batch_size is {self.batch_size}; accepted: 1 or more.")
+    path: str = setting(
+        Effect.SEGMENTS,
+        "A folder or hub id of a Grounding DINO, MM Grounding DINO or OWLv2 (`transformers`), or a checkpoint "
+        "file in the authors' format (`groundingdino`).",
+        path=True,
+    )
+    library: Annotated[str, OneOf(LIBRARIES)] = setting(
+        Effect.SEGMENTS,
+        "What loads it: `transformers`, or the authors' own package for checkpoint files of theirs.",
+        default="transformers",
+    )
+    config: str = setting(
+        Effect.SEGMENTS,
+        "With `groundingdino`, the settings of the checkpoint: the name of a published configuration "
+        "(default: GroundingDINO_SwinT_OGC), or a JSON or YAML file of the same keys.",
+        default="",
+        path=True,
+    )
+    text_encoder: str = setting(
+        Effect.SEGMENTS,
+        "With `groundingdino`, folder or hub id of the BERT whose tokenizer and sizes the checkpoint uses; "
+        "empty: the one its settings name.",
+        default="",
+        path=True,
+    )
+    box_threshold: Share = setting(
+        Effect.SEGMENTS,
+        "Lowest score of a phrase that becomes a box, 0..1; OWLv2's scores are lower, 0.1 to 0.2 suits it.",
+        default=0.35,
+    )
+    nms_iou: Share = setting(
+        Effect.SEGMENTS, "Of two boxes of one concept that overlap more than this, the better one stays.", default=0.7
+    )
+    device: str = setting(
+        Effect.SEGMENTS,
+        "A torch device, e.g. ``cpu``, ``cuda:1``.",
+        default="cpu",
+        kind=device_kind,
+        late=True,
+        last_bits=True,
+    )
+    dtype: Annotated[str, OneOf(DTYPES)] = setting(Effect.SEGMENTS, "Number type of its weights.", default="float32")
+    batch_size: Count = setting(Effect.NOTHING, "Pictures per model call.", default=8)
+    exact: bool = setting(
+        Effect.SEGMENTS,
+        "On a CPU, one picture per call whatever the batch size: sums differ in the last bits between batch "
+        "shapes, and a box at the threshold must not depend on its neighbours.",
+        default=True,
+        last_bits=True,
+    )
+    revision: str = setting(Effect.SEGMENTS, "Hub revision to pin, empty for the default.", default="")

@@ -31,13 +31,16 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import Annotated
 
 import numpy as np
 import pyarrow as pa
 import scipy.sparse as sp
+from annotated_types import Ge, Lt
 from numpy.typing import NDArray
 
 from gazetteer.data.core.errors import InputError
+from gazetteer.data.core.settings import Effect, setting, settings
 from gazetteer.data.core.sites import Site
 from gazetteer.labeling.evidence.pooling import Grid
 from gazetteer.labeling.evidence.rows import COUNTS, EvidenceRows, sum_evidence, table_of
@@ -47,22 +50,16 @@ from gazetteer.labeling.evidence.site_codes import SiteCodes, flat_codes, site_o
 __all__ = ["EvidenceConfig", "ImageEvidenceInput", "build_evidence", "sum_evidence"]
 
 
-@dataclass(frozen=True)
+@settings("evidence")
 class EvidenceConfig:
-    """Thresholds of the per-image rule.
+    """Thresholds of the per-image rule."""
 
-    Attributes:
-        binarize: a normalised activation above this (strictly) belongs to the binary map.
-        hit_iou: an IoU above this (strictly) is a hit.
-    """
-
-    binarize: float = 0.1
-    hit_iou: float = 0.5
-
-    def __post_init__(self) -> None:
-        for name in ("binarize", "hit_iou"):
-            if not 0.0 <= getattr(self, name) < 1.0:
-                raise InputError(f"evidence.{name} must lie in [0, 1), not {getattr(self, name)}.")
+    binarize: Annotated[float, Ge(0), Lt(1)] = setting(
+        Effect.LABELS, "A normalised activation above this (strictly) belongs to the binary map.", default=0.1
+    )
+    hit_iou: Annotated[float, Ge(0), Lt(1)] = setting(
+        Effect.LABELS, "An IoU above this (strictly) is a hit.", default=0.5
+    )
 
 
 @dataclass(frozen=True)

@@ -29,19 +29,6 @@ from gazetteer.labeling.segment.protocol import Mask
 
 log = logging.getLogger(__name__)
 
-SHAPING = (
-    "model.", "generation.steps", "generation.guidance", "generation.height", "generation.width", "generation.exact",
-    "vocabulary.", "detector.", "segmenter.", "heldout",
-)  # fmt: skip
-"""Keys of a run's fingerprint, or their beginnings, that decide what its images and segments are."""
-
-
-def differing_pictures(mine: Mapping[str, Any], theirs: Any) -> list[str]:
-    """The keys by which two runs' fingerprints differ where images and segments are concerned, sorted."""
-    theirs = theirs if isinstance(theirs, dict) else {}
-    keys = {key for key in mine.keys() | theirs.keys() if key.startswith(SHAPING)}
-    return sorted(key for key in keys if (key in mine, mine.get(key)) != (key in theirs, theirs.get(key)))
-
 
 @dataclass
 class _TakenOver(_Labelled):

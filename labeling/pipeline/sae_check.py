@@ -7,35 +7,34 @@ activations; its codes then look like codes and mean nothing. What gives it away
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from typing import Annotated
 
+from annotated_types import Le
 from torch import Tensor
 
 from gazetteer.data.core.errors import InputError
+from gazetteer.data.core.settings import Effect, Natural, setting, settings
 from gazetteer.data.core.sites import Site
 from gazetteer.sae.model.autoencoder import SparseAutoencoder
 from gazetteer.sae.training.metrics import Evaluation
 
 
-@dataclass(frozen=True)
+@settings("sae_check")
 class SaeCheckConfig:
-    """The check of the autoencoders before hours are spent.
+    """The check of the autoencoders before hours are spent."""
 
-    Attributes:
-        pictures: on how many of its first pictures a worker measures; at most one batch, 0 leaves the check out.
-        least: lowest share of the updates' variance that every autoencoder must explain,
-            1 − Σ Var(x − x̂) / Σ Var(x), at most 1. The paper's explain 0.36 to 0.78 of it, one that does not belong
-            to the block explains nothing or less.
-    """
-
-    pictures: int = 4
-    least: float = 0.1
-
-    def __post_init__(self) -> None:
-        if self.pictures < 0:
-            raise InputError(f"sae_check.pictures must be 0 or more, not {self.pictures}.")
-        if not self.least <= 1.0:
-            raise InputError(f"sae_check.least must be a share of at most 1, not {self.least}.")
+    pictures: Natural = setting(
+        Effect.NOTHING,
+        "On how many of its first pictures a worker measures; at most one batch, 0 leaves the check out.",
+        default=4,
+    )
+    least: Annotated[float, Le(1)] = setting(
+        Effect.NOTHING,
+        "Lowest share of the updates' variance that every autoencoder must explain, 1 − Σ Var(x − x̂) / Σ "
+        "Var(x), at most 1. The paper's explain 0.36 to 0.78 of it, one that does not belong to the block "
+        "explains nothing or less.",
+        default=0.1,
+    )
 
 
 class SaeCheck:

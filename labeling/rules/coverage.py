@@ -17,12 +17,14 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
+from typing import Annotated
 
 import numpy as np
 import pyarrow as pa
+from annotated_types import Gt, Le
 from numpy.typing import NDArray
 
-from gazetteer.data.core.errors import InputError
+from gazetteer.data.core.settings import Effect, Natural, setting, settings
 from gazetteer.labeling.evidence.view import SplitEvidence, views
 
 Floats = NDArray[np.floating]
@@ -31,23 +33,16 @@ _REFRESH = 64
 _NOTHING = 1e-3  # a gain below this is rounding
 
 
-@dataclass(frozen=True)
+@settings("coverage")
 class CoverageConfig:
-    """How the picture budget is spent.
+    """How the picture budget is spent."""
 
-    Attributes:
-        wanted: pictures in which every feature should fire and every concept be present.
-        first: share of the pictures made before looking at the evidence, in (0, 1].
-    """
-
-    wanted: int = 20
-    first: float = 0.6
-
-    def __post_init__(self) -> None:
-        if self.wanted < 0:
-            raise InputError(f"coverage.wanted must be 0 or more, not {self.wanted}.")
-        if not 0.0 < self.first <= 1.0:
-            raise InputError(f"coverage.first must lie in (0, 1], not {self.first}.")
+    wanted: Natural = setting(
+        Effect.SELECTION, "Pictures in which every feature should fire and every concept be present.", default=20
+    )
+    first: Annotated[float, Gt(0), Le(1)] = setting(
+        Effect.SELECTION, "Share of the pictures made before looking at the evidence, in (0, 1].", default=0.6
+    )
 
 
 @dataclass

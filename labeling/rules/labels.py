@@ -12,13 +12,14 @@ The per-image rule (`hits`, `mean_iou`) is counted in labeling/evidence/counts.p
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from typing import Annotated
 
 import numpy as np
 import pyarrow as pa
+from annotated_types import Gt, Lt
 from numpy.typing import NDArray
 
-from gazetteer.data.core.errors import InputError
+from gazetteer.data.core.settings import Count, Effect, Natural, NonNegative, Share, setting, settings
 from gazetteer.data.core.sites import Site
 from gazetteer.data.tables.schemas import LABELS, PAIRS
 from gazetteer.labeling.evidence.site_codes import rows_by_site
@@ -37,40 +38,33 @@ NULLS = pa.schema(
 """What the location-preserving null says: one row per tested pair of a site."""
 
 
-@dataclass(frozen=True)
+@settings("labels")
 class LabelConfig:
-    """When a label is trusted, and how its null is sampled.
+    """When a label is trusted, and how its null is sampled."""
 
-    Attributes:
-        max_q: highest false discovery rate (Benjamini-Hochberg over the site's tested pairs).
-        min_lift: lowest ratio of the intersection to that of shuffled images.
-        min_images: fewest discovery images with both; pairs with fewer are not tested.
-        min_dataset_iou: lowest data-set IoU (NetDissect, arXiv 1704.05796, uses 0.04).
-        top_shares: shares of a feature's active cells that are tried as its top quantile beside the support
-            (labeling/rules/top_quantile.py); () tries none.
-        permutations, refine: first permutations of every pair, and further ones of promising pairs.
-        seed: of the permutations.
-    """
-
-    max_q: float = 0.05
-    min_lift: float = 1.2
-    min_images: int = 5
-    min_dataset_iou: float = 0.04
-    top_shares: tuple[float, ...] = (0.9, 0.8, 0.7, 0.6, 0.5, 0.4, 0.3, 0.2, 0.1)
-    permutations: int = 1000
-    refine: int = 19000
-    seed: int = 0
-
-    def __post_init__(self) -> None:
-        for name, low, high in (("max_q", 0.0, 1.0), ("min_lift", 0.0, np.inf), ("min_dataset_iou", 0.0, 1.0)):
-            if not low <= getattr(self, name) <= high:
-                raise InputError(f"labels.{name} must lie in [{low}, {high}], not {getattr(self, name)}.")
-        object.__setattr__(self, "top_shares", tuple(self.top_shares))
-        if not all(0 < share < 1 for share in self.top_shares):
-            raise InputError(f"labels.top_shares must lie between 0 and 1, not {list(self.top_shares)}.")
-        for name, least in (("min_images", 1), ("permutations", 1), ("refine", 0)):
-            if getattr(self, name) < least:
-                raise InputError(f"labels.{name} must be at least {least}, not {getattr(self, name)}.")
+    max_q: Share = setting(
+        Effect.LABELS, "Highest false discovery rate (Benjamini-Hochberg over the site's tested pairs).", default=0.05
+    )
+    min_lift: NonNegative = setting(
+        Effect.LABELS, "Lowest ratio of the intersection to that of shuffled images.", default=1.2
+    )
+    min_images: Count = setting(
+        Effect.LABELS, "Fewest discovery images with both; pairs with fewer are not tested.", default=5
+    )
+    min_dataset_iou: Share = setting(
+        Effect.LABELS, "Lowest data-set IoU (NetDissect, arXiv 1704.05796, uses 0.04).", default=0.04
+    )
+    top_shares: tuple[Annotated[float, Gt(0), Lt(1)], ...] = setting(
+        Effect.LABELS,
+        "Shares of a feature's active cells that are tried as its top quantile beside the support "
+        "(labeling/rules/top_quantile.py); () tries none.",
+        default=(0.9, 0.8, 0.7, 0.6, 0.5, 0.4, 0.3, 0.2, 0.1),
+    )
+    permutations: Count = setting(
+        Effect.LABELS, "First permutations of every pair of a feature and a concept.", default=1000
+    )
+    refine: Natural = setting(Effect.LABELS, "Further permutations of promising pairs.", default=19000)
+    seed: int = setting(Effect.LABELS, "Of the permutations.", default=0)
 
     @property
     def null(self) -> NullConfig:

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Annotated, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-from gazetteer.data.core.errors import InputError
-from gazetteer.labeling.weights.loading import DTYPES, check_choice
+from gazetteer.data.core.settings import Count, Effect, OneOf, device_kind, setting, settings
+from gazetteer.labeling.weights.loading import DTYPES
 
 LIBRARIES = ("transformers", "segment_anything")
 MODEL_TYPES = ("vit_b", "vit_l", "vit_h")
@@ -38,41 +38,46 @@ class Segmenter(Protocol):
         ...
 
 
-@dataclass(frozen=True)
+@settings("segmenter")
 class SegmenterConfig:
-    """Which segmenter, and how to use it.
+    """Which segmenter, and how to use it."""
 
-    Attributes:
-        path: a folder or hub id of a SAM or SAM 2 (`transformers`), or a checkpoint file in the authors' format
-            (`segment_anything`).
-        library: one of LIBRARIES.
-        model_type: with `segment_anything`, one of MODEL_TYPES that the checkpoint has to be; empty: whatever it is.
-        mask_threshold: mask logit above which a pixel belongs to the mask.
-        device: a torch device, e.g. ``cpu``, ``cuda:1``.
-        dtype: one of DTYPES.
-        batch_size: pictures per encoder call.
-        boxes_per_call: boxes per decoder call, so that hundreds of boxes fit into memory.
-        exact: on a CPU, one picture per encoder call whatever the batch size: sums differ in the last
-            bits between batch shapes, and a mask must not depend on its neighbours.
-        revision: hub revision to pin, empty for the default.
-    """
-
-    path: str
-    library: str = "transformers"
-    model_type: str = ""
-    mask_threshold: float = 0.0
-    device: str = "cpu"
-    dtype: str = "float32"
-    batch_size: int = 8
-    boxes_per_call: int = 64
-    exact: bool = True
-    revision: str = ""
-
-    def __post_init__(self) -> None:
-        check_choice("segmenter.library", self.library, LIBRARIES)
-        check_choice("segmenter.dtype", self.dtype, DTYPES)
-        if self.model_type:
-            check_choice("segmenter.model_type", self.model_type, MODEL_TYPES)
-        for name in ("batch_size", "boxes_per_call"):
-            if getattr(self, name) < 1:
-                raise InputError(f"segmenter.{name} is {getattr(self, name)}; accepted: 1 or more.")
+    path: str = setting(
+        Effect.SEGMENTS,
+        "A folder or hub id of a SAM or SAM 2 (`transformers`), or a checkpoint file in the authors' format "
+        "(`segment_anything`).",
+        path=True,
+    )
+    library: Annotated[str, OneOf(LIBRARIES)] = setting(
+        Effect.SEGMENTS,
+        "What loads it: `transformers`, or the authors' own package for checkpoint files of theirs.",
+        default="transformers",
+    )
+    model_type: Annotated[str, OneOf(("", *MODEL_TYPES))] = setting(
+        Effect.SEGMENTS, "With `segment_anything`, what the checkpoint has to be; empty: whatever it is.", default=""
+    )
+    mask_threshold: float = setting(Effect.SEGMENTS, "Mask logit above which a pixel belongs to the mask.", default=0.0)
+    device: str = setting(
+        Effect.SEGMENTS,
+        "A torch device, e.g. ``cpu``, ``cuda:1``.",
+        default="cpu",
+        kind=device_kind,
+        late=True,
+        last_bits=True,
+    )
+    dtype: Annotated[str, OneOf(DTYPES)] = setting(Effect.SEGMENTS, "Number type of its weights.", default="float32")
+    batch_size: Count = setting(Effect.NOTHING, "Pictures per encoder call.", default=8)
+    boxes_per_call: Count = setting(
+        Effect.SEGMENTS,
+        "Boxes per decoder call, so that hundreds of boxes fit into memory.",
+        default=64,
+        last_bits=True,
+    )
+    exact: bool = setting(
+        Effect.SEGMENTS,
+        "On a CPU, one picture per encoder call whatever the batch size: sums differ in the last bits between "
+        "batch shapes, and a mask must not depend on its neighbours.",
+        default=True,
+        last_bits=True,
+    )
+    revision: str = setting(Effect.SEGMENTS, "Hub revision to pin, empty for the default.", default="")

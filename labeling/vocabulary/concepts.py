@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import unicodedata
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from gazetteer.data.core.errors import InputError
 from gazetteer.data.core.importing import import_named
+from gazetteer.data.core.settings import Effect, Natural, OneOf, setting, settings
 from gazetteer.labeling.vocabulary.concept_index import ConceptIndex, occurs, require_distinct
 from gazetteer.labeling.vocabulary.concept_list import read_list
 from gazetteer.labeling.vocabulary.nouns import TAGGERS, hanta_nouns
@@ -26,36 +26,49 @@ NOT_THINGS = (
 """Nouns that speak of the picture rather than of something in it."""
 
 
-@dataclass(frozen=True)
+@settings("vocabulary")
 class VocabularyConfig:
-    """What the detector is asked for.
+    """What the detector is asked for."""
 
-    Attributes:
-        concepts: words or phrases in lower case, singular, in any script (`gazetteer.labeling.vocabulary.words`).
-        path: more of them: ``coco``, ``lvis``, or a text file with a concept a line, synonyms after commas.
-        ask: ``all`` asks every concept of every picture; ``prompt`` only those the prompt names;
-            ``both`` asks every concept of the list, and the nouns of the prompt beside them.
-        nouns: for words outside the list, ``hanta`` (a part-of-speech tagger) or ``module:function`` that gives the
-            nouns of a prompt (str -> list of str); empty looks for the listed concepts only.
-        tagger: ``module:function`` that gives the tags of a picture (uint8 [H, W, 3] -> list of str), such as RAM;
-            its tags are asked like the prompt's nouns. Called with one picture at a time.
-        ignore: nouns and tags that are never asked.
-        per_caption: concepts a caption of the detector holds at most; 0: all of them. A detector sees a caption as a
-            whole, so a concept's score depends on its companions; with 1 it has none. Concepts that together are
-            more than the detector reads are asked one by one, whatever this is.
-    """
-
-    concepts: tuple[str, ...] = ()
-    path: str = ""
-    ask: str = "all"
-    nouns: str = ""
-    tagger: str = ""
-    ignore: tuple[str, ...] = NOT_THINGS
-    per_caption: int = 0
+    concepts: tuple[str, ...] = setting(
+        Effect.SEGMENTS,
+        "Words or phrases in lower case, singular, in any script (`gazetteer.labeling.vocabulary.words`).",
+        default=(),
+    )
+    path: str = setting(
+        Effect.SEGMENTS,
+        "More of them: ``coco``, ``lvis``, or a text file with a concept a line, synonyms after commas.",
+        default="",
+        path=True,
+    )
+    ask: Annotated[str, OneOf(ASK)] = setting(
+        Effect.SEGMENTS,
+        "``all`` asks every concept of every picture; ``prompt`` only those the prompt names; ``both`` asks "
+        "every concept of the list, and the nouns of the prompt beside them.",
+        default="all",
+    )
+    nouns: str = setting(
+        Effect.SEGMENTS,
+        "For words outside the list, ``hanta`` (a part-of-speech tagger) or ``module:function`` that gives "
+        "the nouns of a prompt (str -> list of str); empty looks for the listed concepts only.",
+        default="",
+    )
+    tagger: str = setting(
+        Effect.SEGMENTS,
+        "``module:function`` that gives the tags of a picture (uint8 [H, W, 3] -> list of str), such as RAM; "
+        "its tags are asked like the prompt's nouns. Called with one picture at a time.",
+        default="",
+    )
+    ignore: tuple[str, ...] = setting(Effect.SEGMENTS, "Nouns and tags that are never asked.", default=NOT_THINGS)
+    per_caption: Natural = setting(
+        Effect.SEGMENTS,
+        "Concepts a caption of the detector holds at most; 0: all of them. A detector sees a caption as a "
+        "whole, so a concept's score depends on its companions; with 1 it has none. Concepts that together "
+        "are more than the detector reads are asked one by one, whatever this is.",
+        default=0,
+    )
 
     def __post_init__(self) -> None:
-        if self.ask not in ASK:
-            raise InputError(f"vocabulary.ask is {self.ask!r}; accepted: {', '.join(ASK)}.")
         # Composed, so that what looks alike is alike.
         object.__setattr__(self, "concepts", tuple(unicodedata.normalize("NFKC", c) for c in self.concepts))
         bad = [c for c in self.concepts if c != c.strip().lower() or not c or "." in c]
@@ -66,8 +79,6 @@ class VocabularyConfig:
             raise InputError("vocabulary.concepts, path, nouns and tagger are all empty: there is nothing to look for.")
         if self.tagger and self.ask == "all":
             raise InputError("vocabulary.tagger is of no use with ask=all, which asks the listed concepts only.")
-        if self.per_caption < 0:
-            raise InputError(f"vocabulary.per_caption must be 0 or more, not {self.per_caption}.")
 
 
 class Vocabulary:

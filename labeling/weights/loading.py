@@ -27,12 +27,6 @@ def check_choice(name: str, value: str, accepted: tuple[str, ...]) -> None:
         raise InputError(f"{name} is {value!r}; accepted: {', '.join(accepted)}.")
 
 
-def check_share(name: str, value: float) -> None:
-    """Raise InputError unless `value` is a number in 0..1."""
-    if not 0 <= value <= 1:
-        raise InputError(f"{name} is {value}; accepted: a number from 0 to 1.")
-
-
 def move(model: Any, device: str, dtype: str, name: str) -> Any:
     """The model in evaluation mode, frozen, on its device; InputError when the device cannot be used."""
     import torch

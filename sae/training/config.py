@@ -2,101 +2,91 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict
 from typing import Any
 
 from gazetteer.data.core.errors import InputError
+from gazetteer.data.core.settings import Count, Effect, Natural, NonNegative, Positive, setting, settings
 from gazetteer.sae.model.autoencoder import SAEConfig
 
-OPTIONAL = ("n", "steps", "dead_after", "max_k", "candidates")
-"""Settings that may be None."""
 
-
-@dataclass(frozen=True)
+@settings("sae.train")
 class TrainConfig:
-    """Settings of one training run; the defaults are the paper's (appendix A) where it states any.
+    """Settings of one training run; the defaults are the paper's (appendix A) where it states any."""
 
-    Attributes:
-        k: features a vector may use.
-        expansion: dictionary size as a multiple of the width, n = expansion · d; ignored when n is given.
-        n: dictionary size, or None.
-        lr: Adam's learning rate at its plateau; the paper's suits its thousands of steps, a run of hundreds
-            wants ten times as much or more.
-        batch_size: vectors a step.
-        epochs: passes over the vectors; ignored when steps is given.
-        steps: optimizer steps, or None.
-        alpha: weight of AuxK; 0 turns it off.
-        k_aux: dead features that may explain the residual of one vector.
-        dead_after: vectors without firing after which a feature counts as dead; None = a tenth of the run.
-            (A fixed count from a longer run leaves AuxK idle: 10 million of 12.8 million vectors is nearly
-            all.)
-        fire_above: activations up to this do not count as firing.
-        warmup: share of the steps over which the rate rises linearly from 0.
-        decay: share of the steps, at the end, over which it falls linearly to 0.
-        median_vectors: first vectors, whose geometric median b starts from and whose variance scales the
-        loss.
-        batch_topk, max_k: train as BatchTopK, with at most max_k features a vector (None = 4k); see `SAEConfig`.
-        prefixes: Matryoshka prefixes as ascending shares of the dictionary in (0, 1), e.g. (0.125, 0.25, 0.5); the
-            whole dictionary always comes last.
-        candidates: find the codes through a coarse bfloat16 product whose proposals are scored in full precision
-            (`sae.kernels.candidates`): the same codes up to rounding, for less work where the machine has bfloat16 and
-            the autoencoder is large; None = exactly there.
-        compile: run the loss through torch.compile, which needs a compiler; without one, or where it fails, a warning
-            says so and training goes on without.
-        seed: of the initial directions and of the order of the vectors.
-        checkpoint_every: steps between checkpoints of the whole training state.
-        keep: how many of the latest checkpoints stay while the run lasts.
-        log_every: steps between entries of the history.
-
-    Raises:
-        InputError: a value out of range, named.
-    """
-
-    k: int = 10
-    expansion: int = 4
-    n: int | None = None
-    lr: float = 1e-4
-    batch_size: int = 4096
-    epochs: int = 1
-    steps: int | None = None
-    alpha: float = 1 / 32
-    k_aux: int = 256
-    dead_after: int | None = None
-    fire_above: float = 0.0
-    warmup: float = 0.0
-    decay: float = 0.0
-    median_vectors: int = 32768
-    batch_topk: bool = False
-    max_k: int | None = None
-    prefixes: tuple[float, ...] = ()
-    candidates: bool | None = None
-    compile: bool = False
-    seed: int = 0
-    checkpoint_every: int = 500
-    keep: int = 1
-    log_every: int = 50
+    k: Count = setting(Effect.TRAINING, "Features a vector may use.", default=10)
+    expansion: Count = setting(
+        Effect.TRAINING,
+        "Dictionary size as a multiple of the width, n = expansion · d; ignored when n is given.",
+        default=4,
+    )
+    n: Count | None = setting(Effect.TRAINING, "Dictionary size, or None.", default=None)
+    lr: Positive = setting(
+        Effect.TRAINING,
+        "Adam's learning rate at its plateau; the paper's suits its thousands of steps, a run of hundreds "
+        "wants ten times as much or more.",
+        default=1e-4,
+    )
+    batch_size: Count = setting(Effect.TRAINING, "Vectors a step.", default=4096)
+    epochs: Count = setting(Effect.TRAINING, "Passes over the vectors; ignored when steps is given.", default=1)
+    steps: Count | None = setting(Effect.TRAINING, "Optimizer steps, or None.", default=None)
+    alpha: NonNegative = setting(Effect.TRAINING, "Weight of AuxK; 0 turns it off.", default=1 / 32)
+    k_aux: Count = setting(Effect.TRAINING, "Dead features that may explain the residual of one vector.", default=256)
+    dead_after: Count | None = setting(
+        Effect.TRAINING,
+        "Vectors without firing after which a feature counts as dead; None = a tenth of the run (a fixed "
+        "count from a longer run leaves AuxK idle: 10 million of 12.8 million vectors is nearly all).",
+        default=None,
+    )
+    fire_above: NonNegative = setting(Effect.TRAINING, "Activations up to this do not count as firing.", default=0.0)
+    warmup: NonNegative = setting(
+        Effect.TRAINING, "Share of the steps over which the rate rises linearly from 0.", default=0.0
+    )
+    decay: NonNegative = setting(
+        Effect.TRAINING, "Share of the steps, at the end, over which it falls linearly to 0.", default=0.0
+    )
+    median_vectors: Count = setting(
+        Effect.TRAINING,
+        "First vectors, whose geometric median b starts from and whose variance scales the loss.",
+        default=32768,
+    )
+    batch_topk: bool = setting(
+        Effect.TRAINING, "Train as BatchTopK: k features a vector on average, not each.", default=False
+    )
+    max_k: Count | None = setting(
+        Effect.TRAINING, "With batch_topk, at most so many features a vector (none: 4k).", default=None
+    )
+    prefixes: tuple[float, ...] = setting(
+        Effect.TRAINING,
+        "Matryoshka prefixes as ascending shares of the dictionary in (0, 1), e.g. (0.125, 0.25, 0.5); the "
+        "whole dictionary always comes last.",
+        default=(),
+    )
+    candidates: bool | None = setting(
+        Effect.TRAINING,
+        "Find the codes through a coarse bfloat16 product whose proposals are scored in full precision "
+        "(`sae.kernels.candidates`): the same codes up to rounding, for less work where the machine has "
+        "bfloat16 and the autoencoder is large; None = exactly there.",
+        default=None,
+    )
+    compile: bool = setting(
+        Effect.TRAINING,
+        "Run the loss through torch.compile, which needs a compiler; without one, or where it fails, a "
+        "warning says so and training goes on without.",
+        default=False,
+    )
+    seed: Natural = setting(Effect.TRAINING, "Of the initial directions and of the order of the vectors.", default=0)
+    checkpoint_every: Count = setting(
+        Effect.NOTHING, "Steps between checkpoints of the whole training state.", default=500
+    )
+    keep: Count = setting(Effect.NOTHING, "How many of the latest checkpoints stay while the run lasts.", default=1)
+    log_every: Count = setting(Effect.NOTHING, "Steps between entries of the history.", default=50)
 
     def __post_init__(self) -> None:
-        for field in fields(self):
-            value = getattr(self, field.name)
-            if field.name == "prefixes" or (value is None and field.name in OPTIONAL):
-                continue
-            if field.type.startswith("bool"):
-                if not isinstance(value, bool):
-                    raise InputError(f"sae.{field.name} must be true or false, not {value!r}.")
-                continue
-            whole = field.type.startswith("int")
-            if isinstance(value, bool) or not isinstance(value, int if whole else (int, float)):
-                kind = "a whole number" if whole else "a number"
-                raise InputError(f"sae.{field.name} must be {kind}, not {value!r}.")
-            least = 0 if field.name in ("alpha", "fire_above", "warmup", "decay", "seed", "lr") else 1
-            if not value >= least:
-                raise InputError(f"sae.{field.name} must be at least {least}, not {value}.")
-        if self.lr == 0 or self.warmup + self.decay > 1:
-            raise InputError("sae.lr must be above 0, and sae.warmup and sae.decay are shares that sum to at most 1.")
-        object.__setattr__(self, "prefixes", tuple(self.prefixes))
+        if self.warmup + self.decay > 1:
+            raise InputError("sae.train.warmup and sae.train.decay are shares of the steps that sum to at most 1.")
         if not all(low < high < 1 for low, high in zip((0.0, *self.prefixes), self.prefixes, strict=False)):
-            raise InputError(f"sae.prefixes must be ascending shares between 0 and 1, not {list(self.prefixes)}.")
+            raise InputError(f"sae.train.prefixes must be ascending shares between 0 and 1, not {list(self.prefixes)}.")
 
     @classmethod
     def paper(cls, k: int = 10) -> TrainConfig:
@@ -120,7 +110,7 @@ class TrainConfig:
         steps = self.steps if self.steps is not None else self.epochs * vectors // self.batch_size
         if steps < 1 or vectors < 1:
             raise InputError(
-                f"{vectors} vectors do not fill one batch of sae.batch_size={self.batch_size}; "
+                f"{vectors} vectors do not fill one batch of sae.train.batch_size={self.batch_size}; "
                 "lower it, or capture more pictures."
             )
         return steps

@@ -6,8 +6,12 @@ import itertools
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import Annotated
+
+from annotated_types import Gt, Le, MinLen
 
 from gazetteer.data.core.errors import InputError
+from gazetteer.data.core.settings import Count, Effect, Natural, OneOf, Positive, Share, setting, settings
 from gazetteer.data.core.sites import BRANCHES
 from gazetteer.data.inputs.edits import CHOICES, OUTSIDES, QUADRANTS, UNITS, Region
 from gazetteer.data.inputs.prompts import split_of
@@ -55,71 +59,97 @@ class Setting:
         return Region(box=(x0 + dx, y0 + dy, x1 - dx, y1 - dy))
 
 
-@dataclass(frozen=True)
+@settings("steer")
 class SteerConfig:
-    """What `gazetteer steer evaluate` tries.
+    """What `gazetteer steer evaluate` tries."""
 
-    Attributes:
-        concepts: things to place; empty: every concept of the vocabulary.
-        words: looks to give, as prompts name them and the judge's labels read.
-        judge: ``module:function`` that gives a `Judge`; empty leaves the global edits out.
-        avoid: prompts with one of these words are no case of a spatial edit: those that say themselves where things
-            are to be.
-        unit: of every strength but those of the published edit.
-        strengths, branches, tops, choices, ts, outsides, sizes: the settings tried on one half of the prompts, in every
-            combination (`Setting` says what they are); the last two for spatial edits only.
-        paper_strengths: β of the published edit (P1 equation 2), which is tried as a method of its own: all features in
-            whose dictionary the concept stands, β·‖Z[i,j]‖, taken out outside the whole quadrant, by the autoencoders
-            nearest to the stage.
-        blocks: of every edit; empty: all.
-        keep: a look's setting is chosen among those that keep so much of the layout (mean IoU of the concepts' masks
-            before and after); where none does, the one that keeps most.
-        cases: pictures a stage and method, for the spatial edits.
-        global_cases: the same for the global edits.
-        tuning: pictures on which the last settings are compared; the others drop out on half, a quarter … of them.
-        chunk: cases that are done, and recorded, together.
-        dtype: in which all pictures of the evaluation are sampled; ``bfloat16`` takes about half the time.
-    """
-
-    concepts: tuple[str, ...] = ()
-    words: tuple[str, ...] = ()
-    judge: str = ""
-    avoid: tuple[str, ...] = ()
-    unit: str = "update_norm"
-    strengths: tuple[float, ...] = (0.25, 0.5, 1.0, 2.0, 4.0)
-    branches: tuple[str, ...] = ("cond", "both")
-    tops: tuple[int, ...] = (0,)
-    choices: tuple[str, ...] = ("labels",)
-    ts: tuple[float, ...] = (-1.0,)
-    outsides: tuple[str, ...] = ("remove",)
-    sizes: tuple[float, ...] = (1.0,)
-    paper_strengths: tuple[float, ...] = (0.03, 0.1, 0.3, 1.0, 3.0)
-    blocks: tuple[str, ...] = ()
-    keep: float = 0.5
-    cases: int = 500
-    global_cases: int = 500
-    tuning: int = 80
-    chunk: int = 20
-    dtype: str = "float32"
-
-    def __post_init__(self) -> None:
-        for name in ("strengths", "paper_strengths"):
-            if not getattr(self, name) or min(getattr(self, name)) <= 0.0:
-                raise InputError(f"steer.{name} must be positive numbers.")
-        if min(self.cases, self.global_cases, self.tuning, self.chunk) < 1:
-            raise InputError("steer.cases, steer.global_cases, steer.tuning and steer.chunk must be at least 1.")
-        if not self.branches or set(self.branches) - {*BRANCHES, "both"} or self.unit not in UNITS:
-            raise InputError(
-                f"steer.branches are of {', '.join((*BRANCHES, 'both'))}, steer.unit one of {', '.join(UNITS)}."
-            )
-        if self.dtype not in ("float32", "bfloat16"):
-            raise InputError(f"steer.dtype is float32 or bfloat16, not {self.dtype!r}.")
-        if not self.tops or min(self.tops) < 0:
-            raise InputError("steer.tops must be numbers of features, 0 for all.")
-        if not self.choices or set(self.choices) - set(CHOICES) or not self.ts or max(self.ts) > 1:
-            raise InputError(f"steer.choices are of {', '.join(CHOICES)}, steer.ts at most 1.")
-        if not self.outsides or set(self.outsides) - set(OUTSIDES) or not all(0 < size <= 1 for size in self.sizes):
-            raise InputError(f"steer.outsides are of {', '.join(OUTSIDES)}, steer.sizes above 0 and at most 1.")
+    concepts: tuple[str, ...] = setting(
+        Effect.MEASUREMENTS, "Things to place; empty: every concept of the vocabulary.", default=()
+    )
+    words: tuple[str, ...] = setting(
+        Effect.MEASUREMENTS, "Looks to give, as prompts name them and the judge's labels read.", default=()
+    )
+    judge: str = setting(
+        Effect.MEASUREMENTS, "``module:function`` that gives a `Judge`; empty leaves the global edits out.", default=""
+    )
+    avoid: tuple[str, ...] = setting(
+        Effect.MEASUREMENTS,
+        "Prompts with one of these words are no case of a spatial edit: those that say themselves where "
+        "things are to be.",
+        default=(),
+    )
+    unit: Annotated[str, OneOf(UNITS)] = setting(
+        Effect.MEASUREMENTS, "Of every strength but those of the published edit.", default="update_norm"
+    )
+    strengths: Annotated[tuple[Positive, ...], MinLen(1)] = setting(
+        Effect.MEASUREMENTS,
+        "The settings tried on one half of the prompts, in every combination (`Setting` says what they are); "
+        "the last two for spatial edits only.",
+        default=(0.25, 0.5, 1.0, 2.0, 4.0),
+    )
+    branches: Annotated[tuple[Annotated[str, OneOf((*BRANCHES, "both"))], ...], MinLen(1)] = setting(
+        Effect.MEASUREMENTS,
+        "The settings tried on one half of the prompts, in every combination (`Setting` says what they are); "
+        "the last two for spatial edits only.",
+        default=("cond", "both"),
+    )
+    tops: Annotated[tuple[Natural, ...], MinLen(1)] = setting(
+        Effect.MEASUREMENTS,
+        "The settings tried on one half of the prompts, in every combination (`Setting` says what they are); "
+        "the last two for spatial edits only.",
+        default=(0,),
+    )
+    choices: Annotated[tuple[Annotated[str, OneOf(CHOICES)], ...], MinLen(1)] = setting(
+        Effect.MEASUREMENTS,
+        "The settings tried on one half of the prompts, in every combination (`Setting` says what they are); "
+        "the last two for spatial edits only.",
+        default=("labels",),
+    )
+    ts: Annotated[tuple[Annotated[float, Le(1)], ...], MinLen(1)] = setting(
+        Effect.MEASUREMENTS,
+        "The settings tried on one half of the prompts, in every combination (`Setting` says what they are); "
+        "the last two for spatial edits only.",
+        default=(-1.0,),
+    )
+    outsides: Annotated[tuple[Annotated[str, OneOf(OUTSIDES)], ...], MinLen(1)] = setting(
+        Effect.MEASUREMENTS,
+        "The settings tried on one half of the prompts, in every combination (`Setting` says what they are); "
+        "the last two for spatial edits only.",
+        default=("remove",),
+    )
+    sizes: Annotated[tuple[Annotated[float, Gt(0), Le(1)], ...], MinLen(1)] = setting(
+        Effect.MEASUREMENTS,
+        "The settings tried on one half of the prompts, in every combination (`Setting` says what they are); "
+        "the last two for spatial edits only.",
+        default=(1.0,),
+    )
+    paper_strengths: Annotated[tuple[Positive, ...], MinLen(1)] = setting(
+        Effect.MEASUREMENTS,
+        "β of the published edit (P1 equation 2), which is tried as a method of its own: all features in "
+        "whose dictionary the concept stands, β·‖Z[i,j]‖, taken out outside the whole quadrant, by the "
+        "autoencoders nearest to the stage.",
+        default=(0.03, 0.1, 0.3, 1.0, 3.0),
+    )
+    blocks: tuple[str, ...] = setting(Effect.MEASUREMENTS, "Of every edit; empty: all.", default=())
+    keep: Share = setting(
+        Effect.MEASUREMENTS,
+        "A look's setting is chosen among those that keep so much of the layout (mean IoU of the concepts' "
+        "masks before and after); where none does, the one that keeps most.",
+        default=0.5,
+    )
+    cases: Count = setting(Effect.MEASUREMENTS, "Pictures a stage and method, for the spatial edits.", default=500)
+    global_cases: Count = setting(Effect.MEASUREMENTS, "The same for the global edits.", default=500)
+    tuning: Count = setting(
+        Effect.MEASUREMENTS,
+        "Pictures on which the last settings are compared; the others drop out on half, a quarter … of them.",
+        default=80,
+    )
+    chunk: Count = setting(Effect.MEASUREMENTS, "Cases that are done, and recorded, together.", default=20)
+    dtype: Annotated[str, OneOf(("float32", "bfloat16"))] = setting(
+        Effect.MEASUREMENTS,
+        "In which all pictures of the evaluation are sampled; ``bfloat16`` takes about half the time.",
+        default="float32",
+    )
 
     def settings(self, spatial: bool) -> list[Setting]:
         """Every combination, weakest first."""

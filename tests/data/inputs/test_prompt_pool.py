@@ -136,7 +136,7 @@ def test_filters_that_leave_nothing_get_a_sentence(tmp_path):
     ("settings", "says"),
     [
         ({"matching": "("}, "regular expression"),
-        ({"limit": -1}, "limit must be 0 or more"),
+        ({"limit": -1}, "limit must be at least 0"),
         ({"side": "test"}, "sae, dictionary, evaluation"),
         ({"shares": (0.5, 0.5)}, "add up to 1"),
         ({"shares": (0.5, 0.6, -0.1)}, "add up to 1"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import configparser
+import json
 import shlex
 from pathlib import Path
 
@@ -11,8 +12,9 @@ import pytest
 import yaml
 
 from gazetteer.data.core.errors import InputError
+from gazetteer.data.core.settings import from_json
 from gazetteer.data.core.sites import BRANCHES, step_of
-from gazetteer.jobs.config.schema import PRESETS, RunConfig, build, load_config, presets
+from gazetteer.jobs.config.schema import PRESETS, RunConfig, load_config, presets
 from gazetteer.labeling.vocabulary.concepts import Vocabulary
 from gazetteer.sae.training.config import TrainConfig
 from tests.support.system.running import ROOT
@@ -22,13 +24,13 @@ def test_the_presets_there_are_and_that_they_are_packaged() -> None:
     assert presets() == ["paper-sd14", "sdxl-turbo"]
     setup = configparser.ConfigParser()
     setup.read(ROOT / "setup.cfg")
-    assert "presets/*.yaml" in setup["options.package_data"]["jobs"]
+    assert "presets/*.yaml" in setup["options.package_data"]["gazetteer.jobs.config"]
 
 
 @pytest.mark.parametrize("name", presets())
 def test_every_key_is_known(name: str) -> None:
     raw = yaml.safe_load((PRESETS / f"{name}.yaml").read_text())
-    assert build(RunConfig, raw, "") == load_config(name)
+    assert from_json(RunConfig, json.dumps(raw)) == load_config(name)
 
 
 def test_paper_sd14_is_the_papers_job() -> None:

@@ -95,12 +95,12 @@ def test_pools_come_from_the_configuration() -> None:
         ("pools=[{stages: [generate]}]", "together and in order they must be generate, detect, segment, evidence"),
         ("pools=[{stages: [detect, generate, segment, evidence]}]", "in order"),
         ("pools=[{stages: [generate], gpu: 1}]", r"Unknown configuration key pools\[0\].gpu"),
-        ("pools=[{stages: [generate], gpus: -1}]", "gpus must be 0 or more"),
-        ("pools=[{resources: {x: 0}}]", "resources.x must be a number above 0"),
+        ("pools=[{stages: [generate], gpus: -1}]", r"pools\[0\].gpus must be at least 0"),
+        ("pools=[{resources: {x: 0}}]", r"pools\[0\].resources.x must be above 0"),
         ("pools=[{resources: 3}]", "must be a mapping"),
         ("limits.attempts=0", "limits.attempts must be at least 1"),
         ("limits.picture_seconds=.nan", "limits.picture_seconds"),
-        ("workers=-1", "workers must be 0"),
+        ("workers=-1", "workers must be at least 0"),
     ],
 )
 def test_bad_pools_and_limits_get_a_sentence(setting: str, says: str) -> None:

@@ -122,7 +122,7 @@ def test_options_that_cannot_be_are_refused(options: dict):
 
 @pytest.mark.parametrize("options", [{"prefixes": (0.5, 0.25)}, {"prefixes": (1.0,)}, {"batch_topk": 1}])
 def test_training_options_out_of_range_are_named(options: dict):
-    with pytest.raises(InputError, match=f"sae.{next(iter(options))}"):
+    with pytest.raises(InputError, match=f"sae.train.{next(iter(options))}"):
         TrainConfig(**options)
 
 

@@ -312,7 +312,7 @@ def test_a_damaged_state_is_refused(tmp_path: Path):
     ],
 )
 def test_settings_out_of_range_are_named(settings: dict):
-    with pytest.raises(InputError, match=f"sae.{next(iter(settings))}"):
+    with pytest.raises(InputError, match=f"sae.train.{next(iter(settings))}"):
         TrainConfig(**settings)
 
 

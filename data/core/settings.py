@@ -1,0 +1,301 @@
+"""What a setting is: its default, what it means and what it affects, written once, on the field itself.
+
+A class of settings is a frozen data class that pydantic checks, from a file as from Python: strictly typed, with no
+unknown key, and with ranges on the types (`Count`, `Share`, `OneOf`). What pydantic finds is said in this project's
+sentences. Fingerprints, what may be reused of another run, names of pictures and the reference of all keys are derived
+from the fields (`walk`), so that no list of names can disagree with them.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import functools
+import types
+import typing
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from enum import Enum
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar
+
+from annotated_types import Ge, Gt, Le
+from typing_extensions import dataclass_transform
+
+from gazetteer.data.core.errors import InputError
+
+if TYPE_CHECKING:
+    from pydantic import ValidationError
+
+C = TypeVar("C")
+
+Count = Annotated[int, Ge(1)]
+"""At least 1."""
+Natural = Annotated[int, Ge(0)]
+"""At least 0."""
+Share = Annotated[float, Ge(0), Le(1)]
+"""In [0, 1]."""
+Positive = Annotated[float, Gt(0)]
+"""Above 0."""
+NonNegative = Annotated[float, Ge(0)]
+"""At least 0."""
+
+
+class Effect(str, Enum):
+    """The first thing that a setting changes; what is made from it changes with it."""
+
+    SELECTION = "selection"
+    """Which pictures there are, and in which shards."""
+    PICTURES = "pictures"
+    """What the picture of a prompt and seed looks like."""
+    CODES = "codes"
+    """Where the model is listened to and what encodes it."""
+    SEGMENTS = "segments"
+    """What is found in a picture, and where."""
+    LABELS = "labels"
+    """What becomes of codes and segments: evidence and the final tables."""
+    TRAINING = "training"
+    """The autoencoders that `gazetteer sae train` makes, and no table of a run."""
+    MEASUREMENTS = "measurements"
+    """What `steer`, `causal` and `attribute` measure, and no table that `label` writes."""
+    NOTHING = "nothing"
+    """Only speed, place, or when something is given up."""
+
+
+@dataclass(frozen=True)
+class OneOf:
+    """A constraint for `Annotated[str, OneOf(...)]`: the value is one of these."""
+
+    accepted: tuple[str, ...]
+
+    def __get_pydantic_core_schema__(self, source: Any, handler: Callable[[Any], Any]) -> Any:
+        """Pydantic's hook: check the type, then this."""
+        from pydantic_core import PydanticCustomError, core_schema
+
+        def check(value: str) -> str:
+            if value not in self.accepted:
+                raise PydanticCustomError("one_of", "{accepted}", {"accepted": self.said})
+            return value
+
+        return core_schema.no_info_after_validator_function(check, handler(source))
+
+    @property
+    def said(self) -> str:
+        """The accepted values as a sentence lists them."""
+        return ", ".join(one or "empty" for one in self.accepted)
+
+
+@dataclass(frozen=True)
+class About:
+    """What stands on a setting beside its type and default.
+
+    Attributes:
+        effect: the first thing it changes; on a group of settings: of all of them that change anything.
+        meaning: one sentence or a few, without the default.
+        path: its text may name a file or folder: looked for beside the configuration, digested in the fingerprint.
+        late: left out of fingerprints and names while it has its default, so that runs and pictures made before the
+            setting existed keep theirs.
+        last_bits: of the effect, only rounding: a picture keeps its name.
+        kind: what of the value counts, e.g. of the device ``cuda:1`` that it is ``cuda``.
+        internal: no key of the configuration.
+    """
+
+    effect: Effect | None = None
+    meaning: str = ""
+    path: bool = False
+    late: bool = False
+    last_bits: bool = False
+    kind: Callable[[Any], Any] | None = None
+    internal: bool = False
+
+
+def setting(
+    effect: Effect | None = None,
+    meaning: str = "",
+    *,
+    default: Any = dataclasses.MISSING,
+    default_factory: Any = dataclasses.MISSING,
+    path: bool = False,
+    late: bool = False,
+    last_bits: bool = False,
+    kind: Callable[[Any], Any] | None = None,
+    internal: bool = False,
+) -> Any:
+    """A field of a class of settings; the arguments are those of `About`, and the field's default."""
+    about = About(effect, meaning, path, late, last_bits, kind, internal)
+    if default_factory is not dataclasses.MISSING:
+        return dataclasses.field(default_factory=default_factory, metadata={"about": about})
+    return dataclasses.field(default=default, metadata={"about": about})
+
+
+@dataclass_transform(frozen_default=True, field_specifiers=(setting, dataclasses.field))
+def settings(section: str) -> Callable[[type[C]], type[C]]:
+    """Make a frozen data class of settings, checked whenever one is made.
+
+    Args:
+        section: what stands before its keys where one that was made from Python is complained about, e.g. ``model``.
+
+    Returns:
+        a decorator; making an instance raises InputError, which names the first wrong key, what it is and what is
+        accepted. Lists are taken for tuples.
+    """
+
+    def decorate(cls: type[C]) -> type[C]:
+        from pydantic import ConfigDict, ValidationError
+        from pydantic.dataclasses import dataclass as checked
+
+        config = ConfigDict(strict=True, extra="forbid", allow_inf_nan=False, hide_input_in_errors=True)
+        made: Any = checked(frozen=True, config=config)(cls)
+        inner = made.__init__
+
+        @functools.wraps(inner)
+        def __init__(self: Any, *args: Any, **kwargs: Any) -> None:
+            try:
+                inner(self, *map(_tuple, args), **{name: _tuple(value) for name, value in kwargs.items()})
+            except ValidationError as error:
+                raise InputError(complaint(error, made, section)) from None
+
+        made.__init__ = __init__
+        return made  # type: ignore[no-any-return]
+
+    return decorate
+
+
+def _tuple(value: Any) -> Any:
+    return tuple(value) if isinstance(value, list) else value
+
+
+def from_json(cls: type[C], text: str) -> C:
+    """Settings from a JSON object of their keys; raises InputError as making one does, with whole dotted keys."""
+    from pydantic import TypeAdapter, ValidationError
+
+    try:
+        return TypeAdapter(cls).validate_json(text)
+    except ValidationError as error:
+        raise InputError(complaint(error, cls, "")) from None
+
+
+def complaint(error: ValidationError, cls: type, section: str) -> str:
+    """The first thing wrong, as one sentence in this project's words; unknown keys come before all others."""
+    found = error.errors(include_url=False)
+    unknown = [one for one in found if one["type"] == "unexpected_keyword_argument"]
+    first: Any = (unknown or found)[0]
+    key = dotted([section, *first["loc"]] if section else first["loc"])
+    value, context = first.get("input"), first.get("ctx", {})
+    if unknown:
+        group = _group(cls, first["loc"][:-1])
+        return f"Unknown configuration key {key}; {suggestion(str(first['loc'][-1]), keys(group), key, cls)}"
+    if first["type"] == "missing":
+        return f"The configuration key {key} is missing."
+    if first["type"] == "one_of":
+        return f"{key} is {value!r}; accepted: {context['accepted']}."
+    if first["type"] == "finite_number":
+        return f"{key} is not a number that is finite: {value}."
+    if first["type"] == "too_short":
+        return f"{key} must not be empty."
+    if first["type"] in _LIMITS:
+        return f"{key} must be {_LIMITS[first['type']]} {next(iter(context.values())):g}, not {value!r}."
+    if first["type"] in _KINDS:
+        return f"{key} must be {_KINDS[first['type']]}, not {value!r}."
+    return f"{key or 'The configuration'} cannot be {value!r}: {first['msg']}."
+
+
+_LIMITS = {
+    "greater_than_equal": "at least", "greater_than": "above", "less_than_equal": "at most", "less_than": "below",
+}  # fmt: skip
+_KINDS = {
+    "int_type": "a whole number", "int_from_float": "a whole number", "float_type": "a number", "string_type": "text",
+    "bool_type": "true or false", "tuple_type": "a list", "dict_type": "a mapping of names",
+    "dataclass_type": "a mapping of keys", "dataclass_exact_type": "a mapping of keys",
+}  # fmt: skip
+
+
+def device_kind(device: str) -> str:
+    """What of a torch device's name says which kernels run: ``cuda`` of ``cuda:1``."""
+    return device.partition(":")[0]
+
+
+def suggestion(wrong: str, here: Sequence[str], key: str = "", cls: type | None = None) -> str:
+    """What was meant, if something is close, and what is accepted; of dotted keys, also where a key belongs."""
+    close = difflib.get_close_matches(wrong, here, 1, 0.6)
+    if not close and cls is not None:
+        elsewhere = [one.key for one in walk(cls)]
+        close = [one for one in elsewhere if one.split(".")[-1] == wrong][:1] or difflib.get_close_matches(
+            key, elsewhere, 1, 0.85
+        )
+    meant = f"did you mean {close[0]}? " if close else ""
+    return f"{meant}accepted: {', '.join(here)}."
+
+
+def dotted(loc: Iterable[str | int]) -> str:
+    """A place in nested settings as a person writes it: ``pools[0].workers``."""
+    said = ""
+    for part in loc:
+        said += f"[{part}]" if isinstance(part, int) else f".{part}" if said else part
+    return said
+
+
+@dataclass(frozen=True)
+class Setting:
+    """One key of a configuration.
+
+    Attributes:
+        key: dotted, e.g. ``generation.steps``.
+        name: of the field.
+        hint: its type, as the class states it.
+        about: what stands on it, with the effect that counts where it is.
+        default: `dataclasses.MISSING` where there is none.
+        group: the class of settings that it is a key of.
+    """
+
+    key: str
+    name: str
+    hint: Any
+    about: About
+    default: Any
+    group: type
+
+
+def fields(cls: type) -> Iterator[Setting]:
+    """The settings and groups of settings of one class, in the order of its fields."""
+    hints = typing.get_type_hints(cls, include_extras=True)
+    for one in dataclasses.fields(cls):
+        about = one.metadata.get("about", About())
+        default = one.default_factory() if callable(one.default_factory) else one.default
+        if one.init and not about.internal:
+            yield Setting(one.name, one.name, hints[one.name], about, default, cls)
+
+
+def walk(cls: type, prefix: str = "", effect: Effect | None = None) -> Iterator[Setting]:
+    """Every setting below `cls`, groups opened, in the order of the fields.
+
+    A list of settings (``pools``) is one setting. Where a group states an effect, all below it that change anything
+    have that one.
+    """
+    for one in fields(cls):
+        inner, key = group_of(one.hint), f"{prefix}{one.name}"
+        counted = one.about.effect if effect is None or one.about.effect is Effect.NOTHING else effect
+        if inner is not None:
+            yield from walk(inner, f"{key}.", counted)
+        else:
+            yield dataclasses.replace(one, key=key, about=dataclasses.replace(one.about, effect=counted))
+
+
+def group_of(hint: Any) -> type | None:
+    """The class of settings that a type is (``X`` or ``X | None``), or None."""
+    if typing.get_origin(hint) in (types.UnionType, typing.Union):
+        return next((found for one in typing.get_args(hint) if (found := group_of(one)) is not None), None)
+    return hint if isinstance(hint, type) and dataclasses.is_dataclass(hint) else None
+
+
+def keys(cls: type) -> list[str]:
+    """The keys of one class of settings."""
+    return [one.name for one in fields(cls)]
+
+
+def _group(cls: type, loc: Sequence[str | int]) -> type:
+    """The class of settings at a place below `cls`."""
+    for part in loc:
+        if isinstance(part, str):
+            hint = next(one.hint for one in fields(cls) if one.name == part)
+            cls = group_of(hint) or next(found for one in typing.get_args(hint) if (found := group_of(one)) is not None)
+    return cls
