@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from gazetteer.data.core.errors import InputError
 from gazetteer.data.inputs.edits import QUADRANTS, read_edit
+from gazetteer.labeling.atlas.inks import inks
 from gazetteer.labeling.atlas.pictures import SUFFIX, write_thumbnail
 from gazetteer.labeling.atlas.script import figure, write_script
 
@@ -31,11 +32,12 @@ def write_layouts(folders: Paths, out: Path) -> int:
         InputError: a folder without layout.json, layout.npz and picture.png, or with damaged ones.
     """
     heads = []
-    for number, folder in enumerate(map(Path, folders)):
-        head, maps = _layout(folder)
+    read = [(Path(folder), *_layout(Path(folder))) for folder in folders]
+    colours = inks({concept for _, _, maps in read for concept in maps["concepts"]})  # one a thing on the whole page
+    for number, (folder, head, maps) in enumerate(read):
         head["file"] = _copy(folder / "picture.png", out, f"layout-{number}")
         heads.append(head)
-        write_script(out, f"layouts/{number}", maps)
+        write_script(out, f"layouts/{number}", {**maps, "inks": [colours[concept] for concept in maps["concepts"]]})
     write_script(out, "layouts", heads)
     return len(heads)
 

@@ -4,7 +4,6 @@
 (async () => {
   const { el } = Atlas;
   const main = document.getElementById("main");
-  const INKS = [[214, 94, 60], [38, 124, 170], [94, 150, 58], [176, 64, 140], [196, 156, 24], [92, 100, 208], [36, 150, 130], [208, 56, 92]];
 
   function bytes(text) {
     return Uint8Array.from(atob(text), (c) => c.charCodeAt(0));
@@ -41,10 +40,6 @@
     return el("div", { class: "panel" }, body, el("p", { class: "panel-title" }, title));
   }
 
-  function ink(c) {
-    return INKS[c % INKS.length];
-  }
-
   async function sheet(head, number) {
     const maps = await Atlas.load("layouts/" + number);
     const levels = bytes(maps.levels), masks = bytes(maps.masks);
@@ -59,7 +54,7 @@
       said.textContent = `step ${step + 1} of ${head.t.length}, t = ${head.t[step].toFixed(2)}`;
       paint(joint, maps, (cell) => {
         const best = winner(levels, masks, at + cell, concepts, cells);
-        return best < 0 ? [0, 0, 0, 0] : [...ink(best), 205];
+        return best < 0 ? [0, 0, 0, 0] : [...maps.inks[best], 205];
       });
       single.forEach((target, c) => paint(target, maps, (cell) => {
         const level = levels[at + c * cells + cell];
@@ -71,7 +66,7 @@
     show();
     const keys = maps.concepts.map((name, c) => {
       const mark = el("span", { class: "ink" });
-      mark.style.background = `rgb(${ink(c).join(" ")})`;
+      mark.style.background = `rgb(${maps.inks[c].join(" ")})`;
       return el("span", { class: "inked" }, mark, name);
     });
     const image = () => el("img", { src: head.file, alt: `Picture for the prompt: ${head.prompt}` });
@@ -88,7 +83,7 @@
     if (!heads.length) throw new Error("This atlas holds no layouts; gazetteer layout predict makes them, gazetteer atlas --layouts shows them.");
     main.replaceChildren(
       el("h1", {}, "What will be where, while it is noise"),
-      el("p", { class: "lede" }, "Move a slider from the first step of sampling to the last. The prediction knows only the labelled features that fire at that step."),
+      el("p", { class: "lede" }, "Move a slider from the first step of sampling to the last. The prediction reads every feature that fires at that step, labelled or not, and where each thing stands in other pictures."),
       el("div", { class: "plates" }, await Promise.all(heads.map(sheet))));
   } catch (error) {
     Atlas.complain(main, error.message);

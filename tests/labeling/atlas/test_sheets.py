@@ -17,6 +17,7 @@ from gazetteer.data.inputs.edits import QUADRANTS, Edit, Region
 from gazetteer.data.tables.images import encode_image
 from gazetteer.data.tables.schemas import CAUSAL
 from gazetteer.labeling.atlas import AtlasSummary, write_atlas
+from gazetteer.labeling.atlas.inks import inks
 from tests.labeling.atlas.test_browser import Page, driver  # noqa: F401
 from tests.support.runs.atlas_run import HOSTILE_CONCEPT, HOSTILE_PROMPT, Plan, make_run, sites
 from tests.support.runs.runs import PROVENANCE, blank
@@ -105,6 +106,7 @@ def test_pages_get_what_the_folders_hold(sheets: AtlasSummary) -> None:
     (head,), maps = load(sheets, "layouts"), load(sheets, "layouts/0")
     assert head["prompt"] == HOSTILE_PROMPT and head["t"] == [1, 0.5, 0]
     assert maps["concepts"] == ["sky", "ground"] and (maps["height"], maps["width"]) == (2, 2)
+    assert maps["inks"] == [list(ink) for ink in inks(["ground", "sky"]).values()][::-1]
     row, of_weights = load(sheets, "edits")
     assert list(of_weights["files"]) == ["original", "erased", "amplified"]
     assert of_weights["edits"] == ["erase boat by steps: 12 weights"]
@@ -176,6 +178,10 @@ class TestInBrowser:
             "e.dispatchEvent(new Event('input', {bubbles: true}))"
         )
         assert page.one("output").text == "step 2 of 3, t = 0.50" and page.run(painted) == [True, True, False, False]
+        colour = painted.replace(".filter((v, i) => i % 4 === 3).map((v) => v > 0)", ".slice(0, 3)")
+        red, green, blue = page.run(colour)
+        assert blue > green > red, "sky is blue"
+        assert "every feature" in page.one(".lede").text
         assert page.texts(".inked") == ["sky", "ground"] and page.texts("figcaption q") == [HOSTILE_PROMPT]
         page.wait("return document.querySelector('.layout img').naturalWidth === 16")
 
