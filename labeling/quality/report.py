@@ -10,6 +10,7 @@ from typing import Any, TypeVar
 import numpy as np
 import pyarrow as pa
 
+from gazetteer.data.core.errors import InputError
 from gazetteer.data.core.sites import Site
 from gazetteer.data.runs.folder import RunFolder
 from gazetteer.labeling.evidence.counts import EvidenceConfig
@@ -33,18 +34,22 @@ def run_quality(run: str | Path, *, shuffle: bool = True) -> dict[str, Any]:
 
     Returns:
         ``sites``: per site, over all concepts of the run, ``mean_heldout_iou`` (above the threshold),
-        ``mean_heldout_support_iou`` and the ``ceiling``;
+        ``mean_heldout_support_iou`` and the ``ceiling``, None where no segment was found;
         ``concepts``: per concept the number of features it is the best label of, and held-out IoU by site;
         ``best_block_by_t``: per t the block (cond) with the highest mean;
         ``shuffled``: labels that pass as found, and with every concept moved to other pictures
         (`shuffle_check.shuffled_label_counts`).
 
     Raises:
-        InputError: the run is not finished.
+        InputError: the run is not finished, or holds no picture.
     """
     store = RunFolder(run)
     candidates = store.read_final("candidates")
     images = store.read_table("images", columns=["image_id", "split", "width", "height", "asked"])
+    if not images.num_rows:
+        raise InputError(
+            f"{store.path} holds no picture, so there is nothing to measure; failures/ says what went wrong."
+        )
     segments = store.read_table("segments")
     grids = {(site.block, site.branch, round(site.t, 4)): grid for site, grid in code_grids(store).items()}
     ceilings = _ceilings(images, segments, grids)
@@ -88,7 +93,8 @@ def print_quality(result: Mapping[str, Any]) -> None:
     for site in result["sites"]:
         print(
             f"  {site['block']:<28}{site['branch']:<8}t={site['t']:.2f}  "
-            f"{site['mean_heldout_iou']:.3f}  ({site['mean_heldout_support_iou']:.3f}; {site['ceiling']:.3f})"
+            f"{_shown(site['mean_heldout_iou'])}  "
+            f"({_shown(site['mean_heldout_support_iou'])}; {_shown(site['ceiling'])})"
         )
     for t, best in result["best_block_by_t"].items():
         print(f"  best at t={t}: {best['block']} {best['mean_heldout_iou']:.3f}")
@@ -134,7 +140,8 @@ def _best_blocks(sites: list[dict[str, Any]]) -> dict[str, dict[str, Any]]:
     best: dict[str, dict[str, Any]] = {}
     for site in sites:
         t = f"{site['t']:.2f}"
-        if site["branch"] == "cond" and (t not in best or site["mean_heldout_iou"] > best[t]["mean_heldout_iou"]):
+        mean = site["mean_heldout_iou"]
+        if site["branch"] == "cond" and mean is not None and (t not in best or mean > best[t]["mean_heldout_iou"]):
             best[t] = site
     return best
 
@@ -165,5 +172,9 @@ def _asked_everywhere(images: pa.Table) -> tuple[str, ...]:
     return tuple(sorted(set.intersection(*asked))) if asked else ()
 
 
-def _mean(values: list[float]) -> float:
-    return float(np.mean(values)) if values else 0.0
+def _mean(values: list[float]) -> float | None:
+    return float(np.mean(values)) if values else None
+
+
+def _shown(value: float | None) -> str:
+    return "none" if value is None else f"{value:.3f}"

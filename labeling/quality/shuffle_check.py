@@ -23,8 +23,7 @@ def shuffle_concepts(segments: pa.Table, images: pa.Table, seed: int) -> pa.Tabl
     """Move the segments of each concept to other images, all segments of an image together, masks unchanged.
 
     Each concept is shuffled on its own, among the images of equal split and size that were asked for it, by a
-    random
-    cycle: no image keeps its own unless it is alone in its group. How often a concept occurs, and where in
+    random cycle: no image keeps its own unless it is alone in its group. How often a concept occurs, and where in
     the picture, stays; whether a feature fired for it is lost.
 
     Args:
@@ -50,7 +49,9 @@ def shuffle_concepts(segments: pa.Table, images: pa.Table, seed: int) -> pa.Tabl
         for here, there in zip(order, np.roll(order, 1), strict=True):
             moved[str(key[0]), members[here]] = members[there]
     new = [moved[concept, image_id] for image_id, concept in zip(owners, concepts, strict=True)]
-    return segments.set_column(segments.schema.get_field_index("image_id"), segments.schema.field("image_id"), [new])
+    return segments.set_column(
+        segments.schema.get_field_index("image_id"), segments.schema.field("image_id"), pa.array(new, pa.string())
+    )
 
 
 def evidence_of_tables(
