@@ -5,11 +5,11 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import stat
 from pathlib import Path
 from typing import Any
 
 from gazetteer.data.core.errors import InputError
+from gazetteer.data.core.regular import require_regular
 
 _CHUNK = 1 << 20
 _file_digests: dict[tuple[str, int, int, int, int], str] = {}
@@ -37,9 +37,7 @@ def digest_file(path: str | os.PathLike[str]) -> str:
         InputError: it cannot be read, or is a pipe, a socket or a device, which may never end.
     """
     try:
-        status = os.stat(path)
-        if not stat.S_ISREG(status.st_mode):
-            raise InputError(f"{os.fspath(path)} is not a regular file; pipes, sockets and devices are not read.")
+        status = require_regular(path)
         # The time of change cannot be set back, as that of modification can.
         key = (os.path.abspath(path), status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns)
         if key not in _file_digests:

@@ -2,11 +2,27 @@
 
 from __future__ import annotations
 
+import re
+
+_PASSWORD = re.compile(r"(://)[^\s/@:]*:[^\s/@]*@")
+_QUERY = re.compile(r"([?&][^=&\s]*(?:key|sig|secret|token|password|credential)[^=&\s]*=)[^&\s'\"]+", re.IGNORECASE)
+
+
+def redacted(text: str) -> str:
+    """`text` with the passwords of addresses, and whatever looks like one in their queries, replaced by ``***``."""
+    return _QUERY.sub(r"\1***", _PASSWORD.sub(r"\1***@", text))
+
 
 class GazetteerError(Exception):
-    """A run cannot go on; the message is one sentence that says what, where, and what to do (exit code 1)."""
+    """A run cannot go on; the message is one sentence that says what, where, and what to do (exit code 1).
+
+    Addresses in the message lose their passwords.
+    """
 
     exit_code = 1
+
+    def __init__(self, message: str = "") -> None:
+        super().__init__(redacted(message))
 
 
 class InputError(GazetteerError):

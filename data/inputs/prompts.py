@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import Any
 
 from gazetteer.data.core.errors import InputError
 
@@ -37,6 +38,24 @@ def make_item(prompt: str, seed: int, fingerprint: str) -> Item:
     if not 0 <= seed < 2**63:
         raise InputError(f"A seed lies between 0 and 2**63 - 1, not {seed}.")
     return Item(prompt, seed, digest_parts("image", prompt, str(seed), fingerprint)[:16])
+
+
+def planned_items(rows: Any, pictures: str) -> list[Item]:
+    """The items of a plan's rows, each of ``prompt``, ``seed`` and ``image_id``, under the digest `pictures`.
+
+    Raises:
+        InputError: something else than such rows, or an id that is not the one of its prompt, seed and settings.
+    """
+    try:
+        items = [make_item(str(row["prompt"]), row["seed"], pictures) for row in rows]
+        wrong = [row["image_id"] for row, item in zip(rows, items, strict=True) if row["image_id"] != item.image_id]
+    except (KeyError, TypeError) as error:
+        raise InputError("The plan is damaged: it does not hold prompts, seeds and image ids.") from error
+    if wrong:
+        raise InputError(
+            f"The plan was edited: image {wrong[0]} is not the one of its prompt and seed under this run's settings."
+        )
+    return items
 
 
 def shards_of(items: Iterable[Item], size: int) -> list[Shard]:

@@ -20,15 +20,18 @@ from typing import Any
 import pyarrow as pa
 
 from gazetteer.data.core.digests import digest_bytes
-from gazetteer.data.core.errors import GazetteerError
+from gazetteer.data.core.errors import GazetteerError, InputError
 from gazetteer.data.runs.files import STAGING, Files
+from gazetteer.data.runs.identity import COMMITS, Identity
 from gazetteer.data.runs.publish import conform, describe, json_bytes, parquet_bytes
+from gazetteer.data.runs.sealed import seal, unseal
 from gazetteer.data.tables.schemas import PART_TABLES
 
 log = logging.getLogger(__name__)
 
-COMMITS = "_meta/commits"
 _ATTEMPTS = 5
+NAME = "[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}"
+_STAGED = re.compile(r".+\.(?:[0-9a-f]{32}){1,2}")
 
 
 @dataclass(frozen=True)
@@ -39,11 +42,13 @@ class Commit:
         shard: the shard's id.
         tables: per table its part's ``rows``, ``bytes`` and ``sha256``.
         info: what the writer wanted kept with it (counts, timings).
+        run: names the run that it is of (`gazetteer.data.runs.identity.Identity.digest`).
     """
 
     shard: str
     tables: dict[str, dict[str, Any]]
     info: dict[str, Any] = field(default_factory=dict)
+    run: str = ""
 
 
 def part_name(table: str, shard_id: str) -> str:
@@ -51,23 +56,30 @@ def part_name(table: str, shard_id: str) -> str:
     return f"{table}/part-{shard_id}.parquet"
 
 
+def shard_of_part(name: str) -> str | None:
+    """The shard that a part's base name names, or None when it is no part's name."""
+    found = re.fullmatch(rf"part-({NAME})\.parquet", name)
+    return found and found[1]
+
+
 def check_name(text: str) -> None:
     """GazetteerError unless `text` can name a shard or a table: letters, digits, ``-``, ``_`` and ``.``."""
-    if not re.fullmatch(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}", text):
+    if not re.fullmatch(NAME, text):
         raise GazetteerError(f"{text!r} is not a usable name; letters, digits, '-', '_' and '.' are.")
 
 
 class Commits:
     """The committed shards of the run whose files are given."""
 
-    def __init__(self, files: Files) -> None:
-        self._files = files
+    def __init__(self, files: Files, identity: Identity) -> None:
+        self._files, self._identity = files, identity
 
     def commit(
         self, shard_id: str, tables: dict[str, pa.Table], info: dict[str, Any], provenance: dict[str, Any]
     ) -> Commit:
         """Publish and record a shard (see `gazetteer.data.runs.folder.RunFolder.commit_shard`)."""
         check_name(shard_id)
+        provenance = self._of_this_run(provenance)
         parts: dict[str, bytes] = {}
         described: dict[str, dict[str, Any]] = {}
         for name, table in sorted(tables.items()):
@@ -76,7 +88,7 @@ class Commits:
             table = conform(name, table, PART_TABLES[name])
             parts[name] = parquet_bytes(name, table, provenance)
             described[name] = describe(table, parts[name])
-        mine = Commit(shard_id, described, json.loads(json_bytes(info)))
+        mine = Commit(shard_id, described, json.loads(json_bytes(info)), self._identity.digest())
         for _ in range(_ATTEMPTS):
             with self._guard(shard_id):
                 counts = self._settle(mine, parts)
@@ -85,10 +97,16 @@ class Commits:
         raise GazetteerError(f"Shard {shard_id} of {self._files.root} cannot be committed: others keep changing it.")
 
     def valid(self, verify: bool) -> dict[str, Commit]:
-        """Every shard that counts, by id; damaged ones are dropped and reported through logging."""
+        """Every shard that counts, by id; damaged ones are dropped and reported through logging.
+
+        Raises:
+            InputError: a shard is of another run.
+        """
         good = {}
+        run = self._identity.digest()
         for shard_id in self.ids():
             commit, problem = self._checked(shard_id, verify)
+            self.refuse_foreign(commit, run)
             if problem is not None:
                 with self._guard(shard_id):
                     # Somebody may have computed it again since.
@@ -108,18 +126,31 @@ class Commits:
         """Remove what writers staged behind a URL and did not come to remove; for when all shards are committed."""
         if not self._files.guards:
             for name in self._files.names(STAGING):
-                self._files.remove(f"{STAGING}/{name}")
+                if _STAGED.fullmatch(name):
+                    self._files.remove(f"{STAGING}/{name}")
 
     def record(self, shard_id: str) -> Commit | None:
-        """The shard's record, or None when it is absent or not one."""
+        """The shard's record, or None when it is absent, not one, or not what was written."""
         try:
-            record = json.loads(self._files.read(_record_name(shard_id)))
-            commit = Commit(record["shard"], dict(record["tables"]), dict(record["info"]))
-            whole = all({"rows", "bytes", "sha256"} <= part.keys() for part in commit.tables.values())
-        except (FileNotFoundError, TypeError, KeyError, ValueError, AttributeError):
+            record = unseal(self._files.read(_record_name(shard_id))) or {}
+            commit = Commit(record["shard"], dict(record["tables"]), dict(record["info"]), record["run"])
+            whole = all(is_description(part) for part in commit.tables.values())
+        except (FileNotFoundError, TypeError, KeyError, ValueError):
             return None
         known = whole and commit.tables.keys() <= PART_TABLES.keys()
         return commit if known and commit.shard == shard_id else None
+
+    def of_another_run(self, commit: Commit | None, run: str | None = None) -> bool:
+        """Whether a record is of another run than this one (`run`: its digest, where the caller has it)."""
+        return commit is not None and commit.run != (self._identity.digest() if run is None else run)
+
+    def refuse_foreign(self, commit: Commit | None, run: str | None = None) -> None:
+        """InputError when a record is of another run: made with other settings, models or autoencoders."""
+        if commit is not None and self.of_another_run(commit, run):
+            raise InputError(
+                f"Shard {commit.shard} of {self._files.root} was made with other settings than this run's; take it out "
+                f"with gazetteer verify {self._files.root} --drop, then run gazetteer label again."
+            )
 
     def drop(self, shard_id: str) -> None:
         """Forget a shard, so that it is computed again."""
@@ -131,8 +162,8 @@ class Commits:
         """Remove parts that no record names, so that ``<table>/*.parquet`` reads exactly what counts."""
         for table in PART_TABLES:
             for name in self._files.names(table):
-                shard_id = name.removeprefix("part-").removesuffix(".parquet")
-                if name != f"part-{shard_id}.parquet":
+                shard_id = shard_of_part(name)
+                if shard_id is None:
                     continue
                 with self._guard(shard_id):
                     commit = self.record(shard_id)
@@ -140,12 +171,22 @@ class Commits:
                         log.warning("Removing %s/%s: no commit record names it.", table, name)
                         self._files.remove(f"{table}/{name}")
 
+    def _of_this_run(self, provenance: dict[str, Any]) -> dict[str, Any]:
+        """Provenance with the run's fingerprint; GazetteerError when it names another one."""
+        fingerprint = self._identity.fingerprint()
+        if fingerprint is None:
+            return provenance
+        if json.loads(json_bytes(provenance.get("fingerprint", fingerprint))) != fingerprint:
+            raise GazetteerError(f"A shard made with other settings cannot be committed to {self._files.root}.")
+        return {**provenance, "fingerprint": fingerprint}
+
     def _guard(self, shard_id: str) -> Any:
         return self._files.guard(f"shard-{shard_id}")
 
     def _settle(self, mine: Commit, parts: dict[str, bytes]) -> Commit | None:
         """Under the shard's guard: the commit that counts, or None when it has to be tried again."""
         earlier, problem = self._checked(mine.shard, verify=True)
+        self.refuse_foreign(earlier, mine.run)
         if earlier is not None and problem is None:
             return _first(earlier, mine)
         if self._files.size(_record_name(mine.shard)) is not None:
@@ -162,12 +203,12 @@ class Commits:
                 self._files.replace(path, content)
         for name in PART_TABLES.keys() - parts.keys():
             self._files.remove(part_name(name, mine.shard))
-        return mine if self._files.create(_record_name(mine.shard), json_bytes(asdict(mine))) else None
+        return mine if self._files.create(_record_name(mine.shard), seal(asdict(mine))) else None
 
     def _publish_staged(self, mine: Commit, parts: dict[str, bytes]) -> Commit | None:
         for name, content in parts.items():
             self._files.replace(_staged_name(mine, name), content)
-        self._files.create(_record_name(mine.shard), json_bytes(asdict(mine)))
+        self._files.create(_record_name(mine.shard), seal(asdict(mine)))
         # Whoever's record it is that was created: from here on it is what counts, and what was staged for it goes out.
         there, problem = self._checked(mine.shard, verify=True)
         for name in parts:
@@ -217,6 +258,12 @@ class Commits:
         self._files.remove(_record_name(shard_id))
         for table in PART_TABLES:
             self._files.remove(part_name(table, shard_id))
+
+
+def is_description(part: Any) -> bool:
+    """Whether a record's entry of a table is one: rows, bytes and a digest."""
+    counts = [part["rows"], part["bytes"]]
+    return all(type(count) is int and count >= 0 for count in counts) and isinstance(part["sha256"], str)
 
 
 def _first(earlier: Commit, mine: Commit) -> Commit:

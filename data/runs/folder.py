@@ -4,7 +4,7 @@ Layout, below a folder or URL::
 
     <table>/part-<shard>.parquet    the parts, one a shard, published create-only
     labels.parquet, …               the final tables
-    _meta/run.json                  what the run was started with; never changes
+    _meta/run.json                  what the run was started with; never changes once a shard is committed
     _meta/commits/<shard>.json      the truth: which parts count, with their digests (data/runs/commits.py)
     _meta/{plan,progress,manifest}.json, _meta/_SUCCESS
 
@@ -17,25 +17,27 @@ import json
 import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from gazetteer.data.core.digests import digest_bytes
 from gazetteer.data.core.errors import GazetteerError, InputError
 from gazetteer.data.runs.commits import Commit, Commits, check_name, part_name
-from gazetteer.data.runs.publish import conform, describe, json_bytes, parquet_bytes
-from gazetteer.data.runs.remote import open_files
-from gazetteer.data.runs.runlock import run_lock
+from gazetteer.data.runs.finals import Finals, parse_manifest
+from gazetteer.data.runs.identity import RUN, Identity
+from gazetteer.data.runs.open import open_files
+from gazetteer.data.runs.publish import json_bytes
+from gazetteer.data.runs.reading import checked_query, readable, rows
+from gazetteer.data.runs.runlock import StillMine, run_lock
+from gazetteer.data.runs.sealed import seal, unseal
 from gazetteer.data.runs.verify import Findings, check_files
-from gazetteer.data.tables.provenance import read_provenance
-from gazetteer.data.tables.schemas import CAUSAL, FINAL_TABLES, PART_TABLES, SCHEMA_VERSION
+from gazetteer.data.tables.schemas import PART_TABLES
 
 __all__ = ["Commit", "RunFolder"]
 
 _ATTEMPTS = 5
-_WRITER = {"causal": "causal"}  # final tables that another command than label writes
 
 
 class RunFolder:
@@ -44,7 +46,10 @@ class RunFolder:
     def __init__(self, path: str | os.PathLike[str]) -> None:
         self.path = os.fspath(path)
         self._files = open_files(path)
-        self._commits = Commits(self._files)
+        self._identity = Identity(self._files)
+        self._commits = Commits(self._files, self._identity)
+        self._finals = Finals(self._files)
+        self._still_mine: StillMine = lambda: None
 
     def __repr__(self) -> str:
         return f"RunFolder({self.path!r})"
@@ -54,30 +59,32 @@ class RunFolder:
         return self._files.free()
 
     def exists(self) -> bool:
-        """Whether a run was ever started here."""
-        return self._files.size("_meta/run.json") is not None
+        """Whether a run was ever started here; InputError when that cannot be: the bucket does not exist."""
+        if self._files.size(RUN) is not None:
+            return True
+        reason = self._files.why_absent()
+        if reason is not None:
+            raise InputError(f"{self._files.root} cannot be read: {reason}.")
+        return False
+
+    def inside(self, name: str) -> RunFolder:
+        """The run in a sub-folder of this one; InputError when a link lies there, which may lead anywhere."""
+        check_name(name)
+        if "://" not in self.path and (Path(self.path) / name).is_symlink():
+            raise InputError(f"{self.path}/{name} is a link; put the folder itself there.")
+        return RunFolder(f"{self.path.rstrip('/')}/{name}")
 
     def open_or_create(self, fingerprint: dict[str, Any]) -> RunFolder:
         """Start the run, or resume it if it was started with the same `fingerprint` (a flat dict of digests).
 
+        Until the first shard is committed another fingerprint starts the run over.
+
         Raises:
-            InputError: the run was started with another one; the sentence names every differing key.
+            InputError: the run has shards of another one (the sentence names every differing key), or the folder is
+                neither empty nor a run.
+            LockedError: another process works on the run, and it would have to start over.
         """
-        mine = json.loads(json_bytes(fingerprint))
-        there = self.write_json_once("run.json", mine)
-        if not isinstance(there, dict):
-            raise InputError(f"{self._files.root}/_meta/run.json is not a run's fingerprint; choose another folder.")
-        # A key that one side lacks differs even from a null on the other.
-        differing = [
-            key for key in sorted(mine.keys() | there.keys())
-            if (key in mine, mine.get(key)) != (key in there, there.get(key))
-        ]  # fmt: skip
-        if differing:
-            changes = "; ".join(f"{key}: was {_shown(there, key)}, now {_shown(mine, key)}" for key in differing)
-            raise InputError(
-                f"{self._files.root} was started with other settings ({changes}). "
-                "A changed config is a different run: choose another folder, or go back to those settings."
-            )
+        self._identity.claim(fingerprint, self.lock)
         return self
 
     def write_json(self, name: str, obj: Any) -> None:
@@ -102,14 +109,50 @@ class RunFolder:
 
     def read_json(self, name: str) -> Any:
         """What ``_meta/<name>`` holds, or None when absent; InputError naming the file when it is corrupt."""
+        if name == "run.json":
+            return self._identity.fingerprint()
         try:
             return json.loads(self._files.read(f"_meta/{name}").decode("utf-8"))
         except FileNotFoundError:
             return None
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             raise InputError(
                 f"{self._files.root}/_meta/{name} is corrupt ({error}); remove it and try again."
             ) from error
+
+    def write_plan(self, name: str, plan: dict[str, Any]) -> dict[str, Any]:
+        """Put a plan at ``_meta/<name>.json``, sealed and bound to this run, unless one is there; the one that counts.
+
+        Raises:
+            InputError: as `read_plan`.
+        """
+        content = seal({**plan, "run": self._identity.digest()})
+        for _ in range(_ATTEMPTS):
+            self._files.create(f"_meta/{name}.json", content)
+            there = self.read_plan(name)
+            if there is not None:
+                return there
+        raise GazetteerError(f"{self._files.root}/_meta/{name}.json comes and goes; is somebody deleting the run?")
+
+    def read_plan(self, name: str) -> dict[str, Any] | None:
+        """The plan at ``_meta/<name>.json``, or None when none was written.
+
+        Raises:
+            InputError: it is not what was written (cut short, emptied, edited), or was written for another run.
+        """
+        path = f"_meta/{name}.json"
+        try:
+            plan = unseal(self._files.read(path))
+        except FileNotFoundError:
+            return None
+        if plan is None:
+            raise InputError(
+                f"{self._files.root}/{path} is not the plan that was written: it was edited or damaged; remove it: the "
+                "same plan is made again from the same settings."
+            )
+        if plan.pop("run", None) != self._identity.digest():
+            raise InputError(f"{self._files.root}/{path} is the plan of a run with other settings; remove it.")
+        return plan
 
     @contextmanager
     def lock(self) -> Iterator[None]:
@@ -117,9 +160,13 @@ class RunFolder:
 
         What killed writers left half-written is removed on the way in.
         """
-        with run_lock(self._files):
-            self._files.sweep()
-            yield
+        with run_lock(self._files) as self._still_mine:
+            try:
+                self._identity.confirm()
+                self._files.sweep()
+                yield
+            finally:
+                self._still_mine = lambda: None
 
     def commit_shard(
         self, shard_id: str, tables: dict[str, pa.Table], info: dict[str, Any], provenance: dict[str, Any]
@@ -137,7 +184,10 @@ class RunFolder:
 
         Raises:
             GazetteerError: a table does not fit its schema, or the storage refused (nothing torn is left).
+            InputError: the shard, or what is there of it, was made with other settings than the run's.
+            LockedError: another process has taken the run over.
         """
+        self._still_mine()
         return self._commits.commit(shard_id, tables, info, provenance)
 
     def committed(self, verify: bool = False) -> dict[str, Commit]:
@@ -156,7 +206,8 @@ class RunFolder:
         Raises:
             InputError: no run was ever started here.
         """
-        return check_files(self._files)
+        self.exists()
+        return check_files(self._files, self._identity)
 
     def shard_ids(self) -> list[str]:
         """Sorted ids of the shards with a commit record, unchecked: nothing is read, nothing is dropped."""
@@ -185,56 +236,34 @@ class RunFolder:
         """
         if name not in PART_TABLES:
             raise InputError(f"There is no table {name!r} in parts; there are {', '.join(PART_TABLES)}.")
-        schema = _checked_query(name, PART_TABLES[name], columns, filter)
-        pieces = []
+        schema = checked_query(name, PART_TABLES[name], columns, filter)
+        pieces, run = [], self._identity.digest()
         for shard_id in self._commits.ids() if shards is None else sorted(set(shards)):
             commit = self._commits.record(shard_id)
             if commit is None:
                 raise InputError(f"Shard {shard_id} of {self._files.root} is not committed; run gazetteer label again.")
+            self._commits.refuse_foreign(commit, run)
             if name in commit.tables:
-                with self._readable(part_name(name, shard_id)):
-                    piece = _rows(self._part_source(name, commit, whole=columns is None), columns, filter)
+                with readable(self._files.root, part_name(name, shard_id)):
+                    piece = rows(self._part_source(name, commit, whole=columns is None), columns, filter)
                 pieces.append(piece.cast(schema))
         return pa.concat_tables(pieces) if pieces else schema.empty_table()
 
     def write_final(self, name: str, table: pa.Table, provenance: dict[str, Any]) -> dict[str, Any]:
-        """Put ``<name>.parquet`` at the top, atomically; returns its ``rows``, ``bytes`` and ``sha256``.
-
-        Known names are cast to `gazetteer.data.tables.schemas.FINAL_TABLES`; others keep the schema they have.
-        """
-        check_name(name)
-        if name in FINAL_TABLES:
-            table = conform(name, table, FINAL_TABLES[name])
-        content = parquet_bytes(name, table, provenance)
-        self._files.replace(f"{name}.parquet", content)
-        return describe(table, content)
+        """Put ``<name>.parquet`` at the top (`gazetteer.data.runs.finals.Finals.write`)."""
+        return self._finals.write(name, table, provenance)
 
     def has_final(self, name: str) -> bool:
         """Whether a final table was written."""
-        return self._files.size(f"{name}.parquet") is not None
+        return self._finals.has(name)
 
     def read_final(self, name: str, columns: Sequence[str] | None = None, filter: Any = None) -> pa.Table:
-        """A final table.
-
-        Raises:
-            InputError: the run has not written it yet, or in an older schema that lacks a column asked for; an unknown
-                column; a damaged file.
-        """
-        if not self.has_final(name):
-            raise InputError(
-                f"{self._files.root} is not a finished run: {name}.parquet is missing; run gazetteer label."
-            )
-        schema = {**FINAL_TABLES, "causal": CAUSAL}.get(name)
-        if schema is not None:
-            _checked_query(name, schema, columns, filter)
-            self._check_written(name, schema.names if columns is None else columns)
-        with self._readable(f"{name}.parquet"):
-            return _rows(self._files.source(f"{name}.parquet"), columns, filter)
+        """A final table (`gazetteer.data.runs.finals.Finals.read`)."""
+        return self._finals.read(name, columns, filter)
 
     def damaged_finals(self, recorded: dict[str, dict[str, Any]]) -> dict[str, str]:
         """The final tables that are not as `recorded` (``rows``, ``bytes``, ``sha256`` by name), and what is wrong."""
-        problems = {name: self._final_problem(name, recorded.get(name)) for name in FINAL_TABLES}
-        return {name: problem for name, problem in problems.items() if problem is not None}
+        return self._finals.damaged(recorded)
 
     def finish(self, manifest: dict[str, Any]) -> None:
         """Remove parts that no commit names, write ``manifest.json``, then ``_SUCCESS``."""
@@ -251,6 +280,12 @@ class RunFolder:
             return mark == digest_bytes(self._files.read("_meta/manifest.json"))
         except FileNotFoundError:
             return False
+
+    def manifest(self) -> dict[str, Any] | None:
+        """What the run finished with (``shards`` and ``tables`` are always there), or None while it has not."""
+        if not self.is_complete():
+            return None
+        return parse_manifest(self._files.read("_meta/manifest.json"))
 
     def clear_success(self) -> None:
         """Say that the run is under way again."""
@@ -272,72 +307,3 @@ class RunFolder:
         except FileNotFoundError:
             return None
         return pa.BufferReader(content) if digest_bytes(content) == recorded["sha256"] else None
-
-    def _final_problem(self, name: str, recorded: dict[str, Any] | None) -> str | None:
-        """Why a final table is not the one that was recorded, in this program's schema; None: it is."""
-        try:
-            content = self._files.read(f"{name}.parquet")
-        except FileNotFoundError:
-            return "is missing"
-        if recorded is None or len(content) != recorded["bytes"] or digest_bytes(content) != recorded["sha256"]:
-            return "is damaged"
-        if not pq.read_schema(pa.BufferReader(content)).remove_metadata().equals(FINAL_TABLES[name]):
-            return "was written in another schema"
-        return None
-
-    def _check_written(self, name: str, columns: Sequence[str]) -> None:
-        """InputError when the file of a final table lacks one of `columns`, as those of older schemas do."""
-        with self._readable(f"{name}.parquet"):
-            there = pq.read_schema(self._files.source(f"{name}.parquet"))
-        if not set(columns) <= set(there.names):
-            version = read_provenance(self._files.source(f"{name}.parquet")).get("schema_version")
-            raise InputError(
-                f"{self._files.root}/{name}.parquet was written with schema {version}, this program reads "
-                f"{SCHEMA_VERSION}; run gazetteer {_WRITER.get(name, 'label')} on it again."
-            )
-
-    @contextmanager
-    def _readable(self, path: str) -> Iterator[None]:
-        """Turn what pyarrow says of a damaged file into a sentence with what helps."""
-        try:
-            yield
-        except (OSError, pa.ArrowException) as error:
-            name = path.removesuffix(".parquet")
-            anew = f"run gazetteer {_WRITER.get(name, 'label')} again, which makes it anew"
-            drop = f"run gazetteer verify {self._files.root} --drop, then run gazetteer label again"
-            raise InputError(
-                f"{self._files.root}/{path} is missing or corrupt ({str(error).partition(chr(10))[0]}); "
-                f"{drop if '/' in path else anew}."
-            ) from error
-
-
-def _rows(source: Any, columns: Sequence[str] | None, filter: Any) -> pa.Table:
-    """What is asked for of one Parquet file; OSError or ArrowException when it is damaged (None: known to be)."""
-    if source is None:
-        raise OSError("not what its commit record says")
-    return pq.read_table(
-        source,
-        columns=None if columns is None else list(columns),
-        filters=filter,
-        partitioning=None,
-        use_threads=False,
-        page_checksum_verification=True,
-    ).replace_schema_metadata(None)
-
-
-def _checked_query(name: str, schema: pa.Schema, columns: Sequence[str] | None, filter: Any) -> pa.Schema:
-    """The schema of the answer; InputError for a column or filter that does not fit table `name`."""
-    for column in columns or ():
-        if column not in schema.names:
-            raise InputError(f"The table {name} has no column {column!r}; it has {', '.join(schema.names)}.")
-    if filter is not None:
-        try:
-            expression = pq.filters_to_expression(filter) if isinstance(filter, list | tuple) else filter
-            schema.empty_table().filter(expression)
-        except (pa.ArrowException, TypeError, ValueError) as error:
-            raise InputError(f"The filter does not fit the table {name} ({error}).") from error
-    return schema if columns is None else pa.schema([schema.field(column) for column in columns])
-
-
-def _shown(fingerprint: dict[str, Any], key: str) -> str:
-    return repr(fingerprint[key]) if key in fingerprint else "absent"

@@ -2,12 +2,20 @@
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import os
+import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+
+_WITHOUT = (errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP)
+
+
+class NoLocksError(OSError):
+    """The file system has no locks, as some network ones have not (Lustre without -o flock, some NFS)."""
 
 
 @dataclass
@@ -19,8 +27,7 @@ class FileLock:
 
     def release(self) -> None:
         """Let go; the file stays."""
-        fcntl.flock(self.descriptor, fcntl.LOCK_UN)
-        os.close(self.descriptor)
+        os.close(self.descriptor)  # and with its last descriptor the lock goes
 
     def release_and_unlink(self) -> None:
         """Remove the file while still holding it (see `hold` for why that is safe), then let go."""
@@ -33,11 +40,16 @@ def hold(path: Path, *, wait: bool = True) -> FileLock:
 
     Raises:
         BlockingIOError: `wait` is false and another process or descriptor holds it.
+        NoLocksError: the file system has no locks; the file may be there all the same.
+        OSError: a link, or no regular file, lies at `path`.
     """
     while True:
-        descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
+        # A link is not followed: what it leads to is somebody else's.
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o644)
         try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+            if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+                raise OSError(errno.EINVAL, "not a regular file", str(path))
+            _flock(descriptor, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
             if _names(path, descriptor):
                 return FileLock(path, descriptor)
         except BaseException:
@@ -48,29 +60,39 @@ def hold(path: Path, *, wait: bool = True) -> FileLock:
 
 
 @contextmanager
-def held_file(path: Path) -> Iterator[int]:
-    """A new, locked file open for writing; yields the descriptor. FileExistsError when the name is taken."""
+def held_file(path: Path) -> Iterator[tuple[int, bool]]:
+    """A new file open for writing, locked where the file system has locks; yields the descriptor and whether it is.
+
+    FileExistsError when the name is taken.
+    """
     while True:
-        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o644)
-        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o644)
+        locked = True
+        try:
+            _flock(descriptor, fcntl.LOCK_EX)
+        except NoLocksError:
+            locked = False
+        except BaseException:
+            os.close(descriptor)
+            raise
         if _names(path, descriptor):
             break
         os.close(descriptor)  # a sweep came between open and flock; take the name again
     try:
-        yield descriptor
+        yield descriptor, locked
     finally:
         os.close(descriptor)
 
 
 def release_dead(path: Path) -> None:
-    """Remove `path` if nobody holds it."""
+    """Remove the regular file `path` if nobody holds it; without locks nobody can know, and it stays."""
     try:
-        descriptor = os.open(path, os.O_RDWR)
+        descriptor = os.open(path, os.O_RDWR | os.O_NOFOLLOW | os.O_NONBLOCK)
     except OSError:
         return
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        if _names(path, descriptor):
+        _flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        if stat.S_ISREG(os.fstat(descriptor).st_mode) and _names(path, descriptor):
             path.unlink(missing_ok=True)
     except OSError:
         return
@@ -78,10 +100,19 @@ def release_dead(path: Path) -> None:
         os.close(descriptor)
 
 
+def _flock(descriptor: int, operation: int) -> None:
+    try:
+        fcntl.flock(descriptor, operation)
+    except OSError as error:
+        if error.errno in _WITHOUT:
+            raise NoLocksError(error.errno, "the file system has no locks") from error
+        raise
+
+
 def _names(path: Path, descriptor: int) -> bool:
     """Whether `path` still names the open file."""
     try:
-        there = os.stat(path)
+        there = os.stat(path, follow_symlinks=False)
     except FileNotFoundError:
         return False
     here = os.fstat(descriptor)

@@ -1,6 +1,7 @@
-"""One process at a time drives a run: a kernel lock on local folders, a renewed lease behind URLs.
+"""One process at a time drives a run: a kernel lock on local folders, a renewed lease behind URLs and without locks.
 
-Either only prevents wasted work. That two drivers cannot spoil a run follows from data/runs/commits.py.
+Where names can be created only once, either only prevents wasted work: that two drivers cannot spoil a run follows from
+data/runs/commits.py. Where they cannot, the lease is what keeps two drivers apart, and a driver that lost it stops.
 """
 
 from __future__ import annotations
@@ -12,89 +13,175 @@ import socket
 import threading
 import time
 import uuid
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-from gazetteer.data.core.errors import LockedError
-from gazetteer.data.runs.files import Files, LocalFiles, make_folder, write_errors
-from gazetteer.data.runs.lock import hold
+from gazetteer.data.core.errors import GazetteerError, LockedError
+from gazetteer.data.runs.files import Files, write_errors
+from gazetteer.data.runs.local import LocalFiles, make_folder
+from gazetteer.data.runs.lock import NoLocksError, hold
 
 LEASE_SECONDS = 120.0
+SETTLE_SECONDS = 1.0
+"""How long a lease that was written over another's is left alone before it is read back."""
 log = logging.getLogger(__name__)
 
 _LOCK = "_meta/lock"
+StillMine = Callable[[], None]
+"""Raises LockedError when the run is not this process's any more."""
 
 
 @contextmanager
-def run_lock(files: Files) -> Iterator[None]:
+def run_lock(files: Files) -> Iterator[StillMine]:
     """Hold the run of `files`; LockedError, naming the holder, when another process does."""
-    with _local_lock(files) if isinstance(files, LocalFiles) else _lease(files):
-        yield
+    if isinstance(files, LocalFiles) and (descriptor := _local_lock(files)) is not None:
+        try:
+            yield lambda: None
+        finally:
+            os.close(descriptor)
+        return
+    lease = _Lease(files)
+    lease.take()
+    try:
+        yield lease.check
+    finally:
+        lease.release()
 
 
-@contextmanager
-def _local_lock(files: LocalFiles) -> Iterator[None]:
+def _local_lock(files: LocalFiles) -> int | None:
+    """The descriptor that holds the kernel's lock; None where the file system has no locks."""
     path = Path(files.root) / _LOCK
     with write_errors(str(path)):
+        if path.parent.is_symlink():
+            raise OSError(0, "its folder is a link; a run is written in its own folders only")
         make_folder(path.parent)
         try:
-            lock = hold(path, wait=False)
+            descriptor = hold(path, wait=False).descriptor
         except BlockingIOError:
             raise _locked(files, path.read_text(errors="replace").strip()) from None
-    try:
-        # Who holds it, for the sentence the next one gets; the lock itself is the kernel's.
-        os.ftruncate(lock.descriptor, 0)
-        os.write(lock.descriptor, _me().encode())
-        yield
-    finally:
-        lock.release()
+        except NoLocksError:
+            log.warning(
+                "The file system of %s has no file locks; a lease of %d seconds stands in for the lock.",
+                files.root, LEASE_SECONDS,
+            )  # fmt: skip
+            return None
+        try:
+            # Who holds it, for the sentence the next one gets; the lock itself is the kernel's.
+            os.ftruncate(descriptor, 0)
+            os.write(descriptor, _me().encode())
+        except BaseException:
+            os.close(descriptor)
+            raise
+        return descriptor
 
 
-@contextmanager
-def _lease(files: Files) -> Iterator[None]:
-    """A small object with a time stamp that its holder keeps renewing; a stale one may be taken over."""
-    token = uuid.uuid4().hex
+class _Lease:
+    """A small file with a time stamp that its holder keeps renewing; a stale one may be taken over."""
 
-    def content() -> bytes:
-        return json.dumps({"holder": _me(), "token": token, "renewed": time.time()}).encode()
+    def __init__(self, files: Files) -> None:
+        self._files, self._token = files, uuid.uuid4().hex
+        self._renewed, self._lost = time.time(), ""
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._keep, name="run lease", daemon=True)
 
-    if not files.create(_LOCK, content()):
-        there = _read_lease(files)
-        # Ours when the storage took it, lost its answer, and was asked again. A stamp from far in the future is
-        # that of a holder whose clock jumped: as stale as an old one, or nobody could ever go on.
-        ours, age = there.get("token") == token, time.time() - float(there.get("renewed", 0.0))
-        if not ours and abs(age) < LEASE_SECONDS:
-            raise _locked(files, str(there.get("holder", "")))
-        files.replace(_LOCK, content())
-        if _read_lease(files).get("token") != token:  # two took over the same stale lease: the last stays
-            raise _locked(files, "which was quicker")
-    stop = threading.Event()
+    def take(self) -> None:
+        """Become the holder, and stay it until `release`; LockedError when another process is."""
+        if not self._files.create(_LOCK, self._content()):
+            there = self._read()
+            # Ours when the storage took it, lost its answer, and was asked again.
+            if there.get("token") != self._token and _alive(there):
+                raise _locked(self._files, str(there.get("holder", "")))
+            self._files.replace(_LOCK, self._content())
+            self._settle()
+        elif getattr(self._files, "creates_once", True) is False:
+            self._settle()
+        self._renewed = time.time()
+        self._thread.start()
 
-    def renew() -> None:
-        while not stop.wait(LEASE_SECONDS / 4):
+    def check(self) -> None:
+        """LockedError when another process took the lease over, as it may after a long silence of this one."""
+        if not self._lost and abs(time.time() - self._renewed) > LEASE_SECONDS / 2:
+            self._renew()
+        if self._lost:
+            raise LockedError(
+                f"{self._files.root} was taken over by another process ({self._lost}) while this one was not heard of; "
+                "this one stops, and nothing is lost."
+            )
+
+    def release(self) -> None:
+        """Stop renewing and let go; what goes wrong here never hides what ended the run."""
+        self._stop.set()
+        self._thread.join()
+        try:
+            if self._read().get("token") == self._token:
+                self._files.remove(_LOCK)
+        except GazetteerError as error:
+            log.warning("The lease of the run could not be removed (%s); it ends by itself.", error)
+
+    def _settle(self) -> None:
+        """Two may take over the same stale lease, or create it where names are not created once: the last stays."""
+        time.sleep(SETTLE_SECONDS)
+        there = self._read()
+        if there.get("token") != self._token:
+            raise _locked(self._files, str(there.get("holder", "which was quicker")))
+
+    def _keep(self) -> None:
+        while not self._lost and not self._stop.wait(LEASE_SECONDS / 4):
             try:
-                files.replace(_LOCK, content())
+                self._renew()
             except Exception as error:  # a storage hiccup: the lease outlives three missed renewals
                 log.warning("The lease of the run could not be renewed (%s); trying again.", error)
 
-    thread = threading.Thread(target=renew, name="run lease", daemon=True)
-    thread.start()
-    try:
-        yield
-    finally:
-        stop.set()
-        thread.join()
-        if _read_lease(files).get("token") == token:
-            files.remove(_LOCK)
+    def _renew(self) -> None:
+        there = self._read()
+        if there.get("token", self._token) != self._token:
+            self._lost = str(there.get("holder", "unknown"))
+            return
+        self._files.replace(_LOCK, self._content())
+        self._renewed = time.time()
+
+    def _content(self) -> bytes:
+        holder = {"holder": _me(), "pid": os.getpid(), "machine": _machine()}
+        return json.dumps({**holder, "token": self._token, "renewed": time.time()}).encode()
+
+    def _read(self) -> dict[str, Any]:
+        try:
+            return dict(json.loads(self._files.read(_LOCK)))
+        except (FileNotFoundError, ValueError, TypeError):
+            return {}
 
 
-def _read_lease(files: Files) -> dict[str, Any]:
+def _alive(lease: dict[str, Any]) -> bool:
+    """Whether a lease's holder may still be at work."""
     try:
-        return dict(json.loads(files.read(_LOCK)))
-    except (FileNotFoundError, ValueError, TypeError):
-        return {}
+        age = time.time() - float(lease.get("renewed", 0.0))
+    except (TypeError, ValueError):
+        return False
+    # A stamp from far in the future is that of a holder whose clock jumped: as stale as an old one, or nobody could
+    # ever go on.
+    return abs(age) < LEASE_SECONDS and not _dead_here(lease)
+
+
+def _dead_here(lease: dict[str, Any]) -> bool:
+    """Whether the holder was a process of this very machine, start and process table that is no more."""
+    if not lease.get("machine") or lease["machine"] != _machine() or not isinstance(lease.get("pid"), int):
+        return False
+    try:
+        os.kill(lease["pid"], 0)
+    except ProcessLookupError:
+        return True
+    except (PermissionError, OverflowError):
+        return False
+    return False
+
+
+def _machine() -> str:
+    """This start of this machine and this table of processes (containers have their own); empty where unknown."""
+    with suppress(OSError):
+        return f"{Path('/proc/sys/kernel/random/boot_id').read_text().strip()} {os.readlink('/proc/self/ns/pid')}"
+    return ""
 
 
 def _me() -> str:

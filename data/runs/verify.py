@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -13,8 +12,10 @@ import pyarrow.parquet as pq
 
 from gazetteer.data.core.digests import digest_bytes
 from gazetteer.data.core.errors import InputError
-from gazetteer.data.runs.commits import COMMITS, Commit, Commits, part_name
+from gazetteer.data.runs.commits import Commit, Commits, part_name, shard_of_part
 from gazetteer.data.runs.files import Files
+from gazetteer.data.runs.finals import ALL_FINALS, parse_manifest
+from gazetteer.data.runs.identity import COMMITS, Identity
 from gazetteer.data.tables.provenance import read_provenance
 from gazetteer.data.tables.schemas import FINAL_TABLES, PART_TABLES, SCHEMA_VERSION
 
@@ -45,7 +46,8 @@ class Findings:
         complete: the mark of a finished run is there and fits the manifest.
         problems: in the order found; none: everything is as recorded.
         orphans: parts that no commit record names. They do not count, but readers of a whole folder see them.
-        strays: files beside the parts that are not parts; some readers choke on them.
+        strays: what lies beside the parts or the final tables and is none of them, folders included: readers of a whole
+            folder choke on it, or count it in.
         rows: per table, rows in committed parts and final tables.
         shards: per sound shard, the item ids its images and failures hold, sorted.
         bytes: of all files read.
@@ -60,42 +62,40 @@ class Findings:
     bytes: int = 0
 
 
-def check_files(files: Files) -> Findings:
-    """Read everything a run has recorded and compare.
+def check_files(files: Files, identity: Identity) -> Findings:
+    """Read everything a run has recorded and compare every byte of it.
 
     Raises:
         InputError: no run was ever started here, or what it was started with cannot be read.
     """
-    return _Check(files).run()
+    fingerprint = identity.fingerprint()
+    if fingerprint is None:
+        raise InputError(f"{files.root} is not a run: it has no _meta/run.json.")
+    return _Check(files, identity, fingerprint).run()
 
 
 class _Check:
-    def __init__(self, files: Files) -> None:
-        self.files, self.commits, self.found = files, Commits(files), Findings()
-        self.fingerprint = self._fingerprint()
+    def __init__(self, files: Files, identity: Identity, fingerprint: dict[str, Any]) -> None:
+        self.files, self.commits, self.found = files, Commits(files, identity), Findings()
+        self.fingerprint = fingerprint
 
     def run(self) -> Findings:
         for shard in self.commits.ids():
             self._shard(shard)
         self._others()
         self._finals()
+        self._unrecorded()
         return self.found
-
-    def _fingerprint(self) -> dict[str, Any]:
-        try:
-            return dict(json.loads(self.files.read("_meta/run.json")))
-        except FileNotFoundError:
-            raise InputError(f"{self.files.root} is not a run: it has no _meta/run.json.") from None
-        except (ValueError, TypeError) as error:
-            raise InputError(
-                f"{self.files.root}/_meta/run.json is corrupt ({error}): nothing else can be judged without it; "
-                "bring it back from a copy, or start a new run."
-            ) from error
 
     def _shard(self, shard: str) -> None:
         commit = self.commits.record(shard)
         if commit is None:
-            self.found.problems.append(Problem(f"{COMMITS}/{shard}.json", "is not a commit record", shard))
+            what = "is not a commit record, or not the one that was written"
+            self.found.problems.append(Problem(f"{COMMITS}/{shard}.json", what, shard))
+            return
+        if self.commits.of_another_run(commit):
+            what = "was written by a run with other settings"
+            self.found.problems.append(Problem(f"{COMMITS}/{shard}.json", what, shard))
             return
         items: dict[str, list[str]] = {}
         problems = []
@@ -130,13 +130,17 @@ class _Check:
     def _others(self) -> None:
         for table in PART_TABLES:
             for name in self.files.names(table):
-                shard = name.removeprefix("part-").removesuffix(".parquet")
-                if name != f"part-{shard}.parquet":
+                shard = shard_of_part(name)
+                if shard is None:
                     self.found.strays.append(f"{table}/{name}")
                     continue
                 commit = self.commits.record(shard)
                 if commit is None or table not in commit.tables:
                     self.found.orphans.append(f"{table}/{name}")
+            self.found.strays += [f"{table}/{name}" for name in self.files.folders(table)]
+        for name in self.files.names(""):
+            if name.endswith(".parquet") and name.removesuffix(".parquet") not in ALL_FINALS:
+                self.found.strays.append(name)
 
     def _finals(self) -> None:
         content = self._content("_meta/manifest.json")
@@ -146,24 +150,41 @@ class _Check:
         if content is None or mark.decode("ascii", "replace").strip() != digest_bytes(content):
             self.found.problems.append(Problem("_meta/manifest.json", "is not the one the run finished with"))
             return
+        manifest = parse_manifest(content)
+        if manifest is None:
+            self.found.problems.append(Problem("_meta/manifest.json", "is not a manifest"))
+            return
         self.found.complete = True
-        manifest = json.loads(content)
-        for shard in sorted(set(manifest.get("shards", ())) - set(self.commits.ids())):
+        shards, ids = set(manifest["shards"]), set(self.commits.ids())
+        for shard in sorted(shards - ids):
             self.found.problems.append(Problem(f"{COMMITS}/{shard}.json", "is missing", shard))
-        for shard in sorted(set(self.commits.ids()) - set(manifest.get("shards", ()))):
+        for shard in sorted(ids - shards):
             what = "is a shard that the finished tables do not know"
             self.found.problems.append(Problem(f"{COMMITS}/{shard}.json", what))
-        for table, recorded in sorted(manifest.get("tables", {}).items()):
+        for table, recorded in sorted(manifest["tables"].items()):
             path = f"{table}.parquet"
-            problem = self._judge(path, self._content(path), recorded, FINAL_TABLES.get(table))
+            problem = self._judge(path, self._content(path), recorded, FINAL_TABLES[table])
             if problem is not None:
                 self.found.problems.append(Problem(path, problem))
             else:
                 self.found.rows[table] += recorded["rows"]
 
-    def _judge(
-        self, path: str, content: bytes | None, recorded: dict[str, Any], schema: pa.Schema | None
-    ) -> str | None:
+    def _unrecorded(self) -> None:
+        """Final tables that no manifest vouches for, as the causal one: whole, of their schema and of this run."""
+        for table in ALL_FINALS.keys() - FINAL_TABLES.keys():
+            content = self._content(f"{table}.parquet")
+            if content is None:
+                continue
+            problem = self._unreadable(content, ALL_FINALS[table])
+            if problem is None:
+                made_for = read_provenance(pa.BufferReader(content)).get("fingerprint", {}).get("run", self.fingerprint)
+                problem = None if made_for == self.fingerprint else "was written for a run with other settings"
+            if problem is not None:
+                self.found.problems.append(Problem(f"{table}.parquet", problem))
+            else:
+                self.found.rows[table] += pq.read_metadata(pa.BufferReader(content)).num_rows
+
+    def _judge(self, path: str, content: bytes | None, recorded: dict[str, Any], schema: pa.Schema) -> str | None:
         """What is wrong with a Parquet file, or None."""
         if content is None:
             return "is missing"
@@ -171,20 +192,31 @@ class _Check:
             return f"has {len(content)} bytes, its record says {recorded['bytes']}"
         if digest_bytes(content) != recorded["sha256"]:
             return "was altered: its digest is not the recorded one"
+        problem = self._unreadable(content, schema)
+        if problem is not None:
+            return problem
+        rows = pq.read_metadata(pa.BufferReader(content)).num_rows
+        if rows != recorded["rows"]:
+            return f"has {rows} rows, its record says {recorded['rows']}"
+        if read_provenance(pa.BufferReader(content)).get("fingerprint", self.fingerprint) != self.fingerprint:
+            return "was written by a run with other settings"
+        return None
+
+    def _unreadable(self, content: bytes, schema: pa.Schema) -> str | None:
+        """Why a file is no table of this project with these columns, whole to the last page; None: it is."""
         try:
             file = pq.ParquetFile(pa.BufferReader(content), page_checksum_verification=True)
-            marks = read_provenance(pa.BufferReader(content))
+            version = read_provenance(pa.BufferReader(content)).get("schema_version", SCHEMA_VERSION)
+            if file.schema_arrow.remove_metadata().equals(schema.remove_metadata()):
+                for group in range(file.num_row_groups):
+                    file.read_row_group(group, use_threads=False)
+            else:
+                return "does not have the schema of its table"
         except (OSError, pa.ArrowException, InputError) as error:
             return f"cannot be read as a table of this run ({str(error).partition(chr(10))[0]})"
-        if file.metadata.num_rows != recorded["rows"]:
-            return f"has {file.metadata.num_rows} rows, its record says {recorded['rows']}"
-        if schema is not None and not file.schema_arrow.remove_metadata().equals(schema.remove_metadata()):
-            return "does not have the schema of its table"
         # An older version is no damage where the columns are the same: most tables do not change with it.
-        if marks.get("schema_version", SCHEMA_VERSION) > SCHEMA_VERSION:
-            return f"has schema version {marks['schema_version']}, this program writes {SCHEMA_VERSION}"
-        if marks.get("fingerprint", self.fingerprint) != self.fingerprint:
-            return "was written by a run with other settings"
+        if not isinstance(version, int) or version > SCHEMA_VERSION:
+            return f"has schema version {version}, this program writes {SCHEMA_VERSION}"
         return None
 
     def _content(self, name: str) -> bytes | None:

@@ -75,7 +75,7 @@ def measure_causes(config: RunConfig, run: str, features: int = 32, sites: Seque
     marks = {**_settings(config.causal), "run": folder.read_json("run.json"), "concepts": concepts}
     marks |= {"starts": digest_json([dataclasses.astuple(start) for start in starts]), "batch_size": config.batch_size}
     begun = time.monotonic()
-    work = RunFolder(f"{folder.path.rstrip('/')}/causal").open_or_create(marks)
+    work = folder.inside("causal").open_or_create(marks)
     about = provenance(marks, portable_config(config))
     with work.lock():
         jobs = [job for site in chosen for job in _jobs(folder, site, features, config.causal)]

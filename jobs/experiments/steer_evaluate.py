@@ -84,7 +84,7 @@ def evaluate_steering(config: RunConfig, run: str, quick: bool = False, out: str
     marks = {"run": folder.read_json("run.json"), "concepts": vocabulary.concepts, "judge": settings.judge}
     marks |= {"words": settings.words, "seed": config.seed, "batch_size": config.batch_size, "dtype": settings.dtype}
     about = provenance(marks, portable_config(config))
-    work = RunFolder(out or f"{folder.path.rstrip('/')}/steer").open_or_create(marks)
+    work = (RunFolder(out) if out else folder.inside("steer")).open_or_create(marks)
     build = partial(SteerWorker, config.stages, settings, vocabulary.concepts, config.seed)
     task = Task(build, pa.concat_tables, _lost)
     with work.lock(), Executor(config) as executor:

@@ -82,10 +82,10 @@ def label(
 
 def _finished(store: RunFolder) -> dict[str, Any] | None:
     """The manifest of a run that needs nothing: every part there in its size, the final tables as recorded."""
-    manifest: dict[str, Any] | None = store.read_json("manifest.json") if store.is_complete() else None
+    manifest = store.manifest()
     if manifest is None or set(manifest["shards"]) != set(store.committed()):
         return None
-    problems = store.damaged_finals(manifest.get("tables", {}))
+    problems = store.damaged_finals(manifest["tables"])
     for name, problem in problems.items():
         log.warning("%s.parquet %s and is made again.", name, problem)
     return None if problems else manifest

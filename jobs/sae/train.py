@@ -24,7 +24,8 @@ from gazetteer.data.core.sites import Site
 from gazetteer.data.inputs.activations import ActivationDataset, ActivationWriter
 from gazetteer.data.inputs.prompt_pool import read_prompts
 from gazetteer.data.inputs.prompts import Item, shards_of
-from gazetteer.data.runs.files import make_folder, write_errors
+from gazetteer.data.runs.files import write_errors
+from gazetteer.data.runs.local import make_folder
 from gazetteer.data.runs.lock import hold
 from gazetteer.jobs.config.fingerprint import fingerprint, picture_digest
 from gazetteer.jobs.config.schema import RunConfig, SaeConfig

@@ -8,7 +8,8 @@ import stat
 from pathlib import Path
 
 from gazetteer.data.core.errors import InputError
-from gazetteer.data.runs.files import make_folder, write_errors
+from gazetteer.data.runs.files import write_errors
+from gazetteer.data.runs.local import make_folder
 
 JOB = "job"
 """The address that names the cluster on which this very process runs as a Ray job."""

@@ -182,6 +182,7 @@ def test_parts_carry_provenance_and_zstd(tmp_path):
 def test_a_changed_config_is_a_different_run(run):
     run.open_or_create({"config": "abc", "sae": "1", "gone": None})
     run.open_or_create({"sae": "1", "gone": None, "config": "abc"})
+    commit(run, "a")
     with pytest.raises(InputError) as caught:
         run.open_or_create({"config": "abd", "sae": "1", "new": 3})
     says = str(caught.value)
@@ -214,8 +215,23 @@ def test_only_one_holds_the_run(run):
 
 def test_a_path_that_cannot_be_a_run_gets_a_sentence(tmp_path):
     (tmp_path / "file").write_text("x")
-    with pytest.raises(GazetteerError, match="Cannot write"):
-        RunFolder(tmp_path / "file").open_or_create({})
+    for path, says in [
+        (tmp_path / "file", "is not a folder"),
+        (tmp_path / "file" / "run", "Cannot write"),
+        ("", "has no name"),
+        (" ", "has no name"),
+        ("/", "cannot be a run"),
+        ("/tmp/..", "cannot be a run"),
+        ("file:///", "cannot be a run"),
+        ("~/runs/one", "was not expanded by the shell"),
+        ("a\0b", "NUL"),
+        ("\ud800", "not valid Unicode"),
+        ("x" * 256, "at most 255 bytes"),
+        ("é" * 128, "at most 255 bytes"),
+    ]:
+        with pytest.raises(GazetteerError, match=says) as caught:
+            RunFolder(path).open_or_create({})
+        assert says == "Cannot write" or caught.value.exit_code == 2
     with pytest.raises(InputError, match="accepted"):
         RunFolder("nonsense://bucket/run")
 

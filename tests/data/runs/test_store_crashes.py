@@ -147,7 +147,7 @@ def test_a_sweep_spares_live_writers(tmp_path):
     run = RunFolder(tmp_path)
     with run._files._staged("images/part-a.parquet", b"live") as staged, run.lock():
         assert staged.exists()
-        dead = staged.with_name("part-b.parquet.dead")
+        dead = staged.with_name(f"part-b.parquet.{'0' * 32}")
         dead.write_bytes(b"torn")
         run._files.sweep()
         assert (staged.exists(), dead.exists()) == (True, False)

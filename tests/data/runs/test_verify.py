@@ -12,7 +12,7 @@ import pytest
 
 from gazetteer.data.core.errors import InputError
 from gazetteer.data.runs.folder import RunFolder
-from gazetteer.data.runs.publish import json_bytes
+from gazetteer.data.runs.sealed import seal, unseal
 from gazetteer.jobs.operate.verify import verify
 from tests.support.runs.runs import commit, failures, finished_run, rewrite
 from tests.support.system.running import digests, gazetteer, label
@@ -38,9 +38,10 @@ def cut(path: Path) -> None:
 
 
 def recount(path: Path) -> None:
-    record = json.loads(path.read_text())
+    record = unseal(path.read_bytes())
+    assert record is not None
     record["info"]["images"] += 1
-    path.write_text(json.dumps(record))
+    path.write_bytes(seal(record))
 
 
 def test_a_sound_run_is_called_so_and_not_touched(scenes_run: Path) -> None:
@@ -145,7 +146,8 @@ def test_a_run_behind_a_url_is_checked_the_same() -> None:
     assert run.check().rows["images"] == 2
     commit(RunFolder("memory://verified"), "late")
     assert [problem.what for problem in run.check().problems] == ["is a shard that the finished tables do not know"]
-    record = json.loads(run._files.read("_meta/commits/s0.json"))
+    record = unseal(run._files.read("_meta/commits/s0.json"))
+    assert record is not None
     record["tables"]["images"]["rows"] = 7
-    run._files.replace("_meta/commits/s0.json", json_bytes(record))
+    run._files.replace("_meta/commits/s0.json", seal(record))
     assert "has 1 rows, its record says 7" in [problem.what for problem in run.check().problems]

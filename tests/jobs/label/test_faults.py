@@ -69,7 +69,7 @@ def same_as_on_disk(url: str, run: Path) -> bool:
 
 KILLED = """
 import os, signal, sys
-from gazetteer.data.runs.files import LocalFiles
+from gazetteer.data.runs.local import LocalFiles
 from gazetteer.jobs.cli.main import main
 
 create, records = LocalFiles.create, []

@@ -40,7 +40,7 @@ def run(tmp_path: Path) -> tuple[RunFolder, pa.Table]:
         names = [f"{shard}-{number}" for number in reversed(range(4))]
         tables.append(codes_table(names, [picture(rng) for _ in names], {site: Moment(0, 0) for site in SITES}))
         parts = {name: schema.empty_table() for name, schema in LABELLING_TABLES.items()}
-        store.commit_shard(f"s{shard}", {**parts, "codes": tables[-1]}, {}, provenance({}, {}))
+        store.commit_shard(f"s{shard}", {**parts, "codes": tables[-1]}, {}, provenance({"seed": 0}, {}))
     return store, pa.concat_tables(tables)
 
 

@@ -1,13 +1,12 @@
 """Small tables and a small finished run for the tests of everything that reads one."""
 
-import json
-
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from gazetteer.data.core.digests import digest_bytes
 from gazetteer.data.runs.folder import RunFolder
+from gazetteer.data.runs.sealed import seal, unseal
 from gazetteer.data.tables.images import encode_image
 from gazetteer.data.tables.masks import mask_to_struct
 from gazetteer.data.tables.schemas import FINAL_TABLES, PART_TABLES
@@ -112,7 +111,7 @@ def rewrite(part, change):
     """Replace a part of a run on disk by another, with a record that vouches for it; its name in the run."""
     pq.write_table(change(pq.read_table(part, partitioning=None)), part)
     path = part.parent.parent / "_meta" / "commits" / f"{part.stem.removeprefix('part-')}.json"
-    record, content = json.loads(path.read_text()), part.read_bytes()
+    record, content = unseal(path.read_bytes()), part.read_bytes()
     record["tables"][part.parent.name].update(bytes=len(content), sha256=digest_bytes(content))
-    path.write_text(json.dumps(record))
+    path.write_bytes(seal(record))
     return f"{part.parent.name}/{part.name}"

@@ -1,0 +1,130 @@
+"""What a run was started with: written once, and compared by everything that is written later."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from typing import Any
+
+from gazetteer.data.core.digests import digest_json
+from gazetteer.data.core.errors import GazetteerError, InputError
+from gazetteer.data.runs.files import Files
+from gazetteer.data.runs.place import warn_of_columns
+from gazetteer.data.runs.publish import json_bytes
+
+RUN = "_meta/run.json"
+COMMITS = "_meta/commits"
+_PLANS = ("plan-", "retry-")
+_OURS = ("_meta", "lost+found")
+_ATTEMPTS = 5
+Lock = Callable[[], AbstractContextManager[None]]
+
+
+class Identity:
+    """The fingerprint of the run whose files are given: a flat dict of settings and digests."""
+
+    def __init__(self, files: Files) -> None:
+        self._files = files
+        self._claimed: dict[str, Any] | None = None
+
+    def fingerprint(self) -> dict[str, Any] | None:
+        """What the run was started with, or None when none was started.
+
+        Raises:
+            InputError: ``run.json`` is damaged.
+        """
+        try:
+            value = json.loads(self._files.read(RUN))
+        except FileNotFoundError:
+            return None
+        except (ValueError, RecursionError):
+            value = None
+        if not isinstance(value, dict):
+            raise InputError(
+                f"{self._files.root}/{RUN} is corrupt, and nothing else can be judged without it: bring it back from a "
+                "copy, or start a new run in another folder."
+            )
+        return value
+
+    def digest(self) -> str:
+        """Names the run in everything that is recorded in it; empty when none was started."""
+        fingerprint = self.fingerprint() if self._claimed is None else self._claimed
+        return "" if fingerprint is None else digest_json(fingerprint)
+
+    def claim(self, fingerprint: dict[str, Any], lock: Lock) -> None:
+        """Start the run, or resume it if it was started with the same `fingerprint`.
+
+        Until a first shard is committed other settings may be tried: the run then starts over, under its `lock`.
+
+        Raises:
+            InputError: shards were committed under another one (every differing key is named), or the folder holds
+                something else than a run.
+        """
+        mine = json.loads(json_bytes(fingerprint))
+        for _ in range(_ATTEMPTS):
+            there = self.fingerprint()
+            if there is None:
+                self._require_nothing_else()
+                if self._starts_afresh():
+                    warn_of_columns(self._files.root)
+                    self._files.create(RUN, json_bytes(mine))
+                else:
+                    self._start_over(mine, lock)
+            elif _differing(there, mine) and not self._files.names(COMMITS):
+                self._start_over(mine, lock)
+            else:
+                self._require_same(there, mine)
+                self._claimed = mine
+                return
+        raise GazetteerError(f"{self._files.root}/{RUN} comes and goes; is somebody deleting the run?")
+
+    def confirm(self) -> None:
+        """InputError when the run is not any more the one that was claimed; for when its lock has been taken."""
+        if self._claimed is not None:
+            self._require_same(self.fingerprint() or {}, self._claimed)
+
+    def _start_over(self, mine: dict[str, Any], lock: Lock) -> None:
+        with lock():
+            if not self._files.names(COMMITS):
+                for name in self._files.names("_meta"):
+                    if name.startswith(_PLANS) and name.endswith(".json"):
+                        self._files.remove(f"_meta/{name}")
+                self._files.replace(RUN, json_bytes(mine))
+
+    def _starts_afresh(self) -> bool:
+        return not any(name.startswith(_PLANS) for name in self._files.names("_meta"))
+
+    def _require_nothing_else(self) -> None:
+        """InputError when a run is about to be started among other files, which it might replace."""
+        if self._files.names(COMMITS):
+            raise InputError(
+                f"{self._files.root} holds shards but no {RUN}, which says what they were made with: bring it back "
+                "from a copy, or choose another folder."
+            )
+        here = [*self._files.names(""), *self._files.folders("")]
+        others = sorted(name for name in here if name not in _OURS and not name.startswith("."))
+        if others:
+            raise InputError(
+                f"{self._files.root} is neither empty nor a run: it holds {', '.join(others[:3])}"
+                f"{' …' if len(others) > 3 else ''}; choose a new or empty folder."
+            )
+
+    def _require_same(self, there: dict[str, Any], mine: dict[str, Any]) -> None:
+        differing = _differing(there, mine)
+        if differing:
+            changes = "; ".join(f"{key}: was {_shown(there, key)}, now {_shown(mine, key)}" for key in differing)
+            raise InputError(
+                f"{self._files.root} was started with other settings ({changes}). "
+                "A changed config is a different run: choose another folder, or go back to those settings."
+            )
+
+
+def _differing(there: dict[str, Any], mine: dict[str, Any]) -> list[str]:
+    """Keys by which two fingerprints differ; one that a side lacks differs even from a null on the other."""
+    keys = sorted(mine.keys() | there.keys())
+    return [key for key in keys if (key in mine, mine.get(key)) != (key in there, there.get(key))]
+
+
+def _shown(fingerprint: dict[str, Any], key: str) -> str:
+    return repr(fingerprint[key]) if key in fingerprint else "absent"

@@ -1,0 +1,26 @@
+"""The files of a run, at a folder or URL."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from gazetteer.data.runs.local import LocalFiles
+from gazetteer.data.runs.place import check_address
+from gazetteer.data.runs.remote import RemoteFiles
+
+
+def open_files(path: str | os.PathLike[str]) -> LocalFiles | RemoteFiles:
+    """The files under a folder or URL; nothing is created yet.
+
+    Raises:
+        InputError: no run can lie there: an empty name, ``/``, a file, a home folder that the shell did not expand, an
+            address with a password in it, an unknown kind of URL.
+    """
+    text = os.fspath(path)
+    check_address(text)
+    if text.startswith("file://"):
+        text = text.removeprefix("file://")
+    elif "://" in text:
+        return RemoteFiles(text)
+    return LocalFiles(Path(text))
