@@ -145,7 +145,7 @@ def test_filters_reach_the_parquet_reader(run, monkeypatch):
         seen.append((Path(source).stem, options["filters"], table.num_rows))
         return table
 
-    monkeypatch.setattr("gazetteer.data.runs.folder.pq.read_table", spy)
+    monkeypatch.setattr("gazetteer.data.runs.reading.pq.read_table", spy)
     load_labels(run, concept="dog", max_q=0.01)
     load_features(run, concept=["dog"], max_q=0.01)
     load_candidates(run, t=1.0, trusted=True)
@@ -192,7 +192,7 @@ def test_a_damaged_table_gets_a_sentence(tmp_path):
 
 def test_reading_tables_imports_no_model_library():
     heavy = "{'torch', 'diffusers', 'transformers', 'ray', 'pandas', 'PIL'}"
-    script = f"import sys; from labeling import load_labels, load_features; print({heavy} & set(sys.modules))"
+    script = f"import sys; from gazetteer import load_labels, load_features; print({heavy} & set(sys.modules))"
     done = subprocess.run([sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, check=True)
     assert done.stdout == "set()\n"
 
