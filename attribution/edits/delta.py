@@ -36,7 +36,7 @@ class Delta:
 
     Attributes:
         changes: by parameter name.
-        provenance: JSON-ready: concept, objective, estimator, scope, share, model digest.
+        provenance: JSON-ready: concept, objective, estimator, scope, fraction, model digest.
 
     Raises:
         InputError: a change that could not be applied and taken back exactly: places that are repeated, not ascending

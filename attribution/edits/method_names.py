@@ -10,11 +10,11 @@ many of each layer at random."""
 FOLLOWERS = (*CONTROLS, "steps_random", "esd", "esd_random", "ca", "ca_random")
 """Methods that take the weights of the reference method, or as many of each layer as it does."""
 CAD_FOLLOWERS = ("cad_random", "cad_magnitude", "cad_gradient", "cad_wanda")
-"""Controls that zero as many weights of each layer as ``cad`` does at its own share."""
+"""Controls that zero as many weights of each layer as ``cad`` does at its own fraction."""
 COMPARED = {
     "steps": ("steps_random", *CONTROLS), "cad": CAD_FOLLOWERS, "esd": ("esd_random",), "ca": ("ca_random",),
 }  # fmt: skip
-"""Per method its controls at equal counts of each layer; the rest choose shares of their own and have none.
+"""Per method its controls at equal counts of each layer; the rest choose fractions of their own and have none.
 
 ``steps_random`` is trained as ``steps`` is; the other controls of ``steps`` are zeroed."""
 ERASE = (
@@ -29,12 +29,12 @@ AMPLIFY = (
 
 
 def takes_all(method: str) -> bool:
-    """Whether a method changes all weights of its scope, so that there is no share to choose."""
+    """Whether a method changes all weights of its scope, so that there is no fraction to choose."""
     return method.endswith("_all") or method == "uce"
 
 
 def leader(method: str, reference: str) -> str:
-    """The method whose counts per layer, at its own share, `method` takes; empty where it chooses a share itself.
+    """The method whose counts per layer, at its own fraction, `method` takes; empty where it chooses a fraction itself.
 
     Args:
         reference: `MethodConfig.reference`, which all followers but those of ``cad`` follow.

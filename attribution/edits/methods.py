@@ -1,4 +1,4 @@
-"""Ways to erase or amplify a concept by its weights, and their controls: (method, concept, share) -> edit."""
+"""Ways to erase or amplify a concept by its weights, and their controls: (method, concept, fraction) -> edit."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from gazetteer.attribution.objective.problem import Problem, Scores, diffusion_p
 from gazetteer.attribution.objective.samples import Samples, freeze_target, join, shuffled
 from gazetteer.attribution.objective.trajectory import generate_latents, noised_images, trajectory
 from gazetteer.attribution.scores.estimators import CONTROLS, Options, estimate
-from gazetteer.attribution.scores.selection import PRESETS, Chosen, Share, count, random_like, scope_weights, select
+from gazetteer.attribution.scores.selection import PRESETS, Chosen, Selection, count, random_like, scope_weights, select
 from gazetteer.data.core.errors import InputError
 
 
@@ -29,9 +29,9 @@ class MethodConfig:
     """How concepts are attributed.
 
     Attributes:
-        scope, per: of ``cad``, ``live`` and ``contrast``: which weights are scored, and within what the top share is
-            taken; ``published`` takes its share of every row.
-        wide: the scope of ``iterated``, ``steps`` and the controls, whose shares are of all its weights together.
+        scope, per: of ``cad``, ``live`` and ``contrast``: which weights are scored, and within what the top fraction is
+            taken; ``published`` takes its fraction of every row.
+        wide: the scope of ``iterated``, ``steps`` and the controls, whose fractions are of all its weights together.
         reference: the method whose counts per layer the controls take, but for those of ``cad``.
         template: the concept's prompt, ``{}`` stands for its name; the published code uses the bare name.
         base: the base concept's prompt.
@@ -42,11 +42,11 @@ class MethodConfig:
             adds; below 0 is negative guidance, as in ESD, which a few steps over few weights never quite reach.
         context: prompts that name the concept, and as many that do not, for ``iterated`` and ``steps``.
         context_steps: sampler steps at which these are compared, and as many at which others are held.
-        decided: the share of the steps, from the first, in which it is decided what the picture shows: to erase, the
+        decided: the fraction of the steps, from the first, in which it is decided what the picture shows: to erase, the
             former lie there; to amplify, and the latter, anywhere.
         rounds: gradients of ``iterated``.
         tune_steps, tune_rate: of Adam; the rate is relative to a layer's root mean square weight and for all weights of
-            the scope; a share of them moves further, by share^(−1/3).
+            the scope; a fraction of them moves further, by fraction^(−1/3).
         seed: of everything random.
     """
 
@@ -114,21 +114,27 @@ class Methods:
         unet: nn.Module = self.pipe.unet
         return unet
 
-    def edit(self, aim: str, method: str, concept: str, share: float) -> Delta:
+    def edit(self, goal: str, method: str, concept: str, fraction: float) -> Delta:
         """The edit of a method.
 
         Args:
-            aim: ``erase`` or ``amplify``.
-            share: of the weights of the method's scope.
+            goal: ``erase`` or ``amplify``.
+            fraction: of the weights of the method's scope.
 
         Raises:
             InputError: unknown method.
         """
-        if method not in {"erase": ERASE, "amplify": AMPLIFY}[aim]:
-            raise InputError(f"Unknown method {method!r} to {aim}.")
-        key = (aim, method, concept, "" if takes_all(method) else str(share))
+        if method not in {"erase": ERASE, "amplify": AMPLIFY}[goal]:
+            raise InputError(f"Unknown method {method!r} to {goal}.")
+        key = (goal, method, concept, "" if takes_all(method) else str(fraction))
         if key not in self._edits:
-            about = {"aim": aim, "method": method, "concept": concept, "share": share, "config": vars(self.config)}
+            about = {
+                "goal": goal,
+                "method": method,
+                "concept": concept,
+                "fraction": fraction,
+                "config": vars(self.config),
+            }
             if method == "uce":
                 self._edits[key] = concept_edit(
                     self.pipe, self.wide, self.config.template.format(concept), self.config.base,
@@ -136,10 +142,10 @@ class Methods:
                     provenance=about,
                 )  # fmt: skip
                 return self._edits[key]
-            chosen = self.choose(aim, method, concept, share)
+            chosen = self.choose(goal, method, concept, fraction)
             if (loss := method.partition("_")[0]) in TUNED:
                 c = self.config
-                problem = self.problem(aim, concept, "context" if loss == "steps" else loss)
+                problem = self.problem(goal, concept, "context" if loss == "steps" else loss)
                 edit = gradient_steps(
                     problem, chosen, steps=c.tune_steps, rate=self._rate(chosen), provenance=about,
                     renew=self._esd(concept) if loss == "esd" else None,
@@ -149,31 +155,31 @@ class Methods:
             self._edits[key] = edit
         return self._edits[key]
 
-    def choose(self, aim: str, method: str, concept: str, share: float) -> Chosen:
-        """The weights a method takes; followers take as many of each layer as their `leader` does at this share."""
+    def choose(self, goal: str, method: str, concept: str, fraction: float) -> Chosen:
+        """The weights a method takes; followers take as many of each layer as their `leader` does at this fraction."""
         c = self.config
-        sign = "positive" if aim == "erase" else "negative"
+        sign = "positive" if goal == "erase" else "negative"
         if method.endswith("_all"):
             return {name: torch.arange(w.numel()) for name, w in self.wide.items()}
         if method in ("iterated", "steps"):
-            return select(self.scores(aim, method, concept, share), Share(share, "global"))
+            return select(self.scores(goal, method, concept, fraction), Selection(fraction, "global"))
         if not (followed := leader(method, c.reference)):
-            per = PRESETS["cad"].share.per if method == "published" else c.per
-            return select(self.scores(aim, method, concept), Share(share, per, sign))
-        counts = self.choose(aim, followed, concept, share)
+            per = PRESETS["cad"].selection.per if method == "published" else c.per
+            return select(self.scores(goal, method, concept), Selection(fraction, per, sign))
+        counts = self.choose(goal, followed, concept, fraction)
         if method in TUNED:
             return counts
         weights = {**self.weights, **self.wide}
         if method.endswith("random"):
             return random_like(counts, weights, c.seed)
-        scores = self.scores(aim, method, concept)
+        scores = self.scores(goal, method, concept)
         # Controls rank by a number that has no sign: the highest, in equal numbers per layer.
         return {
             name: scores[name].reshape(-1).sort(descending=True, stable=True).indices[: len(index)].sort().values
             for name, index in counts.items()
         }
 
-    def scores(self, aim: str, method: str, concept: str, share: float = 0.0) -> Scores:
+    def scores(self, goal: str, method: str, concept: str, fraction: float = 0.0) -> Scores:
         """α of every weight of the scope under a method.
 
         ``cad``: the published estimator and objective, every x_t with its own timestep. ``published``: every x_t with
@@ -183,29 +189,29 @@ class Methods:
         ``iterated``: see `iterated`, on `context_samples`. ``steps``: |dJ/dw| there, the weights whose small moves
         matter most. Controls: see `estimators`.
         """
-        key = (aim, method, concept, str(share) if method == "iterated" else "")
+        key = (goal, method, concept, str(fraction) if method == "iterated" else "")
         if key not in self._kept:
-            self._kept[key] = self._scores(aim, method, concept, share)
+            self._kept[key] = self._scores(goal, method, concept, fraction)
         return self._kept[key]
 
-    def _scores(self, aim: str, method: str, concept: str, share: float) -> Scores:
+    def _scores(self, goal: str, method: str, concept: str, fraction: float) -> Scores:
         c = self.config
         if method == "contrast":
-            return self._contrast(aim, concept)
+            return self._contrast(goal, concept)
         if method == "iterated":
-            options = Options(seed=c.seed, share=share, rounds=c.rounds)
-            return estimate("iterated", self.problem(aim, concept, "context"), options)
+            options = Options(seed=c.seed, fraction=fraction, rounds=c.rounds)
+            return estimate("iterated", self.problem(goal, concept, "context"), options)
         if method == "steps":
-            return estimate("gradient", self.problem(aim, concept, "context"))
+            return estimate("gradient", self.problem(goal, concept, "context"))
         kind = method if method in ("live", "published") else "wide" if method in CONTROLS else "cad"
         name = "cad" if method in ("live", "published") else method.removeprefix("cad_")
-        return estimate(name, self.problem(aim, concept, kind), Options(seed=c.seed))
+        return estimate(name, self.problem(goal, concept, kind), Options(seed=c.seed))
 
     def _rate(self, chosen: Chosen) -> float:
-        share = count(chosen) / sum(w.numel() for w in self.wide.values())
-        return self.config.tune_rate * share ** (-1 / 3) if share else self.config.tune_rate
+        fraction = count(chosen) / sum(w.numel() for w in self.wide.values())
+        return self.config.tune_rate * fraction ** (-1 / 3) if fraction else self.config.tune_rate
 
-    def problem(self, aim: str, concept: str, kind: str = "cad") -> Problem:
+    def problem(self, goal: str, concept: str, kind: str = "cad") -> Problem:
         """J of a concept.
 
         Args:
@@ -218,14 +224,14 @@ class Methods:
         c = self.config
         weights = self.wide if kind in ("wide", "context", "esd", "ca") else self.weights
         if kind == "context":
-            return diffusion_problem(self.unet, Distance(), self._context(aim, concept), weights, c.batch)
+            return diffusion_problem(self.unet, Distance(), self._context(goal, concept), weights, c.batch)
         if kind == "esd":
             return self._esd(concept)(0, nullcontext)
         if kind == "ca":
             return self._anchored(concept)
         prompts = [c.template.format(concept)] * c.seeds
         seeds = [c.seed + i for i in range(c.seeds)]
-        if aim == "erase":
+        if goal == "erase":
             samples = trajectory(
                 self.pipe, prompts, seeds, steps=c.steps, guidance=c.guidance, base=c.base,
                 pairing="published" if kind == "published" else "matched",
@@ -256,17 +262,15 @@ class Methods:
         )  # fmt: skip
         return prompts, freeze_target(self.unet, replace(samples, base=None), 1.0)
 
-    def _context(self, aim: str, concept: str) -> Samples:
-        c = self.config
-        if (aim, concept) not in self._samples:
-            self._samples[aim, concept] = context_samples(
-                self.pipe, self.context(concept), c.erase_factor if aim == "erase" else c.amplify_factor, self._walk,
-                early=(
-                    _first(c.steps, c.decided, c.context_steps) if aim == "erase" else _spread(c.steps, c.context_steps)
-                ),
-                only=_spread(c.steps, c.context_steps), seed=c.seed,
+    def _context(self, goal: str, concept: str) -> Samples:
+        c, spread = self.config, _spread(self.config.steps, self.config.context_steps)
+        if (goal, concept) not in self._samples:
+            self._samples[goal, concept] = context_samples(
+                self.pipe, self.context(concept), c.erase_factor if goal == "erase" else c.amplify_factor, self._walk,
+                early=_first(c.steps, c.decided, c.context_steps) if goal == "erase" else spread,
+                only=spread, seed=c.seed,
             )  # fmt: skip
-        return self._samples[aim, concept]
+        return self._samples[goal, concept]
 
     def _esd(self, concept: str) -> Renew:
         """ESD's loss: x_t of guided trajectories of the model being trained, targets of the model as it was.
@@ -313,20 +317,20 @@ class Methods:
         # From prompt by prompt to step by step.
         return found.at(torch.arange(len(found)).view(len(prompts), -1).T.reshape(-1))
 
-    def _contrast(self, aim: str, concept: str) -> Scores:
-        own = _shares(self.scores(aim, "cad", concept))
-        sign = 1.0 if aim == "erase" else -1.0
+    def _contrast(self, goal: str, concept: str) -> Scores:
+        own = _fractions(self.scores(goal, "cad", concept))
+        sign = 1.0 if goal == "erase" else -1.0
         highest: Scores | None = None
         for other in self.concepts:
             if other != concept:
-                theirs = {name: sign * s for name, s in _shares(self.scores(aim, "cad", other)).items()}
+                theirs = {name: sign * s for name, s in _fractions(self.scores(goal, "cad", other)).items()}
                 highest = theirs if highest is None else {n: torch.maximum(highest[n], s) for n, s in theirs.items()}
         if highest is None:
             return own
         return {name: s - sign * highest[name].clamp_min(0) for name, s in own.items()}
 
 
-def _shares(scores: Mapping[str, Tensor]) -> Scores:
+def _fractions(scores: Mapping[str, Tensor]) -> Scores:
     total = sum(float(s.abs().sum()) for s in scores.values()) or 1.0
     return {name: s / total for name, s in scores.items()}
 
@@ -337,7 +341,7 @@ def _spread(steps: int, wanted: int) -> list[int]:
     return [int((i + 0.5) * steps / wanted) for i in range(wanted)]
 
 
-def _first(steps: int, share: float, wanted: int) -> list[int]:
-    """`wanted` steps spread over the first `share` of all, the very first among them."""
-    last = max(0, round(share * steps) - 1)
+def _first(steps: int, fraction: float, wanted: int) -> list[int]:
+    """`wanted` steps spread over the first `fraction` of all, the very first among them."""
+    last = max(0, round(fraction * steps) - 1)
     return sorted({round(last * i / max(1, wanted - 1)) for i in range(wanted)})

@@ -19,7 +19,7 @@ Arrays = Mapping[str, NDArray[Any]]
 Key = tuple[str | int | float, ...]
 
 
-class Kept:
+class ResultCache:
     """Results by key; without a folder they are kept as long as this object."""
 
     def __init__(self, folder: str | Path | None = None, settings: Mapping[str, Any] | None = None) -> None:

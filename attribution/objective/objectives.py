@@ -110,21 +110,32 @@ class FeatureActivation:
         """J [N]; the gradient flows where the feature is among the k strongest. InputError: no such feature."""
         if not 0 <= self.feature < self.sae.config.n:
             raise InputError(f"The autoencoder has features 0..{self.sae.config.n - 1}, not {self.feature}.")
-        seen: list[Tensor] = []
-
-        def hook(_: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any) -> None:
-            before, after = states_around(args, kwargs, output)
-            seen.append(after - before)
-
-        handle = find_block(unet, self.block).register_forward_hook(hook, with_kwargs=True)
-        try:
-            predict(unet, samples, samples.cond)
-        finally:
-            handle.remove()
-        vectors = cells(seen[0])
+        vectors = cells(written_update(unet, self.block, samples))
         codes = self.sae.encode(vectors.flatten(0, 1))
         active = (codes.values * (codes.indices == self.feature)).sum(1)
         return active.view(len(samples), -1).mean(1)
+
+
+def written_update(unet: nn.Module, block: str, samples: Samples) -> Tensor:
+    """What a block writes on these samples, output − input, [N, channels, h, w]; gradients flow where they may.
+
+    Raises:
+        InputError: an unknown block, or a U-Net that does not call it where a hook hears it.
+    """
+    seen: list[Tensor] = []
+
+    def hook(_: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any) -> None:
+        before, after = states_around(args, kwargs, output)
+        seen.append(after - before)
+
+    handle = find_block(unet, block).register_forward_hook(hook, with_kwargs=True)
+    try:
+        predict(unet, samples, samples.cond)
+    finally:
+        handle.remove()
+    if len(seen) != 1:
+        raise InputError(f"The U-Net called its block {block} {len(seen)} times where once was expected.")
+    return seen[0]
 
 
 def user_objective(name: str) -> Objective:

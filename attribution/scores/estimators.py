@@ -27,16 +27,16 @@ class Options:
     Attributes:
         seed: of everything random.
         points: gradients taken along a path (`integrated`) or at random ablations (`expected`), or projections.
-        share: of the weights (or groups) zeroed at a time where random ablations are drawn, or by `iterated`.
+        fraction: of the weights (or groups) zeroed at a time where random ablations are drawn, or by `iterated`.
         ablations: random ablations that `coar` regresses on.
         rounds: gradients of `iterated`.
-        ridge: L2 penalty of that regression, as a share of its mean squared column.
+        ridge: L2 penalty of that regression, as a fraction of its mean squared column.
         groups: the components of `coar` and `finite`.
     """
 
     seed: int = 0
     points: int = 8
-    share: float = 0.05
+    fraction: float = 0.05
     ablations: int = 500
     rounds: int = 40
     ridge: float = 0.01
@@ -61,14 +61,14 @@ def integrated(problem: Problem, options: Options) -> Scores:
 
 
 def expected(problem: Problem, options: Options) -> Scores:
-    """α_i = w_i · E[dJ/dw_i], the mean over models in which a random share of the weights is zero.
+    """α_i = w_i · E[dJ/dw_i], the mean over models in which a random fraction of the weights is zero.
 
     The derivative of J's multilinear extension, by gradients: the best linear prediction of ablations of that size
     where J is smooth between 0 and w_i. `points` gradients; the intact model is not among them.
     """
     total, generator = _zeros(problem), _generator(options)
     for _ in range(options.points):
-        with problem.scaled(_random_mask(problem, options.share, generator)):
+        with problem.scaled(_random_mask(problem, options.fraction, generator)):
             _add(total, problem.gradient(), 1 / options.points)
     return _times_weights(problem, total)
 
@@ -89,9 +89,9 @@ def curved(problem: Problem, options: Options) -> Scores:
 def iterated(problem: Problem, options: Options) -> Scores:
     """α_i = Σ w_i · dJ/dw_i over models in which the leaders so far are zero (`iterated.iterated_scores`).
 
-    For choosing `share` of all weights to zero together; not in units of J. `rounds` gradients of one part each.
+    For choosing `fraction` of all weights to zero together; not in units of J. `rounds` gradients of one part each.
     """
-    return iterated_scores(problem, options.share, options.rounds, points=options.points, seed=options.seed)
+    return iterated_scores(problem, options.fraction, options.rounds, points=options.points, seed=options.seed)
 
 
 def coar(problem: Problem, options: Options) -> Scores:
@@ -100,7 +100,7 @@ def coar(problem: Problem, options: Options) -> Scores:
     A group's α is spread evenly over its weights. `ablations` evaluations of J, no gradient.
     """
     groups, generator = _groups(options), _generator(options)
-    kept = (torch.rand(options.ablations, len(groups), generator=generator) >= options.share).double()
+    kept = (torch.rand(options.ablations, len(groups), generator=generator) >= options.fraction).double()
     actual = []
     for row in kept:
         with problem.scaled(groups.factors(row)):
@@ -221,9 +221,9 @@ def _generator(options: Options) -> torch.Generator:
     return torch.Generator("cpu").manual_seed(options.seed)
 
 
-def _random_mask(problem: Problem, share: float, generator: torch.Generator) -> dict[str, Tensor]:
+def _random_mask(problem: Problem, fraction: float, generator: torch.Generator) -> dict[str, Tensor]:
     return {
-        name: (torch.rand(w.shape, generator=generator) >= share).to(w.device, w.dtype)
+        name: (torch.rand(w.shape, generator=generator) >= fraction).to(w.device, w.dtype)
         for name, w in problem.weights.items()
     }
 

@@ -21,22 +21,22 @@ Statistic = dict[str, list[float]]
 def ablation_study(
     problem: Problem,
     scores: Mapping[str, Scores],
-    shares: Sequence[float],
+    fractions: Sequence[float],
     ablations: int,
     *,
     groups: Groups | None = None,
     seed: int = 0,
     resamples: int = 1000,
 ) -> list[dict[str, Any]]:
-    """Zero random weights (or groups), `ablations` times at each share, and compare.
+    """Zero random weights (or groups), `ablations` times at each fraction, and compare.
 
     Args:
         scores: per estimator; the same ablations serve all of them. They must come from other randomness than `seed`.
-        shares: of the weights (or groups) zeroed at a time, each weight independently.
-        ablations: per share.
+        fractions: of the weights (or groups) zeroed at a time, each weight independently.
+        ablations: per fraction.
 
     Returns:
-        one row per share and estimator: ``share``, ``estimator``, ``pearson`` and ``spearman`` of −Σ α over the
+        one row per fraction and estimator: ``fraction``, ``estimator``, ``pearson`` and ``spearman`` of −Σ α over the
         ablated weights against J(ablated) − J(intact), each [value, low, high] (95 %, bootstrap over ablations),
         ``ablations``, ``unit`` (weight or group), ``mean_change`` of J relative to J.
     """
@@ -48,10 +48,10 @@ def ablation_study(
         table = torch.stack([groups.sums(scores[name]) for name in names])
     else:
         table = torch.stack([torch.cat([scores[n][key].reshape(-1) for key in problem.weights]) for n in names])
-    for share in shares:
+    for fraction in fractions:
         actual, guesses = np.empty(ablations), np.empty((ablations, len(names)))
         for nth in range(ablations):
-            dropped = (torch.rand(table.shape[1], generator=generator) < share).to(table.dtype)
+            dropped = (torch.rand(table.shape[1], generator=generator) < fraction).to(table.dtype)
             guesses[nth] = -(table @ dropped).double().numpy()
             with problem.scaled(_factors(problem, 1 - dropped, groups)):
                 actual[nth] = problem.value() - intact
@@ -59,7 +59,7 @@ def ablation_study(
         for name, guess in predicted.items():
             rows.append(
                 {
-                    "share": share,
+                    "fraction": fraction,
                     "unit": "weight" if groups is None else "group",
                     "estimator": name,
                     **correlations(guess, actual, resamples=resamples, seed=seed),

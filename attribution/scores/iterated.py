@@ -13,12 +13,12 @@ import torch
 from torch import Tensor
 
 from gazetteer.attribution.objective.problem import Problem, Scores
-from gazetteer.attribution.scores.selection import Share, select
+from gazetteer.attribution.scores.selection import Selection, select
 
 
 def iterated_scores(
     problem: Problem,
-    share: float,
+    fraction: float,
     rounds: int,
     *,
     points: int = 4,
@@ -35,10 +35,10 @@ def iterated_scores(
 
     Args:
         problem: J is what zeroing should lower, damage included: a squared distance.
-        share: of all weights together that the edit will zero at most, reached linearly.
+        fraction: of all weights together that the edit will zero at most, reached linearly.
         rounds: gradients.
         points: projections for h, each on one part.
-        warm: share of the rounds in which `share` is reached.
+        warm: fraction of the rounds in which `fraction` is reached.
         memory: how much of the running mean each round keeps.
 
     Returns:
@@ -54,8 +54,8 @@ def iterated_scores(
             cost[name] += intact[name] ** 2 * h / points
     gain: Scores = {name: torch.zeros_like(w) for name, w in intact.items()}
     for nth in range(rounds):
-        now = share * min(1.0, nth / max(1.0, warm * rounds))
-        masks = _masks(problem.weights, select(gain, Share(now, "global")))
+        now = fraction * min(1.0, nth / max(1.0, warm * rounds))
+        masks = _masks(problem.weights, select(gain, Selection(now, "global")))
         with problem.scaled(masks):
             gradient = problem.part(nth).gradient()
         for name, mean in gain.items():

@@ -26,7 +26,7 @@ def distribution(chosen: Chosen, weights: Mapping[str, Tensor]) -> list[dict[str
 
     Returns:
         rows of ``module``, ``block`` (as ``down_blocks.0``), ``kind`` (one of KINDS), ``weights``, ``chosen``,
-        ``share`` of the parameter's weights and ``of_all``, the share of all chosen weights.
+        ``fraction`` of the parameter's weights and ``of_all``, the fraction of all chosen weights.
     """
     total = sum(len(index) for index in chosen.values()) or 1
     rows = []
@@ -35,14 +35,14 @@ def distribution(chosen: Chosen, weights: Mapping[str, Tensor]) -> list[dict[str
         rows.append(
             {
                 "module": name.removesuffix(".weight"), "block": block_of(name), "kind": kind_of(name, weight),
-                "weights": weight.numel(), "chosen": count, "share": count / weight.numel(), "of_all": count / total,
+                "weights": weight.numel(), "chosen": count, "fraction": count / weight.numel(), "of_all": count / total,
             }
         )  # fmt: skip
     return rows
 
 
 def by_step(problem: Problem, chosen: Chosen, steps: int) -> list[float]:
-    """Per sampler step, first to last, its share of Σ_t Σ |w · dJ_t/dw| over the chosen weights; sums to 1.
+    """Per sampler step, first to last, its fraction of Σ_t Σ |w · dJ_t/dw| over the chosen weights; sums to 1.
 
     Args:
         problem: with one part per step, in their order.

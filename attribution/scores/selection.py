@@ -19,23 +19,23 @@ Chosen = dict[str, Tensor]
 
 
 @dataclass(frozen=True)
-class Share:
+class Selection:
     """Which weights to take by score.
 
     Attributes:
-        share: of the weights of each row, of each layer, or of all together.
+        fraction: of the weights of each row, of each layer, or of all together.
         per: ``row`` (one output neuron of one layer), ``layer`` or ``global``.
         sign: ``positive`` takes the highest scores and only those > 0; ``negative`` the lowest and only those < 0;
             ``both`` the largest in absolute value.
     """
 
-    share: float = 0.001
+    fraction: float = 0.001
     per: str = "row"
     sign: str = "positive"
 
     def __post_init__(self) -> None:
-        if not 0 <= self.share <= 1:
-            raise InputError(f"share is {self.share}; accepted: a number from 0 to 1.")
+        if not 0 <= self.fraction <= 1:
+            raise InputError(f"fraction is {self.fraction}; accepted: a number from 0 to 1.")
         for name, accepted in (("per", PER), ("sign", SIGNS)):
             if getattr(self, name) not in accepted:
                 raise InputError(f"{name} is {getattr(self, name)!r}; accepted: {', '.join(accepted)}.")
@@ -43,16 +43,16 @@ class Share:
 
 @dataclass(frozen=True)
 class Preset:
-    """A published choice of scope and share."""
+    """A published choice of scope and fraction."""
 
     scope: str
-    share: Share
+    selection: Selection
 
 
-PRESETS = {"cad": Preset("ff", Share(0.001, "row", "positive"))}
+PRESETS = {"cad": Preset("ff", Selection(0.001, "row", "positive"))}
 """``cad``: the released code's default, 2-D feed-forward weights, int(0.001 · inputs) of every row, only if > 0.
 
-At that share rows with fewer than 1,000 inputs give up nothing, as in the reference."""
+At that fraction rows with fewer than 1,000 inputs give up nothing, as in the reference."""
 
 
 def scope_weights(unet: nn.Module, scope: str) -> dict[str, nn.Parameter]:
@@ -79,16 +79,16 @@ def scope_weights(unet: nn.Module, scope: str) -> dict[str, nn.Parameter]:
     return found
 
 
-def select(scores: Mapping[str, Tensor], share: Share) -> Chosen:
+def select(scores: Mapping[str, Tensor], selection: Selection) -> Chosen:
     """The weights with the strongest scores; ties go to the lower index.
 
     Args:
         scores: per parameter, any shape [rows, ...].
     """
-    strengths = {name: _strength(score, share.sign) for name, score in scores.items()}
-    if share.per == "global":
+    strengths = {name: _strength(score, selection.sign) for name, score in scores.items()}
+    if selection.per == "global":
         flat = torch.cat([s.reshape(-1) for s in strengths.values()]).reshape(1, -1)
-        picked = _top(flat, share.share)
+        picked = _top(flat, selection.fraction)
         sizes = [s.numel() for s in strengths.values()]
         starts = torch.tensor([0, *sizes]).cumsum(0)
         chosen = {
@@ -96,8 +96,8 @@ def select(scores: Mapping[str, Tensor], share: Share) -> Chosen:
             for name, start, stop in zip(strengths, starts[:-1], starts[1:], strict=True)
         }
     else:
-        rows = {n: s.flatten(1) if share.per == "row" else s.reshape(1, -1) for n, s in strengths.items()}
-        chosen = {name: _top(table, share.share) for name, table in rows.items()}
+        rows = {n: s.flatten(1) if selection.per == "row" else s.reshape(1, -1) for n, s in strengths.items()}
+        chosen = {name: _top(table, selection.fraction) for name, table in rows.items()}
     return {name: index for name, index in chosen.items() if len(index)}
 
 
@@ -127,9 +127,9 @@ def _strength(score: Tensor, sign: str) -> Tensor:
     return score if sign == "positive" else -score if sign == "negative" else score.abs()
 
 
-def _top(table: Tensor, share: float) -> Tensor:
-    """Flat indices of the int(share · columns) highest entries > 0 of every row of [rows, columns], ascending."""
-    wanted = int(share * table.shape[1] + 1e-9)
+def _top(table: Tensor, fraction: float) -> Tensor:
+    """Flat indices of the int(fraction · columns) highest entries > 0 of every row of [rows, columns], ascending."""
+    wanted = int(fraction * table.shape[1] + 1e-9)
     if not wanted:
         return torch.empty(0, dtype=torch.int64)
     order = table.sort(dim=1, descending=True, stable=True).indices[:, :wanted]

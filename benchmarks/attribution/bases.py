@@ -23,12 +23,12 @@ from gazetteer.attribution.objective.samples import Samples, repeated
 from gazetteer.attribution.objective.trajectory import conditioning, trajectory
 from gazetteer.attribution.scores.estimators import estimate
 from gazetteer.attribution.scores.overlap import neighbours
-from gazetteer.attribution.scores.selection import Share, jaccard, scope_weights, select
+from gazetteer.attribution.scores.selection import Selection, jaccard, scope_weights, select
 from gazetteer.diffusion.load import load_pipeline
 from gazetteer.jobs.config.schema import load_config
 from gazetteer.labeling.vocabulary.concepts import Vocabulary
 
-SHARE = Share(0.01, "layer")
+SHARE = Selection(0.01, "layer")
 
 
 def main() -> None:

@@ -21,7 +21,7 @@ from gazetteer.attribution.objective.problem import Scores, diffusion_problem
 from gazetteer.attribution.objective.samples import Samples
 from gazetteer.attribution.objective.trajectory import conditioning, noise, trajectory
 from gazetteer.attribution.scores.estimators import estimate
-from gazetteer.attribution.scores.selection import Share, jaccard, scope_weights, select
+from gazetteer.attribution.scores.selection import Selection, jaccard, scope_weights, select
 from gazetteer.diffusion.load import load_pipeline
 from gazetteer.jobs.config.schema import load_config
 
@@ -59,14 +59,14 @@ def main() -> None:
     some = sorted({round(i * (steps - 1) / 4) for i in range(5)})  # the scheme's cost is known by now
     same = published(pipe, arguments.concept, [0] * len(some), steps, guidance, some)
     again = scores(trajectory(pipe, [arguments.concept], [99], steps=steps, guidance=guidance, pairing="published"))
-    share = Share(0.01, "layer")
+    fraction = Selection(0.01, "layer")
     result = {
         "guided_calls": {"published": published_calls, "one_trajectory": ours_calls},
         "gradients": {"published": steps, "one_trajectory": steps},
         "cpu_seconds": {"published": published_seconds, "one_trajectory": ours_seconds},
         "same_noise_inputs_identical": bool(torch.equal(same.x, samples.x[some])),
         "spearman": correlation(ours, theirs),
-        "jaccard_top_1_percent": jaccard(select(ours, share), select(theirs, share)),
+        "jaccard_top_1_percent": jaccard(select(ours, fraction), select(theirs, fraction)),
         "spearman_two_trajectories": correlation(ours, again),
     }
     print(

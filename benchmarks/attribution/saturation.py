@@ -27,7 +27,7 @@ SHAPES: dict[str, Callable[[Tensor], Tensor]] = {
 ESTIMATORS = ("cad", "integrated", "expected", "finite", "coar", "magnitude", "random")
 
 
-def study(shape: str, share: float, ablations: int) -> dict[str, list[float]]:
+def study(shape: str, fraction: float, ablations: int) -> dict[str, list[float]]:
     """Pearson [value, low, high] per estimator on one toy."""
     w = nn.Parameter(torch.rand(40, 1, generator=torch.Generator().manual_seed(0)) + 0.05)
     x = torch.tensor([1.0, 1.0, 0.0, -0.5] * 10).unsqueeze(1)
@@ -35,18 +35,18 @@ def study(shape: str, share: float, ablations: int) -> dict[str, list[float]]:
     problem = Problem(
         nn.Module(), {"w": w}, (lambda: SHAPES[shape]((x * w).view(2, 20).sum(1) - thresholds).sum().reshape(1),)
     )
-    options = Options(seed=1, points=64, share=share, ablations=400, groups=row_groups({"w": w}, 40))
+    options = Options(seed=1, points=64, fraction=fraction, ablations=400, groups=row_groups({"w": w}, 40))
     scores = {name: estimate(name, problem, options) for name in ESTIMATORS}
-    return {row["estimator"]: row["pearson"] for row in ablation_study(problem, scores, [share], ablations, seed=2)}
+    return {row["estimator"]: row["pearson"] for row in ablation_study(problem, scores, [fraction], ablations, seed=2)}
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--share", type=float, default=0.3, help="of the weights zeroed at a time")
+    parser.add_argument("--fraction", type=float, default=0.3, help="of the weights zeroed at a time")
     parser.add_argument("--ablations", type=int, default=1000)
     parser.add_argument("--json", action="store_true", help="print one JSON object as the last line")
     arguments = parser.parse_args()
-    result = {shape: study(shape, arguments.share, arguments.ablations) for shape in SHAPES}
+    result = {shape: study(shape, arguments.fraction, arguments.ablations) for shape in SHAPES}
     print(f"{'':<12}" + "".join(f"{shape:>24}" for shape in SHAPES))
     for name in ESTIMATORS:
         cells = [result[shape][name] for shape in SHAPES]

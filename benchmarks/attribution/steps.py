@@ -1,6 +1,6 @@
 """Does attribution pay for choosing which weights to train? J left by the same gradient steps, at equal counts.
 
-For each concept and share of the cross-attention weights, `steps` trains the weights with the largest |dJ/dw|; the
+For each concept and fraction of the cross-attention weights, `steps` trains the weights with the largest |dJ/dw|; the
 controls train as many of each layer at random, or the largest. J is the distance to what is wanted in context, on other
 noise and other prompts than those trained on.
 """
@@ -17,28 +17,29 @@ import torch
 
 from gazetteer.attribution.edits.delta import applied
 from gazetteer.attribution.edits.methods import MethodConfig, Methods
-from gazetteer.attribution.evaluation.outcomes import CHOOSE
+from gazetteer.attribution.evaluation.cases import CHOOSE
 from gazetteer.attribution.objective.prompts import without
 from gazetteer.jobs.config.schema import load_config
-from gazetteer.jobs.experiments.attribute_pictures import prepare
+from gazetteer.jobs.experiments.attribute_evaluate import load_methods, read_cases
 
 METHODS = ("steps", "steps_random")
-SHARES = (0.0003, 0.001, 0.003, 0.01, 0.1)
+FRACTIONS = (0.0003, 0.001, 0.003, 0.01, 0.1)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--config", help="YAML configuration (default: the embedded world)")
     parser.add_argument("--concepts", nargs="+", default=["boat", "dog", "house", "sun", "tree"])
-    parser.add_argument("--shares", nargs="+", type=float, default=list(SHARES))
+    parser.add_argument("--fractions", nargs="+", type=float, default=list(FRACTIONS))
     parser.add_argument("--steps", type=int, default=10, help="of the sampler")
     parser.add_argument("--json", action="store_true", help="print one JSON object as the last line")
     arguments = parser.parse_args()
     run = load_config(arguments.config, ["threads=1"])
     start = time.process_time()
     config = MethodConfig(steps=arguments.steps, guidance=run.generation.guidance, seed=run.seed)
-    methods, cases = prepare(run, config, 160)
-    held = {case.prompt: case.named for case in cases if case.half != CHOOSE}
+    prompts = read_cases(run, 160)
+    methods = load_methods(run, config, prompts)
+    held = {case.prompt: case.named for case in prompts.cases if case.half != CHOOSE}
     # The same model, so that an edit of the one shows in the other.
     other = Methods(methods.pipe, MethodConfig(**{**vars(config), "seed": 77}), methods.concepts, held, without)
     found: dict[str, dict[str, list[tuple[float, float]]]] = {}
@@ -46,20 +47,21 @@ def main() -> None:
         seen = other.problem("erase", concept, "context")
         before = seen.values().numpy()
         named = before > 1e-3 * before.max()  # what is to stay as it is starts at nothing
-        for share in arguments.shares:
+        for fraction in arguments.fractions:
             for method in METHODS:
-                with applied(methods.unet, methods.edit("erase", method, concept, share)):
+                with applied(methods.unet, methods.edit("erase", method, concept, fraction)):
                     after = seen.values().numpy()
                 left = after[named].mean() / before[named].mean(), after[~named].mean() / before[named].mean()
-                found.setdefault(f"{share:g}", {}).setdefault(method, []).append(left)
+                found.setdefault(f"{fraction:g}", {}).setdefault(method, []).append(left)
     result: dict[str, Any] = {"concepts": arguments.concepts, "cpu_seconds": time.process_time() - start, "left": {}}
     print(f"J left on prompts that name the concept, and J gained on others; {', '.join(arguments.concepts)}")
-    for share, by_method in found.items():
-        result["left"][share] = {}
+    for fraction, by_method in found.items():
+        result["left"][fraction] = {}
         for method, pairs in by_method.items():
             target, damage = (interval([pair[side] for pair in pairs]) for side in (0, 1))
-            result["left"][share][method] = {"target": target, "damage": damage}
-            print(f"  share {share:<7}{method:<14}{target[0]:.2f} [{target[1]:.2f}, {target[2]:.2f}]   {damage[0]:.3f}")
+            result["left"][fraction][method] = {"target": target, "damage": damage}
+            cells = f"{target[0]:.2f} [{target[1]:.2f}, {target[2]:.2f}]   {damage[0]:.3f}"
+            print(f"  fraction {fraction:<7}{method:<14}{cells}")
     if arguments.json:
         print(json.dumps(result))
 

@@ -18,7 +18,7 @@ def add_attribute(parent: Any) -> None:
 
 def _add_score(verbs: Any) -> None:
     score = verbs.add_parser(
-        "score", help="score weights; write components.parquet and the edit that zeroes the top share"
+        "score", help="score weights; write components.parquet and the edit that zeroes the top fraction"
     )
     configured(score)
     score.add_argument("--out", required=True, metavar="FOLDER", help="receives the edit and components.parquet")
@@ -34,9 +34,9 @@ def _add_score(verbs: Any) -> None:
         metavar="NAME",
         help="cad, integrated, expected, curved, iterated, coar, finite, a control",
     )
-    score.add_argument("--preset", default="", help="cad: scope, share and pairing of the published code")
+    score.add_argument("--preset", default="", help="cad: scope, fraction and pairing of the published code")
     score.add_argument("--scope", default="ff", help="ff, cross, self, conv or all")
-    score.add_argument("--share", type=float, default=0.001, help="of the weights, taken from the top")
+    score.add_argument("--fraction", type=float, default=0.001, help="of the weights, taken from the top")
     score.add_argument("--per", default="layer", help="row, layer or global")
     score.add_argument("--base", default="", help="prompt of the base concept")
     for name, value in (("steps", 50), ("seeds", 1), ("points", 8), ("ablations", 500), ("groups", 200), ("seed", 0)):
@@ -64,9 +64,9 @@ def _add_concepts(verbs: Any) -> None:
     configured(edit)
     edit.add_argument("--out", required=True, metavar="FOLDER", help="receives the edit")
     edit.add_argument("--concept", required=True, help="of vocabulary.concepts")
-    edit.add_argument("--aim", default="erase", choices=("erase", "amplify"))
+    edit.add_argument("--goal", default="erase", choices=("erase", "amplify"))
     edit.add_argument("--method", default="steps", help="see docs/attribution.md")
-    edit.add_argument("--share", type=float, default=0.1, help="of the weights of the method's scope")
+    edit.add_argument("--fraction", type=float, default=0.1, help="of the weights of the method's scope")
     edit.add_argument("--sheet", type=int, default=4, help="prompts on a sheet of pictures, original above edited")
     edit.set_defaults(action=_attribute_edit)
 
@@ -84,7 +84,7 @@ def _add_concepts(verbs: Any) -> None:
     features.add_argument("--out", required=True, metavar="FOLDER", help="receives components.parquet")
     features.add_argument("--concepts", nargs="+", default=[], metavar="CONCEPT", help="default: all with labels")
     features.add_argument("--method", default="steps", help="how weights are chosen and changed to erase")
-    features.add_argument("--share", type=float, default=0.1)
+    features.add_argument("--fraction", type=float, default=0.1)
     features.add_argument("--top", type=int, default=8, help="features per concept and site at most")
     features.add_argument("--steps", type=int, default=20, help="of the sampler")
     features.add_argument("--most", type=int, default=6, help="pictures that name a concept, and as many that do not")
@@ -126,14 +126,15 @@ def _add_evaluate(verbs: Any) -> None:
     evaluate.add_argument("--methods", nargs="+", default=[], metavar="METHOD", help="beside steps; default: all")
     evaluate.add_argument(
         "--out", default="", metavar="FOLDER",
-        help="receives evaluation.json and plots, and keeps every result, so that the same command goes on",
+        help="receives evaluation.json and plots, and caches every result, so that the same command goes on",
     )  # fmt: skip
     evaluate.set_defaults(action=_attribute_evaluate)
 
 
 def _attribute_score(arguments: argparse.Namespace) -> int:
+    from gazetteer.attribution.scores.score import ScoreConfig
     from gazetteer.jobs.config.schema import load_config
-    from gazetteer.jobs.experiments.attribute_score import ScoreConfig, score
+    from gazetteer.jobs.experiments.attribute_score import score
 
     given = {name: value for name, value in vars(arguments).items() if name in ScoreConfig.__dataclass_fields__}
     config = ScoreConfig(**{**given, "prompts": tuple(arguments.prompts)})
@@ -160,7 +161,7 @@ def _attribute_edit(arguments: argparse.Namespace) -> int:
 
     run = load_config(arguments.config, arguments.overrides)
     methods = MethodConfig(steps=run.generation.steps, guidance=run.generation.guidance, seed=run.seed)
-    given = {name: getattr(arguments, name) for name in ("concept", "aim", "method", "share", "sheet")}
+    given = {name: getattr(arguments, name) for name in ("concept", "goal", "method", "fraction", "sheet")}
     result = make_edit(run, methods, EditConfig(**given), arguments.out)
     print(f"{result['edit']}: {result['weights']} weights{', pictures ' + result['sheet'] if result['sheet'] else ''}")
     print_json(arguments, result)
@@ -169,7 +170,7 @@ def _attribute_edit(arguments: argparse.Namespace) -> int:
 
 def _attribute_sheet(arguments: argparse.Namespace) -> int:
     from gazetteer.jobs.config.schema import load_config
-    from gazetteer.jobs.experiments.attribute_sheet import write_sheet
+    from gazetteer.jobs.experiments.attribute_edit import write_sheet
 
     run = load_config(arguments.config, arguments.overrides)
     result = write_sheet(run, arguments.edits, arguments.pictures, arguments.out, arguments.others)
@@ -180,15 +181,17 @@ def _attribute_sheet(arguments: argparse.Namespace) -> int:
 
 def _attribute_features(arguments: argparse.Namespace) -> int:
     from gazetteer.attribution.edits.methods import MethodConfig
+    from gazetteer.attribution.evaluation.features import FeaturesConfig
     from gazetteer.jobs.config.schema import load_config
-    from gazetteer.jobs.experiments.attribute_features import FeaturesConfig, relate
+    from gazetteer.jobs.experiments.attribute_evaluate import relate_features
     from gazetteer.jobs.experiments.attribute_report import print_features
 
     run = load_config(arguments.config, arguments.overrides)
     methods = MethodConfig(steps=arguments.steps, guidance=run.generation.guidance, seed=run.seed)
-    given = {name: getattr(arguments, name) for name in ("method", "share", "top", "most")}
-    config = FeaturesConfig(methods=methods, **given)
-    result = relate(run, arguments.run, arguments.concepts, config, arguments.out)
+    given = {name: getattr(arguments, name) for name in ("method", "fraction", "top")}
+    result = relate_features(
+        run, arguments.run, arguments.concepts, FeaturesConfig(**given), methods, arguments.out, most=arguments.most
+    )
     print_features(result)
     print_json(arguments, result)
     return DONE
@@ -207,14 +210,16 @@ def _attribute_protocol(arguments: argparse.Namespace) -> int:
 
 
 def _attribute_evaluate(arguments: argparse.Namespace) -> int:
+    from gazetteer.attribution.evaluation.suite import full, quick
     from gazetteer.jobs.config.schema import load_config
-    from gazetteer.jobs.experiments.attribute_evaluate import evaluate, full, quick
+    from gazetteer.jobs.experiments.attribute_evaluate import evaluate
     from gazetteer.jobs.experiments.attribute_report import print_evaluation, write_evaluation
 
     run = load_config(arguments.config, arguments.overrides)
-    config = quick(run) if arguments.quick else full(run)
-    kept = f"{arguments.out}/kept" if arguments.out else ""
-    result = evaluate(run, config, arguments.concepts, kept, arguments.methods)
+    size = quick if arguments.quick else full
+    config = size(run.generation.steps, run.generation.guidance, run.seed)
+    cache = f"{arguments.out}/cache" if arguments.out else ""
+    result = evaluate(run, config, arguments.concepts, cache, arguments.methods)
     print_evaluation(result)
     if arguments.out:
         print("\n".join(write_evaluation(result, arguments.out)))

@@ -1,24 +1,35 @@
-"""`gazetteer attribute edit`: make one of the evaluated edits, save it, and show what it does."""
+"""`gazetteer attribute edit` and `sheet`: make one of the evaluated edits, and show what edits do."""
 
 from __future__ import annotations
 
 import dataclasses
+import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from PIL import Image
 
+from gazetteer.attribution.edits.cast import fitted
 from gazetteer.attribution.edits.delta import Delta, applied
-from gazetteer.attribution.edits.delta_file import save_delta
+from gazetteer.attribution.edits.delta_file import load_delta, save_delta
 from gazetteer.attribution.edits.methods import MethodConfig, Methods
-from gazetteer.attribution.evaluation.outcomes import REPORT, Case, Images
+from gazetteer.attribution.evaluation.cases import REPORT, Case
+from gazetteer.attribution.evaluation.evaluators import Images, painter
 from gazetteer.data.core.digests import digest_path
 from gazetteer.data.core.errors import InputError
+from gazetteer.data.tables.images import encode_image
 from gazetteer.data.tables.provenance import provenance
+from gazetteer.diffusion.load import load_pipeline
 from gazetteer.jobs.config.schema import RunConfig
-from gazetteer.jobs.experiments.attribute_pictures import POOL, painter, prepare
+from gazetteer.jobs.experiments.attribute_evaluate import load_methods, read_cases
+from gazetteer.jobs.experiments.attribute_score import file_name
 from gazetteer.labeling.vocabulary.concepts import Vocabulary
+
+POOL = 400
+"""Prompts of the configuration that sheets draw from; edits are made from as many others."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -26,15 +37,15 @@ class EditConfig:
     """What `gazetteer attribute edit` is told.
 
     Attributes:
-        concept, aim, method, share: see `gazetteer.attribution.edits.methods.Methods.edit`.
+        concept, goal, method, fraction: see `gazetteer.attribution.edits.methods.Methods.edit`.
         sheet: prompts on the picture sheet; 0 leaves it out.
         pool: prompts of the configuration to draw from; the edit is made from one half, the sheet from the other.
     """
 
     concept: str
-    aim: str = "erase"
+    goal: str = "erase"
     method: str = "steps"
-    share: float = 0.1
+    fraction: float = 0.1
     sheet: int = 4
     pool: int = POOL
 
@@ -44,30 +55,30 @@ class EditConfig:
 
 
 def make_edit(run: RunConfig, methods: MethodConfig, config: EditConfig, out: str) -> dict[str, Any]:
-    """Write ``OUT/<concept>-<aim>-<method>.safetensors`` and a sheet beside it, original above edited.
+    """Write ``OUT/<concept>-<goal>-<method>.safetensors`` and a sheet beside it, original above edited.
 
     Raises:
-        InputError: an unknown concept, aim or method, or a share that takes nothing.
+        InputError: an unknown concept, goal or method, or a fraction that takes nothing.
     """
     if config.concept not in Vocabulary(run.vocabulary).concepts:
         known = ", ".join(sorted(Vocabulary(run.vocabulary).concepts))
         raise InputError(f"{config.concept!r} is not in vocabulary.concepts: {known}.")
-    prepared, pool = prepare(run, methods, config.pool)
-    edit = prepared.edit(config.aim, config.method, config.concept, config.share)
+    prompts = read_cases(run, config.pool)
+    prepared = load_methods(run, methods, prompts)
+    edit = prepared.edit(config.goal, config.method, config.concept, config.fraction)
     if not len(edit):
-        raise InputError(f"A share of {config.share} takes no weight here; raise --share.")
-    model = digest_path(run.model.path)
-    path = Path(out) / f"{config.concept.replace(' ', '-')}-{config.aim}-{config.method}.safetensors"
-    save_delta(Delta(edit.changes, provenance({"model": model}, edit.provenance)), path)
-    shown = [c for c in pool if c.half == REPORT and config.concept in c.named][: config.sheet]
+        raise InputError(f"A fraction of {config.fraction} takes no weight here; raise --fraction.")
+    path = Path(out) / f"{file_name(f'{config.concept}-{config.goal}-{config.method}')}.safetensors"
+    save_delta(Delta(edit.changes, provenance({"model": digest_path(run.model.path)}, edit.provenance)), path)
+    shown = [c for c in prompts.cases if c.half == REPORT and config.concept in c.named][: config.sheet]
     result = {"edit": str(path), "weights": len(edit), **dataclasses.asdict(config), "sheet": ""}
     if shown:
         result["sheet"] = str(path.with_suffix(".png"))
-        _sheet(run, prepared, edit, shown).save(result["sheet"])
+        _rows(run, prepared, edit, shown).save(result["sheet"])
     return result
 
 
-def _sheet(run: RunConfig, methods: Methods, edit: Delta, cases: list[Case]) -> Image.Image:
+def _rows(run: RunConfig, methods: Methods, edit: Delta, cases: list[Case]) -> Image.Image:
     """Same-seed pictures: a row of the intact model's, and below it a row of the edited one's."""
     paint = painter(methods.pipe, run.generation)
     given = [case.prompt for case in cases], [case.seed for case in cases]
@@ -75,3 +86,73 @@ def _sheet(run: RunConfig, methods: Methods, edit: Delta, cases: list[Case]) -> 
     with applied(methods.unet, edit):
         rows.append(paint(*given))
     return Image.fromarray(np.concatenate([np.concatenate(row, axis=1) for row in rows]))
+
+
+def write_sheet(run: RunConfig, edits: Sequence[str], pictures: int, out: str, others: int = 2) -> dict[str, Any]:
+    """Write ``OUT/weights.json`` and the pictures it names: rows of original, erased, amplified, …
+
+    Args:
+        edits: files of `gazetteer attribute edit` or `score`, each made from the configured model.
+        pictures: rows, of prompts that name the first edit's concept and took no part in making it.
+        others: rows below them, of prompts that do not name it: they should come out as they were.
+
+    Raises:
+        InputError: an edit that does not fit the model or says no concept, or no prompt that names it.
+    """
+    if not edits or pictures < 1 or others < 0:
+        raise InputError("A sheet needs at least one edit and one picture, and no fewer than 0 others.")
+    deltas = [load_delta(path) for path in edits]
+    about = [_about(delta, path) for delta, path in zip(deltas, edits, strict=True)]
+    concept, drawn = about[0]["concept"], [case for case in read_cases(run, POOL).cases if case.half == REPORT]
+    named = [case for case in drawn if concept in case.named][:pictures]
+    if not named:
+        raise InputError(f"No prompt of the configuration names {concept!r}.")
+    shown = named + [case for case in drawn if concept not in case.named][:others]
+    columns, said = _columns(run, deltas, about, shown)
+    folder = Path(out)
+    folder.mkdir(parents=True, exist_ok=True)
+    rows: list[dict[str, Any]] = []
+    for number, case in enumerate(shown):
+        files = {title: f"{number}-{title.replace(' ', '-')}.png" for title in columns}
+        for title, file in files.items():
+            (folder / file).write_bytes(encode_image(columns[title][number]))
+        apart = [] if concept in case.named else [f"the prompt does not name {concept}"]
+        rows.append({"prompt": case.prompt, "seed": case.seed, "edits": [*apart, *said], "files": files})
+    (folder / "weights.json").write_text(json.dumps({"pictures": rows}, indent=1) + "\n", encoding="utf-8")
+    return {"sheet": str(folder / "weights.json"), "pictures": len(rows), "columns": list(columns)}
+
+
+def _columns(
+    run: RunConfig, deltas: Sequence[Delta], about: Sequence[dict[str, str]], shown: Sequence[Case]
+) -> tuple[dict[str, Images], list[str]]:
+    """Per title the pictures of all cases, the intact model's first; and what each edit is, in words."""
+    torch.set_num_threads(run.threads or torch.get_num_threads())
+    pipe: Any = load_pipeline(run.model)
+    paint, dtypes = painter(pipe, run.generation), {name: w.dtype for name, w in pipe.unet.named_parameters()}
+    given = [case.prompt for case in shown], [case.seed for case in shown]
+    columns, said = {"original": paint(*given)}, []
+    for delta, edit in zip(deltas, about, strict=True):
+        cast, rounding = fitted(delta, dtypes.get)
+        with applied(pipe.unet, cast):
+            columns[_title(edit, columns)] = paint(*given)
+        rounded = f", {rounding}" if rounding.cast else ""
+        said.append(f"{edit['goal']} {edit['concept']} by {edit['method']}: {len(delta)} weights{rounded}")
+    return columns, said
+
+
+def _about(delta: Delta, path: str) -> dict[str, str]:
+    config = delta.provenance.get("config", {})
+    if not config.get("concept"):
+        raise InputError(f"{path} does not say which concept it is for; a sheet shows edits of one concept.")
+    goal = config.get("goal") or ("amplify" if config.get("objective") == "amplify" else "erase")
+    if goal not in ("erase", "amplify"):
+        raise InputError(f"{path} says its goal is {goal!r}; accepted: erase, amplify.")
+    return {"concept": config["concept"], "goal": goal, "method": config.get("method") or config.get("estimator", "")}
+
+
+def _title(about: dict[str, str], taken: dict[str, Any]) -> str:
+    title = {"erase": "erased", "amplify": "amplified"}[about["goal"]]
+    title = title if title not in taken else f"{title} by {about['method']}"
+    while title in taken:
+        title += " again"
+    return title

@@ -11,10 +11,10 @@ from gazetteer.jobs.plots.charts import Point, bars, curves, matrix
 
 FEWEST = 3
 """A cell of an interference matrix that rests on fewer pictures is not drawn: one picture more or less decides it."""
-_AIMS = (
+_GOALS = (
     ("erase", "found edited / intact"),
-    ("erase_looks", "looks of the picture, found edited / intact"),
-    ("erase_together", "objects and looks as one set, found edited / intact"),
+    ("erase_styles", "styles of the picture, found edited / intact"),
+    ("erase_together", "objects and styles as one set, found edited / intact"),
     ("erase_areas", "what covers the picture, found edited / intact"),
     ("amplify", "shown where the intact model missed it"),
 )
@@ -25,16 +25,18 @@ def print_evaluation(result: Mapping[str, Any]) -> None:
     """The measurements as text."""
     print("faithfulness: Pearson and Spearman of predicted and actual change of J, [low, high] each")
     for row in result["faithfulness_rows"]:
-        what = f"{row['estimator']:<16}{row.get('concept', ''):<10}{row['unit']:<8}share {row['share']:<7}"
+        what = f"{row['estimator']:<16}{row.get('concept', ''):<10}{row['unit']:<8}fraction {row['fraction']:<7}"
         print(f"  {what}{_cell(row['pearson'])}{_cell(row['spearman'])}")
     for estimator, pooled in result.get("faithfulness", {}).items():
         rank = result["faithfulness_spearman"][estimator]
-        print(f"  {estimator:<16}{'over concepts and shares':<31}{_cell(pooled)}{_cell(rank)}")
-    for aim, what in _AIMS:
-        if not result.get(aim):
+        print(f"  {estimator:<16}{'over concepts and fractions':<31}{_cell(pooled)}{_cell(rank)}")
+    for goal, what in _GOALS:
+        if not result.get(goal):
             continue
-        print(f"{aim}: target ({what}), the same by the classifier, others kept, distance of others, KID of n pictures")
-        for method, found in result[aim].items():
+        print(
+            f"{goal}: target ({what}), the same by the classifier, others kept, distance of others, KID of n pictures"
+        )
+        for method, found in result[goal].items():
             quality = found.get("quality", {"kid": [None], "distinct": 0})
             of = f"  n={quality['distinct']}" if quality["distinct"] else ""
             print(f"  {method:<14}{''.join(_cell(found[name]) for name in _SHOWN)}{_cell(quality['kid'], 4)}{of}")
@@ -70,26 +72,26 @@ def write_evaluation(result: Mapping[str, Any], out: str) -> list[str]:
     folder = Path(out)
     folder.mkdir(parents=True, exist_ok=True)
     files = {"evaluation.json": json.dumps(result, indent=1, sort_keys=True) + "\n"}
-    for aim, _ in _AIMS:
-        found = result.get(aim) or {}
+    for goal, _ in _GOALS:
+        found = result.get(goal) or {}
         for name in ("target", "others"):
             lines = {m: _line(f["curve"], name) for m, f in found.items() if f.get("curve")}
             lines = {method: line for method, line in lines.items() if line}
             if lines:
-                title = f"{aim}: {name} by share of weights (choosing half)"
-                files[f"{aim}-{name}.svg"] = curves(title, lines, "share of the scope's weights", name)
+                title = f"{goal}: {name} by fraction of weights (choosing half)"
+                files[f"{goal}-{name}.svg"] = curves(title, lines, "fraction of the scope's weights", name)
         for method, one in found.items():
             if "interference" in one:
-                title = f"{aim} by {method}: others found, edited / intact (row: edited concept; grey: under {FEWEST})"
+                title = f"{goal} by {method}: others found, edited / intact (row: edited concept; grey: under {FEWEST})"
                 few = _few(one["interference_pictures"])
-                files[f"{aim}-interference-{method}.svg"] = matrix(title, one["interference"], few)
+                files[f"{goal}-interference-{method}.svg"] = matrix(title, one["interference"], few)
     for method, choices in (result.get("overlap") or {}).items():
         files[f"overlap-{method}.svg"] = matrix(f"{method}: Jaccard index of the chosen weights", choices)
     for method, concepts in (result.get("distribution") or {}).items():
         title = f"{method}: where the chosen weights lie"
         files[f"distribution-{method}.svg"] = bars(title, {c: _by_place(rows) for c, rows in concepts.items()})
     if found := result.get("everywhere"):
-        title = f"top {found['share']:.0%} of all weights by cad"
+        title = f"top {found['fraction']:.0%} of all weights by cad"
         for place in ("kind", "block"):
             rows = {"all weights": found["weights"][place], **found[place]}
             files[f"everywhere-{place}.svg"] = bars(f"{title}: by {place}", rows)
@@ -115,7 +117,7 @@ def _by_place(rows: Sequence[Mapping[str, Any]]) -> dict[str, float]:
 
 
 def _line(curve: Sequence[Mapping[str, Any]], name: str) -> list[Point]:
-    return [(p["share"], *p[name]) for p in curve if None not in p[name]]
+    return [(p["fraction"], *p[name]) for p in curve if None not in p[name]]
 
 
 def _aside(found: Mapping[str, Any]) -> str:

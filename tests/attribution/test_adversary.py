@@ -12,11 +12,12 @@ import pytest
 import torch
 
 from gazetteer.attribution.edits.delta import Delta, ablation, applied
+from gazetteer.attribution.evaluation import robustness
 from gazetteer.attribution.evaluation.adversary import Attack, adversarial_words, vocabulary
-from gazetteer.attribution.evaluation.cache import Kept
-from gazetteer.attribution.evaluation.evaluate import Evaluation, Protocol
-from gazetteer.attribution.evaluation.outcomes import REPORT, Case, Images, compare, pack
-from gazetteer.attribution.evaluation.witnesses import Witnesses
+from gazetteer.attribution.evaluation.cache import ResultCache
+from gazetteer.attribution.evaluation.cases import REPORT, Case
+from gazetteer.attribution.evaluation.evaluate import EditEvaluation, EvaluationConfig
+from gazetteer.attribution.evaluation.evaluators import Evaluators, Images
 from gazetteer.attribution.objective.prompts import fits
 from gazetteer.attribution.objective.samples import Samples, freeze_target, predict
 from gazetteer.attribution.objective.trajectory import conditioning, trajectory
@@ -88,16 +89,15 @@ def test_prompts_that_the_tokenizer_would_cut_are_left_out_and_a_name_is_no_atta
         return [np.zeros((2, 2, 3), np.uint8) for _ in prompts]
 
     def attacked(cases: list[Case], words: str) -> tuple[dict[str, Any], dict[str, Any]]:
-        kept, none = Kept(), Delta({})
-        kept.json(("erase", "steps", "dog", 0.1, "words"), lambda: words)
+        cache, none = ResultCache(), Delta({})
+        cache.json(("erase", "steps", "dog", 0.1, "words"), lambda: words)
         methods = SimpleNamespace(pipe=pipe, unet=pipe.unet, edit=lambda *_: none)  # type: ignore[attr-defined]
-        witnesses = Witnesses(paint, lambda images: [{"dog": 1.0} for _ in images])
-        evaluation = Evaluation(methods, witnesses, cases, Protocol((), (), resamples=5), kept=kept)  # type: ignore[arg-type]
-        kept.arrays(
-            ("erase", "steps", "dog", 0.1, "attacked"),
-            lambda: {"stale": np.empty(0)} if long in cases else pack(compare("erase", "dog", [], [], [])),
+        evaluators = Evaluators(paint, lambda images: [{"dog": 1.0} for _ in images])
+        evaluation = EditEvaluation(methods, evaluators, cases, EvaluationConfig((), (), resamples=5), cache=cache)  # type: ignore[arg-type]
+        both = (
+            robustness.attacked(evaluation.pairs, "steps", ["dog"], 0.1, Attack(), evaluation.draws),
+            robustness.paraphrased(evaluation.pairs, "erase", "steps", ["dog"], 0.1, evaluation.draws),
         )
-        both = evaluation._attacked("steps", ["dog"], 0.1), evaluation._paraphrased("erase", "steps", ["dog"], 0.1)
         return both
 
     words, said = attacked([short, long], "boats dogs night")
@@ -109,7 +109,7 @@ def test_prompts_that_the_tokenizer_would_cut_are_left_out_and_a_name_is_no_atta
     }
     print_evaluation({"faithfulness_rows": [], "erase": reported})
     assert capsys.readouterr().out.splitlines()[-1].endswith("1 prompts too long  words name dog")
-    words, _ = attacked([short], "boats dogma night")  # what lay in a folder from before is taken where nothing is cut
-    assert (words["left_out"], words["names_it"], words["target"]) == (0, [], [None] * 3)
+    words, _ = attacked([short], "boats dogma night")
+    assert (words["left_out"], words["names_it"], words["target"]) == (0, [], [1.0] * 3)
     nobody, _ = attacked([long], "boats boats night")
     assert nobody["left_out"] == 1 and nobody["target"] == [None] * 3

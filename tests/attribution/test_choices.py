@@ -14,20 +14,20 @@ from torch import Tensor, nn
 from gazetteer.attribution.edits import methods as methods_module
 from gazetteer.attribution.edits.delta import Delta, ablation
 from gazetteer.attribution.edits.methods import MethodConfig, Methods
-from gazetteer.attribution.evaluation.evaluate import Evaluation, Protocol
-from gazetteer.attribution.evaluation.outcomes import CHOOSE, REPORT, Case, Images
-from gazetteer.attribution.evaluation.witnesses import Witnesses
+from gazetteer.attribution.evaluation.cases import CHOOSE, REPORT, Case
+from gazetteer.attribution.evaluation.evaluate import EditEvaluation, EvaluationConfig
+from gazetteer.attribution.evaluation.evaluators import Evaluators, Images
+from gazetteer.attribution.evaluation.faithfulness import pooled_correlations
 from gazetteer.attribution.objective.context import context_samples
 from gazetteer.attribution.objective.objectives import user_objective
 from gazetteer.attribution.objective.problem import Problem
 from gazetteer.attribution.objective.prompts import without
 from gazetteer.attribution.objective.samples import Samples
 from gazetteer.attribution.objective.trajectory import trajectory
+from gazetteer.attribution.scores.score import ScoreConfig, _problem
 from gazetteer.attribution.scores.selection import scope_weights
 from gazetteer.data.core.errors import InputError
 from gazetteer.jobs.config.schema import load_config
-from gazetteer.jobs.experiments.attribute_evaluate import _pooled
-from gazetteer.jobs.experiments.attribute_score import ScoreConfig, _problem
 from tests.support.models.tiny_pipeline import tiny_pipeline
 
 
@@ -48,15 +48,15 @@ def test_the_dose_is_chosen_on_one_half_and_reported_on_the_other() -> None:
         edited = model.weight.item() == 0
         return [np.full((2, 2, 3), 100 * seed + edited, np.uint8) for seed in seeds]
 
-    def look(images: Images) -> list[dict[str, float]]:
+    def detect(images: Images) -> list[dict[str, float]]:
         return [{} if image[0, 0, 0] == 101 else {"dog": 0.5} for image in images]
 
     cases = [Case("a dog", seed, frozenset({"dog"}), half) for seed, half in ((0, CHOOSE), (1, REPORT))]
     stub = SimpleNamespace(config=SimpleNamespace(reference="steps"), unet=model, edit=edit)
-    protocol = Protocol(("cad",), (), shares=(0.01, 0.05), resamples=5)
-    found = Evaluation(stub, Witnesses(paint, look), cases, protocol).run("erase", ["dog"])["cad"]  # type: ignore[arg-type]
+    protocol = EvaluationConfig(("cad",), (), fractions=(0.01, 0.05), resamples=5)
+    found = EditEvaluation(stub, Evaluators(paint, detect), cases, protocol).run("erase", ["dog"])["cad"]  # type: ignore[arg-type]
     assert [point["target"][0] for point in found["curve"]] == [1.0, 1.0] and found["target"][0] == 0.0
-    assert found["share"] == 0.01
+    assert found["fraction"] == 0.01
 
 
 def test_amplifying_takes_what_holds_a_concept_down_and_asks_for_more_of_it(
@@ -72,12 +72,12 @@ def test_amplifying_takes_what_holds_a_concept_down_and_asks_for_more_of_it(
     config = MethodConfig(steps=2, context=1, context_steps=1, amplify_factor=2.5, erase_factor=-0.5)
     prompts = {"a dog and a house": frozenset({"dog", "house"}), "a house": frozenset({"house"})}
     methods = Methods(pipe, config, ["dog", "house"], prompts, without)
-    for aim, sign, factor in (("erase", 1, -0.5), ("amplify", -1, 2.5)):
-        scores, chosen = methods.scores(aim, "cad", "dog"), methods.choose(aim, "cad", "dog", 0.02)
+    for goal, sign, factor in (("erase", 1, -0.5), ("amplify", -1, 2.5)):
+        scores, chosen = methods.scores(goal, "cad", "dog"), methods.choose(goal, "cad", "dog", 0.02)
         assert chosen
         for name, index in chosen.items():
             assert (sign * scores[name].reshape(-1)[index] > 0).all()
-        methods.problem(aim, "dog", "context")
+        methods.problem(goal, "dog", "context")
         assert seen["factor"] == factor
 
 
@@ -85,7 +85,7 @@ def test_the_preset_pairs_as_the_released_code_does(pipe: object) -> None:
     weights = scope_weights(pipe.unet, "ff")  # type: ignore[attr-defined]
     config = ScoreConfig("dog", steps=3)
     for preset, pairing in (("cad", "published"), ("", "matched")):
-        problem = _problem(pipe, load_config(None), replace(config, preset=preset), weights)[0]
+        problem = _problem(pipe, load_config(None).saes, replace(config, preset=preset), weights)[0]
         samples = problem.parts[0].args[1]  # type: ignore[attr-defined]
         assert torch.equal(samples.x, trajectory(pipe, ["dog"], [0], steps=3, pairing=pairing).x)
 
@@ -107,7 +107,10 @@ def test_correlations_over_sizes_of_ablations_are_pooled_as_independent() -> Non
         {"estimator": "cad", "unit": "group", "pearson": [-1.0, -1.0, -1.0]},
         {"estimator": "coar", "unit": "group", "pearson": [0.8, 0.7, 0.9]},
     ]
-    assert _pooled(rows) == {"cad": pytest.approx([0.5, 0.25, 0.55]), "coar": pytest.approx([0.8, 0.7, 0.9])}
+    assert pooled_correlations(rows) == {
+        "cad": pytest.approx([0.5, 0.25, 0.55]),
+        "coar": pytest.approx([0.8, 0.7, 0.9]),
+    }
 
 
 def ones(unet: nn.Module, samples: Samples) -> Tensor:

@@ -18,8 +18,16 @@ from torch import nn
 from gazetteer import load_components, load_labels
 from gazetteer.attribution.edits.delta import difference
 from gazetteer.attribution.edits.methods import MethodConfig
-from gazetteer.attribution.evaluation.outcomes import REPORT
-from gazetteer.attribution.evaluation.silence import activity, patching, silenced
+from gazetteer.attribution.evaluation import features as features_module
+from gazetteer.attribution.evaluation.activity import activity, patching
+from gazetteer.attribution.evaluation.cases import REPORT, draw_cases
+from gazetteer.attribution.evaluation.features import (
+    FeaturesConfig,
+    _patching,
+    _silenced,
+    _written,
+    ablating_edits,
+)
 from gazetteer.attribution.objective.objectives import Distance, FeatureActivation
 from gazetteer.attribution.objective.problem import diffusion_problem
 from gazetteer.attribution.objective.samples import Samples, freeze_target, join, shuffled
@@ -30,10 +38,9 @@ from gazetteer.data.core.sites import Site
 from gazetteer.data.inputs.prompt_pool import read_prompts
 from gazetteer.data.tables.schemas import LABELS
 from gazetteer.diffusion.replace import replaced_update
+from gazetteer.diffusion.steer import steer
 from gazetteer.jobs.config.schema import load_config
-from gazetteer.jobs.experiments import attribute_features
-from gazetteer.jobs.experiments.attribute_features import FeaturesConfig, _patching, _silenced, _written, relate
-from gazetteer.jobs.experiments.attribute_pictures import cases
+from gazetteer.jobs.experiments.attribute_evaluate import relate_features
 from gazetteer.jobs.experiments.attribute_report import print_features
 from gazetteer.labeling.tables import load_candidates
 from gazetteer.labeling.vocabulary.concepts import Vocabulary
@@ -82,7 +89,7 @@ def test_attribution_patching_is_the_first_order_effect_of_a_feature(
     assert float(after - before) / little == pytest.approx(-float(alphas[feature]), rel=0.05)
 
 
-def test_silenced_features_fall_silent_in_their_branch_alone(pipe: object, sae: SparseAutoencoder) -> None:
+def test_ablated_features_fall_silent_in_their_branch_alone(pipe: object, sae: SparseAutoencoder) -> None:
     seen: list[torch.Tensor] = []
     run = {"prompt": "a dog", "num_inference_steps": 2, "output_type": "latent"}
 
@@ -95,16 +102,25 @@ def test_silenced_features_fall_silent_in_their_branch_alone(pipe: object, sae: 
 
     plain = record()
     first = seen[0].clone()
-    with silenced(pipe, {SITE: range(64)}, {SITE: sae}):
+    with steer(pipe, ablating_edits({SITE: range(64)}), {SITE: sae}):
         quiet = record()
     assert torch.allclose(seen[0][0], first[0], atol=1e-5)  # uncond, first step
     assert not torch.allclose(seen[0][1], first[1], atol=1e-5)
     assert not torch.allclose(plain, quiet)
     assert torch.equal(record(), plain)
-    with silenced(pipe, {SITE: []}, {SITE: sae}):
-        assert torch.allclose(record(), plain, atol=1e-5)
-    with pytest.raises(InputError, match="no autoencoder"), silenced(pipe, {SITE: [1]}, {}):
+    with steer(pipe, ablating_edits({SITE: []}), {SITE: sae}):
+        assert torch.equal(record(), plain)
+    with pytest.raises(InputError, match="no autoencoder"), steer(pipe, ablating_edits({SITE: [1]}), {}):
         pass
+
+
+def test_the_site_nearest_in_t_ablates_each_step() -> None:
+    early, middle, late = (Site("block", "cond", t) for t in (1.0, 0.5, 0.0))
+    edits = ablating_edits({early: [1], middle: [2], late: [3], Site("block", "uncond", 0.5): [4]})
+    for t, wanted in ((1.0, [1]), (0.8, [1]), (0.75, [2]), (0.3, [2]), (0.25, [3]), (0.1, [3]), (0.0, [3])):
+        now = [edit.targets[0].features[0] for edit in edits if edit.active(t) and edit.branch == "cond"]
+        assert now == wanted, t
+        assert [e.targets[0].features for e in edits if e.active(t) and e.branch == "uncond"] == [(4,)]
 
 
 def test_joined_samples_keep_what_all_of_them_have(pipe: object, samples: Samples) -> None:
@@ -184,11 +200,11 @@ def test_written_compares_the_concept_s_weights_with_the_writers_of_its_own_feat
     elsewhere = diffusion_problem(
         unet, FeatureActivation("block", 1, saes[site]), samples[0.5], scope_weights(unet, "all")
     )
-    monkeypatch.setattr(attribute_features, "whole_problem", lambda *_: elsewhere)
+    monkeypatch.setattr(features_module, "whole_problem", lambda *_: elsewhere)
     row = {"block.weight": torch.arange(3)}
     methods = SimpleNamespace(unet=unet, scores=lambda *_: {"block.weight": torch.eye(3)}, choose=lambda *_: row)
     labelled = {"dog": {site: [0]}, "cat": {site: [1]}}
-    config = FeaturesConfig(share=1 / 3, written=1)
+    config = FeaturesConfig(fraction=1 / 3, written=1)
     found, rows = _written(methods, "dog", labelled, samples, saes, config)  # type: ignore[arg-type]
     assert found == {"written": {"own": 1.0, "other": 0.0}, "written_all": {"own": 0.0, "other": 1.0}}
     chosen = {(row["feature"], row["row"]): row["chosen"] for row in rows}
@@ -206,17 +222,17 @@ def test_a_run_s_labels_are_tied_to_the_weights_of_its_concepts(
     labels = load_labels(run).to_pylist()
     concept = labels[0]["concept"]
     methods = MethodConfig(steps=4, guidance=4.0, context=1, context_steps=1, tune_steps=2)
-    config = FeaturesConfig(share=0.05, top=2, written=1, prompts=1, pool=32, most=1, methods=methods)
+    config = FeaturesConfig(fraction=0.05, top=2, written=1, prompts=1)
     asked, measured = load_config(None), list[tuple[str, int]]()
 
     def recorded(pipe: Any, prompts: list[str], seeds: list[int], **rest: Any) -> Samples:
         measured.extend(zip(prompts, seeds, strict=True))
         return trajectory(pipe, prompts, seeds, **rest)
 
-    monkeypatch.setattr(attribute_features, "trajectory", recorded)
-    found = relate(asked, str(run), [concept], config, str(tmp_path))
+    monkeypatch.setattr(features_module, "trajectory", recorded)
+    found = relate_features(asked, str(run), [concept], config, methods, str(tmp_path), pool=32, most=1)
     vocabulary = Vocabulary(asked.vocabulary)
-    drawn = cases(read_prompts(asked.prompts), vocabulary, sorted(vocabulary.concepts), (), 32, asked.seed)
+    drawn = draw_cases(read_prompts(asked.prompts), vocabulary, sorted(vocabulary.concepts), (), 32, asked.seed)
     reported = {(case.prompt, case.seed) for case in drawn if case.half == REPORT and concept in case.named}
     assert measured and set(measured) <= reported  # nothing that an edit was made from
     table = load_components(found["components"])
@@ -241,4 +257,4 @@ def test_a_run_s_labels_are_tied_to_the_weights_of_its_concepts(
     with pytest.raises(InputError, match="method is 'esd'; accepted: cad, steps"):
         FeaturesConfig(method="esd")
     with pytest.raises(InputError, match="labels no feature"):
-        relate(load_config(None), str(run), ["unicorn"], config, str(tmp_path))
+        relate_features(load_config(None), str(run), ["unicorn"], config, methods, str(tmp_path))

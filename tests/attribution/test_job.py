@@ -20,17 +20,17 @@ from gazetteer.attribution.edits.delta import applied
 from gazetteer.attribution.edits.delta_file import load_delta, save_delta
 from gazetteer.attribution.edits.method_names import AMPLIFY, ERASE, FOLLOWERS
 from gazetteer.attribution.edits.methods import MethodConfig, Methods
+from gazetteer.attribution.evaluation import suite
 from gazetteer.attribution.evaluation.adversary import Attack
-from gazetteer.attribution.evaluation.cache import Kept
-from gazetteer.attribution.evaluation.evaluate import Evaluation, Protocol
-from gazetteer.attribution.evaluation.outcomes import (
-    CHOOSE,
-    REPORT,
-    Case,
-    Images,
-)
-from gazetteer.attribution.evaluation.witnesses import Witnesses
+from gazetteer.attribution.evaluation.cache import ResultCache
+from gazetteer.attribution.evaluation.cases import CHOOSE, REPORT, Case, draw_cases
+from gazetteer.attribution.evaluation.evaluate import EditEvaluation, EvaluationConfig
+from gazetteer.attribution.evaluation.evaluators import Evaluators, Images, painter
+from gazetteer.attribution.evaluation.faithfulness import FaithfulnessConfig
+from gazetteer.attribution.evaluation.located import everywhere, located
+from gazetteer.attribution.evaluation.suite import SuiteConfig
 from gazetteer.attribution.objective.prompts import paraphrases, without
+from gazetteer.attribution.scores.score import ScoreConfig
 from gazetteer.attribution.scores.selection import count, scope_weights
 from gazetteer.data.core.errors import InputError
 from gazetteer.data.tables.provenance import read_provenance
@@ -38,15 +38,10 @@ from gazetteer.diffusion.generate import GenerationConfig
 from gazetteer.diffusion.load import ModelConfig, load_pipeline
 from gazetteer.jobs.cli.main import parser
 from gazetteer.jobs.config.schema import RunConfig, load_config
-from gazetteer.jobs.experiments import attribute_evaluate
-from gazetteer.jobs.experiments.attribute_edit import EditConfig, make_edit
-from gazetteer.jobs.experiments.attribute_evaluate import EvaluateConfig, evaluate
-from gazetteer.jobs.experiments.attribute_located import everywhere, located
-from gazetteer.jobs.experiments.attribute_pictures import cases as draw_cases
-from gazetteer.jobs.experiments.attribute_pictures import painter
+from gazetteer.jobs.experiments.attribute_edit import EditConfig, make_edit, write_sheet
+from gazetteer.jobs.experiments.attribute_evaluate import evaluate
 from gazetteer.jobs.experiments.attribute_report import print_evaluation, write_evaluation
-from gazetteer.jobs.experiments.attribute_score import ScoreConfig, apply_edit, score
-from gazetteer.jobs.experiments.attribute_sheet import write_sheet
+from gazetteer.jobs.experiments.attribute_score import apply_edit, score
 from gazetteer.jobs.plots.charts import curves
 from gazetteer.labeling.atlas.sheets import write_edits
 from gazetteer.labeling.vocabulary.concepts import Vocabulary, VocabularyConfig
@@ -65,7 +60,7 @@ def digests(folder: Path) -> list[str]:
 
 
 def test_score_apply_and_undo(run: RunConfig, tmp_path: Path) -> None:
-    config = ScoreConfig(concept="dog", share=0.02, steps=3, by_step=True)
+    config = ScoreConfig(concept="dog", fraction=0.02, steps=3, by_step=True)
     done = score(run, config, str(tmp_path / "out"))
     table = load_components(tmp_path / "out", concept="dog")
     assert sum(table["chosen"].to_pylist()) == done["weights"] == len(load_delta(done["edit"]))
@@ -116,7 +111,7 @@ def test_score_apply_and_undo(run: RunConfig, tmp_path: Path) -> None:
 def test_an_edit_by_an_evaluated_method_comes_with_a_sheet_of_pictures(run: RunConfig, tmp_path: Path) -> None:
     methods = MethodConfig(steps=2, context=1, context_steps=1, tune_steps=1)
     config = dataclasses.replace(run, generation=dataclasses.replace(run.generation, steps=2))
-    done = make_edit(config, methods, EditConfig("dog", share=0.1, sheet=2, pool=40), str(tmp_path))
+    done = make_edit(config, methods, EditConfig("dog", fraction=0.1, sheet=2, pool=40), str(tmp_path))
     assert len(load_delta(done["edit"])) == done["weights"] > 0
     with Image.open(done["sheet"]) as sheet:
         width, height = sheet.size
@@ -124,7 +119,7 @@ def test_an_edit_by_an_evaluated_method_comes_with_a_sheet_of_pictures(run: RunC
     for wrong, words in (("unicorn", "not in vocabulary"), ("dog", "Unknown method 'x'")):
         with pytest.raises(InputError, match=words):
             make_edit(config, methods, EditConfig(wrong, method="x", pool=40), str(tmp_path))
-    more = make_edit(config, methods, EditConfig("dog", "amplify", share=0.1, sheet=0, pool=40), str(tmp_path))
+    more = make_edit(config, methods, EditConfig("dog", "amplify", fraction=0.1, sheet=0, pool=40), str(tmp_path))
     sheet_done = write_sheet(config, [done["edit"], more["edit"], more["edit"]], 2, str(tmp_path / "sheet"))
     assert sheet_done["columns"] == ["original", "erased", "amplified", "amplified by steps"]
     rows = json.loads((tmp_path / "sheet" / "weights.json").read_text())["pictures"]
@@ -153,14 +148,14 @@ def test_taking_a_concept_out_of_a_prompt() -> None:
         "a dog": "",
     }.items():
         assert without(prompt, "dog") == left
-    for prompt, look, left in (
+    for prompt, style, left in (
         ("sea and sky in the style of neon", "neon", "sea and sky"),
         ("a pencil sketch of a boat on sea", "pencil sketch", "a boat on sea"),
         ("a winter picture of a tree", "winter", "a tree"),
         ("grass at night", "night", "grass"),
         ("sky, pencil sketch", "pencil sketch", "sky"),
     ):
-        assert without(prompt, look) == left
+        assert without(prompt, style) == left
 
 
 def test_paraphrases_name_the_same_things_in_another_order() -> None:
@@ -181,7 +176,7 @@ def test_half_of_the_prompts_of_every_concept_choose_and_half_report() -> None:
 
 def test_curves_are_drawn_in_order_with_their_bands() -> None:
     line = [(0.01, 1.0, 0.9, 1.0), (0.1, 0.0, 0.0, 0.25)]
-    root = ElementTree.fromstring(curves("dose <response>", {"cad": line, "steps": line[:1]}, "share", "target"))
+    root = ElementTree.fromstring(curves("dose <response>", {"cad": line, "steps": line[:1]}, "fraction", "target"))
     names = [element.text for element in root.iter("{http://www.w3.org/2000/svg}text")]
     assert {"dose <response>", "cad", "steps", "0.01", "0.1"} <= set(names)
     first = next(root.iter("{http://www.w3.org/2000/svg}polyline")).get("points", "").split()
@@ -204,7 +199,7 @@ def test_every_method_is_evaluated_on_pairs_and_the_model_stays_as_it_was(tmp_pa
         painted.append(len(prompts))
         return paint_for_real(prompts, seeds)
 
-    def look(images: Images) -> list[dict[str, float]]:  # any rule that looks at the pictures will do
+    def detect(images: Images) -> list[dict[str, float]]:  # any rule that looks at the pictures will do
         return [{c: 0.5 for i, c in enumerate(concepts) if image[..., i].mean() > 100} for image in images]
 
     def features(images: Images) -> list[list[np.ndarray]]:
@@ -213,43 +208,43 @@ def test_every_method_is_evaluated_on_pairs_and_the_model_stays_as_it_was(tmp_pa
     before = [p.detach().clone() for p in pipe.unet.parameters()]
     erasing = ("cad_random", "steps", "steps_random", "cad", "steps_all", "esd", "ca_random", "wanda", "iterated")
     amplifying = ("steps", "cad", "random", "cad_magnitude")
-    protocol = Protocol(
-        erasing, amplifying, shares=(0.02, 0.05), most=1, paraphrased=("steps",), attacked=("steps",),
+    protocol = EvaluationConfig(
+        erasing, amplifying, fractions=(0.02, 0.05), most=1, paraphrased=("steps",), attacked=("steps",),
         attack=Attack(words=1, rounds=1, tried=2), curved=("steps_random",),
     )  # fmt: skip
-    evaluation = Evaluation(
-        methods, Witnesses(paint, look, features=features), cases, protocol, neighbours={"dog": ("house",)}
+    evaluation = EditEvaluation(
+        methods, Evaluators(paint, detect, features=features), cases, protocol, neighbours={"dog": ("house",)}
     )
-    assert set(evaluation.rates(CHOOSE)) == set(concepts)
+    assert set(evaluation.pairs.rates(CHOOSE)) == set(concepts)
     erased = evaluation.run("erase", ["dog"])
     raised = evaluation.run("amplify", ["dog"])
     assert set(erased) == set(erasing) and set(raised) == set(amplifying)
     for found in (*erased.values(), *raised.values(), evaluation.blocked(["dog"])):
         assert all(len(found[key]) == 3 for key in ("target", "others", "change"))
     for name in set(FOLLOWERS) & set(erasing):
-        assert erased[name]["share"] == erased[config.reference]["share"]
+        assert erased[name]["fraction"] == erased[config.reference]["fraction"]
         assert bool(erased[name]["curve"]) == (name == "steps_random")
         assert erased[name]["weights"] == erased[config.reference]["weights"]
     for found, control in ((erased, "cad_random"), (raised, "cad_magnitude")):
-        assert found[control]["share"] == found["cad"]["share"] and not found[control]["curve"]
+        assert found[control]["fraction"] == found["cad"]["fraction"] and not found[control]["curve"]
         assert found[control]["weights"] == found["cad"]["weights"] and set(found["cad"]["minus"]) == {control}
         assert set(found["cad"]["minus"][control]) == {"target", "classifier", "area", "rise", "others"}
     assert set(erased["steps"]["minus"]) == {"steps_random", "wanda"} and "minus" not in erased["iterated"]
     assert set(evaluation.run("erase", ["dog"], ["cad_random"])) == {"steps", "cad", "cad_random"}
-    assert [point["share"] for point in erased["cad"]["curve"]] == [0.02, 0.05]
+    assert [point["fraction"] for point in erased["cad"]["curve"]] == [0.02, 0.05]
     assert len(erased["steps"]["paraphrased"]["target"]) == 3 and "paraphrased" not in erased["cad"]
     assert len(erased["steps"]["attacked"]["target"]) == 3 and erased["steps"]["attacked"]["words"]["dog"]
     assert all(torch.equal(a, b) for a, b in zip(before, pipe.unet.parameters(), strict=True))
     found = {"faithfulness_rows": [], "erase": erased, "amplify": raised} | located(
-        methods, ["cad", "steps"], {name: erased[name]["share"] for name in ("cad", "steps")}, ["dog"]
+        methods, ["cad", "steps"], {name: erased[name]["fraction"] for name in ("cad", "steps")}, ["dog"]
     )
-    kept = Kept(tmp_path / "kept")
-    everything = found["everywhere"] = everywhere(methods, ["dog", "house"], kept)
-    assert everywhere(methods, ["dog", "house"], kept) == everything
+    cache = ResultCache(tmp_path / "cache")
+    everything = found["everywhere"] = everywhere(methods, ["dog", "house"], cache)
+    assert everywhere(methods, ["dog", "house"], cache) == everything
     every, taken = scope_weights(pipe.unet, "all"), everything["distribution"]["dog"]
     assert sum(row["weights"] for row in taken) == sum(w.numel() for w in every.values())
     assert sum(row["chosen"] for row in taken) == int(0.01 * sum(w.numel() for w in every.values()))
-    assert len({row["share"] for row in taken}) > 3  # not as much of every layer
+    assert len({row["fraction"] for row in taken}) > 3  # not as much of every layer
     convolution = sum(w.numel() for w in every.values() if w.ndim == 4) / sum(w.numel() for w in every.values())
     assert everything["weights"]["kind"]["conv"] == pytest.approx(convolution)
     for numbers in (*everything["kind"].values(), *everything["block"].values(), *everything["weights"].values()):
@@ -258,7 +253,7 @@ def test_every_method_is_evaluated_on_pairs_and_the_model_stays_as_it_was(tmp_pa
     assert 0 < everything["overlap"]["dog"]["house"] < 1
     rows = found["distribution"]["steps"]["dog"]
     assert sum(row["chosen"] for row in rows) == count(
-        methods.choose("erase", "steps", "dog", erased["steps"]["share"])
+        methods.choose("erase", "steps", "dog", erased["steps"]["fraction"])
     )
     assert sum(row["of_all"] for row in rows) == pytest.approx(1) and {row["kind"] for row in rows} == {"cross"}
     files = [Path(file) for file in write_evaluation(found, str(tmp_path / "report"))]
@@ -281,9 +276,9 @@ def test_every_method_is_evaluated_on_pairs_and_the_model_stays_as_it_was(tmp_pa
     for name, index in followed.items():  # the largest of each layer
         sizes = methods.weights[name].detach().abs().reshape(-1)
         assert sizes[index].min() >= sizes.sort(descending=True).values[len(index) - 1]
-    for aim, names in (("erase", set(ERASE) - set(erasing)), ("amplify", set(AMPLIFY) - set(amplifying))):
+    for goal, names in (("erase", set(ERASE) - set(erasing)), ("amplify", set(AMPLIFY) - set(amplifying))):
         for name in sorted(names):
-            assert len(methods.edit(aim, name, "dog", 0.05)), name
+            assert len(methods.edit(goal, name, "dog", 0.05)), name
     edit = methods.edit("erase", "cad", "dog", 0.05)
     with applied(pipe.unet, edit):
         assert any(not torch.equal(a, b) for a, b in zip(before, pipe.unet.parameters(), strict=True))
@@ -292,22 +287,22 @@ def test_every_method_is_evaluated_on_pairs_and_the_model_stays_as_it_was(tmp_pa
 
 
 def test_the_whole_evaluation_gives_the_promised_keys(run: RunConfig, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(attribute_evaluate, "SHOWN", 0.0)  # nothing shows in noise, so take every look
+    monkeypatch.setattr(suite, "SHOWN", 0.0)  # nothing shows in noise, so take every style
     run = dataclasses.replace(run, generation=dataclasses.replace(run.generation, steps=2))
-    protocol = Protocol(("cad", "steps", "random"), ("cad", "random"), shares=(0.05,), most=1, resamples=20)
-    config = EvaluateConfig(
-        MethodConfig(steps=2, context=1, context_steps=1, tune_steps=1), protocol, steps=2, pool=32, erase=1, amplify=1,
-        looks=True, areas=False, fewer=("steps",),
-        located=("steps",), ablations=3, ablation_shares=(0.05,), studied=1, study_samples=1, points=1, groups=4,
+    protocol = EvaluationConfig(("cad", "steps", "random"), ("cad", "random"), fractions=(0.05,), most=1, resamples=20)
+    config = SuiteConfig(
+        MethodConfig(steps=2, context=1, context_steps=1, tune_steps=1), protocol, pool=32, erase=1, amplify=1,
+        styles=True, areas=False, fewer=("steps",), located=("steps",),
+        study=FaithfulnessConfig(ablations=3, fractions=(0.05,), points=1, groups=4),
     )  # fmt: skip
     found = json.loads(json.dumps(evaluate(run, config, ["dog"])))
     assert {"cad", "expected_live", "coar", "random"} <= set(found["faithfulness"])
     assert {row["concept"] for row in found["faithfulness_rows"]} == {"dog"}
-    looks = found["erase_looks"]["steps"]["concepts"]
+    styles = found["erase_styles"]["steps"]["concepts"]
     assert {method: one["concepts"] for method, one in found["erase_together"].items()} == {
-        "steps": ["dog", *looks], "blocking": ["dog", *looks],
+        "steps": ["dog", *styles], "blocking": ["dog", *styles],
     }  # fmt: skip
-    assert looks and len(found["erase_together"]["steps"]["change"]) == 3
+    assert styles and len(found["erase_together"]["steps"]["change"]) == 3
     assert set(found["faithfulness_spearman"]) == set(found["faithfulness"])
     assert set(found["erase"]) == {"cad", "steps", "random", "blocking"} and set(found["amplify"]) == {"cad", "random"}
     for one in (*found["erase"].values(), *found["amplify"].values()):
@@ -327,5 +322,5 @@ def test_what_the_page_tells_people_to_type_is_understood() -> None:
         assert callable(parser().parse_args(line).action), line
     known = {line[1] for line in verbs if line[0] == "attribute"}
     assert known == {"score", "edit", "apply", "sheet", "evaluate", "features", "protocol"}
-    scripts = [line[1] for line in lines if line[0] == "python"]
-    assert scripts and all((Path(__file__).parents[2] / script).is_file() for script in scripts)
+    scripts = [line[2].replace(".", "/") for line in lines if line[:2] == ["python", "-m"]]
+    assert scripts and all((Path(__file__).parents[2] / f"{script}.py").is_file() for script in scripts)

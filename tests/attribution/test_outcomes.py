@@ -9,29 +9,14 @@ from xml.etree import ElementTree
 import numpy as np
 import pytest
 
-from gazetteer.attribution.evaluation.cache import Kept
-from gazetteer.attribution.evaluation.evaluate import Evaluation, Protocol
-from gazetteer.attribution.evaluation.outcomes import (
-    CHOOSE,
-    REPORT,
-    Case,
-    Images,
-    Look,
-    Outcome,
-    compare,
-    difference,
-    interference,
-    interference_pictures,
-    pack,
-    quality,
-    summary,
-    unpack,
-)
-from gazetteer.attribution.evaluation.together import together
-from gazetteer.attribution.evaluation.witnesses import Witnesses
+from gazetteer.attribution.evaluation.cache import ResultCache
+from gazetteer.attribution.evaluation.cases import CHOOSE, REPORT, Case
+from gazetteer.attribution.evaluation.evaluate import EditEvaluation, EvaluationConfig, together
+from gazetteer.attribution.evaluation.evaluators import Evaluators, Images, Observation, classifying
+from gazetteer.attribution.evaluation.faithfulness import pooled_correlations
+from gazetteer.attribution.evaluation.outcomes import Outcome, compare, pack, unpack
+from gazetteer.attribution.evaluation.summaries import difference, interference, interference_pictures, quality, summary
 from gazetteer.data.core.errors import InputError
-from gazetteer.jobs.experiments.attribute_evaluate import _pooled
-from gazetteer.jobs.experiments.attribute_pictures import witness
 from gazetteer.jobs.experiments.attribute_report import print_evaluation, write_evaluation
 from gazetteer.jobs.plots.charts import GREY
 
@@ -40,8 +25,8 @@ def picture(value: int) -> np.ndarray:
     return np.full((2, 2, 3), value, dtype=np.uint8)
 
 
-def seen(value: int, *found: str, area: float = 0.5) -> Look:
-    return Look(picture(value), dict.fromkeys(found, area))
+def seen(value: int, *found: str, area: float = 0.5) -> Observation:
+    return Observation(picture(value), dict.fromkeys(found, area))
 
 
 def test_what_counts_as_erased_kept_and_changed() -> None:
@@ -70,9 +55,9 @@ def test_what_counts_as_erased_kept_and_changed() -> None:
     assert 0 < low < mean < high <= 1
 
 
-def test_a_second_witness_has_a_word_of_its_own_and_sought_cases_count_for_the_target_alone() -> None:
-    def read(look: Look, *words: str) -> Look:
-        return dataclasses.replace(look, read=frozenset(words))
+def test_a_classifier_has_a_word_of_its_own_and_sought_cases_count_for_the_target_alone() -> None:
+    def read(seen: Observation, *words: str) -> Observation:
+        return dataclasses.replace(seen, read=frozenset(words))
 
     cases = [
         Case("a dog and sky", 0, frozenset({"dog", "sky"}), REPORT),
@@ -113,29 +98,31 @@ def test_what_the_intact_model_misses_is_sought_once_among_prompts_of_the_half(t
         painted.extend(seeds)
         return [picture(0 if seed // 100_000 == 2 else 255) for seed in seeds]
 
-    def look(images: Images) -> list[dict[str, float]]:
+    def detect(images: Images) -> list[dict[str, float]]:
         return [{"dog": 1.0} if image.any() else {} for image in images]
 
-    def evaluation(seek: int) -> Evaluation:
-        protocol, kept = Protocol((), (), most=2, seek=seek), Kept(tmp_path / f"{seek}")
-        return Evaluation(None, Witnesses(paint, look), cases, protocol, kept=kept)  # type: ignore[arg-type]
+    def evaluation(seek: int) -> EditEvaluation:
+        protocol, cache = EvaluationConfig((), (), most=2, seek=seek), ResultCache(tmp_path / f"{seek}")
+        return EditEvaluation(None, Evaluators(paint, detect), cases, protocol, cache=cache)  # type: ignore[arg-type]
 
-    found = evaluation(20).sought("dog", REPORT)
+    found = evaluation(20).pairs.sought("dog", REPORT)
     assert [(one.prompt, one.seed) for one in found] == [("dog 0", 200_000), ("dog 2", 200_002)]
     assert all(one.sought and one.half == REPORT for one in found) and len(painted) == 8
-    assert evaluation(20).sought("dog", REPORT) == found and len(painted) == 8  # kept
-    assert evaluation(3).sought("dog", REPORT) == [] and len(painted) == 11
-    assert evaluation(0).sought("dog", REPORT) == [] and len(painted) == 11
+    assert evaluation(20).pairs.sought("dog", REPORT) == found and len(painted) == 8
+    assert evaluation(3).pairs.sought("dog", REPORT) == [] and len(painted) == 11
+    assert evaluation(0).pairs.sought("dog", REPORT) == [] and len(painted) == 11
 
 
 def test_a_classifier_takes_what_is_likelier_than_not_to_be_there() -> None:
-    class Judge:
+    class Reader:
         labels = ("dog", "sky", "tree")
 
         def probabilities(self, pictures: np.ndarray) -> np.ndarray:
             return np.array([[0.5, 0.49, 0.9]] * len(pictures), np.float32)
 
-    assert witness(Judge())([picture(0)] * 2) == [frozenset({"dog", "tree"})] * 2 and witness(Judge())([]) == []
+    assert (
+        classifying(Reader())([picture(0)] * 2) == [frozenset({"dog", "tree"})] * 2 and classifying(Reader())([]) == []
+    )
 
 
 def test_a_method_less_its_control_is_drawn_in_pairs() -> None:
@@ -159,31 +146,33 @@ def test_a_method_less_its_control_is_drawn_in_pairs() -> None:
     assert nothing["target"] == [None] * 3 and nothing["rise"][0] == 0.0
 
 
-def test_outcomes_are_kept_and_an_evaluation_of_other_settings_is_refused(tmp_path: Path) -> None:
+def test_outcomes_are_cached_and_an_evaluation_of_other_settings_is_refused(tmp_path: Path) -> None:
     cases = [Case("a dog and sky", 0, frozenset({"dog", "sky"}), REPORT), Case("sky", 1, frozenset({"sky"}), REPORT)]
     maps = [np.ones((2, 1, 1), np.float32)]
-    looks = [Look(picture(v), {"dog": 0.25, "sky": 0.5}, maps) for v in (3, 4)]
-    outcome = dataclasses.replace(compare("erase", "dog", cases, looks, looks[::-1], {"sky"}), weights=7)
-    kept, made = Kept(tmp_path / "kept", {"steps": 2}), []
+    both = [Observation(picture(v), {"dog": 0.25, "sky": 0.5}, maps) for v in (3, 4)]
+    outcome = dataclasses.replace(compare("erase", "dog", cases, both, both[::-1], {"sky"}), weights=7)
+    cache, made = ResultCache(tmp_path / "cache", {"steps": 2}), []
 
     def make() -> dict[str, np.ndarray]:
         made.append(1)
         return pack(outcome)
 
     for _ in range(2):
-        again = unpack(kept.arrays(("erase", "cad", "dog", 0.1), make))
+        again = unpack(cache.arrays(("erase", "cad", "dog", 0.1), make))
     assert len(made) == 1 and again.weights == 7 and again.by_concept == {"sky": (2, 2)}
     assert summary("erase", [again], 20, 0) == summary("erase", [outcome], 20, 0)
     assert quality([again, again], 5, 0) == quality([outcome, outcome], 5, 0)
-    assert kept.json(("rates", 0), lambda: [1, 0.5]) == Kept(tmp_path / "kept", {"steps": 2}).json(("rates", 0), list)
+    assert cache.json(("rates", 0), lambda: [1, 0.5]) == ResultCache(tmp_path / "cache", {"steps": 2}).json(
+        ("rates", 0), list
+    )
     with pytest.raises(InputError, match=r"other settings \(steps\)"):
-        Kept(tmp_path / "kept", {"steps": 3})
-    next((tmp_path / "kept").glob("erase-cad*")).write_bytes(b"PK")
+        ResultCache(tmp_path / "cache", {"steps": 3})
+    next((tmp_path / "cache").glob("erase-cad*")).write_bytes(b"PK")
     with pytest.raises(InputError, match="damaged"):
-        kept.arrays(("erase", "cad", "dog", 0.1), make)
+        cache.arrays(("erase", "cad", "dog", 0.1), make)
 
 
-def test_objects_and_looks_together_are_the_union_of_their_outcomes_at_their_own_shares() -> None:
+def test_objects_and_styles_together_are_the_union_of_their_outcomes_at_their_own_fractions() -> None:
     """Of 4 pictures each: the method leaves 1 dog and 2 nights, the control 4 and 3, and the word's absence none."""
 
     def outcome(concept: str, left: int) -> Outcome:
@@ -191,23 +180,23 @@ def test_objects_and_looks_together_are_the_union_of_their_outcomes_at_their_own
         after = [seen(0, *[concept] * (i < left)) for i in range(4)]
         return compare("erase", concept, cases, [seen(0, concept)] * 4, after)
 
-    kept = Kept()
+    cache = ResultCache()
     made = {
         ("steps", "dog", 0.1): 1, ("steps", "night", 0.01): 2, ("steps", "dog", 0.01): 4, ("cad", "dog", 0.05): 0,
         ("steps_random", "dog", 0.1): 4, ("steps_random", "night", 0.01): 3,
     }  # fmt: skip
-    for (method, concept, share), left in made.items():
-        kept.arrays(("erase", method, concept, share, "report"), lambda c=concept, n=left: pack(outcome(c, n)))  # type: ignore[misc]
+    for (method, concept, fraction), left in made.items():
+        cache.arrays(("erase", method, concept, fraction, "report"), lambda c=concept, n=left: pack(outcome(c, n)))  # type: ignore[misc]
     for concept in ("dog", "night"):
-        kept.arrays(("erase", "blocking", concept, "report"), lambda c=concept: pack(outcome(c, 0)))  # type: ignore[misc]
+        cache.arrays(("erase", "blocking", concept, "report"), lambda c=concept: pack(outcome(c, 0)))  # type: ignore[misc]
     parts = [
-        {m: {"share": share, "concepts": [concept]} for m in methods} | {"blocking": {"concepts": [concept]}}
-        for concept, share, methods in (
+        {m: {"fraction": fraction, "concepts": [concept]} for m in methods} | {"blocking": {"concepts": [concept]}}
+        for concept, fraction, methods in (
             ("dog", 0.1, ("steps", "steps_random", "cad")), ("night", 0.01, ("steps", "steps_random")),
         )
     ]  # fmt: skip
-    protocol = Protocol((), (), resamples=200)
-    found = together(Evaluation(None, None, [], protocol, kept=kept), parts)  # type: ignore[arg-type]
+    protocol = EvaluationConfig((), (), resamples=200)
+    found = together(EditEvaluation(None, None, [], protocol, cache=cache), parts)  # type: ignore[arg-type]
     assert set(found) == {"steps", "steps_random", "blocking"}
     assert all(one["concepts"] == ["dog", "night"] for one in found.values())
     assert found["steps"] == {
@@ -220,13 +209,13 @@ def test_objects_and_looks_together_are_the_union_of_their_outcomes_at_their_own
 
 
 def test_both_correlations_are_pooled_and_printed(capsys: pytest.CaptureFixture[str]) -> None:
-    about = {"estimator": "cad", "unit": "weight", "concept": "dog", "share": 0.01}
+    about = {"estimator": "cad", "unit": "weight", "concept": "dog", "fraction": 0.01}
     rows = [
         {**about, "pearson": [0.5, 0.4, 0.6], "spearman": [0.3, 0.2, 0.5]},
         {**about, "pearson": [0.7, 0.7, 0.7], "spearman": [0.1, 0.1, 0.1]},
         {**about, "unit": "group", "pearson": [0.9, 0.9, 0.9], "spearman": [0.9, 0.9, 0.9]},
     ]
-    pooled, ranks = _pooled(rows), _pooled(rows, "spearman")
+    pooled, ranks = pooled_correlations(rows), pooled_correlations(rows, "spearman")
     assert pooled == {"cad": pytest.approx([0.6, 0.55, 0.65])} and ranks == {"cad": pytest.approx([0.2, 0.15, 0.3])}
     print_evaluation({"faithfulness_rows": rows, "faithfulness": pooled, "faithfulness_spearman": ranks})
     said = capsys.readouterr().out.splitlines()
@@ -234,7 +223,7 @@ def test_both_correlations_are_pooled_and_printed(capsys: pytest.CaptureFixture[
     assert said[-1].split()[-6:] == ["0.60", "[0.55,", "0.65]", "0.20", "[0.15,", "0.30]"]
 
 
-def test_the_gentlest_dose_that_reaches_the_aim_is_taken_unless_it_costs_others() -> None:
+def test_the_gentlest_dose_that_reaches_the_goal_is_taken_unless_it_costs_others() -> None:
     cases = [Case("a dog and sky", i, frozenset({"dog", "sky"}), CHOOSE) for i in range(10)]
     intact = [seen(0, "dog", "sky")] * 10
 
@@ -242,14 +231,14 @@ def test_the_gentlest_dose_that_reaches_the_aim_is_taken_unless_it_costs_others(
         after = [seen(0, *["dog"] * (i < dogs), *["sky"] * (i < skies)) for i in range(10)]
         return compare("erase", "dog", cases, intact, after)
 
-    best = Evaluation(None, None, [], Protocol((), ()))._best  # type: ignore[arg-type]
+    best = EditEvaluation(None, None, [], EvaluationConfig((), ()))._best  # type: ignore[arg-type]
     doses = {0.1: [outcome(5, 10)], 0.2: [outcome(1, 10)], 0.3: [outcome(0, 10)], 0.4: [outcome(0, 5)]}
     assert best("erase", "cad", doses) == 0.3  # one of ten may have been luck, none of ten was not
     assert best("erase", "cad", {0.1: doses[0.1], 0.2: doses[0.2], 0.4: doses[0.4]}) == 0.2
     assert best("erase", "cad", {0.1: [outcome(5, 8)], 0.2: [outcome(9, 9)]}) == 0.2
     many = {0.1: [outcome(1, 10)] * 40, 0.2: [outcome(0, 10)] * 40}
     assert best("erase", "cad", many) == 0.1  # over forty concepts one of ten is sure
-    stubborn = {share: [*some, outcome(5, 10)] for share, some in doses.items()}  # of two concepts one hardly goes
+    stubborn = {dose: [*some, outcome(5, 10)] for dose, some in doses.items()}  # of two concepts one hardly goes
     assert best("erase", "cad", stubborn) == 0.3
 
 
@@ -257,9 +246,9 @@ def test_the_pictures_of_a_set_are_counted_once_each(capsys: pytest.CaptureFixtu
     cases = [Case("sky", i, frozenset({"sky"}), REPORT) for i in range(3)]
 
     def outcome(shift: float) -> Outcome:
-        looks, after = ([Look(picture(0), {}, [np.full((2, 1, 1), i + s, np.float32)]) for i in range(3)]
+        before, after = ([Observation(picture(0), {}, [np.full((2, 1, 1), i + s, np.float32)]) for i in range(3)]
                         for s in (1.0, 1.0 + shift))  # fmt: skip
-        return compare("erase", "dog", cases, looks, after)
+        return compare("erase", "dog", cases, before, after)
 
     found = quality([outcome(0.0), outcome(0.5)], 20, 0)
     assert (found["pictures"], found["distinct"]) == (6, 3) and found["fid"] > 0

@@ -19,7 +19,15 @@ from gazetteer.attribution.objective.trajectory import generate_latents, noised_
 from gazetteer.attribution.scores.estimators import ESTIMATORS, Options, estimate
 from gazetteer.attribution.scores.faithfulness import ablation_study
 from gazetteer.attribution.scores.groups import Groups, row_groups
-from gazetteer.attribution.scores.selection import PRESETS, Share, count, jaccard, random_like, scope_weights, select
+from gazetteer.attribution.scores.selection import (
+    PRESETS,
+    Selection,
+    count,
+    jaccard,
+    random_like,
+    scope_weights,
+    select,
+)
 from gazetteer.data.core.errors import InputError
 from gazetteer.sae.model.autoencoder import SAEConfig, SparseAutoencoder
 from tests.support.models.tiny_pipeline import BLOCKS, tiny_pipeline
@@ -65,7 +73,7 @@ def test_a_saturated_sigmoid_blinds_the_gradient_and_a_step_blinds_all_gradients
     groups = Groups({"a": torch.Size([1, 1]), "b": torch.Size([1, 1])}, (("a", 0, 1), ("b", 0, 1)))
     exact = estimate("finite", step, Options(groups=groups))
     assert (exact["a"].item(), exact["b"].item()) == (1.0, 0.0)
-    regressed = estimate("coar", step, Options(groups=groups, share=0.5, ablations=200, ridge=0.0))
+    regressed = estimate("coar", step, Options(groups=groups, fraction=0.5, ablations=200, ridge=0.0))
     assert regressed["a"].item() == pytest.approx(1.0, abs=0.01) and abs(regressed["b"].item()) < 0.01
     with pytest.raises(RuntimeError):  # a step has no gradient at all
         step.gradient()
@@ -74,23 +82,23 @@ def test_a_saturated_sigmoid_blinds_the_gradient_and_a_step_blinds_all_gradients
 def test_selections_by_row_by_layer_and_over_all_and_their_signs() -> None:
     scores = {"a": torch.tensor([[4.0, 3.0, -9.0, 1.0], [0.0, -1.0, -2.0, -3.0]]), "b": torch.tensor([[2.0, 8.0]])}
 
-    def taken(share: float, per: str, sign: str = "positive") -> dict[str, list[int]]:
-        return {name: index.tolist() for name, index in select(scores, Share(share, per, sign)).items()}
+    def taken(fraction: float, per: str, sign: str = "positive") -> dict[str, list[int]]:
+        return {name: index.tolist() for name, index in select(scores, Selection(fraction, per, sign)).items()}
 
     assert taken(0.5, "row") == {"a": [0, 1], "b": [1]}  # the second row of a has nothing above zero
     assert taken(0.5, "layer") == {"a": [0, 1, 3], "b": [1]}
     assert taken(0.3, "global") == {"a": [0, 1], "b": [1]}
     assert taken(0.25, "layer", "negative") == {"a": [2, 7]}
     assert taken(0.1, "global", "both") == {"a": [2]}
-    cad = PRESETS["cad"].share
+    cad = PRESETS["cad"].selection
     wide = {"a": torch.ones(2, 1280), "b": torch.ones(2, 640)}
     assert count(select(wide, cad)) == 2  # int(0.001 · 1280) = 1 a row, int(0.001 · 640) = 0
-    chosen = select(scores, Share(0.5, "row"))
+    chosen = select(scores, Selection(0.5, "row"))
     control = random_like(chosen, scores, seed=3)
     assert {name: len(index) for name, index in control.items()} == {"a": 2, "b": 1}
     assert jaccard(chosen, chosen) == 1.0 and jaccard(chosen, {}) == 0.0
     with pytest.raises(InputError, match="per is 'column'"):
-        Share(0.1, "column")
+        Selection(0.1, "column")
 
 
 def residual_toy(weights: list[float], aim: float) -> Problem:
@@ -115,9 +123,9 @@ def test_curvature_sees_a_step_that_overshoots_and_damage_around_a_minimum() -> 
 
 def test_iterated_attribution_takes_one_of_two_weights_that_do_the_same() -> None:
     problem = residual_toy([1.0, 0.9], 1.0)  # without either the aim is (nearly) met, without both it is missed again
-    whole = Share(1.0, "global")
+    whole = Selection(1.0, "global")
     assert count(select(estimate("cad", problem), whole)) == 2
-    chosen = select(estimate("iterated", problem, Options(share=1.0, rounds=20, points=1)), whole)
+    chosen = select(estimate("iterated", problem, Options(fraction=1.0, rounds=20, points=1)), whole)
     assert count(chosen) == 1
     assert problem.value() == pytest.approx(0.81)  # the weights are as they were
 

@@ -12,9 +12,9 @@ from diffusers import EulerDiscreteScheduler
 
 from gazetteer.attribution.edits.methods import MethodConfig, Methods
 from gazetteer.attribution.evaluation.adversary import Attack
-from gazetteer.attribution.evaluation.evaluate import Evaluation, Protocol
-from gazetteer.attribution.evaluation.outcomes import CHOOSE, REPORT, Case
-from gazetteer.attribution.evaluation.witnesses import Witnesses
+from gazetteer.attribution.evaluation.cases import CHOOSE, REPORT, Case
+from gazetteer.attribution.evaluation.evaluate import EditEvaluation, EvaluationConfig
+from gazetteer.attribution.evaluation.evaluators import Evaluators, painter
 from gazetteer.attribution.objective.prompts import without
 from gazetteer.attribution.objective.trajectory import noised_images, trajectory
 from gazetteer.attribution.protocols.pictures import paint_prompts, read_picture
@@ -26,7 +26,6 @@ from gazetteer.diffusion.capture import capture_updates, cells
 from gazetteer.diffusion.generate import GenerationConfig, Generator
 from gazetteer.diffusion.load import ModelConfig, load_pipeline
 from gazetteer.diffusion.steer import steer
-from gazetteer.jobs.experiments.attribute_pictures import painter
 from gazetteer.jobs.experiments.attribute_report import print_evaluation
 from gazetteer.sae.model.autoencoder import SAEConfig, SparseAutoencoder
 from tests.support.models.tiny_pipeline import tiny_pipeline
@@ -158,14 +157,16 @@ def test_an_evaluation_goes_on_where_words_cannot_be_searched(folder: Path, caps
     ]
     config = MethodConfig(steps=2, context=1, context_steps=1, tune_steps=1)
     methods = Methods(pipe, config, ["dog", "house"], {c.prompt: c.named for c in cases if c.half == CHOOSE}, without)
-    protocol = Protocol(("steps", "cad"), (), shares=(0.05,), most=1, attacked=("steps",), attack=Attack(1, 1, 1))
-    judged = Evaluation(
+    protocol = EvaluationConfig(
+        ("steps", "cad"), (), fractions=(0.05,), most=1, attacked=("steps",), attack=Attack(1, 1, 1)
+    )
+    evaluation = EditEvaluation(
         methods,
-        Witnesses(painter(pipe, GenerationConfig(steps=2)), lambda images: [{"dog": 0.5}] * len(images)),
+        Evaluators(painter(pipe, GenerationConfig(steps=2)), lambda images: [{"dog": 0.5}] * len(images)),
         cases,
         protocol,
     )
-    found = judged.run("erase", ["dog"])
+    found = evaluation.run("erase", ["dog"])
     assert set(found) == {"steps", "cad"} and "one text encoder" in found["steps"]["attacked"]["skipped"]
     print_evaluation({"faithfulness_rows": [], "erase": found})
     assert "attacked    skipped: " in capsys.readouterr().out

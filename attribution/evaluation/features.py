@@ -1,36 +1,37 @@
-"""`gazetteer attribute features`: ties the weights that carry a concept to the SAE features labelled with it."""
+"""Weights and features: does erasing a concept's weights silence the features labelled with it, and only those?
+
+And the other way round: features ablated where they act, as the comparator of an edit of weights; attribution patching,
+which asks the gradient which features a concept's J runs through; and the weights that write a feature.
+"""
 
 from __future__ import annotations
 
-import dataclasses
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
 
 from gazetteer.attribution.edits.delta import applied
-from gazetteer.attribution.edits.methods import MethodConfig, Methods
-from gazetteer.attribution.evaluation.evaluate import Evaluation, Protocol
-from gazetteer.attribution.evaluation.outcomes import REPORT, Case, Interval, interference, summary
-from gazetteer.attribution.evaluation.silence import Saes, activity, patching, silenced
-from gazetteer.attribution.evaluation.witnesses import Witnesses
+from gazetteer.attribution.edits.methods import Methods
+from gazetteer.attribution.evaluation.activity import activity, patching
+from gazetteer.attribution.evaluation.cases import REPORT, Case
+from gazetteer.attribution.evaluation.located import whole_problem
+from gazetteer.attribution.evaluation.pairs import PicturePairs
+from gazetteer.attribution.evaluation.summaries import NOTHING, Interval, interference, summary
 from gazetteer.attribution.objective.objectives import Erase, FeatureActivation
 from gazetteer.attribution.objective.problem import diffusion_problem
 from gazetteer.attribution.objective.samples import Samples
 from gazetteer.attribution.objective.trajectory import trajectory
-from gazetteer.attribution.scores.components import component_rows, write_components
+from gazetteer.attribution.scores.components import component_rows
 from gazetteer.attribution.scores.estimators import estimate
-from gazetteer.attribution.scores.selection import Share, jaccard, scope_weights, select
+from gazetteer.attribution.scores.selection import Selection, jaccard, scope_weights, select
 from gazetteer.data.core.errors import InputError
 from gazetteer.data.core.sites import Site, step_of
-from gazetteer.data.tables.provenance import provenance
-from gazetteer.jobs.config.schema import RunConfig
-from gazetteer.jobs.experiments.attribute_located import whole_problem
-from gazetteer.jobs.experiments.attribute_pictures import judge, painter, prepare
-from gazetteer.labeling.detect.load import load_detector
+from gazetteer.data.inputs.edits import Edit, Target
+from gazetteer.diffusion.steer import Saes, steer
 from gazetteer.labeling.tables import load_labels
-from gazetteer.labeling.vocabulary.concepts import Vocabulary
-from gazetteer.sae.model.checkpoint import load_site_saes
 
 Labelled = dict[str, dict[Site, list[int]]]
 """Per concept and site its features, best first."""
@@ -43,30 +44,25 @@ RANKING = ("cad", *SCORED)
 """Methods with scores of their own, which a table of components can hold."""
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclass(frozen=True)
 class FeaturesConfig:
-    """What `gazetteer attribute features` does.
+    """How weights and features of a concept are compared.
 
     Attributes:
-        method, share: how weights are chosen to erase a concept.
+        method, fraction: how weights are chosen to erase a concept.
         top: features per concept and site at most, by dataset_iou.
         written: of those of each concept, the best so many whose writing weights are scored.
         prompts: of the reporting half that name the concept, on which features are measured.
-        pool: prompts painted, half to make edits from, half to report on.
-        most: pictures that name a concept, and as many that do not.
     """
 
     method: str = "steps"
-    share: float = 0.1
+    fraction: float = 0.1
     top: int = 8
     written: int = 2
     prompts: int = 4
-    pool: int = 96
-    most: int = 6
-    methods: MethodConfig = MethodConfig()
 
     def __post_init__(self) -> None:
-        for name in ("top", "written", "prompts", "pool", "most"):
+        for name in ("top", "written", "prompts"):
             if getattr(self, name) < 1:
                 raise InputError(f"{name} must be at least 1, not {getattr(self, name)}.")
         if self.method not in RANKING:
@@ -74,48 +70,39 @@ class FeaturesConfig:
 
 
 def relate(
-    run: RunConfig, labelled_run: str, concepts: Sequence[str], config: FeaturesConfig, out: str
-) -> dict[str, Any]:
-    """Measure both directions on the features that a finished run labelled; write ``OUT/components.parquet``.
+    pairs: PicturePairs, every: Labelled, saes: Saes, concepts: Sequence[str], config: FeaturesConfig, seed: int = 0
+) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+    """Measure both directions on labelled features.
+
+    Args:
+        pairs: paints the reporting half, of whose prompts and noise no edit is made.
+        every: all labelled features of every concept that prompts name, best first (`labelled_features`).
+        saes: of their sites.
+        concepts: to measure, each with labels.
+        seed: of the bootstrap.
 
     Returns:
         ``silenced``: ``own``, mean activation with the concept's weights edited ÷ intact over the features labelled
         with it, ``other``, over features labelled with other concepts that the same prompts name, and ``rest``, over
         all features of the block labelled with none of these (same inputs x_t, so only what the block writes counts);
         ``patching``: of the n features that attribution patching ranks first,
-        n as many as are labelled, the share that is labelled with the concept (``labelled``) and what chance gives
+        n as many as are labelled, the fraction that is labelled with the concept (``labelled``) and what chance gives
         (``chance``); ``written``: Jaccard index of the weights chosen for the concept and those of the same scope that
         write a feature labelled with it (``own``) or with another concept (``other``); ``written_all``: the same of
         all weights of the U-Net, the concept's by ``cad``; ``erase``: ``weights`` and ``features``, the
         edit of weights and the ablation of the labelled features in activation space, each ``target`` and ``others``.
-        All [mean, low, high] over concepts; ``components``, the table.
+        All [mean, low, high] over concepts; and the rows of components.parquet.
 
     Raises:
-        InputError: no label for a concept, or a run, model or autoencoder that does not fit.
+        InputError: an autoencoder that is missing or does not fit.
     """
-    known = sorted(Vocabulary(run.vocabulary).concepts)
-    every = {c: _features_of(labelled_run, c) for c in known}
+    methods = pairs.methods
     labelled = {c: {site: some[: config.top] for site, some in features.items()} for c, features in every.items()}
-    targets = list(concepts) or [c for c in known if labelled[c]]
-    if bare := [c for c in targets if not labelled.get(c)]:
-        raise InputError(f"{labelled_run} labels no feature {bare[0]!r} in the cond branch.")
-    saes = load_site_saes(run.saes, {site for features in labelled.values() for site in features})
-    methods, pool = prepare(run, config.methods, config.pool)
-    pipe = methods.pipe
-    evaluation = Evaluation(
-        methods,
-        Witnesses(
-            painter(pipe, dataclasses.replace(run.generation, steps=config.methods.steps)),
-            judge(load_detector(run.detector), known),
-        ),
-        pool,
-        Protocol((), (), most=config.most),
-    )
     rows: list[dict[str, Any]] = []
     found: dict[str, list[dict[str, float]]] = {"silenced": [], "patching": [], "written": [], "written_all": []}
     outcomes: dict[str, dict[str, Any]] = {"weights": {}, "features": {}}
-    for concept in targets:
-        scene = evaluation.relevant(concept, REPORT)
+    for concept in concepts:
+        scene = pairs.relevant(concept, REPORT)
         naming = [case for case in scene if concept in case.named][: config.prompts]
         samples = _inputs(methods, naming, sorted({site.t for site in labelled[concept]}))
         beside = {c for case in naming for c in case.named if c != concept}
@@ -125,17 +112,37 @@ def relate(
         for name, one in written.items():
             found[name].append(one)
         rows += more
-        edit = methods.edit("erase", config.method, concept, config.share)
-        outcomes["weights"][concept] = evaluation.under("erase", concept, scene, applied(pipe.unet, edit))
-        quiet = silenced(pipe, labelled[concept], saes)
-        outcomes["features"][concept] = evaluation.under("erase", concept, scene, quiet)
-    about = provenance({}, {**dataclasses.asdict(config), "run": labelled_run})
-    table = write_components(out, rows, about)
+        edit = methods.edit("erase", config.method, concept, config.fraction)
+        outcomes["weights"][concept] = pairs.under("erase", concept, scene, applied(methods.unet, edit))
+        without = steer(methods.pipe, ablating_edits(labelled[concept]), saes)
+        outcomes["features"][concept] = pairs.under("erase", concept, scene, without)
     erase = {
-        name: {**summary("erase", list(some.values()), 1000, run.seed), "interference": interference(some)}
+        name: {**summary("erase", list(some.values()), 1000, seed), "interference": interference(some)}
         for name, some in outcomes.items()
     }
-    return {**{k: _intervals(v, run.seed) for k, v in found.items()}, "erase": erase, "components": str(table)}
+    return {**{k: _intervals(v, seed) for k, v in found.items()}, "erase": erase}, rows
+
+
+def labelled_features(run: str, concepts: Iterable[str]) -> Labelled:
+    """The features of a finished run that are labelled with each concept in the cond branch."""
+    return {concept: _features_of(run, concept) for concept in concepts}
+
+
+def ablating_edits(features: Mapping[Site, Sequence[int]]) -> list[Edit]:
+    """Edits that take z_f · f out of what blocks write, in every cell, at every step, in the site's branch.
+
+    Of several sites of a block and branch the one nearest in t serves each step, the later in the process of two
+    that are as near.
+    """
+    edits = []
+    for block, branch in dict.fromkeys((site.block, site.branch) for site in features):
+        sites = sorted((s for s in features if (s.block, s.branch) == (block, branch)), key=lambda site: site.t)
+        borders = [0.0, *((one.t + two.t) / 2 for one, two in pairwise(sites)), 1.0]
+        for site, (low, high) in zip(sites, pairwise(borders), strict=True):
+            if features[site]:
+                target = Target(block, branch, site.t, tuple(features[site]))
+                edits.append(Edit(targets=(target,), window=(low, high), branch=branch, strength=-1.0, unit="code"))
+    return edits
 
 
 def _features_of(run: str, concept: str) -> dict[Site, list[int]]:
@@ -163,7 +170,7 @@ def _silenced(
     samples: Mapping[float, Samples], saes: Saes, config: FeaturesConfig,
 ) -> dict[str, float]:  # fmt: skip
     """Activity edited ÷ intact; `beside`: the other concepts that the prompts of the samples name."""
-    edit = methods.edit("erase", config.method, concept, config.share)
+    edit = methods.edit("erase", config.method, concept, config.fraction)
     sums = {"own": [0.0, 0.0], "other": [0.0, 0.0], "rest": [0.0, 0.0]}
     for site, own in labelled[concept].items():
         others = {f for c in beside if c in labelled for f in labelled[c].get(site, [])} - set(own)
@@ -200,12 +207,12 @@ def _written(
     All weights are scored for features: most of what a block writes, its last layers among them, is of no scope of a
     method.
     """
-    share = Share(config.share, "global")
-    scores = methods.scores("erase", config.method, concept, config.share)
-    chosen = methods.choose("erase", config.method, concept, config.share)
+    selection = Selection(config.fraction, "global")
+    scores = methods.scores("erase", config.method, concept, config.fraction)
+    chosen = methods.choose("erase", config.method, concept, config.fraction)
     estimator, objective = SCORED.get(config.method, (config.method, "erase"))
     rows = component_rows(scores, chosen, estimator=estimator, objective=objective, concept=concept)
-    anywhere = select(estimate("cad", whole_problem(methods, concept)), share)
+    anywhere = select(estimate("cad", whole_problem(methods, concept)), selection)
     weights = scope_weights(methods.unet, "all")
     found: dict[str, dict[str, list[float]]] = {name: {"own": [], "other": []} for name in ("written", "written_all")}
     for name, owner in [("own", concept), *(("other", c) for c in sorted(labelled) if c != concept)]:
@@ -213,8 +220,8 @@ def _written(
         for site, feature in places[: config.written if name == "own" else 1]:
             activation = FeatureActivation(site.block, feature, saes[site])
             writes = estimate("cad", diffusion_problem(methods.unet, activation, samples[site.t], weights))
-            taken = select(writes, share)
-            found["written"][name].append(jaccard(chosen, select({n: writes[n] for n in scores}, share)))
+            taken = select(writes, selection)
+            found["written"][name].append(jaccard(chosen, select({n: writes[n] for n in scores}, selection)))
             found["written_all"][name].append(jaccard(anywhere, taken))
             if name == "own":
                 place = (site.block, site.branch, site.t)
@@ -236,7 +243,7 @@ def _intervals(rows: Sequence[Mapping[str, float]], seed: int) -> dict[str, Inte
         values = np.array([row[name] for row in rows])
         values = values[~np.isnan(values)]
         if not len(values):
-            result[name] = [None, None, None]
+            result[name] = list(NOTHING)
             continue
         draws = values[generator.integers(0, len(values), (1000, len(values)))].mean(1)
         low, high = np.quantile(draws, [0.025, 0.975])

@@ -9,64 +9,64 @@ import numpy as np
 import torch
 
 from gazetteer.attribution.edits.methods import Methods
-from gazetteer.attribution.evaluation.cache import Kept
+from gazetteer.attribution.evaluation.cache import ResultCache
 from gazetteer.attribution.objective.objectives import Erase
 from gazetteer.attribution.objective.problem import Problem, diffusion_problem
 from gazetteer.attribution.objective.trajectory import trajectory
 from gazetteer.attribution.scores.estimators import estimate
 from gazetteer.attribution.scores.overlap import by_step, distribution, overlaps
-from gazetteer.attribution.scores.selection import Chosen, Share, scope_weights, select
+from gazetteer.attribution.scores.selection import Chosen, Selection, scope_weights, select
 
 EVERYWHERE = 0.01
-"""The share of all weights of the U-Net that `everywhere` takes."""
+"""The fraction of all weights of the U-Net that `everywhere` takes."""
 _STEPS = "by_step"
-"""Among the kept arrays, which are otherwise named after parameters."""
+"""Among the arrays of the cache, which are otherwise named after parameters."""
 
 
 def located(
     methods: Methods,
     names: Sequence[str],
-    shares: Mapping[str, float],
+    fractions: Mapping[str, float],
     concepts: Sequence[str],
-    kept: Kept | None = None,
+    cache: ResultCache | None = None,
 ) -> dict[str, Any]:
     """``overlap`` (Jaccard) and ``distribution`` over layers of the weights that methods chose to erase concepts.
 
     Args:
-        shares: per method the operating point.
+        fractions: per method the operating point.
     """
     found: dict[str, Any] = {"overlap": {}, "distribution": {}}
-    for name in [name for name in names if name in shares]:
-        chosen = {c: _chosen(methods, kept or Kept(), name, c, shares[name]) for c in concepts}
+    for name in [name for name in names if name in fractions]:
+        chosen = {c: _chosen(methods, cache or ResultCache(), name, c, fractions[name]) for c in concepts}
         scope = methods.weights if name in ("cad", "live", "contrast") else methods.wide
         found["overlap"][name] = overlaps(chosen)
         found["distribution"][name] = {c: distribution(one, scope) for c, one in chosen.items()}
     return found
 
 
-def _chosen(methods: Methods, kept: Kept, method: str, concept: str, share: float) -> Chosen:
+def _chosen(methods: Methods, cache: ResultCache, method: str, concept: str, fraction: float) -> Chosen:
     def make() -> dict[str, np.ndarray[Any, Any]]:
-        return {name: index.numpy() for name, index in methods.choose("erase", method, concept, share).items()}
+        return {name: index.numpy() for name, index in methods.choose("erase", method, concept, fraction).items()}
 
-    stored = kept.arrays(("chosen", method, concept, share), make)
+    stored = cache.arrays(("chosen", method, concept, fraction), make)
     return {name: torch.tensor(index) for name, index in stored.items()}
 
 
-def everywhere(methods: Methods, concepts: Sequence[str], kept: Kept | None = None) -> dict[str, Any]:
+def everywhere(methods: Methods, concepts: Sequence[str], cache: ResultCache | None = None) -> dict[str, Any]:
     """The top weights of each concept by ``cad`` where all kinds of layers compete: scope ``all``, one ranking.
 
     The methods of an evaluation look at one kind of layer each, and ``cad`` takes as much of every layer, so that
     `located` cannot say which kinds and layers matter.
 
     Returns:
-        ``share``, EVERYWHERE; ``weights``: of all scored weights, the share by ``kind`` and ``block``, which is what a
-        choice at random gives; per concept ``kind``, ``block`` (the same of the chosen weights), ``step`` (`by_step`)
-        and ``distribution`` (by layer); ``overlap`` (Jaccard index of each pair).
+        ``fraction``, EVERYWHERE; ``weights``: of all scored weights, the fraction by ``kind`` and ``block``, which is
+        what a choice at random gives; per concept ``kind``, ``block`` (the same of the chosen weights), ``step``
+        (`by_step`) and ``distribution`` (by layer); ``overlap`` (Jaccard index of each pair).
     """
-    c, kept = methods.config, kept or Kept()
+    c, cache = methods.config, cache or ResultCache()
     weights = scope_weights(methods.unet, "all")
     found: dict[str, Any] = {
-        "share": EVERYWHERE,
+        "fraction": EVERYWHERE,
         "weights": {},
         "kind": {},
         "block": {},
@@ -79,16 +79,16 @@ def everywhere(methods: Methods, concepts: Sequence[str], kept: Kept | None = No
 
         def make(concept: str = concept) -> dict[str, np.ndarray[Any, Any]]:
             problem = whole_problem(methods, concept)
-            chosen = select(estimate("cad", problem), Share(EVERYWHERE, "global"))
+            chosen = select(estimate("cad", problem), Selection(EVERYWHERE, "global"))
             return {_STEPS: np.array(by_step(problem, chosen, c.steps)), **{n: i.numpy() for n, i in chosen.items()}}
 
-        stored = dict(kept.arrays(key, make))
+        stored = dict(cache.arrays(key, make))
         found["step"][concept] = stored.pop(_STEPS).tolist()
         choices[concept] = {name: torch.tensor(index) for name, index in stored.items()}
         rows = found["distribution"][concept] = distribution(choices[concept], weights)
         for place in ("kind", "block"):
-            found[place][concept] = _shares(rows, place, "chosen")
-            found["weights"][place] = _shares(rows, place, "weights")
+            found[place][concept] = _fractions(rows, place, "chosen")
+            found["weights"][place] = _fractions(rows, place, "weights")
     return {**found, "overlap": overlaps(choices)}
 
 
@@ -102,7 +102,7 @@ def whole_problem(methods: Methods, concept: str) -> Problem:
     return diffusion_problem(methods.unet, Erase(), samples, scope_weights(methods.unet, "all"), c.seeds)
 
 
-def _shares(rows: Sequence[Mapping[str, Any]], place: str, what: str) -> dict[str, float]:
+def _fractions(rows: Sequence[Mapping[str, Any]], place: str, what: str) -> dict[str, float]:
     total = sum(row[what] for row in rows) or 1
     names = dict.fromkeys(row[place] for row in rows)
     return {name: sum(row[what] for row in rows if row[place] == name) / total for name in names}

@@ -1,0 +1,142 @@
+"""Same-seed pairs of pictures: cases painted by the intact and by the edited model, counted once for all."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Mapping, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+
+from gazetteer.attribution.edits.delta import applied
+from gazetteer.attribution.edits.methods import Methods
+from gazetteer.attribution.evaluation.cache import ResultCache
+from gazetteer.attribution.evaluation.cases import REPORT, Case
+from gazetteer.attribution.evaluation.evaluators import Evaluators
+from gazetteer.attribution.evaluation.outcomes import Outcome, compare, pack, unpack
+from gazetteer.data.core.errors import InputError
+
+_APART = 100_000
+"""Between the seeds of the same prompt: more than there are cases."""
+
+
+@dataclass
+class PicturePairs:
+    """What is painted for a concept and an edit, and what is counted in it.
+
+    Attributes:
+        methods: makes the edits.
+        evaluators: paint and read.
+        cases: of both halves.
+        most: cases per half and concept that name it, beside half as many that do not.
+        seek: to amplify, pictures painted per half and concept to find up to `most` more that the intact model misses.
+        neighbours: per concept those closest to it, which are counted apart.
+        cache: holds every outcome, so that an evaluation that was stopped goes on; default: in memory.
+    """
+
+    methods: Methods
+    evaluators: Evaluators
+    cases: Sequence[Case]
+    most: int = 12
+    seek: int = 0
+    neighbours: Mapping[str, Collection[str]] = field(default_factory=dict)
+    cache: ResultCache = field(default_factory=ResultCache)
+
+    def outcome(self, goal: str, method: str, concept: str, fraction: float, half: int) -> Outcome:
+        """Paint the cases of a half with and without the edit, and count."""
+        key = (goal, method, concept, fraction, "report" if half == REPORT else "choose")
+        return self.once(key, lambda: self.edited(goal, method, concept, fraction, self._tried(goal, concept, half)))
+
+    def blocking(self, concept: str) -> Outcome:
+        """What it does to one concept."""
+
+        def block() -> Outcome:
+            cases = self.relevant(concept, REPORT)
+            without = [replace(case, prompt=self.methods.without(case.prompt, concept)) for case in cases]
+            named = [place for place, case in enumerate(cases) if concept in case.named]
+            edited = self.evaluators.intact(cases)  # other prompts stay as they are
+            for place, observation in zip(
+                named, self.evaluators.observe([without[place] for place in named]), strict=True
+            ):
+                edited[place] = observation
+            return compare("erase", concept, cases, self.evaluators.intact(cases), edited, self.near(concept))
+
+        return self.once(("erase", "blocking", concept, "report"), block)
+
+    def relevant(self, concept: str, half: int) -> list[Case]:
+        """The first `most` cases of a half that name the concept, and half as many that do not; InputError if none."""
+        mine = [c for c in self.cases if c.half == half and concept in c.named][: self.most]
+        if not mine:
+            raise InputError(f"No prompt of the evaluation names {concept!r}; give more prompts or other concepts.")
+        return mine + [c for c in self.cases if c.half == half and concept not in c.named][: (self.most + 1) // 2]
+
+    def _tried(self, goal: str, concept: str, half: int) -> list[Case]:
+        """The relevant cases; to amplify also some that were sought."""
+        return self.relevant(concept, half) + (self.sought(concept, half) if goal == "amplify" else [])
+
+    def sought(self, concept: str, half: int) -> list[Case]:
+        """Up to `most` cases that the intact model misses: the prompts of a half that name a concept, other seeds.
+
+        They are looked for before anything is edited, the same for all methods.
+        """
+        named = [case for case in self.cases if case.half == half and concept in case.named]
+
+        def seek() -> list[tuple[int, int]]:
+            missed: list[tuple[int, int]] = []
+            tries = [(place, turn) for turn in range(self.seek) for place in range(len(named))]
+            for start in range(0, min(self.seek, len(tries)), 8):
+                some = tries[start : min(start + 8, self.seek)]
+                observations = self.evaluators.observe([_again(named[place], turn) for place, turn in some])
+                missed += [
+                    one for one, observation in zip(some, observations, strict=True) if concept not in observation.found
+                ]
+                if len(missed) >= self.most:
+                    break
+            return missed[: self.most]
+
+        return [_again(named[place], turn) for place, turn in self.cache.json(("sought", concept, half), seek)]
+
+    def named(self, half: int) -> set[str]:
+        """The concepts that the prompts of a half name."""
+        return set().union(*(case.named for case in self.cases if case.half == half))
+
+    def rates(self, half: int) -> dict[str, tuple[float, float]]:
+        """Per concept named on a half: how often the intact model shows it where it is named, and where it is not."""
+        found: dict[str, list[float]] = self.cache.json(("rates", half), lambda: self._rates(half))
+        return {concept: (named, unnamed) for concept, (named, unnamed) in found.items()}
+
+    def _rates(self, half: int) -> dict[str, tuple[float, float]]:
+        cases = [case for case in self.cases if case.half == half]
+        found = [observation.found for observation in self.evaluators.intact(cases)]
+        rates = {}
+        for concept in sorted(set().union(*(case.named for case in cases))):
+            shown: tuple[list[bool], list[bool]] = ([], [])
+            for case, has in zip(cases, found, strict=True):
+                shown[concept not in case.named].append(concept in has)
+            rates[concept] = (float(np.mean(shown[0])), float(np.mean(shown[1])) if shown[1] else 0.0)
+        return rates
+
+    def once(self, key: tuple[str | float, ...], make: Callable[[], Outcome]) -> Outcome:
+        """The outcome of a key, made where the cache has none."""
+        return unpack(self.cache.arrays(key, lambda: pack(make())))
+
+    def under(self, goal: str, concept: str, cases: Sequence[Case], edit: AbstractContextManager[object]) -> Outcome:
+        """Paint cases with and without whatever a context manager does to the model, and count."""
+        intact = self.evaluators.intact(cases)
+        with edit:
+            edited = self.evaluators.observe(cases)
+        return compare(goal, concept, cases, intact, edited, self.near(concept))
+
+    def edited(self, goal: str, method: str, concept: str, fraction: float, cases: Sequence[Case]) -> Outcome:
+        """Paint cases with and without the edit of a method, and count."""
+        edit = self.methods.edit(goal, method, concept, fraction)
+        return replace(self.under(goal, concept, cases, applied(self.methods.unet, edit)), weights=len(edit))
+
+    def near(self, concept: str) -> Collection[str]:
+        """The concept's neighbours."""
+        return self.neighbours.get(concept, ())
+
+
+def _again(case: Case, turn: int) -> Case:
+    """The same prompt from a noise that no other case has."""
+    return replace(case, seed=case.seed + _APART * (turn + 1), sought=True)

@@ -1,0 +1,171 @@
+"""Score the weights of a pipeline for a concept or an SAE feature, and choose those that an edit takes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Any
+
+from torch import nn
+
+from gazetteer.attribution.objective.objectives import Amplify, Erase, FeatureActivation, Objective, user_objective
+from gazetteer.attribution.objective.problem import Problem, Scores, diffusion_problem
+from gazetteer.attribution.objective.samples import Samples
+from gazetteer.attribution.objective.trajectory import generate_latents, noised_images, trajectory
+from gazetteer.attribution.scores.estimators import GROUPED, Options, cost, estimate
+from gazetteer.attribution.scores.groups import row_groups
+from gazetteer.attribution.scores.overlap import by_step
+from gazetteer.attribution.scores.selection import PRESETS, Chosen, Selection, scope_weights, select
+from gazetteer.data.core.errors import InputError
+from gazetteer.data.core.sites import Site, step_of
+from gazetteer.sae.model.checkpoint import load_site_saes
+
+OBJECTIVES = ("erase", "erase-live", "amplify")
+
+
+@dataclass(frozen=True)
+class ScoreConfig:
+    """What `gazetteer attribute score` is told.
+
+    Attributes:
+        concept: its prompt is the bare name, as published, unless `prompts` says otherwise.
+        feature: instead of a concept, ``SITE:N``, e.g. ``mid_block.attentions.0-cond-t0.50:17``.
+        prompts: prompts to sample on; needed for a feature.
+        objective: one of OBJECTIVES, or ``module:attribute`` for a callable (unet, samples) -> J [N].
+        estimator: a name of `gazetteer.attribution.scores.estimators.ESTIMATORS`.
+        preset: ``cad``: scope, fraction of every row and pairing of x_t with timesteps as in the released code; a
+            scope, fraction and per that are given are then ignored, steps, guidance, seeds and base are not.
+        points, ablations, groups: of the estimators that need them.
+        by_step: also say how Σ |w · dJ_t/dw| of the chosen weights is spread over the sampler's steps.
+    """
+
+    concept: str = ""
+    feature: str = ""
+    prompts: tuple[str, ...] = ()
+    objective: str = "erase"
+    estimator: str = "cad"
+    preset: str = ""
+    scope: str = "ff"
+    fraction: float = 0.001
+    per: str = "layer"
+    base: str = ""
+    steps: int = 50
+    guidance: float = 3.0
+    seeds: int = 1
+    points: int = 8
+    ablations: int = 500
+    groups: int = 200
+    by_step: bool = False
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if bool(self.concept) == bool(self.feature):
+            raise InputError("Name a concept or a feature, one of the two.")
+        if self.feature and not self.prompts:
+            raise InputError("A feature needs prompts to be measured on: --prompts.")
+        if self.by_step and self.feature:
+            raise InputError("A feature lives at one step; --by-step is for concepts.")
+        if self.preset and self.preset not in PRESETS:
+            raise InputError(f"preset is {self.preset!r}; accepted: {', '.join(PRESETS)}.")
+
+
+@dataclass(frozen=True)
+class Scored:
+    """Scores of weights, and those that were chosen.
+
+    Attributes:
+        config: as it was carried out, a preset's scope, fraction and per in place of those given.
+        weights: that were scored, by name.
+        chosen: flat indices of those that an edit takes.
+        value: J of the intact model.
+        site, feature: of an SAE feature.
+        cost: evaluations and gradients of J that were spent.
+        steps: per sampler step its part of Σ |w · dJ_t/dw| of the chosen weights, where `ScoreConfig.by_step` asks.
+    """
+
+    config: ScoreConfig
+    weights: dict[str, nn.Parameter]
+    scores: Scores
+    chosen: Chosen
+    value: float
+    site: Site | None
+    feature: int | None
+    cost: dict[str, int]
+    steps: list[float]
+
+
+def score_weights(pipe: Any, config: ScoreConfig, saes: str = "") -> Scored:
+    """Score the weights of a pipeline's U-Net and choose the strongest.
+
+    Args:
+        saes: folder of the autoencoders, needed for a feature.
+
+    Raises:
+        InputError: anything that does not fit, or a fraction that takes nothing.
+    """
+    if config.preset:
+        preset = PRESETS[config.preset]
+        fraction, per = preset.selection.fraction, preset.selection.per
+        config = replace(config, scope=preset.scope, fraction=fraction, per=per)
+    weights = scope_weights(pipe.unet, config.scope)
+    problem, site, feature = _problem(pipe, saes, config, weights)
+    groups = row_groups(weights, config.groups) if config.estimator in GROUPED else None
+    options = Options(seed=config.seed, points=config.points, ablations=config.ablations, groups=groups)
+    scores = estimate(config.estimator, problem, options)
+    sign = "negative" if config.objective == "amplify" else "positive"
+    taken = select(scores, Selection(config.fraction, config.per, sign))
+    if not taken:
+        raise InputError(
+            f"A fraction of {config.fraction} per {config.per} takes no weight here (a row of fewer than "
+            f"{1 / config.fraction if config.fraction else 0:.0f} weights gives up none); raise --fraction or use "
+            "--per layer."
+        )
+    steps = by_step(problem, taken, config.steps) if config.by_step else []
+    spent = cost(config.estimator, options, len(groups) if groups else 0)
+    return Scored(config, weights, scores, taken, problem.value(), site, feature, spent, steps)
+
+
+def _problem(
+    pipe: Any, saes: str, config: ScoreConfig, weights: dict[str, nn.Parameter]
+) -> tuple[Problem, Site | None, int | None]:
+    prompts = list(config.prompts or (config.concept,)) * config.seeds
+    seeds = [config.seed + i for i in range(len(prompts))]
+    site: Site | None = None
+    feature: int | None = None
+    if config.objective == "amplify" and not config.feature:
+        latents = generate_latents(pipe, prompts, seeds, steps=config.steps, guidance=config.guidance)
+        samples = noised_images(pipe, latents, prompts, steps=config.steps, seed=config.seed)
+        objective: Objective = Amplify()
+    else:
+        samples = trajectory(
+            pipe, prompts, seeds, steps=config.steps, guidance=config.guidance, base=config.base,
+            pairing="published" if config.preset == "cad" else "matched",
+        )  # fmt: skip
+        objective, samples, site, feature = _objective(saes, config, samples)
+    # One part a step where steps are told apart.
+    batch = len(prompts) if config.by_step else 8
+    return diffusion_problem(pipe.unet, objective, samples, weights, batch), site, feature
+
+
+def _objective(saes: str, config: ScoreConfig, samples: Samples) -> tuple[Objective, Samples, Site | None, int | None]:
+    if config.feature:
+        slug, colon, number = config.feature.rpartition(":")
+        if not colon or not number.isdigit():
+            raise InputError(
+                f"feature is {config.feature!r}; accepted: SITE:N, as mid_block.attentions.0-cond-t0.50:17."
+            )
+        site, feature = Site.from_slug(slug), int(number)
+        sae = load_site_saes(saes, [site])[site]
+        if site.branch == "uncond":
+            samples = replace(samples, cond=samples.base or {})
+        return FeatureActivation(site.block, feature, sae), _at(samples, site.t, config), site, feature
+    named: dict[str, Callable[[], Objective]] = {"erase": Erase, "erase-live": lambda: Erase(stop_gradient=False)}
+    objective = named[config.objective]() if config.objective in named else user_objective(config.objective)
+    return objective, samples, None, None
+
+
+def _at(samples: Samples, t: float, config: ScoreConfig) -> Samples:
+    """The samples of the one step where a site listens."""
+    images = len(samples) // config.steps
+    start = step_of(t, config.steps) * images
+    return samples.at(slice(start, start + images))
