@@ -8,7 +8,7 @@ export RAY_USAGE_STATS_ENABLED := 0
 .PHONY: label atlas test check-full bench lint clean
 label: $(INSTALLED)
 	$(BIN)/gazetteer label --out $(RUN) $(ARGS)
-	$(BIN)/gazetteer atlas --run $(RUN)
+	$(BIN)/gazetteer atlas $(RUN)
 
 test: $(INSTALLED)
 	sh tests/install_system.sh

@@ -1,12 +1,46 @@
-"""What the verbs of the command line share: exit codes, the configuration's options, `--json`."""
+"""What the verbs of the command line share: exit codes, the parser, and the options that several verbs take."""
 
 from __future__ import annotations
 
 import argparse
-import json
-from typing import Any
+import difflib
+from collections.abc import Sequence
+from typing import Any, NoReturn
 
 DONE, FAILED, PARTIAL = 0, 1, 3
+
+
+class Parser(argparse.ArgumentParser):
+    """Says what was meant where a verb, a choice or an option is misspelt."""
+
+    def _check_value(self, action: argparse.Action, value: Any) -> None:
+        if action.choices is not None and value not in action.choices:
+            accepted = [str(one) for one in action.choices]
+            raise argparse.ArgumentError(action, f"{value!r} is not known; {meant(str(value), accepted)}")
+
+    def error(self, message: str) -> NoReturn:
+        """End with exit code 2 and one sentence, after how the verb is called."""
+        wrong = message.removeprefix("unrecognized arguments: ")
+        if wrong != message and wrong.startswith("-"):
+            close = difflib.get_close_matches(wrong.split()[0].partition("=")[0], sorted(_options(self)), 1)
+            message = f"{message}{f'; did you mean {close[0]}?' if close else ''}"
+        super().error(message)
+
+
+def meant(wrong: str, accepted: Sequence[str]) -> str:
+    """What was meant, if something is close, and what is accepted."""
+    close = difflib.get_close_matches(wrong, accepted, 1, 0.5)
+    return f"{f'did you mean {close[0]}? ' if close else ''}accepted: {', '.join(accepted)}"
+
+
+def _options(parser: argparse.ArgumentParser) -> set[str]:
+    """Every option of a parser and of the verbs below it."""
+    found = {option for action in parser._actions for option in action.option_strings}
+    for action in parser._actions:
+        if isinstance(action, argparse._SubParsersAction):
+            for below in action.choices.values():
+                found |= _options(below)
+    return found
 
 
 def configured(parser: argparse.ArgumentParser) -> None:
@@ -16,9 +50,19 @@ def configured(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--set", dest="overrides", nargs="+", action="extend", default=[], metavar="KEY=VALUE",
-        help="override keys, e.g. images=100 executor=serial model.device=cuda",
+        help="override keys, e.g. images=100 executor=serial model.device=cuda (gazetteer config lists them)",
     )  # fmt: skip
-    parser.add_argument("--json", action="store_true", help="print one JSON object as the last line")
+    machine(parser)
+
+
+def machine(parser: argparse.ArgumentParser) -> None:
+    """Add `--json`."""
+    parser.add_argument("--json", action="store_true", help="stdout is one JSON object; prose goes to stderr")
+
+
+def of_run(parser: argparse.ArgumentParser, words: str, needed: bool = True) -> None:
+    """Add the run that a verb works on: its first word after the verb."""
+    parser.add_argument("run", metavar="RUN", nargs=None if needed else "?", help=words)
 
 
 def logged(parser: argparse.ArgumentParser) -> None:
@@ -27,9 +71,3 @@ def logged(parser: argparse.ArgumentParser) -> None:
         "--log", action="append", default=[], metavar="FILE",
         help="also append JSON lines here; - is stderr (a local run always keeps its own in RUN/_meta/log.jsonl)",
     )  # fmt: skip
-
-
-def print_json(arguments: argparse.Namespace, value: dict[str, Any]) -> None:
-    """Print the value as one JSON object where `--json` was asked for."""
-    if arguments.json:
-        print(json.dumps(value, default=str))

@@ -5,7 +5,8 @@ from __future__ import annotations
 import argparse
 from typing import Any
 
-from gazetteer.jobs.cli.arguments import DONE, configured, print_json
+from gazetteer.jobs.cli.arguments import DONE, configured, machine, of_run
+from gazetteer.jobs.cli.output import print_json
 
 
 def add_attribute(parent: Any) -> None:
@@ -54,7 +55,7 @@ def _add_apply(verbs: Any) -> None:
     )
     apply.add_argument("--out", required=True, metavar="FOLDER", help="a new folder")
     apply.add_argument("--undo", action="store_true", help="take the edit out again")
-    apply.add_argument("--json", action="store_true", help="print one JSON object as the last line")
+    machine(apply)
     apply.set_defaults(action=_attribute_apply)
 
 
@@ -80,7 +81,7 @@ def _add_concepts(verbs: Any) -> None:
 
     features = verbs.add_parser("features", help="tie a concept's weights to the features labelled with it")
     configured(features)
-    features.add_argument("--run", required=True, metavar="RUN", help="a finished labelling run")
+    of_run(features, "a finished labelling run")
     features.add_argument("--out", required=True, metavar="FOLDER", help="receives components.parquet")
     features.add_argument("--concepts", nargs="+", default=[], metavar="CONCEPT", help="default: all with labels")
     features.add_argument("--method", default="steps", help="how weights are chosen and changed to erase")
@@ -114,7 +115,7 @@ def _add_protocol(verbs: Any) -> None:
     ):
         protocol.add_argument(f"--{name}", type=int, default=value, help=words)
     protocol.add_argument("--guidance", type=float, help="of all pictures; default: each prompt's own, else 7.5")
-    protocol.add_argument("--json", action="store_true", help="print one JSON object as the last line")
+    machine(protocol)
     protocol.set_defaults(action=_attribute_protocol)
 
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 import argparse
 from typing import Any
 
-from gazetteer.jobs.cli.arguments import DONE, configured, print_json
+from gazetteer.jobs.cli.arguments import DONE, configured, of_run
+from gazetteer.jobs.cli.output import print_json
 
 
 def add_layout(verbs: Any) -> None:
@@ -13,14 +14,14 @@ def add_layout(verbs: Any) -> None:
     layout = verbs.add_parser("layout", help="say what will be where while a picture is still noise")
     layout_verbs = layout.add_subparsers(dest="layout_verb", required=True, metavar="VERB")
     predict = layout_verbs.add_parser("predict", help="generate one picture and write its predicted layouts")
-    predict.add_argument("run", metavar="RUN", help="a finished run folder")
+    of_run(predict, "a finished run folder or URL")
     predict.add_argument("--prompt", required=True, metavar="TEXT", help="what to paint")
     predict.add_argument("--seed", type=int, default=0, help="of the picture's noise")
     predict.add_argument("--out", required=True, metavar="FOLDER", help="receives picture.png and layout.npz")
     configured(predict)
     predict.set_defaults(action=_layout_predict)
     evaluate = layout_verbs.add_parser("evaluate", help="measure predictions on held-out pictures, beside baselines")
-    evaluate.add_argument("run", metavar="RUN", help="a finished run folder")
+    of_run(evaluate, "a finished run folder or URL")
     evaluate.add_argument("--quick", action="store_true", help="the run's own t only, and fewer pictures")
     evaluate.add_argument("--stored", action="store_true", help="sample nothing again: what stored codes allow")
     evaluate.add_argument("--exact", metavar="FOLDER", help="also measure on pictures with exact masks")
@@ -48,7 +49,7 @@ def _layout_predict(arguments: argparse.Namespace) -> int:
 
 def _layout_evaluate(arguments: argparse.Namespace) -> int:
     from gazetteer.jobs.config.schema import load_config
-    from gazetteer.jobs.experiments.layout import evaluate, finite
+    from gazetteer.jobs.experiments.layout import evaluate
     from gazetteer.jobs.plots.evaluation import layout_plots, write_plots
     from gazetteer.labeling.layout.evaluation.evaluate import print_layout
 
@@ -67,5 +68,5 @@ def _layout_evaluate(arguments: argparse.Namespace) -> int:
     print_layout(result)
     if arguments.plots:
         write_plots(arguments.plots, layout_plots(result))
-    print_json(arguments, finite(result))
+    print_json(arguments, result)
     return DONE

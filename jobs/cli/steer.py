@@ -1,56 +1,86 @@
-"""`gazetteer steer`: draw with edits, or measure what edits do."""
+"""What features do: `steer` draws with edits or measures them, `causal` switches features on and off."""
 
 from __future__ import annotations
 
 import argparse
 from typing import Any
 
-from gazetteer.jobs.cli.arguments import DONE, configured, print_json
+from gazetteer.jobs.cli.arguments import DONE, configured, of_run
+from gazetteer.jobs.cli.output import print_json
 
 
 def add_steer(verbs: Any) -> None:
-    """Add the verb."""
+    """Add the verbs."""
     steer = verbs.add_parser("steer", help="draw pictures with edits, or measure what edits do")
-    steer.add_argument("what", nargs="?", choices=["draw", "evaluate"], default="draw", help="default: draw")
-    configured(steer)
-    steer.add_argument("--run", metavar="RUN", help="the finished run whose labels say which features a concept has")
-    steer.add_argument("--edits", metavar="FILE", help="draw: the edits, YAML or JSON (docs/steering.md)")
-    steer.add_argument("--prompt", nargs="+", default=[], help="draw: one picture each")
-    steer.add_argument("--seed", type=int, default=0, help="draw: of the first picture's noise")
-    steer.add_argument("--out", metavar="FOLDER", help="draw: receives the pictures; evaluate: the trials (RUN/steer)")
-    steer.add_argument("--stages", action="store_true", help="draw: every edit early, in the middle and at the end")
-    steer.add_argument("--quick", action="store_true", help="evaluate: a few pictures a stage, within minutes")
-    steer.add_argument(
-        "--plots", metavar="FOLDER", help="evaluate: also write curves and tables of side effects there, as SVG"
-    )
-    steer.set_defaults(action=_steer)
+    steer_verbs = steer.add_subparsers(dest="steer_verb", required=True, metavar="VERB")
+    draw = steer_verbs.add_parser("draw", help="draw every prompt plain and edited")
+    of_run(draw, "the finished run whose labels say which features a concept has", needed=False)
+    draw.add_argument("--edits", required=True, metavar="FILE", help="the edits, YAML or JSON (docs/steering.md)")
+    draw.add_argument("--prompt", required=True, nargs="+", help="one picture each")
+    draw.add_argument("--seed", type=int, default=0, help="of the first picture's noise")
+    draw.add_argument("--out", required=True, metavar="FOLDER", help="receives the pictures")
+    draw.add_argument("--stages", action="store_true", help="every edit early, in the middle and at the end")
+    configured(draw)
+    draw.set_defaults(action=_draw)
+
+    evaluate = steer_verbs.add_parser("evaluate", help="measure what edits do to pictures with known ground truth")
+    of_run(evaluate, "the finished run whose labels say which features a concept has")
+    evaluate.add_argument("--out", metavar="FOLDER", help="the trials (default: RUN/steer)")
+    evaluate.add_argument("--quick", action="store_true", help="a few pictures a stage, within minutes")
+    evaluate.add_argument("--plots", metavar="FOLDER", help="also write curves and tables of side effects, as SVG")
+    configured(evaluate)
+    evaluate.set_defaults(action=_evaluate, resumes=True)
+
+    causal = verbs.add_parser("causal", help="switch features on and off: are their labels confirmed?")
+    of_run(causal, "a finished run folder; receives causal/ and causal.parquet")
+    causal.add_argument("--features", type=int, default=32, metavar="N", help="a site at most; 0: all (default: 32)")
+    causal.add_argument("--images", type=int, metavar="N", help="shared pictures (default: causal.images, 16)")
+    causal.add_argument("--sites", nargs="+", default=[], metavar="SITE", help="e.g. mid_block.attentions.0-cond-t0.50")
+    configured(causal)
+    causal.set_defaults(action=_causal, resumes=True)
 
 
-def _steer(arguments: argparse.Namespace) -> int:
-    from gazetteer.data.core.errors import InputError
-
-    needed = ("run",) if arguments.what == "evaluate" else ("edits", "prompt", "out")
-    missing = [f"--{name}" for name in needed if not getattr(arguments, name)]
-    if missing:
-        raise InputError(f"steer {arguments.what} needs {', '.join(missing)}.")
+def _draw(arguments: argparse.Namespace) -> int:
     from gazetteer.jobs.config.schema import load_config
+    from gazetteer.jobs.experiments.steer import steer_pictures
 
     config = load_config(arguments.config, arguments.overrides)
-    if arguments.what == "evaluate":
-        from gazetteer.jobs.experiments.steer_evaluate import evaluate_steering
-        from gazetteer.jobs.plots.evaluation import steer_plots, write_plots
-        from gazetteer.labeling.interventions.evaluation.summary import print_evaluation
+    result = steer_pictures(
+        config, arguments.edits, arguments.run, arguments.prompt, arguments.seed, arguments.out, arguments.stages
+    )
+    print(f"{len(result['pictures'])} pictures, each plain and edited, in {arguments.out}")
+    print_json(arguments, result)
+    return DONE
 
-        result = evaluate_steering(config, arguments.run, arguments.quick, arguments.out)
-        print_evaluation(result)
-        if arguments.plots:
-            write_plots(arguments.plots, steer_plots(result))
-    else:
-        from gazetteer.jobs.experiments.steer import steer_pictures
 
-        result = steer_pictures(
-            config, arguments.edits, arguments.run, arguments.prompt, arguments.seed, arguments.out, arguments.stages
-        )
-        print(f"{len(result['pictures'])} pictures, each plain and edited, in {arguments.out}")
+def _evaluate(arguments: argparse.Namespace) -> int:
+    from gazetteer.jobs.config.schema import load_config
+    from gazetteer.jobs.experiments.steer_evaluate import evaluate_steering
+    from gazetteer.jobs.plots.evaluation import steer_plots, write_plots
+    from gazetteer.labeling.interventions.evaluation.summary import print_evaluation
+
+    config = load_config(arguments.config, arguments.overrides)
+    result = evaluate_steering(config, arguments.run, arguments.quick, arguments.out)
+    print_evaluation(result)
+    if arguments.plots:
+        write_plots(arguments.plots, steer_plots(result))
+    print_json(arguments, result)
+    return DONE
+
+
+def _causal(arguments: argparse.Namespace) -> int:
+    from gazetteer.data.core.errors import InputError
+    from gazetteer.jobs.config.schema import load_config
+    from gazetteer.jobs.experiments.causal import measure_causes, print_causes
+
+    if arguments.features < 0:
+        raise InputError(f"--features must be at least 0, not {arguments.features}.")
+    overrides = list(arguments.overrides)
+    if arguments.images is not None:
+        overrides.append(f"causal.images={arguments.images}")
+    result = measure_causes(
+        load_config(arguments.config, overrides), arguments.run, arguments.features, arguments.sites
+    )
+    print_causes(result)
     print_json(arguments, result)
     return DONE

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 import sys
 import time
 from pathlib import Path
@@ -110,15 +109,6 @@ def evaluate(
         lambda text: print(text, file=sys.stderr),
     )
     return {"run": run, "quick": quick, "vectors": vectors, **result, "seconds": round(time.monotonic() - begun, 1)}
-
-
-def finite(value: Any) -> Any:
-    """The same with None for numbers that are not finite, which JSON does not have."""
-    if isinstance(value, dict):
-        return {key: finite(one) for key, one in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [finite(one) for one in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def predict(config: RunConfig, run: str, prompt: str, seed: int, out: str | Path) -> dict[str, Any]:

@@ -84,7 +84,7 @@ def _resolved(edits: Sequence[Edit], run: str | None) -> tuple[Edit, ...]:
     if all(edit.targets for edit in edits):
         return tuple(edits)
     if run is None:
-        raise InputError("Edits that name concepts or words need --run, a finished labelling run.")
+        raise InputError("Edits that name concepts or words need a finished labelling run: gazetteer steer draw RUN.")
     return resolve(edits, run)
 
 

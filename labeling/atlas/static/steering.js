@@ -21,7 +21,7 @@
 
   try {
     const rows = await Atlas.load("edits");
-    if (!rows.length) throw new Error("This atlas holds no steering sheets; gazetteer steer --stages and gazetteer attribute sheet make them, gazetteer atlas --edits shows them.");
+    if (!rows.length) throw new Error("This atlas holds no steering sheets; gazetteer steer draw --stages and gazetteer attribute sheet make them, gazetteer atlas --edits shows them.");
     main.replaceChildren(
       el("h1", {}, "The same picture, steered"),
       el("p", { class: "lede" }, "Each row is one prompt and one noise: as it is, and with edits of activations (early, in the middle or at the end of sampling) or of weights."),

@@ -83,44 +83,37 @@ class SteerConfig:
     )
     strengths: Annotated[tuple[Positive, ...], MinLen(1)] = setting(
         Effect.MEASUREMENTS,
-        "The settings tried on one half of the prompts, in every combination (`Setting` says what they are); "
-        "the last two for spatial edits only.",
+        "Strengths to try.",
         default=(0.25, 0.5, 1.0, 2.0, 4.0),
     )
     branches: Annotated[tuple[Annotated[str, OneOf((*BRANCHES, "both"))], ...], MinLen(1)] = setting(
         Effect.MEASUREMENTS,
-        "The settings tried on one half of the prompts, in every combination (`Setting` says what they are); "
-        "the last two for spatial edits only.",
+        "Branches to edit: `cond`, `uncond` or `both`.",
         default=("cond", "both"),
     )
     tops: Annotated[tuple[Natural, ...], MinLen(1)] = setting(
         Effect.MEASUREMENTS,
-        "The settings tried on one half of the prompts, in every combination (`Setting` says what they are); "
-        "the last two for spatial edits only.",
+        "Features a block at most, to try; 0: as many as the labels give.",
         default=(0,),
     )
     choices: Annotated[tuple[Annotated[str, OneOf(CHOICES)], ...], MinLen(1)] = setting(
         Effect.MEASUREMENTS,
-        "The settings tried on one half of the prompts, in every combination (`Setting` says what they are); "
-        "the last two for spatial edits only.",
+        "How the features are chosen, to try (`gazetteer.data.inputs.edits.Edit`).",
         default=("labels",),
     )
     ts: Annotated[tuple[Annotated[float, Le(1)], ...], MinLen(1)] = setting(
         Effect.MEASUREMENTS,
-        "The settings tried on one half of the prompts, in every combination (`Setting` says what they are); "
-        "the last two for spatial edits only.",
+        "Moments of the autoencoders whose features are taken, to try; below 0: nearest to the middle of the stage.",
         default=(-1.0,),
     )
     outsides: Annotated[tuple[Annotated[str, OneOf(OUTSIDES)], ...], MinLen(1)] = setting(
         Effect.MEASUREMENTS,
-        "The settings tried on one half of the prompts, in every combination (`Setting` says what they are); "
-        "the last two for spatial edits only.",
+        "What a spatial edit does outside its region, to try.",
         default=("remove",),
     )
     sizes: Annotated[tuple[Annotated[float, Gt(0), Le(1)], ...], MinLen(1)] = setting(
         Effect.MEASUREMENTS,
-        "The settings tried on one half of the prompts, in every combination (`Setting` says what they are); "
-        "the last two for spatial edits only.",
+        "Side of a spatial edit's region as a share of the quadrant's, to try.",
         default=(1.0,),
     )
     paper_strengths: Annotated[tuple[Positive, ...], MinLen(1)] = setting(

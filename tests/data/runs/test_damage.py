@@ -127,7 +127,7 @@ def test_final_tables_of_an_older_schema_are_said_to_be_and_made_again(run: Path
     assert load_labels(run, columns=["concept", "dataset_iou"]).equals(
         load_labels(undamaged, columns=["concept", "dataset_iou"])
     )
-    done = in_process("quality", "--run", str(run))
+    done = in_process("quality", str(run))
     assert (done.returncode, "schema 1" in done.stderr, "Traceback" in done.stderr) == (2, True, False)
     again(run)
     assert digests(run) == digests(undamaged)

@@ -131,7 +131,7 @@ def test_out_of_memory_is_a_failure_that_names_the_batch_size_to_try(tmp_path: P
 
 def test_verbs_on_something_that_is_no_run(tmp_path: Path) -> None:
     for verb in ("summary", "atlas", "quality"):
-        one_sentence(in_process(verb, "--run", str(tmp_path)), 2, str(tmp_path), "run gazetteer label")
+        one_sentence(in_process(verb, str(tmp_path)), 2, str(tmp_path), "run gazetteer label")
 
 
 @pytest.mark.mount

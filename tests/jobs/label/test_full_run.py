@@ -23,7 +23,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def quality(run: Path) -> dict:
-    done = gazetteer("quality", "--run", str(run), "--json", timeout=1200)
+    done = gazetteer("quality", str(run), "--json", timeout=1200)
     assert done.returncode == 0, done.stderr
     return json.loads(done.stdout.splitlines()[-1])
 
@@ -59,7 +59,7 @@ def test_shuffled_concepts_hardly_pass(quality: dict) -> None:
 
 
 def test_the_atlas_of_a_full_run_is_written(run: Path, tmp_path: Path) -> None:
-    done = gazetteer("atlas", "--run", str(run), "--out", str(tmp_path / "atlas"), timeout=600)
+    done = gazetteer("atlas", str(run), "--out", str(tmp_path / "atlas"), timeout=600)
     assert done.returncode == 0, done.stderr
     assert (tmp_path / "atlas" / "index.html").is_file()
 

@@ -22,7 +22,7 @@ import yaml
 from gazetteer.jobs.cli.main import main, parser
 from tests.support.system.running import ROOT
 
-LAUNCH = ROOT / "jobs" / "launch"
+LAUNCH = ROOT / "jobs" / "operate" / "launch"
 TEXTS = {str(path.relative_to(LAUNCH)): path.read_text() for path in sorted(LAUNCH.rglob("*")) if path.is_file()}
 DOCS = (ROOT / "docs" / "launching.md").read_text()
 

@@ -393,7 +393,7 @@ def test_an_evaluation_goes_on_where_it_stood(
     settings += ["steer.branches=[cond]", "steer.ts=[-1.0]", "steer.tuning=1", "steer.chunk=1", "steer.avoid=[]"]
 
     def measured(cases: int, out: str) -> dict:
-        command = ["steer", "evaluate", "--run", str(scenes_run), "--out", str(tmp_path / out), "--json"]
+        command = ["steer", "evaluate", str(scenes_run), "--out", str(tmp_path / out), "--json"]
         command += ["--plots", str(tmp_path / "plots")]
         assert main([*command, "--set", *settings, f"steer.cases={cases}"]) == 0
         result = json.loads(capsys.readouterr().out.splitlines()[-1])
@@ -411,9 +411,11 @@ def test_an_evaluation_goes_on_where_it_stood(
 def test_the_command_says_what_is_missing(capsys: pytest.CaptureFixture[str]) -> None:
     from gazetteer.jobs.cli.main import main
 
-    for arguments, sentence in ((["steer"], "needs --edits, --prompt, --out"), (["steer", "evaluate"], "needs --run")):
-        assert main(arguments) == 2
-        assert sentence in capsys.readouterr().err
+    for arguments, missing in ((["draw"], "--edits, --prompt, --out"), (["evaluate"], "RUN")):
+        with pytest.raises(SystemExit) as ended:
+            main(["steer", *arguments])
+        assert ended.value.code == 2
+        assert f"required: {missing}" in capsys.readouterr().err
 
 
 def test_every_edit_is_drawn_in_each_stage(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -431,7 +433,7 @@ def test_every_edit_is_drawn_in_each_stage(tmp_path: Path, capsys: pytest.Captur
     (tmp_path / "edits.json").write_text(json.dumps(edits))
     out = tmp_path / "out"
     arguments = ["--edits", str(tmp_path / "edits.json"), "--prompt", "a red house", "the sea", "--out", str(out)]
-    assert main(["steer", *arguments, "--config", str(tmp_path / "tiny.yaml"), "--stages", "--json"]) == 0
+    assert main(["steer", "draw", *arguments, "--config", str(tmp_path / "tiny.yaml"), "--stages", "--json"]) == 0
     result = json.loads(capsys.readouterr().out.splitlines()[-1])
     assert json.loads((out / "steer.json").read_text())["pictures"] == result["pictures"]
     for i, row in enumerate(result["pictures"]):

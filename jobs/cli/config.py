@@ -1,15 +1,20 @@
-"""`gazetteer plan`: what a configuration will cost."""
+"""Before a run: `config` says what it will be, `plan` what it will cost, `doctor` what is there for it."""
 
 from __future__ import annotations
 
 import argparse
 from typing import Any
 
-from gazetteer.jobs.cli.arguments import DONE, configured, print_json
+from gazetteer.jobs.cli.arguments import DONE, configured, machine
+from gazetteer.jobs.cli.output import print_json
 
 
-def add_plan(verbs: Any) -> None:
-    """Add the verb."""
+def add_config(verbs: Any) -> None:
+    """Add the verbs."""
+    config = verbs.add_parser("config", help="print the configuration that counts: every key, its value and meaning")
+    configured(config)
+    config.set_defaults(action=_config)
+
     plan = verbs.add_parser("plan", help="count pictures, operations, bytes, hours and money before spending any")
     configured(plan)
     plan.add_argument("--like", default="", metavar="RUN", help="take seconds and bytes from this run")
@@ -19,6 +24,23 @@ def add_plan(verbs: Any) -> None:
     plan.add_argument("--devices", type=int, default=1, help="how many work at once")
     plan.add_argument("--price", type=float, default=0.0, help="money a device and hour")
     plan.set_defaults(action=_plan)
+
+    doctor = verbs.add_parser("doctor", help="say what is installed, what is missing, and which blocks a model offers")
+    doctor.add_argument("--model", metavar="PATH", help="a text-to-image model: list its blocks, grids and widths")
+    machine(doctor)
+    doctor.set_defaults(action=_doctor)
+
+
+def _config(arguments: argparse.Namespace) -> int:
+    from gazetteer.jobs.config.reference import as_yaml, plain
+    from gazetteer.jobs.config.schema import load_config
+
+    config = load_config(arguments.config, arguments.overrides)
+    if arguments.json:
+        print_json(arguments, plain(config))
+    else:
+        print(as_yaml(config), end="")
+    return DONE
 
 
 def _plan(arguments: argparse.Namespace) -> int:
@@ -37,4 +59,13 @@ def _plan(arguments: argparse.Namespace) -> int:
     result = plan(config, Rates(tflops, arguments.like, arguments.devices, arguments.price))
     print_plan(result)
     print_json(arguments, result)
+    return DONE
+
+
+def _doctor(arguments: argparse.Namespace) -> int:
+    from gazetteer.jobs.operate.doctor import examine, print_report
+
+    report = examine(arguments.model)
+    print_report(report)
+    print_json(arguments, report)
     return DONE

@@ -1,0 +1,132 @@
+"""The labelling job and what is read from its run: `label`, `summary`, `quality`, `compare`, `atlas`."""
+
+from __future__ import annotations
+
+import argparse
+import os
+from pathlib import Path
+from typing import Any
+
+from gazetteer.jobs.cli.arguments import DONE, PARTIAL, configured, logged, machine, of_run
+from gazetteer.jobs.cli.output import print_json
+
+
+def add_label(verbs: Any) -> None:
+    """Add the verbs."""
+    label = verbs.add_parser("label", help="the whole job, from prompts to tables, resumed where it stands")
+    configured(label)
+    label.add_argument("--out", required=True, metavar="RUN", help="run folder or URL; created, or resumed")
+    label.add_argument("--retry-failed", action="store_true", help="try again exactly the pictures that failed")
+    label.add_argument("--reuse", metavar="RUN", help="take over images and segments of a run with the same pictures")
+    logged(label)
+    label.set_defaults(action=_label, resumes=True)
+
+    summary = verbs.add_parser("summary", help="say what a finished run holds")
+    of_run(summary, "a finished run folder or URL")
+    machine(summary)
+    summary.set_defaults(action=_summary)
+
+    quality = verbs.add_parser("quality", help="measure a run's labels: held-out IoU, grid ceiling, shuffled control")
+    of_run(quality, "a finished run folder or URL")
+    quality.add_argument("--no-shuffle", action="store_true", help="leave out the shuffled control, the slow part")
+    quality.add_argument(
+        "--vectors", metavar="SOURCE",
+        help="also measure the published dictionaries by these word vectors: model, a file, or module:function",
+    )  # fmt: skip
+    configured(quality)
+    quality.set_defaults(action=_quality)
+
+    compare = verbs.add_parser("compare", help="say which features' labels changed from one run to another")
+    compare.add_argument("before", metavar="RUN_A", help="a finished run")
+    compare.add_argument("after", metavar="RUN_B", help="another")
+    compare.add_argument("--out", metavar="FILE", help="also write every change as Parquet")
+    machine(compare)
+    compare.set_defaults(action=_compare)
+
+    atlas = verbs.add_parser("atlas", help="write static pages to browse a finished run")
+    of_run(atlas, "a finished run folder or URL")
+    atlas.add_argument("--out", metavar="FOLDER", help="where the pages go (default: RUN/atlas)")
+    atlas.add_argument("--layouts", nargs="+", default=[], metavar="FOLDER", help="of gazetteer layout predict: a page")
+    atlas.add_argument(
+        "--edits", nargs="+", default=[], metavar="FOLDER", help="of gazetteer steer or attribute sheet: a page"
+    )
+    machine(atlas)
+    atlas.set_defaults(action=_atlas)
+
+
+def _label(arguments: argparse.Namespace) -> int:
+    from gazetteer.jobs.config.schema import load_config
+    from gazetteer.jobs.label.job import label
+    from gazetteer.jobs.label.logs import log_file, logging_to
+    from gazetteer.jobs.label.summary import print_summary, summarise
+
+    with logging_to(*log_file(arguments.out), *arguments.log):
+        manifest = label(
+            load_config(arguments.config, arguments.overrides),
+            arguments.out,
+            retry_failed=arguments.retry_failed,
+            reuse=arguments.reuse,
+        )
+    summary = summarise(arguments.out)
+    print_summary(summary)
+    print_json(arguments, summary)
+    return PARTIAL if manifest["failing"] else DONE
+
+
+def _summary(arguments: argparse.Namespace) -> int:
+    from gazetteer.jobs.label.summary import print_summary, summarise
+
+    summary = summarise(arguments.run)
+    print_summary(summary)
+    print_json(arguments, summary)
+    return DONE
+
+
+def _quality(arguments: argparse.Namespace) -> int:
+    from gazetteer.labeling.quality.report import print_quality, run_quality
+
+    result = run_quality(arguments.run, shuffle=not arguments.no_shuffle)
+    print_quality(result)
+    if arguments.vectors:
+        from gazetteer.labeling.quality.dictionaries import dictionary_quality, print_dictionaries
+
+        pipe = _pipeline_of_run(arguments) if arguments.vectors == "model" else None
+        result["dictionaries"] = dictionary_quality(arguments.run, arguments.vectors, pipe)
+        print_dictionaries(result["dictionaries"])
+    print_json(arguments, result)
+    return DONE
+
+
+def _pipeline_of_run(arguments: argparse.Namespace) -> Any:
+    from gazetteer.data.runs.folder import RunFolder
+    from gazetteer.diffusion.load import load_pipeline
+    from gazetteer.jobs.config.schema import load_config
+    from gazetteer.jobs.experiments.layout import check_config
+
+    config = load_config(arguments.config, arguments.overrides)
+    check_config(config, RunFolder(arguments.run))
+    return load_pipeline(config.model)
+
+
+def _compare(arguments: argparse.Namespace) -> int:
+    from gazetteer.labeling.quality.compare import compare_runs, print_comparison
+
+    changes, found = compare_runs(arguments.before, arguments.after)
+    if arguments.out:
+        from gazetteer.data.inputs.activations import replace_file
+        from gazetteer.data.runs.publish import parquet_bytes
+
+        replace_file(Path(arguments.out), parquet_bytes("changes", changes, found))
+    print_comparison(changes, found)
+    print_json(arguments, {**found, "changes": changes.num_rows})
+    return DONE
+
+
+def _atlas(arguments: argparse.Namespace) -> int:
+    from gazetteer.labeling.atlas import write_atlas
+
+    out = arguments.out or os.path.join(arguments.run, "atlas")
+    summary = write_atlas(arguments.run, out, layouts=arguments.layouts, edits=arguments.edits)
+    print(f"Open {os.path.join(out, 'index.html')} in a browser.")
+    print_json(arguments, {"index": os.path.join(out, "index.html"), **vars(summary)})
+    return DONE

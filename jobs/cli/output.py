@@ -1,0 +1,69 @@
+"""What a command says: prose for people, or with `--json` one JSON object on stdout and prose on stderr."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager, redirect_stdout
+from typing import Any
+
+
+@contextmanager
+def one_object(arguments: argparse.Namespace) -> Iterator[None]:
+    """With `--json`, keep stdout for the one object that `print_json` writes; all else that is printed goes to stderr.
+
+    That holds for what libraries and child processes write to file descriptor 1 too.
+    """
+    if not getattr(arguments, "json", False):
+        yield
+        return
+    real = sys.stdout
+    if _descriptor(real) != 1:  # somebody in this process listens already
+        arguments.stdout = real
+        with redirect_stdout(sys.stderr):
+            yield
+        return
+    real.flush()
+    kept = os.dup(1)
+    os.dup2(2, 1)
+    try:
+        with os.fdopen(kept, "w", encoding="utf-8", closefd=False) as arguments.stdout, redirect_stdout(sys.stderr):
+            yield
+    finally:
+        os.dup2(kept, 1)
+        os.close(kept)
+
+
+def print_json(arguments: argparse.Namespace, value: dict[str, Any]) -> None:
+    """Print the value as one JSON object where `--json` was asked for; numbers that JSON lacks become null."""
+    if getattr(arguments, "json", False):
+        print(json.dumps(finite(value), default=str), file=getattr(arguments, "stdout", sys.stdout))
+        arguments.said = True
+
+
+def print_error(arguments: argparse.Namespace | None, sentence: str, code: int) -> int:
+    """Say on stderr why a command ends, and with `--json` also in the object on stdout; returns the exit code."""
+    print(f"gazetteer: {sentence}", file=sys.stderr)
+    if arguments is not None and not getattr(arguments, "said", False):
+        print_json(arguments, {"error": sentence, "exit_code": code})
+    return code
+
+
+def finite(value: Any) -> Any:
+    """The same with None for numbers that are not finite, which JSON does not have."""
+    if isinstance(value, dict):
+        return {key: finite(one) for key, one in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [finite(one) for one in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def _descriptor(stream: Any) -> int | None:
+    try:
+        return int(stream.fileno())
+    except (AttributeError, OSError, ValueError):
+        return None

@@ -1,0 +1,37 @@
+"""The command line of every verb."""
+
+from __future__ import annotations
+
+import argparse
+
+from gazetteer import __version__
+from gazetteer.jobs.cli.arguments import Parser
+from gazetteer.jobs.cli.attribute import add_attribute
+from gazetteer.jobs.cli.config import add_config
+from gazetteer.jobs.cli.label import add_label
+from gazetteer.jobs.cli.launch import add_launch
+from gazetteer.jobs.cli.layout import add_layout
+from gazetteer.jobs.cli.operate import add_operate
+from gazetteer.jobs.cli.sae import add_sae
+from gazetteer.jobs.cli.steer import add_steer
+
+EXIT_CODES = (
+    "exit codes: 0 done, 1 failed, 2 bad input, 3 done with recorded failures, 75 another process holds the run, "
+    "130 stopped by Ctrl-C, 143 stopped by SIGTERM"
+)
+
+
+def parser() -> argparse.ArgumentParser:
+    """The command line: every verb sets ``action``, which takes the arguments and returns the exit code."""
+    parser = Parser(
+        prog="gazetteer",
+        description="Say what the features inside text-to-image models mean, with evidence.",
+        epilog=EXIT_CODES,
+    )
+    parser.add_argument("--version", action="version", version=f"gazetteer {__version__}")
+    parser.set_defaults(resumes=False)
+    verbs = parser.add_subparsers(dest="verb", required=True, metavar="VERB")
+    for add in (add_label, add_sae, add_layout, add_steer, add_attribute, add_config, add_operate):
+        add(verbs)
+    add_launch(verbs, parser.parse_args)
+    return parser

@@ -1,0 +1,57 @@
+"""`gazetteer sae`: train sparse autoencoders, and report on a set of them."""
+
+from __future__ import annotations
+
+import argparse
+import os
+from typing import Any
+
+from gazetteer.jobs.cli.arguments import DONE, configured, machine
+from gazetteer.jobs.cli.output import print_json
+
+
+def add_sae(verbs: Any) -> None:
+    """Add the verb and its verbs."""
+    sae = verbs.add_parser("sae", help="sparse autoencoders")
+    sae_verbs = sae.add_subparsers(dest="sae_verb", required=True, metavar="VERB")
+    train = sae_verbs.add_parser("train", help="capture activations and train one autoencoder per site")
+    configured(train)
+    train.add_argument("--out", required=True, metavar="FOLDER", help="receives activations/ and saes/")
+    train.add_argument(
+        "--stream", dest="overrides", action="append_const", const="sae.stream=true",
+        help="train all sites while the pictures are sampled, with no activations on disk",
+    )  # fmt: skip
+    train.set_defaults(action=_train, resumes=True)
+    report = sae_verbs.add_parser("report", help="write a set's tables and page again, and print its metrics")
+    report.add_argument("--saes", required=True, metavar="FOLDER", help="a folder with one autoencoder per site")
+    report.add_argument("--out", metavar="FOLDER", help="where the tables and the page go (default: the same folder)")
+    machine(report)
+    report.set_defaults(action=_report)
+
+
+def _train(arguments: argparse.Namespace) -> int:
+    from gazetteer.jobs.config.schema import load_config
+    from gazetteer.jobs.sae.train import train_site_saes
+
+    rows = train_site_saes(load_config(arguments.config, arguments.overrides), arguments.out)
+    for row in rows:
+        print(
+            f"{row['site']:<52} explained variance {row['explained_variance']:.3f}  "
+            f"scaled MSE {row['scaled_mse']:.3f}  dead {row['dead_share']:.1%}"
+        )
+    saes = os.path.join(arguments.out, "saes")
+    page = os.path.join(saes, "index.html")
+    print(f"{len(rows)} autoencoders in {saes}; open {page} in a browser. To label with them: --set saes={saes}")
+    print_json(arguments, {"sites": rows, "saes": saes, "report": page})
+    return DONE
+
+
+def _report(arguments: argparse.Namespace) -> int:
+    from gazetteer.sae.report.report import table_one, write_report
+
+    out = arguments.out or arguments.saes
+    metrics = write_report(arguments.saes, out)
+    print(table_one(metrics))
+    print(f"Open {os.path.join(out, 'index.html')} in a browser.")
+    print_json(arguments, {"sites": metrics.to_pylist(), "report": os.path.join(out, "index.html")})
+    return DONE
