@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import ast
 import os
+import signal
 import stat
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -106,3 +109,36 @@ def test_names_from_outside_cannot_leave_the_run(tmp_path: Path, name: str) -> N
         with pytest.raises(GazetteerError, match="not a usable name"):
             act()
     assert sorted(tmp_path.rglob("*")) == before
+
+
+def test_an_interrupted_or_empty_token_is_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One that is killed before its token has a name leaves no token; the next one makes it."""
+    token = tmp_path / ".ray" / "auth_token"
+    script = (
+        "import os, signal, sys\nfrom pathlib import Path\n"
+        "from gazetteer.jobs.executors.ray.security import make_token\n"
+        "os.fsync = lambda _: os.kill(os.getpid(), signal.SIGKILL)\n"
+        "make_token(Path(sys.argv[1]))\n"
+    )
+    token.parent.mkdir()
+    killed = subprocess.run([sys.executable, "-c", script, str(token)], cwd=ROOT, check=False)
+    assert killed.returncode == -signal.SIGKILL
+    assert not token.exists()
+    token.write_text("\n")
+    token.chmod(0o600)
+    monkeypatch.setenv("RAY_AUTH_TOKEN_PATH", str(token))
+    with pytest.raises(InputError, match="is empty"):
+        secure_ray("10.0.0.1:6379")
+    assert make_token(token)
+    whole = token.read_text()
+    assert len(whole) == 64 and stat.S_IMODE(token.stat().st_mode) == 0o600
+    token.chmod(0o644)
+    assert not make_token(token)
+    assert token.read_text() == whole and stat.S_IMODE(token.stat().st_mode) == 0o600
+
+
+def test_a_token_is_a_file(tmp_path: Path) -> None:
+    (tmp_path / "loop").symlink_to("loop")
+    for path in (tmp_path, tmp_path / "loop"):
+        with pytest.raises(InputError, match="is not a file"):
+            make_token(path)

@@ -50,6 +50,8 @@ def require_token() -> None:
         raise InputError(
             f"There is no token for the Ray cluster: put its token into {path} (mode 600) or into RAY_AUTH_TOKEN."
         )
+    if not path.read_bytes().strip():
+        raise InputError(f"The Ray token {path} is empty; make one with gazetteer token, or put the cluster's there.")
     if _open_to_others(path):
         raise InputError(f"The Ray token {path} can be read by others; make it private: chmod 600 {path}.")
 
@@ -62,21 +64,39 @@ def token_path() -> Path:
 def make_token(path: Path) -> bool:
     """Make a token for a new cluster, readable by its owner only; says whether there was none before.
 
-    One that is there keeps its content and loses the permissions of others.
+    One that is there keeps its content and loses the permissions of others; an empty file is none. The token appears
+    whole or not at all, and of two processes that make one at once, one's counts for both.
 
     Raises:
+        InputError: something else than a file lies there.
         GazetteerError: the file cannot be written.
     """
+    if os.path.lexists(path) and not path.is_file():
+        raise InputError(f"{path} is not a file, and cannot hold a token; name a file, or remove what lies there.")
+    staged = path.with_name(f".{path.name}.{secrets.token_hex(8)}")
     with write_errors(str(path)):
         make_folder(path.parent)
         try:
-            descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-        except FileExistsError:
-            if _open_to_others(path):
-                path.chmod(0o600)
-            return False
-        with os.fdopen(descriptor, "w") as file:
-            file.write(secrets.token_hex(32))
+            with os.fdopen(os.open(staged, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
+                file.write(secrets.token_hex(32))
+                file.flush()
+                os.fsync(file.fileno())
+            return _put(staged, path)
+        finally:
+            staged.unlink(missing_ok=True)
+
+
+def _put(staged: Path, path: Path) -> bool:
+    """Give a whole token its name unless one is there, which becomes private; says whether it did."""
+    if path.exists() and not path.read_bytes().strip():
+        os.replace(staged, path)
+        return True
+    try:
+        os.link(staged, path)
+    except FileExistsError:
+        if _open_to_others(path):
+            path.chmod(0o600)
+        return False
     return True
 
 
