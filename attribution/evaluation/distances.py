@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gazetteer.data.core.errors import InputError
+from gazetteer.labeling.quality.intervals import bootstrap
 
 Features = Callable[[Sequence[NDArray[np.uint8]]], list[list[NDArray[np.float32]]]]
 """Pictures uint8 [H, W, 3] -> per picture its feature maps [channels, h, w], one per level of the network."""
@@ -84,12 +85,13 @@ def kernel_distance(
     member = np.eye(many)[numbers]
     apart = 1 - np.eye(many)
     sums, counts = member.T @ table @ member * apart, np.outer(member.sum(0), member.sum(0)) * apart
-    value = float(sums.sum() / counts.sum())
-    drawn = np.random.default_rng(seed).multinomial(many, np.full(many, 1 / many), resamples).astype(np.float64)
-    drawn = drawn[(drawn > 0).sum(1) > 1]  # one picture alone has nothing to be compared with
-    draws = ((drawn @ sums) * drawn).sum(1) / ((drawn @ counts) * drawn).sum(1)
-    low, high = np.quantile(draws, [0.025, 0.975]) if len(draws) else (value, value)
-    return [value, min(float(low), value), max(float(high), value)]
+
+    def distances(weights: NDArray[np.float64]) -> NDArray[np.float64]:
+        whole = ((weights @ counts) * weights).sum(1)  # 0 where one picture alone was drawn
+        return np.divide(((weights @ sums) * weights).sum(1), whole, out=np.full(len(whole), np.nan), where=whole > 0)
+
+    value, low, high = bootstrap(distances, many, resamples=resamples, seed=seed)
+    return [float(value), min(float(low), float(value)), max(float(high), float(value))]
 
 
 def perceptual_distance(one: Sequence[NDArray[np.float32]], other: Sequence[NDArray[np.float32]]) -> float:

@@ -19,7 +19,7 @@ from gazetteer.attribution.evaluation.activity import activity, patching
 from gazetteer.attribution.evaluation.cases import REPORT, Case
 from gazetteer.attribution.evaluation.located import whole_problem
 from gazetteer.attribution.evaluation.pairs import PicturePairs
-from gazetteer.attribution.evaluation.summaries import NOTHING, Interval, interference, summary
+from gazetteer.attribution.evaluation.summaries import interference, summary
 from gazetteer.attribution.objective.objectives import Erase, FeatureActivation
 from gazetteer.attribution.objective.problem import diffusion_problem
 from gazetteer.attribution.objective.samples import Samples
@@ -31,6 +31,7 @@ from gazetteer.data.core.errors import InputError
 from gazetteer.data.core.sites import Site, step_of
 from gazetteer.data.inputs.edits import Edit, Target
 from gazetteer.diffusion.steer import Saes, steer
+from gazetteer.labeling.quality.intervals import Interval, mean_interval
 from gazetteer.labeling.tables import load_labels
 
 Labelled = dict[str, dict[Site, list[int]]]
@@ -237,15 +238,4 @@ def _written(
 
 def _intervals(rows: Sequence[Mapping[str, float]], seed: int) -> dict[str, Interval]:
     """Mean over concepts with a 95 % bootstrap interval; None where nothing was defined."""
-    generator = np.random.default_rng(seed)
-    result: dict[str, Interval] = {}
-    for name in rows[0]:
-        values = np.array([row[name] for row in rows])
-        values = values[~np.isnan(values)]
-        if not len(values):
-            result[name] = list(NOTHING)
-            continue
-        draws = values[generator.integers(0, len(values), (1000, len(values)))].mean(1)
-        low, high = np.quantile(draws, [0.025, 0.975])
-        result[name] = [float(values.mean()), float(low), float(high)]
-    return result
+    return {name: mean_interval([row[name] for row in rows], seed=seed) for name in rows[0]}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -11,9 +12,8 @@ from numpy.typing import NDArray
 from gazetteer.attribution.edits.method_names import COMPARED
 from gazetteer.attribution.evaluation.distances import frechet_distance, kernel_distance, same_pictures
 from gazetteer.attribution.evaluation.outcomes import Outcome
+from gazetteer.labeling.quality.intervals import Interval, nested_bootstrap
 
-Interval = list[float | None]
-"""[mean, low, high], or None three times where there was nothing to measure."""
 NOTHING: Interval = [None, None, None]
 
 
@@ -27,15 +27,11 @@ def summary(goal: str, outcomes: Sequence[Outcome], resamples: int, seed: int) -
     The mean is over concepts; the interval resamples concepts, and cases within them. Ratios with nothing to divide
     by are left out; where nothing is left there is nothing to say: None three times.
     """
-    generator = np.random.default_rng(seed)
-    reads = {name: ([getattr(o, table) for o in outcomes], read) for name, (table, read) in _reads(goal).items()}
     result: dict[str, Interval] = {}
-    for name, (tables, read) in reads.items():
-        draws = []
-        for _ in range(resamples):
-            picked = [tables[i] for i in generator.integers(0, len(tables), len(tables))]
-            draws.append(_mean([read(t[generator.integers(0, len(t), len(t))]) for t in picked if len(t)]))
-        result[name] = _interval(_mean([read(table) for table in tables if len(table)]), draws)
+    for name, (table, read) in _reads(goal).items():
+        tables = [getattr(outcome, table) for outcome in outcomes]
+        statistics = [partial(read, table) for table in tables]
+        result[name] = nested_bootstrap(statistics, [len(table) for table in tables], resamples=resamples, seed=seed)
     return result
 
 
@@ -52,21 +48,14 @@ def difference(
         resamples concepts, and cases within them, the same for both. Concepts of which one side has nothing to divide
         by are left out.
     """
-    generator = np.random.default_rng(seed)
     result: dict[str, Interval] = {}
     for name in ("target", "classifier", "area", "rise", "others"):
         table, read = _reads(goal)[name]
         pairs = [(getattr(o, table), getattr(c, table)) for o, c in zip(outcomes, controls, strict=True)]
         assert all(len(one) == len(other) for one, other in pairs)
         pairs = [(one, other) for one, other in pairs if len(one)]
-        draws = []
-        for _ in range(resamples if pairs else 0):
-            drawn = []
-            for i in generator.integers(0, len(pairs), len(pairs)):
-                rows = generator.integers(0, len(pairs[i][0]), len(pairs[i][0]))
-                drawn.append(read(pairs[i][0][rows]) - read(pairs[i][1][rows]))
-            draws.append(_mean(drawn))
-        result[name] = _interval(_mean([read(one) - read(other) for one, other in pairs]), draws)
+        statistics = [partial(_less, read, one, other) for one, other in pairs]
+        result[name] = nested_bootstrap(statistics, [len(one) for one, _ in pairs], resamples=resamples, seed=seed)
     return result
 
 
@@ -119,11 +108,13 @@ def interference_pictures(outcomes: Mapping[str, Outcome]) -> dict[str, dict[str
     }
 
 
-def _reads(goal: str) -> dict[str, tuple[str, Callable[[NDArray[np.float64]], float]]]:
+Read = Callable[[NDArray[np.float64], NDArray[np.float64]], NDArray[np.float64]]
+"""A table of cases and how much each case counts, [samples, cases], to a number a sample; NaN for 0 / 0."""
+
+
+def _reads(goal: str) -> dict[str, tuple[str, Read]]:
     """Per number of a summary: the table of an outcome it is read from, and how."""
-    reads: dict[str, tuple[str, Callable[[NDArray[np.float64]], float]]] = {
-        name: (name, _ratio) for name in ("area", "others", "near", "far")
-    }
+    reads: dict[str, tuple[str, Read]] = {name: (name, _ratio) for name in ("area", "others", "near", "far")}
     averages = {name: (name, _average) for name in ("change", "distance")}
     erase = goal == "erase"
     return {
@@ -136,35 +127,34 @@ def _reads(goal: str) -> dict[str, tuple[str, Callable[[NDArray[np.float64]], fl
     }  # fmt: skip
 
 
-def _ratio(pairs: NDArray[np.float64]) -> float:
-    before, after = pairs.sum(0)
-    return float(after / before) if before else np.nan
+def _ratio(pairs: NDArray[np.float64], weights: NDArray[np.float64]) -> NDArray[np.float64]:
+    before, after = (weights @ pairs).T
+    return _share(after, before)
 
 
-def _gained(pairs: NDArray[np.float64]) -> float:
+def _gained(pairs: NDArray[np.float64], weights: NDArray[np.float64]) -> NDArray[np.float64]:
     """Of the cases in which it was missed, the fraction in which it is there now."""
-    missed = pairs[pairs[:, 0] == 0]
-    return float(missed[:, 1].mean()) if len(missed) else np.nan
+    missed = (pairs[:, 0] == 0).astype(float)
+    return _share(weights @ (missed * pairs[:, 1]), weights @ missed)
 
 
-def _rise(pairs: NDArray[np.float64]) -> float:
-    return float((pairs[:, 1] - pairs[:, 0]).mean()) if len(pairs) else np.nan
+def _rise(pairs: NDArray[np.float64], weights: NDArray[np.float64]) -> NDArray[np.float64]:
+    return _average(pairs[:, 1] - pairs[:, 0], weights)
 
 
-def _average(values: NDArray[np.float64]) -> float:
-    return float(values.mean()) if len(values) else np.nan
+def _average(values: NDArray[np.float64], weights: NDArray[np.float64]) -> NDArray[np.float64]:
+    return _share(weights @ values, weights.sum(axis=1))
 
 
-def _interval(mean: float, draws: Sequence[float]) -> Interval:
-    """A value with the middle 95 % of what was drawn, or nothing at all."""
-    defined = [draw for draw in draws if not np.isnan(draw)]
-    low, high = (float(q) for q in np.quantile(defined, [0.025, 0.975])) if defined else (mean, mean)
-    return list(NOTHING) if np.isnan(mean) else [mean, low, high]
+def _less(
+    read: Read, one: NDArray[np.float64], other: NDArray[np.float64], weights: NDArray[np.float64]
+) -> NDArray[np.float64]:
+    """What is read of one table less what is read of another, on the same cases."""
+    return read(one, weights) - read(other, weights)
 
 
-def _mean(values: Sequence[float]) -> float:
-    there = [value for value in values if not np.isnan(value)]
-    return float(np.mean(there)) if there else np.nan
+def _share(part: NDArray[np.float64], whole: NDArray[np.float64]) -> NDArray[np.float64]:
+    return np.divide(part, whole, out=np.full(len(whole), np.nan), where=whole > 0)
 
 
 def means(found: Mapping[str, Interval]) -> dict[str, float | None]:

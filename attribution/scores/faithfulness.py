@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -14,6 +15,7 @@ from torch import Tensor
 from gazetteer.attribution.objective.problem import Problem, Scores
 from gazetteer.attribution.scores.groups import Groups
 from gazetteer.data.core.errors import InputError
+from gazetteer.labeling.quality.intervals import bootstrap
 
 Statistic = dict[str, list[float]]
 
@@ -86,17 +88,21 @@ def correlations(
 
     A constant side correlates with nothing: 0.
     """
-    draws = np.random.default_rng(seed).integers(0, len(actual), (resamples, len(actual)))
     ranks = stats.rankdata(predicted), stats.rankdata(actual)
     result = {}
     for name, (x, y) in {"pearson": (predicted, actual), "spearman": ranks}.items():
-        several = [_pearson(x[draw], y[draw]) for draw in draws]
-        low, high = np.quantile(several, [0.025, 0.975]) if several else (0.0, 0.0)
-        result[name] = [_pearson(x, y), float(low), float(high)]
+        found = bootstrap(partial(_pearson, x, y), len(x), resamples=resamples, seed=seed)
+        result[name] = [float(one) for one in found]
     return result
 
 
-def _pearson(x: NDArray[np.float64], y: NDArray[np.float64]) -> float:
-    x, y = x - x.mean(), y - y.mean()
-    scale = float(np.sqrt((x @ x) * (y @ y)))
-    return float(x @ y) / scale if scale > 0 else 0.0
+def _pearson(x: NDArray[np.float64], y: NDArray[np.float64], weights: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Correlation of the pairs, each counted as the weights say, [samples, pairs] -> [samples]."""
+    x, y = (side - side.mean() for side in (x, y))
+    total = weights.sum(axis=1)
+    mean_x, mean_y = weights @ x / total, weights @ y / total
+    var_x, var_y = weights @ x**2 / total - mean_x**2, weights @ y**2 / total - mean_y**2
+    both = weights @ (x * y) / total - mean_x * mean_y
+    # What is constant in a sample has a variance of rounding errors.
+    varied = (var_x > 1e-12 * np.square(x).max()) & (var_y > 1e-12 * np.square(y).max())
+    return np.where(varied, both / np.sqrt(np.where(varied, var_x * var_y, 1.0)), 0.0)

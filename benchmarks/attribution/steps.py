@@ -12,7 +12,6 @@ import json
 import time
 from typing import Any
 
-import numpy as np
 import torch
 
 from gazetteer.attribution.edits.delta import applied
@@ -21,6 +20,7 @@ from gazetteer.attribution.evaluation.cases import CHOOSE
 from gazetteer.attribution.objective.prompts import without
 from gazetteer.jobs.config.schema import load_config
 from gazetteer.jobs.experiments.attribute_evaluate import load_methods, read_cases
+from gazetteer.labeling.quality.intervals import mean_interval
 
 METHODS = ("steps", "steps_random")
 FRACTIONS = (0.0003, 0.001, 0.003, 0.01, 0.1)
@@ -58,20 +58,12 @@ def main() -> None:
     for fraction, by_method in found.items():
         result["left"][fraction] = {}
         for method, pairs in by_method.items():
-            target, damage = (interval([pair[side] for pair in pairs]) for side in (0, 1))
+            target, damage = (mean_interval([pair[side] for pair in pairs]) for side in (0, 1))
             result["left"][fraction][method] = {"target": target, "damage": damage}
             cells = f"{target[0]:.2f} [{target[1]:.2f}, {target[2]:.2f}]   {damage[0]:.3f}"
             print(f"  fraction {fraction:<7}{method:<14}{cells}")
     if arguments.json:
         print(json.dumps(result))
-
-
-def interval(values: list[float]) -> list[float]:
-    """[mean, low, high] over concepts, 95 % bootstrap."""
-    generator, table = np.random.default_rng(0), np.array(values)
-    draws = table[generator.integers(0, len(table), (1000, len(table)))].mean(1)
-    low, high = np.quantile(draws, [0.025, 0.975])
-    return [float(table.mean()), float(low), float(high)]
 
 
 if __name__ == "__main__":

@@ -13,16 +13,16 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
+from scipy.stats import false_discovery_control
 
 from gazetteer.data.core.sites import Site
 from gazetteer.data.tables.schemas import CAUSAL, CAUSAL_MEASURES
 from gazetteer.labeling.evidence.site_codes import rows_by_site
-from gazetteer.labeling.rules.null import false_discovery
+from gazetteer.labeling.quality.intervals import interval_of, sample_weights
 
 Floats = NDArray[np.float64]
 VERDICTS = ("confirmed", "contradicted", "no effect", "effect without label", "suppressed", "none")
 MAX_Q = 0.05
-RESAMPLES = 1000
 FLIPS = 10_000
 _ROWS = 2048  # pairs whose resamples are in memory together
 
@@ -52,7 +52,7 @@ def judged(area: Floats, p: Floats, labelled: NDArray[np.bool_]) -> tuple[Floats
     """q values and VERDICTS of pairs [R] from their mean change of area and p values."""
     q = np.ones(len(p))
     for family in (labelled, ~labelled):
-        q[family] = false_discovery(p[family])
+        q[family] = false_discovery_control(p[family])
     rises, falls = (q <= MAX_Q) & (area > 0), (q <= MAX_Q) & (area < 0)
     with_label = np.select([rises, falls], ["confirmed", "contradicted"], "no effect")
     without = np.select([rises, falls], ["effect without label", "suppressed"], "none")
@@ -123,13 +123,13 @@ def _differences(area: Mapping[str, Floats], plain: Floats) -> dict[str, Floats]
 def paired_interval(values: Floats) -> tuple[Floats, Floats, Floats]:
     """Mean over pictures and its 95 % bootstrap interval (percentiles): three times [R] from differences [R, N]."""
     images = values.shape[1]
-    draws = np.random.default_rng(0).multinomial(images, np.full(images, 1.0 / images), size=RESAMPLES) / images
+    weights = sample_weights(images) / images
     mean = values.mean(axis=1)
     low, high = mean.copy(), mean.copy()
     varied = np.flatnonzero((values != values[:, :1]).any(axis=1))
     for start in range(0, len(varied), _ROWS):
         some = varied[start : start + _ROWS]
-        low[some], high[some] = np.percentile(values[some] @ draws.T, [2.5, 97.5], axis=1)
+        _, low[some], high[some] = interval_of(weights @ values[some].T)
     return mean, low, high
 
 

@@ -18,6 +18,7 @@ from typing import TypeVar
 import numpy as np
 from numpy.typing import NDArray
 from scipy.ndimage import uniform_filter
+from scipy.special import expit
 
 from gazetteer.labeling.evidence.pooling import Grid
 from gazetteer.labeling.layout.metrics import Truth, fit_thresholds
@@ -45,7 +46,7 @@ class Calibration:
     def probabilities(self, inputs: Floats) -> Floats:
         """float32 [N, cells, C] from inputs [N, cells, C, inputs]."""
         raw = np.einsum("ncki,ki->nck", inputs, self.weights[:, 1:], optimize=True) + self.weights[:, 0]
-        return _sigmoid(raw).astype(np.float32)
+        return expit(raw).astype(np.float32)
 
 
 def enlarge(maps: NDArray[T], small: Grid, large: Grid) -> NDArray[T]:
@@ -125,6 +126,8 @@ def logistic(
 ) -> NDArray[np.float64]:
     """Newton's method for logistic regression on shares y in [0, 1] with the penalty ridge/2 · |w - centre|².
 
+    Targets are shares and the penalty draws towards a centre other than 0: scikit-learn's has neither.
+
     Args:
         x: [M, inputs], a column of ones included if an intercept is wanted; y: [M].
     Returns:
@@ -133,7 +136,7 @@ def logistic(
     weights = centre.copy()
     loss = _loss(x, y, weights, centre, ridge)
     for _ in range(_STEPS):
-        p = _sigmoid(x @ weights)
+        p = expit(x @ weights)
         gradient = x.T @ (p - y) + ridge * (weights - centre)
         curve = (x * (p * (1 - p))[:, None]).T @ x + ridge * np.eye(len(weights))
         step = np.linalg.solve(curve, gradient)
@@ -163,7 +166,3 @@ def _some(
         return x, y
     rows = np.random.default_rng(0).choice(len(x), most, replace=False)
     return x[rows], y[rows]
-
-
-def _sigmoid(z: NDArray[np.floating]) -> NDArray[np.floating]:
-    return 0.5 * (1.0 + np.tanh(0.5 * z))

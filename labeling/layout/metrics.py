@@ -13,6 +13,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from gazetteer.labeling.quality.intervals import interval_of
+
 BINS = 64
 """Thresholds tried per concept: quantiles of its training scores."""
 
@@ -111,18 +113,12 @@ def pair_pointing(scores: NDArray[np.float32], truth: Truth) -> NDArray[np.float
     return np.where(truth.wanted, share, np.nan)
 
 
-def resamples(images: int, count: int, seed: int = 0) -> NDArray[np.float64]:
-    """How often each picture is drawn in every bootstrap sample: float64 [count + 1, images]; row 0 is all ones."""
-    draws = np.random.default_rng(seed).multinomial(images, np.full(images, 1.0 / images), size=count)
-    return np.concatenate([np.ones((1, images)), draws])
-
-
 def macro_mean(values: NDArray[np.float64], weights: NDArray[np.float64]) -> Interval:
     """Mean over concepts of the mean over pairs, and its 95 % percentile interval over resampled pictures.
 
     Args:
         values: [N, C], NaN where there is no pair.
-        weights: of `resamples`.
+        weights: of `gazetteer.labeling.quality.intervals.sample_weights`.
     """
     there = ~np.isnan(values)
     total = weights @ np.where(there, values, 0.0)
@@ -136,7 +132,10 @@ def concept_means(values: NDArray[np.float64], weights: NDArray[np.float64]) -> 
 
 
 def average_precision(peaks: NDArray[np.float32], truth: Truth, weights: NDArray[np.float64]) -> Interval:
-    """Presence: mean over concepts of the average precision of `peaks` [N, C] (equal scores rank as one)."""
+    """Presence: mean over concepts of the average precision of `peaks` [N, C] (equal scores rank as one).
+
+    As scikit-learn's, for all resamples at once: its own takes one set of weights a call, and there are a thousand.
+    """
     found = np.full((len(weights), peaks.shape[1]), np.nan)
     present = truth.present
     for c in range(peaks.shape[1]):
@@ -163,12 +162,6 @@ def _mean_of_defined(total: NDArray[np.float64], count: NDArray[np.float64]) -> 
 
 
 def _interval(values: NDArray[np.float64]) -> Interval:
-    """(value on all pictures, 2.5 and 97.5 % quantiles over the resamples, moved by the resamples' bias).
-
-    Pictures drawn twice make average precision too high; a mean of means has next to no bias.
-    """
-    if np.isnan(values).all():
-        return (float("nan"),) * 3
-    drawn = values[1:] if len(values) > 1 else values
-    low, high = np.nanquantile(drawn, (0.025, 0.975)) - (np.nanmean(drawn) - values[0])
-    return float(values[0]), float(low), float(high)
+    """The interval of values in the sample and its resamples, moved by their bias: average precision has one."""
+    value, low, high = interval_of(values, moved=True)
+    return float(value), float(low), float(high)

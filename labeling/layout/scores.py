@@ -26,6 +26,7 @@ import numpy as np
 import pyarrow as pa
 import scipy.sparse as sp
 from numpy.typing import NDArray
+from scipy.special import logit
 
 from gazetteer.data.core.errors import InputError
 from gazetteer.data.core.sites import Site
@@ -90,17 +91,14 @@ class SiteTable:
         pseudo = PSEUDO_CELLS * self.cell_pixels.mean()
         expected = np.clip(self.expected[rows], *_SHARE)
         precision = np.clip((intersection + pseudo * expected) / (area + pseudo), *_SHARE)
-        return logit(precision) - logit(expected)
-
-
-def logit(share: NDArray[np.floating]) -> NDArray[np.floating]:
-    """log(p / (1 - p)); p strictly between 0 and 1."""
-    return np.log(share) - np.log1p(-share)
+        weights: NDArray[np.float64] = logit(precision) - logit(expected)
+        return weights
 
 
 def prior_logit(prior: Floats) -> Floats:
     """Log odds of a prior map, kept finite."""
-    return logit(np.clip(prior.astype(np.float64), 1e-3, 1.0 - 1e-3)).astype(np.float32)
+    odds: Floats = logit(np.clip(prior.astype(np.float64), 1e-3, 1.0 - 1e-3)).astype(np.float32)
+    return odds
 
 
 def site_tables(evidence: pa.Table, grids: Mapping[Site, Grid], pixels: float) -> dict[Site, SiteTable]:

@@ -73,15 +73,6 @@ class NullConfig:
                 raise InputError(f"{name} of the null must be at least {low}, not {getattr(self, name)}.")
 
 
-def false_discovery(p: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Benjamini-Hochberg q-values: q of the i-th smallest p = min over j >= i of p_j * n / j, at most 1."""
-    order = np.argsort(p, kind="stable")
-    scaled = p[order] * len(p) / np.arange(1, len(p) + 1)
-    q = np.empty(len(p))
-    q[order] = np.minimum(np.minimum.accumulate(scaled[::-1])[::-1], 1.0)
-    return q
-
-
 def seeded(*parts: object) -> np.random.Generator:
     """A generator that depends on nothing but `parts`."""
     digest = hashlib.sha256("\x1f".join(map(str, parts)).encode()).digest()

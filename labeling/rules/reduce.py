@@ -6,6 +6,7 @@ from collections.abc import Collection, Iterable, Mapping
 
 import numpy as np
 import pyarrow as pa
+from scipy.stats import false_discovery_control
 
 from gazetteer.data.core.errors import InputError
 from gazetteer.data.core.sites import Site
@@ -16,7 +17,7 @@ from gazetteer.labeling.evidence.site_codes import SiteCodes, rows_by_site, same
 from gazetteer.labeling.evidence.view import views
 from gazetteer.labeling.rules.features import make_features
 from gazetteer.labeling.rules.labels import NULLS, LabelConfig, labels_of, make_pairs
-from gazetteer.labeling.rules.null import false_discovery, p_values
+from gazetteer.labeling.rules.null import p_values
 from gazetteer.labeling.rules.top_quantile import with_top_quantile
 
 
@@ -46,7 +47,7 @@ def pair_significance(
         pa.repeat(site.block, len(p)), pa.repeat(site.branch, len(p)),
         pa.array(np.full(len(p), site.t, np.float32)), pa.array(feature.astype(np.int32)),
         pa.array(found.concepts, pa.string()).take(pa.array(found.concept[tested])),
-        pa.array(p), pa.array(false_discovery(p)),
+        pa.array(p), pa.array(false_discovery_control(p)),
     ]  # fmt: skip
     return pa.Table.from_arrays(columns, schema=NULLS)
 

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from gazetteer.data.inputs.edits import STAGES
-from gazetteer.labeling.interventions.evaluation.scores import Interval, interval
+from gazetteer.labeling.quality.intervals import Interval, grouped_mean
 
 Row = dict[str, Any]
 Plain = Mapping[tuple[str, int], Row]
@@ -110,7 +110,12 @@ def global_summary(rows: Sequence[Row]) -> dict[str, Any]:
 
 
 def _interval(rows: Sequence[Row], value: Any) -> Interval:
-    return interval([float(value(row)) for row in rows], [row["prompt"] for row in rows])
+    return _grouped([float(value(row)) for row in rows], [row["prompt"] for row in rows])
+
+
+def _grouped(values: Sequence[float], prompts: Sequence[str]) -> Interval:
+    """Pictures of one prompt are drawn together."""
+    return grouped_mean(values, prompts, resamples=2000)
 
 
 def _plain(rows: Sequence[Row]) -> Plain:
@@ -148,7 +153,7 @@ def _side_effects(rows: Sequence[Row], plain: Plain) -> dict[str, dict[str, dict
             "vanishes": [before - after for before, after in pairs],
         }
         matrix[name] = {
-            other: {kind: interval([float(other in one) for one in some], prompts) for kind, some in changes.items()}
+            other: {kind: _grouped([float(other in one) for one in some], prompts) for kind, some in changes.items()}
             for other in sorted(set().union(*changes["appears"], *changes["vanishes"]))
         }
     return matrix

@@ -33,10 +33,10 @@ from gazetteer.labeling.layout.metrics import (
     macro_mean,
     pair_ious,
     pair_pointing,
-    resamples,
 )
 from gazetteer.labeling.layout.model import finest
 from gazetteer.labeling.layout.scores import SiteTable, evidence_maps, own_counts, paper_maps
+from gazetteer.labeling.quality.intervals import sample_weights
 from gazetteer.sae.model.autoencoder import SparseAutoencoder
 
 Floats = NDArray[np.float32]
@@ -303,7 +303,7 @@ class StepEvaluation:
         peaks: Mapping[str, Floats], truth: Truth,
     ) -> dict[str, Any]:  # fmt: skip
         """Means and intervals from the values of every picture and concept, [N, C] each."""
-        weights = resamples(len(truth.wanted), self.config.resamples)
+        weights = sample_weights(len(truth.wanted), self.config.resamples)
         result: dict[str, Any] = {
             "miou": {name: list(macro_mean(values, weights)) for name, values in ious.items()},
             "pointing": {name: list(macro_mean(values, weights)) for name, values in pointing.items()},

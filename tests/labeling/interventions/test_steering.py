@@ -26,7 +26,6 @@ from gazetteer.labeling.interventions.evaluation.experiments import Evaluation, 
 from gazetteer.labeling.interventions.evaluation.sampler import Bench, Start
 from gazetteer.labeling.interventions.evaluation.scores import (
     centre_of_mass,
-    interval,
     lands_in,
     mask_iou,
     outside_change,
@@ -145,8 +144,6 @@ def test_scores_by_hand() -> None:
     assert outside_change(grey, mixed, half) == 0.0
     assert outside_change(grey, mixed, ~half) == pytest.approx(0.2)
     assert structural_distance(mixed, mixed) == pytest.approx(0.0) and structural_distance(grey, mixed) > 0.05
-    assert interval([1, 1, 0, 0], ["a", "a", "b", "b"]) == [0.5, 0.0, 1.0]
-    assert interval([1.0] * 3, "abc") == [1.0] * 3 and interval([], []) == [None] * 3
 
 
 class Finder:

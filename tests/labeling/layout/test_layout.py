@@ -39,10 +39,10 @@ from gazetteer.labeling.layout.metrics import (
     macro_mean,
     pair_ious,
     pair_pointing,
-    resamples,
 )
 from gazetteer.labeling.layout.model import fit_layout
 from gazetteer.labeling.layout.scores import evidence_maps, own_counts, paper_maps, site_tables
+from gazetteer.labeling.quality.intervals import sample_weights
 from gazetteer.labeling.vocabulary.word_vectors import word_vectors
 from gazetteer.sae.model.checkpoint import save_pretrained
 from tests.support.models.tiny_pipeline import BLOCKS, tiny_pipeline
@@ -201,7 +201,7 @@ def test_the_best_threshold_is_the_best_of_all(seed: int) -> None:
 
 def test_average_precision_by_hand_and_its_chance_level() -> None:
     truth = truth_of_one([[1], [0], [1], [0]])
-    one = resamples(4, 1)[:1]
+    one = sample_weights(4, 1)[:1]
     assert average_precision(np.array([[4], [3], [2], [1]], np.float32), truth, one)[0] == (1 + 2 / 3) / 2
     assert average_precision(np.ones((4, 1), np.float32), truth, one)[0] == 0.5  # all tied: the prevalence
 
@@ -211,7 +211,7 @@ def test_intervals_cover_and_shrink_with_the_number_of_pictures() -> None:
     widths, covered = {}, 0
     for images in (25, 400):
         for _ in range(40):
-            mean, low, high = macro_mean(rng.random((images, 2)), resamples(images, 200))
+            mean, low, high = macro_mean(rng.random((images, 2)), sample_weights(images, 200))
             assert low <= mean <= high
             covered += low <= 0.5 <= high
         widths[images] = high - low

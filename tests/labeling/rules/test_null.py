@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from scipy.stats import false_discovery_control, kstest
+from scipy.stats import kstest
 
 from gazetteer.data.core.errors import InputError
 from gazetteer.labeling.evidence.concept_maps import ConceptMaps, read_concepts
 from gazetteer.labeling.evidence.site_codes import SiteCodes, codes_by_site
 from gazetteer.labeling.evidence.view import views
-from gazetteer.labeling.rules.null import NullConfig, block_sums, false_discovery, p_values
+from gazetteer.labeling.rules.null import NullConfig, block_sums, p_values
 from gazetteer.labeling.rules.reduce import pair_significance
 from tests.support.runs.small_world import FOLLOWS, MERELY_TOP, MID, World, sky_world
 
@@ -125,12 +125,6 @@ def test_the_order_of_the_rows_and_chunks_of_pairs_change_nothing(monkeypatch: p
     assert np.array_equal(p, again[::-1])
     monkeypatch.setattr("gazetteer.labeling.rules.null._SHIFTED", 1)
     assert np.array_equal(p, p_values(codes, maps, feature, concept))
-
-
-def test_benjamini_hochberg_is_scipys() -> None:
-    p = np.random.default_rng(0).random(50) ** 3
-    assert np.allclose(false_discovery(p), false_discovery_control(p))
-    assert false_discovery(np.zeros(0)).shape == (0,)
 
 
 def test_codes_of_an_unknown_image_are_refused() -> None:
