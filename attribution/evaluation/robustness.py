@@ -56,7 +56,7 @@ def attacked(
         return compare("erase", concept, cases, intact, edited, pairs.near(concept))
 
     def search(concept: str) -> str:
-        prompts, samples = pairs.methods.unedited(concept)
+        prompts, samples = pairs.methods.problems.unedited(concept)
         with applied(pairs.methods.unet, pairs.methods.edit("erase", method, concept, fraction)):
             return adversarial_words(pairs.methods.pipe, prompts, samples, attack)[0]
 

@@ -8,7 +8,8 @@ from functools import partial
 from typing import Any
 
 from gazetteer.attribution.edits.method_names import AMPLIFY, ERASE
-from gazetteer.attribution.edits.methods import MethodConfig, Methods
+from gazetteer.attribution.edits.methods import Methods
+from gazetteer.attribution.edits.problems import MethodConfig
 from gazetteer.attribution.evaluation.cache import ResultCache
 from gazetteer.attribution.evaluation.cases import CHOOSE, REPORT, Case
 from gazetteer.attribution.evaluation.evaluate import EditEvaluation, EvaluationConfig, together

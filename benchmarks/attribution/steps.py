@@ -15,7 +15,8 @@ from typing import Any
 import torch
 
 from gazetteer.attribution.edits.delta import applied
-from gazetteer.attribution.edits.methods import MethodConfig, Methods
+from gazetteer.attribution.edits.methods import Methods
+from gazetteer.attribution.edits.problems import MethodConfig
 from gazetteer.attribution.evaluation.cases import CHOOSE
 from gazetteer.attribution.objective.prompts import without
 from gazetteer.jobs.config.schema import load_config
@@ -44,7 +45,7 @@ def main() -> None:
     other = Methods(methods.pipe, MethodConfig(**{**vars(config), "seed": 77}), methods.concepts, held, without)
     found: dict[str, dict[str, list[tuple[float, float]]]] = {}
     for concept in arguments.concepts:
-        seen = other.problem("erase", concept, "context")
+        seen = other.problems.problem("erase", concept, "context")
         before = seen.values().numpy()
         named = before > 1e-3 * before.max()  # what is to stay as it is starts at nothing
         for fraction in arguments.fractions:

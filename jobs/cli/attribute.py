@@ -156,7 +156,7 @@ def _attribute_apply(arguments: argparse.Namespace) -> int:
 
 
 def _attribute_edit(arguments: argparse.Namespace) -> int:
-    from gazetteer.attribution.edits.methods import MethodConfig
+    from gazetteer.attribution.edits.problems import MethodConfig
     from gazetteer.jobs.config.schema import load_config
     from gazetteer.jobs.experiments.attribute_edit import EditConfig, make_edit
 
@@ -181,7 +181,7 @@ def _attribute_sheet(arguments: argparse.Namespace) -> int:
 
 
 def _attribute_features(arguments: argparse.Namespace) -> int:
-    from gazetteer.attribution.edits.methods import MethodConfig
+    from gazetteer.attribution.edits.problems import MethodConfig
     from gazetteer.attribution.evaluation.features import FeaturesConfig
     from gazetteer.jobs.config.schema import load_config
     from gazetteer.jobs.experiments.attribute_evaluate import relate_features

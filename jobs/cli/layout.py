@@ -50,7 +50,8 @@ def _layout_predict(arguments: argparse.Namespace) -> int:
 def _layout_evaluate(arguments: argparse.Namespace) -> int:
     from gazetteer.jobs.config.schema import load_config
     from gazetteer.jobs.experiments.layout import evaluate
-    from gazetteer.jobs.plots.evaluation import layout_plots, write_plots
+    from gazetteer.jobs.plots.charts import save_plots
+    from gazetteer.jobs.plots.evaluation import layout_plots
     from gazetteer.labeling.layout.evaluation.evaluate import print_layout
 
     result = evaluate(
@@ -67,6 +68,6 @@ def _layout_evaluate(arguments: argparse.Namespace) -> int:
     )
     print_layout(result)
     if arguments.plots:
-        write_plots(arguments.plots, layout_plots(result))
+        save_plots(arguments.plots, layout_plots(result))
     print_json(arguments, result)
     return DONE

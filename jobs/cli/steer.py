@@ -56,14 +56,15 @@ def _draw(arguments: argparse.Namespace) -> int:
 def _evaluate(arguments: argparse.Namespace) -> int:
     from gazetteer.jobs.config.schema import load_config
     from gazetteer.jobs.experiments.steer_evaluate import evaluate_steering
-    from gazetteer.jobs.plots.evaluation import steer_plots, write_plots
+    from gazetteer.jobs.plots.charts import save_plots
+    from gazetteer.jobs.plots.evaluation import steer_plots
     from gazetteer.labeling.interventions.evaluation.summary import print_evaluation
 
     config = load_config(arguments.config, arguments.overrides)
     result = evaluate_steering(config, arguments.run, arguments.quick, arguments.out)
     print_evaluation(result)
     if arguments.plots:
-        write_plots(arguments.plots, steer_plots(result))
+        save_plots(arguments.plots, steer_plots(result))
     print_json(arguments, result)
     return DONE
 

@@ -15,7 +15,8 @@ from PIL import Image
 from gazetteer.attribution.edits.cast import fitted
 from gazetteer.attribution.edits.delta import Delta, applied
 from gazetteer.attribution.edits.delta_file import load_delta, save_delta
-from gazetteer.attribution.edits.methods import MethodConfig, Methods
+from gazetteer.attribution.edits.methods import Methods
+from gazetteer.attribution.edits.problems import MethodConfig
 from gazetteer.attribution.evaluation.cases import REPORT, Case
 from gazetteer.attribution.evaluation.evaluators import Images, painter
 from gazetteer.data.core.digests import digest_path

@@ -8,7 +8,8 @@ from typing import Any
 
 import torch
 
-from gazetteer.attribution.edits.methods import MethodConfig, Methods
+from gazetteer.attribution.edits.methods import Methods
+from gazetteer.attribution.edits.problems import MethodConfig
 from gazetteer.attribution.evaluation.cache import ResultCache
 from gazetteer.attribution.evaluation.cases import Prompts, part_prompts
 from gazetteer.attribution.evaluation.evaluators import Evaluators, classifying, detecting, painter

@@ -5,9 +5,12 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from gazetteer.jobs.plots.charts import Point, bars, curves, matrix
+from gazetteer.jobs.plots.charts import Point, bars, curves, matrix, save_plots
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 FEWEST = 3
 """A cell of an interference matrix that rests on fewer pictures is not drawn: one picture more or less decides it."""
@@ -71,36 +74,47 @@ def write_evaluation(result: Mapping[str, Any], out: str) -> list[str]:
     """Write ``OUT/evaluation.json`` and its plots as SVG; returns the files."""
     folder = Path(out)
     folder.mkdir(parents=True, exist_ok=True)
-    files = {"evaluation.json": json.dumps(result, indent=1, sort_keys=True) + "\n"}
+    numbers = folder / "evaluation.json"
+    numbers.write_text(json.dumps(result, indent=1, sort_keys=True) + "\n", encoding="utf-8")
+    return sorted([str(numbers), *save_plots(folder, evaluation_plots(result))])
+
+
+def evaluation_plots(result: Mapping[str, Any]) -> dict[str, Figure]:
+    """By file name the figures of what `gazetteer.attribution.evaluation.suite.run_suite` gives."""
+    made: dict[str, Figure] = {}
     for goal, _ in _GOALS:
         found = result.get(goal) or {}
         for name in ("target", "others"):
             lines = {m: _line(f["curve"], name) for m, f in found.items() if f.get("curve")}
-            lines = {method: line for method, line in lines.items() if line}
-            if lines:
+            if lines := {method: line for method, line in lines.items() if line}:
                 title = f"{goal}: {name} by fraction of weights (choosing half)"
-                files[f"{goal}-{name}.svg"] = curves(title, lines, "fraction of the scope's weights", name)
+                made[f"{goal}-{name}.svg"] = curves(title, lines, "fraction of the scope's weights", name)
         for method, one in found.items():
             if "interference" in one:
                 title = f"{goal} by {method}: others found, edited / intact (row: edited concept; grey: under {FEWEST})"
                 few = _few(one["interference_pictures"])
-                files[f"{goal}-interference-{method}.svg"] = matrix(title, one["interference"], few)
+                made[f"{goal}-interference-{method}.svg"] = matrix(title, one["interference"], few)
     for method, choices in (result.get("overlap") or {}).items():
-        files[f"overlap-{method}.svg"] = matrix(f"{method}: Jaccard index of the chosen weights", choices)
+        made[f"overlap-{method}.svg"] = matrix(f"{method}: Jaccard index of the chosen weights", choices)
     for method, concepts in (result.get("distribution") or {}).items():
         title = f"{method}: where the chosen weights lie"
-        files[f"distribution-{method}.svg"] = bars(title, {c: _by_place(rows) for c, rows in concepts.items()})
-    if found := result.get("everywhere"):
-        title = f"top {found['fraction']:.0%} of all weights by cad"
-        for place in ("kind", "block"):
-            rows = {"all weights": found["weights"][place], **found[place]}
-            files[f"everywhere-{place}.svg"] = bars(f"{title}: by {place}", rows)
-        steps = {c: {f"step {i + 1}": v for i, v in enumerate(some)} for c, some in found["step"].items()}
-        files["everywhere-step.svg"] = bars(f"{title}: by sampler step, of Σ |w · dJ/dw|", steps)
-        files["overlap-everywhere.svg"] = matrix(f"{title}: Jaccard index", found["overlap"])
-    for name, text in files.items():
-        (folder / name).write_text(text, encoding="utf-8")
-    return [str(folder / name) for name in sorted(files)]
+        made[f"distribution-{method}.svg"] = bars(title, {c: _by_place(rows) for c, rows in concepts.items()})
+    return made | (_everywhere(result["everywhere"]) if result.get("everywhere") else {})
+
+
+def _everywhere(found: Mapping[str, Any]) -> dict[str, Figure]:
+    title = f"top {found['fraction']:.0%} of all weights by cad"
+    steps = {c: {f"step {i + 1}": v for i, v in enumerate(some)} for c, some in found["step"].items()}
+    return {
+        **{
+            f"everywhere-{place}.svg": bars(
+                f"{title}: by {place}", {"all weights": found["weights"][place], **found[place]}
+            )
+            for place in ("kind", "block")
+        },
+        "everywhere-step.svg": bars(f"{title}: by sampler step, of Σ |w · dJ/dw|", steps),
+        "overlap-everywhere.svg": matrix(f"{title}: Jaccard index", found["overlap"]),
+    }
 
 
 def _few(pictures: Mapping[str, Mapping[str, int]]) -> set[tuple[str, str]]:

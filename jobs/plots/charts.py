@@ -1,139 +1,158 @@
-"""Plots of an evaluation as plain SVG text: curves with bands, bars, a matrix of shades, and tables of percentages."""
+"""Plots of an evaluation by matplotlib: curves with intervals, stacked bars, matrices of shades, tables of percents."""
 
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
-from html import escape
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
 COLOURS = ("#0b6e4f", "#c0392b", "#2b59c3", "#b7791f", "#6b4ba1", "#2a9d8f", "#555555", "#d1495b", "#8d6e63", "#3a3a3a")
-GREY = "#bbb"
+GREY, BLUE = "#bbbbbb", "#cfe3ff"
+MOST = 1.1
+"""The highest value that curves show; what is more is drawn there."""
+_LEAST_SHOWN = 0.005
 Point = tuple[float, float, float, float]
 """x, value, low, high."""
 
 
-def curves(title: str, lines: Mapping[str, Sequence[Point]], x_label: str, y_label: str) -> str:
-    """Lines over evenly spaced x values (a share's scale is logarithmic), values 0..1 (more is cut off), with bands."""
+def curves(title: str, lines: Mapping[str, Sequence[Point]], x_label: str, y_label: str) -> Figure:
+    """Lines over evenly spaced x values (a fraction's scale is logarithmic), values 0..1 (more is cut off), with bars.
+
+    Args:
+        lines: by name the points of each, in any order.
+    """
     xs = sorted({point[0] for line in lines.values() for point in line})
-    across = {x: 60 + 400 * (i + 0.5) / len(xs) for i, x in enumerate(xs)}
-
-    def down(value: float) -> float:
-        return 250 - 200 * min(1.1, max(0.0, value))
-
-    body = [f'<line x1="60" x2="460" y1="{down(v)}" y2="{down(v)}" stroke="#ddd"/>' for v in (0, 0.25, 0.5, 0.75, 1)]
-    body += [_text(54, down(v) + 4, f"{v:g}", "end") for v in (0, 0.25, 0.5, 0.75, 1)]
-    body += [_text(x, 268, f"{value:g}", "middle") for value, x in across.items()]
+    place = {x: nth for nth, x in enumerate(xs)}
+    figure, axes = _figure(title, 6.2, 3.4)
     for nth, (name, line) in enumerate(lines.items()):
-        colour = COLOURS[nth % len(COLOURS)]
-        for x, _, low, high in line:
-            body.append(
-                f'<line x1="{across[x]}" x2="{across[x]}" y1="{down(low)}" y2="{down(high)}" stroke="{colour}" '
-                'stroke-opacity="0.35" stroke-width="3"/>'
-            )
-        path = " ".join(f"{across[x]:.1f},{down(value):.1f}" for x, value, _, _ in line)
-        body.append(f'<polyline points="{path}" fill="none" stroke="{colour}" stroke-width="2"/>')
-        body.append(f'<rect x="475" y="{42 + 18 * nth}" width="10" height="10" fill="{colour}"/>')
-        body.append(_text(490, 51 + 18 * nth, name))
-    body += [_text(260, 288, x_label, "middle"), _text(60, 40, y_label)]
-    return _page(title, 620, 300, body)
+        points = sorted(line)
+        value, low, high = (np.clip([p[i] for p in points], 0.0, MOST) for i in (1, 2, 3))
+        axes.errorbar(
+            [place[p[0]] for p in points], value, yerr=[np.maximum(value - low, 0.0), np.maximum(high - value, 0.0)],
+            label=name, color=COLOURS[nth % len(COLOURS)], marker=".", elinewidth=3, ecolor=f"{COLOURS[nth % 10]}59",
+        )  # fmt: skip
+    axes.set_xticks(range(len(xs)), [f"{x:g}" for x in xs])
+    axes.set_ylim(-0.02, MOST)
+    axes.grid(axis="y", color="#dddddd")
+    axes.set(xlabel=x_label, ylabel=y_label)
+    axes.legend(loc="center left", bbox_to_anchor=(1.0, 0.5), frameon=False)
+    return figure
 
 
-def bars(title: str, groups: Mapping[str, Mapping[str, float]]) -> str:
-    """Stacked horizontal bars, one per group; values of a group sum to 1 or less."""
+def bars(title: str, groups: Mapping[str, Mapping[str, float]]) -> Figure:
+    """Stacked horizontal bars, one per group, the first on top; values of a group sum to 1 or less."""
     kinds = list(dict.fromkeys(kind for values in groups.values() for kind in values))
-    body = []
-    for row, (name, values) in enumerate(groups.items()):
-        left, top = 150.0, 40 + 20 * row
-        body.append(_text(144, top + 12, name, "end"))
-        for kind, value in values.items():
-            colour = COLOURS[kinds.index(kind) % len(COLOURS)]
-            body.append(f'<rect x="{left:.1f}" y="{top}" width="{400 * value:.1f}" height="15" fill="{colour}"/>')
-            left += 400 * value
+    figure, axes = _figure(title, 7.6, max(0.8 + 0.22 * len(groups), 0.8 + 0.2 * len(kinds)))
+    names, left = list(groups), np.zeros(len(groups))
     for nth, kind in enumerate(kinds):
-        body.append(f'<rect x="565" y="{42 + 18 * nth}" width="10" height="10" fill="{COLOURS[nth % len(COLOURS)]}"/>')
-        body.append(_text(580, 51 + 18 * nth, kind))
-    return _page(title, 760, max(60 + 20 * len(groups), 60 + 18 * len(kinds)), body)
+        values = np.array([groups[name].get(kind, 0.0) for name in names])
+        axes.barh(range(len(names)), values, left=left, label=kind, color=COLOURS[nth % len(COLOURS)])
+        left += values
+    axes.set_yticks(range(len(names)), names)
+    axes.invert_yaxis()
+    axes.set_xlim(0, 1)
+    axes.legend(loc="center left", bbox_to_anchor=(1.0, 0.5), frameon=False)
+    return figure
 
 
-def matrix(title: str, rows: Mapping[str, Mapping[str, float | None]], grey: Collection[tuple[str, str]] = ()) -> str:
+def matrix(
+    title: str, rows: Mapping[str, Mapping[str, float | None]], grey: Collection[tuple[str, str]] = ()
+) -> Figure:
     """A table of shades: 1 is white, 0 dark, more than 1 tinted blue; blank where there was nothing to measure.
 
     Args:
         grey: (row, column) of cells that are left grey and empty, as too little was measured.
     """
     columns = sorted({name for row in rows.values() for name in row} | set(rows))
-    body = [
-        f'<text x="{165 + 34 * j}" y="95" transform="rotate(-50 {165 + 34 * j} 95)" font-size="11">{escape(c)}</text>'
-        for j, c in enumerate(columns)
-    ]
+    figure, axes = _figure(title, 1.9 + 0.38 * len(columns), 1.5 + 0.26 * len(rows))
     for i, (name, row) in enumerate(rows.items()):
-        top = 105 + 24 * i
-        body.append(_text(140, top + 16, name, "end"))
         for j, column in enumerate(columns):
             value = row.get(column)
             if (name, column) in grey:
-                body.append(f'<rect x="{148 + 34 * j}" y="{top}" width="32" height="22" fill="{GREY}"/>')
-                continue
-            if value is None:
-                continue
-            level = round(255 * min(1.0, max(0.0, value)))
-            fill = f"rgb({level},{level},{level})" if value <= 1 else "#cfe3ff"
-            ink = "#000" if level > 120 else "#fff"
-            body.append(f'<rect x="{148 + 34 * j}" y="{top}" width="32" height="22" fill="{fill}" stroke="#ccc"/>')
-            body.append(
-                f'<text x="{164 + 34 * j}" y="{top + 15}" text-anchor="middle" font-size="10" fill="{ink}">'
-                f"{value:.2f}</text>"
-            )
-    return _page(title, 170 + 34 * len(columns), 120 + 24 * len(rows), body)
+                _cell(axes, i, j, GREY)
+            elif value is not None:
+                level = min(1.0, max(0.0, value))
+                _cell(axes, i, j, BLUE if value > 1 else (level, level, level), f"{value:.2f}", dark=level < 0.47)
+    _table(axes, list(rows), columns)
+    return figure
 
 
 def percentages(
     title: str, panels: Mapping[str, tuple[str, Mapping[str, Mapping[str, float]]]], columns: Sequence[str],
     across: int = 2,
-) -> str:  # fmt: skip
-    """Tables of shares side by side, `across` to a line: in % (under 0.5 % empty), full colour from 50 % on.
+) -> Figure:  # fmt: skip
+    """Tables of fractions side by side, `across` to a line: in % (under 0.5 % empty), full colour from 50 % on.
 
     Args:
-        panels: by heading the colour and, by row and column, the shares: no entry of a row that is there is 0. All
+        panels: by heading the colour and, by row and column, the fractions: no entry of a row that is there is 0. All
             panels have the same rows; one that a panel lacks is grey in it.
         columns: of every panel. The cells of a row's own column are framed.
     """
     names = sorted({name for _, table in panels.values() for name in table})
-    wide, high = 160 + 28 * len(columns), 120 + 20 * len(names)
-    body = []
-    for nth, (heading, (colour, table)) in enumerate(panels.items()):
-        left, top = 105 + nth % across * wide, 110 + nth // across * high
-        body.append(_text(left, top - 68, heading))
-        for j, column in enumerate(columns):
-            x = left + 28 * j + 14
-            body.append(
-                f'<text transform="translate({x},{top - 5}) rotate(-50)" font-size="11">{escape(column)}</text>'
-            )
-        for i, name in enumerate(names):
-            body.append(_text(left - 6, top + 20 * i + 14, name, "end"))
-            for j, column in enumerate(columns):
-                share = table[name].get(column, 0.0) if name in table else None
-                fill = GREY if share is None else colour
-                opacity = 1.0 if share is None else min(1.0, 2 * share)
-                x, y, frame = left + 28 * j, top + 20 * i, "#000" if name == column else "#ddd"
-                body.append(
-                    f'<rect x="{x + 1}" y="{y + 1}" width="26" height="18" fill="{fill}" fill-opacity="{opacity:.2f}" '
-                    f'stroke="{frame}"/>'
-                )
-                if share is not None and share >= 0.005:
-                    ink = "#fff" if opacity > 0.6 else "#000"
-                    body.append(f'<text x="{x + 14}" y="{y + 14}" text-anchor="middle" font-size="10" fill="{ink}">'
-                                f"{100 * share:.0f}</text>")  # fmt: skip
     lines = -(-len(panels) // across)
-    return _page(title, 20 + wide * min(across, len(panels)), 40 + high * lines, body)
+    size = (across * (1.7 + 0.32 * len(columns)), 0.4 + lines * (1.4 + 0.24 * len(names)))
+    figure, _ = _figure(title, *size, axes=False)
+    for nth, (heading, (colour, table)) in enumerate(panels.items()):
+        axes = figure.add_subplot(lines, across, nth + 1)
+        axes.set_title(heading, loc="left", fontsize=9)
+        for i, name in enumerate(names):
+            for j, column in enumerate(columns):
+                value = table[name].get(column, 0.0) if name in table else None
+                strength = min(1.0, 2 * (value or 0.0))
+                text = f"{100 * value:.0f}" if value is not None and value >= _LEAST_SHOWN else ""
+                fill = GREY if value is None else (colour, strength)
+                _cell(axes, i, j, fill, text, dark=strength > 0.6, frame="#000000" if name == column else "#dddddd")
+        _table(axes, names, columns)
+    return figure
 
 
-def _text(x: float, y: float, text: str, anchor: str = "start") -> str:
-    return f'<text x="{x:.1f}" y="{y:.1f}" text-anchor="{anchor}" font-size="11">{escape(text)}</text>'
+def save_plots(folder: str | Path, plots: Mapping[str, Figure]) -> list[str]:
+    """Write each figure as an SVG file of its name, the folder too where there is none; returns the paths, sorted.
+
+    Equal figures give equal files: no date, no random ids; texts stay texts.
+    """
+    import matplotlib
+
+    Path(folder).mkdir(parents=True, exist_ok=True)
+    with matplotlib.rc_context({"svg.fonttype": "none", "svg.hashsalt": "gazetteer"}):
+        for name, figure in plots.items():
+            figure.savefig(Path(folder) / name, format="svg", bbox_inches="tight", metadata={"Date": None})
+    return sorted(str(Path(folder) / name) for name in plots)
 
 
-def _page(title: str, width: int, height: int, body: Sequence[str]) -> str:
-    return (
-        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}" font-family="sans-serif">'
-        f'<rect width="{width}" height="{height}" fill="#fff"/>'
-        f'<text x="12" y="20" font-size="13" font-weight="bold">{escape(title)}</text>{"".join(body)}</svg>\n'
-    )
+def _figure(title: str, width: float, height: float, *, axes: bool = True) -> tuple[Figure, Axes]:
+    """A figure of its own, without pyplot's global state; sizes in inches."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(width, height), layout="constrained")
+    figure.suptitle(title, fontsize=10, fontweight="bold", x=0.01, ha="left")
+    return figure, figure.add_subplot() if axes else None  # type: ignore[return-value]
+
+
+def _cell(
+    axes: Axes, row: int, column: int, fill: object, text: str = "", *, dark: bool = False, frame: str = "#cccccc"
+) -> None:
+    from matplotlib.patches import Rectangle
+
+    square = Rectangle((column, row), 0.94, 0.94, facecolor=fill, edgecolor=frame)  # type: ignore[arg-type]
+    axes.add_patch(square)
+    if text:
+        ink = "#ffffff" if dark else "#000000"
+        axes.text(column + 0.47, row + 0.47, text, ha="center", va="center", fontsize=7, color=ink)
+
+
+def _table(axes: Axes, rows: Sequence[str], columns: Sequence[str]) -> None:
+    """Names above and to the left of cells that are 1 wide and high, the first row on top."""
+    axes.set_xlim(0, max(1, len(columns)))
+    axes.set_ylim(max(1, len(rows)), 0)
+    axes.xaxis.tick_top()
+    axes.set_xticks(np.arange(len(columns)) + 0.47, columns, rotation=50, ha="left", fontsize=8)
+    axes.set_yticks(np.arange(len(rows)) + 0.47, rows, fontsize=8)
+    axes.tick_params(length=0)
+    axes.spines[:].set_visible(False)

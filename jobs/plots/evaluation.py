@@ -1,20 +1,22 @@
-"""An evaluation of layouts or of edits as SVG files, curves and tables: what `--plots FOLDER` writes."""
+"""An evaluation of layouts or of edits as figures, curves and tables: what `--plots FOLDER` writes."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from gazetteer.data.inputs.edits import STAGES
 from gazetteer.jobs.plots.charts import COLOURS, Point, curves, percentages
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 METHODS = ("gazetteer", "live", "paper", "prior", "chance", "attention", "probe", "neurons", "features_only", "uncond")
 """Of layouts, those that are drawn: as many as there are colours."""
 
 
-def layout_plots(result: Mapping[str, Any]) -> dict[str, str]:
+def layout_plots(result: Mapping[str, Any]) -> dict[str, Figure]:
     """By file name the curves over the sampler's steps of what `evaluate_layout` gives."""
     made = {}
     exact = {t: found["miou"] for t, found in result["exact"].items()}
@@ -30,7 +32,7 @@ def layout_plots(result: Mapping[str, Any]) -> dict[str, str]:
     return made
 
 
-def steer_plots(result: Mapping[str, Any]) -> dict[str, str]:
+def steer_plots(result: Mapping[str, Any]) -> dict[str, Figure]:
     """By file name the pictures of what `gazetteer.labeling.interventions.evaluation.experiments.Evaluation` gives.
 
     Curves over the stages, and tables of the side effects: a file for each experiment and method.
@@ -54,7 +56,7 @@ def steer_plots(result: Mapping[str, Any]) -> dict[str, str]:
     return made
 
 
-def _effect_tables(name: str, effects: Mapping[str, Mapping[str, Any]]) -> dict[str, str]:
+def _effect_tables(name: str, effects: Mapping[str, Mapping[str, Any]]) -> dict[str, Figure]:
     """By file name what appears and vanishes, stage by stage; all methods with the same columns."""
     every = [row for methods in effects.values() for table in methods.values() for row in table.values()]
     columns = sorted({other for row in every for other in row})
@@ -87,10 +89,3 @@ def _points(values: Any) -> list[Point]:
         (x, one) for x, one in values if one is not None and one[0] is not None and not math.isnan(one[0])
     ]
     return [(x, one[0], one[1], one[2]) for x, one in sorted(there)]
-
-
-def write_plots(folder: str | Path, plots: Mapping[str, str]) -> None:
-    """Write the files, the folder too where there is none."""
-    Path(folder).mkdir(parents=True, exist_ok=True)
-    for name, text in plots.items():
-        (Path(folder) / name).write_text(text, encoding="utf-8")

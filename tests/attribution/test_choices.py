@@ -11,9 +11,10 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from gazetteer.attribution.edits import methods as methods_module
+from gazetteer.attribution.edits import problems as problems_module
 from gazetteer.attribution.edits.delta import Delta, ablation
-from gazetteer.attribution.edits.methods import MethodConfig, Methods
+from gazetteer.attribution.edits.methods import Methods
+from gazetteer.attribution.edits.problems import MethodConfig
 from gazetteer.attribution.evaluation.cases import CHOOSE, REPORT, Case
 from gazetteer.attribution.evaluation.evaluate import EditEvaluation, EvaluationConfig
 from gazetteer.attribution.evaluation.evaluators import Evaluators, Images
@@ -68,7 +69,7 @@ def test_amplifying_takes_what_holds_a_concept_down_and_asks_for_more_of_it(
         seen["factor"] = factor
         return context_samples(pipe, context, factor, *rest, **named)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(methods_module, "context_samples", watched)
+    monkeypatch.setattr(problems_module, "context_samples", watched)
     config = MethodConfig(steps=2, context=1, context_steps=1, amplify_factor=2.5, erase_factor=-0.5)
     prompts = {"a dog and a house": frozenset({"dog", "house"}), "a house": frozenset({"house"})}
     methods = Methods(pipe, config, ["dog", "house"], prompts, without)
@@ -77,7 +78,7 @@ def test_amplifying_takes_what_holds_a_concept_down_and_asks_for_more_of_it(
         assert chosen
         for name, index in chosen.items():
             assert (sign * scores[name].reshape(-1)[index] > 0).all()
-        methods.problem(goal, "dog", "context")
+        methods.problems.problem(goal, "dog", "context")
         assert seen["factor"] == factor
 
 

@@ -8,7 +8,8 @@ from torch import nn
 
 from gazetteer.attribution.edits.closed_form import concept_edit, name_embeddings, rewritten
 from gazetteer.attribution.edits.delta import applied
-from gazetteer.attribution.edits.methods import MethodConfig, Methods
+from gazetteer.attribution.edits.methods import Methods
+from gazetteer.attribution.edits.problems import MethodConfig
 from gazetteer.attribution.objective.prompts import without
 from gazetteer.attribution.objective.trajectory import conditioning
 from gazetteer.attribution.scores.selection import scope_weights

@@ -17,7 +17,7 @@ from torch import nn
 
 from gazetteer import load_components, load_labels
 from gazetteer.attribution.edits.delta import difference
-from gazetteer.attribution.edits.methods import MethodConfig
+from gazetteer.attribution.edits.problems import MethodConfig
 from gazetteer.attribution.evaluation import features as features_module
 from gazetteer.attribution.evaluation.activity import activity, patching
 from gazetteer.attribution.evaluation.cases import REPORT, draw_cases

@@ -19,7 +19,8 @@ from gazetteer import load_components
 from gazetteer.attribution.edits.delta import applied
 from gazetteer.attribution.edits.delta_file import load_delta, save_delta
 from gazetteer.attribution.edits.method_names import AMPLIFY, ERASE, FOLLOWERS
-from gazetteer.attribution.edits.methods import MethodConfig, Methods
+from gazetteer.attribution.edits.methods import Methods
+from gazetteer.attribution.edits.problems import MethodConfig
 from gazetteer.attribution.evaluation import suite
 from gazetteer.attribution.evaluation.adversary import Attack
 from gazetteer.attribution.evaluation.cache import ResultCache
@@ -42,7 +43,6 @@ from gazetteer.jobs.experiments.attribute_edit import EditConfig, make_edit, wri
 from gazetteer.jobs.experiments.attribute_evaluate import evaluate
 from gazetteer.jobs.experiments.attribute_report import print_evaluation, write_evaluation
 from gazetteer.jobs.experiments.attribute_score import apply_edit, score
-from gazetteer.jobs.plots.charts import curves
 from gazetteer.labeling.atlas.sheets import write_edits
 from gazetteer.labeling.vocabulary.concepts import Vocabulary, VocabularyConfig
 from tests.support.models.tiny_pipeline import tiny_pipeline
@@ -172,16 +172,6 @@ def test_half_of_the_prompts_of_every_concept_choose_and_half_report() -> None:
     assert next(case for case in drawn if case.prompt == "a house at night").named == {"house", "night"}
     for concept in ("dog", "house", "sky"):
         assert {case.half for case in drawn if concept in case.named} == {CHOOSE, REPORT}
-
-
-def test_curves_are_drawn_in_order_with_their_bands() -> None:
-    line = [(0.01, 1.0, 0.9, 1.0), (0.1, 0.0, 0.0, 0.25)]
-    root = ElementTree.fromstring(curves("dose <response>", {"cad": line, "steps": line[:1]}, "fraction", "target"))
-    names = [element.text for element in root.iter("{http://www.w3.org/2000/svg}text")]
-    assert {"dose <response>", "cad", "steps", "0.01", "0.1"} <= set(names)
-    first = next(root.iter("{http://www.w3.org/2000/svg}polyline")).get("points", "").split()
-    (x0, y0), (x1, y1) = ([float(v) for v in point.split(",")] for point in first)
-    assert x0 < x1 and (y0, y1) == (50.0, 250.0)  # 1 at the top, 0 at the bottom
 
 
 def test_every_method_is_evaluated_on_pairs_and_the_model_stays_as_it_was(tmp_path: Path) -> None:

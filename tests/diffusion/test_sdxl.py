@@ -10,7 +10,8 @@ import pytest
 import torch
 from diffusers import EulerDiscreteScheduler
 
-from gazetteer.attribution.edits.methods import MethodConfig, Methods
+from gazetteer.attribution.edits.methods import Methods
+from gazetteer.attribution.edits.problems import MethodConfig
 from gazetteer.attribution.evaluation.adversary import Attack
 from gazetteer.attribution.evaluation.cases import CHOOSE, REPORT, Case
 from gazetteer.attribution.evaluation.evaluate import EditEvaluation, EvaluationConfig

@@ -1,25 +1,32 @@
-"""The curves of evaluations: every method, at its place, and nothing where nothing was measured."""
+"""The figures of evaluations: every method, at its place, and nothing where nothing was measured."""
 
 from __future__ import annotations
 
 import math
 from pathlib import Path
+from typing import Any
 from xml.etree import ElementTree
 
-from gazetteer.jobs.plots.charts import GREY
-from gazetteer.jobs.plots.evaluation import layout_plots, progress, steer_plots, write_plots
+from matplotlib.colors import to_hex
+from matplotlib.figure import Figure
+from matplotlib.patches import Rectangle
 
-SVG = "{http://www.w3.org/2000/svg}"
+from gazetteer.jobs.plots.charts import COLOURS, GREY, bars, curves, matrix, save_plots
+from gazetteer.jobs.plots.evaluation import layout_plots, progress, steer_plots
 
 
-def drawn(text: str) -> tuple[list[str], list[list[tuple[float, float]]]]:
-    """The texts of a picture, and the points of its lines."""
-    root = ElementTree.fromstring(text)
-    lines = [
-        [tuple(map(float, point.split(","))) for point in line.get("points", "").split()]
-        for line in root.iter(f"{SVG}polyline")
-    ]
-    return [one.text or "" for one in root.iter(f"{SVG}text")], lines  # type: ignore[return-value]
+def drawn(figure: Figure) -> dict[str, list[tuple[float, float]]]:
+    """By name in the legend the points of each line of a figure of curves."""
+    handles, names = figure.axes[0].get_legend_handles_labels()
+    return {
+        name: [(float(x), float(y)) for x, y in zip(*line.lines[0].get_data(), strict=True)]
+        for line, name in zip(handles, names, strict=True)
+    }
+
+
+def cells(axes: Any) -> dict[tuple[int, int], Rectangle]:
+    """The squares of a table by row and column."""
+    return {(int(c.get_y()), int(c.get_x())): c for c in axes.patches if isinstance(c, Rectangle)}
 
 
 def test_layouts_are_drawn_over_the_steps() -> None:
@@ -32,10 +39,9 @@ def test_layouts_are_drawn_over_the_steps() -> None:
     result = {"miou": table, "pointing": {}, "presence_ap": {}, "exact": {"1.00": {"miou": table["1.00"]}}}
     made = layout_plots(result)
     assert set(made) == {"miou.svg", "exact_miou.svg"}
-    texts, (ours, live) = drawn(made["miou.svg"])
-    assert {"gazetteer", "live", "0", "50", "100"} < set(texts) and not {"attention", "uncond/x"} & set(texts)
-    assert [y for _, y in ours] == [200.0, 150.0, 50.0] and ours[0][0] < ours[1][0] < ours[2][0]  # noise to the left
-    assert live == [(ours[1][0], 100.0)]
+    figure = made["miou.svg"]
+    assert [text.get_text() for text in figure.axes[0].get_xticklabels()] == ["0", "50", "100"]  # noise to the left
+    assert drawn(figure) == {"gazetteer": [(0, 0.25), (1, 0.5), (2, 1.0)], "live": [(1, 0.75)]}
 
 
 def test_edits_are_drawn_over_the_stages(tmp_path: Path) -> None:
@@ -48,13 +54,44 @@ def test_edits_are_drawn_over_the_stages(tmp_path: Path) -> None:
     spatial = dict.fromkeys(("spatial", "spatial_map", "spatial_found", "outside_change"), stages)
     made = steer_plots(spatial)
     assert set(made) == {f"{name}.svg" for name in spatial}
-    _, (ours, none) = drawn(made["spatial.svg"])
-    assert [y for _, y in ours] == [100.0, 150.0] and len(none) == 3
+    lines = drawn(made["spatial.svg"])
+    assert lines["gazetteer"] == [(0, 0.75), (1, 0.5)] and len(lines["none"]) == 3
     detail = {"early": {"gazetteer": dict.fromkeys(("success", "distance", "layout_kept"), [1.0] * 3)}}
     made = steer_plots({**spatial, "global_detail": detail})
     assert {"global_success.svg", "global_layout_kept.svg"} < set(made)
-    write_plots(tmp_path / "new", made)
-    assert (tmp_path / "new" / "spatial.svg").read_text() == made["spatial.svg"]
+    paths = save_plots(tmp_path / "new", made)
+    assert [Path(path).name for path in paths] == sorted(made)
+    before = {path: Path(path).read_bytes() for path in paths}
+    assert all(ElementTree.fromstring(text).tag.endswith("svg") for text in before.values())
+    save_plots(tmp_path / "new", steer_plots({**spatial, "global_detail": detail}))
+    assert {path: Path(path).read_bytes() for path in paths} == before  # equal figures are equal files
+    assert b">gazetteer</text>" in before[str(tmp_path / "new" / "spatial.svg")]  # texts stay texts
+
+
+def test_curves_are_drawn_in_order_with_their_intervals() -> None:
+    line = [(0.1, 0.0, 0.0, 0.25), (0.01, 1.0, 0.9, 1.0), (0.2, 1.5, 1.2, 1.8)]
+    figure = curves("dose <response>", {"cad": line, "steps": line[:1]}, "fraction", "target")
+    assert drawn(figure) == {"cad": [(0, 1.0), (1, 0.0), (2, 1.1)], "steps": [(1, 0.0)]}  # what is more is cut off
+    intervals = figure.axes[0].collections[0]
+    ends = [[tuple(map(float, end)) for end in segment] for segment in intervals.get_segments()]
+    assert ends == [[(0, 0.9), (0, 1.0)], [(1, 0.0), (1, 0.25)], [(2, 1.1), (2, 1.1)]]
+    assert figure.get_suptitle() == "dose <response>"
+
+
+def test_bars_are_stacked_from_the_left() -> None:
+    axes = bars("where", {"dog": {"ff": 0.25, "conv": 0.5}, "cat": {"conv": 1.0}}).axes[0]
+    found = [(round(bar.get_y() + 0.4), bar.get_x(), bar.get_width()) for bar in axes.patches if bar.get_width()]
+    assert found == [(0, 0.0, 0.25), (0, 0.25, 0.5), (1, 0.0, 1.0)]
+    assert [text.get_text() for text in axes.get_yticklabels()] == ["dog", "cat"] and axes.yaxis_inverted()
+
+
+def test_a_matrix_leaves_out_what_was_not_measured() -> None:
+    axes = matrix("kept", {"dog": {"cat": 0.5, "sky": None, "sea": 1.2}}, {("dog", "dog")}).axes[0]
+    assert [text.get_text() for text in axes.get_xticklabels()] == ["cat", "dog", "sea", "sky"]
+    assert {place: to_hex(cell.get_facecolor()) for place, cell in cells(axes).items()} == {
+        (0, 0): "#808080", (0, 1): GREY, (0, 2): "#cfe3ff",
+    }  # fmt: skip
+    assert [text.get_text() for text in axes.texts] == ["0.50", "1.20"]
 
 
 def test_side_effects_are_tables_of_percentages() -> None:
@@ -68,16 +105,16 @@ def test_side_effects_are_tables_of_percentages() -> None:
     empty = {key: {} for key in ("spatial", "spatial_map", "spatial_found", "outside_change")}
     made = steer_plots({**empty, "side_effects": effects, "global_side_effects": {"early": {"gazetteer": {"fog": {}}}}})
     assert set(made) == {"side_effects_gazetteer.svg", "side_effects_random_features.svg"}
-    root = ElementTree.fromstring(made["side_effects_gazetteer.svg"])
-    texts = [one.text or "" for one in root.iter(f"{SVG}text")]
-    assert [text for text in texts if ":" in text][1:] == [
+    panels = made["side_effects_gazetteer.svg"].axes
+    assert [panel.get_title(loc="left") for panel in panels] == [
         f"{stage}: {kind}" for stage in ("early", "final") for kind in ("appears", "vanishes")
     ]
-    assert [text for text in texts if text.isdigit()] == ["62", "25"]  # 0.4 % is left empty
-    cells = [one for one in root.iter(f"{SVG}rect") if one.get("stroke")]
-    assert len(cells) == 4 * 2 * 3  # panels, rows, and the columns dog, moon, sun of either method
-    assert [cell.get("fill") for cell in cells].count(GREY) == 2 * 3  # no house was tried at the end
-    assert [cell.get("fill-opacity") for cell in cells[:3]] == ["0.00", "1.00", "0.00"]
-    assert [cell.get("stroke") for cell in cells[:3]] == ["#000", "#ddd", "#ddd"]
-    x, width = float(cells[-1].get("x", 0)), float(root.get("viewBox", "").split()[2])
-    assert x + 26 < width
+    assert [text.get_text() for panel in panels for text in panel.texts] == ["62", "25"]  # 0.4 % is left empty
+    tables = [cells(panel) for panel in panels]
+    assert [len(table) for table in tables] == [2 * 3] * 4  # rows, and the columns dog, moon, sun of either method
+    grey = [[place for place, cell in table.items() if to_hex(cell.get_facecolor()) == GREY] for table in tables]
+    assert grey == [[], [], [(1, 0), (1, 1), (1, 2)], [(1, 0), (1, 1), (1, 2)]]  # no house was tried at the end
+    first = [tables[0][0, column] for column in range(3)]
+    assert [cell.get_facecolor()[3] for cell in first] == [0.0, 1.0, 0.0]
+    assert to_hex(first[1].get_facecolor()) == COLOURS[0]
+    assert [to_hex(cell.get_edgecolor()) for cell in first] == ["#000000", "#dddddd", "#dddddd"]

@@ -1,0 +1,221 @@
+"""What is lowered to erase or amplify a concept: the published objectives, and those in context, on a pipeline."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+from torch import nn
+
+from gazetteer.attribution.edits.tune import Renew
+from gazetteer.attribution.objective.context import Context, context_samples
+from gazetteer.attribution.objective.objectives import Amplify, Anchor, Distance, Erase
+from gazetteer.attribution.objective.problem import Problem, diffusion_problem
+from gazetteer.attribution.objective.samples import Samples, freeze_target, join, shuffled
+from gazetteer.attribution.objective.trajectory import generate_latents, noised_images, trajectory
+from gazetteer.attribution.scores.selection import scope_weights
+from gazetteer.data.core.errors import InputError
+
+
+@dataclass(frozen=True)
+class MethodConfig:
+    """How concepts are attributed.
+
+    Attributes:
+        scope, per: of ``cad``, ``live`` and ``contrast``: which weights are scored, and within what the top fraction is
+            taken; ``published`` takes its fraction of every row.
+        wide: the scope of ``iterated``, ``steps`` and the controls, whose fractions are of all its weights together.
+        reference: the method whose counts per layer the controls take, but for those of ``cad``.
+        template: the concept's prompt, ``{}`` stands for its name; the published code uses the bare name.
+        base: the base concept's prompt.
+        steps, guidance: of the sampler; the published code uses 50 and 3.
+        seeds: trajectories per concept (published: one); for amplify, pictures per concept (published: 50).
+        batch: samples per U-Net call.
+        erase_factor, amplify_factor: the target is the plain prompt's prediction and so many times what the concept
+            adds; below 0 is negative guidance, as in ESD, which a few steps over few weights never quite reach.
+        context: prompts that name the concept, and as many that do not, for ``iterated`` and ``steps``.
+        context_steps: sampler steps at which these are compared, and as many at which others are held.
+        decided: the fraction of the steps, from the first, in which it is decided what the picture shows: to erase, the
+            former lie there; to amplify, and the latter, anywhere.
+        rounds: gradients of ``iterated``.
+        tune_steps, tune_rate: of Adam; the rate is relative to a layer's root mean square weight and for all weights of
+            the scope; a fraction of them moves further, by fraction^(−1/3).
+        seed: of everything random.
+    """
+
+    scope: str = "ff"
+    per: str = "layer"
+    wide: str = "cross"
+    reference: str = "steps"
+    template: str = "{}"
+    base: str = ""
+    steps: int = 50
+    guidance: float = 3.0
+    seeds: int = 1
+    batch: int = 8
+    erase_factor: float = -1.0
+    amplify_factor: float = 3.0
+    context: int = 8
+    context_steps: int = 4
+    decided: float = 0.3
+    rounds: int = 60
+    tune_steps: int = 36
+    tune_rate: float = 0.045
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if "{}" not in self.template:
+            raise InputError(f"template is {self.template!r}; accepted: text with {{}} where the concept's name goes.")
+        for name in ("steps", "seeds", "batch", "context", "context_steps", "rounds", "tune_steps"):
+            if getattr(self, name) < 1:
+                raise InputError(f"{name} must be at least 1, not {getattr(self, name)}.")
+
+
+class ConceptProblems:
+    """Every J of a concept on one pipeline; what was sampled for one is kept for others."""
+
+    def __init__(
+        self,
+        pipe: Any,
+        config: MethodConfig,
+        prompts: Mapping[str, frozenset[str]],
+        without: Callable[[str, str], str],
+    ) -> None:
+        """Prepare; see `Methods` for the arguments.
+
+        Raises:
+            InputError: an unknown scope.
+        """
+        self.pipe, self.config = pipe, config
+        self.prompts, self.without = dict(prompts), without
+        self.weights = scope_weights(pipe.unet, config.scope)
+        self.wide = scope_weights(pipe.unet, config.wide)
+        self._samples: dict[tuple[str, ...], Samples] = {}
+        self._walks: dict[tuple[str | int, ...], Samples] = {}
+
+    @property
+    def unet(self) -> nn.Module:
+        """The model under study."""
+        unet: nn.Module = self.pipe.unet
+        return unet
+
+    def problem(self, goal: str, concept: str, kind: str = "cad") -> Problem:
+        """J of a concept.
+
+        Args:
+            kind: ``cad``, the published objectives on the concept's own prompt; ``published``, with the released
+                code's pairing too; ``live``, without stop-gradient; ``wide``, as ``cad`` on the wide scope;
+                ``context``, the distance to what is wanted on prompts that name the concept and on those that do not
+                (`context_samples`), on the wide scope; ``esd`` and ``ca``, the losses of ESD (2303.07345 eq. 7,
+                η = 1) and of concept ablation (`objectives.Anchor`), there too.
+        """
+        c = self.config
+        weights = self.wide if kind in ("wide", "context", "esd", "ca") else self.weights
+        if kind == "context":
+            return diffusion_problem(self.unet, Distance(), self._context(goal, concept), weights, c.batch)
+        if kind == "esd":
+            return self.esd(concept)(0, nullcontext)
+        if kind == "ca":
+            return self._anchored(concept)
+        prompts = [c.template.format(concept)] * c.seeds
+        seeds = [c.seed + i for i in range(c.seeds)]
+        if goal == "erase":
+            samples = trajectory(
+                self.pipe, prompts, seeds, steps=c.steps, guidance=c.guidance, base=c.base,
+                pairing="published" if kind == "published" else "matched",
+            )  # fmt: skip
+            return diffusion_problem(self.unet, Erase(kind != "live"), samples, weights, c.batch)
+        latents = generate_latents(self.pipe, prompts, seeds, steps=c.steps, guidance=c.guidance)
+        samples = noised_images(self.pipe, latents, prompts, steps=c.steps, seed=c.seed)
+        return diffusion_problem(self.unet, Amplify(), samples, weights, c.batch)
+
+    def context(self, concept: str) -> Context:
+        """Prompts to measure a concept on: those that name it beside something else, and others."""
+        c = self.config
+        named = [p for p, has in self.prompts.items() if concept in has and self.without(p, concept) not in (p, "")]
+        named = named[: c.context] or [c.template.format(concept)]
+        kept = [p for p, has in self.prompts.items() if concept not in has]
+        return Context(tuple(named), tuple(self.without(p, concept) for p in named), tuple(kept[: c.context]))
+
+    def unedited(self, concept: str, most: int = 4) -> tuple[tuple[str, ...], Samples]:
+        """Prompts that name the concept and, where it is decided what is shown, the present model's own predictions.
+
+        Returns:
+            the prompts, and samples of them with targets, as `trajectory` orders them.
+        """
+        c, prompts = self.config, self.context(concept).named[:most]
+        samples = trajectory(
+            self.pipe, prompts, [c.seed + 5000 + i for i in range(len(prompts))], steps=c.steps, guidance=c.guidance,
+            only=_first(c.steps, c.decided, 2),
+        )  # fmt: skip
+        return prompts, freeze_target(self.unet, replace(samples, base=None), 1.0)
+
+    def _context(self, goal: str, concept: str) -> Samples:
+        c, spread = self.config, _spread(self.config.steps, self.config.context_steps)
+        if (goal, concept) not in self._samples:
+            self._samples[goal, concept] = context_samples(
+                self.pipe, self.context(concept), c.erase_factor if goal == "erase" else c.amplify_factor, self._walk,
+                early=_first(c.steps, c.decided, c.context_steps) if goal == "erase" else spread,
+                only=spread, seed=c.seed,
+            )  # fmt: skip
+        return self._samples[goal, concept]
+
+    def esd(self, concept: str) -> Renew:
+        """ESD's loss: x_t of guided trajectories of the model being trained, targets of the model as it was.
+
+        ‖ Φ(x_t, c; w) − [Φ(x_t; w*) − η (Φ(x_t, c; w*) − Φ(x_t; w*))] ‖² with η = 1 on the concept's own prompt.
+        """
+        c = self.config
+
+        def renew(step: int, as_before: Callable[[], AbstractContextManager[None]]) -> Problem:
+            seeds = [c.seed + 3000 + step * c.seeds + i for i in range(c.seeds)]
+            prompts = [c.template.format(concept)] * c.seeds
+            samples = trajectory(self.pipe, prompts, seeds, steps=c.steps, guidance=c.guidance, base=c.base)
+            with as_before():
+                aimed = freeze_target(self.unet, samples, -1.0)
+            return diffusion_problem(self.unet, Distance(), shuffled(aimed, step), self.wide, c.batch)
+
+        return renew
+
+    def _anchored(self, concept: str) -> Problem:
+        """Concept ablation's loss: pictures of the prompts without the concept, the prompts with it to match them."""
+        c, context = self.config, self.context(concept)
+        seeds = [c.seed + 4000 + i for i in range(len(context.plain))]
+        latents = generate_latents(self.pipe, context.plain, seeds, steps=c.steps, guidance=c.guidance)
+        samples = noised_images(
+            self.pipe, latents, context.named, steps=c.steps, seed=c.seed, base=context.plain,
+        )  # fmt: skip
+        return diffusion_problem(self.unet, Anchor(), shuffled(samples, c.seed), self.wide, c.batch)
+
+    def _walk(self, prompts: Sequence[str], only: Sequence[int]) -> Samples:
+        """Inputs of the intact model at some steps; a prompt's trajectory serves every concept it is used for."""
+        c = self.config
+        places = {prompt: place for place, prompt in enumerate(self.prompts)}
+        for start in range(0, len(prompts), c.batch):
+            part = [p for p in prompts[start : start + c.batch] if (p, *only) not in self._walks]
+            if part:
+                # Other noise than that of the published objectives, and than that of the evaluation.
+                seeds = [c.seed + 10_000 + places.get(prompt, len(places)) for prompt in part]
+                many = trajectory(
+                    self.pipe, part, seeds, steps=c.steps, guidance=c.guidance, base=c.base, only=only
+                )  # fmt: skip
+                for place, prompt in enumerate(part):
+                    self._walks[(prompt, *only)] = many.at(slice(place, None, len(part)))
+        found = join(*(self._walks[(prompt, *only)] for prompt in prompts))
+        # From prompt by prompt to step by step.
+        return found.at(torch.arange(len(found)).view(len(prompts), -1).T.reshape(-1))
+
+
+def _spread(steps: int, wanted: int) -> list[int]:
+    """`wanted` steps spread evenly over all, from the middle of each stretch."""
+    wanted = min(wanted, steps)
+    return [int((i + 0.5) * steps / wanted) for i in range(wanted)]
+
+
+def _first(steps: int, fraction: float, wanted: int) -> list[int]:
+    """`wanted` steps spread over the first `fraction` of all, the very first among them."""
+    last = max(0, round(fraction * steps) - 1)
+    return sorted({round(last * i / max(1, wanted - 1)) for i in range(wanted)})
