@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -20,6 +22,7 @@ from gazetteer.jobs.operate.doctor import examine
 from tests.support.models.original_models import random_segmenter
 from tests.support.models.single_file import write_single_file
 from tests.support.models.tiny_pipeline import BLOCKS, tiny_pipeline
+from tests.support.system.running import ROOT
 
 
 @pytest.fixture(scope="module")
@@ -197,3 +200,16 @@ def test_a_filter_is_left_out_when_asked(folder: Path, copied: Path) -> None:
     refused(ModelConfig(path=str(copied)), "incomplete", "safety_checker")
     pipe: DiffusionPipeline = load_pipeline(ModelConfig(path=str(copied), safety_checker=False))
     assert pipe.safety_checker is None
+
+
+def test_the_embedded_model_draws_with_no_argument() -> None:
+    """As its users load it in their own programs: no dtype, no device, nothing of ours."""
+    script = (
+        "import sys\n"
+        "from diffusers import StableDiffusionPipeline\n"
+        "pipe = StableDiffusionPipeline.from_pretrained(sys.argv[1])\n"
+        "print(pipe('a dog on grass', num_inference_steps=1).images[0].size)\n"
+    )
+    command = [sys.executable, "-c", script, str(ROOT / "data" / "scenes" / "models" / "text_to_image")]
+    made = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert made.stdout.strip() == "(128, 128)", made.stderr[-500:]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import torch
@@ -94,7 +95,13 @@ def assemble(
 
 
 def export(pipeline: StableDiffusionPipeline, folder: Path) -> None:
-    """Write the pipeline folder with float16 safetensors; converts the pipeline in place."""
+    """Write the pipeline folder with float16 safetensors; converts the pipeline in place.
+
+    Loaded without a dtype, diffusers makes float32 of them; transformers makes what the text encoder's configuration
+    says, and halves of a pipeline do not run together.
+    """
     pipeline.to(dtype=torch.float16)
     pipeline.save_pretrained(folder, safe_serialization=True)
+    config = folder / "text_encoder" / "config.json"
+    config.write_text(json.dumps(json.loads(config.read_text()) | {"dtype": "float32"}, indent=2) + "\n")
     save_legacy(pipeline.tokenizer, folder / "tokenizer")
