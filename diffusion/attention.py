@@ -7,52 +7,50 @@ projections, so the attention implementation in use (fused or not) is neither re
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-OnAttention = Callable[[str, int, Tensor], None]
+from gazetteer.diffusion.watch import Call, Hook, hooked, network, watched
+
+OnAttention = Callable[[str, Call, Tensor], None]
 
 
-def cross_attention_layers(unet: nn.Module) -> dict[str, nn.Module]:
-    """Every cross-attention layer of the transformer blocks, by path, in module order."""
-    return {name: module for name, module in unet.named_modules() if name.rsplit(".", 1)[-1] == "attn2"}
+def cross_attention_layers(unet: nn.Module) -> list[str]:
+    """The paths of every cross-attention layer of the transformer blocks, in module order."""
+    return [name for name, _ in network(unet).named_modules() if name.rsplit(".", 1)[-1] == "attn2"]
 
 
 @contextmanager
 def capture_attention(
-    unet: nn.Module, on_attention: OnAttention, timesteps: frozenset[int] | None = None
+    pipe: Any, on_attention: OnAttention, wanted: Callable[[Call], bool] | None = None
 ) -> Iterator[None]:
-    """While open, call ``on_attention(layer, timestep, maps)`` for each cross-attention layer of each U-Net call.
+    """While open, call ``on_attention(layer, call, maps)`` for each cross-attention layer of each U-Net call of `pipe`.
 
     `maps` is float32 [batch, cells, tokens], the softmax over tokens averaged over heads; with guidance the batch
     holds the unconditional half first. The hooks are gone when the context ends, however it ends.
 
     Args:
-        timesteps: capture only at these; None captures at all.
+        wanted: capture only at these calls; None captures at all.
+
+    Raises:
+        InputError: during generation, as `gazetteer.diffusion.capture.capture_updates`.
     """
-    now: list[int] = []
 
-    def remember_timestep(_: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-        value = kwargs["timestep"] if "timestep" in kwargs else args[1]
-        now[:] = [int(value.flatten()[0] if isinstance(value, Tensor) else value)]
-
-    def hook_for(path: str) -> Callable[..., None]:
-        def hook(layer: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+    def hook_for(path: str) -> Hook:
+        def hook(layer: Any, args: tuple[Any, ...], kwargs: dict[str, Any], _: Any) -> None:
             words = kwargs.get("encoder_hidden_states")
-            if words is None or (timesteps is not None and now[0] not in timesteps):
+            if words is None or (wanted is not None and not wanted(watch.now)):
                 return
             cells = kwargs["hidden_states"] if "hidden_states" in kwargs else args[0]
-            on_attention(path, now[0], _probabilities(layer, cells, words))
+            on_attention(path, watch.now, _probabilities(layer, cells, words))
 
         return hook
 
-    with ExitStack() as hooks:
-        hooks.callback(unet.register_forward_pre_hook(remember_timestep, with_kwargs=True).remove)
-        for path, layer in cross_attention_layers(unet).items():
-            hooks.callback(layer.register_forward_pre_hook(hook_for(path), with_kwargs=True).remove)
+    layers = {path: hook_for(path) for path in cross_attention_layers(pipe.unet)}
+    with watched(pipe) as watch, hooked(pipe.unet, layers, before=True):
         yield
 
 

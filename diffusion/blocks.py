@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from gazetteer.diffusion.capture import attention_blocks, capture_updates
+from gazetteer.diffusion.capture import attention_blocks, updates
 from gazetteer.diffusion.load import ModelConfig, loading, read_index
 
 
@@ -57,11 +57,11 @@ def describe(unet: Any) -> list[Block]:
         }  # fmt: skip
     found: dict[str, Block] = {}
 
-    def on_update(block: str, _: int, update: Any) -> None:
+    def on_update(block: str, update: Any) -> None:
         _, channels, rows, columns = update.shape
         found[block] = Block(block, rows, columns, channels)
 
     paths = attention_blocks(unet)
-    with torch.no_grad(), capture_updates(unet.eval(), paths, on_update):
+    with torch.no_grad(), updates(unet.eval(), paths, on_update):
         unet(latents, 1, encoder_hidden_states=states, **more)
     return [found[path] for path in paths]

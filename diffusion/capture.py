@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
+from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from gazetteer.data.core.errors import InputError
+from gazetteer.diffusion.schedule import Schedule
+from gazetteer.diffusion.watch import Call, Hook, hooked, network, watched
 
-OnUpdate = Callable[[str, int, Tensor], None]
+OnUpdate = Callable[[str, Call, Tensor], None]
 
 
 def find_block(unet: nn.Module, path: str) -> nn.Module:
@@ -21,6 +24,7 @@ def find_block(unet: nn.Module, path: str) -> nn.Module:
         InputError: no such module, or one that does not map [batch, channels, height, width] to the same channels, so
             that it writes no update; the sentence lists the attention blocks there are.
     """
+    unet = network(unet)
     known = f"its attention blocks: {', '.join(attention_blocks(unet)) or 'none'}."
     try:
         module = unet.get_submodule(path)
@@ -39,7 +43,7 @@ def width_of(unet: nn.Module, path: str) -> int:
 
 def attention_blocks(unet: nn.Module) -> list[str]:
     """Paths of all cross-attention transformer blocks, in module order."""
-    return [name for name, module in unet.named_modules() if type(module).__name__ == "Transformer2DModel"]
+    return [name for name, module in network(unet).named_modules() if type(module).__name__ == "Transformer2DModel"]
 
 
 def states_around(args: tuple[Any, ...], kwargs: dict[str, Any], output: Any) -> tuple[Tensor, Tensor]:
@@ -65,57 +69,65 @@ def with_states(output: Any, states: Tensor) -> Any:
     return (states, *output[1:]) if isinstance(output, tuple) else type(output)(states)
 
 
+def update_hook(on_update: Callable[[Tensor], None]) -> Hook:
+    """A hook of a block that hands on its update [batch, channels, height, width], detached."""
+
+    def hook(_: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any) -> None:
+        before, after = states_around(args, kwargs, output)
+        on_update((after - before).detach())
+
+    return hook
+
+
 @contextmanager
-def capture_updates(
-    unet: nn.Module, blocks: Sequence[str], on_update: OnUpdate, timesteps: frozenset[int] | None = None
-) -> Iterator[None]:
-    """While open, call ``on_update(block, timestep, update)`` for each block of each U-Net call.
+def updates(unet: nn.Module, blocks: Sequence[str], on_update: Callable[[str, Tensor], None]) -> Iterator[None]:
+    """While open, call ``on_update(block, update)`` for each block of each call of a U-Net outside of a pipeline.
 
-    `update` is [batch, channels, height, width], detached, in the model's dtype and on its device; with
-    classifier-free guidance the batch holds the unconditional half first. `timestep` is the value the
-    U-Net itself received, so samplers that skip, repeat or reorder steps are followed rightly.
-    The hooks are gone when the context ends, however it ends.
-
-    Args:
-        timesteps: capture only at these; None captures at all.
-
-    Raises:
-        InputError: an unknown block path.
+    Updates are as in `capture_updates`; raises InputError for an unknown block path.
     """
-    modules = {path: find_block(unet, path) for path in blocks}
-    now: list[int] = []
-
-    def remember_timestep(_: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-        value = kwargs["timestep"] if "timestep" in kwargs else args[1]
-        first = value.flatten()[0] if isinstance(value, Tensor) else value
-        now[:] = [int(first)]
-
-    def hook_for(path: str) -> Callable[..., None]:
-        def hook(_: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any) -> None:
-            if timesteps is None or now[0] in timesteps:
-                before, after = states_around(args, kwargs, output)
-                on_update(path, now[0], (after - before).detach())
-
-        return hook
-
-    with ExitStack() as hooks:
-        hooks.callback(unet.register_forward_pre_hook(remember_timestep, with_kwargs=True).remove)
-        for path, module in modules.items():
-            hooks.callback(module.register_forward_hook(hook_for(path), with_kwargs=True).remove)
+    for path in blocks:
+        find_block(unet, path)
+    with hooked(unet, {path: update_hook(partial(on_update, path)) for path in blocks}):
         yield
 
 
-def position_of(timestep: float, schedule: Sequence[float] | Tensor) -> float:
-    """t of a timestep: 1.0 for the first of the schedule, 0.0 for the last; repeated timesteps count once.
+@contextmanager
+def capture_updates(
+    pipe: Any,
+    blocks: Sequence[str],
+    on_update: OnUpdate,
+    wanted: Callable[[Call], bool] | None = None,
+    schedule: Schedule | None = None,
+) -> Iterator[None]:
+    """While open, call ``on_update(block, call, update)`` for each block of each U-Net call that `pipe` makes.
+
+    `update` is [batch, channels, height, width], detached, in the model's dtype and on its device; with
+    classifier-free guidance the batch holds the unconditional half first. `call` says at which step of the sampler.
+    The hooks are gone when the context ends, however it ends.
+
+    Args:
+        pipe: a diffusers pipeline with a U-Net and a scheduler.
+        wanted: capture only at these calls; None captures at all.
+        schedule: of the whole process, when the pipeline runs only a part of it; None asks the scheduler.
 
     Raises:
-        InputError: the schedule has no such timestep.
+        InputError: an unknown block path; during generation: a wanted block was not heard, or a timestep is not in
+            the sampler's schedule.
     """
-    steps = sorted({float(value) for value in schedule}, reverse=True)
-    nearest = min(range(len(steps)), key=lambda i: abs(steps[i] - timestep), default=0)
-    if not steps or abs(steps[nearest] - timestep) > 0.5:
-        raise InputError(f"The U-Net was called at timestep {timestep:g}, which is not in the sampler's schedule.")
-    return 1.0 - nearest / (len(steps) - 1) if len(steps) > 1 else 1.0
+    for path in blocks:
+        find_block(pipe.unet, path)
+
+    def hook_for(path: str) -> Hook:
+        hear = update_hook(lambda update: on_update(path, watch.now, update))
+
+        def hook(*call: Any) -> None:
+            if wanted is None or wanted(watch.now):
+                hear(*call)
+
+        return hook
+
+    with watched(pipe, schedule) as watch, hooked(pipe.unet, {path: hook_for(path) for path in blocks}):
+        yield
 
 
 def split_branches(update: Tensor, images: int) -> dict[str, Tensor]:

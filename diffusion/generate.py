@@ -12,11 +12,14 @@ from torch import Tensor
 
 from gazetteer.data.core.errors import InputError
 from gazetteer.data.core.settings import Count, Effect, Natural, setting, settings
-from gazetteer.data.core.sites import BRANCHES, Site, step_of
-from gazetteer.data.tables.codes import Moment, SparseMap
+from gazetteer.data.core.sites import BRANCHES, Site
+from gazetteer.data.tables.codes import SparseMap
 from gazetteer.data.tables.images import to_uint8
 from gazetteer.diffusion.capture import capture_updates, cells, find_block, split_branches
 from gazetteer.diffusion.memory import enough_memory
+from gazetteer.diffusion.schedule import rehearsed
+from gazetteer.diffusion.suitable import check_class, check_unet, latent_size
+from gazetteer.diffusion.watch import Call
 from gazetteer.sae.model.autoencoder import SparseAutoencoder
 
 # (site, activations [images, cells, channels] float32, grid height, grid width)
@@ -86,16 +89,21 @@ class Generator:
     """A pipeline set up to be listened to at the sites of a `GenerationConfig`."""
 
     def __init__(self, pipe: Any, config: GenerationConfig) -> None:
-        """Raises InputError for an unknown block."""
+        """Raises InputError for an unknown block, or a model or sampler that cannot draw such pictures."""
         self.pipe, self.config = pipe, config
+        check_class(type(pipe).__name__)
+        check_unet(pipe.unet.config, pipe.vae.config, config.branches)
         for block in config.blocks:
             find_block(pipe.unet, block)
-        pipe.scheduler.set_timesteps(config.steps)
-        steps = [int(value) for value in pipe.scheduler.timesteps]
-        self.moments = {s: Moment(step_of(s.t, len(steps)), steps[step_of(s.t, len(steps))]) for s in config.sites}
+        self.latent_size = latent_size(
+            pipe.unet.config, config.height, config.width, getattr(pipe, "vae_scale_factor", 8)
+        )
+        self.schedule = rehearsed(pipe.scheduler, config.steps)
+        self.moments = {site: self.schedule.moment(site.t) for site in config.sites}
         self._sites_at: dict[tuple[str, int], list[Site]] = {}
-        for site, moment in self.moments.items():
-            self._sites_at.setdefault((site.block, moment.timestep), []).append(site)
+        for site in config.sites:
+            self._sites_at.setdefault((site.block, self.schedule.place(site.t)), []).append(site)
+        self._places = frozenset(place for _, place in self._sites_at)
 
     def noise(self, seed: int, generator: torch.Generator | None = None) -> Tensor:
         """Starting noise [1, channels, h, w], float32 on the CPU: it belongs to the seed alone.
@@ -103,10 +111,7 @@ class Generator:
         generator: one on the CPU, freshly seeded with `seed`, to draw from; a sampler that adds noise at its steps
         (ancestral ones) goes on with it, so that this noise belongs to the seed too.
         """
-        unet, scale = self.pipe.unet, getattr(self.pipe, "vae_scale_factor", 8)
-        height = self.config.height or unet.config.sample_size * scale
-        width = self.config.width or unet.config.sample_size * scale
-        shape = (1, unet.config.in_channels, height // scale, width // scale)
+        shape = (1, self.pipe.unet.config.in_channels, *self.latent_size)
         return torch.randn(shape, generator=generator or torch.Generator("cpu").manual_seed(seed))
 
     @torch.inference_mode()
@@ -119,28 +124,29 @@ class Generator:
             uint8 [images, height, width, 3], or None without `decode`.
 
         Raises:
-            GazetteerError: out of device memory.
+            GazetteerError: out of device memory; InputError: a site was not heard.
             ValueError: a picture or an update is not finite.
         """
-
         heard: set[tuple[str, int]] = set()
 
-        def on_update(block: str, timestep: int, update: Tensor) -> None:
-            if (block, timestep) in heard:  # samplers such as PNDM and Heun call the U-Net twice at a timestep
-                return
-            heard.add((block, timestep))
+        def on_update(block: str, call: Call, update: Tensor) -> None:
+            if (block, call.place) in heard:
+                raise InputError(
+                    f"{type(self.pipe).__name__} calls its U-Net more than once at sampler step {call.step}; only "
+                    "pipelines that stack the guidance branches into one call can be listened to."
+                )
+            heard.add((block, call.place))
             halves = split_branches(update, len(prompts))
-            for site in self._sites_at.get((block, timestep), ()):
+            for site in self._sites_at.get((block, call.place), ()):
                 on_site(site, cells(halves[site.branch]), update.shape[2], update.shape[3])
 
-        wanted = frozenset(moment.timestep for moment in self.moments.values())
         size = {name: value for name in ("height", "width") if (value := getattr(self.config, name))}
         generators = [torch.Generator("cpu").manual_seed(seed) for seed in seeds]
         with enough_memory("sampling pictures", "batch_size", len(prompts), SPARE):
             # the pipeline moves them to its device, which an offloaded network does not tell
             noise = [self.noise(seed, own) for seed, own in zip(seeds, generators, strict=True)]
             latents = torch.cat(noise).to(self.pipe.unet.dtype)
-            with capture_updates(self.pipe.unet, self.config.blocks, on_update, wanted):
+            with capture_updates(self.pipe, self.config.blocks, on_update, lambda call: call.place in self._places):
                 output = self.pipe(
                     prompt=list(prompts),
                     latents=latents,
@@ -150,6 +156,9 @@ class Generator:
                     output_type="np" if decode else "latent",
                     **size,
                 ).images
+        if unheard := self._sites_at.keys() - heard:
+            block, place = min(unheard)
+            raise InputError(f"{type(self.pipe).__name__} ended before {block} was heard at call {place + 1}.")
         if not np.isfinite(np.asarray(output.cpu() if isinstance(output, Tensor) else output)).all():
             raise ValueError("the model produced values that are not finite")
         return to_uint8(output) if decode else None

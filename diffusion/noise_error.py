@@ -6,8 +6,7 @@ of one guidance branch, with the update as it is, replaced by the SAE's reconstr
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from dataclasses import astuple, dataclass
 from typing import Any
 
@@ -19,9 +18,11 @@ from gazetteer.data.core.sites import Site
 from gazetteer.diffusion.capture import cells, split_branches
 from gazetteer.diffusion.generate import Generator
 from gazetteer.diffusion.replace import replaced_update
+from gazetteer.diffusion.watch import Call, watched
 from gazetteer.sae.model.autoencoder import SparseAutoencoder
 
 Replace = Callable[[Tensor], Tensor]
+_UNetCall = tuple[tuple[Any, ...], dict[str, Any], int]  # args, kwargs, batch
 
 
 @dataclass(frozen=True)
@@ -74,16 +75,28 @@ def noise_errors(
         )
     size = {name: value for name in ("height", "width") if (value := getattr(config, name))}
     latents = generator.noise(seed).to(pipe.unet.device, pipe.unet.dtype)
-    with _recorded_calls(pipe.unet) as calls:
+    calls: dict[int, _UNetCall] = {}
+
+    def record(call: Call, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        if call.first:
+            calls[call.step] = (args, dict(kwargs), len(kwargs["sample"] if "sample" in kwargs else args[0]))
+
+    with watched(pipe, on_call=record):
         clean = pipe(
             prompt=[prompt], latents=latents, num_inference_steps=config.steps, guidance_scale=config.guidance,
             output_type="latent", **size,
         ).images  # fmt: skip
     found: dict[Site, NoiseErrors] = {}
-    for timestep in sorted({generator.moments[site].timestep for site in saes}):
-        here = {site: sae for site, sae in saes.items() if generator.moments[site].timestep == timestep}
+    for moment in sorted({generator.moments[site] for site in saes}):
+        here = {site: sae for site, sae in saes.items() if generator.moments[site] == moment}
+        timestep = int(moment.timestep)
+        if timestep != moment.timestep or not 0 <= timestep < len(schedule):
+            raise InputError(
+                "Loss recovered needs a sampler whose timesteps count the steps of training, and "
+                f"{type(pipe.scheduler).__name__} calls the U-Net at {moment.timestep:g}; sae.recover=0 leaves it out."
+            )
         noise = generator.noise(seed + 1 + timestep).to(clean)
-        task = _Denoising(pipe.unet, calls[timestep], clean, noise, float(schedule[timestep]), kind)
+        task = _Denoising(pipe.unet, calls[moment.step], clean, noise, float(schedule[timestep]), kind)
         found |= _errors_at(task, here, means)
     return found
 
@@ -116,7 +129,7 @@ class _Denoising:
     """One noised picture [1, c, h, w] and the U-Net call that denoises it, guidance halves stacked as in sampling."""
 
     unet: nn.Module
-    call: tuple[tuple[Any, ...], dict[str, Any], int]
+    call: _UNetCall
     clean: Tensor
     noise: Tensor
     kept: float
@@ -137,24 +150,6 @@ class _Denoising:
             predicted = signal * predicted + sigma * stacked.float()
         halves = split_branches(predicted - self.noise.float(), 1)
         return {branch: float(error.double().square().mean()) for branch, error in halves.items()}
-
-
-@contextmanager
-def _recorded_calls(unet: nn.Module) -> Iterator[dict[int, tuple[tuple[Any, ...], dict[str, Any], int]]]:
-    """What the U-Net was called with while open: timestep -> (args, kwargs, batch)."""
-    calls: dict[int, tuple[tuple[Any, ...], dict[str, Any], int]] = {}
-
-    def record(_: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-        sample = kwargs["sample"] if "sample" in kwargs else args[0]
-        value = kwargs["timestep"] if "timestep" in kwargs else args[1]
-        timestep = int(value.flatten()[0]) if isinstance(value, Tensor) else int(value)
-        calls.setdefault(timestep, (args, dict(kwargs), len(sample)))
-
-    handle = unet.register_forward_pre_hook(record, with_kwargs=True)
-    try:
-        yield calls
-    finally:
-        handle.remove()
 
 
 def _by_branch(update: Tensor, values: Mapping[str, Replace]) -> Tensor:

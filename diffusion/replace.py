@@ -9,6 +9,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from gazetteer.diffusion.capture import find_block, states_around, with_states
+from gazetteer.diffusion.watch import hooked
 
 
 @contextmanager
@@ -19,15 +20,13 @@ def replaced_update(unet: nn.Module, block: str, replace: Callable[[Tensor], Ten
     it ends.
 
     Raises:
-        InputError: an unknown block path.
+        InputError: an unknown block path, or the U-Net ran without coming by it.
     """
 
     def hook(_: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any) -> Any:
         before, after = states_around(args, kwargs, output)
         return with_states(output, before + replace(after - before).to(before.dtype))
 
-    handle = find_block(unet, block).register_forward_hook(hook, with_kwargs=True)
-    try:
+    find_block(unet, block)
+    with hooked(unet, {block: hook}):
         yield
-    finally:
-        handle.remove()

@@ -4,14 +4,15 @@
         images = pipe("a dog on grass").images
 
 Nothing of a pipeline is copied: forward hooks change what the blocks give, the sampler's step checks how pictures are
-stacked (`gazetteer.diffusion.parts`), and both go when the context ends.
+stacked, and both go when the context ends.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -21,8 +22,9 @@ from torch import Tensor, nn
 from gazetteer.data.core.errors import InputError
 from gazetteer.data.core.sites import Site
 from gazetteer.data.inputs.edits import SAE_UNITS, Edit, Target
-from gazetteer.diffusion.capture import cells, find_block, position_of, states_around, width_of, with_states
-from gazetteer.diffusion.parts import checked_parts
+from gazetteer.diffusion.capture import cells, states_around, width_of, with_states
+from gazetteer.diffusion.schedule import Schedule
+from gazetteer.diffusion.watch import Hook, hooked, network, watched
 from gazetteer.sae.model.autoencoder import Codes, SparseAutoencoder
 from gazetteer.sae.model.checkpoint import expect_width, load_site_saes
 
@@ -35,7 +37,7 @@ def steer(
     edits: Sequence[Edit],
     saes: Saes | str | Path | None = None,
     *,
-    schedule: Sequence[float] | None = None,
+    schedule: Schedule | None = None,
     guided: bool | None = None,
 ) -> Iterator[None]:
     """While open, every generation of `pipe` is edited.
@@ -49,7 +51,7 @@ def steer(
         pipe: a diffusers pipeline with a U-Net and a scheduler.
         edits: with targets (`gazetteer.labeling.interventions.resolve.resolve` turns concepts into them).
         saes: the autoencoders of the targets, or their folder; not needed for plain directions.
-        schedule: the timesteps of the whole process, when the pipeline runs only a part of it; None asks the scheduler.
+        schedule: of the whole process, when the pipeline runs only a part of it; None asks the scheduler.
         guided: whether U-Net batches hold an unconditional half before the conditional one; None asks the pipeline.
             With guidance off there is no such half: an edit of ``both`` then acts on the conditional one alone.
 
@@ -59,36 +61,49 @@ def steer(
             not in the schedule, the uncond branch without guidance, or a pipeline that stacks more than the two halves.
     """
     actions = _actions(pipe.unet, [edit for edit in edits if edit.strength != 0.0], saes)
-    now: list[float] = []
-    calls: list[tuple[int, int]] = []
+    stacked: list[
+        tuple[int, int]
+    ] = []  # of each edited call: inputs in its batch, inputs there should be of one picture
 
-    def remember_t(_: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-        value = kwargs["timestep"] if "timestep" in kwargs else args[1]
-        first = float(value.flatten()[0] if isinstance(value, Tensor) else value)
-        now[:] = [position_of(first, pipe.scheduler.timesteps if schedule is None else schedule)]
-
-    def hook_for(block: str) -> Callable[..., Any]:
+    def hook_for(block: str) -> Hook:
         mine = [action for action in actions if action.target.block == block]
 
         def hook(_: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any) -> Any:
-            due = [action for action in mine if action.edit.active(now[0])]
+            due = [action for action in mine if action.edit.active(watch.now.t)]
             if not due:
                 return None
             before, after = states_around(args, kwargs, output)
             halved = _is_guided(pipe) if guided is None else guided
-            calls.append((len(after), 2 if halved else 1))
+            stacked.append((len(after), 2 if halved else 1))
             return with_states(output, _edited(after, after - before, due, halved))
 
         return hook
 
-    with ExitStack() as hooks:
-        if actions:
-            hooks.callback(pipe.unet.register_forward_pre_hook(remember_t, with_kwargs=True).remove)
-            hooks.enter_context(checked_parts(pipe, calls))
-        for block in sorted({action.target.block for action in actions}):
-            module = find_block(pipe.unet, block)
-            hooks.callback(module.register_forward_hook(hook_for(block), with_kwargs=True).remove)
+    if not actions:
         yield
+        return
+    blocks = sorted({action.target.block for action in actions})
+    with (
+        watched(pipe, schedule, partial(_check_stacking, pipe, stacked)) as watch,
+        hooked(pipe.unet, {block: hook_for(block) for block in blocks}),
+    ):
+        yield
+
+
+def _check_stacking(pipe: Any, stacked: list[tuple[int, int]], latents: Tensor | None) -> None:
+    """Refuse, after the first edited step, a pipeline that gives its U-Net other inputs than an edit expects.
+
+    One of each picture, or with guidance two; InstructPix2Pix, perturbed attention and others stack three and more.
+    A hook sees the batch alone; how many pictures are drawn, the sampler's step is told.
+    """
+    noted = list(stacked)
+    stacked.clear()
+    for inputs, parts in noted:
+        if latents is not None and inputs != parts * len(latents):
+            raise InputError(
+                f"{type(pipe).__name__} gives the U-Net {inputs} inputs for {len(latents)} pictures; edits know "
+                f"pipelines that give {'an unconditional and a conditional one' if parts == 2 else 'one'} of each."
+            )
 
 
 @dataclass(frozen=True, eq=False)
@@ -119,7 +134,7 @@ def _actions(unet: nn.Module, edits: Sequence[Edit], saes: Saes | str | Path | N
     if saes is None or isinstance(saes, str | Path):
         if wanted and saes is None:
             raise InputError("Edits with features need the autoencoders they belong to.")
-        device = next(unet.parameters()).device
+        device = next(network(unet).parameters()).device
         saes = load_site_saes(saes, wanted, device=device) if wanted and saes is not None else {}
     missing = sorted(wanted - set(saes))
     if missing:

@@ -17,6 +17,7 @@ from gazetteer.attribution.objective.samples import Samples, predict
 from gazetteer.data.core.errors import InputError
 from gazetteer.data.core.importing import import_named
 from gazetteer.diffusion.capture import cells, find_block, states_around
+from gazetteer.diffusion.watch import hooked
 from gazetteer.sae.model.autoencoder import SparseAutoencoder
 
 Objective = Callable[[nn.Module, Samples], Tensor]
@@ -128,11 +129,9 @@ def written_update(unet: nn.Module, block: str, samples: Samples) -> Tensor:
         before, after = states_around(args, kwargs, output)
         seen.append(after - before)
 
-    handle = find_block(unet, block).register_forward_hook(hook, with_kwargs=True)
-    try:
+    find_block(unet, block)
+    with hooked(unet, {block: hook}):
         predict(unet, samples, samples.cond)
-    finally:
-        handle.remove()
     if len(seen) != 1:
         raise InputError(f"The U-Net called its block {block} {len(seen)} times where once was expected.")
     return seen[0]

@@ -7,13 +7,15 @@ from functools import partial
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from gazetteer.attribution.objective.samples import Conditioning, Samples, mapped
 from gazetteer.data.core.errors import InputError
+from gazetteer.diffusion.suitable import latent_size
+from gazetteer.diffusion.watch import Call, watched
 
 PAIRINGS = ("matched", "published")
-Call = tuple[Tensor, Tensor, Conditioning]
+Recorded = tuple[Tensor, Tensor, Conditioning]
 """A call of the U-Net: its input, timesteps [batch] and conditioning."""
 
 
@@ -160,9 +162,7 @@ def begin(pipe: Any, seeds: Sequence[int], grid: tuple[int, int] | None = None) 
     A sampler that adds noise at its steps (ancestral ones) goes on with them, so that this noise belongs to the seed
     alone too; others ask them for nothing.
     """
-    own = pipe.unet.config.sample_size
-    height, width = grid or (own if isinstance(own, list | tuple) else (own, own))
-    shape = (1, pipe.unet.config.in_channels, height, width)
+    shape = (1, pipe.unet.config.in_channels, *(grid or latent_size(pipe.unet.config)))
     generators = [torch.Generator("cpu").manual_seed(seed) for seed in seeds]
     return torch.cat([torch.randn(shape, generator=one) for one in generators]), generators
 
@@ -170,23 +170,22 @@ def begin(pipe: Any, seeds: Sequence[int], grid: tuple[int, int] | None = None) 
 @torch.no_grad()
 def _record(
     pipe: Any, prompts: Sequence[str], seeds: Sequence[int], steps: int, guidance: float, last: int | None = None
-) -> tuple[list[Call], Tensor]:
+) -> tuple[list[Recorded], Tensor]:
     """Run the pipeline and keep every U-Net call: (x, timestep [batch], conditioning); and the final latents.
 
     With `last`, only so many steps are run, and the latents are those after them.
     """
-    calls: list[Call] = []
+    calls: list[Recorded] = []
     stop = {} if last in (None, steps) else {"callback_on_step_end": partial(_stop, last)}
 
-    def hook(_: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+    def record(_: Call, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         named = {**dict(zip(("sample", "timestep", "encoder_hidden_states"), args, strict=False)), **kwargs}
         x, t = named.pop("sample"), torch.as_tensor(named.pop("timestep"))
         named.pop("return_dict", None)
         calls.append((x.detach(), t.to(x.device).expand(len(x)), {k: v for k, v in named.items() if v is not None}))
 
     latents, generators = begin(pipe, seeds)
-    handle = pipe.unet.register_forward_pre_hook(hook, with_kwargs=True)
-    try:
+    with watched(pipe, on_call=record):
         final = pipe(
             prompt=list(prompts),
             generator=generators,
@@ -196,8 +195,6 @@ def _record(
             output_type="latent",
             **stop,
         ).images
-    finally:
-        handle.remove()
     return calls, final
 
 

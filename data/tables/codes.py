@@ -30,12 +30,12 @@ class SparseMap:
     value: np.ndarray
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, order=True)
 class Moment:
-    """When a site was captured: 0-based sampler `step` and the scheduler's `timestep`."""
+    """When a site was captured: 0-based sampler `step` and the scheduler's `timestep`, not always a whole number."""
 
     step: int
-    timestep: int
+    timestep: float
 
 
 def codes_table(

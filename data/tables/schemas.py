@@ -40,7 +40,7 @@ CODES = pa.schema(
         pa.field("image_id", pa.string(), nullable=False),
         *_SITE,
         pa.field("step", pa.int32(), nullable=False),
-        pa.field("timestep", pa.int32(), nullable=False),
+        pa.field("timestep", pa.float64(), nullable=False),
         pa.field("height", pa.int32(), nullable=False),
         pa.field("width", pa.int32(), nullable=False),
         pa.field("k", pa.int32(), nullable=False),

@@ -21,11 +21,12 @@ from gazetteer.data.core.sites import Site
 from gazetteer.data.inputs.edits import STAGES, Edit, Target
 from gazetteer.data.tables.images import to_uint8
 from gazetteer.data.tables.schemas import EFFECTS
-from gazetteer.diffusion.capture import capture_updates, cells, position_of, split_branches
+from gazetteer.diffusion.capture import capture_updates, cells, split_branches
 from gazetteer.diffusion.generate import Generator
 from gazetteer.diffusion.load import load_pipeline
-from gazetteer.diffusion.restart import can_restart, coarse_stride, keep_latents, starting_at
+from gazetteer.diffusion.resume import can_resume, coarse_stride, keep_latents, resumed_at
 from gazetteer.diffusion.steer import steer
+from gazetteer.diffusion.watch import Call
 from gazetteer.labeling.detect.load import load_detector
 from gazetteer.labeling.detect.protocol import Detector
 from gazetteer.labeling.interventions.causal_config import CausalConfig
@@ -95,10 +96,9 @@ class Switchboard:
         self.detector, self.segmenter, self.concepts = detector, segmenter, tuple(concepts)
         self.starts, self.config, self.batch_size = tuple(starts), config, batch_size
         steps = generator.config.steps
-        self.pipe.scheduler.set_timesteps(steps)
-        self.schedule = [int(t) for t in self.pipe.scheduler.timesteps]
-        self.restarts = can_restart(self.pipe)
-        self.stride = coarse_stride(self.pipe, steps, config.stride) if self.restarts else 1
+        self.schedule = generator.schedule
+        self.resumes = can_resume(self.pipe)
+        self.stride = coarse_stride(self.pipe, steps, config.stride) if self.resumes else 1
         self.first = {stage: self._first_step(window) for stage, window in STAGES.items()}
         self._plain: list[_Plain] = []
         self._ready: set[str] = set()
@@ -157,13 +157,7 @@ class Switchboard:
         }  # fmt: skip
 
     def _first_step(self, window: tuple[float, float]) -> int:
-        if not self.restarts:
-            return 0
-        active = [self._edited(window, timestep) for timestep in self.schedule]
-        return active.index(True) if any(active) else len(active) - 1
-
-    def _edited(self, window: tuple[float, float], timestep: int) -> bool:
-        return Edit(concept="-", window=window).active(position_of(timestep, self.schedule))
+        return self.schedule.first_step(window) if self.resumes else 0
 
     def prepare(self, site: Site) -> None:
         """Draw the shared pictures as far as the stage of `site` needs them; once, for all its features."""
@@ -172,20 +166,19 @@ class Switchboard:
             return
         if not self._plain:
             self._keep_latents()
-        window = STAGES[stage]
-        timesteps = frozenset(t for t in self.schedule[self.first[stage] :: self.stride] if self._edited(window, t))
+        probe = Edit(concept="-", window=STAGES[stage])
         sites = [site for site in self.saes if stage_of(site) == stage]
         blocks = sorted({site.block for site in sites})
         for start in range(0, len(self.starts), self.batch_size):
             batch = range(start, min(start + self.batch_size, len(self.starts)))
 
-            def listen(block: str, _: int, update: Tensor, batch: range = batch) -> None:
+            def listen(block: str, _: Call, update: Tensor, batch: range = batch) -> None:
                 halves = split_branches(update, len(batch))
                 for site in (one for one in sites if one.block == block and one.branch in halves):
                     for i, x in zip(batch, cells(halves[site.branch]), strict=True):
                         self._plain[i].fired.setdefault(site, set()).update(_firing(self.saes[site], x))
 
-            with capture_updates(self.pipe.unet, blocks, listen, timesteps):
+            with capture_updates(self.pipe, blocks, listen, lambda call: probe.active(call.t), self.schedule):
                 pictures = self._call(batch, stage)
             for i, picture, areas in zip(batch, pictures, self._areas(pictures), strict=True):
                 self._plain[i].picture[stage], self._plain[i].areas[stage] = picture, areas
@@ -198,20 +191,19 @@ class Switchboard:
         """One whole sampling of every shared picture, for the latents at each stage's first step."""
         unet, config = self.pipe.unet, self.generator.config
         last = max(self.first.values())
-        at = {self.schedule[step] for step in self.first.values()}
         for start in range(0, len(self.starts), self.batch_size):
             batch = self.starts[start : start + self.batch_size]
             noise = torch.cat([self.generator.noise(one.seed) for one in batch]).to(unet.device, unet.dtype)
             kept: dict[int, Tensor] = {}
             if last:
-                with keep_latents(self.pipe, at, len(batch)) as kept:
+                with keep_latents(self.pipe, set(self.first.values()), len(batch)) as kept:
                     self.pipe(
                         prompt=[one.prompt for one in batch], latents=noise, num_inference_steps=config.steps,
                         guidance_scale=config.guidance, output_type="latent", **self._size,
                     )  # fmt: skip
             for i in range(len(batch)):
                 # Step 0 starts from the noise itself, which the pipeline may scale before the U-Net sees it.
-                own = {stage: noise[i : i + 1] if step == 0 else kept[self.schedule[step]][i : i + 1]
+                own = {stage: noise[i : i + 1] if step == 0 else kept[step][i : i + 1]
                        for stage, step in self.first.items()}  # fmt: skip
                 self._plain.append(_Plain(own))
 
@@ -228,7 +220,7 @@ class Switchboard:
     @torch.inference_mode()
     def _call(self, numbers: Sequence[int], stage: str) -> list[Picture]:
         config = self.generator.config
-        with starting_at(self.pipe, self.first[stage], self.stride):
+        with resumed_at(self.pipe, self.first[stage], self.stride):
             made = self.pipe(
                 prompt=[self.starts[i].prompt for i in numbers],
                 latents=torch.cat([self._plain[i].latents[stage] for i in numbers]),

@@ -12,8 +12,9 @@ from torch import Tensor
 
 from gazetteer.data.core.errors import InputError
 from gazetteer.data.core.sites import Site
-from gazetteer.diffusion.capture import capture_updates, cells, position_of, split_branches
+from gazetteer.diffusion.capture import capture_updates, cells, split_branches
 from gazetteer.diffusion.generate import encode_map
+from gazetteer.diffusion.watch import Call
 from gazetteer.labeling.evidence.site_codes import SiteCodes, flat_codes
 from gazetteer.labeling.layout.model import Layout, LayoutModel
 
@@ -52,12 +53,14 @@ def predict_layout(pipe: Any, labels: LayoutModel, on_layout: OnLayout | None = 
     live = LiveLayout()
     seen: dict[str, Tensor] = {}
 
-    def on_update(block: str, timestep: int, update: Tensor) -> None:
+    def on_update(block: str, call: Call, update: Tensor) -> None:
+        if not call.first:
+            return
         seen[block] = update
         if len(seen) == len(labels.blocks):
             updates = dict(seen)
             seen.clear()
-            step, t = _place(pipe, timestep)
+            step, t = call.step, call.t
             if step == 0 or step in live.history:
                 live.history.clear()
             codes = {s: _codes(labels, s, _half(pipe, updates[s.block], labels.branch)) for s in labels.sites_at(t)}
@@ -65,14 +68,8 @@ def predict_layout(pipe: Any, labels: LayoutModel, on_layout: OnLayout | None = 
             if on_layout is not None:
                 on_layout(live.history[step])
 
-    with capture_updates(pipe.unet, labels.blocks, on_update):
+    with capture_updates(pipe, labels.blocks, on_update):
         yield live
-
-
-def _place(pipe: Any, timestep: int) -> tuple[int, float]:
-    """0-based step and t of the scheduler's timestep."""
-    t = position_of(timestep, pipe.scheduler.timesteps)
-    return round((1.0 - t) * (len({float(one) for one in pipe.scheduler.timesteps}) - 1)), t
 
 
 def _half(pipe: Any, update: Tensor, branch: str) -> Tensor:

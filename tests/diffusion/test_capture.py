@@ -1,4 +1,4 @@
-"""What the hooks see is output minus input of the block, at the timestep the U-Net received, and they always go."""
+"""What the hooks see is output minus input of the block, and they always go."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from gazetteer.data.core.errors import InputError
-from gazetteer.diffusion.capture import attention_blocks, capture_updates, cells, find_block, split_branches, width_of
+from gazetteer.diffusion.capture import attention_blocks, cells, find_block, split_branches, updates, width_of
 from tests.support.models.tiny_pipeline import BLOCKS, tiny_pipeline
 
 
@@ -34,7 +34,7 @@ def test_the_update_is_output_minus_input(unet: torch.nn.Module) -> None:
         kept.append(output[0] - args[0])
 
     handle = block.register_forward_hook(literal, with_kwargs=True)
-    with capture_updates(unet, BLOCKS, lambda name, timestep, update: seen.update({name: update})):
+    with updates(unet, BLOCKS, lambda name, update: seen.update({name: update})):
         call(unet, 7)
     handle.remove()
     assert torch.equal(seen[BLOCKS[1]], kept[0])
@@ -42,25 +42,9 @@ def test_the_update_is_output_minus_input(unet: torch.nn.Module) -> None:
     assert not torch.equal(seen[BLOCKS[0]], torch.zeros(2, 32, 4, 4))
 
 
-@pytest.mark.parametrize("timestep", [981, torch.tensor(981), torch.tensor([981, 981])], ids=["int", "0-d", "1-d"])
-def test_the_timestep_is_read_from_the_call(unet: torch.nn.Module, timestep: object) -> None:
-    seen: list[int] = []
-    with capture_updates(unet, BLOCKS[:1], lambda name, step, update: seen.append(step)):
-        call(unet, timestep)
-    assert seen == [981]
-
-
-def test_only_wanted_timesteps_are_captured_in_whatever_order_they_come(unet: torch.nn.Module) -> None:
-    seen: list[int] = []
-    with capture_updates(unet, BLOCKS[:1], lambda n, step, u: seen.append(step), frozenset({3, 9})):
-        for timestep in (9, 5, 3, 9):
-            call(unet, timestep)
-    assert seen == [9, 3, 9]
-
-
 def test_grids_need_not_be_square(unet: torch.nn.Module) -> None:
     seen: list[torch.Size] = []
-    with capture_updates(unet, BLOCKS[1:], lambda n, t, update: seen.append(update.shape)):
+    with updates(unet, BLOCKS[1:], lambda n, update: seen.append(update.shape)):
         call(unet, 1, batch=3, height=8, width=16)
     assert seen == [(3, 32, 4, 8)]
 
@@ -71,13 +55,13 @@ def test_no_hook_is_left_after_an_exception(unet: torch.nn.Module) -> None:
     def explode(*_: object) -> None:
         raise RuntimeError("in the middle")
 
-    with pytest.raises(RuntimeError, match="in the middle"), capture_updates(unet, BLOCKS, explode):
+    with pytest.raises(RuntimeError, match="in the middle"), updates(unet, BLOCKS, explode):
         call(unet, 1)
     assert hooks_left(unet) == before
 
 
 def test_an_unknown_block_is_answered_with_those_there_are(unet: torch.nn.Module) -> None:
-    with pytest.raises(InputError) as error, capture_updates(unet, ["mid_block.nothing"], lambda *_: None):
+    with pytest.raises(InputError) as error, updates(unet, ["mid_block.nothing"], lambda *_: None):
         pass
     for known in attention_blocks(unet):
         assert known in str(error.value)
@@ -105,7 +89,7 @@ def test_cells_are_row_major() -> None:
 @pytest.mark.parametrize("path", ["mid_block", "mid_block.resnets.0"])
 def test_any_module_that_adds_an_update_can_be_listened_to(unet: torch.nn.Module, path: str) -> None:
     seen: list[torch.Tensor] = []
-    with capture_updates(unet, [path], lambda name, timestep, update: seen.append(update)):
+    with updates(unet, [path], lambda name, update: seen.append(update)):
         call(unet, 7)
     assert seen[0].shape[1] == width_of(unet, path) and seen[0].abs().sum() > 0
 
@@ -113,7 +97,7 @@ def test_any_module_that_adds_an_update_can_be_listened_to(unet: torch.nn.Module
 def test_a_module_that_changes_the_shape_is_found_out_when_it_runs(unet: torch.nn.Module) -> None:
     downsampler = "down_blocks.0.downsamplers.0.conv"  # as many channels out as in, half the cells
     with (
-        capture_updates(unet, [downsampler], lambda name, timestep, update: None),
+        updates(unet, [downsampler], lambda name, update: None),
         pytest.raises(InputError, match=r"makes \[2, .* add an update"),
     ):
         call(unet, 7)

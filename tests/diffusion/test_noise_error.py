@@ -66,7 +66,7 @@ def test_known_reconstructions_give_known_errors(generator: Generator):
 
 def test_the_plain_error_by_hand(generator: Generator):
     pipe, site, seed = generator.pipe, Site(MID, "cond", 1.0), 5
-    timestep = generator.moments[site].timestep
+    timestep = int(generator.moments[site].timestep)
     found = noise_errors(generator, "a dog at night", seed, {site: perfect()}, {})[site]
     clean = pipe(
         prompt="a dog at night", latents=generator.noise(seed), num_inference_steps=4, guidance_scale=7.5,

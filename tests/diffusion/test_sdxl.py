@@ -93,7 +93,7 @@ def test_edits_act_on_their_picture_their_place_and_their_half(folder: Path) -> 
         """Latents of two pictures, and the middle block's updates [steps, batch, cells, d]."""
         seen: list[torch.Tensor] = []
         noise = torch.randn(2, 4, 8, 8, generator=torch.Generator().manual_seed(1))
-        with steer(pipe, edits, saes), capture_updates(pipe.unet, BLOCKS[1:2], lambda *a: seen.append(cells(a[2]))):
+        with steer(pipe, edits, saes), capture_updates(pipe, BLOCKS[1:2], lambda *a: seen.append(cells(a[2]))):
             latents = pipe(
                 prompt=["a red house", "a dog at night"], latents=noise, num_inference_steps=3, output_type="latent",
                 guidance_scale=guidance, generator=torch.Generator().manual_seed(2), height=16, width=16,

@@ -11,7 +11,8 @@ import torch
 from gazetteer.data.core.errors import InputError
 from gazetteer.data.core.sites import Site
 from gazetteer.data.inputs.edits import QUADRANTS, STAGES, UNITS, Edit, Region, Target
-from gazetteer.diffusion.capture import capture_updates, cells, position_of
+from gazetteer.diffusion.capture import cells, updates
+from gazetteer.diffusion.schedule import Schedule
 from gazetteer.diffusion.steer import steer
 from gazetteer.sae.model.autoencoder import SAEConfig, SparseAutoencoder
 from gazetteer.sae.model.checkpoint import save_pretrained
@@ -53,16 +54,16 @@ class Halves:
 
     def __init__(self, pipe, edits: Sequence[Edit], saes=None, images: int = 2, timestep: int = 500) -> None:
         pipe.scheduler.set_timesteps(5)
-        steps = [900, 700, 500, 300, 100]
+        steps = Schedule.plain([900, 700, 500, 300, 100])
         generator = torch.Generator().manual_seed(0)
         x = torch.randn(2 * images, 4, 8, 8, generator=generator)
         text = torch.randn(2 * images, 5, 16, generator=generator)
         seen: list[torch.Tensor] = []
-        with capture_updates(pipe.unet, [MID], lambda *a: seen.append(cells(a[2]))):
+        with updates(pipe.unet, [MID], lambda _, update: seen.append(cells(update))):
             pipe.unet(x, timestep, encoder_hidden_states=text)
         with (
             steer(pipe, edits, saes, schedule=steps, guided=True),
-            capture_updates(pipe.unet, [MID], lambda *a: seen.append(cells(a[2]))),
+            updates(pipe.unet, [MID], lambda _, update: seen.append(cells(update))),
         ):
             pipe.unet(x, timestep, encoder_hidden_states=text)
         self.update, self.images = seen[0], images
@@ -180,14 +181,15 @@ def test_an_edit_acts_in_its_window_only(pipe) -> None:
     """50 steps are cut into 20, 20 and 10, as in the paper; every step belongs to exactly one stage."""
     for steps, counts in ((50, [20, 20, 10]), (1, [1, 0, 0])):
         pipe.scheduler.set_timesteps(steps)
-        ts = [position_of(float(s), pipe.scheduler.timesteps) for s in pipe.scheduler.timesteps]
+        schedule = Schedule.of(pipe.scheduler)
+        ts = [schedule.t(place) for place in range(steps)]
         stages = [[Edit(targets=(VECTOR,), window=w).active(t) for t in ts] for w in STAGES.values()]
         assert [sum(one) for one in stages] == counts
         assert (np.array(stages).sum(axis=0) == 1).all()
     quiet = Halves(pipe, [Edit(targets=(VECTOR,), window=STAGES["early"])], timestep=300)
     assert not quiet.cond.any()
     with pytest.raises(InputError, match="schedule"):
-        position_of(12.0, [900, 500])
+        Halves(pipe, [Edit(targets=(VECTOR,))], timestep=12)
 
 
 @pytest.mark.parametrize("guidance", [1.0, 3.0], ids=["alone", "guided"])
@@ -225,7 +227,7 @@ def test_hooks_go_even_after_exceptions_and_complaints_are_sentences(pipe, saes,
     before = hooks_left(pipe.unet)
 
     def explode(_: object, step: int, timestep: int, kept: dict) -> dict:
-        assert hooks_left(pipe.unet) == before + 2
+        assert hooks_left(pipe.unet) == before + 4
         raise RuntimeError("in the middle")
 
     with pytest.raises(RuntimeError, match="in the middle"), steer(pipe, [Edit(targets=(TARGET,))], saes):

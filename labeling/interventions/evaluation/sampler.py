@@ -14,9 +14,8 @@ from torch import Tensor
 from gazetteer.data.core.sites import Site
 from gazetteer.data.inputs.edits import STAGES, Edit
 from gazetteer.data.tables.images import to_uint8
-from gazetteer.diffusion.capture import position_of
 from gazetteer.diffusion.generate import Generator
-from gazetteer.diffusion.restart import can_restart, keep_latents, starting_at
+from gazetteer.diffusion.resume import can_resume, keep_latents, resumed_at
 from gazetteer.diffusion.steer import steer
 from gazetteer.labeling.detect.protocol import Detection, Detector
 from gazetteer.labeling.interventions.evaluation.scores import score_centre
@@ -82,8 +81,7 @@ class Bench:
         self.generator, self.pipe, self.saes = generator, generator.pipe, saes
         self.detector, self.segmenter, self.concepts = detector, segmenter, tuple(concepts)
         self.batch_size, self.threshold = batch_size, threshold
-        self.pipe.scheduler.set_timesteps(generator.config.steps)
-        self.schedule = [int(t) for t in self.pipe.scheduler.timesteps]
+        self.schedule = generator.schedule
         self.first = {stage: self._first_step(window) for stage, window in STAGES.items()}
         self._bases: dict[Start, _Base] = {}
 
@@ -116,7 +114,7 @@ class Bench:
                 for edit in own
             ]
             latents = torch.cat([self._bases[start].latents[stage] for start in some])
-            with starting_at(self.pipe, self.first[stage]), steer(self.pipe, mine, self.saes, schedule=self.schedule):
+            with resumed_at(self.pipe, self.first[stage]), steer(self.pipe, mine, self.saes, schedule=self.schedule):
                 done += self._call(some, latents)
         return done
 
@@ -153,21 +151,16 @@ class Bench:
         return centres
 
     def _first_step(self, window: tuple[float, float]) -> int:
-        if not can_restart(self.pipe):
-            return 0
-        probe = Edit(concept="-", window=window)
-        active = [probe.active(position_of(t, self.schedule)) for t in self.schedule]
-        return active.index(True) if any(active) else len(active) - 1
+        return self.schedule.first_step(window) if can_resume(self.pipe) else 0
 
     def _draw_bases(self, starts: Sequence[Start]) -> None:
         unet = self.pipe.unet
         latents = torch.cat([self.generator.noise(start.seed) for start in starts]).to(unet.device, unet.dtype)
-        at = {self.schedule[step] for step in self.first.values()}
-        with keep_latents(self.pipe, at, len(starts)) as kept:
+        with keep_latents(self.pipe, set(self.first.values()), len(starts)) as kept:
             pictures = self._call(starts, latents)
         for i, (start, picture) in enumerate(zip(starts, pictures, strict=True)):
             # Step 0 starts from the noise itself, which the pipeline may scale before the U-Net sees it.
-            own = {s: latents[i : i + 1] if step == 0 else kept[self.schedule[step]][i : i + 1]
+            own = {s: latents[i : i + 1] if step == 0 else kept[step][i : i + 1]
                    for s, step in self.first.items()}  # fmt: skip
             self._bases[start] = _Base(picture, own)
 

@@ -18,10 +18,12 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from gazetteer.data.core.errors import InputError
-from gazetteer.data.core.sites import Site, step_of
+from gazetteer.data.core.sites import Site
 from gazetteer.diffusion.attention import capture_attention, token_places
 from gazetteer.diffusion.capture import capture_updates, cells, split_branches
 from gazetteer.diffusion.generate import GenerationConfig, Generator, encode_map
+from gazetteer.diffusion.schedule import rehearsed
+from gazetteer.diffusion.watch import Call
 from gazetteer.labeling.evidence.pooling import Grid
 from gazetteer.labeling.evidence.site_codes import SiteCodes
 from gazetteer.labeling.layout.fit import enlarge
@@ -93,15 +95,16 @@ class _Listener:
     """Collects one batch's attention and adds its mean over layers to what was seen."""
 
     def __init__(self, seen: Seen, words: _Words, latent: Grid, t_of: dict[int, float]) -> None:
+        """t_of: the `t` asked for by the place of the U-Net call that shows it."""
         self.seen, self.words, self.latent, self.t_of = seen, words, latent, t_of
         self.layers: dict[float, list[tuple[Grid, NDArray[np.float32]]]] = {}
         self.images = range(0)
 
-    def __call__(self, layer: str, timestep: int, maps: Tensor) -> None:
+    def __call__(self, layer: str, call: Call, maps: Tensor) -> None:
         half = split_branches(maps, len(self.images))["cond"]
         factor = round((self.latent[0] * self.latent[1] / half.shape[1]) ** 0.5)
         grid = (-(-self.latent[0] // factor), -(-self.latent[1] // factor))
-        self.layers.setdefault(self.t_of[timestep], []).append((grid, self.words.maps(half, self.images)))
+        self.layers.setdefault(self.t_of[call.place], []).append((grid, self.words.maps(half, self.images)))
 
     def flush(self) -> None:
         """Mean over layers, on the finest of their grids."""
@@ -133,7 +136,7 @@ def sampled(
         folder: for the updates; to be removed by the caller.
     """
     generator = Generator(pipe, replace(generation, t=tuple(t)))
-    t_of = {moment.timestep: site.t for site, moment in generator.moments.items()}
+    t_of = {generator.schedule.place(site.t): site.t for site in generator.moments}
     seen = Seen(tuple(one[0] for one in pictures), folder)
     words = _Words(pipe.tokenizer, [one[1] for one in pictures], concepts)
     latent = tuple(generator.noise(0).shape[2:])
@@ -146,7 +149,7 @@ def sampled(
             seen.grids[site.block] = (height, width)
             seen.take(site, slice(images.start, images.stop), x)
 
-        with capture_attention(pipe.unet, listener, frozenset(t_of)):
+        with capture_attention(pipe, listener, lambda call: call.place in t_of):
             generator.sample([one[1] for one in batch], [one[2] for one in batch], on_site, decode=False)
         listener.flush()
     return seen
@@ -173,9 +176,8 @@ def noised(
     unet, scheduler = pipe.unet, pipe.scheduler
     if getattr(unet.config, "addition_embed_type", None) is not None:
         raise InputError("Exact masks are measured on models whose U-Net is told the caption alone, as SD 1 and 2 are.")
-    scheduler.set_timesteps(generation.steps)
-    timesteps = {one: scheduler.timesteps[step_of(one, len(scheduler.timesteps))] for one in t}
-    t_of = {int(timestep): one for one, timestep in timesteps.items()}
+    schedule = rehearsed(scheduler, generation.steps)
+    t_of = {schedule.place(one): one for one in t}
     seen = Seen(tuple(one[0] for one in pictures), folder)
     words = _Words(pipe.tokenizer, [one[1] for one in pictures], concepts)
     branches = tuple(b for b in ("uncond", "cond") if b in generation.branches)
@@ -188,17 +190,21 @@ def noised(
         cond, uncond = pipe.encode_prompt(caption, unet.device, 1, True)[:2]
         text = torch.cat([uncond, cond])
 
-        def on_update(block: str, timestep: int, update: Tensor, number: int = number) -> None:
+        def on_update(block: str, call: Call, update: Tensor, number: int = number) -> None:
             seen.grids[block] = (update.shape[2], update.shape[3])
             for branch, half in split_branches(update, 1).items():
                 if branch in branches:
-                    seen.take(Site(block, branch, t_of[timestep]), slice(number, number + 1), cells(half))
+                    seen.take(Site(block, branch, t_of[call.place]), slice(number, number + 1), cells(half))
 
         with (
-            capture_updates(unet, generation.blocks, on_update),
-            capture_attention(unet, listener),
+            capture_updates(pipe, generation.blocks, on_update),
+            capture_attention(pipe, listener),
         ):
-            for one, timestep in timesteps.items():
+            for place, one in t_of.items():
+                scheduler.set_timesteps(generation.steps)  # anew: samplers that scale by σ remember where they are
+                if hasattr(scheduler, "set_begin_index"):  # several steps may share a timestep
+                    scheduler.set_begin_index(place)
+                timestep = scheduler.timesteps[place]
                 random = torch.Generator("cpu").manual_seed((seed * 1_000_003 + number) * 1009 + round(1000 * one))
                 noise = torch.randn(latents.shape, generator=random).to(latents)
                 noisy = scheduler.add_noise(latents, noise, timestep[None].to(latents.device))

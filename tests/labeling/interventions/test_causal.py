@@ -18,7 +18,7 @@ from gazetteer.data.inputs.edits import Edit, Target
 from gazetteer.data.runs.folder import RunFolder
 from gazetteer.data.tables.schemas import CAUSAL, EFFECTS
 from gazetteer.diffusion.generate import GenerationConfig, Generator
-from gazetteer.diffusion.restart import coarse_stride, starting_at
+from gazetteer.diffusion.resume import coarse_stride, resumed_at
 from gazetteer.jobs.experiments.causal import _turns, features_to_try
 from gazetteer.labeling.evidence.site_codes import site_of
 from gazetteer.labeling.interventions.causal import CausalConfig, Start, Switch, Switchboard
@@ -180,9 +180,9 @@ def test_coarse_steps_end_where_fine_ones_do(board: Switchboard) -> None:
         board._call([0], "middle")
     finally:
         del scheduler.step
-    fine = [t for t in board.schedule if t <= board.schedule[board.first["middle"]]]
+    fine = list(board.schedule.timesteps[board.first["middle"] :])
     assert [t for t, _ in seen] == fine[::2] and {length for _, length in seen} == {200}
-    with starting_at(board.pipe, 0), pytest.raises(RuntimeError):
+    with resumed_at(board.pipe, 0), pytest.raises(RuntimeError):
         raise RuntimeError
     assert "set_timesteps" not in vars(scheduler)
 

@@ -1,4 +1,4 @@
-"""Concepts come to the features a run labels with them; edits are measured fairly, and restarts change nothing."""
+"""Concepts come to the features a run labels with them; edits are measured fairly, and resuming changes nothing."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from gazetteer.data.runs.folder import RunFolder
 from gazetteer.data.tables.codes import SparseMap
 from gazetteer.data.tables.schemas import FINAL_TABLES
 from gazetteer.diffusion.generate import GenerationConfig, Generator
-from gazetteer.diffusion.restart import can_restart, starting_at
+from gazetteer.diffusion.resume import can_resume, resumed_at
 from gazetteer.labeling.detect.protocol import Detection
 from gazetteer.labeling.evidence.run_codes import site_codes
 from gazetteer.labeling.interventions.evaluation.cases import Case, Cases, SteerConfig
@@ -176,8 +176,8 @@ def bench() -> Bench:
     return Bench(Generator(tiny_pipeline(), config), saes, Finder(), Finder(), CONCEPTS, batch_size=4)
 
 
-def test_a_restart_gives_the_same_picture_as_a_whole_run(bench: Bench) -> None:
-    assert can_restart(bench.pipe) and bench.first == {"early": 0, "middle": 2, "final": 4}
+def test_a_resumed_run_gives_the_same_picture_as_a_whole_run(bench: Bench) -> None:
+    assert can_resume(bench.pipe) and bench.first == {"early": 0, "middle": 2, "final": 4}
     starts = [Start("a red house", 3), Start("a dog at night", 4)]
     plain = bench.base(starts)
     edit = Edit(targets=(Target(BLOCK, "cond", 0.5, (3, 4)),), window=(0.2, 0.6), strength=2.0)
@@ -187,7 +187,7 @@ def test_a_restart_gives_the_same_picture_as_a_whole_run(bench: Bench) -> None:
     whole = bench.edited(starts, [[edit], []], "early")  # from step 0; the window still says middle
     assert all(map(np.array_equal, short, whole))
     assert np.array_equal(short[1], plain[1]) and not np.array_equal(short[0], plain[0])
-    with pytest.raises(RuntimeError), starting_at(bench.pipe, 2):
+    with pytest.raises(RuntimeError), resumed_at(bench.pipe, 2):
         raise RuntimeError
     assert "set_timesteps" not in vars(bench.pipe.scheduler)
     bench.pipe.scheduler.set_timesteps(6)

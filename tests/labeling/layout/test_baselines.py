@@ -11,7 +11,7 @@ import torch
 
 from gazetteer.data.core.sites import Site, step_of
 from gazetteer.diffusion.attention import capture_attention, token_places
-from gazetteer.diffusion.capture import capture_updates, cells
+from gazetteer.diffusion.capture import capture_updates, cells, updates
 from gazetteer.diffusion.generate import Generator
 from gazetteer.labeling.layout.data import LayoutRun, open_run
 from gazetteer.labeling.layout.evaluation.baselines import (
@@ -154,22 +154,22 @@ def test_what_is_seen_of_a_sampled_picture_is_its_own_half(tmp_path: Path) -> No
     pipe, prompt = tiny_pipeline(), "a dog, two boats"
     seen = sampled(pipe, GUIDED, [1.0, 0.5], [("a", prompt, 3)], CONCEPTS, tmp_path)
     maps: dict[int, list[torch.Tensor]] = {}
-    updates: dict[tuple[str, int], torch.Tensor] = {}
+    seen_updates: dict[tuple[str, int], torch.Tensor] = {}
     with (
-        capture_attention(pipe.unet, lambda _, timestep, one: maps.setdefault(timestep, []).append(one)),
-        capture_updates(pipe.unet, BLOCKS, lambda block, timestep, one: updates.update({(block, timestep): one})),
+        capture_attention(pipe, lambda _, call, one: maps.setdefault(call.step, []).append(one)),
+        capture_updates(pipe, BLOCKS, lambda block, call, one: seen_updates.update({(block, call.step): one})),
     ):
         Generator(pipe, GUIDED).sample([prompt], [3], lambda *_: None, decode=False)
     places = token_places(pipe.tokenizer, prompt, ("boat", "boats"))
     assert places and set(seen.attention) == {1.0, 0.5}
-    for t, timestep in zip((1.0, 0.5), sorted(maps, reverse=True), strict=False):
-        halves = torch.stack(maps[timestep]).mean(dim=0)[..., places].sum(dim=2)  # uncond, cond
+    for t, step in zip((1.0, 0.5), sorted(maps), strict=False):
+        halves = torch.stack(maps[step]).mean(dim=0)[..., places].sum(dim=2)  # uncond, cond
         np.testing.assert_allclose(seen.attention[t][0, :, CONCEPTS.index("boat")], halves[1], rtol=1e-5)
         assert not np.allclose(halves[0], halves[1], rtol=1e-2)
         assert not seen.attention[t][0, :, CONCEPTS.index("house")].any()  # not named
         for number, branch in enumerate(("uncond", "cond")):
             for block in BLOCKS:
-                mine = cells(updates[block, timestep])[number].to(torch.float16)
+                mine = cells(seen_updates[block, step])[number].to(torch.float16)
                 np.testing.assert_array_equal(seen.updates[Site(block, branch, t)][0], mine)
 
 
@@ -192,9 +192,7 @@ def test_exact_pictures_are_noised_to_their_step(tmp_path: Path) -> None:
         for name, x in (("noised", kept**0.5 * latents + (1 - kept) ** 0.5 * noise), ("clean", latents)):
             with (
                 torch.inference_mode(),
-                capture_updates(
-                    pipe.unet, BLOCKS[1:], lambda _b, _t, one, key=(t, name): made.update({key: cells(one)})
-                ),
+                updates(pipe.unet, BLOCKS[1:], lambda _b, one, key=(t, name): made.update({key: cells(one)})),
             ):
                 pipe.unet(torch.cat([x] * 2), timestep, words)
         for number, branch in enumerate(("uncond", "cond")):

@@ -352,7 +352,7 @@ def test_a_layout_that_cannot_be_says_why(painted: LayoutRun, saes: dict, run: L
 def test_attention_is_the_layers_own_softmax() -> None:
     pipe, seen = tiny_pipeline(), {}
     plain = paint(pipe)
-    with capture_attention(pipe.unet, lambda layer, timestep, maps: seen.setdefault((layer, timestep), maps)):
+    with capture_attention(pipe, lambda layer, call, maps: seen.setdefault((layer, call.timestep), maps)):
         np.testing.assert_array_equal(paint(pipe), plain)
     layers = {layer for layer, _ in seen}
     assert len(seen) == 3 * len(layers) and all("attn2" in layer for layer in layers)

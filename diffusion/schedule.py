@@ -1,0 +1,143 @@
+"""What a sampler will do: the denoiser calls it makes, the sampler steps they belong to, and whether it works at all.
+
+diffusers' pipelines call the denoiser once for each entry of ``scheduler.timesteps``; a sampler of second order (Heun,
+KDPM2) has two entries a step, the Runge-Kutta start of PNDM four. A site listens at the first call of its step.
+"""
+
+from __future__ import annotations
+
+import copy
+import inspect
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from gazetteer.data.core.errors import InputError
+from gazetteer.data.core.sites import step_of
+from gazetteer.data.inputs.edits import Edit
+from gazetteer.data.tables.codes import Moment
+
+NEEDED = ("set_timesteps", "step", "scale_model_input", "init_noise_sigma", "timesteps", "order")
+"""What Stable Diffusion's pipelines ask of a scheduler; samplers of other families lack some of it."""
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """The denoiser calls of one generation, in order.
+
+    Attributes:
+        timesteps: of every call, as the denoiser is told: not always whole numbers, nor all different.
+        steps: 0-based sampler step of every call, ascending.
+    """
+
+    timesteps: tuple[float, ...]
+    steps: tuple[int, ...]
+
+    @classmethod
+    def plain(cls, timesteps: Sequence[float] | Tensor) -> Schedule:
+        """One call a step."""
+        values = tuple(float(value) for value in timesteps)
+        return cls(values, tuple(range(len(values))))
+
+    @classmethod
+    def of(cls, scheduler: Any) -> Schedule:
+        """The calls that a scheduler asks for as its timesteps are set."""
+        values = tuple(float(value) for value in scheduler.timesteps)
+        order = int(getattr(scheduler, "order", 1) or 1)
+        if hasattr(scheduler, "prk_timesteps"):
+            return cls(values, _pndm_steps(len(values), 0 if scheduler.config.skip_prk_steps else 3))
+        return cls(values, tuple(place // order for place in range(len(values))))
+
+    @property
+    def count(self) -> int:
+        """Sampler steps."""
+        return self.steps[-1] + 1 if self.steps else 0
+
+    def t(self, place: int) -> float:
+        """Position in the reverse process of a call (0-based): 1.0 in the first step, 0.0 in the last."""
+        return 1.0 - self.steps[place] / (self.count - 1) if self.count > 1 else 1.0
+
+    def first_call(self, step: int) -> int:
+        """0-based place of the first call of a step."""
+        return self.steps.index(step)
+
+    def place(self, t: float) -> int:
+        """0-based place of the call that a site at `t` listens to: the first of its step."""
+        return self.first_call(step_of(t, self.count))
+
+    def first_step(self, window: tuple[float, float]) -> int:
+        """0-based first step in which an edit of this window acts; the last step when none is."""
+        edit = Edit(concept="-", window=window)
+        acting = (step for step in range(self.count) if edit.active(self.t(self.first_call(step))))
+        return next(acting, self.count - 1)
+
+    def moment(self, t: float) -> Moment:
+        """Step and timestep at which a site at `t` listens."""
+        place = self.place(t)
+        return Moment(self.steps[place], self.timesteps[place])
+
+
+def _pndm_steps(calls: int, runge_kutta: int) -> tuple[int, ...]:
+    """Steps of PNDM's calls: `runge_kutta` steps of four; without any, its first step takes a second call."""
+    first = [step for step in range(runge_kutta) for _ in range(4)] if runge_kutta else [0, 0]
+    later = range(first[-1] + 1, calls)
+    return tuple([*first, *later][:calls])
+
+
+def rehearsed(scheduler: Any, steps: int) -> Schedule:
+    """Set a scheduler's timesteps, after a rehearsal of its steps without a model.
+
+    Raises:
+        InputError: pictures cannot be drawn with this sampler (it lacks what Stable Diffusion's pipelines need, runs
+            from picture to noise, or fails at so many steps), or it draws noise that does not belong to the seed.
+    """
+    name = type(scheduler).__name__
+    missing = [attribute for attribute in NEEDED if not hasattr(scheduler, attribute)]
+    if missing:
+        raise InputError(
+            f"The sampler {name} does not fit Stable Diffusion's pipelines (it has no {', '.join(missing)}); "
+            "model.scheduler=ddim takes DDIM in its place."
+        )
+    try:
+        scheduler.set_timesteps(steps)
+        first, second = (_rehearsal(scheduler, seed) for seed in (0, 1))
+    except Exception as error:  # whatever a sampler may throw that was made for other pipelines
+        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        raise InputError(
+            f"The sampler {name} cannot draw pictures in {steps} steps ({reason}); model.scheduler=ddim takes DDIM in "
+            "its place."
+        ) from error
+    if not torch.equal(first, second):
+        raise InputError(
+            f"The sampler {name} draws noise that does not belong to a picture's seed, so that no picture could be "
+            "drawn twice; model.scheduler=ddim takes DDIM in its place."
+        )
+    schedule = Schedule.of(scheduler)
+    if any(later > earlier for earlier, later in zip(schedule.timesteps, schedule.timesteps[1:], strict=False)):
+        raise InputError(
+            f"The sampler {name} runs from picture to noise; model.scheduler=ddim takes DDIM in its place."
+        )
+    return schedule
+
+
+def _rehearsal(scheduler: Any, seed: int) -> Tensor:
+    """What a copy of the scheduler makes of noise with a model that predicts a tenth of its input, [1, 4, 2, 2].
+
+    seed: of torch's own random numbers, which must not matter.
+    """
+    own = copy.deepcopy(scheduler)
+    for patched in ("step", "set_timesteps"):  # by whoever watches the pipeline meanwhile
+        vars(own).pop(patched, None)
+    generator = torch.Generator("cpu").manual_seed(0)
+    takes = inspect.signature(own.step).parameters
+    extra: dict[str, Any] = {"generator": [generator]} if "generator" in takes else {}
+    x = torch.randn((1, 4, 2, 2), generator=generator) * own.init_noise_sigma
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        for timestep in own.timesteps:
+            predicted = 0.1 * own.scale_model_input(x, timestep)
+            x = own.step(predicted, timestep, x, return_dict=False, **extra)[0]
+    return torch.nan_to_num(x)
