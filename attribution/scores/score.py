@@ -94,11 +94,12 @@ class Scored:
     steps: list[float]
 
 
-def score_weights(pipe: Any, config: ScoreConfig, saes: str = "") -> Scored:
+def score_weights(pipe: Any, config: ScoreConfig, saes: str = "", signal: str = "") -> Scored:
     """Score the weights of a pipeline's U-Net and choose the strongest.
 
     Args:
         saes: folder of the autoencoders, needed for a feature.
+        signal: what they read where they do not say it, as of `load_site_saes`.
 
     Raises:
         InputError: anything that does not fit, or a fraction that takes nothing.
@@ -108,7 +109,7 @@ def score_weights(pipe: Any, config: ScoreConfig, saes: str = "") -> Scored:
         fraction, per = preset.selection.fraction, preset.selection.per
         config = replace(config, scope=preset.scope, fraction=fraction, per=per)
     weights = scope_weights(pipe.unet, config.scope)
-    problem, site, feature = _problem(pipe, saes, config, weights)
+    problem, site, feature = _problem(pipe, (saes, signal), config, weights)
     groups = row_groups(weights, config.groups) if config.estimator in GROUPED else None
     options = Options(seed=config.seed, points=config.points, ablations=config.ablations, groups=groups)
     scores = estimate(config.estimator, problem, options)
@@ -126,7 +127,7 @@ def score_weights(pipe: Any, config: ScoreConfig, saes: str = "") -> Scored:
 
 
 def _problem(
-    pipe: Any, saes: str, config: ScoreConfig, weights: dict[str, nn.Parameter]
+    pipe: Any, saes: tuple[str, str], config: ScoreConfig, weights: dict[str, nn.Parameter]
 ) -> tuple[Problem, Site | None, int | None]:
     prompts = list(config.prompts or (config.concept,)) * config.seeds
     seeds = [config.seed + i for i in range(len(prompts))]
@@ -147,7 +148,9 @@ def _problem(
     return diffusion_problem(pipe.unet, objective, samples, weights, batch), site, feature
 
 
-def _objective(saes: str, config: ScoreConfig, samples: Samples) -> tuple[Objective, Samples, Site | None, int | None]:
+def _objective(
+    saes: tuple[str, str], config: ScoreConfig, samples: Samples
+) -> tuple[Objective, Samples, Site | None, int | None]:
     if config.feature:
         slug, colon, number = config.feature.rpartition(":")
         if not colon or not number.isdigit():
@@ -155,7 +158,7 @@ def _objective(saes: str, config: ScoreConfig, samples: Samples) -> tuple[Object
                 f"feature is {config.feature!r}; accepted: SITE:N, as mid_block.attentions.0-cond-t0.50:17."
             )
         site, feature = Site.from_slug(slug), int(number)
-        sae = load_site_saes(saes, [site])[site]
+        sae = load_site_saes(saes[0], [site], signal=saes[1])[site]
         if site.branch == "uncond":
             samples = replace(samples, cond=samples.base or {})
         return FeatureActivation(site.block, feature, sae), _at(samples, site.t, config), site, feature

@@ -32,7 +32,7 @@ def main() -> None:
     arguments = parser.parse_args()
     config = load_config(arguments.config)
     generator = Generator(load_pipeline(config.model), config.generation)
-    saes = load_site_saes(config.saes, config.generation.sites)
+    saes = load_site_saes(config.saes, config.generation.sites, signal=config.sae_check.signal)
     prompts = read_prompts(config.prompts)[: arguments.pictures]
 
     def others(places: Callable[[Site], list[Site]]) -> dict[Site, SparseAutoencoder]:

@@ -29,7 +29,7 @@ def score(run: RunConfig, config: ScoreConfig, out: str) -> dict[str, Any]:
         InputError: anything that does not fit.
     """
     torch.set_num_threads(run.threads or torch.get_num_threads())
-    scored = score_weights(load_pipeline(run.model), config, run.saes)
+    scored = score_weights(load_pipeline(run.model), config, run.saes, run.sae_check.signal)
     config, site = scored.config, scored.site
     about = provenance({"model": digest_path(run.model.path)}, dataclasses.asdict(config))
     path = Path(out) / f"{file_name(f'{config.concept or config.feature}-{config.objective}')}.safetensors"

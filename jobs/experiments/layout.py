@@ -40,7 +40,7 @@ def load_saes(config: RunConfig) -> dict[Site, SparseAutoencoder]:
     """The autoencoder of every site of the configuration."""
     from gazetteer.sae.model.checkpoint import load_site_saes
 
-    return load_site_saes(config.saes, config.generation.sites, device=config.model.device)
+    return load_site_saes(config.saes, config.generation.sites, config.model.device, signal=config.sae_check.signal)
 
 
 def evaluate(

@@ -57,7 +57,7 @@ def steer_pictures(
         raise InputError(f"{edit_file} names picture {beyond[0]} (from 0), but there are {len(prompts)} prompts.")
     generator = Generator(load_pipeline(config.model), config.generation)
     sites = {target.site for edit in edits for target in edit.targets if target.features}
-    saes = load_site_saes(config.saes, sites, device=config.model.device)
+    saes = load_site_saes(config.saes, sites, config.model.device, signal=config.sae_check.signal)
     folder = Path(out)
     folder.mkdir(parents=True, exist_ok=True)
     rows = []

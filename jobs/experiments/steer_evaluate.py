@@ -46,7 +46,7 @@ class SteerWorker:
     def __init__(self, stages: StageConfig, settings: SteerConfig, concepts: Sequence[str], seed: int) -> None:
         if stages.threads:
             torch.set_num_threads(stages.threads)
-        saes = load_site_saes(stages.saes, stages.generation.sites, device=stages.model.device)
+        saes = load_site_saes(stages.saes, stages.generation.sites, stages.model.device, signal=stages.sae_check.signal)
         # Many pictures to a call: the same trials always share one, so that their numbers repeat.
         weak = replace(stages.detector, box_threshold=min(WEAKEST, stages.detector.box_threshold), exact=False)
         bench = Bench(

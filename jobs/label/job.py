@@ -34,7 +34,7 @@ from gazetteer.labeling.pipeline.reuse import ReusingStages
 from gazetteer.labeling.pipeline.sae_check import report
 from gazetteer.labeling.pipeline.stages import STAGES, ShardResult, Stages
 from gazetteer.labeling.rules.reduce import reduce_tables
-from gazetteer.sae.model.checkpoint import read_config
+from gazetteer.sae.model.files import read_config
 
 log = logging.getLogger(__name__)
 

@@ -22,7 +22,7 @@ from gazetteer.jobs.config.fingerprint import differing, fingerprint
 from gazetteer.jobs.config.schema import RunConfig
 from gazetteer.labeling.vocabulary.concepts import Vocabulary
 from gazetteer.sae.model.autoencoder import SAEConfig
-from gazetteer.sae.model.checkpoint import read_config
+from gazetteer.sae.model.files import read_config
 
 PEAK_TFLOPS = {"t4": 65, "v100": 125, "l4": 121, "a10": 125, "a6000": 155, "a100": 312, "4090": 165, "h100": 989}
 """Dense float16 or bfloat16 tensor rates of the vendors' data sheets, in 10^12 operations a second."""

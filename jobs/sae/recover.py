@@ -23,7 +23,8 @@ from gazetteer.jobs.executors.choose import Executor
 from gazetteer.jobs.executors.task import Job, Task
 from gazetteer.jobs.label.progress import Progress
 from gazetteer.jobs.sae.capture import cannot_lose
-from gazetteer.sae.model.checkpoint import load_site_saes, read_config, update_config
+from gazetteer.sae.model.checkpoint import load_site_saes
+from gazetteer.sae.model.files import read_config, update_config
 from gazetteer.sae.training.metrics import loss_recovered
 
 Errors = dict[Site, NoiseErrors]

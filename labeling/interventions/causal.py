@@ -258,7 +258,7 @@ def load_switchboard(
     """
     if stages.threads:
         torch.set_num_threads(stages.threads)
-    saes = load_site_saes(stages.saes, stages.generation.sites, device=stages.model.device)
+    saes = load_site_saes(stages.saes, stages.generation.sites, stages.model.device, signal=stages.sae_check.signal)
     # Many pictures to a call: the features of a group always share theirs, so that a group's rows repeat.
     detector, segmenter = replace(stages.detector, exact=False), replace(stages.segmenter, exact=False)
     return Switchboard(

@@ -13,7 +13,7 @@ from annotated_types import Le
 from torch import Tensor
 
 from gazetteer.data.core.errors import InputError
-from gazetteer.data.core.settings import Effect, Natural, setting, settings
+from gazetteer.data.core.settings import Effect, Natural, OneOf, setting, settings
 from gazetteer.data.core.sites import Site
 from gazetteer.sae.model.autoencoder import SparseAutoencoder
 from gazetteer.sae.training.metrics import Evaluation
@@ -34,6 +34,12 @@ class SaeCheckConfig:
         "Var(x), at most 1. The paper's explain 0.36 to 0.78 of it, one that does not belong to the block "
         "explains nothing or less.",
         default=0.1,
+    )
+    signal: Annotated[str, OneOf(("", "update"))] = setting(
+        Effect.NOTHING,
+        "What the autoencoders read where their own files do not say it (those of SAeUron, SAELens and others): "
+        "update, a block's output minus its input, is what they are given; empty refuses them.",
+        default="",
     )
 
 

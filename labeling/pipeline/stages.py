@@ -133,7 +133,9 @@ class Stages:
         pipe: Any = load_pipeline(self.config.model)
         self.generator = Generator(pipe, self.config.generation)
         sites = self.config.generation.sites
-        self.saes = load_site_saes(self.config.saes, sites, device=self.config.model.device)
+        self.saes = load_site_saes(
+            self.config.saes, sites, self.config.model.device, signal=self.config.sae_check.signal
+        )
         for site, sae in self.saes.items():
             expect_width(sae, width_of(pipe.unet, site.block), site)
         self._check = SaeCheck(self.saes, self.config.sae_check)

@@ -7,7 +7,7 @@ from torch import Tensor
 
 from gazetteer.sae.kernels.sparse import Pairs
 from gazetteer.sae.model.autoencoder import Codes, SparseAutoencoder
-from gazetteer.sae.model.rows import ROWS, mean_square
+from gazetteer.sae.model.chunks import ROWS, mean_square
 
 # From so many dead features for each that a vector may use, sums over those used are cheaper than dense products.
 SPARSE_FROM = 5

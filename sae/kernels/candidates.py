@@ -13,7 +13,7 @@ from torch import Tensor
 
 from gazetteer.sae.kernels.sparse import Pairs
 from gazetteer.sae.model.autoencoder import Codes, SparseAutoencoder, stacked, top_codes
-from gazetteer.sae.model.rows import ROWS
+from gazetteer.sae.model.chunks import ROWS
 
 # bfloat16 keeps 8 significant bits: rounding to nearest is off by at most this share.
 ROUNDING = 2.0**-8

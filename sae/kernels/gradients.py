@@ -17,7 +17,7 @@ from gazetteer.sae.kernels.auxk import auxk_gradients
 from gazetteer.sae.kernels.candidates import candidate_codes, plain_codes
 from gazetteer.sae.kernels.sparse import Pairs
 from gazetteer.sae.model.autoencoder import Codes, SparseAutoencoder
-from gazetteer.sae.model.rows import mean_square
+from gazetteer.sae.model.chunks import mean_square
 
 
 class Gradients(NamedTuple):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from gazetteer.sae.model.rows import distances
+from gazetteer.sae.model.chunks import distances
 
 
 @torch.no_grad()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -12,54 +11,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from gazetteer.data.core.errors import InputError
-from gazetteer.sae.model.rows import ROWS
-
-
-@dataclass(frozen=True)
-class SAEConfig:
-    """The shape of an autoencoder.
-
-    Attributes:
-        d: channels of the vectors it reads.
-        n: features (dictionary size, n_f in the paper).
-        k: features a vector may use at most; with `batch_topk`, on average over a batch.
-        batch_topk: train with the k · batch strongest activations of a whole batch (BatchTopK, Bussmann et al.
-            2024), encode with a threshold learned meanwhile, so that codes do not depend on the batch.
-        max_k: features one vector may use at most under `batch_topk`; None = 4k.
-        prefixes: Matryoshka prefixes (Bussmann et al. 2025): ascending feature counts, the last of them n, each
-            trained to reconstruct without the features after it; empty = the whole dictionary alone.
-        latent_bias: whether a bias is added before the TopK, as some foreign checkpoints have it; ours never do.
-
-    Raises:
-        InputError: a size below 1, k above n, max_k outside k … n or without `batch_topk`, or prefixes that do
-            not ascend to n.
-    """
-
-    d: int
-    n: int
-    k: int
-    batch_topk: bool = False
-    max_k: int | None = None
-    prefixes: tuple[int, ...] = ()
-    latent_bias: bool = False
-
-    @property
-    def slots(self) -> int:
-        """Length of a code: the features one vector may use at most."""
-        if not self.batch_topk:
-            return self.k
-        return min(self.n, 4 * self.k) if self.max_k is None else self.max_k
-
-    def __post_init__(self) -> None:
-        if min(self.d, self.n, self.k) < 1:
-            raise InputError(f"An SAE needs d, n and k of at least 1, not d={self.d}, n={self.n}, k={self.k}.")
-        if self.k > self.n:
-            raise InputError(f"An SAE of {self.n} features cannot use k={self.k} of them; k must not exceed n.")
-        if self.max_k is not None and not (self.batch_topk and self.k <= self.max_k <= self.n):
-            raise InputError(f"max_k={self.max_k} must lie between k={self.k} and n={self.n}, and needs batch_topk.")
-        ascending = all(low < high for low, high in zip((0, *self.prefixes), self.prefixes, strict=False))
-        if self.prefixes and not (ascending and self.prefixes[-1] == self.n):
-            raise InputError(f"Matryoshka prefixes must ascend to n={self.n}, not {list(self.prefixes)}.")
+from gazetteer.sae.model.chunks import ROWS
+from gazetteer.sae.model.files import Stored, read_folder, write_folder
+from gazetteer.sae.model.shape import SAEConfig
 
 
 class Codes(NamedTuple):
@@ -105,19 +59,26 @@ class SparseAutoencoder(nn.Module):
     def from_pretrained(
         cls, name: Path | str, device: torch.device | str = "cpu", dtype: torch.dtype = torch.float32
     ) -> SparseAutoencoder:
-        """Read a folder or a hub id ``owner/repository[/folder][@revision]``; raises as `checkpoint.load_pretrained`,
-        which also tells what the folder says about itself."""
-        from gazetteer.sae.model.checkpoint import load_pretrained  # which knows this class
+        """Read a folder or a hub id ``owner/repository[/folder][@revision]``; raises as `files.read_folder`.
 
-        return load_pretrained(name, device, dtype)[0]
+        The result is in `dtype`, without gradients and in eval mode.
+        """
+        return cls.of_stored(read_folder(name), device, dtype)
+
+    @classmethod
+    def of_stored(
+        cls, stored: Stored, device: torch.device | str = "cpu", dtype: torch.dtype = torch.float32
+    ) -> SparseAutoencoder:
+        """The autoencoder of what was read, in `dtype`, without gradients and in eval mode."""
+        sae = cls(stored.shape, device, dtype)
+        sae.load_state_dict(stored.tensors)
+        return sae.eval().requires_grad_(False)
 
     def save_pretrained(
         self, folder: Path | str, metadata: Mapping[str, Any] | None = None, dtype: torch.dtype = torch.float32
     ) -> None:
-        """Write a folder that `from_pretrained` reads; arguments and errors as `checkpoint.save_pretrained`."""
-        from gazetteer.sae.model.checkpoint import save_pretrained
-
-        save_pretrained(self, folder, metadata, dtype)
+        """Write a folder that `from_pretrained` reads; arguments and errors as `files.write_folder`."""
+        write_folder(folder, self.config, self.state_dict(), metadata, dtype)
 
     @torch.no_grad()
     def initialise(self, seed: int, bias: Tensor | None = None) -> SparseAutoencoder:

@@ -1,6 +1,6 @@
 """Autoencoders as other projects store them, read into the tensors of `SparseAutoencoder`.
 
-| layout | files | what differs from ours |
+| format | files | what differs from ours |
 |---|---|---|
 | ``sdxl-unbox`` | ``config.json`` (``n_dirs_local``), ``state_dict.pth`` | decoder [d, n]; a latent bias |
 | ``sparsify`` (SAeUron, eai-sparsify) | ``cfg.json``, ``sae.safetensors`` | a latent bias |
@@ -34,6 +34,9 @@ class Layout(NamedTuple):
 
 
 UNBOX = Layout("sdxl-unbox", "config.json", "state_dict.pth")
+SCALER = "activation_scaler.json"
+"""Beside a SAELens autoencoder whose weights still live in the space of scaled activations."""
+
 SPARSIFY = Layout("sparsify", "cfg.json", "sae.safetensors")
 LENS = Layout("sae-lens", "cfg.json", "sae_weights.safetensors")
 
@@ -63,7 +66,18 @@ def foreign_config(layout: Layout, folder: Path) -> dict[str, Any]:
     if not all(type(size) is int for size in sizes):
         raise InputError(f"{path} must give the width, the number of features and k as whole numbers.")
     shape = dict(zip(("d", "n", "k"), sizes, strict=True))
-    return shape | {"layout": layout.name, "normalisation": "none", "site": None, "metrics": None, "original": stated}
+    # sdxl-unbox is the paper's own code, which trains on updates; the others train on whatever they are given.
+    signal = "update" if layout is UNBOX else None
+    about: dict[str, Any] = {
+        "layout": layout.name,
+        "signal": signal,
+        "normalisation": "none",
+        "site": None,
+        "metrics": None,
+    }
+    if layout is LENS:
+        about["activation_scale"] = _activation_scale(folder, stated)
+    return shape | about | {"original": stated}
 
 
 def foreign_tensors(layout: Layout, folder: Path, config: Mapping[str, Any]) -> dict[str, Tensor]:
@@ -77,6 +91,8 @@ def foreign_tensors(layout: Layout, folder: Path, config: Mapping[str, Any]) -> 
     read = {UNBOX: _unbox_tensors, SPARSIFY: _sparsify_tensors, LENS: _lens_tensors}[layout]
     try:
         tensors = read(stored, config["original"])
+        if (scale := config.get("activation_scale", 1.0)) != 1.0:
+            tensors = _unscaled(tensors, scale)
     except KeyError as error:
         raise InputError(f"{path} has no {error}; it is not a complete {layout.name} autoencoder.") from error
     except (RuntimeError, AttributeError, IndexError) as error:
@@ -148,6 +164,48 @@ def _lens_tensors(stored: Mapping[str, Tensor], stated: Mapping[str, Any]) -> di
         norms = torch.linalg.vector_norm(decoder, dim=1)
         encoder, latent_bias, decoder = encoder * norms[:, None], latent_bias * norms, decoder / norms[:, None]
     return {"encoder": encoder, "decoder": decoder, "bias": bias, "latent_bias": latent_bias}
+
+
+def _activation_scale(folder: Path, stated: Mapping[str, Any]) -> float:
+    """What activations are multiplied with before a SAELens autoencoder reads them; 1 where that is folded in already.
+
+    Checkpoints of a training lie in the scaled space, with the factor in a file beside them; the last one is folded.
+
+    Raises:
+        InputError: it is scaled and the factor is not there, is no positive number, or is not all that is done.
+    """
+    path, scaled = folder / SCALER, stated.get("normalize_activations") == "expected_average_only_in"
+    try:
+        found = json.loads(path.read_bytes()) if path.is_file() else {}
+        factor, whitened = found.get("scaling_factor"), found.get("has_whitening")
+    except (ValueError, AttributeError) as error:
+        raise InputError(f"{path} is not valid JSON.") from error
+    if whitened:
+        raise InputError(f"{path} asks for whitening; only autoencoders of plain or scaled activations can be read.")
+    if factor is None and not scaled:
+        return 1.0
+    if factor is None:
+        raise InputError(
+            f"{folder} reads activations scaled to an average norm (normalize_activations=expected_average_only_in), "
+            f"and the factor is not there: {SCALER} belongs beside the weights, or SAELens can fold it into them "
+            "(fold_activation_norm_scaling_factor)."
+        )
+    if not scaled:
+        raise InputError(
+            f"{path} scales activations and cfg.json says they are not (normalize_activations="
+            f"{stated.get('normalize_activations')}); remove the file if the factor is folded in already."
+        )
+    if not isinstance(factor, int | float) or not 0 < factor < float("inf"):
+        raise InputError(f"{path}: scaling_factor must be a positive number, not {factor!r}.")
+    return float(factor)
+
+
+def _unscaled(tensors: Mapping[str, Tensor], scale: float) -> dict[str, Tensor]:
+    """The autoencoder of x that reads scale · x: W_enc grows by the factor, W_dec and b shrink by it."""
+    return {
+        **tensors, "encoder": tensors["encoder"] * scale, "decoder": tensors["decoder"] / scale,
+        "bias": tensors["bias"] / scale,
+    }  # fmt: skip
 
 
 def _expect_none(unsupported: list[str], path: Path) -> None:

@@ -15,6 +15,7 @@ WANTED = (
     "model.safetensors",
     "sae.safetensors",
     "sae_weights.safetensors",
+    "activation_scaler.json",
     "state_dict.pth",
 )
 

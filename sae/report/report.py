@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 from gazetteer.data.core.errors import InputError
 from gazetteer.data.core.sites import Site
 from gazetteer.data.inputs.activations import replace_file
-from gazetteer.sae.model.checkpoint import read_config
+from gazetteer.sae.model.files import read_config
 from gazetteer.sae.report.page import render
 
 KEYS = [("block", pa.string()), ("branch", pa.string()), ("t", pa.float64())]

@@ -23,7 +23,7 @@ from gazetteer.data.core.digests import digest_json
 from gazetteer.data.core.errors import GazetteerError, InputError
 from gazetteer.data.core.sites import Site
 from gazetteer.data.inputs.activations import replace_file
-from gazetteer.sae.model.checkpoint import CONFIG, read_config
+from gazetteer.sae.model.files import CONFIG, read_config
 from gazetteer.sae.training.config import TrainConfig
 from gazetteer.sae.training.metrics import Evaluation
 from gazetteer.sae.training.stream import ShuffleBuffer, expect_room, seed_of

@@ -15,7 +15,8 @@ from gazetteer.data.core.errors import GazetteerError, InputError
 from gazetteer.data.core.sites import Site
 from gazetteer.sae.kernels.candidates import is_large
 from gazetteer.sae.model.autoencoder import SparseAutoencoder
-from gazetteer.sae.model.checkpoint import CONFIG, load_pretrained, read_config, save_pretrained
+from gazetteer.sae.model.checkpoint import load_pretrained
+from gazetteer.sae.model.files import CONFIG, read_config
 from gazetteer.sae.training.config import TrainConfig
 from gazetteer.sae.training.metrics import Evaluation, Metrics
 from gazetteer.sae.training.snapshots import STATE, latest_state, remove_states, save_state
@@ -135,7 +136,7 @@ def publish(
         "mean": [float(f"{value:.7g}") for value in evaluation.mean().tolist()] if evaluation is not None else None,
         "training": identity | {"outcome": outcome},
     }
-    save_pretrained(trainer.sae, out, {**(metadata or {}), **described}, dtype)
+    trainer.sae.save_pretrained(out, {**(metadata or {}), **described}, dtype)
     return TrainResult(trainer.sae.eval(), metrics, trainer.steps, dead_share, trainer.history)
 
 

@@ -17,7 +17,7 @@ from gazetteer.sae.kernels.compiled import compiled_or_plain
 from gazetteer.sae.kernels.gradients import Step, loss_and_gradients
 from gazetteer.sae.kernels.median import geometric_median
 from gazetteer.sae.model.autoencoder import SparseAutoencoder
-from gazetteer.sae.model.rows import is_finite, mean_square, row_dots
+from gazetteer.sae.model.chunks import is_finite, mean_square, row_dots
 from gazetteer.sae.training.config import TrainConfig
 from gazetteer.sae.training.tensor_file import write_tensors
 

@@ -15,7 +15,6 @@ from gazetteer.diffusion.capture import cells, updates
 from gazetteer.diffusion.schedule import Schedule
 from gazetteer.diffusion.steer import steer
 from gazetteer.sae.model.autoencoder import SAEConfig, SparseAutoencoder
-from gazetteer.sae.model.checkpoint import save_pretrained
 from tests.diffusion.test_capture import hooks_left
 from tests.support.models.tiny_pipeline import BLOCKS, tiny_pipeline
 
@@ -244,6 +243,6 @@ def test_hooks_go_even_after_exceptions_and_complaints_are_sentences(pipe, saes,
         with pytest.raises(InputError, match=sentence), steer(pipe, edits, given):
             pass
     assert hooks_left(pipe.unet) == before and "step" not in vars(pipe.scheduler)
-    save_pretrained(saes[SITE], tmp_path / SITE.slug, {"site": {"block": MID, "branch": "cond", "t": 0.5}})
+    saes[SITE].save_pretrained(tmp_path / SITE.slug, {"site": {"block": MID, "branch": "cond", "t": 0.5}})
     edit = Edit(targets=(TARGET,))
     assert torch.equal(draw(pipe, [edit], tmp_path), draw(pipe, [edit], saes))

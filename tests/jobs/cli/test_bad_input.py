@@ -11,7 +11,6 @@ import torch
 
 from gazetteer.data.core.sites import Site
 from gazetteer.sae.model.autoencoder import SAEConfig, SparseAutoencoder
-from gazetteer.sae.model.checkpoint import save_pretrained
 from tests.support.system.running import SMALL, digests, gazetteer, in_process, label
 from tests.support.system.small_disk import resize, small_disk
 
@@ -88,7 +87,7 @@ def test_a_module_that_writes_no_update_is_refused(tmp_path: Path, block: str) -
 def listening_at(block: str, saes: Path) -> list[str]:
     """Settings of a run at one block, for which there is an autoencoder."""
     site = Site(block, "cond", 0.5)
-    save_pretrained(SparseAutoencoder(SAEConfig(8, 16, 4)).initialise(0), saes / site.slug, {"site": site})
+    SparseAutoencoder(SAEConfig(8, 16, 4)).initialise(0).save_pretrained(saes / site.slug, {"site": site})
     return [*ONE_SITE, f"generation.blocks=[{block!r}]", f"saes={saes}"]
 
 
@@ -101,7 +100,7 @@ def test_empty_prompt_file(tmp_path: Path) -> None:
 def test_an_sae_of_the_wrong_width(tmp_path: Path) -> None:
     site = Site(MID, "cond", 0.5)
     folder = tmp_path / "saes" / site.slug
-    save_pretrained(SparseAutoencoder(SAEConfig(64, 256, 10)).initialise(0), folder, {"site": site}, torch.float16)
+    SparseAutoencoder(SAEConfig(64, 256, 10)).initialise(0).save_pretrained(folder, {"site": site}, torch.float16)
     done = refused(tmp_path / "run", *ONE_SITE, f"saes={tmp_path / 'saes'}")
     one_sentence(done, 2, "64 channels", f"{MID} has 128")
 

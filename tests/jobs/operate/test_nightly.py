@@ -25,7 +25,7 @@ from gazetteer.jobs.operate.nightly import natural, nightly
 from gazetteer.labeling.pipeline.reuse import ReusingStages
 from gazetteer.labeling.pipeline.stages import STAGES
 from gazetteer.sae.model.autoencoder import SAEConfig, SparseAutoencoder
-from gazetteer.sae.model.checkpoint import load_pretrained, save_pretrained
+from gazetteer.sae.model.checkpoint import load_pretrained
 from tests.data.runs.test_object_store import content
 from tests.support.runs.runs import rewrite
 from tests.support.system.running import ONE_SITE, ROOT, SMALL, digests
@@ -45,7 +45,7 @@ def checkpoint(folder: Path, name: str, turn: int) -> Path:
     sae, _ = load_pretrained(EMBEDDED)
     turned, rolled = SparseAutoencoder(sae.config), ("encoder", "decoder", "latent_bias")
     turned.load_state_dict({k: v.roll(turn, 0) if k in rolled else v for k, v in sae.state_dict().items()})
-    save_pretrained(turned, folder / name / SITE.slug, {"site": SITE}, torch.float16)
+    turned.save_pretrained(folder / name / SITE.slug, {"site": SITE}, torch.float16)
     return folder / name
 
 
@@ -80,7 +80,7 @@ def test_three_nights(tmp_path: Path) -> None:
 
     checkpoint(checkpoints, "step-11", 5)
     bad = checkpoints / "step-12" / SITE.slug
-    save_pretrained(SparseAutoencoder(SAEConfig(8, 16, 4)).initialise(0), bad, {"site": SITE})
+    SparseAutoencoder(SAEConfig(8, 16, 4)).initialise(0).save_pretrained(bad, {"site": SITE})
     third = nightly(config(), checkpoints, str(out), keep=1)
     assert outcomes(third) == {"step-9": "there", "step-10": "there", "step-11": "labelled", "step-12": "failed"}
     assert "8 channels" in third["checkpoints"][-1]["message"]

@@ -44,7 +44,6 @@ from gazetteer.labeling.layout.model import fit_layout
 from gazetteer.labeling.layout.scores import evidence_maps, own_counts, paper_maps, site_tables
 from gazetteer.labeling.quality.intervals import sample_weights
 from gazetteer.labeling.vocabulary.word_vectors import word_vectors
-from gazetteer.sae.model.checkpoint import save_pretrained
 from tests.support.models.tiny_pipeline import BLOCKS, tiny_pipeline
 from tests.support.runs.layout_runs import CONCEPTS, GENERATION, hooks_of, pipeline_run, random_saes, world_run
 from tests.support.runs.small_world import MID, World, sky_world
@@ -421,7 +420,7 @@ def test_the_command_predicts_and_measures(saes: dict, tmp_path: Path, capsys: p
     pipe = tiny_pipeline()
     pipe.save_pretrained(tmp_path / "model")
     for site, sae in saes.items():
-        save_pretrained(sae, tmp_path / "saes" / site.slug, {"site": site})
+        sae.save_pretrained(tmp_path / "saes" / site.slug, {"site": site})
     config = {
         "name": "tiny", "prompts": {"path": "none.txt"}, "model": {"path": "model"}, "saes": "saes",
         "generation": {"steps": 3, "guidance": 3.0, "blocks": list(BLOCKS), "t": [1.0, 0.0], "exact": False},

@@ -13,7 +13,8 @@ from torch import Tensor
 
 from gazetteer.data.core.errors import InputError
 from gazetteer.data.core.sites import Site
-from gazetteer.sae.model.checkpoint import load_pretrained, load_site_saes, read_config, save_pretrained
+from gazetteer.sae.model.checkpoint import load_pretrained, load_site_saes
+from gazetteer.sae.model.files import read_config
 
 D, N, K = 6, 14, 3
 SITE = Site("mid_block.attentions.0", "cond", 0.5)
@@ -113,6 +114,55 @@ def test_sae_lens_scaled_by_its_decoder(tmp_path: Path):
     near(load_pretrained(tmp_path / "sae")[0](X), expected)
 
 
+@pytest.mark.parametrize("options", [{}, {"apply_b_dec_to_input": False}, {"rescale_acts_by_decoder_norm": True}])
+@pytest.mark.parametrize("factor", [0.2, 5.0])
+def test_sae_lens_of_scaled_activations(tmp_path: Path, factor: float, options: dict):
+    """Its weights live where vectors are factor times as long: what it makes of factor · x is factor · x̂."""
+    folder = tmp_path / "sae"
+    write_lens(folder, normalize_activations="expected_average_only_in", **options)
+    (folder / "activation_scaler.json").write_text(json.dumps({"scaling_factor": factor, "has_whitening": False}))
+    scaled, norms = factor * X, W_DEC.norm(dim=1)
+    products = (scaled if options.get("apply_b_dec_to_input") is False else scaled - B_DEC) @ W_ENC.T + B_ENC
+    if "rescale_acts_by_decoder_norm" in options:
+        expected = reconstruction(products * norms, W_DEC / norms[:, None])
+    else:
+        expected = reconstruction(products)
+    near(load_pretrained(folder)[0](X), expected / factor)
+    (folder / "activation_scaler.json").write_text(json.dumps({"scaling_factor": 1.0}))
+    assert read_config(folder)["activation_scale"] == 1.0
+
+
+@pytest.mark.parametrize(
+    ("normalised", "scaler", "sentence"),
+    [
+        ("expected_average_only_in", None, "the factor is not there"),
+        ("expected_average_only_in", {"scaling_factor": None}, "the factor is not there"),
+        ("expected_average_only_in", {"scaling_factor": "2"}, "must be a positive number, not '2'"),
+        ("expected_average_only_in", {"scaling_factor": -2.0}, "must be a positive number, not -2.0"),
+        ("expected_average_only_in", {"scaling_factor": 2.0, "has_whitening": True}, "asks for whitening"),
+        ("expected_average_only_in", [2.0], "not valid JSON"),
+        ("none", {"scaling_factor": 2.0}, "cfg.json says they are not"),
+    ],
+)
+def test_a_scale_that_is_not_known_is_refused(tmp_path: Path, normalised: str, scaler: object, sentence: str):
+    write_lens(tmp_path / "sae", normalize_activations=normalised)
+    if scaler is not None:
+        (tmp_path / "sae" / "activation_scaler.json").write_text(json.dumps(scaler))
+    with pytest.raises(InputError, match=sentence):
+        load_pretrained(tmp_path / "sae")
+
+
+@pytest.mark.parametrize("write", [write_sparsify, write_lens])
+def test_what_does_not_say_that_it_reads_updates_is_refused_until_the_user_does(tmp_path: Path, write):
+    write(tmp_path / SITE.slug)
+    with pytest.raises(InputError, match=r"does not say what it reads.*sae_check.signal=update"):
+        load_site_saes(tmp_path, [SITE])
+    sae = load_site_saes(tmp_path, [SITE], signal="update")[SITE]
+    sae.save_pretrained(tmp_path / "out" / SITE.slug, {"site": SITE, "signal": "output"})
+    with pytest.raises(InputError, match="reads a block's output; only those of its update"):
+        load_site_saes(tmp_path / "out", [SITE], signal="update")
+
+
 def test_sae_lens_before_version_six(tmp_path: Path):
     write_lens(
         tmp_path / "sae", architecture="standard", k=None, activation_fn_str="topk", activation_fn_kwargs={"k": K}
@@ -190,7 +240,7 @@ def test_code_in_a_state_dict_never_runs(tmp_path: Path):
 def test_a_foreign_sae_serves_a_site_and_is_saved_as_ours(tmp_path: Path):
     write_unbox(tmp_path / SITE.slug)
     saes = load_site_saes(tmp_path, [SITE])
-    save_pretrained(saes[SITE], tmp_path / "ours", {"site": SITE})
+    saes[SITE].save_pretrained(tmp_path / "ours", {"site": SITE})
     again, config = load_pretrained(tmp_path / "ours")
     assert config["latent_bias"] is True
     assert torch.equal(again(X), saes[SITE](X))

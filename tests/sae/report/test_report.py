@@ -10,7 +10,6 @@ import pytest
 
 from gazetteer.data.core.errors import InputError
 from gazetteer.data.core.sites import Site
-from gazetteer.sae.model.checkpoint import save_pretrained
 from gazetteer.sae.report.page import bars, curve
 from gazetteer.sae.report.report import site_configs, write_report
 from tests.sae.model.test_autoencoder import random_sae
@@ -23,7 +22,7 @@ OTHER = Site("up_blocks.1.attentions.0", "uncond", 0.0)
 def root(tmp_path: Path) -> Path:
     """One site that was trained and measured, one that was only saved, and a folder that holds no autoencoder."""
     trained(tmp_path / SITE.slug, site=SITE, heldout=[synthetic(200)[0]])
-    save_pretrained(random_sae(16, 24, 3), tmp_path / OTHER.slug, {"site": OTHER})
+    random_sae(16, 24, 3).save_pretrained(tmp_path / OTHER.slug, {"site": OTHER})
     (tmp_path / "notes").mkdir()
     return tmp_path
 

@@ -17,7 +17,7 @@ from gazetteer.sae.kernels import candidates as ways
 from gazetteer.sae.kernels.candidates import candidate_codes, encode_by_candidates
 from gazetteer.sae.kernels.gradients import loss_and_gradients
 from gazetteer.sae.model.autoencoder import Codes, SAEConfig, SparseAutoencoder
-from gazetteer.sae.model.checkpoint import load_pretrained, save_pretrained
+from gazetteer.sae.model.checkpoint import load_pretrained
 from gazetteer.sae.training.config import TrainConfig
 from gazetteer.sae.training.snapshots import latest_state
 from gazetteer.sae.training.train import STATE
@@ -188,7 +188,7 @@ def test_training_with_candidates_learns_the_same():
 
 
 def test_a_plain_checkpoint_says_nothing_of_options(tmp_path: Path):
-    save_pretrained(random_sae(6, 12, 3), tmp_path)
+    random_sae(6, 12, 3).save_pretrained(tmp_path)
     _, config = load_pretrained(tmp_path)
     assert not {"batch_topk", "max_k", "prefixes", "latent_bias", "threshold"} & set(config)
 

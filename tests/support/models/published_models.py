@@ -145,9 +145,8 @@ def write_original_sam(transformers_folder: Path, folder: Path) -> Path:
 def write_saes(folder: Path, sites: list[Any], width: int = 1280, features: int = 5120) -> Path:
     """Random autoencoders of the paper's size, in half precision."""
     from gazetteer.sae.model.autoencoder import SAEConfig, SparseAutoencoder
-    from gazetteer.sae.model.checkpoint import save_pretrained
 
     for seed, site in enumerate(sites):
         sae = SparseAutoencoder(SAEConfig(width, features, 10)).initialise(seed)
-        save_pretrained(sae, folder / site.slug, {"site": site}, torch.float16)
+        sae.save_pretrained(folder / site.slug, {"site": site}, torch.float16)
     return folder
