@@ -16,7 +16,7 @@ from gazetteer.sae.kernels import auxk
 from gazetteer.sae.kernels import candidates as ways
 from gazetteer.sae.kernels.auxk import auxk_gradients
 from gazetteer.sae.kernels.gradients import loss_and_gradients
-from gazetteer.sae.model import rows
+from gazetteer.sae.model import chunks
 from gazetteer.sae.model.autoencoder import SAEConfig, SparseAutoencoder
 
 D, N, K, BATCH, SCALE = 7, 24, 4, 50, 1.7
