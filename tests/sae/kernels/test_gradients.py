@@ -157,7 +157,7 @@ def test_gradient_parity_a_few_vectors_at_a_time(
     monkeypatch: pytest.MonkeyPatch, shape: dict, how: dict, dead: list[int], k_aux: int, alpha: float
 ):
     # 50 vectors in parts of 16, the last of 2.
-    for module in (rows, auxk, ways):
+    for module in (chunks, auxk, ways):
         monkeypatch.setattr(module, "ROWS", 16)
     sae = double_sae(shape=SAEConfig(D, 64, K, **shape)).float()
     expect_parity(sae, vectors().float(), dead, k_aux, alpha, **how)
