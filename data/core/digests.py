@@ -8,7 +8,7 @@ import os
 from pathlib import Path
 from typing import Any
 
-from gazetteer.data.core.errors import InputError
+from gazetteer.data.core.errors import InputError, redacted
 from gazetteer.data.core.regular import require_regular
 
 _CHUNK = 1 << 20
@@ -74,12 +74,12 @@ def digest_folder(path: str | os.PathLike[str]) -> str:
 
 def digest_path(path: str) -> str:
     """What a configuration's path stands for: ``sha256:`` and the digest of the file or folder there, or the name
-    itself where nothing lies there, as with the id of a hub.
+    itself, without a password, where nothing lies there, as with the id of a hub.
 
     Raises:
         InputError: as `digest_folder`.
     """
-    return f"sha256:{digest_folder(path)}" if path and os.path.exists(path) else path
+    return f"sha256:{digest_folder(path)}" if path and os.path.exists(path) else redacted(path)
 
 
 def files_below(root: Path) -> list[Path]:

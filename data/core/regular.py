@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import stat
 from pathlib import Path
@@ -9,16 +10,27 @@ from pathlib import Path
 from gazetteer.data.core.errors import InputError
 
 
+class NotRegularError(InputError):
+    """Something that is no regular file lies where one was expected."""
+
+
 def require_regular(path: str | os.PathLike[str]) -> os.stat_result:
     """The status of a regular file, links followed.
 
     Raises:
         OSError: nothing is there, or it may not be looked at.
-        InputError: it is a pipe, a socket or a device, which may never end, or a folder.
+        NotRegularError: it is a pipe, a socket or a device, which may never end, or a folder.
     """
-    status = os.stat(path)
+    try:
+        status = os.stat(path)
+    except OSError as error:
+        if error.errno != errno.ELOOP:
+            raise
+        raise NotRegularError(f"{os.fspath(path)} is a link that leads round to itself.") from error
     if not stat.S_ISREG(status.st_mode):
-        raise InputError(f"{os.fspath(path)} is not a regular file; pipes, sockets, devices and folders are not read.")
+        raise NotRegularError(
+            f"{os.fspath(path)} is not a regular file; pipes, sockets, devices and folders are not read."
+        )
     return status
 
 

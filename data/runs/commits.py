@@ -21,6 +21,7 @@ import pyarrow as pa
 
 from gazetteer.data.core.digests import digest_bytes
 from gazetteer.data.core.errors import GazetteerError, InputError
+from gazetteer.data.core.regular import NotRegularError
 from gazetteer.data.runs.files import STAGING, Files
 from gazetteer.data.runs.identity import COMMITS, Identity
 from gazetteer.data.runs.publish import conform, describe, json_bytes, parquet_bytes
@@ -135,7 +136,7 @@ class Commits:
             record = unseal(self._files.read(_record_name(shard_id))) or {}
             commit = Commit(record["shard"], dict(record["tables"]), dict(record["info"]), record["run"])
             whole = all(is_description(part) for part in commit.tables.values())
-        except (FileNotFoundError, TypeError, KeyError, ValueError):
+        except (FileNotFoundError, NotRegularError, TypeError, KeyError, ValueError):
             return None
         known = whole and commit.tables.keys() <= PART_TABLES.keys()
         return commit if known and commit.shard == shard_id else None
@@ -250,7 +251,7 @@ class Commits:
     def _digest(self, name: str) -> str | None:
         try:
             return digest_bytes(self._files.read(name))
-        except FileNotFoundError:
+        except (FileNotFoundError, NotRegularError):
             return None
 
     def _drop(self, shard_id: str) -> None:

@@ -12,6 +12,7 @@ import pyarrow.parquet as pq
 
 from gazetteer.data.core.digests import digest_bytes
 from gazetteer.data.core.errors import InputError
+from gazetteer.data.core.regular import NotRegularError
 from gazetteer.data.runs.commits import NAME, check_name, is_description
 from gazetteer.data.runs.files import Files
 from gazetteer.data.runs.publish import conform, describe, parquet_bytes
@@ -72,7 +73,7 @@ class Finals:
         """Why a final table is not the one that was recorded, in this program's schema; None: it is."""
         try:
             content = self._files.read(f"{name}.parquet")
-        except FileNotFoundError:
+        except (FileNotFoundError, NotRegularError):
             return "is missing"
         if recorded is None or len(content) != recorded["bytes"] or digest_bytes(content) != recorded["sha256"]:
             return "is damaged"

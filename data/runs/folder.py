@@ -24,6 +24,7 @@ import pyarrow as pa
 
 from gazetteer.data.core.digests import digest_bytes
 from gazetteer.data.core.errors import GazetteerError, InputError
+from gazetteer.data.core.regular import NotRegularError
 from gazetteer.data.runs.commits import Commit, Commits, check_name, part_name
 from gazetteer.data.runs.finals import Finals, parse_manifest
 from gazetteer.data.runs.identity import RUN, Identity
@@ -304,6 +305,6 @@ class RunFolder:
             return self._files.source(path) if self._files.size(path) == recorded["bytes"] else None
         try:
             content = self._files.read(path)
-        except FileNotFoundError:
+        except (FileNotFoundError, NotRegularError):
             return None
         return pa.BufferReader(content) if digest_bytes(content) == recorded["sha256"] else None

@@ -69,9 +69,10 @@ class LocalFiles:
             return read_regular(self._at(name))
 
     def size(self, name: str) -> int | None:
-        """Bytes of the file, or None when absent."""
+        """Bytes of the file, or None when absent; 0 for a link that leads nowhere."""
         with suppress(FileNotFoundError), _read_errors(self._at(name)):
-            return self._at(name).stat().st_size
+            path = self._at(name)
+            return 0 if path.is_symlink() and not path.exists() else path.stat().st_size
         return None
 
     def names(self, folder: str) -> list[str]:
@@ -85,7 +86,7 @@ class LocalFiles:
     def _entries(self, folder: str, files: bool) -> list[str]:
         place = self._folder(folder)
         with suppress(FileNotFoundError), _read_errors(place), os.scandir(place) as entries:
-            return sorted(entry.name for entry in entries if entry.is_file() == files)
+            return sorted(entry.name for entry in entries if _is_file(entry) == files)
         return []
 
     def replace(self, name: str, content: bytes) -> None:
@@ -198,6 +199,14 @@ def make_folder(folder: Path) -> None:
     make_folder(folder.parent)
     folder.mkdir(exist_ok=True)
     _fsync_folder(folder.parent)
+
+
+def _is_file(entry: os.DirEntry[str]) -> bool:
+    """Whether an entry is, or links to, a regular file; a link that leads round is none."""
+    try:
+        return entry.is_file()
+    except OSError:
+        return False
 
 
 def _fsync_folder(folder: Path) -> None:

@@ -71,8 +71,14 @@ def parquet_bytes(name: str, table: pa.Table, provenance: dict[str, Any]) -> byt
 
 
 def _row_groups(name: str, table: pa.Table) -> list[pa.Table]:
-    """The rows in stretches that begin a row group each: those of one site, so that readers of it skip the others."""
-    if name not in SITE_BY_SITE or not table.num_rows:
+    """The rows in stretches that begin a row group each: those of one site, so that readers of it skip the others.
+
+    Without rows there is no row group at all: Hugging Face datasets reads in batches of the first group's size, and
+    stops at one of no rows.
+    """
+    if not table.num_rows:
+        return []
+    if name not in SITE_BY_SITE:
         return [table]
     table = table.sort_by([*SITE_BY_SITE[name], ("image_id", "ascending")])
     site = [table[column].combine_chunks().dictionary_encode().indices.to_numpy() for column, _ in SITE_BY_SITE[name]]

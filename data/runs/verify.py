@@ -12,6 +12,7 @@ import pyarrow.parquet as pq
 
 from gazetteer.data.core.digests import digest_bytes
 from gazetteer.data.core.errors import InputError
+from gazetteer.data.core.regular import NotRegularError
 from gazetteer.data.runs.commits import Commit, Commits, part_name, shard_of_part
 from gazetteer.data.runs.files import Files
 from gazetteer.data.runs.finals import ALL_FINALS, parse_manifest
@@ -187,7 +188,7 @@ class _Check:
     def _judge(self, path: str, content: bytes | None, recorded: dict[str, Any], schema: pa.Schema) -> str | None:
         """What is wrong with a Parquet file, or None."""
         if content is None:
-            return "is missing"
+            return "is missing, or not a regular file"
         if len(content) != recorded["bytes"]:
             return f"has {len(content)} bytes, its record says {recorded['bytes']}"
         if digest_bytes(content) != recorded["sha256"]:
@@ -222,7 +223,7 @@ class _Check:
     def _content(self, name: str) -> bytes | None:
         try:
             content = self.files.read(name)
-        except FileNotFoundError:
+        except (FileNotFoundError, NotRegularError):
             return None
         self.found.bytes += len(content)
         return content

@@ -9,8 +9,9 @@ from typing import Any
 
 from gazetteer.data.core.errors import InputError
 from gazetteer.data.inputs.prompt_pool import read_prompts
-from gazetteer.data.inputs.prompts import Item, Shard, make_item, shards_of
+from gazetteer.data.inputs.prompts import Item, Shard, make_item, planned_items, shards_of
 from gazetteer.data.runs.folder import RunFolder
+from gazetteer.jobs.config.fingerprint import picture_digest
 from gazetteer.jobs.config.schema import RunConfig
 from gazetteer.labeling.rules.coverage import choose_prompts
 from gazetteer.labeling.vocabulary.concepts import Vocabulary
@@ -61,14 +62,14 @@ def make_items(prompts: Sequence[str], seed: int, pictures: str, used: Counter[s
 def write_pass(store: RunFolder, name: str, items: Sequence[Item], shard_size: int) -> list[Shard]:
     """Write a pass down, unless it was before; returns the shards that count."""
     rows = [{"prompt": i.prompt, "seed": i.seed, "image_id": i.image_id} for i in items]
-    kept = store.write_json_once(f"{name}.json", {"shard_size": shard_size, "items": rows})
-    return _shards(kept, name)
+    plan = store.write_plan(name, {"shard_size": shard_size, "items": rows})
+    return _shards(plan, _pictures_of(store), name)
 
 
 def read_pass(store: RunFolder, name: str) -> list[Shard] | None:
-    """The shards of a pass that was written down, or None."""
-    plan = store.read_json(f"{name}.json")
-    return None if plan is None else _shards(plan, name)
+    """The shards of a pass that was written down, or None; InputError for a plan that was damaged or edited since."""
+    plan = store.read_plan(name)
+    return None if plan is None else _shards(plan, _pictures_of(store), name)
 
 
 def retry_shard(items: Sequence[Item], name: str) -> list[Shard]:
@@ -78,12 +79,14 @@ def retry_shard(items: Sequence[Item], name: str) -> list[Shard]:
     return [Shard(f"{shards_of(items, len(items))[0].id}-{name}", tuple(items))]
 
 
-def _shards(plan: dict[str, Any], name: str) -> list[Shard]:
-    try:
-        items = [Item(row["prompt"], row["seed"], row["image_id"]) for row in plan["items"]]
-        size = plan["shard_size"]
-    except (KeyError, TypeError) as error:
-        raise InputError(f"The plan {name}.json of this run is damaged ({error!r}); start a new run.") from error
+def _pictures_of(store: RunFolder) -> str:
+    return picture_digest(store.read_json("run.json") or {})
+
+
+def _shards(plan: dict[str, Any], pictures: str, name: str) -> list[Shard]:
+    items, size = planned_items(plan.get("items"), pictures), plan.get("shard_size")
+    if not isinstance(size, int):
+        raise InputError("The plan is damaged: it does not say how many pictures a shard has.")
     return shards_of(items, size) if size else retry_shard(items, name)
 
 

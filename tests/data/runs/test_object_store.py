@@ -12,11 +12,12 @@ from pathlib import Path
 
 import pytest
 
+from gazetteer.data.core.digests import digest_path
 from gazetteer.data.core.errors import GazetteerError, InputError, LockedError
 from gazetteer.data.runs.folder import RunFolder
 from tests.support.runs.runs import commit, finished_run
 from tests.support.system.object_store import Network, environment, network, use
-from tests.support.system.running import ROOT, gazetteer
+from tests.support.system.running import ROOT, gazetteer, in_process
 
 SHARDS = [f"s{number}" for number in range(6)]
 
@@ -199,6 +200,118 @@ def test_a_lock_whose_answer_was_lost_is_still_ones_own(between: Network, url: s
 def test_a_bucket_that_does_not_exist_gets_a_sentence(server: str) -> None:
     with pytest.raises((GazetteerError, InputError), match="s3://no-such-bucket/run"):
         RunFolder("s3://no-such-bucket/run").open_or_create({})
+
+
+@pytest.mark.parametrize("store", ["ignores", "refuses", "terse", ""])
+def test_what_must_be_unique_stays_so_on_lesser_stores(
+    between: Network, url: str, store: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The settings, the plan and the shards of the first driver stay, and a second driver is kept out."""
+    between.store = store
+    run = RunFolder(url).open_or_create({"seed": 3})
+    with run.lock():
+        assert run.write_plan("plan-1", {"items": [3]}) == {"items": [3]}
+        commit(run, "a", 3)
+        with pytest.raises(LockedError), RunFolder(url).lock():
+            pass
+    assert ("cannot create a name only once" in caplog.text) == (store in ("ignores", "refuses"))
+    assert caplog.text.count("cannot create a name only once") <= 1 + 1, "once for every folder that was written to"
+    with pytest.raises(InputError, match="seed: was 3, now 5"):
+        RunFolder(url).open_or_create({"seed": 5})
+    assert RunFolder(url).open_or_create({"seed": 3}).write_plan("plan-1", {"items": [5]}) == {"items": [3]}
+    assert commit(RunFolder(url), "a", 5).info == {"seen": 3}
+    assert run.read_table("evidence")["images"].to_pylist() == [3]
+    run.finish({"shards": ["a"]})
+    assert run.check().problems == []
+    assert not [name for name in content(url) if "probe" in name or "staging" in name]
+
+
+def test_two_drivers_that_start_together_on_a_store_without_conditions_do_not_both_go_on(
+    between: Network, url: str
+) -> None:
+    between.store = "ignores"
+    both = [script(DRIVER, between.address, url, str(count)) for count in (1, 2)]
+    for process in both:
+        assert process.stdout is not None and process.stdout.readline() == "ready\n"
+    for process in both:
+        assert process.stdin is not None
+        process.stdin.write("\n")
+        process.stdin.flush()
+    ended = [process.communicate(timeout=300) for process in both]
+    codes = sorted(process.returncode for process in both)
+    assert codes in ([0, 2], [0, 75], [2, 75]), ended
+    if 0 in codes:
+        seen = [process.returncode for process in both].index(0) + 1
+        assert RunFolder(url).read_json("run.json") == {"seed": seen}
+        assert RunFolder(url).read_table("evidence")["images"].to_pylist() == [seen] * 6
+
+
+DRIVER = """
+import sys
+from gazetteer.data.core.digests import digest_path
+from gazetteer.data.core.errors import GazetteerError
+from gazetteer.data.runs.folder import RunFolder
+from tests.support.runs.runs import commit
+seed = int(sys.argv[2])
+run = RunFolder(sys.argv[1])
+print("ready", flush=True)
+sys.stdin.readline()
+try:
+    run.open_or_create({"seed": seed})
+    with run.lock():
+        for n in range(6):
+            commit(run, f"s{n}", seed)
+except GazetteerError as error:
+    print(error)
+    sys.exit(error.exit_code)
+"""
+
+
+def test_credentials_that_expire_are_named_and_a_renewed_command_goes_on(between: Network, url: str) -> None:
+    run = RunFolder(url).open_or_create({"seed": 3})
+
+    def work() -> None:
+        with run.lock():
+            commit(run, "a")
+            between.answer = "ExpiredToken"
+            commit(run, "b")
+
+    with pytest.raises(GazetteerError, match=r"Cannot .*s3://.*does not accept the credentials.*renew them"):
+        work()
+    for code in ("InvalidAccessKeyId", "SignatureDoesNotMatch", "AccessDenied"):
+        between.answer = code
+        with pytest.raises(GazetteerError, match="does not accept the credentials"):
+            RunFolder(url).read_table("evidence")
+    between.answer = ""
+    stamps = json.loads(run._files.read("_meta/lock"))
+    assert stamps["token"], "the lease could not be given back"
+    run._files.replace("_meta/lock", json.dumps(stamps | {"pid": 2**22 + 1}).encode())  # as when its process has ended
+    again = RunFolder(url).open_or_create({"seed": 3})
+    with again.lock():
+        commit(again, "b")
+    assert set(again.committed(verify=True)) == {"a", "b"}
+
+
+def test_a_deleted_bucket_is_not_called_no_run(server: str) -> None:
+    for act in (lambda run: run.exists(), lambda run: run.check(), lambda run: run.read_table("images")):
+        with pytest.raises(GazetteerError, match=r"s3://deleted/run.*its bucket does not exist"):
+            act(RunFolder("s3://deleted/run"))
+
+
+def test_a_secret_in_an_address_is_refused_and_not_repeated() -> None:
+    secret = "wJalrXUtnFEMI"
+    for url in (
+        f"s3://AKIA:{secret}@bucket/run",
+        f"sftp://user:{secret}@host/run",
+        f"s3://bucket/run?X-Amz-Signature={secret}",
+        f"abfs://box/run?sig={secret}&sv=1",
+    ):
+        for words in (["label", "--out", url], ["verify", url], ["summary", "--run", url]):
+            done = in_process(*words)
+            assert done.returncode == 2, done.stderr
+            assert secret not in done.stdout + done.stderr
+            assert "holds a password or a key" in done.stderr
+    assert secret not in digest_path(f"s3://AKIA:{secret}@bucket/model"), "which goes into run.json"
 
 
 def test_the_job_itself_writes_the_same_run_there_as_on_disk(server: str, url: str, tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""A real S3-compatible server, and a network between it and its clients that misbehaves."""
+"""A real S3-compatible server, and between it and its clients a network that misbehaves or a lesser store's answers."""
 
 from __future__ import annotations
 
@@ -45,6 +45,10 @@ class Network(http.server.ThreadingHTTPServer):
     """Passes requests on to `target` and spoils some of them.
 
     Attributes:
+        store: how the store takes ``If-None-Match``, which moto honours: ``ignores`` it (the header is stripped),
+            ``refuses`` it (501, as stores do that do not know it), answers 412 in few words (``terse``, without
+            naming the condition), or "" as moto does.
+        answer: an S3 error code that every request gets, as ``ExpiredToken``; "" for none.
         fault: ``refuse`` (503 without passing it on), ``lose`` (passed on, but the answer never arrives: the
             connection closes), ``hang`` (no answer for `patience` seconds) or "" for none.
         share: of requests that are spoiled.
@@ -56,6 +60,7 @@ class Network(http.server.ThreadingHTTPServer):
     def __init__(self, target: str, seed: int = 0) -> None:
         super().__init__(("127.0.0.1", 0), _Passing)
         self.host = target.removeprefix("http://")
+        self.store, self.answer = "", ""
         self.fault, self.share, self.patience = "", 0.0, 5.0
         self.spoiled: Counter[str] = Counter()
         self.chance = random.Random(seed)
@@ -74,6 +79,13 @@ class _Passing(http.server.BaseHTTPRequestHandler):
         spoil = self.server.fault if self.server.chance.random() < self.server.share else ""
         if spoil:
             self.server.spoiled[f"{spoil} {self.command}"] += 1
+        headers = dict(self.headers)
+        condition = headers.pop("If-None-Match", None)
+        if condition and self.server.store != "ignores":
+            headers["If-None-Match"] = condition
+        if self.server.answer or (condition and self.server.store == "refuses"):
+            self._say(403 if self.server.answer else 501, self.server.answer or "NotImplemented")
+            return
         if spoil == "refuse":
             self.send_response(503)
             self.send_header("Content-Length", "0")
@@ -84,10 +96,13 @@ class _Passing(http.server.BaseHTTPRequestHandler):
             self.close_connection = True
             return
         connection = http.client.HTTPConnection(self.server.host, timeout=60)
-        connection.request(self.command, self.path, body, dict(self.headers))
+        connection.request(self.command, self.path, body, headers)
         answer = connection.getresponse()
         content = answer.read()
         connection.close()
+        if answer.status == 412 and self.server.store == "terse":
+            self._say(412, "PreconditionFailed")
+            return
         if spoil == "lose":
             self.close_connection = True
             self.connection.shutdown(socket.SHUT_RDWR)
@@ -100,6 +115,16 @@ class _Passing(http.server.BaseHTTPRequestHandler):
         self.send_header("Content-Length", length)
         self.end_headers()
         self.wfile.write(content)
+
+    def _say(self, status: int, code: str) -> None:
+        """An S3 error with a code and nothing else."""
+        content = f"<Error><Code>{code}</Code><Message>said by the network</Message></Error>".encode()
+        self.send_response(status)
+        self.send_header("Content-Type", "application/xml")
+        self.send_header("Content-Length", str(len(content)))
+        self.end_headers()
+        if self.command != "HEAD":
+            self.wfile.write(content)
 
     do_GET = do_PUT = do_HEAD = do_POST = do_DELETE = _pass
 
