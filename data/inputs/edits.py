@@ -15,6 +15,7 @@ import yaml
 from numpy.typing import NDArray
 
 from gazetteer.data.core.errors import InputError
+from gazetteer.data.core.regular import read_regular
 from gazetteer.data.core.sites import BRANCHES, Site
 from gazetteer.data.tables.masks import mask_to_struct, struct_to_mask
 
@@ -262,12 +263,13 @@ def read_edits(path: str | Path) -> tuple[Edit, ...]:
     """
     file = Path(path)
     try:
-        text = file.read_text(encoding="utf-8")
+        text = read_regular(file).decode("utf-8")
         # YAML reads JSON too, except numbers like 1e-05, which it takes for text.
         raw = json.loads(text) if file.suffix == ".json" else yaml.safe_load(text)
+        json.dumps(raw, default=str, ensure_ascii=False).encode()  # half a character has no digest
     except OSError as error:
         raise InputError(f"The edit file {file} cannot be read: {error.strerror}.") from error
-    except (yaml.YAMLError, ValueError) as error:
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
         raise InputError(f"The edit file {file} is not valid YAML or JSON: {str(error).splitlines()[0]}.") from error
     rows = raw.get("edits") if isinstance(raw, Mapping) else raw
     if not isinstance(rows, list) or not rows:
@@ -374,6 +376,6 @@ def _read_mask(path: Path) -> NDArray[np.bool_]:
     from gazetteer.data.tables.images import decode_image
 
     try:
-        return decode_image(path.read_bytes()).max(axis=2) > 127
+        return decode_image(read_regular(path)).max(axis=2) > 127
     except OSError as error:
         raise InputError(f"The mask {path} cannot be read: {error.strerror}.") from error

@@ -11,7 +11,9 @@ import struct
 from collections.abc import Iterator
 from pathlib import Path
 
+from gazetteer.data.core.digests import files_below
 from gazetteer.data.core.errors import InputError
+from gazetteer.data.core.regular import read_regular, require_regular
 
 PICKLES = frozenset({".ckpt", ".pt", ".pth", ".bin", ".pkl", ".pickle"})
 _UNREACHABLE = frozenset(
@@ -50,7 +52,7 @@ def why_not_loaded(what: str, path: str, error: BaseException) -> str:
 
 
 def check_pipeline_folder(folder: Path, leave_out: frozenset[str] = frozenset()) -> None:
-    """Raise InputError unless every part that ``model_index.json`` names is there, and whole.
+    """Raise InputError unless every part that ``model_index.json`` names is there, and whole, and only files are.
 
     leave_out: parts that are not going to be loaded.
     """
@@ -65,8 +67,9 @@ def check_pipeline_folder(folder: Path, leave_out: frozenset[str] = frozenset())
             f"{folder} is not a diffusers pipeline folder: it has no model_index.json "
             "(accepted: such a folder, or a hub id like CompVis/stable-diffusion-v1-4)."
         )
+    files_below(folder)  # nothing there is a pipe or a device, which a library would wait for or read for ever
     try:
-        index = json.loads((folder / "model_index.json").read_bytes())
+        index = json.loads(read_regular(folder / "model_index.json"))
         parts = [name for name, value in index.items() if isinstance(value, list) and value and value[0] is not None]
     except (ValueError, AttributeError) as error:
         raise InputError(f"{folder / 'model_index.json'} is damaged; download the {what} again.") from error
@@ -78,11 +81,12 @@ def check_pipeline_folder(folder: Path, leave_out: frozenset[str] = frozenset())
 def check_model_folder(what: str, folder: Path) -> None:
     """Raise InputError for a folder that a broken download left behind, or that holds only pickles.
 
-    A folder with a ``config.json`` must hold safetensors weights: every file of the index where there is one, none
-    of them cut short or a pointer to a file elsewhere.
+    Whatever it holds must be regular files. A folder with a ``config.json`` must hold safetensors weights: every file
+    of the index where there is one, none of them cut short or a pointer to a file elsewhere.
     """
     if not folder.is_dir() or not any(folder.iterdir()):
         raise InputError(f"The {what} is incomplete: {folder} is missing or empty; download it again.")
+    files_below(folder)
     if not (folder / "config.json").is_file():
         return
     weights = sorted(folder.glob("*.safetensors"))
@@ -104,7 +108,7 @@ def check_model_folder(what: str, folder: Path) -> None:
 
 def check_safetensors(what: str, file: Path) -> None:
     """Raise InputError for a safetensors file that is cut short, damaged or a git-lfs pointer; reads its header."""
-    size = file.stat().st_size
+    size = require_regular(file).st_size
     with file.open("rb") as stream:
         start = stream.read(len(_LFS))
         if start == _LFS:
@@ -115,8 +119,8 @@ def check_safetensors(what: str, file: Path) -> None:
                 raise ValueError("the header is longer than the file")
             stream.seek(8)
             header = json.loads(stream.read(length))
-            ends = [value["data_offsets"][1] for key, value in header.items() if key != "__metadata__"]
-        except (struct.error, ValueError, AttributeError, TypeError, KeyError, MemoryError) as error:
+            ends = [int(value["data_offsets"][1]) for key, value in header.items() if key != "__metadata__"]
+        except (struct.error, ValueError, AttributeError, TypeError, LookupError, MemoryError, RecursionError) as error:
             raise InputError(f"{file} is not a readable safetensors file; download the {what} again.") from error
     wanted = 8 + length + max(ends, default=0)
     if size < wanted:
@@ -125,7 +129,7 @@ def check_safetensors(what: str, file: Path) -> None:
 
 def _shards(what: str, index: Path) -> set[str]:
     try:
-        return set(json.loads(index.read_bytes())["weight_map"].values())
+        return set(json.loads(read_regular(index))["weight_map"].values())
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise InputError(f"{index} is damaged; download the {what} again.") from error
 

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from gazetteer.data.core.errors import InputError
+from gazetteer.data.core.regular import read_regular
 
 ACCEPTED = (
     "a .txt (one prompt a line), .csv, .jsonl or .parquet file (text ones also as .gz), "
@@ -81,7 +82,7 @@ def prompts_of_dataset(
 
 def _text(path: Path, zipped: bool) -> str:
     try:
-        raw = path.read_bytes()
+        raw = read_regular(path)
         return (gzip.decompress(raw) if zipped else raw).decode("utf-8-sig")
     except UnicodeDecodeError as error:
         raise InputError(f"{path} is not UTF-8 text (byte {error.start}); save it as UTF-8.") from error
@@ -100,6 +101,7 @@ def _from_csv(path: Path, text: str, column: str) -> Iterator[str | None]:
         rows.fieldnames = names
         if column not in names:
             raise _unknown_column(path, column, names)
+        _require_once(path, column, names)
         for row in rows:
             yield row[column]
     except csv.Error as error:
@@ -111,7 +113,7 @@ def _from_jsonl(path: Path, text: str, column: str) -> Iterator[str | None]:
         if not line.strip():
             continue
         try:
-            row = json.loads(line)
+            row = json.loads(line, object_pairs_hook=lambda pairs: _Row(pairs, column))
         except (ValueError, RecursionError) as error:
             raise InputError(f"{path}, line {number}: not JSON ({error}).") from error
         if not isinstance(row, dict):
@@ -120,6 +122,8 @@ def _from_jsonl(path: Path, text: str, column: str) -> Iterator[str | None]:
             raise _unknown_column(path, column, list(row), f", line {number}")
         if not isinstance(row[column], str | None):
             raise InputError(f"{path}, line {number}: {column!r} is not text.")
+        if _is_torn(row[column]):
+            raise InputError(f"{path}, line {number}: {column!r} holds half of a character (a lone surrogate).")
         yield row[column]
 
 
@@ -131,10 +135,34 @@ def _from_parquet(path: Path, column: str) -> Iterator[str | None]:
         with pq.ParquetFile(path) as file:
             if column not in file.schema_arrow.names:
                 raise _unknown_column(path, column, file.schema_arrow.names)
+            _require_once(path, column, file.schema_arrow.names)
             for batch in file.iter_batches(columns=[column]):
                 yield from batch.column(column).cast(pa.string()).to_pylist()
     except (OSError, pa.ArrowException) as error:
         raise InputError(f"{path} cannot be read as Parquet with text in {column!r} ({error}).") from error
+
+
+class _Row(dict[str, Any]):
+    """An object of JSON; ValueError when the key that is read occurs twice, of which only one would be heard."""
+
+    def __init__(self, pairs: list[tuple[str, Any]], column: str) -> None:
+        super().__init__(pairs)
+        if sum(name == column for name, _ in pairs) > 1:
+            raise ValueError(f"the key {column!r} occurs twice")
+
+
+def _require_once(path: Path, column: str, names: list[str]) -> None:
+    if names.count(column) > 1:
+        raise InputError(f"{path} has {names.count(column)} columns {column!r}; rename all but the one that is meant.")
+
+
+def _is_torn(text: str | None) -> bool:
+    """Whether text cannot be written as UTF-8."""
+    try:
+        (text or "").encode()
+    except UnicodeEncodeError:
+        return True
+    return False
 
 
 def _unknown_column(path: Path | str, column: str, names: list[str], where: str = "") -> InputError:

@@ -5,12 +5,8 @@ Nothing here streams to a final name: a reader sees a whole file or none, whatev
 
 from __future__ import annotations
 
-import errno
-from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager
 from typing import Any, Protocol
-
-from gazetteer.data.core.errors import GazetteerError
 
 STAGING = "_meta/staging"
 
@@ -65,17 +61,3 @@ class Files(Protocol):
 
     def free(self) -> int | None:
         """Bytes that can still be written, where that is known."""
-
-
-@contextmanager
-def write_errors(path: str) -> Iterator[None]:
-    """Turn an OSError of a write into one sentence (GazetteerError) that says how to go on."""
-    try:
-        yield
-    except OSError as error:
-        if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
-            message = f"No space left on {path}; free some and run the same command again: it resumes."
-        else:
-            reason = error.strerror or str(error)
-            message = f"Cannot write {path} ({reason}); put that right and run the same command again: it resumes."
-        raise GazetteerError(message) from error

@@ -11,9 +11,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+from gazetteer.data.core.atomic import write_errors
 from gazetteer.data.core.errors import GazetteerError, InputError
 from gazetteer.data.core.regular import read_regular, require_regular
-from gazetteer.data.runs.files import STAGING, write_errors
+from gazetteer.data.runs.files import STAGING
 from gazetteer.data.runs.lock import NoLocksError, held_file, hold, release_dead
 
 _STAGED = re.compile(r".+\.[0-9a-f]{32}|.+\.lock")

@@ -18,8 +18,9 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
+from gazetteer.data.core.atomic import write_errors
 from gazetteer.data.core.errors import GazetteerError, LockedError
-from gazetteer.data.runs.files import Files, write_errors
+from gazetteer.data.runs.files import Files
 from gazetteer.data.runs.local import LocalFiles, make_folder
 from gazetteer.data.runs.lock import NoLocksError, hold
 

@@ -113,7 +113,7 @@ def _compare(arguments: argparse.Namespace) -> int:
 
     changes, found = compare_runs(arguments.before, arguments.after)
     if arguments.out:
-        from gazetteer.data.inputs.activations import replace_file
+        from gazetteer.data.core.atomic import replace_file
         from gazetteer.data.runs.publish import parquet_bytes
 
         replace_file(Path(arguments.out), parquet_bytes("changes", changes, found))

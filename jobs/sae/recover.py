@@ -13,7 +13,7 @@ import torch
 
 from gazetteer.data.core.errors import InputError
 from gazetteer.data.core.sites import Site
-from gazetteer.data.inputs.activations import heldout_images
+from gazetteer.data.inputs.activation_dataset import heldout_images
 from gazetteer.data.inputs.prompts import Item
 from gazetteer.diffusion.generate import GenerationConfig, Generator
 from gazetteer.diffusion.load import ModelConfig, load_pipeline

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from gazetteer.data.core.digests import digest_json, digest_path
 from gazetteer.data.core.sites import Site
-from gazetteer.data.inputs.activations import heldout_images
+from gazetteer.data.inputs.activation_dataset import heldout_images
 from gazetteer.data.inputs.prompts import Item
 from gazetteer.jobs.config.schema import RunConfig, SaeConfig
 from gazetteer.jobs.executors.choose import Executor

@@ -18,13 +18,14 @@ from typing import Any
 import numpy as np
 import torch
 
+from gazetteer.data.core.atomic import write_errors
 from gazetteer.data.core.digests import digest_path
 from gazetteer.data.core.errors import GazetteerError, InputError, LockedError
 from gazetteer.data.core.sites import Site
-from gazetteer.data.inputs.activations import ActivationDataset, ActivationWriter
+from gazetteer.data.inputs.activation_dataset import ActivationDataset
+from gazetteer.data.inputs.activations import ActivationWriter
 from gazetteer.data.inputs.prompt_pool import read_prompts
 from gazetteer.data.inputs.prompts import Item, shards_of
-from gazetteer.data.runs.files import write_errors
 from gazetteer.data.runs.local import make_folder
 from gazetteer.data.runs.lock import hold
 from gazetteer.jobs.config.fingerprint import fingerprint, picture_digest

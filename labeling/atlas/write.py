@@ -13,9 +13,9 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from gazetteer.data.core.atomic import write_errors
 from gazetteer.data.core.errors import InputError
 from gazetteer.data.core.sites import Site
-from gazetteer.data.runs.files import write_errors
 from gazetteer.data.runs.folder import RunFolder
 from gazetteer.labeling.atlas import payload
 from gazetteer.labeling.atlas.catalog import Catalog, read_catalog

@@ -17,9 +17,9 @@ from safetensors.torch import load as load_tensors
 from safetensors.torch import save as save_tensors
 from torch import Tensor
 
+from gazetteer.data.core.atomic import replace_file
 from gazetteer.data.core.errors import GazetteerError, InputError
 from gazetteer.data.core.sites import Site
-from gazetteer.data.inputs.activations import replace_file
 from gazetteer.sae.model.formats import foreign_config, foreign_tensors, recognise
 from gazetteer.sae.model.hub import local_folder
 from gazetteer.sae.model.shape import SAEConfig

@@ -8,8 +8,8 @@ import warnings
 from pathlib import Path
 from typing import Any
 
+from gazetteer.data.core.atomic import write_errors
 from gazetteer.data.core.errors import InputError
-from gazetteer.data.runs.files import write_errors
 from gazetteer.sae.training.trainer import SavedState, Trainer, read_state
 
 STATE = "training.safetensors"

@@ -19,10 +19,10 @@ from safetensors import SafetensorError
 from safetensors.torch import load as load_tensors
 from torch import Tensor
 
+from gazetteer.data.core.atomic import replace_file
 from gazetteer.data.core.digests import digest_json
 from gazetteer.data.core.errors import GazetteerError, InputError
 from gazetteer.data.core.sites import Site
-from gazetteer.data.inputs.activations import replace_file
 from gazetteer.sae.model.files import CONFIG, read_config
 from gazetteer.sae.training.config import TrainConfig
 from gazetteer.sae.training.metrics import Evaluation

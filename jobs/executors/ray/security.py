@@ -7,8 +7,8 @@ import secrets
 import stat
 from pathlib import Path
 
+from gazetteer.data.core.atomic import write_errors
 from gazetteer.data.core.errors import InputError
-from gazetteer.data.runs.files import write_errors
 from gazetteer.data.runs.local import make_folder
 
 JOB = "job"

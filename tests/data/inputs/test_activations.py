@@ -15,12 +15,14 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 
+from gazetteer.data.core.digests import digest_file, digest_json
 from gazetteer.data.core.errors import InputError
 from gazetteer.data.core.shuffle import permuted, shuffled_indices
 from gazetteer.data.core.sites import Site
-from gazetteer.data.inputs.activations import ActivationDataset, ActivationWriter
+from gazetteer.data.inputs.activation_dataset import ActivationDataset
+from gazetteer.data.inputs.activations import ActivationWriter
 from tests.support.system.running import ROOT
 
 A = Site("down_blocks.2.attentions.1", "cond", 0.5)
@@ -338,3 +340,31 @@ def test_the_record_says_what_is_there(root: Path):
     assert record["image_ids"][:2] == ["img-1-0", "img-1-1"]
     assert record["sites"][A.slug]["rows"] == IMAGES * CELLS
     assert not list(root.rglob("*.partial"))
+
+
+@pytest.mark.parametrize("kind", [torch.float8_e4m3fn, torch.complex64, torch.bfloat16, torch.float64, torch.bool])
+def test_numbers_of_another_kind_are_not_read(root: Path, kind: torch.dtype):
+    """A file that its record vouches for, of a type that was never written."""
+    path = next((root / A.slug).glob("*.safetensors"))
+    save_file({"vectors": torch.zeros(IMAGES * CELLS, 3).to(kind)}, path)
+    record_path = root / "_shards" / f"{path.stem}.json"
+    record = json.loads(record_path.read_bytes())
+    del record["sha256"]
+    record["sites"][A.slug].update(bytes=path.stat().st_size, sha256=digest_file(path))
+    record_path.write_text(json.dumps(record | {"sha256": digest_json(record)}))
+    with pytest.raises(InputError, match=f"{path.name} is damaged"):
+        ActivationDataset(root, A, "all")
+
+
+@pytest.mark.parametrize(
+    "change",
+    [{"shard": "../../elsewhere"}, {"image_ids": 5}, {"image_ids": [1]}, {"sites": []}, {"sites": {A.slug: {}}},
+     {"sites": {A.slug: {"rows": "1", "d": 3, "bytes": 3, "sha256": ""}}}],
+)  # fmt: skip
+def test_a_record_edited_and_sealed_anew_is_damaged_all_the_same(root: Path, change: dict[str, object]):
+    path = next((root / "_shards").glob("*.json"))
+    record = json.loads(path.read_bytes()) | change
+    del record["sha256"]
+    path.write_text(json.dumps(record | {"sha256": digest_json(record)}))
+    with pytest.raises(InputError, match=f"{path.name} is not what was written"):
+        ActivationDataset(root, A, "all")

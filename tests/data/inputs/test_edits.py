@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -115,3 +117,16 @@ def test_wrong_files_name_the_edit(tmp_path) -> None:
     (tmp_path / "none.yaml").write_text("edits: []")
     with pytest.raises(InputError, match="list of edits"):
         read_edits(tmp_path / "none.yaml")
+
+
+@pytest.mark.parametrize("name", ["edits.json", "edits.yaml"])
+def test_half_a_character_is_refused(tmp_path: Path, name: str) -> None:
+    (tmp_path / name).write_text('[{"concept": "a \\ud83d dog"}]')
+    with pytest.raises(InputError, match="not valid YAML or JSON"):
+        read_edits(tmp_path / name)
+
+
+def test_a_pipe_is_not_waited_for(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "edits.json")
+    with pytest.raises(InputError, match="not a regular file"):
+        read_edits(tmp_path / "edits.json")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import gzip
 import json
+import os
 from collections import Counter
 
 import pyarrow as pa
@@ -221,3 +222,37 @@ def test_two_jobs_cannot_be_on_one_side_or_cut_differently():
         load_config(None, ["prompts.side=dictionary", "sae.prompts.side=sae", "prompts.shares=[0.4, 0.4, 0.2]"])
     config = load_config(None, ["prompts.side=dictionary", "sae.prompts.side=sae", "prompts.with_words=[dog, cat]"])
     assert config.prompts.with_words == ("dog", "cat")
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "says"),
+    [
+        ("a.jsonl", rb'{"prompt": "a \ud83d dog"}', "line 1: 'prompt' holds half of a character"),
+        ("a.jsonl", b'{"prompt": "a dog"}\n{"prompt": "a", "prompt": "b"}', "line 2: .*'prompt' occurs twice"),
+        ("a.csv", b"prompt,n,prompt\na dog,1,a cat\n", "has 2 columns 'prompt'"),
+    ],
+)
+def test_what_would_be_half_heard_is_refused(tmp_path, name, content, says):
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(InputError, match=says):
+        read(tmp_path / name)
+
+
+def test_whole_characters_outside_the_first_plane_are_read(tmp_path):
+    (tmp_path / "a.jsonl").write_bytes(rb'{"prompt": "a \ud83d\udc36 dog", "n": {"prompt": 1}}')
+    assert read(tmp_path / "a.jsonl") == ["a \U0001f436 dog"]
+
+
+def test_columns_of_one_name_in_parquet_are_refused(tmp_path):
+    pq.write_table(
+        pa.Table.from_arrays([pa.array(["a"]), pa.array(["b"])], names=["prompt"] * 2), tmp_path / "a.parquet"
+    )
+    with pytest.raises(InputError, match="has 2 columns 'prompt'"):
+        read(tmp_path / "a.parquet")
+
+
+@pytest.mark.parametrize("name", ["a.txt", "a.csv", "a.parquet"])
+def test_a_pipe_is_not_waited_for(tmp_path, name):
+    os.mkfifo(tmp_path / name)
+    with pytest.raises(InputError, match="no prompts file"):
+        read(tmp_path / name)

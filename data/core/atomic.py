@@ -1,0 +1,50 @@
+"""Files written so that a reader finds all of the content or what was there before, whatever dies when."""
+
+from __future__ import annotations
+
+import errno
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from gazetteer.data.core.errors import GazetteerError
+
+
+@contextmanager
+def write_errors(path: str) -> Iterator[None]:
+    """Turn an OSError of a write into one sentence (GazetteerError) that says how to go on."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+            message = f"No space left on {path}; free some and run the same command again: it resumes."
+        else:
+            reason = error.strerror or str(error)
+            message = f"Cannot write {path} ({reason}); put that right and run the same command again: it resumes."
+        raise GazetteerError(message) from error
+
+
+def replace_file(path: Path, content: bytes) -> None:
+    """Write `content` so that `path` holds either all of it or what it held before.
+
+    One writer a path: the caller keeps others away (the jobs hold the lock of the run). What a killed writer
+    leaves behind has a fixed name, so that the next one writes over it.
+
+    Raises:
+        GazetteerError: no space, or no permission.
+    """
+    with replaced_file(path) as partial:
+        partial.write_bytes(content)
+
+
+@contextmanager
+def replaced_file(path: Path) -> Iterator[Path]:
+    """As `replace_file`, for content that the block writes to the path it is given; raises as that does."""
+    partial = path.with_name(f".{path.name}.partial")
+    with write_errors(str(path)):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        yield partial
+        with partial.open("rb") as file:
+            os.fsync(file.fileno())
+        partial.replace(path)
