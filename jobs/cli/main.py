@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
+import argparse
 import io
 import os
-import signal
 import sys
-import threading
 from collections.abc import Sequence
 
 from gazetteer.jobs.cli.guard import guarded
 from gazetteer.jobs.cli.parser import parser
+from gazetteer.jobs.executors.stop import stopping
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -20,24 +20,12 @@ def main(argv: Sequence[str] | None = None) -> int:
             stream.reconfigure(errors="backslashreplace")
     arguments = parser().parse_args(argv)
     _quiet_libraries()
-    _end_gracefully()
-    return guarded(arguments, arguments.action)
+    return guarded(arguments, _carry_out)
 
 
-class _Terminated(KeyboardInterrupt):
-    """Asked to end by a scheduler: the run is left as by Ctrl-C, and says so in progress.json."""
-
-    signal = signal.SIGTERM
-
-
-def _end_gracefully() -> None:
-    """Let systemd, Slurm and Kubernetes, which send SIGTERM, end a run with its last words written."""
-
-    def end(*_: object) -> None:
-        raise _Terminated
-
-    if threading.current_thread() is threading.main_thread():
-        signal.signal(signal.SIGTERM, end)
+def _carry_out(arguments: argparse.Namespace) -> int:
+    with stopping():
+        return int(arguments.action(arguments))
 
 
 def _quiet_libraries() -> None:

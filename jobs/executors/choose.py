@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
 from typing import Any
@@ -13,11 +13,15 @@ from gazetteer.jobs.executors.task import Done, Job, Task, Worker
 
 
 class Executor(ExitStack):
-    """Runs jobs as `config` says; a context manager that ends what it started."""
+    """Runs jobs as `config` says; a context manager that ends what it started.
 
-    def __init__(self, config: RunConfig) -> None:
+    Args:
+        last_words: told why, when this process has lost its Ray and cannot but end on the spot.
+    """
+
+    def __init__(self, config: RunConfig, last_words: Callable[[str], None] | None = None) -> None:
         super().__init__()
-        self.config = config
+        self.config, self._last_words = config, last_words
         self._pools: Any = None
         self._local: tuple[Task, Worker] | None = None
 
@@ -36,9 +40,11 @@ class Executor(ExitStack):
             run_serial(replace(task, build=lambda *_: worker), jobs, done)
             return
         from gazetteer.jobs.executors.ray.executor import ray_pools, run_ray
+        from gazetteer.jobs.executors.ray.watch import say
 
         if self._pools is None:
             config = self.config
-            pools = ray_pools(config.all_pools, config.threads, config.ray_address, config.limits)
+            words = self._last_words or say
+            pools = ray_pools(config.all_pools, config.threads, config.ray_address, config.limits, words)
             self._pools = self.enter_context(pools)
         run_ray(task, jobs, done, self._pools)

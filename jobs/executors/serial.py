@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from gazetteer.jobs.executors.stop import check_stop
 from gazetteer.jobs.executors.task import Done, Job, Task
 
 
@@ -17,4 +18,5 @@ def run_serial(task: Task, jobs: Sequence[Job], done: Done) -> None:
         return
     worker = task.worker()
     for job in jobs:
+        check_stop()
         done(job, worker.run(job.items))

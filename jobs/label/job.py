@@ -118,7 +118,7 @@ class _Run:
         self.pictures = picture_digest(marks)
         self.started = time.monotonic()
         self.explained: dict[str, float] = {}
-        self.executor = Executor(config)
+        self.executor = Executor(config, self._last_words)
         build = partial(ReusingStages, config.stages, str(reuse)) if reuse else partial(Stages, config.stages)
         self.task = Task(build, join_results, lost_item, STAGES, config.limits.picture_seconds)
         self.state = RunState(partial(store.write_json, "progress.json"))
@@ -136,6 +136,11 @@ class _Run:
             ended = "complete" if error is None else "failed" if isinstance(error, Exception) else "stopped"
             self.state.end(ended, str(error) if ended == "failed" else None)
             log.info("run %s", ended, extra={"error": str(error)} if ended == "failed" else {})
+
+    def _last_words(self, problem: str) -> None:
+        """Said by another thread when this process ends on the spot, and nothing here will be carried on."""
+        self.state.end("failed", problem)
+        print(f"gazetteer: {problem}", file=sys.stderr, flush=True)
 
     def carry_out(self, pool: Sequence[str], retry_failed: bool) -> None:
         """Do every shard of every pass that is not committed yet."""

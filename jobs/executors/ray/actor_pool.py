@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import deque
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -68,15 +69,14 @@ class ActorPool:
     calls: dict[Any, Call] = field(default_factory=dict)
     idle: list[Any] = field(default_factory=list)
 
-    @property
-    def options(self) -> dict[str, Any]:
-        """What Ray is asked for each of its actors."""
+    def options(self, environment: Mapping[str, str]) -> dict[str, Any]:
+        """What Ray is asked for each of its actors; `environment`: variables they need and would not inherit."""
         pool = self.config
         memory = {"memory": int(pool.memory_gib * 2**30)} if pool.memory_gib else {}
         labels = {"label_selector": dict(pool.labels)} if pool.labels else {}
-        return {
-            "num_cpus": pool.cpus, "num_gpus": pool.gpus, "resources": dict(pool.resources), **memory, **labels,
-        }  # fmt: skip
+        given = {"runtime_env": {"env_vars": dict(environment)}} if environment else {}
+        asked = {"num_cpus": pool.cpus, "num_gpus": pool.gpus, "resources": dict(pool.resources)}
+        return asked | memory | labels | given
 
     @property
     def actors(self) -> int:

@@ -17,12 +17,20 @@ from gazetteer.data.core.errors import GazetteerError
 from gazetteer.data.tables.provenance import package_versions
 from gazetteer.jobs.config.pools import LimitConfig
 from gazetteer.jobs.executors.ray.actor_pool import ActorPool, Call, ShardSlice
+from gazetteer.jobs.executors.ray.session import Session
+from gazetteer.jobs.executors.stop import check_stop
 from gazetteer.jobs.executors.task import Done, Job, Lost, Task
 
 log = logging.getLogger(__name__)
 
 FAILED_STARTS = 4
 """Workers, per worker, that may die or hang while they load, in a row, before the run gives up."""
+
+TICK = 2.0
+"""Seconds after which a wait looks up."""
+
+FETCH_SECONDS = 600.0
+"""A result that takes longer on its way from another node is made again."""
 
 REDONE = 50
 """How often a slice may start over because its payload was lost with a node, not through its own doing."""
@@ -33,7 +41,7 @@ class Driver:
 
     def __init__(
         self,
-        ray: Any,
+        session: Session,
         task: Task,
         shared: Any,
         jobs: Sequence[Job],
@@ -41,7 +49,7 @@ class Driver:
         pools: list[ActorPool],
         limits: LimitConfig,
     ) -> None:
-        self.ray, self.task, self.shared, self.done = ray, task, shared, done
+        self.session, self.ray, self.task, self.shared, self.done = session, session.ray, task, shared, done
         self.pools, self.limits = pools, limits
         for pool in pools:
             pool.waiting.clear()
@@ -78,7 +86,9 @@ class Driver:
     def _start(self, pool: ActorPool) -> None:
         from gazetteer.jobs.executors.ray.worker import Actor
 
-        actor_class = self.ray.remote(max_restarts=0, max_task_retries=0, **pool.options)(Actor)
+        actor_class = self.ray.remote(max_restarts=0, max_task_retries=0, **pool.options(self.session.environment))(
+            Actor
+        )
         actor = actor_class.remote(self.shared, pool.config.stages, pool.config.memory_gib)
         pool.calls[actor.start.remote()] = Call(actor, None, deadline=time.monotonic() + self.limits.start_seconds)
 
@@ -92,8 +102,9 @@ class Driver:
         deadlines = [call.deadline for _, call in self._calls()]
         references = [reference for reference, _ in self._calls()]
         left = min(deadlines) - time.monotonic()
-        timeout = None if left == math.inf else max(0.0, left)
+        timeout = max(0.0, min(left, TICK))
         ready, _ = self.ray.wait(references, num_returns=1, timeout=timeout)
+        self._look_up()
         # The others that have ended by now, so that one slow recording does not keep several workers waiting.
         ready, _ = self.ray.wait(references, num_returns=len(references), timeout=0)
         finished = []
@@ -107,11 +118,25 @@ class Driver:
         self._dispatch()
         for work, payload in finished:
             try:
-                result = self.ray.get(payload)
+                result = self._fetched(payload)
             except self.ray.exceptions.RayError as error:
                 self._again(work, error)
             else:
                 self._keep(work, result)
+
+    def _fetched(self, payload: Any) -> Any:
+        """What lies behind a reference; a RayError when it does not come."""
+        end = time.monotonic() + FETCH_SECONDS
+        while not self.ray.wait([payload], timeout=TICK)[0]:
+            self._look_up()
+            if time.monotonic() >= end:
+                raise self.ray.exceptions.GetTimeoutError(f"it did not arrive within {FETCH_SECONDS:g} s")
+        return self.ray.get(payload)
+
+    def _look_up(self) -> None:
+        """Between waits: has Ray been lost, or was this process asked to end?"""
+        check_stop()
+        self.session.check()
 
     def _calls(self) -> Iterator[tuple[Any, Call]]:
         for pool in self.pools:
@@ -203,6 +228,8 @@ class Driver:
 
     def _settle(self) -> None:
         """After an error: end the workers that still work, so that nothing of this task goes on."""
+        if self.session.lost:
+            return
         for pool in self.pools:
             for call in pool.calls.values():
                 if call.work is not None or self.open:

@@ -5,7 +5,9 @@ from __future__ import annotations
 import os
 import secrets
 import stat
+import sys
 from pathlib import Path
+from typing import Any
 
 from gazetteer.data.core.atomic import write_errors
 from gazetteer.data.core.errors import InputError
@@ -28,6 +30,8 @@ def secure_ray(address: str) -> str:
     """
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     os.environ.setdefault("RAY_AUTH_MODE", "token")
+    # Under `uv run` Ray would pack the working folder, whatever its size, and let each worker install from it.
+    os.environ["RAY_ENABLE_UV_RUN_RUNTIME_ENV"] = "0"
     if address == "auto":
         raise InputError("ray_address=auto joins whatever is there; name the cluster, or use job inside a Ray job.")
     if address == JOB:
@@ -38,7 +42,21 @@ def secure_ray(address: str) -> str:
         require_token()
     elif not any(os.environ.get(name) for name in ("RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH")):
         os.environ["RAY_AUTH_TOKEN"] = secrets.token_hex(32)
+    _reread_environment()
     return address
+
+
+def _reread_environment() -> None:
+    """Tell Ray what `secure_ray` has put into the environment, where it was imported before: it reads it but once."""
+    if "ray" not in sys.modules:
+        return
+    from ray import _raylet
+    from ray._private import ray_constants
+
+    compiled: Any = _raylet
+    compiled.Config.initialize("")
+    compiled.AuthenticationTokenLoader.instance().reset_cache()
+    ray_constants.RAY_ENABLE_UV_RUN_RUNTIME_ENV = False
 
 
 def require_token() -> None:

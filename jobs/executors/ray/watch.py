@@ -1,0 +1,88 @@
+"""Watch over the private Ray of this process: what happens to it becomes a sentence, and it never outlives us."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from pathlib import Path
+
+from gazetteer.data.core.errors import GazetteerError
+from gazetteer.jobs.executors.ray import reaper
+
+LOOK = 1.0
+"""Seconds between two looks at Ray's processes."""
+FROZEN = 10
+"""Looks in a row that find a process stopped, after which it counts as lost."""
+GRACE = 15.0
+"""Seconds that the thread which uses Ray has to notice: Ray's own code may wait for a dead process without end."""
+FAILED = 1
+
+LastWords = Callable[[str], None]
+
+
+def say(problem: str) -> None:
+    """The last words of a process that has nothing else to say them with."""
+    print(f"gazetteer: {problem}", file=sys.stderr, flush=True)
+
+
+class Watch:
+    """Looks after Ray's processes in a thread of its own, and after our own death through another process.
+
+    Args:
+        processes: Ray's own, by name.
+        folder: their temporary files; removed when Ray has ended.
+        last_words: told what happened when this process cannot go on and ends on the spot, with exit code 1.
+    """
+
+    def __init__(self, processes: Mapping[str, int], folder: str, last_words: LastWords) -> None:
+        self.problem: str | None = None
+        self._processes, self._last_words = dict(processes), last_words
+        self._closed = threading.Event()
+        command = [sys.executable, "-I", "-S", str(Path(reaper.__file__))]
+        self._reaper = subprocess.Popen(command, stdin=subprocess.PIPE, start_new_session=True)
+        assert self._reaper.stdin is not None
+        told = json.dumps({"processes": list(self._processes.values()), "folder": folder})
+        self._reaper.stdin.write(told.encode() + b"\n")
+        self._reaper.stdin.flush()
+        threading.Thread(target=self._look, name="watch over Ray", daemon=True).start()
+
+    def check(self) -> None:
+        """Raises GazetteerError when Ray was lost."""
+        if self.problem is not None:
+            raise GazetteerError(self.problem)
+
+    def close(self) -> None:
+        """Stop watching, and see that everything of Ray's has ended."""
+        self._closed.set()
+        assert self._reaper.stdin is not None
+        with suppress(OSError):
+            self._reaper.stdin.close()
+        self._reaper.wait()
+
+    def _look(self) -> None:
+        stopped = dict.fromkeys(self._processes, 0)
+        while not self._closed.wait(LOOK):
+            for name, pid in self._processes.items():
+                state = reaper.state(pid)
+                stopped[name] = stopped[name] + 1 if state in ("T", "t") else 0
+                if state in ("", "Z"):
+                    return self._lost(f"its {name} has ended")
+                if stopped[name] >= FROZEN:
+                    with suppress(OSError):
+                        os.kill(pid, signal.SIGKILL)
+                    return self._lost(f"its {name} was stopped and did not go on")
+
+    def _lost(self, what: str) -> None:
+        self.problem = (
+            f"The private Ray of this run was lost: {what} (killed by hand, or for memory?). "
+            "Run the same command again: it resumes."
+        )
+        if not self._closed.wait(GRACE):
+            self._last_words(self.problem)
+            os._exit(FAILED)
