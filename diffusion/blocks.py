@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
-from gazetteer.diffusion.capture import attention_blocks, updates
+from gazetteer.diffusion.capture import attention_blocks, updates, width_of
 from gazetteer.diffusion.load import ModelConfig, loading, read_index
 
 
@@ -25,6 +26,21 @@ def blocks_of(config: ModelConfig) -> list[Block]:
     Raises:
         InputError: the path does not hold a diffusers pipeline with a U-Net.
     """
+    return describe(_without_weights(config))
+
+
+def widths_of(config: ModelConfig, blocks: Iterable[str]) -> dict[str, int]:
+    """Channels of the update that each of these blocks writes.
+
+    Raises:
+        InputError: as `blocks_of`; a path that is no block, or one that writes no update.
+    """
+    unet = _without_weights(config)
+    return {block: width_of(unet, block) for block in blocks}
+
+
+def _without_weights(config: ModelConfig) -> Any:
+    """The U-Net of a pipeline on the meta device."""
     import torch
     from diffusers import UNet2DConditionModel
 
@@ -35,7 +51,7 @@ def blocks_of(config: ModelConfig) -> list[Block]:
         settings = UNet2DConditionModel.load_config(source, subfolder="unet", **options)
         with torch.device("meta"):
             unet = UNet2DConditionModel.from_config(settings)
-    return describe(unet)
+    return unet
 
 
 def describe(unet: Any) -> list[Block]:

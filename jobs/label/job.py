@@ -30,6 +30,7 @@ from gazetteer.jobs.label.progress import Progress
 from gazetteer.jobs.label.run_state import RunState
 from gazetteer.labeling.evidence.counts import sum_evidence
 from gazetteer.labeling.evidence.run_codes import all_codes, code_grids
+from gazetteer.labeling.pipeline.checks import check_inputs
 from gazetteer.labeling.pipeline.reuse import ReusingStages
 from gazetteer.labeling.pipeline.sae_check import report
 from gazetteer.labeling.pipeline.stages import STAGES, ShardResult, Stages
@@ -70,6 +71,8 @@ def label(
         manifest = _finished(store)
         if manifest is not None and not (retry_failed and open_failures(store)):
             return manifest
+        if not store.shard_ids():
+            check_inputs(config.stages, here=not config.ray_address or config.executor == "serial")
         store.clear_success()
         store.committed(verify=True)
         with _Run(config, store, marks, reuse) as run:

@@ -37,6 +37,7 @@ from gazetteer.jobs.label.shards import make_items
 from gazetteer.jobs.sae.capture import CaptureWorker, cannot_lose, concatenate
 from gazetteer.jobs.sae.recover import recover_losses
 from gazetteer.jobs.sae.stream import train_from_stream
+from gazetteer.labeling.pipeline.checks import check_blocks, check_devices
 from gazetteer.sae.report.report import write_report
 from gazetteer.sae.training.tensorboard import Board
 from gazetteer.sae.training.train import train_sae
@@ -59,6 +60,9 @@ def train_site_saes(config: RunConfig, out: str | Path) -> list[dict[str, Any]]:
         raise InputError("The configuration has no sae section, which names the training prompts.")
     out = Path(out)
     prompts = read_prompts(config.sae.prompts)
+    if not config.ray_address or config.executor == "serial":
+        check_devices({"model.device": config.model.device, "sae.device": config.sae.device})
+        check_blocks(config.model, config.generation.blocks)
     repeated = [prompts[i % len(prompts)] for i in range(config.sae.images)]
     items = make_items(repeated, config.seed, picture_digest(fingerprint(config)))
     if config.sae.tensorboard:

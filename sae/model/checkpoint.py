@@ -44,6 +44,20 @@ def unfinished_sites(root: Path | str, sites: Iterable[Site]) -> list[str]:
     return [site.slug for site in sorted(set(sites)) if not _finished(Path(root) / site.slug)]
 
 
+def require_finished(root: Path | str, sites: Iterable[Site]) -> None:
+    """InputError that names the sites without a finished autoencoder in ``ROOT/<site.slug>/``, and what to do."""
+    wanted = sorted(set(sites))
+    missing = unfinished_sites(root, wanted)
+    if not missing:
+        return
+    inside = Path(root) / "saes"
+    if not unfinished_sites(inside, wanted):
+        help = f"they are in {inside}: set saes to that folder"
+    else:
+        help = "gazetteer sae train --out FOLDER makes them, in FOLDER/saes, which saes must name"
+    raise InputError(f"{root} has no SAE for {len(missing)} of {len(wanted)} sites ({help}): {', '.join(missing)}.")
+
+
 def _finished(folder: Path) -> bool:
     return (folder / CONFIG).is_file() or recognise(folder) is not None
 
@@ -65,9 +79,7 @@ def load_site_saes(
             else than updates, or does not say what.
     """
     root, wanted = Path(root), sorted(set(sites))
-    missing = unfinished_sites(root, wanted)
-    if missing:
-        raise InputError(f"{root} has no SAE for {len(missing)} of {len(wanted)} sites: {', '.join(missing)}.")
+    require_finished(root, wanted)
     saes: dict[Site, SparseAutoencoder] = {}
     for site in wanted:
         saes[site], config = load_pretrained(root / site.slug, device, dtype)

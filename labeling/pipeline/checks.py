@@ -1,0 +1,79 @@
+"""What can be known to be wrong before a picture is sampled or a worker started, from configurations alone."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+
+from gazetteer.data.core.errors import InputError
+from gazetteer.data.inputs.model_files import check_model_folder, looks_like_folder
+from gazetteer.diffusion.blocks import widths_of
+from gazetteer.diffusion.load import ModelConfig
+from gazetteer.labeling.pipeline.stages import StageConfig
+from gazetteer.labeling.vocabulary.concepts import Vocabulary
+from gazetteer.sae.model.checkpoint import require_finished
+from gazetteer.sae.model.files import read_config
+
+
+def check_inputs(config: StageConfig, here: bool = True) -> None:
+    """Refuse what no worker could work with: devices, models, blocks, autoencoders, the vocabulary.
+
+    Nothing is loaded but configurations; a hub's model is asked for its own.
+
+    Args:
+        here: whether the workers run on this machine. Those of a cluster have devices and models of their own, of
+            which this process knows nothing.
+
+    Raises:
+        InputError: the first thing that is wrong.
+    """
+    Vocabulary(config.vocabulary)
+    sites = config.generation.sites
+    require_finished(config.saes, sites)
+    shapes = {site: read_config(Path(config.saes) / site.slug) for site in sites}
+    if not here:
+        return
+    check_devices({f"{name}.device": getattr(config, name).device for name in ("model", "detector", "segmenter")})
+    for name, own in (("detector", "groundingdino"), ("segmenter", "segment_anything")):
+        finder = getattr(config, name)
+        _check_finder(name, finder.path, finder.library == own)
+    widths = check_blocks(config.model, config.generation.blocks)
+    for site, shape in shapes.items():
+        if int(shape["d"]) != widths[site.block]:
+            raise InputError(
+                f"The SAE of {site.slug} expects {shape['d']} channels, but {site.block} has {widths[site.block]}."
+            )
+
+
+def check_blocks(model: ModelConfig, blocks: Iterable[str]) -> dict[str, int]:
+    """The channels of every block; InputError when the model or one of the blocks is not there."""
+    return widths_of(model, blocks)
+
+
+def check_devices(devices: dict[str, str]) -> None:
+    """InputError for a device, by the key that names it, which this machine does not have."""
+    import torch
+
+    for key, name in devices.items():
+        try:
+            device = torch.device(name)
+        except RuntimeError as error:
+            raise InputError(f"{key} is {name!r}, which is no device; accepted: cpu, cuda, cuda:1, mps …") from error
+        count = torch.cuda.device_count() if device.type == "cuda" else None
+        if count is not None and (device.index or 0) >= count:
+            there = f"only {count} of them" if count else "none"
+            raise InputError(
+                f"{key} {name!r} cannot be used here: it names a CUDA device, and torch sees {there} on this machine "
+                f"(gazetteer doctor says more); {key}=cpu works everywhere."
+            )
+        if device.type == "mps" and not torch.backends.mps.is_available():
+            raise InputError(f"{key} {name!r} cannot be used here: this machine has no Apple GPU.")
+
+
+def _check_finder(what: str, path: str, checkpoint: bool) -> None:
+    """InputError when the weights of what finds things are not there."""
+    if checkpoint:
+        if not Path(path).is_file():
+            raise InputError(f"The {what} {path} does not exist; {what}.path names a checkpoint file.")
+    elif looks_like_folder(path):
+        check_model_folder(what, Path(path))

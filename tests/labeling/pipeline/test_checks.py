@@ -1,0 +1,95 @@
+"""What is missing is said before a picture is sampled, a worker started or Ray imported, and locks no folder."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from gazetteer.data.core.errors import InputError
+from gazetteer.jobs.config.schema import DEFAULT_CONFIG, load_config
+from gazetteer.labeling.pipeline.checks import check_devices, check_inputs
+from gazetteer.labeling.pipeline.stages import StageConfig
+from tests.support.system.running import ROOT, SMALL, in_process
+
+MODELS = DEFAULT_CONFIG.parent / "models"
+MID = "mid_block.attentions.0"
+
+
+def stages(*overrides: str) -> StageConfig:
+    return load_config(None, overrides).stages
+
+
+def test_the_embedded_world_passes() -> None:
+    check_inputs(stages())
+
+
+def test_a_cluster_has_models_and_devices_of_its_own() -> None:
+    config = stages("model.path=/only/on/the/nodes", "model.device=cuda", "detector.path=/there/too")
+    check_inputs(config, here=False)
+    with pytest.raises(InputError, match="cuda"):
+        check_inputs(config)
+
+
+@pytest.mark.parametrize(
+    ("overrides", "says"),
+    [
+        (["generation.blocks=[mid_block.nothing]"], "has no SAE for 6 of 6 sites"),
+        (["saes=nowhere"], r"nowhere has no SAE for 18 of 18 sites \(gazetteer sae train --out FOLDER makes them, in"),
+        (["model.path=/nowhere"], "/nowhere is not a diffusers pipeline folder"),
+        (["detector.path=/nowhere"], "/nowhere"),
+        (["segmenter.path=/nowhere"], "/nowhere"),
+        (["segmenter.library=segment_anything", "segmenter.path=/nowhere.pth"], r"/nowhere.pth does not exist"),
+        (["model.device=nonsense"], "model.device is 'nonsense', which is no device"),
+        (["detector.device=cuda:99"], "detector.device 'cuda:99' cannot be used here"),
+        (["vocabulary.path=/nowhere.txt"], "/nowhere.txt"),
+        (["vocabulary.ask=both", "vocabulary.nouns=nowhere:nouns"], "nowhere"),
+    ],
+)
+def test_what_is_wrong_is_one_sentence(overrides: list[str], says: str) -> None:
+    with pytest.raises(InputError, match=says):
+        check_inputs(stages(*overrides))
+
+
+def test_saes_one_folder_further_down_are_pointed_out(tmp_path: Path) -> None:
+    """As `gazetteer sae train --out work` leaves them: in work/saes."""
+    (tmp_path / "work").mkdir()
+    (tmp_path / "work" / "saes").symlink_to(MODELS / "saes")
+    with pytest.raises(InputError, match=rf"\(they are in {tmp_path}/work/saes: set saes to that folder\)"):
+        check_inputs(stages(f"saes={tmp_path}/work"))
+    check_inputs(stages(f"saes={tmp_path}/work/saes"))
+
+
+def test_blocks_and_widths_are_known_without_weights(tmp_path: Path) -> None:
+    """Of two blocks the autoencoders are exchanged; they are of other widths."""
+    wide, narrow = f"{MID}-cond-t0.50", "up_blocks.1.attentions.0-cond-t0.50"
+    shutil.copytree(MODELS / "saes" / narrow, tmp_path / wide)
+    one = [f"generation.blocks=[{MID}]", "generation.branches=[cond]", "generation.t=[0.5]", f"saes={tmp_path}"]
+    with pytest.raises(InputError, match=f"expects 96 channels, but {MID} has 128"):
+        check_inputs(stages(*one))
+
+
+def test_a_lack_of_cuda_is_known_at_once_and_the_next_try_may_differ(tmp_path: Path) -> None:
+    script = (
+        "import sys, torch\n"
+        "torch.cuda.device_count = lambda: 0\n"
+        "from gazetteer.jobs.cli.main import main\n"
+        "code = main(sys.argv[1:])\n"
+        "assert 'ray' not in sys.modules\n"
+        "sys.exit(code)\n"
+    )
+    run = str(tmp_path / "run")
+    words = ["label", "--out", run, "--set", *SMALL, "executor=ray", "model.device=cuda"]
+    done = subprocess.run([sys.executable, "-c", script, *words], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 2, done.stderr
+    assert "model.device 'cuda' cannot be used here" in done.stderr
+    again = in_process("label", "--out", run, "--set", *SMALL, "executor=serial", "segmenter.path=/nowhere")
+    assert again.returncode == 2
+    assert "/nowhere" in again.stderr, "not that the run was started with other settings"
+
+
+def test_devices_that_are_there_pass() -> None:
+    check_devices({"model.device": "cpu", "sae.device": "cpu:0"})
