@@ -66,23 +66,23 @@ def evaluate(
         exact: folder of pictures with exact masks, or None.
         vectors: word vectors of the published method (`gazetteer.labeling.vocabulary.word_vectors`).
         train_images, heldout_images, exact_images: at most so many pictures; 0 takes all.
-        memory_mb: of `EvaluateConfig`.
+        memory_mb: of `LayoutEvaluationConfig`.
     Raises:
         InputError: the run is not finished, was made with another model, or an argument is wrong.
     """
     import torch
 
     from gazetteer.diffusion.load import load_pipeline
+    from gazetteer.labeling.layout.evaluation.config import LayoutEvaluationConfig
     from gazetteer.labeling.layout.evaluation.evaluate import evaluate_layout
     from gazetteer.labeling.layout.evaluation.exact import exact_group
-    from gazetteer.labeling.layout.evaluation.step import EvaluateConfig
     from gazetteer.labeling.vocabulary.word_vectors import word_vectors
 
     if stored and exact is not None:
         raise InputError("--stored passes nothing through the model, which --exact needs; leave one of them out.")
     begun = time.monotonic()
     most = QUICK_IMAGES if quick else 0
-    settings = EvaluateConfig(
+    settings = LayoutEvaluationConfig(
         train_images=train_images or most,
         heldout_images=heldout_images or most,
         every_step=not (quick or stored),

@@ -18,9 +18,10 @@ from gazetteer.data.core.errors import InputError
 from gazetteer.data.core.sites import Site, step_of
 from gazetteer.diffusion.generate import GenerationConfig
 from gazetteer.labeling.layout.data import LayoutRun, nearest_t
+from gazetteer.labeling.layout.evaluation.config import LayoutEvaluationConfig
 from gazetteer.labeling.layout.evaluation.group import Group
 from gazetteer.labeling.layout.evaluation.model_pass import Seen, sampled
-from gazetteer.labeling.layout.evaluation.step import EvaluateConfig, StepEvaluation, at_once
+from gazetteer.labeling.layout.evaluation.step import StepEvaluation, at_once
 from gazetteer.labeling.layout.model import finest
 from gazetteer.sae.model.autoencoder import SparseAutoencoder
 
@@ -31,7 +32,7 @@ def evaluate_layout(
     run: LayoutRun,
     saes: Mapping[Site, SparseAutoencoder],
     vectors: NDArray[np.floating],
-    config: EvaluateConfig,
+    config: LayoutEvaluationConfig,
     pipe: Any = None,
     generation: GenerationConfig | None = None,
     exact: Callable[[Any, Sequence[float], Path], Group] | None = None,
@@ -74,18 +75,17 @@ def evaluate_layout(
         for t in sorted(steps, key=lambda t: t not in stored):  # the run's own first: `live` takes their fits
             say(f"t = {t:.2f}")
             step = StepEvaluation(run, saes, vectors, config, t)
-            if t not in stored:
-                step.fits["live"] = found[nearest_t(stored, t)][0].fits["gazetteer"]
+            live = None if t in stored else found[nearest_t(stored, t)][0].gazetteer
             again = _group(run, some, seen["train"]) if config.baselines else None
-            step.fit(_group(run, train, None) if t in stored else again or _group(run, train, None), again)
+            step.fit(_group(run, train, None) if t in stored else again or _group(run, train, None), again, live)
             here = step.measure(_group(run, held, seen["held"]))
             found[t] = (step, here, None if true is None else step.measure(true))
     for t in steps:
         step, here, there = found[t]
-        _add(result, f"{t:.2f}", here, step.places)
+        _add(result, f"{t:.2f}", here, step.step.places)
         result["autoencoder_t"][f"{t:.2f}"] = step.autoencoder_t
         if there is not None:
-            result["exact"][f"{t:.2f}"] = {key: _joint(there[key], step.places) for key in MEASURES}
+            result["exact"][f"{t:.2f}"] = {key: _joint(there[key], step.step.places) for key in MEASURES}
     result["pairs"] = _pairs(run, _group(run, held, None), most)
     result["images"] = {"train": len(train), "train_sampled": len(some), "heldout": len(held)}
     if true is not None:

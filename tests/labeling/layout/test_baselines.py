@@ -21,9 +21,11 @@ from gazetteer.labeling.layout.evaluation.baselines import (
     probe_out_of_fold,
     table_of_codes,
 )
+from gazetteer.labeling.layout.evaluation.config import LayoutEvaluationConfig
 from gazetteer.labeling.layout.evaluation.group import Group
 from gazetteer.labeling.layout.evaluation.model_pass import Seen, noised, sampled
-from gazetteer.labeling.layout.evaluation.step import EvaluateConfig, StepEvaluation
+from gazetteer.labeling.layout.evaluation.reading import Reading
+from gazetteer.labeling.layout.evaluation.step import StepEvaluation
 from gazetteer.labeling.layout.fit import LayoutFit, inputs_of
 from gazetteer.labeling.layout.metrics import Truth, fit_thresholds, macro_mean, pair_ious
 from gazetteer.labeling.layout.scores import evidence_maps
@@ -104,9 +106,11 @@ def test_every_baseline_is_wired_to_what_was_seen(run: LayoutRun, tmp_path: Path
         seen.attention[MID.t] = (truth.pixels / truth.areas).transpose(0, 2, 1).astype(np.float32)
         groups.append(Group(names, run.truth, rows, seen, stored=True))
     saes = {MID: SparseAutoencoder(SAEConfig(4, 16, 1, batch_topk=True))}
-    step = StepEvaluation(run, saes, np.eye(2), EvaluateConfig(every_step=False, resamples=100), 0.5)
+    step = StepEvaluation(run, saes, np.eye(2), LayoutEvaluationConfig(every_step=False, resamples=100), 0.5)
     step.fit(*groups[:1] * 2)
-    assert step.neurons["mid"][0].k == 1  # what a cell has on average, not the four it may have
+    assert (
+        step.methods["neurons"].neurons[MID.block, "cond"][0].k == 1
+    )  # what a cell has on average, not the four it may have
     found = step.measure(groups[1])
     for name in ("probe", "neurons", "attention"):
         assert found["miou"][name][1] > found["miou"]["prior"][2], name
@@ -129,21 +133,22 @@ def test_a_step_in_between_is_read_with_the_autoencoders_that_are_better_in_trai
         folder.mkdir()
         seen = sampled(pipe, replace(GENERATION, steps=21), [t], pictures, painted.concepts, folder)
         group = Group(tuple(painted.image_ids[i] for i in rows), painted.truth, rows, seen, stored=True)
-        step = StepEvaluation(painted, those, np.eye(3), EvaluateConfig(resamples=5), t)
+        step = StepEvaluation(painted, those, np.eye(3), LayoutEvaluationConfig(resamples=5), t)
         step.fit(group, group)
-        truth, prior = group.truth(step.grid), step.on_grid.prior(group.truth(step.grid).pixels)
-        reached = {}
+        reading, reached = Reading(step.step, group, training=True), {}
         for at in (0.0, 1.0):
-            inputs = inputs_of(list(step.parts(group, training=True, t=at).values()), prior, step.grid)
-            where = LayoutFit.of(inputs, truth).where
-            ious = pair_ious(where.probabilities(inputs), truth, where.thresholds)
+            parts = [reading.evidence(place, at) for place in step.step.cond]
+            inputs = inputs_of(parts, reading.prior, step.step.grid)
+            where = LayoutFit.of(inputs, reading.truth).where
+            ious = pair_ious(where.probabilities(inputs), reading.truth, where.thresholds)
             reached[at] = macro_mean(ious, np.ones((1, len(ious))))[0]
         assert step.autoencoder_t == max(reached, key=lambda at: reached[at]) and len(set(reached.values())) == 2
-        found = step.scores(group)
+        found = dict(step.scores(group))
         other = {0.0: "gazetteer_shared", 1.0: "gazetteer_nearest"}[step.autoencoder_t]
-        np.testing.assert_array_equal(found["gazetteer"][0], found[step.taken][0])
-        assert not np.array_equal(found["gazetteer"][0], found[other][0])
-        taken.add(step.taken)
+        (same,) = {"gazetteer_shared", "gazetteer_nearest"} - {other}
+        np.testing.assert_array_equal(found["gazetteer"].where, found[same].where)
+        assert not np.array_equal(found["gazetteer"].where, found[other].where)
+        taken.add(same)
     assert len(taken) == 2  # else the test could not tell a rule from a habit
 
 

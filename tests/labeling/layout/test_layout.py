@@ -24,10 +24,11 @@ from gazetteer.labeling.evidence.counts import build_evidence
 from gazetteer.labeling.evidence.site_codes import codes_by_site, flat_codes
 from gazetteer.labeling.layout.data import LayoutRun, mentions, open_run, take_images
 from gazetteer.labeling.layout.evaluation.baselines import table_of_codes
+from gazetteer.labeling.layout.evaluation.config import LayoutEvaluationConfig
 from gazetteer.labeling.layout.evaluation.evaluate import evaluate_layout
 from gazetteer.labeling.layout.evaluation.exact import exact_group
 from gazetteer.labeling.layout.evaluation.group import Group, pictures_at_once
-from gazetteer.labeling.layout.evaluation.step import EvaluateConfig, StepEvaluation
+from gazetteer.labeling.layout.evaluation.step import StepEvaluation
 from gazetteer.labeling.layout.fit import enlarge
 from gazetteer.labeling.layout.live import predict_layout
 from gazetteer.labeling.layout.metrics import (
@@ -245,7 +246,7 @@ def test_enlarging_is_nearest_neighbour() -> None:
 
 def test_a_run_teaches_the_layout_and_heldout_pictures_take_no_part(run: LayoutRun, world: World, tmp_path) -> None:
     result = evaluate_layout(
-        run, {}, np.eye(2), EvaluateConfig(every_step=False, baselines=False, resamples=100)
+        run, {}, np.eye(2), LayoutEvaluationConfig(every_step=False, baselines=False, resamples=100)
     )  # fmt: skip
     scores = result["miou"]["0.50"]
     assert scores["gazetteer"][1] > scores["prior"][2]  # intervals apart, over sky and ball together
@@ -267,7 +268,9 @@ def test_a_run_teaches_the_layout_and_heldout_pictures_take_no_part(run: LayoutR
 
 
 def test_measuring_in_parts_changes_nothing_and_memory_is_bounded(run: LayoutRun) -> None:
-    step = StepEvaluation(run, {}, np.eye(2), EvaluateConfig(every_step=False, baselines=False, resamples=20), 0.5)
+    step = StepEvaluation(
+        run, {}, np.eye(2), LayoutEvaluationConfig(every_step=False, baselines=False, resamples=20), 0.5
+    )
     train, held = (run.of_split(split) for split in ("discovery", "heldout"))
     groups = [
         Group(tuple(run.image_ids[i] for i in some), run.truth, some, None, stored=True) for some in (train, held)
@@ -387,7 +390,7 @@ def test_everything_is_measured_at_every_step_and_on_exact_masks(painted: Layout
     folder = painted.store.path
     exact = exact_group(painted, folder, GENERATION, most=3)
     result = evaluate_layout(
-        painted, saes, np.eye(3), EvaluateConfig(resamples=20, batch_size=4), tiny_pipeline(), GENERATION, exact
+        painted, saes, np.eye(3), LayoutEvaluationConfig(resamples=20, batch_size=4), tiny_pipeline(), GENERATION, exact
     )
     methods = {"gazetteer", "paper", "prior", "chance", "attention", "probe", "neurons", "features_only", "uncond"}
     at_each = {"1.00": methods, "0.50": methods | {"gazetteer_nearest", "gazetteer_shared", "live"}, "0.00": methods}
@@ -411,7 +414,7 @@ def test_everything_is_measured_at_every_step_and_on_exact_masks(painted: Layout
     with pytest.raises(InputError, match="no readable table images"):
         exact_group(painted, "/nowhere", GenerationConfig())
     with pytest.raises(InputError, match="keep the baselines"):
-        EvaluateConfig(baselines=False)
+        LayoutEvaluationConfig(baselines=False)
     group = Group((), painted.truth, np.zeros(0, np.int64), None, stored=False)
     assert group.truth((4, 4)).pixels.shape == (0, 3, 16)
 

@@ -24,9 +24,10 @@ PROVENANCE = {"schema_version": 1, "fingerprint": {}, "config": {}, "packages": 
 
 def write_run(path: Path, tables: dict[str, pa.Table], made: dict | None = None) -> RunFolder:
     run = RunFolder(path).open_or_create(made or {})
-    run.commit_shard("s0", {"failures": FAILURES.empty_table(), **tables}, {}, PROVENANCE)
+    provenance = {**PROVENANCE, "fingerprint": made or {}}
+    run.commit_shard("s0", {"failures": FAILURES.empty_table(), **tables}, {}, provenance)
     for name, schema in FINAL_TABLES.items():
-        run.write_final(name, schema.empty_table(), PROVENANCE)
+        run.write_final(name, schema.empty_table(), provenance)
     run.finish({"shards": ["s0"]})
     return run
 

@@ -1,0 +1,146 @@
+"""Ways to predict a layout that read no more than a run's tables and codes; each is a small class, made by fitting.
+
+`resampled.py` has those that need what the model shows while it samples again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from gazetteer.labeling.evidence.pooling import Grid
+from gazetteer.labeling.layout.evaluation.reading import Place, Reading
+from gazetteer.labeling.layout.fit import LayoutFit
+from gazetteer.labeling.layout.metrics import Truth, fit_thresholds, macro_mean, pair_ious
+from gazetteer.labeling.layout.scores import paper_maps
+
+Floats = NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class ScoreMaps:
+    """What a method says of N pictures.
+
+    Attributes:
+        where: float32 [N, cells, C], higher where the concept is likelier.
+        whether: float32 [N, C], higher where the picture is likelier to show it.
+        thresholds: float32 [C], of `where`.
+        grid: of the cells.
+    """
+
+    where: Floats
+    whether: Floats
+    thresholds: Floats
+    grid: Grid
+
+    def miou(self, truth: Truth) -> float:
+        """Mean over concepts of the mean IoU of their pairs."""
+        return macro_mean(pair_ious(self.where, truth, self.thresholds), np.ones((1, len(self.where))))[0]
+
+
+class Method(Protocol):
+    """A fitted way to predict a layout."""
+
+    def predict(self, reading: Reading) -> ScoreMaps:
+        """Its maps of the pictures."""
+        ...
+
+
+@dataclass(frozen=True)
+class PriorMethod:
+    """Every concept where it is in the mean, whatever the picture."""
+
+    thresholds: Floats
+
+    @classmethod
+    def fitted(cls, reading: Reading) -> PriorMethod:
+        """On training pictures."""
+        return cls(fit_thresholds(np.ascontiguousarray(reading.prior), reading.truth))
+
+    def predict(self, reading: Reading) -> ScoreMaps:
+        """See `Method.predict`."""
+        maps = np.repeat(reading.prior, len(reading.pictures.image_ids), axis=0)
+        return ScoreMaps(maps, maps.max(axis=1), self.thresholds, reading.step.grid)
+
+
+@dataclass(frozen=True)
+class ChanceMethod:
+    """The whole picture: of predictions that look at nothing, that with the highest expected IoU."""
+
+    def predict(self, reading: Reading) -> ScoreMaps:
+        """See `Method.predict`."""
+        maps = np.zeros((len(reading.pictures.image_ids), *reading.prior.shape[1:]), np.float32)
+        return ScoreMaps(maps, maps.max(axis=1), np.zeros(maps.shape[2], np.float32), reading.step.grid)
+
+
+@dataclass(frozen=True)
+class EvidenceMethod:
+    """The evidence of features at some places, calibrated together with the layout prior: Gazetteer's own method.
+
+    Attributes:
+        places: blocks and branches that are listened to.
+        fit: the calibration.
+        t: of the autoencoders and tables; None takes the run's nearest to the step.
+        with_prior: whether the calibration knows where things usually are.
+    """
+
+    places: Sequence[Place]
+    fit: LayoutFit
+    t: float | None = None
+    with_prior: bool = True
+
+    @classmethod
+    def fitted(
+        cls, reading: Reading, places: Sequence[Place], *, t: float | None = None, with_prior: bool = True
+    ) -> EvidenceMethod:
+        """On training pictures."""
+        inputs = reading.inputs(places, t=t, with_prior=with_prior)
+        return cls(places, LayoutFit.of(inputs, reading.truth), t, with_prior)
+
+    def predict(self, reading: Reading) -> ScoreMaps:
+        """See `Method.predict`."""
+        inputs = reading.inputs(self.places, t=self.t, with_prior=self.with_prior)
+        return calibrated(self.fit, inputs, reading.step.grid)
+
+
+@dataclass(frozen=True)
+class PaperMethod:
+    """The published method (arXiv 2504.15473, section 3.4) at the place that is best on training pictures.
+
+    Attributes:
+        vectors: word vectors [C, d] of the concepts.
+        top: features a cell gives.
+    """
+
+    place: Place
+    thresholds: Floats
+    vectors: NDArray[np.floating]
+    top: int
+
+    @classmethod
+    def fitted(cls, reading: Reading, vectors: NDArray[np.floating], top: int) -> PaperMethod:
+        """On training pictures; of equally good places the first."""
+        found, reached = [], []
+        for place in reading.step.cond:
+            untuned = cls(place, np.zeros(len(vectors), np.float32), vectors, top).predict(reading)
+            truth = reading.pictures.truth(untuned.grid)
+            thresholds = fit_thresholds(untuned.where, truth)
+            found.append(cls(place, thresholds, vectors, top))
+            reached.append(ScoreMaps(untuned.where, untuned.whether, thresholds, untuned.grid).miou(truth))
+        return found[int(np.argmax(np.nan_to_num(reached, nan=-1.0)))]
+
+    def predict(self, reading: Reading) -> ScoreMaps:
+        """See `Method.predict`."""
+        site = reading.step.site(self.place)
+        table = reading.step.run.tables[site]
+        maps = paper_maps(table, reading.codes(self.place, site), self.vectors, self.top)
+        return ScoreMaps(maps, maps.max(axis=1), self.thresholds, table.grid)
+
+
+def calibrated(fit: LayoutFit, inputs: Floats, grid: Grid) -> ScoreMaps:
+    """The maps of a calibration."""
+    return ScoreMaps(fit.where.probabilities(inputs), fit.peaks(inputs), fit.where.thresholds, grid)

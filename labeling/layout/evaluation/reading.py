@@ -1,0 +1,136 @@
+"""What the methods of layout prediction read at one sampler step: evidence maps, codes, what was seen of the model."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+from numpy.typing import NDArray
+
+from gazetteer.data.core.errors import InputError
+from gazetteer.data.core.sites import Site
+from gazetteer.labeling.evidence.pooling import Grid
+from gazetteer.labeling.evidence.site_codes import SiteCodes
+from gazetteer.labeling.layout.data import LayoutRun, nearest_site
+from gazetteer.labeling.layout.evaluation.group import Group
+from gazetteer.labeling.layout.evaluation.model_pass import Seen
+from gazetteer.labeling.layout.fit import inputs_of
+from gazetteer.labeling.layout.metrics import Truth
+from gazetteer.labeling.layout.model import finest
+from gazetteer.labeling.layout.scores import SiteTable, evidence_maps, own_counts
+from gazetteer.sae.model.autoencoder import SparseAutoencoder
+
+Floats = NDArray[np.float32]
+
+Place = tuple[str, str]
+"""Block and branch."""
+
+
+@dataclass(frozen=True)
+class Step:
+    """A sampler step at which a run is read.
+
+    Attributes:
+        saes: per site of the run; needed where codes are not stored.
+        t: 1.0 = first step, 0.0 = last.
+    """
+
+    run: LayoutRun
+    saes: Mapping[Site, SparseAutoencoder]
+    t: float
+
+    @cached_property
+    def places(self) -> tuple[Place, ...]:
+        """Every block and branch of the run, sorted."""
+        return tuple(sorted({(site.block, site.branch) for site in self.run.grids}))
+
+    @cached_property
+    def cond(self) -> tuple[Place, ...]:
+        """Those of the cond branch."""
+        return tuple(place for place in self.places if place[1] == "cond")
+
+    @cached_property
+    def grid(self) -> Grid:
+        """The finest of the run's."""
+        return finest(list(self.run.grids.values()))
+
+    @cached_property
+    def table(self) -> SiteTable:
+        """That of a site on `grid`, for the prior."""
+        return next(table for table in self.run.tables.values() if table.grid == self.grid)
+
+    @property
+    def stored(self) -> bool:
+        """Whether the run stored codes of this step."""
+        return any(abs(site.t - self.t) < 1e-4 for site in self.run.grids)
+
+    @property
+    def nearest_t(self) -> float:
+        """The run's t next to this step."""
+        return self.site(self.cond[0]).t
+
+    @property
+    def middle_t(self) -> float:
+        """The middle one of the run's."""
+        known = sorted({site.t for site in self.run.grids})
+        return known[len(known) // 2]
+
+    def site(self, place: Place, t: float | None = None) -> Site:
+        """The run's site at a place nearest to this step, or to another t."""
+        return nearest_site(list(self.run.grids), *place, self.t if t is None else t)
+
+
+class Reading:
+    """What is read of some pictures at a step; evidence maps are made once, for all methods.
+
+    With `training` each picture's own counts are taken out of the tables before it is scored with them.
+    """
+
+    def __init__(self, step: Step, pictures: Group, training: bool = False) -> None:
+        self.step, self.pictures, self.training = step, pictures, training
+        self._evidence: dict[tuple[Place, float], tuple[Floats, Grid]] = {}
+
+    @property
+    def seen(self) -> Seen:
+        """What was seen when the pictures were sampled again; InputError when they were not."""
+        if self.pictures.seen is None:
+            raise InputError(f"These pictures were not sampled again; nothing was seen of them at t={self.step.t:.2f}.")
+        return self.pictures.seen
+
+    @cached_property
+    def truth(self) -> Truth:
+        """The masks on the step's grid."""
+        return self.pictures.truth(self.step.grid)
+
+    @cached_property
+    def prior(self) -> Floats:
+        """Mean masks, float32 [1 or N, cells, C]: in training of all other pictures."""
+        return self.step.table.prior(self.truth.pixels if self.training else None)
+
+    def codes(self, place: Place, site: Site) -> SiteCodes:
+        """The codes at this step by the autoencoder of `site`: stored ones where there are."""
+        run, pictures, t = self.step.run, self.pictures, self.step.t
+        if pictures.stored and abs(site.t - t) < 1e-4:
+            return run.codes(site, pictures.rows)
+        if pictures.seen is None:
+            raise InputError(f"The run stores no codes at t={t:.2f}.")
+        return pictures.seen.codes(Site(*place, t), site, self.step.saes[site])
+
+    def evidence(self, place: Place, t: float | None = None) -> tuple[Floats, Grid]:
+        """Evidence maps [N, cells, C] of a place with the tables of the nearest t, or of another, and their grid."""
+        site = self.step.site(place, t)
+        if (place, site.t) not in self._evidence:
+            run, own = self.step.run, None
+            if self.training:
+                rows = self.pictures.rows
+                own = own_counts(run.tables[site], run.codes(site, rows), run.truth(run.grids[site], rows).pixels)
+            maps = evidence_maps(run.tables[site], self.codes(place, site), own)
+            self._evidence[place, site.t] = maps, run.grids[site]
+        return self._evidence[place, site.t]
+
+    def inputs(self, places: Sequence[Place], *, t: float | None = None, with_prior: bool = True) -> Floats:
+        """What a calibration reads (`inputs_of`) of the evidence at some places."""
+        parts = [self.evidence(place, t) for place in places]
+        return inputs_of(parts, self.prior if with_prior else None, self.step.grid)
