@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
@@ -15,6 +16,8 @@ from gazetteer.attribution.evaluation.outcomes import Outcome
 from gazetteer.labeling.quality.intervals import Interval, nested_bootstrap
 
 NOTHING: Interval = [None, None, None]
+_Z2 = 1.959964**2
+"""Of the normal distribution's 97.5 % quantile."""
 
 
 def summary(goal: str, outcomes: Sequence[Outcome], resamples: int, seed: int) -> dict[str, Interval]:
@@ -25,13 +28,15 @@ def summary(goal: str, outcomes: Sequence[Outcome], resamples: int, seed: int) -
     ``rise`` is how much more often the concept is found over all cases that name it, edited − intact, −1..1: unlike the
     fraction of missed cases gained it is not fooled by pictures that merely change.
     The mean is over concepts; the interval resamples concepts, and cases within them. Ratios with nothing to divide
-    by are left out; where nothing is left there is nothing to say: None three times.
+    by are left out; where nothing is left there is nothing to say: None three times. None of n and all of n are never
+    certain: see `_never_certain`.
     """
     result: dict[str, Interval] = {}
-    for name, (table, read) in _reads(goal).items():
-        tables = [getattr(outcome, table) for outcome in outcomes]
-        statistics = [partial(read, table) for table in tables]
-        result[name] = nested_bootstrap(statistics, [len(table) for table in tables], resamples=resamples, seed=seed)
+    for name, number in _numbers(goal).items():
+        tables = [getattr(outcome, number.table) for outcome in outcomes]
+        statistics = [partial(number.read, table) for table in tables]
+        found = nested_bootstrap(statistics, [len(table) for table in tables], resamples=resamples, seed=seed)
+        result[name] = _never_certain(found, sum(number.trials(table) for table in tables), number.least)
     return result
 
 
@@ -46,17 +51,35 @@ def difference(
     Returns:
         [mean over concepts, low, high] of ``target``, ``classifier``, ``area``, ``rise`` and ``others``; the interval
         resamples concepts, and cases within them, the same for both. Concepts of which one side has nothing to divide
-        by are left out.
+        by are left out. No difference in any of n pictures is never certain either.
     """
     result: dict[str, Interval] = {}
     for name in ("target", "classifier", "area", "rise", "others"):
-        table, read = _reads(goal)[name]
-        pairs = [(getattr(o, table), getattr(c, table)) for o, c in zip(outcomes, controls, strict=True)]
+        number = _numbers(goal)[name]
+        pairs = [(getattr(o, number.table), getattr(c, number.table)) for o, c in zip(outcomes, controls, strict=True)]
         assert all(len(one) == len(other) for one, other in pairs)
         pairs = [(one, other) for one, other in pairs if len(one)]
-        statistics = [partial(_less, read, one, other) for one, other in pairs]
-        result[name] = nested_bootstrap(statistics, [len(one) for one, _ in pairs], resamples=resamples, seed=seed)
+        statistics = [partial(_less, number.read, one, other) for one, other in pairs]
+        found = nested_bootstrap(statistics, [len(one) for one, _ in pairs], resamples=resamples, seed=seed)
+        result[name] = _never_certain(found, sum(number.trials(one) for one, _ in pairs), -1.0)
     return result
+
+
+def _never_certain(found: Interval, trials: float, least: float) -> Interval:
+    """Where all resamples agree, the interval that so many trials can give at best instead of a point.
+
+    For 0 of n and n of n that is Wilson's (1927), z² / (n + z²) into the open side: drawing again from pictures that
+    all say the same cannot show what the next one might say.
+
+    Args:
+        trials: n; 0 where what is measured is no count, or nothing was.
+        least: the lowest value there can be; the highest is 1, or what was found.
+    """
+    value, low, high = found
+    if value is None or low is None or high is None or low != high or not trials:
+        return found
+    reach = _Z2 / (trials + _Z2)
+    return [value, max(least, low - reach), max(value, min(1.0, high + reach))]
 
 
 def with_differences(
@@ -112,19 +135,53 @@ Read = Callable[[NDArray[np.float64], NDArray[np.float64]], NDArray[np.float64]]
 """A table of cases and how much each case counts, [samples, cases], to a number a sample; NaN for 0 / 0."""
 
 
-def _reads(goal: str) -> dict[str, tuple[str, Read]]:
-    """Per number of a summary: the table of an outcome it is read from, and how."""
-    reads: dict[str, tuple[str, Read]] = {name: (name, _ratio) for name in ("area", "others", "near", "far")}
-    averages = {name: (name, _average) for name in ("change", "distance")}
+@dataclass(frozen=True)
+class _Number:
+    """A number of a summary.
+
+    Attributes:
+        table: of an outcome, that it is read from.
+        read: how.
+        trials: what it is a fraction of in a table, in pictures (or concepts in them); 0 for what is no count.
+        least: the lowest that it can be.
+    """
+
+    table: str
+    read: Read
+    trials: Callable[[NDArray[np.float64]], float]
+    least: float = 0.0
+
+
+def _numbers(goal: str) -> dict[str, _Number]:
+    """By name the numbers of a summary."""
     erase = goal == "erase"
+
+    def found(table: str) -> _Number:
+        return _Number(table, _ratio, _before) if erase else _Number(table, _gained, _missed)
+
+    rises = {"rise": "named"} if erase else {"rise": "named", "unnamed": "unnamed"}
+    ratios = {name: name for name in ("others", "near", "far")} | {"others_classifier": "read_others"}
     return {
-        "target": ("target", _ratio if erase else _gained),
-        "classifier": ("read", _ratio if erase else _gained),
-        "rise": ("named", _rise),
-        "unnamed": ("unnamed", _ratio if erase else _rise),
-        "others_classifier": ("read_others", _ratio),
-        **reads, **averages,
-    }  # fmt: skip
+        "target": found("target"),
+        "classifier": found("read"),
+        **{name: _Number(table, _ratio, _before) for name, table in ratios.items()},
+        **({"unnamed": _Number("unnamed", _ratio, _before)} if erase else {}),
+        **{name: _Number(table, _rise, len, -1.0) for name, table in rises.items()},
+        "area": _Number("area", _ratio, _no_count),
+        **{name: _Number(name, _average, _no_count) for name in ("change", "distance")},
+    }
+
+
+def _before(pairs: NDArray[np.float64]) -> float:
+    return float(pairs[:, 0].sum())
+
+
+def _missed(pairs: NDArray[np.float64]) -> float:
+    return float((pairs[:, 0] == 0).sum())
+
+
+def _no_count(_: NDArray[np.float64]) -> float:
+    return 0.0
 
 
 def _ratio(pairs: NDArray[np.float64], weights: NDArray[np.float64]) -> NDArray[np.float64]:

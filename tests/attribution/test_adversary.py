@@ -101,7 +101,7 @@ def test_prompts_that_the_tokenizer_would_cut_are_left_out_and_a_name_is_no_atta
         return both
 
     words, said = attacked([short, long], "boats dogs night")
-    assert (words["left_out"], words["names_it"], words["target"]) == (1, ["dog"], [1.0, 1.0, 1.0])
+    assert (words["left_out"], words["names_it"], words["target"][0]) == (1, ["dog"], 1.0)
     assert said["left_out"] == 1 and said["target"][0] == 1.0
     assert set(painted) == {"a dog", "a dog boats dogs night", "a dog, dog"}
     reported = {
@@ -110,6 +110,6 @@ def test_prompts_that_the_tokenizer_would_cut_are_left_out_and_a_name_is_no_atta
     print_evaluation({"faithfulness_rows": [], "erase": reported})
     assert capsys.readouterr().out.splitlines()[-1].endswith("1 prompts too long  words name dog")
     words, _ = attacked([short], "boats dogma night")
-    assert (words["left_out"], words["names_it"], words["target"]) == (0, [], [1.0] * 3)
+    assert (words["left_out"], words["names_it"], words["target"][0]) == (0, [], 1.0)
     nobody, _ = attacked([long], "boats boats night")
     assert nobody["left_out"] == 1 and nobody["target"] == [None] * 3

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import dataclasses
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from matplotlib.colors import to_hex
+from scipy.stats import binomtest
 
 from gazetteer.attribution.evaluation.cache import ResultCache
 from gazetteer.attribution.evaluation.cases import CHOOSE, REPORT, Case
@@ -29,6 +31,31 @@ def seen(value: int, *found: str, area: float = 0.5) -> Observation:
     return Observation(picture(value), dict.fromkeys(found, area))
 
 
+def wilson(found: int, trials: int) -> list[float]:
+    """Wilson's interval by scipy."""
+    return list(binomtest(found, trials).proportion_ci(method="wilson"))
+
+
+def near(*interval: float) -> Any:
+    return pytest.approx(list(interval), abs=1e-6)
+
+
+@pytest.mark.parametrize("pictures", [1, 8, 22, 100])
+def test_none_and_all_of_a_few_pictures_are_not_certain(pictures: int) -> None:
+    """Two concepts; by Wilson 0 of 22 reaches 15 %, 0 of 21 does not; the bootstrap says 0 of 1 does."""
+    cases = [Case("a dog and sky", i, frozenset({"dog", "sky"}), REPORT) for i in range(pictures)]
+    outcome = compare("erase", "dog", cases, [seen(0, "dog", "sky")] * pictures, [seen(0, "sky")] * pictures)
+    found = summary("erase", [outcome, outcome], 50, 0)
+    none, all_ = wilson(0, 2 * pictures), wilson(2 * pictures, 2 * pictures)
+    assert found["target"] == near(0.0, 0.0, none[1]) and found["others"] == near(1.0, all_[0], 1.0)
+    assert found["rise"] == near(-1.0, -1.0, -all_[0]) and found["area"] == [0.0, 0.0, 0.0]  # an area is no count
+    alone = summary("erase", [outcome], 50, 0)["target"][2]
+    assert (alone is not None and alone <= 0.15) == (pictures >= 22)
+    some = compare("erase", "dog", cases, [seen(0, "dog", "sky")] * pictures, [seen(0, "dog", "sky")] * pictures)
+    mixed = summary("erase", [outcome, some], 200, 0)["target"]
+    assert mixed == [0.5, 0.0, 1.0]  # what resamples show of themselves is left as it is
+
+
 def test_what_counts_as_erased_kept_and_changed() -> None:
     cases = [
         Case("a dog and sky", 0, frozenset({"dog", "sky"}), REPORT),
@@ -46,10 +73,10 @@ def test_what_counts_as_erased_kept_and_changed() -> None:
     assert found["near"][0] == 0.0 and found["far"][0] == 1.0
     assert found["distance"] == [None] * 3 and quality([erased], 5, 0)["fid"] is None
     raised = summary("amplify", [compare("amplify", "dog", cases, intact, edited)], 200, 0)
-    assert raised["target"] == [1.0, 1.0, 1.0]  # of the one dog that was missed
+    assert raised["target"] == near(1.0, wilson(1, 1)[0], 1.0)  # of the one dog that was missed
     nothing = compare("erase", "dog", cases[1:2], intact[1:2], edited[1:2])
     said = summary("erase", [nothing], 50, 0)
-    assert said.pop("rise") == [1.0, 1.0, 1.0] and all(value == [None] * 3 for value in said.values())
+    assert said.pop("rise") == near(1.0, wilson(1, 1)[0], 1.0) and all(value == [None] * 3 for value in said.values())
     assert summary("erase", [erased], 0, 0)["rise"][0] == 0.0  # of two dogs one before, the other after
     low, mean, high = (summary("erase", [erased, erased], 400, 0)["others"][i] or 0 for i in (1, 0, 2))
     assert 0 < low < mean < high <= 1
@@ -126,7 +153,7 @@ def test_a_classifier_takes_what_is_likelier_than_not_to_be_there() -> None:
 
 
 def test_a_method_less_its_control_is_drawn_in_pairs() -> None:
-    """Both vary from concept to concept, their difference does not: the paired interval is a point."""
+    """Both vary from concept to concept, their difference does not: no resample shows one, only that there are few."""
 
     def outcome(found: list[int]) -> Outcome:
         cases = [Case("a dog and sky", i, frozenset({"dog", "sky"}), REPORT) for i in range(4)]
@@ -134,9 +161,10 @@ def test_a_method_less_its_control_is_drawn_in_pairs() -> None:
         return compare("erase", "dog", cases, [seen(0, "dog", "sky")] * 4, edited)
 
     methods, controls = [outcome([0, 4]), outcome([2, 2])], [outcome([0, 4]), outcome([2, 2])]
-    assert difference("erase", methods, controls, 200, 0)["target"] == [0.0, 0.0, 0.0]
+    assert difference("erase", methods, controls, 200, 0)["target"] == near(0.0, -wilson(0, 8)[1], wilson(0, 8)[1])
     apart = difference("erase", [outcome([0, 4])] * 3, [outcome([4, 4])] * 3, 200, 0)
-    assert apart["target"] == [-1.0, -1.0, -1.0] and apart["others"] == [0.0, 0.0, 0.0]
+    assert apart["target"] == near(-1.0, -1.0, -wilson(12, 12)[0])
+    assert apart["others"] == near(0.0, -wilson(0, 12)[1], wilson(0, 12)[1])
     found = difference("erase", [outcome([1, 4]), outcome([3, 3])], [outcome([3, 4]), outcome([3, 4])], 400, 0)
     assert found["target"][0] == pytest.approx(-0.25) and found["others"][0] == pytest.approx(-0.125)
     low, high = found["target"][1], found["target"][2]
@@ -203,7 +231,8 @@ def test_objects_and_styles_together_are_the_union_of_their_outcomes_at_their_ow
         **summary("erase", [outcome("dog", 1), outcome("night", 2)], 200, 0),
         "concepts": ["dog", "night"], "minus": found["steps"]["minus"],
     }  # fmt: skip
-    assert found["steps"]["target"][0] == pytest.approx((0.25 + 0.5) / 2) and found["blocking"]["target"] == [0.0] * 3
+    assert found["steps"]["target"][0] == pytest.approx((0.25 + 0.5) / 2)
+    assert found["blocking"]["target"] == near(0.0, 0.0, wilson(0, 8)[1])
     assert found["steps"]["minus"]["steps_random"]["target"][0] == pytest.approx((-0.75 - 0.25) / 2)
     print_evaluation({"faithfulness_rows": [], "erase_together": found})
 
@@ -233,7 +262,7 @@ def test_the_gentlest_dose_that_reaches_the_goal_is_taken_unless_it_costs_others
 
     best = EditEvaluation(None, None, [], EvaluationConfig((), ()))._best  # type: ignore[arg-type]
     doses = {0.1: [outcome(5, 10)], 0.2: [outcome(1, 10)], 0.3: [outcome(0, 10)], 0.4: [outcome(0, 5)]}
-    assert best("erase", "cad", doses) == 0.3  # one of ten may have been luck, none of ten was not
+    assert best("erase", "cad", doses) == 0.3  # one of ten may have been luck, and so may none: the best is taken
     assert best("erase", "cad", {0.1: doses[0.1], 0.2: doses[0.2], 0.4: doses[0.4]}) == 0.2
     assert best("erase", "cad", {0.1: [outcome(5, 8)], 0.2: [outcome(9, 9)]}) == 0.2
     many = {0.1: [outcome(1, 10)] * 40, 0.2: [outcome(0, 10)] * 40}
