@@ -16,6 +16,7 @@ from gazetteer.data.core.sites import BRANCHES, Site
 from gazetteer.data.tables.codes import SparseMap
 from gazetteer.data.tables.images import to_uint8
 from gazetteer.diffusion.capture import capture_updates, cells, find_block, split_branches
+from gazetteer.diffusion.draw import blacked_out, pictures_of, tokens_cut
 from gazetteer.diffusion.memory import enough_memory
 from gazetteer.diffusion.schedule import rehearsed
 from gazetteer.diffusion.suitable import check_class, check_unet, latent_size
@@ -79,10 +80,17 @@ class GenerationConfig:
 
 @dataclass
 class Picture:
-    """One generated picture: uint8 [height, width, 3], and its code at every site."""
+    """One generated picture: uint8 [height, width, 3], and its code at every site.
+
+    Attributes:
+        tokens_cut: tokens of the prompt that the text encoders did not read; None where nobody counted.
+        blacked_out: whether the model's safety checker painted it over, so that the codes belong to what it hides.
+    """
 
     image: np.ndarray
     codes: dict[Site, SparseMap] = field(default_factory=dict)
+    tokens_cut: int | None = None
+    blacked_out: bool = False
 
 
 class Generator:
@@ -124,9 +132,16 @@ class Generator:
             uint8 [images, height, width, 3], or None without `decode`.
 
         Raises:
-            GazetteerError: out of device memory; InputError: a site was not heard.
+            GazetteerError: out of device memory.
+            InputError: a site was not heard, or the safety checker blacked a picture out.
             ValueError: a picture or an update is not finite.
         """
+        output = self._sample(prompts, seeds, on_site, decode)
+        return pictures_of(output) if decode else None
+
+    @torch.inference_mode()
+    def _sample(self, prompts: Sequence[str], seeds: Sequence[int], on_site: OnSite, decode: bool) -> Any:
+        """The pipeline's output, ``np`` or latents, checked to be finite and heard."""
         heard: set[tuple[str, int]] = set()
 
         def on_update(block: str, call: Call, update: Tensor) -> None:
@@ -155,13 +170,14 @@ class Generator:
                     guidance_scale=self.config.guidance,
                     output_type="np" if decode else "latent",
                     **size,
-                ).images
+                )
         if unheard := self._sites_at.keys() - heard:
             block, place = min(unheard)
             raise InputError(f"{type(self.pipe).__name__} ended before {block} was heard at call {place + 1}.")
-        if not np.isfinite(np.asarray(output.cpu() if isinstance(output, Tensor) else output)).all():
+        made = output.images
+        if not np.isfinite(np.asarray(made.cpu() if isinstance(made, Tensor) else made)).all():
             raise ValueError("the model produced values that are not finite")
-        return to_uint8(output) if decode else None
+        return output
 
     def pictures(
         self,
@@ -177,9 +193,11 @@ class Generator:
         Raises: as `sample`.
         """
         done: list[Picture] = []
-        for images, codes in self._listened(prompts, seeds, saes, watch, decode=True):
-            assert images is not None
-            done += [Picture(image, code) for image, code in zip(images, codes, strict=True)]
+        cut = tokens_cut(self.pipe, prompts)
+        for output, codes in self._listened(prompts, seeds, saes, watch, decode=True):
+            hidden = blacked_out(output)
+            for place, (image, code) in enumerate(zip(to_uint8(output.images), codes, strict=True)):
+                done.append(Picture(image, code, cut[len(done)], place in hidden))
         return done
 
     def codes(
@@ -202,8 +220,8 @@ class Generator:
         saes: Mapping[Site, SparseAutoencoder],
         watch: OnSite | None,
         decode: bool,
-    ) -> Iterator[tuple[np.ndarray | None, list[dict[Site, SparseMap]]]]:
-        """Pictures (None without `decode`) and codes of one model batch after the other."""
+    ) -> Iterator[tuple[Any, list[dict[Site, SparseMap]]]]:
+        """The pipeline's output and the codes of one model batch after the other."""
         group = 1 if self.config.exact else max(1, len(prompts))
         for start in range(0, len(prompts), group):
             codes: list[dict[Site, SparseMap]] = [{} for _ in prompts[start : start + group]]
@@ -215,7 +233,7 @@ class Generator:
                     watch(site, x, height, width)
 
             batch = slice(start, start + group)
-            yield self.sample(prompts[batch], seeds[batch], on_site, decode=decode), codes
+            yield self._sample(prompts[batch], seeds[batch], on_site, decode), codes
 
 
 @torch.no_grad()

@@ -14,6 +14,7 @@ from PIL import Image
 from gazetteer.attribution.objective.trajectory import begin
 from gazetteer.attribution.protocols.prompts import ProtocolPrompt
 from gazetteer.data.core.errors import InputError
+from gazetteer.diffusion.draw import expect_all_drawn
 
 
 def check_sizes(pipe: Any, prompts: Sequence[ProtocolPrompt]) -> None:
@@ -62,11 +63,13 @@ def _paint(
     scale = int(getattr(pipe, "vae_scale_factor", 8))
     grid = (height // scale, width // scale) if width else None
     latents, generators = begin(pipe, [prompt.seed for prompt in prompts], grid)
-    pictures: list[Image.Image] = pipe(
+    output = pipe(
         prompt=[prompt.prompt for prompt in prompts], latents=latents.to(pipe.unet.device, pipe.unet.dtype),
         generator=generators, num_inference_steps=steps, guidance_scale=guidance, output_type="pil",
         **({"width": width, "height": height} if width else {}),
-    ).images  # fmt: skip
+    )  # fmt: skip
+    expect_all_drawn(output)
+    pictures: list[Image.Image] = output.images
     return pictures
 
 

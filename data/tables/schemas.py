@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pyarrow as pa
 
-SCHEMA_VERSION = 2
-"""Raised when a table changes; 2 brought `top_share`, `top_threshold` and the IoUs above it."""
+SCHEMA_VERSION = 3
+"""Raised when a table changes; 3 brought `tokens_cut` and a float `timestep`."""
 
 _SITE = [
     pa.field("block", pa.string(), nullable=False),
@@ -32,6 +32,7 @@ IMAGES = pa.schema(
         pa.field("width", pa.int32(), nullable=False),
         pa.field("height", pa.int32(), nullable=False),
         pa.field("asked", pa.list_(pa.string()), nullable=False),
+        pa.field("tokens_cut", pa.int32()),
     ]
 )
 

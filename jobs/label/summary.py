@@ -26,11 +26,16 @@ def summarise(run: str | Path) -> dict[str, Any]:
     if manifest is None or not store.is_complete():
         raise InputError(f"{run} is not a finished run; run gazetteer label on it.")
     sites = _sites(features)
+    cut = store.read_table("images", columns=["tokens_cut"])["tokens_cut"].to_numpy()
+    rows = store.read_table("failures", columns=["item", "error"]).to_pylist()
+    errors = {row["item"]: row["error"] for row in rows if row["item"] in set(manifest["failing"])}
     return {
         "run": str(run),
         "images": manifest["images"],
         "segments": manifest["segments"],
         "failing": len(manifest["failing"]),
+        "failures": dict(sorted(Counter(errors.values()).items())),
+        "prompts_cut": int((cut > 0).sum()),
         "features": features.num_rows,
         "alive": sum(site["alive"] for site in sites),
         "labelled": sum(site["labelled"] for site in sites),
@@ -55,7 +60,16 @@ def _sites(features: pa.Table) -> list[dict[str, Any]]:
 
 def print_summary(summary: dict[str, Any]) -> None:
     """The summary as text."""
-    print(f"\n{summary['images']} pictures, {summary['segments']} segments, {summary['failing']} failures")
+    kinds = ", ".join(f"{count} {kind}" for kind, count in summary["failures"].items())
+    print(
+        f"\n{summary['images']} pictures, {summary['segments']} segments, {summary['failing']} failures"
+        + (f" ({kinds})" if kinds else "")
+    )
+    if summary["prompts_cut"]:
+        print(
+            f"{summary['prompts_cut']} pictures were drawn from the beginning of their prompt alone: the text encoder "
+            "reads no further (images.tokens_cut says by how much)"
+        )
     print(f"{summary['alive']} of {summary['features']} features alive, {summary['labelled']} labelled")
     print(f"{summary['short']} features still have fewer pictures than wanted\n")
     print(f"{'block':<28}{'branch':<8}{'t':>5}{'features':>10}{'alive':>8}{'labelled':>10}")

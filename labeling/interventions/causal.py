@@ -19,9 +19,9 @@ from torch import Tensor
 
 from gazetteer.data.core.sites import Site
 from gazetteer.data.inputs.edits import STAGES, Edit, Target
-from gazetteer.data.tables.images import to_uint8
 from gazetteer.data.tables.schemas import EFFECTS
 from gazetteer.diffusion.capture import capture_updates, cells, split_branches
+from gazetteer.diffusion.draw import pictures_of
 from gazetteer.diffusion.generate import Generator
 from gazetteer.diffusion.load import load_pipeline
 from gazetteer.diffusion.resume import can_resume, coarse_stride, keep_latents, resumed_at
@@ -225,8 +225,8 @@ class Switchboard:
                 prompt=[self.starts[i].prompt for i in numbers],
                 latents=torch.cat([self._plain[i].latents[stage] for i in numbers]),
                 num_inference_steps=config.steps, guidance_scale=config.guidance, output_type="np", **self._size,
-            ).images  # fmt: skip
-        return list(to_uint8(made))
+            )  # fmt: skip
+        return list(pictures_of(made))
 
     @property
     def _size(self) -> dict[str, int]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import pyarrow as pa
@@ -83,7 +83,7 @@ class ReusingStages(Stages):
         items = [one.item for one in kept.values()]
         codes = self.generator.codes([i.prompt for i in items], [i.seed for i in items], self.saes, watch)
         for one, code in zip(kept.values(), codes, strict=True):
-            one.picture = Picture(one.picture.image, code)
+            one.picture = replace(one.picture, codes=code)
         return list(kept.values())
 
     def _kept(self, batch: Sequence[Item]) -> dict[str, _TakenOver]:
@@ -113,7 +113,7 @@ class ReusingStages(Stages):
         for item in [item for item in items if item.image_id in images]:
             row, found = images[item.image_id], [s for s in segments if s["image_id"] == item.image_id]
             try:
-                picture = Picture(decode_image(row["image"]["bytes"]))
+                picture = Picture(decode_image(row["image"]["bytes"]), tokens_cut=row["tokens_cut"])
                 masks = [Mask(struct_to_mask(s["mask"]), s["predicted_iou"]) for s in found]
             except InputError as error:
                 log.warning("The picture %s of %s is made again: %s", item.image_id, self.base.path, error)

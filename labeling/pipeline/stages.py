@@ -179,8 +179,10 @@ class Stages:
                     batch = self._each("tag", batch, self._tag, clock, failures)
                 if stage != "evidence":
                     batch = self._each(stage, batch, getattr(self, f"_{stage}"), clock, failures)
-                if stage == "generate" and self._check.open and batch:
-                    explained = self._check.close()
+                if stage == "generate":
+                    batch = _drawn(batch, failures)
+                    if self._check.open and batch:
+                        explained = self._check.close()
             done += batch
         if "evidence" not in self.stages:
             return Unfinished(done, failures, clock.seconds, moments, explained)
@@ -267,6 +269,7 @@ class Stages:
             "width": width,
             "height": height,
             "asked": list(one.asked),
+            "tokens_cut": one.picture.tokens_cut,
         }
 
     def _evidence_input(self, one: _Labelled) -> ImageEvidenceInput:
@@ -293,6 +296,19 @@ class _Clock:
             yield
         finally:
             self.seconds[name] = self.seconds.get(name, 0.0) + time.perf_counter() - start
+
+
+def _drawn(batch: Sequence[_Labelled], failures: list[dict[str, Any]]) -> list[_Labelled]:
+    """Those pictures that show what the model drew; those that its safety checker blacked out become failures."""
+    failures += [
+        {
+            "stage": "generate", "item": one.item.image_id, "error": "BlackedOut", "attempts": 1,
+            "message": "the model's safety checker blacked it out; model.safety_checker=false leaves that out",
+        }
+        for one in batch
+        if one.picture.blacked_out
+    ]  # fmt: skip
+    return [one for one in batch if not one.picture.blacked_out]
 
 
 def _id_of(one: Any) -> str:

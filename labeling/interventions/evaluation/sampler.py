@@ -13,7 +13,7 @@ from torch import Tensor
 
 from gazetteer.data.core.sites import Site
 from gazetteer.data.inputs.edits import STAGES, Edit
-from gazetteer.data.tables.images import to_uint8
+from gazetteer.diffusion.draw import pictures_of
 from gazetteer.diffusion.generate import Generator
 from gazetteer.diffusion.resume import can_resume, keep_latents, resumed_at
 from gazetteer.diffusion.steer import steer
@@ -176,5 +176,5 @@ class Bench:
                 guidance_scale=config.guidance,
                 output_type="np",
                 **size,
-            ).images
-        return list(to_uint8(made))
+            )
+        return list(pictures_of(made))

@@ -9,9 +9,9 @@ import pytest
 
 from gazetteer.data.core.errors import InputError
 from gazetteer.data.runs.folder import RunFolder
-from gazetteer.data.tables.schemas import FEATURES, LABELS
+from gazetteer.data.tables.schemas import FAILURES, FEATURES, IMAGES, LABELS
 from gazetteer.jobs.label.summary import print_summary, summarise
-from tests.support.runs.runs import PROVENANCE, SITE, blank, finished_run
+from tests.support.runs.runs import PROVENANCE, SITE, blank, finished_run, parts
 
 MANIFEST = {
     "shards": ["s0", "s1"], "images": 2, "segments": 5, "failing": ["i7"],
@@ -68,6 +68,21 @@ def test_a_person_reads_the_same(run: RunFolder, capsys: pytest.CaptureFixture[s
         "dog 3 (0.50), sky 1 (none)",
     ):
         assert line in said
+
+
+def test_cut_prompts_and_kinds_of_failures_are_counted(run: RunFolder, capsys: pytest.CaptureFixture[str]) -> None:
+    tables = parts(2)
+    place = tables["images"].schema.get_field_index("tokens_cut")
+    tables["images"] = tables["images"].set_column(place, IMAGES.field("tokens_cut"), pa.array([5], pa.int32()))
+    failed = {"stage": "generate", "item": "i7", "error": "BlackedOut", "message": "the safety checker", "attempts": 1}
+    tables["failures"] = pa.Table.from_pylist([failed, failed | {"item": "i2"}], schema=FAILURES)
+    run.commit_shard("s2", tables, {}, PROVENANCE)
+    found = summarise(run.path)
+    assert (found["prompts_cut"], found["failures"]) == (1, {"BlackedOut": 1})  # i2 has a picture of a later try
+    print_summary(found)
+    said = capsys.readouterr().out
+    assert "1 failures (1 BlackedOut)" in said
+    assert "1 pictures were drawn from the beginning of their prompt alone" in said
 
 
 def test_a_run_under_way_has_none(run: RunFolder) -> None:

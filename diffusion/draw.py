@@ -1,0 +1,50 @@
+"""What comes out of a pipeline: pictures, which of them its safety checker blacked out, and prompts cut short."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from gazetteer.data.core.errors import InputError
+from gazetteer.data.tables.images import to_uint8
+
+
+def blacked_out(output: Any) -> list[int]:
+    """The places (0-based) of the pictures that the pipeline's safety checker painted over."""
+    return [place for place, unsafe in enumerate(getattr(output, "nsfw_content_detected", None) or ()) if unsafe]
+
+
+def pictures_of(output: Any) -> NDArray[np.uint8]:
+    """The pictures of a pipeline's output of type ``np``: uint8 [images, height, width, 3].
+
+    Raises:
+        InputError: the safety checker blacked some out, so that they do not show what the model drew.
+    """
+    expect_all_drawn(output)
+    return to_uint8(output.images)
+
+
+def expect_all_drawn(output: Any) -> None:
+    """Raise InputError when the safety checker blacked out pictures of a pipeline's output."""
+    if hidden := blacked_out(output):
+        raise InputError(
+            f"The model's safety checker blacked out {len(hidden)} of {len(output.images)} pictures, which then show "
+            "nothing of what was drawn; set model.safety_checker=false to measure the model without it."
+        )
+
+
+def tokens_cut(pipe: Any, prompts: Sequence[str]) -> list[int]:
+    """How many tokens of each prompt the text encoders do not read; 0 for one that fits.
+
+    Pipelines cut what is longer than the tokenizer's `model_max_length` (77 for CLIP); of several text encoders the
+    one that reads least counts.
+    """
+    tokenizers = [found for name in ("tokenizer", "tokenizer_2") if (found := getattr(pipe, name, None)) is not None]
+    return [max((_cut(tokenizer, prompt) for tokenizer in tokenizers), default=0) for prompt in prompts]
+
+
+def _cut(tokenizer: Any, prompt: str) -> int:
+    return max(0, len(tokenizer(prompt, truncation=False, verbose=False).input_ids) - tokenizer.model_max_length)
