@@ -5,7 +5,7 @@ RUN ?= runs/scenes
 INSTALLED := $(VENV)/.installed
 export RAY_USAGE_STATS_ENABLED := 0
 
-.PHONY: label atlas test check-full bench lint clean
+.PHONY: label test check-full bench lint docs clean
 label: $(INSTALLED)
 	$(BIN)/gazetteer label --out $(RUN) $(ARGS)
 	$(BIN)/gazetteer atlas $(RUN)
@@ -25,6 +25,13 @@ lint: $(INSTALLED)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+
+# The pages and the picture that follow from the code, then the site: build/site/index.html opens from disk; its search
+# needs a server (python -m http.server).
+docs: $(INSTALLED)
+	$(BIN)/python docs/write_reference.py
+	$(BIN)/python docs/draw_rooms.py
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict --quiet
 
 $(INSTALLED): setup.cfg pyproject.toml
 	python3 -m venv $(VENV)

@@ -1,7 +1,7 @@
 """One-line access to a run's tables; every filter is pushed down to the Parquet reader.
 
 The files are plain Parquet: pandas, polars, DuckDB, pyarrow and HF datasets open them with no Gazetteer
-installed (docs/tables.md). These functions add names for the usual questions and sentences for the usual
+installed (docs/reference/tables.md). These functions add names for the usual questions and sentences for the usual
 mistakes.
 """
 

@@ -6,7 +6,7 @@ from typing import Any
 
 _HEAD = """# The Scenes world and its models
 
-*Written by `python -m benchmarks.scenes.evaluate --card docs/scenes.md`; the numbers below are what that command measured.*
+*Written by `python -m benchmarks.scenes.evaluate --card docs/results/scenes.md`; the numbers below are what that command measured.*
 
 **Scenes** is a small painted world: pictures of 128 × 128 pixels drawn from a seed, with a caption, the exact visible mask of
 every instance, and a look. Sixteen concepts (stuff: sky, grass, sea, sand, road, mountain; things: sun, moon, cloud, tree, house,

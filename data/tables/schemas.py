@@ -1,4 +1,4 @@
-"""The schema of every table of a run, defined once (docs/tables.md explains each column)."""
+"""The schema of every table of a run, defined once (docs/reference/tables.md explains each column)."""
 
 from __future__ import annotations
 

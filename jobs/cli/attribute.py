@@ -66,7 +66,7 @@ def _add_concepts(verbs: Any) -> None:
     edit.add_argument("--out", required=True, metavar="FOLDER", help="receives the edit")
     edit.add_argument("--concept", required=True, help="of vocabulary.concepts")
     edit.add_argument("--goal", default="erase", choices=("erase", "amplify"))
-    edit.add_argument("--method", default="steps", help="see docs/attribution.md")
+    edit.add_argument("--method", default="steps", help="see docs/reference/attribution.md")
     edit.add_argument("--fraction", type=float, default=0.1, help="of the weights of the method's scope")
     edit.add_argument("--sheet", type=int, default=4, help="prompts on a sheet of pictures, original above edited")
     edit.set_defaults(action=_attribute_edit)

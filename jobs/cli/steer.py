@@ -15,7 +15,7 @@ def add_steer(verbs: Any) -> None:
     steer_verbs = steer.add_subparsers(dest="steer_verb", required=True, metavar="VERB")
     draw = steer_verbs.add_parser("draw", help="draw every prompt plain and edited")
     of_run(draw, "the finished run whose labels say which features a concept has", needed=False)
-    draw.add_argument("--edits", required=True, metavar="FILE", help="the edits, YAML or JSON (docs/steering.md)")
+    draw.add_argument("--edits", required=True, metavar="FILE", help="the edits: YAML, JSON (docs/reference/edits.md)")
     draw.add_argument("--prompt", required=True, nargs="+", help="one picture each")
     draw.add_argument("--seed", type=int, default=0, help="of the first picture's noise")
     draw.add_argument("--out", required=True, metavar="FOLDER", help="receives the pictures")

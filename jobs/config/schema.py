@@ -199,7 +199,7 @@ class RunConfig:
         )
 
 
-def load_config(path: str | Path | None, overrides: Sequence[str] = ()) -> RunConfig:
+def load_config(path: str | Path | None = None, overrides: Sequence[str] = ()) -> RunConfig:
     """Read a YAML file or a preset (None: the default configuration), apply ``key=value`` overrides, validate.
 
     Raises:

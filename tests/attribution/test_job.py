@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
-import shlex
 from pathlib import Path
 from xml.etree import ElementTree
 
@@ -301,16 +300,3 @@ def test_the_whole_evaluation_gives_the_promised_keys(run: RunConfig, monkeypatc
     assert found["overlap"] == {"steps": {"dog": {}}} and found["erase"]["steps"]["quality"]["pictures"] in (0, 1)
     with pytest.raises(InputError, match="not in vocabulary"):
         evaluate(run, config, ["unicorn"])
-
-
-def test_what_the_page_tells_people_to_type_is_understood() -> None:
-    text = (Path(__file__).parents[2] / "docs/attribution.md").read_text(encoding="utf-8")
-    block = text.split("```sh\n")[1].split("```")[0]
-    lines = [shlex.split(line, comments=True) for line in block.splitlines()]
-    verbs = [line[1:] for line in lines if line[0] == "gazetteer"]
-    for line in verbs:
-        assert callable(parser().parse_args(line).action), line
-    known = {line[1] for line in verbs if line[0] == "attribute"}
-    assert known == {"score", "edit", "apply", "sheet", "evaluate", "features", "protocol"}
-    scripts = [line[2].replace(".", "/") for line in lines if line[:2] == ["python", "-m"]]
-    assert scripts and all((Path(__file__).parents[2] / f"{script}.py").is_file() for script in scripts)

@@ -201,9 +201,9 @@ def test_reading_tables_imports_no_model_library():
 
 
 def documented():
-    """{table: its columns} of docs/tables.md: a heading `## name`, then rows that start with the column in ticks."""
+    """{table: its columns} of the page on tables: a heading `## name`, then rows that start with a column in ticks."""
     found, columns = {}, []
-    for line in (ROOT / "docs/tables.md").read_text().splitlines():
+    for line in (ROOT / "docs/reference/tables.md").read_text().splitlines():
         if heading := re.match(r"## `(\w+)", line):
             columns = found.setdefault(heading[1], [])
         elif line.startswith("| `"):

@@ -1,4 +1,4 @@
-"""What docs/security.md promises: tokens, named clusters only, nothing unpickled, nothing outside the run."""
+"""What docs/reference/security.md promises: tokens, named clusters only, nothing unpickled, nothing outside the run."""
 
 from __future__ import annotations
 

@@ -57,7 +57,7 @@ class Evaluation:
         return result | {"seconds": round(time.monotonic() - begun, 1)}
 
     def spatial(self) -> dict[str, Any]:
-        """Every concept in turn into every quadrant; docs/steering.md says what the keys mean."""
+        """Every concept in turn into every quadrant; docs/reference/edits.md says what the keys mean."""
         tuning = self.cases.spatial("discovery", self.config.tuning)
         chosen, sweeps = self._choose("spatial", tuning, self.config.settings(spatial=True))
         paper, paper_sweeps = self._choose("spatial", tuning, self.config.paper_settings(), "paper")

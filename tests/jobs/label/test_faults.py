@@ -102,7 +102,7 @@ def test_a_driver_killed_between_publishing_and_recording(undisturbed: Path, tmp
 
 
 PATIENCE = json.dumps({"config_kwargs": {"connect_timeout": 2, "read_timeout": 2, "retries": {"max_attempts": 1}}})
-"""What makes s3fs give up in seconds instead of minutes; docs/cluster.md names the variable."""
+"""What makes s3fs give up in seconds instead of minutes; docs/reference/cluster.md names the variable."""
 
 
 def test_a_store_that_hangs_and_then_refuses(undisturbed: Path, server: str) -> None:

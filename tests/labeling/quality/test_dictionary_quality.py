@@ -135,7 +135,7 @@ def test_vectors_that_know_nothing_and_runs_without_hits(tmp_path: Path) -> None
 
 
 def test_the_command_that_measured_the_dictionaries(scenes_run: Path) -> None:
-    text = (ROOT / "docs/results.md").read_text(encoding="utf-8")
+    text = (ROOT / "docs/results/labels.md").read_text(encoding="utf-8")
     (line,) = re.findall(r"^gazetteer quality .*--vectors.*$", text, re.M)
     words = [word.replace("runs/scenes", str(scenes_run)) for word in shlex.split(line, comments=True)[1:]]
     done = gazetteer(*words)

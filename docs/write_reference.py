@@ -1,0 +1,110 @@
+"""Write the pages of docs/reference/ that the code can tell: the command line, the Python API, the configuration.
+
+``python docs/write_reference.py``; a test compares the pages with the code.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(ROOT))
+
+import gazetteer  # noqa: E402
+from gazetteer.jobs.cli.parser import EXIT_CODES, parser  # noqa: E402
+from gazetteer.jobs.config.reference import reference as configuration  # noqa: E402
+
+FOLDER = ROOT / "docs" / "reference"
+
+SUBJECTS = {
+    "Labelling": ("load_config", "RunConfig", "label", "summarise", "plan", "Rates", "write_atlas"),
+    "Tables": (
+        "load_labels", "load_features", "load_candidates", "load_segments", "load_images", "load_causal",
+        "load_components", "decode_image", "struct_to_mask",
+    ),
+    "Autoencoders": ("SparseAutoencoder", "load_site_saes", "TrainConfig", "TensorSource", "train_sae", "Site"),
+    "Steering": ("Edit", "Target", "Region", "read_edits", "resolve", "steer", "load_pipeline"),
+    "Layout": ("open_run", "fit_layout", "predict_layout"),
+    "Weights": ("Delta", "load_delta", "applied"),
+    "Errors": ("GazetteerError", "InputError"),
+}  # fmt: skip
+"""The public names by what they are for."""
+
+
+def commands(root: argparse.ArgumentParser) -> Iterator[tuple[str, str, argparse.ArgumentParser]]:
+    """Every verb that does something (not those that only lead to others): words, help, parser."""
+    for action in root._actions:
+        if isinstance(action, argparse._SubParsersAction):
+            helps = {choice.dest: choice.help or "" for choice in action._choices_actions}
+            for name, child in action.choices.items():
+                deeper = list(commands(child))
+                yield from deeper or [(child.prog, helps.get(name, ""), child)]
+
+
+def command_line() -> str:
+    """The page of the command line."""
+    lines = [
+        "# Command line",
+        "",
+        "<!-- written by docs/write_reference.py -->",
+        "",
+        f"`gazetteer VERB --help` says the same in a terminal. {EXIT_CODES[0].upper()}{EXIT_CODES[1:]}.",
+        "",
+    ]
+    for words, about, child in commands(parser()):
+        lines += [f"## `{words}`", "", f"{about[:1].upper()}{about[1:]}.", ""]
+        rows = [_row(action) for action in child._actions if not isinstance(action, argparse._HelpAction)]
+        if rows:
+            lines += ["| argument | meaning |", "|---|---|", *rows, ""]
+    return "\n".join(lines)
+
+
+def _row(action: argparse.Action) -> str:
+    value = _value(action)
+    if action.option_strings:
+        name = ", ".join(f"`{option}{f' {value}' if value else ''}`" for option in action.option_strings)
+    else:
+        name = f"`{value}`"
+    meaning = (action.help or "").replace("%(default)s", str(action.default)).replace("%%", "%").replace("|", "\\|")
+    needed = " (required)" if action.required and action.option_strings else ""
+    return f"| {name} | {meaning}{needed} |"
+
+
+def _value(action: argparse.Action) -> str:
+    """What stands for an argument's value: `FILE`, `{a,b}`, `KEY=VALUE …`; empty for a flag."""
+    if action.nargs == 0:
+        return ""
+    if action.choices is not None:
+        word = "{" + ",".join(map(str, action.choices)) + "}"
+    else:
+        word = str(action.metavar or action.dest.upper())
+    return f"{word} …" if action.nargs in ("*", "+", argparse.REMAINDER) else word
+
+
+def python_api() -> str:
+    """The page of the Python API; the site takes the text from the docstrings."""
+    lines = [
+        "# Python",
+        "",
+        "<!-- written by docs/write_reference.py -->",
+        "",
+        "Everything here is imported from `gazetteer` itself; nothing is loaded before it is used.",
+        "",
+    ]
+    for subject, names in SUBJECTS.items():
+        lines += [f"## {subject}", ""]
+        for name in names:
+            lines += [f"::: {gazetteer._WHERE[name]}.{name}", ""]
+    return "\n".join(lines)
+
+
+PAGES = {"cli.md": command_line, "python.md": python_api, "configuration.md": configuration}
+
+
+if __name__ == "__main__":
+    for file, written in PAGES.items():
+        (FOLDER / file).write_text(written(), encoding="utf-8")
+        print(f"docs/reference/{file}")

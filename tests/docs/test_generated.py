@@ -1,0 +1,42 @@
+"""The pages and the picture that are written from the code say what the code says; `make docs` writes them again."""
+
+from __future__ import annotations
+
+import re
+import xml.etree.ElementTree as ET
+from html import unescape
+
+import gazetteer
+from docs import draw_rooms, write_reference
+from tests.support.system.running import ROOT
+
+NEWER = "run `make docs`"
+
+
+def test_the_picture_of_the_rooms_shows_the_arrows_of_the_code() -> None:
+    text = draw_rooms.PICTURE.read_text(encoding="utf-8")
+    (drawn,) = re.findall(r"<desc>(.*?)</desc>", text, re.S)
+    assert unescape(drawn) == unescape(draw_rooms.listing(draw_rooms.edges())), NEWER
+    names = {element.text for element in ET.fromstring(text).iter() if element.get("class") == "name"}
+    assert names == {room.split("/")[-1] for room in draw_rooms.rooms()}, NEWER
+
+
+def test_arrows_that_follow_from_others_are_left_out() -> None:
+    assert draw_rooms.reduced([("a", "b"), ("b", "c"), ("a", "c"), ("a", "d")]) == [("a", "b"), ("a", "d"), ("b", "c")]
+
+
+def test_the_pages_written_from_the_code_are_new() -> None:
+    for file, written in write_reference.PAGES.items():
+        assert (ROOT / "docs" / "reference" / file).read_text(encoding="utf-8") == written(), NEWER
+
+
+def test_the_python_page_has_every_public_name() -> None:
+    assert sorted(name for names in write_reference.SUBJECTS.values() for name in names) == gazetteer.__all__
+
+
+def test_the_command_line_page_has_every_verb_with_its_options() -> None:
+    page = write_reference.command_line()
+    verbs = re.findall(r"^## `gazetteer (.*)`$", page, re.M)
+    assert {"label", "sae train", "attribute apply", "steer draw", "layout evaluate"} <= set(verbs)
+    (label,) = re.findall(r"^## `gazetteer label`\n(.*?)^## ", page, re.S | re.M)
+    assert "| `--out RUN` | " in label and "(required)" in label
