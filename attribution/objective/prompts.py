@@ -5,6 +5,9 @@ from __future__ import annotations
 import re
 from typing import Any
 
+from gazetteer.labeling.vocabulary.concept_index import occurs
+from gazetteer.labeling.vocabulary.words import is_latin, spellings, words
+
 _COUNT = r"(?:(?:an?|the|one|two|three|four|five|six|many|some|several) )?"
 _PLACE = r"(?: (?:on the (?:left|right)|in the middle))?"
 
@@ -12,20 +15,28 @@ _PLACE = r"(?: (?:on the (?:left|right)|in the middle))?"
 def without(prompt: str, concept: str) -> str:
     """The prompt without a concept: its word or plural goes, with the article before it and the place behind.
 
-    A word for the look of the whole picture takes its preposition with it ("at night", "in the style of neon").
+    However the word is written (`spellings`). A word for the style of the whole picture takes its preposition with it
+    ("at night", "in the style of neon").
     """
-    word = rf"{re.escape(concept)}(?:s|es)?\b"
+    start, word = _written(concept)
     gone = re.sub(rf"\b(?:at|in|in the style of) {_COUNT}{word}", "", prompt, flags=re.IGNORECASE)
-    gone = re.sub(rf"\b{_COUNT}{word}(?: picture)?(?: of\b)?{_PLACE}", "", gone, flags=re.IGNORECASE)
+    gone = re.sub(rf"{start}{_COUNT}{word}(?: picture)?(?: of\b)?{_PLACE}", "", gone, flags=re.IGNORECASE)
     gone = re.sub(r"\b(?:with|and|on|of)\s*(?=,|$|\b(?:with|and)\b)", "", gone.strip())
     gone = re.sub(r",\s*(and|with)\b", r" \1", gone)
     gone = re.sub(r"^\s*(?:,|and|with|on)\s+", "", gone)
     return re.sub(r"\s*,(?:\s*,)*", ",", re.sub(r"\s+", " ", gone)).strip(" ,")
 
 
+def _written(concept: str) -> tuple[str, str]:
+    """Patterns of where a concept's name may begin and of the name; scripts without spaces have no such borders."""
+    ways = "|".join(re.escape(way) for way in sorted(spellings(concept), key=len, reverse=True))
+    last = words(concept)[-1:]
+    return (r"\b", rf"(?:{ways})\b") if last and is_latin(last[0]) else ("", rf"(?:{ways})")
+
+
 def names(text: str, concept: str) -> bool:
     """Whether a text names a concept, by its word or its plural."""
-    return re.search(rf"\b{re.escape(concept)}(?:s|es)?\b", text, flags=re.IGNORECASE) is not None
+    return occurs(concept, [words(text)])
 
 
 def fits(pipe: Any, prompt: str) -> bool:

@@ -15,7 +15,7 @@ from gazetteer.attribution.objective.trajectory import generate_latents, noised_
 from gazetteer.attribution.scores.estimators import GROUPED, Options, cost, estimate
 from gazetteer.attribution.scores.groups import row_groups
 from gazetteer.attribution.scores.overlap import by_step
-from gazetteer.attribution.scores.selection import PRESETS, Chosen, Selection, scope_weights, select
+from gazetteer.attribution.scores.selection import PRESETS, Chosen, Preset, Selection, scope_weights, select
 from gazetteer.data.core.errors import InputError
 from gazetteer.data.core.sites import Site, step_of
 from gazetteer.sae.model.checkpoint import load_site_saes
@@ -33,8 +33,10 @@ class ScoreConfig:
         prompts: prompts to sample on; needed for a feature.
         objective: one of OBJECTIVES, or ``module:attribute`` for a callable (unet, samples) -> J [N].
         estimator: a name of `gazetteer.attribution.scores.estimators.ESTIMATORS`.
-        preset: ``cad``: scope, fraction of every row and pairing of x_t with timesteps as in the released code; a
-            scope, fraction and per that are given are then ignored, steps, guidance, seeds and base are not.
+        preset: ``cad``: scope, fraction of every row and pairing of x_t with timesteps as in the released code, so that
+            none of them can be given beside it.
+        scope, fraction, per: which weights are scored, and which part of them is taken (`Selection`); None: ``ff``,
+            0.001 and ``layer``. The estimator ``iterated`` zeroes as many while it scores.
         points, ablations, groups: of the estimators that need them.
         by_step: also say how Σ |w · dJ_t/dw| of the chosen weights is spread over the sampler's steps.
     """
@@ -45,9 +47,9 @@ class ScoreConfig:
     objective: str = "erase"
     estimator: str = "cad"
     preset: str = ""
-    scope: str = "ff"
-    fraction: float = 0.001
-    per: str = "layer"
+    scope: str | None = None
+    fraction: float | None = None
+    per: str | None = None
     base: str = ""
     steps: int = 50
     guidance: float = 3.0
@@ -67,6 +69,8 @@ class ScoreConfig:
             raise InputError("A feature lives at one step; --by-step is for concepts.")
         if self.preset and self.preset not in PRESETS:
             raise InputError(f"preset is {self.preset!r}; accepted: {', '.join(PRESETS)}.")
+        if self.preset and (given := [n for n in ("scope", "fraction", "per") if getattr(self, n) is not None]):
+            raise InputError(f"The preset {self.preset} sets {given[0]} itself; leave out --{given[0]} or --preset.")
 
 
 @dataclass(frozen=True)
@@ -74,7 +78,7 @@ class Scored:
     """Scores of weights, and those that were chosen.
 
     Attributes:
-        config: as it was carried out, a preset's scope, fraction and per in place of those given.
+        scope, selection: which weights were scored, and which part of them was taken.
         weights: that were scored, by name.
         chosen: flat indices of those that an edit takes.
         value: J of the intact model.
@@ -83,7 +87,8 @@ class Scored:
         steps: per sampler step its part of Σ |w · dJ_t/dw| of the chosen weights, where `ScoreConfig.by_step` asks.
     """
 
-    config: ScoreConfig
+    scope: str
+    selection: Selection
     weights: dict[str, nn.Parameter]
     scores: Scores
     chosen: Chosen
@@ -104,26 +109,34 @@ def score_weights(pipe: Any, config: ScoreConfig, saes: str = "", signal: str = 
     Raises:
         InputError: anything that does not fit, or a fraction that takes nothing.
     """
-    if config.preset:
-        preset = PRESETS[config.preset]
-        fraction, per = preset.selection.fraction, preset.selection.per
-        config = replace(config, scope=preset.scope, fraction=fraction, per=per)
-    weights = scope_weights(pipe.unet, config.scope)
+    scope, selection = _selection(config)
+    weights = scope_weights(pipe.unet, scope)
     problem, site, feature = _problem(pipe, (saes, signal), config, weights)
     groups = row_groups(weights, config.groups) if config.estimator in GROUPED else None
     options = Options(seed=config.seed, points=config.points, ablations=config.ablations, groups=groups)
+    if config.estimator == "iterated":
+        options = replace(options, fraction=selection.fraction)
     scores = estimate(config.estimator, problem, options)
-    sign = "negative" if config.objective == "amplify" else "positive"
-    taken = select(scores, Selection(config.fraction, config.per, sign))
+    taken = select(scores, selection)
     if not taken:
+        least = f"{1 / selection.fraction:.0f}" if selection.fraction else "infinitely many"
         raise InputError(
-            f"A fraction of {config.fraction} per {config.per} takes no weight here (a row of fewer than "
-            f"{1 / config.fraction if config.fraction else 0:.0f} weights gives up none); raise --fraction or use "
-            "--per layer."
+            f"A fraction of {selection.fraction} per {selection.per} takes no weight here (a row of fewer than {least} "
+            "weights gives up none); raise --fraction or use --per layer."
         )
     steps = by_step(problem, taken, config.steps) if config.by_step else []
     spent = cost(config.estimator, options, len(groups) if groups else 0)
-    return Scored(config, weights, scores, taken, problem.value(), site, feature, spent, steps)
+    return Scored(
+        scope, selection, weights, scores, taken, problem.value(), site, feature, spent, steps
+    )  # fmt: skip
+
+
+def _selection(config: ScoreConfig) -> tuple[str, Selection]:
+    """The scope, and which part of its weights is taken."""
+    preset = PRESETS[config.preset] if config.preset else Preset("ff", Selection(0.001, "layer"))
+    sign = "negative" if config.objective == "amplify" else "positive"
+    fraction = preset.selection.fraction if config.fraction is None else config.fraction
+    return config.scope or preset.scope, Selection(fraction, config.per or preset.selection.per, sign)
 
 
 def _problem(

@@ -36,9 +36,9 @@ def _add_score(verbs: Any) -> None:
         help="cad, integrated, expected, curved, iterated, coar, finite, a control",
     )
     score.add_argument("--preset", default="", help="cad: scope, fraction and pairing of the published code")
-    score.add_argument("--scope", default="ff", help="ff, cross, self, conv or all")
-    score.add_argument("--fraction", type=float, default=0.001, help="of the weights, taken from the top")
-    score.add_argument("--per", default="layer", help="row, layer or global")
+    score.add_argument("--scope", help="ff (default), cross, self, conv or all")
+    score.add_argument("--fraction", type=float, help="of the weights, taken from the top; default: 0.001")
+    score.add_argument("--per", help="row, layer (default) or global")
     score.add_argument("--base", default="", help="prompt of the base concept")
     for name, value in (("steps", 50), ("seeds", 1), ("points", 8), ("ablations", 500), ("groups", 200), ("seed", 0)):
         score.add_argument(f"--{name}", type=int, default=value)

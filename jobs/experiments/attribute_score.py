@@ -30,8 +30,9 @@ def score(run: RunConfig, config: ScoreConfig, out: str) -> dict[str, Any]:
     """
     torch.set_num_threads(run.threads or torch.get_num_threads())
     scored = score_weights(load_pipeline(run.model), config, run.saes, run.sae_check.signal)
-    config, site = scored.config, scored.site
-    about = provenance({"model": digest_path(run.model.path)}, dataclasses.asdict(config))
+    site, taken = scored.site, scored.selection
+    done = {**dataclasses.asdict(config), "scope": scored.scope, "fraction": taken.fraction, "per": taken.per}
+    about = provenance({"model": digest_path(run.model.path)}, done)
     path = Path(out) / f"{file_name(f'{config.concept or config.feature}-{config.objective}')}.safetensors"
     save_delta(ablation(scored.weights, scored.chosen, about), path)
     rows = component_rows(

@@ -21,10 +21,12 @@ from gazetteer.attribution.evaluation.evaluators import Evaluators, Images
 from gazetteer.attribution.evaluation.faithfulness import pooled_correlations
 from gazetteer.attribution.objective.context import context_samples
 from gazetteer.attribution.objective.objectives import user_objective
-from gazetteer.attribution.objective.problem import Problem
+from gazetteer.attribution.objective.problem import Problem, Scores
 from gazetteer.attribution.objective.prompts import without
 from gazetteer.attribution.objective.samples import Samples
 from gazetteer.attribution.objective.trajectory import trajectory
+from gazetteer.attribution.scores import score
+from gazetteer.attribution.scores.estimators import Options
 from gazetteer.attribution.scores.score import ScoreConfig, _problem
 from gazetteer.attribution.scores.selection import scope_weights
 from gazetteer.data.core.errors import InputError
@@ -89,6 +91,19 @@ def test_the_preset_pairs_as_the_released_code_does(pipe: object) -> None:
         problem = _problem(pipe, load_config(None).saes, replace(config, preset=preset), weights)[0]
         samples = problem.parts[0].args[1]  # type: ignore[attr-defined]
         assert torch.equal(samples.x, trajectory(pipe, ["dog"], [0], steps=3, pairing=pairing).x)
+
+
+def test_iterated_scores_zero_the_fraction_that_is_taken(pipe: object, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[float] = []
+
+    def watched(name: str, problem: Problem, options: Options) -> Scores:
+        asked.append(options.fraction)
+        return {name: torch.rand(weight.shape) for name, weight in problem.weights.items()}
+
+    monkeypatch.setattr(score, "estimate", watched)
+    for estimator, wanted in (("iterated", 0.2), ("expected", Options().fraction)):
+        score.score_weights(pipe, ScoreConfig("dog", estimator=estimator, fraction=0.2, steps=2))
+        assert asked.pop() == wanted
 
 
 def test_half_precision_gradients_are_summed_in_float32() -> None:

@@ -103,6 +103,9 @@ def test_score_apply_and_undo(run: RunConfig, tmp_path: Path) -> None:
     for wrong in ({}, {"concept": "dog", "feature": "x:1"}, {"feature": "x:1"}, {"concept": "dog", "preset": "x"}):
         with pytest.raises(InputError):
             ScoreConfig(**wrong)  # type: ignore[arg-type]
+    for name, value in (("scope", "cross"), ("fraction", 0.1), ("per", "layer")):
+        with pytest.raises(InputError, match=f"cad sets {name} itself; leave out --{name} or --preset"):
+            ScoreConfig(concept="dog", preset="cad", **{name: value})  # type: ignore[arg-type]
     with pytest.raises(InputError, match="missing or corrupt"):
         load_components(tmp_path)
 
@@ -155,6 +158,13 @@ def test_taking_a_concept_out_of_a_prompt() -> None:
         ("sky, pencil sketch", "pencil sketch", "sky"),
     ):
         assert without(prompt, style) == left
+    for prompt, concept, left in (
+        ("a table, two leaves and sky", "leaf", "a table and sky"),
+        ("a hot-dog, a dog", "hot dog", "a dog"),
+        ("Hotdogs on a plate, sea", "hot dog", "a plate, sea"),
+        ("猫, 木", "猫", "木"),
+    ):
+        assert without(prompt, concept) == left
 
 
 def test_paraphrases_name_the_same_things_in_another_order() -> None:
