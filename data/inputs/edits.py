@@ -11,10 +11,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import yaml
 from numpy.typing import NDArray
 
 from gazetteer.data.core.errors import InputError
+from gazetteer.data.core.plain_yaml import read_yaml
 from gazetteer.data.core.regular import read_regular
 from gazetteer.data.core.sites import BRANCHES, Site
 from gazetteer.data.tables.masks import mask_to_struct, struct_to_mask
@@ -264,12 +264,11 @@ def read_edits(path: str | Path) -> tuple[Edit, ...]:
     file = Path(path)
     try:
         text = read_regular(file).decode("utf-8")
-        # YAML reads JSON too, except numbers like 1e-05, which it takes for text.
-        raw = json.loads(text) if file.suffix == ".json" else yaml.safe_load(text)
+        raw = json.loads(text) if file.suffix == ".json" else read_yaml(text, f"The edit file {file}")
         json.dumps(raw, default=str, ensure_ascii=False).encode()  # half a character has no digest
     except OSError as error:
         raise InputError(f"The edit file {file} cannot be read: {error.strerror}.") from error
-    except (yaml.YAMLError, ValueError, RecursionError) as error:
+    except (ValueError, RecursionError) as error:
         raise InputError(f"The edit file {file} is not valid YAML or JSON: {str(error).splitlines()[0]}.") from error
     rows = raw.get("edits") if isinstance(raw, Mapping) else raw
     if not isinstance(rows, list) or not rows:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import textwrap
 import types
 import typing
@@ -13,6 +14,7 @@ from typing import Any
 import yaml
 from annotated_types import Ge, Gt, Le, Lt, MinLen
 
+from gazetteer.data.core.plain_yaml import read_yaml
 from gazetteer.data.core.settings import Effect, OneOf, Setting, fields, group_of
 from gazetteer.jobs.config.schema import RunConfig
 
@@ -142,9 +144,10 @@ def _wrapped(text: str, indent: str) -> list[str]:
 
 
 def _flow(value: Any) -> str:
-    """A value as YAML within a line."""
+    """A value as YAML within a line, which `read_yaml` takes for the same."""
     text = yaml.safe_dump(value, default_flow_style=True, width=10**6, allow_unicode=True)
-    return text.removesuffix("\n...\n").strip()
+    text = text.removesuffix("\n...\n").strip()
+    return text if read_yaml(text, "") == value else json.dumps(value)
 
 
 def _plain(value: Any) -> Any:

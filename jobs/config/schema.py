@@ -9,10 +9,11 @@ from itertools import combinations
 from pathlib import Path
 from typing import Annotated, Any
 
-import yaml
 from annotated_types import Ge, Lt
 
 from gazetteer.data.core.errors import InputError
+from gazetteer.data.core.plain_yaml import read_yaml
+from gazetteer.data.core.regular import read_regular
 from gazetteer.data.core.settings import (
     Count,
     Effect,
@@ -206,14 +207,17 @@ def load_config(path: str | Path | None = None, overrides: Sequence[str] = ()) -
         InputError: unreadable file, unknown key, wrong type or value.
     """
     file = _find(path) if path else DEFAULT_CONFIG
+    what = f"The configuration {file}"
     try:
-        raw = yaml.safe_load(file.read_text(encoding="utf-8"))
+        raw = read_yaml(read_regular(file).decode("utf-8"), what)
     except OSError as error:
-        raise InputError(f"The configuration {file} cannot be read: {error.strerror}.") from error
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise InputError(f"The configuration {file} is not valid YAML: {str(error).splitlines()[0]}.") from error
+        raise InputError(f"{what} cannot be read: {error.strerror}.") from error
+    except UnicodeDecodeError as error:
+        raise InputError(f"{what} is not text in UTF-8: {error.reason} at byte {error.start}.") from error
     if not isinstance(raw, dict):
-        raise InputError(f"The configuration {file} must be a mapping of keys, not {type(raw).__name__}.")
+        there = "is empty" if raw is None else f"is a {type(raw).__name__}"
+        raise InputError(f"{what} must be a mapping of keys, and {there}.")
+    raw = json.loads(json.dumps(raw))  # what an alias stands for twice is changed once
     for override in overrides:
         _apply(raw, override)
     return _resolve_paths(from_json(RunConfig, json.dumps(raw)), file.resolve().parent)
@@ -237,17 +241,14 @@ def _find(path: str | Path) -> Path:
 
 def _apply(raw: dict[str, Any], override: str) -> None:
     key, equals, text = override.partition("=")
-    if not equals or not key:
+    if not equals or not all(key.split(".")):
         raise InputError(f"--set takes key=value, not {override!r}.")
     *parents, last = key.split(".")
     for parent in parents:
         raw = raw.setdefault(parent, {})
         if not isinstance(raw, dict):
             raise InputError(f"--set {key}: {parent} is not a group of keys.")
-    try:
-        raw[last] = yaml.safe_load(text)
-    except yaml.YAMLError as error:
-        raise InputError(f"--set {key}: {text!r} is not a valid value.") from error
+    raw[last] = read_yaml(text, f"--set {key}: {text!r}")
 
 
 def _resolve_paths(config: Any, folder: Path) -> Any:

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from gazetteer.data.core.errors import InputError
+from gazetteer.data.core.plain_yaml import read_yaml
 from gazetteer.labeling.weights.loading import reading
 
 
@@ -100,8 +101,6 @@ def read_settings(config: str) -> GroundingDinoSettings:
     Raises:
         InputError: neither a published name nor such a file, or a key or value that is not accepted.
     """
-    import yaml
-
     if config in PUBLISHED:
         return PUBLISHED[config]
     accepted = f"accepted: {', '.join(PUBLISHED)}, or a .json, .yaml or .py file of the same keys"
@@ -110,8 +109,8 @@ def read_settings(config: str) -> GroundingDinoSettings:
     try:
         text = Path(config).read_text(encoding="utf-8")
         # JSON is YAML too
-        raw = _assignments(text) if Path(config).suffix == ".py" else yaml.safe_load(text)
-    except (OSError, ValueError, SyntaxError, yaml.YAMLError) as error:
+        raw = _assignments(text) if Path(config).suffix == ".py" else read_yaml(text, f"The detector settings {config}")
+    except (OSError, ValueError, SyntaxError) as error:
         raise InputError(f"The detector settings {config} cannot be read; {accepted}.") from error
     if not isinstance(raw, Mapping):
         raise InputError(f"The detector settings {config} are no mapping of keys; {accepted}.")

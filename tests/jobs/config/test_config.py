@@ -4,6 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
+
+from gazetteer.data.core.errors import InputError
+from gazetteer.diffusion.generate import GenerationConfig
 from gazetteer.jobs.config.fingerprint import fingerprint, portable_config
 from gazetteer.jobs.config.schema import DEFAULT_CONFIG, load_config
 
@@ -36,3 +40,82 @@ def test_names_that_are_no_files_stay_names(tmp_path: Path) -> None:
     assert config.detector.config == "GroundingDINO_SwinT_OGC"
     assert config.detector.text_encoder == ""
     assert fingerprint(config)["detector.config"] == "GroundingDINO_SwinT_OGC"
+
+
+def refused(text: str, folder: Path, *overrides: str) -> str:
+    (folder / "bad.yaml").write_text(text)
+    with pytest.raises(InputError) as wrong:
+        load_config(folder / "bad.yaml", overrides)
+    return str(wrong.value)
+
+
+def test_what_is_wrong_with_a_file_is_said_with_its_place(tmp_path: Path) -> None:
+    embedded = DEFAULT_CONFIG.read_text()
+    assert "the key name stands there twice (line 2, column 1)" in refused("name: a\nname: b\n", tmp_path)
+    assert "is empty" in refused("# nothing\n", tmp_path)
+    assert "is a list" in refused("- a\n", tmp_path)
+    assert "images must be a whole number, not '010'" in refused(
+        embedded.replace("images: 448", "images: 010"), tmp_path
+    )
+    assert "not a regular file" in refused_path(tmp_path)
+    (tmp_path / "latin").write_bytes(b"name: caf\xe9\n")
+    with pytest.raises(InputError, match=r"is not text in UTF-8: .* at byte 9"):
+        load_config(tmp_path / "latin")
+
+
+def refused_path(path: Path) -> str:
+    with pytest.raises(InputError) as wrong:
+        load_config(path)
+    return str(wrong.value)
+
+
+@pytest.mark.parametrize(
+    ("override", "says"),
+    [
+        ("images=0x_", "images must be a whole number, not '0x_'"),
+        ("images=2001-99-99", "images must be a whole number, not '2001-99-99'"),
+        ("images=[", "--set images: '[' is not valid YAML"),
+        (".images=3", "--set takes key=value"),
+        ("imagez=3", "Unknown configuration key imagez; did you mean images? accepted: name, "),
+        ("box_threshold=0.2", "did you mean detector.box_threshold?"),
+        ("generation.stepz=3", "Unknown configuration key generation.stepz; did you mean steps? accepted: steps, guid"),
+        ("generation.steps=0", "generation.steps must be at least 1, not 0."),
+        ("generation.steps=2.0", "generation.steps must be a whole number, not 2.0."),
+        ("generation.exact=no", "generation.exact must be true or false, not 'no'."),
+        ("labels.max_q=.nan", "labels.max_q is not a number that is finite: nan."),
+        ("heldout=1.0", "heldout must be below 1, not 1.0."),
+        ("generation.blocks=mid", "generation.blocks must be a list, not 'mid'."),
+        ("generation=3", "generation must be a mapping of keys, not 3."),
+        ("sae.train.k=0", "sae.train.k must be at least 1, not 0."),
+        ("detector.library=yolo", "detector.library is 'yolo'; accepted: transformers, groundingdino."),
+        ("steer.strengths=[]", "steer.strengths must not be empty."),
+        ("name=~", "name must be text, not None."),
+    ],
+)
+def test_overrides_that_are_wrong_are_one_sentence_without_jargon(override: str, says: str) -> None:
+    with pytest.raises(InputError) as wrong:
+        load_config(None, [override])
+    assert says in str(wrong.value)
+    assert "pydantic" not in str(wrong.value) and "\n" not in str(wrong.value)
+
+
+def test_a_small_rate_may_be_written_as_people_write_it() -> None:
+    config = load_config(None, ["sae.train.lr=1e-4"])
+    assert config.sae is not None and config.sae.train.lr == 1e-4
+
+
+def test_an_override_changes_one_of_two_groups_that_share_an_alias(tmp_path: Path) -> None:
+    text = DEFAULT_CONFIG.read_text().replace("path: ", f"path: {DEFAULT_CONFIG.parent}/")
+    finders = "detector: &finder {path: one}\nsegmenter: *finder\n"
+    text = text[: text.index("detector:")] + finders + text[text.index("coverage:") :]
+    (tmp_path / "shared.yaml").write_text(text)
+    config = load_config(tmp_path / "shared.yaml", ["detector.path=other"])
+    assert (config.detector.path, config.segmenter.path) == ("other", "one")
+
+
+def test_settings_made_in_python_are_checked_as_those_of_a_file() -> None:
+    with pytest.raises(InputError, match=r"generation\.steps must be at least 1, not 0\."):
+        GenerationConfig(steps=0)
+    assert GenerationConfig(blocks=["a", "b"]).blocks == ("a", "b")  # type: ignore[arg-type]
+    with pytest.raises(InputError, match=r"^Unknown configuration key generation\.step; did you mean steps\?"):
+        GenerationConfig(step=3)  # type: ignore[call-arg]

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from gazetteer.data.core.settings import Effect, Setting, group_of
+from gazetteer.data.core.settings import Effect, OneOf, Setting, group_of
 from gazetteer.jobs.config.fingerprint import (
     REUSABLE,
     SETTINGS,
@@ -38,6 +38,9 @@ def another(one: Setting, now: Any) -> Any:
     """A value that is not the one it has."""
     if one.key in OTHER:
         return OTHER[one.key]
+    for constraint in getattr(one.hint, "__metadata__", ()):
+        if isinstance(constraint, OneOf):
+            return next(value for value in constraint.accepted if value != now)
     if isinstance(now, bool):
         return not now
     if isinstance(now, float):
