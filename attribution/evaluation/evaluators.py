@@ -14,7 +14,7 @@ from gazetteer.attribution.evaluation.cases import Case
 from gazetteer.attribution.evaluation.distances import Features
 from gazetteer.diffusion.generate import GenerationConfig, Generator
 from gazetteer.labeling.detect.protocol import Detection, Detector
-from gazetteer.labeling.interventions.evaluation.trials import Judge
+from gazetteer.labeling.interventions.evaluation.trials import Classifier
 
 Images = list[NDArray[np.uint8]]
 Detect = Callable[[Images], list[dict[str, float]]]
@@ -93,7 +93,7 @@ def painter(pipe: Any, generation: GenerationConfig) -> Paint:
     return paint
 
 
-def detecting(detector: Detector, concepts: Sequence[str], styles: Judge | None = None) -> Detect:
+def detecting(detector: Detector, concepts: Sequence[str], styles: Classifier | None = None) -> Detect:
     """The detector, asked for all concepts of every picture; and the most probable style by a classifier of styles."""
 
     def detect(images: Images) -> list[dict[str, float]]:
@@ -107,7 +107,7 @@ def detecting(detector: Detector, concepts: Sequence[str], styles: Judge | None 
     return detect
 
 
-def classifying(classifier: Judge) -> Classify:
+def classifying(classifier: Classifier) -> Classify:
     """What a classifier of many labels, each with a probability of its own, takes to be there: those of 0.5 or more."""
 
     def read(images: Images) -> list[Collection[str]]:

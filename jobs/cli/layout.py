@@ -49,12 +49,12 @@ def _layout_predict(arguments: argparse.Namespace) -> int:
 
 def _layout_evaluate(arguments: argparse.Namespace) -> int:
     from gazetteer.jobs.config.schema import load_config
-    from gazetteer.jobs.experiments.layout import evaluate
+    from gazetteer.jobs.experiments.layout import evaluate_run
     from gazetteer.jobs.plots.charts import save_plots
     from gazetteer.jobs.plots.evaluation import layout_plots
     from gazetteer.labeling.layout.evaluation.evaluate import print_layout
 
-    result = evaluate(
+    result = evaluate_run(
         load_config(arguments.config, arguments.overrides),
         arguments.run,
         quick=arguments.quick,

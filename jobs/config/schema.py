@@ -89,7 +89,7 @@ class AttributeConfig:
 
     classifier: str = setting(
         Effect.MEASUREMENTS,
-        "``module:function`` that gives a `labeling.interventions.evaluation.trials.Judge` whose labels are "
+        "``module:function`` that gives a `labeling.interventions.evaluation.trials.Classifier` whose labels are "
         "the vocabulary's concepts, each with a probability of its own; empty: the detector is the only "
         "witness.",
         default="",

@@ -24,7 +24,7 @@ from gazetteer.data.inputs.prompt_pool import read_prompts
 from gazetteer.data.tables.provenance import provenance
 from gazetteer.diffusion.load import load_pipeline
 from gazetteer.jobs.config.schema import RunConfig
-from gazetteer.jobs.experiments.steer import load_judge
+from gazetteer.jobs.experiments.steer import load_classifier
 from gazetteer.labeling.detect.detector_features import backbone_features
 from gazetteer.labeling.detect.load import load_detector
 from gazetteer.labeling.vocabulary.concepts import Vocabulary
@@ -56,7 +56,7 @@ def evaluate(
         InputError: no prompt names the concepts, or the folder holds results of other settings, models or prompts.
     """
     known = sorted(Vocabulary(run.vocabulary).concepts)
-    words = run.steer.words if config.styles and run.steer.judge else ()
+    words = run.steer.words if config.styles and run.steer.classifier else ()
     check_asked(config, known, concepts, only)
     prompts = read_cases(run, config.pool, words)
     painted = dataclasses.replace(run.generation, steps=config.methods.steps, exact=False)
@@ -65,7 +65,7 @@ def evaluate(
         folder or None,
         {
             **config.settings, "model": digest_path(run.model.path), "detector": digest_path(run.detector.path),
-            "classifier": second, "styles": run.steer.judge if words else "", "concepts": known,
+            "classifier": second, "styles": run.steer.classifier if words else "", "concepts": known,
             "cases": digest_json([[c.prompt, c.seed, sorted(c.named), c.half] for c in prompts.cases]),
             "source": digest_json({prompt: sorted(named) for prompt, named in prompts.source.items()}),
         },
@@ -73,8 +73,8 @@ def evaluate(
     methods, detector = load_methods(run, config.methods, prompts), load_detector(run.detector)
     evaluators = Evaluators(
         painter(methods.pipe, painted),
-        detecting(detector, known, load_judge(run.steer.judge, words) if words else None),
-        classifying(load_judge(second, known, "attribute.classifier")) if second else None,
+        detecting(detector, known, load_classifier(run.steer.classifier, words) if words else None),
+        classifying(load_classifier(second, known, "attribute.classifier")) if second else None,
         backbone_features(detector) if run.detector.library == "transformers" else None,
     )
     subject = Subject(methods, evaluators, prompts.cases, known, run.steer.concepts, words)

@@ -43,7 +43,7 @@ def load_saes(config: RunConfig) -> dict[Site, SparseAutoencoder]:
     return load_site_saes(config.saes, config.generation.sites, config.model.device, signal=config.sae_check.signal)
 
 
-def evaluate(
+def evaluate_run(
     config: RunConfig,
     run: str,
     *,
@@ -80,34 +80,25 @@ def evaluate(
 
     if stored and exact is not None:
         raise InputError("--stored passes nothing through the model, which --exact needs; leave one of them out.")
-    begun = time.monotonic()
-    most = QUICK_IMAGES if quick else 0
+    begun, most = time.monotonic(), QUICK_IMAGES if quick else 0
     settings = LayoutEvaluationConfig(
-        train_images=train_images or most,
-        heldout_images=heldout_images or most,
-        every_step=not (quick or stored),
-        baselines=not stored,
-        resamples=500 if quick else 1000,
-        batch_size=config.batch_size,
-        memory_mb=memory_mb,
-    )
+        train_images or most, heldout_images or most, every_step=not (quick or stored), baselines=not stored,
+        resamples=500 if quick else 1000, batch_size=config.batch_size, memory_mb=memory_mb,
+    )  # fmt: skip
     if config.threads:
         torch.set_num_threads(config.threads)
     opened = open_run(run)
     check_config(config, opened.store)
-    see = None if exact is None else exact_group(opened, exact, config.generation, exact_images or most)
+    exact_pictures = None if exact is None else exact_group(opened, exact, config.generation, exact_images or most)
     pipe = load_pipeline(config.model)
     words = word_vectors(vectors, opened.concepts, pipe)
+
+    def say(text: str) -> None:
+        print(text, file=sys.stderr)
+
     result = evaluate_layout(
-        opened,
-        load_saes(config),
-        words,
-        settings,
-        pipe,
-        config.generation,
-        see,
-        lambda text: print(text, file=sys.stderr),
-    )
+        opened, load_saes(config), words, settings, pipe, config.generation, exact_pictures, say
+    )  # fmt: skip
     return {"run": run, "quick": quick, "vectors": vectors, **result, "seconds": round(time.monotonic() - begun, 1)}
 
 

@@ -23,7 +23,7 @@ from gazetteer.diffusion.generate import Generator
 from gazetteer.diffusion.load import load_pipeline
 from gazetteer.diffusion.steer import steer
 from gazetteer.jobs.config.schema import RunConfig
-from gazetteer.labeling.interventions.evaluation.trials import Judge
+from gazetteer.labeling.interventions.evaluation.trials import Classifier
 from gazetteer.labeling.interventions.resolve import resolve
 from gazetteer.sae.model.autoencoder import SparseAutoencoder
 from gazetteer.sae.model.checkpoint import load_site_saes
@@ -106,15 +106,15 @@ def _png(pixels: NDArray[np.uint8], record: dict[str, Any]) -> bytes:
     return stream.getvalue()
 
 
-def load_judge(name: str, words: Sequence[str], key: str = "steer.judge") -> Judge:
-    """A judge of pictures, named ``module:function`` at a key; InputError if it cannot be loaded or lacks a word."""
+def load_classifier(name: str, words: Sequence[str], key: str = "steer.classifier") -> Classifier:
+    """What ``module:function``, named at a key, makes; InputError if it cannot be loaded or lacks a word."""
     make = import_named(name, key)
     try:
-        judge: Judge = make()
-        labels = judge.labels
+        classifier: Classifier = make()
+        labels = classifier.labels
     except (AttributeError, TypeError, ValueError, OSError) as error:
-        raise InputError(f"{key} {name!r} makes no judge of pictures: {error}.") from error
+        raise InputError(f"{key} {name!r} makes no classifier of pictures: {error}.") from error
     missing = sorted(set(words) - set(labels))
     if missing:
         raise InputError(f"{key} cannot read {missing[0]!r}; it reads {', '.join(labels)}.")
-    return judge
+    return classifier

@@ -25,10 +25,10 @@ from gazetteer.jobs.config.schema import RunConfig
 from gazetteer.jobs.executors.choose import Executor
 from gazetteer.jobs.executors.task import Job, Lost, Task
 from gazetteer.jobs.experiments.layout import check_config
-from gazetteer.jobs.experiments.steer import load_judge
+from gazetteer.jobs.experiments.steer import load_classifier
 from gazetteer.labeling.detect.load import load_detector
 from gazetteer.labeling.interventions.evaluation.cases import SteerConfig
-from gazetteer.labeling.interventions.evaluation.experiments import Evaluation
+from gazetteer.labeling.interventions.evaluation.experiments import SteeringEvaluation
 from gazetteer.labeling.interventions.evaluation.sampler import Bench
 from gazetteer.labeling.interventions.evaluation.trials import Trial, Trials
 from gazetteer.labeling.pipeline.stages import StageConfig
@@ -54,8 +54,8 @@ class SteerWorker:
             load_segmenter(replace(stages.segmenter, exact=False)), concepts, stages.batch_size,
             stages.detector.box_threshold, settings.dtype,
         )  # fmt: skip
-        judge = load_judge(settings.judge, settings.words) if settings.judge and settings.words else None
-        self.trials = Trials(bench, judge, seed)
+        wanted = settings.classifier and settings.words
+        self.trials = Trials(bench, load_classifier(settings.classifier, settings.words) if wanted else None, seed)
 
     def run(self, items: Sequence[Trial]) -> pa.Table:
         """Rows of TRIALS."""
@@ -70,18 +70,18 @@ def evaluate_steering(config: RunConfig, run: str, quick: bool = False, out: str
 
     Raises:
         InputError: not a finished run, another configuration than the run's or than that of the trials recorded, or
-            a judge that cannot be loaded.
+            a classifier that cannot be loaded.
         LockedError: another process does the same.
     """
     folder, settings = RunFolder(run), config.steer.quick() if quick else config.steer
     if not folder.is_complete():
         raise InputError(f"{folder.path} is not a finished run; run gazetteer label on it.")
     check_config(config, folder)
-    if settings.judge and settings.words:
-        load_judge(settings.judge, settings.words)
+    if settings.classifier and settings.words:
+        load_classifier(settings.classifier, settings.words)
     vocabulary = Vocabulary(config.vocabulary)
     prompts = [p for p in read_prompts(config.prompts) if split_of(p, config.heldout) == "heldout"]
-    marks = {"run": folder.read_json("run.json"), "concepts": vocabulary.concepts, "judge": settings.judge}
+    marks = {"run": folder.read_json("run.json"), "concepts": vocabulary.concepts, "classifier": settings.classifier}
     marks |= {"words": settings.words, "seed": config.seed, "batch_size": config.batch_size, "dtype": settings.dtype}
     about = provenance(marks, portable_config(config))
     work = (RunFolder(out) if out else folder.inside("steer")).open_or_create(marks)
@@ -106,7 +106,7 @@ def evaluate_steering(config: RunConfig, run: str, quick: bool = False, out: str
         def say(text: str) -> None:
             print(text, file=sys.stderr, flush=True)
 
-        result = Evaluation(folder, settings, vocabulary, prompts, carry_out, config.seed, say).run()
+        result = SteeringEvaluation(folder, settings, vocabulary, prompts, carry_out, config.seed, say).run()
     return {"run": run, "quick": quick, **result}
 
 

@@ -16,19 +16,19 @@ from gazetteer.diffusion.capture import capture_updates, cells, split_branches
 from gazetteer.diffusion.generate import encode_map
 from gazetteer.diffusion.watch import Call
 from gazetteer.labeling.evidence.site_codes import SiteCodes, flat_codes
-from gazetteer.labeling.layout.model import Layout, LayoutModel
+from gazetteer.labeling.layout.model import LayoutModel, LayoutPrediction
 
-OnLayout = Callable[[Layout], None]
+OnLayout = Callable[[LayoutPrediction], None]
 
 
 @dataclass
 class LiveLayout:
     """The layouts of the current (or last) call of the pipeline, by sampler step."""
 
-    history: dict[int, Layout] = field(default_factory=dict)
+    history: dict[int, LayoutPrediction] = field(default_factory=dict)
 
     @property
-    def latest(self) -> Layout:
+    def latest(self) -> LayoutPrediction:
         """The layout of the newest step; InputError before the first."""
         if not self.history:
             raise InputError("There is no layout yet: the pipeline has not taken a step.")

@@ -21,7 +21,7 @@ Floats = NDArray[np.float32]
 
 
 @dataclass(frozen=True)
-class Layout:
+class LayoutPrediction:
     """What a predictor says of N pictures at one step.
 
     Attributes:
@@ -83,7 +83,7 @@ class LayoutModel:
         """The site of every block whose t is nearest."""
         return [nearest_site(list(self.tables), block, self.branch, t) for block in self.blocks]
 
-    def predict(self, codes: Mapping[Site, SiteCodes], t: float, step: int) -> Layout:
+    def predict(self, codes: Mapping[Site, SiteCodes], t: float, step: int) -> LayoutPrediction:
         """The layout of N pictures from their codes, made by the autoencoders of `sites_at(t)`."""
         sites = self.sites_at(t)
         inputs = inputs_of([(evidence_maps(self.tables[s], codes[s]), self.tables[s].grid) for s in sites],
@@ -91,7 +91,7 @@ class LayoutModel:
         fit = self.fits[nearest_t(self.fits, t)]
         where = fit.where.probabilities(inputs).transpose(0, 2, 1)
         shape = (len(where), len(self.concepts), *self.grid)
-        return Layout(t, step, self.concepts, where.reshape(shape), fit.where.thresholds, fit.peaks(inputs))
+        return LayoutPrediction(t, step, self.concepts, where.reshape(shape), fit.where.thresholds, fit.peaks(inputs))
 
 
 def finest(grids: list[Grid]) -> Grid:

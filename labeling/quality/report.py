@@ -73,17 +73,21 @@ def run_quality(run: str | Path, *, shuffle: bool = True) -> dict[str, Any]:
         "concepts": _concepts(candidates, concepts, best, list(grids)),
     }
     if shuffle:
-        features = store.read_final("features", ["block", "branch", "t"])
-        result["shuffled"] = shuffled_label_counts(
-            images,
-            store.read_table("codes"),
-            segments,
-            _feature_counts(features),
-            base=_asked_everywhere(images),
-            evidence_config=_settings_of(store, "evidence", EvidenceConfig),
-            label_config=_settings_of(store, "labels", LabelConfig),
-        )
+        result["shuffled"] = _shuffled(store, images, segments)
     return result
+
+
+def _shuffled(store: RunFolder, images: pa.Table, segments: pa.Table) -> dict[str, int]:
+    """`shuffled_label_counts` by the run's own settings."""
+    return shuffled_label_counts(
+        images,
+        store.read_table("codes"),
+        segments,
+        _feature_counts(store.read_final("features", ["block", "branch", "t"])),
+        base=_asked_everywhere(images),
+        evidence_config=_settings_of(store, "evidence", EvidenceConfig),
+        label_config=_settings_of(store, "labels", LabelConfig),
+    )
 
 
 def print_quality(result: Mapping[str, Any]) -> None:

@@ -30,7 +30,7 @@ def test_other_spellings_are_refused(name):
 )
 def test_what_is_not_there_or_no_function_gets_a_sentence(name, reason):
     with pytest.raises(InputError, match=reason):
-        import_named(name, "steer.judge")
+        import_named(name, "steer.classifier")
 
 
 @pytest.mark.parametrize("text", ["def f(:", "1 / 0", "raise SystemExit(3)", "import no_such_thing"])

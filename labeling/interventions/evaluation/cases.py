@@ -1,4 +1,4 @@
-"""What an evaluation of edits tries: how much, with which settings, which concept or look on which picture."""
+"""What an evaluation of edits tries: how much, with which settings, which concept or style on which picture."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from gazetteer.labeling.vocabulary.concepts import Vocabulary
 
 
 @dataclass(frozen=True)
-class Setting:
+class EditSetting:
     """How an edit is made: what is chosen on one half of the prompts.
 
     Attributes:
@@ -67,10 +67,12 @@ class SteerConfig:
         Effect.MEASUREMENTS, "Things to place; empty: every concept of the vocabulary.", default=()
     )
     words: tuple[str, ...] = setting(
-        Effect.MEASUREMENTS, "Looks to give, as prompts name them and the judge's labels read.", default=()
+        Effect.MEASUREMENTS, "Styles to give, as prompts name them and the classifier's labels read.", default=()
     )
-    judge: str = setting(
-        Effect.MEASUREMENTS, "``module:function`` that gives a `Judge`; empty leaves the global edits out.", default=""
+    classifier: str = setting(
+        Effect.MEASUREMENTS,
+        "``module:function`` that gives a `Classifier`; empty leaves the global edits out.",
+        default="",
     )
     avoid: tuple[str, ...] = setting(
         Effect.MEASUREMENTS,
@@ -126,7 +128,7 @@ class SteerConfig:
     blocks: tuple[str, ...] = setting(Effect.MEASUREMENTS, "Of every edit; empty: all.", default=())
     keep: Share = setting(
         Effect.MEASUREMENTS,
-        "A look's setting is chosen among those that keep so much of the layout (mean IoU of the concepts' "
+        "A style's setting is chosen among those that keep so much of the layout (mean IoU of the concepts' "
         "masks before and after); where none does, the one that keeps most.",
         default=0.5,
     )
@@ -144,15 +146,15 @@ class SteerConfig:
         default="float32",
     )
 
-    def settings(self, spatial: bool) -> list[Setting]:
+    def settings(self, spatial: bool) -> list[EditSetting]:
         """Every combination, weakest first."""
         common = (sorted(self.strengths), self.branches, self.tops, self.choices, self.ts)
         where = (self.outsides, self.sizes) if spatial else (("remove",), (1.0,))
-        return [Setting(*one, self.unit) for one in itertools.product(*common, *where)]
+        return [EditSetting(*one, self.unit) for one in itertools.product(*common, *where)]
 
-    def paper_settings(self) -> list[Setting]:
+    def paper_settings(self) -> list[EditSetting]:
         """The published spatial edit at every strength, weakest first."""
-        return [Setting(b, choice="dictionary", unit="code_norm") for b in sorted(self.paper_strengths)]
+        return [EditSetting(b, choice="dictionary", unit="code_norm") for b in sorted(self.paper_strengths)]
 
     def quick(self) -> SteerConfig:
         """A sample that a laptop draws in a few minutes."""
@@ -169,7 +171,7 @@ class SteerConfig:
 
 @dataclass(frozen=True)
 class Case:
-    """One thing to try on one picture: place `name` in the quadrant, or, without one, give the look `name`."""
+    """One thing to try on one picture: place `name` in the quadrant, or, without one, give the style `name`."""
 
     start: Start
     name: str
@@ -180,7 +182,7 @@ class Cases:
     """Held-out prompts in two halves: settings are chosen on `discovery`, everything is reported on `heldout`.
 
     A longer list of cases begins with the shorter one, and any number of them is as even over concepts, quadrants and
-    looks as it can be.
+    styles as it can be.
     """
 
     def __init__(self, config: SteerConfig, vocabulary: Vocabulary, prompts: Sequence[str], seed: int) -> None:

@@ -13,7 +13,7 @@ import pyarrow as pa
 from gazetteer.data.core.errors import InputError
 from gazetteer.data.inputs.edits import STAGES, Edit
 from gazetteer.data.runs.folder import RunFolder
-from gazetteer.labeling.interventions.evaluation.cases import Case, Cases, Setting, SteerConfig
+from gazetteer.labeling.interventions.evaluation.cases import Case, Cases, EditSetting, SteerConfig
 from gazetteer.labeling.interventions.evaluation.summary import (
     Row,
     global_summary,
@@ -34,7 +34,7 @@ CarryOut = Callable[[list[tuple[Trial, ...]]], pa.Table]
 """Does groups of trials, all of which are recorded together; returns the rows of all."""
 
 
-class Evaluation:
+class SteeringEvaluation:
     """Which trials are made, in which order, and what they come to; somebody else carries them out."""
 
     def __init__(
@@ -52,7 +52,7 @@ class Evaluation:
         begun = time.monotonic()
         result: dict[str, Any] = {"chance": 0.25, "unit": self.config.unit}
         result |= self.spatial()
-        if self.config.judge and self.config.words:
+        if self.config.classifier and self.config.words:
             result |= self.globally()
         return result | {"seconds": round(time.monotonic() - begun, 1)}
 
@@ -85,8 +85,8 @@ class Evaluation:
         }
 
     def _choose(
-        self, experiment: str, cases: Sequence[Case], settings: Sequence[Setting], method: str = "gazetteer"
-    ) -> tuple[dict[str, Setting], dict[str, Any]]:
+        self, experiment: str, cases: Sequence[Case], settings: Sequence[EditSetting], method: str = "gazetteer"
+    ) -> tuple[dict[str, EditSetting], dict[str, Any]]:
         """The best setting of each stage for a method.
 
         In every round the worse settings drop out, and the others are tried on more cases. Also returned, by stage and
@@ -116,8 +116,8 @@ class Evaluation:
         return {stage: best[0] for stage, best in left.items()}, means
 
     def _measure(
-        self, chosen: Mapping[str, Setting], cases: Sequence[Case], methods: Sequence[str],
-        others: Mapping[str, Mapping[str, Setting]],
+        self, chosen: Mapping[str, EditSetting], cases: Sequence[Case], methods: Sequence[str],
+        others: Mapping[str, Mapping[str, EditSetting]],
     ) -> list[Row]:  # fmt: skip
         """The rows of all methods, at the settings of `chosen` or, where a method has its own, of `others`."""
         self.say(f"{len(cases)} pictures a stage and method: " + ", ".join(f"{k} {s.name}" for k, s in chosen.items()))
@@ -138,14 +138,14 @@ class Evaluation:
         some = [group for group in there if group]
         return self.carry_out(some).to_pylist() if some else []
 
-    def _trial(self, case: Case, number: int, half: str, stage: str, method: str, setting: Setting) -> Trial | None:
+    def _trial(self, case: Case, number: int, half: str, stage: str, method: str, setting: EditSetting) -> Trial | None:
         edit = self._edit(case.name, stage, setting, word=not case.quadrant)
         if edit is None:
             return None
         edit = replace(edit, region=setting.region(case.quadrant), outside=setting.outside, strength=setting.strength)
         return Trial(case, half, method, number, stage, setting.name, edit)
 
-    def _edit(self, name: str, stage: str, setting: Setting, word: bool) -> Edit | None:
+    def _edit(self, name: str, stage: str, setting: EditSetting, word: bool) -> Edit | None:
         """The edit of a concept or word at a stage; None where no feature carries the concept."""
         key = (name, stage, setting.branch, setting.top, setting.choice, setting.t, setting.unit, word)
         if key not in self.resolved:

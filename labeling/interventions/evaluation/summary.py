@@ -27,7 +27,7 @@ def spatial_sweep(rows: Sequence[Row], keep: float) -> tuple[tuple[bool, float],
 
 
 def global_sweep(rows: Sequence[Row], keep: float) -> tuple[tuple[bool, float], dict[str, float]]:
-    """As `spatial_sweep`: by how much the look rises, where the layout is kept; else how much of it is kept."""
+    """As `spatial_sweep`: by how much the style rises, where the layout is kept; else how much of it is kept."""
     if not rows:
         return (False, -1.0), {}
     kept = [row["layout_kept"] for row in rows if row["layout_kept"] is not None]
@@ -173,7 +173,7 @@ def print_evaluation(result: Mapping[str, Any]) -> None:
     if result["untried"]:
         print(f"  without a picture: {', '.join(result['untried'])}")
     if "global" in result:
-        print("global success: the judge's probability of the asked look rises")
+        print("global success: the classifier's probability of the asked style rises")
         for stage, value in result["global"].items():
             print(
                 f"  {stage:<8}features {shown(value)}  random features {shown(result['global_random'][stage])}"

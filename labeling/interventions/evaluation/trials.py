@@ -1,4 +1,4 @@
-"""One edit on one picture, drawn and judged: a row of `gazetteer.data.tables.schemas.TRIALS` each."""
+"""One edit on one picture, drawn and measured: a row of `gazetteer.data.tables.schemas.TRIALS` each."""
 
 from __future__ import annotations
 
@@ -29,8 +29,8 @@ OURS = ("gazetteer", "paper")
 GLOBAL = ("gazetteer", "random_features", "none")
 
 
-class Judge(Protocol):
-    """Reads the look of pictures."""
+class Classifier(Protocol):
+    """Reads the style of pictures, or what they show."""
 
     labels: Sequence[str]
 
@@ -65,9 +65,9 @@ class Trial:
 class Trials:
     """The models of an evaluation, in the process that uses them."""
 
-    def __init__(self, bench: Bench, judge: Judge | None = None, seed: int = 0) -> None:
-        """`judge` is needed for cases without a quadrant."""
-        self.bench, self.judge, self.seed = bench, judge, seed
+    def __init__(self, bench: Bench, classifier: Classifier | None = None, seed: int = 0) -> None:
+        """`classifier` is needed for cases without a quadrant."""
+        self.bench, self.classifier, self.seed = bench, classifier, seed
 
     def run(self, items: Sequence[Trial]) -> pa.Table:
         """A row per trial, in the order given."""
@@ -103,13 +103,13 @@ class Trials:
         return rows
 
     def _global(self, trials: Sequence[Trial], stage: str) -> list[dict[str, Any]]:
-        assert self.judge is not None
+        assert self.classifier is not None
         starts = [trial.case.start for trial in trials]
         plain, old = self.bench.base(starts), self.bench.base_found(starts)
         pictures = self._draw(trials, stage) if stage else plain
-        labels = list(self.judge.labels)
-        was = self.judge.probabilities(np.stack(plain))
-        now = self.judge.probabilities(np.stack(pictures))
+        labels = list(self.classifier.labels)
+        was = self.classifier.probabilities(np.stack(plain))
+        now = self.classifier.probabilities(np.stack(pictures))
         rows = []
         for i, (trial, seen) in enumerate(zip(trials, self.bench.look(pictures) if stage else old, strict=True)):
             column = labels.index(trial.case.name)

@@ -61,37 +61,62 @@ def evaluate_layout(
     most = at_once(run, saes, config)
     train, held = run.of_split("discovery", most), run.of_split("heldout", config.heldout_images)
     some = run.of_split("discovery", min(most, config.train_images or most))
-    result: dict[str, Any] = {key: {} for key in (*MEASURES, "by_concept")}
-    result |= {"sites": [], "paper_site": {}, "autoencoder_t": {}, "exact": {}}
     with tempfile.TemporaryDirectory(prefix="gazetteer-layout-") as folder:
-        seen: dict[str, Seen | None] = {"train": None, "held": None}
-        if config.baselines and generation is not None:
-            for name, images in (("train", some), ("held", held)):
-                say(f"sampling {len(images)} {'discovery' if name == 'train' else 'held-out'} pictures again")
-                (Path(folder) / name).mkdir()
-                seen[name] = _again(run, images, pipe, generation, steps, Path(folder) / name, config.batch_size)
-        true = exact(pipe, steps, Path(folder)) if exact is not None else None
-        found: dict[float, tuple[StepEvaluation, dict[str, Any], dict[str, Any] | None]] = {}
+        again, held_again = _sampled_again(run, (some, held), pipe, generation, steps, Path(folder), config, say)
+        groups = {
+            "train": _group(run, train, None), "again": None if again is None else _group(run, some, again),
+            "heldout": _group(run, held, held_again), "exact": exact(pipe, steps, Path(folder)) if exact else None,
+        }  # fmt: skip
+        measured: dict[float, tuple[StepEvaluation, dict[str, dict[str, Any]]]] = {}
         for t in sorted(steps, key=lambda t: t not in stored):  # the run's own first: `live` takes their fits
             say(f"t = {t:.2f}")
             step = StepEvaluation(run, saes, vectors, config, t)
-            live = None if t in stored else found[nearest_t(stored, t)][0].gazetteer
-            again = _group(run, some, seen["train"]) if config.baselines else None
-            step.fit(_group(run, train, None) if t in stored else again or _group(run, train, None), again, live)
-            here = step.measure(_group(run, held, seen["held"]))
-            found[t] = (step, here, None if true is None else step.measure(true))
-    for t in steps:
-        step, here, there = found[t]
-        _add(result, f"{t:.2f}", here, step.step.places)
-        result["autoencoder_t"][f"{t:.2f}"] = step.autoencoder_t
-        if there is not None:
-            result["exact"][f"{t:.2f}"] = {key: _joint(there[key], step.step.places) for key in MEASURES}
+            live = None if t in stored else measured[nearest_t(stored, t)][0].gazetteer
+            step.fit(_group(run, train, None) if t in stored else groups["again"] or _group(run, train, None),
+                     groups["again"], live)  # fmt: skip
+            pictures = ((name, groups[name]) for name in ("heldout", "exact"))
+            measured[t] = step, {name: step.measure(group) for name, group in pictures if group is not None}
+    result = _by_step({t: measured[t] for t in steps})
     result["pairs"] = _pairs(run, _group(run, held, None), most)
     result["images"] = {"train": len(train), "train_sampled": len(some), "heldout": len(held)}
-    if true is not None:
-        result["exact_pairs"] = _pairs(run, true, most)
-        result["images"]["exact"] = len(true.image_ids)
+    if groups["exact"] is not None:
+        result["exact_pairs"] = _pairs(run, groups["exact"], most)
+        result["images"]["exact"] = len(groups["exact"].image_ids)
     return result
+
+
+def _by_step(measured: Mapping[float, tuple[StepEvaluation, Mapping[str, dict[str, Any]]]]) -> dict[str, Any]:
+    """What was measured at each step, of held-out pictures and of those with exact masks, by measure."""
+    result: dict[str, Any] = {key: {} for key in (*MEASURES, "by_concept")}
+    result |= {"sites": [], "paper_site": {}, "autoencoder_t": {}, "exact": {}}
+    for t, (step, by_group) in measured.items():
+        _add(result, f"{t:.2f}", by_group["heldout"], step.step.places)
+        result["autoencoder_t"][f"{t:.2f}"] = step.autoencoder_t
+        if "exact" in by_group:
+            result["exact"][f"{t:.2f}"] = {key: _joint(by_group["exact"][key], step.step.places) for key in MEASURES}
+    return result
+
+
+def _sampled_again(
+    run: LayoutRun,
+    splits: Sequence[NDArray[np.int64]],
+    pipe: Any,
+    generation: GenerationConfig | None,
+    steps: Sequence[float],
+    folder: Path,
+    config: LayoutEvaluationConfig,
+    say: Callable[[str], None],
+) -> list[Seen | None]:
+    """What sampling the discovery and the held-out pictures again shows at every step; None twice without baselines."""
+    if not config.baselines or generation is None:
+        return [None, None]
+    seen: list[Seen | None] = []
+    for name, images in zip(("discovery", "held-out"), splits, strict=True):
+        say(f"sampling {len(images)} {name} pictures again")
+        (folder / name).mkdir()
+        pictures = [(run.image_ids[i], run.prompts[i], run.seeds[i]) for i in images]
+        seen.append(sampled(pipe, generation, steps, pictures, run.concepts, folder / name, config.batch_size))
+    return seen
 
 
 def _every_step(stored: Sequence[float], count: int) -> list[float]:
@@ -99,20 +124,6 @@ def _every_step(stored: Sequence[float], count: int) -> list[float]:
     known = {step_of(t, count): t for t in stored}
     last = max(1, count - 1)
     return [known.get(step, 1.0 - step / last) for step in range(count)]
-
-
-def _again(
-    run: LayoutRun,
-    images: NDArray[np.int64],
-    pipe: Any,
-    generation: GenerationConfig,
-    steps: Sequence[float],
-    folder: Path,
-    batch_size: int,
-) -> Seen:
-    """What sampling these pictures again shows at every step."""
-    pictures = [(run.image_ids[i], run.prompts[i], run.seeds[i]) for i in images]
-    return sampled(pipe, generation, steps, pictures, run.concepts, folder, batch_size)
 
 
 def _pairs(run: LayoutRun, pictures: Group, most: int) -> dict[str, int]:

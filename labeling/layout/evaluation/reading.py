@@ -29,7 +29,7 @@ Place = tuple[str, str]
 
 
 @dataclass(frozen=True)
-class Step:
+class SamplerStep:
     """A sampler step at which a run is read.
 
     Attributes:
@@ -88,7 +88,7 @@ class Reading:
     With `training` each picture's own counts are taken out of the tables before it is scored with them.
     """
 
-    def __init__(self, step: Step, pictures: Group, training: bool = False) -> None:
+    def __init__(self, step: SamplerStep, pictures: Group, training: bool = False) -> None:
         self.step, self.pictures, self.training = step, pictures, training
         self._evidence: dict[tuple[Place, float], tuple[Floats, Grid]] = {}
 

@@ -21,7 +21,7 @@ from gazetteer.labeling.layout.evaluation.methods import (
     PriorMethod,
     ScoreMaps,
 )
-from gazetteer.labeling.layout.evaluation.reading import Place, Reading, Step
+from gazetteer.labeling.layout.evaluation.reading import Place, Reading, SamplerStep
 from gazetteer.labeling.layout.evaluation.resampled import AttentionMethod, NeuronsMethod, ProbeMethod
 from gazetteer.labeling.layout.model import finest
 from gazetteer.sae.model.autoencoder import SparseAutoencoder
@@ -43,7 +43,7 @@ class StepEvaluation:
         config: LayoutEvaluationConfig, t: float,
     ) -> None:  # fmt: skip
         """vectors: word vectors [C, d] of the run's concepts, for the published method."""
-        self.step, self.vectors, self.config = Step(run, saes, t), vectors, config
+        self.step, self.vectors, self.config = SamplerStep(run, saes, t), vectors, config
         self.at_once = at_once(run, saes, config)
         self.methods: dict[str, Method] = {}
 

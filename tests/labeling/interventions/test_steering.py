@@ -22,7 +22,7 @@ from gazetteer.diffusion.resume import can_resume, resumed_at
 from gazetteer.labeling.detect.protocol import Detection
 from gazetteer.labeling.evidence.run_codes import site_codes
 from gazetteer.labeling.interventions.evaluation.cases import Case, Cases, SteerConfig
-from gazetteer.labeling.interventions.evaluation.experiments import Evaluation, rounds
+from gazetteer.labeling.interventions.evaluation.experiments import SteeringEvaluation, rounds
 from gazetteer.labeling.interventions.evaluation.sampler import Bench, Start
 from gazetteer.labeling.interventions.evaluation.scores import (
     centre_of_mass,
@@ -194,7 +194,9 @@ def test_a_resumed_run_gives_the_same_picture_as_a_whole_run(bench: Bench) -> No
     assert len(bench.pipe.scheduler.timesteps) == 6
 
 
-def evaluation(bench: Bench, run: RunFolder, config: SteerConfig, done: list[Trial] | None = None) -> Evaluation:
+def evaluation(
+    bench: Bench, run: RunFolder, config: SteerConfig, done: list[Trial] | None = None
+) -> SteeringEvaluation:
     trials = Trials(bench, Brightness())
 
     def carry_out(groups: list[tuple[Trial, ...]]) -> pa.Table:
@@ -204,12 +206,12 @@ def evaluation(bench: Bench, run: RunFolder, config: SteerConfig, done: list[Tri
             done.extend(trial for group in groups for trial in group)
         return pa.concat_tables([trials.run(group) for group in groups])
 
-    return Evaluation(run, config, Vocabulary(VocabularyConfig(CONCEPTS)), PROMPTS, carry_out)
+    return SteeringEvaluation(run, config, Vocabulary(VocabularyConfig(CONCEPTS)), PROMPTS, carry_out)
 
 
 def test_the_evaluation_reports_every_stage_and_method(bench: Bench, run: RunFolder) -> None:
     config = SteerConfig(
-        words=("night",), judge="x:y", strengths=(0.5, 2.0), branches=("cond",), cases=3, global_cases=2, tuning=2,
+        words=("night",), classifier="x:y", strengths=(0.5, 2.0), branches=("cond",), cases=3, global_cases=2, tuning=2,
         chunk=4, paper_strengths=(1.0, 0.1),
     )  # fmt: skip
     done: list[Trial] = []

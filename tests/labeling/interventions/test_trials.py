@@ -54,7 +54,7 @@ class Bench:
         return [BEFORE if np.array_equal(one, GREY) else AFTER for one in pictures]
 
 
-class Judge:
+class Classifier:
     """Sure of ``day`` as the top left corner is bright."""
 
     labels = ("day", "night")
@@ -65,7 +65,7 @@ class Judge:
 
 
 def rows(*trials: Trial) -> list[dict[str, Any]]:
-    return Trials(Bench(), Judge()).run(trials).to_pylist()  # type: ignore[arg-type]
+    return Trials(Bench(), Classifier()).run(trials).to_pylist()  # type: ignore[arg-type]
 
 
 def test_a_spatial_row_by_hand() -> None:
