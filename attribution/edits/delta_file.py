@@ -11,6 +11,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
 from gazetteer.attribution.edits.delta import Change, Delta
+from gazetteer.data.core.atomic import replaced_file
 from gazetteer.data.core.errors import InputError
 
 FORMAT = "gazetteer-delta-1"
@@ -18,15 +19,18 @@ PARTS = ("index", "old", "new")
 
 
 def save_delta(delta: Delta, path: str | Path) -> None:
-    """Write a safetensors file: ``<parameter>.index``, ``.old``, ``.new``, and the provenance in its metadata."""
+    """Write a safetensors file: ``<parameter>.index``, ``.old``, ``.new``, and the provenance in its metadata.
+
+    All of it is there or what was there before; GazetteerError where it cannot be written.
+    """
     tensors = {
         f"{name}.{part}": getattr(change, part).contiguous()
         for name, change in delta.changes.items()
         for part in PARTS
     }  # fmt: skip
-    Path(path).parent.mkdir(parents=True, exist_ok=True)
     metadata = {"format": FORMAT, "provenance": json.dumps(delta.provenance, sort_keys=True)}
-    save_file(tensors, str(path), metadata=metadata)
+    with replaced_file(Path(path)) as partial:
+        save_file(tensors, str(partial), metadata=metadata)
 
 
 def load_delta(path: str | Path) -> Delta:

@@ -1,1 +1,1 @@
-"""What edits of weights do: pairs of pictures, classifiers and detectors that judge them, attacks, distances."""
+"""What edits of weights do: pairs of pictures, classifiers and detectors that read them, attacks, distances."""

@@ -1,7 +1,7 @@
 """Prompts optimised against an edit: words after a prompt that make the edited model predict what the intact one did.
 
 The objective is P4D's (Chin et al. 2309.06135): ‖ Φ(x_t, prompt + words, t; edited) − Φ(x_t, prompt, t; intact) ‖².
-Here the same words serve several prompts, so that they can be judged on others. They are searched greedily, one at a
+Here the same words serve several prompts, so that they can be tried on others. They are searched greedily, one at a
 time: the gradient at a token's embedding ranks the vocabulary (HotFlip, 1712.06751), the first few are tried.
 """
 

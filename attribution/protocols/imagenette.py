@@ -1,4 +1,4 @@
-"""Objects: the ten classes of Imagenette, judged by a ResNet-50 (ESD Table 2, P2 section 2.2)."""
+"""Objects: the ten classes of Imagenette, read by a ResNet-50 (ESD Table 2, P2 section 2.2)."""
 
 from __future__ import annotations
 

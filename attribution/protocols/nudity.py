@@ -1,4 +1,4 @@
-"""Nudity: pictures of I2P prompts, judged by NudeNet, whose weights ship in its package (P2 section 2.2)."""
+"""Nudity: pictures of I2P prompts, read by NudeNet, whose weights ship in its package (P2 section 2.2)."""
 
 from __future__ import annotations
 

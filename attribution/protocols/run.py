@@ -18,6 +18,7 @@ from gazetteer.attribution.objective.prompts import fits
 from gazetteer.attribution.protocols import imagenette, nudity, ordinary
 from gazetteer.attribution.protocols.pictures import check_sizes, paint_prompts
 from gazetteer.attribution.protocols.prompts import GUIDANCE, PromptFile, read_prompt_file
+from gazetteer.data.core.atomic import replace_file
 from gazetteer.data.core.digests import digest_file, digest_path
 from gazetteer.data.core.errors import InputError
 from gazetteer.diffusion.load import ModelConfig, load_pipeline
@@ -107,7 +108,7 @@ def run_protocol(model: ModelConfig, config: ProtocolConfig, out: str) -> dict[s
         "prompts_cut": sum(not fits(pipe, one.prompt) for one in asked.prompts),
         **({"rounding": str(rounding)} if edit else {}),
     }  # fmt: skip
-    (Path(out) / "protocol.json").write_text(json.dumps({**about, **result}, indent=1) + "\n", encoding="utf-8")
+    replace_file(Path(out) / "protocol.json", (json.dumps({**about, **result}, indent=1) + "\n").encode())
     return result
 
 
@@ -165,5 +166,4 @@ def _claim(out: Path, about: dict[str, Any]) -> None:
         if other := sorted(key for key in about if about[key] != known.get(key)):
             raise InputError(f"{out} holds pictures of other settings ({', '.join(other)}); take another folder.")
         return
-    out.mkdir(parents=True, exist_ok=True)
-    file.write_text(json.dumps(about, indent=1) + "\n", encoding="utf-8")
+    replace_file(file, (json.dumps(about, indent=1) + "\n").encode())

@@ -14,6 +14,7 @@ import torch
 from gazetteer.attribution.objective.problem import Scores
 from gazetteer.attribution.scores.loading import FILE
 from gazetteer.attribution.scores.selection import Chosen
+from gazetteer.data.core.atomic import replaced_file
 from gazetteer.data.tables.provenance import with_provenance
 from gazetteer.data.tables.schemas import COMPONENTS
 
@@ -58,9 +59,7 @@ def write_components(
 ) -> Path:
     """Write ``FOLDER/components.parquet``, whole or not at all; returns its path."""
     path = Path(folder) / FILE
-    path.parent.mkdir(parents=True, exist_ok=True)
     table = with_provenance(pa.Table.from_pylist([dict(row) for row in rows], schema=COMPONENTS), provenance)
-    staged = path.with_name(f".{FILE}.{os.getpid()}")
-    pq.write_table(table, staged, compression="zstd")
-    os.replace(staged, path)
+    with replaced_file(path) as partial:
+        pq.write_table(table, partial, compression="zstd")
     return path

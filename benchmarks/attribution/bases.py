@@ -28,7 +28,7 @@ from gazetteer.diffusion.load import load_pipeline
 from gazetteer.jobs.config.schema import load_config
 from gazetteer.labeling.vocabulary.concepts import Vocabulary
 
-SHARE = Selection(0.01, "layer")
+FRACTION = Selection(0.01, "layer")
 
 
 def main() -> None:
@@ -80,7 +80,7 @@ def agreement(one: Scores, other: Scores) -> dict[str, float]:
     flat = [torch.cat([s[name].reshape(-1) for name in one]).numpy() for s in (one, other)]
     return {
         "spearman": float(spearmanr(*flat).statistic),
-        "jaccard": jaccard(select(one, SHARE), select(other, SHARE)),
+        "jaccard": jaccard(select(one, FRACTION), select(other, FRACTION)),
     }
 
 

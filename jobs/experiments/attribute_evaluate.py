@@ -21,9 +21,11 @@ from gazetteer.attribution.scores.components import write_components
 from gazetteer.data.core.digests import digest_json, digest_path
 from gazetteer.data.core.errors import InputError
 from gazetteer.data.inputs.prompt_pool import read_prompts
+from gazetteer.data.runs.folder import RunFolder
 from gazetteer.data.tables.provenance import provenance
 from gazetteer.diffusion.load import load_pipeline
 from gazetteer.jobs.config.schema import RunConfig
+from gazetteer.jobs.experiments.layout import check_config
 from gazetteer.jobs.experiments.steer import load_classifier
 from gazetteer.labeling.detect.detector_features import backbone_features
 from gazetteer.labeling.detect.load import load_detector
@@ -95,11 +97,16 @@ def relate_features(
         what `relate` gives, and the path of ``OUT/components.parquet`` under ``components``.
 
     Raises:
-        InputError: no label for a concept, or a run, model or autoencoder that does not fit.
+        InputError: no label for a concept, a run that is not finished or that another model, sampling or autoencoders
+            made, or a model or autoencoder that does not fit.
     """
     for name, value in (("pool", pool), ("most", most)):
         if value < 1:
             raise InputError(f"{name} must be at least 1, not {value}.")
+    folder = RunFolder(labelled_run)
+    if not folder.is_complete():
+        raise InputError(f"{folder.path} is not a finished run; run gazetteer label on it.")
+    check_config(run, folder)
     known = sorted(Vocabulary(run.vocabulary).concepts)
     every = labelled_features(labelled_run, known)
     targets = list(concepts) or [c for c in known if every[c]]

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from gazetteer.data.core.atomic import replace_file
 from gazetteer.jobs.plots.charts import Point, bars, curves, matrix, save_plots
 
 if TYPE_CHECKING:
@@ -73,9 +74,8 @@ def print_features(result: Mapping[str, Any]) -> None:
 def write_evaluation(result: Mapping[str, Any], out: str) -> list[str]:
     """Write ``OUT/evaluation.json`` and its plots as SVG; returns the files."""
     folder = Path(out)
-    folder.mkdir(parents=True, exist_ok=True)
     numbers = folder / "evaluation.json"
-    numbers.write_text(json.dumps(result, indent=1, sort_keys=True) + "\n", encoding="utf-8")
+    replace_file(numbers, (json.dumps(result, indent=1, sort_keys=True) + "\n").encode())
     return sorted([str(numbers), *save_plots(folder, evaluation_plots(result))])
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import shutil
 from pathlib import Path
 from types import SimpleNamespace
@@ -223,7 +224,7 @@ def test_a_run_s_labels_are_tied_to_the_weights_of_its_concepts(
     concept = labels[0]["concept"]
     methods = MethodConfig(steps=4, guidance=4.0, context=1, context_steps=1, tune_steps=2)
     config = FeaturesConfig(fraction=0.05, top=2, written=1, prompts=1)
-    asked, measured = load_config(None), list[tuple[str, int]]()
+    asked, measured = load_config(None, ["generation.steps=4"]), list[tuple[str, int]]()
 
     def recorded(pipe: Any, prompts: list[str], seeds: list[int], **rest: Any) -> Samples:
         measured.extend(zip(prompts, seeds, strict=True))
@@ -256,5 +257,10 @@ def test_a_run_s_labels_are_tied_to_the_weights_of_its_concepts(
     print_features(found)
     with pytest.raises(InputError, match="method is 'esd'; accepted: cad, steps"):
         FeaturesConfig(method="esd")
+    other = dataclasses.replace(asked, generation=dataclasses.replace(asked.generation, guidance=2.0))
+    with pytest.raises(InputError, match=r"these differ: generation\.guidance"):
+        relate_features(other, str(run), [concept], config, methods, str(tmp_path))
+    with pytest.raises(InputError, match="not a finished run"):
+        relate_features(asked, str(tmp_path / "none"), [concept], config, methods, str(tmp_path))
     with pytest.raises(InputError, match="labels no feature"):
-        relate_features(load_config(None), str(run), ["unicorn"], config, methods, str(tmp_path))
+        relate_features(asked, str(run), ["unicorn"], config, methods, str(tmp_path))
