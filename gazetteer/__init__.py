@@ -32,9 +32,9 @@ if TYPE_CHECKING:
     from gazetteer.jobs.operate.plan import plan as plan
     from gazetteer.labeling.atlas import write_atlas as write_atlas
     from gazetteer.labeling.interventions.resolve import resolve as resolve
-    from gazetteer.labeling.layout.data import open_run as open_run
     from gazetteer.labeling.layout.live import predict_layout as predict_layout
     from gazetteer.labeling.layout.model import fit_layout as fit_layout
+    from gazetteer.labeling.layout.run import open_run as open_run
     from gazetteer.labeling.tables import load_candidates as load_candidates
     from gazetteer.labeling.tables import load_causal as load_causal
     from gazetteer.labeling.tables import load_features as load_features
@@ -64,7 +64,7 @@ _MODULES = {
     "jobs.operate.plan": ("Rates", "plan"),
     "labeling.atlas": ("write_atlas",),
     "labeling.interventions.resolve": ("resolve",),
-    "labeling.layout.data": ("open_run",),
+    "labeling.layout.run": ("open_run",),
     "labeling.layout.live": ("predict_layout",),
     "labeling.layout.model": ("fit_layout",),
     "labeling.tables": (

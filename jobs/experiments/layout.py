@@ -14,7 +14,7 @@ from gazetteer.data.core.sites import Site
 from gazetteer.data.runs.folder import RunFolder
 from gazetteer.jobs.config.fingerprint import differing, fingerprint
 from gazetteer.jobs.config.schema import RunConfig
-from gazetteer.labeling.layout.data import open_run
+from gazetteer.labeling.layout.run import open_run
 from gazetteer.sae.model.autoencoder import SparseAutoencoder
 
 QUICK_IMAGES = 96
@@ -118,9 +118,9 @@ def predict(config: RunConfig, run: str, prompt: str, seed: int, out: str | Path
     from gazetteer.data.tables.images import encode_image
     from gazetteer.diffusion.generate import Generator
     from gazetteer.diffusion.load import load_pipeline
-    from gazetteer.labeling.layout.data import mentions
     from gazetteer.labeling.layout.live import predict_layout
     from gazetteer.labeling.layout.model import fit_layout
+    from gazetteer.labeling.layout.run import mentions
 
     if config.threads:
         torch.set_num_threads(config.threads)

@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 
 from gazetteer.data.core.sites import Site
 from gazetteer.labeling.evidence.site_codes import SiteCodes
-from gazetteer.labeling.layout.data import LayoutRun
+from gazetteer.labeling.layout.run import LayoutRun
 
 Weights = tuple[tuple[int, ...], tuple[float, ...]]
 """Features and their weights, largest first."""

@@ -20,7 +20,7 @@ from gazetteer.data.runs.folder import RunFolder
 from gazetteer.labeling.evidence.run_codes import site_codes
 from gazetteer.labeling.evidence.site_codes import SiteCodes, site_of
 from gazetteer.labeling.interventions.contrast import Weights, concept_contrasts, picture_means, word_contrast
-from gazetteer.labeling.layout.data import LayoutRun, open_run
+from gazetteer.labeling.layout.run import LayoutRun, open_run
 from gazetteer.labeling.tables import Run, load_candidates, load_images, load_labels
 from gazetteer.labeling.vocabulary.words import parts, words
 

@@ -16,9 +16,9 @@ from numpy.typing import NDArray
 from gazetteer.data.core.sites import Site
 from gazetteer.labeling.evidence.pooling import Grid
 from gazetteer.labeling.evidence.site_codes import SiteCodes, flat_codes
-from gazetteer.labeling.layout.fit import enlarge
+from gazetteer.labeling.layout.calibration import enlarge
 from gazetteer.labeling.layout.metrics import Truth
-from gazetteer.labeling.layout.scores import SiteTable
+from gazetteer.labeling.layout.site_table import SiteTable
 
 Floats = NDArray[np.float32]
 
@@ -104,7 +104,7 @@ class Neurons:
 
 
 def table_of_codes(codes: SiteCodes, truth: Truth, concepts: tuple[str, ...]) -> SiteTable:
-    """The counts of `layout.SiteTable`, from codes and the masks of the same training pictures."""
+    """The counts of `SiteTable`, from codes and the masks of the same training pictures."""
     features, row = np.unique(codes.feature, return_inverse=True)
     n, cells = len(codes.image_ids), codes.cells
     place = codes.image.astype(np.int64) * cells + codes.cell

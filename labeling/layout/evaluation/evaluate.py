@@ -17,12 +17,12 @@ from numpy.typing import NDArray
 from gazetteer.data.core.errors import InputError
 from gazetteer.data.core.sites import Site, step_of
 from gazetteer.diffusion.generate import GenerationConfig
-from gazetteer.labeling.layout.data import LayoutRun, nearest_t
 from gazetteer.labeling.layout.evaluation.config import LayoutEvaluationConfig
 from gazetteer.labeling.layout.evaluation.group import Group
 from gazetteer.labeling.layout.evaluation.model_pass import Seen, sampled
 from gazetteer.labeling.layout.evaluation.step import StepEvaluation, at_once
 from gazetteer.labeling.layout.model import finest
+from gazetteer.labeling.layout.run import LayoutRun, nearest_t
 from gazetteer.sae.model.autoencoder import SparseAutoencoder
 
 MEASURES = ("miou", "pointing", "presence_ap", "margin")

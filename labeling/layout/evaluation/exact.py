@@ -17,10 +17,10 @@ from gazetteer.data.tables.schemas import IMAGES, SEGMENTS
 from gazetteer.diffusion.generate import GenerationConfig
 from gazetteer.labeling.evidence.concept_maps import read_concepts
 from gazetteer.labeling.evidence.pooling import Grid
-from gazetteer.labeling.layout.data import LayoutRun, mentions, truth_of
 from gazetteer.labeling.layout.evaluation.group import Group, Images
 from gazetteer.labeling.layout.evaluation.model_pass import noised
 from gazetteer.labeling.layout.metrics import Truth
+from gazetteer.labeling.layout.run import LayoutRun, mentions, truth_of
 
 
 def exact_group(

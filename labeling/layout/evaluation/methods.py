@@ -13,10 +13,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gazetteer.labeling.evidence.pooling import Grid
+from gazetteer.labeling.layout.calibration import LayoutFit
 from gazetteer.labeling.layout.evaluation.reading import Place, Reading
-from gazetteer.labeling.layout.fit import LayoutFit
 from gazetteer.labeling.layout.metrics import Truth, fit_thresholds, macro_mean, pair_ious
-from gazetteer.labeling.layout.scores import paper_maps
+from gazetteer.labeling.layout.score_maps import paper_maps
 
 Floats = NDArray[np.float32]
 

@@ -26,7 +26,7 @@ from gazetteer.diffusion.schedule import rehearsed
 from gazetteer.diffusion.watch import Call
 from gazetteer.labeling.evidence.pooling import Grid
 from gazetteer.labeling.evidence.site_codes import SiteCodes
-from gazetteer.labeling.layout.fit import enlarge
+from gazetteer.labeling.layout.calibration import enlarge
 from gazetteer.labeling.layout.live import stack_codes
 from gazetteer.labeling.vocabulary.words import spellings
 from gazetteer.sae.model.autoencoder import SparseAutoencoder

@@ -13,13 +13,14 @@ from gazetteer.data.core.errors import InputError
 from gazetteer.data.core.sites import Site
 from gazetteer.labeling.evidence.pooling import Grid
 from gazetteer.labeling.evidence.site_codes import SiteCodes
-from gazetteer.labeling.layout.data import LayoutRun, nearest_site
+from gazetteer.labeling.layout.calibration import inputs_of
 from gazetteer.labeling.layout.evaluation.group import Group
 from gazetteer.labeling.layout.evaluation.model_pass import Seen
-from gazetteer.labeling.layout.fit import inputs_of
 from gazetteer.labeling.layout.metrics import Truth
 from gazetteer.labeling.layout.model import finest
-from gazetteer.labeling.layout.scores import SiteTable, evidence_maps, own_counts
+from gazetteer.labeling.layout.run import LayoutRun, nearest_site
+from gazetteer.labeling.layout.score_maps import evidence_maps, own_counts
+from gazetteer.labeling.layout.site_table import SiteTable
 from gazetteer.sae.model.autoencoder import SparseAutoencoder
 
 Floats = NDArray[np.float32]

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from gazetteer.data.core.sites import Site
 from gazetteer.labeling.evidence.pooling import Grid
 from gazetteer.labeling.evidence.site_codes import SiteCodes
+from gazetteer.labeling.layout.calibration import LayoutFit, inputs_of
 from gazetteer.labeling.layout.evaluation.baselines import (
     Neurons,
     Probe,
@@ -22,9 +23,9 @@ from gazetteer.labeling.layout.evaluation.baselines import (
 )
 from gazetteer.labeling.layout.evaluation.methods import ScoreMaps, calibrated
 from gazetteer.labeling.layout.evaluation.reading import Place, Reading
-from gazetteer.labeling.layout.fit import LayoutFit, inputs_of
 from gazetteer.labeling.layout.metrics import fit_thresholds
-from gazetteer.labeling.layout.scores import SiteTable, evidence_maps, own_counts
+from gazetteer.labeling.layout.score_maps import evidence_maps, own_counts
+from gazetteer.labeling.layout.site_table import SiteTable
 
 Floats = NDArray[np.float32]
 

@@ -9,7 +9,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gazetteer.data.core.sites import Site
-from gazetteer.labeling.layout.data import LayoutRun
 from gazetteer.labeling.layout.evaluation.config import LayoutEvaluationConfig
 from gazetteer.labeling.layout.evaluation.group import Group, pictures_at_once
 from gazetteer.labeling.layout.evaluation.measure import PairValues
@@ -24,6 +23,7 @@ from gazetteer.labeling.layout.evaluation.methods import (
 from gazetteer.labeling.layout.evaluation.reading import Place, Reading, SamplerStep
 from gazetteer.labeling.layout.evaluation.resampled import AttentionMethod, NeuronsMethod, ProbeMethod
 from gazetteer.labeling.layout.model import finest
+from gazetteer.labeling.layout.run import LayoutRun
 from gazetteer.sae.model.autoencoder import SparseAutoencoder
 
 GAZETTEER, NEAREST, SHARED = "gazetteer", "gazetteer_nearest", "gazetteer_shared"

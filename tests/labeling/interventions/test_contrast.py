@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from gazetteer.labeling.interventions.contrast import concept_contrasts, picture_means, word_contrast
-from gazetteer.labeling.layout.data import LayoutRun, open_run
+from gazetteer.labeling.layout.run import LayoutRun, open_run
 from tests.support.runs.layout_runs import world_run
 from tests.support.runs.small_world import EVERYWHERE, FOLLOWS, MERELY_TOP, MID, sky_world
 

@@ -13,7 +13,7 @@ from gazetteer.data.core.sites import Site, step_of
 from gazetteer.diffusion.attention import capture_attention, token_places
 from gazetteer.diffusion.capture import capture_updates, cells, updates
 from gazetteer.diffusion.generate import Generator
-from gazetteer.labeling.layout.data import LayoutRun, open_run
+from gazetteer.labeling.layout.calibration import LayoutFit, inputs_of
 from gazetteer.labeling.layout.evaluation.baselines import (
     Neurons,
     attention_scores,
@@ -26,9 +26,9 @@ from gazetteer.labeling.layout.evaluation.group import Group
 from gazetteer.labeling.layout.evaluation.model_pass import Seen, noised, sampled
 from gazetteer.labeling.layout.evaluation.reading import Reading
 from gazetteer.labeling.layout.evaluation.step import StepEvaluation
-from gazetteer.labeling.layout.fit import LayoutFit, inputs_of
 from gazetteer.labeling.layout.metrics import Truth, fit_thresholds, macro_mean, pair_ious
-from gazetteer.labeling.layout.scores import evidence_maps
+from gazetteer.labeling.layout.run import LayoutRun, open_run
+from gazetteer.labeling.layout.score_maps import evidence_maps
 from gazetteer.sae.model.autoencoder import SAEConfig, SparseAutoencoder
 from tests.support.models.tiny_pipeline import BLOCKS, tiny_pipeline
 from tests.support.runs.layout_runs import CONCEPTS, GENERATION, pipeline_run, random_saes, world_run

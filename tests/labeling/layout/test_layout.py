@@ -22,14 +22,13 @@ from gazetteer.jobs.config.fingerprint import fingerprint
 from gazetteer.jobs.config.schema import load_config
 from gazetteer.labeling.evidence.counts import build_evidence
 from gazetteer.labeling.evidence.site_codes import codes_by_site, flat_codes
-from gazetteer.labeling.layout.data import LayoutRun, mentions, open_run, take_images
+from gazetteer.labeling.layout.calibration import enlarge
 from gazetteer.labeling.layout.evaluation.baselines import table_of_codes
 from gazetteer.labeling.layout.evaluation.config import LayoutEvaluationConfig
 from gazetteer.labeling.layout.evaluation.evaluate import evaluate_layout
 from gazetteer.labeling.layout.evaluation.exact import exact_group
 from gazetteer.labeling.layout.evaluation.group import Group, pictures_at_once
 from gazetteer.labeling.layout.evaluation.step import StepEvaluation
-from gazetteer.labeling.layout.fit import enlarge
 from gazetteer.labeling.layout.live import predict_layout
 from gazetteer.labeling.layout.metrics import (
     Truth,
@@ -42,7 +41,9 @@ from gazetteer.labeling.layout.metrics import (
     pair_pointing,
 )
 from gazetteer.labeling.layout.model import fit_layout
-from gazetteer.labeling.layout.scores import evidence_maps, own_counts, paper_maps, site_tables
+from gazetteer.labeling.layout.run import LayoutRun, mentions, open_run, take_images
+from gazetteer.labeling.layout.score_maps import evidence_maps, own_counts, paper_maps
+from gazetteer.labeling.layout.site_table import site_tables
 from gazetteer.labeling.quality.intervals import sample_weights
 from gazetteer.labeling.vocabulary.word_vectors import word_vectors
 from tests.support.models.tiny_pipeline import BLOCKS, tiny_pipeline

@@ -19,7 +19,7 @@ from gazetteer.labeling.evidence.pooling import Grid
 from gazetteer.labeling.evidence.run_codes import code_grids, site_codes
 from gazetteer.labeling.evidence.site_codes import SiteCodes
 from gazetteer.labeling.layout.metrics import Truth
-from gazetteer.labeling.layout.scores import SiteTable, site_tables
+from gazetteer.labeling.layout.site_table import SiteTable, site_tables
 from gazetteer.labeling.vocabulary.concept_index import ConceptIndex
 
 _SITES_KEPT = 8  # sites whose codes stay in memory

@@ -18,11 +18,10 @@ from typing import TypeVar
 import numpy as np
 from numpy.typing import NDArray
 from scipy.ndimage import uniform_filter
-from scipy.special import expit
+from scipy.special import expit, logit
 
 from gazetteer.labeling.evidence.pooling import Grid
 from gazetteer.labeling.layout.metrics import Truth, fit_thresholds
-from gazetteer.labeling.layout.scores import prior_logit
 
 Floats = NDArray[np.float32]
 T = TypeVar("T", bound=np.generic)
@@ -78,6 +77,12 @@ def inputs_of(parts: Sequence[tuple[Floats, Grid]], prior: Floats | None, grid: 
     return np.stack(columns, axis=3).astype(np.float32)
 
 
+def prior_logit(prior: Floats) -> Floats:
+    """Log odds of a prior map, kept finite."""
+    odds: Floats = logit(np.clip(prior.astype(np.float64), 1e-3, 1.0 - 1e-3)).astype(np.float32)
+    return odds
+
+
 @dataclass(frozen=True)
 class LayoutFit:
     """Both calibrations of one method at one step."""
@@ -99,7 +104,7 @@ def calibrate(inputs: Floats, truth: Truth, pairs: NDArray[np.bool_]) -> Calibra
     """Fit weights and thresholds on training pictures.
 
     Args:
-        inputs: [N, cells, C, inputs]; evidence of a picture must not come from itself (`layout.OwnCounts`).
+        inputs: [N, cells, C, inputs]; evidence of a picture must not come from itself (`score_maps.OwnCounts`).
         truth: of the same N pictures.
         pairs: bool [N, C], the (picture, concept) pairs to fit on.
     """
