@@ -25,7 +25,14 @@ from gazetteer.jobs.config.schema import RunConfig, load_config
 from gazetteer.jobs.experiments.causal import asked_concepts, features_to_try, held_out_starts
 from gazetteer.jobs.label.job import label
 from gazetteer.labeling.evidence.run_codes import site_codes
-from gazetteer.labeling.interventions.causal import STATES, CausalConfig, Start, Switch, Switchboard, load_switchboard
+from gazetteer.labeling.interventions.causal import (
+    STATES,
+    CausalConfig,
+    CausalTest,
+    SharedPicture,
+    Switch,
+    load_causal_test,
+)
 from gazetteer.labeling.interventions.resolve import percentiles, run_sites
 
 SMALL = ["images=48", "executor=serial", "coverage.wanted=4", "labels.min_images=3"]
@@ -56,21 +63,23 @@ def measure(config: RunConfig, folder: RunFolder, arguments: argparse.Namespace)
     torch.set_num_threads(1)
     starts, concepts = held_out_starts(folder, arguments.images), asked_concepts(config, folder)
     settings = CausalConfig(images=arguments.images)
-    board = load_switchboard(config.stages, concepts, starts, settings)
-    whole = Switchboard(
-        board.generator, board.saes, board.detector, board.segmenter, concepts, starts,
+    tested = load_causal_test(config.stages, concepts, starts, settings)
+    whole = CausalTest(
+        tested.generator, tested.saes, tested.detector, tested.segmenter, concepts, starts,
         CausalConfig(images=arguments.images, stride=1), config.batch_size,
     )  # fmt: skip
-    whole.first = dict.fromkeys(whole.first, 0)  # from the noise on; the edits' windows stay the stages'
+    whole.sampler.first = dict.fromkeys(
+        whole.sampler.first, 0
+    )  # from the noise on; the edits' windows stay the stages'
     spent: dict[str, list[float]] = {"ours": [], "again": [], "plain": []}
     shared, pairs = 0.0, list[tuple[float, float]]()
-    block = sorted(site.block for site in board.saes)[len(board.saes) // 2]
+    block = sorted(site.block for site in tested.saes)[len(tested.saes) // 2]
     for site in (one for one in run_sites(folder) if one.block == block and one.branch == "cond"):
         numbers = features_to_try(folder, site, settings.unlabelled)[: arguments.features]
         scales = percentiles(site_codes(folder, site), numbers)
         switches = [Switch(site, f, scale) for f, scale in zip(numbers, scales, strict=True)]
-        shared += timed_shared(board, site)
-        seconds, table = timed(board, switches)
+        shared += timed_shared(tested, site)
+        seconds, table = timed(tested, switches)
         spent["ours"] += [seconds / len(switches)] * len(switches)
         for switch in switches[: arguments.again]:
             plain, again, areas = run_again(whole, switch)
@@ -81,41 +90,41 @@ def measure(config: RunConfig, folder: RunFolder, arguments: argparse.Namespace)
     x, y = np.array(pairs).T
     return {
         "images": arguments.images, "features": len(spent["ours"]), "run_again": len(spent["again"]),
-        "stride": board.stride, "ours_s": round(ours, 3), "shared_s": round(shared, 3),
+        "stride": tested.sampler.stride, "ours_s": round(ours, 3), "shared_s": round(shared, 3),
         "again_s": round(again, 3), "again_with_plain_s": round(again + plain, 3),
         "ratio": round(again / ours, 2), "ratio_with_plain": round((again + plain) / ours, 2),
         "correlation": round(float(np.corrcoef(x, y)[0, 1]), 3) if x.std() and y.std() else None,
     }  # fmt: skip
 
 
-def timed(board: Switchboard, switches: Sequence[Switch]) -> tuple[float, pa.Table]:
+def timed(tested: CausalTest, switches: Sequence[Switch]) -> tuple[float, pa.Table]:
     """CPU seconds of measuring these features, and what came out."""
     start = time.process_time()
-    table = board.measure(switches)
+    table = tested.measure(switches)
     return time.process_time() - start, table
 
 
-def timed_shared(board: Switchboard, site: Any) -> float:
+def timed_shared(tested: CausalTest, site: Any) -> float:
     """CPU seconds for the pictures without edits that the features of a site share."""
     start = time.process_time()
-    board.prepare(site)
+    tested.prepare(site)
     return time.process_time() - start
 
 
-def run_again(board: Switchboard, switch: Switch) -> tuple[float, float, list[float]]:
+def run_again(tested: CausalTest, switch: Switch) -> tuple[float, float, list[float]]:
     """CPU seconds for the plain pictures and for both edited ones, and area(on) - area(off), flat over concepts."""
-    board.prepare(switch.site)
+    tested.prepare(switch.site)
     spent, areas = [], {}
     for state in ("plain", *STATES):
         start = time.process_time()
-        areas[state] = board.draw_and_judge(switch, state)
+        areas[state] = tested.draw_and_judge(switch, state)
         spent.append(time.process_time() - start)
     difference = [on.get(c, 0.0) - off.get(c, 0.0) for on, off in zip(areas["on"], areas["off"], strict=True)
-                  for c in board.concepts]  # fmt: skip
+                  for c in tested.concepts]  # fmt: skip
     return spent[0], spent[1] + spent[2], difference
 
 
-def effects(table: pa.Table, switch: Switch, concepts: Sequence[str], starts: Sequence[Start]) -> list[float]:
+def effects(table: pa.Table, switch: Switch, concepts: Sequence[str], starts: Sequence[SharedPicture]) -> list[float]:
     """area(on) - area(off) of one feature, flat over pictures and concepts."""
     found: dict[tuple[str, str], dict[str, float]] = {}
     for row in table.to_pylist():

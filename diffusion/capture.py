@@ -1,4 +1,4 @@
-"""Capture the update of U-Net blocks: output minus input of the whole transformer block (P1 section 3.2)."""
+"""Capture or replace the update of U-Net blocks: output minus input of the whole transformer block (P1 section 3.2)."""
 
 from __future__ import annotations
 
@@ -127,6 +127,26 @@ def capture_updates(
         return hook
 
     with watched(pipe, schedule) as watch, hooked(pipe.unet, {path: hook_for(path) for path in blocks}):
+        yield
+
+
+@contextmanager
+def replaced_update(unet: nn.Module, block: str, replace: Callable[[Tensor], Tensor]) -> Iterator[None]:
+    """While open, the block's output is its input plus ``replace(update)``, update = output − input.
+
+    `replace` is given and returns [batch, channels, height, width]. The hook is gone when the context ends, however
+    it ends.
+
+    Raises:
+        InputError: an unknown block path, or the U-Net ran without coming by it.
+    """
+
+    def hook(_: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any) -> Any:
+        before, after = states_around(args, kwargs, output)
+        return with_states(output, before + replace(after - before).to(before.dtype))
+
+    find_block(unet, block)
+    with hooked(unet, {block: hook}):
         yield
 
 

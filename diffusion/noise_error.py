@@ -15,9 +15,8 @@ from torch import Tensor, nn
 
 from gazetteer.data.core.errors import InputError
 from gazetteer.data.core.sites import Site
-from gazetteer.diffusion.capture import cells, split_branches
+from gazetteer.diffusion.capture import cells, replaced_update, split_branches
 from gazetteer.diffusion.generate import Generator
-from gazetteer.diffusion.replace import replaced_update
 from gazetteer.diffusion.watch import Call, watched
 from gazetteer.sae.model.autoencoder import SparseAutoencoder
 

@@ -8,8 +8,7 @@ from torch import Tensor, nn
 from gazetteer.attribution.objective.objectives import Objective, written_update
 from gazetteer.attribution.objective.samples import Samples
 from gazetteer.data.core.sites import Site
-from gazetteer.diffusion.capture import cells
-from gazetteer.diffusion.replace import replaced_update
+from gazetteer.diffusion.capture import cells, replaced_update
 from gazetteer.sae.model.autoencoder import SparseAutoencoder
 
 

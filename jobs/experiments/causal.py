@@ -23,7 +23,7 @@ from gazetteer.jobs.executors.choose import Executor
 from gazetteer.jobs.executors.task import Job, Lost, Task
 from gazetteer.jobs.experiments.layout import check_config
 from gazetteer.labeling.evidence.run_codes import site_codes
-from gazetteer.labeling.interventions.causal import CausalConfig, Start, Switch, Switchboard, load_switchboard
+from gazetteer.labeling.interventions.causal import CausalConfig, CausalTest, SharedPicture, Switch, load_causal_test
 from gazetteer.labeling.interventions.causal_table import causal_table, summarise
 from gazetteer.labeling.interventions.resolve import percentiles, run_sites
 from gazetteer.labeling.pipeline.stages import StageConfig
@@ -41,13 +41,13 @@ class CausalWorker:
     """The models and the shared pictures, in the process that uses them."""
 
     def __init__(
-        self, stages: StageConfig, concepts: Sequence[str], starts: Sequence[Start], config: CausalConfig
+        self, stages: StageConfig, concepts: Sequence[str], starts: Sequence[SharedPicture], config: CausalConfig
     ) -> None:
-        self.board: Switchboard = load_switchboard(stages, concepts, starts, config)
+        self.test: CausalTest = load_causal_test(stages, concepts, starts, config)
 
     def run(self, items: Sequence[Switch]) -> pa.Table:
         """Rows of EFFECTS for these features."""
-        return self.board.measure(items)
+        return self.test.measure(items)
 
 
 def measure_causes(config: RunConfig, run: str, features: int = 32, sites: Sequence[str] = ()) -> dict[str, Any]:
@@ -129,13 +129,13 @@ def _sites(folder: RunFolder, slugs: Sequence[str]) -> list[Site]:
     return [known[slug] for slug in dict.fromkeys(slugs)] or list(known.values())
 
 
-def held_out_starts(folder: RunFolder, images: int) -> tuple[Start, ...]:
+def held_out_starts(folder: RunFolder, images: int) -> tuple[SharedPicture, ...]:
     """The first `images` held-out pictures of a run by id; InputError when there are fewer."""
     rows = load_images(folder, split="heldout", columns=["image_id", "prompt", "seed"]).to_pylist()
     rows.sort(key=lambda row: row["image_id"])
     if len(rows) < images:
         raise InputError(f"{folder.path} has {len(rows)} held-out pictures; causal.images asks for {images}.")
-    return tuple(Start(row["image_id"], row["prompt"], row["seed"]) for row in rows[:images])
+    return tuple(SharedPicture(row["image_id"], row["prompt"], row["seed"]) for row in rows[:images])
 
 
 def asked_concepts(config: RunConfig, folder: RunFolder) -> tuple[str, ...]:

@@ -18,6 +18,7 @@ from gazetteer.data.inputs.prompt_pool import read_prompts
 from gazetteer.data.inputs.prompts import split_of
 from gazetteer.data.runs.folder import RunFolder
 from gazetteer.data.tables.provenance import provenance
+from gazetteer.diffusion.edit_sampler import EditSampler
 from gazetteer.diffusion.generate import Generator
 from gazetteer.diffusion.load import load_pipeline
 from gazetteer.jobs.config.fingerprint import portable_config
@@ -29,7 +30,7 @@ from gazetteer.jobs.experiments.steer import load_classifier
 from gazetteer.labeling.detect.load import load_detector
 from gazetteer.labeling.interventions.evaluation.cases import SteerConfig
 from gazetteer.labeling.interventions.evaluation.experiments import SteeringEvaluation
-from gazetteer.labeling.interventions.evaluation.sampler import Bench
+from gazetteer.labeling.interventions.evaluation.observer import EditObserver
 from gazetteer.labeling.interventions.evaluation.trials import Trial, Trials
 from gazetteer.labeling.pipeline.stages import StageConfig
 from gazetteer.labeling.segment.load import load_segmenter
@@ -49,13 +50,13 @@ class SteerWorker:
         saes = load_site_saes(stages.saes, stages.generation.sites, stages.model.device, signal=stages.sae_check.signal)
         # Many pictures to a call: the same trials always share one, so that their numbers repeat.
         weak = replace(stages.detector, box_threshold=min(WEAKEST, stages.detector.box_threshold), exact=False)
-        bench = Bench(
-            Generator(load_pipeline(stages.model), stages.generation), saes, load_detector(weak),
-            load_segmenter(replace(stages.segmenter, exact=False)), concepts, stages.batch_size,
-            stages.detector.box_threshold, settings.dtype,
+        generator = Generator(load_pipeline(stages.model), stages.generation)
+        observer = EditObserver(
+            EditSampler(generator, saes, batch_size=stages.batch_size, dtype=settings.dtype), load_detector(weak),
+            load_segmenter(replace(stages.segmenter, exact=False)), concepts, stages.detector.box_threshold,
         )  # fmt: skip
         wanted = settings.classifier and settings.words
-        self.trials = Trials(bench, load_classifier(settings.classifier, settings.words) if wanted else None, seed)
+        self.trials = Trials(observer, load_classifier(settings.classifier, settings.words) if wanted else None, seed)
 
     def run(self, items: Sequence[Trial]) -> pa.Table:
         """Rows of TRIALS."""

@@ -21,11 +21,9 @@ from gazetteer.data.core.sites import Site
 from gazetteer.data.inputs.edits import STAGES, Edit, Target
 from gazetteer.data.tables.schemas import EFFECTS
 from gazetteer.diffusion.capture import capture_updates, cells, split_branches
-from gazetteer.diffusion.draw import pictures_of
+from gazetteer.diffusion.edit_sampler import EditSampler, Picture, Start
 from gazetteer.diffusion.generate import Generator
 from gazetteer.diffusion.load import load_pipeline
-from gazetteer.diffusion.resume import can_resume, coarse_stride, keep_latents, resumed_at
-from gazetteer.diffusion.steer import steer
 from gazetteer.diffusion.watch import Call
 from gazetteer.labeling.detect.load import load_detector
 from gazetteer.labeling.detect.protocol import Detector
@@ -36,18 +34,22 @@ from gazetteer.labeling.segment.protocol import Segmenter
 from gazetteer.sae.model.autoencoder import SparseAutoencoder
 from gazetteer.sae.model.checkpoint import load_site_saes
 
-Picture = NDArray[np.uint8]
 Areas = dict[str, float]
 STATES = ("on", "off")
 
 
 @dataclass(frozen=True)
-class Start:
-    """A picture of the run: its id, its prompt and the seed of its noise."""
+class SharedPicture:
+    """A picture of the run on which features are tried: its id, its prompt and the seed of its noise."""
 
     image_id: str
     prompt: str
     seed: int
+
+    @property
+    def start(self) -> Start:
+        """Where it comes from."""
+        return Start(self.prompt, self.seed)
 
 
 @dataclass(frozen=True)
@@ -78,29 +80,24 @@ def stage_of(site: Site) -> str:
 class _Plain:
     """What a start gives without an edit, by stage; `fired`: by site the features that fire at an edited step."""
 
-    latents: dict[str, Tensor] = field(default_factory=dict)
     picture: dict[str, Picture] = field(default_factory=dict)
     areas: dict[str, Areas] = field(default_factory=dict)
     fired: dict[Site, set[int]] = field(default_factory=dict)
 
 
-class Switchboard:
+class CausalTest:
     """The models, and the shared pictures without edits, drawn once for all features."""
 
     def __init__(
         self, generator: Generator, saes: Mapping[Site, SparseAutoencoder], detector: Detector, segmenter: Segmenter,
-        concepts: Sequence[str], starts: Sequence[Start], config: CausalConfig, batch_size: int = 8,
+        concepts: Sequence[str], shared: Sequence[SharedPicture], config: CausalConfig, batch_size: int = 8,
     ) -> None:  # fmt: skip
         """`concepts` are asked of every picture."""
         self.generator, self.pipe, self.saes = generator, generator.pipe, saes
         self.detector, self.segmenter, self.concepts = detector, segmenter, tuple(concepts)
-        self.starts, self.config, self.batch_size = tuple(starts), config, batch_size
-        steps = generator.config.steps
-        self.schedule = generator.schedule
-        self.resumes = can_resume(self.pipe)
-        self.stride = coarse_stride(self.pipe, steps, config.stride) if self.resumes else 1
-        self.first = {stage: self._first_step(window) for stage, window in STAGES.items()}
-        self._plain: list[_Plain] = []
+        self.shared, self.config, self.batch_size = tuple(shared), config, batch_size
+        self.sampler = EditSampler(generator, saes, batch_size=batch_size, stride=config.stride, cache=len(self.shared))
+        self._plain = [_Plain() for _ in self.shared]
         self._ready: set[str] = set()
 
     def measure(self, switches: Sequence[Switch]) -> pa.Table:
@@ -114,14 +111,14 @@ class Switchboard:
             stage = stage_of(site)
             self.prepare(site)
             mine = [switch for switch in switches if switch.site == site]
-            rows += [self._row(site, None, "plain", i, None) for i in range(len(self.starts))]
-            todo = [(i, switch, state) for switch in mine for state in STATES for i in range(len(self.starts))
+            rows += [self._row(site, None, "plain", i, None) for i in range(len(self.shared))]
+            todo = [(i, switch, state) for switch in mine for state in STATES for i in range(len(self.shared))
                     if state == "on" or switch.feature in self._plain[i].fired[site]]  # fmt: skip
             made = self._draw([(i, s.edit(state, self.config.strength)) for i, s, state in todo], stage)
             judged = dict(zip(todo, self._judged(todo, made, stage), strict=True))
             for switch in mine:
                 for state in STATES:
-                    for i in range(len(self.starts)):
+                    for i in range(len(self.shared)):
                         rows.append(self._row(site, switch.feature, state, i, judged.get((i, switch, state))))
         return pa.Table.from_pylist(rows, schema=EFFECTS)
 
@@ -136,12 +133,11 @@ class Switchboard:
 
     def draw_and_judge(self, switch: Switch, state: str) -> list[Areas]:
         """What is found in every shared picture with the feature on or off; ``plain`` leaves it alone."""
-        stage, every = stage_of(switch.site), range(len(self.starts))
+        stage, every = stage_of(switch.site), range(len(self.shared))
         if state in STATES:
             edit = switch.edit(state, self.config.strength)
             return self._areas(self._draw([(i, edit) for i in every], stage))
-        batches = [every[i : i + self.batch_size] for i in range(0, len(every), self.batch_size)]
-        return self._areas([picture for batch in batches for picture in self._call(batch, stage)])
+        return self._areas(self._draw([(i, None) for i in every], stage))
 
     def _row(
         self, site: Site, feature: int | None, state: str, i: int, found: tuple[Picture, Areas] | None
@@ -152,25 +148,25 @@ class Switchboard:
         change = float(np.abs(picture.astype(np.int16) - plain.astype(np.int16)).mean() / 255.0)
         return {
             "block": site.block, "branch": site.branch, "t": site.t, "feature": feature, "state": state,
-            "image_id": self.starts[i].image_id, "drawn": found is not None, "change": change,
+            "image_id": self.shared[i].image_id, "drawn": found is not None, "change": change,
             "concept": list(areas), "area": list(areas.values()),
         }  # fmt: skip
-
-    def _first_step(self, window: tuple[float, float]) -> int:
-        return self.schedule.first_step(window) if self.resumes else 0
 
     def prepare(self, site: Site) -> None:
         """Draw the shared pictures as far as the stage of `site` needs them; once, for all its features."""
         stage = stage_of(site)
         if stage in self._ready:
             return
-        if not self._plain:
-            self._keep_latents()
         probe = Edit(concept="-", window=STAGES[stage])
+
+        def acting(call: Call) -> bool:
+            return probe.active(call.t)
+
+        self.sampler.prepare([shared.start for shared in self.shared])
         sites = [site for site in self.saes if stage_of(site) == stage]
         blocks = sorted({site.block for site in sites})
-        for start in range(0, len(self.starts), self.batch_size):
-            batch = range(start, min(start + self.batch_size, len(self.starts)))
+        for start in range(0, len(self.shared), self.batch_size):
+            batch = range(start, min(start + self.batch_size, len(self.shared)))
 
             def listen(block: str, _: Call, update: Tensor, batch: range = batch) -> None:
                 halves = split_branches(update, len(batch))
@@ -178,59 +174,18 @@ class Switchboard:
                     for i, x in zip(batch, cells(halves[site.branch]), strict=True):
                         self._plain[i].fired.setdefault(site, set()).update(_firing(self.saes[site], x))
 
-            with capture_updates(self.pipe, blocks, listen, lambda call: probe.active(call.t), self.schedule):
-                pictures = self._call(batch, stage)
+            with capture_updates(self.pipe, blocks, listen, acting, self.sampler.schedule):
+                pictures = self._draw([(i, None) for i in batch], stage)
             for i, picture, areas in zip(batch, pictures, self._areas(pictures), strict=True):
                 self._plain[i].picture[stage], self._plain[i].areas[stage] = picture, areas
                 for site in sites:
                     self._plain[i].fired.setdefault(site, set())
         self._ready.add(stage)
 
-    @torch.inference_mode()
-    def _keep_latents(self) -> None:
-        """One whole sampling of every shared picture, for the latents at each stage's first step."""
-        unet, config = self.pipe.unet, self.generator.config
-        last = max(self.first.values())
-        for start in range(0, len(self.starts), self.batch_size):
-            batch = self.starts[start : start + self.batch_size]
-            noise = torch.cat([self.generator.noise(one.seed) for one in batch]).to(unet.device, unet.dtype)
-            kept: dict[int, Tensor] = {}
-            if last:
-                with keep_latents(self.pipe, set(self.first.values()), len(batch)) as kept:
-                    self.pipe(
-                        prompt=[one.prompt for one in batch], latents=noise, num_inference_steps=config.steps,
-                        guidance_scale=config.guidance, output_type="latent", **self._size,
-                    )  # fmt: skip
-            for i in range(len(batch)):
-                # Step 0 starts from the noise itself, which the pipeline may scale before the U-Net sees it.
-                own = {stage: noise[i : i + 1] if step == 0 else kept[step][i : i + 1]
-                       for stage, step in self.first.items()}  # fmt: skip
-                self._plain.append(_Plain(own))
-
-    def _draw(self, work: Sequence[tuple[int, Edit]], stage: str) -> list[Picture]:
-        """One picture a (start, edit), many edits to a batch."""
-        done: list[Picture] = []
-        for begin in range(0, len(work), self.batch_size):
-            some = work[begin : begin + self.batch_size]
-            edits = [_at_place(edit, place) for place, (_, edit) in enumerate(some)]
-            with steer(self.pipe, edits, self.saes, schedule=self.schedule):
-                done += self._call([i for i, _ in some], stage)
-        return done
-
-    @torch.inference_mode()
-    def _call(self, numbers: Sequence[int], stage: str) -> list[Picture]:
-        config = self.generator.config
-        with resumed_at(self.pipe, self.first[stage], self.stride):
-            made = self.pipe(
-                prompt=[self.starts[i].prompt for i in numbers],
-                latents=torch.cat([self._plain[i].latents[stage] for i in numbers]),
-                num_inference_steps=config.steps, guidance_scale=config.guidance, output_type="np", **self._size,
-            )  # fmt: skip
-        return list(pictures_of(made))
-
-    @property
-    def _size(self) -> dict[str, int]:
-        return {name: value for name in ("height", "width") if (value := getattr(self.generator.config, name))}
+    def _draw(self, work: Sequence[tuple[int, Edit | None]], stage: str) -> list[Picture]:
+        """One picture for each shared one and its edit, or none, many to a batch."""
+        starts = [self.shared[i].start for i, _ in work]
+        return self.sampler.edited(starts, [() if edit is None else (edit,) for _, edit in work], stage)
 
     def _areas(self, pictures: Sequence[Picture]) -> list[Areas]:
         """Per picture the share of it that every concept that is found covers."""
@@ -248,10 +203,10 @@ class Switchboard:
         return found
 
 
-def load_switchboard(
-    stages: StageConfig, concepts: Sequence[str], starts: Sequence[Start], config: CausalConfig
-) -> Switchboard:
-    """A switchboard with the models of a run, loaded here.
+def load_causal_test(
+    stages: StageConfig, concepts: Sequence[str], shared: Sequence[SharedPicture], config: CausalConfig
+) -> CausalTest:
+    """A test with the models of a run, loaded here.
 
     Raises:
         InputError: a model or an autoencoder that cannot be loaded.
@@ -261,14 +216,10 @@ def load_switchboard(
     saes = load_site_saes(stages.saes, stages.generation.sites, stages.model.device, signal=stages.sae_check.signal)
     # Many pictures to a call: the features of a group always share theirs, so that a group's rows repeat.
     detector, segmenter = replace(stages.detector, exact=False), replace(stages.segmenter, exact=False)
-    return Switchboard(
+    return CausalTest(
         Generator(load_pipeline(stages.model), stages.generation), saes, load_detector(detector),
-        load_segmenter(segmenter), concepts, starts, config, stages.batch_size,
+        load_segmenter(segmenter), concepts, shared, config, stages.batch_size,
     )  # fmt: skip
-
-
-def _at_place(edit: Edit, place: int) -> Edit:
-    return Edit(**{**vars(edit), "images": (place,)})
 
 
 @torch.no_grad()

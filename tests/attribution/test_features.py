@@ -38,7 +38,7 @@ from gazetteer.data.core.errors import InputError
 from gazetteer.data.core.sites import Site
 from gazetteer.data.inputs.prompt_pool import read_prompts
 from gazetteer.data.tables.schemas import LABELS
-from gazetteer.diffusion.replace import replaced_update
+from gazetteer.diffusion.capture import replaced_update
 from gazetteer.diffusion.steer import steer
 from gazetteer.jobs.config.schema import load_config
 from gazetteer.jobs.experiments.attribute_evaluate import relate_features

@@ -15,7 +15,7 @@ from gazetteer.data.core.settings import Count, Effect, Natural, OneOf, Positive
 from gazetteer.data.core.sites import BRANCHES
 from gazetteer.data.inputs.edits import CHOICES, OUTSIDES, QUADRANTS, UNITS, Region
 from gazetteer.data.inputs.prompts import split_of
-from gazetteer.labeling.interventions.evaluation.sampler import Start
+from gazetteer.diffusion.edit_sampler import Start
 from gazetteer.labeling.interventions.resolve import names
 from gazetteer.labeling.vocabulary.concepts import Vocabulary
 

@@ -13,8 +13,9 @@ from numpy.typing import NDArray
 
 from gazetteer.data.inputs.edits import QUADRANTS, Edit, Region, Target
 from gazetteer.data.tables.schemas import TRIALS
+from gazetteer.diffusion.edit_sampler import Picture
 from gazetteer.labeling.interventions.evaluation.cases import Case
-from gazetteer.labeling.interventions.evaluation.sampler import Bench, Found, Picture
+from gazetteer.labeling.interventions.evaluation.observer import EditObserver, Found
 from gazetteer.labeling.interventions.evaluation.scores import (
     in_box,
     lands_in,
@@ -65,13 +66,13 @@ class Trial:
 class Trials:
     """The models of an evaluation, in the process that uses them."""
 
-    def __init__(self, bench: Bench, classifier: Classifier | None = None, seed: int = 0) -> None:
+    def __init__(self, observer: EditObserver, classifier: Classifier | None = None, seed: int = 0) -> None:
         """`classifier` is needed for cases without a quadrant."""
-        self.bench, self.classifier, self.seed = bench, classifier, seed
+        self.observer, self.classifier, self.seed = observer, classifier, seed
 
     def run(self, items: Sequence[Trial]) -> pa.Table:
         """A row per trial, in the order given."""
-        self.bench.base([trial.case.start for trial in items])
+        self.observer.base([trial.case.start for trial in items])
         rows: list[dict[str, Any]] = [{} for _ in items]
         groups: dict[tuple[str, bool], list[int]] = {}
         for i, trial in enumerate(items):
@@ -85,9 +86,9 @@ class Trials:
 
     def _spatial(self, trials: Sequence[Trial], stage: str) -> list[dict[str, Any]]:
         starts = [trial.case.start for trial in trials]
-        plain = self.bench.base(starts)
+        plain = self.observer.base(starts)
         pictures = self._draw(trials, stage) if stage else plain
-        found = self.bench.look(pictures, [(trial.case.name,) for trial in trials])
+        found = self.observer.look(pictures, [(trial.case.name,) for trial in trials])
         rows = []
         for trial, before, after, seen in zip(trials, plain, pictures, found, strict=True):
             name, box = trial.case.name, QUADRANTS[trial.case.quadrant]
@@ -105,13 +106,13 @@ class Trials:
     def _global(self, trials: Sequence[Trial], stage: str) -> list[dict[str, Any]]:
         assert self.classifier is not None
         starts = [trial.case.start for trial in trials]
-        plain, old = self.bench.base(starts), self.bench.base_found(starts)
+        plain, old = self.observer.base(starts), self.observer.base_found(starts)
         pictures = self._draw(trials, stage) if stage else plain
         labels = list(self.classifier.labels)
         was = self.classifier.probabilities(np.stack(plain))
         now = self.classifier.probabilities(np.stack(pictures))
         rows = []
-        for i, (trial, seen) in enumerate(zip(trials, self.bench.look(pictures) if stage else old, strict=True)):
+        for i, (trial, seen) in enumerate(zip(trials, self.observer.look(pictures) if stage else old, strict=True)):
             column = labels.index(trial.case.name)
             kept = [mask_iou(mask, seen.masks.get(c, np.zeros_like(mask))) for c, mask in old[i].masks.items()]
             rows.append(
@@ -133,13 +134,13 @@ class Trials:
             if trial.method not in OURS:
                 targets = self._random(targets, trial.method, trial.number)
             edits.append([replace(trial.edit, targets=targets)])
-        return self.bench.edited([trial.case.start for trial in trials], edits, stage)
+        return self.observer.edited([trial.case.start for trial in trials], edits, stage)
 
     def _random(self, targets: Sequence[Target], method: str, number: int) -> tuple[Target, ...]:
         """Another choice of as many features of the same sites, or a direction drawn at random."""
         made = []
         for target in targets:
-            sae = self.bench.saes[target.site]
+            sae = self.observer.saes[target.site]
             block = zlib.crc32(target.block.encode())  # blocks of equal width must not share their direction
             rng = np.random.default_rng([self.seed, number, block])
             if method == "random_direction":

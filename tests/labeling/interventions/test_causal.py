@@ -21,7 +21,7 @@ from gazetteer.diffusion.generate import GenerationConfig, Generator
 from gazetteer.diffusion.resume import coarse_stride, resumed_at
 from gazetteer.jobs.experiments.causal import _turns, features_to_try
 from gazetteer.labeling.evidence.site_codes import site_of
-from gazetteer.labeling.interventions.causal import CausalConfig, Start, Switch, Switchboard
+from gazetteer.labeling.interventions.causal import CausalConfig, CausalTest, SharedPicture, Switch
 from gazetteer.labeling.interventions.causal_table import causal_table, judged, paired_interval, sign_flip_p, summarise
 from gazetteer.sae.model.autoencoder import SAEConfig, SparseAutoencoder
 from tests.labeling.interventions.test_steering import BLOCK, CONCEPTS, SITES, Finder
@@ -148,25 +148,31 @@ def test_causal_columns_join_labels_and_features(tmp_path: Path) -> None:
 # On a pipeline
 
 
-STARTS = [Start("i0", "a red house", 3), Start("i1", "a dog at night", 4), Start("i2", "the sea", 5)]
+STARTS = [
+    SharedPicture("i0", "a red house", 3),
+    SharedPicture("i1", "a dog at night", 4),
+    SharedPicture("i2", "the sea", 5),
+]
 
 
 @pytest.fixture(scope="module")
-def board() -> Switchboard:
+def tested() -> CausalTest:
     config = GenerationConfig(steps=10, guidance=3.0, blocks=(BLOCK,), branches=("cond",))
     saes = {site: SparseAutoencoder(SAEConfig(32, 64, 4)).initialise(1).requires_grad_(False) for site in SITES}
     generator = Generator(tiny_pipeline(), config)
-    return Switchboard(generator, saes, Finder(), Finder(), CONCEPTS, STARTS, CausalConfig(images=3, stride=4), 4)
+    return CausalTest(generator, saes, Finder(), Finder(), CONCEPTS, STARTS, CausalConfig(images=3, stride=4), 4)
 
 
-def test_areas_are_shares_of_the_picture(board: Switchboard) -> None:
-    assert board._areas([np.zeros((4, 8, 3), np.uint8)] * 5) == [dict.fromkeys(CONCEPTS, 1 / 32)] * 5
+def test_areas_are_shares_of_the_picture(tested: CausalTest) -> None:
+    assert tested._areas([np.zeros((4, 8, 3), np.uint8)] * 5) == [dict.fromkeys(CONCEPTS, 1 / 32)] * 5
 
 
-def test_coarse_steps_end_where_fine_ones_do(board: Switchboard) -> None:
-    assert board.stride == 2 and coarse_stride(board.pipe, 10, 5) == 5 and coarse_stride(board.pipe, 7, 4) == 1
+def test_coarse_steps_end_where_fine_ones_do(tested: CausalTest) -> None:
+    assert (
+        tested.sampler.stride == 2 and coarse_stride(tested.pipe, 10, 5) == 5 and coarse_stride(tested.pipe, 7, 4) == 1
+    )
     seen = []
-    scheduler = board.pipe.scheduler
+    scheduler = tested.pipe.scheduler
     step = scheduler.step
 
     def watched(*args, **kwargs):
@@ -175,41 +181,41 @@ def test_coarse_steps_end_where_fine_ones_do(board: Switchboard) -> None:
 
     scheduler.step = watched
     try:
-        board.prepare(SITES[1])
+        tested.prepare(SITES[1])
         seen.clear()
-        board._call([0], "middle")
+        tested._draw([(0, None)], "middle")
     finally:
         del scheduler.step
-    fine = list(board.schedule.timesteps[board.first["middle"] :])
+    fine = list(tested.sampler.schedule.timesteps[tested.sampler.first["middle"] :])
     assert [t for t, _ in seen] == fine[::2] and {length for _, length in seen} == {200}
-    with resumed_at(board.pipe, 0), pytest.raises(RuntimeError):
+    with resumed_at(tested.pipe, 0), pytest.raises(RuntimeError):
         raise RuntimeError
     assert "set_timesteps" not in vars(scheduler)
 
 
-def test_switching_off_takes_out_what_the_feature_writes(board: Switchboard) -> None:
+def test_switching_off_takes_out_what_the_feature_writes(tested: CausalTest) -> None:
     site = SITES[1]
-    board.prepare(site)
-    fires = next(f for f in sorted(board._plain[0].fired[site]))
-    quiet = next(f for f in range(64) if f not in board._plain[0].fired[site])
-    plain = board._plain[0].picture["middle"]
+    tested.prepare(site)
+    fires = next(f for f in sorted(tested._plain[0].fired[site]))
+    quiet = next(f for f in range(64) if f not in tested._plain[0].fired[site])
+    plain = tested._plain[0].picture["middle"]
     for feature, same in ((fires, False), (quiet, True)):
-        (drawn,) = board._draw([(0, Switch(site, feature, 1.0).edit("off", 1.0))], "middle")
+        (drawn,) = tested._draw([(0, Switch(site, feature, 1.0).edit("off", 1.0))], "middle")
         # Only the picture drawn alone: batches of other sizes differ in the last bits.
-        (alone,) = board._draw([(0, Edit(targets=(Target(BLOCK, features=(0,)),), strength=0.0))], "middle")
+        (alone,) = tested._draw([(0, Edit(targets=(Target(BLOCK, features=(0,)),), strength=0.0))], "middle")
         assert np.array_equal(drawn, alone) == same
     assert np.abs(plain.astype(int) - alone.astype(int)).max() <= 1
 
 
-def test_many_features_share_their_pictures_and_the_result_repeats(board: Switchboard) -> None:
+def test_many_features_share_their_pictures_and_the_result_repeats(tested: CausalTest) -> None:
     switches = [Switch(site, feature, 0.5) for site in SITES[:2] for feature in (3, 4, 5)]
-    table = board.measure(switches)
-    assert table.equals(board.measure(switches))
+    table = tested.measure(switches)
+    assert table.equals(tested.measure(switches))
     rows = table.to_pylist()
     assert len(rows) == 2 * 3 + 6 * 2 * 3
     assert {row["image_id"] for row in rows} == {"i0", "i1", "i2"}
     for row in rows:
-        fired = board._plain[int(row["image_id"][1])].fired[site_of(row["block"], row["branch"], row["t"])]
+        fired = tested._plain[int(row["image_id"][1])].fired[site_of(row["block"], row["branch"], row["t"])]
         assert row["drawn"] == (row["state"] == "on" or (row["state"] == "off" and row["feature"] in fired))
         assert row["drawn"] or row["change"] == 0.0
     assert any(row["state"] == "on" and row["change"] > 0 for row in rows)

@@ -17,13 +17,14 @@ from gazetteer.data.inputs.edits import QUADRANTS, STAGES, Edit, Region, Target
 from gazetteer.data.runs.folder import RunFolder
 from gazetteer.data.tables.codes import SparseMap
 from gazetteer.data.tables.schemas import FINAL_TABLES
+from gazetteer.diffusion.edit_sampler import EditSampler, Start
 from gazetteer.diffusion.generate import GenerationConfig, Generator
 from gazetteer.diffusion.resume import can_resume, resumed_at
 from gazetteer.labeling.detect.protocol import Detection
 from gazetteer.labeling.evidence.run_codes import site_codes
 from gazetteer.labeling.interventions.evaluation.cases import Case, Cases, SteerConfig
 from gazetteer.labeling.interventions.evaluation.experiments import SteeringEvaluation, rounds
-from gazetteer.labeling.interventions.evaluation.sampler import Bench, Start
+from gazetteer.labeling.interventions.evaluation.observer import EditObserver
 from gazetteer.labeling.interventions.evaluation.scores import (
     centre_of_mass,
     lands_in,
@@ -170,34 +171,35 @@ class Brightness:
 
 
 @pytest.fixture(scope="module")
-def bench() -> Bench:
+def observer() -> EditObserver:
     config = GenerationConfig(steps=6, guidance=3.0, blocks=(BLOCK,), branches=("cond",))
     saes = {site: SparseAutoencoder(SAEConfig(32, 64, 8)).initialise(1).requires_grad_(False) for site in SITES}
-    return Bench(Generator(tiny_pipeline(), config), saes, Finder(), Finder(), CONCEPTS, batch_size=4)
+    sampler = EditSampler(Generator(tiny_pipeline(), config), saes, batch_size=4)
+    return EditObserver(sampler, Finder(), Finder(), CONCEPTS)
 
 
-def test_a_resumed_run_gives_the_same_picture_as_a_whole_run(bench: Bench) -> None:
-    assert can_resume(bench.pipe) and bench.first == {"early": 0, "middle": 2, "final": 4}
+def test_a_resumed_run_gives_the_same_picture_as_a_whole_run(observer: EditObserver) -> None:
+    assert can_resume(observer.sampler.pipe) and observer.sampler.first == {"early": 0, "middle": 2, "final": 4}
     starts = [Start("a red house", 3), Start("a dog at night", 4)]
-    plain = bench.base(starts)
+    plain = observer.base(starts)
     edit = Edit(targets=(Target(BLOCK, "cond", 0.5, (3, 4)),), window=(0.2, 0.6), strength=2.0)
-    for stage in bench.first:
-        assert all(map(np.array_equal, bench.edited(starts, [[], []], stage), plain))
-    short = bench.edited(starts, [[edit], []], "middle")
-    whole = bench.edited(starts, [[edit], []], "early")  # from step 0; the window still says middle
+    for stage in observer.sampler.first:
+        assert all(map(np.array_equal, observer.edited(starts, [[], []], stage), plain))
+    short = observer.edited(starts, [[edit], []], "middle")
+    whole = observer.edited(starts, [[edit], []], "early")  # from step 0; the window still says middle
     assert all(map(np.array_equal, short, whole))
     assert np.array_equal(short[1], plain[1]) and not np.array_equal(short[0], plain[0])
-    with pytest.raises(RuntimeError), resumed_at(bench.pipe, 2):
+    with pytest.raises(RuntimeError), resumed_at(observer.sampler.pipe, 2):
         raise RuntimeError
-    assert "set_timesteps" not in vars(bench.pipe.scheduler)
-    bench.pipe.scheduler.set_timesteps(6)
-    assert len(bench.pipe.scheduler.timesteps) == 6
+    assert "set_timesteps" not in vars(observer.sampler.pipe.scheduler)
+    observer.sampler.pipe.scheduler.set_timesteps(6)
+    assert len(observer.sampler.pipe.scheduler.timesteps) == 6
 
 
 def evaluation(
-    bench: Bench, run: RunFolder, config: SteerConfig, done: list[Trial] | None = None
+    observer: EditObserver, run: RunFolder, config: SteerConfig, done: list[Trial] | None = None
 ) -> SteeringEvaluation:
-    trials = Trials(bench, Brightness())
+    trials = Trials(observer, Brightness())
 
     def carry_out(groups: list[tuple[Trial, ...]]) -> pa.Table:
         # Groups are recorded by what is in them: unedited pictures have their own, so that the others keep their names.
@@ -209,13 +211,13 @@ def evaluation(
     return SteeringEvaluation(run, config, Vocabulary(VocabularyConfig(CONCEPTS)), PROMPTS, carry_out)
 
 
-def test_the_evaluation_reports_every_stage_and_method(bench: Bench, run: RunFolder) -> None:
+def test_the_evaluation_reports_every_stage_and_method(observer: EditObserver, run: RunFolder) -> None:
     config = SteerConfig(
         words=("night",), classifier="x:y", strengths=(0.5, 2.0), branches=("cond",), cases=3, global_cases=2, tuning=2,
         chunk=4, paper_strengths=(1.0, 0.1),
     )  # fmt: skip
     done: list[Trial] = []
-    result = evaluation(bench, run, config, done).run()
+    result = evaluation(observer, run, config, done).run()
     assert set(result["spatial"]) == set(result["global"]) == {"early", "middle", "final"}
     for stage, methods in result["spatial"].items():
         assert set(methods) == set(SPATIAL)
@@ -245,7 +247,7 @@ def test_the_evaluation_reports_every_stage_and_method(bench: Bench, run: RunFol
     assert tuned and not tuned & {trial.case.start.prompt for trial in done if trial.half == "heldout"}
 
 
-def test_a_trial_is_judged_by_where_the_thing_is(bench: Bench) -> None:
+def test_a_trial_is_judged_by_where_the_thing_is(observer: EditObserver) -> None:
     """The picture's brightest pixel is the thing, wherever it is."""
     case = Case(Start("a red house", 3), "house", "top left")
     edit = Edit(targets=(Target(BLOCK, "cond", 1.0, (3, 4)),), region=Region(box=QUADRANTS["top left"]), strength=4.0)
@@ -253,8 +255,8 @@ def test_a_trial_is_judged_by_where_the_thing_is(bench: Bench) -> None:
         Trial(case, "heldout", "none", 0),
         *(Trial(case, "heldout", method, 0, "early", "4", edit) for method in SPATIAL[:-1]),
     ]
-    rows = Trials(bench).run(trials).to_pylist()
-    picture = bench.base([case.start])[0].sum(axis=2)
+    rows = Trials(observer).run(trials).to_pylist()
+    picture = observer.base([case.start])[0].sum(axis=2)
     y, x = np.unravel_index(picture.argmax(), picture.shape)
     assert rows[0]["landed"] == (x < picture.shape[1] / 2 and y < picture.shape[0] / 2)
     assert rows[0]["outside_change"] == 0.0 and min(row["outside_change"] for row in rows[1:]) > 0.0

@@ -9,8 +9,9 @@ import pytest
 
 from gazetteer.data.core.sites import Site
 from gazetteer.data.inputs.edits import QUADRANTS, Edit, Region, Target
+from gazetteer.diffusion.edit_sampler import Start
 from gazetteer.labeling.interventions.evaluation.cases import Case
-from gazetteer.labeling.interventions.evaluation.sampler import Found, Start
+from gazetteer.labeling.interventions.evaluation.observer import Found
 from gazetteer.labeling.interventions.evaluation.scores import structural_distance
 from gazetteer.labeling.interventions.evaluation.trials import Trial, Trials
 
@@ -35,7 +36,7 @@ BEFORE = Found(("cow", "dog"), {"dog": box(0, 0, 4, 4), "cow": box(4, 0, 8, 4)},
 AFTER = Found(("dog",), {"dog": box(0, 0, 4, 2)}, {"dog": (0.75, 0.75), "cow": (0.1, 0.1)})
 
 
-class Bench:
+class Observer:
     """Draws GREY, and EDITED with an edit; finds BEFORE in the one and AFTER in the other."""
 
     saes: dict[Site, Any] = {}  # noqa: RUF012
@@ -65,7 +66,7 @@ class Classifier:
 
 
 def rows(*trials: Trial) -> list[dict[str, Any]]:
-    return Trials(Bench(), Classifier()).run(trials).to_pylist()  # type: ignore[arg-type]
+    return Trials(Observer(), Classifier()).run(trials).to_pylist()  # type: ignore[arg-type]
 
 
 def test_a_spatial_row_by_hand() -> None:

@@ -1,0 +1,149 @@
+"""Draw edited pictures beside unedited ones, many edits to a batch, from latents kept at each stage's first step."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from gazetteer.data.core.sites import Site
+from gazetteer.data.inputs.edits import STAGES, Edit
+from gazetteer.diffusion.draw import pictures_of
+from gazetteer.diffusion.generate import Generator
+from gazetteer.diffusion.resume import can_resume, coarse_stride, keep_latents, resumed_at
+from gazetteer.diffusion.steer import steer
+from gazetteer.sae.model.autoencoder import SparseAutoencoder
+
+Picture = NDArray[np.uint8]
+"""[height, width, 3]."""
+
+
+@dataclass(frozen=True)
+class Start:
+    """Where a picture comes from: its prompt and the seed of its noise."""
+
+    prompt: str
+    seed: int
+
+
+@dataclass
+class _Cached:
+    """Of one start: the latents [1, channels, h, w] at each stage's first step, and the unedited picture once drawn."""
+
+    latents: dict[str, Tensor] = field(default_factory=dict)
+    picture: Picture | None = None
+
+
+class EditSampler:
+    """Samples a stage of a generation again and again, with other edits, from latents that are shared.
+
+    Attributes:
+        schedule: of the whole process.
+        first: stage -> 0-based step from which it is sampled again; 0 where the sampler cannot begin in the middle.
+        stride: of `edited`: so many sampler steps are taken as one.
+    """
+
+    def __init__(
+        self,
+        generator: Generator,
+        saes: Mapping[Site, SparseAutoencoder],
+        *,
+        batch_size: int = 8,
+        stride: int = 1,
+        dtype: str = "float32",
+        cache: int = 256,
+    ) -> None:
+        """Stages are those of `gazetteer.data.inputs.edits.STAGES`.
+
+        Args:
+            stride: the largest to take; 1 is taken where the sampler or the number of steps allows no other.
+            dtype: in which pictures are sampled, unedited ones too: with ``bfloat16``, what torch.autocast does in it.
+            cache: starts whose unedited pictures and latents are remembered.
+        """
+        self.generator, self.pipe, self.saes = generator, generator.pipe, saes
+        self.batch_size, self.cache = batch_size, cache
+        self.dtype: torch.dtype = getattr(torch, dtype)
+        self.schedule = generator.schedule
+        resumes = can_resume(self.pipe)
+        self.stride = coarse_stride(self.pipe, generator.config.steps, stride) if resumes else 1
+        self.first = {stage: self.schedule.first_step(window) if resumes else 0 for stage, window in STAGES.items()}
+        self._cached: dict[Start, _Cached] = {}
+
+    def unedited(self, starts: Sequence[Start]) -> list[Picture]:
+        """The pictures without an edit, sampled whole; each once as long as at most `cache` starts are known."""
+        self._fill(starts, decode=True)
+        pictures = [self._cached[start].picture for start in starts]
+        return [picture for picture in pictures if picture is not None]
+
+    def edited(self, starts: Sequence[Start], edits: Sequence[Sequence[Edit]], stage: str) -> list[Picture]:
+        """One picture a start, each with its own edits, whose windows lie in the stage.
+
+        Raises:
+            InputError: as `gazetteer.diffusion.steer.steer`, or the safety checker blacked a picture out.
+        """
+        self._fill(starts, decode=False)
+        done: list[Picture] = []
+        for i in range(0, len(starts), self.batch_size):
+            batch = starts[i : i + self.batch_size]
+            own = [
+                replace(edit, images=(place,))
+                for place, edits_of_one in enumerate(edits[i : i + self.batch_size])
+                for edit in edits_of_one
+            ]
+            latents = torch.cat([self._cached[start].latents[stage] for start in batch])
+            with ExitStack() as stack:
+                stack.enter_context(resumed_at(self.pipe, self.first[stage], self.stride))
+                stack.enter_context(steer(self.pipe, own, self.saes, schedule=self.schedule))
+                done += list(pictures_of(self._call(batch, latents, "np")))
+        return done
+
+    def prepare(self, starts: Sequence[Start]) -> None:
+        """Sample whole what is not cached yet, for the latents at each stage's first step."""
+        self._fill(starts, decode=False)
+
+    def _fill(self, starts: Sequence[Start], decode: bool) -> None:
+        """Sample whole what is not cached yet, and with `decode` what has no picture yet."""
+        wanted = dict.fromkeys(starts)
+        missing = [s for s in wanted if s not in self._cached or (decode and self._cached[s].picture is None)]
+        new = [start for start in missing if start not in self._cached]
+        if new and len(self._cached) + len(new) > self.cache:
+            self._cached = {start: self._cached[start] for start in wanted if start in self._cached}
+        for i in range(0, len(missing), self.batch_size):
+            self._sample_whole(missing[i : i + self.batch_size], decode)
+
+    def _sample_whole(self, starts: Sequence[Start], decode: bool) -> None:
+        unet = self.pipe.unet
+        noise = torch.cat([self.generator.noise(start.seed) for start in starts]).to(unet.device, unet.dtype)
+        kept: dict[int, Tensor] = {}
+        pictures: list[Picture | None] = [None] * len(starts)
+        if decode or any(self.first.values()):
+            with keep_latents(self.pipe, set(self.first.values()), len(starts)) as kept:
+                output = self._call(starts, noise, "np" if decode else "latent")
+            if decode:
+                pictures = list(pictures_of(output))
+        for i, (start, picture) in enumerate(zip(starts, pictures, strict=True)):
+            # Step 0 starts from the noise itself, which the pipeline may scale before the U-Net sees it.
+            latents = {
+                stage: (noise if step == 0 else kept[step])[i : i + 1] for stage, step in self.first.items()
+            }  # fmt: skip
+            self._cached[start] = _Cached(latents, picture)
+
+    @torch.inference_mode()
+    def _call(self, starts: Sequence[Start], latents: Tensor, output_type: str) -> Any:
+        config = self.generator.config
+        size: dict[str, Any] = {n: v for n in ("height", "width") if (v := getattr(config, n))}
+        with torch.autocast(latents.device.type, self.dtype, enabled=self.dtype == torch.bfloat16):
+            return self.pipe(
+                prompt=[start.prompt for start in starts],
+                latents=latents,
+                num_inference_steps=config.steps,
+                guidance_scale=config.guidance,
+                output_type=output_type,
+                **size,
+            )

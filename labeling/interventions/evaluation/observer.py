@@ -1,0 +1,100 @@
+"""Edited pictures beside unedited ones, and what a detector and a segmenter find in them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from gazetteer.data.inputs.edits import Edit
+from gazetteer.diffusion.edit_sampler import EditSampler, Picture, Start
+from gazetteer.labeling.detect.protocol import Detection, Detector
+from gazetteer.labeling.interventions.evaluation.scores import score_centre
+from gazetteer.labeling.segment.protocol import Segmenter
+
+
+@dataclass(frozen=True)
+class Found:
+    """What a picture shows.
+
+    Attributes:
+        present: the concepts that are found, sorted.
+        masks: by concept that is found (and asked for), the union of its masks, bool [height, width].
+        centres: by concept, x, y of its score map's centre of mass (`steer_scores.score_centre`), found or not.
+    """
+
+    present: tuple[str, ...]
+    masks: dict[str, NDArray[np.bool_]]
+    centres: dict[str, tuple[float, float]]
+
+
+class EditObserver:
+    """The models of an evaluation: draws edited pictures and looks at them, at each unedited one once."""
+
+    def __init__(
+        self,
+        sampler: EditSampler,
+        detector: Detector,
+        segmenter: Segmenter,
+        concepts: Sequence[str],
+        threshold: float = 0.0,
+    ) -> None:
+        """`concepts` are asked of every picture, so that one which appears or vanishes is seen.
+
+        threshold: lowest score of a box that counts as found; the detector may give weaker ones, for score maps.
+        """
+        self.sampler, self.saes, self.batch_size = sampler, sampler.saes, sampler.batch_size
+        self.detector, self.segmenter, self.concepts = detector, segmenter, tuple(concepts)
+        self.threshold = threshold
+        self._found: dict[Start, Found] = {}
+
+    def base(self, starts: Sequence[Start]) -> list[Picture]:
+        """The unedited pictures (`EditSampler.unedited`)."""
+        return self.sampler.unedited(starts)
+
+    def base_found(self, starts: Sequence[Start]) -> list[Found]:
+        """What the detector and segmenter find in the unedited pictures (`look`), in each once while it is cached."""
+        pictures = dict(zip(starts, self.base(starts), strict=True))
+        missing = [start for start in pictures if start not in self._found]
+        if missing and len(self._found) + len(missing) > self.sampler.cache:
+            self._found = {start: self._found[start] for start in pictures if start in self._found}
+        self._found |= zip(missing, self.look([pictures[start] for start in missing]), strict=True)
+        return [self._found[start] for start in starts]
+
+    def edited(self, starts: Sequence[Start], edits: Sequence[Sequence[Edit]], stage: str) -> list[Picture]:
+        """One picture a start, each with its own edits, whose windows lie in the stage (`EditSampler.edited`)."""
+        return self.sampler.edited(starts, edits, stage)
+
+    def look(self, pictures: Sequence[Picture], masked: Sequence[Sequence[str]] | None = None) -> list[Found]:
+        """What the detector and segmenter find in every picture.
+
+        masked: per picture the concepts whose masks are wanted, as far as they are found; None: of all.
+        """
+        results: list[Found] = []
+        for i in range(0, len(pictures), self.batch_size):
+            some = pictures[i : i + self.batch_size]
+            asked = [self.concepts] * len(some) if masked is None else masked[i : i + self.batch_size]
+            detected = self.detector.detect(some, [self.concepts] * len(some))
+            sure = [[one for one in own if one.score >= self.threshold] for own in detected]
+            cut = [[one for one in own if one.concept in mine] for own, mine in zip(sure, asked, strict=True)]
+            masks = self.segmenter.segment(some, [[one.box for one in own] for own in cut])
+            for picture, every, found, own, segments in zip(some, detected, sure, cut, masks, strict=True):
+                unions: dict[str, NDArray[np.bool_]] = {}
+                for one, segment in zip(own, segments, strict=True):
+                    if segment.mask.any():
+                        before = unions.get(one.concept)
+                        unions[one.concept] = segment.mask if before is None else before | segment.mask
+                present = tuple(sorted({one.concept for one in found}))
+                results.append(Found(present, unions, self._centres(every, picture.shape[:2])))
+        return results
+
+    def _centres(self, detections: Sequence[Detection], size: tuple[int, ...]) -> dict[str, tuple[float, float]]:
+        centres = {}
+        for concept in dict.fromkeys(one.concept for one in detections):
+            mine = [(one.box, one.score) for one in detections if one.concept == concept]
+            centre = score_centre(mine, size[0], size[1])
+            if centre is not None:
+                centres[concept] = centre
+        return centres
