@@ -33,7 +33,7 @@ from gazetteer.jobs.executors.ray.executor import ray_pools, run_ray
 from gazetteer.jobs.executors.serial import run_serial
 from gazetteer.jobs.executors.task import Job, Task
 from gazetteer.jobs.label import shards as plan
-from gazetteer.jobs.label.job import join_results, lost_item
+from gazetteer.jobs.label.results import join_results, lost_item
 from gazetteer.labeling.pipeline.stages import STAGES, ShardResult, Stages
 
 

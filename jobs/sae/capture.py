@@ -13,6 +13,8 @@ from gazetteer.data.core.sites import Site
 from gazetteer.data.inputs.prompts import Item
 from gazetteer.diffusion.generate import GenerationConfig, Generator
 from gazetteer.diffusion.load import ModelConfig, load_pipeline
+from gazetteer.jobs.config.schema import RunConfig
+from gazetteer.jobs.executors.sources import Source
 from gazetteer.jobs.executors.task import Lost
 
 
@@ -39,6 +41,11 @@ class CaptureWorker:
 def concatenate(parts: Sequence[dict[Site, np.ndarray]]) -> dict[Site, np.ndarray]:
     """The updates of consecutive parts of a job as one."""
     return {site: np.concatenate([part[site] for part in parts]) for site in parts[0]}
+
+
+def model_digest(config: RunConfig, model: Sequence[Source]) -> str:
+    """The digest of the model as the training found it when it began; a hub's id stands for itself."""
+    return next((source.digest for source in model if source.key == "model.path"), config.model.path)
 
 
 def cannot_lose(item: Any, lost: Lost) -> Any:

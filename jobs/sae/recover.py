@@ -20,6 +20,7 @@ from gazetteer.diffusion.load import ModelConfig, load_pipeline
 from gazetteer.diffusion.noise_error import NoiseErrors, mean_errors, noise_errors
 from gazetteer.jobs.config.schema import RunConfig, SaeConfig
 from gazetteer.jobs.executors.choose import Executor
+from gazetteer.jobs.executors.sources import Source, checking
 from gazetteer.jobs.executors.task import Job, Task
 from gazetteer.jobs.label.progress import Progress
 from gazetteer.jobs.sae.capture import cannot_lose
@@ -30,10 +31,15 @@ from gazetteer.sae.training.metrics import loss_recovered
 Errors = dict[Site, NoiseErrors]
 
 
-def recover_losses(config: RunConfig, sae: SaeConfig, items: Sequence[Item], out: Path, executor: Executor) -> None:
+def recover_losses(
+    config: RunConfig, sae: SaeConfig, items: Sequence[Item], out: Path, executor: Executor, model: tuple[Source, ...]
+) -> None:
     """Measure on the first ``sae.recover`` held-out pictures and add the numbers to each ``config.json``.
 
     Sites that were measured on as many pictures before are left alone; with nothing to do no model is loaded.
+
+    Args:
+        model: what the workers have to find the model to be.
 
     Raises:
         InputError: a model that does not predict noise.
@@ -44,17 +50,17 @@ def recover_losses(config: RunConfig, sae: SaeConfig, items: Sequence[Item], out
     todo = [site for site in config.generation.sites if _pictures(root / site.slug) != len(ids)]
     if not ids or not todo:
         return
-    progress = Progress("loss recovered", len(ids))
     found: dict[str, Errors] = {}
-
-    def keep(job: Job, result: list[Errors]) -> None:
-        found[job.id] = result[0]
-        progress.add(1)
-
     build = partial(RecoverWorker, config.model, config.generation, str(root), tuple(todo), config.threads)
     jobs = [Job(image_id, (by_id[image_id],)) for image_id in ids]
-    executor.run(Task(build, lambda parts: [one for part in parts for one in part], cannot_lose), jobs, keep)
-    progress.close()
+    task = Task(checking(build, model), lambda parts: [one for part in parts for one in part], cannot_lose)
+    with Progress("loss recovered", len(ids)) as progress:
+
+        def keep(job: Job, result: list[Errors]) -> None:
+            found[job.id] = result[0]
+            progress.add(1)
+
+        executor.run(task, jobs, keep)
     for site in todo:
         errors = mean_errors([found[image_id][site] for image_id in ids])
         metrics = read_config(root / site.slug).get("metrics") or {}

@@ -10,20 +10,23 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from gazetteer.data.core.digests import digest_json, digest_path
+from gazetteer.data.core.digests import digest_json
 from gazetteer.data.core.sites import Site
 from gazetteer.data.inputs.activation_dataset import heldout_images
 from gazetteer.data.inputs.prompts import Item
 from gazetteer.jobs.config.schema import RunConfig, SaeConfig
 from gazetteer.jobs.executors.choose import Executor
+from gazetteer.jobs.executors.sources import Source, checking
 from gazetteer.jobs.executors.task import Job, Task
 from gazetteer.jobs.label.progress import Progress
-from gazetteer.jobs.sae.capture import CaptureWorker, cannot_lose, concatenate
+from gazetteer.jobs.sae.capture import CaptureWorker, cannot_lose, concatenate, model_digest
 from gazetteer.sae.training.stream_train import StreamPlan, StreamTrainer, finished_stream
 from gazetteer.sae.training.tensorboard import Board
 
 
-def train_from_stream(config: RunConfig, sae: SaeConfig, items: Sequence[Item], out: Path, executor: Executor) -> None:
+def train_from_stream(
+    config: RunConfig, sae: SaeConfig, items: Sequence[Item], out: Path, executor: Executor, model: tuple[Source, ...]
+) -> None:
     """Train the autoencoders of every site into ``OUT/saes``; resumes at the last state of the training.
 
     Pictures are taken in the order of their ids, which hash prompt and seed: prompts that stand together in a file
@@ -43,25 +46,23 @@ def train_from_stream(config: RunConfig, sae: SaeConfig, items: Sequence[Item], 
         torch.set_num_threads(config.threads)
     board = Board(out / "tensorboard") if sae.tensorboard else None
     trainer = StreamTrainer(plan, out / "saes", sae.device, board.add if board else None)
-    task = Task(partial(CaptureWorker, config.model, config.generation, config.threads), concatenate, cannot_lose)
-    progress = Progress("stream", len(train), trainer.pictures)
+    capture = checking(partial(CaptureWorker, config.model, config.generation, config.threads), model)
+    task = Task(capture, concatenate, cannot_lose)
+    with Progress("stream", len(train), trainer.pictures) as progress:
 
-    def feed(parts: Sequence[Item], take: Callable[[dict[Site, Tensor]], None]) -> None:
-        jobs = [
-            Job(f"{n:09d}", tuple(parts[n : n + config.shard_size])) for n in range(0, len(parts), config.shard_size)
-        ]
-        executor.run(task, jobs, _InOrder(jobs, take, progress).done)
+        def feed(parts: Sequence[Item], take: Callable[[dict[Site, Tensor]], None]) -> None:
+            starts = range(0, len(parts), config.shard_size)
+            jobs = [Job(f"{start:09d}", tuple(parts[start : start + config.shard_size])) for start in starts]
+            executor.run(task, jobs, _InOrder(jobs, take, progress).done)
 
-    if trainer.wanted is None:
-        # One shard tells how many cells a picture has, and so how many pictures the steps need.
-        feed(train[: config.shard_size], trainer.add)
-    feed(train[trainer.pictures : trainer.wanted], trainer.add)
-    trainer.drain()
-    progress.total = trainer.pictures + len(heldout)
-    feed([item for item in ordered if item.image_id in heldout], trainer.measure)
-    progress.close()
-    model = digest_path(config.model.path)
-    trainer.publish({"model_digest": model}, torch.float16)
+        if trainer.wanted is None:
+            # One shard tells how many cells a picture has, and so how many pictures the steps need.
+            feed(train[: config.shard_size], trainer.add)
+        feed(train[trainer.pictures : trainer.wanted], trainer.add)
+        trainer.drain()
+        progress.total = trainer.pictures + len(heldout)
+        feed([item for item in ordered if item.image_id in heldout], trainer.measure)
+    trainer.publish({"model_digest": model_digest(config, model)}, torch.float16)
     if board:
         board.close()
 

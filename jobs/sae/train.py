@@ -19,7 +19,6 @@ import numpy as np
 import torch
 
 from gazetteer.data.core.atomic import write_errors
-from gazetteer.data.core.digests import digest_path
 from gazetteer.data.core.errors import GazetteerError, InputError, LockedError
 from gazetteer.data.core.sites import Site
 from gazetteer.data.inputs.activation_dataset import ActivationDataset
@@ -31,10 +30,11 @@ from gazetteer.data.runs.lock import hold
 from gazetteer.jobs.config.fingerprint import fingerprint, picture_digest
 from gazetteer.jobs.config.schema import RunConfig, SaeConfig
 from gazetteer.jobs.executors.choose import Executor
+from gazetteer.jobs.executors.sources import Source, checking, sources
 from gazetteer.jobs.executors.task import Job, Task
 from gazetteer.jobs.label.progress import Progress
 from gazetteer.jobs.label.shards import make_items
-from gazetteer.jobs.sae.capture import CaptureWorker, cannot_lose, concatenate
+from gazetteer.jobs.sae.capture import CaptureWorker, cannot_lose, concatenate, model_digest
 from gazetteer.jobs.sae.recover import recover_losses
 from gazetteer.jobs.sae.stream import train_from_stream
 from gazetteer.labeling.pipeline.checks import check_blocks, check_devices
@@ -64,42 +64,44 @@ def train_site_saes(config: RunConfig, out: str | Path) -> list[dict[str, Any]]:
         check_devices({"model.device": config.model.device, "sae.device": config.sae.device})
         check_blocks(config.model, config.generation.blocks)
     repeated = [prompts[i % len(prompts)] for i in range(config.sae.images)]
-    items = make_items(repeated, config.seed, picture_digest(fingerprint(config)))
+    marks = fingerprint(config)
+    items, model = make_items(repeated, config.seed, picture_digest(marks)), sources(config, marks, ("model",))
     if config.sae.tensorboard:
         Board(out / "tensorboard").close()  # a missing package is said now, not after the pictures
     train = train_from_stream if config.sae.stream else _from_disk
     with _locked(out), Executor(config) as executor:
-        train(config, config.sae, items, out, executor)
-        recover_losses(config, config.sae, items, out, executor)
+        train(config, config.sae, items, out, executor, model)
+        recover_losses(config, config.sae, items, out, executor, model)
         rows = write_report(out / "saes").to_pylist()
     slugs = {site.slug for site in config.generation.sites}
     named = [{"site": Site(row["block"], row["branch"], row["t"]).slug, **row} for row in rows]
     return [row for row in named if row["site"] in slugs]
 
 
-def _from_disk(config: RunConfig, sae: SaeConfig, items: list[Item], out: Path, executor: Executor) -> None:
+def _from_disk(
+    config: RunConfig, sae: SaeConfig, items: list[Item], out: Path, executor: Executor, model: tuple[Source, ...]
+) -> None:
     """Capture what is missing in ``OUT/activations``, then train what is not trained."""
     sites = config.generation.sites
     root = out / "activations"
     writer = ActivationWriter(root, sites)
     shards = [Job(s.id, s.items) for s in shards_of(items, config.shard_size) if not writer.finished(s.id)]
     done = len(items) - sum(len(job.items) for job in shards)
-    progress = Progress("capture", len(items), done)
+    capture = checking(partial(CaptureWorker, config.model, config.generation, config.threads), model)
+    with Progress("capture", len(items), done) as progress:
 
-    def keep(job: Job, activations: dict[Site, np.ndarray]) -> None:
-        writer.add(job.id, activations, [item.image_id for item in job.items])
-        progress.add(len(job.items))
+        def keep(job: Job, activations: dict[Site, np.ndarray]) -> None:
+            writer.add(job.id, activations, [item.image_id for item in job.items])
+            progress.add(len(job.items))
 
-    capture = partial(CaptureWorker, config.model, config.generation, config.threads)
-    executor.run(Task(capture, concatenate, cannot_lose), shards, keep)
-    progress.close()
-    train = partial(TrainWorker, str(out), sae, config.threads, config.model.path)
+        executor.run(Task(capture, concatenate, cannot_lose), shards, keep)
+    train = partial(TrainWorker, str(out), sae, config.threads, model_digest(config, model))
     executor.run(Task(train, _join, cannot_lose), [Job(s.slug, (s,)) for s in sites], _say)
 
 
 @dataclass
 class TrainWorker:
-    """Trains the autoencoder of one site from its activation shards."""
+    """Trains the autoencoder of one site from its activation shards; `model`: the digest of the model they are of."""
 
     out: str
     sae: SaeConfig
@@ -110,10 +112,9 @@ class TrainWorker:
         """Train the sites given; returns their held-out metrics."""
         if self.threads:
             torch.set_num_threads(self.threads)
-        digest = digest_path(self.model)
-        return [self._train(site, digest) for site in items]
+        return [self._train(site) for site in items]
 
-    def _train(self, site: Site, digest: str) -> dict[str, Any]:
+    def _train(self, site: Site) -> dict[str, Any]:
         activations, out = Path(self.out) / "activations", Path(self.out)
         train = ActivationDataset(activations, site, split="train")
         heldout = ActivationDataset(activations, site, split="heldout")
@@ -125,7 +126,7 @@ class TrainWorker:
             out / "saes" / site.slug,
             site=site,
             heldout=heldout.in_order(4096),
-            metadata={"model_digest": digest},
+            metadata={"model_digest": self.model},
             dtype=torch.float16,
             device=self.sae.device,
             on_log=partial(board.add, site) if board else None,

@@ -17,7 +17,7 @@ from gazetteer.data.core.errors import InputError
 from gazetteer.data.runs.folder import RunFolder
 from gazetteer.data.tables.provenance import with_provenance
 from gazetteer.data.tables.schemas import CANDIDATES, FINAL_TABLES, LABELLING_TABLES, PAIRS
-from gazetteer.jobs.label.job import _Run
+from gazetteer.jobs.label.run import LabelRun
 from tests.support.system.running import FEW, digests, in_process
 
 ABOVE_A_THRESHOLD = [name for name in CANDIDATES.names if name not in PAIRS.names]
@@ -68,15 +68,15 @@ def test_parts_of_an_unfinished_run_are_done_again(run: Path, undamaged: Path) -
 def test_a_part_damaged_while_the_run_goes_on_is_done_again_before_it_ends(
     run: Path, undamaged: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    carry_out, calls = _Run.carry_out, []
+    carry_out, calls = LabelRun.carry_out, []
 
-    def damaging(self: _Run, *arguments: Any) -> None:
+    def damaging(self: LabelRun, *arguments: Any) -> None:
         carry_out(self, *arguments)
         calls.append(arguments)
         if len(calls) == 1:
             flip(sorted(run.glob("images/*.parquet"))[0])  # pictures are read by nothing that comes later
 
-    monkeypatch.setattr(_Run, "carry_out", damaging)
+    monkeypatch.setattr(LabelRun, "carry_out", damaging)
     (run / "_meta/_SUCCESS").unlink()
     again(run)
     assert len(calls) == 2

@@ -37,7 +37,11 @@ def test_a_line_an_interval_with_rate_and_time_left(clock: Clock) -> None:
     progress.add(2)
     assert len(stream.getvalue().splitlines()) == 1
     progress.close()
-    assert stream.getvalue().splitlines()[1] == "label: 40/100, 2 failed, 0.80 img/s, about 72 s left"
+    assert stream.getvalue().splitlines()[1:] == ["label: 40/100, 2 failed, 0.80 img/s, about 72 s left"]
+    clock.now += 20.0
+    progress.add(0)
+    progress.close()
+    assert len(stream.getvalue().splitlines()) == 2, "what was said is not said again"
 
 
 def test_before_the_first_picture_nothing_is_promised(clock: Clock) -> None:
@@ -53,7 +57,10 @@ def test_a_terminal_gets_a_bar_and_no_lines(clock: Clock, monkeypatch: pytest.Mo
     stream = io.StringIO()
     monkeypatch.setattr(stream, "isatty", lambda: True, raising=False)
     progress = Progress("label", 10, 4, stream=stream, interval=0.0)
-    progress.add(6)
+    clock.now += 10.0
+    progress.add(5, failed=1)
     progress.close()
-    assert "10/10" in stream.getvalue()
-    assert "label: 10/10," not in stream.getvalue()
+    last = stream.getvalue().split("label")[-1]
+    assert "10/10" in last
+    assert "1 failed, 0.50 img/s" in last
+    assert "label: 9/10," not in stream.getvalue()

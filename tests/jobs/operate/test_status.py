@@ -66,7 +66,7 @@ def test_a_run_is_watched_stopped_and_finished(tmp_path: Path) -> None:
     assert complete["state"] == "complete"
     assert complete["shards"]["done"] == complete["shards"]["total"] == 16
     assert complete["images"] == {"done": 16, "total": 16, "failed": 0}
-    assert "16 of 16 committed" in done.stdout
+    assert "16 of 16 committed" in done.stderr, "standard output is for the machine"
 
     logged = lines(run)
     committed = [line["shard"] for line in logged if line["message"] == "shard committed"]

@@ -28,10 +28,10 @@ CONCEPTS = ["sky", "grass", "hot air balloon", "cat", "dog", "tree"]
 WORDS = sorted({word for concept in CONCEPTS for word in concept.split()})
 ON_CPU_TIME = """
 import sys, time, types
-import gazetteer.jobs.label.job, gazetteer.labeling.pipeline.stages
+import gazetteer.jobs.label.run, gazetteer.labeling.pipeline.stages
 from gazetteer.jobs.cli.main import main
 clock = types.SimpleNamespace(monotonic=time.process_time, perf_counter=time.process_time)
-gazetteer.jobs.label.job.time = gazetteer.labeling.pipeline.stages.time = clock
+gazetteer.jobs.label.run.time = gazetteer.labeling.pipeline.stages.time = clock
 sys.exit(main())
 """
 """The command line with CPU seconds in the place of wall seconds, which say nothing on a machine that others use."""

@@ -1,0 +1,65 @@
+"""What workers hand over, joined and counted."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+
+from gazetteer.data.core.sites import Site
+from gazetteer.data.inputs.prompts import Item
+from gazetteer.data.runs.folder import Commit
+from gazetteer.data.tables.schemas import FAILURES, LABELLING_TABLES
+from gazetteer.jobs.config.schema import RunConfig
+from gazetteer.jobs.executors.task import Lost
+from gazetteer.labeling.evidence.counts import sum_evidence
+from gazetteer.labeling.pipeline.stages import STAGES, ShardResult
+from gazetteer.sae.model.files import read_config
+
+
+def join_results(parts: Sequence[ShardResult]) -> ShardResult:
+    """The result of a shard from the results of consecutive parts of it."""
+    tables = {
+        name: pa.concat_tables([part.tables[name] for part in parts]) for name in parts[0].tables if name != "evidence"
+    }
+    tables["evidence"] = sum_evidence([part.tables["evidence"] for part in parts])
+    seconds = {k: sum(p.seconds.get(k, 0.0) for p in parts) for k in {k for p in parts for k in p.seconds}}
+    counts = {k: sum(p.counts.get(k, 0) for p in parts) for k in {k for p in parts for k in p.counts}}
+    explained = next((part.explained for part in parts if part.explained), {})
+    return ShardResult(tables, seconds, counts, explained)
+
+
+def lost_item(item: Item, lost: Lost) -> ShardResult:
+    """The result for an item that kept taking its worker down: one row of `failures`."""
+    stage = "worker" if lost.stages == STAGES else "+".join(lost.stages)
+    row = {
+        "stage": stage,
+        "item": item.image_id,
+        "error": lost.error,
+        "message": lost.message,
+        "attempts": lost.attempts,
+    }
+    tables = {name: schema.empty_table() for name, schema in LABELLING_TABLES.items()}
+    tables["failures"] = pa.Table.from_pylist([row], schema=FAILURES)
+    return ShardResult(tables, {}, {"images": 0, "segments": 0, "failures": 1})
+
+
+def totals(commits: Mapping[str, Commit]) -> dict[str, Any]:
+    """The counts and worker seconds of all shards, and the first explained variances that one of them measured."""
+    infos = [commit.info for _, commit in sorted(commits.items())]
+    seconds: dict[str, float] = {}
+    for info in infos:
+        for stage, spent in info["seconds"].items():
+            seconds[stage] = seconds.get(stage, 0.0) + spent
+    counts = {name: sum(info.get(name, 0) for info in infos) for name in ("images", "segments", "replayed")}
+    explained: dict[str, float] = next(
+        (info["explained_variance"] for info in infos if info.get("explained_variance")), {}
+    )
+    return {**counts, "seconds": seconds, "explained_variance": explained}
+
+
+def feature_counts(config: RunConfig) -> dict[Site, int]:
+    """Features per site, dead ones included, from the autoencoders' own configurations."""
+    return {s: int(read_config(Path(config.saes) / s.slug)["n"]) for s in config.generation.sites}

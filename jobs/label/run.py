@@ -1,0 +1,197 @@
+"""One process's work on a labelling run: passes of shards through the executor, then the final tables."""
+
+from __future__ import annotations
+
+import logging
+import os
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from gazetteer.data.core.errors import GazetteerError
+from gazetteer.data.inputs.prompts import Shard
+from gazetteer.data.runs.folder import Commit, RunFolder
+from gazetteer.data.tables.provenance import provenance
+from gazetteer.jobs.config.fingerprint import picture_digest, portable_config
+from gazetteer.jobs.config.schema import RunConfig
+from gazetteer.jobs.executors.choose import Executor
+from gazetteer.jobs.executors.ray.metrics import RunMetrics
+from gazetteer.jobs.executors.sources import checking, sources
+from gazetteer.jobs.executors.task import Job, Task
+from gazetteer.jobs.label import shards as plan
+from gazetteer.jobs.label.failures import Tally, open_failures
+from gazetteer.jobs.label.preflight import space_problem
+from gazetteer.jobs.label.progress import Progress
+from gazetteer.jobs.label.results import feature_counts, join_results, lost_item, totals
+from gazetteer.jobs.label.run_state import RunState
+from gazetteer.labeling.evidence.counts import sum_evidence
+from gazetteer.labeling.evidence.run_codes import all_codes, code_grids
+from gazetteer.labeling.pipeline.reuse import ReusingStages
+from gazetteer.labeling.pipeline.sae_check import report
+from gazetteer.labeling.pipeline.stages import STAGES, ShardResult, Stages
+from gazetteer.labeling.rules.reduce import reduce_tables
+
+log = logging.getLogger(__name__)
+
+
+class LabelRun:
+    """One process's work on a run; starts its executor only when there is something to do."""
+
+    def __init__(
+        self, config: RunConfig, store: RunFolder, marks: dict[str, Any], reuse: str | Path | None = None
+    ) -> None:
+        self.config, self.store, self.marks = config, store, marks
+        self.provenance = provenance(marks, portable_config(config))
+        self.pictures = picture_digest(marks)
+        self.started = time.monotonic()
+        self.features = feature_counts(config)
+        self.tally = Tally(store, config.images, config.max_failed_share)
+        self.explained = False
+        self.executor = Executor(config, self._last_words)
+        build = partial(ReusingStages, config.stages, str(reuse)) if reuse else partial(Stages, config.stages)
+        checked = checking(build, sources(config, marks))
+        self.task = Task(checked, join_results, lost_item, STAGES, config.limits.picture_seconds)
+        self.state = RunState(partial(store.write_json, "progress.json"))
+        self.metrics = RunMetrics(store.path.rstrip("/").rpartition("/")[2])
+
+    def __enter__(self) -> LabelRun:
+        self.state.start()
+        log.info("run started", extra={"run": self.store.path, "pid": os.getpid()})
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: object) -> None:
+        try:
+            self.executor.close()
+        finally:
+            ended = "complete" if error is None else "failed" if isinstance(error, Exception) else "stopped"
+            self.state.end(ended, str(error) if ended == "failed" else None)
+            log.info("run %s", ended, extra={"error": str(error)} if ended == "failed" else {})
+
+    def _last_words(self, problem: str) -> None:
+        """Said by another thread when this process ends on the spot, and nothing here will be carried on."""
+        self.state.end("failed", problem)
+        print(f"gazetteer: {problem}", file=sys.stderr, flush=True)
+
+    def carry_out(self, pool: Sequence[str], retry_failed: bool) -> None:
+        """Do every shard of every pass that is not committed yet.
+
+        Raises:
+            GazetteerError: too many pictures failed; as soon as that is certain.
+        """
+        shards = plan.read_pass(self.store, "plan-1") or plan.write_pass(
+            self.store, "plan-1", plan.first_pass(pool, self.config, self.pictures), self.config.shard_size
+        )
+        if retry_failed and self.tally.hopeless:  # first of all, for nothing else may go on before
+            self._retry([*shards, *(plan.read_pass(self.store, "plan-2") or ())], True)
+            self.tally, retry_failed = Tally(self.store, self.config.images, self.config.max_failed_share), False
+        self.tally.check()
+        self._do(shards, "label")
+        more = plan.read_pass(self.store, "plan-2")
+        if more is None:
+            items = plan.coverage_pass(pool, shards, self.store, self.config, self.pictures)
+            more = plan.write_pass(self.store, "plan-2", items, self.config.shard_size)
+        self._do(more, "cover")
+        self._retry([*shards, *more], retry_failed)
+        self.tally.settle()
+
+    def _retry(self, shards: Sequence[Shard], wanted: bool) -> None:
+        """Finish retries begun earlier, then, when wanted, one more for exactly what still fails."""
+        number = 1
+        while (shard := plan.read_pass(self.store, f"retry-{number}")) is not None:
+            self._do(shard, "retry")
+            number += 1
+        failing = set(open_failures(self.store)) if wanted else set()
+        items = [item for shard in shards for item in shard.items if item.image_id in failing]
+        if items:
+            self._do(plan.write_pass(self.store, f"retry-{number}", items, 0), "retry")
+
+    def _do(self, shards: Sequence[Shard], name: str) -> None:
+        committed = self.store.committed()
+        todo = [Job(shard.id, shard.items) for shard in shards if shard.id not in committed]
+        if not todo:
+            return
+        pictures = sum(len(job.items) for job in todo)
+        problem = space_problem(self.store, committed.values(), pictures)
+        if problem is not None:
+            raise GazetteerError(problem)
+        retry = name == "retry"
+        before = 0 if retry else sum(commit.info["images"] for commit in committed.values())
+        self._show(name, shards, committed)
+        with Progress(name, pictures if retry else self.config.images, before) as progress:
+
+            def done(job: Job, result: ShardResult) -> None:
+                self._keep(job, result, name)
+                progress.add(result.counts["images"], result.counts["failures"])
+                if not retry:
+                    self.tally.add(result.counts["images"], result.counts["failures"])
+
+            self.executor.run(self.task, todo, done)
+
+    def _keep(self, job: Job, result: ShardResult, name: str) -> None:
+        """Commit a shard, and say so where machines listen."""
+        info = {**result.counts, "seconds": {k: round(v, 3) for k, v in result.seconds.items()}}
+        if result.explained:
+            info["explained_variance"] = result.explained
+            if not self.explained:
+                self.explained = True
+                print(f"{name}: {report(result.explained)}", flush=True, file=sys.stderr)
+        self.store.commit_shard(job.id, result.tables, info, self.provenance)
+        self.state.shard(result.counts["images"], result.counts["failures"])
+        self.metrics.shard(result.counts, result.seconds, self.state.seconds_left)
+        log.info("shard committed", extra={"shard": job.id, "stage": name, **info})
+        for failure in result.tables["failures"].to_pylist():
+            reason = f"{failure['error']}: {failure['message']}"
+            extra = {"shard": job.id, "item": failure["item"], "stage": failure["stage"], "error": reason}
+            log.info("picture failed", extra=extra)
+
+    def _show(self, name: str, shards: Sequence[Shard], committed: Mapping[str, Commit]) -> None:
+        """Say in progress.json that a pass begins; the coverage pass counts before it is planned."""
+        planned = sum(len(shard.items) for shard in shards)
+        later = -(-max(self.config.images - planned, 0) // self.config.shard_size) if name == "label" else 0
+        failures = [commit.info["failures"] for commit in committed.values() if commit.info["failures"]]
+        done = sum(commit.info["images"] for commit in committed.values())
+        self.state.enter(
+            name,
+            {
+                "done": len(committed),
+                "total": len({*committed, *(shard.id for shard in shards)}) + later,
+                "with_failures": len(failures),
+            },
+            {"done": done, "total": self.config.images, "failed": 0 if name == "retry" else sum(failures)},
+        )
+
+    def finish(self) -> dict[str, Any]:
+        """Reduce the committed shards to the final tables, write the manifest and mark the run complete."""
+        start = time.monotonic()
+        print("reduce: evidence -> labels", flush=True, file=sys.stderr)
+        self.state.reduce()
+        tables = reduce_tables(
+            images=self.store.read_table("images", columns=["image_id", "split", "width", "height", "asked"]),
+            codes=all_codes(self.store),
+            grids=set(code_grids(self.store).values()),
+            segments=self.store.read_table("segments"),
+            evidence=sum_evidence(self.store.read_table("evidence", [shard]) for shard in self.store.shard_ids()),
+            feature_counts=self.features,
+            model=self.config.name,
+            config=self.config.labels,
+            images_wanted=self.config.coverage.wanted,
+        )
+        written = {n: self.store.write_final(n, table, self.provenance) for n, table in sorted(tables.items())}
+        reduced = time.monotonic() - start
+        commits = self.store.committed()
+        found = totals(commits)
+        seconds = {"reduce": reduced, **found["seconds"]}
+        manifest = {
+            **found,
+            "shards": sorted(commits),
+            "tables": written,
+            "failing": open_failures(self.store),
+            "seconds": {stage: round(spent, 1) for stage, spent in sorted(seconds.items())},
+            "wall_seconds": round(time.monotonic() - self.started, 1),
+            "fingerprint": self.marks,
+        }
+        self.store.finish(manifest)
+        return manifest
