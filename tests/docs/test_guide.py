@@ -76,7 +76,7 @@ def type_command(words: list[str], folder: Path) -> None:
 
 def run_gazetteer(arguments: list[str], folder: Path) -> subprocess.CompletedProcess[str]:
     verb = arguments[0]
-    if verb in SMALLER and not (verb == "layout" and "--stored" in arguments):
+    if verb in SMALLER:
         small = ["images=4"] if "--config" in arguments else SMALLER[verb]
         arguments = [*arguments, "--set", *small]
     if verb == "label":

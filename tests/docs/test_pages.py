@@ -11,14 +11,14 @@ import pytest
 import yaml
 
 from gazetteer.jobs.cli.parser import parser
-from tests.support.system.imports import LAYERS, UNSHIPPED
+from tests.support.system.imports import LAYERS, UNSHIPPED, file_of, name, python_files
 from tests.support.system.pages import blocks, pages, title
 from tests.support.system.running import ROOT
 
 ALL = [pytest.param(page, id=title(page)) for page in pages()]
 PLACE = re.compile(rf"`((?:{'|'.join((*LAYERS, *UNSHIPPED))})/[\w./*-]*[\w*])`")
-MADE = ("build/", "runs/")
-"""Folders that commands make."""
+FILE_IN_CODE = re.compile(rf"(?<![\w/.{{])((?:{'|'.join((*LAYERS, *UNSHIPPED))})/[\w/]*\w\.(?:py|md|yaml|js|sh|txt))\b")
+MODULE_IN_CODE = re.compile(rf"`(?:gazetteer\.)?((?:{'|'.join(LAYERS[:-1])})(?:\.[a-z_]+)+)(?:\.[A-Z]\w+)?`")
 
 
 def typed(page: Path) -> list[list[str]]:
@@ -59,8 +59,8 @@ def test_every_python_block_compiles_and_imports_what_is_there(page: Path) -> No
     for block in blocks(page, "python"):
         compile(block.text, title(page), "exec")
         for module, names in re.findall(r"^from (gazetteer[\w.]*) import ([\w, ]+)$", block.text, re.M):
-            for name in names.split(", "):
-                assert hasattr(importlib.import_module(module), name), (module, name)
+            for word in names.split(", "):
+                assert hasattr(importlib.import_module(module), word), (module, word)
 
 
 @pytest.mark.parametrize("page", ALL)
@@ -80,6 +80,17 @@ def test_every_file_that_is_named_exists(page: Path) -> None:
     assert [script for _, script in commands if script and not (ROOT / script).is_file()] == []
     modules = set(re.findall(r"`(gazetteer(?:\.[a-z_]+){2,})[:`]", text))
     assert [module for module in modules if not module_or_name(module)] == []
+
+
+def test_every_file_and_module_that_the_code_names_exists() -> None:
+    """In comments, docstrings and help."""
+    wrong = []
+    for path in python_files(*LAYERS, *UNSHIPPED):
+        text = path.read_text(encoding="utf-8")
+        wrong += [f"{name(path)}: {file}" for file in FILE_IN_CODE.findall(text) if not (ROOT / file).exists()]
+        found = MODULE_IN_CODE.findall(text)
+        wrong += [f"{name(path)}: {module}" for module in found if file_of(f"gazetteer.{module}") is None]
+    assert wrong == []
 
 
 def module_or_name(dotted: str) -> bool:
