@@ -157,12 +157,16 @@ class EditEvaluation:
         }
 
     def blocked(self, concepts: Sequence[str]) -> dict[str, Any]:
-        """The trivial baseline: the word is taken out of the prompt and the model left alone."""
+        """The trivial baseline: the word is taken out of the prompt and the model left alone.
+
+        ``left_out``: prompts that name a concept by a word that is not found in them, such as a synonym.
+        """
         outcomes = {c: self.pairs.blocking(c) for c in concepts}
         found = self._summary("erase", list(outcomes.values()))
         each = {c: means(summary("erase", [o], 0, 0)) for c, o in outcomes.items()}
+        left = sum(len(self.pairs.relevant(c, REPORT)) - len(self.pairs.blockable(c)) for c in concepts)
         return {
-            **found, "by_concept": each, "interference": interference(outcomes),
+            **found, "by_concept": each, "left_out": left, "interference": interference(outcomes),
             "interference_pictures": interference_pictures(outcomes), "concepts": list(concepts),
         }  # fmt: skip
 

@@ -48,10 +48,10 @@ class PicturePairs:
         return self.once(key, lambda: self.edited(goal, method, concept, fraction, self._tried(goal, concept, half)))
 
     def blocking(self, concept: str) -> Outcome:
-        """What it does to one concept."""
+        """What it does to one concept to take its word out of the prompt, where that can be done (`blockable`)."""
 
         def block() -> Outcome:
-            cases = self.relevant(concept, REPORT)
+            cases = self.blockable(concept)
             without = [replace(case, prompt=self.methods.without(case.prompt, concept)) for case in cases]
             named = [place for place, case in enumerate(cases) if concept in case.named]
             edited = self.evaluators.intact(cases)  # other prompts stay as they are
@@ -62,6 +62,14 @@ class PicturePairs:
             return compare("erase", concept, cases, self.evaluators.intact(cases), edited, self.near(concept))
 
         return self.once(("erase", "blocking", concept, "report"), block)
+
+    def blockable(self, concept: str) -> list[Case]:
+        """The relevant cases but for those that name the concept by a word that is not found, such as a synonym."""
+        return [
+            case
+            for case in self.relevant(concept, REPORT)
+            if concept not in case.named or self.methods.without(case.prompt, concept) != case.prompt
+        ]
 
     def relevant(self, concept: str, half: int) -> list[Case]:
         """The first `most` cases of a half that name the concept, and half as many that do not; InputError if none."""

@@ -62,6 +62,24 @@ def test_the_dose_is_chosen_on_one_half_and_reported_on_the_other() -> None:
     assert found["fraction"] == 0.01
 
 
+def test_prompts_whose_word_cannot_be_taken_out_say_nothing_of_taking_it_out() -> None:
+    """A dog is there where the prompt says so, by its name or as a puppy; only its name can be taken out."""
+
+    def paint(prompts: Sequence[str], seeds: Sequence[int]) -> Images:
+        return [np.full((2, 2, 3), 100 * ("dog" in p or "puppy" in p), np.uint8) for p in prompts]
+
+    def detect(images: Images) -> list[dict[str, float]]:
+        return [{"dog": 0.5} if image.any() else {} for image in images]
+
+    prompts = ("a dog and sky", "a puppy and sky", "two dogs", "sky")
+    cases = [Case(p, i, frozenset({"dog"} if i < 3 else {"sky"}), REPORT) for i, p in enumerate(prompts)]
+    stub = SimpleNamespace(without=without)
+    evaluation = EditEvaluation(stub, Evaluators(paint, detect), cases, EvaluationConfig((), (), resamples=5))  # type: ignore[arg-type]
+    found = evaluation.blocked(["dog"])
+    assert found["target"][0] == 0.0 and found["left_out"] == 1
+    assert evaluation.pairs.blocking("dog").target.tolist() == [[1.0, 0.0]] * 2
+
+
 def test_amplifying_takes_what_holds_a_concept_down_and_asks_for_more_of_it(
     pipe: object, monkeypatch: pytest.MonkeyPatch
 ) -> None:
