@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from gazetteer.attribution.objective.prompts import names
 from gazetteer.labeling.vocabulary.concepts import Vocabulary
 
 CHOOSE, REPORT = 0, 1
@@ -67,7 +68,7 @@ def draw_cases(
             twice.
     """
     named = [
-        (p, (frozenset(vocabulary.mentioned(p)) & frozenset(known)) | {w for w in words if w in p.lower()})
+        (p, (frozenset(vocabulary.mentioned(p)) & frozenset(known)) | {w for w in words if names(p, w)})
         for p in dict.fromkeys(prompts)
     ]
     queues = {c: [row for row in named if c in row[1]] for c in (*known, *words)}
@@ -82,4 +83,4 @@ def draw_cases(
             del queue[:2]
     rows = list(taken.items())[: max(2, wanted)]
     first = seed + 1_000_000
-    return [Case(p, first + i, names, CHOOSE if i % 2 == 0 else REPORT) for i, (p, names) in enumerate(rows)]
+    return [Case(p, first + i, has, CHOOSE if i % 2 == 0 else REPORT) for i, (p, has) in enumerate(rows)]

@@ -181,6 +181,8 @@ def test_half_of_the_prompts_of_every_concept_choose_and_half_report() -> None:
     assert next(case for case in drawn if case.prompt == "a house at night").named == {"house", "night"}
     for concept in ("dog", "house", "sky"):
         assert {case.half for case in drawn if concept in case.named} == {CHOOSE, REPORT}
+    knight = draw_cases(["a knight and sky", "sky by night"], vocabulary, ["sky"], ["night"], 2, seed=3)
+    assert [case.named for case in knight] == [{"sky"}, {"sky", "night"}]
 
 
 def test_every_method_is_evaluated_on_pairs_and_the_model_stays_as_it_was(tmp_path: Path) -> None:
