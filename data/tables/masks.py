@@ -1,9 +1,10 @@
-"""Masks as COCO compressed run lengths: the strings pycocotools reads and writes, in plain numpy.
+"""Masks as COCO compressed run lengths, written and read by pycocotools.
 
-The pixels are taken column by column; counts alternate between background and mask, background first (a
-leading 0 when the first pixel is mask). From the fourth count on, the difference to the count two before is
-kept. Each number is cut into groups of 5 bits, lowest first, the sign carried by the last; bit 6 says "more
-follows", and 48 is added to make it printable.
+What it lacks is added: it does not notice run lengths that do not add up (pixels that none of them covers hold whatever
+was in memory before), so they are added up here before a string is decoded. The pixels are taken column by column;
+counts alternate between background and mask, background first. From the fourth count on, the difference to the count
+two before is kept. Each number is cut into groups of 5 bits, lowest first, the sign carried by the last; bit 6 says
+"more follows", and 48 is added to make it printable.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from pycocotools import mask as coco
 
 from gazetteer.data.core.errors import InputError
 
@@ -30,13 +32,8 @@ def mask_to_struct(mask: NDArray[np.bool_]) -> dict[str, Any]:
     if mask.ndim != 2:
         raise InputError(f"A mask has the shape [height, width], not {list(mask.shape)}.")
     height, width = _checked_size(mask.shape)
-    pixels = (mask.T != 0).reshape(-1)
-    changes = np.flatnonzero(pixels[1:] != pixels[:-1]) + 1
-    edges = np.concatenate([[0], changes, [pixels.size]])
-    counts = np.diff(edges)
-    if pixels[0]:
-        counts = np.concatenate([[0], counts])
-    return {"size": [height, width], "counts": _to_string(counts)}
+    counts: bytes = coco.encode(np.asfortranarray(mask != 0, dtype=np.uint8))["counts"]
+    return {"size": [height, width], "counts": counts.decode("ascii")}
 
 
 def struct_to_mask(struct: Mapping[str, Any]) -> NDArray[np.bool_]:
@@ -45,14 +42,20 @@ def struct_to_mask(struct: Mapping[str, Any]) -> NDArray[np.bool_]:
     Raises:
         InputError: the struct is corrupt, or its size is absurd.
     """
-    height, width, counts = _parsed(struct)
-    inside = np.arange(counts.size) % 2 == 1
-    return np.repeat(inside, counts).reshape(width, height).T
-
-
-def struct_area(struct: Mapping[str, Any]) -> int:
-    """Mask pixels, without unpacking the mask; InputError when the struct is corrupt."""
-    return int(_parsed(struct)[2][1::2].sum())
+    try:
+        size, counts = struct["size"], struct["counts"]
+    except (KeyError, TypeError) as error:
+        raise InputError("A mask needs the fields size and counts.") from error
+    height, width = _checked_size(size)
+    try:
+        raw = counts if isinstance(counts, bytes) else counts.encode("ascii")
+    except (AttributeError, UnicodeEncodeError) as error:
+        raise InputError("Corrupt mask: its counts are not an ASCII string.") from error
+    runs = _run_lengths(raw)
+    if (runs < 0).any() or (runs > height * width).any() or runs.sum() != height * width:
+        raise InputError(f"Corrupt mask: its run lengths do not add up to {height} × {width} pixels.")
+    pixels: NDArray[np.bool_] = coco.decode({"size": [height, width], "counts": raw}).view(bool)
+    return pixels
 
 
 def _checked_size(size: Any) -> tuple[int, int]:
@@ -65,40 +68,8 @@ def _checked_size(size: Any) -> tuple[int, int]:
     return height, width
 
 
-def _parsed(struct: Mapping[str, Any]) -> tuple[int, int, NDArray[np.int64]]:
-    """Height, width and the checked run lengths int64[runs] of a struct."""
-    try:
-        size, text = struct["size"], struct["counts"]
-    except (KeyError, TypeError) as error:
-        raise InputError("A mask needs the fields size and counts.") from error
-    height, width = _checked_size(size)
-    counts = _from_string(text)
-    if (counts < 0).any() or (counts > height * width).any() or counts.sum() != height * width:
-        raise InputError(f"Corrupt mask: its run lengths do not add up to {height} × {width} pixels.")
-    return height, width, counts
-
-
-def _to_string(counts: NDArray[np.int64]) -> str:
-    values = counts.astype(np.int64)
-    values[3:] -= counts[1:-2]
-    shifts = 5 * np.arange(_GROUPS)
-    groups = (values[:, None] >> shifts) & 0x1F
-    # n groups hold the signed numbers of 5 n bits; a number needs as many as make it fit.
-    reach = np.int64(1) << (shifts + 4)
-    fits = (values[:, None] >= -reach) & (values[:, None] < reach)
-    last = fits.argmax(axis=1)
-    position = np.arange(_GROUPS)
-    groups += np.where(position < last[:, None], 0x20, 0) + 48
-    printable: bytes = groups[position <= last[:, None]].astype(np.uint8).tobytes()
-    return printable.decode("ascii")
-
-
-def _from_string(text: Any) -> NDArray[np.int64]:
+def _run_lengths(raw: bytes) -> NDArray[np.int64]:
     """Run lengths int64[runs] of a counts string; InputError when it is not one."""
-    try:
-        raw = text if isinstance(text, bytes) else text.encode("ascii")
-    except (AttributeError, UnicodeEncodeError) as error:
-        raise InputError("Corrupt mask: its counts are not an ASCII string.") from error
     codes = np.frombuffer(raw, dtype=np.uint8).astype(np.int64) - 48
     ends = np.flatnonzero((codes & 0x20) == 0)
     if codes.size == 0 or (codes < 0).any() or (codes > 63).any() or ends.size == 0 or ends[-1] != codes.size - 1:

@@ -26,7 +26,7 @@ from gazetteer.data.tables.schemas import CAUSAL, COMPONENTS, FINAL_TABLES, PART
 from gazetteer.labeling.tables import load_candidates, load_images, load_segments
 from tests.support.runs.runs import SITE, finished_run, picture
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 
 
 @pytest.fixture(scope="module")

@@ -1,4 +1,4 @@
-"""Masks as COCO run lengths: the same strings as pycocotools, both ways."""
+"""Masks as COCO run lengths, as pycocotools writes and reads them, and nothing corrupt."""
 
 import numpy as np
 import pytest
@@ -8,7 +8,7 @@ from hypothesis.extra import numpy as hnp
 from pycocotools import mask as coco
 
 from gazetteer.data.core.errors import InputError
-from gazetteer.data.tables.masks import mask_to_struct, struct_area, struct_to_mask
+from gazetteer.data.tables.masks import mask_to_struct, struct_to_mask
 
 masks = hnp.arrays(bool, hnp.array_shapes(min_dims=2, max_dims=2, max_side=40))
 
@@ -28,10 +28,9 @@ def test_a_run_of_sixteen_needs_two_characters():
 
 
 @given(masks)
-def test_round_trip_and_area(mask):
+def test_round_trip(mask):
     struct = mask_to_struct(mask)
     assert np.array_equal(struct_to_mask(struct), mask)
-    assert struct_area(struct) == mask.sum()
 
 
 @given(masks)
