@@ -40,8 +40,10 @@ def make_item(prompt: str, seed: int, fingerprint: str) -> Item:
     return Item(prompt, seed, digest_parts("image", prompt, str(seed), fingerprint)[:16])
 
 
-def planned_items(rows: Any, pictures: str) -> list[Item]:
+def planned_items(rows: Any, pictures: str, plan: str = "plan") -> list[Item]:
     """The items of a plan's rows, each of ``prompt``, ``seed`` and ``image_id``, under the digest `pictures`.
+
+    plan: its name, for the sentences.
 
     Raises:
         InputError: something else than such rows, or an id that is not the one of its prompt, seed and settings.
@@ -50,10 +52,10 @@ def planned_items(rows: Any, pictures: str) -> list[Item]:
         items = [make_item(str(row["prompt"]), row["seed"], pictures) for row in rows]
         wrong = [row["image_id"] for row, item in zip(rows, items, strict=True) if row["image_id"] != item.image_id]
     except (KeyError, TypeError) as error:
-        raise InputError("The plan is damaged: it does not hold prompts, seeds and image ids.") from error
+        raise InputError(f"The {plan} is damaged: it does not hold prompts, seeds and image ids.") from error
     if wrong:
         raise InputError(
-            f"The plan was edited: image {wrong[0]} is not the one of its prompt and seed under this run's settings."
+            f"The {plan} was edited: image {wrong[0]} is not the one of its prompt and seed under this run's settings."
         )
     return items
 

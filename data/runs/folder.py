@@ -29,10 +29,10 @@ from gazetteer.data.runs.commits import Commit, Commits, check_name, part_name
 from gazetteer.data.runs.finals import Finals, parse_manifest
 from gazetteer.data.runs.identity import RUN, Identity
 from gazetteer.data.runs.open import open_files
+from gazetteer.data.runs.plans import Plans
 from gazetteer.data.runs.publish import json_bytes
 from gazetteer.data.runs.reading import checked_query, readable, rows
 from gazetteer.data.runs.runlock import StillMine, run_lock
-from gazetteer.data.runs.sealed import seal, unseal
 from gazetteer.data.runs.verify import Findings, check_files
 from gazetteer.data.tables.schemas import PART_TABLES
 
@@ -49,7 +49,7 @@ class RunFolder:
         self._files = open_files(path)
         self._identity = Identity(self._files)
         self._commits = Commits(self._files, self._identity)
-        self._finals = Finals(self._files)
+        self._finals, self._plans = Finals(self._files), Plans(self._files, self._identity)
         self._still_mine: StillMine = lambda: None
 
     def __repr__(self) -> str:
@@ -122,38 +122,12 @@ class RunFolder:
             ) from error
 
     def write_plan(self, name: str, plan: dict[str, Any]) -> dict[str, Any]:
-        """Put a plan at ``_meta/<name>.json``, sealed and bound to this run, unless one is there; the one that counts.
-
-        Raises:
-            InputError: as `read_plan`.
-        """
-        content = seal({**plan, "run": self._identity.digest()})
-        for _ in range(_ATTEMPTS):
-            self._files.create(f"_meta/{name}.json", content)
-            there = self.read_plan(name)
-            if there is not None:
-                return there
-        raise GazetteerError(f"{self._files.root}/_meta/{name}.json comes and goes; is somebody deleting the run?")
+        """Put a plan at ``_meta/<name>.json`` unless one is there (`gazetteer.data.runs.plans.Plans.write`)."""
+        return self._plans.write(name, plan)
 
     def read_plan(self, name: str) -> dict[str, Any] | None:
-        """The plan at ``_meta/<name>.json``, or None when none was written.
-
-        Raises:
-            InputError: it is not what was written (cut short, emptied, edited), or was written for another run.
-        """
-        path = f"_meta/{name}.json"
-        try:
-            plan = unseal(self._files.read(path))
-        except FileNotFoundError:
-            return None
-        if plan is None:
-            raise InputError(
-                f"{self._files.root}/{path} is not the plan that was written: it was edited or damaged; remove it: the "
-                "same plan is made again from the same settings."
-            )
-        if plan.pop("run", None) != self._identity.digest():
-            raise InputError(f"{self._files.root}/{path} is the plan of a run with other settings; remove it.")
-        return plan
+        """The plan at ``_meta/<name>.json``, or None (`gazetteer.data.runs.plans.Plans.read`)."""
+        return self._plans.read(name)
 
     @contextmanager
     def lock(self) -> Iterator[None]:

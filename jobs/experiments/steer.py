@@ -18,7 +18,8 @@ from PIL.PngImagePlugin import PngInfo
 from gazetteer.data.core.errors import InputError
 from gazetteer.data.core.importing import import_named
 from gazetteer.data.core.sites import Site
-from gazetteer.data.inputs.edits import STAGES, Edit, read_edits
+from gazetteer.data.inputs.edit_files import read_edits
+from gazetteer.data.inputs.edits import STAGES, Edit
 from gazetteer.diffusion.generate import Generator
 from gazetteer.diffusion.load import load_pipeline
 from gazetteer.diffusion.steer import steer

@@ -84,9 +84,9 @@ def _pictures_of(store: RunFolder) -> str:
 
 
 def _shards(plan: dict[str, Any], pictures: str, name: str) -> list[Shard]:
-    items, size = planned_items(plan.get("items"), pictures), plan.get("shard_size")
+    items, size = planned_items(plan.get("items"), pictures, f"plan {name}.json of this run"), plan.get("shard_size")
     if not isinstance(size, int):
-        raise InputError("The plan is damaged: it does not say how many pictures a shard has.")
+        raise InputError(f"The plan {name}.json of this run is damaged: it does not say how many pictures a shard has.")
     return shards_of(items, size) if size else retry_shard(items, name)
 
 

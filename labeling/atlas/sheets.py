@@ -14,7 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gazetteer.data.core.errors import InputError
-from gazetteer.data.inputs.edits import QUADRANTS, read_edit
+from gazetteer.data.inputs.edit_files import read_edit
+from gazetteer.data.inputs.edits import QUADRANTS
 from gazetteer.labeling.atlas.inks import inks
 from gazetteer.labeling.atlas.pictures import SUFFIX, write_thumbnail
 from gazetteer.labeling.atlas.script import figure, write_script

@@ -13,7 +13,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gazetteer.data.core.errors import InputError
-from gazetteer.data.inputs.edits import QUADRANTS, STAGES, UNITS, Edit, Region, Target, read_edit, read_edits
+from gazetteer.data.inputs.edit_files import read_edit, read_edits
+from gazetteer.data.inputs.edits import QUADRANTS, STAGES, UNITS, Edit, Region, Target
 from gazetteer.data.tables.images import encode_image
 
 numbers = st.floats(-100, 100, allow_nan=False)

@@ -15,6 +15,7 @@ from gazetteer import load_labels
 from gazetteer.data.core.digests import digest_bytes
 from gazetteer.data.core.errors import InputError
 from gazetteer.data.runs.folder import RunFolder
+from gazetteer.data.runs.sealed import seal, unseal
 from gazetteer.data.tables.provenance import with_provenance
 from gazetteer.data.tables.schemas import CANDIDATES, FINAL_TABLES, LABELLING_TABLES, PAIRS
 from gazetteer.jobs.label.run import LabelRun
@@ -131,3 +132,41 @@ def test_final_tables_of_an_older_schema_are_said_to_be_and_made_again(run: Path
     assert (done.returncode, "schema 1" in done.stderr, "Traceback" in done.stderr) == (2, True, False)
     again(run)
     assert digests(run) == digests(undamaged)
+
+
+def drop_an_item(plan: Path) -> None:
+    """Take the last picture out of a plan and seal it anew, as one who means to would."""
+    there = unseal(plan.read_bytes())
+    assert there is not None
+    there["items"][-1]["prompt"] = "a dog"
+    plan.write_bytes(seal(there))
+
+
+@pytest.mark.parametrize("name", ["plan-1.json", "plan-2.json"])
+@pytest.mark.parametrize(
+    "how",
+    [lambda plan: plan.write_text(""), lambda plan: plan.write_text(plan.read_text().replace('"seed": ', '"seed": 1')),
+     drop_an_item],
+)  # fmt: skip
+def test_a_plan_that_was_touched_is_refused_and_made_again_once_removed(
+    run: Path, undamaged: Path, name: str, how: Any
+) -> None:
+    plan = run / "_meta" / name
+    how(plan)
+    (run / "_meta/_SUCCESS").unlink()
+    said = again(run, code=2)
+    assert "plan" in said and "edited" in said, said
+    plan.unlink()
+    again(run)
+    assert digests(run) == digests(undamaged)
+
+
+def test_shards_of_other_settings_are_not_counted_in(run: Path, undamaged: Path, tmp_path: Path) -> None:
+    other = tmp_path / "other"
+    done = in_process("label", "--out", str(other), "--set", *FEW, "executor=serial", "generation.guidance=3")
+    assert done.returncode == 0, done.stderr
+    shutil.copytree(
+        other, run, dirs_exist_ok=True, ignore=shutil.ignore_patterns("run.json", "manifest.json", "*.jsonl")
+    )
+    assert "other settings" in again(run, code=2)
+    assert in_process("verify", str(run), "--drop").returncode == 1
