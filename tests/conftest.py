@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from gazetteer.data.runs.folder import RunFolder
-from gazetteer.data.runs.lock import hold
+from gazetteer.data.storage.lock import hold
 from tests.support.system.running import label
 
 

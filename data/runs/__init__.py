@@ -1,1 +1,1 @@
-"""The run folder: files, locks, shards that are committed exactly once, and their verification."""
+"""The run folder: shards that are committed exactly once, plans, final tables, and their verification."""

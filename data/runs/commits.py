@@ -22,10 +22,10 @@ import pyarrow as pa
 from gazetteer.data.core.digests import digest_bytes
 from gazetteer.data.core.errors import GazetteerError, InputError
 from gazetteer.data.core.regular import NotRegularError
-from gazetteer.data.runs.files import STAGING, Files
 from gazetteer.data.runs.identity import COMMITS, Identity
 from gazetteer.data.runs.publish import conform, describe, json_bytes, parquet_bytes
 from gazetteer.data.runs.sealed import seal, unseal
+from gazetteer.data.storage.files import STAGING, Files
 from gazetteer.data.tables.schemas import PART_TABLES
 
 log = logging.getLogger(__name__)

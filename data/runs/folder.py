@@ -28,12 +28,12 @@ from gazetteer.data.core.regular import NotRegularError
 from gazetteer.data.runs.commits import Commit, Commits, check_name, part_name
 from gazetteer.data.runs.finals import Finals, parse_manifest
 from gazetteer.data.runs.identity import RUN, Identity
-from gazetteer.data.runs.open import open_files
 from gazetteer.data.runs.plans import Plans
 from gazetteer.data.runs.publish import json_bytes
 from gazetteer.data.runs.reading import checked_query, readable, rows
 from gazetteer.data.runs.runlock import StillMine, run_lock
 from gazetteer.data.runs.verify import Findings, check_files
+from gazetteer.data.storage.open import open_files
 from gazetteer.data.tables.schemas import PART_TABLES
 
 __all__ = ["Commit", "RunFolder"]

@@ -9,9 +9,9 @@ from typing import Any
 
 from gazetteer.data.core.digests import digest_json
 from gazetteer.data.core.errors import GazetteerError, InputError
-from gazetteer.data.runs.files import Files
-from gazetteer.data.runs.place import warn_of_columns
 from gazetteer.data.runs.publish import json_bytes
+from gazetteer.data.storage.files import Files
+from gazetteer.data.storage.place import warn_of_columns
 
 RUN = "_meta/run.json"
 COMMITS = "_meta/commits"

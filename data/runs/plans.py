@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 from gazetteer.data.core.errors import GazetteerError, InputError
-from gazetteer.data.runs.files import Files
 from gazetteer.data.runs.identity import Identity
 from gazetteer.data.runs.sealed import seal, unseal
+from gazetteer.data.storage.files import Files
 
 _ATTEMPTS = 5
 

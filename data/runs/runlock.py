@@ -20,9 +20,9 @@ from typing import Any
 
 from gazetteer.data.core.atomic import write_errors
 from gazetteer.data.core.errors import GazetteerError, LockedError
-from gazetteer.data.runs.files import Files
-from gazetteer.data.runs.local import LocalFiles, make_folder
-from gazetteer.data.runs.lock import NoLocksError, hold
+from gazetteer.data.storage.files import Files
+from gazetteer.data.storage.local import LocalFiles, make_folder
+from gazetteer.data.storage.lock import NoLocksError, hold
 
 LEASE_SECONDS = 120.0
 SETTLE_SECONDS = 1.0

@@ -14,9 +14,9 @@ from gazetteer.data.core.digests import digest_bytes
 from gazetteer.data.core.errors import InputError
 from gazetteer.data.core.regular import NotRegularError
 from gazetteer.data.runs.commits import Commit, Commits, part_name, shard_of_part
-from gazetteer.data.runs.files import Files
 from gazetteer.data.runs.finals import ALL_FINALS, parse_manifest
 from gazetteer.data.runs.identity import COMMITS, Identity
+from gazetteer.data.storage.files import Files
 from gazetteer.data.tables.provenance import read_provenance
 from gazetteer.data.tables.schemas import FINAL_TABLES, PART_TABLES, SCHEMA_VERSION
 

@@ -25,8 +25,8 @@ from gazetteer.data.inputs.activation_dataset import ActivationDataset
 from gazetteer.data.inputs.activations import ActivationWriter
 from gazetteer.data.inputs.prompt_pool import read_prompts
 from gazetteer.data.inputs.prompts import Item, shards_of
-from gazetteer.data.runs.local import make_folder
-from gazetteer.data.runs.lock import hold
+from gazetteer.data.storage.local import make_folder
+from gazetteer.data.storage.lock import hold
 from gazetteer.jobs.config.fingerprint import fingerprint, picture_digest
 from gazetteer.jobs.config.schema import RunConfig, SaeConfig
 from gazetteer.jobs.executors.choose import Executor

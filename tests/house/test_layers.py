@@ -14,7 +14,7 @@ from tests.support.system.imports import LAYERS, UNSHIPPED, arrows, circles, fil
 from tests.support.system.running import ROOT
 
 ROOMS = {
-    "data": ("core", "tables", "runs", "inputs", "scenes"),
+    "data": ("core", "tables", "storage", "runs", "inputs", "scenes"),
     "sae": ("model", "kernels", "training", "report"),
     "diffusion": (),
     "labeling": (

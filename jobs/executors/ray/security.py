@@ -11,7 +11,7 @@ from typing import Any
 
 from gazetteer.data.core.atomic import write_errors
 from gazetteer.data.core.errors import InputError
-from gazetteer.data.runs.local import make_folder
+from gazetteer.data.storage.local import make_folder
 
 JOB = "job"
 """The address that names the cluster on which this very process runs as a Ray job."""

@@ -21,7 +21,7 @@ import pytest
 from gazetteer.data.runs.folder import RunFolder
 from gazetteer.jobs.operate.status import status
 from gazetteer.jobs.operate.verify import verify
-from tests.data.runs.test_object_store import content
+from tests.data.storage.test_object_store import content
 from tests.support.system.jumping_clock import JumpingClock
 from tests.support.system.object_store import Network, environment, network
 from tests.support.system.running import FEW, ROOT, digests, label
@@ -69,7 +69,7 @@ def same_as_on_disk(url: str, run: Path) -> bool:
 
 KILLED = """
 import os, signal, sys
-from gazetteer.data.runs.local import LocalFiles
+from gazetteer.data.storage.local import LocalFiles
 from gazetteer.jobs.cli.main import main
 
 create, records = LocalFiles.create, []

@@ -26,7 +26,7 @@ from gazetteer.labeling.pipeline.reuse import ReusingStages
 from gazetteer.labeling.pipeline.stages import STAGES
 from gazetteer.sae.model.autoencoder import SAEConfig, SparseAutoencoder
 from gazetteer.sae.model.checkpoint import load_pretrained
-from tests.data.runs.test_object_store import content
+from tests.data.storage.test_object_store import content
 from tests.support.runs.runs import rewrite
 from tests.support.system.running import ONE_SITE, ROOT, SMALL, digests
 

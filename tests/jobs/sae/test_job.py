@@ -14,7 +14,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 from gazetteer.data.core.digests import digest_bytes
 from gazetteer.data.core.errors import InputError, LockedError
-from gazetteer.data.runs.lock import hold
+from gazetteer.data.storage.lock import hold
 from gazetteer.jobs.cli.main import main
 from gazetteer.jobs.config.schema import load_config
 from gazetteer.jobs.sae import capture, recover

@@ -14,8 +14,8 @@ from pathlib import Path
 from gazetteer.data.core.atomic import write_errors
 from gazetteer.data.core.errors import GazetteerError, InputError
 from gazetteer.data.core.regular import read_regular, require_regular
-from gazetteer.data.runs.files import STAGING
-from gazetteer.data.runs.lock import NoLocksError, held_file, hold, release_dead
+from gazetteer.data.storage.files import STAGING
+from gazetteer.data.storage.lock import NoLocksError, held_file, hold, release_dead
 
 _STAGED = re.compile(r".+\.[0-9a-f]{32}|.+\.lock")
 """What `LocalFiles` itself puts into the staging folder; nothing else there is ever removed."""

@@ -5,9 +5,9 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from gazetteer.data.runs.local import LocalFiles
-from gazetteer.data.runs.place import check_address
-from gazetteer.data.runs.remote import RemoteFiles
+from gazetteer.data.storage.local import LocalFiles
+from gazetteer.data.storage.place import check_address
+from gazetteer.data.storage.remote import RemoteFiles
 
 
 def open_files(path: str | os.PathLike[str]) -> LocalFiles | RemoteFiles:

@@ -29,7 +29,7 @@ _REFUSED = frozenset({
 
 
 class RemoteFiles:
-    """Files behind an fsspec URL (s3, gs, memory, …); `gazetteer.data.runs.files.Files` says what each method does."""
+    """Files behind an fsspec URL (s3, gs, memory, …); `files.Files` says what each method does."""
 
     guards = False
 
