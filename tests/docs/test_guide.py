@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from gazetteer.data.inputs.edits import read_edits
+from gazetteer.data.inputs.edit_files import read_edits
 from gazetteer.jobs.config.schema import load_config
 from tests.support.system.pages import Block, blocks, pages, title
 from tests.support.system.running import FEW, ROOT, gazetteer, in_process
