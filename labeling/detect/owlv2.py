@@ -14,10 +14,8 @@ from gazetteer.data.core.errors import InputError
 from gazetteer.diffusion.memory import enough_memory
 from gazetteer.labeling.detect.phrases import best_phrases, clean, concept_tokens, require_unlike, suppress
 from gazetteer.labeling.detect.protocol import Detection, DetectorConfig
+from gazetteer.labeling.detect.vocabulary_check import OWLV2_QUERY
 from gazetteer.labeling.weights.loading import SMALLER, move, one_by_one, reading
-
-QUERY = "a photo of a {}"
-"""How a concept is put to the model; it was trained on captions, and its authors ask in sentences like this one."""
 
 _KEPT = 20_000
 """Query embeddings kept; beyond that they are forgotten and made again."""
@@ -90,14 +88,18 @@ class Owlv2Detector:
 
     def tokens(self, concept: str) -> tuple[int, ...]:
         """See `Detector.tokens`."""
-        return concept_tokens(concept, self.tokenizer, self.limit, QUERY)
+        return concept_tokens(concept, self.tokenizer, self.limit, OWLV2_QUERY)
 
     def _query(self, concept: str) -> Tensor:
         """The embedding [width] of a concept; each alone, so that it does not depend on what else is asked."""
         text = clean(concept)
         if text not in self._queries:
             tokens = self.tokenizer(
-                QUERY.format(text), padding="max_length", max_length=self.limit, truncation=False, return_tensors="pt"
+                OWLV2_QUERY.format(text),
+                padding="max_length",
+                max_length=self.limit,
+                truncation=False,
+                return_tensors="pt",
             )
             given = {name: tokens[name].to(self.model.device) for name in ("input_ids", "attention_mask")}
             if len(self._queries) >= _KEPT:

@@ -9,6 +9,7 @@ from gazetteer.data.core.errors import InputError
 from gazetteer.data.inputs.model_files import check_model_folder, looks_like_folder
 from gazetteer.diffusion.blocks import widths_of
 from gazetteer.diffusion.load import ModelConfig
+from gazetteer.labeling.detect.vocabulary_check import check_concepts
 from gazetteer.labeling.pipeline.stages import StageConfig
 from gazetteer.labeling.vocabulary.concepts import Vocabulary
 from gazetteer.sae.model.checkpoint import require_finished
@@ -18,7 +19,7 @@ from gazetteer.sae.model.files import read_config
 def check_inputs(config: StageConfig, here: bool = True) -> None:
     """Refuse what no worker could work with: devices, models, blocks, autoencoders, the vocabulary.
 
-    Nothing is loaded but configurations; a hub's model is asked for its own.
+    Nothing is loaded but configurations and the detector's tokenizer; a hub's model is asked for its own.
 
     Args:
         here: whether the workers run on this machine. Those of a cluster have devices and models of their own, of
@@ -27,7 +28,7 @@ def check_inputs(config: StageConfig, here: bool = True) -> None:
     Raises:
         InputError: the first thing that is wrong.
     """
-    Vocabulary(config.vocabulary)
+    vocabulary = Vocabulary(config.vocabulary)
     sites = config.generation.sites
     require_finished(config.saes, sites)
     shapes = {site: read_config(Path(config.saes) / site.slug) for site in sites}
@@ -43,6 +44,7 @@ def check_inputs(config: StageConfig, here: bool = True) -> None:
             raise InputError(
                 f"The SAE of {site.slug} expects {shape['d']} channels, but {site.block} has {widths[site.block]}."
             )
+    check_concepts(config.detector, vocabulary.concepts)
 
 
 def check_blocks(model: ModelConfig, blocks: Iterable[str]) -> dict[str, int]:

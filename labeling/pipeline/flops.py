@@ -15,6 +15,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from gazetteer.diffusion.flops import count
 from gazetteer.labeling.detect.protocol import DetectorConfig
+from gazetteer.labeling.detect.vocabulary_check import read_text_side, tokens_at_most
 from gazetteer.labeling.segment.protocol import SegmenterConfig
 from gazetteer.labeling.weights.loading import reading
 
@@ -29,10 +30,10 @@ def caption_tokens(config: DetectorConfig, groups: Sequence[Sequence[str]]) -> l
     """
     from gazetteer.labeling.detect.phrases import build_captions
 
-    settings, tokenizer, _ = _detector(config)
+    settings, tokenizer = read_text_side(config)
+    limit = tokens_at_most(settings)
     if settings.model_type == "owlv2":
-        return [settings.text_config.max_position_embeddings for group in groups if group]
-    limit = min(settings.max_text_len, settings.text_config.max_position_embeddings)
+        return [limit for group in groups if group]
     return [len(caption.ids) for group in groups for caption in build_captions(group, tokenizer, limit)]
 
 
@@ -47,7 +48,7 @@ def detector_flops(config: DetectorConfig, height: int, width: int, captions: Se
     """
     from transformers import AutoModelForZeroShotObjectDetection
 
-    settings, _, images = _detector(config)
+    settings, images = read_text_side(config)[0], _image_processor(config)
     pixels = images(images=np.zeros((height, width, 3), np.uint8), return_tensors="pt")["pixel_values"]
     if settings.model_type == "owlv2":
         return float(len(captions) * _owlv2(settings, pixels))
@@ -84,22 +85,20 @@ def _owlv2(settings: Any, pixels: torch.Tensor) -> int:
         return count(call)
 
 
-def _detector(config: DetectorConfig) -> tuple[Any, Any, Any]:
-    """Configuration, tokenizer and image processor of a detector, as transformers has them."""
-    from transformers import AutoConfig, AutoImageProcessor, AutoTokenizer, GroundingDinoImageProcessor
+def _image_processor(config: DetectorConfig) -> Any:
+    """The image processor of a detector, as transformers has it."""
+    from transformers import AutoImageProcessor, GroundingDinoImageProcessor
 
     if config.library == "groundingdino":
-        from gazetteer.labeling.detect.groundingdino_settings import config_of, read_settings, read_text_encoder
+        from gazetteer.labeling.detect.groundingdino_settings import read_settings
 
         known = read_settings(config.config or "GroundingDINO_SwinT_OGC")
-        tokenizer, text = read_text_encoder(config.text_encoder or known.text_encoder_type)
-        size = {"shortest_edge": known.image_size, "longest_edge": known.max_image_size}
-        return config_of(known, text), tokenizer, GroundingDinoImageProcessor(size=size)
+        return GroundingDinoImageProcessor(
+            size={"shortest_edge": known.image_size, "longest_edge": known.max_image_size}
+        )
     options: dict[str, Any] = {"revision": config.revision} if config.revision else {}
     with reading("detector", config.path, weights=False):
-        settings = AutoConfig.from_pretrained(config.path, **options)
-        tokenizer = AutoTokenizer.from_pretrained(config.path, **options)
-        return settings, tokenizer, AutoImageProcessor.from_pretrained(config.path, **options)
+        return AutoImageProcessor.from_pretrained(config.path, **options)
 
 
 def segmenter_flops(config: SegmenterConfig, boxes: int) -> tuple[int, int]:

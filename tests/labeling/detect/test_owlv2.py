@@ -13,8 +13,9 @@ from torch.utils.flop_counter import FlopCounterMode
 from gazetteer.data.core.errors import GazetteerError, InputError
 from gazetteer.labeling.detect.captions import detect_in_captions
 from gazetteer.labeling.detect.load import load_detector
-from gazetteer.labeling.detect.owlv2 import QUERY, Owlv2Detector
+from gazetteer.labeling.detect.owlv2 import Owlv2Detector
 from gazetteer.labeling.detect.protocol import DetectorConfig
+from gazetteer.labeling.detect.vocabulary_check import OWLV2_QUERY
 from gazetteer.labeling.pipeline.flops import caption_tokens, detector_flops
 
 ASKED = [["sky", "hot air balloon"], ["cat"], [], ["tree", "dog", "sky"]]
@@ -69,7 +70,9 @@ def pictures() -> list[np.ndarray]:
 def test_the_scores_and_boxes_are_those_of_the_whole_model(folder: str) -> None:
     """Concepts are embedded once, by themselves; the library does text and picture in one call."""
     made, (image, asked) = detector(folder), (pictures()[1], ASKED[0])
-    tokens = made.tokenizer([QUERY.format(c) for c in asked], padding="max_length", max_length=16, return_tensors="pt")
+    tokens = made.tokenizer(
+        [OWLV2_QUERY.format(c) for c in asked], padding="max_length", max_length=16, return_tensors="pt"
+    )
     pixels = made.images(images=[image], return_tensors="pt", input_data_format="channels_last")["pixel_values"]
     with torch.inference_mode():
         out = made.model(input_ids=tokens["input_ids"], attention_mask=tokens["attention_mask"], pixel_values=pixels)

@@ -47,6 +47,8 @@ def test_a_cluster_has_models_and_devices_of_its_own() -> None:
         (["detector.device=cuda:99"], "detector.device 'cuda:99' cannot be used here"),
         (["vocabulary.path=/nowhere.txt"], "/nowhere.txt"),
         (["vocabulary.ask=both", "vocabulary.nouns=nowhere:nouns"], "nowhere"),
+        (["vocabulary.concepts=[dog,dóg]"], "To the detector 'dóg' and 'dog' are the same words"),
+        (["vocabulary.concepts=[dog,猫]"], "'猫' has no word that the detector's tokenizer knows"),
     ],
 )
 def test_what_is_wrong_is_one_sentence(overrides: list[str], says: str) -> None:
