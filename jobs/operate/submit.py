@@ -2,25 +2,31 @@
 
 from __future__ import annotations
 
-import asyncio
-import os
 import re
 import shlex
 import sys
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from typing import Any
-from urllib.parse import urlsplit
+from collections.abc import Sequence
+from urllib.parse import unquote, urlsplit
 
 from gazetteer.data.core.digests import digest_json
-from gazetteer.data.core.errors import GazetteerError, InputError, LockedError
-from gazetteer.jobs.executors.ray.security import JOB, require_token
+from gazetteer.data.core.errors import InputError, LockedError
+from gazetteer.jobs.executors.ray.ray_jobs import RayJobs
+from gazetteer.jobs.executors.ray.security import JOB
 
 PROGRAM = "gazetteer"
 VERBS = ("label", "nightly", "sae")
-_CREDENTIALS = re.compile(r"://[^/@\s]*:[^/@\s]*@")
-_PATIENCE = 20
-"""Lost connections in a row, two seconds apart, after which following a job is given up."""
+_SECRETS = (
+    re.compile(r"://[^/@\s]*:[^/@\s]*@"),  # s3://KEY:SECRET@bucket
+    # ?X-Amz-Signature=…, &sig=…, {"secret": "…"}, aws_secret_access_key=…
+    re.compile(
+        r"(secret|passw(or)?d|credential|signature|(^|[^a-z])(sig|token|pwd)|access[-_]?key|api[-_]?key|"
+        r"account[-_]?key|private[-_]?key|(auth|access|session|security|bearer|sas|hf)[-_]?token)[\w-]*"
+        r"[\"']?\s*[=:]\s*[\"']?[^\s\"'=:]",
+        re.IGNORECASE,
+    ),
+    re.compile(r"\b(AKIA|ASIA)[0-9A-Z]{16}\b|\bhf_[A-Za-z0-9]{20,}|\bgh[pousr]_[A-Za-z0-9]{20,}|-----BEGIN "),
+)
+"""What credentials look like: in addresses, in queries and JSON, by themselves."""
 
 
 def submit(command: Sequence[str], out: str, address: str, *, attach: bool = False, follow: bool = True) -> int:
@@ -45,18 +51,18 @@ def submit(command: Sequence[str], out: str, address: str, *, attach: bool = Fal
         GazetteerError: the job was stopped or lost, or the cluster cannot be reached any more.
     """
     _check(command, address)
-    with _told(address):
-        client = _client(address)
-        jobs = _jobs_of(client, prefix := _prefix(out))
-        current = next((job for job in jobs.values() if not job.status.is_terminal()), None)
-        if current is not None:
-            submission = str(current.submission_id)
-            if not attach:
-                raise LockedError(f"The job {submission} is already at work on {out}; --attach follows it.")
-        else:
-            submission = _start(client, command, out, f"{prefix}{max(jobs, default=0) + 1}")
+    jobs, prefix = RayJobs(address), _prefix(out)
+    there = jobs.numbered(prefix)
+    current = next((job for job in there.values() if not job.status.is_terminal()), None)
+    if current is None:
+        submission = f"{prefix}{max(there, default=0) + 1}"
+        jobs.start(entrypoint(command), submission, {"run": out})
+    else:
+        submission = str(current.submission_id)
+        if not attach:
+            raise LockedError(f"The job {submission} is already at work on {out}; --attach follows it.")
     print(f"job {submission} on {address}", file=sys.stderr, flush=True)
-    return _followed(client, submission, address) if follow else 0
+    return jobs.follow(submission) if follow else 0
 
 
 def entrypoint(command: Sequence[str]) -> str:
@@ -67,10 +73,11 @@ def entrypoint(command: Sequence[str]) -> str:
 def _check(command: Sequence[str], address: str) -> None:
     if not command or command[0] not in VERBS:
         raise InputError(f"Only {', '.join(VERBS)} can be submitted, not {command[0] if command else 'nothing'}.")
-    for word in command:
-        if _CREDENTIALS.search(word):
+    for word in map(unquote, command):
+        if any(sign.search(word) for sign in _SECRETS):
             raise InputError(
-                "A URL with credentials would be shown in the cluster's dashboard; give the nodes a role or a secret."
+                "A word of the command looks like a credential and would be shown in the cluster's dashboard: "
+                f"{_shown(word)}; give the nodes a role or a secret instead."
             )
         if word.startswith(("ray_address=", "executor=")):
             raise InputError(f"{word.partition('=')[0]} is set by submit; leave it out.")
@@ -87,95 +94,11 @@ def _check(command: Sequence[str], address: str) -> None:
         )
 
 
-def _client(address: str) -> Any:
-    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-    os.environ.setdefault("RAY_AUTH_MODE", "token")
-    require_token()
-    try:
-        from ray.job_submission import JobSubmissionClient
-    except ImportError as error:
-        raise InputError('Ray Jobs need more of Ray: pip install "gazetteer[cluster]".') from error
-    return JobSubmissionClient(address)
+def _shown(word: str) -> str:
+    """The beginning of a word, up to where what must not be shown may begin."""
+    return f"{re.split(r'[=:?]', word, maxsplit=1)[0][:40]}…"
 
 
 def _prefix(out: str) -> str:
     name = re.sub(r"[^A-Za-z0-9]+", "-", out.rstrip("/").rpartition("/")[2]).strip("-")[:40] or "run"
     return f"{name}-{digest_json(out.rstrip('/'))[:8]}-"
-
-
-def _jobs_of(client: Any, prefix: str) -> dict[int, Any]:
-    """The run's jobs on the cluster by the number of their attempt."""
-    ids = ((str(job.submission_id or ""), job) for job in client.list_jobs())
-    found = ((re.fullmatch(re.escape(prefix) + r"(\d+)", one), job) for one, job in ids)
-    return {int(match[1]): job for match, job in found if match}
-
-
-def _start(client: Any, command: Sequence[str], out: str, submission: str) -> str:
-    try:
-        # No runtime_env: it is shown in the dashboard, and what the command needs is installed on the nodes.
-        return str(client.submit_job(entrypoint=entrypoint(command), submission_id=submission, metadata={"run": out}))
-    except RuntimeError as error:
-        if "already" in str(error):
-            raise LockedError(f"The job {submission} was submitted by another process just now; try again.") from error
-        raise
-
-
-def _followed(client: Any, submission: str, address: str) -> int:
-    try:
-        asyncio.run(_print_log(client, submission))
-        with _told(address):
-            job = client.get_job_info(submission)
-    except KeyboardInterrupt:
-        print(f"The job {submission} goes on; the same command with --attach follows it again.", file=sys.stderr)
-        raise
-    status = str(getattr(job.status, "value", job.status))
-    if status == "SUCCEEDED":
-        return 0
-    if status == "FAILED" and job.driver_exit_code is not None and job.driver_exit_code > 0:
-        return int(job.driver_exit_code)
-    reason = (str(job.message or "").strip().splitlines() or ["no reason given"])[0]
-    raise GazetteerError(f"The job {submission} ended as {status} ({reason}); submit again: the run resumes.")
-
-
-async def _print_log(client: Any, submission: str) -> None:
-    """Print what the job prints until it ends; a broken connection is made again and goes on where it broke."""
-    import aiohttp
-
-    printed = lost = 0
-    while True:
-        seen = 0
-        try:
-            async for text in client.tail_job_logs(submission):
-                fresh = text[max(printed - seen, 0) :]
-                seen += len(text)
-                printed, lost = max(printed, seen), 0
-                print(fresh, end="", flush=True)
-            if client.get_job_status(submission).is_terminal():
-                return
-        except (OSError, RuntimeError, aiohttp.ClientError) as error:
-            lost += 1
-            if lost > _PATIENCE:
-                raise GazetteerError(
-                    f"The job {submission} cannot be followed any more ({error}); it may go on. --attach tries again."
-                ) from error
-        await asyncio.sleep(2)
-
-
-@contextmanager
-def _told(address: str) -> Iterator[None]:
-    """Turn what Ray's client raises into one sentence."""
-    try:
-        yield
-    except GazetteerError:
-        raise
-    except (ConnectionError, OSError) as error:
-        raise InputError(f"There is no Ray dashboard at {address} ({_first(error)}).") from error
-    except Exception as error:  # Ray raises RuntimeError for every answer it does not like
-        text = str(error)
-        if any(sign in text for sign in ("401", "403", "uthenticat", "nauthorized")):
-            raise InputError(f"The cluster at {address} refused the token ({_first(error)}).") from error
-        raise GazetteerError(f"The cluster at {address} answered: {_first(error)}") from error
-
-
-def _first(error: Exception) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0]

@@ -117,7 +117,13 @@ def test_a_second_submission_meets_the_first(head: RayHead, tmp_path: Path, monk
     ("words", "address", "reason"),
     [
         (["status", "/run"], "http://127.0.0.1:9", "Only label, nightly, sae"),
-        (["label", "--out", "s3://key:secret@bucket/run"], "http://127.0.0.1:9", "credentials"),
+        (["label", "--out", "s3://key:hush@bucket/run"], "http://127.0.0.1:9", "looks like a credential"),
+        (["label", "--out", "s3://bucket/run?X-Amz-Signature=hush"], "http://127.0.0.1:9", "looks like a credential"),
+        (["label", "--out", "az://run?sv=1&sig=hush"], "http://127.0.0.1:9", "looks like a credential"),
+        (["label", "--out", "az://run%3Fsig%3Dhush"], "http://127.0.0.1:9", "looks like a credential"),
+        (["label", "--set", '{"secret": "hush"}'], "http://127.0.0.1:9", "looks like a credential"),
+        (["label", "--set", "x={aws_secret_access_key: hush}"], "http://127.0.0.1:9", "looks like a credential"),
+        (["label", "--set", "x=hf_" + "a" * 30], "http://127.0.0.1:9", "looks like a credential"),
         (["label", "--out", "/run", "--set", "ray_address=other:6379"], "http://127.0.0.1:9", "is set by submit"),
         (["label", "--out", "/run"], "127.0.0.1:8265", "URL of the cluster's dashboard"),
         (["label", "--out", "/run"], "http://me:secret@127.0.0.1:8265", "no credentials"),
@@ -130,8 +136,20 @@ def test_what_cannot_be_submitted(monkeypatch: pytest.MonkeyPatch, words: list[s
 
     for name, value in (("RAY_AUTH_MODE", "token"), ("RAY_AUTH_TOKEN", "t"), ("RAY_USAGE_STATS_ENABLED", "0")):
         monkeypatch.setenv(name, value)
-    with pytest.raises(InputError, match=reason):
+    with pytest.raises(InputError, match=reason) as refused:
         submitted(words, "/run", address)
+    assert "hush" not in str(refused.value)
+
+
+def test_what_only_sounds_like_a_secret_goes_through(monkeypatch: pytest.MonkeyPatch) -> None:
+    from gazetteer.data.core.errors import InputError
+    from gazetteer.jobs.operate.submit import submit as submitted
+
+    for name, value in (("RAY_AUTH_MODE", "token"), ("RAY_AUTH_TOKEN", "t"), ("RAY_USAGE_STATS_ENABLED", "0")):
+        monkeypatch.setenv(name, value)
+    words = ["label", "--out", "s3://secrets/tokens/run", "--set", "vocabulary.concepts=[key, signature, token ring]"]
+    with pytest.raises(InputError, match="no Ray dashboard"):
+        submitted(words, "/run", "http://127.0.0.1:9")
 
 
 def test_words_survive_the_shell() -> None:
