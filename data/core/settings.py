@@ -182,8 +182,8 @@ def complaint(error: ValidationError, cls: type, section: str) -> str:
     key = dotted([section, *first["loc"]] if section else first["loc"])
     value, context = first.get("input"), first.get("ctx", {})
     if unknown:
-        group = _group(cls, first["loc"][:-1])
-        return f"Unknown configuration key {key}; {suggestion(str(first['loc'][-1]), keys(group), key, cls)}"
+        here = [one.name for one in fields(_group(cls, first["loc"][:-1]))]
+        return f"Unknown configuration key {key}; {suggestion(str(first['loc'][-1]), here, key, cls)}"
     if first["type"] == "missing":
         return f"The configuration key {key} is missing."
     if first["type"] == "one_of":
@@ -285,11 +285,6 @@ def group_of(hint: Any) -> type | None:
     if typing.get_origin(hint) in (types.UnionType, typing.Union):
         return next((found for one in typing.get_args(hint) if (found := group_of(one)) is not None), None)
     return hint if isinstance(hint, type) and dataclasses.is_dataclass(hint) else None
-
-
-def keys(cls: type) -> list[str]:
-    """The keys of one class of settings."""
-    return [one.name for one in fields(cls)]
 
 
 def _group(cls: type, loc: Sequence[str | int]) -> type:

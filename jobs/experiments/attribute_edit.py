@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from PIL import Image
 
 from gazetteer.attribution.edits.cast import fitted
@@ -21,6 +20,7 @@ from gazetteer.attribution.evaluation.cases import REPORT, Case
 from gazetteer.attribution.evaluation.evaluators import Images, painter
 from gazetteer.data.core.digests import digest_path
 from gazetteer.data.core.errors import InputError
+from gazetteer.data.core.threads import use_threads
 from gazetteer.data.tables.images import encode_image
 from gazetteer.data.tables.provenance import provenance
 from gazetteer.diffusion.load import load_pipeline
@@ -127,7 +127,7 @@ def _columns(
     run: RunConfig, deltas: Sequence[Delta], about: Sequence[dict[str, str]], shown: Sequence[Case]
 ) -> tuple[dict[str, Images], list[str]]:
     """Per title the pictures of all cases, the intact model's first; and what each edit is, in words."""
-    torch.set_num_threads(run.threads or torch.get_num_threads())
+    use_threads(run.threads)
     pipe: Any = load_pipeline(run.model)
     paint, dtypes = painter(pipe, run.generation), {name: w.dtype for name, w in pipe.unet.named_parameters()}
     given = [case.prompt for case in shown], [case.seed for case in shown]

@@ -6,8 +6,6 @@ import dataclasses
 from collections.abc import Sequence
 from typing import Any
 
-import torch
-
 from gazetteer.attribution.edits.methods import Methods
 from gazetteer.attribution.edits.problems import MethodConfig
 from gazetteer.attribution.evaluation.cache import ResultCache
@@ -20,6 +18,7 @@ from gazetteer.attribution.objective.prompts import without
 from gazetteer.attribution.scores.components import write_components
 from gazetteer.data.core.digests import digest_json, digest_path
 from gazetteer.data.core.errors import InputError
+from gazetteer.data.core.threads import use_threads
 from gazetteer.data.inputs.prompt_pool import read_prompts
 from gazetteer.data.runs.folder import RunFolder
 from gazetteer.data.tables.provenance import provenance
@@ -40,7 +39,7 @@ def read_cases(run: RunConfig, pool: int, words: Sequence[str] = ()) -> Prompts:
 
 def load_methods(run: RunConfig, config: MethodConfig, prompts: Prompts) -> Methods:
     """The run's model with all methods; InputError for a model that cannot be read."""
-    torch.set_num_threads(run.threads or torch.get_num_threads())
+    use_threads(run.threads)
     known = sorted(Vocabulary(run.vocabulary).concepts)
     return Methods(load_pipeline(run.model), config, known, prompts.source, without)
 

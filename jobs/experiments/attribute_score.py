@@ -7,8 +7,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from gazetteer.attribution.edits.checkpoint_edit import edit_model
 from gazetteer.attribution.edits.delta import ablation, compose
 from gazetteer.attribution.edits.delta_file import load_delta, save_delta
@@ -16,6 +14,7 @@ from gazetteer.attribution.scores.components import component_rows, write_compon
 from gazetteer.attribution.scores.score import ScoreConfig, score_weights
 from gazetteer.attribution.scores.selection import count
 from gazetteer.data.core.digests import digest_path
+from gazetteer.data.core.threads import use_threads
 from gazetteer.data.tables.provenance import provenance
 from gazetteer.diffusion.load import load_pipeline
 from gazetteer.jobs.config.schema import RunConfig
@@ -28,7 +27,7 @@ def score(run: RunConfig, config: ScoreConfig, out: str) -> dict[str, Any]:
     Raises:
         InputError: anything that does not fit.
     """
-    torch.set_num_threads(run.threads or torch.get_num_threads())
+    use_threads(run.threads)
     scored = score_weights(load_pipeline(run.model), config, run.saes, run.sae_check.signal)
     site, taken = scored.site, scored.selection
     done = {**dataclasses.asdict(config), "scope": scored.scope, "fraction": taken.fraction, "per": taken.per}

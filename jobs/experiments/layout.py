@@ -11,6 +11,7 @@ from typing import Any
 from gazetteer.data.core.errors import InputError
 from gazetteer.data.core.settings import Effect
 from gazetteer.data.core.sites import Site
+from gazetteer.data.core.threads import use_threads
 from gazetteer.data.runs.folder import RunFolder
 from gazetteer.jobs.config.fingerprint import differing, fingerprint
 from gazetteer.jobs.config.schema import RunConfig
@@ -70,7 +71,6 @@ def evaluate_run(
     Raises:
         InputError: the run is not finished, was made with another model, or an argument is wrong.
     """
-    import torch
 
     from gazetteer.diffusion.load import load_pipeline
     from gazetteer.labeling.layout.evaluation.config import LayoutEvaluationConfig
@@ -85,8 +85,7 @@ def evaluate_run(
         train_images or most, heldout_images or most, every_step=not (quick or stored), baselines=not stored,
         resamples=500 if quick else 1000, batch_size=config.batch_size, memory_mb=memory_mb,
     )  # fmt: skip
-    if config.threads:
-        torch.set_num_threads(config.threads)
+    use_threads(config.threads)
     opened = open_run(run)
     check_config(config, opened.store)
     exact_pictures = None if exact is None else exact_group(opened, exact, config.generation, exact_images or most)
@@ -113,7 +112,6 @@ def predict(config: RunConfig, run: str, prompt: str, seed: int, out: str | Path
         per step the concepts the prompt names with their predicted share of the picture.
     """
     import numpy as np
-    import torch
 
     from gazetteer.data.tables.images import encode_image
     from gazetteer.diffusion.generate import Generator
@@ -122,8 +120,7 @@ def predict(config: RunConfig, run: str, prompt: str, seed: int, out: str | Path
     from gazetteer.labeling.layout.model import fit_layout
     from gazetteer.labeling.layout.run import mentions
 
-    if config.threads:
-        torch.set_num_threads(config.threads)
+    use_threads(config.threads)
     opened = open_run(run)
     check_config(config, opened.store)
     pipe: Any = load_pipeline(config.model)

@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
@@ -18,6 +17,7 @@ from PIL.PngImagePlugin import PngInfo
 from gazetteer.data.core.errors import InputError
 from gazetteer.data.core.importing import import_named
 from gazetteer.data.core.sites import Site
+from gazetteer.data.core.threads import use_threads
 from gazetteer.data.inputs.edit_files import read_edits
 from gazetteer.data.inputs.edits import STAGES, Edit
 from gazetteer.diffusion.generate import Generator
@@ -46,8 +46,7 @@ def steer_pictures(
     Raises:
         InputError: a bad edit, run, model or autoencoder, or a picture number beyond the prompts.
     """
-    if config.threads:
-        torch.set_num_threads(config.threads)
+    use_threads(config.threads)
     read = read_edits(edit_file)
     windows = STAGES if stages else {"edited": ()}
     versions = {name: _resolved([replace(edit, window=window) for edit in read] if window else read, run)

@@ -10,10 +10,10 @@ from functools import partial
 from typing import Any
 
 import pyarrow as pa
-import torch
 
 from gazetteer.data.core.digests import digest_json
 from gazetteer.data.core.errors import GazetteerError, InputError
+from gazetteer.data.core.threads import use_threads
 from gazetteer.data.inputs.prompt_pool import read_prompts
 from gazetteer.data.inputs.prompts import split_of
 from gazetteer.data.runs.folder import RunFolder
@@ -45,8 +45,7 @@ class SteerWorker:
     """The models of an evaluation, in the process that uses them."""
 
     def __init__(self, stages: StageConfig, settings: SteerConfig, concepts: Sequence[str], seed: int) -> None:
-        if stages.threads:
-            torch.set_num_threads(stages.threads)
+        use_threads(stages.threads)
         saes = load_site_saes(stages.saes, stages.generation.sites, stages.model.device, signal=stages.sae_check.signal)
         # Many pictures to a call: the same trials always share one, so that their numbers repeat.
         weak = replace(stages.detector, box_threshold=min(WEAKEST, stages.detector.box_threshold), exact=False)

@@ -101,13 +101,6 @@ def plan(config: RunConfig, rates: Rates) -> dict[str, Any]:
         "detect": images * detect,
         "segment": images * segment,
     }
-    counts = {
-        "unet_calls": images * model.calls,
-        "unet_evaluations": images * model.calls * branches,
-        "detector_calls": images * len(captions),
-        "segmenter_calls": images,
-        "boxes": round(images * segments),
-    }
     seconds = _seconds_like(config, model, *reference) if reference else _seconds(flops, rates.tflops)
     hours = None if seconds is None else sum(seconds.values()) / 3600
     shards = math.ceil(images / config.shard_size)
@@ -116,7 +109,7 @@ def plan(config: RunConfig, rates: Rates) -> dict[str, Any]:
         "shards": shards,
         "sites": len(saes),
         "features": sum(int(one["n"]) for one in saes.values()),
-        "counts": counts,
+        "counts": _counts(images, model, branches, len(captions), segments),
         "flops": flops,
         "bytes": _bytes_like(config, shards, *reference) if reference else _bytes(config, model, saes, shards),
         "seconds": seconds,
@@ -125,6 +118,17 @@ def plan(config: RunConfig, rates: Rates) -> dict[str, Any]:
         "money": None if hours is None or not rates.price else hours * rates.price,
         "sae": _sae(config, model, sampling, rates) if config.sae else None,
         "assumed": assumed,
+    }
+
+
+def _counts(images: int, model: ModelCost, branches: int, captions: int, segments: float) -> dict[str, int]:
+    """Calls of the models, and boxes, for so many pictures."""
+    return {
+        "unet_calls": images * model.calls,
+        "unet_evaluations": images * model.calls * branches,
+        "detector_calls": images * captions,
+        "segmenter_calls": images,
+        "boxes": round(images * segments),
     }
 
 

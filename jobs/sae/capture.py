@@ -10,6 +10,7 @@ import torch
 
 from gazetteer.data.core.errors import InputError
 from gazetteer.data.core.sites import Site
+from gazetteer.data.core.threads import use_threads
 from gazetteer.data.inputs.prompts import Item
 from gazetteer.diffusion.generate import GenerationConfig, Generator
 from gazetteer.diffusion.load import ModelConfig, load_pipeline
@@ -22,8 +23,7 @@ class CaptureWorker:
     """Generates pictures' latents and returns the dense updates of every site."""
 
     def __init__(self, model: ModelConfig, generation: GenerationConfig, threads: int) -> None:
-        if threads:
-            torch.set_num_threads(threads)
+        use_threads(threads)
         self.generator = Generator(load_pipeline(model), generation)
 
     def run(self, items: Sequence[Item]) -> dict[Site, np.ndarray]:

@@ -13,6 +13,7 @@ import torch
 
 from gazetteer.data.core.errors import InputError
 from gazetteer.data.core.sites import Site
+from gazetteer.data.core.threads import use_threads
 from gazetteer.data.inputs.activation_dataset import heldout_images
 from gazetteer.data.inputs.prompts import Item
 from gazetteer.diffusion.generate import GenerationConfig, Generator
@@ -89,8 +90,7 @@ class RecoverWorker:
     def run(self, items: Sequence[Item]) -> list[Errors]:
         """The errors of every site on each picture."""
         if self._ready is None:
-            if self.threads:
-                torch.set_num_threads(self.threads)
+            use_threads(self.threads)
             pipe: Any = load_pipeline(self.model)
             saes = load_site_saes(self.saes, self.sites, pipe.unet.device)
             stated = {site: read_config(Path(self.saes) / site.slug).get("mean") for site in self.sites}

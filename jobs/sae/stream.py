@@ -12,6 +12,7 @@ from torch import Tensor
 
 from gazetteer.data.core.digests import digest_json
 from gazetteer.data.core.sites import Site
+from gazetteer.data.core.threads import use_threads
 from gazetteer.data.inputs.activation_dataset import heldout_images
 from gazetteer.data.inputs.prompts import Item
 from gazetteer.jobs.config.schema import RunConfig, SaeConfig
@@ -42,8 +43,8 @@ def train_from_stream(
     plan = StreamPlan(config.generation.sites, len(train), digest, sae.train, sae.buffer)
     if finished_stream(plan, out / "saes") is not None:
         return
-    if sae.device == "cpu" and config.threads:
-        torch.set_num_threads(config.threads)
+    if sae.device == "cpu":
+        use_threads(config.threads)
     board = Board(out / "tensorboard") if sae.tensorboard else None
     trainer = StreamTrainer(plan, out / "saes", sae.device, board.add if board else None)
     capture = checking(partial(CaptureWorker, config.model, config.generation, config.threads), model)

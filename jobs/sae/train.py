@@ -21,6 +21,7 @@ import torch
 from gazetteer.data.core.atomic import write_errors
 from gazetteer.data.core.errors import GazetteerError, InputError, LockedError
 from gazetteer.data.core.sites import Site
+from gazetteer.data.core.threads import use_threads
 from gazetteer.data.inputs.activation_dataset import ActivationDataset
 from gazetteer.data.inputs.activations import ActivationWriter
 from gazetteer.data.inputs.prompt_pool import read_prompts
@@ -110,8 +111,7 @@ class TrainWorker:
 
     def run(self, items: Sequence[Site]) -> list[dict[str, Any]]:
         """Train the sites given; returns their held-out metrics."""
-        if self.threads:
-            torch.set_num_threads(self.threads)
+        use_threads(self.threads)
         return [self._train(site) for site in items]
 
     def _train(self, site: Site) -> dict[str, Any]:

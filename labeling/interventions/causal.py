@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from gazetteer.data.core.sites import Site
+from gazetteer.data.core.threads import use_threads
 from gazetteer.data.inputs.edits import STAGES, Edit, Target
 from gazetteer.data.tables.schemas import EFFECTS
 from gazetteer.diffusion.capture import capture_updates, cells, split_branches
@@ -211,8 +212,7 @@ def load_causal_test(
     Raises:
         InputError: a model or an autoencoder that cannot be loaded.
     """
-    if stages.threads:
-        torch.set_num_threads(stages.threads)
+    use_threads(stages.threads)
     saes = load_site_saes(stages.saes, stages.generation.sites, stages.model.device, signal=stages.sae_check.signal)
     # Many pictures to a call: the features of a group always share theirs, so that a group's rows repeat.
     detector, segmenter = replace(stages.detector, exact=False), replace(stages.segmenter, exact=False)

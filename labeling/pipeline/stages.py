@@ -13,6 +13,7 @@ import pyarrow as pa
 
 from gazetteer.data.core.errors import GazetteerError
 from gazetteer.data.core.sites import Site
+from gazetteer.data.core.threads import use_threads
 from gazetteer.data.inputs.prompts import Item, split_of
 from gazetteer.data.tables.codes import Moment, codes_table
 from gazetteer.data.tables.images import encode_image
@@ -118,10 +119,8 @@ class Stages:
         self.vocabulary = Vocabulary(config.vocabulary)
         if self.stages == ("evidence",):
             return
-        import torch
 
-        if config.threads:
-            torch.set_num_threads(config.threads)
+        use_threads(config.threads)
         if "generate" in self.stages:
             self._load_generator()
         self._load_finders()

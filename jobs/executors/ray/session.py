@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from typing import Any, cast
 
 from gazetteer.data.core.errors import GazetteerError, InputError
+from gazetteer.data.core.threads import thread_environment
 from gazetteer.jobs.config.pools import PoolConfig
 from gazetteer.jobs.executors.ray.security import secure_ray
 from gazetteer.jobs.executors.ray.watch import LastWords, Watch, say
@@ -66,7 +67,7 @@ def ray_session(
     Raises:
         InputError: the cluster is not named, cannot be reached or lacks a token; or the caller's session is another.
     """
-    threads_of = {name: str(threads) for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS")} if threads else {}
+    threads_of = thread_environment(threads)
     there = sys.modules.get("ray")
     if there is not None and there.is_initialized():
         _require_same(there, address)

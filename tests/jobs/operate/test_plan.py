@@ -197,7 +197,7 @@ def test_wrong_arguments_get_a_sentence(tmp_path: Path) -> None:
 
 
 def test_what_the_page_on_prompts_and_cost_shows_works(tmp_path: Path) -> None:
-    text = (ROOT / "docs" / "prompts.md").read_text(encoding="utf-8")
+    text = (ROOT / "docs" / "reference" / "prompts.md").read_text(encoding="utf-8")
     (shown,) = re.findall(r"```yaml\n(.*?)```", text, re.S)
     embedded = yaml.safe_load(DEFAULT_CONFIG.read_text(encoding="utf-8"))
     mine = yaml.safe_load(shown)
@@ -211,4 +211,4 @@ def test_what_the_page_on_prompts_and_cost_shows_works(tmp_path: Path) -> None:
     result = json.loads(done.stdout.strip().splitlines()[-1])
     assert result["images"] == 40
     assert result["money"] > 0
-    assert "TFLOP" in done.stdout
+    assert "TFLOP" in done.stderr

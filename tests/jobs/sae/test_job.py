@@ -58,11 +58,11 @@ def test_one_command_trains_measures_and_reports_every_site(
     assert json.loads(capsys.readouterr().out.splitlines()[-1]) == result
 
     assert main(["sae", "report", "--saes", str(tmp_path / "saes"), "--out", str(tmp_path / "page"), "--json"]) == 0
-    out = capsys.readouterr().out
+    out, prose = capsys.readouterr()
     row = result["sites"][0]
-    assert f"{row['scaled_mse']:.4f} / {100 * row['explained_variance']:.1f}" in out
-    assert "| branch | block | t = 1.00 | t = 0.00 |" in out
-    assert len(json.loads(out.splitlines()[-1])["sites"]) == 8
+    assert f"{row['scaled_mse']:.4f} / {100 * row['explained_variance']:.1f}" in prose
+    assert "| branch | block | t = 1.00 | t = 0.00 |" in prose
+    assert len(json.loads(out)["sites"]) == 8
     assert (tmp_path / "page" / "index.html").exists()
 
 

@@ -63,10 +63,10 @@ def test_a_run_and_itself(tmp_path: Path) -> None:
 def test_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     runs = [str(run_of(tmp_path / "a", BEFORE, "x")), str(run_of(tmp_path / "b", AFTER, "y"))]
     assert main(["compare", *runs, "--out", str(tmp_path / "changes.parquet"), "--json"]) == 0
-    said = capsys.readouterr().out
+    out, said = capsys.readouterr()
     assert "1: cat -> tree" in said
     assert "The autoencoders differ" in said
-    assert json.loads(said.splitlines()[-1])["changes"] == 3
+    assert json.loads(out)["changes"] == 3
     assert pq.read_table(tmp_path / "changes.parquet")["change"].to_pylist() == ["changed", "lost", "gained"]
 
 
