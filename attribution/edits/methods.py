@@ -10,13 +10,12 @@ from torch import Tensor, nn
 
 from gazetteer.attribution.edits.closed_form import concept_edit
 from gazetteer.attribution.edits.delta import Delta, ablation
-from gazetteer.attribution.edits.method_names import AMPLIFY, ERASE, TUNED, leader, takes_all
+from gazetteer.attribution.edits.method_names import TUNED, accepted, leader, takes_all
 from gazetteer.attribution.edits.problems import ConceptProblems, MethodConfig
 from gazetteer.attribution.edits.tune import gradient_steps
 from gazetteer.attribution.objective.problem import Scores
 from gazetteer.attribution.scores.estimators import CONTROLS, Options, estimate
 from gazetteer.attribution.scores.selection import PRESETS, Chosen, Selection, count, random_like, select
-from gazetteer.data.core.errors import InputError
 
 
 class Methods:
@@ -60,10 +59,9 @@ class Methods:
             fraction: of the weights of the method's scope.
 
         Raises:
-            InputError: unknown method.
+            InputError: unknown goal or method.
         """
-        if method not in {"erase": ERASE, "amplify": AMPLIFY}[goal]:
-            raise InputError(f"Unknown method {method!r} to {goal}.")
+        accepted(goal, method)
         key = (goal, method, concept, "" if takes_all(method) else str(fraction))
         if key not in self._edits:
             self._edits[key] = self._edit(goal, method, concept, fraction)

@@ -67,7 +67,9 @@ def _add_concepts(verbs: Any) -> None:
     edit.add_argument("--concept", required=True, help="of vocabulary.concepts")
     edit.add_argument("--goal", default="erase", choices=("erase", "amplify"))
     edit.add_argument("--method", default="steps", help="see docs/reference/attribution.md")
-    edit.add_argument("--fraction", type=float, default=0.1, help="of the weights of the method's scope")
+    edit.add_argument(
+        "--fraction", type=float, help="of the weights of the method's scope; default: what it was evaluated with"
+    )
     edit.add_argument("--sheet", type=int, default=4, help="prompts on a sheet of pictures, original above edited")
     edit.set_defaults(action=_attribute_edit)
 
@@ -156,12 +158,13 @@ def _attribute_apply(arguments: argparse.Namespace) -> int:
 
 
 def _attribute_edit(arguments: argparse.Namespace) -> int:
-    from gazetteer.attribution.edits.problems import MethodConfig
+    from gazetteer.attribution.evaluation.suite import full
     from gazetteer.jobs.config.schema import load_config
     from gazetteer.jobs.experiments.attribute_edit import EditConfig, make_edit
 
     run = load_config(arguments.config, arguments.overrides)
-    methods = MethodConfig(steps=run.generation.steps, guidance=run.generation.guidance, seed=run.seed)
+    # As the full evaluation makes its edits.
+    methods = full(run.generation.steps, run.generation.guidance, run.seed).methods
     given = {name: getattr(arguments, name) for name in ("concept", "goal", "method", "fraction", "sheet")}
     result = make_edit(run, methods, EditConfig(**given), arguments.out)
     print(f"{result['edit']}: {result['weights']} weights{', pictures ' + result['sheet'] if result['sheet'] else ''}")

@@ -14,6 +14,7 @@ from PIL import Image
 from gazetteer.attribution.edits.cast import fitted
 from gazetteer.attribution.edits.delta import Delta, applied
 from gazetteer.attribution.edits.delta_file import load_delta, save_delta
+from gazetteer.attribution.edits.method_names import dose
 from gazetteer.attribution.edits.methods import Methods
 from gazetteer.attribution.edits.problems import MethodConfig
 from gazetteer.attribution.evaluation.cases import REPORT, Case
@@ -38,7 +39,8 @@ class EditConfig:
     """What `gazetteer attribute edit` is told.
 
     Attributes:
-        concept, goal, method, fraction: see `gazetteer.attribution.edits.methods.Methods.edit`.
+        concept, goal, method: see `gazetteer.attribution.edits.methods.Methods.edit`.
+        fraction: likewise; None takes the one that the method was evaluated with (`dose`).
         sheet: prompts on the picture sheet; 0 leaves it out.
         pool: prompts of the configuration to draw from; the edit is made from one half, the sheet from the other.
     """
@@ -46,7 +48,7 @@ class EditConfig:
     concept: str
     goal: str = "erase"
     method: str = "steps"
-    fraction: float = 0.1
+    fraction: float | None = None
     sheet: int = 4
     pool: int = POOL
 
@@ -64,9 +66,11 @@ def make_edit(run: RunConfig, methods: MethodConfig, config: EditConfig, out: st
     if config.concept not in Vocabulary(run.vocabulary).concepts:
         known = ", ".join(sorted(Vocabulary(run.vocabulary).concepts))
         raise InputError(f"{config.concept!r} is not in vocabulary.concepts: {known}.")
+    if config.fraction is None:
+        config = dataclasses.replace(config, fraction=dose(config.goal, config.method, methods.reference))
     prompts = read_cases(run, config.pool)
     prepared = load_methods(run, methods, prompts)
-    edit = prepared.edit(config.goal, config.method, config.concept, config.fraction)
+    edit = prepared.edit(config.goal, config.method, config.concept, config.fraction or 0.0)
     if not len(edit):
         raise InputError(f"A fraction of {config.fraction} takes no weight here; raise --fraction.")
     path = Path(out) / f"{file_name(f'{config.concept}-{config.goal}-{config.method}')}.safetensors"

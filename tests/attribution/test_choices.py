@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
@@ -13,6 +14,7 @@ from torch import Tensor, nn
 
 from gazetteer.attribution.edits import problems as problems_module
 from gazetteer.attribution.edits.delta import Delta, ablation
+from gazetteer.attribution.edits.method_names import dose
 from gazetteer.attribution.edits.methods import Methods
 from gazetteer.attribution.edits.problems import MethodConfig
 from gazetteer.attribution.evaluation.cases import CHOOSE, REPORT, Case
@@ -78,6 +80,25 @@ def test_prompts_whose_word_cannot_be_taken_out_say_nothing_of_taking_it_out() -
     found = evaluation.blocked(["dog"])
     assert found["target"][0] == 0.0 and found["left_out"] == 1
     assert evaluation.pairs.blocking("dog").target.tolist() == [[1.0, 0.0]] * 2
+
+
+def test_an_edit_takes_the_dose_that_its_method_was_evaluated_with() -> None:
+    for goal, method, wanted in (
+        ("erase", "cad", 0.05), ("erase", "cad_wanda", 0.05), ("erase", "steps", 0.1), ("erase", "magnitude", 0.1),
+        ("erase", "uce", 1.0), ("amplify", "steps", 0.003), ("amplify", "steps_all", 1.0),
+    ):  # fmt: skip
+        assert dose(goal, method, "steps") == wanted
+        text = (Path(__file__).parents[2] / "docs/results/attribution.md").read_text(encoding="utf-8")
+        rows = [line for line in text.splitlines() if line.startswith(f"| `{method}` |") and " % |" in line]
+        assert wanted == 1.0 or any(f"| {100 * wanted:g} % |" in row for row in rows)
+    for goal, method, words in (
+        ("erase", "x", r"Unknown method 'x' to erase; accepted: steps, .*uce\."),
+        ("amplify", "uce", "Unknown method 'uce' to amplify; accepted: steps"),
+        ("forget", "cad", "Unknown goal 'forget'; accepted: erase, amplify"),
+        ("erase", "live", "No fraction to erase by live was measured; name one with --fraction"),
+    ):
+        with pytest.raises(InputError, match=words):
+            dose(goal, method, "steps")
 
 
 def test_amplifying_takes_what_holds_a_concept_down_and_asks_for_more_of_it(
