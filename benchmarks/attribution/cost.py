@@ -35,7 +35,7 @@ def main() -> None:
     parser.add_argument("--json", action="store_true", help="print one JSON object as the last line")
     arguments = parser.parse_args()
     torch.set_num_threads(1)
-    pipe = load_pipeline(load_config(arguments.config).model)
+    pipe: Any = load_pipeline(load_config(arguments.config).model)
     weights = scope_weights(pipe.unet, "ff")
     counter = Counter(pipe)
 

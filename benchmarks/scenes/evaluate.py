@@ -108,7 +108,7 @@ def segmenter_quality(config: Any, scenes: Sequence[Scene]) -> dict[str, Any]:
     from gazetteer.labeling.segment.load import load_segmenter
 
     made = load_segmenter(config.segmenter).segment(
-        [s.image for s in scenes], [[one.box for one in s.instances] for s in scenes]
+        [s.image for s in scenes], [[tuple(one.box) for one in s.instances] for s in scenes]
     )
     every: list[float] = []
     small: list[float] = []

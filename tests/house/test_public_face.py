@@ -10,6 +10,7 @@ import subprocess
 import sys
 
 import pytest
+import yaml
 
 import gazetteer
 from tests.support.system.imports import imports, name, python_files
@@ -59,7 +60,7 @@ def test_importing_it_loads_no_library() -> None:
 
 
 def test_there_is_one_version() -> None:
-    """Written in gazetteer/__init__.py, read by setup.cfg, printed by the command, last in the changelog."""
+    """Written in gazetteer/__init__.py, read by setup.cfg, printed by the command; whoever repeats it says the same."""
     setup = configparser.ConfigParser()
     setup.read(ROOT / "setup.cfg")
     assert setup["metadata"]["version"] == "attr: gazetteer.__version__"
@@ -67,6 +68,12 @@ def test_there_is_one_version() -> None:
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
     assert done.stdout == f"gazetteer {gazetteer.__version__}\n"
     assert re.fullmatch(r"\d+\.\d+\.\d+", gazetteer.__version__)
+    last = re.search(r"^## \[(.*?)\]", (ROOT / "CHANGELOG.md").read_text(encoding="utf-8"), re.M)
+    assert last and last[1] == gazetteer.__version__
+    assert yaml.safe_load((ROOT / "CITATION.cff").read_text(encoding="utf-8"))["version"] == gazetteer.__version__
+    launching = [path.read_text() for path in (ROOT / "jobs/operate/launch").rglob("*") if path.is_file()]
+    tags = {tag for text in launching for tag in re.findall(r"gazetteer:(\d[\w.]*\d)", text)}
+    assert tags == {gazetteer.__version__}
 
 
 def test_rooms_import_from_where_a_thing_stands() -> None:
