@@ -7,9 +7,12 @@ checkpoint, a run folder or a table.
 from __future__ import annotations
 
 import importlib
+import importlib.util
+import os
 import re
 from typing import Any
 
+from gazetteer.data.core.digests import digest_file
 from gazetteer.data.core.errors import InputError
 
 _NAME = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)*:[^\W\d]\w*(\.[^\W\d]\w*)*")
@@ -39,3 +42,18 @@ def import_named(name: str, key: str) -> Any:
     if not callable(found):
         raise InputError(f"{key} {name!r} is not callable.")
     return found
+
+
+def with_source(name: str) -> str:
+    """``module:function`` with the digest of the file that the module is in, by which another version is another name.
+
+    What is no such name, or cannot be found, stays as it is: who imports it says what is wrong.
+    """
+    if not _NAME.fullmatch(name):
+        return name
+    try:
+        spec = importlib.util.find_spec(name.partition(":")[0])
+    except (SystemExit, Exception):  # a package may raise anything as it is imported on the way
+        return name
+    where = spec.origin if spec is not None else None
+    return f"{name} sha256:{digest_file(where)}" if where and os.path.isfile(where) else name

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gazetteer.data.core.errors import InputError
-from gazetteer.data.core.importing import import_named
+from gazetteer.data.core.importing import import_named, with_source
 from gazetteer.data.core.settings import Effect, Natural, OneOf, setting, settings
 from gazetteer.labeling.vocabulary.concept_index import ConceptIndex, occurs, require_distinct
 from gazetteer.labeling.vocabulary.concept_list import read_list
@@ -52,12 +52,14 @@ class VocabularyConfig:
         "For words outside the list, ``hanta`` (a part-of-speech tagger) or ``module:function`` that gives "
         "the nouns of a prompt (str -> list of str); empty looks for the listed concepts only.",
         default="",
+        kind=with_source,
     )
     tagger: str = setting(
         Effect.SEGMENTS,
         "``module:function`` that gives the tags of a picture (uint8 [H, W, 3] -> list of str), such as RAM; "
         "its tags are asked like the prompt's nouns. Called with one picture at a time.",
         default="",
+        kind=with_source,
     )
     ignore: tuple[str, ...] = setting(Effect.SEGMENTS, "Nouns and tags that are never asked.", default=NOT_THINGS)
     per_caption: Natural = setting(

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
+import importlib
 import typing
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -116,3 +118,19 @@ def test_every_group_is_checked_as_the_configuration_is() -> None:
     groups = [found for hint in hints.values() if (found := group_of(hint)) is not None]
     assert len(groups) > 10
     assert all(hasattr(group, "__pydantic_config__") for group in groups)
+
+
+def test_a_changed_function_is_another_setting(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """vocabulary.tagger names code of the user's: the same name over other code finds other things."""
+    monkeypatch.syspath_prepend(tmp_path)
+    source = tmp_path / "tags_of_mine.py"
+    config = load_config(None, ["vocabulary.ask=both", "vocabulary.tagger=tags_of_mine:tags"])
+    assert fingerprint(config)["vocabulary.tagger"] == "tags_of_mine:tags", "who imports it says that it is not there"
+    found = []
+    for body in ("return ['dog']", "return ['cat']  # other"):
+        source.write_text(f"def tags(picture):\n    {body}\n")
+        importlib.invalidate_caches()
+        found.append(fingerprint(config)["vocabulary.tagger"])
+    assert all(one.startswith("tags_of_mine:tags sha256:") for one in found)
+    assert found[0] != found[1]
+    assert fingerprint(load_config(None, ["vocabulary.nouns=hanta"]))["vocabulary.nouns"] == "hanta"
