@@ -7,6 +7,8 @@ import difflib
 from collections.abc import Sequence
 from typing import Any, NoReturn
 
+from gazetteer.data.core.errors import redacted
+
 DONE, FAILED, PARTIAL = 0, 1, 3
 
 
@@ -24,7 +26,7 @@ class Parser(argparse.ArgumentParser):
         if wrong != message and wrong.startswith("-"):
             close = difflib.get_close_matches(wrong.split()[0].partition("=")[0], sorted(_options(self)), 1)
             message = f"{message}{f'; did you mean {close[0]}?' if close else ''}"
-        super().error(message)
+        super().error(redacted(message))
 
 
 def meant(wrong: str, accepted: Sequence[str]) -> str:

@@ -15,6 +15,7 @@ import pytest
 from gazetteer.data.core.digests import digest_path
 from gazetteer.data.core.errors import GazetteerError, InputError, LockedError
 from gazetteer.data.runs.folder import RunFolder
+from gazetteer.jobs.cli.main import main
 from tests.support.runs.runs import commit, finished_run
 from tests.support.system.object_store import Network, environment, network, use
 from tests.support.system.running import ROOT, gazetteer, in_process
@@ -298,7 +299,7 @@ def test_a_deleted_bucket_is_not_called_no_run(server: str) -> None:
             act(RunFolder("s3://deleted/run"))
 
 
-def test_a_secret_in_an_address_is_refused_and_not_repeated() -> None:
+def test_a_secret_in_an_address_is_refused_and_not_repeated(capsys: pytest.CaptureFixture[str]) -> None:
     secret = "wJalrXUtnFEMI"
     for url in (
         f"s3://AKIA:{secret}@bucket/run",
@@ -306,11 +307,15 @@ def test_a_secret_in_an_address_is_refused_and_not_repeated() -> None:
         f"s3://bucket/run?X-Amz-Signature={secret}",
         f"abfs://box/run?sig={secret}&sv=1",
     ):
-        for words in (["label", "--out", url], ["verify", url], ["summary", "--run", url]):
+        for words in (["label", "--out", url], ["verify", url], ["summary", url]):
             done = in_process(*words)
             assert done.returncode == 2, done.stderr
             assert secret not in done.stdout + done.stderr
             assert "holds a password or a key" in done.stderr
+    with pytest.raises(SystemExit):
+        main(["summary", "run", f"s3://AKIA:{secret}@bucket/run"])  # one argument too many
+    said = capsys.readouterr().err
+    assert "unrecognized arguments: s3://***@bucket/run" in said and secret not in said
     assert secret not in digest_path(f"s3://AKIA:{secret}@bucket/model"), "which goes into run.json"
 
 
