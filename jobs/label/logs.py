@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 import sys
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from datetime import datetime, timezone
+from io import TextIOWrapper
 from pathlib import Path
+
+from gazetteer.data.core.regular import NotRegularError, require_regular
 
 OURS = "gazetteer"
 """The logger above all of this project's."""
@@ -63,11 +67,21 @@ def log_file(run: str | Path) -> list[str]:
 
 
 class _File(logging.FileHandler):
-    """Opens its file at the first record, and lets records go while that cannot be."""
+    """Opens its file at the first record, and lets records go while that cannot be, as behind a link or in a pipe."""
+
+    def _open(self) -> TextIOWrapper:
+        if Path(self.baseFilename).exists():
+            require_regular(self.baseFilename)
+        return open(self.baseFilename, "a", encoding="utf-8", opener=_no_link)
 
     def emit(self, record: logging.LogRecord) -> None:
-        with suppress(OSError):
+        with suppress(OSError, NotRegularError):
             super().emit(record)
+
+
+def _no_link(path: str, flags: int) -> int:
+    """Open for a log: what a link in a run folder leads to is somebody else's file."""
+    return os.open(path, flags | os.O_NOFOLLOW, 0o644)
 
 
 def _install(stack: ExitStack, handler: logging.Handler) -> None:

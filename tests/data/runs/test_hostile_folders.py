@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import shutil
 import socket
@@ -13,6 +14,7 @@ import pytest
 from gazetteer.data.core.errors import GazetteerError, InputError
 from gazetteer.data.runs.folder import RunFolder
 from gazetteer.data.tables.schemas import CAUSAL
+from gazetteer.jobs.label.logs import logging_to
 from tests.support.runs.runs import PROVENANCE, candidates, finished_run, parts
 
 FOLDERS = ["images", "codes", "_meta", "_meta/staging", "_meta/commits"]
@@ -170,3 +172,14 @@ def test_a_causal_table_is_judged_without_a_record(tmp_path: Path) -> None:
     assert [p.what for p in run.check().problems] == ["was written for a run with other settings"]
     run.write_final("causal", CAUSAL.empty_table(), {"fingerprint": {"run": {"config": "abc"}}})
     assert run.check().problems == []
+
+
+@pytest.mark.parametrize("kind", ["link", "pipe"])
+def test_the_log_of_a_run_is_no_link_and_no_pipe(tmp_path: Path, kind: str) -> None:
+    mine, log = tmp_path / "mine", tmp_path / "log.jsonl"
+    mine.write_text("mine")
+    log.symlink_to(mine) if kind == "link" else os.mkfifo(log)
+    with logging_to(log, tmp_path / "other.jsonl"):
+        logging.getLogger("gazetteer.jobs.label.job").info("run started")
+    assert mine.read_text() == "mine"
+    assert "run started" in (tmp_path / "other.jsonl").read_text()
