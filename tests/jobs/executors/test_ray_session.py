@@ -149,3 +149,32 @@ def test_a_caller_may_use_ray_himself(own: str, tmp_path: Path) -> None:
         assert lines[2] == lines[-1] == "7"
         assert "needs 2 workers with CPU 1 each, but there is room for 1" in lines[3]
         assert "ray_address is 10.9.8.7:6379" in lines[4]
+
+
+UNDER_UV = """
+from ray._private.runtime_env.uv_runtime_env_hook import _get_uv_run_cmdline
+from gazetteer.jobs.config.pools import PoolConfig
+from gazetteer.jobs.executors.ray.executor import ray_pools, run_ray
+from gazetteer.jobs.executors.task import Job, Task
+from tests.support.system import toy_work
+
+assert _get_uv_run_cmdline(), "Ray takes this for uv run"
+with ray_pools([PoolConfig(workers=1)], 1) as pools:
+    task = Task(toy_work.Squarer, toy_work.join, toy_work.lost)
+    run_ray(task, [Job("a", (2, 3))], lambda _, result: print(result, flush=True), pools)
+"""
+
+
+def test_uv_run_in_a_large_folder_packs_nothing(tmp_path: Path) -> None:
+    """Ray would pack the working folder for its workers, and refuse one of more than 512 MB."""
+    with (tmp_path / "large").open("wb") as file:
+        file.truncate(1 << 30)
+    child = [sys.executable, "-c", UNDER_UV]
+    (tmp_path / "run").write_text(f"import subprocess, sys\nsys.exit(subprocess.call({child!r}))\n")
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    done = subprocess.run(
+        ["uv", "run"], executable=sys.executable, cwd=tmp_path, env=environment, capture_output=True, text=True,
+        check=False, timeout=200,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert done.stdout == "[(2, 4), (3, 9)]\n"
