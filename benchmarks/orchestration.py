@@ -34,7 +34,8 @@ from gazetteer.jobs.executors.serial import run_serial
 from gazetteer.jobs.executors.task import Job, Task
 from gazetteer.jobs.label import shards as plan
 from gazetteer.jobs.label.results import join_results, lost_item
-from gazetteer.labeling.pipeline.stages import STAGES, ShardResult, Stages
+from gazetteer.labeling.pipeline.shard import ShardResult
+from gazetteer.labeling.pipeline.stages import STAGES, Stages
 
 
 def main() -> None:

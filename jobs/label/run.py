@@ -29,9 +29,9 @@ from gazetteer.jobs.label.results import feature_counts, join_results, lost_item
 from gazetteer.jobs.label.run_state import RunState
 from gazetteer.labeling.evidence.counts import sum_evidence
 from gazetteer.labeling.evidence.run_codes import all_codes, code_grids
-from gazetteer.labeling.pipeline.reuse import ReusingStages
 from gazetteer.labeling.pipeline.sae_check import report
-from gazetteer.labeling.pipeline.stages import STAGES, ShardResult, Stages
+from gazetteer.labeling.pipeline.shard import ShardResult
+from gazetteer.labeling.pipeline.stages import STAGES, Stages
 from gazetteer.labeling.rules.reduce import reduce_tables
 
 log = logging.getLogger(__name__)
@@ -51,7 +51,7 @@ class LabelRun:
         self.tally = Tally(store, config.images, config.max_failed_share)
         self.explained = False
         self.executor = Executor(config, self._last_words)
-        build = partial(ReusingStages, config.stages, str(reuse)) if reuse else partial(Stages, config.stages)
+        build = partial(Stages, config.stages, reuse=str(reuse or ""))
         checked = checking(build, sources(config, marks))
         self.task = Task(checked, join_results, lost_item, STAGES, config.limits.picture_seconds)
         self.state = RunState(partial(store.write_json, "progress.json"))

@@ -22,8 +22,7 @@ from gazetteer.jobs.config.schema import RunConfig, load_config
 from gazetteer.jobs.label.job import label
 from gazetteer.jobs.label.shards import read_pass
 from gazetteer.jobs.operate.nightly import natural, nightly
-from gazetteer.labeling.pipeline.reuse import ReusingStages
-from gazetteer.labeling.pipeline.stages import STAGES
+from gazetteer.labeling.pipeline.stages import STAGES, Stages
 from gazetteer.sae.model.autoencoder import SAEConfig, SparseAutoencoder
 from gazetteer.sae.model.checkpoint import load_pretrained
 from tests.data.storage.test_object_store import content
@@ -139,8 +138,8 @@ def test_what_is_damaged_in_the_earlier_run_is_made_again(tmp_path: Path, caplog
 
     # Workers that do some stages each agree on which pictures were taken over.
     items = [shard.items for shard in read_pass(RunFolder(base), "plan-1") or []]
-    generate = ReusingStages(config().stages, str(base), STAGES[:1])
-    rest = ReusingStages(config().stages, str(base), STAGES[1:])
+    generate = Stages(config().stages, STAGES[:1], str(base))
+    rest = Stages(config().stages, STAGES[1:], str(base))
     results = [rest.run(pickle.loads(pickle.dumps(generate.run(shard)))) for shard in items]
     assert sorted(result.counts["replayed"] for result in results) == [0, 1]
     found = pa.concat_tables([result.tables["segments"] for result in results])
@@ -160,10 +159,10 @@ def test_nothing_is_looked_for_in_pictures_that_are_taken_over(tmp_path: Path) -
     base = tmp_path / "base"
     label(config("images=2"), base)
     plan = json.loads((base / "_meta/plan-1.json").read_text())["items"]
-    stages = ReusingStages(config().stages, str(base))
+    stages = Stages(config().stages, reuse=str(base))
     result = stages.run([Item(row["prompt"], row["seed"], row["image_id"]) for row in plan])
     assert result.counts["replayed"] == result.counts["images"] == 2
-    assert not hasattr(stages, "detector"), "it was never needed, and so never loaded"
+    assert stages.detector is None, "it was never needed, and so never loaded"
     assert result.tables["segments"].num_rows == RunFolder(base).read_table("segments").num_rows > 0
 
 

@@ -1,0 +1,143 @@
+"""A shard on its way through the stages: its pictures, what was found in them, and the rows that become of it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from gazetteer.data.core.sites import Site
+from gazetteer.data.inputs.prompts import Item, split_of
+from gazetteer.data.tables.codes import Moment
+from gazetteer.data.tables.images import encode_image
+from gazetteer.data.tables.masks import mask_to_struct
+from gazetteer.diffusion.generate import Picture
+from gazetteer.labeling.detect.protocol import Detection
+from gazetteer.labeling.evidence.counts import ImageEvidenceInput
+from gazetteer.labeling.segment.protocol import Mask
+
+
+@dataclass
+class ShardResult:
+    """The tables of one shard (schemas.PART_TABLES), seconds spent per stage, and plain counts.
+
+    explained: the variance that the autoencoders explain, per site, with the first shard of a worker; else empty.
+    """
+
+    tables: dict[str, pa.Table]
+    seconds: dict[str, float]
+    counts: dict[str, int]
+    explained: dict[str, float] = field(default_factory=dict)
+
+
+@dataclass
+class LabelledPicture:
+    """One picture on its way through the stages.
+
+    Attributes:
+        replayed: taken over from another run with all that was found in it; only its codes are new.
+    """
+
+    item: Item
+    picture: Picture
+    asked: tuple[str, ...] = ()
+    detections: list[Detection] = field(default_factory=list)
+    masks: list[Mask] = field(default_factory=list)
+    replayed: bool = False
+
+
+@dataclass
+class Unfinished:
+    """A shard between stages that different workers do.
+
+    Attributes:
+        pictures: those that came through so far.
+        failures: rows of those that did not.
+        seconds: per stage so far.
+        moments: when each site is captured, for the codes table.
+        explained: as in `ShardResult`.
+    """
+
+    pictures: list[LabelledPicture]
+    failures: list[dict[str, Any]]
+    seconds: dict[str, float]
+    moments: dict[Site, Moment]
+    explained: dict[str, float]
+
+
+def image_row(one: LabelledPicture, heldout: float) -> dict[str, Any]:
+    """The row of `images`."""
+    height, width = one.picture.image.shape[:2]
+    return {
+        "image_id": one.item.image_id,
+        "prompt": one.item.prompt,
+        "seed": one.item.seed,
+        "split": split_of(one.item.prompt, heldout),
+        "image": {"bytes": encode_image(one.picture.image), "path": f"{one.item.image_id}.png"},
+        "width": width,
+        "height": height,
+        "asked": list(one.asked),
+        "tokens_cut": one.picture.tokens_cut,
+    }
+
+
+def evidence_input(one: LabelledPicture, heldout: float) -> ImageEvidenceInput:
+    """What evidence is counted from."""
+    return ImageEvidenceInput(
+        image_id=one.item.image_id,
+        split=split_of(one.item.prompt, heldout),
+        size=one.picture.image.shape[:2],
+        asked=one.asked,
+        segments=[(d.concept, m.mask) for d, m in _pairs(one)],
+        codes=one.picture.codes,
+    )
+
+
+def drawn(batch: Sequence[LabelledPicture], failures: list[dict[str, Any]]) -> list[LabelledPicture]:
+    """Those pictures that show what the model drew; those that its safety checker blacked out become failures."""
+    failures += [
+        {
+            "stage": "generate", "item": one.item.image_id, "error": "BlackedOut", "attempts": 1,
+            "message": "the model's safety checker blacked it out; model.safety_checker=false leaves that out",
+        }
+        for one in batch
+        if one.picture.blacked_out
+    ]  # fmt: skip
+    return [one for one in batch if not one.picture.blacked_out]
+
+
+def id_of(one: Any) -> str:
+    """The picture's id, of an item or of a picture on its way."""
+    item = one.item if isinstance(one, LabelledPicture) else one
+    return str(item.image_id)
+
+
+def _pairs(one: LabelledPicture) -> list[tuple[Detection, Mask]]:
+    """Detections with a mask; a box in which the segmenter found nothing is no segment."""
+    return [(d, m) for d, m in zip(one.detections, one.masks, strict=True) if m.mask.any()]
+
+
+def segment_rows(one: LabelledPicture) -> list[dict[str, Any]]:
+    """The rows of `segments`."""
+    return [
+        {
+            "image_id": one.item.image_id,
+            "concept": detection.concept,
+            "score": detection.score,
+            "box": list(detection.box),
+            "area": int(np.count_nonzero(mask.mask)),
+            "predicted_iou": mask.predicted_iou,
+            "mask": mask_to_struct(mask.mask),
+        }
+        for detection, mask in _pairs(one)
+    ]
+
+
+def failure_row(stage: str, item: str, error: Exception, attempts: int) -> dict[str, Any]:
+    """The row of `failures` of an item that raised `error`."""
+    spoken = str(error).strip() or ("out of memory" if isinstance(error, MemoryError) else "it gave no reason")
+    message = spoken.splitlines()[0]
+    return {"stage": stage, "item": item, "error": type(error).__name__, "message": message, "attempts": attempts}
