@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from gazetteer.diffusion.capture import attention_blocks, updates, width_of
+from gazetteer.diffusion.generate import GenerationConfig
 from gazetteer.diffusion.load import ModelConfig, loading, read_index
+from gazetteer.diffusion.schedule import rehearsed
+from gazetteer.diffusion.suitable import check_class, check_unet, latent_size
 
 
 @dataclass(frozen=True)
@@ -29,26 +32,52 @@ def blocks_of(config: ModelConfig) -> list[Block]:
     return describe(_without_weights(config))
 
 
-def widths_of(config: ModelConfig, blocks: Iterable[str]) -> dict[str, int]:
-    """Channels of the update that each of these blocks writes.
+def check_model(config: ModelConfig, generation: GenerationConfig) -> dict[str, int]:
+    """What can be known from its configurations of whether a model draws and is heard as `generation` asks.
+
+    Returns:
+        the channels of every block.
 
     Raises:
-        InputError: as `blocks_of`; a path that is no block, or one that writes no update.
+        InputError: as `blocks_of`; a path that is no block, or one that writes no update; a size the model cannot
+            draw, a branch it does not run, or a sampler that does not fit or cannot take so many steps.
     """
-    unet = _without_weights(config)
-    return {block: width_of(unet, block) for block in blocks}
+    import diffusers
+
+    unet = _without_weights(config, generation.branches)
+    with loading(config):
+        index, source, options = _index(config)
+        scale = 2 ** (len(_vae(source, options).get("block_out_channels", (0,) * 4)) - 1)
+        kind = diffusers.DDIMScheduler if config.scheduler == "ddim" else getattr(diffusers, index["scheduler"][1])
+        scheduler = kind.from_pretrained(source, subfolder="scheduler", **options)
+    latent_size(unet.config, generation.height, generation.width, scale)
+    rehearsed(scheduler, generation.steps)
+    return {block: width_of(unet, block) for block in generation.blocks}
 
 
-def _without_weights(config: ModelConfig) -> Any:
-    """The U-Net of a pipeline on the meta device."""
+def _index(config: ModelConfig) -> tuple[dict[str, Any], str, dict[str, str]]:
+    """The pipeline's index, where its configurations lie, and what to ask for them with."""
+    source = config.config if config.single_file else config.path
+    options = {"revision": config.revision} if config.revision and not config.single_file else {}
+    return read_index(config), source, options
+
+
+def _vae(source: str, options: dict[str, str]) -> dict[str, Any]:
+    from diffusers import AutoencoderKL  # whose reader takes the configuration of any other VAE too
+
+    return dict(AutoencoderKL.load_config(source, subfolder="vae", **options))
+
+
+def _without_weights(config: ModelConfig, branches: Sequence[str] = ()) -> Any:
+    """The U-Net of a pipeline on the meta device; raises InputError where pictures cannot come from text alone."""
     import torch
     from diffusers import UNet2DConditionModel
 
     with loading(config):
-        read_index(config)
-        source = config.config if config.single_file else config.path
-        options = {"revision": config.revision} if config.revision and not config.single_file else {}
+        index, source, options = _index(config)
+        check_class(str(index["_class_name"]))
         settings = UNet2DConditionModel.load_config(source, subfolder="unet", **options)
+        check_unet(settings, _vae(source, options), branches)
         with torch.device("meta"):
             unet = UNet2DConditionModel.from_config(settings)
     return unet
@@ -59,8 +88,7 @@ def describe(unet: Any) -> list[Block]:
     import torch
 
     settings = unet.config
-    size = settings.sample_size
-    height, width = (size, size) if isinstance(size, int) else size
+    height, width = latent_size(settings)
     latents = torch.empty(1, settings.in_channels, height, width, device="meta")
     words = settings.cross_attention_dim
     states = torch.empty(1, 77, words if isinstance(words, int) else max(words), device="meta")

@@ -16,6 +16,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from gazetteer.data.core.errors import InputError
 from gazetteer.diffusion.capture import attention_blocks
 from gazetteer.diffusion.load import ModelConfig, check_path
+from gazetteer.diffusion.suitable import latent_size
 
 
 @dataclass(frozen=True)
@@ -69,9 +70,9 @@ def model_cost(config: ModelConfig, steps: int, height: int = 0, width: int = 0)
         raise InputError(f"The configurations of the model {path} could not be read: {reason}") from error
     sampler.set_timesteps(steps)
     scale = 2 ** (len(vae.config.block_out_channels) - 1)
-    height = height or unet.config.sample_size * scale
-    width = width or unet.config.sample_size * scale
-    latent = torch.empty(1, unet.config.in_channels, height // scale, width // scale, device="meta")
+    rows, columns = latent_size(unet.config, height, width, scale)
+    height, width = rows * scale, columns * scale
+    latent = torch.empty(1, unet.config.in_channels, rows, columns, device="meta")
     grids: dict[str, tuple[int, int, int]] = {}
     for block in attention_blocks(unet):
         unet.get_submodule(block).register_forward_hook(_grid_hook(grids, block))
@@ -119,7 +120,7 @@ def _text(path: str, name: str, options: dict[str, str]) -> tuple[int, int]:
     """
     from transformers import AutoConfig
 
-    config = AutoConfig.from_pretrained(path, subfolder=name, **options)
+    config = AutoConfig.from_pretrained(path, trust_remote_code=False, subfolder=name, **options)
     config = getattr(config, "text_config", config)
     t, d, f, layers = (
         config.max_position_embeddings, config.hidden_size, config.intermediate_size, config.num_hidden_layers

@@ -28,6 +28,7 @@ from gazetteer.data.inputs.prompt_pool import read_prompts
 from gazetteer.data.inputs.prompts import Item, shards_of
 from gazetteer.data.storage.local import make_folder
 from gazetteer.data.storage.lock import hold
+from gazetteer.diffusion.blocks import check_model
 from gazetteer.jobs.config.fingerprint import fingerprint, picture_digest
 from gazetteer.jobs.config.schema import RunConfig, SaeConfig
 from gazetteer.jobs.executors.choose import Executor
@@ -38,7 +39,7 @@ from gazetteer.jobs.label.shards import make_items
 from gazetteer.jobs.sae.capture import CaptureWorker, cannot_lose, concatenate, model_digest
 from gazetteer.jobs.sae.recover import recover_losses
 from gazetteer.jobs.sae.stream import train_from_stream
-from gazetteer.labeling.pipeline.checks import check_blocks, check_devices
+from gazetteer.labeling.pipeline.checks import check_devices
 from gazetteer.sae.report.report import write_report
 from gazetteer.sae.training.tensorboard import Board
 from gazetteer.sae.training.train import train_sae
@@ -63,7 +64,7 @@ def train_site_saes(config: RunConfig, out: str | Path) -> list[dict[str, Any]]:
     prompts = read_prompts(config.sae.prompts)
     if not config.ray_address or config.executor == "serial":
         check_devices({"model.device": config.model.device, "sae.device": config.sae.device})
-        check_blocks(config.model, config.generation.blocks)
+        check_model(config.model, config.generation)
     repeated = [prompts[i % len(prompts)] for i in range(config.sae.images)]
     marks = fingerprint(config)
     items, model = make_items(repeated, config.seed, picture_digest(marks)), sources(config, marks, ("model",))

@@ -27,10 +27,12 @@ def load_grounding_dino(config: DetectorConfig) -> GroundingDinoDetector:
 
     options: dict[str, Any] = {"revision": config.revision} if config.revision else {}
     with reading("detector", config.path):
-        model = AutoModelForZeroShotObjectDetection.from_pretrained(config.path, use_safetensors=True, **options)
-        tokenizer = AutoTokenizer.from_pretrained(config.path, **options)
+        model = AutoModelForZeroShotObjectDetection.from_pretrained(
+            config.path, trust_remote_code=False, use_safetensors=True, **options
+        )
+        tokenizer = AutoTokenizer.from_pretrained(config.path, trust_remote_code=False, **options)
         # Pillow scales pictures as the authors do; on tensors they come out up to two grey levels away.
-        images = AutoImageProcessor.from_pretrained(config.path, backend="pil", **options)
+        images = AutoImageProcessor.from_pretrained(config.path, trust_remote_code=False, backend="pil", **options)
     if not tokenizer.is_fast:
         raise InputError(f"The tokenizer of {config.path} gives no character offsets (no tokenizer.json).")
     return GroundingDinoDetector(move(model, config.device, config.dtype, "detector"), tokenizer, images, config)

@@ -230,9 +230,9 @@ def read_text_encoder(path: str) -> tuple[Any, Any]:
     from transformers import AutoConfig, AutoTokenizer
 
     with reading("text encoder", path, weights=False):
-        text = AutoConfig.from_pretrained(path)
+        text = AutoConfig.from_pretrained(path, trust_remote_code=False)
         text = getattr(text, "text_config", text)
-        tokenizer = AutoTokenizer.from_pretrained(path)
+        tokenizer = AutoTokenizer.from_pretrained(path, trust_remote_code=False)
     if text.model_type != "bert":
         raise InputError(f"The text encoder {path} is a {text.model_type} model; accepted: a BERT.")
     if not tokenizer.is_fast:

@@ -32,7 +32,7 @@ def load_owlv2(config: DetectorConfig) -> Owlv2Detector:
     options: dict[str, Any] = {"revision": config.revision} if config.revision else {}
     with reading("detector", config.path):
         model = Owlv2ForObjectDetection.from_pretrained(config.path, use_safetensors=True, **options)
-        tokenizer = AutoTokenizer.from_pretrained(config.path, **options)
+        tokenizer = AutoTokenizer.from_pretrained(config.path, trust_remote_code=False, **options)
         images = Owlv2ImageProcessor.from_pretrained(config.path, **options)
     return Owlv2Detector(move(model, config.device, config.dtype, "detector"), tokenizer, images, config)
 

@@ -37,8 +37,8 @@ def read_text_side(config: DetectorConfig) -> tuple[Any, Any]:
         return config_of(known, text), tokenizer
     options: dict[str, Any] = {"revision": config.revision} if config.revision else {}
     with reading("detector", config.path, weights=False):
-        settings = AutoConfig.from_pretrained(config.path, **options)
-        return settings, AutoTokenizer.from_pretrained(config.path, **options)
+        settings = AutoConfig.from_pretrained(config.path, trust_remote_code=False, **options)
+        return settings, AutoTokenizer.from_pretrained(config.path, trust_remote_code=False, **options)
 
 
 def tokens_at_most(settings: Any) -> int:

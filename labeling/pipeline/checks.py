@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from pathlib import Path
 
 from gazetteer.data.core.errors import InputError
 from gazetteer.data.inputs.model_files import check_model_folder, looks_like_folder
-from gazetteer.diffusion.blocks import widths_of
-from gazetteer.diffusion.load import ModelConfig
+from gazetteer.diffusion.blocks import check_model
 from gazetteer.labeling.detect.vocabulary_check import check_concepts
 from gazetteer.labeling.pipeline.stages import StageConfig
 from gazetteer.labeling.vocabulary.concepts import Vocabulary
-from gazetteer.sae.model.checkpoint import require_finished
+from gazetteer.sae.model.checkpoint import expect_updates, require_finished
 from gazetteer.sae.model.files import read_config
 
 
@@ -32,24 +30,21 @@ def check_inputs(config: StageConfig, here: bool = True) -> None:
     sites = config.generation.sites
     require_finished(config.saes, sites)
     shapes = {site: read_config(Path(config.saes) / site.slug) for site in sites}
+    for site, shape in shapes.items():
+        expect_updates(shape.get("signal", "update") or config.sae_check.signal, Path(config.saes) / site.slug)
     if not here:
         return
     check_devices({f"{name}.device": getattr(config, name).device for name in ("model", "detector", "segmenter")})
     for name, own in (("detector", "groundingdino"), ("segmenter", "segment_anything")):
         finder = getattr(config, name)
         _check_finder(name, finder.path, finder.library == own)
-    widths = check_blocks(config.model, config.generation.blocks)
+    widths = check_model(config.model, config.generation)
     for site, shape in shapes.items():
         if int(shape["d"]) != widths[site.block]:
             raise InputError(
                 f"The SAE of {site.slug} expects {shape['d']} channels, but {site.block} has {widths[site.block]}."
             )
     check_concepts(config.detector, vocabulary.concepts)
-
-
-def check_blocks(model: ModelConfig, blocks: Iterable[str]) -> dict[str, int]:
-    """The channels of every block; InputError when the model or one of the blocks is not there."""
-    return widths_of(model, blocks)
 
 
 def check_devices(devices: dict[str, str]) -> None:

@@ -98,7 +98,7 @@ def _image_processor(config: DetectorConfig) -> Any:
         )
     options: dict[str, Any] = {"revision": config.revision} if config.revision else {}
     with reading("detector", config.path, weights=False):
-        return AutoImageProcessor.from_pretrained(config.path, **options)
+        return AutoImageProcessor.from_pretrained(config.path, trust_remote_code=False, **options)
 
 
 def segmenter_flops(config: SegmenterConfig, boxes: int) -> tuple[int, int]:
@@ -136,6 +136,6 @@ def _segmenter(config: SegmenterConfig) -> Any:
         return config_of(read_sizes(read_shapes("segmenter", config.path)))
     options: dict[str, Any] = {"revision": config.revision} if config.revision else {}
     with reading("segmenter", config.path, weights=False):
-        settings: Any = AutoConfig.from_pretrained(config.path, **options)
+        settings: Any = AutoConfig.from_pretrained(config.path, trust_remote_code=False, **options)
         # the published folders hold the video model, whose picture part has the same keys
         return Sam2Config.from_pretrained(config.path, **options) if settings.model_type == "sam2_video" else settings

@@ -28,7 +28,7 @@ def load_sam(config: SegmenterConfig) -> SamSegmenter:
     with reading("segmenter", config.path):
         model = SamModel.from_pretrained(config.path, use_safetensors=True, **options)
         # Pillow scales pictures as the authors do; on tensors, scaled-down ones come out a grey level away.
-        images = AutoImageProcessor.from_pretrained(config.path, backend="pil", **options)
+        images = AutoImageProcessor.from_pretrained(config.path, trust_remote_code=False, backend="pil", **options)
     return SamSegmenter(move(model, config.device, config.dtype, "segmenter"), images, config)
 
 

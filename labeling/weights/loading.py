@@ -82,7 +82,11 @@ def model_type(what: str, path: str, revision: str = "") -> str:
     from transformers import AutoConfig
 
     with reading(what, path, weights=False):
-        return str(AutoConfig.from_pretrained(path, **({"revision": revision} if revision else {})).model_type)
+        return str(
+            AutoConfig.from_pretrained(
+                path, trust_remote_code=False, **({"revision": revision} if revision else {})
+            ).model_type
+        )
 
 
 def one_by_one(exact: bool, device: torch.device) -> bool:

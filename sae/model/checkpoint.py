@@ -83,14 +83,14 @@ def load_site_saes(
     saes: dict[Site, SparseAutoencoder] = {}
     for site in wanted:
         saes[site], config = load_pretrained(root / site.slug, device, dtype)
-        _expect_updates(config.get("signal", "update") or signal, root / site.slug)
+        expect_updates(config.get("signal", "update") or signal, root / site.slug)
         stated = _stated_site(config, root / site.slug)
         if stated is not None and stated.slug != site.slug:
             raise InputError(f"The SAE in {root / site.slug} was trained at {stated.slug}.")
     return saes
 
 
-def _expect_updates(signal: str, folder: Path) -> None:
+def expect_updates(signal: str, folder: Path) -> None:
     """Raises InputError unless an autoencoder reads a block's update, which is what it is going to be given."""
     if not signal:
         raise InputError(

@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import ast
+import contextlib
+import json
 import os
+import pty
+import re
 import signal
 import stat
 import subprocess
@@ -11,6 +15,8 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
+from safetensors.torch import save_file
 
 from gazetteer.data.core.errors import GazetteerError, InputError
 from gazetteer.data.runs.folder import RunFolder
@@ -90,10 +96,45 @@ def test_nothing_is_unpickled_evaluated_or_trusted() -> None:
                 or (name == "torch.load" and options.get("weights_only") != "True")
                 or (name == "np.load" and options.get("allow_pickle", "False") != "False")
                 or options.get("trust_remote_code", "False") != "False"
+                # left out, transformers asks at a terminal, and runs what a model brings along after a "y"
+                or (re.fullmatch(r"Auto\w+\.from_pretrained", name) and "trust_remote_code" not in options)
                 or options.get("shell", "False") != "False"
             ):
                 wrong.append(f"{path.relative_to(ROOT)}:{node.lineno} {name}")
     assert wrong == []
+
+
+def test_code_of_a_model_is_not_even_asked_about_at_a_terminal(tmp_path: Path) -> None:
+    """A detector of a type that only code of its own explains, loaded where somebody could answer "y"."""
+    model, ran = tmp_path / "model", tmp_path / "ran"
+    model.mkdir()
+    auto = {"AutoConfig": "own.Config", "AutoTokenizer": "own.Config", "AutoImageProcessor": "own.Config"}
+    (model / "config.json").write_text(json.dumps({"model_type": "unheard-of", "auto_map": auto}))
+    (model / "tokenizer_config.json").write_text(json.dumps({"auto_map": auto}))
+    (model / "own.py").write_text(f"open({str(ran)!r}, 'w')\nclass Config: ...\n")
+    save_file({"w": torch.zeros(1)}, model / "model.safetensors")
+    script = (
+        "import sys\n"
+        "from gazetteer.data.core.errors import InputError\n"
+        "from gazetteer.labeling.detect.load import load_detector\n"
+        "from gazetteer.labeling.detect.protocol import DetectorConfig\n"
+        "try:\n    load_detector(DetectorConfig(path=sys.argv[1]))\n"
+        "except InputError as error:\n    print('REFUSED', error)\n"
+    )
+    child, terminal = pty.fork()
+    if not child:
+        os.chdir(ROOT)
+        os.execv(sys.executable, [sys.executable, "-c", script, str(model)])
+    said, answered = b"", False
+    with contextlib.suppress(OSError):  # the terminal is gone with its process
+        while more := os.read(terminal, 4096):
+            said += more
+            if b"[y/N]" in said and not answered:
+                os.write(terminal, b"y\n")
+                answered = True
+    os.waitpid(child, 0)
+    assert b"REFUSED" in said and not answered, said.decode(errors="replace")
+    assert not ran.exists()
 
 
 @pytest.mark.parametrize("name", ["../outside", "a/b", "/etc/x", ".hidden", "", "a\x00b", "x" * 200])

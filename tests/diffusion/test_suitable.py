@@ -1,0 +1,135 @@
+"""Models that cannot be labelled are told from their configuration, with a sentence; the others work to the end."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from diffusers import ControlNetModel, UNet2DConditionModel
+
+from gazetteer.data.core.errors import InputError
+from gazetteer.diffusion.blocks import blocks_of, check_model
+from gazetteer.diffusion.generate import GenerationConfig, Generator
+from gazetteer.diffusion.load import ModelConfig, load_pipeline
+from gazetteer.diffusion.suitable import latent_size
+from tests.support.models.tiny_pipeline import BLOCKS, tiny_pipeline
+
+SETTINGS: dict[str, Any] = {"steps": 2, "guidance": 3.0, "blocks": BLOCKS, "t": (1.0,)}
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    tiny_pipeline().save_pretrained(tmp_path / "model")
+    return tmp_path / "model"
+
+
+def edit(file: Path, **values: object) -> None:
+    file.write_text(json.dumps(json.loads(file.read_text()) | values))
+
+
+def unet_of(folder: Path, **values: object) -> None:
+    """Another U-Net of the same kind, with weights that fit its configuration."""
+    config = json.loads((folder / "unet" / "config.json").read_text()) | values
+    shutil.rmtree(folder / "unet")
+    torch.manual_seed(0)
+    UNet2DConditionModel.from_config(config).save_pretrained(folder / "unet")
+
+
+def pipeline_class(name: str) -> Callable[[Path], None]:
+    return lambda folder: edit(folder / "model_index.json", _class_name=name)
+
+
+def inpainting(folder: Path) -> None:
+    unet_of(folder, in_channels=9)
+
+
+def controlnet(folder: Path) -> None:
+    ControlNetModel.from_unet(tiny_pipeline().unet).save_pretrained(folder / "controlnet")
+    edit(
+        folder / "model_index.json", _class_name="StableDiffusionControlNetPipeline",
+        controlnet=["diffusers", "ControlNetModel"],
+    )  # fmt: skip
+
+
+CANNOT: list[tuple[Callable[[Path], None], str]] = [
+    (pipeline_class("StableDiffusionImg2ImgPipeline"), "Img2ImgPipeline, which starts from a picture"),
+    (pipeline_class("StableDiffusionInpaintPipeline"), "InpaintPipeline, which starts from a picture"),
+    (pipeline_class("StableDiffusionInstructPix2PixPipeline"), "Pix2PixPipeline, which starts from a picture"),
+    (controlnet, "ControlNetPipeline, which starts from a picture"),
+    (pipeline_class("StableDiffusionOfTheFuture"), "this version of diffusers does not have"),
+    (inpainting, "reads 9 channels and the VAE makes 4"),
+    (lambda folder: unet_of(folder, num_class_embeds=10), "wants a class or noise level"),
+]
+
+
+@pytest.mark.parametrize(("change", "sentence"), CANNOT, ids=lambda value: value if isinstance(value, str) else "")
+def test_a_model_that_wants_more_than_text_is_refused_from_its_configuration(
+    folder: Path, change: Callable[[Path], None], sentence: str
+) -> None:
+    change(folder)
+    for weights in folder.glob("unet/*.safetensors"):
+        weights.write_bytes(b"\x02\0\0\0\0\0\0\0{}")  # sound and empty: whoever loaded it would fail otherwise
+    for ask in (blocks_of, lambda model: check_model(model, GenerationConfig(**SETTINGS))):
+        with pytest.raises(InputError, match=sentence):
+            ask(ModelConfig(path=str(folder)))
+
+
+def test_rectangular_models_draw_rectangles(folder: Path) -> None:
+    edit(folder / "unet" / "config.json", sample_size=[8, 12])
+    model = ModelConfig(path=str(folder))
+    assert {(block.height, block.width) for block in blocks_of(model)} == {(4, 6)}
+    assert check_model(model, GenerationConfig(**SETTINGS)) == dict.fromkeys(BLOCKS, 32)
+    made = Generator(load_pipeline(model), GenerationConfig(**SETTINGS))
+    grids: set[tuple[int, int]] = set()
+    image = made.sample(["a red house"], [1], lambda _site, _x, height, width: grids.add((height, width)))
+    assert image is not None and image.shape == (1, 16, 24, 3) and grids == {(4, 6)}
+
+
+def test_models_that_are_told_the_guidance_have_a_conditional_branch_alone(folder: Path) -> None:
+    unet_of(folder, time_cond_proj_dim=8)
+    model = ModelConfig(path=str(folder))
+    both, cond = GenerationConfig(**SETTINGS), GenerationConfig(**SETTINGS, branches=("cond",))
+    for refused in (lambda: check_model(model, both), lambda: Generator(load_pipeline(model), both)):
+        with pytest.raises(InputError, match=r"told the guidance scale.*generation.branches=\[cond\]"):
+            refused()
+    check_model(model, cond)
+    made, seen = Generator(load_pipeline(model), cond), list[int]()
+    image = made.sample(["a red house"], [1], lambda site, x, *_: seen.append(len(x)))
+    assert image is not None and np.isfinite(image).all() and seen == [1] * len(BLOCKS)
+
+
+@pytest.mark.parametrize(
+    ("settings", "sentence"),
+    [
+        ({"height": 17}, r"generation.height is 17, .* multiple of 2 px; set generation.height=16"),
+        ({"width": 1}, r"generation.width is 1, .*set generation.width=2"),
+        ({"blocks": ("mid_block.nothing",)}, "no block 'mid_block.nothing'"),
+    ],
+)
+def test_sizes_and_blocks_are_checked_before_anything_is_drawn(folder: Path, settings: dict, sentence: str) -> None:
+    generation = GenerationConfig(**SETTINGS | settings)
+    with pytest.raises(InputError, match=sentence):
+        check_model(ModelConfig(path=str(folder)), generation)
+    with pytest.raises(InputError, match=sentence):
+        Generator(load_pipeline(ModelConfig(path=str(folder))), generation)
+
+
+def test_samplers_are_rehearsed_from_the_configuration(folder: Path) -> None:
+    index = folder / "model_index.json"
+    edit(index, scheduler=["diffusers", "DDIMInverseScheduler"])
+    with pytest.raises(InputError, match="DDIMInverseScheduler runs from picture to noise"):
+        check_model(ModelConfig(path=str(folder)), GenerationConfig(**SETTINGS))
+    check_model(ModelConfig(path=str(folder), scheduler="ddim"), GenerationConfig(**SETTINGS))
+
+
+def test_latent_sizes_by_hand() -> None:
+    assert latent_size({"sample_size": 64}) == (64, 64)
+    assert latent_size({"sample_size": [16, 24]}, 0, 64, 8) == (16, 8)
+    with pytest.raises(InputError, match=r"does not state the size.*generation.height"):
+        latent_size({"sample_size": None})
