@@ -143,7 +143,7 @@ def test_the_command_that_measured_the_dictionaries(scenes_run: Path) -> None:
     found = json.loads(done.stdout.splitlines()[-1])["dictionaries"]
     assert found["vectors"] == "gazetteer.labeling.vocabulary.glove:vector" and not found["unknown"]
     assert len(found["sites"]) == 18 and any(site["features"] > 1 for site in found["sites"])
-    assert "published dictionaries" in done.stdout
+    assert "published dictionaries" in done.stderr
     own = ["quality", str(scenes_run), "--no-shuffle", "--json", "--vectors", "model"]
     refused = in_process(*own)  # the default configuration is not the run's
     assert refused.returncode == 2 and "generation.steps" in refused.stderr

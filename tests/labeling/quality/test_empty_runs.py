@@ -52,33 +52,22 @@ def test_every_reader_ends_with_a_sentence(
     run, bad = str(runs[kind]), 0 if kind == "nothing found" else 2
     prompts = f"prompts.path={runs[kind].parent / 'prompts.txt'}"
     settings = ["--set", *SETTINGS[kind], prompts]
-    said(capsys, ["summary", "--run", run], 0)
+    said(capsys, ["summary", run], 0)
     assert "concepts: as before" in said(capsys, ["compare", run, str(runs["no picture"])], 0)
-    said(capsys, ["atlas", "--run", run, "--out", str(tmp_path / "atlas")], 0)
+    said(capsys, ["atlas", run, "--out", str(tmp_path / "atlas")], 0)
     text = said(capsys, ["layout", "evaluate", run, "--stored", *settings], bad)
     assert bad == 0 or "has no discovery pictures" in text
     text = said(capsys, ["causal", run, "--features", "1", "--images", "1", *settings], bad)
     assert bad == 0 or "has 0 held-out pictures" in text
     edits = tmp_path / "edits.json"
     edits.write_text(json.dumps([{"concept": "dog", "strength": 2.0}]))
-    drawn = [
-        "steer",
-        "draw",
-        "--run",
-        run,
-        "--edits",
-        str(edits),
-        "--prompt",
-        "a dog",
-        "--out",
-        str(tmp_path / "drawn"),
-    ]
-    assert "No feature of" in said(capsys, [*drawn, *settings], 2)
-    assert "held-out prompts" in said(capsys, ["steer", "evaluate", "--run", run, "--quick", *settings], 2)
+    drawn = ["--edits", str(edits), "--prompt", "a dog", "--out", str(tmp_path / "drawn")]
+    assert "No feature of" in said(capsys, ["steer", "draw", run, *drawn, *settings], 2)
+    assert "held-out prompts" in said(capsys, ["steer", "evaluate", run, "--quick", *settings], 2)
 
 
 def test_quality_of_a_run_in_which_nothing_was_found(runs: dict[str, Path], capsys: pytest.CaptureFixture[str]) -> None:
-    assert "none  (none; none)" in said(capsys, ["quality", "--run", str(runs["nothing found"])], 0)
+    assert "none  (none; none)" in said(capsys, ["quality", str(runs["nothing found"])], 0)
     result = run_quality(runs["nothing found"])
     assert [site["mean_heldout_iou"] for site in result["sites"]] == [None] and result["best_block_by_t"] == {}
     assert set(result["shuffled"].values()) == {0}
@@ -87,6 +76,4 @@ def test_quality_of_a_run_in_which_nothing_was_found(runs: dict[str, Path], caps
 def test_quality_of_a_run_without_a_picture_is_refused(
     runs: dict[str, Path], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert "holds no picture, so there is nothing to measure" in said(
-        capsys, ["quality", "--run", str(runs["no picture"])], 2
-    )
+    assert "holds no picture, so there is nothing to measure" in said(capsys, ["quality", str(runs["no picture"])], 2)
