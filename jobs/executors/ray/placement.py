@@ -1,4 +1,8 @@
-"""Do the pools fit on the cluster? Answered before anything starts, naming what is missing."""
+"""Do the pools fit on the cluster? Answered before anything starts, naming what is missing.
+
+Ray's placement groups would reserve the same room, but one that does not fit stays pending without a word about which
+resource of which pool is short, and cannot tell how many workers of an open pool (``workers: 0``) there is room for.
+"""
 
 from __future__ import annotations
 
