@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from typing import Any
 
@@ -10,6 +11,8 @@ from numpy.typing import NDArray
 
 from gazetteer.data.core.errors import InputError
 from gazetteer.data.tables.images import to_uint8
+
+log = logging.getLogger(__name__)
 
 
 def blacked_out(output: Any) -> list[int]:
@@ -44,6 +47,19 @@ def tokens_cut(pipe: Any, prompts: Sequence[str]) -> list[int]:
     """
     tokenizers = [found for name in ("tokenizer", "tokenizer_2") if (found := getattr(pipe, name, None)) is not None]
     return [max((_cut(tokenizer, prompt) for tokenizer in tokenizers), default=0) for prompt in prompts]
+
+
+def warn_of_cut(pipe: Any, prompts: Sequence[str]) -> list[int]:
+    """`tokens_cut`, with one warning in words when there are any; for pictures whose rows nobody counts later."""
+    cut = tokens_cut(pipe, prompts)
+    longer = [prompt for prompt, tokens in zip(prompts, cut, strict=True) if tokens]
+    if longer:
+        log.warning(
+            "%d of %d prompts are drawn from their beginning alone, the text encoder reads no further; "
+            "the first of them: %.60r, of which %d tokens are not read.",
+            len(longer), len(prompts), longer[0], cut[list(prompts).index(longer[0])],
+        )  # fmt: skip
+    return cut
 
 
 def _cut(tokenizer: Any, prompt: str) -> int:

@@ -39,8 +39,16 @@ def check_address(text: str) -> None:
         raise InputError(f"{path[:60]}… cannot name a folder: a name has at most {_NAME_BYTES} bytes.")
     if Path(os.path.abspath(path)) == Path("/"):
         raise InputError("The root folder / cannot be a run; choose a folder of its own.")
+    missing = next((up.parent for up in _ups(Path(path)) if not up.parent.is_dir()), None)
+    if missing is not None:  # made on the way, it would lead to a folder in which nobody has looked
+        raise InputError(f"{path} leads through {missing}, which is no folder.")
     if Path(path).exists() and not Path(path).is_dir():
         raise InputError(f"{path} is not a folder; accepted: a folder, there or to be made, or a URL.")
+
+
+def _ups(path: Path) -> list[Path]:
+    """The beginnings of a path that end in ``..``, the shortest first."""
+    return [one for one in reversed((path, *path.parents)) if one.name == ".."]
 
 
 def warn_of_columns(text: str) -> None:

@@ -104,7 +104,8 @@ def evaluate_run(
 def predict(config: RunConfig, run: str, prompt: str, seed: int, out: str | Path) -> dict[str, Any]:
     """Generate one picture, predict its layout at every step, and write the picture and the maps.
 
-    Writes ``picture.png``, ``layout.json`` (prompt, seed, the concepts it names) and ``layout.npz``
+    Writes ``picture.png``, ``layout.json`` (prompt, seed, how many of its tokens were not read, the
+    concepts it names) and ``layout.npz``
     (``where`` float32 [steps, C, height, width], ``whether`` [steps, C],
     ``t`` [steps], ``concepts`` [C], ``thresholds`` [steps, C]) into `out`.
 
@@ -114,6 +115,7 @@ def predict(config: RunConfig, run: str, prompt: str, seed: int, out: str | Path
     import numpy as np
 
     from gazetteer.data.tables.images import encode_image
+    from gazetteer.diffusion.draw import warn_of_cut
     from gazetteer.diffusion.generate import Generator
     from gazetteer.diffusion.load import load_pipeline
     from gazetteer.labeling.layout.live import predict_layout
@@ -126,6 +128,7 @@ def predict(config: RunConfig, run: str, prompt: str, seed: int, out: str | Path
     pipe: Any = load_pipeline(config.model)
     model = fit_layout(opened, load_saes(config))
     generator = Generator(pipe, config.generation)
+    (cut,) = warn_of_cut(pipe, [prompt])
     with predict_layout(pipe, model) as layout:
         image = generator.sample([prompt], [seed], lambda *_: None)
     assert image is not None
@@ -142,7 +145,7 @@ def predict(config: RunConfig, run: str, prompt: str, seed: int, out: str | Path
         concepts=np.array(model.concepts),
     )
     named = [c for c, there in zip(model.concepts, mentions([prompt], model.concepts)[0], strict=True) if there]
-    about = {"prompt": prompt, "seed": seed, "named": named}
+    about = {"prompt": prompt, "seed": seed, "tokens_cut": cut, "named": named}
     (folder / "layout.json").write_text(json.dumps(about, indent=2) + "\n", encoding="utf-8")
     rows = [
         {"t": round(one.t, 4), "shares": {c: round(float(one.mask(c)[0].mean()), 4) for c in named}} for one in steps

@@ -20,6 +20,7 @@ from gazetteer.data.core.sites import Site
 from gazetteer.data.core.threads import use_threads
 from gazetteer.data.inputs.edit_files import read_edits
 from gazetteer.data.inputs.edits import STAGES, Edit
+from gazetteer.diffusion.draw import warn_of_cut
 from gazetteer.diffusion.generate import Generator
 from gazetteer.diffusion.load import load_pipeline
 from gazetteer.diffusion.steer import steer
@@ -36,8 +37,9 @@ def steer_pictures(
 ) -> dict[str, Any]:  # fmt: skip
     """Draw every prompt without and with the edits of a file into ``OUT/<i>-plain.png`` and ``OUT/<i>-edited.png``.
 
-    The i-th picture has the seed `seed` + i. ``OUT/steer.json`` holds prompts, seeds and the edits with the features
-    they came to; every edited picture carries its own edits in its PNG text under the key ``gazetteer``.
+    The i-th picture has the seed `seed` + i. ``OUT/steer.json`` holds prompts, seeds, how many tokens were not read,
+    and the edits with the features they came to; every edited picture carries its own edits in its PNG text under the
+    key ``gazetteer``.
 
     Args:
         run: the labelled run that turns concepts and words into features; None when the edits name features.
@@ -61,8 +63,10 @@ def steer_pictures(
     folder = Path(out)
     folder.mkdir(parents=True, exist_ok=True)
     rows = []
+    cut = warn_of_cut(generator.pipe, prompts)
     for i, prompt in enumerate(prompts):
-        row: dict[str, Any] = {"prompt": prompt, "seed": seed + i, "edits": [], "change": {}, "files": {}}
+        row: dict[str, Any] = {"prompt": prompt, "seed": seed + i, "tokens_cut": cut[i]}
+        row |= {"edits": [], "change": {}, "files": {}}
         plain = _draw(generator, prompt, seed + i, [], saes)
         for name, version in {"plain": (), **versions}.items():
             own = [edit for edit in version if not edit.images or i in edit.images]

@@ -12,6 +12,7 @@ from gazetteer.data.core.errors import InputError
 from gazetteer.data.core.sites import Site
 from gazetteer.data.core.threads import use_threads
 from gazetteer.data.inputs.prompts import Item
+from gazetteer.diffusion.draw import warn_of_cut
 from gazetteer.diffusion.generate import GenerationConfig, Generator
 from gazetteer.diffusion.load import ModelConfig, load_pipeline
 from gazetteer.jobs.config.schema import RunConfig
@@ -25,6 +26,7 @@ class CaptureWorker:
     def __init__(self, model: ModelConfig, generation: GenerationConfig, threads: int) -> None:
         use_threads(threads)
         self.generator = Generator(load_pipeline(model), generation)
+        self._warned = False
 
     def run(self, items: Sequence[Item]) -> dict[Site, np.ndarray]:
         """float16 [pictures * cells, channels] per site, pictures in the order of `items`."""
@@ -33,6 +35,8 @@ class CaptureWorker:
         def on_site(site: Site, x: torch.Tensor, height: int, width: int) -> None:
             kept.setdefault(site, []).append(x.flatten(0, 1).to(torch.float16).cpu().numpy())
 
+        if not self._warned:
+            self._warned = any(warn_of_cut(self.generator.pipe, [item.prompt for item in items]))
         for item in items:
             self.generator.sample([item.prompt], [item.seed], on_site, decode=False)
         return {site: np.concatenate(parts) for site, parts in kept.items()}

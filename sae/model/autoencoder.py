@@ -39,6 +39,10 @@ class SparseAutoencoder(nn.Module):
 
     Buffers:
         threshold: scalar under BatchTopK, activations up to it do not count when encoding; None otherwise.
+
+    Attributes:
+        signal: what it reads of a block, ``update`` (output minus input) as all that is trained here do; None where
+            nobody said. It is written with it.
     """
 
     latent_bias: nn.Parameter | None
@@ -48,6 +52,7 @@ class SparseAutoencoder(nn.Module):
         """Zero bias; encoder and decoder are uninitialised until `initialise` or a checkpoint fills them."""
         super().__init__()
         self.config = config
+        self.signal: str | None = "update"
         self.encoder = nn.Parameter(torch.empty(config.n, config.d, device=device, dtype=dtype))
         self.decoder = nn.Parameter(torch.empty(config.n, config.d, device=device, dtype=dtype))
         self.bias = nn.Parameter(torch.zeros(config.d, device=device, dtype=dtype))
@@ -72,13 +77,14 @@ class SparseAutoencoder(nn.Module):
         """The autoencoder of what was read, in `dtype`, without gradients and in eval mode."""
         sae = cls(stored.shape, device, dtype)
         sae.load_state_dict(stored.tensors)
+        sae.signal = stored.config.get("signal", "update")
         return sae.eval().requires_grad_(False)
 
     def save_pretrained(
         self, folder: Path | str, metadata: Mapping[str, Any] | None = None, dtype: torch.dtype = torch.float32
     ) -> None:
         """Write a folder that `from_pretrained` reads; arguments and errors as `files.write_folder`."""
-        write_folder(folder, self.config, self.state_dict(), metadata, dtype)
+        write_folder(folder, self.config, self.state_dict(), {"signal": self.signal, **(metadata or {})}, dtype)
 
     @torch.no_grad()
     def initialise(self, seed: int, bias: Tensor | None = None) -> SparseAutoencoder:

@@ -83,10 +83,12 @@ def load_site_saes(
     saes: dict[Site, SparseAutoencoder] = {}
     for site in wanted:
         saes[site], config = load_pretrained(root / site.slug, device, dtype)
-        expect_updates(config.get("signal", "update") or signal, root / site.slug)
-        stated = _stated_site(config, root / site.slug)
-        if stated is not None and stated.slug != site.slug:
-            raise InputError(f"The SAE in {root / site.slug} was trained at {stated.slug}.")
+        stated = saes[site].signal or signal
+        expect_updates(stated, root / site.slug)
+        saes[site].signal = stated
+        own = _stated_site(config, root / site.slug)
+        if own is not None and own.slug != site.slug:
+            raise InputError(f"The SAE in {root / site.slug} was trained at {own.slug}.")
     return saes
 
 

@@ -11,7 +11,7 @@ from diffusers.pipelines.stable_diffusion.safety_checker import StableDiffusionS
 from transformers import CLIPConfig, CLIPImageProcessor
 
 from gazetteer.data.core.errors import InputError
-from gazetteer.diffusion.draw import pictures_of, tokens_cut
+from gazetteer.diffusion.draw import pictures_of, tokens_cut, warn_of_cut
 from gazetteer.diffusion.generate import GenerationConfig, Generator
 from gazetteer.sae.model.autoencoder import SAEConfig, SparseAutoencoder
 from tests.support.models.tiny_pipeline import BLOCKS, tiny_pipeline
@@ -65,13 +65,16 @@ def test_the_picture_that_is_blacked_out_is_told_and_its_neighbours_stay(plain: 
         )
 
 
-def test_tokens_beyond_the_text_encoder_are_counted() -> None:
+def test_tokens_beyond_the_text_encoder_are_counted(caplog: pytest.LogCaptureFixture) -> None:
     """The tiny tokenizer holds 32 tokens, two of which mark the beginning and the end."""
     pipe = tiny_pipeline()
     limit = pipe.tokenizer.model_max_length
     assert limit == 32
     prompts = [" ".join(["dog"] * words) for words in (1, 30, 31, 50)]
     assert tokens_cut(pipe, prompts) == [0, 0, 1, 20]
+    assert (warn_of_cut(pipe, prompts[:2]), caplog.messages) == ([0, 0], [])
+    assert warn_of_cut(pipe, prompts) == [0, 0, 1, 20]
+    assert [text[:17] for text in caplog.messages] == ["2 of 4 prompts ar"] and "1 tokens are not read" in caplog.text
     pipe.tokenizer_2 = tiny_pipeline().tokenizer
     pipe.tokenizer_2.model_max_length = 12
     assert tokens_cut(pipe, prompts) == [0, 20, 21, 40]

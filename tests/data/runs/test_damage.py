@@ -17,7 +17,7 @@ from gazetteer.data.core.errors import InputError
 from gazetteer.data.runs.folder import RunFolder
 from gazetteer.data.runs.sealed import seal, unseal
 from gazetteer.data.tables.provenance import with_provenance
-from gazetteer.data.tables.schemas import CANDIDATES, FINAL_TABLES, LABELLING_TABLES, PAIRS
+from gazetteer.data.tables.schemas import CANDIDATES, FINAL_TABLES, LABELLING_TABLES, PAIRS, SCHEMA_VERSION
 from gazetteer.jobs.label.run import LabelRun
 from tests.support.system.running import FEW, digests, in_process
 
@@ -121,7 +121,7 @@ def written_earlier(run: Path) -> None:
 def test_final_tables_of_an_older_schema_are_said_to_be_and_made_again(run: Path, undamaged: Path) -> None:
     written_earlier(run)
     assert RunFolder(run).is_complete()
-    says = r"labels.parquet was written with schema 1, this program reads 2; run gazetteer label on it again"
+    says = f"labels.parquet was written with schema 1, this program reads {SCHEMA_VERSION}; run gazetteer label on it"
     for columns in (None, ["concept", "top_iou"]):
         with pytest.raises(InputError, match=says):
             load_labels(run, columns=columns)

@@ -154,6 +154,21 @@ def test_a_folder_of_somebodys_files_is_not_made_a_run(tmp_path: Path, entry: st
     assert (sorted(tmp_path.rglob("*")), mine.read_text()) == (before, "mine")
 
 
+def test_no_folder_is_made_on_the_way_back_to_somebodys_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """x/../mine is mine only once x is there: before, a look at it finds nothing, and a write makes x first."""
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine/labels.parquet").write_text("mine")
+    monkeypatch.chdir(tmp_path)
+    for way in ("x/../mine", "mine/labels.parquet/../../mine", str(tmp_path / "x/y/../../mine")):
+        with pytest.raises(InputError, match=r"leads through .*, which is no folder"):
+            started(Path(way), 1)
+    assert [path.name for path in sorted(tmp_path.rglob("*"))] == ["mine", "labels.parquet"]
+    (tmp_path / "x").mkdir()
+    with pytest.raises(InputError, match="neither empty nor a run"):
+        started(Path("x/../mine"), 1)
+    assert started(Path("x/../new"), 1).exists()
+
+
 def test_a_prefix_of_somebodys_objects_is_not_made_a_run() -> None:
     import fsspec
 

@@ -157,7 +157,14 @@ def test_what_does_not_say_that_it_reads_updates_is_refused_until_the_user_does(
     write(tmp_path / SITE.slug)
     with pytest.raises(InputError, match=r"does not say what it reads.*sae_check.signal=update"):
         load_site_saes(tmp_path, [SITE])
-    sae = load_site_saes(tmp_path, [SITE], signal="update")[SITE]
+    # saved as ours, it still says no more than it did; once its user has said what it reads, that is kept
+    untold = load_pretrained(tmp_path / SITE.slug)[0]
+    untold.save_pretrained(tmp_path / "untold" / SITE.slug, {"site": SITE})
+    with pytest.raises(InputError, match="does not say what it reads"):
+        load_site_saes(tmp_path / "untold", [SITE])
+    sae = load_site_saes(tmp_path / "untold", [SITE], signal="update")[SITE]
+    sae.save_pretrained(tmp_path / "told" / SITE.slug, {"site": SITE})
+    assert torch.equal(load_site_saes(tmp_path / "told", [SITE])[SITE](X), untold(X))
     sae.save_pretrained(tmp_path / "out" / SITE.slug, {"site": SITE, "signal": "output"})
     with pytest.raises(InputError, match="reads a block's output; only those of its update"):
         load_site_saes(tmp_path / "out", [SITE], signal="update")
