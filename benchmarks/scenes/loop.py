@@ -6,15 +6,17 @@ import argparse
 import math
 import os
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol, TypeVar
 
 import numpy as np
 import torch
 from PIL import Image
 from torch import Tensor, nn
+
+Result = TypeVar("Result")
 
 
 @dataclass
@@ -93,6 +95,67 @@ class Average:
         for averaged, saved in zip(self.shadow, tensors, strict=True):
             averaged.copy_(saved)
 
+    def state_dict(self) -> dict[str, Any]:
+        """The averages, for a checkpoint."""
+        return {"shadow": self.shadow}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Restore what `state_dict` gave."""
+        self.load(state["shadow"])
+
+
+class Stateful(Protocol):
+    """What a checkpoint can hold: modules, optimizers, averages."""
+
+    def state_dict(self) -> dict[str, Any]:
+        """Tensors and plain values."""
+
+    def load_state_dict(self, state: dict[str, Any]) -> Any:
+        """Restore what `state_dict` gave."""
+
+
+class Threads:
+    """How many threads a step gets: a fixed number, or (0) the faster of one and all, tried again now and then.
+
+    Threads that outnumber the free cores stall each other, and on a shared machine the number of free cores changes.
+    A trial of all threads that fails is repeated after twice as many steps.
+    """
+
+    TRIAL, SHORTEST, LONGEST = 3, 60, 480
+
+    def __init__(self, threads: int) -> None:
+        self.most = 1 if threads else torch.get_num_threads()
+        self.best, self.wait, self._phase = threads or 1, self.SHORTEST, 0
+        self._times: list[float] = []
+        torch.set_num_threads(self.best)
+
+    def timed(self, step: Callable[[], Result]) -> Result:
+        """Call `step` with the number of threads that is tried, or that is best."""
+        if self.most == 1:
+            return step()
+        if self._phase < 2 * self.TRIAL:
+            torch.set_num_threads(1 if self._phase < self.TRIAL else self.most)
+        start = time.monotonic()
+        result = step()
+        self._times.append(time.monotonic() - start)
+        self._phase += 1
+        if self._phase > self.TRIAL:
+            self._judge()
+        return result
+
+    def _judge(self) -> None:
+        one, all_ = self._times[: self.TRIAL], self._times[self.TRIAL : 2 * self.TRIAL]
+        if self._phase <= 2 * self.TRIAL:
+            slower = sum(all_) / len(all_) > 1.5 * sum(one) / len(one)
+            if self._phase == 2 * self.TRIAL or slower:
+                self.best = self.most if sum(all_) / len(all_) < sum(one) / len(one) else 1
+                self.wait = self.SHORTEST if self.best > 1 else min(self.LONGEST, 2 * self.wait)
+                self._phase = 2 * self.TRIAL + 1
+                torch.set_num_threads(self.best)
+        elif self._phase >= self.wait:
+            self._phase = 0
+            self._times.clear()
+
 
 def save_checkpoint(path: Path, state: dict[str, Any]) -> None:
     """Write tensors and plain values, replacing the previous checkpoint only when complete."""
@@ -114,6 +177,7 @@ class Resumable:
     Attributes:
         path: the checkpoint; its folder is made.
         every: steps between checkpoints.
+        others: what else changes: further optimizers, averages, modules.
     """
 
     path: Path
@@ -121,6 +185,7 @@ class Resumable:
     optimizer: torch.optim.Optimizer
     budget: Budget
     every: int = 100
+    others: Sequence[Stateful] = ()
 
     def start(self, resume: bool) -> None:
         """Continue from the checkpoint where that is wanted and there is one; starts the clock."""
@@ -130,6 +195,8 @@ class Resumable:
             for module, tensors in zip(self.modules, state["modules"], strict=True):
                 module.load_state_dict(tensors)
             self.optimizer.load_state_dict(state["optimizer"])
+            for other, saved in zip(self.others, state.get("others", ()), strict=True):
+                other.load_state_dict(saved)
             self.budget.step, self.budget.seconds = state["step"], state["seconds"]
             torch.set_rng_state(state["random"])
         self.budget.restart_clock()
@@ -138,15 +205,20 @@ class Resumable:
         """Count one finished step, and write a checkpoint after every `every` of them."""
         self.budget.tick()
         if self.budget.step % self.every == 0:
-            state = {
-                "modules": [module.state_dict() for module in self.modules],
-                "optimizer": self.optimizer.state_dict(),
-                "step": self.budget.step,
-                "seconds": self.budget.seconds,
-                "random": torch.get_rng_state(),
-            }
-            save_checkpoint(self.path, state)
-            self.budget.restart_clock()
+            self.save()
+
+    def save(self) -> None:
+        """Write the checkpoint; the clock leaves this out."""
+        state = {
+            "modules": [module.state_dict() for module in self.modules],
+            "optimizer": self.optimizer.state_dict(),
+            "others": [other.state_dict() for other in self.others],
+            "step": self.budget.step,
+            "seconds": self.budget.seconds,
+            "random": torch.get_rng_state(),
+        }
+        save_checkpoint(self.path, state)
+        self.budget.restart_clock()
 
 
 def save_sheet(pictures: np.ndarray, path: Path, columns: int = 6) -> None:

@@ -8,7 +8,7 @@ from random import Random
 import numpy as np
 from PIL import Image, ImageDraw
 
-from gazetteer.data.scenes.layout import Item
+from gazetteer.data.scenes.items import Item
 
 Colour = tuple[int, ...]
 Point = tuple[float, float]

@@ -6,7 +6,7 @@ import re
 from collections.abc import Sequence
 from random import Random
 
-from gazetteer.data.scenes.layout import Item, Layout
+from gazetteer.data.scenes.items import Item, Layout
 from gazetteer.data.scenes.world import CONCEPTS, STYLES
 
 NOUNS: dict[str, str] = {form: concept.name for concept in CONCEPTS for form in (concept.name, concept.plural)}
@@ -19,6 +19,18 @@ _PLURALS = {concept.name: concept.plural for concept in CONCEPTS}
 _THINGS = {concept.name for concept in CONCEPTS if concept.kind == "thing"}
 _COUNTS = {2: "two", 3: "three", 4: "four"}
 _OPENINGS = ("a picture of {}", "a painting of {}", "a scene with {}")
+VIEW_PHRASES: dict[str, tuple[str, ...]] = {
+    "landscape": ("a landscape with {}", "{} in a landscape", "a wide view of {}"),
+    "above": ("{} seen from above", "{} from above", "a view from above of {}", "{} from high up"),
+    "sky": ("{} up in the air", "{} high in the air", "a view of {} overhead"),
+    "close-up": ("a close view of {}", "{} up close", "{} from nearby", "a close look at {}"),
+    "hillside": ("{} on a hillside", "{} on a hill", "a hillside with {}", "{} on a slope"),
+}
+"""How captions name each view (`{}` is the scene); no word of them is a noun of the world."""
+
+# How often a caption names its view; what is not said stays free.
+_NAMED = {"landscape": 0.25}
+_USUALLY_NAMED = 0.75
 _TOKEN = re.compile(r"[a-z]+|,")
 _WORD = re.compile(r"[a-z]+")
 
@@ -42,14 +54,14 @@ def write_caption(layout: Layout, visible: Sequence[Item]) -> str:
         names.sort(key=lambda name: name not in _THINGS)
     if len(names) > 2 and rng.random() < 0.25:
         names = names[: rng.randint(2, len(names) - 1)]
-    caption = _decorate(rng, _compose(rng, names, groups), layout.style)
+    caption = _decorate(rng, _compose(rng, names, groups, layout.view), layout)
     while len(_TOKEN.findall(caption)) > MAX_WORDS:
         names.pop()
-        caption = _decorate(rng, _compose(rng, names, groups), layout.style)
+        caption = _decorate(rng, _compose(rng, names, groups, layout.view), layout)
     return caption
 
 
-def _compose(rng: Random, names: list[str], groups: dict[str, list[Item]]) -> str:
+def _compose(rng: Random, names: list[str], groups: dict[str, list[Item]], view: str | None) -> str:
     """Join noun phrases, sometimes with where things stand and on what."""
     rest = list(names)
     phrases: list[str] = []
@@ -64,7 +76,8 @@ def _compose(rng: Random, names: list[str], groups: dict[str, list[Item]]) -> st
             rest.remove(support)
             phrase = f"{phrase} on {_noun_phrase(rng, support, groups[support])}"
         elif name in _THINGS and len(groups[name]) == 1 and chance > 0.72:
-            phrase = f"{phrase} {_position(groups[name][0])}"
+            place = _position(groups[name][0]) if view is None else _place(rng, groups[name][0])
+            phrase = f"{phrase} {place}"
         phrases.append(phrase)
     if not phrases:
         return "an empty picture"
@@ -116,9 +129,23 @@ def _position(item: Item) -> str:
     return "on the right" if item.centre_x > 0.62 else "in the middle"
 
 
-def _decorate(rng: Random, body: str, style: str | None) -> str:
-    """Announce the style; plain scenes sometimes get a neutral opening."""
-    if style is None:
-        return rng.choice(_OPENINGS).format(body) if rng.random() < 0.3 else body
-    phrases = next(entry.phrases for entry in STYLES if entry.name == style)
+def _place(rng: Random, item: Item) -> str:
+    """Where the item is, by its column, its row or both."""
+    column = "left" if item.centre_x < 0.38 else "right" if item.centre_x > 0.62 else ""
+    row = "top" if item.centre_y < 0.38 else "bottom" if item.centre_y > 0.62 else ""
+    if not (row or column):
+        return "in the middle"
+    choices = [f"on the {column}"] * bool(column) + [f"at the {row}"] * bool(row)
+    choices += [f"at the {row} {column}"] * bool(row and column)
+    return rng.choice(choices)
+
+
+def _decorate(rng: Random, body: str, layout: Layout) -> str:
+    """Announce the view more often than not, and the style; plain scenes sometimes get a neutral opening."""
+    named = layout.view is not None and rng.random() < _NAMED.get(layout.view, _USUALLY_NAMED)
+    if layout.view is not None and named:
+        body = rng.choice(VIEW_PHRASES[layout.view]).format(body)
+    if layout.style is None:
+        return rng.choice(_OPENINGS).format(body) if rng.random() < 0.3 and not named else body
+    phrases = next(entry.phrases for entry in STYLES if entry.name == layout.style)
     return rng.choice(phrases).format(body)

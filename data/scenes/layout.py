@@ -5,40 +5,12 @@ Coordinates are fractions of the picture: x to the right, y downwards, both in [
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
 from random import Random
 
+from gazetteer.data.scenes.items import Box, Item, Layout, overlap
+from gazetteer.data.scenes.views.layout import sample_view
 from gazetteer.data.scenes.world import STYLE_NAMES
-
-Box = tuple[float, float, float, float]
-
-
-@dataclass(frozen=True)
-class Item:
-    """One thing or region: its box (x0, y0, x1, y1), which way it faces and the seed of its look."""
-
-    concept: str
-    box: Box
-    flip: bool
-    look: int
-    variant: str = ""
-
-    @property
-    def centre_x(self) -> float:
-        """Horizontal centre, as a fraction of the picture's width."""
-        return (self.box[0] + self.box[2]) / 2
-
-
-@dataclass(frozen=True)
-class Layout:
-    """A scene's plan: `items` in painting order, back to front."""
-
-    seed: int
-    style: str | None
-    ground: str
-    horizon: float
-    items: tuple[Item, ...]
-
 
 # Smallest and largest height, and width over height, of each thing.
 _SHAPES: dict[str, tuple[float, float, float, float]] = {
@@ -65,8 +37,13 @@ _RESIDENTS: dict[str, dict[str, int]] = {
 _CLOSE_UPS: tuple[str, ...] = ("house", "tree", "flower", "dog", "car")
 
 
-def sample_layout(seed: int) -> Layout:
-    """Plan the scene of `seed`; the same seed gives the same plan in every process."""
+def sample_layout(seed: int, views: Sequence[str] = ()) -> Layout:
+    """Plan the scene of `seed`, seen from one of `views`; the same seed gives the same plan in every process.
+
+    Without views it is the plain landscape that the embedded models were trained on.
+    """
+    if views:
+        return sample_view(seed, views)
     rng = Random(seed)
     style = rng.choice(STYLE_NAMES) if rng.random() < 0.6 else None
     ground = rng.choices(tuple(_RESIDENTS), (30, 22, 22, 14, 12))[0]
@@ -182,7 +159,7 @@ def _ground_things(
             base = _base(rng, concept, horizon, regions, height)
             left = rng.uniform(-0.06, 1.06 - width)
             box = (left, base - height, left + width, base)
-            if not any(_overlap(box, other.box) > 0.4 for other in sky) and _try_place(rng, concept, box, placed, 0.15):
+            if not any(overlap(box, other.box) > 0.4 for other in sky) and _try_place(rng, concept, box, placed, 0.15):
                 break
     return placed
 
@@ -205,17 +182,7 @@ def _base(rng: Random, concept: str, horizon: float, regions: list[Item], height
 
 def _try_place(rng: Random, concept: str, box: Box, placed: list[Item], tolerance: float) -> bool:
     """Add the item to `placed` unless it hides, or is hidden by, one already there."""
-    if any(_overlap(box, other.box) > tolerance for other in placed):
+    if any(overlap(box, other.box) > tolerance for other in placed):
         return False
     placed.append(Item(concept, box, rng.random() < 0.5, rng.getrandbits(32)))
     return True
-
-
-def _overlap(a: Box, b: Box) -> float:
-    """Intersection of two boxes over the area of the smaller one."""
-    width = min(a[2], b[2]) - max(a[0], b[0])
-    height = min(a[3], b[3]) - max(a[1], b[1])
-    if width <= 0 or height <= 0:
-        return 0.0
-    smaller = min((a[2] - a[0]) * (a[3] - a[1]), (b[2] - b[0]) * (b[3] - b[1]))
-    return width * height / smaller

@@ -7,8 +7,10 @@ from math import sin
 from random import Random
 
 from gazetteer.data.scenes.canvas import Canvas, Colour, Point, jitter, shade
-from gazetteer.data.scenes.layout import Item, Layout
+from gazetteer.data.scenes.items import Item, Layout
 from gazetteer.data.scenes.things import THINGS
+from gazetteer.data.scenes.views.figures import FIGURES
+from gazetteer.data.scenes.views.grounds import GROUNDS
 
 _SKIES: tuple[tuple[Colour, Colour], ...] = (
     ((58, 134, 214), (190, 222, 244)),
@@ -22,10 +24,10 @@ _SKIES: tuple[tuple[Colour, Colour], ...] = (
 def paint(layout: Layout, side: int) -> Canvas:
     """Paint every item of the layout; item i owns the pixels with value i + 1."""
     canvas = Canvas(side)
+    painters = {**FIGURES, **GROUNDS} if layout.view else {**THINGS, **REGIONS}
     for index, item in enumerate(layout.items):
         canvas.owner = index + 1
-        painter = REGIONS.get(item.concept) or THINGS[item.concept]
-        painter(canvas, item, Random(item.look))
+        painters[item.concept](canvas, item, Random(item.look))
     return canvas
 
 

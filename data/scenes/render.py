@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -9,7 +10,8 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from gazetteer.data.scenes.captions import write_caption
-from gazetteer.data.scenes.layout import Item, sample_layout
+from gazetteer.data.scenes.items import Item
+from gazetteer.data.scenes.layout import sample_layout
 from gazetteer.data.scenes.paint import paint
 from gazetteer.data.scenes.styles import Ground, apply_style
 from gazetteer.data.scenes.world import CONCEPTS, PICTURE_SIZE
@@ -35,18 +37,22 @@ class Instance:
 
 @dataclass(frozen=True, eq=False)
 class Scene:
-    """A rendered scene: image uint8 [H, W, 3]; style None is plain."""
+    """A rendered scene: image uint8 [H, W, 3]; style None is plain, view None the plain landscape."""
 
     seed: int
     image: NDArray[np.uint8]
     caption: str
     style: str | None
     instances: tuple[Instance, ...]
+    view: str | None = None
 
 
-def render(seed: int, size: int = PICTURE_SIZE) -> Scene:
-    """Render the scene of `seed` at `size` x `size` pixels; deterministic."""
-    layout = sample_layout(seed)
+def render(seed: int, size: int = PICTURE_SIZE, views: Sequence[str] = ()) -> Scene:
+    """Render the scene of `seed`, seen from one of `views`, at `size` x `size` pixels; deterministic.
+
+    Without views it is the plain landscape that the embedded models were trained on.
+    """
+    layout = sample_layout(seed, views)
     canvas = paint(layout, size * _SUPERSAMPLING)
     owners = np.asarray(canvas.owners)[::_SUPERSAMPLING, ::_SUPERSAMPLING].copy()
     small = canvas.image.resize((size, size), Image.Resampling.BOX)
@@ -56,7 +62,7 @@ def render(seed: int, size: int = PICTURE_SIZE) -> Scene:
     visible = [index for index in range(len(layout.items)) if counts[index + 1] >= MIN_PIXELS]
     instances = tuple(_instance(layout.items[index], owners == index + 1) for index in visible)
     caption = write_caption(layout, [layout.items[index] for index in visible])
-    return Scene(seed, np.ascontiguousarray(image), caption, layout.style, instances)
+    return Scene(seed, np.ascontiguousarray(image), caption, layout.style, instances, layout.view)
 
 
 def _ground(items: tuple[Item, ...], owners: NDArray[np.uint8]) -> Ground:

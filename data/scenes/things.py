@@ -7,7 +7,7 @@ from math import cos, pi, sin
 from random import Random
 
 from gazetteer.data.scenes.canvas import Canvas, Colour, Frame, jitter, shade
-from gazetteer.data.scenes.layout import Item
+from gazetteer.data.scenes.items import Item
 
 _BRIGHT: tuple[Colour, ...] = (
     (214, 54, 50),

@@ -66,5 +66,11 @@ STYLES: tuple[Style, ...] = (
     Style("neon", ("{} in neon", "a neon picture of {}", "{} in the style of neon")),
 )
 
+VIEWS: tuple[str, ...] = ("landscape", "above", "sky", "close-up", "hillside")
+"""From where a scene can be seen; a tuple of some of them is what `views` means everywhere.
+
+No views at all stands for the plain landscape with a horizon that the embedded models were trained on.
+"""
+
 CONCEPT_NAMES: tuple[str, ...] = tuple(concept.name for concept in CONCEPTS)
 STYLE_NAMES: tuple[str, ...] = tuple(style.name for style in STYLES)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 
 import pytest
 
@@ -84,9 +85,9 @@ def test_the_vocabulary_is_closed_and_captions_are_short() -> None:
 def test_prompts_come_from_evaluation_seeds_and_repeat(monkeypatch: pytest.MonkeyPatch) -> None:
     seeds: list[int] = []
 
-    def spy(seed: int) -> Layout:
+    def spy(seed: int, views: Sequence[str] = ()) -> Layout:
         seeds.append(seed)
-        return sample_layout(seed)
+        return sample_layout(seed, views)
 
     monkeypatch.setattr("gazetteer.data.scenes.prompts.sample_layout", spy)
     assert prompt_pool(5, 7) == prompt_pool(5, 7) != prompt_pool(5, 8)

@@ -1,0 +1,200 @@
+"""Train the autoencoder (f = 8, 16 channels) that the text-to-image model works in.
+
+    python -m benchmarks.scenes.text_to_image.autoencoder --out build/world/autoencoder --minutes 150 --resume
+
+A killed run goes on from its last checkpoint with the same command; `curve.jsonl` beside the checkpoint holds the error
+on unseen scenes by step, pictures seen and hours. `--export` writes the averaged weights as a folder of float16.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from diffusers import AutoencoderKL
+from torch import Tensor, nn
+
+from benchmarks.scenes.text_to_image.autoencoder_parts import (
+    PictureStream,
+    absolute_error,
+    build_autoencoder,
+    build_critic,
+    critic_loss,
+    critic_term,
+    normalise,
+    picture_pool,
+    reconstructed,
+    reconstruction_loss,
+    set_scale,
+)
+from benchmarks.scenes.loop import Average, Budget, Resumable, Threads, cosine_rate, save_sheet, set_rate
+from gazetteer.data.scenes.world import EVAL_SEEDS, TRAIN_SEEDS, VIEWS
+
+PEAK_RATE, CRITIC_RATE = 1.5e-3, 4e-4
+CROP = 64
+WHOLE_EVERY = 4
+"""Every so many steps see whole pictures instead of crops."""
+
+CRITIC_FROM = 0.75
+"""Share of the budget after which the critic joins."""
+
+_FRESH = 2
+# Scenes that the error during training is measured on; the model card uses others.
+_HELD_OUT = EVAL_SEEDS[70_000:70_048]
+
+
+@dataclass
+class Options:
+    """How to train.
+
+    Attributes:
+        pool: rendered scenes held in memory.
+        batch: crops of a step; whole pictures are a quarter as many.
+        checkpoints: steps between checkpoints.
+        reports: steps between measurements on unseen scenes.
+        threads: of a step; 0 finds out now and then whether one or all are faster.
+    """
+
+    out: Path
+    pool: int = 2000
+    batch: int = 8
+    seed: int = 0
+    device: str = "cpu"
+    resume: bool = False
+    checkpoints: int = 200
+    reports: int = 500
+    threads: int = 0
+
+
+class Run:
+    """Everything that training the autoencoder changes."""
+
+    def __init__(self, options: Options, budget: Budget) -> None:
+        torch.manual_seed(options.seed)
+        self.options, self.budget, self.device = options, budget, torch.device(options.device)
+        self.vae, self.critic = build_autoencoder().to(self.device), build_critic().to(self.device)
+        self.probe = nn.Conv2d(self.vae.config.latent_channels, 3, 1).to(self.device)
+        self.parameters = [*self.vae.parameters(), *self.probe.parameters()]
+        self.optimizer = torch.optim.AdamW(
+            self.parameters, lr=PEAK_RATE, betas=(0.9, 0.99), weight_decay=1e-4, fused=True
+        )
+        self.critic_optimizer = torch.optim.AdamW(self.critic.parameters(), lr=CRITIC_RATE, betas=(0.5, 0.95))
+        self.average = Average([self.vae], 0.999)
+        parts = (self.probe, self.critic, self.critic_optimizer, self.average)
+        path = options.out / "checkpoint.pt"
+        self.state = Resumable(path, (self.vae,), self.optimizer, budget, options.checkpoints, parts)
+
+    def step(self, stream: PictureStream) -> tuple[Tensor, Tensor]:
+        """One step of the autoencoder, and of the critic once it takes part; returns loss and KL."""
+        step = self.budget.step
+        whole = step % WHOLE_EVERY == WHOLE_EVERY - 1
+        count, side = (max(1, self.options.batch // 4), 128) if whole else (self.options.batch, CROP)
+        pixels = normalise(stream.crops(count, side).to(self.device))
+        loss, kl, output = reconstruction_loss(self.vae, self.probe, pixels, half_size=step % 2 == 0)
+        total = loss
+        if self.budget.fraction >= CRITIC_FROM:
+            self.critic.requires_grad_(False)
+            total = loss + critic_term(self.vae, self.critic, loss, output)
+            self.critic.requires_grad_(True)
+        self.optimizer.zero_grad()
+        total.backward()
+        nn.utils.clip_grad_norm_(self.parameters, 1.0)
+        self.optimizer.step()
+        if self.budget.fraction >= CRITIC_FROM:
+            self.critic_optimizer.zero_grad()
+            critic_loss(self.critic, pixels, output).backward()
+            self.critic_optimizer.step()
+        self.average.update(step)
+        return loss.detach(), kl.detach()
+
+    def pictures_seen(self) -> float:
+        """Whole pictures' worth of pixels trained on."""
+        return self.budget.step * self.options.batch / 4
+
+    def report(self, held_out: Tensor, loss: float, kl: float) -> None:
+        """Append the error on unseen scenes, by the averaged weights, to the curve; keep a sheet of them."""
+        self.average.swap()
+        made = reconstructed(self.vae.eval(), held_out)
+        self.average.swap()
+        self.vae.train()
+        row = {
+            "step": self.budget.step, "hours": round(self.budget.seconds / 3600, 4),
+            "pictures": self.pictures_seen(), "loss": round(loss, 5), "kl": round(kl, 3),
+            "error": round(absolute_error(made, held_out), 4),
+        }  # fmt: skip
+        with (self.options.out / "curve.jsonl").open("a") as file:
+            file.write(json.dumps(row) + "\n")
+        print(json.dumps(row), flush=True)
+        both = torch.stack([held_out[:24], made[:24]], dim=1).flatten(0, 1).permute(0, 2, 3, 1).numpy()
+        save_sheet(both, self.options.out / "reconstructions.png", columns=8)
+
+
+def train(options: Options, budget: Budget) -> AutoencoderKL:
+    """Train, or go on training, until the budget is used up; returns the averaged network with its latents scaled."""
+    run = Run(options, budget)
+    run.state.start(options.resume)
+    threads = Threads(options.threads)
+    stream = PictureStream(TRAIN_SEEDS, VIEWS, options.pool, _FRESH, budget.step)
+    held_out = picture_pool(_HELD_OUT, VIEWS)
+    losses: list[tuple[Tensor, Tensor]] = []
+    budget.restart_clock()
+    while budget.fraction < 1:
+        rate = cosine_rate(1.0, budget, warmup=200)
+        set_rate(run.optimizer, PEAK_RATE * rate)
+        losses.append(threads.timed(lambda: run.step(stream)))
+        stream.advance()
+        run.state.tick()
+        if budget.step % options.reports == 0 or budget.fraction >= 1:
+            means = torch.tensor(losses).mean(dim=0).tolist()
+            run.report(held_out, *means)
+            losses.clear()
+            budget.restart_clock()
+    run.state.save()
+    return averaged(run, stream.pool[:256])
+
+
+def averaged(run: Run, pictures: Tensor) -> AutoencoderKL:
+    """The network of the averaged weights, ready for use."""
+    run.average.swap()
+    vae = run.vae.cpu().eval()
+    set_scale(vae, normalise(pictures))
+    return vae
+
+
+def export(vae: AutoencoderKL, folder: Path) -> None:
+    """Write the folder with float16 weights; converts the network in place."""
+    vae.to(torch.float16).save_pretrained(folder, safe_serialization=True)
+
+
+def parse() -> argparse.Namespace:
+    """The command line."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--minutes", type=float)
+    parser.add_argument("--steps", type=int)
+    parser.add_argument("--pool", type=int, default=2000, help="scenes held in memory")
+    parser.add_argument("--batch", type=int, default=8, help="crops of a step")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--device", default="cpu")
+    parser.add_argument("--threads", type=int, default=0, help="0 keeps trying whether one or all are faster")
+    parser.add_argument("--resume", action="store_true", help="continue from the checkpoint in --out, if there is one")
+    parser.add_argument("--export", type=Path, help="folder for the averaged weights, also of an unfinished run")
+    return parser.parse_args()
+
+
+def main() -> None:
+    """Train and export."""
+    given = parse()
+    options = Options(
+        given.out, given.pool, given.batch, given.seed, given.device, given.resume, threads=given.threads
+    )
+    vae = train(options, Budget(given.minutes, given.steps))
+    if given.export:
+        export(vae, given.export)
+
+
+if __name__ == "__main__":
+    main()
