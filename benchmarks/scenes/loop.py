@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import math
 import os
 import time
@@ -236,16 +235,3 @@ def to_pictures(pixels: Tensor) -> np.ndarray:
     """Tensor [N, 3, H, W] in [-1, 1] to uint8 [N, H, W, 3]."""
     bytes_ = ((pixels.float().clamp(-1, 1) + 1) * 127.5).round().to(torch.uint8)
     return bytes_.permute(0, 2, 3, 1).numpy()
-
-
-def classifier_options(description: str | None, name: str, steps: int, pool: int) -> argparse.Namespace:
-    """The command line of a script that trains a classifier on rendered scenes; `steps` and `pool` are defaults."""
-    parser = argparse.ArgumentParser(description=description)
-    parser.add_argument("--export", type=Path, required=True)
-    parser.add_argument("--steps", type=int, default=steps)
-    parser.add_argument("--minutes", type=float)
-    parser.add_argument("--pool", type=int, default=pool, help="scenes to train on")
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--out", type=Path, default=Path("build/train") / name, help="receives the checkpoint")
-    parser.add_argument("--resume", action="store_true", help="continue from the checkpoint in --out")
-    return parser.parse_args()

@@ -7,12 +7,14 @@ from __future__ import annotations
 
 import argparse
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
+from benchmarks.scenes.options import add_views
 from gazetteer.data.scenes.render import render
 from gazetteer.data.scenes.world import CONCEPT_NAMES
 
@@ -37,14 +39,14 @@ class SceneCache:
         return len(self.images)
 
 
-def write(folder: Path, first_seed: int, count: int, size: int = 128) -> None:
-    """Render `count` scenes into `folder`; `meta.json` is written last and marks the cache complete."""
+def write(folder: Path, first_seed: int, count: int, views: Sequence[str] = (), size: int = 128) -> None:
+    """Render `count` scenes, seen from `views`, into `folder`; `meta.json` is written last and marks the cache complete."""
     folder.mkdir(parents=True, exist_ok=True)
     images = np.lib.format.open_memmap(folder / "images.npy", "w+", np.uint8, (count, size, size, 3))
     owners = np.lib.format.open_memmap(folder / "owners.npy", "w+", np.uint8, (count, size, size))
     concepts = np.full((count, MAX_INSTANCES), -1, np.int8)
     for row in range(count):
-        scene = render(first_seed + row, size)
+        scene = render(first_seed + row, size, views)
         images[row] = scene.image
         for number, instance in enumerate(scene.instances[:MAX_INSTANCES]):
             owners[row][instance.mask] = number + 1
@@ -52,7 +54,11 @@ def write(folder: Path, first_seed: int, count: int, size: int = 128) -> None:
     images.flush()
     owners.flush()
     np.save(folder / "concepts.npy", concepts)
-    (folder / "meta.json").write_text(json.dumps({"first_seed": first_seed, "count": count, "size": size}))
+    (folder / "meta.json").write_text(json.dumps(_meta(first_seed, count, views)))
+
+
+def _meta(first_seed: int, count: int, views: Sequence[str]) -> dict[str, object]:
+    return {"first_seed": first_seed, "count": count, "views": list(views)}
 
 
 def read(folder: Path) -> SceneCache:
@@ -66,15 +72,11 @@ def read(folder: Path) -> SceneCache:
     )
 
 
-def read_or_write(folder: Path, first_seed: int, count: int) -> SceneCache:
-    """The cache of these seeds, rendered first if `folder` does not hold it."""
-    try:
-        cache = read(folder)
-        if cache.first_seed == first_seed and len(cache) == count:
-            return cache
-    except FileNotFoundError:
-        pass
-    write(folder, first_seed, count)
+def read_or_write(folder: Path, first_seed: int, count: int, views: Sequence[str] = ()) -> SceneCache:
+    """The cache of these seeds and views, rendered first if `folder` does not hold it."""
+    meta = folder / "meta.json"
+    if not meta.exists() or json.loads(meta.read_text()) != _meta(first_seed, count, views):
+        write(folder, first_seed, count, views)
     return read(folder)
 
 
@@ -84,8 +86,9 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--first-seed", type=int, default=0)
     parser.add_argument("--count", type=int, default=12000)
+    add_views(parser)
     arguments = parser.parse_args()
-    read_or_write(arguments.out, arguments.first_seed, arguments.count)
+    read_or_write(arguments.out, arguments.first_seed, arguments.count, arguments.views)
 
 
 if __name__ == "__main__":

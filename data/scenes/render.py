@@ -37,7 +37,10 @@ class Instance:
 
 @dataclass(frozen=True, eq=False)
 class Scene:
-    """A rendered scene: image uint8 [H, W, 3]; style None is plain, view None the plain landscape."""
+    """A rendered scene: image uint8 [H, W, 3]; style None is plain, view None the plain landscape.
+
+    `planned` holds the concepts of the layout, also those of which nothing can be seen.
+    """
 
     seed: int
     image: NDArray[np.uint8]
@@ -45,6 +48,7 @@ class Scene:
     style: str | None
     instances: tuple[Instance, ...]
     view: str | None = None
+    planned: frozenset[str] = frozenset()
 
 
 def render(seed: int, size: int = PICTURE_SIZE, views: Sequence[str] = ()) -> Scene:
@@ -62,7 +66,8 @@ def render(seed: int, size: int = PICTURE_SIZE, views: Sequence[str] = ()) -> Sc
     visible = [index for index in range(len(layout.items)) if counts[index + 1] >= MIN_PIXELS]
     instances = tuple(_instance(layout.items[index], owners == index + 1) for index in visible)
     caption = write_caption(layout, [layout.items[index] for index in visible])
-    return Scene(seed, np.ascontiguousarray(image), caption, layout.style, instances, layout.view)
+    planned = frozenset(item.concept for item in layout.items)
+    return Scene(seed, np.ascontiguousarray(image), caption, layout.style, instances, layout.view, planned)
 
 
 def _ground(items: tuple[Item, ...], owners: NDArray[np.uint8]) -> Ground:

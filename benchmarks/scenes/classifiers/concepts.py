@@ -20,9 +20,9 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from benchmarks.scenes.classifiers.styles import disturb
-from benchmarks.scenes.loop import Budget, Resumable, classifier_options, cosine_rate, set_rate
+from benchmarks.scenes.loop import Budget, Resumable, cosine_rate, set_rate
+from benchmarks.scenes.options import classifier_options
 from gazetteer.data.scenes.concept_classifier import CELL, ConceptClassifier, load, pooled, prepare, save
-from gazetteer.data.scenes.layout import sample_layout
 from gazetteer.data.scenes.render import Scene, render
 from gazetteer.data.scenes.world import CONCEPT_NAMES, EVAL_SEEDS, PICTURE_SIZE, TRAIN_SEEDS
 
@@ -67,19 +67,18 @@ def truth(scene: Scene) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
         pixels[CONCEPT_NAMES.index(one.concept)] |= one.mask
     shares = pixels.reshape(-1, side, CELL, side, CELL).mean(axis=(2, 4))
     cells = np.where(shares >= _COVERED, 1, np.where(shares > 0, _UNKNOWN, 0))
-    planned = {item.concept for item in sample_layout(scene.seed).items}
-    hidden = np.array([_UNKNOWN if concept in planned else 0 for concept in CONCEPT_NAMES])
+    hidden = np.array([_UNKNOWN if concept in scene.planned else 0 for concept in CONCEPT_NAMES])
     shown = np.where(pixels.sum(axis=(1, 2)) >= MIN_VISIBLE, 1, hidden)
     return shown.astype(np.uint8), cells.astype(np.uint8)
 
 
 @torch.no_grad()
-def softened(pixels: Tensor, generator: torch.Generator | None = None) -> Tensor:
-    """Copies of uint8 pictures [N, 3, H, W] through the embedded autoencoder.
+def softened(pixels: Tensor, generator: torch.Generator | None = None, folder: Path = VAE) -> Tensor:
+    """Copies of uint8 pictures [N, 3, H, W] through the autoencoder in `folder`, by default the embedded one.
 
     With a generator the latents are smoothed and get noise, each picture its own share of both.
     """
-    vae = AutoencoderKL.from_pretrained(VAE).eval()
+    vae = AutoencoderKL.from_pretrained(folder).eval()
     copies = []
     for part in pixels.split(_CHUNK):
         with torch.autocast("cpu", torch.bfloat16):
@@ -94,18 +93,18 @@ def softened(pixels: Tensor, generator: torch.Generator | None = None) -> Tensor
     return torch.cat(copies)
 
 
-def scene_pool(seeds: Sequence[int]) -> Pool:
-    """Render the scenes of `seeds`."""
-    scenes = [render(seed) for seed in seeds]
+def scene_pool(seeds: Sequence[int], views: Sequence[str] = ()) -> Pool:
+    """Render the scenes of `seeds`, seen from `views`."""
+    scenes = [render(seed, views=views) for seed in seeds]
     pixels = torch.tensor(np.stack([scene.image for scene in scenes])).permute(0, 3, 1, 2)
     shown, cells = zip(*map(truth, scenes), strict=True)
     return Pool(pixels, torch.tensor(np.stack(shown)), torch.tensor(np.stack(cells)))
 
 
-def training_pool(count: int, seed: int) -> Pool:
+def training_pool(count: int, seed: int, views: Sequence[str] = (), folder: Path = VAE) -> Pool:
     """`count` scenes as painted, then the same through the autoencoder with disturbed latents."""
-    painted = scene_pool(TRAIN_SEEDS[_FIRST_SEED : _FIRST_SEED + count])
-    soft = softened(painted.pixels, torch.Generator().manual_seed(seed))
+    painted = scene_pool(TRAIN_SEEDS[_FIRST_SEED : _FIRST_SEED + count], views)
+    soft = softened(painted.pixels, torch.Generator().manual_seed(seed), folder)
     return Pool(torch.cat([painted.pixels, soft]), painted.shown.repeat(2, 1), painted.cells.repeat(2, 1, 1, 1))
 
 
@@ -132,12 +131,13 @@ def shares_right(answers: NDArray[np.bool_], truth: NDArray[np.uint8]) -> tuple[
 
 
 def train(
-    budget: Budget, pool: int, seed: int, checkpoint: Path, resume: bool = False, every: int = 100
-) -> ConceptClassifier:
+    budget: Budget, pool: int, seed: int, checkpoint: Path, resume: bool = False, every: int = 100,
+    views: Sequence[str] = (), folder: Path = VAE,
+) -> ConceptClassifier:  # fmt: skip
     """Train on `pool` scenes and their soft copies, on from `checkpoint` if `resume`."""
     torch.manual_seed(seed)
     model = ConceptClassifier()
-    data = training_pool(pool, seed)
+    data = training_pool(pool, seed, views, folder)
     optimizer = torch.optim.AdamW(model.parameters(), lr=PEAK_RATE, weight_decay=1e-3)
     run = Resumable(checkpoint, (model,), optimizer, budget, every)
     run.start(resume)
@@ -153,10 +153,11 @@ def train(
     return model.eval()
 
 
-def report(model: ConceptClassifier) -> None:
+def report(model: ConceptClassifier, views: Sequence[str], folder: Path) -> None:
     """Print precision and recall on unseen scenes, as painted and through the autoencoder."""
-    unseen = scene_pool(EVAL_SEEDS[20_000:20_300])
-    for name, pixels in (("painted", unseen.pixels), ("through the autoencoder", softened(unseen.pixels))):
+    unseen = scene_pool(EVAL_SEEDS[20_000:20_300], views)
+    soft = softened(unseen.pixels, folder=folder)
+    for name, pixels in (("painted", unseen.pixels), ("through the autoencoder", soft)):
         answers = np.array([[c in s for c in CONCEPT_NAMES] for s in model.shown(pixels.permute(0, 2, 3, 1).numpy())])
         precision, recall = shares_right(answers, unseen.shown.numpy())
         print(f"{name}: mean precision {precision.mean():.4f}, mean recall {recall.mean():.4f}", flush=True)
@@ -164,12 +165,13 @@ def report(model: ConceptClassifier) -> None:
 
 def main() -> None:
     """Parse the command line, train and export."""
-    options = classifier_options(__doc__, "concept_classifier", steps=2000, pool=5000)
+    options = classifier_options(__doc__, "concept_classifier", steps=2000, pool=5000, autoencoder=VAE)
     torch.set_num_threads(1)
     budget = Budget(options.minutes, options.steps)
-    model = train(budget, options.pool, options.seed, options.out / "checkpoint.pt", options.resume)
+    checkpoint, world = options.out / "checkpoint.pt", (options.views, options.vae)
+    model = train(budget, options.pool, options.seed, checkpoint, options.resume, 100, *world)
     save(model, options.export)
-    report(load(options.export))
+    report(load(options.export), *world)
 
 
 if __name__ == "__main__":

@@ -7,13 +7,15 @@ A killed run continues with `--resume` from its last checkpoint.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-from benchmarks.scenes.loop import Budget, Resumable, classifier_options, cosine_rate, set_rate
+from benchmarks.scenes.loop import Budget, Resumable, cosine_rate, set_rate
+from benchmarks.scenes.options import classifier_options
 from gazetteer.data.scenes.render import render
 from gazetteer.data.scenes.style_classifier import PLAIN, StyleClassifier, save
 from gazetteer.data.scenes.world import EVAL_SEEDS, TRAIN_SEEDS
@@ -25,11 +27,11 @@ _FIRST_SEED = 500_000_000
 _CHUNK = 100
 
 
-def style_pool(model: StyleClassifier, seeds: range) -> tuple[Tensor, Tensor]:
+def style_pool(model: StyleClassifier, seeds: range, views: Sequence[str] = ()) -> tuple[Tensor, Tensor]:
     """Prepared pictures [N, 3, size, size] and the indices [N] of their styles."""
     pixels, styles = [], []
     for start in range(0, len(seeds), _CHUNK):
-        scenes = [render(seed) for seed in seeds[start : start + _CHUNK]]
+        scenes = [render(seed, views=views) for seed in seeds[start : start + _CHUNK]]
         pixels.append(model.prepare(np.stack([scene.image for scene in scenes])))
         styles += [model.labels.index(scene.style or PLAIN) for scene in scenes]
     return torch.cat(pixels), torch.tensor(styles)
@@ -56,12 +58,13 @@ def disturb(pixels: Tensor) -> Tensor:
 
 
 def train(
-    budget: Budget, pool: int, seed: int, checkpoint: Path, resume: bool = False, every: int = 100
-) -> StyleClassifier:
+    budget: Budget, pool: int, seed: int, checkpoint: Path, resume: bool = False, every: int = 100,
+    views: Sequence[str] = (),
+) -> StyleClassifier:  # fmt: skip
     """Train on `pool` scenes, on from `checkpoint` if `resume`; prints the accuracy on unseen ones."""
     torch.manual_seed(seed)
     model = StyleClassifier()
-    pixels, styles = style_pool(model, TRAIN_SEEDS[_FIRST_SEED : _FIRST_SEED + pool])
+    pixels, styles = style_pool(model, TRAIN_SEEDS[_FIRST_SEED : _FIRST_SEED + pool], views)
     optimizer = torch.optim.AdamW(model.parameters(), lr=PEAK_RATE, weight_decay=1e-3)
     run = Resumable(checkpoint, (model,), optimizer, budget, every)
     run.start(resume)
@@ -76,7 +79,7 @@ def train(
         if budget.step % 100 == 0:
             print(f"step {budget.step} {budget.seconds:.0f}s loss {loss.item():.4f}", flush=True)
     model.eval()
-    held_out = style_pool(model, EVAL_SEEDS[10_000:12_000])
+    held_out = style_pool(model, EVAL_SEEDS[10_000:12_000], views)
     print(f"accuracy on unseen scenes: {accuracy(model, *held_out):.4f}", flush=True)
     return model
 
@@ -86,7 +89,8 @@ def main() -> None:
     options = classifier_options(__doc__, "style_classifier", steps=800, pool=4000)
     torch.set_num_threads(1)
     budget = Budget(options.minutes, options.steps)
-    model = train(budget, options.pool, options.seed, options.out / "checkpoint.pt", options.resume)
+    checkpoint = options.out / "checkpoint.pt"
+    model = train(budget, options.pool, options.seed, checkpoint, options.resume, views=options.views)
     save(model, options.export)
 
 

@@ -25,6 +25,7 @@ from benchmarks.scenes.detector.evaluate import best_threshold, predict
 from benchmarks.scenes.detector.forward import training_loss
 from benchmarks.scenes.detector.model import DISTRACTORS, build_model, build_tokenizer, export
 from benchmarks.scenes.loop import Average, Budget, cosine_rate, load_checkpoint, save_checkpoint
+from benchmarks.scenes.options import add_views
 from benchmarks.scenes.scene_cache import SceneCache, read_or_write
 from gazetteer.data.scenes.world import CONCEPT_NAMES, EVAL_SEEDS
 
@@ -49,8 +50,9 @@ class Run:
     def __init__(self, arguments: argparse.Namespace) -> None:
         torch.manual_seed(arguments.seed)
         self.arguments = arguments
-        self.cache = read_or_write(arguments.scenes, 0, arguments.count)
-        self.held_out = read_or_write(Path(f"{arguments.scenes}_validation"), VALIDATION_SEED, 100)
+        self.cache = read_or_write(arguments.scenes, 0, arguments.count, arguments.views)
+        validation = Path(f"{arguments.scenes}_validation")
+        self.held_out = read_or_write(validation, VALIDATION_SEED, 100, arguments.views)
         self.vocabulary: dict[str, int] = build_tokenizer(WORDS).get_vocab()
         self.model = build_model()
         use_dense_attention(self.model)
@@ -163,6 +165,7 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--batch", type=int, default=16)
     parser.add_argument("--rate", type=float, default=6e-4)
     parser.add_argument("--seed", type=int, default=0)
+    add_views(parser)
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--resume", action="store_true", help="continue from the checkpoint in --out")
     parser.add_argument("--export", type=Path, help="folder for the trained model")
@@ -185,7 +188,7 @@ def main() -> None:
         run.average.swap()
         size = export(run.model.eval(), build_tokenizer(WORDS), arguments.export)
         print(f"exported {arguments.export}: {size / 1e6:.2f} MB")
-        unseen = read_or_write(Path(f"{arguments.scenes}_eval"), EVAL_SEEDS.start, 200)
+        unseen = read_or_write(Path(f"{arguments.scenes}_eval"), EVAL_SEEDS.start, 200, arguments.views)
         print_quality(run.model, unseen, run.vocabulary, "unseen seeds", details=True)
 
 

@@ -23,6 +23,7 @@ from transformers import SamModel
 from benchmarks.scenes.detector.augment import boxes_of
 from benchmarks.scenes.detector.data import normalise
 from benchmarks.scenes.loop import Average, Budget, cosine_rate, load_checkpoint, save_checkpoint, set_rate
+from benchmarks.scenes.options import add_views
 from benchmarks.scenes.scene_cache import SceneCache, read_or_write
 from benchmarks.scenes.segmenter.data import SegmentBatch, SegmentBatches
 from benchmarks.scenes.segmenter.model import DenseHead, build_model, export
@@ -123,8 +124,9 @@ class Run:
     def __init__(self, arguments: argparse.Namespace) -> None:
         torch.manual_seed(arguments.seed)
         self.arguments = arguments
-        self.cache = read_or_write(arguments.scenes, 0, arguments.count)
-        self.held_out = read_or_write(Path(f"{arguments.scenes}_validation"), VALIDATION_SEED, 100)
+        self.cache = read_or_write(arguments.scenes, 0, arguments.count, arguments.views)
+        validation = Path(f"{arguments.scenes}_validation")
+        self.held_out = read_or_write(validation, VALIDATION_SEED, 100, arguments.views)
         self.model = build_model()
         # fused attention over seven tokens is slower than plain products, and takes a quarter of a step
         self.model.mask_decoder.config._attn_implementation = "eager"
@@ -215,6 +217,7 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--prompts", type=int, default=4, help="boxes of a picture in one step")
     parser.add_argument("--rate", type=float, default=1e-3)
     parser.add_argument("--seed", type=int, default=0)
+    add_views(parser)
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--resume", action="store_true", help="continue from the checkpoint in --out")
     parser.add_argument("--export", type=Path, help="folder for the trained model")
@@ -234,7 +237,7 @@ def main() -> None:
         run.average.swap()
         size = export(run.model.eval(), arguments.export)
         print(f"exported {arguments.export}: {size / 1e6:.2f} MB")
-        unseen = read_or_write(Path(f"{arguments.scenes}_eval"), EVAL_SEEDS.start, 200)
+        unseen = read_or_write(Path(f"{arguments.scenes}_eval"), EVAL_SEEDS.start, 200, arguments.views)
         print_quality(evaluate(run.model, unseen), "unseen seeds", details=True)
 
 

@@ -138,7 +138,7 @@ def test_a_thing_taken_out_of_a_scene_is_no_longer_shown(
         layout = sample_layout(scene.seed)
         rest = replace(layout, items=tuple(item for item in layout.items if item.concept != concept))
         with monkeypatch.context() as patch:
-            patch.setattr(painter, "sample_layout", lambda _seed, rest=rest: rest)
+            patch.setattr(painter, "sample_layout", lambda _seed, _views=(), rest=rest: rest)
             without = render(scene.seed)
         before, after = model.shown(np.stack([scene.image, without.image]))
         shown.append(concept in before)

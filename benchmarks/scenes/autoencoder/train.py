@@ -1,6 +1,6 @@
 """Train the autoencoder (f = 8, 16 channels) that the text-to-image model works in.
 
-    python -m benchmarks.scenes.text_to_image.autoencoder --out build/world/autoencoder --minutes 150 --resume
+    python -m benchmarks.scenes.autoencoder.train --out build/world/autoencoder --minutes 150 --resume
 
 A killed run goes on from its last checkpoint with the same command; `curve.jsonl` beside the checkpoint holds the error
 on unseen scenes by step, pictures seen and hours. `--export` writes the averaged weights as a folder of float16.
@@ -17,18 +17,14 @@ import torch
 from diffusers import AutoencoderKL
 from torch import Tensor, nn
 
-from benchmarks.scenes.text_to_image.autoencoder_parts import (
+from benchmarks.scenes.autoencoder.loss import critic_loss, critic_term, reconstruction_loss
+from benchmarks.scenes.autoencoder.model import build_autoencoder, build_critic, set_scale
+from benchmarks.scenes.autoencoder.pictures import (
     PictureStream,
     absolute_error,
-    build_autoencoder,
-    build_critic,
-    critic_loss,
-    critic_term,
     normalise,
     picture_pool,
     reconstructed,
-    reconstruction_loss,
-    set_scale,
 )
 from benchmarks.scenes.loop import Average, Budget, Resumable, Threads, cosine_rate, save_sheet, set_rate
 from gazetteer.data.scenes.world import EVAL_SEEDS, TRAIN_SEEDS, VIEWS

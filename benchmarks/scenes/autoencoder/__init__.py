@@ -1,0 +1,1 @@
+"""Training the autoencoder that the text-to-image model works in."""

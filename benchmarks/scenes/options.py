@@ -1,0 +1,44 @@
+"""Command-line options that the training scripts share."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+from pathlib import Path
+
+from gazetteer.data.scenes.world import VIEWS
+
+
+def views(text: str) -> tuple[str, ...]:
+    """`all`, `none` (the plain landscape of the embedded models), or names of views with commas between them."""
+    if text in ("all", "none"):
+        return VIEWS if text == "all" else ()
+    names = tuple(text.split(","))
+    unknown = [name for name in names if name not in VIEWS]
+    if unknown:
+        raise argparse.ArgumentTypeError(f"unknown view {unknown[0]!r}; views are {', '.join(VIEWS)}")
+    return names
+
+
+def add_views(parser: argparse.ArgumentParser, default: Sequence[str] = VIEWS) -> None:
+    """The option that says from where scenes are seen."""
+    what = f"all, none (the plain landscape), or some of {','.join(VIEWS)}"
+    parser.add_argument("--views", type=views, default=tuple(default), help=what)
+
+
+def classifier_options(
+    description: str | None, name: str, steps: int, pool: int, autoencoder: Path | None = None
+) -> argparse.Namespace:
+    """The command line of a script that trains a classifier on rendered scenes; `steps` and `pool` are defaults."""
+    parser = argparse.ArgumentParser(description=description)
+    parser.add_argument("--export", type=Path, required=True)
+    parser.add_argument("--steps", type=int, default=steps)
+    parser.add_argument("--minutes", type=float)
+    parser.add_argument("--pool", type=int, default=pool, help="scenes to train on")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--out", type=Path, default=Path("build/train") / name, help="receives the checkpoint")
+    add_views(parser)
+    if autoencoder:
+        parser.add_argument("--vae", type=Path, default=autoencoder, help="autoencoder that softens pictures")
+    parser.add_argument("--resume", action="store_true", help="continue from the checkpoint in --out")
+    return parser.parse_args()
