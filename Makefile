@@ -5,7 +5,7 @@ RUN ?= runs/scenes
 INSTALLED := $(VENV)/.installed
 export RAY_USAGE_STATS_ENABLED := 0
 
-.PHONY: label test check-full bench lint docs clean
+.PHONY: label test check-full bench train-world lint docs clean
 label: $(INSTALLED)
 	$(BIN)/gazetteer label --out $(RUN) $(ARGS)
 	$(BIN)/gazetteer atlas $(RUN)
@@ -17,6 +17,10 @@ test: $(INSTALLED)
 check-full: $(INSTALLED)
 	sh tests/install_system.sh
 	$(BIN)/python tests/suite.py $(ARGS)
+
+# Trains the embedded models from scratch, for many hours; stopped, it goes on where it stood.
+train-world: $(INSTALLED)
+	nice -n 19 $(BIN)/python -m benchmarks.scenes.chain --build build/world $(ARGS)
 
 bench: $(INSTALLED)
 	for file in benchmarks/[a-z]*.py; do $(BIN)/python $$file --json || exit 1; done

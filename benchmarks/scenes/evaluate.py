@@ -9,7 +9,7 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -17,12 +17,16 @@ from typing import Any
 import numpy as np
 import torch
 
+from benchmarks.scenes.autoencoder.evaluate import EMBEDDED, autoencoder_quality
 from benchmarks.scenes.classifiers.concepts import shares_right, softened, truth
 from benchmarks.scenes.detector.evaluate import count_hits
 from benchmarks.scenes.model_card import model_card
+from benchmarks.scenes.options import add_views
+from benchmarks.scenes.quadrants import quadrants
+from benchmarks.scenes.text_to_image.counts import counts_right
 from gazetteer.data.inputs.prompt_pool import read_prompts
 from gazetteer.data.scenes.render import Scene, render
-from gazetteer.data.scenes.world import CONCEPT_NAMES, EVAL_SEEDS, STYLES
+from gazetteer.data.scenes.world import CONCEPT_NAMES, EVAL_SEEDS, STYLES, TRAIN_SEEDS
 from gazetteer.jobs.config.schema import load_config
 
 SMALL_AREA = 300
@@ -32,16 +36,23 @@ THIN_SIDE = 10
 """Instances whose box is narrower or lower than so many pixels count as thin."""
 
 
+QUADRANT_LAYOUTS = 20_000
+"""Layouts of training scenes that say where things stand."""
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Print the measurements, with ``--json`` as one object on the last line."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--scenes", type=int, default=400, help="rendered scenes for detector and segmenter")
     parser.add_argument("--pictures", type=int, default=200, help="generated pictures for the text-to-image model")
     parser.add_argument("--models", default=None, help="another models folder than the embedded one")
+    parser.add_argument("--prompts", type=Path, help="one prompt a line, instead of those of the embedded world")
+    add_views(parser, default=())
     parser.add_argument("--card", type=Path, help="also write the model card to this file")
     parser.add_argument("--json", action="store_true", help="print one JSON object as the last line")
     arguments = parser.parse_args(argv)
-    results = evaluate(arguments.scenes, arguments.pictures, arguments.models)
+    world = (arguments.views, arguments.prompts)
+    results = evaluate(arguments.scenes, arguments.pictures, arguments.models, *world)
     for part, values in results.items():
         print(part)
         for name, value in values.items():
@@ -53,19 +64,46 @@ def main(argv: Sequence[str] | None = None) -> int:
     return 0
 
 
-def evaluate(scenes: int, pictures: int, models: str | None = None) -> dict[str, Any]:
-    """Quality of the detector, the segmenter, the concept classifier and the text-to-image model; shares in [0, 1]."""
+def evaluate(
+    scenes: int, pictures: int, models: str | None = None, views: Sequence[str] = (), prompt_file: Path | None = None
+) -> dict[str, Any]:
+    """Quality of detector, segmenter, autoencoder, concept classifier and text-to-image model; shares in [0, 1].
+
+    `views` and `prompt_file` say which world the models are for; by default the plain landscape.
+    """
+    from gazetteer.labeling.detect.load import load_detector
+
     overrides = [f"{key}.path={models}/{name}" for key, name in _FOLDERS.items()] if models else []
-    config = load_config(None, overrides)
-    rendered = [render(EVAL_SEEDS[i]) for i in range(scenes)]
+    config = load_config(None, overrides + ([f"prompts.path={prompt_file.resolve()}"] if prompt_file else []))
+    rendered = [render(EVAL_SEEDS[i], views=views) for i in range(scenes)]
     images, prompts = generated(config, pictures)
-    found = detected_words(config, images)
-    return {
+    numbers = detected_numbers(config, images)
+    found = [set(one) for one in numbers]
+    vae = Path(models) / "text_to_image" / "vae" if models else EMBEDDED
+    results = {
         "detector": detector_quality(config, rendered),
         "segmenter": segmenter_quality(config, rendered),
-        "concept_classifier": classifier_quality(rendered, images, found, models),
-        "text_to_image": picture_quality(config, images, prompts, found, models),
+        "autoencoder": autoencoder_quality(load_detector(config.detector), rendered, vae),
+        "concept_classifier": classifier_quality(rendered, images, found, vae, models),
+        "text_to_image": picture_quality(config, images, prompts, numbers, models),
     }
+    results["text_to_image"]["kappa"] = results["concept_classifier"]["kappa"]
+    results["by_concept"] = by_concept(results)
+    results["quadrants"] = quadrants(TRAIN_SEEDS[:QUADRANT_LAYOUTS], views)
+    return results
+
+
+def by_concept(results: dict[str, Any]) -> dict[str, dict[str, float | None]]:
+    """What was measured of each concept, gathered from the parts of `results`."""
+    columns = {
+        "detector_precision": results["detector"]["precision_by_concept"],
+        "detector_recall": results["detector"]["recall_by_concept"],
+        "mask_iou": results["segmenter"]["mean_iou_by_concept"],
+        "found": results["text_to_image"]["found_by_concept"],
+        "counts_right": results["text_to_image"]["counts_right_by_concept"],
+        "kappa": results["concept_classifier"]["kappa_by_concept"],
+    }
+    return {concept: {name: column.get(concept) for name, column in columns.items()} for concept in CONCEPT_NAMES}
 
 
 _FOLDERS = {"model": "text_to_image", "detector": "detector", "segmenter": "segmenter"}
@@ -135,7 +173,7 @@ def segmenter_quality(config: Any, scenes: Sequence[Scene]) -> dict[str, Any]:
 
 
 def classifier_quality(
-    scenes: Sequence[Scene], images: np.ndarray, found: Sequence[set[str]], models: str | None = None
+    scenes: Sequence[Scene], images: np.ndarray, found: Sequence[set[str]], vae: Path, models: str | None = None
 ) -> dict[str, Any]:
     """Which concepts are shown: against exact masks, and beside the words the detector finds in generated pictures.
 
@@ -147,7 +185,7 @@ def classifier_quality(
     shown = load(Path(models) / "concept_classifier" if models else DEFAULT_FOLDER).shown
     true = np.stack([truth(scene)[0] for scene in scenes])
     painted = np.stack([scene.image for scene in scenes])
-    soft = softened(torch.tensor(painted).permute(0, 3, 1, 2)).permute(0, 2, 3, 1).numpy()
+    soft = softened(torch.tensor(painted).permute(0, 3, 1, 2), folder=vae).permute(0, 2, 3, 1).numpy()
     precision, recall = shares_right(_table(shown(painted)), true)
     soft_precision, soft_recall = shares_right(_table(shown(soft)), true)
     mine, other = _table(shown(images)), _table(found)
@@ -195,20 +233,21 @@ def generated(config: Any, pictures: int) -> tuple[np.ndarray, list[str]]:
     return np.stack(images), prompts
 
 
-def detected_words(config: Any, images: np.ndarray) -> list[set[str]]:
-    """The concepts that the detector finds in every picture, asked for all of them."""
+def detected_numbers(config: Any, images: np.ndarray) -> list[Counter[str]]:
+    """How many of each concept the detector finds in every picture, asked for all of them."""
     from gazetteer.labeling.detect.load import load_detector
 
     found = load_detector(config.detector).detect(list(images), [CONCEPT_NAMES] * len(images))
-    return [{detection.concept for detection in detections} for detections in found]
+    return [Counter(detection.concept for detection in detections) for detections in found]
 
 
 def picture_quality(
-    config: Any, images: np.ndarray, prompts: Sequence[str], found: Sequence[set[str]], models: str | None = None
+    config: Any, images: np.ndarray, prompts: Sequence[str], numbers: Sequence[Counter[str]], models: str | None = None
 ) -> dict[str, Any]:
     """Generated pictures against their prompts: named concepts the detector found, styles the classifier reads.
 
-    `styles_right`: over prompts that name a style, and prompts that name none (read as plain).
+    `styles_right`: over prompts that name a style, and prompts that name none (read as plain). `counts_right`: over
+    things a prompt asks a number of ("a dog", "two dogs"), as many as it asks for.
     """
     from gazetteer.data.scenes.style_classifier import DEFAULT_FOLDER, load
     from gazetteer.labeling.vocabulary.concepts import Vocabulary
@@ -217,14 +256,17 @@ def picture_quality(
     named = [vocabulary.mentioned(prompt) for prompt in prompts]
     styles = load(Path(models) / "style_classifier" if models else DEFAULT_FOLDER).classify(images)
     asked: dict[str, list[bool]] = defaultdict(list)
-    for words, there in zip(named, found, strict=True):
+    for words, there in zip(named, numbers, strict=True):
         for word in words:
-            asked[word].append(word in there)
+            asked[word].append(there[word] > 0)
     right: dict[str, list[bool]] = defaultdict(list)
     for prompt, style in zip(prompts, styles, strict=True):
         wanted = next((s.name for s in STYLES if s.name in prompt), "plain")
         right[wanted].append(style == wanted)
+    counts = counts_right(prompts, numbers)
     return {
+        "counts_right": sum(hits for hits, _ in counts.values()) / max(1, sum(total for _, total in counts.values())),
+        "counts_right_by_concept": {c: round(hits / total, 4) for c, (hits, total) in sorted(counts.items())},
         "objects_found": float(np.mean([hit for hits in asked.values() for hit in hits])),
         "styles_right": float(np.mean([hit for hits in right.values() for hit in hits])),
         "found_by_concept": {c: round(float(np.mean(v)), 4) for c, v in sorted(asked.items())},

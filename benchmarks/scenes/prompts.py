@@ -2,21 +2,34 @@
 
 from __future__ import annotations
 
+import argparse
+from collections.abc import Sequence
 from pathlib import Path
 
+from benchmarks.scenes.options import add_views
 from gazetteer.data.scenes.prompts import prompt_pool
 
 FOLDER = Path(__file__).resolve().parents[2] / "data" / "scenes"
 LABEL_PROMPTS, SAE_PROMPTS = 3000, 2000
 
 
-def main() -> None:
+def write_prompts(folder: Path, views: Sequence[str] = ()) -> None:
     """Write ``prompts.txt`` and ``prompts_sae.txt``, one prompt a line, none in both."""
-    label = list(dict.fromkeys(prompt_pool(2 * LABEL_PROMPTS, seed=1)))[:LABEL_PROMPTS]
+    folder.mkdir(parents=True, exist_ok=True)
+    label = list(dict.fromkeys(prompt_pool(2 * LABEL_PROMPTS, 1, views)))[:LABEL_PROMPTS]
     taken = set(label)
-    sae = [p for p in dict.fromkeys(prompt_pool(2 * SAE_PROMPTS, seed=2)) if p not in taken][:SAE_PROMPTS]
-    (FOLDER / "prompts.txt").write_text("\n".join(label) + "\n", encoding="utf-8")
-    (FOLDER / "prompts_sae.txt").write_text("\n".join(sae) + "\n", encoding="utf-8")
+    sae = [p for p in dict.fromkeys(prompt_pool(2 * SAE_PROMPTS, 2, views)) if p not in taken][:SAE_PROMPTS]
+    (folder / "prompts.txt").write_text("\n".join(label) + "\n", encoding="utf-8")
+    (folder / "prompts_sae.txt").write_text("\n".join(sae) + "\n", encoding="utf-8")
+
+
+def main() -> None:
+    """Write them for the embedded models, or elsewhere for other views."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--out", type=Path, default=FOLDER)
+    add_views(parser, default=())
+    options = parser.parse_args()
+    write_prompts(options.out, options.views)
 
 
 if __name__ == "__main__":

@@ -40,7 +40,7 @@ class SceneCache:
 
 
 def write(folder: Path, first_seed: int, count: int, views: Sequence[str] = (), size: int = 128) -> None:
-    """Render `count` scenes, seen from `views`, into `folder`; `meta.json` is written last and marks the cache complete."""
+    """Render `count` scenes, seen from `views`, into `folder`; `meta.json` comes last and marks it complete."""
     folder.mkdir(parents=True, exist_ok=True)
     images = np.lib.format.open_memmap(folder / "images.npy", "w+", np.uint8, (count, size, size, 3))
     owners = np.lib.format.open_memmap(folder / "owners.npy", "w+", np.uint8, (count, size, size))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 
@@ -10,18 +11,19 @@ import pytest
 import torch
 from torch import nn
 
+from benchmarks.scenes.autoencoder.model import build_autoencoder
 from benchmarks.scenes.classifiers import concepts as concept_classifier
 from benchmarks.scenes.classifiers import styles as style_classifier
 from benchmarks.scenes.loop import Average, Budget, Resumable, cosine_rate, load_checkpoint, save_checkpoint
+from benchmarks.scenes.text_to_image import latents
 from benchmarks.scenes.text_to_image import model as text_to_image_model
 from benchmarks.scenes.text_to_image import train as text_to_image
-from benchmarks.scenes.text_to_image import vae
-from benchmarks.scenes.text_to_image.latents import LATENT_SHAPE, cover, open_files
+from benchmarks.scenes.text_to_image.latents import LATENT_SHAPE, open_files
 from benchmarks.scenes.text_to_image.tokens import MAX_LENGTH, encode, save_legacy, scenes_tokenizer
 from gazetteer.data.scenes.prompts import prompt_pool
 from gazetteer.data.scenes.render import render
 from gazetteer.data.scenes.style_classifier import LABELS, StyleClassifier, load, save
-from gazetteer.data.scenes.world import EVAL_SEEDS
+from gazetteer.data.scenes.world import EVAL_SEEDS, VIEWS
 
 
 @pytest.fixture(scope="module")
@@ -110,59 +112,81 @@ def latent_folder(folder: Path, tokenizer_folder: Path) -> Path:
     return folder
 
 
-def test_the_cover_counts_things_and_nothing_else() -> None:
-    scene = render(6)
-    assert {one.concept for one in scene.instances} == {"sky", "sea", "boat", "balloon"}
-    things = np.any([one.mask for one in scene.instances if one.concept in {"boat", "balloon"}], axis=0)
-    shares = cover(scene)
-    corners = [(row, column) for row in (0, 5, 11, 15) for column in (0, 7, 15)]
-    for row, column in corners:
-        cell = things[8 * row : 8 * row + 8, 8 * column : 8 * column + 8]
-        assert shares[row, column] == round(255 * cell.mean())
-    assert 0 < things.mean() < 0.6
-    assert shares.mean() / 255 == pytest.approx(things.mean(), abs=0.002)
+def test_weights_of_steps_fall_where_hardly_any_noise_is() -> None:
+    signal = torch.tensor([0.0, 0.5, 5 / 6, 0.99])  # ratios of signal to noise 0, 1, 5, 99
+    weights = text_to_image.snr_weights(signal)
+    assert weights.tolist() == pytest.approx([1.0, 1.0, 1.0, 6 / 100], rel=1e-4)
 
 
-def test_cells_that_things_cover_weigh_four_times_as_much(tmp_path: Path, tokenizer_folder: Path) -> None:
+def test_no_cell_counts_more_than_another(tmp_path: Path, tokenizer_folder: Path) -> None:
+    """The loss is the plain mean over cells, so moving the content of a picture about leaves its weight as it is."""
     training = text_to_image.prepare(latent_folder(tmp_path, tokenizer_folder), Budget(None, 1), seed=0)
     signal = text_to_image_model.build_scheduler().alphas_cumprod
-    empty = training.files.batch(torch.tensor([0]))[2][0]
+    rows, t, empty = torch.tensor([1, 2]), torch.tensor([999, 999]), training.files.batch(torch.tensor([0]))[1][0]
+    outputs: list[torch.Tensor] = []
+    training.unet.register_forward_hook(lambda _m, _i, output: outputs.append(output.sample.float()))
+    torch.manual_seed(1)
+    with torch.no_grad():
+        loss = float(text_to_image.velocity_loss(training, rows, t, signal, empty))
+    # Without any signal v is minus the latents, and the weight is 1.
+    latents = training.files.batch(rows)[0]
+    assert loss == pytest.approx(float((outputs[0] + latents).square().mean()), rel=1e-3)
 
-    def loss(left: int, right: int) -> float:
-        training.files.things = np.full((8, *LATENT_SHAPE[1:]), left, np.uint8)
-        training.files.things[:, :, 8:] = right
-        torch.manual_seed(1)
-        with torch.no_grad():
-            return float(text_to_image.diffusion_loss(training, 2, signal, empty))
 
-    plain, left, right = loss(0, 0), loss(255, 0), loss(0, 255)
-    # One half weighs 4, the other 1; the two lopsided losses add up to twice the plain one.
-    assert left != pytest.approx(right, rel=1e-3)
-    assert (left + right) / 2 == pytest.approx(plain, rel=1e-3)
+def test_the_held_out_loss_repeats_and_leaves_the_random_state_alone(tmp_path: Path, tokenizer_folder: Path) -> None:
+    training = text_to_image.prepare(latent_folder(tmp_path, tokenizer_folder), Budget(None, 1), seed=0)
+    signal = text_to_image_model.build_scheduler().alphas_cumprod
+    empty = training.files.batch(torch.tensor([0]))[1][0]
+    state = torch.get_rng_state()
+    first = text_to_image.held_out_loss(training, signal, empty)
+    assert torch.equal(torch.get_rng_state(), state)
+    assert text_to_image.held_out_loss(training, signal, empty) == first
 
 
 def test_a_resumed_run_equals_an_uninterrupted_one(
     tmp_path: Path, tokenizer_folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(text_to_image, "draw_sheet", lambda *_: None)
-    latents = latent_folder(tmp_path, tokenizer_folder)
+    folder = latent_folder(tmp_path, tokenizer_folder)
+    monkeypatch.setattr(text_to_image, "cosine_rate", lambda peak, *_: 1e-3)
 
-    def run(steps: int, total: int, resume: bool, out: Path) -> torch.Tensor:
+    def run(steps: int, resume: bool, out: Path) -> torch.Tensor:
         out.mkdir(exist_ok=True)
-        training = text_to_image.prepare(latents, Budget(None, total), seed=0)
-        if resume:
-            text_to_image.restore(training, out / "checkpoint.pt")
-        # Stop early by a smaller number of steps, but keep the schedule of the whole run.
-        rate = monkeypatch.context
-        with rate() as patch:
-            patch.setattr(text_to_image, "cosine_rate", lambda peak, *_: 1e-3)
-            training.budget.steps = steps
-            text_to_image.train(training, None, out, batch=2, every=1e9)  # type: ignore[arg-type]
+        training = text_to_image.prepare(folder, Budget(None, steps), seed=0)
+        training.checkpoint(out / "checkpoint.pt").start(resume)
+        text_to_image.train(training, text_to_image.Log(out, None, every=1e9), batch=2)
         return torch.cat([p.flatten() for p in training.average.shadow])
 
-    whole = run(2, 2, False, tmp_path / "whole")
-    run(1, 2, False, tmp_path / "parts")
-    assert torch.equal(run(2, 2, True, tmp_path / "parts"), whole)
+    whole = run(2, False, tmp_path / "whole")
+    run(1, False, tmp_path / "parts")
+    assert torch.equal(run(2, True, tmp_path / "parts"), whole)
+    rows = [json.loads(line) for line in (tmp_path / "parts" / "curve.jsonl").read_text().splitlines()]
+    assert [(row["step"], row["pictures"]) for row in rows] == [(1, 2), (2, 4)]
+
+
+def test_latents_go_on_where_they_stopped_and_start_anew_for_another_autoencoder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    torch.manual_seed(0)
+    monkeypatch.setattr(latents, "scenes_tokenizer", lambda **_: scenes_tokenizer(captions=200, views=VIEWS))
+    monkeypatch.setattr(latents, "_CHUNK", 2)
+    build_autoencoder().save_pretrained(tmp_path / "vae")
+    out = tmp_path / "latents"
+    latents.write(tmp_path / "vae", out, 4, VIEWS)
+    files = open_files(out)
+    assert files.ready == 4
+    whole = files.latents.copy()
+    # Killed after two of the four rows.
+    (out / "ready").write_text("2")
+    again = open_files(out, "r+")
+    again.latents[2:] = 0
+    again.latents[0] = 7
+    again.latents.flush()
+    latents.write(tmp_path / "vae", out, 4, VIEWS)
+    resumed = np.array(open_files(out).latents)
+    assert np.array_equal(resumed[1:], whole[1:]) and (resumed[0] == 7).all()
+    build_autoencoder().save_pretrained(tmp_path / "vae")
+    latents.write(tmp_path / "vae", out, 4, VIEWS)
+    assert not np.array_equal(open_files(out).latents[0], resumed[0])
 
 
 def test_checkpoints_hold_nothing_but_tensors_and_values(tmp_path: Path) -> None:
@@ -183,7 +207,7 @@ def test_the_unet_has_words_at_16_and_8_cells() -> None:
     assert "down_blocks.0.attentions.0" in sites
     assert "up_blocks.1.attentions.0" in sites
     assert "mid_block.attentions.0" in sites
-    assert 4e6 < sum(parameter.numel() for parameter in unet.parameters()) < 4.5e6
+    assert 7e6 < sum(parameter.numel() for parameter in unet.parameters()) < 8e6
 
 
 def test_a_saved_style_classifier_answers_the_same(tmp_path: Path) -> None:
@@ -227,16 +251,6 @@ def goes_on_from_its_checkpoint(
             train("killed")
     resumed = train("killed", resume=True)
     assert all(torch.equal(whole[name], resumed[name]) for name in whole)
-
-
-def test_a_killed_autoencoder_goes_on_as_if_nothing_had_happened(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def train(out: str, resume: bool = False) -> dict[str, torch.Tensor]:
-        vae.train(tmp_path / out, Budget(None, 6), 4, 0, None, False, resume, every=2)
-        return vae.AutoencoderKL.from_pretrained(tmp_path / out).state_dict()
-
-    goes_on_from_its_checkpoint(train, 5, monkeypatch)
 
 
 def test_a_killed_style_classifier_goes_on_as_if_nothing_had_happened(

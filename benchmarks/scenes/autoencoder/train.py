@@ -27,6 +27,7 @@ from benchmarks.scenes.autoencoder.pictures import (
     reconstructed,
 )
 from benchmarks.scenes.loop import Average, Budget, Resumable, Threads, cosine_rate, save_sheet, set_rate
+from benchmarks.scenes.options import add_views
 from gazetteer.data.scenes.world import EVAL_SEEDS, TRAIN_SEEDS, VIEWS
 
 PEAK_RATE, CRITIC_RATE = 1.5e-3, 4e-4
@@ -63,6 +64,7 @@ class Options:
     checkpoints: int = 200
     reports: int = 500
     threads: int = 0
+    views: tuple[str, ...] = VIEWS
 
 
 class Run:
@@ -133,8 +135,8 @@ def train(options: Options, budget: Budget) -> AutoencoderKL:
     run = Run(options, budget)
     run.state.start(options.resume)
     threads = Threads(options.threads)
-    stream = PictureStream(TRAIN_SEEDS, VIEWS, options.pool, _FRESH, budget.step)
-    held_out = picture_pool(_HELD_OUT, VIEWS)
+    stream = PictureStream(TRAIN_SEEDS, options.views, options.pool, _FRESH, budget.step)
+    held_out = picture_pool(_HELD_OUT, options.views)
     losses: list[tuple[Tensor, Tensor]] = []
     budget.restart_clock()
     while budget.fraction < 1:
@@ -178,6 +180,7 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--threads", type=int, default=0, help="0 keeps trying whether one or all are faster")
     parser.add_argument("--resume", action="store_true", help="continue from the checkpoint in --out, if there is one")
     parser.add_argument("--export", type=Path, help="folder for the averaged weights, also of an unfinished run")
+    add_views(parser)
     return parser.parse_args()
 
 
@@ -185,8 +188,9 @@ def main() -> None:
     """Train and export."""
     given = parse()
     options = Options(
-        given.out, given.pool, given.batch, given.seed, given.device, given.resume, threads=given.threads
-    )
+        given.out, given.pool, given.batch, given.seed, given.device, given.resume, threads=given.threads,
+        views=given.views,
+    )  # fmt: skip
     vae = train(options, Budget(given.minutes, given.steps))
     if given.export:
         export(vae, given.export)

@@ -1,16 +1,19 @@
 """Render and encode scenes once, ahead of the text-to-image training that reads them.
 
-    python -m benchmarks.scenes.text_to_image.latents --vae build/train/vae --out build/train/latents
+    python -m benchmarks.scenes.text_to_image.latents --vae build/world/vae --out build/world/latents --count 100000
 
-Writes latents.f16 [N, 12, 16, 16] (scaled to unit variance), things.u8 [N, 16, 16] (share of a cell that
-things cover, 0 to 255), tokens.i16 [N, 32] and `ready`, the number of rows that may be read already, so that
-training can start while the rest is written.
+Writes latents.f16 [N, 16, 16, 16] (scaled to unit variance), tokens.i16 [N, 32] and `ready`, the number of rows that
+may be read already, so that training can start while the rest is written. The same command goes on where a killed run
+stood; another autoencoder, other views or another count start anew.
 """
 
 from __future__ import annotations
 
 import argparse
+import hashlib
+import json
 import os
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -20,23 +23,24 @@ from diffusers import AutoencoderKL
 from numpy.typing import NDArray
 from torch import Tensor
 
+from benchmarks.scenes.autoencoder.pictures import normalise
+from benchmarks.scenes.options import add_views
 from benchmarks.scenes.text_to_image.tokens import MAX_LENGTH, encode, save_legacy, scenes_tokenizer
-from benchmarks.scenes.text_to_image.vae import normalise
-from gazetteer.data.scenes.render import Scene, render
-from gazetteer.data.scenes.world import CONCEPTS, PICTURE_SIZE, TRAIN_SEEDS
+from gazetteer.data.scenes.render import render
+from gazetteer.data.scenes.world import TRAIN_SEEDS
 
-LATENT_SHAPE = (12, 16, 16)
+LATENT_SHAPE = (16, 16, 16)
+"""Channels, rows and columns of the latents of one picture."""
+
 _CHUNK = 50
-_THINGS = {concept.name for concept in CONCEPTS if concept.kind == "thing"}
 
 
 @dataclass
 class LatentFiles:
-    """Memory-mapped latents, cover by things and token ids, possibly still growing."""
+    """Memory-mapped latents and token ids, possibly still growing."""
 
     folder: Path
     latents: NDArray[np.float16]
-    things: NDArray[np.uint8]
     tokens: NDArray[np.int16]
 
     @property
@@ -45,64 +49,72 @@ class LatentFiles:
         path = self.folder / "ready"
         return int(path.read_text()) if path.exists() else 0
 
-    def batch(self, rows: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Latents [B, 12, 16, 16], cover by things [B, 16, 16] (0 to 1) and token ids int64 [B, MAX_LENGTH]."""
+    def batch(self, rows: Tensor) -> tuple[Tensor, Tensor]:
+        """Latents float [B, 16, 16, 16] and token ids int64 [B, MAX_LENGTH]."""
         index = rows.numpy()
         latents = torch.from_numpy(self.latents[index].astype(np.float32))
-        things = torch.from_numpy(self.things[index].astype(np.float32) / 255)
-        return latents, things, torch.from_numpy(self.tokens[index].astype(np.int64))
+        return latents, torch.from_numpy(self.tokens[index].astype(np.int64))
 
 
 def open_files(folder: Path, mode: str = "r", count: int | None = None) -> LatentFiles:
-    """Map the files of a folder; `mode="w+"` creates room for `count` rows."""
+    """Map the files of a folder; `mode="w+"` creates room for `count` rows, "r+" goes on writing."""
     if count is None:
         count = (folder / "tokens.i16").stat().st_size // (2 * MAX_LENGTH)
     latents = np.memmap(folder / "latents.f16", np.float16, mode, shape=(count, *LATENT_SHAPE))
-    things = np.memmap(folder / "things.u8", np.uint8, mode, shape=(count, *LATENT_SHAPE[1:]))
     tokens = np.memmap(folder / "tokens.i16", np.int16, mode, shape=(count, MAX_LENGTH))
-    return LatentFiles(folder, latents, things, tokens)
+    return LatentFiles(folder, latents, tokens)
 
 
-def cover(scene: Scene) -> NDArray[np.uint8]:
-    """Share of every latent cell that things cover, [16, 16], 0 to 255."""
-    masks = [one.mask for one in scene.instances if one.concept in _THINGS]
-    union = np.any(masks, axis=0) if masks else np.zeros((PICTURE_SIZE, PICTURE_SIZE), np.bool_)
-    side = PICTURE_SIZE // LATENT_SHAPE[1]
-    shares = union.reshape(LATENT_SHAPE[1], side, LATENT_SHAPE[2], side).mean(axis=(1, 3))
-    return (shares * 255).round().astype(np.uint8)
+def _to_write(out: Path, meta: dict[str, object], count: int) -> LatentFiles:
+    """The files of an earlier run of the same meaning, or fresh ones."""
+    note = out / "meta.json"
+    if note.exists() and json.loads(note.read_text()) == meta:
+        return open_files(out, "r+")
+    (out / "ready").unlink(missing_ok=True)
+    files = open_files(out, "w+", count)
+    note.write_text(json.dumps(meta))
+    return files
+
+
+def _put(path: Path, text: str) -> None:
+    partial = path.with_suffix(".partial")
+    partial.write_text(text)
+    os.replace(partial, path)
 
 
 @torch.no_grad()
-def write(vae_folder: Path, out: Path, count: int) -> None:
-    """Fill the files with the scenes of the first `count` training seeds."""
+def write(vae_folder: Path, out: Path, count: int, views: Sequence[str], device: str = "cpu") -> None:
+    """Fill the files with the scenes of the first `count` training seeds, seen from `views`."""
     out.mkdir(parents=True, exist_ok=True)
-    vae = AutoencoderKL.from_pretrained(vae_folder).eval()
-    tokenizer = scenes_tokenizer()
+    digest = hashlib.sha256((vae_folder / "diffusion_pytorch_model.safetensors").read_bytes()).hexdigest()
+    files = _to_write(out, {"vae": digest, "count": count, "views": list(views)}, count)
+    vae = AutoencoderKL.from_pretrained(vae_folder, torch_dtype=torch.float32).eval().to(device)
+    tokenizer = scenes_tokenizer(views=views)
     save_legacy(tokenizer, out / "tokenizer")
-    files = open_files(out, "w+", count)
-    for start in range(0, count, _CHUNK):
-        scenes = [render(seed) for seed in TRAIN_SEEDS[start : min(start + _CHUNK, count)]]
-        pixels = torch.tensor(np.stack([scene.image for scene in scenes])).permute(0, 3, 1, 2)
-        with torch.autocast("cpu", torch.bfloat16):
+    for start in range(files.ready, count, _CHUNK):
+        scenes = [render(seed, views=views) for seed in TRAIN_SEEDS[start : min(start + _CHUNK, count)]]
+        pixels = torch.tensor(np.stack([scene.image for scene in scenes])).permute(0, 3, 1, 2).to(device)
+        with torch.autocast(device, torch.bfloat16):
             latents = vae.encode(normalise(pixels)).latent_dist.mean.float()
         end = start + len(scenes)
-        files.latents[start:end] = (latents * vae.config.scaling_factor).half().numpy()
-        files.things[start:end] = [cover(scene) for scene in scenes]
+        files.latents[start:end] = (latents * vae.config.scaling_factor).half().cpu().numpy()
         files.tokens[start:end] = encode(tokenizer, [scene.caption for scene in scenes])
-        partial = out / "ready.partial"
-        partial.write_text(str(end))
-        os.replace(partial, out / "ready")
+        _put(out / "ready", str(end))
+        if end % (40 * _CHUNK) == 0:
+            print(f"{end} of {count} scenes", flush=True)
 
 
 def main() -> None:
     """Parse the command line and write."""
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--vae", type=Path, required=True)
     parser.add_argument("--out", type=Path, required=True)
-    parser.add_argument("--count", type=int, default=30000)
+    parser.add_argument("--count", type=int, default=100_000)
+    parser.add_argument("--device", default="cpu")
+    add_views(parser)
     options = parser.parse_args()
     torch.set_num_threads(1)
-    write(options.vae, options.out, options.count)
+    write(options.vae, options.out, options.count, options.views, options.device)
 
 
 if __name__ == "__main__":

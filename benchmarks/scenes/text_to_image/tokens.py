@@ -34,9 +34,9 @@ def build_tokenizer(captions: Sequence[str]) -> CLIPTokenizer:
     return CLIPTokenizer(vocab=vocabulary, merges=merges, model_max_length=MAX_LENGTH)
 
 
-def scenes_tokenizer(captions: int = 4000) -> CLIPTokenizer:
-    """The tokenizer of the Scenes world, learned from captions of training scenes."""
-    layouts = [sample_layout(seed) for seed in TRAIN_SEEDS[:captions]]
+def scenes_tokenizer(captions: int = 4000, views: Sequence[str] = ()) -> CLIPTokenizer:
+    """The tokenizer of the Scenes world, learned from captions of training scenes seen from `views`."""
+    layouts = [sample_layout(seed, views) for seed in TRAIN_SEEDS[:captions]]
     return build_tokenizer([write_caption(layout, layout.items) for layout in layouts])
 
 

@@ -1,1 +1,1 @@
-"""The freer Scenes world: landscapes, views from above, skies, close-ups and hillsides, with things anywhere in them."""
+"""The freer Scenes world: landscapes, views from above, skies, close-ups and hillsides, with things anywhere."""

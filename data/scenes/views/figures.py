@@ -62,8 +62,8 @@ def _car(canvas: Canvas, item: Item, rng: Random) -> None:
     body = jitter(rng, rng.choice(_BODIES), 10)
     pen = Pen(frame, _INK)
     back = rng.choice((0.1, 0.2))
-    pen.polygon([(back - 0.02, 0.46), (back + 0.09, 0.06), (0.16 + back, 0.02), (0.64, 0.02), (0.7, 0.06), (0.83, 0.46)],
-                body)  # fmt: skip
+    cabin = [(back - 0.02, 0.46), (back + 0.09, 0.06), (0.16 + back, 0.02), (0.64, 0.02), (0.7, 0.06), (0.83, 0.46)]
+    pen.polygon(cabin, body)
     hood = [(0.0, 0.5), (0.03, 0.42), (0.84, 0.42), (0.96, 0.5), (1.0, 0.6), (1.0, 0.8), (0.0, 0.8)]
     pen.polygon(hood, body)
     for u in (0.11, 0.66):

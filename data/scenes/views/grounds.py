@@ -160,7 +160,9 @@ def _far_road(canvas: Canvas, item: Item, asphalt: Colour) -> None:
     canvas.gradient([(tip - 0.03, y0), (tip + 0.03, y0), (x1, 1.01), (x0, 1.01)], shade(asphalt, 1.12), asphalt)
     for inner, outer, edge in ((tip - 0.024, x0 + 0.02, 1), (tip + 0.024, x1 - 0.02, -1)):
         wide = 0.03 * edge
-        canvas.polygon([(inner, y0), (inner + 0.004 * edge, y0), (outer + wide, 1.01), (outer, 1.01)], _PAINT, own=False)
+        canvas.polygon(
+            [(inner, y0), (inner + 0.004 * edge, y0), (outer + wide, 1.01), (outer, 1.01)], _PAINT, own=False
+        )
     foot = (x0 + x1) / 2
     for step in range(5):
         a, b = (step / 5 + 0.06) ** 1.6, (step / 5 + 0.16) ** 1.6

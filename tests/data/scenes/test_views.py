@@ -58,9 +58,7 @@ def test_without_views_the_world_is_the_one_the_embedded_models_know() -> None:
 
 
 def test_a_seed_gives_the_same_scene_in_another_process() -> None:
-    code = (
-        "from tests.data.scenes.test_views import VIEWS, fingerprint; print(fingerprint(range(8), VIEWS))"
-    )
+    code = "from tests.data.scenes.test_views import VIEWS, fingerprint; print(fingerprint(range(8), VIEWS))"
     other = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
     assert other.stdout.strip() == fingerprint(range(8), VIEWS)
 

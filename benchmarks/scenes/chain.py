@@ -1,0 +1,191 @@
+"""Train all models of the Scenes world, one after the other, going on wherever an earlier run stopped.
+
+    nice -n 19 python -m benchmarks.scenes.chain --build build/world
+    ... --minutes text_to_image=480 detector=90 --device cuda --until latents
+
+Every step writes below --build and leaves NAME.done there; a step whose mark is older than that of one it needs is done
+again from its checkpoint's start. The finished models lie in BUILD/models, in the layout of `data/scenes/models`, with
+prompts beside them; `--plan` says what would be done.
+"""
+
+from __future__ import annotations
+
+import argparse
+import shlex
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from benchmarks.scenes.options import add_views
+
+
+@dataclass(frozen=True)
+class Setting:
+    """What the steps are told: where to work, for which views, on what, and for how long each."""
+
+    build: Path
+    views: tuple[str, ...]
+    device: str
+    workers: int
+    minutes: dict[str, float]
+
+    @property
+    def models(self) -> Path:
+        """The folder of finished models."""
+        return self.build / "models"
+
+
+MINUTES: dict[str, float] = {
+    "autoencoder": 240, "text_to_image": 600, "detector": 90, "segmenter": 40, "style_classifier": 10,
+    "concept_classifier": 25,
+}  # fmt: skip
+"""How long each training takes where nothing else is said."""
+
+LATENTS = 100_000
+"""Scenes that the text-to-image model is trained on."""
+
+
+@dataclass(frozen=True)
+class Step:
+    """One program of the chain: what it needs first, and its command line after `python -m`."""
+
+    name: str
+    needs: tuple[str, ...]
+    command: Callable[[Setting], list[str]]
+
+
+def _training(name: str, module: str, *rest: Callable[[Setting], Sequence[object]]) -> Callable[[Setting], list[str]]:
+    def command(setting: Setting) -> list[str]:
+        words: list[object] = [module, "--out", setting.build / name, "--minutes", setting.minutes[name], "--resume"]
+        for part in rest:
+            words += part(setting)
+        return [str(word) for word in words] + ["--views", ",".join(setting.views) or "none"]
+
+    return command
+
+
+def _export(name: str) -> Callable[[Setting], Sequence[object]]:
+    return lambda setting: ("--export", setting.models / name)
+
+
+def _latents(setting: Setting) -> list[str]:
+    words = ["benchmarks.scenes.text_to_image.latents", "--vae", setting.build / "vae"]
+    words += ["--out", setting.build / "latents", "--count", LATENTS, "--device", setting.device]
+    return [str(word) for word in words] + ["--views", ",".join(setting.views) or "none"]
+
+
+def _saes(setting: Setting) -> list[str]:
+    settings = {
+        "model.path": setting.models / "text_to_image", "prompts.path": setting.build / "prompts" / "prompts.txt",
+        "sae.prompts.path": setting.build / "prompts" / "prompts_sae.txt", "workers": setting.workers,
+    }  # fmt: skip
+    pairs = [f"{key}={value}" for key, value in settings.items()]
+    return ["gazetteer", "sae", "train", "--out", str(setting.build / "sae"), "--set", *pairs]
+
+
+def _prompts(setting: Setting) -> list[str]:
+    views = ",".join(setting.views) or "none"
+    return ["benchmarks.scenes.prompts", "--out", str(setting.build / "prompts"), "--views", views]
+
+
+_ROOM = "benchmarks.scenes"
+STEPS: tuple[Step, ...] = (
+    Step("autoencoder", (), _training(
+        "autoencoder", f"{_ROOM}.autoencoder.train", lambda s: ("--device", s.device, "--export", s.build / "vae"))),
+    Step("latents", ("autoencoder",), _latents),
+    Step("text_to_image", ("latents",), _training(
+        "text_to_image", f"{_ROOM}.text_to_image.train", lambda s: ("--vae", s.build / "vae"),
+        lambda s: ("--latents", s.build / "latents", "--device", s.device, "--workers", s.workers),
+        _export("text_to_image"))),
+    Step("detector", (), _training(
+        "detector", f"{_ROOM}.detector.train", lambda s: ("--scenes", s.build / "scenes"), _export("detector"))),
+    Step("segmenter", (), _training(
+        "segmenter", f"{_ROOM}.segmenter.train", lambda s: ("--scenes", s.build / "scenes"), _export("segmenter"))),
+    Step("style_classifier", (), _training(
+        "style_classifier", f"{_ROOM}.classifiers.styles", lambda s: ("--steps", 2000), _export("style_classifier"))),
+    Step("concept_classifier", ("autoencoder",), _training(
+        "concept_classifier", f"{_ROOM}.classifiers.concepts", lambda s: ("--steps", 4000, "--vae", s.build / "vae"),
+        _export("concept_classifier"))),
+    Step("prompts", (), _prompts),
+    Step("saes", ("text_to_image", "prompts"), _saes),
+)  # fmt: skip
+"""All steps in their order."""
+
+
+def mark(setting: Setting, name: str) -> Path:
+    """The file that says a step is done."""
+    return setting.build / f"{name}.done"
+
+
+def is_done(setting: Setting, step: Step) -> bool:
+    """Whether the step was done, after everything that it needs."""
+    own = mark(setting, step.name)
+    needed = [mark(setting, name) for name in step.needs]
+    if not own.exists() or not all(path.exists() for path in needed):
+        return False
+    return all(path.stat().st_mtime_ns <= own.stat().st_mtime_ns for path in needed)
+
+
+def forget(setting: Setting, step: Step) -> None:
+    """Leave out the checkpoint of a step that was done with what has changed since."""
+    if mark(setting, step.name).exists():
+        (setting.build / step.name / "checkpoint.pt").unlink(missing_ok=True)
+        mark(setting, step.name).unlink()
+
+
+def run(setting: Setting, steps: Sequence[Step], call: Callable[[list[str]], None]) -> list[str]:
+    """Do the steps that are not done; returns their names. `call` gets each command line, and raises where it fails."""
+    did = []
+    for step in steps:
+        if is_done(setting, step):
+            continue
+        forget(setting, step)
+        print(f"== {step.name}: {shlex.join(step.command(setting))}", flush=True)
+        call([sys.executable, "-m", *step.command(setting)])
+        if step.name == "saes":
+            shutil.copytree(setting.build / "sae" / "saes", setting.models / "saes", dirs_exist_ok=True)
+        mark(setting, step.name).touch()
+        did.append(step.name)
+    return did
+
+
+def _call(command: list[str]) -> None:
+    subprocess.run(command, check=True)
+
+
+def _duration(text: str) -> tuple[str, float]:
+    name, _, number = text.partition("=")
+    if name not in MINUTES:
+        raise argparse.ArgumentTypeError(f"unknown step {name!r}; {', '.join(MINUTES)} take minutes")
+    return name, float(number)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the chain, or say what it would do."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--build", type=Path, default=Path("build/world"))
+    parser.add_argument("--minutes", type=_duration, nargs="+", default=[], metavar="STEP=MINUTES")
+    parser.add_argument("--device", default="cpu", help="of the autoencoder, the latents and the text-to-image model")
+    parser.add_argument("--workers", type=int, default=2, help="processes of the text-to-image training and the SAEs")
+    parser.add_argument("--until", choices=[step.name for step in STEPS], help="the last step to do")
+    parser.add_argument("--plan", action="store_true", help="say what would be done, and do nothing")
+    add_views(parser)
+    options = parser.parse_args(argv)
+    minutes = MINUTES | dict(options.minutes)
+    setting = Setting(options.build.resolve(), options.views, options.device, options.workers, minutes)
+    names = [step.name for step in STEPS]
+    steps = STEPS[: names.index(options.until) + 1] if options.until else STEPS
+    if options.plan:
+        for step in steps:
+            print(f"{'done' if is_done(setting, step) else 'to do':<6}{step.name}: {shlex.join(step.command(setting))}")
+        return 0
+    setting.build.mkdir(parents=True, exist_ok=True)
+    run(setting, steps, _call)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
