@@ -27,10 +27,11 @@ from benchmarks.scenes.autoencoder.pictures import (
     reconstructed,
 )
 from benchmarks.scenes.loop import Average, Budget, Resumable, Threads, cosine_rate, save_sheet, set_rate
+from benchmarks.scenes.muon import Muon, hidden_weights
 from benchmarks.scenes.options import add_views
 from gazetteer.data.scenes.world import EVAL_SEEDS, TRAIN_SEEDS, VIEWS
 
-PEAK_RATE, CRITIC_RATE = 1.5e-3, 4e-4
+PEAK_RATE, CRITIC_RATE = 2e-2, 4e-4
 CROP = 64
 WHOLE_EVERY = 4
 """Every so many steps see whole pictures instead of crops."""
@@ -76,9 +77,8 @@ class Run:
         self.vae, self.critic = build_autoencoder().to(self.device), build_critic().to(self.device)
         self.probe = nn.Conv2d(self.vae.config.latent_channels, 3, 1).to(self.device)
         self.parameters = [*self.vae.parameters(), *self.probe.parameters()]
-        self.optimizer = torch.optim.AdamW(
-            self.parameters, lr=PEAK_RATE, betas=(0.9, 0.99), weight_decay=1e-4, fused=True
-        )
+        inside, rest = hidden_weights([self.vae], edges=("conv_in", "conv_out", "quant_conv"))
+        self.optimizer = Muon(inside, [*rest, *self.probe.parameters()], PEAK_RATE)
         self.critic_optimizer = torch.optim.AdamW(self.critic.parameters(), lr=CRITIC_RATE, betas=(0.5, 0.95))
         self.average = Average([self.vae], 0.999)
         parts = (self.probe, self.critic, self.critic_optimizer, self.average)
