@@ -13,12 +13,19 @@ every instance, and a look. Sixteen concepts (stuff: sky, grass, sea, sand, road
 car, boat, dog, flower, balloon), six styles (night, sunset, pencil sketch, watercolour, winter, neon) beside the plain look. Where
 things may be follows natural rules, but horizons, sizes and places vary widely, so that a place alone does not give a concept away.
 
+A scene can be painted from five **views**: a landscape with a horizon, from above (meadow, road crossing, coast, water), a full sky, a
+close-up on plain ground, a hillside (`views=` of `sample_layout`, `render` and `prompt_pool`). There a thing may be wherever its view
+allows: of the layouts that hold a thing, at least 15 % have one of its kind with its centre in each quadrant
+(`python -m benchmarks.scenes.quadrants`); half of the pictures show a single thing, from a fiftieth to half of the picture. Without
+`views` it is the plain landscape, the world that the models in the package were trained on; the training scripts take all views
+(`--views none` for the plain landscape), and `make train-world` trains all models anew, going on wherever it was stopped.
+
 Three models and two small classifiers were trained on it from scratch, on CPU cores, by the scripts in `benchmarks/scenes/`; seeds
 below 10⁹ are for training, everything here is measured on seeds and prompts above.
 
 | model | format | trained by |
 |---|---|---|
-| `models/text_to_image` | `StableDiffusionPipeline`: CLIP text encoder, KL autoencoder (128² → 16² × 12), U-Net with cross-attention on 16² and 8², v-prediction, DDIM | `python -m benchmarks.scenes.text_to_image.vae`, `….latents`, `….text_to_image` |
+| `models/text_to_image` | `StableDiffusionPipeline`: CLIP text encoder, KL autoencoder (128² → 16²), U-Net with cross-attention on 16² and 8², v-prediction, DDIM | `python -m benchmarks.scenes.autoencoder.train`, `….text_to_image.latents`, `….text_to_image.train` |
 | `models/detector` | transformers `GroundingDinoForObjectDetection`, the plain architecture at hidden size 256 | `python -m benchmarks.scenes.detector.train` |
 | `models/segmenter` | transformers `SamModel` | `python -m benchmarks.scenes.segmenter.train` |
 | `models/saes` | one folder a site: `config.json`, `model.safetensors` | `gazetteer sae train` |
@@ -33,7 +40,7 @@ _CLASSIFIER_COLUMNS = ("precision", "recall", "agreement", "kappa")
 def model_card(results: dict[str, Any]) -> str:
     """The card as Markdown, from the result of `benchmarks.scenes.evaluate.evaluate`."""
     detector, segmenter, pictures = results["detector"], results["segmenter"], results["text_to_image"]
-    classifier = results["concept_classifier"]
+    classifier, autoencoder = results["concept_classifier"], results["autoencoder"]
     parts = [
         _HEAD,
         "## Measured\n",
@@ -48,6 +55,18 @@ def model_card(results: dict[str, Any]) -> str:
         _table(
             ("all", "small", "thin"),
             [(segmenter["mean_iou"], segmenter["small_mean_iou"], segmenter["thin_mean_iou"])],
+        ),
+        f"Autoencoder, on the same {autoencoder['scenes']} scenes: mean absolute error in steps of 255, and what the "
+        "detector finds in the reconstructions of what it finds in the originals:\n",
+        _table(
+            ("look", "error", "found again"),
+            [
+                ("all", autoencoder["error"], autoencoder["found_again"]),
+                *(
+                    (look, error, autoencoder["found_again_by_style"][look])
+                    for look, error in autoencoder["error_by_style"].items()
+                ),
+            ],
         ),
         f"Concept classifier, a second opinion on what is shown: on the same {classifier['scenes']} scenes as painted "
         "and after a pass through the autoencoder, and beside the detector on "
@@ -70,10 +89,20 @@ def model_card(results: dict[str, Any]) -> str:
         ),
         f"Text-to-image, {pictures['pictures']} prompts of unseen seeds, judged by the detector and the style "
         "classifier:\n",
-        _table(("named objects found", "style as asked"), [(pictures["objects_found"], pictures["styles_right"])]),
+        _table(
+            ("named objects found", "numbers of things as asked", "style as asked"),
+            [(pictures["objects_found"], pictures["counts_right"], pictures["styles_right"])],
+        ),
         "By concept:\n",
         _table(
-            ("concept", "detector precision", "detector recall", "mask IoU", "found when asked for"),
+            (
+                "concept",
+                "detector precision",
+                "detector recall",
+                "mask IoU",
+                "found when asked for",
+                "as many as asked",
+            ),
             [
                 (
                     concept,
@@ -81,6 +110,7 @@ def model_card(results: dict[str, Any]) -> str:
                     recall,
                     segmenter["mean_iou_by_concept"].get(concept),
                     pictures["found_by_concept"].get(concept),
+                    pictures["counts_right_by_concept"].get(concept),
                 )
                 for concept, recall in detector["recall_by_concept"].items()
             ],

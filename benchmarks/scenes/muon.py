@@ -3,7 +3,8 @@
 Muon (Jordan et al. 2024, "Muon: an optimizer for hidden layers in neural networks"): the momentum of a weight is
 replaced by the nearest orthogonal matrix, so that every direction is learned equally fast. Here, from the same
 checkpoint of the autoencoder, 200 steps of it left an error of 11.9 of 255 where AdamW left 13.8, at 1.2 x the time a
-step. torch.optim.Muon takes no kernels.
+step; 200 steps of the text-to-image model from scratch, 16 latents each, left a loss on unseen scenes of 0.241 where
+AdamW left 0.455, at 1.3 x. torch.optim.Muon takes no kernels.
 """
 
 from __future__ import annotations

@@ -14,7 +14,7 @@ from benchmarks.scenes.autoencoder.evaluate import again
 from benchmarks.scenes.options import views
 from benchmarks.scenes.text_to_image.counts import counts_asked, counts_right
 from gazetteer.data.scenes.world import VIEWS
-from gazetteer.labeling.detect.detectors import Detection
+from gazetteer.labeling.detect.protocol import Detection
 
 ROOT = Path(__file__).resolve().parents[2]
 

@@ -147,7 +147,7 @@ def test_a_resumed_run_equals_an_uninterrupted_one(
     tmp_path: Path, tokenizer_folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     folder = latent_folder(tmp_path, tokenizer_folder)
-    monkeypatch.setattr(text_to_image, "cosine_rate", lambda peak, *_: 1e-3)
+    monkeypatch.setattr(text_to_image, "cosine_rate", lambda peak, *_: 1e-2)
 
     def run(steps: int, resume: bool, out: Path) -> torch.Tensor:
         out.mkdir(exist_ok=True)

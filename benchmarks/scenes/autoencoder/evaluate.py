@@ -23,8 +23,8 @@ from benchmarks.scenes.loop import save_sheet
 from benchmarks.scenes.options import add_views
 from gazetteer.data.scenes.render import Scene, render
 from gazetteer.data.scenes.world import CONCEPT_NAMES, EVAL_SEEDS
-from gazetteer.labeling.detect.detectors import Detection, Detector, DetectorConfig
 from gazetteer.labeling.detect.load import load_detector
+from gazetteer.labeling.detect.protocol import Detection, Detector, DetectorConfig
 
 MODELS = Path(__file__).resolve().parents[3] / "data" / "scenes" / "models"
 EMBEDDED = MODELS / "text_to_image" / "vae"
