@@ -210,6 +210,23 @@ def test_the_unet_has_words_at_16_and_8_cells() -> None:
     assert 7e6 < sum(parameter.numel() for parameter in unet.parameters()) < 8e6
 
 
+def test_an_exported_pipeline_draws_in_float32_with_no_argument_but_a_prompt(
+    tmp_path: Path, tokenizer_folder: Path
+) -> None:
+    from diffusers import StableDiffusionPipeline
+    from transformers import CLIPTokenizer
+
+    torch.manual_seed(0)
+    tokenizer = CLIPTokenizer.from_pretrained(tokenizer_folder)
+    parts = (text_to_image_model.build_text_encoder(tokenizer), tokenizer, text_to_image_model.build_unet())
+    text_to_image_model.export(text_to_image_model.assemble(build_autoencoder(), *parts), tmp_path / "model")
+    weights = sum(file.stat().st_size for file in (tmp_path / "model").rglob("*.safetensors"))
+    assert weights < 25e6
+    pipeline = StableDiffusionPipeline.from_pretrained(tmp_path / "model")
+    assert {part.dtype for part in (pipeline.unet, pipeline.vae, pipeline.text_encoder)} == {torch.float32}
+    assert pipeline("a dog on grass", num_inference_steps=1).images[0].size == (128, 128)
+
+
 def test_a_saved_style_classifier_answers_the_same(tmp_path: Path) -> None:
     torch.manual_seed(0)
     model = StyleClassifier().eval()

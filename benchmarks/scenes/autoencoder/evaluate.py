@@ -17,7 +17,7 @@ import torch
 from diffusers import AutoencoderKL
 from torch import Tensor
 
-from benchmarks.scenes.autoencoder.pictures import reconstructed
+from benchmarks.scenes.autoencoder.pictures import absolute_error, reconstructed
 from benchmarks.scenes.detector.evaluate import count_hits
 from benchmarks.scenes.loop import save_sheet
 from benchmarks.scenes.options import add_views
@@ -76,18 +76,24 @@ def found_again(detector: Detector, scenes: Sequence[Scene], made: Tensor) -> di
 
 
 def autoencoder_quality(detector: Detector, scenes: Sequence[Scene], folder: Path = EMBEDDED) -> dict[str, Any]:
-    """Error of the autoencoder in `folder` and of the embedded one, and what the detector finds again after each."""
+    """Error of the autoencoder in `folder`, what the detector finds again after it, and both of the embedded one."""
     result: dict[str, Any] = {"scenes": len(scenes)}
-    for name, path in (("", folder), ("embedded_", EMBEDDED)):
-        made = reconstructed(load_autoencoder(path), pixels_of(scenes))
-        looks, found = by_look(scenes, made), found_again(detector, scenes, made)
-        result |= {
-            f"{name}error": round(float((made.float() - pixels_of(scenes).float()).abs().mean()), 4),
-            f"{name}found_again": found.pop("all"),
-            f"{name}error_by_style": looks,
-            f"{name}found_again_by_style": found,
-        }
-    return result
+    if folder == EMBEDDED:
+        return result | _quality(detector, scenes, folder)
+    embedded = {f"embedded_{name}": value for name, value in _quality(detector, scenes, EMBEDDED).items()}
+    return result | _quality(detector, scenes, folder) | embedded
+
+
+def _quality(detector: Detector, scenes: Sequence[Scene], folder: Path) -> dict[str, Any]:
+    pixels = pixels_of(scenes)
+    made = reconstructed(load_autoencoder(folder), pixels)
+    found = found_again(detector, scenes, made)
+    return {
+        "error": round(absolute_error(made, pixels), 4),
+        "found_again": found.pop("all"),
+        "error_by_style": by_look(scenes, made),
+        "found_again_by_style": found,
+    }
 
 
 def main() -> None:
@@ -102,6 +108,8 @@ def main() -> None:
     torch.set_num_threads(1)
     scenes = [render(seed, views=options.views) for seed in EVAL_SEEDS[80_000 : 80_000 + options.scenes]]
     result = autoencoder_quality(load_detector(DetectorConfig(path=options.detector)), scenes, options.vae)
+    for name in [name for name in result if options.vae == EMBEDDED and name != "scenes"]:
+        result[f"embedded_{name}"] = result[name]
     print(f"{'':<16}{'error':>8}{'embedded':>10}{'ratio':>8}{'again':>8}{'embedded':>10}")
     for look, error in {**result["error_by_style"], "all": result["error"]}.items():
         other = {**result["embedded_error_by_style"], "all": result["embedded_error"]}[look]

@@ -36,9 +36,6 @@ CROP = 64
 WHOLE_EVERY = 4
 """Every so many steps see whole pictures instead of crops."""
 
-CRITIC_FROM = 0.75
-"""Share of the budget after which the critic joins."""
-
 _FRESH = 2
 # Scenes that the error during training is measured on; the model card uses others.
 _HELD_OUT = EVAL_SEEDS[70_000:70_048]
@@ -53,6 +50,7 @@ class Options:
         batch: crops of a step; whole pictures are a quarter as many.
         checkpoints: steps between checkpoints.
         reports: steps between measurements on unseen scenes.
+        critic_from: share of the budget after which the critic joins; 1 leaves it out.
         threads: of a step; 0 finds out now and then whether one or all are faster.
     """
 
@@ -64,6 +62,7 @@ class Options:
     resume: bool = False
     checkpoints: int = 200
     reports: int = 500
+    critic_from: float = 0.75
     threads: int = 0
     views: tuple[str, ...] = VIEWS
 
@@ -93,7 +92,8 @@ class Run:
         pixels = normalise(stream.crops(count, side).to(self.device))
         loss, kl, output = reconstruction_loss(self.vae, self.probe, pixels, half_size=step % 2 == 0)
         total = loss
-        if self.budget.fraction >= CRITIC_FROM:
+        judged = self.budget.fraction >= self.options.critic_from
+        if judged:
             self.critic.requires_grad_(False)
             total = loss + critic_term(self.vae, self.critic, loss, output)
             self.critic.requires_grad_(True)
@@ -101,7 +101,7 @@ class Run:
         total.backward()
         nn.utils.clip_grad_norm_(self.parameters, 1.0)
         self.optimizer.step()
-        if self.budget.fraction >= CRITIC_FROM:
+        if judged:
             self.critic_optimizer.zero_grad()
             critic_loss(self.critic, pixels, output).backward()
             self.critic_optimizer.step()
@@ -177,6 +177,7 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--batch", type=int, default=8, help="crops of a step")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--device", default="cpu")
+    parser.add_argument("--critic-from", type=float, default=0.75, help="share of the training before the critic joins")
     parser.add_argument("--threads", type=int, default=0, help="0 keeps trying whether one or all are faster")
     parser.add_argument("--resume", action="store_true", help="continue from the checkpoint in --out, if there is one")
     parser.add_argument("--export", type=Path, help="folder for the averaged weights, also of an unfinished run")
@@ -189,7 +190,7 @@ def main() -> None:
     given = parse()
     options = Options(
         given.out, given.pool, given.batch, given.seed, given.device, given.resume, threads=given.threads,
-        views=given.views,
+        critic_from=given.critic_from, views=given.views,
     )  # fmt: skip
     vae = train(options, Budget(given.minutes, given.steps))
     if given.export:
