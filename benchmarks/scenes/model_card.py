@@ -39,11 +39,15 @@ _CLASSIFIER_COLUMNS = ("precision", "recall", "agreement", "kappa")
 
 def model_card(results: dict[str, Any]) -> str:
     """The card as Markdown, from the result of `benchmarks.scenes.evaluate.evaluate`."""
-    detector, segmenter, pictures = results["detector"], results["segmenter"], results["text_to_image"]
-    classifier, autoencoder = results["concept_classifier"], results["autoencoder"]
-    parts = [
-        _HEAD,
-        "## Measured\n",
+    parts = [_HEAD, "## Measured\n"]
+    for section in (_boxes_and_masks, _reconstructions, _second_opinion, _pictures, _concepts, _looks):
+        parts += section(results)
+    return "\n".join(parts)
+
+
+def _boxes_and_masks(results: dict[str, Any]) -> list[str]:
+    detector, segmenter = results["detector"], results["segmenter"]
+    return [
         f"Detector, on {detector['scenes']} unseen scenes with all sixteen words asked of each, boxes matched one to "
         "one at IoU 0.5:\n",
         _table(
@@ -56,43 +60,51 @@ def model_card(results: dict[str, Any]) -> str:
             ("all", "small", "thin"),
             [(segmenter["mean_iou"], segmenter["small_mean_iou"], segmenter["thin_mean_iou"])],
         ),
+    ]
+
+
+def _reconstructions(results: dict[str, Any]) -> list[str]:
+    autoencoder = results["autoencoder"]
+    again = autoencoder["found_again_by_style"]
+    rows = [(look, error, again[look]) for look, error in autoencoder["error_by_style"].items()]
+    return [
         f"Autoencoder, on the same {autoencoder['scenes']} scenes: mean absolute error in steps of 255, and what the "
         "detector finds in the reconstructions of what it finds in the originals:\n",
-        _table(
-            ("look", "error", "found again"),
-            [
-                ("all", autoencoder["error"], autoencoder["found_again"]),
-                *(
-                    (look, error, autoencoder["found_again_by_style"][look])
-                    for look, error in autoencoder["error_by_style"].items()
-                ),
-            ],
-        ),
+        _table(("look", "error", "found again"), [("all", autoencoder["error"], autoencoder["found_again"]), *rows]),
+    ]
+
+
+def _second_opinion(results: dict[str, Any]) -> list[str]:
+    classifier = results["concept_classifier"]
+    names = ("precision", "recall", "soft_precision", "soft_recall", "agreement", "kappa")
+    head = (
+        "precision", "recall", "precision, autoencoder", "recall, autoencoder", "agreement with the detector",
+        "Cohen's kappa",
+    )  # fmt: skip
+    return [
         f"Concept classifier, a second opinion on what is shown: on the same {classifier['scenes']} scenes as painted "
         "and after a pass through the autoencoder, and beside the detector on "
         f"{classifier['pictures']} generated pictures; means over the sixteen concepts:\n",
-        _table(
-            (
-                "precision",
-                "recall",
-                "precision, autoencoder",
-                "recall, autoencoder",
-                "agreement with the detector",
-                "Cohen's kappa",
-            ),
-            [
-                tuple(
-                    classifier[name]
-                    for name in ("precision", "recall", "soft_precision", "soft_recall", "agreement", "kappa")
-                )
-            ],
-        ),
+        _table(head, [tuple(classifier[name] for name in names)]),
+    ]
+
+
+def _pictures(results: dict[str, Any]) -> list[str]:
+    pictures = results["text_to_image"]
+    return [
         f"Text-to-image, {pictures['pictures']} prompts of unseen seeds, judged by the detector and the style "
         "classifier:\n",
         _table(
             ("named objects found", "numbers of things as asked", "style as asked"),
             [(pictures["objects_found"], pictures["counts_right"], pictures["styles_right"])],
         ),
+    ]
+
+
+def _concepts(results: dict[str, Any]) -> list[str]:
+    classifier, quadrants = results["concept_classifier"], results["quadrants"]
+    names = ("detector_precision", "detector_recall", "mask_iou", "found", "counts_right")
+    return [
         "By concept:\n",
         _table(
             (
@@ -103,17 +115,7 @@ def model_card(results: dict[str, Any]) -> str:
                 "found when asked for",
                 "as many as asked",
             ),
-            [
-                (
-                    concept,
-                    detector["precision_by_concept"][concept],
-                    recall,
-                    segmenter["mean_iou_by_concept"].get(concept),
-                    pictures["found_by_concept"].get(concept),
-                    pictures["counts_right_by_concept"].get(concept),
-                )
-                for concept, recall in detector["recall_by_concept"].items()
-            ],
+            [(concept, *(row[name] for name in names)) for concept, row in results["by_concept"].items()],
         ),
         "The concept classifier by concept:\n",
         _table(
@@ -123,10 +125,20 @@ def model_card(results: dict[str, Any]) -> str:
                 for concept in classifier["recall_by_concept"]
             ],
         ),
-        "By style (share of generated pictures in which the classifier reads the look that was asked for):\n",
-        _table(("look", "right"), list(pictures["right_by_style"].items())),
+        "Where things stand in layouts of training scenes: the share of those that hold a thing in which one of its "
+        "kind has its centre in each quadrant:\n",
+        _table(
+            ("concept", *next(iter(quadrants.values()))),
+            [(concept, *shares.values()) for concept, shares in quadrants.items()],
+        ),
     ]
-    return "\n".join(parts)
+
+
+def _looks(results: dict[str, Any]) -> list[str]:
+    return [
+        "By style (share of generated pictures in which the classifier reads the look that was asked for):\n",
+        _table(("look", "right"), list(results["text_to_image"]["right_by_style"].items())),
+    ]
 
 
 def _table(head: tuple[str, ...], rows: list[tuple[Any, ...]]) -> str:

@@ -1,0 +1,65 @@
+"""The card of the embedded models: every number of an evaluation finds its place."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from benchmarks.scenes.evaluate import by_concept, kappa
+from benchmarks.scenes.model_card import model_card
+from benchmarks.scenes.quadrants import quadrants
+from gazetteer.data.scenes.world import CONCEPT_NAMES, STYLE_NAMES
+
+
+def results() -> dict[str, Any]:
+    """What an evaluation gives, with a number of its own in every place that the card shows."""
+    concepts, looks = dict.fromkeys(CONCEPT_NAMES, 0.111), {"plain": 0.222, **dict.fromkeys(STYLE_NAMES, 0.333)}
+    found: dict[str, Any] = {
+        "detector": {
+            "precision": 0.901, "recall": 0.902, "false_alarms": 0.003, "scenes": 77,
+            "precision_by_concept": concepts, "recall_by_concept": concepts,
+        },
+        "segmenter": {
+            "mean_iou": 0.904, "small_mean_iou": None, "thin_mean_iou": 0.905, "instances": 88, "small": 0, "thin": 5,
+            "mean_iou_by_concept": {**concepts, "dog": 0.444},
+        },
+        "autoencoder": {
+            "scenes": 77, "error": 6.543, "found_again": 0.987, "error_by_style": looks, "found_again_by_style": looks,
+        },
+        "concept_classifier": {
+            **{f"{name}_by_concept": concepts for name in ("precision", "recall", "agreement", "kappa")},
+            "precision": 0.906, "recall": 0.907, "soft_precision": 0.908, "soft_recall": 0.909, "agreement": 0.911,
+            "kappa": 0.912, "scenes": 77, "pictures": 66,
+        },
+        "text_to_image": {
+            "counts_right": 0.813, "counts_right_by_concept": {"dog": 0.814}, "objects_found": 0.915,
+            "styles_right": 0.916, "found_by_concept": {"dog": 0.917}, "right_by_style": looks, "pictures": 66,
+        },
+    }  # fmt: skip
+    return found | {"by_concept": by_concept(found), "quadrants": quadrants(range(200))}
+
+
+def test_numbers_of_a_concept_are_gathered_from_all_parts() -> None:
+    dog = results()["by_concept"]["dog"]
+    assert dog == {
+        "detector_precision": 0.111, "detector_recall": 0.111, "mask_iou": 0.444, "found": 0.917,
+        "counts_right": 0.814, "kappa": 0.111,
+    }  # fmt: skip
+    assert results()["by_concept"]["sky"]["counts_right"] is None
+
+
+def test_the_card_shows_what_was_measured() -> None:
+    card = model_card(results())
+    for number in ("0.901", "0.902", "6.543", "0.987", "0.813", "0.915", "0.916", "0.912"):
+        assert number in card
+    assert "| dog | 0.111 | 0.111 | 0.444 | 0.917 | 0.814 |" in card
+    assert "| sky | 0.111 | 0.111 | 0.111 | – | – |" in card
+    assert "| 0.904 | – | 0.905 |" in card
+    assert "| concept | top left | top right | bottom left | bottom right |" in card
+    assert {line.count("|") for line in card.split("Where things stand")[1].splitlines()[2:6]} == {6}
+
+
+def test_agreement_beyond_chance_needs_both_answers() -> None:
+    import numpy as np
+
+    assert kappa(np.array([True, False, True, False]), np.array([True, False, True, False])) == 1.0
+    assert kappa(np.array([True, True]), np.array([True, True])) is None
