@@ -61,11 +61,15 @@ def again(originals: Sequence[Detection], copies: Sequence[Detection]) -> tuple[
     return hits, total
 
 
-def found_again(detector: Detector, scenes: Sequence[Scene], made: Tensor) -> dict[str, float]:
-    """Of what the detector finds in the scenes, the share it finds in the reconstructions, by look and for `all`."""
-    asked = [CONCEPT_NAMES] * len(scenes)
-    originals = detector.detect([scene.image for scene in scenes], asked)
-    copies = detector.detect(list(made.permute(0, 2, 3, 1).numpy()), asked)
+def detected(detector: Detector, pixels: Tensor) -> list[list[Detection]]:
+    """What the detector finds in pictures uint8 [N, 3, H, W], asked for every concept."""
+    return detector.detect(list(pixels.permute(0, 2, 3, 1).numpy()), [CONCEPT_NAMES] * len(pixels))
+
+
+def found_again(
+    scenes: Sequence[Scene], originals: Sequence[Sequence[Detection]], copies: Sequence[Sequence[Detection]]
+) -> dict[str, float]:
+    """Of what was detected in the scenes, the share that was in their reconstructions, by look and for `all`."""
     counts: dict[str, list[int]] = defaultdict(lambda: [0, 0])
     for scene, before, after in zip(scenes, originals, copies, strict=True):
         hits, total = again(before, after)
@@ -77,23 +81,20 @@ def found_again(detector: Detector, scenes: Sequence[Scene], made: Tensor) -> di
 
 def autoencoder_quality(detector: Detector, scenes: Sequence[Scene], folder: Path = EMBEDDED) -> dict[str, Any]:
     """Error of the autoencoder in `folder`, what the detector finds again after it, and both of the embedded one."""
-    result: dict[str, Any] = {"scenes": len(scenes)}
-    if folder == EMBEDDED:
-        return result | _quality(detector, scenes, folder)
-    embedded = {f"embedded_{name}": value for name, value in _quality(detector, scenes, EMBEDDED).items()}
-    return result | _quality(detector, scenes, folder) | embedded
-
-
-def _quality(detector: Detector, scenes: Sequence[Scene], folder: Path) -> dict[str, Any]:
     pixels = pixels_of(scenes)
-    made = reconstructed(load_autoencoder(folder), pixels)
-    found = found_again(detector, scenes, made)
-    return {
-        "error": round(absolute_error(made, pixels), 4),
-        "found_again": found.pop("all"),
-        "error_by_style": by_look(scenes, made),
-        "found_again_by_style": found,
-    }
+    originals = detected(detector, pixels)
+    result: dict[str, Any] = {"scenes": len(scenes)}
+    folders = {"": folder} if folder == EMBEDDED else {"": folder, "embedded_": EMBEDDED}
+    for name, path in folders.items():
+        made = reconstructed(load_autoencoder(path), pixels)
+        found = found_again(scenes, originals, detected(detector, made))
+        result |= {
+            f"{name}error": round(absolute_error(made, pixels), 4),
+            f"{name}found_again": found.pop("all"),
+            f"{name}error_by_style": by_look(scenes, made),
+            f"{name}found_again_by_style": found,
+        }
+    return result
 
 
 def main() -> None:
