@@ -55,8 +55,8 @@ def again(originals: Sequence[Detection], copies: Sequence[Detection]) -> tuple[
     hits = total = 0
     for concept in CONCEPT_NAMES:
         true, found = ([d.box for d in part if d.concept == concept] for part in (originals, copies))
-        boxes = (np.array(part, dtype=np.float32).reshape(-1, 4) for part in (found, true))
-        hits += count_hits(*boxes)
+        boxes, wanted = (np.array(part, dtype=np.float32).reshape(-1, 4) for part in (found, true))
+        hits += count_hits(boxes, wanted)
         total += len(true)
     return hits, total
 
