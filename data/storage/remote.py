@@ -222,6 +222,6 @@ def _reason(error: BaseException) -> str:
     if codes & _REFUSED or isinstance(error, PermissionError) or kind in ("NoCredentialsError", "TokenRetrievalError"):
         return (
             f"{kind}: {error}): the store does not accept the credentials, or not any more; renew them and run the "
-            "same command again: it resumes."
+            "same command again: what was begun goes on."
         )
-    return f"{kind}: {error}); mend that and run the same command again: it resumes."
+    return f"{kind}: {error}); mend that and run the same command again: what was begun goes on."

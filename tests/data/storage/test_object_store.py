@@ -161,7 +161,7 @@ def test_over_a_bad_network_the_same_run_comes_out(between: Network, url: str, f
         except GazetteerError as error:
             said.append(str(error))
     between.fault = ""
-    assert [line for line in said if "run the same command again: it resumes" not in line] == []
+    assert [line for line in said if "run the same command again: what was begun goes on" not in line] == []
     assert sum(between.spoiled.values()) >= 5
     assert run is not None and run.is_complete() and run.check().problems == []
     undisturbed = RunFolder(f"{url}-undisturbed").open_or_create({"config": "abc"})
@@ -173,7 +173,7 @@ def test_over_a_bad_network_the_same_run_comes_out(between: Network, url: str, f
 
 def test_a_server_that_does_not_answer_gets_a_sentence(between: Network, url: str) -> None:
     between.fault, between.share, between.patience = "hang", 1.0, 0.5
-    with pytest.raises(GazetteerError, match=rf"Cannot (read|write) {url}/_meta/run.json .*it resumes"):
+    with pytest.raises(GazetteerError, match=rf"Cannot (read|write) {url}/_meta/run.json .*what was begun goes on"):
         RunFolder(url).open_or_create({"config": "abc"})
     between.fault = ""
     assert RunFolder(url).open_or_create({"config": "abc"}).exists()

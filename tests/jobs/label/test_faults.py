@@ -129,7 +129,7 @@ def assert_a_sentence(said: str, url: str, between: Network) -> None:
     assert sum(between.spoiled[f"{between.fault} {method}"] for method in ("HEAD", "GET", "PUT")) > 0
     last = said.strip().splitlines()[-1]
     assert last.startswith("gazetteer: Cannot ") and url in last
-    assert last.endswith("run the same command again: it resumes.")
+    assert last.endswith("run the same command again: what was begun goes on.")
     assert "Traceback" not in said
 
 
