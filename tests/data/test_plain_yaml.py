@@ -70,7 +70,7 @@ def test_merged_keys_give_way_to_own_ones() -> None:
     assert read_yaml(text, "it") == {"one": {"k": 1, "l": 2}, "other": {"k": 1, "l": 3, "m": 4}}
 
 
-LEAVES = st.none() | st.booleans() | st.integers(-(10**9), 10**9) | st.floats(allow_nan=False)
+LEAVES = st.none() | st.booleans() | st.integers(-(10**9), 10**9) | st.floats(allow_nan=False, allow_infinity=False)
 KEYS = st.text("abc", min_size=1, max_size=3)
 VALUES = st.recursive(
     LEAVES | st.text("ab:1_.é-# 😀", max_size=6),
@@ -84,6 +84,6 @@ def test_what_json_writes_is_read_as_it_was(value: Any) -> None:
     assert read_yaml(json.dumps(value), "it") == value
 
 
-@given(st.dictionaries(KEYS, st.floats(allow_nan=False) | st.booleans(), max_size=3))
+@given(st.dictionaries(KEYS, st.floats(allow_nan=False, allow_infinity=False) | st.booleans(), max_size=3))
 def test_what_other_programs_write_is_read_as_they_read_it(value: dict[str, Any]) -> None:
     assert read_yaml(yaml.safe_dump(value), "it") == value

@@ -74,6 +74,7 @@ def test_blocks_and_widths_are_known_without_weights(tmp_path: Path) -> None:
         check_inputs(stages(*one))
 
 
+@pytest.mark.alone  # it names the executor ray; were the check late, Ray would start
 def test_a_lack_of_cuda_is_known_at_once_and_the_next_try_may_differ(tmp_path: Path) -> None:
     script = (
         "import sys, torch\n"

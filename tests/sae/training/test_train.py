@@ -276,7 +276,7 @@ def test_divergence_stops_the_run(tmp_path: Path):
 def test_what_cannot_be_trained_on_is_said(tmp_path: Path):
     with pytest.raises(InputError, match="read 17 channels, but the vectors have 16"):
         train_sae(source(), 17, SMALL, tmp_path)
-    with pytest.raises(InputError, match=r"1000 vectors do not fill one batch of sae\.batch_size=4096"):
+    with pytest.raises(InputError, match=r"1000 vectors do not fill one batch of sae\.train\.batch_size=4096"):
         trained(tmp_path, TrainConfig())
     with pytest.raises(InputError, match="all the same"):
         train_sae(TensorSource(torch.ones(100, 16)), 16, SMALL, tmp_path)
