@@ -11,6 +11,7 @@ from gazetteer.data.core.errors import InputError
 from gazetteer.data.inputs.prompts import Shard
 from gazetteer.data.runs.folder import RunFolder
 from gazetteer.data.runs.verify import Findings, Problem
+from gazetteer.data.tables.schemas import FINAL_TABLES
 from gazetteer.jobs.label import shards as plan
 
 SOUND, DAMAGED, UNFINISHED = "sound", "damaged", "unfinished"
@@ -125,17 +126,29 @@ def _advice(run: str | Path, verdict: str, problems: list[Problem], missing: int
     if verdict == UNFINISHED:
         return f"nothing is damaged; run gazetteer label --out {run} with its configuration again: it resumes."
     by_hand = sorted({p.where for p in problems if p.shard is None and not _rewritten(p)})
+    if missing == 0 and all(_beside(problem) for problem in problems):
+        causal = f" (gazetteer causal {run} writes causal.parquet again)" if "causal.parquet" in by_hand else ""
+        return f"remove {_listed(by_hand)}{causal}; nothing else is damaged."
     shards = f"{missing} shard{'s' * (missing != 1)}"
     again = f"run gazetteer label --out {run} with its configuration again: it computes {shards}"
-    first = f"remove {', '.join(by_hand[:5])}{' …' if len(by_hand) > 5 else ''}, then " if by_hand else ""
+    first = f"remove {_listed(by_hand)}, then " if by_hand else ""
     if dropped:
         return f"{first}{again} and the final tables anew."
     return f"{first}run gazetteer verify {run} --drop, then {again} and the final tables anew."
 
 
+def _listed(names: list[str]) -> str:
+    return f"{', '.join(names[:5])}{' …' if len(names) > 5 else ''}"
+
+
+def _beside(problem: Problem) -> bool:
+    """Whether the run is whole without the file."""
+    return problem.where == "causal.parquet" or problem.what.startswith("is no part of the run")
+
+
 def _rewritten(problem: Problem) -> bool:
     """Whether carrying the run to its end writes the file again, or removes it."""
     name = problem.where
-    final = "/" not in name or name == "_meta/manifest.json"
+    final = name.removesuffix(".parquet") in FINAL_TABLES or name == "_meta/manifest.json"
     commits = name.startswith("_meta/commits/")
     return final or commits or problem.what.startswith(("is not counted", "is missing"))

@@ -79,7 +79,8 @@ def test_whatever_is_not_as_recorded_is_named(
     report = verify(run)
     assert report["verdict"] == "damaged"
     assert any(p["where"].startswith(where) and what in p["what"] for p in report["problems"]), report["problems"]
-    assert f"gazetteer label --out {run}" in report["advice"]
+    again = f"gazetteer label --out {run}" if where != "images/notes.txt" else f"remove {where}; nothing else"
+    assert again in report["advice"]
 
 
 def test_a_part_its_record_vouches_for_is_still_held_to_its_schema_and_its_run(run: Path) -> None:
@@ -121,6 +122,20 @@ def test_what_it_advises_mends_the_run(run: Path, scenes_run: Path) -> None:
     assert done.returncode == 0, done.stderr
     assert verify(run)["verdict"] == "sound"
     assert digests(run) == digests(scenes_run)
+
+
+def test_what_no_command_writes_again_is_to_be_removed(run: Path) -> None:
+    for name in ("causal.parquet", "mine.parquet"):
+        (run / name).write_bytes(b"no table")
+    report = verify(run)
+    assert report["verdict"] == "damaged"
+    assert report["advice"] == (
+        f"remove causal.parquet, mine.parquet (gazetteer causal {run} writes causal.parquet again); "
+        "nothing else is damaged."
+    )
+    for name in ("causal.parquet", "mine.parquet"):
+        (run / name).unlink()
+    assert verify(run)["verdict"] == "sound"
 
 
 def test_drop_respects_the_lock(run: Path) -> None:
