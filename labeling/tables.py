@@ -222,6 +222,7 @@ def _pair(
     """Conditions on the keys of a (site, feature, concept); None leaves one free."""
     wanted = [*_is("block", block), *_is("branch", branch)]
     if t is not None:
+        _number("t", t)
         wanted.append((pc.field("t") > t - T_TOLERANCE) & (pc.field("t") < t + T_TOLERANCE))
     return [*wanted, *_is("feature", feature), *_is("concept", concept)]
 
@@ -229,11 +230,20 @@ def _pair(
 def _evidence(max_q: float | None, min_iou: float | None) -> list[pc.Expression]:
     wanted = _at_most("q_value", max_q)
     if min_iou is not None:
+        _number("min_iou", min_iou)
         wanted.append(pc.field("dataset_iou") >= min_iou)
     return wanted
 
 
+def _number(name: str, value: float) -> None:
+    """Refuse what compares as false with everything: no rows would look like no evidence."""
+    if value != value:
+        raise InputError(f"{name} must be a number, not {value}.")
+
+
 def _at_most(column: str, value: float | None) -> list[pc.Expression]:
+    if value is not None:
+        _number(column, value)
     return [] if value is None else [pc.field(column) <= value]
 
 

@@ -219,3 +219,9 @@ def test_every_column_is_documented_and_nothing_else():
         if name == "labels":  # all of candidates but the flag
             continue
         assert found[name] == schema.names, name
+
+
+@pytest.mark.parametrize("threshold", ["t", "max_q", "min_iou"])
+def test_a_threshold_that_is_no_number_is_no_empty_answer(scenes_run: Path, threshold: str) -> None:
+    with pytest.raises(InputError, match="must be a number, not nan"):
+        load_labels(scenes_run, **{threshold: float("nan")})
