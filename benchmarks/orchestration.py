@@ -34,8 +34,9 @@ from gazetteer.jobs.executors.serial import run_serial
 from gazetteer.jobs.executors.task import Job, Task
 from gazetteer.jobs.label import shards as plan
 from gazetteer.jobs.label.results import join_results, lost_item
+from gazetteer.labeling.pipeline.config import STAGES
 from gazetteer.labeling.pipeline.shard import ShardResult
-from gazetteer.labeling.pipeline.stages import STAGES, Stages
+from gazetteer.labeling.pipeline.stages import Stages
 
 
 def main() -> None:

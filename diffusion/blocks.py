@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from gazetteer.diffusion.capture import attention_blocks, updates, width_of
-from gazetteer.diffusion.generate import GenerationConfig
+from gazetteer.diffusion.config.generation import GenerationConfig
 from gazetteer.diffusion.load import ModelConfig, loading, read_index
 from gazetteer.diffusion.schedule import rehearsed
 from gazetteer.diffusion.suitable import check_class, check_unet, latent_size

@@ -11,11 +11,11 @@ import torch
 from torch import Tensor
 
 from gazetteer.data.core.errors import InputError
-from gazetteer.data.core.settings import Count, Effect, Natural, setting, settings
-from gazetteer.data.core.sites import BRANCHES, Site
+from gazetteer.data.core.sites import Site
 from gazetteer.data.tables.codes import SparseMap
 from gazetteer.data.tables.images import to_uint8
 from gazetteer.diffusion.capture import capture_updates, cells, find_block, split_branches
+from gazetteer.diffusion.config.generation import GenerationConfig
 from gazetteer.diffusion.draw import blacked_out, pictures_of, tokens_cut
 from gazetteer.diffusion.memory import enough_memory
 from gazetteer.diffusion.schedule import rehearsed
@@ -29,53 +29,6 @@ OnSite = Callable[[Site, Tensor, int, int], None]
 
 SPARE = "model.dtype=float16, model.attention_slicing=true, model.vae_tiling=true or model.offload=model"
 """What needs less memory when pictures are sampled one by one already."""
-
-
-@settings("generation")
-class GenerationConfig:
-    """How pictures are sampled and where the model is listened to."""
-
-    steps: Count = setting(Effect.PICTURES, "Sampler steps.", default=50)
-    guidance: float = setting(
-        Effect.PICTURES,
-        "Classifier-free guidance scale as diffusers defines it; 1 or less turns guidance off.",
-        default=7.5,
-    )
-    height: Natural = setting(Effect.PICTURES, "Height of a picture in px; 0 takes the model's own.", default=0)
-    width: Natural = setting(Effect.PICTURES, "Width of a picture in px; 0 takes the model's own.", default=0)
-    blocks: tuple[str, ...] = setting(
-        Effect.CODES,
-        "Blocks of the denoiser to listen at, by their paths in diffusers; a site is a block, a branch and a t.",
-        default=("mid_block.attentions.0",),
-    )
-    branches: tuple[str, ...] = setting(
-        Effect.CODES, "`cond`, `uncond` or both halves of classifier-free guidance.", default=BRANCHES
-    )
-    t: tuple[float, ...] = setting(
-        Effect.CODES, "Where in the sampling: 1.0 is the first step, 0.0 the last.", default=(1.0, 0.5, 0.0)
-    )
-    exact: bool = setting(
-        Effect.PICTURES,
-        "Run the model on one picture per call, so that results do not depend on the batch a picture was in "
-        "(floating-point kernels differ between batch shapes). On a GPU, where speed needs batches and "
-        "kernels are not reproducible to the bit anyway, set it to false.",
-        default=True,
-        last_bits=True,
-    )
-
-    def __post_init__(self) -> None:
-        if "uncond" in self.branches and self.guidance <= 1.0:
-            raise InputError(
-                f"generation.branches asks for uncond, but guidance {self.guidance} turns it off; "
-                "raise the guidance above 1 or drop uncond."
-            )
-        if not self.sites:
-            raise InputError("generation needs at least one block, one branch and one t.")
-
-    @property
-    def sites(self) -> list[Site]:
-        """All sites, sorted."""
-        return sorted(Site(b, branch, t) for b in self.blocks for branch in self.branches for t in self.t)
 
 
 @dataclass

@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 
 from gazetteer.attribution.evaluation.cases import Case
 from gazetteer.attribution.evaluation.distances import Features
-from gazetteer.diffusion.generate import GenerationConfig, Generator
+from gazetteer.diffusion.config.generation import GenerationConfig
+from gazetteer.diffusion.generate import Generator
 from gazetteer.labeling.detect.protocol import Detection, Detector
 from gazetteer.labeling.interventions.evaluation.trials import Classifier
 

@@ -12,7 +12,8 @@ from gazetteer.data.inputs.prompt_pool import read_prompts
 from gazetteer.diffusion.generate import Generator
 from gazetteer.diffusion.load import load_pipeline
 from gazetteer.jobs.config.schema import load_config
-from gazetteer.labeling.pipeline.sae_check import SaeCheck, SaeCheckConfig
+from gazetteer.labeling.pipeline.config import SaeCheckConfig
+from gazetteer.labeling.pipeline.sae_check import SaeCheck
 from gazetteer.sae.model.autoencoder import SparseAutoencoder
 from gazetteer.sae.model.checkpoint import load_site_saes
 

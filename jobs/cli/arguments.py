@@ -5,9 +5,12 @@ from __future__ import annotations
 import argparse
 import difflib
 from collections.abc import Sequence
-from typing import Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from gazetteer.data.core.errors import redacted
+
+if TYPE_CHECKING:
+    from gazetteer.jobs.config.schema import RunConfig
 
 DONE, FAILED, PARTIAL = 0, 1, 3
 
@@ -19,6 +22,17 @@ class Parser(argparse.ArgumentParser):
         if action.choices is not None and value not in action.choices:
             accepted = [str(one) for one in action.choices]
             raise argparse.ArgumentError(action, f"{value!r} is not known; {meant(str(value), accepted)}")
+
+    def parse_args(self, args: Any = None, namespace: Any = None) -> Any:
+        """As of argparse; a run that a verb is to make is named by its first word or by ``--out``, as ``out``."""
+        found = super().parse_args(args, namespace)
+        if getattr(found, "new_run", False):
+            if None not in (found.run, found.out) and found.run != found.out:
+                self.error(f"{found.verb} makes one run, not both {found.run} and {found.out}")
+            found.out = found.out if found.run is None else found.run
+            if found.out is None:
+                self.error(f"{found.verb} needs a run to make or to resume: gazetteer {found.verb} RUN")
+        return found
 
     def error(self, message: str) -> NoReturn:
         """End with exit code 2 and one sentence, after how the verb is called."""
@@ -57,6 +71,13 @@ def configured(parser: argparse.ArgumentParser) -> None:
     machine(parser)
 
 
+def configuration(arguments: argparse.Namespace) -> RunConfig:
+    """The configuration that a verb was given; first of all that it does, so that a slip is said within a second."""
+    from gazetteer.jobs.config.schema import load_config
+
+    return load_config(arguments.config, arguments.overrides)
+
+
 def machine(parser: argparse.ArgumentParser) -> None:
     """Add `--json`."""
     parser.add_argument("--json", action="store_true", help="stdout is one JSON object; prose goes to stderr")
@@ -65,6 +86,13 @@ def machine(parser: argparse.ArgumentParser) -> None:
 def of_run(parser: argparse.ArgumentParser, words: str, needed: bool = True) -> None:
     """Add the run that a verb works on: its first word after the verb."""
     parser.add_argument("run", metavar="RUN", nargs=None if needed else "?", help=words)
+
+
+def of_new_run(parser: argparse.ArgumentParser, words: str) -> None:
+    """Add the run that a verb makes: its first word after the verb, or `--out`."""
+    of_run(parser, words, needed=False)
+    parser.add_argument("--out", metavar="RUN", help="the same, by an option")
+    parser.set_defaults(new_run=True)
 
 
 def logged(parser: argparse.ArgumentParser) -> None:

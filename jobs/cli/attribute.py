@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from typing import Any
 
-from gazetteer.jobs.cli.arguments import DONE, configured, machine, of_run
+from gazetteer.jobs.cli.arguments import DONE, configuration, configured, machine, of_run
 from gazetteer.jobs.cli.output import print_json
 
 
@@ -135,13 +135,13 @@ def _add_evaluate(verbs: Any) -> None:
 
 
 def _attribute_score(arguments: argparse.Namespace) -> int:
+    run = configuration(arguments)
     from gazetteer.attribution.scores.score import ScoreConfig
-    from gazetteer.jobs.config.schema import load_config
     from gazetteer.jobs.experiments.attribute_score import score
 
     given = {name: value for name, value in vars(arguments).items() if name in ScoreConfig.__dataclass_fields__}
     config = ScoreConfig(**{**given, "prompts": tuple(arguments.prompts)})
-    result = score(load_config(arguments.config, arguments.overrides), config, arguments.out)
+    result = score(run, config, arguments.out)
     print(f"{result['weights']} of {result['scored']} weights; edit {result['edit']}, table {result['components']}")
     print_json(arguments, result)
     return DONE
@@ -158,11 +158,10 @@ def _attribute_apply(arguments: argparse.Namespace) -> int:
 
 
 def _attribute_edit(arguments: argparse.Namespace) -> int:
+    run = configuration(arguments)
     from gazetteer.attribution.evaluation.suite import full
-    from gazetteer.jobs.config.schema import load_config
     from gazetteer.jobs.experiments.attribute_edit import EditConfig, make_edit
 
-    run = load_config(arguments.config, arguments.overrides)
     # As the full evaluation makes its edits.
     methods = full(run.generation.steps, run.generation.guidance, run.seed).methods
     given = {name: getattr(arguments, name) for name in ("concept", "goal", "method", "fraction", "sheet")}
@@ -173,10 +172,9 @@ def _attribute_edit(arguments: argparse.Namespace) -> int:
 
 
 def _attribute_sheet(arguments: argparse.Namespace) -> int:
-    from gazetteer.jobs.config.schema import load_config
+    run = configuration(arguments)
     from gazetteer.jobs.experiments.attribute_edit import write_sheet
 
-    run = load_config(arguments.config, arguments.overrides)
     result = write_sheet(run, arguments.edits, arguments.pictures, arguments.out, arguments.others)
     print(f"{result['sheet']}: {result['pictures']} rows of {', '.join(result['columns'])}")
     print_json(arguments, result)
@@ -184,13 +182,12 @@ def _attribute_sheet(arguments: argparse.Namespace) -> int:
 
 
 def _attribute_features(arguments: argparse.Namespace) -> int:
+    run = configuration(arguments)
     from gazetteer.attribution.edits.problems import MethodConfig
     from gazetteer.attribution.evaluation.features import FeaturesConfig
-    from gazetteer.jobs.config.schema import load_config
     from gazetteer.jobs.experiments.attribute_evaluate import relate_features
     from gazetteer.jobs.experiments.attribute_report import print_features
 
-    run = load_config(arguments.config, arguments.overrides)
     methods = MethodConfig(steps=arguments.steps, guidance=run.generation.guidance, seed=run.seed)
     given = {name: getattr(arguments, name) for name in ("method", "fraction", "top")}
     result = relate_features(
@@ -214,12 +211,11 @@ def _attribute_protocol(arguments: argparse.Namespace) -> int:
 
 
 def _attribute_evaluate(arguments: argparse.Namespace) -> int:
+    run = configuration(arguments)
     from gazetteer.attribution.evaluation.suite import full, quick
-    from gazetteer.jobs.config.schema import load_config
     from gazetteer.jobs.experiments.attribute_evaluate import evaluate
     from gazetteer.jobs.experiments.attribute_report import print_evaluation, write_evaluation
 
-    run = load_config(arguments.config, arguments.overrides)
     size = quick if arguments.quick else full
     config = size(run.generation.steps, run.generation.guidance, run.seed)
     cache = f"{arguments.out}/cache" if arguments.out else ""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from typing import Any
 
-from gazetteer.jobs.cli.arguments import DONE, configured, machine
+from gazetteer.jobs.cli.arguments import DONE, configuration, configured, machine
 from gazetteer.jobs.cli.output import print_json
 
 
@@ -32,10 +32,9 @@ def add_config(verbs: Any) -> None:
 
 
 def _config(arguments: argparse.Namespace) -> int:
+    config = configuration(arguments)
     from gazetteer.jobs.config.reference import as_yaml, plain
-    from gazetteer.jobs.config.schema import load_config
 
-    config = load_config(arguments.config, arguments.overrides)
     if arguments.json:
         print_json(arguments, plain(config))
     else:
@@ -44,8 +43,8 @@ def _config(arguments: argparse.Namespace) -> int:
 
 
 def _plan(arguments: argparse.Namespace) -> int:
+    config = configuration(arguments)
     from gazetteer.data.core.errors import InputError
-    from gazetteer.jobs.config.schema import load_config
     from gazetteer.jobs.operate.plan import PEAK_TFLOPS, Rates, plan, print_plan
 
     tflops = arguments.tflops
@@ -55,7 +54,6 @@ def _plan(arguments: argparse.Namespace) -> int:
         if not 0 < arguments.utilisation <= 1:
             raise InputError(f"--utilisation lies in (0, 1], not {arguments.utilisation}.")
         tflops = tflops or PEAK_TFLOPS[arguments.device] * arguments.utilisation
-    config = load_config(arguments.config, arguments.overrides)
     result = plan(config, Rates(tflops, arguments.like, arguments.devices, arguments.price))
     print_plan(result)
     print_json(arguments, result)

@@ -7,7 +7,7 @@ import os
 from pathlib import Path
 from typing import Any
 
-from gazetteer.jobs.cli.arguments import DONE, PARTIAL, configured, logged, machine, of_run
+from gazetteer.jobs.cli.arguments import DONE, PARTIAL, configuration, configured, logged, machine, of_new_run, of_run
 from gazetteer.jobs.cli.output import print_json
 
 
@@ -15,7 +15,7 @@ def add_label(verbs: Any) -> None:
     """Add the verbs."""
     label = verbs.add_parser("label", help="the whole job, from prompts to tables, resumed where it stands")
     configured(label)
-    label.add_argument("--out", required=True, metavar="RUN", help="run folder or URL; created, or resumed")
+    of_new_run(label, "run folder or URL; created, or resumed")
     label.add_argument("--retry-failed", action="store_true", help="try again exactly the pictures that failed")
     label.add_argument("--reuse", metavar="RUN", help="take over images and segments of a run with the same pictures")
     logged(label)
@@ -55,18 +55,13 @@ def add_label(verbs: Any) -> None:
 
 
 def _label(arguments: argparse.Namespace) -> int:
-    from gazetteer.jobs.config.schema import load_config
+    config = configuration(arguments)
     from gazetteer.jobs.label.job import label
     from gazetteer.jobs.label.logs import log_file, logging_to
     from gazetteer.jobs.label.summary import print_summary, summarise
 
     with logging_to(*log_file(arguments.out), *arguments.log):
-        manifest = label(
-            load_config(arguments.config, arguments.overrides),
-            arguments.out,
-            retry_failed=arguments.retry_failed,
-            reuse=arguments.reuse,
-        )
+        manifest = label(config, arguments.out, retry_failed=arguments.retry_failed, reuse=arguments.reuse)
     summary = summarise(arguments.out)
     print_summary(summary)
     print_json(arguments, summary)
@@ -98,12 +93,11 @@ def _quality(arguments: argparse.Namespace) -> int:
 
 
 def _pipeline_of_run(arguments: argparse.Namespace) -> Any:
+    config = configuration(arguments)
     from gazetteer.data.runs.folder import RunFolder
     from gazetteer.diffusion.load import load_pipeline
-    from gazetteer.jobs.config.schema import load_config
     from gazetteer.jobs.experiments.layout import check_config
 
-    config = load_config(arguments.config, arguments.overrides)
     check_config(config, RunFolder(arguments.run))
     return load_pipeline(config.model)
 

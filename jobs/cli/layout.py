@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from typing import Any
 
-from gazetteer.jobs.cli.arguments import DONE, configured, of_run
+from gazetteer.jobs.cli.arguments import DONE, configuration, configured, of_run
 from gazetteer.jobs.cli.output import print_json
 
 
@@ -35,10 +35,9 @@ def add_layout(verbs: Any) -> None:
 
 
 def _layout_predict(arguments: argparse.Namespace) -> int:
-    from gazetteer.jobs.config.schema import load_config
+    config = configuration(arguments)
     from gazetteer.jobs.experiments.layout import predict
 
-    config = load_config(arguments.config, arguments.overrides)
     result = predict(config, arguments.run, arguments.prompt, arguments.seed, arguments.out)
     for row in result["steps"]:
         shares = ", ".join(f"{concept} {share:.0%}" for concept, share in row["shares"].items())
@@ -48,14 +47,14 @@ def _layout_predict(arguments: argparse.Namespace) -> int:
 
 
 def _layout_evaluate(arguments: argparse.Namespace) -> int:
-    from gazetteer.jobs.config.schema import load_config
+    config = configuration(arguments)
     from gazetteer.jobs.experiments.layout import evaluate_run
     from gazetteer.jobs.plots.charts import save_plots
     from gazetteer.jobs.plots.evaluation import layout_plots
     from gazetteer.labeling.layout.evaluation.evaluate import print_layout
 
     result = evaluate_run(
-        load_config(arguments.config, arguments.overrides),
+        config,
         arguments.run,
         quick=arguments.quick,
         stored=arguments.stored,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from typing import Any
 
-from gazetteer.jobs.cli.arguments import DONE, FAILED, PARTIAL, configured, logged, machine, of_run
+from gazetteer.jobs.cli.arguments import DONE, FAILED, PARTIAL, configuration, configured, logged, machine, of_run
 from gazetteer.jobs.cli.output import print_json
 
 
@@ -58,15 +58,14 @@ def _verify(arguments: argparse.Namespace) -> int:
 
 
 def _nightly(arguments: argparse.Namespace) -> int:
+    config = configuration(arguments)
     from gazetteer.data.core.errors import InputError
-    from gazetteer.jobs.config.schema import load_config
     from gazetteer.jobs.label.logs import logging_to
     from gazetteer.jobs.operate.nightly import nightly, print_nightly
 
     if arguments.keep < 0:
         raise InputError(f"--keep must be 0 or more, not {arguments.keep}.")
     with logging_to(*arguments.log):
-        config = load_config(arguments.config, arguments.overrides)
         found = nightly(config, arguments.checkpoints, arguments.out, keep=arguments.keep)
     print_nightly(found)
     print_json(arguments, found)

@@ -6,7 +6,7 @@ import argparse
 import os
 from typing import Any
 
-from gazetteer.jobs.cli.arguments import DONE, configured, machine
+from gazetteer.jobs.cli.arguments import DONE, configuration, configured, machine
 from gazetteer.jobs.cli.output import print_json
 
 
@@ -30,10 +30,10 @@ def add_sae(verbs: Any) -> None:
 
 
 def _train(arguments: argparse.Namespace) -> int:
-    from gazetteer.jobs.config.schema import load_config
+    config = configuration(arguments)
     from gazetteer.jobs.sae.train import train_site_saes
 
-    rows = train_site_saes(load_config(arguments.config, arguments.overrides), arguments.out)
+    rows = train_site_saes(config, arguments.out)
     for row in rows:
         print(
             f"{row['site']:<52} explained variance {row['explained_variance']:.3f}  "

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from typing import Any
 
-from gazetteer.jobs.cli.arguments import DONE, configured, of_run
+from gazetteer.jobs.cli.arguments import DONE, configuration, configured, of_run
 from gazetteer.jobs.cli.output import print_json
 
 
@@ -41,10 +41,9 @@ def add_steer(verbs: Any) -> None:
 
 
 def _draw(arguments: argparse.Namespace) -> int:
-    from gazetteer.jobs.config.schema import load_config
+    config = configuration(arguments)
     from gazetteer.jobs.experiments.steer import steer_pictures
 
-    config = load_config(arguments.config, arguments.overrides)
     result = steer_pictures(
         config, arguments.edits, arguments.run, arguments.prompt, arguments.seed, arguments.out, arguments.stages
     )
@@ -54,13 +53,12 @@ def _draw(arguments: argparse.Namespace) -> int:
 
 
 def _evaluate(arguments: argparse.Namespace) -> int:
-    from gazetteer.jobs.config.schema import load_config
+    config = configuration(arguments)
     from gazetteer.jobs.experiments.steer_evaluate import evaluate_steering
     from gazetteer.jobs.plots.charts import save_plots
     from gazetteer.jobs.plots.evaluation import steer_plots
     from gazetteer.labeling.interventions.evaluation.summary import print_evaluation
 
-    config = load_config(arguments.config, arguments.overrides)
     result = evaluate_steering(config, arguments.run, arguments.quick, arguments.out)
     print_evaluation(result)
     if arguments.plots:

@@ -27,15 +27,14 @@ from gazetteer.data.core.settings import (
     settings,
 )  # fmt: skip
 from gazetteer.data.inputs.prompt_pool import PromptConfig
-from gazetteer.diffusion.generate import GenerationConfig
+from gazetteer.diffusion.config.generation import GenerationConfig
 from gazetteer.diffusion.load import ModelConfig
 from gazetteer.jobs.config.pools import LimitConfig, PoolConfig, check_pools
 from gazetteer.labeling.detect.protocol import DetectorConfig
 from gazetteer.labeling.evidence.counts import EvidenceConfig
 from gazetteer.labeling.interventions.causal_config import CausalConfig
 from gazetteer.labeling.interventions.evaluation.cases import SteerConfig
-from gazetteer.labeling.pipeline.sae_check import SaeCheckConfig
-from gazetteer.labeling.pipeline.stages import STAGES, StageConfig
+from gazetteer.labeling.pipeline.config import STAGES, SaeCheckConfig, StageConfig
 from gazetteer.labeling.rules.coverage import CoverageConfig
 from gazetteer.labeling.rules.labels import LabelConfig
 from gazetteer.labeling.segment.protocol import SegmenterConfig

@@ -26,7 +26,7 @@ from gazetteer.labeling.evidence.run_codes import site_codes
 from gazetteer.labeling.interventions.causal import CausalConfig, CausalTest, SharedPicture, Switch, load_causal_test
 from gazetteer.labeling.interventions.causal_table import causal_table, summarise
 from gazetteer.labeling.interventions.resolve import percentiles, run_sites
-from gazetteer.labeling.pipeline.stages import StageConfig
+from gazetteer.labeling.pipeline.config import StageConfig
 from gazetteer.labeling.tables import load_features, load_images, load_labels
 from gazetteer.labeling.vocabulary.concepts import Vocabulary
 

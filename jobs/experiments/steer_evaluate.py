@@ -32,7 +32,7 @@ from gazetteer.labeling.interventions.evaluation.cases import SteerConfig
 from gazetteer.labeling.interventions.evaluation.experiments import SteeringEvaluation
 from gazetteer.labeling.interventions.evaluation.observer import EditObserver
 from gazetteer.labeling.interventions.evaluation.trials import Trial, Trials
-from gazetteer.labeling.pipeline.stages import StageConfig
+from gazetteer.labeling.pipeline.config import StageConfig
 from gazetteer.labeling.segment.load import load_segmenter
 from gazetteer.labeling.vocabulary.concepts import Vocabulary
 from gazetteer.sae.model.checkpoint import load_site_saes

@@ -15,8 +15,8 @@ from gazetteer.data.tables.schemas import FAILURES, LABELLING_TABLES
 from gazetteer.jobs.config.schema import RunConfig
 from gazetteer.jobs.executors.task import Lost
 from gazetteer.labeling.evidence.counts import sum_evidence
+from gazetteer.labeling.pipeline.config import STAGES
 from gazetteer.labeling.pipeline.shard import ShardResult
-from gazetteer.labeling.pipeline.stages import STAGES
 from gazetteer.sae.model.files import read_config
 
 

@@ -29,9 +29,10 @@ from gazetteer.jobs.label.results import feature_counts, join_results, lost_item
 from gazetteer.jobs.label.run_state import RunState
 from gazetteer.labeling.evidence.counts import sum_evidence
 from gazetteer.labeling.evidence.run_codes import all_codes, code_grids
+from gazetteer.labeling.pipeline.config import STAGES
 from gazetteer.labeling.pipeline.sae_check import report
 from gazetteer.labeling.pipeline.shard import ShardResult
-from gazetteer.labeling.pipeline.stages import STAGES, Stages
+from gazetteer.labeling.pipeline.stages import Stages
 from gazetteer.labeling.rules.reduce import reduce_tables
 
 log = logging.getLogger(__name__)

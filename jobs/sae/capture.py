@@ -12,8 +12,9 @@ from gazetteer.data.core.errors import InputError
 from gazetteer.data.core.sites import Site
 from gazetteer.data.core.threads import use_threads
 from gazetteer.data.inputs.prompts import Item
+from gazetteer.diffusion.config.generation import GenerationConfig
 from gazetteer.diffusion.draw import warn_of_cut
-from gazetteer.diffusion.generate import GenerationConfig, Generator
+from gazetteer.diffusion.generate import Generator
 from gazetteer.diffusion.load import ModelConfig, load_pipeline
 from gazetteer.jobs.config.schema import RunConfig
 from gazetteer.jobs.executors.sources import Source

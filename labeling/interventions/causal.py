@@ -29,7 +29,7 @@ from gazetteer.diffusion.watch import Call
 from gazetteer.labeling.detect.load import load_detector
 from gazetteer.labeling.detect.protocol import Detector
 from gazetteer.labeling.interventions.causal_config import CausalConfig
-from gazetteer.labeling.pipeline.stages import StageConfig
+from gazetteer.labeling.pipeline.config import StageConfig
 from gazetteer.labeling.segment.load import load_segmenter
 from gazetteer.labeling.segment.protocol import Segmenter
 from gazetteer.sae.model.autoencoder import SparseAutoencoder

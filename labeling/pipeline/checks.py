@@ -8,7 +8,7 @@ from gazetteer.data.core.errors import InputError
 from gazetteer.data.inputs.model_files import check_model_folder, looks_like_folder
 from gazetteer.diffusion.blocks import check_model
 from gazetteer.labeling.detect.vocabulary_check import check_concepts
-from gazetteer.labeling.pipeline.stages import StageConfig
+from gazetteer.labeling.pipeline.config import StageConfig
 from gazetteer.labeling.vocabulary.concepts import Vocabulary
 from gazetteer.sae.model.checkpoint import expect_updates, require_finished
 from gazetteer.sae.model.files import read_config

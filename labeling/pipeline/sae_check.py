@@ -7,40 +7,14 @@ activations; its codes then look like codes and mean nothing. What gives it away
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Annotated
 
-from annotated_types import Le
 from torch import Tensor
 
 from gazetteer.data.core.errors import InputError
-from gazetteer.data.core.settings import Effect, Natural, OneOf, setting, settings
 from gazetteer.data.core.sites import Site
+from gazetteer.labeling.pipeline.config import SaeCheckConfig
 from gazetteer.sae.model.autoencoder import SparseAutoencoder
 from gazetteer.sae.training.metrics import Evaluation
-
-
-@settings("sae_check")
-class SaeCheckConfig:
-    """The check of the autoencoders before hours are spent."""
-
-    pictures: Natural = setting(
-        Effect.NOTHING,
-        "On how many of its first pictures a worker measures; at most one batch, 0 leaves the check out.",
-        default=4,
-    )
-    least: Annotated[float, Le(1)] = setting(
-        Effect.NOTHING,
-        "Lowest share of the updates' variance that every autoencoder must explain, 1 − Σ Var(x − x̂) / Σ "
-        "Var(x), at most 1. The paper's explain 0.36 to 0.78 of it, one that does not belong to the block "
-        "explains nothing or less.",
-        default=0.1,
-    )
-    signal: Annotated[str, OneOf(("", "update"))] = setting(
-        Effect.NOTHING,
-        "What the autoencoders read where their own files do not say it (those of SAeUron, SAELens and others): "
-        "update, a block's output minus its input, is what they are given; empty refuses them.",
-        default="",
-    )
 
 
 class SaeCheck:

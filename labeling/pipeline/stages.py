@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any, TypeVar
 
 import pyarrow as pa
@@ -16,15 +16,16 @@ from gazetteer.data.core.threads import use_threads
 from gazetteer.data.inputs.prompts import Item
 from gazetteer.data.tables.codes import Moment, codes_table
 from gazetteer.data.tables.schemas import FAILURES, IMAGES, SEGMENTS
-from gazetteer.diffusion.generate import GenerationConfig, Generator
-from gazetteer.diffusion.load import ModelConfig, load_pipeline
+from gazetteer.diffusion.generate import Generator
+from gazetteer.diffusion.load import load_pipeline
 from gazetteer.labeling.detect.askable import Askable
 from gazetteer.labeling.detect.captions import detect_in_captions
 from gazetteer.labeling.detect.load import load_detector
-from gazetteer.labeling.detect.protocol import Detector, DetectorConfig
-from gazetteer.labeling.evidence.counts import EvidenceConfig, build_evidence
+from gazetteer.labeling.detect.protocol import Detector
+from gazetteer.labeling.evidence.counts import build_evidence
+from gazetteer.labeling.pipeline.config import STAGES, StageConfig
 from gazetteer.labeling.pipeline.reuse import BasePictures
-from gazetteer.labeling.pipeline.sae_check import SaeCheck, SaeCheckConfig
+from gazetteer.labeling.pipeline.sae_check import SaeCheck
 from gazetteer.labeling.pipeline.shard import (
     LabelledPicture,
     ShardResult,
@@ -37,39 +38,11 @@ from gazetteer.labeling.pipeline.shard import (
     segment_rows,
 )
 from gazetteer.labeling.segment.load import load_segmenter
-from gazetteer.labeling.segment.protocol import Segmenter, SegmenterConfig
-from gazetteer.labeling.vocabulary.concepts import Vocabulary, VocabularyConfig
+from gazetteer.labeling.segment.protocol import Segmenter
+from gazetteer.labeling.vocabulary.concepts import Vocabulary
 
 T = TypeVar("T")
 R = TypeVar("R")
-
-
-STAGES = ("generate", "detect", "segment", "evidence")
-"""What a worker does with a shard, in order; one worker may do all of it, or several some of it each."""
-
-
-@dataclass(frozen=True)
-class StageConfig:
-    """Everything a worker needs to label a shard.
-
-    Attributes:
-        saes: a folder of sparse autoencoders, one sub-folder a site (`Site.slug`).
-        heldout: share of prompts, by hash, whose pictures take no part in choosing labels.
-        batch_size: pictures generated, detected and segmented together.
-        threads: CPU threads per worker, 0 leaves torch's default.
-    """
-
-    model: ModelConfig
-    generation: GenerationConfig
-    saes: str
-    vocabulary: VocabularyConfig
-    detector: DetectorConfig
-    segmenter: SegmenterConfig
-    evidence: EvidenceConfig = EvidenceConfig()
-    sae_check: SaeCheckConfig = SaeCheckConfig()
-    heldout: float = 0.3
-    batch_size: int = 8
-    threads: int = 1
 
 
 class Stages:

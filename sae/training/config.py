@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import asdict
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from gazetteer.data.core.errors import InputError
 from gazetteer.data.core.settings import Count, Effect, Natural, NonNegative, Positive, setting, settings
-from gazetteer.sae.model.autoencoder import SAEConfig
+
+if TYPE_CHECKING:
+    from gazetteer.sae.model.autoencoder import SAEConfig
 
 
 @settings("sae.train")
@@ -101,6 +103,8 @@ class TrainConfig:
 
     def shape(self, d: int) -> SAEConfig:
         """The autoencoder's shape for vectors of width d; raises InputError when k exceeds n."""
+        from gazetteer.sae.model.autoencoder import SAEConfig
+
         n = self.n if self.n is not None else self.expansion * d
         prefixes = (*(max(1, round(share * n)) for share in self.prefixes), n) if self.prefixes else ()
         return SAEConfig(d, n, self.k, self.batch_topk, self.max_k, prefixes)

@@ -34,7 +34,7 @@ from gazetteer.attribution.scores.score import ScoreConfig
 from gazetteer.attribution.scores.selection import count, scope_weights
 from gazetteer.data.core.errors import InputError
 from gazetteer.data.tables.provenance import read_provenance
-from gazetteer.diffusion.generate import GenerationConfig
+from gazetteer.diffusion.config.generation import GenerationConfig
 from gazetteer.diffusion.load import ModelConfig, load_pipeline
 from gazetteer.jobs.cli.main import parser
 from gazetteer.jobs.config.schema import RunConfig, load_config

@@ -11,8 +11,9 @@ from diffusers.pipelines.stable_diffusion.safety_checker import StableDiffusionS
 from transformers import CLIPConfig, CLIPImageProcessor
 
 from gazetteer.data.core.errors import InputError
+from gazetteer.diffusion.config.generation import GenerationConfig
 from gazetteer.diffusion.draw import pictures_of, tokens_cut, warn_of_cut
-from gazetteer.diffusion.generate import GenerationConfig, Generator
+from gazetteer.diffusion.generate import Generator
 from gazetteer.sae.model.autoencoder import SAEConfig, SparseAutoencoder
 from tests.support.models.tiny_pipeline import BLOCKS, tiny_pipeline
 

@@ -11,7 +11,8 @@ from gazetteer.data.core.errors import InputError
 from gazetteer.data.core.sites import Site
 from gazetteer.data.tables.codes import Moment, SparseMap, codes_table
 from gazetteer.data.tables.schemas import CODES
-from gazetteer.diffusion.generate import GenerationConfig, Generator, encode_map
+from gazetteer.diffusion.config.generation import GenerationConfig
+from gazetteer.diffusion.generate import Generator, encode_map
 from gazetteer.sae.model.autoencoder import SAEConfig, SparseAutoencoder
 from tests.support.models.tiny_pipeline import BLOCKS, tiny_pipeline
 

@@ -16,7 +16,8 @@ from diffusers import DiffusionPipeline, EulerAncestralDiscreteScheduler
 from gazetteer.data.core.errors import GazetteerError, InputError
 from gazetteer.diffusion.blocks import blocks_of
 from gazetteer.diffusion.capture import attention_blocks
-from gazetteer.diffusion.generate import GenerationConfig, Generator
+from gazetteer.diffusion.config.generation import GenerationConfig
+from gazetteer.diffusion.generate import Generator
 from gazetteer.diffusion.load import ModelConfig, load_pipeline
 from gazetteer.jobs.operate.doctor import examine
 from tests.support.models.original_models import random_segmenter

@@ -10,7 +10,8 @@ import torch
 from gazetteer.data.core.errors import InputError
 from gazetteer.data.core.sites import Site
 from gazetteer.diffusion.capture import cells, replaced_update
-from gazetteer.diffusion.generate import GenerationConfig, Generator
+from gazetteer.diffusion.config.generation import GenerationConfig
+from gazetteer.diffusion.generate import Generator
 from gazetteer.diffusion.noise_error import NoiseErrors, mean_errors, noise_errors
 from gazetteer.jobs.sae.recover import as_metrics
 from gazetteer.sae.model.autoencoder import SAEConfig, SparseAutoencoder

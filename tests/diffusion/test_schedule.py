@@ -12,7 +12,8 @@ from gazetteer.data.core.errors import InputError
 from gazetteer.data.core.sites import step_of
 from gazetteer.data.tables.codes import Moment
 from gazetteer.diffusion.capture import capture_updates
-from gazetteer.diffusion.generate import GenerationConfig, Generator
+from gazetteer.diffusion.config.generation import GenerationConfig
+from gazetteer.diffusion.generate import Generator
 from gazetteer.diffusion.schedule import Schedule, rehearsed
 from gazetteer.diffusion.watch import Call
 from tests.support.models.tiny_pipeline import BLOCKS, tiny_pipeline

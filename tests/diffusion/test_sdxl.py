@@ -24,7 +24,8 @@ from gazetteer.data.core.sites import Site
 from gazetteer.data.inputs.edits import Edit, Region, Target
 from gazetteer.diffusion.blocks import Block, blocks_of
 from gazetteer.diffusion.capture import capture_updates, cells
-from gazetteer.diffusion.generate import GenerationConfig, Generator
+from gazetteer.diffusion.config.generation import GenerationConfig
+from gazetteer.diffusion.generate import Generator
 from gazetteer.diffusion.load import ModelConfig, load_pipeline
 from gazetteer.diffusion.steer import steer
 from gazetteer.jobs.experiments.attribute_report import print_evaluation

@@ -15,7 +15,8 @@ from diffusers import ControlNetModel, UNet2DConditionModel
 
 from gazetteer.data.core.errors import InputError
 from gazetteer.diffusion.blocks import blocks_of, check_model
-from gazetteer.diffusion.generate import GenerationConfig, Generator
+from gazetteer.diffusion.config.generation import GenerationConfig
+from gazetteer.diffusion.generate import Generator
 from gazetteer.diffusion.load import ModelConfig, load_pipeline
 from gazetteer.diffusion.suitable import latent_size
 from tests.support.models.tiny_pipeline import BLOCKS, tiny_pipeline

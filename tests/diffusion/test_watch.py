@@ -12,7 +12,8 @@ from gazetteer.data.core.errors import InputError
 from gazetteer.data.inputs.edits import Edit, Target
 from gazetteer.diffusion.attention import capture_attention
 from gazetteer.diffusion.capture import capture_updates, replaced_update, updates
-from gazetteer.diffusion.generate import GenerationConfig, Generator
+from gazetteer.diffusion.config.generation import GenerationConfig
+from gazetteer.diffusion.generate import Generator
 from gazetteer.diffusion.steer import steer
 from gazetteer.diffusion.watch import patched
 from tests.diffusion.test_capture import hooks_left

@@ -39,4 +39,4 @@ def test_the_command_line_page_has_every_verb_with_its_options() -> None:
     verbs = re.findall(r"^## `gazetteer (.*)`$", page, re.M)
     assert {"label", "sae train", "attribute apply", "steer draw", "layout evaluate"} <= set(verbs)
     (label,) = re.findall(r"^## `gazetteer label`\n(.*?)^## ", page, re.S | re.M)
-    assert "| `--out RUN` | " in label and "(required)" in label
+    assert "| `RUN` | " in label and "| `--out RUN` | " in label

@@ -172,6 +172,19 @@ def test_help_imports_no_heavy_library_and_answers_within_a_second() -> None:
     assert after.children_user + after.children_system - before.children_user - before.children_system < 1.0
 
 
+def test_a_slip_in_the_configuration_is_said_before_any_model_library_is_loaded() -> None:
+    script = (
+        "import sys\n"
+        "from gazetteer.jobs.cli.main import main\n"
+        "code = main(['label', '--out', '/nonexistent/run', '--set', 'imgaes=3'])\n"
+        "heavy = {'torch', 'diffusers', 'transformers', 'ray', 'skimage'} & set(sys.modules)\n"
+        "assert code == 2 and not heavy, (code, heavy)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert "did you mean images?" in done.stderr
+
+
 def test_the_files_of_every_layer_are_seen() -> None:
     assert {layer_of(name(path)) for path in python_files()} == set(LAYERS)
     assert Path(ROOT / "data/core/sites.py") in python_files("data")

@@ -6,7 +6,7 @@ import itertools
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 from annotated_types import Gt, Le, MinLen
 
@@ -15,9 +15,10 @@ from gazetteer.data.core.settings import Count, Effect, Natural, OneOf, Positive
 from gazetteer.data.core.sites import BRANCHES
 from gazetteer.data.inputs.edits import CHOICES, OUTSIDES, QUADRANTS, UNITS, Region
 from gazetteer.data.inputs.prompts import split_of
-from gazetteer.diffusion.edit_sampler import Start
-from gazetteer.labeling.interventions.resolve import names
 from gazetteer.labeling.vocabulary.concepts import Vocabulary
+
+if TYPE_CHECKING:
+    from gazetteer.diffusion.edit_sampler import Start
 
 
 @dataclass(frozen=True)
@@ -196,6 +197,9 @@ class Cases:
 
     def spatial(self, half: str, count: int) -> list[Case]:
         """Concepts and quadrants in turn, on prompts that name the concept and no word of `SteerConfig.avoid`."""
+        from gazetteer.diffusion.edit_sampler import Start
+        from gazetteer.labeling.interventions.resolve import names
+
         free = [p for p in self.halves[half] if not any(names(p, word) for word in self.config.avoid)]
         naming = {c: [p for p in free if c in self.vocabulary.mentioned(p)] for c in self.concepts}
         concepts = [c for c in self.concepts if naming[c]]
@@ -214,6 +218,9 @@ class Cases:
 
     def globally(self, half: str, count: int) -> list[Case]:
         """Words in turn, on prompts that name none of them."""
+        from gazetteer.diffusion.edit_sampler import Start
+        from gazetteer.labeling.interventions.resolve import names
+
         free = [p for p in self.halves[half] if not any(names(p, word) for word in self.config.words)]
         if not free:
             raise InputError("Every held-out prompt names one of steer.words; there is nothing to restyle.")

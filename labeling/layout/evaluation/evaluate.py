@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from gazetteer.data.core.errors import InputError
 from gazetteer.data.core.sites import Site, step_of
-from gazetteer.diffusion.generate import GenerationConfig
+from gazetteer.diffusion.config.generation import GenerationConfig
 from gazetteer.labeling.layout.evaluation.config import LayoutEvaluationConfig
 from gazetteer.labeling.layout.evaluation.group import Group
 from gazetteer.labeling.layout.evaluation.model_pass import Seen, sampled

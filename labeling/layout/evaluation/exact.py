@@ -14,7 +14,7 @@ import pyarrow.parquet as pq
 from gazetteer.data.core.errors import InputError
 from gazetteer.data.tables.images import decode_image
 from gazetteer.data.tables.schemas import IMAGES, SEGMENTS
-from gazetteer.diffusion.generate import GenerationConfig
+from gazetteer.diffusion.config.generation import GenerationConfig
 from gazetteer.labeling.evidence.concept_maps import read_concepts
 from gazetteer.labeling.evidence.pooling import Grid
 from gazetteer.labeling.layout.evaluation.group import Group, Images

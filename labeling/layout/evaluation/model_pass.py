@@ -21,7 +21,8 @@ from gazetteer.data.core.errors import InputError
 from gazetteer.data.core.sites import Site
 from gazetteer.diffusion.attention import capture_attention, token_places
 from gazetteer.diffusion.capture import capture_updates, cells, split_branches
-from gazetteer.diffusion.generate import GenerationConfig, Generator, encode_map
+from gazetteer.diffusion.config.generation import GenerationConfig
+from gazetteer.diffusion.generate import Generator, encode_map
 from gazetteer.diffusion.schedule import rehearsed
 from gazetteer.diffusion.watch import Call
 from gazetteer.labeling.evidence.pooling import Grid

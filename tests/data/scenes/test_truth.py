@@ -17,7 +17,7 @@ from gazetteer.data.scenes.world import CONCEPT_NAMES, EVAL_SEEDS
 from gazetteer.data.tables.images import decode_image
 from gazetteer.data.tables.masks import struct_to_mask
 from gazetteer.data.tables.schemas import IMAGES, SEGMENTS
-from gazetteer.diffusion.generate import GenerationConfig
+from gazetteer.diffusion.config.generation import GenerationConfig
 from gazetteer.labeling.layout.evaluation import exact as layout_exact
 from gazetteer.labeling.layout.evaluation.exact import exact_group
 

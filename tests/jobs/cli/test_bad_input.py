@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from gazetteer.data.core.sites import Site
+from gazetteer.jobs.cli.parser import parser
 from gazetteer.sae.model.autoencoder import SAEConfig, SparseAutoencoder
 from tests.support.system.running import SMALL, digests, gazetteer, in_process, label
 from tests.support.system.small_disk import resize, small_disk
@@ -147,3 +148,17 @@ def test_no_space_left_loses_nothing(tmp_path: Path) -> None:
     fresh = label(tmp_path / "fresh", *ONE_SITE)
     assert fresh.returncode == 0, fresh.stderr
     assert after == digests(tmp_path / "fresh")
+
+
+@pytest.mark.parametrize("words", [["here"], ["--out", "here"], ["here", "--out", "here"]])
+def test_a_run_to_make_is_named_by_its_first_word_or_by_an_option(words: list[str]) -> None:
+    assert parser().parse_args(["label", *words]).out == "here"
+
+
+@pytest.mark.parametrize(
+    ("words", "said"), [([], "needs a run"), (["a", "--out", "b"], "one run, not both a and b")]
+)  # fmt: skip
+def test_a_run_to_make_has_one_name(words: list[str], said: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as end:
+        parser().parse_args(["label", *words])
+    assert end.value.code == 2 and said in capsys.readouterr().err

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from gazetteer.data.core.errors import InputError
-from gazetteer.diffusion.generate import GenerationConfig
+from gazetteer.diffusion.config.generation import GenerationConfig
 from gazetteer.jobs.config.fingerprint import fingerprint, portable_config
 from gazetteer.jobs.config.schema import DEFAULT_CONFIG, load_config
 

@@ -10,7 +10,7 @@ from gazetteer.data.core.errors import InputError
 from gazetteer.jobs.config.pools import PoolConfig
 from gazetteer.jobs.config.schema import load_config
 from gazetteer.jobs.executors.ray.placement import Node, place
-from gazetteer.labeling.pipeline.stages import STAGES
+from gazetteer.labeling.pipeline.config import STAGES
 
 GPU = Node({"CPU": 4, "GPU": 1, "diffusion": 1}, {"market": "spot"})
 CPU = Node({"CPU": 8, "detect": 2}, {"market": "on-demand"})

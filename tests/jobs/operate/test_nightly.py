@@ -22,7 +22,8 @@ from gazetteer.jobs.config.schema import RunConfig, load_config
 from gazetteer.jobs.label.job import label
 from gazetteer.jobs.label.shards import read_pass
 from gazetteer.jobs.operate.nightly import natural, nightly
-from gazetteer.labeling.pipeline.stages import STAGES, Stages
+from gazetteer.labeling.pipeline.config import STAGES
+from gazetteer.labeling.pipeline.stages import Stages
 from gazetteer.sae.model.autoencoder import SAEConfig, SparseAutoencoder
 from gazetteer.sae.model.checkpoint import load_pretrained
 from tests.data.storage.test_object_store import content

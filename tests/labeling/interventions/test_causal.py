@@ -17,7 +17,8 @@ from gazetteer.data.core.sites import Site
 from gazetteer.data.inputs.edits import Edit, Target
 from gazetteer.data.runs.folder import RunFolder
 from gazetteer.data.tables.schemas import CAUSAL, EFFECTS
-from gazetteer.diffusion.generate import GenerationConfig, Generator
+from gazetteer.diffusion.config.generation import GenerationConfig
+from gazetteer.diffusion.generate import Generator
 from gazetteer.diffusion.resume import coarse_stride, resumed_at
 from gazetteer.jobs.experiments.causal import _turns, features_to_try
 from gazetteer.labeling.evidence.site_codes import site_of

@@ -17,8 +17,9 @@ from gazetteer.data.inputs.edits import QUADRANTS, STAGES, Edit, Region, Target
 from gazetteer.data.runs.folder import RunFolder
 from gazetteer.data.tables.codes import SparseMap
 from gazetteer.data.tables.schemas import FINAL_TABLES
+from gazetteer.diffusion.config.generation import GenerationConfig
 from gazetteer.diffusion.edit_sampler import EditSampler, Start
-from gazetteer.diffusion.generate import GenerationConfig, Generator
+from gazetteer.diffusion.generate import Generator
 from gazetteer.diffusion.resume import can_resume, resumed_at
 from gazetteer.labeling.detect.protocol import Detection
 from gazetteer.labeling.evidence.run_codes import site_codes

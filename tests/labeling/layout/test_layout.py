@@ -16,7 +16,8 @@ from hypothesis import strategies as st
 from gazetteer.data.core.errors import InputError
 from gazetteer.data.core.sites import Site
 from gazetteer.diffusion.attention import capture_attention, token_places
-from gazetteer.diffusion.generate import GenerationConfig, Generator
+from gazetteer.diffusion.config.generation import GenerationConfig
+from gazetteer.diffusion.generate import Generator
 from gazetteer.jobs.cli.main import main
 from gazetteer.jobs.config.fingerprint import fingerprint
 from gazetteer.jobs.config.schema import load_config

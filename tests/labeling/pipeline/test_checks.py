@@ -12,7 +12,7 @@ import pytest
 from gazetteer.data.core.errors import InputError
 from gazetteer.jobs.config.schema import DEFAULT_CONFIG, load_config
 from gazetteer.labeling.pipeline.checks import check_devices, check_inputs
-from gazetteer.labeling.pipeline.stages import StageConfig
+from gazetteer.labeling.pipeline.config import StageConfig
 from tests.support.system.running import ROOT, SMALL, in_process
 
 MODELS = DEFAULT_CONFIG.parent / "models"

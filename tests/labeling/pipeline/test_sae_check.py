@@ -11,7 +11,8 @@ import torch
 
 from gazetteer.data.core.errors import InputError
 from gazetteer.data.core.sites import Site
-from gazetteer.labeling.pipeline.sae_check import SaeCheck, SaeCheckConfig, report
+from gazetteer.labeling.pipeline.config import SaeCheckConfig
+from gazetteer.labeling.pipeline.sae_check import SaeCheck, report
 from gazetteer.sae.model.autoencoder import SAEConfig, SparseAutoencoder
 from tests.support.system.running import ROOT, label
 

@@ -13,7 +13,8 @@ from gazetteer.data.tables.codes import codes_table
 from gazetteer.data.tables.images import encode_image
 from gazetteer.data.tables.masks import mask_to_struct
 from gazetteer.data.tables.schemas import FAILURES, FINAL_TABLES, IMAGES, SEGMENTS
-from gazetteer.diffusion.generate import GenerationConfig, Generator
+from gazetteer.diffusion.config.generation import GenerationConfig
+from gazetteer.diffusion.generate import Generator
 from gazetteer.labeling.evidence.counts import ImageEvidenceInput, build_evidence
 from gazetteer.sae.model.autoencoder import SAEConfig, SparseAutoencoder
 from tests.support.models.tiny_pipeline import BLOCKS
