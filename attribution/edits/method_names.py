@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from gazetteer.attribution.scores.estimators import CONTROLS
+from gazetteer.attribution.scores.controls import CONTROLS
 from gazetteer.data.core.errors import InputError
 
 TUNED = ("steps", "esd", "ca")
@@ -28,10 +28,6 @@ AMPLIFY = (
     *CAD_FOLLOWERS,
 )  # fmt: skip
 
-DOSES = {"erase": {"cad": 0.05, "steps": 0.1}, "amplify": {"cad": 0.02, "steps": 0.003}}
-"""By goal and method the fractions that the full evaluation of the embedded model chose for objects
-(docs/results/attribution.md)."""
-
 
 def takes_all(method: str) -> bool:
     """Whether a method changes all weights of its scope, so that there is no fraction to choose."""
@@ -54,21 +50,3 @@ def accepted(goal: str, method: str) -> None:
         raise InputError(f"Unknown goal {goal!r}; accepted: {', '.join(known)}.")
     if method not in known[goal]:
         raise InputError(f"Unknown method {method!r} to {goal}; accepted: {', '.join(known[goal])}.")
-
-
-def dose(goal: str, method: str, reference: str) -> float:
-    """The fraction of the weights of its scope that a method took where it was evaluated on objects (`DOSES`).
-
-    Args:
-        reference: as of `leader`, whose dose a follower takes.
-
-    Raises:
-        InputError: an unknown goal or method, or one whose dose was not measured.
-    """
-    accepted(goal, method)
-    if takes_all(method):
-        return 1.0
-    found = DOSES[goal].get(leader(method, reference) or method)
-    if found is None:
-        raise InputError(f"No fraction to {goal} by {method} was measured; name one with --fraction.")
-    return found

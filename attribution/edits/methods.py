@@ -14,7 +14,8 @@ from gazetteer.attribution.edits.method_names import TUNED, accepted, leader, ta
 from gazetteer.attribution.edits.problems import ConceptProblems, MethodConfig
 from gazetteer.attribution.edits.tune import gradient_steps
 from gazetteer.attribution.objective.problem import Scores
-from gazetteer.attribution.scores.estimators import CONTROLS, Options, estimate
+from gazetteer.attribution.scores.controls import CONTROLS
+from gazetteer.attribution.scores.estimators import Options, estimate
 from gazetteer.attribution.scores.selection import PRESETS, Chosen, Selection, count, random_like, select
 
 

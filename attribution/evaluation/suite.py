@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass, replace
 from functools import partial
 from typing import Any
 
+from gazetteer.attribution.edits.defaults import POOL, evaluated, tried
 from gazetteer.attribution.edits.method_names import AMPLIFY, ERASE
 from gazetteer.attribution.edits.methods import Methods
 from gazetteer.attribution.edits.problems import MethodConfig
@@ -73,13 +74,12 @@ def quick(steps: int, guidance: float, seed: int) -> SuiteConfig:
 
 def full(steps: int, guidance: float, seed: int) -> SuiteConfig:
     """All objects, styles and areas, every method."""
-    doses = {**dict.fromkeys(("steps", "steps_random"), (0.003, 0.01, 0.03, 0.1)),
-             "cad": (0.003, 0.01, 0.02, 0.05)}  # fmt: skip
+    doses = {method: tried(method) for method in ERASE}
     return SuiteConfig(
-        MethodConfig(steps=min(10, steps), guidance=guidance, seeds=2, context=16, seed=seed),
-        EvaluationConfig(ERASE, AMPLIFY, fractions=(0.01, 0.05), special=doses, most=8, seek=64,
+        evaluated(steps, guidance, seed),
+        EvaluationConfig(ERASE, AMPLIFY, special=doses, most=8, seek=64,
                          curved=("steps_random",), paraphrased=("cad", "steps"), attacked=("steps",)),
-        pool=160, erase=12, amplify=13, styles=True, areas=True,
+        pool=POOL, erase=12, amplify=13, styles=True, areas=True,
         fewer=("steps", "steps_random", "cad", "random"), located=("cad", "steps"), study=FaithfulnessConfig(),
     )  # fmt: skip
 

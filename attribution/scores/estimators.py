@@ -180,7 +180,6 @@ ESTIMATORS: dict[str, Estimator] = {
     "wanda": wanda,
 }
 GROUPED = ("coar", "finite")
-CONTROLS = ("random", "magnitude", "gradient", "wanda")
 
 
 def estimate(name: str, problem: Problem, options: Options = Options()) -> Scores:

@@ -39,7 +39,7 @@ def main() -> None:
     start = time.process_time()
     config = MethodConfig(steps=arguments.steps, guidance=run.generation.guidance, seed=run.seed)
     prompts = read_cases(run, 160)
-    methods = load_methods(run, config, prompts)
+    methods, _ = load_methods(run, config, prompts)
     held = {case.prompt: case.named for case in prompts.cases if case.half != CHOOSE}
     # The same model, so that an edit of the one shows in the other.
     other = Methods(methods.pipe, MethodConfig(**{**vars(config), "seed": 77}), methods.concepts, held, without)

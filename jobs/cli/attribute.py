@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 from typing import Any
 
+from gazetteer.attribution.edits.method_names import AMPLIFY, ERASE
 from gazetteer.jobs.cli.arguments import DONE, configuration, configured, machine, of_run
 from gazetteer.jobs.cli.output import print_json
 
@@ -37,7 +38,9 @@ def _add_score(verbs: Any) -> None:
     )
     score.add_argument("--preset", default="", help="cad: scope, fraction and pairing of the published code")
     score.add_argument("--scope", help="ff (default), cross, self, conv or all")
-    score.add_argument("--fraction", type=float, help="of the weights, taken from the top; default: 0.001")
+    score.add_argument(
+        "--fraction", "--share", type=float, help="of the weights, taken from the top; default: 0.001"
+    )  # fmt: skip
     score.add_argument("--per", help="row, layer (default) or global")
     score.add_argument("--base", default="", help="prompt of the base concept")
     for name, value in (("steps", 50), ("seeds", 1), ("points", 8), ("ablations", 500), ("groups", 200), ("seed", 0)):
@@ -61,15 +64,23 @@ def _add_apply(verbs: Any) -> None:
 
 def _add_concepts(verbs: Any) -> None:
     """The verbs that take concepts of the run's vocabulary."""
-    edit = verbs.add_parser("edit", help="make an edit that erases or amplifies a concept, by any evaluated method")
+    edit = verbs.add_parser(
+        "edit", help="make an edit that erases or amplifies a concept, by any evaluated method",
+        description="Make the edit that was evaluated, and pictures before and after. It takes minutes at most and "
+        "does not resume: what is stopped starts anew.",
+    )  # fmt: skip
     configured(edit)
     edit.add_argument("--out", required=True, metavar="FOLDER", help="receives the edit")
-    edit.add_argument("--concept", required=True, help="of vocabulary.concepts")
+    edit.add_argument("--concept", required=True, help="of vocabulary.concepts or steer.words")
     edit.add_argument("--goal", default="erase", choices=("erase", "amplify"))
-    edit.add_argument("--method", default="steps", help="see docs/reference/attribution.md")
     edit.add_argument(
-        "--fraction", type=float, help="of the weights of the method's scope; default: what it was evaluated with"
-    )
+        "--method", default="steps", metavar="METHOD",
+        help=f"to erase: {', '.join(ERASE)}; to amplify: {', '.join(AMPLIFY)}",
+    )  # fmt: skip
+    edit.add_argument(
+        "--fraction", "--share", type=float,
+        help="of the weights of the method's scope; default: what it was evaluated with",
+    )  # fmt: skip
     edit.add_argument("--sheet", type=int, default=4, help="prompts on a sheet of pictures, original above edited")
     edit.set_defaults(action=_attribute_edit)
 
@@ -87,7 +98,7 @@ def _add_concepts(verbs: Any) -> None:
     features.add_argument("--out", required=True, metavar="FOLDER", help="receives components.parquet")
     features.add_argument("--concepts", nargs="+", default=[], metavar="CONCEPT", help="default: all with labels")
     features.add_argument("--method", default="steps", help="how weights are chosen and changed to erase")
-    features.add_argument("--fraction", type=float, default=0.1)
+    features.add_argument("--fraction", type=float, help="default: what the method was evaluated with")
     features.add_argument("--top", type=int, default=8, help="features per concept and site at most")
     features.add_argument("--steps", type=int, default=20, help="of the sampler")
     features.add_argument("--most", type=int, default=6, help="pictures that name a concept, and as many that do not")
@@ -143,6 +154,8 @@ def _attribute_score(arguments: argparse.Namespace) -> int:
     config = ScoreConfig(**{**given, "prompts": tuple(arguments.prompts)})
     result = score(run, config, arguments.out)
     print(f"{result['weights']} of {result['scored']} weights; edit {result['edit']}, table {result['components']}")
+    if result["said"]:
+        print(result["said"])
     print_json(arguments, result)
     return DONE
 
@@ -159,21 +172,22 @@ def _attribute_apply(arguments: argparse.Namespace) -> int:
 
 def _attribute_edit(arguments: argparse.Namespace) -> int:
     run = configuration(arguments)
-    from gazetteer.attribution.evaluation.suite import full
+    from gazetteer.attribution.edits.defaults import evaluated
     from gazetteer.jobs.experiments.attribute_edit import EditConfig, make_edit
+    from gazetteer.jobs.experiments.attribute_report import print_edit
 
-    # As the full evaluation makes its edits.
-    methods = full(run.generation.steps, run.generation.guidance, run.seed).methods
+    print("making the edit, minutes at most; it does not resume")
+    methods = evaluated(run.generation.steps, run.generation.guidance, run.seed)
     given = {name: getattr(arguments, name) for name in ("concept", "goal", "method", "fraction", "sheet")}
     result = make_edit(run, methods, EditConfig(**given), arguments.out)
-    print(f"{result['edit']}: {result['weights']} weights{', pictures ' + result['sheet'] if result['sheet'] else ''}")
+    print_edit(result)
     print_json(arguments, result)
     return DONE
 
 
 def _attribute_sheet(arguments: argparse.Namespace) -> int:
     run = configuration(arguments)
-    from gazetteer.jobs.experiments.attribute_edit import write_sheet
+    from gazetteer.jobs.experiments.attribute_sheet import write_sheet
 
     result = write_sheet(run, arguments.edits, arguments.pictures, arguments.out, arguments.others)
     print(f"{result['sheet']}: {result['pictures']} rows of {', '.join(result['columns'])}")
@@ -183,13 +197,15 @@ def _attribute_sheet(arguments: argparse.Namespace) -> int:
 
 def _attribute_features(arguments: argparse.Namespace) -> int:
     run = configuration(arguments)
+    from gazetteer.attribution.edits.defaults import dose
     from gazetteer.attribution.edits.problems import MethodConfig
     from gazetteer.attribution.evaluation.features import FeaturesConfig
     from gazetteer.jobs.experiments.attribute_evaluate import relate_features
     from gazetteer.jobs.experiments.attribute_report import print_features
 
     methods = MethodConfig(steps=arguments.steps, guidance=run.generation.guidance, seed=run.seed)
-    given = {name: getattr(arguments, name) for name in ("method", "fraction", "top")}
+    fraction = dose("erase", arguments.method, "objects").taken if arguments.fraction is None else arguments.fraction
+    given = {"method": arguments.method, "fraction": fraction, "top": arguments.top}
     result = relate_features(
         run, arguments.run, arguments.concepts, FeaturesConfig(**given), methods, arguments.out, most=arguments.most
     )

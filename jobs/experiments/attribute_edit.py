@@ -1,10 +1,8 @@
-"""`gazetteer attribute edit` and `sheet`: make one of the evaluated edits, and show what edits do."""
+"""`gazetteer attribute edit`: make one of the evaluated edits, and paint before and after it."""
 
 from __future__ import annotations
 
 import dataclasses
-import json
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,26 +10,21 @@ import numpy as np
 from PIL import Image
 
 from gazetteer.attribution.edits.cast import fitted
+from gazetteer.attribution.edits.defaults import POOL, dose
 from gazetteer.attribution.edits.delta import Delta, applied
-from gazetteer.attribution.edits.delta_file import load_delta, save_delta
-from gazetteer.attribution.edits.method_names import dose
+from gazetteer.attribution.edits.delta_file import save_delta
 from gazetteer.attribution.edits.methods import Methods
 from gazetteer.attribution.edits.problems import MethodConfig
 from gazetteer.attribution.evaluation.cases import REPORT, Case
 from gazetteer.attribution.evaluation.evaluators import Images, painter
 from gazetteer.data.core.digests import digest_path
 from gazetteer.data.core.errors import InputError
-from gazetteer.data.core.threads import use_threads
 from gazetteer.data.tables.images import encode_image
 from gazetteer.data.tables.provenance import provenance
-from gazetteer.diffusion.load import load_pipeline
 from gazetteer.jobs.config.schema import RunConfig
-from gazetteer.jobs.experiments.attribute_evaluate import load_methods, read_cases
+from gazetteer.jobs.experiments.attribute_evaluate import load_methods, read_cases, style_words
 from gazetteer.jobs.experiments.attribute_score import file_name
 from gazetteer.labeling.vocabulary.concepts import Vocabulary
-
-POOL = 400
-"""Prompts of the configuration that sheets draw from; edits are made from as many others."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -39,10 +32,11 @@ class EditConfig:
     """What `gazetteer attribute edit` is told.
 
     Attributes:
-        concept, goal, method: see `gazetteer.attribution.edits.methods.Methods.edit`.
-        fraction: likewise; None takes the one that the method was evaluated with (`dose`).
+        concept: of the vocabulary, or a word for the style of a picture.
+        goal, method: see `gazetteer.attribution.edits.methods.Methods.edit`.
+        fraction: likewise; None takes the one that the method was evaluated with for such concepts (`dose`).
         sheet: prompts on the picture sheet; 0 leaves it out.
-        pool: prompts of the configuration to draw from; the edit is made from one half, the sheet from the other.
+        pool: prompts that the evaluation paints; edits are made from others, pictures shown of the reporting half.
     """
 
     concept: str
@@ -58,106 +52,63 @@ class EditConfig:
 
 
 def make_edit(run: RunConfig, methods: MethodConfig, config: EditConfig, out: str) -> dict[str, Any]:
-    """Write ``OUT/<concept>-<goal>-<method>.safetensors`` and a sheet beside it, original above edited.
+    """Write ``OUT/<concept>-<goal>-<method>.safetensors``, pictures before and after it, and a sheet of more of them.
+
+    Args:
+        methods: as the evaluation makes its edits (`gazetteer.attribution.edits.defaults.evaluated`): with them and the
+            default `pool` the edit is, weight for weight, the one that was evaluated.
+
+    Returns:
+        ``edit``, ``weights``, everything of `config`, ``kind`` (objects or styles), ``measured`` (whether the
+        evaluation chose this dose), ``before`` and ``after`` (pictures of ``prompt``), ``sheet``; paths are empty
+        without pictures; ``computed_in``, ``said`` and ``rounding``, of the numbers.
 
     Raises:
         InputError: an unknown concept, goal or method, or a fraction that takes nothing.
     """
-    if config.concept not in Vocabulary(run.vocabulary).concepts:
-        known = ", ".join(sorted(Vocabulary(run.vocabulary).concepts))
-        raise InputError(f"{config.concept!r} is not in vocabulary.concepts: {known}.")
-    if config.fraction is None:
-        config = dataclasses.replace(config, fraction=dose(config.goal, config.method, methods.reference))
-    prompts = read_cases(run, config.pool)
-    prepared = load_methods(run, methods, prompts)
-    edit = prepared.edit(config.goal, config.method, config.concept, config.fraction or 0.0)
+    kind = kind_of(run, config.concept)
+    default = dose(config.goal, config.method, kind, methods.reference)
+    fraction = default.taken if config.fraction is None else config.fraction
+    config = dataclasses.replace(config, fraction=fraction)
+    prompts = read_cases(run, config.pool, style_words(run))
+    prepared, studied = load_methods(run, methods, prompts)
+    edit = prepared.edit(config.goal, config.method, config.concept, fraction)
     if not len(edit):
         raise InputError(f"A fraction of {config.fraction} takes no weight here; raise --fraction.")
     path = Path(out) / f"{file_name(f'{config.concept}-{config.goal}-{config.method}')}.safetensors"
-    save_delta(Delta(edit.changes, provenance({"model": digest_path(run.model.path)}, edit.provenance)), path)
+    about = provenance({"model": digest_path(run.model.path)}, edit.provenance)
+    stored, rounding = fitted(Delta(edit.changes, about), studied.stored)
+    save_delta(stored, path)
     shown = [c for c in prompts.cases if c.half == REPORT and config.concept in c.named][: config.sheet]
-    result = {"edit": str(path), "weights": len(edit), **dataclasses.asdict(config), "sheet": ""}
-    if shown:
-        result["sheet"] = str(path.with_suffix(".png"))
-        _rows(run, prepared, edit, shown).save(result["sheet"])
-    return result
+    return {
+        "edit": str(path), "weights": len(edit), **dataclasses.asdict(config), "kind": kind,
+        "measured": default.measured and fraction == default.taken, "computed_in": studied.computed_in,
+        "said": studied.said, "rounding": str(rounding), **_pictures(run, prepared, edit, shown, path),
+    }  # fmt: skip
 
 
-def _rows(run: RunConfig, methods: Methods, edit: Delta, cases: list[Case]) -> Image.Image:
-    """Same-seed pictures: a row of the intact model's, and below it a row of the edited one's."""
+def kind_of(run: RunConfig, concept: str) -> str:
+    """Whether a concept is an object or a style; InputError for one that the run knows neither as."""
+    if concept in (known := Vocabulary(run.vocabulary).concepts):
+        return "objects"
+    if concept in (styles := style_words(run)):
+        return "styles"
+    words = f", nor in steer.words: {', '.join(styles)}" if styles else ""
+    raise InputError(f"{concept!r} is not in vocabulary.concepts: {', '.join(sorted(known))}{words}.")
+
+
+def _pictures(run: RunConfig, methods: Methods, edit: Delta, cases: list[Case], path: Path) -> dict[str, str]:
+    """Same-seed pictures: the first before and after the edit, and a sheet of all, original above edited."""
+    if not cases:
+        return {"prompt": "", "before": "", "after": "", "sheet": ""}
     paint = painter(methods.pipe, run.generation)
     given = [case.prompt for case in cases], [case.seed for case in cases]
     rows: list[Images] = [paint(*given)]
     with applied(methods.unet, edit):
         rows.append(paint(*given))
-    return Image.fromarray(np.concatenate([np.concatenate(row, axis=1) for row in rows]))
-
-
-def write_sheet(run: RunConfig, edits: Sequence[str], pictures: int, out: str, others: int = 2) -> dict[str, Any]:
-    """Write ``OUT/weights.json`` and the pictures it names: rows of original, erased, amplified, …
-
-    Args:
-        edits: files of `gazetteer attribute edit` or `score`, each made from the configured model.
-        pictures: rows, of prompts that name the first edit's concept and took no part in making it.
-        others: rows below them, of prompts that do not name it: they should come out as they were.
-
-    Raises:
-        InputError: an edit that does not fit the model or says no concept, or no prompt that names it.
-    """
-    if not edits or pictures < 1 or others < 0:
-        raise InputError("A sheet needs at least one edit and one picture, and no fewer than 0 others.")
-    deltas = [load_delta(path) for path in edits]
-    about = [_about(delta, path) for delta, path in zip(deltas, edits, strict=True)]
-    concept, drawn = about[0]["concept"], [case for case in read_cases(run, POOL).cases if case.half == REPORT]
-    named = [case for case in drawn if concept in case.named][:pictures]
-    if not named:
-        raise InputError(f"No prompt of the configuration names {concept!r}.")
-    shown = named + [case for case in drawn if concept not in case.named][:others]
-    columns, said = _columns(run, deltas, about, shown)
-    folder = Path(out)
-    folder.mkdir(parents=True, exist_ok=True)
-    rows: list[dict[str, Any]] = []
-    for number, case in enumerate(shown):
-        files = {title: f"{number}-{title.replace(' ', '-')}.png" for title in columns}
-        for title, file in files.items():
-            (folder / file).write_bytes(encode_image(columns[title][number]))
-        apart = [] if concept in case.named else [f"the prompt does not name {concept}"]
-        rows.append({"prompt": case.prompt, "seed": case.seed, "edits": [*apart, *said], "files": files})
-    (folder / "weights.json").write_text(json.dumps({"pictures": rows}, indent=1) + "\n", encoding="utf-8")
-    return {"sheet": str(folder / "weights.json"), "pictures": len(rows), "columns": list(columns)}
-
-
-def _columns(
-    run: RunConfig, deltas: Sequence[Delta], about: Sequence[dict[str, str]], shown: Sequence[Case]
-) -> tuple[dict[str, Images], list[str]]:
-    """Per title the pictures of all cases, the intact model's first; and what each edit is, in words."""
-    use_threads(run.threads)
-    pipe: Any = load_pipeline(run.model)
-    paint, dtypes = painter(pipe, run.generation), {name: w.dtype for name, w in pipe.unet.named_parameters()}
-    given = [case.prompt for case in shown], [case.seed for case in shown]
-    columns, said = {"original": paint(*given)}, []
-    for delta, edit in zip(deltas, about, strict=True):
-        cast, rounding = fitted(delta, dtypes.get)
-        with applied(pipe.unet, cast):
-            columns[_title(edit, columns)] = paint(*given)
-        rounded = f", {rounding}" if rounding.cast else ""
-        said.append(f"{edit['goal']} {edit['concept']} by {edit['method']}: {len(delta)} weights{rounded}")
-    return columns, said
-
-
-def _about(delta: Delta, path: str) -> dict[str, str]:
-    config = delta.provenance.get("config", {})
-    if not config.get("concept"):
-        raise InputError(f"{path} does not say which concept it is for; a sheet shows edits of one concept.")
-    goal = config.get("goal") or ("amplify" if config.get("objective") == "amplify" else "erase")
-    if goal not in ("erase", "amplify"):
-        raise InputError(f"{path} says its goal is {goal!r}; accepted: erase, amplify.")
-    return {"concept": config["concept"], "goal": goal, "method": config.get("method") or config.get("estimator", "")}
-
-
-def _title(about: dict[str, str], taken: dict[str, Any]) -> str:
-    title = {"erase": "erased", "amplify": "amplified"}[about["goal"]]
-    title = title if title not in taken else f"{title} by {about['method']}"
-    while title in taken:
-        title += " again"
-    return title
+    files = {name: str(path.with_name(f"{path.stem}-{name}.png")) for name in ("before", "after")}
+    for file, row in zip(files.values(), rows, strict=True):
+        Path(file).write_bytes(encode_image(row[0]))
+    sheet = str(path.with_suffix(".png"))
+    Image.fromarray(np.concatenate([np.concatenate(row, axis=1) for row in rows])).save(sheet)
+    return {"prompt": cases[0].prompt, **files, "sheet": sheet}

@@ -22,8 +22,8 @@ from gazetteer.data.core.threads import use_threads
 from gazetteer.data.inputs.prompt_pool import read_prompts
 from gazetteer.data.runs.folder import RunFolder
 from gazetteer.data.tables.provenance import provenance
-from gazetteer.diffusion.load import load_pipeline
 from gazetteer.jobs.config.schema import RunConfig
+from gazetteer.jobs.experiments.attribute_model import Studied, load_studied
 from gazetteer.jobs.experiments.layout import check_config
 from gazetteer.jobs.experiments.steer import load_classifier
 from gazetteer.labeling.detect.detector_features import backbone_features
@@ -37,11 +37,17 @@ def read_cases(run: RunConfig, pool: int, words: Sequence[str] = ()) -> Prompts:
     return part_prompts(read_prompts(run.prompts), Vocabulary(run.vocabulary), words, pool, run.seed)
 
 
-def load_methods(run: RunConfig, config: MethodConfig, prompts: Prompts) -> Methods:
+def style_words(run: RunConfig) -> tuple[str, ...]:
+    """The words for the style of a picture that the run can tell apart."""
+    return run.steer.words if run.steer.classifier else ()
+
+
+def load_methods(run: RunConfig, config: MethodConfig, prompts: Prompts) -> tuple[Methods, Studied]:
     """The run's model with all methods; InputError for a model that cannot be read."""
     use_threads(run.threads)
     known = sorted(Vocabulary(run.vocabulary).concepts)
-    return Methods(load_pipeline(run.model), config, known, prompts.source, without)
+    studied = load_studied(run.model)
+    return Methods(studied.pipe, config, known, prompts.source, without), studied
 
 
 def evaluate(
@@ -57,7 +63,7 @@ def evaluate(
         InputError: no prompt names the concepts, or the folder holds results of other settings, models or prompts.
     """
     known = sorted(Vocabulary(run.vocabulary).concepts)
-    words = run.steer.words if config.styles and run.steer.classifier else ()
+    words = style_words(run) if config.styles else ()
     check_asked(config, known, concepts, only)
     prompts = read_cases(run, config.pool, words)
     painted = dataclasses.replace(run.generation, steps=config.methods.steps, exact=False)
@@ -71,7 +77,7 @@ def evaluate(
             "source": digest_json({prompt: sorted(named) for prompt, named in prompts.source.items()}),
         },
     )  # fmt: skip
-    methods, detector = load_methods(run, config.methods, prompts), load_detector(run.detector)
+    (methods, studied), detector = load_methods(run, config.methods, prompts), load_detector(run.detector)
     evaluators = Evaluators(
         painter(methods.pipe, painted),
         detecting(detector, known, load_classifier(run.steer.classifier, words) if words else None),
@@ -79,7 +85,7 @@ def evaluate(
         backbone_features(detector) if run.detector.library == "transformers" else None,
     )
     subject = Subject(methods, evaluators, prompts.cases, known, run.steer.concepts, words)
-    return run_suite(subject, config, concepts, only, cache)
+    return {**run_suite(subject, config, concepts, only, cache), "computed_in": studied.computed_in}
 
 
 def relate_features(
@@ -115,7 +121,7 @@ def relate_features(
         run.saes, {site for features in every.values() for site in features}, signal=run.sae_check.signal
     )
     prompts = read_cases(run, pool)
-    made = load_methods(run, methods, prompts)
+    made, _ = load_methods(run, methods, prompts)
     paint = painter(made.pipe, dataclasses.replace(run.generation, steps=methods.steps))
     evaluators = Evaluators(paint, detecting(load_detector(run.detector), known))
     pairs = PicturePairs(made, evaluators, prompts.cases, most)

@@ -54,6 +54,22 @@ def print_evaluation(result: Mapping[str, Any]) -> None:
                 print(f"  {'  ' + name:<14}{cells}{_aside(found[name])}")
 
 
+def print_edit(result: Mapping[str, Any]) -> None:
+    """What `gazetteer attribute edit` made, as text; the last lines are the pictures before and after."""
+    fraction, method = result["fraction"], result["method"]
+    print(f"{result['goal']} {result['concept']} by {method}: {result['weights']} weights, fraction {fraction:g}")
+    if not result["measured"]:
+        print(f"{method} was not evaluated with this fraction to {result['goal']} {result['kind']}; see the pictures")
+    if result["said"]:
+        print(f"{result['said']}; {result['rounding']}")
+    print(f"edit    {result['edit']}")
+    for name in ("sheet", "before", "after"):
+        if result[name]:
+            print(f"{name:<7} {result[name]}")
+    if not result["before"]:
+        print("no pictures: --sheet is 0, or no prompt of the configuration names the concept")
+
+
 def print_features(result: Mapping[str, Any]) -> None:
     """What `gazetteer attribute features` measured, as text."""
     for name, words in (

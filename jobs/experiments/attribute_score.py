@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from gazetteer.attribution.edits.cast import fitted
 from gazetteer.attribution.edits.checkpoint_edit import edit_model
 from gazetteer.attribution.edits.delta import ablation, compose
 from gazetteer.attribution.edits.delta_file import load_delta, save_delta
@@ -16,8 +17,8 @@ from gazetteer.attribution.scores.selection import count
 from gazetteer.data.core.digests import digest_path
 from gazetteer.data.core.threads import use_threads
 from gazetteer.data.tables.provenance import provenance
-from gazetteer.diffusion.load import load_pipeline
 from gazetteer.jobs.config.schema import RunConfig
+from gazetteer.jobs.experiments.attribute_model import load_studied
 from gazetteer.labeling.vocabulary.words import parts, words
 
 
@@ -28,12 +29,13 @@ def score(run: RunConfig, config: ScoreConfig, out: str) -> dict[str, Any]:
         InputError: anything that does not fit.
     """
     use_threads(run.threads)
-    scored = score_weights(load_pipeline(run.model), config, run.saes, run.sae_check.signal)
+    studied = load_studied(run.model)
+    scored = score_weights(studied.pipe, config, run.saes, run.sae_check.signal)
     site, taken = scored.site, scored.selection
     done = {**dataclasses.asdict(config), "scope": scored.scope, "fraction": taken.fraction, "per": taken.per}
     about = provenance({"model": digest_path(run.model.path)}, done)
     path = Path(out) / f"{file_name(f'{config.concept or config.feature}-{config.objective}')}.safetensors"
-    save_delta(ablation(scored.weights, scored.chosen, about), path)
+    save_delta(fitted(ablation(scored.weights, scored.chosen, about), studied.stored)[0], path)
     rows = component_rows(
         scored.scores, scored.chosen, estimator=config.estimator, objective=config.objective,
         concept=config.concept or None, site=(site.block, site.branch, site.t) if site else None,
@@ -43,6 +45,7 @@ def score(run: RunConfig, config: ScoreConfig, out: str) -> dict[str, Any]:
     return {
         "edit": str(path), "components": str(table), "weights": count(scored.chosen),
         "scored": sum(w.numel() for w in scored.weights.values()), "J": scored.value, "cost": scored.cost,
+        "computed_in": studied.computed_in, "said": studied.said,
         "by_module": {n: len(i) for n, i in sorted(scored.chosen.items(), key=lambda item: -len(item[1]))},
         **({"by_step": scored.steps} if config.by_step else {}),
     }  # fmt: skip

@@ -13,14 +13,16 @@ import torch
 from torch import Tensor, nn
 
 from gazetteer.attribution.edits import problems as problems_module
+from gazetteer.attribution.edits.defaults import KINDS, dose
 from gazetteer.attribution.edits.delta import Delta, ablation
-from gazetteer.attribution.edits.method_names import dose
+from gazetteer.attribution.edits.method_names import AMPLIFY, ERASE, leader
 from gazetteer.attribution.edits.methods import Methods
 from gazetteer.attribution.edits.problems import MethodConfig
 from gazetteer.attribution.evaluation.cases import CHOOSE, REPORT, Case
 from gazetteer.attribution.evaluation.evaluate import EditEvaluation, EvaluationConfig
 from gazetteer.attribution.evaluation.evaluators import Evaluators, Images
 from gazetteer.attribution.evaluation.faithfulness import pooled_correlations
+from gazetteer.attribution.evaluation.suite import full
 from gazetteer.attribution.objective.context import context_samples
 from gazetteer.attribution.objective.objectives import user_objective
 from gazetteer.attribution.objective.problem import Problem, Scores
@@ -83,22 +85,34 @@ def test_prompts_whose_word_cannot_be_taken_out_say_nothing_of_taking_it_out() -
 
 
 def test_an_edit_takes_the_dose_that_its_method_was_evaluated_with() -> None:
-    for goal, method, wanted in (
-        ("erase", "cad", 0.05), ("erase", "cad_wanda", 0.05), ("erase", "steps", 0.1), ("erase", "magnitude", 0.1),
-        ("erase", "uce", 1.0), ("amplify", "steps", 0.003), ("amplify", "steps_all", 1.0),
+    for goal, method, kind, wanted in (
+        ("erase", "cad", "objects", 0.05), ("erase", "cad_wanda", "objects", 0.05), ("erase", "steps", "objects", 0.1),
+        ("erase", "magnitude", "objects", 0.1), ("erase", "uce", "objects", 1.0),
+        ("amplify", "steps", "objects", 0.003),
+        ("amplify", "steps_all", "objects", 1.0), ("erase", "cad", "styles", 0.02), ("erase", "random", "styles", 0.01),
     ):  # fmt: skip
-        assert dose(goal, method, "steps") == wanted
+        found = dose(goal, method, kind)
+        assert found.taken == wanted and found.measured
         text = (Path(__file__).parents[2] / "docs/results/attribution.md").read_text(encoding="utf-8")
         rows = [line for line in text.splitlines() if line.startswith(f"| `{method}` |") and " % |" in line]
         assert wanted == 1.0 or any(f"| {100 * wanted:g} % |" in row for row in rows)
-    for goal, method, words in (
-        ("erase", "x", r"Unknown method 'x' to erase; accepted: steps, .*uce\."),
-        ("amplify", "uce", "Unknown method 'uce' to amplify; accepted: steps"),
-        ("forget", "cad", "Unknown goal 'forget'; accepted: erase, amplify"),
-        ("erase", "live", "No fraction to erase by live was measured; name one with --fraction"),
+    for goal, method, kind, words in (
+        ("erase", "x", "objects", r"Unknown method 'x' to erase; accepted: steps, .*uce.*\."),
+        ("amplify", "uce", "objects", "Unknown method 'uce' to amplify; accepted: steps"),
+        ("forget", "cad", "objects", "Unknown goal 'forget'; accepted: erase, amplify"),
+        ("erase", "cad", "moods", "Unknown kind of concept 'moods'; accepted: objects, styles"),
     ):
         with pytest.raises(InputError, match=words):
-            dose(goal, method, "steps")
+            dose(goal, method, kind)
+
+
+def test_every_method_has_a_dose_for_every_kind_and_the_evaluation_tries_it() -> None:
+    config = full(10, 4.0, 0).evaluation
+    for goal, methods in (("erase", ERASE), ("amplify", AMPLIFY)):
+        for method in methods:
+            for kind in KINDS:
+                taken = dose(goal, method, kind).taken
+                assert taken in config.points(leader(method, "steps") or method)
 
 
 def test_amplifying_takes_what_holds_a_concept_down_and_asks_for_more_of_it(

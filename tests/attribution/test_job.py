@@ -15,6 +15,7 @@ import torch
 from PIL import Image
 
 from gazetteer import load_components
+from gazetteer.attribution.edits.defaults import dose
 from gazetteer.attribution.edits.delta import applied
 from gazetteer.attribution.edits.delta_file import load_delta, save_delta
 from gazetteer.attribution.edits.method_names import AMPLIFY, ERASE, FOLLOWERS
@@ -28,7 +29,7 @@ from gazetteer.attribution.evaluation.evaluate import EditEvaluation, Evaluation
 from gazetteer.attribution.evaluation.evaluators import Evaluators, Images, painter
 from gazetteer.attribution.evaluation.faithfulness import FaithfulnessConfig
 from gazetteer.attribution.evaluation.located import everywhere, located
-from gazetteer.attribution.evaluation.suite import SuiteConfig
+from gazetteer.attribution.evaluation.suite import Subject, SuiteConfig, full
 from gazetteer.attribution.objective.prompts import paraphrases, without
 from gazetteer.attribution.scores.score import ScoreConfig
 from gazetteer.attribution.scores.selection import count, scope_weights
@@ -38,10 +39,12 @@ from gazetteer.diffusion.config.generation import GenerationConfig
 from gazetteer.diffusion.load import ModelConfig, load_pipeline
 from gazetteer.jobs.cli.main import parser
 from gazetteer.jobs.config.schema import RunConfig, load_config
-from gazetteer.jobs.experiments.attribute_edit import EditConfig, make_edit, write_sheet
+from gazetteer.jobs.experiments import attribute_evaluate
+from gazetteer.jobs.experiments.attribute_edit import EditConfig, make_edit
 from gazetteer.jobs.experiments.attribute_evaluate import evaluate
-from gazetteer.jobs.experiments.attribute_report import print_evaluation, write_evaluation
+from gazetteer.jobs.experiments.attribute_report import print_edit, print_evaluation, write_evaluation
 from gazetteer.jobs.experiments.attribute_score import apply_edit, score
+from gazetteer.jobs.experiments.attribute_sheet import write_sheet
 from gazetteer.labeling.atlas.sheets import write_edits
 from gazetteer.labeling.vocabulary.concepts import Vocabulary, VocabularyConfig
 from tests.support.models.tiny_pipeline import tiny_pipeline
@@ -110,15 +113,26 @@ def test_score_apply_and_undo(run: RunConfig, tmp_path: Path) -> None:
         load_components(tmp_path)
 
 
-def test_an_edit_by_an_evaluated_method_comes_with_a_sheet_of_pictures(run: RunConfig, tmp_path: Path) -> None:
+def test_an_edit_by_an_evaluated_method_comes_with_a_sheet_of_pictures(
+    run: RunConfig, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     methods = MethodConfig(steps=2, context=1, context_steps=1, tune_steps=1)
     config = dataclasses.replace(run, generation=dataclasses.replace(run.generation, steps=2))
     done = make_edit(config, methods, EditConfig("dog", fraction=0.1, sheet=2, pool=40), str(tmp_path))
     assert len(load_delta(done["edit"])) == done["weights"] > 0
     with Image.open(done["sheet"]) as sheet:
         width, height = sheet.size
+        whole = np.asarray(sheet)
     assert width == height  # two prompts across, original above edited
-    for wrong, words in (("unicorn", "not in vocabulary"), ("dog", "Unknown method 'x'")):
+    for file, row in ((done["before"], 0), (done["after"], 1)):
+        picture = np.asarray(Image.open(file))
+        assert (picture == whole[row * len(picture) : (row + 1) * len(picture), : picture.shape[1]]).all()
+    assert done["kind"] == "objects" and done["measured"]
+    print_edit(done)
+    assert Path(capsys.readouterr().out.splitlines()[-1].split()[-1]) == Path(done["after"])
+    style = make_edit(config, methods, EditConfig("night", method="cad", sheet=0, pool=40), str(tmp_path))
+    assert (style["kind"], style["fraction"], style["before"]) == ("styles", dose("erase", "cad", "styles").taken, "")
+    for wrong, words in (("unicorn", "not in vocabulary.*nor in steer.words: night"), ("dog", "Unknown method 'x'")):
         with pytest.raises(InputError, match=words):
             make_edit(config, methods, EditConfig(wrong, method="x", pool=40), str(tmp_path))
     more = make_edit(config, methods, EditConfig("dog", "amplify", fraction=0.1, sheet=0, pool=40), str(tmp_path))
@@ -138,6 +152,42 @@ def test_an_edit_by_an_evaluated_method_comes_with_a_sheet_of_pictures(run: RunC
         write_sheet(config, [done["edit"]], 1, str(tmp_path), others=-1)
     with pytest.raises(InputError, match="which concept"):
         write_sheet(config, [str(tmp_path / "nobody.safetensors")], 1, str(tmp_path))
+
+
+def test_the_command_makes_the_edit_that_was_evaluated(
+    run: RunConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    subjects: list[Subject] = []
+    monkeypatch.setattr(attribute_evaluate, "run_suite", lambda subject, *_: subjects.append(subject) or {})
+    run = dataclasses.replace(run, generation=dataclasses.replace(run.generation, steps=2))
+    config = full(2, run.generation.guidance, run.seed)
+    config = dataclasses.replace(config, methods=dataclasses.replace(config.methods, tune_steps=1))
+    evaluate(run, config, ["dog"])
+    evaluated = subjects[0].methods.edit("erase", "steps", "dog", dose("erase", "steps", "objects").taken)
+    done = make_edit(run, config.methods, EditConfig("dog", sheet=0), str(tmp_path))
+    written = load_delta(done["edit"])
+    assert done["measured"] and written.changes.keys() == evaluated.changes.keys()
+    for name, change in written.changes.items():
+        assert torch.equal(change.index, evaluated.changes[name].index)
+        assert torch.equal(change.new, evaluated.changes[name].new)
+
+
+def test_half_precision_on_a_cpu_is_computed_in_float32_and_written_as_asked(run: RunConfig, tmp_path: Path) -> None:
+    load_pipeline(run.model).to(torch.float16).save_pretrained(tmp_path / "half")
+    half = load_config(None, [f"model.path={tmp_path / 'half'}", "model.dtype=float16"])
+    full_width = load_config(None, [f"model.path={tmp_path / 'half'}"])
+    config = ScoreConfig(concept="dog", fraction=0.02, steps=2)
+    found = [score(one, config, str(tmp_path / str(i))) for i, one in enumerate((half, full_width))]
+    assert [one["computed_in"] for one in found] == ["float32", "float32"]
+    assert "no fast float16" in found[0]["said"] and not found[1]["said"]
+    tables = [load_components(one["components"]).drop_columns([]) for one in found]
+    assert tables[0].equals(tables[1])
+    edits = [load_delta(one["edit"]) for one in found]
+    assert {change.old.dtype for change in edits[0].changes.values()} == {torch.float16}
+    for name, change in edits[0].changes.items():
+        assert torch.equal(change.old.float(), edits[1].changes[name].old)
+    done = apply_edit(str(tmp_path / "half"), [found[0]["edit"]], str(tmp_path / "applied"))
+    assert done["cast"] == 0
 
 
 def test_taking_a_concept_out_of_a_prompt() -> None:

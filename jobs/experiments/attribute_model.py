@@ -1,0 +1,58 @@
+"""The model whose weights are studied, computed in a type that the hardware is fast in."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from gazetteer.diffusion.load import ModelConfig, load_pipeline
+
+
+@dataclass(frozen=True)
+class Studied:
+    """A pipeline to study.
+
+    Attributes:
+        pipe: computes in `computed_in`.
+        dtype: the type that the model was asked for in, in which edits are written.
+        computed_in: a name of torch's types.
+    """
+
+    pipe: Any
+    dtype: torch.dtype
+    computed_in: str
+
+    def stored(self, name: str) -> torch.dtype | None:
+        """The type of a parameter of the U-Net in an edit's file (`gazetteer.attribution.edits.cast.fitted`)."""
+        return self.dtype if self.computed_in != _name(self.dtype) else None
+
+    @property
+    def said(self) -> str:
+        """What a user should know of it; empty where it computes as asked."""
+        asked = _name(self.dtype)
+        if self.computed_in == asked:
+            return ""
+        return f"computed in {self.computed_in} on weights rounded to {asked}: a CPU has no fast {asked}"
+
+
+def load_studied(config: ModelConfig) -> Studied:
+    """The pipeline; float16 on a CPU is read as float16, so that the weights are those, and computed in float32.
+
+    A CPU multiplies float16 numbers several times more slowly than float32 ones (gradients of the embedded U-Net: 3
+    times), and sums of float16 products are the less exact. What comes out is thus that of float32 bit for bit where
+    the files hold float16, as those of the embedded model do.
+    """
+    pipe: Any = load_pipeline(config)
+    dtype = pipe.unet.dtype
+    if dtype != torch.float16 or pipe.unet.device.type != "cpu":
+        return Studied(pipe, dtype, _name(dtype))
+    for part in pipe.components.values():
+        if isinstance(part, torch.nn.Module):
+            part.float()
+    return Studied(pipe, dtype, "float32")
+
+
+def _name(dtype: torch.dtype) -> str:
+    return str(dtype).removeprefix("torch.")

@@ -1,0 +1,94 @@
+"""`gazetteer attribute sheet`: pictures of what edits do, original, erased and amplified, for the atlas."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from gazetteer.attribution.edits.cast import fitted
+from gazetteer.attribution.edits.defaults import POOL
+from gazetteer.attribution.edits.delta import Delta, applied
+from gazetteer.attribution.edits.delta_file import load_delta
+from gazetteer.attribution.evaluation.cases import REPORT, Case
+from gazetteer.attribution.evaluation.evaluators import Images, painter
+from gazetteer.data.core.errors import InputError
+from gazetteer.data.core.threads import use_threads
+from gazetteer.data.tables.images import encode_image
+from gazetteer.jobs.config.schema import RunConfig
+from gazetteer.jobs.experiments.attribute_evaluate import read_cases, style_words
+from gazetteer.jobs.experiments.attribute_model import load_studied
+
+
+def write_sheet(run: RunConfig, edits: Sequence[str], pictures: int, out: str, others: int = 2) -> dict[str, Any]:
+    """Write ``OUT/weights.json`` and the pictures it names: rows of original, erased, amplified, …
+
+    Args:
+        edits: files of `gazetteer attribute edit` or `score`, each made from the configured model.
+        pictures: rows, of prompts that name the first edit's concept and took no part in making it.
+        others: rows below them, of prompts that do not name it: they should come out as they were.
+
+    Raises:
+        InputError: an edit that does not fit the model or says no concept, or no prompt that names it.
+    """
+    if not edits or pictures < 1 or others < 0:
+        raise InputError("A sheet needs at least one edit and one picture, and no fewer than 0 others.")
+    deltas = [load_delta(path) for path in edits]
+    about = [_about(delta, path) for delta, path in zip(deltas, edits, strict=True)]
+    concept, drawn = (
+        about[0]["concept"],
+        [case for case in read_cases(run, POOL, style_words(run)).cases if case.half == REPORT],
+    )
+    named = [case for case in drawn if concept in case.named][:pictures]
+    if not named:
+        raise InputError(f"No prompt of the configuration names {concept!r}.")
+    shown = named + [case for case in drawn if concept not in case.named][:others]
+    columns, said = _columns(run, deltas, about, shown)
+    folder = Path(out)
+    folder.mkdir(parents=True, exist_ok=True)
+    rows: list[dict[str, Any]] = []
+    for number, case in enumerate(shown):
+        files = {title: f"{number}-{title.replace(' ', '-')}.png" for title in columns}
+        for title, file in files.items():
+            (folder / file).write_bytes(encode_image(columns[title][number]))
+        apart = [] if concept in case.named else [f"the prompt does not name {concept}"]
+        rows.append({"prompt": case.prompt, "seed": case.seed, "edits": [*apart, *said], "files": files})
+    (folder / "weights.json").write_text(json.dumps({"pictures": rows}, indent=1) + "\n", encoding="utf-8")
+    return {"sheet": str(folder / "weights.json"), "pictures": len(rows), "columns": list(columns)}
+
+
+def _columns(
+    run: RunConfig, deltas: Sequence[Delta], about: Sequence[dict[str, str]], shown: Sequence[Case]
+) -> tuple[dict[str, Images], list[str]]:
+    """Per title the pictures of all cases, the intact model's first; and what each edit is, in words."""
+    use_threads(run.threads)
+    pipe: Any = load_studied(run.model).pipe
+    paint, dtypes = painter(pipe, run.generation), {name: w.dtype for name, w in pipe.unet.named_parameters()}
+    given = [case.prompt for case in shown], [case.seed for case in shown]
+    columns, said = {"original": paint(*given)}, []
+    for delta, edit in zip(deltas, about, strict=True):
+        cast, rounding = fitted(delta, dtypes.get)
+        with applied(pipe.unet, cast):
+            columns[_title(edit, columns)] = paint(*given)
+        rounded = f", {rounding}" if rounding.cast else ""
+        said.append(f"{edit['goal']} {edit['concept']} by {edit['method']}: {len(delta)} weights{rounded}")
+    return columns, said
+
+
+def _about(delta: Delta, path: str) -> dict[str, str]:
+    config = delta.provenance.get("config", {})
+    if not config.get("concept"):
+        raise InputError(f"{path} does not say which concept it is for; a sheet shows edits of one concept.")
+    goal = config.get("goal") or ("amplify" if config.get("objective") == "amplify" else "erase")
+    if goal not in ("erase", "amplify"):
+        raise InputError(f"{path} says its goal is {goal!r}; accepted: erase, amplify.")
+    return {"concept": config["concept"], "goal": goal, "method": config.get("method") or config.get("estimator", "")}
+
+
+def _title(about: dict[str, str], taken: dict[str, Any]) -> str:
+    title = {"erase": "erased", "amplify": "amplified"}[about["goal"]]
+    title = title if title not in taken else f"{title} by {about['method']}"
+    while title in taken:
+        title += " again"
+    return title
