@@ -14,19 +14,22 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from gazetteer.data.core.errors import InputError
+from gazetteer.data.core.sites import SITE_COLUMNS
 from gazetteer.data.runs.folder import RunFolder
 
 Run = str | os.PathLike[str] | RunFolder
 OneOrMore = str | Sequence[str]
 # Sites are told apart by t with two decimals (data/core/sites.py): half a hundredth finds the one that is meant.
 T_TOLERANCE = 0.005
-PAIR = ("block", "branch", "t", "feature", "concept")
+PAIR = (*SITE_COLUMNS, "feature", "concept")
 
 
 def load_labels(
     run: Run,
     *,
     block: str | None = None,
+    stream: str | None = None,
+    signal: str | None = None,
     branch: str | None = None,
     t: float | None = None,
     concept: OneOrMore | None = None,
@@ -40,7 +43,7 @@ def load_labels(
 
     Args:
         run: folder or URL of a finished run.
-        block, branch, t: one site, or a slice over those left out.
+        block, stream, signal, branch, t: one site, or a slice over those left out.
         concept: one concept, or any of several.
         feature: one feature index.
         max_q: only rows with q_value ≤ this.
@@ -51,7 +54,7 @@ def load_labels(
     Raises:
         InputError: not a finished run, a damaged file, an unknown column, or no causal pass where one is asked for.
     """
-    wanted = [*_pair(block, branch, t, feature, concept), *_evidence(max_q, min_iou)]
+    wanted = [*_pair(block, stream, signal, branch, t, feature, concept), *_evidence(max_q, min_iou)]
     if not causal:
         return _opened(run).read_final("labels", columns, _all(wanted))
     return _with_causal(run, "labels", PAIR, columns, wanted, lambda table: table.filter(pc.field("labelled")))
@@ -61,6 +64,8 @@ def load_candidates(
     run: Run,
     *,
     block: str | None = None,
+    stream: str | None = None,
+    signal: str | None = None,
     branch: str | None = None,
     t: float | None = None,
     concept: OneOrMore | None = None,
@@ -72,7 +77,7 @@ def load_candidates(
     columns: Sequence[str] | None = None,
 ) -> pa.Table:
     """Every pair that was tested (candidates.parquet), with both verdicts; arguments as in `load_labels`."""
-    wanted = [*_pair(block, branch, t, feature, concept), *_evidence(max_q, min_iou)]
+    wanted = [*_pair(block, stream, signal, branch, t, feature, concept), *_evidence(max_q, min_iou)]
     wanted += [*_is("trusted", trusted), *_is("paper_label", paper_label)]
     return _opened(run).read_final("candidates", columns, _all(wanted))
 
@@ -81,6 +86,8 @@ def load_features(
     run: Run,
     *,
     block: str | None = None,
+    stream: str | None = None,
+    signal: str | None = None,
     branch: str | None = None,
     t: float | None = None,
     concept: OneOrMore | None = None,
@@ -93,7 +100,7 @@ def load_features(
     """One row per feature (features.parquet).
 
     Args:
-        run, block, branch, t, feature, columns: as in `load_labels`.
+        run, block, stream, signal, branch, t, feature, columns: as in `load_labels`.
         concept: only features whose best_label is this, or any of several.
         max_q: only rows with best_q_value ≤ this, so none without a label.
         labelled: only features with (or without) a trusted label.
@@ -104,7 +111,11 @@ def load_features(
     Raises:
         InputError: as `load_labels`.
     """
-    wanted = [*_pair(block, branch, t, feature), *_is("best_label", concept), *_at_most("best_q_value", max_q)]
+    wanted = [
+        *_pair(block, stream, signal, branch, t, feature),
+        *_is("best_label", concept),
+        *_at_most("best_q_value", max_q),
+    ]
     if labelled is not None:
         wanted.append(pc.field("labels") > 0 if labelled else pc.field("labels") == 0)
     if not causal:
@@ -116,6 +127,8 @@ def load_causal(
     run: Run,
     *,
     block: str | None = None,
+    stream: str | None = None,
+    signal: str | None = None,
     branch: str | None = None,
     t: float | None = None,
     concept: OneOrMore | None = None,
@@ -131,7 +144,7 @@ def load_causal(
     Raises:
         InputError: no causal pass was made, a damaged file, or an unknown column.
     """
-    wanted = [*_pair(block, branch, t, feature, concept), *_is("causal_verdict", verdict)]
+    wanted = [*_pair(block, stream, signal, branch, t, feature, concept), *_is("causal_verdict", verdict)]
     folder = _opened(run)
     if not folder.has_final("causal"):
         raise InputError(f"{folder.path} has no causal.parquet; gazetteer causal writes it.")
@@ -185,7 +198,7 @@ def _strongest(causal: pa.Table) -> pa.Table:
     rising = rising.sort_by([("causal_q_value", "ascending"), ("causal_area", "descending"), ("concept", "ascending")])
     seen: set[tuple[object, ...]] = set()
     first = []
-    for i, row in enumerate(rising.select(["block", "branch", "t", "feature"]).to_pylist()):
+    for i, row in enumerate(rising.select(PAIR[:-1]).to_pylist()):
         if tuple(row.values()) not in seen:
             seen.add(tuple(row.values()))
             first.append(i)
@@ -217,10 +230,11 @@ def _started(run: Run) -> RunFolder:
 
 
 def _pair(
-    block: str | None, branch: str | None, t: float | None, feature: int | None, concept: OneOrMore | None = None
-) -> list[pc.Expression]:
+    block: str | None, stream: str | None, signal: str | None, branch: str | None, t: float | None,
+    feature: int | None, concept: OneOrMore | None = None,
+) -> list[pc.Expression]:  # fmt: skip
     """Conditions on the keys of a (site, feature, concept); None leaves one free."""
-    wanted = [*_is("block", block), *_is("branch", branch)]
+    wanted = [*_is("block", block), *_is("stream", stream), *_is("signal", signal), *_is("branch", branch)]
     if t is not None:
         _number("t", t)
         wanted.append((pc.field("t") > t - T_TOLERANCE) & (pc.field("t") < t + T_TOLERANCE))

@@ -28,9 +28,10 @@ from gazetteer.attribution.scores.components import component_rows
 from gazetteer.attribution.scores.estimators import estimate
 from gazetteer.attribution.scores.selection import Selection, jaccard, scope_weights, select
 from gazetteer.data.core.errors import InputError
-from gazetteer.data.core.sites import Site, step_of
+from gazetteer.data.core.sites import SITE_COLUMNS, Site, step_of
 from gazetteer.data.inputs.edits import Edit, Target
 from gazetteer.diffusion.steer import Saes, steer
+from gazetteer.labeling.evidence.site_codes import site_of_row
 from gazetteer.labeling.quality.intervals import Interval, mean_interval
 from gazetteer.labeling.tables import load_labels
 
@@ -136,22 +137,24 @@ def ablating_edits(features: Mapping[Site, Sequence[int]]) -> list[Edit]:
     that are as near.
     """
     edits = []
-    for block, branch in dict.fromkeys((site.block, site.branch) for site in features):
-        sites = sorted((s for s in features if (s.block, s.branch) == (block, branch)), key=lambda site: site.t)
+    for place in dict.fromkeys(site.place for site in features):
+        sites = sorted((site for site in features if site.place == place), key=lambda site: site.t)
         borders = [0.0, *((one.t + two.t) / 2 for one, two in pairwise(sites)), 1.0]
         for site, (low, high) in zip(sites, pairwise(borders), strict=True):
             if features[site]:
-                target = Target(block, branch, site.t, tuple(features[site]))
-                edits.append(Edit(targets=(target,), window=(low, high), branch=branch, strength=-1.0, unit="code"))
+                target = Target(**site.columns(), features=tuple(features[site]))
+                edits.append(
+                    Edit(targets=(target,), window=(low, high), branch=site.branch, strength=-1.0, unit="code")
+                )
     return edits
 
 
 def _features_of(run: str, concept: str) -> dict[Site, list[int]]:
-    columns = ["block", "branch", "t", "feature", "dataset_iou"]
+    columns = [*SITE_COLUMNS, "feature", "dataset_iou"]
     table = load_labels(run, concept=concept, branch="cond", columns=columns).to_pylist()
     found: dict[Site, list[int]] = {}
     for row in sorted(table, key=lambda row: (-row["dataset_iou"], row["feature"])):
-        site = Site(row["block"], row["branch"], round(float(row["t"]), 6))
+        site = site_of_row(row)
         found.setdefault(site, []).append(int(row["feature"]))
     return found
 
@@ -225,8 +228,7 @@ def _written(
             found["written"][name].append(jaccard(chosen, select({n: writes[n] for n in scores}, selection)))
             found["written_all"][name].append(jaccard(anywhere, taken))
             if name == "own":
-                place = (site.block, site.branch, site.t)
-                rows += component_rows(writes, taken, estimator="cad", objective="feature", site=place, feature=feature)
+                rows += component_rows(writes, taken, estimator="cad", objective="feature", site=site, feature=feature)
         if name == "other" and len(found["written"]["other"]) >= config.written:
             break
     means = {

@@ -15,6 +15,7 @@ from gazetteer.attribution.objective.problem import Scores
 from gazetteer.attribution.scores.loading import FILE
 from gazetteer.attribution.scores.selection import Chosen
 from gazetteer.data.core.atomic import replaced_file
+from gazetteer.data.core.sites import SITE_COLUMNS, Site
 from gazetteer.data.tables.provenance import with_provenance
 from gazetteer.data.tables.schemas import COMPONENTS
 
@@ -26,7 +27,7 @@ def component_rows(
     estimator: str,
     objective: str,
     concept: str | None = None,
-    site: tuple[str, str, float] | None = None,
+    site: Site | None = None,
     feature: int | None = None,
 ) -> list[dict[str, Any]]:
     """One row per output row of each scored parameter: the sum of its weights' α, its sign, and how many were chosen.
@@ -34,9 +35,9 @@ def component_rows(
     Args:
         scores: α per weight, shapes [rows, ...].
         chosen: flat indices of the weights an edit takes.
-        concept: or `feature` with its site (block, branch, t), whichever J was about.
+        concept: or `feature` with its site, whichever J was about.
     """
-    block, branch, t = site or (None, None, None)
+    place: dict[str, Any] = dict.fromkeys(SITE_COLUMNS) if site is None else site.columns()
     rows = []
     for name in sorted(scores):
         table = scores[name].double().flatten(1)
@@ -46,7 +47,7 @@ def component_rows(
         for row, (score, count) in enumerate(zip(table.sum(1).tolist(), counts, strict=True)):
             rows.append(
                 {
-                    "concept": concept, "block": block, "branch": branch, "t": t, "feature": feature,
+                    "concept": concept, **place, "feature": feature,
                     "module": name.removesuffix(".weight"), "row": row, "weights": table.shape[1], "chosen": count,
                     "score": score, "sign": (score > 0) - (score < 0), "estimator": estimator, "objective": objective,
                 }

@@ -73,7 +73,8 @@ _FIELDS: dict[str, Any] = {
     "blocks": _TEXTS, "t": float, "choice": str, "strength": float, "unit": str, "images": _WHOLE,
 }  # fmt: skip
 _TARGET_FIELDS: dict[str, Any] = {
-    "block": str, "branch": str, "t": float, "features": _WHOLE, "scales": _NUMBERS, "vector": _NUMBERS,
+    "block": str, "stream": str, "signal": str, "branch": str, "t": float,
+    "features": _WHOLE, "scales": _NUMBERS, "vector": _NUMBERS,
 }  # fmt: skip
 
 

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gazetteer.data.core.errors import InputError
-from gazetteer.data.core.sites import BRANCHES, Site
+from gazetteer.data.core.sites import BRANCHES, SIGNALS, STREAMS, Site
 from gazetteer.data.tables.masks import mask_to_struct, struct_to_mask
 
 STAGES: dict[str, tuple[float, float]] = {"early": (0.6, 1.0), "middle": (0.2, 0.6), "final": (0.0, 0.2)}
@@ -108,8 +108,8 @@ class Target:
     """What is added in one block: features of the autoencoder of a site, or a plain direction.
 
     Attributes:
-        block: the U-Net module whose update is changed.
-        branch, t: with `features`, the rest of their site.
+        block: the module of the denoiser whose output is changed.
+        branch, t, stream, signal: with `features`, the rest of their site.
         features: indices of the autoencoder's features; their vectors are added up.
         scales: how much of each of them goes into the sum, 1 each when empty; with the unit ``feature_p99`` their
             percentiles. The unit ``code`` has no use for them.
@@ -122,9 +122,11 @@ class Target:
     features: tuple[int, ...] = ()
     scales: tuple[float, ...] = ()
     vector: tuple[float, ...] = ()
+    stream: str = STREAMS[0]
+    signal: str = SIGNALS[0]
 
     def __post_init__(self) -> None:
-        Site(self.block, self.branch, self.t)
+        Site(self.block, self.branch, self.t, self.stream, self.signal)
         _floats(self, "t", "scales", "vector")
         if bool(self.features) == bool(self.vector):
             raise InputError(f"The target at {self.block} needs either features or a vector.")
@@ -140,7 +142,7 @@ class Target:
     @property
     def site(self) -> Site:
         """Where the autoencoder of the features listens."""
-        return Site(self.block, self.branch, self.t)
+        return Site(self.block, self.branch, self.t, self.stream, self.signal)
 
 
 @dataclass(frozen=True)
@@ -216,7 +218,9 @@ class Edit:
     @property
     def digest(self) -> str:
         """16 hex digits of the edit's content; equal edits have equal digests, everywhere."""
-        text = json.dumps(asdict(self), sort_keys=True, separators=(",", ":"))
+        plain = asdict(self)
+        plain["targets"] = [_usual_left_out(one) for one in plain["targets"]]  # as before streams had a name
+        text = json.dumps(plain, sort_keys=True, separators=(",", ":"))
         return hashlib.sha256(text.encode()).hexdigest()[:16]
 
     def with_targets(self, targets: Sequence[Target]) -> Edit:
@@ -231,8 +235,15 @@ class Edit:
             plain["region"] = {name: value for name, value in plain["region"].items() if value}
         if "targets" in plain:
             keep = ("block", "branch", "t")
-            plain["targets"] = [{n: v for n, v in one.items() if v or n in keep} for one in plain["targets"]]
+            targets = (_usual_left_out(one) for one in plain["targets"])
+            plain["targets"] = [{n: v for n, v in one.items() if v or n in keep} for one in targets]
         return plain
+
+
+def _usual_left_out(target: dict[str, Any]) -> dict[str, Any]:
+    """A target without the stream and signal that nearly all have."""
+    usual = {"stream": STREAMS[0], "signal": SIGNALS[0]}
+    return {name: value for name, value in target.items() if usual.get(name) != value}
 
 
 def _floats(one: Any, *names: str) -> None:

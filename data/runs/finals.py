@@ -18,7 +18,7 @@ from gazetteer.data.runs.publish import conform, describe, parquet_bytes
 from gazetteer.data.runs.reading import checked_query, readable, rows, writer_of
 from gazetteer.data.storage.files import Files
 from gazetteer.data.tables.provenance import read_provenance
-from gazetteer.data.tables.schemas import CAUSAL, FINAL_TABLES, SCHEMA_VERSION
+from gazetteer.data.tables.schemas import BEFORE_STREAMS, CAUSAL, FINAL_TABLES, SCHEMA_VERSION
 
 ALL_FINALS = {**FINAL_TABLES, "causal": CAUSAL}
 """Every table that may lie at the top of a run; the causal one is written by a command of its own."""
@@ -62,7 +62,7 @@ class Finals:
             checked_query(name, schema, columns, filter)
             self._check_written(name, schema.names if columns is None else columns)
         with readable(self._files.root, f"{name}.parquet"):
-            return rows(self._files.source(f"{name}.parquet"), columns, filter)
+            return rows(self._files.source(f"{name}.parquet"), schema, columns, filter)
 
     def damaged(self, recorded: dict[str, dict[str, Any]]) -> dict[str, str]:
         """The final tables that are not as `recorded` (``rows``, ``bytes``, ``sha256`` by name), and what is wrong."""
@@ -85,7 +85,7 @@ class Finals:
         """InputError when the file of a final table lacks one of `columns`, as those of older schemas do."""
         with readable(self._files.root, f"{name}.parquet"):
             there = pq.read_schema(self._files.source(f"{name}.parquet"))
-        if not set(columns) <= set(there.names):
+        if not set(columns) <= {*there.names, *BEFORE_STREAMS}:
             version = read_provenance(self._files.source(f"{name}.parquet")).get("schema_version")
             raise InputError(
                 f"{self._files.root}/{name}.parquet was written with schema {version}, this program reads "

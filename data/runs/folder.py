@@ -220,7 +220,8 @@ class RunFolder:
             self._commits.refuse_foreign(commit, run)
             if name in commit.tables:
                 with readable(self._files.root, part_name(name, shard_id)):
-                    piece = rows(self._part_source(name, commit, whole=columns is None), columns, filter)
+                    source = self._part_source(name, commit, whole=columns is None)
+                    piece = rows(source, PART_TABLES[name], columns, filter)
                 pieces.append(piece.cast(schema))
         return pa.concat_tables(pieces) if pieces else schema.empty_table()
 

@@ -13,10 +13,13 @@ import pyarrow.parquet as pq
 
 from gazetteer.data.core.digests import digest_bytes
 from gazetteer.data.core.errors import GazetteerError
+from gazetteer.data.core.sites import SITE_COLUMNS
 from gazetteer.data.tables.provenance import with_provenance
 
 ROW_GROUP = 65_536
-SITE_BY_SITE = {"codes": [("block", "ascending"), ("branch", "ascending"), ("t", "descending")]}
+SITE_BY_SITE = {
+    "codes": [(name, "descending" if name == "t" else "ascending") for name in SITE_COLUMNS],
+}
 """Tables too large to be read whole for one site: their rows are ordered by site, a row group a site."""
 
 # HF datasets reads this key and shows the column as pictures instead of structs.

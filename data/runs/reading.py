@@ -4,20 +4,30 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from functools import reduce
+from operator import and_
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from gazetteer.data.core.errors import InputError
+from gazetteer.data.tables.schemas import BEFORE_STREAMS
 
 _WRITER = {"causal": "causal"}  # final tables that another command than label writes
 
 
-def rows(source: Any, columns: Sequence[str] | None, filter: Any) -> pa.Table:
-    """What is asked for of one Parquet file; OSError or ArrowException when it is damaged (None: known to be)."""
+def rows(source: Any, schema: pa.Schema | None, columns: Sequence[str] | None, filter: Any) -> pa.Table:
+    """What is asked for of one Parquet file; OSError or ArrowException when it is damaged (None: known to be).
+
+    Columns of `schema` that files of before schema 4 lack hold what such a file was about
+    (`gazetteer.data.tables.schemas.BEFORE_STREAMS`), for the filter too.
+    """
     if source is None:
         raise OSError("not what its commit record says")
+    absent = () if schema is None else older_columns(source, schema)
+    if absent:
+        return _rows_of_older(source, schema, absent, columns, filter)
     return pq.read_table(
         source,
         columns=None if columns is None else list(columns),
@@ -26,6 +36,33 @@ def rows(source: Any, columns: Sequence[str] | None, filter: Any) -> pa.Table:
         use_threads=False,
         page_checksum_verification=True,
     ).replace_schema_metadata(None)
+
+
+def older_columns(source: Any, schema: pa.Schema) -> list[str]:
+    """The columns of `schema` that a file lacks because it was written before there were streams and signals."""
+    known = [name for name in schema.names if name in BEFORE_STREAMS]
+    there = pq.read_schema(source).names if known else ()
+    return [name for name in known if name not in there]
+
+
+def _rows_of_older(
+    source: Any, schema: pa.Schema, absent: Sequence[str], columns: Sequence[str] | None, filter: Any
+) -> pa.Table:
+    """The columns that are absent are told to Arrow as those of a partition are: by an expression that holds."""
+    import pyarrow.dataset as ds
+
+    holds = reduce(and_, (ds.field(name) == BEFORE_STREAMS[name] for name in absent))
+    options = ds.ParquetFragmentScanOptions(page_checksum_verification=True)
+    parquet = ds.ParquetFileFormat(default_fragment_scan_options=options)
+    there = pq.read_schema(source).remove_metadata()
+    full = pa.schema([schema.field(name) for name in schema.names if name in absent or name in there.names])
+    if isinstance(filter, list | tuple):
+        filter = pq.filters_to_expression(filter)
+    file = pa.OSFile(source) if isinstance(source, str) else source
+    fragment = parquet.make_fragment(file, partition_expression=holds)
+    dataset = ds.FileSystemDataset([fragment], full, parquet)
+    names = full.names if columns is None else list(columns)
+    return dataset.to_table(columns=names, filter=filter, use_threads=False)
 
 
 def checked_query(name: str, schema: pa.Schema, columns: Sequence[str] | None, filter: Any) -> pa.Schema:

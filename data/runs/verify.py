@@ -18,7 +18,7 @@ from gazetteer.data.runs.finals import ALL_FINALS, parse_manifest
 from gazetteer.data.runs.identity import COMMITS, Identity
 from gazetteer.data.storage.files import Files
 from gazetteer.data.tables.provenance import read_provenance
-from gazetteer.data.tables.schemas import FINAL_TABLES, PART_TABLES, SCHEMA_VERSION
+from gazetteer.data.tables.schemas import FINAL_TABLES, PART_TABLES, SCHEMA_VERSION, before_streams
 
 _ITEMS = {"images": "image_id", "failures": "item"}
 """Tables that say what became of an item, and the column that names it."""
@@ -208,7 +208,7 @@ class _Check:
         try:
             file = pq.ParquetFile(pa.BufferReader(content), page_checksum_verification=True)
             version = read_provenance(pa.BufferReader(content)).get("schema_version", SCHEMA_VERSION)
-            if file.schema_arrow.remove_metadata().equals(schema.remove_metadata()):
+            if file.schema_arrow.remove_metadata() in (schema.remove_metadata(), before_streams(schema)):
                 for group in range(file.num_row_groups):
                     file.read_row_group(group, use_threads=False)
             else:

@@ -49,9 +49,7 @@ def codes_table(
             rows.append(
                 {
                     "image_id": image_id,
-                    "block": site.block,
-                    "branch": site.branch,
-                    "t": site.t,
+                    **site.columns(),
                     "step": moment.step,
                     "timestep": moment.timestep,
                     "height": code.height,

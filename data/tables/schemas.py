@@ -4,12 +4,20 @@ from __future__ import annotations
 
 import pyarrow as pa
 
-SCHEMA_VERSION = 3
-"""Raised when a table changes; 3 brought `tokens_cut` and a float `timestep`."""
+SCHEMA_VERSION = 4
+"""Raised when a table changes; 3 brought `tokens_cut` and a float `timestep`, 4 `stream` and `signal`."""
+
+BEFORE_STREAMS = {"stream": "image", "signal": "update"}
+"""Columns that tables lack which were written before schema 4, and what they would hold in every row."""
+
+
+def before_streams(schema: pa.Schema) -> pa.Schema:
+    """The columns that the table of this schema had before schema 4."""
+    return pa.schema([field for field in schema if field.name not in BEFORE_STREAMS])
+
 
 _SITE = [
-    pa.field("block", pa.string(), nullable=False),
-    pa.field("branch", pa.string(), nullable=False),
+    *(pa.field(name, pa.string(), nullable=False) for name in ("block", "stream", "signal", "branch")),
     pa.field("t", pa.float32(), nullable=False),
 ]
 
@@ -149,8 +157,7 @@ FEATURES = pa.schema(
 COMPONENTS = pa.schema(
     [
         pa.field("concept", pa.string()),
-        pa.field("block", pa.string()),
-        pa.field("branch", pa.string()),
+        *(pa.field(name, pa.string()) for name in ("block", "stream", "signal", "branch")),
         pa.field("t", pa.float32()),
         pa.field("feature", pa.int32()),
         pa.field("module", pa.string(), nullable=False),

@@ -38,7 +38,7 @@ def score(run: RunConfig, config: ScoreConfig, out: str) -> dict[str, Any]:
     save_delta(fitted(ablation(scored.weights, scored.chosen, about), studied.stored)[0], path)
     rows = component_rows(
         scored.scores, scored.chosen, estimator=config.estimator, objective=config.objective,
-        concept=config.concept or None, site=(site.block, site.branch, site.t) if site else None,
+        concept=config.concept or None, site=site,
         feature=scored.feature,
     )  # fmt: skip
     table = write_components(out, rows, about)

@@ -14,7 +14,7 @@ import pyarrow as pa
 
 from gazetteer.data.core.digests import digest_json
 from gazetteer.data.core.errors import GazetteerError, InputError
-from gazetteer.data.core.sites import Site
+from gazetteer.data.core.sites import SITE_COLUMNS, Site
 from gazetteer.data.runs.folder import RunFolder
 from gazetteer.data.tables.provenance import provenance
 from gazetteer.jobs.config.fingerprint import portable_config
@@ -92,7 +92,7 @@ def measure_causes(config: RunConfig, run: str, features: int = 32, sites: Seque
 
         with Executor(config) as executor:
             executor.run(task, todo, finished)
-        labels = load_labels(folder, columns=["block", "branch", "t", "feature", "concept"])
+        labels = load_labels(folder, columns=[*SITE_COLUMNS, "feature", "concept"])
         table = causal_table(work.read_table("effects"), labels, concepts)
         written = folder.write_final("causal", table, about)
     return {
@@ -156,7 +156,7 @@ def _jobs(folder: RunFolder, site: Site, most: int, config: CausalConfig) -> lis
 def features_to_try(folder: RunFolder, site: Site, unlabelled: int) -> list[int]:
     """Labelled features of a site, best first, in turns with `unlabelled` others a round that fire often."""
     columns = ["feature", "images", "density", "labels", "best_dataset_iou"]
-    rows = load_features(folder, block=site.block, branch=site.branch, t=site.t, columns=columns).to_pylist()
+    rows = load_features(folder, **site.columns(), columns=columns).to_pylist()
     pictures = load_images(folder, columns=["image_id"]).num_rows
     named = sorted((r for r in rows if r["labels"]), key=lambda r: (-(r["best_dataset_iou"] or 0.0), r["feature"]))
     often = [r for r in rows if not r["labels"] and r["images"] >= OFTEN * pictures]

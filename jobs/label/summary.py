@@ -10,7 +10,9 @@ import numpy as np
 import pyarrow as pa
 
 from gazetteer.data.core.errors import InputError
+from gazetteer.data.core.sites import SITE_COLUMNS, Port, Site
 from gazetteer.data.runs.folder import RunFolder
+from gazetteer.labeling.evidence.site_codes import site_of_row, site_order
 
 
 def summarise(run: str | Path) -> dict[str, Any]:
@@ -20,7 +22,7 @@ def summarise(run: str | Path) -> dict[str, Any]:
         InputError: the run is not finished.
     """
     store = RunFolder(run)
-    features = store.read_final("features", ["block", "branch", "t", "dead", "labels", "images_short"])
+    features = store.read_final("features", [*SITE_COLUMNS, "dead", "labels", "images_short"])
     labels = store.read_final("labels", ["concept", "rank", "heldout_dataset_iou"])
     manifest = store.read_json("manifest.json")
     if manifest is None or not store.is_complete():
@@ -49,13 +51,12 @@ def summarise(run: str | Path) -> dict[str, Any]:
 
 def _sites(features: pa.Table) -> list[dict[str, Any]]:
     """Per site: features, those that ever fired, those with a label, and live ones with fewer pictures than wanted."""
-    counted: dict[tuple[str, str, float], Counter[str]] = defaultdict(Counter)
+    counted: dict[Site, Counter[str]] = defaultdict(Counter)
     for row in features.to_pylist():
-        counts = counted[row["block"], row["branch"], round(row["t"], 4)]
+        counts = counted[site_of_row(row)]
         alive = not row["dead"]
         counts.update(features=1, alive=alive, labelled=row["labels"] > 0, short=alive and row["images_short"] > 0)
-    first_step_first = sorted(counted, key=lambda site: (site[0], site[1], -site[2]))
-    return [{"block": b, "branch": r, "t": t, **counted[b, r, t]} for b, r, t in first_step_first]
+    return [{**site.columns(), **counted[site]} for site in sorted(counted, key=site_order)]
 
 
 def print_summary(summary: dict[str, Any]) -> None:
@@ -75,7 +76,7 @@ def print_summary(summary: dict[str, Any]) -> None:
     print(f"{'block':<28}{'branch':<8}{'t':>5}{'features':>10}{'alive':>8}{'labelled':>10}")
     for site in summary["sites"]:
         print(
-            f"{site['block']:<28}{site['branch']:<8}{site['t']:>5.2f}"
+            f"{Port(site['block'], site['stream'], site['signal'])!s:<28}{site['branch']:<8}{site['t']:>5.2f}"
             f"{site['features']:>10}{site['alive']:>8}{site['labelled']:>10}"
         )
     print("\nfeatures best labelled with a concept (best held-out IoU):")

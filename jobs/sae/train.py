@@ -20,7 +20,7 @@ import torch
 
 from gazetteer.data.core.atomic import write_errors
 from gazetteer.data.core.errors import GazetteerError, InputError, LockedError
-from gazetteer.data.core.sites import Site
+from gazetteer.data.core.sites import SITE_COLUMNS, Site
 from gazetteer.data.core.threads import use_threads
 from gazetteer.data.inputs.activation_dataset import ActivationDataset
 from gazetteer.data.inputs.activations import ActivationWriter
@@ -76,7 +76,7 @@ def train_site_saes(config: RunConfig, out: str | Path) -> list[dict[str, Any]]:
         recover_losses(config, config.sae, items, out, executor, model)
         rows = write_report(out / "saes").to_pylist()
     slugs = {site.slug for site in config.generation.sites}
-    named = [{"site": Site(row["block"], row["branch"], row["t"]).slug, **row} for row in rows]
+    named = [{"site": Site(**{name: row[name] for name in SITE_COLUMNS}).slug, **row} for row in rows]
     return [row for row in named if row["site"] in slugs]
 
 

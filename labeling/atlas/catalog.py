@@ -11,10 +11,10 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from gazetteer.data.core.errors import InputError
-from gazetteer.data.core.sites import Site
+from gazetteer.data.core.sites import SITE_COLUMNS, Site
 from gazetteer.data.runs.folder import RunFolder
 from gazetteer.labeling.atlas.script import safe_folder
-from gazetteer.labeling.evidence.site_codes import SITE_COLUMNS, rows_by_site
+from gazetteer.labeling.evidence.site_codes import rows_by_site
 
 # What a page knows of a label, in the order it is packed.
 LABEL_COLUMNS = (
@@ -80,7 +80,7 @@ def read_catalog(run: RunFolder, top: int) -> Catalog:
     blocks = sorted({site.block for site in rows}, key=_natural)
     taken: set[str] = set()
     parts: list[SitePart] = []
-    for site in sorted(rows, key=lambda s: (_natural(s.block), s.branch, -s.t)):
+    for site in sorted(rows, key=lambda s: (_natural(s.block), *s.place[1:], -s.t)):
         folder = safe_folder(site.slug, taken)
         slug = site.slug if all(p.slug != site.slug for p in parts) else f"{site.slug}~{site.t:g}"
         table = features.take(pa.array(rows[site])).sort_by("feature").drop_columns(list(SITE_COLUMNS))

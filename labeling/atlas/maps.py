@@ -5,15 +5,16 @@ from __future__ import annotations
 import base64
 from collections import defaultdict
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from gazetteer.data.core.sites import Site
+from gazetteer.data.core.sites import SITE_COLUMNS, Site
 from gazetteer.labeling.evidence.site_codes import site_of
 
-CODE_COLUMNS = ("image_id", "block", "branch", "t", "height", "width", "k", "feature", "value")
+CODE_COLUMNS = ("image_id", *SITE_COLUMNS, "height", "width", "k", "feature", "value")
 
 
 @dataclass(frozen=True)
@@ -40,17 +41,17 @@ def wanted_maps(pairs: dict[Site, list[tuple[str, int]]]) -> Wanted:
 
 def collect_maps(codes: pa.Table, wanted: Wanted, found: Found, grids: dict[Site, tuple[int, int]]) -> None:
     """Add to `found` the maps of `wanted` that this part of the codes table holds, and to `grids` its sites' grids."""
-    sites: dict[tuple[str, str, float], Site] = {}
+    sites: dict[tuple[Any, ...], Site] = {}
     for batch in codes.to_batches():
         columns = {name: batch.column(name) for name in CODE_COLUMNS}
-        keys = zip(*(columns[name].to_pylist() for name in ("image_id", "block", "branch", "t")), strict=True)
+        keys = zip(*(columns[name].to_pylist() for name in ("image_id", *SITE_COLUMNS)), strict=True)
         shapes = zip(*(columns[name].to_pylist() for name in ("height", "width", "k")), strict=True)
         feature = columns["feature"].values.to_numpy(zero_copy_only=False)
         value = columns["value"].values.to_numpy(zero_copy_only=False)
         offsets = columns["feature"].offsets.to_numpy()
         value_offsets = columns["value"].offsets.to_numpy()
         for row, ((image_id, *place), (height, width, k)) in enumerate(zip(keys, shapes, strict=True)):
-            site = sites.setdefault(tuple(place), site_of(*place))
+            site = sites.setdefault(tuple(place), site_of(**dict(zip(SITE_COLUMNS, place, strict=True))))
             grids.setdefault(site, (height, width))
             features = wanted.get((site, image_id))
             if features is None:

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from gazetteer.data.core.errors import InputError
 from gazetteer.data.core.sites import Site
 from gazetteer.data.tables.schemas import EVIDENCE
-from gazetteer.labeling.evidence.site_codes import array_of, rows_by_site
+from gazetteer.labeling.evidence.site_codes import array_of, rows_by_site, site_arrays
 
 COUNTS = ("images", "images_asked", "hits", "iou_micro", "intersection", "area")
 _COLLAPSE_BYTES = 256 * 2**20  # evidence waiting to be added up before it is
@@ -46,9 +46,7 @@ class EvidenceRows:
         offsets = np.concatenate(([0], np.cumsum(has_cells * self.cells.shape[1]))).astype(np.int32)
         cells = pa.ListArray.from_arrays(pa.array(offsets), pa.array(self.cells.reshape(-1)), mask=pa.array(~has_cells))
         columns = [
-            pa.repeat(self.site.block, rows),
-            pa.repeat(self.site.branch, rows),
-            pa.array(np.full(rows, self.site.t, np.float32)),
+            *site_arrays(self.site, rows).values(),
             pa.repeat(self.split, rows),
             pa.array(self.feature.astype(np.int32), mask=self.feature < 0),
             names.take(pa.array(self.concept, mask=self.concept < 0)),

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from functools import reduce
-from operator import or_
+from operator import and_, or_
 
 import numpy as np
 import pyarrow.compute as pc
 
 from gazetteer.data.core.errors import InputError
-from gazetteer.data.core.sites import Site
+from gazetteer.data.core.sites import SITE_COLUMNS, Site
 from gazetteer.data.runs.folder import RunFolder
 from gazetteer.labeling.evidence.pooling import Grid
 from gazetteer.labeling.evidence.site_codes import SiteCodes, codes_by_site, rows_by_site
@@ -19,7 +19,7 @@ from gazetteer.labeling.tables import T_TOLERANCE
 READ_SLOTS = 2**26
 """Slots read at once: about 1 GB when flat, three times that while they are put in order."""
 
-_SHAPE = ["block", "branch", "t", "height", "width", "k"]
+_SHAPE = [*SITE_COLUMNS, "height", "width", "k"]
 
 
 def code_grids(run: RunFolder) -> dict[Site, Grid]:
@@ -56,7 +56,8 @@ def all_codes(run: RunFolder, at_once: int = READ_SLOTS) -> Iterator[tuple[Site,
 
 def _at(site: Site) -> pc.Expression:
     near = (pc.field("t") > site.t - T_TOLERANCE) & (pc.field("t") < site.t + T_TOLERANCE)
-    return (pc.field("block") == site.block) & (pc.field("branch") == site.branch) & near
+    named = (pc.field(name) == value for name, value in site.columns().items() if name != "t")
+    return reduce(and_, named, near)
 
 
 def _shapes(run: RunFolder) -> dict[Site, tuple[Grid, int]]:

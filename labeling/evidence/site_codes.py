@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -10,24 +12,33 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from gazetteer.data.core.errors import InputError
-from gazetteer.data.core.sites import Site
-
-SITE_COLUMNS = ("block", "branch", "t")
+from gazetteer.data.core.sites import SIGNALS, SITE_COLUMNS, STREAMS, Site
 
 
-def site_of(block: str, branch: str, t: float) -> Site:
+def site_of(block: str, branch: str, t: float, stream: str = STREAMS[0], signal: str = SIGNALS[0]) -> Site:
     """The site of a table row: t is stored as float32, so 0.1 reads 0.100000001; six decimals undo that."""
-    return Site(block, branch, round(float(t), 6))
+    return Site(block, branch, round(float(t), 6), stream, signal)
+
+
+def site_of_row(row: Mapping[str, Any]) -> Site:
+    """The site that the columns `SITE_COLUMNS` of a table row name."""
+    return site_of(**{name: row[name] for name in SITE_COLUMNS})
+
+
+def site_arrays(site: Site, count: int) -> dict[str, pa.Array]:
+    """The columns `SITE_COLUMNS` of `count` rows of one site, in the types of every table."""
+    named = {name: pa.repeat(value, count) for name, value in site.columns().items() if name != "t"}
+    return {**named, "t": pa.array(np.full(count, site.t, np.float32))}
 
 
 def same_site(site: Site) -> Site:
     """`site` as it reads back from a table, so that both compare equal."""
-    return site_of(site.block, site.branch, float(np.float32(site.t)))
+    return site.at(round(float(np.float32(site.t)), 6))
 
 
-def site_order(site: Site) -> tuple[str, str, float]:
-    """Sort key of sites in every table: block, branch, then t from the first sampler step down."""
-    return site.block, site.branch, -site.t
+def site_order(site: Site) -> tuple[str, str, str, str, float]:
+    """Sort key of sites in every table: block, stream, signal, branch, then t from the first sampler step down."""
+    return (*site.place, -site.t)
 
 
 def array_of(column: pa.ChunkedArray) -> pa.Array:
@@ -37,7 +48,7 @@ def array_of(column: pa.ChunkedArray) -> pa.Array:
 
 
 def rows_by_site(table: pa.Table) -> dict[Site, NDArray[np.int64]]:
-    """Row numbers of every site of a table with the columns block, branch and t, sites in table order."""
+    """Row numbers of every site of a table with the columns `SITE_COLUMNS`, sites in table order."""
     if not table.num_rows:
         return {}
     ids = np.zeros(table.num_rows, np.int64)

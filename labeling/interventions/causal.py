@@ -66,9 +66,9 @@ class Switch:
         common: dict[str, Any] = {"window": STAGES[stage_of(self.site)], "branch": self.site.branch}
         site, features = self.site, (self.feature,)
         if state == "on":
-            target = Target(site.block, site.branch, site.t, features, (self.scale,))
+            target = Target(**site.columns(), features=features, scales=(self.scale,))
             return Edit(targets=(target,), unit="feature_p99", strength=strength, **common)
-        target = Target(site.block, site.branch, site.t, features)
+        target = Target(**site.columns(), features=features)
         return Edit(targets=(target,), unit="code", strength=-1.0, **common)
 
 
@@ -148,7 +148,7 @@ class CausalTest:
         picture, areas = found or (plain, self._plain[i].areas[stage])
         change = float(np.abs(picture.astype(np.int16) - plain.astype(np.int16)).mean() / 255.0)
         return {
-            "block": site.block, "branch": site.branch, "t": site.t, "feature": feature, "state": state,
+            **site.columns(), "feature": feature, "state": state,
             "image_id": self.shared[i].image_id, "drawn": found is not None, "change": change,
             "concept": list(areas), "area": list(areas.values()),
         }  # fmt: skip

@@ -15,7 +15,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 from scipy.stats import false_discovery_control
 
-from gazetteer.data.core.sites import Site
+from gazetteer.data.core.sites import SITE_COLUMNS, Site
 from gazetteer.data.tables.schemas import CAUSAL, CAUSAL_MEASURES
 from gazetteer.labeling.evidence.site_codes import rows_by_site
 from gazetteer.labeling.quality.intervals import interval_of, sample_weights
@@ -94,7 +94,7 @@ def _add_site(
     flat = {name: np.moveaxis(values, 1, 2).reshape(-1, len(images)) for name, values in differences.items()}
     pairs = len(features) * len(concepts)
     each = np.repeat(np.arange(len(features)), len(concepts))
-    for name, value in (("block", site.block), ("branch", site.branch), ("t", site.t)):
+    for name, value in site.columns().items():
         columns[name].append(np.full(pairs, value))
     columns["feature"].append(np.array(features)[each])
     columns["concept"].append(np.tile(np.array(concepts, dtype=object), len(features)))
@@ -153,7 +153,7 @@ def summarise(table: pa.Table) -> dict[str, Any]:
     """
     verdict = np.array(table["causal_verdict"].to_pylist(), dtype=object)
     labelled = np.array(table["labelled"].to_pylist(), bool)
-    keys = list(zip(*(table[name].to_pylist() for name in ("block", "branch", "t", "feature")), strict=True))
+    keys = list(zip(*(table[name].to_pylist() for name in (*SITE_COLUMNS, "feature")), strict=True))
     named = {key for key, has in zip(keys, labelled, strict=True) if has}
     silent = {key for key, v in zip(keys, verdict, strict=True) if v == "effect without label"}
     count = {name: int((verdict == name).sum()) for name in VERDICTS[:4]}

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gazetteer.data.core.errors import InputError
-from gazetteer.data.core.sites import Site
+from gazetteer.data.core.sites import SITE_COLUMNS, Site
 from gazetteer.data.inputs.edits import Edit, Target
 from gazetteer.data.runs.folder import RunFolder
 from gazetteer.labeling.evidence.run_codes import site_codes
@@ -87,7 +87,7 @@ class Resolver:
             if features:
                 if edit.unit == "feature_p99":
                     scales = percentiles(self.codes(site), features)
-                targets.append(Target(site.block, site.branch, site.t, features, scales))
+                targets.append(Target(**site.columns(), features=features, scales=scales))
         if not targets:
             where = ", ".join(site.slug for site in sites_for(edit, self.folder)) or "any site"
             raise InputError(f"No feature of {self.folder.path} carries {edit.name!r} at {where}.")
@@ -141,16 +141,14 @@ def sites_for(edit: Edit, run: RunFolder) -> list[Site]:
 
 def run_sites(run: RunFolder) -> list[Site]:
     """Every site of a finished run, sorted."""
-    rows = run.read_final("features", ["block", "branch", "t"])
-    return sorted({site_of(**row) for row in rows.group_by(["block", "branch", "t"]).aggregate([]).to_pylist()})
+    rows = run.read_final("features", list(SITE_COLUMNS)).group_by(list(SITE_COLUMNS)).aggregate([])
+    return sorted({site_of(**row) for row in rows.to_pylist()})
 
 
 def concept_features(run: RunFolder, site: Site, concept: str, top: int = 0) -> tuple[int, ...]:
     """The features of a site that a concept labels, best first; may be empty."""
     columns = ["feature", "rank", "dataset_iou", "null_iou"]
-    rows = load_labels(
-        run, block=site.block, branch=site.branch, t=site.t, concept=concept, columns=columns
-    ).to_pylist()
+    rows = load_labels(run, **site.columns(), concept=concept, columns=columns).to_pylist()
     rows = [row for row in rows if row["rank"] == 1] or rows
     rows.sort(key=lambda row: (row["null_iou"] - row["dataset_iou"], row["feature"]))
     return tuple(row["feature"] for row in rows[: top or None])
@@ -159,7 +157,7 @@ def concept_features(run: RunFolder, site: Site, concept: str, top: int = 0) -> 
 def dictionary_features(run: RunFolder, site: Site, concept: str, top: int = 0) -> tuple[int, ...]:
     """The features of a site in whose dictionary a concept stands (P1 3.3: a hit or more), most hits first."""
     rows = load_candidates(
-        run, block=site.block, branch=site.branch, t=site.t, concept=concept, paper_label=True,
+        run, **site.columns(), concept=concept, paper_label=True,
         columns=["feature", "hits"],
     ).to_pylist()  # fmt: skip
     rows.sort(key=lambda row: (-row["hits"], row["feature"]))

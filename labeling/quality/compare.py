@@ -8,15 +8,14 @@ from typing import Any
 
 import pyarrow as pa
 
-from gazetteer.data.core.sites import Site
+from gazetteer.data.core.sites import SITE_COLUMNS, Site
 from gazetteer.data.runs.folder import RunFolder
-from gazetteer.labeling.evidence.site_codes import site_of, site_order
+from gazetteer.data.tables.schemas import LABELS
+from gazetteer.labeling.evidence.site_codes import site_of_row, site_order
 
 CHANGES = pa.schema(
     [
-        pa.field("block", pa.string(), nullable=False),
-        pa.field("branch", pa.string(), nullable=False),
-        pa.field("t", pa.float32(), nullable=False),
+        *(LABELS.field(name) for name in SITE_COLUMNS),
         pa.field("feature", pa.int32(), nullable=False),
         pa.field("change", pa.string(), nullable=False),
         pa.field("before", pa.string()),
@@ -78,7 +77,7 @@ def print_comparison(changes: pa.Table, found: dict[str, Any], most: int = 20) -
         counts = f"{row['same']:>8}{row['changed']:>9}{row['gained']:>8}{row['lost']:>7}"
         print(f"{row['site']:<44}{row['features']:>10}{counts}")
     for row in changes.slice(0, most).to_pylist():
-        site = site_of(row["block"], row["branch"], row["t"])
+        site = site_of_row(row)
         print(f"  {site.slug} {row['feature']}: {row['before'] or 'nothing'} -> {row['after'] or 'nothing'}")
     if changes.num_rows > most:
         print(f"  and {changes.num_rows - most} more")
@@ -97,13 +96,13 @@ class _Side:
         store = RunFolder(path)
         self.features: dict[Site, set[int]] = {}
         self.best: dict[Key, tuple[str, float | None]] = {}
-        columns = ["block", "branch", "t", "feature"]
+        columns = [*SITE_COLUMNS, "feature"]
         for row in store.read_final("features", columns).to_pylist():
-            site = site_of(row["block"], row["branch"], row["t"])
+            site = site_of_row(row)
             self.features.setdefault(site, set()).add(row["feature"])
         for row in store.read_final("labels", [*columns, "concept", "rank", "heldout_dataset_iou"]).to_pylist():
             if row["rank"] == 1:
-                key = site_of(row["block"], row["branch"], row["t"]), row["feature"]
+                key = site_of_row(row), row["feature"]
                 self.best[key] = row["concept"], row["heldout_dataset_iou"]
         self.saes = (store.read_json("run.json") or {}).get("saes")
 
@@ -124,6 +123,6 @@ def _row(
     before, iou_before = old or (None, None)
     after, iou_after = new or (None, None)
     return {
-        "block": site.block, "branch": site.branch, "t": site.t, "feature": feature, "change": change,
+        **site.columns(), "feature": feature, "change": change,
         "before": before, "after": after, "iou_before": iou_before, "iou_after": iou_after,
     }  # fmt: skip

@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from gazetteer.data.core.sites import SITE_COLUMNS
 from gazetteer.data.runs.folder import RunFolder
 from gazetteer.labeling.tables import load_candidates
 from gazetteer.labeling.vocabulary.word_vectors import word_vectors
@@ -27,7 +28,6 @@ DRAWS = 200
 """Dictionaries drawn at random for each site."""
 
 MEASURES = ("cohesion", "cohesion_several", "separability")
-_SITE = ("block", "branch", "t")
 
 
 def dictionary_quality(run: str | Path, vectors: str, pipe: Any = None, seed: int = 0) -> dict[str, Any]:
@@ -43,16 +43,18 @@ def dictionary_quality(run: str | Path, vectors: str, pipe: Any = None, seed: in
     Raises:
         InputError: the run is not finished, or the source of the vectors is wrong or knows none of the words.
     """
-    hits = load_candidates(run, paper_label=True, columns=[*_SITE, "feature", "concept", "hits"]).to_pylist()
+    hits = load_candidates(run, paper_label=True, columns=[*SITE_COLUMNS, "feature", "concept", "hits"]).to_pylist()
     words = sorted({row["concept"] for row in hits})
     table = word_vectors(vectors, words, pipe) if words else np.zeros((0, 1))
     known = np.linalg.norm(table, axis=1) > 0
     column = {word: i for i, word in enumerate(np.array(words)[known])}
-    features = RunFolder(run).read_final("features", list(_SITE))
-    found = features.group_by(list(_SITE)).aggregate([]).to_pylist()
+    features = RunFolder(run).read_final("features", list(SITE_COLUMNS))
+    found = features.group_by(list(SITE_COLUMNS)).aggregate([]).to_pylist()
     sites = []
-    for site in sorted(found, key=lambda row: (row["branch"], row["block"], -row["t"])):
-        own = [row for row in hits if all(row[name] == site[name] for name in _SITE) and row["concept"] in column]
+    for site in sorted(found, key=lambda row: (row["branch"], row["block"], row["stream"], row["signal"], -row["t"])):
+        own = [
+            row for row in hits if all(row[name] == site[name] for name in SITE_COLUMNS) and row["concept"] in column
+        ]
         rows = {feature: i for i, feature in enumerate(dict.fromkeys(row["feature"] for row in own))}
         counts = np.zeros((len(rows), len(column)))
         for row in own:

@@ -11,15 +11,15 @@ import numpy as np
 import pyarrow as pa
 
 from gazetteer.data.core.errors import InputError
-from gazetteer.data.core.sites import Site
+from gazetteer.data.core.sites import SITE_COLUMNS, Site
 from gazetteer.data.runs.folder import RunFolder
 from gazetteer.labeling.evidence.counts import EvidenceConfig
 from gazetteer.labeling.evidence.run_codes import code_grids
+from gazetteer.labeling.evidence.site_codes import site_of_row, site_order
 from gazetteer.labeling.quality.ceiling import grid_ceiling
 from gazetteer.labeling.quality.shuffle_check import shuffled_label_counts
 from gazetteer.labeling.rules.labels import LabelConfig
 
-Key = tuple[str, str, float]
 C = TypeVar("C", EvidenceConfig, LabelConfig)
 
 
@@ -51,21 +51,19 @@ def run_quality(run: str | Path, *, shuffle: bool = True) -> dict[str, Any]:
             f"{store.path} holds no picture, so there is nothing to measure; failures/ says what went wrong."
         )
     segments = store.read_table("segments")
-    grids = {(site.block, site.branch, round(site.t, 4)): grid for site, grid in code_grids(store).items()}
+    grids = {_key(site): grid for site, grid in code_grids(store).items()}
     ceilings = _ceilings(images, segments, grids)
     concepts = sorted({concept for concept, _ in ceilings})
     best = _best_heldout(candidates, "top_iou")
     support = _best_heldout(candidates, "dataset_iou")
     sites = [
         {
-            "block": block,
-            "branch": branch,
-            "t": t,
-            "mean_heldout_iou": _mean([best.get(((block, branch, t), concept), 0.0) for concept in concepts]),
-            "mean_heldout_support_iou": _mean([support.get(((block, branch, t), c), 0.0) for c in concepts]),
+            **site.columns(),
+            "mean_heldout_iou": _mean([best.get((site, concept), 0.0) for concept in concepts]),
+            "mean_heldout_support_iou": _mean([support.get((site, concept), 0.0) for concept in concepts]),
             "ceiling": _mean([ceilings[concept, grid] for concept in concepts]),
         }
-        for (block, branch, t), grid in sorted(grids.items(), key=lambda item: (*item[0][:2], -item[0][2]))
+        for site, grid in sorted(grids.items(), key=lambda item: site_order(item[0]))
     ]
     result: dict[str, Any] = {
         "sites": sites,
@@ -83,7 +81,7 @@ def _shuffled(store: RunFolder, images: pa.Table, segments: pa.Table) -> dict[st
         images,
         store.read_table("codes"),
         segments,
-        _feature_counts(store.read_final("features", ["block", "branch", "t"])),
+        _feature_counts(store.read_final("features", list(SITE_COLUMNS))),
         base=_asked_everywhere(images),
         evidence_config=_settings_of(store, "evidence", EvidenceConfig),
         label_config=_settings_of(store, "labels", LabelConfig),
@@ -121,12 +119,12 @@ def _settings_of(store: RunFolder, group: str, kind: type[C]) -> C:
     return kind(**{name: recorded[key] for key, name in known.items() if key in recorded})
 
 
-def _best_heldout(candidates: pa.Table, iou: str) -> dict[tuple[Key, str], float]:
+def _best_heldout(candidates: pa.Table, iou: str) -> dict[tuple[Site, str], float]:
     """(site, concept) -> held-out IoU of the feature with the highest discovery IoU, both of the column `iou`."""
-    chosen: dict[tuple[Key, str], tuple[float, float]] = {}
-    columns = ["block", "branch", "t", "concept", iou, f"heldout_{iou}"]
+    chosen: dict[tuple[Site, str], tuple[float, float]] = {}
+    columns = [*SITE_COLUMNS, "concept", iou, f"heldout_{iou}"]
     for row in candidates.select(columns).to_pylist():
-        key = ((row["block"], row["branch"], round(row["t"], 4)), row["concept"])
+        key = (_key(site_of_row(row)), row["concept"])
         found = (row[iou] or 0.0, row[f"heldout_{iou}"] or 0.0)
         if key not in chosen or found[0] > chosen[key][0]:
             chosen[key] = found
@@ -134,7 +132,7 @@ def _best_heldout(candidates: pa.Table, iou: str) -> dict[tuple[Key, str], float
 
 
 def _ceilings(
-    images: pa.Table, segments: pa.Table, grids: Mapping[Key, tuple[int, int]]
+    images: pa.Table, segments: pa.Table, grids: Mapping[Site, tuple[int, int]]
 ) -> dict[tuple[str, tuple[int, int]], float]:
     rows = grid_ceiling(images, segments, set(grids.values())).to_pylist()
     return {(r["concept"], (r["height"], r["width"])): r["best_iou"] for r in rows if r["best_iou"] is not None}
@@ -151,7 +149,7 @@ def _best_blocks(sites: list[dict[str, Any]]) -> dict[str, dict[str, Any]]:
 
 
 def _concepts(
-    candidates: pa.Table, concepts: list[str], best: Mapping[tuple[Key, str], float], sites: list[Key]
+    candidates: pa.Table, concepts: list[str], best: Mapping[tuple[Site, str], float], sites: list[Site]
 ) -> list[dict[str, Any]]:
     ranked = candidates.select(["concept", "rank"]).to_pylist()
     firsts = [row["concept"] for row in ranked if row["rank"] == 1]
@@ -160,15 +158,24 @@ def _concepts(
             "concept": concept,
             "features": firsts.count(concept),
             "best_heldout_iou": max((best.get((site, concept), 0.0) for site in sites), default=0.0),
-            "by_site": {"/".join(map(str, site)): round(best.get((site, concept), 0.0), 4) for site in sorted(sites)},
+            "by_site": {_name(site): round(best.get((site, concept), 0.0), 4) for site in sorted(sites)},
         }
         for concept in concepts
     ]
 
 
+def _key(site: Site) -> Site:
+    """Of a site as tables of any precision name it."""
+    return site.at(round(site.t, 4))
+
+
+def _name(site: Site) -> str:
+    return f"{site.port}/{site.branch}/{site.t}"
+
+
 def _feature_counts(features: pa.Table) -> dict[Site, int]:
-    counts = features.group_by(["block", "branch", "t"]).aggregate([([], "count_all")]).to_pylist()
-    return {Site(r["block"], r["branch"], round(r["t"], 4)): r["count_all"] for r in counts}
+    counts = features.group_by(list(SITE_COLUMNS)).aggregate([([], "count_all")]).to_pylist()
+    return {_key(site_of_row(row)): row["count_all"] for row in counts}
 
 
 def _asked_everywhere(images: pa.Table) -> tuple[str, ...]:

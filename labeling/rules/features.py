@@ -9,7 +9,7 @@ import pyarrow.compute as pc
 from gazetteer.data.core.errors import InputError
 from gazetteer.data.core.sites import Site
 from gazetteer.data.tables.schemas import FEATURES
-from gazetteer.labeling.evidence.site_codes import SiteCodes
+from gazetteer.labeling.evidence.site_codes import SiteCodes, site_arrays
 
 TOP_IMAGES = 9
 _BEST = {
@@ -115,8 +115,7 @@ def make_features(
     if codes is not None and codes.feature.max(initial=-1) >= count:
         raise InputError(f"Codes at {site.slug} name feature {codes.feature.max()}, but it has only {count}.")
     columns: dict[str, pa.Array] = {
-        "model": pa.repeat(model, count), "block": pa.repeat(site.block, count),
-        "branch": pa.repeat(site.branch, count), "t": pa.array(np.full(count, site.t, np.float32)),
+        "model": pa.repeat(model, count), **site_arrays(site, count),
         "feature": pa.array(np.arange(count, dtype=np.int32)),
         **_activity(codes, count, images_wanted), **_best(candidates, count),
     }  # fmt: skip

@@ -20,9 +20,9 @@ from annotated_types import Gt, Lt
 from numpy.typing import NDArray
 
 from gazetteer.data.core.settings import Count, Effect, Natural, NonNegative, Share, setting, settings
-from gazetteer.data.core.sites import Site
+from gazetteer.data.core.sites import SITE_COLUMNS, Site
 from gazetteer.data.tables.schemas import LABELS, PAIRS
-from gazetteer.labeling.evidence.site_codes import rows_by_site
+from gazetteer.labeling.evidence.site_codes import rows_by_site, site_arrays
 from gazetteer.labeling.evidence.view import SplitEvidence, views
 from gazetteer.labeling.rules.null import NullConfig
 
@@ -30,7 +30,7 @@ Floats = NDArray[np.float64]
 
 NULLS = pa.schema(
     [
-        *(PAIRS.field(name) for name in ("block", "branch", "t", "feature", "concept")),
+        *(PAIRS.field(name) for name in (*SITE_COLUMNS, "feature", "concept")),
         pa.field("p_value", pa.float64(), nullable=False),
         pa.field("q_value", pa.float64(), nullable=False),
     ]
@@ -177,9 +177,7 @@ def _site_pairs(
         "paper_label": found.hits >= 1, "trusted": trusted,
     }  # fmt: skip
     columns: dict[str, pa.Array] = {
-        "model": pa.repeat(model, len(order)), "block": pa.repeat(site.block, len(order)),
-        "branch": pa.repeat(site.branch, len(order)),
-        "t": pa.array(np.full(len(order), site.t, np.float32)),
+        "model": pa.repeat(model, len(order)), **site_arrays(site, len(order)),
         "concept": pa.array(found.concepts, pa.string()).take(pa.array(found.concept[order])),
     }  # fmt: skip
     for name, column in values.items():

@@ -13,7 +13,7 @@ from gazetteer.data.core.sites import Site
 from gazetteer.data.tables.schemas import CANDIDATES, FEATURES
 from gazetteer.labeling.evidence.concept_maps import ConceptMaps, read_concepts
 from gazetteer.labeling.evidence.pooling import Grid
-from gazetteer.labeling.evidence.site_codes import SiteCodes, rows_by_site, same_site, site_order
+from gazetteer.labeling.evidence.site_codes import SiteCodes, rows_by_site, same_site, site_arrays, site_order
 from gazetteer.labeling.evidence.view import views
 from gazetteer.labeling.rules.features import make_features
 from gazetteer.labeling.rules.labels import NULLS, LabelConfig, labels_of, make_pairs
@@ -44,8 +44,7 @@ def pair_significance(
     names = np.array([number[name] for name in found.concepts], np.int64)
     p = p_values(codes, maps, feature, names[found.concept[tested]], config=config.null)
     columns = [
-        pa.repeat(site.block, len(p)), pa.repeat(site.branch, len(p)),
-        pa.array(np.full(len(p), site.t, np.float32)), pa.array(feature.astype(np.int32)),
+        *site_arrays(site, len(p)).values(), pa.array(feature.astype(np.int32)),
         pa.array(found.concepts, pa.string()).take(pa.array(found.concept[tested])),
         pa.array(p), pa.array(false_discovery_control(p)),
     ]  # fmt: skip

@@ -48,8 +48,8 @@ def write_folder(
     """Write an autoencoder: the weights, then the ``config.json`` that makes them count.
 
     Args:
-        metadata: JSON values kept in ``config.json``; ``site`` (a `Site`) is written as its block, branch and
-        t. By custom also ``metrics``, ``training`` and ``model_digest`` (of the model it listens to).
+        metadata: JSON values kept in ``config.json``; ``site`` (a `Site`) is written as its columns. By custom
+        also ``metrics``, ``training`` and ``model_digest`` (of the model it listens to).
         dtype: torch.float32 or torch.float16, of the stored weights.
 
     Raises:
@@ -66,7 +66,7 @@ def write_folder(
     content = save_tensors(tensors)
     config: dict[str, Any] = {"normalisation": "none", "site": None} | dict(metadata or {})
     if isinstance(config["site"], Site):
-        config["site"] = {name: getattr(config["site"], name) for name in ("block", "branch", "t")}
+        config["site"] = config["site"].columns()
     config |= {"format": FORMAT, "d": shape.d, "n": shape.n, "k": shape.k}
     config |= _options(shape)
     config |= {"dtype": str(dtype).removeprefix("torch."), "sha256": hashlib.sha256(content).hexdigest()}

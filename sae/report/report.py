@@ -11,11 +11,11 @@ import pyarrow.parquet as pq
 
 from gazetteer.data.core.atomic import replace_file
 from gazetteer.data.core.errors import InputError
-from gazetteer.data.core.sites import Site
+from gazetteer.data.core.sites import SITE_COLUMNS, Port, Site
 from gazetteer.sae.model.files import read_config
 from gazetteer.sae.report.page import render
 
-KEYS = [("block", pa.string()), ("branch", pa.string()), ("t", pa.float64())]
+KEYS = [(name, pa.float64() if name == "t" else pa.string()) for name in SITE_COLUMNS]
 NUMBERS = (
     "explained_variance",
     "explained_total_variance",
@@ -103,15 +103,20 @@ def table_one(metrics: pa.Table) -> str:
     """
     rows = metrics.to_pylist()
     moments = sorted({row["t"] for row in rows}, reverse=True)
-    found = {(row["branch"], row["block"], row["t"]): row for row in rows}
+    found = {(*_place(row), row["t"]): row for row in rows}
     lines = [
         "| branch | block | " + " | ".join(f"t = {t:.2f}" for t in moments) + " |",
         "|" + "---|" * (2 + len(moments)),
     ]
-    for branch, block in sorted({(row["branch"], row["block"]) for row in rows}):
+    for branch, block in sorted({_place(row) for row in rows}):
         cells = (_table_cell(found.get((branch, block, t))) for t in moments)
         lines.append(f"| {branch} | {block} | {' | '.join(cells)} |")
     return "\n".join(lines)
+
+
+def _place(row: dict[str, Any]) -> tuple[str, str]:
+    """Branch and port of a row, as the table names them."""
+    return row["branch"], str(Port(row["block"], row["stream"], row["signal"]))
 
 
 def _table_cell(row: dict[str, Any] | None) -> str:
@@ -121,4 +126,4 @@ def _table_cell(row: dict[str, Any] | None) -> str:
 
 
 def _keys(site: Site) -> dict[str, Any]:
-    return {"block": site.block, "branch": site.branch, "t": site.t}
+    return site.columns()

@@ -145,7 +145,7 @@ class Trials:
             rng = np.random.default_rng([self.seed, number, block])
             if method == "random_direction":
                 vector = rng.standard_normal(sae.config.d)
-                made.append(Target(target.block, target.branch, target.t, vector=tuple(map(float, vector))))
+                made.append(Target(**target.site.columns(), vector=tuple(map(float, vector))))
             else:
                 others = np.setdiff1d(np.arange(sae.config.n), target.features)
                 if len(others) < len(target.features):  # too few are left over: any will do

@@ -13,6 +13,7 @@ import pyarrow as pa
 import pytest
 
 from gazetteer.data.core.errors import InputError
+from gazetteer.data.core.sites import Site
 from gazetteer.data.inputs.edits import QUADRANTS, Edit, Region
 from gazetteer.data.tables.images import encode_image
 from gazetteer.data.tables.schemas import CAUSAL
@@ -77,8 +78,7 @@ def causal_rows() -> pa.Table:
         values = {name: 0.0 for name in CAUSAL.names if name.startswith("causal_") and name != "causal_verdict"}
         values |= {"causal_area": area, "causal_area_low": area - 0.01, "causal_area_high": area + 0.01}
         values |= {"causal_images": 16, "causal_drawn": 9, "causal_verdict": verdict}
-        block, branch, _ = SITE.rsplit("-", 2)
-        place = {"block": block, "branch": branch, "t": 1.0, "feature": 1, "concept": concept, "labelled": labelled}
+        place = {**Site.from_slug(SITE).columns(), "feature": 1, "concept": concept, "labelled": labelled}
         rows.append(blank(CAUSAL, **place, **values))
     return pa.Table.from_pylist(rows, schema=CAUSAL)
 

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from gazetteer.data.core.errors import InputError
-from gazetteer.data.core.sites import Site
+from gazetteer.data.core.sites import SITE_COLUMNS, Site
 from gazetteer.data.runs.folder import RunFolder
 from gazetteer.data.tables.masks import mask_to_struct, struct_to_mask
 from gazetteer.labeling.atlas import AtlasSummary, write_atlas
@@ -141,8 +141,8 @@ def test_a_feature_carries_its_labels_and_maps(atlas: AtlasSummary, run: RunFold
 
 
 def _at(table: pa.Table, site: Site, feature: int) -> pa.Array:
-    rows = table.select(["block", "branch", "t", "feature"]).to_pylist()
-    return pa.array([list(row.values()) == [site.block, site.branch, site.t, feature] for row in rows])
+    rows = table.select([*SITE_COLUMNS, "feature"]).to_pylist()
+    return pa.array([row == {**site.columns(), "feature": feature} for row in rows])
 
 
 def _levels(run: RunFolder, image_id: str, block: str, t: float) -> list[int]:

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 
 from gazetteer.data.core.errors import InputError
-from gazetteer.data.core.sites import Site
+from gazetteer.data.core.sites import SITE_COLUMNS, Site
 from gazetteer.data.tables.codes import SparseMap
 from gazetteer.data.tables.schemas import EVIDENCE
 from gazetteer.labeling.evidence.counts import EvidenceConfig, ImageEvidenceInput, build_evidence, sum_evidence
@@ -24,7 +24,7 @@ MID = Site("mid", "cond", 0.5)
 def as_dict(table: pa.Table) -> dict[tuple, dict[str, object]]:
     rows = {}
     for row in table.to_pylist():
-        site = site_of(row.pop("block"), row.pop("branch"), row.pop("t"))
+        site = site_of(**{name: row.pop(name) for name in SITE_COLUMNS})
         key = (site.block, site.branch, site.t, row.pop("split"), row.pop("feature"), row.pop("concept"))
         assert key not in rows
         rows[key] = row

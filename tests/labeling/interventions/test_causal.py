@@ -13,7 +13,7 @@ import pytest
 
 from gazetteer import load_causal, load_features, load_labels
 from gazetteer.data.core.errors import InputError
-from gazetteer.data.core.sites import Site
+from gazetteer.data.core.sites import SITE_COLUMNS, Site
 from gazetteer.data.inputs.edits import Edit, Target
 from gazetteer.data.runs.folder import RunFolder
 from gazetteer.data.tables.schemas import CAUSAL, EFFECTS
@@ -21,7 +21,7 @@ from gazetteer.diffusion.config.generation import GenerationConfig
 from gazetteer.diffusion.generate import Generator
 from gazetteer.diffusion.resume import coarse_stride, resumed_at
 from gazetteer.jobs.experiments.causal import _turns, features_to_try
-from gazetteer.labeling.evidence.site_codes import site_of
+from gazetteer.labeling.evidence.site_codes import site_of_row
 from gazetteer.labeling.interventions.causal import CausalConfig, CausalTest, SharedPicture, Switch
 from gazetteer.labeling.interventions.causal_table import causal_table, judged, paired_interval, sign_flip_p, summarise
 from gazetteer.sae.model.autoencoder import SAEConfig, SparseAutoencoder
@@ -40,7 +40,7 @@ def effects(on: list[float], off: list[float], plain: list[float], site: Site = 
         for i, area in enumerate(areas):
             rows.append(
                 {
-                    "block": site.block, "branch": site.branch, "t": site.t, "image_id": f"i{i}", "state": state,
+                    **site.columns(), "image_id": f"i{i}", "state": state,
                     "feature": None if state == "plain" else feature, "drawn": state == "on" or area != plain[i],
                     "change": abs(area - plain[i]), "concept": ["dog"] if area else [], "area": [area] if area else [],
                 }
@@ -49,8 +49,8 @@ def effects(on: list[float], off: list[float], plain: list[float], site: Site = 
 
 
 def labels(*concepts: str) -> pa.Table:
-    rows = [{"block": MID.block, "branch": MID.branch, "t": MID.t, "feature": 1, "concept": c} for c in concepts]
-    schema = pa.schema([CAUSAL.field(name) for name in ("block", "branch", "t", "feature", "concept")])
+    rows = [{**MID.columns(), "feature": 1, "concept": c} for c in concepts]
+    schema = pa.schema([CAUSAL.field(name) for name in (*SITE_COLUMNS, "feature", "concept")])
     return pa.Table.from_pylist(rows, schema=schema)
 
 
@@ -216,7 +216,7 @@ def test_many_features_share_their_pictures_and_the_result_repeats(tested: Causa
     assert len(rows) == 2 * 3 + 6 * 2 * 3
     assert {row["image_id"] for row in rows} == {"i0", "i1", "i2"}
     for row in rows:
-        fired = tested._plain[int(row["image_id"][1])].fired[site_of(row["block"], row["branch"], row["t"])]
+        fired = tested._plain[int(row["image_id"][1])].fired[site_of_row(row)]
         assert row["drawn"] == (row["state"] == "on" or (row["state"] == "off" and row["feature"] in fired))
         assert row["drawn"] or row["change"] == 0.0
     assert any(row["state"] == "on" and row["change"] > 0 for row in rows)

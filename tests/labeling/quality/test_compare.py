@@ -42,7 +42,7 @@ def test_each_kind_of_change(tmp_path: Path) -> None:
         "site": "mid_block.attentions.0-cond-t0.30", "features": 5,
         "same": 1, "changed": 1, "gained": 1, "lost": 1, "unlabelled": 1,
     }  # fmt: skip
-    assert [tuple(row.values())[3:] for row in changes.to_pylist()] == [
+    assert [tuple(row.values())[5:] for row in changes.to_pylist()] == [
         (1, "changed", "cat", "tree", 0.1, 0.1),
         (2, "lost", "sky", None, 0.2, None),
         (3, "gained", None, "boat", None, 0.3),

@@ -33,7 +33,7 @@ def test_the_best_feature_is_chosen_on_discovery_and_reported_held_out(tmp_path:
     run.write_final("candidates", pa.Table.from_pylist(rows, schema=CANDIDATES), PROVENANCE)
     result = run_quality(run.path, shuffle=False)
     (site,) = result["sites"]
-    assert (site["block"], site["branch"], site["t"]) == (*SITE.values(), pytest.approx(0.3))
+    assert {name: site[name] for name in SITE} == SITE and site["t"] == pytest.approx(0.3)
     assert (site["mean_heldout_iou"], site["mean_heldout_support_iou"]) == (0.2, 0.1)
     # The dog covers 12 of the left cell's 48 pixels.
     assert site["ceiling"] == 0.25

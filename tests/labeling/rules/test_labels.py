@@ -33,10 +33,7 @@ def image(name: str, maps: dict[int, list], segments: list, split: str = "discov
 
 def nulls(*rows: tuple[int, str, float]) -> pa.Table:
     return pa.Table.from_pylist(
-        [
-            {"block": "mid", "branch": "cond", "t": 0.5, "feature": f, "concept": c, "p_value": q / 2, "q_value": q}
-            for f, c, q in rows
-        ],
+        [{**MID.columns(), "feature": f, "concept": c, "p_value": q / 2, "q_value": q} for f, c, q in rows],
         schema=NULLS,
     )
 

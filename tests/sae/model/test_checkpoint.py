@@ -29,7 +29,7 @@ def test_round_trip(folder: Path):
     for name, value in random_sae(6, 12, 3).state_dict().items():
         assert torch.equal(sae.state_dict()[name], value)
     assert (config["d"], config["n"], config["k"]) == (6, 12, 3)
-    assert config["site"] == {"block": SITE.block, "branch": "cond", "t": 0.5}
+    assert config["site"] == SITE.columns()
     assert (config["normalisation"], config["metrics"]) == ("none", {"l0": 3.0})
     assert not any(parameter.requires_grad for parameter in sae.parameters())
 

@@ -145,7 +145,7 @@ def _code(plan: Plan, layout: tuple[float, float, float], rng: np.random.Generat
 def _label(site: Site, feature: int, concept: str, rank: int, iou: float, trusted: bool) -> dict[str, Any]:
     chance = iou * (0.45 if trusted else 0.97)
     return {
-        "model": "toy", "block": site.block, "branch": site.branch, "t": site.t, "feature": feature, "concept": concept,
+        "model": "toy", **site.columns(), "feature": feature, "concept": concept,
         "rank": rank, "images_feature": 10, "images_concept": 9, "images_both": 8, "hits": 5, "hit_rate": 0.625,
         "mean_iou": 0.9 * iou, "dataset_iou": iou, "precision": 0.8, "recall": 0.7, "null_iou": chance,
         "lift": iou / chance, "p_value": 0.001 if trusted else 0.4, "q_value": 0.004 if trusted else 0.6,
@@ -183,7 +183,7 @@ def _feature(
     row, column = rng.integers(0, plan.grid, 2)
     best = labels[0] if labels else None
     return {
-        "model": "toy", "block": site.block, "branch": site.branch, "t": site.t, "feature": feature,
+        "model": "toy", **site.columns(), "feature": feature,
         "images": 0 if dead else len(ids), "images_wanted": 20, "images_short": max(0, 20 - len(ids)),
         "density": 0.0 if dead else float(rng.uniform(0.001, 0.2)), "mean_activation": None if dead else 0.9,
         "max_activation": None if dead else 4.2, "dead": dead, "best_label": best and best["concept"],

@@ -13,7 +13,7 @@ from gazetteer.data.tables.schemas import FINAL_TABLES, PART_TABLES
 
 PROVENANCE = {"config": {"steps": 25}}
 COUNTS = ("images", "images_asked", "hits", "iou_micro", "intersection", "area")
-SITE = {"block": "mid_block.attentions.0", "branch": "cond"}
+SITE = {"block": "mid_block.attentions.0", "stream": "image", "signal": "update", "branch": "cond"}
 
 
 def failures(*items, attempts=1):
