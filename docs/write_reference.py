@@ -27,7 +27,7 @@ SUBJECTS = {
     ),
     "Autoencoders": ("SparseAutoencoder", "load_site_saes", "TrainConfig", "TensorSource", "train_sae", "Site"),
     "Steering": ("Edit", "Target", "Region", "read_edits", "resolve", "steer", "load_pipeline"),
-    "Layout": ("open_run", "fit_layout", "predict_layout"),
+    "Layout": ("layout_of_labels", "open_run", "fit_layout", "predict_layout"),
     "Weights": ("Delta", "load_delta", "applied"),
     "Errors": ("GazetteerError", "InputError"),
 }  # fmt: skip

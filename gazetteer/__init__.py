@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from gazetteer.jobs.operate.plan import plan as plan
     from gazetteer.labeling.atlas import write_atlas as write_atlas
     from gazetteer.labeling.interventions.resolve import resolve as resolve
+    from gazetteer.labeling.layout.label_layout import layout_of_labels as layout_of_labels
     from gazetteer.labeling.layout.live import predict_layout as predict_layout
     from gazetteer.labeling.layout.model import fit_layout as fit_layout
     from gazetteer.labeling.layout.run import open_run as open_run
@@ -66,6 +67,7 @@ _MODULES = {
     "labeling.atlas": ("write_atlas",),
     "labeling.interventions.resolve": ("resolve",),
     "labeling.layout.run": ("open_run",),
+    "labeling.layout.label_layout": ("layout_of_labels",),
     "labeling.layout.live": ("predict_layout",),
     "labeling.layout.model": ("fit_layout",),
     "labeling.tables": (

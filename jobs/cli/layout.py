@@ -14,7 +14,10 @@ def add_layout(verbs: Any) -> None:
     layout = verbs.add_parser("layout", help="say what will be where while a picture is still noise")
     layout_verbs = layout.add_subparsers(dest="layout_verb", required=True, metavar="VERB")
     predict = layout_verbs.add_parser("predict", help="generate one picture and write its predicted layouts")
-    of_run(predict, "a finished run folder or URL")
+    of_run(predict, "a finished run; not needed with --labels FILE", needed=False)
+    predict.add_argument("--labels", metavar="FILE", help="a labels.parquet, read alone (default: the run's own)")
+    predict.add_argument("--prior", action="store_true", help="add where things usually are, from the run's evidence")
+    predict.add_argument("--calibrated", action="store_true", help="calibrate on the run's codes and masks instead")
     predict.add_argument("--prompt", required=True, metavar="TEXT", help="what to paint")
     predict.add_argument("--seed", type=int, default=0, help="of the picture's noise")
     predict.add_argument("--out", required=True, metavar="FOLDER", help="receives picture.png and layout.npz")
@@ -38,7 +41,12 @@ def _layout_predict(arguments: argparse.Namespace) -> int:
     config = configuration(arguments)
     from gazetteer.jobs.experiments.layout import predict
 
-    result = predict(config, arguments.run, arguments.prompt, arguments.seed, arguments.out)
+    result = predict(
+        config, arguments.run, arguments.prompt, arguments.seed, arguments.out, labels=arguments.labels,
+        prior=arguments.prior, calibrated=arguments.calibrated,
+    )  # fmt: skip
+    if not result["named"]:
+        print("the prompt names no concept of the layout; layout.npz holds the maps of all of them")
     for row in result["steps"]:
         shares = ", ".join(f"{concept} {share:.0%}" for concept, share in row["shares"].items())
         print(f"t={row['t']:.2f}  {shares}")

@@ -5,8 +5,9 @@ from __future__ import annotations
 import json
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from gazetteer.data.core.errors import InputError
 from gazetteer.data.core.settings import Effect
@@ -17,6 +18,9 @@ from gazetteer.jobs.config.fingerprint import differing, fingerprint
 from gazetteer.jobs.config.schema import RunConfig
 from gazetteer.labeling.layout.run import open_run
 from gazetteer.sae.model.autoencoder import SparseAutoencoder
+
+if TYPE_CHECKING:
+    from gazetteer.labeling.layout.model import LayoutPredictor
 
 QUICK_IMAGES = 96
 """Pictures of each split that `--quick` samples again."""
@@ -37,11 +41,12 @@ def check_config(config: RunConfig, run: RunFolder) -> None:
         )
 
 
-def load_saes(config: RunConfig) -> dict[Site, SparseAutoencoder]:
-    """The autoencoder of every site of the configuration."""
+def load_saes(config: RunConfig, sites: Sequence[Site] | None = None) -> dict[Site, SparseAutoencoder]:
+    """The autoencoder of every site of the configuration, or of those given."""
     from gazetteer.sae.model.checkpoint import load_site_saes
 
-    return load_site_saes(config.saes, config.generation.sites, config.model.device, signal=config.sae_check.signal)
+    wanted = config.generation.sites if sites is None else sites
+    return load_site_saes(config.saes, wanted, config.model.device, signal=config.sae_check.signal)
 
 
 def evaluate_run(
@@ -101,16 +106,26 @@ def evaluate_run(
     return {"run": run, "quick": quick, "vectors": vectors, **result, "seconds": round(time.monotonic() - begun, 1)}
 
 
-def predict(config: RunConfig, run: str, prompt: str, seed: int, out: str | Path) -> dict[str, Any]:
+def predict(
+    config: RunConfig, run: str | None, prompt: str, seed: int, out: str | Path, *, labels: str | None = None,
+    prior: bool = False, calibrated: bool = False,
+) -> dict[str, Any]:  # fmt: skip
     """Generate one picture, predict its layout at every step, and write the picture and the maps.
 
     Writes ``picture.png``, ``layout.json`` (prompt, seed, how many of its tokens were not read, the
-    concepts it names) and ``layout.npz``
+    concepts it names, the method) and ``layout.npz``
     (``where`` float32 [steps, C, height, width], ``whether`` [steps, C],
     ``t`` [steps], ``concepts`` [C], ``thresholds`` [steps, C]) into `out`.
 
+    Args:
+        run: a finished run; None when `labels` is all there is.
+        labels: a labels.parquet; None, or a bare name that is not here, is the run's own.
+        prior: also where things usually are, from the run's evidence.
+        calibrated: instead of labels alone, the run's evidence calibrated on its codes and masks (`fit_layout`).
     Returns:
         per step the concepts the prompt names with their predicted share of the picture.
+    Raises:
+        InputError: no run where one is needed, or a table that was made with another model or autoencoders.
     """
     import numpy as np
 
@@ -119,14 +134,11 @@ def predict(config: RunConfig, run: str, prompt: str, seed: int, out: str | Path
     from gazetteer.diffusion.generate import Generator
     from gazetteer.diffusion.load import load_pipeline
     from gazetteer.labeling.layout.live import predict_layout
-    from gazetteer.labeling.layout.model import fit_layout
     from gazetteer.labeling.layout.run import mentions
 
     use_threads(config.threads)
-    opened = open_run(run)
-    check_config(config, opened.store)
+    model, method = _predictor(config, run, labels, prior, calibrated)
     pipe: Any = load_pipeline(config.model)
-    model = fit_layout(opened, load_saes(config))
     generator = Generator(pipe, config.generation)
     (cut,) = warn_of_cut(pipe, [prompt])
     with predict_layout(pipe, model) as layout:
@@ -140,14 +152,59 @@ def predict(config: RunConfig, run: str, prompt: str, seed: int, out: str | Path
         folder / "layout.npz",
         where=np.stack([one.where[0] for one in steps]),
         whether=np.stack([one.whether[0] for one in steps]),
-        thresholds=np.stack([one.thresholds for one in steps]),
+        thresholds=np.stack([one.thresholds[0] for one in steps]),
         t=np.array([one.t for one in steps], np.float32),
-        concepts=np.array(model.concepts),
+        concepts=np.array(steps[0].concepts),
     )
-    named = [c for c, there in zip(model.concepts, mentions([prompt], model.concepts)[0], strict=True) if there]
-    about = {"prompt": prompt, "seed": seed, "tokens_cut": cut, "named": named}
+    names = steps[0].concepts
+    named = [c for c, there in zip(names, mentions([prompt], names)[0], strict=True) if there]
+    about = {"prompt": prompt, "seed": seed, "tokens_cut": cut, "named": named, "method": method}
     (folder / "layout.json").write_text(json.dumps(about, indent=2) + "\n", encoding="utf-8")
     rows = [
         {"t": round(one.t, 4), "shares": {c: round(float(one.mask(c)[0].mean()), 4) for c in named}} for one in steps
     ]
-    return {"prompt": prompt, "seed": seed, "out": str(folder), "steps": rows}
+    return {"prompt": prompt, "seed": seed, "out": str(folder), "method": method, "named": named, "steps": rows}
+
+
+def _predictor(
+    config: RunConfig, run: str | None, labels: str | None, prior: bool, calibrated: bool
+) -> tuple[LayoutPredictor, str]:
+    """The predictor that was asked for, with its autoencoders, and its name."""
+    from gazetteer.data.tables.provenance import read_provenance
+    from gazetteer.labeling.layout.label_layout import best_block, label_weights, layout_of_labels, read_label_table
+    from gazetteer.labeling.layout.model import fit_layout
+    from gazetteer.labeling.layout.prior import layout_prior
+
+    store = None if run is None else RunFolder(run)
+    if calibrated and labels is not None:
+        raise InputError("--calibrated reads the run's evidence, codes and masks and no --labels; leave one out.")
+    if store is None and (calibrated or prior or labels is None):
+        needed = "--calibrated" if calibrated else "--prior" if prior else "a layout without --labels FILE"
+        raise InputError(f"Name the finished run: {needed} reads it (gazetteer layout predict RUN …).")
+    if store is not None:
+        check_config(config, store)
+    if calibrated and run is not None:
+        return fit_layout(open_run(run), load_saes(config)), "gazetteer"
+    if labels is not None and (store is None or Path(labels).exists() or Path(labels).name != labels):
+        table = read_label_table(labels)
+        _check_table(config, labels, read_provenance(labels).get("fingerprint"))
+    elif labels not in (None, "labels.parquet"):
+        raise InputError(f"There is no table {labels}.")
+    else:
+        assert store is not None
+        table = store.read_final("labels")
+    block = best_block(label_weights(table), "cond")
+    wanted = [site for site in label_weights(table) if (site.block, site.branch) == (block, "cond")]
+    known = None if not prior or store is None else layout_prior(store)
+    layout = layout_of_labels(table, load_saes(config, wanted), prior=known)
+    return layout, "labels_prior" if prior else "labels_unfitted"
+
+
+def _check_table(config: RunConfig, path: str, made: Any) -> None:
+    """Refuse labels of another model, sampling or autoencoders than the configuration's."""
+    others = differing(fingerprint(config), made, {Effect.PICTURES, Effect.CODES}, last_bits=False)
+    if others:
+        raise InputError(
+            f"The configuration is not the one {path} was made with; these differ: {', '.join(others)}. "
+            "Name the table's own with --config and --set."
+        )

@@ -16,7 +16,7 @@ from gazetteer.diffusion.capture import capture_updates, cells, split_branches
 from gazetteer.diffusion.generate import encode_map
 from gazetteer.diffusion.watch import Call
 from gazetteer.labeling.evidence.site_codes import SiteCodes, flat_codes
-from gazetteer.labeling.layout.model import LayoutModel, LayoutPrediction
+from gazetteer.labeling.layout.model import LayoutPrediction, LayoutPredictor
 
 OnLayout = Callable[[LayoutPrediction], None]
 
@@ -36,20 +36,21 @@ class LiveLayout:
 
 
 @contextmanager
-def predict_layout(pipe: Any, labels: LayoutModel, on_layout: OnLayout | None = None) -> Iterator[LiveLayout]:
+def predict_layout(pipe: Any, labels: LayoutPredictor, on_layout: OnLayout | None = None) -> Iterator[LiveLayout]:
     """Predict the layout at every sampler step of ``pipe(...)`` calls made inside the context.
 
     The pipeline computes what it would have computed; its hooks are gone when the context ends, however it ends.
 
     Args:
         pipe: a diffusers pipeline with a U-Net, with guidance or without.
-        labels: of `gazetteer.labeling.layout.model.fit_layout`, with autoencoders.
+        labels: of `gazetteer.labeling.layout.label_layout.layout_of_labels` or
+            `gazetteer.labeling.layout.model.fit_layout`, with autoencoders.
         on_layout: called with each step's layout while the pipeline runs.
     Raises:
         InputError: the model lacks a block, `labels` has no autoencoders, or it reads a branch that is off.
     """
     if not labels.saes:
-        raise InputError("This layout model has no autoencoders; give fit_layout the run's to use it in a pipeline.")
+        raise InputError("This layout model has no autoencoders; give the run's to use it in a pipeline.")
     live = LiveLayout()
     seen: dict[str, Tensor] = {}
 
@@ -81,13 +82,14 @@ def _half(pipe: Any, update: Tensor, branch: str) -> Tensor:
     return halves[branch]
 
 
-def _codes(labels: LayoutModel, site: Site, update: Tensor) -> SiteCodes:
+def _codes(labels: LayoutPredictor, site: Site, update: Tensor) -> SiteCodes:
     """The codes of a captured update [images, channels, h, w]."""
     height, width = update.shape[2:]
-    if (height, width) != labels.tables[site].grid:
+    grid = labels.grid_of(site)
+    if grid is not None and (height, width) != grid:
         raise InputError(
-            f"{site.block} works on {height} x {width} cells here, but the run's on "
-            f"{labels.tables[site].grid[0]} x {labels.tables[site].grid[1]}; ask for pictures of the run's size."
+            f"{site.block} works on {height} x {width} cells here, but the run's on {grid[0]} x {grid[1]}; "
+            "ask for pictures of the run's size."
         )
     maps = [encode_map(labels.saes[site], one, height, width) for one in cells(update)]
     return stack_codes(site, [f"{number:08d}" for number in range(len(maps))], maps)

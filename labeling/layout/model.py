@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -31,7 +32,8 @@ class LayoutPrediction:
         concepts: names, [C].
         where: float32 [N, C, height, width], probability that the cell shows the concept, given that it is named and
             painted.
-        thresholds: float32 [C], of `where`, fitted on training pictures.
+        thresholds: float32 [N, C], of `where`: fitted on training pictures and the same for all N, or, from labels
+            alone, each picture's own.
         whether: float32 [N, C], score of the picture showing the concept at all.
     """
 
@@ -47,7 +49,38 @@ class LayoutPrediction:
         if concept not in self.concepts:
             raise InputError(f"The layout knows no {concept!r}; it knows: {', '.join(self.concepts)}.")
         number = self.concepts.index(concept)
-        return self.where[:, number] >= self.thresholds[number]
+        return self.where[:, number] >= self.thresholds[:, number, None, None]
+
+
+class LayoutPredictor(Protocol):
+    """What `gazetteer.labeling.layout.live.predict_layout` needs of a predictor."""
+
+    @property
+    def branch(self) -> str:
+        """Which half of guidance is read."""
+        ...
+
+    @property
+    def blocks(self) -> tuple[str, ...]:
+        """Blocks that are listened to."""
+        ...
+
+    @property
+    def saes(self) -> Mapping[Site, SparseAutoencoder]:
+        """Per site the autoencoder its codes come from."""
+        ...
+
+    def sites_at(self, t: float) -> list[Site]:
+        """The sites that are read at a step."""
+        ...
+
+    def grid_of(self, site: Site) -> Grid | None:
+        """The only grid that a site can be read on; None: any."""
+        ...
+
+    def predict(self, codes: Mapping[Site, SiteCodes], t: float, step: int) -> LayoutPrediction:
+        """The layout of N pictures from their codes at `sites_at(t)`."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -80,6 +113,10 @@ class LayoutModel:
         """Blocks that are listened to, sorted."""
         return tuple(sorted({site.block for site in self.tables}))
 
+    def grid_of(self, site: Site) -> Grid | None:
+        """The grid that a site's tables were counted on."""
+        return self.tables[site].grid
+
     def sites_at(self, t: float) -> list[Site]:
         """The site of every block whose t is nearest."""
         return [nearest_site(list(self.tables), block, self.branch, t) for block in self.blocks]
@@ -92,7 +129,8 @@ class LayoutModel:
         fit = self.fits[nearest_t(self.fits, t)]
         where = fit.where.probabilities(inputs).transpose(0, 2, 1)
         shape = (len(where), len(self.concepts), *self.grid)
-        return LayoutPrediction(t, step, self.concepts, where.reshape(shape), fit.where.thresholds, fit.peaks(inputs))
+        cuts = np.repeat(fit.where.thresholds[None], len(where), axis=0)
+        return LayoutPrediction(t, step, self.concepts, where.reshape(shape), cuts, fit.peaks(inputs))
 
 
 def finest(grids: list[Grid]) -> Grid:

@@ -1,4 +1,4 @@
-"""What the predictor is compared with: cross-attention, a linear probe on dense activations, and raw neurons.
+"""What the predictor is compared with: cross-attention, dense directions, a linear probe, and raw neurons.
 
 The layout prior and chance need no code of their own: the mean mask per concept, and the whole picture (of all
 predictions that look at nothing, marking everything has the highest expected IoU for masks of unknown place).
@@ -6,7 +6,7 @@ predictions that look at nothing, marking everything has the highest expected Io
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -66,13 +66,42 @@ def fit_probe(dense: Floats, truth: Truth, ridge: float = 1e-2) -> Probe:
     return Probe(mean, scale, np.concatenate([weights, middle[None]]))
 
 
-def probe_out_of_fold(dense: Floats, truth: Truth) -> Floats:
-    """Evidence of training pictures from probes that did not see them: two halves, each judged by the other's."""
+@dataclass(frozen=True)
+class Directions:
+    """One direction a concept in standardised activations: their mean in its cells minus that of the cells' places.
+
+    Attributes: mean, scale float32 [d]; vectors float32 [d, C], of length 1 or 0.
+    """
+
+    mean: Floats
+    scale: Floats
+    vectors: Floats
+
+    @classmethod
+    def of(cls, dense: Floats, truth: Truth) -> Directions:
+        """From activations [N, cells, d], a cell counting as much as the concept covers of it."""
+        flat = dense.reshape(-1, dense.shape[2])
+        mean, scale = flat.mean(axis=0), np.maximum(flat.std(axis=0), 1e-6)
+        x = (dense - mean) / scale
+        share = (truth.pixels / truth.areas).astype(np.float32)  # [N, C, cells]
+        inside = share.transpose(1, 0, 2).reshape(share.shape[1], -1) @ x.reshape(-1, x.shape[2])
+        there = share.sum(axis=0) @ x.mean(axis=0)
+        vectors = (inside - there) / np.maximum(share.sum(axis=(0, 2)), 1e-6)[:, None]
+        lengths = np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-12)
+        return cls(mean, scale, np.asarray((vectors / lengths).T, np.float32))
+
+    def __call__(self, dense: Floats) -> Floats:
+        """Evidence [N, cells, C] of activations [N, cells, d]: how far they lie along each direction."""
+        return np.asarray((dense - self.mean) / self.scale @ self.vectors, np.float32)
+
+
+def out_of_fold(fit: Callable[[Floats, Truth], Callable[[Floats], Floats]], dense: Floats, truth: Truth) -> Floats:
+    """Evidence of training pictures from fits that did not see them: two halves, each judged by the other's."""
     out = np.zeros((len(dense), dense.shape[1], truth.pixels.shape[1]), np.float32)
     halves = [np.arange(start, len(dense), 2) for start in (0, 1)]
     for mine, other in (halves, halves[::-1]):
         if len(mine) and len(other):
-            out[mine] = fit_probe(dense[other], truth.take(other))(dense[mine])
+            out[mine] = fit(dense[other], truth.take(other))(dense[mine])
     return out
 
 

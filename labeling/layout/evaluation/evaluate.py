@@ -162,9 +162,13 @@ def print_layout(result: Mapping[str, Any]) -> None:
         for t, methods in result[key].items():
             values = "  ".join(f"{name} {m:.3f} [{low:.3f}, {high:.3f}]" for name, (m, low, high) in methods.items())
             print(f"{title} at t={t}: {values}")
+    if not any("labels" in methods for methods in result["miou"].values()):
+        print("labels: left out, the run has no label of a thing, stuff or part on the cond branch")
     for row in result["sites"]:
         mean, low, high = row["miou"]
-        print(f"  {row['block']:<28}{row['branch']:<8}t={row['t']:.2f}  {mean:.3f} [{low:.3f}, {high:.3f}]")
+        prior = result["miou"][f"{row['t']:.2f}"]["prior"][0]
+        site = f"{row['block']:<28}{row['branch']:<8}t={row['t']:.2f}"
+        print(f"  {site}  {mean:.3f} [{low:.3f}, {high:.3f}]  prior {prior:.3f}")
     for t, found in result["exact"].items():
         values = "  ".join(f"{n} {m:.3f} [{low:.3f}, {high:.3f}]" for n, (m, low, high) in found["miou"].items())
         print(f"exact masks, mIoU at t={t}: {values}")

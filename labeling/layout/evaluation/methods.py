@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 import numpy as np
@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from gazetteer.labeling.evidence.pooling import Grid
 from gazetteer.labeling.layout.calibration import LayoutFit
 from gazetteer.labeling.layout.evaluation.reading import Place, Reading
+from gazetteer.labeling.layout.label_layout import LabelLayout, best_cuts
 from gazetteer.labeling.layout.metrics import Truth, fit_thresholds, macro_mean, pair_ious
 from gazetteer.labeling.layout.score_maps import paper_maps
 
@@ -139,6 +140,46 @@ class PaperMethod:
         table = reading.step.run.tables[site]
         maps = paper_maps(table, reading.codes(self.place, site), self.vectors, self.top)
         return ScoreMaps(maps, maps.max(axis=1), self.thresholds, table.grid)
+
+
+@dataclass(frozen=True)
+class LabelsMethod:
+    """The label table alone (`gazetteer.labeling.layout.label_layout`), at the block whose labels are best.
+
+    Attributes:
+        layout: what the labels say; the order of its concepts is the run's.
+        thresholds: fitted on training pictures as those of every other method; None takes each picture's own
+            (`best_cuts`), for which no mask is needed.
+        with_prior: whether it knows where things usually are.
+    """
+
+    layout: LabelLayout
+    thresholds: Floats | None = None
+    with_prior: bool = False
+
+    @classmethod
+    def fitted(cls, reading: Reading, layout: LabelLayout, *, with_prior: bool = False) -> LabelsMethod:
+        """Thresholds on training pictures."""
+        untuned = cls(layout, None, with_prior)
+        maps, grid = untuned.maps(reading)
+        return cls(layout, fit_thresholds(maps, reading.pictures.truth(grid)), with_prior)
+
+    def maps(self, reading: Reading) -> tuple[Floats, Grid]:
+        """Probabilities [N, cells, C] and their grid."""
+        (site,) = self.layout.sites_at(reading.step.t)
+        codes = reading.codes((site.block, site.branch), site)
+        layout = self.layout
+        if self.with_prior:
+            layout = replace(layout, prior=reading.step.table.prior()[0], prior_grid=reading.step.grid)
+        return layout.probabilities(codes, site), (codes.height, codes.width)
+
+    def predict(self, reading: Reading) -> ScoreMaps:
+        """See `Method.predict`."""
+        maps, grid = self.maps(reading)
+        if self.thresholds is not None:
+            return ScoreMaps(maps, maps.max(axis=1), self.thresholds, grid)
+        above = maps - best_cuts(maps)[:, None]
+        return ScoreMaps(above, maps.max(axis=1), np.zeros(maps.shape[2], np.float32), grid)
 
 
 def calibrated(fit: LayoutFit, inputs: Floats, grid: Grid) -> ScoreMaps:

@@ -16,6 +16,7 @@ from gazetteer.labeling.evidence.site_codes import SiteCodes
 from gazetteer.labeling.layout.calibration import inputs_of
 from gazetteer.labeling.layout.evaluation.group import Group
 from gazetteer.labeling.layout.evaluation.model_pass import Seen
+from gazetteer.labeling.layout.label_layout import LabelLayout, best_block, label_weights
 from gazetteer.labeling.layout.metrics import Truth
 from gazetteer.labeling.layout.model import finest
 from gazetteer.labeling.layout.run import LayoutRun, nearest_site
@@ -61,6 +62,16 @@ class SamplerStep:
     def table(self) -> SiteTable:
         """That of a site on `grid`, for the prior."""
         return next(table for table in self.run.tables.values() if table.grid == self.grid)
+
+    @cached_property
+    def labels(self) -> LabelLayout | None:
+        """What the run's label table says of the cond branch by itself; None where it labels nothing there."""
+        every = label_weights(self.run.store.read_final("labels"), self.run.concepts)
+        if not any(site.branch == "cond" for site in every):
+            return None
+        block = best_block(every, "cond")
+        chosen = {site: one for site, one in every.items() if (site.block, site.branch) == (block, "cond")}
+        return LabelLayout("cond", self.run.concepts, chosen, {})
 
     @property
     def stored(self) -> bool:

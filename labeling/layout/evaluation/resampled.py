@@ -1,4 +1,4 @@
-"""Baselines that need what the model shows while it samples again: cross-attention, a linear probe, raw neurons."""
+"""Baselines that need what the model shows while it samples again: attention, directions, a probe, raw neurons."""
 
 from __future__ import annotations
 
@@ -13,12 +13,13 @@ from gazetteer.labeling.evidence.pooling import Grid
 from gazetteer.labeling.evidence.site_codes import SiteCodes
 from gazetteer.labeling.layout.calibration import LayoutFit, inputs_of
 from gazetteer.labeling.layout.evaluation.baselines import (
+    Directions,
     Neurons,
     Probe,
     attention_scores,
     dense_inputs,
     fit_probe,
-    probe_out_of_fold,
+    out_of_fold,
     table_of_codes,
 )
 from gazetteer.labeling.layout.evaluation.methods import ScoreMaps, calibrated
@@ -32,7 +33,7 @@ Floats = NDArray[np.float32]
 
 @dataclass(frozen=True)
 class AttentionMethod:
-    """Cross-attention to the words of the prompt (as DAAM, arXiv 2210.04885)."""
+    """Cross-attention to the words of the prompt, thresholded as it is (DAAM, arXiv 2210.04885)."""
 
     thresholds: Floats
 
@@ -48,6 +49,42 @@ class AttentionMethod:
 
 
 @dataclass(frozen=True)
+class CalibratedAttentionMethod:
+    """Cross-attention with the calibration and the layout prior that Gazetteer's evidence gets."""
+
+    fit: LayoutFit
+
+    @classmethod
+    def fitted(cls, reading: Reading) -> CalibratedAttentionMethod:
+        """On training pictures; attention knows nothing of masks, so that nothing has to be taken out."""
+        return cls(LayoutFit.of(_attention_inputs(reading), reading.truth))
+
+    def predict(self, reading: Reading) -> ScoreMaps:
+        """See `Method.predict`."""
+        return calibrated(self.fit, _attention_inputs(reading), reading.step.grid)
+
+
+@dataclass(frozen=True)
+class DirectionsMethod:
+    """Mean-difference directions of the dense activations of all blocks, without an SAE, calibrated as the evidence."""
+
+    directions: Directions
+    fit: LayoutFit
+
+    @classmethod
+    def fitted(cls, reading: Reading) -> DirectionsMethod:
+        """On training pictures; the calibration sees each of them by directions that did not."""
+        dense, grid = _dense(reading), reading.step.grid
+        inputs = inputs_of([(out_of_fold(Directions.of, dense, reading.truth), grid)], reading.prior, grid)
+        return cls(Directions.of(dense, reading.truth), LayoutFit.of(inputs, reading.truth))
+
+    def predict(self, reading: Reading) -> ScoreMaps:
+        """See `Method.predict`."""
+        grid = reading.step.grid
+        return calibrated(self.fit, inputs_of([(self.directions(_dense(reading)), grid)], reading.prior, grid), grid)
+
+
+@dataclass(frozen=True)
 class ProbeMethod:
     """A linear probe on the dense activations of all blocks, calibrated as Gazetteer's evidence is."""
 
@@ -58,7 +95,7 @@ class ProbeMethod:
     def fitted(cls, reading: Reading) -> ProbeMethod:
         """On training pictures; the calibration sees each of them by a probe that did not."""
         dense, grid = _dense(reading), reading.step.grid
-        inputs = inputs_of([(probe_out_of_fold(dense, reading.truth), grid)], reading.prior, grid)
+        inputs = inputs_of([(out_of_fold(fit_probe, dense, reading.truth), grid)], reading.prior, grid)
         return cls(fit_probe(dense, reading.truth), LayoutFit.of(inputs, reading.truth))
 
     def predict(self, reading: Reading) -> ScoreMaps:
@@ -101,6 +138,11 @@ class NeuronsMethod:
 
 def _attention(reading: Reading) -> Floats:
     return attention_scores(reading.seen.attention[reading.step.t], reading.seen.attention_grid, reading.step.grid)
+
+
+def _attention_inputs(reading: Reading) -> Floats:
+    maps = _attention(reading)
+    return inputs_of([(maps, reading.step.grid)], reading.prior, reading.step.grid)
 
 
 def _dense(reading: Reading) -> Floats:

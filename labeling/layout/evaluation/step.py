@@ -15,19 +15,26 @@ from gazetteer.labeling.layout.evaluation.measure import PairValues
 from gazetteer.labeling.layout.evaluation.methods import (
     ChanceMethod,
     EvidenceMethod,
+    LabelsMethod,
     Method,
     PaperMethod,
     PriorMethod,
     ScoreMaps,
 )
 from gazetteer.labeling.layout.evaluation.reading import Place, Reading, SamplerStep
-from gazetteer.labeling.layout.evaluation.resampled import AttentionMethod, NeuronsMethod, ProbeMethod
+from gazetteer.labeling.layout.evaluation.resampled import (
+    AttentionMethod,
+    CalibratedAttentionMethod,
+    DirectionsMethod,
+    NeuronsMethod,
+    ProbeMethod,
+)
 from gazetteer.labeling.layout.model import finest
 from gazetteer.labeling.layout.run import LayoutRun
 from gazetteer.sae.model.autoencoder import SparseAutoencoder
 
 GAZETTEER, NEAREST, SHARED = "gazetteer", "gazetteer_nearest", "gazetteer_shared"
-OF_THE_MODEL = (AttentionMethod, ProbeMethod, NeuronsMethod)
+OF_THE_MODEL = (AttentionMethod, CalibratedAttentionMethod, DirectionsMethod, ProbeMethod, NeuronsMethod)
 """Methods that can read only pictures which were sampled again."""
 
 
@@ -69,6 +76,7 @@ class StepEvaluation:
         """
         reading, step = Reading(self.step, train, training=True), self.step
         self.methods = {
+            **_of_labels(reading),
             "prior": PriorMethod.fitted(reading),
             "chance": ChanceMethod(),
             "paper": PaperMethod.fitted(reading, self.vectors, self.config.top),
@@ -122,11 +130,26 @@ class StepEvaluation:
         return method.place
 
 
+def _of_labels(reading: Reading) -> dict[str, Method]:
+    """The label table alone, where it labels anything: with thresholds as the other methods', with the prior, and with
+    nothing fitted at all."""
+    layout = reading.step.labels
+    if layout is None:
+        return {}
+    return {
+        "labels": LabelsMethod.fitted(reading, layout),
+        "labels_prior": LabelsMethod.fitted(reading, layout, with_prior=True),
+        "labels_unfitted": LabelsMethod(layout),
+    }
+
+
 def _of_the_model(reading: Reading) -> dict[str, Method]:
     """The baselines that read what the model shows."""
     found: dict[str, Method] = {}
     if reading.step.t in reading.seen.attention:
-        found["attention"] = AttentionMethod.fitted(reading)
+        found["attention"] = CalibratedAttentionMethod.fitted(reading)
+        found["attention_daam"] = AttentionMethod.fitted(reading)
+    found["directions"] = DirectionsMethod.fitted(reading)
     return found | {"probe": ProbeMethod.fitted(reading), "neurons": NeuronsMethod.fitted(reading)}
 
 

@@ -18,7 +18,7 @@ from gazetteer.labeling.layout.evaluation.baselines import (
     Neurons,
     attention_scores,
     fit_probe,
-    probe_out_of_fold,
+    out_of_fold,
     table_of_codes,
 )
 from gazetteer.labeling.layout.evaluation.config import LayoutEvaluationConfig
@@ -64,7 +64,7 @@ def test_a_probe_finds_planted_directions(run: LayoutRun) -> None:
     found = probe(planted(held, 1).astype(np.float32))
     assert miou(found, held) > best - 0.05 > 0.6
     assert np.abs(found / 8 - shares).mean() < 0.05  # evidence is eight times the share
-    other = probe_out_of_fold(planted(truth, 0).astype(np.float32), truth)
+    other = out_of_fold(fit_probe, planted(truth, 0).astype(np.float32), truth)
     assert miou(other, truth) > 0.6 and not np.allclose(other, probe(planted(truth, 0).astype(np.float32)))
 
 
@@ -112,7 +112,7 @@ def test_every_baseline_is_wired_to_what_was_seen(run: LayoutRun, tmp_path: Path
         step.methods["neurons"].neurons[MID.block, "cond"][0].k == 1
     )  # what a cell has on average, not the four it may have
     found = step.measure(groups[1])
-    for name in ("probe", "neurons", "attention"):
+    for name in ("probe", "neurons", "attention", "directions"):
         assert found["miou"][name][1] > found["miou"]["prior"][2], name
         assert found["pointing"][name][0] > 0.9, name
 

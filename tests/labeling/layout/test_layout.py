@@ -394,7 +394,8 @@ def test_everything_is_measured_at_every_step_and_on_exact_masks(painted: Layout
     result = evaluate_layout(
         painted, saes, np.eye(3), LayoutEvaluationConfig(resamples=20, batch_size=4), tiny_pipeline(), GENERATION, exact
     )
-    methods = {"gazetteer", "paper", "prior", "chance", "attention", "probe", "neurons", "features_only", "uncond"}
+    methods = {"gazetteer", "paper", "prior", "chance", "attention", "attention_daam", "directions", "probe", "neurons",
+               "features_only", "uncond"}  # fmt: skip
     at_each = {"1.00": methods, "0.50": methods | {"gazetteer_nearest", "gazetteer_shared", "live"}, "0.00": methods}
     assert list(result["miou"]) == list(at_each)  # in the order of sampling
     for key in ("miou", "by_concept"):
@@ -442,7 +443,10 @@ def test_the_command_predicts_and_measures(saes: dict, tmp_path: Path, capsys: p
     assert set(result["miou"]) == {"1.00", "0.00"} and len(result["miou"]["1.00"]["gazetteer"]) == 3
     assert result["seconds"] > 0
     out = tmp_path / "out"
-    assert main(["layout", "predict", *common, "--prompt", "a red house", "--out", str(out)]) == 0
+    predict = ["layout", "predict", *common, "--prompt", "a red house", "--out", str(out)]
+    assert main(predict) == 2  # the run has no labels
+    assert "no label of a thing, stuff or part on the cond branch" in capsys.readouterr().err
+    assert main([*predict, "--calibrated"]) == 0
     steps = json.loads(capsys.readouterr().out.splitlines()[-1])["steps"]
     assert [row["t"] for row in steps] == [1.0, 0.5, 0.0] and set(steps[0]["shares"]) == {"house"}
     assert np.load(out / "layout.npz")["where"].shape == (3, 3, 4, 4) and (out / "picture.png").is_file()

@@ -1,0 +1,148 @@
+"""The layout from labels alone: hand-computed weights, the law of the best cut, and a command that needs no run."""
+
+from __future__ import annotations
+
+import itertools
+import json
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+import yaml
+
+from gazetteer.data.core.errors import InputError
+from gazetteer.data.core.sites import Site
+from gazetteer.data.tables.provenance import with_provenance
+from gazetteer.jobs.cli.main import main
+from gazetteer.jobs.config.fingerprint import fingerprint
+from gazetteer.jobs.config.schema import load_config
+from gazetteer.labeling.evidence.site_codes import flat_codes
+from gazetteer.labeling.layout.evaluation.config import LayoutEvaluationConfig
+from gazetteer.labeling.layout.evaluation.evaluate import evaluate_layout
+from gazetteer.labeling.layout.label_layout import (
+    NEIGHBOURS,
+    SCALE,
+    best_cuts,
+    label_maps,
+    label_weights,
+    layout_of_labels,
+    read_label_table,
+)
+from gazetteer.labeling.layout.prior import layout_prior
+from gazetteer.labeling.layout.run import open_run
+from tests.support.models.tiny_pipeline import BLOCKS, tiny_pipeline
+from tests.support.runs.layout_runs import CONCEPTS, GENERATION, PROVENANCE, random_saes, world_run
+from tests.support.runs.small_world import MID, sky_world
+
+SITE = Site("mid", "cond", 0.5)
+
+
+def labels_of(rows: list[tuple], **columns: list) -> pa.Table:
+    """(site, feature, concept, precision, lift, dataset_iou) as a table of labels."""
+    made = {
+        "block": [r[0].block for r in rows], "branch": [r[0].branch for r in rows],
+        "t": pa.array([r[0].t for r in rows], pa.float32()), "feature": pa.array([r[1] for r in rows], pa.int32()),
+        "concept": [r[2] for r in rows], "precision": [float(r[3]) for r in rows], "lift": [float(r[4]) for r in rows],
+        "dataset_iou": [float(r[5]) for r in rows],
+    }  # fmt: skip
+    return pa.table({**made, **columns})
+
+
+def test_a_label_moves_the_log_odds_from_what_places_give_to_its_precision() -> None:
+    weights = label_weights(labels_of([(SITE, 3, "dog", 0.8, 4, 0.5), (SITE, 7, "dog", 0.5, 2, 0.3)]))[SITE]
+    assert weights.features.tolist() == [3, 7] and weights.base.tolist() == pytest.approx([(0.2 + 0.25) / 2])
+    by_hand = [np.log(0.8 / 0.2) - np.log(0.2 / 0.8), -np.log(0.25 / 0.75)]
+    assert weights.weights[:, 0].tolist() == pytest.approx(by_hand) and weights.best == 0.5
+    # One row of three cells; 3 fires in the first, 9 (unlabelled) in the second.
+    codes = flat_codes(SITE, ["a"], (1, 3), np.array([3, 9, 0]), np.array([1.0, 1, 0]), np.array([3]))
+    near = np.array([2 / 3, 1 / 3, 0]) * by_hand[0]  # the edge stands for what lies beyond it
+    expected = np.array([by_hand[0], 0, 0]) + NEIGHBOURS * near
+    np.testing.assert_allclose(label_maps(weights, codes)[0, :, 0], expected, rtol=1e-6)
+    layout = layout_of_labels(labels_of([(SITE, 3, "dog", 0.8, 4, 0.5)]))
+    base = np.log(0.2 / 0.8)
+    np.testing.assert_allclose(
+        layout.probabilities(codes, SITE)[0, :, 0], 1 / (1 + np.exp(-(base + SCALE * expected))), rtol=1e-5
+    )
+
+
+def test_only_labels_that_say_where_count_and_the_best_block_is_read() -> None:
+    other = Site("up", "cond", 0.5)
+    rows = [(SITE, 1, "dog", 0.5, 2, 0.2), (other, 1, "night", 0.9, 3, 0.9), (other, 2, "sea", 0.5, 2, 0.3)]
+    table = labels_of(rows, kind=["thing", "style", "stuff"])
+    assert layout_of_labels(table).concepts == ("dog", "sea") and layout_of_labels(table).blocks == ("up",)
+    assert layout_of_labels(table.filter(pa.array([True, True, False]))).blocks == ("mid",)
+    with pytest.raises(InputError, match="no label of a thing, stuff or part"):
+        layout_of_labels(table.slice(1, 1))
+    with pytest.raises(InputError, match="no number above 0"):
+        label_weights(labels_of([(SITE, 1, "dog", float("nan"), 2, 0.2)]))
+    with pytest.raises(InputError, match="no label of a thing, stuff or part on the uncond"):
+        layout_of_labels(table, branch="uncond")
+
+
+def test_the_cut_has_the_highest_expected_iou_of_all_sets() -> None:
+    p = np.random.default_rng(0).random((3, 7, 2)).astype(np.float32)
+    cuts = best_cuts(p)
+    for picture, concept in itertools.product(range(3), range(2)):
+        cells = p[picture, :, concept]
+
+        def value(chosen: tuple[int, ...], cells: np.ndarray = cells) -> float:
+            inside = cells[list(chosen)].sum()
+            return inside / (len(chosen) + cells.sum() - inside)
+
+        every = (s for size in range(1, 8) for s in itertools.combinations(range(7), size))
+        best = max(every, key=value)
+        assert set(np.flatnonzero(cells >= cuts[picture, concept])) == set(best)
+
+
+def test_labels_alone_find_what_a_feature_follows(tmp_path: Path) -> None:
+    world = sky_world(80)
+    run = open_run(world_run(tmp_path / "run", world, "a sky and a ball"))
+    table = world.reduce({MID: 4})["labels"]
+    run.store.write_final("labels", table, PROVENANCE)
+    config = LayoutEvaluationConfig(every_step=False, baselines=False, resamples=50)
+    found = evaluate_layout(run, {}, np.eye(2), config)["by_concept"]["0.50"]
+    for method in ("labels", "labels_prior"):
+        assert found[method]["sky"][0] > 0.9 > found["prior"]["sky"][0], method
+    # Nothing fitted: where no feature fires nothing speaks against the sky either, and a cut may take all cells.
+    assert found["labels_unfitted"]["sky"][0] >= found["chance"]["sky"][0]
+    names, prior, grid = layout_prior(run.store)
+    np.testing.assert_allclose(prior, run.tables[MID].prior()[0], rtol=1e-6)
+    assert names == run.concepts and grid == (8, 8)
+
+
+def test_the_command_needs_a_table_and_no_run(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    tiny_pipeline().save_pretrained(tmp_path / "model")
+    for site, sae in random_saes().items():
+        sae.save_pretrained(tmp_path / "saes" / site.slug, {"site": site})
+    config = {
+        "name": "tiny", "prompts": {"path": "none.txt"}, "model": {"path": "model"}, "saes": "saes",
+        "generation": {"steps": 3, "guidance": 3.0, "blocks": list(BLOCKS), "t": [1.0, 0.0], "exact": False},
+        "vocabulary": {"concepts": list(CONCEPTS)}, "detector": {"path": "none"}, "segmenter": {"path": "none"},
+    }  # fmt: skip
+    (tmp_path / "tiny.yaml").write_text(yaml.safe_dump(config))
+    made = fingerprint(load_config(tmp_path / "tiny.yaml"))
+    rows = [(site, i % 48, "dog", 0.6, 3, 0.3) for i, site in enumerate(GENERATION.sites) for _ in (0,)]
+    table = with_provenance(labels_of(rows), {**PROVENANCE, "fingerprint": made})
+    pq.write_table(table, tmp_path / "some.parquet")
+    words = ["layout", "predict", "--config", str(tmp_path / "tiny.yaml"), "--json", "--prompt", "a dog", "--out",
+             str(tmp_path / "out")]  # fmt: skip
+    assert main([*words, "--labels", str(tmp_path / "some.parquet")]) == 0
+    said = json.loads(capsys.readouterr().out.splitlines()[-1])
+    assert said["method"] == "labels_unfitted" and said["named"] == ["dog"] and len(said["steps"]) == 3
+    stored = np.load(tmp_path / "out" / "layout.npz")
+    assert stored["where"].shape == (3, 1, 4, 4) and stored["thresholds"].shape == (3, 1)
+    share = (stored["where"][0, 0] >= stored["thresholds"][0, 0]).mean()
+    assert said["steps"][0]["shares"]["dog"] == pytest.approx(share, abs=1e-4)
+    for more, sentence in (
+        ([], "Name the finished run"),
+        (["--prior", "--labels", str(tmp_path / "some.parquet")], "Name the finished run"),
+        (["--labels", str(tmp_path / "tiny.yaml")], "cannot be read as a table of labels"),
+        (["--labels", str(tmp_path / "some.parquet"), "--set", "generation.guidance=4.0"], "differ: generation.guid"),
+    ):
+        assert main([*words, *more]) == 2
+        assert sentence in capsys.readouterr().err
+    pq.write_table(table.drop_columns(["lift"]), tmp_path / "less.parquet")
+    with pytest.raises(InputError, match="no column 'lift'"):
+        read_label_table(tmp_path / "less.parquet")
