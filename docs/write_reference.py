@@ -26,7 +26,7 @@ SUBJECTS = {
         "load_components", "decode_image", "struct_to_mask",
     ),
     "Autoencoders": ("SparseAutoencoder", "load_site_saes", "TrainConfig", "TensorSource", "train_sae", "Site"),
-    "Steering": ("Edit", "Target", "Region", "read_edits", "resolve", "steer", "load_pipeline"),
+    "Steering": ("Edit", "Target", "Region", "read_edits", "resolve", "steer", "draw", "load_pipeline"),
     "Layout": ("layout_of_labels", "open_run", "fit_layout", "predict_layout"),
     "Weights": ("Delta", "load_delta", "applied"),
     "Errors": ("GazetteerError", "InputError"),

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from gazetteer.diffusion.steer import steer as steer
     from gazetteer.jobs.config.schema import RunConfig as RunConfig
     from gazetteer.jobs.config.schema import load_config as load_config
+    from gazetteer.jobs.experiments.draw import draw as draw
     from gazetteer.jobs.label.job import label as label
     from gazetteer.jobs.label.summary import summarise as summarise
     from gazetteer.jobs.operate.plan import Rates as Rates
@@ -61,6 +62,7 @@ _MODULES = {
     "diffusion.load": ("load_pipeline",),
     "diffusion.steer": ("steer",),
     "jobs.config.schema": ("RunConfig", "load_config"),
+    "jobs.experiments.draw": ("draw",),
     "jobs.label.job": ("label",),
     "jobs.label.summary": ("summarise",),
     "jobs.operate.plan": ("Rates", "plan"),

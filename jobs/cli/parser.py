@@ -8,6 +8,7 @@ from gazetteer import __version__
 from gazetteer.jobs.cli.arguments import Parser
 from gazetteer.jobs.cli.attribute import add_attribute
 from gazetteer.jobs.cli.config import add_config
+from gazetteer.jobs.cli.explore import add_explore
 from gazetteer.jobs.cli.label import add_label
 from gazetteer.jobs.cli.launch import add_launch
 from gazetteer.jobs.cli.layout import add_layout
@@ -31,7 +32,7 @@ def parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=f"gazetteer {__version__}")
     parser.set_defaults(resumes=False)
     verbs = parser.add_subparsers(dest="verb", required=True, metavar="VERB")
-    for add in (add_label, add_sae, add_layout, add_steer, add_attribute, add_config, add_operate):
+    for add in (add_label, add_sae, add_layout, add_steer, add_attribute, add_explore, add_config, add_operate):
         add(verbs)
     add_launch(verbs, parser.parse_args)
     return parser

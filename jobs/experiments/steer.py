@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import json
 from collections.abc import Sequence
 from dataclasses import replace
@@ -10,24 +9,19 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
-from PIL import Image
-from PIL.PngImagePlugin import PngInfo
 
 from gazetteer.data.core.errors import InputError
 from gazetteer.data.core.importing import import_named
-from gazetteer.data.core.sites import Site
 from gazetteer.data.core.threads import use_threads
 from gazetteer.data.inputs.edit_files import read_edits
 from gazetteer.data.inputs.edits import STAGES, Edit
 from gazetteer.diffusion.draw import warn_of_cut
 from gazetteer.diffusion.generate import Generator
 from gazetteer.diffusion.load import load_pipeline
-from gazetteer.diffusion.steer import steer
 from gazetteer.jobs.config.schema import RunConfig
+from gazetteer.jobs.experiments.draw import png_with, sample
 from gazetteer.labeling.interventions.evaluation.trials import Classifier
 from gazetteer.labeling.interventions.resolve import resolve
-from gazetteer.sae.model.autoencoder import SparseAutoencoder
 from gazetteer.sae.model.checkpoint import load_site_saes
 
 
@@ -67,14 +61,14 @@ def steer_pictures(
     for i, prompt in enumerate(prompts):
         row: dict[str, Any] = {"prompt": prompt, "seed": seed + i, "tokens_cut": cut[i]}
         row |= {"edits": [], "change": {}, "files": {}}
-        plain = _draw(generator, prompt, seed + i, [], saes)
+        plain = sample(generator, prompt, seed + i, [], saes)
         for name, version in {"plain": (), **versions}.items():
             own = [edit for edit in version if not edit.images or i in edit.images]
             mine = [replace(edit, images=()) for edit in own]
-            picture = _draw(generator, prompt, seed + i, mine, saes) if name != "plain" else plain
+            picture = sample(generator, prompt, seed + i, mine, saes) if name != "plain" else plain
             record = {"prompt": prompt, "seed": seed + i, "edits": [edit.as_dict() for edit in mine]}
             row["files"][name] = f"{i}-{name}.png"
-            (folder / row["files"][name]).write_bytes(_png(picture, record))
+            (folder / row["files"][name]).write_bytes(png_with(picture, record))
             row["edits"] += [edit.digest for edit in own]
             change = float(np.abs(plain.astype(int) - picture.astype(int)).mean() / 255)
             row["change"] |= {name: round(change, 4)} if name != "plain" else {}
@@ -90,24 +84,6 @@ def _resolved(edits: Sequence[Edit], run: str | None) -> tuple[Edit, ...]:
     if run is None:
         raise InputError("Edits that name concepts or words need a finished labelling run: gazetteer steer draw RUN.")
     return resolve(edits, run)
-
-
-def _draw(
-    generator: Generator, prompt: str, seed: int, edits: Sequence[Edit], saes: dict[Site, SparseAutoencoder]
-) -> NDArray[np.uint8]:
-    with steer(generator.pipe, edits, saes):
-        made = generator.sample([prompt], [seed], lambda *_: None)
-    assert made is not None
-    picture: NDArray[np.uint8] = made[0]
-    return picture
-
-
-def _png(pixels: NDArray[np.uint8], record: dict[str, Any]) -> bytes:
-    text = PngInfo()
-    text.add_text("gazetteer", json.dumps(record, sort_keys=True))
-    stream = io.BytesIO()
-    Image.fromarray(pixels).save(stream, format="PNG", pnginfo=text)
-    return stream.getvalue()
 
 
 def load_classifier(name: str, words: Sequence[str], key: str = "steer.classifier") -> Classifier:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
@@ -30,8 +31,13 @@ class Page:
     main: str = ""
     foot: str = ""
 
-    def html(self) -> str:
-        """The whole page."""
+    def html(self, more: Sequence[str] = (), live: bool = False) -> str:
+        """The whole page.
+
+        Args:
+            more: scripts after its own.
+            live: it is served, and its scripts may ask the server; a page opened from disk asks nobody.
+        """
         return Template((STATIC / "frame.html").read_text(encoding="utf-8")).substitute(
             title=self.title,
             name=self.name,
@@ -39,7 +45,10 @@ class Page:
             headline=f'  <h1>{self.headline}</h1>\n  <p class="lede" id="lede"></p>\n' if self.headline else "",
             main="\n" + (STATIC / self.main).read_text(encoding="utf-8") if self.main else "",
             foot=f'<footer class="foot">{self.foot}</footer>\n' if self.foot else "",
-            scripts="".join(f'<script src="assets/{script}.js"></script>\n' for script in (*self.scripts, self.name)),
+            scripts="".join(
+                f'<script src="assets/{script}.js"></script>\n' for script in (*self.scripts, self.name, *more)
+            ),
+            live="; connect-src 'self'" if live else "",
         )
 
 

@@ -14,6 +14,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from gazetteer.data.core.atomic import write_errors
+from gazetteer.data.core.digests import digest_json
 from gazetteer.data.core.errors import InputError
 from gazetteer.data.core.sites import Site
 from gazetteer.data.runs.folder import RunFolder
@@ -98,6 +99,11 @@ def write_atlas(
     return AtlasSummary(target / "index.html", **counts, files=len(sizes), bytes=sum(sizes), seconds=spent)
 
 
+def run_digest(run: RunFolder) -> str:
+    """What an atlas was made of: a digest of what the run finished with, and of how its pages are written."""
+    return digest_json({"manifest": run.read_json("manifest.json"), "pages": payload.VERSION})
+
+
 def check_target(target: Path) -> None:
     """InputError unless `target` is free, empty or an earlier atlas."""
     if not target.exists():
@@ -130,7 +136,7 @@ def _build(run: RunFolder, out: Path, progress: Progress, top: int, layouts: Pat
 
     write_pages(out)
     extras = {"layouts": write_layouts(layouts, out), "edits": write_edits(edits, out)}
-    write_script(out, "atlas", payload.atlas_payload(catalog, concepts, len(known), extras))
+    write_script(out, "atlas", {"run": run_digest(run), **payload.atlas_payload(catalog, concepts, len(known), extras)})
     write_script(out, "features", payload.index_payload(catalog, numbers, concept_numbers))
     _write_chunks(out, "images", _image_chunks(records, list(numbers)))
     _write_chunks(out, "concepts", payload.concept_chunks(catalog, concepts, numbers, examples, found))

@@ -14,9 +14,23 @@ Atlas.search = (() => {
     return { ...columns, site, first, n };
   }
 
-  /** The concepts in which some word starts with the query. */
+  /** Whether some word of the name starts with the query, or with its singular. */
+  function matches(name, query) {
+    const text = " " + name.toLowerCase(), asked = query.trim().toLowerCase();
+    return [asked, ...singulars(asked)].some((one) => text.includes(" " + one));
+  }
+
+  /** "dogs" is asked for "dog", "boxes" for "box", "berries" for "berry". */
+  function singulars(query) {
+    if (query.length < 4 || !query.endsWith("s") || query.endsWith("ss")) return [];
+    const found = [query.slice(0, -1)];
+    if (query.endsWith("es")) found.push(query.slice(0, -2));
+    if (query.endsWith("ies")) found.push(query.slice(0, -3) + "y");
+    return found;
+  }
+
   function concepts(names, query) {
-    return names.map((name) => (" " + name.toLowerCase()).includes(" " + query));
+    return names.map((name) => matches(name, query));
   }
 
   function sites(atlas, state) {
@@ -67,5 +81,5 @@ Atlas.search = (() => {
     return (a, b) => by(a, b) || a[0] - b[0];
   }
 
-  return { prepare, find, Q_STEPS };
+  return { prepare, find, matches, Q_STEPS };
 })();

@@ -5,80 +5,17 @@ Without a browser these tests fail and say how to get one; GAZETTEER_NO_BROWSER=
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
-from urllib.parse import urlencode
 
 import pytest
 
 from gazetteer.labeling.atlas import AtlasSummary, write_atlas
 from tests.support.runs.atlas_run import HOSTILE_CONCEPT, HOSTILE_PROMPT, Plan, make_run, sites
+from tests.support.system.browser import Page, complaints, phone
 
-HOW_TO = (
-    "The atlas is tested in a browser and {} is missing: run tests/install_system.sh (apt-get install chromium "
-    "chromium-driver; pip install selenium), or set GAZETTEER_NO_BROWSER=1 to leave these tests out."
-)
-FLAGS = (
-    "--headless", "--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-component-update",
-    "--disable-sync", "--no-first-run", "--disable-dev-shm-usage", "--window-size=1280,900",
-)  # fmt: skip
 BLOCKS = ("down_blocks.2.attentions.1", "mid_block.attentions.0")
 SITE = "mid_block.attentions.0-cond-t1.00"
-
-
-def program(*names: str) -> str:
-    """The first of `names` on the path; the test fails with advice when there is none."""
-    found = next((path for path in map(shutil.which, names) if path), None)
-    if found is None:
-        pytest.fail(HOW_TO.format(names[0]), pytrace=False)
-    return found
-
-
-class Page:
-    """A browser on one atlas."""
-
-    def __init__(self, driver: Any, root: Path) -> None:
-        self.driver = driver
-        self.root = root
-
-    def open(self, name: str, /, **query: Any) -> None:
-        """Open a page afresh (a new hash alone would not load it again) and wait until it shows something."""
-        self.driver.get("about:blank")
-        self.driver.get(f"{self.root.as_uri()}/{name}.html" + ("#" + urlencode(query) if query else ""))
-        self.wait("return document.querySelector('#entries > li, main h1, [role=alert]') !== null")
-
-    def run(self, script: str, *arguments: Any) -> Any:
-        return self.driver.execute_script(script, *arguments)
-
-    def wait(self, script: str) -> None:
-        """Wait until `script` returns something true."""
-        from selenium.webdriver.support.ui import WebDriverWait
-
-        WebDriverWait(self.driver, 20, 0.05).until(lambda driver: driver.execute_script(script), script)
-
-    def one(self, selector: str) -> Any:
-        return self.driver.find_element("css selector", selector)
-
-    def texts(self, selector: str) -> list[str]:
-        """What the elements say, in one round trip."""
-        return self.run(f"return [...document.querySelectorAll({selector!r})].map((e) => e.textContent)")
-
-    def found(self) -> int:
-        """How many features the status line says were found."""
-        return int(self.one("#status").text.split()[0].replace(",", "").replace("No", "0"))
-
-    def set(self, field: str, value: str) -> None:
-        """Set a filter as a reader would, and wait until the list has followed."""
-        self.run(
-            "const e = document.getElementById(arguments[0]); document.getElementById('status').textContent = '';"
-            "if (e.type === 'checkbox') e.checked = true; else e.value = arguments[1];"
-            "e.dispatchEvent(new Event('input', {bubbles: true}))",
-            field,
-            value,
-        )
-        self.wait("return document.getElementById('status').textContent !== ''")
 
 
 @pytest.fixture(scope="module")
@@ -88,29 +25,13 @@ def atlas(tmp_path_factory: pytest.TempPathFactory) -> AtlasSummary:
     return write_atlas(run, tmp_path_factory.mktemp("atlas") / "pages")
 
 
-@pytest.fixture(scope="module")
-def driver(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
-    try:
-        from selenium import webdriver
-    except ImportError:
-        pytest.fail(HOW_TO.format("selenium"), pytrace=False)
-    options = webdriver.ChromeOptions()
-    options.binary_location = program("chromium", "chromium-browser", "google-chrome")
-    for flag in (*FLAGS, f"--user-data-dir={tmp_path_factory.mktemp('profile')}"):
-        options.add_argument(flag)
-    options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
-    browser = webdriver.Chrome(options, webdriver.ChromeService(program("chromedriver")))
-    yield browser
-    browser.quit()
-
-
 @pytest.fixture
 def page(driver: Any, atlas: AtlasSummary) -> Iterator[Page]:
     """A page that must not have said anything in the console, nor asked anything but the disk."""
-    driver.get_log("browser")
-    shown = Page(driver, atlas.index.parent)
+    complaints(driver)
+    shown = Page(driver, atlas.index.parent.as_uri())
     yield shown
-    assert [entry for entry in driver.get_log("browser") if entry["level"] in ("SEVERE", "WARNING")] == []
+    assert complaints(driver) == []
     asked = shown.run("return performance.getEntriesByType('resource').map((entry) => entry.name)")
     assert [name for name in asked if not name.startswith(("file:", "data:"))] == []
     assert driver.title.endswith(("Gazetteer", "index of features", "a feature", "a name"))
@@ -282,11 +203,7 @@ class TestInBrowser:
         assert said in page.one("[role=alert]").text
 
     def test_nothing_sticks_out_on_a_phone(self, page: Page) -> None:
-        phone = {"width": 360, "height": 780, "deviceScaleFactor": 2, "mobile": True}
-        page.driver.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", phone)
-        try:
+        with phone(page.driver):
             for name, query in (("index", {}), ("feature", {"site": SITE, "f": 1}), ("concept", {"c": "sky"})):
                 page.open(name, **query)
                 assert page.run("return document.documentElement.scrollWidth") <= 360, name
-        finally:
-            page.driver.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})

@@ -19,9 +19,9 @@ from gazetteer.data.tables.images import encode_image
 from gazetteer.data.tables.schemas import CAUSAL
 from gazetteer.labeling.atlas import AtlasSummary, write_atlas
 from gazetteer.labeling.atlas.inks import inks
-from tests.labeling.atlas.test_browser import Page, driver  # noqa: F401
 from tests.support.runs.atlas_run import HOSTILE_CONCEPT, HOSTILE_PROMPT, Plan, make_run, sites
 from tests.support.runs.runs import PROVENANCE, blank
+from tests.support.system.browser import Page, complaints, phone
 
 SITE = "mid_block.attentions.0-cond-t1.00"
 
@@ -143,11 +143,11 @@ def test_an_empty_steer_file_gets_a_sentence(tmp_path: Path) -> None:
 
 
 @pytest.fixture
-def page(driver: Any, sheets: AtlasSummary) -> Iterator[Page]:  # noqa: F811
-    driver.get_log("browser")
-    shown = Page(driver, sheets.index.parent)
+def page(driver: Any, sheets: AtlasSummary) -> Iterator[Page]:
+    complaints(driver)
+    shown = Page(driver, sheets.index.parent.as_uri())
     yield shown
-    assert [entry for entry in driver.get_log("browser") if entry["level"] in ("SEVERE", "WARNING")] == []
+    assert complaints(driver) == []
     asked = shown.run("return performance.getEntriesByType('resource').map((entry) => entry.name)")
     assert [name for name in asked if not name.startswith(("file:", "data:"))] == []
 
@@ -196,11 +196,7 @@ class TestInBrowser:
     def test_the_extra_pages_are_linked_and_fit_a_phone(self, page: Page) -> None:
         page.open("index")
         page.wait("return document.querySelector('.series a[href=\"steering.html\"]') !== null")
-        phone = {"width": 360, "height": 780, "deviceScaleFactor": 2, "mobile": True}
-        page.driver.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", phone)
-        try:
+        with phone(page.driver):
             for name, query in (("layout", {}), ("steering", {}), ("feature", {"site": SITE, "f": 1})):
                 page.open(name, **query)
                 assert page.run("return document.documentElement.scrollWidth") <= 360, name
-        finally:
-            page.driver.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})

@@ -1,0 +1,1 @@
+"""`gazetteer explore`: a local page to touch a finished run."""

@@ -1,0 +1,37 @@
+"""The web application: pages and API behind one door."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+from starlette.types import ASGIApp, Scope
+
+from gazetteer.jobs.explore.api import Api
+from gazetteer.jobs.explore.door import Door
+from gazetteer.jobs.explore.pages import page_routes, refusal
+from gazetteer.jobs.explore.refused import Refused
+from gazetteer.jobs.explore.world import World
+
+SENTENCES = {404: "There is nothing at this address.", 405: "This address is asked in another way (GET or POST)."}
+
+
+def application(world: World, atlas: Path, token: str, port: int) -> ASGIApp:
+    """Everything that is served."""
+    routes = [*Api(world).routes(), *page_routes(atlas)]
+
+    async def problem(request: Request, error: Any) -> Response:
+        return answer(request.scope, Refused(error.status_code, SENTENCES.get(error.status_code, error.detail)))
+
+    return Door(Starlette(routes=routes, exception_handlers={HTTPException: problem}), token, port, answer)
+
+
+def answer(scope: Scope, refused: Refused) -> Response:
+    """A refusal as scripts or people read it."""
+    if scope["path"].startswith("/api/"):
+        return JSONResponse({"error": str(refused)}, refused.status)
+    return refusal(refused)

@@ -1,0 +1,69 @@
+"""Notes and stars of features: one JSON file beside the run's records, written whole or not at all."""
+
+from __future__ import annotations
+
+import threading
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from gazetteer.data.core.errors import InputError
+from gazetteer.data.runs.folder import RunFolder
+
+FILE = "notes.json"
+"""Below ``_meta`` of the run; no table knows of it."""
+LONGEST = 10_000
+"""Letters of a note."""
+
+
+@dataclass(frozen=True)
+class Note:
+    """What a person wrote of a feature, and whether it is starred."""
+
+    star: bool = False
+    text: str = ""
+
+
+class Notes:
+    """All notes of a run, by the address of their feature: ``<site slug>/<number>``."""
+
+    def __init__(self, run: RunFolder) -> None:
+        """Raises InputError when the file is damaged: it is a person's work, and not written over."""
+        self._run, self._lock = run, threading.Lock()
+        self._all = {key: _note(run, key, one) for key, one in _rows(run).items()}
+
+    def all(self) -> dict[str, dict[str, Any]]:
+        """Every note, as plain values."""
+        with self._lock:
+            return {key: asdict(note) for key, note in sorted(self._all.items())}
+
+    def put(self, site: str, feature: int, note: Note) -> None:
+        """Keep a note; an empty one without a star goes.
+
+        Raises:
+            InputError: too long a text.
+            GazetteerError: the file cannot be written.
+        """
+        if len(note.text) > LONGEST:
+            raise InputError(f"A note has at most {LONGEST:,} letters; this one has {len(note.text):,}.")
+        with self._lock:
+            kept = {**self._all, f"{site}/{feature}": note}
+            kept = {key: one for key, one in kept.items() if one != Note()}
+            self._run.write_json(FILE, {key: asdict(one) for key, one in sorted(kept.items())})
+            self._all = kept
+
+
+def _rows(run: RunFolder) -> dict[str, Any]:
+    found = run.read_json(FILE)
+    if found is not None and not isinstance(found, dict):
+        raise InputError(f"{run.path}/_meta/{FILE} holds no notes; move it away and start again.")
+    return found or {}
+
+
+def _note(run: RunFolder, key: str, raw: Any) -> Note:
+    try:
+        note = Note(**raw)
+    except TypeError:
+        note = None
+    if note is None or not isinstance(note.star, bool) or not isinstance(note.text, str):
+        raise InputError(f"{run.path}/_meta/{FILE}: the note of {key} is damaged; put it right, or move the file away.")
+    return note

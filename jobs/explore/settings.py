@@ -1,0 +1,35 @@
+"""The configuration to draw a run's pictures with: what was named, and for the rest what the run itself recorded."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+
+from gazetteer.data.core.settings import Effect
+from gazetteer.data.runs.folder import RunFolder
+from gazetteer.jobs.config.fingerprint import SETTINGS, differing, fingerprint
+from gazetteer.jobs.config.schema import RunConfig, load_config
+from gazetteer.jobs.experiments.layout import check_config
+
+
+def overrides_of(run: RunFolder, path: str | None, overrides: Sequence[str]) -> list[str]:
+    """`overrides`, and before them those with which the configuration draws what the run drew.
+
+    Only keys that no path is behind can be taken over: of those the run keeps a digest alone.
+    """
+    recorded = run.read_json("run.json") or {}
+    shaping = {Effect.PICTURES, Effect.CODES}
+    keys = differing(fingerprint(load_config(path, overrides)), recorded, shaping, last_bits=False)
+    known = [key for key in keys if key in recorded and not SETTINGS[key].about.path]
+    return [*(f"{key}={json.dumps(recorded[key])}" for key in known), *overrides]
+
+
+def config_of(run: RunFolder, path: str | None, overrides: Sequence[str]) -> RunConfig:
+    """The configuration of a finished run.
+
+    Raises:
+        InputError: another model, or other autoencoders, than the run's.
+    """
+    config = load_config(path, overrides_of(run, path, overrides))
+    check_config(config, run)
+    return config

@@ -1,0 +1,1 @@
+"""Page, styles and scripts that `gazetteer explore` serves beside the atlas's own."""

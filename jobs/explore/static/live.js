@@ -1,0 +1,50 @@
+// On the atlas's pages, when they are served: the way to the studio, and notes and stars of a feature.
+"use strict";
+
+(() => {
+  const { el } = Atlas;
+  const series = document.querySelector(".series");
+  series.prepend(el("a", { href: "studio.html", class: "to-studio" }, "Studio"));
+  const style = el("link", { rel: "stylesheet", href: "assets/explore.css" });
+  document.head.append(style);
+  if (new URLSearchParams(location.search).has("token")) history.replaceState(null, "", location.pathname + location.hash);
+  if (!document.body.classList.contains("page-feature")) return;
+
+  const main = document.getElementById("main");
+  let notes = null;
+
+  async function panel() {
+    const query = Atlas.address();
+    const atlas = await Atlas.load("atlas");
+    const site = atlas.sites.find((s) => s.slug === query.get("site"));
+    const top = main.querySelector(".top");
+    if (!site || !top || main.querySelector(".notes")) return;
+    notes = notes || await Asking.get("api/notes");
+    if (main.querySelector(".notes")) return;
+    const feature = Number(query.get("f")), key = `${site.slug}/${feature}`;
+    const note = notes[key] || { star: false, text: "" };
+    const said = el("span", { class: "small", role: "status" });
+    const text = el("textarea", { rows: 2, "aria-label": "Your note on this feature", placeholder: "Your note" }, note.text);
+    const star = el("button", { type: "button", class: "star", "aria-pressed": note.star }, note.star ? "★ starred" : "☆ star");
+    const keep = async () => {
+      try {
+        notes = await Asking.post("api/note", { site: site.slug, feature, star: note.star, text: text.value });
+        said.textContent = "kept";
+      } catch (error) { said.textContent = error.message; }
+    };
+    star.addEventListener("click", () => {
+      note.star = !note.star;
+      star.setAttribute("aria-pressed", note.star);
+      star.textContent = note.star ? "★ starred" : "☆ star";
+      keep();
+    });
+    text.addEventListener("change", keep);
+    text.addEventListener("input", () => { said.textContent = ""; });
+    const name = main.querySelector("h1 a") ? main.querySelector("h1 a").textContent : "";
+    const to = new URLSearchParams({ block: site.block, branch: site.branch, t: site.t, f: feature, name });
+    top.after(el("div", { class: "notes" }, el("a", { class: "button strong", href: "studio.html#" + to }, "Paint with it"), star, text, said));
+  }
+
+  new MutationObserver(() => panel().catch(() => {})).observe(main, { childList: true });
+  panel().catch(() => {});
+})();
