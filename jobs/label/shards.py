@@ -14,6 +14,7 @@ from gazetteer.data.runs.folder import RunFolder
 from gazetteer.jobs.config.fingerprint import picture_digest
 from gazetteer.jobs.config.schema import RunConfig
 from gazetteer.labeling.rules.coverage import choose_prompts
+from gazetteer.labeling.rules.seen import COLUMNS
 from gazetteer.labeling.vocabulary.concepts import Vocabulary
 
 
@@ -39,7 +40,7 @@ def coverage_pass(
     vocabulary = Vocabulary(config.vocabulary)
     used = Counter(item.prompt for item in planned)
     chosen = choose_prompts(
-        store.read_table("evidence", [shard.id for shard in shards]),
+        (store.read_table("evidence", [shard.id], columns=COLUMNS) for shard in shards),
         [(prompt, vocabulary.mentioned(prompt)) for prompt in pool],
         set(used),
         config.coverage.wanted,

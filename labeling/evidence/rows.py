@@ -57,9 +57,11 @@ class EvidenceRows:
 
 
 def codes_of_strings(column: pa.ChunkedArray, ordered: Sequence[str]) -> NDArray[np.int64]:
-    """Index of every string in `ordered`, -1 for null."""
-    index = pc.index_in(array_of(column), value_set=pa.array(ordered, pa.string()))
-    return np.asarray(pc.fill_null(index, -1).to_numpy(zero_copy_only=False), np.int64)
+    """Index of every string in `ordered`, -1 for null; the column may be dictionary-encoded."""
+    encoded = array_of(column).dictionary_encode()
+    place = pc.index_in(encoded.dictionary.cast(pa.string()), value_set=pa.array(ordered, pa.string()))
+    numbers = np.append(np.asarray(pc.fill_null(place, -1).to_numpy(zero_copy_only=False), np.int64), -1)
+    return numbers[encoded.indices.fill_null(-1).to_numpy(zero_copy_only=False)]
 
 
 def _list_rows(column: pa.ChunkedArray) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
@@ -111,16 +113,18 @@ def sum_evidence(tables: Iterable[pa.Table]) -> pa.Table:
     """Add up evidence: rows with equal keys become one, in canonical order.
 
     The result depends neither on the order of the tables nor on how images were cut into them. Tables are
-    read one at a time and added up whenever 256 MB wait, so memory does not grow with their number.
+    read one at a time and added up when as much waits as the sum so far takes (at least 256 MB): every row is
+    put in order a few times, however many tables there are, and memory holds two to three times the sum.
 
     Raises:
         InputError: a site has maps on different grids.
     """
     waiting: list[pa.Table] = []
-    size = 0
+    size = limit = 0
     for table in tables:
         waiting.append(table.select(EVIDENCE.names))
         size += table.nbytes
-        if size > _COLLAPSE_BYTES and len(waiting) > 1:
+        if size > max(limit, _COLLAPSE_BYTES) and len(waiting) > 1:
             waiting, size = [table_of(rows_of(pa.concat_tables(waiting)))], 0
+            limit = waiting[0].nbytes
     return table_of(rows_of(pa.concat_tables(waiting))) if waiting else EVIDENCE.empty_table()

@@ -15,7 +15,7 @@ prompt). A feature that never fired has no direction to look in and is left out.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Annotated
 
@@ -25,7 +25,8 @@ from annotated_types import Gt, Le
 from numpy.typing import NDArray
 
 from gazetteer.data.core.settings import Effect, Natural, setting, settings
-from gazetteer.labeling.evidence.view import SplitEvidence, views
+from gazetteer.labeling.evidence.site_codes import site_order
+from gazetteer.labeling.rules.seen import Seen
 
 Floats = NDArray[np.floating]
 _EXPECTED = 2**26  # expectations kept at a time, features x groups of prompts
@@ -67,41 +68,25 @@ class _Needs:
         return np.maximum(self.floor, self.rates[rows].max(axis=0)) if rows else self.floor
 
 
-def _site_needs(splits: Sequence[SplitEvidence], index: dict[str, int], wanted: int) -> tuple[Floats, Floats, Floats]:
-    """(deficit, floor, rates) of the features of one site that fired in fewer than `wanted` images."""
-    size = 1 + max(int(some.features.max(initial=-1)) for some in splits)
-    fired, both, present = np.zeros(size), np.zeros((len(index), size)), np.zeros(len(index))
-    for some in splits:
-        concept = np.array([index[name] for name in some.concepts], np.int64)
-        fired[some.features] += some.feature_images
-        present[concept] += some.concept_images
-        np.add.at(both, (concept[some.concept], some.features[some.row]), some.both)
-    short = np.flatnonzero((fired > 0) & (fired < wanted))
-    images = sum(some.images for some in splits)
-    return wanted - fired[short], fired[short] / images, both[:, short] / (present[:, None] + 1)
-
-
-def _needs(evidence: pa.Table, named: set[str], wanted: int) -> _Needs:
+def _needs(evidence: Iterable[pa.Table], named: set[str], wanted: int) -> _Needs:
     """Deficits of features over all sites, then of concepts."""
-    found = [list(splits.values()) for splits in views(evidence).values()]
-    names = sorted(named | {name for splits in found for some in splits for name in some.concepts})
+    seen = Seen(evidence)
+    names = sorted(named | seen.names.keys())
     index = {name: number for number, name in enumerate(names)}
-    parts = [_site_needs(splits, index, wanted) for splits in found]
-    seen = np.zeros(len(names))
-    for splits in found:
-        mine = np.zeros(len(names))
-        for some in splits:
-            mine[[index[name] for name in some.concepts]] += some.concept_images
-        seen = np.maximum(seen, mine)  # every site saw the same pictures, unless one has fewer
+    place = np.array([index[name] for name in seen.names], np.int64)
+    sites = sorted(seen.sites, key=site_order)
+    parts: list[tuple[Floats, Floats, Floats]] = [seen.sites[site].needs(place, len(names), wanted) for site in sites]
+    shown = seen.presence()
     # Only a named concept can be asked for; one that no prompt of the pool names has no direction either.
-    short = np.array([index[name] for name in names if name in named and seen[index[name]] < wanted], np.int64)
-    parts.append((wanted - seen[short], np.zeros(len(short)), np.eye(len(names))[:, short]))
+    short = np.array([index[name] for name in names if name in named and shown.get(name, 0) < wanted], np.int64)
+    missing = wanted - np.array([shown.get(names[number], 0) for number in short], np.float64)
+    parts.append((missing, np.zeros(len(short)), np.eye(len(names), dtype=np.float32)[:, short]))
     deficit, floor, rates = (np.concatenate([part[i] for part in parts], axis=-1) for i in range(3))
-    return _Needs(deficit, floor.astype(np.float32), rates.astype(np.float32), index)
+    return _Needs(deficit, floor.astype(np.float32), rates, index)
 
 
 def choose_prompts(
-    evidence: pa.Table,
+    evidence: pa.Table | Iterable[pa.Table],
     pool: Sequence[tuple[str, tuple[str, ...]]],
     used: Collection[str],
     wanted: int,
@@ -111,7 +96,8 @@ def choose_prompts(
     """The next prompts to make pictures of, best first.
 
     Args:
-        evidence: schemas.EVIDENCE so far, summed or not.
+        evidence: schemas.EVIDENCE so far in one or any number of tables, read one after the other; of their columns
+            `seen.COLUMNS` are needed.
         pool: (prompt, concepts it names); repeated prompts count once.
         used: prompts that have a picture already; they are taken again only when the rest of the pool is used
         up,
@@ -124,7 +110,8 @@ def choose_prompts(
         drawn from the pool by digest. A function of the arguments' content; the pool's order is immaterial.
     """
     concepts = {prompt: tuple(sorted(set(names))) for prompt, names in sorted(pool)}
-    needs = _needs(evidence, {name for names in concepts.values() for name in names}, wanted)
+    tables = [evidence] if isinstance(evidence, pa.Table) else evidence
+    needs = _needs(tables, {name for names in concepts.values() for name in names}, wanted)
     chosen: list[str] = []
     taken = set(used)
     while len(chosen) < budget and concepts:

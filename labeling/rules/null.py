@@ -38,8 +38,9 @@ from gazetteer.labeling.evidence.concept_maps import ConceptMaps, image_places
 from gazetteer.labeling.evidence.site_codes import SiteCodes
 
 Ints = NDArray[np.int64]
-_SUMS = 16 * 2**20  # block sums kept at a time
+_SUMS = 64 * 2**20  # block sums kept at a time
 _SHIFTED = 16 * 2**20  # entries of the matrix of shifted concept maps at a time
+_AT_ONCE = 2**20  # sums of permutations at a time
 
 
 @dataclass(frozen=True)
@@ -90,15 +91,16 @@ def block_sums(
         features: number of features.
         row, column: int64 [T], feature and concept of every pair.
     Returns:
-        Per block int64 [B, T]; shift 0 is the observed pairing.
+        Per block int32 or, for large sums, int64 [B, T]; shift 0 is the observed pairing.
     """
     sums = []
     for (feature, image, cell), pixels in zip(supports, maps, strict=True):
         size, concepts, cells = pixels.shape
         # A sum never exceeds the pixels of the block; below 2**24 float32 holds it exactly, below 2**53
         # float64.
-        exact = np.float32 if pixels.sum(axis=(0, 2), dtype=np.int64).max(initial=0) < 2**24 else np.float64
-        out = np.zeros((size, len(row)), np.int64)
+        largest = int(pixels.sum(axis=(0, 2), dtype=np.int64).max(initial=0))
+        exact = np.float32 if largest < 2**24 else np.float64
+        out = np.zeros((size, len(row)), np.int32 if largest < 2**31 else np.int64)
         step = max(1, _SHIFTED // max(1, cells * size * size))
         matrix = sp.csr_array((np.ones(len(cell), exact), (feature, cell * size + image)), (features, cells * size))
         for start in range(0, concepts, step):
@@ -113,16 +115,22 @@ def block_sums(
 
 
 def _exceedances(sums: list[Ints], observed: Ints, permutations: int, random: np.random.Generator) -> Ints:
-    """How many of `permutations` random shifts, one a block, reach the observed sum: int64 [T]."""
+    """How many of `permutations` random shifts, one a block, reach the observed sum: int64 [T].
+
+    The sums of all permutations are one product, of the matrix that says which shift each of them takes in
+    every block with the block sums; integers throughout, in 32 bits where no sum can exceed them.
+    """
     count = np.zeros(len(observed), np.int64)
     shifts = np.stack([random.integers(0, len(block), permutations) for block in sums], axis=1)
-    step = max(1, 2**17 // max(1, len(observed)))
+    largest = sum(int(block.max(initial=0)) for block in sums)
+    whole = np.concatenate(sums).astype(np.int32 if largest < 2**31 else np.int64, copy=False)
+    firsts = np.cumsum([0, *(len(block) for block in sums[:-1])])
+    step = max(1, _AT_ONCE // max(1, len(observed)))
     for start in range(0, permutations, step):
-        chosen = shifts[start : start + step]
-        total = sums[0][chosen[:, 0]]
-        for number in range(1, len(sums)):
-            total += sums[number][chosen[:, number]]
-        count += (total >= observed).sum(axis=0)
+        taken = firsts + shifts[start : start + step]
+        ends = np.arange(0, taken.size + 1, taken.shape[1])
+        picks = sp.csr_array((np.ones(taken.size, whole.dtype), taken.ravel(), ends), (len(taken), len(whole)))
+        count += ((picks @ whole) >= observed).sum(axis=0)
     return count
 
 
@@ -205,11 +213,12 @@ def _p_of_group(
     names, row = np.unique(feature, return_inverse=True)
     concepts, column = np.unique(concept, return_inverse=True)
     images = np.flatnonzero(asked)
+    place = np.cumsum(asked) - 1
     slots = np.flatnonzero(asked[owner] & np.isin(codes.feature, names))
     slot_row = np.searchsorted(names, codes.feature[slots])
-    dense = np.zeros((len(asked), len(concepts), codes.cells), np.int32)
+    dense = np.zeros((len(images), len(concepts), codes.cells), np.int32)
     used = np.flatnonzero(asked[maps.union_image] & np.isin(maps.union_concept, concepts))
-    dense[maps.union_image[used], np.searchsorted(concepts, maps.union_concept[used])] = maps.pixels[
+    dense[place[maps.union_image[used]], np.searchsorted(concepts, maps.union_concept[used])] = maps.pixels[
         codes.height, codes.width
     ][used]
     key = (codes.site.slug, config.seed, *(maps.image_ids[i] for i in images))
@@ -227,5 +236,5 @@ def _p_of_group(
             (slot_row[part], rank[owner[slots[part]]], codes.cell[slots[part]].astype(np.int64))
             for part in np.split(by_block, cuts)
         ]
-        orders.append(block_sums(supports, [dense[members] for members in blocks], len(names), row, column))
+        orders.append(block_sums(supports, [dense[place[members]] for members in blocks], len(names), row, column))
     return _p_of_pairs(orders, config, key)

@@ -51,6 +51,70 @@ def pair_significance(
     return pa.Table.from_arrays(columns, schema=NULLS)
 
 
+def reduce_site(
+    site: Site,
+    codes: SiteCodes,
+    maps: ConceptMaps,
+    evidence: pa.Table,
+    count: int,
+    model: str,
+    config: LabelConfig = LabelConfig(),
+    images_wanted: int = 0,
+) -> tuple[pa.Table, pa.Table]:
+    """The candidates and features of one site; sites know nothing of one another, so any number may be done at once.
+
+    Args:
+        codes: the site's codes.
+        maps: the concepts' maps at the grid of `codes`, of every image of the run.
+        evidence: the summed evidence of the site (schemas.EVIDENCE).
+        count: features of its autoencoder.
+        model, config, images_wanted: see `reduce_tables`.
+    Returns:
+        schemas.CANDIDATES and schemas.FEATURES.
+    Raises:
+        InputError: tables that contradict each other.
+    """
+    nulls = pair_significance(codes, maps, evidence, config)
+    pairs = make_pairs(evidence, nulls, model, config)
+    candidates = with_top_quantile(pairs, codes, maps, config.top_shares)
+    return candidates, make_features(site, codes, candidates, count, model, images_wanted)
+
+
+def join_sites(
+    found: Mapping[Site, tuple[pa.Table, pa.Table]],
+    feature_counts: Mapping[Site, int],
+    model: str,
+    images_wanted: int = 0,
+) -> dict[str, pa.Table]:
+    """The final tables from those of every site; a site without codes has dead features only.
+
+    Args:
+        found: per site what `reduce_site` returned.
+        feature_counts: features of each site's autoencoder.
+    """
+    none = CANDIDATES.empty_table()
+    whole = dict(found)
+    for site, count in feature_counts.items():
+        if site not in whole:
+            whole[site] = none, make_features(site, None, none, count, model, images_wanted)
+    order = sorted(whole, key=site_order)
+    candidates = pa.concat_tables([none, *(whole[site][0] for site in order)]).combine_chunks()
+    features = pa.concat_tables([FEATURES.empty_table(), *(whole[site][1] for site in order)]).combine_chunks()
+    return {"labels": labels_of(candidates), "candidates": candidates, "features": features}
+
+
+def known_sites(feature_counts: Mapping[Site, int]) -> dict[Site, int]:
+    """The same counts by the sites as they read back from tables."""
+    return {same_site(site): int(count) for site, count in feature_counts.items()}
+
+
+def require_known(site: Site, sizes: Mapping[Site, int]) -> int:
+    """Features of the autoencoder of `site`; InputError when none was named."""
+    if site not in sizes:
+        raise InputError(f"Codes exist at {site.slug}, for which no autoencoder was named.")
+    return sizes[site]
+
+
 def reduce_tables(
     images: pa.Table,
     codes: Iterable[tuple[Site, SiteCodes]],
@@ -81,22 +145,12 @@ def reduce_tables(
     """
     maps = read_concepts(images, segments, grids)
     rows = rows_by_site(evidence)
+    sizes = known_sites(feature_counts)
     found: dict[Site, tuple[pa.Table, pa.Table]] = {}
-    sizes = {same_site(site): int(count) for site, count in feature_counts.items()}
     for site, mine in codes:
-        if site not in sizes:
-            raise InputError(f"Codes exist at {site.slug}, for which no autoencoder was named.")
+        count = require_known(site, sizes)
         some = evidence.take(pa.array(rows.pop(site, np.zeros(0, np.int64))))
-        nulls = pair_significance(mine, maps, some, config)
-        pairs = make_pairs(some, nulls, model, config)
-        candidates = with_top_quantile(pairs, mine, maps, config.top_shares)
-        found[site] = candidates, make_features(site, mine, candidates, sizes[site], model, images_wanted)
+        found[site] = reduce_site(site, mine, maps, some, count, model, config, images_wanted)
     if rows:
         raise InputError(f"Evidence exists at {next(iter(rows)).slug}, where no picture has codes.")
-    none = CANDIDATES.empty_table()
-    for site in sizes.keys() - found.keys():
-        found[site] = none, make_features(site, None, none, sizes[site], model, images_wanted)
-    order = sorted(found, key=site_order)
-    candidates = pa.concat_tables([none, *(found[site][0] for site in order)]).combine_chunks()
-    features = pa.concat_tables([FEATURES.empty_table(), *(found[site][1] for site in order)]).combine_chunks()
-    return {"labels": labels_of(candidates), "candidates": candidates, "features": features}
+    return join_sites(found, sizes, model, images_wanted)

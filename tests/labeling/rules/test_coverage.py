@@ -9,6 +9,7 @@ import pytest
 from gazetteer.data.core.errors import InputError
 from gazetteer.labeling.evidence.counts import ImageEvidenceInput, build_evidence
 from gazetteer.labeling.rules.coverage import CoverageConfig, choose_prompts
+from gazetteer.labeling.rules.seen import COLUMNS
 from tests.support.runs.small_world import MID, map_code
 
 MASK = np.ones((2, 2), bool)
@@ -73,6 +74,9 @@ def test_the_choice_is_a_function_of_content_and_seed() -> None:
     parts = pa.concat_tables([table, evidence([]), table.slice(0, 0)])
     assert choose_prompts(parts, POOL[::-1], ["dog 1"], 5, 9, 0) == first
     assert len(set(first)) == 9
+    alone = [evidence([one]) for one in SEEN]
+    narrow = (one.select(COLUMNS) for one in reversed(alone))
+    assert choose_prompts(narrow, POOL, {"dog 1"}, 5, 9, 0) == first
     assert choose_prompts(table, POOL, {"dog 1"}, 5, 9, 1) != first
 
 
