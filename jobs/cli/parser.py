@@ -8,6 +8,7 @@ from gazetteer import __version__
 from gazetteer.jobs.cli.arguments import Parser
 from gazetteer.jobs.cli.attribute import add_attribute
 from gazetteer.jobs.cli.config import add_config
+from gazetteer.jobs.cli.exchange import add_exchange
 from gazetteer.jobs.cli.explore import add_explore
 from gazetteer.jobs.cli.label import add_label
 from gazetteer.jobs.cli.launch import add_launch
@@ -21,6 +22,18 @@ EXIT_CODES = (
     "130 stopped by Ctrl-C, 143 stopped by SIGTERM"
 )
 
+_VERBS = (
+    add_label,
+    add_sae,
+    add_layout,
+    add_steer,
+    add_attribute,
+    add_explore,
+    add_exchange,
+    add_config,
+    add_operate,
+)
+
 
 def parser() -> argparse.ArgumentParser:
     """The command line: every verb sets ``action``, which takes the arguments and returns the exit code."""
@@ -32,7 +45,7 @@ def parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=f"gazetteer {__version__}")
     parser.set_defaults(resumes=False)
     verbs = parser.add_subparsers(dest="verb", required=True, metavar="VERB")
-    for add in (add_label, add_sae, add_layout, add_steer, add_attribute, add_explore, add_config, add_operate):
+    for add in _VERBS:
         add(verbs)
     add_launch(verbs, parser.parse_args)
     return parser

@@ -27,6 +27,7 @@ from gazetteer.jobs.label.preflight import space_problem
 from gazetteer.jobs.label.progress import Progress
 from gazetteer.jobs.label.results import feature_counts, join_results, lost_item, totals
 from gazetteer.jobs.label.run_state import RunState
+from gazetteer.jobs.publish.card import write_card
 from gazetteer.labeling.evidence.counts import sum_evidence
 from gazetteer.labeling.evidence.run_codes import all_codes, code_grids
 from gazetteer.labeling.pipeline.config import STAGES
@@ -195,4 +196,5 @@ class LabelRun:
             "fingerprint": self.marks,
         }
         self.store.finish(manifest)
+        write_card(self.store)
         return manifest

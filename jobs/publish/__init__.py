@@ -1,0 +1,1 @@
+"""Finished runs for others: cards, Croissant descriptions, folders and Hugging Face repositories."""

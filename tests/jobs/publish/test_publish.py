@@ -1,0 +1,187 @@
+"""A run goes out byte for byte, with cards that readers open by name, to a folder and to a hub, and comes back."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+
+import gazetteer
+from gazetteer.data.core.errors import InputError
+from gazetteer.data.storage.hub import hub_url
+from gazetteer.jobs.publish.hub import repository_of
+from gazetteer.jobs.publish.run import publish
+from tests.support.system.hub_server import TOKEN, hub
+from tests.support.system.running import ROOT, digests, in_process
+
+SAES = ROOT / "data" / "scenes" / "models" / "saes"
+
+
+@pytest.fixture(scope="module")
+def published(scenes_run: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The session's run, published to a folder."""
+    out = tmp_path_factory.mktemp("published") / "scenes"
+    publish(scenes_run, str(out), license="mit", title="Scenes, named")
+    return out
+
+
+def test_a_folder_holds_the_run_byte_for_byte_and_its_card(scenes_run: Path, published: Path) -> None:
+    assert digests(published) == digests(scenes_run)
+    assert gazetteer.load_labels(published).equals(gazetteer.load_labels(scenes_run))
+    assert gazetteer.load_images(published).num_rows == gazetteer.load_images(scenes_run).num_rows
+    text = (published / "README.md").read_text()
+    head = yaml.safe_load(text.split("---\n")[1])
+    assert (head["license"], head["pretty_name"]) == ("mit", "Scenes, named")
+    labelled = sum(site["labelled"] for site in gazetteer.summarise(scenes_run)["sites"])
+    assert f"What {labelled:,} of the " in text
+    assert not (published / "_meta" / "log.jsonl").exists()
+
+
+def test_tables_open_by_name_from_the_run_and_from_what_was_published(
+    scenes_run: Path, published: Path, tmp_path: Path
+) -> None:
+    import datasets
+
+    for folder in (scenes_run, published):
+        configs = datasets.get_dataset_config_names(str(folder))
+        assert set(configs) == {
+            "labels", "features", "candidates", "images", "segments", "codes", "evidence", "failures",
+        }  # fmt: skip
+        pairs = datasets.load_dataset(str(folder), "candidates", split="train", cache_dir=str(tmp_path / folder.name))
+        assert pairs.num_rows == gazetteer.load_candidates(folder).num_rows > 0
+        images = datasets.load_dataset(str(folder), "images", split="train", cache_dir=str(tmp_path / folder.name))
+        assert images[0]["image"].size == (images[0]["width"], images[0]["height"])
+
+
+def test_croissant_describes_every_file_and_column(published: Path) -> None:
+    import hashlib
+
+    import pyarrow.parquet as pq
+
+    described = json.loads((published / "croissant.json").read_text())
+    files = {file["@id"]: file for file in described["distribution"]}
+    assert files["labels-files"]["sha256"] == hashlib.sha256((published / "labels.parquet").read_bytes()).hexdigest()
+    for records in described["recordSet"]:
+        pattern = files[f"{records['name']}-files"].get("includes") or files[f"{records['name']}-files"]["contentUrl"]
+        some = next(iter(sorted(published.glob(pattern))))
+        assert [field["name"] for field in records["field"]] == pq.read_schema(some).names
+
+
+def test_publishing_again_writes_nothing_and_a_half_written_folder_is_finished(
+    scenes_run: Path, published: Path
+) -> None:
+    again = publish(scenes_run, str(published), license="mit", title="Scenes, named")
+    assert (again["written"], again["removed"]) == (0, 0)
+    before = digests(published)
+    (published / "labels.parquet").write_bytes(b"torn")
+    (published / "_meta" / "_SUCCESS").unlink()
+    (published / "images" / "part-of-an-older-run.parquet").write_bytes(b"")
+    mended = publish(scenes_run, str(published), license="mit", title="Scenes, named")
+    assert (mended["written"], mended["removed"]) == (2, 1)
+    assert digests(published) == before
+
+
+def test_what_cannot_be_published_is_refused_with_a_sentence(scenes_run: Path, tmp_path: Path) -> None:
+    def refusal(*arguments: str) -> str:
+        result = in_process("publish", *arguments)
+        assert result.returncode == 2, result.stderr
+        return result.stderr
+
+    mine = tmp_path / "mine"
+    mine.mkdir()
+    (mine / "labels.csv").write_text("my own")
+    assert "neither empty nor an earlier publication" in refusal(str(scenes_run), "--to", str(mine))
+    assert [path.name for path in mine.iterdir()] == ["labels.csv"]
+    assert "is the run itself" in refusal(str(scenes_run), "--to", str(scenes_run))
+    assert "names no repository" in refusal(str(scenes_run), "--to", "hf:scenes")
+    assert "no identifier of the hub" in refusal(str(scenes_run), "--to", str(tmp_path / "a"), "--license", "My own")
+    other = tmp_path / "other-saes"
+    shutil.copytree(SAES, other, ignore=shutil.ignore_patterns("*uncond*"))
+    assert "not hold the autoencoders" in refusal(str(scenes_run), "--to", str(tmp_path / "b"), "--saes", str(other))
+    damaged = tmp_path / "damaged"
+    shutil.copytree(scenes_run, damaged)
+    part = next((damaged / "images").iterdir())
+    part.write_bytes(part.read_bytes()[:-1])
+    assert f"images/{part.name} has" in refusal(str(damaged), "--to", str(tmp_path / "c"))
+    (damaged / "_meta" / "_SUCCESS").unlink()
+    part.write_bytes((scenes_run / "images" / part.name).read_bytes())
+    assert "is not a finished run" in refusal(str(damaged), "--to", str(tmp_path / "d"))
+    assert not (tmp_path / "c").exists() and not (tmp_path / "d").exists()
+
+
+SCRIPT = """
+import json, sys
+import gazetteer
+from gazetteer.jobs.publish import hub
+from gazetteer.jobs.publish.run import publish
+
+hub.FILES_A_COMMIT = 15
+run, saes = sys.argv[1:]
+said = []
+for to in ("hf:ada/scenes", "hf:ada/scenes", "hf:ada/scenes", "hf:bob/scenes", "hf:ada/taken"):
+    try:
+        report = publish(run, to, saes=saes, license="mit")
+        said.append([report["written"], report["private"], report["saes"]["written"]])
+    except gazetteer.GazetteerError as error:
+        said.append(str(error))
+labels = gazetteer.load_labels("hf:ada/scenes")
+images = gazetteer.load_images("hf:ada/scenes", columns=["image_id"])
+try:
+    gazetteer.label(gazetteer.load_config(None), "hf:ada/new")
+except gazetteer.InputError as error:
+    said.append(str(error))
+print(json.dumps({"said": said, "labels": labels.num_rows, "images": images.num_rows}))
+"""
+
+
+def test_a_hub_gets_the_run_resumes_after_a_refusal_and_gives_it_back(scenes_run: Path, tmp_path: Path) -> None:
+    with hub() as server:
+        environment = os.environ | {
+            "HF_ENDPOINT": server.address, "HF_TOKEN": TOKEN, "HF_HOME": str(tmp_path), "HF_HUB_DISABLE_XET": "1",
+            "PYTHONPATH": str(ROOT),
+        }  # fmt: skip
+        from tests.support.system.hub_server import Repository
+
+        server.repositories["dataset", "ada/taken"] = Repository(private=False, files={"cats.csv": b"meow"})
+        server.refuse_commit = 3
+        command = [sys.executable, "-c", SCRIPT, str(scenes_run), str(SAES)]
+        done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False, timeout=300)
+        assert done.returncode == 0, done.stderr
+        answer = json.loads(done.stdout.splitlines()[-1])
+        stopped, resumed, again, stranger, taken, label = answer["said"]
+        assert "the same command goes on from there" in stopped
+        files = server.repositories["dataset", "ada/scenes"].files
+        assert resumed == [len(files) - 1 - 30, True, 37]  # two commits of 15 were there; .gitattributes is the hub's
+        assert again == [0, True, 0]
+        assert "does not let this token write to bob/scenes" in stranger
+        assert "holds something else (cats.csv)" in taken
+        assert "where runs are only read" in label
+        assert server.repositories["dataset", "ada/taken"].files == {"cats.csv": b"meow"}
+        assert {path: files[path] for path in files if path.endswith(".parquet")} == {
+            path.relative_to(scenes_run).as_posix(): path.read_bytes() for path in scenes_run.rglob("*.parquet")
+        }
+        assert server.repositories["dataset", "ada/scenes"].commits[-1][1][-1] == "_meta/_SUCCESS"
+        card = server.repositories["model", "ada/scenes-saes"].files["README.md"].decode()
+        assert yaml.safe_load(card.split("---\n")[1])["datasets"] == ["ada/scenes"]
+        assert answer["labels"] == gazetteer.load_labels(scenes_run).num_rows
+        assert answer["images"] == gazetteer.load_images(scenes_run).num_rows
+
+
+@pytest.mark.parametrize("address", ["hf:ada/scenes", "hf://datasets/ada/scenes", "hf:ada/scenes@v1"])
+def test_addresses_of_the_hub(address: str) -> None:
+    assert hub_url(address).startswith("hf://datasets/ada/scenes")
+
+
+@pytest.mark.parametrize("address", ["hf:", "hf:scenes", "hf:ada/../x", "hf://ada/scenes", "hf:ada/scenes/labels"])
+def test_addresses_that_are_none(address: str) -> None:
+    with pytest.raises(InputError):
+        hub_url(address)
+    with pytest.raises(InputError):
+        repository_of(address)
+    assert repository_of("runs/scenes") is None
