@@ -22,12 +22,12 @@ from gazetteer.jobs.executors.ray.metrics import RunMetrics
 from gazetteer.jobs.executors.sources import checking, sources
 from gazetteer.jobs.executors.task import Job, Task
 from gazetteer.jobs.label import shards as plan
+from gazetteer.jobs.label.card import write_card
 from gazetteer.jobs.label.failures import Tally, open_failures
 from gazetteer.jobs.label.preflight import space_problem
 from gazetteer.jobs.label.progress import Progress
 from gazetteer.jobs.label.results import feature_counts, join_results, lost_item, totals
 from gazetteer.jobs.label.run_state import RunState
-from gazetteer.jobs.publish.card import write_card
 from gazetteer.labeling.evidence.counts import sum_evidence
 from gazetteer.labeling.evidence.run_codes import all_codes, code_grids
 from gazetteer.labeling.pipeline.config import STAGES

@@ -7,10 +7,10 @@ import os
 from dataclasses import dataclass
 
 from gazetteer.data.core.digests import digest_bytes
-from gazetteer.jobs.publish import card as cards
+from gazetteer.jobs.label import card as cards
+from gazetteer.jobs.label.tables import tables_of
 from gazetteer.jobs.publish import croissant as descriptions
 from gazetteer.jobs.publish.content import MARK, Content, content_of
-from gazetteer.jobs.publish.tables import tables_of
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from gazetteer.jobs.publish.tables import Table
+from gazetteer.jobs.label.tables import Table
 
 NAME = "croissant.json"
 _CONTEXT: dict[str, Any] = {

@@ -10,8 +10,8 @@ from typing import Any
 from gazetteer.data.core.errors import InputError
 from gazetteer.data.storage.open import open_files
 from gazetteer.data.tables.provenance import read_provenance
+from gazetteer.jobs.label.card import Published
 from gazetteer.jobs.publish.bundle import bundle
-from gazetteer.jobs.publish.card import Published
 from gazetteer.jobs.publish.folder import publish_files, publish_to_folder
 from gazetteer.jobs.publish.hub import publish_to_hub, repository_of
 from gazetteer.jobs.publish.saes import sae_bundle

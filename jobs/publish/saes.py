@@ -12,7 +12,7 @@ import yaml
 from gazetteer.data.core.digests import digest_path
 from gazetteer.data.core.errors import InputError
 from gazetteer.data.core.regular import read_regular
-from gazetteer.jobs.publish.card import TAGS
+from gazetteer.jobs.label.card import TAGS
 
 _SHIPPED = frozenset({".json", ".safetensors", ".md", ".txt"})
 

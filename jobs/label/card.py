@@ -16,7 +16,7 @@ from gazetteer.data.runs.folder import RunFolder
 from gazetteer.data.storage.open import open_files
 from gazetteer.data.tables.provenance import read_provenance
 from gazetteer.jobs.label.summary import summarise
-from gazetteer.jobs.publish.tables import Table, tables_of
+from gazetteer.jobs.label.tables import Table, tables_of
 
 TAGS = ("gazetteer", "interpretability", "sparse-autoencoder", "diffusion", "text-to-image")
 _SIZES = ((1_000, "n<1K"), (10_000, "1K<n<10K"), (100_000, "10K<n<100K"), (1_000_000, "100K<n<1M"))
