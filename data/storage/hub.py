@@ -49,6 +49,6 @@ class HubFiles(RemoteFiles):
 
     def _refuse(self) -> NoReturn:
         raise InputError(
-            f"{self.root} is on the Hugging Face hub, where runs are only read; write to a folder, and gazetteer publish "
-            "brings it there."
+            f"{self.root} is on the Hugging Face hub, where runs are only read; write to a folder, and "
+            "gazetteer publish brings it there."
         )

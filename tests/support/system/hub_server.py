@@ -206,8 +206,10 @@ class _Handler(BaseHTTPRequestHandler):
             return
         parts = {path: path.removeprefix(prefix).split("/") for path in inside}
         direct = [path for path in inside if recursive or len(parts[path]) == 1]
-        folders = sorted({prefix + "/".join(parts[path][:depth]) for path in inside
-                          for depth in range(1, len(parts[path]) if recursive else min(2, len(parts[path])))})  # fmt: skip
+        deepest = {path: len(parts[path]) if recursive else min(2, len(parts[path])) for path in inside}
+        folders = sorted(
+            {prefix + "/".join(parts[path][:depth]) for path in inside for depth in range(1, deepest[path])}
+        )
         self._json([*map(self._folder, folders), *(self._entry(repository, path) for path in direct)])
 
     def _paths_info(self, repository: Repository, body: bytes) -> None:
