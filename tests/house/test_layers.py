@@ -22,7 +22,7 @@ ROOMS = {
         "interventions", "atlas",
     ),
     "attribution": ("objective", "scores", "edits", "evaluation", "protocols"),
-    "jobs": ("config", "executors", "plots", "label", "sae", "operate", "experiments", "explore", "cli"),
+    "jobs": ("config", "executors", "plots", "label", "sae", "operate", "publish", "experiments", "explore", "cli"),
     "gazetteer": (),
 }  # fmt: skip
 """The rooms of a layer, lowest first: a room imports only from those before it. A folder within a room belongs to it, a
