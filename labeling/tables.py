@@ -16,6 +16,7 @@ import pyarrow.compute as pc
 from gazetteer.data.core.errors import InputError
 from gazetteer.data.core.sites import SITE_COLUMNS
 from gazetteer.data.runs.folder import RunFolder
+from gazetteer.data.runs.questions import questioned
 
 Run = str | os.PathLike[str] | RunFolder
 OneOrMore = str | Sequence[str]
@@ -24,6 +25,7 @@ T_TOLERANCE = 0.005
 PAIR = (*SITE_COLUMNS, "feature", "concept")
 
 
+@questioned
 def load_labels(
     run: Run,
     *,
@@ -60,6 +62,7 @@ def load_labels(
     return _with_causal(run, "labels", PAIR, columns, wanted, lambda table: table.filter(pc.field("labelled")))
 
 
+@questioned
 def load_candidates(
     run: Run,
     *,
@@ -82,6 +85,7 @@ def load_candidates(
     return _opened(run).read_final("candidates", columns, _all(wanted))
 
 
+@questioned
 def load_features(
     run: Run,
     *,
@@ -123,6 +127,7 @@ def load_features(
     return _with_causal(run, "features", PAIR[:-1], columns, wanted, _strongest)
 
 
+@questioned
 def load_causal(
     run: Run,
     *,
@@ -151,6 +156,7 @@ def load_causal(
     return folder.read_final("causal", columns, _all(wanted))
 
 
+@questioned
 def load_segments(
     run: Run,
     *,
@@ -166,6 +172,7 @@ def load_segments(
     return _started(run).read_table("segments", columns=columns, filter=_all(wanted))
 
 
+@questioned
 def load_images(
     run: Run,
     *,
@@ -236,7 +243,6 @@ def _pair(
     """Conditions on the keys of a (site, feature, concept); None leaves one free."""
     wanted = [*_is("block", block), *_is("stream", stream), *_is("signal", signal), *_is("branch", branch)]
     if t is not None:
-        _number("t", t)
         wanted.append((pc.field("t") > t - T_TOLERANCE) & (pc.field("t") < t + T_TOLERANCE))
     return [*wanted, *_is("feature", feature), *_is("concept", concept)]
 
@@ -244,20 +250,11 @@ def _pair(
 def _evidence(max_q: float | None, min_iou: float | None) -> list[pc.Expression]:
     wanted = _at_most("q_value", max_q)
     if min_iou is not None:
-        _number("min_iou", min_iou)
         wanted.append(pc.field("dataset_iou") >= min_iou)
     return wanted
 
 
-def _number(name: str, value: float) -> None:
-    """Refuse what compares as false with everything: no rows would look like no evidence."""
-    if value != value:
-        raise InputError(f"{name} must be a number, not {value}.")
-
-
 def _at_most(column: str, value: float | None) -> list[pc.Expression]:
-    if value is not None:
-        _number(column, value)
     return [] if value is None else [pc.field(column) <= value]
 
 

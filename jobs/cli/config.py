@@ -1,8 +1,9 @@
-"""Before a run: `config` says what it will be, `plan` what it will cost, `doctor` what is there for it."""
+"""Before a run: `init` begins its configuration, `config` prints it, `plan` prices it, `doctor` says what is there."""
 
 from __future__ import annotations
 
 import argparse
+import os
 from typing import Any
 
 from gazetteer.jobs.cli.arguments import DONE, configuration, configured, machine
@@ -14,6 +15,23 @@ def add_config(verbs: Any) -> None:
     config = verbs.add_parser("config", help="print the configuration that counts: every key, its value and meaning")
     configured(config)
     config.set_defaults(action=_config)
+
+    init = verbs.add_parser("init", help="write a commented configuration for your own model, with its blocks")
+    init.add_argument("model", metavar="MODEL", help="a folder in diffusers format, or a hub id")
+    init.add_argument(
+        "--concepts", nargs="+", required=True, metavar="CONCEPT",
+        help="what to look for: words or phrases, or one list: coco, lvis, a text file",
+    )  # fmt: skip
+    init.add_argument("--prompts", default="", metavar="FILE", help="default: a file is written, of the concepts")
+    init.add_argument("--saes", default="work/saes", metavar="FOLDER", help="where they are, or will be (work/saes)")
+    init.add_argument(
+        "--detector", default="IDEA-Research/grounding-dino-tiny", metavar="PATH", help="folder or hub id"
+    )
+    init.add_argument("--segmenter", default="facebook/sam-vit-base", metavar="PATH", help="folder or hub id")
+    init.add_argument("--device", default="cpu", help="of all models, e.g. cuda")
+    init.add_argument("--out", default="gazetteer.yaml", metavar="FILE", help="a new file (gazetteer.yaml)")
+    machine(init)
+    init.set_defaults(action=_init)
 
     plan = verbs.add_parser("plan", help="count pictures, operations, bytes, hours and money before spending any")
     configured(plan)
@@ -39,6 +57,23 @@ def _config(arguments: argparse.Namespace) -> int:
         print_json(arguments, plain(config))
     else:
         print(as_yaml(config), end="")
+    return DONE
+
+
+def _init(arguments: argparse.Namespace) -> int:
+    from gazetteer.diffusion.blocks import blocks_of
+    from gazetteer.diffusion.load import ModelConfig
+    from gazetteer.jobs.config.starter import Starter, chosen_blocks, write_starter
+
+    concepts = [one.strip() for words in arguments.concepts for one in words.split(",") if one.strip()]
+    given = {name: getattr(arguments, name) for name in ("prompts", "saes", "detector", "segmenter", "device")}
+    blocks = [block.block for block in blocks_of(ModelConfig(path=arguments.model))]
+    files = write_starter(Starter(arguments.model, concepts, **given), blocks, arguments.out)
+    print(f"{', '.join(map(str, files))}: {len(chosen_blocks(blocks))} of {len(blocks)} blocks, to be changed. Next:")
+    print(f"  gazetteer sae train --config {arguments.out} --out {os.path.dirname(arguments.saes) or '.'}")
+    print(f"  gazetteer plan --config {arguments.out}")
+    print(f"  gazetteer label runs/mine --config {arguments.out}")
+    print_json(arguments, {"files": [str(file) for file in files], "blocks": blocks})
     return DONE
 
 

@@ -63,8 +63,10 @@ def _label(arguments: argparse.Namespace) -> int:
     with logging_to(*log_file(arguments.out), *arguments.log):
         manifest = label(config, arguments.out, retry_failed=arguments.retry_failed, reuse=arguments.reuse)
     summary = summarise(arguments.out)
-    print_summary(summary)
-    print_json(arguments, summary)
+    if manifest["nothing_to_do"]:
+        print(f"nothing to do: {arguments.out} is finished")
+    print_summary(summary, before=manifest["nothing_to_do"])
+    print_json(arguments, {**summary, "nothing_to_do": manifest["nothing_to_do"]})
     return PARTIAL if manifest["failing"] else DONE
 
 
@@ -72,7 +74,7 @@ def _summary(arguments: argparse.Namespace) -> int:
     from gazetteer.jobs.label.summary import print_summary, summarise
 
     summary = summarise(arguments.run)
-    print_summary(summary)
+    print_summary(summary, before=True)
     print_json(arguments, summary)
     return DONE
 

@@ -81,7 +81,7 @@ def _effect(one: Setting, effect: Effect | None) -> Effect:
 
 
 def _row(one: Setting, key: str, effect: Effect) -> str:
-    default = "required" if one.default is dataclasses.MISSING else f"`{_flow(_plain(one.default))}`"
+    default = "required" if one.default is dataclasses.MISSING else f"`{flow(_plain(one.default))}`"
     changes = EFFECTS[effect] + (" (last bits)" if one.about.last_bits and effect is not Effect.NOTHING else "")
     cells = (f"`{key}`", said_type(one.hint), default, changes, one.about.meaning)
     return "| " + " | ".join(cell.replace("|", "\\|").replace("``", "`") for cell in cells) + " |"
@@ -130,10 +130,10 @@ def _lines(config: Any, indent: str) -> Iterator[str]:
             about = " ".join((type(value).__doc__ or "").partition("\n\n")[0].split())
             yield from ("", f"{indent}# {about}", f"{indent}{one.name}:", *_lines(value, f"{indent}  "))
             continue
-        default = "required" if one.default is dataclasses.MISSING else f"default: {_flow(_plain(one.default))}"
+        default = "required" if one.default is dataclasses.MISSING else f"default: {flow(_plain(one.default))}"
         changes = f"; changes {EFFECTS[one.about.effect]}" if one.about.effect else ""
         yield from _wrapped(f"{one.about.meaning} ({default}{changes})".strip(), indent)
-        yield f"{indent}{one.name}: {_flow(_plain(value))}"
+        yield f"{indent}{one.name}: {flow(_plain(value))}"
 
 
 def _wrapped(text: str, indent: str) -> list[str]:
@@ -143,7 +143,7 @@ def _wrapped(text: str, indent: str) -> list[str]:
     )  # fmt: skip
 
 
-def _flow(value: Any) -> str:
+def flow(value: Any) -> str:
     """A value as YAML within a line, which `read_yaml` takes for the same."""
     text = yaml.safe_dump(value, default_flow_style=True, width=10**6, allow_unicode=True)
     text = text.removesuffix("\n...\n").strip()

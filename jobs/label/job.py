@@ -33,7 +33,8 @@ def label(
             (`gazetteer.labeling.pipeline.reuse`); the tables are the same without it, only later.
 
     Returns:
-        the manifest: counts, seconds per stage, tables with their digests, pictures that still fail.
+        the manifest: counts, seconds per stage, tables with their digests, pictures that still fail; and
+        ``nothing_to_do``: whether all of it was there already.
 
     Raises:
         InputError: bad configuration or input, or a run that was started with other settings.
@@ -49,7 +50,7 @@ def label(
     with store.lock():
         manifest = _finished(store)
         if manifest is not None and not (retry_failed and open_failures(store)):
-            return manifest
+            return {**manifest, "nothing_to_do": True}
         if not store.shard_ids():
             check_inputs(config.stages, here=not config.ray_address or config.executor == "serial")
         store.clear_success()
@@ -59,7 +60,7 @@ def label(
             before = store.shard_ids()
             if before != sorted(store.committed(verify=True)):  # damaged while the run went on
                 run.carry_out(pool, False)
-            return run.finish()
+            return {**run.finish(), "nothing_to_do": False}
 
 
 def _finished(store: RunFolder) -> dict[str, Any] | None:

@@ -12,11 +12,12 @@ import pyarrow as pa
 from gazetteer.data.core.errors import InputError
 from gazetteer.data.core.sites import SITE_COLUMNS, Port, Site
 from gazetteer.data.runs.folder import RunFolder
+from gazetteer.jobs.label.untrusted import print_stopped, stopped_pairs
 from gazetteer.labeling.evidence.site_codes import site_of_row, site_order
 
 
 def summarise(run: str | Path) -> dict[str, Any]:
-    """Counts per site, concepts found, seconds per stage and where things are.
+    """Counts per site, concepts found, what stopped other pairs, seconds per stage and where things are.
 
     Raises:
         InputError: the run is not finished.
@@ -43,6 +44,7 @@ def summarise(run: str | Path) -> dict[str, Any]:
         "labelled": sum(site["labelled"] for site in sites),
         "short": sum(site["short"] for site in sites),
         "concepts": _concepts(labels),
+        "pairs": stopped_pairs(store, manifest["images"]),
         "sites": sites,
         "seconds": manifest["seconds"],
         "wall_seconds": manifest["wall_seconds"],
@@ -59,8 +61,12 @@ def _sites(features: pa.Table) -> list[dict[str, Any]]:
     return [{**site.columns(), **counted[site]} for site in sorted(counted, key=site_order)]
 
 
-def print_summary(summary: dict[str, Any]) -> None:
-    """The summary as text."""
+def print_summary(summary: dict[str, Any], before: bool = False) -> None:
+    """The summary as text.
+
+    Args:
+        before: the run was finished by an earlier command.
+    """
     kinds = ", ".join(f"{count} {kind}" for kind, count in summary["failures"].items())
     print(
         f"\n{summary['images']} pictures, {summary['segments']} segments, {summary['failing']} failures"
@@ -79,11 +85,16 @@ def print_summary(summary: dict[str, Any]) -> None:
             f"{Port(site['block'], site['stream'], site['signal'])!s:<28}{site['branch']:<8}{site['t']:>5.2f}"
             f"{site['features']:>10}{site['alive']:>8}{site['labelled']:>10}"
         )
-    print("\nfeatures best labelled with a concept (best held-out IoU):")
-    found = (f"{c['concept']} {c['features']} ({_iou(c['best_heldout_iou'])})" for c in summary["concepts"])
-    print("  " + ", ".join(found))
+    if summary["concepts"]:
+        print("\nfeatures best labelled with a concept (best held-out IoU):")
+        found = (f"{c['concept']} {c['features']} ({_iou(c['best_heldout_iou'])})" for c in summary["concepts"])
+        print("  " + ", ".join(found))
+    else:
+        print()
+        print_stopped(summary["pairs"], summary["images"])
     spent = ", ".join(f"{stage} {seconds:.0f} s" for stage, seconds in summary["seconds"].items())
-    print(f"\nworker seconds: {spent}; this command took {summary['wall_seconds']:.0f} s")
+    command = "the command that finished it" if before else "this command"
+    print(f"\nworker seconds: {spent}; {command} took {summary['wall_seconds']:.0f} s")
     print(f"tables: {summary['run']}/labels.parquet, features.parquet, candidates.parquet, images/, segments/, codes/")
 
 

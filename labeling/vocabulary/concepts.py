@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import unicodedata
 from collections.abc import Callable, Sequence
 from typing import Annotated, Any
 
@@ -15,7 +14,7 @@ from gazetteer.data.core.settings import Effect, Natural, OneOf, setting, settin
 from gazetteer.labeling.vocabulary.concept_index import ConceptIndex, occurs, require_distinct
 from gazetteer.labeling.vocabulary.concept_list import read_list
 from gazetteer.labeling.vocabulary.nouns import TAGGERS, hanta_nouns
-from gazetteer.labeling.vocabulary.words import parts, spaced, words
+from gazetteer.labeling.vocabulary.words import parts, spaced, tidy, words
 
 Nouns = Callable[[str], Sequence[str]]
 ASK = ("all", "prompt", "both")
@@ -32,7 +31,7 @@ class VocabularyConfig:
 
     concepts: tuple[str, ...] = setting(
         Effect.SEGMENTS,
-        "Words or phrases in lower case, singular, in any script (`gazetteer.labeling.vocabulary.words`).",
+        "Words or phrases, singular, in any script; taken in lower case (`gazetteer.labeling.vocabulary.words`).",
         default=(),
     )
     path: str = setting(
@@ -71,11 +70,10 @@ class VocabularyConfig:
     )
 
     def __post_init__(self) -> None:
-        # Composed, so that what looks alike is alike.
-        object.__setattr__(self, "concepts", tuple(unicodedata.normalize("NFKC", c) for c in self.concepts))
-        bad = [c for c in self.concepts if c != c.strip().lower() or not c or "." in c]
+        object.__setattr__(self, "concepts", tuple(map(tidy, self.concepts)))
+        bad = [concept for concept in self.concepts if not concept or "." in concept]
         if bad:
-            raise InputError(f"vocabulary.concepts must be lower-case phrases without full stops; wrong: {bad[:3]}.")
+            raise InputError(f"vocabulary.concepts must be words or phrases without full stops; wrong: {bad[:3]}.")
         require_distinct(self.concepts, "vocabulary.concepts")
         if not (self.concepts or self.path or self.nouns or self.tagger):
             raise InputError("vocabulary.concepts, path, nouns and tagger are all empty: there is nothing to look for.")

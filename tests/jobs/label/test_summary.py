@@ -9,7 +9,7 @@ import pytest
 
 from gazetteer.data.core.errors import InputError
 from gazetteer.data.runs.folder import RunFolder
-from gazetteer.data.tables.schemas import FAILURES, FEATURES, IMAGES, LABELS
+from gazetteer.data.tables.schemas import CANDIDATES, FAILURES, FEATURES, IMAGES, LABELS
 from gazetteer.jobs.label.summary import print_summary, summarise
 from tests.support.runs.runs import PROVENANCE, SITE, blank, finished_run, parts
 
@@ -39,6 +39,7 @@ def run(tmp_path: Path) -> RunFolder:
     labels = [named("dog", 1, 0.5), named("dog", 1, None), named("dog", 1, 0.25), named("cat", 2, 0.9)]
     labels.append(named("sky", 1, None))
     run.write_final("features", pa.Table.from_pylist(features, schema=FEATURES), PROVENANCE)
+    run.write_final("candidates", CANDIDATES.empty_table(), PROVENANCE)
     run.write_final("labels", pa.Table.from_pylist(labels, schema=LABELS), PROVENANCE)
     run.finish(MANIFEST)
     return run

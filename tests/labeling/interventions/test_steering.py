@@ -121,7 +121,7 @@ def test_concepts_and_words_become_features(run: RunFolder) -> None:
     fixed = Edit(targets=(Target(BLOCK, features=(1,)),))
     assert resolve([fixed], run) == (fixed,)
     for wrong, sentence in [
-        (Edit(concept="cow"), "carries 'cow'"),
+        (Edit(concept="cow"), "was never asked for 'cow'"),
         (Edit(word="noon"), "stands in 0 of 24"),
         (Edit(concept="dog", blocks=("up",)), "block up"),
         (Edit(concept="dog", branch="uncond"), "carries 'dog'"),

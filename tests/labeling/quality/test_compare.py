@@ -13,23 +13,23 @@ from gazetteer.data.core.errors import InputError
 from gazetteer.data.runs.folder import RunFolder
 from gazetteer.data.tables.schemas import FINAL_TABLES
 from gazetteer.jobs.cli.main import main
-from gazetteer.labeling.quality.compare import compare_runs
+from gazetteer.labeling.quality.compare import compare_runs, print_comparison
 from tests.support.runs.runs import PROVENANCE, SITE, blank
 
 BEFORE = {0: "dog", 1: "cat", 2: "sky", 3: None, 4: None}
 AFTER = {0: "dog", 1: "tree", 2: None, 3: "boat", 4: None}
 
 
-def run_of(path: Path, labels: dict[int, str | None], saes: str) -> Path:
+def run_of(path: Path, labels: dict[int, str | None], saes: str, t: float = 0.3) -> Path:
     """A finished run of one site; every named feature also has a second label, which does not count."""
     run = RunFolder(path).open_or_create({"saes": saes})
     rows = [
-        blank(FINAL_TABLES["labels"], model="m", **SITE, t=0.3, feature=n, concept=concept, rank=rank,
+        blank(FINAL_TABLES["labels"], model="m", **SITE, t=t, feature=n, concept=concept, rank=rank,
               heldout_dataset_iou=n / 10)
         for n, best in labels.items() if best for rank, concept in ((1, best), (2, "moon"))
     ]  # fmt: skip
     run.write_final("labels", pa.Table.from_pylist(rows, schema=FINAL_TABLES["labels"]), PROVENANCE)
-    features = [blank(FINAL_TABLES["features"], model="m", **SITE, t=0.3, feature=n) for n in labels]
+    features = [blank(FINAL_TABLES["features"], model="m", **SITE, t=t, feature=n) for n in labels]
     run.write_final("features", pa.Table.from_pylist(features, schema=FINAL_TABLES["features"]), PROVENANCE)
     run.finish({"shards": []})
     return path
@@ -65,9 +65,19 @@ def test_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None
     assert main(["compare", *runs, "--out", str(tmp_path / "changes.parquet"), "--json"]) == 0
     out, said = capsys.readouterr()
     assert "1: cat -> tree" in said
-    assert "The autoencoders differ" in said
+    assert said.startswith("The autoencoders differ")  # before any number is read
     assert json.loads(out)["changes"] == 3
     assert pq.read_table(tmp_path / "changes.parquet")["change"].to_pylist() == ["changed", "lost", "gained"]
+
+
+def test_sites_left_out_are_named_first(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    runs = [run_of(tmp_path / "a", BEFORE, "x"), run_of(tmp_path / "b", AFTER, "x", t=0.8)]
+    _, found = compare_runs(*runs)
+    print_comparison(*compare_runs(*runs))
+    first, second, third = capsys.readouterr().out.splitlines()[:3]
+    assert first == f"Left out, as only {runs[0]} has it: {found['only_before'][0]}."
+    assert second == f"Left out, as only {runs[1]} has it: mid_block.attentions.0-cond-t0.80."
+    assert "no site in common" in third
 
 
 def test_an_unfinished_run_is_refused(tmp_path: Path) -> None:

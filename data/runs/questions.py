@@ -1,0 +1,119 @@
+"""Questions to a run's tables: what is asked for has to exist, for no rows must mean that there are none."""
+
+from __future__ import annotations
+
+import difflib
+import functools
+import math
+import numbers
+import os
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any, TypeVar, cast
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from gazetteer.data.core.errors import InputError
+from gazetteer.data.runs.folder import RunFolder
+
+Load = TypeVar("Load", bound=Callable[..., pa.Table])
+
+_SITE = ("block", "stream", "signal", "branch", "t", "feature")
+_NUMBERS = frozenset({"t", "max_q", "min_iou", "min_score"})
+_FLAGS = frozenset({"trusted", "paper_label", "labelled", "causal"})
+_SEVERAL = frozenset({"concept", "image_id", "verdict"})
+
+
+def questioned(load: Load) -> Load:
+    """A loader of a table that refuses, in a sentence, what cannot be asked and what the run does not have.
+
+    The loader takes the run first and its conditions by name; a condition of None asks for nothing.
+    """
+
+    @functools.wraps(load)
+    def ask(run: Any, **conditions: Any) -> pa.Table:
+        if not isinstance(run, str | os.PathLike | RunFolder):
+            raise InputError(f"A run is a folder or a URL, not {run!r}.")
+        asked = {name: value for name, value in conditions.items() if value is not None}
+        for name, value in asked.items():
+            _require_possible(name, value)
+        table = load(run, **conditions)
+        folder = run if isinstance(run, RunFolder) else RunFolder(run)
+        concepts = _several(asked.get("concept", ()))
+        if concepts and (len(concepts) > 1 or table.num_rows == 0):
+            _require_concepts(folder, concepts)
+        if table.num_rows == 0:
+            _require_there(folder, asked)
+        return table
+
+    return cast(Load, ask)
+
+
+def _require_possible(name: str, value: Any) -> None:
+    """InputError unless a condition is of its kind."""
+    if name == "columns":
+        if isinstance(value, str) or not isinstance(value, Sequence) or not value or not _texts(value):
+            raise InputError(f"columns must be a list with at least one name of a column, not {value!r}.")
+    elif name in _FLAGS:
+        if not isinstance(value, bool):
+            raise InputError(f"{name} must be True or False, not {value!r}.")
+    elif name in _NUMBERS:
+        if isinstance(value, bool) or not isinstance(value, numbers.Real) or not math.isfinite(value):
+            raise InputError(f"{name} must be a finite number, not {value!r}.")
+    elif name == "feature":
+        if isinstance(value, bool) or not isinstance(value, numbers.Integral) or value < 0:
+            raise InputError(f"feature must be a whole number from 0 on, not {value!r}.")
+    elif name in _SEVERAL:
+        if not isinstance(value, str) and not (isinstance(value, Iterable) and _texts(value)):
+            raise InputError(f"{name} must be text or a list of texts, not {value!r}.")
+    elif not isinstance(value, str):
+        raise InputError(f"{name} must be text, not {value!r}.")
+
+
+def _require_concepts(run: RunFolder, concepts: Sequence[str]) -> None:
+    """InputError for a concept that was asked of no picture."""
+    listed = set((run.read_json("run.json") or {}).get("vocabulary.concepts") or ())
+    if set(concepts) <= listed:
+        return
+    asked = run.read_table("images", columns=["asked"])["asked"]
+    known = listed | set(pc.unique(pc.list_flatten(asked)).to_pylist())
+    if run.has_final("candidates"):
+        known |= set(pc.unique(run.read_final("candidates", ["concept"])["concept"]).to_pylist())
+    for concept in concepts:
+        if concept not in known:
+            raise InputError(f"{run.path} was never asked for {concept!r}; {nearest(concept, known)}")
+
+
+def _require_there(run: RunFolder, asked: Mapping[str, Any]) -> None:
+    """InputError for a part of a site, or a feature, that no row of the run has."""
+    names = [name for name in _SITE if name in asked]
+    if not names or not run.has_final("features"):
+        return
+    features = run.read_final("features", names)
+    for name in names:
+        values = [round(value, 2) if name == "t" else value for value in pc.unique(features[name]).to_pylist()]
+        value = round(asked[name], 2) if name == "t" else asked[name]
+        if values and value not in values:
+            if name == "feature":
+                raise InputError(f"{run.path} has no feature {value}; its features are 0 to {max(values)}.")
+            raise InputError(f"{run.path} has no {name} {value!r}; {nearest(value, values)}")
+
+
+def nearest(wrong: Any, known: Iterable[Any], most: int = 20) -> str:
+    """What was meant, if something is close, and what there is, as the end of a sentence."""
+    if isinstance(wrong, numbers.Real):
+        there = sorted(known)
+        close = [min(there, key=lambda value: abs(value - wrong))] if there else []
+    else:
+        there = sorted(map(str, known))
+        close = difflib.get_close_matches(str(wrong).lower(), there, 1, 0.6)
+    listed = ", ".join(map(str, there[:most])) + (f" and {len(there) - most} more" if len(there) > most else "")
+    return f"{f'did you mean {close[0]}? ' if close else ''}it has: {listed or 'none'}."
+
+
+def _several(value: Any) -> list[Any]:
+    return [value] if isinstance(value, str) else list(value)
+
+
+def _texts(values: Iterable[Any]) -> bool:
+    return all(isinstance(value, str) for value in values)

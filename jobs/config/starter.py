@@ -1,0 +1,150 @@
+"""A first configuration for somebody's own model: its blocks found, its keys explained, ready to be changed."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import combinations
+from pathlib import Path
+
+from gazetteer.data.core.errors import InputError
+from gazetteer.jobs.config.reference import flow
+from gazetteer.jobs.config.schema import load_config
+from gazetteer.labeling.vocabulary.concept_list import BUILT_IN
+
+MOST_PAIRS = 2000
+"""Prompts of two concepts at most."""
+
+
+@dataclass(frozen=True)
+class Starter:
+    """What a first configuration is made from.
+
+    Attributes:
+        model: a folder in diffusers format or a hub id.
+        concepts: what to look for, or one name of a list (``coco``, ``lvis``, a text file).
+        prompts: a file of prompts; empty: one is written, of the concepts.
+        saes: where the autoencoders are or will be.
+        detector, segmenter: folders or hub ids.
+        device: for all models.
+    """
+
+    model: str
+    concepts: Sequence[str]
+    prompts: str = ""
+    saes: str = "work/saes"
+    detector: str = "IDEA-Research/grounding-dino-tiny"
+    segmenter: str = "facebook/sam-vit-base"
+    device: str = "cpu"
+
+
+def write_starter(start: Starter, blocks: Sequence[str], file: str | Path) -> list[Path]:
+    """Write the YAML, and beside it prompts where none were named; both load as they stand.
+
+    Args:
+        blocks: the model's blocks in module order (`gazetteer.diffusion.blocks.blocks_of`).
+
+    Returns:
+        the files written.
+
+    Raises:
+        InputError: a file is there already, or something in `start` that no configuration may have.
+    """
+    path = Path(file)
+    prompts = path.with_name(f"{path.stem}-prompts.txt")
+    written = [path] if start.prompts else [path, prompts]
+    there = next((one for one in written if one.exists()), None)
+    if there is not None:
+        raise InputError(f"{there} is there already; give another --out.")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        if not start.prompts:
+            prompts.write_text("\n".join(_prompts(start.concepts)) + "\n", encoding="utf-8")
+        path.write_text(_text(start, blocks, start.prompts or prompts.name), encoding="utf-8")
+        load_config(path)
+    except InputError:
+        for one in written:
+            one.unlink(missing_ok=True)
+        raise
+    return written
+
+
+def chosen_blocks(blocks: Sequence[str]) -> list[str]:
+    """Where to listen first: the last block on the way down, the middle and the first on the way up, as the paper does
+    (arXiv 2504.15473); in a network without such a shape, a quarter, half and three quarters of the way.
+    """
+    down, mid, up = ([one for one in blocks if one.startswith(way)] for way in ("down_", "mid_", "up_"))
+    if down and up:
+        return [down[-1], *mid[:1], up[0]]
+    return list(dict.fromkeys(blocks[len(blocks) * quarter // 4] for quarter in (1, 2, 3)))
+
+
+def _prompts(concepts: Sequence[str]) -> list[str]:
+    if _listed(concepts):
+        raise InputError("To take concepts from a list, name the prompts too: --prompts FILE.")
+    pairs = list(combinations(concepts, 2))[:MOST_PAIRS]
+    return [f"a photo of {one}" for one in concepts] + [f"a photo of {one} and {other}" for one, other in pairs]
+
+
+def _listed(concepts: Sequence[str]) -> str:
+    """The list that one word names, or empty."""
+    named = len(concepts) == 1 and (concepts[0] in BUILT_IN or concepts[0].endswith(".txt"))
+    return concepts[0] if named else ""
+
+
+def _text(start: Starter, blocks: Sequence[str], prompts: str) -> str:
+    listed = _listed(start.concepts)
+    vocabulary = f"path: {flow(_absolute(listed))}" if listed else f"concepts: {flow(list(start.concepts))}"
+    device = f"\n  device: {flow(start.device)}" + ("" if start.device == "cpu" else "\n  exact: false")
+    model_device = f"\n  device: {flow(start.device)}" + ("" if start.device == "cpu" else "\n  dtype: float16")
+    trained = os.path.dirname(start.saes) or "."
+    exact = "" if start.device == "cpu" else "  exact: false              # pictures in batches; on a GPU\n"
+    others = [one for one in blocks if one not in chosen_blocks(blocks)]
+    return f"""\
+# A first configuration, to be changed. Paths are relative to this file where they exist there, else to where you are.
+# `gazetteer config --config FILE` prints every key with its default and meaning; unknown keys are refused.
+name: {flow(Path(start.model).name)}            # the model's name in the tables
+images: 400                 # pictures to label with; more pictures, more labels (gazetteer plan says what they cost)
+seed: 0
+
+# One prompt a line, better captions of your own. Half of them label, the other half train the autoencoders.
+prompts: {{path: {flow(_absolute(prompts) if start.prompts else prompts)}, side: dictionary, shares: [0.5, 0.5, 0.0]}}
+
+model:
+  path: {flow(_absolute(start.model))}{model_device}
+
+generation:
+  steps: 50                 # of the sampler
+  guidance: 7.5             # as diffusers defines it
+  blocks:                   # where to listen; a site is a block, a branch and a t
+{chr(10).join(f"    - {one}" for one in chosen_blocks(blocks))}
+{chr(10).join(f"    # - {one}" for one in others)}
+  branches: [cond]          # or [cond, uncond]: twice the sites
+  t: [1.0, 0.5, 0.0]        # 1.0 is the first step, 0.0 the last
+{exact}
+# One folder a site. To train them: gazetteer sae train --config FILE --out {trained}
+saes: {flow(start.saes)}
+
+vocabulary:
+  {vocabulary}
+  ask: all                  # every concept of every picture; prompt: only those that the prompt names
+
+detector:                   # Grounding DINO or OWLv2: a folder or a hub id
+  path: {flow(_absolute(start.detector))}{device}
+segmenter:                  # SAM or SAM 2
+  path: {flow(_absolute(start.segmenter))}{device}
+
+sae:
+  prompts: {{path: {flow(_absolute(prompts) if start.prompts else prompts)}, side: sae, shares: [0.5, 0.5, 0.0]}}
+  images: 1000              # the paper takes 200,000
+  stream: true              # while the pictures are sampled, with no activations on disk
+  device: {flow(start.device)}
+
+executor: serial            # ray: workers in parallel, here or on a cluster
+"""
+
+
+def _absolute(path: str) -> str:
+    """A path that exists, from anywhere; a hub id as it is."""
+    return str(Path(path).resolve()) if path and Path(path).exists() else path

@@ -1,0 +1,68 @@
+"""Why features have no label: which rule stopped how many pairs, and how many pictures would change it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pyarrow.compute as pc
+
+from gazetteer.data.runs.folder import RunFolder
+
+_COLUMNS = ["images_both", "lift", "q_value", "dataset_iou", "trusted"]
+_THRESHOLDS = ("min_images", "max_q", "min_lift", "min_dataset_iou")
+
+
+def stopped_pairs(run: RunFolder, images: int) -> dict[str, Any]:
+    """What became of every pair of a feature and a concept that was ever seen together, by the run's own thresholds.
+
+    Args:
+        images: pictures of the run.
+
+    Returns:
+        ``pairs``; ``trusted``; ``rules``: a row a rule with its ``rule``, how many pairs it ``stopped`` and how many it
+        ``stopped_alone``, having passed all others; ``images_needed``: pictures by which, at the rate seen so far, half
+        of the pairs with too few pictures have enough (None: there are none).
+    """
+    settings = run.read_json("run.json") or {}
+    table = run.read_final("candidates", _COLUMNS)
+    value = {name: pc.cast(table[name], "float64").to_numpy(zero_copy_only=False) for name in _COLUMNS}
+    least, most_q, lift, iou = (settings.get(f"labels.{name}") or 0 for name in _THRESHOLDS)
+    with np.errstate(invalid="ignore"):  # a pair with too few pictures was not tested and has no q
+        failed = {
+            f"fewer than labels.min_images={least} pictures with both": value["images_both"] < least,
+            f"q above labels.max_q={most_q:g}": value["q_value"] > most_q,
+            f"lift below labels.min_lift={lift:g}": ~(value["lift"] >= lift),
+            f"data-set IoU below labels.min_dataset_iou={iou:g}": ~(value["dataset_iou"] >= iou),
+        }
+    counts = np.sum(list(failed.values()), axis=0)
+    other = ~(value["trusted"] > 0) & (counts == 0)
+    failed["another rule of labels"] = other
+    counts = counts + other
+    short = value["images_both"][next(iter(failed.values()))]
+    return {
+        "pairs": table.num_rows,
+        "trusted": int((value["trusted"] > 0).sum()),
+        "rules": [
+            {"rule": rule, "stopped": int(mask.sum()), "stopped_alone": int((mask & (counts == 1)).sum())}
+            for rule, mask in failed.items()
+            if mask.any()
+        ],
+        "images_needed": int(np.ceil(images * least / np.median(short))) if len(short) else None,
+    }
+
+
+def print_stopped(found: dict[str, Any], images: int) -> None:
+    """The same as text: why nothing was labelled."""
+    if not found["pairs"]:
+        print("why nothing is labelled: no feature ever fired in a picture that shows a concept")
+        return
+    print(f"why nothing is labelled, of {found['pairs']} pairs of a feature and a concept that were seen together:")
+    for row in found["rules"]:
+        alone = f", {row['stopped_alone']} of them by this alone" if row["stopped_alone"] else ""
+        print(f"  {row['stopped']:>9} have {row['rule']}{alone}")
+    if found["images_needed"] and found["images_needed"] > images:
+        print(
+            f"half of those with too few pictures would have enough with images={found['images_needed']} "
+            f"instead of {images}"
+        )
