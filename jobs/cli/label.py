@@ -50,6 +50,9 @@ def add_label(verbs: Any) -> None:
     atlas.add_argument(
         "--edits", nargs="+", default=[], metavar="FOLDER", help="of gazetteer steer or attribute sheet: a page"
     )
+    atlas.add_argument(
+        "--saes", metavar="FOLDER", help="the run's autoencoders, if not the embedded: shows which features are alike"
+    )
     machine(atlas)
     atlas.set_defaults(action=_atlas)
 
@@ -119,10 +122,14 @@ def _compare(arguments: argparse.Namespace) -> int:
 
 
 def _atlas(arguments: argparse.Namespace) -> int:
+    from gazetteer.data.runs.folder import RunFolder
+    from gazetteer.jobs.experiments.decoders import decoders_of
     from gazetteer.labeling.atlas import write_atlas
 
     out = arguments.out or os.path.join(arguments.run, "atlas")
-    summary = write_atlas(arguments.run, out, layouts=arguments.layouts, edits=arguments.edits)
+    run = RunFolder(arguments.run)
+    decoder_of = decoders_of(run, arguments.saes)
+    summary = write_atlas(run, out, layouts=arguments.layouts, edits=arguments.edits, decoder_of=decoder_of)
     print(f"Open {os.path.join(out, 'index.html')} in a browser.")
     print_json(arguments, {"index": os.path.join(out, "index.html"), **vars(summary)})
     return DONE

@@ -37,7 +37,7 @@ def layout_event(layout: LayoutPrediction, prompt: str, colours: Mapping[str, In
         "height": where.shape[1],
         "width": where.shape[2],
         "levels": _bytes(np.round(255.0 * where.clip(0.0, 1.0))),
-        "masks": _bytes(where >= layout.thresholds[chosen][:, None, None]),
+        "masks": _bytes(where >= layout.thresholds[0, chosen][:, None, None]),
     }
 
 

@@ -13,6 +13,7 @@ from starlette.routing import BaseRoute, Mount, Route
 from starlette.staticfiles import StaticFiles
 
 from gazetteer.data.runs.folder import RunFolder
+from gazetteer.jobs.experiments.decoders import decoders_of
 from gazetteer.jobs.explore.refused import Refused
 from gazetteer.labeling.atlas.pages import PAGES
 from gazetteer.labeling.atlas.pages import STATIC as ATLAS
@@ -24,12 +25,12 @@ ON_ATLAS = ("asking", "live")
 KINDS = {".js": "text/javascript", ".css": "text/css"}
 
 
-def atlas_of(run: RunFolder, scratch: Path) -> Path:
+def atlas_of(run: RunFolder, scratch: Path, saes: str, signal: str) -> Path:
     """The run's own atlas where it is of this run as it stands; otherwise a new one in `scratch`."""
     own = Path(run.path) / "atlas"
     if "://" not in run.path and _fits(own, run_digest(run)):
         return own
-    return write_atlas(run, scratch / "atlas").index.parent
+    return write_atlas(run, scratch / "atlas", decoder_of=decoders_of(run, saes, signal)).index.parent
 
 
 def _fits(atlas: Path, digest: str) -> bool:
@@ -68,7 +69,7 @@ async def _studio(request: Request) -> Response:
 async def _asset(request: Request) -> Response:
     name = request.path_params["name"]
     kind = KINDS.get(Path(name).suffix)
-    for folder in (STATIC, ATLAS):
+    for folder in (STATIC, ATLAS, ATLAS / "pages"):
         if kind and "/" not in name and (folder / name).is_file():
             return Response((folder / name).read_bytes(), media_type=kind)
     raise HTTPException(404)

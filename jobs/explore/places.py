@@ -62,7 +62,8 @@ def features_at(
         packed = _packed(code, chosen)
         found.append(
             {
-                **{"site": site.slug, "block": site.block, "branch": site.branch, "t": site.t, "active": len(numbers)},
+                **{"site": site.slug, "active": len(numbers)},
+                **site.columns(),
                 **{"row": row, "column": column, "height": code.height, "width": code.width},
                 "features": [
                     {

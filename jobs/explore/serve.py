@@ -70,10 +70,12 @@ def explore(
         raise InputError(f"{run} is not a finished run; run gazetteer label on it.")
     with listening(port) as listener, tempfile.TemporaryDirectory(prefix="gazetteer-explore-") as scratch:
         recipe = Recipe(run, config, tuple(overrides_of(folder, config, overrides)))
-        world = World(config_of(folder, config, overrides), folder, recipe)
+        settings = config_of(folder, config, overrides)
+        world = World(settings, folder, recipe)
         world.load()
+        atlas = atlas_of(folder, Path(scratch), settings.saes, settings.sae_check.signal)
         address = Address(listener.getsockname()[1], secrets.token_urlsafe(24))
-        app = application(world, atlas_of(folder, Path(scratch)), address.token, address.port)
+        app = application(world, atlas, address.token, address.port)
         server = uvicorn.Server(uvicorn.Config(
             app, log_level="warning", access_log=False, server_header=False, lifespan="off",
             timeout_graceful_shutdown=GRACE, ws="none",

@@ -107,7 +107,7 @@ class World:
             "guided": self.config.generation.guidance > 1.0,
             "concepts": self.concepts, "colours": self.inks,
             "sites": [
-                {"slug": site.slug, "block": site.block, "branch": site.branch, "t": site.t,
+                {"slug": site.slug, **site.columns(),
                  "grid": grid, "features": len(self.known[site].names) if site in self.known else 0}
                 for site, grid in self.grids.items()
             ],

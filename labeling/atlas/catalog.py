@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from gazetteer.data.core.errors import InputError
 from gazetteer.data.core.sites import SITE_COLUMNS, Site
 from gazetteer.data.runs.folder import RunFolder
+from gazetteer.labeling.atlas.activity import Activity
 from gazetteer.labeling.atlas.script import safe_folder
 from gazetteer.labeling.evidence.site_codes import rows_by_site
 
@@ -41,6 +42,7 @@ class SitePart:
         labels: by feature number, rows of the labels table in order of rank.
         near: by number of an unlabelled feature, its best candidates that earned no trust.
         causal: by feature number, its labels' rows of the causal table, then what else surely changes.
+        activity: how its features fire, empty until its codes are read.
         grid: (height, width) of its codes, None until they are read.
     """
 
@@ -52,6 +54,7 @@ class SitePart:
     labels: dict[int, list[dict[str, Any]]] = field(default_factory=dict)
     near: dict[int, list[dict[str, Any]]] = field(default_factory=dict)
     causal: dict[int, list[dict[str, Any]]] = field(default_factory=dict)
+    activity: Activity = field(default_factory=Activity)
     grid: tuple[int, int] | None = None
 
 

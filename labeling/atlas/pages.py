@@ -61,7 +61,7 @@ PAGES = (
     ),
     Page("concept", "a name", ("core", "outline", "heat", "plates", "chart", "names")),
     Page(
-        "feature", "a feature", ("core", "outline", "heat", "plates", "chart", "evidence", "causal"),
+        "feature", "a feature", ("core", "outline", "heat", "plates", "chart", "evidence", "activity", "causal"),
         foot="Press <kbd>←</kbd> <kbd>→</kbd> for the neighbouring features of the same site.",
     ),
     Page("layout", "layouts over sampling", ("core", "heat")),
@@ -74,6 +74,6 @@ def write_pages(out: Path) -> None:
     for page in PAGES:
         (out / f"{page.name}.html").write_text(page.html(), encoding="utf-8", newline="")
     (out / "assets").mkdir()
-    for source in STATIC.iterdir():
+    for source in (*STATIC.iterdir(), *(STATIC / "pages").iterdir()):
         if source.name.endswith((".css", ".js")):
             (out / "assets" / source.name).write_bytes(source.read_bytes())

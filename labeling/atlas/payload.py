@@ -47,14 +47,13 @@ def _site_payload(part: SitePart) -> dict[str, Any]:
     return {
         "slug": part.slug,
         "folder": part.folder,
-        "block": part.site.block,
-        "branch": part.site.branch,
-        "t": part.site.t,
+        **part.site.columns(),
         "tint": part.tint,
         "grid": part.grid,
         "n": len(part.features),
         "labelled": sum(bool(rows) for rows in part.labels.values()),
         "dead": sum(bool(row["dead"]) for row in part.features),
+        "sampled": figure(part.activity.sampled, 2),
         "starts": [row["feature"] for row in part.features[::FEATURE_CHUNK]],
     }
 
@@ -100,6 +99,11 @@ def _feature_payload(
             peak = figure(place["value"])
             where = [place["row"], place["column"], heat.height, heat.width]
             top.append([numbers[place["image_id"]], peak, *where, heat.packed])
+    examples = []
+    for quantile, image_id, value, cell in part.activity.examples.get(row["feature"], ()):
+        heat = maps[part.site, image_id, row["feature"]]
+        where = [*divmod(cell, heat.width), heat.height, heat.width]
+        examples.append([figure(quantile, 2), numbers[image_id], figure(value), *where, heat.packed])
     return {
         "f": row["feature"],
         "images": row["images"],
@@ -113,7 +117,17 @@ def _feature_payload(
         "near": [_packed(label, NEAR_COLUMNS, concepts) for label in part.near.get(row["feature"], [])],
         "causal": [_packed(row, CAUSAL_COLUMNS, concepts) for row in part.causal.get(row["feature"], [])],
         "top": top,
+        "examples": examples,
+        "histogram": [int(n) for n in part.activity.histograms.get(row["feature"], ())],
+        "partners": _company(part, part.activity.partners.get(row["feature"], ()), concepts),
+        "alike": _company(part, part.activity.alike.get(row["feature"], ()), concepts),
     }
+
+
+def _company(part: SitePart, others: Sequence[tuple[int, float]], concepts: Mapping[str, int]) -> list[list[Any]]:
+    """Other features with how near they are and the number of their best name, if they have one."""
+    names = {other: part.labels[other][0]["concept"] for other, _ in others if part.labels.get(other)}
+    return [[other, figure(near, 2), concepts[names[other]] if other in names else None] for other, near in others]
 
 
 def _packed(row: Mapping[str, Any], columns: Sequence[str], concepts: Mapping[str, int]) -> list[Any]:

@@ -12,6 +12,7 @@ from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
+from numpy.typing import NDArray
 
 from gazetteer.data.core.atomic import write_errors
 from gazetteer.data.core.digests import digest_json
@@ -19,14 +20,17 @@ from gazetteer.data.core.errors import InputError
 from gazetteer.data.core.sites import Site
 from gazetteer.data.runs.folder import RunFolder
 from gazetteer.labeling.atlas import payload
+from gazetteer.labeling.atlas.activity import activity_of
 from gazetteer.labeling.atlas.catalog import Catalog, read_catalog
 from gazetteer.labeling.atlas.maps import CODE_COLUMNS, Found, collect_maps, wanted_maps
 from gazetteer.labeling.atlas.pages import write_pages
 from gazetteer.labeling.atlas.pictures import IMAGE_COLUMNS, SEGMENT_COLUMNS, concept_images, image_records
 from gazetteer.labeling.atlas.script import safe_ids, write_script
 from gazetteer.labeling.atlas.sheets import Paths, write_edits, write_layouts
+from gazetteer.labeling.evidence.run_codes import all_codes
 
 Progress = Callable[[str, int, int], None]
+DecoderOf = Callable[[Site], NDArray[Any]]
 EXAMPLES = 8
 
 
@@ -60,6 +64,7 @@ def write_atlas(
     top: int = 6,
     layouts: Paths = (),
     edits: Paths = (),
+    decoder_of: DecoderOf | None = None,
 ) -> AtlasSummary:
     """Write the pages of a finished run to the folder `out`, which appears whole or not at all.
 
@@ -71,6 +76,8 @@ def write_atlas(
         progress: called with a stage's name, how many of its parts are done, and of how many.
         top: plates a feature, at most what the features table kept.
         layouts: folders of `gazetteer layout predict`, for the page of layouts.
+        decoder_of: gives a site's decoder vectors, float [features, d], for the features that are alike; None leaves
+            those out.
         edits: folders of `gazetteer steer` and `gazetteer attribute sheet`, for the page of steering sheets.
 
     Raises:
@@ -88,7 +95,7 @@ def write_atlas(
     with write_errors(str(target)):
         try:
             staging.mkdir(parents=True)
-            counts = _build(folder, staging, progress or _silent, top, layouts, edits)
+            counts = _build(folder, staging, progress or _silent, top, layouts, edits, decoder_of)
             if target.exists():
                 shutil.rmtree(target)
             os.replace(staging, target)
@@ -118,7 +125,10 @@ def _silent(stage: str, done: int, total: int) -> None:
     return None
 
 
-def _build(run: RunFolder, out: Path, progress: Progress, top: int, layouts: Paths, edits: Paths) -> dict[str, int]:
+def _build(
+    run: RunFolder, out: Path, progress: Progress, top: int, layouts: Paths, edits: Paths,
+    decoder_of: DecoderOf | None,
+) -> dict[str, int]:  # fmt: skip
     """Write everything below `out`; how many sites, features, … there are."""
     progress("tables", 0, 1)
     catalog = read_catalog(run, top)
@@ -129,6 +139,7 @@ def _build(run: RunFolder, out: Path, progress: Progress, top: int, layouts: Pat
     used = {image_id for wanted in pairs.values() for image_id, _ in wanted}
     used |= {image_id for images in examples.values() for image_id in images}
     numbers = {image_id: number for number, image_id in enumerate(safe_ids(sorted(used)))}
+    _attach_activity(run, catalog, used, pairs, decoder_of, progress)
     concepts = sorted(catalog.label_concepts() | set(found), key=lambda name: (name.casefold(), name))
     concept_numbers = {concept: number for number, concept in enumerate(concepts)}
     progress("tables", 1, 1)
@@ -161,6 +172,27 @@ def _plates(catalog: Catalog, known: set[str]) -> dict[Site, list[tuple[str, int
             row["top_images"] = [place for place in row["top_images"] if place["image_id"] in known]
             pairs[part.site] += [(place["image_id"], row["feature"]) for place in row["top_images"]]
     return pairs
+
+
+def _attach_activity(
+    run: RunFolder,
+    catalog: Catalog,
+    shown: set[str],
+    pairs: dict[Site, list[tuple[str, int]]],
+    decoder_of: DecoderOf | None,
+    progress: Progress,
+) -> None:
+    """Read every site's codes once: how its features fire; examples by quantile join the plates in `pairs`."""
+    parts = {part.site: part for part in catalog.parts}
+    for done, (site, codes) in enumerate(all_codes(run), start=1):
+        part = parts.get(site)
+        if part is None:
+            continue
+        decoder = None if decoder_of is None else decoder_of(site)
+        top = {row["feature"]: [place["image_id"] for place in row["top_images"]] for row in part.features}
+        part.activity = activity_of(codes, shown, top, decoder)
+        pairs[site] += [(one[1], number) for number, rows in part.activity.examples.items() for one in rows]
+        progress("activity", done, len(parts))
 
 
 def _read_shards(

@@ -11,12 +11,12 @@ async function chooser(edits, world, painted) {
   function feature(i, row) {
     const site = atlas.sites[index.site[i]];
     const name = row >= 0 ? atlas.concepts[index.concept[row]] : index.labels[i] ? atlas.concepts[index.concept[index.first[i]]] : null;
-    return { block: site.block, branch: site.branch, t: site.t, feature: index.f[i], name };
+    return { block: site.block, stream: site.stream, signal: site.signal, branch: site.branch, t: site.t, feature: index.f[i], name };
   }
 
   function options(query) {
     const concepts = Object.keys(world.concepts).filter((name) => Atlas.search.matches(name, query)).slice(0, 8).map((concept) => ({ concept }));
-    const state = { q: query, block: "", t: "", branch: "", sort: "excess", held: 0, qmax: 1 };
+    const state = { q: query, block: "", t: "", branch: "", sort: "excess", held: 0, qmax: 1, named: "" };
     const features = query ? Atlas.search.find(atlas, index, state).slice(0, 24).map(([i, row]) => feature(i, row)) : [];
     return [...concepts, ...features];
   }

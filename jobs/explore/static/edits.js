@@ -81,7 +81,7 @@ class Edits extends EventTarget {
       // A concept that labels no feature is still told apart by what fires more where it is.
       const choice = this.world.concepts[what.concept] ? {} : { choice: "contrast" };
       const subject = what.concept ? { concept: what.concept, ...choice }
-        : { targets: [{ block: what.block, branch: what.branch, t: what.t, features: [what.feature] }] };
+        : { targets: [{ block: what.block, stream: what.stream, signal: what.signal, branch: what.branch, t: what.t, features: [what.feature] }] };
       const region = edit.everywhere ? "everywhere"
         : { mask: { size: [this.height, this.width], counts: Mask.counts(edit.mask, this.height, this.width) } };
       return { ...subject, region, outside, strength, window, branch };

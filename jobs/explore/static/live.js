@@ -41,7 +41,7 @@
     text.addEventListener("change", keep);
     text.addEventListener("input", () => { said.textContent = ""; });
     const name = main.querySelector("h1 a") ? main.querySelector("h1 a").textContent : "";
-    const to = new URLSearchParams({ block: site.block, branch: site.branch, t: site.t, f: feature, name });
+    const to = new URLSearchParams({ block: site.block, stream: site.stream, signal: site.signal, branch: site.branch, t: site.t, f: feature, name });
     top.after(el("div", { class: "notes" }, el("a", { class: "button strong", href: "studio.html#" + to }, "Paint with it"), star, text, said));
   }
 

@@ -17,7 +17,7 @@ function places(take, picture) {
   }
 
   function row(site, feature) {
-    const what = { block: site.block, branch: site.branch, t: site.t, feature: feature.feature, name: feature.name };
+    const what = { block: site.block, stream: site.stream, signal: site.signal, branch: site.branch, t: site.t, feature: feature.feature, name: feature.name };
     const bar = el("i", { class: "level" });
     bar.style.width = Math.round(100 * Math.min(1, feature.share || 0)) + "%";
     const said = feature.share === null ? "fires nowhere else in this run" : `${Math.round(100 * feature.share)} % of its largest activation`;

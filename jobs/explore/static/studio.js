@@ -147,7 +147,7 @@
   edits.addEventListener("change", (event) => { if (event.detail.redraw) redraw(); });
   chosen = await chooser(edits, world, () => ends.setMode("paint"));
   if (query.has("block")) {
-    chosen.take({ block: query.get("block"), branch: query.get("branch"), t: Number(query.get("t")), feature: Number(query.get("f")), name: query.get("name") || null });
+    chosen.take({ block: query.get("block"), stream: query.get("stream") || "image", signal: query.get("signal") || "update", branch: query.get("branch"), t: Number(query.get("t")), feature: Number(query.get("f")), name: query.get("name") || null });
   }
   draw();
 })();

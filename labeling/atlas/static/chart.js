@@ -84,13 +84,25 @@ Atlas.chart = (() => {
     }));
   }
 
+  /** What a chart draws, drawn the same for its legend. */
+  function symbol(kind) {
+    const shapes = {
+      dot: () => svg("circle", { cx: 8, cy: 8, r: 3.5, class: "dot" }),
+      ring: () => svg("circle", { cx: 8, cy: 8, r: 4, class: "ring" }),
+      null: () => svg("line", { x1: 1, x2: 15, y1: 8, y2: 8, class: "null" }),
+      mark: () => svg("path", { d: "M8 14l-6 -12h12z", class: "mark" }),
+      chance: () => svg("path", { d: "M8 14l-6 -12h12z", class: "chance" }),
+    };
+    return svg("svg", { class: "symbol chart scalebar", viewBox: "0 0 16 16", "aria-hidden": "true" }, shapes[kind]());
+  }
+
   function key() {
     return el("p", { class: "key small" },
-      el("span", { class: "key-dot" }), "the site’s best feature, IoU on the discovery pictures ",
-      el("span", { class: "key-ring" }), "the same feature on held-out pictures ",
-      el("span", { class: "key-null" }), "what chance gives. ",
+      symbol("dot"), "the site’s best feature, IoU on the discovery pictures ",
+      symbol("ring"), "the same feature on held-out pictures ",
+      symbol("null"), "what chance gives. ",
       "t runs from 1 (first sampler step, left) to 0 (last). Each point leads to its feature.");
   }
 
-  return { scaleBar, multiples, key };
+  return { scaleBar, multiples, key, symbol };
 })();

@@ -69,6 +69,13 @@ Atlas.plates = (() => {
       caption(image, `peak ${Atlas.figure(top.value)}`));
   }
 
+  /** Two panels: the picture, and where the feature fires in it; `peak` makes plates comparable. */
+  function pair(image, top, peak) {
+    const heat = Atlas.heat.draw(top.map, top.height, top.width, Math.min(1, top.value / peak), "Where the feature fires");
+    return el("div", { class: "panels two" }, frame(image, picture(image, `Picture for the prompt: ${image.prompt}`)),
+      frame(image, picture(image, "", "dimmed"), heat));
+  }
+
   /** One picture with the outlines of one concept. */
   function outlined(atlas, image, concept) {
     const number = atlas.concepts.indexOf(concept);
@@ -84,5 +91,5 @@ Atlas.plates = (() => {
       el("span", { class: "small" }, ` ${extra} · seed ${image.seed} · ${image.split === "heldout" ? "held out" : image.split}`));
   }
 
-  return { records, triptych, outlined };
+  return { records, triptych, pair, outlined };
 })();

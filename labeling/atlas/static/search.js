@@ -42,7 +42,7 @@ Atlas.search = (() => {
   /** The row of the first label of feature `i` that passes, or -1. */
   function passing(index, i, wanted, state) {
     for (let row = index.first[i]; row < index.first[i + 1]; row++) {
-      if (wanted && !wanted[index.concept[row]]) continue;
+      if (wanted && !wanted(index.concept[row])) continue;
       if (state.held > 0 && !(index.held[row] !== null && index.held[row] >= 1000 * state.held)) continue;
       if (state.qmax < 1 && !(index.q[row] !== null && index.q[row] <= state.qmax)) continue;
       return row;
@@ -50,19 +50,38 @@ Atlas.search = (() => {
     return -1;
   }
 
+  /** What the words of a query ask for: names, sites, a number; a query that is a name as a whole is one word. */
+  function terms(atlas, query) {
+    const asked = query.trim().toLowerCase().replace(/\bno\.?\s*(?=\d)/g, "#");
+    if (!asked) return [];
+    const whole = term(atlas, asked);
+    const words = asked.split(/\s+/);
+    return words.length === 1 || whole.names.includes(true) || whole.sites.includes(true) ? [whole] : words.map((word) => term(atlas, word));
+  }
+
+  function term(atlas, word) {
+    const number = /^#?\d+$/.test(word) ? Number(word.replace("#", "")) : null;
+    return { names: concepts(atlas.concepts, word), sites: atlas.sites.map((site) => number === null && lies(site, word)), number };
+  }
+
+  /** Whether a block is meant: by its short name ("up 1.0"), its path, or a part of that ("mid", "attentions.0"). */
+  function lies(site, word) {
+    const short = Atlas.shortBlock(site.block).toLowerCase();
+    return word.length > 1 && (short === word || short.startsWith(word + " ") || site.block.toLowerCase().startsWith(word) || site.block.toLowerCase().split(/[._]/).includes(word));
+  }
+
   /** Features that match, as parallel arrays: feature index and the label row that made it match (-1: none). */
   function find(atlas, index, state) {
-    const query = state.q.trim().toLowerCase();
-    const wanted = query ? concepts(atlas.concepts, query) : null;
-    const number = /^#?\d+$/.test(query) ? Number(query.replace("#", "")) : null;
+    const asked = terms(atlas, state.q);
     const open = sites(atlas, state);
-    const strict = state.labelled || state.held > 0 || state.qmax < 1;
+    const strict = state.named === "named" || state.held > 0 || state.qmax < 1;
     const hits = [];
     for (let i = 0; i < index.n; i++) {
-      if (!open[index.site[i]]) continue;
-      const named = index.f[i] === number;
-      const row = passing(index, i, named ? null : wanted, state);
-      if (row < 0 && (strict || (wanted && !named))) continue;
+      if (!open[index.site[i]] || (state.named === "unnamed" && index.labels[i])) continue;
+      const left = asked.filter((one) => !one.sites[index.site[i]] && one.number !== index.f[i]);
+      const wanted = left.length ? (concept) => left.every((one) => one.names[concept]) : null;
+      const row = passing(index, i, wanted, state);
+      if (row < 0 && (strict || wanted)) continue;
       hits.push([i, row]);
     }
     return hits.sort(order(index, state.sort));

@@ -12,7 +12,7 @@ import pytest
 
 from gazetteer.labeling.atlas import AtlasSummary, write_atlas
 from tests.support.runs.atlas_run import HOSTILE_CONCEPT, HOSTILE_PROMPT, Plan, make_run, sites
-from tests.support.system.browser import Page, complaints, phone
+from tests.support.system.browser import Page, complaints, dark, phone
 
 BLOCKS = ("down_blocks.2.attentions.1", "mid_block.attentions.0")
 SITE = "mid_block.attentions.0-cond-t1.00"
@@ -62,6 +62,65 @@ class TestInBrowser:
         assert page.found() == 4
         assert all("no. 2047" in place for place in page.texts(".entry .place"))
 
+    @pytest.mark.parametrize(
+        ("query", "found", "chips", "names"),
+        [
+            ("skies", 4 * 12, {"mid", "down 2.1"}, {"sky"}),
+            ("no. 113", 4, {"mid", "down 2.1"}, {"unnamed"}),
+            ("no.113 mid", 2, {"mid"}, {"unnamed"}),
+            ("mid", 5000, {"mid"}, None),
+            ("down 2.1", 5000, {"down 2.1"}, None),
+            ("SKY mid", 2 * 12, {"mid"}, {"sky"}),
+            ("sky ground", 0, set(), set()),
+        ],
+    )
+    def test_a_search_finds_plurals_numbers_and_blocks(
+        self, page: Page, query: str, found: int, chips: set[str], names: set[str] | None
+    ) -> None:
+        page.open("index")
+        page.set("q", query)
+        assert page.found() == found
+        assert set(page.texts(".entry .chip")) <= chips
+        assert names is None or set(page.texts(".entry .name")) == names
+
+    def test_unnamed_features_can_be_looked_through(self, page: Page) -> None:
+        page.open("index")
+        page.set("named", "unnamed")
+        assert page.found() == 4 * (2500 - 30)
+        assert set(page.texts(".entry .name")) <= {"unnamed", "silent"}
+        assert "named=unnamed" in page.run("return location.hash")
+
+    def test_the_counts_are_those_of_the_tables(self, page: Page) -> None:
+        page.open("index")
+        assert "9,996 of them ever fire, 120 carry the name" in page.one("#lede").text
+
+    def test_a_feature_shows_how_it_fires(self, page: Page) -> None:
+        page.open("feature", site=SITE, f=1)
+        assert len(page.texts(".histogram .bar-of")) == 24
+        assert len(page.texts(".examples .plate")) == 2  # of eight pictures six are plates
+        assert page.texts(".company") == []  # among 2,500 features nobody meets four times
+        page.open("feature", site=SITE, f=2)
+        assert page.texts(".histogram") == []
+
+    def test_legends_are_drawn_as_the_charts_are(self, page: Page) -> None:
+        page.open("feature", site=SITE, f=1)
+        style = (
+            "const one = (s) => { const c = getComputedStyle(document.querySelector(s));"
+            " return [c.fill, c.stroke]; }; return [one(arguments[0]), one(arguments[1])]"
+        )
+        for kind in ("ring", "mark", "chance"):
+            legend, chart = page.run(style, f".evidence .symbol .{kind}", f".evidence > .scalebar .{kind}")
+            assert legend == chart, kind
+        page.open("index")
+        assert len(page.texts(".legend .spot")) == 1
+
+    def test_the_dark_page_can_be_read(self, page: Page) -> None:
+        with dark(page.driver):
+            for name, query in (("index", {}), ("feature", {"site": SITE, "f": 1}), ("concept", {"c": "sky"})):
+                page.open(name, **query)
+                for selector in ("h1", "h2", ".note", ".small", ".chip"):
+                    assert page.contrast(selector) >= 4.5, (name, selector)
+
     def test_filters_by_place(self, page: Page) -> None:
         page.open("index")
         page.set("block", BLOCKS[0])
@@ -76,7 +135,7 @@ class TestInBrowser:
 
     def test_filters_by_quality(self, page: Page) -> None:
         page.open("index")
-        page.set("labelled", "on")
+        page.set("named", "named")
         assert page.found() == 4 * 30
         page.set("held", "0.5")
         kept = page.found()
@@ -88,7 +147,7 @@ class TestInBrowser:
         assert page.found() == 0
 
     def test_order_and_pages_live_in_the_address(self, page: Page) -> None:
-        page.open("index", labelled=1, sort="held", page=2)
+        page.open("index", named="named", sort="held", page=2)
         assert "37 to 72 shown" in page.one("#status").text
         held = [float(text.split("chance")[1][:4]) for text in page.texts(".entry .numbers")]
         assert held == sorted(held, reverse=True)
@@ -120,15 +179,16 @@ class TestInBrowser:
         assert page.one("h1 a").text == HOSTILE_CONCEPT
         assert "also sky" in page.one(".others").text
         assert "that took no part in choosing the name" in page.one(".evidence").text
-        assert len(page.texts(".plate")) == 6
+        assert len(page.texts(".plates .plate")) == 6
         assert {"Overlap (IoU)", "By chance", "Lift", "q-value", "Held-out overlap"} <= set(page.texts(".ledger dt"))
         page.run("document.querySelectorAll('img').forEach((image) => { image.loading = 'eager'; })")
         page.wait("return [...document.images].every((image) => image.complete && image.naturalWidth === 64)")
         assert (
-            page.run("return [...document.querySelectorAll('canvas')].map((c) => [c.width, c.height])") == [[8, 8]] * 6
+            page.run("return [...document.querySelectorAll('.plates canvas')].map((c) => [c.width, c.height])")
+            == [[8, 8]] * 6
         )
         painted = page.run(
-            "return [...document.querySelectorAll('canvas')].map((c) => c.getContext('2d')"
+            "return [...document.querySelectorAll('.plates canvas')].map((c) => c.getContext('2d')"
             ".getImageData(0, 0, 8, 8).data.filter((v, i) => i % 4 === 3 && v > 0).length)"
         )
         assert all(0 < cells < 20 for cells in painted)  # the disc is small
@@ -207,3 +267,5 @@ class TestInBrowser:
             for name, query in (("index", {}), ("feature", {"site": SITE, "f": 1}), ("concept", {"c": "sky"})):
                 page.open(name, **query)
                 assert page.run("return document.documentElement.scrollWidth") <= 360, name
+                tables = "[...document.querySelectorAll('.scroll')]"
+                assert page.run(f"return {tables}.every((e) => e.scrollWidth <= e.clientWidth)"), name

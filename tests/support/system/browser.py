@@ -29,6 +29,22 @@ def program(*names: str) -> str:
     return found
 
 
+CONTRAST = """
+const element = document.querySelector(arguments[0]);
+if (!element) return null;
+const numbers = (text) => text.match(/[\\d.]+/g).map(Number);
+const linear = (v) => (v <= 0.03928 ? v / 12.92 : ((v + 0.055) / 1.055) ** 2.4);
+const light = (text) => {
+  const [r, g, b] = numbers(text).map((v) => linear(v / 255));
+  return 0.2126 * r + 0.7152 * g + 0.0722 * b;
+};
+let behind = element;
+while (behind && (numbers(getComputedStyle(behind).backgroundColor)[3] ?? 1) === 0) behind = behind.parentElement;
+const a = light(getComputedStyle(element).color), b = light(getComputedStyle(behind || document.body).backgroundColor);
+return (Math.max(a, b) + 0.05) / (Math.min(a, b) + 0.05);
+"""
+
+
 class Page:
     """A browser on the pages below one address."""
 
@@ -57,6 +73,10 @@ class Page:
     def texts(self, selector: str) -> list[str]:
         """What the elements say, in one round trip."""
         return self.run(f"return [...document.querySelectorAll({selector!r})].map((e) => e.textContent)")
+
+    def contrast(self, selector: str) -> float:
+        """WCAG's contrast of an element's text with what lies behind it; infinite where there is none."""
+        return float(self.run(CONTRAST, selector) or "inf")
 
     def found(self) -> int:
         """How many features the status line says were found."""
@@ -91,6 +111,17 @@ def chromium(profile: Path) -> Iterator[Any]:
         yield browser
     finally:
         browser.quit()
+
+
+@contextmanager
+def dark(driver: Any) -> Iterator[None]:
+    """While open, the reader prefers dark pages."""
+    wish = {"features": [{"name": "prefers-color-scheme", "value": "dark"}]}
+    driver.execute_cdp_cmd("Emulation.setEmulatedMedia", wish)
+    try:
+        yield
+    finally:
+        driver.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": []})
 
 
 @contextmanager

@@ -85,13 +85,13 @@
     main.className = "block-" + site.tint;
     const evidence = label
       ? [el("p", { class: "lede" }, Atlas.evidence.sentence(label)), Atlas.chart.scaleBar(label),
-        el("p", { class: "key small" }, el("span", { class: "key-mark" }), "overlap ", el("span", { class: "key-ring" }), "held out ",
-          el("span", { class: "key-mark chance" }), "chance, on a scale from 0 to 1 (identical)")]
+        el("p", { class: "key small" }, Atlas.chart.symbol("mark"), "overlap ", Atlas.chart.symbol("ring"), "held out ",
+          Atlas.chart.symbol("chance"), "chance, on a scale from 0 to 1 (identical)")]
       : Atlas.evidence.unnamed(feature);
-    const [pictures, sites] = await Promise.all([plates(atlas, feature, label), elsewhere(atlas, site, label)]);
+    const [pictures, activity, sites] = await Promise.all([plates(atlas, feature, label), Atlas.activity.section(atlas, site, feature), elsewhere(atlas, site, label)]);
     main.replaceChildren(...[
       el("div", { class: "top" }, heading(site, feature, label), steps(site, before, next)),
-      el("section", { class: "evidence", "aria-label": "Evidence" }, evidence), pictures,
+      el("section", { class: "evidence", "aria-label": "Evidence" }, evidence), pictures, activity,
       Atlas.causal.section(atlas, feature),
       el("section", { "aria-labelledby": "ledger-title" }, el("h2", { id: "ledger-title" }, "The numbers"),
         el("div", { class: "ledgers" }, label ? Atlas.evidence.ledger(label) : null, Atlas.evidence.activity(feature))),

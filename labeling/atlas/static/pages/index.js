@@ -5,7 +5,7 @@
   const { el, count, many } = Atlas;
   const PAGE = 36;
   const $ = (id) => document.getElementById(id);
-  const FIELDS = ["q", "block", "t", "branch", "sort"];
+  const FIELDS = ["q", "block", "t", "branch", "sort", "named"];
   let atlas, index, hits = [], page = 1;
 
   try {
@@ -19,7 +19,7 @@
   function state() {
     return {
       q: $("q").value, block: $("block").value, t: $("t").value, branch: $("branch").value, sort: $("sort").value,
-      held: Number($("held").value), qmax: Atlas.search.Q_STEPS[Number($("qmax").value)], labelled: $("labelled").checked,
+      held: Number($("held").value), qmax: Atlas.search.Q_STEPS[Number($("qmax").value)], named: $("named").value,
     };
   }
 
@@ -27,7 +27,6 @@
     const query = new URLSearchParams();
     for (const id of FIELDS) if ($(id).value && $(id).value !== "excess") query.set(id, $(id).value);
     for (const id of ["held", "qmax"]) if (Number($(id).value)) query.set(id, $(id).value);
-    if ($("labelled").checked) query.set("labelled", "1");
     if (page > 1) query.set("page", page);
     history.replaceState(null, "", "#" + query);
   }
@@ -37,7 +36,6 @@
     for (const id of FIELDS) if (query.has(id)) $(id).value = query.get(id);
     for (const id of ["held", "qmax"]) $(id).value = query.get(id) || 0;
     if (!$("sort").value) $("sort").value = "excess";
-    $("labelled").checked = query.has("labelled");
     page = Math.max(1, Number(query.get("page")) || 1);
   }
 
@@ -61,7 +59,7 @@
     $("entries").replaceChildren(...part.map(([i, row]) => Atlas.entries.entry(atlas, index, i, row)));
     $("status").textContent = hits.length
       ? `${many(hits.length, "feature")} of ${count(index.n)}; ${count(from + 1)} to ${count(from + part.length)} shown`
-      : "No feature matches. Loosen a filter, or try the beginning of a word.";
+      : "No feature matches. Loosen a filter, or try the beginning of a word, a number (no. 113) or a block (mid).";
     pager(pages);
     remember();
   }
@@ -108,9 +106,9 @@
     }
   }
 
-  const named = atlas.sites.reduce((sum, s) => sum + s.labelled, 0);
+  const named = atlas.sites.reduce((sum, s) => sum + s.labelled, 0), alive = atlas.sites.reduce((sum, s) => sum + s.n - s.dead, 0);
   $("lede").textContent = `An index of ${many(index.n, "feature")} found inside ${atlas.model || "a text-to-image model"} at ` +
-    `${many(atlas.sites.length, "site")}, seen through ${many(atlas.images, "picture")}: ${count(named)} carry the name of something they stand for.`;
+    `${many(atlas.sites.length, "site")}, seen through ${many(atlas.images, "picture")}: ${count(alive)} of them ever fire, ${count(named)} carry the name of something they stand for.`;
   options("block", "all blocks", atlas.blocks, Atlas.shortBlock);
   options("t", "every t", [...new Set(atlas.sites.map((s) => s.t.toFixed(2)))].sort((a, b) => b - a));
   options("branch", "both branches", [...new Set(atlas.sites.map((s) => s.branch))]);

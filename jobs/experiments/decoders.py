@@ -1,0 +1,41 @@
+"""The decoder vectors of a run's autoencoders, for pages that say which features are alike."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from numpy.typing import NDArray
+
+from gazetteer.data.core.errors import InputError
+from gazetteer.data.core.sites import Site
+from gazetteer.data.runs.folder import RunFolder
+
+
+def decoders_of(run: RunFolder, saes: str | None, signal: str = "") -> Callable[[Site], NDArray[Any]] | None:
+    """What gives a site's vectors, float32 [features, d], read when they are asked for.
+
+    Args:
+        saes: the run's folder of autoencoders; None: the embedded ones, where the run was made with them.
+        signal: as `gazetteer.sae.model.checkpoint.load_site_saes`.
+
+    Returns:
+        None where `saes` is None and the run was made with others than the embedded ones.
+
+    Raises:
+        InputError: a folder of other autoencoders than the run's.
+    """
+    from gazetteer.data.core.digests import digest_path
+    from gazetteer.jobs.config.schema import load_config
+    from gazetteer.sae.model.checkpoint import load_site_saes
+
+    folder = load_config().saes if saes is None else saes
+    fits = digest_path(folder) == (run.read_json("run.json") or {}).get("saes")
+    if not fits and saes is not None:
+        raise InputError(f"{saes} holds other autoencoders than those {run.path} was made with.")
+
+    def decoder(site: Site) -> NDArray[Any]:
+        vectors: NDArray[Any] = load_site_saes(folder, [site], signal=signal)[site].decoder.detach().float().numpy()
+        return vectors
+
+    return decoder if fits else None
