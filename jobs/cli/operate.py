@@ -1,4 +1,4 @@
-"""What an operator does with runs: `status`, `verify`, `nightly`."""
+"""What an operator does with runs: `status`, `watch`, `verify`, `nightly`."""
 
 from __future__ import annotations
 
@@ -15,6 +15,12 @@ def add_operate(verbs: Any) -> None:
     of_run(status, "run folder or URL")
     machine(status)
     status.set_defaults(action=_status)
+
+    watch = verbs.add_parser("watch", help="show where a run stands until it ends, from its files alone")
+    of_run(watch, "run folder or URL")
+    watch.add_argument("--interval", type=float, default=2.0, metavar="SECONDS", help="between two looks (default: 2)")
+    machine(watch)
+    watch.set_defaults(action=_watch)
 
     verify = verbs.add_parser(
         "verify",
@@ -44,6 +50,14 @@ def _status(arguments: argparse.Namespace) -> int:
     print_status(found)
     print_json(arguments, found)
     return DONE
+
+
+def _watch(arguments: argparse.Namespace) -> int:
+    from gazetteer.jobs.operate.watch import watch
+
+    found = watch(arguments.run, arguments.interval)
+    print_json(arguments, found)
+    return DONE if found["state"] == "complete" else FAILED
 
 
 def _verify(arguments: argparse.Namespace) -> int:

@@ -65,9 +65,31 @@ def submit(command: Sequence[str], out: str, address: str, *, attach: bool = Fal
     return jobs.follow(submission) if follow else 0
 
 
-def entrypoint(command: Sequence[str]) -> str:
-    """The job's command line: what was asked for, on the cluster that runs it."""
-    return shlex.join([PROGRAM, *command, "--set", "executor=ray", f"ray_address={JOB}"])
+_FIND = """
+python=$1; shift
+for found in "$(command -v gazetteer)" "${VIRTUAL_ENV:+$VIRTUAL_ENV/bin/gazetteer}" \\
+  "${CONDA_PREFIX:+$CONDA_PREFIX/bin/gazetteer}"
+do
+  if [ -x "$found" ]; then exec "$found" "$@"; fi
+done
+if [ -x "$python" ] && "$python" -c "import gazetteer" 2> /dev/null; then
+  echo "gazetteer is not on the PATH of the head; running $python -m gazetteer" >&2
+  exec "$python" -m gazetteer "$@"
+fi
+echo "gazetteer: the head of the cluster has no gazetteer on its PATH ($PATH) and none at $python; install it there, or\
+ start ray from the environment that has it." >&2
+exit 127
+"""
+"""Ray gives a job the PATH of `ray start`, which knows no environment when that was called by its whole path."""
+
+
+def entrypoint(command: Sequence[str], python: str = sys.executable) -> str:
+    """The job's command line: what was asked for, on the cluster that runs it.
+
+    Where the head's PATH and environment lack ``gazetteer``, the interpreter that submits is looked for there.
+    """
+    words = [*command, "--set", "executor=ray", f"ray_address={JOB}"]
+    return shlex.join(["sh", "-c", _FIND, PROGRAM, python, *words])
 
 
 def _check(command: Sequence[str], address: str) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import json
 import lzma
 import os
 import re
@@ -48,7 +49,7 @@ def test_the_files_are_those_that_the_documentation_lists() -> None:
 @pytest.mark.parametrize("name", TEXTS)
 def test_every_command_is_one_that_exists(name: str) -> None:
     found = commands(TEXTS[name])
-    assert found or name in ("Dockerfile", "systemd/gazetteer-nightly.timer")
+    assert found or name in ("Dockerfile", "systemd/gazetteer-nightly.timer", "grafana/gazetteer.json")
     for words in found:
         asked = parser().parse_args(words)
         if asked.verb == "submit":
@@ -281,8 +282,35 @@ def test_the_dockerfile_copies_what_there_is_and_runs_as_nobody_special() -> Non
     assert all((ROOT / word).exists() for word in copied)
     packages = {path.parent.name for path in ROOT.glob("*/__init__.py")} - {"tests", "benchmarks"}
     assert packages <= set(copied)
-    assert ["USER", "ray"] in lines
+    assert ["USER", "1000"] in lines
     assert "RAY_AUTH_MODE=token" in TEXTS["Dockerfile"]
+
+
+def test_the_linter_of_dockerfiles_finds_nothing() -> None:
+    linter = Path(sys.executable).with_name("hadolint")
+    done = subprocess.run([linter, LAUNCH / "Dockerfile"], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout) == (0, "")
+    bad = subprocess.run([linter, "-"], input="FROM python\n", capture_output=True, text=True, check=False)
+    assert "DL3006" in bad.stdout
+
+
+# Grafana: the metrics that a run offers, each shown, and none that there is not.
+
+
+def test_the_dashboard_shows_every_metric_of_a_run_and_no_other() -> None:
+    metrics = (ROOT / "jobs" / "executors" / "ray" / "metrics.py").read_text()
+    names = set(re.findall(r'^        "(\w+)": "', metrics, re.M))  # the counters
+    names |= {"stage_seconds"}
+    offered = {f"ray_gazetteer_{name}_total" for name in names} | {"ray_gazetteer_seconds_left"}
+    dashboard = json.loads(TEXTS["grafana/gazetteer.json"])
+    asked = [target["expr"] for panel in dashboard["panels"] for target in panel["targets"]]
+    assert set(re.findall(r"ray_gazetteer_\w+", " ".join(asked))) == offered
+    assert len({panel["id"] for panel in dashboard["panels"]}) == len(dashboard["panels"])
+    places = [panel["gridPos"] for panel in dashboard["panels"]]
+    cells = [
+        (x, y) for at in places for x in range(at["x"], at["x"] + at["w"]) for y in range(at["y"], at["y"] + at["h"])
+    ]
+    assert len(cells) == len(set(cells)) and max(x for x, _ in cells) < 24
 
 
 def test_no_file_holds_a_secret_or_opens_a_dashboard() -> None:
