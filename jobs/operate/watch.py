@@ -76,6 +76,7 @@ def _lines() -> Callable[[dict[str, Any]], None]:
 def _in_place() -> Callable[[dict[str, Any]], None]:
     from rich.console import Console
     from rich.control import Control
+    from rich.segment import ControlType
 
     console, height = Console(), 0
 
@@ -85,7 +86,7 @@ def _in_place() -> Callable[[dict[str, Any]], None]:
         with redirect_stdout(text):
             print_status(found)
         for _ in range(height):
-            console.control(Control.move(0, -1), Control((2, 2)))  # one line up, and clear it
+            console.control(Control.move(0, -1), Control((ControlType.ERASE_IN_LINE, 2)))  # one line up, and clear it
         console.print(text.getvalue(), end="", markup=False, highlight=False, soft_wrap=False, overflow="ellipsis")
         height = text.getvalue().count("\n")
 
