@@ -193,14 +193,18 @@ class Generator:
 def encode_map(sae: SparseAutoencoder, vectors: Tensor, height: int, width: int) -> SparseMap:
     """The sparse code of one picture at one site, from its activations [cells, channels].
 
-    Values are rounded to float16 here, once, so that everything later is computed from what is stored.
+    Values are rounded to float16 here, once, so that everything later is computed from what is stored. Where the
+    formula leaves open how many features a cell uses, the code has as many slots as the busiest cell needs.
 
     Raises:
         ValueError: an activation is not finite.
     """
     if not bool(torch.isfinite(vectors).all()):
         raise ValueError("an activation is not finite")
-    code = sae.encode(vectors.to(sae.bias.device))
+    code, cut = sae.encode_and_count(vectors.to(sae.bias.device))
     value = code.values.clamp(max=65504.0).to(torch.float16).cpu().numpy()
     feature = code.indices.to(torch.int64).cpu().numpy().astype(np.uint32)
-    return SparseMap(height, width, value.shape[1], feature.reshape(-1), value.reshape(-1))
+    if sae.config.free:
+        slots = max(1, int((value > 0).sum(axis=1).max()))
+        value, feature = value[:, :slots], feature[:, :slots]
+    return SparseMap(height, width, value.shape[1], feature.reshape(-1), value.reshape(-1), int(cut.sum()))

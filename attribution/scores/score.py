@@ -19,6 +19,7 @@ from gazetteer.attribution.scores.selection import PRESETS, Chosen, Preset, Sele
 from gazetteer.data.core.errors import InputError
 from gazetteer.data.core.sites import Site, step_of
 from gazetteer.sae.model.checkpoint import load_site_saes
+from gazetteer.sae.model.sources import SaeSource
 
 OBJECTIVES = ("erase", "erase-live", "amplify")
 
@@ -99,11 +100,11 @@ class Scored:
     steps: list[float]
 
 
-def score_weights(pipe: Any, config: ScoreConfig, saes: str = "", signal: str = "") -> Scored:
+def score_weights(pipe: Any, config: ScoreConfig, saes: SaeSource = "", signal: str = "") -> Scored:
     """Score the weights of a pipeline's U-Net and choose the strongest.
 
     Args:
-        saes: folder of the autoencoders, needed for a feature.
+        saes: the autoencoders, as of `load_site_saes`, needed for a feature.
         signal: what they read where they do not say it, as of `load_site_saes`.
 
     Raises:
@@ -140,7 +141,7 @@ def _selection(config: ScoreConfig) -> tuple[str, Selection]:
 
 
 def _problem(
-    pipe: Any, saes: tuple[str, str], config: ScoreConfig, weights: dict[str, nn.Parameter]
+    pipe: Any, saes: tuple[SaeSource, str], config: ScoreConfig, weights: dict[str, nn.Parameter]
 ) -> tuple[Problem, Site | None, int | None]:
     prompts = list(config.prompts or (config.concept,)) * config.seeds
     seeds = [config.seed + i for i in range(len(prompts))]
@@ -162,7 +163,7 @@ def _problem(
 
 
 def _objective(
-    saes: tuple[str, str], config: ScoreConfig, samples: Samples
+    saes: tuple[SaeSource, str], config: ScoreConfig, samples: Samples
 ) -> tuple[Objective, Samples, Site | None, int | None]:
     if config.feature:
         slug, colon, number = config.feature.rpartition(":")

@@ -85,6 +85,25 @@ class OneOf:
 
 
 @dataclass(frozen=True)
+class TextOrNames:
+    """A constraint for `Annotated[str | dict[str, str], TextOrNames(...)]`: text, or names with text, not empty."""
+
+    said: str
+
+    def __get_pydantic_core_schema__(self, source: Any, handler: Callable[[Any], Any]) -> Any:
+        """Pydantic's hook, instead of the check of a union, which complains of every alternative."""
+        from pydantic_core import PydanticCustomError, core_schema
+
+        def check(value: Any) -> Any:
+            names = isinstance(value, dict) and value and all(isinstance(one, str) for one in value.values())
+            if not (isinstance(value, str) or names):
+                raise PydanticCustomError("one_of", "{accepted}", {"accepted": self.said})
+            return value
+
+        return core_schema.no_info_plain_validator_function(check)
+
+
+@dataclass(frozen=True)
 class About:
     """What stands on a setting beside its type and default.
 

@@ -21,6 +21,7 @@ class SparseMap:
         k: pairs per cell.
         feature: uint32 [height*width*k], row-major cells, k features per cell.
         value: float16 [height*width*k], activations >= 0; value 0 marks an unused slot.
+        cut: active features, over all cells, that found no slot (the weakest of their cells); in no table.
     """
 
     height: int
@@ -28,6 +29,7 @@ class SparseMap:
     k: int
     feature: np.ndarray
     value: np.ndarray
+    cut: int = 0
 
 
 @dataclass(frozen=True, order=True)

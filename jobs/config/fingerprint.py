@@ -6,7 +6,7 @@ Everything here is read off the settings themselves (`gazetteer.data.core.settin
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -26,14 +26,13 @@ REUSABLE = frozenset({Effect.PICTURES, Effect.SEGMENTS})
 
 def fingerprint(config: RunConfig) -> dict[str, Any]:
     """Flat ``key -> value`` of the settings that change tables; runs with equal fingerprints come to equal tables."""
-    return {key: _digested(SETTINGS[key], value) for key, value in sorted(_values(config))}
+    return {key: _replaced(SETTINGS[key], value, digest_path) for key, value in sorted(_values(config))}
 
 
 def portable_config(config: RunConfig) -> dict[str, Any]:
     """The same without what names this machine: paths become their last part."""
-    return {
-        key: Path(value).name if _is_path(SETTINGS[key], value) else value for key, value in sorted(_values(config))
-    }
+    values = sorted(_values(config))
+    return {key: _replaced(SETTINGS[key], value, lambda path: Path(path).name) for key, value in values}
 
 
 def keys_of(effects: Collection[Effect], last_bits: bool = True) -> frozenset[str]:
@@ -90,9 +89,8 @@ def _plain(value: Any) -> Any:
     return [_plain(one) for one in value] if isinstance(value, list | tuple) else value
 
 
-def _digested(one: Setting, value: Any) -> Any:
-    return digest_path(value) if _is_path(one, value) else value
-
-
-def _is_path(one: Setting, value: Any) -> bool:
-    return one.about.path and bool(value) and Path(value).exists()
+def _replaced(one: Setting, value: Any, replace: Callable[[str], str]) -> Any:
+    """A value with what names a file or folder that is there replaced, also in a mapping of names to paths."""
+    if isinstance(value, Mapping) and one.about.path:
+        return {name: _replaced(one, path, replace) for name, path in value.items()}
+    return replace(value) if one.about.path and value and Path(value).exists() else value

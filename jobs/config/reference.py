@@ -15,7 +15,7 @@ import yaml
 from annotated_types import Ge, Gt, Le, Lt, MinLen
 
 from gazetteer.data.core.plain_yaml import read_yaml
-from gazetteer.data.core.settings import Effect, OneOf, Setting, fields, group_of
+from gazetteer.data.core.settings import Effect, OneOf, Setting, TextOrNames, fields, group_of
 from gazetteer.jobs.config.schema import RunConfig
 
 EFFECTS = {
@@ -94,6 +94,8 @@ def said_type(hint: Any) -> str:
         for one in hint.__metadata__:
             if isinstance(one, OneOf):
                 return f"one of {one.said}"
+            if isinstance(one, TextOrNames):
+                return one.said
         return ", ".join([said_type(args[0]), *filter(None, map(_limit, hint.__metadata__))])
     if origin in (types.UnionType, typing.Union):
         return f"{said_type(next(one for one in args if one is not type(None)))}, or null"

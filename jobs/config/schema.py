@@ -39,6 +39,7 @@ from gazetteer.labeling.rules.coverage import CoverageConfig
 from gazetteer.labeling.rules.labels import LabelConfig
 from gazetteer.labeling.segment.protocol import SegmenterConfig
 from gazetteer.labeling.vocabulary.concepts import VocabularyConfig
+from gazetteer.sae.model.patterns import SaeSetting
 from gazetteer.sae.training.config import TrainConfig
 
 DEFAULT_CONFIG = Path(__file__).resolve().parents[2] / "data" / "scenes" / "config.yaml"
@@ -102,9 +103,10 @@ class RunConfig:
     name: str = setting(Effect.LABELS, "The model's name in the tables.")
     prompts: PromptConfig
     model: ModelConfig
-    saes: str = setting(
+    saes: SaeSetting = setting(
         Effect.CODES,
-        "A folder of sparse autoencoders, one sub-folder a site, as `gazetteer sae train` writes them.",
+        "A folder of sparse autoencoders, one sub-folder a site, as `gazetteer sae train` writes them; or a mapping of "
+        'patterns of sites to autoencoders (`{"*": FOLDER}` for one at every site).',
         path=True,
     )
     vocabulary: VocabularyConfig
@@ -257,6 +259,12 @@ def _resolve_paths(config: Any, folder: Path) -> Any:
         value = getattr(config, one.name)
         if dataclasses.is_dataclass(value):
             changes[one.name] = _resolve_paths(value, folder)
-        elif one.about.path and value and (folder / value).exists():
-            changes[one.name] = str(folder / value)
+        elif one.about.path and isinstance(value, dict):
+            changes[one.name] = {name: _beside(path, folder) for name, path in value.items()}
+        elif one.about.path:
+            changes[one.name] = _beside(value, folder)
     return dataclasses.replace(config, **changes)
+
+
+def _beside(path: str, folder: Path) -> str:
+    return str(folder / path) if path and (folder / path).exists() else path

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import socket
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
@@ -29,7 +30,7 @@ class Source:
     @property
     def stage(self) -> str | None:
         """The stage that loads it; None: all of them."""
-        return STAGE_OF.get(self.key.partition(".")[0])
+        return STAGE_OF.get(re.split(r"[.\[]", self.key)[0])
 
 
 def sources(config: RunConfig, fingerprint: Mapping[str, Any], groups: Collection[str] = GROUPS) -> tuple[Source, ...]:
@@ -40,12 +41,17 @@ def sources(config: RunConfig, fingerprint: Mapping[str, Any], groups: Collectio
     """
     found = []
     for key, digest in fingerprint.items():
-        if key.partition(".")[0] in groups and isinstance(digest, str) and digest.startswith("sha256:"):
-            path: Any = config
-            for name in key.split("."):
-                path = getattr(path, name)
-            found.append(Source(key, str(path), digest))
-    return tuple(found)
+        if key.partition(".")[0] not in groups:
+            continue
+        path: Any = config
+        for name in key.split("."):
+            path = getattr(path, name)
+        if isinstance(path, Mapping) and isinstance(digest, Mapping):
+            found += [(f"{key}[{name}]", path[name], one) for name, one in digest.items()]
+        else:
+            found.append((key, path, digest))
+    digested = [one for one in found if isinstance(one[2], str) and one[2].startswith("sha256:")]
+    return tuple(Source(key, str(path), digest) for key, path, digest in digested)
 
 
 def checking(build: Callable[..., Worker], sources: tuple[Source, ...]) -> Callable[..., Worker]:

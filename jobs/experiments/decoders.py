@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from numpy.typing import NDArray
@@ -12,11 +12,14 @@ from gazetteer.data.core.sites import Site
 from gazetteer.data.runs.folder import RunFolder
 
 
-def decoders_of(run: RunFolder, saes: str | None, signal: str = "") -> Callable[[Site], NDArray[Any]] | None:
+def decoders_of(
+    run: RunFolder, saes: str | Mapping[str, str] | None, signal: str = ""
+) -> Callable[[Site], NDArray[Any]] | None:
     """What gives a site's vectors, float32 [features, d], read when they are asked for.
 
     Args:
-        saes: the run's folder of autoencoders; None: the embedded ones, where the run was made with them.
+        saes: the run's autoencoders, as its configuration names them; None: the embedded ones, where the run was made
+            with them.
         signal: as `gazetteer.sae.model.checkpoint.load_site_saes`.
 
     Returns:
@@ -25,12 +28,12 @@ def decoders_of(run: RunFolder, saes: str | None, signal: str = "") -> Callable[
     Raises:
         InputError: a folder of other autoencoders than the run's.
     """
-    from gazetteer.data.core.digests import digest_path
+    from gazetteer.data.core.digests import digest_paths
     from gazetteer.jobs.config.schema import load_config
     from gazetteer.sae.model.checkpoint import load_site_saes
 
     folder = load_config().saes if saes is None else saes
-    fits = digest_path(folder) == (run.read_json("run.json") or {}).get("saes")
+    fits = digest_paths(folder) == (run.read_json("run.json") or {}).get("saes")
     if not fits and saes is not None:
         raise InputError(f"{saes} holds other autoencoders than those {run.path} was made with.")
 

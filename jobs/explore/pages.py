@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from importlib import resources
 from pathlib import Path
 
@@ -25,7 +26,7 @@ ON_ATLAS = ("asking", "live")
 KINDS = {".js": "text/javascript", ".css": "text/css"}
 
 
-def atlas_of(run: RunFolder, scratch: Path, saes: str, signal: str) -> Path:
+def atlas_of(run: RunFolder, scratch: Path, saes: str | Mapping[str, str], signal: str) -> Path:
     """The run's own atlas where it is of this run as it stands; otherwise a new one in `scratch`."""
     own = Path(run.path) / "atlas"
     if "://" not in run.path and _fits(own, run_digest(run)):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
@@ -17,7 +16,7 @@ from gazetteer.jobs.executors.task import Lost
 from gazetteer.labeling.evidence.counts import sum_evidence
 from gazetteer.labeling.pipeline.config import STAGES
 from gazetteer.labeling.pipeline.shard import ShardResult
-from gazetteer.sae.model.files import read_config
+from gazetteer.sae.model.sources import configs
 
 
 def join_results(parts: Sequence[ShardResult]) -> ShardResult:
@@ -54,7 +53,8 @@ def totals(commits: Mapping[str, Commit]) -> dict[str, Any]:
     for info in infos:
         for stage, spent in info["seconds"].items():
             seconds[stage] = seconds.get(stage, 0.0) + spent
-    counts = {name: sum(info.get(name, 0) for info in infos) for name in ("images", "segments", "replayed")}
+    names = ("images", "segments", "replayed", "features_cut")
+    counts = {name: sum(info.get(name, 0) for info in infos) for name in names}
     explained: dict[str, float] = next(
         (info["explained_variance"] for info in infos if info.get("explained_variance")), {}
     )
@@ -63,4 +63,4 @@ def totals(commits: Mapping[str, Commit]) -> dict[str, Any]:
 
 def feature_counts(config: RunConfig) -> dict[Site, int]:
     """Features per site, dead ones included, from the autoencoders' own configurations."""
-    return {s: int(read_config(Path(config.saes) / s.slug)["n"]) for s in config.generation.sites}
+    return {site: int(one["n"]) for site, one in configs(config.saes, config.generation.sites).items()}

@@ -185,6 +185,9 @@ class LabelRun:
         reduced = time.monotonic() - start
         commits = self.store.committed()
         found = totals(commits)
+        if found["features_cut"]:
+            cut = f"{found['features_cut']} active features of cells found no slot in the codes"
+            print(f"{cut}: the weakest of cells with more than an SAE's k or max_k", flush=True, file=sys.stderr)
         seconds = {"reduce": reduced, **found["seconds"]}
         manifest = {
             **found,

@@ -18,7 +18,7 @@ from gazetteer.jobs.config.fingerprint import REUSABLE, differing, fingerprint
 from gazetteer.jobs.config.schema import RunConfig
 from gazetteer.jobs.label.job import label
 from gazetteer.jobs.label.logs import log_file, logging_to
-from gazetteer.sae.model.checkpoint import unfinished_sites
+from gazetteer.sae.model.sources import unfinished_sites
 
 log = logging.getLogger(__name__)
 

@@ -10,7 +10,6 @@ from __future__ import annotations
 import math
 from collections.abc import Collection
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from gazetteer.data.core.errors import InputError
@@ -22,7 +21,7 @@ from gazetteer.jobs.config.fingerprint import differing, fingerprint
 from gazetteer.jobs.config.schema import RunConfig
 from gazetteer.labeling.vocabulary.concepts import Vocabulary
 from gazetteer.sae.model.autoencoder import SAEConfig
-from gazetteer.sae.model.files import read_config
+from gazetteer.sae.model.sources import configs, unfinished_sites
 
 PEAK_TFLOPS = {"t4": 65, "v100": 125, "l4": 121, "a10": 125, "a6000": 155, "a100": 312, "4090": 165, "h100": 989}
 """Dense float16 or bfloat16 tensor rates of the vendors' data sheets, in 10^12 operations a second."""
@@ -140,8 +139,8 @@ def _cells(model: ModelCost, block: str) -> int:
 def _saes(config: RunConfig, model: ModelCost, assumed: list[str]) -> dict[Any, dict[str, Any]]:
     """Every site's d, n and k: of the autoencoders that are there, or as `gazetteer sae train` will make them."""
     sites = config.generation.sites
-    if config.sae is None or any((Path(config.saes) / site.slug).exists() for site in sites):
-        return {site: read_config(Path(config.saes) / site.slug) for site in sites}
+    if config.sae is None or len(unfinished_sites(config.saes, sites)) < len(sites):
+        return configs(config.saes, sites)
     assumed.append(f"autoencoders as sae.train makes them, for {config.saes} has none yet")
     shapes = {site: config.sae.train.shape(model.blocks[site.block][2]) for site in sites}
     return {site: {"d": shape.d, "n": shape.n, "k": shape.k, "slots": shape.slots} for site, shape in shapes.items()}

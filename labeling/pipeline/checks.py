@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 
 from gazetteer.data.core.errors import InputError
@@ -10,8 +11,8 @@ from gazetteer.diffusion.blocks import check_model
 from gazetteer.labeling.detect.vocabulary_check import check_concepts
 from gazetteer.labeling.pipeline.config import StageConfig
 from gazetteer.labeling.vocabulary.concepts import Vocabulary
-from gazetteer.sae.model.checkpoint import expect_updates, require_finished
-from gazetteer.sae.model.files import read_config
+from gazetteer.sae.model.checkpoint import expect_site
+from gazetteer.sae.model.sources import configs, places, require_used
 
 
 def check_inputs(config: StageConfig, here: bool = True) -> None:
@@ -28,10 +29,10 @@ def check_inputs(config: StageConfig, here: bool = True) -> None:
     """
     vocabulary = Vocabulary(config.vocabulary)
     sites = config.generation.sites
-    require_finished(config.saes, sites)
-    shapes = {site: read_config(Path(config.saes) / site.slug) for site in sites}
+    require_used(config.saes, sites)
+    shapes, where = configs(config.saes, sites), places(config.saes, sites)
     for site, shape in shapes.items():
-        expect_updates(shape.get("signal", "update") or config.sae_check.signal, Path(config.saes) / site.slug)
+        expect_site(shape, site, where[site], config.sae_check.signal, mapped=isinstance(config.saes, Mapping))
     if not here:
         return
     check_devices({f"{name}.device": getattr(config, name).device for name in ("model", "detector", "segmenter")})

@@ -8,6 +8,7 @@ from typing import Annotated
 from annotated_types import Le
 
 from gazetteer.data.core.settings import Effect, Natural, OneOf, setting, settings
+from gazetteer.data.core.sites import SIGNALS
 from gazetteer.diffusion.config.generation import GenerationConfig
 from gazetteer.diffusion.load import ModelConfig
 from gazetteer.labeling.detect.protocol import DetectorConfig
@@ -35,10 +36,10 @@ class SaeCheckConfig:
         "explains nothing or less.",
         default=0.1,
     )
-    signal: Annotated[str, OneOf(("", "update"))] = setting(
+    signal: Annotated[str, OneOf(("", *SIGNALS))] = setting(
         Effect.NOTHING,
-        "What the autoencoders read where their own files do not say it (those of SAeUron, SAELens and others): "
-        "update, a block's output minus its input, is what they are given; empty refuses them.",
+        "What the autoencoders read where their own files do not say it (those of sparsify, SAELens and others): "
+        "update, a block's output minus its input, or output; empty refuses them.",
         default="",
     )
 
@@ -48,7 +49,8 @@ class StageConfig:
     """Everything a worker needs to label a shard.
 
     Attributes:
-        saes: a folder of sparse autoencoders, one sub-folder a site (`Site.slug`).
+        saes: a folder of sparse autoencoders, one sub-folder a site (`Site.slug`), or patterns of sites with what
+            serves them (`gazetteer.sae.model.sources`).
         heldout: share of prompts, by hash, whose pictures take no part in choosing labels.
         batch_size: pictures generated, detected and segmented together.
         threads: CPU threads per worker, 0 leaves torch's default.
@@ -56,7 +58,7 @@ class StageConfig:
 
     model: ModelConfig
     generation: GenerationConfig
-    saes: str
+    saes: str | dict[str, str]
     vocabulary: VocabularyConfig
     detector: DetectorConfig
     segmenter: SegmenterConfig

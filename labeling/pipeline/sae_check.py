@@ -22,7 +22,9 @@ class SaeCheck:
 
     def __init__(self, saes: Mapping[Site, SparseAutoencoder], config: SaeCheckConfig) -> None:
         self.config = config
-        self.saes = saes if config.pictures else {}
+        # What a transcoder reconstructs is not what it reads.
+        judged = {site: sae for site, sae in saes.items() if not sae.config.transcoder}
+        self.saes = judged if config.pictures else {}
         self._evaluations: dict[Site, Evaluation] = {}
         self._pictures: dict[Site, int] = {}
 
@@ -33,6 +35,8 @@ class SaeCheck:
 
     def watch(self, site: Site, x: Tensor, height: int, width: int) -> None:
         """Count in a site's activations [pictures, cells, channels]."""
+        if site not in self.saes:
+            return
         seen = self._pictures.get(site, 0)
         x = x[: self.config.pictures - seen]
         if len(x):

@@ -135,6 +135,7 @@ class Stages:
         with clock.stage("evidence"):
             tables = self._tables(done, failures, moments)
         counts = {"images": len(done), "segments": tables["segments"].num_rows, "failures": len(failures)}
+        counts["features_cut"] = sum(code.cut for one in done for code in one.picture.codes.values())
         if self.reuse:
             counts["replayed"] = sum(one.replayed for one in done)
         return ShardResult(tables, clock.seconds, counts, explained)

@@ -1,4 +1,4 @@
-"""The TopK sparse autoencoder (SAE): x ≈ x̂ = Σ z_i f_i + b with at most k of the n codes z_i non-zero."""
+"""The sparse autoencoder (SAE): x ≈ x̂ = Σ z_i f_i + b with at most k of the n codes z_i non-zero."""
 
 from __future__ import annotations
 
@@ -31,6 +31,9 @@ class Codes(NamedTuple):
 class SparseAutoencoder(nn.Module):
     """z = TopK(ReLU(W_enc (x − b))), x̂ = W_dec z + b (paper, section 3.1; one b, shared by both sides).
 
+    Foreign ones may be ReLU or JumpReLU autoencoders and normalise each vector (`SAEConfig`); what else differs between
+    projects is folded into these tensors (`sae.layouts.parts`).
+
     Parameters:
         encoder: [n, d], rows of W_enc.
         decoder: [n, d], rows are the concept vectors f_i (columns of W_dec), of unit norm after training.
@@ -38,7 +41,8 @@ class SparseAutoencoder(nn.Module):
         latent_bias: [n], added before the TopK, or None.
 
     Buffers:
-        threshold: scalar under BatchTopK, activations up to it do not count when encoding; None otherwise.
+        threshold: activations up to it do not count when encoding: scalar under BatchTopK, [n] under JumpReLU; None
+            otherwise.
 
     Attributes:
         signal: what it reads of a block, ``update`` (output minus input) as all that is trained here do; None where
@@ -58,7 +62,8 @@ class SparseAutoencoder(nn.Module):
         self.bias = nn.Parameter(torch.zeros(config.d, device=device, dtype=dtype))
         bias = nn.Parameter(torch.zeros(config.n, device=device, dtype=dtype)) if config.latent_bias else None
         self.register_parameter("latent_bias", bias)
-        self.register_buffer("threshold", torch.zeros((), device=device, dtype=dtype) if config.batch_topk else None)
+        sizes = config.thresholds
+        self.register_buffer("threshold", None if sizes is None else torch.zeros(sizes, device=device, dtype=dtype))
 
     @classmethod
     def from_pretrained(
@@ -117,10 +122,28 @@ class SparseAutoencoder(nn.Module):
         Raises:
             InputError: x is not of this width.
         """
+        return self.encode_and_count(x)[0]
+
+    def encode_and_count(self, x: Tensor) -> tuple[Codes, Tensor]:
+        """`encode`, and how many active features of each vector found no slot: [batch] int64.
+
+        Those are the weakest. None is cut where the formula itself says k (TopK).
+        """
         self.expect_vectors(x)
-        # [batch, n] never stands whole.
-        parts = [top_codes(self.preactivations(rows), self.config.slots) for rows in x.split(ROWS)]
-        return self.above_threshold(stacked(parts))
+        parts, cut = [], []
+        for rows in x.split(ROWS):  # [batch, n] never stands whole
+            active = self.active(self.preactivations(rows))
+            parts.append(top_codes(active, self.config.slots))
+            used = (parts[-1].values > 0).sum(dim=1)
+            counts = self.threshold is not None or self.config.free
+            cut.append((active > 0).sum(dim=1) - used if counts else torch.zeros_like(used))
+        return stacked(parts), torch.cat(cut)
+
+    def active(self, preactivations: Tensor) -> Tensor:
+        """Preactivations [batch, n] with 0 where one does not reach its feature's threshold."""
+        if self.threshold is None:
+            return preactivations
+        return preactivations.masked_fill(preactivations <= self.threshold, 0.0)
 
     def expect_vectors(self, x: Tensor) -> None:
         """Raises InputError unless x is [batch, d]."""
@@ -128,8 +151,8 @@ class SparseAutoencoder(nn.Module):
             raise InputError(f"The SAE reads vectors [batch, {self.config.d}], not {list(x.shape)}.")
 
     def preactivations(self, x: Tensor) -> Tensor:
-        """W_enc (x − b), plus the latent bias if there is one: [batch, d] -> [batch, n]."""
-        products = (x - self.bias) @ self.encoder.T
+        """W_enc (N(x) − b), plus the latent bias if there is one: [batch, d] -> [batch, n]."""
+        products = (normalised(x, self.config.normalise) - self.bias) @ self.encoder.T
         return products if self.latent_bias is None else products + self.latent_bias
 
     def above_threshold(self, codes: Codes) -> Codes:
@@ -152,12 +175,33 @@ class SparseAutoencoder(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Reconstruct: [batch, d] -> [batch, d]; raises as `encode`."""
-        return self.decode(self.encode(x))
+        return self.restored(self.decode(self.encode(x)), x)
+
+    def restored(self, x_hat: Tensor, x: Tensor) -> Tensor:
+        """What `decode` gives, in the units of the vectors x that were encoded: [batch, d] twice -> [batch, d]."""
+        centre, scale = statistics(x, self.config.normalise)
+        return x_hat if scale is None else x_hat * scale + centre
 
     @torch.no_grad()
     def normalise_decoder(self) -> None:
         """Scale every concept vector to unit norm, in place."""
         self.decoder.div_(torch.linalg.vector_norm(self.decoder, dim=1, keepdim=True).clamp_min_(1e-12))
+
+
+def statistics(x: Tensor, how: str) -> tuple[Tensor | float, Tensor | None]:
+    """What is subtracted from each vector and what it is divided by, [batch, 1] each; no scale for ``none``."""
+    if how == "none":
+        return 0.0, None
+    if how == "layer_norm":
+        return x.mean(dim=1, keepdim=True), x.std(dim=1, keepdim=True)
+    length = torch.linalg.vector_norm(x, dim=1, keepdim=True)
+    return 0.0, length if how == "unit" else length / x.shape[1] ** 0.5
+
+
+def normalised(x: Tensor, how: str) -> Tensor:
+    """Each vector as `SAEConfig.normalise` says: [batch, d] -> [batch, d]."""
+    centre, scale = statistics(x, how)
+    return x if scale is None else (x - centre) / (scale + (1e-5 if how == "layer_norm" else 1e-12))
 
 
 def stacked(parts: Sequence[Codes]) -> Codes:

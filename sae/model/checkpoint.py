@@ -12,7 +12,7 @@ from gazetteer.data.core.errors import InputError
 from gazetteer.data.core.sites import Site
 from gazetteer.sae.model.autoencoder import SparseAutoencoder
 from gazetteer.sae.model.files import CONFIG, read_folder
-from gazetteer.sae.model.formats import recognise
+from gazetteer.sae.model.sources import SaeSource, places, require_finished
 
 
 def load_pretrained(
@@ -39,68 +39,67 @@ def expect_width(sae: SparseAutoencoder, d: int, site: Site, folder: Path | str 
         raise InputError(f"{name} expects {sae.config.d} channels, but {site.block} has {d}.")
 
 
-def unfinished_sites(root: Path | str, sites: Iterable[Site]) -> list[str]:
-    """Names of the sites that have no finished autoencoder in ``ROOT/<site.slug>/``, sorted."""
-    return [site.slug for site in sorted(set(sites)) if not _finished(Path(root) / site.slug)]
-
-
-def require_finished(root: Path | str, sites: Iterable[Site]) -> None:
-    """InputError that names the sites without a finished autoencoder in ``ROOT/<site.slug>/``, and what to do."""
-    wanted = sorted(set(sites))
-    missing = unfinished_sites(root, wanted)
-    if not missing:
-        return
-    inside = Path(root) / "saes"
-    if not unfinished_sites(inside, wanted):
-        help = f"they are in {inside}: set saes to that folder"
-    else:
-        help = "gazetteer sae train --out FOLDER makes them, in FOLDER/saes, which saes must name"
-    raise InputError(f"{root} has no SAE for {len(missing)} of {len(wanted)} sites ({help}): {', '.join(missing)}.")
-
-
-def _finished(folder: Path) -> bool:
-    return (folder / CONFIG).is_file() or recognise(folder) is not None
-
-
 def load_site_saes(
-    root: Path | str,
+    saes: SaeSource,
     sites: Iterable[Site],
     device: torch.device | str = "cpu",
     dtype: torch.dtype = torch.float32,
     signal: str = "",
 ) -> dict[Site, SparseAutoencoder]:
-    """The autoencoders of these sites from ``ROOT/<site.slug>/``.
+    """The autoencoders of these sites; one that serves several is loaded once and stands at each of them.
 
     Args:
-        signal: ``update`` states of autoencoders that do not say it what they read: a block's output minus its input.
+        saes: a folder with one folder a site (`Site.slug`), or patterns of sites with what serves them.
+        signal: what those that do not say it read of a block: ``update`` (output minus input) or ``output``.
 
     Raises:
-        InputError: some are missing (all named), or one is broken, was trained at another site, or reads something
-            else than updates, or does not say what.
+        InputError: some are missing (all named), or one is broken, or says that it belongs to something else
+            (`expect_site`).
     """
-    root, wanted = Path(root), sorted(set(sites))
-    require_finished(root, wanted)
-    saes: dict[Site, SparseAutoencoder] = {}
-    for site in wanted:
-        saes[site], config = load_pretrained(root / site.slug, device, dtype)
-        stated = saes[site].signal or signal
-        expect_updates(stated, root / site.slug)
-        saes[site].signal = stated
-        own = _stated_site(config, root / site.slug)
-        if own is not None and own.slug != site.slug:
-            raise InputError(f"The SAE in {root / site.slug} was trained at {own.slug}.")
-    return saes
+    wanted = sorted(set(sites))
+    require_finished(saes, wanted)
+    loaded: dict[Path | str, tuple[SparseAutoencoder, dict[str, Any]]] = {}
+    found: dict[Site, SparseAutoencoder] = {}
+    for site, place in places(saes, wanted).items():
+        if place not in loaded:
+            loaded[place] = load_pretrained(place, device, dtype)
+        sae, config = loaded[place]
+        expect_site(config, site, place, signal, mapped=isinstance(saes, Mapping))
+        sae.signal = site.signal
+        found[site] = sae
+    return found
 
 
-def expect_updates(signal: str, folder: Path) -> None:
-    """Raises InputError unless an autoencoder reads a block's update, which is what it is going to be given."""
-    if not signal:
+def expect_site(
+    config: Mapping[str, Any], site: Site, place: Path | str, signal: str = "", mapped: bool = False
+) -> None:
+    """Compare what an autoencoder says of its input with the site that it is to serve.
+
+    Args:
+        config: of `read_config`: ``signal``, ``site`` of ours, ``block`` of others.
+        place: where it lies, for the sentence.
+        signal: what it reads where it does not say it.
+        mapped: its user gave it to this site by a pattern; then branch and t may be others than its own.
+
+    Raises:
+        InputError: it reads another signal, stream or block, belongs to another site, or does not say what it reads.
+    """
+    own = _stated_site(config, Path(place))
+    here = own is None or own.slug == site.slug or (mapped and own.port == site.port)
+    if own is not None and not here:
+        raise InputError(f"The SAE in {place} was trained at {own.slug}{', not at ' + site.slug if mapped else ''}.")
+    if config.get("block") not in (None, site.block):
+        raise InputError(f"The SAE in {place} says that it was trained at {config['block']}, not at {site.block}.")
+    stated = config.get("signal", "update") or signal
+    gives = "output" if site.signal == "output" else "update (output minus input)"
+    if not stated:
         raise InputError(
-            f"The SAE in {folder} does not say what it reads, and is given a block's update (output minus input). "
-            "Many published ones (SAeUron, SAEmnesia) read the block's output, of which every feature would be wrong; "
-            "if this one was trained on updates, say so with sae_check.signal=update."
+            f"The SAE in {place} does not say what it reads, and {site.slug} gives a block's {gives}. Some published "
+            "ones read updates and others (SAeUron, SAEmnesia) outputs, and with the wrong one every feature would be "
+            f"wrong; if this one was trained on the {site.signal}, say so with sae_check.signal={site.signal}."
         )
-    if signal != "update":
+    if stated != site.signal:
         raise InputError(
-            f"The SAE in {folder} reads a block's {signal}; only those of its update (output minus input) can be used."
+            f"The SAE in {place} reads a block's {stated}, and {site.slug} gives its {gives}: listen to the {stated} "
+            f"there (generation.signals), or name an SAE of the {site.signal}."
         )

@@ -1,6 +1,6 @@
 """Autoencoders at rest: a folder of ``config.json`` and ``model.safetensors``, of our own layout or a foreign one.
 
-Folders in the formats of other projects (`sae.model.formats`) are read as well, and so are hub ids (`sae.model.hub`).
+Folders and files in the layouts of other projects (`sae.layouts`) are read too, and so are hub ids (`sae.model.hub`).
 """
 
 from __future__ import annotations
@@ -20,13 +20,13 @@ from torch import Tensor
 from gazetteer.data.core.atomic import replace_file
 from gazetteer.data.core.errors import GazetteerError, InputError
 from gazetteer.data.core.sites import Site
-from gazetteer.sae.model.formats import foreign_config, foreign_tensors, recognise
+from gazetteer.sae.layouts.registry import LAYOUTS, recognise
 from gazetteer.sae.model.hub import local_folder
 from gazetteer.sae.model.shape import SAEConfig
 
 FORMAT = 1
 CONFIG, WEIGHTS = "config.json", "model.safetensors"
-OPTIONS = ("batch_topk", "max_k", "prefixes", "latent_bias")
+OPTIONS = ("batch_topk", "max_k", "prefixes", "latent_bias", "activation", "normalise", "transcoder")
 PICKLES = (".pt", ".pth", ".bin", ".pkl", ".pickle", ".ckpt")
 
 
@@ -86,7 +86,7 @@ def read_folder(folder: Path | str) -> Stored:
     """Read an autoencoder; nothing that could run code is ever opened.
 
     Args:
-        folder: of our own layout or one of `sae.model.formats`, or a hub id ``owner/repository[/folder][@revision]``.
+        folder: of our own layout or one of `sae.layouts`, or a hub id ``owner/repository[/folder][@revision]``.
 
     Raises:
         InputError: a folder or file missing, a pickle in its place, or contents that do not fit.
@@ -94,11 +94,11 @@ def read_folder(folder: Path | str) -> Stored:
     folder = local_folder(folder)
     config = read_config(folder)
     layout = recognise(folder)
-    tensors = _own_tensors(folder, config) if layout is None else foreign_tensors(layout, folder, config)
+    tensors = _own_tensors(folder, config) if layout is None else layout.tensors(folder, config)
     shape = _shape(config | {"latent_bias": "latent_bias" in tensors})
     if layout is not None:
         config["latent_bias"] = shape.latent_bias
-        _check_tensors(tensors, shape, folder / layout.weights, layout.config)
+        _check_tensors(tensors, shape, folder, "its configuration")
     return Stored(shape, tensors, config)
 
 
@@ -141,13 +141,16 @@ def read_config(folder: Path) -> dict[str, Any]:
     Raises:
         InputError: there is none, or its d, n and k are not whole numbers.
     """
-    if folder.suffix in PICKLES:
-        raise InputError(f"{folder} is a pickle file, which can run code when opened; SAEs load from safetensors only.")
-    if not folder.is_dir():
-        raise InputError(f"There is no SAE folder {folder}.")
     layout = recognise(folder)
     if layout is not None:
-        return foreign_config(layout, folder)
+        return layout.config(folder)
+    if folder.suffix in PICKLES:
+        raise InputError(
+            f"{folder} is a pickle file of no layout that is known ({', '.join(one.name for one in LAYOUTS)}); such "
+            "files can run code when opened."
+        )
+    if not folder.is_dir():
+        raise InputError(f"There is no SAE folder {folder}.")
     path = folder / CONFIG
     if not path.is_file():
         pickles = sorted(file.name for file in folder.iterdir() if file.suffix in PICKLES)
@@ -169,7 +172,7 @@ def _check_tensors(tensors: Mapping[str, Tensor], shape: SAEConfig, path: Path, 
     """Raises InputError unless the tensors are exactly those of an autoencoder of this shape."""
     expected = {"encoder": [shape.n, shape.d], "decoder": [shape.n, shape.d], "bias": [shape.d]}
     expected |= {"latent_bias": [shape.n]} if shape.latent_bias else {}
-    expected |= {"threshold": []} if shape.batch_topk else {}
+    expected |= {"threshold": list(shape.thresholds)} if shape.thresholds is not None else {}
     if set(tensors) != set(expected):
         raise InputError(
             f"{path} holds {', '.join(sorted(tensors)) or 'nothing'}; an SAE has {', '.join(sorted(expected))}."

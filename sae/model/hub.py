@@ -17,6 +17,10 @@ WANTED = (
     "sae_weights.safetensors",
     "activation_scaler.json",
     "state_dict.pth",
+    "ae.pt",
+    "sae.pt",
+    "weights.pt",
+    "n_images_*.pt",
 )
 
 

@@ -6,6 +6,9 @@ from dataclasses import dataclass
 
 from gazetteer.data.core.errors import InputError
 
+ACTIVATIONS = ("topk", "relu", "jumprelu")
+NORMALISATIONS = ("none", "layer_norm", "unit", "norm")
+
 
 @dataclass(frozen=True)
 class SAEConfig:
@@ -20,11 +23,17 @@ class SAEConfig:
         max_k: features one vector may use at most under `batch_topk`; None = 4k.
         prefixes: Matryoshka prefixes (Bussmann et al. 2025): ascending feature counts, the last of them n, each
             trained to reconstruct without the features after it; empty = the whole dictionary alone.
-        latent_bias: whether a bias is added before the TopK, as some foreign checkpoints have it; ours never do.
+        latent_bias: whether a bias is added before the activation, as some foreign checkpoints have it; ours never do.
+        activation: ``topk``; or ``relu`` (every positive activation counts) and ``jumprelu`` (every one above the
+            feature's threshold), of which a vector keeps the k largest.
+        normalise: what is done to each vector before encoding and undone after decoding: ``none``, ``layer_norm``
+            (mean 0 and deviation 1 over its channels), ``unit`` (length 1), ``norm`` (length √d).
+        transcoder: its decoder writes what another place of the model has, so that nothing here can be compared with
+            its reconstruction or steered along its concept vectors.
 
     Raises:
-        InputError: a size below 1, k above n, max_k outside k … n or without `batch_topk`, or prefixes that do
-            not ascend to n.
+        InputError: a size below 1, k above n, max_k outside k … n or without `batch_topk`, prefixes that do not ascend
+            to n, or an unknown activation or normalisation.
     """
 
     d: int
@@ -34,6 +43,19 @@ class SAEConfig:
     max_k: int | None = None
     prefixes: tuple[int, ...] = ()
     latent_bias: bool = False
+    activation: str = "topk"
+    normalise: str = "none"
+    transcoder: bool = False
+
+    @property
+    def free(self) -> bool:
+        """Whether vectors differ in how many features they use, and a code has only as many slots as are used."""
+        return self.activation != "topk"
+
+    @property
+    def thresholds(self) -> tuple[int, ...] | None:
+        """The size of `threshold`: a number, one a feature, or None where there is none."""
+        return () if self.batch_topk else (self.n,) if self.activation == "jumprelu" else None
 
     @property
     def slots(self) -> int:
@@ -47,6 +69,13 @@ class SAEConfig:
             raise InputError(f"An SAE needs d, n and k of at least 1, not d={self.d}, n={self.n}, k={self.k}.")
         if self.k > self.n:
             raise InputError(f"An SAE of {self.n} features cannot use k={self.k} of them; k must not exceed n.")
+        for name, value, accepted in (
+            ("activation", self.activation, ACTIVATIONS), ("normalise", self.normalise, NORMALISATIONS)
+        ):  # fmt: skip
+            if value not in accepted:
+                raise InputError(f"An SAE's {name} is one of {', '.join(accepted)}, not {value!r}.")
+        if self.batch_topk and self.free:
+            raise InputError(f"An SAE is either batch_topk or {self.activation}.")
         if self.max_k is not None and not (self.batch_topk and self.k <= self.max_k <= self.n):
             raise InputError(f"max_k={self.max_k} must lie between k={self.k} and n={self.n}, and needs batch_topk.")
         ascending = all(low < high for low, high in zip((0, *self.prefixes), self.prefixes, strict=False))

@@ -119,7 +119,7 @@ class Evaluation:
         sae = self.sae
         x = batch.to(device=sae.bias.device, dtype=sae.bias.dtype)
         codes = sae.encode(x)
-        x_hat = sae.decode(codes)
+        x_hat = sae.restored(sae.decode(codes), x)
         error = (x - x_hat).double()
         if self._origins is None:
             self._origins = x.mean(dim=0), error.mean(dim=0)

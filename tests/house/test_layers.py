@@ -15,7 +15,7 @@ from tests.support.system.running import ROOT
 
 ROOMS = {
     "data": ("core", "tables", "storage", "runs", "inputs", "scenes"),
-    "sae": ("model", "kernels", "training", "report"),
+    "sae": ("layouts", "model", "kernels", "training", "report"),
     "diffusion": (),
     "labeling": (
         "tables", "vocabulary", "weights", "detect", "segment", "evidence", "rules", "pipeline", "quality", "layout",

@@ -10,6 +10,7 @@ from gazetteer.data.core.errors import InputError
 from gazetteer.diffusion.config.generation import GenerationConfig
 from gazetteer.jobs.config.fingerprint import fingerprint, portable_config
 from gazetteer.jobs.config.schema import DEFAULT_CONFIG, load_config
+from gazetteer.jobs.executors.sources import require_unchanged, sources
 
 
 def with_detector_settings(folder: Path, text: str) -> Path:
@@ -119,3 +120,24 @@ def test_settings_made_in_python_are_checked_as_those_of_a_file() -> None:
     assert GenerationConfig(blocks=["a", "b"]).blocks == ("a", "b")  # type: ignore[arg-type]
     with pytest.raises(InputError, match=r"^Unknown configuration key generation\.step; did you mean steps\?"):
         GenerationConfig(step=3)  # type: ignore[call-arg]
+
+
+def test_saes_are_a_folder_or_a_mapping(tmp_path: Path) -> None:
+    """On the command line as JSON; paths beside the configuration are found, and each is digested."""
+    (tmp_path / "one").mkdir()
+    (tmp_path / "one" / "config.json").write_text("{}")
+    (tmp_path / "run.yaml").write_text(DEFAULT_CONFIG.read_text())
+    config = load_config(tmp_path / "run.yaml", ['saes={"*": one, "mid_block.*": "some/hub@v1"}'])
+    assert config.saes == {"*": str(tmp_path / "one"), "mid_block.*": "some/hub@v1"}
+    marks = fingerprint(config)["saes"]
+    assert marks["*"].startswith("sha256:")
+    assert marks["mid_block.*"] == "some/hub@v1"
+    assert portable_config(config)["saes"] == {"*": "one", "mid_block.*": "some/hub@v1"}
+    found = sources(config, fingerprint(config), ["saes"])
+    assert [(one.key, one.stage, one.path) for one in found] == [("saes[*]", "generate", str(tmp_path / "one"))]
+    (tmp_path / "one" / "config.json").write_text("{ }")
+    with pytest.raises(InputError, match=r"saes\[\*\] on .* is not what this run was started with"):
+        require_unchanged(found)
+    for wrong in ("[]", "{}", "3", '{"*": 3}', '{"*": [a]}'):
+        with pytest.raises(InputError, match=r"^saes is .*; accepted: a folder, or a mapping of patterns of sites"):
+            load_config(tmp_path / "run.yaml", [f"saes={wrong}"])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import pickle
 from pathlib import Path
@@ -41,7 +42,7 @@ def near(found: Tensor, expected: Tensor) -> None:
 
 
 def write_unbox(folder: Path, wrapped: bool = True, **changes: object) -> None:
-    folder.mkdir()
+    folder.mkdir(parents=True)
     config = {"n_dirs_local": N, "d_model": D, "k": K, "auxk": 256, "dead_steps_threshold": 2441}
     (folder / "config.json").write_text(json.dumps(config | changes))
     state = {
@@ -55,7 +56,7 @@ def write_unbox(folder: Path, wrapped: bool = True, **changes: object) -> None:
 
 
 def write_sparsify(folder: Path, **changes: object) -> None:
-    folder.mkdir()
+    folder.mkdir(parents=True)
     config = {"activation": "topk", "expansion_factor": 32, "normalize_decoder": True, "num_latents": N, "k": K}
     config |= {"multi_topk": False, "skip_connection": False, "transcode": False, "d_in": D}
     (folder / "cfg.json").write_text(json.dumps(config | changes))
@@ -64,7 +65,7 @@ def write_sparsify(folder: Path, **changes: object) -> None:
 
 
 def write_lens(folder: Path, **changes: object) -> None:
-    folder.mkdir()
+    folder.mkdir(parents=True)
     config = {"d_in": D, "d_sae": N, "dtype": "float32", "device": "cpu", "apply_b_dec_to_input": True, "k": K}
     config |= {"normalize_activations": "none", "reshape_activations": "none", "metadata": {}, "architecture": "topk"}
     (folder / "cfg.json").write_text(json.dumps(config | changes))
@@ -91,7 +92,7 @@ def test_sparsify(tmp_path: Path):
 def test_sparsify_without_a_number_of_features_has_a_multiple_of_its_width(tmp_path: Path):
     write_sparsify(tmp_path / "sae", num_latents=0, expansion_factor=2)
     assert read_config(tmp_path / "sae")["n"] == 12
-    with pytest.raises(InputError, match=r"encoder is \[14, 6\], but cfg.json says \[12, 6\]"):
+    with pytest.raises(InputError, match=r"encoder is \[14, 6\], but its configuration says \[12, 6\]"):
         load_pretrained(tmp_path / "sae")
 
 
@@ -140,7 +141,7 @@ def test_sae_lens_of_scaled_activations(tmp_path: Path, factor: float, options: 
         ("expected_average_only_in", {"scaling_factor": "2"}, "must be a positive number, not '2'"),
         ("expected_average_only_in", {"scaling_factor": -2.0}, "must be a positive number, not -2.0"),
         ("expected_average_only_in", {"scaling_factor": 2.0, "has_whitening": True}, "asks for whitening"),
-        ("expected_average_only_in", [2.0], "not valid JSON"),
+        ("expected_average_only_in", [2.0], "must hold an object"),
         ("none", {"scaling_factor": 2.0}, "cfg.json says they are not"),
     ],
 )
@@ -166,8 +167,28 @@ def test_what_does_not_say_that_it_reads_updates_is_refused_until_the_user_does(
     sae.save_pretrained(tmp_path / "told" / SITE.slug, {"site": SITE})
     assert torch.equal(load_site_saes(tmp_path / "told", [SITE])[SITE](X), untold(X))
     sae.save_pretrained(tmp_path / "out" / SITE.slug, {"site": SITE, "signal": "output"})
-    with pytest.raises(InputError, match="reads a block's output; only those of its update"):
+    with pytest.raises(InputError, match=r"reads a block's output, and mid_block.* gives its update"):
         load_site_saes(tmp_path / "out", [SITE], signal="update")
+
+
+def test_it_serves_a_site_of_what_it_says_that_it_reads(tmp_path: Path):
+    """SAeUron's code captures outputs, which its files show; any file may say it under ``signal``."""
+    output = dataclasses.replace(SITE, signal="output")
+    write_sparsify(tmp_path / "theirs" / "unet.mid_block.attentions.0", batch_topk=False, sample_topk=False)
+    saes = {"*": str(tmp_path / "theirs" / "unet.mid_block.attentions.0")}
+    assert load_site_saes(saes, [output])[output].signal == "output"
+    with pytest.raises(InputError, match=r"reads a block's output, and .* gives its update"):
+        load_site_saes(saes, [SITE], signal="update")
+    with pytest.raises(InputError, match=r"says that it was trained at mid_block.attentions.0, not at up_blocks"):
+        load_site_saes(saes, [dataclasses.replace(output, block="up_blocks.1.attentions.1")])
+    write_lens(tmp_path / "said", signal="output", metadata={"hook_name": "unet.mid_block.attentions.0"})
+    saes = {"*": str(tmp_path / "said")}
+    assert load_site_saes(saes, [output])[output].signal == "output"
+    with pytest.raises(InputError, match=r"says that it was trained at mid_block.attentions.0, not at up_blocks"):
+        load_site_saes(saes, [dataclasses.replace(output, block="up_blocks.1.attentions.1")])
+    write_unbox(tmp_path / "unbox")
+    with pytest.raises(InputError, match=r"reads a block's update, and .* gives its output"):
+        load_site_saes({"*": str(tmp_path / "unbox")}, [output])
 
 
 def test_sae_lens_before_version_six(tmp_path: Path):
@@ -180,17 +201,16 @@ def test_sae_lens_before_version_six(tmp_path: Path):
 @pytest.mark.parametrize(
     ("write", "changes", "named"),
     [
-        (write_sparsify, {"transcode": True}, "transcode"),
-        (write_sparsify, {"skip_connection": True}, "skip_connection"),
+        (write_sparsify, {"skip_connection": True}, "skip_connection without transcode"),
         (write_sparsify, {"activation": "groupmax"}, "activation=groupmax"),
-        (write_sparsify, {"input_unit_norm": True}, "input_unit_norm"),
-        (write_lens, {"architecture": "jumprelu"}, "architecture=jumprelu"),
-        (write_lens, {"normalize_activations": "layer_norm"}, "normalize_activations=layer_norm"),
+        (write_lens, {"architecture": "temporal"}, "architecture=temporal"),
+        (write_lens, {"normalize_activations": "covariance_whitening"}, "normalize_activations=covariance_whitening"),
+        (write_lens, {"architecture": "transcoder", "d_out": 7}, "d_out=7"),
     ],
 )
 def test_other_formulas_are_refused_by_name(tmp_path: Path, write, changes: dict, named: str):
     write(tmp_path / "sae", **changes)
-    with pytest.raises(InputError, match=f"asks for {named}; only plain TopK"):
+    with pytest.raises(InputError, match=f"asks for {named}; accepted are TopK"):
         load_pretrained(tmp_path / "sae")
 
 

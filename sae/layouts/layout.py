@@ -1,0 +1,99 @@
+"""What a layout is: how its files are recognised, what they state, and how their tensors are read."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+
+from gazetteer.data.core.errors import InputError
+from gazetteer.sae.layouts.parts import Parts
+
+ReadConfig = Callable[[Path], dict[str, Any]]
+ReadParts = Callable[[Path, Mapping[str, Any]], Parts]
+
+
+@dataclass(frozen=True)
+class Layout:
+    """One project's way to store an autoencoder.
+
+    Attributes:
+        name: as tables and sentences call it.
+        find: the file of the weights, of a folder or file in this layout; None for anything else.
+        stated: what it says of itself, given the weights' file: `described`.
+        parts: its tensors, given the weights' file and what `stated` gave.
+    """
+
+    name: str
+    find: Callable[[Path], Path | None]
+    stated: ReadConfig
+    parts: ReadParts
+
+    def config(self, place: Path) -> dict[str, Any]:
+        """``d``, ``n``, ``k``, options of the formula and ``layout``; what it said itself under ``original``.
+
+        Raises:
+            InputError: it is broken, or states something that cannot be computed here.
+        """
+        weights = self._weights(place)
+        config = {"layout": self.name, "normalisation": "none", "site": None, "metrics": None, **self.stated(weights)}
+        if not all(type(config[name]) is int for name in ("d", "n", "k")):
+            raise InputError(f"{place} must give the width, the number of features and k as whole numbers.")
+        return config
+
+    def tensors(self, place: Path, config: Mapping[str, Any]) -> dict[str, Tensor]:
+        """``encoder``, ``decoder``, ``bias`` and, where there are some, ``latent_bias`` and ``threshold``.
+
+        Raises:
+            InputError: the weights are damaged or incomplete.
+        """
+        path = self._weights(place)
+        try:
+            return self.parts(path, config).tensors()
+        except KeyError as error:
+            raise InputError(f"{path} has no {error}; it is not a complete {self.name} autoencoder.") from error
+        except (RuntimeError, AttributeError, IndexError) as error:
+            raise InputError(f"{path} holds tensors whose shapes do not fit each other.") from error
+
+    def _weights(self, place: Path) -> Path:
+        found = self.find(place)
+        if found is None:
+            raise InputError(f"{place} is no autoencoder of the layout {self.name}.")
+        return found
+
+
+def pair(config: str, weights: str) -> Callable[[Path], Path | None]:
+    """A `Layout.find` of folders that hold two files; the weights' file itself is found as well."""
+
+    def find(place: Path) -> Path | None:
+        folder = place.parent if place.name == weights else place
+        found = folder / weights
+        return found if found.is_file() and (folder / config).is_file() else None
+
+    return find
+
+
+def described(d: Any, n: Any, k: Any, original: Any, signal: str | None = None, **more: Any) -> dict[str, Any]:
+    """What `Layout.stated` gives.
+
+    Args:
+        d, n, k: width, features, and features a vector uses at most.
+        original: what the file says itself.
+        signal: what of a block it reads, where that is known and the file has no ``signal`` of its own.
+        more: options of `SAEConfig`, and what else is worth keeping.
+    """
+    said = original.get("signal") if isinstance(original, dict) else None
+    return {"d": d, "n": n, "k": k, "signal": said or signal, **more, "original": original}
+
+
+def hook_block(name: Any) -> str | None:
+    """The block that the name of a hook means, where it is a path of a diffusion pipeline's denoiser."""
+    if not isinstance(name, str) or re.fullmatch(r"[\w.]+", name) is None:
+        return None
+    path = name.removeprefix("unet.").removeprefix("transformer.")
+    tops = ("down_blocks.", "mid_block.", "up_blocks.", "transformer_blocks.", "single_transformer_blocks.")
+    return path if path.startswith(tops) else None

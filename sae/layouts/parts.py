@@ -1,0 +1,98 @@
+"""What every layout is read into, and the algebra that folds other formulas into this one.
+
+z_i = a_i where a_i > θ_i (and only the k largest, where there is a k), a = W_enc (N(x) − b) + c, x̂ = N⁻¹(W_dec z + b).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+
+from gazetteer.data.core.errors import InputError
+
+MOST_ACTIVE = 256
+"""Features that one vector may use where the formula has no k (ReLU, JumpReLU, gated): the largest so many."""
+
+
+@dataclass(frozen=True)
+class Parts:
+    """The tensors of an autoencoder.
+
+    Attributes:
+        encoder, decoder: [n, d], rows of W_enc and columns of W_dec.
+        bias: [d], b, subtracted before encoding and added after decoding.
+        latent_bias: [n], c.
+        threshold: [n] or scalar, θ >= 0; None where every positive activation counts.
+    """
+
+    encoder: Tensor
+    decoder: Tensor
+    bias: Tensor
+    latent_bias: Tensor
+    threshold: Tensor | None = None
+
+    def without_input_bias(self) -> Parts:
+        """Of one that does not subtract b: W x + c = W (x − b) + (c + W b)."""
+        return replace(self, latent_bias=self.latent_bias + self.encoder @ self.bias)
+
+    def by_decoder_norms(self) -> Parts:
+        """Of one whose activations are scaled by the norms s of its concept vectors: W, c and θ grow, f shrinks."""
+        norms = torch.linalg.vector_norm(self.decoder, dim=1).clamp_min(1e-8)
+        threshold = None if self.threshold is None else self.threshold * norms
+        return replace(
+            self, encoder=self.encoder * norms[:, None], decoder=self.decoder / norms[:, None],
+            latent_bias=self.latent_bias * norms, threshold=threshold,
+        )  # fmt: skip
+
+    def of_scaled(self, scale: float) -> Parts:
+        """Of one that reads scale · x and gives scale · x̂: W grows by the factor, f and b shrink by it."""
+        return replace(self, encoder=self.encoder * scale, decoder=self.decoder / scale, bias=self.bias / scale)
+
+    def modulated(self, scale: Tensor, shift: Tensor) -> Parts:
+        """Of one that reads x ⊙ scale + shift, both [d], with no b in its encoder: W ⊙ scale, c + W shift."""
+        latent_bias = self.latent_bias + self.encoder @ shift
+        return replace(self, encoder=self.encoder * scale, latent_bias=latent_bias)
+
+    def tensors(self) -> dict[str, Tensor]:
+        """By the names of `SparseAutoencoder`; a latent bias that is all zero is none."""
+        found = {"encoder": self.encoder, "decoder": self.decoder, "bias": self.bias, "latent_bias": self.latent_bias}
+        if self.threshold is not None:
+            found["threshold"] = self.threshold
+        if not bool(self.latent_bias.any()):
+            del found["latent_bias"]
+        return {name: value.contiguous() for name, value in found.items()}
+
+
+def gated(encoder: Tensor, decoder: Tensor, bias: Tensor, gate: Tensor, magnitude: Tensor, log_scale: Tensor) -> Parts:
+    """A gated autoencoder (Rajamanoharan et al. 2024, eq. 6–7) as the JumpReLU that it is.
+
+    z = 1[W x + b_gate > 0] ⊙ ReLU(exp(r) ⊙ W x + b_mag): with a = exp(r) ⊙ W x + b_mag the gate is open exactly where
+    a > b_mag − exp(r) ⊙ b_gate.
+
+    Args:
+        encoder, decoder: [n, d]. bias: [d]. gate, magnitude, log_scale: [n], b_gate, b_mag and r.
+    """
+    scale = log_scale.exp()
+    threshold = (magnitude - scale * gate).clamp_min(0)
+    return Parts(encoder * scale[:, None], decoder, bias, magnitude, threshold)
+
+
+def jumping(encoder: Tensor, decoder: Tensor, bias: Tensor, latent_bias: Tensor, threshold: Tensor) -> Parts:
+    """A JumpReLU autoencoder; activations below zero do not count whatever its threshold."""
+    return Parts(encoder, decoder, bias, latent_bias, threshold.clamp_min(0))
+
+
+def at_most(n: int) -> int:
+    """Slots of a code whose formula has no k."""
+    return min(n, MOST_ACTIVE)
+
+
+def expect_none(unsupported: list[str], path: object) -> None:
+    """InputError where a file asks for what cannot be computed here."""
+    if unsupported:
+        raise InputError(
+            f"{path} asks for {', '.join(unsupported)}; accepted are TopK, BatchTopK, ReLU, JumpReLU and gated "
+            "autoencoders."
+        )

@@ -1,0 +1,71 @@
+"""Prisma (vit-prisma): ``config.json`` and ``n_images_*.pt`` or ``weights.pt``; standard (ReLU, TopK) and gated.
+
+The ``.pt`` files often hold a configuration of that project's class beside the state dict. It is read as an object
+without behaviour, and not needed: ``config.json`` says the same.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from gazetteer.sae.layouts.layout import Layout, described
+from gazetteer.sae.layouts.parts import Parts, at_most, expect_none, gated
+from gazetteer.sae.layouts.restricted import read_json, state_dict, unpickled
+
+NORMALISED = {"layer_norm": "layer_norm", "constant_norm_rescale": "norm"}
+CLASSES = (
+    "vit_prisma.sae.config.VisionModelSAERunnerConfig",
+    "vit_prisma.sae.config.RunnerConfig",
+    "pathlib.PosixPath",
+)
+
+
+def _find(place: Path) -> Path | None:
+    """``n_images_*.pt`` (the one of the most pictures) or ``weights.pt`` beside a ``config.json``; or that file."""
+    folder = place.parent if place.suffix == ".pt" else place
+    if not (folder / "config.json").is_file():
+        return None
+    if place.suffix == ".pt":
+        return place if place.is_file() and (place.name == "weights.pt" or place.name.startswith("n_images_")) else None
+    found = sorted(folder.glob("n_images_*.pt"), key=_pictures) or [folder / "weights.pt"]
+    return found[-1] if found[-1].is_file() else None
+
+
+def _pictures(path: Path) -> tuple[int, str]:
+    digits = path.stem.removeprefix("n_images_")
+    return (int(digits) if digits.isdigit() else -1), path.name
+
+
+def _stated(weights: Path) -> dict[str, Any]:
+    path = weights.with_name("config.json")
+    stated = read_json(path)
+    architecture, function = stated.get("architecture", "standard"), stated.get("activation_fn_str", "relu")
+    unsupported = [] if architecture in ("standard", "gated") else [f"architecture={architecture}"]
+    unsupported += [] if function in ("relu", "topk") and not (function == "topk" and architecture == "gated") else [
+        f"activation_fn_str={function}"
+    ]  # fmt: skip
+    unsupported += ["is_transcoder"] if stated.get("is_transcoder") else []
+    normalise = stated.get("normalize_activations") or "none"
+    unsupported += [] if normalise in ("none", *NORMALISED) else [f"normalize_activations={normalise}"]
+    expect_none(unsupported, path)
+    d, n = stated.get("d_in"), stated.get("d_sae")
+    if n is None and isinstance(d, int) and isinstance(stated.get("expansion_factor"), int):
+        n = d * stated["expansion_factor"]
+    formula = "topk" if function == "topk" else "jumprelu" if architecture == "gated" else "relu"
+    k = (stated.get("activation_fn_kwargs") or {}).get("k", 64) if formula == "topk" else at_most(n or 1)
+    return described(
+        d, n, k, stated, activation=formula, normalise=NORMALISED.get(normalise, "none"), architecture=architecture
+    )
+
+
+def _parts(weights: Path, config: Mapping[str, Any]) -> Parts:
+    stored = state_dict(unpickled(weights, classes=CLASSES), weights, "state_dict")
+    encoder, decoder, bias = stored["W_enc"].T, stored["W_dec"], stored["b_dec"]
+    if config["architecture"] == "gated":
+        return gated(encoder, decoder, bias, stored["b_gate"], stored["b_mag"], stored["r_mag"])
+    return Parts(encoder, decoder, bias, stored["b_enc"])
+
+
+PRISMA = Layout("prisma", _find, _stated, _parts)

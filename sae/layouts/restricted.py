@@ -1,0 +1,74 @@
+"""Files of weights, opened without running code: safetensors, JSON, and PyTorch's restricted loader of tensors."""
+
+from __future__ import annotations
+
+import io
+import json
+import pickle
+from collections.abc import Collection, Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load as load_tensors
+from torch import Tensor
+
+from gazetteer.data.core.errors import InputError
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """The object of a JSON file; raises InputError when it holds none."""
+    try:
+        stated = json.loads(path.read_bytes())
+    except (ValueError, OSError) as error:
+        raise InputError(f"{path} is not valid JSON.") from error
+    if not isinstance(stated, dict):
+        raise InputError(f"{path} must hold an object.")
+    return stated
+
+
+def read_safetensors(path: Path) -> dict[str, Tensor]:
+    """The tensors of a safetensors file; raises InputError when it is damaged."""
+    try:
+        return load_tensors(path.read_bytes())
+    except SafetensorError as error:
+        raise InputError(f"{path} is not a readable safetensors file; it is damaged.") from error
+
+
+class Empty:
+    """What stands for an object of another project's class: the values it was stored with, and no behaviour."""
+
+
+def stand_in(name: str) -> tuple[type, str]:
+    """An empty class of its own for a class's full name, as the restricted loader takes it."""
+    return type(name.rpartition(".")[2], (Empty,), {}), name
+
+
+def unpickled(path: Path, shapes_only: bool = False, skip: int = 0, classes: Collection[str] = ()) -> Any:
+    """What PyTorch's restricted loader finds in a file: tensors and plain values.
+
+    Args:
+        shapes_only: leave the tensors' content on disk (they stand on the meta device).
+        skip: bytes before the archive starts.
+        classes: full names of classes whose objects may be in it; each is read as an `Empty` of its own kind, so that
+            no code of theirs is looked for or run.
+
+    Raises:
+        InputError: it is damaged, or holds anything else.
+    """
+    try:
+        source: Any = io.BytesIO(path.read_bytes()[skip:]) if skip else path
+        with torch.serialization.safe_globals([stand_in(name) for name in classes]):
+            return torch.load(source, map_location="meta" if shapes_only else "cpu", weights_only=True)
+    except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError, OSError) as error:
+        raise InputError(f"{path} is damaged, or holds more than plain tensors; it was not loaded.") from error
+
+
+def state_dict(content: Any, path: Path, *keys: str) -> Mapping[str, Tensor]:
+    """The named tensors in what a file holds, itself or under one of `keys`; raises InputError when there are none."""
+    for key in keys:
+        content = content.get(key, content) if isinstance(content, dict) else content
+    if not isinstance(content, dict) or not content or not all(isinstance(one, Tensor) for one in content.values()):
+        raise InputError(f"{path} does not hold a state dict of tensors.")
+    return content

@@ -1,0 +1,119 @@
+"""SAELens: ``cfg.json`` and ``sae_weights.safetensors``, with ``activation_scaler.json`` beside unfinished ones.
+
+Architectures ``standard`` (ReLU), ``topk``, ``batchtopk`` and ``matryoshka_batchtopk`` of a training checkpoint,
+``jumprelu``, ``gated``, ``transcoder`` and ``jumprelu_transcoder``. A finished BatchTopK or Matryoshka one is a
+``jumprelu`` there.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from gazetteer.data.core.errors import InputError
+from gazetteer.sae.layouts.layout import Layout, described, hook_block, pair
+from gazetteer.sae.layouts.parts import Parts, at_most, expect_none, gated, jumping
+from gazetteer.sae.layouts.restricted import read_json, read_safetensors
+
+SCALER = "activation_scaler.json"
+"""Beside one whose weights still live in the space of scaled activations."""
+
+SCALED = "expected_average_only_in"
+NORMALISED = {"layer_norm": "layer_norm", "constant_norm_rescale": "norm"}
+FORMULA = {
+    "topk": "topk", "standard": "relu", "jumprelu": "jumprelu", "gated": "jumprelu", "batchtopk": "jumprelu",
+    "matryoshka_batchtopk": "jumprelu", "transcoder": "relu", "jumprelu_transcoder": "jumprelu",
+}  # fmt: skip
+
+
+def _stated(weights: Path) -> dict[str, Any]:
+    path = weights.with_name("cfg.json")
+    stated = read_json(path)
+    # In old files TopK is the activation function of the architecture ``standard``.
+    old = stated.get("activation_fn_str") or stated.get("activation_fn")
+    architecture = "topk" if old == "topk" else str(stated.get("architecture"))
+    unsupported = [] if architecture in FORMULA else [f"architecture={architecture}"]
+    normalise = stated.get("normalize_activations") or "none"
+    if normalise not in ("none", SCALED, *NORMALISED):
+        unsupported.append(f"normalize_activations={normalise}")
+    if stated.get("reshape_activations", "none") not in ("none", None):
+        unsupported.append(f"reshape_activations={stated['reshape_activations']}")
+    expect_none(unsupported, path)
+    n, formula = stated.get("d_sae"), FORMULA[architecture]
+    k = stated.get("k") or (stated.get("activation_fn_kwargs") or {}).get("k")
+    more: dict[str, Any] = {"activation": formula, "normalise": NORMALISED.get(normalise, "none")}
+    if architecture.endswith("transcoder"):
+        more["transcoder"] = True
+        expect_none([f"d_out={stated.get('d_out')}"] if stated.get("d_out") != stated.get("d_in") else [], path)
+    if formula != "topk":
+        k = at_most(n) if isinstance(n, int) else n
+    hook = stated.get("hook_name") or (stated.get("metadata") or {}).get("hook_name")
+    scale = _activation_scale(weights.parent, stated)
+    return described(
+        stated.get("d_in"), n, k, stated, block=hook_block(hook), architecture=architecture, activation_scale=scale,
+        **more,
+    )  # fmt: skip
+
+
+def _parts(weights: Path, config: Mapping[str, Any]) -> Parts:
+    """Fold what SAELens applies around the same formula."""
+    stored, stated = read_safetensors(weights), config["original"]
+    parts = _formula(stored, config["architecture"])
+    if config.get("transcoder"):
+        return replace(parts, bias=torch.zeros_like(parts.bias))
+    if not stated.get("apply_b_dec_to_input", True):
+        parts = parts.without_input_bias()
+    if stated.get("rescale_acts_by_decoder_norm"):
+        parts = parts.by_decoder_norms()
+    if "topk_threshold" in stored:  # of activations that are scaled already
+        threshold = stored["topk_threshold"].to(parts.encoder.dtype).clamp_min(0)
+        parts = replace(parts, threshold=threshold.expand(len(parts.encoder)))
+    return parts.of_scaled(config["activation_scale"]) if config["activation_scale"] != 1.0 else parts
+
+
+def _formula(stored: Mapping[str, Tensor], architecture: str) -> Parts:
+    encoder, decoder, bias = stored["W_enc"].T, stored["W_dec"], stored["b_dec"]
+    if architecture == "gated":
+        return gated(encoder, decoder, bias, stored["b_gate"], stored["b_mag"], stored["r_mag"])
+    if architecture.startswith("jumprelu"):
+        return jumping(encoder, decoder, bias, stored["b_enc"], stored["threshold"])
+    return Parts(encoder, decoder, bias, stored["b_enc"])
+
+
+def _activation_scale(folder: Path, stated: Mapping[str, Any]) -> float:
+    """What activations are multiplied with before it reads them; 1 where that is folded in already.
+
+    Checkpoints of a training lie in the scaled space, with the factor in a file beside them; the last one is folded.
+
+    Raises:
+        InputError: it is scaled and the factor is not there, is no positive number, or is not all that is done.
+    """
+    path, scaled = folder / SCALER, stated.get("normalize_activations") == SCALED
+    found = read_json(path) if path.is_file() else {}
+    factor = found.get("scaling_factor")
+    if found.get("has_whitening"):
+        raise InputError(f"{path} asks for whitening; only autoencoders of plain or scaled activations can be read.")
+    if factor is None and not scaled:
+        return 1.0
+    if factor is None:
+        raise InputError(
+            f"{folder} reads activations scaled to an average norm (normalize_activations={SCALED}), "
+            f"and the factor is not there: {SCALER} belongs beside the weights, or SAELens can fold it into them "
+            "(fold_activation_norm_scaling_factor)."
+        )
+    if not scaled:
+        raise InputError(
+            f"{path} scales activations and cfg.json says they are not (normalize_activations="
+            f"{stated.get('normalize_activations')}); remove the file if the factor is folded in already."
+        )
+    if not isinstance(factor, int | float) or not 0 < factor < float("inf"):
+        raise InputError(f"{path}: scaling_factor must be a positive number, not {factor!r}.")
+    return float(factor)
+
+
+SAE_LENS = Layout("sae-lens", pair("cfg.json", "sae_weights.safetensors"), _stated, _parts)

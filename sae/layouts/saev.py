@@ -1,0 +1,78 @@
+"""saev: ``sae.pt``, a line of JSON (``schema``, ``cfg``) and then a state dict; ReLU, TopK or BatchTopK.
+
+Its encoder subtracts nothing, but did in version 0.1.0, whose header has no ``schema``. Its TopK keeps negative values
+among the k largest; here they count as zero, and ``differs`` says so.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from gazetteer.data.core.errors import InputError
+from gazetteer.sae.layouts.layout import Layout, described
+from gazetteer.sae.layouts.parts import Parts, at_most, expect_none
+from gazetteer.sae.layouts.restricted import state_dict, unpickled
+
+SCHEMAS = (1, 2, 3, 4, 5)
+LONGEST_HEADER = 1 << 20
+FORMULA = {"Relu": "relu", "TopK": "topk", "BatchTopK": "jumprelu"}
+
+
+def _find(place: Path) -> Path | None:
+    """Files of any name ``*.pt``, and ``sae.pt`` of a folder, that begin with a JSON object."""
+    path = place / "sae.pt" if place.is_dir() else place
+    if path.suffix != ".pt" or not path.is_file():
+        return None
+    with path.open("rb") as file:
+        return path if file.read(1) == b"{" else None
+
+
+def _header(path: Path) -> tuple[dict[str, Any], int]:
+    """The JSON object of the first line, and its length in bytes."""
+    with path.open("rb") as file:
+        line = file.readline(LONGEST_HEADER)
+    try:
+        header = json.loads(line)
+    except ValueError as error:
+        raise InputError(f"{path} does not begin with a line of JSON, as saev writes it.") from error
+    if not isinstance(header, dict):
+        raise InputError(f"{path} must begin with a JSON object.")
+    return header, len(line)
+
+
+def _stated(path: Path) -> dict[str, Any]:
+    header, length = _header(path)
+    if "schema" not in header and "d_vit" in header:
+        header = {**header, "schema": 1, "cls": "Relu", "subtracts": True}
+    expect_none([] if header.get("schema") in SCHEMAS else [f"schema={header.get('schema')}"], path)
+    config: dict[str, Any] = header["cfg"] if isinstance(header.get("cfg"), dict) else {}
+    activation: dict[str, Any] = config["activation"] if isinstance(config.get("activation"), dict) else {}
+    # The first schema named the activation where later ones name the class of the configuration.
+    name = str(activation.get("cls") or header.get("cls"))
+    expect_none([] if name in FORMULA else [f"activation={name}"], path)
+    k = (activation.get("params") or {}).get("top_k", config.get("top_k"))
+    shapes = state_dict(unpickled(path, shapes_only=True, skip=length), path)
+    if "W_enc" not in shapes:
+        raise InputError(f"{path} has no 'W_enc'; it is not a complete saev autoencoder.")
+    d, n = (int(size) for size in shapes["W_enc"].shape)
+    formula = FORMULA[name]
+    more = {"differs": "negative values among the k largest count as zero"} if formula == "topk" else {}
+    return described(d, n, k if formula == "topk" else at_most(n), header, activation=formula, **more)
+
+
+def _parts(path: Path, config: Mapping[str, Any]) -> Parts:
+    stored = state_dict(unpickled(path, skip=_header(path)[1]), path)
+    parts = Parts(stored["W_enc"].T, stored["W_dec"], stored["b_dec"], stored["b_enc"])
+    if not config["original"].get("subtracts"):
+        parts = parts.without_input_bias()
+    if config["activation"] != "jumprelu":
+        return parts
+    threshold = stored["activation.threshold"].to(parts.encoder.dtype).clamp_min(0)
+    return replace(parts, threshold=threshold.expand(len(parts.encoder)))
+
+
+SAEV = Layout("saev", _find, _stated, _parts)

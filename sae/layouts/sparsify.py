@@ -1,0 +1,54 @@
+"""sparsify (eai-sparsify), SAeUron and SAEmnesia: ``cfg.json`` and ``sae.safetensors``; TopK with a latent bias.
+
+SAeUron's code keeps two keys that sparsify has not, and captures block outputs unless told otherwise
+(``output_or_diff="output"``), as its published autoencoders do; its own loader reads BatchTopK and per-picture TopK
+ones as a TopK of their k for every vector, for they store no threshold. So does this one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from gazetteer.sae.layouts.layout import Layout, described, hook_block, pair
+from gazetteer.sae.layouts.parts import Parts, expect_none
+from gazetteer.sae.layouts.restricted import read_json, read_safetensors
+
+OF_SAEURON = ("batch_topk", "sample_topk")
+
+
+def _stated(weights: Path) -> dict[str, Any]:
+    path = weights.with_name("cfg.json")
+    stated = read_json(path)
+    if stated.get("activation", "topk") != "topk":
+        expect_none([f"activation={stated['activation']}"], path)
+    d = stated.get("d_in")
+    n = stated.get("num_latents") or (stated.get("expansion_factor", 0) * d if isinstance(d, int) else None)
+    theirs = any(key in stated for key in OF_SAEURON)
+    trained = next((key for key in OF_SAEURON if stated.get(key)), None)
+    more: dict[str, Any] = {"trained_as": trained} if trained else {}
+    if stated.get("input_unit_norm"):
+        more["normalise"] = "layer_norm"  # what that key does in SAeUron's code
+    if stated.get("transcode"):
+        more["transcoder"] = True
+    elif stated.get("skip_connection"):
+        expect_none(["skip_connection without transcode"], path)
+    # Both projects name the folder after the module that it was trained at.
+    return described(
+        d, n, stated.get("k"), stated, "output" if theirs else None, block=hook_block(weights.parent.name), **more
+    )
+
+
+def _parts(weights: Path, config: Mapping[str, Any]) -> Parts:
+    stored = read_safetensors(weights)
+    bias = stored["b_dec"]
+    parts = Parts(stored["encoder.weight"], stored["W_dec"], bias, stored["encoder.bias"])
+    # A transcoder's b belongs to what it writes; nothing is subtracted from what it reads.
+    return replace(parts, bias=torch.zeros_like(bias)) if config.get("transcoder") else parts
+
+
+SPARSIFY = Layout("sparsify", pair("cfg.json", "sae.safetensors"), _stated, _parts)

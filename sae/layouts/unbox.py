@@ -1,0 +1,26 @@
+"""sdxl-unbox (Surkov et al. 2024): ``config.json`` and ``state_dict.pth``; TopK with a latent bias, on updates."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from gazetteer.sae.layouts.layout import Layout, described, pair
+from gazetteer.sae.layouts.parts import Parts
+from gazetteer.sae.layouts.restricted import read_json, state_dict, unpickled
+
+
+def _stated(weights: Path) -> dict[str, Any]:
+    stated = read_json(weights.with_name("config.json"))
+    # The paper's own code, which trains on what a block adds.
+    return described(stated.get("d_model"), stated.get("n_dirs_local"), stated.get("k"), stated, "update")
+
+
+def _parts(weights: Path, _: Mapping[str, Any]) -> Parts:
+    """TopK of W_enc (x − b) + c, then ReLU: the same as ReLU first."""
+    stored = state_dict(unpickled(weights), weights, "state_dict")
+    return Parts(stored["encoder.weight"], stored["decoder.weight"].T, stored["pre_bias"], stored["latent_bias"])
+
+
+UNBOX = Layout("sdxl-unbox", pair("config.json", "state_dict.pth"), _stated, _parts)

@@ -1,0 +1,136 @@
+"""Patterns of sites: which of several autoencoders serves a site (`sae.model.sources`).
+
+| pattern | serves |
+|---|---|
+| ``*`` | every site |
+| ``mid_block.attentions.0`` | that block, whatever stream, signal, branch and t |
+| ``transformer_blocks.*-text-t0.50`` | the text stream of these blocks at t 0.50 |
+| ``mid_block.attentions.0-output-cond-t1.00`` | one site, as folders are named (`Site.slug`) |
+| ``block=up_blocks.*, branch=cond, t=0.5`` | the same by the names of a site's columns |
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, fields
+from typing import Annotated, TypeAlias
+
+from gazetteer.data.core.errors import InputError
+from gazetteer.data.core.settings import TextOrNames
+from gazetteer.data.core.sites import BRANCHES, SIGNALS, STREAMS, Site
+
+SaeSetting: TypeAlias = Annotated[str | dict[str, str], TextOrNames("a folder, or a mapping of patterns of sites")]
+"""The key ``saes`` of a configuration: a folder of sites, or patterns with what serves their sites."""
+
+ANY = "*"
+ACCEPTED = "a block with * for any part of it, or block=…, stream=…, signal=…, branch=…, t=… between commas"
+
+
+@dataclass(frozen=True)
+class SitePattern:
+    """What a site's columns have to be; ``*`` stands for anything, in a block also for a part of it."""
+
+    block: str = ANY
+    stream: str = ANY
+    signal: str = ANY
+    branch: str = ANY
+    t: str = ANY
+
+    @classmethod
+    def of(cls, text: str) -> SitePattern:
+        """Read a pattern; raises InputError that says what is accepted."""
+        named = "=" in text
+        found = dict(_named(text) if named else _dashed(text))
+        for name, accepted in (("branch", BRANCHES), ("stream", STREAMS), ("signal", SIGNALS)):
+            if found.get(name, ANY) not in (ANY, *accepted):
+                raise InputError(
+                    f"saes: the pattern {text!r} asks for {name} {found[name]!r}; accepted: {', '.join(accepted)}, *."
+                )
+        if found.get("t", ANY) != ANY:
+            found["t"] = _moment(found["t"], text)
+        return cls(**found)
+
+    def matches(self, site: Site) -> bool:
+        """Whether a site is one of these."""
+        values = _columns(site)
+        return _like(self.block, values.pop("block")) and all(
+            getattr(self, name) in (ANY, value) for name, value in values.items()
+        )
+
+    def within(self, other: SitePattern) -> bool:
+        """Whether this pattern says at least as much as `other` of every column."""
+        return all(_says(getattr(self, one.name)) >= _says(getattr(other, one.name)) for one in fields(self))
+
+
+def chosen(patterns: Iterable[str], sites: Sequence[Site]) -> tuple[dict[Site, str], list[str]]:
+    """The pattern that serves each site, the most specific one that matches; sites that none matches are left out.
+
+    Returns:
+        the patterns by site, and those that match none of the sites.
+
+    Raises:
+        InputError: a text that is no pattern, or two that match a site and neither is more specific.
+    """
+    read = {text: SitePattern.of(text) for text in patterns}
+    found: dict[Site, str] = {}
+    for site in sites:
+        matching = [text for text, pattern in read.items() if pattern.matches(site)]
+        best = [one for one in matching if all(read[one].within(read[other]) for other in matching)]
+        if matching and len(best) != 1:
+            first, second, *_ = best or matching
+            raise InputError(
+                f"saes: the patterns {first!r} and {second!r} both match {site.slug} and neither is more specific; "
+                f"add one that says more, e.g. {site.slug!r}."
+            )
+        if best:
+            found[site] = best[0]
+    idle = [text for text, pattern in read.items() if not any(pattern.matches(site) for site in sites)]
+    return found, idle
+
+
+def _columns(site: Site) -> dict[str, str]:
+    return {name: f"{value:.2f}" if name == "t" else value for name, value in site.columns().items()}
+
+
+def _named(text: str) -> Mapping[str, str]:
+    found: dict[str, str] = {}
+    for part in text.split(","):
+        name, equals, value = (one.strip() for one in part.partition("="))
+        if not equals or not value or name not in [one.name for one in fields(SitePattern)] or name in found:
+            raise InputError(f"saes: {text!r} is no pattern of sites; accepted: {ACCEPTED}.")
+        found[name] = value
+    return found
+
+
+def _dashed(text: str) -> Mapping[str, str]:
+    """The columns of a pattern written as a folder's name; what is not named may be anything."""
+    block, *rest = text.split("-")
+    found = {"block": block}
+    for part in rest:
+        kinds = (("stream", part in STREAMS), ("signal", part in SIGNALS), ("branch", part in BRANCHES))
+        name = next((name for name, here in kinds if here), "t" if re.fullmatch(r"t(\*|[\d.]+)", part) else "")
+        if part != ANY and (not name or name in found):
+            raise InputError(f"saes: {text!r} is no pattern of sites; accepted: {ACCEPTED}.")
+        if part != ANY:
+            found[name] = part.removeprefix("t") if name == "t" else part
+    if not block:
+        raise InputError(f"saes: {text!r} is no pattern of sites; accepted: {ACCEPTED}.")
+    return found
+
+
+def _moment(value: str, text: str) -> str:
+    try:
+        return f"{float(value):.2f}"
+    except ValueError as error:
+        raise InputError(f"saes: the pattern {text!r} asks for t {value!r}, which is no number.") from error
+
+
+def _like(pattern: str, block: str) -> bool:
+    return re.fullmatch(".*".join(map(re.escape, pattern.split(ANY))), block) is not None
+
+
+def _says(value: str) -> tuple[int, int]:
+    """How much a column says: nothing, a part with so many letters, or all."""
+    letters = len(value.replace(ANY, ""))
+    return (0 if not letters else 2 if ANY not in value else 1), letters if ANY in value else 0

@@ -1,0 +1,115 @@
+"""Where the autoencoders of sites are: a folder of sites, or a mapping from patterns of sites to autoencoders."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any, TypeAlias
+
+from gazetteer.data.core.errors import InputError
+from gazetteer.data.core.sites import Site
+from gazetteer.sae.layouts.registry import recognise
+from gazetteer.sae.model.files import CONFIG, read_config
+from gazetteer.sae.model.hub import local_folder
+from gazetteer.sae.model.patterns import chosen
+
+SaeSource: TypeAlias = str | Path | Mapping[str, str]
+"""A folder with one folder a site (`Site.slug`), or patterns of sites (`SitePattern`) with what serves them: an
+autoencoder's folder or file, a folder of sites, or a hub id ``owner/repository[/folder][@revision]``."""
+
+
+def places(saes: SaeSource, sites: Iterable[Site]) -> dict[Site, Path | str]:
+    """Where the autoencoder of each site is, or should be; sites that no pattern matches are left out.
+
+    Raises:
+        InputError: a pattern that cannot be read, or two that are equally specific for a site.
+    """
+    wanted = sorted(set(sites))
+    if not isinstance(saes, Mapping):
+        return {site: Path(saes) / site.slug for site in wanted}
+    return {site: _served(saes[pattern], site) for site, pattern in chosen(saes, wanted)[0].items()}
+
+
+def _served(name: str, site: Site) -> Path | str:
+    """What a mapping's value is for a site: itself, or the site's folder in it."""
+    path = Path(name)
+    if path.exists():
+        return path / site.slug if path.is_dir() and not holds_sae(path) else path
+    return name
+
+
+def holds_sae(folder: Path) -> bool:
+    """Whether a folder or file is an autoencoder, by its files."""
+    return (folder / CONFIG).is_file() or recognise(folder) is not None
+
+
+def unfinished_sites(saes: SaeSource, sites: Iterable[Site]) -> list[str]:
+    """Names of the sites that have no finished autoencoder, sorted; those of a hub count as finished."""
+    wanted = sorted(set(sites))
+    found = places(saes, wanted)
+    return [site.slug for site in wanted if not _finished(found.get(site))]
+
+
+def _finished(place: Path | str | None) -> bool:
+    return place is not None and (isinstance(place, str) or place.is_file() or holds_sae(place))
+
+
+def require_finished(saes: SaeSource, sites: Iterable[Site]) -> None:
+    """InputError that names the sites without a finished autoencoder, where it was looked for, and what to do."""
+    wanted = sorted(set(sites))
+    missing = unfinished_sites(saes, wanted)
+    if missing:
+        said = _help(saes, wanted) if not isinstance(saes, Mapping) else _looked_for(saes, wanted)
+        raise InputError(f"{said}: {', '.join(missing)}.")
+
+
+def require_used(saes: SaeSource, sites: Iterable[Site]) -> None:
+    """InputError unless every pattern of a mapping matches one of the sites."""
+    wanted = sorted(set(sites))
+    idle = chosen(saes, wanted)[1] if isinstance(saes, Mapping) else []
+    if idle:
+        raise InputError(
+            f"saes: the pattern {idle[0]!r} matches none of the sites: {', '.join(site.slug for site in wanted)}."
+        )
+
+
+def _help(root: str | Path, wanted: list[Site]) -> str:
+    missing, inside = unfinished_sites(root, wanted), Path(root) / "saes"
+    path, first = Path(root), wanted[0].slug
+    if path.is_file() or (path.is_dir() and holds_sae(path)):
+        help = f'it is an SAE itself; for every site: --set \'saes={{"*": "{root}"}}\', or a pattern of sites for *'
+    elif path.is_dir() and not unfinished_sites(inside, wanted):
+        help = f"they are in {inside}: set saes to that folder"
+    elif not path.exists():
+        help = (
+            "there is no such folder; gazetteer sae train --out FOLDER makes one, FOLDER/saes, and one SAE of the hub "
+            f'goes by a mapping: saes={{"*": "{root}"}}'
+        )
+    else:
+        help = "gazetteer sae train --out FOLDER makes them, in FOLDER/saes, which saes must name"
+    return f"{root} has no SAE for {len(missing)} of {len(wanted)} sites (looked for {path / first} …; {help})"
+
+
+def _looked_for(saes: Mapping[str, str], wanted: list[Site]) -> str:
+    """What a mapping has and lacks."""
+    found = places(saes, wanted)
+    lacking = [site for site in wanted if not _finished(found.get(site))]
+    unmatched = [site for site in lacking if site not in found]
+    count = f"saes has no SAE for {len(lacking)} of {len(wanted)} sites"
+    if unmatched:
+        return f"{count} (its patterns are {', '.join(map(repr, saes))}, of which none matches {unmatched[0].slug})"
+    return f"{count} (looked for {found[lacking[0]]})"
+
+
+def configs(saes: SaeSource, sites: Iterable[Site]) -> dict[Site, dict[str, Any]]:
+    """What the autoencoder of each site says of itself (`read_config`); each is read once.
+
+    Raises:
+        InputError: a site has none, or one that cannot be read.
+    """
+    wanted = sorted(set(sites))
+    require_finished(saes, wanted)
+    found, read = places(saes, wanted), {}
+    for place in dict.fromkeys(found.values()):
+        read[place] = read_config(local_folder(place))
+    return {site: read[found[site]] for site in wanted}

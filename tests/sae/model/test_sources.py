@@ -1,0 +1,110 @@
+"""Where a site's autoencoder is: a folder of sites, or patterns of sites with what serves them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from gazetteer.data.core.errors import InputError
+from gazetteer.data.core.sites import Site
+from gazetteer.sae.model.checkpoint import load_site_saes
+from gazetteer.sae.model.patterns import SitePattern, chosen
+from gazetteer.sae.model.sources import configs, places, require_used, unfinished_sites
+from tests.sae.model.test_autoencoder import random_sae
+
+MID, UP = "mid_block.attentions.0", "up_blocks.1.attentions.0"
+SITES = sorted(Site(block, branch, t) for block in (MID, UP) for branch in ("cond", "uncond") for t in (1.0, 0.5))
+
+
+@pytest.mark.parametrize(
+    ("text", "blocks", "count"),
+    [
+        ("*", {MID, UP}, 8),
+        (MID, {MID}, 4),
+        ("up_blocks.*", {UP}, 4),
+        ("*attentions.0", {MID, UP}, 8),
+        ("mid_block*-cond", {MID}, 2),
+        ("*-t0.50", {MID, UP}, 4),
+        ("*-t0.5", {MID, UP}, 4),
+        ("*-image-update-uncond-t1", {MID, UP}, 2),
+        (SITES[0].slug, {MID}, 1),
+        ("block=up_*, branch=cond,t=1", {UP}, 1),
+        ("branch=cond", {MID, UP}, 4),
+        ("stream=text", set(), 0),
+        ("*-output", set(), 0),
+        ("mid_block.attentions.*0.0", set(), 0),
+        ("mid?block*", set(), 0),
+    ],
+)
+def test_a_pattern_matches_what_it_says(text: str, blocks: set[str], count: int) -> None:
+    matching = [site for site in SITES if SitePattern.of(text).matches(site)]
+    assert {site.block for site in matching} == blocks
+    assert len(matching) == count
+
+
+WRONG = ["", "a=b", "block=", "block=x,block=y", "mid-conf", "mid-cond-uncond", "-cond", "t=now"]
+
+
+@pytest.mark.parametrize("text", WRONG)
+def test_what_is_no_pattern_gets_a_sentence(text: str) -> None:
+    with pytest.raises(InputError, match=r"saes: .*(no pattern of sites; accepted: a block|no number)"):
+        SitePattern.of(text)
+
+
+def test_a_wrong_value_is_named() -> None:
+    with pytest.raises(InputError, match="asks for branch 'both'; accepted: cond, uncond, "):
+        SitePattern.of("branch=both")
+
+
+def test_the_most_specific_pattern_serves_a_site() -> None:
+    found, idle = chosen(["*", MID, f"{MID}-cond", SITES[0].slug, "mid*", "down*"], SITES)
+    assert idle == ["down*"]
+    assert found[Site(UP, "cond", 1.0)] == "*"
+    assert found[Site(MID, "uncond", 1.0)] == MID
+    assert found[Site(MID, "cond", 1.0)] == f"{MID}-cond"
+    assert found[SITES[0]] == SITES[0].slug
+
+
+@pytest.mark.parametrize(("first", "second"), [(MID, "*-cond"), (MID, f"block={MID}"), ("*-cond", "*-t1.00")])
+def test_two_patterns_of_which_neither_says_more_are_refused(first: str, second: str) -> None:
+    with pytest.raises(InputError, match=r"both match .* and neither is more specific; add one that says more"):
+        chosen(["*", first, second], SITES)
+
+
+def test_one_autoencoder_serves_many_sites_and_is_loaded_once(tmp_path: Path) -> None:
+    random_sae(6, 12, 3).save_pretrained(tmp_path / "one", {"site": SITES[0]})
+    up = Site(UP, "cond", 0.5)
+    random_sae(6, 8, 2).save_pretrained(tmp_path / "other" / up.slug, {"site": up})
+    saes = {MID: str(tmp_path / "one"), f"{UP}-cond-t0.50": str(tmp_path / "other")}
+    wanted = [site for site in SITES if site.block == MID or site == up]
+    loaded = load_site_saes(saes, wanted)
+    assert list(loaded) == wanted
+    assert len({id(sae) for sae in loaded.values()}) == 2
+    assert [configs(saes, wanted)[site]["n"] for site in wanted] == [12, 12, 12, 12, 8]
+    assert places(saes, [wanted[-1]]) == {wanted[-1]: tmp_path / "other" / wanted[-1].slug}, "a folder of sites"
+    require_used(saes, wanted)
+    with pytest.raises(InputError, match=r"the pattern 'up_blocks.*' matches none of the sites: mid_block"):
+        require_used(saes, wanted[:2])
+
+
+def test_a_pattern_does_not_move_an_autoencoder_to_another_block(tmp_path: Path) -> None:
+    random_sae(6, 12, 3).save_pretrained(tmp_path, {"site": SITES[0]})
+    with pytest.raises(InputError, match=rf"was trained at {MID}-cond-t0.50, not at {UP}"):
+        load_site_saes({"*": str(tmp_path)}, SITES)
+
+
+def test_what_is_missing_is_named_with_where_it_was_looked_for(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"nowhere has no SAE for 8 of 8 sites \(looked for .*nowhere/mid_b.*no such"):
+        load_site_saes(tmp_path / "nowhere", SITES)
+    random_sae(6, 12, 3).save_pretrained(tmp_path / "one")
+    with pytest.raises(InputError, match=r"""it is an SAE itself; for every site: --set 'saes=\{"\*": ".*one"\}'"""):
+        load_site_saes(tmp_path / "one", SITES)
+    one = str(tmp_path / "one")
+    with pytest.raises(InputError, match=r"no SAE for 4 of 8 sites \(its patterns are 'mid\*', of which none matches"):
+        load_site_saes({"mid*": one}, SITES)
+    (tmp_path / "sites").mkdir()
+    sites = str(tmp_path / "sites")
+    with pytest.raises(InputError, match=r"no SAE for 4 of 8 sites \(looked for .*sites/up_blocks.1.att"):
+        load_site_saes({"mid*": one, "up*": sites}, SITES)
+    assert unfinished_sites({"mid*": one, "up*": "some/hub"}, SITES) == []
