@@ -11,7 +11,7 @@ import pytest
 
 from gazetteer.jobs.operate.submit import entrypoint
 
-COMMAND = ["label", "--out", "runs/a b", "--set", 'saes={"*": "x"}']
+COMMAND = ["label", "--out", "runs/a b/$HOME;rm", "--set", 'saes={"*": "x"}', "name='x'"]
 
 
 def run(python: str, path: str, **environment: str) -> subprocess.CompletedProcess[str]:

@@ -14,7 +14,6 @@ from typing import Any
 import pytest
 
 from gazetteer.jobs.operate.status import status
-from gazetteer.jobs.operate.submit import entrypoint
 from tests.support.system.ray_head import RayHead, answer, ray_head
 from tests.support.system.running import ONE_SITE, ROOT, SMALL
 
@@ -150,14 +149,6 @@ def test_what_only_sounds_like_a_secret_goes_through(monkeypatch: pytest.MonkeyP
     words = ["label", "--out", "s3://secrets/tokens/run", "--set", "vocabulary.concepts=[key, signature, token ring]"]
     with pytest.raises(InputError, match="no Ray dashboard"):
         submitted(words, "/run", "http://127.0.0.1:9")
-
-
-def test_words_survive_the_shell() -> None:
-    line = entrypoint(["label", "--out", "/a b/$HOME;rm", "--set", "name='x'"])
-    done = subprocess.run(f'printf "%s\\n" {line}', shell=True, capture_output=True, text=True, check=True)
-    assert done.stdout.splitlines() == [
-        "gazetteer", "label", "--out", "/a b/$HOME;rm", "--set", "name='x'", "--set", "executor=ray", "ray_address=job",
-    ]  # fmt: skip
 
 
 METRICS = """
