@@ -35,6 +35,7 @@ def load_labels(
     branch: str | None = None,
     t: float | None = None,
     concept: OneOrMore | None = None,
+    kind: OneOrMore | None = None,
     feature: int | None = None,
     max_q: float | None = None,
     min_iou: float | None = None,
@@ -47,6 +48,8 @@ def load_labels(
         run: folder or URL of a finished run.
         block, stream, signal, branch, t: one site, or a slice over those left out.
         concept: one concept, or any of several.
+        kind: one kind of label, or any of several: thing, stuff, part (`data.tables.schemas.SPATIAL_KINDS`), scene,
+            style, place.
         feature: one feature index.
         max_q: only rows with q_value ≤ this.
         min_iou: only rows with dataset_iou ≥ this.
@@ -56,7 +59,7 @@ def load_labels(
     Raises:
         InputError: not a finished run, a damaged file, an unknown column, or no causal pass where one is asked for.
     """
-    wanted = [*_pair(block, stream, signal, branch, t, feature, concept), *_evidence(max_q, min_iou)]
+    wanted = [*_pair(block, stream, signal, branch, t, feature, concept), *_is("kind", kind), *_evidence(max_q, min_iou)]
     if not causal:
         return _opened(run).read_final("labels", columns, _all(wanted))
     return _with_causal(run, "labels", PAIR, columns, wanted, lambda table: table.filter(pc.field("labelled")))
@@ -75,12 +78,13 @@ def load_candidates(
     feature: int | None = None,
     max_q: float | None = None,
     min_iou: float | None = None,
+    kind: OneOrMore | None = None,
     trusted: bool | None = None,
     paper_label: bool | None = None,
     columns: Sequence[str] | None = None,
 ) -> pa.Table:
     """Every pair that was tested (candidates.parquet), with both verdicts; arguments as in `load_labels`."""
-    wanted = [*_pair(block, stream, signal, branch, t, feature, concept), *_evidence(max_q, min_iou)]
+    wanted = [*_pair(block, stream, signal, branch, t, feature, concept), *_is("kind", kind), *_evidence(max_q, min_iou)]
     wanted += [*_is("trusted", trusted), *_is("paper_label", paper_label)]
     return _opened(run).read_final("candidates", columns, _all(wanted))
 

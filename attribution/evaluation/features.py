@@ -30,6 +30,7 @@ from gazetteer.attribution.scores.selection import Selection, jaccard, scope_wei
 from gazetteer.data.core.errors import InputError
 from gazetteer.data.core.sites import SITE_COLUMNS, Site, step_of
 from gazetteer.data.inputs.edits import Edit, Target
+from gazetteer.data.tables.schemas import SPATIAL_KINDS
 from gazetteer.diffusion.steer import Saes, steer
 from gazetteer.labeling.evidence.site_codes import site_of_row
 from gazetteer.labeling.quality.intervals import Interval, mean_interval
@@ -151,7 +152,7 @@ def ablating_edits(features: Mapping[Site, Sequence[int]]) -> list[Edit]:
 
 def _features_of(run: str, concept: str) -> dict[Site, list[int]]:
     columns = [*SITE_COLUMNS, "feature", "dataset_iou"]
-    table = load_labels(run, concept=concept, branch="cond", columns=columns).to_pylist()
+    table = load_labels(run, concept=concept, branch="cond", kind=SPATIAL_KINDS, columns=columns).to_pylist()
     found: dict[Site, list[int]] = {}
     for row in sorted(table, key=lambda row: (-row["dataset_iou"], row["feature"])):
         site = site_of_row(row)

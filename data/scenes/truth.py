@@ -7,12 +7,15 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
+from numpy.typing import NDArray
 
+from gazetteer.data.inputs.exact import ExactPicture
 from gazetteer.data.scenes.render import render
 from gazetteer.data.scenes.world import CONCEPT_NAMES, EVAL_SEEDS
 from gazetteer.data.tables.images import encode_image
@@ -58,6 +61,26 @@ def write_truth(out: Path, images: int, size: int = 128) -> None:
     for name, rows, schema in (("images", pictures, IMAGES), ("segments", segments, SEGMENTS)):
         (out / name).mkdir(parents=True, exist_ok=True)
         pq.write_table(pa.Table.from_pylist(rows, schema=schema), out / name / "part-0.parquet", compression="zstd")
+
+
+LABEL_HALVES = {"tuning": 600_000_000, "report": 700_000_000}
+"""Offsets into EVAL_SEEDS of the scenes that labels are judged by: thresholds are chosen on the one half, and reported
+on the other."""
+
+
+def pictures(images: int, half: str) -> Iterator[ExactPicture]:
+    """Rendered scenes with exact masks and their looks, as the accuracy of labels is measured on them.
+
+    Args:
+        half: a key of `LABEL_HALVES`.
+    """
+    for number in range(images):
+        scene = render(EVAL_SEEDS[LABEL_HALVES[half] + number])
+        masks: dict[str, NDArray[np.bool_]] = {}
+        for one in scene.instances:
+            masks[one.concept] = masks[one.concept] | one.mask if one.concept in masks else one.mask
+        looks = (scene.style,) if scene.style else ()
+        yield ExactPicture(f"{half}-{number:08d}", scene.caption, scene.image, masks, looks)
 
 
 if __name__ == "__main__":

@@ -5,7 +5,8 @@ from __future__ import annotations
 import pyarrow as pa
 
 SCHEMA_VERSION = 4
-"""Raised when a table changes; 3 brought `tokens_cut` and a float `timestep`, 4 `stream` and `signal`."""
+"""Raised when a table changes; 3 brought `tokens_cut` and a float `timestep`, 4 `stream` and `signal`
+and the kinds of labels."""
 
 BEFORE_STREAMS = {"stream": "image", "signal": "update"}
 """Columns that tables lack which were written before schema 4, and what they would hold in every row."""
@@ -97,23 +98,22 @@ FAILURES = pa.schema(
     ]
 )
 
-# What evidence and null say of a pair; its IoU at a threshold is counted from the codes (labeling/rules/top_quantile).
+# What evidence and the nulls say of a pair; its IoU at a threshold is counted from the codes
+# (labeling/rules/top_quantile), and which kind of label it can be is decided there: labeling/rules/kinds/decide.
 PAIRS = pa.schema(
     [
         pa.field("model", pa.string(), nullable=False),
         *_SITE,
         pa.field("feature", pa.int32(), nullable=False),
         pa.field("concept", pa.string(), nullable=False),
-        pa.field("rank", pa.int32()),
         *_ints("images_feature", "images_concept", "images_both", "hits"),
         *_floats(
-            "hit_rate", "mean_iou", "dataset_iou", "precision", "recall",
-            "null_iou", "lift", "p_value", "q_value",
+            "hit_rate", "mean_iou", "dataset_iou", "precision", "recall", "null_iou", "lift", "p_value", "q_value",
+            "where_lift", "where_p_value", "where_q_value",
         ),
         *_ints("heldout_images"),
         *_floats("heldout_hit_rate", "heldout_mean_iou", "heldout_dataset_iou"),
         pa.field("paper_label", pa.bool_(), nullable=False),
-        pa.field("trusted", pa.bool_(), nullable=False),
     ]
 )  # fmt: skip
 
@@ -122,8 +122,31 @@ _TOP = [
     pa.field("top_threshold", pa.float32(), nullable=False),
     *_floats("top_iou", "heldout_top_iou"),
 ]
-_FLAGS = PAIRS.get_field_index("paper_label")
-CANDIDATES = pa.schema([*list(PAIRS)[:_FLAGS], *_TOP, *list(PAIRS)[_FLAGS:]])
+
+KINDS = ("thing", "stuff", "part", "scene", "style", "place")
+"""What a label can be; the first three say where in the picture (`SPATIAL_KINDS`)."""
+
+SPATIAL_KINDS = KINDS[:3]
+
+_KIND = [
+    *_floats("mass_precision", "explained", "heldout_explained", "specificity"),
+    pa.field("runner_up", pa.string()),
+    pa.field("runner_up_kind", pa.string()),
+    *_floats("runner_up_explained", "auc", "auc_low", "auc_high"),
+]
+_CONCEPT, _FLAGS = PAIRS.get_field_index("concept") + 1, PAIRS.get_field_index("paper_label")
+CANDIDATES = pa.schema(
+    [
+        *list(PAIRS)[:_CONCEPT],
+        pa.field("kind", pa.string(), nullable=False),
+        pa.field("rank", pa.int32()),
+        *list(PAIRS)[_CONCEPT:_FLAGS],
+        *_TOP,
+        *_KIND,
+        *list(PAIRS)[_FLAGS:],
+        pa.field("trusted", pa.bool_(), nullable=False),
+    ]
+)
 
 # labels.parquet holds the trusted candidates only, so it needs no flag for it; rank is never null there.
 LABELS = CANDIDATES.remove(CANDIDATES.get_field_index("trusted"))
@@ -146,6 +169,7 @@ FEATURES = pa.schema(
         *_floats("density", "mean_activation", "max_activation"),
         pa.field("dead", pa.bool_(), nullable=False),
         pa.field("best_label", pa.string()),
+        pa.field("best_kind", pa.string()),
         *_floats("best_dataset_iou", "best_heldout_dataset_iou", "best_q_value"),
         pa.field("labels", pa.int32(), nullable=False),
         pa.field("paper_labels", pa.int32(), nullable=False),

@@ -28,6 +28,9 @@ def add_label(verbs: Any) -> None:
 
     quality = verbs.add_parser("quality", help="measure a run's labels: held-out IoU, grid ceiling, shuffled control")
     of_run(quality, "a finished run folder or URL")
+    quality.add_argument(
+        "--no-accuracy", action="store_true", help="leave out how often labels are right, which asks the model"
+    )
     quality.add_argument("--no-shuffle", action="store_true", help="leave out the shuffled control, the slow part")
     quality.add_argument(
         "--vectors", metavar="SOURCE",
@@ -87,6 +90,7 @@ def _quality(arguments: argparse.Namespace) -> int:
 
     result = run_quality(arguments.run, shuffle=not arguments.no_shuffle)
     print_quality(result)
+    result["accuracy"] = None if arguments.no_accuracy else _accuracy(arguments)
     if arguments.vectors:
         from gazetteer.labeling.quality.dictionaries import dictionary_quality, print_dictionaries
 
@@ -95,6 +99,31 @@ def _quality(arguments: argparse.Namespace) -> int:
         print_dictionaries(result["dictionaries"])
     print_json(arguments, result)
     return DONE
+
+
+def _accuracy(arguments: argparse.Namespace) -> dict[str, Any] | None:
+    """How often labels are right, where the configuration is the run's and names pictures with exact masks."""
+    from gazetteer.data.core.errors import InputError
+    from gazetteer.data.runs.folder import RunFolder
+    from gazetteer.jobs.config.schema import load_config
+    from gazetteer.jobs.experiments.accuracy import accuracy
+    from gazetteer.jobs.experiments.layout import check_config
+    from gazetteer.labeling.quality.accuracy import print_accuracy
+
+    config = load_config(arguments.config, arguments.overrides)
+    if not config.accuracy.truth:
+        print("accuracy: not measured, for accuracy.truth names no pictures with exact masks")
+        return None
+    try:
+        check_config(config, RunFolder(arguments.run))
+    except InputError as error:
+        if arguments.config or arguments.overrides:
+            raise
+        print(f"accuracy: not measured. {error}")  # the default configuration may well be another run's
+        return None
+    found = accuracy(config, arguments.run)
+    print_accuracy(found)
+    return found
 
 
 def _pipeline_of_run(arguments: argparse.Namespace) -> Any:

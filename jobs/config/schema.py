@@ -35,8 +35,9 @@ from gazetteer.labeling.evidence.counts import EvidenceConfig
 from gazetteer.labeling.interventions.causal_config import CausalConfig
 from gazetteer.labeling.interventions.evaluation.cases import SteerConfig
 from gazetteer.labeling.pipeline.config import STAGES, SaeCheckConfig, StageConfig
+from gazetteer.labeling.quality.accuracy_config import AccuracyConfig
+from gazetteer.labeling.rules.config import LabelConfig
 from gazetteer.labeling.rules.coverage import CoverageConfig
-from gazetteer.labeling.rules.labels import LabelConfig
 from gazetteer.labeling.segment.protocol import SegmenterConfig
 from gazetteer.labeling.vocabulary.concepts import VocabularyConfig
 from gazetteer.sae.model.patterns import SaeSetting
@@ -121,6 +122,7 @@ class RunConfig:
     steer: SteerConfig = SteerConfig()
     attribute: AttributeConfig = AttributeConfig()
     causal: CausalConfig = CausalConfig()
+    accuracy: AccuracyConfig = AccuracyConfig()
     images: Count = setting(Effect.SELECTION, "Pictures to generate.", default=400)
     seed: int = setting(
         Effect.SELECTION,

@@ -17,6 +17,7 @@ from gazetteer.data.core.errors import GazetteerError, InputError
 from gazetteer.data.core.sites import SITE_COLUMNS, Site
 from gazetteer.data.runs.folder import RunFolder
 from gazetteer.data.tables.provenance import provenance
+from gazetteer.data.tables.schemas import SPATIAL_KINDS
 from gazetteer.jobs.config.fingerprint import portable_config
 from gazetteer.jobs.config.schema import RunConfig
 from gazetteer.jobs.executors.choose import Executor
@@ -92,7 +93,7 @@ def measure_causes(config: RunConfig, run: str, features: int = 32, sites: Seque
 
         with Executor(config) as executor:
             executor.run(task, todo, finished)
-        labels = load_labels(folder, columns=[*SITE_COLUMNS, "feature", "concept"])
+        labels = load_labels(folder, kind=SPATIAL_KINDS, columns=[*SITE_COLUMNS, "feature", "concept"])
         table = causal_table(work.read_table("effects"), labels, concepts)
         written = folder.write_final("causal", table, about)
     return {
@@ -140,7 +141,10 @@ def held_out_starts(folder: RunFolder, images: int) -> tuple[SharedPicture, ...]
 
 def asked_concepts(config: RunConfig, folder: RunFolder) -> tuple[str, ...]:
     """The concepts whose area and presence are watched, sorted: those listed, or else those that label a feature."""
-    asked = Vocabulary(config.vocabulary).concepts or load_labels(folder, columns=["concept"])["concept"].to_pylist()
+    asked = (
+        Vocabulary(config.vocabulary).concepts
+        or load_labels(folder, kind=SPATIAL_KINDS, columns=["concept"])["concept"].to_pylist()
+    )
     return tuple(sorted(set(asked)))
 
 

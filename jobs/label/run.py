@@ -34,7 +34,7 @@ from gazetteer.labeling.pipeline.config import STAGES
 from gazetteer.labeling.pipeline.sae_check import report
 from gazetteer.labeling.pipeline.shard import ShardResult
 from gazetteer.labeling.pipeline.stages import Stages
-from gazetteer.labeling.rules.reduce import reduce_tables
+from gazetteer.labeling.rules.reduce import columns_for, reduce_tables
 
 log = logging.getLogger(__name__)
 
@@ -171,7 +171,7 @@ class LabelRun:
         print("reduce: evidence -> labels", flush=True, file=sys.stderr)
         self.state.reduce()
         tables = reduce_tables(
-            images=self.store.read_table("images", columns=["image_id", "split", "width", "height", "asked"]),
+            images=self.store.read_table("images", columns=columns_for(self.config.labels)),
             codes=all_codes(self.store),
             grids=set(code_grids(self.store).values()),
             segments=self.store.read_table("segments"),

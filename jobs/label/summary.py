@@ -12,8 +12,10 @@ import pyarrow as pa
 from gazetteer.data.core.errors import InputError
 from gazetteer.data.core.sites import SITE_COLUMNS, Port, Site
 from gazetteer.data.runs.folder import RunFolder
+from gazetteer.data.tables.schemas import SPATIAL_KINDS
 from gazetteer.jobs.label.untrusted import print_stopped, stopped_pairs
 from gazetteer.labeling.evidence.site_codes import site_of_row, site_order
+from gazetteer.labeling.quality.kinds import label_kinds
 
 
 def summarise(run: str | Path) -> dict[str, Any]:
@@ -24,7 +26,7 @@ def summarise(run: str | Path) -> dict[str, Any]:
     """
     store = RunFolder(run)
     features = store.read_final("features", [*SITE_COLUMNS, "dead", "labels", "images_short"])
-    labels = store.read_final("labels", ["concept", "rank", "heldout_dataset_iou"])
+    labels = store.read_final("labels", ["concept", "kind", "rank", "heldout_dataset_iou"])
     manifest = store.read_json("manifest.json")
     if manifest is None or not store.is_complete():
         raise InputError(f"{run} is not a finished run; run gazetteer label on it.")
@@ -43,6 +45,7 @@ def summarise(run: str | Path) -> dict[str, Any]:
         "alive": sum(site["alive"] for site in sites),
         "labelled": sum(site["labelled"] for site in sites),
         "short": sum(site["short"] for site in sites),
+        "kinds": label_kinds(labels),
         "concepts": _concepts(labels),
         "pairs": stopped_pairs(store, manifest["images"]),
         "sites": sites,
@@ -86,7 +89,8 @@ def print_summary(summary: dict[str, Any], before: bool = False) -> None:
             f"{site['features']:>10}{site['alive']:>8}{site['labelled']:>10}"
         )
     if summary["concepts"]:
-        print("\nfeatures best labelled with a concept (best held-out IoU):")
+        print("\nbest labels by kind: " + ", ".join(f"{count} {kind}" for kind, count in summary["kinds"].items()))
+        print("features best labelled with where a concept is (best held-out IoU):")
         found = (f"{c['concept']} {c['features']} ({_iou(c['best_heldout_iou'])})" for c in summary["concepts"])
         print("  " + ", ".join(found))
     else:
@@ -103,10 +107,10 @@ def _iou(value: float | None) -> str:
 
 
 def _concepts(labels: Any) -> list[dict[str, Any]]:
-    """Per concept: how many features it is the best label of, and the best held-out data-set IoU among them."""
+    """Per concept: how many features it is the best label of as a thing, stuff or part, and their best held-out IoU."""
     found: dict[str, list[float]] = defaultdict(list)
     for row in labels.to_pylist():
-        if row["rank"] == 1:
+        if row["rank"] == 1 and row["kind"] in SPATIAL_KINDS:
             found[row["concept"]].append(np.nan if row["heldout_dataset_iou"] is None else row["heldout_dataset_iou"])
     return [
         {

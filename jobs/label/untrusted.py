@@ -9,8 +9,12 @@ import pyarrow.compute as pc
 
 from gazetteer.data.runs.folder import RunFolder
 
-_COLUMNS = ["images_both", "lift", "q_value", "dataset_iou", "trusted"]
-_THRESHOLDS = ("min_images", "max_q", "min_lift", "min_dataset_iou")
+_COLUMNS = [
+    "images_both", "lift", "q_value", "dataset_iou", "mass_precision", "explained", "specificity", "trusted",
+]  # fmt: skip
+_THRESHOLDS = (
+    "min_images", "max_q", "min_lift", "min_dataset_iou", "min_precision", "min_explained", "min_specificity",
+)  # fmt: skip
 
 
 def stopped_pairs(run: RunFolder, images: int) -> dict[str, Any]:
@@ -25,15 +29,18 @@ def stopped_pairs(run: RunFolder, images: int) -> dict[str, Any]:
         of the pairs with too few pictures have enough (None: there are none).
     """
     settings = run.read_json("run.json") or {}
-    table = run.read_final("candidates", _COLUMNS)
+    table = run.read_final("candidates", _COLUMNS, ~pc.field("kind").isin(["style", "place"]))
     value = {name: pc.cast(table[name], "float64").to_numpy(zero_copy_only=False) for name in _COLUMNS}
-    least, most_q, lift, iou = (settings.get(f"labels.{name}") or 0 for name in _THRESHOLDS)
+    least, most_q, lift, iou, inside, explained, specific = (settings.get(f"labels.{name}") or 0 for name in _THRESHOLDS)
     with np.errstate(invalid="ignore"):  # a pair with too few pictures was not tested and has no q
         failed = {
             f"fewer than labels.min_images={least} pictures with both": value["images_both"] < least,
             f"q above labels.max_q={most_q:g}": value["q_value"] > most_q,
             f"lift below labels.min_lift={lift:g}": ~(value["lift"] >= lift),
             f"data-set IoU below labels.min_dataset_iou={iou:g}": ~(value["dataset_iou"] >= iou),
+            f"less of the activation inside than labels.min_precision={inside:g}": ~(value["mass_precision"] >= inside),
+            f"less explained than labels.min_explained={explained:g}": ~(value["explained"] >= explained),
+            f"a rival, by labels.min_specificity={specific:g}": ~(value["specificity"] >= specific),
         }
     counts = np.sum(list(failed.values()), axis=0)
     other = ~(value["trusted"] > 0) & (counts == 0)

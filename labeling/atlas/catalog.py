@@ -19,9 +19,11 @@ from gazetteer.labeling.evidence.site_codes import rows_by_site
 
 # What a page knows of a label, in the order it is packed.
 LABEL_COLUMNS = (
-    "concept", "dataset_iou", "null_iou", "lift", "q_value", "precision", "recall", "hits", "hit_rate", "mean_iou",
-    "images_feature", "images_concept", "images_both", "heldout_images", "heldout_hit_rate", "heldout_mean_iou",
-    "heldout_dataset_iou", "top_share", "top_iou", "heldout_top_iou", "paper_label",
+    "concept", "kind", "explained", "heldout_explained", "specificity", "runner_up", "runner_up_kind",
+    "mass_precision", "where_lift", "where_q_value", "auc", "auc_low", "auc_high", "dataset_iou", "null_iou", "lift",
+    "q_value", "precision", "recall", "hits", "hit_rate", "mean_iou", "images_feature", "images_concept",
+    "images_both", "heldout_images", "heldout_hit_rate", "heldout_mean_iou", "heldout_dataset_iou", "top_share",
+    "top_iou", "heldout_top_iou", "paper_label",
 )  # fmt: skip
 NEAR_COLUMNS = ("concept", "dataset_iou", "null_iou", "q_value")
 CAUSAL_COLUMNS = (

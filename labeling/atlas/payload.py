@@ -6,6 +6,7 @@ from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from gazetteer.data.tables.schemas import KINDS
 from gazetteer.labeling.atlas.catalog import CAUSAL_COLUMNS, LABEL_COLUMNS, NEAR_COLUMNS, Catalog, SitePart
 from gazetteer.labeling.atlas.maps import Found
 from gazetteer.labeling.atlas.pictures import SUFFIX
@@ -35,6 +36,7 @@ def atlas_payload(catalog: Catalog, concepts: Sequence[str], images: int, extras
         "carriers": [carriers[concept] for concept in concepts],
         "images": images,
         "label_columns": LABEL_COLUMNS,
+        "kinds": KINDS,
         "near_columns": NEAR_COLUMNS,
         "causal_columns": CAUSAL_COLUMNS,
         "extras": dict(extras),
@@ -61,7 +63,7 @@ def _site_payload(part: SitePart) -> dict[str, Any]:
 def index_payload(catalog: Catalog, numbers: Mapping[str, int], concepts: Mapping[str, int]) -> dict[str, Any]:
     """Columns of every feature in site order, and of every label in feature order; overlaps in thousandths."""
     columns: dict[str, list[Any]] = {name: [] for name in ("f", "density", "labels", "top", "cell")}
-    labels: dict[str, list[Any]] = {name: [] for name in ("concept", "iou", "chance", "held", "q")}
+    labels: dict[str, list[Any]] = {name: [] for name in ("concept", "kind", "explained", "iou", "chance", "held", "q")}
     for part in catalog.parts:
         width = part.grid[1] if part.grid else 0
         for row in part.features:
@@ -74,6 +76,8 @@ def index_payload(catalog: Catalog, numbers: Mapping[str, int], concepts: Mappin
             columns["cell"] += [top["row"] * width + top["column"] for top in shown] + [0] * (STRIP - len(shown))
             for label in mine:
                 labels["concept"].append(concepts[label["concept"]])
+                labels["kind"].append(KINDS.index(label["kind"]))
+                labels["explained"].append(thousandths(label["explained"]) or 0)
                 labels["iou"].append(thousandths(label["dataset_iou"]) or 0)
                 labels["chance"].append(thousandths(label["null_iou"]))
                 labels["held"].append(thousandths(label["heldout_dataset_iou"]))

@@ -43,6 +43,13 @@ class ConceptMaps:
     union_concept: NDArray[np.int64]
     pixels: dict[Grid, NDArray[np.int32]]
 
+    @property
+    def present(self) -> NDArray[np.bool_]:
+        """Which pictures have a segment of each concept: bool [I, C]."""
+        shown = np.zeros(self.asked.shape, np.bool_)
+        shown[self.union_image, self.union_concept] = True
+        return shown
+
 
 def image_places(codes: SiteCodes, maps: ConceptMaps) -> NDArray[np.int64]:
     """Where the images of `codes` stand in `maps`: int64 [images of the codes].

@@ -17,6 +17,7 @@ from gazetteer.data.core.errors import InputError
 from gazetteer.data.core.sites import SITE_COLUMNS, Site
 from gazetteer.data.inputs.edits import Edit, Target
 from gazetteer.data.runs.folder import RunFolder
+from gazetteer.data.tables.schemas import SPATIAL_KINDS
 from gazetteer.labeling.evidence.run_codes import site_codes
 from gazetteer.labeling.evidence.site_codes import SiteCodes, site_of
 from gazetteer.labeling.interventions.contrast import Weights, concept_contrasts, picture_means, word_contrast
@@ -146,9 +147,9 @@ def run_sites(run: RunFolder) -> list[Site]:
 
 
 def concept_features(run: RunFolder, site: Site, concept: str, top: int = 0) -> tuple[int, ...]:
-    """The features of a site that a concept labels, best first; may be empty."""
+    """The features of a site that a concept labels as a thing, stuff or part, best first; may be empty."""
     columns = ["feature", "rank", "dataset_iou", "null_iou"]
-    rows = load_labels(run, **site.columns(), concept=concept, columns=columns).to_pylist()
+    rows = load_labels(run, **site.columns(), concept=concept, kind=SPATIAL_KINDS, columns=columns).to_pylist()
     rows = [row for row in rows if row["rank"] == 1] or rows
     rows.sort(key=lambda row: (row["null_iou"] - row["dataset_iou"], row["feature"]))
     return tuple(row["feature"] for row in rows[: top or None])

@@ -10,7 +10,7 @@ import pyarrow as pa
 
 from gazetteer.data.core.sites import SITE_COLUMNS, Site
 from gazetteer.data.runs.folder import RunFolder
-from gazetteer.data.tables.schemas import LABELS
+from gazetteer.data.tables.schemas import LABELS, SPATIAL_KINDS
 from gazetteer.labeling.evidence.site_codes import site_of_row, site_order
 
 CHANGES = pa.schema(
@@ -116,10 +116,14 @@ class _Side:
         for row in store.read_final("features", columns).to_pylist():
             site = site_of_row(row)
             self.features.setdefault(site, set()).add(row["feature"])
-        for row in store.read_final("labels", [*columns, "concept", "rank", "heldout_dataset_iou"]).to_pylist():
+        wanted = [*columns, "concept", "kind", "rank", "heldout_dataset_iou"]
+        for row in store.read_final("labels", wanted).to_pylist():
             if row["rank"] == 1:
                 key = site_of_row(row), row["feature"]
-                self.best[key] = row["concept"], row["heldout_dataset_iou"]
+                # A region goes by its concept alone; what says nothing of where it is says so in its name.
+                spatial = row["kind"] in SPATIAL_KINDS
+                name = row["concept"] if spatial else f"{row['concept']} ({row['kind']})"
+                self.best[key] = name, row["heldout_dataset_iou"]
         self.saes = (store.read_json("run.json") or {}).get("saes")
 
     def concepts(self) -> Counter[str]:

@@ -13,12 +13,15 @@ import pyarrow as pa
 from gazetteer.data.core.errors import InputError
 from gazetteer.data.core.sites import SITE_COLUMNS, Site
 from gazetteer.data.runs.folder import RunFolder
+from gazetteer.data.tables.schemas import SPATIAL_KINDS
 from gazetteer.labeling.evidence.counts import EvidenceConfig
 from gazetteer.labeling.evidence.run_codes import code_grids
 from gazetteer.labeling.evidence.site_codes import site_of_row, site_order
 from gazetteer.labeling.quality.ceiling import grid_ceiling
+from gazetteer.labeling.quality.kinds import label_kinds
 from gazetteer.labeling.quality.shuffle_check import shuffled_label_counts
-from gazetteer.labeling.rules.labels import LabelConfig
+from gazetteer.labeling.rules.config import LabelConfig
+from gazetteer.labeling.rules.reduce import columns_for
 
 C = TypeVar("C", EvidenceConfig, LabelConfig)
 
@@ -37,6 +40,7 @@ def run_quality(run: str | Path, *, shuffle: bool = True) -> dict[str, Any]:
         ``mean_heldout_support_iou`` and the ``ceiling``, None where no segment was found;
         ``concepts``: per concept the number of features it is the best label of, and held-out IoU by site;
         ``best_block_by_t``: per t the block (cond) with the highest mean;
+        ``kinds``: features by the kind of their best label;
         ``shuffled``: labels that pass as found, and with every concept moved to other pictures
         (`shuffle_check.shuffled_label_counts`).
 
@@ -45,7 +49,8 @@ def run_quality(run: str | Path, *, shuffle: bool = True) -> dict[str, Any]:
     """
     store = RunFolder(run)
     candidates = store.read_final("candidates")
-    images = store.read_table("images", columns=["image_id", "split", "width", "height", "asked"])
+    labels = _settings_of(store, "labels", LabelConfig)
+    images = store.read_table("images", columns=columns_for(labels))
     if not images.num_rows:
         raise InputError(
             f"{store.path} holds no picture, so there is nothing to measure; failures/ says what went wrong."
@@ -66,16 +71,17 @@ def run_quality(run: str | Path, *, shuffle: bool = True) -> dict[str, Any]:
         for site, grid in sorted(grids.items(), key=lambda item: site_order(item[0]))
     ]
     result: dict[str, Any] = {
+        "kinds": label_kinds(candidates),
         "sites": sites,
         "best_block_by_t": _best_blocks(sites),
         "concepts": _concepts(candidates, concepts, best, list(grids)),
     }
     if shuffle:
-        result["shuffled"] = _shuffled(store, images, segments)
+        result["shuffled"] = _shuffled(store, images, segments, labels)
     return result
 
 
-def _shuffled(store: RunFolder, images: pa.Table, segments: pa.Table) -> dict[str, int]:
+def _shuffled(store: RunFolder, images: pa.Table, segments: pa.Table, labels: LabelConfig) -> dict[str, int]:
     """`shuffled_label_counts` by the run's own settings."""
     return shuffled_label_counts(
         images,
@@ -84,7 +90,7 @@ def _shuffled(store: RunFolder, images: pa.Table, segments: pa.Table) -> dict[st
         _feature_counts(store.read_final("features", list(SITE_COLUMNS))),
         base=_asked_everywhere(images),
         evidence_config=_settings_of(store, "evidence", EvidenceConfig),
-        label_config=_settings_of(store, "labels", LabelConfig),
+        label_config=labels,
     )
 
 
@@ -100,6 +106,7 @@ def print_quality(result: Mapping[str, Any]) -> None:
         )
     for t, best in result["best_block_by_t"].items():
         print(f"  best at t={t}: {best['block']} {best['mean_heldout_iou']:.3f}")
+    print("features by the kind of their best label: " + ", ".join(f"{n} {k}" for k, n in result["kinds"].items()))
     print("concepts: features labelled best with it, best held-out IoU at any site")
     for row in result["concepts"]:
         print(f"  {row['concept']:<16}{row['features']:>5}  {row['best_heldout_iou']:.3f}")
@@ -151,8 +158,8 @@ def _best_blocks(sites: list[dict[str, Any]]) -> dict[str, dict[str, Any]]:
 def _concepts(
     candidates: pa.Table, concepts: list[str], best: Mapping[tuple[Site, str], float], sites: list[Site]
 ) -> list[dict[str, Any]]:
-    ranked = candidates.select(["concept", "rank"]).to_pylist()
-    firsts = [row["concept"] for row in ranked if row["rank"] == 1]
+    ranked = candidates.select(["concept", "kind", "rank"]).to_pylist()
+    firsts = [row["concept"] for row in ranked if row["rank"] == 1 and row["kind"] in SPATIAL_KINDS]
     return [
         {
             "concept": concept,

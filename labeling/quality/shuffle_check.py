@@ -7,12 +7,13 @@ from itertools import islice
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from gazetteer.data.core.sites import Site
 from gazetteer.labeling.evidence.concept_maps import inputs_of_tables
 from gazetteer.labeling.evidence.counts import EvidenceConfig, build_evidence, sum_evidence
 from gazetteer.labeling.evidence.site_codes import codes_by_site
-from gazetteer.labeling.rules.labels import LabelConfig
+from gazetteer.labeling.rules.config import LabelConfig
 from gazetteer.labeling.rules.null import seeded
 from gazetteer.labeling.rules.reduce import reduce_tables
 
@@ -89,9 +90,9 @@ def shuffled_label_counts(
     grids = {(one.height, one.width) for one in flat.values()}
     for suffix, some in (("", segments), ("_shuffled", shuffle_concepts(segments, images, seed))):
         evidence = evidence_of_tables(images, codes, some, base, evidence_config)
-        found = reduce_tables(images, flat.items(), grids, some, evidence, feature_counts, "", label_config)[
-            "candidates"
-        ]
+        tables = reduce_tables(images, flat.items(), grids, some, evidence, feature_counts, "", label_config)
+        # Looks and places are found in the prompts and the frame, which nobody shuffled.
+        found = tables["candidates"].filter(~pc.field("kind").isin(["style", "place"]))
         for name, column in (("trusted", "trusted"), ("paper", "paper_label")):
             counts[name + suffix] = int(found[column].to_numpy().sum())
         # Comparisons with NaN, which stands for pairs that were not tested, are false.

@@ -14,6 +14,7 @@ from gazetteer.labeling.evidence.site_codes import SiteCodes, site_arrays
 TOP_IMAGES = 9
 _BEST = {
     "best_label": "concept",
+    "best_kind": "kind",
     "best_dataset_iou": "dataset_iou",
     "best_heldout_dataset_iou": "heldout_dataset_iou",
     "best_q_value": "q_value",

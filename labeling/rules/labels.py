@@ -1,4 +1,4 @@
-"""Evidence becomes labels: every statistic of every co-occurring pair, and which pairs can be trusted.
+"""Evidence becomes statistics of every co-occurring pair of a feature and a concept, with what the nulls say of it.
 
 With I the intersection, A the feature's support and M the concept's unions, all in pixels summed over the
 discovery images that were asked for the concept, and E the mean of I when images are shuffled
@@ -7,69 +7,34 @@ discovery images that were asked for the concept, and E the mean of I when image
     dataset_iou = I / (A + M - I)      precision = I / A      recall = I / M
     null_iou    = E / (A + M - E)      lift      = I / E
 
-The per-image rule (`hits`, `mean_iou`) is counted in labeling/evidence/counts.py. An undefined ratio is null.
+The per-image rule (`hits`, `mean_iou`) is counted in labeling/evidence/counts.py. An undefined ratio is null. Which
+pairs are trusted, and as what, is decided in labeling/rules/kinds/decide.py.
 """
 
 from __future__ import annotations
 
-from typing import Annotated
-
 import numpy as np
 import pyarrow as pa
-from annotated_types import Gt, Lt
 from numpy.typing import NDArray
 
-from gazetteer.data.core.settings import Count, Effect, Natural, NonNegative, Share, setting, settings
 from gazetteer.data.core.sites import SITE_COLUMNS, Site
 from gazetteer.data.tables.schemas import LABELS, PAIRS
 from gazetteer.labeling.evidence.site_codes import rows_by_site, site_arrays
 from gazetteer.labeling.evidence.view import SplitEvidence, views
-from gazetteer.labeling.rules.null import NullConfig
 
 Floats = NDArray[np.float64]
+
+WHERE = ("where_lift", "where_p_value", "where_q_value")
 
 NULLS = pa.schema(
     [
         *(PAIRS.field(name) for name in (*SITE_COLUMNS, "feature", "concept")),
         pa.field("p_value", pa.float64(), nullable=False),
         pa.field("q_value", pa.float64(), nullable=False),
+        *(PAIRS.field(name) for name in WHERE),
     ]
 )
-"""What the location-preserving null says: one row per tested pair of a site."""
-
-
-@settings("labels")
-class LabelConfig:
-    """When a label is trusted, and how its null is sampled."""
-
-    max_q: Share = setting(
-        Effect.LABELS, "Highest false discovery rate (Benjamini-Hochberg over the site's tested pairs).", default=0.05
-    )
-    min_lift: NonNegative = setting(
-        Effect.LABELS, "Lowest ratio of the intersection to that of shuffled images.", default=1.2
-    )
-    min_images: Count = setting(
-        Effect.LABELS, "Fewest discovery images with both; pairs with fewer are not tested.", default=5
-    )
-    min_dataset_iou: Share = setting(
-        Effect.LABELS, "Lowest data-set IoU (NetDissect, arXiv 1704.05796, uses 0.04).", default=0.04
-    )
-    top_shares: tuple[Annotated[float, Gt(0), Lt(1)], ...] = setting(
-        Effect.LABELS,
-        "Shares of a feature's active cells that are tried as its top quantile beside the support "
-        "(labeling/rules/top_quantile.py); () tries none.",
-        default=(0.9, 0.8, 0.7, 0.6, 0.5, 0.4, 0.3, 0.2, 0.1),
-    )
-    permutations: Count = setting(
-        Effect.LABELS, "First permutations of every pair of a feature and a concept.", default=1000
-    )
-    refine: Natural = setting(Effect.LABELS, "Further permutations of promising pairs.", default=19000)
-    seed: int = setting(Effect.LABELS, "Of the permutations.", default=0)
-
-    @property
-    def null(self) -> NullConfig:
-        """The sampling of the null."""
-        return NullConfig(permutations=self.permutations, refine=self.refine, seed=self.seed)
+"""What the nulls say: one row per tested pair of a site; `WHERE` is null where the first null was not rejected."""
 
 
 def _ratio(over: NDArray[np.generic], under: NDArray[np.generic]) -> Floats:
@@ -128,16 +93,6 @@ def _heldout(found: SplitEvidence, other: SplitEvidence | None) -> dict[str, NDA
     return result
 
 
-def _ranks(row: NDArray[np.int64], concept: NDArray[np.int64], gain: Floats, trusted: NDArray[np.bool_]) -> Floats:
-    """1, 2, ... over the trusted pairs of each feature, by gain downwards, then concept; NaN elsewhere."""
-    rank = np.full(len(row), np.nan)
-    kept = np.flatnonzero(trusted)
-    order = kept[np.lexsort((concept[kept], -gain[kept], row[kept]))]
-    starts = np.flatnonzero(np.diff(row[order], prepend=-1))
-    rank[order] = np.arange(len(order)) - np.repeat(starts, np.diff(np.append(starts, len(order)))) + 1
-    return rank
-
-
 def _column(values: NDArray[np.generic], field: pa.Field) -> pa.Array:
     """Values as the field's type, NaN as null."""
     if field.nullable:
@@ -146,9 +101,7 @@ def _column(values: NDArray[np.generic], field: pa.Field) -> pa.Array:
     return pa.array(values).cast(field.type)
 
 
-def _site_pairs(
-    site: Site, splits: dict[str, SplitEvidence], nulls: pa.Table, model: str, config: LabelConfig
-) -> pa.Table:
+def _site_pairs(site: Site, splits: dict[str, SplitEvidence], nulls: pa.Table, model: str) -> pa.Table:
     """The pairs of one site, in table order."""
     found = splits["discovery"]
     scores, held = _scores(found), _heldout(found, splits.get("heldout"))
@@ -159,22 +112,15 @@ def _site_pairs(
     )
     by_key = np.argsort(tested, kind="stable")
     at, there = _place(tested[by_key], _keys(found, count))
-    for name in ("p_value", "q_value"):
-        known = nulls[name].to_numpy()[by_key]
+    for name in ("p_value", "q_value", *WHERE):
+        known = nulls[name].to_numpy()[by_key].astype(np.float64)
         scores[name] = np.where(there, known[at], np.nan) if len(known) else np.full(len(found.row), np.nan)
-    # Comparisons with NaN are false, so an untested or undefined pair is never trusted.
-    trusted = (
-        (scores["q_value"] <= config.max_q) & (scores["lift"] >= config.min_lift)
-        & (found.both >= config.min_images) & (scores["dataset_iou"] >= config.min_dataset_iou)
-    )  # fmt: skip
-    rank = _ranks(found.row, found.concept, scores["dataset_iou"] - scores["null_iou"], trusted)
-    order = np.lexsort((found.concept, rank, found.row))  # NaN sorts last
+    order = np.lexsort((found.concept, found.row))
     values: dict[str, NDArray[np.generic]] = {
-        "feature": found.features[found.row], "rank": rank,
+        "feature": found.features[found.row],
         "images_feature": found.asked, "images_concept": found.concept_images[found.concept],
         "images_both": found.both, "hits": found.hits, **scores,
-        **{f"heldout_{name}": column for name, column in held.items()},
-        "paper_label": found.hits >= 1, "trusted": trusted,
+        **{f"heldout_{name}": column for name, column in held.items()}, "paper_label": found.hits >= 1,
     }  # fmt: skip
     columns: dict[str, pa.Array] = {
         "model": pa.repeat(model, len(order)), **site_arrays(site, len(order)),
@@ -185,21 +131,20 @@ def _site_pairs(
     return pa.Table.from_arrays([columns[name] for name in PAIRS.names], schema=PAIRS)
 
 
-def make_pairs(evidence: pa.Table, nulls: pa.Table, model: str, config: LabelConfig = LabelConfig()) -> pa.Table:
+def make_pairs(evidence: pa.Table, nulls: pa.Table, model: str) -> pa.Table:
     """Every pair that co-occurs in a discovery image, with its statistics.
 
     Args:
         evidence: summed evidence (schemas.EVIDENCE).
-        nulls: p and q of the tested pairs (NULLS, from `reduce.pair_significance`).
+        nulls: p and q of the tested pairs (NULLS, from `significance.pair_significance`).
         model: name of the model under study.
-        config: trust thresholds.
     Returns:
-        schemas.PAIRS ordered by block, branch, t downwards, feature, rank (nulls last), concept.
+        schemas.PAIRS ordered by block, branch, t downwards, feature, concept.
     """
     by_site = rows_by_site(nulls)
     empty = NULLS.empty_table()
     parts = [
-        _site_pairs(site, splits, nulls.take(pa.array(by_site[site])) if site in by_site else empty, model, config)
+        _site_pairs(site, splits, nulls.take(pa.array(by_site[site])) if site in by_site else empty, model)
         for site, splits in views(evidence).items()
         if "discovery" in splits
     ]

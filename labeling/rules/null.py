@@ -15,7 +15,9 @@ B images the sums for all B shifts come from one sparse product
 
 and a permutation of the whole set takes an independent shift in every block, T = sum over b of T_b[s_b]. The
 shifts of one order are a group, so p = (1 + #{T >= T observed}) / (1 + P) is valid at any size of the set;
-several orders make it depend less on who shares a block with whom. All sums are exact integers.
+several orders make it depend less on who shares a block with whom. All sums are exact integers. Below what P
+permutations resolve stands a bound of the same distribution (labeling/rules/tails.py), so that p has no floor
+which many tests could not pass.
 
 A support is a few cells of a few hundred features: the sparse product costs (active cells) x B x concepts
 additions and beats both a Fourier transform along the images (dense in features x cells) and permuting one by
@@ -36,11 +38,15 @@ from numpy.typing import NDArray
 from gazetteer.data.core.errors import InputError
 from gazetteer.labeling.evidence.concept_maps import ConceptMaps, image_places
 from gazetteer.labeling.evidence.site_codes import SiteCodes
+from gazetteer.labeling.rules.tails import tail_bound
 
 Ints = NDArray[np.int64]
 _SUMS = 64 * 2**20  # block sums kept at a time
 _SHIFTED = 16 * 2**20  # entries of the matrix of shifted concept maps at a time
 _AT_ONCE = 2**20  # sums of permutations at a time
+_DENSE = 64 * 2**20  # entries of the concept maps at a time
+_ENOUGH = 100
+"""Pictures of the thinned set that a feature and a concept need; rarer ones are tested on all pictures."""
 
 
 @dataclass(frozen=True)
@@ -56,12 +62,13 @@ class NullConfig:
         refine_below: see there.
         orders: random orders of the images, each with an equal share of the permutations.
         block: images per block.
-        max_images: more images than this are thinned by the digest of their ids.
+        max_images: more images than this are thinned by the digest of their ids, for pairs that are common enough
+            to be judged by so many.
         seed: with the site and the image ids it decides every order and shift.
     """
 
     permutations: int = 1000
-    refine: int = 19000
+    refine: int = 4000
     refine_below: int = 10
     orders: int = 2
     block: int = 16
@@ -149,7 +156,17 @@ def _p_of_pairs(orders: list[list[Ints]], config: NullConfig, key: tuple[object,
             few = [np.ascontiguousarray(block[:, rare]) for block in sums]
             count[rare] += _exceedances(few, observed[rare], more, seeded(*key, "refine", number))
         p[rare] = (1 + count[rare]) / (1 + (share + more) * len(orders))
+    rare = np.flatnonzero(count < config.refine_below)
+    if len(rare):
+        p[rare] = np.minimum(p[rare], np.mean([_bound(sums, rare, observed[rare]) for sums in orders], axis=0))
     return p
+
+
+def _bound(sums: list[Ints], pairs: Ints, observed: Ints) -> NDArray[np.float64]:
+    """What permutations cannot resolve: Chernoff's bound for the shifts of one order, [pairs]."""
+    sizes = {len(block) for block in sums}
+    parts = [np.stack([block[:, pairs] for block in sums if len(block) == size], axis=1) for size in sorted(sizes)]
+    return tail_bound([(part, 1.0) for part in parts], observed)
 
 
 def _groups(asked: NDArray[np.bool_], concept: Ints) -> Iterator[tuple[NDArray[np.bool_], Ints]]:
@@ -186,18 +203,42 @@ def p_values(
     here = np.zeros(len(maps.image_ids), np.bool_)
     here[image] = True
     here &= maps.splits == split
-    if here.sum() > config.max_images:
-        names = sorted(np.flatnonzero(here), key=lambda i: hashlib.sha256(maps.image_ids[i].encode()).digest())
-        here[names[config.max_images :]] = False
     owner = image[codes.image]
     p = np.ones(len(feature))
-    for asked, pairs in _groups(maps.asked & here[:, None], concept):
-        step = max(1, _SUMS // max(1, config.orders * int(asked.sum())))
-        by_feature = pairs[np.argsort(feature[pairs], kind="stable")]
-        for start in range(0, len(by_feature), step):
-            some = by_feature[start : start + step]
-            p[some] = _p_of_group(codes, owner, maps, asked, feature[some], concept[some], config)
+    thinned = here.copy()
+    if here.sum() > config.max_images:
+        names = sorted(np.flatnonzero(here), key=lambda i: hashlib.sha256(maps.image_ids[i].encode()).digest())
+        thinned[names[config.max_images :]] = False
+    common = _common(codes, owner, maps, thinned, feature, concept)
+    for kept, chosen in ((thinned, common), (here, ~common)):
+        some = np.flatnonzero(chosen)
+        for asked, pairs in _groups(maps.asked & kept[:, None], concept[some]):
+            for part in _portions(some[pairs], feature, concept, int(asked.sum()), codes.cells, config.orders):
+                p[part] = _p_of_group(codes, owner, maps, asked, feature[part], concept[part], config)
     return p
+
+
+def _common(
+    codes: SiteCodes, owner: Ints, maps: ConceptMaps, kept: NDArray[np.bool_], feature: Ints, concept: Ints
+) -> NDArray[np.bool_]:
+    """Pairs of a feature and a concept that both occur in `_ENOUGH` of the pictures `kept` bool [I]: bool [T]."""
+    starts = codes.pair_starts()
+    fired = codes.feature[starts][kept[owner[starts]]]
+    pictures = np.bincount(fired, minlength=int(feature.max(initial=0)) + 1)[feature]
+    shown = np.bincount(maps.union_concept[kept[maps.union_image]], minlength=len(maps.concepts))[concept]
+    return np.minimum(pictures, shown) >= _ENOUGH
+
+
+def _portions(pairs: Ints, feature: Ints, concept: Ints, images: int, cells: int, orders: int) -> Iterator[Ints]:
+    """Pairs in portions whose maps and sums fit in memory: a few concepts each, by feature."""
+    names = np.unique(concept[pairs])
+    wide = max(1, _DENSE // max(1, images * cells))
+    step = max(1, _SUMS // max(1, orders * images))
+    for start in range(0, len(names), wide):
+        some = pairs[np.isin(concept[pairs], names[start : start + wide])]
+        some = some[np.argsort(feature[some], kind="stable")]
+        for first in range(0, len(some), step):
+            yield some[first : first + step]
 
 
 def _p_of_group(

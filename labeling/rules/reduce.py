@@ -6,7 +6,7 @@ from collections.abc import Collection, Iterable, Mapping
 
 import numpy as np
 import pyarrow as pa
-from scipy.stats import false_discovery_control
+from numpy.typing import NDArray
 
 from gazetteer.data.core.errors import InputError
 from gazetteer.data.core.sites import Site
@@ -14,47 +14,66 @@ from gazetteer.data.tables.schemas import CANDIDATES, FEATURES
 from gazetteer.labeling.evidence.concept_maps import ConceptMaps, read_concepts
 from gazetteer.labeling.evidence.pooling import Grid
 from gazetteer.labeling.evidence.site_codes import SiteCodes, rows_by_site, same_site, site_arrays, site_order
-from gazetteer.labeling.evidence.view import views
+from gazetteer.labeling.rules.kinds.beyond import place_rows, style_rows
+from gazetteer.labeling.rules.config import LabelConfig
+from gazetteer.labeling.rules.kinds.explained import explain
 from gazetteer.labeling.rules.features import make_features
-from gazetteer.labeling.rules.labels import NULLS, LabelConfig, labels_of, make_pairs
-from gazetteer.labeling.rules.null import p_values
+from gazetteer.labeling.rules.kinds.decide import Rivals, candidates_of, columns_of, decide
+from gazetteer.labeling.rules.labels import labels_of, make_pairs
+from gazetteer.labeling.rules.significance import pair_significance
+from gazetteer.labeling.rules.kinds.styles import read_looks
 from gazetteer.labeling.rules.top_quantile import with_top_quantile
 
 
-def pair_significance(
-    codes: SiteCodes, maps: ConceptMaps, evidence: pa.Table, config: LabelConfig = LabelConfig()
+def columns_for(config: LabelConfig) -> list[str]:
+    """The columns of the images table that labels are made from: no pixels unless a classifier looks at them."""
+    looks = ["image" if config.style_classifier else "prompt"] if config.styles else []
+    return ["image_id", "split", "width", "height", "asked", *looks]
+
+
+def site_candidates(
+    codes: SiteCodes,
+    maps: ConceptMaps,
+    looks: NDArray[np.bool_],
+    evidence: pa.Table,
+    model: str,
+    config: LabelConfig = LabelConfig(),
 ) -> pa.Table:
-    """p and q of every pair of a site that co-occurs in at least `config.min_images` discovery images.
+    """Everything that the features of one site may be called, with the evidence and the verdict.
 
     Args:
         codes: the site's codes.
         maps: the concepts' maps at the grid of `codes`.
-        evidence: summed evidence of the same images, rows of other sites unread.
+        looks: bool [I, S], which of `config.styles` each picture of `maps` has.
+        evidence: the site's summed evidence.
+        model: name of the model under study.
         config: thresholds and sampling.
     Returns:
-        NULLS, one row per tested pair; q by Benjamini-Hochberg within the site.
+        schemas.CANDIDATES, ordered by feature, rank (nulls last), concept.
     """
-    site = codes.site
-    found = views(evidence).get(site, {}).get("discovery")
-    if found is None:
-        return NULLS.empty_table()
-    number = {name: i for i, name in enumerate(maps.concepts)}
-    tested = np.flatnonzero(found.both >= config.min_images)
-    feature = found.features[found.row[tested]]
-    names = np.array([number[name] for name in found.concepts], np.int64)
-    p = p_values(codes, maps, feature, names[found.concept[tested]], config=config.null)
-    columns = [
-        *site_arrays(site, len(p)).values(), pa.array(feature.astype(np.int32)),
-        pa.array(found.concepts, pa.string()).take(pa.array(found.concept[tested])),
-        pa.array(p), pa.array(false_discovery_control(p)),
-    ]  # fmt: skip
-    return pa.Table.from_arrays(columns, schema=NULLS)
+    nulls = pair_significance(codes, maps, evidence, config)
+    pairs = with_top_quantile(make_pairs(evidence, nulls, model), codes, maps, config.top_shares)
+    found = explain(codes, maps, config.styles, looks)
+    if not len(found.features):
+        return CANDIDATES.empty_table()
+    held = explain(codes, maps, config.styles, looks, "heldout")
+    regions = columns_of(pairs)
+    others = [style_rows(codes, maps, looks, found, config), place_rows(codes, maps, found, config)]
+    other = {name: np.concatenate([rows[name] for rows in others]) for name in ("feature", "concept", "kind", "passes")}
+    decided = decide(regions, other, Rivals.of(found), held, config)
+    for rows in (regions, *others):
+        count = len(rows["feature"])
+        rows |= {name: np.full(count, value) for name, value in codes.site.columns().items()}
+        rows |= {"model": np.full(count, model), "top_share": rows.get("top_share", np.ones(count))}
+        rows["paper_label"] = rows.get("paper_label", np.zeros(count, np.bool_))
+    return candidates_of([regions, *others], decided)
 
 
 def reduce_site(
     site: Site,
     codes: SiteCodes,
     maps: ConceptMaps,
+    looks: NDArray[np.bool_],
     evidence: pa.Table,
     count: int,
     model: str,
@@ -66,6 +85,7 @@ def reduce_site(
     Args:
         codes: the site's codes.
         maps: the concepts' maps at the grid of `codes`, of every image of the run.
+        looks: which of `config.styles` each of these images has (`styles.read_looks`).
         evidence: the summed evidence of the site (schemas.EVIDENCE).
         count: features of its autoencoder.
         model, config, images_wanted: see `reduce_tables`.
@@ -74,9 +94,7 @@ def reduce_site(
     Raises:
         InputError: tables that contradict each other.
     """
-    nulls = pair_significance(codes, maps, evidence, config)
-    pairs = make_pairs(evidence, nulls, model, config)
-    candidates = with_top_quantile(pairs, codes, maps, config.top_shares)
+    candidates = site_candidates(codes, maps, looks, evidence, model, config)
     return candidates, make_features(site, codes, candidates, count, model, images_wanted)
 
 
@@ -129,7 +147,8 @@ def reduce_tables(
     """The final tables of a run; one site's codes are looked at after the other.
 
     Args:
-        images, segments: the run's tables (schemas.IMAGES, SEGMENTS), rows in any order.
+        images, segments: the run's tables (schemas.IMAGES, SEGMENTS), rows in any order; `prompt` is read where
+            `config.styles` names looks, and `image` where a classifier tells them.
         codes: the sites, each once, with their codes (`run_codes.all_codes`).
         grids: (height, width) of every grid of `codes`.
         evidence: the sum of the shards' evidence.
@@ -144,13 +163,14 @@ def reduce_tables(
         InputError: tables that contradict each other, or a corrupt mask.
     """
     maps = read_concepts(images, segments, grids)
+    looks = read_looks(images, config.styles, config.style_classifier)
     rows = rows_by_site(evidence)
     sizes = known_sites(feature_counts)
     found: dict[Site, tuple[pa.Table, pa.Table]] = {}
     for site, mine in codes:
         count = require_known(site, sizes)
         some = evidence.take(pa.array(rows.pop(site, np.zeros(0, np.int64))))
-        found[site] = reduce_site(site, mine, maps, some, count, model, config, images_wanted)
+        found[site] = reduce_site(site, mine, maps, looks, some, count, model, config, images_wanted)
     if rows:
         raise InputError(f"Evidence exists at {next(iter(rows)).slug}, where no picture has codes.")
     return join_sites(found, sizes, model, images_wanted)

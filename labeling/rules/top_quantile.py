@@ -27,6 +27,10 @@ from gazetteer.labeling.evidence.site_codes import SiteCodes
 
 Ints = NDArray[np.int64]
 Floats = NDArray[np.float64]
+_TOP = ("top_share", "top_threshold", "top_iou", "heldout_top_iou")
+SCORED = pa.schema([*PAIRS, *(CANDIDATES.field(name) for name in _TOP)])
+"""What the rules count of a pair before it is decided what it is (labeling/rules/kinds/decide.py)."""
+
 _ENTRIES = 2**24  # counts by feature, share and concept held at a time
 
 
@@ -39,7 +43,7 @@ def with_top_quantile(pairs: pa.Table, codes: SiteCodes, maps: ConceptMaps, shar
         maps: the concepts' maps at the grid of `codes`.
         shares: in (0, 1), tried beside the support; () leaves every pair at its support.
     Returns:
-        schemas.CANDIDATES, order kept; a held-out IoU is null where neither feature nor concept was seen.
+        SCORED, order kept; a held-out IoU is null where neither feature nor concept was seen.
     """
     number = {name: i for i, name in enumerate(maps.concepts)}
     concept = np.array([number[name] for name in pairs["concept"].to_pylist()], np.int64)
@@ -50,7 +54,7 @@ def with_top_quantile(pairs: pa.Table, codes: SiteCodes, maps: ConceptMaps, shar
     columns |= {"top_share": pa.array(share), "top_threshold": pa.array(threshold.astype(np.float32))}
     for name, values in (("top_iou", discovery), ("heldout_top_iou", heldout)):
         columns[name] = pa.array(values, mask=np.isnan(values))
-    return pa.Table.from_arrays([columns[name] for name in CANDIDATES.names], schema=CANDIDATES)
+    return pa.Table.from_arrays([columns[name] for name in SCORED.names], schema=SCORED)
 
 
 def best_top_quantile(

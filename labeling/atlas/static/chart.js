@@ -17,7 +17,9 @@ Atlas.chart = (() => {
     if (label.null_iou !== null) {
       bar.append(svg("path", { d: `M${x(label.null_iou)} 18l-6 -12h12z`, class: "chance" }));
     }
-    bar.append(svg("path", { d: `M${x(label.dataset_iou)} 18l-6 -12h12z`, class: "mark" }));
+    if (label.dataset_iou !== null) {
+      bar.append(svg("path", { d: `M${x(label.dataset_iou)} 18l-6 -12h12z`, class: "mark" }));
+    }
     if (label.heldout_dataset_iou !== null) {
       bar.append(svg("circle", { cx: x(label.heldout_dataset_iou), cy: 23, r: 5.5, class: "ring" }));
     }

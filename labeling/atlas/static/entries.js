@@ -20,10 +20,13 @@ Atlas.entries = (() => {
     return box;
   }
 
-  function numbers(index, i, row) {
+  function numbers(atlas, index, i, row) {
     const fires = el("span", { title: "The share of all picture cells in which the feature is active." },
       "fires in ", el("b", {}, percent(index.density[i])));
     if (row < 0) return el("p", { class: "numbers" }, fires);
+    const explains = el("span", { title: "The share of the activation’s variance that the name accounts for." },
+      "explains ", el("b", {}, percent(index.explained[row] / 1000)));
+    if (["scene", "style", "place"].includes(atlas.kinds[index.kind[row]])) return el("p", { class: "numbers" }, explains, fires);
     const iou = index.iou[row] / 1000, chance = (index.chance[row] || 0) / 1000;
     const held = index.held[row] === null ? null : index.held[row] / 1000;
     return el("p", { class: "numbers" },
@@ -44,11 +47,12 @@ Atlas.entries = (() => {
     return el("li", {}, el("a", { class: "entry block-" + site.tint, href: Atlas.featureLink(site, index.f[i], name) },
       el("span", { class: "strip" }, Array.from({ length: shown }, (_, j) => thumb(index, site, i * shown + j))),
       el("span", { class: "name" + (name ? "" : " unnamed") }, name || (index.density[i] > 0 ? "unnamed" : "silent")),
+      name ? el("span", { class: "kind" }, atlas.kinds[index.kind[row]]) : null,
       names.length ? el("span", { class: "also" }, "also " + names.join(", ")) : null,
       el("span", { class: "place", title: site.block },
         el("b", { class: "chip" }, Atlas.shortBlock(site.block)),
         ` ${site.branch} · t ${site.t.toFixed(2)} · no. ${index.f[i]}`),
-      numbers(index, i, row)));
+      numbers(atlas, index, i, row)));
   }
 
   /** The table of sites: rows blocks, columns branch and t; every filled cell chooses its site. */

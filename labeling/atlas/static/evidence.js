@@ -4,7 +4,23 @@
 Atlas.evidence = (() => {
   const { el, ratio, figure, percent, many, count } = Atlas;
 
+  /** What the kinds that say nothing of where a concept is mean. */
+  const WHOLE = {
+    scene: (c) => `It goes with pictures that show ${c}, and does not know where in them.`,
+    style: (c) => `It tells pictures with the look ${c} from others, wherever it fires in them.`,
+    place: (c) => `It fires at a place in the frame, ${c}, whatever is shown there.`,
+  };
+
   function sentence(label) {
+    const c = `“${label.concept}”`, all = WHOLE[label.kind];
+    const rival = label.runner_up === null ? "" : ` Next comes “${label.runner_up}” (${label.runner_up_kind}).`;
+    const explains = `The name accounts for ${percent(label.explained)} of how much it fires where, ${percent(label.heldout_explained)} on held-out pictures.${rival}`;
+    if (all) return `${all(c)} ${explains}`;
+    const where = label.kind === "part" ? "It covers little of it, but hardly anything else: a part. " : "";
+    return `${where}${overlap(label)} ${explains}`;
+  }
+
+  function overlap(label) {
     const said = [`Where this feature fires and where “${label.concept}” is overlap by ${ratio(label.dataset_iou)}.`];
     if (label.null_iou !== null) {
       said.push(label.null_iou > 0.005
@@ -27,13 +43,27 @@ Atlas.evidence = (() => {
   /** Every number of a label, with what it means. */
   function ledger(label) {
     const c = `“${label.concept}”`;
-    return el("dl", { class: "ledger" },
+    const where = ["thing", "stuff", "part"].includes(label.kind);
+    const common = [
+      line("Kind", label.kind, "Whether the name stands for a thing, for what fills a region, for a part of it, for the pictures that show it, for a look, or for a place in the frame."),
+      line("Explains", percent(label.explained), `The share of the activation’s variance over all cells of all pictures that ${c} accounts for; held out ${percent(label.heldout_explained)}.`),
+      line("Ahead by", percent(label.specificity), label.runner_up === null ? "Nothing else explains any of it." : `How much less the next best name, “${label.runner_up}” (${label.runner_up_kind}), explains.`),
+      line("Inside", percent(label.mass_precision), `The share of its activation that lies where ${c} says.`),
+      line("q-value", figure(label.q_value), "The share of names of this site to expect false among those at least as convincing."),
+    ];
+    if (!where) {
+      return el("dl", { class: "ledger" }, common,
+        line("AUC", label.auc === null ? "–" : `${ratio(label.auc)} (${ratio(label.auc_low)} to ${ratio(label.auc_high)})`, `For a look: the chance that a picture with ${c} makes it fire more than one without.`),
+        line("Lift", label.lift === null ? "–" : "× " + figure(label.lift), "How much more often than by chance. 1 is chance."),
+        line("Pictures", `${count(label.images_both)} of both`, `It fires in ${many(label.images_feature, "picture")}; ${count(label.images_concept)} have ${c}.`));
+    }
+    return el("dl", { class: "ledger" }, common,
+      line("Knows where", label.where_lift === null ? "–" : "× " + figure(label.where_lift), `Among pictures with both: how much more of its support lies on ${c} than if these pictures were shuffled (q ${figure(label.where_q_value)}).`),
       line("Overlap (IoU)", ratio(label.dataset_iou, 3), `Of all pixels that the feature or ${c} covers, the share that both cover. 1 is a perfect match.`),
       line("By chance", ratio(label.null_iou, 3), "The same with pictures shuffled: what the usual place of things in the frame explains."),
       line("Lift", label.lift === null ? "–" : "× " + figure(label.lift), "The area that both cover, divided by what they would share if the pictures were shuffled. 1 is chance."),
       line("Held-out overlap", ratio(label.heldout_dataset_iou, 3), "The overlap on pictures that took no part in choosing the name. A name that holds keeps most of its overlap."),
       line("Where strongest", ratio(label.top_iou, 3), `The overlap when only the strongest ${percent(label.top_share)} of the cells where it fires count, the share that suits the name best; held out ${ratio(label.heldout_top_iou, 3)}.`),
-      line("q-value", figure(label.q_value), "The share of names of this site to expect false among those at least as convincing."),
       line("Precision", percent(label.precision), `How much of the area where the feature fires is ${c}.`),
       line("Recall", percent(label.recall), `How much of the area of ${c} the feature covers.`),
       line("Pictures", `${count(label.images_both)} of both`, `Where ${c} was looked for, the feature fires in ${many(label.images_feature, "picture")}; ${c} was found in ${count(label.images_concept)}; these hold both.`),

@@ -8,6 +8,7 @@ the U-Net (arXiv 2504.15473 evaluates on sampled pictures only; here the annotat
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -165,11 +166,13 @@ def noised(
     concepts: Sequence[str],
     folder: Path,
     seed: int = 0,
+    attention: bool = True,
 ) -> Seen:
     """Noise finished pictures to the steps of `t` and pass each once through the U-Net with its caption.
 
     Args:
         pictures: (image id, caption, uint8 [H, W, 3]), ids ascending.
+        attention: whether cross-attention is wanted too.
         seed: of the noise; each picture and step draws its own, on the CPU.
     Raises:
         InputError: the U-Net wants more than the caption (SDXL).
@@ -199,7 +202,7 @@ def noised(
 
         with (
             capture_updates(pipe, generation.blocks, on_update),
-            capture_attention(pipe, listener),
+            capture_attention(pipe, listener) if attention else nullcontext(),
         ):
             for place, one in t_of.items():
                 scheduler.set_timesteps(generation.steps)  # anew: samplers that scale by σ remember where they are

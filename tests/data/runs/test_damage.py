@@ -17,11 +17,11 @@ from gazetteer.data.core.errors import InputError
 from gazetteer.data.runs.folder import RunFolder
 from gazetteer.data.runs.sealed import seal, unseal
 from gazetteer.data.tables.provenance import with_provenance
-from gazetteer.data.tables.schemas import CANDIDATES, FINAL_TABLES, LABELLING_TABLES, PAIRS, SCHEMA_VERSION
+from gazetteer.data.tables.schemas import FINAL_TABLES, LABELLING_TABLES, LABELS, PAIRS, SCHEMA_VERSION
 from gazetteer.jobs.label.run import LabelRun
 from tests.support.system.running import FEW, digests, in_process
 
-ABOVE_A_THRESHOLD = [name for name in CANDIDATES.names if name not in PAIRS.names]
+SINCE_THEN = [name for name in LABELS.names if name not in PAIRS.names and name not in ("rank", "kind")]
 
 
 def again(run: Path, code: int = 0) -> str:
@@ -110,7 +110,7 @@ def written_earlier(run: Path) -> None:
     manifest = json.loads((run / "_meta/manifest.json").read_text())
     for name in ("labels", "candidates"):
         path = run / f"{name}.parquet"
-        table = with_provenance(pq.read_table(path).drop_columns(ABOVE_A_THRESHOLD), {"schema_version": 1})
+        table = with_provenance(pq.read_table(path).drop_columns(SINCE_THEN), {"schema_version": 1})
         pq.write_table(table, path)
         manifest["tables"][name].update(bytes=path.stat().st_size, sha256=digest_bytes(path.read_bytes()))
     content = json.dumps(manifest).encode()

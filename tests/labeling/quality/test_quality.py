@@ -12,7 +12,7 @@ from gazetteer.data.tables.schemas import CANDIDATES
 from gazetteer.labeling.evidence.counts import EvidenceConfig
 from gazetteer.labeling.quality.report import print_quality, run_quality
 from gazetteer.labeling.quality.shuffle_check import shuffled_label_counts
-from gazetteer.labeling.rules.labels import LabelConfig
+from gazetteer.labeling.rules.config import LabelConfig
 from tests.support.runs.layout_runs import world_run
 from tests.support.runs.runs import PROVENANCE, SITE, blank, finished_run
 from tests.support.runs.small_world import MID, sky_world
@@ -44,7 +44,8 @@ def test_the_best_feature_is_chosen_on_discovery_and_reported_held_out(tmp_path:
 
 def test_the_control_uses_the_settings_of_the_run(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     world = sky_world(40)
-    labels = LabelConfig(max_q=1.0, min_lift=0.0, min_images=1, min_dataset_iou=0.0, permutations=50, refine=0)
+    labels = LabelConfig(max_q=1.0, min_lift=0.0, min_images=1, min_dataset_iou=0.0, permutations=50, refine=0,
+                         min_precision=0.0, min_explained=0.0, min_specificity=-1.0)  # fmt: skip
     evidence = EvidenceConfig(hit_iou=0.05)
     made = {f"labels.{name}": value for name, value in asdict(labels).items()}
     made |= {f"evidence.{name}": value for name, value in asdict(evidence).items()}

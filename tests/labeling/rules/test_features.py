@@ -56,7 +56,8 @@ def test_labels_of_the_best_rank_are_named() -> None:
     assert len(rows) == 5
     assert (rows[FOLLOWS]["best_label"], rows[FOLLOWS]["best_dataset_iou"]) == ("sky", 1.0)
     assert rows[FOLLOWS]["best_heldout_dataset_iou"] == 1.0
-    assert [row["labels"] for row in rows] == [1, 0, 0, 0, 0]
+    assert [row["labels"] for row in rows] == [1, 1, 0, 0, 0]
+    assert [(row["best_label"], row["best_kind"]) for row in rows[:2]] == [("sky", "thing"), ("top half", "place")]
     assert rows[1]["paper_labels"] == 1  # the published rule takes the top of the picture for the sky
     assert (rows[CORNER]["images"], rows[CORNER]["images_short"], rows[4]["dead"]) == (3, 6, True)
 

@@ -1,18 +1,15 @@
-"""Labels: the three rules side by side, from counts small enough to check by hand."""
+"""What evidence says of pairs, from counts small enough to check by hand."""
 
 from __future__ import annotations
-
-import dataclasses
 
 import numpy as np
 import pyarrow as pa
 import pytest
 
-from gazetteer.data.core.errors import InputError
 from gazetteer.data.core.sites import Site
 from gazetteer.data.tables.schemas import PAIRS
 from gazetteer.labeling.evidence.counts import ImageEvidenceInput, build_evidence
-from gazetteer.labeling.rules.labels import NULLS, LabelConfig, make_pairs
+from gazetteer.labeling.rules.labels import NULLS, make_pairs
 from tests.support.runs.small_world import MID, map_code
 
 
@@ -33,9 +30,13 @@ def image(name: str, maps: dict[int, list], segments: list, split: str = "discov
 
 def nulls(*rows: tuple[int, str, float]) -> pa.Table:
     return pa.Table.from_pylist(
-        [{**MID.columns(), "feature": f, "concept": c, "p_value": q / 2, "q_value": q} for f, c, q in rows],
+        [
+            {**MID.columns(), "feature": f, "concept": c, "p_value": q / 2, "q_value": q, "where_lift": 1.5,
+             "where_p_value": q, "where_q_value": 2 * q}
+            for f, c, q in rows
+        ],
         schema=NULLS,
-    )
+    )  # fmt: skip
 
 
 def by_pair(table: pa.Table) -> dict[tuple[int, str], dict[str, object]]:
@@ -66,7 +67,8 @@ def test_statistics_by_hand(base: tuple[str, ...]) -> None:
     assert (row["p_value"], row["q_value"]) == (0.005, 0.01)
     assert (row["heldout_images"], row["heldout_hit_rate"]) == (1, 0.0)  # IoU 4/8 is not above 0.5
     assert row["heldout_dataset_iou"] == pytest.approx(0.5)
-    assert (row["paper_label"], row["trusted"], row["rank"], row["model"]) == (True, False, None, "toy")
+    assert (row["where_lift"], row["where_p_value"], row["where_q_value"]) == (1.5, 0.01, 0.02)
+    assert (row["paper_label"], row["model"]) == (True, "toy")
 
 
 def test_only_images_that_were_asked_count() -> None:
@@ -92,33 +94,6 @@ def test_a_pair_that_parts_on_heldout_images_scores_zero_there() -> None:
     assert (row["heldout_images"], row["heldout_hit_rate"], row["heldout_dataset_iou"]) == (0, None, 0.0)
 
 
-def test_trusted_pairs_are_ranked_by_their_gain_over_the_null() -> None:
-    # Feature 1 covers all of the sky and half of the sea; 6 images give both enough evidence.
-    maps = {1: [1, 1, 1, 0]}
-    full = [image(f"a{i}", maps, [("sky", TOP), ("sea", BOTTOM)]) for i in range(6)]
-    blank = [image(f"b{i}", {2: [0, 0, 0, 1]}, []) for i in range(6)]
-    evidence = build_evidence(full + blank)
-    table = make_pairs(evidence, nulls((1, "sky", 0.0), (1, "sea", 0.0)), "toy")
-    rows = by_pair(table)
-    assert [row["concept"] for row in table.to_pylist()] == ["sky", "sea"]
-    assert (rows[1, "sky"]["rank"], rows[1, "sea"]["rank"]) == (1, 2)
-    # dataset_iou 2/3 and 1/4; each threshold on its own takes the label away.
-    q = nulls((1, "sky", 0.04), (1, "sea", 0.06))
-    assert [r["concept"] for r in make_pairs(evidence, q, "toy").to_pylist() if r["trusted"]] == ["sky"]
-    for change in ({"min_dataset_iou": 0.7}, {"min_images": 7}, {"min_lift": 2.1}, {"max_q": 0.03}):
-        config = dataclasses.replace(LabelConfig(), **change)
-        found = make_pairs(evidence, q, "toy", config)
-        assert not any(found["trusted"].to_pylist())
-        assert set(found["rank"].to_pylist()) == {None}
-
-
-def test_ties_go_to_the_first_name() -> None:
-    both = [image(f"a{i}", {1: [1, 1, 0, 0]}, [("sky", TOP), ("sea", TOP)]) for i in range(6)]
-    rest = [image(f"b{i}", {2: [0, 0, 0, 1]}, []) for i in range(6)]
-    table = make_pairs(build_evidence(both + rest), nulls((1, "sky", 0.0), (1, "sea", 0.0)), "toy")
-    assert [(row["concept"], row["rank"]) for row in table.to_pylist()] == [("sea", 1), ("sky", 2)]
-
-
 def test_rows_are_ordered_and_labels_have_their_schema() -> None:
     sites = [Site("b", "cond", 0.0), Site("b", "cond", 1.0), Site("a", "uncond", 0.5)]
     images = [image(f"i{n}", {7: [1, 0, 0, 0], 3: [0, 1, 0, 0]}, [("sky", TOP)], site=s) for n, s in enumerate(sites)]
@@ -126,9 +101,3 @@ def test_rows_are_ordered_and_labels_have_their_schema() -> None:
     keys = list(zip(*(table[name].to_pylist() for name in ("block", "t", "feature")), strict=True))
     assert keys == [("a", 0.5, 3), ("a", 0.5, 7), ("b", 1.0, 3), ("b", 1.0, 7), ("b", 0.0, 3), ("b", 0.0, 7)]
     assert make_pairs(build_evidence([]), nulls(), "toy").equals(PAIRS.empty_table())
-
-
-@pytest.mark.parametrize("wrong", [{"max_q": 1.1}, {"min_lift": -1.0}, {"min_images": 0}, {"permutations": 0}])
-def test_bad_thresholds_are_refused(wrong: dict[str, float]) -> None:
-    with pytest.raises(InputError, match=next(iter(wrong))):
-        LabelConfig(**wrong)  # type: ignore[arg-type]

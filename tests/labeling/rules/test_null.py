@@ -11,7 +11,7 @@ from gazetteer.labeling.evidence.concept_maps import ConceptMaps, read_concepts
 from gazetteer.labeling.evidence.site_codes import SiteCodes, codes_by_site
 from gazetteer.labeling.evidence.view import views
 from gazetteer.labeling.rules.null import NullConfig, block_sums, p_values
-from gazetteer.labeling.rules.reduce import pair_significance
+from gazetteer.labeling.rules.significance import pair_significance
 from tests.support.runs.small_world import FOLLOWS, MERELY_TOP, MID, World, sky_world
 
 
@@ -104,8 +104,7 @@ def test_only_small_p_are_refined_and_resolution_follows() -> None:
     pair = np.array([FOLLOWS, MERELY_TOP]), np.array([1, 1])
     coarse = p_values(codes, maps, *pair, config=NullConfig(refine=0))
     fine = p_values(codes, maps, *pair, config=NullConfig(refine=9000))
-    assert coarse[0] == pytest.approx(1 / 1001)
-    assert fine[0] == pytest.approx(1 / 10001)
+    assert coarse[0] == fine[0] < 1e-6  # what permutations cannot resolve is bounded, so p has no floor
     assert fine[1] == coarse[1]
 
 

@@ -12,8 +12,8 @@ from gazetteer.labeling.evidence.concept_maps import read_concepts
 from gazetteer.labeling.evidence.counts import sum_evidence
 from gazetteer.labeling.quality.ceiling import best_rounding, grid_ceiling
 from gazetteer.labeling.quality.shuffle_check import evidence_of_tables, shuffle_concepts, shuffled_label_counts
-from gazetteer.labeling.rules.labels import LabelConfig
-from tests.support.runs.small_world import FOLLOWS, MID, World, reduced, sky_world
+from gazetteer.labeling.rules.config import LabelConfig
+from tests.support.runs.small_world import FOLLOWS, MERELY_TOP, MID, World, reduced, sky_world
 
 
 def shuffled(table: pa.Table, seed: int) -> pa.Table:
@@ -24,7 +24,8 @@ def test_only_the_feature_that_follows_the_sky_is_labelled_sky() -> None:
     world = sky_world()
     tables = world.reduce({MID: 4})
     assert {name: table.schema for name, table in tables.items()} == FINAL_TABLES
-    assert [(r["feature"], r["concept"]) for r in tables["labels"].to_pylist()] == [(FOLLOWS, "sky")]
+    named = [(r["feature"], r["concept"], r["kind"]) for r in tables["labels"].to_pylist()]
+    assert named == [(FOLLOWS, "sky", "thing"), (MERELY_TOP, "top half", "place")]
 
 
 def test_final_tables_depend_on_the_content_alone() -> None:
@@ -82,9 +83,9 @@ def test_the_q_value_alone_is_counted_beside_the_trust_rule() -> None:
         counts = shuffled_label_counts(
             world.images, world.codes, world.segments, {MID: 4}, world.base, label_config=config
         )
-        q_values = world.reduce({MID: 4}, config=config)["candidates"]["q_value"].to_pylist()
+        found = world.reduce({MID: 4}, config=config)["candidates"].to_pylist()
+        q_values = [row["q_value"] for row in found if row["kind"] not in ("style", "place")]
         assert counts["q"] == sum(q is not None and q <= limit for q in q_values) > 0
-        assert None in q_values
         assert (counts["trusted"], counts["trusted_shuffled"]) == (0, 0)
     assert counts["q_shuffled"] > 0
 

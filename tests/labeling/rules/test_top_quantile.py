@@ -13,7 +13,7 @@ from gazetteer.data.core.sites import Site
 from gazetteer.labeling.evidence.concept_maps import read_concepts
 from gazetteer.labeling.evidence.counts import ImageEvidenceInput
 from gazetteer.labeling.evidence.site_codes import codes_by_site
-from gazetteer.labeling.rules.labels import LabelConfig
+from gazetteer.labeling.rules.config import LabelConfig
 from gazetteer.labeling.rules.top_quantile import best_top_quantile
 from tests.support.runs.small_world import MID, World, map_code
 from tests.support.runs.strategies import SITES, small_runs

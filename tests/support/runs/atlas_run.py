@@ -146,6 +146,9 @@ def _label(site: Site, feature: int, concept: str, rank: int, iou: float, truste
     chance = iou * (0.45 if trusted else 0.97)
     return {
         "model": "toy", **site.columns(), "feature": feature, "concept": concept,
+        "kind": "thing", "explained": 0.6 * iou, "heldout_explained": 0.5 * iou, "specificity": 0.7,
+        "runner_up": "top half", "runner_up_kind": "place", "runner_up_explained": 0.18 * iou, "mass_precision": 0.8,
+        "where_lift": 1.4, "where_p_value": 0.002, "where_q_value": 0.01,
         "rank": rank, "images_feature": 10, "images_concept": 9, "images_both": 8, "hits": 5, "hit_rate": 0.625,
         "mean_iou": 0.9 * iou, "dataset_iou": iou, "precision": 0.8, "recall": 0.7, "null_iou": chance,
         "lift": iou / chance, "p_value": 0.001 if trusted else 0.4, "q_value": 0.004 if trusted else 0.6,

@@ -40,6 +40,7 @@
       el("h1", {}, label
         ? el("a", { href: Atlas.conceptLink(label.concept), title: "Every feature of this name" }, label.concept)
         : el("span", { class: "unnamed" }, feature.dead ? "silent" : "unnamed"),
+      label ? el("span", { class: "kind", title: "What kind of name this is" }, ` ${label.kind}`) : null,
       el("span", { class: "number" }, ` no. ${feature.f}`)),
       others.length ? el("p", { class: "others" }, "also ", others.map((l, i) => [
         i ? ", " : "", el("a", { href: Atlas.featureLink(site, feature.f, l.concept) }, l.concept)])) : null);

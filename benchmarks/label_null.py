@@ -1,0 +1,334 @@
+"""Do the nulls of the labels hold? Simulated features and concepts whose truth is known, through the real rules.
+
+    python benchmarks/label_null.py --json
+
+Each simulation makes pictures with concepts (a sky at the top of nearly all, a sea below the horizon of a third, boats
+on the sea, blobs elsewhere), looks, and features of one sort, and asks the whole trust rule about them:
+
+    independent   blobs and wide patches that know nothing of any concept (also at other numbers of pictures)
+    place         always the top, the bottom or a side of the frame
+    company       random cells in every picture of the sea, in as many more where the sea is larger
+    style         random cells in the pictures of a look that most suns share
+    duplicated    independent features, each ten times over
+    open          independent features against 1,000 words, most of them rare
+    power         features that cover half of a concept in 5 to 40 of its pictures, and words of the open vocabulary
+
+For each: ``tested`` pairs; ``rejected`` by both nulls, so that the feature is said to know where the concept is;
+``trusted`` as a thing, stuff or part; ``p_below_05``: share of the tested pairs with p <= .05 (first null; company and
+style: the second one, on the pairs that the company makes). All rejections but those of ``power`` are false.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+if __package__ in (None, ""):
+    sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from gazetteer.data.core.sites import Site
+from gazetteer.data.tables.codes import SparseMap
+from gazetteer.data.tables.schemas import SPATIAL_KINDS
+from gazetteer.labeling.evidence.concept_maps import ConceptMaps
+from gazetteer.labeling.evidence.counts import ImageEvidenceInput, build_evidence
+from gazetteer.labeling.evidence.site_codes import SiteCodes
+from gazetteer.labeling.evidence.view import views
+from gazetteer.labeling.rules.config import LabelConfig
+from gazetteer.labeling.rules.reduce import site_candidates
+from gazetteer.labeling.rules.significance import expectations
+
+GRID = 8
+CELLS = GRID * GRID
+SITE = Site("simulated", "cond", 0.5)
+STYLES = ("golden", "grey", "old")
+SKY, SEA, BOAT, SUN = 0, 1, 2, 3
+Bools = NDArray[np.bool_]
+ROWS, COLUMNS = np.divmod(np.arange(CELLS), GRID)
+
+
+@dataclass
+class Simulated:
+    """Pictures with concepts and looks, and what some features do on them.
+
+    Attributes:
+        concepts: bool [N, C, cells]; `looks`: bool [N, styles]; `fires`: bool [N, F, cells].
+    """
+
+    concepts: Bools
+    looks: Bools
+    fires: list[Bools] = field(default_factory=list)
+
+    @property
+    def pictures(self) -> int:
+        return len(self.concepts)
+
+    def candidates(self, config: LabelConfig) -> tuple[list[dict[str, Any]], int]:
+        """Rows of schemas.CANDIDATES by the real rules, and how many pairs were tested."""
+        fires = np.stack(self.fires, axis=1)
+        names = tuple(f"c{number:04d}" for number in range(self.concepts.shape[1]))
+        ids = tuple(f"i{number:05d}" for number in range(self.pictures))
+        image, feature, cell = np.nonzero(fires)
+        codes = SiteCodes(SITE, ids, GRID, GRID, image.astype(np.int32), feature.astype(np.int32),
+                          cell.astype(np.int32), np.ones(len(image), np.float32))  # fmt: skip
+        shown = self.concepts.any(axis=2)
+        of, which = np.nonzero(shown)
+        maps = ConceptMaps(
+            ids, names, np.full(self.pictures, "discovery"), np.full((self.pictures, 2), GRID),
+            np.ones(shown.shape, np.bool_), of, which, {(GRID, GRID): self.concepts[of, which].astype(np.int32)},
+        )  # fmt: skip
+        evidence = build_evidence(
+            [
+                ImageEvidenceInput(
+                    ids[i], "discovery", (GRID, GRID), names,
+                    [(names[c], self.concepts[i, c].reshape(GRID, GRID)) for c in np.flatnonzero(shown[i])],
+                    {SITE: _sparse(fires[i])},
+                )
+                for i in range(self.pictures)
+            ],
+            names,
+        )  # fmt: skip
+        table = site_candidates(codes, maps, self.looks, evidence, "simulated", config)
+        found = views(evidence)[SITE]["discovery"]
+        return table.to_pylist(), expectations(found, config.min_expected)[1]
+
+
+def _sparse(fires: Bools) -> SparseMap:
+    """Activations 1 of the features bool [F, cells] of a picture as slots, as many a cell as the fullest needs."""
+    feature, cell = np.nonzero(fires)
+    k = max(1, int(fires.sum(axis=0).max()))
+    slots, values = np.zeros((CELLS, k), np.uint32), np.zeros((CELLS, k), np.float16)
+    order = np.argsort(cell, kind="stable")
+    place = np.arange(len(order)) - np.searchsorted(cell[order], cell[order])
+    slots[cell[order], place], values[cell[order], place] = feature[order], 1.0
+    return SparseMap(GRID, GRID, k, slots.ravel(), values.ravel())
+
+
+def blob(random: np.random.Generator, low: int = 1, high: int = 4) -> Bools:
+    """A square of cells anywhere."""
+    side = int(random.integers(low, high + 1))
+    top, left = random.integers(0, GRID - side + 1, 2)
+    inside: Bools = (top <= ROWS) & (top + side > ROWS) & (left <= COLUMNS) & (left + side > COLUMNS)
+    return inside
+
+
+def world(random: np.random.Generator, pictures: int, others: int = 12) -> Simulated:
+    """Pictures as the head of this file describes them."""
+    concepts = np.zeros((pictures, 4 + others, CELLS), np.bool_)
+    looks = random.random((pictures, len(STYLES))) < 0.12
+    often = random.uniform(0.05, 0.35, others)
+    for i in range(pictures):
+        horizon = int(random.integers(2, 7))
+        if random.random() < 0.9:
+            concepts[i, SKY] = horizon > ROWS
+        if random.random() < 0.35:
+            concepts[i, SEA] = horizon <= ROWS
+            if random.random() < 0.7:
+                left = int(random.integers(0, GRID - 1))
+                concepts[i, BOAT] = (np.abs(ROWS - horizon) < 1) & (left <= COLUMNS) & (left + 2 > COLUMNS)
+        if random.random() < (0.8 if looks[i, 0] else 0.03):
+            concepts[i, SUN] = blob(random, 2, 3)
+        for number in np.flatnonzero(random.random(others) < often):
+            concepts[i, 4 + number] = blob(random)
+    return Simulated(concepts, looks)
+
+
+def somewhere(random: np.random.Generator, pictures: int) -> Bools:
+    """A feature that knows nothing: blobs, or patches of the whole frame, in 5 pictures to half of them."""
+    fires = np.zeros((pictures, CELLS), np.bool_)
+    count = int(np.exp(random.uniform(np.log(5), np.log(max(6, pictures / 2)))))
+    wide = random.random() < 0.3
+    for i in random.choice(pictures, count, replace=False):
+        fires[i] = random.random(CELLS) < 0.6 if wide else blob(random)
+    return fires
+
+
+def independent(random: np.random.Generator, pictures: int = 308, features: int = 120) -> Simulated:
+    made = world(random, pictures)
+    made.fires = [somewhere(random, pictures) for _ in range(features)]
+    return made
+
+
+def duplicated(random: np.random.Generator) -> Simulated:
+    made = independent(random, features=12)
+    made.fires = [fires for fires in made.fires for _ in range(10)]
+    return made
+
+
+def place(random: np.random.Generator, pictures: int = 308) -> Simulated:
+    made = world(random, pictures)
+    for number in range(40):
+        fires = np.zeros((pictures, CELLS), np.bool_)
+        for i in np.flatnonzero(random.random(pictures) < 0.7):
+            size = int(random.integers(1, 6))
+            axis, far = (ROWS, COLUMNS)[number % 2], number % 4 > 1
+            fires[i] = axis >= GRID - size if far else axis < size
+        made.fires.append(fires)
+    return made
+
+
+def company(random: np.random.Generator, pictures: int = 308) -> Simulated:
+    made = world(random, pictures)
+    for number in range(10):
+        fires = np.zeros((pictures, CELLS), np.bool_)
+        for i in np.flatnonzero(made.concepts[:, SEA].any(axis=1)):
+            share = 0.3 if number % 2 else 0.8 * made.concepts[i, SEA].mean()
+            fires[i] = random.random(CELLS) < share
+        made.fires.append(fires)
+    return made
+
+
+def style(random: np.random.Generator, pictures: int = 308) -> Simulated:
+    made = world(random, pictures)
+    for _ in range(10):
+        fires = (random.random((pictures, CELLS)) < 0.3) & made.looks[:, :1]
+        made.fires.append(fires)
+    return made
+
+
+def open_vocabulary(random: np.random.Generator, pictures: int = 800, words: int = 1000) -> Simulated:
+    """Words in 0.3 to 2 % of the pictures each, and features in as few."""
+    concepts = np.zeros((pictures, words, CELLS), np.bool_)
+    for word in range(words):
+        shown = random.choice(pictures, max(2, int(pictures * random.uniform(0.003, 0.02))), replace=False)
+        for i in shown:
+            concepts[i, word] = blob(random, 2, 7)
+    made = Simulated(concepts, np.zeros((pictures, 0), np.bool_))
+    for _ in range(60):
+        fires = np.zeros((pictures, CELLS), np.bool_)
+        count = int(pictures * np.exp(random.uniform(np.log(0.01), np.log(0.3))))
+        for i in random.choice(pictures, count, replace=False):
+            fires[i] = blob(random, 1, 5)
+        made.fires.append(fires)
+    return made
+
+
+def knowing(random: np.random.Generator, made: Simulated, concept: int, pictures: int, cover: float = 0.5) -> Bools:
+    """A feature that covers a share of a concept in so many of its pictures (or all), and fires nowhere else."""
+    shown = np.flatnonzero(made.concepts[:, concept].any(axis=1))
+    fires = np.zeros((made.pictures, CELLS), np.bool_)
+    for i in random.choice(shown, min(pictures, len(shown)), replace=False):
+        some = made.concepts[i, concept] & (random.random(CELLS) < cover)
+        fires[i] = some if some.any() else made.concepts[i, concept]
+    return fires
+
+
+# The pair that a simulation tempts the rule with: (its concept); None: every pair.
+FALSE: dict[str, tuple[Callable[..., Simulated], int | None, int]] = {
+    "independent": (independent, None, 4),
+    "place": (place, None, 4),
+    "company": (company, SEA, 12),
+    "style": (style, SUN, 12),
+    "duplicated": (duplicated, None, 4),
+    "open": (open_vocabulary, None, 1),
+}
+SIZES = (40, 120, 1000)
+POWER = (5, 10, 20, 40)
+
+
+def judge(made: Simulated, config: LabelConfig, concept: int | None = None) -> dict[str, float]:
+    """Counts of one simulation, of all pairs or those with one concept; ``below``: of the null that is in question."""
+    rows, tests = made.candidates(config)
+    pairs = [row for row in rows if row["kind"] not in ("style", "place")]
+    which = "p_value"
+    if concept is not None:
+        which = "where_p_value"
+        pairs = [row for row in pairs if row["concept"] == f"c{concept:04d}"]
+        tests = sum(row["p_value"] is not None for row in pairs)
+    both = [r for r in pairs if r["where_q_value"] is not None and r["where_q_value"] <= config.max_q]
+    return {
+        "tested": tests, "rejected": len(both),
+        "trusted": sum(row["trusted"] and row["kind"] in SPATIAL_KINDS for row in pairs),
+        "scenes": sum(row["trusted"] and row["kind"] == "scene" for row in pairs),
+        "below": sum(row[which] is not None and row[which] <= 0.05 for row in pairs),
+    }  # fmt: skip
+
+
+def simulate(name: str, repeats: int = 0, config: LabelConfig | None = None, **sizes: int) -> dict[str, Any]:
+    """One false simulation, summed over its repeats."""
+    make, concept, usual = FALSE[name]
+    config = config or LabelConfig(styles=STYLES if name != "open" else ())
+    worlds = (make(np.random.default_rng((5, number)), **sizes) for number in range(repeats or usual))
+    found = [judge(made, config, concept) for made in worlds]
+    total = {key: int(sum(one[key] for one in found)) for key in found[0]}
+    below = total.pop("below")
+    return {
+        **total, "p_below_05": round(below / max(1, total["tested"]), 4), "repeats": len(found),
+        "repeats_with_a_rejection": sum(one["rejected"] > 0 for one in found),
+    }  # fmt: skip
+
+
+def power(pictures: int = 308, cover: float = 0.5) -> list[dict[str, Any]]:
+    """How often features that know a concept in n of its pictures are said to, beside 100 that know nothing."""
+    random = np.random.default_rng(7)
+    made = independent(random, pictures, features=100)
+    wanted = []
+    for count in POWER:
+        for concept in range(4, 16):
+            wanted.append((count, concept, len(made.fires)))
+            made.fires.append(knowing(random, made, concept, count, cover))
+    return _curve(made, wanted, LabelConfig(styles=STYLES))
+
+
+def open_power(pictures: int = 800) -> list[dict[str, Any]]:
+    """The same for rare words of the open vocabulary: features that know one in all of its pictures, by their number."""
+    random = np.random.default_rng(8)
+    made = open_vocabulary(random, pictures)
+    shown = made.concepts.any(axis=2).sum(axis=0)
+    wanted = []
+    for count in (5, 8, 12, 15):
+        for concept in np.flatnonzero(shown == count)[:10]:
+            wanted.append((count, int(concept), len(made.fires)))
+            made.fires.append(knowing(random, made, int(concept), count))
+    return _curve(made, wanted, LabelConfig(min_expected=0.05))
+
+
+def _curve(made: Simulated, wanted: list[tuple[int, int, int]], config: LabelConfig) -> list[dict[str, Any]]:
+    rows, tests = made.candidates(config)
+    by_pair = {(row["feature"], row["concept"]): row for row in rows}
+    curve = []
+    for count in sorted({count for count, _, _ in wanted}):
+        some = [by_pair.get((feature, f"c{concept:04d}")) for n, concept, feature in wanted if n == count]
+        known = [
+            row for row in some if row and row["where_q_value"] is not None and row["where_q_value"] <= config.max_q
+        ]
+        trusted = [row for row in known if row["trusted"] and row["kind"] in SPATIAL_KINDS]
+        curve.append({
+            "pictures": count, "features": len(some), "tests": tests,
+            "rejected": round(len(known) / len(some), 3), "trusted": round(len(trusted) / len(some), 3),
+        })  # fmt: skip
+    return curve
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run every simulation and print what it gave."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--json", action="store_true", help="print one JSON object")
+    parser.add_argument("--only", nargs="+", choices=[*FALSE, "sizes", "power"], help="some of the simulations")
+    arguments = parser.parse_args(argv)
+    begun = time.process_time()
+    found: dict[str, Any] = {}
+    for name in arguments.only or [*FALSE, "sizes", "power"]:
+        if name == "sizes":
+            found |= {f"independent_{n}": simulate("independent", 2, pictures=n) for n in SIZES}
+        elif name == "power":
+            found |= {"power": power(), "power_open": open_power()}
+        else:
+            found[name] = simulate(name)
+        print(f"{name}: {json.dumps(found.get(name, ''))}", file=sys.stderr, flush=True)
+    found["cpu_seconds"] = round(time.process_time() - begun, 1)
+    if arguments.json:
+        print(json.dumps(found, indent=1))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

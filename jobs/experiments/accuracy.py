@@ -1,0 +1,73 @@
+"""What `gazetteer quality` asks of the model: how often labels are right on pictures of which everything is known."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from gazetteer.data.core.errors import InputError
+from gazetteer.data.core.importing import import_named
+from gazetteer.data.core.sites import Site
+from gazetteer.data.core.threads import use_threads
+from gazetteer.data.inputs.exact import ExactPicture
+from gazetteer.data.runs.folder import RunFolder
+from gazetteer.jobs.config.schema import RunConfig
+from gazetteer.jobs.experiments.layout import check_config, load_saes
+from gazetteer.labeling.evidence.site_codes import SiteCodes
+from gazetteer.labeling.quality.accuracy import COLUMNS, accuracy_of, exact_looks, exact_maps, judged
+
+
+def accuracy(config: RunConfig, run: str) -> dict[str, Any]:
+    """How often the labels of a run are right (`labeling.quality.accuracy`), on `config.accuracy`'s pictures.
+
+    Returns:
+        what `accuracy_of` gives, and ``images`` and ``half``.
+    Raises:
+        InputError: no pictures with truth are named, or the configuration is not the run's.
+    """
+    from gazetteer.labeling.rules.kinds.explained import explain
+
+    store = RunFolder(run)
+    labels = store.read_final("labels", COLUMNS)
+    check_config(config, store)
+    pictures = truth_pictures(config)
+    concepts = store.read_final("candidates", ["concept", "kind"]).to_pylist()
+    known = sorted({row["concept"] for row in concepts if row["kind"] not in ("style", "place")})
+    styles = list(dict.fromkeys([*config.labels.styles, *(look for one in pictures for look in one.looks)]))
+    looks = exact_looks(pictures, styles)
+    truth = {}
+    maps = None
+    for site, codes in exact_codes(config, pictures):
+        if maps is None or (codes.height, codes.width) not in maps.pixels:
+            maps = exact_maps(pictures, known, [(codes.height, codes.width)])
+        truth[site] = explain(codes, maps, styles, looks, "exact")
+    about = {"images": len(pictures), "half": config.accuracy.half}
+    return {**accuracy_of(judged(labels, truth)), **about}
+
+
+def truth_pictures(config: RunConfig) -> list[ExactPicture]:
+    """The pictures that `config.accuracy` names, by their names."""
+    if not config.accuracy.truth:
+        raise InputError("accuracy.truth names no pictures with exact masks, so labels cannot be judged.")
+    give = import_named(config.accuracy.truth, "accuracy.truth")
+    pictures = sorted(give(config.accuracy.images, config.accuracy.half), key=lambda picture: picture.name)
+    if not pictures:
+        raise InputError(f"accuracy.truth {config.accuracy.truth!r} gave no picture.")
+    return pictures
+
+
+def exact_codes(config: RunConfig, pictures: list[ExactPicture]) -> Iterator[tuple[Site, SiteCodes]]:
+    """The codes of finished pictures at every site, noised to its t and seen once by the model with their prompts."""
+    from gazetteer.diffusion.load import load_pipeline
+    from gazetteer.labeling.layout.evaluation.model_pass import noised
+
+    use_threads(config.threads)
+    pipe = load_pipeline(config.model)
+    saes = load_saes(config)
+    told = [(picture.name, picture.prompt, picture.image) for picture in pictures]
+    with tempfile.TemporaryDirectory(prefix="gazetteer-exact-") as folder:
+        seen = noised(pipe, config.generation, config.generation.t, told, (), Path(folder), attention=False)
+        for site in sorted(saes):
+            yield site, seen.codes(site, site, saes[site])

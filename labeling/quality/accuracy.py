@@ -1,0 +1,146 @@
+"""How often a label is right, against pictures of which everything is known.
+
+The pictures are noised to the t of each site and passed once through the model, and the features' activation in every
+cell is explained by the exact masks, the true looks, the pictures' concepts and the built-in places
+(labeling/rules/kinds/explained.py). A label is *right* when what it names, in the form that its kind says, explains more of
+the activation than every other concept, look or place does; a feature that stays silent on these pictures has a label
+that is not right. None of these pictures took part in labelling.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from gazetteer.data.core.sites import SITE_COLUMNS, Site
+from gazetteer.data.inputs.exact import ExactPicture
+from gazetteer.data.tables.schemas import SPATIAL_KINDS
+from gazetteer.labeling.evidence.concept_maps import ConceptMaps
+from gazetteer.labeling.evidence.pooling import Grid, pool_masks
+from gazetteer.labeling.evidence.site_codes import rows_by_site
+from gazetteer.labeling.quality.intervals import Interval, mean_interval
+from gazetteer.labeling.rules.kinds.explained import REGION, Explained
+
+COLUMNS = [*SITE_COLUMNS, "feature", "concept", "kind", "rank", "explained", "runner_up_explained"]
+"""What is read of labels.parquet."""
+
+_STEPS = (25, 50, 100, 200, 300, 400, 600, 800, 1000, 1500, 2000, 3000, 5000, 10000)
+
+
+def exact_maps(pictures: Sequence[ExactPicture], concepts: Sequence[str], grids: Sequence[Grid]) -> ConceptMaps:
+    """The masks of exact pictures pooled to grids; every concept counts as asked of every picture.
+
+    concepts: names to hold beside those that the pictures show.
+    """
+    names = tuple(sorted({*concepts, *(name for picture in pictures for name in picture.masks)}))
+    number = {name: i for i, name in enumerate(names)}
+    ordered = sorted(pictures, key=lambda picture: picture.name)
+    owners: list[tuple[int, int]] = []
+    pixels = {grid: [np.zeros((0, grid[0] * grid[1]), np.int32)] for grid in grids}
+    for i, picture in enumerate(ordered):
+        shown = sorted(picture.masks)
+        owners += [(i, number[name]) for name in shown]
+        if shown:
+            pooled = pool_masks(np.stack([picture.masks[name] for name in shown]), list(grids))
+            for grid in grids:
+                pixels[grid].append(pooled[grid].astype(np.int32))
+    union = np.array(owners, np.int64).reshape(-1, 2)
+    return ConceptMaps(
+        tuple(picture.name for picture in ordered), names, np.full(len(ordered), "exact"),
+        np.array([picture.image.shape[:2] for picture in ordered], np.int64).reshape(-1, 2),
+        np.ones((len(ordered), len(names)), np.bool_), union[:, 0], union[:, 1],
+        {grid: np.concatenate(parts) for grid, parts in pixels.items()},
+    )  # fmt: skip
+
+
+def exact_looks(pictures: Sequence[ExactPicture], styles: Sequence[str]) -> NDArray[np.bool_]:
+    """Which of the looks each picture has, in order of their names: bool [I, S]."""
+    ordered = sorted(pictures, key=lambda picture: picture.name)
+    found = np.array([[style in picture.looks for style in styles] for picture in ordered], np.bool_)
+    return found.reshape(len(ordered), len(styles))
+
+
+def judged(labels: pa.Table, truth: Mapping[Site, Explained]) -> pa.Table:
+    """The best label of every feature with what exact pictures say of it.
+
+    Args:
+        labels: schemas.LABELS, at least `COLUMNS`.
+        truth: of every site, what explains its features on exact pictures.
+    Returns:
+        `COLUMNS` of the rows with rank 1 and ``right`` (bool), ``truth_explained`` and ``truth_other`` (what the label
+        and the best other explanation explain there; 0 for a silent feature); rows of sites that `truth` lacks are left
+        out.
+    """
+    best = labels.select(COLUMNS).filter(pa.compute.equal(labels["rank"], 1))
+    parts = []
+    for site, rows in rows_by_site(best).items():
+        if site in truth:
+            part = best.take(pa.array(rows))
+            parts.append(_judge(part, truth[site]))
+    return pa.concat_tables(parts) if parts else _judge(best.slice(0, 0), None)
+
+
+def _judge(part: pa.Table, found: Explained | None) -> pa.Table:
+    own, other = np.zeros((2, part.num_rows))
+    if found is not None:
+        column = {pair: i for i, pair in enumerate(zip(found.names, found.forms, strict=True))}
+        row = {int(feature): i for i, feature in enumerate(found.features)}
+        for number, label in enumerate(part.select(["feature", "concept", "kind"]).to_pylist()):
+            form = REGION if label["kind"] in SPATIAL_KINDS else label["kind"]
+            at = column.get((label["concept"], form))
+            if at is not None and label["feature"] in row:
+                share = found.share[row[label["feature"]]]
+                own[number], other[number] = share[at], np.delete(share, at).max(initial=0.0)
+    extra = {"right": pa.array(own > other), "truth_explained": pa.array(own), "truth_other": pa.array(other)}
+    for name, values in extra.items():
+        part = part.append_column(name, values)
+    return part
+
+
+def accuracy_of(rows: pa.Table) -> dict[str, Any]:
+    """Accuracy of judged labels (`judged`).
+
+    Returns:
+        ``labels``: features whose best label is spatial; ``right``: [mean, low, high] over them, 95 % bootstrap;
+        ``curve``: [[labels, share right], ...] of the most certain ones, by what the label explains more than its
+        runner-up in the run; ``by_kind``: labels and right of every kind; ``silent``: spatial labels of features that
+        never fired on the exact pictures, which count as not right.
+    """
+    kind = np.array(rows["kind"].to_pylist(), np.str_)
+    right = rows["right"].to_numpy(zero_copy_only=False).astype(np.float64)
+    spatial = np.isin(kind, SPATIAL_KINDS)
+    ahead = rows["explained"].to_numpy() - np.nan_to_num(rows["runner_up_explained"].to_numpy().astype(np.float64))
+    order = np.flatnonzero(spatial)[np.argsort(-ahead[spatial], kind="stable")]
+    heard = (rows["truth_explained"].to_numpy() > 0) | (rows["truth_other"].to_numpy() > 0)
+    return {
+        "labels": int(spatial.sum()),
+        "right": _rounded(mean_interval(right[spatial])),
+        "curve": [[n, round(float(right[order[:n]].mean()), 4)] for n in [*(s for s in _STEPS if s < len(order)),
+                                                                         *([len(order)] if len(order) else [])]],
+        "by_kind": {str(k): {"labels": int((kind == k).sum()), "right": _rounded(mean_interval(right[kind == k]))}
+                    for k in np.unique(kind)},
+        "silent": int((spatial & ~heard).sum()),
+    }  # fmt: skip
+
+
+def _rounded(interval: Interval) -> Interval:
+    return [None if one is None else round(one, 4) for one in interval]
+
+
+def print_accuracy(found: Mapping[str, Any]) -> None:
+    """The accuracy as text."""
+    if not found["labels"]:
+        print("accuracy: no feature carries a label that says where, so none is judged")
+        return
+    mean, low, high = found["right"]
+    print(
+        f"accuracy: {mean:.1%} [{low:.1%}, {high:.1%}] of {found['labels']} labels of things, stuff and parts are "
+        f"right on {found['images']} pictures with exact masks ({found['silent']} features silent there)"
+    )
+    print("  the most certain: " + ", ".join(f"{right:.1%} of {n}" for n, right in found["curve"]))
+    kinds = ((kind, row) for kind, row in found["by_kind"].items() if row["labels"])
+    print("  by kind: " + ", ".join(f"{kind} {row['right'][0]:.1%} of {row['labels']}" for kind, row in kinds))

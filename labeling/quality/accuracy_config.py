@@ -1,0 +1,29 @@
+"""By what pictures the labels of a run are judged."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from gazetteer.data.core.importing import with_source
+from gazetteer.data.core.settings import Count, Effect, OneOf, setting, settings
+
+HALVES = ("tuning", "report")
+
+
+@settings("accuracy")
+class AccuracyConfig:
+    """By what pictures `gazetteer quality` judges labels."""
+
+    truth: str = setting(
+        Effect.MEASUREMENTS,
+        "``module:function`` that gives pictures of which everything is known: (images, half) -> "
+        "`data.inputs.exact.ExactPicture`s; empty: labels are not judged.",
+        default="",
+        kind=with_source,
+    )
+    images: Count = setting(Effect.MEASUREMENTS, "Pictures to judge by.", default=300)
+    half: Annotated[str, OneOf(HALVES)] = setting(
+        Effect.MEASUREMENTS,
+        "``report``, or ``tuning``: the pictures that thresholds may be chosen on, disjoint from the others.",
+        default="report",
+    )

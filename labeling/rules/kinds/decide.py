@@ -1,0 +1,220 @@
+"""What a feature is called, and as what: things, stuff, parts, scenes, looks and places compete for it.
+
+Every explanation of a feature says how much of its activation it accounts for (labeling/rules/kinds/explained.py), and the
+feature is called by the one that explains most, when that has evidence of its own and is ahead of all others:
+
+    thing, stuff  the concept's region: both nulls rejected (labeling/rules/significance.py), `dataset_iou` high enough
+    part          the same with a small share of the concept covered, but precisely and far above chance
+    scene         pictures that show the concept: the first null rejected and not the second, or the whole pictures
+                  explain more than the concept's region does
+    style         the look's pictures (labeling/rules/kinds/styles.py): q, and the interval of the AUC
+    place         where in the picture: activation above the place's share of it, by pictures
+
+`specificity` = 1 - (share explained by the best other explanation) / (share explained by this one); the two forms of
+one concept, region and scene, are no rivals. Further regions are kept beside the best label when they explain nearly
+as much.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from gazetteer.data.tables.schemas import CANDIDATES
+from gazetteer.labeling.rules.config import LabelConfig
+from gazetteer.labeling.rules.kinds.explained import PLACE, SCENE, STYLE, Explained
+
+Floats = NDArray[np.float64]
+Ints = NDArray[np.int64]
+Bools = NDArray[np.bool_]
+
+
+@dataclass(frozen=True)
+class Rivals:
+    """The explanations of F features by what they name: N concepts, then looks, then places.
+
+    Attributes:
+        found: what they are taken from; `concepts`: how many of the names are concepts.
+        best: float64 [F, N], the larger share of a concept's region and scene; of looks and places their own.
+    """
+
+    found: Explained
+    concepts: int
+    best: Floats
+
+    @classmethod
+    def of(cls, found: Explained) -> Rivals:
+        """From what a split's explanations account for."""
+        concepts = found.forms.count(SCENE)
+        regions, scenes = found.share[:, :concepts], found.share[:, concepts : 2 * concepts]
+        return cls(
+            found, concepts, np.concatenate([np.maximum(regions, scenes), found.share[:, 2 * concepts :]], axis=1)
+        )
+
+    def name(self, number: int) -> str:
+        """What a column of `best` names."""
+        return self.found.names[number if number < self.concepts else number + self.concepts]
+
+    def kind(self, row: int, number: int, stuff: frozenset[str]) -> str:
+        """As what the column is best for the feature."""
+        if number >= self.concepts:
+            return self.found.forms[number + self.concepts]
+        if self.found.share[row, number] < self.found.share[row, number + self.concepts]:
+            return SCENE
+        return "stuff" if self.name(number) in stuff else "thing"
+
+    def best_other(self, row: Ints, number: Ints) -> Ints:
+        """The best explanation of each feature that is another than the named one: columns of `best` [T], -1: none."""
+        if self.best.shape[1] < 2:
+            return np.full(len(row), -1)
+        top = np.argsort(-self.best, axis=1, kind="stable")[:, :2]
+        return np.where(top[row, 0] == number, top[row, 1], top[row, 0])
+
+
+def decide(
+    regions: dict[str, NDArray], other: dict[str, NDArray], rivals: Rivals, held: Explained, config: LabelConfig
+) -> dict[str, NDArray]:
+    """The columns of schemas.CANDIDATES that say what each row is, whether it is trusted, and its rank.
+
+    Args:
+        regions: columns of SCORED by name, of the site's pairs of a feature and a concept.
+        other: the same of its looks and places (`style_rows`, `place_rows`), with `kind` and `passes`.
+        rivals: from the discovery pictures; `held`: what explains the held-out ones.
+    Returns:
+        Columns over the rows of `regions`, then of `other`.
+    """
+    found = rivals.found
+    stuff = frozenset(config.stuff)
+    number = {name: i for i, name in enumerate(map(rivals.name, range(rivals.best.shape[1])))}
+    concept = np.array([number[name] for name in regions["concept"]], np.int64)
+    row = np.searchsorted(found.features, regions["feature"])
+    region, scene = found.share[row, concept], found.share[row, concept + rivals.concepts]
+    goes, where = _goes_with(regions, config), regions["where_q_value"] <= config.max_q
+    as_scene = goes & (~where | (scene > region))
+    column = np.where(as_scene, concept + rivals.concepts, concept)
+    kind = np.where(np.isin(regions["concept"], list(stuff)), "stuff", "thing").astype(object)
+    inside = found.inside[row, column]
+    part = ~as_scene & (regions["recall"] < config.part_recall)
+    part_passes = part & (inside >= config.part_precision) & (regions["lift"] >= config.part_lift)
+    kind[part_passes], kind[as_scene] = "part", SCENE
+    passes = goes & np.where(
+        as_scene, True, where & np.where(part, part_passes, regions["dataset_iou"] >= config.min_dataset_iou)
+    )
+    tail = np.array([_column_of(found, name, form) for name, form in zip(other["concept"], other["kind"], strict=True)],
+                    np.int64)  # fmt: skip
+    row = np.concatenate((row, np.searchsorted(found.features, other["feature"])))
+    column = np.concatenate((column, tail))
+    kind = np.concatenate((kind, other["kind"])).astype(object)
+    names = np.where(column < rivals.concepts, column, column - rivals.concepts)
+    explained, inside = found.share[row, column], found.inside[row, column]
+    rival = rivals.best_other(row, names)
+    behind = np.where(rival >= 0, rivals.best[row, np.maximum(rival, 0)], 0.0)
+    specific = np.maximum(-1.0, 1 - np.divide(behind, explained, out=np.full(len(row), np.inf), where=explained > 0))
+    passes = np.concatenate((passes, other["passes"].astype(np.bool_)))
+    passes &= (inside >= config.min_precision) & (explained >= config.min_explained)
+    trusted = _trusted(row, kind, explained, passes, specific >= config.min_specificity, config.min_second)
+    return {
+        "kind": kind, "mass_precision": inside, "explained": explained,
+        "heldout_explained": _heldout(held, found.features[row], column),
+        "specificity": np.where(explained > 0, specific, np.nan),
+        "runner_up": np.array([rivals.name(n) if n >= 0 else None for n in rival], object),
+        "runner_up_kind": np.array([rivals.kind(r, n, stuff) if n >= 0 else None
+                                    for r, n in zip(row, rival, strict=True)], object),
+        "runner_up_explained": np.where(rival >= 0, behind, np.nan), "trusted": trusted,
+        "rank": _ranks(row, column, explained, trusted),
+    }  # fmt: skip
+
+
+def _goes_with(rows: dict[str, NDArray], config: LabelConfig) -> Bools:
+    """Whether the first null is rejected; comparisons with NaN, an untested or undefined value, are false."""
+    found: Bools = (
+        (rows["q_value"] <= config.max_q) & (rows["lift"] >= config.min_lift)
+        & (rows["images_both"] >= config.min_images)
+    )  # fmt: skip
+    return found
+
+
+def _column_of(found: Explained, name: str, form: str) -> int:
+    return next(i for i, pair in enumerate(zip(found.names, found.forms, strict=True)) if pair == (name, form))
+
+
+def _trusted(row: Ints, kind: NDArray, explained: Floats, passes: Bools, ahead: Bools, second: float) -> Bools:
+    """The rows that pass and are ahead of every rival, and the regions beside them that explain nearly as much."""
+    best = np.zeros(int(row.max(initial=-1)) + 1)
+    first = passes & ahead
+    np.maximum.at(best, row[first], explained[first])
+    spatial = ~np.isin(kind, (SCENE, STYLE, PLACE))
+    beside: Bools = passes & spatial & (best[row] > 0) & (explained >= second * best[row])
+    return first | beside
+
+
+def _heldout(held: Explained, feature: Ints, column: Ints) -> Floats:
+    """What the same explanation accounts for in held-out pictures; 0 where the feature is silent, NaN without any."""
+    if not held.images:
+        return np.full(len(feature), np.nan)
+    at = np.minimum(np.searchsorted(held.features, feature), max(len(held.features) - 1, 0))
+    there = held.features[at] == feature if len(held.features) else np.zeros(len(feature), np.bool_)
+    values = np.zeros(len(feature))
+    values[there] = held.share[at[there], column[there]]
+    return values
+
+
+def _ranks(row: Ints, column: Ints, explained: Floats, trusted: Bools) -> Floats:
+    """1, 2, ... over the trusted rows of each feature, by what they explain; NaN elsewhere."""
+    rank = np.full(len(row), np.nan)
+    kept = np.flatnonzero(trusted)
+    order = kept[np.lexsort((column[kept], -explained[kept], row[kept]))]
+    starts = np.flatnonzero(np.diff(row[order], prepend=-1))
+    rank[order] = np.arange(len(order)) - np.repeat(starts, np.diff(np.append(starts, len(order)))) + 1
+    return rank
+
+
+def candidates_of(columns: Sequence[dict[str, NDArray]], decided: dict[str, NDArray]) -> pa.Table:
+    """schemas.CANDIDATES of one site from the columns of its rows, ordered by feature, rank (nulls last), concept.
+
+    What rows of looks and places do not have is null, or 0 where the schema has no null.
+    """
+    total = [len(rows["feature"]) for rows in columns]
+    found: dict[str, NDArray] = {}
+    for field in CANDIDATES:
+        if field.name in decided:
+            found[field.name] = decided[field.name]
+        else:
+            blank = np.zeros if not field.nullable else _blank
+            found[field.name] = np.concatenate(
+                [rows[field.name] if field.name in rows else blank(n) for rows, n in zip(columns, total, strict=True)]
+            )
+    order = np.lexsort((found["kind"].astype(str), found["concept"].astype(str), found["rank"], found["feature"]))
+    return pa.Table.from_arrays([_array(found[f.name][order], f) for f in CANDIDATES], schema=CANDIDATES)
+
+
+def columns_of(table: pa.Table) -> dict[str, NDArray]:
+    """A table as arrays by name: text as objects, numbers with NaN for null, truth values as they are."""
+    found: dict[str, NDArray] = {}
+    for field in table.schema:
+        values = table[field.name]
+        if pa.types.is_string(field.type):
+            found[field.name] = np.array(values.to_pylist(), object)
+        elif field.nullable:
+            found[field.name] = values.to_numpy().astype(np.float64)
+        else:
+            found[field.name] = values.to_numpy()
+    return found
+
+
+def _blank(count: int) -> Floats:
+    return np.full(count, np.nan)
+
+
+def _array(values: NDArray, field: pa.Field) -> pa.Array:
+    """Values as the field's type, NaN as null."""
+    if pa.types.is_string(field.type):
+        return pa.array(values.tolist(), field.type)
+    if not field.nullable:
+        return pa.array(values).cast(field.type)
+    undefined = np.isnan(values.astype(np.float64))
+    return pa.array(np.where(undefined, 0, values), mask=undefined).cast(field.type)
