@@ -279,7 +279,7 @@ def power(pictures: int = 308, cover: float = 0.5) -> list[dict[str, Any]]:
 
 
 def open_power(pictures: int = 800) -> list[dict[str, Any]]:
-    """The same for rare words of the open vocabulary: features that know one in all of its pictures, by their number."""
+    """The same for rare words of the open vocabulary: features that know one in all its pictures, by their number."""
     random = np.random.default_rng(8)
     made = open_vocabulary(random, pictures)
     shown = made.concepts.any(axis=2).sum(axis=0)
