@@ -52,7 +52,7 @@ SITE = Site("simulated", "cond", 0.5)
 STYLES = ("golden", "grey", "old")
 SKY, SEA, BOAT, SUN = 0, 1, 2, 3
 Bools = NDArray[np.bool_]
-ROWS, COLUMNS = np.divmod(np.arange(CELLS), GRID)
+ROWS, COLUMNS = np.indices((GRID, GRID)).reshape(2, CELLS)
 
 
 @dataclass

@@ -59,7 +59,11 @@ def load_labels(
     Raises:
         InputError: not a finished run, a damaged file, an unknown column, or no causal pass where one is asked for.
     """
-    wanted = [*_pair(block, stream, signal, branch, t, feature, concept), *_is("kind", kind), *_evidence(max_q, min_iou)]
+    wanted = [
+        *_pair(block, stream, signal, branch, t, feature, concept),
+        *_is("kind", kind),
+        *_evidence(max_q, min_iou),
+    ]
     if not causal:
         return _opened(run).read_final("labels", columns, _all(wanted))
     return _with_causal(run, "labels", PAIR, columns, wanted, lambda table: table.filter(pc.field("labelled")))
@@ -84,7 +88,11 @@ def load_candidates(
     columns: Sequence[str] | None = None,
 ) -> pa.Table:
     """Every pair that was tested (candidates.parquet), with both verdicts; arguments as in `load_labels`."""
-    wanted = [*_pair(block, stream, signal, branch, t, feature, concept), *_is("kind", kind), *_evidence(max_q, min_iou)]
+    wanted = [
+        *_pair(block, stream, signal, branch, t, feature, concept),
+        *_is("kind", kind),
+        *_evidence(max_q, min_iou),
+    ]
     wanted += [*_is("trusted", trusted), *_is("paper_label", paper_label)]
     return _opened(run).read_final("candidates", columns, _all(wanted))
 

@@ -31,7 +31,9 @@ def stopped_pairs(run: RunFolder, images: int) -> dict[str, Any]:
     settings = run.read_json("run.json") or {}
     table = run.read_final("candidates", _COLUMNS, ~pc.field("kind").isin(["style", "place"]))
     value = {name: pc.cast(table[name], "float64").to_numpy(zero_copy_only=False) for name in _COLUMNS}
-    least, most_q, lift, iou, inside, explained, specific = (settings.get(f"labels.{name}") or 0 for name in _THRESHOLDS)
+    least, most_q, lift, iou, inside, explained, specific = (
+        settings.get(f"labels.{name}") or 0 for name in _THRESHOLDS
+    )
     with np.errstate(invalid="ignore"):  # a pair with too few pictures was not tested and has no q
         failed = {
             f"fewer than labels.min_images={least} pictures with both": value["images_both"] < least,

@@ -2,9 +2,9 @@
 
 The pictures are noised to the t of each site and passed once through the model, and the features' activation in every
 cell is explained by the exact masks, the true looks, the pictures' concepts and the built-in places
-(labeling/rules/kinds/explained.py). A label is *right* when what it names, in the form that its kind says, explains more of
-the activation than every other concept, look or place does; a feature that stays silent on these pictures has a label
-that is not right. None of these pictures took part in labelling.
+(labeling/rules/kinds/explained.py). A label is *right* when what it names, in the form that its kind says, explains
+more of the activation than every other concept, look or place does; a feature that stays silent on these pictures has a
+label that is not right. None of these pictures took part in labelling.
 """
 
 from __future__ import annotations

@@ -9,8 +9,8 @@ from annotated_types import Gt, Lt
 from gazetteer.data.core.errors import InputError
 from gazetteer.data.core.importing import with_source
 from gazetteer.data.core.settings import Count, Effect, Natural, NonNegative, Share, setting, settings
-from gazetteer.labeling.rules.null import NullConfig
 from gazetteer.labeling.rules.kinds.places import PLACES
+from gazetteer.labeling.rules.null import NullConfig
 from gazetteer.labeling.vocabulary.concept_index import require_distinct
 
 

@@ -13,15 +13,15 @@ from gazetteer.data.core.sites import Site
 from gazetteer.data.tables.schemas import CANDIDATES, FEATURES
 from gazetteer.labeling.evidence.concept_maps import ConceptMaps, read_concepts
 from gazetteer.labeling.evidence.pooling import Grid
-from gazetteer.labeling.evidence.site_codes import SiteCodes, rows_by_site, same_site, site_arrays, site_order
-from gazetteer.labeling.rules.kinds.beyond import place_rows, style_rows
+from gazetteer.labeling.evidence.site_codes import SiteCodes, rows_by_site, same_site, site_order
 from gazetteer.labeling.rules.config import LabelConfig
-from gazetteer.labeling.rules.kinds.explained import explain
 from gazetteer.labeling.rules.features import make_features
+from gazetteer.labeling.rules.kinds.beyond import place_rows, style_rows
 from gazetteer.labeling.rules.kinds.decide import Rivals, candidates_of, columns_of, decide
+from gazetteer.labeling.rules.kinds.explained import explain
+from gazetteer.labeling.rules.kinds.styles import read_looks
 from gazetteer.labeling.rules.labels import labels_of, make_pairs
 from gazetteer.labeling.rules.significance import pair_significance
-from gazetteer.labeling.rules.kinds.styles import read_looks
 from gazetteer.labeling.rules.top_quantile import with_top_quantile
 
 

@@ -12,8 +12,8 @@ from gazetteer.labeling.evidence.site_codes import SiteCodes
 from gazetteer.labeling.rules.config import LabelConfig
 from gazetteer.labeling.rules.kinds.explained import PLACE, STYLE, Explained
 from gazetteer.labeling.rules.kinds.places import PLACES, place_maps
-from gazetteer.labeling.rules.significance import q_values
 from gazetteer.labeling.rules.kinds.styles import style_tests
+from gazetteer.labeling.rules.significance import q_values
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]

@@ -1,7 +1,7 @@
 """What a feature is called, and as what: things, stuff, parts, scenes, looks and places compete for it.
 
-Every explanation of a feature says how much of its activation it accounts for (labeling/rules/kinds/explained.py), and the
-feature is called by the one that explains most, when that has evidence of its own and is ahead of all others:
+Every explanation of a feature says how much of its activation it accounts for (labeling/rules/kinds/explained.py), and
+the feature is called by the one that explains most, when that has evidence of its own and is ahead of all others:
 
     thing, stuff  the concept's region: both nulls rejected (labeling/rules/significance.py), `dataset_iou` high enough
     part          the same with a small share of the concept covered, but precisely and far above chance

@@ -99,8 +99,10 @@ def _shares(both: Floats, total: Floats, square: Floats, first: Floats, second: 
     if not size:
         return np.zeros_like(both)
     covariance = both / size - (total / size) * (first / size)
-    spread = (square / size - (total / size) ** 2) * (second / size - (first / size) ** 2)
-    found: Floats = np.divide(np.maximum(covariance, 0.0) ** 2, spread, out=np.zeros_like(both), where=spread > 1e-15)
+    wide, tall = square / size - (total / size) ** 2, second / size - (first / size) ** 2
+    # What is left of a difference of equal numbers is rounding, not spread.
+    there = (wide > 1e-12 * square / size) & (tall > 1e-12 * second / size)
+    found: Floats = np.divide(np.maximum(covariance, 0.0) ** 2, wide * tall, out=np.zeros_like(both), where=there)
     return np.minimum(found, 1.0)
 
 

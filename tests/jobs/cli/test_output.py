@@ -79,7 +79,8 @@ def test_what_is_printed_by_libraries_and_children_stays_out(tmp_path: Path) -> 
 @pytest.mark.parametrize(
     "words",
     [
-        ["status"], ["verify"], ["summary"], ["quality", "--no-shuffle", "--no-accuracy"], ["compare", "RUN"], ["atlas", "--out", "OUT"],
+        ["status"], ["verify"], ["summary"], ["quality", "--no-shuffle", "--no-accuracy"],
+        ["compare", "RUN"], ["atlas", "--out", "OUT"],
         ["config"], ["plan"], ["doctor"], ["token", "--file", "OUT"], ["launch", "OUT"],
     ],
     ids=lambda words: words[0],
