@@ -79,7 +79,7 @@ class Simulated:
         image, feature, cell = np.nonzero(fires)
         codes = SiteCodes(SITE, ids, GRID, GRID, image.astype(np.int32), feature.astype(np.int32),
                           cell.astype(np.int32), np.ones(len(image), np.float32))  # fmt: skip
-        shown = self.concepts.any(axis=2)
+        shown = np.asarray(self.concepts.any(axis=2))
         of, which = np.nonzero(shown)
         maps = ConceptMaps(
             ids, names, np.full(self.pictures, "discovery"), np.full((self.pictures, 2), GRID),
