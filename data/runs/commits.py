@@ -32,6 +32,7 @@ log = logging.getLogger(__name__)
 
 _ATTEMPTS = 5
 NAME = "[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}"
+_MADE = re.compile(r"[0-9a-f]{16,64}")
 _STAGED = re.compile(r".+\.(?:[0-9a-f]{32}){1,2}")
 
 
@@ -61,6 +62,14 @@ def shard_of_part(name: str) -> str | None:
     """The shard that a part's base name names, or None when it is no part's name."""
     found = re.fullmatch(rf"part-({NAME})\.parquet", name)
     return found and found[1]
+
+
+def may_be_ours(shard_id: str) -> bool:
+    """Whether a shard's id has the form of those that runs give their shards, a digest of what is in it.
+
+    A part that no record names is left by a writer that was killed only where this holds; else somebody put it there.
+    """
+    return _MADE.fullmatch(shard_id) is not None
 
 
 def check_name(text: str) -> None:
@@ -160,11 +169,11 @@ class Commits:
             self._drop(shard_id)
 
     def remove_orphans(self) -> None:
-        """Remove parts that no record names, so that ``<table>/*.parquet`` reads exactly what counts."""
+        """Remove what killed writers left: parts of ours that no record names. Other people's files stay."""
         for table in PART_TABLES:
             for name in self._files.names(table):
                 shard_id = shard_of_part(name)
-                if shard_id is None:
+                if shard_id is None or not may_be_ours(shard_id):
                     continue
                 with self._guard(shard_id):
                     commit = self.record(shard_id)

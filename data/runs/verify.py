@@ -13,7 +13,7 @@ import pyarrow.parquet as pq
 from gazetteer.data.core.digests import digest_bytes
 from gazetteer.data.core.errors import InputError
 from gazetteer.data.core.regular import NotRegularError
-from gazetteer.data.runs.commits import Commit, Commits, part_name, shard_of_part
+from gazetteer.data.runs.commits import Commit, Commits, may_be_ours, part_name, shard_of_part
 from gazetteer.data.runs.finals import ALL_FINALS, parse_manifest
 from gazetteer.data.runs.identity import COMMITS, Identity
 from gazetteer.data.storage.files import Files
@@ -46,7 +46,7 @@ class Findings:
     Attributes:
         complete: the mark of a finished run is there and fits the manifest.
         problems: in the order found; none: everything is as recorded.
-        orphans: parts that no commit record names. They do not count, but readers of a whole folder see them.
+        orphans: parts of ours that no commit record names. They do not count, but readers of a whole folder see them.
         strays: what lies beside the parts or the final tables and is none of them, folders included: readers of a whole
             folder choke on it, or count it in.
         rows: per table, rows in committed parts and final tables.
@@ -132,12 +132,10 @@ class _Check:
         for table in PART_TABLES:
             for name in self.files.names(table):
                 shard = shard_of_part(name)
-                if shard is None:
-                    self.found.strays.append(f"{table}/{name}")
-                    continue
-                commit = self.commits.record(shard)
+                commit = None if shard is None else self.commits.record(shard)
                 if commit is None or table not in commit.tables:
-                    self.found.orphans.append(f"{table}/{name}")
+                    ours = shard is not None and may_be_ours(shard)
+                    (self.found.orphans if ours else self.found.strays).append(f"{table}/{name}")
             self.found.strays += [f"{table}/{name}" for name in self.files.folders(table)]
         for name in self.files.names(""):
             if name.endswith(".parquet") and name.removesuffix(".parquet") not in ALL_FINALS:

@@ -17,6 +17,9 @@ from gazetteer.jobs.operate.verify import verify
 from tests.support.runs.runs import commit, failures, finished_run, rewrite
 from tests.support.system.running import digests, gazetteer, label
 
+LEFT = "images/part-0123456789abcdef.parquet"
+"""As a writer leaves it that was killed before its record."""
+
 
 @pytest.fixture
 def run(scenes_run: Path, tmp_path: Path) -> Path:
@@ -69,7 +72,8 @@ def test_a_sound_run_is_called_so_and_not_touched(scenes_run: Path) -> None:
         (lambda run: (run / "_meta/manifest.json").write_text("{}"), "_meta/manifest.json", "not the one"),
         (lambda run: (run / "_meta/plan-2.json").write_text("{}"), "_meta/plan-2.json", "is damaged; remove it"),
         (lambda run: (run / "images/notes.txt").write_text("x"), "images/notes.txt", "is no part of the run"),
-        (lambda run: shutil.copy(first(run, "images"), run / "images/part-x.parquet"), "images/part-x", "not counted"),
+        (lambda run: shutil.copy(first(run, "images"), run / "images/part-x.parquet"), "images/part-x", "is no part"),
+        (lambda run: shutil.copy(first(run, "images"), run / LEFT), LEFT, "not counted"),
     ],
 )  # fmt: skip
 def test_whatever_is_not_as_recorded_is_named(
@@ -110,7 +114,7 @@ def test_what_it_advises_mends_the_run(run: Path, scenes_run: Path) -> None:
     flip(first(run, "codes"))
     flip(sorted((run / "images").glob("*.parquet"))[-1])  # in a picture, which nothing of the job reads again
     cut(run / "candidates.parquet")
-    shutil.copy(first(run, "images"), run / "images/part-x.parquet")
+    shutil.copy(first(run, "images"), run / LEFT)
     done = gazetteer("verify", str(run))
     assert done.returncode == 1
     assert "run gazetteer verify" in done.stdout.splitlines()[-1]
