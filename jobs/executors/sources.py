@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import re
 import socket
 from collections.abc import Callable, Collection, Mapping
@@ -11,21 +12,30 @@ from typing import Any
 
 from gazetteer.data.core.digests import digest_path
 from gazetteer.data.core.errors import InputError
+from gazetteer.data.core.hub_cache import Snapshot, cached, damaged, same
+from gazetteer.data.runs.folder import RunFolder
+from gazetteer.jobs.config.fingerprint import SETTINGS
 from gazetteer.jobs.config.schema import RunConfig
 from gazetteer.jobs.executors.task import Worker
 
 STAGE_OF = {"model": "generate", "saes": "generate", "detector": "detect", "segmenter": "segment"}
 """Which stage loads the files of a group of settings; what stands under `vocabulary` is read by all of them."""
 GROUPS = (*STAGE_OF, "vocabulary")
+RECORD = "hub.json"
+"""Where a run keeps the commits of the hub repositories that it was made with, below ``_meta``."""
 
 
 @dataclass(frozen=True)
 class Source:
-    """A file or folder that a setting names, and its digest when the run was started (`digest_path`)."""
+    """What a setting names, as it was when the run was started: a file or folder by its digest (`digest_path`), or a
+    repository of the hub by the copy of it in the cache.
+    """
 
     key: str
     path: str
-    digest: str
+    digest: str = ""
+    copy: Snapshot | None = None
+    revision: str = ""
 
     @property
     def stage(self) -> str | None:
@@ -34,7 +44,7 @@ class Source:
 
 
 def sources(config: RunConfig, fingerprint: Mapping[str, Any], groups: Collection[str] = GROUPS) -> tuple[Source, ...]:
-    """What workers will load, with the digests of the run's fingerprint.
+    """What workers will load, with the digests of the run's fingerprint, or what this machine's cache holds of it.
 
     Args:
         groups: the first parts of the settings' keys.
@@ -50,8 +60,33 @@ def sources(config: RunConfig, fingerprint: Mapping[str, Any], groups: Collectio
             found += [(f"{key}[{name}]", path[name], one) for name, one in digest.items()]
         else:
             found.append((key, path, digest))
-    digested = [one for one in found if isinstance(one[2], str) and one[2].startswith("sha256:")]
-    return tuple(Source(key, str(path), digest) for key, path, digest in digested)
+    named = [(key, str(path), digest) for key, path, digest in found if isinstance(digest, str) and path]
+    digested = [Source(*one) for one in named if one[2].startswith("sha256:")]
+    revisions = {"model.path": config.model.revision}
+    copies = [
+        Source(key, path, copy=copy, revision=revisions.get(key, ""))
+        for key, path, digest in named
+        if SETTINGS[key.partition("[")[0]].about.path and not digest.startswith("sha256:")
+        if (copy := cached(path, revisions.get(key, "")))
+    ]
+    return (*digested, *copies)
+
+
+def same_copies(found: Collection[Source], store: RunFolder) -> tuple[Source, ...]:
+    """What workers will load, held to the copies of hub repositories that the run's shards were made with.
+
+    The first process of a run writes down the commits, in ``_meta/hub.json``; until the first shard they may change.
+
+    Raises:
+        InputError: this machine's cache holds another copy than the run was started with.
+    """
+    known: dict[str, str] = dict(store.read_json(RECORD) or {}) if store.shard_ids() else {}
+    for source in found:
+        if source.copy and known.setdefault(source.key, source.copy.commit) != source.copy.commit:
+            raise InputError(_differs(source, known[source.key]))
+    if known:
+        store.write_json(RECORD, known)
+    return tuple(found)
 
 
 def checking(build: Callable[..., Worker], sources: tuple[Source, ...]) -> Callable[..., Worker]:
@@ -73,9 +108,34 @@ def require_unchanged(sources: Collection[Source]) -> None:
     Files that have not changed since this process read them last are not read again (`digest_file`).
     """
     for source in sources:
-        if digest_path(source.path) != source.digest:
+        if source.copy is not None:
+            _require_same_copy(source, source.copy)
+        elif digest_path(source.path) != source.digest:
             raise InputError(
                 f"{source.key} on {socket.gethostname()} is not what this run was started with: {source.path} was "
                 f"changed meanwhile, or this node has another copy. Put {source.digest[:19]}… back and run the same "
                 "command again: it resumes; with other content it is another run."
             )
+
+
+def _require_same_copy(source: Source, wanted: Snapshot) -> None:
+    here = cached(source.path, source.revision)
+    if here is None:
+        return  # nothing cached, nothing to compare
+    broken = damaged(here)
+    if broken is not None:
+        raise InputError(
+            f"{source.key} on {socket.gethostname()}: {broken} in the cached copy of {source.path} is damaged, its "
+            f"content is not what the hub says of it. Remove {here.folder} and fetch it again."
+        )
+    if not same(wanted, here):
+        raise InputError(_differs(dataclasses.replace(source, copy=here), wanted.commit))
+
+
+def _differs(source: Source, wanted: str) -> str:
+    assert source.copy is not None
+    return (
+        f"{source.key} on {socket.gethostname()} is not what this run was started with: the cache holds commit "
+        f"{source.copy.commit[:12]} of {source.path}, and the run has {wanted[:12]}. Fetch that one here "
+        f"(hf download {source.path} --revision {wanted}), then run the same command again: it resumes."
+    )

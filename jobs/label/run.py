@@ -19,7 +19,7 @@ from gazetteer.jobs.config.fingerprint import picture_digest, portable_config
 from gazetteer.jobs.config.schema import RunConfig
 from gazetteer.jobs.executors.choose import Executor
 from gazetteer.jobs.executors.ray.metrics import RunMetrics
-from gazetteer.jobs.executors.sources import checking, sources
+from gazetteer.jobs.executors.sources import checking, same_copies, sources
 from gazetteer.jobs.executors.task import Job, Task
 from gazetteer.jobs.label import shards as plan
 from gazetteer.jobs.label.card import write_card
@@ -54,7 +54,7 @@ class LabelRun:
         self.explained = False
         self.executor = Executor(config, self._last_words)
         build = partial(Stages, config.stages, reuse=str(reuse or ""))
-        checked = checking(build, sources(config, marks))
+        checked = checking(build, same_copies(sources(config, marks), store))
         self.task = Task(checked, join_results, lost_item, STAGES, config.limits.picture_seconds)
         self.state = RunState(partial(store.write_json, "progress.json"))
         self.metrics = RunMetrics(store.path.rstrip("/").rpartition("/")[2])

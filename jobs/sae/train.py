@@ -8,8 +8,7 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -19,15 +18,15 @@ import numpy as np
 import torch
 
 from gazetteer.data.core.atomic import write_errors
-from gazetteer.data.core.errors import GazetteerError, InputError, LockedError
+from gazetteer.data.core.errors import InputError
 from gazetteer.data.core.sites import SITE_COLUMNS, Site
 from gazetteer.data.core.threads import use_threads
 from gazetteer.data.inputs.activation_dataset import ActivationDataset
 from gazetteer.data.inputs.activations import ActivationWriter
 from gazetteer.data.inputs.prompt_pool import read_prompts
 from gazetteer.data.inputs.prompts import Item, shards_of
-from gazetteer.data.storage.local import make_folder
-from gazetteer.data.storage.lock import hold
+from gazetteer.data.runs.runlock import run_lock
+from gazetteer.data.storage.local import LocalFiles, make_folder
 from gazetteer.diffusion.blocks import check_model
 from gazetteer.jobs.config.fingerprint import fingerprint, picture_digest
 from gazetteer.jobs.config.schema import RunConfig, SaeConfig
@@ -71,8 +70,11 @@ def train_site_saes(config: RunConfig, out: str | Path) -> list[dict[str, Any]]:
     if config.sae.tensorboard:
         Board(out / "tensorboard").close()  # a missing package is said now, not after the pictures
     train = train_from_stream if config.sae.stream else _from_disk
-    with _locked(out), Executor(config) as executor:
+    with write_errors(str(out)):
+        make_folder(out)
+    with run_lock(LocalFiles(out)) as still_mine, Executor(config) as executor:
         train(config, config.sae, items, out, executor, model)
+        still_mine()
         recover_losses(config, config.sae, items, out, executor, model)
         rows = write_report(out / "saes").to_pylist()
     slugs = {site.slug for site in config.generation.sites}
@@ -144,20 +146,3 @@ def _say(_: Job, rows: list[dict[str, Any]]) -> None:
 
 def _join(parts: Any) -> list[dict[str, Any]]:
     return [row for part in parts for row in part]
-
-
-@contextmanager
-def _locked(out: Path) -> Iterator[None]:
-    """Hold the folder; the kernel lets go when this process ends, however it ends."""
-    with write_errors(str(out)):
-        make_folder(out)
-    try:
-        lock = hold(out / ".lock", wait=False)
-    except BlockingIOError:
-        raise LockedError(f"Another process is training into {out}; wait for it, or choose another folder.") from None
-    except OSError as error:
-        raise GazetteerError(f"{out} cannot be locked: {error.strerror}.") from error
-    try:
-        yield
-    finally:
-        lock.release()

@@ -17,7 +17,7 @@ from gazetteer.data.core.errors import GazetteerError, InputError
 from gazetteer.data.core.threads import thread_environment
 from gazetteer.jobs.config.pools import PoolConfig
 from gazetteer.jobs.executors.ray.security import secure_ray
-from gazetteer.jobs.executors.ray.watch import LastWords, Watch, say
+from gazetteer.jobs.executors.ray.watch import ClusterWatch, LastWords, Watch, say
 
 log = logging.getLogger(__name__)
 
@@ -78,14 +78,16 @@ def ray_session(
 
     if address:
         _begin(ray, address, {"address": address, "runtime_env": {"env_vars": threads_of}})
+        watch = ClusterWatch(str(ray.get_runtime_context().gcs_address), last_words)
         try:
             with _silenced():
-                yield Session(ray)
+                yield Session(ray, watch.check)
         finally:
             ray.shutdown()
+            watch.close()
         return
-    with _private(ray, pools, threads_of, last_words) as watch:
-        yield Session(ray, watch.check)
+    with _private(ray, pools, threads_of, last_words) as watch_over_it:
+        yield Session(ray, watch_over_it.check)
 
 
 @contextmanager

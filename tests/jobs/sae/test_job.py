@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -14,13 +16,15 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 from gazetteer.data.core.digests import digest_bytes
 from gazetteer.data.core.errors import InputError, LockedError
-from gazetteer.data.storage.lock import hold
+from gazetteer.data.runs.runlock import run_lock
+from gazetteer.data.storage.local import LocalFiles
 from gazetteer.jobs.cli.main import main
 from gazetteer.jobs.config.schema import load_config
 from gazetteer.jobs.sae import capture, recover
 from gazetteer.jobs.sae.train import train_site_saes
 from gazetteer.sae.report.report import site_configs
 from tests.support.runs.sae_runs import overrides, tiny_config
+from tests.support.system.noflock import without_flock
 from tests.support.system.running import ROOT
 
 
@@ -146,7 +150,7 @@ def test_kill_9_at_random_moments_of_the_capture_then_resume_gives_the_same_byte
 
 def contents(folder: Path) -> dict[str, str]:
     """The digest of every file below a folder, by its name there."""
-    files = [path for path in folder.rglob("*") if path.is_file() and path.name != ".lock"]
+    files = [path for path in folder.rglob("*") if path.is_file() and path.parent.name != "_meta"]
     return {str(path.relative_to(folder)): digest_bytes(path.read_bytes()) for path in files}
 
 
@@ -170,10 +174,30 @@ def test_a_damaged_shard_stops_the_training_by_name_until_it_is_captured_again(
 
 
 def test_two_at_once_are_kept_apart(tmp_path: Path, settings: list[str]):
-    lock = hold(tmp_path / ".lock")
-    with pytest.raises(LockedError, match="Another process is training"):
+    with run_lock(LocalFiles(tmp_path)), pytest.raises(LockedError, match=f"Another process .* holds {tmp_path}"):
         train_site_saes(load_config(None, settings), tmp_path)
-    lock.release()
+
+
+def test_on_a_file_system_without_locks_a_lease_keeps_them_apart(tmp_path: Path, settings: list[str]):
+    script = (
+        "import sys, pathlib\n"
+        "from gazetteer.data.runs.runlock import run_lock\n"
+        "from gazetteer.data.storage.local import LocalFiles\n"
+        "with run_lock(LocalFiles(pathlib.Path(sys.argv[1]))):\n"
+        "    print('held', flush=True); sys.stdin.read()\n"
+    )
+    environment = {**os.environ, **without_flock(tmp_path, errno.ENOLCK)}
+    command = [sys.executable, "-c", script, str(tmp_path / "work")]
+    with subprocess.Popen(command, cwd=ROOT, env=environment, stdin=-1, stdout=-1, text=True) as holder:
+        assert holder.stdout is not None and holder.stdout.readline() == "held\n"
+        words = ["sae", "train", "--out", str(tmp_path / "work"), "--set", *settings]
+        done = subprocess.run(
+            [sys.executable, "-m", "gazetteer", *words], cwd=ROOT, env=environment, capture_output=True, text=True,
+            check=False,
+        )  # fmt: skip
+        assert done.returncode == 75, done.stderr
+        assert "holds" in done.stderr
+        holder.communicate()
 
 
 def test_tensorboard_is_an_extra(tmp_path: Path, settings: list[str], monkeypatch: pytest.MonkeyPatch):

@@ -1,0 +1,58 @@
+"""Models named by hub id: nodes whose caches hold different copies are refused, offline."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from gazetteer.data.core.errors import InputError
+from gazetteer.data.runs.folder import RunFolder
+from gazetteer.jobs.config.fingerprint import fingerprint
+from gazetteer.jobs.config.schema import load_config
+from gazetteer.jobs.executors.sources import Source, require_unchanged, same_copies, sources
+from tests.support.runs.runs import PROVENANCE, parts
+from tests.support.system.hub_cache import BIG, put_in_cache
+
+FIRST, SECOND = "a" * 40, "b" * 40
+
+
+@pytest.fixture
+def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path / "cache"))
+    put_in_cache(tmp_path / "cache", "some/model", FIRST, {"model_index.json": b"{}", "unet.safetensors": BIG})
+    return tmp_path / "cache"
+
+
+def named() -> list[Source]:
+    config = load_config(None, ["model.path=some/model"])
+    found = sources(config, fingerprint(config), {"model"})
+    assert found[0].copy is not None
+    return list(found)
+
+
+def test_a_node_with_another_copy_is_refused(cache: Path) -> None:
+    (model,) = named()
+    require_unchanged([model])
+    put_in_cache(cache, "some/model", SECOND, {"model_index.json": b"[]"})
+    with pytest.raises(InputError, match=rf"model.path on .* commit {SECOND[:12]} of some/model.*--revision {FIRST}"):
+        require_unchanged([model])
+
+
+def test_a_damaged_copy_is_refused(cache: Path) -> None:
+    (model,) = named()
+    (cache / "models--some--model/snapshots" / FIRST / "unet.safetensors").write_bytes(b"other weights")
+    with pytest.raises(InputError, match=r"unet.safetensors in the cached copy of some/model is damaged"):
+        require_unchanged([model])
+
+
+def test_a_run_goes_on_with_the_copy_it_began_with(cache: Path, tmp_path: Path) -> None:
+    run = RunFolder(tmp_path / "run").open_or_create({"model.path": "some/model"})
+    same_copies(named(), run)
+    put_in_cache(cache, "some/model", SECOND, {"model_index.json": b"[]"})
+    (model,) = same_copies(named(), run)  # nothing is made with the first yet
+    run.commit_shard("s0", parts(0), {}, PROVENANCE)
+    assert same_copies([model], run) == (model,)
+    put_in_cache(cache, "some/model", "c" * 40, {"model_index.json": b"{ }"})
+    with pytest.raises(InputError, match=f"the run has {SECOND[:12]}"):
+        same_copies(named(), run)
