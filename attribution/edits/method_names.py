@@ -18,15 +18,21 @@ COMPARED = {
 """Per method its controls at equal counts of each layer; the rest choose fractions of their own and have none.
 
 ``steps_random`` is trained as ``steps`` is; the other controls of ``steps`` are zeroed."""
+FEATURES = ("sae_ablate", "sae_negative", "sae_replace")
+"""Methods that erase through the features of autoencoders and leave the weights alone (`features.erasing`)."""
 ERASE = (
     "steps", "steps_random", "cad", "random", "steps_all", "magnitude", "esd", "esd_random", "esd_all", "ca",
     "ca_random", "ca_all", "gradient", "wanda", "live", "contrast", "iterated", *CAD_FOLLOWERS, "published", "uce",
+    "repaired", *FEATURES,
 )  # fmt: skip
 """In the order of an evaluation."""
 AMPLIFY = (
     "steps", "steps_random", "cad", "random", "steps_all", "magnitude", "gradient", "wanda", "contrast", "iterated",
     *CAD_FOLLOWERS,
 )  # fmt: skip
+
+PARTS = ("erase", "amplify", "styles", "areas", "attacks", "located", "faithfulness", "heldout")
+"""Of an evaluation; ``attacks`` and ``located`` need ``erase``, which says at which doses, and comes with them."""
 
 
 def takes_all(method: str) -> bool:
@@ -45,8 +51,13 @@ def leader(method: str, reference: str) -> str:
 
 def accepted(goal: str, method: str) -> None:
     """Raise InputError for a goal or a method that there is not; the sentence names those there are."""
-    known = {"erase": ERASE, "amplify": AMPLIFY}
+    known = {"erase": tuple(name for name in ERASE if name not in FEATURES), "amplify": AMPLIFY}
     if goal not in known:
         raise InputError(f"Unknown goal {goal!r}; accepted: {', '.join(known)}.")
+    if method in FEATURES and goal == "erase":
+        raise InputError(
+            f"{method} acts on features while the model runs and changes no weights; gazetteer steer does so. "
+            f"Accepted: {', '.join(known[goal])}."
+        )
     if method not in known[goal]:
         raise InputError(f"Unknown method {method!r} to {goal}; accepted: {', '.join(known[goal])}.")

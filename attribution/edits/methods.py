@@ -12,6 +12,7 @@ from gazetteer.attribution.edits.closed_form import concept_edit
 from gazetteer.attribution.edits.delta import Delta, ablation
 from gazetteer.attribution.edits.method_names import TUNED, accepted, leader, takes_all
 from gazetteer.attribution.edits.problems import ConceptProblems, MethodConfig
+from gazetteer.attribution.edits.repair import per_damage, zero_and_repair
 from gazetteer.attribution.edits.tune import gradient_steps
 from gazetteer.attribution.objective.problem import Scores
 from gazetteer.attribution.scores.controls import CONTROLS
@@ -77,6 +78,11 @@ class Methods:
             return concept_edit(
                 self.pipe, self.wide, c.template.format(concept), c.base, others, provenance=about
             )  # fmt: skip
+        if method == "repaired":
+            return zero_and_repair(
+                self.weights, self.choose(goal, method, concept, fraction), self.problems.held(concept),
+                steps=c.tune_steps, rate=c.tune_rate / 2, provenance=about,
+            )  # fmt: skip
         chosen, loss = self.choose(goal, method, concept, fraction), method.partition("_")[0]
         if loss not in TUNED:
             return ablation({**self.weights, **self.wide}, chosen, about)
@@ -117,6 +123,7 @@ class Methods:
         the timestep of the step that led to it, as the released code pairs them. ``live``: cad without the
         stop-gradient. ``contrast``: cad, each concept's α divided by the sum of |α|, minus the largest among the other
         concepts (for amplify: plus): what a weight does for this concept beyond what it does for any other.
+        ``repaired``: cad for the damage done elsewhere (`per_damage`).
         ``iterated``: see `iterated`, on `context_samples`. ``steps``: |dJ/dw| there, the weights whose small moves
         matter most. Controls: see `estimators`.
         """
@@ -129,6 +136,8 @@ class Methods:
         c = self.config
         if method == "contrast":
             return self._contrast(goal, concept)
+        if method == "repaired":
+            return per_damage(self.scores(goal, "cad", concept), self.problems.held(concept), seed=c.seed)
         if method == "iterated":
             options = Options(seed=c.seed, fraction=fraction, rounds=c.rounds)
             return estimate("iterated", self.problems.problem(goal, concept, "context"), options)

@@ -153,6 +153,54 @@ class ConceptProblems:
         )  # fmt: skip
         return prompts, freeze_target(self.unet, replace(samples, base=None), 1.0)
 
+    def held(self, concept: str) -> Problem:
+        """What an edit of the concept should leave as it is, on the scope of ``cad``: prompts that do not name it.
+
+        The prompts of its context without the concept, others, and the empty one, with the intact model's predictions.
+        """
+        samples = self._context("erase", concept)
+        assert samples.weight is not None
+        # The context's named samples weigh less than what is held, which all weigh the same.
+        stays = (samples.weight >= samples.weight.max()).nonzero().squeeze(1)
+        return diffusion_problem(self.unet, Distance(), samples.at(stays), self.weights, self.config.batch)
+
+    def wanted(self, concept: str) -> Samples:
+        """The concept's bare name over the steps in which pictures take shape, with the intact model's own predictions.
+
+        What an embedding is searched for that asks an edited model for the concept (`attacks.embedding`). Taken once,
+        before anything is edited, in random order.
+        """
+        c, key = self.config, ("wanted", concept)
+        if key not in self._samples:
+            steps = sorted({int(place * c.steps) for place in (0, 0.1, 0.2, 0.3, 0.5, 0.7)})
+            found = trajectory(
+                self.pipe, [c.template.format(concept)] * 3, [c.seed + 6000 + i for i in range(3)], steps=c.steps,
+                guidance=c.guidance, only=steps,
+            )  # fmt: skip
+            self._samples[key] = shuffled(freeze_target(self.unet, replace(found, base=None), 1.0), c.seed)
+        return self._samples[key]
+
+    def pictured(self, concept: str, most: int, own: bool = True) -> tuple[tuple[str, ...], Samples]:
+        """Noised pictures that the intact model painted, with the targets it was trained on (`noised_images`).
+
+        Args:
+            most: pictures.
+            own: of prompts that name the concept; else of prompts that do not.
+
+        Returns:
+            the prompts, and samples of them step by step; taken once, before anything is edited.
+        """
+        c, context = self.config, self.context(concept)
+        prompts = (context.named if own else context.kept)[:most]
+        key = ("pictured", concept, str(most), str(own))
+        if key not in self._samples:
+            seeds = [c.seed + 7000 + i for i in range(len(prompts))]
+            latents = generate_latents(self.pipe, prompts, seeds, steps=c.steps, guidance=c.guidance)
+            only = _spread(c.steps, c.context_steps)
+            found = noised_images(self.pipe, latents, prompts, steps=c.steps, seed=c.seed + 1, only=only)
+            self._samples[key] = replace(found, base=None)
+        return prompts, self._samples[key]
+
     def _context(self, goal: str, concept: str) -> Samples:
         c, spread = self.config, _spread(self.config.steps, self.config.context_steps)
         if (goal, concept) not in self._samples:

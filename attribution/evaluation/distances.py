@@ -19,6 +19,15 @@ def pooled(maps: Sequence[Sequence[NDArray[np.float32]]]) -> NDArray[np.float64]
     return np.stack([levels[-1].astype(np.float64).mean((1, 2)) for levels in maps])
 
 
+def traits(maps: Sequence[Sequence[NDArray[np.float32]]]) -> NDArray[np.float64]:
+    """One vector per picture: mean and standard deviation over cells of every channel of every level."""
+    rows = []
+    for levels in maps:
+        flat = [level.astype(np.float64).reshape(len(level), -1) for level in levels]
+        rows.append(np.concatenate([part for one in flat for part in (one.mean(1), one.std(1))]))
+    return np.stack(rows)
+
+
 def frechet_distance(one: NDArray[np.float64], other: NDArray[np.float64]) -> float:
     """‖μ₁ − μ₂‖² + tr(Σ₁ + Σ₂ − 2 (Σ₁Σ₂)^½), FID's formula (Heusel et al. 1706.08500, eq. 6).
 

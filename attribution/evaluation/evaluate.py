@@ -12,9 +12,10 @@ from typing import Any
 
 import numpy as np
 
-from gazetteer.attribution.edits.method_names import leader, takes_all
+from gazetteer.attribution.attacks.words import Attack
+from gazetteer.attribution.edits.method_names import FEATURES, leader, takes_all
 from gazetteer.attribution.edits.methods import Methods
-from gazetteer.attribution.evaluation.adversary import Attack
+from gazetteer.attribution.evaluation.artifacts import artifacts
 from gazetteer.attribution.evaluation.cache import ResultCache
 from gazetteer.attribution.evaluation.cases import CHOOSE, REPORT, Case
 from gazetteer.attribution.evaluation.evaluators import Evaluators
@@ -29,6 +30,7 @@ from gazetteer.attribution.evaluation.summaries import (
     summary,
     with_differences,
 )
+from gazetteer.attribution.features.erasing import FeatureErasers
 
 
 @dataclass(frozen=True)
@@ -38,7 +40,7 @@ class EvaluationConfig:
     Attributes:
         erase, amplify: the methods.
         fractions: operating points to choose among, and of the dose-response curve.
-        special: fractions of methods that have their own.
+        special: fractions of methods that have their own; `raised` those to amplify, where they differ.
         most: cases per half and concept that name it, beside half as many that do not.
         seek: to amplify, pictures painted per half and concept to find up to `most` more that the intact model misses.
         others_least: an operating point should leave other concepts at this fraction of their rate or more.
@@ -59,6 +61,7 @@ class EvaluationConfig:
     others_least: float = 0.9
     target_most: float = 0.15
     special: Mapping[str, tuple[float, ...]] = field(default_factory=dict)
+    raised: Mapping[str, tuple[float, ...]] = field(default_factory=dict)
     curved: tuple[str, ...] = ()
     paraphrased: tuple[str, ...] = ()
     attacked: tuple[str, ...] = ()
@@ -66,9 +69,11 @@ class EvaluationConfig:
     resamples: int = 1000
     seed: int = 0
 
-    def points(self, method: str) -> tuple[float, ...]:
+    def points(self, method: str, goal: str = "erase") -> tuple[float, ...]:
         """The fractions a method may take, in ascending order."""
-        return (1.0,) if takes_all(method) else tuple(sorted(self.special.get(method, self.fractions)))
+        own = self.special.get(method, self.fractions)
+        own = self.raised.get(method, own) if goal == "amplify" else own
+        return (1.0,) if takes_all(method) else tuple(sorted(own))
 
 
 class EditEvaluation:
@@ -83,12 +88,14 @@ class EditEvaluation:
         *,
         neighbours: Mapping[str, Collection[str]] | None = None,
         cache: ResultCache | None = None,
+        erasers: FeatureErasers | None = None,
     ) -> None:
         """Prepare; see `PicturePairs` for the arguments."""
         self.config, self.draws = config, (config.resamples, config.seed)
         self.pairs = PicturePairs(
-            methods, evaluators, list(cases), config.most, config.seek, neighbours or {}, cache or ResultCache()
-        )
+            methods, evaluators, list(cases), config.most, config.seek, neighbours or {}, cache or ResultCache(),
+            erasers,
+        )  # fmt: skip
 
     def run(self, goal: str, concepts: Sequence[str], only: Collection[str] = ()) -> dict[str, Any]:
         """Every method of a goal, or only some, the reference and whatever they follow, on every concept.
@@ -98,14 +105,17 @@ class EditEvaluation:
             cases: ``target`` is, for erase, found edited ÷ found intact over cases that name the concept; for
             amplify, the fraction of cases the intact model missed in which the edited one shows it; ``others`` is found
             edited ÷ found intact over all other named concepts, ``near`` and ``far`` the neighbours and the rest.
-            Beside them ``by_concept`` (`summary` of each alone, no intervals), ``quality``, ``interference`` with
-            ``interference_pictures``, ``weights`` (how many, mean over concepts), ``fraction`` (the operating point),
+            Beside them ``artifacts`` (see `artifacts`; of the pictures that name the concept), ``by_concept``
+            (`summary` of each alone, no intervals), ``quality``, ``interference`` with ``interference_pictures``,
+            ``weights`` (how many, mean over concepts), ``fraction`` (the operating point),
             ``curve`` (per fraction `summary` on the choosing half), ``minus`` (per control of the method, `COMPARED`:
             `difference` of the two) and, where asked for, ``paraphrased`` and ``attacked``, each with how many prompts
             were ``left_out`` because the tokenizer would cut them; ``attacked`` also says the ``words`` and of which
             concepts they are the name (``names_it``), or only why it was ``skipped``.
         """
         methods = self.config.erase if goal == "erase" else self.config.amplify
+        if self.pairs.erasers is None:
+            methods = tuple(method for method in methods if method not in FEATURES)
         reference = self.pairs.methods.config.reference
         wanted = {m for m in methods if not only or m in only or m == reference}
         wanted |= {leader(m, reference) for m in wanted}
@@ -135,6 +145,7 @@ class EditEvaluation:
             **self._summary(goal, several),
             "by_concept": {c: means(summary(goal, [o], 0, 0)) for c, o in outcomes.items()},
             "quality": quality(several, min(200, self.config.resamples), self.config.seed),
+            "artifacts": artifacts(several, self.pairs.reference(), *self.draws),
             "interference": interference(outcomes),
             "interference_pictures": interference_pictures(outcomes),
             "fraction": fraction,
@@ -150,7 +161,7 @@ class EditEvaluation:
 
     def curve(self, goal: str, method: str, concepts: Sequence[str]) -> dict[float, list[Outcome]]:
         """Dose and response on the choosing half: outcomes by fraction; empty where only one can be taken."""
-        fractions = self.config.points(method)
+        fractions = self.config.points(method, goal)
         many = fractions if len(fractions) > 1 else ()
         return {
             fraction: [self.pairs.outcome(goal, method, c, fraction, CHOOSE) for c in concepts] for fraction in many
@@ -166,8 +177,10 @@ class EditEvaluation:
         each = {c: means(summary("erase", [o], 0, 0)) for c, o in outcomes.items()}
         left = sum(len(self.pairs.relevant(c, REPORT)) - len(self.pairs.blockable(c)) for c in concepts)
         return {
-            **found, "by_concept": each, "left_out": left, "interference": interference(outcomes),
-            "interference_pictures": interference_pictures(outcomes), "concepts": list(concepts),
+            **found, "by_concept": each, "left_out": left,
+            "artifacts": artifacts(list(outcomes.values()), self.pairs.reference(), *self.draws),
+            "interference": interference(outcomes), "interference_pictures": interference_pictures(outcomes),
+            "concepts": list(concepts),
         }  # fmt: skip
 
     def _best(self, goal: str, method: str, curve: Mapping[float, Sequence[Outcome]]) -> float:
@@ -177,7 +190,7 @@ class EditEvaluation:
         gentlest of several whose mean happens to reach it on a few pictures is too gentle. For the same reason there is
         one fraction for all concepts.
         """
-        best, best_value = min(self.config.points(method)), -np.inf
+        best, best_value = min(self.config.points(method, goal)), -np.inf
         for fraction, outcomes in curve.items():
             found = self._summary(goal, outcomes)
             others, (target, _, high) = found["others"][0], found["target"]

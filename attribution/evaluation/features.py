@@ -15,11 +15,11 @@ import numpy as np
 
 from gazetteer.attribution.edits.delta import applied
 from gazetteer.attribution.edits.methods import Methods
-from gazetteer.attribution.evaluation.activity import activity, patching
 from gazetteer.attribution.evaluation.cases import REPORT, Case
 from gazetteer.attribution.evaluation.located import whole_problem
 from gazetteer.attribution.evaluation.pairs import PicturePairs
 from gazetteer.attribution.evaluation.summaries import interference, summary
+from gazetteer.attribution.features.activity import activity, patching
 from gazetteer.attribution.objective.objectives import Erase, FeatureActivation
 from gazetteer.attribution.objective.problem import diffusion_problem
 from gazetteer.attribution.objective.samples import Samples

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gazetteer.attribution.evaluation.cases import Case
-from gazetteer.attribution.evaluation.distances import perceptual_distance, pooled
+from gazetteer.attribution.evaluation.distances import perceptual_distance, pooled, traits
 from gazetteer.attribution.evaluation.evaluators import Observation
 
 
@@ -34,6 +34,8 @@ class Outcome:
         change: [cases that do not name the target]: mean absolute difference of the pictures, 0..1.
         distance: [cases that do not name the target]: `perceptual_distance` of the pictures; empty without features.
         features: intact and edited [cases that do not name the target, channels] each; empty without features.
+        traits: intact and edited [cases that name the target, traits] each (`distances.traits`); empty without
+            features.
         by_concept: per other concept, found intact and edited over all cases that name it.
         weights: how many the edit changed.
     """
@@ -51,6 +53,7 @@ class Outcome:
     by_concept: Mapping[str, tuple[int, int]]
     distance: NDArray[np.float64] = field(default_factory=lambda: np.empty(0))
     features: tuple[NDArray[np.float64], NDArray[np.float64]] = field(default_factory=lambda: (_none(), _none()))
+    traits: tuple[NDArray[np.float64], NDArray[np.float64]] = field(default_factory=lambda: (_none(), _none()))
     weights: int = 0
 
 
@@ -66,6 +69,7 @@ def pack(outcome: Outcome) -> dict[str, NDArray[Any]]:
         **{name: getattr(outcome, name) for name in _TABLES},
         "concepts": np.array(names, dtype=np.str_), "counts": counts, "weights": np.array(outcome.weights),
         "intact": outcome.features[0].astype(np.float32), "edited": outcome.features[1].astype(np.float32),
+        "intact_traits": outcome.traits[0].astype(np.float32), "edited_traits": outcome.traits[1].astype(np.float32),
     }  # fmt: skip
 
 
@@ -75,6 +79,7 @@ def unpack(arrays: Mapping[str, NDArray[Any]]) -> Outcome:
     return Outcome(
         **{name: arrays[name] for name in _TABLES}, by_concept={name: (old, new) for name, (old, new) in counts},
         features=(arrays["intact"].astype(np.float64), arrays["edited"].astype(np.float64)),
+        traits=(arrays["intact_traits"].astype(np.float64), arrays["edited_traits"].astype(np.float64)),
         weights=int(arrays["weights"]),
     )  # fmt: skip
 
@@ -95,6 +100,7 @@ def compare(
     change: list[float] = []
     by_concept: dict[str, tuple[int, int]] = {}
     pairs: list[tuple[Observation, Observation]] = []
+    naming: list[tuple[Observation, Observation]] = []
     for case, before, after in zip(cases, intact, edited, strict=True):
         had, has = set(before.found), set(after.found)
         here = (concept in had, concept in has)
@@ -108,6 +114,7 @@ def compare(
         if concept in case.named:
             rows["area"].append((before.found.get(concept, 0.0), after.found.get(concept, 0.0)))
             rows["named"].append(here)
+            naming.append((before, after))
         else:
             change.append(float(np.abs(before.image.astype(np.float64) - after.image).mean() / 255))
             rows["unnamed"].append(here)
@@ -121,7 +128,7 @@ def compare(
             old, new = by_concept.get(other, (0, 0))
             by_concept[other] = (old + (other in had), new + (other in has))
     found: dict[str, Any] = {n: np.array(some, dtype=np.float64).reshape(-1, 2) for n, some in rows.items()}
-    return Outcome(**found, change=np.array(change), by_concept=by_concept, **_maps(pairs))
+    return Outcome(**found, change=np.array(change), by_concept=by_concept, **_maps(pairs), **_traits(naming))
 
 
 def _maps(pairs: Sequence[tuple[Observation, Observation]]) -> dict[str, Any]:
@@ -132,3 +139,8 @@ def _maps(pairs: Sequence[tuple[Observation, Observation]]) -> dict[str, Any]:
         "distance": np.array([perceptual_distance(one, two) for one, two in read]),
         "features": (pooled([one for one, _ in read]), pooled([two for _, two in read])),
     }
+
+
+def _traits(pairs: Sequence[tuple[Observation, Observation]]) -> dict[str, Any]:
+    read = [(one.maps, two.maps) for one, two in pairs if one.maps is not None and two.maps is not None]
+    return {"traits": (traits([one for one, _ in read]), traits([two for _, two in read]))} if read else {}

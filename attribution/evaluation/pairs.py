@@ -7,13 +7,17 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass, field, replace
 
 import numpy as np
+from numpy.typing import NDArray
 
 from gazetteer.attribution.edits.delta import applied
+from gazetteer.attribution.edits.method_names import FEATURES
 from gazetteer.attribution.edits.methods import Methods
 from gazetteer.attribution.evaluation.cache import ResultCache
-from gazetteer.attribution.evaluation.cases import REPORT, Case
+from gazetteer.attribution.evaluation.cases import CHOOSE, REPORT, Case
+from gazetteer.attribution.evaluation.distances import traits
 from gazetteer.attribution.evaluation.evaluators import Evaluators
 from gazetteer.attribution.evaluation.outcomes import Outcome, compare, pack, unpack
+from gazetteer.attribution.features.erasing import FeatureErasers
 from gazetteer.data.core.errors import InputError
 
 _APART = 100_000
@@ -31,6 +35,7 @@ class PicturePairs:
         most: cases per half and concept that name it, beside half as many that do not.
         seek: to amplify, pictures painted per half and concept to find up to `most` more that the intact model misses.
         neighbours: per concept those closest to it, which are counted apart.
+        erasers: erase through features of autoencoders, where there are some.
         cache: holds every outcome, so that an evaluation that was stopped goes on; default: in memory.
     """
 
@@ -41,6 +46,7 @@ class PicturePairs:
     seek: int = 0
     neighbours: Mapping[str, Collection[str]] = field(default_factory=dict)
     cache: ResultCache = field(default_factory=ResultCache)
+    erasers: FeatureErasers | None = None
 
     def outcome(self, goal: str, method: str, concept: str, fraction: float, half: int) -> Outcome:
         """Paint the cases of a half with and without the edit, and count."""
@@ -124,6 +130,16 @@ class PicturePairs:
             rates[concept] = (float(np.mean(shown[0])), float(np.mean(shown[1])) if shown[1] else 0.0)
         return rates
 
+    def reference(self) -> NDArray[np.float64]:
+        """`distances.traits` of the intact model's pictures of the choosing half, [pictures, traits]; none: [0, 0]."""
+
+        def make() -> dict[str, NDArray[np.float64]]:
+            observed = self.evaluators.intact([case for case in self.cases if case.half == CHOOSE])
+            maps = [one.maps for one in observed if one.maps is not None]
+            return {"traits": traits(maps).astype(np.float32) if maps else np.empty((0, 0))}
+
+        return self.cache.arrays(("reference",), make)["traits"].astype(np.float64)
+
     def once(self, key: tuple[str | float, ...], make: Callable[[], Outcome]) -> Outcome:
         """The outcome of a key, made where the cache has none."""
         return unpack(self.cache.arrays(key, lambda: pack(make())))
@@ -137,8 +153,23 @@ class PicturePairs:
 
     def edited(self, goal: str, method: str, concept: str, fraction: float, cases: Sequence[Case]) -> Outcome:
         """Paint cases with and without the edit of a method, and count."""
-        edit = self.methods.edit(goal, method, concept, fraction)
-        return replace(self.under(goal, concept, cases, applied(self.methods.unet, edit)), weights=len(edit))
+        with_it = self.changed(goal, method, concept, fraction)
+        weights = 0 if method in FEATURES else len(self.methods.edit(goal, method, concept, fraction))
+        return replace(self.under(goal, concept, cases, with_it), weights=weights)
+
+    def changed(self, goal: str, method: str, concept: str, fraction: float) -> AbstractContextManager[object]:
+        """While open, the model is as a method leaves it: other weights, or other features in what blocks write.
+
+        What the change is made of is measured before, on the intact model.
+
+        Raises:
+            InputError: a method on features where there are no autoencoders.
+        """
+        if method not in FEATURES:
+            return applied(self.methods.unet, self.methods.edit(goal, method, concept, fraction))
+        if self.erasers is None:
+            raise InputError(f"{method} needs autoencoders of the model: set saes.")
+        return self.erasers.erased(method, concept, fraction)
 
     def near(self, concept: str) -> Collection[str]:
         """The concept's neighbours."""

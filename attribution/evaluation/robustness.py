@@ -7,8 +7,8 @@ from dataclasses import replace
 from functools import partial
 from typing import Any
 
+from gazetteer.attribution.attacks.words import Attack, NoAttackError, adversarial_words
 from gazetteer.attribution.edits.delta import applied
-from gazetteer.attribution.evaluation.adversary import Attack, NoAttackError, adversarial_words
 from gazetteer.attribution.evaluation.cases import REPORT, Case
 from gazetteer.attribution.evaluation.outcomes import Outcome, compare
 from gazetteer.attribution.evaluation.pairs import PicturePairs

@@ -7,16 +7,22 @@ from dataclasses import asdict, dataclass, replace
 from functools import partial
 from typing import Any
 
-from gazetteer.attribution.edits.defaults import POOL, evaluated, tried
-from gazetteer.attribution.edits.method_names import AMPLIFY, ERASE
+from gazetteer.attribution.attacks.embedding import Inversion
+from gazetteer.attribution.attacks.relearning import Relearning
+from gazetteer.attribution.attacks.words import Attack
+from gazetteer.attribution.edits.defaults import POOL, dose, evaluated, tried
+from gazetteer.attribution.edits.method_names import AMPLIFY, ERASE, FEATURES, PARTS
 from gazetteer.attribution.edits.methods import Methods
 from gazetteer.attribution.edits.problems import MethodConfig
 from gazetteer.attribution.evaluation.cache import ResultCache
 from gazetteer.attribution.evaluation.cases import CHOOSE, REPORT, Case
 from gazetteer.attribution.evaluation.evaluate import EditEvaluation, EvaluationConfig, together
 from gazetteer.attribution.evaluation.evaluators import Evaluators
-from gazetteer.attribution.evaluation.faithfulness import FaithfulnessConfig, faithfulness, pooled_correlations
 from gazetteer.attribution.evaluation.located import everywhere, located
+from gazetteer.attribution.evaluation.resistance import Resistance, ResistanceConfig
+from gazetteer.attribution.faithfulness.heldout import HeldoutConfig, heldout_study, heldout_summary
+from gazetteer.attribution.faithfulness.study import FaithfulnessConfig, faithfulness, pooled_correlations
+from gazetteer.attribution.features.erasing import FeatureErasers
 from gazetteer.attribution.scores.overlap import neighbours
 from gazetteer.data.core.errors import InputError
 
@@ -36,6 +42,8 @@ class SuiteConfig:
         fewer: the methods that styles and areas are erased by.
         located: methods whose choices are shown by layer and compared between concepts.
         study: of the faithfulness of estimators, on the concepts that are erased first.
+        heldout: of their faithfulness on other noise than they were made from, on these and on styles.
+        resistance: the attacks on edits, and `attacked`, how many of the erased concepts they are tried on.
     """
 
     methods: MethodConfig
@@ -48,6 +56,9 @@ class SuiteConfig:
     fewer: tuple[str, ...]
     located: tuple[str, ...]
     study: FaithfulnessConfig
+    heldout: HeldoutConfig
+    resistance: ResistanceConfig
+    attacked: int
 
     @property
     def settings(self) -> dict[str, Any]:
@@ -56,32 +67,50 @@ class SuiteConfig:
         study = {name: value for name, value in asdict(self.study).items() if name != "concepts"}
         return {
             "methods": asdict(self.methods), "pool": self.pool, "cases": e.most, "sought": e.seek,
-            "attack": asdict(e.attack), "study": study,
+            "attack": asdict(e.attack), "study": study, "heldout": _hard(self.heldout, "objects", "styles"),
+            "resistance": _hard(self.resistance, "attacks", "methods"), "outcome": 2,
         }  # fmt: skip
 
 
+def _hard(config: Any, *which: str) -> dict[str, Any]:
+    """How hard something is tried, without the names of what was asked for."""
+    return {name: value for name, value in asdict(config).items() if name not in which}
+
+
 def quick(steps: int, guidance: float, seed: int) -> SuiteConfig:
-    """Six concepts, few steps, few pictures: minutes with the embedded model."""
-    methods = ("steps", "steps_random", "cad", "random", "magnitude")
+    """Few concepts, few pictures, each method at its default dose: minutes with the embedded model."""
+    methods = ("steps", "steps_random", "cad", "repaired", "uce", "sae_ablate", "sae_negative", "sae_replace")
+    raising = ("steps", "steps_random", "cad")
     return SuiteConfig(
         MethodConfig(steps=min(10, steps), guidance=guidance, seed=seed),
-        EvaluationConfig(methods, ("steps", "steps_random", "cad", "random"), fractions=(0.01, 0.05),
-                         special={"steps": (0.003, 0.1)}, most=4, seek=8),
-        pool=96, erase=6, amplify=2, styles=False, areas=False, fewer=(), located=("cad", "steps"),
-        study=FaithfulnessConfig(ablations=200, points=8),
+        EvaluationConfig(methods, raising, special={m: (dose("erase", m, "objects").taken,) for m in methods},
+                         raised={m: (dose("amplify", m, "objects").taken,) for m in raising}, most=4, seek=8),
+        pool=96, erase=3, amplify=1, styles=False, areas=False, fewer=(), located=("cad", "steps"),
+        study=FaithfulnessConfig(ablations=60, points=4),
+        heldout=HeldoutConfig(2, 1, ablations=30, inputs=1, trajectories=(1, 4), points=4),
+        resistance=ResistanceConfig(
+            methods=("steps", "cad", "repaired", "uce", "sae_ablate"), words=Attack(rounds=3, tried=4),
+            inversion=Inversion(batch=4), relearning=Relearning(steps=10, batch=4),
+        ),
+        attacked=1,
     )  # fmt: skip
 
 
 def full(steps: int, guidance: float, seed: int) -> SuiteConfig:
     """All objects, styles and areas, every method."""
-    doses = {method: tried(method) for method in ERASE}
     return SuiteConfig(
         evaluated(steps, guidance, seed),
-        EvaluationConfig(ERASE, AMPLIFY, special=doses, most=8, seek=64,
+        EvaluationConfig(ERASE, AMPLIFY, special={method: tried(method) for method in ERASE}, most=8, seek=64,
                          curved=("steps_random",), paraphrased=("cad", "steps"), attacked=("steps",)),
         pool=POOL, erase=12, amplify=13, styles=True, areas=True,
-        fewer=("steps", "steps_random", "cad", "random"), located=("cad", "steps"), study=FaithfulnessConfig(),
+        fewer=("steps", "steps_random", "cad", "random", "repaired", *FEATURES), located=("cad", "steps"),
+        study=FaithfulnessConfig(), heldout=HeldoutConfig(), resistance=ResistanceConfig(), attacked=12,
     )  # fmt: skip
+
+
+def attacked_by(config: SuiteConfig, attacks: Sequence[str]) -> SuiteConfig:
+    """The same evaluation with these attacks; raises InputError for an unknown one."""
+    return replace(config, resistance=replace(config.resistance, attacks=tuple(attacks)))
 
 
 @dataclass(frozen=True)
@@ -95,6 +124,8 @@ class Subject:
         concepts: all that the evaluators know, but for styles.
         objects: those of them that are things with a place, which are erased first.
         styles: words for the style of a picture that the evaluators know.
+        erasers: erase through features, where there are autoencoders of the model.
+        words: for styles, whether the evaluators know them or not: J needs none.
     """
 
     methods: Methods
@@ -103,6 +134,8 @@ class Subject:
     concepts: Sequence[str]
     objects: Collection[str] = ()
     styles: Sequence[str] = ()
+    erasers: FeatureErasers | None = None
+    words: Sequence[str] = ()
 
 
 def check_asked(config: SuiteConfig, known: Collection[str], concepts: Sequence[str], only: Sequence[str]) -> None:
@@ -119,6 +152,7 @@ def run_suite(
     concepts: Sequence[str] = (),
     only: Sequence[str] = (),
     cache: ResultCache | None = None,
+    parts: Collection[str] = PARTS,
 ) -> dict[str, Any]:
     """Measure faithfulness, erasing and amplifying.
 
@@ -126,44 +160,79 @@ def run_suite(
         concepts: to erase and to amplify; none: those the model shows, and those it misses.
         only: methods to evaluate beside the reference and those they follow; none: all of the configuration.
         cache: keeps every result as soon as it is there.
+        parts: of `method_names.PARTS`, what is measured; the rest is empty.
 
     Returns:
         ``faithfulness`` and ``faithfulness_spearman`` (estimator -> [correlation, low, high], the mean over concepts
-        and fractions, see `pooled_correlations`; each in ``faithfulness_rows``),
+        and fractions, see `pooled_correlations`; each in ``faithfulness_rows``), ``faithfulness_heldout`` (see
+        `heldout_summary`; each in ``faithfulness_heldout_rows``),
         ``erase``, ``amplify`` (method -> see `EditEvaluation.run`) and, apart from the objects,
-        ``erase_styles`` and ``erase_areas``, concepts that cover the picture and are often implied by the rest;
+        ``erase_styles`` and ``erase_areas``, concepts that cover the picture and are often implied by the rest, and
+        ``amplify_styles``, those that the model misses somewhere;
         ``erase_together``, objects and styles as one set (`together`), where styles were erased;
+        ``attacks`` (method -> attack -> see `Resistance.run`);
         ``overlap`` and ``distribution`` of the weights chosen to erase (method -> concept -> …), ``everywhere`` (see
         `everywhere`), ``neighbours``, ``intact_rates``.
 
     Raises:
-        InputError: no prompt names the concepts.
+        InputError: no prompt names the concepts, or an unknown part.
     """
+    if wrong := sorted(set(parts) - set(PARTS)):
+        raise InputError(f"Unknown part {wrong[0]!r}; accepted: {', '.join(PARTS)}.")
     methods, cache = subject.methods, cache or ResultCache()
     evaluation = EditEvaluation(
         methods, subject.evaluators, subject.cases, config.evaluation,
-        neighbours=neighbours(methods.pipe, subject.concepts), cache=cache,
+        neighbours=neighbours(methods.pipe, subject.concepts), cache=cache, erasers=subject.erasers,
     )  # fmt: skip
     rates = evaluation.pairs.rates(CHOOSE)
     targets, raised, styles, areas = _chosen(subject, config, evaluation, rates, concepts)
-    result: dict[str, Any] = {"erase": evaluation.run("erase", targets, only)}
-    result["erase"]["blocking"] = evaluation.blocked(targets)
-    result["amplify"] = evaluation.run("amplify", raised, only) if raised else {}
-    result |= _beside(evaluation, config, {"erase_styles": styles, "erase_areas": areas}, only)
-    if "erase_styles" in result:
-        result["erase_together"] = together(evaluation, [result["erase"], result["erase_styles"]])
-    result["everywhere"] = everywhere(methods, [*targets, *styles, *areas], cache)
+    styles, areas = styles if "styles" in parts else [], areas if "areas" in parts else []
+    result: dict[str, Any] = {"erase": {}, "attacks": {}, "amplify": {}}
+    if {"erase", "attacks", "located"} & set(parts):
+        result["erase"] = evaluation.run("erase", targets, only)
+        result["erase"]["blocking"] = evaluation.blocked(targets)
     points = {method: found["fraction"] for method, found in result["erase"].items() if "fraction" in found}
-    result |= located(methods, config.located, points, targets, cache)
-    rows: list[dict[str, Any]] = []
-    for concept in targets[: config.study.concepts]:
-        study = partial(faithfulness, methods, concept, config.study, methods.config.seed)
-        rows += cache.json(("faithfulness", concept), study)
+    if "attacks" in parts:
+        resistance = Resistance(evaluation.pairs, config.resistance, evaluation.draws)
+        result["attacks"] = resistance.run(points, concepts or targets[: config.attacked])
+    if "amplify" in parts and raised:
+        result["amplify"] = evaluation.run("amplify", raised, only)
+    result |= _beside(evaluation, config, {"erase_styles": styles, "erase_areas": areas}, only)
+    if missed := [style for style in styles if rates[style][0] < 1.0]:
+        result |= _beside(evaluation, config, {"amplify_styles": missed}, only)
+    if "erase_styles" in result and result["erase"]:
+        result["erase_together"] = together(evaluation, [result["erase"], result["erase_styles"]])
+    result |= {"everywhere": {}, "overlap": {}, "distribution": {}}
+    if "located" in parts:
+        result["everywhere"] = everywhere(methods, [*targets, *styles, *areas], cache)
+        result |= located(methods, config.located, points, targets, cache)
     return {
-        **result, "faithfulness": pooled_correlations(rows),
-        "faithfulness_spearman": pooled_correlations(rows, "spearman"), "faithfulness_rows": rows,
+        **result, **_faithful(methods, config, targets, concepts, subject.words, parts, cache),
         "neighbours": evaluation.pairs.neighbours,
         "intact_rates": {c: {"named": named, "unnamed": unnamed} for c, (named, unnamed) in rates.items()},
+    }  # fmt: skip
+
+
+def _faithful(
+    methods: Methods, config: SuiteConfig, targets: Sequence[str], concepts: Sequence[str], styles: Sequence[str],
+    parts: Collection[str], cache: ResultCache,
+) -> dict[str, Any]:  # fmt: skip
+    """How well scores foretell ablations, on the noise they were made from and on other noise."""
+    rows: list[dict[str, Any]] = []
+    other: list[dict[str, Any]] = []
+    for concept in targets[: config.study.concepts] if "faithfulness" in parts else ():
+        study = partial(faithfulness, methods, concept, config.study, methods.config.seed)
+        rows += cache.json(("faithfulness", concept), study)
+    kinds = dict.fromkeys(concepts or targets[: config.heldout.objects], "objects")
+    kinds |= dict.fromkeys(styles[: config.heldout.styles], "styles")
+    for concept in kinds if "heldout" in parts else ():
+        # Noise that neither the edits nor the other study was made from.
+        heldout = partial(heldout_study, methods, concept, config.heldout, methods.config.seed + 20_000)
+        other += cache.json(("heldout", concept), heldout)
+    return {
+        "faithfulness": pooled_correlations(rows), "faithfulness_spearman": pooled_correlations(rows, "spearman"),
+        "faithfulness_rows": rows, "faithfulness_heldout_rows": other,
+        "faithfulness_heldout": heldout_summary(other, kinds, config.evaluation.resamples, config.evaluation.seed),
     }  # fmt: skip
 
 
@@ -197,15 +266,19 @@ def _by_need(rates: dict[str, tuple[float, float]], objects: Collection[str]) ->
 def _beside(
     evaluation: EditEvaluation, config: SuiteConfig, groups: dict[str, list[str]], only: Sequence[str]
 ) -> dict[str, Any]:
-    """Erasing what is no object, by fewer methods and without the curves of followers."""
-    pairs = evaluation.pairs
+    """Erasing or amplifying what is no object, by fewer methods and without the curves of followers."""
+    pairs, found = evaluation.pairs, {}
     plain = EditEvaluation(
         pairs.methods, pairs.evaluators, pairs.cases, replace(config.evaluation, curved=()),
-        neighbours=pairs.neighbours, cache=pairs.cache,
+        neighbours=pairs.neighbours, cache=pairs.cache, erasers=pairs.erasers,
     )  # fmt: skip
-    fewer = [m for m in config.fewer if m in (only or config.fewer)] or only
-    return {
-        name: {**plain.run("erase", some, fewer), "blocking": evaluation.blocked(some)}
-        for name, some in groups.items()
-        if some
-    }
+    for name, some in groups.items():
+        if not some:
+            continue
+        goal = name.partition("_")[0]
+        known = config.evaluation.erase if goal == "erase" else config.evaluation.amplify
+        fewer = [m for m in config.fewer if m in (only or config.fewer) and m in known] or only
+        found[name] = plain.run(goal, some, fewer)
+        if goal == "erase":
+            found[name]["blocking"] = evaluation.blocked(some)
+    return found

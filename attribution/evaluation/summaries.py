@@ -65,6 +65,19 @@ def difference(
     return result
 
 
+def shown(values: Sequence[NDArray[np.float64]], resamples: int, seed: int, *, least: float = 0.0) -> Interval:
+    """How often something is there: [mean over concepts, low, high], concepts and pictures within them resampled.
+
+    Args:
+        values: per concept 1 or 0 of every picture (or, with ``least`` -1, differences of such numbers).
+        least: the lowest value there can be.
+    """
+    found = nested_bootstrap(
+        [partial(_average, one) for one in values], [len(one) for one in values], resamples=resamples, seed=seed
+    )
+    return _never_certain(found, float(sum(len(one) for one in values)), least)
+
+
 def _never_certain(found: Interval, trials: float, least: float) -> Interval:
     """Where all resamples agree, the interval that so many trials can give at best instead of a point.
 

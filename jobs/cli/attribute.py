@@ -5,7 +5,8 @@ from __future__ import annotations
 import argparse
 from typing import Any
 
-from gazetteer.attribution.edits.method_names import AMPLIFY, ERASE
+from gazetteer.attribution.attacks.names import ATTACKS
+from gazetteer.attribution.edits.method_names import AMPLIFY, ERASE, FEATURES, PARTS
 from gazetteer.jobs.cli.arguments import DONE, configuration, configured, machine, of_run
 from gazetteer.jobs.cli.output import print_json
 
@@ -75,7 +76,7 @@ def _add_concepts(verbs: Any) -> None:
     edit.add_argument("--goal", default="erase", choices=("erase", "amplify"))
     edit.add_argument(
         "--method", default="steps", metavar="METHOD",
-        help=f"to erase: {', '.join(ERASE)}; to amplify: {', '.join(AMPLIFY)}",
+        help=f"to erase: {', '.join(m for m in ERASE if m not in FEATURES)}; to amplify: {', '.join(AMPLIFY)}",
     )  # fmt: skip
     edit.add_argument(
         "--fraction", "--share", type=float,
@@ -138,6 +139,13 @@ def _add_evaluate(verbs: Any) -> None:
     evaluate.add_argument("--quick", action="store_true", help="few concepts, few pictures: minutes, wide intervals")
     evaluate.add_argument("--concepts", nargs="+", default=[], metavar="CONCEPT", help="default: by the intact rate")
     evaluate.add_argument("--methods", nargs="+", default=[], metavar="METHOD", help="beside steps; default: all")
+    evaluate.add_argument(
+        "--parts", nargs="+", default=[], metavar="PART",
+        help=f"of {', '.join(PARTS)}; default: all",
+    )  # fmt: skip
+    evaluate.add_argument(
+        "--attacks", nargs="+", default=[], metavar="ATTACK", help=f"of {', '.join(ATTACKS)}; default: all"
+    )  # fmt: skip
     evaluate.add_argument(
         "--out", default="", metavar="FOLDER",
         help="receives evaluation.json and plots, and caches every result, so that the same command goes on",
@@ -228,14 +236,15 @@ def _attribute_protocol(arguments: argparse.Namespace) -> int:
 
 def _attribute_evaluate(arguments: argparse.Namespace) -> int:
     run = configuration(arguments)
-    from gazetteer.attribution.evaluation.suite import full, quick
+    from gazetteer.attribution.evaluation.suite import attacked_by, full, quick
     from gazetteer.jobs.experiments.attribute_evaluate import evaluate
     from gazetteer.jobs.experiments.attribute_report import print_evaluation, write_evaluation
 
     size = quick if arguments.quick else full
     config = size(run.generation.steps, run.generation.guidance, run.seed)
+    config = attacked_by(config, arguments.attacks) if arguments.attacks else config
     cache = f"{arguments.out}/cache" if arguments.out else ""
-    result = evaluate(run, config, arguments.concepts, cache, arguments.methods)
+    result = evaluate(run, config, arguments.concepts, cache, arguments.methods, arguments.parts or PARTS)
     print_evaluation(result)
     if arguments.out:
         print("\n".join(write_evaluation(result, arguments.out)))

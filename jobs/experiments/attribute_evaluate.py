@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
+from gazetteer.attribution.edits.method_names import PARTS
 from gazetteer.attribution.edits.methods import Methods
 from gazetteer.attribution.edits.problems import MethodConfig
 from gazetteer.attribution.evaluation.cache import ResultCache
@@ -14,10 +16,12 @@ from gazetteer.attribution.evaluation.evaluators import Evaluators, classifying,
 from gazetteer.attribution.evaluation.features import FeaturesConfig, labelled_features, relate
 from gazetteer.attribution.evaluation.pairs import PicturePairs
 from gazetteer.attribution.evaluation.suite import Subject, SuiteConfig, check_asked, run_suite
+from gazetteer.attribution.features.erasing import FeatureErasers
 from gazetteer.attribution.objective.prompts import without
 from gazetteer.attribution.scores.components import write_components
 from gazetteer.data.core.digests import digest_json, digest_path
 from gazetteer.data.core.errors import InputError
+from gazetteer.data.core.sites import Site
 from gazetteer.data.core.threads import use_threads
 from gazetteer.data.inputs.prompt_pool import read_prompts
 from gazetteer.data.runs.folder import RunFolder
@@ -29,6 +33,7 @@ from gazetteer.jobs.experiments.steer import load_classifier
 from gazetteer.labeling.detect.detector_features import backbone_features
 from gazetteer.labeling.detect.load import load_detector
 from gazetteer.labeling.vocabulary.concepts import Vocabulary
+from gazetteer.sae.model.autoencoder import SparseAutoencoder
 from gazetteer.sae.model.checkpoint import load_site_saes
 
 
@@ -51,13 +56,18 @@ def load_methods(run: RunConfig, config: MethodConfig, prompts: Prompts) -> tupl
 
 
 def evaluate(
-    run: RunConfig, config: SuiteConfig, concepts: Sequence[str] = (), folder: str = "", only: Sequence[str] = ()
-) -> dict[str, Any]:
+    run: RunConfig, config: SuiteConfig, concepts: Sequence[str] = (), folder: str = "", only: Sequence[str] = (),
+    parts: Sequence[str] = PARTS,
+) -> dict[str, Any]:  # fmt: skip
     """Measure faithfulness, erasing and amplifying on the run's model with its own detector; see `run_suite`.
 
     Args:
         folder: keeps every result as soon as it is there; another call on it goes on where one was stopped, or with
             other concepts or methods.
+        parts: of PARTS, what is measured.
+
+    Returns:
+        what `run_suite` does, with ``computed_in`` and ``features_skipped``, why nothing was erased through features.
 
     Raises:
         InputError: no prompt names the concepts, or the folder holds results of other settings, models or prompts.
@@ -65,14 +75,18 @@ def evaluate(
     known = sorted(Vocabulary(run.vocabulary).concepts)
     words = style_words(run) if config.styles else ()
     check_asked(config, known, concepts, only)
+    if wrong := sorted(set(parts) - set(PARTS)):
+        raise InputError(f"Unknown part {wrong[0]!r}; accepted: {', '.join(PARTS)}.")
     prompts = read_cases(run, config.pool, words)
     painted = dataclasses.replace(run.generation, steps=config.methods.steps, exact=False)
     second = run.attribute.classifier
+    saes, skipped = _saes(run)
     cache = ResultCache(
         folder or None,
         {
             **config.settings, "model": digest_path(run.model.path), "detector": digest_path(run.detector.path),
-            "classifier": second, "styles": run.steer.classifier if words else "", "concepts": known,
+            "classifier": second, "saes": _digest(run.saes) if saes else "",
+            "styles": run.steer.classifier if words else "", "concepts": known,
             "cases": digest_json([[c.prompt, c.seed, sorted(c.named), c.half] for c in prompts.cases]),
             "source": digest_json({prompt: sorted(named) for prompt, named in prompts.source.items()}),
         },
@@ -84,8 +98,31 @@ def evaluate(
         classifying(load_classifier(second, known, "attribute.classifier")) if second else None,
         backbone_features(detector) if run.detector.library == "transformers" else None,
     )
-    subject = Subject(methods, evaluators, prompts.cases, known, run.steer.concepts, words)
-    return {**run_suite(subject, config, concepts, only, cache), "computed_in": studied.computed_in}
+    erasers = None
+    try:
+        erasers = FeatureErasers(methods.problems, saes) if saes else None
+    except InputError as error:
+        skipped = str(error)
+    subject = Subject(methods, evaluators, prompts.cases, known, run.steer.concepts, words, erasers, run.steer.words)
+    found = run_suite(subject, config, concepts, only, cache, parts)
+    return {**found, "computed_in": studied.computed_in, "features_skipped": skipped}
+
+
+def _digest(saes: str | Mapping[str, str]) -> str:
+    if isinstance(saes, str):
+        return digest_path(saes)
+    return digest_json({site: digest_path(path) if Path(path).exists() else path for site, path in saes.items()})
+
+
+def _saes(run: RunConfig) -> tuple[dict[Site, SparseAutoencoder], str]:
+    """The autoencoders of the cond branch; or none, and why nothing can be erased through features."""
+    sites = [Site(block, "cond", t) for block in run.generation.blocks for t in run.generation.t]
+    if not run.saes:
+        return {}, "no autoencoders: saes is not set"
+    try:
+        return load_site_saes(run.saes, sites, run.model.device, signal=run.sae_check.signal), ""
+    except InputError as error:
+        return {}, str(error)
 
 
 def relate_features(

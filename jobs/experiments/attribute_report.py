@@ -21,6 +21,7 @@ _GOALS = (
     ("erase_together", "objects and styles as one set, found edited / intact"),
     ("erase_areas", "what covers the picture, found edited / intact"),
     ("amplify", "shown where the intact model missed it"),
+    ("amplify_styles", "styles of the picture, shown where the intact model missed them"),
 )
 _SHOWN = ("target", "classifier", "others", "distance")
 
@@ -34,6 +35,9 @@ def print_evaluation(result: Mapping[str, Any]) -> None:
     for estimator, pooled in result.get("faithfulness", {}).items():
         rank = result["faithfulness_spearman"][estimator]
         print(f"  {estimator:<16}{'over concepts and fractions':<31}{_cell(pooled)}{_cell(rank)}")
+    print_heldout(result.get("faithfulness_heldout", {}))
+    if result.get("features_skipped"):
+        print(f"nothing was erased through features: {result['features_skipped']}")
     for goal, what in _GOALS:
         if not result.get(goal):
             continue
@@ -52,6 +56,33 @@ def print_evaluation(result: Mapping[str, Any]) -> None:
                     continue
                 cells = f"{_cell(found[name]['target'])}{_cell(found[name]['others'])}"
                 print(f"  {'  ' + name:<14}{cells}{_aside(found[name])}")
+            real = found.get("artifacts", {"pictures": 0})
+            if real["pictures"]:
+                print(f"  {'  artifacts':<14}{_cell(real['rate'])} intact {_cell(real['intact_rate'])}")
+    if result.get("attacks"):
+        print("attacks: how often the concept is shown; the same less the intact model's rate with an empty prompt")
+        print_attacks(result["attacks"])
+
+
+def print_heldout(found: Mapping[str, Any]) -> None:
+    """Faithfulness on the noise of the scores and on other noise, stage by stage."""
+    if found:
+        print("faithfulness on the noise of the scores and on other noise: Pearson over all steps; early, middle, late")
+    for estimator, one in found.items():
+        for noise in ("same", "heldout"):
+            stages = " ".join(f"{one[noise][stage][0]:6.2f}" for stage in ("early", "middle", "late"))
+            print(f"  {estimator:<18}{noise:<8}{_cell(one[noise]['all'])}  {stages}  {one['gradients']} gradients")
+
+
+def print_attacks(found: Mapping[str, Any]) -> None:
+    """How often the concepts are shown after each attack."""
+    for method, attacks in found.items():
+        for attack, one in attacks.items():
+            if "skipped" in one:
+                print(f"  {method:<14}{attack:<16}skipped: {one['skipped']}")
+                continue
+            cells = f"{_cell(one['shown'])}{_cell(one['above_floor'])}"
+            print(f"  {method:<14}{attack:<16}{cells}  n={one['pictures']}{_aside(one)}")
 
 
 def print_edit(result: Mapping[str, Any]) -> None:

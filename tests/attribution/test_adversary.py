@@ -11,9 +11,9 @@ import numpy as np
 import pytest
 import torch
 
+from gazetteer.attribution.attacks.words import Attack, adversarial_words, vocabulary
 from gazetteer.attribution.edits.delta import Delta, ablation, applied
 from gazetteer.attribution.evaluation import robustness
-from gazetteer.attribution.evaluation.adversary import Attack, adversarial_words, vocabulary
 from gazetteer.attribution.evaluation.cache import ResultCache
 from gazetteer.attribution.evaluation.cases import REPORT, Case
 from gazetteer.attribution.evaluation.evaluate import EditEvaluation, EvaluationConfig

@@ -21,8 +21,8 @@ from gazetteer.attribution.edits.problems import MethodConfig
 from gazetteer.attribution.evaluation.cases import CHOOSE, REPORT, Case
 from gazetteer.attribution.evaluation.evaluate import EditEvaluation, EvaluationConfig
 from gazetteer.attribution.evaluation.evaluators import Evaluators, Images
-from gazetteer.attribution.evaluation.faithfulness import pooled_correlations
 from gazetteer.attribution.evaluation.suite import full
+from gazetteer.attribution.faithfulness.study import pooled_correlations
 from gazetteer.attribution.objective.context import context_samples
 from gazetteer.attribution.objective.objectives import user_objective
 from gazetteer.attribution.objective.problem import Problem, Scores

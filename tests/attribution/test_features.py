@@ -20,7 +20,6 @@ from gazetteer import load_components, load_labels
 from gazetteer.attribution.edits.delta import difference
 from gazetteer.attribution.edits.problems import MethodConfig
 from gazetteer.attribution.evaluation import features as features_module
-from gazetteer.attribution.evaluation.activity import activity, patching
 from gazetteer.attribution.evaluation.cases import REPORT, draw_cases
 from gazetteer.attribution.evaluation.features import (
     FeaturesConfig,
@@ -29,6 +28,7 @@ from gazetteer.attribution.evaluation.features import (
     _written,
     ablating_edits,
 )
+from gazetteer.attribution.features.activity import activity, patching
 from gazetteer.attribution.objective.objectives import Distance, FeatureActivation
 from gazetteer.attribution.objective.problem import diffusion_problem
 from gazetteer.attribution.objective.samples import Samples, freeze_target, join, shuffled

@@ -15,21 +15,24 @@ import torch
 from PIL import Image
 
 from gazetteer import load_components
+from gazetteer.attribution.attacks.relearning import Relearning
+from gazetteer.attribution.attacks.words import Attack
 from gazetteer.attribution.edits.defaults import dose
 from gazetteer.attribution.edits.delta import applied
 from gazetteer.attribution.edits.delta_file import load_delta, save_delta
-from gazetteer.attribution.edits.method_names import AMPLIFY, ERASE, FOLLOWERS
+from gazetteer.attribution.edits.method_names import AMPLIFY, ERASE, FEATURES, FOLLOWERS
 from gazetteer.attribution.edits.methods import Methods
 from gazetteer.attribution.edits.problems import MethodConfig
 from gazetteer.attribution.evaluation import suite
-from gazetteer.attribution.evaluation.adversary import Attack
 from gazetteer.attribution.evaluation.cache import ResultCache
 from gazetteer.attribution.evaluation.cases import CHOOSE, REPORT, Case, draw_cases
 from gazetteer.attribution.evaluation.evaluate import EditEvaluation, EvaluationConfig
 from gazetteer.attribution.evaluation.evaluators import Evaluators, Images, painter
-from gazetteer.attribution.evaluation.faithfulness import FaithfulnessConfig
 from gazetteer.attribution.evaluation.located import everywhere, located
+from gazetteer.attribution.evaluation.resistance import ResistanceConfig
 from gazetteer.attribution.evaluation.suite import Subject, SuiteConfig, full
+from gazetteer.attribution.faithfulness.heldout import HeldoutConfig
+from gazetteer.attribution.faithfulness.study import FaithfulnessConfig
 from gazetteer.attribution.objective.prompts import paraphrases, without
 from gazetteer.attribution.scores.score import ScoreConfig
 from gazetteer.attribution.scores.selection import count, scope_weights
@@ -327,7 +330,7 @@ def test_every_method_is_evaluated_on_pairs_and_the_model_stays_as_it_was(tmp_pa
     for name, index in followed.items():  # the largest of each layer
         sizes = methods.weights[name].detach().abs().reshape(-1)
         assert sizes[index].min() >= sizes.sort(descending=True).values[len(index) - 1]
-    for goal, names in (("erase", set(ERASE) - set(erasing)), ("amplify", set(AMPLIFY) - set(amplifying))):
+    for goal, names in (("erase", set(ERASE) - {*erasing, *FEATURES}), ("amplify", set(AMPLIFY) - set(amplifying))):
         for name in sorted(names):
             assert len(methods.edit(goal, name, "dog", 0.05)), name
     edit = methods.edit("erase", "cad", "dog", 0.05)
@@ -345,10 +348,21 @@ def test_the_whole_evaluation_gives_the_promised_keys(run: RunConfig, monkeypatc
         MethodConfig(steps=2, context=1, context_steps=1, tune_steps=1), protocol, pool=32, erase=1, amplify=1,
         styles=True, areas=False, fewer=("steps",), located=("steps",),
         study=FaithfulnessConfig(ablations=3, fractions=(0.05,), points=1, groups=4),
+        heldout=HeldoutConfig(1, 1, ablations=4, inputs=1, trajectories=(1, 2), points=1),
+        resistance=ResistanceConfig(("named", "relearn_other"), ("cad",), relearning=Relearning(steps=1, batch=4)),
+        attacked=1,
     )  # fmt: skip
     found = json.loads(json.dumps(evaluate(run, config, ["dog"])))
     assert {"cad", "expected_live", "coar", "random"} <= set(found["faithfulness"])
     assert {row["concept"] for row in found["faithfulness_rows"]} == {"dog"}
+    assert {"cad", "cad_live_x2", "count", "by_layer"} <= set(found["faithfulness_heldout"])
+    assert set(found["faithfulness_heldout"]["cad"]) >= {"same", "heldout", "objects", "styles", "trajectories"}
+    assert set(found["attacks"]) == {"intact", "cad"} and set(found["attacks"]["cad"]) == {"named", "relearn_other"}
+    assert len(found["erase"]["cad"]["artifacts"]["rate"]) == 3 and found["features_skipped"]
+    assert "U-Net has no block" in found["features_skipped"] and found["computed_in"] == "float32"
+    print_evaluation(found)
+    with pytest.raises(InputError, match="Unknown part 'x'; accepted: erase"):
+        evaluate(run, config, ["dog"], parts=["x"])
     styles = found["erase_styles"]["steps"]["concepts"]
     assert {method: one["concepts"] for method, one in found["erase_together"].items()} == {
         "steps": ["dog", *styles], "blocking": ["dog", *styles],

@@ -15,9 +15,9 @@ from gazetteer.attribution.evaluation.cache import ResultCache
 from gazetteer.attribution.evaluation.cases import CHOOSE, REPORT, Case
 from gazetteer.attribution.evaluation.evaluate import EditEvaluation, EvaluationConfig, together
 from gazetteer.attribution.evaluation.evaluators import Evaluators, Images, Observation, classifying
-from gazetteer.attribution.evaluation.faithfulness import pooled_correlations
 from gazetteer.attribution.evaluation.outcomes import Outcome, compare, pack, unpack
 from gazetteer.attribution.evaluation.summaries import difference, interference, interference_pictures, quality, summary
+from gazetteer.attribution.faithfulness.study import pooled_correlations
 from gazetteer.data.core.errors import InputError
 from gazetteer.jobs.experiments.attribute_report import evaluation_plots, print_evaluation, write_evaluation
 from gazetteer.jobs.plots.charts import GREY

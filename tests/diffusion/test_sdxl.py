@@ -10,9 +10,9 @@ import pytest
 import torch
 from diffusers import EulerDiscreteScheduler
 
+from gazetteer.attribution.attacks.words import Attack
 from gazetteer.attribution.edits.methods import Methods
 from gazetteer.attribution.edits.problems import MethodConfig
-from gazetteer.attribution.evaluation.adversary import Attack
 from gazetteer.attribution.evaluation.cases import CHOOSE, REPORT, Case
 from gazetteer.attribution.evaluation.evaluate import EditEvaluation, EvaluationConfig
 from gazetteer.attribution.evaluation.evaluators import Evaluators, painter

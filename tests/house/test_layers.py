@@ -21,7 +21,7 @@ ROOMS = {
         "tables", "vocabulary", "weights", "detect", "segment", "evidence", "rules", "pipeline", "quality", "layout",
         "interventions", "atlas",
     ),
-    "attribution": ("objective", "scores", "edits", "evaluation", "protocols"),
+    "attribution": ("objective", "scores", "edits", "attacks", "features", "faithfulness", "evaluation", "protocols"),
     "jobs": ("config", "executors", "plots", "label", "sae", "operate", "publish", "experiments", "explore", "cli"),
     "gazetteer": (),
 }  # fmt: skip

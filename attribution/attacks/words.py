@@ -1,6 +1,8 @@
 """Prompts optimised against an edit: words after a prompt that make the edited model predict what the intact one did.
 
 The objective is P4D's (Chin et al. 2309.06135): ‖ Φ(x_t, prompt + words, t; edited) − Φ(x_t, prompt, t; intact) ‖².
+With `before` and samples of noised pictures of the concept (`noised_images`) it is UnlearnDiffAtk's (Zhang et al.
+2310.11868): words before the prompt under which the edited model denoises pictures that the intact one painted.
 Here the same words serve several prompts, so that they can be tried on others. They are searched greedily, one at a
 time: the gradient at a token's embedding ranks the vocabulary (HotFlip, 1712.06751), the first few are tried.
 """
@@ -32,12 +34,14 @@ class Attack:
         rounds: each tries to change one word, from the first to the last and again.
         tried: words per round.
         forbidden: words that must not be used.
+        before: they stand before every prompt instead of after it.
     """
 
     words: int = 3
     rounds: int = 6
     tried: int = 12
     forbidden: Collection[str] = ()
+    before: bool = False
 
     def __post_init__(self) -> None:
         for name in ("words", "rounds", "tried"):
@@ -64,8 +68,9 @@ def adversarial_words(pipe: Any, prompts: Sequence[str], samples: Samples, attac
     if samples.target is None or len(samples) % len(prompts):
         raise InputError("Adversarial prompts need samples of all prompts, with targets.")
     ids, texts = vocabulary(pipe.tokenizer, attack.forbidden)
-    starts = [len(pipe.tokenizer(p).input_ids) - 1 for p in prompts]  # the end token makes room
-    longest = max(starts) + attack.words + 1
+    ends = [len(pipe.tokenizer(p).input_ids) - 1 for p in prompts]  # the end token makes room
+    starts = [1] * len(prompts) if attack.before else ends
+    longest = max(ends) + attack.words + 1
     if longest > pipe.tokenizer.model_max_length:
         raise NoAttackError(
             f"A prompt has no room for {attack.words} more words: {pipe.tokenizer.model_max_length} at most."
@@ -73,17 +78,17 @@ def adversarial_words(pipe: Any, prompts: Sequence[str], samples: Samples, attac
     with torch.no_grad():
         losses = [float(_loss(pipe, prompts, samples))]
         now = texts[:1] * attack.words
-        best = _with(pipe, prompts, now, samples)
+        best = _with(pipe, prompts, now, samples, attack.before)
     for nth in range(attack.rounds):
         place = nth % attack.words
-        slopes = _slopes(pipe, _said(prompts, now), samples)
+        slopes = _slopes(pipe, said_with(prompts, now, attack.before), samples)
         along = torch.stack([slopes[i, start + place] for i, start in enumerate(starts)]).sum(0)
         table = pipe.text_encoder.get_input_embeddings().weight.detach().float().cpu()[ids]
         ranked = (table @ along).argsort(stable=True)[: attack.tried].tolist()
         with torch.no_grad():
             for word in (texts[i] for i in ranked):
                 new = [*now[:place], word, *now[place + 1 :]]
-                if (loss := _with(pipe, prompts, new, samples)) < best:
+                if (loss := _with(pipe, prompts, new, samples, attack.before)) < best:
                     best, now = loss, new
         losses.append(best)
     return " ".join(now), losses
@@ -105,12 +110,14 @@ def vocabulary(tokenizer: Any, forbidden: Collection[str] = ()) -> tuple[list[in
     return ids, texts
 
 
-def _said(prompts: Sequence[str], words: Sequence[str]) -> list[str]:
-    return [f"{prompt} {' '.join(words)}" for prompt in prompts]
+def said_with(prompts: Sequence[str], words: Sequence[str], before: bool = False) -> list[str]:
+    """The prompts with words after them, or before."""
+    more = " ".join(words)
+    return [f"{more} {prompt}" if before else f"{prompt} {more}" for prompt in prompts]
 
 
-def _with(pipe: Any, prompts: Sequence[str], words: Sequence[str], samples: Samples) -> float:
-    return float(_loss(pipe, _said(prompts, words), samples))
+def _with(pipe: Any, prompts: Sequence[str], words: Sequence[str], samples: Samples, before: bool) -> float:
+    return float(_loss(pipe, said_with(prompts, words, before), samples))
 
 
 def _loss(pipe: Any, prompts: Sequence[str], samples: Samples) -> Tensor:

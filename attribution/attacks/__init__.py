@@ -1,0 +1,1 @@
+"""Attacks on edited models: words, embeddings and training that bring an erased concept back."""

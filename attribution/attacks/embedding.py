@@ -1,0 +1,89 @@
+"""Embedding inversion: instead of words, what the text encoder would give is optimised until the concept is back.
+
+As textual inversion against erased models (Pham et al. 2308.01508), but on the whole conditioning at once, so that
+nothing between words and U-Net limits it: whether the U-Net can still draw the concept when asked in the best way.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from gazetteer.attribution.attacks.words import NoAttackError
+from gazetteer.attribution.objective.samples import Samples, predict
+from gazetteer.data.core.errors import InputError
+from gazetteer.diffusion.watch import patched
+
+
+@dataclass(frozen=True)
+class Inversion:
+    """How hard is searched.
+
+    Attributes:
+        steps: of Adam.
+        rate: of Adam, in units of the embedding.
+        batch: samples a step.
+    """
+
+    steps: int = 40
+    rate: float = 0.05
+    batch: int = 9
+
+    def __post_init__(self) -> None:
+        if self.steps < 1 or self.batch < 1 or not self.rate > 0:
+            raise InputError("An inversion needs at least one step, one sample a step and a rate above 0.")
+
+
+def inverted(pipe: Any, samples: Samples, inversion: Inversion = Inversion()) -> tuple[Tensor, list[float]]:
+    """The embedding that leads the pipeline as it stands (edited) to the samples' targets (of the intact model).
+
+    It starts at the empty prompt's, so that nothing but the targets says what is wanted.
+
+    Args:
+        samples: with targets, in an order in which every stretch has some of each kind.
+
+    Returns:
+        [1, tokens, width] of the type that the text encoder gives, and the loss at every step.
+
+    Raises:
+        NoAttackError: a U-Net that reads no text embedding of its own.
+        InputError: samples without targets.
+    """
+    if samples.target is None:
+        raise InputError("An inversion needs samples with targets.")
+    if "encoder_hidden_states" not in samples.cond or not hasattr(pipe, "encode_prompt"):
+        raise NoAttackError("Embedding inversion needs a pipeline whose U-Net reads what encode_prompt gives.")
+    start = pipe.encode_prompt([""], pipe.unet.device, 1, False)[0].detach()
+    found = start.float().clone().requires_grad_(True)
+    adam, losses = torch.optim.Adam([found], lr=inversion.rate), []
+    parts = list(samples.chunks(inversion.batch))
+    for step in range(inversion.steps):
+        part = parts[step % len(parts)]
+        said = found.to(start.dtype).expand(len(part), -1, -1)
+        with torch.enable_grad():
+            guess = predict(pipe.unet, part, {**part.cond, "encoder_hidden_states": said})
+            loss = ((guess - torch.as_tensor(part.target)) ** 2).mean()
+            (found.grad,) = torch.autograd.grad(loss, [found])
+        adam.step()
+        losses.append(loss.detach())
+    return found.detach().to(start.dtype), torch.stack(losses).tolist()
+
+
+@contextmanager
+def said(pipe: Any, embedding: Tensor) -> Iterator[None]:
+    """While open, whatever prompt the pipeline is given, its U-Net reads this embedding [1, tokens, width] instead.
+
+    Pooled embeddings, where a pipeline has them, and the negative prompt's stay those of the prompt.
+    """
+
+    def around(usual: Any, *args: Any, **kwargs: Any) -> Any:
+        plain, *rest = usual(*args, **kwargs)
+        return (embedding.to(plain).expand(len(plain), -1, -1), *rest)
+
+    with patched(pipe, "encode_prompt", around):
+        yield

@@ -1,0 +1,186 @@
+"""How edits resist: how often an erased concept is back in pictures after each attack, beside the intact model's."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import nullcontext
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from gazetteer.attribution.attacks.embedding import Inversion, inverted, said
+from gazetteer.attribution.attacks.names import ATTACKS, INTACT
+from gazetteer.attribution.attacks.relearning import Relearning, relearned
+from gazetteer.attribution.attacks.words import Attack, NoAttackError, adversarial_words, said_with
+from gazetteer.attribution.edits.delta import applied
+from gazetteer.attribution.evaluation.cases import REPORT, Case
+from gazetteer.attribution.evaluation.evaluators import Observation
+from gazetteer.attribution.evaluation.pairs import PicturePairs
+from gazetteer.attribution.evaluation.summaries import shown
+from gazetteer.attribution.objective.prompts import fits, paraphrases
+from gazetteer.attribution.objective.samples import shuffled
+from gazetteer.data.core.errors import InputError
+
+
+@dataclass(frozen=True)
+class ResistanceConfig:
+    """Which attacks are tried, and how hard.
+
+    Attributes:
+        attacks: of ATTACKS.
+        methods: whose edits are attacked; none: all that erase.
+        words: of ``words``, after the prompts; ``unlearndiffatk`` puts as many before them.
+        inversion, relearning: of ``embedding`` and of the two ``relearn``.
+    """
+
+    attacks: tuple[str, ...] = ATTACKS
+    methods: tuple[str, ...] = ()
+    words: Attack = Attack()
+    inversion: Inversion = Inversion()
+    relearning: Relearning = Relearning()
+
+    def __post_init__(self) -> None:
+        if wrong := sorted(set(self.attacks) - set(ATTACKS)):
+            raise InputError(f"Unknown attack {wrong[0]!r}; accepted: {', '.join(ATTACKS)}.")
+
+
+Arrays = Mapping[str, NDArray[Any]]
+
+
+class Resistance:
+    """Attacks on the edits of an evaluation, on the reporting half; every result is kept in its cache."""
+
+    def __init__(self, pairs: PicturePairs, config: ResistanceConfig, draws: tuple[int, int]) -> None:
+        """Prepare; `draws`: resamples and seed of the bootstrap."""
+        self.pairs, self.config, self.draws = pairs, config, draws
+
+    def run(self, fractions: Mapping[str, float], concepts: Sequence[str]) -> dict[str, Any]:
+        """Every attack on every method, and on the intact model.
+
+        Args:
+            fractions: per method its operating point.
+
+        Returns:
+            per method (and ``intact``) and attack: ``shown``, how often the detector finds the concept in the pictures,
+            ``classifier``, the same by the classifier's word, ``above_floor``, less the intact model's rate with an
+            empty prompt on the same noise, each [rate, low, high] over concepts and pictures; ``pictures``,
+            ``left_out`` (prompts that the tokenizer would cut), ``by_concept``; or only ``skipped``, why. The intact
+            model has ``empty`` too, the floor.
+        """
+        methods = {name: dose for name, dose in fractions.items() if name in (self.config.methods or fractions)}
+        floor = {concept: self._kept(INTACT, concept, 0.0, "empty") for concept in concepts}
+        found: dict[str, Any] = {INTACT: {"empty": self._said(floor, floor)}}
+        for method, dose in {INTACT: 0.0, **methods}.items():
+            for attack in self.config.attacks:
+                try:
+                    kept = {concept: self._kept(method, concept, dose, attack) for concept in concepts}
+                except NoAttackError as error:
+                    found.setdefault(method, {})[attack] = {"skipped": str(error)}
+                    continue
+                found.setdefault(method, {})[attack] = self._said(kept, floor)
+        return found
+
+    def _said(self, kept: Mapping[str, Arrays], floor: Mapping[str, Arrays]) -> dict[str, Any]:
+        paired = {c: (one["found"] - floor[c]["found"][one["place"]]) for c, one in kept.items()}
+        return {
+            "shown": shown([one["found"] for one in kept.values()], *self.draws),
+            "classifier": shown([one["read"] for one in kept.values()], *self.draws),
+            "above_floor": shown(list(paired.values()), *self.draws, least=-1.0),
+            "pictures": sum(len(one["found"]) for one in kept.values()),
+            "left_out": sum(int(one["left_out"]) for one in kept.values()),
+            "by_concept": {c: float(one["found"].mean()) if len(one["found"]) else None for c, one in kept.items()},
+        }
+
+    def _kept(self, method: str, concept: str, dose: float, attack: str) -> Arrays:
+        key = ("erase", method, concept, dose, "resists", attack)
+        return self.pairs.cache.arrays(key, partial(self._attacked, method, concept, dose, attack))
+
+    def _attacked(self, method: str, concept: str, dose: float, attack: str) -> Arrays:
+        named = [case for case in self.pairs.relevant(concept, REPORT) if concept in case.named]
+        makers: dict[str, Callable[[str, str, float, list[Case]], tuple[list[int], list[Observation]]]] = {
+            "paraphrase": self._paraphrased, "words": self._worded, "unlearndiffatk": self._worded_before,
+            "embedding": self._embedded, "relearn_concept": partial(self._relearned, True),
+            "relearn_other": partial(self._relearned, False), "empty": self._empty, "named": self._plain,
+        }  # fmt: skip
+        places, observed = makers[attack](method, concept, dose, named)
+        read = [concept in one.read for one in observed if one.read is not None]
+        return {
+            "found": np.array([concept in one.found for one in observed], dtype=np.float64),
+            "read": np.array(read, dtype=np.float64), "place": np.array(places, dtype=np.int64),
+            "left_out": np.array(len(set(range(len(named))) - set(places))),
+        }  # fmt: skip
+
+    def _changed(self, method: str, concept: str, dose: float) -> Any:
+        return nullcontext() if method == INTACT else self.pairs.changed("erase", method, concept, dose)
+
+    def _plain(self, method: str, concept: str, dose: float, cases: list[Case]) -> tuple[list[int], list[Observation]]:
+        return self._observed(method, concept, dose, list(enumerate(cases)))
+
+    def _empty(self, method: str, concept: str, dose: float, cases: list[Case]) -> tuple[list[int], list[Observation]]:
+        asked = [(place, replace(case, prompt="")) for place, case in enumerate(cases)]
+        return self._observed(method, concept, dose, asked)
+
+    def _paraphrased(
+        self, method: str, concept: str, dose: float, cases: list[Case]
+    ) -> tuple[list[int], list[Observation]]:
+        asked = [
+            (place, replace(case, prompt=text))
+            for place, case in enumerate(cases)
+            for text in paraphrases(case.prompt, concept)
+        ]
+        return self._observed(method, concept, dose, asked)
+
+    def _worded(
+        self, method: str, concept: str, dose: float, cases: list[Case], before: bool = False
+    ) -> tuple[list[int], list[Observation]]:
+        def search() -> str:
+            problems, attack = self.pairs.methods.problems, replace(self.config.words, before=before)
+            prompts, samples = problems.pictured(concept, 4) if before else problems.unedited(concept)
+            with self._changed(method, concept, dose):
+                return adversarial_words(self.pairs.methods.pipe, prompts, samples, attack)[0]
+
+        words = self.pairs.cache.json(("erase", method, concept, dose, "before" if before else "words"), search)
+        asked = [
+            (place, replace(case, prompt=said_with([case.prompt], [words], before)[0]))
+            for place, case in enumerate(cases)
+        ]
+        return self._observed(method, concept, dose, asked)
+
+    def _worded_before(
+        self, method: str, concept: str, dose: float, cases: list[Case]
+    ) -> tuple[list[int], list[Observation]]:
+        return self._worded(method, concept, dose, cases, before=True)
+
+    def _embedded(
+        self, method: str, concept: str, dose: float, cases: list[Case]
+    ) -> tuple[list[int], list[Observation]]:
+        pipe, samples = self.pairs.methods.pipe, self.pairs.methods.problems.wanted(concept)
+        with self._changed(method, concept, dose):
+            embedding, _ = inverted(pipe, samples, self.config.inversion)
+            with said(pipe, embedding):
+                # Of a prompt that is not there any more only the noise is left.
+                observed = self.pairs.evaluators.observe(cases)
+        return list(range(len(cases))), observed
+
+    def _relearned(
+        self, own: bool, method: str, concept: str, dose: float, cases: list[Case]
+    ) -> tuple[list[int], list[Observation]]:
+        methods = self.pairs.methods
+        _, samples = methods.problems.pictured(concept, 8, own)
+        with self._changed(method, concept, dose):
+            trained = relearned(methods.pipe, shuffled(samples, self.draws[1]), self.config.relearning)
+            with applied(methods.unet, trained):
+                return list(range(len(cases))), self.pairs.evaluators.observe(cases)
+
+    def _observed(
+        self, method: str, concept: str, dose: float, asked: Sequence[tuple[int, Case]]
+    ) -> tuple[list[int], list[Observation]]:
+        """The places of the cases that fit, and what the model shows of them with the edit in place."""
+        fitting = [(place, case) for place, case in asked if fits(self.pairs.methods.pipe, case.prompt)]
+        cases = [case for _, case in fitting]
+        with self._changed(method, concept, dose):
+            observe = self.pairs.evaluators.intact if method == INTACT else self.pairs.evaluators.observe
+            return [place for place, _ in fitting], observe(cases)

@@ -1,0 +1,1 @@
+"""How well estimators foretell what ablations do to J, on the noise they were made from and on other noise."""

@@ -1,0 +1,204 @@
+"""Whether scores foretell ablations on noise they have not seen: objects and styles, early to late; trivial guesses.
+
+Scores of one trajectory may foretell J on that very trajectory and say little of the next one, which is what an edit
+meets. So every estimator is asked about the same ablations twice: on the first trajectory that it was made from, and on
+trajectories of other seeds.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from gazetteer.attribution.edits.methods import Methods
+from gazetteer.attribution.objective.objectives import Erase
+from gazetteer.attribution.objective.problem import Problem, Scores, diffusion_problem
+from gazetteer.attribution.objective.samples import Samples
+from gazetteer.attribution.objective.trajectory import trajectory
+from gazetteer.attribution.scores.estimators import Options, estimate
+from gazetteer.labeling.quality.intervals import Interval, nested_bootstrap
+
+STAGES = ("early", "middle", "late", "all")
+"""Thirds of the sampler's steps, and all of them: what J is the mean over."""
+TRIVIAL = ("count", "sum_abs", "sum_squares", "by_layer")
+"""Predictors that know nothing of the weight's work: how many weights go, Σ|w|, Σw², and the mean α of their layer."""
+
+
+@dataclass(frozen=True)
+class HeldoutConfig:
+    """How much is studied.
+
+    Attributes:
+        objects, styles: how many concepts of each.
+        ablations: random ablations of single weights, the same for every estimator and noise.
+        fraction: of the weights that are ablated at a time.
+        inputs: trajectories of held-out noise.
+        trajectories: numbers of trajectories that scores are averaged over, ascending, from 1.
+        points: gradients of ``integrated`` and of ``expected`` on one trajectory.
+    """
+
+    objects: int = 5
+    styles: int = 2
+    ablations: int = 100
+    fraction: float = 0.05
+    inputs: int = 3
+    trajectories: tuple[int, ...] = (1, 2, 4, 8, 16, 32)
+    points: int = 16
+
+
+def heldout_study(methods: Methods, concept: str, config: HeldoutConfig, seed: int) -> list[dict[str, Any]]:
+    """Predicted against actual change of J, with the gradient that J has, over random ablations.
+
+    Returns:
+        one row per estimator, noise (``same`` or ``heldout``), stage and input: ``pearson``, with the ``trajectories``
+        and ``gradients`` of U-Net inputs that the estimator spent.
+    """
+    several = [_walk(methods, concept, seed + i) for i in range(max(config.trajectories))]
+    held = [_walk(methods, concept, seed + 10_000 + i) for i in range(config.inputs)]
+    scores = _scores(methods, several, config, seed)
+    asked = {"same": several[:1], "heldout": held}
+    generator = torch.Generator("cpu").manual_seed(seed + 77)
+    live = {noise: [_problem(methods, one) for one in some] for noise, some in asked.items()}
+    intact = {noise: np.stack([one.values().numpy() for one in some]) for noise, some in live.items()}
+    flat = {name: torch.cat([s[n].reshape(-1) for n in methods.weights]) for name, (s, _, _) in scores.items()}
+    table = torch.stack(list(flat.values()))
+    guesses = np.empty((config.ablations, len(table)))
+    changes: dict[str, list[NDArray[np.float64]]] = {noise: [] for noise in live}
+    whole = live["same"][0]
+    for nth in range(config.ablations):
+        dropped = (torch.rand(table.shape[1], generator=generator) < config.fraction).to(table.dtype)
+        guesses[nth] = -(table @ dropped).double().numpy()
+        with whole.scaled(_factors(methods.weights, 1 - dropped)):
+            for noise, some in live.items():
+                changes[noise].append(np.stack([one.values().numpy() for one in some]) - intact[noise])
+    rows = []
+    for place, (name, (_, many, gradients)) in enumerate(scores.items()):
+        for noise, found in changes.items():
+            for number, by_step in enumerate(np.stack(found).transpose(1, 0, 2)):  # [ablations, steps] of one input
+                for stage, value in _by_stage(guesses[:, place], by_step).items():
+                    rows.append({
+                        "concept": concept, "estimator": name, "noise": noise, "stage": stage, "input": number,
+                        "pearson": value, "trajectories": many, "gradients": gradients,
+                    })  # fmt: skip
+    return rows
+
+
+def heldout_summary(
+    rows: Sequence[Mapping[str, Any]], kinds: Mapping[str, str], resamples: int, seed: int
+) -> dict[str, Any]:
+    """Per estimator, noise and stage the mean correlation over concepts and inputs, [mean, low, high].
+
+    The interval resamples concepts, and inputs within them; beside ``same`` and ``heldout`` stand ``objects`` and
+    ``styles``: those concepts alone, on held-out noise.
+
+    Args:
+        rows: of `heldout_study`, of several concepts.
+        kinds: per concept ``objects`` or ``styles``.
+    """
+    result: dict[str, Any] = {}
+    for name in dict.fromkeys(row["estimator"] for row in rows):
+        mine = [row for row in rows if row["estimator"] == name]
+        own = [row for row in mine if row["noise"] == "heldout"]
+        parts = {"same": [row for row in mine if row["noise"] == "same"], "heldout": own}
+        parts |= {kind: [row for row in own if kinds[row["concept"]] == kind] for kind in dict.fromkeys(kinds.values())}
+        result[name] = {
+            part: {stage: _mean(some, stage, resamples, seed) for stage in STAGES} for part, some in parts.items()
+        } | {"trajectories": mine[0]["trajectories"], "gradients": mine[0]["gradients"]}
+    return result
+
+
+def _mean(rows: Sequence[Mapping[str, Any]], stage: str, resamples: int, seed: int) -> Interval:
+    by_concept: dict[str, list[float]] = {}
+    for row in rows:
+        if row["stage"] == stage:
+            by_concept.setdefault(row["concept"], []).append(row["pearson"])
+    values = [np.array(some) for some in by_concept.values()]
+
+    def mean(some: NDArray[np.float64], weights: NDArray[np.float64]) -> NDArray[np.float64]:
+        found: NDArray[np.float64] = weights @ some / weights.sum(axis=1)
+        return found
+
+    statistics = [partial(mean, some) for some in values]
+    return nested_bootstrap(statistics, [len(some) for some in values], resamples=resamples, seed=seed)
+
+
+def _by_stage(guess: NDArray[np.float64], change: NDArray[np.float64]) -> dict[str, float]:
+    steps = change.shape[1]
+    edges = [round(steps * third / 3) for third in range(4)]
+    spans = dict(zip(STAGES, [*((a, b) for a, b in pairwise(edges)), (0, steps)], strict=True))
+    return {stage: _pearson(guess, change[:, a:b].mean(axis=1)) if b > a else 0.0 for stage, (a, b) in spans.items()}
+
+
+def _pearson(one: NDArray[np.float64], other: NDArray[np.float64]) -> float:
+    """A constant side correlates with nothing: 0."""
+    if min(np.ptp(one), np.ptp(other)) <= 1e-12:
+        return 0.0
+    return float(np.corrcoef(one, other)[0, 1])
+
+
+def _walk(methods: Methods, concept: str, seed: int) -> Samples:
+    c = methods.config
+    prompt = c.template.format(concept)
+    return trajectory(methods.pipe, [prompt], [seed], steps=c.steps, guidance=c.guidance, base=c.base)
+
+
+def _problem(methods: Methods, samples: Samples, stop: bool = False) -> Problem:
+    batch = max(methods.config.batch, len(samples))
+    return diffusion_problem(methods.unet, Erase(stop), samples, methods.weights, batch)
+
+
+def _scores(
+    methods: Methods, several: Sequence[Samples], config: HeldoutConfig, seed: int
+) -> dict[str, tuple[Scores, int, int]]:
+    """Per estimator its α, and over how many trajectories and how many gradients of a U-Net input they are taken."""
+    first, steps, weights = several[0], len(several[0]), methods.weights
+    live = _problem(methods, first)
+    options = Options(seed=seed + 1, points=config.points, fraction=config.fraction)
+    found: dict[str, tuple[Scores, int, int]] = {"cad": (estimate("cad", _problem(methods, first, True)), 1, steps)}
+    for name in ("integrated", "expected"):
+        found[f"{name}_live"] = (estimate(name, live, options), 1, steps * config.points)
+    sums = {"cad_live": _zeros(weights), "expected_live": _zeros(weights)}
+    generator = torch.Generator("cpu").manual_seed(seed + 2)
+    for number, samples in enumerate(several, start=1):
+        problem = _problem(methods, samples)
+        _add(sums["cad_live"], estimate("cad", problem))
+        mask = torch.rand(sum(w.numel() for w in weights.values()), generator=generator) >= config.fraction
+        with problem.scaled(_factors(weights, mask.float())):
+            slopes = problem.gradient()
+        _add(sums["expected_live"], {n: (weights[n].detach().float() * g).cpu() for n, g in slopes.items()})
+        if number in config.trajectories:
+            for name, total in sums.items():
+                mean = {n: one / number for n, one in total.items()}
+                if number == 1 and name == "expected_live":
+                    continue  # one gradient of one ablated model; with all its points it stands above
+                found[name if number == 1 else f"{name}_x{number}"] = (mean, number, steps * number)
+    alphas = found["cad_live"][0]
+    trivial = {
+        "count": {n: torch.ones(w.shape) for n, w in weights.items()},
+        "sum_abs": {n: w.detach().float().abs().cpu() for n, w in weights.items()},
+        "sum_squares": {n: w.detach().float().square().cpu() for n, w in weights.items()},
+        "by_layer": {n: alphas[n].mean().expand(w.shape) for n, w in weights.items()},
+    }
+    return found | {name: (one, 0, 0 if name != "by_layer" else steps) for name, one in trivial.items()}
+
+
+def _zeros(weights: Mapping[str, Tensor]) -> Scores:
+    return {name: torch.zeros(w.shape) for name, w in weights.items()}
+
+
+def _add(total: Scores, one: Mapping[str, Tensor]) -> None:
+    for name, value in one.items():
+        total[name] += value
+
+
+def _factors(weights: Mapping[str, Tensor], kept: Tensor) -> dict[str, Tensor]:
+    parts = kept.split([w.numel() for w in weights.values()])
+    return {name: part.view(w.shape) for (name, w), part in zip(weights.items(), parts, strict=True)}
