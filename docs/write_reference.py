@@ -23,12 +23,12 @@ SUBJECTS = {
     "Labelling": ("load_config", "RunConfig", "label", "summarise", "plan", "Rates", "write_atlas"),
     "Tables": (
         "load_labels", "load_features", "load_candidates", "load_segments", "load_images", "load_causal",
-        "load_components", "decode_image", "struct_to_mask",
+        "load_components", "show", "FeatureCard", "decode_image", "struct_to_mask",
     ),
     "Autoencoders": ("SparseAutoencoder", "load_site_saes", "TrainConfig", "TensorSource", "train_sae", "Site"),
     "Steering": ("Edit", "Target", "Region", "read_edits", "resolve", "steer", "draw", "load_pipeline"),
     "Layout": ("layout_of_labels", "open_run", "fit_layout", "predict_layout"),
-    "Weights": ("Delta", "load_delta", "applied"),
+    "Weights": ("ScoreConfig", "score_weights", "ablation", "Delta", "save_delta", "load_delta", "applied"),
     "Errors": ("GazetteerError", "InputError"),
 }  # fmt: skip
 """The public names by what they are for."""

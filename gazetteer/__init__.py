@@ -10,9 +10,13 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from gazetteer.attribution.edits.delta import Delta as Delta
+    from gazetteer.attribution.edits.delta import ablation as ablation
     from gazetteer.attribution.edits.delta import applied as applied
     from gazetteer.attribution.edits.delta_file import load_delta as load_delta
+    from gazetteer.attribution.edits.delta_file import save_delta as save_delta
     from gazetteer.attribution.scores.loading import load_components as load_components
+    from gazetteer.attribution.scores.score import ScoreConfig as ScoreConfig
+    from gazetteer.attribution.scores.score import score_weights as score_weights
     from gazetteer.data.core.errors import GazetteerError as GazetteerError
     from gazetteer.data.core.errors import InputError as InputError
     from gazetteer.data.core.sites import Site as Site
@@ -32,6 +36,8 @@ if TYPE_CHECKING:
     from gazetteer.jobs.operate.plan import Rates as Rates
     from gazetteer.jobs.operate.plan import plan as plan
     from gazetteer.labeling.atlas import write_atlas as write_atlas
+    from gazetteer.labeling.atlas.show import FeatureCard as FeatureCard
+    from gazetteer.labeling.atlas.show import show as show
     from gazetteer.labeling.interventions.resolve import resolve as resolve
     from gazetteer.labeling.layout.label_layout import layout_of_labels as layout_of_labels
     from gazetteer.labeling.layout.live import predict_layout as predict_layout
@@ -50,9 +56,10 @@ if TYPE_CHECKING:
     from gazetteer.sae.training.train import train_sae as train_sae
 
 _MODULES = {
-    "attribution.edits.delta": ("Delta", "applied"),
-    "attribution.edits.delta_file": ("load_delta",),
+    "attribution.edits.delta": ("Delta", "ablation", "applied"),
+    "attribution.edits.delta_file": ("load_delta", "save_delta"),
     "attribution.scores.loading": ("load_components",),
+    "attribution.scores.score": ("ScoreConfig", "score_weights"),
     "data.core.errors": ("GazetteerError", "InputError"),
     "data.core.sites": ("Site",),
     "data.inputs.edit_files": ("read_edits",),
@@ -67,6 +74,7 @@ _MODULES = {
     "jobs.label.summary": ("summarise",),
     "jobs.operate.plan": ("Rates", "plan"),
     "labeling.atlas": ("write_atlas",),
+    "labeling.atlas.show": ("FeatureCard", "show"),
     "labeling.interventions.resolve": ("resolve",),
     "labeling.layout.run": ("open_run",),
     "labeling.layout.label_layout": ("layout_of_labels",),

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Mapping
 from importlib import resources
 from pathlib import Path
 
@@ -11,14 +9,11 @@ from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import HTMLResponse, Response
 from starlette.routing import BaseRoute, Mount, Route
-from starlette.staticfiles import StaticFiles
 
-from gazetteer.data.runs.folder import RunFolder
-from gazetteer.jobs.experiments.decoders import decoders_of
 from gazetteer.jobs.explore.refused import Refused
+from gazetteer.jobs.explore.shelf import Shelf, ShelfFiles
 from gazetteer.labeling.atlas.pages import PAGES
 from gazetteer.labeling.atlas.pages import STATIC as ATLAS
-from gazetteer.labeling.atlas.write import run_digest, write_atlas
 
 STATIC = resources.files("gazetteer.jobs.explore.static")
 ON_ATLAS = ("asking", "live")
@@ -26,26 +21,8 @@ ON_ATLAS = ("asking", "live")
 KINDS = {".js": "text/javascript", ".css": "text/css"}
 
 
-def atlas_of(run: RunFolder, scratch: Path, saes: str | Mapping[str, str], signal: str) -> Path:
-    """The run's own atlas where it is of this run as it stands; otherwise a new one in `scratch`."""
-    own = Path(run.path) / "atlas"
-    if "://" not in run.path and _fits(own, run_digest(run)):
-        return own
-    return write_atlas(run, scratch / "atlas", decoder_of=decoders_of(run, saes, signal)).index.parent
-
-
-def _fits(atlas: Path, digest: str) -> bool:
-    try:
-        text = (atlas / "data" / "atlas.js").read_text(encoding="ascii")
-        found = json.loads(text.removeprefix('Atlas.put("atlas",').removesuffix(");\n"))
-        return bool(found.get("run") == digest)
-    except (OSError, ValueError, AttributeError):
-        return False
-
-
-def page_routes(atlas: Path) -> list[BaseRoute]:
+def page_routes(shelf: Shelf) -> list[BaseRoute]:
     """The pages, their assets, and the folders of the atlas that hold data and pictures."""
-    folders = [name for name in ("data", "images", "sheets") if (atlas / name).is_dir()]
     pages = {page.name: page.html(ON_ATLAS, live=True) for page in PAGES}
     routes: list[BaseRoute] = [
         Route("/", _studio),
@@ -53,7 +30,7 @@ def page_routes(atlas: Path) -> list[BaseRoute]:
         *(Route(f"/{name}.html", _page(html)) for name, html in pages.items()),
         Route("/assets/{name}", _asset),
     ]
-    return [*routes, *(Mount(f"/{name}", StaticFiles(directory=atlas / name)) for name in folders)]
+    return [*routes, *(Mount(f"/{name}", ShelfFiles(shelf, name)) for name in ("data", "images", "sheets"))]
 
 
 def _page(html: str):  # type: ignore[no-untyped-def]

@@ -8,10 +8,16 @@ import tempfile
 import webbrowser
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from gazetteer.data.core.errors import InputError
 from gazetteer.data.runs.folder import RunFolder
+
+if TYPE_CHECKING:
+    from gazetteer.jobs.explore.shelf import Shelf
+    from gazetteer.jobs.explore.world import World
 
 HOST = "127.0.0.1"
 PORT = 8642
@@ -54,15 +60,14 @@ def explore(
             extra ``explore`` are not installed.
     """
     try:
-        import uvicorn
-
-        from gazetteer.jobs.explore.app import application
+        import starlette  # noqa: F401
+        import uvicorn  # noqa: F401
     except ImportError as error:
         raise InputError(
             f"gazetteer explore needs starlette and uvicorn ({error.name} is missing); pip install 'gazetteer[explore]'"
         ) from error
-    from gazetteer.jobs.explore.pages import atlas_of
     from gazetteer.jobs.explore.settings import config_of, overrides_of
+    from gazetteer.jobs.explore.shelf import Shelf, atlas_of
     from gazetteer.jobs.explore.world import Recipe, World
 
     folder = RunFolder(run)
@@ -72,22 +77,34 @@ def explore(
         recipe = Recipe(run, config, tuple(overrides_of(folder, config, overrides)))
         settings = config_of(folder, config, overrides)
         world = World(settings, folder, recipe)
-        world.load()
-        atlas = atlas_of(folder, Path(scratch), settings.saes, settings.sae_check.signal)
-        address = Address(listener.getsockname()[1], secrets.token_urlsafe(24))
-        app = application(world, atlas, address.token, address.port)
-        server = uvicorn.Server(uvicorn.Config(
-            app, log_level="warning", access_log=False, server_header=False, lifespan="off",
-            timeout_graceful_shutdown=GRACE, ws="none",
-        ))  # fmt: skip
-        listener.listen(128)  # who opens the page now waits until the server answers
-        ready(address)
-        if browser:
-            webbrowser.open(address.url)
+        shelf = Shelf(partial(atlas_of, folder, Path(scratch), settings.saes, settings.sae_check.signal))
         try:
-            server.run(sockets=[listener])
+            world.load()
+            shelf.load()
+            _serve(listener, world, shelf, browser, ready)
         finally:
             world.close()
+            shelf.close()
+
+
+def _serve(
+    listener: socket.socket, world: World, shelf: Shelf, browser: bool, ready: Callable[[Address], None]
+) -> None:
+    import uvicorn
+
+    from gazetteer.jobs.explore.app import application
+
+    address = Address(listener.getsockname()[1], secrets.token_urlsafe(24))
+    app = application(world, shelf, address.token, address.port)
+    config = uvicorn.Config(
+        app, log_level="warning", access_log=False, server_header=False, lifespan="off",
+        timeout_graceful_shutdown=GRACE, ws="none",
+    )  # fmt: skip
+    listener.listen(128)  # who opens the page now waits until the server answers
+    ready(address)
+    if browser:
+        webbrowser.open(address.url)
+    uvicorn.Server(config).run(sockets=[listener])
 
 
 def listening(port: int | None) -> socket.socket:

@@ -4,9 +4,13 @@
 async function chooser(edits, world, painted) {
   const { el } = Atlas;
   const box = document.getElementById("what"), list = document.getElementById("found");
+  box.disabled = true;
+  box.placeholder = "the index is being written…";
   const atlas = await Atlas.load("atlas");
   const index = Atlas.search.prepare(atlas, await Atlas.load("features"));
   let at = -1;
+  box.disabled = false;
+  box.placeholder = "dog, or 113";
 
   function feature(i, row) {
     const site = atlas.sites[index.site[i]];

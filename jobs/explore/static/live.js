@@ -4,7 +4,8 @@
 (() => {
   const { el } = Atlas;
   const series = document.querySelector(".series");
-  series.prepend(el("a", { href: "studio.html", class: "to-studio" }, "Studio"));
+  series.querySelector(".rule").after(el("a", { href: "studio.html" }, "Studio"), el("a", { href: "index.html" }, "Features"));
+  series.querySelector("a").href = "studio.html";
   const style = el("link", { rel: "stylesheet", href: "assets/explore.css" });
   document.head.append(style);
   if (new URLSearchParams(location.search).has("token")) history.replaceState(null, "", location.pathname + location.hash);

@@ -23,7 +23,7 @@
   const edits = new Edits(world);
   const ends = tools(edits, world);
   const layout = appearing();
-  const here = places((what) => chosen.take(what), () => picture && { prompt: picture.prompt, seed: picture.seed });
+  const here = places((what) => edits.add(what) || ends.setMode("paint"), () => picture && { prompt: picture.prompt, seed: picture.seed });
   easel(edits, ends.mode, ends.size, (at) => here.look(at).catch((error) => say(error.message, true)));
 
   function ratio(height, width) {
@@ -145,9 +145,14 @@
   $("take").addEventListener("click", copy);
   document.addEventListener("keydown", keys);
   edits.addEventListener("change", (event) => { if (event.detail.redraw) redraw(); });
-  chosen = await chooser(edits, world, () => ends.setMode("paint"));
+  const drawn = draw();
+  try {
+    chosen = await chooser(edits, world, () => ends.setMode("paint"));
+  } catch (error) {
+    return say(error.message, true);
+  }
   if (query.has("block")) {
     chosen.take({ block: query.get("block"), stream: query.get("stream") || "image", signal: query.get("signal") || "update", branch: query.get("branch"), t: Number(query.get("t")), feature: Number(query.get("f")), name: query.get("name") || null });
   }
-  draw();
+  return drawn;
 })();
