@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
+from gazetteer.data.core.errors import GazetteerError
 from gazetteer.data.inputs.edits import STAGES, Edit
 from gazetteer.data.runs.folder import RunFolder
 from gazetteer.jobs.config.schema import RunConfig
@@ -23,6 +24,11 @@ from gazetteer.labeling.tables import load_images, load_labels, load_segments
 FINEST = 128
 """Cells a side of a painted mask at most."""
 EXAMPLES = 24
+PAINT: dict[str, Any] = {
+    "strength": 2.0, "window": [0.2, 1.0], "branch": "cond", "outside": "keep", "choice": "contrast",
+}  # fmt: skip
+"""An edit that was just begun. A stroke is small and should be seen: early and middle steps, twice the block's own
+update, every feature by how much more it fires in the concept's cells; what is not painted stays."""
 
 
 @dataclass(frozen=True)
@@ -67,6 +73,18 @@ class World:
         except Exception as error:
             self._problem = error
         self._loaded.set()
+        self._warm()
+
+    def _warm(self) -> None:
+        """Read beforehand what the first stroke of any concept needs."""
+        concept = next(iter(self.concepts), None)
+        if self._studio is None or concept is None:
+            return
+        edit = Edit(concept=concept, choice=PAINT["choice"], window=tuple(PAINT["window"]))
+        try:
+            self._studio.resolver.resolve(edit)
+        except GazetteerError:
+            return  # said where somebody asks for it
 
     def studio(self) -> Studio:
         """The studio, once it is loaded; raises what loading it raised."""
@@ -99,7 +117,6 @@ class World:
 
     def about(self) -> dict[str, Any]:
         """What the page needs to know before anything is drawn."""
-        usual = asdict(Edit(concept="-"))
         finest = max(self.grids.values())
         prompts = load_images(self.run, columns=["prompt", "seed"]).slice(0, EXAMPLES).to_pylist()
         return {
@@ -113,7 +130,7 @@ class World:
             ],
             "stages": {name: list(window) for name, window in STAGES.items()},
             "mask": [min(FINEST, 4 * side) for side in finest],
-            "usual": {name: usual[name] for name in ("strength", "window", "branch", "outside", "unit", "choice")},
+            "usual": PAINT,
             "prompts": [{"prompt": row["prompt"], "seed": str(row["seed"])} for row in prompts],
             "ready": self._loaded.is_set(),
         }  # fmt: skip

@@ -29,8 +29,8 @@ async function chooser(edits, world, painted) {
     const mark = el("i", { class: "ink" });
     const ink = world.colours[what.concept || what.name];
     if (ink) mark.style.background = `rgb(${ink.join(" ")})`;
-    const place = what.concept ? (world.concepts[what.concept] ? "concept: all its features" : "concept without a label: by contrast") : `${Atlas.shortBlock(what.block)} · ${what.branch} · t ${what.t.toFixed(2)} · no. ${what.feature}`;
-    return el("li", { role: "option", id: "found-" + i, "aria-selected": i === at, onpointerdown: (event) => { event.preventDefault(); take(what); } },
+    const place = what.concept ? "concept: what fires more where it is" : `${Atlas.shortBlock(what.block)} · ${what.branch} · t ${what.t.toFixed(2)} · no. ${what.feature}`;
+    return el("li", { role: "option", id: "found-" + i, "aria-selected": String(i === at), onpointerdown: (event) => { event.preventDefault(); take(what); } },
       mark, el("b", {}, what.concept || what.name || "unnamed"), el("span", { class: "small" }, " " + place));
   }
 

@@ -35,8 +35,8 @@ class Edits extends EventTarget {
   /** Begin an edit of `what`: {concept} or {block, branch, t, feature, name}. */
   add(what) {
     this.remember();
-    const { strength, window, branch } = this.world.usual;
-    this.list.push({ what, mask: Mask.blank(this.height, this.width), everywhere: false, strength, window, branch, outside: "keep", on: true });
+    const { strength, window, branch, outside, choice } = this.world.usual;
+    this.list.push({ what, mask: Mask.blank(this.height, this.width), everywhere: false, strength, window, branch, outside, choice, on: true });
     this.at = this.list.length - 1;
     this.changed(false);
   }
@@ -77,10 +77,8 @@ class Edits extends EventTarget {
   /** As the file that `gazetteer steer draw` reads, of what is painted and switched on. */
   plain() {
     return this.list.filter((edit) => edit.on && this.painted(edit)).map((edit) => {
-      const { what, strength, window, branch, outside } = edit;
-      // A concept that labels no feature is still told apart by what fires more where it is.
-      const choice = this.world.concepts[what.concept] ? {} : { choice: "contrast" };
-      const subject = what.concept ? { concept: what.concept, ...choice }
+      const { what, strength, window, branch, outside, choice } = edit;
+      const subject = what.concept ? { concept: what.concept, choice }
         : { targets: [{ block: what.block, stream: what.stream, signal: what.signal, branch: what.branch, t: what.t, features: [what.feature] }] };
       const region = edit.everywhere ? "everywhere"
         : { mask: { size: [this.height, this.width], counts: Mask.counts(edit.mask, this.height, this.width) } };

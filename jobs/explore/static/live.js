@@ -26,7 +26,7 @@
     const note = notes[key] || { star: false, text: "" };
     const said = el("span", { class: "small", role: "status" });
     const text = el("textarea", { rows: 2, "aria-label": "Your note on this feature", placeholder: "Your note" }, note.text);
-    const star = el("button", { type: "button", class: "star", "aria-pressed": note.star }, note.star ? "★ starred" : "☆ star");
+    const star = el("button", { type: "button", class: "star", "aria-pressed": String(note.star) }, note.star ? "★ starred" : "☆ star");
     const keep = async () => {
       try {
         notes = await Asking.post("api/note", { site: site.slug, feature, star: note.star, text: text.value });

@@ -39,9 +39,9 @@ function tools(edits, world) {
     mark.style.background = `rgb(${edits.ink(edit).join(" ")})`;
     const place = edit.what.concept ? "concept" : `${Atlas.shortBlock(edit.what.block)} · ${edit.what.branch} · t ${edit.what.t.toFixed(2)} · no. ${edit.what.feature}`;
     return el("li", { class: "layer" + (at === edits.at ? " chosen" : "") + (edit.on ? "" : " off") },
-      el("button", { type: "button", class: "pick", "aria-pressed": at === edits.at, onclick: () => edits.choose(at) },
+      el("button", { type: "button", class: "pick", "aria-pressed": String(at === edits.at), onclick: () => edits.choose(at) },
         mark, el("b", {}, edits.name(edit)), el("span", { class: "small" }, ` ${place}`), el("span", { class: "small share" }, share)),
-      el("button", { type: "button", class: "mini", "aria-pressed": edit.on, title: edit.on ? "Leave it out" : "Use it again",
+      el("button", { type: "button", class: "mini", "aria-pressed": String(edit.on), title: edit.on ? "Leave it out" : "Use it again",
         onclick: () => edits.set({ on: !edit.on }, at) }, edit.on ? "on" : "off"),
       el("button", { type: "button", class: "mini", title: "Remove", "aria-label": `Remove ${edits.name(edit)}`, onclick: () => edits.remove(at) }, "×"));
   }
@@ -61,15 +61,15 @@ function tools(edits, world) {
   }
 
   $("stage").replaceChildren(...stages.map(([name, [low, high]]) => el("button", {
-    type: "button", "data-stage": name, "aria-pressed": false, title: `t ${high} to ${low}`,
+    type: "button", "data-stage": name, "aria-pressed": "false", title: `t ${high} to ${low}`,
     onclick: () => edits.set({ window: switched(edits.current.window, [low, high]) }),
   }, name)));
   $("branch").replaceChildren(...(world.guided ? ["cond", "uncond", "both"] : ["cond"]).map((name) => el("button", {
-    type: "button", role: "radio", "data-branch": name, "aria-checked": false, onclick: () => edits.set({ branch: name }),
+    type: "button", role: "radio", "data-branch": name, "aria-checked": "false", onclick: () => edits.set({ branch: name }),
   }, name)));
   const outsides = { keep: "Leave the rest as it is", remove: "Take the same features away there", subtract: "Take away half of what is added inside" };
   $("outside").replaceChildren(...Object.entries(outsides).map(([name, title]) => el("button", {
-    type: "button", role: "radio", "data-outside": name, "aria-checked": false, title, onclick: () => edits.set({ outside: name }),
+    type: "button", role: "radio", "data-outside": name, "aria-checked": "false", title, onclick: () => edits.set({ outside: name }),
   }, name)));
   $("mode").addEventListener("click", (event) => { if (event.target.dataset.mode) setMode(event.target.dataset.mode); });
   $("size").addEventListener("input", () => setSize(Number($("size").value)));

@@ -56,7 +56,7 @@ class Page:
         """Open a page afresh (a new hash alone would not load it again) and wait until it shows something."""
         self.driver.get("about:blank")
         self.driver.get(f"{self.root}/{name}.html" + ("#" + urlencode(query) if query else ""))
-        self.wait("return document.querySelector('#entries > li, main h1, [role=alert]') !== null")
+        self.wait("return document.querySelector('#entries > li, main h1, [role=alert], #ask') !== null")
 
     def run(self, script: str, *arguments: Any) -> Any:
         return self.driver.execute_script(script, *arguments)

@@ -1,0 +1,182 @@
+"""The studio as a person meets it: painted in, searched, driven by keys, on a phone and in the dark, in Chromium."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from selenium.webdriver.common.action_chains import ActionChains
+
+from gazetteer.data.inputs.edit_files import read_edits
+from tests.jobs.explore.conftest import PROMPT, Explored
+from tests.support.system.browser import Page, complaints, dark, phone
+
+SITE = "mid_block.attentions.0-cond-t0.50"
+REDRAWN = "return !document.getElementById('after').hidden && !document.querySelector('.waiting')"
+
+
+class Studio(Page):
+    """A browser on the studio."""
+
+    def draw(self, **query: Any) -> None:
+        """Open it afresh and wait for the picture and the index."""
+        self.open("studio", **{**PROMPT, **query})
+        self.wait("return document.getElementById('status').textContent.startsWith('Drawn in')")
+        self.wait("return !document.getElementById('what').disabled")
+
+    def choose(self, text: str) -> None:
+        self.one("#what").send_keys(text)
+        self.wait("return document.querySelectorAll('#found b').length > 0")
+        self.one("#what").send_keys("\ue007")
+
+    def stroke(self, *moves: tuple[float, float]) -> None:
+        """Press at the first place and drag along the others, all as shares of the canvas."""
+        canvas = self.one("#paint")
+        width, height = canvas.size["width"], canvas.size["height"]
+        x, y = moves[0]
+        hand = ActionChains(self.driver, duration=10)
+        hand.move_to_element_with_offset(canvas, int((x - 0.5) * width), int((y - 0.5) * height)).click_and_hold()
+        for (x0, y0), (x1, y1) in pairwise(moves):
+            hand.move_by_offset(int((x1 - x0) * width), int((y1 - y0) * height))
+        hand.release().perform()
+
+    def recipe(self) -> dict[str, Any]:
+        return dict(yaml.safe_load(self.one("#yaml").get_attribute("textContent")))
+
+
+@pytest.fixture
+def studio(driver: Any, explored: Explored) -> Iterator[Studio]:
+    """A studio that must have asked nobody but its own server, and said nothing in the console."""
+    complaints(driver)
+    driver.get(f"{explored.base}/studio.html?token={explored.token}")
+    shown = Studio(driver, explored.base)
+    yield shown
+    asked = shown.run("return performance.getEntriesByType('resource').map((entry) => entry.name)")
+    assert [name for name in asked if not name.startswith((explored.base, "data:", "blob:"))] == []
+    assert complaints(driver) == []
+
+
+@pytest.mark.browser
+class TestInBrowser:
+    """Everything that needs a browser."""
+
+    def test_paint_becomes_a_picture_and_a_recipe(self, studio: Studio, tmp_path: Path) -> None:
+        studio.draw()
+        assert "token" not in str(studio.run("return location.href"))  # from where it would be copied
+        assert studio.texts("#layers .layer") == []
+        studio.choose("sk")
+        assert studio.texts("#layers b") == ["sky"]
+        assert "paint where it should be" in studio.one("#layers").text
+        studio.stroke((0.2, 0.2), (0.4, 0.2), (0.4, 0.4))
+        studio.wait(REDRAWN)
+        assert "of full scale changed" in studio.one("#edited-said").text
+        assert studio.one("#download").get_attribute("download") == "edited.png"
+        (tmp_path / "edits.yaml").write_text(yaml.safe_dump(studio.recipe()))
+        (edit,) = read_edits(tmp_path / "edits.yaml")
+        grid = edit.region.grid(8, 8)
+        assert (
+            edit.concept == "sky" and grid[1, 1:3].all() and grid[2, 3] and not grid[5:].any() and not grid[:, 5:].any()
+        )
+        assert "gazetteer steer draw" in studio.one("#command").text
+        assert studio.one("#python").text.startswith("import gazetteer as gz")
+
+    def test_edits_add_up_and_are_undone(self, studio: Studio) -> None:
+        studio.draw()
+        studio.choose("sky")
+        studio.one("#everywhere").click()
+        studio.wait(REDRAWN)
+        first = studio.one("#after").get_attribute("src")
+        studio.choose("no. 113")
+        studio.one("[data-stage=final]").click()
+        studio.one("[data-branch=both]").click()
+        studio.stroke((0.7, 0.7), (0.8, 0.8))
+        studio.wait("return document.querySelector('#yaml').textContent.includes('targets')")
+        edits = studio.recipe()["edits"]
+        assert [bool(edit.get("targets")) for edit in edits] == [False, True]
+        assert edits[1]["targets"][0]["features"] == [113]
+        assert (edits[1]["branch"], edits[1]["window"]) == ("both", [0.0, 1.0])
+        for _ in range(4):
+            studio.one("#undo").click()
+        assert len(studio.texts("#layers .layer")) == 1
+        studio.wait(f"return document.getElementById('after').src === {json.dumps(first)}")
+        studio.one(".layer .mini").click()  # switched off
+        studio.wait("return document.getElementById('after').hidden")
+
+    def test_a_place_says_what_fires_there_and_lends_its_features(self, studio: Studio) -> None:
+        studio.draw()
+        studio.one("#mode [data-mode=look]").click()
+        studio.stroke((0.3, 0.2))
+        studio.wait("return !document.getElementById('here').hidden")
+        assert len(studio.texts(".firing-table td .firing")) + len(studio.texts(".firing-table td > p")) == 18
+        ActionChains(studio.driver, duration=10).move_to_element(studio.one(".firing li")).perform()
+        studio.wait("return !document.getElementById('heat').hidden")
+        name = studio.one(".firing b").text
+        studio.one(".firing .mini").click()
+        assert studio.texts("#layers b") == [name]
+        assert studio.one("#mode [data-mode=paint]").get_attribute("aria-checked") == "true"
+
+    def test_the_layout_appears_in_the_things_own_colours(self, studio: Studio) -> None:
+        studio.draw()
+        assert studio.texts("#legend .inked") == ["dog", "grass", "sky"]
+        colour = studio.run("return getComputedStyle(document.querySelectorAll('#legend .ink')[1]).backgroundColor")
+        assert colour == "rgb(124, 186, 64)"
+        assert studio.one("#step-said").text == "step 4 of 4, t = 0.00"
+        studio.run("const s = document.getElementById('step'); s.value = 0; s.dispatchEvent(new Event('input'))")
+        assert studio.one("#step-said").text == "step 1 of 4, t = 1.00"
+        assert len(studio.texts("#each canvas")) == 3
+        assert studio.run("return document.querySelectorAll('#final img, #final canvas').length") == 2
+
+    def test_keys_choose_paint_and_undo(self, studio: Studio) -> None:
+        studio.draw()
+        body = studio.one("body")
+        body.send_keys("/")
+        assert studio.run("return document.activeElement.id") == "what"
+        studio.driver.switch_to.active_element.send_keys("grass", "\ue007")
+        size = int(studio.one("#size").get_attribute("value"))
+        body.send_keys("]")
+        body.send_keys("e")
+        assert int(studio.one("#size").get_attribute("value")) == size + 1
+        assert studio.one("#mode [data-mode=erase]").get_attribute("aria-checked") == "true"
+        body.send_keys("p")
+        studio.run("document.getElementById('paint').focus()")
+        studio.driver.switch_to.active_element.send_keys("\ue014\ue015 ")  # right, down, space
+        studio.wait(REDRAWN)
+        assert "% of the picture" in studio.one(".share").text
+        ActionChains(studio.driver).key_down("\ue009").send_keys("z").key_up("\ue009").perform()
+        assert studio.one(".share").text == "paint where it should be"
+
+    def test_a_feature_page_keeps_notes_and_leads_to_the_studio(self, studio: Studio, explored: Explored) -> None:
+        studio.open("feature", site=SITE, f=1)
+        studio.wait("return document.querySelector('.notes') !== null")
+        assert len(studio.texts(".histogram, .lede")) >= 1
+        studio.one(".star").click()
+        studio.one(".notes textarea").send_keys("a <b>note</b>")
+        studio.run("document.activeElement.blur()")
+        studio.wait("return document.querySelector('.notes [role=status]').textContent === 'kept'")
+        studio.open("feature", site=SITE, f=1)
+        studio.wait("return document.querySelector('.notes') !== null")
+        assert studio.one(".notes textarea").get_attribute("value") == "a <b>note</b>"
+        assert studio.one(".star").get_attribute("aria-pressed") == "true"
+        assert explored.ask("/api/note", {"site": SITE, "feature": 1, "star": False, "text": ""})[1] == {}
+        studio.one(".notes a").click()
+        studio.wait("return document.querySelectorAll('#layers .layer').length === 1")
+        assert "no. 1" in studio.one("#layers").text
+
+    def test_a_mistake_is_said_where_the_reader_looks(self, studio: Studio) -> None:
+        studio.draw()
+        studio.run("document.getElementById('seed').value = '-3'")
+        studio.one("#draw").click()
+        assert studio.one("#status").get_attribute("role") == "alert"
+        assert "whole number" in studio.one("#status").text
+
+    def test_on_a_phone_and_in_the_dark(self, studio: Studio) -> None:
+        with phone(studio.driver), dark(studio.driver):
+            studio.draw()
+            assert studio.run("return document.documentElement.scrollWidth") <= 360
+            for selector in ("#status", "h2", ".note", "figcaption", "#layers", "button.strong", "label span"):
+                assert studio.contrast(selector) >= 4.5, selector
