@@ -21,7 +21,7 @@ Load = TypeVar("Load", bound=Callable[..., pa.Table])
 _SITE = ("block", "stream", "signal", "branch", "t", "feature")
 _NUMBERS = frozenset({"t", "max_q", "min_iou", "min_score"})
 _FLAGS = frozenset({"trusted", "paper_label", "labelled", "causal"})
-_SEVERAL = frozenset({"concept", "image_id", "verdict"})
+_SEVERAL = frozenset({"concept", "kind", "image_id", "verdict"})
 
 
 def questioned(load: Load) -> Load:

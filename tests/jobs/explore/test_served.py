@@ -95,7 +95,7 @@ EDIT = {**PROMPT, "edits": [{"concept": "sky", "choice": "contrast", "region": "
         ("/api/edit", {**EDIT, "prompt": 3}, 400, "prompt must be text"),
         ("/api/edit", {**EDIT, "prompt": "a" * 2001}, 400, "at most 2,000 letters"),
         ("/api/edit", b'{"prompt": "\\ud800", "seed": 1, "edits": []}', 400, "half a character"),
-        ("/api/edit", {**EDIT, "edits": [{"concept": "unicorn"}]}, 400, "carries 'unicorn'"),
+        ("/api/edit", {**EDIT, "edits": [{"concept": "unicorn"}]}, 400, "unicorn"),
         ("/api/edit", {**EDIT, "edits": [{"concept": "sky", "strength": "x"}]}, 400, "Edit 1: strength must be"),
         ("/api/edit", {**EDIT, "edits": [{"concept": "sky", "region": {"mask": "/x.png"}}]}, 400, "no files are read"),
         ("/api/edit", {**EDIT, "edits": [{"concept": "sky", "window": [0.9, 0.1]}]}, 400, "Edit 1: An edit's window"),
