@@ -33,7 +33,9 @@ def read_edits(path: str | Path) -> tuple[Edit, ...]:
     except (ValueError, RecursionError) as error:
         raise InputError(f"The edit file {file} is not valid YAML or JSON: {str(error).splitlines()[0]}.") from error
     rows = raw.get("edits") if isinstance(raw, Mapping) else raw
-    if not isinstance(rows, list) or not rows:
+    if rows == []:
+        raise InputError(f"The edit file {file} holds no edit; write at least one, e.g. - {{concept: dog}}.")
+    if not isinstance(rows, list):
         raise InputError(f"The edit file {file} must hold a list of edits, alone or under the key edits.")
     edits = []
     for number, row in enumerate(rows, start=1):

@@ -72,9 +72,15 @@ def configured(parser: argparse.ArgumentParser) -> None:
 
 
 def configuration(arguments: argparse.Namespace) -> RunConfig:
-    """The configuration that a verb was given; first of all that it does, so that a slip is said within a second."""
-    from gazetteer.jobs.config.schema import load_config
+    """The configuration that a verb was given, where it works on a run and has none: that of the run, with ``--set``.
 
+    First of all that a verb does, so that a slip is said within a second.
+    """
+    from gazetteer.jobs.config.schema import load_config, run_config
+
+    run = None if getattr(arguments, "new_run", False) else getattr(arguments, "run", None)
+    if run is not None and not arguments.config:
+        return run_config(run, arguments.overrides)
     return load_config(arguments.config, arguments.overrides)
 
 

@@ -68,18 +68,15 @@ def _evaluate(arguments: argparse.Namespace) -> int:
 
 
 def _causal(arguments: argparse.Namespace) -> int:
+    if arguments.images is not None:
+        arguments.overrides = [*arguments.overrides, f"causal.images={arguments.images}"]
+    config = configuration(arguments)
     from gazetteer.data.core.errors import InputError
-    from gazetteer.jobs.config.schema import load_config
     from gazetteer.jobs.experiments.causal import measure_causes, print_causes
 
     if arguments.features < 0:
         raise InputError(f"--features must be at least 0, not {arguments.features}.")
-    overrides = list(arguments.overrides)
-    if arguments.images is not None:
-        overrides.append(f"causal.images={arguments.images}")
-    result = measure_causes(
-        load_config(arguments.config, overrides), arguments.run, arguments.features, arguments.sites
-    )
+    result = measure_causes(config, arguments.run, arguments.features, arguments.sites)
     print_causes(result)
     print_json(arguments, result)
     return DONE

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from gazetteer.data.core.digests import digest_json, digest_path
+from gazetteer.data.core.errors import InputError
 from gazetteer.data.core.settings import Effect, Setting, walk
 from gazetteer.jobs.config.schema import RunConfig
 
@@ -26,7 +27,7 @@ REUSABLE = frozenset({Effect.PICTURES, Effect.SEGMENTS})
 
 def fingerprint(config: RunConfig) -> dict[str, Any]:
     """Flat ``key -> value`` of the settings that change tables; runs with equal fingerprints come to equal tables."""
-    return {key: _replaced(SETTINGS[key], value, digest_path) for key, value in sorted(_values(config))}
+    return {key: _digested(key, value) for key, value in sorted(_values(config))}
 
 
 def portable_config(config: RunConfig) -> dict[str, Any]:
@@ -87,6 +88,13 @@ def _plain(value: Any) -> Any:
     if isinstance(value, Mapping):
         return {name: _plain(one) for name, one in value.items()}
     return [_plain(one) for one in value] if isinstance(value, list | tuple) else value
+
+
+def _digested(key: str, value: Any) -> Any:
+    try:
+        return _replaced(SETTINGS[key], value, digest_path)
+    except InputError as error:
+        raise InputError(f"{key}: {error}") from error
 
 
 def _replaced(one: Setting, value: Any, replace: Callable[[str], str]) -> Any:

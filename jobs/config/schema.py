@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import re
 from collections.abc import Sequence
 from itertools import combinations
 from pathlib import Path
@@ -25,8 +26,10 @@ from gazetteer.data.core.settings import (
     from_json,
     setting,
     settings,
+    walk,
 )  # fmt: skip
 from gazetteer.data.inputs.prompt_pool import PromptConfig
+from gazetteer.data.runs.folder import RunFolder
 from gazetteer.diffusion.config.generation import GenerationConfig
 from gazetteer.diffusion.load import ModelConfig
 from gazetteer.jobs.config.pools import LimitConfig, PoolConfig, check_pools
@@ -45,6 +48,9 @@ from gazetteer.sae.training.config import TrainConfig
 
 DEFAULT_CONFIG = Path(__file__).resolve().parents[2] / "data" / "scenes" / "config.yaml"
 """The configuration used when none is named: the world that ships with the project."""
+
+RECORD = "config.json"
+"""Where a run keeps the configuration it was last worked on with, below ``_meta``."""
 
 PRESETS = Path(__file__).resolve().parent / "presets"
 """Configurations that ship with the project, chosen by name: ``--config paper-sd14``."""
@@ -224,6 +230,31 @@ def load_config(path: str | Path | None = None, overrides: Sequence[str] = ()) -
     for override in overrides:
         _apply(raw, override)
     return _resolve_paths(from_json(RunConfig, json.dumps(raw)), file.resolve().parent)
+
+
+def run_config(run: str | Path, overrides: Sequence[str] = ()) -> RunConfig:
+    """The configuration that a run was last worked on with, with overrides; of older runs, the default one.
+
+    Raises:
+        InputError: as `load_config`; or the run names code of somebody's, which a run folder may not make us execute.
+    """
+    raw = RunFolder(run).read_json(RECORD)
+    if not isinstance(raw, dict):
+        return load_config(None, overrides)
+    for override in overrides:
+        _apply(raw, override)
+    config = from_json(RunConfig, json.dumps(raw))
+    for one in walk(RunConfig):
+        value: Any = config
+        for name in one.key.split("."):
+            value = getattr(value, name, None)
+        named = isinstance(value, str) and re.fullmatch(r"[\w.]+:[\w.]+", value)
+        if named and not one.about.path and not value.startswith(("gazetteer.", "cuda:")):
+            raise InputError(
+                f"{run} was made with {one.key}={value}, which is code; to let it run, name the run's configuration "
+                "with --config."
+            )
+    return config
 
 
 def presets() -> list[str]:

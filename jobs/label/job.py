@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import logging
 from collections.abc import Mapping
 from pathlib import Path
@@ -10,7 +11,7 @@ from typing import Any
 from gazetteer.data.core.errors import InputError
 from gazetteer.data.runs.folder import RunFolder
 from gazetteer.jobs.config.fingerprint import REUSABLE, differing, fingerprint
-from gazetteer.jobs.config.schema import RunConfig
+from gazetteer.jobs.config.schema import RECORD, RunConfig
 from gazetteer.jobs.label import shards as plan
 from gazetteer.jobs.label.failures import open_failures
 from gazetteer.jobs.label.run import LabelRun
@@ -46,14 +47,18 @@ def label(
     pool = plan.read_pool(config)
     if reuse is not None:
         require_reusable(marks, reuse)
+    fresh = not store.exists()
+    if fresh:  # what is refused leaves no trace
+        _check(config)
     store.open_or_create(marks)
     with store.lock():
         manifest = _finished(store)
         if manifest is not None and not (retry_failed and open_failures(store)):
             return {**manifest, "nothing_to_do": True}
-        if not store.shard_ids():
-            check_inputs(config.stages, here=not config.ray_address or config.executor == "serial")
+        if not fresh and not store.shard_ids():
+            _check(config)
         store.clear_success()
+        store.write_json(RECORD, dataclasses.asdict(config))
         store.committed(verify=True)
         with LabelRun(config, store, marks, reuse) as run:
             run.carry_out(pool, retry_failed)
@@ -61,6 +66,10 @@ def label(
             if before != sorted(store.committed(verify=True)):  # damaged while the run went on
                 run.carry_out(pool, False)
             return {**run.finish(), "nothing_to_do": False}
+
+
+def _check(config: RunConfig) -> None:
+    check_inputs(config.stages, here=not config.ray_address or config.executor == "serial")
 
 
 def _finished(store: RunFolder) -> dict[str, Any] | None:

@@ -51,7 +51,7 @@ class LabelRun:
         self.started = time.monotonic()
         self.features = feature_counts(config)
         self.tally = Tally(store, config.images, config.max_failed_share)
-        self.explained = False
+        self.explained = self.loading_said = False
         self.executor = Executor(config, self._last_words)
         build = partial(Stages, config.stages, reuse=str(reuse or ""))
         checked = checking(build, same_copies(sources(config, marks), store))
@@ -122,6 +122,7 @@ class LabelRun:
         retry = name == "retry"
         before = 0 if retry else sum(commit.info["images"] for commit in committed.values())
         self._show(name, shards, committed)
+        self._say_what_is_loaded()
         with Progress(name, pictures if retry else self.config.images, before) as progress:
 
             def done(job: Job, result: ShardResult) -> None:
@@ -131,6 +132,18 @@ class LabelRun:
                     self.tally.add(result.counts["images"], result.counts["failures"])
 
             self.executor.run(self.task, todo, done)
+
+    def _say_what_is_loaded(self) -> None:
+        """Once: the models that workers are about to load, which may take them a while."""
+        if self.loading_said:
+            return
+        self.loading_said, config = True, self.config
+        models = {
+            "model": config.model.path, "autoencoders": f"{len(self.features)} of {config.saes}",
+            "detector": config.detector.path, "segmenter": config.segmenter.path,
+        }  # fmt: skip
+        said = ", ".join(f"{what} {path}" for what, path in models.items() if path)
+        print(f"loading {said} (on {config.model.device})", file=sys.stderr, flush=True)
 
     def _keep(self, job: Job, result: ShardResult, name: str) -> None:
         """Commit a shard, and say so where machines listen."""

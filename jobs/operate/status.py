@@ -68,6 +68,8 @@ def print_status(found: dict[str, Any]) -> None:
         print(f"rate      {found['images_per_second']:.2f} pictures/s{left}")
     if found["state"] == "complete" and found["failing"]:
         print(f"{found['failing']} pictures failed and are in failures/; --retry-failed tries them again.")
+    if found["stage"] == "reduce" and found["state"] in ("silent", "stopped", "failed"):
+        print("every picture is committed; only the final tables are missing")
     if found["state"] == "silent":
         print(f"It has not been heard of for {found['seconds_silent']:.0f} s; give its command again, and it resumes.")
     if found["state"] in ("stopped", "failed"):

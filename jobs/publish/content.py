@@ -17,7 +17,7 @@ from gazetteer.data.tables.schemas import PART_TABLES
 MARK = "_meta/_SUCCESS"
 """The file that makes a folder a finished run: published last, so that half a publication is none."""
 
-_OWN = frozenset({"_meta/progress.json", "_meta/log.jsonl", "_meta/lock", MARK})
+_OWN = frozenset({"_meta/progress.json", "_meta/log.jsonl", "_meta/lock", "_meta/config.json", MARK})
 """What concerns this machine's work on the run alone, and the mark, which is put behind everything else."""
 
 

@@ -1,0 +1,57 @@
+"""A finished run's own configuration serves the verbs that read the run, without --config and --set."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+
+import pytest
+
+from gazetteer.data.core.errors import InputError
+from gazetteer.data.runs.folder import RunFolder
+from gazetteer.jobs.config.fingerprint import fingerprint
+from gazetteer.jobs.config.schema import RECORD, RunConfig, load_config, run_config
+from gazetteer.jobs.label.job import label
+
+
+def run_of(path: Path, config: RunConfig) -> RunFolder:
+    run = RunFolder(path).open_or_create({"seed": config.seed})
+    run.write_json(RECORD, dataclasses.asdict(config))
+    return run
+
+
+def test_it_is_what_the_run_was_made_with_under_new_overrides(tmp_path: Path) -> None:
+    config = load_config(None, ["images=12", "generation.t=[0.5]", "executor=serial", "pools=[]"])
+    run = run_of(tmp_path / "run", config)
+    assert run_config(run.path) == config
+    assert run_config(run.path, ["model.device=cuda"]) == load_config(
+        None, ["images=12", "generation.t=[0.5]", "executor=serial", "model.device=cuda"]
+    )
+
+
+def test_a_labelled_run_has_it(scenes_run: Path) -> None:
+    assert fingerprint(run_config(scenes_run)) == RunFolder(scenes_run).read_json("run.json")
+
+
+def test_a_run_of_before_is_taken_for_one_of_the_default(tmp_path: Path) -> None:
+    RunFolder(tmp_path / "run").open_or_create({})
+    assert run_config(tmp_path / "run") == load_config()
+
+
+def test_code_that_a_run_folder_names_is_not_executed(tmp_path: Path) -> None:
+    run = run_of(tmp_path / "run", load_config(None, ["vocabulary.nouns=os:system"]))
+    with pytest.raises(InputError, match=r"vocabulary.nouns=os:system, which is code"):
+        run_config(run.path)
+
+
+@pytest.mark.parametrize("wrong", ["generation.blocks=[nowhere]", "model.device=cuda:7"])
+def test_what_is_refused_before_it_began_leaves_no_folder(tmp_path: Path, wrong: str) -> None:
+    with pytest.raises(InputError):
+        label(load_config(None, [wrong, "executor=serial"]), tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+def test_an_empty_folder_is_said_with_its_key(tmp_path: Path) -> None:
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(InputError, match=r"detector.path: .*empty holds no files"):
+        fingerprint(load_config(None, [f"detector.path={tmp_path / 'empty'}"]))
