@@ -52,10 +52,17 @@ def truth_pictures(config: RunConfig) -> list[ExactPicture]:
     if not config.accuracy.truth:
         raise InputError("accuracy.truth names no pictures with exact masks, so labels cannot be judged.")
     give = import_named(config.accuracy.truth, "accuracy.truth")
-    pictures = sorted(give(config.accuracy.images, config.accuracy.half), key=lambda picture: picture.name)
-    if not pictures:
-        raise InputError(f"accuracy.truth {config.accuracy.truth!r} gave no picture.")
-    return pictures
+    try:
+        pictures = list(give(config.accuracy.images, config.accuracy.half))
+    except Exception as error:  # a user's function may raise anything
+        raise InputError(f"accuracy.truth {config.accuracy.truth!r} failed: {error}.") from error
+    if not pictures or not all(isinstance(picture, ExactPicture) for picture in pictures):
+        raise InputError(f"accuracy.truth {config.accuracy.truth!r} gave no data.inputs.exact.ExactPicture.")
+    for one in pictures:
+        wrong = [name for name, mask in one.masks.items() if mask.shape != one.image.shape[:2]]
+        if wrong:
+            raise InputError(f"accuracy.truth: the mask of {wrong[0]!r} in {one.name} is not of its picture's size.")
+    return sorted(pictures, key=lambda picture: picture.name)
 
 
 def exact_codes(config: RunConfig, pictures: list[ExactPicture]) -> Iterator[tuple[Site, SiteCodes]]:

@@ -143,11 +143,11 @@ def _column_of(found: Explained, name: str, form: str) -> int:
 
 
 def _trusted(row: Ints, kind: NDArray, explained: Floats, passes: Bools, ahead: Bools, second: float) -> Bools:
-    """The rows that pass and are ahead of every rival, and the regions beside them that explain nearly as much."""
+    """The rows that pass and are ahead of every rival, and regions beside a region that explain nearly as much."""
     best = np.zeros(int(row.max(initial=-1)) + 1)
     first = passes & ahead
-    np.maximum.at(best, row[first], explained[first])
     spatial = ~np.isin(kind, (SCENE, STYLE, PLACE))
+    np.maximum.at(best, row[first & spatial], explained[first & spatial])
     beside: Bools = passes & spatial & (best[row] > 0) & (explained >= second * best[row])
     return first | beside
 

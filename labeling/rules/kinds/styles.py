@@ -131,9 +131,11 @@ def _tests(
     ranks = rankdata(score, axis=1) if len(score) else score
     sums = ranks @ has
     auc = np.where(there, (sums - with_look * (with_look + 1) / 2) / pairs, np.nan)
-    first, second = auc / (2 - auc), 2 * auc**2 / (1 + auc)
+    # Half a pair short of perfect, for a perfect sample is not known to have no spread.
+    near = np.clip(auc, 0.5 / pairs, 1 - 0.5 / pairs)
+    first, second = near / (2 - near), 2 * near**2 / (1 + near)
     spread = (
-        auc * (1 - auc) + (with_look - 1) * (first - auc**2) + (without - 1) * (second - auc**2)
+        near * (1 - near) + (with_look - 1) * (first - near**2) + (without - 1) * (second - near**2)
     ) / pairs  # fmt: skip
     reach = norm.ppf(0.975) * np.sqrt(np.maximum(spread, 0.0))
     p = _p(ranks, sums, has, config, key)

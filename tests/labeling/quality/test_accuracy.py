@@ -1,0 +1,115 @@
+"""Labels against pictures of which everything is known."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pytest
+
+from gazetteer.data.core.errors import InputError
+from gazetteer.data.core.sites import Site
+from gazetteer.data.inputs.exact import ExactPicture
+from gazetteer.data.scenes.truth import pictures
+from gazetteer.data.tables.schemas import LABELS
+from gazetteer.jobs.config.schema import load_config
+from gazetteer.jobs.experiments.accuracy import truth_pictures
+from gazetteer.labeling.quality.accuracy import accuracy_of, exact_looks, exact_maps, judged, print_accuracy
+from gazetteer.labeling.rules.kinds.explained import PLACE, REGION, SCENE, STYLE, Explained
+from tests.support.runs.runs import blank
+
+SITE, OTHER = Site("mid", "cond", 0.5), Site("mid", "cond", 0.0)
+
+
+def label(feature: int, concept: str, kind: str, ahead: float, rank: int = 1, site: Site = SITE) -> dict[str, Any]:
+    return blank(
+        LABELS, **site.columns(), feature=feature, concept=concept, kind=kind, rank=rank, explained=0.5,
+        runner_up_explained=0.5 - ahead,
+    )  # fmt: skip
+
+
+TRUTH = Explained(
+    np.array([1, 2, 3, 4]),
+    ("sea", "sea", "night", "top half"), (REGION, SCENE, STYLE, PLACE),
+    np.array([[0.4, 0.1, 0.0, 0.2], [0.3, 0.35, 0.0, 0.1], [0.1, 0.0, 0.3, 0.0], [0.2, 0.1, 0.1, 0.3]]),
+    np.zeros((4, 4)), 10,
+)  # fmt: skip
+
+
+def table(*rows: dict[str, Any]) -> pa.Table:
+    return pa.Table.from_pylist(list(rows), schema=LABELS)
+
+
+def test_a_label_is_right_when_what_it_names_explains_most() -> None:
+    found = judged(
+        table(
+            label(1, "sea", "stuff", 0.4), label(1, "boat", "thing", 0.1, rank=2), label(2, "sea", "part", 0.1),
+            label(3, "night", "style", 0.3), label(4, "top half", "place", 0.2), label(9, "sea", "thing", 0.05),
+            label(1, "sea", "stuff", 0.4, site=OTHER),
+        ),
+        {SITE: TRUTH},
+    )  # fmt: skip
+    rows = {(row["feature"], row["concept"]): row for row in found.to_pylist()}
+    assert {key: row["right"] for key, row in rows.items()} == {
+        (1, "sea"): True,
+        (2, "sea"): False,  # the whole pictures explain more than the region
+        (3, "night"): True,
+        (4, "top half"): True,
+        (9, "sea"): False,  # silent there
+    }
+    assert (rows[2, "sea"]["truth_explained"], rows[2, "sea"]["truth_other"]) == (0.3, 0.35)
+    result = accuracy_of(found)
+    assert (result["labels"], result["silent"]) == (3, 1)
+    assert result["right"][0] == pytest.approx(1 / 3, abs=1e-4)
+    assert result["right"][1] <= result["right"][0] <= result["right"][2]
+    assert result["curve"] == [[3, pytest.approx(1 / 3, abs=1e-4)]]
+    assert result["by_kind"]["style"]["labels"] == 1
+
+
+def test_the_curve_takes_the_most_certain_first(capsys: pytest.CaptureFixture[str]) -> None:
+    rows = [label(1, "sea", "stuff", 0.3 + n / 1000, site=Site(f"b{n}", "cond", 0.5)) for n in range(30)]
+    rows += [label(2, "sea", "stuff", 0.1, site=Site(f"b{n}", "cond", 0.5)) for n in range(30)]
+    found = accuracy_of(judged(table(*rows), {Site(f"b{n}", "cond", 0.5): TRUTH for n in range(30)}))
+    assert found["curve"] == [[25, 1.0], [50, 0.6], [60, 0.5]]
+    print_accuracy({**found, "images": 7})
+    said = capsys.readouterr().out
+    assert "50.0%" in said and "of 60 labels" in said and "100.0% of 25" in said
+
+
+def test_no_labels_are_no_accuracy(capsys: pytest.CaptureFixture[str]) -> None:
+    found = accuracy_of(judged(table(), {SITE: TRUTH}))
+    assert (found["labels"], found["right"], found["curve"]) == (0, [None] * 3, [])
+    print_accuracy({**found, "images": 7})
+    assert "none is judged" in capsys.readouterr().out
+
+
+def test_exact_pictures_as_maps() -> None:
+    top = np.zeros((8, 8), bool)
+    top[:4] = True
+    blank_picture = np.zeros((8, 8, 3), np.uint8)
+    made = [
+        ExactPicture("b", "", blank_picture, {"sky": top}, ("night",)), ExactPicture("a", "", blank_picture, {}),
+    ]  # fmt: skip
+    maps = exact_maps(made, ["sea"], [(2, 2)])
+    assert (maps.image_ids, maps.concepts) == (("a", "b"), ("sea", "sky"))
+    assert maps.pixels[2, 2].tolist() == [[16, 16, 0, 0]]
+    assert (maps.union_image.tolist(), maps.union_concept.tolist()) == ([1], [1])
+    assert exact_looks(made, ["night", "neon"]).tolist() == [[False, False], [True, False]]
+
+
+def test_rendered_scenes_have_disjoint_halves() -> None:
+    tuning, report = list(pictures(3, "tuning")), list(pictures(3, "report"))
+    assert not np.array_equal(tuning[0].image, report[0].image)
+    assert len({one.name for one in [*tuning, *report]}) == 6
+    assert any(one.masks for one in tuning) and all(mask.dtype == bool for one in tuning for mask in one.masks.values())
+
+
+def test_pictures_that_are_not_there_are_said() -> None:
+    with pytest.raises(InputError, match="names no pictures"):
+        truth_pictures(load_config(None, ["accuracy.truth="]))
+    with pytest.raises(InputError, match="failed"):
+        truth_pictures(load_config(None, ["accuracy.truth=builtins:zip"]))
+    with pytest.raises(InputError, match="half"):
+        load_config(None, ["accuracy.half=all"])
+    assert len(truth_pictures(load_config(None, ["accuracy.images=2"]))) == 2
