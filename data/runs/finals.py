@@ -18,10 +18,10 @@ from gazetteer.data.runs.publish import conform, describe, parquet_bytes
 from gazetteer.data.runs.reading import checked_query, readable, rows, writer_of
 from gazetteer.data.storage.files import Files
 from gazetteer.data.tables.provenance import read_provenance
-from gazetteer.data.tables.schemas import BEFORE_STREAMS, CAUSAL, FINAL_TABLES, SCHEMA_VERSION
+from gazetteer.data.tables.schemas import BEFORE_STREAMS, CAUSAL, EXAMINERS, FINAL_TABLES, SCHEMA_VERSION
 
-ALL_FINALS = {**FINAL_TABLES, "causal": CAUSAL}
-"""Every table that may lie at the top of a run; the causal one is written by a command of its own."""
+ALL_FINALS = {**FINAL_TABLES, "causal": CAUSAL, "examiners": EXAMINERS}
+"""Every table that may lie at the top of a run; the last two are written by commands of their own."""
 
 
 class Finals:

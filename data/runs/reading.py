@@ -14,7 +14,7 @@ import pyarrow.parquet as pq
 from gazetteer.data.core.errors import InputError
 from gazetteer.data.tables.schemas import BEFORE_STREAMS
 
-_WRITER = {"causal": "causal"}  # final tables that another command than label writes
+_WRITER = {"causal": "causal", "examiners": "examine"}  # final tables that another command than label writes
 
 
 def rows(source: Any, schema: pa.Schema | None, columns: Sequence[str] | None, filter: Any) -> pa.Table:

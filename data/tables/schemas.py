@@ -223,6 +223,23 @@ CAUSAL = pa.schema(
     ]
 )
 
+# What examiners that took no part in choosing a label say of it; joins labels by site, feature, concept and kind.
+EXAMINERS = pa.schema(
+    [
+        *_SITE,
+        pa.field("feature", pa.int32(), nullable=False),
+        pa.field("concept", pa.string(), nullable=False),
+        pa.field("kind", pa.string(), nullable=False),
+        *_floats("heldout_dataset_iou", "heldout_explained", "fresh_auroc"),
+        *_ints("fresh_images"),
+        *_floats("witness_auroc"),
+        *_ints("witness_images"),
+        pa.field("causal_verdict", pa.string()),
+        pa.field("right", pa.bool_()),
+        *_floats("truth_explained", "truth_other"),
+    ]
+)
+
 # One row per picture of an evaluation of edits (labeling/interventions/evaluation/trials.py); what an experiment does
 # not measure is null.
 TRIALS = pa.schema(

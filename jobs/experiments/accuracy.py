@@ -5,7 +5,7 @@ from __future__ import annotations
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from gazetteer.data.core.errors import InputError
 from gazetteer.data.core.importing import import_named
@@ -18,6 +18,9 @@ from gazetteer.jobs.experiments.layout import check_config, load_saes
 from gazetteer.labeling.evidence.site_codes import SiteCodes
 from gazetteer.labeling.quality.accuracy import COLUMNS, accuracy_of, exact_looks, exact_maps, judged
 
+if TYPE_CHECKING:
+    from gazetteer.labeling.rules.kinds.explained import Explained
+
 
 def accuracy(config: RunConfig, run: str) -> dict[str, Any]:
     """How often the labels of a run are right (`labeling.quality.accuracy`), on `config.accuracy`'s pictures.
@@ -27,24 +30,28 @@ def accuracy(config: RunConfig, run: str) -> dict[str, Any]:
     Raises:
         InputError: no pictures with truth are named, or the configuration is not the run's.
     """
-    from gazetteer.labeling.rules.kinds.explained import explain
-
     store = RunFolder(run)
     labels = store.read_final("labels", COLUMNS)
     check_config(config, store)
     pictures = truth_pictures(config)
-    concepts = store.read_final("candidates", ["concept", "kind"]).to_pylist()
-    known = sorted({row["concept"] for row in concepts if row["kind"] not in ("style", "place")})
-    styles = list(dict.fromkeys([*config.labels.styles, *(look for one in pictures for look in one.looks)]))
-    looks = exact_looks(pictures, styles)
-    truth = {}
-    maps = None
-    for site, codes in exact_codes(config, pictures):
-        if maps is None or (codes.height, codes.width) not in maps.pixels:
-            maps = exact_maps(pictures, known, [(codes.height, codes.width)])
-        truth[site] = explain(codes, maps, styles, looks, "exact")
     about = {"images": len(pictures), "half": config.accuracy.half}
-    return {**accuracy_of(judged(labels, truth)), **about}
+    return {**accuracy_of(judged(labels, exact_truth(config, store, pictures))), **about}
+
+
+def exact_truth(config: RunConfig, store: RunFolder, pictures: list[ExactPicture]) -> dict[Site, Explained]:
+    """What explains the features of every site on exact pictures."""
+    from gazetteer.labeling.rules.kinds.explained import explain
+
+    rows = store.read_final("candidates", ["concept", "kind"]).to_pylist()
+    concepts = sorted({row["concept"] for row in rows if row["kind"] not in ("style", "place")})
+    styles = list(dict.fromkeys([*config.labels.styles, *(look for one in pictures for look in one.looks)]))
+    looks, grids, truth = exact_looks(pictures, styles), {}, {}
+    for site, codes in exact_codes(config, pictures):
+        grid = (codes.height, codes.width)
+        if grid not in grids:
+            grids[grid] = exact_maps(pictures, concepts, [grid])
+        truth[site] = explain(codes, grids[grid], styles, looks, "exact")
+    return truth
 
 
 def truth_pictures(config: RunConfig) -> list[ExactPicture]:

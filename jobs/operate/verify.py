@@ -18,6 +18,10 @@ SOUND, DAMAGED, UNFINISHED = "sound", "damaged", "unfinished"
 PASSES = ("plan-1", "plan-2")
 
 
+_BESIDE = {"causal.parquet": "causal", "examiners.parquet": "examine"}
+"""Tables that commands of their own write: a run is whole without them."""
+
+
 def verify(run: str | Path, *, drop: bool = False) -> dict[str, Any]:
     """Check every digest, count, schema and plan of a run; reads every byte of it.
 
@@ -127,8 +131,9 @@ def _advice(run: str | Path, verdict: str, problems: list[Problem], missing: int
         return f"nothing is damaged; run gazetteer label --out {run} with its configuration again: it resumes."
     by_hand = sorted({p.where for p in problems if p.shard is None and not _rewritten(p)})
     if missing == 0 and all(_beside(problem) for problem in problems):
-        causal = f" (gazetteer causal {run} writes causal.parquet again)" if "causal.parquet" in by_hand else ""
-        return f"remove {_listed(by_hand)}{causal}; nothing else is damaged."
+        again = [f"gazetteer {verb} {run} writes {name} again" for name, verb in _BESIDE.items() if name in by_hand]
+        said = f" ({', '.join(again)})" if again else ""
+        return f"remove {_listed(by_hand)}{said}; nothing else is damaged."
     shards = f"{missing} shard{'s' * (missing != 1)}"
     again = f"run gazetteer label --out {run} with its configuration again: it computes {shards}"
     first = f"remove {_listed(by_hand)}, then " if by_hand else ""
@@ -143,7 +148,7 @@ def _listed(names: list[str]) -> str:
 
 def _beside(problem: Problem) -> bool:
     """Whether the run is whole without the file."""
-    return problem.where == "causal.parquet" or problem.what.startswith("is no part of the run")
+    return problem.where in _BESIDE or problem.what.startswith("is no part of the run")
 
 
 def _rewritten(problem: Problem) -> bool:

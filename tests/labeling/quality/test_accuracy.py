@@ -107,7 +107,7 @@ def test_rendered_scenes_have_disjoint_halves() -> None:
 
 def test_pictures_that_are_not_there_are_said() -> None:
     with pytest.raises(InputError, match="names no pictures"):
-        truth_pictures(load_config(None, ["accuracy.truth="]))
+        truth_pictures(load_config(None, ['accuracy.truth=""']))
     with pytest.raises(InputError, match="failed"):
         truth_pictures(load_config(None, ["accuracy.truth=builtins:zip"]))
     with pytest.raises(InputError, match="half"):

@@ -1,0 +1,169 @@
+"""`gazetteer examine`: what measures that chose no label say of every label, side by side in examiners.parquet."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from gazetteer.data.core.errors import InputError
+from gazetteer.data.core.importing import import_named
+from gazetteer.data.core.sites import Site
+from gazetteer.data.core.threads import use_threads
+from gazetteer.data.runs.folder import RunFolder
+from gazetteer.data.tables.images import decode_image
+from gazetteer.data.tables.provenance import provenance
+from gazetteer.data.tables.schemas import EXAMINERS
+from gazetteer.jobs.config.fingerprint import portable_config
+from gazetteer.jobs.config.schema import RunConfig
+from gazetteer.jobs.experiments.accuracy import exact_truth, truth_pictures
+from gazetteer.jobs.experiments.layout import check_config, load_saes
+from gazetteer.labeling.evidence.concept_maps import read_concepts
+from gazetteer.labeling.evidence.run_codes import all_codes, code_grids
+from gazetteer.labeling.evidence.site_codes import SiteCodes, rows_by_site, same_site
+from gazetteer.labeling.layout.live import stack_codes
+from gazetteer.labeling.quality.accuracy import COLUMNS, judged
+from gazetteer.labeling.quality.examiners import KEYS, examined, label_aurocs
+from gazetteer.labeling.quality.retrieval import retrieval
+
+TEMPLATE = "a picture of {}"
+_BATCH = 8
+
+
+def examine(config: RunConfig, run: str, fresh: int = 6) -> dict[str, Any]:
+    """Examine the best label of every feature of a finished run and write RUN/examiners.parquet.
+
+    Args:
+        fresh: pictures made of every name; 0 makes none.
+    Returns:
+        ``run``, ``table``, ``labels``; ``examiners``: how well each predicts exact truth, where `accuracy.truth` names
+        it (`quality.examiners.examined`); ``retrieval``: per site saev's measures (`quality.retrieval`); ``seconds``.
+    Raises:
+        InputError: the run is not finished, or the configuration is not the run's.
+    """
+    begun = time.monotonic()
+    if fresh < 0:
+        raise InputError(f"--fresh must be at least 0, not {fresh}.")
+    use_threads(config.threads)
+    store = RunFolder(run)
+    labels = store.read_final("labels", [*COLUMNS, "heldout_dataset_iou", "heldout_explained"])
+    check_config(config, store)
+    labels = labels.filter(pa.compute.equal(labels["rank"], 1))
+    rows = labels.to_pylist()
+    by_site = rows_by_site(labels)
+    kept = (*KEYS, "heldout_dataset_iou", "heldout_explained")
+    columns: dict[str, list[Any]] = {name: [row[name] for row in rows] for name in kept}
+    seen = _witnessed(config, store)
+    columns["witness_auroc"], columns["witness_images"] = _heard(rows, by_site, all_codes(store), seen)
+    columns["fresh_auroc"], columns["fresh_images"] = _heard(rows, by_site, *_fresh(config, rows, fresh))
+    columns["causal_verdict"] = _verdicts(store, rows)
+    columns |= _truth(config, store, labels)
+    table = pa.table({name: pa.array(columns[name], EXAMINERS.field(name).type) for name in EXAMINERS.names}, EXAMINERS)
+    about = provenance(store.read_json("run.json") or {}, portable_config(config))
+    written = store.write_final("examiners", table, about)
+    return {
+        "run": run, "table": f"{store.path.rstrip('/')}/examiners.parquet", "labels": written["rows"],
+        "examiners": examined(table), "retrieval": _retrieval(store), "seconds": round(time.monotonic() - begun, 1),
+    }  # fmt: skip
+
+
+def _heard(
+    rows: Sequence[Mapping[str, Any]],
+    by_site: Mapping[Site, NDArray[np.int64]],
+    codes: Iterable[tuple[Site, SiteCodes]],
+    positive: Mapping[str, dict[str, bool]],
+) -> tuple[list[float | None], list[int]]:
+    """AUROC of every label over pictures, and how many of them are positive for its name.
+
+    positive: by picture, what it is taken to show; names that no picture's answer holds have no AUROC.
+    """
+    found: list[float | None] = [None] * len(rows)
+    counts = [0] * len(rows)
+    known = {name for answer in positive.values() for name in answer}
+    for site, some in codes:
+        chosen = by_site.get(site)
+        if chosen is None or not known:
+            continue
+        kept = [i for i, name in enumerate(some.image_ids) if name in positive]
+        part = [rows[i] for i in chosen]
+        told = {name: np.array([positive[some.image_ids[i]].get(name, False) for i in kept], bool) for name in known}
+        for i, value in zip(chosen, label_aurocs(part, some, told, np.array(kept, np.int64)), strict=True):
+            found[i] = None if np.isnan(value) else float(value)
+            counts[i] = int(told[rows[i]["concept"]].sum()) if rows[i]["concept"] in told else 0
+    return found, counts
+
+
+def _witnessed(config: RunConfig, store: RunFolder) -> dict[str, dict[str, bool]]:
+    """What the classifiers that the configuration names see in each held-out picture, by picture."""
+    names = (config.attribute.classifier, config.labels.style_classifier or config.steer.classifier)
+    judges = [import_named(name, "a classifier")() for name in names if name]
+    if not judges:
+        return {}
+    images = store.read_table("images", columns=["image_id", "split", "image"])
+    seen: dict[str, dict[str, bool]] = {}
+    for row in images.filter(pa.compute.equal(images["split"], "heldout")).to_pylist():
+        picture = decode_image(row["image"]["bytes"])[None]
+        answer: dict[str, bool] = {}
+        for judge in judges:
+            odds = judge.probabilities(picture)[0]
+            answer |= {str(label): bool(value >= 0.5) for label, value in zip(judge.labels, odds, strict=True)}
+        seen[row["image_id"]] = answer
+    return seen
+
+
+def _fresh(
+    config: RunConfig, rows: Sequence[Mapping[str, Any]], fresh: int
+) -> tuple[list[tuple[Site, SiteCodes]], dict[str, dict[str, bool]]]:
+    """Codes of new pictures of every name that a label has (places have none), and which name each was made from."""
+    names = sorted({row["concept"] for row in rows if row["kind"] != "place"})
+    if not fresh or not names:
+        return [], {}
+    from gazetteer.diffusion.generate import Generator
+    from gazetteer.diffusion.load import load_pipeline
+
+    saes = load_saes(config)
+    generator = Generator(load_pipeline(config.model), config.generation)
+    told = [(f"{name}-{number:04d}", TEMPLATE.format(name), name, number) for name in names for number in range(fresh)]
+    maps: dict[Site, list[Any]] = {}
+    for start in range(0, len(told), _BATCH):
+        some = told[start : start + _BATCH]
+        # Seeds of their own: no picture of the run was drawn from noise so numbered.
+        codes = generator.codes([one[1] for one in some], [2**40 + one[3] for one in some], saes)
+        for code in codes:
+            for site, one in code.items():
+                maps.setdefault(same_site(site), []).append(one)
+        print(f"examine: {min(start + _BATCH, len(told))} of {len(told)} fresh pictures", file=sys.stderr, flush=True)
+    ids = [one[0] for one in told]
+    positive = {one[0]: {name: name == one[2] for name in names} for one in told}
+    return [(site, stack_codes(site, ids, found)) for site, found in maps.items()], positive
+
+
+def _verdicts(store: RunFolder, rows: Sequence[Mapping[str, Any]]) -> list[str | None]:
+    """The causal verdict of every label that says where; None where none was reached."""
+    if not store.has_final("causal"):
+        return [None] * len(rows)
+    found = store.read_final("causal", [*KEYS[:-1], "causal_verdict"]).to_pylist()
+    table = {tuple(row[name] for name in KEYS[:-1]): row["causal_verdict"] for row in found}
+    return [table.get(tuple(row[name] for name in KEYS[:-1])) for row in rows]
+
+
+def _truth(config: RunConfig, store: RunFolder, labels: pa.Table) -> dict[str, list[Any]]:
+    """Whether each label is right, where exact truth is known."""
+    names = ("right", "truth_explained", "truth_other")
+    if not config.accuracy.truth:
+        return {name: [None] * labels.num_rows for name in names}
+    found = judged(labels, exact_truth(config, store, truth_pictures(config)))
+    keyed = {tuple(row[name] for name in KEYS): row for row in found.to_pylist()}
+    rows = [keyed.get(tuple(row[name] for name in KEYS), {}) for row in labels.select(list(KEYS)).to_pylist()]
+    return {name: [row.get(name) for row in rows] for name in names}
+
+
+def _retrieval(store: RunFolder) -> list[dict[str, Any]]:
+    images = store.read_table("images", columns=["image_id", "split", "width", "height", "asked"])
+    maps = read_concepts(images, store.read_table("segments"), set(code_grids(store).values()))
+    return [{"site": site.slug, **retrieval(codes, maps)} for site, codes in all_codes(store)]

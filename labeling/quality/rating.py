@@ -1,0 +1,236 @@
+"""Labels against a person's own words: a page of heat maps without names, and how far the answers agree.
+
+The page shows for each feature the pictures in which it fires most, dark where it is silent, and asks what lights up.
+It holds no label, no vocabulary and nothing from which either could be read: a feature is known by its site and number.
+The answers are saved as a file by the browser; nothing is sent anywhere.
+
+An answer agrees when it names the label's concept, look or place, in singular or plural and however it is hyphenated
+(labeling/vocabulary/concept_index.py), among whatever else it says. By chance: the mean agreement when the answers are
+dealt out anew to the features.
+"""
+
+from __future__ import annotations
+
+import base64
+import html
+import io
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from gazetteer.data.core.atomic import replace_file
+from gazetteer.data.core.errors import InputError
+from gazetteer.data.core.sites import SITE_COLUMNS, Site
+from gazetteer.data.runs.folder import RunFolder
+from gazetteer.data.tables.images import decode_image
+from gazetteer.data.tables.schemas import SPATIAL_KINDS
+from gazetteer.labeling.evidence.run_codes import site_codes
+from gazetteer.labeling.evidence.site_codes import SiteCodes, site_of_row
+from gazetteer.labeling.quality.intervals import Interval, mean_interval
+from gazetteer.labeling.rules.null import seeded
+from gazetteer.labeling.vocabulary.concept_index import ConceptIndex
+
+SHOWN = 5
+"""Pictures of a feature."""
+
+_SIDE = 160
+_DEALT = 200
+
+
+def write_page(run: str | Path, out: str | Path, features: int = 40, seed: int = 0) -> int:
+    """Write ``index.html`` with so many labelled features, drawn at random, into a folder; how many there are.
+
+    Raises:
+        InputError: the run is not finished, or no feature of it has a label.
+    """
+    store = RunFolder(run)
+    if features < 1:
+        raise InputError(f"A page needs at least one feature, not {features}.")
+    labels = store.read_final("labels", [*SITE_COLUMNS, "feature", "rank"]).to_pylist()
+    named = [(site_of_row(row), row["feature"]) for row in labels if row["rank"] == 1]
+    if not named:
+        raise InputError(f"{store.path} has no label, so there is nothing to rate.")
+    chosen = seeded("rate", seed).permutation(len(named))[:features]
+    wanted = [named[i] for i in chosen]
+    tops = _top_images(store, wanted)
+    ids = sorted({image for found in tops.values() for image in found})
+    pictures = _pictures(store, ids)
+    codes = {site: site_codes(store, site) for site in {site for site, _ in wanted}}
+    blocks = [_block(number, key, tops[key], pictures, codes[key[0]]) for number, key in enumerate(wanted, start=1)]
+    about = json.dumps({"run": _run_name(store), "features": len(wanted)})
+    page = _PAGE.replace("{about}", about.replace("<", "\\u003c")).replace("{blocks}", "\n".join(blocks))
+    folder = Path(out)
+    folder.mkdir(parents=True, exist_ok=True)
+    replace_file(folder / "index.html", page.encode())
+    return len(wanted)
+
+
+def agreement(run: str | Path, answers: str | Path) -> dict[str, Any]:
+    """How far a person's answers agree with the labels.
+
+    Args:
+        answers: the file that the page saved.
+    Returns:
+        ``answered``, ``skipped``; ``agree``: [mean, low, high] with its 95 % bootstrap interval; ``by_chance``;
+        ``spatial``: answered and agree of things, stuff and parts alone; ``disagreements``: rows with the ``feature``,
+        the ``label``, its ``kind`` and the ``answer``.
+    Raises:
+        InputError: the file cannot be read, or is of another run, or names a feature without a label.
+    """
+    store = RunFolder(run)
+    given = _answers(answers, _run_name(store))
+    rows = store.read_final("labels", [*SITE_COLUMNS, "feature", "concept", "kind", "rank"]).to_pylist()
+    labels = {f"{site_of_row(row).slug}/{row['feature']}": row for row in rows if row["rank"] == 1}
+    unknown = sorted(set(given) - labels.keys())
+    if unknown:
+        raise InputError(f"{answers} answers for {unknown[0]}, which has no label in {store.path}.")
+    said = {key: text for key, text in sorted(given.items()) if text.strip()}
+    index = ConceptIndex({row["concept"]: () for row in rows})
+    named = [index.find(text)[0] for text in said.values()]
+    truth = [labels[key] for key in said]
+    agrees = np.array([row["concept"] in found for row, found in zip(truth, named, strict=True)], float)
+    spatial = np.array([row["kind"] in SPATIAL_KINDS for row in truth], bool)
+    wrong = [
+        {"feature": key, "label": labels[key]["concept"], "kind": labels[key]["kind"], "answer": said[key]}
+        for key, one in zip(said, agrees, strict=True)
+        if not one
+    ]
+    return {
+        "answered": len(said), "skipped": len(given) - len(said), "agree": _rounded(mean_interval(agrees)),
+        "by_chance": _by_chance(truth, named),
+        "spatial": {"answered": int(spatial.sum()), "agree": _rounded(mean_interval(agrees[spatial]))},
+        "disagreements": wrong,
+    }  # fmt: skip
+
+
+def print_agreement(found: Mapping[str, Any]) -> None:
+    """The agreement as text."""
+    if not found["answered"]:
+        print("no answer to compare: every feature was skipped")
+        return
+    value, low, high = found["agree"]
+    print(
+        f"{value:.0%} [{low:.0%}, {high:.0%}] of {found['answered']} answers agree with the label, "
+        f"{found['by_chance']:.0%} by chance; {found['skipped']} skipped"
+    )
+    for row in found["disagreements"][:20]:
+        print(f"  {row['feature']}: {row['label']} ({row['kind']}), answered {row['answer']!r}")
+
+
+def _run_name(store: RunFolder) -> str:
+    """By which answers know their run: what its labels were made from."""
+    return str((store.read_json("run.json") or {}).get("name", "")) or store.path.rstrip("/").rpartition("/")[2]
+
+
+def _answers(path: str | Path, run: str) -> dict[str, str]:
+    try:
+        content = json.loads(Path(path).read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise InputError(f"{path} cannot be read as the answers of a page ({error}).") from error
+    given = content.get("answers") if isinstance(content, dict) else None
+    if not isinstance(given, dict) or not all(isinstance(text, str) for text in given.values()):
+        raise InputError(f"{path} holds no answers; accepted: what the page of gazetteer rate saves.")
+    if content.get("run") != run:
+        raise InputError(f"{path} answers for the run {content.get('run')!r}, not for {run!r}.")
+    return given
+
+
+def _by_chance(truth: Sequence[Mapping[str, Any]], named: Sequence[set[str]]) -> float | None:
+    if not truth:
+        return None
+    random = seeded("dealt")
+    dealt = [random.permutation(len(named)) for _ in range(_DEALT)]
+    share = [np.mean([row["concept"] in named[i] for row, i in zip(truth, order, strict=True)]) for order in dealt]
+    return round(float(np.mean(share)), 4)
+
+
+def _rounded(interval: Interval) -> Interval:
+    return [None if one is None else round(one, 4) for one in interval]
+
+
+def _top_images(store: RunFolder, wanted: Sequence[tuple[Site, int]]) -> dict[tuple[Site, int], list[str]]:
+    known = set(wanted)
+    found = {}
+    for row in store.read_final("features", [*SITE_COLUMNS, "feature", "top_images"]).to_pylist():
+        key = (site_of_row(row), row["feature"])
+        if key in known:
+            found[key] = [one["image_id"] for one in row["top_images"][:SHOWN]]
+    return found
+
+
+def _pictures(store: RunFolder, ids: Sequence[str]) -> dict[str, NDArray[np.uint8]]:
+    import pyarrow.compute as pc
+
+    table = store.read_table("images", columns=["image_id", "image"], filter=pc.field("image_id").isin(list(ids)))
+    return {row["image_id"]: decode_image(row["image"]["bytes"]) for row in table.to_pylist()}
+
+
+def _block(
+    number: int,
+    key: tuple[Site, int],
+    images: Sequence[str],
+    pictures: Mapping[str, NDArray[np.uint8]],
+    codes: SiteCodes,
+) -> str:
+    """The pictures of one feature and the field for its word, as HTML."""
+    site, feature = key
+    peak = float(codes.value[codes.feature == feature].max(initial=0.0)) or 1.0
+    shown = []
+    for image in images:
+        heat = np.zeros(codes.cells, np.float32)
+        mine = (codes.feature == feature) & (codes.image == codes.image_ids.index(image))
+        heat[codes.cell[mine]] = codes.value[mine] / peak
+        shown.append(_lit(pictures[image], heat.reshape(codes.height, codes.width)))
+    name = html.escape(f"{site.slug}/{feature}", quote=True)
+    tags = "".join(f'<img alt="" src="data:image/png;base64,{one}">' for one in shown)
+    return f'<section><h2>{number}</h2><p class="row">{tags}</p><input data-key="{name}" autocomplete="off"></section>'
+
+
+def _lit(picture: NDArray[np.uint8], heat: NDArray[np.float32]) -> str:
+    """The picture, dark and grey where the map is silent, as base64 of a PNG."""
+    small = np.asarray(Image.fromarray(picture).resize((_SIDE, _SIDE)), np.float32)
+    light = np.asarray(Image.fromarray(heat).resize((_SIDE, _SIDE), Image.Resampling.NEAREST))[..., None]
+    strength = np.where(light > 0, 0.35 + 0.65 * light, 0.0)
+    mixed = strength * small + (1 - strength) * 0.22 * small.mean(axis=2, keepdims=True)
+    target = io.BytesIO()
+    Image.fromarray(mixed.clip(0, 255).astype(np.uint8)).save(target, "PNG")
+    return base64.b64encode(target.getvalue()).decode()
+
+
+_PAGE = """<!doctype html>
+<html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width">
+<title>What lights up?</title>
+<style>
+body { font: 16px/1.45 system-ui, sans-serif; max-width: 56rem; margin: 2rem auto; padding: 0 1rem; }
+section { border-top: 1px solid #bbb; padding: 0.8rem 0; } h2 { font-size: 1rem; margin: 0; }
+.row { display: flex; flex-wrap: wrap; gap: 6px; margin: 0.4rem 0; } img { width: 160px; height: 160px; }
+input { font: inherit; width: 100%; max-width: 30rem; padding: 0.3rem; } button { font: inherit; padding: 0.4rem 1rem; }
+</style></head><body>
+<h1>What lights up?</h1>
+<p>Each row shows one feature in the pictures where it is strongest: bright where it fires, dark where it is silent.
+Write in your own word or words what it stands for: a thing, a part of it, a look of the whole picture, or a place in
+the frame. Leave a row empty when you cannot tell. Nothing is sent; the button saves a file.</p>
+{blocks}
+<p><button id="save">Save answers</button> <span id="count"></span></p>
+<script>
+const about = {about};
+const fields = [...document.querySelectorAll("input[data-key]")];
+const count = () => { document.getElementById("count").textContent =
+  fields.filter((f) => f.value.trim()).length + " of " + fields.length + " answered"; };
+fields.forEach((field) => field.addEventListener("input", count));
+count();
+document.getElementById("save").addEventListener("click", () => {
+  const answers = Object.fromEntries(fields.map((field) => [field.dataset.key, field.value]));
+  const file = new Blob([JSON.stringify({ run: about.run, answers }, null, 1)], { type: "application/json" });
+  const href = URL.createObjectURL(file);
+  const link = Object.assign(document.createElement("a"), { href, download: "answers.json" });
+  link.click();
+  URL.revokeObjectURL(link.href);
+});
+</script></body></html>
+"""

@@ -1,0 +1,133 @@
+"""Examiners of labels: AUROC and retrieval by hand, what they say of truth, and the verb that asks them all."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pytest
+
+from gazetteer.data.core.sites import Site
+from gazetteer.data.runs.folder import RunFolder
+from gazetteer.data.tables.schemas import EXAMINERS
+from gazetteer.jobs.cli.main import main
+from gazetteer.labeling.evidence.concept_maps import ConceptMaps
+from gazetteer.labeling.evidence.site_codes import SiteCodes
+from gazetteer.labeling.quality.examiners import auroc, examined, label_aurocs, picture_scores
+from gazetteer.labeling.quality.retrieval import average_precisions, retrieval, top_purity
+from tests.support.runs.runs import blank
+
+SITE = Site("mid", "cond", 0.5)
+
+
+def codes_of(values: np.ndarray) -> SiteCodes:
+    """Of float [N, F, 4] on a 2 x 2 grid."""
+    image, feature, cell = (part.astype(np.int32) for part in np.nonzero(values))
+    ids = tuple(f"i{n}" for n in range(len(values)))
+    return SiteCodes(SITE, ids, 2, 2, image, feature, cell, values[image, feature, cell].astype(np.float32))
+
+
+def maps_of(masks: np.ndarray, splits: list[str]) -> ConceptMaps:
+    """Of pixels int [N, C, 4], cells of 4 pixels."""
+    of, which = np.nonzero(masks.any(axis=2))
+    names = tuple(f"c{n}" for n in range(masks.shape[1]))
+    return ConceptMaps(
+        tuple(f"i{n}" for n in range(len(masks))), names, np.array(splits), np.full((len(masks), 2), 4),
+        np.ones(masks.shape[:2], np.bool_), of, which, {(2, 2): masks[of, which].astype(np.int32)},
+    )  # fmt: skip
+
+
+def test_auroc_by_hand() -> None:
+    assert auroc(np.array([3.0, 1, 2, 1]), np.array([True, False, True, True])) == pytest.approx(2.5 / 3)
+    assert np.isnan(auroc(np.ones(3), np.ones(3, bool)))
+
+
+def test_a_feature_is_scored_by_its_activation_in_the_whole_picture() -> None:
+    values = np.zeros((3, 6, 4))
+    values[0, 5], values[1, 2, 1], values[2, 2, 0] = [1, 0, 2, 0], 4, 1
+    codes = codes_of(values)
+    assert picture_scores(codes, np.array([5, 2])).tolist() == [[3, 0], [0, 4], [0, 1]]
+    labels = [{"feature": 2, "concept": "dog"}, {"feature": 5, "concept": "cat"}, {"feature": 5, "concept": "cow"}]
+    positive = {"dog": np.array([True, False]), "cat": np.array([True, False])}
+    found = label_aurocs(labels, codes, positive, np.array([1, 0]))
+    assert found[:2].tolist() == [1.0, 0.0]  # picture 1 first, then picture 0
+    assert np.isnan(found[2])
+
+
+def test_average_precision_is_that_of_ranked_cells_with_the_silent_ones_tied_last() -> None:
+    rng = np.random.default_rng(0)
+    values = np.where(rng.random((8, 3, 4)) < 0.5, rng.integers(1, 4, (8, 3, 4)), 0).astype(float)
+    masks = rng.integers(0, 5, (8, 2, 4))
+    codes, maps = codes_of(values), maps_of(masks, ["discovery"] * 6 + ["heldout"] * 2)
+    found, base = average_precisions(codes, maps, "discovery")
+    for concept in range(2):
+        shown = (masks[:6, concept] >= 2).ravel()
+        assert base[concept] == pytest.approx(shown.mean())
+        for feature in range(3):
+            scores = values[:6, feature].ravel()
+            expected, before = 0.0, 0.0
+            for level in sorted(set(scores), reverse=True):  # every distinct value is one threshold
+                taken = scores >= level
+                recall = shown[taken].sum() / shown.sum()
+                expected += (recall - before) * shown[taken].mean()
+                before = recall
+            assert found[feature, concept] == pytest.approx(expected)
+
+
+def test_the_feature_is_chosen_on_discovery_and_measured_on_held_out_cells() -> None:
+    masks = np.tile(np.array([4, 0, 0, 0]), (4, 1, 1))
+    values = np.zeros((4, 2, 4))
+    values[:2, 0, 0], values[2:, 0, 1] = 1, 1  # follows the concept in discovery pictures alone
+    values[2:, 1, 0] = 1
+    codes, maps = codes_of(values), maps_of(masks, ["discovery"] * 2 + ["heldout"] * 2)
+    # Held out: the first quarter of the cells is wrong, and the concept's two are among six tied ones.
+    assert retrieval(codes, maps) == {"concepts": 1, "map": 0.25, "purity_at_16": 0.0, "coverage": 0.0}
+    assert top_purity(codes, maps, np.array([1]), np.array([0]), "heldout").tolist() == [1.0]
+    nothing = retrieval(codes_of(np.zeros((4, 1, 4))), maps)
+    assert (nothing["concepts"], nothing["map"]) == (1, None)
+
+
+def test_an_examiner_that_ranks_right_labels_first_knows_them() -> None:
+    rows = [
+        blank(
+            EXAMINERS, **SITE.columns(), feature=n, concept="sea", heldout_dataset_iou=n / 20, fresh_auroc=0.5,
+            causal_verdict="confirmed" if n > 15 else "no effect", right=n >= 10, witness_auroc=None,
+        )
+        for n in range(20)
+    ]  # fmt: skip
+    found = examined(pa.Table.from_pylist(rows, schema=EXAMINERS))
+    assert found["heldout_dataset_iou"]["auroc"] == [1.0, 1.0, 1.0]
+    assert found["fresh_auroc"]["auroc"] == [0.5, 0.5, 0.5]
+    assert found["causal_verdict"]["auroc"][0] == pytest.approx(0.7)
+    assert (found["witness_auroc"]["labels"], found["witness_auroc"]["auroc"]) == (0, [None] * 3)
+    assert (found["fresh_auroc"]["labels"], found["fresh_auroc"]["right"]) == (20, 0.5)
+    unknown = pa.Table.from_pylist([row | {"right": None} for row in rows], schema=EXAMINERS)
+    assert examined(unknown) == {}
+
+
+def test_the_verb_writes_a_table_of_every_label(
+    scenes_run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    import shutil
+
+    run = shutil.copytree(scenes_run, tmp_path / "run")
+    settings = json.loads((run / "_meta/run.json").read_text())
+    chosen = [f"generation.{name}={json.dumps(settings[f'generation.{name}'])}" for name in ("steps", "blocks", "t")]
+    command = ["examine", str(run), "--json", "--fresh", "1", "--set", *chosen, "accuracy.images=3"]
+    code = main(command)
+    captured = capsys.readouterr()
+    assert code == 0, captured.err
+    found = json.loads(captured.out)
+    table = RunFolder(run).read_final("examiners")
+    assert table.schema == EXAMINERS
+    assert (
+        found["labels"]
+        == table.num_rows
+        == sum(r == 1 for r in RunFolder(run).read_final("labels")["rank"].to_pylist())
+    )
+    assert table["right"].null_count == 0
+    assert {row["site"] for row in found["retrieval"]} and all("purity_at_16" in row for row in found["retrieval"])
+    assert main(["verify", str(run)]) == 0
+    assert main(["examine", str(run), "--fresh", "-1"]) == 2

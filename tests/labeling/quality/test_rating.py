@@ -1,0 +1,96 @@
+"""The page that asks a person blind, and how far the answers agree."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pytest
+
+from gazetteer.data.core.errors import InputError
+from gazetteer.data.tables.images import encode_image
+from gazetteer.data.tables.schemas import IMAGES
+from gazetteer.jobs.cli.main import main
+from gazetteer.labeling.quality.rating import agreement, print_agreement, write_page
+from tests.support.runs.layout_runs import world_run
+from tests.support.runs.runs import PROVENANCE
+from tests.support.runs.small_world import MID, World, sky_world
+
+
+class Pictured(World):
+    """A world with a picture of its own for every image."""
+
+    @property
+    def images(self) -> pa.Table:
+        rows = super().images.to_pylist()
+        for number, row in enumerate(rows):
+            picture = np.full((row["height"], row["width"], 3), 40 + 3 * number, np.uint8)
+            row["image"] = {"bytes": encode_image(picture), "path": None}
+        return pa.Table.from_pylist(rows, schema=IMAGES)
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run whose feature 0 is labelled sky, a thing, and feature 1 top half, a place."""
+    world = Pictured(sky_world(60).inputs, ("ball", "sky"))
+    path = tmp_path_factory.mktemp("rate") / "run"
+    store = world_run(path, world, "a sky and a ball", {})
+    for name, table in world.reduce({MID: 4}).items():
+        store.write_final(name, table, PROVENANCE)
+    return path
+
+
+def answered(path: Path, run: str, answers: dict[str, Any]) -> Path:
+    path.write_text(json.dumps({"run": run, "answers": answers}))
+    return path
+
+
+def test_the_page_shows_every_feature_and_no_name(run: Path, tmp_path: Path) -> None:
+    assert write_page(run, tmp_path, features=9) == 2
+    page = (tmp_path / "index.html").read_text()
+    assert sorted(re.findall(r'data-key="([^"]*)"', page)) == [f"{MID.slug}/0", f"{MID.slug}/1"]
+    assert page.count("data:image/png;base64,") >= 6
+    assert "src=http" not in page and "sky" not in page and "top half" not in page
+    again = tmp_path / "again"
+    write_page(run, again, features=9)
+    assert (again / "index.html").read_text() == page
+    assert write_page(run, again, features=1, seed=3) == 1
+
+
+def test_answers_in_a_person_s_own_words(run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    write_page(run, tmp_path)
+    name = json.loads(re.search(r"const about = (\{.*?\});", (tmp_path / "index.html").read_text())[1])["run"]  # type: ignore[index]
+    said = {f"{MID.slug}/0": "some skies", f"{MID.slug}/1": "a ball"}
+    found = agreement(run, answered(tmp_path / "a.json", name, said))
+    assert (found["answered"], found["skipped"], found["agree"][0]) == (2, 0, 0.5)
+    assert found["spatial"] == {"answered": 1, "agree": [1.0, 1.0, 1.0]}
+    assert [(row["label"], row["kind"], row["answer"]) for row in found["disagreements"]] == [
+        ("top half", "place", "a ball")
+    ]
+    assert found["by_chance"] < 0.5
+    print_agreement(found)
+    assert "50% [0%, 100%] of 2 answers agree" in capsys.readouterr().out
+    silent = agreement(run, answered(tmp_path / "b.json", name, {f"{MID.slug}/0": "  "}))
+    assert (silent["answered"], silent["skipped"], silent["agree"]) == (0, 1, [None] * 3)
+    assert main(["rate", str(run), "--answers", str(tmp_path / "a.json"), "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["agree"][0] == 0.5
+
+
+@pytest.mark.parametrize(
+    ("content", "says"),
+    [("{", "cannot be read"), ("[]", "holds no answers"), ('{"run": "x", "answers": {"a": 1}}', "holds no answers"),
+     ('{"run": "elsewhere", "answers": {}}', "not for")],
+)  # fmt: skip
+def test_answers_that_are_none_are_refused(run: Path, tmp_path: Path, content: str, says: str) -> None:
+    path = tmp_path / "a.json"
+    path.write_text(content)
+    with pytest.raises(InputError, match=says):
+        agreement(run, path)
+    with pytest.raises(InputError, match="cannot be read"):
+        agreement(run, tmp_path / "missing.json")
+    with pytest.raises(InputError, match="at least one"):
+        write_page(run, tmp_path, features=0)
