@@ -131,8 +131,8 @@ def _advice(run: str | Path, verdict: str, problems: list[Problem], missing: int
         return f"nothing is damaged; run gazetteer label --out {run} with its configuration again: it resumes."
     by_hand = sorted({p.where for p in problems if p.shard is None and not _rewritten(p)})
     if missing == 0 and all(_beside(problem) for problem in problems):
-        again = [f"gazetteer {verb} {run} writes {name} again" for name, verb in _BESIDE.items() if name in by_hand]
-        said = f" ({', '.join(again)})" if again else ""
+        written = [f"gazetteer {verb} {run} writes {name} again" for name, verb in _BESIDE.items() if name in by_hand]
+        said = f" ({', '.join(written)})" if written else ""
         return f"remove {_listed(by_hand)}{said}; nothing else is damaged."
     shards = f"{missing} shard{'s' * (missing != 1)}"
     again = f"run gazetteer label --out {run} with its configuration again: it computes {shards}"

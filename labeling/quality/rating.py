@@ -101,9 +101,9 @@ def agreement(run: str | Path, answers: str | Path) -> dict[str, Any]:
         if not one
     ]
     return {
-        "answered": len(said), "skipped": len(given) - len(said), "agree": _rounded(mean_interval(agrees)),
+        "answered": len(said), "skipped": len(given) - len(said), "agree": _rounded(mean_interval(agrees.tolist())),
         "by_chance": _by_chance(truth, named),
-        "spatial": {"answered": int(spatial.sum()), "agree": _rounded(mean_interval(agrees[spatial]))},
+        "spatial": {"answered": int(spatial.sum()), "agree": _rounded(mean_interval(agrees[spatial].tolist()))},
         "disagreements": wrong,
     }  # fmt: skip
 
