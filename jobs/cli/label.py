@@ -1,4 +1,4 @@
-"""The labelling job and what is read from its run: `label`, `summary`, `quality`, `compare`, `atlas`."""
+"""The labelling job and what is read from its run: `label`, `summary`, `quality`, `examine`, `rate`, `compare`, `atlas`."""
 
 from __future__ import annotations
 
@@ -39,6 +39,8 @@ def add_label(verbs: Any) -> None:
     configured(quality)
     quality.set_defaults(action=_quality)
 
+    _add_judges(verbs)
+
     compare = verbs.add_parser("compare", help="say which features' labels changed from one run to another")
     compare.add_argument("before", metavar="RUN_A", help="a finished run")
     compare.add_argument("after", metavar="RUN_B", help="another")
@@ -58,6 +60,26 @@ def add_label(verbs: Any) -> None:
     )
     machine(atlas)
     atlas.set_defaults(action=_atlas)
+
+
+def _add_judges(verbs: Any) -> None:
+    """Add the verbs that judge labels apart from what chose them."""
+    examine = verbs.add_parser("examine", help="ask measures that chose no label what they say of every label")
+    of_run(examine, "a finished run folder or URL; receives examiners.parquet")
+    examine.add_argument(
+        "--fresh", type=int, default=6, metavar="N", help="pictures made of every name (default: 6); 0: none"
+    )
+    configured(examine)
+    examine.set_defaults(action=_examine)
+
+    rate = verbs.add_parser("rate", help="write a page that asks a person for own words, blind, and compare")
+    of_run(rate, "a finished run folder or URL")
+    rate.add_argument("--out", metavar="FOLDER", help="where the page goes (default: RUN/rate)")
+    rate.add_argument("--features", type=int, default=40, metavar="N", help="labelled features to show (default: 40)")
+    rate.add_argument("--seed", type=int, default=0, help="decides which")
+    rate.add_argument("--answers", metavar="FILE", help="instead of a page: how far these agree with the labels")
+    machine(rate)
+    rate.set_defaults(action=_rate)
 
 
 def _label(arguments: argparse.Namespace) -> int:
@@ -161,4 +183,31 @@ def _atlas(arguments: argparse.Namespace) -> int:
     summary = write_atlas(run, out, layouts=arguments.layouts, edits=arguments.edits, decoder_of=decoder_of)
     print(f"Open {os.path.join(out, 'index.html')} in a browser.")
     print_json(arguments, {"index": os.path.join(out, "index.html"), **vars(summary)})
+    return DONE
+
+
+def _examine(arguments: argparse.Namespace) -> int:
+    from gazetteer.jobs.config.schema import load_config
+    from gazetteer.jobs.experiments.examine import examine
+    from gazetteer.labeling.quality.examiners import print_examined
+
+    result = examine(load_config(arguments.config, arguments.overrides), arguments.run, arguments.fresh)
+    print_examined(result)
+    print_json(arguments, result)
+    return DONE
+
+
+def _rate(arguments: argparse.Namespace) -> int:
+    from gazetteer.labeling.quality.rating import agreement, print_agreement, write_page
+
+    if arguments.answers:
+        found = agreement(arguments.run, arguments.answers)
+        print_agreement(found)
+        print_json(arguments, found)
+        return DONE
+    out = arguments.out or os.path.join(arguments.run, "rate")
+    count = write_page(arguments.run, out, arguments.features, arguments.seed)
+    page = os.path.join(out, "index.html")
+    print(f"Open {page} in a browser, write what you see, save, and run gazetteer rate {arguments.run} --answers FILE.")
+    print_json(arguments, {"run": arguments.run, "page": page, "features": count})
     return DONE

@@ -8,7 +8,6 @@ from gazetteer import __version__
 from gazetteer.jobs.cli.arguments import Parser
 from gazetteer.jobs.cli.attribute import add_attribute
 from gazetteer.jobs.cli.config import add_config
-from gazetteer.jobs.cli.examine import add_examine
 from gazetteer.jobs.cli.exchange import add_exchange
 from gazetteer.jobs.cli.explore import add_explore
 from gazetteer.jobs.cli.label import add_label
@@ -28,7 +27,6 @@ _VERBS = (
     add_sae,
     add_layout,
     add_steer,
-    add_examine,
     add_attribute,
     add_explore,
     add_exchange,
