@@ -1,4 +1,4 @@
-"""The labelling job and what is read from its run: `label`, `summary`, `quality`, `examine`, `rate`, `compare`, `atlas`."""
+"""The labelling job and what reads its runs: `label`, `summary`, `quality`, `examine`, `rate`, `compare`, `atlas`."""
 
 from __future__ import annotations
 
