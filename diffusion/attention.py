@@ -13,7 +13,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from gazetteer.diffusion.watch import Call, Hook, hooked, network, watched
+from gazetteer.data.core.errors import InputError
+from gazetteer.diffusion.denoisers.registry import UNET, adapter_of, network
+from gazetteer.diffusion.watch import Call, Hook, Passing, hooked, watched
 
 OnAttention = Callable[[str, Call, Tensor], None]
 
@@ -40,17 +42,20 @@ def capture_attention(
     """
 
     def hook_for(path: str) -> Hook:
-        def hook(layer: Any, args: tuple[Any, ...], kwargs: dict[str, Any], _: Any) -> None:
+        def hook(passing: Passing) -> None:
+            kwargs = passing.kwargs
             words = kwargs.get("encoder_hidden_states")
             if words is None or (wanted is not None and not wanted(watch.now)):
                 return
-            cells = kwargs["hidden_states"] if "hidden_states" in kwargs else args[0]
-            on_attention(path, watch.now, _probabilities(layer, cells, words))
+            cells = kwargs["hidden_states"] if "hidden_states" in kwargs else passing.args[0]
+            on_attention(path, watch.now, _probabilities(passing.block, cells, words))
 
         return hook
 
+    if adapter_of(pipe) is not UNET:
+        raise InputError(f"Cross-attention is read of U-Nets alone, not of {type(pipe).__name__}.")
     layers = {path: hook_for(path) for path in cross_attention_layers(pipe.unet)}
-    with watched(pipe) as watch, hooked(pipe.unet, layers, before=True):
+    with watched(pipe) as watch, hooked(pipe, layers, before=True):
         yield
 
 

@@ -2,34 +2,67 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from gazetteer.diffusion.capture import attention_blocks, updates, width_of
+from gazetteer.data.core.sites import Port
+from gazetteer.diffusion.capture import attention_blocks, updates
 from gazetteer.diffusion.config.generation import GenerationConfig
+from gazetteer.diffusion.config.suitable import check_pipeline, check_scheduler
+from gazetteer.diffusion.denoisers.adapter import Adapter
+from gazetteer.diffusion.denoisers.registry import UNET, adapter_of_index
+from gazetteer.diffusion.denoisers.sizes import latent_size
 from gazetteer.diffusion.load import ModelConfig, loading, read_index
-from gazetteer.diffusion.schedule import rehearsed
-from gazetteer.diffusion.suitable import check_class, check_unet, latent_size
+from gazetteer.diffusion.schedule import FLOW_NEEDED, NEEDED, rehearsed
 
 
 @dataclass(frozen=True)
 class Block:
-    """A block of a U-Net: its diffusers path, grid in cells at the model's own picture size, and channels."""
+    """A block of a denoiser: its diffusers path, grid in cells at the model's own picture size, channels and streams.
+
+    Attributes:
+        streams: to each of which it adds an update; those of ``text`` have as many words as the prompt, no grid.
+    """
 
     block: str
     height: int
     width: int
     channels: int
+    streams: tuple[str, ...] = ("image",)
+
+
+@dataclass(frozen=True)
+class Skeleton:
+    """A pipeline by its configurations alone.
+
+    Attributes:
+        network: its denoiser on the meta device, without weights.
+        index, vae: configurations of the pipeline and its VAE.
+        source, options: where its configurations lie, and what to ask for them with.
+    """
+
+    adapter: Adapter
+    network: Any
+    index: dict[str, Any]
+    vae: dict[str, Any]
+    source: str
+    options: dict[str, str]
 
 
 def blocks_of(config: ModelConfig) -> list[Block]:
-    """The cross-attention transformer blocks of the model at `config.path`, in module order.
+    """The blocks that the model at `config.path` offers, in module order.
 
     Raises:
-        InputError: the path does not hold a diffusers pipeline with a U-Net.
+        InputError: the path does not hold a diffusers pipeline with a U-Net or a known transformer.
     """
-    return describe(_without_weights(config))
+    found = skeleton(config, weights=False)
+    if found.adapter is UNET:
+        return describe(found.network)
+    inside = found.network.config
+    size = found.adapter.latent_size(inside, 0, 0, found.adapter.scale(found.vae))
+    grid = found.adapter.grid(inside, *size)
+    known = found.adapter.blocks(found.network)
+    return [Block(path, *grid, info.channels, info.streams) for path, info in known.items()]
 
 
 def check_model(config: ModelConfig, generation: GenerationConfig) -> dict[str, int]:
@@ -44,43 +77,43 @@ def check_model(config: ModelConfig, generation: GenerationConfig) -> dict[str, 
     """
     import diffusers
 
-    unet = _without_weights(config, generation.branches)
+    found = skeleton(config, generation)
+    adapter, inside = found.adapter, found.network.config
+    check_scheduler(config.scheduler, found.index, adapter)
     with loading(config):
-        index, source, options = _index(config)
-        scale = 2 ** (len(_vae(source, options).get("block_out_channels", (0,) * 4)) - 1)
-        kind = diffusers.DDIMScheduler if config.scheduler == "ddim" else getattr(diffusers, index["scheduler"][1])
-        scheduler = kind.from_pretrained(source, subfolder="scheduler", **options)
-    latent_size(unet.config, generation.height, generation.width, scale)
-    rehearsed(scheduler, generation.steps)
-    return {block: width_of(unet, block) for block in generation.blocks}
+        kind = (
+            diffusers.DDIMScheduler if config.scheduler == "ddim" else getattr(diffusers, found.index["scheduler"][1])
+        )
+        scheduler = kind.from_pretrained(found.source, subfolder="scheduler", **found.options)
+    size = adapter.latent_size(inside, generation.height, generation.width, adapter.scale(found.vae))
+    flows = adapter is not UNET and type(scheduler).__name__.startswith("FlowMatch")
+    setting = adapter.timesteps(scheduler, generation.steps, inside, size)
+    rehearsed(scheduler, generation.steps, FLOW_NEEDED if flows else NEEDED, **setting)
+    ports = dict.fromkeys(site.port for site in generation.sites)
+    return {port.block: adapter.check(found.network, Port(*port)) for port in ports}
 
 
-def _index(config: ModelConfig) -> tuple[dict[str, Any], str, dict[str, str]]:
-    """The pipeline's index, where its configurations lie, and what to ask for them with."""
-    source = config.config if config.single_file else config.path
-    options = {"revision": config.revision} if config.revision and not config.single_file else {}
-    return read_index(config), source, options
+def skeleton(config: ModelConfig, generation: GenerationConfig | None = None, weights: bool = True) -> Skeleton:
+    """A pipeline by its configurations; raises InputError where it cannot be listened to, as `generation` asks.
 
-
-def _vae(source: str, options: dict[str, str]) -> dict[str, Any]:
-    from diffusers import AutoencoderKL  # whose reader takes the configuration of any other VAE too
-
-    return dict(AutoencoderKL.load_config(source, subfolder="vae", **options))
-
-
-def _without_weights(config: ModelConfig, branches: Sequence[str] = ()) -> Any:
-    """The U-Net of a pipeline on the meta device; raises InputError where pictures cannot come from text alone."""
+    weights: whether they have to be there too.
+    """
+    import diffusers
     import torch
-    from diffusers import UNet2DConditionModel
 
     with loading(config):
-        index, source, options = _index(config)
-        check_class(str(index["_class_name"]))
-        settings = UNet2DConditionModel.load_config(source, subfolder="unet", **options)
-        check_unet(settings, _vae(source, options), branches)
+        index = read_index(config, weights)
+        source = config.config if config.single_file else config.path
+        options = {"revision": config.revision} if config.revision and not config.single_file else {}
+        adapter = adapter_of_index(index, source)
+        # the reader of any model takes the configuration of any VAE
+        vae = dict(diffusers.AutoencoderKL.load_config(source, subfolder="vae", **options))
+        kind = diffusers.UNet2DConditionModel if adapter is UNET else getattr(diffusers, index[adapter.part][1])
+        settings = kind.load_config(source, subfolder=adapter.part, **options)
+        check_pipeline(str(index["_class_name"]), index, settings, vae, adapter, generation)
         with torch.device("meta"):
-            unet = UNet2DConditionModel.from_config(settings)
-    return unet
+            network = kind.from_config(settings)
+    return Skeleton(adapter, network.eval(), index, vae, source, options)
 
 
 def describe(unet: Any) -> list[Block]:

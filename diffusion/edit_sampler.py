@@ -14,6 +14,7 @@ from torch import Tensor
 
 from gazetteer.data.core.sites import Site
 from gazetteer.data.inputs.edits import STAGES, Edit
+from gazetteer.diffusion.denoisers.registry import network
 from gazetteer.diffusion.draw import pictures_of
 from gazetteer.diffusion.generate import Generator
 from gazetteer.diffusion.resume import can_resume, coarse_stride, keep_latents, resumed_at
@@ -73,6 +74,8 @@ class EditSampler:
         resumes = can_resume(self.pipe)
         self.stride = coarse_stride(self.pipe, generator.config.steps, stride) if resumes else 1
         self.first = {stage: self.schedule.first_step(window) if resumes else 0 for stage, window in STAGES.items()}
+        stacked = self.generator.adapter.stacked(self.generator.config)
+        self._guided = stacked if not hasattr(self.pipe, "do_classifier_free_guidance") else None
         self._cached: dict[Start, _Cached] = {}
 
     def unedited(self, starts: Sequence[Start]) -> list[Picture]:
@@ -99,7 +102,7 @@ class EditSampler:
             latents = torch.cat([self._cached[start].latents[stage] for start in batch])
             with ExitStack() as stack:
                 stack.enter_context(resumed_at(self.pipe, self.first[stage], self.stride))
-                stack.enter_context(steer(self.pipe, own, self.saes, schedule=self.schedule))
+                stack.enter_context(steer(self.pipe, own, self.saes, schedule=self.schedule, guided=self._guided))
                 done += list(pictures_of(self._call(batch, latents, "np")))
         return done
 
@@ -118,12 +121,12 @@ class EditSampler:
             self._sample_whole(missing[i : i + self.batch_size], decode)
 
     def _sample_whole(self, starts: Sequence[Start], decode: bool) -> None:
-        unet = self.pipe.unet
-        noise = torch.cat([self.generator.noise(start.seed) for start in starts]).to(unet.device, unet.dtype)
+        noise = self.generator.latents([self.generator.noise(start.seed) for start in starts])
+        noise = noise.to(network(self.pipe).device)  # type: ignore[arg-type]
         kept: dict[int, Tensor] = {}
         pictures: list[Picture | None] = [None] * len(starts)
         if decode or any(self.first.values()):
-            with keep_latents(self.pipe, set(self.first.values()), len(starts)) as kept:
+            with keep_latents(self.pipe, set(self.first.values()), self.generator.latent_size) as kept:
                 output = self._call(starts, noise, "np" if decode else "latent")
             if decode:
                 pictures = list(pictures_of(output))
@@ -136,14 +139,7 @@ class EditSampler:
 
     @torch.inference_mode()
     def _call(self, starts: Sequence[Start], latents: Tensor, output_type: str) -> Any:
-        config = self.generator.config
-        size: dict[str, Any] = {n: v for n in ("height", "width") if (v := getattr(config, n))}
         with torch.autocast(latents.device.type, self.dtype, enabled=self.dtype == torch.bfloat16):
             return self.pipe(
-                prompt=[start.prompt for start in starts],
-                latents=latents,
-                num_inference_steps=config.steps,
-                guidance_scale=config.guidance,
-                output_type=output_type,
-                **size,
+                latents=latents, output_type=output_type, **self.generator.arguments([start.prompt for start in starts])
             )

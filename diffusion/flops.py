@@ -6,7 +6,9 @@ two operations a multiplication and addition in matrix products, convolutions an
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -14,9 +16,12 @@ from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from gazetteer.data.core.errors import InputError
-from gazetteer.diffusion.capture import attention_blocks
+from gazetteer.diffusion.config.generation import GenerationConfig
+from gazetteer.diffusion.config.suitable import check_scheduler
+from gazetteer.diffusion.denoisers.registry import UNET, adapter_of_index
 from gazetteer.diffusion.load import ModelConfig, check_path
-from gazetteer.diffusion.suitable import latent_size
+
+Grids = dict[str, tuple[int, int, int]]
 
 
 @dataclass(frozen=True)
@@ -24,21 +29,23 @@ class ModelCost:
     """What one picture costs the model.
 
     Attributes:
-        unet: operations of one U-Net evaluation (one picture, one branch).
+        denoiser: operations of one evaluation of the U-Net or transformer (one picture, one branch).
         text: of one prompt through every text encoder.
         decode: of one picture through the VAE's decoder.
-        calls: U-Net evaluations a branch: sampler steps, plus what the sampler adds to them.
+        calls: evaluations a branch: sampler steps, plus what the sampler adds to them.
         height, width: of the picture in px.
         blocks: attention block -> (grid height, grid width, channels).
+        branches: how many branches are evaluated a step with a configuration.
     """
 
-    unet: int
+    denoiser: int
     text: int
     decode: int
     calls: int
     height: int
     width: int
-    blocks: dict[str, tuple[int, int, int]]
+    blocks: Grids
+    branches: Callable[[GenerationConfig], int] = field(compare=False)
 
 
 def model_cost(config: ModelConfig, steps: int, height: int = 0, width: int = 0) -> ModelCost:
@@ -60,29 +67,58 @@ def model_cost(config: ModelConfig, steps: int, height: int = 0, width: int = 0)
     try:
         index: Any = diffusers.DiffusionPipeline.load_config(path, **options)
         parts = {name: value[1] for name, value in index.items() if isinstance(value, (list, tuple)) and value[1]}
+        adapter = adapter_of_index(index, path)
+        check_scheduler(config.scheduler, index, adapter)
         with torch.device("meta"):
-            unet, vae = (_part(getattr(diffusers, parts[name]), path, name, options) for name in ("unet", "vae"))
+            pair = ((name, getattr(diffusers, parts[name])) for name in (adapter.part, "vae"))
+            network, vae = (_part(kind, path, name, options) for name, kind in pair)
         name = "DDIMScheduler" if config.scheduler == "ddim" else parts["scheduler"]
         sampler = getattr(diffusers, name).from_pretrained(path, subfolder="scheduler", **options)
-        texts = [_text(path, part, options) for part in parts if part.startswith("text_encoder")]
+        words = adapter.words(index)
+        texts = [_text(path, part, options, words) for part in parts if part.startswith("text_encoder")]
     except (OSError, ValueError, KeyError, AttributeError) as error:
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
         raise InputError(f"The configurations of the model {path} could not be read: {reason}") from error
-    sampler.set_timesteps(steps)
-    scale = 2 ** (len(vae.config.block_out_channels) - 1)
-    rows, columns = latent_size(unet.config, height, width, scale)
-    height, width = rows * scale, columns * scale
-    latent = torch.empty(1, unet.config.in_channels, rows, columns, device="meta")
-    grids: dict[str, tuple[int, int, int]] = {}
-    for block in attention_blocks(unet):
-        unet.get_submodule(block).register_forward_hook(_grid_hook(grids, block))
+    scale = adapter.scale(vae.config)
+    rows, columns = adapter.latent_size(network.config, height, width, scale)
+    sampler.set_timesteps(**adapter.timesteps(sampler, steps, network.config, (rows, columns)))
+    latent = torch.empty(1, adapter.channels(network.config), rows, columns, device="meta")
     tokens = max((length for _, length in texts), default=77)
+    evaluate = _evaluate_unet if adapter is UNET else _evaluate_transformer
+    operations, grids = evaluate(adapter, network, latent, tokens)
     return ModelCost(
-        unet=count(lambda: unet(latent, torch.zeros(1, device="meta"), **_conditions(unet, tokens))),
-        text=sum(operations for operations, _ in texts),
-        decode=count(lambda: vae.decode(latent)),
-        calls=len(sampler.timesteps), height=height, width=width, blocks=grids,
+        denoiser=operations, text=sum(operations for operations, _ in texts),
+        decode=count(lambda: vae.decode(adapter.decoded(latent))),
+        calls=len(sampler.timesteps), height=rows * scale, width=columns * scale, blocks=grids,
+        branches=lambda generation: adapter.evaluations(index, generation),
     )  # fmt: skip
+
+
+def _evaluate_unet(adapter: Any, unet: Any, latent: Tensor, tokens: int) -> tuple[int, Grids]:
+    """Operations of one evaluation, and the grids that it shows."""
+    grids: Grids = {}
+    for block in adapter.blocks(unet):
+        unet.get_submodule(block).register_forward_hook(_grid_hook(grids, block))
+    return count(lambda: unet(latent, torch.zeros(1, device="meta"), **_conditions(unet, tokens))), grids
+
+
+def _evaluate_transformer(adapter: Any, network: Any, latent: Tensor, words: int) -> tuple[int, Grids]:
+    """Operations of one evaluation: counted, or where it asks tensors for their content, from its blocks' weights.
+
+    The estimate: 2 P N for the products of N tokens with the P weights of the blocks, and 4 N² d a block for attention.
+    """
+    rows, columns = latent.shape[2:]
+    height, width = adapter.grid(network.config, rows, columns)
+    known = adapter.blocks(network)
+    grids = {block: (height, width, info.channels) for block, info in known.items()}
+    try:
+        with torch.device("meta"):
+            example = adapter.example(network, rows, columns, words)
+            return count(lambda: network(**example)), grids
+    except (NotImplementedError, RuntimeError):  # as lengths of prompts that are read from masks
+        tokens = height * width + words
+        weights = sum(p.numel() for block in known for p in network.get_submodule(block).parameters())
+        return 2 * weights * tokens + sum(4 * tokens**2 * info.channels for info in known.values()), grids
 
 
 def count(run: Any) -> int:
@@ -113,22 +149,24 @@ def _width(unet: Any) -> int:
     return int(width[0] if isinstance(width, (list, tuple)) else width)
 
 
-def _text(path: str, name: str, options: dict[str, str]) -> tuple[int, int]:
+def _text(path: str, name: str, options: dict[str, str], most: int | None) -> tuple[int, int]:
     """(operations, tokens) of a prompt in a transformer of width d, L layers and feed-forward width f, T tokens.
 
     2 T L (4 d^2 + 2 d f) for the products with weights and 4 L T^2 d for the attention.
+
+    most: tokens that the pipeline lets through; None: as many as the encoder reads.
     """
     from transformers import AutoConfig
 
     config = AutoConfig.from_pretrained(path, trust_remote_code=False, subfolder=name, **options)
     config = getattr(config, "text_config", config)
-    t, d, f, layers = (
-        config.max_position_embeddings, config.hidden_size, config.intermediate_size, config.num_hidden_layers
-    )  # fmt: skip
+    t = min(getattr(config, "max_position_embeddings", most or 512), most or sys.maxsize)
+    wide = getattr(config, "d_ff", None) or config.intermediate_size  # of T5
+    d, f, layers = config.hidden_size, wide, config.num_hidden_layers
     return 2 * t * layers * (4 * d * d + 2 * d * f) + 4 * layers * t * t * d, t
 
 
-def _grid_hook(grids: dict[str, tuple[int, int, int]], block: str) -> Any:
+def _grid_hook(grids: Grids, block: str) -> Any:
     def hook(_: nn.Module, given: tuple[Tensor, ...], output: Any) -> None:
         channels, height, width = given[0].shape[1:]
         grids[block] = (height, width, channels)

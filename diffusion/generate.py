@@ -11,15 +11,16 @@ import torch
 from torch import Tensor
 
 from gazetteer.data.core.errors import InputError
-from gazetteer.data.core.sites import Site
+from gazetteer.data.core.sites import Port, Site
 from gazetteer.data.tables.codes import SparseMap
 from gazetteer.data.tables.images import to_uint8
-from gazetteer.diffusion.capture import capture_updates, cells, find_block, split_branches
+from gazetteer.diffusion.capture import capture, cells, split_branches
 from gazetteer.diffusion.config.generation import GenerationConfig
+from gazetteer.diffusion.config.suitable import check_pipeline
+from gazetteer.diffusion.denoisers.registry import UNET, adapter_of, network
 from gazetteer.diffusion.draw import blacked_out, pictures_of, tokens_cut
 from gazetteer.diffusion.memory import enough_memory
-from gazetteer.diffusion.schedule import rehearsed
-from gazetteer.diffusion.suitable import check_class, check_unet, latent_size
+from gazetteer.diffusion.schedule import FLOW_NEEDED, NEEDED, rehearsed
 from gazetteer.diffusion.watch import Call
 from gazetteer.sae.model.autoencoder import SparseAutoencoder
 
@@ -52,19 +53,39 @@ class Generator:
     def __init__(self, pipe: Any, config: GenerationConfig) -> None:
         """Raises InputError for an unknown block, or a model or sampler that cannot draw such pictures."""
         self.pipe, self.config = pipe, config
-        check_class(type(pipe).__name__)
-        check_unet(pipe.unet.config, pipe.vae.config, config.branches)
-        for block in config.blocks:
-            find_block(pipe.unet, block)
-        self.latent_size = latent_size(
-            pipe.unet.config, config.height, config.width, getattr(pipe, "vae_scale_factor", 8)
-        )
-        self.schedule = rehearsed(pipe.scheduler, config.steps)
+        self.adapter, self._network = adapter_of(pipe), network(pipe)
+        inside: Any = self._network.config
+        name, whole = type(pipe).__name__, dict(getattr(pipe, "config", {}))
+        check_pipeline(name, whole, inside, pipe.vae.config, self.adapter, config)
+        self.ports = tuple(dict.fromkeys(site.port for site in config.sites))
+        for port in self.ports:
+            self.adapter.check(self._network, port)
+        self._scale = getattr(pipe, "vae_scale_factor", 8) if self._unet else self.adapter.scale(pipe.vae.config)
+        self.latent_size = self.adapter.latent_size(inside, config.height, config.width, self._scale)
+        setting = self.adapter.timesteps(pipe.scheduler, config.steps, inside, self.latent_size)
+        flows = type(pipe.scheduler).__name__.startswith("FlowMatch") and not self._unet
+        self.schedule = rehearsed(pipe.scheduler, config.steps, FLOW_NEEDED if flows else NEEDED, **setting)
         self.moments = {site: self.schedule.moment(site.t) for site in config.sites}
-        self._sites_at: dict[tuple[str, int], list[Site]] = {}
+        self._sites_at: dict[tuple[Port, int, str], list[Site]] = {}
         for site in config.sites:
-            self._sites_at.setdefault((site.block, self.schedule.place(site.t)), []).append(site)
-        self._places = frozenset(place for _, place in self._sites_at)
+            self._sites_at.setdefault((site.port, self.schedule.place(site.t), site.branch), []).append(site)
+        self._places = frozenset(place for _, place, _ in self._sites_at)
+
+    @property
+    def _unet(self) -> bool:
+        return self.adapter is UNET
+
+    def arguments(self, prompts: Sequence[str]) -> dict[str, Any]:
+        """What the pipeline is called with beside latents and generators: prompts, guidance, steps and size."""
+        size = {name: value for name in ("height", "width") if (value := getattr(self.config, name))}
+        if not self._unet:  # not all of them draw by default what the network was made for
+            size = dict(zip(("height", "width"), (side * self._scale for side in self.latent_size), strict=True))
+        told = self.adapter.arguments(self.pipe, prompts, self.config)
+        return {**told, "num_inference_steps": self.config.steps, **size}
+
+    def latents(self, noise: Sequence[Tensor]) -> Tensor:
+        """Starting noises (`noise`), as the pipeline takes them for a batch."""
+        return self.adapter.latents(self.pipe, torch.cat(list(noise)))
 
     def noise(self, seed: int, generator: torch.Generator | None = None) -> Tensor:
         """Starting noise [1, channels, h, w], float32 on the CPU: it belongs to the seed alone.
@@ -72,7 +93,7 @@ class Generator:
         generator: one on the CPU, freshly seeded with `seed`, to draw from; a sampler that adds noise at its steps
         (ancestral ones) goes on with it, so that this noise belongs to the seed too.
         """
-        shape = (1, self.pipe.unet.config.in_channels, *self.latent_size)
+        shape = (1, self.adapter.channels(self._network.config), *self.latent_size)  # type: ignore[arg-type]
         return torch.randn(shape, generator=generator or torch.Generator("cpu").manual_seed(seed))
 
     @torch.inference_mode()
@@ -95,38 +116,37 @@ class Generator:
     @torch.inference_mode()
     def _sample(self, prompts: Sequence[str], seeds: Sequence[int], on_site: OnSite, decode: bool) -> Any:
         """The pipeline's output, ``np`` or latents, checked to be finite and heard."""
-        heard: set[tuple[str, int]] = set()
+        heard: set[tuple[Port, int, str]] = set()
 
-        def on_update(block: str, call: Call, update: Tensor) -> None:
-            if (block, call.place) in heard:
-                raise InputError(
-                    f"{type(self.pipe).__name__} calls its U-Net more than once at sampler step {call.step}; only "
-                    "pipelines that stack the guidance branches into one call can be listened to."
-                )
-            heard.add((block, call.place))
-            halves = split_branches(update, len(prompts))
-            for site in self._sites_at.get((block, call.place), ()):
-                on_site(site, cells(halves[site.branch]), update.shape[2], update.shape[3])
+        def on_signal(port: Port, call: Call, values: Tensor) -> None:
+            for branch, half in split_branches(values, len(prompts), call.branches).items():
+                key = (port, call.place, branch)
+                if key in heard:
+                    raise InputError(
+                        f"{type(self.pipe).__name__} calls its {self.adapter.kind} more than once at sampler step "
+                        f"{call.step}; only pipelines that run each branch of guidance once can be listened to."
+                    )
+                heard.add(key)
+                for site in self._sites_at.get(key, ()):
+                    on_site(site, cells(half), values.shape[2], values.shape[3])
 
-        size = {name: value for name in ("height", "width") if (value := getattr(self.config, name))}
         generators = [torch.Generator("cpu").manual_seed(seed) for seed in seeds]
         with enough_memory("sampling pictures", "batch_size", len(prompts), SPARE):
             # the pipeline moves them to its device, which an offloaded network does not tell
             noise = [self.noise(seed, own) for seed, own in zip(seeds, generators, strict=True)]
-            latents = torch.cat(noise).to(self.pipe.unet.dtype)
-            with capture_updates(self.pipe, self.config.blocks, on_update, lambda call: call.place in self._places):
+            latents, schedule = self.latents(noise), None if self._unet else self.schedule
+            with capture(self.pipe, self.ports, on_signal, lambda call: call.place in self._places, schedule):
                 output = self.pipe(
-                    prompt=list(prompts),
                     latents=latents,
                     generator=generators,
-                    num_inference_steps=self.config.steps,
-                    guidance_scale=self.config.guidance,
                     output_type="np" if decode else "latent",
-                    **size,
+                    **self.arguments(prompts),
                 )
         if unheard := self._sites_at.keys() - heard:
-            block, place = min(unheard)
-            raise InputError(f"{type(self.pipe).__name__} ended before {block} was heard at call {place + 1}.")
+            port, place, branch = min(unheard)
+            raise InputError(
+                f"{type(self.pipe).__name__} ended before {port} was heard at call {place + 1} of the branch {branch}."
+            )
         made = output.images
         if not np.isfinite(np.asarray(made.cpu() if isinstance(made, Tensor) else made)).all():
             raise ValueError("the model produced values that are not finite")

@@ -16,6 +16,8 @@ from gazetteer.data.inputs.model_files import (
     looks_like_folder,
     why_not_loaded,
 )
+from gazetteer.diffusion.config.suitable import check_scheduler
+from gazetteer.diffusion.denoisers.registry import adapter_of_index
 from gazetteer.diffusion.memory import is_out_of_memory
 
 if TYPE_CHECKING:
@@ -104,7 +106,7 @@ def load_pipeline(config: ModelConfig) -> DiffusionPipeline:
     """The pipeline in evaluation mode on its device, safetensors only, progress bars off.
 
     Raises:
-        InputError: the path does not hold a diffusers pipeline with a U-Net, whole and in safetensors, or the
+        InputError: the path does not hold a diffusers pipeline of a known kind, whole and in safetensors, or the
             device cannot be used.
     """
     import torch
@@ -137,25 +139,26 @@ def load_pipeline(config: ModelConfig) -> DiffusionPipeline:
     return pipe
 
 
-def read_index(config: ModelConfig) -> dict[str, Any]:
+def read_index(config: ModelConfig, weights: bool = True) -> dict[str, Any]:
     """``model_index.json`` of the pipeline (of `config.config`, for a single file): its class and its parts.
 
+    weights: whether they have to be there too.
+
     Raises:
-        InputError: there is none, the folder is not whole, or the pipeline has no U-Net.
+        InputError: there is none, the folder is not whole, or no adapter knows the pipeline.
     """
     from diffusers import DiffusionPipeline
 
-    check_path(config)
+    check_path(config, weights)
     source = config.config if config.single_file else config.path
     options = {"revision": config.revision} if config.revision and not config.single_file else {}
     index: dict[str, Any] = dict(DiffusionPipeline.load_config(source, **options))
-    if "unet" not in index:
-        raise InputError(f"{source} is a {index.get('_class_name')}, which has no U-Net to look into.")
+    adapter_of_index(index, source)
     return index
 
 
-def check_path(config: ModelConfig) -> None:
-    """Raise InputError for a path that cannot be loaded, before any library opens it."""
+def check_path(config: ModelConfig, weights: bool = True) -> None:
+    """Raise InputError for a path that cannot be loaded, before any library opens it; see `read_index`."""
     path = Path(config.path)
     if path.suffix in PICKLES:
         raise InputError(
@@ -164,7 +167,8 @@ def check_path(config: ModelConfig) -> None:
         )
     if not config.single_file:
         if looks_like_folder(config.path):
-            check_pipeline_folder(path, frozenset() if config.safety_checker else frozenset({"safety_checker"}))
+            leave_out = frozenset() if config.safety_checker else frozenset({"safety_checker"})
+            check_pipeline_folder(path, leave_out, weights)
         return
     if not path.is_file():
         raise InputError(f"The {WHAT} {path} does not exist (accepted: a folder, a hub id, or a .safetensors file).")
@@ -203,10 +207,14 @@ def _read(config: ModelConfig) -> Any:
     import torch
 
     index = read_index(config)
+    check_scheduler(config.scheduler, index, adapter_of_index(index, config.path))
     options: dict[str, Any] = {name: getattr(config, name) for name in ("revision", "variant", "device_map")}
     options = {name: value for name, value in options.items() if value} | {"dtype": getattr(torch, config.dtype)}
     if "safety_checker" in index and not config.safety_checker:
         options |= {"safety_checker": None, "requires_safety_checker": False}
+    # an encoder that the pipeline was saved without must be left out by name (SD 3 without T5)
+    absent = (name for name, part in index.items() if part in ([None, None], (None, None)))
+    options |= {name: None for name in absent if name.startswith(("text_encoder", "tokenizer"))}
     if not config.single_file:
         return diffusers.DiffusionPipeline.from_pretrained(config.path, use_safetensors=True, **options)
     kind: Any = getattr(diffusers, str(index["_class_name"]), None)

@@ -14,8 +14,9 @@ import torch
 from torch import Tensor, nn
 
 from gazetteer.data.core.errors import InputError
-from gazetteer.data.core.sites import Site
+from gazetteer.data.core.sites import Port, Site
 from gazetteer.diffusion.capture import cells, replaced_update, split_branches
+from gazetteer.diffusion.denoisers.registry import UNET
 from gazetteer.diffusion.generate import Generator
 from gazetteer.diffusion.watch import Call, watched
 from gazetteer.sae.model.autoencoder import SparseAutoencoder
@@ -66,6 +67,12 @@ def noise_errors(
         InputError: a scheduler without a noise schedule of the usual kind, or another kind of prediction.
     """
     pipe, config = generator.pipe, generator.config
+    if generator.adapter is not UNET:
+        raise InputError(
+            f"Loss recovered is measured on U-Nets alone, not on {type(pipe).__name__}; sae.recover=0 leaves it out."
+        )
+    if any(site.port != Port(site.block) for site in saes):
+        raise InputError("Loss recovered is measured on updates of the image stream; sae.recover=0 leaves it out.")
     schedule, kind = getattr(pipe.scheduler, "alphas_cumprod", None), pipe.scheduler.config.get("prediction_type")
     if schedule is None or kind not in ("epsilon", "v_prediction"):
         raise InputError(

@@ -87,39 +87,44 @@ def _pndm_steps(calls: int, runge_kutta: int) -> tuple[int, ...]:
     return tuple([*first, *later][:calls])
 
 
-def rehearsed(scheduler: Any, steps: int) -> Schedule:
+_WHOSE = {True: "Stable Diffusion's", False: "flow-matching"}
+FLOW_NEEDED = ("set_timesteps", "step", "timesteps", "order")
+"""What pipelines of flow matching ask of a scheduler."""
+
+
+def rehearsed(scheduler: Any, steps: int, needed: Sequence[str] = NEEDED, **setting: Any) -> Schedule:
     """Set a scheduler's timesteps, after a rehearsal of its steps without a model.
+
+    Args:
+        needed: what the pipeline asks of it.
+        setting: how the pipeline sets its timesteps; by the number of steps alone where nothing is given.
 
     Raises:
         InputError: pictures cannot be drawn with this sampler (it lacks what Stable Diffusion's pipelines need, runs
             from picture to noise, or fails at so many steps), or it draws noise that does not belong to the seed.
     """
     name = type(scheduler).__name__
-    missing = [attribute for attribute in NEEDED if not hasattr(scheduler, attribute)]
+    instead = "; model.scheduler=ddim takes DDIM in its place" if needed == NEEDED else ""
+    missing = [attribute for attribute in needed if not hasattr(scheduler, attribute)]
     if missing:
         raise InputError(
-            f"The sampler {name} does not fit Stable Diffusion's pipelines (it has no {', '.join(missing)}); "
-            "model.scheduler=ddim takes DDIM in its place."
+            f"The sampler {name} does not fit {_WHOSE[needed == NEEDED]} pipelines (it has no {', '.join(missing)})"
+            f"{instead}."
         )
     try:
-        scheduler.set_timesteps(steps)
+        scheduler.set_timesteps(**(setting or {"num_inference_steps": steps}))
         first, second = (_rehearsal(scheduler, seed) for seed in (0, 1))
     except Exception as error:  # whatever a sampler may throw that was made for other pipelines
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
-        raise InputError(
-            f"The sampler {name} cannot draw pictures in {steps} steps ({reason}); model.scheduler=ddim takes DDIM in "
-            "its place."
-        ) from error
+        raise InputError(f"The sampler {name} cannot draw pictures in {steps} steps ({reason}){instead}.") from error
     if not torch.equal(first, second):
         raise InputError(
             f"The sampler {name} draws noise that does not belong to a picture's seed, so that no picture could be "
-            "drawn twice; model.scheduler=ddim takes DDIM in its place."
+            f"drawn twice{instead}."
         )
     schedule = Schedule.of(scheduler)
     if any(later > earlier for earlier, later in zip(schedule.timesteps, schedule.timesteps[1:], strict=False)):
-        raise InputError(
-            f"The sampler {name} runs from picture to noise; model.scheduler=ddim takes DDIM in its place."
-        )
+        raise InputError(f"The sampler {name} runs from picture to noise{instead}.")
     return schedule
 
 
@@ -134,10 +139,10 @@ def _rehearsal(scheduler: Any, seed: int) -> Tensor:
     generator = torch.Generator("cpu").manual_seed(0)
     takes = inspect.signature(own.step).parameters
     extra: dict[str, Any] = {"generator": [generator]} if "generator" in takes else {}
-    x = torch.randn((1, 4, 2, 2), generator=generator) * own.init_noise_sigma
+    x = torch.randn((1, 4, 2, 2), generator=generator) * getattr(own, "init_noise_sigma", 1.0)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         for timestep in own.timesteps:
-            predicted = 0.1 * own.scale_model_input(x, timestep)
+            predicted = 0.1 * (own.scale_model_input(x, timestep) if hasattr(own, "scale_model_input") else x)
             x = own.step(predicted, timestep, x, return_dict=False, **extra)[0]
     return torch.nan_to_num(x)

@@ -11,21 +11,22 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from gazetteer.data.core.errors import InputError
-from gazetteer.data.core.sites import Site
-from gazetteer.data.inputs.edits import SAE_UNITS, Edit, Target
-from gazetteer.diffusion.capture import cells, states_around, width_of, with_states
+from gazetteer.data.core.sites import Port, Site
+from gazetteer.data.inputs.edits import Edit, Target
+from gazetteer.diffusion.capture import cells
+from gazetteer.diffusion.changes import Action, changes_of, rows_of
+from gazetteer.diffusion.denoisers.registry import adapter_of, network
 from gazetteer.diffusion.schedule import Schedule
-from gazetteer.diffusion.watch import Hook, hooked, network, watched
-from gazetteer.sae.model.autoencoder import Codes, SparseAutoencoder
+from gazetteer.diffusion.watch import Hook, Passing, hooked, watched
+from gazetteer.sae.model.autoencoder import SparseAutoencoder
 from gazetteer.sae.model.checkpoint import expect_width, load_site_saes
 
 Saes = Mapping[Site, SparseAutoencoder]
@@ -60,22 +61,31 @@ def steer(
             feature it does not have; during generation: a place in the batch that is not there, a timestep that is
             not in the schedule, the uncond branch without guidance, or a pipeline that stacks more than the two halves.
     """
-    actions = _actions(pipe.unet, [edit for edit in edits if edit.strength != 0.0], saes)
+    actions = _actions(pipe, [edit for edit in edits if edit.strength != 0.0], saes)
     stacked: list[
         tuple[int, int]
     ] = []  # of each edited call: inputs in its batch, inputs there should be of one picture
+    owed = _Owed()
 
     def hook_for(block: str) -> Hook:
         mine = [action for action in actions if action.target.block == block]
 
-        def hook(_: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any) -> Any:
+        def hook(passing: Passing) -> Any:
             due = [action for action in mine if action.edit.active(watch.now.t)]
             if not due:
                 return None
-            before, after = states_around(args, kwargs, output)
-            halved = _is_guided(pipe) if guided is None else guided
-            stacked.append((len(after), 2 if halved else 1))
-            return with_states(output, _edited(after, after - before, due, halved))
+            separate = len(watch.now.branches) == 1  # each branch has a call of its own
+            halved = separate or (adapter_of(pipe).guided(pipe) if guided is None else guided)
+            order, edited = watch.now.branches if halved else ("cond",), dict[str, Tensor]()
+            for port in dict.fromkeys(action.target.site.port for action in due):
+                here = [action for action in due if action.target.site.port == port]
+                after = edited[port.stream] if port.stream in edited else passing.states(port.stream)[1]
+                stacked.append((len(after), len(order)))
+                edited[port.stream] = _edited(after, passing.signal(port), here, order, owed if separate else None)
+            output = passing.output
+            for stream, after in edited.items():
+                output = passing.replaced(after, stream, output)
+            return output
 
         return hook
 
@@ -84,57 +94,64 @@ def steer(
         return
     blocks = sorted({action.target.block for action in actions})
     with (
-        watched(pipe, schedule, partial(_check_stacking, pipe, stacked)) as watch,
-        hooked(pipe.unet, {block: hook_for(block) for block in blocks}),
+        watched(pipe, schedule, partial(_check_step, pipe, stacked, owed)) as watch,
+        hooked(pipe, {block: hook_for(block) for block in blocks}),
     ):
         yield
 
 
-def _check_stacking(pipe: Any, stacked: list[tuple[int, int]], latents: Tensor | None) -> None:
+class _Owed:
+    """Where branches are calls of their own: what that of cond leaves for that of uncond.
+
+    Attributes:
+        both: by port, what was added to cond and is to be taken from uncond.
+        uncond: ports with an edit that waits for the uncond call.
+    """
+
+    def __init__(self) -> None:
+        self.both: dict[Port, Tensor] = {}
+        self.uncond: set[Port] = set()
+
+    def settle(self) -> None:
+        """The step ends; raises InputError when an edit of the uncond branch found no such call."""
+        waiting, self.uncond = self.uncond, set()
+        self.both.clear()
+        if waiting:
+            raise InputError("An edit acts on the uncond branch, but this generation runs without guidance.")
+
+
+def _check_step(pipe: Any, stacked: list[tuple[int, int]], owed: _Owed, latents: Tensor | None) -> None:
     """Refuse, after the first edited step, a pipeline that gives its U-Net other inputs than an edit expects.
 
     One of each picture, or with guidance two; InstructPix2Pix, perturbed attention and others stack three and more.
     A hook sees the batch alone; how many pictures are drawn, the sampler's step is told.
     """
+    owed.settle()
     noted = list(stacked)
     stacked.clear()
     for inputs, parts in noted:
         if latents is not None and inputs != parts * len(latents):
             raise InputError(
-                f"{type(pipe).__name__} gives the U-Net {inputs} inputs for {len(latents)} pictures; edits know "
-                f"pipelines that give {'an unconditional and a conditional one' if parts == 2 else 'one'} of each."
+                f"{type(pipe).__name__} gives the {adapter_of(pipe).kind} {inputs} inputs for {len(latents)} pictures; "
+                "edits know pipelines that give "
+                f"{'an unconditional and a conditional one' if parts == 2 else 'one'} of each."
             )
 
 
-@dataclass(frozen=True, eq=False)
-class _Action:
-    """One target of one edit, with its direction [d], float32, in the length its unit asks for."""
-
-    edit: Edit
-    target: Target
-    direction: Tensor
-    sae: SparseAutoencoder | None
-
-    @property
-    def source(self) -> str:
-        """The half whose update the change is computed from."""
-        return "uncond" if self.edit.branch == "uncond" else "cond"
-
-    @property
-    def removes(self) -> bool:
-        return self.sae is not None and self.edit.outside == "remove" and not self.edit.region.everywhere
-
-
-def _actions(unet: nn.Module, edits: Sequence[Edit], saes: Saes | str | Path | None) -> list[_Action]:
+def _actions(pipe: Any, edits: Sequence[Edit], saes: Saes | str | Path | None) -> list[Action]:
     unresolved = [edit.name for edit in edits if not edit.targets]
     if unresolved:
         raise InputError(f"The edit of {unresolved[0]!r} has no targets yet; resolve it with a labelled run first.")
     wanted = {target.site for edit in edits for target in edit.targets if target.features}
-    widths = {target.block: width_of(unet, target.block) for edit in edits for target in edit.targets}
+    adapter, denoiser = adapter_of(pipe), network(pipe)
+    widths = {t.block: adapter.check(denoiser, t.site.port) for edit in edits for t in edit.targets}
+    for edit in edits:
+        if not edit.region.everywhere and any(target.stream != "image" for target in edit.targets):
+            raise InputError(f"The edit of {edit.name!r} has a region, but words lie nowhere in the picture.")
     if saes is None or isinstance(saes, str | Path):
         if wanted and saes is None:
             raise InputError("Edits with features need the autoencoders they belong to.")
-        device = next(network(unet).parameters()).device
+        device = next(denoiser.parameters()).device
         saes = load_site_saes(saes, wanted, device=device) if wanted and saes is not None else {}
     missing = sorted(wanted - set(saes))
     if missing:
@@ -142,9 +159,9 @@ def _actions(unet: nn.Module, edits: Sequence[Edit], saes: Saes | str | Path | N
     for site in wanted:
         expect_width(saes[site], widths[site.block], site)
     return [
-        _Action(edit, target, _direction(edit, target, saes, widths[target.block]), saes.get(target.site))
+        Action(edit, target, _direction(edit, target, saes, widths[target.block]), saes.get(target.site))
         if target.features
-        else _Action(edit, target, _direction(edit, target, saes, widths[target.block]), None)
+        else Action(edit, target, _direction(edit, target, saes, widths[target.block]), None)
         for edit in edits
         for target in edit.targets
     ]
@@ -167,127 +184,39 @@ def _direction(edit: Edit, target: Target, saes: Saes, width: int) -> Tensor:
     return direction / direction.norm().clamp_min(1e-12) if edit.unit == "update_norm" else direction
 
 
-def _is_guided(pipe: Any) -> bool:
-    known = getattr(pipe, "do_classifier_free_guidance", None)
-    if known is None:
-        raise InputError(f"{type(pipe).__name__} does not say whether it uses guidance; pass guided=True or False.")
-    return bool(known)
+def _edited(after: Tensor, update: Tensor, due: Sequence[Action], order: Sequence[str], owed: _Owed | None) -> Tensor:
+    """`after` [batch, d, h, w] with the changes added, computed from `update` of the same shape.
 
-
-def _edited(after: Tensor, update: Tensor, due: Sequence[_Action], guided: bool) -> Tensor:
-    """`after` [batch, d, h, w] with the changes added, computed from `update` of the same shape."""
-    images = update.shape[0] // 2 if guided else update.shape[0]
-    starts = {"uncond": 0, "cond": images} if guided else {"cond": 0}
+    Args:
+        order: the branches that the batch holds.
+        owed: where the branches are calls of their own, what one leaves for the other; all of `due` are of one port.
+    """
+    images = update.shape[0] // len(order)
+    starts = {branch: place * images for place, branch in enumerate(order)}
     out = after.clone()
+    port = due[0].target.site.port
+    if owed is not None and "uncond" in starts:
+        owed.uncond.discard(port)
+        if port in owed.both:
+            out -= owed.both.pop(port)
     for source in ("cond", "uncond"):
         mine = [action for action in due if action.source == source]
         if not mine:
+            continue
+        if source not in starts and owed is not None:
+            owed.uncond.update({port} if source == "uncond" else ())
             continue
         if source not in starts:
             raise InputError("An edit acts on the uncond branch, but this generation runs without guidance.")
         grid = (update.shape[2], update.shape[3])
         x = cells(update[starts[source] : starts[source] + images])
-        for branch, change in _changes(x, grid, mine).items():
-            rows = _rows([action for action in mine if action.edit.branch == branch], images)
+        for branch, change in changes_of(x, grid, mine).items():
+            rows = rows_of([action for action in mine if action.edit.branch == branch], images)
             add = change[rows].transpose(1, 2).unflatten(2, grid).to(out.device, out.dtype)
             place = torch.tensor(rows, device=out.device)
             out.index_add_(0, place + starts[source], add)
-            if branch == "both" and guided:
+            if branch == "both" and "uncond" in starts:
                 out.index_add_(0, place + starts["uncond"], -add)
+            elif branch == "both" and owed is not None:
+                owed.both[port] = torch.zeros_like(out).index_add_(0, place, add)
     return out
-
-
-def _changes(x: Tensor, grid: tuple[int, int], actions: Sequence[_Action]) -> dict[str, Tensor]:
-    """The change [images, cells, d] of each kind of branch, from the updates x of one half."""
-    read = {
-        action.target.site: action.sae
-        for action in actions
-        if action.sae is not None and (action.removes or action.edit.unit in SAE_UNITS)
-    }
-    codes = {site: _encode(sae, x) for site, sae in read.items()}  # each once, however many actions ask for it
-    changes: dict[str, Tensor] = {}
-    for action in actions:
-        change = changes.setdefault(action.edit.branch, torch.zeros_like(x))
-        rows = _rows([action], len(x))
-        inside = torch.from_numpy(action.edit.region.grid(*grid).reshape(-1)).to(x.device)
-        if action.edit.unit == "code":
-            added = _active(action, codes[action.target.site], rows).to(x.device)
-            change[rows] += action.edit.strength * inside[:, None] * added
-            continue
-        amount = _amount(action.edit.unit, x[rows], codes.get(action.target.site), rows) * action.edit.strength
-        here = inside * 1.5 - 0.5 if action.edit.outside == "subtract" else inside
-        change[rows] += (amount * here)[:, :, None] * action.direction.to(x.device)
-    for site in sorted({action.target.site for action in actions if action.removes}):
-        sharing = [action for action in actions if action.sae is not None and action.target.site == site]
-        for branch, removed in _removed(codes[site], grid, sharing).items():
-            changes[branch] -= removed.to(x.device)
-    return changes
-
-
-def _amount(unit: str, x: Tensor, codes: Codes | None, rows: Sequence[int]) -> Tensor:
-    """What one unit of strength is in each cell, [rows, cells]."""
-    if unit == "update_norm":
-        return x.norm(dim=2)
-    if unit in ("code_norm", "code_norm_share"):
-        assert codes is not None
-        norms = codes.values[list(rows)].norm(dim=2).to(x.device)
-        return norms if unit == "code_norm" else norms / norms.sum(dim=1, keepdim=True).clamp_min(1e-12)
-    return torch.ones(x.shape[:2], device=x.device)
-
-
-def _active(action: _Action, codes: Codes, rows: Sequence[int]) -> Tensor:
-    """Σ Z·f of the target's features in each cell, [rows, cells, d]."""
-    assert action.sae is not None
-    features = list(action.target.features)
-    values, indices = codes.values[list(rows)], codes.indices[list(rows)]
-    own = torch.stack([(values * (indices == feature)).sum(dim=2) for feature in features], dim=2)
-    return own @ action.sae.decoder.detach()[features].float()
-
-
-def _removed(codes: Codes, grid: tuple[int, int], actions: Sequence[_Action]) -> dict[str, Tensor]:
-    """Σ Z·f of what each kind of branch takes away outside the regions, [images, cells, d]."""
-    images, count, _ = codes.values.shape
-    sae = actions[0].sae
-    assert sae is not None
-    used = sorted({feature for action in actions for feature in action.target.features})
-    place = {feature: i for i, feature in enumerate(used)}
-    device = codes.values.device
-    wanted: dict[str, Tensor] = {}
-    taken = torch.zeros(images, count, len(used), dtype=torch.bool, device=device)
-    for action in actions:  # where any edit places a feature, none takes it away
-        inside = torch.from_numpy(action.edit.region.grid(*grid).reshape(-1)).to(device)
-        columns = torch.zeros(len(used), dtype=torch.bool, device=device)
-        columns[[place[feature] for feature in action.target.features]] = True
-        rows = _rows([action], images)
-        taken[rows] |= (inside[:, None] & columns)[None]
-        if action.removes:
-            mask = wanted.setdefault(action.edit.branch, torch.zeros_like(taken))
-            mask[rows] |= (~inside[:, None] & columns)[None]
-    dense = torch.zeros(images * count, sae.config.n, device=device)
-    dense.scatter_add_(1, codes.indices.flatten(0, 1), codes.values.flatten(0, 1).float())
-    values = dense[:, used].unflatten(0, (images, count))
-    vectors = sae.decoder.detach()[used].float()
-    removed: dict[str, Tensor] = {}
-    for branch in sorted(wanted):  # "both" first: what it removes is not removed a second time
-        removed[branch] = (values * (wanted[branch] & ~taken)) @ vectors
-        taken |= wanted[branch]
-    return removed
-
-
-def _rows(actions: Sequence[_Action], images: int) -> list[int]:
-    """The pictures these actions change."""
-    if any(not action.edit.images for action in actions):
-        return list(range(images))
-    rows = sorted({image for action in actions for image in action.edit.images})
-    if rows and rows[-1] >= images:
-        raise InputError(f"An edit names picture {rows[-1]} (from 0) of a batch of {images}.")
-    return rows
-
-
-@torch.no_grad()
-def _encode(sae: SparseAutoencoder, x: Tensor) -> Codes:
-    """Codes of the updates [images, cells, d], with values and indices [images, cells, slots]."""
-    flat = x.flatten(0, 1).to(sae.encoder.device, sae.encoder.dtype)
-    with torch.autocast(flat.device.type, enabled=False):  # in bfloat16 many activations tie
-        values, indices = sae.encode(flat)
-    return Codes(values.float().unflatten(0, x.shape[:2]), indices.unflatten(0, x.shape[:2]))

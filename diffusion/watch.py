@@ -13,13 +13,49 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from gazetteer.data.core.errors import InputError
+from gazetteer.data.core.sites import Port
+from gazetteer.diffusion.denoisers.adapter import STACKED, Adapter, Layout
+from gazetteer.diffusion.denoisers.registry import adapter_of, network
 from gazetteer.diffusion.schedule import Schedule
 
-Hook = Callable[[nn.Module, tuple[Any, ...], dict[str, Any], Any], Any]
-"""A forward hook: (module, args, kwargs, output) -> another output, or None."""
+
+@dataclass(frozen=True)
+class Passing:
+    """A block at work.
+
+    Attributes:
+        output: what it gives; None before it has run.
+        layout: how the tokens of this call of the denoiser lie.
+    """
+
+    adapter: Adapter
+    block: nn.Module
+    args: tuple[Any, ...]
+    kwargs: dict[str, Any]
+    output: Any
+    layout: Layout
+
+    def states(self, stream: str = "image") -> tuple[Tensor, Tensor]:
+        """A stream before and after the block (`gazetteer.diffusion.denoisers.adapter.Adapter.states`)."""
+        return self.adapter.states(self.block, stream, self.args, self.kwargs, self.output, self.layout)
+
+    def signal(self, port: Port) -> Tensor:
+        """What is heard at a port [batch, channels, height, width]."""
+        before, after = self.states(port.stream)
+        return after - before if port.signal == "update" else after
+
+    def replaced(self, after: Tensor, stream: str = "image", output: Any = None) -> Any:
+        """The output, or another one of its kind, with another state of a stream in it."""
+        old = self.output if output is None else output
+        return self.adapter.replaced(self.block, stream, self.args, self.kwargs, old, self.layout, after)
+
+
+Hook = Callable[[Passing], Any]
+"""Called when a block has run; returns another output, or None."""
 
 
 @dataclass(frozen=True)
@@ -30,8 +66,9 @@ class Call:
         place: 0-based among the calls of the whole process.
         step: 0-based sampler step.
         first: whether it is the first call of its step (a step of Heun's has two).
-        timestep: as the denoiser is told.
+        timestep: the sampler's own; what the denoiser is told may be another scale of it.
         t: position in the reverse process, 1.0 in the first step, 0.0 in the last.
+        branches: of guidance that its batch holds if it holds all it can, in their order.
     """
 
     place: int
@@ -39,6 +76,7 @@ class Call:
     first: bool
     timestep: float
     t: float
+    branches: tuple[str, ...] = STACKED
 
 
 @dataclass
@@ -48,12 +86,14 @@ class Watch:
     Attributes:
         call: the present, or last, call of the denoiser; None before the first of a generation.
         calls: how many there were since the sampler's last step.
+        context: for which branch, as the pipeline tells the network's cache; None where it does not.
     """
 
     pipe: Any
     schedule: Schedule | None = None
     call: Call | None = None
     calls: int = 0
+    context: str | None = None
     _own: Schedule | None = None
     _stepped: bool = False
 
@@ -70,15 +110,15 @@ class Watch:
 
     def called(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Call:
         """The denoiser is called; raises InputError for a timestep that is not in the schedule."""
-        value = kwargs["timestep"] if "timestep" in kwargs else args[1]
-        timestep = float(value.flatten()[0] if isinstance(value, Tensor) else value)
+        told = self.adapter.told(network(self.pipe), args, kwargs)
         if self._own is None:
             self._own = self.schedule or Schedule.of(self.pipe.scheduler)
         schedule = self._own
-        place = self._place(schedule, timestep)
+        place = self._place(schedule, told)
         step = schedule.steps[place]
         first = place == 0 or schedule.steps[place - 1] != step
-        self.call = Call(place, step, first, timestep, schedule.t(place))
+        branches = self.adapter.order(self.context, self.calls)
+        self.call = Call(place, step, first, schedule.timesteps[place], schedule.t(place), branches)
         self.calls += 1
         self._stepped = False
         return self.call
@@ -87,29 +127,33 @@ class Watch:
         """The sampler takes a step; raises InputError when no call of the denoiser came before it."""
         if not self.calls:
             raise InputError(
-                f"{type(self.pipe).__name__} took a sampler step, but its U-Net was not heard: something runs in its "
-                "place (a traced or exported network, a cache), which can be neither listened to nor steered."
+                f"{type(self.pipe).__name__} took a sampler step, but its {self.adapter.kind} was not heard: "
+                "something runs in its place (a traced or exported network, a cache), which can be neither listened "
+                "to nor steered."
             )
         self.calls, self._stepped = 0, True
 
-    def _place(self, schedule: Schedule, timestep: float) -> int:
-        """The place of a call: the next one if its timestep says so, else the next one of that timestep."""
+    @property
+    def adapter(self) -> Adapter:
+        """That of the pipeline."""
+        return adapter_of(self.pipe)
+
+    def _place(self, schedule: Schedule, value: Any) -> int:
+        """The place of a call: the next one if what it is told says so, else the next one that does."""
+        told = float(value.flatten()[0] if isinstance(value, Tensor) else value)
         begin = getattr(self.pipe.scheduler, "begin_index", None) or 0
         expected = begin if self.call is None else self.call.place + self._stepped
-        slack = 1e-6 * max(1.0, abs(timestep))
-        places = [place for place, value in enumerate(schedule.timesteps) if abs(value - timestep) <= slack]
+        half = isinstance(value, Tensor) and value.dtype in (torch.float16, torch.bfloat16)
+        slack = (torch.finfo(value.dtype).eps if half else 1e-6) * max(1.0, abs(told))
+        times = (self.adapter.time(self.pipe, timestep) for timestep in schedule.timesteps)
+        places = [place for place, time in enumerate(times) if abs(time - told) <= slack]
         if not places:
-            raise InputError(f"The U-Net was called at timestep {timestep:g}, which is not in the sampler's schedule.")
+            raise InputError(
+                f"The {self.adapter.kind} was called at timestep {told:g}, which is not in the sampler's schedule."
+            )
         if expected in places:
             return expected
         return next((place for place in places if place > expected), places[0])
-
-
-def network(pipe: Any) -> nn.Module:
-    """The denoiser whose modules run, of a pipeline or inside the wrapper of torch.compile."""
-    unet = getattr(pipe, "unet", pipe)
-    found: nn.Module = getattr(unet, "_orig_mod", unet)
-    return found
 
 
 @contextmanager
@@ -143,6 +187,15 @@ def watched(
             on_step(sample if isinstance(sample, Tensor) else None)
         return usual(*args, **kwargs)
 
+    @contextmanager
+    def context(usual: Callable[..., Any], name: str) -> Iterator[None]:
+        watch.context = name
+        try:
+            with usual(name):
+                yield
+        finally:
+            watch.context = None
+
     def called(_: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         call = watch.called(args, kwargs)
         if on_call is not None:
@@ -151,51 +204,55 @@ def watched(
     with ExitStack() as stack:
         stack.enter_context(uncompiled())
         stack.callback(network(pipe).register_forward_pre_hook(called, with_kwargs=True).remove)
+        if hasattr(network(pipe), "cache_context"):
+            stack.enter_context(patched(network(pipe), "cache_context", context))
         stack.enter_context(patched(pipe.scheduler, "set_timesteps", begin))
         stack.enter_context(patched(pipe.scheduler, "step", step))
         yield watch
 
 
 @contextmanager
-def hooked(unet: nn.Module, hooks: Mapping[str, Hook], before: bool = False) -> Iterator[None]:
-    """While open, the hooks are on the modules of these paths, and every call of the U-Net must come by all of them.
+def hooked(model: Any, hooks: Mapping[str, Hook], before: bool = False) -> Iterator[None]:
+    """While open, the hooks are on the modules of these paths, and every call of the denoiser must come by all of them.
 
     Args:
-        unet: a U-Net, or torch.compile's wrapper of one; it runs uncompiled meanwhile.
-        hooks: by path; forward hooks, or with `before` forward pre-hooks (output is then None).
+        model: a pipeline, its denoiser, or torch.compile's wrapper of one; it runs uncompiled meanwhile.
+        hooks: by path; called when the module has run, or with `before` before that (output is then None).
 
     Raises:
-        InputError: after a call of the U-Net that passed a hook by.
+        InputError: after a call of the denoiser that passed a hook by.
     """
-    unet = network(unet)
+    denoiser, adapter = network(model), adapter_of(model)
     missing: set[str] = set()
+    layout = [Layout()]
 
     def counted(path: str, hook: Hook) -> Callable[..., Any]:
         def run(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any = None) -> Any:
             missing.discard(path)
-            return hook(module, args, kwargs, output)
+            return hook(Passing(adapter, module, args, kwargs, output, layout[0]))
 
         return run
 
-    def begin(*_: Any) -> None:
+    def begin(_: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        layout[0] = adapter.layout(denoiser, args, kwargs)
         missing.clear()
         missing.update(hooks)
 
     def check(*_: Any) -> None:
         if missing:
             raise InputError(
-                f"The U-Net was called, but {', '.join(sorted(missing))} was not heard: a compiled part, or a "
+                f"The {adapter.kind} was called, but {', '.join(sorted(missing))} was not heard: a compiled part, or a "
                 "cache that skips blocks, can be neither listened to nor steered; load the model without it."
             )
 
     with ExitStack() as stack:
         stack.enter_context(uncompiled())
-        stack.callback(unet.register_forward_pre_hook(begin).remove)
+        stack.callback(denoiser.register_forward_pre_hook(begin, with_kwargs=True).remove)
         for path, hook in hooks.items():
-            module = unet.get_submodule(path)
+            module = denoiser.get_submodule(path)
             register = module.register_forward_pre_hook if before else module.register_forward_hook
             stack.callback(register(counted(path, hook), with_kwargs=True).remove)
-        stack.callback(unet.register_forward_hook(check).remove)
+        stack.callback(denoiser.register_forward_hook(check).remove)
         yield
 
 
@@ -205,7 +262,6 @@ def uncompiled() -> Iterator[None]:
     if "torch._dynamo" not in sys.modules:  # then nothing is compiled, and the import takes a second
         yield
         return
-    import torch
 
     with torch.compiler.set_stance("force_eager"):
         yield

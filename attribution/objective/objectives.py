@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -16,8 +15,8 @@ from torch import Tensor, nn
 from gazetteer.attribution.objective.samples import Samples, predict
 from gazetteer.data.core.errors import InputError
 from gazetteer.data.core.importing import import_named
-from gazetteer.diffusion.capture import cells, find_block, states_around
-from gazetteer.diffusion.watch import hooked
+from gazetteer.diffusion.capture import cells, find_block
+from gazetteer.diffusion.watch import Passing, hooked
 from gazetteer.sae.model.autoencoder import SparseAutoencoder
 
 Objective = Callable[[nn.Module, Samples], Tensor]
@@ -125,8 +124,8 @@ def written_update(unet: nn.Module, block: str, samples: Samples) -> Tensor:
     """
     seen: list[Tensor] = []
 
-    def hook(_: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any) -> None:
-        before, after = states_around(args, kwargs, output)
+    def hook(passing: Passing) -> None:
+        before, after = passing.states()
         seen.append(after - before)
 
     find_block(unet, block)

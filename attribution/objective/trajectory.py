@@ -11,7 +11,7 @@ from torch import Tensor
 
 from gazetteer.attribution.objective.samples import Conditioning, Samples, mapped
 from gazetteer.data.core.errors import InputError
-from gazetteer.diffusion.suitable import latent_size
+from gazetteer.diffusion.denoisers.sizes import latent_size
 from gazetteer.diffusion.watch import Call, watched
 
 PAIRINGS = ("matched", "published")

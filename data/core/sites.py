@@ -28,6 +28,15 @@ class Port(NamedTuple):
         unusual = (value for value, usual in ((self.stream, STREAMS[0]), (self.signal, SIGNALS[0])) if value != usual)
         return "-".join([self.block, *unusual])
 
+    @classmethod
+    def parse(cls, text: str) -> Port:
+        """The inverse of ``str(port)``."""
+        return Site.from_slug(f"{text}-{BRANCHES[0]}-t0").port
+
+    def site(self, branch: str, t: float) -> Site:
+        """The site that listens here."""
+        return Site(self.block, branch, t, self.stream, self.signal)
+
 
 @dataclass(frozen=True, order=True)
 class Site:

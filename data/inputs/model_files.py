@@ -51,10 +51,10 @@ def why_not_loaded(what: str, path: str, error: BaseException) -> str:
     return f"The {what} {path} could not be loaded: {lines[0] if lines else type(error).__name__}"
 
 
-def check_pipeline_folder(folder: Path, leave_out: frozenset[str] = frozenset()) -> None:
+def check_pipeline_folder(folder: Path, leave_out: frozenset[str] = frozenset(), weights: bool = True) -> None:
     """Raise InputError unless every part that ``model_index.json`` names is there, and whole, and only files are.
 
-    leave_out: parts that are not going to be loaded.
+    leave_out: parts that are not going to be loaded; weights: whether they are, beside the configurations.
     """
     what = "text-to-image model"
     if folder.is_file():
@@ -74,7 +74,7 @@ def check_pipeline_folder(folder: Path, leave_out: frozenset[str] = frozenset())
     except (ValueError, AttributeError) as error:
         raise InputError(f"{folder / 'model_index.json'} is damaged; download the {what} again.") from error
     for name in parts:
-        if name not in leave_out:
+        if weights and name not in leave_out:
             check_model_folder(what, folder / name)
 
 

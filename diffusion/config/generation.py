@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from itertools import product
+
 from gazetteer.data.core.errors import InputError
 from gazetteer.data.core.settings import Count, Effect, Natural, setting, settings
-from gazetteer.data.core.sites import BRANCHES, Site
+from gazetteer.data.core.sites import BRANCHES, SIGNALS, STREAMS, Site
 
 
 @settings("generation")
@@ -17,12 +19,32 @@ class GenerationConfig:
         "Classifier-free guidance scale as diffusers defines it; 1 or less turns guidance off.",
         default=7.5,
     )
+    true_guidance: float = setting(
+        Effect.PICTURES,
+        "Of models whose guidance is distilled (FLUX.1), the scale of true guidance, in a second call a step; "
+        "1 or less: none.",
+        default=1.0,
+        late=True,
+    )
     height: Natural = setting(Effect.PICTURES, "Height of a picture in px; 0 takes the model's own.", default=0)
     width: Natural = setting(Effect.PICTURES, "Width of a picture in px; 0 takes the model's own.", default=0)
     blocks: tuple[str, ...] = setting(
         Effect.CODES,
-        "Blocks of the denoiser to listen at, by their paths in diffusers; a site is a block, a branch and a t.",
+        "Blocks of the denoiser to listen at, by their paths in diffusers; a site is a block, with stream and signal, "
+        "a branch and a t.",
         default=("mid_block.attentions.0",),
+    )
+    streams: tuple[str, ...] = setting(
+        Effect.CODES,
+        "Which tokens of the blocks: `image` (cells of the picture) or `text` (words; for `sae train` alone).",
+        default=STREAMS[:1],
+        late=True,
+    )
+    signals: tuple[str, ...] = setting(
+        Effect.CODES,
+        "What of them: `update`, what a block adds (output minus input), or `output`, what it gives.",
+        default=SIGNALS[:1],
+        late=True,
     )
     branches: tuple[str, ...] = setting(
         Effect.CODES, "`cond`, `uncond` or both halves of classifier-free guidance.", default=BRANCHES
@@ -40,15 +62,16 @@ class GenerationConfig:
     )
 
     def __post_init__(self) -> None:
-        if "uncond" in self.branches and self.guidance <= 1.0:
+        if "uncond" in self.branches and max(self.guidance, self.true_guidance) <= 1.0:
             raise InputError(
                 f"generation.branches asks for uncond, but guidance {self.guidance} turns it off; "
                 "raise the guidance above 1 or drop uncond."
             )
         if not self.sites:
-            raise InputError("generation needs at least one block, one branch and one t.")
+            raise InputError("generation needs at least one block, stream, signal, branch and t.")
 
     @property
     def sites(self) -> list[Site]:
         """All sites, sorted."""
-        return sorted(Site(b, branch, t) for b in self.blocks for branch in self.branches for t in self.t)
+        every = product(self.blocks, self.branches, self.t, self.streams, self.signals)
+        return sorted(Site(*one) for one in every)

@@ -168,7 +168,7 @@ class Studio:
             if self.layout is not None:
                 stack.enter_context(predict_layout(self.pipe, self.layout, predicted))
             resumable = range(1, self.steps) if can_resume(self.pipe) else ()
-            latents = stack.enter_context(keep_latents(self.pipe, resumable, 1))
+            latents = stack.enter_context(keep_latents(self.pipe, resumable, self.generator.latent_size))
             (picture,) = self.generator.pictures([start.prompt], [start.seed], self.saes)
         if picture.blacked_out:
             raise InputError(
@@ -192,11 +192,6 @@ class Studio:
     @torch.inference_mode()
     def _rest(self, prompt: str, latents: Tensor) -> NDArray[np.uint8]:
         """The picture from these latents on."""
-        config = self.config.generation
-        size: dict[str, Any] = {name: value for name in ("height", "width") if (value := getattr(config, name))}
-        output = self.pipe(
-            prompt=[prompt], latents=latents, num_inference_steps=config.steps, guidance_scale=config.guidance,
-            output_type="np", **size,
-        )  # fmt: skip
+        output = self.pipe(latents=latents, output_type="np", **self.generator.arguments([prompt]))
         image: NDArray[np.uint8] = pictures_of(output)[0]
         return image

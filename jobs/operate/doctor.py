@@ -76,11 +76,12 @@ def print_report(report: dict[str, Any]) -> None:
     print(f"{report['cpus']} CPUs, {report['memory_gb']} GB of memory")
     print(f"free space: {report['disk_free_gb']} GB here, {report['hub_cache']['free_gb']} GB for downloaded models")
     for block in report.get("blocks", ()):
-        print(f"{block['block']:<34}{block['height']:>4} x {block['width']:<4}{block['channels']:>6} channels")
+        streams, grid = ", ".join(block["streams"]), f"{block['height']:>4} x {block['width']:<4}"
+        print(f"{block['block']:<34}{grid}{block['channels']:>6} channels  {streams}")
 
 
 def _blocks(model: str) -> list[dict[str, Any]]:
-    """Path, grid and width of each attention block, found from the model's configuration alone."""
+    """Path, grid, width and streams of each block, found from the model's configuration alone."""
     blocks = importlib.import_module("gazetteer.diffusion.blocks")
     load = importlib.import_module("gazetteer.diffusion.load")
     return [dataclasses.asdict(block) for block in blocks.blocks_of(load.ModelConfig(path=model))]

@@ -7,6 +7,7 @@ same models, or from a device's stated rate; bytes from that run, or from what t
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from collections.abc import Collection
 from dataclasses import dataclass
@@ -89,10 +90,10 @@ def plan(config: RunConfig, rates: Rates) -> dict[str, Any]:
         assumed.append("evidence has a row for every feature and concept in every shard, which is at most what it has")
     captions = _captions(config, assumed)
     saes = _saes(config, model, assumed)
-    branches = 2 if config.generation.guidance > 1 else 1
+    branches = model.branches(config.generation)
     images = config.images
     encode = sum(2 * _cells(model, site.block) * int(one["d"]) * int(one["n"]) for site, one in saes.items())
-    sampling = branches * (model.calls * model.unet + model.text)
+    sampling = branches * (model.calls * model.denoiser + model.text)
     detect = round(detector_flops(config.detector, model.height, model.width, captions)) if captions else 0
     segment = sum(segmenter_flops(config.segmenter, max(1, round(segments))))
     flops = {
@@ -262,8 +263,9 @@ def _measured(config: RunConfig, path: str) -> tuple[Measured, dict[str, Any]]:
 def _seconds_like(config: RunConfig, model: ModelCost, found: Measured, marks: dict[str, Any]) -> dict[str, float]:
     """Worker seconds a stage; those of sampling grow with the U-Net's evaluations."""
     steps, guidance = marks["generation.steps"], marks["generation.guidance"]
-    there = model_cost(config.model, steps, model.height, model.width).calls * (2 if guidance > 1 else 1)
-    here = model.calls * (2 if config.generation.guidance > 1 else 1)
+    then = dataclasses.replace(config.generation, guidance=guidance, branches=("cond",))
+    there = model_cost(config.model, steps, model.height, model.width).calls * model.branches(then)
+    here = model.calls * model.branches(config.generation)
     return {k: v * (here / there if k == "generate" else 1.0) for k, v in found.seconds(config.images).items()}
 
 

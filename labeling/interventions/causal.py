@@ -17,11 +17,11 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from gazetteer.data.core.sites import Site
+from gazetteer.data.core.sites import Port, Site
 from gazetteer.data.core.threads import use_threads
 from gazetteer.data.inputs.edits import STAGES, Edit, Target
 from gazetteer.data.tables.schemas import EFFECTS
-from gazetteer.diffusion.capture import capture_updates, cells, split_branches
+from gazetteer.diffusion.capture import capture, cells, split_branches
 from gazetteer.diffusion.edit_sampler import EditSampler, Picture, Start
 from gazetteer.diffusion.generate import Generator
 from gazetteer.diffusion.load import load_pipeline
@@ -165,17 +165,17 @@ class CausalTest:
 
         self.sampler.prepare([shared.start for shared in self.shared])
         sites = [site for site in self.saes if stage_of(site) == stage]
-        blocks = sorted({site.block for site in sites})
+        ports = sorted({site.port for site in sites})
         for start in range(0, len(self.shared), self.batch_size):
             batch = range(start, min(start + self.batch_size, len(self.shared)))
 
-            def listen(block: str, _: Call, update: Tensor, batch: range = batch) -> None:
-                halves = split_branches(update, len(batch))
-                for site in (one for one in sites if one.block == block and one.branch in halves):
+            def listen(port: Port, call: Call, values: Tensor, batch: range = batch) -> None:
+                halves = split_branches(values, len(batch), call.branches)
+                for site in (one for one in sites if one.port == port and one.branch in halves):
                     for i, x in zip(batch, cells(halves[site.branch]), strict=True):
                         self._plain[i].fired.setdefault(site, set()).update(_firing(self.saes[site], x))
 
-            with capture_updates(self.pipe, blocks, listen, acting, self.sampler.schedule):
+            with capture(self.pipe, ports, listen, acting, self.sampler.schedule):
                 pictures = self._draw([(i, None) for i in batch], stage)
             for i, picture, areas in zip(batch, pictures, self._areas(pictures), strict=True):
                 self._plain[i].picture[stage], self._plain[i].areas[stage] = picture, areas

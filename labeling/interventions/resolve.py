@@ -135,8 +135,9 @@ def sites_for(edit: Edit, run: RunFolder) -> list[Site]:
     chosen = []
     for block in blocks:
         near = [site for site in sites if (site.block, site.branch) == (block, branch)]
-        if near:
-            chosen.append(min(near, key=lambda site: (abs(site.t - middle), -site.t)))
+        for port in sorted({site.port for site in near}):
+            own = [site for site in near if site.port == port]
+            chosen.append(min(own, key=lambda site: (abs(site.t - middle), -site.t)))
     return chosen
 
 

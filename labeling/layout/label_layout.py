@@ -22,7 +22,7 @@ from scipy.ndimage import uniform_filter
 from scipy.special import expit, logit
 
 from gazetteer.data.core.errors import InputError
-from gazetteer.data.core.sites import Site
+from gazetteer.data.core.sites import Port, Site
 from gazetteer.labeling.evidence.pooling import Grid
 from gazetteer.labeling.evidence.site_codes import SiteCodes, rows_by_site
 from gazetteer.labeling.layout.calibration import enlarge, prior_logit
@@ -164,7 +164,7 @@ def best_block(weights: Mapping[Site, LabelWeights], branch: str) -> str:
     summed: dict[str, float] = {}
     for site, one in weights.items():
         if site.branch == branch:
-            summed[site.block] = summed.get(site.block, 0.0) + one.best
+            summed[str(site.port)] = summed.get(str(site.port), 0.0) + one.best
     if not summed:
         raise InputError(
             f"The table holds no label of a thing, stuff or part on the {branch} branch, so that no layout follows "
@@ -193,13 +193,13 @@ class LabelLayout:
     prior_grid: Grid = (1, 1)
 
     @property
-    def blocks(self) -> tuple[str, ...]:
-        """The block that is listened to."""
-        return tuple({site.block for site in self.weights})
+    def ports(self) -> tuple[Port, ...]:
+        """The port that is listened to."""
+        return tuple({site.port for site in self.weights})
 
     def sites_at(self, t: float) -> list[Site]:
         """The site whose t is nearest."""
-        return [nearest_site(list(self.weights), self.blocks[0], self.branch, t)]
+        return [nearest_site(list(self.weights), str(self.ports[0]), self.branch, t)]
 
     def grid_of(self, site: Site) -> Grid | None:
         """Any grid will do."""
@@ -240,7 +240,7 @@ def layout_of_labels(
     table = labels if isinstance(labels, pa.Table) else read_label_table(labels)
     every = label_weights(table)
     block = best_block(every, branch)
-    chosen = {site: one for site, one in every.items() if (site.block, site.branch) == (block, branch)}
+    chosen = {site: one for site, one in every.items() if (str(site.port), site.branch) == (block, branch)}
     missing = [site for site in chosen if saes is not None and site not in saes]
     if missing:
         raise InputError(f"No autoencoder was given for {missing[0].slug}, whose labels the table holds.")

@@ -11,8 +11,9 @@ import numpy as np
 from torch import Tensor
 
 from gazetteer.data.core.errors import InputError
-from gazetteer.data.core.sites import Site
-from gazetteer.diffusion.capture import capture_updates, cells, split_branches
+from gazetteer.data.core.sites import Port, Site
+from gazetteer.diffusion.capture import capture, cells, split_branches
+from gazetteer.diffusion.denoisers.registry import adapter_of
 from gazetteer.diffusion.generate import encode_map
 from gazetteer.diffusion.watch import Call
 from gazetteer.labeling.evidence.site_codes import SiteCodes, flat_codes
@@ -36,50 +37,66 @@ class LiveLayout:
 
 
 @contextmanager
-def predict_layout(pipe: Any, labels: LayoutPredictor, on_layout: OnLayout | None = None) -> Iterator[LiveLayout]:
+def predict_layout(
+    pipe: Any, labels: LayoutPredictor, on_layout: OnLayout | None = None, *, guided: bool | None = None
+) -> Iterator[LiveLayout]:
     """Predict the layout at every sampler step of ``pipe(...)`` calls made inside the context.
 
     The pipeline computes what it would have computed; its hooks are gone when the context ends, however it ends.
 
     Args:
-        pipe: a diffusers pipeline with a U-Net, with guidance or without.
+        pipe: a diffusers pipeline with a U-Net or a known transformer, with guidance or without.
         labels: of `gazetteer.labeling.layout.label_layout.layout_of_labels` or
             `gazetteer.labeling.layout.model.fit_layout`, with autoencoders.
         on_layout: called with each step's layout while the pipeline runs.
+        guided: whether calls hold both branches of guidance; None asks the pipeline.
     Raises:
         InputError: the model lacks a block, `labels` has no autoencoders, or it reads a branch that is off.
     """
     if not labels.saes:
         raise InputError("This layout model has no autoencoders; give the run's to use it in a pipeline.")
     live = LiveLayout()
-    seen: dict[str, Tensor] = {}
+    seen: dict[Port, Tensor] = {}
+    others: set[int] = set()  # steps of which only calls of the other branch were heard
 
-    def on_update(block: str, call: Call, update: Tensor) -> None:
+    def on_signal(port: Port, call: Call, values: Tensor) -> None:
         if not call.first:
             return
-        seen[block] = update
-        if len(seen) == len(labels.blocks):
-            updates = dict(seen)
+        if labels.branch not in call.branches:
+            others.add(call.step)
+            return
+        others.discard(call.step)
+        seen[port] = _half(pipe, values, labels.branch, call, guided)
+        if len(seen) == len(labels.ports):
+            heard = dict(seen)
             seen.clear()
             step, t = call.step, call.t
             if step == 0 or step in live.history:
                 live.history.clear()
-            codes = {s: _codes(labels, s, _half(pipe, updates[s.block], labels.branch)) for s in labels.sites_at(t)}
+            codes = {site: _codes(labels, site, heard[site.port]) for site in labels.sites_at(t)}
             live.history[step] = labels.predict(codes, t, step)
             if on_layout is not None:
                 on_layout(live.history[step])
 
-    with capture_updates(pipe, labels.blocks, on_update):
+    with capture(pipe, labels.ports, on_signal):
         yield live
+    if others and not live.history:
+        raise _unguided(labels.branch)
 
 
-def _half(pipe: Any, update: Tensor, branch: str) -> Tensor:
-    """The guidance half of an update [batch, ...]; without guidance all of it is cond."""
-    guided = bool(getattr(pipe, "do_classifier_free_guidance", False))
-    halves = split_branches(update, len(update) // 2 if guided else len(update))
+def _half(pipe: Any, values: Tensor, branch: str, call: Call, guided: bool | None) -> Tensor:
+    """The values [batch, ...] of a branch; without guidance all of a call is cond."""
+    if len(call.branches) == 1:
+        return values
+    both = adapter_of(pipe).guided(pipe) if guided is None else guided
+    halves = split_branches(values, len(values) // 2 if both else len(values), call.branches)
     if branch not in halves:
-        raise InputError(f"This layout model reads the {branch} branch, but the pipeline runs without guidance.")
+        raise _unguided(branch)
     return halves[branch]
+
+
+def _unguided(branch: str) -> InputError:
+    return InputError(f"This layout model reads the {branch} branch, but the pipeline runs without guidance.")
 
 
 def _codes(labels: LayoutPredictor, site: Site, update: Tensor) -> SiteCodes:

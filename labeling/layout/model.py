@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gazetteer.data.core.errors import InputError
-from gazetteer.data.core.sites import Site
+from gazetteer.data.core.sites import Port, Site
 from gazetteer.labeling.evidence.pooling import Grid
 from gazetteer.labeling.evidence.site_codes import SiteCodes
 from gazetteer.labeling.layout.calibration import LayoutFit, inputs_of
@@ -61,8 +61,8 @@ class LayoutPredictor(Protocol):
         ...
 
     @property
-    def blocks(self) -> tuple[str, ...]:
-        """Blocks that are listened to."""
+    def ports(self) -> tuple[Port, ...]:
+        """What is listened to."""
         ...
 
     @property
@@ -109,17 +109,17 @@ class LayoutModel:
         return next(iter(self.tables.values())).concepts
 
     @property
-    def blocks(self) -> tuple[str, ...]:
-        """Blocks that are listened to, sorted."""
-        return tuple(sorted({site.block for site in self.tables}))
+    def ports(self) -> tuple[Port, ...]:
+        """What is listened to, sorted."""
+        return tuple(sorted({site.port for site in self.tables}))
 
     def grid_of(self, site: Site) -> Grid | None:
         """The grid that a site's tables were counted on."""
         return self.tables[site].grid
 
     def sites_at(self, t: float) -> list[Site]:
-        """The site of every block whose t is nearest."""
-        return [nearest_site(list(self.tables), block, self.branch, t) for block in self.blocks]
+        """The site of every port whose t is nearest."""
+        return [nearest_site(list(self.tables), str(port), self.branch, t) for port in self.ports]
 
     def predict(self, codes: Mapping[Site, SiteCodes], t: float, step: int) -> LayoutPrediction:
         """The layout of N pictures from their codes, made by the autoencoders of `sites_at(t)`."""

@@ -109,7 +109,7 @@ def open_run(run: Any) -> LayoutRun:
         raise InputError(f"{store.path} is not a finished run; run gazetteer label on it.")
     columns = ["image_id", "prompt", "seed", "split", "width", "height", "asked"]
     images = store.read_table("images", columns=columns)
-    grids = code_grids(store)
+    grids = {site: grid for site, grid in code_grids(store).items() if site.stream == "image"}  # words lie nowhere
     maps = read_concepts(images, store.read_table("segments"), grids.values())
     ordered = sorted(images.select(columns[:4]).to_pylist(), key=lambda row: row["image_id"])
     prompts = tuple(row["prompt"] for row in ordered)
@@ -151,11 +151,14 @@ def take_images(codes: SiteCodes, image_ids: Sequence[str]) -> SiteCodes:
     )  # fmt: skip
 
 
-def nearest_site(sites: Sequence[Site], block: str, branch: str, t: float) -> Site:
-    """The site of a block and branch whose t is nearest; of two equally near ones the earlier in sampling."""
-    here = [site for site in sites if site.block == block and site.branch == branch]
+def nearest_site(sites: Sequence[Site], port: str, branch: str, t: float) -> Site:
+    """The site of a port and branch whose t is nearest; of two equally near ones the earlier in sampling.
+
+    port: as text (`gazetteer.data.core.sites.Port`).
+    """
+    here = [site for site in sites if str(site.port) == port and site.branch == branch]
     if not here:
-        raise InputError(f"The run has no site at {block}, {branch}.")
+        raise InputError(f"The run has no site at {port}, {branch}.")
     nearest = nearest_t([site.t for site in here], t)
     return next(site for site in here if site.t == nearest)
 

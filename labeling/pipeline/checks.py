@@ -29,6 +29,11 @@ def check_inputs(config: StageConfig, here: bool = True) -> None:
     """
     vocabulary = Vocabulary(config.vocabulary)
     sites = config.generation.sites
+    if any(site.stream == "text" for site in sites):
+        raise InputError(
+            "generation.streams names text: words lie nowhere in a picture, so they are not labelled by its segments "
+            "(gazetteer sae train takes them); set generation.streams=[image]."
+        )
     require_used(config.saes, sites)
     shapes, where = configs(config.saes, sites), places(config.saes, sites)
     for site, shape in shapes.items():

@@ -83,7 +83,7 @@ class Stages:
             self.config.saes, sites, self.config.model.device, signal=self.config.sae_check.signal
         )
         for site, sae in self.saes.items():
-            expect_width(sae, width_of(pipe.unet, site.block), site)
+            expect_width(sae, width_of(pipe, site.block), site)
         self._check = SaeCheck(self.saes, self.config.sae_check)
 
     def _load_finders(self) -> None:

@@ -16,9 +16,9 @@ from diffusers import ControlNetModel, UNet2DConditionModel
 from gazetteer.data.core.errors import InputError
 from gazetteer.diffusion.blocks import blocks_of, check_model
 from gazetteer.diffusion.config.generation import GenerationConfig
+from gazetteer.diffusion.denoisers.sizes import latent_size
 from gazetteer.diffusion.generate import Generator
 from gazetteer.diffusion.load import ModelConfig, load_pipeline
-from gazetteer.diffusion.suitable import latent_size
 from tests.support.models.tiny_pipeline import BLOCKS, tiny_pipeline
 
 SETTINGS: dict[str, Any] = {"steps": 2, "guidance": 3.0, "blocks": BLOCKS, "t": (1.0,)}

@@ -23,6 +23,7 @@ from gazetteer.data.core.sites import Site
 from gazetteer.diffusion.attention import capture_attention, token_places
 from gazetteer.diffusion.capture import capture_updates, cells, split_branches
 from gazetteer.diffusion.config.generation import GenerationConfig
+from gazetteer.diffusion.denoisers.registry import UNET, adapter_of
 from gazetteer.diffusion.generate import Generator, encode_map
 from gazetteer.diffusion.schedule import rehearsed
 from gazetteer.diffusion.watch import Call
@@ -41,7 +42,7 @@ class Seen:
     Attributes:
         image_ids: [N], ascending.
         updates: float16 [N, cells, d] on disk, by the place they were seen at (a `Site`, its t the step's own).
-        grids: grid of every block.
+        grids: grid of every port, as text.
         attention: float32 [N, cells, C] on disk, on `attention_grid`, by t; 0 for concepts the prompt does not name.
     """
 
@@ -56,7 +57,7 @@ class Seen:
         """Keep updates [images, cells, d] seen at `place`."""
         if place not in self.updates:
             shape = (len(self.image_ids), *update.shape[1:])
-            path = self.folder / f"{place.block}-{place.branch}-{place.t:.6f}.npy"
+            path = self.folder / f"{place.port}-{place.branch}-{place.t:.6f}.npy"
             self.updates[place] = np.lib.format.open_memmap(path, mode="w+", dtype=np.float16, shape=shape)
         self.updates[place][images] = update.clamp(-65504.0, 65504.0).to(torch.float16).cpu().numpy()
 
@@ -71,7 +72,7 @@ class Seen:
     def codes(self, place: Site, site: Site, sae: SparseAutoencoder) -> SiteCodes:
         """The codes of what was seen at `place`, by the autoencoder of `site`."""
         device = sae.encoder.device
-        height, width = self.grids[place.block]
+        height, width = self.grids[str(place.port)]
         vectors = (torch.from_numpy(np.asarray(one, np.float32)).to(device) for one in self.updates[place])
         return stack_codes(site, list(self.image_ids), [encode_map(sae, one, height, width) for one in vectors])
 
@@ -148,7 +149,7 @@ def sampled(
         listener.images = range(start, start + len(batch))
 
         def on_site(site: Site, x: Tensor, height: int, width: int, images: range = listener.images) -> None:
-            seen.grids[site.block] = (height, width)
+            seen.grids[str(site.port)] = (height, width)
             seen.take(site, slice(images.start, images.stop), x)
 
         with capture_attention(pipe, listener, lambda call: call.place in t_of):
@@ -175,8 +176,10 @@ def noised(
         attention: whether cross-attention is wanted too.
         seed: of the noise; each picture and step draws its own, on the CPU.
     Raises:
-        InputError: the U-Net wants more than the caption (SDXL).
+        InputError: no U-Net, or one that wants more than the caption (SDXL).
     """
+    if adapter_of(pipe) is not UNET or {*generation.signals, *generation.streams} != {"update", "image"}:
+        raise InputError("Exact masks are measured on updates of U-Nets alone.")
     unet, scheduler = pipe.unet, pipe.scheduler
     if getattr(unet.config, "addition_embed_type", None) is not None:
         raise InputError("Exact masks are measured on models whose U-Net is told the caption alone, as SD 1 and 2 are.")

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gazetteer.data.core.errors import InputError
-from gazetteer.data.core.sites import Site
+from gazetteer.data.core.sites import Port, Site
 from gazetteer.labeling.evidence.pooling import Grid
 from gazetteer.labeling.evidence.site_codes import SiteCodes
 from gazetteer.labeling.layout.calibration import inputs_of
@@ -27,7 +27,12 @@ from gazetteer.sae.model.autoencoder import SparseAutoencoder
 Floats = NDArray[np.float32]
 
 Place = tuple[str, str]
-"""Block and branch."""
+"""What is listened to, as text (`gazetteer.data.core.sites.Port`: a block, as a rule), and branch."""
+
+
+def at(place: Place, t: float) -> Site:
+    """The site of a place at a moment."""
+    return Port.parse(place[0]).site(place[1], t)
 
 
 @dataclass(frozen=True)
@@ -46,7 +51,7 @@ class SamplerStep:
     @cached_property
     def places(self) -> tuple[Place, ...]:
         """Every block and branch of the run, sorted."""
-        return tuple(sorted({(site.block, site.branch) for site in self.run.grids}))
+        return tuple(sorted({(str(site.port), site.branch) for site in self.run.grids}))
 
     @cached_property
     def cond(self) -> tuple[Place, ...]:
@@ -128,7 +133,7 @@ class Reading:
             return run.codes(site, pictures.rows)
         if pictures.seen is None:
             raise InputError(f"The run stores no codes at t={t:.2f}.")
-        return pictures.seen.codes(Site(*place, t), site, self.step.saes[site])
+        return pictures.seen.codes(at(place, t), site, self.step.saes[site])
 
     def evidence(self, place: Place, t: float | None = None) -> tuple[Floats, Grid]:
         """Evidence maps [N, cells, C] of a place with the tables of the nearest t, or of another, and their grid."""

@@ -23,7 +23,7 @@ from gazetteer.labeling.layout.evaluation.baselines import (
     table_of_codes,
 )
 from gazetteer.labeling.layout.evaluation.methods import ScoreMaps, calibrated
-from gazetteer.labeling.layout.evaluation.reading import Place, Reading
+from gazetteer.labeling.layout.evaluation.reading import Place, Reading, at
 from gazetteer.labeling.layout.metrics import fit_thresholds
 from gazetteer.labeling.layout.score_maps import evidence_maps, own_counts
 from gazetteer.labeling.layout.site_table import SiteTable
@@ -121,7 +121,7 @@ class NeuronsMethod:
         step, neurons, parts = reading.step, {}, []
         for place in step.cond:
             site, grid = step.site(place), reading.seen.grids[place[0]]
-            channels = Neurons.of(reading.seen.updates[Site(*place, step.t)], step.saes[site].config.k)
+            channels = Neurons.of(reading.seen.updates[at(place, step.t)], step.saes[site].config.k)
             codes, truth = _codes(channels, reading, place, site), reading.pictures.truth(grid)
             table = table_of_codes(codes, truth, step.run.concepts)
             neurons[place] = channels, table
@@ -148,9 +148,9 @@ def _attention_inputs(reading: Reading) -> Floats:
 def _dense(reading: Reading) -> Floats:
     """Activations of all blocks on the step's grid; not kept, they are the largest thing of all."""
     seen, t = reading.seen, reading.step.t
-    return dense_inputs([(seen.updates[Site(*p, t)], seen.grids[p[0]]) for p in reading.step.cond], reading.step.grid)
+    return dense_inputs([(seen.updates[at(p, t)], seen.grids[p[0]]) for p in reading.step.cond], reading.step.grid)
 
 
 def _codes(channels: Neurons, reading: Reading, place: Place, site: Site) -> SiteCodes:
     seen = reading.seen
-    return channels.codes(site, seen.image_ids, seen.updates[Site(*place, reading.step.t)], seen.grids[place[0]])
+    return channels.codes(site, seen.image_ids, seen.updates[at(place, reading.step.t)], seen.grids[place[0]])

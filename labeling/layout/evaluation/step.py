@@ -157,5 +157,5 @@ def at_once(run: LayoutRun, saes: Mapping[Site, SparseAutoencoder], config: Layo
     """Pictures whose maps fit into the memory that `config` allows."""
     grid = finest(list(run.grids.values()))
     width = sum({site.block: sae.config.d for site, sae in saes.items()}.values()) if config.baselines else 0
-    places = len({(site.block, site.branch) for site in run.grids})
+    places = len({site.place for site in run.grids})
     return pictures_at_once(config.memory_mb, grid[0] * grid[1], len(run.concepts), places, width)

@@ -54,7 +54,7 @@ def test_operations_and_calls_are_those_of_a_real_picture() -> None:
     assert image is not None and image.shape == (1, cost.height, cost.width, 3)
     by_part = counter.get_flop_counts()
     sampled = sum(by_part[type(pipe.unet).__name__].values())
-    assert sampled == 2 * cost.calls * cost.unet, "two branches a step, counted with the weights and without"
+    assert sampled == 2 * cost.calls * cost.denoiser, "two branches a step, counted with the weights and without"
     total = counter.get_total_flops()
     assert sampled + cost.decode < total <= (sampled + cost.decode + 2 * cost.text) * 1.02
 

@@ -3,39 +3,15 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 from gazetteer.data.core.errors import InputError
+from gazetteer.diffusion.config.generation import GenerationConfig
+from gazetteer.diffusion.denoisers.adapter import Adapter
 
 CALLED_WITH = ("prompt", "latents", "generator", "num_inference_steps", "guidance_scale", "output_type")
 """What a pipeline is called with; one that takes less draws its own noise, or draws from something else than text."""
-
-
-def latent_size(config: Any, height: int = 0, width: int = 0, scale: int = 8) -> tuple[int, int]:
-    """Latent (height, width) of pictures of a size in px, 0 for the U-Net's own.
-
-    Args:
-        config: of the U-Net; its `sample_size` is a number or [height, width], in latent cells.
-        scale: px a latent cell.
-
-    Raises:
-        InputError: a size that is no multiple of `scale`, or one that the U-Net does not state.
-    """
-    own = config["sample_size"] if isinstance(config, Mapping) else config.sample_size
-    sides = (own, own) if own is None or isinstance(own, int) else tuple(own)
-    found = []
-    for name, asked, side in zip(("height", "width"), (height, width), sides, strict=True):
-        if asked % scale:
-            near = max(scale, round(asked / scale) * scale)
-            raise InputError(
-                f"generation.{name} is {asked}, but this model's pictures measure a multiple of {scale} px; "
-                f"set generation.{name}={near}."
-            )
-        if not asked and side is None:
-            raise InputError(f"The U-Net does not state the size of its pictures; set generation.{name} in px.")
-        found.append(asked // scale if asked else int(side))
-    return found[0], found[1]
 
 
 def check_class(name: str) -> None:
@@ -57,12 +33,11 @@ def check_class(name: str) -> None:
         raise InputError(f"The model's pipeline is a {name}, which takes no {', '.join(missing)}; it cannot be used.")
 
 
-def check_unet(unet: Mapping[str, Any], vae: Mapping[str, Any], branches: Sequence[str] = ()) -> None:
+def check_unet(unet: Mapping[str, Any], vae: Mapping[str, Any]) -> None:
     """Raise InputError for a U-Net that wants more than noisy latents, time and text.
 
     Args:
         unet, vae: configurations.
-        branches: that are to be listened to.
     """
     channels, latent = unet.get("in_channels"), vae.get("latent_channels")
     if latent is not None and channels != latent:
@@ -74,8 +49,30 @@ def check_unet(unet: Mapping[str, Any], vae: Mapping[str, Any], branches: Sequen
         raise InputError("The U-Net wants a class or noise level beside the text, which no prompt can give it.")
     if unet.get("addition_embed_type") not in (None, "text", "text_time"):
         raise InputError(f"The U-Net wants {unet['addition_embed_type']} beside the text, which no prompt can give it.")
-    if unet.get("time_cond_proj_dim") is not None and "uncond" in branches:
+
+
+def check_pipeline(
+    name: str, index: Mapping[str, Any], network: Mapping[str, Any], vae: Mapping[str, Any], adapter: Adapter,
+    generation: GenerationConfig | None = None,
+) -> None:  # fmt: skip
+    """Raise InputError for a pipeline that cannot be listened to, or not as `generation` asks.
+
+    Args:
+        name: of its class.
+        index, network, vae: configurations of the pipeline, its denoiser and its VAE.
+    """
+    if name not in adapter.pipelines:  # those of transformers are known by name, and draw from text alone
+        check_class(name)
+        check_unet(network, vae)
+    if generation is not None:
+        adapter.check_guidance(network, {"_class_name": name, **index}, generation)
+
+
+def check_scheduler(scheduler: str, index: Mapping[str, Any], adapter: Adapter) -> None:
+    """Raise InputError where DDIM is asked for in the place of a sampler of flow matching."""
+    own = str((index.get("scheduler") or ("", ""))[1])
+    if scheduler == "ddim" and (own.startswith("FlowMatch") or getattr(adapter, "flows", False)):
         raise InputError(
-            "The U-Net is told the guidance scale (it is distilled, as LCM models are) and never runs without the "
-            "prompt; set generation.branches=[cond]."
+            f"model.scheduler=ddim does not fit a {index.get('_class_name')}, which is sampled by flow matching "
+            f"({own}); leave model.scheduler empty."
         )

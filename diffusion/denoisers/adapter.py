@@ -1,0 +1,216 @@
+"""The adapter: what must be known of a pipeline to listen to its denoiser, whatever kind of network that is.
+
+Everything else speaks of blocks, streams and branches and sees values as [batch, channels, height, width]: cells of
+the picture's grid, or with the stream ``text`` one row of words.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+from torch import Tensor, nn
+
+from gazetteer.data.core.errors import InputError
+from gazetteer.data.core.sites import Port
+from gazetteer.diffusion.config.generation import GenerationConfig
+
+Arguments = tuple[tuple[Any, ...], dict[str, Any]]
+"""What a module is called with: args, kwargs."""
+
+Config = Mapping[str, Any]
+"""A configuration of diffusers: of a pipeline, a network, a VAE."""
+
+STACKED = ("uncond", "cond")
+"""The order in which most pipelines stack the branches of guidance into one call."""
+
+
+@dataclass(frozen=True)
+class Layout:
+    """How the tokens of one call of a denoiser lie.
+
+    Attributes:
+        height, width: cells of the picture's grid; 0 where the tensors themselves say it.
+        words: tokens of text in the joined sequence of each input of the batch; empty where none are joined.
+    """
+
+    height: int = 0
+    width: int = 0
+    words: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True)
+class BlockInfo:
+    """A block that can be listened to.
+
+    Attributes:
+        channels: of each of its tokens.
+        streams: that it both reads and writes, so that it adds an update to each.
+    """
+
+    channels: int
+    streams: tuple[str, ...] = ("image",)
+
+
+class Adapter(ABC):
+    """One family of denoisers.
+
+    Attributes:
+        part: of the pipeline, by its name there: ``unet`` or ``transformer``.
+        pipelines: classes of diffusers that draw with it.
+        networks: classes of the network.
+        kind: in sentences.
+    """
+
+    part: ClassVar[str]
+    pipelines: ClassVar[tuple[str, ...]] = ()
+    networks: ClassVar[tuple[str, ...]] = ()
+    kind: ClassVar[str] = "denoiser"
+
+    # Blocks
+
+    @abstractmethod
+    def blocks(self, network: nn.Module) -> dict[str, BlockInfo]:
+        """Every block that is offered, by its path, in module order."""
+
+    def find(self, network: nn.Module, path: str) -> BlockInfo:
+        """What is known of the block at a path; raises InputError when there is none, which lists those there are."""
+        known = self.blocks(network)
+        if path not in known:
+            raise InputError(f"The {self.kind} has no block {path!r}; its blocks: {', '.join(known) or 'none'}.")
+        return known[path]
+
+    def check(self, network: nn.Module, port: Port) -> int:
+        """Channels of what is heard at a port; raises InputError for a block or stream that is not there."""
+        info = self.find(network, port.block)
+        if port.stream not in info.streams:
+            raise InputError(
+                f"The block {port.block} of the {self.kind} has no {port.stream} stream of its own; "
+                f"accepted: {', '.join(info.streams)}."
+            )
+        return info.channels
+
+    # One call
+
+    @abstractmethod
+    def layout(self, network: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Layout:
+        """How the tokens of a call lie."""
+
+    @abstractmethod
+    def states(
+        self, block: nn.Module, stream: str, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any, layout: Layout
+    ) -> tuple[Tensor, Tensor]:
+        """A stream [batch, channels, height, width] before and after a block, from what a hook is given.
+
+        Raises:
+            InputError: they differ in shape, so that the block adds no update.
+        """
+
+    @abstractmethod
+    def replaced(
+        self, block: nn.Module, stream: str, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any,
+        layout: Layout, after: Tensor,
+    ) -> Any:  # fmt: skip
+        """A block's output with another state of a stream in it; what it gave itself is left as it was."""
+
+    @abstractmethod
+    def told(self, network: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        """The time that a call is told, as it is told: a number or a tensor of equal ones."""
+
+    def time(self, pipe: Any, timestep: float) -> float:
+        """What the network is told where the sampler is at `timestep`."""
+        return timestep
+
+    # Guidance
+
+    def order(self, context: str | None, calls: int) -> tuple[str, ...]:
+        """The branches that a call holds if it holds all it can, in the order of its batch.
+
+        Args:
+            context: as the network's own cache was told, if it was.
+            calls: of this step before this one.
+        """
+        return STACKED
+
+    def guided(self, pipe: Any) -> bool:
+        """Whether the branches of the pipeline's present generation are stacked into one call."""
+        known = getattr(pipe, "do_classifier_free_guidance", None)
+        if known is None:
+            raise InputError(f"{type(pipe).__name__} does not say whether it uses guidance; pass guided=True or False.")
+        return bool(known)
+
+    def evaluations(self, index: Mapping[str, Any], generation: GenerationConfig) -> int:
+        """How many branches are evaluated a step."""
+        return 2 if generation.guidance > 1.0 else 1
+
+    # A generation
+
+    @abstractmethod
+    def check_guidance(
+        self, network: Mapping[str, Any], index: Mapping[str, Any], generation: GenerationConfig
+    ) -> None:
+        """Raise InputError for a branch that a network of this configuration, in a pipeline of that, does not run."""
+
+    @abstractmethod
+    def latent_size(self, config: Mapping[str, Any], height: int, width: int, scale: int) -> tuple[int, int]:
+        """Latent (height, width) of pictures of a size in px, 0 for the model's own; `scale`: px a latent cell."""
+
+    @abstractmethod
+    def channels(self, config: Mapping[str, Any]) -> int:
+        """Channels of the latents that noise is drawn for."""
+
+    def scale(self, vae: Mapping[str, Any]) -> int:
+        """Px a latent cell, from the VAE's configuration."""
+        return int(2 ** (len(vae.get("block_out_channels", (0,) * 4)) - 1))
+
+    def latents(self, pipe: Any, noise: Tensor) -> Tensor:
+        """Noise [batch, channels, h, w] as the pipeline takes it for ``latents``."""
+        dtype: Any = network_of(pipe, self).dtype
+        return noise.to(dtype)
+
+    def words(self, index: Mapping[str, Any]) -> int | None:
+        """Words that a prompt takes at most, as the pipeline is called by default; None: what its encoders read."""
+        return None
+
+    def decoded(self, latents: Tensor) -> Tensor:
+        """Latents [batch, channels, h, w] as the VAE's decoder takes them."""
+        return latents
+
+    def resumable(self, pipe: Any, sample: Tensor, size: tuple[int, int]) -> Tensor:
+        """What the sampler's step was given, of latents of a size, as the pipeline takes it for ``latents``."""
+        return sample
+
+    def arguments(self, pipe: Any, prompts: Sequence[str], generation: GenerationConfig) -> dict[str, Any]:
+        """How the pipeline is told of prompts and guidance."""
+        return {"prompt": list(prompts), "guidance_scale": generation.guidance}
+
+    def stacked(self, generation: GenerationConfig) -> bool:
+        """Whether generations of this configuration hold both branches in every call."""
+        return generation.guidance > 1.0
+
+    def timesteps(self, scheduler: Any, steps: int, config: Mapping[str, Any], size: tuple[int, int]) -> dict[str, Any]:
+        """How the pipeline sets a scheduler's timesteps for latents of a size."""
+        return {"num_inference_steps": steps}
+
+    def grid(self, config: Mapping[str, Any], height: int, width: int) -> tuple[int, int]:
+        """Cells of the grid of every block that are the latents' (height, width); for networks of one grid."""
+        return height, width
+
+
+def network_of(pipe: Any, adapter: Adapter) -> nn.Module:
+    """The denoiser whose modules run, of a pipeline or inside the wrapper of torch.compile."""
+    whole = getattr(pipe, adapter.part, pipe)
+    found: nn.Module = getattr(whole, "_orig_mod", whole)
+    return found
+
+
+def same_shape(before: Tensor, after: Tensor) -> tuple[Tensor, Tensor]:
+    """Both; raises InputError when they differ in shape, so that the block adds no update."""
+    if before.shape != after.shape:
+        raise InputError(
+            f"A block that is listened to makes {list(after.shape)} of {list(before.shape)}; it needs to add an update "
+            "to its input, as attention blocks do."
+        )
+    return before, after

@@ -1,0 +1,242 @@
+"""Transformers whose blocks carry picture and text side by side: SD 3, FLUX.1, FLUX.2, Chroma, Qwen-Image."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from gazetteer.data.core.errors import InputError
+from gazetteer.diffusion.config.generation import GenerationConfig
+from gazetteer.diffusion.denoisers.adapter import Layout
+from gazetteer.diffusion.denoisers.calls import TwoCalls
+from gazetteer.diffusion.denoisers.shift import linear_shift, linear_sigmas
+from gazetteer.diffusion.denoisers.transformer import Streams, TransformerAdapter, last_place, pack
+
+BESIDE = Streams(image=1, text=0)
+"""Blocks that give (text, picture)."""
+
+
+class SD3Adapter(TransformerAdapter):
+    """Stable Diffusion 3 and 3.5: stacked guidance; the last block adds nothing to the text."""
+
+    pipelines = ("StableDiffusion3Pipeline",)
+    networks = ("SD3Transformer2DModel",)
+    kind = "SD 3 transformer"
+    lists = MappingProxyType({"transformer_blocks": BESIDE})
+
+    def timesteps(self, scheduler: Any, steps: int, config: Mapping[str, Any], size: tuple[int, int]) -> dict[str, Any]:
+        """Shifted by the number of tokens where the scheduler asks for it."""
+        rows, columns = self.grid(config, *size)
+        shift = linear_shift(scheduler, rows * columns) if scheduler.config.get("use_dynamic_shifting") else {}
+        return {"num_inference_steps": steps, **shift}
+
+    def words(self, index: Mapping[str, Any]) -> int:
+        """77 of CLIP's and 256 of T5's, which is left out at times but for its place."""
+        return 77 + 256
+
+    def example(self, network: nn.Module, height: int, width: int, words: int) -> dict[str, Any]:
+        """With the pooled text beside the words."""
+        c: Any = network.config
+        return {
+            "hidden_states": torch.empty(1, c.in_channels, height, width), "timestep": torch.zeros(1),
+            "encoder_hidden_states": torch.empty(1, words, c.joint_attention_dim),
+            "pooled_projections": torch.empty(1, c.pooled_projection_dim),
+        }  # fmt: skip
+
+
+class PackedAdapter(TwoCalls, TransformerAdapter):
+    """Latents that the pipeline packs two by two into tokens; the branches of guidance are calls of their own."""
+
+    packs = 2
+    first_sample = 128
+
+    def time(self, pipe: Any, timestep: float) -> float:
+        """In thousandths of the sampler's."""
+        return timestep / 1000
+
+    def latents(self, pipe: Any, noise: Tensor) -> Tensor:
+        """Packed."""
+        return pack(super().latents(pipe, noise))
+
+    def timesteps(self, scheduler: Any, steps: int, config: Mapping[str, Any], size: tuple[int, int]) -> dict[str, Any]:
+        """Sigmas in equal steps, shifted by the number of tokens."""
+        rows, columns = self.grid(config, *size)
+        return {**linear_sigmas(scheduler, steps), **linear_shift(scheduler, rows * columns)}
+
+
+class FluxAdapter(PackedAdapter):
+    """FLUX.1: guidance is distilled into the model, or (schnell) there is none; true guidance takes a second call."""
+
+    pipelines = ("FluxPipeline",)
+    networks = ("FluxTransformer2DModel",)
+    kind = "FLUX transformer"
+    lists = MappingProxyType({"transformer_blocks": BESIDE, "single_transformer_blocks": BESIDE})
+
+    def layout(self, network: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Layout:
+        """From the places of the tokens."""
+        return Layout(*last_place(kwargs["img_ids"], 1))
+
+    def check_guidance(
+        self, network: Mapping[str, Any], index: Mapping[str, Any], generation: GenerationConfig
+    ) -> None:
+        """The prompt alone, unless true guidance is asked for."""
+        if "uncond" in generation.branches and generation.true_guidance <= 1.0:
+            raise InputError(
+                "FLUX.1 carries its guidance inside (it is distilled) and never runs without the prompt; set "
+                "generation.branches=[cond], or generation.true_guidance above 1."
+            )
+
+    def evaluations(self, index: Mapping[str, Any], generation: GenerationConfig) -> int:
+        """Two with true guidance."""
+        return 2 if generation.true_guidance > 1.0 else 1
+
+    def arguments(self, pipe: Any, prompts: Sequence[str], generation: GenerationConfig) -> dict[str, Any]:
+        """True guidance with an empty prompt against the given."""
+        true = generation.true_guidance
+        against = {"negative_prompt": [""] * len(prompts), "true_cfg_scale": true} if true > 1.0 else {}
+        return {**super().arguments(pipe, prompts, generation), **against}
+
+    def example(self, network: nn.Module, height: int, width: int, words: int) -> dict[str, Any]:
+        """Tokens, their places and the pooled text."""
+        c: Any = network.config
+        rows, columns = height // 2, width // 2
+        return {
+            "hidden_states": torch.empty(1, rows * columns, c.in_channels), "timestep": torch.zeros(1),
+            "encoder_hidden_states": torch.empty(1, words, c.joint_attention_dim),
+            "pooled_projections": torch.empty(1, c.pooled_projection_dim),
+            "guidance": torch.zeros(1) if c.guidance_embeds else None,
+            "txt_ids": torch.zeros(words, 3), "img_ids": torch.zeros(rows * columns, 3),
+        }  # fmt: skip
+
+
+class ChromaAdapter(PackedAdapter):
+    """Chroma: FLUX's blocks with guidance of its own; in the single blocks text comes before the picture."""
+
+    pipelines = ("ChromaPipeline",)
+    networks = ("ChromaTransformer2DModel",)
+    kind = "Chroma transformer"
+    lists = MappingProxyType({"transformer_blocks": BESIDE, "single_transformer_blocks": Streams(joined="first")})
+
+    def list_of(self, name: str) -> str:
+        """By the class of the block."""
+        return "single_transformer_blocks" if "Single" in name else "transformer_blocks"
+
+    def layout(self, network: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Layout:
+        """From the places of the tokens; all prompts of a call have as many words."""
+        return Layout(*last_place(kwargs["img_ids"], 1), (kwargs["encoder_hidden_states"].shape[1],))
+
+    def example(self, network: nn.Module, height: int, width: int, words: int) -> dict[str, Any]:
+        """Tokens and their places."""
+        c: Any = network.config
+        rows, columns = height // 2, width // 2
+        return {
+            "hidden_states": torch.empty(1, rows * columns, c.in_channels), "timestep": torch.zeros(1),
+            "encoder_hidden_states": torch.empty(1, words, c.joint_attention_dim),
+            "txt_ids": torch.zeros(words, 3), "img_ids": torch.zeros(rows * columns, 3),
+        }  # fmt: skip
+
+
+class Flux2Adapter(PackedAdapter):
+    """FLUX.2 and FLUX.2 klein: dev carries its guidance inside, klein runs both branches unless it is distilled."""
+
+    pipelines = ("Flux2Pipeline", "Flux2KleinPipeline")
+    networks = ("Flux2Transformer2DModel",)
+    kind = "FLUX.2 transformer"
+    lists = MappingProxyType({"transformer_blocks": BESIDE, "single_transformer_blocks": Streams(joined="first")})
+
+    def list_of(self, name: str) -> str:
+        """By the class of the block."""
+        return "single_transformer_blocks" if "Single" in name else "transformer_blocks"
+
+    def check_guidance(
+        self, network: Mapping[str, Any], index: Mapping[str, Any], generation: GenerationConfig
+    ) -> None:
+        """The prompt alone in dev, and in a klein that is distilled."""
+        if "uncond" in generation.branches and self._inside(index):
+            raise InputError(
+                "This FLUX.2 carries its guidance inside (it is distilled) and never runs without the prompt; set "
+                "generation.branches=[cond]."
+            )
+
+    def evaluations(self, index: Mapping[str, Any], generation: GenerationConfig) -> int:
+        """One where guidance is inside."""
+        return 1 if self._inside(index) else super().evaluations(index, generation)
+
+    def _inside(self, index: Mapping[str, Any]) -> bool:
+        return index.get("_class_name") == "Flux2Pipeline" or bool(index.get("is_distilled"))
+
+    def layout(self, network: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Layout:
+        """From the places of the tokens; all prompts of a call have as many words."""
+        return Layout(*last_place(kwargs["img_ids"], 1), (kwargs["encoder_hidden_states"].shape[1],))
+
+    def latents(self, pipe: Any, noise: Tensor) -> Tensor:
+        """Patches as channels, not yet in a row: [batch, 4 · channels, h/2, w/2]."""
+        rows, columns = noise.shape[-2] // 2, noise.shape[-1] // 2
+        return super().latents(pipe, noise).transpose(1, 2).unflatten(2, (rows, columns))
+
+    def resumable(self, pipe: Any, sample: Tensor, size: tuple[int, int]) -> Tensor:
+        """Out of the row again."""
+        return sample.transpose(1, 2).unflatten(2, (size[0] // 2, size[1] // 2))
+
+    def timesteps(self, scheduler: Any, steps: int, config: Mapping[str, Any], size: tuple[int, int]) -> dict[str, Any]:
+        """Sigmas in equal steps, shifted by the numbers of tokens and of steps."""
+        from diffusers.pipelines.flux2.pipeline_flux2 import compute_empirical_mu
+
+        rows, columns = self.grid(config, *size)
+        return {**linear_sigmas(scheduler, steps), "mu": compute_empirical_mu(rows * columns, steps)}
+
+    def example(self, network: nn.Module, height: int, width: int, words: int) -> dict[str, Any]:
+        """Tokens and their places on four axes."""
+        c: Any = network.config
+        rows, columns = height // 2, width // 2
+        return {
+            "hidden_states": torch.empty(1, rows * columns, c.in_channels), "timestep": torch.zeros(1),
+            "encoder_hidden_states": torch.empty(1, words, c.joint_attention_dim),
+            "guidance": torch.zeros(1) if c.get("guidance_embeds", True) else None,
+            "txt_ids": torch.zeros(1, words, 4), "img_ids": torch.zeros(1, rows * columns, 4),
+        }  # fmt: skip
+
+
+class QwenImageAdapter(PackedAdapter):
+    """Qwen-Image: true guidance in two calls, with a space for the prompt that is not given."""
+
+    pipelines = ("QwenImagePipeline",)
+    networks = ("QwenImageTransformer2DModel",)
+    kind = "Qwen-Image transformer"
+    lists = MappingProxyType({"transformer_blocks": BESIDE})
+
+    def scale(self, vae: Mapping[str, Any]) -> int:
+        """By the halvings of its VAE."""
+        return int(2 ** len(vae["temperal_downsample"]))
+
+    def layout(self, network: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Layout:
+        """As the call states it."""
+        shapes = kwargs["img_shapes"][0]
+        first = shapes[0] if isinstance(shapes, list) else shapes
+        return Layout(int(first[1]), int(first[2]))
+
+    def decoded(self, latents: Tensor) -> Tensor:
+        """One frame of a video."""
+        return latents.unsqueeze(2)
+
+    def arguments(self, pipe: Any, prompts: Sequence[str], generation: GenerationConfig) -> dict[str, Any]:
+        """Guidance above 1 runs against a space, as its authors advise."""
+        if generation.guidance <= 1.0:
+            return {"prompt": list(prompts), "true_cfg_scale": 1.0}
+        return {
+            "prompt": list(prompts), "negative_prompt": [" "] * len(prompts), "true_cfg_scale": generation.guidance
+        }  # fmt: skip
+
+    def example(self, network: nn.Module, height: int, width: int, words: int) -> dict[str, Any]:
+        """Tokens with the shape of their grid."""
+        c: Any = network.config
+        rows, columns = height // 2, width // 2
+        return {
+            "hidden_states": torch.empty(1, rows * columns, c.in_channels), "timestep": torch.zeros(1),
+            "encoder_hidden_states": torch.empty(1, words, c.joint_attention_dim),
+            "encoder_hidden_states_mask": None, "img_shapes": [[(1, rows, columns)]],
+        }  # fmt: skip

@@ -1,0 +1,59 @@
+"""Which adapter a pipeline or network is seen through: by its class, never by trying."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from torch import nn
+
+from gazetteer.data.core.errors import InputError
+from gazetteer.diffusion.denoisers.adapter import Adapter, network_of
+from gazetteer.diffusion.denoisers.joint import ChromaAdapter, Flux2Adapter, FluxAdapter, QwenImageAdapter, SD3Adapter
+from gazetteer.diffusion.denoisers.single import Lumina2Adapter, PixArtAdapter, SanaAdapter, ZImageAdapter
+from gazetteer.diffusion.denoisers.unet import UNetAdapter
+
+UNET = UNetAdapter()
+TRANSFORMERS: tuple[Adapter, ...] = (
+    SD3Adapter(), FluxAdapter(), Flux2Adapter(), ChromaAdapter(), QwenImageAdapter(), PixArtAdapter(), SanaAdapter(),
+    Lumina2Adapter(), ZImageAdapter(),
+)  # fmt: skip
+_BY_CLASS = {name: one for one in TRANSFORMERS for name in (*one.pipelines, *one.networks)}
+
+
+def adapter_of(model: Any) -> Adapter:
+    """The adapter of a pipeline, of its denoiser, or of torch.compile's wrapper of that.
+
+    Raises:
+        InputError: no adapter knows the class.
+    """
+    inner = getattr(model, "_orig_mod", model)
+    found = next((_BY_CLASS[kind.__name__] for kind in type(inner).__mro__ if kind.__name__ in _BY_CLASS), None)
+    if found is not None:
+        return found
+    if hasattr(inner, "transformer") and not hasattr(inner, "unet"):
+        raise unsupported(type(inner).__name__)
+    return UNET
+
+
+def adapter_of_index(index: Mapping[str, Any], source: str) -> Adapter:
+    """The adapter of a pipeline by its ``model_index.json``; raises InputError where none knows the class."""
+    name = str(index.get("_class_name"))
+    if name in _BY_CLASS:
+        return _BY_CLASS[name]
+    if "unet" in index:
+        return UNET
+    if "transformer" in index:
+        raise unsupported(name)
+    raise InputError(f"{source} is a {name}, which has neither a U-Net nor a transformer to look into.")
+
+
+def unsupported(name: str) -> InputError:
+    """What is said of a pipeline that no adapter knows."""
+    known = sorted(pipeline for one in TRANSFORMERS for pipeline in one.pipelines)
+    return InputError(f"A {name} cannot be listened to; accepted: pipelines with a U-Net, and {', '.join(known)}.")
+
+
+def network(model: Any) -> nn.Module:
+    """The denoiser whose modules run, of a pipeline or inside the wrapper of torch.compile."""
+    return network_of(model, adapter_of(model))

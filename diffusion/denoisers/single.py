@@ -1,0 +1,208 @@
+"""Transformers with one sequence: the picture alone (PixArt, Sana), or joined with its text (Lumina 2, Z-Image)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from gazetteer.diffusion.config.generation import GenerationConfig
+from gazetteer.diffusion.denoisers.adapter import Layout
+from gazetteer.diffusion.denoisers.calls import TwoCalls
+from gazetteer.diffusion.denoisers.shift import linear_shift
+from gazetteer.diffusion.denoisers.sizes import latent_size
+from gazetteer.diffusion.denoisers.transformer import Streams, TransformerAdapter
+
+SANA_PX = 32
+"""Sides of Sana's pictures are multiples of so many px."""
+
+ALONE = MappingProxyType({"transformer_blocks": Streams()})
+
+
+class PixArtAdapter(TransformerAdapter):
+    """PixArt-α and -Σ: stacked guidance, text by cross-attention alone."""
+
+    pipelines = ("PixArtSigmaPipeline", "PixArtAlphaPipeline")
+    networks = ("PixArtTransformer2DModel",)
+    kind = "PixArt transformer"
+    lists = ALONE
+    flows = False
+
+    def arguments(self, pipe: Any, prompts: Sequence[str], generation: GenerationConfig) -> dict[str, Any]:
+        """Pictures of the size that is asked for, not of the nearest known one; prompts as they are given."""
+        told = super().arguments(pipe, prompts, generation)
+        return {**told, "use_resolution_binning": False, "clean_caption": False}
+
+    def width(self, network: nn.Module) -> int:
+        """By its heads."""
+        c: Any = network.config
+        return int(c.num_attention_heads * c.attention_head_dim)
+
+    def words(self, index: Mapping[str, Any]) -> int:
+        """Of T5's."""
+        return 300 if index.get("_class_name") == "PixArtSigmaPipeline" else 120
+
+    def example(self, network: nn.Module, height: int, width: int, words: int) -> dict[str, Any]:
+        """With resolution and ratio where the network asks for them."""
+        c: Any = network.config
+        more = {"resolution": None, "aspect_ratio": None}
+        if network.use_additional_conditions:
+            more = {"resolution": torch.zeros(1, 2), "aspect_ratio": torch.zeros(1, 1)}  # type: ignore[dict-item]
+        return {
+            "hidden_states": torch.empty(1, c.in_channels, height, width), "timestep": torch.zeros(1),
+            "encoder_hidden_states": torch.empty(1, words, c.caption_channels), "added_cond_kwargs": more,
+        }  # fmt: skip
+
+
+class SanaAdapter(TransformerAdapter):
+    """Sana: linear attention on the latents of a VAE that halves five times; stacked guidance."""
+
+    pipelines = ("SanaPipeline",)
+    networks = ("SanaTransformer2DModel",)
+    kind = "Sana transformer"
+    lists = ALONE
+
+    def arguments(self, pipe: Any, prompts: Sequence[str], generation: GenerationConfig) -> dict[str, Any]:
+        """Pictures of the size that is asked for, not of the nearest known one."""
+        return {**super().arguments(pipe, prompts, generation), "use_resolution_binning": False}
+
+    def width(self, network: nn.Module) -> int:
+        """By its heads."""
+        c: Any = network.config
+        return int(c.num_attention_heads * c.attention_head_dim)
+
+    def scale(self, vae: Mapping[str, Any]) -> int:
+        """By the levels of its VAE."""
+        return int(2 ** (len(vae["encoder_block_out_channels"]) - 1))
+
+    def latent_size(self, config: Mapping[str, Any], height: int, width: int, scale: int) -> tuple[int, int]:
+        """A multiple of 32 px, whatever the VAE."""
+        return latent_size(config, height, width, scale, patch=max(int(config["patch_size"]), SANA_PX // scale))
+
+    def time(self, pipe: Any, timestep: float) -> float:
+        """Times what the network states."""
+        return timestep * float(pipe.transformer.config.timestep_scale)
+
+    def latents(self, pipe: Any, noise: Tensor) -> Tensor:
+        """In single precision, whatever the network's."""
+        return noise
+
+    def words(self, index: Mapping[str, Any]) -> int:
+        """Of Gemma's."""
+        return 300
+
+    def example(self, network: nn.Module, height: int, width: int, words: int) -> dict[str, Any]:
+        """Latents and text."""
+        c: Any = network.config
+        return {
+            "hidden_states": torch.empty(1, c.in_channels, height, width), "timestep": torch.zeros(1),
+            "encoder_hidden_states": torch.empty(1, words, c.caption_channels),
+        }  # fmt: skip
+
+
+class Lumina2Adapter(TwoCalls, TransformerAdapter):
+    """Lumina-Image 2.0: text before the picture in one sequence; time runs from 0 to 1; two calls a step."""
+
+    pipelines = ("Lumina2Pipeline",)
+    networks = ("Lumina2Transformer2DModel",)
+    kind = "Lumina 2 transformer"
+    lists = MappingProxyType({"layers": Streams(joined="first")})
+
+    def width(self, network: nn.Module) -> int:
+        """As it states."""
+        return int(network.config.hidden_size)  # type: ignore[union-attr, arg-type]
+
+    def scale(self, vae: Mapping[str, Any]) -> int:
+        """Eight, as its pipeline has it."""
+        return 8
+
+    def time(self, pipe: Any, timestep: float) -> float:
+        """From noise to picture."""
+        return 1 - timestep / float(pipe.scheduler.config.num_train_timesteps)
+
+    def layout(self, network: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Layout:
+        """As many words as each prompt's mask has."""
+        grid = super().layout(network, args, kwargs)
+        return Layout(grid.height, grid.width, tuple(kwargs["encoder_attention_mask"].sum(dim=1).tolist()))
+
+    def timesteps(self, scheduler: Any, steps: int, config: Mapping[str, Any], size: tuple[int, int]) -> dict[str, Any]:
+        """Its pipeline takes the channels for the number of tokens."""
+        import numpy as np
+
+        return {"sigmas": np.linspace(1.0, 1 / steps, steps), **linear_shift(scheduler, int(config["in_channels"]))}
+
+    def words(self, index: Mapping[str, Any]) -> int:
+        """Of Gemma's."""
+        return 256
+
+    def example(self, network: nn.Module, height: int, width: int, words: int) -> dict[str, Any]:
+        """Latents and text."""
+        c: Any = network.config
+        return {
+            "hidden_states": torch.empty(1, c.in_channels, height, width), "timestep": torch.zeros(1),
+            "encoder_hidden_states": torch.empty(1, words, c.cap_feat_dim),
+            "encoder_attention_mask": torch.ones(1, words, dtype=torch.bool),
+        }  # fmt: skip
+
+
+class ZImageAdapter(TransformerAdapter):
+    """Z-Image: the picture before its text in one sequence, filled up to whole 32s; cond is stacked before uncond."""
+
+    pipelines = ("ZImagePipeline",)
+    networks = ("ZImageTransformer2DModel",)
+    kind = "Z-Image transformer"
+    lists = MappingProxyType({"layers": Streams(joined="last")})
+    packs = 2
+    first_sample = 128
+
+    def width(self, network: nn.Module) -> int:
+        """As it states."""
+        return int(network.config.dim)  # type: ignore[union-attr, arg-type]
+
+    def channels(self, config: Mapping[str, Any]) -> int:
+        """The network packs them itself."""
+        return int(config["in_channels"])
+
+    def order(self, context: str | None, calls: int) -> tuple[str, ...]:
+        """The other way round than elsewhere."""
+        return ("cond", "uncond")
+
+    def time(self, pipe: Any, timestep: float) -> float:
+        """From noise to picture."""
+        return (1000 - timestep) / 1000
+
+    def arguments(self, pipe: Any, prompts: Sequence[str], generation: GenerationConfig) -> dict[str, Any]:
+        """Any scale above 0 turns guidance on; here it takes more than 1, as elsewhere."""
+        scale = generation.guidance if generation.guidance > 1.0 else 0.0
+        return {"prompt": list(prompts), "guidance_scale": scale}
+
+    def latents(self, pipe: Any, noise: Tensor) -> Tensor:
+        """In single precision, whatever the network's."""
+        return noise
+
+    def layout(self, network: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Layout:
+        """Of a list of latents [channels, frames, h, w]."""
+        first = (kwargs["x"] if "x" in kwargs else args[0])[0]
+        return Layout(first.shape[-2] // 2, first.shape[-1] // 2)
+
+    def told(self, network: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        """Its second argument."""
+        return kwargs["t"] if "t" in kwargs else args[1]
+
+    def timesteps(self, scheduler: Any, steps: int, config: Mapping[str, Any], size: tuple[int, int]) -> dict[str, Any]:
+        """Sigmas of its own, shifted by the number of tokens."""
+        from diffusers.pipelines.z_image.pipeline_z_image import get_default_z_image_sigmas
+
+        rows, columns = self.grid(config, *size)
+        return {"sigmas": get_default_z_image_sigmas(steps), **linear_shift(scheduler, rows * columns)}
+
+    def example(self, network: nn.Module, height: int, width: int, words: int) -> dict[str, Any]:
+        """Lists of latents and of texts."""
+        c: Any = network.config
+        return {
+            "x": [torch.empty(c.in_channels, 1, height, width)], "t": torch.zeros(1),
+            "cap_feats": [torch.empty(words, c.cap_feat_dim)],
+        }  # fmt: skip

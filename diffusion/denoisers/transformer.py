@@ -1,0 +1,184 @@
+"""Transformers (DiTs): tokens on one grid, in blocks that take text beside the picture, or joined with it."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor, nn
+
+from gazetteer.data.core.errors import InputError
+from gazetteer.diffusion.config.generation import GenerationConfig
+from gazetteer.diffusion.denoisers.adapter import Adapter, BlockInfo, Layout, same_shape
+from gazetteer.diffusion.denoisers.sizes import latent_size
+
+
+@dataclass(frozen=True)
+class Streams:
+    """Where the blocks of a list take and give their streams.
+
+    Attributes:
+        image: place of the image stream in what a block gives; None where it gives nothing else.
+        text: place of the text stream, or None where the block adds no update to it.
+        joined: whether image and text are one sequence: empty (no), ``first`` (text first) or ``last``.
+    """
+
+    image: int | None = None
+    text: int | None = None
+    joined: str = ""
+
+
+class TransformerAdapter(Adapter):
+    """What transformers have in common.
+
+    Attributes:
+        lists: by the name of a list of blocks, how they take and give their streams.
+        flows: whether its samplers are those of flow matching.
+        packs: latent cells a side that the *pipeline* packs into one token.
+        first_sample: latent cells a side of the model's own pictures, where the network's configuration does not say.
+    """
+
+    part = "transformer"
+    lists: ClassVar[Mapping[str, Streams]]
+    flows: ClassVar[bool] = True
+    packs: ClassVar[int] = 1
+    first_sample: ClassVar[int | None] = None
+
+    def blocks(self, network: nn.Module) -> dict[str, BlockInfo]:
+        """The blocks of every list, all of one width."""
+        found: dict[str, BlockInfo] = {}
+        for name, streams in self.lists.items():
+            for number, block in enumerate(getattr(network, name)):
+                found[f"{name}.{number}"] = BlockInfo(self.width(network), self._streams(block, streams))
+        return found
+
+    def width(self, network: nn.Module) -> int:
+        """Channels of a token inside."""
+        return int(network.inner_dim)  # type: ignore[arg-type]
+
+    def _streams(self, block: nn.Module, streams: Streams) -> tuple[str, ...]:
+        texts = streams.text is not None or streams.joined == "first"
+        return ("image", "text") if texts and not getattr(block, "context_pre_only", False) else ("image",)
+
+    # One call
+
+    def states(
+        self, block: nn.Module, stream: str, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any, layout: Layout
+    ) -> tuple[Tensor, Tensor]:
+        """Tokens of a stream, as cells of the grid or as one row of words."""
+        own, name = self._own(block), "hidden_states"
+        place: int | None = own.image
+        if stream == "text" and not own.joined:
+            name, place = "encoder_hidden_states", own.text
+        before = kwargs[name] if name in kwargs else args[0 if name == "hidden_states" else 1]
+        after = output if isinstance(output, Tensor) else output[place or 0]
+        same_shape(before, after)
+        return tuple(self._laid(tokens, stream, own, layout) for tokens in (before, after))  # type: ignore[return-value]
+
+    def replaced(
+        self, block: nn.Module, stream: str, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any,
+        layout: Layout, after: Tensor,
+    ) -> Any:  # fmt: skip
+        """The other stream, and what stands beside the streams, stay."""
+        own, tokens = self._own(block), after.flatten(2).transpose(1, 2)
+        place = own.text if stream == "text" and not own.joined else own.image
+        old: Tensor = output if isinstance(output, Tensor) else output[place or 0]
+        new = tokens.to(old.dtype)
+        if own.joined:
+            new = old.clone()
+            for row, span in enumerate(self._spans(old, stream, own, layout)):
+                new[row, span] = tokens[row].to(old.dtype)
+        if isinstance(output, Tensor):
+            return new
+        return tuple(new if number == (place or 0) else one for number, one in enumerate(output))
+
+    def _laid(self, tokens: Tensor, stream: str, own: Streams, layout: Layout) -> Tensor:
+        """[batch, tokens, channels] -> [batch, channels, height, width]."""
+        if own.joined:
+            tokens = torch.stack(
+                [tokens[row, span] for row, span in enumerate(self._spans(tokens, stream, own, layout))]
+            )
+        height, width = (1, tokens.shape[1]) if stream == "text" else (layout.height, layout.width)
+        if tokens.shape[1] != height * width:
+            raise InputError(
+                f"The image stream of the {self.kind} holds {tokens.shape[1]} tokens where its grid has {height} x "
+                f"{width}: something is beside the picture (a reference picture, a control) that cannot be told apart."
+            )
+        return tokens.transpose(1, 2).unflatten(2, (height, width))
+
+    def _spans(self, tokens: Tensor, stream: str, own: Streams, layout: Layout) -> list[slice]:
+        """Where a stream lies in each joined sequence of the batch."""
+        cells = layout.height * layout.width
+        if own.joined == "last":
+            return [slice(0, cells)] * len(tokens)
+        words = layout.words if len(layout.words) == len(tokens) else layout.words[:1] * len(tokens)
+        if stream == "image":
+            return [slice(count, count + cells) for count in words]
+        if len(set(words)) > 1:
+            raise InputError("Prompts of several lengths stand in one batch; set generation.exact=true to hear words.")
+        return [slice(0, count) for count in words]
+
+    def _own(self, block: nn.Module) -> Streams:
+        """How a block takes and gives its streams, by its class."""
+        return self.lists[self.list_of(type(block).__name__)]
+
+    def list_of(self, name: str) -> str:
+        """The list that blocks of a class stand in; the one there is, unless a family says otherwise."""
+        return next(iter(self.lists))
+
+    def told(self, network: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        """The timestep."""
+        return kwargs["timestep"] if "timestep" in kwargs else args[1]
+
+    def layout(self, network: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Layout:
+        """Of a network that cuts latents [batch, channels, h, w] into patches itself."""
+        latents = kwargs["hidden_states"] if "hidden_states" in kwargs else args[0]
+        patch = int(network.config.patch_size)  # type: ignore[union-attr, arg-type]
+        return Layout(latents.shape[-2] // patch, latents.shape[-1] // patch)
+
+    # A generation
+
+    def check_guidance(
+        self, network: Mapping[str, Any], index: Mapping[str, Any], generation: GenerationConfig
+    ) -> None:
+        """Both branches run wherever guidance is above 1."""
+
+    def latent_size(self, config: Mapping[str, Any], height: int, width: int, scale: int) -> tuple[int, int]:
+        """A multiple of the patch."""
+        return latent_size(config, height, width, scale, self.first_sample, self.patch(config))
+
+    def patch(self, config: Mapping[str, Any]) -> int:
+        """Latent cells a side of one token."""
+        return self.packs if self.packs > 1 else int(config["patch_size"])
+
+    def channels(self, config: Mapping[str, Any]) -> int:
+        """Of the latents, before they are packed."""
+        return int(config["in_channels"]) // self.packs**2
+
+    def grid(self, config: Mapping[str, Any], height: int, width: int) -> tuple[int, int]:
+        """Latent cells over the patch."""
+        return height // self.patch(config), width // self.patch(config)
+
+    @abstractmethod
+    def example(self, network: nn.Module, height: int, width: int, words: int) -> dict[str, Any]:
+        """What the network is called with for one picture of so many latent cells and words: tensors of no content."""
+
+    def words(self, index: Mapping[str, Any]) -> int:
+        """Words that a prompt takes at most, as the pipeline is called by default."""
+        return 512
+
+
+def pack(latents: Tensor) -> Tensor:
+    """[batch, channels, h, w] -> [batch, h/2 · w/2, 4 · channels], as FLUX and Qwen-Image take them."""
+    batch, channels, height, width = latents.shape
+    tokens = latents.view(batch, channels, height // 2, 2, width // 2, 2).permute(0, 2, 4, 1, 3, 5)
+    return tokens.reshape(batch, (height // 2) * (width // 2), channels * 4)
+
+
+def last_place(ids: Tensor, first: int) -> tuple[int, int]:
+    """(height, width) of a grid from the places of its tokens [..., tokens, axes] in row-major order."""
+    height, width = (int(one) + 1 for one in ids.reshape(-1, ids.shape[-1])[-1, first : first + 2].tolist())
+    return height, width

@@ -1,0 +1,84 @@
+"""U-Nets of Stable Diffusion and its kin: blocks map [batch, channels, height, width], branches are stacked."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from torch import Tensor, nn
+
+from gazetteer.data.core.errors import InputError
+from gazetteer.diffusion.config.generation import GenerationConfig
+from gazetteer.diffusion.denoisers.adapter import Adapter, BlockInfo, Layout, same_shape
+from gazetteer.diffusion.denoisers.sizes import latent_size
+
+
+class UNetAdapter(Adapter):
+    """Any pipeline with a `UNet2DConditionModel`."""
+
+    part = "unet"
+    networks = ("UNet2DConditionModel",)
+    kind = "U-Net"
+
+    def blocks(self, network: nn.Module) -> dict[str, BlockInfo]:
+        """The cross-attention transformer blocks."""
+        found = {n: m for n, m in network.named_modules() if type(m).__name__ == "Transformer2DModel"}
+        return {name: BlockInfo(int(module.in_channels)) for name, module in found.items()}  # type: ignore[arg-type]
+
+    def find(self, network: nn.Module, path: str) -> BlockInfo:
+        """Any module that keeps its channels, an attention block as a rule."""
+        known = f"its attention blocks: {', '.join(self.blocks(network)) or 'none'}."
+        try:
+            module = network.get_submodule(path)
+        except AttributeError as error:
+            raise InputError(f"The U-Net has no block {path!r}; {known}") from error
+        width = getattr(module, "in_channels", None)
+        if (
+            module is network
+            or not isinstance(width, int)
+            or getattr(module, "out_channels", None) not in (None, width)
+        ):
+            raise InputError(f"The module {path!r} does not add an update to its input; {known}")
+        return BlockInfo(width)
+
+    def layout(self, network: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Layout:
+        """Every block's own tensors say it."""
+        return Layout()
+
+    def states(
+        self, block: nn.Module, stream: str, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any, layout: Layout
+    ) -> tuple[Tensor, Tensor]:
+        """The hidden states before and after; of a tuple or an output class the first."""
+        before = kwargs["hidden_states"] if "hidden_states" in kwargs else args[0]
+        return same_shape(before, output if isinstance(output, Tensor) else output[0])
+
+    def replaced(
+        self, block: nn.Module, stream: str, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any,
+        layout: Layout, after: Tensor,
+    ) -> Any:  # fmt: skip
+        """A tensor, a tuple or an output class of diffusers."""
+        if isinstance(output, Tensor):
+            return after
+        return (after, *output[1:]) if isinstance(output, tuple) else type(output)(after)
+
+    def told(self, network: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        """The timestep."""
+        return kwargs["timestep"] if "timestep" in kwargs else args[1]
+
+    def check_guidance(
+        self, network: Mapping[str, Any], index: Mapping[str, Any], generation: GenerationConfig
+    ) -> None:
+        """Distilled U-Nets are told the guidance scale and run the prompt alone."""
+        if network.get("time_cond_proj_dim") is not None and "uncond" in generation.branches:
+            raise InputError(
+                "The U-Net is told the guidance scale (it is distilled, as LCM models are) and never runs without the "
+                "prompt; set generation.branches=[cond]."
+            )
+
+    def latent_size(self, config: Mapping[str, Any], height: int, width: int, scale: int) -> tuple[int, int]:
+        """By `sample_size`."""
+        return latent_size(config, height, width, scale)
+
+    def channels(self, config: Mapping[str, Any]) -> int:
+        """As many as it reads."""
+        return int(config["in_channels"])
