@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from gazetteer.data.core.errors import InputError
 from gazetteer.data.core.sites import SIGNALS, SITE_COLUMNS, STREAMS, Site
+from gazetteer.data.tables.schemas import BEFORE_STREAMS
 
 
 def site_of(block: str, branch: str, t: float, stream: str = STREAMS[0], signal: str = SIGNALS[0]) -> Site:
@@ -48,16 +49,20 @@ def array_of(column: pa.ChunkedArray) -> pa.Array:
 
 
 def rows_by_site(table: pa.Table) -> dict[Site, NDArray[np.int64]]:
-    """Row numbers of every site of a table with the columns `SITE_COLUMNS`, sites in table order."""
+    """Row numbers of every site of a table with the columns `SITE_COLUMNS`, sites in table order.
+
+    A table that was read by hand from an older run has no streams and signals: they are the usual ones.
+    """
     if not table.num_rows:
         return {}
+    names = [name for name in SITE_COLUMNS if name in table.column_names or name not in BEFORE_STREAMS]
     ids = np.zeros(table.num_rows, np.int64)
-    for name in SITE_COLUMNS:
+    for name in names:
         encoded = array_of(table[name]).dictionary_encode()
         ids = ids * len(encoded.dictionary) + encoded.indices.to_numpy(zero_copy_only=False)
     order = np.argsort(ids, kind="stable")
     groups = np.split(order, np.flatnonzero(np.diff(ids[order])) + 1)
-    first = table.select(list(SITE_COLUMNS)).take([int(group[0]) for group in groups]).to_pylist()
+    first = table.select(names).take([int(group[0]) for group in groups]).to_pylist()
     found = {site_of(**row): group for row, group in zip(first, groups, strict=True)}
     return {site: found[site] for site in sorted(found, key=site_order)}
 

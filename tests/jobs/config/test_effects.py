@@ -27,7 +27,8 @@ BASE = load_config(None)
 OTHER = {
     "prompts.path": "elsewhere.txt", "prompts.matching": "a", "prompts.side": "dictionary", "prompts.limit": 7,
     "prompts.shares": (0.5, 0.25, 0.25), "generation.blocks": ("down_blocks.0.attentions.0",), "generation.t": (0.25,),
-    "generation.branches": ("uncond",), "vocabulary.concepts": ("dog",), "vocabulary.ask": "prompt",
+    "generation.branches": ("uncond",), "generation.streams": ("text",), "generation.signals": ("output",),
+    "vocabulary.concepts": ("dog",), "vocabulary.ask": "prompt",
     "model.dtype": "float16", "model.scheduler": "ddim", "model.device": "cuda", "detector.library": "groundingdino",
     "detector.dtype": "float16", "detector.device": "cuda:1", "segmenter.library": "segment_anything",
     "segmenter.dtype": "float16", "segmenter.device": "mps", "segmenter.model_type": "vit_b", "executor": "serial",
@@ -107,7 +108,8 @@ def test_threads_and_the_kind_of_device_change_tables_and_no_names() -> None:
 
 def test_which_keys_have_which_effect() -> None:
     assert {"threads", "generation.exact", "model.device"} < keys_of({Effect.PICTURES})
-    assert keys_of({Effect.CODES}) == {"saes", "generation.blocks", "generation.branches", "generation.t"}
+    generation = {f"generation.{name}" for name in ("blocks", "streams", "signals", "branches", "t")}
+    assert keys_of({Effect.CODES}) == {"saes", *generation}
     assert keys_of({Effect.SELECTION}) >= {"images", "seed", "shard_size", "prompts.path", "coverage.first"}
     assert "heldout" in keys_of({Effect.LABELS}), "who reuses pictures splits them anew"
 

@@ -53,7 +53,7 @@ def test_a_family_is_labelled_and_its_codes_are_those_of_its_blocks(family: str,
         expected = sae.encode(seen[0])
         assert row["height"] * row["width"] == len(seen[0]) and row["k"] == 4
         values = np.asarray(row["value"], np.float32).reshape(-1, 4)
-        np.testing.assert_allclose(values, expected.values.numpy(), rtol=2e-3, atol=2e-3)
+        np.testing.assert_allclose(values, expected.values.detach().numpy(), rtol=2e-3, atol=2e-3)
 
 
 def test_words_cannot_be_labelled_yet(tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ import pytest
 import yaml
 
 from gazetteer.data.core.errors import InputError
-from gazetteer.data.core.sites import Site
+from gazetteer.data.core.sites import Port, Site
 from gazetteer.data.tables.provenance import with_provenance
 from gazetteer.jobs.cli.main import main
 from gazetteer.jobs.config.fingerprint import fingerprint
@@ -71,8 +71,8 @@ def test_only_labels_that_say_where_count_and_the_best_block_is_read() -> None:
     other = Site("up", "cond", 0.5)
     rows = [(SITE, 1, "dog", 0.5, 2, 0.2), (other, 1, "night", 0.9, 3, 0.9), (other, 2, "sea", 0.5, 2, 0.3)]
     table = labels_of(rows, kind=["thing", "style", "stuff"])
-    assert layout_of_labels(table).concepts == ("dog", "sea") and layout_of_labels(table).blocks == ("up",)
-    assert layout_of_labels(table.filter(pa.array([True, True, False]))).blocks == ("mid",)
+    assert layout_of_labels(table).concepts == ("dog", "sea") and layout_of_labels(table).ports == (Port("up"),)
+    assert layout_of_labels(table.filter(pa.array([True, True, False]))).ports == (Port("mid"),)
     with pytest.raises(InputError, match="no label of a thing, stuff or part"):
         layout_of_labels(table.slice(1, 1))
     with pytest.raises(InputError, match="no number above 0"):
