@@ -62,7 +62,9 @@ def _options(parser: argparse.ArgumentParser) -> set[str]:
 def configured(parser: argparse.ArgumentParser) -> None:
     """Add what every verb with a run configuration takes: `--config`, `--set`, `--json`."""
     parser.add_argument(
-        "--config", metavar="FILE", help="YAML file or preset: paper-sd14, sdxl-turbo (default: the embedded world)"
+        "--config",
+        metavar="FILE",
+        help="YAML file or preset: flux-schnell, paper-sd14, sd35-medium, sdxl-turbo (default: the embedded world)",
     )
     parser.add_argument(
         "--set", dest="overrides", nargs="+", action="extend", default=[], metavar="KEY=VALUE",

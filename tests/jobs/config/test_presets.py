@@ -21,7 +21,7 @@ from tests.support.system.running import ROOT
 
 
 def test_the_presets_there_are_and_that_they_are_packaged() -> None:
-    assert presets() == ["paper-sd14", "sdxl-turbo"]
+    assert presets() == ["flux-schnell", "paper-sd14", "sd35-medium", "sdxl-turbo"]
     setup = configparser.ConfigParser()
     setup.read(ROOT / "setup.cfg")
     assert "presets/*.yaml" in setup["options.package_data"]["gazetteer.jobs.config"]
@@ -95,5 +95,5 @@ def test_overrides_and_files_of_the_same_name(tmp_path: Path, monkeypatch: pytes
     (tmp_path / "paper-sd14").write_text((PRESETS / "sdxl-turbo.yaml").read_text())
     monkeypatch.chdir(tmp_path)
     assert load_config("paper-sd14").name == "sdxl-turbo"
-    with pytest.raises(InputError, match=r"There is no configuration sd14; accepted: a YAML file, or a preset \(paper"):
+    with pytest.raises(InputError, match=r"There is no configuration sd14; accepted: a YAML file, or a preset \(flux"):
         load_config("sd14")
