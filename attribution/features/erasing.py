@@ -22,8 +22,8 @@ from gazetteer.attribution.objective.samples import Samples
 from gazetteer.attribution.objective.trajectory import trajectory
 from gazetteer.data.core.errors import InputError
 from gazetteer.data.core.sites import Site, step_of
-from gazetteer.diffusion.capture import cells, states_around, width_of, with_states
-from gazetteer.diffusion.watch import Hook, hooked
+from gazetteer.diffusion.capture import cells, width_of
+from gazetteer.diffusion.watch import Hook, Passing, hooked
 from gazetteer.sae.model.autoencoder import SparseAutoencoder
 from gazetteer.sae.model.checkpoint import expect_width
 
@@ -161,8 +161,8 @@ def _hook(moments: _Moments, changes: Mapping[Site, _Change]) -> Hook:
     sites = sorted(changes, key=lambda site: site.t)
     places = torch.tensor([site.t for site in sites])
 
-    def hook(_: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any) -> Any:
-        before, after = states_around(args, kwargs, output)
+    def hook(passing: Passing) -> Any:
+        before, after = passing.states()
         x = cells(after - before)
         nearest = (moments.now[:, None] - places[None]).abs().argmin(dim=1)
         taken = torch.zeros_like(x)
@@ -170,6 +170,6 @@ def _hook(moments: _Moments, changes: Mapping[Site, _Change]) -> Hook:
             rows = (nearest == number).nonzero().squeeze(1)
             if len(rows):
                 taken = taken.index_add(0, rows.to(x.device), changes[site](x[rows.to(x.device)]))
-        return with_states(output, after - taken.transpose(1, 2).unflatten(2, after.shape[2:]).to(after.dtype))
+        return passing.replaced(after - taken.transpose(1, 2).unflatten(2, after.shape[2:]).to(after.dtype))
 
     return hook

@@ -194,7 +194,7 @@ def _predictor(
         assert store is not None
         table = store.read_final("labels")
     block = best_block(label_weights(table), "cond")
-    wanted = [site for site in label_weights(table) if (site.block, site.branch) == (block, "cond")]
+    wanted = [site for site in label_weights(table) if (str(site.port), site.branch) == (block, "cond")]
     known = None if not prior or store is None else layout_prior(store)
     layout = layout_of_labels(table, load_saes(config, wanted), prior=known)
     return layout, "labels_prior" if prior else "labels_unfitted"
