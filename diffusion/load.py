@@ -16,8 +16,6 @@ from gazetteer.data.inputs.model_files import (
     looks_like_folder,
     why_not_loaded,
 )
-from gazetteer.diffusion.config.suitable import check_scheduler
-from gazetteer.diffusion.denoisers.registry import adapter_of_index
 from gazetteer.diffusion.memory import is_out_of_memory
 
 if TYPE_CHECKING:
@@ -149,6 +147,8 @@ def read_index(config: ModelConfig, weights: bool = True) -> dict[str, Any]:
     """
     from diffusers import DiffusionPipeline
 
+    from gazetteer.diffusion.denoisers.registry import adapter_of_index
+
     check_path(config, weights)
     source = config.config if config.single_file else config.path
     options = {"revision": config.revision} if config.revision and not config.single_file else {}
@@ -205,6 +205,9 @@ def _read(config: ModelConfig) -> Any:
     """The pipeline on the CPU, or on its accelerators under `device_map`."""
     import diffusers
     import torch
+
+    from gazetteer.diffusion.config.suitable import check_scheduler
+    from gazetteer.diffusion.denoisers.registry import adapter_of_index
 
     index = read_index(config)
     check_scheduler(config.scheduler, index, adapter_of_index(index, config.path))
