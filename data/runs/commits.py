@@ -23,7 +23,8 @@ from gazetteer.data.core.digests import digest_bytes
 from gazetteer.data.core.errors import GazetteerError, InputError
 from gazetteer.data.core.regular import NotRegularError
 from gazetteer.data.runs.identity import COMMITS, Identity
-from gazetteer.data.runs.publish import conform, describe, json_bytes, parquet_bytes
+from gazetteer.data.runs.parts import Parts, encoded, stage, staged_name
+from gazetteer.data.runs.publish import json_bytes
 from gazetteer.data.runs.sealed import seal, unseal
 from gazetteer.data.storage.files import STAGING, Files
 from gazetteer.data.tables.schemas import PART_TABLES
@@ -34,6 +35,7 @@ _ATTEMPTS = 5
 NAME = "[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}"
 _MADE = re.compile(r"[0-9a-f]{16,64}")
 _STAGED = re.compile(r".+\.(?:[0-9a-f]{32}){1,2}")
+_PUBLISHED = re.compile(r".+\.[0-9a-f]{64}|here\.[0-9a-f]{32}")
 
 
 @dataclass(frozen=True)
@@ -89,22 +91,18 @@ class Commits:
     ) -> Commit:
         """Publish and record a shard (see `gazetteer.data.runs.folder.RunFolder.commit_shard`)."""
         check_name(shard_id)
-        provenance = self._of_this_run(provenance)
-        parts: dict[str, bytes] = {}
-        described: dict[str, dict[str, Any]] = {}
-        for name, table in sorted(tables.items()):
-            if name not in PART_TABLES:
-                raise GazetteerError(f"There is no table {name!r} in parts; there are {', '.join(PART_TABLES)}.")
-            table = conform(name, table, PART_TABLES[name])
-            parts[name] = parquet_bytes(name, table, provenance)
-            described[name] = describe(table, parts[name])
-        mine = Commit(shard_id, described, json.loads(json_bytes(info)), self._identity.digest())
+        return self.record_parts(encoded(shard_id, tables, self.of_this_run(provenance)), info)
+
+    def record_parts(self, parts: Parts, info: dict[str, Any]) -> Commit:
+        """Record a shard whose parts were published (see `gazetteer.data.runs.folder.RunFolder.record_parts`)."""
+        check_name(parts.shard)
+        mine = Commit(parts.shard, parts.tables, json.loads(json_bytes(info)), self._identity.digest())
         for _ in range(_ATTEMPTS):
-            with self._guard(shard_id):
-                counts = self._settle(mine, parts)
+            with self._guard(parts.shard):
+                counts = self._settle(mine, parts.contents)
             if counts is not None:
                 return counts
-        raise GazetteerError(f"Shard {shard_id} of {self._files.root} cannot be committed: others keep changing it.")
+        raise GazetteerError(f"Shard {parts.shard} of {self._files.root} cannot be committed: others keep changing it.")
 
     def valid(self, verify: bool) -> dict[str, Commit]:
         """Every shard that counts, by id; damaged ones are dropped and reported through logging.
@@ -133,11 +131,11 @@ class Commits:
         return [name.removesuffix(".json") for name in self._files.names(COMMITS) if name.endswith(".json")]
 
     def remove_staged(self) -> None:
-        """Remove what writers staged behind a URL and did not come to remove; for when all shards are committed."""
-        if not self._files.guards:
-            for name in self._files.names(STAGING):
-                if _STAGED.fullmatch(name):
-                    self._files.remove(f"{STAGING}/{name}")
+        """Remove what writers staged and did not come to remove; for the run's holder, while nobody publishes."""
+        wanted = _PUBLISHED if self._files.guards else _STAGED  # live writers of other files hold them, where they can
+        for name in self._files.names(STAGING):
+            if wanted.fullmatch(name):
+                self._files.remove(f"{STAGING}/{name}")
 
     def record(self, shard_id: str) -> Commit | None:
         """The shard's record, or None when it is absent, not one, or not what was written."""
@@ -181,7 +179,7 @@ class Commits:
                         log.warning("Removing %s/%s: no commit record names it.", table, name)
                         self._files.remove(f"{table}/{name}")
 
-    def _of_this_run(self, provenance: dict[str, Any]) -> dict[str, Any]:
+    def of_this_run(self, provenance: dict[str, Any]) -> dict[str, Any]:
         """Provenance with the run's fingerprint; GazetteerError when it names another one."""
         fingerprint = self._identity.fingerprint()
         if fingerprint is None:
@@ -206,22 +204,32 @@ class Commits:
         return publish(mine, parts)
 
     def _publish_guarded(self, mine: Commit, parts: dict[str, bytes]) -> Commit | None:
-        for name, content in parts.items():
-            path = part_name(name, mine.shard)
-            # A taken name is an orphan of a killed process, for no record names it.
-            if not self._files.create(path, content) and self._digest(path) != mine.tables[name]["sha256"]:
-                self._files.replace(path, content)
-        for name in PART_TABLES.keys() - parts.keys():
-            self._files.remove(part_name(name, mine.shard))
-        return mine if self._files.create(_record_name(mine.shard), seal(asdict(mine))) else None
+        names = {table: part_name(table, mine.shard) for table in mine.tables}
+        stage(self._files, {_staged_name(mine, table): content for table, content in parts.items()})
+        for table, name in names.items():
+            self._take_over(mine, table, name)  # what lies there is an orphan of a killed process: no record names it
+        for table in PART_TABLES.keys() - mine.tables.keys():
+            self._files.remove(part_name(table, mine.shard))
+        created = self._files.create(_record_name(mine.shard), seal(asdict(mine)), after=sorted(names.values()))
+        return mine if created else None
+
+    def _take_over(self, mine: Commit, table: str, name: str) -> None:
+        """Give a staged part its name; GazetteerError when it is neither staged nor there already."""
+        try:
+            self._files.move(_staged_name(mine, table), name)
+        except FileNotFoundError as error:
+            if self._digest(name) != mine.tables[table]["sha256"]:
+                raise GazetteerError(
+                    f"{self._files.root}/{name} was published by a worker and is gone; does something clean up that "
+                    "folder? Run the same command again: it resumes."
+                ) from error
 
     def _publish_staged(self, mine: Commit, parts: dict[str, bytes]) -> Commit | None:
-        for name, content in parts.items():
-            self._files.replace(_staged_name(mine, name), content)
+        stage(self._files, {_staged_name(mine, table): content for table, content in parts.items()})
         self._files.create(_record_name(mine.shard), seal(asdict(mine)))
         # Whoever's record it is that was created: from here on it is what counts, and what was staged for it goes out.
         there, problem = self._checked(mine.shard, verify=True)
-        for name in parts:
+        for name in mine.tables:
             if there is not None and (problem is None or there.tables.get(name) != mine.tables[name]):
                 self._files.remove(_staged_name(mine, name))
         return _first(there, mine) if there is not None and problem is None else None
@@ -283,7 +291,7 @@ def _first(earlier: Commit, mine: Commit) -> Commit:
 
 
 def _staged_name(commit: Commit, table: str) -> str:
-    return f"{STAGING}/{commit.shard}.{table}.{commit.tables[table]['sha256']}"
+    return staged_name(commit.shard, table, commit.tables[table]["sha256"])
 
 
 def _record_name(shard_id: str) -> str:

@@ -28,9 +28,10 @@ from gazetteer.data.core.regular import NotRegularError
 from gazetteer.data.runs.commits import Commit, Commits, check_name, part_name
 from gazetteer.data.runs.finals import Finals, parse_manifest
 from gazetteer.data.runs.identity import RUN, Identity
+from gazetteer.data.runs.parts import Parts, Workshop, open_workshop
 from gazetteer.data.runs.plans import Plans
 from gazetteer.data.runs.publish import json_bytes
-from gazetteer.data.runs.reading import checked_query, readable, rows
+from gazetteer.data.runs.reading import checked_query, readable, rows, with_dictionaries
 from gazetteer.data.runs.runlock import StillMine, run_lock
 from gazetteer.data.runs.verify import Findings, check_files
 from gazetteer.data.storage.open import open_files
@@ -139,6 +140,8 @@ class RunFolder:
             try:
                 self._identity.confirm()
                 self._files.sweep()
+                if self._files.guards:  # behind URLs a record may stand for what is still staged
+                    self._commits.remove_staged()
                 yield
             finally:
                 self._still_mine = lambda: None
@@ -164,6 +167,26 @@ class RunFolder:
         """
         self._still_mine()
         return self._commits.commit(shard_id, tables, info, provenance)
+
+    def workshop(self, provenance: dict[str, Any]) -> Workshop:
+        """Where workers may publish shards of this run, for the process that holds its lock."""
+        return open_workshop(self._files, self.path, self._commits.of_this_run(provenance))
+
+    def record_parts(self, parts: Parts, info: dict[str, Any]) -> Commit:
+        """Record a shard that a worker has published; if it is committed already, that commit stays.
+
+        What is staged was hashed by who staged it, and is not read again.
+
+        Returns:
+            The commit that counts, which is an earlier one if there was.
+
+        Raises:
+            GazetteerError: what was published is gone, or the storage refused.
+            InputError: the shard, or what is there of it, was made with other settings than the run's.
+            LockedError: another process has taken the run over.
+        """
+        self._still_mine()
+        return self._commits.record_parts(parts, info)
 
     def committed(self, verify: bool = False) -> dict[str, Commit]:
         """Every shard that counts, by id.
@@ -198,6 +221,7 @@ class RunFolder:
         shards: Sequence[str] | None = None,
         columns: Sequence[str] | None = None,
         filter: Any = None,
+        encoded: bool = False,
     ) -> pa.Table:
         """Rows of the committed parts of table `name`, shards in sorted order.
 
@@ -205,6 +229,7 @@ class RunFolder:
             shards: only these (InputError if one is not committed); default all.
             columns: only these; default all.
             filter: a `pyarrow.compute.Expression`, or pyarrow's list-of-tuples form.
+            encoded: leave strings dictionary-encoded, as files hold them.
 
         Raises:
             InputError: no such table or column, or a part that is missing or corrupt.
@@ -212,6 +237,8 @@ class RunFolder:
         if name not in PART_TABLES:
             raise InputError(f"There is no table {name!r} in parts; there are {', '.join(PART_TABLES)}.")
         schema = checked_query(name, PART_TABLES[name], columns, filter)
+        words = [one.name for one in schema if one.type == pa.string()] if encoded else []
+        schema = with_dictionaries(schema) if encoded else schema
         pieces, run = [], self._identity.digest()
         for shard_id in self._commits.ids() if shards is None else sorted(set(shards)):
             commit = self._commits.record(shard_id)
@@ -221,7 +248,7 @@ class RunFolder:
             if name in commit.tables:
                 with readable(self._files.root, part_name(name, shard_id)):
                     source = self._part_source(name, commit, whole=columns is None)
-                    piece = rows(source, PART_TABLES[name], columns, filter)
+                    piece = rows(source, PART_TABLES[name], columns, filter, words)
                 pieces.append(piece.cast(schema))
         return pa.concat_tables(pieces) if pieces else schema.empty_table()
 

@@ -19,8 +19,9 @@ from gazetteer.data.tables.provenance import with_provenance
 ROW_GROUP = 65_536
 SITE_BY_SITE = {
     "codes": [(name, "descending" if name == "t" else "ascending") for name in SITE_COLUMNS],
+    "evidence": [],
 }
-"""Tables too large to be read whole for one site: their rows are ordered by site, a row group a site."""
+"""Tables too large to be read whole for one site: a row group a site, rows in this order (evidence keeps its own)."""
 
 # HF datasets reads this key and shows the column as pictures instead of structs.
 _HF_IMAGES = json.dumps({"info": {"features": {"image": {"_type": "Image"}}}})
@@ -83,10 +84,15 @@ def _row_groups(name: str, table: pa.Table) -> list[pa.Table]:
         return []
     if name not in SITE_BY_SITE:
         return [table]
-    table = table.sort_by([*SITE_BY_SITE[name], ("image_id", "ascending")])
-    site = [table[column].combine_chunks().dictionary_encode().indices.to_numpy() for column, _ in SITE_BY_SITE[name]]
-    fresh = np.any([np.diff(one) != 0 for one in site], axis=0)
-    cuts = [0, *(np.flatnonzero(fresh) + 1), table.num_rows]
+    if SITE_BY_SITE[name]:
+        table = table.sort_by([*SITE_BY_SITE[name], ("image_id", "ascending")])
+    ids = np.zeros(table.num_rows, np.int64)
+    for column in SITE_COLUMNS:
+        encoded = table[column].combine_chunks().dictionary_encode()
+        ids = ids * (len(encoded.dictionary) + 1) + encoded.indices.to_numpy()
+    cuts = [0, *(np.flatnonzero(np.diff(ids)) + 1), table.num_rows]
+    if len(cuts) - 1 > len(np.unique(ids)):  # in no order of sites
+        return [table]
     return [table.slice(low, high - low) for low, high in pairwise(cuts)]
 
 

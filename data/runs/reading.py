@@ -17,7 +17,9 @@ from gazetteer.data.tables.schemas import BEFORE_STREAMS
 _WRITER = {"causal": "causal", "examiners": "examine"}  # final tables that another command than label writes
 
 
-def rows(source: Any, schema: pa.Schema | None, columns: Sequence[str] | None, filter: Any) -> pa.Table:
+def rows(
+    source: Any, schema: pa.Schema | None, columns: Sequence[str] | None, filter: Any, encoded: Sequence[str] = ()
+) -> pa.Table:
     """What is asked for of one Parquet file; OSError or ArrowException when it is damaged (None: known to be).
 
     Columns of `schema` that files of before schema 4 lack hold what such a file was about
@@ -35,7 +37,14 @@ def rows(source: Any, schema: pa.Schema | None, columns: Sequence[str] | None, f
         partitioning=None,
         use_threads=False,
         page_checksum_verification=True,
+        read_dictionary=list(encoded),
     ).replace_schema_metadata(None)
+
+
+def with_dictionaries(schema: pa.Schema) -> pa.Schema:
+    """The schema with its strings as numbers into a dictionary: a fraction of the memory where few words repeat."""
+    coded = pa.dictionary(pa.int32(), pa.string())
+    return pa.schema([one.with_type(coded) if one.type == pa.string() else one for one in schema])
 
 
 def older_columns(source: Any, schema: pa.Schema) -> list[str]:

@@ -5,6 +5,7 @@ Nothing here streams to a final name: a reader sees a whole file or none, whatev
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from typing import Any, Protocol
 
@@ -35,8 +36,15 @@ class Files(Protocol):
     def replace(self, name: str, content: bytes) -> None:
         """Put `content` under `name`, atomically over whatever was there."""
 
-    def create(self, name: str, content: bytes) -> bool:
-        """Put `content` under `name` unless the name is taken; says whether it did."""
+    def create(self, name: str, content: bytes, after: Sequence[str] = ()) -> bool:
+        """Put `content` under `name` unless the name is taken; says whether it did.
+
+        Args:
+            after: names put there by `move`, which have to be durable before `name` counts.
+        """
+
+    def move(self, name: str, to: str) -> None:
+        """Rename a file over whatever was there, FileNotFoundError when absent; durable with a `create` after it."""
 
     def copy(self, name: str, to: str) -> None:
         """Put the content of `name` under `to`, atomically; FileNotFoundError when absent."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from typing import NoReturn
 
 from gazetteer.data.core.errors import InputError
@@ -31,7 +32,7 @@ class HubFiles(RemoteFiles):
         """Refused."""
         self._refuse()
 
-    def create(self, name: str, content: bytes) -> NoReturn:
+    def create(self, name: str, content: bytes, after: Sequence[str] = ()) -> NoReturn:
         """Refused."""
         self._refuse()
 

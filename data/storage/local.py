@@ -7,7 +7,8 @@ import os
 import re
 import shutil
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -18,7 +19,7 @@ from gazetteer.data.storage.files import STAGING
 from gazetteer.data.storage.lock import NoLocksError, held_file, hold, release_dead
 
 _STAGED = re.compile(r".+\.[0-9a-f]{32}|.+\.lock")
-"""What `LocalFiles` itself puts into the staging folder; nothing else there is ever removed."""
+"""What `LocalFiles` itself puts into the staging folder; it removes nothing else there."""
 _NO_LINKS = (errno.EPERM, errno.ENOTSUP, errno.ENOSYS, errno.EMLINK)
 
 
@@ -96,9 +97,21 @@ class LocalFiles:
             os.replace(staged, self._at(name))
             _fsync_folder(self._at(name).parent)
 
-    def create(self, name: str, content: bytes) -> bool:
-        """Write a file unless the name is taken; says whether it did."""
-        with write_errors(str(self._at(name))), self._staged(name, content) as staged:
+    def move(self, name: str, to: str) -> None:
+        """Rename a file over whatever was there; durable with the next `create` that is told of it."""
+        if not os.path.lexists(self._at(name)):
+            raise FileNotFoundError(name)
+        with write_errors(str(self._at(to))):
+            make_folder(self._at(to).parent)
+            os.replace(self._at(name), self._at(to))
+
+    def create(self, name: str, content: bytes, after: Sequence[str] = ()) -> bool:
+        """Write a file unless the name is taken; says whether it did.
+
+        The folders of `after` are synced while the content is: a journal takes them all in one go.
+        """
+        earlier = sorted({self._at(one).parent for one in after})
+        with write_errors(str(self._at(name))), self._staged(name, content, earlier) as staged:
             try:
                 os.link(staged, self._at(name))
             except FileExistsError:
@@ -174,8 +187,12 @@ class LocalFiles:
         return None
 
     @contextmanager
-    def _staged(self, name: str, content: bytes) -> Iterator[Path]:
-        """A fsynced file with `content` on the same filesystem, gone afterwards unless it was renamed."""
+    def _staged(self, name: str, content: bytes, folders: Sequence[Path] = ()) -> Iterator[Path]:
+        """A fsynced file with `content` on the same filesystem, gone afterwards unless it was renamed.
+
+        Args:
+            folders: fsynced meanwhile.
+        """
         make_folder(self._at(name).parent)
         staging = self._folder(STAGING)
         make_folder(staging)
@@ -187,7 +204,11 @@ class LocalFiles:
                 view = memoryview(content)
                 while view:
                     view = view[os.write(descriptor, view) :]
-                os.fsync(descriptor)
+                with ThreadPoolExecutor(1 + len(folders)) as threads:
+                    syncs = [threads.submit(_fsync_folder, folder) for folder in folders]
+                    os.fsync(descriptor)
+                for sync in syncs:
+                    sync.result()
                 yield staged
             finally:
                 staged.unlink(missing_ok=True)

@@ -11,7 +11,7 @@ import errno
 import logging
 import time
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from typing import Any
 
@@ -94,8 +94,13 @@ class RemoteFiles:
         with self._told("write", name):
             self._fs.pipe_file(self._at(name), content)
 
-    def create(self, name: str, content: bytes) -> bool:
-        """Write a file unless the name is taken; says whether it did.
+    def move(self, name: str, to: str) -> None:
+        """Copy a file to another name, then remove the first: object stores rename nothing."""
+        self.copy(name, to)
+        self.remove(name)
+
+    def create(self, name: str, content: bytes, after: Sequence[str] = ()) -> bool:
+        """Write a file unless the name is taken; says whether it did. What was put before is durable (`after`).
 
         Where the store cannot promise that, it is looked for before and read back afterwards: enough for one writer at
         a time, which the run's lease is for.

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Annotated
 
 from annotated_types import Ge
@@ -24,10 +25,11 @@ class PoolConfig:
         Effect.NOTHING, "How many; 0: as many as the cluster has room for when the run starts.", default=0
     )
     cpus: NonNegative = setting(Effect.NOTHING, "CPUs of each worker, fractions allowed.", default=1.0)
-    gpus: NonNegative = setting(
+    gpus: NonNegative | None = setting(
         Effect.NOTHING,
-        "GPUs of each worker, fractions allowed: with ``gpus: 0.5`` two workers share a device.",
-        default=0.0,
+        "GPUs of each worker, fractions allowed: with ``gpus: 0.5`` two workers share a device. Left out: one where "
+        "the device of one of its models is ``cuda``, else none.",
+        default=None,
     )
     resources: dict[str, Positive] = setting(
         Effect.NOTHING,
@@ -55,7 +57,7 @@ class PoolConfig:
     @property
     def demand(self) -> dict[str, float]:
         """What one worker takes of a node, by Ray's names."""
-        amounts = {"CPU": self.cpus, "GPU": self.gpus, "memory": self.memory_gib * 2**30, **self.resources}
+        amounts = {"CPU": self.cpus, "GPU": self.gpus or 0.0, "memory": self.memory_gib * 2**30, **self.resources}
         return {name: float(amount) for name, amount in amounts.items() if amount}
 
 
@@ -89,3 +91,25 @@ def check_pools(pools: Sequence[PoolConfig], stages: Sequence[str]) -> None:
             f"pools name the stages {', '.join(named) or 'none'}; "
             f"together and in order they must be {', '.join(stages)}."
         )
+
+
+def with_devices(pool: PoolConfig, devices: Mapping[str, str]) -> PoolConfig:
+    """The pool with a GPU for each worker where a model of its stages is on one and nothing else was said.
+
+    Without, Ray hides no device from a worker, and all of them would work on the first one.
+
+    Args:
+        devices: of the models, by stage.
+
+    Raises:
+        InputError: such a pool that asks for no GPU.
+    """
+    on = [stage for stage in pool.stages if devices.get(stage, "cpu").partition(":")[0] == "cuda"]
+    if not on or pool.gpus:
+        return pool
+    if pool.gpus is not None:
+        raise InputError(
+            f"The pool {pool.name} has the model of {', '.join(on)} on {devices[on[0]]} and asks for gpus: 0; leave "
+            "gpus out, which gives each worker one, or state a fraction, such as 0.5 where two workers share a device."
+        )
+    return replace(pool, gpus=1.0)

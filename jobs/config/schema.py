@@ -32,7 +32,7 @@ from gazetteer.data.inputs.prompt_pool import PromptConfig
 from gazetteer.data.runs.folder import RunFolder
 from gazetteer.diffusion.config.generation import GenerationConfig
 from gazetteer.diffusion.load import ModelConfig
-from gazetteer.jobs.config.pools import LimitConfig, PoolConfig, check_pools
+from gazetteer.jobs.config.pools import LimitConfig, PoolConfig, check_pools, with_devices
 from gazetteer.labeling.detect.protocol import DetectorConfig
 from gazetteer.labeling.evidence.counts import EvidenceConfig
 from gazetteer.labeling.interventions.causal_config import CausalConfig
@@ -175,6 +175,8 @@ class RunConfig:
 
     def __post_init__(self) -> None:
         check_pools(self.pools, STAGES)
+        if self.executor == "ray":
+            _ = self.all_pools  # refuses what is on a GPU and asks for none
         for earlier, later in combinations(self.generation.t, 2):
             if f"{earlier:.2f}" == f"{later:.2f}":
                 raise InputError(
@@ -188,8 +190,12 @@ class RunConfig:
 
     @property
     def all_pools(self) -> tuple[PoolConfig, ...]:
-        """The pools of the ray executor: those named, or one that does everything."""
-        return self.pools or (PoolConfig(stages=STAGES, workers=self.workers),)
+        """The pools of the ray executor: those named, or one for everything; a model on ``cuda`` implies a GPU."""
+        pools = self.pools or (PoolConfig(stages=STAGES, workers=self.workers),)
+        devices = {
+            "generate": self.model.device, "detect": self.detector.device, "segment": self.segmenter.device,
+        }  # fmt: skip
+        return tuple(with_devices(pool, devices) for pool in pools)
 
     @property
     def stages(self) -> StageConfig:

@@ -19,4 +19,4 @@ def run_serial(task: Task, jobs: Sequence[Job], done: Done) -> None:
     worker = task.worker()
     for job in jobs:
         check_stop()
-        done(job, worker.run(job.items))
+        done(job, task.sealed(job.id, worker.run(job.items)))

@@ -6,6 +6,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+from gazetteer.jobs.config.pools import PoolConfig
+
 
 @dataclass(frozen=True)
 class Job:
@@ -53,6 +55,9 @@ class Task:
         lost: the result that records one item as failed, for items that took their worker down with them.
         stages: names of consecutive stages that may be done by different workers; empty: there is one.
         item_seconds: an item that takes longer has failed; 0 sets no limit.
+        seal: what is handed over of a whole job's result, made of its id and the result by the worker that finished it
+            (by the driver, where the job was done in parts); must be repeatable, for a worker may die of it.
+        pool: the workers that do it instead of the run's own, which end; they are placed when the task begins.
     """
 
     build: Callable[..., Worker]
@@ -60,6 +65,12 @@ class Task:
     lost: Callable[[Any, Lost], Any]
     stages: tuple[str, ...] = ()
     item_seconds: float = 0.0
+    seal: Callable[[str, Any], Any] | None = None
+    pool: PoolConfig | None = None
+
+    def sealed(self, job: str, result: Any) -> Any:
+        """What is handed over of a whole job's result."""
+        return result if self.seal is None else self.seal(job, result)
 
     def worker(self, stages: tuple[str, ...] = ()) -> Worker:
         """A worker for `stages`, by default all of them."""

@@ -10,9 +10,13 @@ SAMPLE = 32
 
 
 def open_failures(store: RunFolder) -> list[str]:
-    """Image ids that failed and have no picture from a later try, sorted."""
-    failed = set(store.read_table("failures", columns=["item"])["item"].to_pylist())
-    return sorted(failed - set(store.read_table("images", columns=["image_id"])["image_id"].to_pylist()))
+    """Image ids that failed and have no picture from a later try, sorted; where nothing failed no part is opened."""
+    commits = store.committed()
+    bad = [shard for shard, commit in commits.items() if commit.tables.get("failures", {}).get("rows")]
+    if not bad:
+        return []
+    failed = set(store.read_table("failures", bad, columns=["item"])["item"].to_pylist())
+    return sorted(failed - set(store.read_table("images", list(commits), columns=["image_id"])["image_id"].to_pylist()))
 
 
 class Tally:

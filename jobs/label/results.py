@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import pyarrow as pa
@@ -10,6 +11,7 @@ import pyarrow as pa
 from gazetteer.data.core.sites import Site
 from gazetteer.data.inputs.prompts import Item
 from gazetteer.data.runs.folder import Commit
+from gazetteer.data.runs.parts import Parts, Workshop
 from gazetteer.data.tables.schemas import FAILURES, LABELLING_TABLES
 from gazetteer.jobs.config.schema import RunConfig
 from gazetteer.jobs.executors.task import Lost
@@ -29,6 +31,28 @@ def join_results(parts: Sequence[ShardResult]) -> ShardResult:
     counts = {k: sum(p.counts.get(k, 0) for p in parts) for k in {k for p in parts for k in p.counts}}
     explained = next((part.explained for part in parts if part.explained), {})
     return ShardResult(tables, seconds, counts, explained)
+
+
+@dataclass(frozen=True)
+class Finished:
+    """A shard as its worker hands it over: what the record and the log need; the tables are published.
+
+    Attributes:
+        failures: rows of its `failures`.
+    """
+
+    parts: Parts
+    seconds: dict[str, float]
+    counts: dict[str, int]
+    explained: dict[str, float]
+    failures: list[dict[str, Any]]
+
+
+def publish_shard(workshop: Workshop, shard: str, result: ShardResult) -> Finished:
+    """Publish a shard's tables (`gazetteer.data.runs.parts`); raises GazetteerError when the storage refuses."""
+    failures = result.tables["failures"].to_pylist()
+    parts = workshop.publish(shard, result.tables)
+    return Finished(parts, result.seconds, result.counts, result.explained, failures)
 
 
 def lost_item(item: Item, lost: Lost) -> ShardResult:

@@ -26,15 +26,12 @@ from gazetteer.jobs.label.card import write_card
 from gazetteer.jobs.label.failures import Tally, open_failures
 from gazetteer.jobs.label.preflight import space_problem
 from gazetteer.jobs.label.progress import Progress
-from gazetteer.jobs.label.results import feature_counts, join_results, lost_item, totals
+from gazetteer.jobs.label.reduce import reduce_run
+from gazetteer.jobs.label.results import Finished, feature_counts, join_results, lost_item, publish_shard, totals
 from gazetteer.jobs.label.run_state import RunState
-from gazetteer.labeling.evidence.counts import sum_evidence
-from gazetteer.labeling.evidence.run_codes import all_codes, code_grids
 from gazetteer.labeling.pipeline.config import STAGES
 from gazetteer.labeling.pipeline.sae_check import report
-from gazetteer.labeling.pipeline.shard import ShardResult
 from gazetteer.labeling.pipeline.stages import Stages
-from gazetteer.labeling.rules.reduce import columns_for, reduce_tables
 
 log = logging.getLogger(__name__)
 
@@ -55,7 +52,8 @@ class LabelRun:
         self.executor = Executor(config, self._last_words)
         build = partial(Stages, config.stages, reuse=str(reuse or ""))
         checked = checking(build, same_copies(sources(config, marks), store))
-        self.task = Task(checked, join_results, lost_item, STAGES, config.limits.picture_seconds)
+        seal = partial(publish_shard, store.workshop(self.provenance))
+        self.task = Task(checked, join_results, lost_item, STAGES, config.limits.picture_seconds, seal)
         self.state = RunState(partial(store.write_json, "progress.json"))
         self.metrics = RunMetrics(store.path.rstrip("/").rpartition("/")[2])
 
@@ -125,7 +123,7 @@ class LabelRun:
         self._say_what_is_loaded()
         with Progress(name, pictures if retry else self.config.images, before) as progress:
 
-            def done(job: Job, result: ShardResult) -> None:
+            def done(job: Job, result: Finished) -> None:
                 self._keep(job, result, name)
                 progress.add(result.counts["images"], result.counts["failures"])
                 if not retry:
@@ -145,19 +143,19 @@ class LabelRun:
         said = ", ".join(f"{what} {path}" for what, path in models.items() if path)
         print(f"loading {said} (on {config.model.device})", file=sys.stderr, flush=True)
 
-    def _keep(self, job: Job, result: ShardResult, name: str) -> None:
-        """Commit a shard, and say so where machines listen."""
+    def _keep(self, job: Job, result: Finished, name: str) -> None:
+        """Record a shard that was published, and say so where machines listen."""
         info = {**result.counts, "seconds": {k: round(v, 3) for k, v in result.seconds.items()}}
         if result.explained:
             info["explained_variance"] = result.explained
             if not self.explained:
                 self.explained = True
                 print(f"{name}: {report(result.explained)}", flush=True, file=sys.stderr)
-        self.store.commit_shard(job.id, result.tables, info, self.provenance)
+        self.store.record_parts(result.parts, info)
         self.state.shard(result.counts["images"], result.counts["failures"])
         self.metrics.shard(result.counts, result.seconds, self.state.seconds_left)
         log.info("shard committed", extra={"shard": job.id, "stage": name, **info})
-        for failure in result.tables["failures"].to_pylist():
+        for failure in result.failures:
             reason = f"{failure['error']}: {failure['message']}"
             extra = {"shard": job.id, "item": failure["item"], "stage": failure["stage"], "error": reason}
             log.info("picture failed", extra=extra)
@@ -183,17 +181,11 @@ class LabelRun:
         start = time.monotonic()
         print("reduce: evidence -> labels", flush=True, file=sys.stderr)
         self.state.reduce()
-        tables = reduce_tables(
-            images=self.store.read_table("images", columns=columns_for(self.config.labels)),
-            codes=all_codes(self.store),
-            grids=set(code_grids(self.store).values()),
-            segments=self.store.read_table("segments"),
-            evidence=sum_evidence(self.store.read_table("evidence", [shard]) for shard in self.store.shard_ids()),
-            feature_counts=self.features,
-            model=self.config.name,
-            config=self.config.labels,
-            images_wanted=self.config.coverage.wanted,
-        )
+        pictures = sum(commit.info["images"] for commit in self.store.committed().values())
+        tables = reduce_run(
+            self.store, self.executor.run, pictures, self.features, self.config.name, self.config.labels,
+            self.config.coverage.wanted,
+        )  # fmt: skip
         written = {n: self.store.write_final(n, table, self.provenance) for n, table in sorted(tables.items())}
         reduced = time.monotonic() - start
         commits = self.store.committed()

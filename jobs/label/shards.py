@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
+
+import pyarrow as pa
 
 from gazetteer.data.core.errors import InputError
 from gazetteer.data.inputs.prompt_pool import read_prompts
@@ -40,7 +42,7 @@ def coverage_pass(
     vocabulary = Vocabulary(config.vocabulary)
     used = Counter(item.prompt for item in planned)
     chosen = choose_prompts(
-        (store.read_table("evidence", [shard.id], columns=COLUMNS) for shard in shards),
+        pass_evidence(store, [shard.id for shard in shards]),
         [(prompt, vocabulary.mentioned(prompt)) for prompt in pool],
         set(used),
         config.coverage.wanted,
@@ -48,6 +50,11 @@ def coverage_pass(
         config.seed,
     )
     return make_items(chosen, config.seed, pictures, used)
+
+
+def pass_evidence(store: RunFolder, shards: Sequence[str]) -> Iterator[pa.Table]:
+    """What choosing prompts needs of the evidence of some shards, one after the other."""
+    return (store.read_table("evidence", [shard], columns=COLUMNS, encoded=True) for shard in shards)
 
 
 def make_items(prompts: Sequence[str], seed: int, pictures: str, used: Counter[str] | None = None) -> list[Item]:

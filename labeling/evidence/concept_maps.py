@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -137,4 +137,34 @@ def read_concepts(images: pa.Table, segments: pa.Table, grids: Iterable[Grid]) -
     return ConceptMaps(
         tuple(ids), concepts, np.array(splits, np.str_), np.array(sizes, np.int64).reshape(-1, 2), asked,
         union[:, 0], union[:, 1], {grid: np.concatenate(parts) for grid, parts in pixels.items()},
+    )  # fmt: skip
+
+
+def join_concepts(parts: Sequence[ConceptMaps]) -> ConceptMaps:
+    """The maps of all images from those of disjoint sets of them: what `read_concepts` makes of all at once.
+
+    Args:
+        parts: at least one, all with the same grids.
+    """
+    concepts = tuple(sorted({name for part in parts for name in part.concepts}))
+    index = {name: number for number, name in enumerate(concepts)}
+    firsts = np.cumsum([0, *(len(part.image_ids) for part in parts)])
+    ids = np.array([name for part in parts for name in part.image_ids], np.str_)
+    order = np.argsort(ids, kind="stable")
+    place = np.empty(len(ids), np.int64)
+    place[order] = np.arange(len(ids))
+    asked = np.zeros((len(ids), len(concepts)), np.bool_)
+    unions = []
+    for part, first in zip(parts, firsts, strict=False):
+        mine = np.array([index[name] for name in part.concepts], np.int64)
+        rows = place[first : first + len(part.image_ids)]
+        asked[rows[:, None], mine[None, :]] = part.asked
+        unions.append((rows[part.union_image], mine[part.union_concept]))
+    image = np.concatenate([one for one, _ in unions])
+    concept = np.concatenate([one for _, one in unions])
+    by = np.lexsort((concept, image))
+    return ConceptMaps(
+        tuple(ids[order].tolist()), concepts, np.concatenate([part.splits for part in parts])[order],
+        np.concatenate([part.sizes for part in parts])[order], asked, image[by], concept[by],
+        {grid: np.concatenate([part.pixels[grid] for part in parts])[by] for grid in parts[0].pixels},
     )  # fmt: skip

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from functools import reduce
 from operator import and_, or_
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.compute as pc
 
 from gazetteer.data.core.errors import InputError
 from gazetteer.data.core.sites import SITE_COLUMNS, Site
 from gazetteer.data.runs.folder import RunFolder
+from gazetteer.data.tables.schemas import CODES, EVIDENCE
 from gazetteer.labeling.evidence.pooling import Grid
+from gazetteer.labeling.evidence.rows import sum_evidence
 from gazetteer.labeling.evidence.site_codes import SiteCodes, codes_by_site, rows_by_site
 from gazetteer.labeling.tables import T_TOLERANCE
 
@@ -28,7 +31,7 @@ def code_grids(run: RunFolder) -> dict[Site, Grid]:
     Raises:
         InputError: a site with several grids.
     """
-    return {site: grid for site, (grid, _) in _shapes(run).items()}
+    return {site: grid for site, (grid, _) in code_shapes(run).items()}
 
 
 def site_codes(run: RunFolder, site: Site) -> SiteCodes:
@@ -48,10 +51,22 @@ def all_codes(run: RunFolder, at_once: int = READ_SLOTS) -> Iterator[tuple[Site,
     Args:
         at_once: slots that may be read together; a site that has more is read alone.
     """
-    for sites in _batches({site: slots for site, (_, slots) in _shapes(run).items()}, at_once):
-        found = codes_by_site(run.read_table("codes", filter=reduce(or_, map(_at, sites))))
+    for sites in site_batches({site: slots for site, (_, slots) in code_shapes(run).items()}, at_once):
+        found = sites_codes(run, sites)
         for site in sites:
             yield site, found.pop(site)
+
+
+def sites_codes(run: RunFolder, sites: Sequence[Site]) -> dict[Site, SiteCodes]:
+    """The codes of some sites of a run, read together; naming the columns spares reading and hashing whole files."""
+    return codes_by_site(run.read_table("codes", columns=CODES.names, filter=reduce(or_, map(_at, sites))))
+
+
+def sites_evidence(run: RunFolder, sites: Sequence[Site]) -> pa.Table:
+    """The summed evidence of some sites of a run, read shard by shard (schemas.EVIDENCE)."""
+    mine = reduce(or_, map(_at, sites))
+    shards = run.shard_ids()
+    return sum_evidence(run.read_table("evidence", [shard], columns=EVIDENCE.names, filter=mine) for shard in shards)
 
 
 def _at(site: Site) -> pc.Expression:
@@ -60,7 +75,7 @@ def _at(site: Site) -> pc.Expression:
     return reduce(and_, named, near)
 
 
-def _shapes(run: RunFolder) -> dict[Site, tuple[Grid, int]]:
+def code_shapes(run: RunFolder) -> dict[Site, tuple[Grid, int]]:
     """Grid and number of slots of every site."""
     rows = run.read_table("codes", columns=_SHAPE)
     found: dict[Site, tuple[Grid, int]] = {}
@@ -76,7 +91,7 @@ def _shapes(run: RunFolder) -> dict[Site, tuple[Grid, int]]:
     return found
 
 
-def _batches(slots: dict[Site, int], at_once: int) -> Iterator[list[Site]]:
+def site_batches(slots: dict[Site, int], at_once: int) -> Iterator[list[Site]]:
     """Consecutive sites with at most so many slots together, at least one each."""
     batch: list[Site] = []
     for site in slots:

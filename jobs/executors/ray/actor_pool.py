@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -62,12 +62,16 @@ class ActorPool:
         waiting: slices with what the stage before made of them (for the first pool: the items).
         calls: by the reference that tells of the end of the call; starting actors have no work.
         idle: actors with nothing to do.
+        nodes: one a worker, where it was found to have room; empty leaves it to Ray, which fills a node first.
+        started: how many actors were started so far.
     """
 
     config: PoolConfig
     waiting: deque[tuple[ShardSlice, Any]] = field(default_factory=deque)
     calls: dict[Any, Call] = field(default_factory=dict)
     idle: list[Any] = field(default_factory=list)
+    nodes: Sequence[str] = ()
+    started: int = 0
 
     def options(self, environment: Mapping[str, str]) -> dict[str, Any]:
         """What Ray is asked for each of its actors; `environment`: variables they need and would not inherit."""
@@ -75,8 +79,18 @@ class ActorPool:
         memory = {"memory": int(pool.memory_gib * 2**30)} if pool.memory_gib else {}
         labels = {"label_selector": dict(pool.labels)} if pool.labels else {}
         given = {"runtime_env": {"env_vars": dict(environment)}} if environment else {}
-        asked = {"num_cpus": pool.cpus, "num_gpus": pool.gpus, "resources": dict(pool.resources)}
-        return asked | memory | labels | given
+        asked = {"num_cpus": pool.cpus, "num_gpus": pool.gpus or 0, "resources": dict(pool.resources)}
+        return asked | memory | labels | given | self._affinity()
+
+    def _affinity(self) -> dict[str, Any]:
+        """Where the next actor goes: the nodes of the plan in turn, another one when that is gone or taken."""
+        if not self.nodes:
+            return {}
+        from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+        node = self.nodes[self.started % len(self.nodes)]
+        self.started += 1
+        return {"scheduling_strategy": NodeAffinitySchedulingStrategy(node, soft=True, _spill_on_unavailable=True)}
 
     @property
     def actors(self) -> int:

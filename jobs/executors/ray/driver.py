@@ -94,7 +94,8 @@ class Driver:
 
     def _submit(self, pool: ActorPool, actor: Any, work: ShardSlice, given: Any) -> None:
         seconds = self.task.item_seconds * len(work)
-        metadata, payload = actor.run.options(num_returns=2).remote(given)
+        whole = work.job.id if pool is self.pools[-1] and len(work) == len(work.job.items) else None
+        metadata, payload = actor.run.options(num_returns=2).remote(given, whole)
         pool.calls[metadata] = Call(actor, work, given, payload, time.monotonic() + seconds if seconds else math.inf)
 
     def _collect(self) -> None:
@@ -208,7 +209,9 @@ class Driver:
         else:
             self.deaths_left, self.losses_left = self.allowed_deaths, self.losses_left - 1
             lost = Lost(pool.config.stages, error, message, work.tried)
-            self._keep(work, self.task.lost(work.items[0], lost))
+            result = self.task.lost(work.items[0], lost)
+            # As its worker would have: a job of one item is a whole one.
+            self._keep(work, self.task.sealed(work.job.id, result) if len(work.job.items) == 1 else result)
 
     def _again(self, work: ShardSlice, reason: object) -> None:
         """Start over work that lost what it had become."""
@@ -223,7 +226,8 @@ class Driver:
         if sum(stop - start for start, (stop, _) in parts.items()) == len(work.job.items):
             results = [parts[start][1] for start in sorted(parts)]
             del self.parts[work.job.id]
-            self.done(work.job, results[0] if len(results) == 1 else self.task.join(results))
+            joined = len(results) > 1
+            self.done(work.job, self.task.sealed(work.job.id, self.task.join(results)) if joined else results[0])
             self.open -= 1
 
     def _settle(self) -> None:

@@ -33,7 +33,7 @@ def ray_pools(
     """
     with ray_session(pools, threads, address, last_words) as session:
         patience = limits.wait_seconds if address else 0.0
-        made = Pools(session, _placed(session.ray, pools, patience), limits)
+        made = Pools(session, *_placed(session.ray, pools, patience), limits)
         try:
             yield made
         finally:
@@ -47,11 +47,14 @@ class Pools:
 
     Attributes:
         pools: their settings, with their sizes.
+        nodes: per pool the node of every worker.
         limits: when what does not work is given up.
     """
 
-    def __init__(self, session: Session, pools: Sequence[PoolConfig], limits: LimitConfig) -> None:
-        self.session, self.pools, self.limits = session, list(pools), limits
+    def __init__(
+        self, session: Session, pools: Sequence[PoolConfig], nodes: Sequence[Sequence[str]], limits: LimitConfig
+    ) -> None:
+        self.session, self.pools, self.nodes, self.limits = session, list(pools), list(nodes), limits
         self.actor_pools: list[ActorPool] = []
         self.task: Task | None = None
         self.shared: Any = None
@@ -64,11 +67,15 @@ class Pools:
     def serve(self, task: Task) -> list[ActorPool]:
         """Actor pools for `task` from now on; workers of another task end.
 
-        A task without stages is done by the first pool alone.
+        A task without stages is done by the first pool alone, or by the pool that it brings along.
         """
         if task is not self.task:
             self.close()
-            self.actor_pools = [ActorPool(pool) for pool in (self.pools if task.stages else self.pools[:1])]
+            pools, nodes = _placed(self.ray, [task.pool], 0.0) if task.pool else (self.pools, self.nodes)
+            count = len(pools) if task.stages else 1
+            self.actor_pools = [
+                ActorPool(pool, nodes=on) for pool, on in zip(pools[:count], nodes[:count], strict=True)
+            ]
             self.task, self.shared = task, self.ray.put(task)
         return self.actor_pools
 
@@ -94,15 +101,19 @@ def run_ray(task: Task, jobs: Sequence[Job], done: Done, pools: Pools) -> None:
         Driver(pools.session, task, pools.shared, jobs, done, actor_pools, pools.limits).run()
 
 
-def _placed(ray: Any, pools: Sequence[PoolConfig], patience: float) -> list[PoolConfig]:
-    """The pools with their sizes, once there is room for them; InputError when there is none in time."""
+def _placed(
+    ray: Any, pools: Sequence[PoolConfig], patience: float
+) -> tuple[Sequence[PoolConfig], Sequence[Sequence[str]]]:
+    """The pools with their sizes and nodes, once there is room for them; InputError when there is none in time."""
     end = time.monotonic() + patience
     if patience:
         _request(pools)
     while True:
-        nodes = [Node(dict(n["Resources"]), dict(n.get("Labels") or {})) for n in ray.nodes() if n["Alive"]]
+        there = [node for node in ray.nodes() if node["Alive"]]
+        nodes = [Node(dict(node["Resources"]), dict(node.get("Labels") or {})) for node in there]
         try:
-            return place(pools, nodes)
+            placed = place(pools, nodes)
+            return placed.pools, [[there[index]["NodeID"] for index in on] for on in placed.nodes]
         except InputError:
             if time.monotonic() >= end:
                 raise

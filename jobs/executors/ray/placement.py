@@ -7,6 +7,7 @@ resource of which pool is short, and cannot tell how many workers of an open poo
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
@@ -24,45 +25,73 @@ class Node:
     labels: dict[str, str]
 
 
-def place(pools: Sequence[PoolConfig], nodes: Sequence[Node]) -> list[PoolConfig]:
+@dataclass(frozen=True)
+class Placement:
+    """Pools with their sizes, and per pool the node of every worker (index into the nodes)."""
+
+    pools: list[PoolConfig]
+    nodes: list[list[int]]
+
+    @property
+    def workers(self) -> int:
+        """How many in all."""
+        return sum(pool.workers for pool in self.pools)
+
+
+def place(pools: Sequence[PoolConfig], nodes: Sequence[Node]) -> Placement:
     """The pools with their sizes: those with ``workers: 0`` share out what the others leave, at least one each.
 
-    The most demanding workers are placed first, each on the node that it leaves fullest.
+    The most demanding workers are placed first; those of a pool are spread over the nodes, unless fewer then fit than
+    when each node is filled before the next.
 
     Raises:
         InputError: there is no room; says which pool, what each worker needs, for how many there is room, and what
             the nodes have.
     """
+    packed = _placed(pools, nodes, spread=False)
+    try:
+        spread = _placed(pools, nodes, spread=True)
+    except InputError:
+        return packed
+    return spread if spread.workers >= packed.workers else packed
+
+
+def _placed(pools: Sequence[PoolConfig], nodes: Sequence[Node], spread: bool) -> Placement:
     free = [dict(node.resources) for node in nodes]
-    placed = [0] * len(pools)
-    by_need = sorted(range(len(pools)), key=lambda i: (-pools[i].gpus, -sum(pools[i].resources.values()), i))
+    found: list[list[int]] = [[] for _ in pools]
+
+    def take(index: int) -> bool:
+        node = _take(pools[index], nodes, free, Counter(found[index]) if spread else Counter())
+        found[index] += [] if node is None else [node]
+        return node is not None
+
+    by_need = sorted(range(len(pools)), key=lambda i: (-(pools[i].gpus or 0), -sum(pools[i].resources.values()), i))
     for index in by_need:
         wanted = max(1, pools[index].workers)
-        while placed[index] < wanted and _take(pools[index], nodes, free):
-            placed[index] += 1
-        if placed[index] < wanted:
-            raise InputError(_missing(pools[index], wanted, placed[index], nodes, free))
+        while len(found[index]) < wanted and take(index):
+            pass
+        if len(found[index]) < wanted:
+            raise InputError(_missing(pools[index], wanted, len(found[index]), nodes, free))
     growing = [index for index in by_need if pools[index].workers == 0 and pools[index].demand]
     while growing:
         # One each in turn, so that no pool starves another that needs the same.
-        growing = [index for index in growing if _take(pools[index], nodes, free)]
-        for index in growing:
-            placed[index] += 1
-    return [replace(pool, workers=count) for pool, count in zip(pools, placed, strict=True)]
+        growing = [index for index in growing if take(index)]
+    return Placement([replace(pool, workers=len(on)) for pool, on in zip(pools, found, strict=True)], found)
 
 
-def _take(pool: PoolConfig, nodes: Sequence[Node], free: list[dict[str, float]]) -> bool:
+def _take(pool: PoolConfig, nodes: Sequence[Node], free: list[dict[str, float]], mine: Counter[int]) -> int | None:
+    """The node that a worker goes to: of those with the fewest of its pool the one that it leaves fullest."""
     fitting = [
-        (sum(there.get(name, 0.0) - amount for name, amount in pool.demand.items()), index)
+        (mine[index], sum(there.get(name, 0.0) - amount for name, amount in pool.demand.items()), index)
         for index, (node, there) in enumerate(zip(nodes, free, strict=True))
         if _matches(pool, node) and all(there.get(name, 0.0) + _SLACK >= n for name, n in pool.demand.items())
     ]
     if not fitting:
-        return False
-    _, index = min(fitting)
+        return None
+    *_, index = min(fitting)
     for name, amount in pool.demand.items():
         free[index][name] -= amount
-    return True
+    return index
 
 
 def _matches(pool: PoolConfig, node: Node) -> bool:
@@ -81,9 +110,10 @@ def _missing(pool: PoolConfig, wanted: int, placed: int, nodes: Sequence[Node], 
     labels = "".join(f" on a node labelled {name}={value}" for name, value in pool.labels.items())
     have = "; ".join(_amounts(node.resources) or "nothing" for node in nodes[:8]) or "no nodes"
     lacking = sorted(name for name in pool.demand if all(there.get(name, 0.0) < pool.demand[name] for there in free))
+    shared = "; where workers shall share a device, state gpus: 0.5 in pools" if "GPU" in lacking else ""
     return (
         f"The pool {pool.name} needs {wanted} workers with {_amounts(pool.demand)} each{labels}, but there is room for "
-        f"{placed}{': too little ' + ', '.join(lacking) if lacking else ''}; the nodes have: {have}."
+        f"{placed}{': too little ' + ', '.join(lacking) if lacking else ''}; the nodes have: {have}{shared}."
     )
 
 

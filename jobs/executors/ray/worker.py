@@ -28,10 +28,11 @@ class Actor:
             _limit_memory(int(self.memory_gib * 2**30))
         return {"host": socket.gethostname(), "versions": package_versions()}
 
-    def run(self, given: Any) -> tuple[dict[str, Any], Any]:
-        """({}, result) for items, or for what the stage before made of them."""
+    def run(self, given: Any, whole: str | None = None) -> tuple[dict[str, Any], Any]:
+        """({}, result) for items, or for what the stage before made of them; sealed, of the whole job of that id."""
         assert self.worker is not None
-        return {}, self.worker.run(given)
+        result = self.worker.run(given)
+        return {}, result if whole is None else self.task.sealed(whole, result)
 
 
 def _limit_memory(more: int) -> None:

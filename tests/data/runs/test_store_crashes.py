@@ -79,10 +79,10 @@ from gazetteer.data.runs.folder import RunFolder
 from tests.support.runs.runs import commit
 run = RunFolder(sys.argv[1])
 create = run._files.create
-def killed(name, content):
+def killed(name, content, **rest):
     if name.startswith("_meta/commits"):
         os.kill(os.getpid(), signal.SIGKILL)
-    return create(name, content)
+    return create(name, content, **rest)
 run._files.create = killed
 commit(run, "a", 1)
 """

@@ -17,7 +17,7 @@ CPU = Node({"CPU": 8, "detect": 2}, {"market": "on-demand"})
 
 
 def sizes(*pools: PoolConfig, nodes: list[Node]) -> list[int]:
-    return [pool.workers for pool in place(pools, nodes)]
+    return [pool.workers for pool in place(pools, nodes).pools]
 
 
 def test_fixed_pools_keep_their_sizes_and_open_ones_share_what_is_left() -> None:
@@ -59,6 +59,27 @@ def test_what_is_missing_is_named(pool: PoolConfig, says: str) -> None:
         place([pool], [GPU, CPU])
 
 
+def test_workers_are_spread_over_the_nodes_unless_fewer_would_fit() -> None:
+    machines = [Node({"CPU": 8, "GPU": 4}, {})] * 2
+    assert [sorted(on) for on in place([PoolConfig(("a",), 2)], machines).nodes] == [[0, 1]]
+    assert [sorted(on) for on in place([PoolConfig(("a",), 6, gpus=1.0)], machines).nodes] == [[0, 0, 0, 1, 1, 1]]
+    halves, whole = PoolConfig(("a",), 2, gpus=0.5), PoolConfig(("b",), 1, gpus=1.0)
+    single = [Node({"CPU": 8, "GPU": 1}, {})] * 2
+    assert place([halves, whole], single).nodes == [[1, 1], [0]], "the whole device is taken first"
+
+
+def test_a_model_on_cuda_implies_a_gpu_for_each_worker() -> None:
+    whole = load_config(None, ["model.device=cuda", "workers=3"]).all_pools
+    assert whole == (PoolConfig(STAGES, 3, gpus=1.0),)
+    pools = "pools=[{stages: [generate], gpus: 0.5}, {stages: [detect, segment]}, {stages: [evidence]}]"
+    placed = load_config(None, [pools, "model.device=cuda:0", "segmenter.device=cuda"]).all_pools
+    assert [pool.demand.get("GPU") for pool in placed] == [0.5, 1.0, None]
+    with pytest.raises(InputError, match=r"model of generate on cuda and asks for gpus: 0; leave gpus out"):
+        load_config(None, ["model.device=cuda", "pools=[{stages: [generate, detect, segment, evidence], gpus: 0}]"])
+    with pytest.raises(InputError, match=r"3 workers with CPU 1, GPU 1 each.*state gpus: 0.5 in pools"):
+        place(whole, [Node({"CPU": 8, "GPU": 1}, {})])
+
+
 def test_a_need_must_fit_on_one_node() -> None:
     with pytest.raises(InputError, match="GPU 1, detect 1"):
         place([PoolConfig(("a",), 1, gpus=1.0, resources={"detect": 1})], [GPU, CPU])
@@ -71,7 +92,7 @@ def test_a_need_must_fit_on_one_node() -> None:
 def test_what_is_placed_fits(wanted: list[tuple[int, float]], cpus: list[int]) -> None:
     pools = [PoolConfig((f"s{at}",), workers, cpus=need) for at, (workers, need) in enumerate(wanted)]
     try:
-        placed = place(pools, [Node({"CPU": count}, {}) for count in cpus])
+        placed = place(pools, [Node({"CPU": count}, {}) for count in cpus]).pools
     except InputError:
         return
     assert sum(pool.workers * pool.cpus for pool in placed) <= sum(cpus)

@@ -1,0 +1,106 @@
+"""The final tables of a run: sites as tasks on the run's own executor when there is much to do, else here and now."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from typing import Any
+
+import pyarrow as pa
+
+from gazetteer.data.core.errors import GazetteerError
+from gazetteer.data.core.sites import Site
+from gazetteer.data.runs.folder import RunFolder
+from gazetteer.jobs.config.pools import PoolConfig
+from gazetteer.jobs.executors.serial import run_serial
+from gazetteer.jobs.executors.task import Done, Job, Lost, Task
+from gazetteer.labeling.evidence.run_codes import READ_SLOTS, code_shapes, site_batches
+from gazetteer.labeling.rules.config import LabelConfig
+from gazetteer.labeling.rules.reduce import join_sites, known_sites
+from gazetteer.labeling.rules.run_reduce import (
+    PictureReader,
+    Pictures,
+    SiteReducer,
+    SiteTables,
+    join_pictures,
+    join_tables,
+)
+
+log = logging.getLogger(__name__)
+
+PARALLEL_FROM = 20_000
+"""Pictures times sites from which the work is shared out: below, starting the workers takes longer than the work."""
+
+MASK_JOBS = 64
+"""Jobs into which the masks of a large run are cut; their results are what travels, a few hundred bytes a segment."""
+
+Run = Callable[[Task, Sequence[Job], Done], None]
+
+
+def reduce_run(
+    store: RunFolder,
+    share_out: Run,
+    pictures: int,
+    feature_counts: Mapping[Site, int],
+    model: str,
+    config: LabelConfig,
+    images_wanted: int,
+) -> dict[str, pa.Table]:
+    """The final tables of a run's committed shards; the same whoever does the work, and in whatever order it ends.
+
+    Args:
+        share_out: does jobs of a task (`gazetteer.jobs.executors.choose.Executor.run`).
+        pictures: of the committed shards.
+        feature_counts, model, config, images_wanted: see `gazetteer.labeling.rules.reduce.reduce_tables`.
+
+    Raises:
+        InputError: tables that contradict each other.
+        GazetteerError: a worker that keeps dying of a site.
+    """
+    sizes = known_sites(feature_counts)
+    shapes = code_shapes(store)
+    found: SiteTables = {}
+    if shapes:
+        large = pictures * len(shapes) >= PARALLEL_FROM
+        run = share_out if large else run_serial
+        slots = {site: count for site, (_, count) in shapes.items()}
+        reader = PictureReader(store.path, frozenset(grid for grid, _ in shapes.values()), config)
+        pictures_read = _pictures(store.shard_ids(), run, reader, MASK_JOBS if large else 1)
+        reducer = SiteReducer(store.path, pictures_read, sizes, model, config, images_wanted)
+        task = Task(partial(_itself, reducer), join_tables, _cannot_lose, pool=PoolConfig(workers=0))
+        if large:  # those that take longest first
+            batches = [[site] for site in sorted(slots, key=lambda site: -slots[site])]
+        else:
+            batches = list(site_batches(slots, READ_SLOTS))
+        jobs = [Job(sites[0].slug, tuple(sites)) for sites in batches]
+
+        def done(job: Job, tables: SiteTables) -> None:
+            found.update(tables)
+            log.info("reduced %d of %d sites", len(found), len(shapes), extra={"site": job.id})
+
+        run(task, jobs, done)
+    return join_sites(found, sizes, model, images_wanted)
+
+
+def _pictures(shards: Sequence[str], run: Run, reader: PictureReader, jobs: int) -> Pictures:
+    """The pictures of every shard, read in so many jobs."""
+    step = -(-len(shards) // jobs)
+    cuts = [tuple(shards[at : at + step]) for at in range(0, len(shards), step)]
+    found: dict[str, Pictures] = {}
+    task = Task(partial(_itself, reader), join_pictures, _cannot_lose, pool=PoolConfig(workers=0))
+    run(task, [Job(cut[0], cut) for cut in cuts], lambda job, pictures: found.update({job.id: pictures}))
+    return join_pictures([found[cut[0]] for cut in cuts])
+
+
+def _itself(worker: Any) -> Any:
+    """A worker that travels ready-made."""
+    return worker
+
+
+def _cannot_lose(item: Any, lost: Lost) -> Any:
+    name = item.slug if isinstance(item, Site) else f"shard {item}"
+    raise GazetteerError(
+        f"{name} could not be reduced in {lost.attempts} attempts ({lost.error}: {lost.message}); run the same command "
+        "again: what was labelled stays."
+    )
