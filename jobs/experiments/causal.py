@@ -23,6 +23,7 @@ from gazetteer.jobs.config.schema import RunConfig
 from gazetteer.jobs.executors.choose import Executor
 from gazetteer.jobs.executors.task import Job, Lost, Task
 from gazetteer.jobs.experiments.layout import check_config
+from gazetteer.jobs.label.card import write_card
 from gazetteer.labeling.evidence.run_codes import site_codes
 from gazetteer.labeling.interventions.causal import CausalConfig, CausalTest, SharedPicture, Switch, load_causal_test
 from gazetteer.labeling.interventions.causal_table import causal_table, summarise
@@ -96,6 +97,7 @@ def measure_causes(config: RunConfig, run: str, features: int = 32, sites: Seque
         labels = load_labels(folder, kind=SPATIAL_KINDS, columns=[*SITE_COLUMNS, "feature", "concept"])
         table = causal_table(work.read_table("effects"), labels, concepts)
         written = folder.write_final("causal", table, about)
+        write_card(folder)
     return {
         "run": run, "table": f"{folder.path.rstrip('/')}/causal.parquet", "rows": written["rows"],
         "images": len(starts), "groups_done_now": len(todo), **summarise(table),

@@ -23,6 +23,7 @@ from gazetteer.jobs.config.fingerprint import portable_config
 from gazetteer.jobs.config.schema import RunConfig
 from gazetteer.jobs.experiments.accuracy import exact_truth, truth_pictures
 from gazetteer.jobs.experiments.layout import check_config, load_saes
+from gazetteer.jobs.label.card import write_card
 from gazetteer.labeling.evidence.concept_maps import read_concepts
 from gazetteer.labeling.evidence.run_codes import all_codes, code_grids
 from gazetteer.labeling.evidence.site_codes import SiteCodes, rows_by_site, same_site
@@ -66,6 +67,7 @@ def examine(config: RunConfig, run: str, fresh: int = 6) -> dict[str, Any]:
     table = pa.table({name: pa.array(columns[name], EXAMINERS.field(name).type) for name in EXAMINERS.names}, EXAMINERS)
     about = provenance(store.read_json("run.json") or {}, portable_config(config))
     written = store.write_final("examiners", table, about)
+    write_card(store)
     return {
         "run": run, "table": f"{store.path.rstrip('/')}/examiners.parquet", "labels": written["rows"],
         "examiners": examined(table), "retrieval": _retrieval(store), "seconds": round(time.monotonic() - begun, 1),

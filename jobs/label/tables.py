@@ -15,6 +15,7 @@ MEANING = {
     "features": "one row per site and feature: how often it fires, where most, its best label",
     "candidates": "every pair that was tested, with the verdicts of both rules",
     "causal": "what switching features on and off did to the pictures",
+    "examiners": "what measures that chose no label say of every label",
     "images": "the pictures with prompt, seed and split",
     "segments": "the objects found in the pictures, with COCO run-length masks",
     "codes": "which features fired in which cell of which picture, sparse",

@@ -14,7 +14,11 @@ import yaml
 
 import gazetteer
 from gazetteer.data.core.errors import InputError
+from gazetteer.data.runs.folder import RunFolder
 from gazetteer.data.storage.hub import hub_url
+from gazetteer.data.tables.provenance import read_provenance
+from gazetteer.data.tables.schemas import EXAMINERS
+from gazetteer.jobs.label.card import write_card
 from gazetteer.jobs.publish.hub import repository_of
 from gazetteer.jobs.publish.run import publish
 from tests.support.system.hub_server import TOKEN, hub
@@ -185,3 +189,16 @@ def test_addresses_that_are_none(address: str) -> None:
     with pytest.raises(InputError):
         repository_of(address)
     assert repository_of("runs/scenes") is None
+
+
+def test_a_card_follows_the_tables_and_leaves_a_readme_of_the_users_alone(scenes_run: Path, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    shutil.copytree(scenes_run, run)
+    store = RunFolder(run)
+    store.write_final("examiners", EXAMINERS.empty_table(), read_provenance(run / "labels.parquet"))
+    write_card(store)
+    head = yaml.safe_load((run / "README.md").read_text().split("---\n")[1])
+    assert {"config_name": "examiners", "data_files": "examiners.parquet"} in head["configs"]
+    (run / "README.md").write_text("my own")
+    write_card(run)
+    assert (run / "README.md").read_text() == "my own"
