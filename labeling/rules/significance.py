@@ -5,8 +5,10 @@ the concept) / pictures >= `min_expected`. A filter on the observed overlap woul
 chance, and their p-values would no longer be even under the null. A tested pair that overlaps no more than expected is
 given p = 1 without drawing; it counts among the tests all the same.
 
-The second null (labeling/rules/where.py) is asked of the pairs that the first one lets pass. A pair's place is known
-when both are rejected: its p is the larger of the two, and the false discovery rate is taken over all tested pairs.
+The second null (labeling/rules/where.py) is a question about the pairs that the first one let pass, and they are its
+family: a few pictures allow few orders, whose p would drown in the number of pairs that do not even go together. A
+pair's place is known when both are rejected, so that `where_q_value` is the larger of the two q. Of what is rejected
+twice, at most `max_q` may go with the concept by chance, and `max_q` be where it is by chance.
 """
 
 from __future__ import annotations
@@ -57,7 +59,7 @@ def pair_significance(
     known = np.flatnonzero(q <= config.max_q)
     if len(known):
         lift[known], where_p[known] = where_values(codes, maps, feature[known], concept[known], config=config.null)
-        where_q[known] = q_values(np.maximum(p[known], where_p[known]), tests)
+        where_q[known] = np.maximum(q[known], q_values(where_p[known], len(known)))
     columns = [
         *site_arrays(site, len(p)).values(), pa.array(feature.astype(np.int32)),
         pa.array(found.concepts, pa.string()).take(pa.array(found.concept[rows])), pa.array(p), pa.array(q),

@@ -27,6 +27,7 @@ from numpy.typing import NDArray
 from gazetteer.data.tables.schemas import CANDIDATES
 from gazetteer.labeling.rules.config import LabelConfig
 from gazetteer.labeling.rules.kinds.explained import PLACE, SCENE, STYLE, Explained
+from gazetteer.labeling.vocabulary.concept_index import ConceptIndex
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
@@ -88,7 +89,8 @@ def decide(
         Columns over the rows of `regions`, then of `other`.
     """
     found = rivals.found
-    stuff = frozenset(config.stuff)
+    concepts = ConceptIndex(dict.fromkeys(found.names[: rivals.concepts], ())) if config.stuff else None
+    stuff = frozenset(name for word in config.stuff if concepts and (name := concepts.concept(word)))
     number = {name: i for i, name in enumerate(map(rivals.name, range(rivals.best.shape[1])))}
     concept = np.array([number[name] for name in regions["concept"]], np.int64)
     row = np.searchsorted(found.features, regions["feature"])

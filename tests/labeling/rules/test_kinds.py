@@ -160,7 +160,7 @@ def verdicts(
         "kind": np.array([o[1] for o in others], object), "passes": np.array([o[2] for o in others], bool),
     }  # fmt: skip
     found = explained(SHARES | (shares or {}), inside)
-    decided = decide(regions, other, Rivals.of(found), found, LabelConfig(stuff=("sea",), **settings))
+    decided = decide(regions, other, Rivals.of(found), found, LabelConfig(stuff=("Seas",), **settings))
     return [{name: values[i] for name, values in decided.items()} for i in range(len(rows) + len(others))]
 
 
