@@ -145,9 +145,9 @@ def segmenter_quality(config: Any, scenes: Sequence[Scene]) -> dict[str, Any]:
     """Mean IoU of the masks made from true boxes, over all instances, and over small and thin ones apart."""
     from gazetteer.labeling.segment.load import load_segmenter
 
-    made = load_segmenter(config.segmenter).segment(
-        [s.image for s in scenes], [[tuple(one.box) for one in s.instances] for s in scenes]
-    )
+    segmenter = load_segmenter(config.segmenter)
+    assert segmenter is not None
+    made = segmenter.segment([s.image for s in scenes], [[tuple(one.box) for one in s.instances] for s in scenes])
     every: list[float] = []
     small: list[float] = []
     thin: list[float] = []

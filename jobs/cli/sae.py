@@ -27,6 +27,12 @@ def add_sae(verbs: Any) -> None:
     report.add_argument("--out", metavar="FOLDER", help="where the tables and the page go (default: the same folder)")
     machine(report)
     report.set_defaults(action=_report)
+    export = sae_verbs.add_parser("export", help="write autoencoders in another project's layout")
+    export.add_argument("sae", metavar="SAE", help="an autoencoder's folder, file or hub id, or a folder of sites")
+    export.add_argument("--layout", required=True, help="sae-lens or sdxl-unbox")
+    export.add_argument("--to", required=True, metavar="FOLDER", help="where to write; must be new or empty")
+    machine(export)
+    export.set_defaults(action=_export)
 
 
 def _train(arguments: argparse.Namespace) -> int:
@@ -54,4 +60,14 @@ def _report(arguments: argparse.Namespace) -> int:
     print(table_one(metrics))
     print(f"Open {os.path.join(out, 'index.html')} in a browser.")
     print_json(arguments, {"sites": metrics.to_pylist(), "report": os.path.join(out, "index.html")})
+    return DONE
+
+
+def _export(arguments: argparse.Namespace) -> int:
+    from gazetteer.sae.model.export import export
+
+    folders = export(arguments.sae, arguments.to, arguments.layout)
+    many = "an autoencoder" if len(folders) == 1 else f"{len(folders)} autoencoders"
+    print(f"{many} written to {arguments.to} in the layout of {arguments.layout}")
+    print_json(arguments, {"layout": arguments.layout, "folders": [str(folder) for folder in folders]})
     return DONE

@@ -118,7 +118,7 @@ class RunConfig:
     )
     vocabulary: VocabularyConfig
     detector: DetectorConfig
-    segmenter: SegmenterConfig
+    segmenter: SegmenterConfig = SegmenterConfig()
     generation: GenerationConfig = GenerationConfig()
     evidence: EvidenceConfig = EvidenceConfig()
     labels: LabelConfig = LabelConfig()

@@ -6,6 +6,14 @@ from gazetteer.data.core.errors import InputError
 from gazetteer.labeling.detect.protocol import Detector, DetectorConfig
 from gazetteer.labeling.weights.loading import model_type
 
+SEGMENTING = ("sam3", "sam3_video", "sam3_lite_text")
+"""Kinds of models that also cut out what they find; the published folders of SAM 3 hold its video model."""
+
+
+def segments(config: DetectorConfig) -> bool:
+    """Whether a detector also gives masks; raises InputError where there is no model."""
+    return config.library == "transformers" and model_type("detector", config.path, config.revision) in SEGMENTING
+
 
 def load_detector(config: DetectorConfig) -> Detector:
     """Load the configured detector, in evaluation mode on its device.
@@ -22,11 +30,19 @@ def load_detector(config: DetectorConfig) -> Detector:
         from gazetteer.labeling.detect.owlv2 import load_owlv2
 
         return load_owlv2(config)
+    if kind in SEGMENTING:
+        from gazetteer.labeling.detect.sam3 import load_sam3
+
+        return load_sam3(config)
+    if kind == "omdet-turbo":
+        from gazetteer.labeling.detect.omdet import load_omdet
+
+        return load_omdet(config)
     if kind in ("grounding-dino", "mm-grounding-dino"):
         from gazetteer.labeling.detect.grounding_dino import load_grounding_dino
 
         return load_grounding_dino(config)
     raise InputError(
-        f"{config.path} is a {kind} model; detector.library transformers accepts grounding-dino, mm-grounding-dino "
-        "and owlv2."
+        f"{config.path} is a {kind} model; detector.library transformers accepts grounding-dino, mm-grounding-dino, "
+        "owlv2, omdet-turbo and sam3."
     )

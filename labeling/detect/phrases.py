@@ -151,24 +151,42 @@ def best_phrases(
     import torch
 
     scores, concepts = phrase_scores(logits, spans).max(1)
+    centre, half = boxes.double()[:, :2], boxes.double()[:, 2:] / 2
+    return above(scores, torch.cat([centre - half, centre + half], 1), concepts, size, threshold)[0]
+
+
+def above(
+    scores: Tensor, corners: Tensor, concepts: Tensor, size: tuple[int, int], threshold: float
+) -> tuple[Scored, Tensor]:
+    """The boxes that score at least `threshold` and are not empty, and which of the given ones they are.
+
+    scores: [n] in 0..1; corners: [n, 4] xyxy as shares of the picture; concepts: [n]; size: (height, width) in px.
+    """
+    import torch
+
     # rounding here, before any decision, keeps what is reported and what was decided the same
     scores = (scores.double() * 1e4).round() / 1e4
-    centre, half = boxes.double()[:, :2], boxes.double()[:, 2:] / 2
     height, width = size
-    limits = torch.tensor([width, height, width, height], dtype=torch.float64, device=boxes.device)
-    pixels = torch.cat([centre - half, centre + half], 1).clamp(0, 1) * limits
-    pixels = (pixels * 100).round() / 100
+    limits = torch.tensor([width, height, width, height], dtype=torch.float64, device=corners.device)
+    pixels = (corners.double().clamp(0, 1) * limits * 100).round() / 100
     keep = (scores >= threshold) & (pixels[:, 2] > pixels[:, 0]) & (pixels[:, 3] > pixels[:, 1])
-    return Scored(scores[keep], pixels[keep], concepts[keep])
+    return Scored(scores[keep], pixels[keep], concepts[keep]), keep.nonzero().flatten()
 
 
 def suppress(found: Scored, nms_iou: float) -> Scored:
     """Class-wise non-maximum suppression; the result is sorted by score, then concept, then box."""
+    kept = survivors(found, nms_iou)
+    return Scored(found.scores[kept], found.boxes[kept], found.concepts[kept])
+
+
+def survivors(found: Scored, nms_iou: float) -> Tensor:
+    """Which boxes `suppress` keeps, in its order: [kept] int64."""
+    import torch
     from torchvision.ops import batched_nms
 
     rows = zip(found.scores.tolist(), found.concepts.tolist(), found.boxes.tolist(), strict=True)
     keys = [(-score, concept, *box) for score, concept, box in rows]
     order = sorted(range(len(keys)), key=keys.__getitem__)
-    scores, boxes, concepts = found.scores[order], found.boxes[order], found.concepts[order]
-    kept = batched_nms(boxes.float(), scores.float(), concepts, nms_iou).sort().values
-    return Scored(scores[kept], boxes[kept], concepts[kept])
+    places = torch.tensor(order, dtype=torch.int64, device=found.scores.device)
+    scores, boxes, concepts = found.scores[places], found.boxes[places], found.concepts[places]
+    return places[batched_nms(boxes.float(), scores.float(), concepts, nms_iou).sort().values]

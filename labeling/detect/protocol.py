@@ -7,7 +7,7 @@ detector = load_detector(DetectorConfig(path="IDEA-Research/grounding-dino-tiny"
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Annotated, Protocol
 
 import numpy as np
@@ -21,11 +21,15 @@ LIBRARIES = ("transformers", "groundingdino")
 
 @dataclass(frozen=True)
 class Detection:
-    """One box: score in 0..1 (4 decimals), box xyxy in px of the original picture (2 decimals)."""
+    """One box: score in 0..1 (4 decimals), box xyxy in px of the original picture (2 decimals).
+
+    mask: bool [H, W] of the picture, where the detector cuts out what it finds (SAM 3); else None.
+    """
 
     concept: str
     score: float
     box: tuple[float, float, float, float]
+    mask: NDArray[np.bool_] | None = field(default=None, compare=False, repr=False)
 
 
 class Detector(Protocol):
@@ -57,8 +61,8 @@ class DetectorConfig:
 
     path: str = setting(
         Effect.SEGMENTS,
-        "A folder or hub id of a Grounding DINO, MM Grounding DINO or OWLv2 (`transformers`), or a checkpoint "
-        "file in the authors' format (`groundingdino`).",
+        "A folder or hub id of a Grounding DINO, MM Grounding DINO (LLMDet among them), OWLv2, OmDet-Turbo or SAM 3 "
+        "(`transformers`), or a checkpoint file in the authors' format (`groundingdino`).",
         path=True,
     )
     library: Annotated[str, OneOf(LIBRARIES)] = setting(
@@ -98,6 +102,13 @@ class DetectorConfig:
     )
     dtype: Annotated[str, OneOf(DTYPES)] = setting(Effect.SEGMENTS, "Number type of its weights.", default="float32")
     batch_size: Count = setting(Effect.NOTHING, "Pictures per model call.", default=8)
+    phrases_per_call: Count = setting(
+        Effect.SEGMENTS,
+        "With SAM 3, phrases that a picture is asked in one call: one by one, or many where there is memory for it.",
+        default=16,
+        late=True,
+        last_bits=True,
+    )
     exact: bool = setting(
         Effect.SEGMENTS,
         "On a CPU, one picture per call whatever the batch size: sums differ in the last bits between batch "

@@ -13,6 +13,13 @@ OWLV2_QUERY = "a photo of a {}"
 """How a concept is put to OWLv2; it was trained on captions, and its authors ask in sentences like this one."""
 
 
+PHRASE = "{}"
+"""How a concept is put to what is asked for phrases one by one."""
+
+SENTENCES = {"owlv2": OWLV2_QUERY} | dict.fromkeys(("sam3", "sam3_video", "sam3_lite_text", "omdet-turbo"), PHRASE)
+"""How a concept is put to a detector that reads each by itself, by the kind of model."""
+
+
 def check_concepts(config: DetectorConfig, concepts: Sequence[str]) -> None:
     """Refuse concepts that the detector cannot tell apart.
 
@@ -20,7 +27,7 @@ def check_concepts(config: DetectorConfig, concepts: Sequence[str]) -> None:
         InputError: no tokenizer there, a concept that cannot be asked, or two that are the same to the detector.
     """
     settings, tokenizer = read_text_side(config)
-    sentence = OWLV2_QUERY if settings.model_type == "owlv2" else "{}."
+    sentence = SENTENCES.get(settings.model_type, "{}.")
     limit = tokens_at_most(settings)
     require_unlike(concepts, [concept_tokens(concept, tokenizer, limit, sentence) for concept in concepts])
 
@@ -43,5 +50,6 @@ def read_text_side(config: DetectorConfig) -> tuple[Any, Any]:
 
 def tokens_at_most(settings: Any) -> int:
     """Tokens that a detector of this configuration reads together."""
+    settings = getattr(settings, "detector_config", None) or settings  # of a SAM 3 that is stored with its tracker
     most: int = settings.text_config.max_position_embeddings
-    return most if settings.model_type == "owlv2" else min(settings.max_text_len, most)
+    return most if settings.model_type in SENTENCES else min(settings.max_text_len, most)

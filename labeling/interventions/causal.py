@@ -30,6 +30,7 @@ from gazetteer.labeling.detect.load import load_detector
 from gazetteer.labeling.detect.protocol import Detector
 from gazetteer.labeling.interventions.causal_config import CausalConfig
 from gazetteer.labeling.pipeline.config import StageConfig
+from gazetteer.labeling.segment.finder import cut_out
 from gazetteer.labeling.segment.load import load_segmenter
 from gazetteer.labeling.segment.protocol import Segmenter
 from gazetteer.sae.model.autoencoder import SparseAutoencoder
@@ -90,7 +91,8 @@ class CausalTest:
     """The models, and the shared pictures without edits, drawn once for all features."""
 
     def __init__(
-        self, generator: Generator, saes: Mapping[Site, SparseAutoencoder], detector: Detector, segmenter: Segmenter,
+        self, generator: Generator, saes: Mapping[Site, SparseAutoencoder], detector: Detector,
+        segmenter: Segmenter | None,
         concepts: Sequence[str], shared: Sequence[SharedPicture], config: CausalConfig, batch_size: int = 8,
     ) -> None:  # fmt: skip
         """`concepts` are asked of every picture."""
@@ -194,7 +196,7 @@ class CausalTest:
         for begin in range(0, len(pictures), self.batch_size):
             some = pictures[begin : begin + self.batch_size]
             detected = self.detector.detect(some, [self.concepts] * len(some))
-            masks = self.segmenter.segment(some, [[one.box for one in own] for own in detected])
+            masks = cut_out(self.segmenter, some, detected)
             for own, segments in zip(detected, masks, strict=True):
                 unions: dict[str, NDArray[np.bool_]] = {}
                 for one, segment in zip(own, segments, strict=True):

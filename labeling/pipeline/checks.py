@@ -8,8 +8,10 @@ from pathlib import Path
 from gazetteer.data.core.errors import InputError
 from gazetteer.data.inputs.model_files import check_model_folder, looks_like_folder
 from gazetteer.diffusion.blocks import check_model
+from gazetteer.labeling.detect.load import segments
 from gazetteer.labeling.detect.vocabulary_check import check_concepts
 from gazetteer.labeling.pipeline.config import StageConfig
+from gazetteer.labeling.segment.finder import NO_SEGMENTER
 from gazetteer.labeling.vocabulary.concepts import Vocabulary
 from gazetteer.sae.model.checkpoint import expect_site
 from gazetteer.sae.model.sources import configs, places, require_used
@@ -43,6 +45,10 @@ def check_inputs(config: StageConfig, here: bool = True) -> None:
     check_devices({f"{name}.device": getattr(config, name).device for name in ("model", "detector", "segmenter")})
     for name, own in (("detector", "groundingdino"), ("segmenter", "segment_anything")):
         finder = getattr(config, name)
+        if name == "segmenter" and not finder.path:
+            if not segments(config.detector):
+                raise InputError(NO_SEGMENTER)
+            continue
         _check_finder(name, finder.path, finder.library == own)
     widths = check_model(config.model, config.generation)
     for site, shape in shapes.items():

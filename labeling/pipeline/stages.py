@@ -37,6 +37,7 @@ from gazetteer.labeling.pipeline.shard import (
     image_row,
     segment_rows,
 )
+from gazetteer.labeling.segment.finder import cut_out
 from gazetteer.labeling.segment.load import load_segmenter
 from gazetteer.labeling.segment.protocol import Segmenter
 from gazetteer.labeling.vocabulary.concepts import Vocabulary
@@ -190,10 +191,11 @@ class Stages:
     def _segment(self, batch: Sequence[LabelledPicture]) -> list[LabelledPicture]:
         if made := _made(batch):
             self._load_finders()
-            assert self.segmenter is not None
-            boxes = [[d.box for d in one.detections] for one in made]
-            for one, masks in zip(made, self.segmenter.segment([o.picture.image for o in made], boxes), strict=True):
+            found = [one.detections for one in made]
+            for one, masks in zip(made, cut_out(self.segmenter, [o.picture.image for o in made], found), strict=True):
                 one.masks = masks
+                # A mask of the detector's own is held once.
+                one.detections = [replace(detection, mask=None) for detection in one.detections]
         return list(batch)
 
     def _each(

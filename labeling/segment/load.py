@@ -7,17 +7,27 @@ from gazetteer.labeling.segment.protocol import Segmenter, SegmenterConfig
 from gazetteer.labeling.weights.loading import model_type
 
 
-def load_segmenter(config: SegmenterConfig) -> Segmenter:
-    """Load the configured segmenter, in evaluation mode on its device.
+def load_segmenter(config: SegmenterConfig) -> Segmenter | None:
+    """Load the configured segmenter, in evaluation mode on its device; None where no path is configured.
 
     Raises:
         InputError: the path holds no such model, the device cannot be used, or the library is missing.
     """
+    if not config.path:
+        return None
     if config.library == "segment_anything":
         from gazetteer.labeling.segment.segment_anything_original import load_original_sam
 
         return load_original_sam(config)
     kind = model_type("segmenter", config.path, config.revision)
+    if kind == "sam_hq":
+        from gazetteer.labeling.segment.sam_hq import load_sam_hq
+
+        return load_sam_hq(config)
+    if kind in ("edgetam", "edgetam_video"):
+        from gazetteer.labeling.segment.sam2 import load_edgetam
+
+        return load_edgetam(config)
     if kind in ("sam2", "sam2_video"):
         from gazetteer.labeling.segment.sam2 import load_sam2
 
@@ -26,4 +36,6 @@ def load_segmenter(config: SegmenterConfig) -> Segmenter:
         from gazetteer.labeling.segment.sam import load_sam
 
         return load_sam(config)
-    raise InputError(f"{config.path} is a {kind} model; segmenter.library transformers accepts sam and sam2.")
+    raise InputError(
+        f"{config.path} is a {kind} model; segmenter.library transformers accepts sam, sam2, sam_hq and edgetam."
+    )

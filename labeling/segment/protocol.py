@@ -44,8 +44,9 @@ class SegmenterConfig:
 
     path: str = setting(
         Effect.SEGMENTS,
-        "A folder or hub id of a SAM or SAM 2 (`transformers`), or a checkpoint file in the authors' format "
-        "(`segment_anything`).",
+        "A folder or hub id of a SAM, SAM 2, SAM-HQ or EdgeTAM (`transformers`), or a checkpoint file in the authors' "
+        "format (`segment_anything`); empty where the detector cuts out itself (SAM 3).",
+        default="",
         path=True,
     )
     library: Annotated[str, OneOf(LIBRARIES)] = setting(

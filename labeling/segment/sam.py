@@ -81,6 +81,10 @@ class SamSegmenter:
     def _decode(self, embedding: Any, boxes: Tensor, original: list[int], resized: list[int]) -> list[Mask]:
         """Masks of one picture: embedding [1, C, h, w], boxes [n, 4] in px of the model's input."""
         out = self.model(image_embeddings=embedding, input_boxes=boxes[None], multimask_output=False)
+        return self._found(out, original, resized)
+
+    def _found(self, out: Any, original: list[int], resized: list[int]) -> list[Mask]:
+        """The masks in the model's output for one picture."""
         logits = out.pred_masks.float().cpu()[0]  # [n, 1, low, low]
         masks = self._masks(logits, original, resized)
         # double before rounding: a float32 of four decimals would print with eight

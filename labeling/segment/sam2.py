@@ -1,4 +1,4 @@
-"""SAM 2 through transformers, on pictures: boxes in, masks out."""
+"""SAM 2, and EdgeTAM of the same interface, through transformers, on pictures: boxes in, masks out."""
 
 from __future__ import annotations
 
@@ -25,6 +25,17 @@ def load_sam2(config: SegmenterConfig) -> Sam2Segmenter:
     options: dict[str, Any] = {"revision": config.revision} if config.revision else {}
     with reading("segmenter", config.path):
         model = Sam2Model.from_pretrained(config.path, use_safetensors=True, **options)
+        images = Sam2ImageProcessor.from_pretrained(config.path, **options)
+    return Sam2Segmenter(move(model, config.device, config.dtype, "segmenter"), images, config)
+
+
+def load_edgetam(config: SegmenterConfig) -> Sam2Segmenter:
+    """The same of an EdgeTAM; raises as `load_sam2`."""
+    from transformers import EdgeTamModel, Sam2ImageProcessor
+
+    options: dict[str, Any] = {"revision": config.revision} if config.revision else {}
+    with reading("segmenter", config.path):
+        model = EdgeTamModel.from_pretrained(config.path, use_safetensors=True, **options)
         images = Sam2ImageProcessor.from_pretrained(config.path, **options)
     return Sam2Segmenter(move(model, config.device, config.dtype, "segmenter"), images, config)
 

@@ -77,6 +77,6 @@ def test_its_other_benchmark_reads_what_the_packages_write() -> None:
     assert done.returncode == 0, done.stderr
     result = json.loads(done.stdout.splitlines()[-1])
     assert result["not_run"] == {}
-    assert len(result["layouts"]) == 5
+    assert len(result["layouts"]) == 23
     for name, row in result["layouts"].items():
         assert row["max_difference"] < 1e-5 * row["scale"], name

@@ -12,6 +12,7 @@ from gazetteer.data.inputs.edits import Edit
 from gazetteer.diffusion.edit_sampler import EditSampler, Picture, Start
 from gazetteer.labeling.detect.protocol import Detection, Detector
 from gazetteer.labeling.interventions.evaluation.scores import score_centre
+from gazetteer.labeling.segment.finder import cut_out
 from gazetteer.labeling.segment.protocol import Segmenter
 
 
@@ -37,7 +38,7 @@ class EditObserver:
         self,
         sampler: EditSampler,
         detector: Detector,
-        segmenter: Segmenter,
+        segmenter: Segmenter | None,
         concepts: Sequence[str],
         threshold: float = 0.0,
     ) -> None:
@@ -79,7 +80,7 @@ class EditObserver:
             detected = self.detector.detect(some, [self.concepts] * len(some))
             sure = [[one for one in own if one.score >= self.threshold] for own in detected]
             cut = [[one for one in own if one.concept in mine] for own, mine in zip(sure, asked, strict=True)]
-            masks = self.segmenter.segment(some, [[one.box for one in own] for own in cut])
+            masks = cut_out(self.segmenter, some, cut)
             for picture, every, found, own, segments in zip(some, detected, sure, cut, masks, strict=True):
                 unions: dict[str, NDArray[np.bool_]] = {}
                 for one, segment in zip(own, segments, strict=True):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 import subprocess
 import sys
@@ -38,7 +39,10 @@ def test_a_cluster_has_models_and_devices_of_its_own() -> None:
     ("overrides", "says"),
     [
         (["generation.blocks=[mid_block.nothing]"], "has no SAE for 6 of 6 sites"),
-        (["saes=nowhere"], r"nowhere has no SAE for 18 of 18 sites \(gazetteer sae train --out FOLDER makes them, in"),
+        (
+            ["saes=nowhere"],
+            r"nowhere has no SAE for 18 of 18 sites \(looked for nowhere/.*gazetteer sae train --out FOLDER makes",
+        ),
         (["model.path=/nowhere"], "/nowhere is not a diffusers pipeline folder"),
         (["detector.path=/nowhere"], "/nowhere"),
         (["segmenter.path=/nowhere"], "/nowhere"),
@@ -60,7 +64,7 @@ def test_saes_one_folder_further_down_are_pointed_out(tmp_path: Path) -> None:
     """As `gazetteer sae train --out work` leaves them: in work/saes."""
     (tmp_path / "work").mkdir()
     (tmp_path / "work" / "saes").symlink_to(MODELS / "saes")
-    with pytest.raises(InputError, match=rf"\(they are in {tmp_path}/work/saes: set saes to that folder\)"):
+    with pytest.raises(InputError, match=rf"they are in {tmp_path}/work/saes: set saes to that folder\)"):
         check_inputs(stages(f"saes={tmp_path}/work"))
     check_inputs(stages(f"saes={tmp_path}/work/saes"))
 
@@ -70,6 +74,10 @@ def test_blocks_and_widths_are_known_without_weights(tmp_path: Path) -> None:
     wide, narrow = f"{MID}-cond-t0.50", "up_blocks.1.attentions.0-cond-t0.50"
     shutil.copytree(MODELS / "saes" / narrow, tmp_path / wide)
     one = [f"generation.blocks=[{MID}]", "generation.branches=[cond]", "generation.t=[0.5]", f"saes={tmp_path}"]
+    with pytest.raises(InputError, match=f"was trained at {narrow}"):
+        check_inputs(stages(*one))
+    config = json.loads((tmp_path / wide / "config.json").read_text())
+    (tmp_path / wide / "config.json").write_text(json.dumps(config | {"site": None}))
     with pytest.raises(InputError, match=f"expects 96 channels, but {MID} has 128"):
         check_inputs(stages(*one))
 

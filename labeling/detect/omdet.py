@@ -1,0 +1,103 @@
+"""OmDet-Turbo through transformers: concepts are classes of their own, a picture is looked at once for all of them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from gazetteer.data.core.errors import InputError
+from gazetteer.diffusion.memory import enough_memory
+from gazetteer.labeling.detect.phrases import best_phrases, clean, concept_tokens, require_unlike, suppress
+from gazetteer.labeling.detect.protocol import Detection, DetectorConfig
+from gazetteer.labeling.detect.vocabulary_check import PHRASE
+from gazetteer.labeling.weights.loading import SMALLER, move, one_by_one, reading
+
+TASK = "Detect {}."
+"""The sentence that the model's own processor puts before the classes."""
+
+
+def load_omdet(config: DetectorConfig) -> OmDetDetector:
+    """A detector from a folder or hub id that `from_pretrained` reads.
+
+    Raises:
+        InputError: no OmDet-Turbo at that path, or the device cannot be used.
+    """
+    from transformers import AutoImageProcessor, AutoTokenizer, OmDetTurboForObjectDetection
+
+    options: dict[str, Any] = {"revision": config.revision} if config.revision else {}
+    with reading("detector", config.path):
+        model = OmDetTurboForObjectDetection.from_pretrained(config.path, use_safetensors=True, **options)
+        tokenizer = AutoTokenizer.from_pretrained(config.path, trust_remote_code=False, **options)
+        images = AutoImageProcessor.from_pretrained(config.path, trust_remote_code=False, backend="pil", **options)
+    return OmDetDetector(move(model, config.device, config.dtype, "detector"), tokenizer, images, config)
+
+
+class OmDetDetector:
+    """A `Detector`: one call a picture with all its concepts, of which every query takes the best."""
+
+    def __init__(self, model: Any, tokenizer: Any, image_processor: Any, config: DetectorConfig) -> None:
+        """model: an OmDetTurboForObjectDetection on its device."""
+        self.model, self.tokenizer, self.images, self.config = model, tokenizer, image_processor, config
+        self.limit: int = model.config.text_config.max_position_embeddings
+
+    def detect(self, images: Sequence[NDArray[np.uint8]], concepts: Sequence[Sequence[str]]) -> list[list[Detection]]:
+        """See `Detector.detect`."""
+        if len(images) != len(concepts):
+            raise InputError(f"{len(images)} pictures but {len(concepts)} lists of concepts.")
+        results: list[list[Detection]] = [[] for _ in images]
+        busy = [row for row, asked in enumerate(concepts) if asked]
+        size = 1 if one_by_one(self.config.exact, self.model.device) else self.config.batch_size
+        for start in range(0, len(busy), size):
+            rows = busy[start : start + size]
+            with enough_memory("detecting", "detector.batch_size", len(rows), SMALLER.format("detector")):
+                asked = [list(dict.fromkeys(concepts[row])) for row in rows]
+                found = self._call([images[row] for row in rows], asked)
+            for row, own in zip(rows, found, strict=True):
+                results[row] = own
+        return results
+
+    def tokens(self, concept: str) -> tuple[int, ...]:
+        """See `Detector.tokens`."""
+        return concept_tokens(concept, self.tokenizer, self.limit, PHRASE)
+
+    @torch.inference_mode()
+    def _call(self, images: Sequence[NDArray[np.uint8]], asked: Sequence[list[str]]) -> list[list[Detection]]:
+        for mine in asked:
+            require_unlike(mine, [self.tokens(concept) for concept in mine])
+        device = self.model.device
+        inputs = self.images(images=list(images), return_tensors="pt", input_data_format="channels_last")
+        classes = self._texts([clean(concept) for mine in asked for concept in mine])
+        tasks = self._texts([self._task(mine) for mine in asked])
+        out = self.model(
+            pixel_values=inputs["pixel_values"].to(device, self.model.dtype),
+            classes_input_ids=classes["input_ids"], classes_attention_mask=classes["attention_mask"],
+            tasks_input_ids=tasks["input_ids"], tasks_attention_mask=tasks["attention_mask"],
+            classes_structure=torch.tensor([len(mine) for mine in asked], dtype=torch.long, device=device),
+        )  # fmt: skip
+        results = []
+        for row, (image, mine) in enumerate(zip(images, asked, strict=True)):
+            logits, boxes = out.decoder_class_logits[row].float().cpu(), out.decoder_coord_logits[row].float().cpu()
+            spans = [(place,) for place in range(len(mine))]
+            kept = suppress(
+                best_phrases(logits, boxes, spans, (image.shape[0], image.shape[1]), self.config.box_threshold),
+                self.config.nms_iou,
+            )
+            rows = zip(kept.scores.tolist(), kept.boxes.tolist(), kept.concepts.tolist(), strict=True)
+            results.append([Detection(mine[c], score, (b[0], b[1], b[2], b[3])) for score, b, c in rows])
+        return results
+
+    def _task(self, concepts: list[str]) -> str:
+        """The sentence before the classes; one that names them would be longer than the model reads, names none."""
+        named = TASK.format(", ".join(map(clean, concepts)))
+        return named if len(self.tokenizer(named, verbose=False).input_ids) <= self.limit else TASK.format("objects")
+
+    def _texts(self, texts: list[str]) -> Any:
+        """Token ids and attention masks [n, limit]; no text is longer than that."""
+        given = self.tokenizer(
+            texts, padding="max_length", truncation=False, max_length=self.limit, return_tensors="pt"
+        )
+        return {name: given[name].to(self.model.device) for name in ("input_ids", "attention_mask")}
