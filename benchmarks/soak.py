@@ -34,7 +34,7 @@ ROOT = Path(__file__).resolve().parent.parent
 SMALL = [
     "images=240", "shard_size=2", "batch_size=2", "generation.steps=3", "generation.blocks=[mid_block.attentions.0]",
     "coverage.wanted=4", "labels.min_images=2", "labels.permutations=50", "labels.refine=100",
-    "max_failed_share=1.0",
+    "max_failed_fraction=1.0",
 ]  # fmt: skip
 KINDS = {"driver": 2, "all": 2, "worker": 8}
 """What is killed, and how often in relation to each other."""

@@ -208,7 +208,7 @@ def complaint(error: ValidationError, cls: type, section: str) -> str:
     if first["type"] == "one_of":
         return f"{key} is {value!r}; accepted: {context['accepted']}."
     if first["type"] == "finite_number":
-        return f"{key} is not a number that is finite: {value}."
+        return f"{key} must be a finite number, not {value}."
     if first["type"] == "too_short":
         return f"{key} must not be empty."
     if first["type"] in _LIMITS:

@@ -23,7 +23,7 @@ from typing import Any
 import pyarrow as pa
 
 from gazetteer.data.core.digests import digest_bytes
-from gazetteer.data.core.errors import GazetteerError, InputError
+from gazetteer.data.core.errors import InputError
 from gazetteer.data.core.regular import NotRegularError
 from gazetteer.data.runs.commits import Commit, Commits, check_name, part_name
 from gazetteer.data.runs.finals import Finals, parse_manifest
@@ -38,8 +38,6 @@ from gazetteer.data.storage.open import open_files
 from gazetteer.data.tables.schemas import PART_TABLES
 
 __all__ = ["Commit", "RunFolder"]
-
-_ATTEMPTS = 5
 
 
 class RunFolder:
@@ -97,17 +95,6 @@ class RunFolder:
         """Put `obj` at ``<name>``, beside folders of runs, atomically; never where tables lie."""
         check_name(name)
         self._files.replace(name, json_bytes(obj))
-
-    def write_json_once(self, name: str, obj: Any) -> Any:
-        """Put `obj` at ``_meta/<name>`` unless it is there; returns what is there afterwards."""
-        content = json_bytes(obj)
-        for _ in range(_ATTEMPTS):
-            if self._files.create(f"_meta/{name}", content):
-                return json.loads(content)
-            there = self.read_json(name)
-            if there is not None:
-                return there
-        raise GazetteerError(f"{self._files.root}/_meta/{name} comes and goes; is somebody deleting the run?")
 
     def read_json(self, name: str) -> Any:
         """What ``_meta/<name>`` holds, or None when absent; InputError naming the file when it is corrupt."""

@@ -139,7 +139,7 @@ class RunConfig:
         Effect.LABELS, "Share of prompts kept out of choosing labels.", default=0.3
     )
     shard_size: Count = setting(Effect.SELECTION, "Pictures per shard, the unit of work, retry and commit.", default=16)
-    max_failed_share: NonNegative = setting(
+    max_failed_fraction: NonNegative = setting(
         Effect.NOTHING, "The run fails when more than this share of the pictures could not be processed.", default=0.05
     )
     executor: Annotated[str, OneOf(("serial", "ray"))] = setting(

@@ -66,7 +66,7 @@ class Tally:
         first = next(row for row in rows if row["item"] == failing[0])
         stopped = "" if tried == self._total else f"the first {tried} of "
         raise GazetteerError(
-            f"{self._failed} of {stopped}{self._total} pictures could not be processed, more than max_failed_share="
+            f"{self._failed} of {stopped}{self._total} pictures could not be processed, more than max_failed_fraction="
             f"{self._allowed} allows; the first, {failing[0]}, failed at {first['stage']}: {first['error']}: "
             f"{first['message']} (the others are in failures/; --retry-failed tries them again)."
         )

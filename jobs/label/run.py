@@ -47,7 +47,7 @@ class LabelRun:
         self.pictures = picture_digest(marks)
         self.started = time.monotonic()
         self.features = feature_counts(config)
-        self.tally = Tally(store, config.images, config.max_failed_share)
+        self.tally = Tally(store, config.images, config.max_failed_fraction)
         self.explained = self.loading_said = False
         self.executor = Executor(config, self._last_words)
         build = partial(Stages, config.stages, reuse=str(reuse or ""))
@@ -86,7 +86,7 @@ class LabelRun:
         )
         if retry_failed and self.tally.hopeless:  # first of all, for nothing else may go on before
             self._retry([*shards, *(plan.read_pass(self.store, "plan-2") or ())], True)
-            self.tally, retry_failed = Tally(self.store, self.config.images, self.config.max_failed_share), False
+            self.tally, retry_failed = Tally(self.store, self.config.images, self.config.max_failed_fraction), False
         self.tally.check()
         self._do(shards, "label")
         more = plan.read_pass(self.store, "plan-2")

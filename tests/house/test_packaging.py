@@ -120,8 +120,7 @@ def readme_python() -> list[str]:
     return re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(encoding="utf-8"), re.S)
 
 
-@pytest.mark.alone
-@pytest.mark.parametrize("executor", ["serial", "ray"])
+@pytest.mark.parametrize("executor", ["serial", pytest.param("ray", marks=pytest.mark.alone)])
 def test_it_labels_among_files_of_our_names_and_the_readme_reads_it(
     python: Path, elsewhere: Path, executor: str
 ) -> None:

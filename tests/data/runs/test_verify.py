@@ -15,7 +15,7 @@ from gazetteer.data.runs.folder import RunFolder
 from gazetteer.data.runs.sealed import seal, unseal
 from gazetteer.jobs.operate.verify import verify
 from tests.support.runs.runs import commit, failures, finished_run, rewrite
-from tests.support.system.running import digests, gazetteer, label
+from tests.support.system.running import digests, gazetteer, in_process, label
 
 CAT = "images/part-cat.parquet"
 LEFT = "images/part-0123456789abcdef.parquet"
@@ -116,13 +116,13 @@ def test_what_it_advises_mends_the_run(run: Path, scenes_run: Path) -> None:
     flip(sorted((run / "images").glob("*.parquet"))[-1])  # in a picture, which nothing of the job reads again
     cut(run / "candidates.parquet")
     shutil.copy(first(run, "images"), run / LEFT)
-    done = gazetteer("verify", str(run))
+    done = in_process("verify", str(run))
     assert done.returncode == 1
     assert "run gazetteer verify" in done.stdout.splitlines()[-1]
-    done = gazetteer("verify", str(run), "--drop")
+    done = in_process("verify", str(run), "--drop")
     assert done.returncode == 1, "what it found was damaged"
     assert "it computes 2 shards and" in done.stdout.splitlines()[-1]
-    assert gazetteer("verify", str(run)).returncode == 3, "unfinished now, and nothing damaged"
+    assert in_process("verify", str(run)).returncode == 3, "unfinished now, and nothing damaged"
     done = label(run, "executor=serial")
     assert done.returncode == 0, done.stderr
     assert verify(run)["verdict"] == "sound"

@@ -83,7 +83,7 @@ def refused_path(path: Path) -> str:
         ("generation.steps=0", "generation.steps must be at least 1, not 0."),
         ("generation.steps=2.0", "generation.steps must be a whole number, not 2.0."),
         ("generation.exact=no", "generation.exact must be true or false, not 'no'."),
-        ("labels.max_q=.nan", "labels.max_q is not a number that is finite: nan."),
+        ("labels.max_q=.nan", "labels.max_q must be a finite number, not nan."),
         ("heldout=1.0", "heldout must be below 1, not 1.0."),
         ("generation.blocks=mid", "generation.blocks must be a list, not 'mid'."),
         ("generation=3", "generation must be a mapping of keys, not 3."),

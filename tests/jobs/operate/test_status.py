@@ -87,7 +87,7 @@ def test_a_failed_run_says_why_and_its_log_names_the_pictures(tmp_path: Path, mo
     monkeypatch.setenv("GAZETTEER_TEST_POISON", "raising")
     settings = [
         *SHORT, f"prompts.path={prompts}", "images=2", "coverage.first=1.0", "vocabulary.ask=both",
-        "vocabulary.nouns=tests.support.system.toy_work:nouns", "max_failed_share=0.1",
+        "vocabulary.nouns=tests.support.system.toy_work:nouns", "max_failed_fraction=0.1",
     ]  # fmt: skip
     assert main(["label", "--out", str(tmp_path / "run"), "--set", *SMALL, *settings]) == 1
     found = status(tmp_path / "run")

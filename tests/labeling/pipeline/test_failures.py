@@ -12,8 +12,6 @@ from gazetteer.jobs.cli.main import main
 from gazetteer.jobs.operate.verify import verify
 from tests.support.system.running import FEW, digests, gazetteer
 
-pytestmark = pytest.mark.alone
-
 PROMPTS = ["a boat on the sea", "a tree and a house", "the sun", "two trees", "a dog on sand", "sea and sky", "a road"]
 SERIAL = {"raising": ("tag", "ValueError")}
 RAY = {
@@ -34,7 +32,7 @@ def settings(prompts: Path) -> list[str]:
     prompts.write_text("\n".join(lines) + "\n")
     return [
         *FEW, f"prompts.path={prompts}", f"images={len(lines)}", "coverage.first=1.0", "heldout=0.0",
-        "vocabulary.ask=both", "vocabulary.nouns=tests.support.system.toy_work:nouns", "max_failed_share=0.5",
+        "vocabulary.ask=both", "vocabulary.nouns=tests.support.system.toy_work:nouns", "max_failed_fraction=0.5",
         "executor=serial",
     ]  # fmt: skip
 
@@ -52,7 +50,13 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder / "run"
 
 
-@pytest.mark.parametrize(("executor", "poisons"), [([], SERIAL), (LIMITED, RAY)], ids=["serial", "ray"])
+@pytest.mark.parametrize(
+    ("executor", "poisons"),
+    [
+        pytest.param([], SERIAL, id="serial"),
+        pytest.param(LIMITED, RAY, id="ray", marks=pytest.mark.alone),
+    ],
+)
 def test_a_bad_picture_costs_one_picture_and_a_retry_mends_it(
     tmp_path: Path,
     whole: Path,
@@ -96,7 +100,7 @@ def test_too_many_failures_end_the_run_and_say_which_and_why(
 ) -> None:
     monkeypatch.setenv("GAZETTEER_TEST_POISON", "raising")
     common = settings(tmp_path / "prompts.txt")
-    assert gazetteer_label(tmp_path / "run", "--set", *common, "max_failed_share=0.05") == 1
+    assert gazetteer_label(tmp_path / "run", "--set", *common, "max_failed_fraction=0.05") == 1
     said = capsys.readouterr().err
     assert "1 of 11 pictures could not be processed" in said
     assert "cannot find the nouns of a poisonous prompt" in said

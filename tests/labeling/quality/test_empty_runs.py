@@ -16,7 +16,7 @@ SETTINGS = {
     "nothing found": [*SERIAL, "detector.box_threshold=0.9999"],
     "no picture": [
         *SERIAL, "vocabulary.ask=both", f"vocabulary.nouns={__name__}:broken", "coverage.first=1.0",
-        "max_failed_share=1.0",
+        "max_failed_fraction=1.0",
     ],
 }  # fmt: skip
 

@@ -11,11 +11,12 @@ from contextlib import redirect_stderr, redirect_stdout
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[3]
-SMALL = ["images=16", "shard_size=4", "generation.steps=4", "coverage.wanted=4", "labels.min_images=2"]
-ONE_SITE = ["generation.blocks=[mid_block.attentions.0]", "generation.branches=[cond]", "generation.t=[1.0]"]
-FEW = [
-    *SMALL, *ONE_SITE, "generation.steps=2", "images=12", "shard_size=2", "labels.permutations=50", "labels.refine=100",
+SMALL = [
+    "images=16", "shard_size=4", "generation.steps=4", "coverage.wanted=4", "labels.min_images=2",
+    "labels.permutations=50", "labels.refine=100",
 ]  # fmt: skip
+ONE_SITE = ["generation.blocks=[mid_block.attentions.0]", "generation.branches=[cond]", "generation.t=[1.0]"]
+FEW = [*SMALL, *ONE_SITE, "generation.steps=2", "images=12", "shard_size=2"]
 """As little as a run can be that still has two passes and several shards."""
 
 
