@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import sys
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from functools import partial
@@ -12,11 +13,12 @@ from typing import Any
 import torch
 
 from gazetteer.data.core.errors import InputError
-from gazetteer.data.core.sites import Site
+from gazetteer.data.core.sites import Port, Site
 from gazetteer.data.core.threads import use_threads
 from gazetteer.data.inputs.activation_dataset import heldout_images
 from gazetteer.data.inputs.prompts import Item
 from gazetteer.diffusion.config.generation import GenerationConfig
+from gazetteer.diffusion.denoisers.registry import UNET
 from gazetteer.diffusion.generate import Generator
 from gazetteer.diffusion.load import ModelConfig, load_pipeline
 from gazetteer.diffusion.noise_error import NoiseErrors, mean_errors, noise_errors
@@ -46,10 +48,13 @@ def recover_losses(
     Raises:
         InputError: a model that does not predict noise.
     """
+    sites = [site for site in config.generation.sites if site.port == Port(site.block)]
+    if sae.recover and len(sites) < len(config.generation.sites):
+        _say(f"for {len(config.generation.sites) - len(sites)} sites of outputs or text; it is of updates of the image")
     ids = sorted(heldout_images(sorted({item.image_id for item in items})))[: sae.recover]
     by_id = {item.image_id: item for item in items}
     root = out / "saes"
-    todo = [site for site in config.generation.sites if _pictures(root / site.slug) != len(ids)]
+    todo = [site for site in sites if _pictures(root / site.slug) != len(ids)]
     if not ids or not todo:
         return
     found: dict[str, Errors] = {}
@@ -63,10 +68,16 @@ def recover_losses(
             progress.add(1)
 
         executor.run(task, jobs, keep)
+    if any(math.isnan(errors.plain) for one in found.values() for errors in one.values()):
+        _say(f"on {config.model.path}; it is of U-Nets that predict noise")
     for site in todo:
         errors = mean_errors([found[image_id][site] for image_id in ids])
         metrics = read_config(root / site.slug).get("metrics") or {}
         update_config(root / site.slug, {"metrics": metrics | as_metrics(errors) | {"noise_pictures": len(ids)}})
+
+
+def _say(what: str) -> None:
+    print(f"loss recovered: not measured {what}", file=sys.stderr, flush=True)
 
 
 def as_metrics(errors: NoiseErrors) -> dict[str, float | None]:
@@ -98,6 +109,9 @@ class RecoverWorker:
             means = {site: torch.tensor(mean) for site, mean in stated.items() if mean}
             self._ready = Generator(pipe, self.generation), saes, means
         generator, saes, means = self._ready
+        if generator.adapter is not UNET:
+            nothing = NoiseErrors(*[math.nan] * 4)
+            return [dict.fromkeys(saes, nothing) for _ in items]
         return [noise_errors(generator, item.prompt, item.seed, saes, means) for item in items]
 
 

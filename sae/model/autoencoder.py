@@ -45,8 +45,8 @@ class SparseAutoencoder(nn.Module):
             otherwise.
 
     Attributes:
-        signal: what it reads of a block, ``update`` (output minus input) as all that is trained here do; None where
-            nobody said. It is written with it.
+        signal: what it reads of a block, ``update`` (output minus input) or ``output``; None where nobody said. It is
+            written with it.
     """
 
     latent_bias: nn.Parameter | None

@@ -136,6 +136,7 @@ def publish(
         "mean": [float(f"{value:.7g}") for value in evaluation.mean().tolist()] if evaluation is not None else None,
         "training": identity | {"outcome": outcome},
     }
+    trainer.sae.signal = "update" if site is None else site.signal
     trainer.sae.save_pretrained(out, {**(metadata or {}), **described}, dtype)
     return TrainResult(trainer.sae.eval(), metrics, trainer.steps, dead_share, trainer.history)
 

@@ -8,9 +8,11 @@ from pathlib import Path
 import numpy as np
 import pyarrow.parquet as pq
 import torch
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 
 from gazetteer.data.core.digests import digest_folder
+from gazetteer.diffusion.generate import Generator
+from gazetteer.diffusion.load import load_pipeline
 from gazetteer.jobs.config.schema import load_config
 from gazetteer.sae.model.files import read_config
 from tests.support.models.finders import tiny_sam3
@@ -41,6 +43,30 @@ def write_saeuron(folder: Path) -> Path:
     return place
 
 
+def codes_of(rows: list[dict], t: float) -> np.ndarray:
+    """The features of the first picture at t, [cells, K]."""
+    (first, *_) = (row for row in rows if row["t"] == t)
+    return np.sort(np.asarray(first["feature"]).reshape(-1, K), axis=1)
+
+
+def by_hand(run: Path, sae: Path) -> np.ndarray:
+    """The same from SAeUron's formula, on what a plain hook of the module sees when the picture is drawn again."""
+    stored = load_file(sae / "sae.safetensors")
+    (codes, *_) = (row for row in pq.read_table(run / "codes").to_pylist() if row["t"] == 1.0)
+    (image, *_) = (row for row in pq.read_table(run / "images").to_pylist() if row["image_id"] == codes["image_id"])
+    config = load_config(None, [*SMALL, "generation.signals=[output]"])
+    generator = Generator(load_pipeline(config.model), config.generation)
+    seen: list[torch.Tensor] = []
+    block = generator.pipe.unet.get_submodule(MID)
+    handle = block.register_forward_hook(lambda _, __, out: seen.append(out[0]))
+    generator.sample([image["prompt"]], [image["seed"]], lambda *_: None, decode=False)
+    handle.remove()
+    x = seen[0][1].flatten(1).T.float()  # the guided half, at the first step
+    a = (x - stored["b_dec"]) @ stored["encoder.weight"].T + stored["encoder.bias"]
+    kept = a.relu().topk(K, dim=1)
+    return np.sort(kept.indices.masked_fill(kept.values == 0, 0).numpy(), axis=1)
+
+
 def test_one_autoencoder_of_saeuron_serves_every_site(tmp_path: Path) -> None:
     sae, run = write_saeuron(tmp_path / "hub"), tmp_path / "run"
     mapping = f'saes={{"*": "{sae}"}}'
@@ -48,18 +74,17 @@ def test_one_autoencoder_of_saeuron_serves_every_site(tmp_path: Path) -> None:
     assert done.returncode == 2
     assert "reads a block's output" in done.stderr
     assert "gives its update" in done.stderr
-    config = json.loads((sae / "cfg.json").read_text())
-    (sae / "cfg.json").write_text(json.dumps(config | {"signal": "update"}))
-    done = in_process("label", "--out", str(run), "--set", *SMALL, mapping)
+    done = in_process("label", "--out", str(run), "--set", *SMALL, mapping, "generation.signals=[output]")
     assert done.returncode == 0, done.stderr
     codes = pq.read_table(run / "codes").to_pylist()
     assert {(row["block"], row["signal"], row["t"], row["k"]) for row in codes} == {
-        (MID, "update", 1.0, K), (MID, "update", 0.0, K),
+        (MID, "output", 1.0, K), (MID, "output", 0.0, K),
     }  # fmt: skip
     assert max(max(row["feature"]) for row in codes) < N
     assert all((np.asarray(row["value"]) >= 0).all() for row in codes)
     marks = json.loads((run / "_meta" / "run.json").read_text())
     assert marks["saes"] == {"*": f"sha256:{digest_folder(sae)}"}
+    assert np.array_equal(codes_of(codes, 1.0), by_hand(run, sae)), "TopK of what the block gives, output[0]"
     features = pq.read_table(run / "features.parquet")
     assert features.num_rows == 2 * N
     named = in_process("label", "--out", str(tmp_path / "none"), "--set", *SMALL, f"saes={sae}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import errno
 import json
 import os
@@ -22,6 +23,7 @@ from gazetteer.jobs.cli.main import main
 from gazetteer.jobs.config.schema import load_config
 from gazetteer.jobs.sae import capture, recover
 from gazetteer.jobs.sae.train import train_site_saes
+from gazetteer.sae.model.checkpoint import load_site_saes
 from gazetteer.sae.report.report import site_configs
 from tests.support.runs.sae_runs import overrides, tiny_config
 from tests.support.system.noflock import without_flock
@@ -213,3 +215,20 @@ def test_tensorboard_is_an_extra(tmp_path: Path, settings: list[str], monkeypatc
             history = stated["training"]["outcome"]["history"]
             points = [(point.step, point.value) for point in curves.Scalars(name)]
             assert points == [(entry["step"], pytest.approx(entry[name], rel=1e-6)) for entry in history]
+
+
+@pytest.mark.parametrize("mode", [[], ["--stream"]])
+def test_it_trains_on_outputs_and_its_autoencoders_say_so(tmp_path: Path, settings: list[str], mode: list[str], capsys):
+    wanted = ["generation.signals=[output]", "generation.t=[1.0]", "generation.branches=[cond]"]
+    assert main(["sae", "train", "--out", str(tmp_path), *mode, "--set", *settings, *wanted]) == 0
+    said = capsys.readouterr().err
+    assert "loss recovered: not measured for" in said
+    sites = load_config(None, [*settings, *wanted]).generation.sites
+    assert {site.signal for site in sites} == {"output"}
+    for site, sae in load_site_saes(tmp_path / "saes", sites).items():
+        assert sae.signal == "output"
+        stated = json.loads((tmp_path / "saes" / site.slug / "config.json").read_text())
+        assert (stated["signal"], stated["site"]["signal"]) == ("output", "output")
+        assert stated["metrics"]["explained_variance"] <= 1
+        with pytest.raises(InputError, match="was trained at"):
+            load_site_saes({"*": str(tmp_path / "saes" / site.slug)}, [dataclasses.replace(site, signal="update")])
