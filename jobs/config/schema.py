@@ -247,6 +247,12 @@ def run_config(run: str | Path, overrides: Sequence[str] = ()) -> RunConfig:
     raw = RunFolder(run).read_json(RECORD)
     if not isinstance(raw, dict):
         return load_config(None, overrides)
+    try:
+        from_json(RunConfig, json.dumps(raw))
+    except InputError as error:
+        raise InputError(
+            f"The configuration that {run} keeps is not one of this version; name its own with --config. {error}"
+        ) from error
     for override in overrides:
         _apply(raw, override)
     config = from_json(RunConfig, json.dumps(raw))

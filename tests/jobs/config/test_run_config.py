@@ -38,6 +38,15 @@ def test_a_run_of_before_is_taken_for_one_of_the_default(tmp_path: Path) -> None
     assert run_config(tmp_path / "run") == load_config()
 
 
+def test_one_of_another_version_is_said_to_be(tmp_path: Path) -> None:
+    run = run_of(tmp_path / "run", load_config())
+    run.write_json(RECORD, {**dataclasses.asdict(load_config()), "max_failed_share": 0.05})
+    with pytest.raises(InputError, match=r"not one of this version; name its own with --config\. Unknown .*_fraction"):
+        run_config(run.path)
+    with pytest.raises(InputError, match=r"^Unknown configuration key imgaes"):
+        run_config(run_of(tmp_path / "new", load_config()).path, ["imgaes=3"])
+
+
 def test_code_that_a_run_folder_names_is_not_executed(tmp_path: Path) -> None:
     run = run_of(tmp_path / "run", load_config(None, ["vocabulary.nouns=os:system"]))
     with pytest.raises(InputError, match=r"vocabulary.nouns=os:system, which is code"):
