@@ -32,7 +32,7 @@ _STEPS = (0.003, 0.01, 0.03, 0.1)
 _ZEROED = (0.003, 0.01, 0.02, 0.05)
 _FEATURES = (0.01, 0.03, 0.1)
 _TRIED = {
-    "steps": _STEPS, "steps_random": _STEPS, "cad": _ZEROED, "repaired": (0.02, 0.05, 0.1),
+    "steps": _STEPS, "steps_random": _STEPS, "cad": _ZEROED, "repaired": _ZEROED,
     "sae_ablate": _FEATURES, "sae_replace": _FEATURES, "sae_negative": (1.0, 4.0, 16.0),
 }  # fmt: skip
 _OTHERWISE = (0.01, 0.05)

@@ -12,7 +12,7 @@ from gazetteer.attribution.edits.closed_form import concept_edit
 from gazetteer.attribution.edits.delta import Delta, ablation
 from gazetteer.attribution.edits.method_names import TUNED, accepted, leader, takes_all
 from gazetteer.attribution.edits.problems import ConceptProblems, MethodConfig
-from gazetteer.attribution.edits.repair import per_damage, zero_and_repair
+from gazetteer.attribution.edits.repair import zero_and_repair
 from gazetteer.attribution.edits.tune import gradient_steps
 from gazetteer.attribution.objective.problem import Scores
 from gazetteer.attribution.scores.controls import CONTROLS
@@ -80,8 +80,8 @@ class Methods:
             )  # fmt: skip
         if method == "repaired":
             return zero_and_repair(
-                self.weights, self.choose(goal, method, concept, fraction), self.problems.held(concept),
-                steps=c.tune_steps, rate=c.tune_rate / 2, provenance=about,
+                self.weights, self.choose(goal, "cad", concept, fraction), self.problems.held(concept),
+                steps=c.repair_steps, rate=c.repair_rate, provenance=about,
             )  # fmt: skip
         chosen, loss = self.choose(goal, method, concept, fraction), method.partition("_")[0]
         if loss not in TUNED:
@@ -94,7 +94,7 @@ class Methods:
 
     def choose(self, goal: str, method: str, concept: str, fraction: float) -> Chosen:
         """The weights a method takes; followers take as many of each layer as their `leader` does at this fraction."""
-        c = self.config
+        c, method = self.config, "cad" if method == "repaired" else method
         sign = "positive" if goal == "erase" else "negative"
         if method.endswith("_all"):
             return {name: torch.arange(w.numel()) for name, w in self.wide.items()}
@@ -119,14 +119,15 @@ class Methods:
     def scores(self, goal: str, method: str, concept: str, fraction: float = 0.0) -> Scores:
         """α of every weight of the scope under a method.
 
-        ``cad``: the published estimator and objective, every x_t with its own timestep. ``published``: every x_t with
-        the timestep of the step that led to it, as the released code pairs them. ``live``: cad without the
-        stop-gradient. ``contrast``: cad, each concept's α divided by the sum of |α|, minus the largest among the other
-        concepts (for amplify: plus): what a weight does for this concept beyond what it does for any other.
-        ``repaired``: cad for the damage done elsewhere (`per_damage`).
+        ``cad`` (and ``repaired``, which zeroes the same): the published estimator and objective, every x_t with its own
+        timestep. ``published``: every x_t with the timestep of the step that led to it, as the released code pairs
+        them. ``live``: cad without the stop-gradient. ``contrast``: cad, each concept's α divided by the sum of |α|,
+        minus the largest among the other concepts (for amplify: plus): what a weight does for this concept beyond what
+        it does for any other.
         ``iterated``: see `iterated`, on `context_samples`. ``steps``: |dJ/dw| there, the weights whose small moves
         matter most. Controls: see `estimators`.
         """
+        method = "cad" if method == "repaired" else method
         key = (goal, method, concept, str(fraction) if method == "iterated" else "")
         if key not in self._known:
             self._known[key] = self._scores(goal, method, concept, fraction)
@@ -136,8 +137,6 @@ class Methods:
         c = self.config
         if method == "contrast":
             return self._contrast(goal, concept)
-        if method == "repaired":
-            return per_damage(self.scores(goal, "cad", concept), self.problems.held(concept), seed=c.seed)
         if method == "iterated":
             options = Options(seed=c.seed, fraction=fraction, rounds=c.rounds)
             return estimate("iterated", self.problems.problem(goal, concept, "context"), options)

@@ -43,6 +43,7 @@ class MethodConfig:
         rounds: gradients of ``iterated``.
         tune_steps, tune_rate: of Adam; the rate is relative to a layer's root mean square weight and for all weights of
             the scope; a fraction of them moves further, by fraction^(−1/3).
+        repair_steps, repair_rate: of ``repaired``, on all weights of `wide`.
         seed: of everything random.
     """
 
@@ -64,12 +65,14 @@ class MethodConfig:
     rounds: int = 60
     tune_steps: int = 36
     tune_rate: float = 0.045
+    repair_steps: int = 16
+    repair_rate: float = 0.01
     seed: int = 0
 
     def __post_init__(self) -> None:
         if "{}" not in self.template:
             raise InputError(f"template is {self.template!r}; accepted: text with {{}} where the concept's name goes.")
-        for name in ("steps", "seeds", "batch", "context", "context_steps", "rounds", "tune_steps"):
+        for name in ("steps", "seeds", "batch", "context", "context_steps", "rounds", "tune_steps", "repair_steps"):
             if getattr(self, name) < 1:
                 raise InputError(f"{name} must be at least 1, not {getattr(self, name)}.")
 
@@ -154,7 +157,7 @@ class ConceptProblems:
         return prompts, freeze_target(self.unet, replace(samples, base=None), 1.0)
 
     def held(self, concept: str) -> Problem:
-        """What an edit of the concept should leave as it is, on the scope of ``cad``: prompts that do not name it.
+        """What an edit of the concept should leave as it is, on the wide scope: prompts that do not name it.
 
         The prompts of its context without the concept, others, and the empty one, with the intact model's predictions.
         """
@@ -162,7 +165,7 @@ class ConceptProblems:
         assert samples.weight is not None
         # The context's named samples weigh less than what is held, which all weigh the same.
         stays = (samples.weight >= samples.weight.max()).nonzero().squeeze(1)
-        return diffusion_problem(self.unet, Distance(), samples.at(stays), self.weights, self.config.batch)
+        return diffusion_problem(self.unet, Distance(), samples.at(stays), self.wide, self.config.batch)
 
     def wanted(self, concept: str) -> Samples:
         """The concept's bare name over the steps in which pictures take shape, with the intact model's own predictions.

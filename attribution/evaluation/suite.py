@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from typing import Any
 
@@ -44,6 +44,7 @@ class SuiteConfig:
         study: of the faithfulness of estimators, on the concepts that are erased first.
         heldout: of their faithfulness on other noise than they were made from, on these and on styles.
         resistance: the attacks on edits, and `attacked`, how many of the erased concepts they are tried on.
+        styled: doses of methods to erase styles, where they differ from those of objects.
     """
 
     methods: MethodConfig
@@ -59,6 +60,7 @@ class SuiteConfig:
     heldout: HeldoutConfig
     resistance: ResistanceConfig
     attacked: int
+    styled: Mapping[str, tuple[float, ...]] = field(default_factory=dict)
 
     @property
     def settings(self) -> dict[str, Any]:
@@ -85,14 +87,14 @@ def quick(steps: int, guidance: float, seed: int) -> SuiteConfig:
         MethodConfig(steps=min(10, steps), guidance=guidance, seed=seed),
         EvaluationConfig(methods, raising, special={m: (dose("erase", m, "objects").taken,) for m in methods},
                          raised={m: (dose("amplify", m, "objects").taken,) for m in raising}, most=4, seek=8),
-        pool=96, erase=3, amplify=1, styles=False, areas=False, fewer=(), located=("cad", "steps"),
+        pool=96, erase=3, amplify=1, styles=False, areas=False, fewer=("steps", "cad"), located=("cad", "steps"),
         study=FaithfulnessConfig(ablations=60, points=4),
         heldout=HeldoutConfig(2, 1, ablations=30, inputs=1, trajectories=(1, 4), points=4),
         resistance=ResistanceConfig(
             methods=("steps", "cad", "repaired", "uce", "sae_ablate"), words=Attack(rounds=3, tried=4),
             inversion=Inversion(batch=4), relearning=Relearning(steps=10, batch=4),
         ),
-        attacked=1,
+        attacked=1, styled={m: (dose("erase", m, "styles").taken,) for m in methods},
     )  # fmt: skip
 
 
@@ -268,13 +270,15 @@ def _beside(
 ) -> dict[str, Any]:
     """Erasing or amplifying what is no object, by fewer methods and without the curves of followers."""
     pairs, found = evaluation.pairs, {}
-    plain = EditEvaluation(
-        pairs.methods, pairs.evaluators, pairs.cases, replace(config.evaluation, curved=()),
-        neighbours=pairs.neighbours, cache=pairs.cache, erasers=pairs.erasers,
-    )  # fmt: skip
     for name, some in groups.items():
         if not some:
             continue
+        own = config.styled if name == "erase_styles" else {}
+        plain = EditEvaluation(
+            pairs.methods, pairs.evaluators, pairs.cases,
+            replace(config.evaluation, curved=(), special={**config.evaluation.special, **own}),
+            neighbours=pairs.neighbours, cache=pairs.cache, erasers=pairs.erasers,
+        )  # fmt: skip
         goal = name.partition("_")[0]
         known = config.evaluation.erase if goal == "erase" else config.evaluation.amplify
         fewer = [m for m in config.fewer if m in (only or config.fewer) and m in known] or only

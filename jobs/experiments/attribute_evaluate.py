@@ -73,6 +73,11 @@ def evaluate(
         InputError: no prompt names the concepts, or the folder holds results of other settings, models or prompts.
     """
     known = sorted(Vocabulary(run.vocabulary).concepts)
+    if set(parts) != set(PARTS):  # what is asked for by name is measured, also where the size leaves it out
+        styles, areas = config.styles or "styles" in parts, config.areas or "areas" in parts
+        config = dataclasses.replace(config, styles=styles, areas=areas)
+    if "styles" in parts and set(parts) != set(PARTS) and not style_words(run):
+        raise InputError("Styles cannot be told apart: set steer.words and steer.classifier.")
     words = style_words(run) if config.styles else ()
     check_asked(config, known, concepts, only)
     if wrong := sorted(set(parts) - set(PARTS)):

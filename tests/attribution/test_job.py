@@ -30,7 +30,7 @@ from gazetteer.attribution.evaluation.evaluate import EditEvaluation, Evaluation
 from gazetteer.attribution.evaluation.evaluators import Evaluators, Images, painter
 from gazetteer.attribution.evaluation.located import everywhere, located
 from gazetteer.attribution.evaluation.resistance import ResistanceConfig
-from gazetteer.attribution.evaluation.suite import Subject, SuiteConfig, full
+from gazetteer.attribution.evaluation.suite import Subject, SuiteConfig, full, quick
 from gazetteer.attribution.faithfulness.heldout import HeldoutConfig
 from gazetteer.attribution.faithfulness.study import FaithfulnessConfig
 from gazetteer.attribution.objective.prompts import paraphrases, without
@@ -166,6 +166,8 @@ def test_the_command_makes_the_edit_that_was_evaluated(
     config = full(2, run.generation.guidance, run.seed)
     config = dataclasses.replace(config, methods=dataclasses.replace(config.methods, tune_steps=1))
     evaluate(run, config, ["dog"])
+    evaluate(run, quick(2, 4.0, run.seed), parts=["styles"])
+    assert subjects[0].styles == subjects[1].styles == run.steer.words  # asked for by name, though quick leaves it out
     evaluated = subjects[0].methods.edit("erase", "steps", "dog", dose("erase", "steps", "objects").taken)
     done = make_edit(run, config.methods, EditConfig("dog", sheet=0), str(tmp_path))
     written = load_delta(done["edit"])
