@@ -37,7 +37,10 @@ def add_config(verbs: Any) -> None:
     configured(plan)
     plan.add_argument("--like", default="", metavar="RUN", help="take seconds and bytes from this run")
     plan.add_argument("--device", default="", metavar="NAME", help="a device with a stated peak rate, e.g. a100")
-    plan.add_argument("--utilisation", type=float, default=0.35, help="share of the peak that is reached (0.35)")
+    plan.add_argument(
+        "--utilisation", type=float, metavar="SHARE",
+        help="share of the peak that every stage reaches (default: stated for each stage)",
+    )  # fmt: skip
     plan.add_argument("--tflops", type=float, default=0.0, help="the sustained rate itself, in 10^12 a second")
     plan.add_argument("--devices", type=int, default=1, help="how many work at once")
     plan.add_argument("--price", type=float, default=0.0, help="money a device and hour")
@@ -80,15 +83,16 @@ def _init(arguments: argparse.Namespace) -> int:
 def _plan(arguments: argparse.Namespace) -> int:
     config = configuration(arguments)
     from gazetteer.data.core.errors import InputError
-    from gazetteer.jobs.operate.plan import PEAK_TFLOPS, Rates, plan, print_plan
+    from gazetteer.jobs.operate.plan import plan, print_plan
+    from gazetteer.jobs.operate.rates import PEAK_TFLOPS, Rates, stage_rates
 
-    tflops = arguments.tflops
+    tflops: Any = arguments.tflops
     if arguments.device:
         if arguments.device not in PEAK_TFLOPS:
             raise InputError(f"--device {arguments.device!r} is not known; accepted: {', '.join(PEAK_TFLOPS)}.")
-        if not 0 < arguments.utilisation <= 1:
+        if arguments.utilisation is not None and not 0 < arguments.utilisation <= 1:
             raise InputError(f"--utilisation lies in (0, 1], not {arguments.utilisation}.")
-        tflops = tflops or PEAK_TFLOPS[arguments.device] * arguments.utilisation
+        tflops = tflops or stage_rates(arguments.device, arguments.utilisation)
     result = plan(config, Rates(tflops, arguments.like, arguments.devices, arguments.price))
     print_plan(result)
     print_json(arguments, result)

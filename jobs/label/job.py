@@ -14,8 +14,6 @@ from gazetteer.jobs.config.fingerprint import REUSABLE, differing, fingerprint
 from gazetteer.jobs.config.schema import RECORD, RunConfig
 from gazetteer.jobs.label import shards as plan
 from gazetteer.jobs.label.failures import open_failures
-from gazetteer.jobs.label.run import LabelRun
-from gazetteer.labeling.pipeline.checks import check_inputs
 
 log = logging.getLogger(__name__)
 
@@ -55,6 +53,9 @@ def label(
         manifest = _finished(store)
         if manifest is not None and not (retry_failed and open_failures(store)):
             return {**manifest, "nothing_to_do": True}
+        # Only from here on are the models' libraries needed: a second to load, and a gigabyte.
+        from gazetteer.jobs.label.run import LabelRun
+
         if not fresh and not store.shard_ids():
             _check(config)
         store.clear_success()
@@ -70,6 +71,8 @@ def label(
 
 
 def _check(config: RunConfig) -> None:
+    from gazetteer.labeling.pipeline.checks import check_inputs
+
     check_inputs(config.stages, here=not config.ray_address or config.executor == "serial")
 
 

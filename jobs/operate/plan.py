@@ -10,8 +10,9 @@ from __future__ import annotations
 import dataclasses
 import math
 from collections.abc import Collection
-from dataclasses import dataclass
 from typing import Any
+
+import numpy as np
 
 from gazetteer.data.core.errors import InputError
 from gazetteer.data.core.settings import Effect
@@ -20,19 +21,18 @@ from gazetteer.data.runs.folder import RunFolder
 from gazetteer.diffusion.flops import ModelCost, model_cost
 from gazetteer.jobs.config.fingerprint import differing, fingerprint
 from gazetteer.jobs.config.schema import RunConfig
+from gazetteer.jobs.operate.rates import RANGE, Rates, seconds_of
 from gazetteer.labeling.vocabulary.concepts import Vocabulary
 from gazetteer.sae.model.autoencoder import SAEConfig
 from gazetteer.sae.model.sources import configs, unfinished_sites
-
-PEAK_TFLOPS = {"t4": 65, "v100": 125, "l4": 121, "a10": 125, "a6000": 155, "a100": 312, "4090": 165, "h100": 989}
-"""Dense float16 or bfloat16 tensor rates of the vendors' data sheets, in 10^12 operations a second."""
 
 VALUE_BYTES, INDEX_SHARE = 1.65, 1.03
 """Bytes of a code's value, and of its feature relative to log2(features) bits, after zstd (runs/scenes)."""
 UNUSED_BYTES = 0.25
 """Bytes of a slot that BatchTopK leaves unused: 0.1 in runs/scenes, 0.4 in small runs of a few coarse steps."""
-PIXEL_BYTES = 1.14
-"""Bytes of a PNG a pixel (runs/scenes)."""
+DRAWN_BYTES, PIXEL_BYTES, DRAWN_SIDE = 1.14, 1.9, 128
+"""Bytes of a PNG a pixel: of drawn pictures of at most 128 px (runs/scenes), and of photographs (1.6 to 1.9 in three of
+skimage.data, 300 to 512 px)."""
 SEGMENTS, SEGMENT_BYTES = 5.8, 290.0
 """Segments a picture, and bytes of one at 128 px; outlines grow with the side (runs/scenes)."""
 ROW_BYTES = 8.6
@@ -43,34 +43,14 @@ CAPTION_TOKENS = 16
 """Tokens of a caption made of one prompt's nouns."""
 
 
-@dataclass(frozen=True)
-class Rates:
-    """What the plan is priced with.
-
-    Attributes:
-        tflops: sustained operations a second, in 10^12; 0: from `like` alone.
-        like: a finished or begun run of the same models, whose seconds and bytes are taken; empty: none.
-        devices: how many work at once.
-        price: money a device and hour; 0: none asked.
-    """
-
-    tflops: float = 0.0
-    like: str = ""
-    devices: int = 1
-    price: float = 0.0
-
-    def __post_init__(self) -> None:
-        if self.devices < 1 or self.tflops < 0 or self.price < 0:
-            raise InputError("--devices is at least 1, and --tflops and --price are not negative.")
-
-
 def plan(config: RunConfig, rates: Rates) -> dict[str, Any]:
     """Counts, operations, bytes, seconds, device hours and money of `gazetteer label` with this configuration.
 
     Returns:
         ``images``, ``shards``, ``sites``, ``features``, ``counts``, ``flops`` (stage -> operations), ``bytes``
         (table -> bytes), ``seconds`` (stage -> seconds of one device; None without a rate), ``device_hours``,
-        ``hours`` (over all devices), ``money``, ``sae`` (the same for the autoencoders' training, or None), and
+        ``hours`` (over all devices), ``hours_range`` (lowest, highest that may be
+        expected), ``money``, ``sae`` (the same for the autoencoders' training, or None), and
         ``assumed``: what was not counted but assumed, a sentence each.
 
     Raises:
@@ -101,9 +81,10 @@ def plan(config: RunConfig, rates: Rates) -> dict[str, Any]:
         "detect": images * detect,
         "segment": images * segment,
     }
-    seconds = _seconds_like(config, model, *reference) if reference else _seconds(flops, rates.tflops)
+    seconds = _seconds_like(config, model, *reference) if reference else seconds_of(flops, rates.tflops)
     hours = None if seconds is None else sum(seconds.values()) / 3600
     shards = math.ceil(images / config.shard_size)
+    factors = reference[0].spread() if reference else RANGE
     return {
         "images": images,
         "shards": shards,
@@ -115,6 +96,7 @@ def plan(config: RunConfig, rates: Rates) -> dict[str, Any]:
         "seconds": seconds,
         "device_hours": hours,
         "hours": None if hours is None else hours / rates.devices,
+        "hours_range": None if hours is None else [hours / rates.devices * factor for factor in factors],
         "money": None if hours is None or not rates.price else hours * rates.price,
         "sae": _sae(config, model, sampling, rates) if config.sae else None,
         "assumed": assumed,
@@ -165,10 +147,6 @@ def _captions(config: RunConfig, assumed: list[str]) -> list[int]:
     return lengths
 
 
-def _seconds(flops: dict[str, int], tflops: float) -> dict[str, float] | None:
-    return {stage: count / (tflops * 1e12) for stage, count in flops.items()} if tflops else None
-
-
 def _bytes(config: RunConfig, model: ModelCost, saes: dict[Any, dict[str, Any]], shards: int) -> dict[str, int]:
     """Bytes of the tables by what the embedded models' run measured; evidence is an upper bound."""
     codes = 0.0
@@ -179,8 +157,9 @@ def _bytes(config: RunConfig, model: ModelCost, saes: dict[Any, dict[str, Any]],
     present = min(concepts, SEGMENTS * config.shard_size)
     rows = sum(int(one["n"]) for one in saes.values()) * (1 + present)  # every feature with every concept
     side = math.sqrt(model.height * model.width) / 128
+    pixel = DRAWN_BYTES if max(model.height, model.width) <= DRAWN_SIDE else PIXEL_BYTES
     return {
-        "images": round(config.images * PIXEL_BYTES * model.height * model.width + shards * PART_BYTES),
+        "images": round(config.images * pixel * model.height * model.width + shards * PART_BYTES),
         "codes": round(config.images * codes + shards * PART_BYTES),
         "segments": round(config.images * SEGMENTS * SEGMENT_BYTES * side + shards * PART_BYTES),
         "evidence": round(shards * (rows * ROW_BYTES + PART_BYTES)),
@@ -200,7 +179,7 @@ def _sae(config: RunConfig, model: ModelCost, sampling: int, rates: Rates) -> di
         training += 4 * d * n * vectors
         stored += 0 if sae.stream else sae.images * cells * d * 2
     flops = {"sample": sae.images * sampling, "train": training}
-    seconds = _seconds(flops, rates.tflops)
+    seconds = seconds_of(flops, rates.tflops)
     hours = None if seconds is None else sum(seconds.values()) / 3600
     money = None if hours is None or not rates.price else hours * rates.price
     return {
@@ -231,6 +210,16 @@ class Measured:
             for stage, value in commit.info["seconds"].items():
                 spent[stage] = spent.get(stage, 0.0) + value / self.images * images
         return spent
+
+    def spread(self) -> tuple[float, float]:
+        """Seconds a picture of the quickest and slowest tenth of the shards, over those of all."""
+        each = [
+            sum(commit.info["seconds"].values()) / commit.info["images"]
+            for commit in self.commits
+            if commit.info["images"]
+        ]
+        low, high = np.quantile(each, (0.1, 0.9)) * self.images / max(sum(self.seconds(self.images).values()), 1e-9)
+        return min(float(low), 1.0), max(float(high), 1.0)
 
     def bytes(self, images: int, shards: int, by_shard: Collection[str] = ("evidence", "failures")) -> dict[str, int]:
         """Bytes a table: of `by_shard`, which grow with shards, by shards; of the others by pictures."""
@@ -288,7 +277,9 @@ def print_plan(result: dict[str, Any]) -> None:
     if result["device_hours"] is None:
         print("no device rate: name a run with --like, or a device with --device or --tflops")
     else:
+        low, high = result["hours_range"]
         print(f"device hours {result['device_hours']:,.3f}, {result['hours']:,.3f} h on all devices", end="")
+        print(f" ({low:,.3f} to {high:,.3f})", end="")
         print("" if result["money"] is None else f", money {result['money']:,.2f}")
     if sae := result["sae"]:
         spent = "" if sae["device_hours"] is None else f", device hours {sae['device_hours']:,.3f}"

@@ -12,7 +12,7 @@ import pyarrow as pa
 
 from gazetteer.data.core.errors import GazetteerError
 from gazetteer.data.core.sites import Site
-from gazetteer.data.core.threads import use_threads
+from gazetteer.data.core.threads import use_tensor_cores, use_threads
 from gazetteer.data.inputs.prompts import Item
 from gazetteer.data.tables.codes import Moment, codes_table
 from gazetteer.data.tables.schemas import FAILURES, IMAGES, SEGMENTS
@@ -67,6 +67,7 @@ class Stages:
             return
 
         use_threads(config.threads)
+        use_tensor_cores()
         if "generate" in self.stages:
             self._load_generator()
             self.base = BasePictures(reuse) if reuse else None

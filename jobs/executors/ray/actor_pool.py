@@ -98,6 +98,11 @@ class ActorPool:
         return len(self.calls) + len(self.idle)
 
     @property
+    def loading(self) -> int:
+        """How many load their models."""
+        return sum(call.work is None for call in self.calls.values())
+
+    @property
     def working(self) -> int:
         """How many have a work."""
         return sum(call.work is not None for call in self.calls.values())

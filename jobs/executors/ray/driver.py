@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 import math
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -32,6 +32,13 @@ TICK = 2.0
 FETCH_SECONDS = 600.0
 """A result that takes longer on its way from another node is made again."""
 
+LOADING = 8
+"""Workers of a pool that load their models at once, to begin with; afterwards as many as have loaded: what they read
+from a shared file system comes to each node once, and the others find it in memory."""
+
+GROWTH_SECONDS = 10.0
+"""Between two looks for nodes that have joined."""
+
 REDONE = 50
 """How often a slice may start over because its payload was lost with a node, not through its own doing."""
 
@@ -48,7 +55,9 @@ class Driver:
         done: Done,
         pools: list[ActorPool],
         limits: LimitConfig,
+        grow: Callable[[], None] = lambda: None,
     ) -> None:
+        self.grow, self.looked = grow, time.monotonic()
         self.session, self.ray, self.task, self.shared, self.done = session, session.ray, task, shared, done
         self.pools, self.limits = pools, limits
         for pool in pools:
@@ -80,7 +89,8 @@ class Driver:
             while pool.waiting and pool.idle and pool.working < pool.config.workers and not any(c.full for c in after):
                 self._submit(pool, pool.idle.pop(), *pool.waiting.popleft())
             # Later pools load their models while the first one makes something for them.
-            while pool.actors < min(pool.config.workers, max(self.open, len(pool.waiting))):
+            wanted = min(pool.config.workers, max(self.open, len(pool.waiting)))
+            while pool.actors < wanted and pool.loading < max(LOADING, pool.actors - pool.loading):
                 self._start(pool)
 
     def _start(self, pool: ActorPool) -> None:
@@ -138,6 +148,9 @@ class Driver:
         """Between waits: has Ray been lost, or was this process asked to end?"""
         check_stop()
         self.session.check()
+        if time.monotonic() - self.looked >= GROWTH_SECONDS:
+            self.looked = time.monotonic()
+            self.grow()
 
     def _calls(self) -> Iterator[tuple[Any, Call]]:
         for pool in self.pools:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -15,6 +16,8 @@ from gazetteer.jobs.executors.ray.placement import Node, place
 from gazetteer.jobs.executors.ray.session import Session, ray_session
 from gazetteer.jobs.executors.ray.watch import LastWords, say
 from gazetteer.jobs.executors.task import Done, Job, Task
+
+log = logging.getLogger(__name__)
 
 
 @contextmanager
@@ -33,7 +36,7 @@ def ray_pools(
     """
     with ray_session(pools, threads, address, last_words) as session:
         patience = limits.wait_seconds if address else 0.0
-        made = Pools(session, *_placed(session.ray, pools, patience), limits)
+        made = Pools(session, pools, *_placed(session.ray, pools, patience), limits)
         try:
             yield made
         finally:
@@ -46,15 +49,23 @@ class Pools:
     """The actors of every pool; they outlive one call of `run_ray`, so that models are loaded once per run.
 
     Attributes:
+        asked, serving: the pools as they were asked for, of the run and of the task that is served.
         pools: their settings, with their sizes.
         nodes: per pool the node of every worker.
         limits: when what does not work is given up.
     """
 
     def __init__(
-        self, session: Session, pools: Sequence[PoolConfig], nodes: Sequence[Sequence[str]], limits: LimitConfig
+        self,
+        session: Session,
+        asked: Sequence[PoolConfig],
+        pools: Sequence[PoolConfig],
+        nodes: Sequence[Sequence[str]],
+        limits: LimitConfig,
     ) -> None:
         self.session, self.pools, self.nodes, self.limits = session, list(pools), list(nodes), limits
+        self.asked = self.serving = list(asked)
+        self.known = _alive(session.ray)
         self.actor_pools: list[ActorPool] = []
         self.task: Task | None = None
         self.shared: Any = None
@@ -73,11 +84,27 @@ class Pools:
             self.close()
             pools, nodes = _placed(self.ray, [task.pool], 0.0) if task.pool else (self.pools, self.nodes)
             count = len(pools) if task.stages else 1
+            self.serving = [task.pool] if task.pool else self.asked[:count]
             self.actor_pools = [
                 ActorPool(pool, nodes=on) for pool, on in zip(pools[:count], nodes[:count], strict=True)
             ]
             self.task, self.shared = task, self.ray.put(task)
         return self.actor_pools
+
+    def grow(self) -> None:
+        """Give pools without a fixed size (``workers: 0``) room on nodes that have joined; none ever shrinks."""
+        there = _alive(self.ray)
+        if there <= self.known:
+            return
+        self.known = there
+        try:
+            pools, nodes = _placed(self.ray, self.serving, 0.0)
+        except InputError:  # others have gone meanwhile; what works goes on
+            return
+        for asked, now, pool, on in zip(self.serving, self.actor_pools, pools, nodes, strict=True):
+            if asked.workers == 0 and pool.workers > now.config.workers:
+                log.info("%s grows from %d to %d workers", pool.name, now.config.workers, pool.workers)
+                now.config, now.nodes = pool, on
 
     def close(self) -> None:
         """End the workers of this task; a session that was not started here would keep them."""
@@ -98,7 +125,12 @@ def run_ray(task: Task, jobs: Sequence[Job], done: Done, pools: Pools) -> None:
     """
     if jobs:
         actor_pools = pools.serve(task)
-        Driver(pools.session, task, pools.shared, jobs, done, actor_pools, pools.limits).run()
+        Driver(pools.session, task, pools.shared, jobs, done, actor_pools, pools.limits, pools.grow).run()
+
+
+def _alive(ray: Any) -> frozenset[str]:
+    """The nodes that are there."""
+    return frozenset(node["NodeID"] for node in ray.nodes() if node["Alive"])
 
 
 def _placed(

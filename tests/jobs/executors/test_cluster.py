@@ -117,6 +117,31 @@ def test_a_cluster_may_grow_lose_a_node_with_what_it_held_and_gain_another(clust
     assert results == {job.id: [(item, item * 2**18) for item in job.items] for job in jobs}
 
 
+def test_an_open_pool_takes_in_a_node_that_joins(cluster: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("gazetteer.jobs.executors.ray.driver.GROWTH_SECONDS", 0.1)
+    first = cluster.add_node(num_cpus=1, resources={"d": 1})
+    later: list[Any] = []
+    rows: list[Any] = []
+
+    def done(job: Job, result: Any) -> None:
+        rows.extend(result)
+        if not later:
+            later.append(cluster.add_node(num_cpus=1, resources={"d": 1}))
+
+    task = Task(toy_work.Placed, toy_work.join, toy_work.lost, ("first", "second"), item_seconds=60)
+    jobs = [Job(f"job-{at}", (at,)) for at in range(60)]
+    try:
+        with ray_pools([PoolConfig(("first", "second"), 0, resources={"d": 1})], 1, cluster.address) as pools:
+            run_ray(task, jobs, done, pools)
+            (pool,) = pools.actor_pools
+            assert (pool.config.workers, set(pool.nodes)) == (2, {first.node_id, later[0].node_id})
+        assert sorted(item for item, _ in rows) == list(range(len(jobs)))
+    finally:
+        cluster.remove_node(first)
+        for node in later:
+            cluster.remove_node(node)
+
+
 def test_a_run_that_loses_a_node_and_gains_one_comes_to_the_same_tables(cluster: Any, tmp_path: Path) -> None:
     pools = "pools=[{stages: [generate], workers: 1, resources: {c: 1}}, "
     pools += "{stages: [detect, segment, evidence], workers: 1, resources: {b: 1}}]"

@@ -101,7 +101,7 @@ def test_a_finished_run_starts_neither_ray_nor_a_model(scenes_run: Path) -> None
         "import sys\nfrom gazetteer.jobs.cli.main import main\n"
         f"code = main(['label', '--out', {str(scenes_run)!r}, '--set', *{SMALL!r}, 'executor=ray'])\n"
         "assert code == 0\n"
-        "assert not {'ray', 'diffusers', 'transformers'} & set(sys.modules)\n"
+        "assert not {'ray', 'torch', 'diffusers', 'transformers'} & set(sys.modules)\n"
     )
     done = subprocess.run([sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr

@@ -22,7 +22,8 @@ from gazetteer.diffusion.flops import model_cost
 from gazetteer.diffusion.generate import Generator
 from gazetteer.diffusion.load import ModelConfig, load_pipeline
 from gazetteer.jobs.config.schema import DEFAULT_CONFIG, load_config
-from gazetteer.jobs.operate.plan import Rates, plan
+from gazetteer.jobs.operate.plan import plan
+from gazetteer.jobs.operate.rates import PEAK_TFLOPS, UTILISATION, Rates, stage_rates
 from gazetteer.labeling.detect.groundingdino_settings import PUBLISHED, settings_of
 from gazetteer.labeling.detect.groundingdino_settings import config_of as groundingdino_config
 from gazetteer.labeling.pipeline.flops import caption_tokens, detector_flops, segmenter_flops
@@ -164,6 +165,12 @@ def test_seconds_hours_and_money_follow_from_the_rate(scenes_run: Path) -> None:
     assert stated["device_hours"] == pytest.approx(sum(stated["flops"].values()) / 2e12 / 3600)
     assert stated["hours"] == stated["device_hours"] / 4
     assert stated["money"] == stated["device_hours"] * 3.0
+    low, high = stated["hours_range"]
+    assert low < stated["hours"] < high
+    on_h200 = plan(config, Rates(tflops=stage_rates("h200")))
+    for stage, count in on_h200["flops"].items():
+        assert on_h200["seconds"][stage] == pytest.approx(count / (PEAK_TFLOPS["h200"] * UTILISATION[stage] * 1e12))
+    assert set(stage_rates("3090", 0.5).values()) == {PEAK_TFLOPS["3090"] * 0.5}
     assert stated["sae"]["images"] == 800
     measured = plan(config, Rates(like=str(scenes_run)))
     commits = RunFolder(scenes_run).committed().values()
