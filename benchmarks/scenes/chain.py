@@ -40,7 +40,7 @@ class Setting:
 
 MINUTES: dict[str, float] = {
     "autoencoder": 240, "text_to_image": 600, "detector": 90, "segmenter": 40, "style_classifier": 10,
-    "concept_classifier": 25,
+    "concept_classifier": 25, "text_to_image_dit": 720,
 }  # fmt: skip
 """How long each training takes where nothing else is said."""
 
@@ -86,6 +86,25 @@ def _saes(setting: Setting) -> list[str]:
     return ["gazetteer", "sae", "train", "--out", str(setting.build / "sae"), "--set", *pairs]
 
 
+def _saes_dit(setting: Setting) -> list[str]:
+    settings = {
+        "model.path": setting.models / "text_to_image_dit", "workers": setting.workers,
+        "sae.prompts.path": setting.build / "prompts" / "prompts_sae.txt",
+    }  # fmt: skip
+    pairs = [f"{key}={value}" for key, value in settings.items()]
+    return [
+        "gazetteer",
+        "sae",
+        "train",
+        "--config",
+        "scenes-dit",
+        "--out",
+        str(setting.build / "sae_dit"),
+        "--set",
+        *pairs,
+    ]
+
+
 def _prompts(setting: Setting) -> list[str]:
     views = ",".join(setting.views) or "none"
     return ["benchmarks.scenes.prompts", "--out", str(setting.build / "prompts"), "--views", views]
@@ -111,6 +130,11 @@ STEPS: tuple[Step, ...] = (
         _export("concept_classifier"))),
     Step("prompts", (), _prompts),
     Step("saes", ("text_to_image", "prompts"), _saes),
+    Step("text_to_image_dit", ("latents",), _training(
+        "text_to_image_dit", f"{_ROOM}.text_to_image_dit.train", lambda s: ("--vae", s.build / "vae"),
+        lambda s: ("--latents", s.build / "latents", "--device", s.device, "--workers", s.workers),
+        _export("text_to_image_dit"))),
+    Step("saes_dit", ("text_to_image_dit", "prompts"), _saes_dit),
 )  # fmt: skip
 """All steps in their order."""
 
@@ -145,8 +169,9 @@ def run(setting: Setting, steps: Sequence[Step], call: Callable[[list[str]], Non
         forget(setting, step)
         print(f"== {step.name}: {shlex.join(step.command(setting))}", flush=True)
         call([sys.executable, "-m", *step.command(setting)])
-        if step.name == "saes":
-            shutil.copytree(setting.build / "sae" / "saes", setting.models / "saes", dirs_exist_ok=True)
+        if step.name in ("saes", "saes_dit"):
+            made = setting.build / step.name.replace("saes", "sae") / "saes"
+            shutil.copytree(made, setting.models / step.name, dirs_exist_ok=True)
         mark(setting, step.name).touch()
         did.append(step.name)
     return did

@@ -62,6 +62,7 @@ def check_pipeline_folder(folder: Path, leave_out: frozenset[str] = frozenset(),
             f"The {what} {folder} is a single file; accepted: a .safetensors file, with model.config naming "
             "a folder or hub id of the same kind of pipeline."
         )
+    expect_shipped(what, folder)
     if not (folder / "model_index.json").is_file():
         raise InputError(
             f"{folder} is not a diffusers pipeline folder: it has no model_index.json "
@@ -76,6 +77,13 @@ def check_pipeline_folder(folder: Path, leave_out: frozenset[str] = frozenset(),
     for name in parts:
         if weights and name not in leave_out:
             check_model_folder(what, folder / name)
+
+
+def expect_shipped(what: str, folder: Path) -> None:
+    """Raise InputError for a folder that says itself, in ABSENT.txt, how what belongs there is made."""
+    note = folder / "ABSENT.txt"
+    if note.is_file() and not (folder / "model_index.json").exists():
+        raise InputError(f"The {what} {folder} is not there: {note.read_text(encoding='utf-8').strip()}")
 
 
 def check_model_folder(what: str, folder: Path) -> None:

@@ -64,7 +64,7 @@ def configured(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--config",
         metavar="FILE",
-        help="YAML file or preset: flux-schnell, paper-sd14, sd35-medium, sdxl-turbo (default: the embedded world)",
+        help="YAML file or preset: flux-schnell, paper-sd14, scenes-dit, sd35-medium, sdxl-turbo (default: embedded)",
     )
     parser.add_argument(
         "--set", dest="overrides", nargs="+", action="extend", default=[], metavar="KEY=VALUE",

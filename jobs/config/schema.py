@@ -271,13 +271,19 @@ def run_config(run: str | Path, overrides: Sequence[str] = ()) -> RunConfig:
 
 def presets() -> list[str]:
     """The names of the configurations that ship with the project."""
-    return sorted(file.stem for file in PRESETS.glob("*.yaml"))
+    return sorted(_presets())
+
+
+def _presets() -> dict[str, Path]:
+    """By name: those of published models, and of the embedded world beside its default."""
+    files = [*PRESETS.glob("*.yaml"), *DEFAULT_CONFIG.parent.glob("*.yaml")]
+    return {file.stem: file for file in files if file != DEFAULT_CONFIG}
 
 
 def _find(path: str | Path) -> Path:
     """The file at `path`; where there is none, the preset of that name."""
     if str(path) in presets() and not Path(path).exists():
-        return PRESETS / f"{path}.yaml"
+        return _presets()[str(path)]
     if not Path(path).exists():
         raise InputError(
             f"There is no configuration {path}; accepted: a YAML file, or a preset ({', '.join(presets())})."

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from gazetteer.data.core.errors import InputError
-from gazetteer.data.inputs.model_files import check_model_folder, looks_like_folder
+from gazetteer.data.inputs.model_files import check_model_folder, expect_shipped, looks_like_folder
 from gazetteer.diffusion.blocks import check_model
 from gazetteer.labeling.detect.load import segments
 from gazetteer.labeling.detect.vocabulary_check import check_concepts
@@ -36,6 +36,7 @@ def check_inputs(config: StageConfig, here: bool = True) -> None:
             "generation.streams names text: words lie nowhere in a picture, so they are not labelled by its segments "
             "(gazetteer sae train takes them); set generation.streams=[image]."
         )
+    expect_shipped("text-to-image model", Path(config.model.path))
     require_used(config.saes, sites)
     shapes, where = configs(config.saes, sites), places(config.saes, sites)
     for site, shape in shapes.items():

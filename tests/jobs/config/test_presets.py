@@ -14,14 +14,14 @@ import yaml
 from gazetteer.data.core.errors import InputError
 from gazetteer.data.core.settings import from_json
 from gazetteer.data.core.sites import BRANCHES, step_of
-from gazetteer.jobs.config.schema import PRESETS, RunConfig, load_config, presets
+from gazetteer.jobs.config.schema import DEFAULT_CONFIG, PRESETS, RunConfig, load_config, presets
 from gazetteer.labeling.vocabulary.concepts import Vocabulary
 from gazetteer.sae.training.config import TrainConfig
 from tests.support.system.running import ROOT
 
 
 def test_the_presets_there_are_and_that_they_are_packaged() -> None:
-    assert presets() == ["flux-schnell", "paper-sd14", "sd35-medium", "sdxl-turbo"]
+    assert presets() == ["flux-schnell", "paper-sd14", "scenes-dit", "sd35-medium", "sdxl-turbo"]
     setup = configparser.ConfigParser()
     setup.read(ROOT / "setup.cfg")
     assert "presets/*.yaml" in setup["options.package_data"]["gazetteer.jobs.config"]
@@ -29,8 +29,10 @@ def test_the_presets_there_are_and_that_they_are_packaged() -> None:
 
 @pytest.mark.parametrize("name", presets())
 def test_every_key_is_known(name: str) -> None:
-    raw = yaml.safe_load((PRESETS / f"{name}.yaml").read_text())
-    assert from_json(RunConfig, json.dumps(raw)) == load_config(name)
+    file = PRESETS / f"{name}.yaml"
+    file = file if file.exists() else DEFAULT_CONFIG.parent / f"{name}.yaml"
+    raw, config = yaml.safe_load(file.read_text()), load_config(name)
+    assert from_json(RunConfig, json.dumps(raw)).generation == config.generation and config.name == raw["name"]
 
 
 def test_paper_sd14_is_the_papers_job() -> None:

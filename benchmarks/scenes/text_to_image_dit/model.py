@@ -1,0 +1,86 @@
+"""The parts of the small SD 3 transformer, how text reaches it, and how they are exported as one pipeline folder."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import torch
+from diffusers import FlowMatchEulerDiscreteScheduler, SD3Transformer2DModel, StableDiffusion3Pipeline
+from torch import Tensor
+from transformers import CLIPTextConfig, CLIPTextModelWithProjection, CLIPTokenizer
+
+from benchmarks.scenes.text_to_image.tokens import MAX_LENGTH, save_legacy
+
+TEXT_WIDTH = 96
+HEADS, HEAD_WIDTH, LAYERS = 6, 32, 8
+SHIFT = 1.5
+"""Of the sampler: more steps where there is noise."""
+
+NO_T5 = 256
+"""Zeros that the pipeline puts in the place of T5's words where there is no T5 (`max_sequence_length`)."""
+
+
+def build_text_encoder(tokenizer: CLIPTokenizer) -> Any:
+    """Three layers, of which the pipeline takes the states after the second; a projection for the pooled text."""
+    config = CLIPTextConfig(
+        vocab_size=len(tokenizer), hidden_size=TEXT_WIDTH, intermediate_size=4 * TEXT_WIDTH, projection_dim=TEXT_WIDTH,
+        num_hidden_layers=3, num_attention_heads=4, max_position_embeddings=MAX_LENGTH,
+        bos_token_id=tokenizer.bos_token_id, eos_token_id=tokenizer.eos_token_id, pad_token_id=tokenizer.pad_token_id,
+    )  # fmt: skip
+    encoder: Any = CLIPTextModelWithProjection(config)
+    encoder.get_input_embeddings().weight.data.normal_(std=0.6)  # distinct words from the start, as in the U-Net's
+    for name, parameter in encoder.named_parameters():
+        if name.endswith("position_embedding.weight"):
+            parameter.data.normal_(std=0.15)
+    return encoder
+
+
+def build_transformer(channels: int, side: int) -> SD3Transformer2DModel:
+    """Latents [B, channels, side, side], one token a latent cell; 10.8 M parameters."""
+    return SD3Transformer2DModel(
+        sample_size=side, patch_size=1, in_channels=channels, out_channels=channels, num_layers=LAYERS,
+        attention_head_dim=HEAD_WIDTH, num_attention_heads=HEADS, joint_attention_dim=2 * TEXT_WIDTH,
+        caption_projection_dim=HEADS * HEAD_WIDTH, pooled_projection_dim=2 * TEXT_WIDTH, pos_embed_max_size=side,
+        qk_norm="rms_norm",
+    )  # fmt: skip
+
+
+def build_scheduler() -> FlowMatchEulerDiscreteScheduler:
+    """Euler steps from noise to picture."""
+    return FlowMatchEulerDiscreteScheduler(shift=SHIFT)
+
+
+def conditioning(encoders: tuple[CLIPTextModelWithProjection, ...], tokens: Tensor) -> tuple[Tensor, Tensor]:
+    """What the pipeline's `encode_prompt` gives for token ids [B, 32]: words [B, 32 + 256, width] and pooled text."""
+    outputs = [encoder(tokens, output_hidden_states=True) for encoder in encoders]
+    words = torch.cat([output.hidden_states[-2] for output in outputs], dim=-1)
+    nothing = words.new_zeros(len(words), NO_T5, words.shape[-1])
+    return torch.cat([words, nothing], dim=1), torch.cat([output.text_embeds for output in outputs], dim=-1)
+
+
+def assemble(
+    vae: Any, encoders: tuple[CLIPTextModelWithProjection, ...], tokenizer: CLIPTokenizer,
+    transformer: SD3Transformer2DModel,
+) -> Any:  # fmt: skip
+    """One pipeline of the parts (shared, not copied)."""
+    if vae.config.shift_factor is None:
+        vae.register_to_config(shift_factor=0.0)  # the pipeline adds it whatever it is
+    pipeline: Any = StableDiffusion3Pipeline(
+        transformer=transformer, scheduler=build_scheduler(), vae=vae, text_encoder=encoders[0], tokenizer=tokenizer,
+        text_encoder_2=encoders[1], tokenizer_2=tokenizer, text_encoder_3=None, tokenizer_3=None,
+    )  # fmt: skip
+    pipeline.set_progress_bar_config(disable=True)
+    return pipeline
+
+
+def export(pipeline: Any, folder: Path) -> None:
+    """Write the pipeline folder with float16 safetensors, which are loaded as float32; converts it in place."""
+    pipeline.to(dtype=torch.float16)
+    pipeline.save_pretrained(folder, safe_serialization=True)
+    for name in ("text_encoder", "text_encoder_2"):
+        config = folder / name / "config.json"
+        config.write_text(json.dumps(json.loads(config.read_text()) | {"dtype": "float32"}, indent=2) + "\n")
+    for name in ("tokenizer", "tokenizer_2"):
+        save_legacy(pipeline.tokenizer, folder / name)

@@ -1,0 +1,83 @@
+"""The training of the small transformer of the Scenes world: at toy size, resumed, exported and labelled."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from benchmarks.scenes.autoencoder.model import build_autoencoder
+from benchmarks.scenes.text_to_image.latents import LATENT_SHAPE
+from benchmarks.scenes.text_to_image.tokens import encode, save_legacy, scenes_tokenizer
+from benchmarks.scenes.text_to_image_dit import model
+from benchmarks.scenes.text_to_image_dit import train as dit
+from benchmarks.scenes.text_to_image_dit.model import assemble, build_text_encoder, build_transformer, conditioning
+from gazetteer.diffusion.blocks import blocks_of
+from gazetteer.diffusion.load import ModelConfig, load_pipeline
+from tests.support.system.running import ROOT
+
+SHIPPED = ROOT / "data/scenes/models/text_to_image"
+
+
+@pytest.fixture(scope="module")
+def latents(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Twelve rows of noise with captions, and an autoencoder of random weights beside them."""
+    folder = tmp_path_factory.mktemp("latents")
+    tokenizer = scenes_tokenizer(captions=300)
+    save_legacy(tokenizer, folder / "tokenizer")
+    torch.manual_seed(0)
+    build_autoencoder().save_pretrained(folder / "vae")
+    np.random.default_rng(0).normal(size=(12, *LATENT_SHAPE)).astype(np.float16).tofile(folder / "latents.f16")
+    ids = np.array(encode(tokenizer, ["a dog on the grass"] * 12), np.int16)
+    ids.tofile(folder / "tokens.i16")
+    (folder / "ready").write_text("12")
+    return folder
+
+
+def options(out: Path, latents: Path, steps: int, *more: str) -> list[str]:
+    return ["--out", str(out), "--latents", str(latents), "--vae", str(latents / "vae"), "--steps", str(steps),
+            "--batch", "2", "--sheets", "0", "--resume", *more]  # fmt: skip
+
+
+def test_it_has_at_most_fifteen_million_parameters() -> None:
+    tokenizer = scenes_tokenizer(captions=300)
+    with torch.device("meta"):
+        parts = [build_transformer(16, 16), build_text_encoder(tokenizer), build_text_encoder(tokenizer)]
+    assert 8e6 < sum(p.numel() for part in parts for p in part.parameters()) <= 15e6
+
+
+def test_text_reaches_it_in_training_as_in_the_pipeline() -> None:
+    from diffusers import AutoencoderKL
+
+    torch.manual_seed(0)
+    tokenizer = scenes_tokenizer(captions=300)
+    encoders = tuple(build_text_encoder(tokenizer).eval() for _ in range(2))
+    transformer = build_transformer(12, 16).eval()
+    pipeline = assemble(AutoencoderKL.from_pretrained(SHIPPED / "vae"), encoders, tokenizer, transformer)
+    prompts = ["a dog on the grass", "a boat"]
+    with torch.no_grad():
+        words, pooled = conditioning(encoders, torch.tensor(encode(tokenizer, prompts)))
+        theirs = pipeline.encode_prompt(prompts, prompts, prompts, do_classifier_free_guidance=False)
+    assert torch.allclose(words, theirs[0], atol=1e-6) and torch.allclose(pooled, theirs[2], atol=1e-6)
+
+
+def test_a_run_goes_on_where_it_stood_and_its_pipeline_is_heard(
+    latents: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(model, "LAYERS", 2)
+    monkeypatch.setattr(model, "NO_T5", 8)
+    dit.main(options(tmp_path / "two", latents, 2))
+    dit.main(options(tmp_path / "two", latents, 3, "--export", str(tmp_path / "model")))
+    (row,) = (json.loads(line) for line in (tmp_path / "two/curve.jsonl").read_text().splitlines()[-1:])
+    assert row["step"] == 3 and row["pictures"] == 6 and np.isfinite(row["held_out"])
+    found = blocks_of(ModelConfig(path=str(tmp_path / "model")))
+    assert [one.block for one in found][:2] == ["transformer_blocks.0", "transformer_blocks.1"]
+    assert (found[0].height, found[0].width) == (16, 16)
+    pipe = load_pipeline(ModelConfig(path=str(tmp_path / "model")))
+    picture = pipe(
+        ["a dog"], num_inference_steps=1, generator=torch.Generator().manual_seed(0), output_type="np"
+    ).images
+    assert picture.shape == (1, 128, 128, 3) and np.isfinite(picture).all()
