@@ -3,10 +3,12 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 RUN ?= runs/scenes
 INSTALLED := $(VENV)/.installed
+# What labelling needs, the original Grounding DINO and SAM packages among it; the rest is for tests, benchmarks and pages.
+LABELLING := $(VENV)/.labelling
 export RAY_USAGE_STATS_ENABLED := 0
 
 .PHONY: label test check-full bench train-world lint docs clean
-label: $(INSTALLED)
+label: $(LABELLING)
 	$(BIN)/gazetteer label --out $(RUN) $(ARGS)
 	$(BIN)/gazetteer atlas $(RUN)
 
@@ -37,11 +39,17 @@ docs: $(INSTALLED)
 	$(BIN)/python docs/draw_rooms.py
 	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict --quiet
 
+$(LABELLING): setup.cfg pyproject.toml
+	python3 -m venv $(VENV)
+	$(BIN)/pip install --quiet --upgrade pip
+	$(BIN)/pip install --quiet --editable ".[original]"
+	touch $@
+
 $(INSTALLED): setup.cfg pyproject.toml
 	python3 -m venv $(VENV)
 	$(BIN)/pip install --quiet --upgrade pip
 	$(BIN)/pip install --quiet --editable ".[test]"
-	touch $@
+	touch $(LABELLING) $@
 
 clean:
 	rm -rf $(VENV) build runs
