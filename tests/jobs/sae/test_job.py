@@ -25,6 +25,7 @@ from gazetteer.jobs.sae import capture, recover
 from gazetteer.jobs.sae.train import train_site_saes
 from gazetteer.sae.model.checkpoint import load_site_saes
 from gazetteer.sae.report.report import site_configs
+from tests.support.models.dits import saved_dit
 from tests.support.runs.sae_runs import overrides, tiny_config
 from tests.support.system.noflock import without_flock
 from tests.support.system.running import ROOT
@@ -232,3 +233,22 @@ def test_it_trains_on_outputs_and_its_autoencoders_say_so(tmp_path: Path, settin
         assert stated["metrics"]["explained_variance"] <= 1
         with pytest.raises(InputError, match="was trained at"):
             load_site_saes({"*": str(tmp_path / "saes" / site.slug)}, [dataclasses.replace(site, signal="update")])
+
+
+def test_it_trains_on_every_stream_and_signal_of_a_transformer(tmp_path: Path, capsys):
+    config = tiny_config(tmp_path / "unused")
+    config["model"] = {"path": str(saved_dit("sd3", tmp_path / "sd3"))}
+    config["generation"] = {
+        "steps": 2, "guidance": 3.0, "t": [1.0], "branches": ["cond"], "blocks": ["transformer_blocks.0"],
+        "streams": ["image", "text"], "signals": ["update", "output"],
+    }  # fmt: skip
+    config["sae"] |= {"images": 12, "train": {"k": 3, "n": 48, "batch_size": 32}}
+    assert main(["sae", "train", "--out", str(tmp_path / "work"), "--set", *overrides(config)]) == 0
+    said = capsys.readouterr().err
+    assert "not measured for 3 sites of outputs or text" in said
+    assert "it is of U-Nets that predict noise" in said
+    sites = load_config(None, overrides(config)).generation.sites
+    saes = load_site_saes(tmp_path / "work" / "saes", sites)
+    assert {(site.stream, site.signal): sae.signal for site, sae in saes.items()} == {
+        (stream, signal): signal for stream in ("image", "text") for signal in ("update", "output")
+    }
