@@ -27,7 +27,7 @@ from gazetteer.diffusion.denoisers.registry import adapter_of, network
 from gazetteer.diffusion.schedule import Schedule
 from gazetteer.diffusion.watch import Hook, Passing, hooked, watched
 from gazetteer.sae.model.autoencoder import SparseAutoencoder
-from gazetteer.sae.model.checkpoint import expect_width, load_site_saes
+from gazetteer.sae.model.checkpoint import expect_directions, expect_width, load_site_saes
 
 Saes = Mapping[Site, SparseAutoencoder]
 
@@ -158,6 +158,7 @@ def _actions(pipe: Any, edits: Sequence[Edit], saes: Saes | str | Path | None) -
         raise InputError(f"There is no autoencoder for {missing[0].slug}, which an edit names.")
     for site in wanted:
         expect_width(saes[site], widths[site.block], site)
+        expect_directions(saes[site], site)
     return [
         Action(edit, target, _direction(edit, target, saes, widths[target.block]), saes.get(target.site))
         if target.features

@@ -39,6 +39,17 @@ def expect_width(sae: SparseAutoencoder, d: int, site: Site, folder: Path | str 
         raise InputError(f"{name} expects {sae.config.d} channels, but {site.block} has {d}.")
 
 
+def expect_directions(sae: SparseAutoencoder, site: Site) -> None:
+    """InputError unless concept vectors of `sae` can be added to what the site gives, as they stand."""
+    if sae.config.transcoder:
+        raise InputError(f"The SAE of {site.slug} is a transcoder: its concept vectors belong to another place.")
+    if sae.config.normalise != "none":
+        raise InputError(
+            f"The SAE of {site.slug} normalises each vector ({sae.config.normalise}), so that its concept vectors have "
+            "no length in the model's own units; it can be labelled, not steered with."
+        )
+
+
 def load_site_saes(
     saes: SaeSource,
     sites: Iterable[Site],

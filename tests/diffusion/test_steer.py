@@ -246,3 +246,13 @@ def test_hooks_go_even_after_exceptions_and_complaints_are_sentences(pipe, saes,
     saes[SITE].save_pretrained(tmp_path / SITE.slug, {"site": {"block": MID, "branch": "cond", "t": 0.5}})
     edit = Edit(targets=(TARGET,))
     assert torch.equal(draw(pipe, [edit], tmp_path), draw(pipe, [edit], saes))
+
+
+ODD = [({"normalise": "unit"}, "normalises each vector"), ({"transcoder": True}, "is a transcoder")]
+
+
+@pytest.mark.parametrize(("option", "says"), ODD)
+def test_concept_vectors_without_a_length_here_are_refused(pipe, option: dict, says: str) -> None:
+    odd = SparseAutoencoder(SAEConfig(32, 64, 40, **option)).initialise(1).requires_grad_(False)
+    with pytest.raises(InputError, match=says), steer(pipe, [Edit(targets=(TARGET,))], {SITE: odd}):
+        pass
