@@ -11,6 +11,7 @@ from typing import Any
 from gazetteer.data.core.errors import GazetteerError
 from gazetteer.data.inputs.edits import STAGES, Edit
 from gazetteer.data.runs.folder import RunFolder
+from gazetteer.data.tables.schemas import SPATIAL_KINDS
 from gazetteer.jobs.config.schema import RunConfig
 from gazetteer.jobs.explore.notes import Notes
 from gazetteer.jobs.explore.places import read_known
@@ -105,10 +106,16 @@ class World:
     @cached_property
     def concepts(self) -> dict[str, bool]:
         """Every concept that was found in a picture or labels a feature, sorted; whether it labels one."""
-        labels = set(load_labels(self.run, columns=["concept"])["concept"].unique().to_pylist())
+        spatial = load_labels(self.run, kind=SPATIAL_KINDS, columns=["concept"])
+        labels = set(spatial["concept"].unique().to_pylist())
         found = set(load_segments(self.run, columns=["concept"])["concept"].unique().to_pylist())
         ordered = sorted(labels | found, key=lambda name: (name.casefold(), name))
         return {name: name in labels for name in ordered}
+
+    @cached_property
+    def looks(self) -> list[str]:
+        """Every look that labels a feature, sorted: words of prompts."""
+        return sorted(load_labels(self.run, kind="style", columns=["concept"])["concept"].unique().to_pylist())
 
     @cached_property
     def inks(self) -> dict[str, Ink]:
@@ -122,7 +129,8 @@ class World:
         return {
             "run": self.recipe.run, "model": self.config.name, "steps": self.config.generation.steps,
             "guided": self.config.generation.guidance > 1.0,
-            "concepts": self.concepts, "colours": self.inks,
+            "concepts": self.concepts,
+            "looks": self.looks, "colours": self.inks,
             "sites": [
                 {"slug": site.slug, **site.columns(),
                  "grid": grid, "features": len(self.known[site].names) if site in self.known else 0}

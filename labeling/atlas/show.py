@@ -21,6 +21,7 @@ from gazetteer.data.core.sites import SITE_COLUMNS, Site
 from gazetteer.data.runs.folder import RunFolder
 from gazetteer.data.tables.images import decode_image
 from gazetteer.data.tables.masks import struct_to_mask
+from gazetteer.data.tables.schemas import SPATIAL_KINDS
 from gazetteer.labeling.evidence.site_codes import SiteCodes, codes_by_site, site_of_row
 from gazetteer.labeling.tables import Run, load_features, load_labels
 
@@ -39,7 +40,7 @@ class Plate:
     Attributes:
         picture, heat, mask: as drawn; over it where the feature fires; over it where the thing of its name is.
         peak: its largest activation here.
-        found: whether the thing of its name is in the picture; None for a feature without a name.
+        found: whether the thing of its name is in the picture; None for a feature whose name, if any, is no thing.
     """
 
     picture: Pixels
@@ -97,6 +98,11 @@ class FeatureCard:
         best = self.labels[0]
         held = best["heldout_dataset_iou"]
         also = ", ".join(str(label["concept"]) for label in self.labels[1:])
+        if best["kind"] not in SPATIAL_KINDS:
+            return (
+                f"A {best['kind']}: “{best['concept']}” explains {_number(best['explained'])} of its activation, "
+                f"held out {_number(best['heldout_explained'])}. {fires}{f' Also: {also}.' if also else ''}"
+            )
         return (
             f"Overlap (IoU) with “{best['concept']}” {best['dataset_iou']:.2f}, by chance {_number(best['null_iou'])}, "
             f"held out {_number(held)}; q {_number(best['q_value'], 2)}. {fires}{f' Also: {also}.' if also else ''}"
@@ -149,6 +155,8 @@ def _best_of(run: RunFolder, concept: str, where: Mapping[str, Any]) -> dict[str
     if not labels.num_rows:
         raise InputError(f"No feature of {run.path} is labelled {concept!r} at {_said(where)}.")
     above = pc.subtract(labels["dataset_iou"], labels["null_iou"]).to_numpy()
+    if np.isnan(above).all():  # looks and places have no overlap
+        above = labels["explained"].to_numpy()
     best = labels.slice(int(np.nanargmax(above)), 1).to_pylist()[0]
     site = site_of_row(best)
     return _row(run, int(best["feature"]), site.columns())
@@ -170,7 +178,7 @@ def _plates(
     for name in SITE_COLUMNS[:-1]:
         wanted = wanted & (pc.field(name) == getattr(site, name))
     codes = codes_by_site(run.read_table("codes", filter=wanted))[site]
-    concept = labels[0]["concept"] if labels else None
+    concept = labels[0]["concept"] if labels and labels[0]["kind"] not in ("style", "place") else None
     segments = (
         []
         if concept is None

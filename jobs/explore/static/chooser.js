@@ -22,16 +22,17 @@ async function chooser(edits, world, painted) {
     const concepts = Object.keys(world.concepts).filter((name) => Atlas.search.matches(name, query)).slice(0, 8).map((concept) => ({ concept }));
     const state = { q: query, block: "", t: "", branch: "", sort: "excess", held: 0, qmax: 1, named: "" };
     const features = query ? Atlas.search.find(atlas, index, state).slice(0, 24).map(([i, row]) => feature(i, row)) : [];
-    return [...concepts, ...features];
+    const looks = world.looks.filter((name) => Atlas.search.matches(name, query)).slice(0, 8).map((word) => ({ word }));
+    return [...concepts, ...looks, ...features];
   }
 
   function row(what, i) {
     const mark = el("i", { class: "ink" });
     const ink = world.colours[what.concept || what.name];
     if (ink) mark.style.background = `rgb(${ink.join(" ")})`;
-    const place = what.concept ? "concept: what fires more where it is" : `${Atlas.shortBlock(what.block)} · ${what.branch} · t ${what.t.toFixed(2)} · no. ${what.feature}`;
+    const place = what.concept ? "concept: what fires more where it is" : what.word ? "look: what fires more in such pictures" : `${Atlas.shortBlock(what.block)} · ${what.branch} · t ${what.t.toFixed(2)} · no. ${what.feature}`;
     return el("li", { role: "option", id: "found-" + i, "aria-selected": String(i === at), onpointerdown: (event) => { event.preventDefault(); take(what); } },
-      mark, el("b", {}, what.concept || what.name || "unnamed"), el("span", { class: "small" }, " " + place));
+      mark, el("b", {}, what.concept || what.word || what.name || "unnamed"), el("span", { class: "small" }, " " + place));
   }
 
   let shown = [];

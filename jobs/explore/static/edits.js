@@ -65,7 +65,7 @@ class Edits extends EventTarget {
   }
 
   name(edit) {
-    return edit.what.concept || edit.what.name || "unnamed";
+    return edit.what.concept || edit.what.word || edit.what.name || "unnamed";
   }
 
   /** A colour of the edit: the thing's own, or one by its place in the list. */
@@ -78,7 +78,7 @@ class Edits extends EventTarget {
   plain() {
     return this.list.filter((edit) => edit.on && this.painted(edit)).map((edit) => {
       const { what, strength, window, branch, outside, choice } = edit;
-      const subject = what.concept ? { concept: what.concept, choice }
+      const subject = what.concept ? { concept: what.concept, choice } : what.word ? { word: what.word, choice }
         : { targets: [{ block: what.block, stream: what.stream, signal: what.signal, branch: what.branch, t: what.t, features: [what.feature] }] };
       const region = edit.everywhere ? "everywhere"
         : { mask: { size: [this.height, this.width], counts: Mask.counts(edit.mask, this.height, this.width) } };

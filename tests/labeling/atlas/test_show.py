@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -67,6 +68,13 @@ def test_unnamed_and_silent_features_say_so(run: RunFolder) -> None:
 def test_what_cannot_be_shown_is_said(run: RunFolder, feature: Any, where: dict[str, Any], said: str) -> None:
     with pytest.raises(gz.InputError, match=said):
         gz.show(run, feature, **where)
+
+
+def test_a_look_has_no_overlap_and_no_masks(run: RunFolder) -> None:
+    label = {"concept": "night", "kind": "style", "explained": 0.42, "heldout_explained": None, "dataset_iou": None}
+    card = gz.show(run, 0, **MID)
+    look = replace(card, labels=({**label, "heldout_dataset_iou": None},))
+    assert "A style: “night” explains 0.42 of its activation, held out unknown." in look._repr_html_()
 
 
 def test_heat_lies_in_its_cells_alone() -> None:
