@@ -44,7 +44,6 @@ def kernel(folder: Path) -> Iterator[Any]:
     manager = KernelManager(kernel_name="python3")
     here = os.environ.get("PYTHONPATH")
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, (str(ROOT), here)))}
-    manager.transport = "ipc"  # no port for others
     manager.start_kernel(cwd=str(folder), env=environment)
     yield manager
     manager.shutdown_kernel(now=True)
