@@ -22,7 +22,7 @@ from gazetteer.data.core.errors import InputError
 from gazetteer.data.runs.folder import RunFolder
 from gazetteer.data.tables.images import decode_image
 from gazetteer.data.tables.masks import struct_to_mask
-from gazetteer.data.tables.schemas import CAUSAL, COMPONENTS, FINAL_TABLES, PART_TABLES
+from gazetteer.data.tables.schemas import CAUSAL, COMPONENTS, EXAMINERS, FINAL_TABLES, PART_TABLES
 from gazetteer.labeling.tables import load_candidates, load_images, load_segments
 from tests.support.runs.runs import SITE, finished_run, picture
 
@@ -208,7 +208,7 @@ def documented():
 
 
 def test_every_column_is_documented_and_nothing_else():
-    tables = {**PART_TABLES, **FINAL_TABLES, "components": COMPONENTS, "causal": CAUSAL}
+    tables = {**PART_TABLES, **FINAL_TABLES, "components": COMPONENTS, "causal": CAUSAL, "examiners": EXAMINERS}
     found = documented()
     assert set(found) == set(tables)
     for name, schema in tables.items():

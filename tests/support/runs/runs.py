@@ -65,7 +65,8 @@ def blank(schema, **values):
     """A row of `schema`: `values`, and zeros or empty lists where a value must be."""
     zeros = {"string": "", "bool": False, "list": [], "float": 0.0, "double": 0.0}
     row = {field.name: None if field.nullable else zeros.get(str(field.type).split("<")[0], 0) for field in schema}
-    return {**row, **({"kind": "thing"} if "kind" in row else {}), **values}
+    usual = {"kind": "thing", "stream": "image", "signal": "update"}
+    return {**row, **{name: value for name, value in usual.items() if row.get(name) == ""}, **values}
 
 
 def candidates():
