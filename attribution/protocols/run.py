@@ -96,7 +96,10 @@ def run_protocol(model: ModelConfig, config: ProtocolConfig, out: str) -> dict[s
         "prompts_digest": digest_file(config.prompts) if config.prompts else "",
     }
     about = {"model": model.path, **dataclasses.asdict(config), "edit": list(config.edit), **digests}
+    from gazetteer.diffusion.denoisers.registry import require_unet
+
     pipe: Any = load_pipeline(model)
+    require_unet(pipe, "gazetteer attribute")
     check_sizes(pipe, asked.prompts)
     dtypes = {name: weight.dtype for name, weight in pipe.unet.named_parameters()}
     edit, rounding = fitted(compose(deltas), dtypes.get) if deltas else (None, Rounding())

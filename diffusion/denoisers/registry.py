@@ -48,6 +48,12 @@ def adapter_of_index(index: Mapping[str, Any], source: str) -> Adapter:
     raise InputError(f"{source} is a {name}, which has neither a U-Net nor a transformer to look into.")
 
 
+def require_unet(model: Any, doing: str) -> None:
+    """Raise InputError for a pipeline of a transformer, where what is done knows U-Nets alone."""
+    if adapter_of(model) is not UNET:
+        raise InputError(f"{doing} knows pipelines with a U-Net alone, not a {type(model).__name__}.")
+
+
 def unsupported(name: str) -> InputError:
     """What is said of a pipeline that no adapter knows."""
     known = sorted(pipeline for one in TRANSFORMERS for pipeline in one.pipelines)

@@ -44,7 +44,10 @@ def load_studied(config: ModelConfig) -> Studied:
     times), and sums of float16 products are the less exact. What comes out is thus that of float32 bit for bit where
     the files hold float16, as those of the embedded model do.
     """
+    from gazetteer.diffusion.denoisers.registry import require_unet
+
     pipe: Any = load_pipeline(config)
+    require_unet(pipe, "gazetteer attribute")
     dtype = pipe.unet.dtype
     if dtype != torch.float16 or pipe.unet.device.type != "cpu":
         return Studied(pipe, dtype, _name(dtype))
