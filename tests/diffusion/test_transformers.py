@@ -16,7 +16,7 @@ from gazetteer.data.core.sites import Port, Site
 from gazetteer.data.inputs.edits import Edit, Region, Target
 from gazetteer.diffusion.capture import capture
 from gazetteer.diffusion.config.generation import GenerationConfig
-from gazetteer.diffusion.denoisers.registry import adapter_of, network
+from gazetteer.diffusion.denoisers.registry import adapter_of, adapter_of_index, network, require_unet
 from gazetteer.diffusion.edit_sampler import EditSampler, Start
 from gazetteer.diffusion.generate import Generator
 from gazetteer.diffusion.steer import steer
@@ -302,3 +302,12 @@ def test_a_whole_network_under_torch_compile_is_heard_as_written() -> None:
     seen: list[Callable[..., Any]] = []
     made.sample(PROMPTS[:1], [1], lambda site, *_: seen.append(site), decode=False)
     assert len(seen) == 4
+
+
+def test_what_knows_u_nets_alone_says_so_and_pipelines_nobody_knows_are_named() -> None:
+    with pytest.raises(InputError, match=r"gazetteer attribute knows pipelines with a U-Net alone, not a SanaPipeline"):
+        require_unet(pipeline("sana"), "gazetteer attribute")
+    with pytest.raises(InputError, match="A CogView4Pipeline cannot be listened to; accepted: .*, FluxPipeline, "):
+        adapter_of_index({"_class_name": "CogView4Pipeline", "transformer": ["diffusers", "X"]}, "folder")
+    with pytest.raises(InputError, match="folder is a DDPMPipeline, which has neither a U-Net nor a transformer"):
+        adapter_of_index({"_class_name": "DDPMPipeline"}, "folder")
