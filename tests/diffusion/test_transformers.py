@@ -307,7 +307,7 @@ def test_a_whole_network_under_torch_compile_is_heard_as_written() -> None:
 def test_what_knows_u_nets_alone_says_so_and_pipelines_nobody_knows_are_named() -> None:
     with pytest.raises(InputError, match=r"gazetteer attribute knows pipelines with a U-Net alone, not a SanaPipeline"):
         require_unet(pipeline("sana"), "gazetteer attribute")
-    with pytest.raises(InputError, match="A CogView4Pipeline cannot be listened to; accepted: .*, FluxPipeline, "):
+    with pytest.raises(InputError, match=r"A CogView4Pipeline cannot be listened to; accepted: .*, FluxPipeline, "):
         adapter_of_index({"_class_name": "CogView4Pipeline", "transformer": ["diffusers", "X"]}, "folder")
     with pytest.raises(InputError, match="folder is a DDPMPipeline, which has neither a U-Net nor a transformer"):
         adapter_of_index({"_class_name": "DDPMPipeline"}, "folder")
