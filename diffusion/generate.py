@@ -87,6 +87,12 @@ class Generator:
         """Starting noises (`noise`), as the pipeline takes them for a batch."""
         return self.adapter.latents(self.pipe, torch.cat(list(noise)))
 
+    @property
+    def picture_size(self) -> tuple[int, int]:
+        """(height, width) of its pictures in px."""
+        scale = getattr(self.pipe, "vae_scale_factor", 8)
+        return self.latent_size[0] * scale, self.latent_size[1] * scale
+
     def noise(self, seed: int, generator: torch.Generator | None = None) -> Tensor:
         """Starting noise [1, channels, h, w], float32 on the CPU: it belongs to the seed alone.
 

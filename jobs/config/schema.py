@@ -28,6 +28,7 @@ from gazetteer.data.core.settings import (
     settings,
     walk,
 )  # fmt: skip
+from gazetteer.data.inputs.given.config import PicturesConfig
 from gazetteer.data.inputs.prompt_pool import PromptConfig
 from gazetteer.data.runs.folder import RunFolder
 from gazetteer.diffusion.config.generation import GenerationConfig
@@ -129,7 +130,10 @@ class RunConfig:
     attribute: AttributeConfig = AttributeConfig()
     causal: CausalConfig = CausalConfig()
     accuracy: AccuracyConfig = AccuracyConfig()
-    images: Count = setting(Effect.SELECTION, "Pictures to generate.", default=400)
+    pictures: PicturesConfig = PicturesConfig()
+    images: Count = setting(
+        Effect.SELECTION, "Pictures to generate; of given ones (`pictures`) at most so many are taken.", default=400
+    )
     seed: int = setting(
         Effect.SELECTION,
         "Base seed; each picture's own seed derives from it, its prompt and how often that was used.",
@@ -209,6 +213,8 @@ class RunConfig:
             segmenter=self.segmenter,
             evidence=self.evidence,
             sae_check=self.sae_check,
+            pictures=self.pictures,
+            seed=self.seed,
             heldout=self.heldout,
             batch_size=self.batch_size,
             threads=self.threads,

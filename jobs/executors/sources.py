@@ -18,7 +18,9 @@ from gazetteer.jobs.config.fingerprint import SETTINGS
 from gazetteer.jobs.config.schema import RunConfig
 from gazetteer.jobs.executors.task import Worker
 
-STAGE_OF = {"model": "generate", "saes": "generate", "detector": "detect", "segmenter": "segment"}
+STAGE_OF = {
+    "model": "generate", "saes": "generate", "pictures": "generate", "detector": "detect", "segmenter": "segment",
+}  # fmt: skip
 """Which stage loads the files of a group of settings; what stands under `vocabulary` is read by all of them."""
 GROUPS = (*STAGE_OF, "vocabulary")
 RECORD = "hub.json"

@@ -5,10 +5,12 @@ from __future__ import annotations
 import dataclasses
 import logging
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from gazetteer.data.core.errors import InputError
+from gazetteer.data.inputs.given.open import open_given
 from gazetteer.data.runs.folder import RunFolder
 from gazetteer.jobs.config.fingerprint import REUSABLE, differing, fingerprint
 from gazetteer.jobs.config.schema import RECORD, RunConfig
@@ -43,6 +45,13 @@ def label(
     store = RunFolder(out)
     marks = fingerprint(config)
     pool = plan.read_pool(config)
+    if config.pictures.kind:
+        if reuse is not None:
+            raise InputError(
+                "Pictures are given (pictures.*) and read anew; there is nothing for --reuse to take over."
+            )
+        # Fewer are there than were asked for: progress and shares of failures count what there is.
+        config = replace(config, images=min(config.images, len(open_given(config.pictures, config.seed))))
     if reuse is not None:
         require_reusable(marks, reuse)
     fresh = not store.exists()

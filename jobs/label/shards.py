@@ -10,6 +10,7 @@ from typing import Any
 import pyarrow as pa
 
 from gazetteer.data.core.errors import InputError
+from gazetteer.data.inputs.given.open import expect_given_whole, open_given
 from gazetteer.data.inputs.prompt_pool import read_prompts
 from gazetteer.data.inputs.prompts import Item, Shard, make_item, planned_items, shards_of
 from gazetteer.data.runs.folder import RunFolder
@@ -21,12 +22,20 @@ from gazetteer.labeling.vocabulary.concepts import Vocabulary
 
 
 def read_pool(config: RunConfig) -> list[str]:
-    """The prompts a run may draw from, in file order. Raises InputError."""
+    """The prompts a run may draw from, in file order; of given pictures nothing is drawn. Raises InputError."""
+    expect_given_whole(config.pictures)
+    if config.pictures.kind:
+        return []
     return read_prompts(config.prompts)
 
 
 def first_pass(pool: Sequence[str], config: RunConfig, pictures: str) -> list[Item]:
-    """The first pictures, from the head of the pool: the share of the budget that coverage does not claim."""
+    """The first pictures, from the head of the pool: the share of the budget that coverage does not claim.
+
+    Given pictures are all taken at once, as many as there are and `config.images` allows.
+    """
+    if config.pictures.kind:
+        return open_given(config.pictures, config.seed).items(config.images, pictures)
     count = min(config.images, max(1, round(config.images * config.coverage.first)))
     return make_items([pool[i % len(pool)] for i in range(count)], config.seed, pictures)
 
@@ -37,7 +46,7 @@ def coverage_pass(
     """The remaining pictures, drawn towards features and concepts that have too few in the first pass's `shards`."""
     planned = [item for shard in shards for item in shard.items]
     budget = config.images - len(planned)
-    if budget <= 0:
+    if budget <= 0 or config.pictures.kind:
         return []
     vocabulary = Vocabulary(config.vocabulary)
     used = Counter(item.prompt for item in planned)

@@ -43,9 +43,12 @@ def check_inputs(config: StageConfig, here: bool = True) -> None:
         expect_site(shape, site, where[site], config.sae_check.signal, mapped=isinstance(config.saes, Mapping))
     if not here:
         return
-    check_devices({f"{name}.device": getattr(config, name).device for name in ("model", "detector", "segmenter")})
+    loaded = ("model",) if config.pictures.kind else ("model", "detector", "segmenter")
+    check_devices({f"{name}.device": getattr(config, name).device for name in loaded})
     for name, own in (("detector", "groundingdino"), ("segmenter", "segment_anything")):
         finder = getattr(config, name)
+        if name not in loaded:
+            continue
         if name == "segmenter" and not finder.path:
             if not segments(config.detector):
                 raise InputError(NO_SEGMENTER)
@@ -57,7 +60,8 @@ def check_inputs(config: StageConfig, here: bool = True) -> None:
             raise InputError(
                 f"The SAE of {site.slug} expects {shape['d']} channels, but {site.block} has {widths[site.block]}."
             )
-    check_concepts(config.detector, vocabulary.concepts)
+    if not config.pictures.kind:
+        check_concepts(config.detector, vocabulary.concepts)
 
 
 def check_devices(devices: dict[str, str]) -> None:

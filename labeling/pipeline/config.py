@@ -9,6 +9,7 @@ from annotated_types import Le
 
 from gazetteer.data.core.settings import Effect, Natural, OneOf, setting, settings
 from gazetteer.data.core.sites import SIGNALS
+from gazetteer.data.inputs.given.config import PicturesConfig
 from gazetteer.diffusion.config.generation import GenerationConfig
 from gazetteer.diffusion.load import ModelConfig
 from gazetteer.labeling.detect.protocol import DetectorConfig
@@ -51,6 +52,9 @@ class StageConfig:
     Attributes:
         saes: a folder of sparse autoencoders, one sub-folder a site (`Site.slug`), or patterns of sites with what
             serves them (`gazetteer.sae.model.sources`).
+        saes: a folder of sparse autoencoders, one sub-folder a site (`Site.slug`).
+        pictures: where pictures are given instead of generated; no detector or segmenter is then needed.
+        seed: of the run, from which the noise of given pictures follows.
         heldout: share of prompts, by hash, whose pictures take no part in choosing labels.
         batch_size: pictures generated, detected and segmented together.
         threads: CPU threads per worker, 0 leaves torch's default.
@@ -64,6 +68,8 @@ class StageConfig:
     segmenter: SegmenterConfig
     evidence: EvidenceConfig = EvidenceConfig()
     sae_check: SaeCheckConfig = SaeCheckConfig()
+    pictures: PicturesConfig = PicturesConfig()
+    seed: int = 0
     heldout: float = 0.3
     batch_size: int = 8
     threads: int = 1

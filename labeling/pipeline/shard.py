@@ -10,6 +10,7 @@ import numpy as np
 import pyarrow as pa
 
 from gazetteer.data.core.sites import Site
+from gazetteer.data.inputs.given.open import given_split
 from gazetteer.data.inputs.prompts import Item, split_of
 from gazetteer.data.tables.codes import Moment
 from gazetteer.data.tables.images import encode_image
@@ -39,6 +40,7 @@ class LabelledPicture:
 
     Attributes:
         replayed: taken over from another run with all that was found in it; only its codes are new.
+        given: not generated, and its masks neither; `asked` and the segments are people's.
     """
 
     item: Item
@@ -47,6 +49,11 @@ class LabelledPicture:
     detections: list[Detection] = field(default_factory=list)
     masks: list[Mask] = field(default_factory=list)
     replayed: bool = False
+    given: bool = False
+
+    def split(self, heldout: float) -> str:
+        """``discovery`` or ``heldout``: all pictures of one prompt on one side, given ones by themselves."""
+        return given_split(self.item.seed, heldout) if self.given else split_of(self.item.prompt, heldout)
 
 
 @dataclass
@@ -75,7 +82,7 @@ def image_row(one: LabelledPicture, heldout: float) -> dict[str, Any]:
         "image_id": one.item.image_id,
         "prompt": one.item.prompt,
         "seed": one.item.seed,
-        "split": split_of(one.item.prompt, heldout),
+        "split": one.split(heldout),
         "image": {"bytes": encode_image(one.picture.image), "path": f"{one.item.image_id}.png"},
         "width": width,
         "height": height,
@@ -88,7 +95,7 @@ def evidence_input(one: LabelledPicture, heldout: float) -> ImageEvidenceInput:
     """What evidence is counted from."""
     return ImageEvidenceInput(
         image_id=one.item.image_id,
-        split=split_of(one.item.prompt, heldout),
+        split=one.split(heldout),
         size=one.picture.image.shape[:2],
         asked=one.asked,
         segments=[(d.concept, m.mask) for d, m in _pairs(one)],

@@ -13,6 +13,7 @@ import pyarrow as pa
 from gazetteer.data.core.errors import GazetteerError
 from gazetteer.data.core.sites import Site
 from gazetteer.data.core.threads import use_tensor_cores, use_threads
+from gazetteer.data.inputs.given.open import open_given
 from gazetteer.data.inputs.prompts import Item
 from gazetteer.data.tables.codes import Moment, codes_table
 from gazetteer.data.tables.schemas import FAILURES, IMAGES, SEGMENTS
@@ -24,6 +25,7 @@ from gazetteer.labeling.detect.load import load_detector
 from gazetteer.labeling.detect.protocol import Detector
 from gazetteer.labeling.evidence.counts import build_evidence
 from gazetteer.labeling.pipeline.config import STAGES, StageConfig
+from gazetteer.labeling.pipeline.given import given_pictures
 from gazetteer.labeling.pipeline.reuse import BasePictures
 from gazetteer.labeling.pipeline.sae_check import SaeCheck
 from gazetteer.labeling.pipeline.shard import (
@@ -63,6 +65,7 @@ class Stages:
         self.detector: Detector | None = None
         self.segmenter: Segmenter | None = None
         self.vocabulary = Vocabulary(config.vocabulary)
+        self.given = open_given(config.pictures, config.seed) if config.pictures.kind else None
         if self.stages == ("evidence",):
             return
 
@@ -71,7 +74,7 @@ class Stages:
         if "generate" in self.stages:
             self._load_generator()
             self.base = BasePictures(reuse) if reuse else None
-        if not reuse:
+        if not reuse and self.given is None:
             self._load_finders()
 
     def _load_generator(self) -> None:
@@ -148,17 +151,20 @@ class Stages:
         inputs = [evidence_input(one, self.config.heldout) for one in done]
         # Stages done apart find failures in another order than stages done together.
         rows = sorted(failures, key=lambda row: row["item"])
+        base = self.vocabulary.base if self.given is None else self.given.base
         codes = codes_table([one.item.image_id for one in done], [one.picture.codes for one in done], moments)
         return {
             "images": pa.Table.from_pylist([image_row(one, self.config.heldout) for one in done], schema=IMAGES),
             "codes": codes,
             "segments": pa.Table.from_pylist([row for one in done for row in segment_rows(one)], schema=SEGMENTS),
-            "evidence": build_evidence(inputs, self.vocabulary.base, self.config.evidence),
+            "evidence": build_evidence(inputs, base, self.config.evidence),
             "failures": pa.Table.from_pylist(rows, schema=FAILURES),
         }
 
     def _generate(self, batch: Sequence[Item]) -> list[LabelledPicture]:
-        """Make the pictures, and the codes of those that the base run has."""
+        """Make the pictures, and the codes of those that the base run has; given ones are read."""
+        if self.given is not None:
+            return given_pictures(self.given, batch, self.generator, self.saes, self._check)
         done = {} if self.base is None else self.base.take(batch)
         watch = self._check.watch if self._check.open else None
         kept = [done[item.image_id].item for item in batch if item.image_id in done]
@@ -243,5 +249,5 @@ class _Clock:
 
 
 def _made(batch: Sequence[LabelledPicture]) -> list[LabelledPicture]:
-    """The pictures that were not taken over with what was found in them."""
-    return [one for one in batch if not one.replayed]
+    """The pictures that came without what is found in them."""
+    return [one for one in batch if not (one.replayed or one.given)]

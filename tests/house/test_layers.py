@@ -19,7 +19,7 @@ ROOMS = {
     "diffusion": (),
     "labeling": (
         "tables", "vocabulary", "weights", "detect", "segment", "evidence", "rules", "pipeline", "quality", "layout",
-        "interventions", "atlas",
+        "interventions", "atlas", "export",
     ),
     "attribution": ("objective", "scores", "edits", "attacks", "features", "faithfulness", "evaluation", "protocols"),
     "jobs": ("config", "executors", "plots", "label", "sae", "operate", "publish", "experiments", "explore", "cli"),

@@ -1,0 +1,64 @@
+"""ADE20K as ADEChallengeData2016 lays it out: a class number in every pixel, 0 for what none of the 150 names."""
+
+from __future__ import annotations
+
+import csv
+from pathlib import Path
+
+import numpy as np
+
+from gazetteer.data.core.errors import InputError
+from gazetteer.data.inputs.given.picture import (
+    GivenPicture,
+    concept_name,
+    expect_folder,
+    picture_file,
+    read_index_mask,
+    read_picture,
+)
+
+LIST = "objectInfo150.txt"
+
+
+class AdePictures:
+    """An ADE20K folder; see `gazetteer.data.inputs.given.picture.GivenPictures`."""
+
+    def __init__(self, path: str, split: str = "") -> None:
+        """Raises InputError: another layout, an unknown split, or no annotated picture."""
+        self._folder = expect_folder(path, "The ADE20K folder", ("images", "annotations", LIST))
+        self._names = _class_names(self._folder / LIST)
+        self.concepts, self.uncertain = tuple(sorted(set(self._names.values()))), frozenset[str]()
+        root = self._folder / "annotations"
+        place = root / split if split else root
+        if not place.is_dir():
+            there = ", ".join(sorted(one.name for one in root.iterdir() if one.is_dir())) or "none"
+            raise InputError(f"{path} has no split {split!r} in annotations; it has {there}.")
+        self.keys = tuple(sorted(file.relative_to(root).with_suffix("").as_posix() for file in place.rglob("*.png")))
+        if not self.keys:
+            raise InputError(f"{path} has no PNG in annotations{f'/{split}' if split else ''}.")
+
+    def caption(self, key: str) -> str:
+        """ADE20K says nothing of its pictures."""
+        return ""
+
+    def read(self, key: str) -> GivenPicture:
+        """A picture with one segment a class."""
+        image = read_picture(picture_file(self._folder / "images", key))
+        classes = read_index_mask(self._folder / "annotations" / f"{key}.png", image.shape[:2])
+        segments = []
+        for number in np.unique(classes[classes > 0]).tolist():
+            if number not in self._names:
+                raise InputError(f"The mask of {key} holds the class {number}, which {LIST} does not list.")
+            segments.append((self._names[number], classes == number))
+        ignored = classes == 0
+        return GivenPicture(image, tuple(segments), frozenset(), ignored if ignored.any() else None)
+
+
+def _class_names(file: Path) -> dict[int, str]:
+    """Number -> concept, from the tab-separated list (columns Idx … Name)."""
+    with file.open(encoding="utf-8", newline="") as stream:
+        rows = list(csv.DictReader(stream, delimiter="\t"))
+    try:
+        return {int(row["Idx"]): concept_name(row["Name"]) for row in rows}
+    except (KeyError, TypeError, ValueError) as error:
+        raise InputError(f"{file} is not ADE20K's list of classes (columns Idx and Name, tab-separated).") from error

@@ -1,0 +1,175 @@
+"""COCO JSON: instances, stuff and captions, read by pycocotools' own decoder of masks.
+
+A crowd region (``iscrowd``) covers many of a kind without saying which pixels are theirs: its picture leaves that
+category unasked, as LVIS' ``not_exhaustive_category_ids`` do; with LVIS' ``neg_category_ids`` only what is there or is
+said to be absent is asked. Of COCO stuff the category "other", which stands for all things, is left out.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from pycocotools import mask as masks
+
+from gazetteer.data.core.errors import InputError
+from gazetteer.data.inputs.given.picture import GivenPicture, Masks, concept_name, read_picture
+
+OTHER = "other"
+
+
+class CocoPictures:
+    """A COCO data set; see `gazetteer.data.inputs.given.picture.GivenPictures`."""
+
+    def __init__(self, path: str, images: str = "", split: str = "") -> None:
+        """Raises InputError: no JSON there, several where one is needed, or JSON that is not COCO's."""
+        files = _files(Path(path), split)
+        self._captions: dict[str, str] = {}
+        self._images: dict[str, dict[str, Any]] = {}
+        self._file: dict[str, str] = {}
+        self._annotations: dict[str, list[tuple[str, dict[str, Any]]]] = {}
+        names: set[str] = set()
+        for file, found in files:
+            names |= self._add(file, found)
+        self.concepts = tuple(sorted(names))
+        if not self.concepts or not self._images:
+            raise InputError(f"{path} names no {'picture' if self.concepts else 'category'} with masks.")
+        self.keys = tuple(sorted(self._images))
+        self.uncertain = frozenset().union(*(self._unasked(key) for key in self.keys))
+        self._folder = _picture_folder([Path(images)] if images else _near(files[0][0], split), self._file, path)
+
+    def caption(self, key: str) -> str:
+        """The first caption of a picture."""
+        return self._captions.get(key, "")
+
+    def read(self, key: str) -> GivenPicture:
+        """A picture with its instances; crowds are no instances."""
+        image = read_picture(self._folder / self._file[key])
+        height, width = image.shape[:2]
+        unasked, segments = self._unasked(key), []
+        stated = (self._images[key].get("height", height), self._images[key].get("width", width))
+        if stated != (height, width):
+            raise InputError(
+                f"The picture {key} measures {height} × {width}, its annotations say {stated[0]} × {stated[1]}."
+            )
+        for concept, one in self._annotations[key]:
+            if concept not in unasked:
+                mask = _decoded(one, height, width, key)
+                if mask.any():
+                    segments.append((concept, mask))
+        return GivenPicture(image, tuple(segments), unasked)
+
+    def _add(self, file: Path, found: dict[str, Any]) -> set[str]:
+        """Take in one file; returns its concepts. Captions have no categories."""
+        try:
+            images = {one["id"]: one for one in found["images"]}
+            annotations = found["annotations"]
+            if "categories" not in found:
+                for one in annotations:
+                    self._captions.setdefault(_key(images[one["image_id"]]), str(one["caption"]).strip())
+                return set()
+            if any("segments_info" in one for one in annotations[:1]):
+                raise InputError(f"{file} is of panoptic masks; name the instances and stuff files instead.")
+            categories = {one["id"]: concept_name(one["name"]) for one in found["categories"]}
+            for one in images.values():
+                name = _key(one)
+                if self._file.setdefault(name, one["file_name"]) != one["file_name"]:
+                    raise InputError(f"{file} names {self._file[name]} and {one['file_name']}; rename one of them.")
+                known = self._images.setdefault(name, {**one, "_not_asked": set()})
+                if "asked" in one.get("gazetteer", {}):  # as `gazetteer export` writes it
+                    known["_not_asked"] |= set(categories.values()) - set(one["gazetteer"]["asked"])
+                known["_not_asked"] |= _not_asked(one, categories, annotations if "neg_category_ids" in one else ())
+                self._annotations.setdefault(name, [])
+            for one in annotations:
+                concept = categories[one["category_id"]]
+                if concept != OTHER and "segmentation" in one:
+                    self._annotations[_key(images[one["image_id"]])].append((concept, one))
+        except (KeyError, TypeError, AttributeError) as error:
+            raise InputError(f"{file} is not COCO's JSON of images, annotations and categories ({error!r}).") from error
+        return set(categories.values()) - {OTHER}
+
+    def _unasked(self, key: str) -> frozenset[str]:
+        crowds = {concept for concept, one in self._annotations[key] if one.get("iscrowd")}
+        return frozenset(crowds | self._images[key]["_not_asked"])
+
+
+def _not_asked(image: dict[str, Any], categories: dict[Any, str], annotations: Any) -> set[str]:
+    """What LVIS does not know of a picture."""
+    unsure = {categories[c] for c in image.get("not_exhaustive_category_ids", ()) if c in categories}
+    if "neg_category_ids" not in image:
+        return unsure
+    shown = {categories[one["category_id"]] for one in annotations if one["image_id"] == image["id"]}
+    absent = {categories[c] for c in image["neg_category_ids"] if c in categories}
+    return unsure | (set(categories.values()) - shown - absent)
+
+
+def _decoded(one: dict[str, Any], height: int, width: int, key: str) -> Masks:
+    """The mask of polygons, plain or compressed run lengths."""
+    shape = one["segmentation"]
+    try:
+        if isinstance(shape, list):
+            coded = masks.merge(masks.frPyObjects(shape, height, width))
+        elif isinstance(shape["counts"], list):
+            coded = masks.frPyObjects(shape, height, width)
+        else:
+            coded = {"size": shape["size"], "counts": shape["counts"].encode("ascii")}
+        mask = masks.decode(coded).astype(np.bool_)
+    except (KeyError, TypeError, ValueError, AttributeError, IndexError) as error:
+        raise InputError(f"An annotation of {key} has a segmentation that cannot be read ({error}).") from error
+    if mask.shape != (height, width):
+        raise InputError(f"A mask of {key} measures {mask.shape[0]} × {mask.shape[1]}, its picture {height} × {width}.")
+    return mask
+
+
+def _files(path: Path, split: str) -> list[tuple[Path, dict[str, Any]]]:
+    """The JSON files of one split, instances first."""
+    if path.is_file():
+        beside = [path.with_name(path.name.replace("instances_", f"{kind}_")) for kind in ("stuff", "captions")]
+        named = [path, *(one for one in beside if one != path and one.is_file())]
+    else:
+        found = [one for folder in (path, path / "annotations") for one in sorted(folder.glob("*.json"))]
+        others = ("person_", "image_info", "panoptic")
+        named = [one for one in found if split in one.stem and not one.stem.startswith(others)]
+        main = [one for one in named if not one.stem.startswith(("captions", "stuff"))]
+        if len(main) > 1:
+            names = ", ".join(one.name for one in main[:4])
+            raise InputError(f"{path} holds several annotation files ({names}); name one of them, or pictures.split.")
+        named.sort(key=lambda one: one not in main)
+    if not named:
+        raise InputError(f"{path} holds no COCO JSON{f' of the split {split}' if split else ''}.")
+    return [(one, _json(one)) for one in named]
+
+
+def _json(file: Path) -> dict[str, Any]:
+    try:
+        found = json.loads(file.read_bytes())
+    except (OSError, ValueError) as error:
+        raise InputError(f"{file} cannot be read as JSON ({error}).") from error
+    if not isinstance(found, dict):
+        raise InputError(f"{file} is not COCO's JSON of images, annotations and categories.")
+    return found
+
+
+def _near(file: Path, split: str) -> Iterator[Path]:
+    """Where the pictures of a JSON file usually lie."""
+    own = split or file.stem.rpartition("_")[2]
+    for root in (file.parent, file.parent.parent):
+        yield from (root, root / own, root / "images", root / "images" / own)
+
+
+def _key(image: dict[str, Any]) -> str:
+    """What names a picture: its file without the suffix, as with other data sets."""
+    return Path(image["file_name"]).with_suffix("").as_posix()
+
+
+def _picture_folder(places: Iterable[Path], files: dict[str, str], what: str) -> Path:
+    first = next(iter(files.values()))
+    tried = list(places)
+    found = next((place for place in tried if (place / first).is_file()), None)
+    if found is None:
+        near = ", ".join(map(str, tried[:4]))
+        raise InputError(f"The picture {first} of {what} is in none of {near}; set pictures.images.")
+    return found

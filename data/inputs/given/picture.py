@@ -1,0 +1,135 @@
+"""A given picture with its masks, and how it gets the size of the model's pictures."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from gazetteer.data.core.errors import InputError
+from gazetteer.data.tables.images import decode_image
+
+Masks = NDArray[np.bool_]
+
+
+@dataclass(frozen=True)
+class GivenPicture:
+    """A picture and what people say is in it.
+
+    Attributes:
+        image: uint8 [H, W, 3].
+        segments: (concept, bool mask [H, W]) of every instance, or of every concept where instances are not told apart.
+        unasked: concepts of which nobody says whether, or where, this picture shows them; it has no segment of them.
+        ignored: bool [H, W], pixels that nobody decided on, or None.
+    """
+
+    image: NDArray[np.uint8]
+    segments: tuple[tuple[str, Masks], ...]
+    unasked: frozenset[str] = frozenset()
+    ignored: Masks | None = None
+
+    def fitted(self, height: int, width: int, how: str) -> GivenPicture:
+        """The same at another size, ``crop``ped in the middle to its shape first, or ``squash``ed to it."""
+        there = self.image.shape[:2]
+        box = (0, 0, there[1], there[0])
+        if how == "crop":
+            scale = min(there[0] / height, there[1] / width)
+            tall, wide = max(1, round(height * scale)), max(1, round(width * scale))
+            top, left = (there[0] - tall) // 2, (there[1] - wide) // 2
+            box = (left, top, left + wide, top + tall)
+
+        def resized(pixels: NDArray[Any], how: Image.Resampling) -> NDArray[Any]:
+            return np.asarray(Image.fromarray(pixels).resize((width, height), how, box=box))
+
+        def mask(pixels: Masks) -> Masks:
+            return resized(pixels.astype(np.uint8), Image.Resampling.NEAREST) > 0
+
+        kept = [(concept, mask(one)) for concept, one in self.segments]
+        return replace(
+            self,
+            image=resized(self.image, Image.Resampling.LANCZOS),
+            segments=tuple((concept, one) for concept, one in kept if one.any()),
+            ignored=None if self.ignored is None else mask(self.ignored),
+        )
+
+
+class GivenPictures(Protocol):
+    """A data set of pictures with masks.
+
+    Attributes:
+        concepts: its categories, sorted.
+        uncertain: those that some picture leaves unasked; the others are known of every picture.
+        keys: what names its pictures, sorted.
+    """
+
+    concepts: tuple[str, ...]
+    uncertain: frozenset[str]
+    keys: tuple[str, ...]
+
+    def caption(self, key: str) -> str:
+        """What is said of a picture; empty where nothing is."""
+        ...
+
+    def read(self, key: str) -> GivenPicture:
+        """A picture with its masks; InputError when its files are missing or do not fit each other."""
+        ...
+
+
+def concept_name(name: str) -> str:
+    """A category's name as a concept: its first synonym, in lower case, with single spaces and no full stop."""
+    first = re.split(r"[,;]", name)[0]
+    return " ".join(first.replace("_", " ").replace(".", " ").lower().split())
+
+
+def read_picture(path: Path) -> NDArray[np.uint8]:
+    """uint8 [H, W, 3] of a file; InputError when it is missing or no picture."""
+    try:
+        return decode_image(path.read_bytes())
+    except OSError as error:
+        raise InputError(f"The picture {path} cannot be read ({error.strerror}).") from error
+    except InputError as error:
+        raise InputError(f"{path}: {error}") from error
+
+
+def picture_file(folder: Path, key: str) -> Path:
+    """The picture of this name without its suffix; InputError when there is none."""
+    for suffix in (".jpg", ".jpeg", ".png", ".webp"):
+        file = folder / f"{key}{suffix}"
+        if file.is_file():
+            return file
+    raise InputError(f"{folder} has no picture {key}.")
+
+
+def read_index_mask(path: Path, size: tuple[int, int]) -> NDArray[np.int64]:
+    """The numbers of a PNG of classes or instances, int64 [H, W]; of a palette its indices, not its colours.
+
+    Raises:
+        InputError: it is missing, has colours instead of numbers, or another size than the picture, (H, W).
+    """
+    try:
+        with Image.open(path) as picture:
+            if picture.mode not in ("P", "L", "I", "I;16", "1"):
+                raise InputError(f"{path} holds colours ({picture.mode}), where numbers of classes are needed.")
+            found = np.array(picture).astype(np.int64)
+    except (OSError, ValueError, SyntaxError) as error:
+        raise InputError(f"The mask {path} cannot be read ({error}).") from error
+    if found.shape != size:
+        raise InputError(f"The mask {path} has {list(found.shape)} pixels, its picture {list(size)}.")
+    return found
+
+
+def expect_folder(path: str | Path, what: str, needed: Sequence[str]) -> Path:
+    """The folder, if the entries `needed` are in it; InputError in one sentence otherwise."""
+    folder = Path(path)
+    if not folder.is_dir():
+        raise InputError(f"{what} {path} is no folder; it needs one with {', '.join(needed)}.")
+    missing = [name for name in needed if not (folder / name).exists()]
+    if missing:
+        raise InputError(f"{what} {path} has no {missing[0]}; it needs {', '.join(needed)}.")
+    return folder

@@ -1,0 +1,121 @@
+"""Any table of images with masks: a run's own tables, or a row a mask in CSV, JSON lines or Parquet."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.csv
+import pyarrow.json
+import pyarrow.parquet as pq
+
+from gazetteer.data.core.errors import InputError
+from gazetteer.data.inputs.given.picture import GivenPicture, Masks, concept_name, read_index_mask, read_picture
+from gazetteer.data.tables.images import decode_image
+from gazetteer.data.tables.masks import struct_to_mask
+
+_READERS = {".csv": pa.csv.read_csv, ".jsonl": pa.json.read_json, ".parquet": pq.read_table}
+
+
+class TablePictures:
+    """A table; see `gazetteer.data.inputs.given.picture.GivenPictures`.
+
+    A row without a concept says that the picture is there; a row marked ``crowd`` leaves its concept unasked there.
+    """
+
+    def __init__(self, path: str) -> None:
+        """Raises InputError: no such file or folder, another format, or a column that is missing."""
+        self._root = Path(path) if Path(path).is_dir() else Path(path).parent
+        rows = _run_rows(Path(path)) if Path(path).is_dir() else _file_rows(Path(path))
+        self._rows: dict[str, list[dict[str, Any]]] = {}
+        for row in rows:
+            self._rows.setdefault(row["key"], []).append(row)
+        self.keys = tuple(sorted(self._rows))
+        self.concepts = tuple(sorted({row["concept"] for row in rows if row["concept"]}))
+        if not self.concepts:
+            raise InputError(f"{path} holds no mask with a concept.")
+        everything = set(self.concepts)
+        known = {key: set(own) for key, mine in self._rows.items() if (own := mine[0].get("asked"))}
+        self._unasked = {
+            key: frozenset(
+                {row["concept"] for row in mine if row["concept"] and row.get("crowd")}
+                | (everything - known.get(key, everything))
+            )
+            for key, mine in self._rows.items()
+        }
+        self.uncertain = frozenset().union(*self._unasked.values())
+
+    def caption(self, key: str) -> str:
+        """The caption of the picture's first row that has one."""
+        return next((str(row["caption"]) for row in self._rows[key] if row.get("caption")), "")
+
+    def read(self, key: str) -> GivenPicture:
+        """A picture with its masks."""
+        rows = self._rows[key]
+        stored = rows[0]["image"]
+        image = decode_image(stored) if isinstance(stored, bytes) else read_picture(self._root / stored)
+        segments = []
+        for row in rows:
+            if row["concept"] and row["concept"] not in self._unasked[key]:
+                mask = self._mask(row["mask"], image.shape[:2], key)
+                if mask.any():
+                    segments.append((row["concept"], mask))
+        return GivenPicture(image, tuple(segments), self._unasked[key])
+
+    def _mask(self, stored: Any, size: tuple[int, int], key: str) -> Masks:
+        if isinstance(stored, dict):
+            mask = struct_to_mask(stored)
+        elif isinstance(stored, str) and stored:
+            mask = read_index_mask(self._root / stored, size) > 0
+        else:
+            raise InputError(f"A row of the picture {key} names a concept but no mask (a PNG's path, or run lengths).")
+        if mask.shape != size:
+            raise InputError(f"A mask of {key} has {list(mask.shape)} pixels, its picture {list(size)}.")
+        return np.asarray(mask, np.bool_)
+
+
+def _run_rows(folder: Path) -> list[dict[str, Any]]:
+    """The rows of ``images/`` and ``segments/`` as a run writes them."""
+    try:
+        images = pq.read_table(folder / "images", columns=["image_id", "prompt", "image", "asked"]).to_pylist()
+        segments = pq.read_table(folder / "segments", columns=["image_id", "concept", "mask"]).to_pylist()
+    except (OSError, ValueError, KeyError, pa.ArrowException) as error:
+        reason = str(error).splitlines()[0]
+        raise InputError(f"{folder} has no readable tables images/ and segments/ ({reason}).") from error
+    there = {
+        row["image_id"]: {"key": row["image_id"], "image": row["image"]["bytes"], "caption": row["prompt"],
+                          "concept": None, "mask": None, "asked": row["asked"]}
+        for row in images
+    }  # fmt: skip
+    lost = [row["image_id"] for row in segments if row["image_id"] not in there]
+    if lost:
+        raise InputError(f"{folder}: a segment is of the picture {lost[0]}, which images/ does not hold.")
+    masks = [{**there[row["image_id"]], "concept": row["concept"], "mask": row["mask"]} for row in segments]
+    return [*there.values(), *masks]
+
+
+def _file_rows(file: Path) -> list[dict[str, Any]]:
+    """The rows of one file; InputError when a column is missing or a row names no picture."""
+    if file.suffix not in _READERS:
+        raise InputError(f"pictures.table {file} is neither a folder nor one of {', '.join(_READERS)}.")
+    try:
+        table = _READERS[file.suffix](file)
+    except (OSError, pa.ArrowException) as error:
+        raise InputError(f"{file} cannot be read ({str(error).splitlines()[0]}).") from error
+    missing = [name for name in ("image", "concept", "mask") if name not in table.column_names]
+    if missing:
+        raise InputError(f"{file} has no column {missing[0]!r}; a table of pictures needs image, concept and mask.")
+    rows = []
+    for number, row in enumerate(table.to_pylist()):
+        image = row["image"]
+        if isinstance(image, dict):
+            key, stored = image.get("path") or f"{number:08d}", image.get("bytes")
+        else:
+            key, stored = image, None
+        if not isinstance(key, str) or not key:
+            raise InputError(f"Row {number + 1} of {file} names no image.")
+        concept = concept_name(row["concept"]) if row["concept"] else None
+        rows.append({**row, "key": Path(key).with_suffix("").as_posix(), "image": stored or key, "concept": concept})
+    return rows

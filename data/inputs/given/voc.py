@@ -1,0 +1,88 @@
+"""PASCAL VOC: ``JPEGImages``, ``SegmentationClass`` and, where it is there, ``SegmentationObject``; 255 is ignored."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from gazetteer.data.core.errors import InputError
+from gazetteer.data.inputs.given.picture import (
+    GivenPicture,
+    Masks,
+    concept_name,
+    expect_folder,
+    picture_file,
+    read_index_mask,
+    read_picture,
+)
+
+CLASSES = (
+    "aeroplane", "bicycle", "bird", "boat", "bottle", "bus", "car", "cat", "chair", "cow", "dining table", "dog",
+    "horse", "motorbike", "person", "potted plant", "sheep", "sofa", "train", "tv monitor",
+)  # fmt: skip
+"""Numbers 1 to 20, unless the folder has a ``class_names.txt`` (as labelme writes it, background first)."""
+
+VOID = 255
+
+
+class VocPictures:
+    """A PASCAL VOC folder; see `gazetteer.data.inputs.given.picture.GivenPictures`."""
+
+    def __init__(self, path: str, split: str = "") -> None:
+        """Raises InputError: another layout, an unknown split, or no segmented picture."""
+        self._folder = expect_folder(path, "The VOC folder", ("JPEGImages", "SegmentationClass"))
+        self._names = _class_names(self._folder)
+        self.concepts, self.uncertain = tuple(sorted(set(self._names))), frozenset[str]()
+        segmented = {file.stem for file in (self._folder / "SegmentationClass").glob("*.png")}
+        lists = self._folder / "ImageSets" / "Segmentation"
+        if split:
+            file = lists / f"{split}.txt"
+            if not file.is_file():
+                there = ", ".join(sorted(one.stem for one in lists.glob("*.txt"))) or "none"
+                raise InputError(f"{path} has no split {split!r} in ImageSets/Segmentation; it has {there}.")
+            segmented &= set(file.read_text(encoding="utf-8").split())
+        if not segmented:
+            raise InputError(f"{path} has no PNG in SegmentationClass{f' of the split {split}' if split else ''}.")
+        self.keys = tuple(sorted(segmented))
+
+    def caption(self, key: str) -> str:
+        """VOC says nothing of its pictures."""
+        return ""
+
+    def read(self, key: str) -> GivenPicture:
+        """A picture with its instances, or its classes where there are none."""
+        folder = self._folder
+        image = read_picture(picture_file(folder / "JPEGImages", key))
+        size = image.shape[:2]
+        classes = read_index_mask(folder / "SegmentationClass" / f"{key}.png", size)
+        ignored = classes == VOID
+        objects = folder / "SegmentationObject" / f"{key}.png"
+        parts = read_index_mask(objects, size) if objects.is_file() else classes
+        segments = []
+        for number in np.unique(parts[(parts > 0) & (parts != VOID)]):
+            mask = (parts == number) & ~ignored
+            if mask.any():
+                segments.append((self._name(classes[mask], key), mask))
+        return GivenPicture(image, tuple(segments), frozenset(), _some(ignored))
+
+    def _name(self, classes: NDArray[np.int64], key: str) -> str:
+        """The class of most of an instance's pixels."""
+        number = int(np.bincount(classes).argmax())
+        if not 1 <= number <= len(self._names):
+            raise InputError(f"The mask of {key} holds the class {number}; there are 1 to {len(self._names)}.")
+        return self._names[number - 1]
+
+
+def _class_names(folder: Path) -> list[str]:
+    file = folder / "class_names.txt"
+    if not file.is_file():
+        return list(CLASSES)
+    lines = [line.strip() for line in file.read_text(encoding="utf-8").splitlines() if line.strip()]
+    kept = [line for line in lines if not line.startswith("_")]
+    return [concept_name(name) for name in kept if name != "background"]
+
+
+def _some(ignored: Masks) -> Masks | None:
+    return ignored if ignored.any() else None

@@ -1,0 +1,73 @@
+"""A run as COCO JSON, read by pycocotools; its pictures lie in ``images/`` beside the file."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from gazetteer.data.core.atomic import replace_file
+from gazetteer.data.core.errors import InputError
+from gazetteer.data.runs.folder import RunFolder
+from gazetteer.labeling.export.pictures import concepts_of_run, pictures_of_run
+
+
+def export_coco(run: RunFolder, file: str | Path, *, pictures: bool = True) -> dict[str, Any]:
+    """Write a run's segments as COCO instances: polygons are not made, masks are compressed run lengths.
+
+    Each image has, beside COCO's keys, ``gazetteer``: its image id, prompt, seed, split and the concepts that were
+    asked of it. Its caption is an entry of ``captions_<name>`` beside the file, as COCO keeps them.
+
+    Args:
+        pictures: also write the PNG files, into ``images/`` beside the file.
+
+    Returns:
+        counts and what was written.
+    Raises:
+        InputError: not a finished run, or a place that cannot be written.
+    """
+    target = Path(file)
+    if target.suffix != ".json":
+        raise InputError(f"--coco names a JSON file to write, not {target}.")
+    folder = target.parent / "images"
+    (folder if pictures else target.parent).mkdir(parents=True, exist_ok=True)
+    concepts = concepts_of_run(run)
+    number = {concept: i for i, concept in enumerate(concepts, 1)}
+    images: list[dict[str, Any]] = []
+    annotations: list[dict[str, Any]] = []
+    captions: list[dict[str, Any]] = []
+    for i, one in enumerate(pictures_of_run(run), 1):
+        row = one.row
+        about = {key: row[key] for key in ("image_id", "prompt", "seed", "split", "asked")}
+        images.append(
+            {"id": i, "file_name": one.name, "width": row["width"], "height": row["height"], "gazetteer": about}
+        )
+        captions.append({"id": i, "image_id": i, "caption": row["prompt"]})
+        first = len(annotations) + 1
+        annotations += [_annotation(segment, first + n, i, number) for n, segment in enumerate(one.segments)]
+        if pictures:
+            replace_file(folder / one.name, one.png)
+    categories = [{"id": i, "name": concept, "supercategory": ""} for concept, i in number.items()]
+    name = run.path.rstrip("/").rpartition("/")[2]
+    about = {"description": f"Segments of the Gazetteer run {name}", "version": "1.0"}
+    common = {"info": about, "licenses": [], "images": images}
+    _write(target, {**common, "annotations": annotations, "categories": categories})
+    spoken = target.with_name(f"captions_{target.name.removeprefix('instances_')}")
+    _write(spoken, {**common, "annotations": captions})
+    return {
+        "coco": str(target), "captions": str(spoken), "images": len(images), "segments": len(annotations),
+        "concepts": len(categories),
+    }  # fmt: skip
+
+
+def _annotation(segment: dict[str, Any], number: int, image: int, categories: dict[str, int]) -> dict[str, Any]:
+    x0, y0, x1, y1 = segment["box"]
+    return {
+        "id": number, "image_id": image, "category_id": categories[segment["concept"]], "iscrowd": 0,
+        "segmentation": {"size": list(segment["mask"]["size"]), "counts": segment["mask"]["counts"]},
+        "area": segment["area"], "bbox": [x0, y0, x1 - x0, y1 - y0], "score": segment["score"],
+    }  # fmt: skip
+
+
+def _write(file: Path, content: dict[str, Any]) -> None:
+    replace_file(file, json.dumps(content).encode("utf-8"))

@@ -1,0 +1,43 @@
+"""A table of a run as CSV: its scalar columns, one file."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.csv
+import pyarrow.types as types
+
+from gazetteer.data.core.atomic import replace_file
+from gazetteer.data.core.errors import InputError
+from gazetteer.data.runs.folder import RunFolder
+
+TABLES = ("labels", "features", "candidates", "images", "segments")
+
+
+def export_csv(run: RunFolder, file: str | Path, table: str = "labels") -> dict[str, Any]:
+    """Write the scalar columns of a table; null is an empty field, and an empty text is quoted.
+
+    Returns:
+        counts, the columns, and those ``left_out`` because they hold lists, structures or bytes.
+    Raises:
+        InputError: not a finished run, or no such table.
+    """
+    if table not in TABLES:
+        raise InputError(f"There is no table {table!r} to export; accepted: {', '.join(TABLES)}.")
+    if not run.is_complete():
+        raise InputError(f"{run.path} is not a finished run; run gazetteer label on it.")
+    whole = run.read_table(table) if table in ("images", "segments") else run.read_final(table)
+    kept = [field.name for field in whole.schema if _scalar(field.type)]
+    left = [name for name in whole.column_names if name not in kept]
+    target = Path(file)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    sink = pa.BufferOutputStream()
+    pyarrow.csv.write_csv(whole.select(kept), sink)
+    replace_file(target, sink.getvalue().to_pybytes())
+    return {"csv": str(target), "table": table, "rows": whole.num_rows, "columns": kept, "left_out": left}
+
+
+def _scalar(kind: pa.DataType) -> bool:
+    return not (types.is_nested(kind) or types.is_binary(kind) or types.is_large_binary(kind))

@@ -1,0 +1,67 @@
+"""What every export reads of a run: its pictures in a fixed order, each with its segments."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from gazetteer.data.core.errors import InputError
+from gazetteer.data.runs.folder import RunFolder
+
+PICTURE_COLUMNS = ("image_id", "prompt", "seed", "split", "image", "width", "height", "asked")
+
+
+@dataclass(frozen=True)
+class ExportedPicture:
+    """A row of ``images/`` and its rows of ``segments/``, largest first."""
+
+    row: dict[str, Any]
+    segments: tuple[dict[str, Any], ...]
+
+    @property
+    def name(self) -> str:
+        """The name of its file."""
+        return f"{self.row['image_id']}.png"
+
+    @property
+    def png(self) -> bytes:
+        """Its file."""
+        content: bytes = self.row["image"]["bytes"]
+        return content
+
+
+def pictures_of_run(run: RunFolder) -> Iterator[ExportedPicture]:
+    """Every picture of a finished run, by shard, then by id.
+
+    Raises:
+        InputError: the run is not finished.
+    """
+    if not run.is_complete():
+        raise InputError(f"{run.path} is not a finished run; run gazetteer label on it.")
+    for shard in run.shard_ids():
+        images = run.read_table("images", [shard], list(PICTURE_COLUMNS)).to_pylist()
+        by_picture: dict[str, list[dict[str, Any]]] = {}
+        for segment in run.read_table("segments", [shard]).to_pylist():
+            by_picture.setdefault(segment["image_id"], []).append(segment)
+        for row in sorted(images, key=lambda row: row["image_id"]):
+            mine = by_picture.get(row["image_id"], [])
+            mine.sort(key=lambda one: (-one["area"], one["concept"], one["box"]))
+            yield ExportedPicture(row, tuple(mine))
+
+
+def concepts_of_run(run: RunFolder) -> list[str]:
+    """Every concept that was asked of a picture or found in one, sorted."""
+    asked = run.read_table("images", columns=["asked"])["asked"].combine_chunks()
+    found = run.read_table("segments", columns=["concept"])["concept"]
+    return sorted({*asked.flatten().to_pylist(), *found.to_pylist()})
+
+
+def new_place(path: str | Path, what: str) -> Path:
+    """A file or folder to write, whose parent is made; InputError when something other than it lies there."""
+    place = Path(path)
+    if place.is_dir() and any(place.iterdir()):
+        raise InputError(f"{what} {place} is a folder that holds files; name a new one.")
+    place.parent.mkdir(parents=True, exist_ok=True)
+    return place

@@ -1,0 +1,119 @@
+"""A run as a PASCAL VOC folder: pictures, masks of classes and of instances, and boxes as XML."""
+
+from __future__ import annotations
+
+import io
+import itertools
+from pathlib import Path
+from typing import Any
+from xml.etree import ElementTree
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from gazetteer.data.core.atomic import replace_file
+from gazetteer.data.core.errors import InputError
+from gazetteer.data.runs.folder import RunFolder
+from gazetteer.data.tables.masks import struct_to_mask
+from gazetteer.labeling.export.pictures import ExportedPicture, concepts_of_run, new_place, pictures_of_run
+
+MOST = 254
+"""Classes, and instances in a picture, that a PNG of VOC can number."""
+
+
+def export_voc(run: RunFolder, folder: str | Path) -> dict[str, Any]:
+    """Write ``JPEGImages``, ``SegmentationClass``, ``SegmentationObject``, ``Annotations``, ``ImageSets`` and
+    ``class_names.txt``.
+
+    A pixel holds one class there: where segments overlap the smaller lies on top. Pictures stay PNG, so that nothing of
+    them is lost. ``ImageSets/Segmentation`` has ``discovery.txt`` and ``heldout.txt``.
+
+    Returns:
+        counts, with ``overlapping``, the pixels of segments that lie below others, and ``hidden``, segments that are
+        wholly below.
+    Raises:
+        InputError: not a finished run, more concepts or instances than a PNG numbers, or a folder that holds files.
+    """
+    root = new_place(folder, "The folder")
+    concepts = concepts_of_run(run)
+    if len(concepts) > MOST:
+        raise InputError(f"{run.path} has {len(concepts)} concepts; a VOC folder numbers at most {MOST}. Take --coco.")
+    number = {concept: i for i, concept in enumerate(concepts, 1)}
+    for name in ("JPEGImages", "SegmentationClass", "SegmentationObject", "Annotations", "ImageSets/Segmentation"):
+        (root / name).mkdir(parents=True, exist_ok=True)
+    splits: dict[str, list[str]] = {"discovery": [], "heldout": []}
+    segments = overlapping = hidden = 0
+    for one in pictures_of_run(run):
+        key = one.row["image_id"]
+        splits[one.row["split"]].append(key)
+        classes, instances, below = _painted(one, number)
+        replace_file(root / "JPEGImages" / one.name, one.png)
+        replace_file(root / "SegmentationClass" / one.name, _png(classes))
+        replace_file(root / "SegmentationObject" / one.name, _png(instances))
+        replace_file(root / "Annotations" / f"{key}.xml", _xml(one))
+        segments += len(one.segments)
+        overlapping += below
+        hidden += len(one.segments) - len(np.setdiff1d(instances, [0]))
+    for split, keys in {**splits, "trainval": sorted(itertools.chain(*splits.values()))}.items():
+        replace_file(root / "ImageSets" / "Segmentation" / f"{split}.txt", "".join(f"{key}\n" for key in keys).encode())
+    names = "".join(f"{name}\n" for name in ("__ignore__", "_background_", *concepts))
+    replace_file(root / "class_names.txt", names.encode("utf-8"))
+    return {
+        "voc": str(root), "images": sum(map(len, splits.values())), "segments": segments, "concepts": len(concepts),
+        "overlapping": overlapping, "hidden": hidden,
+    }  # fmt: skip
+
+
+def _painted(one: ExportedPicture, number: dict[str, int]) -> tuple[NDArray[np.uint8], NDArray[np.uint8], int]:
+    """Classes and instances of every pixel, and how many pixels of segments lie below others."""
+    if len(one.segments) > MOST:
+        raise InputError(f"The picture {one.row['image_id']} has {len(one.segments)} segments; VOC numbers {MOST}.")
+    shape = (one.row["height"], one.row["width"])
+    classes, instances, below = np.zeros(shape, np.uint8), np.zeros(shape, np.uint8), 0
+    for place, segment in enumerate(one.segments, 1):  # largest first
+        mask = struct_to_mask(segment["mask"])
+        below += int((instances[mask] > 0).sum())
+        classes[mask], instances[mask] = number[segment["concept"]], place
+    return classes, instances, below
+
+
+def _png(numbers: NDArray[np.uint8]) -> bytes:
+    """A PNG with VOC's palette, whose indices are the numbers."""
+    picture = Image.fromarray(numbers, mode="P")
+    picture.putpalette(_palette())
+    stream = io.BytesIO()
+    picture.save(stream, format="PNG")
+    return stream.getvalue()
+
+
+def _palette() -> list[int]:
+    """The colours of VOC's development kit: the bits of a number, dealt to red, green and blue from the top."""
+    colours = []
+    for number in range(256):
+        colour = [0, 0, 0]
+        for bit in range(8):
+            for channel in range(3):
+                colour[channel] |= ((number >> (3 * bit + channel)) & 1) << (7 - bit)
+        colours += colour
+    return colours
+
+
+def _xml(one: ExportedPicture) -> bytes:
+    root = ElementTree.Element("annotation")
+    ElementTree.SubElement(root, "filename").text = one.name
+    size = ElementTree.SubElement(root, "size")
+    for name, value in (("width", one.row["width"]), ("height", one.row["height"]), ("depth", 3)):
+        ElementTree.SubElement(size, name).text = str(value)
+    ElementTree.SubElement(root, "segmented").text = "1"
+    for segment in one.segments:
+        item = ElementTree.SubElement(root, "object")
+        ElementTree.SubElement(item, "name").text = segment["concept"]
+        for name in ("truncated", "difficult"):
+            ElementTree.SubElement(item, name).text = "0"
+        box = ElementTree.SubElement(item, "bndbox")
+        x0, y0, x1, y1 = segment["box"]
+        # Pixels count from 1 in VOC, and the last one is within the box.
+        for name, value in (("xmin", x0 + 1), ("ymin", y0 + 1), ("xmax", x1), ("ymax", y1)):
+            ElementTree.SubElement(box, name).text = str(round(value))
+    return bytes(ElementTree.tostring(root, encoding="utf-8"))

