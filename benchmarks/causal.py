@@ -2,8 +2,8 @@
 
 Ours: `labeling.interventions.causal`, restarted from kept latents in coarse steps, with many features to a batch; the
 pictures without edits are drawn once for all and counted apart. Running again: every picture whole, from its noise,
-without the feature switched (plain), with it on and with it off, each detected and segmented. ``ratio`` leaves the
-plain picture out, which one could also keep; ``ratio_with_plain`` counts it.
+without the feature switched (plain), with it on and with a random one on, each detected and segmented. ``ratio`` leaves
+the plain picture out, which one could also keep; ``ratio_with_plain`` counts it.
 """
 
 from __future__ import annotations
@@ -78,7 +78,7 @@ def measure(config: RunConfig, folder: RunFolder, arguments: argparse.Namespace)
         numbers = features_to_try(folder, site, settings.unlabelled)[: arguments.features]
         scales = percentiles(site_codes(folder, site), numbers)
         switches = [Switch(site, f, scale) for f, scale in zip(numbers, scales, strict=True)]
-        shared += timed_shared(tested, site)
+        shared += timed_shared(tested)
         seconds, table = timed(tested, switches)
         spent["ours"] += [seconds / len(switches)] * len(switches)
         for switch in switches[: arguments.again]:
@@ -104,33 +104,33 @@ def timed(tested: CausalTest, switches: Sequence[Switch]) -> tuple[float, pa.Tab
     return time.process_time() - start, table
 
 
-def timed_shared(tested: CausalTest, site: Any) -> float:
-    """CPU seconds for the pictures without edits that the features of a site share."""
+def timed_shared(tested: CausalTest) -> float:
+    """CPU seconds for the pictures without edits that all features share."""
     start = time.process_time()
-    tested.prepare(site)
+    tested.prepare(range(len(tested.shared)))
     return time.process_time() - start
 
 
 def run_again(tested: CausalTest, switch: Switch) -> tuple[float, float, list[float]]:
-    """CPU seconds for the plain pictures and for both edited ones, and area(on) - area(off), flat over concepts."""
-    tested.prepare(switch.site)
+    """CPU seconds for the plain pictures and for both edited ones, and area(on) - area(random), flat over concepts."""
+    tested.prepare(range(len(tested.shared)))
     spent, areas = [], {}
     for state in ("plain", *STATES):
         start = time.process_time()
         areas[state] = tested.draw_and_judge(switch, state)
         spent.append(time.process_time() - start)
-    difference = [on.get(c, 0.0) - off.get(c, 0.0) for on, off in zip(areas["on"], areas["off"], strict=True)
+    difference = [on.get(c, 0.0) - other.get(c, 0.0) for on, other in zip(areas["on"], areas["random"], strict=True)
                   for c in tested.concepts]  # fmt: skip
     return spent[0], spent[1] + spent[2], difference
 
 
 def effects(table: pa.Table, switch: Switch, concepts: Sequence[str], starts: Sequence[SharedPicture]) -> list[float]:
-    """area(on) - area(off) of one feature, flat over pictures and concepts."""
+    """area(on) - area(random) of one feature, flat over pictures and concepts."""
     found: dict[tuple[str, str], dict[str, float]] = {}
     for row in table.to_pylist():
         if row["feature"] == switch.feature:
             found[row["state"], row["image_id"]] = dict(zip(row["concept"], row["area"], strict=True))
-    return [found["on", s.image_id].get(c, 0.0) - found["off", s.image_id].get(c, 0.0)
+    return [found["on", s.image_id].get(c, 0.0) - found["random", s.image_id].get(c, 0.0)
             for s in starts for c in concepts]  # fmt: skip
 
 

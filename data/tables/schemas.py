@@ -200,25 +200,25 @@ EFFECTS = pa.schema(
         pa.field("feature", pa.int32()),
         pa.field("state", pa.string(), nullable=False),
         pa.field("image_id", pa.string(), nullable=False),
-        pa.field("drawn", pa.bool_(), nullable=False),
         pa.field("change", pa.float64(), nullable=False),
         pa.field("concept", pa.list_(pa.string()), nullable=False),
         pa.field("area", pa.list_(pa.float64()), nullable=False),
     ]
 )
 
-CAUSAL_MEASURES = ("area", "presence", "area_on", "presence_on", "area_off", "presence_off")
+CAUSAL_MEASURES = ("area", "presence", "area_on", "presence_on", "area_random", "presence_random")
 
-# What switching a feature on and off does to a concept; joins labels and features by site, feature (and concept).
+# What switching a feature on does to a concept, beside a random one; joins labels and features by site, feature (and
+# concept).
 CAUSAL = pa.schema(
     [
         *_SITE,
         pa.field("feature", pa.int32(), nullable=False),
         pa.field("concept", pa.string(), nullable=False),
         pa.field("labelled", pa.bool_(), nullable=False),
-        *_ints("causal_images", "causal_drawn"),
+        *_ints("causal_images"),
         *_floats(*(f"causal_{m}{end}" for m in CAUSAL_MEASURES for end in ("", "_low", "_high"))),
-        *_floats("causal_change_on", "causal_change_off", "causal_p_value", "causal_q_value"),
+        *_floats("causal_change_on", "causal_change_random", "causal_p_value", "causal_q_value", "causal_power"),
         pa.field("causal_verdict", pa.string(), nullable=False),
     ]
 )

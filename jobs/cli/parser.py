@@ -10,7 +10,6 @@ from gazetteer.jobs.cli.attribute import add_attribute
 from gazetteer.jobs.cli.config import add_config
 from gazetteer.jobs.cli.exchange import add_exchange
 from gazetteer.jobs.cli.explore import add_explore
-from gazetteer.jobs.cli.export import add_export
 from gazetteer.jobs.cli.label import add_label
 from gazetteer.jobs.cli.launch import add_launch
 from gazetteer.jobs.cli.layout import add_layout
@@ -31,7 +30,6 @@ _VERBS = (
     add_attribute,
     add_explore,
     add_exchange,
-    add_export,
     add_config,
     add_operate,
 )

@@ -31,11 +31,14 @@ def add_steer(verbs: Any) -> None:
     configured(evaluate)
     evaluate.set_defaults(action=_evaluate, resumes=True)
 
-    causal = verbs.add_parser("causal", help="switch features on and off: are their labels confirmed?")
+    causal = verbs.add_parser("causal", help="switch features on beside random ones: are their labels confirmed?")
     of_run(causal, "a finished run folder; receives causal/ and causal.parquet")
     causal.add_argument("--features", type=int, default=32, metavar="N", help="a site at most; 0: all (default: 32)")
-    causal.add_argument("--images", type=int, metavar="N", help="shared pictures (default: causal.images, 16)")
+    causal.add_argument(
+        "--images", type=int, metavar="N", help="a feature at most (default: as many as causal.power needs)"
+    )
     causal.add_argument("--sites", nargs="+", default=[], metavar="SITE", help="e.g. mid_block.attentions.0-cond-t0.50")
+    causal.add_argument("--sweep", action="store_true", help="compare windows, doses and places on tuning features")
     configured(causal)
     causal.set_defaults(action=_causal, resumes=True)
 
@@ -72,10 +75,17 @@ def _causal(arguments: argparse.Namespace) -> int:
         arguments.overrides = [*arguments.overrides, f"causal.images={arguments.images}"]
     config = configuration(arguments)
     from gazetteer.data.core.errors import InputError
-    from gazetteer.jobs.experiments.causal import measure_causes, print_causes
+    from gazetteer.jobs.experiments.causal import measure_causes, print_causes, print_sweep, sweep_causes
 
     if arguments.features < 0:
         raise InputError(f"--features must be at least 0, not {arguments.features}.")
+    if arguments.sweep:
+        if arguments.sites:
+            raise InputError("--sweep takes the best labelled feature of every concept and no --sites.")
+        swept = sweep_causes(config, arguments.run, arguments.features or 8, arguments.images or 8)
+        print_sweep(swept)
+        print_json(arguments, swept)
+        return DONE
     result = measure_causes(config, arguments.run, arguments.features, arguments.sites)
     print_causes(result)
     print_json(arguments, result)

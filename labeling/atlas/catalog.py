@@ -27,7 +27,7 @@ LABEL_COLUMNS = (
 )  # fmt: skip
 NEAR_COLUMNS = ("concept", "dataset_iou", "null_iou", "q_value")
 CAUSAL_COLUMNS = (
-    "concept", "images", "drawn", *(f"{m}{end}" for m in ("area", "area_on", "area_off", "presence")
+    "concept", "images", *(f"{m}{end}" for m in ("area", "area_on", "area_random", "presence")
                                     for end in ("", "_low", "_high")), "q_value", "verdict",
 )  # fmt: skip
 NEAR = 3

@@ -1,34 +1,33 @@
-"""Switch single features on and off and see what appears and vanishes: what they cause, beside where they fire.
+"""Switch single features on and see what appears and vanishes: what they cause, beside where they fire.
 
-A picture's sampling is begun at the first step of the feature's stage, from latents kept there, and carried on in
-coarse steps; the picture without the edit is drawn in the same way, so that nothing but the edit differs. *On* adds
-the feature in every cell, in multiples of its own 99th percentile; *off* takes its activation out wherever it fires.
+A picture's sampling is begun at the first step of the window's stage, from latents kept there, and carried on in
+coarse steps; the picture without the edit is drawn in the same way, so that nothing but the edit differs. *On* adds the
+feature, in multiples of its own 99th percentile, in every cell or in a box; *random* adds another feature of the same
+site, drawn anew for every picture, at the same dose, in the same cells and at the same steps. What is the feature's own
+is the difference of the two.
 """
 
 from __future__ import annotations
 
+import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
-from gazetteer.data.core.sites import Port, Site
+from gazetteer.data.core.sites import Site
 from gazetteer.data.core.threads import use_threads
-from gazetteer.data.inputs.edits import STAGES, Edit, Target
+from gazetteer.data.inputs.edits import STAGES, Edit, Region, Target
 from gazetteer.data.tables.schemas import EFFECTS
-from gazetteer.diffusion.capture import capture, cells, split_branches
 from gazetteer.diffusion.edit_sampler import EditSampler, Picture, Start
 from gazetteer.diffusion.generate import Generator
 from gazetteer.diffusion.load import load_pipeline
-from gazetteer.diffusion.watch import Call
 from gazetteer.labeling.detect.load import load_detector
 from gazetteer.labeling.detect.protocol import Detector
-from gazetteer.labeling.interventions.causal_config import CausalConfig
+from gazetteer.labeling.interventions.causal_config import WINDOWS, CausalConfig
 from gazetteer.labeling.pipeline.config import StageConfig
 from gazetteer.labeling.segment.finder import cut_out
 from gazetteer.labeling.segment.load import load_segmenter
@@ -37,7 +36,7 @@ from gazetteer.sae.model.autoencoder import SparseAutoencoder
 from gazetteer.sae.model.checkpoint import load_site_saes
 
 Areas = dict[str, float]
-STATES = ("on", "off")
+STATES = ("on", "random")
 
 
 @dataclass(frozen=True)
@@ -56,35 +55,56 @@ class SharedPicture:
 
 @dataclass(frozen=True)
 class Switch:
-    """A feature to try. scale: its 99th percentile over the cells where it fires."""
+    """A feature to try.
+
+    Attributes:
+        scale: its 99th percentile over the cells where it fires.
+        pictures: on which of the shared pictures, by place; empty: all of them.
+        centres: x, y of cells in which it fires in the run, in 0 … 1; needed where features are switched in cells.
+    """
 
     site: Site
     feature: int
     scale: float
+    pictures: tuple[int, ...] = ()
+    centres: tuple[tuple[float, float], ...] = ()
 
-    def edit(self, state: str, strength: float) -> Edit:
-        """The edit that switches it on or off, everywhere, at those steps of its stage that are taken."""
-        common: dict[str, Any] = {"window": STAGES[stage_of(self.site)], "branch": self.site.branch}
-        site, features = self.site, (self.feature,)
-        if state == "on":
-            target = Target(**site.columns(), features=features, scales=(self.scale,))
-            return Edit(targets=(target,), unit="feature_p99", strength=strength, **common)
-        target = Target(**site.columns(), features=features)
-        return Edit(targets=(target,), unit="code", strength=-1.0, **common)
+    def edit(self, config: CausalConfig, picture: int, feature: int | None = None) -> Edit:
+        """The edit that switches it on, or another feature at its dose, in the picture at this place."""
+        target = Target(
+            self.site.block, self.site.branch, self.site.t, (self.feature if feature is None else feature,),
+            (self.scale,), stream=self.site.stream, signal=self.site.signal,
+        )  # fmt: skip
+        return Edit(
+            targets=(target,), unit="feature_p99", strength=config.strength, window=WINDOWS[config.window],
+            branch=self.site.branch, region=self._region(config, picture), outside="keep",
+        )  # fmt: skip
+
+    def random_feature(self, picture: int, features: int) -> int:
+        """Another one of so many features, drawn anew for every picture."""
+        rng = np.random.default_rng([zlib.crc32(self.site.slug.encode()), self.feature, picture])
+        drawn = int(rng.integers(0, features - 1))
+        return drawn + (drawn >= self.feature)
+
+    def _region(self, config: CausalConfig, picture: int) -> Region:
+        if config.place == "everywhere" or not self.centres:
+            return Region()
+        half = config.box / 2
+        x, y = (min(max(v, half), 1 - half) for v in self.centres[picture % len(self.centres)])
+        return Region(box=(max(x - half, 0.0), max(y - half, 0.0), min(x + half, 1.0), min(y + half, 1.0)))
 
 
-def stage_of(site: Site) -> str:
-    """The stage in whose window the site listens."""
-    return next(name for name, window in STAGES.items() if Edit(concept="-", window=window).active(site.t))
+def stage_of(window: str) -> str:
+    """The stage at whose first step a window begins."""
+    return next(name for name, (_, high) in STAGES.items() if high == WINDOWS[window][1])
 
 
 @dataclass
 class _Plain:
-    """What a start gives without an edit, by stage; `fired`: by site the features that fire at an edited step."""
+    """What a start gives without an edit, by stage."""
 
     picture: dict[str, Picture] = field(default_factory=dict)
     areas: dict[str, Areas] = field(default_factory=dict)
-    fired: dict[Site, set[int]] = field(default_factory=dict)
 
 
 class CausalTest:
@@ -101,29 +121,36 @@ class CausalTest:
         self.shared, self.config, self.batch_size = tuple(shared), config, batch_size
         self.sampler = EditSampler(generator, saes, batch_size=batch_size, stride=config.stride, cache=len(self.shared))
         self._plain = [_Plain() for _ in self.shared]
-        self._ready: set[str] = set()
 
     def measure(self, switches: Sequence[Switch]) -> pa.Table:
-        """Rows of `schemas.EFFECTS` for every feature, state and shared picture, and for the plain pictures.
-
-        A feature that fires nowhere in a picture changes nothing when it is switched off: nothing is drawn then, and
-        the row says so.
-        """
+        """Rows of `schemas.EFFECTS` for every feature, state and picture of its own, and for the plain pictures."""
         rows: list[dict[str, Any]] = []
+        stage = stage_of(self.config.window)
         for site in dict.fromkeys(switch.site for switch in switches):
-            stage = stage_of(site)
-            self.prepare(site)
             mine = [switch for switch in switches if switch.site == site]
-            rows += [self._row(site, None, "plain", i, None) for i in range(len(self.shared))]
-            todo = [(i, switch, state) for switch in mine for state in STATES for i in range(len(self.shared))
-                    if state == "on" or switch.feature in self._plain[i].fired[site]]  # fmt: skip
-            made = self._draw([(i, s.edit(state, self.config.strength)) for i, s, state in todo], stage)
-            judged = dict(zip(todo, self._judged(todo, made, stage), strict=True))
-            for switch in mine:
-                for state in STATES:
-                    for i in range(len(self.shared)):
-                        rows.append(self._row(site, switch.feature, state, i, judged.get((i, switch, state))))
+            places = sorted({i for switch in mine for i in self.pictures_of(switch)})
+            self.prepare(places)
+            rows += [self._row(site, None, "plain", i, None) for i in places]
+            todo = [(i, switch, state) for switch in mine for state in STATES for i in self.pictures_of(switch)]
+            made = self._draw([(i, self.edit(switch, state, i)) for i, switch, state in todo], stage)
+            for (i, switch, state), found in zip(todo, self._judged(todo, made, stage), strict=True):
+                rows.append(self._row(site, switch.feature, state, i, found))
         return pa.Table.from_pylist(rows, schema=EFFECTS)
+
+    def use(self, config: CausalConfig) -> None:
+        """Switch in another way from now on; plain pictures are kept where they are the same."""
+        if config.stride != self.config.stride:
+            raise ValueError("a test keeps its stride")
+        self.config = config
+
+    def pictures_of(self, switch: Switch) -> Sequence[int]:
+        """The places of the pictures that a feature is tried on."""
+        return switch.pictures or range(len(self.shared))
+
+    def edit(self, switch: Switch, state: str, picture: int) -> Edit:
+        """What is done to a picture in a state."""
+        other = None if state == "on" else switch.random_feature(picture, self.saes[switch.site].config.n)
+        return switch.edit(self.config, picture, other)
 
     def _judged(
         self, todo: Sequence[tuple[int, Switch, str]], made: Sequence[Picture], stage: str
@@ -135,55 +162,32 @@ class CausalTest:
         return [(picture, found.get(n, plain[n].areas[stage])) for n, picture in enumerate(made)]
 
     def draw_and_judge(self, switch: Switch, state: str) -> list[Areas]:
-        """What is found in every shared picture with the feature on or off; ``plain`` leaves it alone."""
-        stage, every = stage_of(switch.site), range(len(self.shared))
-        if state in STATES:
-            edit = switch.edit(state, self.config.strength)
-            return self._areas(self._draw([(i, edit) for i in every], stage))
-        return self._areas(self._draw([(i, None) for i in every], stage))
+        """What is found in every picture of a feature in a state; ``plain`` leaves it alone."""
+        stage, every = stage_of(self.config.window), self.pictures_of(switch)
+        edits = [None if state == "plain" else self.edit(switch, state, i) for i in every]
+        return self._areas(self._draw(list(zip(every, edits, strict=True)), stage))
 
     def _row(
         self, site: Site, feature: int | None, state: str, i: int, found: tuple[Picture, Areas] | None
     ) -> dict[str, Any]:
-        stage = stage_of(site)
+        stage = stage_of(self.config.window)
         plain = self._plain[i].picture[stage]
         picture, areas = found or (plain, self._plain[i].areas[stage])
         change = float(np.abs(picture.astype(np.int16) - plain.astype(np.int16)).mean() / 255.0)
         return {
-            **site.columns(), "feature": feature, "state": state,
-            "image_id": self.shared[i].image_id, "drawn": found is not None, "change": change,
-            "concept": list(areas), "area": list(areas.values()),
+            **site.columns(), "feature": feature, "state": state, "image_id": self.shared[i].image_id,
+            "change": change, "concept": list(areas), "area": list(areas.values()),
         }  # fmt: skip
 
-    def prepare(self, site: Site) -> None:
-        """Draw the shared pictures as far as the stage of `site` needs them; once, for all its features."""
-        stage = stage_of(site)
-        if stage in self._ready:
-            return
-        probe = Edit(concept="-", window=STAGES[stage])
-
-        def acting(call: Call) -> bool:
-            return probe.active(call.t)
-
-        self.sampler.prepare([shared.start for shared in self.shared])
-        sites = [site for site in self.saes if stage_of(site) == stage]
-        ports = sorted({site.port for site in sites})
-        for start in range(0, len(self.shared), self.batch_size):
-            batch = range(start, min(start + self.batch_size, len(self.shared)))
-
-            def listen(port: Port, call: Call, values: Tensor, batch: range = batch) -> None:
-                halves = split_branches(values, len(batch), call.branches)
-                for site in (one for one in sites if one.port == port and one.branch in halves):
-                    for i, x in zip(batch, cells(halves[site.branch]), strict=True):
-                        self._plain[i].fired.setdefault(site, set()).update(_firing(self.saes[site], x))
-
-            with capture(self.pipe, ports, listen, acting, self.sampler.schedule):
-                pictures = self._draw([(i, None) for i in batch], stage)
+    def prepare(self, places: Sequence[int]) -> None:
+        """Draw those of the shared pictures that are not drawn yet without an edit, as the edited ones are."""
+        stage = stage_of(self.config.window)
+        missing = [i for i in places if stage not in self._plain[i].picture]
+        for start in range(0, len(missing), self.batch_size):
+            batch = missing[start : start + self.batch_size]
+            pictures = self._draw([(i, None) for i in batch], stage)
             for i, picture, areas in zip(batch, pictures, self._areas(pictures), strict=True):
                 self._plain[i].picture[stage], self._plain[i].areas[stage] = picture, areas
-                for site in sites:
-                    self._plain[i].fired.setdefault(site, set())
-        self._ready.add(stage)
 
     def _draw(self, work: Sequence[tuple[int, Edit | None]], stage: str) -> list[Picture]:
         """One picture for each shared one and its edit, or none, many to a batch."""
@@ -222,9 +226,3 @@ def load_causal_test(
         Generator(load_pipeline(stages.model), stages.generation), saes, load_detector(detector),
         load_segmenter(segmenter), concepts, shared, config, stages.batch_size,
     )  # fmt: skip
-
-
-@torch.no_grad()
-def _firing(sae: SparseAutoencoder, x: Tensor) -> set[int]:
-    codes = sae.encode(x.to(sae.encoder.device, sae.encoder.dtype))
-    return set(codes.indices[codes.values > 0].tolist())

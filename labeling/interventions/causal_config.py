@@ -1,26 +1,54 @@
-"""How features are switched on and off (labeling/interventions/causal.py)."""
+"""How features are switched (labeling/interventions/causal.py)."""
 
 from __future__ import annotations
 
 from typing import Annotated
 
-from annotated_types import Ge, Le
+from annotated_types import Ge, Gt, Le, Lt
 
-from gazetteer.data.core.settings import Count, Effect, Positive, setting, settings
+from gazetteer.data.core.settings import Count, Effect, Natural, OneOf, Positive, setting, settings
+from gazetteer.data.inputs.edits import STAGES
+
+WINDOWS: dict[str, tuple[float, float]] = {**STAGES, "early and middle": (0.2, 1.0)}
+"""Windows of t in which a feature is switched, by name."""
+
+PLACES = ("everywhere", "cells")
 
 
 @settings("causal")
 class CausalConfig:
-    """How features are switched."""
+    """How features are switched, and on how many pictures."""
 
-    images: Count = setting(
-        Effect.MEASUREMENTS, "Shared pictures every feature is tried on, of the run's held-out split.", default=16
+    images: Natural = setting(
+        Effect.MEASUREMENTS,
+        "Held-out pictures a feature is tried on at most; 0: as many as `power` needs, or as there are.",
+        default=0,
+    )
+    power: Annotated[float, Gt(0), Lt(1)] = setting(
+        Effect.MEASUREMENTS,
+        "How often a label that makes its concept rise in `share` of the pictures is to be confirmed; a label that "
+        "is not sure and has less power is undecided, not without effect.",
+        default=0.9,
+    )
+    share: Annotated[float, Gt(0), Le(1)] = setting(
+        Effect.MEASUREMENTS, "The share of pictures in which a rise is to be found.", default=0.3
+    )
+    window: Annotated[str, OneOf(tuple(WINDOWS))] = setting(
+        Effect.MEASUREMENTS, "At which steps the feature is switched on.", default="early and middle"
     )
     strength: Positive = setting(
         Effect.MEASUREMENTS,
-        "Of *on*, in 99th percentiles of the feature where it fires. One feature of one block moves a picture "
-        "little, as skip connections lead around the block, so that the default is far above what occurs.",
-        default=16.0,
+        "The dose, in 99th percentiles of the feature where it fires; the random feature beside it gets as much.",
+        default=4.0,
+    )
+    place: Annotated[str, OneOf(PLACES)] = setting(
+        Effect.MEASUREMENTS,
+        "``everywhere``, or in ``cells``: a box around a cell in which the feature fires in the run, another one for "
+        "every picture.",
+        default="cells",
+    )
+    box: Annotated[float, Gt(0), Le(1)] = setting(
+        Effect.MEASUREMENTS, "Side of that box as a share of the picture's.", default=0.5
     )
     stride: Count = setting(
         Effect.MEASUREMENTS,
@@ -33,4 +61,16 @@ class CausalConfig:
         "Of four features tried at a site, so many have no label (those that fire most often).",
         default=1,
     )
+    round: Count = setting(
+        Effect.MEASUREMENTS, "Pictures after which it is asked which features are decided.", default=16
+    )
     chunk: Count = setting(Effect.MEASUREMENTS, "Features that are done, and recorded, together.", default=8)
+    windows: tuple[Annotated[str, OneOf(tuple(WINDOWS))], ...] = setting(
+        Effect.MEASUREMENTS, "Windows that `--sweep` tries.", default=("early", "middle", "early and middle")
+    )
+    strengths: tuple[Positive, ...] = setting(
+        Effect.MEASUREMENTS, "Doses that `--sweep` tries.", default=(2.0, 4.0, 8.0, 16.0)
+    )
+    places: tuple[Annotated[str, OneOf(PLACES)], ...] = setting(
+        Effect.MEASUREMENTS, "Places that `--sweep` tries.", default=PLACES
+    )

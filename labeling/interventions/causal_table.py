@@ -1,8 +1,8 @@
 """From edited pictures to causal labels: paired changes of every concept, their intervals, and a verdict each.
 
-The pictures are the same for *on*, *off* and plain, so every difference is taken picture by picture. The verdict rests
-on area(on) − area(off): p values from flipping the signs of the differences, q values (Benjamini–Hochberg) apart for
-pairs that observation labelled and for all others, which are many more.
+The pictures are the same for *on*, *random* and plain, so every difference is taken picture by picture. The verdict
+rests on area(on) − area(random): p values from flipping the signs of the differences, q values (Benjamini–Hochberg)
+apart for pairs that observation labelled and for all others, which are many more.
 """
 
 from __future__ import annotations
@@ -18,43 +18,88 @@ from scipy.stats import false_discovery_control
 from gazetteer.data.core.sites import SITE_COLUMNS, Site
 from gazetteer.data.tables.schemas import CAUSAL, CAUSAL_MEASURES
 from gazetteer.labeling.evidence.site_codes import rows_by_site
+from gazetteer.labeling.interventions.causal_power import power_of
 from gazetteer.labeling.quality.intervals import interval_of, sample_weights
 
 Floats = NDArray[np.float64]
-VERDICTS = ("confirmed", "contradicted", "no effect", "effect without label", "suppressed", "none")
+VERDICTS = ("confirmed", "contradicted", "no effect", "undecided", "effect without label", "suppressed", "none")
 MAX_Q = 0.05
 FLIPS = 10_000
+USUAL = 0.05
+"""Share of a picture that a concept is taken to cover where no picture shows it."""
 _ROWS = 2048  # pairs whose resamples are in memory together
 
 
-def causal_table(effects: pa.Table, labels: pa.Table, concepts: Sequence[str]) -> pa.Table:
+def causal_table(
+    effects: pa.Table, labels: pa.Table, concepts: Sequence[str], power: float = 0.9, share: float = 0.3
+) -> pa.Table:
     """Rows of `gazetteer.data.tables.schemas.CAUSAL`: every tried feature with every concept.
 
     Args:
         effects: `gazetteer.data.tables.schemas.EFFECTS`, of any number of sites; plain rows may repeat.
         labels: the columns block, branch, t, feature, concept of the trusted labels.
         concepts: what the detector was asked of every picture, sorted.
+        power, share: a label without a sure effect is ``undecided`` unless a rise in `share` of its pictures, as large
+            as the concept usually is, would have been found so often (`gazetteer.labeling.interventions.causal_power`).
     """
     known = _labelled(labels)
     columns: dict[str, list[Any]] = {name: [] for name in CAUSAL.names}
     for site, rows in rows_by_site(effects).items():
-        _add_site(columns, site, effects.take(pa.array(rows)).to_pylist(), known.get(site, set()), concepts)
+        for group in _by_pictures(effects.take(pa.array(rows)).to_pylist()):
+            _add_site(columns, site, group, known.get(site, set()), concepts, share)
     flat = {name: np.concatenate(parts) for name, parts in columns.items() if parts}
     if not flat:
         return CAUSAL.empty_table()
     flat["causal_q_value"], flat["causal_verdict"] = judged(
-        flat["causal_area"], flat["causal_p_value"], flat["labelled"]
+        flat["causal_area"], flat["causal_p_value"], flat["labelled"], flat["causal_power"] >= power
     )
-    return pa.table({name: pa.array(flat[name], CAUSAL.field(name).type) for name in CAUSAL.names}, schema=CAUSAL)
+    flat = _ordered(flat)
+    return pa.table(
+        {name: pa.array(flat[name], CAUSAL.field(name).type, from_pandas=True) for name in CAUSAL.names}, schema=CAUSAL
+    )
 
 
-def judged(area: Floats, p: Floats, labelled: NDArray[np.bool_]) -> tuple[Floats, NDArray[np.str_]]:
-    """q values and VERDICTS of pairs [R] from their mean change of area and p values."""
+def _ordered(flat: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
+    """The rows by site, feature and concept, however many pictures each feature had."""
+    keys = [flat[name].astype(str) if name != "feature" and name != "t" else flat[name]
+            for name in ("concept", "feature", "t", "branch", "signal", "stream", "block")]  # fmt: skip
+    keys[2] = -keys[2].astype(np.float64)
+    order = np.lexsort(keys)
+    return {name: values[order] for name, values in flat.items()}
+
+
+def _by_pictures(rows: Sequence[Mapping[str, Any]]) -> list[list[Mapping[str, Any]]]:
+    """The rows of a site by features that were tried on the same pictures, each with those pictures' plain rows."""
+    seen: dict[int, set[str]] = {}
+    for row in rows:
+        if row["feature"] is not None:
+            seen.setdefault(row["feature"], set()).add(row["image_id"])
+    groups: dict[frozenset[str], list[int]] = {}
+    for feature, images in sorted(seen.items()):
+        groups.setdefault(frozenset(images), []).append(feature)
+    return [
+        [
+            row
+            for row in rows
+            if row["feature"] in set(features) or (row["feature"] is None and row["image_id"] in images)
+        ]
+        for images, features in groups.items()
+    ]
+
+
+def judged(
+    area: Floats, p: Floats, labelled: NDArray[np.bool_], able: NDArray[np.bool_] | None = None
+) -> tuple[Floats, NDArray[np.str_]]:
+    """q values and VERDICTS of pairs [R] from their mean change of area and p values.
+
+    able: whether an effect would have been found; None: of all pairs.
+    """
     q = np.ones(len(p))
     for family in (labelled, ~labelled):
         q[family] = false_discovery_control(p[family])
     rises, falls = (q <= MAX_Q) & (area > 0), (q <= MAX_Q) & (area < 0)
-    with_label = np.select([rises, falls], ["confirmed", "contradicted"], "no effect")
+    silent = np.where(np.ones(len(p), bool) if able is None else able, "no effect", "undecided")
+    with_label = np.select([rises, falls], ["confirmed", "contradicted"], silent)
     without = np.select([rises, falls], ["effect without label", "suppressed"], "none")
     return q, np.where(labelled, with_label, without)
 
@@ -69,19 +114,16 @@ def _labelled(labels: pa.Table) -> dict[Site, set[tuple[int, str]]]:
 
 def _add_site(
     columns: dict[str, list[Any]], site: Site, rows: Sequence[Mapping[str, Any]], labelled: set[tuple[int, str]],
-    concepts: Sequence[str],
+    concepts: Sequence[str], share: float,
 ) -> None:  # fmt: skip
     images = sorted({row["image_id"] for row in rows})
     features = sorted({row["feature"] for row in rows if row["feature"] is not None})
-    if not features:
-        return
     place = {name: i for i, name in enumerate(images)}
     number = {name: i for i, name in enumerate(concepts)}
     line = {feature: i for i, feature in enumerate(features)}
-    area = {state: np.zeros((len(features), len(images), len(concepts))) for state in ("on", "off")}
+    area = {state: np.zeros((len(features), len(images), len(concepts))) for state in ("on", "random")}
     plain = np.zeros((len(images), len(concepts)))
     change = {state: np.zeros((len(features), len(images))) for state in area}
-    drawn = np.zeros((len(features), len(images)), bool)
     for row in rows:
         i = place[row["image_id"]]
         target = plain[i] if row["feature"] is None else area[row["state"]][line[row["feature"]], i]
@@ -89,7 +131,6 @@ def _add_site(
         target[[number[name] for name in row["concept"]]] = row["area"]
         if row["feature"] is not None:
             change[row["state"]][line[row["feature"]], i] = row["change"]
-            drawn[line[row["feature"]], i] |= row["state"] == "off" and row["drawn"]
     differences = _differences(area, plain)
     flat = {name: np.moveaxis(values, 1, 2).reshape(-1, len(images)) for name, values in differences.items()}
     pairs = len(features) * len(concepts)
@@ -98,25 +139,34 @@ def _add_site(
         columns[name].append(np.full(pairs, value))
     columns["feature"].append(np.array(features)[each])
     columns["concept"].append(np.tile(np.array(concepts, dtype=object), len(features)))
-    columns["labelled"].append(np.array([(f, c) in labelled for f in features for c in concepts], bool))
+    has_label = np.array([(f, c) in labelled for f in features for c in concepts], bool)
+    columns["labelled"].append(has_label)
     columns["causal_images"].append(np.full(pairs, len(images)))
-    columns["causal_drawn"].append(drawn.sum(axis=1)[each])
     for state in area:
         columns[f"causal_change_{state}"].append(change[state].mean(axis=1)[each])
     for name in CAUSAL_MEASURES:
         for end, values in zip(("", "_low", "_high"), paired_interval(flat[name]), strict=True):
             columns[f"causal_{name}{end}"].append(values)
     columns["causal_p_value"].append(sign_flip_p(flat["area"]))
+    rises = np.tile(typical_area(plain), len(features))
+    power = [power_of(flat["area"][r], rises[r], share) if has_label[r] else np.nan for r in range(pairs)]
+    columns["causal_power"].append(np.array(power))
+
+
+def typical_area(plain: Floats) -> Floats:
+    """How much of a picture each concept covers where it is found, the median; USUAL where it is found nowhere: [C]."""
+    found = [column[column > 0] for column in plain.T]
+    return np.array([float(np.median(some)) if len(some) else USUAL for some in found])
 
 
 def _differences(area: Mapping[str, Floats], plain: Floats) -> dict[str, Floats]:
     """Every CAUSAL_MEASURES as [features, images, concepts]."""
-    on, off = area["on"], area["off"]
-    there = {name: (values > 0).astype(float) for name, values in (("on", on), ("off", off), ("plain", plain))}
+    on, random = area["on"], area["random"]
+    there = {name: (values > 0).astype(float) for name, values in (("on", on), ("random", random), ("plain", plain))}
     return {
-        "area": on - off, "presence": there["on"] - there["off"],
+        "area": on - random, "presence": there["on"] - there["random"],
         "area_on": on - plain, "presence_on": there["on"] - there["plain"],
-        "area_off": off - plain, "presence_off": there["off"] - there["plain"],
+        "area_random": random - plain, "presence_random": there["random"] - there["plain"],
     }  # fmt: skip
 
 
@@ -156,11 +206,13 @@ def summarise(table: pa.Table) -> dict[str, Any]:
     keys = list(zip(*(table[name].to_pylist() for name in (*SITE_COLUMNS, "feature")), strict=True))
     named = {key for key, has in zip(keys, labelled, strict=True) if has}
     silent = {key for key, v in zip(keys, verdict, strict=True) if v == "effect without label"}
-    count = {name: int((verdict == name).sum()) for name in VERDICTS[:4]}
+    count = {name: int((verdict == name).sum()) for name in VERDICTS[:5]}
+    power = np.array(table["causal_power"].to_pylist(), np.float64)[labelled]
     others = int((~labelled).sum())
     return {
         "features": len(set(keys)), "labelled_features": len(named), "labels": int(labelled.sum()),
         "confirmed": count["confirmed"], "contradicted": count["contradicted"], "no_effect": count["no effect"],
+        "undecided": count["undecided"], "power": None if not len(power) else round(float(power.mean()), 4),
         "effect_without_label": count["effect without label"],
         "effect_features": len(silent), "effect_features_unlabelled": len(silent - named),
         "other_pairs": others,

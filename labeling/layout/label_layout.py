@@ -22,7 +22,8 @@ from scipy.ndimage import uniform_filter
 from scipy.special import expit, logit
 
 from gazetteer.data.core.errors import InputError
-from gazetteer.data.core.sites import Port, Site
+from gazetteer.data.core.sites import SIGNALS, SITE_COLUMNS, STREAMS, Port, Site
+from gazetteer.data.tables.schemas import SPATIAL_KINDS
 from gazetteer.labeling.evidence.pooling import Grid
 from gazetteer.labeling.evidence.site_codes import SiteCodes, rows_by_site
 from gazetteer.labeling.layout.calibration import enlarge, prior_logit
@@ -39,10 +40,7 @@ SCALE = 0.25
 """From smoothed evidence to log odds: features of a cell repeat each other. Chosen on discovery pictures of the shipped
 world (docs/results/layout.md); 0.1 to 0.3 are alike within 0.03 mIoU at t = 1.0 and 0.5."""
 
-SPATIAL = ("thing", "stuff", "part")
-"""Kinds of labels that say where something is."""
-
-_COLUMNS = ("block", "branch", "t", "feature", "concept", "precision", "lift", "dataset_iou")
+_COLUMNS = (*SITE_COLUMNS, "feature", "concept", "precision", "lift", "dataset_iou")
 _SHARE = (1e-3, 1.0 - 1e-3)
 
 
@@ -74,6 +72,9 @@ def read_label_table(path: str | Path) -> pa.Table:
         table = pq.read_table(path)
     except (OSError, pa.ArrowException) as error:
         raise InputError(f"{path} cannot be read as a table of labels: {str(error).splitlines()[0]}") from error
+    for name, usual in (("stream", STREAMS[0]), ("signal", SIGNALS[0])):
+        if name not in table.column_names:  # written before there were others
+            table = table.append_column(name, pa.array([usual] * table.num_rows, pa.string()))
     missing = [name for name in _COLUMNS if name not in table.column_names]
     if missing:
         raise InputError(f"{path} has no column {missing[0]!r}; a layout needs {', '.join(_COLUMNS)}.")
@@ -81,10 +82,10 @@ def read_label_table(path: str | Path) -> pa.Table:
 
 
 def spatial_labels(labels: pa.Table) -> pa.Table:
-    """The rows that say where something is: of kinds, where the table tells them apart, those of `SPATIAL`."""
+    """The rows that say where something is: of kinds, where the table tells them apart, those of `SPATIAL_KINDS`."""
     if "kind" not in labels.column_names:
         return labels
-    return labels.filter(pc.is_in(labels["kind"], pa.array(SPATIAL)))
+    return labels.filter(pc.is_in(labels["kind"], pa.array(SPATIAL_KINDS)))
 
 
 def label_concepts(labels: pa.Table) -> tuple[str, ...]:

@@ -18,9 +18,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from gazetteer.data.core.errors import InputError
-from gazetteer.data.core.sites import Site
+from gazetteer.data.core.sites import Port, Site
 from gazetteer.data.tables.codes import SparseMap
-from gazetteer.diffusion.capture import capture_updates, cells, split_branches
+from gazetteer.diffusion.capture import capture, cells, split_branches
 from gazetteer.diffusion.draw import tokens_cut
 from gazetteer.diffusion.generate import Generator, OnSite, Picture, encode_map
 from gazetteer.diffusion.watch import Call, patched
@@ -61,6 +61,11 @@ def encoded(generator: Generator, image: NDArray[np.uint8]) -> Tensor:
         InputError: the model has no autoencoder for pictures, or its latents are no [channels, h, w] of the denoiser.
     """
     pipe = generator.pipe
+    if not hasattr(pipe, "unet"):
+        raise InputError(
+            f"Given pictures are noised for U-Nets only so far, and {type(pipe).__name__} has a transformer; "
+            "let it generate its pictures."
+        )
     vae = getattr(pipe, "vae", None)
     if vae is None or not hasattr(vae.config, "scaling_factor"):
         raise InputError(f"{type(pipe).__name__} has no autoencoder that given pictures could be encoded with.")
@@ -88,12 +93,12 @@ def noised_updates(
     heard: set[Site] = set()
     at = [0]
 
-    def on_update(block: str, call: Call, update: Tensor) -> None:
-        halves = split_branches(update, 1)
+    def on_signal(port: Port, call: Call, values: Tensor) -> None:
+        halves = split_branches(values, 1, call.branches)
         for site in config.sites:
-            if site.block == block and schedule.place(site.t) == places[at[0]] and site.branch in halves:
+            if site.port == port and schedule.place(site.t) == places[at[0]] and site.branch in halves:
                 heard.add(site)
-                on_site(site, cells(halves[site.branch]), update.shape[2], update.shape[3])
+                on_site(site, cells(halves[site.branch]), values.shape[2], values.shape[3])
 
     def set_timesteps(usual: Callable[..., Any], *args: Any, **kwargs: Any) -> None:
         usual(*args, **kwargs)
@@ -108,15 +113,11 @@ def noised_updates(
 
     # Pipelines scale their noise before the first call; what they are given is what comes out of that.
     start = moments[0].noisy / float(pipe.scheduler.init_noise_sigma)
-    size = {name: value for name in ("height", "width") if (value := getattr(config, name))}
     with ExitStack() as stack:
         for name, around in (("set_timesteps", set_timesteps), ("scale_model_input", scale), ("step", step)):
             stack.enter_context(patched(pipe.scheduler, name, around))
-        stack.enter_context(capture_updates(pipe, config.blocks, on_update, schedule=schedule))
-        pipe(
-            prompt=[prompt], latents=start, num_inference_steps=config.steps, guidance_scale=config.guidance,
-            output_type="latent", **size,
-        )  # fmt: skip
+        stack.enter_context(capture(pipe, generator.ports, on_signal, schedule=schedule))
+        pipe(latents=start, output_type="latent", **generator.arguments([prompt]))
     missing = sorted(set(config.sites) - heard)
     if missing:
         raise InputError(f"{type(pipe).__name__} ended before {missing[0].slug} was heard on a given picture.")

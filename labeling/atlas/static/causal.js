@@ -1,4 +1,4 @@
-// Causal evidence: what appears and vanishes when the feature is switched on and off.
+// Causal evidence: what appears and vanishes when the feature is switched on, beside a random one.
 "use strict";
 
 Atlas.causal = (() => {
@@ -7,6 +7,7 @@ Atlas.causal = (() => {
     confirmed: "confirmed: its name appears",
     contradicted: "contradicted: its name vanishes",
     "no effect": "no sure effect on its name",
+    undecided: "undecided: too few pictures to tell",
     "effect without label": "appears, though it is not a name of this feature",
     suppressed: "vanishes",
     none: "no sure effect",
@@ -28,13 +29,13 @@ Atlas.causal = (() => {
     const pictures = Atlas.many(first.images, "picture");
     return el("section", { "aria-labelledby": "causal-title" },
       el("h2", { id: "causal-title" }, "What it causes"),
-      el("p", { class: "note" }, `Switched on everywhere, and switched off, at its stage of sampling, on ${pictures}; it fired in ${first.drawn} of them. `,
+      el("p", { class: "note" }, `Switched on in ${pictures}, beside another feature of the same place, drawn at random, at the same dose. `,
         "Changes in hundredths of the frame’s area, and in hundredths of the pictures, with 95 % intervals. Names of the feature come first, then whatever else surely changes."),
       el("div", { class: "scroll" }, el("table", { class: "best causal" },
-        el("thead", {}, el("tr", {}, ["Thing", "Area, on less off", "Area, on", "Area, off", "Presence, on less off", "q", "Verdict"].map((name) => el("th", { scope: "col" }, name)))),
+        el("thead", {}, el("tr", {}, ["Thing", "Area, on less random", "Area, on", "Area, random", "Presence, on less random", "q", "Verdict"].map((name) => el("th", { scope: "col" }, name)))),
         el("tbody", {}, rows.map((row) => el("tr", {},
           el("th", { scope: "row" }, el("a", { href: Atlas.conceptLink(atlas.concepts[row.concept]) }, atlas.concepts[row.concept])),
-          cell("area", row, "area"), cell("on", row, "area_on"), cell("off", row, "area_off"), cell("presence", row, "presence"),
+          cell("area", row, "area"), cell("on", row, "area_on"), cell("random", row, "area_random"), cell("presence", row, "presence"),
           el("td", {}, Atlas.figure(row.q_value)), el("td", { class: "verdict" }, MEANING[row.verdict] || row.verdict)))))));
   }
 

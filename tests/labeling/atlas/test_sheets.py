@@ -77,7 +77,7 @@ def causal_rows() -> pa.Table:
     ):  # fmt: skip
         values = {name: 0.0 for name in CAUSAL.names if name.startswith("causal_") and name != "causal_verdict"}
         values |= {"causal_area": area, "causal_area_low": area - 0.01, "causal_area_high": area + 0.01}
-        values |= {"causal_images": 16, "causal_drawn": 9, "causal_verdict": verdict}
+        values |= {"causal_images": 16, "causal_verdict": verdict}
         place = {**Site.from_slug(SITE).columns(), "feature": 1, "concept": concept, "labelled": labelled}
         rows.append(blank(CAUSAL, **place, **values))
     return pa.Table.from_pylist(rows, schema=CAUSAL)

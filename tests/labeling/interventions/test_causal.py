@@ -22,7 +22,9 @@ from gazetteer.diffusion.generate import Generator
 from gazetteer.diffusion.resume import coarse_stride, resumed_at
 from gazetteer.jobs.experiments.causal import _turns, features_to_try
 from gazetteer.labeling.evidence.site_codes import site_of_row
-from gazetteer.labeling.interventions.causal import CausalConfig, CausalTest, SharedPicture, Switch
+from gazetteer.labeling.interventions.able import can_show
+from gazetteer.labeling.interventions.causal import CausalConfig, CausalTest, SharedPicture, Switch, stage_of
+from gazetteer.labeling.interventions.causal_power import images_needed, power_of
 from gazetteer.labeling.interventions.causal_table import causal_table, judged, paired_interval, sign_flip_p, summarise
 from gazetteer.sae.model.autoencoder import SAEConfig, SparseAutoencoder
 from tests.labeling.interventions.test_steering import BLOCK, CONCEPTS, SITES, Finder
@@ -33,15 +35,15 @@ from tests.support.system.running import SMALL
 MID = Site("mid_block.attentions.0", "cond", 0.3)
 
 
-def effects(on: list[float], off: list[float], plain: list[float], site: Site = MID, feature: int = 1) -> pa.Table:
+def effects(on: list[float], random: list[float], plain: list[float], site: Site = MID, feature: int = 1) -> pa.Table:
     """One feature's effects on the area of dog."""
     rows = []
-    for state, areas in (("plain", plain), ("on", on), ("off", off)):
+    for state, areas in (("plain", plain), ("on", on), ("random", random)):
         for i, area in enumerate(areas):
             rows.append(
                 {
                     **site.columns(), "image_id": f"i{i}", "state": state,
-                    "feature": None if state == "plain" else feature, "drawn": state == "on" or area != plain[i],
+                    "feature": None if state == "plain" else feature,
                     "change": abs(area - plain[i]), "concept": ["dog"] if area else [], "area": [area] if area else [],
                 }
             )  # fmt: skip
@@ -54,15 +56,15 @@ def labels(*concepts: str) -> pa.Table:
     return pa.Table.from_pylist(rows, schema=schema)
 
 
-def test_changes_are_paired_and_split_into_on_and_off() -> None:
+def test_changes_are_paired_and_split_into_on_and_random() -> None:
     table = causal_table(effects([0.5, 0.4, 0.3], [0.1, 0.0, 0.2], [0.3, 0.2, 0.2]), labels("dog"), ("cat", "dog"))
     dog = table.to_pylist()[1]
-    assert (dog["concept"], dog["labelled"], dog["causal_images"], dog["causal_drawn"]) == ("dog", True, 3, 2)
-    for name, value in (("area", 0.3), ("area_on", 0.5 / 3), ("area_off", -0.4 / 3), ("presence", 1 / 3),
-                        ("presence_on", 0.0), ("presence_off", -1 / 3), ("change_on", 0.5 / 3)):  # fmt: skip
+    assert (dog["concept"], dog["labelled"], dog["causal_images"]) == ("dog", True, 3)
+    for name, value in (("area", 0.3), ("area_on", 0.5 / 3), ("area_random", -0.4 / 3), ("presence", 1 / 3),
+                        ("presence_on", 0.0), ("presence_random", -1 / 3), ("change_on", 0.5 / 3)):  # fmt: skip
         assert dog[f"causal_{name}"] == pytest.approx(value), name
     assert dog["causal_area_low"] == pytest.approx(0.1) and dog["causal_area_high"] <= 0.4
-    assert table["causal_verdict"].to_pylist() == ["none", "no effect"]  # three pictures prove nothing
+    assert table["causal_verdict"].to_pylist() == ["none", "undecided"]  # three pictures prove nothing
 
 
 def test_a_feature_that_was_measured_again_counts_once() -> None:
@@ -83,9 +85,9 @@ def test_a_verdict_needs_a_sure_effect_and_a_label() -> None:
         table = causal_table(rows, labels(named), ("cat", "dog"))
         found = dict(zip(table["concept"].to_pylist(), table["causal_verdict"].to_pylist(), strict=True))
         assert found["dog"] == verdict
-        assert found["cat"] == ("no effect" if named == "cat" else "none")
+        assert found["cat"] == ("undecided" if named == "cat" else "none")
     summary = summarise(causal_table(up, labels("cat"), ("cat", "dog")))
-    assert (summary["labels"], summary["no_effect"], summary["effect_without_label"]) == (1, 1, 1)
+    assert (summary["labels"], summary["undecided"], summary["effect_without_label"]) == (1, 1, 1)
     assert (summary["effect_features"], summary["effect_features_unlabelled"]) == (1, 0)
     assert summary["other_pairs_rising"] == 1.0
 
@@ -120,13 +122,48 @@ def test_features_come_in_turns_and_longer_lists_begin_alike(tmp_path: Path) -> 
     assert features_to_try(run, MID, 1) == [1]  # the other one is neither labelled nor fires
 
 
-def test_switches_are_edits() -> None:
-    stage = {"window": (0.2, 0.6), "branch": "cond"}
-    target = Target(MID.block, "cond", 0.3, (7,))
-    on = Edit(targets=(replace(target, scales=(0.5,)),), unit="feature_p99", strength=16.0, **stage)
-    assert Switch(MID, 7, 0.5).edit("on", 16.0) == on
-    assert Switch(MID, 7, 0.5).edit("off", 16.0) == Edit(targets=(target,), unit="code", strength=-1.0, **stage)
-    assert Switch(Site("mid", "uncond", 1.0), 7, 0.5).edit("on", 2.0).branch == "uncond"
+def test_switches_are_edits_and_random_ones_get_the_same_dose_elsewhere_in_the_dictionary() -> None:
+    config = CausalConfig(window="middle", strength=3.0, place="everywhere")
+    target = Target(MID.block, "cond", 0.3, (7,), (0.5,))
+    on = Edit(targets=(target,), unit="feature_p99", strength=3.0, window=(0.2, 0.6), outside="keep")
+    switch = Switch(MID, 7, 0.5, centres=((0.5, 0.25), (0.0, 1.0)))
+    assert switch.edit(config, 0) == on
+    assert switch.edit(config, 0, 9) == replace(on, targets=(replace(target, features=(9,)),))
+    assert replace(switch, site=Site("mid", "uncond", 1.0)).edit(config, 0).branch == "uncond"
+    drawn = [switch.random_feature(i, 20) for i in range(400)]
+    assert set(drawn) == set(range(20)) - {7} and drawn == [switch.random_feature(i, 20) for i in range(400)]
+    cells = replace(config, place="cells", box=0.5, window="early and middle")
+    assert switch.edit(cells, 0).region.box == (0.25, 0.0, 0.75, 0.5) and switch.edit(cells, 0).window == (0.2, 1.0)
+    assert switch.edit(cells, 3).region.box == (0.0, 0.5, 0.5, 1.0)  # within the picture
+    assert [stage_of(name) for name in ("early", "middle", "early and middle")] == ["early", "middle", "early"]
+
+
+def test_as_many_pictures_as_the_power_needs() -> None:
+    # 9 differences of one sign give p = 2/512; of n pictures 30 % rise: P(Binom(n, .3) >= 9) >= .9 first at 41.
+    assert images_needed(0.9, 0.3) == 41 and images_needed(0.9, 1.0) == 9
+    rng = np.random.default_rng(1)
+    quiet, loud = rng.normal(0, 0.001, 41), rng.normal(0, 0.2, 41)
+    assert power_of(quiet, 0.05, 0.3) >= 0.85 > 0.3 > power_of(loud, 0.05, 0.3)
+    assert power_of(quiet[:8], 0.05, 0.3) == 0.0 and power_of(np.zeros(0), 0.05, 0.3) == 0.0
+    table = causal_table(effects([0.1] * 41, list(0.1 + quiet), [0.1] * 41), labels("dog"), ("dog",), 0.8)
+    assert table["causal_verdict"].to_pylist() == ["no effect"]  # enough pictures: a rise would have been seen
+
+
+def test_features_with_other_pictures_are_judged_apart() -> None:
+    one = effects([0.5, 0.4], [0.1, 0.3], [0.3, 0.2])
+    two = effects([0.5, 0.4, 0.4], [0.1, 0.3, 0.1], [0.3, 0.2, 0.2], feature=2)
+    table = causal_table(pa.concat_tables([one, two]), labels("dog"), ("dog",))
+    assert table["causal_images"].to_pylist() == [2, 3] and table["feature"].to_pylist() == [1, 2]
+    alone = causal_table(two, labels("dog"), ("dog",))
+    assert table["causal_area"].to_pylist()[1] == alone["causal_area"].to_pylist()[0]
+
+
+def test_a_concept_can_show_in_the_company_it_keeps() -> None:
+    # sea, boat, moon; boats are on the sea in half of its pictures, the moon was seen alone.
+    shown = np.array([[1, 1, 0], [1, 0, 0], [0, 0, 1], [1, 0, 0], [0, 0, 0]], bool)
+    able = can_show(shown, np.array([True, True, True, False, False]), ("sea", "boat", "moon"))
+    assert able.tolist()[3] == [True, True, False] and able.tolist()[4] == [False, False, False]
+    assert can_show(shown[:, :2], np.array([False, False, True, False, False]), ("sea", "boat")).all()
 
 
 def test_causal_columns_join_labels_and_features(tmp_path: Path) -> None:
@@ -161,7 +198,7 @@ def tested() -> CausalTest:
     config = GenerationConfig(steps=10, guidance=3.0, blocks=(BLOCK,), branches=("cond",))
     saes = {site: SparseAutoencoder(SAEConfig(32, 64, 4)).initialise(1).requires_grad_(False) for site in SITES}
     generator = Generator(tiny_pipeline(), config)
-    return CausalTest(generator, saes, Finder(), Finder(), CONCEPTS, STARTS, CausalConfig(images=3, stride=4), 4)
+    return CausalTest(generator, saes, Finder(), Finder(), CONCEPTS, STARTS, CausalConfig(window="middle", stride=4), 4)
 
 
 def test_areas_are_shares_of_the_picture(tested: CausalTest) -> None:
@@ -182,7 +219,7 @@ def test_coarse_steps_end_where_fine_ones_do(tested: CausalTest) -> None:
 
     scheduler.step = watched
     try:
-        tested.prepare(SITES[1])
+        tested.prepare([0])
         seen.clear()
         tested._draw([(0, None)], "middle")
     finally:
@@ -194,32 +231,17 @@ def test_coarse_steps_end_where_fine_ones_do(tested: CausalTest) -> None:
     assert "set_timesteps" not in vars(scheduler)
 
 
-def test_switching_off_takes_out_what_the_feature_writes(tested: CausalTest) -> None:
-    site = SITES[1]
-    tested.prepare(site)
-    fires = next(f for f in sorted(tested._plain[0].fired[site]))
-    quiet = next(f for f in range(64) if f not in tested._plain[0].fired[site])
-    plain = tested._plain[0].picture["middle"]
-    for feature, same in ((fires, False), (quiet, True)):
-        (drawn,) = tested._draw([(0, Switch(site, feature, 1.0).edit("off", 1.0))], "middle")
-        # Only the picture drawn alone: batches of other sizes differ in the last bits.
-        (alone,) = tested._draw([(0, Edit(targets=(Target(BLOCK, features=(0,)),), strength=0.0))], "middle")
-        assert np.array_equal(drawn, alone) == same
-    assert np.abs(plain.astype(int) - alone.astype(int)).max() <= 1
-
-
 def test_many_features_share_their_pictures_and_the_result_repeats(tested: CausalTest) -> None:
     switches = [Switch(site, feature, 0.5) for site in SITES[:2] for feature in (3, 4)]
+    switches[0] = replace(switches[0], pictures=(2, 0))
     table = tested.measure(switches)
     assert table.equals(tested.measure(switches))
     rows = table.to_pylist()
-    assert len(rows) == 2 * 3 + 4 * 2 * 3
-    assert {row["image_id"] for row in rows} == {"i0", "i1", "i2"}
-    for row in rows:
-        fired = tested._plain[int(row["image_id"][1])].fired[site_of_row(row)]
-        assert row["drawn"] == (row["state"] == "on" or (row["state"] == "off" and row["feature"] in fired))
-        assert row["drawn"] or row["change"] == 0.0
+    assert len(rows) == 2 * 3 + 3 * 2 * 3 + 2 * 2
+    mine = [row["image_id"] for row in rows if row["feature"] == 3 and site_of_row(row) == SITES[0]]
+    assert mine == ["i2", "i0"] * 2
     assert any(row["state"] == "on" and row["change"] > 0 for row in rows)
+    assert any(row["state"] == "random" and row["change"] > 0 for row in rows)
     made = causal_table(table, labels(), CONCEPTS)
     assert made.num_rows == 4 * len(CONCEPTS) and not any(made["labelled"].to_pylist())
 
@@ -228,7 +250,7 @@ def test_a_pass_says_what_is_wrong(tmp_path: Path, capsys: pytest.CaptureFixture
     from gazetteer.jobs.cli.main import main
 
     assert main(["causal", str(tmp_path)]) == 2 and "not a finished run" in capsys.readouterr().err
-    assert main(["causal", str(tmp_path), "--images", "0"]) == 2 and "at least 1" in capsys.readouterr().err
+    assert main(["causal", str(tmp_path), "--images", "-1"]) == 2 and "at least 0" in capsys.readouterr().err
     run = RunFolder(tmp_path / "run").open_or_create({})
     run.finish({"shards": []})
     assert main(["causal", str(tmp_path / "run")]) == 2 and "these differ" in capsys.readouterr().err
@@ -242,21 +264,32 @@ def test_a_pass_on_the_embedded_models_goes_on_where_it_stood(
     def causal(run: Path, features: int, *settings: str) -> int:
         site = "mid_block.attentions.0-cond-t0.50"
         command = ["causal", str(run), "--features", str(features), "--images", "2", "--sites", site, "--json"]
-        return main([*command, "--set", *SMALL, "executor=serial", "causal.stride=2", "causal.chunk=1", *settings])
+        return main(
+            [
+                *command,
+                "--set",
+                *SMALL,
+                "executor=serial",
+                "causal.stride=2",
+                "causal.chunk=1",
+                "causal.round=1",
+                *settings,
+            ]
+        )
 
     def last() -> dict:
         return json.loads(capsys.readouterr().out.splitlines()[-1])
 
     for name in ("bits", "whole"):
         shutil.copytree(scenes_run, tmp_path / name)
-    assert causal(tmp_path / "bits", 1) == 0 and last()["groups_done_now"] == 1
+    assert causal(tmp_path / "bits", 1) == 0 and last()["groups_done_now"] == 2
     assert causal(tmp_path / "bits", 2) == 0
     result = last()
-    assert (result["groups_done_now"], result["features"], result["images"]) == (1, 2, 2)
+    assert (result["groups_done_now"], result["features"], result["images"]) == (2, 2, 2)
     assert result["rows"] == 2 * 16 == load_causal(tmp_path / "bits").num_rows
     assert causal(tmp_path / "bits", 2, "causal.strength=3") == 2
-    assert "causal was started with other settings (strength: was 16.0, now 3" in capsys.readouterr().err
-    assert causal(tmp_path / "whole", 2) == 0 and last()["groups_done_now"] == 2
+    assert "causal was started with other settings (strength: was 4.0, now 3" in capsys.readouterr().err
+    assert causal(tmp_path / "whole", 2) == 0 and last()["groups_done_now"] == 4
     assert load_causal(tmp_path / "bits").equals(load_causal(tmp_path / "whole"))
     features = load_features(tmp_path / "bits", causal=True)
     assert features.num_rows == load_features(scenes_run).num_rows and "causal_concept" in features.column_names

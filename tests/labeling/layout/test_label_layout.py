@@ -13,7 +13,7 @@ import pytest
 import yaml
 
 from gazetteer.data.core.errors import InputError
-from gazetteer.data.core.sites import Port, Site
+from gazetteer.data.core.sites import SITE_COLUMNS, Port, Site
 from gazetteer.data.tables.provenance import with_provenance
 from gazetteer.jobs.cli.main import main
 from gazetteer.jobs.config.fingerprint import fingerprint
@@ -42,8 +42,8 @@ SITE = Site("mid", "cond", 0.5)
 def labels_of(rows: list[tuple], **columns: list) -> pa.Table:
     """(site, feature, concept, precision, lift, dataset_iou) as a table of labels."""
     made = {
-        "block": [r[0].block for r in rows], "branch": [r[0].branch for r in rows],
-        "t": pa.array([r[0].t for r in rows], pa.float32()), "feature": pa.array([r[1] for r in rows], pa.int32()),
+        **{name: [r[0].columns()[name] for r in rows] for name in SITE_COLUMNS},
+        "feature": pa.array([r[1] for r in rows], pa.int32()),
         "concept": [r[2] for r in rows], "precision": [float(r[3]) for r in rows], "lift": [float(r[4]) for r in rows],
         "dataset_iou": [float(r[5]) for r in rows],
     }  # fmt: skip
