@@ -73,8 +73,7 @@ def label(
         with LabelRun(config, store, marks, reuse) as run:
             run.carry_out(pool, retry_failed)
             before = store.shard_ids()
-            # What was there was hashed above, what is new when it was published: here sizes do.
-            if before != sorted(store.committed()):  # damaged while the run went on
+            if before != sorted(store.committed(verify=True)):  # damaged while the run went on
                 run.carry_out(pool, False)
             return {**run.finish(), "nothing_to_do": False}
 
