@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import logging
 from collections.abc import Sequence
 from typing import Any
@@ -42,11 +43,16 @@ def expect_all_drawn(output: Any) -> None:
 def tokens_cut(pipe: Any, prompts: Sequence[str]) -> list[int]:
     """How many tokens of each prompt the text encoders do not read; 0 for one that fits.
 
-    Pipelines cut what is longer than the tokenizer's `model_max_length` (77 for CLIP); of several text encoders the
-    one that reads least counts.
+    CLIP reads its tokenizer's `model_max_length` (77), other encoders as many as the pipeline's own
+    ``max_sequence_length`` lets them. Of encoders that stand side by side (SDXL) the one that reads least counts; where
+    a long one stands beside CLIP (SD 3, FLUX), CLIP gives the gist and the long one decides.
     """
-    tokenizers = [found for name in ("tokenizer", "tokenizer_2") if (found := getattr(pipe, name, None)) is not None]
-    return [max((_cut(tokenizer, prompt) for tokenizer in tokenizers), default=0) for prompt in prompts]
+    found = {name: getattr(pipe, name, None) for name in ("tokenizer", "tokenizer_2", "tokenizer_3")}
+    tokenizers = [tokenizer for tokenizer in found.values() if tokenizer is not None]
+    long = [tokenizer for tokenizer in tokenizers if not type(tokenizer).__name__.startswith("CLIP")]
+    parameter = inspect.signature(type(pipe).__call__).parameters.get("max_sequence_length")
+    most = None if parameter is None else parameter.default
+    return [max((_cut(tokenizer, prompt, most) for tokenizer in long or tokenizers), default=0) for prompt in prompts]
 
 
 def warn_of_cut(pipe: Any, prompts: Sequence[str]) -> list[int]:
@@ -62,5 +68,8 @@ def warn_of_cut(pipe: Any, prompts: Sequence[str]) -> list[int]:
     return cut
 
 
-def _cut(tokenizer: Any, prompt: str) -> int:
-    return max(0, len(tokenizer(prompt, truncation=False, verbose=False).input_ids) - tokenizer.model_max_length)
+def _cut(tokenizer: Any, prompt: str, most: int | None) -> int:
+    limit = tokenizer.model_max_length
+    if isinstance(most, int) and not type(tokenizer).__name__.startswith("CLIP"):
+        limit = min(limit, most)
+    return max(0, len(tokenizer(prompt, truncation=False, verbose=False).input_ids) - limit)
