@@ -6,22 +6,21 @@ from typing import Any
 
 _HEAD = """# The Scenes world and its models
 
+**On unseen scenes the detector has precision {precision} and recall {recall}, and masks from true boxes a mean IoU of {iou}; in generated pictures {found} of the objects that prompts name
+are found, and {styles} have the style that was asked for.**
+
 *Written by `python -m benchmarks.scenes.evaluate --card docs/results/scenes.md`; the numbers below are what that command measured.*
 
-**Scenes** is a small painted world: pictures of 128 × 128 pixels drawn from a seed, with a caption, the exact visible mask of
-every instance, and a look. Sixteen concepts (stuff: sky, grass, sea, sand, road, mountain; things: sun, moon, cloud, tree, house,
-car, boat, dog, flower, balloon), six styles (night, sunset, pencil sketch, watercolour, winter, neon) beside the plain look. Where
-things may be follows natural rules, but horizons, sizes and places vary widely, so that a place alone does not give a concept away.
+**Scenes** is a small painted world: pictures of 128 × 128 pixels drawn from a seed, with a caption, the exact visible mask of every instance, and a look. Sixteen concepts (stuff: sky, grass, sea, sand,
+road, mountain; things: sun, moon, cloud, tree, house, car, boat, dog, flower, balloon), six styles (night, sunset, pencil sketch, watercolour, winter, neon) beside the plain look. Where things may be
+follows natural rules, but horizons, sizes and places vary widely, so that a place alone does not give a concept away.
 
-A scene can be painted from five **views**: a landscape with a horizon, from above (meadow, road crossing, coast, water), a full sky, a
-close-up on plain ground, a hillside (`views=` of `sample_layout`, `render` and `prompt_pool`). There a thing may be wherever its view
-allows: of the layouts that hold a thing, at least 15 % have one of its kind with its centre in each quadrant
-(`python -m benchmarks.scenes.quadrants`); half of the pictures show a single thing, from a fiftieth to half of the picture. Without
-`views` it is the plain landscape, the world that the models in the package were trained on; the training scripts take all views
-(`--views none` for the plain landscape), and `make train-world` trains all models anew, going on wherever it was stopped.
+The models in the package were trained on the plain landscape. A scene can also be painted from five **views**: a landscape with a horizon, from above, a full sky, a close-up on plain ground, a hillside
+(`views=` of `sample_layout`, `render` and `prompt_pool`). There, of the layouts that hold a thing, at least 15 % have one of its kind with its centre in each quadrant
+(`python -m benchmarks.scenes.quadrants`); half of the pictures show a single thing, from a fiftieth to half of the picture. `make train-world` trains all models anew on all views, going on wherever it
+was stopped (`--views none` of the scripts: the plain landscape).
 
-Three models and two small classifiers were trained on it from scratch, on CPU cores, by the scripts in `benchmarks/scenes/`; seeds
-below 10⁹ are for training, everything here is measured on seeds and prompts above.
+All were trained from scratch on CPU cores; seeds below 10⁹ are for training, everything here is measured on seeds and prompts above.
 
 | model | format | trained by |
 |---|---|---|
@@ -39,10 +38,21 @@ _CLASSIFIER_COLUMNS = ("precision", "recall", "agreement", "kappa")
 
 def model_card(results: dict[str, Any]) -> str:
     """The card as Markdown, from the result of `benchmarks.scenes.evaluate.evaluate`."""
-    parts = [_HEAD, "## Measured\n"]
+    parts = [_head(results), "## Measured\n"]
     for section in (_boxes_and_masks, _reconstructions, _second_opinion, _pictures, _concepts, _looks):
         parts += section(results)
     return "\n".join(parts)
+
+
+def _head(results: dict[str, Any]) -> str:
+    pictures = results["text_to_image"]
+    return _HEAD.format(
+        precision=_cell(results["detector"]["precision"]),
+        recall=_cell(results["detector"]["recall"]),
+        iou=_cell(results["segmenter"]["mean_iou"]),
+        found=_cell(pictures["objects_found"]),
+        styles=_cell(pictures["styles_right"]),
+    )
 
 
 def _boxes_and_masks(results: dict[str, Any]) -> list[str]:
