@@ -96,7 +96,7 @@ def _typed(raw: Mapping[str, Any], known: Mapping[str, Any]) -> dict[str, Any]:
     done: dict[str, Any] = {}
     for name, value in raw.items():
         wanted = known[name]
-        if wanted is None:
+        if wanted is None or (name == "t" and value is None and "concept" in known):
             done[name] = value
         elif isinstance(wanted, tuple):
             one = wanted[0]

@@ -159,9 +159,10 @@ class Edit:
         window: low, high: acts at the sampler steps with low < t ≤ high, and at t = 0 when low is 0.
         branch: ``cond``, ``uncond``, or ``both``: the change of the cond half, subtracted from the uncond half.
         blocks: for `concept` and `word`, in which blocks; empty: all that are labelled.
-        t: for `concept` and `word`, of the autoencoders whose features are added; None: nearest to the window's middle.
+        t: for `concept` and `word`, of the autoencoders whose features are added, at every step of the window; None:
+            nearest to the window's middle. Halfway, features have more names than at the first step, and work there.
         choice: for `concept` and `word`, which features are added, and how much of each: one of CHOICES
-            (`dictionary` is of a concept only).
+            (`dictionary` is of a concept only); empty: ``contrast`` for a concept, ``labels`` for a word.
         strength: β; 0 is no edit at all, a negative one takes away.
         unit: one of UNITS.
         images: places in the batch, from 0; empty: every picture.
@@ -175,8 +176,8 @@ class Edit:
     window: tuple[float, ...] = STAGES["early"]
     branch: str = "cond"
     blocks: tuple[str, ...] = ()
-    t: float | None = None
-    choice: str = "labels"
+    t: float | None = 0.5
+    choice: str = ""
     strength: float = 1.0
     unit: str = "update_norm"
     images: tuple[int, ...] = ()
@@ -187,6 +188,8 @@ class Edit:
             raise InputError("An edit needs a concept, a word or targets.")
         check_choice("unit", self.unit, tuple(UNITS))
         check_choice("branch", self.branch, (*BRANCHES, "both"))
+        if not self.choice:
+            object.__setattr__(self, "choice", "contrast" if self.concept else "labels")
         check_choice("choice", self.choice, CHOICES)
         if self.choice == "dictionary" and self.word:
             raise InputError("The choice dictionary needs a concept; a word of prompts stands in no dictionary.")
@@ -229,7 +232,7 @@ class Edit:
 
     def as_dict(self) -> dict[str, Any]:
         """Plain values without what is left at its default; `edit_files.read_edit` gives the edit back."""
-        usual = asdict(_DEFAULT) | {"concept": ""}
+        usual = asdict(_DEFAULT) | {"concept": "", "choice": "contrast" if self.concept else "labels"}
         plain = {name: value for name, value in asdict(self).items() if value != usual[name]}
         if "region" in plain:
             plain["region"] = {name: value for name, value in plain["region"].items() if value}

@@ -48,15 +48,24 @@ def test_equal_edits_have_equal_digests_however_their_numbers_are_written() -> N
     def made(kind: type) -> Edit:
         target = Target("mid", t=kind(1), features=(3,), scales=(kind(2),))
         where = Region(box=tuple(kind(v) for v in (0, 0, 1, 1)))
-        return Edit("dog", targets=(target,), region=where, window=(kind(0), kind(1)), t=kind(0), strength=kind(2))
+        steps = (kind(0), kind(1))
+        return Edit("dog", "", (target,), where, window=steps, t=kind(0), choice="labels", strength=kind(2))
 
     assert made(int) == made(float) and made(int).digest == made(float).digest
     vectors = [Edit(targets=(Target("mid", vector=v),), strength=s) for v, s in (((1, -0.0), -0.0), ((1.0, 0.0), 0.0))]
     assert vectors[0] == vectors[1] and vectors[0].digest == vectors[1].digest
     # What is recorded under a digest stays there.
-    assert (
-        made(float).digest == "a3f7f18c7e40fec1" and Edit(word="night", window=(0.2, 0.6)).digest == "a8b32939dd199dab"
-    )
+    night = Edit(word="night", window=(0.2, 0.6), t=None)
+    assert (made(float).digest, night.digest) == ("a3f7f18c7e40fec1", "a8b32939dd199dab")
+
+
+def test_defaults_are_those_that_were_measured_best() -> None:
+    dog, night = Edit("dog"), Edit(word="night")
+    assert (dog.choice, dog.t, dog.window, dog.outside, dog.strength) == ("contrast", 0.5, (0.6, 1.0), "remove", 1.0)
+    assert (night.choice, night.t) == ("labels", 0.5)
+    assert dog.as_dict() == {"concept": "dog"} and night.as_dict() == {"word": "night"}
+    nearest = Edit("dog", choice="labels", t=None)
+    assert read_edit(nearest.as_dict()) == nearest
 
 
 def test_short_forms(tmp_path) -> None:
@@ -116,7 +125,7 @@ def test_wrong_files_name_the_edit(tmp_path) -> None:
     with pytest.raises(InputError, match=r"edits\.json, edit 2: .*unit"):
         read_edits(tmp_path / "edits.json")
     (tmp_path / "none.yaml").write_text("edits: []")
-    with pytest.raises(InputError, match="list of edits"):
+    with pytest.raises(InputError, match="holds no edit; write at least one"):
         read_edits(tmp_path / "none.yaml")
 
 

@@ -162,7 +162,7 @@ class TestInBrowser:
         verdicts = page.texts(".causal .verdict")
         assert "confirmed" in verdicts[0] and "no sure effect" in verdicts[1] and "not a name" in verdicts[2]
         assert page.texts(".causal tbody tr:first-child td:nth-child(2)") == ["+12.5 [+11.5, +13.5]"]
-        assert "it fired in 9 of them" in page.one("#causal-title + .note").text
+        assert "Switched on in 16 pictures, beside another feature" in page.one("#causal-title + .note").text
         page.open("feature", site=SITE, f=0)
         assert page.texts(".causal") == []
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -101,13 +102,14 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> RunFolder:
 
 
 def test_concepts_and_words_become_features(run: RunFolder) -> None:
+    labels = partial(Edit, choice="labels", t=None)
     early, final, night, house, dictionary = resolve(
         [
-            Edit(concept="dog"),
-            Edit(concept="dog", window=(0.0, 0.2), branch="both"),
+            labels(concept="dog"),
+            labels(concept="dog", window=(0.0, 0.2), branch="both"),
             Edit(word="night", window=(0.2, 0.6), unit="feature_p99"),
-            Edit(concept="house"),
-            Edit(concept="dog", choice="dictionary", unit="code_norm"),
+            labels(concept="house"),
+            Edit(concept="dog", choice="dictionary", t=None, unit="code_norm"),
         ],
         run,
     )
@@ -121,10 +123,10 @@ def test_concepts_and_words_become_features(run: RunFolder) -> None:
     fixed = Edit(targets=(Target(BLOCK, features=(1,)),))
     assert resolve([fixed], run) == (fixed,)
     for wrong, sentence in [
-        (Edit(concept="cow"), "was never asked for 'cow'"),
+        (labels(concept="cow"), "was never asked for 'cow'"),
         (Edit(word="noon"), "stands in 0 of 24"),
-        (Edit(concept="dog", blocks=("up",)), "block up"),
-        (Edit(concept="dog", branch="uncond"), "carries 'dog'"),
+        (labels(concept="dog", blocks=("up",)), "block up"),
+        (labels(concept="dog", branch="uncond"), "carries 'dog'"),
     ]:
         with pytest.raises(InputError, match=sentence):
             resolve([wrong], run)
