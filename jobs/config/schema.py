@@ -267,7 +267,8 @@ def run_config(run: str | Path, overrides: Sequence[str] = ()) -> RunConfig:
         for name in one.key.split("."):
             value = getattr(value, name, None)
         named = isinstance(value, str) and re.fullmatch(r"[\w.]+:[\w.]+", value)
-        if named and not one.about.path and not value.startswith(("gazetteer.", "cuda:")):
+        given = any(override.partition("=")[0] == one.key for override in overrides)  # by whom it will run
+        if named and not given and not one.about.path and not value.startswith(("gazetteer.", "cuda:")):
             raise InputError(
                 f"{run} was made with {one.key}={value}, which is code; to let it run, name the run's configuration "
                 "with --config."

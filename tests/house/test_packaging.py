@@ -124,7 +124,7 @@ def readme_python() -> list[str]:
 def test_it_labels_among_files_of_our_names_and_the_readme_reads_it(
     python: Path, elsewhere: Path, executor: str
 ) -> None:
-    settings = [*FEW, "images=6", f"executor={executor}", "workers=1"]
+    settings = [*FEW, "images=6", "generation.t=[0.5]", f"executor={executor}", "workers=1"]
     done = run(python, elsewhere, "-m", "gazetteer", "label", "--out", "runs/scenes", "--set", *settings)
     assert done.returncode == 0, done.stderr
     assert pq.read_table(elsewhere / "runs/scenes/images").num_rows == 6

@@ -9,6 +9,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
 
+from gazetteer.data.core.errors import InputError
 from gazetteer.data.core.sites import SITE_COLUMNS
 from gazetteer.data.runs.reading import rows
 from gazetteer.data.tables.schemas import BEFORE_STREAMS, CODES, FINAL_TABLES, LABELLING_TABLES, before_streams
@@ -49,7 +50,10 @@ def test_final_tables_of_an_older_run_can_be_asked_by_site(tmp_path: Path) -> No
     for name in ("labels", "features"):
         path = tmp_path / "run" / f"{name}.parquet"
         pq.write_table(pq.read_table(path).drop_columns(list(BEFORE_STREAMS)), path)
-    assert load_labels(run, stream="text").num_rows == 0 and load_features(run, signal="output").num_rows == 0
+    with pytest.raises(InputError, match="has no stream 'text'; it has: image"):
+        load_labels(run, stream="text")
+    with pytest.raises(InputError, match="has no signal 'output'; it has: update"):
+        load_features(run, signal="output")
     assert load_labels(run, stream="image", signal="update").num_rows == load_labels(run).num_rows > 0
     assert load_labels(run).schema.equals(FINAL_TABLES["labels"])
 

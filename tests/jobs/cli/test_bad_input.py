@@ -41,7 +41,6 @@ def one_sentence(done: subprocess.CompletedProcess[str], code: int, *fragments: 
         (["generation.t=[0.5, 0.5]"], ["generation.t", "0.5 and 0.5"]),
         (["generation.guidance=1.0"], ["uncond"]),
         (["vocabulary.concepts=[]"], ["nothing to look for"]),
-        (["vocabulary.concepts=[Dog]"], ["lower-case"]),
         (["images"], ["key=value"]),
     ],
 )

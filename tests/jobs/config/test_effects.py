@@ -33,6 +33,7 @@ OTHER = {
     "detector.dtype": "float16", "detector.device": "cuda:1", "segmenter.library": "segment_anything",
     "segmenter.dtype": "float16", "segmenter.device": "mps", "segmenter.model_type": "vit_b", "executor": "serial",
     "model.device_map": "balanced", "model.offload": "model", "labels.top_shares": (0.5,),
+    "causal.windows": ("early",), "causal.strengths": (0.5,), "causal.places": ("cells",),
 }  # fmt: skip
 ILL = {"model.config", "vocabulary.tagger"}  # belong to settings of another kind, which would change too
 

@@ -36,7 +36,7 @@ def test_the_page_has_a_row_for_every_key() -> None:
     assert rows["generation.steps"] == "whole number, at least 1 | `50` | pictures | Sampler steps."
     assert rows["heldout"].startswith("number, at least 0, below 1 | `0.3` | labels | ")
     assert rows["model.path"].startswith("text | required | pictures | ")
-    assert rows["pools[].gpus"].startswith("number, at least 0 | `0.0` | nothing | ")
+    assert rows["pools[].gpus"].startswith("number, at least 0, or null | `null` | nothing | ")
     assert rows["sae.prompts.limit"].split(" | ")[2] == "autoencoders"
     assert rows["threads"].split(" | ")[2] == "pictures (last bits)"
     assert rows["vocabulary.ask"].startswith("one of all, prompt, both | `all` | segments | ")

@@ -12,7 +12,10 @@ from gazetteer.data.tables.schemas import CANDIDATES
 from gazetteer.jobs.label.untrusted import print_stopped, stopped_pairs
 from tests.support.runs.runs import PROVENANCE, SITE, blank
 
-RULES = {"labels.min_images": 5, "labels.max_q": 0.05, "labels.min_lift": 1.2, "labels.min_dataset_iou": 0.04}
+RULES = {
+    "labels.min_images": 5, "labels.max_q": 0.05, "labels.min_lift": 1.2, "labels.min_dataset_iou": 0.04,
+    "labels.min_precision": 0.3,
+}  # fmt: skip
 
 
 def run_of(path: Path, *pairs: tuple[int, float | None, float, float, bool]) -> RunFolder:
@@ -20,7 +23,7 @@ def run_of(path: Path, *pairs: tuple[int, float | None, float, float, bool]) -> 
     run = RunFolder(path).open_or_create(RULES)
     rows = [
         blank(CANDIDATES, model="m", **SITE, t=0.5, feature=n, concept="dog", images_both=both, q_value=q, lift=lift,
-              dataset_iou=iou, trusted=trusted)
+              dataset_iou=iou, mass_precision=0.9, explained=0.5, specificity=2.0, trusted=trusted)
         for n, (both, q, lift, iou, trusted) in enumerate(pairs)
     ]  # fmt: skip
     run.write_final("candidates", pa.Table.from_pylist(rows, schema=CANDIDATES), PROVENANCE)
