@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from gazetteer.data.core.errors import GazetteerError
+from gazetteer.data.core.errors import GazetteerError, InputError
 
 
 @contextmanager
@@ -23,6 +23,27 @@ def write_errors(path: str) -> Iterator[None]:
             reason = error.strerror or str(error)
             message = f"Cannot write {path} ({reason}); put that right and run the same command again: it resumes."
         raise GazetteerError(message) from error
+
+
+def new_file(path: str | Path) -> Path:
+    """A file that somebody names to be written, whose parent is made; nothing that is there is written over.
+
+    Raises:
+        InputError: something is there already, or nothing can be written there.
+    """
+    place = Path(path)
+    try:
+        there = os.path.lexists(place)
+        if not there:
+            place.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        reason = "what is to hold it is a file" if isinstance(error, (FileExistsError, NotADirectoryError)) else ""
+        raise InputError(f"{place} cannot be written ({reason or error.strerror}); name another place.") from error
+    if there:
+        raise InputError(f"{place} is there already, and nothing is written over it; give a new name.")
+    if not os.access(place.parent, os.W_OK | os.X_OK):
+        raise InputError(f"{place} cannot be written (no permission in its folder); name another place.")
+    return place
 
 
 def replace_file(path: Path, content: bytes) -> None:

@@ -64,6 +64,7 @@ def _of_config(arguments: argparse.Namespace) -> str | None:
 
 
 def _export(arguments: argparse.Namespace) -> int:
+    from gazetteer.data.core.atomic import new_file
     from gazetteer.data.core.errors import InputError
     from gazetteer.data.runs.folder import RunFolder
     from gazetteer.labeling.export.coco import export_coco
@@ -74,6 +75,8 @@ def _export(arguments: argparse.Namespace) -> int:
     if not (arguments.coco or arguments.voc or arguments.labelstudio or arguments.csv):
         raise InputError("Say what to write: --coco FILE, --voc FOLDER, --labelstudio FILE or --csv FILE.")
     run, written = RunFolder(arguments.run), []
+    for file in filter(None, (arguments.coco, arguments.labelstudio, arguments.csv)):
+        new_file(file)  # before any of them is written
     if arguments.coco:
         written.append(export_coco(run, arguments.coco, pictures=not arguments.no_pictures))
     if arguments.voc:

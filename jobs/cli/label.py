@@ -159,11 +159,13 @@ def _pipeline_of_run(arguments: argparse.Namespace) -> Any:
 
 
 def _compare(arguments: argparse.Namespace) -> int:
+    from gazetteer.data.core.atomic import new_file, replace_file
     from gazetteer.labeling.quality.compare import compare_runs, print_comparison
 
+    if arguments.out:
+        new_file(arguments.out)
     changes, found = compare_runs(arguments.before, arguments.after)
     if arguments.out:
-        from gazetteer.data.core.atomic import replace_file
         from gazetteer.data.runs.publish import parquet_bytes
 
         replace_file(Path(arguments.out), parquet_bytes("changes", changes, found))

@@ -6,7 +6,9 @@ import json
 from pathlib import Path
 from typing import Any
 
-from gazetteer.data.core.atomic import replace_file
+from pycocotools import mask as masks
+
+from gazetteer.data.core.atomic import new_file, replace_file
 from gazetteer.data.core.errors import InputError
 from gazetteer.data.runs.folder import RunFolder
 from gazetteer.labeling.export.pictures import concepts_of_run, pictures_of_run
@@ -15,6 +17,7 @@ from gazetteer.labeling.export.pictures import concepts_of_run, pictures_of_run
 def export_coco(run: RunFolder, file: str | Path, *, pictures: bool = True) -> dict[str, Any]:
     """Write a run's segments as COCO instances: polygons are not made, masks are compressed run lengths.
 
+    A ``bbox`` is its mask's own; the detector's box is ``detector_box``, both [x, y, width, height] in pixels.
     Each image has, beside COCO's keys, ``gazetteer``: its image id, prompt, seed, split and the concepts that were
     asked of it. Its caption is an entry of ``captions_<name>`` beside the file, as COCO keeps them.
 
@@ -24,13 +27,16 @@ def export_coco(run: RunFolder, file: str | Path, *, pictures: bool = True) -> d
     Returns:
         counts and what was written.
     Raises:
-        InputError: not a finished run, or a place that cannot be written.
+        InputError: not a finished run, or a file that is there already or cannot be written.
     """
     target = Path(file)
     if target.suffix != ".json":
         raise InputError(f"--coco names a JSON file to write, not {target}.")
     folder = target.parent / "images"
-    (folder if pictures else target.parent).mkdir(parents=True, exist_ok=True)
+    spoken = captions_beside(new_file(target))
+    new_file(spoken)
+    if pictures and folder.exists() and not folder.is_dir():
+        raise InputError(f"{folder} is to hold the pictures of {target} and is a file; name another place.")
     concepts = concepts_of_run(run)
     number = {concept: i for i, concept in enumerate(concepts, 1)}
     images: list[dict[str, Any]] = []
@@ -52,7 +58,6 @@ def export_coco(run: RunFolder, file: str | Path, *, pictures: bool = True) -> d
     about = {"description": f"Segments of the Gazetteer run {name}", "version": "1.0"}
     common = {"info": about, "licenses": [], "images": images}
     _write(target, {**common, "annotations": annotations, "categories": categories})
-    spoken = target.with_name(f"captions_{target.name.removeprefix('instances_')}")
     _write(spoken, {**common, "annotations": captions})
     return {
         "coco": str(target), "captions": str(spoken), "images": len(images), "segments": len(annotations),
@@ -60,12 +65,18 @@ def export_coco(run: RunFolder, file: str | Path, *, pictures: bool = True) -> d
     }  # fmt: skip
 
 
+def captions_beside(file: Path) -> Path:
+    """The file of captions of a file of instances."""
+    return file.with_name(f"captions_{file.name.removeprefix('instances_')}")
+
+
 def _annotation(segment: dict[str, Any], number: int, image: int, categories: dict[str, int]) -> dict[str, Any]:
-    x0, y0, x1, y1 = segment["box"]
+    x0, y0, x1, y1 = segment["box"]  # of the detector; the mask may reach beyond it
+    coded = {"size": list(segment["mask"]["size"]), "counts": segment["mask"]["counts"]}
     return {
         "id": number, "image_id": image, "category_id": categories[segment["concept"]], "iscrowd": 0,
-        "segmentation": {"size": list(segment["mask"]["size"]), "counts": segment["mask"]["counts"]},
-        "area": segment["area"], "bbox": [x0, y0, x1 - x0, y1 - y0], "score": segment["score"],
+        "segmentation": coded, "area": segment["area"], "bbox": masks.toBbox(coded).tolist(),
+        "detector_box": [x0, y0, x1 - x0, y1 - y0], "score": segment["score"],
     }  # fmt: skip
 
 

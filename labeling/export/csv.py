@@ -9,7 +9,7 @@ import pyarrow as pa
 import pyarrow.csv
 import pyarrow.types as types
 
-from gazetteer.data.core.atomic import replace_file
+from gazetteer.data.core.atomic import new_file, replace_file
 from gazetteer.data.core.errors import InputError
 from gazetteer.data.runs.folder import RunFolder
 
@@ -22,7 +22,7 @@ def export_csv(run: RunFolder, file: str | Path, table: str = "labels") -> dict[
     Returns:
         counts, the columns, and those ``left_out`` because they hold lists, structures or bytes.
     Raises:
-        InputError: not a finished run, or no such table.
+        InputError: not a finished run, no such table, or a file that is there already or cannot be written.
     """
     if table not in TABLES:
         raise InputError(f"There is no table {table!r} to export; accepted: {', '.join(TABLES)}.")
@@ -31,8 +31,7 @@ def export_csv(run: RunFolder, file: str | Path, table: str = "labels") -> dict[
     whole = run.read_table(table) if table in ("images", "segments") else run.read_final(table)
     kept = [field.name for field in whole.schema if _scalar(field.type)]
     left = [name for name in whole.column_names if name not in kept]
-    target = Path(file)
-    target.parent.mkdir(parents=True, exist_ok=True)
+    target = new_file(file)
     sink = pa.BufferOutputStream()
     pyarrow.csv.write_csv(whole.select(kept), sink)
     replace_file(target, sink.getvalue().to_pybytes())

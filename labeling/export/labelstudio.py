@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from gazetteer.data.core.atomic import replace_file
+from gazetteer.data.core.atomic import new_file, replace_file
 from gazetteer.data.core.errors import InputError
 from gazetteer.data.runs.folder import RunFolder
 from gazetteer.data.tables.masks import struct_to_mask
@@ -29,16 +29,16 @@ def export_labelstudio(run: RunFolder, file: str | Path) -> dict[str, Any]:
     """Write tasks with predictions, pictures inside as data URLs, and the labelling interface beside them (``.xml``).
 
     Raises:
-        InputError: not a finished run, or a file that is no ``.json``.
+        InputError: not a finished run, or a file that is no ``.json``, is there already or cannot be written.
     """
     target = Path(file)
     if target.suffix != ".json":
         raise InputError(f"--labelstudio names a JSON file to write, not {target}.")
-    target.parent.mkdir(parents=True, exist_ok=True)
+    new_file(target)
+    interface = new_file(target.with_suffix(".xml"))
     tasks = [_task(one, run) for one in pictures_of_run(run)]
     replace_file(target, json.dumps(tasks).encode("utf-8"))
     labels = "\n".join(f'    <Label value="{_escaped(concept)}"/>' for concept in concepts_of_run(run))
-    interface = target.with_suffix(".xml")
     replace_file(interface, CONFIG.format(labels=labels).encode("utf-8"))
     segments = sum(len(task["predictions"][0]["result"]) for task in tasks)
     return {"labelstudio": str(target), "interface": str(interface), "images": len(tasks), "segments": segments}

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from gazetteer.data.core.atomic import new_file
 from gazetteer.data.core.errors import InputError
 from gazetteer.data.runs.folder import RunFolder
 
@@ -63,5 +64,8 @@ def new_place(path: str | Path, what: str) -> Path:
     place = Path(path)
     if place.is_dir() and any(place.iterdir()):
         raise InputError(f"{what} {place} is a folder that holds files; name a new one.")
-    place.parent.mkdir(parents=True, exist_ok=True)
+    if place.exists() and not place.is_dir():
+        raise InputError(f"{what} {place} is a file; name a new one.")
+    if not place.exists():
+        new_file(place)
     return place

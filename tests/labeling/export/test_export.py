@@ -47,7 +47,11 @@ def test_coco_json_is_the_run_to_pycocotools(scenes_run: Path, tmp_path: Path) -
         anns = theirs.loadAnns(theirs.getAnnIds(imgIds=image["id"]))
         mine = sorted((theirs.cats[a["category_id"]]["name"], theirs.annToMask(a).astype(bool).tobytes()) for a in anns)
         assert mine == truth.get(row["image_id"], [])
-        assert all(a["area"] == theirs.annToMask(a).sum() for a in anns)
+        for one in anns:
+            rows, columns = np.nonzero(mask := theirs.annToMask(one))
+            assert one["area"] == mask.sum()
+            ends = [columns.min(), rows.min(), np.ptp(columns) + 1, np.ptp(rows) + 1]
+            assert one["bbox"] == ends and len(one["detector_box"]) == 4
     back = CocoPictures(str(file))
     for key in back.keys:
         found = back.read(key)
@@ -136,3 +140,26 @@ def test_the_command_writes_what_was_asked(scenes_run: Path, tmp_path: Path) -> 
     ):
         wrong = in_process("export", *words)
         assert wrong.returncode == 2 and sentence in wrong.stderr
+
+
+@pytest.mark.parametrize(
+    ("option", "name", "there"),
+    [
+        ("--csv", "x.csv", "x.csv"), ("--coco", "x.json", "x.json"), ("--coco", "instances_x.json", "captions_x.json"),
+        ("--labelstudio", "x.json", "x.json"), ("--labelstudio", "x.json", "x.xml"), ("--voc", "v", "v"),
+    ],
+)  # fmt: skip
+def test_nothing_is_written_over(scenes_run: Path, tmp_path: Path, option: str, name: str, there: str) -> None:
+    (tmp_path / there).write_text("mine")
+    wrong = in_process("export", str(scenes_run), option, str(tmp_path / name))
+    assert wrong.returncode == 2 and str(tmp_path / there) in wrong.stderr and "new" in wrong.stderr
+    assert [(file.name, file.read_text()) for file in tmp_path.iterdir()] == [(there, "mine")]
+
+
+@pytest.mark.parametrize(("option", "name"), [("--csv", "x.csv"), ("--coco", "x.json"), ("--voc", "x")])
+def test_a_place_below_a_file_is_refused(scenes_run: Path, tmp_path: Path, option: str, name: str) -> None:
+    (tmp_path / "file").write_text("mine")
+    for place in (tmp_path / "file" / name, tmp_path / "file" / "folder" / name):
+        wrong = in_process("export", str(scenes_run), option, str(place))
+        assert wrong.returncode == 2 and f"{place} cannot be written" in wrong.stderr
+    assert (tmp_path / "file").read_text() == "mine"

@@ -68,6 +68,10 @@ def test_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None
     assert said.startswith("The autoencoders differ")  # before any number is read
     assert json.loads(out)["changes"] == 3
     assert pq.read_table(tmp_path / "changes.parquet")["change"].to_pylist() == ["changed", "lost", "gained"]
+    (tmp_path / "changes.parquet").write_text("mine")
+    assert main(["compare", *runs, "--out", str(tmp_path / "changes.parquet")]) == 2
+    assert "changes.parquet is there already" in capsys.readouterr().err
+    assert (tmp_path / "changes.parquet").read_text() == "mine"
 
 
 def test_sites_left_out_are_named_first(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
