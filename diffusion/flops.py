@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from gazetteer.data.core.errors import InputError
+from gazetteer.data.inputs.model_files import why_not_loaded
 from gazetteer.diffusion.config.generation import GenerationConfig
 from gazetteer.diffusion.config.suitable import check_scheduler
 from gazetteer.diffusion.denoisers.registry import UNET, adapter_of_index
@@ -77,8 +78,8 @@ def model_cost(config: ModelConfig, steps: int, height: int = 0, width: int = 0)
         words = adapter.words(index)
         texts = [_text(path, part, options, words) for part in parts if part.startswith("text_encoder")]
     except (OSError, ValueError, KeyError, AttributeError) as error:
-        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
-        raise InputError(f"The configurations of the model {path} could not be read: {reason}") from error
+        said = why_not_loaded("text-to-image model", path, error)
+        raise InputError(said.replace(" could not be loaded:", "'s configurations could not be read:")) from error
     scale = adapter.scale(vae.config)
     rows, columns = adapter.latent_size(network.config, height, width, scale)
     sampler.set_timesteps(**adapter.timesteps(sampler, steps, network.config, (rows, columns)))
