@@ -17,7 +17,16 @@ from gazetteer.attribution.edits.tune import gradient_steps
 from gazetteer.attribution.objective.problem import Scores
 from gazetteer.attribution.scores.controls import CONTROLS
 from gazetteer.attribution.scores.estimators import Options, estimate
-from gazetteer.attribution.scores.selection import PRESETS, Chosen, Selection, count, random_like, select
+from gazetteer.attribution.scores.selection import (
+    PRESETS,
+    Chosen,
+    Selection,
+    Supply,
+    count,
+    random_like,
+    select,
+    supply,
+)
 
 
 class Methods:
@@ -95,14 +104,10 @@ class Methods:
     def choose(self, goal: str, method: str, concept: str, fraction: float) -> Chosen:
         """The weights a method takes; followers take as many of each layer as their `leader` does at this fraction."""
         c, method = self.config, "cad" if method == "repaired" else method
-        sign = "positive" if goal == "erase" else "negative"
         if method.endswith("_all"):
             return {name: torch.arange(w.numel()) for name, w in self.wide.items()}
-        if method in ("iterated", "steps"):
-            return select(self.scores(goal, method, concept, fraction), Selection(fraction, "global"))
         if not (followed := leader(method, c.reference)):
-            per = PRESETS["cad"].selection.per if method == "published" else c.per
-            return select(self.scores(goal, method, concept), Selection(fraction, per, sign))
+            return select(*self._ranked(goal, method, concept, fraction))
         counts = self.choose(goal, followed, concept, fraction)
         if method in TUNED:
             return counts
@@ -115,6 +120,24 @@ class Methods:
             name: scores[name].reshape(-1).sort(descending=True, stable=True).indices[: len(index)].sort().values
             for name, index in counts.items()
         }
+
+    def supply(self, goal: str, method: str, concept: str, fraction: float) -> Supply | None:
+        """How many weights a method, or its `leader`, asks for at a fraction, and how many it could take; None of one
+        that changes its whole scope."""
+        if takes_all(method):
+            return None
+        method = "cad" if method == "repaired" else method
+        ranking = leader(method, self.config.reference) or method
+        chosen = self.choose(goal, ranking, concept, fraction)
+        return supply(*self._ranked(goal, ranking, concept, fraction), chosen)
+
+    def _ranked(self, goal: str, method: str, concept: str, fraction: float) -> tuple[Scores, Selection]:
+        """The scores by which a method that follows none chooses, and how."""
+        scores = self.scores(goal, method, concept, fraction)
+        if method in ("iterated", "steps"):
+            return scores, Selection(fraction, "global")
+        per = PRESETS["cad"].selection.per if method == "published" else self.config.per
+        return scores, Selection(fraction, per, "positive" if goal == "erase" else "negative")
 
     def scores(self, goal: str, method: str, concept: str, fraction: float = 0.0) -> Scores:
         """α of every weight of the scope under a method.

@@ -145,7 +145,10 @@ def check_asked(config: SuiteConfig, known: Collection[str], concepts: Sequence[
     if wrong := sorted(set(concepts) - set(known)):
         raise InputError(f"{wrong[0]!r} is not in vocabulary.concepts: {', '.join(sorted(known))}.")
     if wrong := sorted(set(only) - {*config.evaluation.erase, *config.evaluation.amplify}):
-        raise InputError(f"Unknown method {wrong[0]!r}; accepted: {', '.join(config.evaluation.erase)}.")
+        accepted = ", ".join(dict.fromkeys((*config.evaluation.erase, *config.evaluation.amplify)))
+        if wrong[0] in {*ERASE, *AMPLIFY}:
+            raise InputError(f"The method {wrong[0]!r} is not in the quick set: {accepted}; leave out --quick for it.")
+        raise InputError(f"Unknown method {wrong[0]!r}; accepted: {accepted}.")
 
 
 def run_suite(

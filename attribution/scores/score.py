@@ -15,7 +15,17 @@ from gazetteer.attribution.objective.trajectory import generate_latents, noised_
 from gazetteer.attribution.scores.estimators import GROUPED, Options, cost, estimate
 from gazetteer.attribution.scores.groups import row_groups
 from gazetteer.attribution.scores.overlap import by_step
-from gazetteer.attribution.scores.selection import PRESETS, Chosen, Preset, Selection, scope_weights, select
+from gazetteer.attribution.scores.selection import (
+    PRESETS,
+    Chosen,
+    Preset,
+    Selection,
+    Supply,
+    check_fraction,
+    scope_weights,
+    select,
+    supply,
+)
 from gazetteer.data.core.errors import InputError
 from gazetteer.data.core.sites import Site, step_of
 from gazetteer.sae.model.checkpoint import load_site_saes
@@ -72,6 +82,8 @@ class ScoreConfig:
             raise InputError(f"preset is {self.preset!r}; accepted: {', '.join(PRESETS)}.")
         if self.preset and (given := [n for n in ("scope", "fraction", "per") if getattr(self, n) is not None]):
             raise InputError(f"The preset {self.preset} sets {given[0]} itself; leave out --{given[0]} or --preset.")
+        if self.fraction is not None:
+            check_fraction(self.fraction)
 
 
 @dataclass(frozen=True)
@@ -82,6 +94,7 @@ class Scored:
         scope, selection: which weights were scored, and which part of them was taken.
         weights: that were scored, by name.
         chosen: flat indices of those that an edit takes.
+        supply: how many were asked for, and how many could be taken.
         value: J of the intact model.
         site, feature: of an SAE feature.
         cost: evaluations and gradients of J that were spent.
@@ -93,6 +106,7 @@ class Scored:
     weights: dict[str, nn.Parameter]
     scores: Scores
     chosen: Chosen
+    supply: Supply
     value: float
     site: Site | None
     feature: int | None
@@ -120,7 +134,7 @@ def score_weights(pipe: Any, config: ScoreConfig, saes: SaeSource = "", signal: 
     scores = estimate(config.estimator, problem, options)
     taken = select(scores, selection)
     if not taken:
-        least = f"{1 / selection.fraction:.0f}" if selection.fraction else "infinitely many"
+        least = f"{1 / selection.fraction:.0f}"
         raise InputError(
             f"A fraction of {selection.fraction} per {selection.per} takes no weight here (a row of fewer than {least} "
             "weights gives up none); raise --fraction or use --per layer."
@@ -128,7 +142,8 @@ def score_weights(pipe: Any, config: ScoreConfig, saes: SaeSource = "", signal: 
     steps = by_step(problem, taken, config.steps) if config.by_step else []
     spent = cost(config.estimator, options, len(groups) if groups else 0)
     return Scored(
-        scope, selection, weights, scores, taken, problem.value(), site, feature, spent, steps
+        scope, selection, weights, scores, taken, supply(scores, selection, taken), problem.value(), site, feature,
+        spent, steps,
     )  # fmt: skip
 
 

@@ -18,6 +18,12 @@ Chosen = dict[str, Tensor]
 """Flat int64 indices into each parameter, ascending; parameters with none are absent."""
 
 
+def check_fraction(fraction: float) -> None:
+    """InputError unless a fraction that a user names can take something: above 0 and at most 1."""
+    if not 0 < fraction <= 1:
+        raise InputError(f"fraction is {fraction}; accepted: a number above 0 and at most 1.")
+
+
 @dataclass(frozen=True)
 class Selection:
     """Which weights to take by score.
@@ -101,6 +107,44 @@ def select(scores: Mapping[str, Tensor], selection: Selection) -> Chosen:
     return {name: index for name, index in chosen.items() if len(index)}
 
 
+@dataclass(frozen=True)
+class Supply:
+    """How many weights a selection asks for, and how many could be taken.
+
+    Attributes:
+        asked: int(fraction · weights) of every row or layer, or of all.
+        eligible: weights with a score of the selection's sign; no other is ever taken.
+        taken: what `select` takes.
+        sign: of the selection.
+    """
+
+    asked: int
+    eligible: int
+    taken: int
+    sign: str
+
+    @property
+    def short(self) -> str:
+        """Why fewer are taken than were asked for; empty where as many are."""
+        if self.taken >= self.asked:
+            return ""
+        kind = {"positive": "positive", "negative": "negative", "both": "nonzero"}[self.sign]
+        return (
+            f"asked for {self.asked} weights, takes {self.taken}: only weights of {kind} score are taken, "
+            f"and {self.eligible} have one"
+        )
+
+
+def supply(scores: Mapping[str, Tensor], selection: Selection, chosen: Mapping[str, Tensor]) -> Supply:
+    """What a selection asks of these scores, and what there is; `chosen` is what `select` gives of them."""
+    sizes = [(len(s), s.numel() // len(s)) if selection.per == "row" else (1, s.numel()) for s in scores.values()]
+    if selection.per == "global":
+        sizes = [(1, sum(columns for _, columns in sizes))]
+    wanted = sum(rows * _wanted(columns, selection.fraction) for rows, columns in sizes)
+    eligible = sum(int((_strength(score, selection.sign) > 0).sum()) for score in scores.values())
+    return Supply(wanted, eligible, count(chosen), selection.sign)
+
+
 def random_like(chosen: Mapping[str, Tensor], weights: Mapping[str, Any], seed: int) -> Chosen:
     """As many weights of each parameter, drawn at random: a control with an equal count and layer profile."""
     generator = torch.Generator("cpu").manual_seed(seed)
@@ -127,9 +171,13 @@ def _strength(score: Tensor, sign: str) -> Tensor:
     return score if sign == "positive" else -score if sign == "negative" else score.abs()
 
 
+def _wanted(columns: int, fraction: float) -> int:
+    return int(fraction * columns + 1e-9)
+
+
 def _top(table: Tensor, fraction: float) -> Tensor:
     """Flat indices of the int(fraction · columns) highest entries > 0 of every row of [rows, columns], ascending."""
-    wanted = int(fraction * table.shape[1] + 1e-9)
+    wanted = _wanted(table.shape[1], fraction)
     if not wanted:
         return torch.empty(0, dtype=torch.int64)
     order = table.sort(dim=1, descending=True, stable=True).indices[:, :wanted]

@@ -25,7 +25,7 @@ def _add_score(verbs: Any) -> None:
     )
     configured(score)
     score.add_argument("--out", required=True, metavar="FOLDER", help="receives the edit and components.parquet")
-    score.add_argument("--concept", default="", help="a word or phrase; or name a --feature")
+    score.add_argument("--concept", default="", help="of vocabulary.concepts or steer.words; or name a --feature")
     score.add_argument(
         "--feature", default="", metavar="SITE:N", help="an SAE feature, with --prompts to measure it on"
     )
@@ -162,8 +162,9 @@ def _attribute_score(arguments: argparse.Namespace) -> int:
     config = ScoreConfig(**{**given, "prompts": tuple(arguments.prompts)})
     result = score(run, config, arguments.out)
     print(f"{result['weights']} of {result['scored']} weights; edit {result['edit']}, table {result['components']}")
-    if result["said"]:
-        print(result["said"])
+    for sentence in (result["short"], result["said"]):
+        if sentence:
+            print(sentence)
     print_json(arguments, result)
     return DONE
 
@@ -181,13 +182,15 @@ def _attribute_apply(arguments: argparse.Namespace) -> int:
 def _attribute_edit(arguments: argparse.Namespace) -> int:
     run = configuration(arguments)
     from gazetteer.attribution.edits.defaults import evaluated
-    from gazetteer.jobs.experiments.attribute_edit import EditConfig, make_edit
+    from gazetteer.jobs.experiments.attribute_edit import EditConfig, make_edit, settled
     from gazetteer.jobs.experiments.attribute_report import print_edit
 
-    print("making the edit, minutes at most; it does not resume")
     methods = evaluated(run.generation.steps, run.generation.guidance, run.seed)
     given = {name: getattr(arguments, name) for name in ("concept", "goal", "method", "fraction", "sheet")}
-    result = make_edit(run, methods, EditConfig(**given), arguments.out)
+    config = EditConfig(**given)
+    settled(run, methods, config)  # what cannot be is refused before minutes are promised
+    print("making the edit, minutes at most; it does not resume")
+    result = make_edit(run, methods, config, arguments.out)
     print_edit(result)
     print_json(arguments, result)
     return DONE

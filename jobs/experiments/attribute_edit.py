@@ -10,21 +10,21 @@ import numpy as np
 from PIL import Image
 
 from gazetteer.attribution.edits.cast import fitted
-from gazetteer.attribution.edits.defaults import POOL, dose
+from gazetteer.attribution.edits.defaults import POOL, Dose, dose
 from gazetteer.attribution.edits.delta import Delta, applied
 from gazetteer.attribution.edits.delta_file import save_delta
 from gazetteer.attribution.edits.methods import Methods
 from gazetteer.attribution.edits.problems import MethodConfig
 from gazetteer.attribution.evaluation.cases import REPORT, Case
 from gazetteer.attribution.evaluation.evaluators import Images, painter
+from gazetteer.attribution.scores.selection import check_fraction
 from gazetteer.data.core.digests import digest_path
 from gazetteer.data.core.errors import InputError
 from gazetteer.data.tables.images import encode_image
 from gazetteer.data.tables.provenance import provenance
 from gazetteer.jobs.config.schema import RunConfig
-from gazetteer.jobs.experiments.attribute_evaluate import load_methods, read_cases, style_words
+from gazetteer.jobs.experiments.attribute_evaluate import kind_of, load_methods, read_cases, style_words
 from gazetteer.jobs.experiments.attribute_score import file_name
-from gazetteer.labeling.vocabulary.concepts import Vocabulary
 
 
 @dataclasses.dataclass(frozen=True)
@@ -49,6 +49,20 @@ class EditConfig:
     def __post_init__(self) -> None:
         if self.sheet < 0 or self.pool < 2:
             raise InputError("sheet must be at least 0 and pool at least 2.")
+        if self.fraction is not None:
+            check_fraction(self.fraction)
+
+
+def settled(run: RunConfig, methods: MethodConfig, config: EditConfig) -> tuple[EditConfig, str, Dose]:
+    """The same with its fraction, the kind of the concept, and the default dose; needs no model.
+
+    Raises:
+        InputError: an unknown concept, goal or method.
+    """
+    kind = kind_of(run, config.concept)
+    default = dose(config.goal, config.method, kind, methods.reference)
+    fraction = default.taken if config.fraction is None else config.fraction
+    return dataclasses.replace(config, fraction=fraction), kind, default
 
 
 def make_edit(run: RunConfig, methods: MethodConfig, config: EditConfig, out: str) -> dict[str, Any]:
@@ -59,17 +73,16 @@ def make_edit(run: RunConfig, methods: MethodConfig, config: EditConfig, out: st
             default `pool` the edit is, weight for weight, the one that was evaluated.
 
     Returns:
-        ``edit``, ``weights``, everything of `config`, ``kind`` (objects or styles), ``measured`` (whether the
+        ``edit``, ``weights``, ``asked`` and ``eligible`` (`Supply`; None where no score chooses), ``short``,
+        everything of `config`, ``kind`` (objects or styles), ``measured`` (whether the
         evaluation chose this dose), ``before`` and ``after`` (pictures of ``prompt``), ``sheet``; paths are empty
         without pictures; ``computed_in``, ``said`` and ``rounding``, of the numbers.
 
     Raises:
         InputError: an unknown concept, goal or method, or a fraction that takes nothing.
     """
-    kind = kind_of(run, config.concept)
-    default = dose(config.goal, config.method, kind, methods.reference)
+    config, kind, default = settled(run, methods, config)
     fraction = default.taken if config.fraction is None else config.fraction
-    config = dataclasses.replace(config, fraction=fraction)
     prompts = read_cases(run, config.pool, style_words(run))
     prepared, studied = load_methods(run, methods, prompts)
     edit = prepared.edit(config.goal, config.method, config.concept, fraction)
@@ -79,22 +92,15 @@ def make_edit(run: RunConfig, methods: MethodConfig, config: EditConfig, out: st
     about = provenance({"model": digest_path(run.model.path)}, edit.provenance)
     stored, rounding = fitted(Delta(edit.changes, about), studied.stored)
     save_delta(stored, path)
+    supply = prepared.supply(config.goal, config.method, config.concept, fraction)
     shown = [c for c in prompts.cases if c.half == REPORT and config.concept in c.named][: config.sheet]
     return {
-        "edit": str(path), "weights": len(edit), **dataclasses.asdict(config), "kind": kind,
+        "edit": str(path), "weights": len(edit), "asked": supply and supply.asked,
+        "eligible": supply and supply.eligible, **dataclasses.asdict(config), "kind": kind,
         "measured": default.measured and fraction == default.taken, "computed_in": studied.computed_in,
-        "said": studied.said, "rounding": str(rounding), **_pictures(run, prepared, edit, shown, path),
+        "said": studied.said, "short": supply.short if supply else "", "rounding": str(rounding),
+        **_pictures(run, prepared, edit, shown, path),
     }  # fmt: skip
-
-
-def kind_of(run: RunConfig, concept: str) -> str:
-    """Whether a concept is an object or a style; InputError for one that the run knows neither as."""
-    if concept in (known := Vocabulary(run.vocabulary).concepts):
-        return "objects"
-    if concept in (styles := style_words(run)):
-        return "styles"
-    words = f", nor in steer.words: {', '.join(styles)}" if styles else ""
-    raise InputError(f"{concept!r} is not in vocabulary.concepts: {', '.join(sorted(known))}{words}.")
 
 
 def _pictures(run: RunConfig, methods: Methods, edit: Delta, cases: list[Case], path: Path) -> dict[str, str]:

@@ -47,6 +47,16 @@ def style_words(run: RunConfig) -> tuple[str, ...]:
     return run.steer.words if run.steer.classifier else ()
 
 
+def kind_of(run: RunConfig, concept: str) -> str:
+    """Whether a concept is an object or a style; InputError for one that the run knows neither as."""
+    if concept in (known := Vocabulary(run.vocabulary).concepts):
+        return "objects"
+    if concept in (styles := style_words(run)):
+        return "styles"
+    words = f", nor in steer.words: {', '.join(styles)}" if styles else ""
+    raise InputError(f"{concept!r} is not in vocabulary.concepts: {', '.join(sorted(known))}{words}.")
+
+
 def load_methods(run: RunConfig, config: MethodConfig, prompts: Prompts) -> tuple[Methods, Studied]:
     """The run's model with all methods; InputError for a model that cannot be read."""
     use_threads(run.threads)

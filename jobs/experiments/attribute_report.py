@@ -89,6 +89,8 @@ def print_edit(result: Mapping[str, Any]) -> None:
     """What `gazetteer attribute edit` made, as text; the last lines are the pictures before and after."""
     fraction, method = result["fraction"], result["method"]
     print(f"{result['goal']} {result['concept']} by {method}: {result['weights']} weights, fraction {fraction:g}")
+    if result["short"]:
+        print(result["short"])
     if not result["measured"]:
         print(f"{method} was not evaluated with this fraction to {result['goal']} {result['kind']}; see the pictures")
     if result["said"]:

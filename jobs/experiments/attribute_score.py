@@ -18,7 +18,9 @@ from gazetteer.data.core.digests import digest_path
 from gazetteer.data.core.threads import use_threads
 from gazetteer.data.tables.provenance import provenance
 from gazetteer.jobs.config.schema import RunConfig
+from gazetteer.jobs.experiments.attribute_evaluate import kind_of
 from gazetteer.jobs.experiments.attribute_model import load_studied
+from gazetteer.labeling.vocabulary.concepts import Vocabulary
 from gazetteer.labeling.vocabulary.words import parts, words
 
 
@@ -26,8 +28,10 @@ def score(run: RunConfig, config: ScoreConfig, out: str) -> dict[str, Any]:
     """Score the weights, write ``OUT/components.parquet`` and the edit ``OUT/<name>.safetensors``; say what was done.
 
     Raises:
-        InputError: anything that does not fit.
+        InputError: anything that does not fit, or a concept that `vocabulary`, where it names any, does not name.
     """
+    if config.concept and Vocabulary(run.vocabulary).concepts:
+        kind_of(run, config.concept)
     use_threads(run.threads)
     studied = load_studied(run.model)
     scored = score_weights(studied.pipe, config, run.saes, run.sae_check.signal)
@@ -44,6 +48,7 @@ def score(run: RunConfig, config: ScoreConfig, out: str) -> dict[str, Any]:
     table = write_components(out, rows, about)
     return {
         "edit": str(path), "components": str(table), "weights": count(scored.chosen),
+        "asked": scored.supply.asked, "eligible": scored.supply.eligible, "short": scored.supply.short,
         "scored": sum(w.numel() for w in scored.weights.values()), "J": scored.value, "cost": scored.cost,
         "computed_in": studied.computed_in, "said": studied.said,
         "by_module": {n: len(i) for n, i in sorted(scored.chosen.items(), key=lambda item: -len(item[1]))},

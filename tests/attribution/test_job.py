@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
+import re
 from pathlib import Path
 from xml.etree import ElementTree
 
@@ -71,6 +72,7 @@ def test_score_apply_and_undo(run: RunConfig, tmp_path: Path) -> None:
     assert sum(table["chosen"].to_pylist()) == done["weights"] == len(load_delta(done["edit"]))
     assert sum(table["weights"].to_pylist()) == done["scored"]
     assert set(table["estimator"].to_pylist()) == {"cad"} and table.schema == load_components(done["components"]).schema
+    assert done["asked"] == done["weights"] <= done["eligible"] and not done["short"]
     assert done["cost"] == {"values": 0, "gradients": 1}
     assert len(done["by_step"]) == 3 and sum(done["by_step"]) == pytest.approx(1)
     assert read_provenance(done["components"])["config"]["concept"] == "dog"
@@ -114,6 +116,34 @@ def test_score_apply_and_undo(run: RunConfig, tmp_path: Path) -> None:
             ScoreConfig(concept="dog", preset="cad", **{name: value})  # type: ignore[arg-type]
     with pytest.raises(InputError, match="missing or corrupt"):
         load_components(tmp_path)
+    large = score(run, dataclasses.replace(config, fraction=0.9, by_step=False), str(tmp_path / "large"))
+    assert large["weights"] == large["eligible"] < large["asked"] <= 0.9 * large["scored"]
+    assert f"and {large['eligible']} have one" in large["short"]
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        ("score --concept zebrafish", "'zebrafish' is not in vocabulary.concepts"),
+        ("score --concept dog --fraction 0", "fraction is 0.0; accepted: a number above 0 and at most 1"),
+        ("edit --concept zebrafish", "'zebrafish' is not in vocabulary.concepts"),
+        ("edit --concept dog --share 1.5", "fraction is 1.5; accepted"),
+        ("edit --concept dog --fraction 0", "fraction is 0.0; accepted"),
+        ("edit --concept dog --method magic", "Unknown method 'magic'"),
+        ("evaluate --quick --methods random", "'random' is not in the quick set: steps, "),
+        ("evaluate --quick --methods magic", "Unknown method 'magic'; accepted: steps, "),
+    ],
+)
+def test_what_cannot_be_is_refused_before_a_model_is_read(
+    words: str, said: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """There is no model at the path, which would be the sentence if it were looked at."""
+    arguments = parser().parse_args(
+        ["attribute", *words.split(), "--out", str(tmp_path / "out"), "--set", f"model.path={tmp_path / 'none'}"]
+    )
+    with pytest.raises(InputError, match=re.escape(said)):
+        arguments.action(arguments)
+    assert "minutes" not in capsys.readouterr().out and not (tmp_path / "out").exists()
 
 
 def test_an_edit_by_an_evaluated_method_comes_with_a_sheet_of_pictures(
@@ -133,6 +163,10 @@ def test_an_edit_by_an_evaluated_method_comes_with_a_sheet_of_pictures(
     assert done["kind"] == "objects" and done["measured"]
     print_edit(done)
     assert Path(capsys.readouterr().out.splitlines()[-1].split()[-1]) == Path(done["after"])
+    much = make_edit(config, methods, EditConfig("dog", method="cad", fraction=0.9, sheet=0, pool=40), str(tmp_path))
+    assert much["weights"] == much["eligible"] < much["asked"]
+    print_edit(much)
+    assert f"asked for {much['asked']} weights, takes {much['weights']}" in capsys.readouterr().out
     style = make_edit(config, methods, EditConfig("night", method="cad", sheet=0, pool=40), str(tmp_path))
     assert (style["kind"], style["fraction"], style["before"]) == ("styles", dose("erase", "cad", "styles").taken, "")
     for wrong, words in (("unicorn", "not in vocabulary.*nor in steer.words: night"), ("dog", "Unknown method 'x'")):

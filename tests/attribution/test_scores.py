@@ -19,14 +19,17 @@ from gazetteer.attribution.objective.trajectory import generate_latents, noised_
 from gazetteer.attribution.scores.estimators import ESTIMATORS, Options, estimate
 from gazetteer.attribution.scores.faithfulness import ablation_study
 from gazetteer.attribution.scores.groups import Groups, row_groups
+from gazetteer.attribution.scores.score import ScoreConfig
 from gazetteer.attribution.scores.selection import (
     PRESETS,
     Selection,
+    Supply,
     count,
     jaccard,
     random_like,
     scope_weights,
     select,
+    supply,
 )
 from gazetteer.data.core.errors import InputError
 from gazetteer.sae.model.autoencoder import SAEConfig, SparseAutoencoder
@@ -295,3 +298,19 @@ def test_bad_input_is_a_sentence(pipe: object, samples: Samples) -> None:
     ):
         with pytest.raises(InputError, match=words):
             wrong()
+
+
+def test_a_fraction_that_asks_for_more_than_has_the_sign_says_so() -> None:
+    """Of [3, -1, 2, -2] nine tenths are int(3.6) = 3 weights, of which two have a positive score."""
+    scores = {"w": torch.tensor([[3.0, -1.0], [2.0, -2.0]])}
+    selection = Selection(0.9, "layer")
+    found = supply(scores, selection, select(scores, selection))
+    assert (found.asked, found.eligible, found.taken) == (3, 2, 2)
+    assert found.short.startswith("asked for 3 weights, takes 2: only weights of positive score")
+    rows = Selection(0.5, "row")
+    assert supply(scores, rows, select(scores, rows)) == Supply(2, 2, 2, "positive")
+    both = Selection(1.0, "global", "both")
+    assert supply(scores, both, select(scores, both)).short == ""
+    for wrong in (0.0, 1.5, -0.1, float("nan")):
+        with pytest.raises(InputError, match="accepted: a number above 0 and at most 1"):
+            ScoreConfig(concept="dog", fraction=wrong)
