@@ -16,7 +16,7 @@ import pyarrow.compute as pc
 from gazetteer.data.core.errors import InputError
 from gazetteer.data.core.sites import SITE_COLUMNS
 from gazetteer.data.runs.folder import RunFolder
-from gazetteer.data.runs.questions import questioned
+from gazetteer.labeling.questions import questioned
 
 Run = str | os.PathLike[str] | RunFolder
 OneOrMore = str | Sequence[str]
@@ -47,7 +47,7 @@ def load_labels(
     Args:
         run: folder or URL of a finished run.
         block, stream, signal, branch, t: one site, or a slice over those left out.
-        concept: one concept, or any of several.
+        concept: one concept, or any of several; in capitals or the plural where that is no concept of its own.
         kind: one kind of label, or any of several: thing, stuff, part (`data.tables.schemas.SPATIAL_KINDS`), scene,
             style, place.
         feature: one feature index.

@@ -66,14 +66,15 @@ def _config(arguments: argparse.Namespace) -> int:
 def _init(arguments: argparse.Namespace) -> int:
     from gazetteer.diffusion.blocks import blocks_of
     from gazetteer.diffusion.load import ModelConfig
-    from gazetteer.jobs.config.starter import Starter, chosen_blocks, write_starter
+    from gazetteer.jobs.config.starter import Starter, chosen_blocks, trained_already, write_starter
 
     concepts = [one.strip() for words in arguments.concepts for one in words.split(",") if one.strip()]
     given = {name: getattr(arguments, name) for name in ("prompts", "saes", "detector", "segmenter", "device")}
     blocks = [block.block for block in blocks_of(ModelConfig(path=arguments.model))]
     files = write_starter(Starter(arguments.model, concepts, **given), blocks, arguments.out)
     print(f"{', '.join(map(str, files))}: {len(chosen_blocks(blocks))} of {len(blocks)} blocks, to be changed. Next:")
-    print(f"  gazetteer sae train --config {arguments.out} --out {os.path.dirname(arguments.saes) or '.'}")
+    if not trained_already(arguments.saes):
+        print(f"  gazetteer sae train --config {arguments.out} --out {os.path.dirname(arguments.saes) or '.'}")
     print(f"  gazetteer plan --config {arguments.out}")
     print(f"  gazetteer label runs/mine --config {arguments.out}")
     print_json(arguments, {"files": [str(file) for file in files], "blocks": blocks})

@@ -4,17 +4,37 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import combinations
 from pathlib import Path
 
 from gazetteer.data.core.errors import InputError
+from gazetteer.data.inputs.prompt_pool import side_of
 from gazetteer.jobs.config.reference import flow
 from gazetteer.jobs.config.schema import load_config
+from gazetteer.labeling.vocabulary.concept_index import require_distinct
 from gazetteer.labeling.vocabulary.concept_list import BUILT_IN
+from gazetteer.labeling.vocabulary.words import tidy
 
 MOST_PAIRS = 2000
 """Prompts of two concepts at most."""
+TEMPLATES = (
+    "a photo of {}",
+    "a close-up photo of {}",
+    "a painting of {}",
+    "a drawing of {}",
+    "{} in the morning",
+    "{} at night",
+    "{} in the rain",
+    "{} in a city",
+    "{} by the sea",
+    "{} seen from far away",
+    "{} in front of a wall",
+    "an old picture of {}",
+)
+"""Prompts of every concept: so many that the labels' side and the autoencoders' side both have some of one alone."""
+SHARES = (0.5, 0.5, 0.0)
+"""Of the prompts, for the autoencoders and for labels."""
 
 
 @dataclass(frozen=True)
@@ -51,6 +71,9 @@ def write_starter(start: Starter, blocks: Sequence[str], file: str | Path) -> li
     Raises:
         InputError: a file is there already, or something in `start` that no configuration may have.
     """
+    if not _listed(start.concepts):
+        require_distinct(start.concepts, "--concepts")  # as they were typed
+        start = replace(start, concepts=[tidy(concept) for concept in start.concepts])
     path = Path(file)
     prompts = path.with_name(f"{path.stem}-prompts.txt")
     written = [path] if start.prompts else [path, prompts]
@@ -84,7 +107,19 @@ def _prompts(concepts: Sequence[str]) -> list[str]:
     if _listed(concepts):
         raise InputError("To take concepts from a list, name the prompts too: --prompts FILE.")
     pairs = list(combinations(concepts, 2))[:MOST_PAIRS]
-    return [f"a photo of {one}" for one in concepts] + [f"a photo of {one} and {other}" for one, other in pairs]
+    alone = [template.format(one) for template in TEMPLATES for one in concepts]
+    prompts = alone + [f"a photo of {one} and {other}" for one, other in pairs]
+    if {side_of(prompt, SHARES) for prompt in prompts} != {"sae", "dictionary"}:
+        raise InputError(
+            f"The {len(prompts)} prompts that would be written all fall on one side, and labels and autoencoders need "
+            "prompts of their own; name more --concepts, or your own --prompts FILE."
+        )
+    return prompts
+
+
+def trained_already(saes: str) -> bool:
+    """Whether a folder of autoencoders holds weights."""
+    return any(Path(saes).glob("**/*.safetensors"))
 
 
 def _listed(concepts: Sequence[str]) -> str:
@@ -109,7 +144,7 @@ images: 400                 # pictures to label with; more pictures, more labels
 seed: 0
 
 # One prompt a line, better captions of your own. Half of them label, the other half train the autoencoders.
-prompts: {{path: {flow(_absolute(prompts) if start.prompts else prompts)}, side: dictionary, shares: [0.5, 0.5, 0.0]}}
+prompts: {{path: {flow(_absolute(prompts) if start.prompts else prompts)}, side: dictionary, shares: {list(SHARES)}}}
 
 model:
   path: {flow(_absolute(start.model))}{model_device}
@@ -136,7 +171,7 @@ segmenter:                  # SAM or SAM 2
   path: {flow(_absolute(start.segmenter))}{device}
 
 sae:
-  prompts: {{path: {flow(_absolute(prompts) if start.prompts else prompts)}, side: sae, shares: [0.5, 0.5, 0.0]}}
+  prompts: {{path: {flow(_absolute(prompts) if start.prompts else prompts)}, side: sae, shares: {list(SHARES)}}}
   images: 1000              # the paper takes 200,000
   stream: true              # while the pictures are sampled, with no activations on disk
   device: {flow(start.device)}

@@ -18,8 +18,8 @@ ROOMS = {
     "sae": ("layouts", "model", "kernels", "training", "report"),
     "diffusion": (),
     "labeling": (
-        "tables", "vocabulary", "weights", "detect", "segment", "evidence", "rules", "pipeline", "quality", "layout",
-        "interventions", "atlas", "export",
+        "vocabulary", "questions", "tables", "weights", "detect", "segment", "evidence", "rules", "pipeline", "quality",
+        "layout", "interventions", "atlas", "export",
     ),
     "attribution": ("objective", "scores", "edits", "attacks", "features", "faithfulness", "evaluation", "protocols"),
     "jobs": ("config", "executors", "plots", "label", "sae", "operate", "publish", "experiments", "explore", "cli"),

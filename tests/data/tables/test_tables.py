@@ -231,6 +231,7 @@ def test_every_column_is_documented_and_nothing_else():
         ({"feature": 1.5}, "feature must be a whole number"),
         ({"causal": "yes"}, "causal must be True or False, not 'yes'"),
         ({"block": 3}, "block must be text, not 3"),
+        *(({"kind": kind}, "no kind of label .*; accepted: thing, stuff, part, scene") for kind in ("thng", "", [])),
         ({"concept": 3}, "concept must be text or a list of texts, not 3"),
         ({"columns": []}, "columns must be a list with at least one"),
         ({"columns": "concept"}, "columns must be a list"),
@@ -241,6 +242,13 @@ def test_what_cannot_be_asked_or_is_not_there_is_no_empty_answer(
 ) -> None:
     with pytest.raises(InputError, match=says):
         load_labels(run, **asked)
+
+
+@pytest.mark.parametrize("typed", ["Dogs", "DOG", "dogs", ["Dog", "dogs"]])
+def test_a_concept_in_capitals_or_the_plural_is_meant(run: Path, typed: str | list[str]) -> None:
+    meant = load_candidates(run, concept="dog")
+    assert meant.num_rows and load_candidates(run, concept=typed).equals(meant)
+    assert load_labels(run, concept=typed).equals(load_labels(run, concept="dog"))
 
 
 def test_other_tables_are_asked_alike(run: Path) -> None:

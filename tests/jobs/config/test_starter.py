@@ -7,6 +7,8 @@ from pathlib import Path
 import pytest
 
 from gazetteer.data.core.errors import InputError
+from gazetteer.data.inputs.prompt_pool import read_prompts
+from gazetteer.jobs.config import starter
 from gazetteer.jobs.config.schema import load_config
 from gazetteer.jobs.config.starter import Starter, chosen_blocks, write_starter
 from tests.support.system.running import ROOT, in_process
@@ -33,13 +35,32 @@ def test_prompts_are_written_where_none_are_named(tmp_path: Path) -> None:
     start = Starter(MODEL, ["dog", "hot dog", "tree"], device="cuda")
     files = write_starter(start, UNET, tmp_path / "new" / "mine.yaml")
     assert [file.name for file in files] == ["mine.yaml", "mine-prompts.txt"]
-    assert files[1].read_text().splitlines()[2:4] == ["a photo of tree", "a photo of dog and hot dog"]
+    lines = files[1].read_text().splitlines()
+    assert lines[2:4] == ["a photo of tree", "a close-up photo of dog"] and len(lines) == len(set(lines)) == 3 * 12 + 3
+    assert lines[-3] == "a photo of dog and hot dog"
     config = load_config(files[0])
     assert config.vocabulary.concepts == ("dog", "hot dog", "tree") and list(config.generation.blocks) == UNET[1:]
     assert config.sae is not None and (config.prompts.side, config.sae.prompts.side) == ("dictionary", "sae")
     assert (config.model.device, config.detector.exact, config.sae.device) == ("cuda", False, "cuda")
     with pytest.raises(InputError, match=r"mine.yaml is there already"):
         write_starter(start, UNET, files[0])
+
+
+@pytest.mark.parametrize("concept", ["dog", "Cat", "fire hydrant", "犬"])
+def test_one_concept_has_prompts_on_both_sides(tmp_path: Path, concept: str) -> None:
+    write_starter(Starter(MODEL, [concept]), UNET, tmp_path / "mine.yaml")
+    config = load_config(tmp_path / "mine.yaml")
+    assert config.sae is not None
+    sides = set(read_prompts(config.prompts)), set(read_prompts(config.sae.prompts))
+    assert all(sides) and not sides[0] & sides[1] and len(sides[0] | sides[1]) == 12
+    assert f"concepts: [{concept.lower()}]" in (tmp_path / "mine.yaml").read_text()
+
+
+def test_prompts_of_one_side_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(starter, "TEMPLATES", ("a photo of {}",))
+    with pytest.raises(InputError, match=r"The 1 prompts .* fall on one side.*name more --concepts"):
+        write_starter(Starter(MODEL, ["dog"]), UNET, tmp_path / "mine.yaml")
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_list_of_concepts_needs_prompts(tmp_path: Path) -> None:
@@ -55,6 +76,8 @@ def test_a_list_of_concepts_needs_prompts(tmp_path: Path) -> None:
 def test_what_no_configuration_may_have_leaves_no_file(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="one concept twice"):
         write_starter(Starter(MODEL, ["hot dog", "hot-dog"]), UNET, tmp_path / "mine.yaml")
+    with pytest.raises(InputError, match="--concepts names one concept twice: 'Dogs' and 'dogs'"):
+        write_starter(Starter(MODEL, ["Dogs", "dogs"]), UNET, tmp_path / "mine.yaml")
     assert list(tmp_path.iterdir()) == []
 
 
@@ -64,3 +87,11 @@ def test_the_command_finds_the_blocks(tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr
     assert f"gazetteer label runs/mine --config {file}" in done.stdout
     assert load_config(file).vocabulary.concepts == ("dog", "tree", "sky")
+    assert "gazetteer sae train" in done.stdout
+
+
+def test_trained_autoencoders_are_not_trained_again(tmp_path: Path) -> None:
+    saes = ROOT / "data" / "scenes" / "models" / "saes"
+    done = in_process("init", MODEL, "--concepts", "dog", "--saes", str(saes), "--out", str(tmp_path / "mine.yaml"))
+    assert done.returncode == 0, done.stderr
+    assert "sae train" not in done.stdout and "gazetteer plan" in done.stdout

@@ -60,6 +60,10 @@ def test_unnamed_and_silent_features_say_so(run: RunFolder) -> None:
     assert "never fired" in silent._repr_html_() and silent.plates == ()
 
 
+def test_a_concept_in_capitals_and_the_plural_is_meant(run: RunFolder) -> None:
+    assert repr(gz.show(run, "Skies")) == repr(gz.show(run, "sky"))
+
+
 @pytest.mark.parametrize(
     ("feature", "where", "said"),
     [(0, {}, "There are 4 features 0"), (999, MID, "has no feature 999"), ("dog", {}, "never asked for 'dog'"),

@@ -15,6 +15,8 @@ import pyarrow.compute as pc
 
 from gazetteer.data.core.errors import InputError
 from gazetteer.data.runs.folder import RunFolder
+from gazetteer.data.tables.schemas import KINDS
+from gazetteer.labeling.vocabulary.concept_index import ConceptIndex
 
 Load = TypeVar("Load", bound=Callable[..., pa.Table])
 
@@ -41,7 +43,9 @@ def questioned(load: Load) -> Load:
         folder = run if isinstance(run, RunFolder) else RunFolder(run)
         concepts = _several(asked.get("concept", ()))
         if concepts and (len(concepts) > 1 or table.num_rows == 0):
-            _require_concepts(folder, concepts)
+            meant = _meant(folder, concepts)
+            if meant != concepts:
+                table = load(run, **{**conditions, "concept": meant})
         if table.num_rows == 0:
             _require_there(folder, asked)
         return table
@@ -66,22 +70,33 @@ def _require_possible(name: str, value: Any) -> None:
     elif name in _SEVERAL:
         if not isinstance(value, str) and not (isinstance(value, Iterable) and _texts(value)):
             raise InputError(f"{name} must be text or a list of texts, not {value!r}.")
+        if name == "kind" and (not (kinds := _several(value)) or not set(kinds) <= set(KINDS)):
+            raise InputError(f"There is no kind of label {value!r}; accepted: {', '.join(KINDS)}.")
     elif not isinstance(value, str):
         raise InputError(f"{name} must be text, not {value!r}.")
 
 
-def _require_concepts(run: RunFolder, concepts: Sequence[str]) -> None:
-    """InputError for a concept that was asked of no picture."""
+def _meant(run: RunFolder, concepts: Sequence[str]) -> list[str]:
+    """The concepts of the run that are meant, each as it stands or by the rule of `ConceptIndex` ("Dogs" is dog).
+
+    Raises:
+        InputError: a concept that was asked of no picture.
+    """
     listed = set((run.read_json("run.json") or {}).get("vocabulary.concepts") or ())
     if set(concepts) <= listed:
-        return
+        return list(concepts)
     asked = run.read_table("images", columns=["asked"])["asked"]
     known = listed | set(pc.unique(pc.list_flatten(asked)).to_pylist())
     if run.has_final("candidates"):
         known |= set(pc.unique(run.read_final("candidates", ["concept"])["concept"]).to_pylist())
+    index = ConceptIndex(dict.fromkeys(sorted(known), ()))
+    meant = []
     for concept in concepts:
-        if concept not in known:
+        found = concept if concept in known else index.concept(concept)
+        if found is None:
             raise InputError(f"{run.path} was never asked for {concept!r}; {nearest(concept, known)}")
+        meant.append(found)
+    return meant
 
 
 def _require_there(run: RunFolder, asked: Mapping[str, Any]) -> None:
