@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
@@ -54,9 +55,10 @@ class Finals:
                 column; a damaged file.
         """
         if not self.has(name):
-            raise InputError(
-                f"{self._files.root} is not a finished run: {name}.parquet is missing; run gazetteer label."
-            )
+            root = self._files.root
+            if "://" not in str(root) and not Path(root).exists():
+                raise InputError(f"{root} is not a finished run: there is no such folder.")
+            raise InputError(f"{root} is not a finished run: {name}.parquet is missing; run gazetteer label.")
         schema = ALL_FINALS.get(name)
         if schema is not None:
             checked_query(name, schema, columns, filter)

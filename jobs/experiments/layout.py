@@ -189,7 +189,7 @@ def _predictor(
         table = read_label_table(labels)
         _check_table(config, labels, read_provenance(labels).get("fingerprint"))
     elif labels not in (None, "labels.parquet"):
-        raise InputError(f"There is no table {labels}.")
+        raise InputError(f"There is no file {labels}; leave --labels out for the run's own table.")
     else:
         assert store is not None
         table = store.read_final("labels")

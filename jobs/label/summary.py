@@ -88,14 +88,16 @@ def print_summary(summary: dict[str, Any], before: bool = False) -> None:
             f"{Port(site['block'], site['stream'], site['signal'])!s:<28}{site['branch']:<8}{site['t']:>5.2f}"
             f"{site['features']:>10}{site['alive']:>8}{site['labelled']:>10}"
         )
-    if summary["concepts"]:
+    if any(summary["kinds"].values()):
         print("\nbest labels by kind: " + ", ".join(f"{count} {kind}" for kind, count in summary["kinds"].items()))
+    if summary["concepts"]:
         print("features best labelled with where a concept is (best held-out IoU):")
         found = (f"{c['concept']} {c['features']} ({_iou(c['best_heldout_iou'])})" for c in summary["concepts"])
         print("  " + ", ".join(found))
     else:
         print()
-        print_stopped(summary["pairs"], summary["images"])
+        labelled = any(summary["kinds"].values())
+        print_stopped(summary["pairs"], summary["images"], "no thing, stuff or part" if labelled else "nothing")
     spent = ", ".join(f"{stage} {seconds:.0f} s" for stage, seconds in summary["seconds"].items())
     command = "the command that finished it" if before else "this command"
     print(f"\nworker seconds: {spent}; {command} took {summary['wall_seconds']:.0f} s")

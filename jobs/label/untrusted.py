@@ -61,12 +61,12 @@ def stopped_pairs(run: RunFolder, images: int) -> dict[str, Any]:
     }
 
 
-def print_stopped(found: dict[str, Any], images: int) -> None:
-    """The same as text: why nothing was labelled."""
+def print_stopped(found: dict[str, Any], images: int, what: str = "nothing") -> None:
+    """The same as text: why nothing was labelled, or `what` that was not."""
     if not found["pairs"]:
-        print("why nothing is labelled: no feature ever fired in a picture that shows a concept")
+        print(f"why {what} is labelled: no feature ever fired in a picture that shows a concept")
         return
-    print(f"why nothing is labelled, of {found['pairs']} pairs of a feature and a concept that were seen together:")
+    print(f"why {what} is labelled, of {found['pairs']} pairs of a feature and a concept that were seen together:")
     for row in found["rules"]:
         alone = f", {row['stopped_alone']} of them by this alone" if row["stopped_alone"] else ""
         print(f"  {row['stopped']:>9} have {row['rule']}{alone}")

@@ -70,6 +70,8 @@ def read_label_table(path: str | Path) -> pa.Table:
     """
     try:
         table = pq.read_table(path)
+    except FileNotFoundError as error:
+        raise InputError(f"There is no file {path}; a layout needs a labels.parquet.") from error
     except (OSError, pa.ArrowException) as error:
         raise InputError(f"{path} cannot be read as a table of labels: {str(error).splitlines()[0]}") from error
     for name, usual in (("stream", STREAMS[0]), ("signal", SIGNALS[0])):

@@ -167,7 +167,7 @@ def test_mistakes_get_a_sentence(run, tmp_path):
     for ask, says in [
         (
             lambda: load_labels(tmp_path / "none"),
-            "none is not a finished run: labels.parquet is missing; run",
+            "none is not a finished run: there is no such folder",
         ),
         (lambda: load_segments(tmp_path), "is not a run"),
         (lambda: load_labels(run, columns=["iou"]), "labels has no column 'iou'; it has model"),

@@ -86,6 +86,23 @@ def test_cut_prompts_and_kinds_of_failures_are_counted(run: RunFolder, capsys: p
     assert "1 pictures were drawn from the beginning of their prompt alone" in said
 
 
+def test_places_alone_are_labels_too(run: RunFolder, capsys: pytest.CaptureFixture[str]) -> None:
+    labels = [named("top left", 1, None) | {"kind": "place", "feature": n} for n in range(3)]
+    run.write_final("labels", pa.Table.from_pylist(labels, schema=LABELS), PROVENANCE)
+    print_summary(summarise(run.path))
+    said = capsys.readouterr().out
+    assert "3 place" in said and "why no thing, stuff or part is labelled" in said and "why nothing" not in said
+    run.write_final("labels", LABELS.empty_table(), PROVENANCE)
+    print_summary(summarise(run.path))
+    said = capsys.readouterr().out
+    assert "why nothing is labelled" in said and "by kind" not in said
+
+
+def test_a_folder_that_is_not_there_is_named(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="nope is not a finished run: there is no such folder"):
+        summarise(tmp_path / "nope")
+
+
 def test_a_run_under_way_has_none(run: RunFolder) -> None:
     run.clear_success()
     with pytest.raises(InputError, match="is not a finished run"):
