@@ -62,8 +62,8 @@ def model_cost(config: ModelConfig, steps: int, height: int = 0, width: int = 0)
     import diffusers
 
     path, options = config.path, {"revision": config.revision} if config.revision else {}
+    check_path(config, weights=False)
     if config.single_file:
-        check_path(config)
         path, options = config.config, {}
     try:
         index: Any = diffusers.DiffusionPipeline.load_config(path, **options)

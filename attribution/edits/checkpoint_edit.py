@@ -43,10 +43,11 @@ def edit_model(
             folder, or the edit does not fit the weights.
     """
     source, out = Path(source), Path(out)
-    if not list((source / part).glob("*.safetensors")):
+    if not (files := sorted((source / part).glob("*.safetensors"))):
         raise InputError(f"{source} has no {part}/*.safetensors to edit.")
     if out.exists() or out.is_symlink():
         raise InputError(f"{out} exists already; name a new folder.")
+    _places(files)  # before the copy, so that a sentence names the user's file
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
         staged = Path(tempfile.mkdtemp(prefix=f".{out.name}.", dir=out.parent))
@@ -85,15 +86,7 @@ def edit_weights(files: list[Path], delta: Delta, *, undo: bool = False) -> Roun
         InputError: before anything is written, if the files do not hold what the edit expects, or two hold the same
             weights (variants of a model), of which one would stay as it was.
     """
-    places: dict[str, tuple[Path, torch.dtype, int, int]] = {}
-    for path in files:
-        for name, place in _header(path).items():
-            if name in places:
-                raise InputError(
-                    f"{places[name][0].name} and {path.name} both hold {name}: leave one variant of the weights in "
-                    f"{path.parent} and edit again."
-                )
-            places[name] = (path, *place)
+    places = _places(files)
 
     def read(name: str, index: Tensor) -> Tensor:
         path, dtype, start, _ = places[name]
@@ -116,6 +109,20 @@ def edit_weights(files: list[Path], delta: Delta, *, undo: bool = False) -> Roun
                 stream.seek(start + place * width)
                 stream.write(content[nth * width : (nth + 1) * width])
     return rounding
+
+
+def _places(files: list[Path]) -> dict[str, tuple[Path, torch.dtype, int, int]]:
+    """Per tensor its file and what `_header` says; InputError where two files hold the same one."""
+    places: dict[str, tuple[Path, torch.dtype, int, int]] = {}
+    for path in files:
+        for name, place in _header(path).items():
+            if name in places:
+                raise InputError(
+                    f"{places[name][0].name} and {path.name} both hold {name}: leave one variant of the weights in "
+                    f"{path.parent} and edit again."
+                )
+            places[name] = (path, *place)
+    return places
 
 
 def _header(path: Path) -> Mapping[str, tuple[torch.dtype, int, int]]:

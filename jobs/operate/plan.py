@@ -22,9 +22,10 @@ from gazetteer.diffusion.flops import ModelCost, model_cost
 from gazetteer.jobs.config.fingerprint import differing, fingerprint
 from gazetteer.jobs.config.schema import RunConfig
 from gazetteer.jobs.operate.rates import RANGE, Rates, seconds_of
+from gazetteer.labeling.pipeline.checks import check_saes, check_widths
 from gazetteer.labeling.vocabulary.concepts import Vocabulary
 from gazetteer.sae.model.autoencoder import SAEConfig
-from gazetteer.sae.model.sources import configs, unfinished_sites
+from gazetteer.sae.model.sources import yet_to_be_made
 
 VALUE_BYTES, INDEX_SHARE = 1.65, 1.03
 """Bytes of a code's value, and of its feature relative to log2(features) bits, after zstd (runs/scenes)."""
@@ -122,8 +123,10 @@ def _cells(model: ModelCost, block: str) -> int:
 def _saes(config: RunConfig, model: ModelCost, assumed: list[str]) -> dict[Any, dict[str, Any]]:
     """Every site's d, n and k: of the autoencoders that are there, or as `gazetteer sae train` will make them."""
     sites = config.generation.sites
-    if config.sae is None or len(unfinished_sites(config.saes, sites)) < len(sites):
-        return configs(config.saes, sites)
+    if config.sae is None or not yet_to_be_made(config.saes, sites):
+        found = check_saes(config.saes, sites, config.sae_check.signal)
+        check_widths(config.saes, found, {block: width for block, (_, _, width) in model.blocks.items()})
+        return found
     assumed.append(f"autoencoders as sae.train makes them, for {config.saes} has none yet")
     shapes = {site: config.sae.train.shape(model.blocks[site.block][2]) for site in sites}
     return {site: {"d": shape.d, "n": shape.n, "k": shape.k, "slots": shape.slots} for site, shape in shapes.items()}

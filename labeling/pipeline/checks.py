@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from gazetteer.data.core.errors import InputError
+from gazetteer.data.core.sites import Site
 from gazetteer.data.inputs.model_files import check_model_folder, expect_shipped, looks_like_folder
 from gazetteer.diffusion.blocks import check_model
 from gazetteer.labeling.detect.load import segments
@@ -14,7 +16,7 @@ from gazetteer.labeling.pipeline.config import StageConfig
 from gazetteer.labeling.segment.finder import NO_SEGMENTER
 from gazetteer.labeling.vocabulary.concepts import Vocabulary
 from gazetteer.sae.model.checkpoint import expect_site
-from gazetteer.sae.model.sources import configs, places, require_used
+from gazetteer.sae.model.sources import SaeSource, configs, places, require_used
 
 
 def check_inputs(config: StageConfig, here: bool = True) -> None:
@@ -37,10 +39,7 @@ def check_inputs(config: StageConfig, here: bool = True) -> None:
             "(gazetteer sae train takes them); set generation.streams=[image]."
         )
     expect_shipped("text-to-image model", Path(config.model.path))
-    require_used(config.saes, sites)
-    shapes, where = configs(config.saes, sites), places(config.saes, sites)
-    for site, shape in shapes.items():
-        expect_site(shape, site, where[site], config.sae_check.signal, mapped=isinstance(config.saes, Mapping))
+    shapes = check_saes(config.saes, sites, config.sae_check.signal)
     if not here:
         return
     loaded = ("model",) if config.pictures.kind else ("model", "detector", "segmenter")
@@ -55,13 +54,38 @@ def check_inputs(config: StageConfig, here: bool = True) -> None:
             continue
         _check_finder(name, finder.path, finder.library == own)
     widths = check_model(config.model, config.generation)
+    check_widths(config.saes, shapes, widths)
+    if not config.pictures.kind:
+        check_concepts(config.detector, vocabulary.concepts)
+
+
+def check_saes(saes: SaeSource, sites: Sequence[Site], signal: str = "") -> dict[Site, dict[str, Any]]:
+    """What the autoencoder of each site says of itself (`configs`), which must be that it belongs there.
+
+    Raises:
+        InputError: a pattern that matches no site, a site without an autoencoder, or one that belongs elsewhere.
+    """
+    require_used(saes, sites)
+    shapes, where = configs(saes, sites), places(saes, sites)
+    for site, shape in shapes.items():
+        expect_site(shape, site, where[site], signal, mapped=isinstance(saes, Mapping))
+    return shapes
+
+
+def check_widths(saes: SaeSource, shapes: Mapping[Site, Mapping[str, Any]], widths: Mapping[str, int]) -> None:
+    """InputError, with the folder or pattern, for an autoencoder that reads vectors of another width than its block's.
+
+    Args:
+        shapes: of `check_saes`.
+        widths: channels by block.
+    """
+    where = places(saes, shapes)
     for site, shape in shapes.items():
         if int(shape["d"]) != widths[site.block]:
             raise InputError(
-                f"The SAE of {site.slug} expects {shape['d']} channels, but {site.block} has {widths[site.block]}."
+                f"The SAE in {where[site]}, of {site.slug}, expects {shape['d']} channels, but {site.block} has "
+                f"{widths[site.block]}."
             )
-    if not config.pictures.kind:
-        check_concepts(config.detector, vocabulary.concepts)
 
 
 def check_devices(devices: dict[str, str]) -> None:

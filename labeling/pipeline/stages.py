@@ -80,6 +80,7 @@ class Stages:
     def _load_generator(self) -> None:
         from gazetteer.diffusion.capture import width_of
         from gazetteer.sae.model.checkpoint import expect_width, load_site_saes
+        from gazetteer.sae.model.sources import places
 
         pipe: Any = load_pipeline(self.config.model)
         self.generator = Generator(pipe, self.config.generation)
@@ -87,8 +88,9 @@ class Stages:
         self.saes = load_site_saes(
             self.config.saes, sites, self.config.model.device, signal=self.config.sae_check.signal
         )
+        where = places(self.config.saes, sites)
         for site, sae in self.saes.items():
-            expect_width(sae, width_of(pipe, site.block), site)
+            expect_width(sae, width_of(pipe, site.block), site, where[site])
         self._check = SaeCheck(self.saes, self.config.sae_check)
 
     def _load_finders(self) -> None:

@@ -12,7 +12,7 @@ from gazetteer.data.core.errors import InputError
 from gazetteer.data.core.sites import Site
 from gazetteer.sae.model.autoencoder import SparseAutoencoder
 from gazetteer.sae.model.files import CONFIG, read_folder
-from gazetteer.sae.model.sources import SaeSource, places, require_finished
+from gazetteer.sae.model.sources import SaeSource, at_its_block, places, require_finished
 
 
 def load_pretrained(
@@ -98,7 +98,10 @@ def expect_site(
     own = _stated_site(config, Path(place))
     here = own is None or own.slug == site.slug or (mapped and own.port == site.port)
     if own is not None and not here:
-        raise InputError(f"The SAE in {place} was trained at {own.slug}{', not at ' + site.slug if mapped else ''}.")
+        advice = f"; it serves its own block: {at_its_block(place, own.block)}" if mapped else ""
+        raise InputError(
+            f"The SAE in {place} was trained at {own.slug}{', not at ' + site.slug if mapped else ''}{advice}."
+        )
     if config.get("block") not in (None, site.block):
         raise InputError(f"The SAE in {place} says that it was trained at {config['block']}, not at {site.block}.")
     stated = config.get("signal", "update") or signal

@@ -54,6 +54,19 @@ def _finished(place: Path | str | None) -> bool:
     return place is not None and (isinstance(place, str) or place.is_file() or holds_sae(place))
 
 
+def yet_to_be_made(saes: SaeSource, sites: Iterable[Site]) -> bool:
+    """Whether `saes` is where `gazetteer sae train` may still put them: a folder, there or not, that has none yet."""
+    wanted = sorted(set(sites))
+    if isinstance(saes, Mapping) or Path(saes).is_file() or holds_sae(Path(saes)):
+        return False
+    return len(unfinished_sites(saes, wanted)) == len(wanted)
+
+
+def at_its_block(place: Path | str, block: str) -> str:
+    """How an autoencoder that names its block is given to the sites of that block."""
+    return f"--set 'saes={{\"{block}\": \"{place}\"}}' 'generation.blocks=[{block}]'"
+
+
 def require_finished(saes: SaeSource, sites: Iterable[Site]) -> None:
     """InputError that names the sites without a finished autoencoder, where it was looked for, and what to do."""
     wanted = sorted(set(sites))
@@ -77,7 +90,14 @@ def _help(root: str | Path, wanted: list[Site]) -> str:
     missing, inside = unfinished_sites(root, wanted), Path(root) / "saes"
     path, first = Path(root), wanted[0].slug
     if path.is_file() or (path.is_dir() and holds_sae(path)):
-        help = f'it is an SAE itself; for every site: --set \'saes={{"*": "{root}"}}\', or a pattern of sites for *'
+        config = read_config(path) if holds_sae(path) else {}
+        own = config.get("site")
+        block = own.get("block") if isinstance(own, Mapping) else config.get("block")
+        help = (
+            f"it is an SAE itself, of {block}; for the sites of that block: {at_its_block(root, block)}"
+            if block
+            else f'it is an SAE itself; for every site: --set \'saes={{"*": "{root}"}}\', or a pattern of sites for *'
+        )
     elif path.is_dir() and not unfinished_sites(inside, wanted):
         help = f"they are in {inside}: set saes to that folder"
     elif not path.exists():

@@ -77,7 +77,8 @@ def train_sae(
         vectors: the training vectors, never the held-out ones.
         d: width they must have.
         resume: go on from a state in `out`, or return the result found there; False starts over.
-        site: recorded in the checkpoint and named in errors.
+        site: recorded in the checkpoint and named in errors; without it the checkpoint does not say what it reads of a
+            block either, and is taken for what ``sae_check.signal`` states.
         heldout: batches [batch, d] to measure on at the end.
         metadata: further JSON values for ``config.json``, e.g. ``model_digest``.
         dtype: of the stored weights, float32 or float16.
@@ -136,7 +137,7 @@ def publish(
         "mean": [float(f"{value:.7g}") for value in evaluation.mean().tolist()] if evaluation is not None else None,
         "training": identity | {"outcome": outcome},
     }
-    trainer.sae.signal = "update" if site is None else site.signal
+    trainer.sae.signal = None if site is None else site.signal
     trainer.sae.save_pretrained(out, {**(metadata or {}), **described}, dtype)
     return TrainResult(trainer.sae.eval(), metrics, trainer.steps, dead_share, trainer.history)
 

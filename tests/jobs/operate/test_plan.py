@@ -17,6 +17,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from transformers import BertConfig, SamModel
 
 from gazetteer.data.core.errors import InputError
+from gazetteer.data.core.sites import Site
 from gazetteer.data.runs.folder import RunFolder
 from gazetteer.diffusion.flops import model_cost
 from gazetteer.diffusion.generate import Generator
@@ -30,6 +31,7 @@ from gazetteer.labeling.pipeline.flops import caption_tokens, detector_flops, se
 from gazetteer.labeling.segment.protocol import SegmenterConfig
 from gazetteer.labeling.segment.sam_keys import SAM
 from gazetteer.labeling.segment.segment_anything_original import build_sam, config_of, published_sizes, read_sizes
+from gazetteer.sae.model.autoencoder import SAEConfig, SparseAutoencoder
 from tests.support.models.original_models import original_detector, original_weights, random_segmenter
 from tests.support.models.single_file import write_single_file
 from tests.support.models.tiny_pipeline import tiny_pipeline
@@ -133,6 +135,28 @@ def test_a_plan_needs_no_autoencoder_that_is_yet_to_be_trained() -> None:
     assert {**before, "assumed": 0} == {**there, "assumed": 0}
     with pytest.raises(InputError, match="nowhere has no SAE for 18 of 18 sites"):
         plan(load_config(None, ["saes=nowhere", "sae=null"]), Rates())
+
+
+def test_a_plan_refuses_autoencoders_that_label_refuses(tmp_path: Path) -> None:
+    mid = "mid_block.attentions.0"
+    site, one = Site(mid, "cond", 0.5), tmp_path / "one"
+    SparseAutoencoder(SAEConfig(128, 256, 4)).initialise(0).save_pretrained(one, {"site": site})
+    narrow = tmp_path / "narrow"
+    SparseAutoencoder(SAEConfig(64, 256, 4)).initialise(0).save_pretrained(narrow, {"site": site})
+    for settings, said in (
+        ([f'saes={{"nothing.*": "{one}"}}'], "the pattern 'nothing.*' matches none of the sites"),
+        ([f"saes={one}"], f"it is an SAE itself, of {mid}"),
+        ([f'saes={{"*": "{one}"}}'], f"was trained at {site.slug}, not at"),
+        ([f'saes={{"{mid}": "{narrow}"}}', f"generation.blocks=[{mid}]"], f"{narrow}, of {mid}-cond-t0.00, expects 64"),
+    ):
+        with pytest.raises(InputError, match=re.escape(said)):
+            plan(load_config(None, settings), Rates())
+    advised = plan(load_config(None, [f'saes={{"{mid}": "{one}"}}', f"generation.blocks=[{mid}]"]), Rates())
+    assert advised["features"] == 256 * advised["sites"]
+    (tmp_path / "absent").mkdir()
+    (tmp_path / "absent" / "ABSENT.txt").write_text("train them so")
+    with pytest.raises(InputError, match="is not there: train them so"):
+        plan(load_config(None, [f"model.path={tmp_path / 'absent'}"]), Rates())
 
 
 def test_bytes_of_another_run_are_foretold_within_a_fifth(scenes_run: Path, tmp_path: Path) -> None:

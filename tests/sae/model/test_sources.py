@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
@@ -90,8 +91,12 @@ def test_one_autoencoder_serves_many_sites_and_is_loaded_once(tmp_path: Path) ->
 
 def test_a_pattern_does_not_move_an_autoencoder_to_another_block(tmp_path: Path) -> None:
     random_sae(6, 12, 3).save_pretrained(tmp_path, {"site": SITES[0]})
-    with pytest.raises(InputError, match=rf"was trained at {MID}-cond-t0.50, not at {UP}"):
+    advice = re.escape(f"""saes={{"{MID}": "{tmp_path}"}}' 'generation.blocks=[{MID}]'""")
+    with pytest.raises(InputError, match=rf"was trained at {MID}-cond-t0.50, not at {UP}.*{advice}"):
         load_site_saes({"*": str(tmp_path)}, SITES)
+    with pytest.raises(InputError, match=rf"it is an SAE itself, of {MID}; for the sites of that block: .*{advice}"):
+        load_site_saes(tmp_path, SITES)
+    assert len(load_site_saes({MID: str(tmp_path)}, [site for site in SITES if site.block == MID])) == 4, "as advised"
 
 
 def test_what_is_missing_is_named_with_where_it_was_looked_for(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import re
 import subprocess
 import sys
 from dataclasses import replace
@@ -18,7 +19,7 @@ from gazetteer.data.core.errors import GazetteerError, InputError
 from gazetteer.data.core.sites import Site
 from gazetteer.sae.kernels.adam import EPSILON, Adam
 from gazetteer.sae.kernels.median import geometric_median
-from gazetteer.sae.model.checkpoint import load_pretrained
+from gazetteer.sae.model.checkpoint import load_pretrained, load_site_saes
 from gazetteer.sae.training.config import TrainConfig
 from gazetteer.sae.training.source import TensorSource
 from gazetteer.sae.training.tensor_file import write_tensors
@@ -326,3 +327,15 @@ def test_training_loads_no_compiler_that_it_does_not_use():
         "sys.exit('torch._dynamo' in sys.modules)"
     )
     assert subprocess.run([sys.executable, "-c", program], check=False).returncode == 0
+
+
+def test_without_a_site_the_signal_is_left_unsaid(tmp_path: Path) -> None:
+    """Nobody said what the vectors are, so it serves what its user states, and nothing before that."""
+    train_sae(TensorSource(synthetic(1000)[0]), 16, SMALL, tmp_path)
+    assert load_pretrained(tmp_path)[1]["signal"] is None
+    saes = {"*": str(tmp_path)}
+    for signal in ("update", "output"):
+        site = replace(SITE, signal=signal)
+        with pytest.raises(InputError, match=re.escape(f"say so with sae_check.signal={signal}")):
+            load_site_saes(saes, [site])
+        assert load_site_saes(saes, [site], signal=signal)[site].signal == signal
