@@ -89,7 +89,8 @@ def test_one_autoencoder_of_saeuron_serves_every_site(tmp_path: Path) -> None:
     assert features.num_rows == 2 * N
     named = in_process("label", "--out", str(tmp_path / "none"), "--set", *SMALL, f"saes={sae}")
     assert named.returncode == 2
-    assert f'it is an SAE itself; for every site: --set \'saes={{"*": "{sae}"}}\'' in named.stderr
+    assert f"it is an SAE itself, of {MID}; for the sites of that block: " in named.stderr
+    assert f"--set 'saes={{\"{MID}\": \"{sae}\"}}' 'generation.blocks=[{MID}]'" in named.stderr
 
 
 def test_sam3_labels_without_a_segmenter(tmp_path: Path) -> None:
