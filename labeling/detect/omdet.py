@@ -9,10 +9,9 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from gazetteer.data.core.errors import InputError
 from gazetteer.diffusion.memory import enough_memory
 from gazetteer.labeling.detect.phrases import best_phrases, clean, concept_tokens, require_unlike, suppress
-from gazetteer.labeling.detect.protocol import Detection, DetectorConfig
+from gazetteer.labeling.detect.protocol import Detection, DetectorConfig, batches
 from gazetteer.labeling.detect.vocabulary_check import PHRASE
 from gazetteer.labeling.weights.loading import SMALLER, move, one_by_one, reading
 
@@ -46,13 +45,9 @@ class OmDetDetector:
 
     def detect(self, images: Sequence[NDArray[np.uint8]], concepts: Sequence[Sequence[str]]) -> list[list[Detection]]:
         """See `Detector.detect`."""
-        if len(images) != len(concepts):
-            raise InputError(f"{len(images)} pictures but {len(concepts)} lists of concepts.")
         results: list[list[Detection]] = [[] for _ in images]
-        busy = [row for row, asked in enumerate(concepts) if asked]
         size = 1 if one_by_one(self.config.exact, self.model.device) else self.config.batch_size
-        for start in range(0, len(busy), size):
-            rows = busy[start : start + size]
+        for rows in batches(images, concepts, size):
             with enough_memory("detecting", "detector.batch_size", len(rows), SMALLER.format("detector")):
                 asked = [list(dict.fromkeys(concepts[row])) for row in rows]
                 found = self._call([images[row] for row in rows], asked)

@@ -8,11 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Annotated, Protocol
+from typing import Annotated, Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
+from gazetteer.data.core.errors import InputError
 from gazetteer.data.core.settings import Count, Effect, OneOf, Share, device_kind, setting, settings
 from gazetteer.labeling.weights.loading import DTYPES
 
@@ -117,3 +118,15 @@ class DetectorConfig:
         last_bits=True,
     )
     revision: str = setting(Effect.SEGMENTS, "Hub revision to pin, empty for the default.", default="")
+
+
+def batches(images: Sequence[Any], concepts: Sequence[Sequence[str]], size: int) -> list[list[int]]:
+    """The pictures that are asked for something, by their place, at most `size` together.
+
+    Raises:
+        InputError: not one list of concepts a picture.
+    """
+    if len(images) != len(concepts):
+        raise InputError(f"{len(images)} pictures but {len(concepts)} lists of concepts.")
+    busy = [row for row, asked in enumerate(concepts) if asked]
+    return [busy[start : start + size] for start in range(0, len(busy), size)]
