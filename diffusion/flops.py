@@ -37,6 +37,7 @@ class ModelCost:
         height, width: of the picture in px.
         blocks: attention block -> (grid height, grid width, channels).
         branches: how many branches are evaluated a step with a configuration.
+        estimated: whether `denoiser` was not counted but estimated from the weights of the blocks.
     """
 
     denoiser: int
@@ -47,6 +48,7 @@ class ModelCost:
     width: int
     blocks: Grids
     branches: Callable[[GenerationConfig], int] = field(compare=False)
+    estimated: bool = False
 
 
 def model_cost(config: ModelConfig, steps: int, height: int = 0, width: int = 0) -> ModelCost:
@@ -86,24 +88,24 @@ def model_cost(config: ModelConfig, steps: int, height: int = 0, width: int = 0)
     latent = torch.empty(1, adapter.channels(network.config), rows, columns, device="meta")
     tokens = max((length for _, length in texts), default=77)
     evaluate = _evaluate_unet if adapter is UNET else _evaluate_transformer
-    operations, grids = evaluate(adapter, network, latent, tokens)
+    operations, grids, estimated = evaluate(adapter, network, latent, tokens)
     return ModelCost(
         denoiser=operations, text=sum(operations for operations, _ in texts),
         decode=count(lambda: vae.decode(adapter.decoded(latent))),
         calls=len(sampler.timesteps), height=rows * scale, width=columns * scale, blocks=grids,
-        branches=lambda generation: adapter.evaluations(index, generation),
+        branches=lambda generation: adapter.evaluations(index, generation), estimated=estimated,
     )  # fmt: skip
 
 
-def _evaluate_unet(adapter: Any, unet: Any, latent: Tensor, tokens: int) -> tuple[int, Grids]:
-    """Operations of one evaluation, and the grids that it shows."""
+def _evaluate_unet(adapter: Any, unet: Any, latent: Tensor, tokens: int) -> tuple[int, Grids, bool]:
+    """Operations of one evaluation, the grids that it shows, and whether they are estimated, which they never are."""
     grids: Grids = {}
     for block in adapter.blocks(unet):
         unet.get_submodule(block).register_forward_hook(_grid_hook(grids, block))
-    return count(lambda: unet(latent, torch.zeros(1, device="meta"), **_conditions(unet, tokens))), grids
+    return count(lambda: unet(latent, torch.zeros(1, device="meta"), **_conditions(unet, tokens))), grids, False
 
 
-def _evaluate_transformer(adapter: Any, network: Any, latent: Tensor, words: int) -> tuple[int, Grids]:
+def _evaluate_transformer(adapter: Any, network: Any, latent: Tensor, words: int) -> tuple[int, Grids, bool]:
     """Operations of one evaluation: counted, or where it asks tensors for their content, from its blocks' weights.
 
     The estimate: 2 P N for the products of N tokens with the P weights of the blocks, and 4 N² d a block for attention.
@@ -115,11 +117,12 @@ def _evaluate_transformer(adapter: Any, network: Any, latent: Tensor, words: int
     try:
         with torch.device("meta"):
             example = adapter.example(network, rows, columns, words)
-            return count(lambda: network(**example)), grids
+            return count(lambda: network(**example)), grids, False
     except (NotImplementedError, RuntimeError):  # as lengths of prompts that are read from masks
         tokens = height * width + words
         weights = sum(p.numel() for block in known for p in network.get_submodule(block).parameters())
-        return 2 * weights * tokens + sum(4 * tokens**2 * info.channels for info in known.values()), grids
+        attention = sum(4 * tokens**2 * info.channels for info in known.values())
+        return 2 * weights * tokens + attention, grids, True
 
 
 def count(run: Any) -> int:

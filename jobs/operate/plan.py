@@ -71,6 +71,8 @@ def plan(config: RunConfig, rates: Rates) -> dict[str, Any]:
         assumed.append("evidence has a row for every feature and concept in every shard, which is at most what it has")
     captions = _captions(config, assumed)
     saes = _saes(config, model, assumed)
+    if model.estimated:
+        assumed.append("operations of the denoiser from the weights of its blocks, as they cannot be counted")
     branches = model.branches(config.generation)
     images = config.images
     encode = sum(2 * _cells(model, site.block) * int(one["d"]) * int(one["n"]) for site, one in saes.items())

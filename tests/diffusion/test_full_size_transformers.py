@@ -9,9 +9,11 @@ from pathlib import Path
 import pytest
 
 from gazetteer.diffusion.blocks import Block, blocks_of
+from gazetteer.diffusion.flops import model_cost
 from gazetteer.diffusion.load import ModelConfig
 from gazetteer.jobs.config.schema import load_config
 from tests.support.models import published_dits as published
+from tests.support.models.dits import saved_dit
 from tests.support.system.running import ROOT, in_process
 
 MODELS = ROOT / "data/scenes/models"
@@ -58,3 +60,21 @@ def test_blocks_and_costs_follow_from_the_configurations(
     assert counted["counts"]["unet_evaluations"] == generation.steps * branches
     each = counted["flops"]["generate"] / 1e12 / (generation.steps * branches)
     assert tflop[0] / 2 < each < tflop[1], each
+
+
+@pytest.mark.parametrize(("family", "estimated"), [("sd3", False), ("flux", False), ("lumina2", True)])
+def test_a_transformer_that_asks_for_content_is_estimated_and_the_plan_says_so(
+    family: str, estimated: bool, tmp_path: Path
+) -> None:
+    cost = model_cost(ModelConfig(path=str(saved_dit(family, tmp_path / "model"))), 2)
+    assert cost.estimated == estimated and cost.denoiser > 0
+    if not estimated:
+        return
+    (tmp_path / "prompts.txt").write_text("a red house\n")
+    asked = [f"model.path={tmp_path / 'model'}", f"prompts.path={tmp_path / 'prompts.txt'}", "images=1"]
+    block = next(iter(cost.blocks))
+    asked += [f"generation.blocks=[{block}]", "generation.guidance=4.0", f"saes={tmp_path / 'none'}"]
+    done = in_process("plan", "--json", "--set", *asked)
+    assert done.returncode == 0, done.stderr
+    said = json.loads(done.stdout.splitlines()[-1])["assumed"]
+    assert any("operations of the denoiser from the weights" in sentence for sentence in said)
