@@ -143,16 +143,14 @@ class _Tally:
     def rows(self, split: str, chosen: NDArray[np.bool_], base: NDArray[np.bool_]) -> EvidenceRows:
         """Rows of the images `chosen` bool [I]; `base` bool [C] marks the concepts asked of every image."""
         features, maps = self._feature_totals(chosen)
-        cube = self._pair_counts(chosen, features[:, 0], base)
-        written = (cube[:, :, 0] > 0) | (cube[:, :, 1] > 0)
-        f, c = np.nonzero(written)
+        f, c, pairs = self._pair_counts(chosen, features[:, 0], base)
         totals, unions = self._concept_totals(chosen)
         none = np.full(1, -1)
         feature = np.concatenate((none, np.full(len(totals), -1), features[:, 0], features[f, 0]))
         concept = np.concatenate((none, totals[:, 0], np.full(len(features), -1), c))
         top = np.zeros((1, len(COUNTS)), np.int64)
         top[0, 0] = chosen.sum()
-        counts = np.concatenate((top, totals[:, 1:], features[:, 1:], cube[f, c]))
+        counts = np.concatenate((top, totals[:, 1:], features[:, 1:], pairs))
         order = np.lexsort((concept, feature))
         return EvidenceRows(
             self.site, split, feature[order], concept[order], counts[order],
@@ -186,29 +184,41 @@ class _Tally:
 
     def _pair_counts(
         self, chosen: NDArray[np.bool_], names: NDArray[np.int64], base: NDArray[np.bool_]
-    ) -> NDArray[np.int64]:
-        """COUNTS of every (feature of `names`, concept): int64 [F, C, 6]."""
+    ) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
+        """Every pair that is written: index into `names` [T], concept [T], and COUNTS [T, 6].
+
+        Sparse throughout: most features meet few of the concepts of a large vocabulary.
+        """
         masks, pairs = self.masks, self.pairs
-        cube = np.zeros((len(names), len(masks.concepts), len(COUNTS)), np.int64)
         mine = np.flatnonzero(chosen[pairs.image])
         row = np.searchsorted(names, pairs.feature)  # meaningless outside `mine`
-        # Sums stay below 2**53 (pixels of a shard), so products in float64 are exact.
-        fires, support = np.zeros((2, len(names), len(chosen)))
-        fires[row[mine], pairs.image[mine]] = 1
-        support[row[mine], pairs.image[mine]] = pairs.area[mine]
-        cube[:, :, 0] = fires @ masks.present.astype(np.float64)
-        open_asked = (masks.asked & ~base).astype(np.float64)
-        cube[:, :, 1] = fires @ open_asked
-        cube[:, :, 5] = support @ open_asked
+        at, shape = (row[mine], pairs.image[mine]), (len(names), len(chosen))
+        fires = sp.csr_array((np.ones(len(mine), np.int64), at), shape)
+        present, asked = (sp.csr_array(some.astype(np.int64)) for some in (masks.present, masks.asked & ~base))
+        width = max(len(masks.concepts), 1)
+        meet = _entries(fires @ present, width)
+        open_to = _entries(fires @ asked, width)
+        keys = np.union1d(meet[0], open_to[0])
+        counts = np.zeros((len(keys), len(COUNTS)), np.int64)
+        support = sp.csr_array((pairs.area[mine], at), shape)
+        for column, (key, value) in ((0, meet), (1, open_to), (5, _entries(support @ asked, width))):
+            counts[np.searchsorted(keys, key), column] = value
         pair, union, best = self.best
         keep = chosen[pairs.image[pair]]
-        at = (row[pair[keep]], masks.union_concept[union[keep]])
-        np.add.at(cube[:, :, 2], at, best[keep] > self.hit_iou)
-        np.add.at(cube[:, :, 3], at, np.rint(1e6 * best[keep]).astype(np.int64))
+        place = np.searchsorted(keys, row[pair[keep]] * width + masks.union_concept[union[keep]])
+        np.add.at(counts[:, 2], place, best[keep] > self.hit_iou)
+        np.add.at(counts[:, 3], place, np.rint(1e6 * best[keep]).astype(np.int64))
         keep = chosen[pairs.image[self.overlap.row]]
-        at = (row[self.overlap.row[keep]], masks.union_concept[self.overlap.col[keep]])
-        np.add.at(cube[:, :, 4], at, self.overlap.data[keep])
-        return cube
+        place = np.searchsorted(keys, row[self.overlap.row[keep]] * width + masks.union_concept[self.overlap.col[keep]])
+        np.add.at(counts[:, 4], place, self.overlap.data[keep])
+        return *np.divmod(keys, width), counts
+
+
+def _entries(product: sp.csr_array, width: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """The entries > 0 of a matrix of `width` columns: row * width + column, and the value."""
+    found = product.tocoo()
+    kept = found.data > 0
+    return found.row[kept].astype(np.int64) * width + found.col[kept], found.data[kept]
 
 
 def _site_codes(site: Site, images: Sequence[ImageEvidenceInput]) -> tuple[SiteCodes, NDArray[np.bool_]]:

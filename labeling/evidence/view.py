@@ -13,6 +13,7 @@ from gazetteer.data.core.sites import Site
 from gazetteer.labeling.evidence.rows import EvidenceRows, rows_of
 
 Ints = NDArray[np.int64]
+_PRODUCTS = 2**24  # features x concepts multiplied at a time
 
 
 @dataclass(frozen=True)
@@ -57,8 +58,14 @@ class SplitEvidence:
         all images and is scaled by the share of the feature's images that were asked.
         """
         share = self.asked / self.feature_images[self.row]
-        product = self.feature_cells.astype(np.float64) @ self.concept_cells.T.astype(np.float64)
-        return product[self.row, self.concept] * share / self.concept_asked[self.concept]
+        maps = self.concept_cells.T.astype(np.float64)
+        product = np.zeros(len(self.row))
+        step = max(1, _PRODUCTS // max(1, maps.shape[1]))
+        for start in range(0, len(self.features), step):  # integers below 2**53: exact in whatever order they are added
+            low, high = np.searchsorted(self.row, (start, start + step))
+            some = self.feature_cells[start : start + step].astype(np.float64) @ maps
+            product[low:high] = some[self.row[low:high] - start, self.concept[low:high]]
+        return product * share / self.concept_asked[self.concept]
 
 
 def view(rows: EvidenceRows) -> SplitEvidence:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import tracemalloc
 
 import numpy as np
 import pyarrow as pa
@@ -160,3 +161,24 @@ def test_bad_input_is_refused() -> None:
     short = SparseMap(2, 2, 1, np.zeros(3, np.uint32), np.ones(3, np.float16))
     with pytest.raises(InputError, match="fill"):
         build_evidence([dataclasses.replace(image, codes={MID: short})])
+
+
+def test_a_large_vocabulary_takes_room_for_what_meets_alone() -> None:
+    # 20,480 features x 5,000 concepts x 6 counts in a full table of int64 would be 4.9 GB.
+    random = np.random.default_rng(0)
+    names = tuple(f"word {number:04d}" for number in range(5000))
+    images = []
+    for number in range(4):
+        code = SparseMap(16, 16, 10, random.integers(0, 20_480, 2560).astype(np.uint32), np.ones(2560, np.float16))
+        shown = [(names[int(word)], np.eye(32, dtype=bool)) for word in random.integers(0, 5000, 5)]
+        images.append(ImageEvidenceInput(f"{number}", "discovery", (32, 32), names, shown, {MID: code}))
+    tracemalloc.start()
+    try:
+        table = build_evidence(images, names)
+        assert tracemalloc.get_traced_memory()[1] < 2**28
+    finally:
+        tracemalloc.stop()
+    # Features that fire in a picture, times the five words that it shows.
+    met = sum(len(np.unique(one.codes[MID].feature)) * len({word for word, _ in one.segments}) for one in images)
+    both = np.logical_and(*(table[name].is_valid().to_numpy() for name in ("feature", "concept")))
+    assert table["images"].to_numpy()[both].sum() == met
