@@ -31,16 +31,16 @@ class CaptureWorker:
 
     def run(self, items: Sequence[Item]) -> dict[Site, np.ndarray]:
         """float16 [pictures * cells, channels] per site, pictures in the order of `items`."""
-        kept: dict[Site, list[np.ndarray]] = {}
+        updates: dict[Site, list[np.ndarray]] = {}
 
         def on_site(site: Site, x: torch.Tensor, height: int, width: int) -> None:
-            kept.setdefault(site, []).append(x.flatten(0, 1).to(torch.float16).cpu().numpy())
+            updates.setdefault(site, []).append(x.flatten(0, 1).to(torch.float16).cpu().numpy())
 
         if not self._warned:
             self._warned = any(warn_of_cut(self.generator.pipe, [item.prompt for item in items]))
         for item in items:
             self.generator.sample([item.prompt], [item.seed], on_site, decode=False)
-        return {site: np.concatenate(parts) for site, parts in kept.items()}
+        return {site: np.concatenate(parts) for site, parts in updates.items()}
 
 
 def concatenate(parts: Sequence[dict[Site, np.ndarray]]) -> dict[Site, np.ndarray]:

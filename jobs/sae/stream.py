@@ -22,7 +22,7 @@ from gazetteer.jobs.executors.task import Job, Task
 from gazetteer.jobs.label.progress import Progress
 from gazetteer.jobs.sae.capture import CaptureWorker, cannot_lose, concatenate, model_digest
 from gazetteer.sae.training.stream_train import StreamPlan, StreamTrainer, finished_stream
-from gazetteer.sae.training.tensorboard import Board
+from gazetteer.sae.training.tensorboard import TensorBoardWriter
 
 
 def train_from_stream(
@@ -45,8 +45,8 @@ def train_from_stream(
         return
     if sae.device == "cpu":
         use_threads(config.threads)
-    board = Board(out / "tensorboard") if sae.tensorboard else None
-    trainer = StreamTrainer(plan, out / "saes", sae.device, board.add if board else None)
+    writer = TensorBoardWriter(out / "tensorboard") if sae.tensorboard else None
+    trainer = StreamTrainer(plan, out / "saes", sae.device, writer.add if writer else None)
     capture = checking(partial(CaptureWorker, config.model, config.generation, config.threads), model)
     task = Task(capture, concatenate, cannot_lose)
     with Progress("stream", len(train), trainer.pictures) as progress:
@@ -64,8 +64,8 @@ def train_from_stream(
         progress.total = trainer.pictures + len(heldout)
         feed([item for item in ordered if item.image_id in heldout], trainer.measure)
     trainer.publish({"model_digest": model_digest(config, model)}, torch.float16)
-    if board:
-        board.close()
+    if writer:
+        writer.close()
 
 
 class _InOrder:

@@ -40,7 +40,7 @@ from gazetteer.jobs.sae.recover import recover_losses
 from gazetteer.jobs.sae.stream import train_from_stream
 from gazetteer.labeling.pipeline.checks import check_devices
 from gazetteer.sae.report.report import write_report
-from gazetteer.sae.training.tensorboard import Board
+from gazetteer.sae.training.tensorboard import TensorBoardWriter
 from gazetteer.sae.training.train import train_sae
 
 
@@ -68,7 +68,7 @@ def train_site_saes(config: RunConfig, out: str | Path) -> list[dict[str, Any]]:
     marks = fingerprint(config)
     items, model = make_items(repeated, config.seed, picture_digest(marks)), sources(config, marks, ("model",))
     if config.sae.tensorboard:
-        Board(out / "tensorboard").close()  # a missing package is said now, not after the pictures
+        TensorBoardWriter(out / "tensorboard").close()  # a missing package is said now, not after the pictures
     train = train_from_stream if config.sae.stream else _from_disk
     with write_errors(str(out)):
         make_folder(out)
@@ -121,7 +121,7 @@ class TrainWorker:
         activations, out = Path(self.out) / "activations", Path(self.out)
         train = ActivationDataset(activations, site, split="train")
         heldout = ActivationDataset(activations, site, split="heldout")
-        board = Board(out / "tensorboard") if self.sae.tensorboard else None
+        writer = TensorBoardWriter(out / "tensorboard") if self.sae.tensorboard else None
         result = train_sae(
             train,
             train.d,
@@ -132,10 +132,10 @@ class TrainWorker:
             metadata={"model_digest": self.model},
             dtype=torch.float16,
             device=self.sae.device,
-            on_log=partial(board.add, site) if board else None,
+            on_log=partial(writer.add, site) if writer else None,
         )
-        if board:
-            board.close()
+        if writer:
+            writer.close()
         assert result.metrics is not None
         return {"site": site.slug, **result.metrics.as_dict()}
 

@@ -14,7 +14,7 @@ from gazetteer.data.core.errors import InputError
 from gazetteer.data.core.sites import Site
 from gazetteer.labeling.pipeline.config import SaeCheckConfig
 from gazetteer.sae.model.autoencoder import SparseAutoencoder
-from gazetteer.sae.training.metrics import Evaluation
+from gazetteer.sae.training.metrics import MetricSums
 
 
 class SaeCheck:
@@ -25,7 +25,7 @@ class SaeCheck:
         # What a transcoder reconstructs is not what it reads.
         judged = {site: sae for site, sae in saes.items() if not sae.config.transcoder}
         self.saes = judged if config.pictures else {}
-        self._evaluations: dict[Site, Evaluation] = {}
+        self._sums: dict[Site, MetricSums] = {}
         self._pictures: dict[Site, int] = {}
 
     @property
@@ -40,7 +40,7 @@ class SaeCheck:
         seen = self._pictures.get(site, 0)
         x = x[: self.config.pictures - seen]
         if len(x):
-            self._evaluations.setdefault(site, Evaluation(self.saes[site])).add(x.flatten(0, 1))
+            self._sums.setdefault(site, MetricSums(self.saes[site])).add(x.flatten(0, 1))
             self._pictures[site] = seen + len(x)
 
     def close(self) -> dict[str, float]:
@@ -50,10 +50,9 @@ class SaeCheck:
             InputError: an autoencoder explains less than `config.least`.
         """
         explained = {
-            site.slug: round(one.metrics().explained_total_variance, 4)
-            for site, one in sorted(self._evaluations.items())
+            site.slug: round(sums.metrics().explained_total_variance, 4) for site, sums in sorted(self._sums.items())
         }
-        self.saes, self._evaluations = {}, {}
+        self.saes, self._sums = {}, {}
         poor = sorted((value, slug) for slug, value in explained.items() if not value >= self.config.least)
         if poor:
             value, slug = poor[0]

@@ -74,8 +74,8 @@ def _sparse(
     preactivations: Tensor, k_aux: int, centred: Tensor, error: Tensor, encoder: Tensor, decoder: Tensor, scale: float
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """As `_dense`, over the pairs in use."""
-    kept = preactivations.topk(k_aux, dim=1, sorted=False)
-    pairs = Pairs(Codes(kept.values.relu_(), kept.indices), 0, len(decoder))
+    largest = preactivations.topk(k_aux, dim=1, sorted=False)
+    pairs = Pairs(Codes(largest.values.relu_(), largest.indices), 0, len(decoder))
     missing = error - pairs.rows(decoder)
     upstream = missing * scale
     per_pair = pairs.dots(upstream, decoder)
@@ -87,5 +87,5 @@ def _keep_largest(values: Tensor, k: int) -> Tensor:
     """A copy of [batch, m] with all but the k largest entries of each row at zero; all stay when k >= m."""
     if values.shape[1] <= k:
         return values.clone()
-    kept = values.topk(k, dim=1, sorted=False)
-    return torch.zeros_like(values).scatter_(1, kept.indices, kept.values)
+    largest = values.topk(k, dim=1, sorted=False)
+    return torch.zeros_like(values).scatter_(1, largest.indices, largest.values)

@@ -85,12 +85,12 @@ def plain_codes(sae: SparseAutoencoder, centred: Tensor, columns: Tensor | None 
         columns = torch.empty(0, dtype=torch.int64, device=centred.device)
     wanted = centred.new_empty(len(centred), len(columns))
     parts = []
-    for rows, kept in zip(centred.split(ROWS), wanted.split(ROWS), strict=True):
+    for rows, target in zip(centred.split(ROWS), wanted.split(ROWS), strict=True):
         products = rows @ sae.encoder.T
         if sae.latent_bias is not None:
             products += sae.latent_bias
         parts.append(top_codes(products, sae.config.slots))
-        kept.copy_(products[:, columns])
+        target.copy_(products[:, columns])
     return stacked(parts), wanted
 
 

@@ -1,1 +1,1 @@
-"""The autoencoder, its checkpoints, and the layouts of other projects."""
+"""The autoencoder, its checkpoints, and the formats of other projects."""

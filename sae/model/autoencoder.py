@@ -32,7 +32,7 @@ class SparseAutoencoder(nn.Module):
     """z = TopK(ReLU(W_enc (x − b))), x̂ = W_dec z + b (paper, section 3.1; one b, shared by both sides).
 
     Foreign ones may be ReLU or JumpReLU autoencoders and normalise each vector (`SAEConfig`); what else differs between
-    projects is folded into these tensors (`sae.layouts.parts`).
+    projects is folded into these tensors (`sae.formats.parts`).
 
     Parameters:
         encoder: [n, d], rows of W_enc.

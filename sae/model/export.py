@@ -1,4 +1,4 @@
-"""Autoencoders written in the layouts of other projects, for their own loaders: SAELens and sdxl-unbox."""
+"""Autoencoders written in the formats of other projects, for their own loaders: SAELens and sdxl-unbox."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from gazetteer.sae.model.autoencoder import SparseAutoencoder
 from gazetteer.sae.model.checkpoint import load_pretrained
 from gazetteer.sae.model.sources import holds_sae
 
-LAYOUTS = ("sae-lens", "sdxl-unbox")
+FORMATS = ("sae-lens", "sdxl-unbox")
 NORMALISED = {"none": "none", "layer_norm": "layer_norm", "norm": "constant_norm_rescale"}
 
 
@@ -29,7 +29,7 @@ def export(source: str | Path, to: str | Path, layout: str) -> list[Path]:
     Args:
         source: an autoencoder's folder, file or hub id, or a folder with one folder a site.
         to: the folder to write; of a folder of sites it receives one folder a site.
-        layout: one of `LAYOUTS`.
+        layout: one of `FORMATS`.
 
     Returns:
         the folders written.
@@ -38,8 +38,8 @@ def export(source: str | Path, to: str | Path, layout: str) -> list[Path]:
         InputError: an unknown layout, nothing to read, an autoencoder that the layout cannot hold, or a folder to
             write that is not empty.
     """
-    if layout not in LAYOUTS:
-        raise InputError(f"--layout is {layout!r}; accepted: {', '.join(LAYOUTS)}.")
+    if layout not in FORMATS:
+        raise InputError(f"--layout is {layout!r}; accepted: {', '.join(FORMATS)}.")
     work = {Path(to) / name: place for name, place in _places(source).items()}
     for folder in work:
         if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):

@@ -1,6 +1,6 @@
-"""Autoencoders at rest: a folder of ``config.json`` and ``model.safetensors``, of our own layout or a foreign one.
+"""Autoencoders at rest: a folder of ``config.json`` and ``model.safetensors``, of our own format or a foreign one.
 
-Folders and files in the layouts of other projects (`sae.layouts`) are read too, and so are hub ids (`sae.model.hub`).
+Folders and files in the formats of other projects (`sae.formats`) are read too, and so are hub ids (`sae.model.hub`).
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from torch import Tensor
 from gazetteer.data.core.atomic import replace_file
 from gazetteer.data.core.errors import GazetteerError, InputError
 from gazetteer.data.core.sites import Site
-from gazetteer.sae.layouts.registry import LAYOUTS, recognise
+from gazetteer.sae.formats.registry import FORMATS, recognise
 from gazetteer.sae.model.hub import local_folder
 from gazetteer.sae.model.shape import SAEConfig
 
@@ -77,7 +77,7 @@ def write_folder(
 
 
 def update_config(folder: Path, changes: Mapping[str, Any]) -> None:
-    """Replace some entries of a ``config.json`` of our own layout, atomically; raises as `read_config`."""
+    """Replace some entries of a ``config.json`` of our own format, atomically; raises as `read_config`."""
     content = json.dumps(read_config(folder) | dict(changes), indent=1, sort_keys=True)
     replace_file(folder / CONFIG, content.encode())
 
@@ -86,24 +86,24 @@ def read_folder(folder: Path | str) -> Stored:
     """Read an autoencoder; nothing that could run code is ever opened.
 
     Args:
-        folder: of our own layout or one of `sae.layouts`, or a hub id ``owner/repository[/folder][@revision]``.
+        folder: of our own format or one of `sae.formats`, or a hub id ``owner/repository[/folder][@revision]``.
 
     Raises:
         InputError: a folder or file missing, a pickle in its place, or contents that do not fit.
     """
     folder = local_folder(folder)
     config = read_config(folder)
-    layout = recognise(folder)
-    tensors = _own_tensors(folder, config) if layout is None else layout.tensors(folder, config)
+    foreign = recognise(folder)
+    tensors = _own_tensors(folder, config) if foreign is None else foreign.tensors(folder, config)
     shape = _shape(config | {"latent_bias": "latent_bias" in tensors})
-    if layout is not None:
+    if foreign is not None:
         config["latent_bias"] = shape.latent_bias
         _check_tensors(tensors, shape, folder, "its configuration")
     return Stored(shape, tensors, config)
 
 
 def _own_tensors(folder: Path, config: Mapping[str, Any]) -> dict[str, Tensor]:
-    """The tensors of our own layout; raises InputError when they are missing, damaged or of another config."""
+    """The tensors of our own format; raises InputError when they are missing, damaged or of another config."""
     shape = _shape(config)
     if not (folder / WEIGHTS).is_file():
         raise InputError(f"The SAE in {folder} has no {WEIGHTS}.")
@@ -136,19 +136,17 @@ def _shape(config: Mapping[str, Any]) -> SAEConfig:
 
 
 def read_config(folder: Path) -> dict[str, Any]:
-    """``config.json`` of a folder, or what stands for it in a foreign layout.
+    """``config.json`` of a folder, or what stands for it in a foreign format.
 
     Raises:
         InputError: there is none, or its d, n and k are not whole numbers.
     """
-    layout = recognise(folder)
-    if layout is not None:
-        return layout.config(folder)
+    foreign = recognise(folder)
+    if foreign is not None:
+        return foreign.config(folder)
     if folder.suffix in PICKLES:
-        raise InputError(
-            f"{folder} is a pickle file of no layout that is known ({', '.join(one.name for one in LAYOUTS)}); such "
-            "files can run code when opened."
-        )
+        names = ", ".join(known.name for known in FORMATS)
+        raise InputError(f"{folder} is a pickle file of no known format ({names}); such can run code.")
     if not folder.is_dir():
         raise InputError(f"There is no SAE folder {folder}.")
     path = folder / CONFIG

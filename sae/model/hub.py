@@ -8,7 +8,7 @@ from pathlib import Path
 from gazetteer.data.core.errors import InputError
 from gazetteer.data.inputs.model_files import why_not_loaded
 
-# The files that any readable layout consists of; nothing else of a repository is fetched.
+# The files that any readable format consists of; nothing else of a repository is fetched.
 WANTED = (
     "config.json",
     "cfg.json",

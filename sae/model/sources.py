@@ -8,7 +8,7 @@ from typing import Any, TypeAlias
 
 from gazetteer.data.core.errors import InputError
 from gazetteer.data.core.sites import Site
-from gazetteer.sae.layouts.registry import recognise
+from gazetteer.sae.formats.registry import recognise
 from gazetteer.sae.model.files import CONFIG, read_config
 from gazetteer.sae.model.hub import local_folder
 from gazetteer.sae.model.patterns import chosen

@@ -89,13 +89,13 @@ def evaluate(sae: SparseAutoencoder, batches: Iterable[Tensor]) -> Metrics:
     Raises:
         InputError: there are no vectors, or they are all the same.
     """
-    evaluation = Evaluation(sae)
+    evaluation = MetricSums(sae)
     for batch in batches:
         evaluation.add(batch)
     return evaluation.metrics()
 
 
-class Evaluation:
+class MetricSums:
     """The sums behind `Metrics`, which grow with every batch; kept in float64.
 
     Channels that never vary are left out of `explained_variance`, which they would make infinite.

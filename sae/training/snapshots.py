@@ -1,4 +1,4 @@
-"""The checkpoints of one training run: the latest state, and a few before it to fall back on."""
+"""The checkpoints of one training run: the latest snapshot, and a few before it to fall back on."""
 
 from __future__ import annotations
 
@@ -10,45 +10,45 @@ from typing import Any
 
 from gazetteer.data.core.atomic import write_errors
 from gazetteer.data.core.errors import InputError
-from gazetteer.sae.training.trainer import SavedState, Trainer, read_state
+from gazetteer.sae.training.trainer import Snapshot, Trainer, read_snapshot
 
-STATE = "training.safetensors"
+SNAPSHOT = "training.safetensors"
 
 
-def save_state(trainer: Trainer, folder: Path, identity: dict[str, Any], keep: int) -> None:
-    """Replace ``training.safetensors`` atomically; with `keep` above 1, older states stay beside it.
+def save_snapshot(trainer: Trainer, folder: Path, identity: dict[str, Any], keep: int) -> None:
+    """Replace ``training.safetensors`` atomically; with `keep` above 1, older snapshots stay beside it.
 
-    They are called ``training-<step>.safetensors``; the latest state has such a second name too, on file systems
+    They are called ``training-<step>.safetensors``; the latest snapshot has such a second name too, on file systems
     with links at no cost in space.
 
     Raises:
         GazetteerError: no space, or no permission.
     """
-    trainer.save(folder / STATE, identity)
+    trainer.save(folder / SNAPSHOT, identity)
     if keep > 1:
         named = folder / f"training-{trainer.step:09d}.safetensors"
         with write_errors(str(named)):
             named.unlink(missing_ok=True)
             try:
-                os.link(folder / STATE, named)
+                os.link(folder / SNAPSHOT, named)
             except OSError:
-                shutil.copyfile(folder / STATE, named)
+                shutil.copyfile(folder / SNAPSHOT, named)
     for old in _named(folder)[keep if keep > 1 else 0 :]:
         old.unlink()
 
 
-def latest_state(folder: Path) -> SavedState | None:
-    """The newest state that can be read, or None when there is none at all.
+def latest_snapshot(folder: Path) -> Snapshot | None:
+    """The newest snapshot that can be read, or None when there is none at all.
 
-    A damaged one is named in a warning and passed over: any state of a run leads to the same result.
+    A damaged one is named in a warning and passed over: any snapshot of a run leads to the same result.
 
     Raises:
-        InputError: there are states, and all of them are damaged.
+        InputError: there are snapshots, and all of them are damaged.
     """
-    present = [path for path in (folder / STATE, *_named(folder)) if path.exists()]
+    present = [path for path in (folder / SNAPSHOT, *_named(folder)) if path.exists()]
     for number, path in enumerate(present):
         try:
-            return read_state(path)
+            return read_snapshot(path)
         except InputError as error:
             if number == len(present) - 1:
                 raise
@@ -56,12 +56,12 @@ def latest_state(folder: Path) -> SavedState | None:
     return None
 
 
-def remove_states(folder: Path) -> None:
-    """Delete every state in the folder."""
-    for path in (folder / STATE, *_named(folder)):
+def remove_snapshots(folder: Path) -> None:
+    """Delete every snapshot in the folder."""
+    for path in (folder / SNAPSHOT, *_named(folder)):
         path.unlink(missing_ok=True)
 
 
 def _named(folder: Path) -> list[Path]:
-    """The states named by their step, newest first."""
+    """The snapshots named by their step, newest first."""
     return sorted(folder.glob("training-*.safetensors"), reverse=True)

@@ -25,11 +25,11 @@ from gazetteer.data.core.errors import GazetteerError, InputError
 from gazetteer.data.core.sites import Site
 from gazetteer.sae.model.files import CONFIG, read_config
 from gazetteer.sae.training.config import TrainConfig
-from gazetteer.sae.training.metrics import Evaluation
+from gazetteer.sae.training.metrics import MetricSums
 from gazetteer.sae.training.stream import ShuffleBuffer, expect_room, seed_of
 from gazetteer.sae.training.tensor_file import write_tensors
 from gazetteer.sae.training.train import TrainResult, expect_same, finished, identity_of, publish
-from gazetteer.sae.training.trainer import Trainer, read_state
+from gazetteer.sae.training.trainer import Trainer, read_snapshot
 
 FOLDER = "_stream"
 # Pictures cost more than steps: a state is written this often even when few steps were made.
@@ -91,7 +91,7 @@ class StreamTrainer:
         self.plan, self.out, self.device, self.on_log = plan, Path(out), device, on_log
         self.pictures, self._saved_step, self._saved_at = 0, 0, time.monotonic()
         self._lanes: dict[Site, _Lane] = {}
-        self._evaluations: dict[Site, Evaluation] = {}
+        self._evaluations: dict[Site, MetricSums] = {}
         if (self.out / FOLDER / "state.json").exists():
             self._resume()
 
@@ -130,7 +130,7 @@ class StreamTrainer:
     def measure(self, picture: Picture) -> None:
         """Count a held-out picture into the metrics, after `drain`."""
         for site, lane in self._lanes.items():
-            self._evaluations.setdefault(site, Evaluation(lane.trainer.sae)).add(picture[site])
+            self._evaluations.setdefault(site, MetricSums(lane.trainer.sae)).add(picture[site])
 
     def publish(
         self, metadata: Mapping[str, Any] | None = None, dtype: torch.dtype = torch.float32
@@ -247,7 +247,7 @@ class _Lane:
         self.buffer.restore(load_tensors(stem.with_name(f"{stem.name}.buffer").read_bytes()))
         training = stem.with_name(f"{stem.name}.training")
         if training.exists():
-            self.trainer.restore(read_state(training))
+            self.trainer.restore(read_snapshot(training))
 
 
 def finished_stream(plan: StreamPlan, out: Path | str) -> dict[Site, TrainResult] | None:

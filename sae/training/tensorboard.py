@@ -9,7 +9,7 @@ from gazetteer.data.core.errors import InputError
 from gazetteer.data.core.sites import Site
 
 
-class Board:
+class TensorBoardWriter:
     """Writes the history of sites as scalars, one run a site, into ``FOLDER/<site.slug>``."""
 
     def __init__(self, folder: Path | str) -> None:

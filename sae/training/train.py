@@ -18,12 +18,12 @@ from gazetteer.sae.model.autoencoder import SparseAutoencoder
 from gazetteer.sae.model.checkpoint import load_pretrained
 from gazetteer.sae.model.files import CONFIG, read_config
 from gazetteer.sae.training.config import TrainConfig
-from gazetteer.sae.training.metrics import Evaluation, Metrics
-from gazetteer.sae.training.snapshots import STATE, latest_state, remove_states, save_state
+from gazetteer.sae.training.metrics import Metrics, MetricSums
+from gazetteer.sae.training.snapshots import SNAPSHOT, latest_snapshot, remove_snapshots, save_snapshot
 from gazetteer.sae.training.source import VectorSource
 from gazetteer.sae.training.trainer import Trainer
 
-__all__ = ["STATE", "TrainResult", "train_sae"]
+__all__ = ["SNAPSHOT", "TrainResult", "train_sae"]
 
 # Settings that decide how often the run writes, not what it computes: a resumed run may change them.
 FREE = ("checkpoint_every", "log_every", "keep")
@@ -105,11 +105,11 @@ def train_sae(
         raise type(error)(f"Training the SAE at {name} stopped: {error}") from error
     evaluation = None
     if heldout is not None:
-        evaluation = Evaluation(trainer.sae)
+        evaluation = MetricSums(trainer.sae)
         for batch in heldout:
             evaluation.add(batch)
     result = publish(trainer, out, identity, site, evaluation, metadata, dtype)
-    remove_states(out)
+    remove_snapshots(out)
     return result
 
 
@@ -118,7 +118,7 @@ def publish(
     out: Path,
     identity: dict[str, Any],
     site: Site | None,
-    evaluation: Evaluation | None,
+    evaluation: MetricSums | None,
     metadata: Mapping[str, Any] | None,
     dtype: torch.dtype,
 ) -> TrainResult:
@@ -153,12 +153,12 @@ def _trainer(
 ) -> Trainer:
     """The run at its last checkpoint, or at its beginning."""
     trainer = Trainer(vectors.d, config, steps, device)
-    state = latest_state(out) if resume else None
+    state = latest_snapshot(out) if resume else None
     if state is not None:
         expect_same(state.identity, identity, out)
         trainer.restore(state)
         return trainer
-    remove_states(out)
+    remove_snapshots(out)
     (out / CONFIG).unlink(missing_ok=True)
     wanted = min(config.median_vectors, vectors.vectors)
     trainer.start(_first(vectors, config, wanted))
@@ -194,7 +194,7 @@ def _run(
         if on_log is not None and len(trainer.history) > logged:
             on_log(trainer.history[-1])
         if trainer.step % config.checkpoint_every == 0 or trainer.step == trainer.steps:
-            save_state(trainer, out, identity, config.keep)
+            save_snapshot(trainer, out, identity, config.keep)
         if on_step is not None:
             on_step(trainer.step, trainer.steps)
 

@@ -72,7 +72,7 @@ def test_its_benchmark_measures_every_key() -> None:
 
 @pytest.mark.full
 def test_its_other_benchmark_reads_what_the_packages_write() -> None:
-    words = benchmark("benchmarks.sae.layouts")
+    words = benchmark("benchmarks.sae.formats")
     done = subprocess.run([sys.executable, *words], cwd=ROOT, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     result = json.loads(done.stdout.splitlines()[-1])

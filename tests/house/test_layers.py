@@ -15,7 +15,7 @@ from tests.support.system.running import ROOT
 
 ROOMS = {
     "data": ("core", "tables", "storage", "runs", "inputs", "scenes"),
-    "sae": ("layouts", "model", "kernels", "training", "report"),
+    "sae": ("formats", "model", "kernels", "training", "report"),
     "diffusion": (),
     "labeling": (
         "vocabulary", "questions", "tables", "weights", "detect", "segment", "evidence", "rules", "pipeline", "quality",

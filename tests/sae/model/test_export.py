@@ -12,7 +12,7 @@ from gazetteer.data.core.sites import Site
 from gazetteer.sae.model.autoencoder import SAEConfig, SparseAutoencoder
 from gazetteer.sae.model.checkpoint import load_pretrained
 from gazetteer.sae.model.export import export
-from tests.sae.layouts.test_written import WRITTEN, place
+from tests.sae.formats.test_written import WRITTEN, place
 from tests.sae.model.test_autoencoder import random_sae
 
 SITE = Site("mid_block.attentions.0", "cond", 0.5)

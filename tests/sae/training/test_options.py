@@ -19,8 +19,8 @@ from gazetteer.sae.kernels.gradients import loss_and_gradients
 from gazetteer.sae.model.autoencoder import Codes, SAEConfig, SparseAutoencoder
 from gazetteer.sae.model.checkpoint import load_pretrained
 from gazetteer.sae.training.config import TrainConfig
-from gazetteer.sae.training.snapshots import latest_state
-from gazetteer.sae.training.train import STATE
+from gazetteer.sae.training.snapshots import latest_snapshot
+from gazetteer.sae.training.train import SNAPSHOT
 from gazetteer.sae.training.trainer import Trainer
 from tests.sae.model.test_autoencoder import random_sae
 from tests.sae.training.test_train import SMALL, Stop, synthetic, trained, weights
@@ -205,7 +205,7 @@ def stopped_at(folder: Path, step: int, **settings) -> None:
 def test_the_last_checkpoints_are_kept_while_the_run_lasts(tmp_path: Path):
     stopped_at(tmp_path, 30, keep=2)
     names = [f"training-{step:09d}.safetensors" for step in (21, 28)]
-    assert sorted(path.name for path in tmp_path.iterdir()) == [*names, STATE]
+    assert sorted(path.name for path in tmp_path.iterdir()) == [*names, SNAPSHOT]
     trained(tmp_path)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["config.json", "model.safetensors"]
 
@@ -214,11 +214,11 @@ def test_a_damaged_checkpoint_is_named_and_an_older_one_leads_to_the_same_bytes(
     trained(tmp_path / "whole")
     folder = tmp_path / "damaged"
     stopped_at(folder, 30, keep=3)
-    for name in (STATE, "training-000000028.safetensors"):
+    for name in (SNAPSHOT, "training-000000028.safetensors"):
         (folder / name).unlink()
         (folder / name).write_bytes(b"not a state")
     with pytest.warns(UserWarning, match=r"training-000000028.safetensors is damaged"):
-        state = latest_state(folder)
+        state = latest_snapshot(folder)
     assert state is not None
     assert state.step == 21
     with pytest.warns(UserWarning, match="An older one is used"):

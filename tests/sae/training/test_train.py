@@ -23,7 +23,7 @@ from gazetteer.sae.model.checkpoint import load_pretrained, load_site_saes
 from gazetteer.sae.training.config import TrainConfig
 from gazetteer.sae.training.source import TensorSource
 from gazetteer.sae.training.tensor_file import write_tensors
-from gazetteer.sae.training.train import STATE, identity_of, train_sae
+from gazetteer.sae.training.train import SNAPSHOT, identity_of, train_sae
 from gazetteer.sae.training.trainer import Trainer
 from tests.support.system.running import kill_at
 
@@ -186,7 +186,7 @@ def test_a_finished_run_is_not_repeated(tmp_path: Path):
     assert again.metrics == first.metrics
     assert again.history == first.history
     assert torch.equal(again.sae.encoder, first.sae.encoder)
-    assert not (tmp_path / STATE).exists()
+    assert not (tmp_path / SNAPSHOT).exists()
     assert load_pretrained(tmp_path)[1]["model_digest"] == "abc"
 
 
@@ -246,7 +246,7 @@ def test_kill_9_at_a_random_step_then_resume_gives_the_same_bytes(tmp_path: Path
         trained(tmp_path / "whole")
         stop_at = random.randint(8, 39)
         kill_at(str(stop_at), KILLED, str(tmp_path / "killed"))
-        assert (tmp_path / "killed" / STATE).exists()
+        assert (tmp_path / "killed" / SNAPSHOT).exists()
         assert not (tmp_path / "killed" / "config.json").exists()
         trained(tmp_path / "killed")
         assert weights(tmp_path / "killed") == weights(tmp_path / "whole"), f"killed at step {stop_at}"
@@ -290,9 +290,9 @@ def test_a_damaged_state_is_refused(tmp_path: Path):
 
     with pytest.raises(Stop):
         trained(tmp_path, on_step=stop)
-    content = (tmp_path / STATE).read_bytes()
+    content = (tmp_path / SNAPSHOT).read_bytes()
     for damaged in (b"not a state", content[:-1], b""):
-        (tmp_path / STATE).write_bytes(damaged)
+        (tmp_path / SNAPSHOT).write_bytes(damaged)
         with pytest.raises(InputError, match=r"training.safetensors is damaged; delete it to start over"):
             trained(tmp_path)
 

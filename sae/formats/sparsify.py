@@ -14,9 +14,9 @@ from typing import Any
 
 import torch
 
-from gazetteer.sae.layouts.layout import Layout, described, hook_block, pair
-from gazetteer.sae.layouts.parts import Parts, expect_none
-from gazetteer.sae.layouts.restricted import read_json, read_safetensors
+from gazetteer.sae.formats.format import Format, described, hook_block, pair
+from gazetteer.sae.formats.parts import Parts, expect_none
+from gazetteer.sae.formats.restricted import read_json, read_safetensors
 
 OF_SAEURON = ("batch_topk", "sample_topk")
 
@@ -51,4 +51,4 @@ def _parts(weights: Path, config: Mapping[str, Any]) -> Parts:
     return replace(parts, bias=torch.zeros_like(bias)) if config.get("transcoder") else parts
 
 
-SPARSIFY = Layout("sparsify", pair("cfg.json", "sae.safetensors"), _stated, _parts)
+SPARSIFY = Format("sparsify", pair("cfg.json", "sae.safetensors"), _stated, _parts)

@@ -6,9 +6,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from gazetteer.sae.layouts.layout import Layout, described, pair
-from gazetteer.sae.layouts.parts import Parts
-from gazetteer.sae.layouts.restricted import read_json, state_dict, unpickled
+from gazetteer.sae.formats.format import Format, described, pair
+from gazetteer.sae.formats.parts import Parts
+from gazetteer.sae.formats.restricted import read_json, state_dict, unpickled
 
 
 def _stated(weights: Path) -> dict[str, Any]:
@@ -23,4 +23,4 @@ def _parts(weights: Path, _: Mapping[str, Any]) -> Parts:
     return Parts(stored["encoder.weight"], stored["decoder.weight"].T, stored["pre_bias"], stored["latent_bias"])
 
 
-UNBOX = Layout("sdxl-unbox", pair("config.json", "state_dict.pth"), _stated, _parts)
+UNBOX = Format("sdxl-unbox", pair("config.json", "state_dict.pth"), _stated, _parts)

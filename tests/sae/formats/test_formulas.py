@@ -13,12 +13,12 @@ from torch import Tensor
 
 from gazetteer.data.core.errors import InputError
 from gazetteer.diffusion.generate import encode_map
-from gazetteer.sae.layouts.parts import MOST_ACTIVE, Parts, gated
+from gazetteer.sae.formats.parts import MOST_ACTIVE, Parts, gated
 from gazetteer.sae.model.autoencoder import SparseAutoencoder
 from gazetteer.sae.model.checkpoint import load_pretrained
 from gazetteer.sae.model.files import read_config
 from gazetteer.sae.model.shape import SAEConfig
-from tests.sae.layouts.test_topk_layouts import B_DEC, B_ENC, W_DEC, W_ENC, D, N, X, near, numbers, write_lens
+from tests.sae.formats.test_topk_formats import B_DEC, B_ENC, W_DEC, W_ENC, D, N, X, near, numbers, write_lens
 
 STATE = {"W_enc": W_ENC.T.contiguous(), "W_dec": W_DEC, "b_enc": B_ENC, "b_dec": B_DEC}
 

@@ -1,4 +1,4 @@
-"""What every layout is read into, and the algebra that folds other formulas into this one.
+"""What every format is read into, and the algebra that folds other formulas into this one.
 
 z_i = a_i where a_i > θ_i (and only the k largest, where there is a k), a = W_enc (N(x) − b) + c, x̂ = N⁻¹(W_dec z + b).
 """

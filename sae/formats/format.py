@@ -1,4 +1,4 @@
-"""What a layout is: how its files are recognised, what they state, and how their tensors are read."""
+"""What a format is: how its files are recognised, what they state, and how their tensors are read."""
 
 from __future__ import annotations
 
@@ -11,19 +11,19 @@ from typing import Any
 from torch import Tensor
 
 from gazetteer.data.core.errors import InputError
-from gazetteer.sae.layouts.parts import Parts
+from gazetteer.sae.formats.parts import Parts
 
 ReadConfig = Callable[[Path], dict[str, Any]]
 ReadParts = Callable[[Path, Mapping[str, Any]], Parts]
 
 
 @dataclass(frozen=True)
-class Layout:
+class Format:
     """One project's way to store an autoencoder.
 
     Attributes:
         name: as tables and sentences call it.
-        find: the file of the weights, of a folder or file in this layout; None for anything else.
+        find: the file of the weights, of a folder or file in this format; None for anything else.
         stated: what it says of itself, given the weights' file: `described`.
         parts: its tensors, given the weights' file and what `stated` gave.
     """
@@ -62,12 +62,12 @@ class Layout:
     def _weights(self, place: Path) -> Path:
         found = self.find(place)
         if found is None:
-            raise InputError(f"{place} is no autoencoder of the layout {self.name}.")
+            raise InputError(f"{place} is no autoencoder of the format {self.name}.")
         return found
 
 
 def pair(config: str, weights: str) -> Callable[[Path], Path | None]:
-    """A `Layout.find` of folders that hold two files; the weights' file itself is found as well."""
+    """A `Format.find` of folders that hold two files; the weights' file itself is found as well."""
 
     def find(place: Path) -> Path | None:
         folder = place.parent if place.name == weights else place
@@ -78,7 +78,7 @@ def pair(config: str, weights: str) -> Callable[[Path], Path | None]:
 
 
 def described(d: Any, n: Any, k: Any, original: Any, signal: str | None = None, **more: Any) -> dict[str, Any]:
-    """What `Layout.stated` gives.
+    """What `Format.stated` gives.
 
     Args:
         d, n, k: width, features, and features a vector uses at most.

@@ -16,9 +16,9 @@ import torch
 from torch import Tensor
 
 from gazetteer.data.core.errors import InputError
-from gazetteer.sae.layouts.layout import Layout, described, hook_block, pair
-from gazetteer.sae.layouts.parts import Parts, at_most, expect_none, gated, jumping
-from gazetteer.sae.layouts.restricted import read_json, read_safetensors
+from gazetteer.sae.formats.format import Format, described, hook_block, pair
+from gazetteer.sae.formats.parts import Parts, at_most, expect_none, gated, jumping
+from gazetteer.sae.formats.restricted import read_json, read_safetensors
 
 SCALER = "activation_scaler.json"
 """Beside one whose weights still live in the space of scaled activations."""
@@ -116,4 +116,4 @@ def _activation_scale(folder: Path, stated: Mapping[str, Any]) -> float:
     return float(factor)
 
 
-SAE_LENS = Layout("sae-lens", pair("cfg.json", "sae_weights.safetensors"), _stated, _parts)
+SAE_LENS = Format("sae-lens", pair("cfg.json", "sae_weights.safetensors"), _stated, _parts)

@@ -8,11 +8,11 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from gazetteer.sae.layouts.registry import recognise
+from gazetteer.sae.formats.registry import recognise
 from gazetteer.sae.model.checkpoint import load_pretrained
 
 WRITTEN = Path(__file__).parent / "written"
-LAYOUT = {"sae-lens": "sae-lens", "eai-sparsify": "sparsify"}
+FORMAT = {"sae-lens": "sae-lens", "eai-sparsify": "sparsify"}
 
 
 def place(name: str) -> Path:
@@ -25,11 +25,11 @@ def test_it_reconstructs_as_its_own_package(name: str) -> None:
     there = load_file(WRITTEN / name / "expected.safetensors")
     sae, config = load_pretrained(place(name))
     torch.testing.assert_close(sae(there["x"]), there["x_hat"], atol=2e-4, rtol=1e-4)
-    layout = recognise(place(name))
-    assert layout is not None
-    assert config["layout"] == layout.name
-    prefix = next((one for one in LAYOUT if name.startswith(one)), None)
-    assert layout.name == LAYOUT[prefix] if prefix else layout.name in ("dictionary_learning", "overcomplete")
+    foreign = recognise(place(name))
+    assert foreign is not None
+    assert config["layout"] == foreign.name
+    prefix = next((one for one in FORMAT if name.startswith(one)), None)
+    assert foreign.name == FORMAT[prefix] if prefix else foreign.name in ("dictionary_learning", "overcomplete")
 
 
 @pytest.mark.parametrize("name", sorted(path.name for path in WRITTEN.iterdir() if path.is_dir()))

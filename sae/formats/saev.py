@@ -13,9 +13,9 @@ from pathlib import Path
 from typing import Any
 
 from gazetteer.data.core.errors import InputError
-from gazetteer.sae.layouts.layout import Layout, described
-from gazetteer.sae.layouts.parts import Parts, at_most, expect_none
-from gazetteer.sae.layouts.restricted import state_dict, unpickled
+from gazetteer.sae.formats.format import Format, described
+from gazetteer.sae.formats.parts import Parts, at_most, expect_none
+from gazetteer.sae.formats.restricted import state_dict, unpickled
 
 SCHEMAS = (1, 2, 3, 4, 5)
 LONGEST_HEADER = 1 << 20
@@ -75,4 +75,4 @@ def _parts(path: Path, config: Mapping[str, Any]) -> Parts:
     return replace(parts, threshold=threshold.expand(len(parts.encoder)))
 
 
-SAEV = Layout("saev", _find, _stated, _parts)
+SAEV = Format("saev", _find, _stated, _parts)

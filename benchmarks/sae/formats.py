@@ -1,7 +1,7 @@
 """Autoencoders that other packages wrote, read by ours: the largest difference of the reconstructions.
 
 Runs the packages of benchmarks/sae/requirements.txt in the environment that benchmarks/sae/step.py makes. sdxl-unbox
-is not an installable package; its layout is held by tests/sae/layouts/test_topk_layouts.py alone.
+is not an installable package; its layout is held by tests/sae/formats/test_topk_formats.py alone.
 """
 
 from __future__ import annotations

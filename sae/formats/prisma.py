@@ -10,9 +10,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from gazetteer.sae.layouts.layout import Layout, described
-from gazetteer.sae.layouts.parts import Parts, at_most, expect_none, gated
-from gazetteer.sae.layouts.restricted import read_json, state_dict, unpickled
+from gazetteer.sae.formats.format import Format, described
+from gazetteer.sae.formats.parts import Parts, at_most, expect_none, gated
+from gazetteer.sae.formats.restricted import read_json, state_dict, unpickled
 
 NORMALISED = {"layer_norm": "layer_norm", "constant_norm_rescale": "norm"}
 CLASSES = (
@@ -68,4 +68,4 @@ def _parts(weights: Path, config: Mapping[str, Any]) -> Parts:
     return Parts(encoder, decoder, bias, stored["b_enc"])
 
 
-PRISMA = Layout("prisma", _find, _stated, _parts)
+PRISMA = Format("prisma", _find, _stated, _parts)

@@ -16,9 +16,9 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from gazetteer.data.core.errors import InputError
-from gazetteer.sae.layouts.layout import Layout, described
-from gazetteer.sae.layouts.parts import Parts, at_most, expect_none
-from gazetteer.sae.layouts.restricted import Empty, unpickled
+from gazetteer.sae.formats.format import Format, described
+from gazetteer.sae.formats.parts import Parts, at_most, expect_none
+from gazetteer.sae.formats.restricted import Empty, unpickled
 
 FORMULA = {"TopKSAE": "topk", "JumpSAE": "jumprelu", "BatchTopKSAE": "jumprelu", "SAE": "relu"}
 _MODELS = {
@@ -115,4 +115,4 @@ def _dictionary(layer: Any, path: Path) -> Tensor:
     return F.normalize(weights, dim=1) * multiplier.detach().exp()
 
 
-OVERCOMPLETE = Layout("overcomplete", _find, _stated, _parts)
+OVERCOMPLETE = Format("overcomplete", _find, _stated, _parts)

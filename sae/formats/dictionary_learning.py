@@ -15,9 +15,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from gazetteer.sae.layouts.layout import Layout, described, hook_block, pair
-from gazetteer.sae.layouts.parts import Parts, at_most, expect_none, gated, jumping
-from gazetteer.sae.layouts.restricted import read_json, state_dict, unpickled
+from gazetteer.sae.formats.format import Format, described, hook_block, pair
+from gazetteer.sae.formats.parts import Parts, at_most, expect_none, gated, jumping
+from gazetteer.sae.formats.restricted import read_json, state_dict, unpickled
 
 FORMULA = {
     "AutoEncoder": "relu", "AutoEncoderNew": "relu", "GatedAutoEncoder": "jumprelu", "JumpReluAutoEncoder": "jumprelu",
@@ -78,4 +78,4 @@ def _with_threshold(parts: Parts, stored: Mapping[str, Tensor], config: Mapping[
     return replace(parts, threshold=threshold.expand(len(parts.encoder)))
 
 
-DICTIONARY_LEARNING = Layout("dictionary_learning", pair("config.json", "ae.pt"), _stated, _parts)
+DICTIONARY_LEARNING = Format("dictionary_learning", pair("config.json", "ae.pt"), _stated, _parts)
