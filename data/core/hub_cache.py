@@ -1,4 +1,4 @@
-"""What this machine's Hugging Face cache holds of a repository, read from its files, with no network.
+"""What this machine's Hugging Face cache holds of a repository, read from its files, or what the hub says of it.
 
 A cached file is a link to a blob that is named by what the hub says of its content: the SHA-256 of a large file, Git's
 SHA-1 of a small one. So two copies are the same where their files have the same names and blobs, and a copy is whole
@@ -14,8 +14,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from gazetteer.data.core.digests import digest_file, files_below
+from gazetteer.data.core.errors import InputError
 
 _ID = re.compile(r"[\w.-]+/[\w.-]+")
+_PATIENCE = 10.0
+"""Seconds that the hub has to answer."""
+
 _COMMIT, _LARGE = re.compile("[0-9a-f]{40}"), re.compile("[0-9a-f]{64}")
 
 
@@ -40,14 +44,13 @@ def cached(path: str, revision: str = "") -> Snapshot | None:
     Raises:
         InputError: the cache holds what is no regular file.
     """
-    named, _, pinned = path.partition("@")
-    found = _ID.match(named)
-    if os.path.exists(path) or found is None or named[found.end() :][:1] not in ("", "/"):
+    named = _named(path, revision)
+    if named is None:
         return None
     from huggingface_hub.constants import HF_HUB_CACHE
 
-    root = Path(os.environ.get("HF_HUB_CACHE", HF_HUB_CACHE)) / f"models--{found[0].replace('/', '--')}"
-    revision = revision or pinned or "main"
+    repository, revision = named
+    root = Path(os.environ.get("HF_HUB_CACHE", HF_HUB_CACHE)) / f"models--{repository.replace('/', '--')}"
     try:
         commit = revision if _COMMIT.fullmatch(revision) else (root / "refs" / revision).read_text().strip()
     except (OSError, UnicodeDecodeError):
@@ -60,6 +63,41 @@ def cached(path: str, revision: str = "") -> Snapshot | None:
         target = os.path.basename(os.readlink(file)) if file.is_symlink() else ""
         blobs[file.relative_to(folder).as_posix()] = target
     return Snapshot(commit, folder, dict(sorted(blobs.items())))
+
+
+def stated(path: str, revision: str = "") -> Snapshot | None:
+    """The commit of a hub id of which nothing is cached, as it is named or the hub says; None: `path` is no such id.
+
+    Raises:
+        InputError: the hub does not say, so that copies of other machines could not be held to one another.
+    """
+    named = _named(path, revision)
+    if named is None:
+        return None
+    repository, revision = named
+    if _COMMIT.fullmatch(revision):
+        return Snapshot(revision, Path(), {})
+    from huggingface_hub import HfApi
+
+    try:
+        commit = HfApi().model_info(repository, revision=revision, timeout=_PATIENCE).sha
+    except Exception as error:  # of its HTTP library, of the file system, of its own
+        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        raise InputError(
+            f"{path} is neither a file or folder nor in this machine's cache, and the hub does not say which commit "
+            f"of it is meant: {reason.rstrip('.')}. Fetch it here too (hf download {repository}), so that the copies "
+            "that are used can be held to one another."
+        ) from error
+    return Snapshot(str(commit), Path(), {})
+
+
+def _named(path: str, revision: str) -> tuple[str, str] | None:
+    """Repository and revision of a hub id; None for what is none, or lies on this machine."""
+    named, _, pinned = path.partition("@")
+    found = _ID.match(named)
+    if os.path.exists(path) or found is None or named[found.end() :][:1] not in ("", "/"):
+        return None
+    return found[0], revision or pinned or "main"
 
 
 def damaged(snapshot: Snapshot) -> str | None:

@@ -12,7 +12,7 @@ from typing import Any
 
 from gazetteer.data.core.digests import digest_path
 from gazetteer.data.core.errors import InputError
-from gazetteer.data.core.hub_cache import Snapshot, cached, damaged, same
+from gazetteer.data.core.hub_cache import Snapshot, cached, damaged, same, stated
 from gazetteer.data.runs.folder import RunFolder
 from gazetteer.jobs.config.fingerprint import SETTINGS
 from gazetteer.jobs.config.schema import RunConfig
@@ -30,7 +30,7 @@ RECORD = "hub.json"
 @dataclass(frozen=True)
 class Source:
     """What a setting names, as it was when the run was started: a file or folder by its digest (`digest_path`), or a
-    repository of the hub by the copy of it in the cache.
+    repository of the hub by the copy of it in the cache, or by its commit alone.
     """
 
     key: str
@@ -46,10 +46,13 @@ class Source:
 
 
 def sources(config: RunConfig, fingerprint: Mapping[str, Any], groups: Collection[str] = GROUPS) -> tuple[Source, ...]:
-    """What workers will load, with the digests of the run's fingerprint, or what this machine's cache holds of it.
+    """What workers will load, with the digests of the run's fingerprint, or what is known of it as a hub's.
 
     Args:
         groups: the first parts of the settings' keys.
+
+    Raises:
+        InputError: a hub id of which neither this machine's cache nor the hub tells the commit.
     """
     found = []
     for key, digest in fingerprint.items():
@@ -69,7 +72,7 @@ def sources(config: RunConfig, fingerprint: Mapping[str, Any], groups: Collectio
         Source(key, path, copy=copy, revision=revisions.get(key, ""))
         for key, path, digest in named
         if SETTINGS[key.partition("[")[0]].about.path and not digest.startswith("sha256:")
-        if (copy := cached(path, revisions.get(key, "")))
+        if (copy := cached(path, revisions.get(key, "")) or stated(path, revisions.get(key, "")))
     ]
     return (*digested, *copies)
 

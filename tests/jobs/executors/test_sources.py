@@ -13,6 +13,7 @@ from gazetteer.jobs.config.schema import load_config
 from gazetteer.jobs.executors.sources import Source, require_unchanged, same_copies, sources
 from tests.support.runs.runs import PROVENANCE, parts
 from tests.support.system.hub_cache import BIG, put_in_cache
+from tests.support.system.hub_server import Repository, hub
 
 FIRST, SECOND = "a" * 40, "b" * 40
 
@@ -56,3 +57,34 @@ def test_a_run_goes_on_with_the_copy_it_began_with(cache: Path, tmp_path: Path) 
     put_in_cache(cache, "some/model", "c" * 40, {"model_index.json": b"{ }"})
     with pytest.raises(InputError, match=f"the run has {SECOND[:12]}"):
         same_copies(named(), run)
+
+
+def test_without_a_copy_here_the_hub_says_which_commit_workers_must_have(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As on a cluster's head that holds no weights: of two workers with other copies at least one is refused."""
+    monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path / "head"))
+    with hub() as server:
+        monkeypatch.setattr("huggingface_hub.constants.ENDPOINT", server.address)
+        server.repositories["model", "some/model"] = Repository(private=False)
+        (model,) = named()
+        commit = server.repositories["model", "some/model"].head
+        assert model.copy is not None and model.copy.commit == commit
+    require_unchanged([model])  # on a worker that has loaded nothing yet
+    for node, here in (("one", commit), ("two", SECOND)):
+        monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path / node))
+        put_in_cache(tmp_path / node, "some/model", here, {"model_index.json": b"{}"})
+    with pytest.raises(InputError, match=rf"commit {SECOND[:12]} of some/model, and the run has {commit[:12]}"):
+        require_unchanged([model])
+    monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path / "one"))
+    require_unchanged([model])
+
+
+def test_a_model_of_which_nobody_tells_the_commit_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path))
+    monkeypatch.setattr("huggingface_hub.constants.ENDPOINT", "http://127.0.0.1:9")
+    with pytest.raises(InputError, match=r"nor in this machine's cache, .* refused\. .*hf download some/model"):
+        named()
+    config = load_config(None, ["model.path=some/model", f"model.revision={FIRST}"])
+    (model,) = sources(config, fingerprint(config), {"model"})
+    assert model.copy is not None and model.copy.commit == FIRST, "who names a commit needs no hub"
