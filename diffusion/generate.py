@@ -31,6 +31,8 @@ OnSite = Callable[[Site, Tensor, int, int], None]
 SPARE = "model.dtype=float16, model.attention_slicing=true, model.vae_tiling=true or model.offload=model"
 """What needs less memory when pictures are sampled one by one already."""
 
+NOT_FINITE = "the model produced values that are not finite; model.dtype=bfloat16 and float32 have the range for them"
+
 
 @dataclass
 class Picture:
@@ -154,8 +156,9 @@ class Generator:
                 f"{type(self.pipe).__name__} ended before {port} was heard at call {place + 1} of the branch {branch}."
             )
         made = output.images
-        if not np.isfinite(np.asarray(made.cpu() if isinstance(made, Tensor) else made)).all():
-            raise ValueError("the model produced values that are not finite")
+        finite = bool(made.isfinite().all()) if isinstance(made, Tensor) else np.isfinite(np.asarray(made)).all()
+        if not finite:
+            raise ValueError(NOT_FINITE)
         return output
 
     def pictures(

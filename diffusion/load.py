@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 from gazetteer.data.core.errors import GazetteerError, InputError
+from gazetteer.data.core.precision import DTYPES, dtype_on
 from gazetteer.data.core.settings import Effect, OneOf, device_kind, setting, settings
 from gazetteer.data.inputs.model_files import (
     PICKLES,
@@ -21,7 +22,6 @@ from gazetteer.diffusion.memory import is_out_of_memory
 if TYPE_CHECKING:
     from diffusers import DiffusionPipeline
 
-DTYPES = ("float32", "float16", "bfloat16")
 OFFLOADS = ("", "model", "sequential")
 WHAT = "text-to-image model"
 
@@ -45,8 +45,11 @@ class ModelConfig:
     )
     revision: str = setting(Effect.PICTURES, "Hub revision to pin, empty for the default.", default="")
     variant: str = setting(Effect.PICTURES, "Weight variant, e.g. ``fp16``, empty for none.", default="")
-    dtype: Annotated[str, OneOf(DTYPES)] = setting(
-        Effect.PICTURES, "Number type of the networks' weights.", default="float32"
+    dtype: Annotated[str, OneOf(("", *DTYPES))] = setting(
+        Effect.PICTURES,
+        "Number type of the networks' weights; empty: float16 on ``cuda``, elsewhere float32. Most transformers need "
+        "bfloat16.",
+        default="",
     )
     device: str = setting(
         Effect.PICTURES,
@@ -87,6 +90,7 @@ class ModelConfig:
     )
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "dtype", dtype_on(self.device, self.dtype))
         if self.device_map and self.offload:
             raise InputError("model.device_map and model.offload exclude each other; set one of them.")
         if self.offload == "sequential" and self.device == "cpu":

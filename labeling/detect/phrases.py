@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from gazetteer.data.core.errors import InputError
+from gazetteer.labeling.weights.loading import expect_numbers
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -161,9 +162,14 @@ def above(
     """The boxes that score at least `threshold` and are not empty, and which of the given ones they are.
 
     scores: [n] in 0..1; corners: [n, 4] xyxy as shares of the picture; concepts: [n]; size: (height, width) in px.
+
+    Raises:
+        ValueError: a score or corner is no number.
     """
     import torch
 
+    expect_numbers(scores, "detector")
+    expect_numbers(corners, "detector")
     # rounding here, before any decision, keeps what is reported and what was decided the same
     scores = (scores.double() * 1e4).round() / 1e4
     height, width = size

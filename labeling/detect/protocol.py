@@ -14,8 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gazetteer.data.core.errors import InputError
+from gazetteer.data.core.precision import DTYPES, dtype_on
 from gazetteer.data.core.settings import Count, Effect, OneOf, Share, device_kind, setting, settings
-from gazetteer.labeling.weights.loading import DTYPES
 
 LIBRARIES = ("transformers", "groundingdino")
 
@@ -101,7 +101,11 @@ class DetectorConfig:
         late=True,
         last_bits=True,
     )
-    dtype: Annotated[str, OneOf(DTYPES)] = setting(Effect.SEGMENTS, "Number type of its weights.", default="float32")
+    dtype: Annotated[str, OneOf(("", *DTYPES))] = setting(
+        Effect.SEGMENTS,
+        "Number type of its weights; empty: float16 on ``cuda``, elsewhere and with `groundingdino` float32.",
+        default="",
+    )
     batch_size: Count = setting(Effect.NOTHING, "Pictures per model call.", default=8)
     phrases_per_call: Count = setting(
         Effect.SEGMENTS,
@@ -118,6 +122,10 @@ class DetectorConfig:
         last_bits=True,
     )
     revision: str = setting(Effect.SEGMENTS, "Hub revision to pin, empty for the default.", default="")
+
+    def __post_init__(self) -> None:
+        device = "cpu" if self.library == "groundingdino" else self.device
+        object.__setattr__(self, "dtype", dtype_on(device, self.dtype))
 
 
 def batches(images: Sequence[Any], concepts: Sequence[Sequence[str]], size: int) -> list[list[int]]:

@@ -11,8 +11,9 @@ from typing import Any, TypeVar
 import pyarrow as pa
 
 from gazetteer.data.core.errors import GazetteerError
+from gazetteer.data.core.precision import use_tensor_cores
 from gazetteer.data.core.sites import Site
-from gazetteer.data.core.threads import use_tensor_cores, use_threads
+from gazetteer.data.core.threads import use_threads
 from gazetteer.data.inputs.given.open import open_given
 from gazetteer.data.inputs.prompts import Item
 from gazetteer.data.tables.codes import Moment, codes_table

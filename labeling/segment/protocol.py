@@ -9,8 +9,8 @@ from typing import Annotated, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from gazetteer.data.core.precision import DTYPES, dtype_on
 from gazetteer.data.core.settings import Count, Effect, OneOf, device_kind, setting, settings
-from gazetteer.labeling.weights.loading import DTYPES
 
 LIBRARIES = ("transformers", "segment_anything")
 MODEL_TYPES = ("vit_b", "vit_l", "vit_h")
@@ -66,7 +66,12 @@ class SegmenterConfig:
         late=True,
         last_bits=True,
     )
-    dtype: Annotated[str, OneOf(DTYPES)] = setting(Effect.SEGMENTS, "Number type of its weights.", default="float32")
+    dtype: Annotated[str, OneOf(("", *DTYPES))] = setting(
+        Effect.SEGMENTS,
+        "Number type of its image encoder; empty: float16 on ``cuda``, elsewhere float32. Boxes are read and masks "
+        "drawn in float32 always: half precision would round a box's corners to pixels.",
+        default="",
+    )
     batch_size: Count = setting(Effect.NOTHING, "Pictures per encoder call.", default=8)
     boxes_per_call: Count = setting(
         Effect.SEGMENTS,
@@ -82,3 +87,6 @@ class SegmenterConfig:
         last_bits=True,
     )
     revision: str = setting(Effect.SEGMENTS, "Hub revision to pin, empty for the default.", default="")
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "dtype", dtype_on(self.device, self.dtype))

@@ -12,8 +12,9 @@ from torch import Tensor
 
 from gazetteer.data.core.errors import InputError
 from gazetteer.diffusion.memory import enough_memory
+from gazetteer.labeling.segment.precision import placed
 from gazetteer.labeling.segment.protocol import Box, Mask, SegmenterConfig
-from gazetteer.labeling.weights.loading import SMALLER, move, one_by_one, reading
+from gazetteer.labeling.weights.loading import SMALLER, expect_numbers, one_by_one, reading
 
 
 def load_sam(config: SegmenterConfig) -> SamSegmenter:
@@ -29,7 +30,7 @@ def load_sam(config: SegmenterConfig) -> SamSegmenter:
         model = SamModel.from_pretrained(config.path, use_safetensors=True, **options)
         # Pillow scales pictures as the authors do; on tensors, scaled-down ones come out a grey level away.
         images = AutoImageProcessor.from_pretrained(config.path, trust_remote_code=False, backend="pil", **options)
-    return SamSegmenter(move(model, config.device, config.dtype, "segmenter"), images, config)
+    return SamSegmenter(placed(model, model.vision_encoder, config), images, config)
 
 
 class SamSegmenter:
@@ -57,10 +58,9 @@ class SamSegmenter:
     @torch.inference_mode()
     def _call(self, images: Sequence[NDArray[np.uint8]], boxes: Sequence[Sequence[Box]]) -> list[list[Mask]]:
         embeddings, originals, resized = self._embed(images)
-        weight = next(self.model.parameters())
         results = []
         for row, mine in enumerate(boxes):
-            scaled = scale_boxes(mine, originals[row], resized[row]).to(weight.device, weight.dtype)
+            scaled = scale_boxes(mine, originals[row], resized[row]).to(self.model.device)
             masks: list[Mask] = []
             for part in scaled.split(self.config.boxes_per_call):
                 masks += self._decode(self._one(embeddings, row), part, originals[row], resized[row])
@@ -70,7 +70,7 @@ class SamSegmenter:
     def _embed(self, images: Sequence[NDArray[np.uint8]]) -> tuple[Any, list[list[int]], list[list[int]]]:
         """Embeddings [n, C, h, w], and (height, width) of every picture as given and as scaled."""
         inputs = self.images(images=list(images), return_tensors="pt", input_data_format="channels_last")
-        pixels = inputs["pixel_values"].to(self.model.device, self.model.dtype)
+        pixels = inputs["pixel_values"].to(self.model.device)
         sizes = inputs["original_sizes"].tolist(), inputs["reshaped_input_sizes"].tolist()
         return self.model.get_image_embeddings(pixels), *sizes
 
@@ -86,6 +86,7 @@ class SamSegmenter:
     def _found(self, out: Any, original: list[int], resized: list[int]) -> list[Mask]:
         """The masks in the model's output for one picture."""
         logits = out.pred_masks.float().cpu()[0]  # [n, 1, low, low]
+        expect_numbers(logits, "segmenter")
         masks = self._masks(logits, original, resized)
         # double before rounding: a float32 of four decimals would print with eight
         scores = [round(float(score), 4) for score in out.iou_scores.float().cpu()[0, :, 0]]

@@ -9,9 +9,10 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
+from gazetteer.labeling.segment.precision import placed
 from gazetteer.labeling.segment.protocol import SegmenterConfig
 from gazetteer.labeling.segment.sam import SamSegmenter
-from gazetteer.labeling.weights.loading import move, reading
+from gazetteer.labeling.weights.loading import reading
 
 
 def load_sam2(config: SegmenterConfig) -> Sam2Segmenter:
@@ -26,7 +27,7 @@ def load_sam2(config: SegmenterConfig) -> Sam2Segmenter:
     with reading("segmenter", config.path):
         model = Sam2Model.from_pretrained(config.path, use_safetensors=True, **options)
         images = Sam2ImageProcessor.from_pretrained(config.path, **options)
-    return Sam2Segmenter(move(model, config.device, config.dtype, "segmenter"), images, config)
+    return Sam2Segmenter(placed(model, model.vision_encoder, config), images, config)
 
 
 def load_edgetam(config: SegmenterConfig) -> Sam2Segmenter:
@@ -37,7 +38,7 @@ def load_edgetam(config: SegmenterConfig) -> Sam2Segmenter:
     with reading("segmenter", config.path):
         model = EdgeTamModel.from_pretrained(config.path, use_safetensors=True, **options)
         images = Sam2ImageProcessor.from_pretrained(config.path, **options)
-    return Sam2Segmenter(move(model, config.device, config.dtype, "segmenter"), images, config)
+    return Sam2Segmenter(placed(model, model.vision_encoder, config), images, config)
 
 
 class Sam2Segmenter(SamSegmenter):
@@ -46,7 +47,7 @@ class Sam2Segmenter(SamSegmenter):
     def _embed(self, images: Sequence[NDArray[np.uint8]]) -> tuple[list[Tensor], list[list[int]], list[list[int]]]:
         """Embeddings [n, C, h, w] of every resolution, finest first, and (height, width) as given and as scaled."""
         inputs = self.images(images=list(images), return_tensors="pt", input_data_format="channels_last")
-        pixels = inputs["pixel_values"].to(self.model.device, self.model.dtype)
+        pixels = inputs["pixel_values"].to(self.model.device)
         originals = [[int(side) for side in size] for size in inputs["original_sizes"]]
         return self.model.get_image_embeddings(pixels), originals, [list(pixels.shape[-2:])] * len(originals)
 

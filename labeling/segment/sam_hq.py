@@ -9,9 +9,10 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
+from gazetteer.labeling.segment.precision import placed
 from gazetteer.labeling.segment.protocol import Mask, SegmenterConfig
 from gazetteer.labeling.segment.sam import SamSegmenter
-from gazetteer.labeling.weights.loading import move, reading
+from gazetteer.labeling.weights.loading import reading
 
 
 def load_sam_hq(config: SegmenterConfig) -> SamHqSegmenter:
@@ -26,7 +27,7 @@ def load_sam_hq(config: SegmenterConfig) -> SamHqSegmenter:
     with reading("segmenter", config.path):
         model = SamHQModel.from_pretrained(config.path, use_safetensors=True, **options)
         images = AutoImageProcessor.from_pretrained(config.path, trust_remote_code=False, backend="pil", **options)
-    return SamHqSegmenter(move(model, config.device, config.dtype, "segmenter"), images, config)
+    return SamHqSegmenter(placed(model, model.vision_encoder, config), images, config)
 
 
 class SamHqSegmenter(SamSegmenter):

@@ -18,11 +18,12 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from gazetteer.data.core.errors import InputError
+from gazetteer.labeling.segment.precision import placed
 from gazetteer.labeling.segment.protocol import Mask, SegmenterConfig
 from gazetteer.labeling.segment.sam import SamSegmenter
 from gazetteer.labeling.segment.sam_keys import SAM
 from gazetteer.labeling.weights.checkpoints import fill, read_checkpoint
-from gazetteer.labeling.weights.loading import check_choice, move
+from gazetteer.labeling.weights.loading import expect_numbers
 
 PUBLISHED = {"vit_b": (768, 12), "vit_l": (1024, 24), "vit_h": (1280, 32)}
 """Width and depth of the published image encoders."""
@@ -60,7 +61,6 @@ def load_original_sam(config: SegmenterConfig) -> OriginalSamSegmenter:
         InputError: the package is missing, the file cannot be read or is no SAM (of the named type), or
             the device cannot be used.
     """
-    check_choice("segmenter.dtype with library segment_anything", config.dtype, ("float32",))
     _part("segment_anything")
     state = read_checkpoint("segmenter", config.path)
     sizes = read_sizes(state)
@@ -71,7 +71,8 @@ def load_original_sam(config: SegmenterConfig) -> OriginalSamSegmenter:
         )
     model = build_sam(sizes)
     fill("segmenter", model, state, lambda name: SAM.transformers_names(name) == ())
-    return OriginalSamSegmenter(move(model, config.device, config.dtype, "segmenter"), config)
+    encoder: Any = model.image_encoder
+    return OriginalSamSegmenter(placed(model, encoder, config), config)
 
 
 def _part(name: str) -> Any:
@@ -212,6 +213,7 @@ class OriginalSamSegmenter(SamSegmenter):
             sparse_prompt_embeddings=sparse, dense_prompt_embeddings=dense, multimask_output=False,
         )  # fmt: skip
         logits = self.model.postprocess_masks(low, tuple(resized), tuple(original))[:, 0]
+        expect_numbers(logits, "segmenter")
         masks = (logits > self.config.mask_threshold).cpu().numpy()
         # double before rounding: a float32 of four decimals would print with eight
         rounded = [round(float(score), 4) for score in scores.cpu()[:, 0]]

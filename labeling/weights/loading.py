@@ -12,13 +12,24 @@ from gazetteer.data.inputs.model_files import check_model_folder, looks_like_fol
 
 if TYPE_CHECKING:
     import torch
+    from torch import Tensor
 
-DTYPES = ("float32", "float16", "bfloat16")
 ORIGINAL = {"detector": "groundingdino", "segmenter": "segment_anything"}
 """The library that reads checkpoint files of a role."""
 
 SMALLER = "{0}.dtype=float16, a smaller {0} or a device with more memory"
 """What needs less memory when pictures already go one by one; to be filled with the role."""
+
+
+def expect_numbers(values: Tensor, role: str) -> None:
+    """Raise ValueError where a model gave NaN, which no threshold would let pass and nobody would miss.
+
+    role: ``detector`` or ``segmenter``.
+    """
+    if bool(values.isnan().any()):
+        raise ValueError(
+            f"the {role} gave values that are no numbers; {role}.dtype=bfloat16 and float32 have the range for them"
+        )
 
 
 def check_choice(name: str, value: str, accepted: tuple[str, ...]) -> None:

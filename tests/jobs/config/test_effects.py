@@ -100,7 +100,7 @@ def test_threads_and_the_kind_of_device_change_tables_and_no_names() -> None:
     """Sums differ in the last bits with the number of threads: 16 of 23 files of a small run between 1 and 2."""
     marks = fingerprint(BASE)
     for override in ("threads=2", "model.device=cuda:1", "detector.device=cuda", "generation.exact=false"):
-        other = fingerprint(load_config(None, [override]))
+        other = fingerprint(load_config(None, [override, "model.dtype=float32"]))
         assert other != marks
         assert picture_digest(other) == picture_digest(marks)
     on_one, on_another = (fingerprint(load_config(None, [f"model.device=cuda:{n}"])) for n in (0, 1))

@@ -153,3 +153,11 @@ def test_out_of_memory_names_the_batch_size_to_try(folder):
     detector.images.pad_size = {"height": 2**26, "width": 2**26}
     with pytest.raises(GazetteerError, match=r"Out of memory while detecting \(3 at once\); try detector.batch_size=1"):
         detector.detect(pictures(), ASKED)
+
+
+def test_boxes_of_no_numbers_are_refused_instead_of_lost(folder):
+    detector = load_detector(config(folder))
+    with torch.no_grad():
+        next(detector.model.parameters()).fill_(float("nan"))
+    with pytest.raises(ValueError, match=r"the detector gave values that are no numbers; detector\.dtype=bfloat16"):
+        detector.detect(pictures(), ASKED)

@@ -150,3 +150,24 @@ def test_out_of_memory_names_the_batch_size_to_try(folder):
         GazetteerError, match=r"Out of memory while segmenting \(3 at once\); try segmenter.batch_size=1"
     ):
         segmenter.segment(pictures(), BOXES)
+
+
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
+def test_only_the_image_encoder_is_halved(folder, dtype):
+    whole, half = (load_segmenter(config(folder, dtype=one)) for one in ("float32", dtype))
+    kinds = {name.split(".")[0]: p.dtype for name, p in half.model.named_parameters()}
+    assert kinds.pop("vision_encoder") == getattr(torch, dtype)
+    assert set(kinds.values()) == {torch.float32}
+    rows = zip(whole.segment(pictures(), BOXES), half.segment(pictures(), BOXES), strict=True)
+    pairs = [pair for row in rows for pair in zip(*row, strict=True)]
+    off = np.concatenate([(one.mask != other.mask).ravel() for one, other in pairs]).mean()
+    assert 0 < max(abs(a.predicted_iou - b.predicted_iou) for a, b in pairs) < 0.05
+    assert off < 0.02
+
+
+def test_masks_of_no_numbers_are_refused_instead_of_empty(folder):
+    segmenter = load_segmenter(config(folder))
+    with torch.no_grad():
+        next(segmenter.model.vision_encoder.parameters()).fill_(float("nan"))
+    with pytest.raises(ValueError, match=r"the segmenter gave values that are no numbers; segmenter\.dtype=bfloat16"):
+        segmenter.segment(pictures(), BOXES)
