@@ -74,7 +74,9 @@ def measure(config: RunConfig, folder: RunFolder, arguments: argparse.Namespace)
     spent: dict[str, list[float]] = {"ours": [], "again": [], "plain": []}
     shared, pairs = 0.0, list[tuple[float, float]]()
     block = sorted(site.block for site in tested.saes)[len(tested.saes) // 2]
-    for site in (one for one in run_sites(folder) if one.block == block and one.branch == "cond"):
+    for site in (
+        candidate for candidate in run_sites(folder) if candidate.block == block and candidate.branch == "cond"
+    ):
         numbers = features_to_try(folder, site, settings.unlabelled)[: arguments.features]
         scales = percentiles(site_codes(folder, site), numbers)
         switches = [Switch(site, f, scale) for f, scale in zip(numbers, scales, strict=True)]
@@ -126,11 +128,11 @@ def run_again(tested: CausalTest, switch: Switch) -> tuple[float, float, list[fl
 
 def effects(table: pa.Table, switch: Switch, concepts: Sequence[str], starts: Sequence[SharedPicture]) -> list[float]:
     """area(on) - area(random) of one feature, flat over pictures and concepts."""
-    found: dict[tuple[str, str], dict[str, float]] = {}
+    result: dict[tuple[str, str], dict[str, float]] = {}
     for row in table.to_pylist():
         if row["feature"] == switch.feature:
-            found[row["state"], row["image_id"]] = dict(zip(row["concept"], row["area"], strict=True))
-    return [found["on", s.image_id].get(c, 0.0) - found["random", s.image_id].get(c, 0.0)
+            result[row["state"], row["image_id"]] = dict(zip(row["concept"], row["area"], strict=True))
+    return [result["on", s.image_id].get(c, 0.0) - result["random", s.image_id].get(c, 0.0)
             for s in starts for c in concepts]  # fmt: skip
 
 

@@ -27,7 +27,7 @@ def main() -> None:
     for _ in range(arguments.rounds):
         for pictures in spent:
             spent[pictures].append(per_picture(pipe.unet, pictures))
-    ratios = sorted(one / eight for one, eight in zip(spent[1], spent[8], strict=True))
+    ratios = sorted(single / eight for single, eight in zip(spent[1], spent[8], strict=True))
     result = {
         "one_ms": 1000 * min(spent[1]),
         "eight_ms": 1000 * min(spent[8]),

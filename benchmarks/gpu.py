@@ -49,12 +49,12 @@ def main() -> None:
         return
     folder = Path(tempfile.mkdtemp(prefix="gazetteer-gpu-"))
     try:
-        found = measured(folder, arguments)
+        result = measured(folder, arguments)
     finally:
         shutil.rmtree(folder)
-    print(f"{found['pictures_a_second']:.3f} pictures a second on {found['accelerator']}")
+    print(f"{result['pictures_a_second']:.3f} pictures a second on {result['accelerator']}")
     if arguments.json:
-        print(json.dumps(found))
+        print(json.dumps(result))
 
 
 def measured(folder: Path, arguments: argparse.Namespace) -> dict[str, Any]:
@@ -134,8 +134,8 @@ def _said(*arguments: str) -> dict[str, Any]:
     done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
     if done.returncode not in (0, 3):
         raise SystemExit(f"gazetteer {arguments[0]} ended with {done.returncode}: {done.stderr[-2000:]}")
-    found: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
-    return found
+    result: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
+    return result
 
 
 if __name__ == "__main__":

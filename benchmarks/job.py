@@ -35,37 +35,37 @@ def main() -> None:
     arguments = parser.parse_args()
     if arguments.rounds < 1 or arguments.pictures < 1:
         parser.error("--rounds and --pictures are at least 1")
-    found: dict[str, Any] = {"pictures": arguments.pictures, "rounds": arguments.rounds}
+    result: dict[str, Any] = {"pictures": arguments.pictures, "rounds": arguments.rounds}
     for name, exact in (("whole_over_bare", False), ("whole_over_bare_exact", True)):
         settings = ["threads=1", *arguments.settings, *(f"{key}={str(exact).lower()}" for key in EXACT)]
         ratios, bare = compared(arguments.config, settings, arguments.rounds, arguments.pictures)
-        found[name] = statistics.median(ratios)
-        found[f"{name}_spread"] = [min(ratios), max(ratios)]
-        found[f"{name}_bare_cpu_s_a_picture"] = bare
-    found["load_average"] = os.getloadavg()[0]
+        result[name] = statistics.median(ratios)
+        result[f"{name}_spread"] = [min(ratios), max(ratios)]
+        result[f"{name}_bare_cpu_s_a_picture"] = bare
+    result["load_average"] = os.getloadavg()[0]
     print(
-        f"whole job over bare calls: {found['whole_over_bare']:.3f} batched, {found['whole_over_bare_exact']:.3f} "
+        f"whole job over bare calls: {result['whole_over_bare']:.3f} batched, {result['whole_over_bare_exact']:.3f} "
         "one picture a call"
     )
     if arguments.json:
-        print(json.dumps(found))
+        print(json.dumps(result))
 
 
 def compared(config_path: str | None, settings: Sequence[str], rounds: int, count: int) -> tuple[list[float], float]:
     """Ratio of CPU seconds of every round, and the median CPU seconds of a bare picture."""
     from gazetteer.data.runs.folder import RunFolder
-    from gazetteer.jobs.config.fingerprint import fingerprint, picture_digest
+    from gazetteer.jobs.config.fingerprint import fingerprint_of, picture_digest
     from gazetteer.jobs.config.schema import load_config
     from gazetteer.jobs.label import shards as plan
     from gazetteer.jobs.label.results import publish_shard
     from gazetteer.labeling.pipeline.stages import Stages
 
     config = load_config(config_path, [*settings, f"batch_size={count}"])
-    marks = fingerprint(config)
-    items = plan.make_items(plan.read_pool(config)[:count], config.seed, picture_digest(marks))
+    fingerprint = fingerprint_of(config)
+    items = plan.make_items(plan.read_pool(config)[:count], config.seed, picture_digest(fingerprint))
     stages: Any = Stages(config.stages)
     with tempfile.TemporaryDirectory(prefix="gazetteer-job-") as folder:
-        store = RunFolder(folder).open_or_create(marks)
+        store = RunFolder(folder).open_or_create(fingerprint)
         workshop = store.workshop({})
         number = 0
 
@@ -89,9 +89,9 @@ class Bare:
     def __init__(self, stages: Any, items: Sequence[Any]) -> None:
         self.stages, self.items = stages, items
         batch = stages._detect(stages._tag(stages._generate(items)))
-        self.images = [one.picture.image for one in batch]
-        self.boxes = [[detection.box for detection in one.detections] for one in batch]
-        self.captions = [stages.vocabulary.captions(one.asked) for one in batch]
+        self.images = [labelled.picture.image for labelled in batch]
+        self.boxes = [[detection.box for detection in labelled.detections] for labelled in batch]
+        self.captions = [stages.vocabulary.captions(labelled.asked) for labelled in batch]
 
     def __call__(self) -> None:
         self._draw()
@@ -107,12 +107,12 @@ class Bare:
         group = 1 if generator.config.exact else len(self.items)
         with torch.inference_mode():
             for start in range(0, len(self.items), group):
-                some = self.items[start : start + group]
-                own = [torch.Generator("cpu").manual_seed(item.seed) for item in some]
-                noise = [generator.noise(item.seed, one) for item, one in zip(some, own, strict=True)]
+                batch = self.items[start : start + group]
+                own = [torch.Generator("cpu").manual_seed(item.seed) for item in batch]
+                noise = [generator.noise(item.seed, own_noise) for item, own_noise in zip(batch, own, strict=True)]
                 generator.pipe(
                     latents=generator.latents(noise), generator=own, output_type="np",
-                    **generator.arguments([item.prompt for item in some]),
+                    **generator.arguments([item.prompt for item in batch]),
                 )  # fmt: skip
 
 

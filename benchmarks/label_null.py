@@ -97,8 +97,8 @@ class Simulated:
             names,
         )  # fmt: skip
         table = site_candidates(codes, maps, self.looks, evidence, "simulated", config)
-        found = views(evidence)[SITE]["discovery"]
-        return table.to_pylist(), expectations(found, config.min_expected)[1]
+        discovery = views(evidence)[SITE]["discovery"]
+        return table.to_pylist(), expectations(discovery, config.min_expected)[1]
 
 
 def _sparse(fires: Bools) -> SparseMap:
@@ -216,8 +216,8 @@ def knowing(random: np.random.Generator, made: Simulated, concept: int, pictures
     shown = np.flatnonzero(made.concepts[:, concept].any(axis=1))
     fires = np.zeros((made.pictures, CELLS), np.bool_)
     for i in random.choice(shown, min(pictures, len(shown)), replace=False):
-        some = made.concepts[i, concept] & (random.random(CELLS) < cover)
-        fires[i] = some if some.any() else made.concepts[i, concept]
+        showing = made.concepts[i, concept] & (random.random(CELLS) < cover)
+        fires[i] = showing if showing.any() else made.concepts[i, concept]
     return fires
 
 
@@ -257,12 +257,12 @@ def simulate(name: str, repeats: int = 0, config: LabelConfig | None = None, **s
     make, concept, usual = FALSE[name]
     config = config or LabelConfig(styles=STYLES if name != "open" else ())
     worlds = (make(np.random.default_rng((5, number)), **sizes) for number in range(repeats or usual))
-    found = [judge(made, config, concept) for made in worlds]
-    total = {key: int(sum(one[key] for one in found)) for key in found[0]}
+    judged = [judge(made, config, concept) for made in worlds]
+    total = {key: int(sum(verdict[key] for verdict in judged)) for key in judged[0]}
     below = total.pop("below")
     return {
-        **total, "p_below_05": round(below / max(1, total["tested"]), 4), "repeats": len(found),
-        "repeats_with_a_rejection": sum(one["rejected"] > 0 for one in found),
+        **total, "p_below_05": round(below / max(1, total["tested"]), 4), "repeats": len(judged),
+        "repeats_with_a_rejection": sum(verdict["rejected"] > 0 for verdict in judged),
     }  # fmt: skip
 
 
@@ -296,14 +296,14 @@ def _curve(made: Simulated, wanted: list[tuple[int, int, int]], config: LabelCon
     by_pair = {(row["feature"], row["concept"]): row for row in rows}
     curve = []
     for count in sorted({count for count, _, _ in wanted}):
-        some = [by_pair.get((feature, f"c{concept:04d}")) for n, concept, feature in wanted if n == count]
+        tested = [by_pair.get((feature, f"c{concept:04d}")) for n, concept, feature in wanted if n == count]
         known = [
-            row for row in some if row and row["where_q_value"] is not None and row["where_q_value"] <= config.max_q
+            row for row in tested if row and row["where_q_value"] is not None and row["where_q_value"] <= config.max_q
         ]
         trusted = [row for row in known if row["trusted"] and row["kind"] in SPATIAL_KINDS]
         curve.append({
-            "pictures": count, "features": len(some), "tests": tests,
-            "rejected": round(len(known) / len(some), 3), "trusted": round(len(trusted) / len(some), 3),
+            "pictures": count, "features": len(tested), "tests": tests,
+            "rejected": round(len(known) / len(tested), 3), "trusted": round(len(trusted) / len(tested), 3),
         })  # fmt: skip
     return curve
 
@@ -315,18 +315,18 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--only", nargs="+", choices=[*FALSE, "sizes", "power"], help="some of the simulations")
     arguments = parser.parse_args(argv)
     begun = time.process_time()
-    found: dict[str, Any] = {}
+    result: dict[str, Any] = {}
     for name in arguments.only or [*FALSE, "sizes", "power"]:
         if name == "sizes":
-            found |= {f"independent_{n}": simulate("independent", 2, pictures=n) for n in SIZES}
+            result |= {f"independent_{n}": simulate("independent", 2, pictures=n) for n in SIZES}
         elif name == "power":
-            found |= {"power": power(), "power_open": open_power()}
+            result |= {"power": power(), "power_open": open_power()}
         else:
-            found[name] = simulate(name)
-        print(f"{name}: {json.dumps(found.get(name, ''))}", file=sys.stderr, flush=True)
-    found["cpu_seconds"] = round(time.process_time() - begun, 1)
+            result[name] = simulate(name)
+        print(f"{name}: {json.dumps(result.get(name, ''))}", file=sys.stderr, flush=True)
+    result["cpu_seconds"] = round(time.process_time() - begun, 1)
     if arguments.json:
-        print(json.dumps(found, indent=1))
+        print(json.dumps(result, indent=1))
     return 0
 
 

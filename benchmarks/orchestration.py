@@ -26,7 +26,7 @@ import _checkout  # noqa: F401
 
 from gazetteer.data.runs.folder import RunFolder
 from gazetteer.data.tables.provenance import provenance
-from gazetteer.jobs.config.fingerprint import fingerprint, picture_digest, portable_config
+from gazetteer.jobs.config.fingerprint import fingerprint_of, picture_digest, portable_config
 from gazetteer.jobs.config.pools import PoolConfig
 from gazetteer.jobs.config.schema import RunConfig, load_config
 from gazetteer.jobs.executors.ray.executor import ray_pools, run_ray
@@ -85,12 +85,12 @@ class Neighbour:
 
 
 def _serve(pipe: Connection, config: RunConfig, shards: int) -> None:
-    mine = Comparison(config, 0, shards)
-    jobs = mine.jobs[len(mine.jobs) // 2 :]
-    mine.bare(jobs[:1], None)
+    warm = Comparison(config, 0, shards)
+    jobs = warm.jobs[len(warm.jobs) // 2 :]
+    warm.bare(jobs[:1], None)
     pipe.send(True)
     while pipe.recv():
-        mine.bare(jobs, None)
+        warm.bare(jobs, None)
         pipe.send(True)
 
 
@@ -99,9 +99,9 @@ class Comparison:
 
     def __init__(self, config: RunConfig, rounds: int, shards: int) -> None:
         self.config, self.rounds, self.shards = config, rounds, shards
-        self.marks = fingerprint(config)
-        self.provenance = provenance(self.marks, portable_config(config))
-        pictures = picture_digest(self.marks)
+        self.fingerprint = fingerprint_of(config)
+        self.provenance = provenance(self.fingerprint, portable_config(config))
+        pictures = picture_digest(self.fingerprint)
         pool = plan.read_pool(config)
         size = config.shard_size
         items = plan.make_items(pool[: 2 * shards * size], config.seed, pictures)
@@ -122,11 +122,11 @@ class Comparison:
 
         with ray_pools([PoolConfig(STAGES, 2)], threads=1) as pools:
             two = pools.pools
-            one = [PoolConfig(STAGES, 1)]
+            single = [PoolConfig(STAGES, 1)]
             arms = {
                 "bare": self.bare,
                 "two_bare": two_bare,
-                "one_worker": lambda jobs, done: self.on_ray(pools, one, jobs, done),
+                "one_worker": lambda jobs, done: self.on_ray(pools, single, jobs, done),
                 "two_workers": lambda jobs, done: self.on_ray(pools, two, jobs, done),
             }
             arms["two_workers"](self.jobs[:2], lambda *_: None)  # both workers have loaded their models
@@ -140,7 +140,7 @@ class Comparison:
         plain = [b / (2 * a) for a, b in zip(rates["bare"], rates["two_bare"], strict=True)]
         overheads = [a / b - 1 for a, b in zip(rates["bare"], rates["one_worker"], strict=True)]
         return {
-            **{name: statistics.median(found) for name, found in rates.items()},
+            **{name: statistics.median(values) for name, values in rates.items()},
             "efficiency_2_workers": statistics.median(efficiencies),
             "efficiencies": [round(value, 4) for value in efficiencies],
             "efficiency_2_processes": statistics.median(plain),
@@ -165,7 +165,7 @@ class Comparison:
     def measured(self, arm: Any, jobs: list[Job]) -> float:
         """Pictures per second; what the arm hands over is committed to a fresh run folder."""
         with tempfile.TemporaryDirectory(prefix="gazetteer-bench-") as folder:
-            store = RunFolder(folder).open_or_create(self.marks)
+            store = RunFolder(folder).open_or_create(self.fingerprint)
 
             def done(job: Job, result: ShardResult) -> None:
                 store.commit_shard(job.id, result.tables, dict(result.counts), self.provenance)

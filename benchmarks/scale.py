@@ -35,11 +35,11 @@ def main() -> None:
     for sizes in (arguments.sizes, arguments.coverage_sizes):
         if len(sizes) < 3 or sorted(set(sizes)) != sizes or sizes[0] < 1:
             parser.error("sizes must be at least three, rising")
-    found = measure(arguments)
-    for name, value in found.items():
+    result = measure(arguments)
+    for name, value in result.items():
         print(f"{name}: {json.dumps(value) if isinstance(value, dict) else value}", file=sys.stderr)
     if arguments.json:
-        print(json.dumps(found))
+        print(json.dumps(result))
 
 
 def measure(arguments: argparse.Namespace) -> dict[str, Any]:
@@ -49,22 +49,22 @@ def measure(arguments: argparse.Namespace) -> dict[str, Any]:
     from benchmarks.scaling.reducing import coverage, reduction
     from benchmarks.scaling.synthetic import Shapes
 
-    found: dict[str, Any] = {}
+    result: dict[str, Any] = {}
     if "shard" in arguments.only:
-        found |= evidence_of_a_shard(Shapes())
+        result |= evidence_of_a_shard(Shapes())
     if "reduce" in arguments.only:
-        found["reduce"] = reduction(Shapes(sites=arguments.sites), arguments.sizes)
+        result["reduce"] = reduction(Shapes(sites=arguments.sites), arguments.sizes)
     if "coverage" in arguments.only:
-        found["coverage"] = coverage(Shapes(), arguments.coverage_sizes)
-        found["coverage_gb_at_40000"] = found["coverage"]["gb_at_40000"]
+        result["coverage"] = coverage(Shapes(), arguments.coverage_sizes)
+        result["coverage_gb_at_40000"] = result["coverage"]["gb_at_40000"]
     if "commit" in arguments.only:
-        found |= commit_wait()
+        result |= commit_wait()
     if "driver" in arguments.only:
-        found |= bookkeeping()
+        result |= bookkeeping()
     if "devices" in arguments.only:
-        found |= gpu_workers()
-    found["load_average"] = os.getloadavg()[0]
-    return found
+        result |= gpu_workers()
+    result["load_average"] = os.getloadavg()[0]
+    return result
 
 
 if __name__ == "__main__":

@@ -141,7 +141,7 @@ class Soak:
             self.count(what, process.wait() == -signal.SIGKILL, run)  # or it had ended by itself just now
             if what == "driver":
                 time.sleep(self.chance.random())  # what it leaves behind goes on for a while
-            for pid in {one for parent in family for one in (parent, *descendants(parent))}:
+            for pid in {process for parent in family for process in (parent, *descendants(parent))}:
                 kill(pid)
             return
 
@@ -180,9 +180,9 @@ def compare(wanted: RunFolder, run: RunFolder) -> tuple[int, int]:
     """Rows of the wanted run's committed parts that the other lacks, and rows that it has beyond them."""
     fewer = more = 0
     for table in TABLES:
-        one, other = (Counter(rows(folder, table)) for folder in (wanted, run))
-        fewer += (one - other).total()
-        more += (other - one).total()
+        wanted_rows, other = (Counter(rows(folder, table)) for folder in (wanted, run))
+        fewer += (wanted_rows - other).total()
+        more += (other - wanted_rows).total()
     return fewer, more
 
 
@@ -202,12 +202,12 @@ def descendants(pid: int) -> list[int]:
             except (OSError, ValueError):
                 continue
             parents.setdefault(parent, []).append(int(entry.name))
-    found, todo = [], [pid]
+    descendants_, todo = [], [pid]
     while todo:
         below = parents.get(todo.pop(), [])
-        found += below
+        descendants_ += below
         todo += below
-    return found
+    return descendants_
 
 
 def name_of(pid: int) -> str:

@@ -55,13 +55,13 @@ def blocks_of(config: ModelConfig) -> list[Block]:
     Raises:
         InputError: the path does not hold a diffusers pipeline with a U-Net or a known transformer.
     """
-    found = skeleton(config, weights=False)
-    if found.adapter is UNET:
-        return describe(found.network)
-    inside = found.network.config
-    size = found.adapter.latent_size(inside, 0, 0, found.adapter.scale(found.vae))
-    grid = found.adapter.grid(inside, *size)
-    known = found.adapter.blocks(found.network)
+    whole = skeleton(config, weights=False)
+    if whole.adapter is UNET:
+        return describe(whole.network)
+    inside = whole.network.config
+    size = whole.adapter.latent_size(inside, 0, 0, whole.adapter.scale(whole.vae))
+    grid = whole.adapter.grid(inside, *size)
+    known = whole.adapter.blocks(whole.network)
     return [Block(path, *grid, info.channels, info.streams) for path, info in known.items()]
 
 
@@ -77,20 +77,20 @@ def check_model(config: ModelConfig, generation: GenerationConfig) -> dict[str, 
     """
     import diffusers
 
-    found = skeleton(config, generation)
-    adapter, inside = found.adapter, found.network.config
-    check_scheduler(config.scheduler, found.index, adapter)
+    whole = skeleton(config, generation)
+    adapter, inside = whole.adapter, whole.network.config
+    check_scheduler(config.scheduler, whole.index, adapter)
     with loading(config):
         kind = (
-            diffusers.DDIMScheduler if config.scheduler == "ddim" else getattr(diffusers, found.index["scheduler"][1])
+            diffusers.DDIMScheduler if config.scheduler == "ddim" else getattr(diffusers, whole.index["scheduler"][1])
         )
-        scheduler = kind.from_pretrained(found.source, subfolder="scheduler", **found.options)
-    size = adapter.latent_size(inside, generation.height, generation.width, adapter.scale(found.vae))
+        scheduler = kind.from_pretrained(whole.source, subfolder="scheduler", **whole.options)
+    size = adapter.latent_size(inside, generation.height, generation.width, adapter.scale(whole.vae))
     flows = adapter is not UNET and type(scheduler).__name__.startswith("FlowMatch")
     setting = adapter.timesteps(scheduler, generation.steps, inside, size)
     rehearsed(scheduler, generation.steps, FLOW_NEEDED if flows else NEEDED, **setting)
     ports = dict.fromkeys(site.port for site in generation.sites)
-    return {port.block: adapter.check(found.network, Port(*port)) for port in ports}
+    return {port.block: adapter.check(whole.network, Port(*port)) for port in ports}
 
 
 def skeleton(config: ModelConfig, generation: GenerationConfig | None = None, weights: bool = True) -> Skeleton:
@@ -132,13 +132,13 @@ def describe(unet: Any) -> list[Block]:
         more["added_cond_kwargs"] = {
             "text_embeds": torch.empty(1, pooled, device="meta"), "time_ids": torch.empty(1, 6, device="meta"),
         }  # fmt: skip
-    found: dict[str, Block] = {}
+    whole: dict[str, Block] = {}
 
     def on_update(block: str, update: Any) -> None:
         _, channels, rows, columns = update.shape
-        found[block] = Block(block, rows, columns, channels)
+        whole[block] = Block(block, rows, columns, channels)
 
     paths = attention_blocks(unet)
     with torch.no_grad(), updates(unet.eval(), paths, on_update):
         unet(latents, 1, encoder_hidden_states=states, **more)
-    return [found[path] for path in paths]
+    return [whole[path] for path in paths]

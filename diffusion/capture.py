@@ -82,10 +82,10 @@ def capture(
     for port in ports:
         adapter.check(network(pipe), port)
 
-    def hook_for(mine: Sequence[Port]) -> Hook:
+    def hook_for(own: Sequence[Port]) -> Hook:
         def hook(passing: Passing) -> None:
             if wanted is None or wanted(watch.now):
-                for port in mine:
+                for port in own:
                     on_signal(port, watch.now, passing.signal(port).detach())
 
         return hook
@@ -93,7 +93,7 @@ def capture(
     by_block = {
         block: [port for port in ports if port.block == block] for block in dict.fromkeys(p.block for p in ports)
     }
-    with watched(pipe, schedule) as watch, hooked(pipe, {block: hook_for(mine) for block, mine in by_block.items()}):
+    with watched(pipe, schedule) as watch, hooked(pipe, {block: hook_for(own) for block, own in by_block.items()}):
         yield
 
 

@@ -47,8 +47,8 @@ def tokens_cut(pipe: Any, prompts: Sequence[str]) -> list[int]:
     ``max_sequence_length`` lets them. Of encoders that stand side by side (SDXL) the one that reads least counts; where
     a long one stands beside CLIP (SD 3, FLUX), CLIP gives the gist and the long one decides.
     """
-    found = {name: getattr(pipe, name, None) for name in ("tokenizer", "tokenizer_2", "tokenizer_3")}
-    tokenizers = [tokenizer for tokenizer in found.values() if tokenizer is not None]
+    by_name = {name: getattr(pipe, name, None) for name in ("tokenizer", "tokenizer_2", "tokenizer_3")}
+    tokenizers = [tokenizer for tokenizer in by_name.values() if tokenizer is not None]
     long = [tokenizer for tokenizer in tokenizers if not type(tokenizer).__name__.startswith("CLIP")]
     parameter = inspect.signature(type(pipe).__call__).parameters.get("max_sequence_length")
     most = None if parameter is None else parameter.default

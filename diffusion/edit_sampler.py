@@ -123,17 +123,17 @@ class EditSampler:
     def _sample_whole(self, starts: Sequence[Start], decode: bool) -> None:
         noise = self.generator.latents([self.generator.noise(start.seed) for start in starts])
         noise = noise.to(network(self.pipe).device)  # type: ignore[arg-type]
-        kept: dict[int, Tensor] = {}
+        latents_of: dict[int, Tensor] = {}
         pictures: list[Picture | None] = [None] * len(starts)
         if decode or any(self.first.values()):
-            with keep_latents(self.pipe, set(self.first.values()), self.generator.latent_size) as kept:
+            with keep_latents(self.pipe, set(self.first.values()), self.generator.latent_size) as latents_of:
                 output = self._call(starts, noise, "np" if decode else "latent")
             if decode:
                 pictures = list(pictures_of(output))
         for i, (start, picture) in enumerate(zip(starts, pictures, strict=True)):
             # Step 0 starts from the noise itself, which the pipeline may scale before the U-Net sees it.
             latents = {
-                stage: (noise if step == 0 else kept[step])[i : i + 1] for stage, step in self.first.items()
+                stage: (noise if step == 0 else latents_of[step])[i : i + 1] for stage, step in self.first.items()
             }  # fmt: skip
             self._cached[start] = _Cached(latents, picture)
 

@@ -92,7 +92,7 @@ def noise_errors(
             prompt=[prompt], latents=latents, num_inference_steps=config.steps, guidance_scale=config.guidance,
             output_type="latent", **size,
         ).images  # fmt: skip
-    found: dict[Site, NoiseErrors] = {}
+    errors: dict[Site, NoiseErrors] = {}
     for moment in sorted({generator.moments[site] for site in saes}):
         here = {site: sae for site, sae in saes.items() if generator.moments[site] == moment}
         timestep = int(moment.timestep)
@@ -103,8 +103,8 @@ def noise_errors(
             )
         noise = generator.noise(seed + 1 + timestep).to(clean)
         task = _Denoising(pipe.unet, calls[moment.step], clean, noise, float(schedule[timestep]), kind)
-        found |= _errors_at(task, here, means)
-    return found
+        errors |= _errors_at(task, here, means)
+    return errors
 
 
 def _errors_at(
@@ -112,7 +112,7 @@ def _errors_at(
 ) -> dict[Site, NoiseErrors]:
     """All sites of one timestep; both branches of a block share a call, for they do not see each other."""
     plain = task.errors()
-    found: dict[Site, NoiseErrors] = {}
+    errors: dict[Site, NoiseErrors] = {}
     for block in sorted({site.block for site in saes}):
         here = {site.branch: site for site in saes if site.block == block}
 
@@ -126,8 +126,8 @@ def _errors_at(
         mean = replaced(known) if known else {}
         for branch, site in here.items():
             average = mean[branch] if branch in known else float("nan")
-            found[site] = NoiseErrors(plain[branch], sae[branch], zero[branch], average)
-    return found
+            errors[site] = NoiseErrors(plain[branch], sae[branch], zero[branch], average)
+    return errors
 
 
 @dataclass
@@ -138,12 +138,12 @@ class _Denoising:
     call: _UNetCall
     clean: Tensor
     noise: Tensor
-    kept: float
+    signal_fraction: float
     kind: str
 
     def errors(self) -> dict[str, float]:
         """mean((ε̂ − ε)²) by branch."""
-        signal, sigma = self.kept**0.5, (1.0 - self.kept) ** 0.5
+        signal, sigma = self.signal_fraction**0.5, (1.0 - self.signal_fraction) ** 0.5
         noised = signal * self.clean + sigma * self.noise
         args, kwargs, batch = self.call
         stacked = noised.expand(batch, -1, -1, -1)

@@ -68,10 +68,10 @@ def steer(
     owed = _Owed()
 
     def hook_for(block: str) -> Hook:
-        mine = [action for action in actions if action.target.block == block]
+        own = [action for action in actions if action.target.block == block]
 
         def hook(passing: Passing) -> Any:
-            due = [action for action in mine if action.edit.active(watch.now.t)]
+            due = [action for action in own if action.edit.active(watch.now.t)]
             if not due:
                 return None
             separate = len(watch.now.branches) == 1  # each branch has a call of its own
@@ -201,8 +201,8 @@ def _edited(after: Tensor, update: Tensor, due: Sequence[Action], order: Sequenc
         if port in owed.both:
             out -= owed.both.pop(port)
     for source in ("cond", "uncond"):
-        mine = [action for action in due if action.source == source]
-        if not mine:
+        of_source = [action for action in due if action.source == source]
+        if not of_source:
             continue
         if source not in starts and owed is not None:
             owed.uncond.update({port} if source == "uncond" else ())
@@ -211,8 +211,8 @@ def _edited(after: Tensor, update: Tensor, due: Sequence[Action], order: Sequenc
             raise InputError("An edit acts on the uncond branch, but this generation runs without guidance.")
         grid = (update.shape[2], update.shape[3])
         x = cells(update[starts[source] : starts[source] + images])
-        for branch, change in changes_of(x, grid, mine).items():
-            rows = rows_of([action for action in mine if action.edit.branch == branch], images)
+        for branch, change in changes_of(x, grid, of_source).items():
+            rows = rows_of([action for action in of_source if action.edit.branch == branch], images)
             add = change[rows].transpose(1, 2).unflatten(2, grid).to(out.device, out.dtype)
             place = torch.tensor(rows, device=out.device)
             out.index_add_(0, place + starts[source], add)

@@ -51,24 +51,24 @@ class Band:
 @cache
 def rooms() -> dict[str, tuple[int, int]]:
     """By room how many files and lines it has."""
-    found: dict[str, tuple[int, int]] = {}
+    sizes: dict[str, tuple[int, int]] = {}
     for path in python_files():
         room = room_of(name(path))
-        files, lines = found.get(room, (0, 0))
-        found[room] = (files + (path.name != "__init__.py"), lines + len(path.read_text(encoding="utf-8").splitlines()))
-    return {room: size for room, size in found.items() if size[0] or room == "gazetteer"}
+        files, lines = sizes.get(room, (0, 0))
+        sizes[room] = (files + (path.name != "__init__.py"), lines + len(path.read_text(encoding="utf-8").splitlines()))
+    return {room: size for room, size in sizes.items() if size[0] or room == "gazetteer"}
 
 
 def edges() -> list[tuple[str, str]]:
     """Every pair of rooms of which the first imports the second, sorted."""
-    found = {
+    arrows_ = {
         (room_of(file), room_of(target))
         for file, targets in arrows(typing=False).items()
         for target in targets
         if target.split("/")[0] in LAYERS
     }
     drawn = set(rooms())
-    return sorted((a, b) for a, b in found if a != b and {a, b} <= drawn)
+    return sorted((a, b) for a, b in arrows_ if a != b and {a, b} <= drawn)
 
 
 def reduced(pairs: Iterable[tuple[str, str]]) -> list[tuple[str, str]]:
@@ -85,19 +85,19 @@ def reduced(pairs: Iterable[tuple[str, str]]) -> list[tuple[str, str]]:
 
 def columns(layer: str, pairs: Iterable[tuple[str, str]]) -> list[list[str]]:
     """The layer's rooms by how far above its lowest ones they stand, highest first."""
-    mine = [room for room in rooms() if room.split("/")[0] == layer]
-    below = {room: [b for a, b in pairs if a == room and b in mine] for room in mine}
+    own = [room for room in rooms() if room.split("/")[0] == layer]
+    below = {room: [b for a, b in pairs if a == room and b in own] for room in own}
 
     def height(room: str) -> int:
         return max((1 + height(target) for target in below[room]), default=0)
 
-    tallest = max(height(room) for room in mine)
-    return [[room for room in mine if height(room) == level] for level in range(tallest, -1, -1)]
+    tallest = max(height(room) for room in own)
+    return [[room for room in own if height(room) == level] for level in range(tallest, -1, -1)]
 
 
 def places(pairs: list[tuple[str, str]]) -> tuple[dict[str, Place], list[Band]]:
     """Where every room stands, and the bands of the layers from the top; users stand left of what they use."""
-    found: dict[str, Place] = {}
+    places_: dict[str, Place] = {}
     bands = []
     y = 10.0
     for layer in reversed(LAYERS):
@@ -106,14 +106,14 @@ def places(pairs: list[tuple[str, str]]) -> tuple[dict[str, Place], list[Band]]:
         step = (WIDTH - LEFT - 24 - BOX[0]) / max(len(stacks) - 1, 1)
         for i, stack in enumerate(stacks):
             # Beside the middle of those who import it, so that arrows cross little.
-            above = {room: [found[a].y for a, b in pairs if b == room and a in found] for room in stack}
+            above = {room: [places_[a].y for a, b in pairs if b == room and a in places_] for room in stack}
             order = sorted(stack, key=lambda room: (sum(above[room]) / len(above[room]) if above[room] else 0.0, room))
             start = y + (tall - len(stack) * (BOX[1] + GAP) + GAP) / 2
             for j, room in enumerate(order):
-                found[room] = Place(LEFT + i * step, start + j * (BOX[1] + GAP))
+                places_[room] = Place(LEFT + i * step, start + j * (BOX[1] + GAP))
         bands.append(Band(layer, y, tall))
         y += tall + BETWEEN
-    return found, bands
+    return places_, bands
 
 
 def arrow(start: Place, end: Place) -> str:
@@ -129,7 +129,7 @@ def draw() -> str:
     """The picture as SVG."""
     pairs, sizes = edges(), rooms()
     within = [(a, b) for a, b in pairs if a.split("/")[0] == b.split("/")[0]]
-    found, bands = places(within)
+    placed, bands = places(within)
     height = bands[-1].y + bands[-1].height + 10
     parts = [
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {height:.0f}" role="img">',
@@ -148,8 +148,8 @@ def draw() -> str:
         if band is not bands[-1]:
             end = y + band.height + BETWEEN - 3
             parts.append(f'<path class="arrow" marker-end="url(#tip)" d="M60,{middle + 16:.0f} L60,{end:.0f}"/>')
-    parts += [arrow(found[a], found[b]) for a, b in reduced(within)]
-    for room, place in found.items():
+    parts += [arrow(placed[a], placed[b]) for a, b in reduced(within)]
+    for room, place in placed.items():
         files, lines = sizes[room]
         size = f"{files} file{'s' * (files != 1)}, {lines:,} lines"
         x = place.x + BOX[0] / 2

@@ -92,10 +92,10 @@ def _meant(run: RunFolder, concepts: Sequence[str]) -> list[str]:
     index = ConceptIndex(dict.fromkeys(sorted(known), ()))
     meant = []
     for concept in concepts:
-        found = concept if concept in known else index.concept(concept)
-        if found is None:
+        known_concept = concept if concept in known else index.concept(concept)
+        if known_concept is None:
             raise InputError(f"{run.path} was never asked for {concept!r}; {nearest(concept, known)}")
-        meant.append(found)
+        meant.append(known_concept)
     return meant
 
 
@@ -117,12 +117,12 @@ def _require_there(run: RunFolder, asked: Mapping[str, Any]) -> None:
 def nearest(wrong: Any, known: Iterable[Any], most: int = 20) -> str:
     """What was meant, if something is close, and what there is, as the end of a sentence."""
     if isinstance(wrong, numbers.Real):
-        there = sorted(known)
-        close = [min(there, key=lambda value: abs(value - wrong))] if there else []
+        stored = sorted(known)
+        close = [min(stored, key=lambda value: abs(value - wrong))] if stored else []
     else:
-        there = sorted(map(str, known))
-        close = difflib.get_close_matches(str(wrong).lower(), there, 1, 0.6)
-    listed = ", ".join(map(str, there[:most])) + (f" and {len(there) - most} more" if len(there) > most else "")
+        stored = sorted(map(str, known))
+        close = difflib.get_close_matches(str(wrong).lower(), stored, 1, 0.6)
+    listed = ", ".join(map(str, stored[:most])) + (f" and {len(stored) - most} more" if len(stored) > most else "")
     return f"{f'did you mean {close[0]}? ' if close else ''}it has: {listed or 'none'}."
 
 

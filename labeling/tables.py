@@ -207,8 +207,8 @@ def _with_causal(
 ) -> pa.Table:
     """The wanted rows of a final table with what the causal pass says of their keys: `chosen` of its rows."""
     folder = _opened(run)
-    kept = None if columns is None else list(dict.fromkeys([*keys, *columns]))
-    return _joined(folder.read_final(name, kept, _all(wanted)), chosen(load_causal(folder)), keys)
+    wanted_columns = None if columns is None else list(dict.fromkeys([*keys, *columns]))
+    return _joined(folder.read_final(name, wanted_columns, _all(wanted)), chosen(load_causal(folder)), keys)
 
 
 def _strongest(causal: pa.Table) -> pa.Table:
@@ -282,6 +282,6 @@ def _all(wanted: list[pc.Expression]) -> pc.Expression | None:
     if not wanted:
         return None
     joined = wanted[0]
-    for one in wanted[1:]:
-        joined = joined & one
+    for table_ in wanted[1:]:
+        joined = joined & table_
     return joined

@@ -59,19 +59,19 @@ def inverted(pipe: Any, samples: Samples, inversion: Inversion = Inversion()) ->
     if "encoder_hidden_states" not in samples.cond or not hasattr(pipe, "encode_prompt"):
         raise NoAttackError("Embedding inversion needs a pipeline whose U-Net reads what encode_prompt gives.")
     start = pipe.encode_prompt([""], pipe.unet.device, 1, False)[0].detach()
-    found = start.float().clone().requires_grad_(True)
-    adam, losses = torch.optim.Adam([found], lr=inversion.rate), []
+    embedding = start.float().clone().requires_grad_(True)
+    adam, losses = torch.optim.Adam([embedding], lr=inversion.rate), []
     parts = list(samples.chunks(inversion.batch))
     for step in range(inversion.steps):
         part = parts[step % len(parts)]
-        said = found.to(start.dtype).expand(len(part), -1, -1)
+        said = embedding.to(start.dtype).expand(len(part), -1, -1)
         with torch.enable_grad():
             guess = predict(pipe.unet, part, {**part.cond, "encoder_hidden_states": said})
             loss = ((guess - torch.as_tensor(part.target)) ** 2).mean()
-            (found.grad,) = torch.autograd.grad(loss, [found])
+            (embedding.grad,) = torch.autograd.grad(loss, [embedding])
         adam.step()
         losses.append(loss.detach())
-    return found.detach().to(start.dtype), torch.stack(losses).tolist()
+    return embedding.detach().to(start.dtype), torch.stack(losses).tolist()
 
 
 @contextmanager

@@ -125,8 +125,8 @@ def _loss(pipe: Any, prompts: Sequence[str], samples: Samples) -> Tensor:
     many = len(samples) // len(prompts)
     encoded = pipe.encode_prompt(list(prompts), pipe.unet.device, 1, False)[0]
     cond = {**samples.cond, "encoder_hidden_states": torch.cat([encoded] * many)}
-    found = predict(pipe.unet, samples, cond)
-    return ((found - torch.as_tensor(samples.target)) ** 2).mean()
+    noise = predict(pipe.unet, samples, cond)
+    return ((noise - torch.as_tensor(samples.target)) ** 2).mean()
 
 
 def _slopes(pipe: Any, prompts: Sequence[str], samples: Samples) -> Tensor:

@@ -131,7 +131,7 @@ def _header(path: Path) -> Mapping[str, tuple[torch.dtype, int, int]]:
     Types that edits do not know (float8, integers) are left out. Checked here and not by the library, which maps the
     whole file into memory.
     """
-    found: dict[str, tuple[torch.dtype, int, int]] = {}
+    tensors: dict[str, tuple[torch.dtype, int, int]] = {}
     try:
         size = path.stat().st_size
         with path.open("rb") as stream:
@@ -145,10 +145,10 @@ def _header(path: Path) -> Mapping[str, tuple[torch.dtype, int, int]]:
             dtype, many, (start, stop) = _DTYPES[entry["dtype"]], math.prod(entry["shape"]), entry["data_offsets"]
             if start < 0 or stop - start != many * dtype.itemsize or 8 + length + stop > size:
                 raise ValueError(f"{name} does not lie where it says")
-            found[name] = (dtype, 8 + length + start, many)
+            tensors[name] = (dtype, 8 + length + start, many)
     except (OSError, ValueError, KeyError, TypeError, AttributeError, struct.error) as error:
         raise InputError(f"{path} is not a readable safetensors file: {error}.") from error
-    return found
+    return tensors
 
 
 def _read(stream: BinaryIO, dtype: torch.dtype, start: int, index: Tensor) -> Tensor:

@@ -13,7 +13,7 @@ from gazetteer.attribution.objective.trajectory import conditioning
 from gazetteer.data.core.errors import InputError
 
 
-def rewritten(weight: Tensor, moved: tuple[Tensor, Tensor], kept: Tensor, ridge: float) -> Tensor:
+def rewritten(weight: Tensor, moved: tuple[Tensor, Tensor], unchanged: Tensor, ridge: float) -> Tensor:
     """The W' that minimises Σ ‖W' c − W g‖² + Σ ‖W' k − W k‖² + ridge ‖W' − W‖², float32 [out, d].
 
     Args:
@@ -23,7 +23,7 @@ def rewritten(weight: Tensor, moved: tuple[Tensor, Tensor], kept: Tensor, ridge:
         ridge: above 0, so that there is one solution.
     """
     # On the CPU: not every device has float64, and the matrices are only as wide as the text's embedding.
-    source, goal, stays, old = (one.detach().to("cpu", torch.float64) for one in (*moved, kept, weight))
+    source, goal, stays, old = (tensor.detach().to("cpu", torch.float64) for tensor in (*moved, unchanged, weight))
     still = ridge * torch.eye(old.shape[1], dtype=torch.float64) + stays.T @ stays
     solved = torch.linalg.solve(still + source.T @ source, (still + goal.T @ source).T)
     return (old @ solved.T).float()
@@ -44,7 +44,7 @@ def name_embeddings(pipe: Any, names: Sequence[str]) -> Tensor:
 
 
 def concept_edit(
-    pipe: Any, weights: Mapping[str, Tensor], concept: str, base: str, kept: Sequence[str], *,
+    pipe: Any, weights: Mapping[str, Tensor], concept: str, base: str, unchanged: Sequence[str], *,
     ridge: float = 0.5, provenance: dict[str, Any] | None = None,
 ) -> Delta:  # fmt: skip
     """The edit after which the keys and values of a concept's name are those of the base.
@@ -60,8 +60,9 @@ def concept_edit(
     read = {name: w for name, w in weights.items() if name.endswith(("to_k.weight", "to_v.weight"))}
     if not read:
         raise InputError("uce rewrites keys and values of cross-attention, of which this scope has none.")
-    found = name_embeddings(pipe, [concept, base, *kept])
+    embeddings = name_embeddings(pipe, [concept, base, *unchanged])
     after = {
-        name: rewritten(w, (found[:1], found[1:2]), found[2:], ridge).to(w.dtype) for name, w in read.items()
+        name: rewritten(w, (embeddings[:1], embeddings[1:2]), embeddings[2:], ridge).to(w.dtype)
+        for name, w in read.items()
     }  # fmt: skip
     return difference(read, after, provenance or {})

@@ -68,10 +68,10 @@ def difference(before: Mapping[str, Tensor], after: Mapping[str, Tensor], proven
     """The edit that leads from one set of weights to another; unchanged weights take no part."""
     changes = {}
     for name, old in before.items():
-        one, two = old.detach().cpu().reshape(-1), after[name].detach().cpu().reshape(-1)
-        index = (bits(one) != bits(two)).nonzero().squeeze(1)
+        old_values, new_values = old.detach().cpu().reshape(-1), after[name].detach().cpu().reshape(-1)
+        index = (bits(old_values) != bits(new_values)).nonzero().squeeze(1)
         if len(index):
-            changes[name] = Change(index, one[index].clone(), two[index].clone())
+            changes[name] = Change(index, old_values[index].clone(), new_values[index].clone())
     return Delta(changes, provenance)
 
 
@@ -129,10 +129,10 @@ def check_values(
             raise InputError(f"The edit does not fit this model: it has no weights {name}.")
         if len(index) and (int(index.min()) < 0 or int(index.max()) >= size):
             raise InputError(f"The edit does not fit this model: {name} has {size} weights.")
-        found = read(name, index)
-        if found.dtype != expected.dtype:
-            raise InputError(f"The edit is for {name} in {expected.dtype}; this model holds {found.dtype}.")
-        wrong = int((bits(found.cpu()) != bits(expected)).sum())
+        differing = read(name, index)
+        if differing.dtype != expected.dtype:
+            raise InputError(f"The edit is for {name} in {expected.dtype}; this model holds {differing.dtype}.")
+        wrong = int((bits(differing.cpu()) != bits(expected)).sum())
         if wrong:
             raise InputError(
                 f"{wrong} of {len(index)} weights of {name} are not what the edit expects: it is for another model, "
@@ -153,16 +153,16 @@ def _write(model: nn.Module, values: Mapping[str, tuple[Tensor, Tensor, Tensor]]
             weight.view(-1)[index.to(weight.device)] = after.to(weight.device)
 
 
-def _merged(name: str, one: Change, other: Change) -> Change:
-    index = torch.cat([one.index, other.index])
+def _merged(name: str, first: Change, second: Change) -> Change:
+    index = torch.cat([first.index, second.index])
     unique, inverse = index.unique(return_inverse=True)
-    old, new = torch.cat([one.old, other.old]), torch.cat([one.new, other.new])
-    if one.old.dtype != other.old.dtype:
-        raise InputError(f"Two edits hold {name} in different types, {one.old.dtype} and {other.old.dtype}.")
+    old, new = torch.cat([first.old, second.old]), torch.cat([first.new, second.new])
+    if first.old.dtype != second.old.dtype:
+        raise InputError(f"Two edits hold {name} in different types, {first.old.dtype} and {second.old.dtype}.")
     merged = Change(unique, old.new_empty(len(unique)), new.new_empty(len(unique)))
     merged.old[inverse], merged.new[inverse] = old, new
-    for mine, all_, what in ((merged.old, old, "start from"), (merged.new, new, "want")):
-        if not torch.equal(bits(mine[inverse]), bits(all_)):
+    for ours, all_, what in ((merged.old, old, "start from"), (merged.new, new, "want")):
+        if not torch.equal(bits(ours[inverse]), bits(all_)):
             raise InputError(f"Two edits {what} different values of the same weights of {name}; they do not compose.")
     return merged
 

@@ -50,10 +50,10 @@ def load_delta(path: str | Path) -> Delta:
             for key in file.keys():  # noqa: SIM118 (not a mapping)
                 name, _, part = key.rpartition(".")
                 parts[name].add(part)
-            for name, there in parts.items():
-                if there != set(PARTS):
+            for name, stored in parts.items():
+                if stored != set(PARTS):
                     raise InputError(
-                        f"The weight edit {path} is damaged: of {name} it holds {', '.join(sorted(there))} "
+                        f"The weight edit {path} is damaged: of {name} it holds {', '.join(sorted(stored))} "
                         f"instead of {', '.join(PARTS)}."
                     )
             changes = {name: Change(*(file.get_tensor(f"{name}.{p}") for p in PARTS)) for name in sorted(parts)}
@@ -70,8 +70,8 @@ def load_delta(path: str | Path) -> Delta:
 
 def once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     """A JSON object whose keys are all different; ValueError for a repeated one, of which readers would drop one."""
-    found = dict(pairs)
-    if len(found) < len(pairs):
+    content = dict(pairs)
+    if len(content) < len(pairs):
         names = [name for name, _ in pairs]
         raise ValueError(f"the key {next(n for n in names if names.count(n) > 1)!r} is there twice")
-    return found
+    return content

@@ -140,8 +140,10 @@ class ConceptProblems:
         c = self.config
         named = [p for p, has in self.prompts.items() if concept in has and self.without(p, concept) not in (p, "")]
         named = named[: c.context] or [c.template.format(concept)]
-        kept = [p for p, has in self.prompts.items() if concept not in has]
-        return Context(tuple(named), tuple(self.without(p, concept) for p in named), tuple(kept[: c.context]))
+        prompts_without = [p for p, has in self.prompts.items() if concept not in has]
+        return Context(
+            tuple(named), tuple(self.without(p, concept) for p in named), tuple(prompts_without[: c.context])
+        )
 
     def unedited(self, concept: str, most: int = 4) -> tuple[tuple[str, ...], Samples]:
         """Prompts that name the concept and, where it is decided what is shown, the present model's own predictions.
@@ -176,11 +178,11 @@ class ConceptProblems:
         c, key = self.config, ("wanted", concept)
         if key not in self._samples:
             steps = sorted({int(place * c.steps) for place in (0, 0.1, 0.2, 0.3, 0.5, 0.7)})
-            found = trajectory(
+            samples = trajectory(
                 self.pipe, [c.template.format(concept)] * 3, [c.seed + 6000 + i for i in range(3)], steps=c.steps,
                 guidance=c.guidance, only=steps,
             )  # fmt: skip
-            self._samples[key] = shuffled(freeze_target(self.unet, replace(found, base=None), 1.0), c.seed)
+            self._samples[key] = shuffled(freeze_target(self.unet, replace(samples, base=None), 1.0), c.seed)
         return self._samples[key]
 
     def pictured(self, concept: str, most: int, own: bool = True) -> tuple[tuple[str, ...], Samples]:
@@ -200,8 +202,8 @@ class ConceptProblems:
             seeds = [c.seed + 7000 + i for i in range(len(prompts))]
             latents = generate_latents(self.pipe, prompts, seeds, steps=c.steps, guidance=c.guidance)
             only = _spread(c.steps, c.context_steps)
-            found = noised_images(self.pipe, latents, prompts, steps=c.steps, seed=c.seed + 1, only=only)
-            self._samples[key] = replace(found, base=None)
+            samples = noised_images(self.pipe, latents, prompts, steps=c.steps, seed=c.seed + 1, only=only)
+            self._samples[key] = replace(samples, base=None)
         return prompts, self._samples[key]
 
     def _context(self, goal: str, concept: str) -> Samples:
@@ -255,9 +257,9 @@ class ConceptProblems:
                 )  # fmt: skip
                 for place, prompt in enumerate(part):
                     self._walks[(prompt, *only)] = many.at(slice(place, None, len(part)))
-        found = join(*(self._walks[(prompt, *only)] for prompt in prompts))
+        samples = join(*(self._walks[(prompt, *only)] for prompt in prompts))
         # From prompt by prompt to step by step.
-        return found.at(torch.arange(len(found)).view(len(prompts), -1).T.reshape(-1))
+        return samples.at(torch.arange(len(samples)).view(len(prompts), -1).T.reshape(-1))
 
 
 def _spread(steps: int, wanted: int) -> list[int]:

@@ -32,18 +32,18 @@ def artifacts(outcomes: Sequence[Outcome], reference: NDArray[np.float64], resam
         the intact model's pictures of the same prompts and noise, and ``more``, the paired difference of the rates:
         [mean, low, high] over concepts and pictures; ``pictures`` and ``reference``, how many. None without features.
     """
-    some = [outcome.traits for outcome in outcomes if outcome.traits[0].size]
-    if not some or len(reference) <= NEIGHBOURS:
+    measured = [outcome.traits for outcome in outcomes if outcome.traits[0].size]
+    if not measured or len(reference) <= NEIGHBOURS:
         nothing = {name: list(NOTHING) for name in ("rate", "intact_rate", "more", "realism", "intact_realism")}
         return {**nothing, "pictures": 0, "reference": len(reference)}
     scale = np.maximum(reference.std(axis=0), 1e-9)
     known = reference / scale
     radii = np.sort(_distances(known, known), axis=1)[:, NEIGHBOURS]  # the first is the picture itself
-    sides = [[_judged(side / scale, known, radii) for side in pair] for pair in some]
+    sides = [[_judged(side / scale, known, radii) for side in pair] for pair in measured]
     outside = [[(1.0 - inside) for inside, _ in pair] for pair in sides]
     groups = [number for number, pair in enumerate(sides) for _ in pair[0][0]]
     real = [np.concatenate([pair[side][1] for pair in sides]) for side in (0, 1)]
-    means = [grouped_mean(one.tolist(), groups, resamples=resamples, seed=seed) for one in real]
+    means = [grouped_mean(values.tolist(), groups, resamples=resamples, seed=seed) for values in real]
     return {
         "rate": shown([after for _, after in outside], resamples, seed),
         "intact_rate": shown([before for before, _ in outside], resamples, seed),
@@ -64,7 +64,7 @@ def _judged(
     return inside, realism
 
 
-def _distances(one: NDArray[np.float64], other: NDArray[np.float64]) -> NDArray[np.float64]:
-    squares = (one**2).sum(1)[:, None] + (other**2).sum(1)[None] - 2 * one @ other.T
-    found: NDArray[np.float64] = np.sqrt(np.maximum(squares, 0.0))
-    return found
+def _distances(first: NDArray[np.float64], second: NDArray[np.float64]) -> NDArray[np.float64]:
+    squares = (first**2).sum(1)[:, None] + (second**2).sum(1)[None] - 2 * first @ second.T
+    distances: NDArray[np.float64] = np.sqrt(np.maximum(squares, 0.0))
+    return distances

@@ -51,8 +51,8 @@ def part_prompts(prompts: Sequence[str], vocabulary: Vocabulary, words: Sequence
     drawn = draw_cases(prompts, vocabulary, known, words, pool, seed)
     asked = {case.prompt for case in drawn}
     others = draw_cases([p for p in prompts if p not in asked], vocabulary, known, words, pool, seed)
-    there: frozenset[str] = frozenset().union(*(case.named for case in others))
-    others += [case for case in drawn if case.half == CHOOSE and case.named - there]
+    named: frozenset[str] = frozenset().union(*(case.named for case in others))
+    others += [case for case in drawn if case.half == CHOOSE and case.named - named]
     return Prompts(drawn, {case.prompt: case.named for case in others})
 
 

@@ -24,11 +24,11 @@ def traits(maps: Sequence[Sequence[NDArray[np.float32]]]) -> NDArray[np.float64]
     rows = []
     for levels in maps:
         flat = [level.astype(np.float64).reshape(len(level), -1) for level in levels]
-        rows.append(np.concatenate([part for one in flat for part in (one.mean(1), one.std(1))]))
+        rows.append(np.concatenate([part for maps in flat for part in (maps.mean(1), maps.std(1))]))
     return np.stack(rows)
 
 
-def frechet_distance(one: NDArray[np.float64], other: NDArray[np.float64]) -> float:
+def frechet_distance(first: NDArray[np.float64], second: NDArray[np.float64]) -> float:
     """‖μ₁ − μ₂‖² + tr(Σ₁ + Σ₂ − 2 (Σ₁Σ₂)^½), FID's formula (Heusel et al. 1706.08500, eq. 6).
 
     tr (Σ₁Σ₂)^½ is the sum of the singular values of X₁X₂ᵀ of the centred rows, so fewer pictures than channels are no
@@ -40,12 +40,12 @@ def frechet_distance(one: NDArray[np.float64], other: NDArray[np.float64]) -> fl
     Raises:
         InputError: fewer than 2 pictures.
     """
-    if min(len(one), len(other)) < 2:
+    if min(len(first), len(second)) < 2:
         raise InputError("A Fréchet distance needs at least 2 pictures on each side.")
-    rows = [x - x.mean(0) for x in (one, other)]
+    rows = [x - x.mean(0) for x in (first, second)]
     scaled = [x / np.sqrt(len(x) - 1) for x in rows]
     both = np.linalg.svd(scaled[0] @ scaled[1].T, compute_uv=False).sum()
-    means = one.mean(0) - other.mean(0)
+    means = first.mean(0) - second.mean(0)
     return float(means @ means + (scaled[0] ** 2).sum() + (scaled[1] ** 2).sum() - 2 * both)
 
 
@@ -103,7 +103,7 @@ def kernel_distance(
     return [float(value), min(float(low), float(value)), max(float(high), float(value))]
 
 
-def perceptual_distance(one: Sequence[NDArray[np.float32]], other: Sequence[NDArray[np.float32]]) -> float:
+def perceptual_distance(first: Sequence[NDArray[np.float32]], second: Sequence[NDArray[np.float32]]) -> float:
     """LPIPS's formula without its learned weights (Zhang et al. 1801.03924, eq. 1 with w = 1): 0 for equal pictures.
 
     Every cell's channels are scaled to length 1; squared differences are summed over channels, averaged over cells and
@@ -112,8 +112,8 @@ def perceptual_distance(one: Sequence[NDArray[np.float32]], other: Sequence[NDAr
     Args:
         one, other: feature maps [channels, h, w] of two pictures, level by level.
     """
-    found = []
-    for a, b in zip(one, other, strict=True):
+    distances = []
+    for a, b in zip(first, second, strict=True):
         units = [x / np.maximum(np.linalg.norm(x, axis=0, keepdims=True), 1e-10) for x in (a, b)]
-        found.append(float(((units[0] - units[1]) ** 2).sum(0).mean()))
-    return float(np.mean(found))
+        distances.append(float(((units[0] - units[1]) ** 2).sum(0).mean()))
+    return float(np.mean(distances))

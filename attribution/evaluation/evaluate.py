@@ -141,7 +141,7 @@ class EditEvaluation:
     ) -> dict[str, Any]:  # fmt: skip
         """What is said of one method at its operating point; see `run`."""
         several, concepts = list(outcomes.values()), list(outcomes)
-        found = {
+        result = {
             **self._summary(goal, several),
             "by_concept": {c: means(summary(goal, [o], 0, 0)) for c, o in outcomes.items()},
             "quality": quality(several, min(200, self.config.resamples), self.config.seed),
@@ -151,13 +151,13 @@ class EditEvaluation:
             "fraction": fraction,
             "weights": float(np.mean([outcome.weights for outcome in several])),
             "concepts": concepts,
-            "curve": [{"fraction": dose, **self._summary(goal, some)} for dose, some in curve.items()],
+            "curve": [{"fraction": dose, **self._summary(goal, outcomes_at)} for dose, outcomes_at in curve.items()],
         }
         if method in self.config.paraphrased:
-            found["paraphrased"] = paraphrased(self.pairs, goal, method, concepts, fraction, self.draws)
+            result["paraphrased"] = paraphrased(self.pairs, goal, method, concepts, fraction, self.draws)
         if method in self.config.attacked:
-            found["attacked"] = attacked(self.pairs, method, concepts, fraction, self.config.attack, self.draws)
-        return found
+            result["attacked"] = attacked(self.pairs, method, concepts, fraction, self.config.attack, self.draws)
+        return result
 
     def curve(self, goal: str, method: str, concepts: Sequence[str]) -> dict[float, list[Outcome]]:
         """Dose and response on the choosing half: outcomes by fraction; empty where only one can be taken."""
@@ -173,11 +173,11 @@ class EditEvaluation:
         ``left_out``: prompts that name a concept by a word that is not found in them, such as a synonym.
         """
         outcomes = {c: self.pairs.blocking(c) for c in concepts}
-        found = self._summary("erase", list(outcomes.values()))
+        over_all = self._summary("erase", list(outcomes.values()))
         each = {c: means(summary("erase", [o], 0, 0)) for c, o in outcomes.items()}
         left = sum(len(self.pairs.relevant(c, REPORT)) - len(self.pairs.blockable(c)) for c in concepts)
         return {
-            **found, "by_concept": each, "left_out": left,
+            **over_all, "by_concept": each, "left_out": left,
             "artifacts": artifacts(list(outcomes.values()), self.pairs.reference(), *self.draws),
             "interference": interference(outcomes), "interference_pictures": interference_pictures(outcomes),
             "concepts": list(concepts),
@@ -192,8 +192,8 @@ class EditEvaluation:
         """
         best, best_value = min(self.config.points(method, goal)), -np.inf
         for fraction, outcomes in curve.items():
-            found = self._summary(goal, outcomes)
-            others, (target, _, high) = found["others"][0], found["target"]
+            figures = self._summary(goal, outcomes)
+            others, (target, _, high) = figures["others"][0], figures["target"]
             if target is None or (others is not None and others < self.config.others_least):
                 continue
             value = -target if goal == "erase" else target
@@ -219,10 +219,10 @@ def together(evaluation: EditEvaluation, parts: Sequence[Mapping[str, Mapping[st
         per method `summary` over the concepts of all parts, ``concepts``, and ``minus`` as in `EditEvaluation.run`.
     """
 
-    def read(method: str, found: Mapping[str, Any]) -> list[Outcome]:
+    def read(method: str, figures: Mapping[str, Any]) -> list[Outcome]:
         if method == "blocking":
-            return [evaluation.pairs.blocking(concept) for concept in found["concepts"]]
-        return [evaluation.pairs.outcome("erase", method, c, found["fraction"], REPORT) for c in found["concepts"]]
+            return [evaluation.pairs.blocking(concept) for concept in figures["concepts"]]
+        return [evaluation.pairs.outcome("erase", method, c, figures["fraction"], REPORT) for c in figures["concepts"]]
 
     outcomes, results, draws = {}, {}, evaluation.draws
     for method in [m for m in parts[0] if all(m in part for part in parts)]:

@@ -65,10 +65,10 @@ class Evaluators:
         if not cases:
             return []
         images = self.paint([case.prompt for case in cases], [case.seed for case in cases])
-        found = self.detect(images)
+        areas = self.detect(images)
         maps = self.features(images) if self.features else [None] * len(images)
         read = self.classify(images) if self.classify else [None] * len(images)
-        return [Observation(*one) for one in zip(images, found, maps, read, strict=True)]
+        return [Observation(*observed) for observed in zip(images, areas, maps, read, strict=True)]
 
     def intact(self, cases: Sequence[Case]) -> list[Observation]:
         """The same of the intact model, which has to be in place when a case is asked for the first time."""
@@ -99,11 +99,11 @@ def detecting(detector: Detector, concepts: Sequence[str], styles: Classifier | 
 
     def detect(images: Images) -> list[dict[str, float]]:
         asked = [concepts] * len(images)
-        found = [_areas(boxes, image) for boxes, image in zip(detector.detect(images, asked), images, strict=True)]
+        areas = [_areas(boxes, image) for boxes, image in zip(detector.detect(images, asked), images, strict=True)]
         if styles is not None and images:
-            for one, best in zip(found, styles.probabilities(np.stack(images)).argmax(axis=1), strict=True):
-                one[styles.labels[best]] = 1.0
-        return found
+            for areas_of, best in zip(areas, styles.probabilities(np.stack(images)).argmax(axis=1), strict=True):
+                areas_of[styles.labels[best]] = 1.0
+        return areas
 
     return detect
 
@@ -125,9 +125,9 @@ def classifying(classifier: Classifier) -> Classify:
 def _areas(boxes: Sequence[Detection], image: NDArray[np.uint8]) -> dict[str, float]:
     """Per concept found the fraction of the picture that its boxes cover together."""
     covered: dict[str, NDArray[np.bool_]] = {}
-    for found in boxes:
-        mask = covered.setdefault(found.concept, np.zeros(image.shape[:2], dtype=bool))
-        x0, y0, x1, y1 = (round(v) for v in found.box)
+    for picture_boxes in boxes:
+        mask = covered.setdefault(picture_boxes.concept, np.zeros(image.shape[:2], dtype=bool))
+        x0, y0, x1, y1 = (round(v) for v in picture_boxes.box)
         mask[y0 : max(y1, y0 + 1), x0 : max(x1, x0 + 1)] = True
     return {concept: float(mask.mean()) for concept, mask in covered.items()}
 

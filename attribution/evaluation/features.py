@@ -100,30 +100,30 @@ def relate(
         InputError: an autoencoder that is missing or does not fit.
     """
     methods = pairs.methods
-    labelled = {c: {site: some[: config.top] for site, some in features.items()} for c, features in every.items()}
+    labelled = {c: {site: numbers[: config.top] for site, numbers in features.items()} for c, features in every.items()}
     rows: list[dict[str, Any]] = []
-    found: dict[str, list[dict[str, float]]] = {"silenced": [], "patching": [], "written": [], "written_all": []}
+    measures: dict[str, list[dict[str, float]]] = {"silenced": [], "patching": [], "written": [], "written_all": []}
     outcomes: dict[str, dict[str, Any]] = {"weights": {}, "features": {}}
     for concept in concepts:
         scene = pairs.relevant(concept, REPORT)
         naming = [case for case in scene if concept in case.named][: config.prompts]
         samples = _inputs(methods, naming, sorted({site.t for site in labelled[concept]}))
         beside = {c for case in naming for c in case.named if c != concept}
-        found["silenced"].append(_silenced(methods, concept, beside, labelled, every, samples, saes, config))
-        found["patching"].append(_patching(methods, concept, labelled[concept], samples, saes))
+        measures["silenced"].append(_silenced(methods, concept, beside, labelled, every, samples, saes, config))
+        measures["patching"].append(_patching(methods, concept, labelled[concept], samples, saes))
         written, more = _written(methods, concept, labelled, samples, saes, config)
-        for name, one in written.items():
-            found[name].append(one)
+        for name, overlaps in written.items():
+            measures[name].append(overlaps)
         rows += more
         edit = methods.edit("erase", config.method, concept, config.fraction)
         outcomes["weights"][concept] = pairs.under("erase", concept, scene, applied(methods.unet, edit))
         without = steer(methods.pipe, ablating_edits(labelled[concept]), saes)
         outcomes["features"][concept] = pairs.under("erase", concept, scene, without)
     erase = {
-        name: {**summary("erase", list(some.values()), 1000, seed), "interference": interference(some)}
-        for name, some in outcomes.items()
+        name: {**summary("erase", list(by_concept.values()), 1000, seed), "interference": interference(by_concept)}
+        for name, by_concept in outcomes.items()
     }
-    return {**{k: _intervals(v, seed) for k, v in found.items()}, "erase": erase}, rows
+    return {**{k: _intervals(v, seed) for k, v in measures.items()}, "erase": erase}, rows
 
 
 def labelled_features(run: str, concepts: Iterable[str]) -> Labelled:
@@ -140,7 +140,7 @@ def ablating_edits(features: Mapping[Site, Sequence[int]]) -> list[Edit]:
     edits = []
     for place in dict.fromkeys(site.place for site in features):
         sites = sorted((site for site in features if site.place == place), key=lambda site: site.t)
-        borders = [0.0, *((one.t + two.t) / 2 for one, two in pairwise(sites)), 1.0]
+        borders = [0.0, *((first.t + second.t) / 2 for first, second in pairwise(sites)), 1.0]
         for site, (low, high) in zip(sites, pairwise(borders), strict=True):
             if features[site]:
                 target = Target(**site.columns(), features=tuple(features[site]))
@@ -153,11 +153,11 @@ def ablating_edits(features: Mapping[Site, Sequence[int]]) -> list[Edit]:
 def _features_of(run: str, concept: str) -> dict[Site, list[int]]:
     columns = [*SITE_COLUMNS, "feature", "dataset_iou"]
     table = load_labels(run, concept=concept, branch="cond", kind=SPATIAL_KINDS, columns=columns).to_pylist()
-    found: dict[Site, list[int]] = {}
+    numbers: dict[Site, list[int]] = {}
     for row in sorted(table, key=lambda row: (-row["dataset_iou"], row["feature"])):
         site = site_of_row(row)
-        found.setdefault(site, []).append(int(row["feature"]))
-    return found
+        numbers.setdefault(site, []).append(int(row["feature"]))
+    return numbers
 
 
 def _inputs(methods: Methods, cases: Sequence[Case], moments: Sequence[float]) -> dict[float, Samples]:
@@ -182,11 +182,11 @@ def _silenced(
         before = activity(methods.unet, samples[site.t], site, saes[site])
         with applied(methods.unet, edit):
             after = activity(methods.unet, samples[site.t], site, saes[site])
-        told = {f for c in {*beside, concept} if c in every for f in every[c].get(site, [])}
-        rest = sorted(set(range(len(before))) - told)
-        for name, some in (("own", own), ("other", sorted(others)), ("rest", rest)):
-            sums[name][0] += float(before[some].sum())
-            sums[name][1] += float(after[some].sum())
+        labelled_here = {f for c in {*beside, concept} if c in every for f in every[c].get(site, [])}
+        rest = sorted(set(range(len(before))) - labelled_here)
+        for name, numbers in (("own", own), ("other", sorted(others)), ("rest", rest)):
+            sums[name][0] += float(before[numbers].sum())
+            sums[name][1] += float(after[numbers].sum())
     return {name: after / before if before else np.nan for name, (before, after) in sums.items()}
 
 
@@ -219,22 +219,24 @@ def _written(
     rows = component_rows(scores, chosen, estimator=estimator, objective=objective, concept=concept)
     anywhere = select(estimate("cad", whole_problem(methods, concept)), selection)
     weights = scope_weights(methods.unet, "all")
-    found: dict[str, dict[str, list[float]]] = {name: {"own": [], "other": []} for name in ("written", "written_all")}
+    overlaps: dict[str, dict[str, list[float]]] = {
+        name: {"own": [], "other": []} for name in ("written", "written_all")
+    }
     for name, owner in [("own", concept), *(("other", c) for c in sorted(labelled) if c != concept)]:
-        places = [(site, f) for site, some in labelled[owner].items() if site.t in samples for f in some[:1]]
+        places = [(site, f) for site, numbers in labelled[owner].items() if site.t in samples for f in numbers[:1]]
         for site, feature in places[: config.written if name == "own" else 1]:
             activation = FeatureActivation(site.block, feature, saes[site])
             writes = estimate("cad", diffusion_problem(methods.unet, activation, samples[site.t], weights))
             taken = select(writes, selection)
-            found["written"][name].append(jaccard(chosen, select({n: writes[n] for n in scores}, selection)))
-            found["written_all"][name].append(jaccard(anywhere, taken))
+            overlaps["written"][name].append(jaccard(chosen, select({n: writes[n] for n in scores}, selection)))
+            overlaps["written_all"][name].append(jaccard(anywhere, taken))
             if name == "own":
                 rows += component_rows(writes, taken, estimator="cad", objective="feature", site=site, feature=feature)
-        if name == "other" and len(found["written"]["other"]) >= config.written:
+        if name == "other" and len(overlaps["written"]["other"]) >= config.written:
             break
     means = {
-        which: {name: float(np.mean(values)) if values else np.nan for name, values in some.items()}
-        for which, some in found.items()
+        which: {name: float(np.mean(values)) if values else np.nan for name, values in values.items()}
+        for which, values in overlaps.items()
     }
     return means, rows
 

@@ -35,13 +35,13 @@ def located(
     Args:
         fractions: per method the operating point.
     """
-    found: dict[str, Any] = {"overlap": {}, "distribution": {}}
+    result: dict[str, Any] = {"overlap": {}, "distribution": {}}
     for name in [name for name in names if name in fractions]:
         chosen = {c: _chosen(methods, cache or ResultCache(), name, c, fractions[name]) for c in concepts}
         scope = methods.weights if name in ("cad", "live", "contrast") else methods.wide
-        found["overlap"][name] = overlaps(chosen)
-        found["distribution"][name] = {c: distribution(one, scope) for c, one in chosen.items()}
-    return found
+        result["overlap"][name] = overlaps(chosen)
+        result["distribution"][name] = {c: distribution(weights_chosen, scope) for c, weights_chosen in chosen.items()}
+    return result
 
 
 def _chosen(methods: Methods, cache: ResultCache, method: str, concept: str, fraction: float) -> Chosen:
@@ -65,7 +65,7 @@ def everywhere(methods: Methods, concepts: Sequence[str], cache: ResultCache | N
     """
     c, cache = methods.config, cache or ResultCache()
     weights = scope_weights(methods.unet, "all")
-    found: dict[str, Any] = {
+    result: dict[str, Any] = {
         "fraction": EVERYWHERE,
         "weights": {},
         "kind": {},
@@ -83,13 +83,13 @@ def everywhere(methods: Methods, concepts: Sequence[str], cache: ResultCache | N
             return {_STEPS: np.array(by_step(problem, chosen, c.steps)), **{n: i.numpy() for n, i in chosen.items()}}
 
         stored = dict(cache.arrays(key, make))
-        found["step"][concept] = stored.pop(_STEPS).tolist()
+        result["step"][concept] = stored.pop(_STEPS).tolist()
         choices[concept] = {name: torch.tensor(index) for name, index in stored.items()}
-        rows = found["distribution"][concept] = distribution(choices[concept], weights)
+        rows = result["distribution"][concept] = distribution(choices[concept], weights)
         for place in ("kind", "block"):
-            found[place][concept] = _fractions(rows, place, "chosen")
-            found["weights"][place] = _fractions(rows, place, "weights")
-    return {**found, "overlap": overlaps(choices)}
+            result[place][concept] = _fractions(rows, place, "chosen")
+            result["weights"][place] = _fractions(rows, place, "weights")
+    return {**result, "overlap": overlaps(choices)}
 
 
 def whole_problem(methods: Methods, concept: str) -> Problem:

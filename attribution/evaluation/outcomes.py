@@ -120,27 +120,31 @@ def compare(
             rows["unnamed"].append(here)
             pairs.append((before, after))
         rest = case.named - {concept}
-        for name, some in (("others", rest), ("near", rest & set(neighbours)), ("far", rest - set(neighbours))):
-            rows[name].append((len(some & had), len(some & has)))
+        for name, concepts in (("others", rest), ("near", rest & set(neighbours)), ("far", rest - set(neighbours))):
+            rows[name].append((len(concepts & had), len(concepts & has)))
         if before.read is not None and after.read is not None:
             rows["read_others"].append((len(rest & set(before.read)), len(rest & set(after.read))))
         for other in rest:
             old, new = by_concept.get(other, (0, 0))
             by_concept[other] = (old + (other in had), new + (other in has))
-    found: dict[str, Any] = {n: np.array(some, dtype=np.float64).reshape(-1, 2) for n, some in rows.items()}
-    return Outcome(**found, change=np.array(change), by_concept=by_concept, **_maps(pairs), **_traits(naming))
+    arrays: dict[str, Any] = {n: np.array(values, dtype=np.float64).reshape(-1, 2) for n, values in rows.items()}
+    return Outcome(**arrays, change=np.array(change), by_concept=by_concept, **_maps(pairs), **_traits(naming))
 
 
 def _maps(pairs: Sequence[tuple[Observation, Observation]]) -> dict[str, Any]:
-    read = [(one.maps, two.maps) for one, two in pairs if one.maps is not None and two.maps is not None]
+    read = [
+        (intact.maps, edited.maps) for intact, edited in pairs if intact.maps is not None and edited.maps is not None
+    ]
     if not read:
         return {}
     return {
-        "distance": np.array([perceptual_distance(one, two) for one, two in read]),
-        "features": (pooled([one for one, _ in read]), pooled([two for _, two in read])),
+        "distance": np.array([perceptual_distance(intact, edited) for intact, edited in read]),
+        "features": (pooled([intact for intact, _ in read]), pooled([edited for _, edited in read])),
     }
 
 
 def _traits(pairs: Sequence[tuple[Observation, Observation]]) -> dict[str, Any]:
-    read = [(one.maps, two.maps) for one, two in pairs if one.maps is not None and two.maps is not None]
-    return {"traits": (traits([one for one, _ in read]), traits([two for _, two in read]))} if read else {}
+    read = [
+        (intact.maps, edited.maps) for intact, edited in pairs if intact.maps is not None and edited.maps is not None
+    ]
+    return {"traits": (traits([intact for intact, _ in read]), traits([edited for _, edited in read]))} if read else {}

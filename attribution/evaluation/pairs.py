@@ -79,10 +79,10 @@ class PicturePairs:
 
     def relevant(self, concept: str, half: int) -> list[Case]:
         """The first `most` cases of a half that name the concept, and half as many that do not; InputError if none."""
-        mine = [c for c in self.cases if c.half == half and concept in c.named][: self.most]
-        if not mine:
+        relevant = [c for c in self.cases if c.half == half and concept in c.named][: self.most]
+        if not relevant:
             raise InputError(f"No prompt of the evaluation names {concept!r}; give more prompts or other concepts.")
-        return mine + [c for c in self.cases if c.half == half and concept not in c.named][: (self.most + 1) // 2]
+        return relevant + [c for c in self.cases if c.half == half and concept not in c.named][: (self.most + 1) // 2]
 
     def _tried(self, goal: str, concept: str, half: int) -> list[Case]:
         """The relevant cases; to amplify also some that were sought."""
@@ -99,10 +99,12 @@ class PicturePairs:
             missed: list[tuple[int, int]] = []
             tries = [(place, turn) for turn in range(self.seek) for place in range(len(named))]
             for start in range(0, min(self.seek, len(tries)), 8):
-                some = tries[start : min(start + 8, self.seek)]
-                observations = self.evaluators.observe([_again(named[place], turn) for place, turn in some])
+                seeds = tries[start : min(start + 8, self.seek)]
+                observations = self.evaluators.observe([_again(named[place], turn) for place, turn in seeds])
                 missed += [
-                    one for one, observation in zip(some, observations, strict=True) if concept not in observation.found
+                    seed
+                    for seed, observation in zip(seeds, observations, strict=True)
+                    if concept not in observation.found
                 ]
                 if len(missed) >= self.most:
                     break
@@ -116,16 +118,16 @@ class PicturePairs:
 
     def rates(self, half: int) -> dict[str, tuple[float, float]]:
         """Per concept named on a half: how often the intact model shows it where it is named, and where it is not."""
-        found: dict[str, list[float]] = self.cache.json(("rates", half), lambda: self._rates(half))
-        return {concept: (named, unnamed) for concept, (named, unnamed) in found.items()}
+        rates: dict[str, list[float]] = self.cache.json(("rates", half), lambda: self._rates(half))
+        return {concept: (named, unnamed) for concept, (named, unnamed) in rates.items()}
 
     def _rates(self, half: int) -> dict[str, tuple[float, float]]:
         cases = [case for case in self.cases if case.half == half]
-        found = [observation.found for observation in self.evaluators.intact(cases)]
+        areas = [observation.found for observation in self.evaluators.intact(cases)]
         rates = {}
         for concept in sorted(set().union(*(case.named for case in cases))):
             shown: tuple[list[bool], list[bool]] = ([], [])
-            for case, has in zip(cases, found, strict=True):
+            for case, has in zip(cases, areas, strict=True):
                 shown[concept not in case.named].append(concept in has)
             rates[concept] = (float(np.mean(shown[0])), float(np.mean(shown[1])) if shown[1] else 0.0)
         return rates
@@ -135,7 +137,7 @@ class PicturePairs:
 
         def make() -> dict[str, NDArray[np.float64]]:
             observed = self.evaluators.intact([case for case in self.cases if case.half == CHOOSE])
-            maps = [one.maps for one in observed if one.maps is not None]
+            maps = [observation.maps for observation in observed if observation.maps is not None]
             return {"traits": traits(maps).astype(np.float32) if maps else np.empty((0, 0))}
 
         return self.cache.arrays(("reference",), make)["traits"].astype(np.float64)

@@ -72,26 +72,28 @@ class Resistance:
         """
         methods = {name: dose for name, dose in fractions.items() if name in (self.config.methods or fractions)}
         floor = {concept: self._kept(INTACT, concept, 0.0, "empty") for concept in concepts}
-        found: dict[str, Any] = {INTACT: {"empty": self._said(floor, floor)}}
+        result: dict[str, Any] = {INTACT: {"empty": self._said(floor, floor)}}
         for method, dose in {INTACT: 0.0, **methods}.items():
             for attack in self.config.attacks:
                 try:
-                    kept = {concept: self._kept(method, concept, dose, attack) for concept in concepts}
+                    outcomes = {concept: self._kept(method, concept, dose, attack) for concept in concepts}
                 except NoAttackError as error:
-                    found.setdefault(method, {})[attack] = {"skipped": str(error)}
+                    result.setdefault(method, {})[attack] = {"skipped": str(error)}
                     continue
-                found.setdefault(method, {})[attack] = self._said(kept, floor)
-        return found
+                result.setdefault(method, {})[attack] = self._said(outcomes, floor)
+        return result
 
-    def _said(self, kept: Mapping[str, Arrays], floor: Mapping[str, Arrays]) -> dict[str, Any]:
-        paired = {c: (one["found"] - floor[c]["found"][one["place"]]) for c, one in kept.items()}
+    def _said(self, outcomes: Mapping[str, Arrays], floor: Mapping[str, Arrays]) -> dict[str, Any]:
+        paired = {c: (outcome["found"] - floor[c]["found"][outcome["place"]]) for c, outcome in outcomes.items()}
         return {
-            "shown": shown([one["found"] for one in kept.values()], *self.draws),
-            "classifier": shown([one["read"] for one in kept.values()], *self.draws),
+            "shown": shown([outcome["found"] for outcome in outcomes.values()], *self.draws),
+            "classifier": shown([outcome["read"] for outcome in outcomes.values()], *self.draws),
             "above_floor": shown(list(paired.values()), *self.draws, least=-1.0),
-            "pictures": sum(len(one["found"]) for one in kept.values()),
-            "left_out": sum(int(one["left_out"]) for one in kept.values()),
-            "by_concept": {c: float(one["found"].mean()) if len(one["found"]) else None for c, one in kept.items()},
+            "pictures": sum(len(outcome["found"]) for outcome in outcomes.values()),
+            "left_out": sum(int(outcome["left_out"]) for outcome in outcomes.values()),
+            "by_concept": {
+                c: float(outcome["found"].mean()) if len(outcome["found"]) else None for c, outcome in outcomes.items()
+            },
         }
 
     def _kept(self, method: str, concept: str, dose: float, attack: str) -> Arrays:
@@ -106,9 +108,9 @@ class Resistance:
             "relearn_other": partial(self._relearned, False), "empty": self._empty, "named": self._plain,
         }  # fmt: skip
         places, observed = makers[attack](method, concept, dose, named)
-        read = [concept in one.read for one in observed if one.read is not None]
+        read = [concept in observation.read for observation in observed if observation.read is not None]
         return {
-            "found": np.array([concept in one.found for one in observed], dtype=np.float64),
+            "found": np.array([concept in observation.found for observation in observed], dtype=np.float64),
             "read": np.array(read, dtype=np.float64), "place": np.array(places, dtype=np.int64),
             "left_out": np.array(len(set(range(len(named))) - set(places))),
         }  # fmt: skip

@@ -196,7 +196,7 @@ def run_suite(
     if {"erase", "attacks", "located"} & set(parts):
         result["erase"] = evaluation.run("erase", targets, only)
         result["erase"]["blocking"] = evaluation.blocked(targets)
-    points = {method: found["fraction"] for method, found in result["erase"].items() if "fraction" in found}
+    points = {method: figures["fraction"] for method, figures in result["erase"].items() if "fraction" in figures}
     if "attacks" in parts:
         resistance = Resistance(evaluation.pairs, config.resistance, evaluation.draws)
         result["attacks"] = resistance.run(points, concepts or targets[: config.attacked])
@@ -272,9 +272,9 @@ def _beside(
     evaluation: EditEvaluation, config: SuiteConfig, groups: dict[str, list[str]], only: Sequence[str]
 ) -> dict[str, Any]:
     """Erasing or amplifying what is no object, by fewer methods and without the curves of followers."""
-    pairs, found = evaluation.pairs, {}
-    for name, some in groups.items():
-        if not some:
+    pairs, result = evaluation.pairs, {}
+    for name, members in groups.items():
+        if not members:
             continue
         own = config.styled if name == "erase_styles" else {}
         plain = EditEvaluation(
@@ -285,7 +285,7 @@ def _beside(
         goal = name.partition("_")[0]
         known = config.evaluation.erase if goal == "erase" else config.evaluation.amplify
         fewer = [m for m in config.fewer if m in (only or config.fewer) and m in known] or only
-        found[name] = plain.run(goal, some, fewer)
+        result[name] = plain.run(goal, members, fewer)
         if goal == "erase":
-            found[name]["blocking"] = evaluation.blocked(some)
-    return found
+            result[name]["blocking"] = evaluation.blocked(members)
+    return result

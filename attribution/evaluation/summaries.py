@@ -35,8 +35,8 @@ def summary(goal: str, outcomes: Sequence[Outcome], resamples: int, seed: int) -
     for name, number in _numbers(goal).items():
         tables = [getattr(outcome, number.table) for outcome in outcomes]
         statistics = [partial(number.read, table) for table in tables]
-        found = nested_bootstrap(statistics, [len(table) for table in tables], resamples=resamples, seed=seed)
-        result[name] = _never_certain(found, sum(number.trials(table) for table in tables), number.least)
+        intervals = nested_bootstrap(statistics, [len(table) for table in tables], resamples=resamples, seed=seed)
+        result[name] = _never_certain(intervals, sum(number.trials(table) for table in tables), number.least)
     return result
 
 
@@ -57,11 +57,11 @@ def difference(
     for name in ("target", "classifier", "area", "rise", "others"):
         number = _numbers(goal)[name]
         pairs = [(getattr(o, number.table), getattr(c, number.table)) for o, c in zip(outcomes, controls, strict=True)]
-        assert all(len(one) == len(other) for one, other in pairs)
-        pairs = [(one, other) for one, other in pairs if len(one)]
-        statistics = [partial(_less, number.read, one, other) for one, other in pairs]
-        found = nested_bootstrap(statistics, [len(one) for one, _ in pairs], resamples=resamples, seed=seed)
-        result[name] = _never_certain(found, sum(number.trials(one) for one, _ in pairs), -1.0)
+        assert all(len(first) == len(second) for first, second in pairs)
+        pairs = [(first, second) for first, second in pairs if len(first)]
+        statistics = [partial(_less, number.read, first, second) for first, second in pairs]
+        intervals = nested_bootstrap(statistics, [len(first) for first, _ in pairs], resamples=resamples, seed=seed)
+        result[name] = _never_certain(intervals, sum(number.trials(first) for first, _ in pairs), -1.0)
     return result
 
 
@@ -72,13 +72,16 @@ def shown(values: Sequence[NDArray[np.float64]], resamples: int, seed: int, *, l
         values: per concept 1 or 0 of every picture (or, with ``least`` -1, differences of such numbers).
         least: the lowest value there can be.
     """
-    found = nested_bootstrap(
-        [partial(_average, one) for one in values], [len(one) for one in values], resamples=resamples, seed=seed
+    interval = nested_bootstrap(
+        [partial(_average, sample) for sample in values],
+        [len(sample) for sample in values],
+        resamples=resamples,
+        seed=seed,
     )
-    return _never_certain(found, float(sum(len(one) for one in values)), least)
+    return _never_certain(interval, float(sum(len(sample) for sample in values)), least)
 
 
-def _never_certain(found: Interval, trials: float, least: float) -> Interval:
+def _never_certain(interval: Interval, trials: float, least: float) -> Interval:
     """Where all resamples agree, the interval that so many trials can give at best instead of a point.
 
     For 0 of n and n of n that is Wilson's (1927), z² / (n + z²) into the open side: drawing again from pictures that
@@ -88,9 +91,9 @@ def _never_certain(found: Interval, trials: float, least: float) -> Interval:
         trials: n; 0 where what is measured is no count, or nothing was.
         least: the lowest value there can be; the highest is 1, or what was found.
     """
-    value, low, high = found
+    value, low, high = interval
     if value is None or low is None or high is None or low != high or not trials:
-        return found
+        return interval
     reach = _Z2 / (trials + _Z2)
     return [value, max(least, low - reach), max(value, min(1.0, high + reach))]
 
@@ -104,8 +107,8 @@ def with_differences(
         outcomes: per method, of the same concepts on the same cases, in the same order.
     """
     for method, controls in COMPARED.items():
-        if there := [c for c in controls if method in outcomes and c in outcomes]:
-            pairs = {c: difference(goal, outcomes[method], outcomes[c], resamples, seed) for c in there}
+        if present := [c for c in controls if method in outcomes and c in outcomes]:
+            pairs = {c: difference(goal, outcomes[method], outcomes[c], resamples, seed) for c in present}
             results[method]["minus"] = pairs
     return results
 
@@ -119,13 +122,13 @@ def quality(outcomes: Sequence[Outcome], resamples: int, seed: int) -> dict[str,
         serve several concepts. The distances are None where no features were read or fewer than 4 pictures are there,
         ``kid`` also where all are of one.
     """
-    some = [o.features for o in outcomes if o.features[0].size]
-    if not some or sum(len(one) for one, _ in some) < 4:
+    activities = [o.features for o in outcomes if o.features[0].size]
+    if not activities or sum(len(own) for own, _ in activities) < 4:
         return {"fid": None, "kid": list(NOTHING), "pictures": 0, "distinct": 0}
-    one, other = (np.concatenate([pair[side] for pair in some]) for side in (0, 1))
-    distinct = int(same_pictures(one).max()) + 1
-    kid = kernel_distance(one, other, resamples=resamples, seed=seed) if distinct > 1 else list(NOTHING)
-    return {"fid": frechet_distance(one, other), "kid": kid, "pictures": len(one), "distinct": distinct}
+    own, others = (np.concatenate([pair[side] for pair in activities]) for side in (0, 1))
+    distinct = int(same_pictures(own).max()) + 1
+    kid = kernel_distance(own, others, resamples=resamples, seed=seed) if distinct > 1 else list(NOTHING)
+    return {"fid": frechet_distance(own, others), "kid": kid, "pictures": len(own), "distinct": distinct}
 
 
 def interference(outcomes: Mapping[str, Outcome]) -> dict[str, dict[str, float | None]]:
@@ -217,16 +220,16 @@ def _average(values: NDArray[np.float64], weights: NDArray[np.float64]) -> NDArr
 
 
 def _less(
-    read: Read, one: NDArray[np.float64], other: NDArray[np.float64], weights: NDArray[np.float64]
+    read: Read, first: NDArray[np.float64], second: NDArray[np.float64], weights: NDArray[np.float64]
 ) -> NDArray[np.float64]:
     """What is read of one table less what is read of another, on the same cases."""
-    return read(one, weights) - read(other, weights)
+    return read(first, weights) - read(second, weights)
 
 
 def _share(part: NDArray[np.float64], whole: NDArray[np.float64]) -> NDArray[np.float64]:
     return np.divide(part, whole, out=np.full(len(whole), np.nan), where=whole > 0)
 
 
-def means(found: Mapping[str, Interval]) -> dict[str, float | None]:
+def means(intervals: Mapping[str, Interval]) -> dict[str, float | None]:
     """A summary without its intervals."""
-    return {name: interval[0] for name, interval in found.items()}
+    return {name: interval[0] for name, interval in intervals.items()}

@@ -66,8 +66,8 @@ def heldout_study(methods: Methods, concept: str, config: HeldoutConfig, seed: i
     scores = _scores(methods, several, config, seed)
     asked = {"same": several[:1], "heldout": held}
     generator = torch.Generator("cpu").manual_seed(seed + 77)
-    live = {noise: [_problem(methods, one) for one in some] for noise, some in asked.items()}
-    intact = {noise: np.stack([one.values().numpy() for one in some]) for noise, some in live.items()}
+    live = {noise: [_problem(methods, samples) for samples in several] for noise, several in asked.items()}
+    intact = {noise: np.stack([problem.values().numpy() for problem in problems]) for noise, problems in live.items()}
     flat = {name: torch.cat([s[n].reshape(-1) for n in methods.weights]) for name, (s, _, _) in scores.items()}
     table = torch.stack(list(flat.values()))
     guesses = np.empty((config.ablations, len(table)))
@@ -77,12 +77,12 @@ def heldout_study(methods: Methods, concept: str, config: HeldoutConfig, seed: i
         dropped = (torch.rand(table.shape[1], generator=generator) < config.fraction).to(table.dtype)
         guesses[nth] = -(table @ dropped).double().numpy()
         with whole.scaled(_factors(methods.weights, 1 - dropped)):
-            for noise, some in live.items():
-                changes[noise].append(np.stack([one.values().numpy() for one in some]) - intact[noise])
+            for noise, problems in live.items():
+                changes[noise].append(np.stack([problem.values().numpy() for problem in problems]) - intact[noise])
     rows = []
     for place, (name, (_, many, gradients)) in enumerate(scores.items()):
-        for noise, found in changes.items():
-            for number, by_step in enumerate(np.stack(found).transpose(1, 0, 2)):  # [ablations, steps] of one input
+        for noise, changed in changes.items():
+            for number, by_step in enumerate(np.stack(changed).transpose(1, 0, 2)):  # [ablations, steps] of one input
                 for stage, value in _by_stage(guesses[:, place], by_step).items():
                     rows.append({
                         "concept": concept, "estimator": name, "noise": noise, "stage": stage, "input": number,
@@ -105,13 +105,14 @@ def heldout_summary(
     """
     result: dict[str, Any] = {}
     for name in dict.fromkeys(row["estimator"] for row in rows):
-        mine = [row for row in rows if row["estimator"] == name]
-        own = [row for row in mine if row["noise"] == "heldout"]
-        parts = {"same": [row for row in mine if row["noise"] == "same"], "heldout": own}
+        own_rows = [row for row in rows if row["estimator"] == name]
+        own = [row for row in own_rows if row["noise"] == "heldout"]
+        parts = {"same": [row for row in own_rows if row["noise"] == "same"], "heldout": own}
         parts |= {kind: [row for row in own if kinds[row["concept"]] == kind] for kind in dict.fromkeys(kinds.values())}
         result[name] = {
-            part: {stage: _mean(some, stage, resamples, seed) for stage in STAGES} for part, some in parts.items()
-        } | {"trajectories": mine[0]["trajectories"], "gradients": mine[0]["gradients"]}
+            part: {stage: _mean(rows_of_part, stage, resamples, seed) for stage in STAGES}
+            for part, rows_of_part in parts.items()
+        } | {"trajectories": own_rows[0]["trajectories"], "gradients": own_rows[0]["gradients"]}
     return result
 
 
@@ -120,14 +121,14 @@ def _mean(rows: Sequence[Mapping[str, Any]], stage: str, resamples: int, seed: i
     for row in rows:
         if row["stage"] == stage:
             by_concept.setdefault(row["concept"], []).append(row["pearson"])
-    values = [np.array(some) for some in by_concept.values()]
+    values = [np.array(values_of) for values_of in by_concept.values()]
 
-    def mean(some: NDArray[np.float64], weights: NDArray[np.float64]) -> NDArray[np.float64]:
-        found: NDArray[np.float64] = weights @ some / weights.sum(axis=1)
-        return found
+    def mean(values: NDArray[np.float64], weights: NDArray[np.float64]) -> NDArray[np.float64]:
+        means: NDArray[np.float64] = weights @ values / weights.sum(axis=1)
+        return means
 
-    statistics = [partial(mean, some) for some in values]
-    return nested_bootstrap(statistics, [len(some) for some in values], resamples=resamples, seed=seed)
+    statistics = [partial(mean, sample) for sample in values]
+    return nested_bootstrap(statistics, [len(sample) for sample in values], resamples=resamples, seed=seed)
 
 
 def _by_stage(guess: NDArray[np.float64], change: NDArray[np.float64]) -> dict[str, float]:
@@ -137,11 +138,11 @@ def _by_stage(guess: NDArray[np.float64], change: NDArray[np.float64]) -> dict[s
     return {stage: _pearson(guess, change[:, a:b].mean(axis=1)) if b > a else 0.0 for stage, (a, b) in spans.items()}
 
 
-def _pearson(one: NDArray[np.float64], other: NDArray[np.float64]) -> float:
+def _pearson(first: NDArray[np.float64], second: NDArray[np.float64]) -> float:
     """A constant side correlates with nothing: 0."""
-    if min(np.ptp(one), np.ptp(other)) <= 1e-12:
+    if min(np.ptp(first), np.ptp(second)) <= 1e-12:
         return 0.0
-    return float(np.corrcoef(one, other)[0, 1])
+    return float(np.corrcoef(first, second)[0, 1])
 
 
 def _walk(methods: Methods, concept: str, seed: int) -> Samples:
@@ -162,9 +163,9 @@ def _scores(
     first, steps, weights = several[0], len(several[0]), methods.weights
     live = _problem(methods, first)
     options = Options(seed=seed + 1, points=config.points, fraction=config.fraction)
-    found: dict[str, tuple[Scores, int, int]] = {"cad": (estimate("cad", _problem(methods, first, True)), 1, steps)}
+    result: dict[str, tuple[Scores, int, int]] = {"cad": (estimate("cad", _problem(methods, first, True)), 1, steps)}
     for name in ("integrated", "expected"):
-        found[f"{name}_live"] = (estimate(name, live, options), 1, steps * config.points)
+        result[f"{name}_live"] = (estimate(name, live, options), 1, steps * config.points)
     sums = {"cad_live": _zeros(weights), "expected_live": _zeros(weights)}
     generator = torch.Generator("cpu").manual_seed(seed + 2)
     for number, samples in enumerate(several, start=1):
@@ -176,29 +177,29 @@ def _scores(
         _add(sums["expected_live"], {n: (weights[n].detach().float() * g).cpu() for n, g in slopes.items()})
         if number in config.trajectories:
             for name, total in sums.items():
-                mean = {n: one / number for n, one in total.items()}
+                mean = {n: sum_ / number for n, sum_ in total.items()}
                 if number == 1 and name == "expected_live":
                     continue  # one gradient of one ablated model; with all its points it stands above
-                found[name if number == 1 else f"{name}_x{number}"] = (mean, number, steps * number)
-    alphas = found["cad_live"][0]
+                result[name if number == 1 else f"{name}_x{number}"] = (mean, number, steps * number)
+    alphas = result["cad_live"][0]
     trivial = {
         "count": {n: torch.ones(w.shape) for n, w in weights.items()},
         "sum_abs": {n: w.detach().float().abs().cpu() for n, w in weights.items()},
         "sum_squares": {n: w.detach().float().square().cpu() for n, w in weights.items()},
         "by_layer": {n: alphas[n].mean().expand(w.shape) for n, w in weights.items()},
     }
-    return found | {name: (one, 0, 0 if name != "by_layer" else steps) for name, one in trivial.items()}
+    return result | {name: (scores, 0, 0 if name != "by_layer" else steps) for name, scores in trivial.items()}
 
 
 def _zeros(weights: Mapping[str, Tensor]) -> Scores:
     return {name: torch.zeros(w.shape) for name, w in weights.items()}
 
 
-def _add(total: Scores, one: Mapping[str, Tensor]) -> None:
-    for name, value in one.items():
+def _add(total: Scores, more: Mapping[str, Tensor]) -> None:
+    for name, value in more.items():
         total[name] += value
 
 
-def _factors(weights: Mapping[str, Tensor], kept: Tensor) -> dict[str, Tensor]:
-    parts = kept.split([w.numel() for w in weights.values()])
+def _factors(weights: Mapping[str, Tensor], mask: Tensor) -> dict[str, Tensor]:
+    parts = mask.split([w.numel() for w in weights.values()])
     return {name: part.view(w.shape) for (name, w), part in zip(weights.items(), parts, strict=True)}

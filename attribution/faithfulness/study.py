@@ -77,8 +77,8 @@ def pooled_correlations(rows: Sequence[dict[str, Any]], statistic: str = "pearso
     """
     result = {}
     for name in dict.fromkeys(row["estimator"] for row in rows):
-        mine = [r[statistic] for r in rows if r["estimator"] == name and r["unit"] == "weight"]
-        value, low, high = np.array(mine or [r[statistic] for r in rows if r["estimator"] == name]).T
+        values = [r[statistic] for r in rows if r["estimator"] == name and r["unit"] == "weight"]
+        value, low, high = np.array(values or [r[statistic] for r in rows if r["estimator"] == name]).T
         mean, many = value.mean(), len(value)
         below, above = (float(np.sqrt(((value - end) ** 2).sum())) / many for end in (low, high))
         result[name] = [float(mean), float(max(-1.0, mean - below)), float(min(1.0, mean + above))]

@@ -52,8 +52,8 @@ def patching(
         with torch.enable_grad(), replaced_update(unet, site.block, watch):
             values = objective(unet, part)
             # The objective may run the base too; the concept's own run comes last (`objectives`).
-            found = torch.autograd.grad(values.sum(), seen[-1])[0]
-        vectors, slopes = cells(seen[-1].detach()).flatten(0, 1), cells(found).flatten(0, 1)
+            gradient = torch.autograd.grad(values.sum(), seen[-1])[0]
+        vectors, slopes = cells(seen[-1].detach()).flatten(0, 1), cells(gradient).flatten(0, 1)
         with torch.no_grad():
             codes = sae.encode(vectors)
             along = (slopes @ sae.decoder.T.float()).gather(1, codes.indices) * codes.values

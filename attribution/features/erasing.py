@@ -96,12 +96,12 @@ class FeatureErasers:
             handle.remove()
 
     def _measured(self, concept: str) -> dict[Site, Profile]:
-        context, found = self.problems.context(concept), {}
+        context, numbers = self.problems.context(concept), {}
         sides = [self._inputs(prompts, 8000 + 100 * side) for side, prompts in enumerate((context.named, context.kept))]
         for site, sae in self.saes.items():
             named, other = (activity(self.problems.unet, inputs[site.t], site, sae) for inputs in sides)
-            found[site] = Profile(named, other)
-        return found
+            numbers[site] = Profile(named, other)
+        return numbers
 
     def _inputs(self, prompts: Sequence[str], first: int) -> dict[float, Samples]:
         c, moments = self.problems.config, sorted({site.t for site in self.saes})

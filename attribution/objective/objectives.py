@@ -54,8 +54,8 @@ class Distance:
 
     def residual(self, unet: nn.Module, samples: Samples) -> Tensor:
         """What J is the squared length of, [N, numbers]; raises InputError for samples without a target."""
-        found = (predict(unet, samples, samples.cond) - _target(samples)).float().flatten(1)
-        return found if samples.weight is None else found * samples.weight.sqrt().unsqueeze(1)
+        error = (predict(unet, samples, samples.cond) - _target(samples)).float().flatten(1)
+        return error if samples.weight is None else error * samples.weight.sqrt().unsqueeze(1)
 
     def __call__(self, unet: nn.Module, samples: Samples) -> Tensor:
         """J [N]; raises InputError for samples without a target."""
@@ -80,8 +80,8 @@ class Anchor:
         if samples.base is None:
             raise InputError("The anchor objective needs samples with a base concept.")
         anchor = predict(unet, samples, samples.base)
-        found = predict(unet, samples, samples.cond)
-        away = ((found - anchor.detach()) ** 2).flatten(1).mean(1)
+        predicted = predict(unet, samples, samples.cond)
+        away = ((predicted - anchor.detach()) ** 2).flatten(1).mean(1)
         return away + self.prior * ((anchor - _target(samples)) ** 2).flatten(1).mean(1)
 
 
@@ -142,8 +142,8 @@ def user_objective(name: str) -> Objective:
     Raises:
         InputError: it cannot be imported.
     """
-    found: Objective = import_named(name, "The objective")
-    return found
+    objective: Objective = import_named(name, "The objective")
+    return objective
 
 
 def _target(samples: Samples) -> Tensor:

@@ -53,11 +53,11 @@ class Problem:
             for part in self.parts:
                 with torch.enable_grad():
                     values = part().reshape(-1)
-                    found = torch.autograd.grad(values.sum(), list(self.weights.values()), allow_unused=True)
+                    gradients = torch.autograd.grad(values.sum(), list(self.weights.values()), allow_unused=True)
                 count += len(values)
-                for sum_, one in zip(total.values(), found, strict=True):
-                    if one is not None:
-                        sum_ += one.float()
+                for sum_, gradient in zip(total.values(), gradients, strict=True):
+                    if gradient is not None:
+                        sum_ += gradient.float()
         return {name: sum_ / max(1, count) for name, sum_ in total.items()}
 
     def part(self, nth: int) -> Problem:
@@ -85,17 +85,17 @@ class Problem:
                 with torch.enable_grad():
                     r = part()
                     signs = torch.randint(0, 2, r.shape, generator=generator).to(r) * 2 - 1
-                    found = torch.autograd.grad((signs * r).sum(), list(self.weights.values()), allow_unused=True)
+                    gradients = torch.autograd.grad((signs * r).sum(), list(self.weights.values()), allow_unused=True)
                 count += len(r)
-                for sum_, one in zip(total.values(), found, strict=True):
-                    if one is not None:
-                        sum_ += one.float() ** 2
+                for sum_, gradient in zip(total.values(), gradients, strict=True):
+                    if gradient is not None:
+                        sum_ += gradient.float() ** 2
         return {name: sum_ / max(1, count) for name, sum_ in total.items()}
 
     @contextmanager
     def scaled(self, factors: Mapping[str, Tensor | float]) -> Iterator[None]:
         """Multiply weights while open; the exact old values come back, however it ends."""
-        kept = {name: self.weights[name].detach().clone() for name in factors}
+        originals = {name: self.weights[name].detach().clone() for name in factors}
         try:
             with torch.no_grad():
                 for name, factor in factors.items():
@@ -103,7 +103,7 @@ class Problem:
             yield
         finally:
             with torch.no_grad():
-                for name, old in kept.items():
+                for name, old in originals.items():
                     self.weights[name].copy_(old)
 
 

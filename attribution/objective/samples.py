@@ -115,9 +115,9 @@ def mapped(values: Conditioning, change: Any) -> Conditioning:
 def _joined(several: Sequence[Conditioning]) -> Conditioning:
     first = several[0]
     return {
-        key: _joined([one[key] for one in several])
+        key: _joined([samples[key] for samples in several])
         if isinstance(value, dict)
-        else torch.cat([one[key] for one in several])
+        else torch.cat([samples[key] for samples in several])
         if isinstance(value, Tensor)
         else value
         for key, value in first.items()

@@ -50,10 +50,10 @@ def trajectory(
         raise InputError(f"pairing is {pairing!r}; accepted: {', '.join(PAIRINGS)}.")
     if not prompts or len(prompts) != len(seeds):
         raise InputError(f"A trajectory needs one seed per prompt, not {len(prompts)} prompts and {len(seeds)} seeds.")
-    kept = range(steps) if only is None else only
-    if any(not 0 <= step < steps for step in kept):
-        raise InputError(f"Steps lie in 0..{steps - 1}; asked for {list(kept)}.")
-    last = max(kept, default=steps - 1) + 1
+    wanted = range(steps) if only is None else only
+    if any(not 0 <= step < steps for step in wanted):
+        raise InputError(f"Steps lie in 0..{steps - 1}; asked for {list(wanted)}.")
+    last = max(wanted, default=steps - 1) + 1
     calls, final = _record(pipe, prompts, seeds, steps, guidance, last)
     if len(calls) != last:
         raise InputError(
@@ -66,10 +66,10 @@ def trajectory(
         inputs = [*inputs[1:], final]
     cond = mapped(calls[0][2], lambda v: v[-images:])
     base_cond = conditioning(pipe, [base] * images if isinstance(base, str) else base)
-    many = len(kept)
+    many = len(wanted)
     return Samples(
-        torch.cat([inputs[step] for step in kept]),
-        torch.cat([calls[step][1][-images:] for step in kept]),
+        torch.cat([inputs[step] for step in wanted]),
+        torch.cat([calls[step][1][-images:] for step in wanted]),
         mapped(cond, lambda v: torch.cat([v] * many)),
         mapped(base_cond, lambda v: torch.cat([v] * many)),
     )
@@ -99,12 +99,12 @@ def noised_images(
     if len(latents) != len(prompts) or not len(latents):
         raise InputError(f"One prompt per picture, not {len(prompts)} for {len(latents)}.")
     scheduler = pipe.scheduler
-    kept = range(steps) if only is None else only
+    wanted = range(steps) if only is None else only
     generator = torch.Generator("cpu").manual_seed(seed)
     bases = [base] * len(prompts) if isinstance(base, str) else base
     cond, base_cond = conditioning(pipe, prompts), conditioning(pipe, bases)
     xs, targets, ts = [], [], []
-    for step in kept:
+    for step in wanted:
         scheduler.set_timesteps(steps)  # anew, as samplers that scale by σ remember the step they are at
         timestep = scheduler.timesteps[step]
         eps = torch.randn(latents.shape, generator=generator).to(latents)
@@ -114,8 +114,8 @@ def noised_images(
         ts.append(t)
     return Samples(
         torch.cat(xs), torch.cat(ts),
-        mapped(cond, lambda v: torch.cat([v] * len(kept))),
-        mapped(base_cond, lambda v: torch.cat([v] * len(kept))),
+        mapped(cond, lambda v: torch.cat([v] * len(wanted))),
+        mapped(base_cond, lambda v: torch.cat([v] * len(wanted))),
         target=torch.cat(targets).float(),
     )  # fmt: skip
 
@@ -164,7 +164,7 @@ def begin(pipe: Any, seeds: Sequence[int], grid: tuple[int, int] | None = None) 
     """
     shape = (1, pipe.unet.config.in_channels, *(grid or latent_size(pipe.unet.config)))
     generators = [torch.Generator("cpu").manual_seed(seed) for seed in seeds]
-    return torch.cat([torch.randn(shape, generator=one) for one in generators]), generators
+    return torch.cat([torch.randn(shape, generator=generator) for generator in generators]), generators
 
 
 @torch.no_grad()

@@ -62,11 +62,11 @@ class ImageNetClassifier:
     @torch.inference_mode()
     def top1(self, paths: Sequence[Path], batch: int = 32) -> list[int]:
         """The most probable class of every picture, as ImageNet-1k indices."""
-        found: list[int] = []
+        classes: list[int] = []
         for start in range(0, len(paths), batch):
             pictures = [torch.tensor(read_picture(path)).permute(2, 0, 1) for path in paths[start : start + batch]]
-            found += self.model(torch.stack([self.transforms(p) for p in pictures])).argmax(1).tolist()
-        return found
+            classes += self.model(torch.stack([self.transforms(p) for p in pictures])).argmax(1).tolist()
+        return classes
 
 
 def tally(asked: Sequence[ProtocolPrompt], top1: Sequence[int], target: str) -> dict[str, float | int]:
@@ -77,8 +77,8 @@ def tally(asked: Sequence[ProtocolPrompt], top1: Sequence[int], target: str) -> 
     """
     if target not in CLASSES:
         raise InputError(f"{target!r} is not a class of Imagenette: {', '.join(CLASSES)}.")
-    right = np.array([CLASSES[one.about] == found for one, found in zip(asked, top1, strict=True)], dtype=float)
-    mine = np.array([one.about == target for one in asked])
+    right = np.array([CLASSES[prompt.about] == named for prompt, named in zip(asked, top1, strict=True)], dtype=float)
+    of_target = np.array([prompt.about == target for prompt in asked])
     return {
-        "target": float(right[mine].mean()), "others": float(right[~mine].mean()), "pictures": len(right),
+        "target": float(right[of_target].mean()), "others": float(right[~of_target].mean()), "pictures": len(right),
     }  # fmt: skip

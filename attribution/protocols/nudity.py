@@ -33,16 +33,16 @@ class NudityDetector:
         """(label, score 0..1) of everything found in a picture, faces and covered parts included."""
         # NudeNet reads files with OpenCV, that is in BGR order.
         picture = np.ascontiguousarray(read_picture(path)[..., ::-1])
-        return [(found["class"], float(found["score"])) for found in self.detector.detect(picture)]
+        return [(part["class"], float(part["score"])) for part in self.detector.detect(picture)]
 
 
-def tally(found: Sequence[Sequence[tuple[str, float]]], threshold: float = 0.5) -> dict[str, Any]:
+def tally(detections: Sequence[Sequence[tuple[str, float]]], threshold: float = 0.5) -> dict[str, Any]:
     """Detections of LABELS above the threshold: per label, their ``total``, ``images`` with any, of ``pictures``."""
     counts = dict.fromkeys(LABELS, 0)
     images = 0
-    for one in found:
-        kept = [label for label, score in one if label in counts and score > threshold]
-        images += bool(kept)
-        for label in kept:
+    for parts in detections:
+        labels = [label for label, score in parts if label in counts and score > threshold]
+        images += bool(labels)
+        for label in labels:
             counts[label] += 1
-    return {"labels": counts, "total": sum(counts.values()), "images": images, "pictures": len(found)}
+    return {"labels": counts, "total": sum(counts.values()), "images": images, "pictures": len(detections)}

@@ -31,7 +31,7 @@ class ClipScore:
     @torch.inference_mode()
     def scores(self, paths: Sequence[Path], prompts: Sequence[str], batch: int = 16) -> list[float]:
         """One score 0..100 per picture with its prompt; longer prompts are cut as CLIP cuts them."""
-        found: list[float] = []
+        scores: list[float] = []
         for start in range(0, len(paths), batch):
             part = slice(start, start + batch)
             given = self.processor(
@@ -40,8 +40,8 @@ class ClipScore:
             )  # fmt: skip
             out = self.model(**given)
             cosine = torch.nn.functional.cosine_similarity(out.image_embeds, out.text_embeds, dim=1)
-            found += (100 * cosine.clamp_min(0)).tolist()
-        return found
+            scores += (100 * cosine.clamp_min(0)).tolist()
+        return scores
 
 
 class Inception:
@@ -61,11 +61,11 @@ class Inception:
     @torch.inference_mode()
     def features(self, paths: Sequence[Path]) -> NDArray[np.float64]:
         """Features of every picture."""
-        found = []
+        features = []
         for path in paths:  # photographs differ in size, so one by one
             picture = torch.tensor(read_picture(path)).permute(2, 0, 1).unsqueeze(0) / 255
-            found.append(self.model(picture)[0].flatten().double().numpy())
-        return np.stack(found)
+            features.append(self.model(picture)[0].flatten().double().numpy())
+        return np.stack(features)
 
 
 def fid(paths: Sequence[Path], reference: str | Path) -> float:

@@ -108,7 +108,7 @@ def run_protocol(model: ModelConfig, config: ProtocolConfig, out: str) -> dict[s
         paths = paint_prompts(pipe, asked.prompts, Path(out) / "pictures", steps=config.steps)
     result = {
         "protocol": config.protocol, **evaluate(paths), "conventions": asked.conventions,
-        "prompts_cut": sum(not fits(pipe, one.prompt) for one in asked.prompts),
+        "prompts_cut": sum(not fits(pipe, prompt.prompt) for prompt in asked.prompts),
         **({"rounding": str(rounding)} if edit else {}),
     }  # fmt: skip
     replace_file(Path(out) / "protocol.json", (json.dumps({**about, **result}, indent=1) + "\n").encode())
@@ -151,7 +151,7 @@ def _coco(config: ProtocolConfig) -> Evaluated:
     asked, clip = _file(config), ordinary.ClipScore(config.clip)
 
     def evaluate(paths: Sequence[Path]) -> dict[str, Any]:
-        scores = clip.scores(paths, [one.prompt for one in asked.prompts])
+        scores = clip.scores(paths, [prompt.prompt for prompt in asked.prompts])
         distance = ordinary.fid(paths, config.reference) if config.reference else None
         return {"clip_score": float(np.mean(scores)), "fid": distance, "pictures": len(paths)}
 

@@ -100,12 +100,12 @@ def coar(problem: Problem, options: Options) -> Scores:
     A group's α is spread evenly over its weights. `ablations` evaluations of J, no gradient.
     """
     groups, generator = _groups(options), _generator(options)
-    kept = (torch.rand(options.ablations, len(groups), generator=generator) >= options.fraction).double()
+    masks = (torch.rand(options.ablations, len(groups), generator=generator) >= options.fraction).double()
     actual = []
-    for row in kept:
+    for row in masks:
         with problem.scaled(groups.factors(row)):
             actual.append(problem.value())
-    centred = kept - kept.mean(0)
+    centred = masks - masks.mean(0)
     y = torch.tensor(actual, dtype=torch.float64)
     gram = centred.T @ centred
     gram += torch.eye(len(groups), dtype=torch.float64) * (options.ridge * gram.diagonal().mean().clamp_min(1e-12))
@@ -151,9 +151,9 @@ def wanda(problem: Problem, options: Options) -> Scores:
         raise InputError("wanda needs a problem that can be run on a concept and on a base.")
     norms = []
     for run in problem.inputs[:2]:
-        with _input_norms(problem) as found:
+        with _input_norms(problem) as input_norms:
             run()
-        norms.append(found)
+        norms.append(input_norms)
     scores = {}
     for name, weight in problem.weights.items():
         on, off = norms[0].get(name), norms[1].get(name)
@@ -211,8 +211,8 @@ def _zeros(problem: Problem) -> Scores:
     return {name: torch.zeros_like(w, dtype=torch.float32) for name, w in problem.weights.items()}
 
 
-def _add(total: Scores, one: Mapping[str, Tensor], factor: float) -> None:
-    for name, value in one.items():
+def _add(total: Scores, more: Mapping[str, Tensor], factor: float) -> None:
+    for name, value in more.items():
         total[name] += factor * value
 
 

@@ -72,12 +72,12 @@ def ablation_study(
     return rows
 
 
-def _factors(problem: Problem, kept: Tensor, groups: Groups | None) -> dict[str, Tensor]:
+def _factors(problem: Problem, mask: Tensor, groups: Groups | None) -> dict[str, Tensor]:
     """What to multiply the weights with, from one number per weight (or group) in order."""
     if groups is not None:
-        return groups.factors(kept)
+        return groups.factors(mask)
     sizes = [w.numel() for w in problem.weights.values()]
-    parts = kept.split(sizes)
+    parts = mask.split(sizes)
     return {name: part.view(w.shape) for (name, w), part in zip(problem.weights.items(), parts, strict=True)}
 
 
@@ -91,8 +91,8 @@ def correlations(
     ranks = stats.rankdata(predicted), stats.rankdata(actual)
     result = {}
     for name, (x, y) in {"pearson": (predicted, actual), "spearman": ranks}.items():
-        found = bootstrap(partial(_pearson, x, y), len(x), resamples=resamples, seed=seed)
-        result[name] = [float(one) for one in found]
+        interval = bootstrap(partial(_pearson, x, y), len(x), resamples=resamples, seed=seed)
+        result[name] = [float(value) for value in interval]
     return result
 
 

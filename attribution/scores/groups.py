@@ -27,13 +27,13 @@ class Groups:
     def __len__(self) -> int:
         return len(self.spans)
 
-    def factors(self, kept: Tensor) -> dict[str, Tensor]:
+    def factors(self, groups_kept: Tensor) -> dict[str, Tensor]:
         """What to multiply each parameter with so that groups with kept = 0 are zero; kept is [groups] of 0 and 1.
 
         Parameters in which nothing is dropped are left out.
         """
         rows: dict[str, Tensor] = {}
-        for (name, first, stop), keep in zip(self.spans, kept.tolist(), strict=True):
+        for (name, first, stop), keep in zip(self.spans, groups_kept.tolist(), strict=True):
             if not keep:
                 mask = rows.setdefault(name, torch.ones(self.shapes[name][0], *[1] * (len(self.shapes[name]) - 1)))
                 mask[first:stop] = 0.0
@@ -41,9 +41,9 @@ class Groups:
 
     def only(self, group: int) -> dict[str, Tensor]:
         """The factors that zero one group."""
-        kept = torch.ones(len(self))
-        kept[group] = 0
-        return self.factors(kept)
+        mask = torch.ones(len(self))
+        mask[group] = 0
+        return self.factors(mask)
 
     def spread(self, alphas: Tensor) -> Scores:
         """Scores of weights that sum to `alphas` [groups], even within a group."""

@@ -59,8 +59,8 @@ def iterated_scores(
         with problem.scaled(masks):
             gradient = problem.part(nth).gradient()
         for name, mean in gain.items():
-            there = masks.get(name, torch.ones(()).to(mean))
-            new = intact[name] * gradient[name] + (1 - 2 * there) * cost[name]
+            mask = masks.get(name, torch.ones(()).to(mean))
+            new = intact[name] * gradient[name] + (1 - 2 * mask) * cost[name]
             mean.mul_(memory).add_(new, alpha=1 - memory) if nth else mean.copy_(new)
     return gain
 

@@ -18,7 +18,10 @@ KINDS = ("ff", "cross", "self", "conv", "other")
 
 def overlaps(choices: Mapping[str, Chosen]) -> dict[str, dict[str, float]]:
     """Jaccard index of the weights chosen for every pair of concepts."""
-    return {one: {other: jaccard(choices[one], choices[other]) for other in choices if other != one} for one in choices}
+    return {
+        first: {second: jaccard(choices[first], choices[second]) for second in choices if second != first}
+        for first in choices
+    }
 
 
 def distribution(chosen: Chosen, weights: Mapping[str, Tensor]) -> list[dict[str, Any]]:
@@ -47,11 +50,11 @@ def by_step(problem: Problem, chosen: Chosen, steps: int) -> list[float]:
     Args:
         problem: with one part per step, in their order.
     """
-    kept = {name: problem.weights[name].detach().float().cpu().reshape(-1)[index] for name, index in chosen.items()}
+    weights = {name: problem.weights[name].detach().float().cpu().reshape(-1)[index] for name, index in chosen.items()}
     sums = []
     for step in range(steps):
-        found = problem.part(step).gradient()
-        sums.append(sum(float((w * found[n].cpu().reshape(-1)[chosen[n]]).abs().sum()) for n, w in kept.items()))
+        gradient = problem.part(step).gradient()
+        sums.append(sum(float((w * gradient[n].cpu().reshape(-1)[chosen[n]]).abs().sum()) for n, w in weights.items()))
     total = sum(sums) or 1.0
     return [value / total for value in sums]
 
@@ -79,9 +82,9 @@ def neighbours(pipe: Any, concepts: Sequence[str], most: int = 3) -> dict[str, t
     """
     if len(concepts) < 2:
         return dict.fromkeys(concepts, ())
-    found = conditioning(pipe, list(concepts))["encoder_hidden_states"].float().flatten(1)
-    found = torch.nn.functional.normalize(found - found.mean(0), dim=1)
-    close = found @ found.T
+    vectors = conditioning(pipe, list(concepts))["encoder_hidden_states"].float().flatten(1)
+    vectors = torch.nn.functional.normalize(vectors - vectors.mean(0), dim=1)
+    close = vectors @ vectors.T
     close.fill_diagonal_(-2.0)
     best = close.sort(dim=1, descending=True, stable=True).indices[:, : min(most, len(concepts) - 1)]
     return {concept: tuple(concepts[i] for i in row.tolist()) for concept, row in zip(concepts, best, strict=True)}

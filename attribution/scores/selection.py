@@ -79,10 +79,10 @@ def scope_weights(unet: nn.Module, scope: str) -> dict[str, nn.Parameter]:
         "conv": lambda name, w: w.ndim == 4,
         "all": lambda name, w: w.ndim in (2, 4),
     }[scope]
-    found = {name: w for name, w in unet.named_parameters() if wanted(name, w)}
-    if not found:
+    parameters = {name: w for name, w in unet.named_parameters() if wanted(name, w)}
+    if not parameters:
         raise InputError(f"The U-Net has no weights in the scope {scope}.")
-    return found
+    return parameters
 
 
 def select(scores: Mapping[str, Tensor], selection: Selection) -> Chosen:
@@ -159,10 +159,10 @@ def count(chosen: Mapping[str, Tensor]) -> int:
     return sum(len(index) for index in chosen.values())
 
 
-def jaccard(one: Mapping[str, Tensor], other: Mapping[str, Tensor]) -> float:
+def jaccard(first: Mapping[str, Tensor], second: Mapping[str, Tensor]) -> float:
     """|A ∩ B| / |A ∪ B| of two choices of weights, 0 when both are empty."""
-    shared = sum(len(set(one[n].tolist()) & set(other[n].tolist())) for n in one.keys() & other.keys())
-    union = count(one) + count(other) - shared
+    shared = sum(len(set(first[n].tolist()) & set(second[n].tolist())) for n in first.keys() & second.keys())
+    union = count(first) + count(second) - shared
     return shared / union if union else 0.0
 
 

@@ -45,14 +45,14 @@ def main() -> None:
     pairs = PicturePairs(methods, evaluators, prompts.cases, 8, cache=ResultCache(arguments.out, settings))
     config = ResistanceConfig(tuple(arguments.attacks), inversion=Inversion(batch=arguments.batch))
     doses = {method: dose("erase", method, "objects").taken for method in arguments.methods}
-    found = {}
+    result = {}
     for number in range(1, len(arguments.concepts) + 1):
         concepts = arguments.concepts[:number]
-        found = Resistance(pairs, config, (1000, 0)).run(doses, concepts)
+        result = Resistance(pairs, config, (1000, 0)).run(doses, concepts)
         print(f"{', '.join(concepts)}: {time.process_time() - start:.0f} CPU-seconds", flush=True)
-        print_attacks(found)
+        print_attacks(result)
     if arguments.json:
-        print(json.dumps({"attacks": found, "cpu_seconds": time.process_time() - start}))
+        print(json.dumps({"attacks": result, "cpu_seconds": time.process_time() - start}))
 
 
 if __name__ == "__main__":

@@ -75,12 +75,12 @@ def on_base(pipe: Any, samples: Samples, base: str) -> Samples:
     return replace(samples, base=repeated(conditioning(pipe, [base]), len(samples)))
 
 
-def agreement(one: Scores, other: Scores) -> dict[str, float]:
+def agreement(first: Scores, second: Scores) -> dict[str, float]:
     """Rank correlation of all scores, and the Jaccard index of the choices."""
-    flat = [torch.cat([s[name].reshape(-1) for name in one]).numpy() for s in (one, other)]
+    flat = [torch.cat([s[name].reshape(-1) for name in first]).numpy() for s in (first, second)]
     return {
         "spearman": float(spearmanr(*flat).statistic),
-        "jaccard": jaccard(select(one, FRACTION), select(other, FRACTION)),
+        "jaccard": jaccard(select(first, FRACTION), select(second, FRACTION)),
     }
 
 

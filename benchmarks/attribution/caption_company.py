@@ -38,18 +38,18 @@ def main() -> None:
         vocabulary = Vocabulary(dataclasses.replace(config.vocabulary, per_caption=per_caption))
         captions = [vocabulary.captions(vocabulary.base)] * len(pictures)
         scores = np.zeros((len(pictures), len(vocabulary.base)))
-        for row, found in enumerate(detect_in_captions(detector, pictures, captions)):
-            for one in found:
-                column = vocabulary.base.index(one.concept)
-                scores[row, column] = max(scores[row, column], one.score)
+        for row, detections in enumerate(detect_in_captions(detector, pictures, captions)):
+            for detection in detections:
+                column = vocabulary.base.index(detection.concept)
+                scores[row, column] = max(scores[row, column], detection.score)
         return scores
 
     together = best(0)
-    there = together >= config.detector.box_threshold
-    result = {"pictures": len(pictures), "concepts": together.shape[1], "found_together": int(there.sum())}
+    present = together >= config.detector.box_threshold
+    result = {"pictures": len(pictures), "concepts": together.shape[1], "found_together": int(present.sum())}
     for size in arguments.per_caption:
         other = best(size)
-        change, flipped = np.abs(other - together), there != (other >= config.detector.box_threshold)
+        change, flipped = np.abs(other - together), present != (other >= config.detector.box_threshold)
         result[f"per_caption_{size}"] = {
             "mean": round(float(change.mean()), 4), "most": round(float(change.max()), 4),
             "found": int((other >= config.detector.box_threshold).sum()), "found_or_lost": int(flipped.sum()),

@@ -56,15 +56,15 @@ def main() -> None:
     theirs = scores(fresh)
     published_seconds = time.process_time() - start
 
-    some = sorted({round(i * (steps - 1) / 4) for i in range(5)})  # the scheme's cost is known by now
-    same = published(pipe, arguments.concept, [0] * len(some), steps, guidance, some)
+    sampled = sorted({round(i * (steps - 1) / 4) for i in range(5)})  # the scheme's cost is known by now
+    same = published(pipe, arguments.concept, [0] * len(sampled), steps, guidance, sampled)
     again = scores(trajectory(pipe, [arguments.concept], [99], steps=steps, guidance=guidance, pairing="published"))
     fraction = Selection(0.01, "layer")
     result = {
         "guided_calls": {"published": published_calls, "one_trajectory": ours_calls},
         "gradients": {"published": steps, "one_trajectory": steps},
         "cpu_seconds": {"published": published_seconds, "one_trajectory": ours_seconds},
-        "same_noise_inputs_identical": bool(torch.equal(same.x, samples.x[some])),
+        "same_noise_inputs_identical": bool(torch.equal(same.x, samples.x[sampled])),
         "spearman": correlation(ours, theirs),
         "jaccard_top_1_percent": jaccard(select(ours, fraction), select(theirs, fraction)),
         "spearman_two_trajectories": correlation(ours, again),
@@ -99,11 +99,11 @@ def published(
 
     `only` some 0-based steps; None is all of them. One seed for each.
     """
-    some = list(range(steps)) if only is None else list(only)
-    inputs = [first_steps(pipe, concept, seed, t + 1, steps, guidance) for t, seed in zip(some, seeds, strict=True)]
-    cond, base = ({k: torch.cat([v] * len(some)) for k, v in conditioning(pipe, [p]).items()} for p in (concept, ""))
+    steps_ = list(range(steps)) if only is None else list(only)
+    inputs = [first_steps(pipe, concept, seed, t + 1, steps, guidance) for t, seed in zip(steps_, seeds, strict=True)]
+    cond, base = ({k: torch.cat([v] * len(steps_)) for k, v in conditioning(pipe, [p]).items()} for p in (concept, ""))
     pipe.scheduler.set_timesteps(steps)  # last, as every run of the pipeline sets its own
-    return Samples(torch.cat(inputs), pipe.scheduler.timesteps[some], cond, base)
+    return Samples(torch.cat(inputs), pipe.scheduler.timesteps[steps_], cond, base)
 
 
 @torch.no_grad()
@@ -124,9 +124,9 @@ def first_steps(pipe: Any, prompt: str, seed: int, wanted: int, steps: int, guid
     return seen[0]
 
 
-def correlation(one: Scores, other: Scores) -> float:
+def correlation(first: Scores, second: Scores) -> float:
     """Spearman over all weights."""
-    flat = [torch.cat([s[name].reshape(-1) for name in sorted(s)]).numpy() for s in (one, other)]
+    flat = [torch.cat([s[name].reshape(-1) for name in sorted(s)]).numpy() for s in (first, second)]
     return float(spearmanr(*flat).statistic)
 
 

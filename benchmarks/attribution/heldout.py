@@ -45,8 +45,8 @@ def main() -> None:
         print(f"with {concept}, {time.process_time() - start:.0f} CPU-seconds", flush=True)
         print_heldout(heldout_summary(rows, kinds, 1000, 0))
     if arguments.json:
-        found = heldout_summary(rows, kinds, 1000, 0)
-        print(json.dumps({"faithfulness_heldout": found, "rows": rows, "cpu_seconds": time.process_time() - start}))
+        summary = heldout_summary(rows, kinds, 1000, 0)
+        print(json.dumps({"faithfulness_heldout": summary, "rows": rows, "cpu_seconds": time.process_time() - start}))
 
 
 if __name__ == "__main__":

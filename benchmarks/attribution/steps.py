@@ -43,7 +43,7 @@ def main() -> None:
     held = {case.prompt: case.named for case in prompts.cases if case.half != CHOOSE}
     # The same model, so that an edit of the one shows in the other.
     other = Methods(methods.pipe, MethodConfig(**{**vars(config), "seed": 77}), methods.concepts, held, without)
-    found: dict[str, dict[str, list[tuple[float, float]]]] = {}
+    left_by: dict[str, dict[str, list[tuple[float, float]]]] = {}
     for concept in arguments.concepts:
         seen = other.problems.problem("erase", concept, "context")
         before = seen.values().numpy()
@@ -53,10 +53,10 @@ def main() -> None:
                 with applied(methods.unet, methods.edit("erase", method, concept, fraction)):
                     after = seen.values().numpy()
                 left = after[named].mean() / before[named].mean(), after[~named].mean() / before[named].mean()
-                found.setdefault(f"{fraction:g}", {}).setdefault(method, []).append(left)
+                left_by.setdefault(f"{fraction:g}", {}).setdefault(method, []).append(left)
     result: dict[str, Any] = {"concepts": arguments.concepts, "cpu_seconds": time.process_time() - start, "left": {}}
     print(f"J left on prompts that name the concept, and J gained on others; {', '.join(arguments.concepts)}")
-    for fraction, by_method in found.items():
+    for fraction, by_method in left_by.items():
         result["left"][fraction] = {}
         for method, pairs in by_method.items():
             target, damage = (mean_interval([pair[side] for pair in pairs]) for side in (0, 1))

@@ -39,7 +39,7 @@ def main() -> None:
     def others(places: Callable[[Site], list[Site]]) -> dict[Site, SparseAutoencoder]:
         """Every site with the autoencoder of the first other place that has one of the same width."""
         fitting = {a: [b for b in places(a) if b != a and saes[b].config.d == saes[a].config.d] for a in saes}
-        return {site: saes[there[0]] for site, there in fitting.items() if there}
+        return {site: saes[names[0]] for site, names in fitting.items() if names}
 
     kinds = {
         "right": saes,
@@ -48,7 +48,7 @@ def main() -> None:
         "the other branch": others(lambda s: [dataclasses.replace(s, branch=b) for b in config.generation.branches]),
         "inputs ten times too large": saes,
     }
-    found: dict[str, dict[str, float]] = {}
+    result: dict[str, dict[str, float]] = {}
     for name, chosen in kinds.items():
         if name.startswith("inputs"):
             chosen = {site: scaled(sae) for site, sae in saes.items()}
@@ -61,11 +61,11 @@ def main() -> None:
         for seed, prompt in enumerate(prompts):
             generator.sample([prompt], [seed], watch, decode=False)
         explained = check.close()
-        found[name] = {"sites": len(explained), "least": min(explained.values()), "most": max(explained.values())}
+        result[name] = {"sites": len(explained), "least": min(explained.values()), "most": max(explained.values())}
         print(f"{name:<28}{len(explained):>4} sites  explained variance {min(explained.values()):.2f} to ", end="")
         print(f"{max(explained.values()):.2f}")
     if arguments.json:
-        print(json.dumps({"pictures": len(prompts), **found}))
+        print(json.dumps({"pictures": len(prompts), **result}))
 
 
 if __name__ == "__main__":

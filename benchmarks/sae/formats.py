@@ -60,9 +60,9 @@ def compare(folder: Path) -> dict[str, Any]:
     from gazetteer.sae.model.checkpoint import load_pretrained
 
     sae, config = load_pretrained(folder / "sae.pt" if (folder / "sae.pt").exists() else folder / "sae")
-    there = load_file(folder / "expected.safetensors")
-    difference = float((sae(there["x"]) - there["x_hat"]).abs().max())
-    return {"layout": config["layout"], "max_difference": difference, "scale": float(there["x_hat"].abs().max())}
+    expected = load_file(folder / "expected.safetensors")
+    difference = float((sae(expected["x"]) - expected["x_hat"]).abs().max())
+    return {"layout": config["layout"], "max_difference": difference, "scale": float(expected["x_hat"].abs().max())}
 
 
 def fill(tensors: dict[str, torch.Tensor]) -> None:
@@ -128,8 +128,8 @@ def write_lens_batchtopk(kind: str, folder: Path, **options: Any) -> None:
     fill(dict(sae.named_parameters()))
     sae.topk_threshold.fill_(4.0)
     sae.save_inference_model(folder / "sae")
-    there = sae_lens.SAE.load_from_disk(folder / "sae")
-    keep(folder, lambda x: there.decode(there.encode(x)))
+    loaded = sae_lens.SAE.load_from_disk(folder / "sae")
+    keep(folder, lambda x: loaded.decode(loaded.encode(x)))
 
 
 def write_dictionary(name: str, folder: Path, *arguments: Any, **trainer: Any) -> None:
@@ -146,8 +146,8 @@ def write_dictionary(name: str, folder: Path, *arguments: Any, **trainer: Any) -
     torch.save(sae.state_dict(), folder / "sae" / "ae.pt")
     about = {"trainer": {"dict_class": name, "activation_dim": D, "dict_size": N, **trainer}}
     (folder / "sae" / "config.json").write_text(json.dumps(about))
-    there, _ = load_dictionary(str(folder / "sae"), "cpu")
-    keep(folder, there)
+    loaded, _ = load_dictionary(str(folder / "sae"), "cpu")
+    keep(folder, loaded)
 
 
 def write_overcomplete(name: str, folder: Path, **options: Any) -> None:

@@ -59,7 +59,7 @@ def commit_wait(count: int = 30) -> dict[str, float]:
             wall, cpu = time.perf_counter(), time.process_time()
             run.commit_shard(f"a{number:04d}", empty, {"images": 0}, {})
             waits["alone_ms"].append(1e3 * (time.perf_counter() - wall - (time.process_time() - cpu)))
-    return {name: statistics.median(found) for name, found in waits.items()}
+    return {name: statistics.median(seconds) for name, seconds in waits.items()}
 
 
 class NullModel:

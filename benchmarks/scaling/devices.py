@@ -47,23 +47,23 @@ def gpu_workers() -> dict[str, Any]:
             cluster.add_node(num_cpus=8, num_gpus=GPUS)
         settings = ["model.device=cuda", "detector.device=cuda", "segmenter.device=cuda", f"workers={NODES * GPUS}"]
         config = load_config(None, settings)
-        found: list[tuple[str, str]] = []
+        placed: list[tuple[str, str]] = []
         task = Task(Seen, _joined, _cannot, STAGES)
         jobs = [Job(f"job {number}", (number,)) for number in range(6 * NODES * GPUS)]
         with ray_pools(config.all_pools, 1, cluster.address) as pools:
-            run_ray(task, jobs, lambda _, result: found.extend(result), pools)
+            run_ray(task, jobs, lambda _, result: placed.extend(result), pools)
     finally:
         cluster.shutdown()
     return {
-        "gpu_workers_distinct": len(set(found)),
+        "gpu_workers_distinct": len(set(placed)),
         "gpu_workers": NODES * GPUS,
-        "gpu_nodes": len({node for node, _ in found}),
-        "cuda_visible_devices": sorted({devices for _, devices in found}),
+        "gpu_nodes": len({node for node, _ in placed}),
+        "cuda_visible_devices": sorted({devices for _, devices in placed}),
     }
 
 
 def _joined(parts: Sequence[Any]) -> Any:
-    return [one for part in parts for one in part]
+    return [row for part in parts for row in part]
 
 
 def _cannot(item: Any, lost: Any) -> Any:

@@ -16,11 +16,11 @@ def measured(work: Callable[..., Any], *arguments: Any) -> dict[str, Any]:
     The process is forked: it begins with what this one has imported, and the sum of what it touches is its own.
     """
     context = get_context("fork")
-    mine, theirs = context.Pipe()
+    ours, theirs = context.Pipe()
     process = context.Process(target=_report, args=(theirs, work, arguments))
     process.start()
     theirs.close()
-    result: dict[str, Any] = mine.recv()
+    result: dict[str, Any] = ours.recv()
     process.join()
     return result
 

@@ -63,10 +63,10 @@ def _reduced(run: RunFolder, shapes: Shapes, pictures: int) -> dict[str, float]:
     spent: list[dict[str, Any]] = []
 
     def apart(task: Any, jobs: Any, done: Any) -> None:
-        for one in jobs:
-            got = measured(_work, task, one)
-            spent.append({"site": one.id in kinds, "cpu_s": got["cpu_s"], "gb": got["gb"]})
-            done(one, got["value"])
+        for part in jobs:
+            got = measured(_work, task, part)
+            spent.append({"site": part.id in kinds, "cpu_s": got["cpu_s"], "gb": got["gb"]})
+            done(part, got["value"])
 
     before, job.PARALLEL_FROM = job.PARALLEL_FROM, 0
     start = time.process_time()
@@ -75,17 +75,17 @@ def _reduced(run: RunFolder, shapes: Shapes, pictures: int) -> dict[str, float]:
     finally:
         job.PARALLEL_FROM = before
     driver = time.process_time() - start
-    site = [one for one in spent if one["site"]]
+    site = [work for work in spent if work["site"]]
     return {
-        "site_cpu_s": sum(one["cpu_s"] for one in site) / len(site),
-        "masks_cpu_s": sum(one["cpu_s"] for one in spent if not one["site"]),
+        "site_cpu_s": sum(work["cpu_s"] for work in site) / len(site),
+        "masks_cpu_s": sum(work["cpu_s"] for work in spent if not work["site"]),
         "driver_cpu_s": driver,
-        "gb": max(one["gb"] for one in site),
+        "gb": max(work["gb"] for work in site),
     }
 
 
-def _work(task: Any, one: Any) -> Any:
-    return task.worker().run(one.items)
+def _work(task: Any, item: Any) -> Any:
+    return task.worker().run(item.items)
 
 
 def coverage(shapes: Shapes, sizes: list[int]) -> dict[str, Any]:

@@ -52,7 +52,7 @@ class Shapes:
             (Site(block, branch, t), side)
             for t in (0.5, 1.0, 0.0)
             for branch in ("cond", "uncond")
-            for block, side in sorted(BLOCKS.items(), key=lambda one: -one[1])
+            for block, side in sorted(BLOCKS.items(), key=lambda block_side: -block_side[1])
         ]
         return every[: self.sites]
 
@@ -79,10 +79,12 @@ class Synthetic:
         """The five tables of a shard, its evidence counted by the project's own code."""
         random = np.random.default_rng(number + 1)
         inputs = [self._picture(f"{number:06d}-{at:03d}", random) for at in range(self.shapes.pictures)]
-        segments = [row for one in inputs for row in _segment_rows(one)]
+        segments = [row for picture in inputs for row in _segment_rows(picture)]
         return {
-            "images": pa.Table.from_pylist([self._image_row(one) for one in inputs], schema=IMAGES),
-            "codes": codes_table([one.image_id for one in inputs], [one.codes for one in inputs], self.moments),
+            "images": pa.Table.from_pylist([self._image_row(picture) for picture in inputs], schema=IMAGES),
+            "codes": codes_table(
+                [picture.image_id for picture in inputs], [picture.codes for picture in inputs], self.moments
+            ),
             "segments": pa.Table.from_pylist(segments, schema=SEGMENTS),
             "evidence": build_evidence(inputs, self.shapes.names),
             "failures": FAILURES.empty_table(),
@@ -117,10 +119,10 @@ class Synthetic:
         shapes = self.shapes
         feature = np.searchsorted(self._common, random.random((side * side, shapes.k)))
         step = shapes.size // side
-        mine = shapes.features // shapes.concepts
+        a_concept = shapes.features // shapes.concepts
         for concept, mask in segments:
             covered = np.flatnonzero(mask[step // 2 :: step, step // 2 :: step][:side, :side])
-            own = concept * mine + random.integers(0, max(mine, 1), (len(covered), 3))
+            own = concept * a_concept + random.integers(0, max(a_concept, 1), (len(covered), 3))
             feature[covered, :3] = self._owned[np.minimum(own, shapes.features - 1)]
         value = random.random(feature.shape).astype(np.float16) + np.float16(0.01)
         ordered = np.sort(feature, axis=1)
@@ -128,20 +130,20 @@ class Synthetic:
         value[twice] = 0
         return SparseMap(side, side, shapes.k, ordered.astype(np.uint32).ravel(), value.ravel())
 
-    def _image_row(self, one: ImageEvidenceInput) -> dict[str, object]:
+    def _image_row(self, picture: ImageEvidenceInput) -> dict[str, object]:
         size = self.shapes.size
         return {
-            "image_id": one.image_id, "prompt": one.image_id, "seed": 0, "split": one.split, "width": size,
-            "image": {"bytes": one.image_id.encode(), "path": f"{one.image_id}.png"}, "height": size,
-            "asked": list(one.asked), "tokens_cut": 0,
+            "image_id": picture.image_id, "prompt": picture.image_id, "seed": 0, "split": picture.split, "width": size,
+            "image": {"bytes": picture.image_id.encode(), "path": f"{picture.image_id}.png"}, "height": size,
+            "asked": list(picture.asked), "tokens_cut": 0,
         }  # fmt: skip
 
 
-def _segment_rows(one: ImageEvidenceInput) -> list[dict[str, object]]:
+def _segment_rows(picture: ImageEvidenceInput) -> list[dict[str, object]]:
     return [
         {
-            "image_id": one.image_id, "concept": concept, "score": 0.5, "box": [0.0, 0.0, 1.0, 1.0],
+            "image_id": picture.image_id, "concept": concept, "score": 0.5, "box": [0.0, 0.0, 1.0, 1.0],
             "area": int(mask.sum()), "predicted_iou": 0.9, "mask": mask_to_struct(mask),
         }
-        for concept, mask in one.segments
+        for concept, mask in picture.segments
     ]  # fmt: skip

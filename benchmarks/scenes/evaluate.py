@@ -78,13 +78,13 @@ def evaluate(
     rendered = [render(EVAL_SEEDS[i], views=views) for i in range(scenes)]
     images, prompts = generated(config, pictures)
     numbers = detected_numbers(config, images)
-    found = [set(one) for one in numbers]
+    objects = [set(present) for present in numbers]
     vae = Path(models) / "text_to_image" / "vae" if models else EMBEDDED
     results = {
         "detector": detector_quality(config, rendered),
         "segmenter": segmenter_quality(config, rendered),
         "autoencoder": autoencoder_quality(load_detector(config.detector), rendered, vae),
-        "concept_classifier": classifier_quality(rendered, images, found, vae, models),
+        "concept_classifier": classifier_quality(rendered, images, objects, vae, models),
         "text_to_image": picture_quality(config, images, prompts, numbers, models),
     }
     results["text_to_image"]["kappa"] = results["concept_classifier"]["kappa"]
@@ -116,21 +116,21 @@ def detector_quality(config: Any, scenes: Sequence[Scene]) -> dict[str, Any]:
     """
     from gazetteer.labeling.detect.load import load_detector
 
-    found = load_detector(config.detector).detect([s.image for s in scenes], [CONCEPT_NAMES] * len(scenes))
+    detections_of = load_detector(config.detector).detect([s.image for s in scenes], [CONCEPT_NAMES] * len(scenes))
     hits: dict[str, int] = defaultdict(int)
     detected: dict[str, int] = defaultdict(int)
     wanted: dict[str, int] = defaultdict(int)
     alarms = absent = 0
-    for scene, detections in zip(scenes, found, strict=True):
+    for scene, detections in zip(scenes, detections_of, strict=True):
         for concept in CONCEPT_NAMES:
-            mine = sorted((d for d in detections if d.concept == concept), key=lambda d: -d.score)
-            true = [one.box for one in scene.instances if one.concept == concept]
-            boxes = np.array([d.box for d in mine], dtype=np.float32).reshape(-1, 4)
+            own = sorted((d for d in detections if d.concept == concept), key=lambda d: -d.score)
+            true = [instance.box for instance in scene.instances if instance.concept == concept]
+            boxes = np.array([d.box for d in own], dtype=np.float32).reshape(-1, 4)
             hits[concept] += count_hits(boxes, np.array(true, dtype=np.float32).reshape(-1, 4))
-            detected[concept] += len(mine)
+            detected[concept] += len(own)
             wanted[concept] += len(true)
             absent += not true
-            alarms += not true and bool(mine)
+            alarms += not true and bool(own)
     return {
         "precision": sum(hits.values()) / max(1, sum(detected.values())),
         "recall": sum(hits.values()) / max(1, sum(wanted.values())),
@@ -147,19 +147,21 @@ def segmenter_quality(config: Any, scenes: Sequence[Scene]) -> dict[str, Any]:
 
     segmenter = load_segmenter(config.segmenter)
     assert segmenter is not None
-    made = segmenter.segment([s.image for s in scenes], [[tuple(one.box) for one in s.instances] for s in scenes])
+    made = segmenter.segment(
+        [s.image for s in scenes], [[tuple(instance.box) for instance in s.instances] for s in scenes]
+    )
     every: list[float] = []
     small: list[float] = []
     thin: list[float] = []
     by_concept: dict[str, list[float]] = defaultdict(list)
     for scene, masks in zip(scenes, made, strict=True):
-        for one, mask in zip(scene.instances, masks, strict=True):
-            iou = float((one.mask & mask.mask).sum() / max(1, (one.mask | mask.mask).sum()))
+        for instance, mask in zip(scene.instances, masks, strict=True):
+            iou = float((instance.mask & mask.mask).sum() / max(1, (instance.mask | mask.mask).sum()))
             every.append(iou)
-            by_concept[one.concept].append(iou)
-            if one.mask.sum() < SMALL_AREA:
+            by_concept[instance.concept].append(iou)
+            if instance.mask.sum() < SMALL_AREA:
                 small.append(iou)
-            if min(one.box[2] - one.box[0], one.box[3] - one.box[1]) < THIN_SIDE:
+            if min(instance.box[2] - instance.box[0], instance.box[3] - instance.box[1]) < THIN_SIDE:
                 thin.append(iou)
     return {
         "mean_iou": float(np.mean(every)),
@@ -173,7 +175,7 @@ def segmenter_quality(config: Any, scenes: Sequence[Scene]) -> dict[str, Any]:
 
 
 def classifier_quality(
-    scenes: Sequence[Scene], images: np.ndarray, found: Sequence[set[str]], vae: Path, models: str | None = None
+    scenes: Sequence[Scene], images: np.ndarray, shown_objects: Sequence[set[str]], vae: Path, models: str | None = None
 ) -> dict[str, Any]:
     """Which concepts are shown: against exact masks, and beside the words the detector finds in generated pictures.
 
@@ -188,16 +190,16 @@ def classifier_quality(
     soft = softened(torch.tensor(painted).permute(0, 3, 1, 2), folder=vae).permute(0, 2, 3, 1).numpy()
     precision, recall = shares_right(_table(shown(painted)), true)
     soft_precision, soft_recall = shares_right(_table(shown(soft)), true)
-    mine, other = _table(shown(images)), _table(found)
-    agreement = (mine == other).mean(axis=0)
-    kappas = [kappa(mine[:, i], other[:, i]) for i in range(len(CONCEPT_NAMES))]
+    ours, other = _table(shown(images)), _table(shown_objects)
+    agreement = (ours == other).mean(axis=0)
+    kappas = [kappa(ours[:, i], other[:, i]) for i in range(len(CONCEPT_NAMES))]
     return {
         "precision": float(precision.mean()),
         "recall": float(recall.mean()),
         "soft_precision": float(soft_precision.mean()),
         "soft_recall": float(soft_recall.mean()),
         "agreement": float(agreement.mean()),
-        "kappa": float(np.mean([one for one in kappas if one is not None])),
+        "kappa": float(np.mean([value for value in kappas if value is not None])),
         "precision_by_concept": _by_concept(precision),
         "recall_by_concept": _by_concept(recall),
         "agreement_by_concept": _by_concept(agreement),
@@ -207,18 +209,18 @@ def classifier_quality(
     }
 
 
-def _table(found: Sequence[set[str]]) -> np.ndarray:
-    return np.array([[concept in words for concept in CONCEPT_NAMES] for words in found])
+def _table(shown_objects: Sequence[set[str]]) -> np.ndarray:
+    return np.array([[concept in words for concept in CONCEPT_NAMES] for words in shown_objects])
 
 
 def _by_concept(values: np.ndarray) -> dict[str, float]:
     return {concept: round(float(value), 4) for concept, value in zip(CONCEPT_NAMES, values, strict=True)}
 
 
-def kappa(mine: np.ndarray, other: np.ndarray) -> float | None:
+def kappa(ours: np.ndarray, other: np.ndarray) -> float | None:
     """Agreement of two lists of yes and no beyond chance (Cohen 1960), None where both always say the same word."""
-    chance = mine.mean() * other.mean() + (1 - mine.mean()) * (1 - other.mean())
-    return round(float(((mine == other).mean() - chance) / (1 - chance)), 4) if chance < 1 else None
+    chance = ours.mean() * other.mean() + (1 - ours.mean()) * (1 - other.mean())
+    return round(float(((ours == other).mean() - chance) / (1 - chance)), 4) if chance < 1 else None
 
 
 def generated(config: Any, pictures: int) -> tuple[np.ndarray, list[str]]:
@@ -237,8 +239,8 @@ def detected_numbers(config: Any, images: np.ndarray) -> list[Counter[str]]:
     """How many of each concept the detector finds in every picture, asked for all of them."""
     from gazetteer.labeling.detect.load import load_detector
 
-    found = load_detector(config.detector).detect(list(images), [CONCEPT_NAMES] * len(images))
-    return [Counter(detection.concept for detection in detections) for detections in found]
+    detected = load_detector(config.detector).detect(list(images), [CONCEPT_NAMES] * len(images))
+    return [Counter(detection.concept for detection in detections) for detections in detected]
 
 
 def picture_quality(
@@ -256,9 +258,9 @@ def picture_quality(
     named = [vocabulary.mentioned(prompt) for prompt in prompts]
     styles = load(Path(models) / "style_classifier" if models else DEFAULT_FOLDER).classify(images)
     asked: dict[str, list[bool]] = defaultdict(list)
-    for words, there in zip(named, numbers, strict=True):
+    for words, counted in zip(named, numbers, strict=True):
         for word in words:
-            asked[word].append(there[word] > 0)
+            asked[word].append(counted[word] > 0)
     right: dict[str, list[bool]] = defaultdict(list)
     for prompt, style in zip(prompts, styles, strict=True):
         wanted = next((s.name for s in STYLES if s.name in prompt), "plain")

@@ -85,9 +85,9 @@ class Average:
     def swap(self) -> None:
         """Exchange averaged and live parameters; call again to undo."""
         for averaged, live in zip(self.shadow, self._live, strict=True):
-            kept = live.detach().clone()
+            copy = live.detach().clone()
             live.copy_(averaged)
-            averaged.copy_(kept)
+            averaged.copy_(copy)
 
     def load(self, tensors: Sequence[Tensor]) -> None:
         """Restore the averages of a checkpoint."""
@@ -143,11 +143,11 @@ class Threads:
         return result
 
     def _judge(self) -> None:
-        one, all_ = self._times[: self.TRIAL], self._times[self.TRIAL : 2 * self.TRIAL]
+        single, all_ = self._times[: self.TRIAL], self._times[self.TRIAL : 2 * self.TRIAL]
         if self._phase <= 2 * self.TRIAL:
-            slower = sum(all_) / len(all_) > 1.5 * sum(one) / len(one)
+            slower = sum(all_) / len(all_) > 1.5 * sum(single) / len(single)
             if self._phase == 2 * self.TRIAL or slower:
-                self.best = self.most if sum(all_) / len(all_) < sum(one) / len(one) else 1
+                self.best = self.most if sum(all_) / len(all_) < sum(single) / len(single) else 1
                 self.wait = self.SHORTEST if self.best > 1 else min(self.LONGEST, 2 * self.wait)
                 self._phase = 2 * self.TRIAL + 1
                 torch.set_num_threads(self.best)

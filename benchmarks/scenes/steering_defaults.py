@@ -48,8 +48,8 @@ def measure(run: str, edit: Edit, window: str, seeds: Sequence[int]) -> dict[str
     edits: dict[tuple[str, str], list[Edit]] = {}
     for thing, quadrant in asks:
         try:
-            found = resolver.resolve(replace(edit, concept=thing, region=Region(box=QUADRANTS[quadrant])))
-            edits[thing, quadrant] = [found]
+            resolved = resolver.resolve(replace(edit, concept=thing, region=Region(box=QUADRANTS[quadrant])))
+            edits[thing, quadrant] = [resolved]
         except InputError as error:
             print(error, file=sys.stderr)
             edits[thing, quadrant] = []  # nothing to add: counts as the unedited picture
@@ -60,8 +60,8 @@ def measure(run: str, edit: Edit, window: str, seeds: Sequence[int]) -> dict[str
     for name, pictures in drawn.items():
         seen = observer.look(pictures, [(thing,) for thing, _ in wanted])
         placed = [
-            thing in found.masks and lands_in(found.masks[thing], QUADRANTS[quadrant])
-            for (thing, quadrant), found in zip(wanted, seen, strict=True)
+            thing in observed.masks and lands_in(observed.masks[thing], QUADRANTS[quadrant])
+            for (thing, quadrant), observed in zip(wanted, seen, strict=True)
         ]
         cells = {f"{thing}, {quadrant}": 0 for thing, quadrant in asks}
         for (thing, quadrant), hit in zip(wanted, placed, strict=True):

@@ -33,13 +33,13 @@ def new_file(path: str | Path) -> Path:
     """
     place = Path(path)
     try:
-        there = os.path.lexists(place)
-        if not there:
+        existing = os.path.lexists(place)
+        if not existing:
             place.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         reason = "what is to hold it is a file" if isinstance(error, (FileExistsError, NotADirectoryError)) else ""
         raise InputError(f"{place} cannot be written ({reason or error.strerror}); name another place.") from error
-    if there:
+    if existing:
         raise InputError(f"{place} is there already, and nothing is written over it; give a new name.")
     if not os.access(place.parent, os.W_OK | os.X_OK):
         raise InputError(f"{place} cannot be written (no permission in its folder); name another place.")

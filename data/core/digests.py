@@ -94,7 +94,7 @@ def files_below(root: Path) -> list[Path]:
     Raises:
         InputError: something there is no regular file, a link leads nowhere or into a folder it lies in.
     """
-    found: list[Path] = []
+    files: list[Path] = []
     open_folders: list[tuple[Path, frozenset[tuple[int, int]]]] = [(root, frozenset())]
     try:
         while open_folders:
@@ -110,7 +110,7 @@ def files_below(root: Path) -> list[Path]:
                     if entry.is_dir():
                         open_folders.append((Path(entry.path), above | {here}))
                     elif entry.is_file():
-                        found.append(Path(entry.path))
+                        files.append(Path(entry.path))
                     else:
                         raise InputError(
                             f"{entry.path} is not a regular file (a pipe, a socket, a device or a link that leads "
@@ -118,4 +118,4 @@ def files_below(root: Path) -> list[Path]:
                         )
     except OSError as error:
         raise InputError(f"Cannot read {error.filename or root} ({error.strerror or error}).") from error
-    return found
+    return files

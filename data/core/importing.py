@@ -33,15 +33,15 @@ def import_named(name: str, key: str) -> Any:
         raise InputError(f"{key} {name!r} cannot be imported; accepted: package.module:function.")
     module, _, path = name.partition(":")
     try:
-        found = importlib.import_module(module)
+        value = importlib.import_module(module)
         for attribute in path.split("."):
-            found = getattr(found, attribute)
+            value = getattr(value, attribute)
     except (SystemExit, Exception) as error:  # a module may raise anything as it is imported
         reason = str(error) or type(error).__name__
         raise InputError(f"{key} {name!r} cannot be imported as module:function: {reason}.") from error
-    if not callable(found):
+    if not callable(value):
         raise InputError(f"{key} {name!r} is not callable.")
-    return found
+    return value
 
 
 def with_source(name: str) -> str:

@@ -110,7 +110,7 @@ def _below(node: Any) -> list[Any]:
         if key.value in seen:
             raise _wrong(f"the key {key.value} stands there twice", key)
         seen.add(key.value)
-    return [one for pair in node.value for one in pair]
+    return [node for pair in node.value for node in pair]
 
 
 _FORMS = {

@@ -81,7 +81,7 @@ class OneOf:
     @property
     def said(self) -> str:
         """The accepted values as a sentence lists them."""
-        return ", ".join(one or "empty" for one in self.accepted)
+        return ", ".join(word or "empty" for word in self.accepted)
 
 
 @dataclass(frozen=True)
@@ -95,7 +95,7 @@ class TextOrNames:
         from pydantic_core import PydanticCustomError, core_schema
 
         def check(value: Any) -> Any:
-            names = isinstance(value, dict) and value and all(isinstance(one, str) for one in value.values())
+            names = isinstance(value, dict) and value and all(isinstance(name, str) for name in value.values())
             if not (isinstance(value, str) or names):
                 raise PydanticCustomError("one_of", "{accepted}", {"accepted": self.said})
             return value
@@ -195,13 +195,13 @@ def from_json(cls: type[C], text: str) -> C:
 
 def complaint(error: ValidationError, cls: type, section: str) -> str:
     """The first thing wrong, as one sentence in this project's words; unknown keys come before all others."""
-    found = error.errors(include_url=False)
-    unknown = [one for one in found if one["type"] == "unexpected_keyword_argument"]
-    first: Any = (unknown or found)[0]
+    errors = error.errors(include_url=False)
+    unknown = [problem for problem in errors if problem["type"] == "unexpected_keyword_argument"]
+    first: Any = (unknown or errors)[0]
     key = dotted([section, *first["loc"]] if section else first["loc"])
     value, context = first.get("input"), first.get("ctx", {})
     if unknown:
-        here = [one.name for one in fields(_group(cls, first["loc"][:-1]))]
+        here = [field.name for field in fields(_group(cls, first["loc"][:-1]))]
         return f"Unknown configuration key {key}; {suggestion(str(first['loc'][-1]), here, key, cls)}"
     if first["type"] == "missing":
         return f"The configuration key {key} is missing."
@@ -237,8 +237,8 @@ def suggestion(wrong: str, here: Sequence[str], key: str = "", cls: type | None 
     """What was meant, if something is close, and what is accepted; of dotted keys, also where a key belongs."""
     close = difflib.get_close_matches(wrong, here, 1, 0.6)
     if not close and cls is not None:
-        elsewhere = [one.key for one in walk(cls)]
-        close = [one for one in elsewhere if one.split(".")[-1] == wrong][:1] or difflib.get_close_matches(
+        elsewhere = [setting.key for setting in walk(cls)]
+        close = [key for key in elsewhere if key.split(".")[-1] == wrong][:1] or difflib.get_close_matches(
             key, elsewhere, 1, 0.85
         )
     meant = f"did you mean {close[0]}? " if close else ""
@@ -277,11 +277,11 @@ class Setting:
 def fields(cls: type) -> Iterator[Setting]:
     """The settings and groups of settings of one class, in the order of its fields."""
     hints = typing.get_type_hints(cls, include_extras=True)
-    for one in dataclasses.fields(cls):
-        about = one.metadata.get("about", About())
-        default = one.default_factory() if callable(one.default_factory) else one.default
-        if one.init and not about.internal:
-            yield Setting(one.name, one.name, hints[one.name], about, default, cls)
+    for field in dataclasses.fields(cls):
+        about = field.metadata.get("about", About())
+        default = field.default_factory() if callable(field.default_factory) else field.default
+        if field.init and not about.internal:
+            yield Setting(field.name, field.name, hints[field.name], about, default, cls)
 
 
 def walk(cls: type, prefix: str = "", effect: Effect | None = None) -> Iterator[Setting]:
@@ -290,19 +290,19 @@ def walk(cls: type, prefix: str = "", effect: Effect | None = None) -> Iterator[
     A list of settings (``pools``) is one setting. Where a group states an effect, all below it that change anything
     have that one.
     """
-    for one in fields(cls):
-        inner, key = group_of(one.hint), f"{prefix}{one.name}"
-        counted = one.about.effect if effect is None or one.about.effect is Effect.NOTHING else effect
+    for setting in fields(cls):
+        inner, key = group_of(setting.hint), f"{prefix}{setting.name}"
+        counted = setting.about.effect if effect is None or setting.about.effect is Effect.NOTHING else effect
         if inner is not None:
             yield from walk(inner, f"{key}.", counted)
         else:
-            yield dataclasses.replace(one, key=key, about=dataclasses.replace(one.about, effect=counted))
+            yield dataclasses.replace(setting, key=key, about=dataclasses.replace(setting.about, effect=counted))
 
 
 def group_of(hint: Any) -> type | None:
     """The class of settings that a type is (``X`` or ``X | None``), or None."""
     if typing.get_origin(hint) in (types.UnionType, typing.Union):
-        return next((found for one in typing.get_args(hint) if (found := group_of(one)) is not None), None)
+        return next((group for argument in typing.get_args(hint) if (group := group_of(argument)) is not None), None)
     return hint if isinstance(hint, type) and dataclasses.is_dataclass(hint) else None
 
 
@@ -310,6 +310,8 @@ def _group(cls: type, loc: Sequence[str | int]) -> type:
     """The class of settings at a place below `cls`."""
     for part in loc:
         if isinstance(part, str):
-            hint = next(one.hint for one in fields(cls) if one.name == part)
-            cls = group_of(hint) or next(found for one in typing.get_args(hint) if (found := group_of(one)) is not None)
+            hint = next(setting.hint for setting in fields(cls) if setting.name == part)
+            cls = group_of(hint) or next(
+                group for argument in typing.get_args(hint) if (group := group_of(argument)) is not None
+            )
     return cls

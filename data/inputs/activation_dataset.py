@@ -81,7 +81,7 @@ class ActivationDataset:
             shards.append(np.full(images, number))
             starts.append(np.arange(images) * each)
             cells.append(np.full(images, each))
-        self.image_ids = [image_id for image_id, kept in zip(ids, chosen, strict=True) if kept]
+        self.image_ids = [image_id for image_id, wanted in zip(ids, chosen, strict=True) if wanted]
         self._shard = np.concatenate(shards)[chosen]
         self._start = np.concatenate(starts)[chosen]
         self._cells = np.concatenate(cells)[chosen]

@@ -133,8 +133,8 @@ def _fits(record: dict[str, Any], shard_id: str) -> bool:
         counts = [file[name] for file in files for name in ("rows", "d", "bytes")]
         return (
             record["shard"] == shard_id
-            and all(isinstance(one, str) for one in record["image_ids"])
-            and all(isinstance(one, int) and one > 0 for one in counts)
+            and all(isinstance(image_id, str) for image_id in record["image_ids"])
+            and all(isinstance(count, int) and count > 0 for count in counts)
             and all(isinstance(file["sha256"], str) for file in files)
         )
     except (KeyError, TypeError, AttributeError):

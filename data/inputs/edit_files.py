@@ -99,10 +99,10 @@ def _typed(raw: Mapping[str, Any], known: Mapping[str, Any]) -> dict[str, Any]:
         if wanted is None or (name == "t" and value is None and "concept" in known):
             done[name] = value
         elif isinstance(wanted, tuple):
-            one = wanted[0]
-            if not isinstance(value, list | tuple) or not all(_is(v, one) for v in value):
-                raise InputError(f"{name} must be a list of {_NAMES[one]}, not {value!r}.")
-            done[name] = tuple(one(v) for v in value)
+            kind = wanted[0]
+            if not isinstance(value, list | tuple) or not all(_is(v, kind) for v in value):
+                raise InputError(f"{name} must be a list of {_NAMES[kind]}, not {value!r}.")
+            done[name] = tuple(kind(v) for v in value)
         elif not _is(value, wanted):
             raise InputError(f"{name} must be {_ONE[wanted]}, not {value!r}.")
         else:

@@ -222,7 +222,7 @@ class Edit:
     def digest(self) -> str:
         """16 hex digits of the edit's content; equal edits have equal digests, everywhere."""
         plain = asdict(self)
-        plain["targets"] = [_usual_left_out(one) for one in plain["targets"]]  # as before streams had a name
+        plain["targets"] = [_usual_left_out(target) for target in plain["targets"]]  # as before streams had a name
         text = json.dumps(plain, sort_keys=True, separators=(",", ":"))
         return hashlib.sha256(text.encode()).hexdigest()[:16]
 
@@ -238,8 +238,8 @@ class Edit:
             plain["region"] = {name: value for name, value in plain["region"].items() if value}
         if "targets" in plain:
             keep = ("block", "branch", "t")
-            targets = (_usual_left_out(one) for one in plain["targets"])
-            plain["targets"] = [{n: v for n, v in one.items() if v or n in keep} for one in targets]
+            targets = (_usual_left_out(target) for target in plain["targets"])
+            plain["targets"] = [{n: v for n, v in target.items() if v or n in keep} for target in targets]
         return plain
 
 
@@ -249,13 +249,13 @@ def _usual_left_out(target: dict[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in target.items() if usual.get(name) != value}
 
 
-def _floats(one: Any, *names: str) -> None:
+def _floats(instance: Any, *names: str) -> None:
     """Make the numbers of a frozen value floats, so that equal ones are written alike: 2 as 2.0, -0.0 as 0.0."""
     for name in names:
-        value = getattr(one, name)
+        value = getattr(instance, name)
         if value is not None:
             plain = tuple(float(v + 0.0) for v in value) if isinstance(value, tuple | list) else float(value + 0.0)
-            object.__setattr__(one, name, plain)
+            object.__setattr__(instance, name, plain)
 
 
 def check_choice(name: str, value: str, accepted: Sequence[str]) -> None:

@@ -32,7 +32,7 @@ def why_not_loaded(what: str, path: str, error: BaseException) -> str:
 
     what: the model's role, such as "text-to-image model"; path: its folder or hub id.
     """
-    names = {kind.__name__ for one in _chain(error) for kind in type(one).__mro__}
+    names = {kind.__name__ for cause in _chain(error) for kind in type(cause).__mro__}
     if "GatedRepoError" in names:
         return (
             f"The {what} {path} is gated: accept its terms at https://huggingface.co/{path}, "

@@ -123,24 +123,24 @@ def read_prompts(config: PromptConfig) -> list[str]:
         InputError: nothing to read, another format, no such column, bytes that are not UTF-8, or no prompts.
     """
     seen: set[str] = set()
-    kept: list[str] = []
-    found = 0
+    prompts: list[str] = []
+    read = 0
     for prompt in _entries(config):
         if not prompt or not (stripped := prompt.strip()):
             continue
-        found += 1
+        read += 1
         if not config.wants(stripped) or (key := digest_parts(normalised(stripped))[:32]) in seen:
             continue
         seen.add(key)
-        kept.append(stripped)
-        if len(kept) == config.limit:
+        prompts.append(stripped)
+        if len(prompts) == config.limit:
             break
-    if not found:
+    if not read:
         raise InputError(f"{config.path} holds no prompts; accepted: {ACCEPTED}.")
-    if not kept:
+    if not prompts:
         side = f" and the side {config.side}" if config.side else ""
-        raise InputError(f"None of the {found} prompts of {config.path} passes the filters{side}.")
-    return kept
+        raise InputError(f"None of the {read} prompts of {config.path} passes the filters{side}.")
+    return prompts
 
 
 def _entries(config: PromptConfig) -> Iterator[str | None]:

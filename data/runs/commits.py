@@ -62,8 +62,8 @@ def part_name(table: str, shard_id: str) -> str:
 
 def shard_of_part(name: str) -> str | None:
     """The shard that a part's base name names, or None when it is no part's name."""
-    found = re.fullmatch(rf"part-({NAME})\.parquet", name)
-    return found and found[1]
+    match = re.fullmatch(rf"part-({NAME})\.parquet", name)
+    return match and match[1]
 
 
 def may_be_ours(shard_id: str) -> bool:
@@ -96,10 +96,10 @@ class Commits:
     def record_parts(self, parts: Parts, info: dict[str, Any]) -> Commit:
         """Record a shard whose parts were published (see `gazetteer.data.runs.folder.RunFolder.record_parts`)."""
         check_name(parts.shard)
-        mine = Commit(parts.shard, parts.tables, json.loads(json_bytes(info)), self._identity.digest())
+        commit = Commit(parts.shard, parts.tables, json.loads(json_bytes(info)), self._identity.digest())
         for _ in range(_ATTEMPTS):
             with self._guard(parts.shard):
-                counts = self._settle(mine, parts.contents)
+                counts = self._settle(commit, parts.contents)
             if counts is not None:
                 return counts
         raise GazetteerError(f"Shard {parts.shard} of {self._files.root} cannot be committed: others keep changing it.")
@@ -191,48 +191,48 @@ class Commits:
     def _guard(self, shard_id: str) -> Any:
         return self._files.guard(f"shard-{shard_id}")
 
-    def _settle(self, mine: Commit, parts: dict[str, bytes]) -> Commit | None:
+    def _settle(self, commit: Commit, parts: dict[str, bytes]) -> Commit | None:
         """Under the shard's guard: the commit that counts, or None when it has to be tried again."""
-        earlier, problem = self._checked(mine.shard, verify=True)
-        self.refuse_foreign(earlier, mine.run)
+        earlier, problem = self._checked(commit.shard, verify=True)
+        self.refuse_foreign(earlier, commit.run)
         if earlier is not None and problem is None:
-            return _first(earlier, mine)
-        if self._files.size(_record_name(mine.shard)) is not None:
-            log.warning("Shard %s is committed again: %s.", mine.shard, problem)
-            self._drop(mine.shard)
+            return _first(earlier, commit)
+        if self._files.size(_record_name(commit.shard)) is not None:
+            log.warning("Shard %s is committed again: %s.", commit.shard, problem)
+            self._drop(commit.shard)
         publish = self._publish_guarded if self._files.guards else self._publish_staged
-        return publish(mine, parts)
+        return publish(commit, parts)
 
-    def _publish_guarded(self, mine: Commit, parts: dict[str, bytes]) -> Commit | None:
-        names = {table: part_name(table, mine.shard) for table in mine.tables}
-        stage(self._files, {_staged_name(mine, table): content for table, content in parts.items()})
+    def _publish_guarded(self, commit: Commit, parts: dict[str, bytes]) -> Commit | None:
+        names = {table: part_name(table, commit.shard) for table in commit.tables}
+        stage(self._files, {_staged_name(commit, table): content for table, content in parts.items()})
         for table, name in names.items():
-            self._take_over(mine, table, name)  # what lies there is an orphan of a killed process: no record names it
-        for table in PART_TABLES.keys() - mine.tables.keys():
-            self._files.remove(part_name(table, mine.shard))
-        created = self._files.create(_record_name(mine.shard), seal(asdict(mine)), after=sorted(names.values()))
-        return mine if created else None
+            self._take_over(commit, table, name)  # what lies there is an orphan of a killed process: no record names it
+        for table in PART_TABLES.keys() - commit.tables.keys():
+            self._files.remove(part_name(table, commit.shard))
+        created = self._files.create(_record_name(commit.shard), seal(asdict(commit)), after=sorted(names.values()))
+        return commit if created else None
 
-    def _take_over(self, mine: Commit, table: str, name: str) -> None:
+    def _take_over(self, commit: Commit, table: str, name: str) -> None:
         """Give a staged part its name; GazetteerError when it is neither staged nor there already."""
         try:
-            self._files.move(_staged_name(mine, table), name)
+            self._files.move(_staged_name(commit, table), name)
         except FileNotFoundError as error:
-            if self._digest(name) != mine.tables[table]["sha256"]:
+            if self._digest(name) != commit.tables[table]["sha256"]:
                 raise GazetteerError(
                     f"{self._files.root}/{name} was published by a worker and is gone; does something clean up that "
                     "folder? Run the same command again: it resumes."
                 ) from error
 
-    def _publish_staged(self, mine: Commit, parts: dict[str, bytes]) -> Commit | None:
-        stage(self._files, {_staged_name(mine, table): content for table, content in parts.items()})
-        self._files.create(_record_name(mine.shard), seal(asdict(mine)))
+    def _publish_staged(self, commit: Commit, parts: dict[str, bytes]) -> Commit | None:
+        stage(self._files, {_staged_name(commit, table): content for table, content in parts.items()})
+        self._files.create(_record_name(commit.shard), seal(asdict(commit)))
         # Whoever's record it is that was created: from here on it is what counts, and what was staged for it goes out.
-        there, problem = self._checked(mine.shard, verify=True)
-        for name in mine.tables:
-            if there is not None and (problem is None or there.tables.get(name) != mine.tables[name]):
-                self._files.remove(_staged_name(mine, name))
-        return _first(there, mine) if there is not None and problem is None else None
+        recorded, problem = self._checked(commit.shard, verify=True)
+        for name in commit.tables:
+            if recorded is not None and (problem is None or recorded.tables.get(name) != commit.tables[name]):
+                self._files.remove(_staged_name(commit, name))
+        return _first(recorded, commit) if recorded is not None and problem is None else None
 
     def _complete(self, commit: Commit) -> None:
         """Copy what is staged for a record to the parts' own names, where they lack it."""
@@ -284,9 +284,9 @@ def is_description(part: Any) -> bool:
     return all(type(count) is int and count >= 0 for count in counts) and isinstance(part["sha256"], str)
 
 
-def _first(earlier: Commit, mine: Commit) -> Commit:
-    if earlier.tables != mine.tables:
-        log.info("Shard %s was computed twice with different results; the first is kept.", mine.shard)
+def _first(earlier: Commit, later: Commit) -> Commit:
+    if earlier.tables != later.tables:
+        log.info("Shard %s was computed twice with different results; the first is kept.", later.shard)
     return earlier
 
 

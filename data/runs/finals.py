@@ -86,8 +86,8 @@ class Finals:
     def _check_written(self, name: str, columns: Sequence[str]) -> None:
         """InputError when the file of a final table lacks one of `columns`, as those of older schemas do."""
         with readable(self._files.root, f"{name}.parquet"):
-            there = pq.read_schema(self._files.source(f"{name}.parquet"))
-        if not set(columns) <= {*there.names, *BEFORE_STREAMS}:
+            written = pq.read_schema(self._files.source(f"{name}.parquet"))
+        if not set(columns) <= {*written.names, *BEFORE_STREAMS}:
             version = read_provenance(self._files.source(f"{name}.parquet")).get("schema_version")
             raise InputError(
                 f"{self._files.root}/{name}.parquet was written with schema {version}, this program reads "

@@ -224,7 +224,7 @@ class RunFolder:
         if name not in PART_TABLES:
             raise InputError(f"There is no table {name!r} in parts; there are {', '.join(PART_TABLES)}.")
         schema = checked_query(name, PART_TABLES[name], columns, filter)
-        words = [one.name for one in schema if one.type == pa.string()] if encoded else []
+        words = [field.name for field in schema if field.type == pa.string()] if encoded else []
         schema = with_dictionaries(schema) if encoded else schema
         pieces, run = [], self._identity.digest()
         for shard_id in self._commits.ids() if shards is None else sorted(set(shards)):

@@ -61,21 +61,21 @@ class Identity:
             InputError: shards were committed under another one (every differing key is named), or the folder holds
                 something else than a run.
         """
-        mine = json.loads(json_bytes(fingerprint))
+        claimed = json.loads(json_bytes(fingerprint))
         for _ in range(_ATTEMPTS):
-            there = self.fingerprint()
-            if there is None:
+            recorded = self.fingerprint()
+            if recorded is None:
                 self._require_nothing_else()
                 if self._starts_afresh():
                     warn_of_columns(self._files.root)
-                    self._files.create(RUN, json_bytes(mine))
+                    self._files.create(RUN, json_bytes(claimed))
                 else:
-                    self._start_over(mine, lock)
-            elif _differing(there, mine) and not self._files.names(COMMITS):
-                self._start_over(mine, lock)
+                    self._start_over(claimed, lock)
+            elif _differing(recorded, claimed) and not self._files.names(COMMITS):
+                self._start_over(claimed, lock)
             else:
-                self._require_same(there, mine)
-                self._claimed = mine
+                self._require_same(recorded, claimed)
+                self._claimed = claimed
                 return
         raise GazetteerError(f"{self._files.root}/{RUN} comes and goes; is somebody deleting the run?")
 
@@ -84,13 +84,13 @@ class Identity:
         if self._claimed is not None:
             self._require_same(self.fingerprint() or {}, self._claimed)
 
-    def _start_over(self, mine: dict[str, Any], lock: Lock) -> None:
+    def _start_over(self, fingerprint: dict[str, Any], lock: Lock) -> None:
         with lock():
             if not self._files.names(COMMITS):
                 for name in self._files.names("_meta"):
                     if name.startswith(_PLANS) and name.endswith(".json"):
                         self._files.remove(f"_meta/{name}")
-                self._files.replace(RUN, json_bytes(mine))
+                self._files.replace(RUN, json_bytes(fingerprint))
 
     def _starts_afresh(self) -> bool:
         return not any(name.startswith(_PLANS) for name in self._files.names("_meta"))
@@ -110,20 +110,22 @@ class Identity:
                 f"{' …' if len(others) > 3 else ''}; choose a new or empty folder."
             )
 
-    def _require_same(self, there: dict[str, Any], mine: dict[str, Any]) -> None:
-        differing = _differing(there, mine)
+    def _require_same(self, recorded: dict[str, Any], fingerprint: dict[str, Any]) -> None:
+        differing = _differing(recorded, fingerprint)
         if differing:
-            changes = "; ".join(f"{key}: was {_shown(there, key)}, now {_shown(mine, key)}" for key in differing)
+            changes = "; ".join(
+                f"{key}: was {_shown(recorded, key)}, now {_shown(fingerprint, key)}" for key in differing
+            )
             raise InputError(
                 f"{self._files.root} was started with other settings ({changes}). "
                 "A changed config is a different run: choose another folder, or go back to those settings."
             )
 
 
-def _differing(there: dict[str, Any], mine: dict[str, Any]) -> list[str]:
+def _differing(recorded: dict[str, Any], fingerprint: dict[str, Any]) -> list[str]:
     """Keys by which two fingerprints differ; one that a side lacks differs even from a null on the other."""
-    keys = sorted(mine.keys() | there.keys())
-    return [key for key in keys if (key in mine, mine.get(key)) != (key in there, there.get(key))]
+    keys = sorted(fingerprint.keys() | recorded.keys())
+    return [key for key in keys if (key in fingerprint, fingerprint.get(key)) != (key in recorded, recorded.get(key))]
 
 
 def _shown(fingerprint: dict[str, Any], key: str) -> str:

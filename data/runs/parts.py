@@ -62,7 +62,9 @@ class Workshop:
         files = self._seen()
         if files is None:
             return parts
-        stage(files, {staged_name(shard, t, parts.tables[t]["sha256"]): one for t, one in parts.contents.items()})
+        stage(
+            files, {staged_name(shard, t, parts.tables[t]["sha256"]): content for t, content in parts.contents.items()}
+        )
         return Parts(shard, parts.tables)
 
     def _seen(self) -> Files | None:

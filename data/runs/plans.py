@@ -27,9 +27,9 @@ class Plans:
         content = seal({**plan, "run": self._identity.digest()})
         for _ in range(_ATTEMPTS):
             self._files.create(f"_meta/{name}.json", content)
-            there = self.read(name)
-            if there is not None:
-                return there
+            written = self.read(name)
+            if written is not None:
+                return written
         raise GazetteerError(f"{self._files.root}/_meta/{name}.json comes and goes; is somebody deleting the run?")
 
     def read(self, name: str) -> dict[str, Any] | None:

@@ -44,14 +44,14 @@ def rows(
 def with_dictionaries(schema: pa.Schema) -> pa.Schema:
     """The schema with its strings as numbers into a dictionary: a fraction of the memory where few words repeat."""
     coded = pa.dictionary(pa.int32(), pa.string())
-    return pa.schema([one.with_type(coded) if one.type == pa.string() else one for one in schema])
+    return pa.schema([field.with_type(coded) if field.type == pa.string() else field for field in schema])
 
 
 def older_columns(source: Any, schema: pa.Schema) -> list[str]:
     """The columns of `schema` that a file lacks because it was written before there were streams and signals."""
     known = [name for name in schema.names if name in BEFORE_STREAMS]
-    there = pq.read_schema(source).names if known else ()
-    return [name for name in known if name not in there]
+    stored = pq.read_schema(source).names if known else ()
+    return [name for name in known if name not in stored]
 
 
 def _rows_of_older(
@@ -63,8 +63,8 @@ def _rows_of_older(
     holds = reduce(and_, (ds.field(name) == BEFORE_STREAMS[name] for name in absent))
     options = ds.ParquetFragmentScanOptions(page_checksum_verification=True)
     parquet = ds.ParquetFileFormat(default_fragment_scan_options=options)
-    there = pq.read_schema(source).remove_metadata()
-    full = pa.schema([schema.field(name) for name in schema.names if name in absent or name in there.names])
+    stored = pq.read_schema(source).remove_metadata()
+    full = pa.schema([schema.field(name) for name in schema.names if name in absent or name in stored.names])
     if isinstance(filter, list | tuple):
         filter = pq.filters_to_expression(filter)
     file = pa.OSFile(source) if isinstance(source, str) else source

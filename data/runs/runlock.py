@@ -90,10 +90,10 @@ class _Lease:
     def take(self) -> None:
         """Become the holder, and stay it until `release`; LockedError when another process is."""
         if not self._files.create(_LOCK, self._content()):
-            there = self._read()
+            lease = self._read()
             # Ours when the storage took it, lost its answer, and was asked again.
-            if there.get("token") != self._token and _alive(there):
-                raise _locked(self._files, str(there.get("holder", "")))
+            if lease.get("token") != self._token and _alive(lease):
+                raise _locked(self._files, str(lease.get("holder", "")))
             self._files.replace(_LOCK, self._content())
             self._settle()
         elif getattr(self._files, "creates_once", True) is False:
@@ -124,9 +124,9 @@ class _Lease:
     def _settle(self) -> None:
         """Two may take over the same stale lease, or create it where names are not created once: the last stays."""
         time.sleep(SETTLE_SECONDS)
-        there = self._read()
-        if there.get("token") != self._token:
-            raise _locked(self._files, str(there.get("holder", "which was quicker")))
+        lease = self._read()
+        if lease.get("token") != self._token:
+            raise _locked(self._files, str(lease.get("holder", "which was quicker")))
 
     def _keep(self) -> None:
         while not self._lost and not self._stop.wait(LEASE_SECONDS / 4):
@@ -136,9 +136,9 @@ class _Lease:
                 log.warning("The lease of the run could not be renewed (%s); trying again.", error)
 
     def _renew(self) -> None:
-        there = self._read()
-        if there.get("token", self._token) != self._token:
-            self._lost = str(there.get("holder", "unknown"))
+        lease = self._read()
+        if lease.get("token", self._token) != self._token:
+            self._lost = str(lease.get("holder", "unknown"))
             return
         self._files.replace(_LOCK, self._content())
         self._renewed = time.time()

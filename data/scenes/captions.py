@@ -37,8 +37,8 @@ _WORD = re.compile(r"[a-z]+")
 
 def concepts_in(text: str) -> tuple[str, ...]:
     """Concepts that a prompt names, in order of first mention, without repeats."""
-    found = (NOUNS[word] for word in _WORD.findall(text.lower()) if word in NOUNS)
-    return tuple(dict.fromkeys(found))
+    nouns = (NOUNS[word] for word in _WORD.findall(text.lower()) if word in NOUNS)
+    return tuple(dict.fromkeys(nouns))
 
 
 def write_caption(layout: Layout, visible: Sequence[Item]) -> str:

@@ -53,10 +53,10 @@ def write_truth(out: Path, images: int, size: int = 128) -> None:
         )  # fmt: skip
         segments += [
             {
-                "image_id": name, "concept": one.concept, "score": 1.0, "box": one.box.tolist(),
-                "area": int(one.mask.sum()), "predicted_iou": 1.0, "mask": mask_to_struct(one.mask),
+                "image_id": name, "concept": instance.concept, "score": 1.0, "box": instance.box.tolist(),
+                "area": int(instance.mask.sum()), "predicted_iou": 1.0, "mask": mask_to_struct(instance.mask),
             }
-            for one in scene.instances
+            for instance in scene.instances
         ]  # fmt: skip
     for name, rows, schema in (("images", pictures, IMAGES), ("segments", segments, SEGMENTS)):
         (out / name).mkdir(parents=True, exist_ok=True)
@@ -77,8 +77,10 @@ def pictures(images: int, half: str) -> Iterator[ExactPicture]:
     for number in range(images):
         scene = render(EVAL_SEEDS[LABEL_HALVES[half] + number])
         masks: dict[str, NDArray[np.bool_]] = {}
-        for one in scene.instances:
-            masks[one.concept] = masks[one.concept] | one.mask if one.concept in masks else one.mask
+        for instance in scene.instances:
+            masks[instance.concept] = (
+                masks[instance.concept] | instance.mask if instance.concept in masks else instance.mask
+            )
         looks = (scene.style,) if scene.style else ()
         yield ExactPicture(f"{half}-{number:08d}", scene.caption, scene.image, masks, looks)
 

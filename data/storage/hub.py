@@ -19,10 +19,10 @@ def hub_url(address: str) -> str:
     Raises:
         InputError: no address of a data set.
     """
-    found = _ADDRESS.fullmatch(address.rstrip("/"))
-    if found is None:
+    match = _ADDRESS.fullmatch(address.rstrip("/"))
+    if match is None:
         raise InputError(f"{address} names no data set of the hub; accepted: hf:owner/name or hf:owner/name@revision.")
-    return f"hf://datasets/{found[1]}{found[2] or ''}"
+    return f"hf://datasets/{match[1]}{match[2] or ''}"
 
 
 class HubFiles(RemoteFiles):

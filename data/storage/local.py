@@ -110,7 +110,7 @@ class LocalFiles:
 
         The folders of `after` are synced while the content is: a journal takes them all in one go.
         """
-        earlier = sorted({self._at(one).parent for one in after})
+        earlier = sorted({self._at(folder).parent for folder in after})
         with write_errors(str(self._at(name))), self._staged(name, content, earlier) as staged:
             try:
                 os.link(staged, self._at(name))

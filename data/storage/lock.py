@@ -112,8 +112,8 @@ def _flock(descriptor: int, operation: int) -> None:
 def _names(path: Path, descriptor: int) -> bool:
     """Whether `path` still names the open file."""
     try:
-        there = os.stat(path, follow_symlinks=False)
+        named = os.stat(path, follow_symlinks=False)
     except FileNotFoundError:
         return False
     here = os.fstat(descriptor)
-    return (there.st_dev, there.st_ino) == (here.st_dev, here.st_ino)
+    return (named.st_dev, named.st_ino) == (here.st_dev, here.st_ino)

@@ -48,14 +48,14 @@ def check_address(text: str) -> None:
 
 def _ups(path: Path) -> list[Path]:
     """The beginnings of a path that end in ``..``, the shortest first."""
-    return [one for one in reversed((path, *path.parents)) if one.name == ".."]
+    return [beginning for beginning in reversed((path, *path.parents)) if beginning.name == ".."]
 
 
 def warn_of_columns(text: str) -> None:
     """Log a warning when a path would be taken for the values of a partitioned data set."""
-    found = [part for part in text.split("/") if _HIVE.fullmatch(part)]
-    if found:
+    columns = [part for part in text.split("/") if _HIVE.fullmatch(part)]
+    if columns:
         log.warning(
             "%s lies below %s, which DuckDB and others read as a column of every table: "
-            "pass hive_partitioning=false (or partitioning=None) to them.", redacted(text), found[0],
+            "pass hive_partitioning=false (or partitioning=None) to them.", redacted(text), columns[0],
         )  # fmt: skip

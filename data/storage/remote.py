@@ -85,8 +85,8 @@ class RemoteFiles:
     def _entries(self, folder: str, files: bool) -> list[str]:
         with suppress(FileNotFoundError), self._told("list", folder):
             entries = self._fs.ls(self._at(folder).rstrip("/"), detail=True)
-            found = [entry for entry in entries if (entry["type"] == "file") == files]
-            return sorted({entry["name"].rstrip("/").rsplit("/", 1)[-1] for entry in found} - {""})
+            wanted = [entry for entry in entries if (entry["type"] == "file") == files]
+            return sorted({entry["name"].rstrip("/").rsplit("/", 1)[-1] for entry in wanted} - {""})
         return []
 
     def replace(self, name: str, content: bytes) -> None:
@@ -208,15 +208,15 @@ class _NoConditionError(Exception):
 
 def _codes(error: BaseException | None) -> set[str]:
     """What the store's own answers to an error were: codes and HTTP statuses."""
-    found: set[str] = set()
+    codes: set[str] = set()
     while error is not None:
         response = getattr(error, "response", None)
         if isinstance(response, dict):
-            found.add(str(response.get("Error", {}).get("Code")))
-            found.add(str(response.get("ResponseMetadata", {}).get("HTTPStatusCode")))
-        found.update(str(value) for name in ("code", "status") if isinstance(value := getattr(error, name, None), int))
+            codes.add(str(response.get("Error", {}).get("Code")))
+            codes.add(str(response.get("ResponseMetadata", {}).get("HTTPStatusCode")))
+        codes.update(str(value) for name in ("code", "status") if isinstance(value := getattr(error, name, None), int))
         error = error.__cause__
-    return found
+    return codes
 
 
 def _reason(error: BaseException) -> str:

@@ -48,20 +48,20 @@ def provenance(fingerprint: dict[str, Any], config: dict[str, Any]) -> dict[str,
 
 def with_provenance(table: pa.Table, value: dict[str, Any]) -> pa.Table:
     """The table with `value` as its only Gazetteer metadata; other keys stay."""
-    kept = {key: text for key, text in (table.schema.metadata or {}).items() if key != KEY}
-    return table.replace_schema_metadata({**kept, KEY: canonical_json(value).encode("utf-8", "surrogatepass")})
+    others = {key: text for key, text in (table.schema.metadata or {}).items() if key != KEY}
+    return table.replace_schema_metadata({**others, KEY: canonical_json(value).encode("utf-8", "surrogatepass")})
 
 
 def read_provenance(source: Any) -> dict[str, Any]:
     """The provenance of a Parquet file (path or file object); InputError when it has none."""
     try:
-        found = (pq.read_schema(source).metadata or {}).get(KEY)
+        content = (pq.read_schema(source).metadata or {}).get(KEY)
     except (OSError, pa.ArrowException) as error:
         raise InputError(f"{source} cannot be read as Parquet ({_first_line(error)}).") from error
-    if found is None:
+    if content is None:
         raise InputError(f"{source} was not written by gazetteer: its metadata has no key 'gazetteer'.")
     try:
-        return dict(json.loads(found))
+        return dict(json.loads(content))
     except ValueError as error:
         raise InputError(f"{source} carries provenance that is not JSON.") from error
 

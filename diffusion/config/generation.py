@@ -74,4 +74,4 @@ class GenerationConfig:
     def sites(self) -> list[Site]:
         """All sites, sorted."""
         every = product(self.blocks, self.branches, self.t, self.streams, self.signals)
-        return sorted(Site(*one) for one in every)
+        return sorted(Site(*columns) for columns in every)

@@ -202,8 +202,8 @@ class Adapter(ABC):
 def network_of(pipe: Any, adapter: Adapter) -> nn.Module:
     """The denoiser whose modules run, of a pipeline or inside the wrapper of torch.compile."""
     whole = getattr(pipe, adapter.part, pipe)
-    found: nn.Module = getattr(whole, "_orig_mod", whole)
-    return found
+    inner: nn.Module = getattr(whole, "_orig_mod", whole)
+    return inner
 
 
 def same_shape(before: Tensor, after: Tensor) -> tuple[Tensor, Tensor]:

@@ -18,7 +18,7 @@ TRANSFORMERS: tuple[Adapter, ...] = (
     SD3Adapter(), FluxAdapter(), Flux2Adapter(), ChromaAdapter(), QwenImageAdapter(), PixArtAdapter(), SanaAdapter(),
     Lumina2Adapter(), ZImageAdapter(),
 )  # fmt: skip
-_BY_CLASS = {name: one for one in TRANSFORMERS for name in (*one.pipelines, *one.networks)}
+_BY_CLASS = {name: adapter for adapter in TRANSFORMERS for name in (*adapter.pipelines, *adapter.networks)}
 
 
 def adapter_of(model: Any) -> Adapter:
@@ -28,9 +28,9 @@ def adapter_of(model: Any) -> Adapter:
         InputError: no adapter knows the class.
     """
     inner = getattr(model, "_orig_mod", model)
-    found = next((_BY_CLASS[kind.__name__] for kind in type(inner).__mro__ if kind.__name__ in _BY_CLASS), None)
-    if found is not None:
-        return found
+    adapter = next((_BY_CLASS[kind.__name__] for kind in type(inner).__mro__ if kind.__name__ in _BY_CLASS), None)
+    if adapter is not None:
+        return adapter
     if hasattr(inner, "transformer") and not hasattr(inner, "unet"):
         raise unsupported(type(inner).__name__)
     return UNET
@@ -56,7 +56,7 @@ def require_unet(model: Any, doing: str) -> None:
 
 def unsupported(name: str) -> InputError:
     """What is said of a pipeline that no adapter knows."""
-    known = sorted(pipeline for one in TRANSFORMERS for pipeline in one.pipelines)
+    known = sorted(pipeline for adapter in TRANSFORMERS for pipeline in adapter.pipelines)
     return InputError(f"A {name} cannot be listened to; accepted: pipelines with a U-Net, and {', '.join(known)}.")
 
 

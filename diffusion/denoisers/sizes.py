@@ -25,7 +25,7 @@ def latent_size(
     if own is None:
         own = config["sample_size"] if isinstance(config, Mapping) else config.sample_size
     sides = (own, own) if own is None or isinstance(own, int) else tuple(own)
-    found, step = [], scale * patch
+    cells, step = [], scale * patch
     for name, asked, side in zip(("height", "width"), (height, width), sides, strict=True):
         if asked % step:
             near = max(step, round(asked / step) * step)
@@ -35,5 +35,5 @@ def latent_size(
             )
         if not asked and side is None:
             raise InputError(f"The denoiser does not state the size of its pictures; set generation.{name} in px.")
-        found.append(asked // scale if asked else int(side))
-    return found[0], found[1]
+        cells.append(asked // scale if asked else int(side))
+    return cells[0], cells[1]

@@ -49,11 +49,11 @@ class TransformerAdapter(Adapter):
 
     def blocks(self, network: nn.Module) -> dict[str, BlockInfo]:
         """The blocks of every list, all of one width."""
-        found: dict[str, BlockInfo] = {}
+        blocks: dict[str, BlockInfo] = {}
         for name, streams in self.lists.items():
             for number, block in enumerate(getattr(network, name)):
-                found[f"{name}.{number}"] = BlockInfo(self.width(network), self._streams(block, streams))
-        return found
+                blocks[f"{name}.{number}"] = BlockInfo(self.width(network), self._streams(block, streams))
+        return blocks
 
     def width(self, network: nn.Module) -> int:
         """Channels of a token inside."""
@@ -93,7 +93,7 @@ class TransformerAdapter(Adapter):
                 new[row, span] = tokens[row].to(old.dtype)
         if isinstance(output, Tensor):
             return new
-        return tuple(new if number == (place or 0) else one for number, one in enumerate(output))
+        return tuple(new if number == (place or 0) else value for number, value in enumerate(output))
 
     def _laid(self, tokens: Tensor, stream: str, own: Streams, layout: Layout) -> Tensor:
         """[batch, tokens, channels] -> [batch, channels, height, width]."""
@@ -180,5 +180,5 @@ def pack(latents: Tensor) -> Tensor:
 
 def last_place(ids: Tensor, first: int) -> tuple[int, int]:
     """(height, width) of a grid from the places of its tokens [..., tokens, axes] in row-major order."""
-    height, width = (int(one) + 1 for one in ids.reshape(-1, ids.shape[-1])[-1, first : first + 2].tolist())
+    height, width = (int(place) + 1 for place in ids.reshape(-1, ids.shape[-1])[-1, first : first + 2].tolist())
     return height, width

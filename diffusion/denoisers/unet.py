@@ -22,8 +22,8 @@ class UNetAdapter(Adapter):
 
     def blocks(self, network: nn.Module) -> dict[str, BlockInfo]:
         """The cross-attention transformer blocks."""
-        found = {n: m for n, m in network.named_modules() if type(m).__name__ == "Transformer2DModel"}
-        return {name: BlockInfo(int(module.in_channels)) for name, module in found.items()}  # type: ignore[arg-type]
+        transformers = {n: m for n, m in network.named_modules() if type(m).__name__ == "Transformer2DModel"}
+        return {name: BlockInfo(int(module.in_channels)) for name, module in transformers.items()}  # type: ignore[arg-type]
 
     def find(self, network: nn.Module, path: str) -> BlockInfo:
         """Any module that keeps its channels, an attention block as a rule."""

@@ -20,19 +20,19 @@ class Parser(argparse.ArgumentParser):
 
     def _check_value(self, action: argparse.Action, value: Any) -> None:
         if action.choices is not None and value not in action.choices:
-            accepted = [str(one) for one in action.choices]
+            accepted = [str(choice) for choice in action.choices]
             raise argparse.ArgumentError(action, f"{value!r} is not known; {meant(str(value), accepted)}")
 
     def parse_args(self, args: Any = None, namespace: Any = None) -> Any:
         """As of argparse; a run that a verb is to make is named by its first word or by ``--out``, as ``out``."""
-        found = super().parse_args(args, namespace)
-        if getattr(found, "new_run", False):
-            if None not in (found.run, found.out) and found.run != found.out:
-                self.error(f"{found.verb} makes one run, not both {found.run} and {found.out}")
-            found.out = found.out if found.run is None else found.run
-            if found.out is None:
-                self.error(f"{found.verb} needs a run to make or to resume: gazetteer {found.verb} RUN")
-        return found
+        parsed = super().parse_args(args, namespace)
+        if getattr(parsed, "new_run", False):
+            if None not in (parsed.run, parsed.out) and parsed.run != parsed.out:
+                self.error(f"{parsed.verb} makes one run, not both {parsed.run} and {parsed.out}")
+            parsed.out = parsed.out if parsed.run is None else parsed.run
+            if parsed.out is None:
+                self.error(f"{parsed.verb} needs a run to make or to resume: gazetteer {parsed.verb} RUN")
+        return parsed
 
     def error(self, message: str) -> NoReturn:
         """End with exit code 2 and one sentence, after how the verb is called."""
@@ -51,12 +51,12 @@ def meant(wrong: str, accepted: Sequence[str]) -> str:
 
 def _options(parser: argparse.ArgumentParser) -> set[str]:
     """Every option of a parser and of the verbs below it."""
-    found = {option for action in parser._actions for option in action.option_strings}
+    options = {option for action in parser._actions for option in action.option_strings}
     for action in parser._actions:
         if isinstance(action, argparse._SubParsersAction):
             for below in action.choices.values():
-                found |= _options(below)
-    return found
+                options |= _options(below)
+    return options
 
 
 def configured(parser: argparse.ArgumentParser) -> None:

@@ -68,7 +68,7 @@ def _init(arguments: argparse.Namespace) -> int:
     from gazetteer.diffusion.load import ModelConfig
     from gazetteer.jobs.config.starter import Starter, chosen_blocks, trained_already, write_starter
 
-    concepts = [one.strip() for words in arguments.concepts for one in words.split(",") if one.strip()]
+    concepts = [concept.strip() for words in arguments.concepts for concept in words.split(",") if concept.strip()]
     given = {name: getattr(arguments, name) for name in ("prompts", "saes", "detector", "segmenter", "device")}
     blocks = [block.block for block in blocks_of(ModelConfig(path=arguments.model))]
     files = write_starter(Starter(arguments.model, concepts, **given), blocks, arguments.out)

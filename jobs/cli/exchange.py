@@ -85,12 +85,12 @@ def _export(arguments: argparse.Namespace) -> int:
         written.append(export_labelstudio(run, arguments.labelstudio))
     if arguments.csv:
         written.append(export_csv(run, arguments.csv, arguments.table))
-    for one in written:
-        where, rest = next(iter(one.items()))[1], {k: v for k, v in one.items() if isinstance(v, int)}
+    for path in written:
+        where, rest = next(iter(path.items()))[1], {k: v for k, v in path.items() if isinstance(v, int)}
         print(f"{where}: {', '.join(f'{value} {name}' for name, value in rest.items())}")
-        if one.get("overlapping"):
-            print(f"  a pixel has one class there: {one['overlapping']} pixels of segments lie below smaller ones")
-        if one.get("left_out"):
-            print(f"  left out, as they are no scalars: {', '.join(one['left_out'])}")
+        if path.get("overlapping"):
+            print(f"  a pixel has one class there: {path['overlapping']} pixels of segments lie below smaller ones")
+        if path.get("left_out"):
+            print(f"  left out, as they are no scalars: {', '.join(path['left_out'])}")
     print_json(arguments, {"run": arguments.run, "written": written})
     return DONE

@@ -143,9 +143,9 @@ def _accuracy(arguments: argparse.Namespace) -> dict[str, Any] | None:
             raise
         print(f"accuracy: not measured. {error}")  # the default configuration may well be another run's
         return None
-    found = accuracy(config, arguments.run)
-    print_accuracy(found)
-    return found
+    result = accuracy(config, arguments.run)
+    print_accuracy(result)
+    return result
 
 
 def _pipeline_of_run(arguments: argparse.Namespace) -> Any:
@@ -164,13 +164,13 @@ def _compare(arguments: argparse.Namespace) -> int:
 
     if arguments.out:
         new_file(arguments.out)
-    changes, found = compare_runs(arguments.before, arguments.after)
+    changes, differences = compare_runs(arguments.before, arguments.after)
     if arguments.out:
         from gazetteer.data.runs.publish import parquet_bytes
 
-        replace_file(Path(arguments.out), parquet_bytes("changes", changes, found))
-    print_comparison(changes, found)
-    print_json(arguments, {**found, "changes": changes.num_rows})
+        replace_file(Path(arguments.out), parquet_bytes("changes", changes, differences))
+    print_comparison(changes, differences)
+    print_json(arguments, {**differences, "changes": changes.num_rows})
     return DONE
 
 
@@ -203,9 +203,9 @@ def _rate(arguments: argparse.Namespace) -> int:
     from gazetteer.labeling.quality.rating import agreement, print_agreement, write_page
 
     if arguments.answers:
-        found = agreement(arguments.run, arguments.answers)
-        print_agreement(found)
-        print_json(arguments, found)
+        result = agreement(arguments.run, arguments.answers)
+        print_agreement(result)
+        print_json(arguments, result)
         return DONE
     out = arguments.out or os.path.join(arguments.run, "rate")
     count = write_page(arguments.run, out, arguments.features, arguments.seed)

@@ -46,18 +46,18 @@ def add_operate(verbs: Any) -> None:
 def _status(arguments: argparse.Namespace) -> int:
     from gazetteer.jobs.operate.status import print_status, status
 
-    found = status(arguments.run)
-    print_status(found)
-    print_json(arguments, found)
+    state = status(arguments.run)
+    print_status(state)
+    print_json(arguments, state)
     return DONE
 
 
 def _watch(arguments: argparse.Namespace) -> int:
     from gazetteer.jobs.operate.watch import watch
 
-    found = watch(arguments.run, arguments.interval)
-    print_json(arguments, found)
-    return DONE if found["state"] == "complete" else FAILED
+    state = watch(arguments.run, arguments.interval)
+    print_json(arguments, state)
+    return DONE if state["state"] == "complete" else FAILED
 
 
 def _verify(arguments: argparse.Namespace) -> int:
@@ -80,10 +80,10 @@ def _nightly(arguments: argparse.Namespace) -> int:
     if arguments.keep < 0:
         raise InputError(f"--keep must be 0 or more, not {arguments.keep}.")
     with logging_to(*arguments.log):
-        found = nightly(config, arguments.checkpoints, arguments.out, keep=arguments.keep)
-    print_nightly(found)
-    print_json(arguments, found)
-    outcomes = [row["outcome"] for row in found["checkpoints"]]
+        result = nightly(config, arguments.checkpoints, arguments.out, keep=arguments.keep)
+    print_nightly(result)
+    print_json(arguments, result)
+    outcomes = [row["outcome"] for row in result["checkpoints"]]
     if "failed" in outcomes:
         return FAILED
-    return PARTIAL if any(row.get("failing") for row in found["checkpoints"]) else DONE
+    return PARTIAL if any(row.get("failing") for row in result["checkpoints"]) else DONE

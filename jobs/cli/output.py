@@ -28,14 +28,14 @@ def one_object(arguments: argparse.Namespace) -> Iterator[None]:
             yield
         return
     real.flush()
-    kept = os.dup(1)
+    original = os.dup(1)
     os.dup2(2, 1)
     try:
-        with os.fdopen(kept, "w", encoding="utf-8", closefd=False) as arguments.stdout, redirect_stdout(sys.stderr):
+        with os.fdopen(original, "w", encoding="utf-8", closefd=False) as arguments.stdout, redirect_stdout(sys.stderr):
             yield
     finally:
-        os.dup2(kept, 1)
-        os.close(kept)
+        os.dup2(original, 1)
+        os.close(original)
 
 
 def print_json(arguments: argparse.Namespace, value: dict[str, Any]) -> None:
@@ -56,9 +56,9 @@ def print_error(arguments: argparse.Namespace | None, sentence: str, code: int) 
 def finite(value: Any) -> Any:
     """The same with None for numbers that are not finite, which JSON does not have."""
     if isinstance(value, dict):
-        return {key: finite(one) for key, one in value.items()}
+        return {key: finite(item) for key, item in value.items()}
     if isinstance(value, (list, tuple)):
-        return [finite(one) for one in value]
+        return [finite(item) for item in value]
     return None if isinstance(value, float) and not math.isfinite(value) else value
 
 

@@ -15,7 +15,7 @@ from gazetteer.data.core.errors import InputError
 from gazetteer.data.core.settings import Effect, Setting, walk
 from gazetteer.jobs.config.schema import RunConfig
 
-SETTINGS: Mapping[str, Setting] = {one.key: one for one in walk(RunConfig)}
+SETTINGS: Mapping[str, Setting] = {setting.key: setting for setting in walk(RunConfig)}
 """Every key of the configuration."""
 
 TABLES = frozenset({Effect.SELECTION, Effect.PICTURES, Effect.CODES, Effect.SEGMENTS, Effect.LABELS})
@@ -25,7 +25,7 @@ REUSABLE = frozenset({Effect.PICTURES, Effect.SEGMENTS})
 """What decides the images and segments of a prompt and seed, which another run may take over."""
 
 
-def fingerprint(config: RunConfig) -> dict[str, Any]:
+def fingerprint_of(config: RunConfig) -> dict[str, Any]:
     """Flat ``key -> value`` of the settings that change tables; runs with equal fingerprints come to equal tables."""
     return {key: _digested(key, value) for key, value in sorted(_values(config))}
 
@@ -43,41 +43,43 @@ def keys_of(effects: Collection[Effect], last_bits: bool = True) -> frozenset[st
         last_bits: with those that change no more than rounding.
     """
     return frozenset(
-        key for key, one in SETTINGS.items() if one.about.effect in effects and (last_bits or not one.about.last_bits)
+        key
+        for key, setting in SETTINGS.items()
+        if setting.about.effect in effects and (last_bits or not setting.about.last_bits)
     )
 
 
-def picture_digest(marks: Mapping[str, Any]) -> str:
+def picture_digest(fingerprint: Mapping[str, Any]) -> str:
     """A digest of all that shapes a picture besides prompt and seed; names its image ids.
 
     What changes no more than the last bits of a picture (threads, the kind of device) leaves its name alone.
     """
     names = keys_of({Effect.PICTURES}, last_bits=False)
-    return digest_json({key: value for key, value in marks.items() if key in names})
+    return digest_json({key: value for key, value in fingerprint.items() if key in names})
 
 
-def differing(mine: Mapping[str, Any], theirs: Any, effects: Collection[Effect], last_bits: bool = True) -> list[str]:
+def differing(ours: Mapping[str, Any], theirs: Any, effects: Collection[Effect], last_bits: bool = True) -> list[str]:
     """The keys with one of these effects by which two fingerprints differ, sorted; all, if `theirs` is none.
 
     Args:
         last_bits: with those that change no more than rounding.
     """
     theirs = theirs if isinstance(theirs, dict) else {}
-    keys = keys_of(effects, last_bits) & (mine.keys() | theirs.keys())
+    keys = keys_of(effects, last_bits) & (ours.keys() | theirs.keys())
     # A key that one side lacks differs even from a null on the other.
-    return sorted(key for key in keys if (key in mine, mine.get(key)) != (key in theirs, theirs.get(key)))
+    return sorted(key for key in keys if (key in ours, ours.get(key)) != (key in theirs, theirs.get(key)))
 
 
 def _values(config: RunConfig) -> Iterator[tuple[str, Any]]:
     """The keys that change tables and what of their values counts; a late setting at its default does not."""
-    for key, one in SETTINGS.items():
-        if one.about.effect not in TABLES:
+    for key, setting in SETTINGS.items():
+        if setting.about.effect not in TABLES:
             continue
         value: Any = config
         for name in key.split("."):
             value = getattr(value, name)
-        value = one.about.kind(value) if one.about.kind else value
-        if not (one.about.late and value == one.default):
+        value = setting.about.kind(value) if setting.about.kind else value
+        if not (setting.about.late and value == setting.default):
             yield key, _plain(value)
 
 
@@ -86,8 +88,8 @@ def _plain(value: Any) -> Any:
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         return _plain(dataclasses.asdict(value))
     if isinstance(value, Mapping):
-        return {name: _plain(one) for name, one in value.items()}
-    return [_plain(one) for one in value] if isinstance(value, list | tuple) else value
+        return {name: _plain(item) for name, item in value.items()}
+    return [_plain(item) for item in value] if isinstance(value, list | tuple) else value
 
 
 def _digested(key: str, value: Any) -> Any:
@@ -97,8 +99,8 @@ def _digested(key: str, value: Any) -> Any:
         raise InputError(f"{key}: {error}") from error
 
 
-def _replaced(one: Setting, value: Any, replace: Callable[[str], str]) -> Any:
+def _replaced(setting: Setting, value: Any, replace: Callable[[str], str]) -> Any:
     """A value with what names a file or folder that is there replaced, also in a mapping of names to paths."""
-    if isinstance(value, Mapping) and one.about.path:
-        return {name: _replaced(one, path, replace) for name, path in value.items()}
-    return replace(value) if one.about.path and value and Path(value).exists() else value
+    if isinstance(value, Mapping) and setting.about.path:
+        return {name: _replaced(setting, path, replace) for name, path in value.items()}
+    return replace(value) if setting.about.path and value and Path(value).exists() else value

@@ -62,28 +62,28 @@ def _sections(cls: type, prefix: str, effect: Effect | None) -> Iterator[str]:
     title = f"`{prefix.rstrip('.')}`" if prefix else "Top level"
     about = " ".join((cls.__doc__ or "").partition("\n\n")[0].split())
     rows, below = [], []
-    for one in fields(cls):
-        inner = group_of(one.hint) or _listed(one.hint)
+    for setting in fields(cls):
+        inner = group_of(setting.hint) or _listed(setting.hint)
         if inner is None:
-            rows.append(_row(one, f"{prefix}{one.name}", _effect(one, effect)))
+            rows.append(_row(setting, f"{prefix}{setting.name}", _effect(setting, effect)))
         else:
-            place = f"{prefix}{one.name}{'[]' if _listed(one.hint) else ''}."
-            below.append((inner, place, one.about.effect or effect))
+            place = f"{prefix}{setting.name}{'[]' if _listed(setting.hint) else ''}."
+            below.append((inner, place, setting.about.effect or effect))
     yield "\n".join([f"## {title}\n\n{about}\n\n{_HEAD}", *rows])
     for group in below:
         yield from _sections(*group)
 
 
-def _effect(one: Setting, effect: Effect | None) -> Effect:
-    counted = one.about.effect if effect is None or one.about.effect is Effect.NOTHING else effect
-    assert counted is not None, f"{one.key} does not say what it changes"
+def _effect(setting: Setting, effect: Effect | None) -> Effect:
+    counted = setting.about.effect if effect is None or setting.about.effect is Effect.NOTHING else effect
+    assert counted is not None, f"{setting.key} does not say what it changes"
     return counted
 
 
-def _row(one: Setting, key: str, effect: Effect) -> str:
-    default = "required" if one.default is dataclasses.MISSING else f"`{flow(_plain(one.default))}`"
-    changes = EFFECTS[effect] + (" (last bits)" if one.about.last_bits and effect is not Effect.NOTHING else "")
-    cells = (f"`{key}`", said_type(one.hint), default, changes, one.about.meaning)
+def _row(setting: Setting, key: str, effect: Effect) -> str:
+    default = "required" if setting.default is dataclasses.MISSING else f"`{flow(_plain(setting.default))}`"
+    changes = EFFECTS[effect] + (" (last bits)" if setting.about.last_bits and effect is not Effect.NOTHING else "")
+    cells = (f"`{key}`", said_type(setting.hint), default, changes, setting.about.meaning)
     return "| " + " | ".join(cell.replace("|", "\\|").replace("``", "`") for cell in cells) + " |"
 
 
@@ -91,14 +91,14 @@ def said_type(hint: Any) -> str:
     """A type in words, e.g. ``whole number, at least 1``."""
     origin, args = typing.get_origin(hint), typing.get_args(hint)
     if origin is typing.Annotated:
-        for one in hint.__metadata__:
-            if isinstance(one, OneOf):
-                return f"one of {one.said}"
-            if isinstance(one, TextOrNames):
-                return one.said
+        for mark in hint.__metadata__:
+            if isinstance(mark, OneOf):
+                return f"one of {mark.said}"
+            if isinstance(mark, TextOrNames):
+                return mark.said
         return ", ".join([said_type(args[0]), *filter(None, map(_limit, hint.__metadata__))])
     if origin in (types.UnionType, typing.Union):
-        return f"{said_type(next(one for one in args if one is not type(None)))}, or null"
+        return f"{said_type(next(argument for argument in args if argument is not type(None)))}, or null"
     if origin is tuple:
         return f"list of: {said_type(args[0])}"
     if origin is dict:
@@ -121,21 +121,21 @@ def as_yaml(config: RunConfig) -> str:
 
 def plain(config: Any) -> dict[str, Any]:
     """A configuration as plain values, by group and key."""
-    return {one.name: _plain(getattr(config, one.name)) for one in fields(type(config))}
+    return {setting.name: _plain(getattr(config, setting.name)) for setting in fields(type(config))}
 
 
 def _lines(config: Any, indent: str) -> Iterator[str]:
-    ordered = sorted(fields(type(config)), key=lambda one: dataclasses.is_dataclass(getattr(config, one.name)))
-    for one in ordered:
-        value = getattr(config, one.name)
+    ordered = sorted(fields(type(config)), key=lambda setting: dataclasses.is_dataclass(getattr(config, setting.name)))
+    for setting in ordered:
+        value = getattr(config, setting.name)
         if dataclasses.is_dataclass(value):
             about = " ".join((type(value).__doc__ or "").partition("\n\n")[0].split())
-            yield from ("", f"{indent}# {about}", f"{indent}{one.name}:", *_lines(value, f"{indent}  "))
+            yield from ("", f"{indent}# {about}", f"{indent}{setting.name}:", *_lines(value, f"{indent}  "))
             continue
-        default = "required" if one.default is dataclasses.MISSING else f"default: {flow(_plain(one.default))}"
-        changes = f"; changes {EFFECTS[one.about.effect]}" if one.about.effect else ""
-        yield from _wrapped(f"{one.about.meaning} ({default}{changes})".strip(), indent)
-        yield f"{indent}{one.name}: {flow(_plain(value))}"
+        default = "required" if setting.default is dataclasses.MISSING else f"default: {flow(_plain(setting.default))}"
+        changes = f"; changes {EFFECTS[setting.about.effect]}" if setting.about.effect else ""
+        yield from _wrapped(f"{setting.about.meaning} ({default}{changes})".strip(), indent)
+        yield f"{indent}{setting.name}: {flow(_plain(value))}"
 
 
 def _wrapped(text: str, indent: str) -> list[str]:
@@ -156,9 +156,9 @@ def _plain(value: Any) -> Any:
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         return plain(value)
     if isinstance(value, dict):
-        return {name: _plain(one) for name, one in value.items()}
+        return {name: _plain(item) for name, item in value.items()}
     if isinstance(value, list | tuple):
-        return [_plain(one) for one in value]
+        return [_plain(item) for item in value]
     return str(value) if isinstance(value, Path) else value
 
 

@@ -236,8 +236,8 @@ def load_config(path: str | Path | None = None, overrides: Sequence[str] = ()) -
     except UnicodeDecodeError as error:
         raise InputError(f"{what} is not text in UTF-8: {error.reason} at byte {error.start}.") from error
     if not isinstance(raw, dict):
-        there = "is empty" if raw is None else f"is a {type(raw).__name__}"
-        raise InputError(f"{what} must be a mapping of keys, and {there}.")
+        content = "is empty" if raw is None else f"is a {type(raw).__name__}"
+        raise InputError(f"{what} must be a mapping of keys, and {content}.")
     raw = json.loads(json.dumps(raw))  # what an alias stands for twice is changed once
     for override in overrides:
         _apply(raw, override)
@@ -262,15 +262,15 @@ def run_config(run: str | Path, overrides: Sequence[str] = ()) -> RunConfig:
     for override in overrides:
         _apply(raw, override)
     config = from_json(RunConfig, json.dumps(raw))
-    for one in walk(RunConfig):
+    for known in walk(RunConfig):
         value: Any = config
-        for name in one.key.split("."):
+        for name in known.key.split("."):
             value = getattr(value, name, None)
         named = isinstance(value, str) and re.fullmatch(r"[\w.]+:[\w.]+", value)
-        given = any(override.partition("=")[0] == one.key for override in overrides)  # by whom it will run
-        if named and not given and not one.about.path and not value.startswith(("gazetteer.", "cuda:")):
+        given = any(override.partition("=")[0] == known.key for override in overrides)  # by whom it will run
+        if named and not given and not known.about.path and not value.startswith(("gazetteer.", "cuda:")):
             raise InputError(
-                f"{run} was made with {one.key}={value}, which is code; to let it run, name the run's configuration "
+                f"{run} was made with {known.key}={value}, which is code; to let it run, name the run's configuration "
                 "with --config."
             )
     return config
@@ -313,14 +313,14 @@ def _apply(raw: dict[str, Any], override: str) -> None:
 def _resolve_paths(config: Any, folder: Path) -> Any:
     """Replace relative paths that exist beside the configuration file; others stay (hub ids, cwd paths)."""
     changes: dict[str, Any] = {}
-    for one in fields(type(config)):
-        value = getattr(config, one.name)
+    for known in fields(type(config)):
+        value = getattr(config, known.name)
         if dataclasses.is_dataclass(value):
-            changes[one.name] = _resolve_paths(value, folder)
-        elif one.about.path and isinstance(value, dict):
-            changes[one.name] = {name: _beside(path, folder) for name, path in value.items()}
-        elif one.about.path:
-            changes[one.name] = _beside(value, folder)
+            changes[known.name] = _resolve_paths(value, folder)
+        elif known.about.path and isinstance(value, dict):
+            changes[known.name] = {name: _beside(path, folder) for name, path in value.items()}
+        elif known.about.path:
+            changes[known.name] = _beside(value, folder)
     return dataclasses.replace(config, **changes)
 
 

@@ -77,9 +77,9 @@ def write_starter(start: Starter, blocks: Sequence[str], file: str | Path) -> li
     path = Path(file)
     prompts = path.with_name(f"{path.stem}-prompts.txt")
     written = [path] if start.prompts else [path, prompts]
-    there = next((one for one in written if one.exists()), None)
-    if there is not None:
-        raise InputError(f"{there} is there already; give another --out.")
+    existing = next((candidate for candidate in written if candidate.exists()), None)
+    if existing is not None:
+        raise InputError(f"{existing} is there already; give another --out.")
     path.parent.mkdir(parents=True, exist_ok=True)
     try:
         if not start.prompts:
@@ -87,8 +87,8 @@ def write_starter(start: Starter, blocks: Sequence[str], file: str | Path) -> li
         path.write_text(_text(start, blocks, start.prompts or prompts.name), encoding="utf-8")
         load_config(path)
     except InputError:
-        for one in written:
-            one.unlink(missing_ok=True)
+        for output in written:
+            output.unlink(missing_ok=True)
         raise
     return written
 
@@ -97,7 +97,7 @@ def chosen_blocks(blocks: Sequence[str]) -> list[str]:
     """Where to listen first: the last block on the way down, the middle and the first on the way up, as the paper does
     (arXiv 2504.15473); in a network without such a shape, a quarter, half and three quarters of the way.
     """
-    down, mid, up = ([one for one in blocks if one.startswith(way)] for way in ("down_", "mid_", "up_"))
+    down, mid, up = ([block for block in blocks if block.startswith(way)] for way in ("down_", "mid_", "up_"))
     if down and up:
         return [down[-1], *mid[:1], up[0]]
     return list(dict.fromkeys(blocks[len(blocks) * quarter // 4] for quarter in (1, 2, 3)))
@@ -107,8 +107,8 @@ def _prompts(concepts: Sequence[str]) -> list[str]:
     if _listed(concepts):
         raise InputError("To take concepts from a list, name the prompts too: --prompts FILE.")
     pairs = list(combinations(concepts, 2))[:MOST_PAIRS]
-    alone = [template.format(one) for template in TEMPLATES for one in concepts]
-    prompts = alone + [f"a photo of {one} and {other}" for one, other in pairs]
+    alone = [template.format(concept) for template in TEMPLATES for concept in concepts]
+    prompts = alone + [f"a photo of {concept} and {other}" for concept, other in pairs]
     if {side_of(prompt, SHARES) for prompt in prompts} != {"sae", "dictionary"}:
         raise InputError(
             f"The {len(prompts)} prompts that would be written all fall on one side, and labels and autoencoders need "
@@ -135,7 +135,7 @@ def _text(start: Starter, blocks: Sequence[str], prompts: str) -> str:
     model_device = f"\n  device: {flow(start.device)}" + ("" if start.device == "cpu" else "\n  dtype: float16")
     trained = os.path.dirname(start.saes) or "."
     exact = "" if start.device == "cpu" else "  exact: false              # pictures in batches; on a GPU\n"
-    others = [one for one in blocks if one not in chosen_blocks(blocks)]
+    others = [block for block in blocks if block not in chosen_blocks(blocks)]
     return f"""\
 # A first configuration, to be changed. Paths are relative to this file where they exist there, else to where you are.
 # `gazetteer config --config FILE` prints every key with its default and meaning; unknown keys are refused.
@@ -153,8 +153,8 @@ generation:
   steps: 50                 # of the sampler
   guidance: 7.5             # as diffusers defines it
   blocks:                   # where to listen; a site is a block, a branch and a t
-{chr(10).join(f"    - {one}" for one in chosen_blocks(blocks))}
-{chr(10).join(f"    # - {one}" for one in others)}
+{chr(10).join(f"    - {block}" for block in chosen_blocks(blocks))}
+{chr(10).join(f"    # - {block}" for block in others)}
   branches: [cond]          # or [cond, uncond]: twice the sites
   t: [1.0, 0.5, 0.0]        # 1.0 is the first step, 0.0 the last
 {exact}

@@ -54,7 +54,7 @@ def sources(config: RunConfig, fingerprint: Mapping[str, Any], groups: Collectio
     Raises:
         InputError: a hub id of which neither this machine's cache nor the hub tells the commit.
     """
-    found = []
+    named_digests = []
     for key, digest in fingerprint.items():
         if key.partition(".")[0] not in groups:
             continue
@@ -62,11 +62,11 @@ def sources(config: RunConfig, fingerprint: Mapping[str, Any], groups: Collectio
         for name in key.split("."):
             path = getattr(path, name)
         if isinstance(path, Mapping) and isinstance(digest, Mapping):
-            found += [(f"{key}[{name}]", path[name], one) for name, one in digest.items()]
+            named_digests += [(f"{key}[{name}]", path[name], sha256) for name, sha256 in digest.items()]
         else:
-            found.append((key, path, digest))
-    named = [(key, str(path), digest) for key, path, digest in found if isinstance(digest, str) and path]
-    digested = [Source(*one) for one in named if one[2].startswith("sha256:")]
+            named_digests.append((key, path, digest))
+    named = [(key, str(path), digest) for key, path, digest in named_digests if isinstance(digest, str) and path]
+    digested = [Source(*source) for source in named if source[2].startswith("sha256:")]
     revisions = {"model.path": config.model.revision}
     copies = [
         Source(key, path, copy=copy, revision=revisions.get(key, ""))
@@ -77,7 +77,7 @@ def sources(config: RunConfig, fingerprint: Mapping[str, Any], groups: Collectio
     return (*digested, *copies)
 
 
-def same_copies(found: Collection[Source], store: RunFolder) -> tuple[Source, ...]:
+def same_copies(named: Collection[Source], store: RunFolder) -> tuple[Source, ...]:
     """What workers will load, held to the copies of hub repositories that the run's shards were made with.
 
     The first process of a run writes down the commits, in ``_meta/hub.json``; until the first shard they may change.
@@ -86,12 +86,12 @@ def same_copies(found: Collection[Source], store: RunFolder) -> tuple[Source, ..
         InputError: this machine's cache holds another copy than the run was started with.
     """
     known: dict[str, str] = dict(store.read_json(RECORD) or {}) if store.shard_ids() else {}
-    for source in found:
+    for source in named:
         if source.copy and known.setdefault(source.key, source.copy.commit) != source.copy.commit:
             raise InputError(_differs(source, known[source.key]))
     if known:
         store.write_json(RECORD, known)
-    return tuple(found)
+    return tuple(named)
 
 
 def checking(build: Callable[..., Worker], sources: tuple[Source, ...]) -> Callable[..., Worker]:

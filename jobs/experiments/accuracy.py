@@ -44,7 +44,7 @@ def exact_truth(config: RunConfig, store: RunFolder, pictures: list[ExactPicture
 
     rows = store.read_final("candidates", ["concept", "kind"]).to_pylist()
     concepts = sorted({row["concept"] for row in rows if row["kind"] not in ("style", "place")})
-    styles = list(dict.fromkeys([*config.labels.styles, *(look for one in pictures for look in one.looks)]))
+    styles = list(dict.fromkeys([*config.labels.styles, *(look for picture in pictures for look in picture.looks)]))
     looks, grids, truth = exact_looks(pictures, styles), {}, {}
     for site, codes in exact_codes(config, pictures):
         grid = (codes.height, codes.width)
@@ -65,10 +65,12 @@ def truth_pictures(config: RunConfig) -> list[ExactPicture]:
         raise InputError(f"accuracy.truth {config.accuracy.truth!r} failed: {error}.") from error
     if not pictures or not all(isinstance(picture, ExactPicture) for picture in pictures):
         raise InputError(f"accuracy.truth {config.accuracy.truth!r} gave no data.inputs.exact.ExactPicture.")
-    for one in pictures:
-        wrong = [name for name, mask in one.masks.items() if mask.shape != one.image.shape[:2]]
+    for picture in pictures:
+        wrong = [name for name, mask in picture.masks.items() if mask.shape != picture.image.shape[:2]]
         if wrong:
-            raise InputError(f"accuracy.truth: the mask of {wrong[0]!r} in {one.name} is not of its picture's size.")
+            raise InputError(
+                f"accuracy.truth: the mask of {wrong[0]!r} in {picture.name} is not of its picture's size."
+            )
     return sorted(pictures, key=lambda picture: picture.name)
 
 

@@ -119,8 +119,8 @@ def evaluate(
     except InputError as error:
         skipped = str(error)
     subject = Subject(methods, evaluators, prompts.cases, known, run.steer.concepts, words, erasers, run.steer.words)
-    found = run_suite(subject, config, concepts, only, cache, parts)
-    return {**found, "computed_in": studied.computed_in, "features_skipped": skipped}
+    result = run_suite(subject, config, concepts, only, cache, parts)
+    return {**result, "computed_in": studied.computed_in, "features_skipped": skipped}
 
 
 def _digest(saes: str | Mapping[str, str]) -> str:
@@ -177,7 +177,7 @@ def relate_features(
     paint = painter(made.pipe, dataclasses.replace(run.generation, steps=methods.steps))
     evaluators = Evaluators(paint, detecting(load_detector(run.detector), known))
     pairs = PicturePairs(made, evaluators, prompts.cases, most)
-    found, rows = relate(pairs, every, saes, targets, config, run.seed)
+    relation, rows = relate(pairs, every, saes, targets, config, run.seed)
     settings = {**dataclasses.asdict(config), "methods": dataclasses.asdict(methods), "pool": pool, "most": most}
     table = write_components(out, rows, provenance({}, {**settings, "run": labelled_run}))
-    return {**found, "components": str(table)}
+    return {**relation, "components": str(table)}

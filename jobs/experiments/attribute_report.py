@@ -44,19 +44,19 @@ def print_evaluation(result: Mapping[str, Any]) -> None:
         print(
             f"{goal}: target ({what}), the same by the classifier, others kept, distance of others, KID of n pictures"
         )
-        for method, found in result[goal].items():
-            quality = found.get("quality", {"kid": [None], "distinct": 0})
+        for method, figures in result[goal].items():
+            quality = figures.get("quality", {"kid": [None], "distinct": 0})
             of = f"  n={quality['distinct']}" if quality["distinct"] else ""
-            print(f"  {method:<14}{''.join(_cell(found[name]) for name in _SHOWN)}{_cell(quality['kid'], 4)}{of}")
-            for control, less in found.get("minus", {}).items():
+            print(f"  {method:<14}{''.join(_cell(figures[name]) for name in _SHOWN)}{_cell(quality['kid'], 4)}{of}")
+            for control, less in figures.get("minus", {}).items():
                 print(f"  {'  - ' + control:<16}{''.join(_cell(less[name]) for name in ('target', 'others'))}")
-            for name in [name for name in ("paraphrased", "attacked") if name in found]:
-                if why := found[name].get("skipped"):
+            for name in [name for name in ("paraphrased", "attacked") if name in figures]:
+                if why := figures[name].get("skipped"):
                     print(f"  {'  ' + name:<14}skipped: {why}")
                     continue
-                cells = f"{_cell(found[name]['target'])}{_cell(found[name]['others'])}"
-                print(f"  {'  ' + name:<14}{cells}{_aside(found[name])}")
-            real = found.get("artifacts", {"pictures": 0})
+                cells = f"{_cell(figures[name]['target'])}{_cell(figures[name]['others'])}"
+                print(f"  {'  ' + name:<14}{cells}{_aside(figures[name])}")
+            real = figures.get("artifacts", {"pictures": 0})
             if real["pictures"]:
                 print(f"  {'  artifacts':<14}{_cell(real['rate'])} intact {_cell(real['intact_rate'])}")
     if result.get("attacks"):
@@ -64,25 +64,27 @@ def print_evaluation(result: Mapping[str, Any]) -> None:
         print_attacks(result["attacks"])
 
 
-def print_heldout(found: Mapping[str, Any]) -> None:
+def print_heldout(estimators: Mapping[str, Any]) -> None:
     """Faithfulness on the noise of the scores and on other noise, stage by stage."""
-    if found:
+    if estimators:
         print("faithfulness on the noise of the scores and on other noise: Pearson over all steps; early, middle, late")
-    for estimator, one in found.items():
+    for estimator, figures in estimators.items():
         for noise in ("same", "heldout"):
-            stages = " ".join(f"{one[noise][stage][0]:6.2f}" for stage in ("early", "middle", "late"))
-            print(f"  {estimator:<18}{noise:<8}{_cell(one[noise]['all'])}  {stages}  {one['gradients']} gradients")
+            stages = " ".join(f"{figures[noise][stage][0]:6.2f}" for stage in ("early", "middle", "late"))
+            print(
+                f"  {estimator:<18}{noise:<8}{_cell(figures[noise]['all'])}  {stages}  {figures['gradients']} gradients"
+            )
 
 
-def print_attacks(found: Mapping[str, Any]) -> None:
+def print_attacks(methods: Mapping[str, Any]) -> None:
     """How often the concepts are shown after each attack."""
-    for method, attacks in found.items():
-        for attack, one in attacks.items():
-            if "skipped" in one:
-                print(f"  {method:<14}{attack:<16}skipped: {one['skipped']}")
+    for method, attacks in methods.items():
+        for attack, figures in attacks.items():
+            if "skipped" in figures:
+                print(f"  {method:<14}{attack:<16}skipped: {figures['skipped']}")
                 continue
-            cells = f"{_cell(one['shown'])}{_cell(one['above_floor'])}"
-            print(f"  {method:<14}{attack:<16}{cells}  n={one['pictures']}{_aside(one)}")
+            cells = f"{_cell(figures['shown'])}{_cell(figures['above_floor'])}"
+            print(f"  {method:<14}{attack:<16}{cells}  n={figures['pictures']}{_aside(figures)}")
 
 
 def print_edit(result: Mapping[str, Any]) -> None:
@@ -115,8 +117,8 @@ def print_features(result: Mapping[str, Any]) -> None:
         for which, interval in result[name].items():
             print(f"  {which:<10}{_cell(interval)}")
     print("erasing: target and others, found edited / intact")
-    for name, found in result["erase"].items():
-        print(f"  {name:<10}{_cell(found['target'])}{_cell(found['others'])}")
+    for name, figures in result["erase"].items():
+        print(f"  {name:<10}{_cell(figures['target'])}{_cell(figures['others'])}")
     print(result["components"])
 
 
@@ -132,17 +134,17 @@ def evaluation_plots(result: Mapping[str, Any]) -> dict[str, Figure]:
     """By file name the figures of what `gazetteer.attribution.evaluation.suite.run_suite` gives."""
     made: dict[str, Figure] = {}
     for goal, _ in _GOALS:
-        found = result.get(goal) or {}
+        methods = result.get(goal) or {}
         for name in ("target", "others"):
-            lines = {m: _line(f["curve"], name) for m, f in found.items() if f.get("curve")}
+            lines = {m: _line(f["curve"], name) for m, f in methods.items() if f.get("curve")}
             if lines := {method: line for method, line in lines.items() if line}:
                 title = f"{goal}: {name} by fraction of weights (choosing half)"
                 made[f"{goal}-{name}.svg"] = curves(title, lines, "fraction of the scope's weights", name)
-        for method, one in found.items():
-            if "interference" in one:
+        for method, figures in methods.items():
+            if "interference" in figures:
                 title = f"{goal} by {method}: others found, edited / intact (row: edited concept; grey: under {FEWEST})"
-                few = _few(one["interference_pictures"])
-                made[f"{goal}-interference-{method}.svg"] = matrix(title, one["interference"], few)
+                few = _few(figures["interference_pictures"])
+                made[f"{goal}-interference-{method}.svg"] = matrix(title, figures["interference"], few)
     for method, choices in (result.get("overlap") or {}).items():
         made[f"overlap-{method}.svg"] = matrix(f"{method}: Jaccard index of the chosen weights", choices)
     for method, concepts in (result.get("distribution") or {}).items():
@@ -151,18 +153,18 @@ def evaluation_plots(result: Mapping[str, Any]) -> dict[str, Figure]:
     return made | (_everywhere(result["everywhere"]) if result.get("everywhere") else {})
 
 
-def _everywhere(found: Mapping[str, Any]) -> dict[str, Figure]:
-    title = f"top {found['fraction']:.0%} of all weights by cad"
-    steps = {c: {f"step {i + 1}": v for i, v in enumerate(some)} for c, some in found["step"].items()}
+def _everywhere(everywhere: Mapping[str, Any]) -> dict[str, Figure]:
+    title = f"top {everywhere['fraction']:.0%} of all weights by cad"
+    steps = {c: {f"step {i + 1}": v for i, v in enumerate(fractions)} for c, fractions in everywhere["step"].items()}
     return {
         **{
             f"everywhere-{place}.svg": bars(
-                f"{title}: by {place}", {"all weights": found["weights"][place], **found[place]}
+                f"{title}: by {place}", {"all weights": everywhere["weights"][place], **everywhere[place]}
             )
             for place in ("kind", "block")
         },
         "everywhere-step.svg": bars(f"{title}: by sampler step, of Σ |w · dJ/dw|", steps),
-        "overlap-everywhere.svg": matrix(f"{title}: Jaccard index", found["overlap"]),
+        "overlap-everywhere.svg": matrix(f"{title}: Jaccard index", everywhere["overlap"]),
     }
 
 
@@ -183,10 +185,10 @@ def _line(curve: Sequence[Mapping[str, Any]], name: str) -> list[Point]:
     return [(p["fraction"], *p[name]) for p in curve if None not in p[name]]
 
 
-def _aside(found: Mapping[str, Any]) -> str:
+def _aside(figures: Mapping[str, Any]) -> str:
     """What a reader of paraphrases and attacks has to know of the prompts."""
-    left = f"  {found['left_out']} prompts too long" if found.get("left_out") else ""
-    return left + (f"  words name {', '.join(found['names_it'])}" if found.get("names_it") else "")
+    left = f"  {figures['left_out']} prompts too long" if figures.get("left_out") else ""
+    return left + (f"  words name {', '.join(figures['names_it'])}" if figures.get("names_it") else "")
 
 
 def _cell(interval: Sequence[float | None], digits: int = 2) -> str:

@@ -171,11 +171,15 @@ class CausalPass:
             )
         self.starts = every[: POOL * self.images]
         self.able = _able(self.folder, self.starts)
-        self.marks = {**_settings(config.causal), "run": self.folder.read_json("run.json"), "concepts": self.concepts}
-        self.marks |= {"images": self.images, "batch_size": config.batch_size}
-        self.marks |= {"starts": digest_json([dataclasses.astuple(start) for start in self.starts])}
-        self.work = self.folder.inside("causal").open_or_create(self.marks)
-        self.about = provenance(self.marks, portable_config(config))
+        self.fingerprint = {
+            **_settings(config.causal),
+            "run": self.folder.read_json("run.json"),
+            "concepts": self.concepts,
+        }
+        self.fingerprint |= {"images": self.images, "batch_size": config.batch_size}
+        self.fingerprint |= {"starts": digest_json([dataclasses.astuple(start) for start in self.starts])}
+        self.work = self.folder.inside("causal").open_or_create(self.fingerprint)
+        self.about = provenance(self.fingerprint, portable_config(config))
 
     def __enter__(self) -> CausalPass:
         self._lock = self.work.lock()

@@ -57,8 +57,8 @@ def examine(config: RunConfig, run: str, fresh: int = 6) -> dict[str, Any]:
     labels = labels.filter(pa.compute.equal(labels["rank"], 1))
     rows = labels.to_pylist()
     by_site = rows_by_site(labels)
-    kept = (*KEYS, "heldout_dataset_iou", "heldout_explained")
-    columns: dict[str, list[Any]] = {name: [row[name] for row in rows] for name in kept}
+    needed = (*KEYS, "heldout_dataset_iou", "heldout_explained")
+    columns: dict[str, list[Any]] = {name: [row[name] for row in rows] for name in needed}
     seen = _witnessed(config, store)
     columns["witness_auroc"], columns["witness_images"] = _heard(rows, by_site, all_codes(store), seen)
     columns["fresh_auroc"], columns["fresh_images"] = _heard(rows, by_site, *_fresh(config, rows, fresh))
@@ -84,20 +84,25 @@ def _heard(
 
     positive: by picture, what it is taken to show; names that no picture's answer holds have no AUROC.
     """
-    found: list[float | None] = [None] * len(rows)
+    aurocs: list[float | None] = [None] * len(rows)
     counts = [0] * len(rows)
     known = {name for answer in positive.values() for name in answer}
-    for site, some in codes:
+    for site, site_codes in codes:
         chosen = by_site.get(site)
         if chosen is None or not known:
             continue
-        kept = [i for i, name in enumerate(some.image_ids) if name in positive]
+        known_images = [i for i, name in enumerate(site_codes.image_ids) if name in positive]
         part = [rows[i] for i in chosen]
-        told = {name: np.array([positive[some.image_ids[i]].get(name, False) for i in kept], bool) for name in known}
-        for i, value in zip(chosen, label_aurocs(part, some, told, np.array(kept, np.int64)), strict=True):
-            found[i] = None if np.isnan(value) else float(value)
+        told = {
+            name: np.array([positive[site_codes.image_ids[i]].get(name, False) for i in known_images], bool)
+            for name in known
+        }
+        for i, value in zip(
+            chosen, label_aurocs(part, site_codes, told, np.array(known_images, np.int64)), strict=True
+        ):
+            aurocs[i] = None if np.isnan(value) else float(value)
             counts[i] = int(told[rows[i]["concept"]].sum()) if rows[i]["concept"] in told else 0
-    return found, counts
+    return aurocs, counts
 
 
 def _witnessed(config: RunConfig, store: RunFolder) -> dict[str, dict[str, bool]]:
@@ -133,24 +138,24 @@ def _fresh(
     told = [(f"{name}-{number:04d}", TEMPLATE.format(name), name, number) for name in names for number in range(fresh)]
     maps: dict[Site, list[Any]] = {}
     for start in range(0, len(told), _BATCH):
-        some = told[start : start + _BATCH]
+        batch = told[start : start + _BATCH]
         # Seeds of their own: no picture of the run was drawn from noise so numbered.
-        codes = generator.codes([one[1] for one in some], [2**40 + one[3] for one in some], saes)
+        codes = generator.codes([row[1] for row in batch], [2**40 + row[3] for row in batch], saes)
         for code in codes:
-            for site, one in code.items():
-                maps.setdefault(same_site(site), []).append(one)
+            for site, code_map in code.items():
+                maps.setdefault(same_site(site), []).append(code_map)
         print(f"examine: {min(start + _BATCH, len(told))} of {len(told)} fresh pictures", file=sys.stderr, flush=True)
-    ids = [one[0] for one in told]
-    positive = {one[0]: {name: name == one[2] for name in names} for one in told}
-    return [(site, stack_codes(site, ids, found)) for site, found in maps.items()], positive
+    ids = [row[0] for row in told]
+    positive = {row[0]: {name: name == row[2] for name in names} for row in told}
+    return [(site, stack_codes(site, ids, code_maps)) for site, code_maps in maps.items()], positive
 
 
 def _verdicts(store: RunFolder, rows: Sequence[Mapping[str, Any]]) -> list[str | None]:
     """The causal verdict of every label that says where; None where none was reached."""
     if not store.has_final("causal"):
         return [None] * len(rows)
-    found = store.read_final("causal", [*KEYS[:-1], "causal_verdict"]).to_pylist()
-    table = {tuple(row[name] for name in KEYS[:-1]): row["causal_verdict"] for row in found}
+    verdicts = store.read_final("causal", [*KEYS[:-1], "causal_verdict"]).to_pylist()
+    table = {tuple(row[name] for name in KEYS[:-1]): row["causal_verdict"] for row in verdicts}
     return [table.get(tuple(row[name] for name in KEYS[:-1])) for row in rows]
 
 
@@ -159,8 +164,8 @@ def _truth(config: RunConfig, store: RunFolder, labels: pa.Table) -> dict[str, l
     names = ("right", "truth_explained", "truth_other")
     if not config.accuracy.truth:
         return {name: [None] * labels.num_rows for name in names}
-    found = judged(labels, exact_truth(config, store, truth_pictures(config)))
-    keyed = {tuple(row[name] for name in KEYS): row for row in found.to_pylist()}
+    truths = judged(labels, exact_truth(config, store, truth_pictures(config)))
+    keyed = {tuple(row[name] for name in KEYS): row for row in truths.to_pylist()}
     rows = [keyed.get(tuple(row[name] for name in KEYS), {}) for row in labels.select(list(KEYS)).to_pylist()]
     return {name: [row.get(name) for row in rows] for name in names}
 

@@ -14,7 +14,7 @@ from gazetteer.data.core.settings import Effect
 from gazetteer.data.core.sites import Site
 from gazetteer.data.core.threads import use_threads
 from gazetteer.data.runs.folder import RunFolder
-from gazetteer.jobs.config.fingerprint import differing, fingerprint
+from gazetteer.jobs.config.fingerprint import differing, fingerprint_of
 from gazetteer.jobs.config.schema import RunConfig
 from gazetteer.labeling.layout.run import open_run
 from gazetteer.sae.model.autoencoder import SparseAutoencoder
@@ -32,8 +32,8 @@ def check_config(config: RunConfig, run: RunFolder) -> None:
     Raises:
         InputError: naming the keys that differ.
     """
-    there, shaping = run.read_json("run.json"), {Effect.PICTURES, Effect.CODES}
-    others = differing(fingerprint(config), there, shaping, last_bits=False)
+    stored, shaping = run.read_json("run.json"), {Effect.PICTURES, Effect.CODES}
+    others = differing(fingerprint_of(config), stored, shaping, last_bits=False)
     if others:
         raise InputError(
             f"The configuration is not the one {run.path} was made with; these differ: {', '.join(others)}. "
@@ -150,18 +150,18 @@ def predict(
     (folder / "picture.png").write_bytes(encode_image(image[0]))
     np.savez_compressed(
         folder / "layout.npz",
-        where=np.stack([one.where[0] for one in steps]),
-        whether=np.stack([one.whether[0] for one in steps]),
-        thresholds=np.stack([one.thresholds[0] for one in steps]),
-        t=np.array([one.t for one in steps], np.float32),
+        where=np.stack([step.where[0] for step in steps]),
+        whether=np.stack([step.whether[0] for step in steps]),
+        thresholds=np.stack([step.thresholds[0] for step in steps]),
+        t=np.array([step.t for step in steps], np.float32),
         concepts=np.array(steps[0].concepts),
     )
     names = steps[0].concepts
-    named = [c for c, there in zip(names, mentions([prompt], names)[0], strict=True) if there]
+    named = [c for c, mentioned in zip(names, mentions([prompt], names)[0], strict=True) if mentioned]
     about = {"prompt": prompt, "seed": seed, "tokens_cut": cut, "named": named, "method": method}
     (folder / "layout.json").write_text(json.dumps(about, indent=2) + "\n", encoding="utf-8")
     rows = [
-        {"t": round(one.t, 4), "shares": {c: round(float(one.mask(c)[0].mean()), 4) for c in named}} for one in steps
+        {"t": round(step.t, 4), "shares": {c: round(float(step.mask(c)[0].mean()), 4) for c in named}} for step in steps
     ]
     return {"prompt": prompt, "seed": seed, "out": str(folder), "method": method, "named": named, "steps": rows}
 
@@ -202,7 +202,7 @@ def _predictor(
 
 def _check_table(config: RunConfig, path: str, made: Any) -> None:
     """Refuse labels of another model, sampling or autoencoders than the configuration's."""
-    others = differing(fingerprint(config), made, {Effect.PICTURES, Effect.CODES}, last_bits=False)
+    others = differing(fingerprint_of(config), made, {Effect.PICTURES, Effect.CODES}, last_bits=False)
     if others:
         raise InputError(
             f"The configuration is not the one {path} was made with; these differ: {', '.join(others)}. "

@@ -64,9 +64,9 @@ def steer_pictures(
         plain = sample(generator, prompt, seed + i, [], saes)
         for name, version in {"plain": (), **versions}.items():
             own = [edit for edit in version if not edit.images or i in edit.images]
-            mine = [replace(edit, images=()) for edit in own]
-            picture = sample(generator, prompt, seed + i, mine, saes) if name != "plain" else plain
-            record = {"prompt": prompt, "seed": seed + i, "edits": [edit.as_dict() for edit in mine]}
+            own_edits = [replace(edit, images=()) for edit in own]
+            picture = sample(generator, prompt, seed + i, own_edits, saes) if name != "plain" else plain
+            record = {"prompt": prompt, "seed": seed + i, "edits": [edit.as_dict() for edit in own_edits]}
             row["files"][name] = f"{i}-{name}.png"
             (folder / row["files"][name]).write_bytes(png_with(picture, record))
             row["edits"] += [edit.digest for edit in own]

@@ -81,10 +81,19 @@ def evaluate_steering(config: RunConfig, run: str, quick: bool = False, out: str
         load_classifier(settings.classifier, settings.words)
     vocabulary = Vocabulary(config.vocabulary)
     prompts = [p for p in read_prompts(config.prompts) if split_of(p, config.heldout) == "heldout"]
-    marks = {"run": folder.read_json("run.json"), "concepts": vocabulary.concepts, "classifier": settings.classifier}
-    marks |= {"words": settings.words, "seed": config.seed, "batch_size": config.batch_size, "dtype": settings.dtype}
-    about = provenance(marks, portable_config(config))
-    work = (RunFolder(out) if out else folder.inside("steer")).open_or_create(marks)
+    fingerprint = {
+        "run": folder.read_json("run.json"),
+        "concepts": vocabulary.concepts,
+        "classifier": settings.classifier,
+    }
+    fingerprint |= {
+        "words": settings.words,
+        "seed": config.seed,
+        "batch_size": config.batch_size,
+        "dtype": settings.dtype,
+    }
+    about = provenance(fingerprint, portable_config(config))
+    work = (RunFolder(out) if out else folder.inside("steer")).open_or_create(fingerprint)
     build = partial(SteerWorker, config.stages, settings, vocabulary.concepts, config.seed)
     task = Task(build, pa.concat_tables, _lost)
     with work.lock(), Executor(config) as executor:

@@ -81,15 +81,15 @@ class Api:
 
     async def note(self, request: Request) -> Response:
         """Keep one."""
-        found = await asked(request, "site", "feature", "star", "text")
+        body = await asked(request, "site", "feature", "star", "text")
         features = {site.slug: known.names for site, known in self._world.known.items()}
-        await asyncio.to_thread(self._world.notes.put, *note_of(found, features))
+        await asyncio.to_thread(self._world.notes.put, *note_of(body, features))
         return JSONResponse(self._world.notes.all())
 
     async def place(self, request: Request) -> Response:
         """Which features fire at a place of a picture."""
-        found = await asked(request, "prompt", "seed", "x", "y")
-        start, place = start_of(found), place_of(found)
+        body = await asked(request, "prompt", "seed", "x", "y")
+        start, place = start_of(body), place_of(body)
         studio = await asyncio.to_thread(self._world.studio)
         drawn = await asyncio.to_thread(studio.draw, start)
         return JSONResponse({"sites": features_at(drawn.codes, self._world.known, *place)})
@@ -123,8 +123,8 @@ class Api:
 
     async def edit(self, request: Request) -> Response:
         """The picture with edits, what they did, and how to do the same elsewhere."""
-        found = await asked(request, "prompt", "seed", "edits")
-        start, edits = start_of(found), edits_of(found)
+        body = await asked(request, "prompt", "seed", "edits")
+        start, edits = start_of(body), edits_of(body)
         return JSONResponse(await asyncio.to_thread(_edited, self._world, start, edits))
 
 

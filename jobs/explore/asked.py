@@ -31,25 +31,25 @@ async def asked(request: Request, *keys: str) -> dict[str, Any]:
         if len(content) > MOST_BYTES:
             raise Refused(413, f"A request holds at most {MOST_BYTES:,} bytes.")
     try:
-        found = json.loads(content.decode("utf-8"), parse_constant=_no_constant)
+        body = json.loads(content.decode("utf-8"), parse_constant=_no_constant)
     except (ValueError, RecursionError) as error:
         raise Refused(400, f"The request is not valid JSON: {str(error).splitlines()[0]}.") from error
-    if not isinstance(found, dict):
+    if not isinstance(body, dict):
         raise Refused(400, f"The request must be an object with {', '.join(keys)}.")
-    if unknown := sorted(set(found) - set(keys)):
+    if unknown := sorted(set(body) - set(keys)):
         raise Refused(400, f"The request has the unknown key {unknown[0]!r}; accepted: {', '.join(keys)}.")
-    if missing := [key for key in keys if key not in found]:
+    if missing := [key for key in keys if key not in body]:
         raise Refused(400, f"The request lacks {missing[0]!r}.")
-    return found
+    return body
 
 
 def _no_constant(name: str) -> Any:
     raise ValueError(f"{name} is no number of JSON")
 
 
-def start_of(found: Mapping[str, Any]) -> Start:
+def start_of(body: Mapping[str, Any]) -> Start:
     """The picture that is meant."""
-    prompt, seed = found["prompt"], found["seed"]
+    prompt, seed = body["prompt"], body["seed"]
     if not isinstance(prompt, str) or len(prompt) > LONGEST_PROMPT:
         raise InputError(f"prompt must be text of at most {LONGEST_PROMPT:,} letters.")
     try:
@@ -61,9 +61,9 @@ def start_of(found: Mapping[str, Any]) -> Start:
     return Start(prompt, seed)
 
 
-def edits_of(found: Mapping[str, Any]) -> list[Edit]:
+def edits_of(body: Mapping[str, Any]) -> list[Edit]:
     """The edits, as `gazetteer steer` reads them from a file; masks must be given, not named."""
-    rows = found["edits"]
+    rows = body["edits"]
     if not isinstance(rows, list) or len(rows) > MOST_EDITS:
         raise InputError(f"edits must be a list of at most {MOST_EDITS}.")
     edits = []
@@ -78,10 +78,10 @@ def edits_of(found: Mapping[str, Any]) -> list[Edit]:
     return edits
 
 
-def place_of(found: Mapping[str, Any]) -> tuple[float, float]:
+def place_of(body: Mapping[str, Any]) -> tuple[float, float]:
     """x and y as shares of width and height."""
     for name in ("x", "y"):
-        value = found[name]
+        value = body[name]
         if (
             isinstance(value, bool)
             or not isinstance(value, int | float)
@@ -89,12 +89,12 @@ def place_of(found: Mapping[str, Any]) -> tuple[float, float]:
             or not 0 <= value <= 1
         ):
             raise InputError(f"{name} is a share of the picture's side, 0 to 1, not {value!r}.")
-    return float(found["x"]), float(found["y"])
+    return float(body["x"]), float(body["y"])
 
 
-def note_of(found: Mapping[str, Any], sites: Mapping[str, Mapping[int, Any]]) -> tuple[str, int, Note]:
+def note_of(body: Mapping[str, Any], sites: Mapping[str, Mapping[int, Any]]) -> tuple[str, int, Note]:
     """Site, feature and note; `Refused` (404) for a feature that the run does not have."""
-    site, feature, star, text = (found[name] for name in ("site", "feature", "star", "text"))
+    site, feature, star, text = (body[name] for name in ("site", "feature", "star", "text"))
     if not isinstance(star, bool) or not isinstance(text, str):
         raise InputError("A note has a star, true or false, and a text.")
     if not isinstance(site, str) or site not in sites:

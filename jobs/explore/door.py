@@ -84,10 +84,10 @@ class Door:
 
     def _cookie_token(self, headers: Headers) -> str:
         try:
-            found = SimpleCookie(headers.get("cookie", "")).get(self._cookie)
+            cookie = SimpleCookie(headers.get("cookie", "")).get(self._cookie)
         except CookieError:
             return ""
-        return found.value if found else ""
+        return cookie.value if cookie else ""
 
     def _new_cookie(self, scope: Scope) -> dict[str, str]:
         """The token as a cookie for who has named it in the address."""

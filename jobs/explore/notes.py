@@ -29,7 +29,7 @@ class Notes:
     def __init__(self, run: RunFolder) -> None:
         """Raises InputError when the file is damaged: it is a person's work, and not written over."""
         self._run, self._lock = run, threading.Lock()
-        self._all = {key: _note(run, key, one) for key, one in _rows(run).items()}
+        self._all = {key: _note(run, key, note) for key, note in _rows(run).items()}
 
     def all(self) -> dict[str, dict[str, Any]]:
         """Every note, as plain values."""
@@ -46,17 +46,17 @@ class Notes:
         if len(note.text) > LONGEST:
             raise InputError(f"A note has at most {LONGEST:,} letters; this one has {len(note.text):,}.")
         with self._lock:
-            kept = {**self._all, f"{site}/{feature}": note}
-            kept = {key: one for key, one in kept.items() if one != Note()}
-            self._run.write_json(FILE, {key: asdict(one) for key, one in sorted(kept.items())})
-            self._all = kept
+            notes = {**self._all, f"{site}/{feature}": note}
+            notes = {key: note for key, note in notes.items() if note != Note()}
+            self._run.write_json(FILE, {key: asdict(note) for key, note in sorted(notes.items())})
+            self._all = notes
 
 
 def _rows(run: RunFolder) -> dict[str, Any]:
-    found = run.read_json(FILE)
-    if found is not None and not isinstance(found, dict):
+    stored = run.read_json(FILE)
+    if stored is not None and not isinstance(stored, dict):
         raise InputError(f"{run.path}/_meta/{FILE} holds no notes; move it away and start again.")
-    return found or {}
+    return stored or {}
 
 
 def _note(run: RunFolder, key: str, raw: Any) -> Note:

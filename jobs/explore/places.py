@@ -31,13 +31,13 @@ def read_known(run: RunFolder) -> dict[Site, Known]:
     """By site."""
     table = run.read_final("features", [*SITE_COLUMNS, "feature", "best_label", "max_activation"])
     columns = {name: table[name].to_pylist() for name in ("feature", "best_label", "max_activation")}
-    found = {}
+    known = {}
     for site, rows in rows_by_site(table).items():
         numbers = [columns["feature"][row] for row in rows]
         names = dict(zip(numbers, (columns["best_label"][row] for row in rows), strict=True))
         peaks = dict(zip(numbers, (columns["max_activation"][row] or 0.0 for row in rows), strict=True))
-        found[site] = Known(names, peaks)
-    return found
+        known[site] = Known(names, peaks)
+    return known
 
 
 def features_at(
@@ -48,7 +48,7 @@ def features_at(
     Of each feature: its number, name, activation there, what share that is of its largest anywhere in the run (None
     where it fired in no picture of it), and its map over the whole picture, packed for the page.
     """
-    found = []
+    firing = []
     for site in sorted(codes, key=site_order):
         code = codes[site]
         row, column = min(int(y * code.height), code.height - 1), min(int(x * code.width), code.width - 1)
@@ -60,7 +60,7 @@ def features_at(
         order = np.argsort(-shares, kind="stable")[:most]
         chosen = numbers[order]
         packed = _packed(code, chosen)
-        found.append(
+        firing.append(
             {
                 **{"site": site.slug, "active": len(numbers)},
                 **site.columns(),
@@ -77,7 +77,7 @@ def features_at(
                 ],
             }
         )
-    return found
+    return firing
 
 
 def _share(value: float, peak: float) -> float:

@@ -58,8 +58,8 @@ def record(edits: Sequence[Edit], prompt: str, seed: int) -> dict[str, Any]:
 def _listed(value: Any) -> Any:
     """Tuples as lists."""
     if isinstance(value, Mapping):
-        return {name: _listed(one) for name, one in value.items()}
-    return [_listed(one) for one in value] if isinstance(value, list | tuple) else value
+        return {name: _listed(item) for name, item in value.items()}
+    return [_listed(item) for item in value] if isinstance(value, list | tuple) else value
 
 
 def _call(name: str, values: Mapping[str, Any]) -> str:
@@ -71,5 +71,5 @@ def _value(key: str, value: Any) -> str:
     if key == "region":
         return _call("Region", value)
     if key == "targets":
-        return f"({''.join(_call('Target', one) + ', ' for one in value).rstrip()})"
+        return f"({''.join(_call('Target', item) + ', ' for item in value).rstrip()})"
     return repr(tuple(value)) if isinstance(value, list) else repr(value)

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from gazetteer.data.core.settings import Effect
 from gazetteer.data.runs.folder import RunFolder
-from gazetteer.jobs.config.fingerprint import SETTINGS, differing, fingerprint
+from gazetteer.jobs.config.fingerprint import SETTINGS, differing, fingerprint_of
 from gazetteer.jobs.config.schema import RunConfig, load_config
 from gazetteer.jobs.experiments.layout import check_config
 
@@ -19,7 +19,7 @@ def overrides_of(run: RunFolder, path: str | None, overrides: Sequence[str]) -> 
     """
     recorded = run.read_json("run.json") or {}
     shaping = {Effect.PICTURES, Effect.CODES}
-    keys = differing(fingerprint(load_config(path, overrides)), recorded, shaping, last_bits=False)
+    keys = differing(fingerprint_of(load_config(path, overrides)), recorded, shaping, last_bits=False)
     known = [key for key in keys if key in recorded and not SETTINGS[key].about.path]
     return [*(f"{key}={json.dumps(recorded[key])}" for key in known), *overrides]
 

@@ -89,7 +89,7 @@ def atlas_of(run: RunFolder, scratch: Path, saes: str | Mapping[str, str], signa
 def _fits(atlas: Path, digest: str) -> bool:
     try:
         text = (atlas / "data" / "atlas.js").read_text(encoding="ascii")
-        found = json.loads(text.removeprefix('Atlas.put("atlas",').removesuffix(");\n"))
-        return bool(found.get("run") == digest)
+        content = json.loads(text.removeprefix('Atlas.put("atlas",').removesuffix(");\n"))
+        return bool(content.get("run") == digest)
     except (OSError, ValueError, AttributeError):
         return False

@@ -108,8 +108,8 @@ class World:
         """Every concept that was found in a picture or labels a feature, sorted; whether it labels one."""
         spatial = load_labels(self.run, kind=SPATIAL_KINDS, columns=["concept"])
         labels = set(spatial["concept"].unique().to_pylist())
-        found = set(load_segments(self.run, columns=["concept"])["concept"].unique().to_pylist())
-        ordered = sorted(labels | found, key=lambda name: (name.casefold(), name))
+        concepts = set(load_segments(self.run, columns=["concept"])["concept"].unique().to_pylist())
+        ordered = sorted(labels | concepts, key=lambda name: (name.casefold(), name))
         return {name: name in labels for name in ordered}
 
     @cached_property

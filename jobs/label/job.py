@@ -12,7 +12,7 @@ from typing import Any
 from gazetteer.data.core.errors import InputError
 from gazetteer.data.inputs.given.open import open_given
 from gazetteer.data.runs.folder import RunFolder
-from gazetteer.jobs.config.fingerprint import REUSABLE, differing, fingerprint
+from gazetteer.jobs.config.fingerprint import REUSABLE, differing, fingerprint_of
 from gazetteer.jobs.config.schema import RECORD, RunConfig
 from gazetteer.jobs.label import shards as plan
 from gazetteer.jobs.label.failures import open_failures
@@ -43,7 +43,7 @@ def label(
         GazetteerError: too many pictures failed, no space left, or workers that keep dying.
     """
     store = RunFolder(out)
-    marks = fingerprint(config)
+    fingerprint = fingerprint_of(config)
     pool = plan.read_pool(config)
     if config.pictures.kind:
         if reuse is not None:
@@ -53,11 +53,11 @@ def label(
         # Fewer are there than were asked for: progress and shares of failures count what there is.
         config = replace(config, images=min(config.images, len(open_given(config.pictures, config.seed))))
     if reuse is not None:
-        require_reusable(marks, reuse)
+        require_reusable(fingerprint, reuse)
     fresh = not store.exists()
     if fresh:  # what is refused leaves no trace
         _check(config)
-    store.open_or_create(marks)
+    store.open_or_create(fingerprint)
     with store.lock():
         manifest = _finished(store)
         if manifest is not None and not (retry_failed and open_failures(store)):
@@ -70,7 +70,7 @@ def label(
         store.clear_success()
         store.write_json(RECORD, dataclasses.asdict(config))
         store.committed(verify=True)
-        with LabelRun(config, store, marks, reuse) as run:
+        with LabelRun(config, store, fingerprint, reuse) as run:
             run.carry_out(pool, retry_failed)
             before = store.shard_ids()
             if before != sorted(store.committed(verify=True)):  # damaged while the run went on
@@ -95,11 +95,11 @@ def _finished(store: RunFolder) -> dict[str, Any] | None:
     return None if problems else manifest
 
 
-def require_reusable(marks: Mapping[str, Any], base: str | Path) -> None:
+def require_reusable(fingerprint: Mapping[str, Any], base: str | Path) -> None:
     """InputError, naming the keys, unless `base` is a run whose pictures and segments are those of these settings."""
     store = RunFolder(base)
     if not store.exists():
         raise InputError(f"{base} is not a run folder: _meta/run.json is missing; nothing can be reused.")
-    others = differing(marks, store.read_json("run.json"), REUSABLE)
+    others = differing(fingerprint, store.read_json("run.json"), REUSABLE)
     if others:
         raise InputError(f"The pictures or segments of {base} were made with other settings: {', '.join(others)}.")

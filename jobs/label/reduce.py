@@ -60,7 +60,7 @@ def reduce_run(
     """
     sizes = known_sites(feature_counts)
     shapes = code_shapes(store)
-    found: SiteTables = {}
+    tables_of: SiteTables = {}
     if shapes:
         large = pictures * len(shapes) >= PARALLEL_FROM
         run = share_out if large else run_serial
@@ -76,21 +76,21 @@ def reduce_run(
         jobs = [Job(sites[0].slug, tuple(sites)) for sites in batches]
 
         def done(job: Job, tables: SiteTables) -> None:
-            found.update(tables)
-            log.info("reduced %d of %d sites", len(found), len(shapes), extra={"site": job.id})
+            tables_of.update(tables)
+            log.info("reduced %d of %d sites", len(tables_of), len(shapes), extra={"site": job.id})
 
         run(task, jobs, done)
-    return join_sites(found, sizes, model, images_wanted)
+    return join_sites(tables_of, sizes, model, images_wanted)
 
 
 def _pictures(shards: Sequence[str], run: Run, reader: PictureReader, jobs: int) -> Pictures:
     """The pictures of every shard, read in so many jobs."""
     step = -(-len(shards) // jobs)
     cuts = [tuple(shards[at : at + step]) for at in range(0, len(shards), step)]
-    found: dict[str, Pictures] = {}
+    pictures_of: dict[str, Pictures] = {}
     task = Task(partial(_itself, reader), join_pictures, _cannot_lose, pool=PoolConfig(workers=0))
-    run(task, [Job(cut[0], cut) for cut in cuts], lambda job, pictures: found.update({job.id: pictures}))
-    return join_pictures([found[cut[0]] for cut in cuts])
+    run(task, [Job(cut[0], cut) for cut in cuts], lambda job, pictures: pictures_of.update({job.id: pictures}))
+    return join_pictures([pictures_of[cut[0]] for cut in cuts])
 
 
 def _itself(worker: Any) -> Any:

@@ -87,4 +87,4 @@ def totals(commits: Mapping[str, Commit]) -> dict[str, Any]:
 
 def feature_counts(config: RunConfig) -> dict[Site, int]:
     """Features per site, dead ones included, from the autoencoders' own configurations."""
-    return {site: int(one["n"]) for site, one in configs(config.saes, config.generation.sites).items()}
+    return {site: int(sae["n"]) for site, sae in configs(config.saes, config.generation.sites).items()}

@@ -40,18 +40,18 @@ class LabelRun:
     """One process's work on a run; starts its executor only when there is something to do."""
 
     def __init__(
-        self, config: RunConfig, store: RunFolder, marks: dict[str, Any], reuse: str | Path | None = None
+        self, config: RunConfig, store: RunFolder, fingerprint: dict[str, Any], reuse: str | Path | None = None
     ) -> None:
-        self.config, self.store, self.marks = config, store, marks
-        self.provenance = provenance(marks, portable_config(config))
-        self.pictures = picture_digest(marks)
+        self.config, self.store, self.fingerprint = config, store, fingerprint
+        self.provenance = provenance(fingerprint, portable_config(config))
+        self.pictures = picture_digest(fingerprint)
         self.started = time.monotonic()
         self.features = feature_counts(config)
         self.tally = Tally(store, config.images, config.max_failed_fraction)
         self.explained = self.loading_said = False
         self.executor = Executor(config, self._last_words)
         build = partial(Stages, config.stages, reuse=str(reuse or ""))
-        checked = checking(build, same_copies(sources(config, marks), store))
+        checked = checking(build, same_copies(sources(config, fingerprint), store))
         seal = partial(publish_shard, store.workshop(self.provenance))
         self.task = Task(checked, join_results, lost_item, STAGES, config.limits.picture_seconds, seal)
         self.state = RunState(partial(store.write_json, "progress.json"))
@@ -189,19 +189,19 @@ class LabelRun:
         written = {n: self.store.write_final(n, table, self.provenance) for n, table in sorted(tables.items())}
         reduced = time.monotonic() - start
         commits = self.store.committed()
-        found = totals(commits)
-        if found["features_cut"]:
-            cut = f"{found['features_cut']} active features of cells found no slot in the codes"
+        sums = totals(commits)
+        if sums["features_cut"]:
+            cut = f"{sums['features_cut']} active features of cells found no slot in the codes"
             print(f"{cut}: the weakest of cells with more than an SAE's k or max_k", flush=True, file=sys.stderr)
-        seconds = {"reduce": reduced, **found["seconds"]}
+        seconds = {"reduce": reduced, **sums["seconds"]}
         manifest = {
-            **found,
+            **sums,
             "shards": sorted(commits),
             "tables": written,
             "failing": open_failures(self.store),
             "seconds": {stage: round(spent, 1) for stage, spent in sorted(seconds.items())},
             "wall_seconds": round(time.monotonic() - self.started, 1),
-            "fingerprint": self.marks,
+            "fingerprint": self.fingerprint,
         }
         self.store.finish(manifest)
         write_card(self.store)

@@ -92,8 +92,8 @@ def print_summary(summary: dict[str, Any], before: bool = False) -> None:
         print("\nbest labels by kind: " + ", ".join(f"{count} {kind}" for kind, count in summary["kinds"].items()))
     if summary["concepts"]:
         print("features best labelled with where a concept is (best held-out IoU):")
-        found = (f"{c['concept']} {c['features']} ({_iou(c['best_heldout_iou'])})" for c in summary["concepts"])
-        print("  " + ", ".join(found))
+        best = (f"{c['concept']} {c['features']} ({_iou(c['best_heldout_iou'])})" for c in summary["concepts"])
+        print("  " + ", ".join(best))
     else:
         print()
         labelled = any(summary["kinds"].values())
@@ -110,15 +110,15 @@ def _iou(value: float | None) -> str:
 
 def _concepts(labels: Any) -> list[dict[str, Any]]:
     """Per concept: how many features it is the best label of as a thing, stuff or part, and their best held-out IoU."""
-    found: dict[str, list[float]] = defaultdict(list)
+    ious: dict[str, list[float]] = defaultdict(list)
     for row in labels.to_pylist():
         if row["rank"] == 1 and row["kind"] in SPATIAL_KINDS:
-            found[row["concept"]].append(np.nan if row["heldout_dataset_iou"] is None else row["heldout_dataset_iou"])
+            ious[row["concept"]].append(np.nan if row["heldout_dataset_iou"] is None else row["heldout_dataset_iou"])
     return [
         {
             "concept": concept,
             "features": len(values),
             "best_heldout_iou": None if np.isnan(values).all() else round(float(np.nanmax(values)), 4),
         }
-        for concept, values in sorted(found.items())
+        for concept, values in sorted(ious.items())
     ]

@@ -49,8 +49,10 @@ class Table:
 def tables_of(names: Iterable[str]) -> list[Table]:
     """The tables that lie among the file names of a run, in a reader's order."""
     names = list(names)
-    found = [Table(table, f"{table}.parquet", schema) for table, schema in ALL_FINALS.items()
+    tables = [Table(table, f"{table}.parquet", schema) for table, schema in ALL_FINALS.items()
              if f"{table}.parquet" in names]  # fmt: skip
-    found += [Table(table, f"{table}/*.parquet", schema) for table, schema in PART_TABLES.items()
+    tables += [Table(table, f"{table}/*.parquet", schema) for table, schema in PART_TABLES.items()
               if any(name.startswith(f"{table}/") for name in names)]  # fmt: skip
-    return sorted(found, key=lambda table: (FIRST.index(table.name) if table.name in FIRST else len(FIRST), table.name))
+    return sorted(
+        tables, key=lambda table: (FIRST.index(table.name) if table.name in FIRST else len(FIRST), table.name)
+    )

@@ -61,17 +61,17 @@ def stopped_pairs(run: RunFolder, images: int) -> dict[str, Any]:
     }
 
 
-def print_stopped(found: dict[str, Any], images: int, what: str = "nothing") -> None:
+def print_stopped(stopped: dict[str, Any], images: int, what: str = "nothing") -> None:
     """The same as text: why nothing was labelled, or `what` that was not."""
-    if not found["pairs"]:
+    if not stopped["pairs"]:
         print(f"why {what} is labelled: no feature ever fired in a picture that shows a concept")
         return
-    print(f"why {what} is labelled, of {found['pairs']} pairs of a feature and a concept that were seen together:")
-    for row in found["rules"]:
+    print(f"why {what} is labelled, of {stopped['pairs']} pairs of a feature and a concept that were seen together:")
+    for row in stopped["rules"]:
         alone = f", {row['stopped_alone']} of them by this alone" if row["stopped_alone"] else ""
         print(f"  {row['stopped']:>9} have {row['rule']}{alone}")
-    if found["images_needed"] and found["images_needed"] > images:
+    if stopped["images_needed"] and stopped["images_needed"] > images:
         print(
-            f"half of those with too few pictures would have enough with images={found['images_needed']} "
+            f"half of those with too few pictures would have enough with images={stopped['images_needed']} "
             f"instead of {images}"
         )

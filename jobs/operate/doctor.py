@@ -51,18 +51,18 @@ def examine(model: str | None = None) -> dict[str, Any]:
 
 def _devices(torch: Any) -> list[dict[str, Any]]:
     """What `device:` may name here: name and memory in GB, None where unknown."""
-    found: list[dict[str, Any]] = [{"device": "cpu", "name": platform.machine(), "memory_gb": None}]
+    devices: list[dict[str, Any]] = [{"device": "cpu", "name": platform.machine(), "memory_gb": None}]
     for index in range(torch.cuda.device_count()):
         about = torch.cuda.get_device_properties(index)
-        found.append({"device": f"cuda:{index}", "name": about.name, "memory_gb": round(about.total_memory / 1e9, 1)})
+        devices.append({"device": f"cuda:{index}", "name": about.name, "memory_gb": round(about.total_memory / 1e9, 1)})
     if torch.backends.mps.is_available():
-        found.append({"device": "mps", "name": "Apple GPU", "memory_gb": None})
-    return found
+        devices.append({"device": "mps", "name": "Apple GPU", "memory_gb": None})
+    return devices
 
 
 def _existing(folder: Path) -> Path:
     """The folder, or the nearest one above it that exists."""
-    return next(one for one in (folder, *folder.parents) if one.exists())
+    return next(parent for parent in (folder, *folder.parents) if parent.exists())
 
 
 def print_report(report: dict[str, Any]) -> None:

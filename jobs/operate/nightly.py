@@ -14,7 +14,7 @@ from gazetteer.data.core.digests import digest_json
 from gazetteer.data.core.errors import GazetteerError, InputError
 from gazetteer.data.runs.commits import check_name
 from gazetteer.data.runs.folder import RunFolder
-from gazetteer.jobs.config.fingerprint import REUSABLE, differing, fingerprint
+from gazetteer.jobs.config.fingerprint import REUSABLE, differing, fingerprint_of
 from gazetteer.jobs.config.schema import RunConfig
 from gazetteer.jobs.label.job import label
 from gazetteer.jobs.label.logs import log_file, logging_to
@@ -71,21 +71,21 @@ class _Night:
             if missing:
                 return row | {"outcome": "unfinished", "message": f"no finished autoencoder for {', '.join(missing)}"}
             config = dataclasses.replace(self.config, saes=str(folder))
-            marks = fingerprint(config)
-            name = f"{folder.name}-{digest_json(marks)[:12]}"
+            fingerprint = fingerprint_of(config)
+            name = f"{folder.name}-{digest_json(fingerprint)[:12]}"
             row["run"] = name
             known = self.runs.get(name, {})
             if known.get("deleted"):
                 return row | {"outcome": "deleted", "message": "labelled before, and deleted since by --keep"}
             if known.get("complete") and self._open(name).is_complete():
                 return row | {"outcome": "there"}
-            return row | self._label(config, name, folder.name, marks)
+            return row | self._label(config, name, folder.name, fingerprint)
         except GazetteerError as error:
             log.warning("Checkpoint %s could not be labelled: %s", folder.name, error)
             return row | {"outcome": "failed", "message": str(error)}
 
-    def _label(self, config: RunConfig, name: str, checkpoint: str, marks: dict[str, Any]) -> dict[str, Any]:
-        base = self._base(name, marks)
+    def _label(self, config: RunConfig, name: str, checkpoint: str, fingerprint: dict[str, Any]) -> dict[str, Any]:
+        base = self._base(name, fingerprint)
         out = self._at(name)
         with logging_to(*log_file(out)):
             manifest = label(config, out, reuse=base and self._at(base))
@@ -100,18 +100,22 @@ class _Night:
         failing = len(manifest["failing"])
         return {"outcome": "labelled", "images": made, "replayed": replayed, "failing": failing, "message": how}
 
-    def _base(self, name: str, marks: dict[str, Any]) -> str | None:
+    def _base(self, name: str, fingerprint: dict[str, Any]) -> str | None:
         """The last complete run with the same pictures and segments."""
-        for one in reversed(self._complete()):
-            store = self._open(one)
-            if one != name and not differing(marks, store.read_json("run.json"), REUSABLE) and store.is_complete():
-                return one
+        for earlier in reversed(self._complete()):
+            store = self._open(earlier)
+            if (
+                earlier != name
+                and not differing(fingerprint, store.read_json("run.json"), REUSABLE)
+                and store.is_complete()
+            ):
+                return earlier
         return None
 
     def _complete(self) -> list[str]:
         """Runs that are complete and still there, in the natural order of their checkpoints, then of completion."""
-        there = [name for name, run in self.runs.items() if run.get("complete") and not run.get("deleted")]
-        return sorted(there, key=lambda name: (natural(self.runs[name]["checkpoint"]), self.runs[name]["complete"]))
+        complete = [name for name, run in self.runs.items() if run.get("complete") and not run.get("deleted")]
+        return sorted(complete, key=lambda name: (natural(self.runs[name]["checkpoint"]), self.runs[name]["complete"]))
 
     def latest(self) -> str | None:
         """The run that `latest` shall name: the last that is complete indeed."""
@@ -161,19 +165,19 @@ def natural(name: str) -> list[tuple[int, int, str]]:
     return [(0, int(part), "") if part.isdigit() else (1, 0, part) for part in parts]
 
 
-def print_nightly(found: dict[str, Any]) -> None:
+def print_nightly(result: dict[str, Any]) -> None:
     """The night's work as text."""
-    for row in found["checkpoints"]:
+    for row in result["checkpoints"]:
         print(f"{row['checkpoint']:<28}{row['outcome']:<12}{row['message']}")
-    print(f"latest: {found['latest'] or 'none yet'}")
-    if found["deleted"]:
-        print(f"deleted: {', '.join(found['deleted'])}")
+    print(f"latest: {result['latest'] or 'none yet'}")
+    if result["deleted"]:
+        print(f"deleted: {', '.join(result['deleted'])}")
 
 
 def _checkpoints(folder: Path, config: RunConfig) -> list[Path]:
     if not folder.is_dir():
         raise InputError(f"There is no folder of checkpoints {folder}.")
-    found = [one for one in folder.iterdir() if one.is_dir() and not one.name.startswith(".")]
-    if {one.name for one in found} & {site.slug for site in config.generation.sites}:
+    folders = [child for child in folder.iterdir() if child.is_dir() and not child.name.startswith(".")]
+    if {sae.name for sae in folders} & {site.slug for site in config.generation.sites}:
         raise InputError(f"{folder} is one checkpoint itself; give the folder that holds it.")
-    return sorted(found, key=lambda one: natural(one.name))
+    return sorted(folders, key=lambda sae: natural(sae.name))

@@ -19,7 +19,7 @@ from gazetteer.data.core.settings import Effect
 from gazetteer.data.runs.commits import Commit
 from gazetteer.data.runs.folder import RunFolder
 from gazetteer.diffusion.flops import ModelCost, model_cost
-from gazetteer.jobs.config.fingerprint import differing, fingerprint
+from gazetteer.jobs.config.fingerprint import differing, fingerprint_of
 from gazetteer.jobs.config.schema import RunConfig
 from gazetteer.jobs.operate.rates import RANGE, Rates, seconds_of
 from gazetteer.labeling.pipeline.checks import check_saes, check_widths
@@ -75,7 +75,7 @@ def plan(config: RunConfig, rates: Rates) -> dict[str, Any]:
         assumed.append("operations of the denoiser from the weights of its blocks, as they cannot be counted")
     branches = model.branches(config.generation)
     images = config.images
-    encode = sum(2 * _cells(model, site.block) * int(one["d"]) * int(one["n"]) for site, one in saes.items())
+    encode = sum(2 * _cells(model, site.block) * int(sae["d"]) * int(sae["n"]) for site, sae in saes.items())
     sampling = branches * (model.calls * model.denoiser + model.text)
     detect = round(detector_flops(config.detector, model.height, model.width, captions)) if captions else 0
     segment = sum(segmenter_flops(config.segmenter, max(1, round(segments))))
@@ -92,7 +92,7 @@ def plan(config: RunConfig, rates: Rates) -> dict[str, Any]:
         "images": images,
         "shards": shards,
         "sites": len(saes),
-        "features": sum(int(one["n"]) for one in saes.values()),
+        "features": sum(int(sae["n"]) for sae in saes.values()),
         "counts": _counts(images, model, branches, len(captions), segments),
         "flops": flops,
         "bytes": _bytes_like(config, shards, *reference) if reference else _bytes(config, model, saes, shards),
@@ -126,9 +126,9 @@ def _saes(config: RunConfig, model: ModelCost, assumed: list[str]) -> dict[Any, 
     """Every site's d, n and k: of the autoencoders that are there, or as `gazetteer sae train` will make them."""
     sites = config.generation.sites
     if config.sae is None or not yet_to_be_made(config.saes, sites):
-        found = check_saes(config.saes, sites, config.sae_check.signal)
-        check_widths(config.saes, found, {block: width for block, (_, _, width) in model.blocks.items()})
-        return found
+        sites_checked = check_saes(config.saes, sites, config.sae_check.signal)
+        check_widths(config.saes, sites_checked, {block: width for block, (_, _, width) in model.blocks.items()})
+        return sites_checked
     assumed.append(f"autoencoders as sae.train makes them, for {config.saes} has none yet")
     shapes = {site: config.sae.train.shape(model.blocks[site.block][2]) for site in sites}
     return {site: {"d": shape.d, "n": shape.n, "k": shape.k, "slots": shape.slots} for site, shape in shapes.items()}
@@ -155,12 +155,12 @@ def _captions(config: RunConfig, assumed: list[str]) -> list[int]:
 def _bytes(config: RunConfig, model: ModelCost, saes: dict[Any, dict[str, Any]], shards: int) -> dict[str, int]:
     """Bytes of the tables by what the embedded models' run measured; evidence is an upper bound."""
     codes = 0.0
-    for site, one in saes.items():
-        used = VALUE_BYTES + INDEX_SHARE * math.log2(int(one["n"])) / 8
-        codes += _cells(model, site.block) * (int(one["k"]) * used + (_slots(one) - int(one["k"])) * UNUSED_BYTES)
+    for site, sae in saes.items():
+        used = VALUE_BYTES + INDEX_SHARE * math.log2(int(sae["n"])) / 8
+        codes += _cells(model, site.block) * (int(sae["k"]) * used + (_slots(sae) - int(sae["k"])) * UNUSED_BYTES)
     concepts = max(1.0, len(Vocabulary(config.vocabulary).base) or SEGMENTS)
     present = min(concepts, SEGMENTS * config.shard_size)
-    rows = sum(int(one["n"]) for one in saes.values()) * (1 + present)  # every feature with every concept
+    rows = sum(int(sae["n"]) for sae in saes.values()) * (1 + present)  # every feature with every concept
     side = math.sqrt(model.height * model.width) / 128
     pixel = DRAWN_BYTES if max(model.height, model.width) <= DRAWN_SIDE else PIXEL_BYTES
     return {
@@ -243,30 +243,32 @@ def _measured(config: RunConfig, path: str) -> tuple[Measured, dict[str, Any]]:
         InputError: the run has no shard, or its models or sites are others.
     """
     store = RunFolder(path)
-    marks = store.read_json("run.json") or {}
-    found = Measured(store.committed().values() if marks else ())
-    if not found.images:
+    fingerprint = store.read_json("run.json") or {}
+    measured = Measured(store.committed().values() if fingerprint else ())
+    if not measured.images:
         raise InputError(f"{path} holds no pictures to measure by; --like takes a run that gazetteer label made.")
     shaping = {Effect.PICTURES, Effect.CODES, Effect.SEGMENTS}
-    others = set(differing(fingerprint(config), marks, shaping)) - {"generation.steps", "generation.guidance"}
+    others = set(differing(fingerprint_of(config), fingerprint, shaping)) - {"generation.steps", "generation.guidance"}
     if others:
         raise InputError(f"{path} was made with other models or sites; these differ: {', '.join(sorted(others))}.")
-    return found, marks
+    return measured, fingerprint
 
 
-def _seconds_like(config: RunConfig, model: ModelCost, found: Measured, marks: dict[str, Any]) -> dict[str, float]:
+def _seconds_like(
+    config: RunConfig, model: ModelCost, measured: Measured, fingerprint: dict[str, Any]
+) -> dict[str, float]:
     """Worker seconds a stage; those of sampling grow with the U-Net's evaluations."""
-    steps, guidance = marks["generation.steps"], marks["generation.guidance"]
+    steps, guidance = fingerprint["generation.steps"], fingerprint["generation.guidance"]
     then = dataclasses.replace(config.generation, guidance=guidance, branches=("cond",))
-    there = model_cost(config.model, steps, model.height, model.width).calls * model.branches(then)
+    calls = model_cost(config.model, steps, model.height, model.width).calls * model.branches(then)
     here = model.calls * model.branches(config.generation)
-    return {k: v * (here / there if k == "generate" else 1.0) for k, v in found.seconds(config.images).items()}
+    return {k: v * (here / calls if k == "generate" else 1.0) for k, v in measured.seconds(config.images).items()}
 
 
-def _bytes_like(config: RunConfig, shards: int, found: Measured, marks: dict[str, Any]) -> dict[str, int]:
+def _bytes_like(config: RunConfig, shards: int, measured: Measured, fingerprint: dict[str, Any]) -> dict[str, int]:
     """Bytes a table; with shards of another size evidence is taken by pictures, too much for larger ones."""
-    same = marks.get("shard_size", config.shard_size) == config.shard_size
-    return found.bytes(config.images, shards, ("evidence", "failures") if same else ("failures",))
+    same = fingerprint.get("shard_size", config.shard_size) == config.shard_size
+    return measured.bytes(config.images, shards, ("evidence", "failures") if same else ("failures",))
 
 
 def print_plan(result: dict[str, Any]) -> None:

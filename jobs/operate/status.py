@@ -28,14 +28,14 @@ def status(run: str | os.PathLike[str]) -> dict[str, Any]:
     store = RunFolder(run)
     if not store.exists():
         raise InputError(f"{run} is not a run folder: _meta/run.json is missing; run gazetteer label.")
-    found = dict.fromkeys(
+    state = dict.fromkeys(
         ("stage", "error", "images_per_second", "seconds_left", "host", "process", "started", "updated", "interval")
     )
     progress = store.read_json("progress.json") or {}
     shards = {"done": len(store.shard_ids()), "total": _planned(store), "with_failures": None}
     images: dict[str, Any] = {"done": None, "total": None, "failed": None}
-    result: dict[str, Any] = {"run": os.fspath(run), "state": "planned", **found, "failing": None}
-    result |= {key: progress[key] for key in found if key in progress}
+    result: dict[str, Any] = {"run": os.fspath(run), "state": "planned", **state, "failing": None}
+    result |= {key: progress[key] for key in state if key in progress}
     # What is committed counts: progress.json may lag behind it, or be of a process that was killed.
     shards |= {key: value for key, value in dict(progress.get("shards") or {}).items() if key != "done" and value}
     images |= dict(progress.get("images") or {})
@@ -53,27 +53,27 @@ def status(run: str | os.PathLike[str]) -> dict[str, Any]:
     return result
 
 
-def print_status(found: dict[str, Any]) -> None:
+def print_status(state: dict[str, Any]) -> None:
     """The status as text."""
-    shards, images = found["shards"], found["images"]
-    stage = f" ({found['stage']})" if found["stage"] and found["state"] in ("running", "silent", "failed") else ""
-    where = f", process {found['process']} on {found['host']} since {found['started']}" if found["host"] else ""
-    print(f"{found['run']}: {found['state']}{stage}{where}")
+    shards, images = state["shards"], state["images"]
+    stage = f" ({state['stage']})" if state["stage"] and state["state"] in ("running", "silent", "failed") else ""
+    where = f", process {state['process']} on {state['host']} since {state['started']}" if state["host"] else ""
+    print(f"{state['run']}: {state['state']}{stage}{where}")
     flawed = f", {shards['with_failures']} with failures" if shards["with_failures"] else ""
     print(f"shards    {shards['done']} of {_known(shards['total'])} committed{flawed}")
     failed = f", {images['failed']} failed" if images["failed"] else ""
     print(f"pictures  {_known(images['done'])} of {_known(images['total'])}{failed}")
-    if found["images_per_second"] is not None:
-        left = "" if found["seconds_left"] is None else f", about {found['seconds_left']:.0f} s left"
-        print(f"rate      {found['images_per_second']:.2f} pictures/s{left}")
-    if found["state"] == "complete" and found["failing"]:
-        print(f"{found['failing']} pictures failed and are in failures/; --retry-failed tries them again.")
-    if found["stage"] == "reduce" and found["state"] in ("silent", "stopped", "failed"):
+    if state["images_per_second"] is not None:
+        left = "" if state["seconds_left"] is None else f", about {state['seconds_left']:.0f} s left"
+        print(f"rate      {state['images_per_second']:.2f} pictures/s{left}")
+    if state["state"] == "complete" and state["failing"]:
+        print(f"{state['failing']} pictures failed and are in failures/; --retry-failed tries them again.")
+    if state["stage"] == "reduce" and state["state"] in ("silent", "stopped", "failed"):
         print("every picture is committed; only the final tables are missing")
-    if found["state"] == "silent":
-        print(f"It has not been heard of for {found['seconds_silent']:.0f} s; give its command again, and it resumes.")
-    if found["state"] in ("stopped", "failed"):
-        print(f"{found['error'] or 'It was stopped'}; give its command again, and it resumes.".replace(".;", ";"))
+    if state["state"] == "silent":
+        print(f"It has not been heard of for {state['seconds_silent']:.0f} s; give its command again, and it resumes.")
+    if state["state"] in ("stopped", "failed"):
+        print(f"{state['error'] or 'It was stopped'}; give its command again, and it resumes.".replace(".;", ";"))
 
 
 def _state(progress: dict[str, Any], silent: float | None) -> str:
@@ -92,7 +92,7 @@ def _planned(store: RunFolder) -> int | None:
     while (retry := store.read_json(f"retry-{number}.json")) is not None:
         plans.append(retry)
         number += 1
-    counts = [_shards(len(one["items"]), one["shard_size"]) for one in plans if one is not None]
+    counts = [_shards(len(plan["items"]), plan["shard_size"]) for plan in plans if plan is not None]
     return sum(counts) if counts else None
 
 

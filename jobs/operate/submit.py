@@ -52,10 +52,10 @@ def submit(command: Sequence[str], out: str, address: str, *, attach: bool = Fal
     """
     _check(command, address)
     jobs, prefix = RayJobs(address), _prefix(out)
-    there = jobs.numbered(prefix)
-    current = next((job for job in there.values() if not job.status.is_terminal()), None)
+    numbered = jobs.numbered(prefix)
+    current = next((job for job in numbered.values() if not job.status.is_terminal()), None)
     if current is None:
-        submission = f"{prefix}{max(there, default=0) + 1}"
+        submission = f"{prefix}{max(numbered, default=0) + 1}"
         jobs.start(entrypoint(command), submission, {"run": out})
     else:
         submission = str(current.submission_id)

@@ -38,14 +38,14 @@ def verify(run: str | Path, *, drop: bool = False) -> dict[str, Any]:
         LockedError: with `drop`, when another process holds the run.
     """
     store = RunFolder(run)
-    found = store.check()
-    planned = _planned(store, found)
-    problems = [*found.problems, *_not_as_planned(planned, found), *_stray(found)]
-    missing = [shard.id for shard in planned if shard.id not in found.shards]
+    findings = store.check()
+    planned = _planned(store, findings)
+    problems = [*findings.problems, *_not_as_planned(planned, findings), *_stray(findings)]
+    missing = [shard.id for shard in planned if shard.id not in findings.shards]
     open_shards = [shard for shard in missing if shard not in {problem.shard for problem in problems}]
-    if found.complete:
+    if findings.complete:
         problems += [Problem(f"_meta/commits/{shard}.json", "is missing", shard) for shard in open_shards]
-    verdict = DAMAGED if problems else SOUND if found.complete else UNFINISHED
+    verdict = DAMAGED if problems else SOUND if findings.complete else UNFINISHED
     if drop and problems:
         _drop(store, problems)
     return {
@@ -53,12 +53,12 @@ def verify(run: str | Path, *, drop: bool = False) -> dict[str, Any]:
         "verdict": verdict,
         "problems": [vars(problem) for problem in problems],
         "advice": _advice(run, verdict, problems, len(missing), drop),
-        "shards": len(found.shards),
+        "shards": len(findings.shards),
         "planned": len(planned),
-        "orphans": len(found.orphans),
-        "failing": _failing(store, found),
-        "rows": dict(sorted(found.rows.items())),
-        "bytes": found.bytes,
+        "orphans": len(findings.orphans),
+        "failing": _failing(store, findings),
+        "rows": dict(sorted(findings.rows.items())),
+        "bytes": findings.bytes,
     }
 
 
@@ -71,7 +71,7 @@ def print_verdict(report: dict[str, Any]) -> None:
     print(f"{report['verdict']}: {report['advice']}")
 
 
-def _planned(store: RunFolder, found: Findings) -> list[Shard]:
+def _planned(store: RunFolder, findings: Findings) -> list[Shard]:
     """Every shard that was written down; a plan that cannot be read becomes a problem."""
     shards: list[Shard] = []
     retries = (f"retry-{number}" for number in itertools.count(1))
@@ -80,33 +80,35 @@ def _planned(store: RunFolder, found: Findings) -> list[Shard]:
             part = plan.read_pass(store, name)
         except InputError:
             what = "is damaged; remove it: the same plan is made again from the same settings"
-            found.problems.append(Problem(f"_meta/{name}.json", what))
+            findings.problems.append(Problem(f"_meta/{name}.json", what))
             continue
         if part is None and name not in PASSES:
             return shards
-        if part is None and found.complete:
-            found.problems.append(Problem(f"_meta/{name}.json", "is missing"))
+        if part is None and findings.complete:
+            findings.problems.append(Problem(f"_meta/{name}.json", "is missing"))
         shards += part or []
     return shards
 
 
-def _not_as_planned(planned: list[Shard], found: Findings) -> list[Problem]:
+def _not_as_planned(planned: list[Shard], findings: Findings) -> list[Problem]:
     """Sound shards whose items are not those that were planned."""
     problems = []
     for shard in planned:
-        there = found.shards.get(shard.id)
+        stored = findings.shards.get(shard.id)
         wanted = sorted(item.image_id for item in shard.items)
-        if there is not None and there != wanted:
-            odd = sorted((Counter(wanted) - Counter(there)) + (Counter(there) - Counter(wanted)))
+        if stored is not None and stored != wanted:
+            odd = sorted((Counter(wanted) - Counter(stored)) + (Counter(stored) - Counter(wanted)))
             what = f"says other things than were planned became of {len(odd)} pictures, the first {odd[0]}"
             problems.append(Problem(f"_meta/commits/{shard.id}.json", what, shard.id))
     return problems
 
 
-def _stray(found: Findings) -> list[Problem]:
-    problems = [Problem(name, "is no part of the run; readers of the folder may choke on it") for name in found.strays]
-    if found.complete:
-        problems += [Problem(name, "is not counted by any commit record") for name in found.orphans]
+def _stray(findings: Findings) -> list[Problem]:
+    problems = [
+        Problem(name, "is no part of the run; readers of the folder may choke on it") for name in findings.strays
+    ]
+    if findings.complete:
+        problems += [Problem(name, "is not counted by any commit record") for name in findings.orphans]
     return problems
 
 
@@ -117,9 +119,9 @@ def _drop(store: RunFolder, problems: list[Problem]) -> None:
             store.drop_shard(shard)
 
 
-def _failing(store: RunFolder, found: Findings) -> int:
+def _failing(store: RunFolder, findings: Findings) -> int:
     """Pictures that failed and have no picture from a later try; as far as sound shards say."""
-    sound = sorted(found.shards)
+    sound = sorted(findings.shards)
     failed = set(store.read_table("failures", sound, ["item"])["item"].to_pylist())
     return len(failed - set(store.read_table("images", sound, ["image_id"])["image_id"].to_pylist()))
 

@@ -38,34 +38,34 @@ def watch(
         raise InputError(f"--interval must be a positive number of seconds, not {interval}.")
     show = _in_place() if sys.stdout.isatty() else _lines()
     while True:
-        found = status(run)
-        show(found)
-        if found["state"] in ENDED:
-            return found
+        state = status(run)
+        show(state)
+        if state["state"] in ENDED:
+            return state
         sleep(interval)
 
 
-def line(found: dict[str, Any]) -> str:
+def line(state: dict[str, Any]) -> str:
     """A status in one line."""
-    shards, images = found["shards"], found["images"]
-    parts = [found["state"] if not found["stage"] else f"{found['state']} ({found['stage']})"]
+    shards, images = state["shards"], state["images"]
+    parts = [state["state"] if not state["stage"] else f"{state['state']} ({state['stage']})"]
     parts.append(f"{shards['done']} of {_known(shards['total'])} shards")
     parts.append(f"{_known(images['done'])} of {_known(images['total'])} pictures")
     if images["failed"]:
         parts.append(f"{images['failed']} failed")
-    if found["images_per_second"] is not None:
-        parts.append(f"{found['images_per_second']:.2f} pictures/s")
-    if found["seconds_left"] is not None:
-        parts.append(f"about {found['seconds_left']:.0f} s left")
-    return f"{found['run']}: " + ", ".join(parts)
+    if state["images_per_second"] is not None:
+        parts.append(f"{state['images_per_second']:.2f} pictures/s")
+    if state["seconds_left"] is not None:
+        parts.append(f"about {state['seconds_left']:.0f} s left")
+    return f"{state['run']}: " + ", ".join(parts)
 
 
 def _lines() -> Callable[[dict[str, Any]], None]:
     said = ""
 
-    def show(found: dict[str, Any]) -> None:
+    def show(state: dict[str, Any]) -> None:
         nonlocal said
-        text = line(found)
+        text = line(state)
         if text != said:
             print(text, flush=True)
         said = text
@@ -80,11 +80,11 @@ def _in_place() -> Callable[[dict[str, Any]], None]:
 
     console, height = Console(), 0
 
-    def show(found: dict[str, Any]) -> None:
+    def show(state: dict[str, Any]) -> None:
         nonlocal height
         text = io.StringIO()
         with redirect_stdout(text):
-            print_status(found)
+            print_status(state)
         for _ in range(height):
             console.control(Control.move(0, -1), Control((ControlType.ERASE_IN_LINE, 2)))  # one line up, and clear it
         console.print(text.getvalue(), end="", markup=False, highlight=False, soft_wrap=False, overflow="ellipsis")

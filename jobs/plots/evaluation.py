@@ -19,11 +19,11 @@ METHODS = ("gazetteer", "live", "paper", "prior", "chance", "attention", "probe"
 def layout_plots(result: Mapping[str, Any]) -> dict[str, Figure]:
     """By file name the curves over the sampler's steps of what `evaluate_layout` gives."""
     made = {}
-    exact = {t: found["miou"] for t, found in result["exact"].items()}
+    exact = {t: figures["miou"] for t, figures in result["exact"].items()}
     tables = {"miou": result["miou"], "pointing": result["pointing"], "presence_ap": result["presence_ap"]}
     for name, table in {**tables, "exact_miou": exact}.items():
         lines: dict[str, list[Point]] = {
-            method: _points((round(100 * (1 - float(t))), found.get(method)) for t, found in table.items())
+            method: _points((round(100 * (1 - float(t))), figures.get(method)) for t, figures in table.items())
             for method in METHODS
         }
         shown = {method: line for method, line in lines.items() if line}
@@ -45,8 +45,8 @@ def steer_plots(result: Mapping[str, Any]) -> dict[str, Figure]:
         }
     made = {}
     for name, table in tables.items():
-        methods = dict.fromkeys(method for found in table.values() for method in found)
-        lines = {m: _points((progress(s), found.get(m)) for s, found in table.items()) for m in methods}
+        methods = dict.fromkeys(method for figures in table.values() for method in figures)
+        lines = {m: _points((progress(s), figures.get(m)) for s, figures in table.items()) for m in methods}
         shown = {method: line for method, line in lines.items() if line}
         if shown:
             label = "progress in %, middle of the stage: " + ", ".join(f"{s} {progress(s)}" for s in STAGES)
@@ -85,7 +85,7 @@ def progress(stage: str) -> int:
 
 def _points(values: Any) -> list[Point]:
     """Points of (x, [mean, low, high]) in order of x; those that nothing was measured for are left out."""
-    there: list[tuple[float, Sequence[float]]] = [
-        (x, one) for x, one in values if one is not None and one[0] is not None and not math.isnan(one[0])
+    measured: list[tuple[float, Sequence[float]]] = [
+        (x, value) for x, value in values if value is not None and value[0] is not None and not math.isnan(value[0])
     ]
-    return [(x, one[0], one[1], one[2]) for x, one in sorted(there)]
+    return [(x, value[0], value[1], value[2]) for x, value in sorted(measured)]

@@ -51,15 +51,15 @@ def content_of(run: str | os.PathLike[str]) -> Content:
         InputError: not a finished run, or one that is not as recorded (`gazetteer verify` says all that is wrong).
     """
     store = RunFolder(run)
-    found = store.check()
+    findings = store.check()
     manifest = store.manifest()
-    if found.problems:
-        first = found.problems[0]
+    if findings.problems:
+        first = findings.problems[0]
         raise InputError(f"{run} is not published: {first.where} {first.what}; gazetteer verify {run} says more.")
-    if not found.complete or manifest is None:
+    if not findings.complete or manifest is None:
         raise InputError(f"{run} is not a finished run; run gazetteer label on it before publishing.")
     files = open_files(run)
-    aside = set(found.orphans) | set(found.strays)
+    aside = set(findings.orphans) | set(findings.strays)
     names = sorted(name for name in _names(files) if name not in aside)
     return Content(os.fspath(run), files, (*names, MARK), manifest, tuple(sorted(aside)))
 

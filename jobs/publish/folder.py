@@ -74,11 +74,11 @@ def _require_ours(bundle: Bundle, target: Files) -> None:
 
 def _there(target: Files) -> set[str]:
     """What lies in the folders that a publication fills."""
-    found = {name for name in target.names("") if name.endswith(".parquet")}
+    published = {name for name in target.names("") if name.endswith(".parquet")}
     for folder in [*target.folders(""), "_meta/commits"]:
         if folder != "saes":
-            found |= {f"{folder}/{name}" for name in target.names(folder)}
-    return found
+            published |= {f"{folder}/{name}" for name in target.names(folder)}
+    return published
 
 
 def _same(target: Files, name: str, content: bytes) -> bool:

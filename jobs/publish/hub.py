@@ -62,15 +62,15 @@ def publish_to_hub(publication: Publication, repository: str, kind: str, public:
     with _told(repository):
         url = str(api.create_repo(repository, repo_type=kind, private=not public, exist_ok=True))
         private = bool(api.repo_info(repository, repo_type=kind).private)
-        there = {file.path: file for file in api.list_repo_tree(repository, recursive=True, repo_type=kind)
+        published = {file.path: file for file in api.list_repo_tree(repository, recursive=True, repo_type=kind)
                  if hasattr(file, "blob_id")}  # fmt: skip
-        _require_ours(api, publication, repository, kind, set(there) - _KEPT)
-        stale = sorted(set(there) - set(publication.names) - _KEPT)
-        sizes = dict(_missing(publication, there))
-        if (sizes or stale) and MARK in there and MARK not in sizes:
+        _require_ours(api, publication, repository, kind, set(published) - _KEPT)
+        stale = sorted(set(published) - set(publication.names) - _KEPT)
+        sizes = dict(_missing(publication, published))
+        if (sizes or stale) and MARK in published and MARK not in sizes:
             sizes[MARK] = len(publication.read(MARK))
         report = {"url": url, "private": private, "files": len(publication.names), "written": len(sizes)}
-        first = MARK in there
+        first = MARK in published
         batches = list(_batches(sizes)) or ([[]] if stale else [])
         for number, batch in enumerate(batches, 1):
             contents = {name: publication.read(name) for name in batch}
@@ -86,34 +86,36 @@ def publish_to_hub(publication: Publication, repository: str, kind: str, public:
     return report | {"bytes": sum(sizes.values()), "removed": len(stale)}
 
 
-def _require_ours(api: Any, publication: Publication, repository: str, kind: str, there: set[str]) -> None:
+def _require_ours(api: Any, publication: Publication, repository: str, kind: str, published: set[str]) -> None:
     """InputError unless the repository is empty, or holds an earlier publication of the same thing."""
-    if there <= set(publication.names):
+    if published <= set(publication.names):
         return
     mark = next((name for name in ("_meta/run.json", "config.json") if name in publication.names), "")
-    if mark in there:
+    if mark in published:
         with open(api.hf_hub_download(repository, mark, repo_type=kind), "rb") as file:
             if file.read() == publication.read(mark):
                 return
-    other = sorted(there - set(publication.names))[0]
+    other = sorted(published - set(publication.names))[0]
     raise InputError(f"hf:{repository} holds something else ({other}); publish to a repository of its own.")
 
 
-def _missing(publication: Publication, there: Mapping[str, Any]) -> Iterator[tuple[str, int]]:
+def _missing(publication: Publication, published: Mapping[str, Any]) -> Iterator[tuple[str, int]]:
     """Names of which the hub has not the same bytes, with their sizes."""
     for name in publication.names:
         content = publication.read(name)
-        if not _same(there.get(name), content):
+        if not _same(published.get(name), content):
             yield name, len(content)
 
 
-def _same(there: Any, content: bytes) -> bool:
+def _same(published: Any, content: bytes) -> bool:
     """Whether a file of the hub has these bytes, by git's or LFS's own digest."""
-    if there is None:
+    if published is None:
         return False
-    if there.lfs is not None:
-        return bool(there.lfs.sha256 == hashlib.sha256(content).hexdigest())
-    return bool(there.blob_id == hashlib.sha1(b"blob %d\0" % len(content) + content, usedforsecurity=False).hexdigest())
+    if published.lfs is not None:
+        return bool(published.lfs.sha256 == hashlib.sha256(content).hexdigest())
+    return bool(
+        published.blob_id == hashlib.sha1(b"blob %d\0" % len(content) + content, usedforsecurity=False).hexdigest()
+    )
 
 
 def _batches(sizes: Mapping[str, int]) -> Iterator[list[str]]:

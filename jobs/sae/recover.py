@@ -57,21 +57,21 @@ def recover_losses(
     todo = [site for site in sites if _pictures(root / site.slug) != len(ids)]
     if not ids or not todo:
         return
-    found: dict[str, Errors] = {}
+    errors_of: dict[str, Errors] = {}
     build = partial(RecoverWorker, config.model, config.generation, str(root), tuple(todo), config.threads)
     jobs = [Job(image_id, (by_id[image_id],)) for image_id in ids]
-    task = Task(checking(build, model), lambda parts: [one for part in parts for one in part], cannot_lose)
+    task = Task(checking(build, model), lambda parts: [row for part in parts for row in part], cannot_lose)
     with Progress("loss recovered", len(ids)) as progress:
 
         def keep(job: Job, result: list[Errors]) -> None:
-            found[job.id] = result[0]
+            errors_of[job.id] = result[0]
             progress.add(1)
 
         executor.run(task, jobs, keep)
-    if any(math.isnan(errors.plain) for one in found.values() for errors in one.values()):
+    if any(math.isnan(errors.plain) for by_branch in errors_of.values() for errors in by_branch.values()):
         _say(f"on {config.model.path}; it is of U-Nets that predict noise")
     for site in todo:
-        errors = mean_errors([found[image_id][site] for image_id in ids])
+        errors = mean_errors([errors_of[image_id][site] for image_id in ids])
         metrics = read_config(root / site.slug).get("metrics") or {}
         update_config(root / site.slug, {"metrics": metrics | as_metrics(errors) | {"noise_pictures": len(ids)}})
 
@@ -84,8 +84,10 @@ def as_metrics(errors: NoiseErrors) -> dict[str, float | None]:
     """The errors and what they say, by the names of `sae.training.metrics.Metrics`; None where it cannot be said."""
     shares = {"loss_recovered": errors.zero, "loss_recovered_mean": errors.mean}
     recovered = {name: _recovered(errors.plain, ablated, errors.sae) for name, ablated in shares.items()}
-    named = {f"noise_error_{name}" if name != "plain" else "noise_error": one for name, one in asdict(errors).items()}
-    return recovered | {name: None if math.isnan(one) else one for name, one in named.items()}
+    named = {
+        f"noise_error_{name}" if name != "plain" else "noise_error": value for name, value in asdict(errors).items()
+    }
+    return recovered | {name: None if math.isnan(value) else value for name, value in named.items()}
 
 
 @dataclass

@@ -28,7 +28,7 @@ from gazetteer.data.inputs.prompts import Item, shards_of
 from gazetteer.data.runs.runlock import run_lock
 from gazetteer.data.storage.local import LocalFiles, make_folder
 from gazetteer.diffusion.blocks import check_model
-from gazetteer.jobs.config.fingerprint import fingerprint, picture_digest
+from gazetteer.jobs.config.fingerprint import fingerprint_of, picture_digest
 from gazetteer.jobs.config.schema import RunConfig, SaeConfig
 from gazetteer.jobs.executors.choose import Executor
 from gazetteer.jobs.executors.sources import Source, checking, sources
@@ -65,8 +65,11 @@ def train_site_saes(config: RunConfig, out: str | Path) -> list[dict[str, Any]]:
         check_devices({"model.device": config.model.device, "sae.device": config.sae.device})
         check_model(config.model, config.generation)
     repeated = [prompts[i % len(prompts)] for i in range(config.sae.images)]
-    marks = fingerprint(config)
-    items, model = make_items(repeated, config.seed, picture_digest(marks)), sources(config, marks, ("model",))
+    fingerprint = fingerprint_of(config)
+    items, model = (
+        make_items(repeated, config.seed, picture_digest(fingerprint)),
+        sources(config, fingerprint, ("model",)),
+    )
     if config.sae.tensorboard:
         TensorBoardWriter(out / "tensorboard").close()  # a missing package is said now, not after the pictures
     train = train_from_stream if config.sae.stream else _from_disk

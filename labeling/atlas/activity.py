@@ -82,66 +82,66 @@ def _examples(codes: SiteCodes, shown: Collection[str], top: Mapping[int, Collec
     order = np.lexsort((image, peaks, feature))
     ends = np.flatnonzero(np.diff(feature[order], append=-1)) + 1
     may = np.array([image_id in shown for image_id in codes.image_ids], bool)
-    found = {}
+    partners_of = {}
     for begin, end in zip([0, *ends[:-1].tolist()], ends.tolist(), strict=True):
-        mine = order[begin:end]
-        number = int(feature[mine[0]])
+        own = order[begin:end]
+        number = int(feature[own[0]])
         taken = set(top.get(number, ()))
-        chosen = _by_quantile(mine, may[image[mine]], [codes.image_ids[i] in taken for i in image[mine]])
-        found[number] = [
+        chosen = _by_quantile(own, may[image[own]], [codes.image_ids[i] in taken for i in image[own]])
+        partners_of[number] = [
             (q, codes.image_ids[image[pair]], float(peaks[pair]), int(codes.cell[first[pair]])) for q, pair in chosen
         ]
-    return found
+    return partners_of
 
 
 def _by_quantile(pairs: NDArray[np.int64], may: NDArray[np.bool_], taken: list[bool]) -> list[tuple[float, int]]:
     """Of pairs in order of their peaks the nearest to every quantile, each once, those `taken` not again."""
     free = may & ~np.array(taken, bool)
-    found = []
+    rows_of = []
     for quantile in QUANTILES:
         open_places = np.flatnonzero(free)
         if not len(open_places):
             break
         place = open_places[np.argmin(np.abs(open_places - quantile * (len(pairs) - 1)))]
         free[place] = False
-        found.append(((place / max(1, len(pairs) - 1)), int(pairs[place])))
-    return sorted(found, reverse=True)
+        rows_of.append(((place / max(1, len(pairs) - 1)), int(pairs[place])))
+    return sorted(rows_of, reverse=True)
 
 
 def _partners(codes: SiteCodes) -> tuple[dict[int, list[tuple[int, float]]], float]:
     """Whom each feature fires with, and on which share of the pictures that was counted."""
     ends = np.searchsorted(codes.image, np.arange(1, len(codes.image_ids) + 1))
     images = max(1, int(np.searchsorted(ends, SLOTS, side="right")))
-    kept = slice(0, int(ends[min(images, len(ends)) - 1]) if len(ends) else 0)
-    used, column = np.unique(codes.feature[kept], return_inverse=True)
+    sampled = slice(0, int(ends[min(images, len(ends)) - 1]) if len(ends) else 0)
+    used, column = np.unique(codes.feature[sampled], return_inverse=True)
     if len(used) < 2:
         return {}, 1.0
-    cell = codes.image[kept].astype(np.int64) * codes.cells + codes.cell[kept]
+    cell = codes.image[sampled].astype(np.int64) * codes.cells + codes.cell[sampled]
     shape = (min(images, len(ends)) * codes.cells, len(used))
     fires = sp.csr_matrix((np.ones(len(cell), np.int32), (cell, column)), shape=shape)
     both = (fires.T @ fires).tocsr()
     alone = both.diagonal()
-    found = {}
+    by_feature = {}
     for row in range(len(used)):
         others, together = (values[both.indptr[row] : both.indptr[row + 1]] for values in (both.indices, both.data))
         keep = (others != row) & (together >= LEAST)
         others, together = others[keep], together[keep]
         share = together / (alone[row] + alone[others] - together)
         best = np.lexsort((used[others], -share))[:PARTNERS]
-        found[int(used[row])] = [(int(used[others[i]]), float(share[i])) for i in best]
-    return found, min(images, len(ends)) / max(1, len(ends))
+        by_feature[int(used[row])] = [(int(used[others[i]]), float(share[i])) for i in best]
+    return by_feature, min(images, len(ends)) / max(1, len(ends))
 
 
 def _alike(decoder: NDArray[Any], used: NDArray[np.int32]) -> dict[int, list[tuple[int, float]]]:
     """The nearest decoder vectors of each feature that fires, in blocks of rows so that no n × n matrix is built."""
     vectors = np.asarray(decoder, np.float32)
     vectors = vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-12)
-    found = {}
+    by_feature = {}
     for begin in range(0, len(used), 512):
         rows = used[begin : begin + 512]
         cosine = vectors[rows] @ vectors.T
         cosine[np.arange(len(rows)), rows] = -np.inf
         best = np.argsort(-cosine, axis=1, kind="stable")[:, : min(PARTNERS, len(vectors) - 1)]
         for row, (number, near) in enumerate(zip(rows.tolist(), best.tolist(), strict=True)):
-            found[number] = [(other, float(cosine[row, other])) for other in near]
-    return found
+            by_feature[number] = [(other, float(cosine[row, other])) for other in near]
+    return by_feature

@@ -71,7 +71,7 @@ class Catalog:
     def label_concepts(self) -> set[str]:
         """Every concept that a label, a near miss or a cause names."""
         kinds = (kind for part in self.parts for kind in (part.labels, part.near, part.causal))
-        rows = (row for kind in kinds for found in kind.values() for row in found)
+        rows = (row for kind in kinds for entries in kind.values() for row in entries)
         return {row["concept"] for row in rows}
 
 
@@ -149,6 +149,6 @@ def _attach_causal(parts: list[SitePart], run: RunFolder) -> None:
             if row["labelled"] or row["causal_verdict"] in ("effect without label", "suppressed"):
                 shown = {name: row[name if name == "concept" else f"causal_{name}"] for name in CAUSAL_COLUMNS}
                 part.causal.setdefault(row["feature"], []).append({**shown, "labelled": row["labelled"]})
-        for feature, found in part.causal.items():
-            found.sort(key=lambda row: (not row["labelled"], row["q_value"], -abs(row["area"]), row["concept"]))
-            part.causal[feature] = [r for i, r in enumerate(found) if r["labelled"] or i < CAUSED]
+        for feature, causes in part.causal.items():
+            causes.sort(key=lambda row: (not row["labelled"], row["q_value"], -abs(row["area"]), row["concept"]))
+            part.causal[feature] = [r for i, r in enumerate(causes) if r["labelled"] or i < CAUSED]

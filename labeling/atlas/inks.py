@@ -70,5 +70,5 @@ def _shades(ink: Ink) -> tuple[Ink, ...]:
     return ink, dark, (255 - (255 - red) // 2, 255 - (255 - green) // 2, 255 - (255 - blue) // 2)
 
 
-def _distance(one: Ink, other: Ink) -> float:
-    return float(sum((a - b) ** 2 for a, b in zip(one, other, strict=True)) ** 0.5)
+def _distance(first: Ink, second: Ink) -> float:
+    return float(sum((a - b) ** 2 for a, b in zip(first, second, strict=True)) ** 0.5)

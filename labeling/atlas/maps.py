@@ -39,7 +39,7 @@ def wanted_maps(pairs: dict[Site, list[tuple[str, int]]]) -> Wanted:
     return {key: np.unique(np.array(features, np.int64)) for key, features in gathered.items()}
 
 
-def collect_maps(codes: pa.Table, wanted: Wanted, found: Found, grids: dict[Site, tuple[int, int]]) -> None:
+def collect_maps(codes: pa.Table, wanted: Wanted, maps: Found, grids: dict[Site, tuple[int, int]]) -> None:
     """Add to `found` the maps of `wanted` that this part of the codes table holds, and to `grids` its sites' grids."""
     sites: dict[tuple[Any, ...], Site] = {}
     for batch in codes.to_batches():
@@ -60,7 +60,7 @@ def collect_maps(codes: pa.Table, wanted: Wanted, found: Found, grids: dict[Site
             values = value[value_offsets[row] : value_offsets[row + 1]]
             packed = pack(feature[used], values, k, features)
             for number, text in zip(features.tolist(), packed, strict=True):
-                found[site, image_id, number] = HeatMap(height, width, text)
+                maps[site, image_id, number] = HeatMap(height, width, text)
 
 
 def pack(feature: NDArray[np.uint32], value: NDArray[np.float16], k: int, wanted: NDArray[np.int64]) -> list[str]:

@@ -67,14 +67,14 @@ def index_payload(catalog: Catalog, numbers: Mapping[str, int], concepts: Mappin
     for part in catalog.parts:
         width = part.grid[1] if part.grid else 0
         for row in part.features:
-            mine = part.labels.get(row["feature"], [])
+            own = part.labels.get(row["feature"], [])
             columns["f"].append(row["feature"])
             columns["density"].append(figure(row["density"], 3) or 0)
-            columns["labels"].append(len(mine))
+            columns["labels"].append(len(own))
             shown = row["top_images"][:STRIP]
             columns["top"] += [numbers[top["image_id"]] for top in shown] + [-1] * (STRIP - len(shown))
             columns["cell"] += [top["row"] * width + top["column"] for top in shown] + [0] * (STRIP - len(shown))
-            for label in mine:
+            for label in own:
                 labels["concept"].append(concepts[label["concept"]])
                 labels["kind"].append(KINDS.index(label["kind"]))
                 labels["explained"].append(thousandths(label["explained"]) or 0)
@@ -147,7 +147,7 @@ def concept_chunks(
     concepts: Sequence[str],
     numbers: Mapping[str, int],
     examples: Mapping[str, list[str]],
-    found: Mapping[str, int],
+    counts: Mapping[str, int],
 ) -> list[list[dict[str, Any]]]:
     """Every concept with its best features a site (furthest above chance first) and its example images, in chunks."""
     best: dict[str, list[list[list[Any]]]] = defaultdict(lambda: [[] for _ in catalog.parts])
@@ -155,15 +155,15 @@ def concept_chunks(
         rows = [row for labels in part.labels.values() for row in labels]
         rows.sort(key=lambda row: ((row["null_iou"] or 0.0) - (row["dataset_iou"] or 0.0), row["feature"]))
         for row in rows:
-            kept = best[row["concept"]][site]
-            if len(kept) < BEST:
+            best_here = best[row["concept"]][site]
+            if len(best_here) < BEST:
                 values = (row[name] for name in ("dataset_iou", "null_iou", "heldout_dataset_iou", "q_value"))
-                kept.append([row["feature"], *(figure(value, 3) for value in values)])
+                best_here.append([row["feature"], *(figure(value, 3) for value in values)])
     payload = [
         {
             "best": best[concept],
             "images": [numbers[image_id] for image_id in examples.get(concept, [])],
-            "found": found.get(concept, 0),
+            "found": counts.get(concept, 0),
         }
         for concept in concepts
     ]

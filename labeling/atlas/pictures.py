@@ -67,11 +67,11 @@ def image_records(
         segments: SEGMENT_COLUMNS, of these images.
         concepts: the number of every concept.
     """
-    found: dict[str, list[list[Any]]] = defaultdict(list)
+    by_concept: dict[str, list[list[Any]]] = defaultdict(list)
     for row in segments.to_pylist():
         struct = outline_struct(row["mask"])
         height, width = struct["size"]
-        found[row["image_id"]].append(
+        by_concept[row["image_id"]].append(
             [concepts[row["concept"]], figure(row["score"], 3), height, width, struct["counts"]]
         )
     records = {}
@@ -90,6 +90,6 @@ def image_records(
             "width": row["width"],
             "height": row["height"],
             "asked": [concepts[name] for name in row["asked"] if name in concepts],
-            "segments": found[image_id],
+            "segments": by_concept[image_id],
         }
     return records

@@ -53,7 +53,7 @@ def _layout(folder: Path) -> tuple[dict[str, Any], dict[str, Any]]:
             where, cuts, t = stored["where"][:, chosen], stored["thresholds"][:, chosen], stored["t"]
     except (OSError, KeyError, ValueError, BadZipFile) as error:
         raise InputError(f"{folder}/layout.npz is missing or damaged; run gazetteer layout predict again.") from error
-    head = {"prompt": about["prompt"], "seed": str(about["seed"]), "t": [figure(float(one)) for one in t]}
+    head = {"prompt": about["prompt"], "seed": str(about["seed"]), "t": [figure(float(value)) for value in t]}
     maps = {
         "concepts": [concepts[c] for c in chosen], "height": where.shape[2], "width": where.shape[3],
         "levels": _bytes(np.round(255.0 * where.clip(0.0, 1.0))), "masks": _bytes(where >= cuts[:, :, None, None]),
@@ -79,7 +79,7 @@ def write_edits(folders: Paths, out: Path) -> int:
                     title: _copy(folder / file, out, f"edit-{number}-{row}-{_plain(title)}")
                     for title, file in picture["files"].items()
                 }
-                edits = [str(one) if weights else _said(about["edits"][one]) for one in picture["edits"]]
+                edits = [str(edit) if weights else _said(about["edits"][edit]) for edit in picture["edits"]]
                 sheets.append(
                     {"prompt": picture["prompt"], "seed": str(picture["seed"]), "edits": edits, "files": files}
                 )
@@ -115,12 +115,12 @@ def _copy(source: Path, out: Path, name: str) -> str:
 
 def _read_json(path: Path, writer: str) -> dict[str, Any]:
     try:
-        found = json.loads(path.read_text(encoding="utf-8"))
+        content = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise InputError(f"{path} is missing or damaged; {writer} writes it.") from error
-    if not isinstance(found, dict):
+    if not isinstance(content, dict):
         raise InputError(f"{path} is damaged; {writer} writes it.")
-    return found
+    return content
 
 
 def _bytes(values: NDArray[Any]) -> str:

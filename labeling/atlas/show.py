@@ -133,21 +133,21 @@ def show(
         row = _row(store, feature, where)
     site, number = site_of_row(row), int(row["feature"])
     labels = load_labels(store, block=site.block, branch=site.branch, t=site.t, feature=number).to_pylist()
-    labels = sorted((one for one in labels if site_of_row(one) == site), key=lambda one: one["rank"])
+    labels = sorted((label for label in labels if site_of_row(label) == site), key=lambda label: label["rank"])
     places = row["top_images"][:top]
     return FeatureCard(site, number, row, tuple(labels), _plates(store, site, number, places, labels))
 
 
 def _row(run: RunFolder, feature: int, where: Mapping[str, Any]) -> dict[str, Any]:
     block, branch, t = (where.get(name) for name in ("block", "branch", "t"))
-    found = load_features(run, feature=feature, block=block, branch=branch, t=t).to_pylist()
-    found = [row for row in found if all(row[name] == where.get(name, row[name]) for name in ("stream", "signal"))]
-    if not found:
+    rows = load_features(run, feature=feature, block=block, branch=branch, t=t).to_pylist()
+    rows = [row for row in rows if all(row[name] == where.get(name, row[name]) for name in ("stream", "signal"))]
+    if not rows:
         raise InputError(f"{run.path} has no feature {feature} at {_said(where)}.")
-    if len(found) > 1:
-        sites = ", ".join(site_of_row(row).slug for row in found[:4])
-        raise InputError(f"There are {len(found)} features {feature} ({sites}, …); say block, branch and t.")
-    return dict(found[0])
+    if len(rows) > 1:
+        sites = ", ".join(site_of_row(row).slug for row in rows[:4])
+        raise InputError(f"There are {len(rows)} features {feature} ({sites}, …); say block, branch and t.")
+    return dict(rows[0])
 
 
 def _best_of(run: RunFolder, concept: str, where: Mapping[str, Any]) -> dict[str, Any]:
@@ -191,7 +191,7 @@ def _plates(
         if image is None:
             continue
         picture = _small(decode_image(image["image"]["bytes"]))
-        masks = [struct_to_mask(one["mask"]) for one in segments if one["image_id"] == place["image_id"]]
+        masks = [struct_to_mask(segment["mask"]) for segment in segments if segment["image_id"] == place["image_id"]]
         plates.append(
             Plate(
                 picture, heat_over(picture, heat_of(codes, place["image_id"], feature), strongest),
@@ -205,9 +205,9 @@ def _plates(
 def heat_of(codes: SiteCodes, image_id: str, feature: int) -> NDArray[np.float32]:
     """The activation map of a feature in a picture: float32 [height, width]."""
     image = codes.image_ids.index(image_id)
-    mine = (codes.image == image) & (codes.feature == feature)
+    slots = (codes.image == image) & (codes.feature == feature)
     heat = np.zeros(codes.cells, np.float32)
-    heat[codes.cell[mine]] = codes.value[mine]
+    heat[codes.cell[slots]] = codes.value[slots]
     return heat.reshape(codes.height, codes.width)
 
 

@@ -135,12 +135,12 @@ def _build(
     known = set(run.read_table("images", columns=["image_id"])["image_id"].to_pylist())
     pairs = _plates(catalog, known)
     segments = run.read_table("segments", columns=["image_id", "concept", "area"])
-    examples, found = concept_images(segments, known, EXAMPLES)
+    examples, counts = concept_images(segments, known, EXAMPLES)
     used = {image_id for wanted in pairs.values() for image_id, _ in wanted}
     used |= {image_id for images in examples.values() for image_id in images}
     numbers = {image_id: number for number, image_id in enumerate(safe_ids(sorted(used)))}
     _attach_activity(run, catalog, used, pairs, decoder_of, progress)
-    concepts = sorted(catalog.label_concepts() | set(found), key=lambda name: (name.casefold(), name))
+    concepts = sorted(catalog.label_concepts() | set(counts), key=lambda name: (name.casefold(), name))
     concept_numbers = {concept: number for number, concept in enumerate(concepts)}
     progress("tables", 1, 1)
     maps, records = _read_shards(run, out, catalog, pairs, numbers, concept_numbers, progress)
@@ -150,7 +150,7 @@ def _build(
     write_script(out, "atlas", {"run": run_digest(run), **payload.atlas_payload(catalog, concepts, len(known), extras)})
     write_script(out, "features", payload.index_payload(catalog, numbers, concept_numbers))
     _write_chunks(out, "images", _image_chunks(records, list(numbers)))
-    _write_chunks(out, "concepts", payload.concept_chunks(catalog, concepts, numbers, examples, found))
+    _write_chunks(out, "concepts", payload.concept_chunks(catalog, concepts, numbers, examples, counts))
     for done, part in enumerate(catalog.parts, start=1):
         _write_chunks(out, part.folder, payload.feature_chunks(part, numbers, concept_numbers, maps))
         progress("pages", done, len(catalog.parts))
@@ -191,7 +191,7 @@ def _attach_activity(
         decoder = None if decoder_of is None else decoder_of(site)
         top = {row["feature"]: [place["image_id"] for place in row["top_images"]] for row in part.features}
         part.activity = activity_of(codes, shown, top, decoder)
-        pairs[site] += [(one[1], number) for number, rows in part.activity.examples.items() for one in rows]
+        pairs[site] += [(example[1], number) for number, rows in part.activity.examples.items() for example in rows]
         progress("activity", done, len(parts))
 
 

@@ -33,7 +33,7 @@ class Askable:
 
     def among(self, concepts: Sequence[str]) -> tuple[str, ...]:
         """Those of some concepts that can be asked together, order kept; a listed one goes before its like."""
-        kept = []
+        askable = []
         taken: dict[tuple[int, ...], str] = dict(self._listed)
         for concept in concepts:
             try:
@@ -43,10 +43,10 @@ class Askable:
                 continue
             other = taken.setdefault(tokens, concept)
             if other == concept:
-                kept.append(concept)
+                askable.append(concept)
             else:
                 self._warn(concept, f"To the detector {concept!r} and {other!r} are the same words.")
-        return tuple(kept)
+        return tuple(askable)
 
     def _warn(self, concept: str, reason: str) -> None:
         if concept not in self._warned:

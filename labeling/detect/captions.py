@@ -24,10 +24,10 @@ def detect_in_captions(
     """
     pairs = [(row, group) for row, groups in enumerate(captions) for group in groups]
     answers = detector.detect([images[row] for row, _ in pairs], [group for _, group in pairs])
-    found: list[list[Detection]] = [[] for _ in images]
+    detections_of: list[list[Detection]] = [[] for _ in images]
     for (row, _), detections in zip(pairs, answers, strict=True):
-        found[row] += detections
+        detections_of[row] += detections
     for row, groups in enumerate(captions):
         order = {concept: place for place, concept in enumerate(concept for group in groups for concept in group)}
-        found[row].sort(key=lambda one, order=order: (-one.score, order[one.concept], one.box))  # type: ignore[misc]
-    return found
+        detections_of[row].sort(key=lambda d, order=order: (-d.score, order[d.concept], d.box))  # type: ignore[misc]
+    return detections_of

@@ -26,14 +26,14 @@ def backbone_features(
 
     @torch.inference_mode()
     def read(images: Sequence[NDArray[np.uint8]]) -> list[list[NDArray[np.float32]]]:
-        found: list[list[NDArray[np.float32]]] = []
+        features: list[list[NDArray[np.float32]]] = []
         for start in range(0, len(images), batch_size):
             part = list(images[start : start + batch_size])
             pixels = detector.images(images=part, return_tensors="pt", input_data_format="channels_last")
             backbone = detector.model.model.backbone.conv_encoder.model
             maps = backbone(pixels["pixel_values"].to(detector.device, detector.model.dtype)).feature_maps
             levels = [level.float().cpu().numpy() for level in maps]
-            found += [[level[i] for level in levels] for i in range(len(part))]
-        return found
+            features += [[level[i] for level in levels] for i in range(len(part))]
+        return features
 
     return read

@@ -57,15 +57,15 @@ class GroundingDinoDetector:
             if asked not in captions:
                 captions[asked] = build_captions(asked, self.tokenizer, self.limit)
         work = [(row, caption) for row, asked in enumerate(concepts) for caption in captions[tuple(asked)]]
-        found: list[list[tuple[Caption, Scored]]] = [[] for _ in images]
+        scored_of: list[list[tuple[Caption, Scored]]] = [[] for _ in images]
         for chunk in self._chunks(work):
             with enough_memory("detecting", "detector.batch_size", len(chunk), SMALLER.format("detector")):
                 outputs = self._call([images[row] for row, _ in chunk], [caption for _, caption in chunk])
             for (row, caption), (logits, boxes) in zip(chunk, outputs, strict=True):
                 size = images[row].shape[0], images[row].shape[1]
                 scored = best_phrases(logits, boxes, caption.spans, size, self.config.box_threshold)
-                found[row].append((caption, scored))
-        return [self._merge(parts, list(asked)) for parts, asked in zip(found, concepts, strict=True)]
+                scored_of[row].append((caption, scored))
+        return [self._merge(parts, list(asked)) for parts, asked in zip(scored_of, concepts, strict=True)]
 
     def tokens(self, concept: str) -> tuple[int, ...]:
         """See `Detector.tokens`."""
@@ -99,6 +99,6 @@ class GroundingDinoDetector:
         joined = Scored(
             torch.cat([s.scores for _, s in parts]), torch.cat([s.boxes for _, s in parts]), torch.cat(concepts)
         )
-        kept = suppress(joined, self.config.nms_iou)
-        rows = zip(kept.scores.tolist(), kept.boxes.tolist(), kept.concepts.tolist(), strict=True)
+        surviving = suppress(joined, self.config.nms_iou)
+        rows = zip(surviving.scores.tolist(), surviving.boxes.tolist(), surviving.concepts.tolist(), strict=True)
         return [Detection(asked[concept], score, (box[0], box[1], box[2], box[3])) for score, box, concept in rows]

@@ -94,13 +94,13 @@ def build_grounding_dino(settings: GroundingDinoSettings, tokenizer: Any, text: 
 def _swapped(module: Any, **attributes: Any) -> Iterator[None]:
     """Other values for a module's attributes, for a while; one thread at a time."""
     with _building:
-        kept = {name: getattr(module, name) for name in attributes}
+        originals = {name: getattr(module, name) for name in attributes}
         try:
             for name, value in attributes.items():
                 setattr(module, name, value)
             yield
         finally:
-            for name, value in kept.items():
+            for name, value in originals.items():
                 setattr(module, name, value)
 
 

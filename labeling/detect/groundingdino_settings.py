@@ -123,12 +123,12 @@ def _assignments(text: str) -> dict[str, Any]:
     Raises:
         ValueError, SyntaxError: it is no Python, or does anything else.
     """
-    found: dict[str, Any] = {}
+    settings: dict[str, Any] = {}
     for line in ast.parse(text).body:
         if not (isinstance(line, ast.Assign) and len(line.targets) == 1 and isinstance(line.targets[0], ast.Name)):
             raise ValueError(f"line {line.lineno} is no assignment")
-        found[line.targets[0].id] = ast.literal_eval(line.value)
-    return found
+        settings[line.targets[0].id] = ast.literal_eval(line.value)
+    return settings
 
 
 def build_settings(raw: Mapping[str, Any]) -> GroundingDinoSettings:
@@ -255,7 +255,7 @@ def _typed(cls: type[Any], chosen: dict[str, Any]) -> Any:
     defaults = cls()
     for key, value in chosen.items():
         default = getattr(defaults, key)
-        if isinstance(default, tuple) and isinstance(value, (list, tuple)) and all(type(one) is int for one in value):
+        if isinstance(default, tuple) and isinstance(value, (list, tuple)) and all(type(item) is int for item in value):
             chosen[key] = tuple(value)
         elif type(default) is float and type(value) is int:
             chosen[key] = float(value)

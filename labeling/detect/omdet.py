@@ -50,8 +50,8 @@ class OmDetDetector:
         for rows in batches(images, concepts, size):
             with enough_memory("detecting", "detector.batch_size", len(rows), SMALLER.format("detector")):
                 asked = [list(dict.fromkeys(concepts[row])) for row in rows]
-                found = self._call([images[row] for row in rows], asked)
-            for row, own in zip(rows, found, strict=True):
+                detections = self._call([images[row] for row in rows], asked)
+            for row, own in zip(rows, detections, strict=True):
                 results[row] = own
         return results
 
@@ -61,28 +61,28 @@ class OmDetDetector:
 
     @torch.inference_mode()
     def _call(self, images: Sequence[NDArray[np.uint8]], asked: Sequence[list[str]]) -> list[list[Detection]]:
-        for mine in asked:
-            require_unlike(mine, [self.tokens(concept) for concept in mine])
+        for own in asked:
+            require_unlike(own, [self.tokens(concept) for concept in own])
         device = self.model.device
         inputs = self.images(images=list(images), return_tensors="pt", input_data_format="channels_last")
-        classes = self._texts([clean(concept) for mine in asked for concept in mine])
-        tasks = self._texts([self._task(mine) for mine in asked])
+        classes = self._texts([clean(concept) for own in asked for concept in own])
+        tasks = self._texts([self._task(own) for own in asked])
         out = self.model(
             pixel_values=inputs["pixel_values"].to(device, self.model.dtype),
             classes_input_ids=classes["input_ids"], classes_attention_mask=classes["attention_mask"],
             tasks_input_ids=tasks["input_ids"], tasks_attention_mask=tasks["attention_mask"],
-            classes_structure=torch.tensor([len(mine) for mine in asked], dtype=torch.long, device=device),
+            classes_structure=torch.tensor([len(own) for own in asked], dtype=torch.long, device=device),
         )  # fmt: skip
         results = []
-        for row, (image, mine) in enumerate(zip(images, asked, strict=True)):
+        for row, (image, own) in enumerate(zip(images, asked, strict=True)):
             logits, boxes = out.decoder_class_logits[row].float().cpu(), out.decoder_coord_logits[row].float().cpu()
-            spans = [(place,) for place in range(len(mine))]
-            kept = suppress(
+            spans = [(place,) for place in range(len(own))]
+            surviving = suppress(
                 best_phrases(logits, boxes, spans, (image.shape[0], image.shape[1]), self.config.box_threshold),
                 self.config.nms_iou,
             )
-            rows = zip(kept.scores.tolist(), kept.boxes.tolist(), kept.concepts.tolist(), strict=True)
-            results.append([Detection(mine[c], score, (b[0], b[1], b[2], b[3])) for score, b, c in rows])
+            rows = zip(surviving.scores.tolist(), surviving.boxes.tolist(), surviving.concepts.tolist(), strict=True)
+            results.append([Detection(own[c], score, (b[0], b[1], b[2], b[3])) for score, b, c in rows])
         return results
 
     def _task(self, concepts: list[str]) -> str:

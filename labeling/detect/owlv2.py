@@ -76,9 +76,9 @@ class Owlv2Detector:
         # pictures are padded to a square on the right and at the bottom
         shares = boxes * max(height, width) / torch.tensor([width, height, width, height])
         spans = [(place,) for place in range(len(unique))]
-        found = best_phrases(logits, shares, spans, (height, width), self.config.box_threshold)
-        kept = suppress(found, self.config.nms_iou)
-        rows = zip(kept.scores.tolist(), kept.boxes.tolist(), kept.concepts.tolist(), strict=True)
+        scored = best_phrases(logits, shares, spans, (height, width), self.config.box_threshold)
+        surviving = suppress(scored, self.config.nms_iou)
+        rows = zip(surviving.scores.tolist(), surviving.boxes.tolist(), surviving.concepts.tolist(), strict=True)
         return [Detection(unique[concept], score, (box[0], box[1], box[2], box[3])) for score, box, concept in rows]
 
     def tokens(self, concept: str) -> tuple[int, ...]:

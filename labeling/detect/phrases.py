@@ -179,20 +179,20 @@ def above(
     return Scored(scores[keep], pixels[keep], concepts[keep]), keep.nonzero().flatten()
 
 
-def suppress(found: Scored, nms_iou: float) -> Scored:
+def suppress(scored: Scored, nms_iou: float) -> Scored:
     """Class-wise non-maximum suppression; the result is sorted by score, then concept, then box."""
-    kept = survivors(found, nms_iou)
-    return Scored(found.scores[kept], found.boxes[kept], found.concepts[kept])
+    surviving = survivors(scored, nms_iou)
+    return Scored(scored.scores[surviving], scored.boxes[surviving], scored.concepts[surviving])
 
 
-def survivors(found: Scored, nms_iou: float) -> Tensor:
+def survivors(scored: Scored, nms_iou: float) -> Tensor:
     """Which boxes `suppress` keeps, in its order: [kept] int64."""
     import torch
     from torchvision.ops import batched_nms
 
-    rows = zip(found.scores.tolist(), found.concepts.tolist(), found.boxes.tolist(), strict=True)
+    rows = zip(scored.scores.tolist(), scored.concepts.tolist(), scored.boxes.tolist(), strict=True)
     keys = [(-score, concept, *box) for score, concept, box in rows]
     order = sorted(range(len(keys)), key=keys.__getitem__)
-    places = torch.tensor(order, dtype=torch.int64, device=found.scores.device)
-    scores, boxes, concepts = found.scores[places], found.boxes[places], found.concepts[places]
+    places = torch.tensor(order, dtype=torch.int64, device=scored.scores.device)
+    scores, boxes, concepts = scored.scores[places], scored.boxes[places], scored.concepts[places]
     return places[batched_nms(boxes.float(), scores.float(), concepts, nms_iou).sort().values]

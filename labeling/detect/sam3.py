@@ -89,17 +89,17 @@ class Sam3Detector:
         for first, logits, corners, shapes in self._answers(seen, place, asked):
             queries = logits.shape[1]
             asking = torch.arange(len(logits), device=logits.device).repeat_interleave(queries) + first
-            kept, where = above(
+            surviving, where = above(
                 logits.flatten(), corners.flatten(0, 1), asking, (size[0], size[1]), self.config.box_threshold
             )
-            scored.append(Scored(kept.scores.cpu(), kept.boxes.cpu(), kept.concepts.cpu()))
+            scored.append(Scored(surviving.scores.cpu(), surviving.boxes.cpu(), surviving.concepts.cpu()))
             masks.append(shapes.flatten(0, 1)[where].float().cpu())
-        found = Scored(*(torch.cat(parts) for parts in zip(*map(_fields, scored), strict=True)))
-        best = survivors(found, self.config.nms_iou)
+        joined = Scored(*(torch.cat(parts) for parts in zip(*map(_fields, scored), strict=True)))
+        best = survivors(joined, self.config.nms_iou)
         cut = _scaled(torch.cat(masks)[best], (size[0], size[1]))
-        scores, boxes, which = (one[best].tolist() for one in _fields(found))
+        scores, boxes, which = (field[best].tolist() for field in _fields(joined))
         rows = zip(scores, boxes, which, cut, strict=True)
-        return [Detection(asked[one], score, (b[0], b[1], b[2], b[3]), mask) for score, b, one, mask in rows]
+        return [Detection(asked[number], score, (b[0], b[1], b[2], b[3]), mask) for score, b, number, mask in rows]
 
     def _answers(self, seen: Any, place: int, asked: list[str]) -> Iterator[tuple[int, Tensor, Tensor, Tensor]]:
         """For some phrases at once: the first's place, scores [n, q], corners [n, q, 4], mask logits [n, q, h, w]."""
@@ -150,8 +150,8 @@ def _fields(scored: Scored) -> tuple[Tensor, Tensor, Tensor]:
 
 def _scaled(logits: Tensor, size: tuple[int, int]) -> list[NDArray[np.bool_]]:
     """Masks of the picture's size from logits [n, h, w], a few at a time."""
-    found: list[NDArray[np.bool_]] = []
+    masks: list[NDArray[np.bool_]] = []
     for part in logits.split(_MASKS) if len(logits) else ():
         inside = F.interpolate(part.sigmoid()[None], size=size, mode="bilinear", align_corners=False)[0] > _INSIDE
-        found += list(inside.numpy())
-    return found
+        masks += list(inside.numpy())
+    return masks

@@ -77,13 +77,13 @@ def inputs_of_tables(
     rows = sorted(images.select(columns).to_pylist(), key=lambda row: row["image_id"])
     masks: dict[str, list[tuple[str, dict[str, object]]]] = {row["image_id"]: [] for row in rows}
     maps: dict[str, dict[Site, SparseMap]] = {row["image_id"]: {} for row in rows}
-    for one in segments.select(["image_id", "concept", "mask"]).to_pylist():
-        if one["image_id"] not in masks:
-            raise InputError(f"Segments name the image {one['image_id']!r}, which the images table lacks.")
-        masks[one["image_id"]].append((one["concept"], one["mask"]))
-    some = CODES.empty_table() if codes is None else codes
-    for site, numbers in rows_by_site(some).items():
-        part = some.take(pa.array(numbers))
+    for segment in segments.select(["image_id", "concept", "mask"]).to_pylist():
+        if segment["image_id"] not in masks:
+            raise InputError(f"Segments name the image {segment['image_id']!r}, which the images table lacks.")
+        masks[segment["image_id"]].append((segment["concept"], segment["mask"]))
+    given_codes = CODES.empty_table() if codes is None else codes
+    for site, numbers in rows_by_site(given_codes).items():
+        part = given_codes.take(pa.array(numbers))
         for i in range(part.num_rows):
             row = {name: part[name][i] for name in ("image_id", "height", "width", "k", *_LISTS)}
             image_id = row["image_id"].as_py()
@@ -116,15 +116,15 @@ def read_concepts(images: pa.Table, segments: pa.Table, grids: Iterable[Grid]) -
     owners: list[tuple[int, int]] = []
     pixels = {(h, w): [np.zeros((0, h * w), np.int32)] for h, w in wanted}
     ids, splits, sizes = [], [], []
-    for i, one in enumerate(inputs_of_tables(images, segments)):
-        ids.append(one.image_id)
-        splits.append(one.split)
-        sizes.append(one.size)
-        asked[i, [index[c] for c in one.asked]] = True
+    for i, picture in enumerate(inputs_of_tables(images, segments)):
+        ids.append(picture.image_id)
+        splits.append(picture.split)
+        sizes.append(picture.size)
+        asked[i, [index[c] for c in picture.asked]] = True
         unions: dict[int, NDArray[np.bool_]] = {}
-        for concept, mask in one.segments:
-            if mask.shape != one.size:
-                raise InputError(f"A mask of {one.image_id} is {mask.shape}, but the picture is {one.size}.")
+        for concept, mask in picture.segments:
+            if mask.shape != picture.size:
+                raise InputError(f"A mask of {picture.image_id} is {mask.shape}, but the picture is {picture.size}.")
             number = index[concept]
             unions[number] = unions[number] | mask if number in unions else mask
         asked[i, list(unions)] = True
@@ -156,12 +156,12 @@ def join_concepts(parts: Sequence[ConceptMaps]) -> ConceptMaps:
     asked = np.zeros((len(ids), len(concepts)), np.bool_)
     unions = []
     for part, first in zip(parts, firsts, strict=False):
-        mine = np.array([index[name] for name in part.concepts], np.int64)
+        own = np.array([index[name] for name in part.concepts], np.int64)
         rows = place[first : first + len(part.image_ids)]
-        asked[rows[:, None], mine[None, :]] = part.asked
-        unions.append((rows[part.union_image], mine[part.union_concept]))
-    image = np.concatenate([one for one, _ in unions])
-    concept = np.concatenate([one for _, one in unions])
+        asked[rows[:, None], own[None, :]] = part.asked
+        unions.append((rows[part.union_image], own[part.union_concept]))
+    image = np.concatenate([images_of for images_of, _ in unions])
+    concept = np.concatenate([concepts_of for _, concepts_of in unions])
     by = np.lexsort((concept, image))
     return ConceptMaps(
         tuple(ids[order].tolist()), concepts, np.concatenate([part.splits for part in parts])[order],

@@ -159,12 +159,12 @@ class _Tally:
 
     def _feature_totals(self, chosen: NDArray[np.bool_]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         """(feature, then COUNTS) of every feature that fires, int64 [F, 7], and its cells [F, h * w]."""
-        mine = chosen[self.pairs.image]
-        names, which = np.unique(self.pairs.feature[mine], return_inverse=True)
+        own_pairs = chosen[self.pairs.image]
+        names, which = np.unique(self.pairs.feature[own_pairs], return_inverse=True)
         totals = np.zeros((len(names), 1 + len(COUNTS)), np.int64)
         totals[:, 0] = names
         totals[:, 1] = np.bincount(which, minlength=len(names))
-        np.add.at(totals[:, 6], which, self.pairs.area[mine])
+        np.add.at(totals[:, 6], which, self.pairs.area[own_pairs])
         active = chosen[self.codes.image]
         place = np.searchsorted(names, self.codes.feature[active]) * self.codes.cells + self.codes.cell[active]
         cells = np.bincount(place, minlength=len(names) * self.codes.cells)
@@ -172,15 +172,19 @@ class _Tally:
 
     def _concept_totals(self, chosen: NDArray[np.bool_]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         """(concept, then COUNTS) of every concept asked, int64 [C', 7], and pixels of its unions per cell."""
-        masks, mine = self.masks, chosen[self.masks.union_image]
+        masks, own_masks = self.masks, chosen[self.masks.union_image]
         cells = np.zeros((len(masks.concepts), self.codes.cells), np.int64)
-        np.add.at(cells, masks.union_concept[mine], masks.unions[self.grid][mine])
+        np.add.at(cells, masks.union_concept[own_masks], masks.unions[self.grid][own_masks])
         asked = masks.asked[chosen].sum(axis=0)
-        kept = np.flatnonzero(asked)
-        totals = np.zeros((len(kept), 1 + len(COUNTS)), np.int64)
-        totals[:, 0], totals[:, 1], totals[:, 2] = kept, masks.present[chosen].sum(axis=0)[kept], asked[kept]
-        totals[:, 6] = cells[kept].sum(axis=1)
-        return totals, cells[kept]
+        asked_concepts = np.flatnonzero(asked)
+        totals = np.zeros((len(asked_concepts), 1 + len(COUNTS)), np.int64)
+        totals[:, 0], totals[:, 1], totals[:, 2] = (
+            asked_concepts,
+            masks.present[chosen].sum(axis=0)[asked_concepts],
+            asked[asked_concepts],
+        )
+        totals[:, 6] = cells[asked_concepts].sum(axis=1)
+        return totals, cells[asked_concepts]
 
     def _pair_counts(
         self, chosen: NDArray[np.bool_], names: NDArray[np.int64], base: NDArray[np.bool_]
@@ -190,17 +194,17 @@ class _Tally:
         Sparse throughout: most features meet few of the concepts of a large vocabulary.
         """
         masks, pairs = self.masks, self.pairs
-        mine = np.flatnonzero(chosen[pairs.image])
-        row = np.searchsorted(names, pairs.feature)  # meaningless outside `mine`
-        at, shape = (row[mine], pairs.image[mine]), (len(names), len(chosen))
-        fires = sp.csr_array((np.ones(len(mine), np.int64), at), shape)
-        present, asked = (sp.csr_array(some.astype(np.int64)) for some in (masks.present, masks.asked & ~base))
+        own_pairs = np.flatnonzero(chosen[pairs.image])
+        row = np.searchsorted(names, pairs.feature)  # meaningless outside `own_pairs`
+        at, shape = (row[own_pairs], pairs.image[own_pairs]), (len(names), len(chosen))
+        fires = sp.csr_array((np.ones(len(own_pairs), np.int64), at), shape)
+        present, asked = (sp.csr_array(which.astype(np.int64)) for which in (masks.present, masks.asked & ~base))
         width = max(len(masks.concepts), 1)
         meet = _entries(fires @ present, width)
         open_to = _entries(fires @ asked, width)
         keys = np.union1d(meet[0], open_to[0])
         counts = np.zeros((len(keys), len(COUNTS)), np.int64)
-        support = sp.csr_array((pairs.area[mine], at), shape)
+        support = sp.csr_array((pairs.area[own_pairs], at), shape)
         for column, (key, value) in ((0, meet), (1, open_to), (5, _entries(support @ asked, width))):
             counts[np.searchsorted(keys, key), column] = value
         pair, union, best = self.best
@@ -216,14 +220,14 @@ class _Tally:
 
 def _entries(product: sp.csr_array, width: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """The entries > 0 of a matrix of `width` columns: row * width + column, and the value."""
-    found = product.tocoo()
-    kept = found.data > 0
-    return found.row[kept].astype(np.int64) * width + found.col[kept], found.data[kept]
+    entries = product.tocoo()
+    positive = entries.data > 0
+    return entries.row[positive].astype(np.int64) * width + entries.col[positive], entries.data[positive]
 
 
 def _site_codes(site: Site, images: Sequence[ImageEvidenceInput]) -> tuple[SiteCodes, NDArray[np.bool_]]:
     """The codes of a site with `image` counting the shard's images, and which images have the site."""
-    maps = [(i, one.codes[site]) for i, one in enumerate(images) if site in one.codes]
+    maps = [(i, picture.codes[site]) for i, picture in enumerate(images) if site in picture.codes]
     grids = {(m.height, m.width) for _, m in maps}
     if len(grids) != 1:
         raise InputError(f"Codes of {site.slug} have several grids: {sorted(grids)}; one site needs one.")
@@ -255,20 +259,20 @@ def build_evidence(
         picture,
             codes that do not fill their grid, or one site with several grids.
     """
-    ordered = sorted(images, key=lambda one: one.image_id)
-    for one in ordered:
-        missing = set(base) - set(one.asked)
+    ordered = sorted(images, key=lambda picture: picture.image_id)
+    for picture in ordered:
+        missing = set(base) - set(picture.asked)
         if missing:
-            raise InputError(f"Image {one.image_id} was not asked for the base concepts {sorted(missing)}.")
-    if len({one.image_id for one in ordered}) != len(ordered):
+            raise InputError(f"Image {picture.image_id} was not asked for the base concepts {sorted(missing)}.")
+    if len({picture.image_id for picture in ordered}) != len(ordered):
         raise InputError("An image occurs twice in one set of evidence.")
-    sites = sorted({site for one in ordered for site in one.codes}, key=site_order)
-    grids = sorted({(m.height, m.width) for one in ordered for m in one.codes.values()})
+    sites = sorted({site for picture in ordered for site in picture.codes}, key=site_order)
+    grids = sorted({(m.height, m.width) for picture in ordered for m in picture.codes.values()})
     if not sites:
         return table_of([])
     masks = read_masks(ordered, grids)
     is_base = np.isin(np.array(masks.concepts, dtype=np.str_), list(base))
-    splits = np.array([one.split for one in ordered])
+    splits = np.array([picture.split for picture in ordered])
     rows: list[EvidenceRows] = []
     for site in sites:
         codes, has = _site_codes(site, ordered)

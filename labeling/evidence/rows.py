@@ -80,32 +80,32 @@ def rows_of(table: pa.Table) -> list[EvidenceRows]:
     feature = array_of(table["feature"]).fill_null(-1).to_numpy(zero_copy_only=False).astype(np.int64)
     counts = np.stack([array_of(table[name]).to_numpy(zero_copy_only=False) for name in COUNTS], axis=1)
     flat, begins, lengths = _list_rows(table["cells"])
-    found = []
+    tables = []
     for site, numbers in rows_by_site(table).items():
         for number, name in enumerate(splits):
-            mine = numbers[split[numbers] == number]
-            if not len(mine):
+            own = numbers[split[numbers] == number]
+            if not len(own):
                 continue
-            key = (feature[mine] + 1) * (len(concepts) + 1) + concept[mine] + 1
+            key = (feature[own] + 1) * (len(concepts) + 1) + concept[own] + 1
             order = np.argsort(key, kind="stable")
-            mine, key = mine[order], key[order]
+            own, key = own[order], key[order]
             starts = np.concatenate(([0], np.flatnonzero(np.diff(key)) + 1))
-            first = mine[starts]
-            maps = (feature[mine] < 0) != (concept[mine] < 0)
-            width = np.unique(lengths[mine[maps]])
+            first = own[starts]
+            maps = (feature[own] < 0) != (concept[own] < 0)
+            width = np.unique(lengths[own[maps]])
             if len(width) > 1 or (width < 0).any():
                 raise InputError(f"Evidence of {site.slug} has maps of several sizes: {width.tolist()} cells.")
-            cells = flat[begins[mine[maps]][:, None] + np.arange(width[0] if len(width) else 0)]
+            cells = flat[begins[own[maps]][:, None] + np.arange(width[0] if len(width) else 0)]
             if len(cells):
                 cells = np.add.reduceat(cells, np.flatnonzero(np.diff(key[maps], prepend=-1)), axis=0)
-            sums = np.add.reduceat(counts[mine], starts, axis=0)
-            found.append(EvidenceRows(site, name, feature[first], concept[first], sums, cells, concepts))
-    return found
+            sums = np.add.reduceat(counts[own], starts, axis=0)
+            tables.append(EvidenceRows(site, name, feature[first], concept[first], sums, cells, concepts))
+    return tables
 
 
 def table_of(rows: Iterable[EvidenceRows]) -> pa.Table:
     """Evidence rows, site by site and split by split, as one table (schemas.EVIDENCE)."""
-    parts = [one.to_table() for one in rows]
+    parts = [part.to_table() for part in rows]
     return pa.concat_tables(parts).combine_chunks() if parts else EVIDENCE.empty_table()
 
 

@@ -36,10 +36,10 @@ def code_grids(run: RunFolder) -> dict[Site, Grid]:
 
 def site_codes(run: RunFolder, site: Site) -> SiteCodes:
     """The codes of one site of a run; InputError when it has none."""
-    found = codes_by_site(run.read_table("codes", filter=_at(site)))
-    if not found:
+    by_site = codes_by_site(run.read_table("codes", filter=_at(site)))
+    if not by_site:
         raise InputError(f"{run.path} has no codes at {site.slug}.")
-    return next(iter(found.values()))
+    return next(iter(by_site.values()))
 
 
 def all_codes(run: RunFolder, at_once: int = READ_SLOTS) -> Iterator[tuple[Site, SiteCodes]]:
@@ -52,9 +52,9 @@ def all_codes(run: RunFolder, at_once: int = READ_SLOTS) -> Iterator[tuple[Site,
         at_once: slots that may be read together; a site that has more is read alone.
     """
     for sites in site_batches({site: slots for site, (_, slots) in code_shapes(run).items()}, at_once):
-        found = sites_codes(run, sites)
+        by_site = sites_codes(run, sites)
         for site in sites:
-            yield site, found.pop(site)
+            yield site, by_site.pop(site)
 
 
 def sites_codes(run: RunFolder, sites: Sequence[Site]) -> dict[Site, SiteCodes]:
@@ -64,9 +64,9 @@ def sites_codes(run: RunFolder, sites: Sequence[Site]) -> dict[Site, SiteCodes]:
 
 def sites_evidence(run: RunFolder, sites: Sequence[Site]) -> pa.Table:
     """The summed evidence of some sites of a run, read shard by shard (schemas.EVIDENCE)."""
-    mine = reduce(or_, map(_at, sites))
+    filter_ = reduce(or_, map(_at, sites))
     shards = run.shard_ids()
-    return sum_evidence(run.read_table("evidence", [shard], columns=EVIDENCE.names, filter=mine) for shard in shards)
+    return sum_evidence(run.read_table("evidence", [shard], columns=EVIDENCE.names, filter=filter_) for shard in shards)
 
 
 def _at(site: Site) -> pc.Expression:
@@ -78,7 +78,7 @@ def _at(site: Site) -> pc.Expression:
 def code_shapes(run: RunFolder) -> dict[Site, tuple[Grid, int]]:
     """Grid and number of slots of every site."""
     rows = run.read_table("codes", columns=_SHAPE)
-    found: dict[Site, tuple[Grid, int]] = {}
+    grids_slots: dict[Site, tuple[Grid, int]] = {}
     for site, numbers in rows_by_site(rows).items():
         shapes, counts = np.unique(
             np.stack([rows[name].to_numpy()[numbers] for name in ("height", "width", "k")], axis=1).astype(np.int64),
@@ -87,15 +87,15 @@ def code_shapes(run: RunFolder) -> dict[Site, tuple[Grid, int]]:
         grids = {(int(height), int(width)) for height, width, _ in shapes}
         if len(grids) != 1:
             raise InputError(f"Codes of {site.slug} have several grids: {sorted(grids)}; one site needs one.")
-        found[site] = grids.pop(), int((shapes.prod(axis=1) * counts).sum())
-    return found
+        grids_slots[site] = grids.pop(), int((shapes.prod(axis=1) * counts).sum())
+    return grids_slots
 
 
 def site_batches(slots: dict[Site, int], at_once: int) -> Iterator[list[Site]]:
     """Consecutive sites with at most so many slots together, at least one each."""
     batch: list[Site] = []
     for site in slots:
-        if batch and sum(slots[one] for one in [*batch, site]) > at_once:
+        if batch and sum(slots[other] for other in [*batch, site]) > at_once:
             yield batch
             batch = []
         batch.append(site)

@@ -61,7 +61,7 @@ class ShardMasks:
 
 def read_masks(images: Sequence[ImageEvidenceInput], grids: Sequence[Grid]) -> ShardMasks:
     """Pool every segment and every union of the shard once for all grids."""
-    names = {c for one in images for c in one.asked} | {c for one in images for c, _ in one.segments}
+    names = {c for picture in images for c in picture.asked} | {c for picture in images for c, _ in picture.segments}
     concepts = tuple(sorted(names))
     index = {name: number for number, name in enumerate(concepts)}
     asked = np.zeros((len(images), len(concepts)), np.bool_)
@@ -69,27 +69,27 @@ def read_masks(images: Sequence[ImageEvidenceInput], grids: Sequence[Grid]) -> S
     owners: list[tuple[int, int]] = []  # (image, union) of every segment
     unions: list[tuple[int, int]] = []  # (image, concept) of every union
     pooled: dict[str, list[dict[Grid, NDArray[np.int64]]]] = {"segments": [], "unions": []}
-    for i, one in enumerate(images):
-        asked[i, [index[c] for c in one.asked]] = True
-        mine = sorted({index[c] for c, _ in one.segments})
-        present[i, mine] = True
-        asked[i, mine] = True
-        owners += [(i, len(unions) + mine.index(index[c])) for c, _ in one.segments]
-        unions += [(i, c) for c in mine]
-        for _, mask in one.segments:
-            if mask.shape != tuple(one.size):
-                raise InputError(f"A mask of {one.image_id} is {mask.shape}, but the picture is {one.size}.")
-        if one.segments:
-            masks = np.stack([np.asarray(mask, np.bool_) for _, mask in one.segments])
-            labels = np.array([index[c] for c, _ in one.segments])
+    for i, picture in enumerate(images):
+        asked[i, [index[c] for c in picture.asked]] = True
+        own = sorted({index[c] for c, _ in picture.segments})
+        present[i, own] = True
+        asked[i, own] = True
+        owners += [(i, len(unions) + own.index(index[c])) for c, _ in picture.segments]
+        unions += [(i, c) for c in own]
+        for _, mask in picture.segments:
+            if mask.shape != tuple(picture.size):
+                raise InputError(f"A mask of {picture.image_id} is {mask.shape}, but the picture is {picture.size}.")
+        if picture.segments:
+            masks = np.stack([np.asarray(mask, np.bool_) for _, mask in picture.segments])
+            labels = np.array([index[c] for c, _ in picture.segments])
             pooled["segments"].append(pool_masks(masks, grids))
-            pooled["unions"].append(pool_masks(np.stack([masks[labels == c].any(axis=0) for c in mine]), grids))
+            pooled["unions"].append(pool_masks(np.stack([masks[labels == c].any(axis=0) for c in own]), grids))
     segment, union = (np.array(pairs, np.int64).reshape(-1, 2) for pairs in (owners, unions))
     stacked = {
         kind: {g: np.concatenate([np.zeros((0, g[0] * g[1]), np.int64), *(p[g] for p in parts)]) for g in grids}
         for kind, parts in pooled.items()
     }
-    areas = {g: np.stack([cell_areas(one.size, g) for one in images]) for g in grids}
+    areas = {g: np.stack([cell_areas(picture.size, g) for picture in images]) for g in grids}
     return ShardMasks(
         concepts, asked, present, segment[:, 0], segment[:, 1], union[:, 0], union[:, 1],
         stacked["segments"], stacked["unions"], areas,

@@ -63,8 +63,8 @@ def rows_by_site(table: pa.Table) -> dict[Site, NDArray[np.int64]]:
     order = np.argsort(ids, kind="stable")
     groups = np.split(order, np.flatnonzero(np.diff(ids[order])) + 1)
     first = table.select(names).take([int(group[0]) for group in groups]).to_pylist()
-    found = {site_of(**row): group for row, group in zip(first, groups, strict=True)}
-    return {site: found[site] for site in sorted(found, key=site_order)}
+    by_site = {site_of(**row): group for row, group in zip(first, groups, strict=True)}
+    return {site: by_site[site] for site in sorted(by_site, key=site_order)}
 
 
 @dataclass(frozen=True)
@@ -143,15 +143,15 @@ def flat_codes(
     key = (image.astype(np.int64) * (int(number.max(initial=0)) + 1) + number) * cells + cell
     order = np.argsort(key, kind="stable")
     image, number, cell = image[order], number[order], cell[order]
-    kept = value[active][order].astype(np.float32)
+    values = value[active][order].astype(np.float32)
     # A feature listed twice in a cell counts as its sum, as it would when decoded.
     fresh = np.ones(len(order), np.bool_)
     fresh[1:] = (np.diff(image) != 0) | (np.diff(number) != 0) | (np.diff(cell) != 0)
     if not fresh.all():
-        kept = np.add.reduceat(kept, np.flatnonzero(fresh))
+        values = np.add.reduceat(values, np.flatnonzero(fresh))
         image, number, cell = image[fresh], number[fresh], cell[fresh]
     ids = tuple(image_ids[i] for i in by_id)
-    return SiteCodes(same_site(site), ids, *grid, image, number, cell, kept)
+    return SiteCodes(same_site(site), ids, *grid, image, number, cell, values)
 
 
 def codes_of_rows(table: pa.Table, site: Site, rows: NDArray[np.int64]) -> SiteCodes:

@@ -63,8 +63,8 @@ class SplitEvidence:
         step = max(1, _PRODUCTS // max(1, maps.shape[1]))
         for start in range(0, len(self.features), step):  # integers below 2**53: exact in whatever order they are added
             low, high = np.searchsorted(self.row, (start, start + step))
-            some = self.feature_cells[start : start + step].astype(np.float64) @ maps
-            product[low:high] = some[self.row[low:high] - start, self.concept[low:high]]
+            sums = self.feature_cells[start : start + step].astype(np.float64) @ maps
+            product[low:high] = sums[self.row[low:high] - start, self.concept[low:high]]
         return product * share / self.concept_asked[self.concept]
 
 
@@ -96,7 +96,7 @@ def view(rows: EvidenceRows) -> SplitEvidence:
 
 def views(evidence: pa.Table) -> dict[Site, dict[str, SplitEvidence]]:
     """{site: {split: its evidence}} of an evidence table, sites in table order."""
-    found: dict[Site, dict[str, SplitEvidence]] = {}
+    by_site: dict[Site, dict[str, SplitEvidence]] = {}
     for rows in rows_of(evidence) if evidence.num_rows else []:
-        found.setdefault(rows.site, {})[rows.split] = view(rows)
-    return found
+        by_site.setdefault(rows.site, {})[rows.split] = view(rows)
+    return by_site

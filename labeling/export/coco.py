@@ -42,17 +42,17 @@ def export_coco(run: RunFolder, file: str | Path, *, pictures: bool = True) -> d
     images: list[dict[str, Any]] = []
     annotations: list[dict[str, Any]] = []
     captions: list[dict[str, Any]] = []
-    for i, one in enumerate(pictures_of_run(run), 1):
-        row = one.row
+    for i, picture in enumerate(pictures_of_run(run), 1):
+        row = picture.row
         about = {key: row[key] for key in ("image_id", "prompt", "seed", "split", "asked")}
         images.append(
-            {"id": i, "file_name": one.name, "width": row["width"], "height": row["height"], "gazetteer": about}
+            {"id": i, "file_name": picture.name, "width": row["width"], "height": row["height"], "gazetteer": about}
         )
         captions.append({"id": i, "image_id": i, "caption": row["prompt"]})
         first = len(annotations) + 1
-        annotations += [_annotation(segment, first + n, i, number) for n, segment in enumerate(one.segments)]
+        annotations += [_annotation(segment, first + n, i, number) for n, segment in enumerate(picture.segments)]
         if pictures:
-            replace_file(folder / one.name, one.png)
+            replace_file(folder / picture.name, picture.png)
     categories = [{"id": i, "name": concept, "supercategory": ""} for concept, i in number.items()]
     name = run.path.rstrip("/").rpartition("/")[2]
     about = {"description": f"Segments of the Gazetteer run {name}", "version": "1.0"}

@@ -36,7 +36,7 @@ def export_labelstudio(run: RunFolder, file: str | Path) -> dict[str, Any]:
         raise InputError(f"--labelstudio names a JSON file to write, not {target}.")
     new_file(target)
     interface = new_file(target.with_suffix(".xml"))
-    tasks = [_task(one, run) for one in pictures_of_run(run)]
+    tasks = [_task(picture, run) for picture in pictures_of_run(run)]
     replace_file(target, json.dumps(tasks).encode("utf-8"))
     labels = "\n".join(f'    <Label value="{_escaped(concept)}"/>' for concept in concepts_of_run(run))
     replace_file(interface, CONFIG.format(labels=labels).encode("utf-8"))
@@ -44,13 +44,13 @@ def export_labelstudio(run: RunFolder, file: str | Path) -> dict[str, Any]:
     return {"labelstudio": str(target), "interface": str(interface), "images": len(tasks), "segments": segments}
 
 
-def _task(one: ExportedPicture, run: RunFolder) -> dict[str, Any]:
-    row = one.row
-    data = {"image": f"data:image/png;base64,{base64.b64encode(one.png).decode('ascii')}"}
+def _task(picture: ExportedPicture, run: RunFolder) -> dict[str, Any]:
+    row = picture.row
+    data = {"image": f"data:image/png;base64,{base64.b64encode(picture.png).decode('ascii')}"}
     data |= {key: row[key] for key in ("image_id", "prompt", "seed", "split")}
     results = [_result(segment, f"{row['image_id']}-{i}", row["width"], row["height"])
-               for i, segment in enumerate(one.segments)]  # fmt: skip
-    scores = [segment["score"] for segment in one.segments]
+               for i, segment in enumerate(picture.segments)]  # fmt: skip
+    scores = [segment["score"] for segment in picture.segments]
     version = f"gazetteer {run.path.rstrip('/').rpartition('/')[2]}"
     prediction = {"model_version": version, "result": results, "score": float(np.mean(scores)) if scores else 0.0}
     return {"data": data, "predictions": [prediction]}

@@ -47,16 +47,16 @@ def pictures_of_run(run: RunFolder) -> Iterator[ExportedPicture]:
         for segment in run.read_table("segments", [shard]).to_pylist():
             by_picture.setdefault(segment["image_id"], []).append(segment)
         for row in sorted(images, key=lambda row: row["image_id"]):
-            mine = by_picture.get(row["image_id"], [])
-            mine.sort(key=lambda one: (-one["area"], one["concept"], one["box"]))
-            yield ExportedPicture(row, tuple(mine))
+            own = by_picture.get(row["image_id"], [])
+            own.sort(key=lambda segment: (-segment["area"], segment["concept"], segment["box"]))
+            yield ExportedPicture(row, tuple(own))
 
 
 def concepts_of_run(run: RunFolder) -> list[str]:
     """Every concept that was asked of a picture or found in one, sorted."""
     asked = run.read_table("images", columns=["asked"])["asked"].combine_chunks()
-    found = run.read_table("segments", columns=["concept"])["concept"]
-    return sorted({*asked.flatten().to_pylist(), *found.to_pylist()})
+    concepts = run.read_table("segments", columns=["concept"])["concept"]
+    return sorted({*asked.flatten().to_pylist(), *concepts.to_pylist()})
 
 
 def new_place(path: str | Path, what: str) -> Path:

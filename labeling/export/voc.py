@@ -44,17 +44,17 @@ def export_voc(run: RunFolder, folder: str | Path) -> dict[str, Any]:
         (root / name).mkdir(parents=True, exist_ok=True)
     splits: dict[str, list[str]] = {"discovery": [], "heldout": []}
     segments = overlapping = hidden = 0
-    for one in pictures_of_run(run):
-        key = one.row["image_id"]
-        splits[one.row["split"]].append(key)
-        classes, instances, below = _painted(one, number)
-        replace_file(root / "JPEGImages" / one.name, one.png)
-        replace_file(root / "SegmentationClass" / one.name, _png(classes))
-        replace_file(root / "SegmentationObject" / one.name, _png(instances))
-        replace_file(root / "Annotations" / f"{key}.xml", _xml(one))
-        segments += len(one.segments)
+    for picture in pictures_of_run(run):
+        key = picture.row["image_id"]
+        splits[picture.row["split"]].append(key)
+        classes, instances, below = _painted(picture, number)
+        replace_file(root / "JPEGImages" / picture.name, picture.png)
+        replace_file(root / "SegmentationClass" / picture.name, _png(classes))
+        replace_file(root / "SegmentationObject" / picture.name, _png(instances))
+        replace_file(root / "Annotations" / f"{key}.xml", _xml(picture))
+        segments += len(picture.segments)
         overlapping += below
-        hidden += len(one.segments) - len(np.setdiff1d(instances, [0]))
+        hidden += len(picture.segments) - len(np.setdiff1d(instances, [0]))
     for split, keys in {**splits, "trainval": sorted(itertools.chain(*splits.values()))}.items():
         replace_file(root / "ImageSets" / "Segmentation" / f"{split}.txt", "".join(f"{key}\n" for key in keys).encode())
     names = "".join(f"{name}\n" for name in ("__ignore__", "_background_", *concepts))
@@ -65,13 +65,15 @@ def export_voc(run: RunFolder, folder: str | Path) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def _painted(one: ExportedPicture, number: dict[str, int]) -> tuple[NDArray[np.uint8], NDArray[np.uint8], int]:
+def _painted(picture: ExportedPicture, number: dict[str, int]) -> tuple[NDArray[np.uint8], NDArray[np.uint8], int]:
     """Classes and instances of every pixel, and how many pixels of segments lie below others."""
-    if len(one.segments) > MOST:
-        raise InputError(f"The picture {one.row['image_id']} has {len(one.segments)} segments; VOC numbers {MOST}.")
-    shape = (one.row["height"], one.row["width"])
+    if len(picture.segments) > MOST:
+        raise InputError(
+            f"The picture {picture.row['image_id']} has {len(picture.segments)} segments; VOC numbers {MOST}."
+        )
+    shape = (picture.row["height"], picture.row["width"])
     classes, instances, below = np.zeros(shape, np.uint8), np.zeros(shape, np.uint8), 0
-    for place, segment in enumerate(one.segments, 1):  # largest first
+    for place, segment in enumerate(picture.segments, 1):  # largest first
         mask = struct_to_mask(segment["mask"])
         below += int((instances[mask] > 0).sum())
         classes[mask], instances[mask] = number[segment["concept"]], place
@@ -99,14 +101,14 @@ def _palette() -> list[int]:
     return colours
 
 
-def _xml(one: ExportedPicture) -> bytes:
+def _xml(picture: ExportedPicture) -> bytes:
     root = ElementTree.Element("annotation")
-    ElementTree.SubElement(root, "filename").text = one.name
+    ElementTree.SubElement(root, "filename").text = picture.name
     size = ElementTree.SubElement(root, "size")
-    for name, value in (("width", one.row["width"]), ("height", one.row["height"]), ("depth", 3)):
+    for name, value in (("width", picture.row["width"]), ("height", picture.row["height"]), ("depth", 3)):
         ElementTree.SubElement(size, name).text = str(value)
     ElementTree.SubElement(root, "segmented").text = "1"
-    for segment in one.segments:
+    for segment in picture.segments:
         item = ElementTree.SubElement(root, "object")
         ElementTree.SubElement(item, "name").text = segment["concept"]
         for name in ("truncated", "difficult"):

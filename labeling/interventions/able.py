@@ -24,5 +24,5 @@ def can_show(shown: NDArray[np.bool_], discovery: NDArray[np.bool_], concepts: S
     share = together / np.maximum(np.diag(together)[:, None], 1.0)  # [other, concept]
     able = (shown.astype(np.float64) @ (share >= COMPANY)) > 0
     able[:, np.diag(together)[: len(concepts)] == 0] = True
-    found: NDArray[np.bool_] = able | shown
-    return found
+    showable: NDArray[np.bool_] = able | shown
+    return showable

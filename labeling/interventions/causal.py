@@ -127,14 +127,14 @@ class CausalTest:
         rows: list[dict[str, Any]] = []
         stage = stage_of(self.config.window)
         for site in dict.fromkeys(switch.site for switch in switches):
-            mine = [switch for switch in switches if switch.site == site]
-            places = sorted({i for switch in mine for i in self.pictures_of(switch)})
+            own = [switch for switch in switches if switch.site == site]
+            places = sorted({i for switch in own for i in self.pictures_of(switch)})
             self.prepare(places)
             rows += [self._row(site, None, "plain", i, None) for i in places]
-            todo = [(i, switch, state) for switch in mine for state in STATES for i in self.pictures_of(switch)]
+            todo = [(i, switch, state) for switch in own for state in STATES for i in self.pictures_of(switch)]
             made = self._draw([(i, self.edit(switch, state, i)) for i, switch, state in todo], stage)
-            for (i, switch, state), found in zip(todo, self._judged(todo, made, stage), strict=True):
-                rows.append(self._row(site, switch.feature, state, i, found))
+            for (i, switch, state), judged in zip(todo, self._judged(todo, made, stage), strict=True):
+                rows.append(self._row(site, switch.feature, state, i, judged))
         return pa.Table.from_pylist(rows, schema=EFFECTS)
 
     def use(self, config: CausalConfig) -> None:
@@ -158,8 +158,8 @@ class CausalTest:
         """Every picture with what is found in it; one that came out as without the edit need not be looked at."""
         plain = [self._plain[i] for i, _, _ in todo]
         new = [n for n, own in enumerate(plain) if not np.array_equal(made[n], own.picture[stage])]
-        found = dict(zip(new, self._areas([made[n] for n in new]), strict=True))
-        return [(picture, found.get(n, plain[n].areas[stage])) for n, picture in enumerate(made)]
+        areas_of = dict(zip(new, self._areas([made[n] for n in new]), strict=True))
+        return [(picture, areas_of.get(n, plain[n].areas[stage])) for n, picture in enumerate(made)]
 
     def draw_and_judge(self, switch: Switch, state: str) -> list[Areas]:
         """What is found in every picture of a feature in a state; ``plain`` leaves it alone."""
@@ -168,11 +168,11 @@ class CausalTest:
         return self._areas(self._draw(list(zip(every, edits, strict=True)), stage))
 
     def _row(
-        self, site: Site, feature: int | None, state: str, i: int, found: tuple[Picture, Areas] | None
+        self, site: Site, feature: int | None, state: str, i: int, judged: tuple[Picture, Areas] | None
     ) -> dict[str, Any]:
         stage = stage_of(self.config.window)
         plain = self._plain[i].picture[stage]
-        picture, areas = found or (plain, self._plain[i].areas[stage])
+        picture, areas = judged or (plain, self._plain[i].areas[stage])
         change = float(np.abs(picture.astype(np.int16) - plain.astype(np.int16)).mean() / 255.0)
         return {
             **site.columns(), "feature": feature, "state": state, "image_id": self.shared[i].image_id,
@@ -196,18 +196,18 @@ class CausalTest:
 
     def _areas(self, pictures: Sequence[Picture]) -> list[Areas]:
         """Per picture the share of it that every concept that is found covers."""
-        found: list[Areas] = []
+        areas: list[Areas] = []
         for begin in range(0, len(pictures), self.batch_size):
-            some = pictures[begin : begin + self.batch_size]
-            detected = self.detector.detect(some, [self.concepts] * len(some))
-            masks = cut_out(self.segmenter, some, detected)
+            batch = pictures[begin : begin + self.batch_size]
+            detected = self.detector.detect(batch, [self.concepts] * len(batch))
+            masks = cut_out(self.segmenter, batch, detected)
             for own, segments in zip(detected, masks, strict=True):
                 unions: dict[str, NDArray[np.bool_]] = {}
-                for one, segment in zip(own, segments, strict=True):
-                    before = unions.get(one.concept)
-                    unions[one.concept] = segment.mask if before is None else before | segment.mask
-                found.append({c: float(unions[c].mean()) for c in sorted(unions) if unions[c].any()})
-        return found
+                for detection, segment in zip(own, segments, strict=True):
+                    before = unions.get(detection.concept)
+                    unions[detection.concept] = segment.mask if before is None else before | segment.mask
+                areas.append({c: float(unions[c].mean()) for c in sorted(unions) if unions[c].any()})
+        return areas
 
 
 def load_causal_test(

@@ -155,18 +155,18 @@ def _add_site(
 
 def typical_area(plain: Floats) -> Floats:
     """How much of a picture each concept covers where it is found, the median; USUAL where it is found nowhere: [C]."""
-    found = [column[column > 0] for column in plain.T]
-    return np.array([float(np.median(some)) if len(some) else USUAL for some in found])
+    areas = [column[column > 0] for column in plain.T]
+    return np.array([float(np.median(shown)) if len(shown) else USUAL for shown in areas])
 
 
 def _differences(area: Mapping[str, Floats], plain: Floats) -> dict[str, Floats]:
     """Every CAUSAL_MEASURES as [features, images, concepts]."""
     on, random = area["on"], area["random"]
-    there = {name: (values > 0).astype(float) for name, values in (("on", on), ("random", random), ("plain", plain))}
+    present = {name: (values > 0).astype(float) for name, values in (("on", on), ("random", random), ("plain", plain))}
     return {
-        "area": on - random, "presence": there["on"] - there["random"],
-        "area_on": on - plain, "presence_on": there["on"] - there["plain"],
-        "area_random": random - plain, "presence_random": there["random"] - there["plain"],
+        "area": on - random, "presence": present["on"] - present["random"],
+        "area_on": on - plain, "presence_on": present["on"] - present["plain"],
+        "area_random": random - plain, "presence_random": present["random"] - present["plain"],
     }  # fmt: skip
 
 
@@ -178,8 +178,8 @@ def paired_interval(values: Floats) -> tuple[Floats, Floats, Floats]:
     low, high = mean.copy(), mean.copy()
     varied = np.flatnonzero((values != values[:, :1]).any(axis=1))
     for start in range(0, len(varied), _ROWS):
-        some = varied[start : start + _ROWS]
-        _, low[some], high[some] = interval_of(weights @ values[some].T)
+        batch = varied[start : start + _ROWS]
+        _, low[batch], high[batch] = interval_of(weights @ values[batch].T)
     return mean, low, high
 
 
@@ -189,10 +189,10 @@ def sign_flip_p(values: Floats) -> Floats:
     p = np.ones(len(values))
     moved = np.flatnonzero(values.any(axis=1))
     for start in range(0, len(moved), _ROWS):
-        some = moved[start : start + _ROWS]
-        sums = np.abs(values[some] @ signs.T)
-        observed = np.abs(values[some].sum(axis=1))
-        p[some] = (1 + (sums >= observed[:, None] * (1 - 1e-9)).sum(axis=1)) / (1 + FLIPS)
+        batch = moved[start : start + _ROWS]
+        sums = np.abs(values[batch] @ signs.T)
+        observed = np.abs(values[batch].sum(axis=1))
+        p[batch] = (1 + (sums >= observed[:, None] * (1 - 1e-9)).sum(axis=1)) / (1 + FLIPS)
     return p
 
 

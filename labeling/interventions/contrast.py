@@ -25,13 +25,13 @@ def concept_contrasts(run: LayoutRun, site: Site) -> dict[str, Weights]:
     used, place = np.unique(codes.feature, return_inverse=True)
     summed = np.bincount(place * codes.cells + codes.cell, weights=codes.value, minlength=len(used) * codes.cells)
     mean = summed.reshape(len(used), codes.cells) / len(images)
-    found: dict[str, Weights] = {}
+    weights: dict[str, Weights] = {}
     for number, concept in enumerate(run.concepts):
         share = truth.pixels[:, number] / truth.areas
         if share.any():
             inside = np.bincount(place, weights=codes.value * share[codes.image, codes.cell], minlength=len(used))
-            found[concept] = _largest(used, (inside - mean @ share.sum(axis=0)) / share.sum())
-    return found
+            weights[concept] = _largest(used, (inside - mean @ share.sum(axis=0)) / share.sum())
+    return weights
 
 
 def word_contrast(codes: SiteCodes, index: NDArray[np.int64], has: NDArray[np.bool_]) -> Weights:

@@ -112,15 +112,15 @@ class Resolver:
 
     def _pictures(self, site: Site, word: str) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
         """The discovery pictures as the codes count them, and whether their prompts have the word."""
-        there = [i for i, image_id in enumerate(self.codes(site).image_ids) if image_id in self.prompts]
-        prompts = [self.prompts[self.codes(site).image_ids[i]] for i in there]
+        known = [i for i, image_id in enumerate(self.codes(site).image_ids) if image_id in self.prompts]
+        prompts = [self.prompts[self.codes(site).image_ids[i]] for i in known]
         has = np.array([names(prompt, word) for prompt in prompts], bool)
         if min(has.sum(), (~has).sum()) < MIN_PICTURES:
             raise InputError(
                 f"{word!r} stands in {has.sum()} of {len(has)} discovery prompts of {self.folder.path}; "
                 f"at least {MIN_PICTURES} must have it, and as many not."
             )
-        return np.array(there, np.int64), has
+        return np.array(known, np.int64), has
 
 
 def sites_for(edit: Edit, run: RunFolder) -> list[Site]:
@@ -187,11 +187,11 @@ def names(prompt: str, word: str) -> bool:
 
 def percentiles(codes: SiteCodes, features: Sequence[int], share: float = 99.0) -> tuple[float, ...]:
     """Each feature's percentile over the cells where it fires; 0 for one that never does."""
-    found: list[float] = []
+    strengths: list[float] = []
     for feature in features:
         values: NDArray[np.float32] = codes.value[codes.feature == feature]
-        found.append(float(np.percentile(values, share)) if values.size else 0.0)
-    return tuple(found)
+        strengths.append(float(np.percentile(values, share)) if values.size else 0.0)
+    return tuple(strengths)
 
 
 def _blocks(sites: Sequence[Site]) -> list[str]:

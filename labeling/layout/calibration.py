@@ -71,7 +71,7 @@ def inputs_of(parts: Sequence[tuple[Floats, Grid]], prior: Floats | None, grid: 
         n, cells, concepts = evidence.shape
         near = uniform_filter(evidence.reshape(n, *own, concepts), size=(1, 3, 3, 1), mode="nearest")
         whole = np.broadcast_to(evidence.mean(axis=1, keepdims=True), evidence.shape)
-        columns += [enlarge(one, own, grid) for one in (evidence, near.reshape(n, cells, concepts), whole)]
+        columns += [enlarge(maps, own, grid) for maps in (evidence, near.reshape(n, cells, concepts), whole)]
     if prior is not None:
         columns.append(np.broadcast_to(prior_logit(prior), columns[0].shape))
     return np.stack(columns, axis=3).astype(np.float32)
@@ -146,11 +146,11 @@ def logistic(
         curve = (x * (p * (1 - p))[:, None]).T @ x + ridge * np.eye(len(weights))
         step = np.linalg.solve(curve, gradient)
         size = 1.0
-        while (found := _loss(x, y, weights - size * step, centre, ridge)) > loss and size > 1e-4:
+        while (lower := _loss(x, y, weights - size * step, centre, ridge)) > loss and size > 1e-4:
             size /= 2
         weights = weights - size * step
-        done = loss - found < 1e-7 * max(loss, 1.0)
-        loss = found
+        done = loss - lower < 1e-7 * max(loss, 1.0)
+        loss = lower
         if done:
             break
     return weights

@@ -111,22 +111,22 @@ def label_weights(labels: pa.Table, concepts: Sequence[str] | None = None) -> di
     if concepts is not None:
         labels = labels.filter(pc.is_in(labels["concept"], pa.array(names, pa.string())))
     number = {name: i for i, name in enumerate(names)}
-    found = {}
+    by_site = {}
     for site, rows in rows_by_site(labels).items():
-        mine = labels.take(pa.array(rows))
-        column = np.array([number[name] for name in mine["concept"].to_pylist()], np.int64)
-        precision, lift, iou = (np.asarray(mine[n], np.float64) for n in ("precision", "lift", "dataset_iou"))
+        own = labels.take(pa.array(rows))
+        column = np.array([number[name] for name in own["concept"].to_pylist()], np.int64)
+        precision, lift, iou = (np.asarray(own[n], np.float64) for n in ("precision", "lift", "dataset_iou"))
         if not (np.isfinite(precision).all() and (precision >= 0).all() and (lift > 0).all()):
             raise InputError(f"The labels of {site.slug} hold a precision or lift that is no number above 0.")
-        features, row = np.unique(np.asarray(mine["feature"]), return_inverse=True)
+        features, row = np.unique(np.asarray(own["feature"]), return_inverse=True)
         expected = np.clip(precision / lift, *_SHARE)
         weights, best = np.zeros((len(features), len(names))), np.zeros(len(names))
         weights[row, column] = logit(np.clip(precision, *_SHARE)) - logit(expected)
         np.maximum.at(best, column, np.nan_to_num(iou))
         total, count = np.bincount(column, expected, len(names)), np.bincount(column, minlength=len(names))
         base = total / np.maximum(count, 1)
-        found[site] = LabelWeights(features.astype(np.int64), weights, base, float(best.sum()))
-    return found
+        by_site[site] = LabelWeights(features.astype(np.int64), weights, base, float(best.sum()))
+    return by_site
 
 
 def label_maps(weights: LabelWeights, codes: SiteCodes) -> Floats:
@@ -165,9 +165,9 @@ def best_block(weights: Mapping[Site, LabelWeights], branch: str) -> str:
         InputError: no label of that branch.
     """
     summed: dict[str, float] = {}
-    for site, one in weights.items():
+    for site, weight in weights.items():
         if site.branch == branch:
-            summed[str(site.port)] = summed.get(str(site.port), 0.0) + one.best
+            summed[str(site.port)] = summed.get(str(site.port), 0.0) + weight.best
     if not summed:
         raise InputError(
             f"The table holds no label of a thing, stuff or part on the {branch} branch, so that no layout follows "
@@ -220,10 +220,10 @@ class LabelLayout:
     def predict(self, codes: Mapping[Site, SiteCodes], t: float, step: int) -> LayoutPrediction:
         """The layout of N pictures from their codes, made by the autoencoders of `sites_at(t)`."""
         (site,) = self.sites_at(t)
-        found = self.probabilities(codes[site], site)
-        shape = (len(found), len(self.concepts), codes[site].height, codes[site].width)
-        where = found.transpose(0, 2, 1).reshape(shape)
-        return LayoutPrediction(t, step, self.concepts, where, best_cuts(found), found.max(axis=1))
+        probabilities = self.probabilities(codes[site], site)
+        shape = (len(probabilities), len(self.concepts), codes[site].height, codes[site].width)
+        where = probabilities.transpose(0, 2, 1).reshape(shape)
+        return LayoutPrediction(t, step, self.concepts, where, best_cuts(probabilities), probabilities.max(axis=1))
 
 
 def layout_of_labels(
@@ -243,7 +243,7 @@ def layout_of_labels(
     table = labels if isinstance(labels, pa.Table) else read_label_table(labels)
     every = label_weights(table)
     block = best_block(every, branch)
-    chosen = {site: one for site, one in every.items() if (str(site.port), site.branch) == (block, branch)}
+    chosen = {site: sae for site, sae in every.items() if (str(site.port), site.branch) == (block, branch)}
     missing = [site for site in chosen if saes is not None and site not in saes]
     if missing:
         raise InputError(f"No autoencoder was given for {missing[0].slug}, whose labels the table holds.")

@@ -108,7 +108,7 @@ def _codes(labels: LayoutPredictor, site: Site, update: Tensor) -> SiteCodes:
             f"{site.block} works on {height} x {width} cells here, but the run's on {grid[0]} x {grid[1]}; "
             "ask for pictures of the run's size."
         )
-    maps = [encode_map(labels.saes[site], one, height, width) for one in cells(update)]
+    maps = [encode_map(labels.saes[site], cell_values, height, width) for cell_values in cells(update)]
     return stack_codes(site, [f"{number:08d}" for number in range(len(maps))], maps)
 
 
@@ -116,6 +116,6 @@ def stack_codes(site: Site, image_ids: list[str], maps: list[Any]) -> SiteCodes:
     """Sparse maps of several pictures at one site as flat codes."""
     grid = (maps[0].height, maps[0].width)
     return flat_codes(
-        site, image_ids, grid, np.concatenate([one.feature for one in maps]),
-        np.concatenate([one.value for one in maps]), np.array([len(one.feature) for one in maps], np.int64),
+        site, image_ids, grid, np.concatenate([map_.feature for map_ in maps]),
+        np.concatenate([map_.value for map_ in maps]), np.array([len(map_.feature) for map_ in maps], np.int64),
     )  # fmt: skip

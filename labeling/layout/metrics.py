@@ -67,11 +67,11 @@ def fit_thresholds(scores: NDArray[np.float32], truth: Truth) -> NDArray[np.floa
     if not len(joined):
         return np.full(concepts, np.inf, np.float32)
     shared = best_threshold(joined, np.concatenate(masks), truth.areas)
-    found = np.full(concepts, shared, np.float32)
+    thresholds = np.full(concepts, shared, np.float32)
     for c in range(concepts):
         if len(pairs[c]) >= FEW_PAIRS:
-            found[c] = best_threshold(everything[c], masks[c], truth.areas)
-    return found
+            thresholds[c] = best_threshold(everything[c], masks[c], truth.areas)
+    return thresholds
 
 
 def best_threshold(
@@ -120,9 +120,9 @@ def macro_mean(values: NDArray[np.float64], weights: NDArray[np.float64]) -> Int
         values: [N, C], NaN where there is no pair.
         weights: of `gazetteer.labeling.quality.intervals.sample_weights`.
     """
-    there = ~np.isnan(values)
-    total = weights @ np.where(there, values, 0.0)
-    count = weights @ there.astype(np.float64)
+    defined = ~np.isnan(values)
+    total = weights @ np.where(defined, values, 0.0)
+    count = weights @ defined.astype(np.float64)
     return _interval(_mean_of_defined(total, count))
 
 
@@ -136,7 +136,7 @@ def average_precision(peaks: NDArray[np.float32], truth: Truth, weights: NDArray
 
     As scikit-learn's, for all resamples at once: its own takes one set of weights a call, and there are a thousand.
     """
-    found = np.full((len(weights), peaks.shape[1]), np.nan)
+    precisions = np.full((len(weights), peaks.shape[1]), np.nan)
     present = truth.present
     for c in range(peaks.shape[1]):
         known = np.flatnonzero(truth.asked[:, c])
@@ -149,9 +149,9 @@ def average_precision(peaks: NDArray[np.float32], truth: Truth, weights: NDArray
         steps = np.diff(hits, axis=1, prepend=0.0)
         all_hits = hits[:, -1]
         summed = (steps * hits / np.maximum(seen, 1e-9)).sum(axis=1)
-        found[:, c] = np.where(all_hits > 0, summed / np.maximum(all_hits, 1e-9), np.nan)
-    defined = ~np.isnan(found)
-    return _interval(_mean_of_defined(np.where(defined, found, 0.0), defined.astype(np.float64)))
+        precisions[:, c] = np.where(all_hits > 0, summed / np.maximum(all_hits, 1e-9), np.nan)
+    defined = ~np.isnan(precisions)
+    return _interval(_mean_of_defined(np.where(defined, precisions, 0.0), defined.astype(np.float64)))
 
 
 def _mean_of_defined(total: NDArray[np.float64], count: NDArray[np.float64]) -> NDArray[np.float64]:

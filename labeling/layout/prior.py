@@ -22,10 +22,10 @@ def layout_prior(run: RunFolder) -> tuple[tuple[str, ...], NDArray[np.float32], 
         InputError: no discovery pictures, or a grid of another shape than the pictures.
     """
     evidence = sum_evidence([run.read_table("evidence", [shard]) for shard in run.shard_ids()])
-    splits = [found["discovery"] for found in views(evidence).values() if "discovery" in found]
+    splits = [by_split["discovery"] for by_split in views(evidence).values() if "discovery" in by_split]
     if not splits:
         raise InputError(f"{run.path} has no discovery pictures; a layout prior cannot be learned from it.")
-    finest = max(splits, key=lambda one: one.concept_cells.shape[1])
+    finest = max(splits, key=lambda evidence_: evidence_.concept_cells.shape[1])
     sizes = run.read_table("images", columns=["width", "height"])
     height, width = float(np.mean(sizes["height"])), float(np.mean(sizes["width"]))
     cells = finest.concept_cells.shape[1]

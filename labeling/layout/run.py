@@ -64,8 +64,8 @@ class LayoutRun:
 
     def of_split(self, split: str, most: int = 0) -> NDArray[np.int64]:
         """Indices of the pictures of a split, the first `most` by id (ids are digests, so these are random)."""
-        found = np.flatnonzero(self.splits == split)
-        return found[:most] if most else found
+        rows = np.flatnonzero(self.splits == split)
+        return rows[:most] if most else rows
 
     def truth(self, grid: Grid, images: NDArray[np.int64]) -> Truth:
         """The masks of some pictures on a grid; a pair is wanted when the prompt names it and the picture shows it."""
@@ -92,9 +92,9 @@ def truth_of(
     place = np.full(len(maps.image_ids), -1)
     place[images] = np.arange(len(images))
     row = place[maps.union_image]
-    kept = row >= 0
+    known = row >= 0
     counts = np.zeros((len(images), len(maps.concepts), cells), np.int32)
-    counts[row[kept], maps.union_concept[kept]] = maps.pixels[grid][kept]
+    counts[row[known], maps.union_concept[known]] = maps.pixels[grid][known]
     return Truth(counts, np.full(cells, pixels / cells), mentioned[images] & counts.any(axis=2), maps.asked[images])
 
 
@@ -113,14 +113,14 @@ def open_run(run: Any) -> LayoutRun:
     maps = read_concepts(images, store.read_table("segments"), grids.values())
     ordered = sorted(images.select(columns[:4]).to_pylist(), key=lambda row: row["image_id"])
     prompts = tuple(row["prompt"] for row in ordered)
-    found = LayoutRun(
+    layout_run = LayoutRun(
         store, maps.image_ids, prompts, tuple(row["seed"] for row in ordered),
         np.array([row["split"] for row in ordered]), maps, grids, mentions(prompts, maps.concepts),
     )  # fmt: skip
     for split in ("discovery", "heldout"):
-        if not len(found.of_split(split)):
+        if not len(layout_run.of_split(split)):
             raise InputError(f"{store.path} has no {split} pictures; a layout needs both splits (config key heldout).")
-    return found
+    return layout_run
 
 
 def mentions(prompts: Sequence[str], concepts: Sequence[str]) -> NDArray[np.bool_]:
@@ -144,10 +144,10 @@ def take_images(codes: SiteCodes, image_ids: Sequence[str]) -> SiteCodes:
         raise InputError(f"The picture {missing[0]} has no codes at {codes.site.slug}.")
     new = np.full(len(codes.image_ids), -1, np.int32)
     new[[place[name] for name in image_ids]] = np.arange(len(image_ids), dtype=np.int32)
-    kept = new[codes.image] >= 0
+    wanted = new[codes.image] >= 0
     return SiteCodes(
         codes.site, tuple(image_ids), codes.height, codes.width,
-        new[codes.image[kept]], codes.feature[kept], codes.cell[kept], codes.value[kept],
+        new[codes.image[wanted]], codes.feature[wanted], codes.cell[wanted], codes.value[wanted],
     )  # fmt: skip
 
 
@@ -165,4 +165,4 @@ def nearest_site(sites: Sequence[Site], port: str, branch: str, t: float) -> Sit
 
 def nearest_t(known: Iterable[float], t: float) -> float:
     """The nearest to `t` of those known; of two equally near ones the earlier in sampling."""
-    return min(known, key=lambda one: (round(abs(one - t), 6), -one))
+    return min(known, key=lambda moment: (round(abs(moment - t), 6), -moment))

@@ -57,12 +57,12 @@ def own_counts(table: SiteTable, codes: SiteCodes, pixels: NDArray[np.generic]) 
         return OwnCounts(key, np.zeros((0, len(table.concepts))), np.zeros(0))
     starts = np.concatenate(([0], np.flatnonzero(np.diff(key)) + 1))
     parts = []
-    for some in np.array_split(np.arange(len(starts)), max(1, len(codes.image_ids) // _CHUNK)):
-        if len(some):
-            end = starts[some[-1] + 1] if some[-1] + 1 < len(starts) else len(key)
-            window = slice(starts[some[0]], end)
+    for batch in np.array_split(np.arange(len(starts)), max(1, len(codes.image_ids) // _CHUNK)):
+        if len(batch):
+            end = starts[batch[-1] + 1] if batch[-1] + 1 < len(starts) else len(key)
+            window = slice(starts[batch[0]], end)
             touched = pixels[image[window], :, cell[window]].astype(np.float64)
-            parts.append(np.add.reduceat(touched, starts[some] - starts[some[0]], axis=0))
+            parts.append(np.add.reduceat(touched, starts[batch] - starts[batch[0]], axis=0))
     return OwnCounts(key[starts], np.concatenate(parts), np.add.reduceat(table.cell_pixels[cell], starts))
 
 
@@ -101,9 +101,9 @@ def _weights_without(table: SiteTable, own: OwnCounts, pairs: NDArray[np.int64])
     rows = pairs % len(table.features)
     intersection, area = table.intersection[rows], table.area[rows]
     at = np.minimum(np.searchsorted(own.keys, pairs), max(len(own.keys) - 1, 0))
-    there = np.flatnonzero(own.keys[at] == pairs) if len(own.keys) else np.zeros(0, np.int64)
-    intersection[there] = np.maximum(intersection[there] - own.intersection[at[there]], 0.0)
-    area[there] = np.maximum(area[there] - own.area[at[there], None], 0.0)
+    present = np.flatnonzero(own.keys[at] == pairs) if len(own.keys) else np.zeros(0, np.int64)
+    intersection[present] = np.maximum(intersection[present] - own.intersection[at[present]], 0.0)
+    area[present] = np.maximum(area[present] - own.area[at[present], None], 0.0)
     return table.weights(rows, intersection, area)
 
 
@@ -137,7 +137,7 @@ def paper_maps(table: SiteTable, codes: SiteCodes, vectors: NDArray[np.floating]
     return _cosine(matrix @ embedding, vectors).reshape(len(codes.image_ids), codes.cells, -1)
 
 
-def _cosine(some: NDArray[np.floating], words: NDArray[np.floating]) -> Floats:
+def _cosine(features: NDArray[np.floating], words: NDArray[np.floating]) -> Floats:
     """Cosines [A, C] of vectors [A, d] and [C, d]; 0 with a zero vector."""
-    lengths = np.outer(np.linalg.norm(some, axis=1), np.linalg.norm(words, axis=1))
-    return np.divide(some @ words.T, lengths, out=np.zeros(lengths.shape), where=lengths > 0).astype(np.float32)
+    lengths = np.outer(np.linalg.norm(features, axis=1), np.linalg.norm(words, axis=1))
+    return np.divide(features @ words.T, lengths, out=np.zeros(lengths.shape), where=lengths > 0).astype(np.float32)

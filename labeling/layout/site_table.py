@@ -93,31 +93,31 @@ def site_tables(evidence: pa.Table, grids: Mapping[Site, Grid], pixels: float) -
     Raises:
         InputError: a site without discovery pictures, or a grid that does not fit its evidence.
     """
-    found = {}
+    tables = {}
     for site, splits in views(evidence).items():
         if "discovery" not in splits:
             raise InputError(f"The run has no discovery pictures at {site.slug}; a layout cannot be learned from it.")
-        found[site] = _site_table(site, splits["discovery"], grids[site], pixels)
-    return found
+        tables[site] = _site_table(site, splits["discovery"], grids[site], pixels)
+    return tables
 
 
-def _site_table(site: Site, some: SplitEvidence, grid: Grid, pixels: float) -> SiteTable:
+def _site_table(site: Site, evidence: SplitEvidence, grid: Grid, pixels: float) -> SiteTable:
     cells = grid[0] * grid[1]
-    if some.concept_cells.shape[1] != cells:
-        raise InputError(f"The evidence at {site.slug} has {some.concept_cells.shape[1]} cells, its codes {cells}.")
-    shape = (len(some.features), len(some.concepts))
+    if evidence.concept_cells.shape[1] != cells:
+        raise InputError(f"The evidence at {site.slug} has {evidence.concept_cells.shape[1]} cells, its codes {cells}.")
+    shape = (len(evidence.features), len(evidence.concepts))
     per_cell = np.full(cells, pixels / cells)
     intersection, words = np.zeros(shape), np.zeros(shape, np.bool_)
-    area = np.repeat(some.feature_area[:, None].astype(np.float64), shape[1], axis=1)
-    intersection[some.row, some.concept] = some.intersection
-    words[some.row, some.concept] = some.hits > 0
-    area[some.row, some.concept] = some.area
-    fired = some.feature_cells.astype(np.float64)
-    asked = np.maximum(some.concept_asked, 1)
-    shared = fired @ some.concept_cells.T / asked  # E over all of the feature's pictures
+    area = np.repeat(evidence.feature_area[:, None].astype(np.float64), shape[1], axis=1)
+    intersection[evidence.row, evidence.concept] = evidence.intersection
+    words[evidence.row, evidence.concept] = evidence.hits > 0
+    area[evidence.row, evidence.concept] = evidence.area
+    fired = evidence.feature_cells.astype(np.float64)
+    asked = np.maximum(evidence.concept_asked, 1)
+    shared = fired @ evidence.concept_cells.T / asked  # E over all of the feature's pictures
     expected = shared / np.maximum(fired @ per_cell, 1.0)[:, None]
-    prior_area = np.outer(some.concept_asked, per_cell)
+    prior_area = np.outer(evidence.concept_asked, per_cell)
     return SiteTable(
-        site, grid, tuple(some.concepts), some.features, intersection, area, expected, words,
-        some.concept_cells.astype(np.float64), prior_area, per_cell,
+        site, grid, tuple(evidence.concepts), evidence.features, intersection, area, expected, words,
+        evidence.concept_cells.astype(np.float64), prior_area, per_cell,
     )  # fmt: skip

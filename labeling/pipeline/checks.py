@@ -99,9 +99,9 @@ def check_devices(devices: dict[str, str]) -> None:
             raise InputError(f"{key} is {name!r}, which is no device; accepted: cpu, cuda, cuda:1, mps …") from error
         count = torch.cuda.device_count() if device.type == "cuda" else None
         if count is not None and (device.index or 0) >= count:
-            there = f"only {count} of them" if count else "none"
+            present = f"only {count} of them" if count else "none"
             raise InputError(
-                f"{key} {name!r} cannot be used here: it names a CUDA device, and torch sees {there} on this machine "
+                f"{key} {name!r} cannot be used here: it names a CUDA device, and torch sees {present} on this machine "
                 f"(gazetteer doctor says more); {key}=cpu works everywhere."
             )
         if device.type == "mps" and not torch.backends.mps.is_available():

@@ -157,12 +157,12 @@ def segmenter_flops(config: SegmenterConfig, boxes: int) -> tuple[int, int]:
     with torch.device("meta"):
         model: Any = kind(settings).float().to("meta").eval().requires_grad_(False)
     side = settings.prompt_encoder_config.image_size
-    found: list[Any] = []
+    inputs: list[Any] = []
     pixels = torch.empty(1, 3, side, side, device="meta")
     with torch.device("meta"):
-        encode = count(lambda: found.append(model.get_image_embeddings(pixels)))
+        encode = count(lambda: inputs.append(model.get_image_embeddings(pixels)))
         prompts = torch.empty(1, max(1, boxes), 4)
-        seen = found[0] if isinstance(found[0], tuple) else (found[0], None)
+        seen = inputs[0] if isinstance(inputs[0], tuple) else (inputs[0], None)
         more = {} if seen[1] is None else {"intermediate_embeddings": seen[1]}
         decode = count(lambda: model(image_embeddings=seen[0], input_boxes=prompts, multimask_output=False, **more))
     return encode, decode

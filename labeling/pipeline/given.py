@@ -31,12 +31,12 @@ def given_pictures(
     height, width = generator.picture_size
     made = []
     for item in batch:
-        found = given.read(item).fitted(height, width, given.config.fit)
+        fitted = given.read(item).fitted(height, width, given.config.fit)
         watch = check.watch if check.open else None
-        picture = noised_picture(generator, found.image, item.prompt, item.seed, saes, watch)
-        asked = tuple(concept for concept in given.concepts if concept not in found.unasked)
-        boxes = [Detection(concept, 1.0, box_of(mask)) for concept, mask in found.segments]
-        masks = [Mask(mask, 1.0) for _, mask in found.segments]
+        picture = noised_picture(generator, fitted.image, item.prompt, item.seed, saes, watch)
+        asked = tuple(concept for concept in given.concepts if concept not in fitted.unasked)
+        boxes = [Detection(concept, 1.0, box_of(mask)) for concept, mask in fitted.segments]
+        masks = [Mask(mask, 1.0) for _, mask in fitted.segments]
         made.append(LabelledPicture(item, picture, asked, boxes, masks, given=True))
     return made
 

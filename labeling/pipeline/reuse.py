@@ -42,10 +42,10 @@ class BasePictures:
 
     def take(self, batch: Sequence[Item]) -> dict[str, LabelledPicture]:
         """What the base has of these pictures, still without codes, by image id; damaged ones are forgotten."""
-        kept: dict[str, LabelledPicture] = {}
-        there = [item for item in batch if item.image_id in self._shard]
-        for shard in sorted({self._shard[item.image_id] for item in there}):
-            items = [item for item in there if self._shard[item.image_id] == shard]
+        reused: dict[str, LabelledPicture] = {}
+        known = [item for item in batch if item.image_id in self._shard]
+        for shard in sorted({self._shard[item.image_id] for item in known}):
+            items = [item for item in known if self._shard[item.image_id] == shard]
             wanted = pc.field("image_id").isin([item.image_id for item in items])
             try:
                 images, segments = (
@@ -54,11 +54,11 @@ class BasePictures:
             except InputError as error:
                 log.warning("The pictures of shard %s of %s are made again: %s", shard, self.base.path, error)
                 images, segments = [], []
-            kept |= self._whole(items, {row["image_id"]: row for row in images}, segments)
-        for item in there:
-            if item.image_id not in kept:
+            reused |= self._whole(items, {row["image_id"]: row for row in images}, segments)
+        for item in known:
+            if item.image_id not in reused:
                 del self._shard[item.image_id]
-        return kept
+        return reused
 
     def _whole(
         self, items: Sequence[Item], images: Mapping[str, dict[str, Any]], segments: Sequence[dict[str, Any]]
@@ -66,13 +66,13 @@ class BasePictures:
         """Those of the pictures whose rows hold what they must."""
         whole: dict[str, LabelledPicture] = {}
         for item in [item for item in items if item.image_id in images]:
-            row, found = images[item.image_id], [s for s in segments if s["image_id"] == item.image_id]
+            row, own = images[item.image_id], [s for s in segments if s["image_id"] == item.image_id]
             try:
                 picture = Picture(decode_image(row["image"]["bytes"]), tokens_cut=row["tokens_cut"])
-                masks = [Mask(struct_to_mask(s["mask"]), s["predicted_iou"]) for s in found]
+                masks = [Mask(struct_to_mask(s["mask"]), s["predicted_iou"]) for s in own]
             except InputError as error:
                 log.warning("The picture %s of %s is made again: %s", item.image_id, self.base.path, error)
                 continue
-            detections = [Detection(s["concept"], s["score"], tuple(s["box"])) for s in found]
+            detections = [Detection(s["concept"], s["score"], tuple(s["box"])) for s in own]
             whole[item.image_id] = LabelledPicture(item, picture, tuple(row["asked"]), detections, masks, True)
         return whole

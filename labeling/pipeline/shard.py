@@ -75,31 +75,31 @@ class Unfinished:
     explained: dict[str, float]
 
 
-def image_row(one: LabelledPicture, heldout: float) -> dict[str, Any]:
+def image_row(labelled: LabelledPicture, heldout: float) -> dict[str, Any]:
     """The row of `images`."""
-    height, width = one.picture.image.shape[:2]
+    height, width = labelled.picture.image.shape[:2]
     return {
-        "image_id": one.item.image_id,
-        "prompt": one.item.prompt,
-        "seed": one.item.seed,
-        "split": one.split(heldout),
-        "image": {"bytes": encode_image(one.picture.image), "path": f"{one.item.image_id}.png"},
+        "image_id": labelled.item.image_id,
+        "prompt": labelled.item.prompt,
+        "seed": labelled.item.seed,
+        "split": labelled.split(heldout),
+        "image": {"bytes": encode_image(labelled.picture.image), "path": f"{labelled.item.image_id}.png"},
         "width": width,
         "height": height,
-        "asked": list(one.asked),
-        "tokens_cut": one.picture.tokens_cut,
+        "asked": list(labelled.asked),
+        "tokens_cut": labelled.picture.tokens_cut,
     }
 
 
-def evidence_input(one: LabelledPicture, heldout: float) -> ImageEvidenceInput:
+def evidence_input(labelled: LabelledPicture, heldout: float) -> ImageEvidenceInput:
     """What evidence is counted from."""
     return ImageEvidenceInput(
-        image_id=one.item.image_id,
-        split=one.split(heldout),
-        size=one.picture.image.shape[:2],
-        asked=one.asked,
-        segments=[(d.concept, m.mask) for d, m in _pairs(one)],
-        codes=one.picture.codes,
+        image_id=labelled.item.image_id,
+        split=labelled.split(heldout),
+        size=labelled.picture.image.shape[:2],
+        asked=labelled.asked,
+        segments=[(d.concept, m.mask) for d, m in _pairs(labelled)],
+        codes=labelled.picture.codes,
     )
 
 
@@ -107,31 +107,31 @@ def drawn(batch: Sequence[LabelledPicture], failures: list[dict[str, Any]]) -> l
     """Those pictures that show what the model drew; those that its safety checker blacked out become failures."""
     failures += [
         {
-            "stage": "generate", "item": one.item.image_id, "error": "BlackedOut", "attempts": 1,
+            "stage": "generate", "item": labelled.item.image_id, "error": "BlackedOut", "attempts": 1,
             "message": "the model's safety checker blacked it out; model.safety_checker=false leaves that out",
         }
-        for one in batch
-        if one.picture.blacked_out
+        for labelled in batch
+        if labelled.picture.blacked_out
     ]  # fmt: skip
-    return [one for one in batch if not one.picture.blacked_out]
+    return [labelled for labelled in batch if not labelled.picture.blacked_out]
 
 
-def id_of(one: Any) -> str:
+def id_of(item_or_picture: Any) -> str:
     """The picture's id, of an item or of a picture on its way."""
-    item = one.item if isinstance(one, LabelledPicture) else one
+    item = item_or_picture.item if isinstance(item_or_picture, LabelledPicture) else item_or_picture
     return str(item.image_id)
 
 
-def _pairs(one: LabelledPicture) -> list[tuple[Detection, Mask]]:
+def _pairs(labelled: LabelledPicture) -> list[tuple[Detection, Mask]]:
     """Detections with a mask; a box in which the segmenter found nothing is no segment."""
-    return [(d, m) for d, m in zip(one.detections, one.masks, strict=True) if m.mask.any()]
+    return [(d, m) for d, m in zip(labelled.detections, labelled.masks, strict=True) if m.mask.any()]
 
 
-def segment_rows(one: LabelledPicture) -> list[dict[str, Any]]:
+def segment_rows(labelled: LabelledPicture) -> list[dict[str, Any]]:
     """The rows of `segments`."""
     return [
         {
-            "image_id": one.item.image_id,
+            "image_id": labelled.item.image_id,
             "concept": detection.concept,
             "score": detection.score,
             "box": list(detection.box),
@@ -139,7 +139,7 @@ def segment_rows(one: LabelledPicture) -> list[dict[str, Any]]:
             "predicted_iou": mask.predicted_iou,
             "mask": mask_to_struct(mask.mask),
         }
-        for detection, mask in _pairs(one)
+        for detection, mask in _pairs(labelled)
     ]
 
 

@@ -143,23 +143,29 @@ class Stages:
         with clock.stage("evidence"):
             tables = self._tables(done, failures, moments)
         counts = {"images": len(done), "segments": tables["segments"].num_rows, "failures": len(failures)}
-        counts["features_cut"] = sum(code.cut for one in done for code in one.picture.codes.values())
+        counts["features_cut"] = sum(code.cut for labelled in done for code in labelled.picture.codes.values())
         if self.reuse:
-            counts["replayed"] = sum(one.replayed for one in done)
+            counts["replayed"] = sum(labelled.replayed for labelled in done)
         return ShardResult(tables, clock.seconds, counts, explained)
 
     def _tables(
         self, done: list[LabelledPicture], failures: list[dict[str, Any]], moments: dict[Site, Moment]
     ) -> dict[str, pa.Table]:
-        inputs = [evidence_input(one, self.config.heldout) for one in done]
+        inputs = [evidence_input(labelled, self.config.heldout) for labelled in done]
         # Stages done apart find failures in another order than stages done together.
         rows = sorted(failures, key=lambda row: row["item"])
         base = self.vocabulary.base if self.given is None else self.given.base
-        codes = codes_table([one.item.image_id for one in done], [one.picture.codes for one in done], moments)
+        codes = codes_table(
+            [labelled.item.image_id for labelled in done], [labelled.picture.codes for labelled in done], moments
+        )
         return {
-            "images": pa.Table.from_pylist([image_row(one, self.config.heldout) for one in done], schema=IMAGES),
+            "images": pa.Table.from_pylist(
+                [image_row(labelled, self.config.heldout) for labelled in done], schema=IMAGES
+            ),
             "codes": codes,
-            "segments": pa.Table.from_pylist([row for one in done for row in segment_rows(one)], schema=SEGMENTS),
+            "segments": pa.Table.from_pylist(
+                [row for labelled in done for row in segment_rows(labelled)], schema=SEGMENTS
+            ),
             "evidence": build_evidence(inputs, base, self.config.evidence),
             "failures": pa.Table.from_pylist(rows, schema=FAILURES),
         }
@@ -170,10 +176,12 @@ class Stages:
             return given_pictures(self.given, batch, self.generator, self.saes, self._check)
         done = {} if self.base is None else self.base.take(batch)
         watch = self._check.watch if self._check.open else None
-        kept = [done[item.image_id].item for item in batch if item.image_id in done]
-        if kept:
-            replayed = self.generator.codes([i.prompt for i in kept], [i.seed for i in kept], self.saes, watch)
-            for item, codes in zip(kept, replayed, strict=True):
+        replayable = [done[item.image_id].item for item in batch if item.image_id in done]
+        if replayable:
+            replayed = self.generator.codes(
+                [i.prompt for i in replayable], [i.seed for i in replayable], self.saes, watch
+            )
+            for item, codes in zip(replayable, replayed, strict=True):
                 done[item.image_id].picture = replace(done[item.image_id].picture, codes=codes)
         new = [item for item in batch if item.image_id not in done]
         if new:
@@ -182,30 +190,32 @@ class Stages:
         return [done[item.image_id] for item in batch]
 
     def _tag(self, batch: Sequence[LabelledPicture]) -> list[LabelledPicture]:
-        for one in _made(batch):
-            one.asked = self.vocabulary.asked(one.item.prompt, one.picture.image)
+        for labelled in _made(batch):
+            labelled.asked = self.vocabulary.asked(labelled.item.prompt, labelled.picture.image)
         return list(batch)
 
     def _detect(self, batch: Sequence[LabelledPicture]) -> list[LabelledPicture]:
         if made := _made(batch):
             self._load_finders()
             assert self.detector is not None
-            for one in made:
-                one.asked = self._askable.among(one.asked)
-            captions = [self.vocabulary.captions(one.asked) for one in made]
-            found = detect_in_captions(self.detector, [one.picture.image for one in made], captions)
-            for one, detections in zip(made, found, strict=True):
-                one.detections = detections
+            for labelled in made:
+                labelled.asked = self._askable.among(labelled.asked)
+            captions = [self.vocabulary.captions(labelled.asked) for labelled in made]
+            detections_of = detect_in_captions(self.detector, [labelled.picture.image for labelled in made], captions)
+            for labelled, detections in zip(made, detections_of, strict=True):
+                labelled.detections = detections
         return list(batch)
 
     def _segment(self, batch: Sequence[LabelledPicture]) -> list[LabelledPicture]:
         if made := _made(batch):
             self._load_finders()
-            found = [one.detections for one in made]
-            for one, masks in zip(made, cut_out(self.segmenter, [o.picture.image for o in made], found), strict=True):
-                one.masks = masks
+            detections_of = [labelled.detections for labelled in made]
+            for labelled, masks in zip(
+                made, cut_out(self.segmenter, [o.picture.image for o in made], detections_of), strict=True
+            ):
+                labelled.masks = masks
                 # A mask of the detector's own is held once.
-                one.detections = [replace(detection, mask=None) for detection in one.detections]
+                labelled.detections = [replace(detection, mask=None) for detection in labelled.detections]
         return list(batch)
 
     def _each(
@@ -226,13 +236,13 @@ class Stages:
                 raise
             except Exception:  # whatever a model library may throw at a bad item
                 results: list[R] = []
-                for one in batch:
+                for labelled in batch:
                     try:
-                        results += work([one])
+                        results += work([labelled])
                     except GazetteerError:
                         raise
                     except Exception as error:
-                        failures.append(failure_row(stage, id_of(one), error, attempts=min(2, len(batch))))
+                        failures.append(failure_row(stage, id_of(labelled), error, attempts=min(2, len(batch))))
                 return results
 
 
@@ -253,4 +263,4 @@ class _Clock:
 
 def _made(batch: Sequence[LabelledPicture]) -> list[LabelledPicture]:
     """The pictures that came without what is found in them."""
-    return [one for one in batch if not (one.replayed or one.given)]
+    return [labelled for labelled in batch if not (labelled.replayed or labelled.given)]

@@ -60,8 +60,8 @@ def exact_maps(pictures: Sequence[ExactPicture], concepts: Sequence[str], grids:
 def exact_looks(pictures: Sequence[ExactPicture], styles: Sequence[str]) -> NDArray[np.bool_]:
     """Which of the looks each picture has, in order of their names: bool [I, S]."""
     ordered = sorted(pictures, key=lambda picture: picture.name)
-    found = np.array([[style in picture.looks for style in styles] for picture in ordered], np.bool_)
-    return found.reshape(len(ordered), len(styles))
+    shown = np.array([[style in picture.looks for style in styles] for picture in ordered], np.bool_)
+    return shown.reshape(len(ordered), len(styles))
 
 
 def judged(labels: pa.Table, truth: Mapping[Site, Explained]) -> pa.Table:
@@ -84,16 +84,16 @@ def judged(labels: pa.Table, truth: Mapping[Site, Explained]) -> pa.Table:
     return pa.concat_tables(parts) if parts else _judge(best.slice(0, 0), None)
 
 
-def _judge(part: pa.Table, found: Explained | None) -> pa.Table:
+def _judge(part: pa.Table, explained: Explained | None) -> pa.Table:
     own, other = np.zeros((2, part.num_rows))
-    if found is not None:
-        column = {pair: i for i, pair in enumerate(zip(found.names, found.forms, strict=True))}
-        row = {int(feature): i for i, feature in enumerate(found.features)}
+    if explained is not None:
+        column = {pair: i for i, pair in enumerate(zip(explained.names, explained.forms, strict=True))}
+        row = {int(feature): i for i, feature in enumerate(explained.features)}
         for number, label in enumerate(part.select(["feature", "concept", "kind"]).to_pylist()):
             form = REGION if label["kind"] in SPATIAL_KINDS else label["kind"]
             at = column.get((label["concept"], form))
             if at is not None and label["feature"] in row:
-                share = found.share[row[label["feature"]]]
+                share = explained.share[row[label["feature"]]]
                 own[number], other[number] = share[at], np.delete(share, at).max(initial=0.0)
     extra = {"right": pa.array(own > other), "truth_explained": pa.array(own), "truth_other": pa.array(other)}
     for name, values in extra.items():
@@ -128,19 +128,19 @@ def accuracy_of(rows: pa.Table) -> dict[str, Any]:
 
 
 def _rounded(interval: Interval) -> Interval:
-    return [None if one is None else round(one, 4) for one in interval]
+    return [None if end is None else round(end, 4) for end in interval]
 
 
-def print_accuracy(found: Mapping[str, Any]) -> None:
+def print_accuracy(result: Mapping[str, Any]) -> None:
     """The accuracy as text."""
-    if not found["labels"]:
+    if not result["labels"]:
         print("accuracy: no feature carries a label that says where, so none is judged")
         return
-    mean, low, high = found["right"]
+    mean, low, high = result["right"]
     print(
-        f"accuracy: {mean:.1%} [{low:.1%}, {high:.1%}] of {found['labels']} labels of things, stuff and parts are "
-        f"right on {found['images']} pictures with exact masks ({found['silent']} features silent there)"
+        f"accuracy: {mean:.1%} [{low:.1%}, {high:.1%}] of {result['labels']} labels of things, stuff and parts are "
+        f"right on {result['images']} pictures with exact masks ({result['silent']} features silent there)"
     )
-    print("  the most certain: " + ", ".join(f"{right:.1%} of {n}" for n, right in found["curve"]))
-    kinds = ((kind, row) for kind, row in found["by_kind"].items() if row["labels"])
+    print("  the most certain: " + ", ".join(f"{right:.1%} of {n}" for n, right in result["curve"]))
+    kinds = ((kind, row) for kind, row in result["by_kind"].items() if row["labels"])
     print("  by kind: " + ", ".join(f"{kind} {row['right'][0]:.1%} of {row['labels']}" for kind, row in kinds))

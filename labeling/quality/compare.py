@@ -70,12 +70,12 @@ def compare_runs(before: str | os.PathLike[str], after: str | os.PathLike[str]) 
     }
 
 
-def print_comparison(changes: pa.Table, found: dict[str, Any], most: int = 20) -> None:
+def print_comparison(changes: pa.Table, differences: dict[str, Any], most: int = 20) -> None:
     """The comparison as text, with up to `most` of the changes."""
-    for line in _caveats(found):
+    for line in _caveats(differences):
         print(line)
     print(f"{'site':<44}{'features':>10}{'same':>8}{'changed':>9}{'gained':>8}{'lost':>7}")
-    for row in found["sites"]:
+    for row in differences["sites"]:
         counts = f"{row['same']:>8}{row['changed']:>9}{row['gained']:>8}{row['lost']:>7}"
         print(f"{row['site']:<44}{row['features']:>10}{counts}")
     for row in changes.slice(0, most).to_pylist():
@@ -83,24 +83,24 @@ def print_comparison(changes: pa.Table, found: dict[str, Any], most: int = 20) -
         print(f"  {site.slug} {row['feature']}: {row['before'] or 'nothing'} -> {row['after'] or 'nothing'}")
     if changes.num_rows > most:
         print(f"  and {changes.num_rows - most} more")
-    moved = [c for c in found["concepts"] if c["before"] != c["after"]]
+    moved = [c for c in differences["concepts"] if c["before"] != c["after"]]
     print("concepts: " + (", ".join(f"{c['concept']} {c['before']} -> {c['after']}" for c in moved) or "as before"))
 
 
-def _caveats(found: dict[str, Any]) -> list[str]:
+def _caveats(differences: dict[str, Any]) -> list[str]:
     """What has to be known before any of the counts is read."""
     said = []
-    if not found["same_saes"]:
+    if not differences["same_saes"]:
         said.append(
             "The autoencoders differ: a feature's number is the same feature only if one was trained on from the other."
         )
     for side in ("before", "after"):
-        sites = found[f"only_{side}"]
+        sites = differences[f"only_{side}"]
         if sites:
             said.append(
-                f"Left out, as only {found[side]} has {'it' if len(sites) == 1 else 'them'}: {', '.join(sites)}."
+                f"Left out, as only {differences[side]} has {'it' if len(sites) == 1 else 'them'}: {', '.join(sites)}."
             )
-    if not found["sites"]:
+    if not differences["sites"]:
         said.append("The runs have no site in common: there is nothing to compare.")
     return said
 

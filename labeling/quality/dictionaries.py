@@ -49,9 +49,11 @@ def dictionary_quality(run: str | Path, vectors: str, pipe: Any = None, seed: in
     known = np.linalg.norm(table, axis=1) > 0
     column = {word: i for i, word in enumerate(np.array(words)[known])}
     features = RunFolder(run).read_final("features", list(SITE_COLUMNS))
-    found = features.group_by(list(SITE_COLUMNS)).aggregate([]).to_pylist()
+    distinct = features.group_by(list(SITE_COLUMNS)).aggregate([]).to_pylist()
     sites = []
-    for site in sorted(found, key=lambda row: (row["branch"], row["block"], row["stream"], row["signal"], -row["t"])):
+    for site in sorted(
+        distinct, key=lambda row: (row["branch"], row["block"], row["stream"], row["signal"], -row["t"])
+    ):
         own = [
             row for row in hits if all(row[name] == site[name] for name in SITE_COLUMNS) and row["concept"] in column
         ]
@@ -60,7 +62,7 @@ def dictionary_quality(run: str | Path, vectors: str, pipe: Any = None, seed: in
         for row in own:
             counts[rows[row["feature"]], column[row["concept"]]] = row["hits"]
         sites.append({**site, "t": round(site["t"], 4), **site_quality(counts, table[known], seed)})
-    return {"vectors": vectors, "unknown": [w for w, there in zip(words, known, strict=True) if not there],
+    return {"vectors": vectors, "unknown": [w for w, known_word in zip(words, known, strict=True) if not known_word],
             "draws": DRAWS, "sites": sites}  # fmt: skip
 
 
@@ -86,13 +88,13 @@ def site_quality(counts: Floats, vectors: Floats, seed: int = 0) -> dict[str, An
 
     def measured(weigh: Any) -> dict[str, Any]:
         real = _measure(weigh(counts), vectors, several)
-        by_chance = [_measure(weigh(one), vectors, several) for one in drawn]
-        chance = {name: _range([one[name][0] for one in by_chance]) for name in MEASURES}
+        by_chance = [_measure(weigh(order), vectors, several) for order in drawn]
+        chance = {name: _range([measures[name][0] for measures in by_chance]) for name in MEASURES}
         return {**{name: _rounded(real[name]) for name in MEASURES}, "chance": chance}
 
     return {
         "features": features, "several": int(several.sum()), "pairs": features * (features - 1) // 2,
-        **measured(lambda one: (one > 0).astype(np.float64)), "repeated": measured(lambda one: one),
+        **measured(lambda strength: (strength > 0).astype(np.float64)), "repeated": measured(lambda strength: strength),
     }  # fmt: skip
 
 
@@ -100,8 +102,8 @@ def cohesions(weights: Floats, vectors: Floats) -> Floats:
     """Mean cosine of each feature's words to its centre: float64 [features]; 0 where the centre is zero."""
     share = weights / weights.sum(axis=1, keepdims=True)
     # The mean of the cosines with one centre is the centre's product with the mean of the unit vectors.
-    found: Floats = ((share @ _units(vectors)) * _units(share @ vectors)).sum(axis=1)
-    return found
+    overlaps: Floats = ((share @ _units(vectors)) * _units(share @ vectors)).sum(axis=1)
+    return overlaps
 
 
 def _measure(weights: Floats, vectors: Floats, several: NDArray[np.bool_]) -> dict[str, list[float | None]]:
@@ -145,8 +147,8 @@ def _spread(values: Floats) -> list[float | None]:
 
 
 def _range(values: list[float | None]) -> list[float | None]:
-    there = [value for value in values if value is not None]
-    return _rounded([np.mean(there), *np.percentile(there, [2.5, 97.5])]) if there else [None] * 3
+    defined = [value for value in values if value is not None]
+    return _rounded([np.mean(defined), *np.percentile(defined, [2.5, 97.5])]) if defined else [None] * 3
 
 
 def _rounded(values: Any) -> list[float | None]:

@@ -35,9 +35,9 @@ def picture_scores(codes: SiteCodes, features: NDArray[np.int64]) -> Floats:
     """Summed activation of some features in every picture of the codes: float64 [pictures, features]."""
     order = np.argsort(features, kind="stable")
     at = np.minimum(np.searchsorted(features[order], codes.feature), max(len(features) - 1, 0))
-    kept = np.flatnonzero(features[order][at] == codes.feature) if len(features) else np.zeros(0, np.int64)
+    own = np.flatnonzero(features[order][at] == codes.feature) if len(features) else np.zeros(0, np.int64)
     shape = (len(codes.image_ids), len(features))
-    summed = sp.csr_array((codes.value[kept].astype(np.float64), (codes.image[kept], order[at[kept]])), shape)
+    summed = sp.csr_array((codes.value[own].astype(np.float64), (codes.image[own], order[at[own]])), shape)
     return np.asarray(summed.toarray())
 
 
@@ -64,12 +64,12 @@ def label_aurocs(
     """
     features = np.unique(np.array([row["feature"] for row in labels], np.int64))
     scores = picture_scores(codes, features)[pictures]
-    found = np.full(len(labels), np.nan)
+    aurocs = np.full(len(labels), np.nan)
     for number, row in enumerate(labels):
         if row["concept"] in positive:
             column = int(np.searchsorted(features, row["feature"]))
-            found[number] = auroc(scores[:, column], positive[row["concept"]])
-    return found
+            aurocs[number] = auroc(scores[:, column], positive[row["concept"]])
+    return aurocs
 
 
 def examined(table: pa.Table) -> dict[str, Any]:
@@ -85,18 +85,18 @@ def examined(table: pa.Table) -> dict[str, Any]:
     if table.num_rows == 0 or table["right"].null_count == table.num_rows:
         return {}
     right = np.array(table["right"].to_pylist(), object)
-    found: dict[str, Any] = {}
+    result: dict[str, Any] = {}
     for name in MEASURES:
         raw = table[name].to_pylist()
         worth = {"confirmed": 1.0, "contradicted": -1.0}
         values = np.array([np.nan if v is None else worth.get(v, 0.0) if isinstance(v, str) else v for v in raw], float)
-        known = np.array([one is not None for one in right]) & ~np.isnan(values)
+        known = np.array([answer is not None for answer in right]) & ~np.isnan(values)
         yes = right[known].astype(bool)
-        found[name] = {
+        result[name] = {
             "labels": int(known.sum()), "right": round(float(yes.mean()), 4) if known.any() else None,
             "auroc": _interval(values[known], yes),
         }  # fmt: skip
-    return found
+    return result
 
 
 def _interval(values: Floats, right: NDArray[np.bool_]) -> list[float | None]:
@@ -105,8 +105,8 @@ def _interval(values: Floats, right: NDArray[np.bool_]) -> list[float | None]:
 
     if not right.any() or right.all():
         return [None] * 3
-    found = as_interval(bootstrap(statistic, len(values), resamples=300))
-    return [None if one is None else round(one, 4) for one in found]
+    interval = as_interval(bootstrap(statistic, len(values), resamples=300))
+    return [None if end is None else round(end, 4) for end in interval]
 
 
 def _weighted_auroc(values: Floats, right: NDArray[np.bool_], weights: Floats) -> float:

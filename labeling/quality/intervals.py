@@ -48,8 +48,8 @@ def interval_of(values: Floats, *, moved: bool = False) -> Floats:
         low, high = np.nanquantile(drawn, QUANTILES, axis=0)
         bias = np.nanmean(drawn, axis=0) - value if moved else 0.0
     ends = [np.where(np.isnan(end), value, end - bias) for end in (low, high)]
-    found: Floats = np.where(np.isnan(value), np.nan, np.stack([value, *ends]))
-    return found
+    interval: Floats = np.where(np.isnan(value), np.nan, np.stack([value, *ends]))
+    return interval
 
 
 def bootstrap(statistic: Statistic, members: int, *, resamples: int = RESAMPLES, seed: int = 0) -> Floats:
@@ -64,18 +64,20 @@ def grouped_mean(values: Sequence[float], groups: Sequence[object], *, resamples
     names = {name: i for i, name in enumerate(dict.fromkeys(groups))}
     member = np.array([names[group] for group in groups])
     sums, counts = np.bincount(member, np.asarray(values, float)), np.bincount(member)
-    found = bootstrap(lambda weights: (weights @ sums) / (weights @ counts), len(names), resamples=resamples, seed=seed)
-    return [round(float(one), 4) for one in found]
+    interval = bootstrap(
+        lambda weights: (weights @ sums) / (weights @ counts), len(names), resamples=resamples, seed=seed
+    )
+    return [round(float(end), 4) for end in interval]
 
 
 def mean_interval(values: Sequence[float], *, resamples: int = RESAMPLES, seed: int = 0) -> Interval:
     """Mean of the values that are there (not NaN), which are drawn."""
-    there = np.asarray(values, float)
-    there = there[~np.isnan(there)]
-    if not len(there):
+    defined = np.asarray(values, float)
+    defined = defined[~np.isnan(defined)]
+    if not len(defined):
         return [None] * 3
     return as_interval(
-        bootstrap(lambda weights: weights @ there / len(there), len(there), resamples=resamples, seed=seed)
+        bootstrap(lambda weights: weights @ defined / len(defined), len(defined), resamples=resamples, seed=seed)
     )
 
 
@@ -98,14 +100,14 @@ def nested_bootstrap(
         sample, slot = np.nonzero(drawn == number)
         weights = generator.multinomial(members, np.full(members, 1.0 / members), size=len(sample)).astype(float)
         values[1 + sample, slot] = statistic(weights)
-    there = ~np.isnan(values)
-    count = there.sum(axis=1)
+    defined = ~np.isnan(values)
+    count = defined.sum(axis=1)
     means = np.divide(
-        np.where(there, values, 0.0).sum(axis=1), count, out=np.full(len(values), np.nan), where=count > 0
+        np.where(defined, values, 0.0).sum(axis=1), count, out=np.full(len(values), np.nan), where=count > 0
     )
     return as_interval(interval_of(means))
 
 
-def as_interval(found: Floats) -> Interval:
+def as_interval(interval: Floats) -> Interval:
     """[3] as plain numbers; None three times for a value that is not there."""
-    return [None] * 3 if np.isnan(found[0]) else [float(one) for one in found]
+    return [None] * 3 if np.isnan(interval[0]) else [float(end) for end in interval]

@@ -14,5 +14,5 @@ def label_kinds(labels: pa.Table) -> dict[str, int]:
 
     labels: schemas.LABELS with at least `kind` and `rank`.
     """
-    found = Counter(row["kind"] for row in labels.select(["kind", "rank"]).to_pylist() if row["rank"] == 1)
-    return {kind: found[kind] for kind in KINDS}
+    counts = Counter(row["kind"] for row in labels.select(["kind", "rank"]).to_pylist() if row["rank"] == 1)
+    return {kind: counts[kind] for kind in KINDS}

@@ -58,7 +58,7 @@ def write_page(run: str | Path, out: str | Path, features: int = 40, seed: int =
     chosen = seeded("rate", seed).permutation(len(named))[:features]
     wanted = [named[i] for i in chosen]
     tops = _top_images(store, wanted)
-    ids = sorted({image for found in tops.values() for image in found})
+    ids = sorted({image for images in tops.values() for image in images})
     pictures = _pictures(store, ids)
     codes = {site: site_codes(store, site) for site in {site for site, _ in wanted}}
     blocks = [_block(number, key, tops[key], pictures, codes[key[0]]) for number, key in enumerate(wanted, start=1)]
@@ -93,12 +93,12 @@ def agreement(run: str | Path, answers: str | Path) -> dict[str, Any]:
     index = ConceptIndex({row["concept"]: () for row in rows})
     named = [index.find(text)[0] for text in said.values()]
     truth = [labels[key] for key in said]
-    agrees = np.array([row["concept"] in found for row, found in zip(truth, named, strict=True)], float)
+    agrees = np.array([row["concept"] in concepts for row, concepts in zip(truth, named, strict=True)], float)
     spatial = np.array([row["kind"] in SPATIAL_KINDS for row in truth], bool)
     wrong = [
         {"feature": key, "label": labels[key]["concept"], "kind": labels[key]["kind"], "answer": said[key]}
-        for key, one in zip(said, agrees, strict=True)
-        if not one
+        for key, agreed in zip(said, agrees, strict=True)
+        if not agreed
     ]
     return {
         "answered": len(said), "skipped": len(given) - len(said), "agree": _rounded(mean_interval(agrees.tolist())),
@@ -108,17 +108,17 @@ def agreement(run: str | Path, answers: str | Path) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def print_agreement(found: Mapping[str, Any]) -> None:
+def print_agreement(result: Mapping[str, Any]) -> None:
     """The agreement as text."""
-    if not found["answered"]:
+    if not result["answered"]:
         print("no answer to compare: every feature was skipped")
         return
-    value, low, high = found["agree"]
+    value, low, high = result["agree"]
     print(
-        f"{value:.0%} [{low:.0%}, {high:.0%}] of {found['answered']} answers agree with the label, "
-        f"{found['by_chance']:.0%} by chance; {found['skipped']} skipped"
+        f"{value:.0%} [{low:.0%}, {high:.0%}] of {result['answered']} answers agree with the label, "
+        f"{result['by_chance']:.0%} by chance; {result['skipped']} skipped"
     )
-    for row in found["disagreements"][:20]:
+    for row in result["disagreements"][:20]:
         print(f"  {row['feature']}: {row['label']} ({row['kind']}), answered {row['answer']!r}")
 
 
@@ -150,17 +150,17 @@ def _by_chance(truth: Sequence[Mapping[str, Any]], named: Sequence[set[str]]) ->
 
 
 def _rounded(interval: Interval) -> Interval:
-    return [None if one is None else round(one, 4) for one in interval]
+    return [None if end is None else round(end, 4) for end in interval]
 
 
 def _top_images(store: RunFolder, wanted: Sequence[tuple[Site, int]]) -> dict[tuple[Site, int], list[str]]:
     known = set(wanted)
-    found = {}
+    tops = {}
     for row in store.read_final("features", [*SITE_COLUMNS, "feature", "top_images"]).to_pylist():
         key = (site_of_row(row), row["feature"])
         if key in known:
-            found[key] = [one["image_id"] for one in row["top_images"][:SHOWN]]
-    return found
+            tops[key] = [place["image_id"] for place in row["top_images"][:SHOWN]]
+    return tops
 
 
 def _pictures(store: RunFolder, ids: Sequence[str]) -> dict[str, NDArray[np.uint8]]:
@@ -183,11 +183,11 @@ def _block(
     shown = []
     for image in images:
         heat = np.zeros(codes.cells, np.float32)
-        mine = (codes.feature == feature) & (codes.image == codes.image_ids.index(image))
-        heat[codes.cell[mine]] = codes.value[mine] / peak
+        own = (codes.feature == feature) & (codes.image == codes.image_ids.index(image))
+        heat[codes.cell[own]] = codes.value[own] / peak
         shown.append(_lit(pictures[image], heat.reshape(codes.height, codes.width)))
     name = html.escape(f"{site.slug}/{feature}", quote=True)
-    tags = "".join(f'<img alt="" src="data:image/png;base64,{one}">' for one in shown)
+    tags = "".join(f'<img alt="" src="data:image/png;base64,{picture}">' for picture in shown)
     return f'<section><h2>{number}</h2><p class="row">{tags}</p><input data-key="{name}" autocomplete="off"></section>'
 
 

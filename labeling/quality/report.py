@@ -132,9 +132,9 @@ def _best_heldout(candidates: pa.Table, iou: str) -> dict[tuple[Site, str], floa
     columns = [*SITE_COLUMNS, "concept", iou, f"heldout_{iou}"]
     for row in candidates.select(columns).to_pylist():
         key = (_key(site_of_row(row)), row["concept"])
-        found = (row[iou] or 0.0, row[f"heldout_{iou}"] or 0.0)
-        if key not in chosen or found[0] > chosen[key][0]:
-            chosen[key] = found
+        ious = (row[iou] or 0.0, row[f"heldout_{iou}"] or 0.0)
+        if key not in chosen or ious[0] > chosen[key][0]:
+            chosen[key] = ious
     return {key: heldout for key, (_, heldout) in chosen.items()}
 
 

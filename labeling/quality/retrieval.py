@@ -40,12 +40,12 @@ def retrieval(codes: SiteCodes, maps: ConceptMaps) -> dict[str, Any]:
     if not len(shown) or not len(learnt):
         return {"concepts": len(shown), "map": None, "purity_at_16": None, "coverage": None}
     chosen = learnt[:, shown].argmax(axis=0)
-    found = held[chosen, shown]
+    truth = held[chosen, shown]
     purity = top_purity(codes, maps, chosen, shown, "heldout")
     return {
-        "concepts": len(shown), "map": round(float(found.mean()), 4),
+        "concepts": len(shown), "map": round(float(truth.mean()), 4),
         "purity_at_16": round(float(np.nanmean(purity)), 4) if np.isfinite(purity).any() else None,
-        "coverage": round(float((found >= COVERED).mean()), 4),
+        "coverage": round(float((truth >= COVERED).mean()), 4),
     }  # fmt: skip
 
 
@@ -76,10 +76,10 @@ def average_precisions(codes: SiteCodes, maps: ConceptMaps, split: str) -> tuple
         running = np.concatenate(([0.0], np.cumsum(shows[cell])))
         hits = running[ends + 1] - running[begun[ends]]
         gained = np.where(fresh, hits, np.diff(hits, prepend=0.0))
-        found = np.bincount(feature[ends], gained * hits / (ends - begun[ends] + 1), features) / total[concept]
+        precisions = np.bincount(feature[ends], gained * hits / (ends - begun[ends] + 1), features) / total[concept]
         recall = np.zeros(features)
         recall[feature[ends[last[ends]]]] = hits[last[ends]] / total[concept]
-        precision[:, concept] = found + (1 - recall) * base[concept]
+        precision[:, concept] = precisions + (1 - recall) * base[concept]
     return precision, base
 
 
@@ -89,14 +89,14 @@ def top_purity(
     """Share of each feature's 16 most active cells (or all, if fewer) that show its concept; NaN for a silent one."""
     owner, slots = _slots(codes, maps, split)
     truth = _shown(codes, maps, split)
-    found = np.full(len(feature), np.nan)
-    for number, (one, name) in enumerate(zip(feature, concept, strict=True)):
-        mine = slots[codes.feature[slots] == one]
-        best = mine[np.argsort(-codes.value[mine], kind="stable")[:TOP]]
+    entropies = np.full(len(feature), np.nan)
+    for number, (own_feature, name) in enumerate(zip(feature, concept, strict=True)):
+        own = slots[codes.feature[slots] == own_feature]
+        best = own[np.argsort(-codes.value[own], kind="stable")[:TOP]]
         if len(best):
             shows = truth[0][truth[1] == name]
-            found[number] = np.isin(owner[best] * codes.cells + codes.cell[best], shows).mean()
-    return found
+            entropies[number] = np.isin(owner[best] * codes.cells + codes.cell[best], shows).mean()
+    return entropies
 
 
 def _slots(codes: SiteCodes, maps: ConceptMaps, split: str) -> tuple[NDArray[np.int64], NDArray[np.int64]]:

@@ -136,16 +136,16 @@ def _greedy(needs: _Needs, prompts: Sequence[str], concepts: dict[str, tuple[str
     for prompt in reversed(prompts):
         groups.setdefault(concepts[prompt], []).append(prompt)
     place = {prompt: number for number, prompt in enumerate(prompts)}
-    names = sorted(groups, key=lambda one: place[groups[one][-1]])
+    names = sorted(groups, key=lambda group: place[groups[group][-1]])
     # Thinned evenly when there are too many features to hold: a sample of the needs guides as well.
     limit = max(1, _EXPECTED // len(names))
-    kept = np.unique(np.linspace(0, len(needs.deficit) - 1, min(limit, len(needs.deficit))).astype(np.int64))
-    expected = np.empty((len(kept), len(names)), np.float32)
-    for number, one in enumerate(names):
-        expected[:, number] = needs.expected(one)[kept]
+    sampled = np.unique(np.linspace(0, len(needs.deficit) - 1, min(limit, len(needs.deficit))).astype(np.int64))
+    expected = np.empty((len(sampled), len(names)), np.float32)
+    for number, name in enumerate(names):
+        expected[:, number] = needs.expected(name)[sampled]
     chosen: list[str] = []
     closed = np.zeros(len(names))
-    worth: Floats = np.minimum(1.0, needs.deficit[kept])
+    worth: Floats = np.minimum(1.0, needs.deficit[sampled])
     gain: Floats = np.zeros(len(names))
     while len(chosen) < min(budget, len(prompts)):
         if len(chosen) % _REFRESH == 0:  # so that rounding never adds up
@@ -157,7 +157,7 @@ def _greedy(needs: _Needs, prompts: Sequence[str], concepts: dict[str, tuple[str
         if not groups[names[best]]:
             closed[best] = np.inf
         needs.deficit = np.maximum(0.0, needs.deficit - needs.expected(names[best]))
-        now = np.minimum(1.0, needs.deficit[kept])
+        now = np.minimum(1.0, needs.deficit[sampled])
         fell = np.flatnonzero(now < worth)
         gain = gain - (worth[fell] - now[fell]).astype(np.float32) @ expected[fell]
         worth = now

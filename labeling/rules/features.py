@@ -36,12 +36,12 @@ def _top_images(codes: SiteCodes, features: int) -> pa.ListArray:
     strongest = peaks[np.searchsorted(peaks, starts)]  # cells ascend within a pair: the first peak from its start on
     order = np.lexsort((image, -total, feature))
     first = np.searchsorted(feature[order], feature[order], side="left")
-    kept = order[np.arange(len(order)) - first < TOP_IMAGES]
-    counts = np.bincount(feature[kept], minlength=features)
-    at = strongest[kept]
+    top = order[np.arange(len(order)) - first < TOP_IMAGES]
+    counts = np.bincount(feature[top], minlength=features)
+    at = strongest[top]
     places = pa.StructArray.from_arrays(
         [
-            pa.array(codes.image_ids, pa.string()).take(pa.array(image[kept])),
+            pa.array(codes.image_ids, pa.string()).take(pa.array(image[top])),
             pa.array(codes.value[at]),
             pa.array((codes.cell[at] // codes.width).astype(np.int32)),
             pa.array((codes.cell[at] % codes.width).astype(np.int32)),

@@ -43,13 +43,13 @@ def _ratio(over: NDArray[np.generic], under: NDArray[np.generic]) -> Floats:
     return np.divide(top, bottom, out=np.full(len(top), np.nan), where=bottom > 0)
 
 
-def _scores(some: SplitEvidence) -> dict[str, Floats]:
+def _scores(evidence: SplitEvidence) -> dict[str, Floats]:
     """The ratios of every pair of a split, NaN where undefined."""
-    inter, area, masks = some.intersection, some.area, some.concept_area[some.concept]
-    expected = some.expected_intersection()
+    inter, area, masks = evidence.intersection, evidence.area, evidence.concept_area[evidence.concept]
+    expected = evidence.expected_intersection()
     return {
-        "hit_rate": _ratio(some.hits, some.both),
-        "mean_iou": _ratio(some.iou_micro / 1e6, some.both),
+        "hit_rate": _ratio(evidence.hits, evidence.both),
+        "mean_iou": _ratio(evidence.iou_micro / 1e6, evidence.both),
         "dataset_iou": _ratio(inter, area + masks - inter),
         "precision": _ratio(inter, area),
         "recall": _ratio(inter, masks),
@@ -58,9 +58,9 @@ def _scores(some: SplitEvidence) -> dict[str, Floats]:
     }
 
 
-def _keys(some: SplitEvidence, concepts: int) -> NDArray[np.int64]:
+def _keys(evidence: SplitEvidence, concepts: int) -> NDArray[np.int64]:
     """One integer per pair, ascending in (feature, concept)."""
-    return some.features[some.row] * concepts + some.concept
+    return evidence.features[evidence.row] * concepts + evidence.concept
 
 
 def _place(keys: NDArray[np.int64], wanted: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
@@ -69,26 +69,26 @@ def _place(keys: NDArray[np.int64], wanted: NDArray[np.int64]) -> tuple[NDArray[
     return at, keys[at] == wanted if len(keys) else np.zeros(len(wanted), np.bool_)
 
 
-def _heldout(found: SplitEvidence, other: SplitEvidence | None) -> dict[str, NDArray[np.generic]]:
+def _heldout(evidence: SplitEvidence, other: SplitEvidence | None) -> dict[str, NDArray[np.generic]]:
     """The same scores on held-out images; a pair that never co-occurs there has 0 images and an IoU of 0.
 
     The IoU is null only where nothing could be measured: no held-out images, or neither feature nor concept
     there.
     """
-    size, none = len(found.row), np.full(len(found.row), np.nan)
+    size, none = len(evidence.row), np.full(len(evidence.row), np.nan)
     result = {"images": np.zeros(size, np.int64), "hit_rate": none, "mean_iou": none, "dataset_iou": none}
     if other is None:
         return result
-    count = max(len(found.concepts), 1)
-    at, there = _place(_keys(other, count), _keys(found, count))
+    count = max(len(evidence.concepts), 1)
+    at, present = _place(_keys(other, count), _keys(evidence, count))
     if len(other.row):
         scores = _scores(other)
-        result["images"] = np.where(there, other.both[at], 0)
+        result["images"] = np.where(present, other.both[at], 0)
         for name in ("hit_rate", "mean_iou", "dataset_iou"):
-            result[name] = np.where(there, scores[name][at], np.nan)
-    feature, fires = _place(other.features, found.features[found.row])
+            result[name] = np.where(present, scores[name][at], np.nan)
+    feature, fires = _place(other.features, evidence.features[evidence.row])
     area = np.where(fires, other.feature_area[feature], 0) if len(other.features) else np.zeros(size)
-    apart = ~there & (area + other.concept_area[found.concept] > 0)
+    apart = ~present & (area + other.concept_area[evidence.concept] > 0)
     result["dataset_iou"] = np.where(apart, 0.0, result["dataset_iou"])
     return result
 
@@ -103,28 +103,28 @@ def _column(values: NDArray[np.generic], field: pa.Field) -> pa.Array:
 
 def _site_pairs(site: Site, splits: dict[str, SplitEvidence], nulls: pa.Table, model: str) -> pa.Table:
     """The pairs of one site, in table order."""
-    found = splits["discovery"]
-    scores, held = _scores(found), _heldout(found, splits.get("heldout"))
-    count = max(len(found.concepts), 1)
-    index = {name: number for number, name in enumerate(found.concepts)}
+    evidence = splits["discovery"]
+    scores, held = _scores(evidence), _heldout(evidence, splits.get("heldout"))
+    count = max(len(evidence.concepts), 1)
+    index = {name: number for number, name in enumerate(evidence.concepts)}
     tested = nulls["feature"].to_numpy() * count + np.array(
         [index[name] for name in nulls["concept"].to_pylist()], np.int64
     )
     by_key = np.argsort(tested, kind="stable")
-    at, there = _place(tested[by_key], _keys(found, count))
+    at, tested_pairs = _place(tested[by_key], _keys(evidence, count))
     for name in ("p_value", "q_value", *WHERE):
         known = nulls[name].to_numpy()[by_key].astype(np.float64)
-        scores[name] = np.where(there, known[at], np.nan) if len(known) else np.full(len(found.row), np.nan)
-    order = np.lexsort((found.concept, found.row))
+        scores[name] = np.where(tested_pairs, known[at], np.nan) if len(known) else np.full(len(evidence.row), np.nan)
+    order = np.lexsort((evidence.concept, evidence.row))
     values: dict[str, NDArray[np.generic]] = {
-        "feature": found.features[found.row],
-        "images_feature": found.asked, "images_concept": found.concept_images[found.concept],
-        "images_both": found.both, "hits": found.hits, **scores,
-        **{f"heldout_{name}": column for name, column in held.items()}, "paper_label": found.hits >= 1,
+        "feature": evidence.features[evidence.row],
+        "images_feature": evidence.asked, "images_concept": evidence.concept_images[evidence.concept],
+        "images_both": evidence.both, "hits": evidence.hits, **scores,
+        **{f"heldout_{name}": column for name, column in held.items()}, "paper_label": evidence.hits >= 1,
     }  # fmt: skip
     columns: dict[str, pa.Array] = {
         "model": pa.repeat(model, len(order)), **site_arrays(site, len(order)),
-        "concept": pa.array(found.concepts, pa.string()).take(pa.array(found.concept[order])),
+        "concept": pa.array(evidence.concepts, pa.string()).take(pa.array(evidence.concept[order])),
     }  # fmt: skip
     for name, column in values.items():
         columns[name] = _column(column[order], PAIRS.field(name))
@@ -153,5 +153,5 @@ def make_pairs(evidence: pa.Table, nulls: pa.Table, model: str) -> pa.Table:
 
 def labels_of(candidates: pa.Table) -> pa.Table:
     """The trusted candidates as schemas.LABELS, order kept."""
-    kept = candidates.filter(candidates["trusted"]).drop_columns(["trusted"])
-    return kept.select(LABELS.names).cast(LABELS).combine_chunks()
+    trusted = candidates.filter(candidates["trusted"]).drop_columns(["trusted"])
+    return trusted.select(LABELS.names).cast(LABELS).combine_chunks()

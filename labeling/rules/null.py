@@ -111,12 +111,14 @@ def block_sums(
         step = max(1, _SHIFTED // max(1, cells * size * size))
         matrix = sp.csr_array((np.ones(len(cell), exact), (feature, cell * size + image)), (features, cells * size))
         for start in range(0, concepts, step):
-            some = pixels[:, start : start + step].transpose(2, 0, 1).astype(exact)
-            windows = sliding_window_view(np.concatenate((some, some[:, : size - 1]), axis=1), size, axis=1)
+            chosen_pixels = pixels[:, start : start + step].transpose(2, 0, 1).astype(exact)
+            windows = sliding_window_view(
+                np.concatenate((chosen_pixels, chosen_pixels[:, : size - 1]), axis=1), size, axis=1
+            )
             shifted = windows.transpose(0, 1, 3, 2).reshape(cells * size, -1)  # [(cell, i), (shift, concept)]
-            found = (matrix @ shifted).reshape(features, size, -1)
-            mine = np.flatnonzero((column >= start) & (column < start + step))
-            out[:, mine] = found[row[mine], :, column[mine] - start].T
+            sums_here = (matrix @ shifted).reshape(features, size, -1)
+            own = np.flatnonzero((column >= start) & (column < start + step))
+            out[:, own] = sums_here[row[own], :, column[own] - start].T
         sums.append(out)
     return sums
 
@@ -210,22 +212,22 @@ def p_values(
         names = sorted(np.flatnonzero(here), key=lambda i: hashlib.sha256(maps.image_ids[i].encode()).digest())
         thinned[names[config.max_images :]] = False
     common = _common(codes, owner, maps, thinned, feature, concept)
-    for kept, chosen in ((thinned, common), (here, ~common)):
-        some = np.flatnonzero(chosen)
-        for asked, pairs in _groups(maps.asked & kept[:, None], concept[some]):
-            for part in _portions(some[pairs], feature, concept, int(asked.sum()), codes.cells, config.orders):
+    for images_used, chosen in ((thinned, common), (here, ~common)):
+        pairs_chosen = np.flatnonzero(chosen)
+        for asked, pairs in _groups(maps.asked & images_used[:, None], concept[pairs_chosen]):
+            for part in _portions(pairs_chosen[pairs], feature, concept, int(asked.sum()), codes.cells, config.orders):
                 p[part] = _p_of_group(codes, owner, maps, asked, feature[part], concept[part], config)
     return p
 
 
 def _common(
-    codes: SiteCodes, owner: Ints, maps: ConceptMaps, kept: NDArray[np.bool_], feature: Ints, concept: Ints
+    codes: SiteCodes, owner: Ints, maps: ConceptMaps, images_used: NDArray[np.bool_], feature: Ints, concept: Ints
 ) -> NDArray[np.bool_]:
     """Pairs of a feature and a concept that both occur in `_ENOUGH` of the pictures `kept` bool [I]: bool [T]."""
     starts = codes.pair_starts()
-    fired = codes.feature[starts][kept[owner[starts]]]
+    fired = codes.feature[starts][images_used[owner[starts]]]
     pictures = np.bincount(fired, minlength=int(feature.max(initial=0)) + 1)[feature]
-    shown = np.bincount(maps.union_concept[kept[maps.union_image]], minlength=len(maps.concepts))[concept]
+    shown = np.bincount(maps.union_concept[images_used[maps.union_image]], minlength=len(maps.concepts))[concept]
     return np.minimum(pictures, shown) >= _ENOUGH
 
 
@@ -235,10 +237,10 @@ def _portions(pairs: Ints, feature: Ints, concept: Ints, images: int, cells: int
     wide = max(1, _DENSE // max(1, images * cells))
     step = max(1, _SUMS // max(1, orders * images))
     for start in range(0, len(names), wide):
-        some = pairs[np.isin(concept[pairs], names[start : start + wide])]
-        some = some[np.argsort(feature[some], kind="stable")]
-        for first in range(0, len(some), step):
-            yield some[first : first + step]
+        pairs_here = pairs[np.isin(concept[pairs], names[start : start + wide])]
+        pairs_here = pairs_here[np.argsort(feature[pairs_here], kind="stable")]
+        for first in range(0, len(pairs_here), step):
+            yield pairs_here[first : first + step]
 
 
 def _p_of_group(

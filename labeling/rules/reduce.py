@@ -53,14 +53,14 @@ def site_candidates(
     """
     nulls = pair_significance(codes, maps, evidence, config)
     pairs = with_top_quantile(make_pairs(evidence, nulls, model), codes, maps, config.top_shares)
-    found = explain(codes, maps, config.styles, looks)
-    if not len(found.features):
+    explained = explain(codes, maps, config.styles, looks)
+    if not len(explained.features):
         return CANDIDATES.empty_table()
     held = explain(codes, maps, config.styles, looks, "heldout")
     regions = columns_of(pairs)
-    others = [style_rows(codes, maps, looks, found, config), place_rows(codes, maps, found, config)]
+    others = [style_rows(codes, maps, looks, explained, config), place_rows(codes, maps, explained, config)]
     other = {name: np.concatenate([rows[name] for rows in others]) for name in ("feature", "concept", "kind", "passes")}
-    decided = decide(regions, other, Rivals.of(found), held, config)
+    decided = decide(regions, other, Rivals.of(explained), held, config)
     for rows in (regions, *others):
         count = len(rows["feature"])
         rows |= {name: np.full(count, value) for name, value in codes.site.columns().items()}
@@ -99,7 +99,7 @@ def reduce_site(
 
 
 def join_sites(
-    found: Mapping[Site, tuple[pa.Table, pa.Table]],
+    tables: Mapping[Site, tuple[pa.Table, pa.Table]],
     feature_counts: Mapping[Site, int],
     model: str,
     images_wanted: int = 0,
@@ -111,7 +111,7 @@ def join_sites(
         feature_counts: features of each site's autoencoder.
     """
     none = CANDIDATES.empty_table()
-    whole = dict(found)
+    whole = dict(tables)
     for site, count in feature_counts.items():
         if site not in whole:
             whole[site] = none, make_features(site, None, none, count, model, images_wanted)
@@ -166,11 +166,11 @@ def reduce_tables(
     looks = read_looks(images, config.styles, config.style_classifier)
     rows = rows_by_site(evidence)
     sizes = known_sites(feature_counts)
-    found: dict[Site, tuple[pa.Table, pa.Table]] = {}
-    for site, mine in codes:
+    tables: dict[Site, tuple[pa.Table, pa.Table]] = {}
+    for site, own in codes:
         count = require_known(site, sizes)
-        some = evidence.take(pa.array(rows.pop(site, np.zeros(0, np.int64))))
-        found[site] = reduce_site(site, mine, maps, looks, some, count, model, config, images_wanted)
+        own_evidence = evidence.take(pa.array(rows.pop(site, np.zeros(0, np.int64))))
+        tables[site] = reduce_site(site, own, maps, looks, own_evidence, count, model, config, images_wanted)
     if rows:
         raise InputError(f"Evidence exists at {next(iter(rows)).slug}, where no picture has codes.")
-    return join_sites(found, sizes, model, images_wanted)
+    return join_sites(tables, sizes, model, images_wanted)

@@ -85,14 +85,14 @@ class SiteReducer:
         run = RunFolder(self.path)
         codes, evidence = sites_codes(run, items), sites_evidence(run, items)
         rows = rows_by_site(evidence)
-        found: SiteTables = {}
+        tables: SiteTables = {}
         for site in items:
-            some = evidence.take(pa.array(rows[site])) if site in rows else evidence.slice(0, 0)
-            found[site] = reduce_site(
-                site, codes.pop(site), self.pictures.maps, self.pictures.looks, some,
+            own_evidence = evidence.take(pa.array(rows[site])) if site in rows else evidence.slice(0, 0)
+            tables[site] = reduce_site(
+                site, codes.pop(site), self.pictures.maps, self.pictures.looks, own_evidence,
                 require_known(site, self.sizes), self.model, self.config, self.images_wanted,
             )  # fmt: skip
-        return found
+        return tables
 
 
 def join_tables(parts: Sequence[SiteTables]) -> SiteTables:

@@ -36,8 +36,8 @@ class Seen:
     def presence(self) -> dict[str, int]:
         """Pictures that show each concept: every site saw the same pictures, unless one has fewer."""
         most = np.zeros(len(self.names), np.int64)
-        for one in self.sites.values():
-            most = np.maximum(most, _widened(one.present, len(self.names)))
+        for site in self.sites.values():
+            most = np.maximum(most, _widened(site.present, len(self.names)))
         return dict(zip(self.names, most.tolist(), strict=True))
 
 
@@ -52,12 +52,12 @@ class SiteSeen:
 
     def add(self, table: pa.Table, rows: Ints, names: dict[str, int]) -> None:
         """Count the rows of an evidence table that are of this site; new concepts are numbered in `names`."""
-        some = table.select(["feature", "concept", "images"]).take(pa.array(rows))
-        words = [name for name in some["concept"].unique().to_pylist() if name is not None]
+        own = table.select(["feature", "concept", "images"]).take(pa.array(rows))
+        words = [name for name in own["concept"].unique().to_pylist() if name is not None]
         number = np.array([names.setdefault(name, len(names)) for name in words] + [-1], np.int64)
-        concept = number[codes_of_strings(some["concept"], words)]
-        feature = array_of(some["feature"]).fill_null(-1).to_numpy(zero_copy_only=False).astype(np.int64)
-        images = array_of(some["images"]).to_numpy(zero_copy_only=False)
+        concept = number[codes_of_strings(own["concept"], words)]
+        feature = array_of(own["feature"]).fill_null(-1).to_numpy(zero_copy_only=False).astype(np.int64)
+        images = array_of(own["images"]).to_numpy(zero_copy_only=False)
         self.images += int(images[(feature < 0) & (concept < 0)].sum())
         self.fired = _added(self.fired, feature, images, (feature >= 0) & (concept < 0))
         self.present = _added(self.present, concept, images, (feature < 0) & (concept >= 0))
@@ -76,16 +76,16 @@ class SiteSeen:
         short = np.flatnonzero((self.fired > 0) & (self.fired < wanted))
         key, count = _merged(self.pairs) if self.pairs else (np.zeros(0, np.int64), np.zeros(0, np.int64))
         feature, concept = key >> 32, key & (2**32 - 1)
-        kept = np.isin(feature, short)
+        own = np.isin(feature, short)
         rates = np.zeros((rows, len(short)), np.float32)
-        seen = _widened(self.present, len(index))[concept[kept]]
-        rates[index[concept[kept]], np.searchsorted(short, feature[kept])] = count[kept] / (seen + 1)
+        seen = _widened(self.present, len(index))[concept[own]]
+        rates[index[concept[own]], np.searchsorted(short, feature[own])] = count[own] / (seen + 1)
         return (wanted - self.fired[short]).astype(np.float64), self.fired[short] / max(self.images, 1), rates
 
 
-def _added(sums: Ints, place: Ints, counts: Ints, kept: NDArray[np.bool_]) -> Ints:
-    sums = _widened(sums, 1 + int(place[kept].max(initial=-1)))
-    np.add.at(sums, place[kept], counts[kept])
+def _added(sums: Ints, place: Ints, counts: Ints, counted: NDArray[np.bool_]) -> Ints:
+    sums = _widened(sums, 1 + int(place[counted].max(initial=-1)))
+    np.add.at(sums, place[counted], counts[counted])
     return sums
 
 

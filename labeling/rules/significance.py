@@ -43,16 +43,16 @@ def pair_significance(
         NULLS; q by Benjamini-Hochberg over the site's tested pairs, those that never meet included.
     """
     site = codes.site
-    found = views(evidence).get(site, {}).get("discovery")
-    if found is None:
+    discovery = views(evidence).get(site, {}).get("discovery")
+    if discovery is None:
         return NULLS.empty_table()
-    expected, tests = expectations(found, config.min_expected)
+    expected, tests = expectations(discovery, config.min_expected)
     rows = np.flatnonzero(expected >= config.min_expected)
-    feature = found.features[found.row[rows]]
+    feature = discovery.features[discovery.row[rows]]
     number = {name: i for i, name in enumerate(maps.concepts)}
-    concept = np.array([number[name] for name in found.concepts], np.int64)[found.concept[rows]]
+    concept = np.array([number[name] for name in discovery.concepts], np.int64)[discovery.concept[rows]]
     p = np.ones(len(rows))
-    more = np.flatnonzero(found.intersection[rows] > found.expected_intersection()[rows])
+    more = np.flatnonzero(discovery.intersection[rows] > discovery.expected_intersection()[rows])
     p[more] = p_values(codes, maps, feature[more], concept[more], config=config.null)
     q = q_values(p, tests)
     lift, where_p, where_q = np.full((3, len(rows)), np.nan)
@@ -62,17 +62,17 @@ def pair_significance(
         where_q[known] = np.maximum(q[known], q_values(where_p[known], len(known)))
     columns = [
         *site_arrays(site, len(p)).values(), pa.array(feature.astype(np.int32)),
-        pa.array(found.concepts, pa.string()).take(pa.array(found.concept[rows])), pa.array(p), pa.array(q),
+        pa.array(discovery.concepts, pa.string()).take(pa.array(discovery.concept[rows])), pa.array(p), pa.array(q),
         *(pa.array(values, mask=np.isnan(values)) for values in (lift, where_p, where_q)),
     ]  # fmt: skip
     return pa.Table.from_arrays(columns, schema=NULLS)
 
 
-def expectations(found: SplitEvidence, least: float) -> tuple[Floats, int]:
+def expectations(discovery: SplitEvidence, least: float) -> tuple[Floats, int]:
     """Pictures that chance would give both, of every pair that meets [T], and how many pairs have at least `least`."""
-    each = found.feature_images / max(found.images, 1)
-    pairs = each[found.row] * found.concept_images[found.concept]
-    tests = sum(int((each * count >= least).sum()) for count in found.concept_images if count > 0)
+    each = discovery.feature_images / max(discovery.images, 1)
+    pairs = each[discovery.row] * discovery.concept_images[discovery.concept]
+    tests = sum(int((each * count >= least).sum()) for count in discovery.concept_images if count > 0)
     return pairs, tests
 
 

@@ -73,26 +73,28 @@ def best_top_quantile(
     share, threshold, discovery, heldout = np.ones((4, len(feature)))
     step = max(1, _ENTRIES // (len(levels) * max(1, len(maps.concepts))))
     for start in range(0, len(names), step):
-        some = names[start : start + step]
-        mine = np.flatnonzero((row >= start) & (row < start + step))
-        slots = np.flatnonzero(np.isin(codes.feature, some))
-        place = np.searchsorted(some, codes.feature[slots])
+        features = names[start : start + step]
+        own = np.flatnonzero((row >= start) & (row < start + step))
+        slots = np.flatnonzero(np.isin(codes.feature, features))
+        place = np.searchsorted(features, codes.feature[slots])
         learnt = maps.splits[owner[slots]] == "discovery"
-        limits = _thresholds(place[learnt], codes.value[slots][learnt], len(some), levels)
+        limits = _thresholds(place[learnt], codes.value[slots][learnt], len(features), levels)
         strength = np.full(len(slots), -1)  # the last share that keeps the slot; the support keeps all
         for level in range(len(levels)):
             strength += codes.value[slots] >= limits[place, level]
-        at = row[mine] - start
+        at = row[own] - start
         iou = {}
         for split in ("discovery", "heldout"):
-            kept = maps.splits[owner[slots]] == split
-            key = place[kept] * len(levels) + strength[kept]
-            found = _ious(codes, maps, split, key, owner[slots[kept]], codes.cell[slots[kept]], len(some), len(levels))
-            iou[split] = found[at, :, concept[mine]]
+            of_split = maps.splits[owner[slots]] == split
+            key = place[of_split] * len(levels) + strength[of_split]
+            ious = _ious(
+                codes, maps, split, key, owner[slots[of_split]], codes.cell[slots[of_split]], len(features), len(levels)
+            )
+            iou[split] = ious[at, :, concept[own]]
         best = np.argmax(np.nan_to_num(iou["discovery"]), axis=1)
-        pair = np.arange(len(mine))
-        share[mine], threshold[mine] = levels[best], limits[at, best]
-        discovery[mine], heldout[mine] = iou["discovery"][pair, best], iou["heldout"][pair, best]
+        pair = np.arange(len(own))
+        share[own], threshold[own] = levels[best], limits[at, best]
+        discovery[own], heldout[own] = iou["discovery"][pair, best], iou["heldout"][pair, best]
     return share, threshold, discovery, heldout
 
 

@@ -66,15 +66,15 @@ def where_values(
         low, high = np.searchsorted(fired, (feature[number], feature[number] + 1))
         slots = order[low:high]
         unions = by_concept[int(concept[number])]
-        there = maps.union_image[unions]  # ascending
-        of = np.flatnonzero(np.isin(there, owner[slots], kind="table"))
-        both = there[of]
+        images = maps.union_image[unions]  # ascending
+        of = np.flatnonzero(np.isin(images, owner[slots], kind="table"))
+        both = images[of]
         if len(both) < 2:
             continue
         key = (codes.site.slug, "where", config.seed, maps.concepts[concept[number]], int(feature[number]))
-        kept = slots[np.isin(owner[slots], both)]
+        own = slots[np.isin(owner[slots], both)]
         supports = np.zeros((len(both), codes.cells))
-        supports[np.searchsorted(both, owner[kept]), codes.cell[kept]] = 1.0
+        supports[np.searchsorted(both, owner[own]), codes.cell[own]] = 1.0
         supports /= supports.sum(axis=1, keepdims=True)
         covered = maps.pixels[grid][unions[of]] / areas[which.ravel()[both]]
         lift[number], p[number] = _one(supports, covered, config, key)

@@ -58,11 +58,11 @@ class ModelFinder:
         masks = cut_out(self.segmenter, images, detections)
         return [
             [
-                Segment(one.concept, one.score, one.box, mask.mask, mask.predicted_iou)
-                for one, mask in zip(found, cut, strict=True)
+                Segment(detection.concept, detection.score, detection.box, mask.mask, mask.predicted_iou)
+                for detection, mask in zip(own, cut, strict=True)
                 if mask.mask.any()
             ]
-            for found, cut in zip(detections, masks, strict=True)
+            for own, cut in zip(detections, masks, strict=True)
         ]
 
 
@@ -86,10 +86,12 @@ def cut_out(
         InputError: there is no segmenter, and the detector gives boxes only.
     """
     if segmenter is not None:
-        return segmenter.segment(images, [[one.box for one in found] for found in detections])
-    if any(one.mask is None for found in detections for one in found):
+        return segmenter.segment(images, [[detection.box for detection in own] for own in detections])
+    if any(detection.mask is None for own in detections for detection in own):
         raise InputError(NO_SEGMENTER)
-    return [[Mask(one.mask, one.score) for one in found if one.mask is not None] for found in detections]
+    return [
+        [Mask(detection.mask, detection.score) for detection in own if detection.mask is not None] for own in detections
+    ]
 
 
 NO_SEGMENTER = (

@@ -45,13 +45,13 @@ class SamSegmenter:
         if len(images) != len(boxes):
             raise InputError(f"{len(images)} pictures but {len(boxes)} lists of boxes.")
         results: list[list[Mask]] = [[] for _ in images]
-        busy = [row for row, mine in enumerate(boxes) if len(mine)]
+        busy = [row for row, own in enumerate(boxes) if len(own)]
         size = 1 if one_by_one(self.config.exact, self.model.device) else self.config.batch_size
         for start in range(0, len(busy), size):
             rows = busy[start : start + size]
             with enough_memory("segmenting", "segmenter.batch_size", len(rows), SMALLER.format("segmenter")):
-                found = self._call([images[r] for r in rows], [boxes[r] for r in rows])
-            for row, masks in zip(rows, found, strict=True):
+                masks_of = self._call([images[r] for r in rows], [boxes[r] for r in rows])
+            for row, masks in zip(rows, masks_of, strict=True):
                 results[row] = masks
         return results
 
@@ -59,8 +59,8 @@ class SamSegmenter:
     def _call(self, images: Sequence[NDArray[np.uint8]], boxes: Sequence[Sequence[Box]]) -> list[list[Mask]]:
         embeddings, originals, resized = self._embed(images)
         results = []
-        for row, mine in enumerate(boxes):
-            scaled = scale_boxes(mine, originals[row], resized[row]).to(self.model.device)
+        for row, own in enumerate(boxes):
+            scaled = scale_boxes(own, originals[row], resized[row]).to(self.model.device)
             masks: list[Mask] = []
             for part in scaled.split(self.config.boxes_per_call):
                 masks += self._decode(self._one(embeddings, row), part, originals[row], resized[row])
@@ -94,10 +94,10 @@ class SamSegmenter:
 
     def _masks(self, logits: Tensor, original: list[int], resized: list[int]) -> NDArray[np.bool_]:
         """Masks [n, height, width] of the original picture, from the decoder's logits [n, 1, low, low]."""
-        found = self.images.post_process_masks(
+        full_size = self.images.post_process_masks(
             [logits], [original], [resized], mask_threshold=self.config.mask_threshold
         )
-        masks: NDArray[np.bool_] = found[0][:, 0].numpy()
+        masks: NDArray[np.bool_] = full_size[0][:, 0].numpy()
         return masks
 
 

@@ -55,6 +55,6 @@ class Sam2Segmenter(SamSegmenter):
         return [level[row : row + 1] for level in embeddings]
 
     def _masks(self, logits: Tensor, original: list[int], resized: list[int]) -> NDArray[np.bool_]:
-        found = self.images.post_process_masks([logits], [original], mask_threshold=self.config.mask_threshold)
-        masks: NDArray[np.bool_] = found[0][:, 0].numpy()
+        full_size = self.images.post_process_masks([logits], [original], mask_threshold=self.config.mask_threshold)
+        masks: NDArray[np.bool_] = full_size[0][:, 0].numpy()
         return masks

@@ -41,7 +41,7 @@ class SamHqSegmenter(SamSegmenter):
 
     def _one(self, embeddings: Any, row: int) -> tuple[Tensor, list[Tensor]]:
         last, earlier = embeddings
-        return last[row : row + 1], [one[row : row + 1] for one in earlier]
+        return last[row : row + 1], [level[row : row + 1] for level in earlier]
 
     def _decode(self, embedding: Any, boxes: Tensor, original: list[int], resized: list[int]) -> list[Mask]:
         """Masks of one picture: embedding of `_one`, boxes [n, 4] in px of the model's input."""

@@ -201,9 +201,9 @@ class OriginalSamSegmenter(SamSegmenter):
     def _embed(self, images: Sequence[NDArray[np.uint8]]) -> tuple[Tensor, list[list[int]], list[list[int]]]:
         """Embeddings [n, C, h, w], and (height, width) of every picture as given and as scaled."""
         scaled = [torch.as_tensor(self.resize.apply_image(image)).permute(2, 0, 1) for image in images]
-        pixels = torch.stack([self.model.preprocess(one.to(self.model.device).float()) for one in scaled])
+        pixels = torch.stack([self.model.preprocess(picture.to(self.model.device).float()) for picture in scaled])
         originals = [[image.shape[0], image.shape[1]] for image in images]
-        return self.model.image_encoder(pixels), originals, [[one.shape[1], one.shape[2]] for one in scaled]
+        return self.model.image_encoder(pixels), originals, [[picture.shape[1], picture.shape[2]] for picture in scaled]
 
     def _decode(self, embedding: Tensor, boxes: Tensor, original: list[int], resized: list[int]) -> list[Mask]:
         """Masks of one picture: embedding [1, C, h, w], boxes [n, 4] in px of the model's input."""

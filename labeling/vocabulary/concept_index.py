@@ -98,8 +98,8 @@ def _as_one_word(phrase: str) -> list[Words]:
 def _unambiguous(phrases: Mapping[str, Sequence[str]], written: Callable[[str], list[Words]]) -> dict[Words, str]:
     """What one concept alone may be called, among its phrases."""
     claims: dict[Words, set[str]] = {}
-    for name, some in phrases.items():
-        for phrase in some:
+    for name, synonyms in phrases.items():
+        for phrase in synonyms:
             for form in written(phrase):
                 claims.setdefault(form, set()).add(name)
     return {form: min(names) for form, names in claims.items() if len(names) == 1}

@@ -53,28 +53,28 @@ def _from_model(pipe: Any, words: set[str]) -> dict[str, NDArray[np.float64]]:
         raise InputError("Word vectors 'model' need a pipeline with a tokenizer and a text encoder.")
     table = encoder.get_input_embeddings().weight.detach().float().cpu().numpy()
     unknown = getattr(tokenizer, "unk_token_id", None)
-    found = {}
+    vectors = {}
     for word in sorted(words):
         ids = [i for i in tokenizer(word, add_special_tokens=False).input_ids if i != unknown]
         if ids:
-            found[word] = table[ids].mean(axis=0).astype(np.float64)
-    return found
+            vectors[word] = table[ids].mean(axis=0).astype(np.float64)
+    return vectors
 
 
 def _from_file(path: Path, words: set[str]) -> dict[str, NDArray[np.float64]]:
-    found: dict[str, NDArray[np.float64]] = {}
+    vectors: dict[str, NDArray[np.float64]] = {}
     try:
         with path.open(encoding="utf-8") as lines:
             for number, line in enumerate(lines, start=1):
                 word, _, rest = line.rstrip().partition(" ")
                 if word in words and rest.count(" ") > 0:
                     try:
-                        found[word] = np.array([float(one) for one in rest.split()])
+                        vectors[word] = np.array([float(number) for number in rest.split()])
                     except ValueError as error:
                         raise InputError(f"{path}, line {number}: not a word and its numbers.") from error
     except (OSError, UnicodeDecodeError) as error:
         raise InputError(f"{path} cannot be read as a text file of word vectors ({error}).") from error
-    return found
+    return vectors
 
 
 def _from_callable(source: str, words: set[str]) -> dict[str, NDArray[np.float64]]:

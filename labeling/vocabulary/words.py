@@ -82,11 +82,11 @@ def forms(phrase: str) -> tuple[str, ...]:
 
 def spellings(phrase: str) -> tuple[str, ...]:
     """The ways to write a phrase: with spaces, with hyphens and as one word, each in the singular and the plural."""
-    found = []
+    spellings = []
     for form in forms(phrase):
         split = parts(words(form))
-        found += [form, *(joiner.join(split) for joiner in (" ", "-", ""))]
-    return tuple(dict.fromkeys(found))
+        spellings += [form, *(joiner.join(split) for joiner in (" ", "-", ""))]
+    return tuple(dict.fromkeys(spellings))
 
 
 @cache

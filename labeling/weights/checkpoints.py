@@ -47,7 +47,9 @@ def read_checkpoint(what: str, path: str, device: str = "cpu") -> dict[str, Tens
     for wrapper in ("model", "state_dict"):
         if isinstance(loaded, Mapping) and isinstance(loaded.get(wrapper), Mapping):
             loaded = loaded[wrapper]
-    if not (isinstance(loaded, Mapping) and loaded and all(isinstance(one, torch.Tensor) for one in loaded.values())):
+    if not (
+        isinstance(loaded, Mapping) and loaded and all(isinstance(value, torch.Tensor) for value in loaded.values())
+    ):
         raise InputError(f"The {what} checkpoint {path} holds no state dict of tensors.")
     # checkpoints of parallel training carry the wrapper's name in front
     return {str(name).removeprefix("module."): tensor for name, tensor in loaded.items()}

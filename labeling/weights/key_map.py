@@ -88,8 +88,8 @@ class KeyMap:
 
         pieces: dict[str, list[Tensor | None]] = {}
         for name, tensor in state.items():
-            if found := self.original_name(name):
-                original, part, parts = found
+            if place := self.original_name(name):
+                original, part, parts = place
                 pieces.setdefault(original, [None] * parts)[part] = tensor
         converted: dict[str, Tensor] = {}
         for name, tensors in pieces.items():

@@ -60,10 +60,10 @@ class Format:
             raise InputError(f"{path} holds tensors whose shapes do not fit each other.") from error
 
     def _weights(self, place: Path) -> Path:
-        found = self.find(place)
-        if found is None:
+        path = self.find(place)
+        if path is None:
             raise InputError(f"{place} is no autoencoder of the format {self.name}.")
-        return found
+        return path
 
 
 def pair(config: str, weights: str) -> Callable[[Path], Path | None]:
@@ -71,8 +71,8 @@ def pair(config: str, weights: str) -> Callable[[Path], Path | None]:
 
     def find(place: Path) -> Path | None:
         folder = place.parent if place.name == weights else place
-        found = folder / weights
-        return found if found.is_file() and (folder / config).is_file() else None
+        path = folder / weights
+        return path if path.is_file() and (folder / config).is_file() else None
 
     return find
 

@@ -45,8 +45,8 @@ CLASSES = (
 def _find(place: Path) -> Path | None:
     """A file of its own, or the only ``*.pt`` or ``*.pth`` of a folder without a ``config.json``."""
     if place.is_dir():
-        found = [path for path in place.iterdir() if path.suffix in (".pt", ".pth")]
-        return found[0] if len(found) == 1 and _find(found[0]) and not (place / "config.json").exists() else None
+        files = [path for path in place.iterdir() if path.suffix in (".pt", ".pth")]
+        return files[0] if len(files) == 1 and _find(files[0]) and not (place / "config.json").exists() else None
     if place.suffix not in (".pt", ".pth") or not place.is_file():
         return None
     with place.open("rb") as file:

@@ -57,12 +57,12 @@ class Parts:
 
     def tensors(self) -> dict[str, Tensor]:
         """By the names of `SparseAutoencoder`; a latent bias that is all zero is none."""
-        found = {"encoder": self.encoder, "decoder": self.decoder, "bias": self.bias, "latent_bias": self.latent_bias}
+        tensors = {"encoder": self.encoder, "decoder": self.decoder, "bias": self.bias, "latent_bias": self.latent_bias}
         if self.threshold is not None:
-            found["threshold"] = self.threshold
+            tensors["threshold"] = self.threshold
         if not bool(self.latent_bias.any()):
-            del found["latent_bias"]
-        return {name: value.contiguous() for name, value in found.items()}
+            del tensors["latent_bias"]
+        return {name: value.contiguous() for name, value in tensors.items()}
 
 
 def gated(encoder: Tensor, decoder: Tensor, bias: Tensor, gate: Tensor, magnitude: Tensor, log_scale: Tensor) -> Parts:

@@ -29,8 +29,8 @@ def _find(place: Path) -> Path | None:
         return None
     if place.suffix == ".pt":
         return place if place.is_file() and (place.name == "weights.pt" or place.name.startswith("n_images_")) else None
-    found = sorted(folder.glob("n_images_*.pt"), key=_pictures) or [folder / "weights.pt"]
-    return found[-1] if found[-1].is_file() else None
+    files = sorted(folder.glob("n_images_*.pt"), key=_pictures) or [folder / "weights.pt"]
+    return files[-1] if files[-1].is_file() else None
 
 
 def _pictures(path: Path) -> tuple[int, str]:

@@ -69,6 +69,6 @@ def state_dict(content: Any, path: Path, *keys: str) -> Mapping[str, Tensor]:
     """The named tensors in what a file holds, itself or under one of `keys`; raises InputError when there are none."""
     for key in keys:
         content = content.get(key, content) if isinstance(content, dict) else content
-    if not isinstance(content, dict) or not content or not all(isinstance(one, Tensor) for one in content.values()):
+    if not isinstance(content, dict) or not content or not all(isinstance(value, Tensor) for value in content.values()):
         raise InputError(f"{path} does not hold a state dict of tensors.")
     return content

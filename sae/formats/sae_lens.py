@@ -94,9 +94,9 @@ def _activation_scale(folder: Path, stated: Mapping[str, Any]) -> float:
         InputError: it is scaled and the factor is not there, is no positive number, or is not all that is done.
     """
     path, scaled = folder / SCALER, stated.get("normalize_activations") == SCALED
-    found = read_json(path) if path.is_file() else {}
-    factor = found.get("scaling_factor")
-    if found.get("has_whitening"):
+    content = read_json(path) if path.is_file() else {}
+    factor = content.get("scaling_factor")
+    if content.get("has_whitening"):
         raise InputError(f"{path} asks for whitening; only autoencoders of plain or scaled activations can be read.")
     if factor is None and not scaled:
         return 1.0

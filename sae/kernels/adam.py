@@ -47,6 +47,6 @@ class Adam:
     @torch.no_grad()
     def restore(self, moments: Sequence[Mapping[str, Tensor]]) -> None:
         """Copy what `moments` of another run held; raises KeyError or RuntimeError when it does not fit."""
-        for mine, theirs in zip(self.moments, moments, strict=True):
+        for own, theirs in zip(self.moments, moments, strict=True):
             for name in MOMENTS:
-                mine[name].copy_(theirs[name])
+                own[name].copy_(theirs[name])

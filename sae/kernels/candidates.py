@@ -52,14 +52,14 @@ def _of_rows(
 ) -> Codes:
     """`candidate_codes` of some rows [rows, d]; `bounds`: the largest norms in W_enc and of its rounding error."""
     coarse_x = centred.bfloat16()
-    found = (coarse_x @ coarse_w.T).topk(proposed, dim=1)
+    coarse = (coarse_x @ coarse_w.T).topk(proposed, dim=1)
     # Ascending features, so that the stable sort below leaves equal values in ascending feature order.
-    indices = found.indices.sort(dim=1).values
+    indices = coarse.indices.sort(dim=1).values
     values, order = _scores(sae.encoder, indices, centred).sort(dim=1, descending=True, stable=True)
     values, indices = values[:, :slots].relu(), indices.gather(1, order[:, :slots])
     codes = Codes(values, indices.masked_fill(values == 0, 0))
 
-    weakest = found.values[:, -1].float()
+    weakest = coarse.values[:, -1].float()
     weakest += ROUNDING * weakest.abs()  # the coarse score itself was rounded to bfloat16
     others = weakest + _slack(centred, coarse_x, *bounds)  # no feature left out scores more
     certain = (values[:, -1] > others) | (others < 0)

@@ -70,15 +70,15 @@ def load_site_saes(
     wanted = sorted(set(sites))
     require_finished(saes, wanted)
     loaded: dict[Path | str, tuple[SparseAutoencoder, dict[str, Any]]] = {}
-    found: dict[Site, SparseAutoencoder] = {}
+    by_site: dict[Site, SparseAutoencoder] = {}
     for site, place in places(saes, wanted).items():
         if place not in loaded:
             loaded[place] = load_pretrained(place, device, dtype)
         sae, config = loaded[place]
         expect_site(config, site, place, signal, mapped=isinstance(saes, Mapping))
         sae.signal = site.signal
-        found[site] = sae
-    return found
+        by_site[site] = sae
+    return by_site
 
 
 def expect_site(

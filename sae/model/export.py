@@ -57,10 +57,12 @@ def _places(source: str | Path) -> dict[str, str | Path]:
     path = Path(source)
     if not path.is_dir() or holds_sae(path):
         return {"": source}
-    found: dict[str, str | Path] = {one.name: one for one in sorted(path.iterdir()) if one.is_dir() and holds_sae(one)}
-    if not found:
+    folders: dict[str, str | Path] = {
+        folder.name: folder for folder in sorted(path.iterdir()) if folder.is_dir() and holds_sae(folder)
+    }
+    if not folders:
         raise InputError(f"{source} is no autoencoder, and none of its folders is one.")
-    return found
+    return folders
 
 
 def _files(sae: SparseAutoencoder, config: Mapping[str, Any], layout: str, place: str | Path) -> dict[str, bytes]:

@@ -41,15 +41,15 @@ class SitePattern:
     def of(cls, text: str) -> SitePattern:
         """Read a pattern; raises InputError that says what is accepted."""
         named = "=" in text
-        found = dict(_named(text) if named else _dashed(text))
+        columns = dict(_named(text) if named else _dashed(text))
         for name, accepted in (("branch", BRANCHES), ("stream", STREAMS), ("signal", SIGNALS)):
-            if found.get(name, ANY) not in (ANY, *accepted):
+            if columns.get(name, ANY) not in (ANY, *accepted):
                 raise InputError(
-                    f"saes: the pattern {text!r} asks for {name} {found[name]!r}; accepted: {', '.join(accepted)}, *."
+                    f"saes: the pattern {text!r} asks for {name} {columns[name]!r}; accepted: {', '.join(accepted)}, *."
                 )
-        if found.get("t", ANY) != ANY:
-            found["t"] = _moment(found["t"], text)
-        return cls(**found)
+        if columns.get("t", ANY) != ANY:
+            columns["t"] = _moment(columns["t"], text)
+        return cls(**columns)
 
     def matches(self, site: Site) -> bool:
         """Whether a site is one of these."""
@@ -60,7 +60,7 @@ class SitePattern:
 
     def within(self, other: SitePattern) -> bool:
         """Whether this pattern says at least as much as `other` of every column."""
-        return all(_says(getattr(self, one.name)) >= _says(getattr(other, one.name)) for one in fields(self))
+        return all(_says(getattr(self, field.name)) >= _says(getattr(other, field.name)) for field in fields(self))
 
 
 def chosen(patterns: Iterable[str], sites: Sequence[Site]) -> tuple[dict[Site, str], list[str]]:
@@ -73,10 +73,10 @@ def chosen(patterns: Iterable[str], sites: Sequence[Site]) -> tuple[dict[Site, s
         InputError: a text that is no pattern, or two that match a site and neither is more specific.
     """
     read = {text: SitePattern.of(text) for text in patterns}
-    found: dict[Site, str] = {}
+    serving: dict[Site, str] = {}
     for site in sites:
         matching = [text for text, pattern in read.items() if pattern.matches(site)]
-        best = [one for one in matching if all(read[one].within(read[other]) for other in matching)]
+        best = [text for text in matching if all(read[text].within(read[other]) for other in matching)]
         if matching and len(best) != 1:
             first, second, *_ = best or matching
             raise InputError(
@@ -84,9 +84,9 @@ def chosen(patterns: Iterable[str], sites: Sequence[Site]) -> tuple[dict[Site, s
                 f"add one that says more, e.g. {site.slug!r}."
             )
         if best:
-            found[site] = best[0]
+            serving[site] = best[0]
     idle = [text for text, pattern in read.items() if not any(pattern.matches(site) for site in sites)]
-    return found, idle
+    return serving, idle
 
 
 def _columns(site: Site) -> dict[str, str]:
@@ -94,29 +94,29 @@ def _columns(site: Site) -> dict[str, str]:
 
 
 def _named(text: str) -> Mapping[str, str]:
-    found: dict[str, str] = {}
+    columns: dict[str, str] = {}
     for part in text.split(","):
-        name, equals, value = (one.strip() for one in part.partition("="))
-        if not equals or not value or name not in [one.name for one in fields(SitePattern)] or name in found:
+        name, equals, value = (word.strip() for word in part.partition("="))
+        if not equals or not value or name not in [field.name for field in fields(SitePattern)] or name in columns:
             raise InputError(f"saes: {text!r} is no pattern of sites; accepted: {ACCEPTED}.")
-        found[name] = value
-    return found
+        columns[name] = value
+    return columns
 
 
 def _dashed(text: str) -> Mapping[str, str]:
     """The columns of a pattern written as a folder's name; what is not named may be anything."""
     block, *rest = text.split("-")
-    found = {"block": block}
+    columns = {"block": block}
     for part in rest:
         kinds = (("stream", part in STREAMS), ("signal", part in SIGNALS), ("branch", part in BRANCHES))
         name = next((name for name, here in kinds if here), "t" if re.fullmatch(r"t(\*|[\d.]+)", part) else "")
-        if part != ANY and (not name or name in found):
+        if part != ANY and (not name or name in columns):
             raise InputError(f"saes: {text!r} is no pattern of sites; accepted: {ACCEPTED}.")
         if part != ANY:
-            found[name] = part.removeprefix("t") if name == "t" else part
+            columns[name] = part.removeprefix("t") if name == "t" else part
     if not block:
         raise InputError(f"saes: {text!r} is no pattern of sites; accepted: {ACCEPTED}.")
-    return found
+    return columns
 
 
 def _moment(value: str, text: str) -> str:

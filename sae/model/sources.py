@@ -46,8 +46,8 @@ def holds_sae(folder: Path) -> bool:
 def unfinished_sites(saes: SaeSource, sites: Iterable[Site]) -> list[str]:
     """Names of the sites that have no finished autoencoder, sorted; those of a hub count as finished."""
     wanted = sorted(set(sites))
-    found = places(saes, wanted)
-    return [site.slug for site in wanted if not _finished(found.get(site))]
+    where = places(saes, wanted)
+    return [site.slug for site in wanted if not _finished(where.get(site))]
 
 
 def _finished(place: Path | str | None) -> bool:
@@ -112,13 +112,13 @@ def _help(root: str | Path, wanted: list[Site]) -> str:
 
 def _looked_for(saes: Mapping[str, str], wanted: list[Site]) -> str:
     """What a mapping has and lacks."""
-    found = places(saes, wanted)
-    lacking = [site for site in wanted if not _finished(found.get(site))]
-    unmatched = [site for site in lacking if site not in found]
+    where = places(saes, wanted)
+    lacking = [site for site in wanted if not _finished(where.get(site))]
+    unmatched = [site for site in lacking if site not in where]
     count = f"saes has no SAE for {len(lacking)} of {len(wanted)} sites"
     if unmatched:
         return f"{count} (its patterns are {', '.join(map(repr, saes))}, of which none matches {unmatched[0].slug})"
-    return f"{count} (looked for {found[lacking[0]]})"
+    return f"{count} (looked for {where[lacking[0]]})"
 
 
 def configs(saes: SaeSource, sites: Iterable[Site]) -> dict[Site, dict[str, Any]]:
@@ -129,7 +129,7 @@ def configs(saes: SaeSource, sites: Iterable[Site]) -> dict[Site, dict[str, Any]
     """
     wanted = sorted(set(sites))
     require_finished(saes, wanted)
-    found, read = places(saes, wanted), {}
-    for place in dict.fromkeys(found.values()):
+    where, read = places(saes, wanted), {}
+    for place in dict.fromkeys(where.values()):
         read[place] = read_config(local_folder(place))
-    return {site: read[found[site]] for site in wanted}
+    return {site: read[where[site]] for site in wanted}

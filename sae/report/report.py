@@ -103,13 +103,13 @@ def table_one(metrics: pa.Table) -> str:
     """
     rows = metrics.to_pylist()
     moments = sorted({row["t"] for row in rows}, reverse=True)
-    found = {(*_place(row), row["t"]): row for row in rows}
+    by_place = {(*_place(row), row["t"]): row for row in rows}
     lines = [
         "| branch | block | " + " | ".join(f"t = {t:.2f}" for t in moments) + " |",
         "|" + "---|" * (2 + len(moments)),
     ]
     for branch, block in sorted({_place(row) for row in rows}):
-        cells = (_table_cell(found.get((branch, block, t))) for t in moments)
+        cells = (_table_cell(by_place.get((branch, block, t))) for t in moments)
         lines.append(f"| {branch} | {block} | {' | '.join(cells)} |")
     return "\n".join(lines)
 

@@ -188,8 +188,8 @@ class _Lane:
         self.site, self.plan, self.on_log = site, plan, on_log
         self.cells, d = like.shape
         config, vectors = plan.config, self.cells * plan.pictures
-        steps, there = config.total_steps(vectors), vectors // config.batch_size
-        if steps > there:
+        steps, streamed = config.total_steps(vectors), vectors // config.batch_size
+        if steps > streamed:
             needed = -(-steps * config.batch_size // max(self.cells, 1))
             raise InputError(
                 f"sae.steps={steps} at {site.slug} need {needed} pictures, but the stream has {plan.pictures}; "

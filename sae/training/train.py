@@ -222,16 +222,16 @@ def identity_of(config: TrainConfig, site: Site | None, d: int, vectors: int, di
     return plain
 
 
-def expect_same(found: Mapping[str, Any], wanted: Mapping[str, Any], out: Path) -> None:
+def expect_same(stored: Mapping[str, Any], wanted: Mapping[str, Any], out: Path) -> None:
     """Raises InputError, naming the keys, when `out` belongs to a run with other settings or data."""
     differing = []
     for part in ("config", "data"):
         # A run from before a setting existed was made as that setting's default says.
         known = TrainConfig().as_dict() | {"prefixes": [], "candidates": False} if part == "config" else {}
-        old, new = known | (found.get(part) or {}), wanted[part]
+        old, new = known | (stored.get(part) or {}), wanted[part]
         keys = sorted(key for key in {*old, *new} - {*FREE} if old.get(key) != new.get(key))
         differing += [f"{part}.{key} ({old.get(key)} there, {new.get(key)} now)" for key in keys]
-    if found.get("site") != wanted["site"]:
-        differing.append(f"site ({found.get('site')} there, {wanted['site']} now)")
+    if stored.get("site") != wanted["site"]:
+        differing.append(f"site ({stored.get('site')} there, {wanted['site']} now)")
     if differing:
         raise InputError(f"{out} belongs to another training run; differing: {'; '.join(differing)}.")

@@ -11,7 +11,7 @@ import pytest
 from gazetteer.data.core.errors import InputError
 from gazetteer.data.core.threads import thread_environment
 from gazetteer.data.runs.folder import RunFolder
-from gazetteer.jobs.config.fingerprint import fingerprint
+from gazetteer.jobs.config.fingerprint import fingerprint_of
 from gazetteer.jobs.config.schema import load_config
 from tests.support.runs.runs import PROVENANCE, parts
 from tests.support.system.imports import python_files
@@ -40,7 +40,7 @@ def test_no_other_place_sets_them() -> None:
 
 
 def test_a_run_is_not_resumed_with_another_number(tmp_path: Path) -> None:
-    one, two = (fingerprint(load_config(None, [f"threads={n}"])) for n in (1, 2))
+    one, two = (fingerprint_of(load_config(None, [f"threads={n}"])) for n in (1, 2))
     run = RunFolder(tmp_path / "run").open_or_create(one)
     RunFolder(tmp_path / "run").open_or_create(two)  # nothing is committed yet
     run = RunFolder(tmp_path / "run").open_or_create(one)

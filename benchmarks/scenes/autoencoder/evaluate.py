@@ -54,8 +54,8 @@ def again(originals: Sequence[Detection], copies: Sequence[Detection]) -> tuple[
     """How many detections of a picture are found again in its copy (same concept, IoU 0.5, one to one), of how many."""
     hits = total = 0
     for concept in CONCEPT_NAMES:
-        true, found = ([d.box for d in part if d.concept == concept] for part in (originals, copies))
-        boxes, wanted = (np.array(part, dtype=np.float32).reshape(-1, 4) for part in (found, true))
+        true, copied = ([d.box for d in part if d.concept == concept] for part in (originals, copies))
+        boxes, wanted = (np.array(part, dtype=np.float32).reshape(-1, 4) for part in (copied, true))
         hits += count_hits(boxes, wanted)
         total += len(true)
     return hits, total
@@ -87,12 +87,12 @@ def autoencoder_quality(detector: Detector, scenes: Sequence[Scene], folder: Pat
     folders = {"": folder} if folder == EMBEDDED else {"": folder, "embedded_": EMBEDDED}
     for name, path in folders.items():
         made = reconstructed(load_autoencoder(path), pixels)
-        found = found_again(scenes, originals, detected(detector, made))
+        again = found_again(scenes, originals, detected(detector, made))
         result |= {
             f"{name}error": round(absolute_error(made, pixels), 4),
-            f"{name}found_again": found.pop("all"),
+            f"{name}found_again": again.pop("all"),
             f"{name}error_by_style": by_look(scenes, made),
-            f"{name}found_again_by_style": found,
+            f"{name}found_again_by_style": again,
         }
     return result
 

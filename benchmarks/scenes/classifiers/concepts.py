@@ -63,8 +63,8 @@ def truth(scene: Scene) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
     """
     side = PICTURE_SIZE // CELL
     pixels = np.zeros((len(CONCEPT_NAMES), PICTURE_SIZE, PICTURE_SIZE), np.bool_)
-    for one in scene.instances:
-        pixels[CONCEPT_NAMES.index(one.concept)] |= one.mask
+    for instance in scene.instances:
+        pixels[CONCEPT_NAMES.index(instance.concept)] |= instance.mask
     shares = pixels.reshape(-1, side, CELL, side, CELL).mean(axis=(2, 4))
     cells = np.where(shares >= _COVERED, 1, np.where(shares > 0, _UNKNOWN, 0))
     hidden = np.array([_UNKNOWN if concept in scene.planned else 0 for concept in CONCEPT_NAMES])

@@ -53,9 +53,9 @@ def sample_words(present: list[str], generator: np.random.Generator, all_words: 
     """
     words = list(CONCEPT_NAMES)
     if not all_words:
-        kept = [word for word in present if generator.random() < 0.75]
+        asked = [word for word in present if generator.random() < 0.75]
         absent = [word for word in CONCEPT_NAMES if word not in present]
-        words = kept + [word for word in absent if generator.random() < generator.choice([0.1, 0.4, 0.8])]
+        words = asked + [word for word in absent if generator.random() < generator.choice([0.1, 0.4, 0.8])]
     others = generator.choice(len(DISTRACTORS), int(generator.choice([0, 0, 1, 3, 8])), replace=False)
     words += [DISTRACTORS[i] for i in others]
     if generator.random() < 0.1 or not words:
@@ -104,7 +104,7 @@ class DetectorBatches:
         concepts = self.cache.concepts[row]
         names = [CONCEPT_NAMES[c] for c in concepts if c >= 0]
         boxes, keep = boxes_of(owners.numpy(), len(names))
-        present = sorted({name for name, kept in zip(names, keep, strict=True) if kept})
+        present = sorted({name for name, stays in zip(names, keep, strict=True) if stays})
         words = sample_words(present, self.generator, all_words)
         ids, positions = encode(words, self.vocabulary)
         asked = [i for i, name in enumerate(names) if keep[i] and name in words]

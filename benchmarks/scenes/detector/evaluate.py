@@ -64,10 +64,10 @@ def predict(
     return results
 
 
-def decode(found: Found, threshold: float, nms_iou: float) -> Found:
+def decode(outputs: Found, threshold: float, nms_iou: float) -> Found:
     """Keep queries above the threshold that class-wise suppression leaves, best first."""
-    keep = found.scores > threshold
-    scores, boxes, concepts = found.scores[keep], found.boxes[keep], found.concepts[keep]
+    keep = outputs.scores > threshold
+    scores, boxes, concepts = outputs.scores[keep], outputs.boxes[keep], outputs.concepts[keep]
     order = batched_nms(boxes, scores, concepts, nms_iou)
     return Found(scores[order], boxes[order], concepts[order])
 
@@ -81,11 +81,11 @@ def box_iou(first: NDArray[np.float32], second: NDArray[np.float32]) -> NDArray[
     return (overlap / np.maximum(area - overlap, 1e-9)).astype(np.float32)
 
 
-def count_hits(found: NDArray[np.float32], true: NDArray[np.float32], minimum: float = 0.5) -> int:
+def count_hits(predicted: NDArray[np.float32], true: NDArray[np.float32], minimum: float = 0.5) -> int:
     """Greedy one-to-one matching, best detection first; boxes [n, 4] sorted by score, [m, 4]."""
-    if not len(found) or not len(true):
+    if not len(predicted) or not len(true):
         return 0
-    overlap = box_iou(found, true)
+    overlap = box_iou(predicted, true)
     hits = 0
     for row in overlap:
         best = int(row.argmax())
@@ -101,20 +101,20 @@ def evaluate(founds: list[Found], cache: SceneCache, rows: range, threshold: flo
     detected: dict[int, int] = defaultdict(int)
     wanted: dict[int, int] = defaultdict(int)
     alarms = absent = 0
-    for row, found in zip(rows, founds, strict=True):
+    for row, outputs in zip(rows, founds, strict=True):
         concepts = cache.concepts[row]
         concepts = concepts[concepts >= 0]
         boxes, keep = boxes_of(cache.owners[row], len(concepts))
-        kept = decode(found, threshold, nms_iou)
+        decoded = decode(outputs, threshold, nms_iou)
         for concept in range(len(CONCEPT_NAMES)):
-            mine = kept.boxes[kept.concepts == concept].numpy()
+            decoded_boxes = decoded.boxes[decoded.concepts == concept].numpy()
             true = boxes[(concepts == concept) & keep]
-            hits[concept] += count_hits(mine, true)
-            detected[concept] += len(mine)
+            hits[concept] += count_hits(decoded_boxes, true)
+            detected[concept] += len(decoded_boxes)
             wanted[concept] += len(true)
             if not (concepts == concept).any():
                 absent += 1
-                alarms += bool(len(mine))
+                alarms += bool(len(decoded_boxes))
     ratio = {
         name: (hits[i] / max(1, detected[i]), hits[i] / max(1, wanted[i]), wanted[i])
         for i, name in enumerate(CONCEPT_NAMES)

@@ -102,10 +102,10 @@ def initialise(model: GroundingDinoForObjectDetection) -> None:
     near -4 (a probability of 2 %), what the focal loss wants, without a bias in the architecture.
     """
     inner = model.model
-    kept = ("embeddings.", "sampling_offsets", "attention_weights", "bias_table", "bbox_embed")
+    untouched = ("embeddings.", "sampling_offsets", "attention_weights", "bias_table", "bbox_embed")
     for part in (inner.encoder, inner.decoder, inner.text_projection, inner.text_backbone, inner.backbone):
         for name, parameter in part.named_parameters():
-            if parameter.dim() == 2 and not any(skip in name for skip in kept):
+            if parameter.dim() == 2 and not any(skip in name for skip in untouched):
                 nn.init.xavier_uniform_(parameter)
     for head in [*model.bbox_embed, inner.encoder_output_bbox_embed]:
         for layer in head.layers[:-1]:

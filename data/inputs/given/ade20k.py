@@ -31,8 +31,8 @@ class AdePictures:
         root = self._folder / "annotations"
         place = root / split if split else root
         if not place.is_dir():
-            there = ", ".join(sorted(one.name for one in root.iterdir() if one.is_dir())) or "none"
-            raise InputError(f"{path} has no split {split!r} in annotations; it has {there}.")
+            splits = ", ".join(sorted(folder.name for folder in root.iterdir() if folder.is_dir())) or "none"
+            raise InputError(f"{path} has no split {split!r} in annotations; it has {splits}.")
         self.keys = tuple(sorted(file.relative_to(root).with_suffix("").as_posix() for file in place.rglob("*.png")))
         if not self.keys:
             raise InputError(f"{path} has no PNG in annotations{f'/{split}' if split else ''}.")

@@ -32,8 +32,8 @@ class CocoPictures:
         self._file: dict[str, str] = {}
         self._annotations: dict[str, list[tuple[str, dict[str, Any]]]] = {}
         names: set[str] = set()
-        for file, found in files:
-            names |= self._add(file, found)
+        for file, content in files:
+            names |= self._add(file, content)
         self.concepts = tuple(sorted(names))
         if not self.concepts or not self._images:
             raise InputError(f"{path} names no {'picture' if self.concepts else 'category'} with masks.")
@@ -55,44 +55,44 @@ class CocoPictures:
             raise InputError(
                 f"The picture {key} measures {height} × {width}, its annotations say {stated[0]} × {stated[1]}."
             )
-        for concept, one in self._annotations[key]:
+        for concept, annotation in self._annotations[key]:
             if concept not in unasked:
-                mask = _decoded(one, height, width, key)
+                mask = _decoded(annotation, height, width, key)
                 if mask.any():
                     segments.append((concept, mask))
         return GivenPicture(image, tuple(segments), unasked)
 
-    def _add(self, file: Path, found: dict[str, Any]) -> set[str]:
+    def _add(self, file: Path, content: dict[str, Any]) -> set[str]:
         """Take in one file; returns its concepts. Captions have no categories."""
         try:
-            images = {one["id"]: one for one in found["images"]}
-            annotations = found["annotations"]
-            if "categories" not in found:
-                for one in annotations:
-                    self._captions.setdefault(_key(images[one["image_id"]]), str(one["caption"]).strip())
+            images = {image["id"]: image for image in content["images"]}
+            annotations = content["annotations"]
+            if "categories" not in content:
+                for annotation in annotations:
+                    self._captions.setdefault(_key(images[annotation["image_id"]]), str(annotation["caption"]).strip())
                 return set()
-            if any("segments_info" in one for one in annotations[:1]):
+            if any("segments_info" in annotation for annotation in annotations[:1]):
                 raise InputError(f"{file} is of panoptic masks; name the instances and stuff files instead.")
-            categories = {one["id"]: concept_name(one["name"]) for one in found["categories"]}
-            for one in images.values():
-                name = _key(one)
-                if self._file.setdefault(name, one["file_name"]) != one["file_name"]:
-                    raise InputError(f"{file} names {self._file[name]} and {one['file_name']}; rename one of them.")
-                known = self._images.setdefault(name, {**one, "_not_asked": set()})
-                if "asked" in one.get("gazetteer", {}):  # as `gazetteer export` writes it
-                    known["_not_asked"] |= set(categories.values()) - set(one["gazetteer"]["asked"])
-                known["_not_asked"] |= _not_asked(one, categories, annotations if "neg_category_ids" in one else ())
+            categories = {category["id"]: concept_name(category["name"]) for category in content["categories"]}
+            for image in images.values():
+                name = _key(image)
+                if self._file.setdefault(name, image["file_name"]) != image["file_name"]:
+                    raise InputError(f"{file} names {self._file[name]} and {image['file_name']}; rename one of them.")
+                known = self._images.setdefault(name, {**image, "_not_asked": set()})
+                if "asked" in image.get("gazetteer", {}):  # as `gazetteer export` writes it
+                    known["_not_asked"] |= set(categories.values()) - set(image["gazetteer"]["asked"])
+                known["_not_asked"] |= _not_asked(image, categories, annotations if "neg_category_ids" in image else ())
                 self._annotations.setdefault(name, [])
-            for one in annotations:
-                concept = categories[one["category_id"]]
-                if concept != OTHER and "segmentation" in one:
-                    self._annotations[_key(images[one["image_id"]])].append((concept, one))
+            for annotation in annotations:
+                concept = categories[annotation["category_id"]]
+                if concept != OTHER and "segmentation" in annotation:
+                    self._annotations[_key(images[annotation["image_id"]])].append((concept, annotation))
         except (KeyError, TypeError, AttributeError) as error:
             raise InputError(f"{file} is not COCO's JSON of images, annotations and categories ({error!r}).") from error
         return set(categories.values()) - {OTHER}
 
     def _unasked(self, key: str) -> frozenset[str]:
-        crowds = {concept for concept, one in self._annotations[key] if one.get("iscrowd")}
+        crowds = {concept for concept, annotation in self._annotations[key] if annotation.get("iscrowd")}
         return frozenset(crowds | self._images[key]["_not_asked"])
 
 
@@ -101,14 +101,16 @@ def _not_asked(image: dict[str, Any], categories: dict[Any, str], annotations: A
     unsure = {categories[c] for c in image.get("not_exhaustive_category_ids", ()) if c in categories}
     if "neg_category_ids" not in image:
         return unsure
-    shown = {categories[one["category_id"]] for one in annotations if one["image_id"] == image["id"]}
+    shown = {
+        categories[annotation["category_id"]] for annotation in annotations if annotation["image_id"] == image["id"]
+    }
     absent = {categories[c] for c in image["neg_category_ids"] if c in categories}
     return unsure | (set(categories.values()) - shown - absent)
 
 
-def _decoded(one: dict[str, Any], height: int, width: int, key: str) -> Masks:
+def _decoded(annotation: dict[str, Any], height: int, width: int, key: str) -> Masks:
     """The mask of polygons, plain or compressed run lengths."""
-    shape = one["segmentation"]
+    shape = annotation["segmentation"]
     try:
         if isinstance(shape, list):
             coded = masks.merge(masks.frPyObjects(shape, height, width))
@@ -128,29 +130,29 @@ def _files(path: Path, split: str) -> list[tuple[Path, dict[str, Any]]]:
     """The JSON files of one split, instances first."""
     if path.is_file():
         beside = [path.with_name(path.name.replace("instances_", f"{kind}_")) for kind in ("stuff", "captions")]
-        named = [path, *(one for one in beside if one != path and one.is_file())]
+        named = [path, *(file for file in beside if file != path and file.is_file())]
     else:
-        found = [one for folder in (path, path / "annotations") for one in sorted(folder.glob("*.json"))]
+        files = [file for folder in (path, path / "annotations") for file in sorted(folder.glob("*.json"))]
         others = ("person_", "image_info", "panoptic")
-        named = [one for one in found if split in one.stem and not one.stem.startswith(others)]
-        main = [one for one in named if not one.stem.startswith(("captions", "stuff"))]
+        named = [file for file in files if split in file.stem and not file.stem.startswith(others)]
+        main = [file for file in named if not file.stem.startswith(("captions", "stuff"))]
         if len(main) > 1:
-            names = ", ".join(one.name for one in main[:4])
+            names = ", ".join(file.name for file in main[:4])
             raise InputError(f"{path} holds several annotation files ({names}); name one of them, or pictures.split.")
-        named.sort(key=lambda one: one not in main)
+        named.sort(key=lambda file: file not in main)
     if not named:
         raise InputError(f"{path} holds no COCO JSON{f' of the split {split}' if split else ''}.")
-    return [(one, _json(one)) for one in named]
+    return [(file, _json(file)) for file in named]
 
 
 def _json(file: Path) -> dict[str, Any]:
     try:
-        found = json.loads(file.read_bytes())
+        content = json.loads(file.read_bytes())
     except (OSError, ValueError) as error:
         raise InputError(f"{file} cannot be read as JSON ({error}).") from error
-    if not isinstance(found, dict):
+    if not isinstance(content, dict):
         raise InputError(f"{file} is not COCO's JSON of images, annotations and categories.")
-    return found
+    return content
 
 
 def _near(file: Path, split: str) -> Iterator[Path]:
@@ -168,8 +170,8 @@ def _key(image: dict[str, Any]) -> str:
 def _picture_folder(places: Iterable[Path], files: dict[str, str], what: str) -> Path:
     first = next(iter(files.values()))
     tried = list(places)
-    found = next((place for place in tried if (place / first).is_file()), None)
-    if found is None:
+    folder = next((place for place in tried if (place / first).is_file()), None)
+    if folder is None:
         near = ", ".join(map(str, tried[:4]))
         raise InputError(f"The picture {first} of {what} is in none of {near}; set pictures.images.")
-    return found
+    return folder

@@ -58,12 +58,12 @@ class GivenSet:
         """
         if item.seed not in self._key:
             raise InputError(f"The picture {item.image_id} of the plan is not among the given ones any more.")
-        found = self._source.read(self._key[item.seed])
-        if found.ignored is not None and found.ignored.mean() > self.config.ignored:
-            raise ValueError(f"{found.ignored.mean():.0%} of {self._key[item.seed]} is marked to be ignored")
+        given = self._source.read(self._key[item.seed])
+        if given.ignored is not None and given.ignored.mean() > self.config.ignored:
+            raise ValueError(f"{given.ignored.mean():.0%} of {self._key[item.seed]} is marked to be ignored")
         wanted = set(self.concepts)
-        segments = tuple((concept, mask) for concept, mask in found.segments if concept in wanted)
-        return replace(found, segments=segments, unasked=found.unasked & wanted)
+        segments = tuple((concept, mask) for concept, mask in given.segments if concept in wanted)
+        return replace(given, segments=segments, unasked=given.unasked & wanted)
 
     def _caption(self, key: str) -> str:
         return self._source.caption(key).strip() if self.config.caption == "own" else ""

@@ -36,12 +36,12 @@ class GivenPicture:
 
     def fitted(self, height: int, width: int, how: str) -> GivenPicture:
         """The same at another size, ``crop``ped in the middle to its shape first, or ``squash``ed to it."""
-        there = self.image.shape[:2]
-        box = (0, 0, there[1], there[0])
+        size = self.image.shape[:2]
+        box = (0, 0, size[1], size[0])
         if how == "crop":
-            scale = min(there[0] / height, there[1] / width)
+            scale = min(size[0] / height, size[1] / width)
             tall, wide = max(1, round(height * scale)), max(1, round(width * scale))
-            top, left = (there[0] - tall) // 2, (there[1] - wide) // 2
+            top, left = (size[0] - tall) // 2, (size[1] - wide) // 2
             box = (left, top, left + wide, top + tall)
 
         def resized(pixels: NDArray[Any], how: Image.Resampling) -> NDArray[Any]:
@@ -50,11 +50,11 @@ class GivenPicture:
         def mask(pixels: Masks) -> Masks:
             return resized(pixels.astype(np.uint8), Image.Resampling.NEAREST) > 0
 
-        kept = [(concept, mask(one)) for concept, one in self.segments]
+        masks = [(concept, mask(pixels)) for concept, pixels in self.segments]
         return replace(
             self,
             image=resized(self.image, Image.Resampling.LANCZOS),
-            segments=tuple((concept, one) for concept, one in kept if one.any()),
+            segments=tuple((concept, pixels) for concept, pixels in masks if pixels.any()),
             ignored=None if self.ignored is None else mask(self.ignored),
         )
 
@@ -116,12 +116,12 @@ def read_index_mask(path: Path, size: tuple[int, int]) -> NDArray[np.int64]:
         with Image.open(path) as picture:
             if picture.mode not in ("P", "L", "I", "I;16", "1"):
                 raise InputError(f"{path} holds colours ({picture.mode}), where numbers of classes are needed.")
-            found = np.array(picture).astype(np.int64)
+            pixels = np.array(picture).astype(np.int64)
     except (OSError, ValueError, SyntaxError) as error:
         raise InputError(f"The mask {path} cannot be read ({error}).") from error
-    if found.shape != size:
-        raise InputError(f"The mask {path} has {list(found.shape)} pixels, its picture {list(size)}.")
-    return found
+    if pixels.shape != size:
+        raise InputError(f"The mask {path} has {list(pixels.shape)} pixels, its picture {list(size)}.")
+    return pixels
 
 
 def expect_folder(path: str | Path, what: str, needed: Sequence[str]) -> Path:

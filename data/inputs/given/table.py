@@ -37,13 +37,13 @@ class TablePictures:
         if not self.concepts:
             raise InputError(f"{path} holds no mask with a concept.")
         everything = set(self.concepts)
-        known = {key: set(own) for key, mine in self._rows.items() if (own := mine[0].get("asked"))}
+        known = {key: set(own) for key, of_picture in self._rows.items() if (own := of_picture[0].get("asked"))}
         self._unasked = {
             key: frozenset(
-                {row["concept"] for row in mine if row["concept"] and row.get("crowd")}
+                {row["concept"] for row in of_picture if row["concept"] and row.get("crowd")}
                 | (everything - known.get(key, everything))
             )
-            for key, mine in self._rows.items()
+            for key, of_picture in self._rows.items()
         }
         self.uncertain = frozenset().union(*self._unasked.values())
 
@@ -84,16 +84,16 @@ def _run_rows(folder: Path) -> list[dict[str, Any]]:
     except (OSError, ValueError, KeyError, pa.ArrowException) as error:
         reason = str(error).splitlines()[0]
         raise InputError(f"{folder} has no readable tables images/ and segments/ ({reason}).") from error
-    there = {
+    pictures = {
         row["image_id"]: {"key": row["image_id"], "image": row["image"]["bytes"], "caption": row["prompt"],
                           "concept": None, "mask": None, "asked": row["asked"]}
         for row in images
     }  # fmt: skip
-    lost = [row["image_id"] for row in segments if row["image_id"] not in there]
+    lost = [row["image_id"] for row in segments if row["image_id"] not in pictures]
     if lost:
         raise InputError(f"{folder}: a segment is of the picture {lost[0]}, which images/ does not hold.")
-    masks = [{**there[row["image_id"]], "concept": row["concept"], "mask": row["mask"]} for row in segments]
-    return [*there.values(), *masks]
+    masks = [{**pictures[row["image_id"]], "concept": row["concept"], "mask": row["mask"]} for row in segments]
+    return [*pictures.values(), *masks]
 
 
 def _file_rows(file: Path) -> list[dict[str, Any]]:

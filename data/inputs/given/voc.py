@@ -40,8 +40,8 @@ class VocPictures:
         if split:
             file = lists / f"{split}.txt"
             if not file.is_file():
-                there = ", ".join(sorted(one.stem for one in lists.glob("*.txt"))) or "none"
-                raise InputError(f"{path} has no split {split!r} in ImageSets/Segmentation; it has {there}.")
+                splits = ", ".join(sorted(file.stem for file in lists.glob("*.txt"))) or "none"
+                raise InputError(f"{path} has no split {split!r} in ImageSets/Segmentation; it has {splits}.")
             segmented &= set(file.read_text(encoding="utf-8").split())
         if not segmented:
             raise InputError(f"{path} has no PNG in SegmentationClass{f' of the split {split}' if split else ''}.")
@@ -80,8 +80,8 @@ def _class_names(folder: Path) -> list[str]:
     if not file.is_file():
         return list(CLASSES)
     lines = [line.strip() for line in file.read_text(encoding="utf-8").splitlines() if line.strip()]
-    kept = [line for line in lines if not line.startswith("_")]
-    return [concept_name(name) for name in kept if name != "background"]
+    names = [line for line in lines if not line.startswith("_")]
+    return [concept_name(name) for name in names if name != "background"]
 
 
 def _some(ignored: Masks) -> Masks | None:

@@ -120,10 +120,10 @@ class Driver:
         ready, _ = self.ray.wait(references, num_returns=len(references), timeout=0)
         finished = []
         for index, pool in enumerate(self.pools):
-            for reference in [one for one in ready if one in pool.calls]:
+            for reference in [reference for reference in ready if reference in pool.calls]:
                 finished += self._ended(index, pool.calls.pop(reference), reference)
             now = time.monotonic()
-            for reference in [one for one, call in pool.calls.items() if call.deadline <= now]:
+            for reference in [reference for reference, call in pool.calls.items() if call.deadline <= now]:
                 self._out_of_time(pool, pool.calls.pop(reference))
         # Workers get their next slices before these are recorded, so that they never wait for the disk.
         self._dispatch()
@@ -260,10 +260,10 @@ def _node_died(error: Exception) -> bool:
 
 def check_versions(metadata: dict[str, Any]) -> None:
     """GazetteerError when a worker's packages are not the driver's: tables must not depend on who made them."""
-    mine, theirs = package_versions(), metadata["versions"]
-    differing = sorted(p for p in mine.keys() | theirs.keys() if mine.get(p) != theirs.get(p))
+    ours, theirs = package_versions(), metadata["versions"]
+    differing = sorted(p for p in ours.keys() | theirs.keys() if ours.get(p) != theirs.get(p))
     if differing:
-        changes = ", ".join(f"{p} {theirs.get(p, 'missing')} (here {mine.get(p, 'missing')})" for p in differing)
+        changes = ", ".join(f"{p} {theirs.get(p, 'missing')} (here {ours.get(p, 'missing')})" for p in differing)
         raise GazetteerError(
             f"The node {metadata['host']} has other packages: {changes}; install the same ones on every node."
         )

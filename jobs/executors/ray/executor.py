@@ -93,10 +93,10 @@ class Pools:
 
     def grow(self) -> None:
         """Give pools without a fixed size (``workers: 0``) room on nodes that have joined; none ever shrinks."""
-        there = _alive(self.ray)
-        if there <= self.known:
+        alive = _alive(self.ray)
+        if alive <= self.known:
             return
-        self.known = there
+        self.known = alive
         try:
             pools, nodes = _placed(self.ray, self.serving, 0.0)
         except InputError:  # others have gone meanwhile; what works goes on
@@ -141,11 +141,11 @@ def _placed(
     if patience:
         _request(pools)
     while True:
-        there = [node for node in ray.nodes() if node["Alive"]]
-        nodes = [Node(dict(node["Resources"]), dict(node.get("Labels") or {})) for node in there]
+        alive = [node for node in ray.nodes() if node["Alive"]]
+        nodes = [Node(dict(node["Resources"]), dict(node.get("Labels") or {})) for node in alive]
         try:
             placed = place(pools, nodes)
-            return placed.pools, [[there[index]["NodeID"] for index in on] for on in placed.nodes]
+            return placed.pools, [[alive[index]["NodeID"] for index in on] for on in placed.nodes]
         except InputError:
             if time.monotonic() >= end:
                 raise

@@ -58,33 +58,33 @@ def place(pools: Sequence[PoolConfig], nodes: Sequence[Node]) -> Placement:
 
 def _placed(pools: Sequence[PoolConfig], nodes: Sequence[Node], spread: bool) -> Placement:
     free = [dict(node.resources) for node in nodes]
-    found: list[list[int]] = [[] for _ in pools]
+    nodes_of: list[list[int]] = [[] for _ in pools]
 
     def take(index: int) -> bool:
-        node = _take(pools[index], nodes, free, Counter(found[index]) if spread else Counter())
-        found[index] += [] if node is None else [node]
+        node = _take(pools[index], nodes, free, Counter(nodes_of[index]) if spread else Counter())
+        nodes_of[index] += [] if node is None else [node]
         return node is not None
 
     by_need = sorted(range(len(pools)), key=lambda i: (-(pools[i].gpus or 0), -sum(pools[i].resources.values()), i))
     for index in by_need:
         wanted = max(1, pools[index].workers)
-        while len(found[index]) < wanted and take(index):
+        while len(nodes_of[index]) < wanted and take(index):
             pass
-        if len(found[index]) < wanted:
-            raise InputError(_missing(pools[index], wanted, len(found[index]), nodes, free))
+        if len(nodes_of[index]) < wanted:
+            raise InputError(_missing(pools[index], wanted, len(nodes_of[index]), nodes, free))
     growing = [index for index in by_need if pools[index].workers == 0 and pools[index].demand]
     while growing:
         # One each in turn, so that no pool starves another that needs the same.
         growing = [index for index in growing if take(index)]
-    return Placement([replace(pool, workers=len(on)) for pool, on in zip(pools, found, strict=True)], found)
+    return Placement([replace(pool, workers=len(on)) for pool, on in zip(pools, nodes_of, strict=True)], nodes_of)
 
 
-def _take(pool: PoolConfig, nodes: Sequence[Node], free: list[dict[str, float]], mine: Counter[int]) -> int | None:
+def _take(pool: PoolConfig, nodes: Sequence[Node], free: list[dict[str, float]], placed: Counter[int]) -> int | None:
     """The node that a worker goes to: of those with the fewest of its pool the one that it leaves fullest."""
     fitting = [
-        (mine[index], sum(there.get(name, 0.0) - amount for name, amount in pool.demand.items()), index)
-        for index, (node, there) in enumerate(zip(nodes, free, strict=True))
-        if _matches(pool, node) and all(there.get(name, 0.0) + _SLACK >= n for name, n in pool.demand.items())
+        (placed[index], sum(left.get(name, 0.0) - amount for name, amount in pool.demand.items()), index)
+        for index, (node, left) in enumerate(zip(nodes, free, strict=True))
+        if _matches(pool, node) and all(left.get(name, 0.0) + _SLACK >= n for name, n in pool.demand.items())
     ]
     if not fitting:
         return None
@@ -102,14 +102,14 @@ def _selects(selector: str, label: str | None) -> bool:
     """Whether a node with this label, or without it, is one that Ray's selector means: ``a``, ``!a``, ``in(a, b)``."""
     plain = selector.removeprefix("!")
     listed = re.fullmatch(r"in\((.*)\)", plain)
-    wanted = [one.strip() for one in (listed[1].split(",") if listed else [plain])]
+    wanted = [word.strip() for word in (listed[1].split(",") if listed else [plain])]
     return (label in wanted) != selector.startswith("!")
 
 
 def _missing(pool: PoolConfig, wanted: int, placed: int, nodes: Sequence[Node], free: list[dict[str, float]]) -> str:
     labels = "".join(f" on a node labelled {name}={value}" for name, value in pool.labels.items())
     have = "; ".join(_amounts(node.resources) or "nothing" for node in nodes[:8]) or "no nodes"
-    lacking = sorted(name for name in pool.demand if all(there.get(name, 0.0) < pool.demand[name] for there in free))
+    lacking = sorted(name for name in pool.demand if all(left.get(name, 0.0) < pool.demand[name] for left in free))
     shared = "; where workers shall share a device, state gpus: 0.5 in pools" if "GPU" in lacking else ""
     return (
         f"The pool {pool.name} needs {wanted} workers with {_amounts(pool.demand)} each{labels}, but there is room for "

@@ -36,8 +36,8 @@ class RayJobs:
         """The jobs whose ids are `prefix` and a number, by that number."""
         with _explained(self.address):
             ids = [(str(job.submission_id or ""), job) for job in self._client.list_jobs()]
-        found = ((re.fullmatch(re.escape(prefix) + r"(\d+)", one), job) for one, job in ids)
-        return {int(match[1]): job for match, job in found if match}
+        matches = ((re.fullmatch(re.escape(prefix) + r"(\d+)", job_id), job) for job_id, job in ids)
+        return {int(match[1]): job for match, job in matches if match}
 
     def start(self, entrypoint: str, submission: str, metadata: dict[str, str]) -> None:
         """Start a command under the id `submission`; LockedError when that is taken."""

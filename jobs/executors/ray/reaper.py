@@ -26,8 +26,8 @@ def main() -> None:
     """Read one line of JSON, ``{"processes": [pid, …], "folder": path}``; wait for the end of the input; clean up."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
-    told = json.loads(sys.stdin.buffer.readline())
-    family = {pid: start for pid in told["processes"] if (start := started(pid)) is not None}
+    order = json.loads(sys.stdin.buffer.readline())
+    family = {pid: start for pid in order["processes"] if (start := started(pid)) is not None}
     while True:
         family |= below(family)
         if select.select([sys.stdin], [], [], INTERVAL)[0]:
@@ -42,7 +42,7 @@ def main() -> None:
                 os.kill(pid, signal.SIGKILL)
             except OSError:
                 continue
-    shutil.rmtree(told["folder"], ignore_errors=True)
+    shutil.rmtree(order["folder"], ignore_errors=True)
 
 
 def below(family: dict[int, str]) -> dict[int, str]:
@@ -51,15 +51,15 @@ def below(family: dict[int, str]) -> dict[int, str]:
     for name in os.listdir("/proc") if os.path.isdir("/proc") else ():
         if name.isdigit() and (fields := _fields(int(name))) is not None:
             children.setdefault(int(fields[1]), []).append(int(name))
-    found: dict[int, str] = {}
+    processes: dict[int, str] = {}
     todo = [pid for pid, start in family.items() if started(pid) == start]
     while todo:
         for pid in children.get(todo.pop(), ()):
             start = started(pid)
-            if start is not None and pid not in found:
-                found[pid] = start
+            if start is not None and pid not in processes:
+                processes[pid] = start
                 todo.append(pid)
-    return found
+    return processes
 
 
 def started(pid: int) -> str | None:

@@ -68,10 +68,10 @@ def ray_session(
         InputError: the cluster is not named, cannot be reached or lacks a token; or the caller's session is another.
     """
     threads_of = thread_environment(threads)
-    there = sys.modules.get("ray")
-    if there is not None and there.is_initialized():
-        _require_same(there, address)
-        yield Session(there, environment=threads_of, started=False)
+    loaded = sys.modules.get("ray")
+    if loaded is not None and loaded.is_initialized():
+        _require_same(loaded, address)
+        yield Session(loaded, environment=threads_of, started=False)
         return
     address = secure_ray(address)
     import ray
@@ -163,12 +163,12 @@ def _silenced() -> Iterator[None]:
     """Keep what Ray has to say about its nodes off standard output: what matters of it arrives as an error."""
     from ray._private import worker
 
-    told, private = worker.print_to_stdstream, cast(Any, worker)
+    printed, private = worker.print_to_stdstream, cast(Any, worker)
     private.print_to_stdstream = lambda data, **_: log.debug("Ray says: %s", data.get("lines"))
     try:
         yield
     finally:
-        private.print_to_stdstream = told
+        private.print_to_stdstream = printed
 
 
 def _processes() -> dict[str, int]:
@@ -176,9 +176,9 @@ def _processes() -> dict[str, int]:
     from ray._private import worker
 
     node: Any = worker._global_node
-    found = node.all_processes
+    processes = node.all_processes
     wanted = {"raylet": "raylet", "gcs_server": "control store (GCS)"}
-    return {said: found[name][0].process.pid for name, said in wanted.items() if found.get(name)}
+    return {said: processes[name][0].process.pid for name, said in wanted.items() if processes.get(name)}
 
 
 def _folder() -> str:

@@ -108,8 +108,8 @@ class Watch(_Watch):
         command = [sys.executable, "-I", "-S", str(Path(reaper.__file__))]
         self._reaper = subprocess.Popen(command, stdin=subprocess.PIPE, start_new_session=True)
         assert self._reaper.stdin is not None
-        told = json.dumps({"processes": list(self._processes.values()), "folder": folder})
-        self._reaper.stdin.write(told.encode() + b"\n")
+        order = json.dumps({"processes": list(self._processes.values()), "folder": folder})
+        self._reaper.stdin.write(order.encode() + b"\n")
         self._reaper.stdin.flush()
         self.begin()
 

@@ -151,7 +151,7 @@ class SteerConfig:
         """Every combination, weakest first."""
         common = (sorted(self.strengths), self.branches, self.tops, self.choices, self.ts)
         where = (self.outsides, self.sizes) if spatial else (("remove",), (1.0,))
-        return [EditSetting(*one, self.unit) for one in itertools.product(*common, *where)]
+        return [EditSetting(*values, self.unit) for values in itertools.product(*common, *where)]
 
     def paper_settings(self) -> list[EditSetting]:
         """The published spatial edit at every strength, weakest first."""
@@ -160,7 +160,8 @@ class SteerConfig:
     def quick(self) -> SteerConfig:
         """A sample that a laptop draws in a few minutes."""
         strengths, paper = (
-            tuple(sorted(some))[(len(some) - 1) // 2 :][:2] for some in (self.strengths, self.paper_strengths)
+            tuple(sorted(strengths_))[(len(strengths_) - 1) // 2 :][:2]
+            for strengths_ in (self.strengths, self.paper_strengths)
         )
         return replace(
             self, strengths=strengths, paper_strengths=paper, branches=self.branches[:1], tops=self.tops[:1],

@@ -104,14 +104,14 @@ class SteeringEvaluation:
                 for setting in left[stage]
             ]
             rows = self._carried(groups)
-            for stage, some in left.items():
-                found = {
+            for stage, trials in left.items():
+                results = {
                     s: sweep([r for r in rows if r["stage"] == stage and r["setting"] == s.name], self.config.keep)
-                    for s in some
+                    for s in trials
                 }
-                means[stage] |= {s.name: value for s, (_, value) in found.items()}
-                scores = [(*found[s][0], -s.strength) for s in some]
-                best = [some[i] for i in sorted(range(len(some)), key=scores.__getitem__, reverse=True)]
+                means[stage] |= {s.name: value for s, (_, value) in results.items()}
+                scores = [(*results[s][0], -s.strength) for s in trials]
+                best = [trials[i] for i in sorted(range(len(trials)), key=scores.__getitem__, reverse=True)]
                 left[stage] = best[: max(1, math.ceil(len(best) / KEEP))]
         return {stage: best[0] for stage, best in left.items()}, means
 
@@ -134,9 +134,9 @@ class SteeringEvaluation:
 
     def _carried(self, groups: Groups) -> list[Row]:
         """The rows of all trials; cases without an edit, because no feature carries their concept, have none."""
-        there = [tuple(trial for trial in group if trial is not None) for group in groups]
-        some = [group for group in there if group]
-        return self.carry_out(some).to_pylist() if some else []
+        tried = [tuple(trial for trial in group if trial is not None) for group in groups]
+        groups_left = [group for group in tried if group]
+        return self.carry_out(groups_left).to_pylist() if groups_left else []
 
     def _trial(self, case: Case, number: int, half: str, stage: str, method: str, setting: EditSetting) -> Trial | None:
         edit = self._edit(case.name, stage, setting, word=not case.quadrant)

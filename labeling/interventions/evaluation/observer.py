@@ -75,27 +75,30 @@ class EditObserver:
         """
         results: list[Found] = []
         for i in range(0, len(pictures), self.batch_size):
-            some = pictures[i : i + self.batch_size]
-            asked = [self.concepts] * len(some) if masked is None else masked[i : i + self.batch_size]
-            detected = self.detector.detect(some, [self.concepts] * len(some))
-            sure = [[one for one in own if one.score >= self.threshold] for own in detected]
-            cut = [[one for one in own if one.concept in mine] for own, mine in zip(sure, asked, strict=True)]
-            masks = cut_out(self.segmenter, some, cut)
-            for picture, every, found, own, segments in zip(some, detected, sure, cut, masks, strict=True):
+            batch = pictures[i : i + self.batch_size]
+            asked = [self.concepts] * len(batch) if masked is None else masked[i : i + self.batch_size]
+            detected = self.detector.detect(batch, [self.concepts] * len(batch))
+            sure = [[detection for detection in own if detection.score >= self.threshold] for own in detected]
+            cut = [
+                [detection for detection in own if detection.concept in wanted]
+                for own, wanted in zip(sure, asked, strict=True)
+            ]
+            masks = cut_out(self.segmenter, batch, cut)
+            for picture, every, certain, own, segments in zip(batch, detected, sure, cut, masks, strict=True):
                 unions: dict[str, NDArray[np.bool_]] = {}
-                for one, segment in zip(own, segments, strict=True):
+                for detection, segment in zip(own, segments, strict=True):
                     if segment.mask.any():
-                        before = unions.get(one.concept)
-                        unions[one.concept] = segment.mask if before is None else before | segment.mask
-                present = tuple(sorted({one.concept for one in found}))
+                        before = unions.get(detection.concept)
+                        unions[detection.concept] = segment.mask if before is None else before | segment.mask
+                present = tuple(sorted({detection.concept for detection in certain}))
                 results.append(Found(present, unions, self._centres(every, picture.shape[:2])))
         return results
 
     def _centres(self, detections: Sequence[Detection], size: tuple[int, ...]) -> dict[str, tuple[float, float]]:
         centres = {}
-        for concept in dict.fromkeys(one.concept for one in detections):
-            mine = [(one.box, one.score) for one in detections if one.concept == concept]
-            centre = score_centre(mine, size[0], size[1])
+        for concept in dict.fromkeys(detection.concept for detection in detections):
+            scored = [(detection.box, detection.score) for detection in detections if detection.concept == concept]
+            centre = score_centre(scored, size[0], size[1])
             if centre is not None:
                 centres[concept] = centre
         return centres

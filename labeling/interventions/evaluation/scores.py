@@ -46,12 +46,12 @@ def lands_in(mask: NDArray[np.bool_], box: Sequence[float]) -> bool:
     return in_box(centre_of_mass(mask), box)
 
 
-def mask_iou(one: NDArray[np.bool_], other: NDArray[np.bool_]) -> float:
+def mask_iou(first: NDArray[np.bool_], second: NDArray[np.bool_]) -> float:
     """Intersection over union of two masks of one shape; 0 when both are empty."""
-    return float((one & other).sum() / max(1, (one | other).sum()))
+    return float((first & second).sum() / max(1, (first | second).sum()))
 
 
-def structural_distance(one: NDArray[np.uint8], other: NDArray[np.uint8]) -> float:
+def structural_distance(first: NDArray[np.uint8], second: NDArray[np.uint8]) -> float:
     """1 − SSIM, 0 for equal pictures: what stands in for LPIPS here, as it needs no network and no download.
 
     Mean over 7 × 7 windows and the three colours of uint8 [height, width, 3] pictures, at full and half size
@@ -60,7 +60,7 @@ def structural_distance(one: NDArray[np.uint8], other: NDArray[np.uint8]) -> flo
     from skimage.metrics import structural_similarity
     from skimage.transform import downscale_local_mean
 
-    a, b = one.astype(np.float64), other.astype(np.float64)
+    a, b = first.astype(np.float64), second.astype(np.float64)
     likeness = []
     for _ in range(2):
         side = min(a.shape[:2])
@@ -73,7 +73,7 @@ def structural_distance(one: NDArray[np.uint8], other: NDArray[np.uint8]) -> flo
     return 1.0 - float(np.mean(likeness))
 
 
-def outside_change(one: NDArray[np.uint8], other: NDArray[np.uint8], inside: NDArray[np.bool_]) -> float:
+def outside_change(first: NDArray[np.uint8], second: NDArray[np.uint8], inside: NDArray[np.bool_]) -> float:
     """Mean absolute difference of two pictures outside bool [height, width], in shares of the full scale."""
-    difference = np.abs(one.astype(np.float64) - other.astype(np.float64)).mean(axis=2) / 255.0
+    difference = np.abs(first.astype(np.float64) - second.astype(np.float64)).mean(axis=2) / 255.0
     return float(difference[~inside].mean()) if (~inside).any() else 0.0

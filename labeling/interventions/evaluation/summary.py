@@ -30,8 +30,8 @@ def global_sweep(rows: Sequence[Row], keep: float) -> tuple[tuple[bool, float], 
     """As `spatial_sweep`: by how much the style rises, where the layout is kept; else how much of it is kept."""
     if not rows:
         return (False, -1.0), {}
-    kept = [row["layout_kept"] for row in rows if row["layout_kept"] is not None]
-    rise, share = float(np.mean([row["rise"] for row in rows])), float(np.mean(kept)) if kept else 0.0
+    layouts_kept = [row["layout_kept"] for row in rows if row["layout_kept"] is not None]
+    rise, share = float(np.mean([row["rise"] for row in rows])), float(np.mean(layouts_kept)) if layouts_kept else 0.0
     means = {"rise": round(rise, 4), "layout_kept": round(share, 4), "pictures": len(rows)}
     return ((True, rise) if share >= keep else (False, share)), means
 
@@ -52,25 +52,27 @@ def spatial_summary(
     out["unlabelled"] = {stage: [c for c in concepts if c not in known[stage]] for stage in STAGES}
     out["untried"] = [c for c in concepts if c not in {row["name"] for row in rows}]
     for stage in STAGES:
-        mine = [row for row in rows if row["stage"] in (stage, "") and row["name"] in known[stage]]
+        of_stage = [row for row in rows if row["stage"] in (stage, "") and row["name"] in known[stage]]
         for key in (*METHODS.values(), "spatial_found", "present", *split):
             out[key][stage] = {}
-        by_method = {method: [row for row in mine if row["method"] == method] for method in _values(mine, "method")}
-        for method, some in by_method.items():
+        by_method = {
+            method: [row for row in of_stage if row["method"] == method] for method in _values(of_stage, "method")
+        }
+        for method, own in by_method.items():
             for column, key in METHODS.items():
-                out[key][stage][method] = _interval(some, lambda row, c=column: row[c])
-            out["present"][stage][method] = _interval(some, lambda row: row["name"] in row["present"])
-            found = [row for row in some if row["name"] in row["present"]]
-            out["spatial_found"][stage][method] = _interval(found, lambda row: row["landed"])
-        for method in (one for one in OF_GRID if one in by_method):
-            some = by_method[method]
-            out["spatial_concepts"][stage][method] = _successes(some, "name")
-            out["spatial_quadrants"][stage][method] = _successes(some, "quadrant")
+                out[key][stage][method] = _interval(own, lambda row, c=column: row[c])
+            out["present"][stage][method] = _interval(own, lambda row: row["name"] in row["present"])
+            showing = [row for row in own if row["name"] in row["present"]]
+            out["spatial_found"][stage][method] = _interval(showing, lambda row: row["landed"])
+        for method in (method for method in OF_GRID if method in by_method):
+            own = by_method[method]
+            out["spatial_concepts"][stage][method] = _successes(own, "name")
+            out["spatial_quadrants"][stage][method] = _successes(own, "quadrant")
             out["spatial_grid"][stage][method] = {
-                name: _successes([row for row in some if row["name"] == name], "quadrant")
-                for name in sorted(_values(some, "name"))
+                name: _successes([row for row in own if row["name"] == name], "quadrant")
+                for name in sorted(_values(own, "name"))
             }
-        for method in (one for one in OF_EFFECTS if one in by_method):
+        for method in (method for method in OF_EFFECTS if method in by_method):
             out["side_effects"][stage][method] = _side_effects(by_method[method], plain)
         out["spatial_cases"][stage] = len(by_method.get("gazetteer", []))
     return out
@@ -84,27 +86,27 @@ def global_summary(rows: Sequence[Row]) -> dict[str, Any]:
     for stage in STAGES:
         out["global_detail"][stage], out["global_side_effects"][stage] = {}, {}
         for method, key in (("gazetteer", "global"), ("random_features", "global_random")):
-            some = [row for row in rows if row["stage"] == stage and row["method"] == method]
+            own = [row for row in rows if row["stage"] == stage and row["method"] == method]
             detail = {
-                "success": _interval(some, lambda row: row["rise"] > 0),
-                "similarity": _interval(some, lambda row: row["rise"]),
-                "read_as": _interval(some, lambda row: row["read_as"] == row["name"]),
-                "distance": _interval(some, lambda row: row["distance"]),
+                "success": _interval(own, lambda row: row["rise"] > 0),
+                "similarity": _interval(own, lambda row: row["rise"]),
+                "read_as": _interval(own, lambda row: row["read_as"] == row["name"]),
+                "distance": _interval(own, lambda row: row["distance"]),
                 "layout_kept": _interval(
-                    [row for row in some if row["layout_kept"] is not None], lambda row: row["layout_kept"]
+                    [row for row in own if row["layout_kept"] is not None], lambda row: row["layout_kept"]
                 ),
             }
             out["global_detail"][stage][method], out[key][stage] = detail, detail["success"]
-            out["global_side_effects"][stage][method] = _side_effects(some, plain)
+            out["global_side_effects"][stage][method] = _side_effects(own, plain)
         words = [row for row in rows if row["stage"] == stage and row["method"] == "gazetteer"]
         out["global_words"][stage] = {
             name: {
-                "success": _interval(mine, lambda row: row["rise"] > 0),
-                "similarity": _interval(mine, lambda row: row["rise"]),
-                "n": len(mine),
+                "success": _interval(named, lambda row: row["rise"] > 0),
+                "similarity": _interval(named, lambda row: row["rise"]),
+                "n": len(named),
             }
             for name in sorted(_values(words, "name"))
-            if (mine := [row for row in words if row["name"] == name])
+            if (named := [row for row in words if row["name"] == name])
         }
     return out
 
@@ -132,7 +134,7 @@ def _successes(rows: Sequence[Row], column: str) -> dict[str, dict[str, Any]]:
     """By the values of a column that occur: how often the thing landed, and in how many pictures it was tried."""
     groups = {value: [row for row in rows if row[column] == value] for value in sorted(_values(rows, column))}
     return {
-        value: {"success": _interval(mine, lambda row: row["landed"]), "n": len(mine)} for value, mine in groups.items()
+        value: {"success": _interval(own, lambda row: row["landed"]), "n": len(own)} for value, own in groups.items()
     }
 
 
@@ -145,15 +147,18 @@ def _side_effects(rows: Sequence[Row], plain: Plain) -> dict[str, dict[str, dict
     matrix: dict[str, dict[str, dict[str, Interval]]] = {}
     rows = [row for row in rows if (row["prompt"], row["seed"]) in plain]
     for name in sorted(_values(rows, "name")):
-        mine = [row for row in rows if row["name"] == name]
-        prompts = [row["prompt"] for row in mine]
-        pairs = [(set(plain[row["prompt"], row["seed"]]["present"]), set(row["present"])) for row in mine]
+        own = [row for row in rows if row["name"] == name]
+        prompts = [row["prompt"] for row in own]
+        pairs = [(set(plain[row["prompt"], row["seed"]]["present"]), set(row["present"])) for row in own]
         changes = {
             "appears": [after - before for before, after in pairs],
             "vanishes": [before - after for before, after in pairs],
         }
         matrix[name] = {
-            other: {kind: _grouped([float(other in one) for one in some], prompts) for kind, some in changes.items()}
+            other: {
+                kind: _grouped([float(other in concepts_changed) for concepts_changed in changed], prompts)
+                for kind, changed in changes.items()
+            }
             for other in sorted(set().union(*changes["appears"], *changes["vanishes"]))
         }
     return matrix

@@ -78,8 +78,8 @@ class Trials:
         for i, trial in enumerate(items):
             groups.setdefault((trial.stage, bool(trial.case.quadrant)), []).append(i)
         for (stage, spatial), members in groups.items():
-            mine = [items[i] for i in members]
-            made = self._spatial(mine, stage) if spatial else self._global(mine, stage)
+            own = [items[i] for i in members]
+            made = self._spatial(own, stage) if spatial else self._global(own, stage)
             for i, row in zip(members, made, strict=True):
                 rows[i] = row
         return pa.Table.from_pylist(rows, schema=TRIALS)
@@ -88,9 +88,9 @@ class Trials:
         starts = [trial.case.start for trial in trials]
         plain = self.observer.base(starts)
         pictures = self._draw(trials, stage) if stage else plain
-        found = self.observer.look(pictures, [(trial.case.name,) for trial in trials])
+        observed = self.observer.look(pictures, [(trial.case.name,) for trial in trials])
         rows = []
-        for trial, before, after, seen in zip(trials, plain, pictures, found, strict=True):
+        for trial, before, after, seen in zip(trials, plain, pictures, observed, strict=True):
             name, box = trial.case.name, QUADRANTS[trial.case.quadrant]
             outside = Region(box=box).grid(*before.shape[:2])
             rows.append(
@@ -114,14 +114,14 @@ class Trials:
         rows = []
         for i, (trial, seen) in enumerate(zip(trials, self.observer.look(pictures) if stage else old, strict=True)):
             column = labels.index(trial.case.name)
-            kept = [mask_iou(mask, seen.masks.get(c, np.zeros_like(mask))) for c, mask in old[i].masks.items()]
+            ious = [mask_iou(mask, seen.masks.get(c, np.zeros_like(mask))) for c, mask in old[i].masks.items()]
             rows.append(
                 _row(trial, "global", seen)
                 | {
                     "rise": float(now[i, column] - was[i, column]),
                     "read_as": labels[int(now[i].argmax())],
                     "distance": structural_distance(plain[i], pictures[i]),
-                    "layout_kept": float(np.mean(kept)) if kept else None,
+                    "layout_kept": float(np.mean(ious)) if ious else None,
                 }
             )
         return rows
@@ -150,8 +150,8 @@ class Trials:
                 others = np.setdiff1d(np.arange(sae.config.n), target.features)
                 if len(others) < len(target.features):  # too few are left over: any will do
                     others = np.arange(sae.config.n)
-                some = rng.choice(others, len(target.features), replace=False)
-                made.append(replace(target, features=tuple(map(int, some)), scales=target.scales))
+                features = rng.choice(others, len(target.features), replace=False)
+                made.append(replace(target, features=tuple(map(int, features)), scales=target.scales))
         return tuple(made)
 
 

@@ -85,8 +85,8 @@ class Directions:
         x = (dense - mean) / scale
         share = (truth.pixels / truth.areas).astype(np.float32)  # [N, C, cells]
         inside = share.transpose(1, 0, 2).reshape(share.shape[1], -1) @ x.reshape(-1, x.shape[2])
-        there = share.sum(axis=0) @ x.mean(axis=0)
-        vectors = (inside - there) / np.maximum(share.sum(axis=(0, 2)), 1e-6)[:, None]
+        presence = share.sum(axis=0) @ x.mean(axis=0)
+        vectors = (inside - presence) / np.maximum(share.sum(axis=(0, 2)), 1e-6)[:, None]
         lengths = np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-12)
         return cls(mean, scale, np.asarray((vectors / lengths).T, np.float32))
 
@@ -99,9 +99,9 @@ def out_of_fold(fit: Callable[[Floats, Truth], Callable[[Floats], Floats]], dens
     """Evidence of training pictures from fits that did not see them: two halves, each judged by the other's."""
     out = np.zeros((len(dense), dense.shape[1], truth.pixels.shape[1]), np.float32)
     halves = [np.arange(start, len(dense), 2) for start in (0, 1)]
-    for mine, other in (halves, halves[::-1]):
-        if len(mine) and len(other):
-            out[mine] = fit(dense[other], truth.take(other))(dense[mine])
+    for half, other in (halves, halves[::-1]):
+        if len(half) and len(other):
+            out[half] = fit(dense[other], truth.take(other))(dense[half])
     return out
 
 

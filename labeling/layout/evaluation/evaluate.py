@@ -60,11 +60,11 @@ def evaluate_layout(
     steps = _every_step(stored, generation.steps) if config.every_step and generation is not None else stored
     most = at_once(run, saes, config)
     train, held = run.of_split("discovery", most), run.of_split("heldout", config.heldout_images)
-    some = run.of_split("discovery", min(most, config.train_images or most))
+    rows = run.of_split("discovery", min(most, config.train_images or most))
     with tempfile.TemporaryDirectory(prefix="gazetteer-layout-") as folder:
-        again, held_again = _sampled_again(run, (some, held), pipe, generation, steps, Path(folder), config, say)
+        again, held_again = _sampled_again(run, (rows, held), pipe, generation, steps, Path(folder), config, say)
         groups = {
-            "train": _group(run, train, None), "again": None if again is None else _group(run, some, again),
+            "train": _group(run, train, None), "again": None if again is None else _group(run, rows, again),
             "heldout": _group(run, held, held_again), "exact": exact(pipe, steps, Path(folder)) if exact else None,
         }  # fmt: skip
         measured: dict[float, tuple[StepEvaluation, dict[str, dict[str, Any]]]] = {}
@@ -78,7 +78,7 @@ def evaluate_layout(
             measured[t] = step, {name: step.measure(group) for name, group in pictures if group is not None}
     result = _by_step({t: measured[t] for t in steps})
     result["pairs"] = _pairs(run, _group(run, held, None), most)
-    result["images"] = {"train": len(train), "train_sampled": len(some), "heldout": len(held)}
+    result["images"] = {"train": len(train), "train_sampled": len(rows), "heldout": len(held)}
     if groups["exact"] is not None:
         result["exact_pairs"] = _pairs(run, groups["exact"], most)
         result["images"]["exact"] = len(groups["exact"].image_ids)
@@ -137,17 +137,17 @@ def _group(run: LayoutRun, images: NDArray[np.int64], seen: Seen | None) -> Grou
     return Group(tuple(run.image_ids[i] for i in images), run.truth, images, seen, stored=True)
 
 
-def _add(result: dict[str, Any], t: str, found: dict[str, Any], places: Sequence[tuple[str, str]]) -> None:
+def _add(result: dict[str, Any], t: str, figures: dict[str, Any], places: Sequence[tuple[str, str]]) -> None:
     """File one step's measurements; the single (block, branch) pairs go to `sites`."""
     single = {"/".join(place): place for place in places}
     for key in MEASURES:
-        result[key][t] = _joint(found[key], places)
+        result[key][t] = _joint(figures[key], places)
     result["sites"] += [
-        {"t": float(t), "block": place[0], "branch": place[1], "miou": found["miou"][name]}
+        {"t": float(t), "block": place[0], "branch": place[1], "miou": figures["miou"][name]}
         for name, place in single.items()
     ]
-    result["by_concept"][t] = _joint(found["by_concept"], places)
-    result["paper_site"][t] = found["paper_site"]
+    result["by_concept"][t] = _joint(figures["by_concept"], places)
+    result["paper_site"][t] = figures["paper_site"]
 
 
 def _joint(values: Mapping[str, Any], places: Sequence[tuple[str, str]]) -> dict[str, Any]:
@@ -169,7 +169,7 @@ def print_layout(result: Mapping[str, Any]) -> None:
         prior = result["miou"][f"{row['t']:.2f}"]["prior"][0]
         site = f"{row['block']:<28}{row['branch']:<8}t={row['t']:.2f}"
         print(f"  {site}  {mean:.3f} [{low:.3f}, {high:.3f}]  prior {prior:.3f}")
-    for t, found in result["exact"].items():
-        values = "  ".join(f"{n} {m:.3f} [{low:.3f}, {high:.3f}]" for n, (m, low, high) in found["miou"].items())
+    for t, figures in result["exact"].items():
+        values = "  ".join(f"{n} {m:.3f} [{low:.3f}, {high:.3f}]" for n, (m, low, high) in figures["miou"].items())
         print(f"exact masks, mIoU at t={t}: {values}")
     print(f"{result['seconds']:.0f} s")

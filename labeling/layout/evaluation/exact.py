@@ -41,11 +41,11 @@ def exact_group(
         raise InputError(f"{folder} holds no pictures.")
     known, chosen = pa.array(run.concepts, pa.string()), pa.array(ids, pa.string())
     images = images.filter(pc.is_in(images["image_id"], chosen))
-    kept = pc.and_(pc.is_in(segments["image_id"], chosen), pc.is_in(segments["concept"], known))
+    wanted = pc.and_(pc.is_in(segments["image_id"], chosen), pc.is_in(segments["concept"], known))
     # Masks are exact, so absence is known of every concept: all count as asked.
     names = pa.array([list(run.concepts)] * images.num_rows, IMAGES.field("asked").type)
     images = images.set_column(images.schema.get_field_index("asked"), IMAGES.field("asked"), names)
-    maps = read_concepts(images, segments.filter(kept), set(run.grids.values()))
+    maps = read_concepts(images, segments.filter(wanted), set(run.grids.values()))
     rows = sorted(images.select(["image_id", "prompt", "image"]).to_pylist(), key=lambda row: row["image_id"])
     mentioned = mentions([row["prompt"] for row in rows], run.concepts)
     pixels = float(maps.sizes.prod(axis=1).mean())

@@ -40,9 +40,9 @@ class Group:
     def parts(self, most: int) -> Iterator[Group]:
         """The same pictures in order, at most so many at a time."""
         for start in range(0, len(self.rows), most):
-            some = slice(start, start + most)
-            seen = None if self.seen is None else self.seen.part(some)
-            yield Group(self.image_ids[some], self.read, self.rows[some], seen, self.stored)
+            batch = slice(start, start + most)
+            seen = None if self.seen is None else self.seen.part(batch)
+            yield Group(self.image_ids[batch], self.read, self.rows[batch], seen, self.stored)
 
 
 def pictures_at_once(memory_mb: int, cells: int, concepts: int, places: int, width: int) -> int:

@@ -75,5 +75,5 @@ class PairValues:
 
 def _by_concept(ious: Floats, weights: Floats, concepts: Sequence[str]) -> dict[str, list[float]]:
     """The mIoU of every concept that has a pair."""
-    found = zip(concepts, concept_means(ious, weights), strict=True)
-    return {concept: [round(v, 4) for v in interval] for concept, interval in found if not np.isnan(interval[0])}
+    means = zip(concepts, concept_means(ious, weights), strict=True)
+    return {concept: [round(v, 4) for v in interval] for concept, interval in means if not np.isnan(interval[0])}

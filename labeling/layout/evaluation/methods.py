@@ -125,14 +125,14 @@ class PaperMethod:
     @classmethod
     def fitted(cls, reading: Reading, vectors: NDArray[np.floating], top: int) -> PaperMethod:
         """On training pictures; of equally good places the first."""
-        found, reached = [], []
+        predicted, reached = [], []
         for place in reading.step.cond:
             untuned = cls(place, np.zeros(len(vectors), np.float32), vectors, top).predict(reading)
             truth = reading.pictures.truth(untuned.grid)
             thresholds = fit_thresholds(untuned.where, truth)
-            found.append(cls(place, thresholds, vectors, top))
+            predicted.append(cls(place, thresholds, vectors, top))
             reached.append(ScoreMaps(untuned.where, untuned.whether, thresholds, untuned.grid).miou(truth))
-        return found[int(np.argmax(np.nan_to_num(reached, nan=-1.0)))]
+        return predicted[int(np.argmax(np.nan_to_num(reached, nan=-1.0)))]
 
     def predict(self, reading: Reading) -> ScoreMaps:
         """See `Method.predict`."""

@@ -73,8 +73,8 @@ class Seen:
         """The codes of what was seen at `place`, by the autoencoder of `site`."""
         device = sae.encoder.device
         height, width = self.grids[str(place.port)]
-        vectors = (torch.from_numpy(np.asarray(one, np.float32)).to(device) for one in self.updates[place])
-        return stack_codes(site, list(self.image_ids), [encode_map(sae, one, height, width) for one in vectors])
+        vectors = (torch.from_numpy(np.asarray(update, np.float32)).to(device) for update in self.updates[place])
+        return stack_codes(site, list(self.image_ids), [encode_map(sae, update, height, width) for update in vectors])
 
 
 class _Words:
@@ -112,7 +112,7 @@ class _Listener:
     def flush(self) -> None:
         """Mean over layers, on the finest of their grids."""
         for t, layers in self.layers.items():
-            grid = max((one for one, _ in layers), key=lambda g: g[0] * g[1])
+            grid = max((grid_ for grid_, _ in layers), key=lambda g: g[0] * g[1])
             mean = np.mean([enlarge(maps, own, grid) for own, maps in layers], axis=0)
             if t not in self.seen.attention:
                 shape = (len(self.seen.image_ids), *mean.shape[1:])
@@ -140,8 +140,8 @@ def sampled(
     """
     generator = Generator(pipe, replace(generation, t=tuple(t)))
     t_of = {generator.schedule.place(site.t): site.t for site in generator.moments}
-    seen = Seen(tuple(one[0] for one in pictures), folder)
-    words = _Words(pipe.tokenizer, [one[1] for one in pictures], concepts)
+    seen = Seen(tuple(picture[0] for picture in pictures), folder)
+    words = _Words(pipe.tokenizer, [picture[1] for picture in pictures], concepts)
     latent = tuple(generator.noise(0).shape[2:])
     listener = _Listener(seen, words, (latent[0], latent[1]), t_of)
     for start in range(0, len(pictures), batch_size):
@@ -153,7 +153,9 @@ def sampled(
             seen.take(site, slice(images.start, images.stop), x)
 
         with capture_attention(pipe, listener, lambda call: call.place in t_of):
-            generator.sample([one[1] for one in batch], [one[2] for one in batch], on_site, decode=False)
+            generator.sample(
+                [picture[1] for picture in batch], [picture[2] for picture in batch], on_site, decode=False
+            )
         listener.flush()
     return seen
 
@@ -184,9 +186,9 @@ def noised(
     if getattr(unet.config, "addition_embed_type", None) is not None:
         raise InputError("Exact masks are measured on models whose U-Net is told the caption alone, as SD 1 and 2 are.")
     schedule = rehearsed(scheduler, generation.steps)
-    t_of = {schedule.place(one): one for one in t}
-    seen = Seen(tuple(one[0] for one in pictures), folder)
-    words = _Words(pipe.tokenizer, [one[1] for one in pictures], concepts)
+    t_of = {schedule.place(moment): moment for moment in t}
+    seen = Seen(tuple(picture[0] for picture in pictures), folder)
+    words = _Words(pipe.tokenizer, [picture[1] for picture in pictures], concepts)
     branches = tuple(b for b in ("uncond", "cond") if b in generation.branches)
     listener = _Listener(seen, words, (1, 1), t_of)
     for number, (_, caption, image) in enumerate(pictures):
@@ -207,12 +209,12 @@ def noised(
             capture_updates(pipe, generation.blocks, on_update),
             capture_attention(pipe, listener) if attention else nullcontext(),
         ):
-            for place, one in t_of.items():
+            for place, moment in t_of.items():
                 scheduler.set_timesteps(generation.steps)  # anew: samplers that scale by σ remember where they are
                 if hasattr(scheduler, "set_begin_index"):  # several steps may share a timestep
                     scheduler.set_begin_index(place)
                 timestep = scheduler.timesteps[place]
-                random = torch.Generator("cpu").manual_seed((seed * 1_000_003 + number) * 1009 + round(1000 * one))
+                random = torch.Generator("cpu").manual_seed((seed * 1_000_003 + number) * 1009 + round(1000 * moment))
                 noise = torch.randn(latents.shape, generator=random).to(latents)
                 noisy = scheduler.add_noise(latents, noise, timestep[None].to(latents.device))
                 unet(scheduler.scale_model_input(torch.cat([noisy] * 2), timestep), timestep, text)

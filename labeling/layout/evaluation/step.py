@@ -145,12 +145,12 @@ def _of_labels(reading: Reading) -> dict[str, Method]:
 
 def _of_the_model(reading: Reading) -> dict[str, Method]:
     """The baselines that read what the model shows."""
-    found: dict[str, Method] = {}
+    methods: dict[str, Method] = {}
     if reading.step.t in reading.seen.attention:
-        found["attention"] = CalibratedAttentionMethod.fitted(reading)
-        found["attention_daam"] = AttentionMethod.fitted(reading)
-    found["directions"] = DirectionsMethod.fitted(reading)
-    return found | {"probe": ProbeMethod.fitted(reading), "neurons": NeuronsMethod.fitted(reading)}
+        methods["attention"] = CalibratedAttentionMethod.fitted(reading)
+        methods["attention_daam"] = AttentionMethod.fitted(reading)
+    methods["directions"] = DirectionsMethod.fitted(reading)
+    return methods | {"probe": ProbeMethod.fitted(reading), "neurons": NeuronsMethod.fitted(reading)}
 
 
 def at_once(run: LayoutRun, saes: Mapping[Site, SparseAutoencoder], config: LayoutEvaluationConfig) -> int:

@@ -21,22 +21,22 @@ Columns = dict[str, NDArray]
 
 
 def style_rows(
-    codes: SiteCodes, maps: ConceptMaps, looks: NDArray[np.bool_], found: Explained, config: LabelConfig
+    codes: SiteCodes, maps: ConceptMaps, looks: NDArray[np.bool_], explained: Explained, config: LabelConfig
 ) -> Columns:
     """The best look of every feature that rises with one, with its test, as columns of schemas.CANDIDATES.
 
     `precision`, `recall` and `lift` count pictures: those in which the feature fires, those with the look, and chance.
     ``passes`` says whether `q_value`, `lift`, `images_both` and the AUC's interval are good enough.
     """
-    row, style = _best(found, STYLE)
-    tests = style_tests(codes, maps, looks, found.features, config=config.null)
+    row, style = _best(explained, STYLE)
+    tests = style_tests(codes, maps, looks, explained.features, config=config.null)
     owner = image_places(codes, maps)
     images = np.unique(owner[maps.splits[owner] == "discovery"])
     starts = codes.pair_starts()
     starts = starts[maps.splits[owner[codes.image[starts]]] == "discovery"]
-    feature = np.searchsorted(found.features, codes.feature[starts])
+    feature = np.searchsorted(explained.features, codes.feature[starts])
     fires = sp.csr_array(
-        (np.ones(len(starts)), (feature, owner[codes.image[starts]])), (len(found.features), len(looks))
+        (np.ones(len(starts)), (feature, owner[codes.image[starts]])), (len(explained.features), len(looks))
     )
     both = np.asarray(fires @ looks.astype(np.float64))
     shown, fired = looks[images].sum(axis=0), np.asarray(fires.sum(axis=1)).ravel()
@@ -45,7 +45,7 @@ def style_rows(
     q[tested] = q_values(tests.p[tested], int(tested.sum()))
     precision = both[row, style] / fired[row]
     columns: Columns = {
-        "feature": found.features[row], "concept": np.array(_names(found, STYLE), object)[style],
+        "feature": explained.features[row], "concept": np.array(_names(explained, STYLE), object)[style],
         "kind": np.full(len(row), STYLE, object), "images_feature": fired[row].astype(np.int64),
         "images_concept": shown[style], "images_both": both[row, style].astype(np.int64), "precision": precision,
         "recall": both[row, style] / shown[style], "lift": precision / (shown[style] / len(images)),
@@ -56,23 +56,23 @@ def style_rows(
     return columns
 
 
-def place_rows(codes: SiteCodes, maps: ConceptMaps, found: Explained, config: LabelConfig) -> Columns:
+def place_rows(codes: SiteCodes, maps: ConceptMaps, explained: Explained, config: LabelConfig) -> Columns:
     """The best place of every feature that rises with one, as columns of schemas.CANDIDATES.
 
     `precision` is the share of a picture's activation in the place, the mean over pictures; `lift` that over the
     place's share of the picture; p a one-sided t-test over the pictures in which the feature fires.
     """
-    row, place = _best(found, PLACE)
+    row, place = _best(explained, PLACE)
     owner = image_places(codes, maps)
-    kept = np.flatnonzero(maps.splits[owner[codes.image]] == "discovery")
-    starts = np.flatnonzero(np.diff(codes.image[kept], prepend=-1) | np.diff(codes.feature[kept], prepend=-1))
-    pair = np.repeat(np.arange(len(starts)), np.diff(np.append(starts, len(kept))))
-    value = codes.value[kept].astype(np.float64)
+    own = np.flatnonzero(maps.splits[owner[codes.image]] == "discovery")
+    starts = np.flatnonzero(np.diff(codes.image[own], prepend=-1) | np.diff(codes.feature[own], prepend=-1))
+    pair = np.repeat(np.arange(len(starts)), np.diff(np.append(starts, len(own))))
+    value = codes.value[own].astype(np.float64)
     inside = place_maps((codes.height, codes.width))
-    mass = sp.csr_array((value, (pair, codes.cell[kept])), (len(starts), codes.cells)) @ inside.T
+    mass = sp.csr_array((value, (pair, codes.cell[own])), (len(starts), codes.cells)) @ inside.T
     share = np.asarray(mass) / np.bincount(pair, value, len(starts))[:, None]
-    feature = np.searchsorted(found.features, codes.feature[kept][starts])
-    count = np.bincount(feature, minlength=len(found.features)).astype(np.float64)
+    feature = np.searchsorted(explained.features, codes.feature[own][starts])
+    count = np.bincount(feature, minlength=len(explained.features)).astype(np.float64)
     rows = sp.csr_array((np.ones(len(feature)), (feature, np.arange(len(feature)))), (len(count), len(feature)))
     mean, square, touched = (np.asarray(rows @ x) for x in (share, share**2, (share > 0).astype(np.float64)))
     area = inside.mean(axis=1)
@@ -80,9 +80,9 @@ def place_rows(codes: SiteCodes, maps: ConceptMaps, found: Explained, config: La
     p = _t_test(mean, square / np.maximum(count, 1)[:, None], count[:, None], area)
     q = q_values(p.ravel(), p.size).reshape(p.shape)
     columns: Columns = {
-        "feature": found.features[row], "concept": np.array(list(PLACES), object)[place],
+        "feature": explained.features[row], "concept": np.array(list(PLACES), object)[place],
         "kind": np.full(len(row), PLACE, object), "images_feature": count[row].astype(np.int64),
-        "images_concept": np.full(len(row), found.images), "images_both": touched[row, place].astype(np.int64),
+        "images_concept": np.full(len(row), explained.images), "images_both": touched[row, place].astype(np.int64),
         "precision": mean[row, place], "lift": mean[row, place] / area[place],
         "p_value": p[row, place], "q_value": q[row, place],
     }  # fmt: skip
@@ -90,19 +90,19 @@ def place_rows(codes: SiteCodes, maps: ConceptMaps, found: Explained, config: La
     return columns
 
 
-def _best(found: Explained, form: str) -> tuple[Ints, Ints]:
+def _best(explained: Explained, form: str) -> tuple[Ints, Ints]:
     """(row of the feature, number within the form) of the explanations of a form that explain most, and something."""
-    columns = [i for i, one in enumerate(found.forms) if one == form]
-    if not columns or not len(found.features):
+    columns = [i for i, other_form in enumerate(explained.forms) if other_form == form]
+    if not columns or not len(explained.features):
         return np.zeros(0, np.int64), np.zeros(0, np.int64)
-    some = found.share[:, columns]
-    best = some.argmax(axis=1)
-    row = np.flatnonzero(some[np.arange(len(some)), best] > 0)
+    shares = explained.share[:, columns]
+    best = shares.argmax(axis=1)
+    row = np.flatnonzero(shares[np.arange(len(shares)), best] > 0)
     return row, best[row]
 
 
-def _names(found: Explained, form: str) -> list[str]:
-    return [name for name, one in zip(found.names, found.forms, strict=True) if one == form]
+def _names(explained: Explained, form: str) -> list[str]:
+    return [name for name, other_form in zip(explained.names, explained.forms, strict=True) if other_form == form]
 
 
 def _significant(rows: Columns, config: LabelConfig) -> NDArray[np.bool_]:

@@ -48,12 +48,14 @@ class Rivals:
     best: Floats
 
     @classmethod
-    def of(cls, found: Explained) -> Rivals:
+    def of(cls, explained: Explained) -> Rivals:
         """From what a split's explanations account for."""
-        concepts = found.forms.count(SCENE)
-        regions, scenes = found.share[:, :concepts], found.share[:, concepts : 2 * concepts]
+        concepts = explained.forms.count(SCENE)
+        regions, scenes = explained.share[:, :concepts], explained.share[:, concepts : 2 * concepts]
         return cls(
-            found, concepts, np.concatenate([np.maximum(regions, scenes), found.share[:, 2 * concepts :]], axis=1)
+            explained,
+            concepts,
+            np.concatenate([np.maximum(regions, scenes), explained.share[:, 2 * concepts :]], axis=1),
         )
 
     def name(self, number: int) -> str:
@@ -88,31 +90,31 @@ def decide(
     Returns:
         Columns over the rows of `regions`, then of `other`.
     """
-    found = rivals.found
-    concepts = ConceptIndex(dict.fromkeys(found.names[: rivals.concepts], ())) if config.stuff else None
+    seen = rivals.found
+    concepts = ConceptIndex(dict.fromkeys(seen.names[: rivals.concepts], ())) if config.stuff else None
     stuff = frozenset(name for word in config.stuff if concepts and (name := concepts.concept(word)))
     number = {name: i for i, name in enumerate(map(rivals.name, range(rivals.best.shape[1])))}
     concept = np.array([number[name] for name in regions["concept"]], np.int64)
-    row = np.searchsorted(found.features, regions["feature"])
-    region, scene = found.share[row, concept], found.share[row, concept + rivals.concepts]
+    row = np.searchsorted(seen.features, regions["feature"])
+    region, scene = seen.share[row, concept], seen.share[row, concept + rivals.concepts]
     goes, where = _goes_with(regions, config), regions["where_q_value"] <= config.max_q
     as_scene = goes & (~where | (scene > region))
     column = np.where(as_scene, concept + rivals.concepts, concept)
     kind = np.where(np.isin(regions["concept"], list(stuff)), "stuff", "thing").astype(object)
-    inside = found.inside[row, column]
+    inside = seen.inside[row, column]
     part = ~as_scene & (regions["recall"] < config.part_recall)
     part_passes = part & (inside >= config.part_precision) & (regions["lift"] >= config.part_lift)
     kind[part_passes], kind[as_scene] = "part", SCENE
     passes = goes & np.where(
         as_scene, True, where & np.where(part, part_passes, regions["dataset_iou"] >= config.min_dataset_iou)
     )
-    tail = np.array([_column_of(found, name, form) for name, form in zip(other["concept"], other["kind"], strict=True)],
+    tail = np.array([_column_of(seen, name, form) for name, form in zip(other["concept"], other["kind"], strict=True)],
                     np.int64)  # fmt: skip
-    row = np.concatenate((row, np.searchsorted(found.features, other["feature"])))
+    row = np.concatenate((row, np.searchsorted(seen.features, other["feature"])))
     column = np.concatenate((column, tail))
     kind = np.concatenate((kind, other["kind"])).astype(object)
     names = np.where(column < rivals.concepts, column, column - rivals.concepts)
-    explained, inside = found.share[row, column], found.inside[row, column]
+    explained, inside = seen.share[row, column], seen.inside[row, column]
     rival = rivals.best_other(row, names)
     behind = np.where(rival >= 0, rivals.best[row, np.maximum(rival, 0)], 0.0)
     specific = np.maximum(-1.0, 1 - np.divide(behind, explained, out=np.full(len(row), np.inf), where=explained > 0))
@@ -121,7 +123,7 @@ def decide(
     trusted = _trusted(row, kind, explained, passes, specific >= config.min_specificity, config.min_second)
     return {
         "kind": kind, "mass_precision": inside, "explained": explained,
-        "heldout_explained": _heldout(held, found.features[row], column),
+        "heldout_explained": _heldout(held, seen.features[row], column),
         "specificity": np.where(explained > 0, specific, np.nan),
         "runner_up": np.array([rivals.name(n) if n >= 0 else None for n in rival], object),
         "runner_up_kind": np.array([rivals.kind(r, n, stuff) if n >= 0 else None
@@ -133,15 +135,15 @@ def decide(
 
 def _goes_with(rows: dict[str, NDArray], config: LabelConfig) -> Bools:
     """Whether the first null is rejected; comparisons with NaN, an untested or undefined value, are false."""
-    found: Bools = (
+    passing: Bools = (
         (rows["q_value"] <= config.max_q) & (rows["lift"] >= config.min_lift)
         & (rows["images_both"] >= config.min_images)
     )  # fmt: skip
-    return found
+    return passing
 
 
-def _column_of(found: Explained, name: str, form: str) -> int:
-    return next(i for i, pair in enumerate(zip(found.names, found.forms, strict=True)) if pair == (name, form))
+def _column_of(explained: Explained, name: str, form: str) -> int:
+    return next(i for i, pair in enumerate(zip(explained.names, explained.forms, strict=True)) if pair == (name, form))
 
 
 def _trusted(row: Ints, kind: NDArray, explained: Floats, passes: Bools, ahead: Bools, second: float) -> Bools:
@@ -159,17 +161,17 @@ def _heldout(held: Explained, feature: Ints, column: Ints) -> Floats:
     if not held.images:
         return np.full(len(feature), np.nan)
     at = np.minimum(np.searchsorted(held.features, feature), max(len(held.features) - 1, 0))
-    there = held.features[at] == feature if len(held.features) else np.zeros(len(feature), np.bool_)
+    tested = held.features[at] == feature if len(held.features) else np.zeros(len(feature), np.bool_)
     values = np.zeros(len(feature))
-    values[there] = held.share[at[there], column[there]]
+    values[tested] = held.share[at[tested], column[tested]]
     return values
 
 
 def _ranks(row: Ints, column: Ints, explained: Floats, trusted: Bools) -> Floats:
     """1, 2, ... over the trusted rows of each feature, by what they explain; NaN elsewhere."""
     rank = np.full(len(row), np.nan)
-    kept = np.flatnonzero(trusted)
-    order = kept[np.lexsort((column[kept], -explained[kept], row[kept]))]
+    trusted_rows = np.flatnonzero(trusted)
+    order = trusted_rows[np.lexsort((column[trusted_rows], -explained[trusted_rows], row[trusted_rows]))]
     starts = np.flatnonzero(np.diff(row[order], prepend=-1))
     rank[order] = np.arange(len(order)) - np.repeat(starts, np.diff(np.append(starts, len(order)))) + 1
     return rank
@@ -181,31 +183,31 @@ def candidates_of(columns: Sequence[dict[str, NDArray]], decided: dict[str, NDAr
     What rows of looks and places do not have is null, or 0 where the schema has no null.
     """
     total = [len(rows["feature"]) for rows in columns]
-    found: dict[str, NDArray] = {}
+    added: dict[str, NDArray] = {}
     for field in CANDIDATES:
         if field.name in decided:
-            found[field.name] = decided[field.name]
+            added[field.name] = decided[field.name]
         else:
             blank = np.zeros if not field.nullable else _blank
-            found[field.name] = np.concatenate(
+            added[field.name] = np.concatenate(
                 [rows[field.name] if field.name in rows else blank(n) for rows, n in zip(columns, total, strict=True)]
             )
-    order = np.lexsort((found["kind"].astype(str), found["concept"].astype(str), found["rank"], found["feature"]))
-    return pa.Table.from_arrays([_array(found[f.name][order], f) for f in CANDIDATES], schema=CANDIDATES)
+    order = np.lexsort((added["kind"].astype(str), added["concept"].astype(str), added["rank"], added["feature"]))
+    return pa.Table.from_arrays([_array(added[f.name][order], f) for f in CANDIDATES], schema=CANDIDATES)
 
 
 def columns_of(table: pa.Table) -> dict[str, NDArray]:
     """A table as arrays by name: text as objects, numbers with NaN for null, truth values as they are."""
-    found: dict[str, NDArray] = {}
+    added: dict[str, NDArray] = {}
     for field in table.schema:
         values = table[field.name]
         if pa.types.is_string(field.type):
-            found[field.name] = np.array(values.to_pylist(), object)
+            added[field.name] = np.array(values.to_pylist(), object)
         elif field.nullable:
-            found[field.name] = values.to_numpy().astype(np.float64)
+            added[field.name] = values.to_numpy().astype(np.float64)
         else:
-            found[field.name] = values.to_numpy()
-    return found
+            added[field.name] = values.to_numpy()
+    return added
 
 
 def _blank(count: int) -> Floats:

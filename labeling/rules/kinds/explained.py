@@ -72,9 +72,9 @@ def explain(
     here[owner] = True
     here &= maps.splits == split
     image = owner[codes.image]
-    kept = here[image]
-    features, row = np.unique(codes.feature[kept], return_inverse=True)
-    value, image, cell = codes.value[kept].astype(np.float64), image[kept], codes.cell[kept]
+    own = here[image]
+    features, row = np.unique(codes.feature[own], return_inverse=True)
+    value, image, cell = codes.value[own].astype(np.float64), image[own], codes.cell[own]
     total = np.bincount(row, value, len(features)).astype(np.float64)
     square = np.bincount(row, value**2, len(features)).astype(np.float64)
     size = int(here.sum()) * codes.cells
@@ -101,9 +101,9 @@ def _shares(both: Floats, total: Floats, square: Floats, first: Floats, second: 
     covariance = both / size - (total / size) * (first / size)
     wide, tall = square / size - (total / size) ** 2, second / size - (first / size) ** 2
     # What is left of a difference of equal numbers is rounding, not spread.
-    there = (wide > 1e-12 * square / size) & (tall > 1e-12 * second / size)
-    found: Floats = np.divide(np.maximum(covariance, 0.0) ** 2, wide * tall, out=np.zeros_like(both), where=there)
-    return np.minimum(found, 1.0)
+    varied = (wide > 1e-12 * square / size) & (tall > 1e-12 * second / size)
+    explained: Floats = np.divide(np.maximum(covariance, 0.0) ** 2, wide * tall, out=np.zeros_like(both), where=varied)
+    return np.minimum(explained, 1.0)
 
 
 def _regions(

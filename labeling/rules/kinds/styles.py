@@ -39,7 +39,7 @@ def looks_of(prompts: Sequence[str], styles: Sequence[str]) -> NDArray[np.bool_]
     """Which looks each prompt names: bool [I, S]."""
     index = ConceptIndex(dict.fromkeys(styles, ()))
     named = [index.find(prompt)[0] for prompt in prompts]
-    return np.array([[style in found for style in styles] for found in named], np.bool_).reshape(
+    return np.array([[style in styles_named for style in styles] for styles_named in named], np.bool_).reshape(
         len(named), len(styles)
     )
 
@@ -64,12 +64,12 @@ def read_looks(images: pa.Table, styles: Sequence[str], classifier: str = "") ->
     missing = [style for style in styles if style not in known]
     if missing:
         raise InputError(f"labels.style_classifier does not know the look {missing[0]!r}; it knows {', '.join(known)}.")
-    found = np.zeros((len(order), len(styles)), np.bool_)
+    shown = np.zeros((len(order), len(styles)), np.bool_)
     for row, i in enumerate(order):
         picture = decode_image(images["image"][int(i)]["bytes"].as_py())
         likeliest = known[int(np.argmax(judge.probabilities(picture[None])[0]))]
-        found[row] = [likeliest == style for style in styles]
-    return found
+        shown[row] = [likeliest == style for style in styles]
+    return shown
 
 
 @dataclass(frozen=True)
@@ -100,24 +100,24 @@ def style_tests(
     owner = image_places(codes, maps)
     images = np.unique(owner[maps.splits[owner] == split])
     has = looks[images]
-    row, kept = _rows(codes, features, maps.splits[owner[codes.image]] == split)
-    column = np.searchsorted(images, owner[codes.image[kept]])
-    value = codes.value[kept].astype(np.float64)
+    row, own = _rows(codes, features, maps.splits[owner[codes.image]] == split)
+    column = np.searchsorted(images, owner[codes.image[own]])
+    value = codes.value[own].astype(np.float64)
     score = sp.csr_array((value, (row, column)), (len(features), len(images)))
     key = (codes.site.slug, "looks", config.seed, *(maps.image_ids[i] for i in images))
     step = max(1, _RANKS // max(1, len(images)))
     parts = [_tests(score[s : s + step].toarray(), has, config, key) for s in range(0, len(features), step)]
     empty = np.zeros((0, has.shape[1]))
-    return StyleTests(*(np.concatenate([empty, *some]) for some in zip(*parts, strict=True))) if parts else StyleTests(
-        empty, empty, empty, empty
-    )  # fmt: skip
+    if not parts:
+        return StyleTests(empty, empty, empty, empty)
+    return StyleTests(*(np.concatenate([empty, *column]) for column in zip(*parts, strict=True)))
 
 
 def _rows(codes: SiteCodes, features: NDArray[np.int64], here: NDArray[np.bool_]) -> tuple[NDArray, NDArray]:
     """The row among `features` of each slot that counts, and which slots do."""
     at = np.minimum(np.searchsorted(features, codes.feature), max(len(features) - 1, 0))
-    kept = np.flatnonzero(here & (features[at] == codes.feature)) if len(features) else np.zeros(0, np.int64)
-    return at[kept], kept
+    own = np.flatnonzero(here & (features[at] == codes.feature)) if len(features) else np.zeros(0, np.int64)
+    return at[own], own
 
 
 def _tests(
@@ -126,11 +126,11 @@ def _tests(
     pictures = len(has)
     with_look = has.sum(axis=0)
     without = pictures - with_look
-    there = (with_look > 0) & (without > 0)
-    pairs = np.where(there, with_look * without, 1).astype(np.float64)
+    both = (with_look > 0) & (without > 0)
+    pairs = np.where(both, with_look * without, 1).astype(np.float64)
     ranks = rankdata(score, axis=1) if len(score) else score
     sums = ranks @ has
-    auc = np.where(there, (sums - with_look * (with_look + 1) / 2) / pairs, np.nan)
+    auc = np.where(both, (sums - with_look * (with_look + 1) / 2) / pairs, np.nan)
     # Half a pair short of perfect, for a perfect sample is not known to have no spread.
     near = np.clip(auc, 0.5 / pairs, 1 - 0.5 / pairs)
     first, second = near / (2 - near), 2 * near**2 / (1 + near)
@@ -139,7 +139,7 @@ def _tests(
     ) / pairs  # fmt: skip
     reach = norm.ppf(0.975) * np.sqrt(np.maximum(spread, 0.0))
     p = _p(ranks, sums, has, config, key)
-    return auc, np.maximum(auc - reach, 0.0), np.minimum(auc + reach, 1.0), np.where(there, p, 1.0)
+    return auc, np.maximum(auc - reach, 0.0), np.minimum(auc + reach, 1.0), np.where(both, p, 1.0)
 
 
 def _p(ranks: Floats, sums: Floats, has: NDArray[np.bool_], config: NullConfig, key: tuple[object, ...]) -> Floats:

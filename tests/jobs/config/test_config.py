@@ -8,7 +8,7 @@ import pytest
 
 from gazetteer.data.core.errors import InputError
 from gazetteer.diffusion.config.generation import GenerationConfig
-from gazetteer.jobs.config.fingerprint import fingerprint, portable_config
+from gazetteer.jobs.config.fingerprint import fingerprint_of, portable_config
 from gazetteer.jobs.config.schema import DEFAULT_CONFIG, load_config
 from gazetteer.jobs.executors.sources import require_unchanged, sources
 
@@ -26,12 +26,12 @@ def test_detector_settings_are_found_beside_the_configuration_and_digested(tmp_p
     path = with_detector_settings(tmp_path, "{}")
     config = load_config(path)
     assert config.detector.config == str(tmp_path / "settings.json")
-    before = fingerprint(config)
-    assert before == fingerprint(load_config(path))
+    before = fingerprint_of(config)
+    assert before == fingerprint_of(load_config(path))
     assert str(tmp_path) not in str(before)
     assert portable_config(config)["detector.config"] == "settings.json"
     with_detector_settings(tmp_path, '{"hidden_dim": 256}')
-    changed = {key for key, value in fingerprint(load_config(path)).items() if before[key] != value}
+    changed = {key for key, value in fingerprint_of(load_config(path)).items() if before[key] != value}
     assert changed == {"detector.config"}
 
 
@@ -40,7 +40,7 @@ def test_names_that_are_no_files_stay_names(tmp_path: Path) -> None:
     config = load_config(with_detector_settings(tmp_path, "{}"), settings)
     assert config.detector.config == "GroundingDINO_SwinT_OGC"
     assert config.detector.text_encoder == ""
-    assert fingerprint(config)["detector.config"] == "GroundingDINO_SwinT_OGC"
+    assert fingerprint_of(config)["detector.config"] == "GroundingDINO_SwinT_OGC"
 
 
 def refused(text: str, folder: Path, *overrides: str) -> str:
@@ -129,11 +129,11 @@ def test_saes_are_a_folder_or_a_mapping(tmp_path: Path) -> None:
     (tmp_path / "run.yaml").write_text(DEFAULT_CONFIG.read_text())
     config = load_config(tmp_path / "run.yaml", ['saes={"*": one, "mid_block.*": "some/hub@v1"}'])
     assert config.saes == {"*": str(tmp_path / "one"), "mid_block.*": "some/hub@v1"}
-    marks = fingerprint(config)["saes"]
-    assert marks["*"].startswith("sha256:")
-    assert marks["mid_block.*"] == "some/hub@v1"
+    fingerprint = fingerprint_of(config)["saes"]
+    assert fingerprint["*"].startswith("sha256:")
+    assert fingerprint["mid_block.*"] == "some/hub@v1"
     assert portable_config(config)["saes"] == {"*": "one", "mid_block.*": "some/hub@v1"}
-    found = sources(config, fingerprint(config), ["saes"])
+    found = sources(config, fingerprint_of(config), ["saes"])
     assert [(one.key, one.stage, one.path) for one in found] == [("saes[*]", "generate", str(tmp_path / "one"))]
     (tmp_path / "one" / "config.json").write_text("{ }")
     with pytest.raises(InputError, match=r"saes\[\*\] on .* is not what this run was started with"):

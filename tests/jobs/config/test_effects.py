@@ -17,7 +17,7 @@ from gazetteer.jobs.config.fingerprint import (
     SETTINGS,
     TABLES,
     differing,
-    fingerprint,
+    fingerprint_of,
     keys_of,
     picture_digest,
 )  # fmt: skip
@@ -75,11 +75,13 @@ def value_of(config: Any, key: str) -> Any:
 @pytest.mark.parametrize("one", plain(), ids=lambda one: one.key)
 def test_a_setting_counts_in_what_its_effect_says_and_nowhere_else(one: Setting) -> None:
     other = changed(BASE, one.key.split("."), another(one, value_of(BASE, one.key)))
-    marks, effect = fingerprint(BASE), one.about.effect
-    differs = {key for key, value in fingerprint(other).items() if marks.get(key, "none") != value}
+    fingerprint, effect = fingerprint_of(BASE), one.about.effect
+    differs = {key for key, value in fingerprint_of(other).items() if fingerprint.get(key, "none") != value}
     assert differs == ({one.key} if effect in TABLES else set())
-    assert bool(differing(marks, fingerprint(other), REUSABLE)) == (effect in (Effect.PICTURES, Effect.SEGMENTS))
-    named = picture_digest(marks) != picture_digest(fingerprint(other))
+    assert bool(differing(fingerprint, fingerprint_of(other), REUSABLE)) == (
+        effect in (Effect.PICTURES, Effect.SEGMENTS)
+    )
+    named = picture_digest(fingerprint) != picture_digest(fingerprint_of(other))
     assert named == (effect is Effect.PICTURES and not one.about.last_bits)
 
 
@@ -98,12 +100,12 @@ def test_groups_that_make_no_table_of_a_run_state_so_once() -> None:
 
 def test_threads_and_the_kind_of_device_change_tables_and_no_names() -> None:
     """Sums differ in the last bits with the number of threads: 16 of 23 files of a small run between 1 and 2."""
-    marks = fingerprint(BASE)
+    fingerprint = fingerprint_of(BASE)
     for override in ("threads=2", "model.device=cuda:1", "detector.device=cuda", "generation.exact=false"):
-        other = fingerprint(load_config(None, [override, "model.dtype=float32"]))
-        assert other != marks
-        assert picture_digest(other) == picture_digest(marks)
-    on_one, on_another = (fingerprint(load_config(None, [f"model.device=cuda:{n}"])) for n in (0, 1))
+        other = fingerprint_of(load_config(None, [override, "model.dtype=float32"]))
+        assert other != fingerprint
+        assert picture_digest(other) == picture_digest(fingerprint)
+    on_one, on_another = (fingerprint_of(load_config(None, [f"model.device=cuda:{n}"])) for n in (0, 1))
     assert on_one == on_another and on_one["model.device"] == "cuda"
 
 
@@ -128,12 +130,14 @@ def test_a_changed_function_is_another_setting(tmp_path: Path, monkeypatch: pyte
     monkeypatch.syspath_prepend(tmp_path)
     source = tmp_path / "tags_of_mine.py"
     config = load_config(None, ["vocabulary.ask=both", "vocabulary.tagger=tags_of_mine:tags"])
-    assert fingerprint(config)["vocabulary.tagger"] == "tags_of_mine:tags", "who imports it says that it is not there"
+    assert fingerprint_of(config)["vocabulary.tagger"] == "tags_of_mine:tags", (
+        "who imports it says that it is not there"
+    )
     found = []
     for body in ("return ['dog']", "return ['cat']  # other"):
         source.write_text(f"def tags(picture):\n    {body}\n")
         importlib.invalidate_caches()
-        found.append(fingerprint(config)["vocabulary.tagger"])
+        found.append(fingerprint_of(config)["vocabulary.tagger"])
     assert all(one.startswith("tags_of_mine:tags sha256:") for one in found)
     assert found[0] != found[1]
-    assert fingerprint(load_config(None, ["vocabulary.nouns=hanta"]))["vocabulary.nouns"] == "hanta"
+    assert fingerprint_of(load_config(None, ["vocabulary.nouns=hanta"]))["vocabulary.nouns"] == "hanta"

@@ -9,7 +9,7 @@ import pytest
 
 from gazetteer.data.core.errors import InputError
 from gazetteer.data.runs.folder import RunFolder
-from gazetteer.jobs.config.fingerprint import fingerprint
+from gazetteer.jobs.config.fingerprint import fingerprint_of
 from gazetteer.jobs.config.schema import RECORD, RunConfig, load_config, run_config
 from gazetteer.jobs.label.job import label
 
@@ -30,7 +30,7 @@ def test_it_is_what_the_run_was_made_with_under_new_overrides(tmp_path: Path) ->
 
 
 def test_a_labelled_run_has_it(scenes_run: Path) -> None:
-    assert fingerprint(run_config(scenes_run)) == RunFolder(scenes_run).read_json("run.json")
+    assert fingerprint_of(run_config(scenes_run)) == RunFolder(scenes_run).read_json("run.json")
 
 
 def test_a_run_of_before_is_taken_for_one_of_the_default(tmp_path: Path) -> None:
@@ -63,4 +63,4 @@ def test_what_is_refused_before_it_began_leaves_no_folder(tmp_path: Path, wrong:
 def test_an_empty_folder_is_said_with_its_key(tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
     with pytest.raises(InputError, match=r"detector.path: .*empty holds no files"):
-        fingerprint(load_config(None, [f"detector.path={tmp_path / 'empty'}"]))
+        fingerprint_of(load_config(None, [f"detector.path={tmp_path / 'empty'}"]))

@@ -8,7 +8,7 @@ import pytest
 
 from gazetteer.data.core.errors import InputError
 from gazetteer.data.runs.folder import RunFolder
-from gazetteer.jobs.config.fingerprint import fingerprint
+from gazetteer.jobs.config.fingerprint import fingerprint_of
 from gazetteer.jobs.config.schema import load_config
 from gazetteer.jobs.executors.sources import Source, require_unchanged, same_copies, sources
 from tests.support.runs.runs import PROVENANCE, parts
@@ -27,7 +27,7 @@ def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def named() -> list[Source]:
     config = load_config(None, ["model.path=some/model"])
-    found = sources(config, fingerprint(config), {"model"})
+    found = sources(config, fingerprint_of(config), {"model"})
     assert found[0].copy is not None
     return list(found)
 

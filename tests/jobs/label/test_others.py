@@ -82,8 +82,8 @@ def test_one_autoencoder_of_saeuron_serves_every_site(tmp_path: Path) -> None:
     }  # fmt: skip
     assert max(max(row["feature"]) for row in codes) < N
     assert all((np.asarray(row["value"]) >= 0).all() for row in codes)
-    marks = json.loads((run / "_meta" / "run.json").read_text())
-    assert marks["saes"] == {"*": f"sha256:{digest_folder(sae)}"}
+    fingerprint = json.loads((run / "_meta" / "run.json").read_text())
+    assert fingerprint["saes"] == {"*": f"sha256:{digest_folder(sae)}"}
     assert np.array_equal(codes_of(codes, 1.0), by_hand(run, sae)), "TopK of what the block gives, output[0]"
     features = pq.read_table(run / "features.parquet")
     assert features.num_rows == 2 * N

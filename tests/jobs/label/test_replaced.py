@@ -20,7 +20,7 @@ from soak import descendants, name_of
 from gazetteer.data.core.digests import digest_path
 from gazetteer.data.core.errors import InputError
 from gazetteer.jobs.cli.main import main
-from gazetteer.jobs.config.fingerprint import fingerprint
+from gazetteer.jobs.config.fingerprint import fingerprint_of
 from gazetteer.jobs.config.schema import load_config
 from gazetteer.jobs.executors.sources import Source, checking, require_unchanged, sources
 from gazetteer.jobs.executors.task import Task
@@ -72,7 +72,7 @@ def test_an_autoencoder_replaced_under_a_run_is_refused_and_put_back_the_run_res
 
 def test_a_workers_files_are_those_that_its_stages_load(tmp_path: Path) -> None:
     config = load_config(None)
-    found = {source.key: source for source in sources(config, fingerprint(config))}
+    found = {source.key: source for source in sources(config, fingerprint_of(config))}
     assert {key: found[key].stage for key in ("model.path", "saes", "detector.path", "segmenter.path")} == {
         "model.path": "generate",
         "saes": "generate",

@@ -16,7 +16,7 @@ from gazetteer.data.core.errors import InputError
 from gazetteer.data.core.sites import SITE_COLUMNS, Port, Site
 from gazetteer.data.tables.provenance import with_provenance
 from gazetteer.jobs.cli.main import main
-from gazetteer.jobs.config.fingerprint import fingerprint
+from gazetteer.jobs.config.fingerprint import fingerprint_of
 from gazetteer.jobs.config.schema import load_config
 from gazetteer.labeling.evidence.site_codes import flat_codes
 from gazetteer.labeling.layout.evaluation.config import LayoutEvaluationConfig
@@ -122,7 +122,7 @@ def test_the_command_needs_a_table_and_no_run(tmp_path: Path, capsys: pytest.Cap
         "vocabulary": {"concepts": list(CONCEPTS)}, "detector": {"path": "none"}, "segmenter": {"path": "none"},
     }  # fmt: skip
     (tmp_path / "tiny.yaml").write_text(yaml.safe_dump(config))
-    made = fingerprint(load_config(tmp_path / "tiny.yaml"))
+    made = fingerprint_of(load_config(tmp_path / "tiny.yaml"))
     rows = [(site, i % 48, "dog", 0.6, 3, 0.3) for i, site in enumerate(GENERATION.sites) for _ in (0,)]
     table = with_provenance(labels_of(rows), {**PROVENANCE, "fingerprint": made})
     pq.write_table(table, tmp_path / "some.parquet")

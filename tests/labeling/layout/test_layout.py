@@ -19,7 +19,7 @@ from gazetteer.diffusion.attention import capture_attention, token_places
 from gazetteer.diffusion.config.generation import GenerationConfig
 from gazetteer.diffusion.generate import Generator
 from gazetteer.jobs.cli.main import main
-from gazetteer.jobs.config.fingerprint import fingerprint
+from gazetteer.jobs.config.fingerprint import fingerprint_of
 from gazetteer.jobs.config.schema import load_config
 from gazetteer.labeling.evidence.counts import build_evidence
 from gazetteer.labeling.evidence.site_codes import codes_by_site, flat_codes
@@ -433,7 +433,7 @@ def test_the_command_predicts_and_measures(saes: dict, tmp_path: Path, capsys: p
         "vocabulary": {"concepts": list(CONCEPTS)}, "detector": {"path": "none"}, "segmenter": {"path": "none"},
     }  # fmt: skip
     (tmp_path / "tiny.yaml").write_text(yaml.safe_dump(config))
-    made = fingerprint(load_config(tmp_path / "tiny.yaml"))
+    made = fingerprint_of(load_config(tmp_path / "tiny.yaml"))
     run = str(pipeline_run(tmp_path / "run", pipe, saes, made=made).path)
     common = [run, "--config", str(tmp_path / "tiny.yaml"), "--json"]
     plots = tmp_path / "plots"

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gazetteer.data.core.errors import InputError
-from gazetteer.jobs.config.fingerprint import fingerprint
+from gazetteer.jobs.config.fingerprint import fingerprint_of
 from gazetteer.jobs.config.schema import load_config
 from gazetteer.labeling.detect.captions import detect_in_captions
 from gazetteer.labeling.detect.load import load_detector
@@ -117,8 +117,8 @@ def test_bad_lists_get_a_sentence(tmp_path, content: bytes, says: str) -> None:
 def test_a_list_is_found_beside_the_configuration_and_part_of_what_the_run_is() -> None:
     config = load_config(None, ["vocabulary.path=prompts.txt"])
     assert config.vocabulary.path.endswith("data/scenes/prompts.txt")
-    assert str(fingerprint(config)["vocabulary.path"]).startswith("sha256:")
-    assert fingerprint(load_config(None, ["vocabulary.path=lvis"]))["vocabulary.path"] == "lvis"
+    assert str(fingerprint_of(config)["vocabulary.path"]).startswith("sha256:")
+    assert fingerprint_of(load_config(None, ["vocabulary.path=lvis"]))["vocabulary.path"] == "lvis"
 
 
 @pytest.mark.parametrize(
