@@ -94,10 +94,10 @@ def stated(path: str, revision: str = "") -> Snapshot | None:
 def _named(path: str, revision: str) -> tuple[str, str] | None:
     """Repository and revision of a hub id; None for what is none, or lies on this machine."""
     named, _, pinned = path.partition("@")
-    found = _ID.match(named)
-    if os.path.exists(path) or found is None or named[found.end() :][:1] not in ("", "/"):
+    match = _ID.match(named)
+    if os.path.exists(path) or match is None or named[match.end() :][:1] not in ("", "/"):
         return None
-    return found[0], revision or pinned or "main"
+    return match[0], revision or pinned or "main"
 
 
 def damaged(snapshot: Snapshot) -> str | None:

@@ -6,7 +6,7 @@ import pytest
 
 from gazetteer.data.core.errors import InputError
 from gazetteer.diffusion.load import ModelConfig
-from gazetteer.jobs.config.fingerprint import fingerprint
+from gazetteer.jobs.config.fingerprint import fingerprint_of
 from gazetteer.jobs.config.schema import load_config
 from gazetteer.labeling.detect.protocol import DetectorConfig
 from gazetteer.labeling.segment.protocol import SegmenterConfig
@@ -27,8 +27,8 @@ def test_the_authors_grounding_dino_stays_in_float32() -> None:
 
 def test_a_fingerprint_holds_what_was_chosen() -> None:
     plain, named = load_config(None), load_config(None, ["model.dtype=float32", "detector.dtype=float32"])
-    assert fingerprint(plain) == fingerprint(named)
-    moved = fingerprint(load_config(None, ["segmenter.device=cuda", "executor=serial"]))
-    assert {key for key, value in moved.items() if fingerprint(plain).get(key) != value} == {
+    assert fingerprint_of(plain) == fingerprint_of(named)
+    moved = fingerprint_of(load_config(None, ["segmenter.device=cuda", "executor=serial"]))
+    assert {key for key, value in moved.items() if fingerprint_of(plain).get(key) != value} == {
         "segmenter.device", "segmenter.dtype",
     }  # fmt: skip

@@ -86,5 +86,5 @@ def test_a_model_of_which_nobody_tells_the_commit_is_refused(tmp_path: Path, mon
     with pytest.raises(InputError, match=r"nor in this machine's cache, .* refused\. .*hf download some/model"):
         named()
     config = load_config(None, ["model.path=some/model", f"model.revision={FIRST}"])
-    (model,) = sources(config, fingerprint(config), {"model"})
+    (model,) = sources(config, fingerprint_of(config), {"model"})
     assert model.copy is not None and model.copy.commit == FIRST, "who names a commit needs no hub"
