@@ -57,10 +57,11 @@ def _layout_predict(arguments: argparse.Namespace) -> int:
 def _layout_evaluate(arguments: argparse.Namespace) -> int:
     config = configuration(arguments)
     from gazetteer.jobs.experiments.layout import evaluate_run
-    from gazetteer.jobs.plots.charts import save_plots
+    from gazetteer.jobs.plots.charts import plots_folder, save_plots
     from gazetteer.jobs.plots.evaluation import layout_plots
     from gazetteer.labeling.layout.evaluation.evaluate import print_layout
 
+    plots_folder(arguments.plots)
     result = evaluate_run(
         config,
         arguments.run,

@@ -58,10 +58,11 @@ def _draw(arguments: argparse.Namespace) -> int:
 def _evaluate(arguments: argparse.Namespace) -> int:
     config = configuration(arguments)
     from gazetteer.jobs.experiments.steer_evaluate import evaluate_steering
-    from gazetteer.jobs.plots.charts import save_plots
+    from gazetteer.jobs.plots.charts import plots_folder, save_plots
     from gazetteer.jobs.plots.evaluation import steer_plots
     from gazetteer.labeling.interventions.evaluation.summary import print_evaluation
 
+    plots_folder(arguments.plots)
     result = evaluate_steering(config, arguments.run, arguments.quick, arguments.out)
     print_evaluation(result)
     if arguments.plots:

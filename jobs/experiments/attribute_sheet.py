@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 from gazetteer.attribution.edits.cast import fitted
@@ -14,6 +13,7 @@ from gazetteer.attribution.edits.delta_file import load_delta
 from gazetteer.attribution.evaluation.cases import REPORT, Case
 from gazetteer.attribution.evaluation.evaluators import Images, painter
 from gazetteer.data.core.errors import InputError
+from gazetteer.data.core.own_files import OwnFiles
 from gazetteer.data.core.threads import use_threads
 from gazetteer.data.tables.images import encode_image
 from gazetteer.jobs.config.schema import RunConfig
@@ -34,6 +34,7 @@ def write_sheet(run: RunConfig, edits: Sequence[str], pictures: int, out: str, o
     """
     if not edits or pictures < 1 or others < 0:
         raise InputError("A sheet needs at least one edit and one picture, and no fewer than 0 others.")
+    folder = OwnFiles(out, ["weights.json"])
     deltas = [load_delta(path) for path in edits]
     about = [_about(delta, path) for delta, path in zip(deltas, edits, strict=True)]
     concept, drawn = (
@@ -45,17 +46,15 @@ def write_sheet(run: RunConfig, edits: Sequence[str], pictures: int, out: str, o
         raise InputError(f"No prompt of the configuration names {concept!r}.")
     shown = named + [case for case in drawn if concept not in case.named][:others]
     columns, said = _columns(run, deltas, about, shown)
-    folder = Path(out)
-    folder.mkdir(parents=True, exist_ok=True)
     rows: list[dict[str, Any]] = []
     for number, case in enumerate(shown):
         files = {title: f"{number}-{title.replace(' ', '-')}.png" for title in columns}
         for title, file in files.items():
-            (folder / file).write_bytes(encode_image(columns[title][number]))
+            folder.write(file, encode_image(columns[title][number]))
         apart = [] if concept in case.named else [f"the prompt does not name {concept}"]
         rows.append({"prompt": case.prompt, "seed": case.seed, "edits": [*apart, *said], "files": files})
-    (folder / "weights.json").write_text(json.dumps({"pictures": rows}, indent=1) + "\n", encoding="utf-8")
-    return {"sheet": str(folder / "weights.json"), "pictures": len(rows), "columns": list(columns)}
+    written = folder.write("weights.json", f"{json.dumps({'pictures': rows}, indent=1)}\n".encode())
+    return {"sheet": str(written), "pictures": len(rows), "columns": list(columns)}
 
 
 def _columns(

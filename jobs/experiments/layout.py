@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import sys
 import time
@@ -10,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from gazetteer.data.core.errors import InputError
+from gazetteer.data.core.own_files import OwnFiles
 from gazetteer.data.core.settings import Effect
 from gazetteer.data.core.sites import Site
 from gazetteer.data.core.threads import use_threads
@@ -136,6 +138,7 @@ def predict(
     from gazetteer.labeling.layout.live import predict_layout
     from gazetteer.labeling.layout.run import mentions
 
+    folder = OwnFiles(out, ("picture.png", "layout.npz", "layout.json"))
     use_threads(config.threads)
     model, method = _predictor(config, run, labels, prior, calibrated)
     pipe: Any = load_pipeline(config.model)
@@ -145,11 +148,9 @@ def predict(
         image = generator.sample([prompt], [seed], lambda *_: None)
     assert image is not None
     steps = list(layout.history.values())
-    folder = Path(out)
-    folder.mkdir(parents=True, exist_ok=True)
-    (folder / "picture.png").write_bytes(encode_image(image[0]))
+    maps = io.BytesIO()
     np.savez_compressed(
-        folder / "layout.npz",
+        maps,
         where=np.stack([step.where[0] for step in steps]),
         whether=np.stack([step.whether[0] for step in steps]),
         thresholds=np.stack([step.thresholds[0] for step in steps]),
@@ -159,11 +160,13 @@ def predict(
     names = steps[0].concepts
     named = [c for c, mentioned in zip(names, mentions([prompt], names)[0], strict=True) if mentioned]
     about = {"prompt": prompt, "seed": seed, "tokens_cut": cut, "named": named, "method": method}
-    (folder / "layout.json").write_text(json.dumps(about, indent=2) + "\n", encoding="utf-8")
+    folder.write("picture.png", encode_image(image[0]))
+    folder.write("layout.npz", maps.getvalue())
+    folder.write("layout.json", f"{json.dumps(about, indent=2)}\n".encode())
     rows = [
         {"t": round(step.t, 4), "shares": {c: round(float(step.mask(c)[0].mean()), 4) for c in named}} for step in steps
     ]
-    return {"prompt": prompt, "seed": seed, "out": str(folder), "method": method, "named": named, "steps": rows}
+    return {"prompt": prompt, "seed": seed, "out": str(folder.folder), "method": method, "named": named, "steps": rows}
 
 
 def _predictor(

@@ -12,6 +12,7 @@ import numpy as np
 
 from gazetteer.data.core.errors import InputError
 from gazetteer.data.core.importing import import_named
+from gazetteer.data.core.own_files import OwnFiles
 from gazetteer.data.core.threads import use_threads
 from gazetteer.data.inputs.edit_files import read_edits
 from gazetteer.data.inputs.edits import STAGES, Edit
@@ -40,7 +41,8 @@ def steer_pictures(
         stages: instead of once, draw every edit in each stage's window: ``<i>-early.png``, ``-middle`` and ``-final``.
 
     Raises:
-        InputError: a bad edit, run, model or autoencoder, or a picture number beyond the prompts.
+        InputError: a bad edit, run, model or autoencoder, a picture number beyond the prompts, or a folder that
+            holds somebody else's files of these names.
     """
     use_threads(config.threads)
     read = read_edits(edit_file)
@@ -51,11 +53,12 @@ def steer_pictures(
     beyond = [i for edit in edits for i in edit.images if i >= len(prompts)]
     if beyond:
         raise InputError(f"{edit_file} names picture {beyond[0]} (from 0), but there are {len(prompts)} prompts.")
+    folder = OwnFiles(
+        out, ["steer.json", *(f"{i}-{name}.png" for i in range(len(prompts)) for name in ("plain", *versions))]
+    )
     generator = Generator(load_pipeline(config.model), config.generation)
     sites = {target.site for edit in edits for target in edit.targets if target.features}
     saes = load_site_saes(config.saes, sites, config.model.device, signal=config.sae_check.signal)
-    folder = Path(out)
-    folder.mkdir(parents=True, exist_ok=True)
     rows = []
     cut = warn_of_cut(generator.pipe, prompts)
     for i, prompt in enumerate(prompts):
@@ -68,13 +71,13 @@ def steer_pictures(
             picture = sample(generator, prompt, seed + i, own_edits, saes) if name != "plain" else plain
             record = {"prompt": prompt, "seed": seed + i, "edits": [edit.as_dict() for edit in own_edits]}
             row["files"][name] = f"{i}-{name}.png"
-            (folder / row["files"][name]).write_bytes(png_with(picture, record))
+            folder.write(row["files"][name], png_with(picture, record))
             row["edits"] += [edit.digest for edit in own]
             change = float(np.abs(plain.astype(int) - picture.astype(int)).mean() / 255)
             row["change"] |= {name: round(change, 4)} if name != "plain" else {}
         rows.append(row)
     result = {"pictures": rows, "edits": {edit.digest: edit.as_dict() for edit in edits}}
-    (folder / "steer.json").write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
+    folder.write("steer.json", f"{json.dumps(result, indent=2)}\n".encode())
     return {"out": str(out), **result}
 
 

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
+
+from gazetteer.data.core.own_files import OwnFiles
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -116,14 +119,25 @@ def save_plots(folder: str | Path, plots: Mapping[str, Figure]) -> list[str]:
     """Write each figure as an SVG file of its name, the folder too where there is none; returns the paths, sorted.
 
     Equal figures give equal files: no date, no random ids; texts stay texts.
+
+    Raises:
+        InputError: another file of such a name is there (`plots_folder` says so beforehand).
     """
     import matplotlib
 
-    Path(folder).mkdir(parents=True, exist_ok=True)
+    own, paths = OwnFiles(folder, plots), []
     with matplotlib.rc_context({"svg.fonttype": "none", "svg.hashsalt": "gazetteer"}):
         for name, figure in plots.items():
-            figure.savefig(Path(folder) / name, format="svg", bbox_inches="tight", metadata={"Date": None})
-    return sorted(str(Path(folder) / name) for name in plots)
+            drawn = io.BytesIO()
+            figure.savefig(drawn, format="svg", bbox_inches="tight", metadata={"Date": None})
+            paths.append(str(own.write(name, drawn.getvalue())))
+    return sorted(paths)
+
+
+def plots_folder(folder: str | Path | None) -> None:
+    """InputError where the folder holds SVG files that no command left there; None is no folder."""
+    if folder is not None:
+        OwnFiles(folder, suffix=".svg")
 
 
 def _figure(title: str, width: float, height: float, *, axes: bool = True) -> tuple[Figure, Axes]:

@@ -35,8 +35,8 @@ def export_coco(run: RunFolder, file: str | Path, *, pictures: bool = True) -> d
     folder = target.parent / "images"
     spoken = captions_beside(new_file(target))
     new_file(spoken)
-    if pictures and folder.exists() and not folder.is_dir():
-        raise InputError(f"{folder} is to hold the pictures of {target} and is a file; name another place.")
+    if pictures:
+        _require_free(folder, target, run)
     concepts = concepts_of_run(run)
     number = {concept: i for i, concept in enumerate(concepts, 1)}
     images: list[dict[str, Any]] = []
@@ -63,6 +63,16 @@ def export_coco(run: RunFolder, file: str | Path, *, pictures: bool = True) -> d
         "coco": str(target), "captions": str(spoken), "images": len(images), "segments": len(annotations),
         "concepts": len(categories),
     }  # fmt: skip
+
+
+def _require_free(folder: Path, target: Path, run: RunFolder) -> None:
+    """InputError where the folder of pictures holds another file of a picture's name."""
+    if folder.exists() and not folder.is_dir():
+        raise InputError(f"{folder} is to hold the pictures of {target} and is a file; name another place.")
+    for one in pictures_of_run(run) if folder.is_dir() and any(folder.iterdir()) else ():
+        there = folder / one.name
+        if there.is_symlink() or (there.exists() and not (there.is_file() and there.read_bytes() == one.png)):
+            raise InputError(f"{there} is there already and is another picture; name another place for {target}.")
 
 
 def captions_beside(file: Path) -> Path:

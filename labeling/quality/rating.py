@@ -23,8 +23,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from gazetteer.data.core.atomic import replace_file
 from gazetteer.data.core.errors import InputError
+from gazetteer.data.core.own_files import OwnFiles
 from gazetteer.data.core.sites import SITE_COLUMNS, Site
 from gazetteer.data.runs.folder import RunFolder
 from gazetteer.data.tables.images import decode_image
@@ -46,9 +46,9 @@ def write_page(run: str | Path, out: str | Path, features: int = 40, seed: int =
     """Write ``index.html`` with so many labelled features, drawn at random, into a folder; how many there are.
 
     Raises:
-        InputError: the run is not finished, or no feature of it has a label.
+        InputError: the run is not finished, no feature of it has a label, or another page is there.
     """
-    store = RunFolder(run)
+    store, folder = RunFolder(run), OwnFiles(out, ["index.html"])
     if features < 1:
         raise InputError(f"A page needs at least one feature, not {features}.")
     labels = store.read_final("labels", [*SITE_COLUMNS, "feature", "rank"]).to_pylist()
@@ -64,9 +64,7 @@ def write_page(run: str | Path, out: str | Path, features: int = 40, seed: int =
     blocks = [_block(number, key, tops[key], pictures, codes[key[0]]) for number, key in enumerate(wanted, start=1)]
     about = json.dumps({"run": _run_name(store), "features": len(wanted)})
     page = _PAGE.replace("{about}", about.replace("<", "\\u003c")).replace("{blocks}", "\n".join(blocks))
-    folder = Path(out)
-    folder.mkdir(parents=True, exist_ok=True)
-    replace_file(folder / "index.html", page.encode())
+    folder.write("index.html", page.encode())
     return len(wanted)
 
 

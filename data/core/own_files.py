@@ -1,0 +1,69 @@
+"""Files that a command writes into a folder somebody names: its own are written anew, nobody else's are touched."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Collection
+from pathlib import Path
+
+from gazetteer.data.core.atomic import replace_file
+from gazetteer.data.core.digests import digest_bytes, digest_file
+from gazetteer.data.core.errors import InputError
+
+LIST = ".gazetteer.json"
+"""In the folder: the names of the files that commands wrote there, with the SHA-256 of the last two contents."""
+
+
+class OwnFiles:
+    """A folder to write into. What is there under a name counts as a command's own as long as it is as it was left.
+
+    One writer a folder. A content is listed before it is written, so that a killed command's files are its own too.
+    """
+
+    def __init__(self, folder: str | Path, names: Collection[str] = (), suffix: str = "") -> None:
+        """Look for what must not be written over, before anything costs time.
+
+        Args:
+            names: of the files that will be written, as far as they are known.
+            suffix: all files there that end so count as well.
+
+        Raises:
+            InputError: the folder is a file, or holds a file of these names that no command left there as it is.
+        """
+        self.folder = Path(folder)
+        if self.folder.exists() and not self.folder.is_dir():
+            raise InputError(f"{self.folder} is a file; name a folder.")
+        self._listed = self._read()
+        there = self.folder.glob(f"*{suffix}") if suffix and self.folder.is_dir() else ()
+        for name in sorted({*names, *(place.name for place in there)}):
+            self._require_own(name)
+
+    def write(self, name: str, content: bytes) -> Path:
+        """Write a file, all of it or nothing; returns its path.
+
+        Raises:
+            InputError: a file of this name is there and is nobody's here.
+            GazetteerError: no space, or no permission.
+        """
+        self._require_own(name)
+        digest = digest_bytes(content)
+        if digest not in self._listed.get(name, ())[-1:]:
+            self._listed[name] = [*self._listed.get(name, ())[-1:], digest]
+            listed = json.dumps({"files": self._listed}, indent=1, sort_keys=True)
+            replace_file(self.folder / LIST, f"{listed}\n".encode())
+        replace_file(self.folder / name, content)
+        return self.folder / name
+
+    def _require_own(self, name: str) -> None:
+        place = self.folder / name
+        if not (place.exists() or place.is_symlink()):
+            return
+        if place.is_symlink() or not place.is_file() or digest_file(place) not in self._listed.get(name, ()):
+            raise InputError(f"{place} is there already and is not what gazetteer left there; name another folder.")
+
+    def _read(self) -> dict[str, list[str]]:
+        try:
+            files = json.loads((self.folder / LIST).read_text(encoding="utf-8"))["files"]
+            return {str(name): [str(digest) for digest in digests] for name, digests in files.items()}
+        except (OSError, ValueError, KeyError, TypeError, AttributeError):
+            return {}  # nothing counts as ours

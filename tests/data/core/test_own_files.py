@@ -1,0 +1,61 @@
+"""What a command left in a folder it may write anew; what is anybody else's, or was changed, it leaves alone."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from gazetteer.data.core.errors import InputError
+from gazetteer.data.core.own_files import LIST, OwnFiles
+
+
+def test_its_own_files_are_written_anew(tmp_path: Path) -> None:
+    folder = tmp_path / "new" / "out"
+    for content in (b"one", b"two", b"three", b"three"):
+        assert OwnFiles(folder, ["a.txt"]).write("a.txt", content) == folder / "a.txt"
+        assert (folder / "a.txt").read_bytes() == content
+    assert sorted(place.name for place in folder.iterdir()) == [LIST, "a.txt"]
+
+
+def test_what_a_killed_command_had_announced_counts_as_its_own(tmp_path: Path) -> None:
+    OwnFiles(tmp_path).write("a.txt", b"old")
+    listed = (tmp_path / LIST).read_bytes()
+    OwnFiles(tmp_path).write("a.txt", b"new")
+    announced = (tmp_path / LIST).read_bytes()
+    for before, content in ((announced, b"old"), (announced, b"new"), (listed, b"old")):
+        (tmp_path / LIST).write_bytes(before)
+        (tmp_path / "a.txt").write_bytes(content)
+        OwnFiles(tmp_path, ["a.txt"])
+
+
+@pytest.mark.parametrize("damage", ["theirs", "changed", "link", "folder", "list"])
+def test_nobody_elses_file_is_touched(tmp_path: Path, damage: str) -> None:
+    place = tmp_path / "a.txt"
+    if damage != "theirs":
+        OwnFiles(tmp_path).write("a.txt", b"ours")
+    if damage in ("theirs", "changed"):
+        place.write_bytes(b"by hand")
+    elif damage == "link":
+        place.rename(tmp_path / "elsewhere.txt")
+        place.symlink_to(tmp_path / "elsewhere.txt")
+    elif damage == "folder":
+        place.unlink()
+        place.mkdir()
+    else:
+        (tmp_path / LIST).write_text('{"files": [1]}')
+    for ask in (
+        lambda: OwnFiles(tmp_path, ["a.txt"]),
+        lambda: OwnFiles(tmp_path, suffix=".txt"),
+        lambda: OwnFiles(tmp_path).write("a.txt", b"new"),
+    ):
+        with pytest.raises(InputError, match=r"a\.txt is there already and is not what gazetteer left there"):
+            ask()
+    assert place.is_dir() or place.read_bytes() in (b"by hand", b"ours")
+
+
+def test_other_files_of_the_folder_do_not_matter_and_a_file_is_no_folder(tmp_path: Path) -> None:
+    (tmp_path / "theirs.txt").write_text("by hand")
+    OwnFiles(tmp_path, ["a.txt"], suffix=".svg").write("a.txt", b"ours")
+    with pytest.raises(InputError, match="is a file; name a folder"):
+        OwnFiles(tmp_path / "theirs.txt", ["a.txt"])
