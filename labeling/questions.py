@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import functools
 import math
 import numbers
@@ -16,7 +15,7 @@ import pyarrow.compute as pc
 from gazetteer.data.core.errors import InputError
 from gazetteer.data.runs.folder import RunFolder
 from gazetteer.data.tables.schemas import KINDS
-from gazetteer.labeling.vocabulary.concept_index import ConceptIndex
+from gazetteer.labeling.vocabulary.meant import meant, nearest
 
 Load = TypeVar("Load", bound=Callable[..., pa.Table])
 
@@ -43,9 +42,9 @@ def questioned(load: Load) -> Load:
         folder = run if isinstance(run, RunFolder) else RunFolder(run)
         concepts = _several(asked.get("concept", ()))
         if concepts and (len(concepts) > 1 or table.num_rows == 0):
-            meant = _meant(folder, concepts)
-            if meant != concepts:
-                table = load(run, **{**conditions, "concept": meant})
+            known = meant_of_run(folder, concepts)
+            if known != concepts:
+                table = load(run, **{**conditions, "concept": known})
         if table.num_rows == 0:
             _require_there(folder, asked)
         return table
@@ -76,27 +75,20 @@ def _require_possible(name: str, value: Any) -> None:
         raise InputError(f"{name} must be text, not {value!r}.")
 
 
-def _meant(run: RunFolder, concepts: Sequence[str]) -> list[str]:
-    """The concepts of the run that are meant, each as it stands or by the rule of `ConceptIndex` ("Dogs" is dog).
+def meant_of_run(run: RunFolder, concepts: Sequence[str]) -> list[str]:
+    """The concepts of the run that are meant ("Dogs" is dog).
 
     Raises:
         InputError: a concept that was asked of no picture.
     """
-    listed = set((run.read_json("run.json") or {}).get("vocabulary.concepts") or ())
-    if set(concepts) <= listed:
-        return list(concepts)
-    asked = run.read_table("images", columns=["asked"])["asked"]
-    known = listed | set(pc.unique(pc.list_flatten(asked)).to_pylist())
-    if run.has_final("candidates"):
-        known |= set(pc.unique(run.read_final("candidates", ["concept"])["concept"]).to_pylist())
-    index = ConceptIndex(dict.fromkeys(sorted(known), ()))
-    meant = []
-    for concept in concepts:
-        known_concept = concept if concept in known else index.concept(concept)
-        if known_concept is None:
-            raise InputError(f"{run.path} was never asked for {concept!r}; {nearest(concept, known)}")
-        meant.append(known_concept)
-    return meant
+    known = set((run.read_json("run.json") or {}).get("vocabulary.concepts") or ())
+    if not set(concepts) <= known:
+        asked = run.read_table("images", columns=["asked"])["asked"]
+        known |= set(pc.unique(pc.list_flatten(asked)).to_pylist())
+        for table in ("candidates", "labels"):
+            if run.has_final(table):
+                known |= set(pc.unique(run.read_final(table, ["concept"])["concept"]).to_pylist())
+    return meant(concepts, known, f"{run.path} was never asked for {{!r}}")
 
 
 def _require_there(run: RunFolder, asked: Mapping[str, Any]) -> None:
@@ -112,18 +104,6 @@ def _require_there(run: RunFolder, asked: Mapping[str, Any]) -> None:
             if name == "feature":
                 raise InputError(f"{run.path} has no feature {value}; its features are 0 to {max(values)}.")
             raise InputError(f"{run.path} has no {name} {value!r}; {nearest(value, values)}")
-
-
-def nearest(wrong: Any, known: Iterable[Any], most: int = 20) -> str:
-    """What was meant, if something is close, and what there is, as the end of a sentence."""
-    if isinstance(wrong, numbers.Real):
-        stored = sorted(known)
-        close = [min(stored, key=lambda value: abs(value - wrong))] if stored else []
-    else:
-        stored = sorted(map(str, known))
-        close = difflib.get_close_matches(str(wrong).lower(), stored, 1, 0.6)
-    listed = ", ".join(map(str, stored[:most])) + (f" and {len(stored) - most} more" if len(stored) > most else "")
-    return f"{f'did you mean {close[0]}? ' if close else ''}it has: {listed or 'none'}."
 
 
 def _several(value: Any) -> list[Any]:

@@ -25,6 +25,7 @@ from gazetteer.attribution.faithfulness.study import FaithfulnessConfig, faithfu
 from gazetteer.attribution.features.erasing import FeatureErasers
 from gazetteer.attribution.scores.overlap import neighbours
 from gazetteer.data.core.errors import InputError
+from gazetteer.labeling.vocabulary.meant import meant
 
 SHOWN = 1 / 3
 """What is found in fewer of the pictures whose prompts name it is not erased unless asked for."""
@@ -140,15 +141,15 @@ class Subject:
     words: Sequence[str] = ()
 
 
-def check_asked(config: SuiteConfig, known: Collection[str], concepts: Sequence[str], only: Sequence[str]) -> None:
-    """Raise InputError for a concept or method that an evaluation does not know."""
-    if wrong := sorted(set(concepts) - set(known)):
-        raise InputError(f"{wrong[0]!r} is not in vocabulary.concepts: {', '.join(sorted(known))}.")
+def check_asked(config: SuiteConfig, known: Collection[str], concepts: Sequence[str], only: Sequence[str]) -> list[str]:
+    """The concepts that are meant; InputError for a concept or method that an evaluation does not know."""
+    named = meant(concepts, known, "{!r} is not in vocabulary.concepts")
     if wrong := sorted(set(only) - {*config.evaluation.erase, *config.evaluation.amplify}):
         accepted = ", ".join(dict.fromkeys((*config.evaluation.erase, *config.evaluation.amplify)))
         if wrong[0] in {*ERASE, *AMPLIFY}:
             raise InputError(f"The method {wrong[0]!r} is not in the quick set: {accepted}; leave out --quick for it.")
         raise InputError(f"Unknown method {wrong[0]!r}; accepted: {accepted}.")
+    return named
 
 
 def run_suite(

@@ -23,7 +23,7 @@ from gazetteer.data.core.errors import InputError
 from gazetteer.data.tables.images import encode_image
 from gazetteer.data.tables.provenance import provenance
 from gazetteer.jobs.config.schema import RunConfig
-from gazetteer.jobs.experiments.attribute_evaluate import kind_of, load_methods, read_cases, style_words
+from gazetteer.jobs.experiments.attribute_evaluate import load_methods, named, read_cases, style_words
 from gazetteer.jobs.experiments.attribute_score import file_name
 
 
@@ -54,15 +54,15 @@ class EditConfig:
 
 
 def settled(run: RunConfig, methods: MethodConfig, config: EditConfig) -> tuple[EditConfig, str, Dose]:
-    """The same with its fraction, the kind of the concept, and the default dose; needs no model.
+    """The same with the concept that is meant and its fraction, the concept's kind, and the default dose; no model.
 
     Raises:
         InputError: an unknown concept, goal or method.
     """
-    kind = kind_of(run, config.concept)
+    concept, kind = named(run, config.concept)
     default = dose(config.goal, config.method, kind, methods.reference)
     fraction = default.taken if config.fraction is None else config.fraction
-    return dataclasses.replace(config, fraction=fraction), kind, default
+    return dataclasses.replace(config, concept=concept, fraction=fraction), kind, default
 
 
 def make_edit(run: RunConfig, methods: MethodConfig, config: EditConfig, out: str) -> dict[str, Any]:

@@ -33,6 +33,7 @@ from gazetteer.jobs.experiments.steer import load_classifier
 from gazetteer.labeling.detect.detector_features import backbone_features
 from gazetteer.labeling.detect.load import load_detector
 from gazetteer.labeling.vocabulary.concepts import Vocabulary
+from gazetteer.labeling.vocabulary.meant import meant
 from gazetteer.sae.model.autoencoder import SparseAutoencoder
 from gazetteer.sae.model.checkpoint import load_site_saes
 
@@ -47,14 +48,12 @@ def style_words(run: RunConfig) -> tuple[str, ...]:
     return run.steer.words if run.steer.classifier else ()
 
 
-def kind_of(run: RunConfig, concept: str) -> str:
-    """Whether a concept is an object or a style; InputError for one that the run knows neither as."""
-    if concept in (known := Vocabulary(run.vocabulary).concepts):
-        return "objects"
-    if concept in (styles := style_words(run)):
-        return "styles"
-    words = f", nor in steer.words: {', '.join(styles)}" if styles else ""
-    raise InputError(f"{concept!r} is not in vocabulary.concepts: {', '.join(sorted(known))}{words}.")
+def named(run: RunConfig, concept: str) -> tuple[str, str]:
+    """The concept that is meant, and whether it is of the objects or the styles; InputError for an unknown one."""
+    known, styles = Vocabulary(run.vocabulary).concepts, style_words(run)
+    lists = f"vocabulary.concepts{' or steer.words' if styles else ''}"
+    (found,) = meant([concept], (*known, *styles), f"{{!r}} is not in {lists}")
+    return found, "objects" if found in known else "styles"
 
 
 def load_methods(run: RunConfig, config: MethodConfig, prompts: Prompts) -> tuple[Methods, Studied]:
@@ -89,7 +88,7 @@ def evaluate(
     if "styles" in parts and set(parts) != set(PARTS) and not style_words(run):
         raise InputError("Styles cannot be told apart: set steer.words and steer.classifier.")
     words = style_words(run) if config.styles else ()
-    check_asked(config, known, concepts, only)
+    concepts = check_asked(config, known, concepts, only)
     if wrong := sorted(set(parts) - set(PARTS)):
         raise InputError(f"Unknown part {wrong[0]!r}; accepted: {', '.join(PARTS)}.")
     prompts = read_cases(run, config.pool, words)
@@ -166,7 +165,8 @@ def relate_features(
     check_config(run, folder)
     known = sorted(Vocabulary(run.vocabulary).concepts)
     every = labelled_features(labelled_run, known)
-    targets = list(concepts) or [c for c in known if every[c]]
+    asked = meant(concepts, known, "{!r} is not in vocabulary.concepts")
+    targets = asked or [c for c in known if every[c]]
     if bare := [c for c in targets if not every.get(c)]:
         raise InputError(f"{labelled_run} labels no feature {bare[0]!r} in the cond branch.")
     saes = load_site_saes(

@@ -18,7 +18,7 @@ from gazetteer.data.core.digests import digest_path
 from gazetteer.data.core.threads import use_threads
 from gazetteer.data.tables.provenance import provenance
 from gazetteer.jobs.config.schema import RunConfig
-from gazetteer.jobs.experiments.attribute_evaluate import kind_of
+from gazetteer.jobs.experiments.attribute_evaluate import named
 from gazetteer.jobs.experiments.attribute_model import load_studied
 from gazetteer.labeling.vocabulary.concepts import Vocabulary
 from gazetteer.labeling.vocabulary.words import parts, words
@@ -31,7 +31,7 @@ def score(run: RunConfig, config: ScoreConfig, out: str) -> dict[str, Any]:
         InputError: anything that does not fit, or a concept that `vocabulary`, where it names any, does not name.
     """
     if config.concept and Vocabulary(run.vocabulary).concepts:
-        kind_of(run, config.concept)
+        config = dataclasses.replace(config, concept=named(run, config.concept)[0])
     use_threads(run.threads)
     studied = load_studied(run.model)
     scored = score_weights(studied.pipe, config, run.saes, run.sae_check.signal)

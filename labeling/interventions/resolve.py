@@ -8,6 +8,7 @@ with steer(pipe, edits, "saes"):
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import cached_property
 
 import numpy as np
@@ -22,6 +23,7 @@ from gazetteer.labeling.evidence.run_codes import site_codes
 from gazetteer.labeling.evidence.site_codes import SiteCodes, site_of
 from gazetteer.labeling.interventions.contrast import Weights, concept_contrasts, picture_means, word_contrast
 from gazetteer.labeling.layout.run import LayoutRun, open_run
+from gazetteer.labeling.questions import meant_of_run
 from gazetteer.labeling.tables import Run, load_candidates, load_images, load_labels
 from gazetteer.labeling.vocabulary.words import parts, words
 
@@ -82,6 +84,8 @@ class Resolver:
         """
         if edit.targets:
             return edit
+        if edit.concept:
+            edit = replace(edit, concept=meant_of_run(self.folder, [edit.concept])[0])
         targets = []
         for site in sites_for(edit, self.folder):
             features, scales = self._features(edit, site, top)

@@ -17,6 +17,7 @@ from gazetteer.labeling.layout.calibration import LayoutFit, inputs_of
 from gazetteer.labeling.layout.run import LayoutRun, nearest_site, nearest_t
 from gazetteer.labeling.layout.score_maps import evidence_maps, own_counts
 from gazetteer.labeling.layout.site_table import SiteTable
+from gazetteer.labeling.vocabulary.meant import meant
 from gazetteer.sae.model.autoencoder import SparseAutoencoder
 
 Floats = NDArray[np.float32]
@@ -46,9 +47,8 @@ class LayoutPrediction:
 
     def mask(self, concept: str) -> NDArray[np.bool_]:
         """Predicted mask of a concept: bool [N, height, width]; InputError for an unknown one."""
-        if concept not in self.concepts:
-            raise InputError(f"The layout knows no {concept!r}; it knows: {', '.join(self.concepts)}.")
-        number = self.concepts.index(concept)
+        (known,) = meant([concept], self.concepts, "The layout knows no {!r}")
+        number = self.concepts.index(known)
         return self.where[:, number] >= self.thresholds[:, number, None, None]
 
 

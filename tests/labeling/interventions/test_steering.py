@@ -108,14 +108,14 @@ def test_concepts_and_words_become_features(run: RunFolder) -> None:
             labels(concept="dog"),
             labels(concept="dog", window=(0.0, 0.2), branch="both"),
             Edit(word="night", window=(0.2, 0.6), unit="feature_p99"),
-            labels(concept="house"),
+            labels(concept="Houses"),
             Edit(concept="dog", choice="dictionary", t=None, unit="code_norm"),
         ],
         run,
     )
     assert early.targets == (Target(BLOCK, "cond", 1.0, (6, 5)),)  # best above the null first, rank 1 only
     assert final.targets == (Target(BLOCK, "cond", 0.0, (6, 5)),)
-    assert house.targets[0].features == (7,)  # nobody's best label: second best will do
+    assert house.name == "house" and house.targets[0].features == (7,)  # nobody's best label: second best will do
     assert dictionary.targets == (Target(BLOCK, "cond", 1.0, (4, 3)),)  # whatever was hit, most hits first
     assert night.targets[0].features == (1,) and night.targets[0].t == 0.5
     assert night.targets[0].scales == pytest.approx((np.percentile([1.0, 3.0] * 12, 99),))
@@ -123,7 +123,7 @@ def test_concepts_and_words_become_features(run: RunFolder) -> None:
     fixed = Edit(targets=(Target(BLOCK, features=(1,)),))
     assert resolve([fixed], run) == (fixed,)
     for wrong, sentence in [
-        (labels(concept="cow"), "was never asked for 'cow'"),
+        (labels(concept="hose"), "was never asked for 'hose'; did you mean house"),
         (Edit(word="noon"), "stands in 0 of 24"),
         (labels(concept="dog", blocks=("up",)), "block up"),
         (labels(concept="dog", branch="uncond"), "carries 'dog'"),

@@ -347,6 +347,7 @@ def test_a_layout_that_cannot_be_says_why(painted: LayoutRun, saes: dict, run: L
         layout.latest  # noqa: B018
     with predict_layout(pipe, model) as layout:
         paint(pipe)
+    assert (layout.latest.mask("Dogs") == layout.latest.mask("dog")).all()
     with pytest.raises(InputError, match="knows no 'cat'"):
         layout.latest.mask("cat")
     with pytest.raises(InputError, match="not a finished run"):

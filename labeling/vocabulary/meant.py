@@ -1,0 +1,41 @@
+"""Which of the concepts that there are a person means, and what to say where it is none of them."""
+
+from __future__ import annotations
+
+import difflib
+import numbers
+from collections.abc import Collection, Iterable, Sequence
+from typing import Any
+
+from gazetteer.data.core.errors import InputError
+from gazetteer.labeling.vocabulary.concept_index import ConceptIndex
+
+
+def meant(asked: Sequence[str], known: Collection[str], sentence: str) -> list[str]:
+    """The known concepts that are asked for, each as it stands or by the rule of `ConceptIndex`: "Dogs" is dog.
+
+    Args:
+        sentence: begins what is said of an unknown one, with a place for it: ``"The layout knows no {!r}"``.
+
+    Raises:
+        InputError: something that is none of the known ones; it ends with what was meant, if something is close.
+    """
+    if set(asked) <= set(known):
+        return list(dict.fromkeys(asked))
+    index = ConceptIndex(dict.fromkeys(sorted(known), ()))
+    found = {phrase: phrase if phrase in known else index.concept(phrase) for phrase in asked}
+    if unknown := next((phrase for phrase, concept in found.items() if concept is None), None):
+        raise InputError(f"{sentence.format(unknown)}; {nearest(unknown, known)}")
+    return list(dict.fromkeys(concept for concept in found.values() if concept is not None))
+
+
+def nearest(wrong: Any, known: Iterable[Any], most: int = 20) -> str:
+    """What was meant, if something is close, and what there is, as the end of a sentence."""
+    if isinstance(wrong, numbers.Real):
+        there = sorted(known)
+        close = [min(there, key=lambda value: abs(value - wrong))] if there else []
+    else:
+        there = sorted(map(str, known))
+        close = difflib.get_close_matches(str(wrong).lower(), there, 1, 0.6)
+    listed = ", ".join(map(str, there[:most])) + (f" and {len(there) - most} more" if len(there) > most else "")
+    return f"{f'did you mean {close[0]}? ' if close else ''}it has: {listed or 'none'}."
