@@ -1,4 +1,4 @@
-// On the atlas's pages, when they are served: the way to the studio, and notes and stars of a feature.
+// On the atlas's pages, when they are served: the way to the studio, notes and stars of a feature, and a filter by them.
 "use strict";
 
 (() => {
@@ -9,7 +9,17 @@
   const style = el("link", { rel: "stylesheet", href: "assets/explore.css" });
   document.head.append(style);
   if (new URLSearchParams(location.search).has("token")) history.replaceState(null, "", location.pathname + location.hash);
+  if (document.body.classList.contains("page-index")) filter().catch(() => {});
   if (!document.body.classList.contains("page-feature")) return;
+
+  /** In the list of features: those with a star or a note. */
+  async function filter() {
+    const named = document.getElementById("named");
+    named.append(
+      el("option", { value: "starred" }, "starred by you"), el("option", { value: "noted" }, "with your note"));
+    Atlas.search.know(await Asking.get("api/notes"));
+    if (["starred", "noted"].includes(named.value)) document.getElementById("finder").dispatchEvent(new Event("input"));
+  }
 
   const main = document.getElementById("main");
   let notes = null;

@@ -3,6 +3,12 @@
 
 Atlas.search = (() => {
   const Q_STEPS = [1, 0.1, 0.05, 0.02, 0.01, 0.005, 0.001];
+  let notes = {};
+
+  /** What a person kept, by "site/feature": a served page knows it, a page from disk does not. */
+  function know(found) {
+    notes = found;
+  }
 
   /** Site number and first label row of every feature, once. */
   function prepare(atlas, columns) {
@@ -75,8 +81,11 @@ Atlas.search = (() => {
     const asked = terms(atlas, state.q);
     const open = sites(atlas, state);
     const strict = state.named === "named" || state.held > 0 || state.qmax < 1;
+    const kept = { starred: (note) => note.star, noted: (note) => note.text !== "" }[state.named];
     const hits = [];
     for (let i = 0; i < index.n; i++) {
+      const note = kept && notes[atlas.sites[index.site[i]].slug + "/" + index.f[i]];
+      if (kept && !(note && kept(note))) continue;
       if (!open[index.site[i]] || (state.named === "unnamed" && index.labels[i])) continue;
       const left = asked.filter((one) => !one.sites[index.site[i]] && one.number !== index.f[i]);
       const wanted = left.length ? (concept) => left.every((one) => one.names[concept]) : null;
@@ -100,5 +109,5 @@ Atlas.search = (() => {
     return (a, b) => by(a, b) || a[0] - b[0];
   }
 
-  return { prepare, find, matches, Q_STEPS };
+  return { prepare, find, know, matches, Q_STEPS };
 })();

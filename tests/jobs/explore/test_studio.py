@@ -162,7 +162,15 @@ class TestInBrowser:
         studio.wait("return document.querySelector('.notes') !== null")
         assert studio.one(".notes textarea").get_attribute("value") == "a <b>note</b>"
         assert studio.one(".star").get_attribute("aria-pressed") == "true"
+        for wanted in ("starred", "noted"):
+            studio.open("index", named=wanted)
+            studio.wait("return document.querySelectorAll('.entry').length === 1")
+            assert "no. 1" in studio.one(".entry .place").text
         assert explored.ask("/api/note", {"site": SITE, "feature": 1, "star": False, "text": ""})[1] == {}
+        studio.open("index", named="starred")
+        studio.wait("return document.getElementById('status').textContent.startsWith('No feature matches')")
+        studio.open("feature", site=SITE, f=1)
+        studio.wait("return document.querySelector('.notes a') !== null")
         studio.one(".notes a").click()
         studio.wait("return document.querySelectorAll('#layers .layer').length === 1")
         assert "no. 1" in studio.one("#layers").text
