@@ -7,6 +7,7 @@ number (YAML 1.2's core schema, with ``1_000`` beside it).
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from typing import Any
 
 import yaml
@@ -49,6 +50,32 @@ def read_yaml(text: str, what: str) -> Any:
         ) from error
     except RecursionError as error:
         raise InputError(f"{what} is nested too deeply.") from error
+
+
+def place_of(text: str, keys: Sequence[str | int]) -> str:
+    """Where a value stands in a YAML text, ``line 4, column 9``: its key, or what should hold it.
+
+    Args:
+        text: that `read_yaml` has read.
+        keys: from the outermost on, names in mappings and numbers in lists.
+    """
+    loader = _Loader(text)
+    try:
+        node = loader.get_single_node()
+    finally:
+        loader.dispose()
+    mark = node.start_mark
+    for key in keys:
+        if isinstance(node, yaml.SequenceNode) and isinstance(key, int) and key < len(node.value):
+            node = node.value[key]
+            mark = node.start_mark
+            continue
+        pairs = node.value if isinstance(node, yaml.MappingNode) else ()
+        found = next(((name, value) for name, value in pairs if name.value == key), None)
+        if found is None:
+            break
+        mark, node = found[0].start_mark, found[1]
+    return f"line {mark.line + 1}, column {mark.column + 1}"
 
 
 class _Loader(yaml.SafeLoader):

@@ -183,24 +183,30 @@ def _tuple(value: Any) -> Any:
     return tuple(value) if isinstance(value, list) else value
 
 
+class SettingError(InputError):
+    """A wrong setting; `loc` is its place, from the outermost key to the value."""
+
+    def __init__(self, message: str, loc: Sequence[str | int]) -> None:
+        super().__init__(message)
+        self.loc = tuple(loc)
+
+
 def from_json(cls: type[C], text: str) -> C:
-    """Settings from a JSON object of their keys; raises InputError as making one does, with whole dotted keys."""
+    """Settings from a JSON object of their keys; raises SettingError as making one does, with whole dotted keys."""
     from pydantic import TypeAdapter, ValidationError
 
     try:
         return TypeAdapter(cls).validate_json(text)
     except ValidationError as error:
-        raise InputError(complaint(error, cls, "")) from None
+        raise SettingError(complaint(error, cls, ""), _first(error)["loc"]) from None
 
 
 def complaint(error: ValidationError, cls: type, section: str) -> str:
     """The first thing wrong, as one sentence in this project's words; unknown keys come before all others."""
-    errors = error.errors(include_url=False)
-    unknown = [problem for problem in errors if problem["type"] == "unexpected_keyword_argument"]
-    first: Any = (unknown or errors)[0]
+    first = _first(error)
     key = dotted([section, *first["loc"]] if section else first["loc"])
     value, context = first.get("input"), first.get("ctx", {})
-    if unknown:
+    if first["type"] == "unexpected_keyword_argument":
         here = [field.name for field in fields(_group(cls, first["loc"][:-1]))]
         return f"Unknown configuration key {key}; {suggestion(str(first['loc'][-1]), here, key, cls)}"
     if first["type"] == "missing":
@@ -216,6 +222,12 @@ def complaint(error: ValidationError, cls: type, section: str) -> str:
     if first["type"] in _KINDS:
         return f"{key} must be {_KINDS[first['type']]}, not {value!r}."
     return f"{key or 'The configuration'} cannot be {value!r}: {first['msg']}."
+
+
+def _first(error: ValidationError) -> Any:
+    """The first of what is wrong, unknown keys before all others."""
+    found = error.errors(include_url=False)
+    return next((one for one in found if one["type"] == "unexpected_keyword_argument"), found[0])
 
 
 _LIMITS = {

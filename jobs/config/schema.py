@@ -13,7 +13,7 @@ from typing import Annotated, Any
 from annotated_types import Ge, Lt
 
 from gazetteer.data.core.errors import InputError
-from gazetteer.data.core.plain_yaml import read_yaml
+from gazetteer.data.core.plain_yaml import place_of, read_yaml
 from gazetteer.data.core.regular import read_regular
 from gazetteer.data.core.settings import (
     Count,
@@ -21,7 +21,9 @@ from gazetteer.data.core.settings import (
     Natural,
     NonNegative,
     OneOf,
+    SettingError,
     device_kind,
+    dotted,
     fields,
     from_json,
     setting,
@@ -230,7 +232,8 @@ def load_config(path: str | Path | None = None, overrides: Sequence[str] = ()) -
     file = _find(path) if path else DEFAULT_CONFIG
     what = f"The configuration {file}"
     try:
-        raw = read_yaml(read_regular(file).decode("utf-8"), what)
+        text = read_regular(file).decode("utf-8")
+        raw = read_yaml(text, what)
     except OSError as error:
         raise InputError(f"{what} cannot be read: {error.strerror}.") from error
     except UnicodeDecodeError as error:
@@ -241,7 +244,14 @@ def load_config(path: str | Path | None = None, overrides: Sequence[str] = ()) -
     raw = json.loads(json.dumps(raw))  # what an alias stands for twice is changed once
     for override in overrides:
         _apply(raw, override)
-    return _resolve_paths(from_json(RunConfig, json.dumps(raw)), file.resolve().parent)
+    try:
+        config = from_json(RunConfig, json.dumps(raw))
+    except SettingError as error:
+        key = dotted(error.loc)
+        if any(key.startswith(override.partition("=")[0]) for override in overrides):
+            raise  # not what the file says
+        raise InputError(f"{file}, {place_of(text, error.loc)}: {error}") from None
+    return _resolve_paths(config, file.resolve().parent)
 
 
 def run_config(run: str | Path, overrides: Sequence[str] = ()) -> RunConfig:
