@@ -3,7 +3,8 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 RUN ?= runs/scenes
 INSTALLED := $(VENV)/.installed
-# What labelling needs, the original Grounding DINO and SAM packages among it; the rest is for tests, benchmarks and pages.
+# What labelling, reading tables and the page to touch need, the original Grounding DINO and SAM packages among it; the rest
+# is for tests, benchmarks and pages.
 LABELLING := $(VENV)/.labelling
 export RAY_USAGE_STATS_ENABLED := 0
 
@@ -42,7 +43,7 @@ docs: $(INSTALLED)
 $(LABELLING): setup.cfg pyproject.toml
 	python3 -m venv $(VENV)
 	$(BIN)/pip install --quiet --upgrade pip
-	$(BIN)/pip install --quiet --editable ".[original]"
+	$(BIN)/pip install --quiet --editable ".[original,analysis,explore]"
 	touch $@
 
 $(INSTALLED): setup.cfg pyproject.toml
