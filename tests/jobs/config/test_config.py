@@ -148,7 +148,7 @@ def test_saes_are_a_folder_or_a_mapping(tmp_path: Path) -> None:
     ("text", "said"),
     [
         ("name: x\nimagez: 3\n", r"my\.yaml, line 2, column 1: Unknown configuration key imagez; did you mean images"),
-        ("prompts:\n  path: a.txt\n  min_words: many\n", r"line 3, column 3: prompts\.min_words must be a whole number"),
+        ("prompts:\n  path: a.txt\n  min_words: many\n", r"line 3, column 3: prompts\.min_words must be a whole"),
         ("pools:\n- stages: [generate]\n- {workers: 0.5}\n", r"line 3, column 4: pools\[1\]\.workers must be a whole"),
         ("pools: [{stagez: 1}]\n", r"line 1, column 10: Unknown configuration key pools\[0\]\.stagez"),
         ("prompts: {min_words: 2}\n", r"line 1, column 1: The configuration key prompts\.path is missing"),
@@ -161,5 +161,5 @@ def test_a_wrong_value_is_named_by_its_place_in_the_file(text: str, said: str, t
     with pytest.raises(InputError, match=said):
         load_config(tmp_path / "my.yaml")
     (tmp_path / "my.yaml").write_text(yaml.safe_dump(base), encoding="utf-8")
-    with pytest.raises(InputError, match="^images must be at least 1"):  # nothing that the file says
+    with pytest.raises(InputError, match=r"^images must be at least 1"):  # nothing that the file says
         load_config(tmp_path / "my.yaml", ["images=0"])

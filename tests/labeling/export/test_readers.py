@@ -1,4 +1,4 @@
-"""Exports as supervision and Label Studio's own library read them; installed beside, as they fit no common environment."""
+"""Exports as supervision and Label Studio's own library read them, which fit no common environment."""
 
 from __future__ import annotations
 
