@@ -61,7 +61,7 @@ def place_of(text: str, keys: Sequence[str | int]) -> str:
     """
     loader = _Loader(text)
     try:
-        node = loader.get_single_node()
+        node: Any = loader.get_single_node()
     finally:
         loader.dispose()
     mark = node.start_mark
