@@ -89,6 +89,7 @@ class Gazetteer(Peer):
         if dead >= 0:
             self.trainer.idle.zero_()
             self.trainer.idle[:dead] = 1 << 40
+            self.trainer.look()
         self.trainer.advance(x)
 
     def encode(self, x: Tensor) -> object:

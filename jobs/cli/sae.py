@@ -22,6 +22,14 @@ def add_sae(verbs: Any) -> None:
         help="train all sites while the pictures are sampled, with no activations on disk",
     )  # fmt: skip
     train.set_defaults(action=_train, resumes=True)
+    threshold = sae_verbs.add_parser(
+        "threshold", help="give BatchTopK autoencoders whose files have no threshold one, as copies"
+    )
+    configured(threshold)
+    threshold.add_argument("--out", required=True, metavar="FOLDER", help="receives one folder a site; new or empty")
+    threshold.add_argument("--pictures", type=int, default=4, help="pictures it is estimated on (default: 4)")
+    threshold.add_argument("--threshold", type=float, help="use this one instead, for every site")
+    threshold.set_defaults(action=_threshold)
     report = sae_verbs.add_parser("report", help="write a set's tables and page again, and print its metrics")
     report.add_argument("--saes", required=True, metavar="FOLDER", help="a folder with one autoencoder per site")
     report.add_argument("--out", metavar="FOLDER", help="where the tables and the page go (default: the same folder)")
@@ -49,6 +57,19 @@ def _train(arguments: argparse.Namespace) -> int:
     page = os.path.join(saes, "index.html")
     print(f"{len(rows)} autoencoders in {saes}; open {page} in a browser. To label with them: --set saes={saes}")
     print_json(arguments, {"sites": rows, "saes": saes, "report": page})
+    return DONE
+
+
+def _threshold(arguments: argparse.Namespace) -> int:
+    config = configuration(arguments)
+    from gazetteer.jobs.sae.threshold import add_thresholds
+
+    rows = add_thresholds(config, arguments.out, arguments.pictures, arguments.threshold)
+    for row in rows:
+        used = "" if row["l0"] is None else f"  {row['l0']:.2f} features a vector"
+        print(f"{row['site']:<52} threshold {row['threshold']:.4g}{used}")
+    print(f"{len(rows)} autoencoders in {arguments.out}. To label with them: --set saes={arguments.out}")
+    print_json(arguments, {"sites": rows, "saes": arguments.out})
     return DONE
 
 

@@ -86,11 +86,27 @@ class SaeConfig:
     device: str = setting(
         Effect.TRAINING, "To train on, e.g. ``cuda``.", default="cpu", kind=device_kind, last_bits=True
     )
+    workers: Natural = setting(
+        Effect.NOTHING,
+        "Processes that train several sites at once under the ray executor, beside those that sample; 0: one for a "
+        "stream, else as many as there is room for.",
+        default=0,
+    )
+    gpus: NonNegative | None = setting(
+        Effect.NOTHING,
+        "GPUs of each of them, fractions allowed. Left out: one where `sae.device` is ``cuda``, else none.",
+        default=None,
+    )
     tensorboard: bool = setting(
         Effect.NOTHING,
         "Also write the curves for TensorBoard, into ``OUT/tensorboard``; needs the package.",
         default=False,
     )
+
+    def pool(self, threads: int, workers: int) -> PoolConfig:
+        """So many processes that train with `threads` threads each; raises InputError on ``cuda`` with no GPU."""
+        pool = PoolConfig(stages=("train",), workers=workers, cpus=float(max(1, threads)), gpus=self.gpus)
+        return with_devices(pool, {"train": self.device})
 
 
 @settings("attribute")

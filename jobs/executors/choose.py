@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from contextlib import ExitStack
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from typing import Any
 
+from gazetteer.jobs.config.pools import PoolConfig
 from gazetteer.jobs.config.schema import RunConfig
-from gazetteer.jobs.executors.serial import run_serial
-from gazetteer.jobs.executors.task import Done, Job, Task, Worker
+from gazetteer.jobs.executors.serial import Here, run_serial
+from gazetteer.jobs.executors.task import Companion, Done, Job, Task, Worker
 
 
 class Executor(ExitStack):
@@ -17,11 +18,17 @@ class Executor(ExitStack):
 
     Args:
         last_words: told why, when this process has lost its Ray and cannot but end on the spot.
+        beside: what companions take, whose room is kept from the workers.
     """
 
-    def __init__(self, config: RunConfig, last_words: Callable[[str], None] | None = None) -> None:
+    def __init__(
+        self,
+        config: RunConfig,
+        last_words: Callable[[str], None] | None = None,
+        beside: PoolConfig | None = None,
+    ) -> None:
         super().__init__()
-        self.config, self._last_words = config, last_words
+        self.config, self._last_words, self._beside = config, last_words, beside
         self._pools: Any = None
         self._local: tuple[Task, Worker] | None = None
 
@@ -39,12 +46,34 @@ class Executor(ExitStack):
             worker = self._local[1]
             run_serial(replace(task, build=lambda *_: worker), jobs, done)
             return
-        from gazetteer.jobs.executors.ray.executor import ray_pools, run_ray
+        from gazetteer.jobs.executors.ray.executor import run_ray
+
+        run_ray(task, jobs, done, self._ray())
+
+    @contextmanager
+    def companions(self, builds: Sequence[Callable[[], Any]]) -> Iterator[Sequence[Companion]]:
+        """What each of `builds` makes, in a process of its own under Ray; they end with the context.
+
+        Raises:
+            GazetteerError: from one of `builds`; InputError when there is no room for them.
+        """
+        if self.config.executor == "serial":
+            yield [Here(build()) for build in builds]
+            return
+        from gazetteer.jobs.executors.ray.companions import ray_companions
+
+        with ray_companions(self._ray(), builds) as made:
+            yield made
+
+    def _ray(self) -> Any:
+        """The pools on Ray, which starts now if it has not."""
+        from gazetteer.jobs.executors.ray.executor import ray_pools
         from gazetteer.jobs.executors.ray.watch import say
 
         if self._pools is None:
             config = self.config
             words = self._last_words or say
-            pools = ray_pools(config.all_pools, config.threads, config.ray_address, config.limits, words)
+            wanted = (*config.all_pools, *([self._beside] if self._beside else []))
+            pools = ray_pools(wanted, config.threads, config.ray_address, config.limits, words)
             self._pools = self.enter_context(pools)
-        run_ray(task, jobs, done, self._pools)
+        return self._pools

@@ -2,10 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import Any
 
 from gazetteer.jobs.executors.stop import check_stop
 from gazetteer.jobs.executors.task import Done, Job, Task
+
+
+class Here:
+    """A `Companion` in this process: a call is over when it has been sent."""
+
+    def __init__(self, inside: Any) -> None:
+        self.inside = inside
+
+    def send(self, method: str, *given: Any) -> Callable[[], Any]:
+        """As `Companion.send`; what the call raises is raised here."""
+        check_stop()
+        result = getattr(self.inside, method)(*given)
+        return lambda: result
 
 
 def run_serial(task: Task, jobs: Sequence[Job], done: Done) -> None:

@@ -77,4 +77,11 @@ class Task:
         return self.build(stages or self.stages) if self.stages else self.build()
 
 
+class Companion(Protocol):
+    """An object that lives beside the workers and is sent calls, which it carries out one after the other."""
+
+    def send(self, method: str, *given: Any) -> Callable[[], Any]:
+        """Begin a call; what is returned waits for its result, and raises its GazetteerError or that it was lost."""
+
+
 Done = Callable[[Job, Any], None]

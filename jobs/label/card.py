@@ -83,6 +83,10 @@ def card(run: str, tables: Sequence[Table], published: Published) -> str:
         _made(config),
         _limits(summary, config),
     ]
+    notes = (RunFolder(run).manifest() or {}).get("saes_read") or {}
+    if notes:
+        lines = "\n".join(f"- `{slug}`: {note}." for slug, note in notes.items())
+        parts.append(f"## How autoencoders were read\n\n{lines}")
     if published.model:
         parts.append(f"## Autoencoders\n\nThe sparse autoencoders whose features these are: {published.model}.")
     return "\n\n".join([*parts, _MARK]) + "\n"

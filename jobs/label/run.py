@@ -32,6 +32,7 @@ from gazetteer.jobs.label.run_state import RunState
 from gazetteer.labeling.pipeline.config import STAGES
 from gazetteer.labeling.pipeline.sae_check import report
 from gazetteer.labeling.pipeline.stages import Stages
+from gazetteer.sae.model.threshold import reading_notes
 
 log = logging.getLogger(__name__)
 
@@ -47,6 +48,9 @@ class LabelRun:
         self.pictures = picture_digest(fingerprint)
         self.started = time.monotonic()
         self.features = feature_counts(config)
+        self.notes = reading_notes(config.saes, config.generation.sites)
+        for slug, note in self.notes.items():
+            print(f"the SAE of {slug}: {note}", flush=True, file=sys.stderr)
         self.tally = Tally(store, config.images, config.max_failed_fraction)
         self.explained = self.loading_said = False
         self.executor = Executor(config, self._last_words)
@@ -201,6 +205,7 @@ class LabelRun:
             "failing": open_failures(self.store),
             "seconds": {stage: round(spent, 1) for stage, spent in sorted(seconds.items())},
             "wall_seconds": round(time.monotonic() - self.started, 1),
+            "saes_read": self.notes,
             "fingerprint": self.fingerprint,
         }
         self.store.finish(manifest)

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from gazetteer.data.core.errors import InputError
 from gazetteer.data.core.sites import Site
@@ -22,25 +23,50 @@ from gazetteer.jobs.executors.task import Lost
 
 
 class CaptureWorker:
-    """Generates pictures' latents and returns the dense updates of every site."""
+    """Generates pictures' latents and returns the dense updates of every site.
 
-    def __init__(self, model: ModelConfig, generation: GenerationConfig, threads: int) -> None:
+    Pictures go through the model `batch_size` at a time, one by one while ``generation.exact`` is true.
+    """
+
+    def __init__(self, model: ModelConfig, generation: GenerationConfig, threads: int, batch_size: int) -> None:
         use_threads(threads)
         self.generator = Generator(load_pipeline(model), generation)
+        self.batch_size = 1 if generation.exact else batch_size
         self._warned = False
 
     def run(self, items: Sequence[Item]) -> dict[Site, np.ndarray]:
         """float16 [pictures * cells, channels] per site, pictures in the order of `items`."""
-        updates: dict[Site, list[np.ndarray]] = {}
-
-        def on_site(site: Site, x: torch.Tensor, height: int, width: int) -> None:
-            updates.setdefault(site, []).append(x.flatten(0, 1).to(torch.float16).cpu().numpy())
-
         if not self._warned:
             self._warned = any(warn_of_cut(self.generator.pipe, [item.prompt for item in items]))
-        for item in items:
-            self.generator.sample([item.prompt], [item.seed], on_site, decode=False)
-        return {site: np.concatenate(parts) for site, parts in updates.items()}
+        copies = _Copies()
+        for start in range(0, len(items), self.batch_size):
+            batch = items[start : start + self.batch_size]
+            prompts, seeds = [item.prompt for item in batch], [item.seed for item in batch]
+            self.generator.sample(prompts, seeds, copies.take, decode=False)
+        return copies.arrays()
+
+
+class _Copies:
+    """Updates on their way to the host: in float16 and, from a GPU, into pinned memory without waiting for them."""
+
+    def __init__(self) -> None:
+        self._parts: dict[Site, list[Tensor]] = {}
+        self._devices: set[torch.device] = set()
+
+    def take(self, site: Site, x: Tensor, height: int, width: int) -> None:
+        """Begin to copy a site's updates [pictures, cells, channels]."""
+        half = x.flatten(0, 1).to(torch.float16)
+        if half.device.type == "cuda":
+            pinned = torch.empty(half.shape, dtype=half.dtype, pin_memory=True)
+            half = pinned.copy_(half, non_blocking=True)
+            self._devices.add(x.device)
+        self._parts.setdefault(site, []).append(half.cpu())
+
+    def arrays(self) -> dict[Site, np.ndarray]:
+        """Everything taken, by site, once it has arrived."""
+        for device in self._devices:
+            torch.cuda.synchronize(device)
+        return {site: torch.cat(parts).numpy() for site, parts in self._parts.items()}
 
 
 def concatenate(parts: Sequence[dict[Site, np.ndarray]]) -> dict[Site, np.ndarray]:

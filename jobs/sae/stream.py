@@ -1,37 +1,43 @@
-"""Train all sites from one stream of pictures: workers sample, this process trains, nothing else is kept."""
+"""Train all sites from one stream of pictures: workers sample, others train beside them, nothing else is kept."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections import deque
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
-import torch
-from torch import Tensor
 
 from gazetteer.data.core.digests import digest_json
+from gazetteer.data.core.errors import GazetteerError
 from gazetteer.data.core.sites import Site
-from gazetteer.data.core.threads import use_threads
 from gazetteer.data.inputs.activation_dataset import heldout_images
 from gazetteer.data.inputs.prompts import Item
 from gazetteer.jobs.config.schema import RunConfig, SaeConfig
 from gazetteer.jobs.executors.choose import Executor
 from gazetteer.jobs.executors.sources import Source, checking
-from gazetteer.jobs.executors.task import Job, Task
+from gazetteer.jobs.executors.task import Companion, Job, Task
 from gazetteer.jobs.label.progress import Progress
 from gazetteer.jobs.sae.capture import CaptureWorker, cannot_lose, concatenate, model_digest
-from gazetteer.sae.training.stream_train import StreamPlan, StreamTrainer, finished_stream
-from gazetteer.sae.training.tensorboard import TensorBoardWriter
+from gazetteer.jobs.sae.trainers import Failures, SiteTrainers, groups
+from gazetteer.sae.training.stream_train import StreamPlan, finished_stream, require_current
+
+AHEAD = 2
+"""Shards that a process which trains may have before it: one it works on, one on its way."""
 
 
 def train_from_stream(
     config: RunConfig, sae: SaeConfig, items: Sequence[Item], out: Path, executor: Executor, model: tuple[Source, ...]
-) -> None:
-    """Train the autoencoders of every site into ``OUT/saes``; resumes at the last state of the training.
+) -> Failures:
+    """Train the autoencoders of every site into ``OUT/saes``; resumes each at the last state of its training.
 
     Pictures are taken in the order of their ids, which hash prompt and seed: prompts that stand together in a file
     are far apart in the stream. The same pictures are held out as when activations go to disk.
+
+    Returns:
+        why sites could not be trained; the others are finished.
 
     Raises:
         InputError, GazetteerError: as `gazetteer.sae.training.stream_train`.
@@ -40,32 +46,114 @@ def train_from_stream(
     heldout = heldout_images([item.image_id for item in ordered])
     train = [item for item in ordered if item.image_id not in heldout]
     digest = digest_json([item.image_id for item in train])
-    plan = StreamPlan(config.generation.sites, len(train), digest, sae.train, sae.buffer)
-    if finished_stream(plan, out / "saes") is not None:
-        return
-    if sae.device == "cpu":
-        use_threads(config.threads)
-    writer = TensorBoardWriter(out / "tensorboard") if sae.tensorboard else None
-    trainer = StreamTrainer(plan, out / "saes", sae.device, writer.add if writer else None)
-    capture = checking(partial(CaptureWorker, config.model, config.generation, config.threads), model)
-    task = Task(capture, concatenate, cannot_lose)
-    with Progress("stream", len(train), trainer.pictures) as progress:
+    require_current(out / "saes")
+    plans = [StreamPlan(site, len(train), digest, sae.train, sae.buffer) for site in config.generation.sites]
+    todo = [plan for plan in plans if finished_stream(plan, out / "saes") is None]
+    if not todo:
+        return {}
+    builds = [partial(SiteTrainers, group, out, sae, config.threads) for group in groups(todo, max(1, sae.workers))]
+    with executor.companions(builds) as companions:
+        stream = _Stream([plan.site for plan in todo], companions)
+        task = Task(_capture(config, model), concatenate, cannot_lose)
+        with Progress("stream", len(train), stream.pictures) as progress:
 
-        def feed(parts: Sequence[Item], take: Callable[[dict[Site, Tensor]], None]) -> None:
-            starts = range(0, len(parts), config.shard_size)
-            jobs = [Job(f"{start:09d}", tuple(parts[start : start + config.shard_size])) for start in starts]
-            executor.run(task, jobs, _InOrder(jobs, take, progress).done)
+            def feed(parts: Sequence[Item], take: Callable[[Mapping[Site, np.ndarray]], None]) -> None:
+                starts = range(0, len(parts), config.shard_size)
+                jobs = [Job(f"{start:09d}", tuple(parts[start : start + config.shard_size])) for start in starts]
+                executor.run(task, jobs, _InOrder(jobs, take, progress).done)
 
-        if trainer.wanted is None:
-            # One shard tells how many cells a picture has, and so how many pictures the steps need.
-            feed(train[: config.shard_size], trainer.add)
-        feed(train[trainer.pictures : trainer.wanted], trainer.add)
-        trainer.drain()
-        progress.total = trainer.pictures + len(heldout)
-        feed([item for item in ordered if item.image_id in heldout], trainer.measure)
-    trainer.publish({"model_digest": model_digest(config, model)}, torch.float16)
-    if writer:
-        writer.close()
+            if stream.wanted is None:
+                # One shard tells how many cells a picture has, and so how many pictures the steps need.
+                feed(train[: config.shard_size], stream.take)
+                stream.settle()
+            feed(train[stream.pictures : stream.wanted], stream.take)
+            stream.ask("drain")
+            progress.total = stream.pictures + len(heldout)
+            feed([item for item in ordered if item.image_id in heldout], stream.measure)
+        stream.ask("publish", {"model_digest": model_digest(config, model)})
+    return stream.failures
+
+
+def _capture(config: RunConfig, model: tuple[Source, ...]) -> Callable[..., Any]:
+    """What builds the workers that sample."""
+    build = partial(CaptureWorker, config.model, config.generation, config.threads, config.batch_size)
+    return checking(build, model)
+
+
+class _Stream:
+    """The processes that train, seen from the one that feeds them.
+
+    Attributes:
+        pictures: how many those that have least have taken in, or are about to.
+        wanted: how many the sites need that need most; None while a site does not know.
+        failures: of the sites that ended before their time; those of a process that was lost among them.
+    """
+
+    def __init__(self, sites: Sequence[Site], companions: Sequence[Companion]) -> None:
+        self.companions = list(companions)
+        self.failures: Failures = {}
+        self._sites = {id(one): group for one, group in zip(companions, groups(sites, len(companions)), strict=True)}
+        self._under_way: dict[int, deque[Callable[[], Any]]] = {id(one): deque() for one in companions}
+        self._standing: dict[int, tuple[int, int | None]] = {}
+        self.ask("standing")
+        self.pictures = min(pictures for pictures, _ in self._standing.values())
+
+    @property
+    def wanted(self) -> int | None:
+        known = [wanted for _, wanted in self._standing.values()]
+        return None if None in known else max(wanted for wanted in known if wanted is not None)
+
+    def take(self, shard: Mapping[Site, np.ndarray]) -> None:
+        """Train on the next pictures, [pictures, cells, d] a site."""
+        self._hand_out("take", shard, self.pictures)
+        self.pictures += len(next(iter(shard.values())))
+
+    def measure(self, shard: Mapping[Site, np.ndarray]) -> None:
+        """Count held-out pictures in."""
+        self._hand_out("measure", shard)
+
+    def _hand_out(self, method: str, shard: Mapping[Site, np.ndarray], *given: Any) -> None:
+        for one in list(self.companions):
+            while one in self.companions and len(self._under_way[id(one)]) >= AHEAD:
+                self._answered(one)
+            if one in self.companions:
+                mine = {site: shard[site] for site in self._sites[id(one)]}
+                self._send(one, method, mine, *given)
+
+    def ask(self, method: str, *given: Any) -> None:
+        """Let every process do this and wait until all have."""
+        for one in list(self.companions):
+            self._send(one, method, *given)
+        self.settle()
+
+    def settle(self) -> None:
+        """Wait until nothing is under way."""
+        for one in list(self.companions):
+            while one in self.companions and self._under_way[id(one)]:
+                self._answered(one)
+
+    def _send(self, one: Companion, method: str, *given: Any) -> None:
+        self._under_way[id(one)].append(one.send(method, *given))
+
+    def _answered(self, one: Companion) -> None:
+        """Wait for the oldest call of a process; one that is lost takes its sites along and no others."""
+        try:
+            pictures, wanted, failures = self._under_way[id(one)].popleft()()
+        except GazetteerError as error:
+            self._drop(one, {site.slug: error for site in self._sites[id(one)]})
+        else:
+            self.failures |= failures
+            self._standing[id(one)] = pictures, wanted
+            if len(failures) == len(self._sites[id(one)]):
+                self._drop(one, failures)
+        if not self.companions:
+            raise next(iter(self.failures.values()))
+
+    def _drop(self, one: Companion, failures: Failures) -> None:
+        self.failures |= {slug: error for slug, error in failures.items() if slug not in self.failures}
+        self.companions.remove(one)
+        self._standing.pop(id(one), None)
+        self._under_way[id(one)].clear()
 
 
 class _InOrder:
@@ -74,7 +162,9 @@ class _InOrder:
     What comes too early is held: at most what the other workers finish while one shard takes its time.
     """
 
-    def __init__(self, jobs: Sequence[Job], take: Callable[[dict[Site, Tensor]], None], progress: Progress) -> None:
+    def __init__(
+        self, jobs: Sequence[Job], take: Callable[[Mapping[Site, np.ndarray]], None], progress: Progress
+    ) -> None:
         self.waiting = [job.id for job in reversed(jobs)]
         self.early: dict[str, tuple[Job, dict[Site, np.ndarray]]] = {}
         self.take, self.progress = take, progress
@@ -85,9 +175,5 @@ class _InOrder:
         while self.waiting and self.waiting[-1] in self.early:
             ready, arrays = self.early.pop(self.waiting.pop())
             count = len(ready.items)
-            tables = {
-                site: torch.from_numpy(array).reshape(count, -1, array.shape[1]) for site, array in arrays.items()
-            }
-            for number in range(count):
-                self.take({site: table[number] for site, table in tables.items()})
+            self.take({site: array.reshape(count, -1, array.shape[1]) for site, array in arrays.items()})
             self.progress.add(count)

@@ -18,7 +18,7 @@ import numpy as np
 import torch
 
 from gazetteer.data.core.atomic import write_errors
-from gazetteer.data.core.errors import InputError
+from gazetteer.data.core.errors import GazetteerError, InputError
 from gazetteer.data.core.sites import SITE_COLUMNS, Site
 from gazetteer.data.core.threads import use_threads
 from gazetteer.data.inputs.activation_dataset import ActivationDataset
@@ -32,12 +32,13 @@ from gazetteer.jobs.config.fingerprint import fingerprint_of, picture_digest
 from gazetteer.jobs.config.schema import RunConfig, SaeConfig
 from gazetteer.jobs.executors.choose import Executor
 from gazetteer.jobs.executors.sources import Source, checking, sources
-from gazetteer.jobs.executors.task import Job, Task
+from gazetteer.jobs.executors.task import Job, Lost, Task
 from gazetteer.jobs.label.progress import Progress
 from gazetteer.jobs.label.shards import make_items
 from gazetteer.jobs.sae.capture import CaptureWorker, cannot_lose, concatenate, model_digest
 from gazetteer.jobs.sae.recover import recover_losses
 from gazetteer.jobs.sae.stream import train_from_stream
+from gazetteer.jobs.sae.trainers import Failures, failed
 from gazetteer.labeling.pipeline.checks import check_devices
 from gazetteer.sae.report.report import write_report
 from gazetteer.sae.training.tensorboard import TensorBoardWriter
@@ -75,9 +76,13 @@ def train_site_saes(config: RunConfig, out: str | Path) -> list[dict[str, Any]]:
     train = train_from_stream if config.sae.stream else _from_disk
     with write_errors(str(out)):
         make_folder(out)
-    with run_lock(LocalFiles(out)) as still_mine, Executor(config) as executor:
-        train(config, config.sae, items, out, executor, model)
+    companions = min(max(1, config.sae.workers), len(config.generation.sites))
+    beside = config.sae.pool(config.threads, companions) if config.sae.stream else None
+    with run_lock(LocalFiles(out)) as still_mine, Executor(config, beside=beside) as executor:
+        failures = train(config, config.sae, items, out, executor, model)
         still_mine()
+        if failures:
+            raise failed(failures, len(config.generation.sites))
         recover_losses(config, config.sae, items, out, executor, model)
         rows = write_report(out / "saes").to_pylist()
     slugs = {site.slug for site in config.generation.sites}
@@ -87,14 +92,19 @@ def train_site_saes(config: RunConfig, out: str | Path) -> list[dict[str, Any]]:
 
 def _from_disk(
     config: RunConfig, sae: SaeConfig, items: list[Item], out: Path, executor: Executor, model: tuple[Source, ...]
-) -> None:
-    """Capture what is missing in ``OUT/activations``, then train what is not trained."""
+) -> Failures:
+    """Capture what is missing in ``OUT/activations``, then train what is not trained, several sites at once on Ray.
+
+    Returns:
+        why sites could not be trained; the others are finished.
+    """
     sites = config.generation.sites
     root = out / "activations"
     writer = ActivationWriter(root, sites)
     shards = [Job(s.id, s.items) for s in shards_of(items, config.shard_size) if not writer.finished(s.id)]
     done = len(items) - sum(len(job.items) for job in shards)
-    capture = checking(partial(CaptureWorker, config.model, config.generation, config.threads), model)
+    build = partial(CaptureWorker, config.model, config.generation, config.threads, config.batch_size)
+    capture = checking(build, model)
     with Progress("capture", len(items), done) as progress:
 
         def keep(job: Job, activations: dict[Site, np.ndarray]) -> None:
@@ -103,7 +113,22 @@ def _from_disk(
 
         executor.run(Task(capture, concatenate, cannot_lose), shards, keep)
     train = partial(TrainWorker, str(out), sae, config.threads, model_digest(config, model))
-    executor.run(Task(train, _join, cannot_lose), [Job(s.slug, (s,)) for s in sites], _say)
+    failures: Failures = {}
+
+    def trained(job: Job, rows: list[Trained]) -> None:
+        for row in rows:
+            if isinstance(row, GazetteerError):
+                failures[job.id] = row
+            else:
+                print(json.dumps(row), file=sys.stderr, flush=True)
+
+    pool = sae.pool(config.threads, min(sae.workers, len(sites)))
+    executor.run(Task(train, _join, _lost, pool=pool), [Job(s.slug, (s,)) for s in sites], trained)
+    return failures
+
+
+Trained = dict[str, Any] | GazetteerError
+"""A site's name and held-out metrics, or why it could not be trained."""
 
 
 @dataclass
@@ -115,10 +140,16 @@ class TrainWorker:
     threads: int
     model: str
 
-    def run(self, items: Sequence[Site]) -> list[dict[str, Any]]:
-        """Train the sites given; returns their held-out metrics."""
+    def run(self, items: Sequence[Site]) -> list[Trained]:
+        """Train the sites given; what fails at one is its result."""
         use_threads(self.threads)
-        return [self._train(site) for site in items]
+        return [self._outcome(site) for site in items]
+
+    def _outcome(self, site: Site) -> Trained:
+        try:
+            return self._train(site)
+        except GazetteerError as error:
+            return error
 
     def _train(self, site: Site) -> dict[str, Any]:
         activations, out = Path(self.out) / "activations", Path(self.out)
@@ -143,9 +174,10 @@ class TrainWorker:
         return {"site": site.slug, **result.metrics.as_dict()}
 
 
-def _say(_: Job, rows: list[dict[str, Any]]) -> None:
-    print(json.dumps(rows[0]), file=sys.stderr, flush=True)
+def _lost(site: Site, lost: Lost) -> list[Trained]:
+    said = f"Training the SAE at {site.slug} took its process down {lost.attempts} times ({lost.error}: {lost.message})"
+    return [GazetteerError(f"{said}; run the same command again: it resumes.")]
 
 
-def _join(parts: Any) -> list[dict[str, Any]]:
+def _join(parts: Any) -> list[Trained]:
     return [row for part in parts for row in part]

@@ -89,6 +89,8 @@ class Stages:
         self.saes = load_site_saes(
             self.config.saes, sites, self.config.model.device, signal=self.config.sae_check.signal
         )
+        moments = self.generator.moments
+        self.saes = {site: sae.at(moments[site].timestep) for site, sae in self.saes.items()}
         where = places(self.config.saes, sites)
         for site, sae in self.saes.items():
             expect_width(sae, width_of(pipe, site.block), site, where[site])

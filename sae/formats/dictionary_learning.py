@@ -38,7 +38,7 @@ def _stated(weights: Path) -> dict[str, Any]:
     if name in ("BatchTopKSAE", "MatryoshkaBatchTopKSAE"):
         # The only number of the weights that changes the formula.
         if float(state_dict(unpickled(weights), weights)["threshold"]) < 0:
-            formula = "topk"
+            formula, more["lacks_threshold"] = "topk", True
         more["trained_as"] = f"batch_topk of {k}"
     k = k if formula == "topk" else at_most(n)
     return described(d, n, k, stated, activation=formula, **more)

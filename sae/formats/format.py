@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -40,7 +41,9 @@ class Format:
             InputError: it is broken, or states something that cannot be computed here.
         """
         weights = self._weights(place)
-        config = {"layout": self.name, "normalisation": "none", "site": None, "metrics": None, **self.stated(weights)}
+        with self._understood(weights):
+            stated = self.stated(weights)
+        config = {"layout": self.name, "normalisation": "none", "site": None, "metrics": None, **stated}
         if not all(type(config[name]) is int for name in ("d", "n", "k")):
             raise InputError(f"{place} must give the width, the number of features and k as whole numbers.")
         return config
@@ -52,12 +55,22 @@ class Format:
             InputError: the weights are damaged or incomplete.
         """
         path = self._weights(place)
-        try:
+        with self._understood(path):
             return self.parts(path, config).tensors()
+
+    @contextmanager
+    def _understood(self, path: Path) -> Iterator[None]:
+        """InputError for what a reader stumbles over in a file that is damaged or not what it seems to be."""
+        try:
+            yield
+        except InputError:
+            raise
         except KeyError as error:
             raise InputError(f"{path} has no {error}; it is not a complete {self.name} autoencoder.") from error
         except (RuntimeError, AttributeError, IndexError) as error:
             raise InputError(f"{path} holds tensors whose shapes do not fit each other.") from error
+        except (TypeError, ValueError) as error:
+            raise InputError(f"{path} is not what a {self.name} autoencoder looks like: {error}.") from error
 
     def _weights(self, place: Path) -> Path:
         path = self.find(place)

@@ -5,7 +5,8 @@ z_i = a_i where a_i > θ_i (and only the k largest, where there is a k), a = W_e
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 
 import torch
 from torch import Tensor
@@ -25,6 +26,8 @@ class Parts:
         bias: [d], b, subtracted before encoding and added after decoding.
         latent_bias: [n], c.
         threshold: [n] or scalar, θ >= 0; None where every positive activation counts.
+        output_bias: [d_out], what a transcoder adds to what it writes; its decoder is [n, d_out] and its b nothing.
+        more: other tensors, by the names of `SparseAutoencoder`.
     """
 
     encoder: Tensor
@@ -32,6 +35,12 @@ class Parts:
     bias: Tensor
     latent_bias: Tensor
     threshold: Tensor | None = None
+    output_bias: Tensor | None = None
+    more: Mapping[str, Tensor] = field(default_factory=dict)
+
+    def of_transcoder(self) -> Parts:
+        """Of one whose b belongs to what it writes, and that subtracts nothing from what it reads."""
+        return replace(self, bias=self.encoder.new_zeros(self.encoder.shape[1]), output_bias=self.bias)
 
     def without_input_bias(self) -> Parts:
         """Of one that does not subtract b: W x + c = W (x − b) + (c + W b)."""
@@ -60,6 +69,9 @@ class Parts:
         tensors = {"encoder": self.encoder, "decoder": self.decoder, "bias": self.bias, "latent_bias": self.latent_bias}
         if self.threshold is not None:
             tensors["threshold"] = self.threshold
+        if self.output_bias is not None:
+            tensors["output_bias"] = self.output_bias
+        tensors |= self.more
         if not bool(self.latent_bias.any()):
             del tensors["latent_bias"]
         return {name: value.contiguous() for name, value in tensors.items()}

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from gazetteer.sae.formats.dictionary_learning import DICTIONARY_LEARNING
+from gazetteer.sae.formats.diffract import DIFFRACT
 from gazetteer.sae.formats.format import Format
 from gazetteer.sae.formats.overcomplete import OVERCOMPLETE
 from gazetteer.sae.formats.prisma import PRISMA
@@ -13,7 +14,7 @@ from gazetteer.sae.formats.saev import SAEV
 from gazetteer.sae.formats.sparsify import SPARSIFY
 from gazetteer.sae.formats.unbox import UNBOX
 
-FORMATS = (UNBOX, SPARSIFY, SAE_LENS, DICTIONARY_LEARNING, SAEV, PRISMA, OVERCOMPLETE)
+FORMATS = (UNBOX, SPARSIFY, SAE_LENS, DICTIONARY_LEARNING, SAEV, PRISMA, OVERCOMPLETE, DIFFRACT)
 
 
 def recognise(place: Path) -> Format | None:

@@ -31,9 +31,14 @@ def read_json(path: Path) -> dict[str, Any]:
 def read_safetensors(path: Path) -> dict[str, Tensor]:
     """The tensors of a safetensors file; raises InputError when it is damaged."""
     try:
-        return load_tensors(path.read_bytes())
-    except SafetensorError as error:
+        return in_float32(load_tensors(path.read_bytes()))
+    except (SafetensorError, KeyError) as error:  # KeyError: of a type that torch does not know
         raise InputError(f"{path} is not a readable safetensors file; it is damaged.") from error
+
+
+def in_float32(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Numbers of other precisions, 8-bit ones too, as float32: what is stored is what is computed with."""
+    return {name: value.float() if value.is_floating_point() else value for name, value in tensors.items()}
 
 
 class Empty:
@@ -71,4 +76,4 @@ def state_dict(content: Any, path: Path, *keys: str) -> Mapping[str, Tensor]:
         content = content.get(key, content) if isinstance(content, dict) else content
     if not isinstance(content, dict) or not content or not all(isinstance(value, Tensor) for value in content.values()):
         raise InputError(f"{path} does not hold a state dict of tensors.")
-    return content
+    return in_float32(content)

@@ -12,7 +12,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from gazetteer.data.core.errors import InputError
@@ -49,7 +48,8 @@ def _stated(weights: Path) -> dict[str, Any]:
     more: dict[str, Any] = {"activation": formula, "normalise": NORMALISED.get(normalise, "none")}
     if architecture.endswith("transcoder"):
         more["transcoder"] = True
-        expect_none([f"d_out={stated.get('d_out')}"] if stated.get("d_out") != stated.get("d_in") else [], path)
+        if stated.get("d_out") not in (None, stated.get("d_in")):
+            more["d_out"] = stated["d_out"]
     if formula != "topk":
         k = at_most(n) if isinstance(n, int) else n
     hook = stated.get("hook_name") or (stated.get("metadata") or {}).get("hook_name")
@@ -65,7 +65,7 @@ def _parts(weights: Path, config: Mapping[str, Any]) -> Parts:
     stored, stated = read_safetensors(weights), config["original"]
     parts = _formula(stored, config["architecture"])
     if config.get("transcoder"):
-        return replace(parts, bias=torch.zeros_like(parts.bias))
+        return parts.of_transcoder()
     if not stated.get("apply_b_dec_to_input", True):
         parts = parts.without_input_bias()
     if stated.get("rescale_acts_by_decoder_norm"):

@@ -8,11 +8,8 @@ ones as a TopK of their k for every vector, for they store no threshold. So does
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
-
-import torch
 
 from gazetteer.sae.formats.format import Format, described, hook_block, pair
 from gazetteer.sae.formats.parts import Parts, expect_none
@@ -30,11 +27,13 @@ def _stated(weights: Path) -> dict[str, Any]:
     n = stated.get("num_latents") or (stated.get("expansion_factor", 0) * d if isinstance(d, int) else None)
     theirs = any(key in stated for key in OF_SAEURON)
     trained = next((key for key in OF_SAEURON if stated.get(key)), None)
-    more: dict[str, Any] = {"trained_as": trained} if trained else {}
+    more: dict[str, Any] = {"trained_as": trained, "lacks_threshold": True} if trained else {}
     if stated.get("input_unit_norm"):
         more["normalise"] = "layer_norm"  # what that key does in SAeUron's code
     if stated.get("transcode"):
         more["transcoder"] = True
+        if stated.get("skip_connection"):
+            more["differs"] = "what its skip connection adds to what it writes is left out"
     elif stated.get("skip_connection"):
         expect_none(["skip_connection without transcode"], path)
     # Both projects name the folder after the module that it was trained at.
@@ -45,10 +44,8 @@ def _stated(weights: Path) -> dict[str, Any]:
 
 def _parts(weights: Path, config: Mapping[str, Any]) -> Parts:
     stored = read_safetensors(weights)
-    bias = stored["b_dec"]
-    parts = Parts(stored["encoder.weight"], stored["W_dec"], bias, stored["encoder.bias"])
-    # A transcoder's b belongs to what it writes; nothing is subtracted from what it reads.
-    return replace(parts, bias=torch.zeros_like(bias)) if config.get("transcoder") else parts
+    parts = Parts(stored["encoder.weight"], stored["W_dec"], stored["b_dec"], stored["encoder.bias"])
+    return parts.of_transcoder() if config.get("transcoder") else parts
 
 
 SPARSIFY = Format("sparsify", pair("cfg.json", "sae.safetensors"), _stated, _parts)

@@ -41,11 +41,10 @@ def auxk_gradients(
     encoder, decoder = sae.encoder[dead], sae.decoder[dead]
     by_encoder, by_decoder = torch.zeros_like(encoder), torch.zeros_like(decoder)
     by_preactivation = encoder.new_zeros(len(dead))
-    # A variance from sums would cancel where the mean is large; this one costs a pass.
-    spread = float(mean_square(error, error.mean(dim=0)))
-    if not spread > 0.0:
-        return error.new_zeros(()), by_encoder, by_decoder, torch.zeros_like(sae.bias)
-    scale = -2.0 / (error.numel() * spread)
+    # A variance from sums would cancel where the mean is large; this one costs a pass. It stays on the device.
+    spread = mean_square(error, error.mean(dim=0))
+    share = torch.where(spread > 0, 1.0 / (error.numel() * spread), 0.0)
+    scale = -2.0 * share
     form = _sparse if len(dead) >= SPARSE_FROM * k_aux else _dense
     squares = []
     for start in range(0, len(error), ROWS):
@@ -56,11 +55,11 @@ def auxk_gradients(
         for total, part in zip((by_encoder, by_decoder, by_preactivation), parts, strict=True):
             total += part
     by_bias = torch.mv(encoder.T, by_preactivation).neg_()
-    return torch.stack(squares).sum() / (error.numel() * spread), by_encoder, by_decoder, by_bias
+    return torch.stack(squares).sum() * share, by_encoder, by_decoder, by_bias
 
 
 def _dense(
-    preactivations: Tensor, k_aux: int, centred: Tensor, error: Tensor, encoder: Tensor, decoder: Tensor, scale: float
+    preactivations: Tensor, k_aux: int, centred: Tensor, error: Tensor, encoder: Tensor, decoder: Tensor, scale: Tensor
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """e − ê [batch, d], the gradients by the dead encoder and decoder rows, and by the preactivations summed [dead]."""
     activations = _keep_largest(preactivations, k_aux).relu_()
@@ -71,7 +70,7 @@ def _dense(
 
 
 def _sparse(
-    preactivations: Tensor, k_aux: int, centred: Tensor, error: Tensor, encoder: Tensor, decoder: Tensor, scale: float
+    preactivations: Tensor, k_aux: int, centred: Tensor, error: Tensor, encoder: Tensor, decoder: Tensor, scale: Tensor
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """As `_dense`, over the pairs in use."""
     largest = preactivations.topk(k_aux, dim=1, sorted=False)

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from gazetteer.sae.kernels.sparse import Pairs
 from gazetteer.sae.model.autoencoder import Codes, SparseAutoencoder, stacked, top_codes
-from gazetteer.sae.model.chunks import ROWS
+from gazetteer.sae.model.chunks import CACHED, ROWS
 
 # bfloat16 keeps 8 significant bits: rounding to nearest is off by at most this share.
 ROUNDING = 2.0**-8
@@ -35,24 +35,48 @@ def candidate_codes(sae: SparseAutoencoder, centred: Tensor) -> Codes:
     Where bfloat16 products gain nothing (float64, no native support, GPUs, whose sums may be kept in bfloat16 too)
     or cannot help (a latent bias, a small dictionary) this is the plain product and selection.
     """
-    slots = sae.config.slots
-    proposed = 2 * slots + 12
-    helps = proposed < sae.config.n and sae.latent_bias is None
+    first, second = _proposals(sae.config.slots)
+    helps = first < sae.config.n and sae.latent_bias is None
     if not helps or centred.dtype != torch.float32 or not _is_fast(centred.device):
         return plain_codes(sae, centred)[0]
     coarse_w = sae.encoder.bfloat16()
     w_norm, w_error = _norms(sae.encoder, coarse_w)
     bounds = w_norm.max(), w_error.max()
-    parts = [_of_rows(sae, rows, coarse_w, bounds, slots, proposed) for rows in centred.split(ROWS)]
+    parts = []
+    for rows in centred.split(ROWS):
+        coarse_x = rows.bfloat16()
+        scores, slack = coarse_x @ coarse_w.T, _slack(rows, coarse_x, *bounds)
+        codes, open_rows = _of_proposed(sae, rows, scores, slack, first)
+        if len(open_rows) > 0 and second < sae.config.n:
+            again, still = _of_proposed(sae, rows[open_rows], scores[open_rows], slack[open_rows], second)
+            codes, open_rows = _replaced(codes, open_rows, again), open_rows[still]
+        if len(open_rows) > 0:
+            codes = _replaced(codes, open_rows, plain_codes(sae, rows[open_rows])[0])
+        parts.append(codes)
     return stacked(parts)
 
 
-def _of_rows(
-    sae: SparseAutoencoder, centred: Tensor, coarse_w: Tensor, bounds: tuple[Tensor, Tensor], slots: int, proposed: int
-) -> Codes:
-    """`candidate_codes` of some rows [rows, d]; `bounds`: the largest norms in W_enc and of its rounding error."""
-    coarse_x = centred.bfloat16()
-    coarse = (coarse_x @ coarse_w.T).topk(proposed, dim=1)
+def _proposals(slots: int) -> tuple[int, int]:
+    """How many features the coarse ranking proposes for a vector, and for one that those did not settle.
+
+    Few settle nearly every vector, and the rest cost little when asked again: together the fewest scores.
+    """
+    return slots + 10, 4 * slots + 32
+
+
+def _of_proposed(
+    sae: SparseAutoencoder, centred: Tensor, scores: Tensor, slack: Tensor, proposed: int
+) -> tuple[Codes, Tensor]:
+    """The codes of x − b [rows, d] among the leaders of the coarse `scores` [rows, n].
+
+    Args:
+        slack: [rows], of `_slack`.
+
+    Returns:
+        the codes, and the rows [open] int64 of which a feature that was not proposed may belong to them.
+    """
+    slots = sae.config.slots
+    coarse = scores.topk(proposed, dim=1)
     # Ascending features, so that the stable sort below leaves equal values in ascending feature order.
     indices = coarse.indices.sort(dim=1).values
     values, order = _scores(sae.encoder, indices, centred).sort(dim=1, descending=True, stable=True)
@@ -61,13 +85,14 @@ def _of_rows(
 
     weakest = coarse.values[:, -1].float()
     weakest += ROUNDING * weakest.abs()  # the coarse score itself was rounded to bfloat16
-    others = weakest + _slack(centred, coarse_x, *bounds)  # no feature left out scores more
+    others = weakest + slack  # no feature left out scores more
     certain = (values[:, -1] > others) | (others < 0)
-    rows = (~certain).nonzero().squeeze(1)
-    if len(rows) == 0:
-        return codes
-    again, _ = plain_codes(sae, centred[rows])
-    return Codes(codes.values.index_copy(0, rows, again.values), codes.indices.index_copy(0, rows, again.indices))
+    return codes, (~certain).nonzero().squeeze(1)
+
+
+def _replaced(codes: Codes, rows: Tensor, others: Codes) -> Codes:
+    """`codes` with those of some rows [rows] int64 replaced."""
+    return Codes(codes.values.index_copy(0, rows, others.values), codes.indices.index_copy(0, rows, others.indices))
 
 
 @torch.no_grad()
@@ -89,7 +114,7 @@ def plain_codes(sae: SparseAutoencoder, centred: Tensor, columns: Tensor | None 
         products = rows @ sae.encoder.T
         if sae.latent_bias is not None:
             products += sae.latent_bias
-        parts.append(top_codes(products, sae.config.slots))
+        parts.append(top_codes(products, sae.config.slots, settle=products.device.type == "cpu"))
         target.copy_(products[:, columns])
     return stacked(parts), wanted
 
@@ -107,7 +132,7 @@ def _slack(x: Tensor, coarse_x: Tensor, w_norm: Tensor, w_error: Tensor) -> Tens
 
 def _norms(exact: Tensor, coarse: Tensor) -> tuple[Tensor, Tensor]:
     """The norm of every row of `exact` [rows, d], and of what `coarse` is off by; a few rows at a time."""
-    pairs = zip(exact.split(ROWS), coarse.split(ROWS), strict=True)
+    pairs = zip(exact.split(CACHED), coarse.split(CACHED), strict=True)
     norms = [(torch.linalg.vector_norm(a, dim=1), torch.linalg.vector_norm(a - b, dim=1)) for a, b in pairs]
     return torch.cat([norm for norm, _ in norms]), torch.cat([error for _, error in norms])
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -14,6 +15,7 @@ from gazetteer.data.core.errors import InputError
 from gazetteer.sae.model.chunks import ROWS
 from gazetteer.sae.model.files import Stored, read_folder, write_folder
 from gazetteer.sae.model.shape import SAEConfig
+from gazetteer.sae.model.timing import TimeModulation
 
 
 class Codes(NamedTuple):
@@ -36,13 +38,17 @@ class SparseAutoencoder(nn.Module):
 
     Parameters:
         encoder: [n, d], rows of W_enc.
-        decoder: [n, d], rows are the concept vectors f_i (columns of W_dec), of unit norm after training.
+        decoder: [n, d] (d_out of a transcoder), rows are the concept vectors f_i (columns of W_dec), of unit norm after
+            training.
         bias: [d], b.
         latent_bias: [n], added before the TopK, or None.
+        output_bias: [d_out], what a transcoder adds instead of b, or None.
+        time: what makes scale and latent bias of the timestep (`at`), or None.
 
     Buffers:
         threshold: activations up to it do not count when encoding: scalar under BatchTopK, [n] under JumpReLU; None
             otherwise.
+        scale: [d], what each channel is multiplied with before encoding, or None.
 
     Attributes:
         signal: what it reads of a block, ``update`` (output minus input) or ``output``; None where nobody said. It is
@@ -50,7 +56,9 @@ class SparseAutoencoder(nn.Module):
     """
 
     latent_bias: nn.Parameter | None
+    output_bias: nn.Parameter | None
     threshold: Tensor | None
+    scale: Tensor | None
 
     def __init__(self, config: SAEConfig, device: torch.device | str = "cpu", dtype: torch.dtype = torch.float32):
         """Zero bias; encoder and decoder are uninitialised until `initialise` or a checkpoint fills them."""
@@ -58,10 +66,14 @@ class SparseAutoencoder(nn.Module):
         self.config = config
         self.signal: str | None = "update"
         self.encoder = nn.Parameter(torch.empty(config.n, config.d, device=device, dtype=dtype))
-        self.decoder = nn.Parameter(torch.empty(config.n, config.d, device=device, dtype=dtype))
+        self.decoder = nn.Parameter(torch.empty(config.n, config.writes, device=device, dtype=dtype))
         self.bias = nn.Parameter(torch.zeros(config.d, device=device, dtype=dtype))
         bias = nn.Parameter(torch.zeros(config.n, device=device, dtype=dtype)) if config.latent_bias else None
         self.register_parameter("latent_bias", bias)
+        written = nn.Parameter(torch.zeros(config.writes, device=device, dtype=dtype)) if config.output_bias else None
+        self.register_parameter("output_bias", written)
+        self.register_buffer("scale", torch.ones(config.d, device=device, dtype=dtype) if config.scaled else None)
+        self.time = TimeModulation(config.time_dim, config.d, device, dtype) if config.time_dim else None
         sizes = config.thresholds
         self.register_buffer("threshold", None if sizes is None else torch.zeros(sizes, device=device, dtype=dtype))
 
@@ -107,6 +119,22 @@ class SparseAutoencoder(nn.Module):
             self.bias.copy_(bias)
         return self
 
+    @torch.no_grad()
+    def at(self, timestep: float) -> SparseAutoencoder:
+        """What a time-conditioned autoencoder is at one timestep of the sampler; others are themselves.
+
+        W (x ⊙ s + h) + c: s becomes `scale`, and W h joins the latent bias. Encoder and decoder are shared.
+        """
+        if self.time is None:
+            return self
+        scale, shift = self.time.at(timestep / self.config.time_scale)
+        bound = SparseAutoencoder(replace(self.config, time_dim=0, latent_bias=True, scaled=True), "meta")
+        moved = self.encoder @ shift if self.latent_bias is None else self.latent_bias + self.encoder @ shift
+        tensors = {name: value for name, value in self.state_dict().items() if not name.startswith("time.")}
+        bound.load_state_dict({**tensors, "scale": scale, "latent_bias": moved}, assign=True)
+        bound.signal = self.signal
+        return bound.eval().requires_grad_(False)
+
     def encode(self, x: Tensor) -> Codes:
         """The k strongest features of each vector.
 
@@ -151,8 +179,11 @@ class SparseAutoencoder(nn.Module):
             raise InputError(f"The SAE reads vectors [batch, {self.config.d}], not {list(x.shape)}.")
 
     def preactivations(self, x: Tensor) -> Tensor:
-        """W_enc (N(x) − b), plus the latent bias if there is one: [batch, d] -> [batch, n]."""
-        products = (normalised(x, self.config.normalise) - self.bias) @ self.encoder.T
+        """W_enc (N(x) ⊙ s − b), plus the latent bias if there is: [batch, d] -> [batch, n]; InputError before `at`."""
+        if self.time is not None:
+            raise InputError("The SAE is conditioned on the timestep, and was not told which one it reads at.")
+        read = normalised(x, self.config.normalise)
+        products = ((read if self.scale is None else read * self.scale) - self.bias) @ self.encoder.T
         return products if self.latent_bias is None else products + self.latent_bias
 
     def above_threshold(self, codes: Codes) -> Codes:
@@ -170,8 +201,12 @@ class SparseAutoencoder(nn.Module):
         return _kept(codes, codes.values >= codes.values.flatten().kthvalue(spare + 1).values)
 
     def decode(self, codes: Codes) -> Tensor:
-        """x̂ = Σ_j values_j f_{indices_j} + b: [batch, d]; no [batch, k, d] or [batch, n] in between."""
-        return weighted_rows(self.decoder, codes.indices, codes.values) + self.bias
+        """x̂ = Σ_j values_j f_{indices_j} + b: [batch, d]; no [batch, k, d] or [batch, n] in between.
+
+        Of a transcoder, what it says the other place holds: [batch, d_out].
+        """
+        bias = self.bias if self.output_bias is None else self.output_bias
+        return weighted_rows(self.decoder, codes.indices, codes.values) + bias
 
     def forward(self, x: Tensor) -> Tensor:
         """Reconstruct: [batch, d] -> [batch, d]; raises as `encode`."""
@@ -214,13 +249,19 @@ def _kept(codes: Codes, mask: Tensor) -> Codes:
     return Codes(codes.values.masked_fill(~mask, 0.0), codes.indices.masked_fill(~mask | (codes.values == 0), 0))
 
 
-def top_codes(preactivations: Tensor, k: int) -> Codes:
+def top_codes(preactivations: Tensor, k: int, settle: bool = True) -> Codes:
     """TopK(ReLU(a)): the k largest positive entries of each row; among equal entries the lower index wins.
 
     Args:
         preactivations: a, [batch, n] with n >= k.
+        settle: False leaves the order of equal entries to torch, and spares a step on an accelerator the wait for
+            whether there are any.
     """
     n = preactivations.shape[1]
+    if not settle:
+        values, indices = preactivations.topk(k, dim=1)
+        values = values.relu()
+        return Codes(values, indices.masked_fill(values == 0, 0))
     # One entry more than wanted: a tie across the border of the top k shows up as two equal neighbours.
     values, indices = preactivations.topk(min(k + 1, n), dim=1)
     tied = ((values[:, 1:] == values[:, :-1]) & (values[:, 1:] > 0)).any(dim=1)

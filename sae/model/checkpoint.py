@@ -43,6 +43,11 @@ def expect_directions(sae: SparseAutoencoder, site: Site) -> None:
     """InputError unless concept vectors of `sae` can be added to what the site gives, as they stand."""
     if sae.config.transcoder:
         raise InputError(f"The SAE of {site.slug} is a transcoder: its concept vectors belong to another place.")
+    if sae.config.scaled or sae.config.time_dim:
+        raise InputError(
+            f"The SAE of {site.slug} scales each channel before encoding, by its timestep or once and for all; it can "
+            "be labelled, not steered with."
+        )
     if sae.config.normalise != "none":
         raise InputError(
             f"The SAE of {site.slug} normalises each vector ({sae.config.normalise}), so that its concept vectors have "

@@ -26,7 +26,10 @@ from gazetteer.sae.model.shape import SAEConfig
 
 FORMAT = 1
 CONFIG, WEIGHTS = "config.json", "model.safetensors"
-OPTIONS = ("batch_topk", "max_k", "prefixes", "latent_bias", "activation", "normalise", "transcoder")
+OPTIONS = (
+    "batch_topk", "max_k", "prefixes", "latent_bias", "activation", "normalise", "transcoder",
+    "d_out", "output_bias", "scaled", "time_dim", "time_scale",
+)  # fmt: skip
 PICKLES = (".pt", ".pth", ".bin", ".pkl", ".pickle", ".ckpt")
 
 
@@ -95,9 +98,10 @@ def read_folder(folder: Path | str) -> Stored:
     config = read_config(folder)
     foreign = recognise(folder)
     tensors = _own_tensors(folder, config) if foreign is None else foreign.tensors(folder, config)
-    shape = _shape(config | {"latent_bias": "latent_bias" in tensors})
+    there = {name: name in tensors for name in ("latent_bias", "output_bias")}
+    shape = _shape(config | there)
     if foreign is not None:
-        config["latent_bias"] = shape.latent_bias
+        config |= there
         _check_tensors(tensors, shape, folder, "its configuration")
     return Stored(shape, tensors, config)
 
@@ -168,8 +172,15 @@ def read_config(folder: Path) -> dict[str, Any]:
 
 def _check_tensors(tensors: Mapping[str, Tensor], shape: SAEConfig, path: Path, config: str = CONFIG) -> None:
     """Raises InputError unless the tensors are exactly those of an autoencoder of this shape."""
-    expected = {"encoder": [shape.n, shape.d], "decoder": [shape.n, shape.d], "bias": [shape.d]}
+    expected = {"encoder": [shape.n, shape.d], "decoder": [shape.n, shape.writes], "bias": [shape.d]}
     expected |= {"latent_bias": [shape.n]} if shape.latent_bias else {}
+    expected |= {"output_bias": [shape.writes]} if shape.output_bias else {}
+    expected |= {"scale": [shape.d]} if shape.scaled else {}
+    if shape.time_dim:
+        width, both = shape.time_dim, 2 * shape.d
+        expected |= {f"time.{layer}.weight": [width, width] for layer in ("first", "second")}
+        expected |= {f"time.{layer}.bias": [width] for layer in ("first", "second")}
+        expected |= {"time.head.weight": [both, width], "time.head.bias": [both]}
     expected |= {"threshold": list(shape.thresholds)} if shape.thresholds is not None else {}
     if set(tensors) != set(expected):
         raise InputError(
@@ -180,5 +191,5 @@ def _check_tensors(tensors: Mapping[str, Tensor], shape: SAEConfig, path: Path, 
             raise InputError(
                 f"{path}: {name} is {list(tensors[name].shape)}, but {config} says {size} (d={shape.d}, n={shape.n})."
             )
-        if not tensors[name].is_floating_point() or not bool(torch.isfinite(tensors[name]).all()):
+        if not tensors[name].is_floating_point() or not bool(torch.isfinite(tensors[name].float()).all()):
             raise InputError(f"{path}: {name} holds values that are not finite numbers.")

@@ -30,6 +30,12 @@ class SAEConfig:
             (mean 0 and deviation 1 over its channels), ``unit`` (length 1), ``norm`` (length √d).
         transcoder: its decoder writes what another place of the model has, so that nothing here can be compared with
             its reconstruction or steered along its concept vectors.
+        d_out: channels of what a transcoder writes; None = d.
+        output_bias: whether a transcoder adds a bias of its own to what it writes.
+        scaled: whether each channel is multiplied with a factor of its own before encoding.
+        time_dim: width of the timestep's embedding, of one whose factors and latent bias are functions of the
+            timestep (FiLM); it encodes once it knows that (`SparseAutoencoder.at`). 0: it has none.
+        time_scale: what the sampler's timestep is divided by before it is embedded.
 
     Raises:
         InputError: a size below 1, k above n, max_k outside k … n or without `batch_topk`, prefixes that do not ascend
@@ -46,6 +52,16 @@ class SAEConfig:
     activation: str = "topk"
     normalise: str = "none"
     transcoder: bool = False
+    d_out: int | None = None
+    output_bias: bool = False
+    scaled: bool = False
+    time_dim: int = 0
+    time_scale: float = 1.0
+
+    @property
+    def writes(self) -> int:
+        """Channels of what its decoder writes."""
+        return self.d if self.d_out is None else self.d_out
 
     @property
     def free(self) -> bool:
@@ -74,6 +90,10 @@ class SAEConfig:
         ):  # fmt: skip
             if value not in accepted:
                 raise InputError(f"An SAE's {name} is one of {', '.join(accepted)}, not {value!r}.")
+        if not self.transcoder and (self.writes != self.d or self.output_bias):
+            raise InputError("Only a transcoder writes another width than it reads, or has a bias for that alone.")
+        if self.writes < 1 or self.time_dim < 0 or self.time_dim % 2:
+            raise InputError(f"d_out must be at least 1 and time_dim even, not {self.d_out} and {self.time_dim}.")
         if self.batch_topk and self.free:
             raise InputError(f"An SAE is either batch_topk or {self.activation}.")
         if self.max_k is not None and not (self.batch_topk and self.k <= self.max_k <= self.n):

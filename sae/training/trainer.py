@@ -16,12 +16,16 @@ from gazetteer.sae.kernels.candidates import candidates_pay
 from gazetteer.sae.kernels.compiled import compiled_or_plain
 from gazetteer.sae.kernels.gradients import Step, loss_and_gradients
 from gazetteer.sae.kernels.median import geometric_median
-from gazetteer.sae.model.autoencoder import SparseAutoencoder
+from gazetteer.sae.model.autoencoder import Codes, SparseAutoencoder
 from gazetteer.sae.model.chunks import is_finite, mean_square, row_dots
 from gazetteer.sae.training.config import TrainConfig
+from gazetteer.sae.training.feed import Feed
 from gazetteer.sae.training.tensor_file import write_tensors
 
 PARAMETERS = ("encoder", "decoder", "bias")
+# Steps between two looks at what is on the device: which features are dead, and whether all losses were finite. A step
+# in between asks the device for nothing, and so never waits for it.
+LOOK_EVERY = 10
 
 
 class Trainer:
@@ -51,6 +55,10 @@ class Trainer:
         self._candidates = candidates_pay(self.sae) if config.candidates is None else config.candidates
         self._loss = compiled_or_plain(loss_and_gradients) if config.compile else loss_and_gradients
         self._adam = Adam([self.sae.encoder, self.sae.decoder, self.sae.bias])
+        self._feed = Feed(device)
+        self._dead = torch.zeros(0, dtype=torch.int64, device=device)
+        # Of the first loss that was not finite: its step (-1: none was), whether the vectors were, and itself.
+        self._failed = torch.tensor([-1.0, 1.0, 0.0], device=device)
 
     def start(self, first: Tensor) -> None:
         """Tied random directions; b and the loss's scale from the first vectors [count, d].
@@ -71,38 +79,64 @@ class Trainer:
         return (self.idle >= self.config.dead_threshold(self.steps)).nonzero().squeeze(1)
 
     def advance(self, x: Tensor) -> Step:
-        """One optimizer step on x [batch, d].
+        """One optimizer step on x [batch, d]; on an accelerator it returns before the step is done.
 
-        Raises:
-            InputError: x is not finite.
-            GazetteerError: the loss is not, although x is.
+        Raises, within `LOOK_EVERY` steps:
+            InputError: an x was not finite.
+            GazetteerError: a loss was not, although its x was.
         """
         config, sae = self.config, self.sae
-        x = x.to(sae.bias.device)
-        dead = self.dead()
-        result = self._loss(sae, x, self.mse_scale, dead, config.k_aux, config.alpha, self._candidates)
-        if not bool(torch.isfinite(result.loss)):
-            _expect_finite(x, self.step)
-            raise GazetteerError(
-                f"training diverged: the loss is {float(result.loss)} at step {self.step}; lower sae.lr."
-            )
+        x = self._feed(x)
+        if self.step % LOOK_EVERY == 0:
+            self.look()
+        result = self._loss(sae, x, self.mse_scale, self._dead, config.k_aux, config.alpha, self._candidates)
+        self._watch(result.loss, x)
         rate = config.learning_rate(self.step, self.steps)
         self._update(result, rate)
-        self.idle += len(x)
-        self.idle[result.codes.indices[result.codes.values > config.fire_above]] = 0
+        self._count(result.codes, len(x))
         self._track_threshold(result.codes.values)
-        if self.step % config.log_every == 0 or self.step + 1 == self.steps:
-            numbers = {name: float(getattr(result, name)) for name in ("loss", "mse", "auxk")}
-            self.history.append({"step": self.step, **numbers, "dead": len(dead), "lr": rate})
         self.step += 1
+        if (self.step - 1) % config.log_every == 0 or self.step == self.steps:
+            self.check()
+            numbers = {name: float(getattr(result, name)) for name in ("loss", "mse", "auxk")}
+            self.history.append({"step": self.step - 1, **numbers, "dead": len(self._dead), "lr": rate})
         return result
+
+    def look(self) -> None:
+        """Take stock of what the steps so far left on the device: `check`, and the features that AuxK revives next."""
+        self.check()
+        self._dead = self.dead()
+
+    def check(self) -> None:
+        """Raises as `advance` if a loss so far was not finite."""
+        step, finite, loss = self._failed.tolist()
+        if step >= 0 and not finite:
+            raise InputError(f"the activations of step {step:.0f} hold NaN or infinity.")
+        if step >= 0:
+            raise GazetteerError(f"training diverged: the loss is {loss} at step {step:.0f}; lower sae.lr.")
+
+    def _watch(self, loss: Tensor, x: Tensor) -> None:
+        """Remember the first loss that is not finite, without asking for it."""
+        finite = torch.isfinite(x.sum()).to(loss.dtype)
+        now = torch.stack([torch.full_like(loss, float(self.step)), finite, loss]).to(self._failed.dtype)
+        first = ~torch.isfinite(loss) & (self._failed[0] < 0)
+        self._failed = torch.where(first, now, self._failed)
+
+    def _count(self, codes: Codes, vectors: int) -> None:
+        """Let every feature be idle for so many vectors more, save those that fired."""
+        n = len(self.idle)
+        features = torch.where(codes.values > self.config.fire_above, codes.indices, n)
+        fired = torch.zeros(n + 1, dtype=torch.bool, device=self.idle.device).index_fill_(0, features.reshape(-1), True)
+        self.idle.add_(vectors).masked_fill_(fired[:n], 0)
 
     def _track_threshold(self, values: Tensor) -> None:
         """BatchTopK's threshold: the mean over recent steps of the smallest activation that was kept."""
-        used = values[values > 0]
-        if self.sae.threshold is not None and len(used) > 0:
+        threshold = self.sae.threshold
+        if threshold is not None:
+            smallest = values.masked_fill(values <= 0, float("inf")).amin()
             # A plain mean at first, then one that forgets over a thousand steps.
-            self.sae.threshold.lerp_(used.min(), max(1 / (self.step + 1), 1e-3))
+            moved = threshold.lerp(smallest, max(1 / (self.step + 1), 1e-3))
+            threshold.copy_(torch.where(torch.isfinite(smallest), moved, threshold))
 
     def _update(self, result: Step, rate: float) -> None:
         """Adam on the gradients, with concept vectors kept on the unit sphere."""
@@ -115,8 +149,9 @@ class Trainer:
         sae.normalise_decoder()
 
     def save(self, path: Path, identity: dict[str, Any]) -> None:
-        """Write the whole state, atomically; `identity` (JSON) says which run it belongs to."""
-        tensors: dict[str, Tensor] = {"idle": self.idle, **self.sae.state_dict()}
+        """Write the whole state, atomically; `identity` (JSON) says which run it belongs to; raises as `check`."""
+        self.check()
+        tensors: dict[str, Tensor] = {"idle": self.idle, "dead": self._dead, **self.sae.state_dict()}
         for name, moments in zip(PARAMETERS, self._adam.moments, strict=True):
             tensors |= {f"{name}.{key}": value for key, value in moments.items()}
         state = {
@@ -140,6 +175,7 @@ class Trainer:
                 for name, value in self.sae.state_dict().items():
                     value.copy_(tensors[name])
             self.idle.copy_(tensors["idle"])
+            self._dead = tensors["dead"].to(self.idle.device, copy=True)
             self._adam.restore([{key: tensors[f"{name}.{key}"] for key in MOMENTS} for name in PARAMETERS])
         except (KeyError, RuntimeError) as error:
             raise InputError("the training state does not fit this SAE; delete it to start over.") from error

@@ -4,10 +4,27 @@ from __future__ import annotations
 
 import resource
 import socket
+from collections.abc import Callable
 from typing import Any
 
 from gazetteer.data.tables.provenance import package_versions
 from gazetteer.jobs.executors.task import Task, Worker
+
+
+class Inhabited:
+    """Holds what `build` makes and calls its methods, one after the other (`Companion`)."""
+
+    def __init__(self, build: Callable[[], Any]) -> None:
+        self.build, self.inside = build, None
+
+    def start(self) -> dict[str, Any]:
+        """Build; says where it runs and with which versions."""
+        self.inside = self.build()
+        return {"host": socket.gethostname(), "versions": package_versions()}
+
+    def call(self, method: str, *given: Any) -> Any:
+        """What a method of it returns."""
+        return getattr(self.inside, method)(*given)
 
 
 class Actor:

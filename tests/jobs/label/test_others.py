@@ -37,7 +37,7 @@ def write_saeuron(folder: Path) -> Path:
     place = folder / f"unet.{MID}"
     place.mkdir(parents=True)
     save_file(weights, place / "sae.safetensors")
-    config = {"expansion_factor": 16, "normalize_decoder": True, "num_latents": N, "k": K, "batch_topk": False}
+    config = {"expansion_factor": 16, "normalize_decoder": True, "num_latents": N, "k": K, "batch_topk": True}
     config |= {"sample_topk": False, "input_unit_norm": False, "multi_topk": False, "d_in": d}
     (place / "cfg.json").write_text(json.dumps(config))
     return place
@@ -76,6 +76,11 @@ def test_one_autoencoder_of_saeuron_serves_every_site(tmp_path: Path) -> None:
     assert "gives its update" in done.stderr
     done = in_process("label", "--out", str(run), "--set", *SMALL, mapping, "generation.signals=[output]")
     assert done.returncode == 0, done.stderr
+    note = f"trained as BatchTopK, and its file has no threshold: the {K} strongest of every vector are taken"
+    assert note in done.stderr
+    said = json.loads((run / "_meta" / "manifest.json").read_text())["saes_read"]
+    assert len(said) == 2 and all(one.startswith(note) for one in said.values())
+    assert note in (run / "README.md").read_text()
     codes = pq.read_table(run / "codes").to_pylist()
     assert {(row["block"], row["signal"], row["t"], row["k"]) for row in codes} == {
         (MID, "output", 1.0, K), (MID, "output", 0.0, K),
@@ -87,6 +92,18 @@ def test_one_autoencoder_of_saeuron_serves_every_site(tmp_path: Path) -> None:
     assert np.array_equal(codes_of(codes, 1.0), by_hand(run, sae)), "TopK of what the block gives, output[0]"
     features = pq.read_table(run / "features.parquet")
     assert features.num_rows == 2 * N
+    outputs = [*SMALL, mapping, "generation.signals=[output]"]
+    done = in_process(
+        "sae", "threshold", "--out", str(tmp_path / "own"), "--pictures", "2", "--json", "--set", *outputs
+    )
+    assert done.returncode == 0, done.stderr
+    for row in json.loads(done.stdout.splitlines()[-1])["sites"]:
+        assert row["l0"] == K, "as many as it was trained with, on average over the pictures"
+        stated = read_config(tmp_path / "own" / row["site"])
+        assert (stated["batch_topk"], stated["signal"]) == (True, "output")
+        assert stated["threshold_from"] == "estimated on 2 pictures"
+    again = in_process("sae", "threshold", "--out", str(tmp_path / "x"), "--set", *outputs, f"saes={tmp_path / 'own'}")
+    assert (again.returncode, "lacks a BatchTopK threshold" in again.stderr) == (2, True)
     named = in_process("label", "--out", str(tmp_path / "none"), "--set", *SMALL, f"saes={sae}")
     assert named.returncode == 2
     assert f"it is an SAE itself, of {MID}; for the sites of that block: " in named.stderr

@@ -170,6 +170,8 @@ def test_a_damaged_shard_stops_the_training_by_name_until_it_is_captured_again(
     assert main(command) == 2
     said = capsys.readouterr().err
     assert f"Activation shard {shard} is damaged" in said
+    assert "The other 3 of 4 are finished and stay." in said
+    assert len(list((tmp_path / "saes").glob("*/config.json"))) == 3
     assert "Traceback" not in said
     (tmp_path / "activations" / "_shards" / f"{shard.stem}.json").unlink()
     assert main(command) == 0

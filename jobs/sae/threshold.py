@@ -1,0 +1,85 @@
+"""`gazetteer sae threshold`: give BatchTopK autoencoders whose files have no threshold one, as copies of our format."""
+
+from __future__ import annotations
+
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from gazetteer.data.core.errors import InputError
+from gazetteer.data.core.sites import Site
+from gazetteer.data.inputs.prompt_pool import read_prompts
+from gazetteer.diffusion.blocks import check_model
+from gazetteer.jobs.config.fingerprint import fingerprint_of, picture_digest
+from gazetteer.jobs.config.schema import RunConfig
+from gazetteer.jobs.executors.choose import Executor
+from gazetteer.jobs.executors.sources import checking, sources
+from gazetteer.jobs.executors.task import Job, Task
+from gazetteer.jobs.label.shards import make_items
+from gazetteer.jobs.sae.capture import CaptureWorker, cannot_lose, concatenate
+from gazetteer.labeling.pipeline.checks import check_devices
+from gazetteer.sae.model.checkpoint import load_site_saes
+from gazetteer.sae.model.sources import configs
+from gazetteer.sae.model.threshold import LACKS, ORIGIN, batch_threshold, with_threshold
+
+
+def add_thresholds(
+    config: RunConfig, out: str | Path, pictures: int = 4, threshold: float | None = None
+) -> list[dict[str, Any]]:
+    """Write copies with a threshold into ``OUT/<site>``, of the sites of `config` whose autoencoder lacks one.
+
+    Args:
+        pictures: of the first prompts, on whose activations it is estimated, for each site by itself.
+        threshold: used as it stands, and nothing is sampled.
+
+    Returns:
+        one row a site: its name and threshold, and ``l0``, the features a vector then uses on average (None where
+        nothing was sampled).
+
+    Raises:
+        InputError: no autoencoder lacks a threshold, `out` is not empty, or what `gazetteer label` refuses.
+    """
+    out = Path(out)
+    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+        raise InputError(f"{out} is there already and not empty; name another folder.")
+    if threshold is not None and not 0 <= threshold < float("inf"):
+        raise InputError(f"--threshold must be a number from 0 on, not {threshold}.")
+    if pictures < 1:
+        raise InputError(f"--pictures must be at least 1, not {pictures}.")
+    stated = configs(config.saes, config.generation.sites)
+    sites = [site for site in config.generation.sites if stated[site].get(LACKS)]
+    if not sites:
+        raise InputError(f"No autoencoder of {config.saes} lacks a BatchTopK threshold; there is nothing to estimate.")
+    saes = load_site_saes(config.saes, sites, signal=config.sae_check.signal)
+    vectors = {} if threshold is not None else _captured(config, pictures)
+    origin = f"estimated on {pictures} pictures" if threshold is None else "stated by its user"
+    rows = []
+    for site in sites:
+        x = torch.from_numpy(vectors[site]).float() if vectors else None
+        value = threshold if x is None else batch_threshold(saes[site], x)
+        assert value is not None
+        sae = with_threshold(saes[site], value)
+        used = None if x is None else float((sae.encode(x).values > 0).sum(dim=1).double().mean())
+        sae.signal = site.signal
+        sae.save_pretrained(out / site.slug, {"site": site, ORIGIN: origin, "original": stated[site].get("original")})
+        rows.append({"site": site.slug, "threshold": value, "l0": used})
+    return rows
+
+
+def _captured(config: RunConfig, pictures: int) -> dict[Site, np.ndarray]:
+    """float16 [pictures · cells, d] of every site, from pictures of the first prompts."""
+    if not config.ray_address or config.executor == "serial":
+        check_devices({"model.device": config.model.device})
+        check_model(config.model, config.generation)
+    prompts = read_prompts(config.prompts)
+    made_with = fingerprint_of(config)
+    items = make_items([prompts[i % len(prompts)] for i in range(pictures)], config.seed, picture_digest(made_with))
+    build = partial(CaptureWorker, config.model, config.generation, config.threads, config.batch_size)
+    found: list[dict[Site, np.ndarray]] = []
+    task = Task(checking(build, sources(config, made_with, ("model",))), concatenate, cannot_lose)
+    with Executor(config) as executor:
+        executor.run(task, [Job("first", tuple(items))], lambda _, arrays: found.append(arrays))
+    return found[0]
