@@ -22,7 +22,7 @@ import torch
 
 from gazetteer.data.runs.folder import RunFolder
 from gazetteer.jobs.config.schema import RunConfig, load_config
-from gazetteer.jobs.experiments.causal import asked_concepts, features_to_try, held_out_starts
+from gazetteer.jobs.experiments.causal.choose import asked_concepts, features_to_try, starts_of
 from gazetteer.jobs.label.job import label
 from gazetteer.labeling.evidence.run_codes import site_codes
 from gazetteer.labeling.interventions.causal import (
@@ -61,7 +61,7 @@ def main() -> None:
 def measure(config: RunConfig, folder: RunFolder, arguments: argparse.Namespace) -> dict[str, Any]:
     """CPU seconds per feature of both ways, by stage and over all, and how far their effects agree."""
     torch.set_num_threads(1)
-    starts, concepts = held_out_starts(folder, arguments.images), asked_concepts(config, folder)
+    starts, concepts = starts_of(folder, "heldout")[: arguments.images], asked_concepts(config, folder)
     settings = CausalConfig(images=arguments.images)
     tested = load_causal_test(config.stages, concepts, starts, settings)
     whole = CausalTest(

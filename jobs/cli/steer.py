@@ -76,7 +76,8 @@ def _causal(arguments: argparse.Namespace) -> int:
         arguments.overrides = [*arguments.overrides, f"causal.images={arguments.images}"]
     config = configuration(arguments)
     from gazetteer.data.core.errors import InputError
-    from gazetteer.jobs.experiments.causal import measure_causes, print_causes, print_sweep, sweep_causes
+    from gazetteer.jobs.experiments.causal.measure import measure_causes, print_causes
+    from gazetteer.jobs.experiments.causal.sweep import print_sweep, sweep_causes
 
     if arguments.features < 0:
         raise InputError(f"--features must be at least 0, not {arguments.features}.")

@@ -20,7 +20,7 @@ from gazetteer.data.tables.schemas import CAUSAL, EFFECTS
 from gazetteer.diffusion.config.generation import GenerationConfig
 from gazetteer.diffusion.generate import Generator
 from gazetteer.diffusion.resume import coarse_stride, resumed_at
-from gazetteer.jobs.experiments.causal import _turns, features_to_try
+from gazetteer.jobs.experiments.causal.choose import _turns, features_to_try
 from gazetteer.labeling.evidence.site_codes import site_of_row
 from gazetteer.labeling.interventions.able import can_show
 from gazetteer.labeling.interventions.causal import CausalConfig, CausalTest, SharedPicture, Switch, stage_of

@@ -1,0 +1,131 @@
+"""What a causal pass works on: the features of a run that are tried, their pictures, and what is watched in those."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import numpy as np
+
+from gazetteer.data.core.errors import InputError
+from gazetteer.data.core.sites import SITE_COLUMNS, Site
+from gazetteer.data.runs.folder import RunFolder
+from gazetteer.data.tables.schemas import SPATIAL_KINDS
+from gazetteer.jobs.config.schema import RunConfig
+from gazetteer.jobs.experiments.layout import check_config
+from gazetteer.labeling.evidence.site_codes import SiteCodes, site_of_row
+from gazetteer.labeling.interventions.able import can_show
+from gazetteer.labeling.interventions.causal import SharedPicture, Switch
+from gazetteer.labeling.interventions.resolve import percentiles, run_sites
+from gazetteer.labeling.tables import load_features, load_images, load_labels, load_segments
+from gazetteer.labeling.vocabulary.concepts import Vocabulary
+
+OFTEN = 0.25
+"""An unlabelled feature is tried when it fires in at least this share of the pictures."""
+
+LABELLED_OF = 4
+"""Features are taken in turns of so many, `CausalConfig.unlabelled` of them without a label."""
+
+CENTRES = 16
+"""Cells a feature that is switched in cells may stand in."""
+
+LABEL_COLUMNS = [*SITE_COLUMNS, "feature", "concept"]
+
+
+def finished_run(config: RunConfig, run: str) -> RunFolder:
+    """The run, held to its configuration; InputError when it is not finished or of another one."""
+    folder = RunFolder(run)
+    if not folder.is_complete():
+        raise InputError(f"{folder.path} is not a finished run; run gazetteer label on it.")
+    check_config(config, folder)
+    return folder
+
+
+def named_sites(folder: RunFolder, slugs: Sequence[str]) -> list[Site]:
+    """The sites of a run with these slugs, all without any; InputError for an unknown one."""
+    known = {site.slug: site for site in run_sites(folder)}
+    unknown = [slug for slug in slugs if slug not in known]
+    if unknown:
+        raise InputError(f"{folder.path} has no site {unknown[0]}; it has {', '.join(sorted(known))}.")
+    return [known[slug] for slug in dict.fromkeys(slugs)] or list(known.values())
+
+
+def starts_of(folder: RunFolder, split: str) -> tuple[SharedPicture, ...]:
+    """The pictures of a split, by id (ids are digests, so these are in no order)."""
+    rows = load_images(folder, split=split, columns=["image_id", "prompt", "seed"]).to_pylist()
+    rows.sort(key=lambda row: row["image_id"])
+    return tuple(SharedPicture(row["image_id"], row["prompt"], row["seed"]) for row in rows)
+
+
+def pictures_able(folder: RunFolder, starts: Sequence[SharedPicture]) -> dict[str, tuple[int, ...]]:
+    """By concept, the places of the pictures that can show it."""
+    images = load_images(folder, columns=["image_id", "split"]).to_pylist()
+    segments = load_segments(folder, columns=["image_id", "concept"])
+    row = {image["image_id"]: i for i, image in enumerate(images)}
+    concepts = sorted(set(segments["concept"].to_pylist()))
+    shown = np.zeros((len(images), len(concepts)), bool)
+    column = {name: i for i, name in enumerate(concepts)}
+    for segment in segments.to_pylist():
+        shown[row[segment["image_id"]], column[segment["concept"]]] = True
+    able = can_show(shown, np.array([image["split"] == "discovery" for image in images], bool), concepts)
+    place = np.array([row[start.image_id] for start in starts], np.int64)
+    return {name: tuple(np.flatnonzero(able[place, i]).tolist()) for i, name in enumerate(concepts)}
+
+
+def label_of(folder: RunFolder, site: Site) -> dict[int, str]:
+    """The best label of every labelled feature of a site."""
+    rows = load_labels(folder, **site.columns(), kind=SPATIAL_KINDS, columns=["feature", "concept", "rank"])
+    return {row["feature"]: row["concept"] for row in rows.to_pylist() if row["rank"] == 1}
+
+
+def best_of_concepts(folder: RunFolder, most: int) -> list[tuple[Site, int, str]]:
+    """The feature of the cond branch that overlaps each concept best, best concepts first."""
+    columns = [*LABEL_COLUMNS, "rank", "heldout_dataset_iou"]
+    rows = load_labels(folder, branch="cond", kind=SPATIAL_KINDS, columns=columns).to_pylist()
+    rows = [row for row in rows if row["rank"] == 1]
+    if not rows:
+        raise InputError(f"{folder.path} labels no feature of the cond branch; there is nothing to tune on.")
+    rows.sort(key=lambda row: (-(row["heldout_dataset_iou"] or 0.0), row["feature"]))
+    best: dict[str, dict[str, Any]] = {}
+    for row in rows:
+        best.setdefault(row["concept"], row)
+    return [(site_of_row(row), row["feature"], concept) for concept, row in list(best.items())[:most]]
+
+
+def switch_of(codes: SiteCodes, feature: int) -> Switch:
+    """A feature with its strength and the cells in which it fires most often."""
+    (scale,) = percentiles(codes, (feature,))
+    counts = np.bincount(codes.cell[codes.feature == feature], minlength=codes.cells)
+    best = np.argsort(-counts, kind="stable")[:CENTRES]
+    centres = [((c % codes.width + 0.5) / codes.width, (c // codes.width + 0.5) / codes.height)
+               for c in best.tolist() if counts[c]]  # fmt: skip
+    return Switch(codes.site, feature, scale, (), tuple(centres))
+
+
+def asked_concepts(config: RunConfig, folder: RunFolder) -> tuple[str, ...]:
+    """The concepts whose area and presence are watched, sorted: those listed, or else those that label a feature."""
+    asked = (
+        Vocabulary(config.vocabulary).concepts
+        or load_labels(folder, kind=SPATIAL_KINDS, columns=["concept"])["concept"].to_pylist()
+    )
+    return tuple(sorted(set(asked)))
+
+
+def features_to_try(folder: RunFolder, site: Site, unlabelled: int) -> list[int]:
+    """Labelled features of a site, best first, in turns with `unlabelled` others a round that fire often."""
+    columns = ["feature", "images", "density", "labels", "best_dataset_iou"]
+    rows = load_features(folder, **site.columns(), columns=columns).to_pylist()
+    pictures = load_images(folder, columns=["image_id"]).num_rows
+    named = sorted((r for r in rows if r["labels"]), key=lambda r: (-(r["best_dataset_iou"] or 0.0), r["feature"]))
+    often = [r for r in rows if not r["labels"] and r["images"] >= OFTEN * pictures]
+    silent = sorted(often, key=lambda r: (-r["density"], r["feature"]))
+    return list(_turns([r["feature"] for r in named], [r["feature"] for r in silent], unlabelled))
+
+
+def _turns(named: list[int], silent: list[int], unlabelled: int) -> Iterator[int]:
+    while named or silent:
+        for queue, count in ((named, LABELLED_OF - unlabelled), (silent, unlabelled)):
+            # When one kind is used up the other goes on alone.
+            take = count if named and silent else LABELLED_OF
+            yield from queue[:take]
+            del queue[:take]
