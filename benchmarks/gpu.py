@@ -86,7 +86,7 @@ def measured(folder: Path, arguments: argparse.Namespace) -> dict[str, Any]:
     manifest = json.loads((folder / "run" / "_meta" / "manifest.json").read_text())
     seconds = manifest["seconds"]
     peak = PEAK_TFLOPS.get(arguments.device)
-    shares = {
+    fractions = {
         stage: flops / seconds[stage] / (peak * 1e12)
         for stage, flops in planned["flops"].items()
         if peak and stage in seconds
@@ -98,7 +98,7 @@ def measured(folder: Path, arguments: argparse.Namespace) -> dict[str, Any]:
         "pictures_a_second": arguments.pictures / working,
         "seconds": seconds,
         "wall_seconds": wall,
-        "share_of_peak": shares or None,
+        "share_of_peak": fractions or None,
         "overlap": working / wall,
         "sae_step_ms": sae_step(),
     }

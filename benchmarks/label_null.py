@@ -180,8 +180,8 @@ def company(random: np.random.Generator, pictures: int = 308) -> Simulated:
     for number in range(10):
         fires = np.zeros((pictures, CELLS), np.bool_)
         for i in np.flatnonzero(made.concepts[:, SEA].any(axis=1)):
-            share = 0.3 if number % 2 else 0.8 * made.concepts[i, SEA].mean()
-            fires[i] = random.random(CELLS) < share
+            fraction = 0.3 if number % 2 else 0.8 * made.concepts[i, SEA].mean()
+            fires[i] = random.random(CELLS) < fraction
         made.fires.append(fires)
     return made
 

@@ -202,13 +202,13 @@ def _no_count(_: NDArray[np.float64]) -> float:
 
 def _ratio(pairs: NDArray[np.float64], weights: NDArray[np.float64]) -> NDArray[np.float64]:
     before, after = (weights @ pairs).T
-    return _share(after, before)
+    return _fraction(after, before)
 
 
 def _gained(pairs: NDArray[np.float64], weights: NDArray[np.float64]) -> NDArray[np.float64]:
     """Of the cases in which it was missed, the fraction in which it is there now."""
     missed = (pairs[:, 0] == 0).astype(float)
-    return _share(weights @ (missed * pairs[:, 1]), weights @ missed)
+    return _fraction(weights @ (missed * pairs[:, 1]), weights @ missed)
 
 
 def _rise(pairs: NDArray[np.float64], weights: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -216,7 +216,7 @@ def _rise(pairs: NDArray[np.float64], weights: NDArray[np.float64]) -> NDArray[n
 
 
 def _average(values: NDArray[np.float64], weights: NDArray[np.float64]) -> NDArray[np.float64]:
-    return _share(weights @ values, weights.sum(axis=1))
+    return _fraction(weights @ values, weights.sum(axis=1))
 
 
 def _less(
@@ -226,7 +226,7 @@ def _less(
     return read(first, weights) - read(second, weights)
 
 
-def _share(part: NDArray[np.float64], whole: NDArray[np.float64]) -> NDArray[np.float64]:
+def _fraction(part: NDArray[np.float64], whole: NDArray[np.float64]) -> NDArray[np.float64]:
     return np.divide(part, whole, out=np.full(len(whole), np.nan), where=whole > 0)
 
 

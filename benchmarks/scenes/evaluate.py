@@ -18,7 +18,7 @@ import numpy as np
 import torch
 
 from benchmarks.scenes.autoencoder.evaluate import EMBEDDED, autoencoder_quality
-from benchmarks.scenes.classifiers.concepts import shares_right, softened, truth
+from benchmarks.scenes.classifiers.concepts import fractions_right, softened, truth
 from benchmarks.scenes.detector.evaluate import count_hits
 from benchmarks.scenes.model_card import model_card
 from benchmarks.scenes.options import add_views
@@ -188,8 +188,8 @@ def classifier_quality(
     true = np.stack([truth(scene)[0] for scene in scenes])
     painted = np.stack([scene.image for scene in scenes])
     soft = softened(torch.tensor(painted).permute(0, 3, 1, 2), folder=vae).permute(0, 2, 3, 1).numpy()
-    precision, recall = shares_right(_table(shown(painted)), true)
-    soft_precision, soft_recall = shares_right(_table(shown(soft)), true)
+    precision, recall = fractions_right(_table(shown(painted)), true)
+    soft_precision, soft_recall = fractions_right(_table(shown(soft)), true)
     ours, other = _table(shown(images)), _table(shown_objects)
     agreement = (ours == other).mean(axis=0)
     kappas = [kappa(ours[:, i], other[:, i]) for i in range(len(CONCEPT_NAMES))]

@@ -139,7 +139,7 @@ def _concepts(results: dict[str, Any]) -> list[str]:
         "kind has its centre in each quadrant:\n",
         _table(
             ("concept", *next(iter(quadrants.values()))),
-            [(concept, *shares.values()) for concept, shares in quadrants.items()],
+            [(concept, *fractions.values()) for concept, fractions in quadrants.items()],
         ),
     ]
 

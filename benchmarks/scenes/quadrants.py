@@ -44,9 +44,9 @@ def main() -> None:
     options = parser.parse_args()
     table = quadrants(TRAIN_SEEDS[: options.layouts], options.views)
     print(f"{'':<10}", *(f"{name:>13}" for name in QUADRANTS))
-    for concept, shares in table.items():
-        print(f"{concept:<10}", *(f"{share:13.3f}" for share in shares.values()))
-    print(f"smallest {min(min(shares.values()) for shares in table.values()):.3f}")
+    for concept, fractions in table.items():
+        print(f"{concept:<10}", *(f"{fraction:13.3f}" for fraction in fractions.values()))
+    print(f"smallest {min(min(fractions.values()) for fractions in table.values()):.3f}")
 
 
 if __name__ == "__main__":

@@ -93,8 +93,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     )  # fmt: skip
     result = measure(options.run, edit, options.window, options.seeds)
     for name in ("none", "edited"):
-        share = ", ".join(f"{value:.2f}" for value in result[name]["share"])
-        print(f"{name:<7} {result[name]['placed']} of {result['pictures']} [{share}]", file=sys.stderr)
+        fraction = ", ".join(f"{value:.2f}" for value in result[name]["share"])
+        print(f"{name:<7} {result[name]['placed']} of {result['pictures']} [{fraction}]", file=sys.stderr)
     if options.json:
         print(json.dumps(result))
     return 0

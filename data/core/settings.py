@@ -32,7 +32,7 @@ Count = Annotated[int, Ge(1)]
 """At least 1."""
 Natural = Annotated[int, Ge(0)]
 """At least 0."""
-Share = Annotated[float, Ge(0), Le(1)]
+Fraction = Annotated[float, Ge(0), Le(1)]
 """In [0, 1]."""
 Positive = Annotated[float, Gt(0)]
 """Above 0."""

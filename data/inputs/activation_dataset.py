@@ -40,14 +40,14 @@ class ActivationDataset:
         root: Path | str,
         site: Site,
         split: str = "train",
-        heldout_share: float = HELDOUT_SHARE,
+        heldout_fraction: float = HELDOUT_SHARE,
         verify: bool = True,
     ) -> None:
         """Open a site of the set at `root`.
 
         Args:
             split: ``train``, ``heldout`` (whole images, by a hash of their id; at least one) or ``all``.
-            heldout_share: share of the images held out.
+            heldout_fraction: of the images held out.
             verify: read every file once to compare its SHA-256; otherwise its size alone is checked.
 
         Raises:
@@ -63,17 +63,17 @@ class ActivationDataset:
         for record, array in zip(self.records, self._arrays, strict=True):
             if array.shape[1] != self.d:
                 raise InputError(f"Shard {record['shard']} at {site.slug} is {array.shape[1]} wide, others {self.d}.")
-        self._select(split, heldout_share)
+        self._select(split, heldout_fraction)
         self.vectors = int(self._ends[-1]) if len(self._ends) else 0
         if self.vectors == 0:
             raise InputError(f"The {split} split of the activations in {root} is empty; capture more pictures.")
         hashes = [record["sites"][site.slug]["sha256"] for record in self.records]
-        self.digest = digest_json([FORMAT, split, heldout_share, hashes])
+        self.digest = digest_json([FORMAT, split, heldout_fraction, hashes])
 
-    def _select(self, split: str, share: float) -> None:
+    def _select(self, split: str, fraction: float) -> None:
         """Lay the split's images end to end: which shard, its first row there, and where it ends here."""
         ids = [image_id for record in self.records for image_id in record["image_ids"]]
-        chosen = _split_mask(ids, split, share)
+        chosen = _split_mask(ids, split, fraction)
         shards, starts, cells = [], [], []
         for number, record in enumerate(self.records):
             images = len(record["image_ids"])
@@ -114,20 +114,20 @@ class ActivationDataset:
             yield self.gather(np.arange(start, min(start + batch_size, self.vectors)))
 
 
-def heldout_images(image_ids: Sequence[str], share: float = HELDOUT_SHARE) -> set[str]:
+def heldout_images(image_ids: Sequence[str], fraction: float = HELDOUT_SHARE) -> set[str]:
     """Those of the images that an `ActivationDataset` of them all would hold out."""
-    mask = _split_mask(image_ids, "heldout", share)
+    mask = _split_mask(image_ids, "heldout", fraction)
     return {image_id for image_id, out in zip(image_ids, mask, strict=True) if out}
 
 
-def _split_mask(image_ids: Sequence[str], split: str, share: float) -> np.ndarray:
+def _split_mask(image_ids: Sequence[str], split: str, fraction: float) -> np.ndarray:
     """Which images belong to `split`: bool [images]; an image's place depends on its id alone, save that the
     one with the smallest hash is always held out, so that a small set has something to measure on."""
     if split == "all" or not image_ids:
         return np.ones(len(image_ids), dtype=bool)
     digests = (hashlib.sha256(image_id.encode()).digest() for image_id in image_ids)
     hashes = np.array([int.from_bytes(digest[:8], "big") for digest in digests], dtype=np.uint64) / 2.0**64
-    heldout = (hashes < share) | (hashes == hashes.min())
+    heldout = (hashes < fraction) | (hashes == hashes.min())
     return heldout if split == "heldout" else ~heldout
 
 

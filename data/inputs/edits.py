@@ -86,7 +86,7 @@ class Region:
             x0, y0, x1, y1 = self.box
             return ((y >= y0) & (y < y1))[:, None] & ((x >= x0) & (x < x1))[None, :]
         mask = self._mask().astype(np.float64)
-        return (_shares(mask.shape[0], height) @ mask @ _shares(mask.shape[1], width).T) >= 0.5
+        return (_fractions(mask.shape[0], height) @ mask @ _fractions(mask.shape[1], width).T) >= 0.5
 
     @classmethod
     def of_mask(cls, mask: NDArray[np.bool_]) -> Region:
@@ -95,7 +95,7 @@ class Region:
         return cls(mask_size=tuple(struct["size"]), mask_counts=struct["counts"])
 
 
-def _shares(pixels: int, cells: int) -> NDArray[np.float64]:
+def _fractions(pixels: int, cells: int) -> NDArray[np.float64]:
     """[cells, pixels]: which share of each cell each pixel covers, along one side; rows sum to 1."""
     edges = np.arange(cells + 1) * pixels / cells
     place = np.arange(pixels)

@@ -69,12 +69,12 @@ def shards_of(items: Iterable[Item], size: int) -> list[Shard]:
     return [Shard(digest_parts("shard", *(item.image_id for item in part))[:16], part) for part in cut]
 
 
-def split_of(prompt: str, heldout_share: float) -> str:
+def split_of(prompt: str, heldout_fraction: float) -> str:
     """``discovery`` or ``heldout``, by a hash of the prompt: all images of one prompt are on one side."""
-    if not 0.0 <= heldout_share <= 1.0:
-        raise InputError(f"The held-out share lies between 0 and 1, not {heldout_share}.")
+    if not 0.0 <= heldout_fraction <= 1.0:
+        raise InputError(f"The held-out share lies between 0 and 1, not {heldout_fraction}.")
     place = int(digest_parts("split", prompt)[:13], 16) / 16**13  # 52 bits: exact in a double, below 1
-    return "heldout" if place < heldout_share else "discovery"
+    return "heldout" if place < heldout_fraction else "discovery"
 
 
 def digest_parts(*parts: str) -> str:

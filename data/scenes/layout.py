@@ -119,9 +119,9 @@ def _road(rng: Random, horizon: float) -> Item:
 def _sky_things(rng: Random, horizon: float, style: str | None) -> list[Item]:
     """Sun or moon (never both), clouds and balloons."""
     wanted: list[str] = []
-    moon_share = {"night": 0.95, "sunset": 0.05}.get(style or "", 0.2)
+    moon_fraction = {"night": 0.95, "sunset": 0.05}.get(style or "", 0.2)
     if rng.random() < 0.62:
-        wanted.append("moon" if rng.random() < moon_share else "sun")
+        wanted.append("moon" if rng.random() < moon_fraction else "sun")
     wanted += ["cloud"] * rng.choices((0, 1, 2, 3), (40, 33, 19, 8))[0]
     wanted += ["balloon"] * rng.choices((0, 1, 2), (74, 18, 8))[0]
     placed: list[Item] = []

@@ -135,9 +135,9 @@ def _peak(canvas: Canvas, rng: Random, xs: tuple[float, float, float], top: floa
     crease = middle + (right - left) * 0.08
     canvas.polygon([(summit, top), (right, foot), (crease, foot)], (20, 20, 50, 60), own=False)
     if rng.random() < 0.75:
-        share = rng.uniform(0.2, 0.36)
-        low = top + (foot - top) * share
-        a, b = summit + (left - summit) * share, summit + (right - summit) * share
+        fraction = rng.uniform(0.2, 0.36)
+        low = top + (foot - top) * fraction
+        a, b = summit + (left - summit) * fraction, summit + (right - summit) * fraction
         zigzag = [(a, low), (a + (b - a) * 0.25, low - 0.015), (a + (b - a) * 0.45, low + 0.02)]
         zigzag += [(a + (b - a) * 0.7, low - 0.012), (b, low), (summit, top)]
         canvas.polygon(zigzag, (244, 247, 252), own=False)

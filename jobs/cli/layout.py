@@ -48,8 +48,8 @@ def _layout_predict(arguments: argparse.Namespace) -> int:
     if not result["named"]:
         print("the prompt names no concept of the layout; layout.npz holds the maps of all of them")
     for row in result["steps"]:
-        shares = ", ".join(f"{concept} {share:.0%}" for concept, share in row["shares"].items())
-        print(f"t={row['t']:.2f}  {shares}")
+        fractions = ", ".join(f"{concept} {fraction:.0%}" for concept, fraction in row["shares"].items())
+        print(f"t={row['t']:.2f}  {fractions}")
     print_json(arguments, result)
     return DONE
 

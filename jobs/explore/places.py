@@ -54,10 +54,10 @@ def features_at(
         row, column = min(int(y * code.height), code.height - 1), min(int(x * code.width), code.width - 1)
         about = known.get(same_site(site), Known({}, {}))
         numbers, values = _slots(code, row * code.width + column)
-        shares = np.array(
-            [_share(float(v), about.peaks.get(int(f), 0.0)) for f, v in zip(numbers, values, strict=True)]
+        fractions = np.array(
+            [_fraction(float(v), about.peaks.get(int(f), 0.0)) for f, v in zip(numbers, values, strict=True)]
         )
-        order = np.argsort(-shares, kind="stable")[:most]
+        order = np.argsort(-fractions, kind="stable")[:most]
         chosen = numbers[order]
         packed = _packed(code, chosen)
         firing.append(
@@ -70,7 +70,7 @@ def features_at(
                         "feature": int(numbers[i]),
                         "name": about.names.get(int(numbers[i])),
                         "value": figure(float(values[i])),
-                        "share": figure(float(shares[i]), 3) if about.peaks.get(int(numbers[i])) else None,
+                        "share": figure(float(fractions[i]), 3) if about.peaks.get(int(numbers[i])) else None,
                         "map": packed[int(numbers[i])],
                     }
                     for i in order
@@ -80,7 +80,7 @@ def features_at(
     return firing
 
 
-def _share(value: float, peak: float) -> float:
+def _fraction(value: float, peak: float) -> float:
     return value / peak if peak > 0 else 0.0
 
 

@@ -46,7 +46,7 @@ def stage_rates(device: str, utilisation: float | None = None) -> dict[str, floa
     Args:
         utilisation: the share of its peak that every stage reaches; None: what `UTILISATION` states.
     """
-    return {stage: PEAK_TFLOPS[device] * (utilisation or share) for stage, share in UTILISATION.items()}
+    return {stage: PEAK_TFLOPS[device] * (utilisation or fraction) for stage, fraction in UTILISATION.items()}
 
 
 def seconds_of(flops: dict[str, int], tflops: float | Mapping[str, float]) -> dict[str, float] | None:

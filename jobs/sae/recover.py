@@ -82,8 +82,8 @@ def _say(what: str) -> None:
 
 def as_metrics(errors: NoiseErrors) -> dict[str, float | None]:
     """The errors and what they say, by the names of `sae.training.metrics.Metrics`; None where it cannot be said."""
-    shares = {"loss_recovered": errors.zero, "loss_recovered_mean": errors.mean}
-    recovered = {name: _recovered(errors.plain, ablated, errors.sae) for name, ablated in shares.items()}
+    fractions = {"loss_recovered": errors.zero, "loss_recovered_mean": errors.mean}
+    recovered = {name: _recovered(errors.plain, ablated, errors.sae) for name, ablated in fractions.items()}
     named = {
         f"noise_error_{name}" if name != "plain" else "noise_error": value for name, value in asdict(errors).items()
     }

@@ -126,9 +126,9 @@ def _partners(codes: SiteCodes) -> tuple[dict[int, list[tuple[int, float]]], flo
         others, together = (values[both.indptr[row] : both.indptr[row + 1]] for values in (both.indices, both.data))
         keep = (others != row) & (together >= LEAST)
         others, together = others[keep], together[keep]
-        share = together / (alone[row] + alone[others] - together)
-        best = np.lexsort((used[others], -share))[:PARTNERS]
-        by_feature[int(used[row])] = [(int(used[others[i]]), float(share[i])) for i in best]
+        fraction = together / (alone[row] + alone[others] - together)
+        best = np.lexsort((used[others], -fraction))[:PARTNERS]
+        by_feature[int(used[row])] = [(int(used[others[i]]), float(fraction[i])) for i in best]
     return by_feature, min(images, len(ends)) / max(1, len(ends))
 
 

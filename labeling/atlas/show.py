@@ -238,8 +238,8 @@ def outline_over(picture: Pixels, masks: list[NDArray[np.bool_]]) -> Pixels:
 def _small(pixels: Pixels) -> Pixels:
     """The picture with its longer side at `SIDE`."""
     picture = Image.fromarray(pixels)
-    share = SIDE / max(picture.size)
-    size = (max(1, round(picture.width * share)), max(1, round(picture.height * share)))
+    fraction = SIDE / max(picture.size)
+    size = (max(1, round(picture.width * fraction)), max(1, round(picture.height * fraction)))
     return np.asarray(picture.resize(size, Image.Resampling.LANCZOS))
 
 

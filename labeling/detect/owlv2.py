@@ -74,9 +74,9 @@ class Owlv2Detector:
         logits = self.model.class_predictor(features[None], queries[None])[0][0].float().cpu()
         height, width = shape[:2]
         # pictures are padded to a square on the right and at the bottom
-        shares = boxes * max(height, width) / torch.tensor([width, height, width, height])
+        fractions = boxes * max(height, width) / torch.tensor([width, height, width, height])
         spans = [(place,) for place in range(len(unique))]
-        scored = best_phrases(logits, shares, spans, (height, width), self.config.box_threshold)
+        scored = best_phrases(logits, fractions, spans, (height, width), self.config.box_threshold)
         surviving = suppress(scored, self.config.nms_iou)
         rows = zip(surviving.scores.tolist(), surviving.boxes.tolist(), surviving.concepts.tolist(), strict=True)
         return [Detection(unique[concept], score, (box[0], box[1], box[2], box[3])) for score, box, concept in rows]

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from gazetteer.data.core.errors import InputError
 from gazetteer.data.core.precision import DTYPES, dtype_on
-from gazetteer.data.core.settings import Count, Effect, OneOf, Share, device_kind, setting, settings
+from gazetteer.data.core.settings import Count, Effect, Fraction, OneOf, device_kind, setting, settings
 
 LIBRARIES = ("transformers", "groundingdino")
 
@@ -85,12 +85,12 @@ class DetectorConfig:
         default="",
         path=True,
     )
-    box_threshold: Share = setting(
+    box_threshold: Fraction = setting(
         Effect.SEGMENTS,
         "Lowest score of a phrase that becomes a box, 0..1; OWLv2's scores are lower, 0.1 to 0.2 suits it.",
         default=0.35,
     )
-    nms_iou: Share = setting(
+    nms_iou: Fraction = setting(
         Effect.SEGMENTS, "Of two boxes of one concept that overlap more than this, the better one stays.", default=0.7
     )
     device: str = setting(

@@ -57,7 +57,7 @@ class SplitEvidence:
         identity is one of the shuffles). For a concept that was not asked of every image A is known only over
         all images and is scaled by the share of the feature's images that were asked.
         """
-        share = self.asked / self.feature_images[self.row]
+        fraction = self.asked / self.feature_images[self.row]
         maps = self.concept_cells.T.astype(np.float64)
         product = np.zeros(len(self.row))
         step = max(1, _PRODUCTS // max(1, maps.shape[1]))
@@ -65,7 +65,7 @@ class SplitEvidence:
             low, high = np.searchsorted(self.row, (start, start + step))
             sums = self.feature_cells[start : start + step].astype(np.float64) @ maps
             product[low:high] = sums[self.row[low:high] - start, self.concept[low:high]]
-        return product * share / self.concept_asked[self.concept]
+        return product * fraction / self.concept_asked[self.concept]
 
 
 def view(rows: EvidenceRows) -> SplitEvidence:

@@ -21,8 +21,8 @@ def can_show(shown: NDArray[np.bool_], discovery: NDArray[np.bool_], concepts: S
     """
     known = shown[discovery].astype(np.float64)
     together = known.T @ known
-    share = together / np.maximum(np.diag(together)[:, None], 1.0)  # [other, concept]
-    able = (shown.astype(np.float64) @ (share >= COMPANY)) > 0
+    fraction = together / np.maximum(np.diag(together)[:, None], 1.0)  # [other, concept]
+    able = (shown.astype(np.float64) @ (fraction >= COMPANY)) > 0
     able[:, np.diag(together)[: len(concepts)] == 0] = True
     showable: NDArray[np.bool_] = able | shown
     return showable

@@ -17,21 +17,21 @@ FLIPS = 2000
 _TRIES = 200
 
 
-def images_needed(power: float, share: float, alpha: float = ALPHA) -> int:
-    """Pictures for which a rise in `share` of them, and no change in the others, is found with `power`.
+def images_needed(power: float, fraction: float, alpha: float = ALPHA) -> int:
+    """Pictures for which a rise in `fraction` of them, and no change in the others, is found with `power`.
 
     Flipping the signs of k differences above 0 gives p = 2 / 2^k at best, so at least k = log2(2 / alpha) pictures must
     rise; their number is binomial.
     """
     least = math.ceil(math.log2(2.0 / alpha))
     images = least
-    while binom.sf(least - 1, images, share) < power:
+    while binom.sf(least - 1, images, fraction) < power:
         images += 1
     return images
 
 
-def power_of(differences: Floats, rise: float, share: float, alpha: float = ALPHA) -> float:
-    """How often p ≤ alpha when `share` of the pictures rises by `rise` on top of what is seen without a cause.
+def power_of(differences: Floats, rise: float, fraction: float, alpha: float = ALPHA) -> float:
+    """How often p ≤ alpha when `fraction` of the pictures rises by `rise` on top of what is seen without a cause.
 
     What is seen without a cause are the differences [N] themselves with signs at random; a fixed seed draws signs and
     pictures.
@@ -41,7 +41,7 @@ def power_of(differences: Floats, rise: float, share: float, alpha: float = ALPH
     if not images:
         return 0.0
     signs = rng.choice([-1.0, 1.0], (FLIPS, images))
-    values = differences * rng.choice([-1.0, 1.0], (_TRIES, images)) + rise * (rng.random((_TRIES, images)) < share)
+    values = differences * rng.choice([-1.0, 1.0], (_TRIES, images)) + rise * (rng.random((_TRIES, images)) < fraction)
     reached = np.abs(signs @ values.T) >= np.abs(values.sum(axis=1)) * (1 - 1e-9)
     p = (1 + reached.sum(axis=0)) / (1 + FLIPS)
     return float((p <= alpha).mean())

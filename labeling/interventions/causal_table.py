@@ -31,7 +31,7 @@ _ROWS = 2048  # pairs whose resamples are in memory together
 
 
 def causal_table(
-    effects: pa.Table, labels: pa.Table, concepts: Sequence[str], power: float = 0.9, share: float = 0.3
+    effects: pa.Table, labels: pa.Table, concepts: Sequence[str], power: float = 0.9, fraction: float = 0.3
 ) -> pa.Table:
     """Rows of `gazetteer.data.tables.schemas.CAUSAL`: every tried feature with every concept.
 
@@ -39,14 +39,14 @@ def causal_table(
         effects: `gazetteer.data.tables.schemas.EFFECTS`, of any number of sites; plain rows may repeat.
         labels: the columns block, branch, t, feature, concept of the trusted labels.
         concepts: what the detector was asked of every picture, sorted.
-        power, share: a label without a sure effect is ``undecided`` unless a rise in `share` of its pictures, as large
-            as the concept usually is, would have been found so often (`gazetteer.labeling.interventions.causal_power`).
+        power, fraction: a label without a sure effect is ``undecided`` unless a rise in `fraction` of its pictures, as
+            large as the concept usually is, would have been found so often (`gazetteer.labeling.interventions.causal_power`).
     """
     known = _labelled(labels)
     columns: dict[str, list[Any]] = {name: [] for name in CAUSAL.names}
     for site, rows in rows_by_site(effects).items():
         for group in _by_pictures(effects.take(pa.array(rows)).to_pylist()):
-            _add_site(columns, site, group, known.get(site, set()), concepts, share)
+            _add_site(columns, site, group, known.get(site, set()), concepts, fraction)
     flat = {name: np.concatenate(parts) for name, parts in columns.items() if parts}
     if not flat:
         return CAUSAL.empty_table()
@@ -114,7 +114,7 @@ def _labelled(labels: pa.Table) -> dict[Site, set[tuple[int, str]]]:
 
 def _add_site(
     columns: dict[str, list[Any]], site: Site, rows: Sequence[Mapping[str, Any]], labelled: set[tuple[int, str]],
-    concepts: Sequence[str], share: float,
+    concepts: Sequence[str], fraction: float,
 ) -> None:  # fmt: skip
     images = sorted({row["image_id"] for row in rows})
     features = sorted({row["feature"] for row in rows if row["feature"] is not None})
@@ -149,7 +149,7 @@ def _add_site(
             columns[f"causal_{name}{end}"].append(values)
     columns["causal_p_value"].append(sign_flip_p(flat["area"]))
     rises = np.tile(typical_area(plain), len(features))
-    power = [power_of(flat["area"][r], rises[r], share) if has_label[r] else np.nan for r in range(pairs)]
+    power = [power_of(flat["area"][r], rises[r], fraction) if has_label[r] else np.nan for r in range(pairs)]
     columns["causal_power"].append(np.array(power))
 
 
@@ -216,10 +216,10 @@ def summarise(table: pa.Table) -> dict[str, Any]:
         "effect_without_label": count["effect without label"],
         "effect_features": len(silent), "effect_features_unlabelled": len(silent - named),
         "other_pairs": others,
-        "other_pairs_rising": _share(verdict == "effect without label", others),
-        "labels_rising": _share(verdict == "confirmed", int(labelled.sum())),
+        "other_pairs_rising": _fraction(verdict == "effect without label", others),
+        "labels_rising": _fraction(verdict == "confirmed", int(labelled.sum())),
     }  # fmt: skip
 
 
-def _share(hits: NDArray[np.bool_], of: int) -> float | None:
+def _fraction(hits: NDArray[np.bool_], of: int) -> float | None:
     return round(float(hits.sum()) / of, 4) if of else None

@@ -27,10 +27,10 @@ def concept_contrasts(run: LayoutRun, site: Site) -> dict[str, Weights]:
     mean = summed.reshape(len(used), codes.cells) / len(images)
     weights: dict[str, Weights] = {}
     for number, concept in enumerate(run.concepts):
-        share = truth.pixels[:, number] / truth.areas
-        if share.any():
-            inside = np.bincount(place, weights=codes.value * share[codes.image, codes.cell], minlength=len(used))
-            weights[concept] = _largest(used, (inside - mean @ share.sum(axis=0)) / share.sum())
+        fraction = truth.pixels[:, number] / truth.areas
+        if fraction.any():
+            inside = np.bincount(place, weights=codes.value * fraction[codes.image, codes.cell], minlength=len(used))
+            weights[concept] = _largest(used, (inside - mean @ fraction.sum(axis=0)) / fraction.sum())
     return weights
 
 

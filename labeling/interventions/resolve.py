@@ -189,12 +189,12 @@ def names(prompt: str, word: str) -> bool:
     return bool(wanted) and any(held[i : i + len(wanted)] == wanted for i in range(len(held) - len(wanted) + 1))
 
 
-def percentiles(codes: SiteCodes, features: Sequence[int], share: float = 99.0) -> tuple[float, ...]:
+def percentiles(codes: SiteCodes, features: Sequence[int], percentile: float = 99.0) -> tuple[float, ...]:
     """Each feature's percentile over the cells where it fires; 0 for one that never does."""
     strengths: list[float] = []
     for feature in features:
         values: NDArray[np.float32] = codes.value[codes.feature == feature]
-        strengths.append(float(np.percentile(values, share)) if values.size else 0.0)
+        strengths.append(float(np.percentile(values, percentile)) if values.size else 0.0)
     return tuple(strengths)
 
 

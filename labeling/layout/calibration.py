@@ -108,12 +108,12 @@ def calibrate(inputs: Floats, truth: Truth, pairs: NDArray[np.bool_]) -> Calibra
         truth: of the same N pictures.
         pairs: bool [N, C], the (picture, concept) pairs to fit on.
     """
-    share = (truth.pixels / truth.areas).transpose(0, 2, 1)  # [N, cells, C]
+    fraction = (truth.pixels / truth.areas).transpose(0, 2, 1)  # [N, cells, C]
     scale = np.maximum(np.abs(inputs).mean(axis=(0, 1, 2), dtype=np.float64), 1e-6)
     design, target = [], []
     for c in range(inputs.shape[2]):
         flat = inputs[pairs[:, c], :, c].reshape(-1, inputs.shape[3])
-        x, y = _some(flat, share[pairs[:, c], :, c].ravel(), MOST_CELLS)
+        x, y = _some(flat, fraction[pairs[:, c], :, c].ravel(), MOST_CELLS)
         design.append(np.concatenate([np.ones((len(x), 1)), x / scale], axis=1))
         target.append(y)
     zero = np.zeros(inputs.shape[3] + 1)

@@ -109,8 +109,8 @@ def pair_pointing(scores: NDArray[np.float32], truth: Truth) -> NDArray[np.float
     """Share of the strongest cell's pixels that lie in the mask (mean over tied cells), NaN unless wanted: [N, C]."""
     maps = scores.transpose(0, 2, 1)
     top = maps >= maps.max(axis=2, keepdims=True)
-    share = np.where(top, truth.pixels / truth.areas, 0.0).sum(axis=2) / top.sum(axis=2)
-    return np.where(truth.wanted, share, np.nan)
+    fraction = np.where(top, truth.pixels / truth.areas, 0.0).sum(axis=2) / top.sum(axis=2)
+    return np.where(truth.wanted, fraction, np.nan)
 
 
 def macro_mean(values: NDArray[np.float64], weights: NDArray[np.float64]) -> Interval:

@@ -62,8 +62,8 @@ class SiteTable:
         if own is not None:
             pixels = np.maximum(pixels - own.astype(np.float64), 0.0)
             area = np.maximum(area - self.cell_pixels, 1.0)
-        share = pixels / np.maximum(area, 1.0)
-        return share.transpose(0, 2, 1).astype(np.float32)
+        fraction = pixels / np.maximum(area, 1.0)
+        return fraction.transpose(0, 2, 1).astype(np.float32)
 
     def weights(
         self, rows: NDArray[np.int64], intersection: NDArray[np.float64], area: NDArray[np.float64]

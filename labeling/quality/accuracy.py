@@ -93,8 +93,8 @@ def _judge(part: pa.Table, explained: Explained | None) -> pa.Table:
             form = REGION if label["kind"] in SPATIAL_KINDS else label["kind"]
             at = column.get((label["concept"], form))
             if at is not None and label["feature"] in row:
-                share = explained.share[row[label["feature"]]]
-                own[number], other[number] = share[at], np.delete(share, at).max(initial=0.0)
+                fraction = explained.fraction[row[label["feature"]]]
+                own[number], other[number] = fraction[at], np.delete(fraction, at).max(initial=0.0)
     extra = {"right": pa.array(own > other), "truth_explained": pa.array(own), "truth_other": pa.array(other)}
     for name, values in extra.items():
         part = part.append_column(name, values)

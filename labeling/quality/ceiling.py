@@ -41,17 +41,17 @@ def best_rounding(pixels: NDArray[np.int64], areas: NDArray[np.int64]) -> tuple[
         (IoU at tau = 0.5, best IoU, the tau that reaches it).
     """
     inside, area = pixels[areas > 0], areas[areas > 0]
-    share = inside / area
+    fraction = inside / area
     total = int(inside.sum())
-    half = share >= 0.5
+    half = fraction >= 0.5
     half_iou = inside[half].sum() / (area[half].sum() + total - inside[half].sum())
-    order = np.argsort(-share, kind="stable")
+    order = np.argsort(-fraction, kind="stable")
     chosen, size = np.cumsum(inside[order]), np.cumsum(area[order])
     iou = chosen / (size + total - chosen)
     # A threshold takes all cells of equal share or none.
-    ends = np.flatnonzero(np.append(np.diff(share[order]) != 0, True))
+    ends = np.flatnonzero(np.append(np.diff(fraction[order]) != 0, True))
     best = ends[np.argmax(iou[ends])]
-    return float(half_iou), float(iou[best]), float(share[order][best])
+    return float(half_iou), float(iou[best]), float(fraction[order][best])
 
 
 def _rows(maps: ConceptMaps, grid: Grid) -> list[dict[str, object]]:

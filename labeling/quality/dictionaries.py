@@ -100,9 +100,9 @@ def site_quality(counts: Floats, vectors: Floats, seed: int = 0) -> dict[str, An
 
 def cohesions(weights: Floats, vectors: Floats) -> Floats:
     """Mean cosine of each feature's words to its centre: float64 [features]; 0 where the centre is zero."""
-    share = weights / weights.sum(axis=1, keepdims=True)
+    fraction = weights / weights.sum(axis=1, keepdims=True)
     # The mean of the cosines with one centre is the centre's product with the mean of the unit vectors.
-    overlaps: Floats = ((share @ _units(vectors)) * _units(share @ vectors)).sum(axis=1)
+    overlaps: Floats = ((fraction @ _units(vectors)) * _units(fraction @ vectors)).sum(axis=1)
     return overlaps
 
 

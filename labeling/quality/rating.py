@@ -143,8 +143,8 @@ def _by_chance(truth: Sequence[Mapping[str, Any]], named: Sequence[set[str]]) ->
         return None
     random = seeded("dealt")
     dealt = [random.permutation(len(named)) for _ in range(_DEALT)]
-    share = [np.mean([row["concept"] in named[i] for row, i in zip(truth, order, strict=True)]) for order in dealt]
-    return round(float(np.mean(share)), 4)
+    fraction = [np.mean([row["concept"] in named[i] for row, i in zip(truth, order, strict=True)]) for order in dealt]
+    return round(float(np.mean(fraction)), 4)
 
 
 def _rounded(interval: Interval) -> Interval:

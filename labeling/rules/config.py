@@ -8,7 +8,7 @@ from annotated_types import Gt, Lt
 
 from gazetteer.data.core.errors import InputError
 from gazetteer.data.core.importing import with_source
-from gazetteer.data.core.settings import Count, Effect, Natural, NonNegative, Share, setting, settings
+from gazetteer.data.core.settings import Count, Effect, Fraction, Natural, NonNegative, setting, settings
 from gazetteer.labeling.rules.kinds.places import PLACES
 from gazetteer.labeling.rules.null import NullConfig
 from gazetteer.labeling.vocabulary.concept_index import require_distinct
@@ -18,7 +18,7 @@ from gazetteer.labeling.vocabulary.concept_index import require_distinct
 class LabelConfig:
     """When a label is trusted, as what, and how its nulls are sampled."""
 
-    max_q: Share = setting(
+    max_q: Fraction = setting(
         Effect.LABELS,
         "Highest false discovery rate (Benjamini-Hochberg over the site's tested pairs), of every null.",
         default=0.05,
@@ -33,12 +33,12 @@ class LabelConfig:
         Effect.LABELS, "Lowest ratio of the intersection to that of shuffled images.", default=1.2
     )
     min_images: Count = setting(Effect.LABELS, "Fewest discovery images with both that a label rests on.", default=5)
-    min_dataset_iou: Share = setting(
+    min_dataset_iou: Fraction = setting(
         Effect.LABELS,
         "Lowest data-set IoU of a thing or stuff (NetDissect, arXiv 1704.05796, uses 0.04); a part may have less.",
         default=0.04,
     )
-    min_precision: Share = setting(
+    min_precision: Fraction = setting(
         Effect.LABELS,
         "Lowest share of a feature's activation on the concept, or in the pictures of a look.",
         default=0.2,
@@ -49,22 +49,22 @@ class LabelConfig:
         "runner-up / label.",
         default=0.2,
     )
-    min_explained: Share = setting(
+    min_explained: Fraction = setting(
         Effect.LABELS, "Lowest share of the activation's variance that a label explains.", default=0.01
     )
-    min_second: Share = setting(
+    min_second: Fraction = setting(
         Effect.LABELS,
         "A second concept is kept beside the best when it explains at least this share of what that one explains.",
         default=0.5,
     )
-    part_precision: Share = setting(
+    part_precision: Fraction = setting(
         Effect.LABELS, "A part of a concept has at least this share of its activation on the concept.", default=0.5
     )
     part_lift: NonNegative = setting(Effect.LABELS, "A part has at least this lift.", default=3.0)
-    part_recall: Share = setting(
+    part_recall: Fraction = setting(
         Effect.LABELS, "What covers less than this share of the concept is a part of it, or no label.", default=0.1
     )
-    min_auc: Share = setting(
+    min_auc: Fraction = setting(
         Effect.LABELS, "Lowest lower end of the interval of a look's AUC (labeling/rules/kinds/styles.py).", default=0.6
     )
     stuff: tuple[str, ...] = setting(

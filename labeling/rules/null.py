@@ -146,18 +146,18 @@ def _exceedances(sums: list[Ints], observed: Ints, permutations: int, random: np
 def _p_of_pairs(orders: list[list[Ints]], config: NullConfig, key: tuple[object, ...]) -> NDArray[np.float64]:
     """p of every pair from the block sums of every order."""
     observed = np.sum([block[0] for block in orders[0]], axis=0)
-    share = -(-config.permutations // len(orders))
+    fraction = -(-config.permutations // len(orders))
     count = np.zeros(len(observed), np.int64)
     for number, sums in enumerate(orders):
-        count += _exceedances(sums, observed, share, seeded(*key, "shifts", number))
-    p = (1 + count) / (1 + share * len(orders))
+        count += _exceedances(sums, observed, fraction, seeded(*key, "shifts", number))
+    p = (1 + count) / (1 + fraction * len(orders))
     more = -(-config.refine // len(orders))
     rare = np.flatnonzero(count < config.refine_below)
     if more and len(rare):
         for number, sums in enumerate(orders):
             few = [np.ascontiguousarray(block[:, rare]) for block in sums]
             count[rare] += _exceedances(few, observed[rare], more, seeded(*key, "refine", number))
-        p[rare] = (1 + count[rare]) / (1 + (share + more) * len(orders))
+        p[rare] = (1 + count[rare]) / (1 + (fraction + more) * len(orders))
     rare = np.flatnonzero(count < config.refine_below)
     if len(rare):
         p[rare] = np.minimum(p[rare], np.mean([_bound(sums, rare, observed[rare]) for sums in orders], axis=0))

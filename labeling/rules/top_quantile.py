@@ -34,31 +34,31 @@ SCORED = pa.schema([*PAIRS, *(CANDIDATES.field(name) for name in _TOP)])
 _ENTRIES = 2**24  # counts by feature, share and concept held at a time
 
 
-def with_top_quantile(pairs: pa.Table, codes: SiteCodes, maps: ConceptMaps, shares: Sequence[float]) -> pa.Table:
+def with_top_quantile(pairs: pa.Table, codes: SiteCodes, maps: ConceptMaps, fractions: Sequence[float]) -> pa.Table:
     """The pairs of one site with the columns of the top-quantile rule.
 
     Args:
         pairs: the site's schemas.PAIRS, each of a feature and a concept that meet in a discovery image.
         codes: the site's codes.
         maps: the concepts' maps at the grid of `codes`.
-        shares: in (0, 1), tried beside the support; () leaves every pair at its support.
+        fractions: in (0, 1), tried beside the support; () leaves every pair at its support.
     Returns:
         SCORED, order kept; a held-out IoU is null where neither feature nor concept was seen.
     """
     number = {name: i for i, name in enumerate(maps.concepts)}
     concept = np.array([number[name] for name in pairs["concept"].to_pylist()], np.int64)
-    share, threshold, discovery, heldout = best_top_quantile(
-        codes, maps, pairs["feature"].to_numpy().astype(np.int64), concept, shares
+    fraction, threshold, discovery, heldout = best_top_quantile(
+        codes, maps, pairs["feature"].to_numpy().astype(np.int64), concept, fractions
     )
     columns = {name: pairs[name] for name in PAIRS.names}
-    columns |= {"top_share": pa.array(share), "top_threshold": pa.array(threshold.astype(np.float32))}
+    columns |= {"top_share": pa.array(fraction), "top_threshold": pa.array(threshold.astype(np.float32))}
     for name, values in (("top_iou", discovery), ("heldout_top_iou", heldout)):
         columns[name] = pa.array(values, mask=np.isnan(values))
     return pa.Table.from_arrays([columns[name] for name in SCORED.names], schema=SCORED)
 
 
 def best_top_quantile(
-    codes: SiteCodes, maps: ConceptMaps, feature: Ints, concept: Ints, shares: Sequence[float]
+    codes: SiteCodes, maps: ConceptMaps, feature: Ints, concept: Ints, fractions: Sequence[float]
 ) -> tuple[Floats, Floats, Floats, Floats]:
     """The share of every pair with the highest discovery IoU; the widest of equals.
 
@@ -67,10 +67,10 @@ def best_top_quantile(
     Returns:
         Share, threshold, discovery IoU and held-out IoU, float64 [T]; an IoU is NaN where it is 0 / 0.
     """
-    levels = np.array([1.0, *sorted(shares, reverse=True)])
+    levels = np.array([1.0, *sorted(fractions, reverse=True)])
     owner = image_places(codes, maps)[codes.image]
     names, row = np.unique(feature, return_inverse=True)
-    share, threshold, discovery, heldout = np.ones((4, len(feature)))
+    fraction, threshold, discovery, heldout = np.ones((4, len(feature)))
     step = max(1, _ENTRIES // (len(levels) * max(1, len(maps.concepts))))
     for start in range(0, len(names), step):
         features = names[start : start + step]
@@ -93,9 +93,9 @@ def best_top_quantile(
             iou[split] = ious[at, :, concept[own]]
         best = np.argmax(np.nan_to_num(iou["discovery"]), axis=1)
         pair = np.arange(len(own))
-        share[own], threshold[own] = levels[best], limits[at, best]
+        fraction[own], threshold[own] = levels[best], limits[at, best]
         discovery[own], heldout[own] = iou["discovery"][pair, best], iou["heldout"][pair, best]
-    return share, threshold, discovery, heldout
+    return fraction, threshold, discovery, heldout
 
 
 def _thresholds(feature: Ints, value: NDArray[np.float32], features: int, levels: Floats) -> Floats:

@@ -106,7 +106,7 @@ class TrainConfig:
         from gazetteer.sae.model.autoencoder import SAEConfig
 
         n = self.n if self.n is not None else self.expansion * d
-        prefixes = (*(max(1, round(share * n)) for share in self.prefixes), n) if self.prefixes else ()
+        prefixes = (*(max(1, round(fraction * n)) for fraction in self.prefixes), n) if self.prefixes else ()
         return SAEConfig(d, n, self.k, self.batch_topk, self.max_k, prefixes)
 
     def total_steps(self, vectors: int) -> int:

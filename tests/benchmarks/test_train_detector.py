@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from benchmarks.scenes.detector.augment import boxes_of
-from benchmarks.scenes.detector.backbone import cell_shares
+from benchmarks.scenes.detector.backbone import cell_fractions
 from benchmarks.scenes.detector.data import Batch, DetectorBatches, Target, encode, sample_words
 from benchmarks.scenes.detector.deformable import dense_deformable_attention, use_dense_attention
 from benchmarks.scenes.detector.evaluate import count_hits
@@ -200,10 +200,10 @@ def test_boxes_are_tight_and_specks_are_left_out():
 def test_cell_shares_sum_to_one():
     owners = torch.zeros(8, 8, dtype=torch.uint8)
     owners[:, :4] = 1
-    shares = cell_shares(owners, torch.tensor([5], dtype=torch.int8), 2)
-    assert shares[:, 0, 0].tolist() == [0.0] * 6 + [1.0] + [0.0] * 10
-    assert shares[0, 0, 1] == 1.0
-    assert torch.allclose(shares.sum(0), torch.ones(2, 2))
+    fractions = cell_fractions(owners, torch.tensor([5], dtype=torch.int8), 2)
+    assert fractions[:, 0, 0].tolist() == [0.0] * 6 + [1.0] + [0.0] * 10
+    assert fractions[0, 0, 1] == 1.0
+    assert torch.allclose(fractions.sum(0), torch.ones(2, 2))
 
 
 def test_hits_are_one_to_one():

@@ -22,8 +22,8 @@ def part_of_a_step(folder: Path, rows: int) -> None:
     torch.set_num_threads(1)
     torch.manual_seed(0)
     layer, x = nn.Linear(3, 2), torch.randn(rows, 3)
-    share = rows // workers()
-    layer(x[rank() * share : (rank() + 1) * share]).square().mean().backward()
+    fraction = rows // workers()
+    layer(x[rank() * fraction : (rank() + 1) * fraction]).square().mean().backward()
     average_gradients(list(layer.parameters()))
     decided = shared(10.0 + rank())
     gradients = {name: p.grad for name, p in layer.named_parameters() if p.grad is not None}

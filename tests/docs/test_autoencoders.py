@@ -48,9 +48,9 @@ def test_its_table_of_the_embedded_autoencoders_is_what_they_say(tmp_path: Path)
         metrics = config["metrics"]
         if metrics["loss_recovered"] is None:
             continue
-        shares = f"{metrics['loss_recovered']:.2f} / {metrics['loss_recovered_mean']:.2f}"
+        fractions = f"{metrics['loss_recovered']:.2f} / {metrics['loss_recovered_mean']:.2f}"
         harm = metrics["noise_error_zero"] - metrics["noise_error"]
-        assert f"{shares} of {harm:.5f}" in TEXT, site
+        assert f"{fractions} of {harm:.5f}" in TEXT, site
 
 
 def test_its_benchmark_measures_every_key() -> None:

@@ -114,8 +114,11 @@ def main() -> None:
     print(f"{'':<16}{'error':>8}{'embedded':>10}{'ratio':>8}{'again':>8}{'embedded':>10}")
     for look, error in {**result["error_by_style"], "all": result["error"]}.items():
         other = {**result["embedded_error_by_style"], "all": result["embedded_error"]}[look]
-        shares = [{**result[f"{n}found_again_by_style"], "all": result[f"{n}found_again"]} for n in ("", "embedded_")]
-        print(f"{look:<16}{error:8.2f}{other:10.2f}{error / other:8.2f}{shares[0][look]:8.3f}{shares[1][look]:10.3f}")
+        fractions = [
+            {**result[f"{n}found_again_by_style"], "all": result[f"{n}found_again"]} for n in ("", "embedded_")
+        ]
+        again, embedded = (fraction[look] for fraction in fractions)
+        print(f"{look:<16}{error:8.2f}{other:10.2f}{error / other:8.2f}{again:8.3f}{embedded:10.3f}")
     if options.sheet:
         pixels = pixels_of(scenes[:32])
         both = torch.stack([pixels, reconstructed(load_autoencoder(options.vae), pixels)], dim=1).flatten(0, 1)

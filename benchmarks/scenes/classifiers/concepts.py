@@ -65,8 +65,8 @@ def truth(scene: Scene) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
     pixels = np.zeros((len(CONCEPT_NAMES), PICTURE_SIZE, PICTURE_SIZE), np.bool_)
     for instance in scene.instances:
         pixels[CONCEPT_NAMES.index(instance.concept)] |= instance.mask
-    shares = pixels.reshape(-1, side, CELL, side, CELL).mean(axis=(2, 4))
-    cells = np.where(shares >= _COVERED, 1, np.where(shares > 0, _UNKNOWN, 0))
+    fractions = pixels.reshape(-1, side, CELL, side, CELL).mean(axis=(2, 4))
+    cells = np.where(fractions >= _COVERED, 1, np.where(fractions > 0, _UNKNOWN, 0))
     hidden = np.array([_UNKNOWN if concept in scene.planned else 0 for concept in CONCEPT_NAMES])
     shown = np.where(pixels.sum(axis=(1, 2)) >= MIN_VISIBLE, 1, hidden)
     return shown.astype(np.uint8), cells.astype(np.uint8)
@@ -84,10 +84,10 @@ def softened(pixels: Tensor, generator: torch.Generator | None = None, folder: P
         with torch.autocast("cpu", torch.bfloat16):
             latents = vae.encode(prepare(part)).latent_dist.mean.float()
             if generator:
-                shares = torch.rand(2, len(part), 1, 1, 1, generator=generator)
+                fractions = torch.rand(2, len(part), 1, 1, 1, generator=generator)
                 smooth = nn.functional.avg_pool2d(latents, 3, stride=1, padding=1, count_include_pad=False)
                 noise = torch.randn(latents.shape, generator=generator) / vae.config.scaling_factor
-                latents = torch.lerp(latents, smooth, 0.9 * shares[0]) + 0.4 * shares[1] * noise
+                latents = torch.lerp(latents, smooth, 0.9 * fractions[0]) + 0.4 * fractions[1] * noise
             decoded = vae.decode(latents).sample.float()
         copies.append(((decoded.clamp(-1, 1) + 1) * 127.5).round().to(torch.uint8))
     return torch.cat(copies)
@@ -123,7 +123,7 @@ def known_entropy(scores: Tensor, truth: Tensor) -> Tensor:
     return nn.functional.binary_cross_entropy_with_logits(scores[known], truth[known].float())
 
 
-def shares_right(answers: NDArray[np.bool_], truth: NDArray[np.uint8]) -> tuple[NDArray[np.float64], ...]:
+def fractions_right(answers: NDArray[np.bool_], truth: NDArray[np.uint8]) -> tuple[NDArray[np.float64], ...]:
     """Precision and recall per concept, [16] each, of yes or no [N, 16] against what `truth` says, [N, 16]."""
     hits = (answers & (truth == 1)).sum(axis=0)
     claimed = (answers & (truth != _UNKNOWN)).sum(axis=0)
@@ -159,7 +159,7 @@ def report(model: ConceptClassifier, views: Sequence[str], folder: Path) -> None
     soft = softened(unseen.pixels, folder=folder)
     for name, pixels in (("painted", unseen.pixels), ("through the autoencoder", soft)):
         answers = np.array([[c in s for c in CONCEPT_NAMES] for s in model.shown(pixels.permute(0, 2, 3, 1).numpy())])
-        precision, recall = shares_right(answers, unseen.shown.numpy())
+        precision, recall = fractions_right(answers, unseen.shown.numpy())
         print(f"{name}: mean precision {precision.mean():.4f}, mean recall {recall.mean():.4f}", flush=True)
 
 

@@ -17,16 +17,16 @@ MIN_PIXELS = 12
 
 
 def crop_and_flip(
-    image: Tensor, owners: Tensor, generator: np.random.Generator, crop_share: float = 0.4, smallest: float = 0.7
+    image: Tensor, owners: Tensor, generator: np.random.Generator, crop_fraction: float = 0.4, smallest: float = 0.7
 ) -> tuple[Tensor, Tensor]:
-    """Flip half of the time; with probability `crop_share` zoom into a window of the picture.
+    """Flip half of the time; with probability `crop_fraction` zoom into a window of the picture.
 
     image: float [3, S, S]; owners: uint8 [S, S] (see `SceneCache`). Returns the same shapes.
     """
     size = image.shape[-1]
     if generator.random() < 0.5:
         image, owners = image.flip(-1), owners.flip(-1)
-    if generator.random() >= crop_share:
+    if generator.random() >= crop_fraction:
         return image, owners
     height, width = (round(float(size * generator.uniform(smallest, 1.0))) for _ in range(2))
     top, left = int(generator.integers(0, size - height + 1)), int(generator.integers(0, size - width + 1))
@@ -50,8 +50,8 @@ def smear(image: Tensor, generator: np.random.Generator) -> Tensor:
         image = F.interpolate(image[None], (small, small), mode="bilinear", antialias=True)
         image = F.interpolate(image, (size, size), mode="bicubic")[0]
     elif kind < 0.5:
-        share = float(generator.uniform(0.2, 1.0))
-        image = image + share * (F.avg_pool2d(image[None], 3, 1, 1, count_include_pad=False)[0] - image)
+        fraction = float(generator.uniform(0.2, 1.0))
+        image = image + fraction * (F.avg_pool2d(image[None], 3, 1, 1, count_include_pad=False)[0] - image)
     if generator.random() < 0.4:
         noise = generator.standard_normal(image.shape, dtype=np.float32) * float(generator.uniform(0.005, 0.04))
         image = image + torch.from_numpy(noise)

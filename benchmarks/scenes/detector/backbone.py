@@ -19,7 +19,7 @@ from gazetteer.data.scenes.world import CONCEPT_NAMES
 CLASSES = len(CONCEPT_NAMES) + 1
 
 
-def cell_shares(owners: Tensor, concepts: Tensor, cells: int) -> Tensor:
+def cell_fractions(owners: Tensor, concepts: Tensor, cells: int) -> Tensor:
     """Share of every class in every cell: float [17, cells, cells]; class 0 is nothing.
 
     owners: uint8 [S, S]; concepts: int8 [instances].
@@ -56,8 +56,8 @@ def pretrain_backbone(
             maps = [head(features) for head, features in zip(heads, backbone(pixels).feature_maps, strict=True)]
         losses = []
         for logits in maps:
-            shares = torch.stack([cell_shares(owners, concepts, logits.shape[-1]) for owners, concepts in labels])
-            losses.append(F.cross_entropy(logits.float(), shares))
+            fractions = torch.stack([cell_fractions(owners, concepts, logits.shape[-1]) for owners, concepts in labels])
+            losses.append(F.cross_entropy(logits.float(), fractions))
         loss = torch.stack(losses).sum()
         optimizer.zero_grad(set_to_none=True)
         loss.backward()

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from benchmarks.scenes.detector.augment import boxes_of, crop_and_flip, smear
-from benchmarks.scenes.detector.backbone import cell_shares
+from benchmarks.scenes.detector.backbone import cell_fractions
 from benchmarks.scenes.detector.data import normalise
 from benchmarks.scenes.scene_cache import SceneCache
 
@@ -43,7 +43,7 @@ def jitter_boxes(boxes: NDArray[np.float32], size: int, generator: np.random.Gen
 def dense_cells(owners: Tensor, concepts: Tensor) -> Tensor:
     """What covers every cell of two by two pixels, and whether instances meet there: float [18, S/2, S/2]."""
     size = owners.shape[-1] // 2
-    classes = cell_shares(owners, concepts, size)
+    classes = cell_fractions(owners, concepts, size)
     blocks = owners.view(size, 2, size, 2)
     meet = blocks.amax((1, 3)) != blocks.amin((1, 3))
     return torch.cat([classes, meet[None].float()])
@@ -75,7 +75,7 @@ class SegmentBatches:
             return None
         chosen = self.generator.choice(visible, self.prompts, replace=len(visible) < self.prompts)
         masks = torch.stack([(owners == int(number) + 1).float() for number in chosen])
-        shares = F.avg_pool2d(masks[None], 2)[0]
+        fractions = F.avg_pool2d(masks[None], 2)[0]
         moved = jitter_boxes(boxes[chosen], image.shape[-1], self.generator)
         cells = dense_cells(owners, torch.from_numpy(self.cache.concepts[row]))
-        return normalise(smear(image, self.generator)), torch.from_numpy(moved), shares, cells
+        return normalise(smear(image, self.generator)), torch.from_numpy(moved), fractions, cells

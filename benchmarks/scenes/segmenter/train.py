@@ -44,9 +44,9 @@ def mask_losses(logits: Tensor, predicted_iou: Tensor, masks: Tensor) -> tuple[T
     # pixels alone makes masks 15 % too large
     scale = wanted[0, 0, 0].numel() / (4 * wanted.flatten(3).sum(-1) + 32)
     entropy = entropy.mean(-1) * scale.clamp(1, 20)
-    share = logits.sigmoid().flatten(3)
+    fraction = logits.sigmoid().flatten(3)
     flat = wanted.flatten(3)
-    dice = 1 - (2 * (share * flat).sum(-1) + 1) / (share.sum(-1) + flat.sum(-1) + 1)
+    dice = 1 - (2 * (fraction * flat).sum(-1) + 1) / (fraction.sum(-1) + flat.sum(-1) + 1)
     on, true = logits.flatten(3) > 0, flat > 0.5
     iou = (on & true).sum(-1) / (on | true).sum(-1).clamp(min=1)
     return entropy + dice, iou, (predicted_iou - iou) ** 2

@@ -190,8 +190,8 @@ def _peak(canvas: Canvas, rng: Random, sides: tuple[float, float], top: float, f
     tall = foot - top
     ridge = [(summit, top), (summit + 0.02, top + 0.3 * tall), (summit - 0.01, top + 0.6 * tall), (summit + 0.06, foot)]
     canvas.polygon([*ridge, (right, foot)], (24, 20, 52, 96), own=False)
-    share = rng.uniform(0.24, 0.36)
-    a, b, low = summit + (left - summit) * share, summit + (right - summit) * share, top + tall * share
+    fraction = rng.uniform(0.24, 0.36)
+    a, b, low = summit + (left - summit) * fraction, summit + (right - summit) * fraction, top + tall * fraction
     zigzag = [(a, low), (a + (b - a) * 0.22, low - 0.02), (a + (b - a) * 0.42, low + 0.03)]
     zigzag += [(a + (b - a) * 0.64, low - 0.02), (a + (b - a) * 0.82, low + 0.01), (b, low), (summit, top)]
     canvas.polygon(zigzag, (246, 249, 253), own=False)

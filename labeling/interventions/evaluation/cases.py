@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 from annotated_types import Gt, Le, MinLen
 
 from gazetteer.data.core.errors import InputError
-from gazetteer.data.core.settings import Count, Effect, Natural, OneOf, Positive, Share, setting, settings
+from gazetteer.data.core.settings import Count, Effect, Fraction, Natural, OneOf, Positive, setting, settings
 from gazetteer.data.core.sites import BRANCHES
 from gazetteer.data.inputs.edits import CHOICES, OUTSIDES, QUADRANTS, UNITS, Region
 from gazetteer.data.inputs.prompts import split_of
@@ -127,7 +127,7 @@ class SteerConfig:
         default=(0.03, 0.1, 0.3, 1.0, 3.0),
     )
     blocks: tuple[str, ...] = setting(Effect.MEASUREMENTS, "Of every edit; empty: all.", default=())
-    keep: Share = setting(
+    keep: Fraction = setting(
         Effect.MEASUREMENTS,
         "A style's setting is chosen among those that keep so much of the layout (mean IoU of the concepts' "
         "masks before and after); where none does, the one that keeps most.",

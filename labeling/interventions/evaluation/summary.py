@@ -31,9 +31,12 @@ def global_sweep(rows: Sequence[Row], keep: float) -> tuple[tuple[bool, float], 
     if not rows:
         return (False, -1.0), {}
     layouts_kept = [row["layout_kept"] for row in rows if row["layout_kept"] is not None]
-    rise, share = float(np.mean([row["rise"] for row in rows])), float(np.mean(layouts_kept)) if layouts_kept else 0.0
-    means = {"rise": round(rise, 4), "layout_kept": round(share, 4), "pictures": len(rows)}
-    return ((True, rise) if share >= keep else (False, share)), means
+    rise, fraction = (
+        float(np.mean([row["rise"] for row in rows])),
+        float(np.mean(layouts_kept)) if layouts_kept else 0.0,
+    )
+    means = {"rise": round(rise, 4), "layout_kept": round(fraction, 4), "pictures": len(rows)}
+    return ((True, rise) if fraction >= keep else (False, fraction)), means
 
 
 def spatial_summary(

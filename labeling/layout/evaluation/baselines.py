@@ -83,10 +83,10 @@ class Directions:
         flat = dense.reshape(-1, dense.shape[2])
         mean, scale = flat.mean(axis=0), np.maximum(flat.std(axis=0), 1e-6)
         x = (dense - mean) / scale
-        share = (truth.pixels / truth.areas).astype(np.float32)  # [N, C, cells]
-        inside = share.transpose(1, 0, 2).reshape(share.shape[1], -1) @ x.reshape(-1, x.shape[2])
-        presence = share.sum(axis=0) @ x.mean(axis=0)
-        vectors = (inside - presence) / np.maximum(share.sum(axis=(0, 2)), 1e-6)[:, None]
+        fraction = (truth.pixels / truth.areas).astype(np.float32)  # [N, C, cells]
+        inside = fraction.transpose(1, 0, 2).reshape(fraction.shape[1], -1) @ x.reshape(-1, x.shape[2])
+        presence = fraction.sum(axis=0) @ x.mean(axis=0)
+        vectors = (inside - presence) / np.maximum(fraction.sum(axis=(0, 2)), 1e-6)[:, None]
         lengths = np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-12)
         return cls(mean, scale, np.asarray((vectors / lengths).T, np.float32))
 

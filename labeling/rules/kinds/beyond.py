@@ -70,11 +70,11 @@ def place_rows(codes: SiteCodes, maps: ConceptMaps, explained: Explained, config
     value = codes.value[own].astype(np.float64)
     inside = place_maps((codes.height, codes.width))
     mass = sp.csr_array((value, (pair, codes.cell[own])), (len(starts), codes.cells)) @ inside.T
-    share = np.asarray(mass) / np.bincount(pair, value, len(starts))[:, None]
+    fraction = np.asarray(mass) / np.bincount(pair, value, len(starts))[:, None]
     feature = np.searchsorted(explained.features, codes.feature[own][starts])
     count = np.bincount(feature, minlength=len(explained.features)).astype(np.float64)
     rows = sp.csr_array((np.ones(len(feature)), (feature, np.arange(len(feature)))), (len(count), len(feature)))
-    mean, square, touched = (np.asarray(rows @ x) for x in (share, share**2, (share > 0).astype(np.float64)))
+    mean, square, touched = (np.asarray(rows @ x) for x in (fraction, fraction**2, (fraction > 0).astype(np.float64)))
     area = inside.mean(axis=1)
     mean = mean / np.maximum(count, 1)[:, None]
     p = _t_test(mean, square / np.maximum(count, 1)[:, None], count[:, None], area)
@@ -95,9 +95,9 @@ def _best(explained: Explained, form: str) -> tuple[Ints, Ints]:
     columns = [i for i, other_form in enumerate(explained.forms) if other_form == form]
     if not columns or not len(explained.features):
         return np.zeros(0, np.int64), np.zeros(0, np.int64)
-    shares = explained.share[:, columns]
-    best = shares.argmax(axis=1)
-    row = np.flatnonzero(shares[np.arange(len(shares)), best] > 0)
+    fractions = explained.fraction[:, columns]
+    best = fractions.argmax(axis=1)
+    row = np.flatnonzero(fractions[np.arange(len(fractions)), best] > 0)
     return row, best[row]
 
 

@@ -51,11 +51,11 @@ class Rivals:
     def of(cls, explained: Explained) -> Rivals:
         """From what a split's explanations account for."""
         concepts = explained.forms.count(SCENE)
-        regions, scenes = explained.share[:, :concepts], explained.share[:, concepts : 2 * concepts]
+        regions, scenes = explained.fraction[:, :concepts], explained.fraction[:, concepts : 2 * concepts]
         return cls(
             explained,
             concepts,
-            np.concatenate([np.maximum(regions, scenes), explained.share[:, 2 * concepts :]], axis=1),
+            np.concatenate([np.maximum(regions, scenes), explained.fraction[:, 2 * concepts :]], axis=1),
         )
 
     def name(self, number: int) -> str:
@@ -66,7 +66,7 @@ class Rivals:
         """As what the column is best for the feature."""
         if number >= self.concepts:
             return self.found.forms[number + self.concepts]
-        if self.found.share[row, number] < self.found.share[row, number + self.concepts]:
+        if self.found.fraction[row, number] < self.found.fraction[row, number + self.concepts]:
             return SCENE
         return "stuff" if self.name(number) in stuff else "thing"
 
@@ -96,7 +96,7 @@ def decide(
     number = {name: i for i, name in enumerate(map(rivals.name, range(rivals.best.shape[1])))}
     concept = np.array([number[name] for name in regions["concept"]], np.int64)
     row = np.searchsorted(seen.features, regions["feature"])
-    region, scene = seen.share[row, concept], seen.share[row, concept + rivals.concepts]
+    region, scene = seen.fraction[row, concept], seen.fraction[row, concept + rivals.concepts]
     goes, where = _goes_with(regions, config), regions["where_q_value"] <= config.max_q
     as_scene = goes & (~where | (scene > region))
     column = np.where(as_scene, concept + rivals.concepts, concept)
@@ -114,7 +114,7 @@ def decide(
     column = np.concatenate((column, tail))
     kind = np.concatenate((kind, other["kind"])).astype(object)
     names = np.where(column < rivals.concepts, column, column - rivals.concepts)
-    explained, inside = seen.share[row, column], seen.inside[row, column]
+    explained, inside = seen.fraction[row, column], seen.inside[row, column]
     rival = rivals.best_other(row, names)
     behind = np.where(rival >= 0, rivals.best[row, np.maximum(rival, 0)], 0.0)
     specific = np.maximum(-1.0, 1 - np.divide(behind, explained, out=np.full(len(row), np.inf), where=explained > 0))
@@ -163,7 +163,7 @@ def _heldout(held: Explained, feature: Ints, column: Ints) -> Floats:
     at = np.minimum(np.searchsorted(held.features, feature), max(len(held.features) - 1, 0))
     tested = held.features[at] == feature if len(held.features) else np.zeros(len(feature), np.bool_)
     values = np.zeros(len(feature))
-    values[tested] = held.share[at[tested], column[tested]]
+    values[tested] = held.fraction[at[tested], column[tested]]
     return values
 
 

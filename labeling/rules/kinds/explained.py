@@ -39,7 +39,7 @@ class Explained:
     Attributes:
         features: int64 [F], ascending: those that fire in the split.
         names, forms: of the H explanations: regions and scenes by concept, then styles, then places.
-        share: float64 [F, H], of the activation's variance, in [0, 1].
+        fraction: float64 [F, H], of the activation's variance, in [0, 1].
         inside: float64 [F, H], share of the activation that lies where h says, in [0, 1].
         images: pictures of the split at the site.
     """
@@ -47,7 +47,7 @@ class Explained:
     features: NDArray[np.int64]
     names: tuple[str, ...]
     forms: tuple[str, ...]
-    share: Floats
+    fraction: Floats
     inside: Floats
     images: int
 
@@ -89,12 +89,12 @@ def explain(
     return Explained(
         features.astype(np.int64), (*concepts, *concepts, *styles, *PLACES),
         (*[REGION] * len(concepts), *[SCENE] * len(concepts), *[STYLE] * len(styles), *[PLACE] * len(PLACES)),
-        _shares(both, total[:, None], square[:, None], first, second, size),
+        _fractions(both, total[:, None], square[:, None], first, second, size),
         np.divide(both, total[:, None], out=np.zeros_like(both), where=total[:, None] > 0), int(here.sum()),
     )  # fmt: skip
 
 
-def _shares(both: Floats, total: Floats, square: Floats, first: Floats, second: Floats, size: int) -> Floats:
+def _fractions(both: Floats, total: Floats, square: Floats, first: Floats, second: Floats, size: int) -> Floats:
     """Squared correlations, 0 where negative or undefined, from sums of ah, a, a², h, h² over `size` cells."""
     if not size:
         return np.zeros_like(both)

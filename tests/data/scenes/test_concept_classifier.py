@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 
-from benchmarks.scenes.classifiers.concepts import MIN_VISIBLE, known_entropy, shares_right, softened, truth
+from benchmarks.scenes.classifiers.concepts import MIN_VISIBLE, fractions_right, known_entropy, softened, truth
 from benchmarks.scenes.evaluate import kappa
 from gazetteer.data.scenes import render as painter
 from gazetteer.data.scenes.concept_classifier import ConceptClassifier, load, pooled, save
@@ -33,7 +33,7 @@ def scenes() -> list[Scene]:
 
 def means(model: ConceptClassifier, pictures: np.ndarray, scenes: list[Scene]) -> tuple[float, float]:
     answers = np.array([[concept in words for concept in CONCEPT_NAMES] for words in model.shown(pictures)])
-    precision, recall = shares_right(answers, np.stack([truth(scene)[0] for scene in scenes]))
+    precision, recall = fractions_right(answers, np.stack([truth(scene)[0] for scene in scenes]))
     return float(precision.mean()), float(recall.mean())
 
 
@@ -92,7 +92,7 @@ def test_slivers_are_neither_shown_nor_absent() -> None:
 def test_precision_and_recall_leave_out_what_is_not_known() -> None:
     true = np.array([[1], [1], [0], [0], [2]], np.uint8)
     answers = np.array([[True], [False], [True], [False], [True]])
-    precision, recall = shares_right(answers, true)
+    precision, recall = fractions_right(answers, true)
     assert (precision.tolist(), recall.tolist()) == ([0.5], [0.5])
 
 

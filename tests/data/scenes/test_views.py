@@ -84,8 +84,8 @@ def test_an_unknown_view_is_refused() -> None:
 
 
 def test_every_thing_stands_in_every_quadrant_often_enough() -> None:
-    for concept, shares in quadrants(TRAIN_SEEDS[:8000], VIEWS).items():
-        assert min(shares.values()) >= 0.15, (concept, shares)
+    for concept, fractions in quadrants(TRAIN_SEEDS[:8000], VIEWS).items():
+        assert min(fractions.values()) >= 0.15, (concept, fractions)
 
 
 def test_quadrants_count_pictures_not_things(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -144,7 +144,7 @@ def test_a_kill_after_the_record_loses_nothing(server: str, url: str) -> None:
 @pytest.mark.parametrize("fault", ["refuse", "lose"])
 def test_over_a_bad_network_the_same_run_comes_out(between: Network, url: str, fault: str) -> None:
     """Answers lost after the write are the hard case: asked again, the name is taken, by ourselves."""
-    between.fault, between.share = fault, 0.1
+    between.fault, between.fraction = fault, 0.1
     run, said = None, []
     for attempt in range(7):  # a command that ends with a sentence is given again, as a scheduler does
         between.fault = fault if attempt < 5 else ""  # at last the network is mended
@@ -172,7 +172,7 @@ def test_over_a_bad_network_the_same_run_comes_out(between: Network, url: str, f
 
 
 def test_a_server_that_does_not_answer_gets_a_sentence(between: Network, url: str) -> None:
-    between.fault, between.share, between.patience = "hang", 1.0, 0.5
+    between.fault, between.fraction, between.patience = "hang", 1.0, 0.5
     with pytest.raises(GazetteerError, match=rf"Cannot (read|write) {url}/_meta/run.json .*what was begun goes on"):
         RunFolder(url).open_or_create({"config": "abc"})
     between.fault = ""
@@ -181,7 +181,7 @@ def test_a_server_that_does_not_answer_gets_a_sentence(between: Network, url: st
 
 def test_a_lock_whose_answer_was_lost_is_still_ones_own(between: Network, url: str) -> None:
     run = RunFolder(url)
-    between.fault, between.share = "lose", 1.0
+    between.fault, between.fraction = "lose", 1.0
     create = run._files.create
 
     def once(name: str, content: bytes) -> bool:

@@ -199,8 +199,8 @@ def test_a_place_names_what_fires_there_as_the_tables_do(explored: Explored) -> 
     names = {row["feature"]: row["best_label"] for row in load_features(explored.run, **MID).to_pylist()}
     assert mid["features"] and len(mid["features"]) <= mid["active"]
     assert all(names[one["feature"]] == one["name"] for one in mid["features"])
-    shares = [one["share"] or 0.0 for one in mid["features"]]
-    assert shares == sorted(shares, reverse=True)
+    fractions = [one["share"] or 0.0 for one in mid["features"]]
+    assert fractions == sorted(fractions, reverse=True)
 
 
 def test_notes_survive_and_ctrl_c_ends_it(explored: Explored) -> None:

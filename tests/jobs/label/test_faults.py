@@ -112,14 +112,14 @@ def test_a_store_that_hangs_and_then_refuses(undisturbed: Path, server: str) -> 
         process = started(url, **reach)
         until(process, lambda: watched(url)["shards"]["done"] >= 1)
         assert watched(url)["state"] == "running", "as seen past the network that is about to hang"
-        between.fault, between.share, between.patience = "hang", 1.0, 30.0
+        between.fault, between.fraction, between.patience = "hang", 1.0, 30.0
         assert_a_sentence(finished(process, 1), url, between)
         between.fault = "refuse"
         assert_a_sentence(finished(started(url, **reach), 1), url, between)
         # The lease could not be given back; its holder is seen to be dead, and turns nobody away.
-        between.fault, between.share = "lose", 0.03
+        between.fault, between.fraction = "lose", 0.03
         while (process := started(url, **reach)).wait(timeout=500) == 1:
-            between.share /= 2
+            between.fraction /= 2
         finished(process)
     assert same_as_on_disk(url, undisturbed)
     assert verify(url)["verdict"] == "sound"

@@ -80,7 +80,7 @@ def test_partnership_is_mutual_and_no_cell_is_lost(cells: list[dict[int, float]]
     found = activity_of(codes({"a": cells}), ["a"], {})
     assert sum(int(one.sum()) for one in found.histograms.values()) == sum(len(cell) for cell in cells)
     for feature, others in found.partners.items():
-        for other, share in others:
-            assert 0 < share <= 1
+        for other, fraction in others:
+            assert 0 < fraction <= 1
             back = dict(found.partners[other])
-            assert len(back) == PARTNERS or back[feature] == pytest.approx(share)
+            assert len(back) == PARTNERS or back[feature] == pytest.approx(fraction)

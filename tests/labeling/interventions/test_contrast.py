@@ -22,9 +22,9 @@ def test_a_weight_is_what_the_place_does_not_explain(run: LayoutRun) -> None:
     codes, truth = run.codes(MID, images), run.truth((8, 8), images)
     dense = np.zeros((len(images), 4, 64))
     dense[codes.image, codes.feature, codes.cell] = codes.value
-    share = truth.pixels[:, run.concepts.index("sky")] / 16.0
+    fraction = truth.pixels[:, run.concepts.index("sky")] / 16.0
     for feature in (FOLLOWS, MERELY_TOP, EVERYWHERE):
-        excess = (share * (dense[:, feature] - dense[:, feature].mean(axis=0))).sum() / share.sum()
+        excess = (fraction * (dense[:, feature] - dense[:, feature].mean(axis=0))).sum() / fraction.sum()
         assert found.get(feature, 0.0) == pytest.approx(max(excess, 0.0), abs=1e-5)
     others = [found.get(feature, 0.0) for feature in (MERELY_TOP, EVERYWHERE)]
     assert found[FOLLOWS] > 5 * max(others)

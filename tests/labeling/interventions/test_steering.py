@@ -308,9 +308,9 @@ def test_a_summary_of_four_pictures_by_hand() -> None:
     assert (right["success"][0], right["n"]) == (round(1 / 3, 4), 3)
     effects = found["side_effects"]["early"]
     assert set(effects["gazetteer"]) == {"dog", "house"} and effects["gazetteer"]["house"] == {}
-    share = round(1 / 3, 4)
+    fraction = round(1 / 3, 4)
     means = {other: {kind: v[0] for kind, v in both.items()} for other, both in effects["gazetteer"]["dog"].items()}
-    assert means == {"cow": {"appears": share, "vanishes": share}, "dog": {"appears": share, "vanishes": 0.0}}
+    assert means == {"cow": {"appears": fraction, "vanishes": fraction}, "dog": {"appears": fraction, "vanishes": 0.0}}
     assert effects["gazetteer"]["dog"]["cow"]["appears"][1:] == [0.0, 1.0]
     assert effects["random_features"] == {"dog": {"dog": {"appears": [0.0] * 3, "vanishes": [1.0] * 3}}}
     assert found["side_effects"]["middle"] == found["spatial_grid"]["final"] == {}

@@ -44,10 +44,10 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> LayoutRun:
 
 def planted(truth: Truth, seed: int) -> np.ndarray:
     """Activations [N, cells, 4]: channel 1 is high in balls, 3 low in skies, the others say nothing."""
-    share = (truth.pixels / truth.areas).transpose(0, 2, 1)
-    dense = np.random.default_rng(seed).uniform(-0.5, 0.5, (*share.shape[:2], 4))
-    dense[:, :, 1] += 6 * share[:, :, 0]
-    dense[:, :, 3] -= 5 * share[:, :, 1]
+    fraction = (truth.pixels / truth.areas).transpose(0, 2, 1)
+    dense = np.random.default_rng(seed).uniform(-0.5, 0.5, (*fraction.shape[:2], 4))
+    dense[:, :, 1] += 6 * fraction[:, :, 0]
+    dense[:, :, 3] -= 5 * fraction[:, :, 1]
     return dense.astype(np.float16)
 
 
@@ -59,11 +59,11 @@ def miou(scores: np.ndarray, truth: Truth) -> float:
 def test_a_probe_finds_planted_directions(run: LayoutRun) -> None:
     truth, held = (run.truth((8, 8), run.of_split(split)) for split in ("discovery", "heldout"))
     probe = fit_probe(planted(truth, 0).astype(np.float32), truth)
-    shares = (held.pixels / held.areas).transpose(0, 2, 1)
-    best = miou(shares.astype(np.float32), held)
+    fractions = (held.pixels / held.areas).transpose(0, 2, 1)
+    best = miou(fractions.astype(np.float32), held)
     found = probe(planted(held, 1).astype(np.float32))
     assert miou(found, held) > best - 0.05 > 0.6
-    assert np.abs(found / 8 - shares).mean() < 0.05  # evidence is eight times the share
+    assert np.abs(found / 8 - fractions).mean() < 0.05  # evidence is eight times the share
     other = out_of_fold(fit_probe, planted(truth, 0).astype(np.float32), truth)
     assert miou(other, truth) > 0.6 and not np.allclose(other, probe(planted(truth, 0).astype(np.float32)))
 

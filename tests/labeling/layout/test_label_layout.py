@@ -133,8 +133,8 @@ def test_the_command_needs_a_table_and_no_run(tmp_path: Path, capsys: pytest.Cap
     assert said["method"] == "labels_unfitted" and said["named"] == ["dog"] and len(said["steps"]) == 3
     stored = np.load(tmp_path / "out" / "layout.npz")
     assert stored["where"].shape == (3, 1, 4, 4) and stored["thresholds"].shape == (3, 1)
-    share = (stored["where"][0, 0] >= stored["thresholds"][0, 0]).mean()
-    assert said["steps"][0]["shares"]["dog"] == pytest.approx(share, abs=1e-4)
+    fraction = (stored["where"][0, 0] >= stored["thresholds"][0, 0]).mean()
+    assert said["steps"][0]["shares"]["dog"] == pytest.approx(fraction, abs=1e-4)
     for more, sentence in (
         ([], "Name the finished run"),
         (["--prior", "--labels", str(tmp_path / "some.parquet")], "Name the finished run"),

@@ -98,7 +98,8 @@ def literal(tables: list[Floats], read: Callable[[Floats], float], resamples: in
 def test_members_within_drawn_groups_are_drawn_anew_for_every_group() -> None:
     generator = np.random.default_rng(3)
     tables = [
-        generator.binomial(1, share, size).astype(float) for share, size in ((0.2, 9), (0.7, 30), (0.9, 4), (0.5, 0))
+        generator.binomial(1, fraction, size).astype(float)
+        for fraction, size in ((0.2, 9), (0.7, 30), (0.9, 4), (0.5, 0))
     ]
     found = nested_bootstrap([mean_of(table) for table in tables], [len(t) for t in tables], resamples=8000)
     slow = literal(tables, lambda table: float(table.mean()), 8000, 1)

@@ -60,7 +60,7 @@ def test_the_share_explained_is_the_squared_correlation() -> None:
     for pair, h in maps.items():
         for feature in range(2):
             r = np.corrcoef(stored[:, feature].ravel(), h.ravel().astype(float))[0, 1]
-            assert found.share[feature, place[pair]] == pytest.approx(max(r, 0) ** 2)
+            assert found.fraction[feature, place[pair]] == pytest.approx(max(r, 0) ** 2)
             inside = (stored[:, feature] * h).sum() / stored[:, feature].sum()
             assert found.inside[feature, place[pair]] == pytest.approx(inside)
     assert explain(*arrays(values, masks, heldout=2), split="heldout").images == 2
@@ -68,7 +68,7 @@ def test_the_share_explained_is_the_squared_correlation() -> None:
 
 def test_what_never_varies_explains_nothing() -> None:
     found = explain(*arrays(np.ones((3, 1, CELLS)), np.full((3, 1, CELLS), 4)))
-    assert (found.share == 0).all()
+    assert (found.fraction == 0).all()
 
 
 def test_places_cover_what_their_names_say_on_any_grid() -> None:
@@ -132,9 +132,9 @@ def test_rows_of_looks_and_places_by_hand() -> None:
     assert bool(place["passes"][at])
 
 
-def explained(shares: dict[tuple[str, str], float], inside: float = 0.6) -> Explained:
-    names, forms = zip(*shares, strict=True)
-    row = np.array([list(shares.values())])
+def explained(fractions: dict[tuple[str, str], float], inside: float = 0.6) -> Explained:
+    names, forms = zip(*fractions, strict=True)
+    row = np.array([list(fractions.values())])
     return Explained(np.array([7]), tuple(names), tuple(forms), row, np.full(row.shape, inside), 10)
 
 
@@ -149,7 +149,7 @@ SHARES = {
 
 
 def verdicts(
-    *pairs: dict[str, Any], shares: dict[tuple[str, str], float] | None = None, inside: float = 0.6,
+    *pairs: dict[str, Any], fractions: dict[tuple[str, str], float] | None = None, inside: float = 0.6,
     others: tuple[tuple[str, str, bool], ...] = (), **settings: Any,
 ) -> list[dict[str, Any]]:  # fmt: skip
     """What is decided of pairs of feature 7, PAIR where nothing else is said."""
@@ -159,7 +159,7 @@ def verdicts(
         "feature": np.full(len(others), 7), "concept": np.array([o[0] for o in others], object),
         "kind": np.array([o[1] for o in others], object), "passes": np.array([o[2] for o in others], bool),
     }  # fmt: skip
-    found = explained(SHARES | (shares or {}), inside)
+    found = explained(SHARES | (fractions or {}), inside)
     decided = decide(regions, other, Rivals.of(found), found, LabelConfig(stuff=("Seas",), **settings))
     return [{name: values[i] for name, values in decided.items()} for i in range(len(rows) + len(others))]
 
@@ -181,16 +181,16 @@ def test_every_threshold_takes_a_label_away(change: dict[str, float]) -> None:
 
 def test_too_little_inside_explained_or_ahead_takes_a_label_away() -> None:
     assert not verdicts({}, inside=0.1)[0]["trusted"]
-    assert not verdicts({}, shares={("boat", REGION): 0.29})[0]["trusted"]
+    assert not verdicts({}, fractions={("boat", REGION): 0.29})[0]["trusted"]
     assert not verdicts({}, min_explained=0.4)[0]["trusted"]
 
 
 def test_company_alone_is_a_scene() -> None:
-    (sea,) = verdicts({"where_q_value": 0.5}, shares={("sea", SCENE): 0.2})
+    (sea,) = verdicts({"where_q_value": 0.5}, fractions={("sea", SCENE): 0.2})
     assert (sea["kind"], sea["trusted"], sea["explained"], sea["runner_up"]) == ("scene", True, 0.2, "boat")
-    (sea,) = verdicts({}, shares={("sea", SCENE): 0.4})
+    (sea,) = verdicts({}, fractions={("sea", SCENE): 0.4})
     assert sea["kind"] == "scene", "the whole pictures explain more than the region"
-    (boat, *_) = verdicts({}, shares={("boat", SCENE): 0.15})
+    (boat, *_) = verdicts({}, fractions={("boat", SCENE): 0.15})
     assert (boat["runner_up"], boat["runner_up_kind"]) == ("boat", "scene")
 
 
@@ -204,18 +204,18 @@ def test_little_of_a_concept_is_a_part_when_it_is_precise() -> None:
 
 def test_looks_and_places_win_when_they_explain_more() -> None:
     sea, night, top = verdicts(
-        {}, shares={("night", STYLE): 0.6}, others=(("night", "style", True), ("top half", "place", True))
+        {}, fractions={("night", STYLE): 0.6}, others=(("night", "style", True), ("top half", "place", True))
     )
     assert (night["kind"], night["trusted"], night["rank"], night["runner_up"]) == ("style", True, 1, "sea")
     assert not sea["trusted"] and not top["trusted"]
-    _, night = verdicts({}, shares={("night", STYLE): 0.6}, others=(("night", "style", False),))
+    _, night = verdicts({}, fractions={("night", STYLE): 0.6}, others=(("night", "style", False),))
     assert not night["trusted"]
 
 
 def test_a_second_region_is_kept_when_it_explains_nearly_as_much() -> None:
-    sea, boat = verdicts({}, {"concept": "boat"}, shares={("boat", REGION): 0.2})
+    sea, boat = verdicts({}, {"concept": "boat"}, fractions={("boat", REGION): 0.2})
     assert [(row["trusted"], row["rank"]) for row in (sea, boat)] == [(True, 1), (True, 2)]
-    sea, boat = verdicts({}, {"concept": "boat"}, shares={("boat", REGION): 0.2}, min_second=0.8)
+    sea, boat = verdicts({}, {"concept": "boat"}, fractions={("boat", REGION): 0.2}, min_second=0.8)
     assert [row["trusted"] for row in (sea, boat)] == [True, False]
 
 

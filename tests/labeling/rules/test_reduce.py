@@ -102,13 +102,13 @@ def test_segments_of_unknown_images_and_masks_of_other_sizes_are_refused() -> No
 
 def test_the_best_rounding_by_hand() -> None:
     # Shares 1, 0.6, 0.2 of 10-pixel cells, 18 mask pixels: IoU 10/18, 16/(20 + 2) and 18/30.
-    half, best, share = best_rounding(np.array([[10, 6, 2]]), np.full((1, 3), 10))
-    assert (half, best, share) == (pytest.approx(16 / 22), pytest.approx(16 / 22), 0.6)
+    half, best, fraction = best_rounding(np.array([[10, 6, 2]]), np.full((1, 3), 10))
+    assert (half, best, fraction) == (pytest.approx(16 / 22), pytest.approx(16 / 22), 0.6)
     # The half rule drops a cell of share 0.45 that is worth taking: 100/165 against 145/(200 + 20).
-    half, best, share = best_rounding(np.array([[100, 45, 20]]), np.full((1, 3), 100))
+    half, best, fraction = best_rounding(np.array([[100, 45, 20]]), np.full((1, 3), 100))
     assert half == pytest.approx(100 / 165)
     assert best == pytest.approx(145 / 220)
-    assert share == 0.45
+    assert fraction == 0.45
 
 
 def test_no_choice_of_cells_beats_the_ceiling() -> None:

@@ -89,14 +89,14 @@ def test_the_threshold_that_fits_is_found_in_discovery_and_used_in_heldout_pictu
 @given(small_runs())
 def test_every_pair_has_the_best_share_by_the_literal_definition(run: tuple[list, tuple[str, ...]]) -> None:
     inputs, base = run
-    world, shares = World(inputs, base), (0.75, 0.5, 0.25)
+    world, fractions = World(inputs, base), (0.75, 0.5, 0.25)
     counts = dict.fromkeys(SITES, 3)
-    for row in world.reduce(counts, config=LabelConfig(top_shares=shares))["candidates"].to_pylist():
+    for row in world.reduce(counts, config=LabelConfig(top_shares=fractions))["candidates"].to_pylist():
         site = next(
             s for s in SITES if (s.block, s.branch) == (row["block"], row["branch"]) and abs(s.t - row["t"]) < 1e-6
         )
         values = active(world, site, row["feature"])
-        limits = {1.0: 0.0} | {s: values[math.ceil(s * len(values)) - 1] for s in shares}
+        limits = {1.0: 0.0} | {s: values[math.ceil(s * len(values)) - 1] for s in fractions}
         ious = {s: literal(world, site, "discovery", row["feature"], row["concept"], limits[s]) for s in limits}
         best = max(limits, key=lambda s: (np.nan_to_num(ious[s]), s))
         assert (row["top_share"], row["top_threshold"]) == (best, limits[best])
@@ -137,6 +137,6 @@ def test_features_are_taken_in_parts(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.parametrize("shares", [(0.0,), (1.0,), (0.5, 1.5)])
-def test_shares_out_of_range_are_refused(shares: tuple[float, ...]) -> None:
+def test_shares_out_of_range_are_refused(fractions: tuple[float, ...]) -> None:
     with pytest.raises(InputError, match="top_shares"):
-        LabelConfig(top_shares=shares)
+        LabelConfig(top_shares=fractions)

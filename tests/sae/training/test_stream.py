@@ -40,8 +40,8 @@ def test_every_vector_comes_out_once(count: int, cells: int, batch: int, spare: 
 def test_a_batch_is_not_a_handful_of_whole_pictures():
     # 64 cells a picture, 64 vectors a batch, 1024 held back: a batch sees most of the 16 pictures in the buffer.
     batches = [x for _, x in mixed(pictures(200, 64), 1024, 64)]
-    shares = [len(x[:, 0].unique()) for x in batches]
-    assert sum(shares) / len(shares) > 15
+    fractions = [len(x[:, 0].unique()) for x in batches]
+    assert sum(fractions) / len(fractions) > 15
     assert max(int(x[:, 0].bincount().max()) for x in map(torch.Tensor.long, batches[:-16])) < 32
 
 

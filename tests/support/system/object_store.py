@@ -51,7 +51,7 @@ class Network(http.server.ThreadingHTTPServer):
         answer: an S3 error code that every request gets, as ``ExpiredToken``; "" for none.
         fault: ``refuse`` (503 without passing it on), ``lose`` (passed on, but the answer never arrives: the
             connection closes), ``hang`` (no answer for `patience` seconds) or "" for none.
-        share: of requests that are spoiled.
+        fraction: of requests that are spoiled.
         spoiled: how many were, by fault and method.
     """
 
@@ -61,7 +61,7 @@ class Network(http.server.ThreadingHTTPServer):
         super().__init__(("127.0.0.1", 0), _Passing)
         self.host = target.removeprefix("http://")
         self.store, self.answer = "", ""
-        self.fault, self.share, self.patience = "", 0.0, 5.0
+        self.fault, self.fraction, self.patience = "", 0.0, 5.0
         self.spoiled: Counter[str] = Counter()
         self.chance = random.Random(seed)
 
@@ -76,7 +76,7 @@ class _Passing(http.server.BaseHTTPRequestHandler):
 
     def _pass(self) -> None:
         body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
-        spoil = self.server.fault if self.server.chance.random() < self.server.share else ""
+        spoil = self.server.fault if self.server.chance.random() < self.server.fraction else ""
         if spoil:
             self.server.spoiled[f"{spoil} {self.command}"] += 1
         headers = dict(self.headers)
