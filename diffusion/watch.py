@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from gazetteer.data.core.errors import InputError
 from gazetteer.data.core.sites import Port
-from gazetteer.diffusion.denoisers.adapter import STACKED, Adapter, Layout
+from gazetteer.diffusion.denoisers.adapter import STACKED, Adapter, TokenGrid
 from gazetteer.diffusion.denoisers.registry import adapter_of, network
 from gazetteer.diffusion.schedule import Schedule
 
@@ -37,7 +37,7 @@ class Passing:
     args: tuple[Any, ...]
     kwargs: dict[str, Any]
     output: Any
-    layout: Layout
+    layout: TokenGrid
 
     def states(self, stream: str = "image") -> tuple[Tensor, Tensor]:
         """A stream before and after the block (`gazetteer.diffusion.denoisers.adapter.Adapter.states`)."""
@@ -224,7 +224,7 @@ def hooked(model: Any, hooks: Mapping[str, Hook], before: bool = False) -> Itera
     """
     denoiser, adapter = network(model), adapter_of(model)
     missing: set[str] = set()
-    layout = [Layout()]
+    layout = [TokenGrid()]
 
     def counted(path: str, hook: Hook) -> Callable[..., Any]:
         def run(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any = None) -> Any:

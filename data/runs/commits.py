@@ -23,7 +23,7 @@ from gazetteer.data.core.digests import digest_bytes
 from gazetteer.data.core.errors import GazetteerError, InputError
 from gazetteer.data.core.regular import NotRegularError
 from gazetteer.data.runs.identity import COMMITS, Identity
-from gazetteer.data.runs.parts import Parts, encoded, stage, staged_name
+from gazetteer.data.runs.parts import ShardParts, encoded, stage, staged_name
 from gazetteer.data.runs.publish import json_bytes
 from gazetteer.data.runs.sealed import seal, unseal
 from gazetteer.data.storage.files import STAGING, Files
@@ -93,7 +93,7 @@ class Commits:
         check_name(shard_id)
         return self.record_parts(encoded(shard_id, tables, self.of_this_run(provenance)), info)
 
-    def record_parts(self, parts: Parts, info: dict[str, Any]) -> Commit:
+    def record_parts(self, parts: ShardParts, info: dict[str, Any]) -> Commit:
         """Record a shard whose parts were published (see `gazetteer.data.runs.folder.RunFolder.record_parts`)."""
         check_name(parts.shard)
         commit = Commit(parts.shard, parts.tables, json.loads(json_bytes(info)), self._identity.digest())

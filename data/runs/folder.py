@@ -28,7 +28,7 @@ from gazetteer.data.core.regular import NotRegularError
 from gazetteer.data.runs.commits import Commit, Commits, check_name, part_name
 from gazetteer.data.runs.finals import Finals, parse_manifest
 from gazetteer.data.runs.identity import RUN, Identity
-from gazetteer.data.runs.parts import Parts, Workshop, open_workshop
+from gazetteer.data.runs.parts import ShardParts, Workshop, open_workshop
 from gazetteer.data.runs.plans import Plans
 from gazetteer.data.runs.publish import json_bytes
 from gazetteer.data.runs.reading import checked_query, readable, rows, with_dictionaries
@@ -159,7 +159,7 @@ class RunFolder:
         """Where workers may publish shards of this run, for the process that holds its lock."""
         return open_workshop(self._files, self.path, self._commits.of_this_run(provenance))
 
-    def record_parts(self, parts: Parts, info: dict[str, Any]) -> Commit:
+    def record_parts(self, parts: ShardParts, info: dict[str, Any]) -> Commit:
         """Record a shard that a worker has published; if it is committed already, that commit stays.
 
         What is staged was hashed by who staged it, and is not read again.

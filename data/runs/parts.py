@@ -24,7 +24,7 @@ from gazetteer.data.tables.schemas import PART_TABLES
 
 
 @dataclass(frozen=True)
-class Parts:
+class ShardParts:
     """A shard's parts.
 
     Attributes:
@@ -52,7 +52,7 @@ class Workshop:
     sign: str
     provenance: Mapping[str, Any]
 
-    def publish(self, shard: str, tables: Mapping[str, pa.Table]) -> Parts:
+    def publish(self, shard: str, tables: Mapping[str, pa.Table]) -> ShardParts:
         """Encode a shard's tables and stage them, where the run can be seen from here.
 
         Raises:
@@ -65,7 +65,7 @@ class Workshop:
         stage(
             files, {staged_name(shard, t, parts.tables[t]["sha256"]): content for t, content in parts.contents.items()}
         )
-        return Parts(shard, parts.tables)
+        return ShardParts(shard, parts.tables)
 
     def _seen(self) -> Files | None:
         """The run's files, or None where another folder, or nothing, lies at its path."""
@@ -83,7 +83,7 @@ def open_workshop(files: Files, path: str, provenance: Mapping[str, Any]) -> Wor
     return Workshop(path, sign, dict(provenance))
 
 
-def encoded(shard: str, tables: Mapping[str, pa.Table], provenance: dict[str, Any]) -> Parts:
+def encoded(shard: str, tables: Mapping[str, pa.Table], provenance: dict[str, Any]) -> ShardParts:
     """A shard's tables as files, each checked to read back.
 
     Raises:
@@ -97,7 +97,7 @@ def encoded(shard: str, tables: Mapping[str, pa.Table], provenance: dict[str, An
         table = conform(name, table, PART_TABLES[name])
         contents[name] = parquet_bytes(name, table, provenance)
         described[name] = describe(table, contents[name])
-    return Parts(shard, described, contents)
+    return ShardParts(shard, described, contents)
 
 
 def stage(files: Files, contents: Mapping[str, bytes]) -> None:

@@ -25,7 +25,7 @@ _ITEMS = {"images": "image_id", "failures": "item"}
 
 
 @dataclass(frozen=True)
-class Problem:
+class RunProblem:
     """Something that is not as recorded.
 
     Attributes:
@@ -55,7 +55,7 @@ class Findings:
     """
 
     complete: bool = False
-    problems: list[Problem] = field(default_factory=list)
+    problems: list[RunProblem] = field(default_factory=list)
     orphans: list[str] = field(default_factory=list)
     strays: list[str] = field(default_factory=list)
     rows: Counter[str] = field(default_factory=Counter)
@@ -92,11 +92,11 @@ class _Check:
         commit = self.commits.record(shard)
         if commit is None:
             what = "is not a commit record, or not the one that was written"
-            self.found.problems.append(Problem(f"{COMMITS}/{shard}.json", what, shard))
+            self.found.problems.append(RunProblem(f"{COMMITS}/{shard}.json", what, shard))
             return
         if self.commits.of_another_run(commit):
             what = "was written by a run with other settings"
-            self.found.problems.append(Problem(f"{COMMITS}/{shard}.json", what, shard))
+            self.found.problems.append(RunProblem(f"{COMMITS}/{shard}.json", what, shard))
             return
         items: dict[str, list[str]] = {}
         problems = []
@@ -108,7 +108,7 @@ class _Check:
                 column = pq.read_table(pa.BufferReader(content), columns=[_ITEMS[table]])
                 items[table] = column[_ITEMS[table]].to_pylist()
             if problem is not None:
-                problems.append(Problem(path, problem, shard))
+                problems.append(RunProblem(path, problem, shard))
         problems = problems or list(self._counts(commit, items))
         if problems:
             self.found.problems += problems
@@ -116,17 +116,17 @@ class _Check:
         self.found.shards[shard] = sorted(id for ids in items.values() for id in ids)
         self.found.rows.update({table: part["rows"] for table, part in commit.tables.items()})
 
-    def _counts(self, commit: Commit, items: dict[str, list[str]]) -> Iterator[Problem]:
+    def _counts(self, commit: Commit, items: dict[str, list[str]]) -> Iterator[RunProblem]:
         """What a shard says of itself in two places has to agree."""
         for table in sorted(commit.tables.keys() & commit.info.keys()):
             rows, said = commit.tables[table]["rows"], commit.info[table]
             if rows != said:
                 what = f"counts {said} {table}, but the part holds {rows}"
-                yield Problem(f"{COMMITS}/{commit.shard}.json", what, commit.shard)
+                yield RunProblem(f"{COMMITS}/{commit.shard}.json", what, commit.shard)
         for table, ids in items.items():
             twice = [id for id, count in Counter(ids).items() if count > 1]
             if twice:
-                yield Problem(part_name(table, commit.shard), f"holds {twice[0]} twice", commit.shard)
+                yield RunProblem(part_name(table, commit.shard), f"holds {twice[0]} twice", commit.shard)
 
     def _others(self) -> None:
         for table in PART_TABLES:
@@ -147,24 +147,24 @@ class _Check:
         if mark is None:
             return  # under way: final tables may be those of an earlier finish
         if content is None or mark.decode("ascii", "replace").strip() != digest_bytes(content):
-            self.found.problems.append(Problem("_meta/manifest.json", "is not the one the run finished with"))
+            self.found.problems.append(RunProblem("_meta/manifest.json", "is not the one the run finished with"))
             return
         manifest = parse_manifest(content)
         if manifest is None:
-            self.found.problems.append(Problem("_meta/manifest.json", "is not a manifest"))
+            self.found.problems.append(RunProblem("_meta/manifest.json", "is not a manifest"))
             return
         self.found.complete = True
         shards, ids = set(manifest["shards"]), set(self.commits.ids())
         for shard in sorted(shards - ids):
-            self.found.problems.append(Problem(f"{COMMITS}/{shard}.json", "is missing", shard))
+            self.found.problems.append(RunProblem(f"{COMMITS}/{shard}.json", "is missing", shard))
         for shard in sorted(ids - shards):
             what = "is a shard that the finished tables do not know"
-            self.found.problems.append(Problem(f"{COMMITS}/{shard}.json", what))
+            self.found.problems.append(RunProblem(f"{COMMITS}/{shard}.json", what))
         for table, recorded in sorted(manifest["tables"].items()):
             path = f"{table}.parquet"
             problem = self._judge(path, self._content(path), recorded, FINAL_TABLES[table])
             if problem is not None:
-                self.found.problems.append(Problem(path, problem))
+                self.found.problems.append(RunProblem(path, problem))
             else:
                 self.found.rows[table] += recorded["rows"]
 
@@ -179,7 +179,7 @@ class _Check:
                 made_for = read_provenance(pa.BufferReader(content)).get("fingerprint", {}).get("run", self.fingerprint)
                 problem = None if made_for == self.fingerprint else "was written for a run with other settings"
             if problem is not None:
-                self.found.problems.append(Problem(f"{table}.parquet", problem))
+                self.found.problems.append(RunProblem(f"{table}.parquet", problem))
             else:
                 self.found.rows[table] += pq.read_metadata(pa.BufferReader(content)).num_rows
 

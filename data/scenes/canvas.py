@@ -8,7 +8,7 @@ from random import Random
 import numpy as np
 from PIL import Image, ImageDraw
 
-from gazetteer.data.scenes.items import Item
+from gazetteer.data.scenes.items import SceneItem
 
 Colour = tuple[int, ...]
 Point = tuple[float, float]
@@ -90,7 +90,7 @@ def _ordered(box: Sequence[float]) -> tuple[float, float, float, float]:
 class Frame:
     """Drawing in the coordinates of an item's box: u to where it faces, v downwards, in [0, 1]."""
 
-    def __init__(self, canvas: Canvas, item: Item) -> None:
+    def __init__(self, canvas: Canvas, item: SceneItem) -> None:
         self.canvas = canvas
         self.box = item.box
         self.flip = item.flip

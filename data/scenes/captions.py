@@ -6,7 +6,7 @@ import re
 from collections.abc import Sequence
 from random import Random
 
-from gazetteer.data.scenes.items import Item, Layout
+from gazetteer.data.scenes.items import SceneItem, SceneLayout
 from gazetteer.data.scenes.world import CONCEPTS, STYLES
 
 NOUNS: dict[str, str] = {form: concept.name for concept in CONCEPTS for form in (concept.name, concept.plural)}
@@ -41,10 +41,10 @@ def concepts_in(text: str) -> tuple[str, ...]:
     return tuple(dict.fromkeys(nouns))
 
 
-def write_caption(layout: Layout, visible: Sequence[Item]) -> str:
+def write_caption(layout: SceneLayout, visible: Sequence[SceneItem]) -> str:
     """Caption the scene; only items in `visible` may be named."""
     rng = Random(layout.seed ^ 0x5CE7E)
-    groups: dict[str, list[Item]] = {}
+    groups: dict[str, list[SceneItem]] = {}
     for item in visible:
         groups.setdefault(item.concept, []).append(item)
     names = list(groups)
@@ -61,7 +61,7 @@ def write_caption(layout: Layout, visible: Sequence[Item]) -> str:
     return caption
 
 
-def _compose(rng: Random, names: list[str], groups: dict[str, list[Item]], view: str | None) -> str:
+def _compose(rng: Random, names: list[str], groups: dict[str, list[SceneItem]], view: str | None) -> str:
     """Join noun phrases, sometimes with where things stand and on what."""
     rest = list(names)
     phrases: list[str] = []
@@ -94,7 +94,7 @@ def _enumerate(phrases: Sequence[str]) -> str:
     return f"{', '.join(phrases[:-1])} and {phrases[-1]}"
 
 
-def _noun_phrase(rng: Random, name: str, items: Sequence[Item]) -> str:
+def _noun_phrase(rng: Random, name: str, items: Sequence[SceneItem]) -> str:
     plural = _PLURALS[name]
     if name == "mountain":
         return "a mountain" if items[0].variant == "one" else plural
@@ -112,7 +112,7 @@ def _noun_phrase(rng: Random, name: str, items: Sequence[Item]) -> str:
     return f"{count} {plural}" if rng.random() < 0.85 else plural
 
 
-def _support(name: str, rest: Sequence[str], groups: dict[str, list[Item]]) -> str | None:
+def _support(name: str, rest: Sequence[str], groups: dict[str, list[SceneItem]]) -> str | None:
     """What the thing stands on, when that is certain and not yet named."""
     if name == "boat":
         return "sea" if "sea" in rest else None
@@ -123,13 +123,13 @@ def _support(name: str, rest: Sequence[str], groups: dict[str, list[Item]]) -> s
     return next((ground for ground in ("sand", "grass") if ground in rest), None)
 
 
-def _position(item: Item) -> str:
+def _position(item: SceneItem) -> str:
     if item.centre_x < 0.38:
         return "on the left"
     return "on the right" if item.centre_x > 0.62 else "in the middle"
 
 
-def _place(rng: Random, item: Item) -> str:
+def _place(rng: Random, item: SceneItem) -> str:
     """Where the item is, by its column, its row or both."""
     column = "left" if item.centre_x < 0.38 else "right" if item.centre_x > 0.62 else ""
     row = "top" if item.centre_y < 0.38 else "bottom" if item.centre_y > 0.62 else ""
@@ -140,7 +140,7 @@ def _place(rng: Random, item: Item) -> str:
     return rng.choice(choices)
 
 
-def _decorate(rng: Random, body: str, layout: Layout) -> str:
+def _decorate(rng: Random, body: str, layout: SceneLayout) -> str:
     """Announce the view more often than not, and the style; plain scenes sometimes get a neutral opening."""
     named = layout.view is not None and rng.random() < _NAMED.get(layout.view, _USUALLY_NAMED)
     if layout.view is not None and named:

@@ -11,7 +11,7 @@ Box = tuple[float, float, float, float]
 
 
 @dataclass(frozen=True)
-class Item:
+class SceneItem:
     """One thing or region: its box (x0, y0, x1, y1), which way it faces and the seed of its look."""
 
     concept: str
@@ -32,14 +32,14 @@ class Item:
 
 
 @dataclass(frozen=True)
-class Layout:
+class SceneLayout:
     """A scene's plan: `items` in painting order, back to front; `view` is one of VIEWS where views were asked for."""
 
     seed: int
     style: str | None
     ground: str
     horizon: float
-    items: tuple[Item, ...]
+    items: tuple[SceneItem, ...]
     view: str | None = None
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from random import Random
 
-from gazetteer.data.scenes.items import Box, Item, Layout, overlap
+from gazetteer.data.scenes.items import Box, SceneItem, SceneLayout, overlap
 from gazetteer.data.scenes.views.layout import sample_view
 from gazetteer.data.scenes.world import STYLE_NAMES
 
@@ -37,7 +37,7 @@ _RESIDENTS: dict[str, dict[str, int]] = {
 _CLOSE_UPS: tuple[str, ...] = ("house", "tree", "flower", "dog", "car")
 
 
-def sample_layout(seed: int, views: Sequence[str] = ()) -> Layout:
+def sample_layout(seed: int, views: Sequence[str] = ()) -> SceneLayout:
     """Plan the scene of `seed`, seen from one of `views`; the same seed gives the same plan in every process.
 
     Without views it is the plain landscape that the embedded models were trained on.
@@ -50,12 +50,12 @@ def sample_layout(seed: int, views: Sequence[str] = ()) -> Layout:
     horizon = _sample_horizon(rng)
     close_up = ground != "sea" and rng.random() < 0.16
     regions = _regions(rng, ground, horizon)
-    placed: list[Item] = []
+    placed: list[SceneItem] = []
     if horizon > 0.22:
         placed += _sky_things(rng, horizon, style)
     things = _ground_things(rng, ground, horizon, regions, close_up, placed)
     things.sort(key=lambda item: item.box[3])
-    return Layout(seed, style, ground, horizon, (*regions, *placed, *things))
+    return SceneLayout(seed, style, ground, horizon, (*regions, *placed, *things))
 
 
 def _sample_horizon(rng: Random) -> float:
@@ -67,11 +67,11 @@ def _sample_horizon(rng: Random) -> float:
     return rng.uniform(0.22, 0.74)
 
 
-def _region(rng: Random, concept: str, top: float, variant: str = "") -> Item:
-    return Item(concept, (0.0, top, 1.0, 1.0), rng.random() < 0.5, rng.getrandbits(32), variant)
+def _region(rng: Random, concept: str, top: float, variant: str = "") -> SceneItem:
+    return SceneItem(concept, (0.0, top, 1.0, 1.0), rng.random() < 0.5, rng.getrandbits(32), variant)
 
 
-def _regions(rng: Random, ground: str, horizon: float) -> list[Item]:
+def _regions(rng: Random, ground: str, horizon: float) -> list[SceneItem]:
     """Sky, mountains and grounds, back to front; later ones cover earlier ones."""
     regions = [] if horizon < 0 else [_region(rng, "sky", 0.0)]
     if horizon > 0.15 and rng.random() < 0.38:
@@ -94,29 +94,29 @@ def _regions(rng: Random, ground: str, horizon: float) -> list[Item]:
     return regions
 
 
-def _mountain(rng: Random, horizon: float) -> Item:
+def _mountain(rng: Random, horizon: float) -> SceneItem:
     """One or several peaks that may rise over more than half of the picture."""
     variant = rng.choice(("one", "several"))
     height = min(rng.uniform(0.2, 0.62), horizon * 0.92)
     width = rng.uniform(0.6, 1.1) if variant == "one" else rng.uniform(0.9, 1.3)
     left = rng.uniform(-0.2, 1.2 - width)
     box = (left, horizon - height, left + width, horizon + 0.04)
-    return Item("mountain", box, rng.random() < 0.5, rng.getrandbits(32), variant)
+    return SceneItem("mountain", box, rng.random() < 0.5, rng.getrandbits(32), variant)
 
 
-def _road(rng: Random, horizon: float) -> Item:
+def _road(rng: Random, horizon: float) -> SceneItem:
     """A road across the picture, or one that runs towards the horizon."""
     below = 1.0 - horizon
     if rng.random() < 0.55:
         thickness = max(0.16, rng.uniform(0.3, 0.5) * below)
         top = horizon + rng.uniform(0.15, 0.9) * max(0.0, below - thickness)
-        return Item("road", (0.0, top, 1.0, top + thickness), False, rng.getrandbits(32), "across")
+        return SceneItem("road", (0.0, top, 1.0, top + thickness), False, rng.getrandbits(32), "across")
     left = rng.uniform(-0.1, 0.5)
     box = (left, horizon, left + rng.uniform(0.55, 0.8), 1.0)
-    return Item("road", box, rng.random() < 0.5, rng.getrandbits(32), "away")
+    return SceneItem("road", box, rng.random() < 0.5, rng.getrandbits(32), "away")
 
 
-def _sky_things(rng: Random, horizon: float, style: str | None) -> list[Item]:
+def _sky_things(rng: Random, horizon: float, style: str | None) -> list[SceneItem]:
     """Sun or moon (never both), clouds and balloons."""
     wanted: list[str] = []
     moon_fraction = {"night": 0.95, "sunset": 0.05}.get(style or "", 0.2)
@@ -124,7 +124,7 @@ def _sky_things(rng: Random, horizon: float, style: str | None) -> list[Item]:
         wanted.append("moon" if rng.random() < moon_fraction else "sun")
     wanted += ["cloud"] * rng.choices((0, 1, 2, 3), (40, 33, 19, 8))[0]
     wanted += ["balloon"] * rng.choices((0, 1, 2), (74, 18, 8))[0]
-    placed: list[Item] = []
+    placed: list[SceneItem] = []
     for concept in wanted:
         for _ in range(6):
             width, height = _sample_size(rng, concept, min(1.0, 0.55 + horizon))
@@ -142,11 +142,11 @@ def _sample_size(rng: Random, concept: str, scale: float = 1.0) -> tuple[float, 
 
 
 def _ground_things(
-    rng: Random, ground: str, horizon: float, regions: list[Item], close_up: bool, sky: list[Item]
-) -> list[Item]:
+    rng: Random, ground: str, horizon: float, regions: list[SceneItem], close_up: bool, sky: list[SceneItem]
+) -> list[SceneItem]:
     """Everything that stands, drives or floats; kept apart so that all of it can be seen."""
     names, weights = zip(*_RESIDENTS[ground].items(), strict=True)
-    placed: list[Item] = []
+    placed: list[SceneItem] = []
     wanted = rng.choices(names, weights, k=rng.choices((1, 2, 3, 4), (22, 36, 28, 14))[0])
     if rng.random() < 0.25:
         wanted = [wanted[0]] * len(wanted)
@@ -164,7 +164,7 @@ def _ground_things(
     return placed
 
 
-def _base(rng: Random, concept: str, horizon: float, regions: list[Item], height: float) -> float:
+def _base(rng: Random, concept: str, horizon: float, regions: list[SceneItem], height: float) -> float:
     """The y at which a thing touches its ground."""
     tops = {region.concept: region.box for region in regions}
     if concept == "boat":
@@ -180,9 +180,9 @@ def _base(rng: Random, concept: str, horizon: float, regions: list[Item], height
     return rng.uniform(min(max(start, height * 0.85), 0.97), 0.99)
 
 
-def _try_place(rng: Random, concept: str, box: Box, placed: list[Item], tolerance: float) -> bool:
+def _try_place(rng: Random, concept: str, box: Box, placed: list[SceneItem], tolerance: float) -> bool:
     """Add the item to `placed` unless it hides, or is hidden by, one already there."""
     if any(overlap(box, other.box) > tolerance for other in placed):
         return False
-    placed.append(Item(concept, box, rng.random() < 0.5, rng.getrandbits(32)))
+    placed.append(SceneItem(concept, box, rng.random() < 0.5, rng.getrandbits(32)))
     return True

@@ -7,7 +7,7 @@ from math import sin
 from random import Random
 
 from gazetteer.data.scenes.canvas import Canvas, Colour, Point, jitter, shade
-from gazetteer.data.scenes.items import Item, Layout
+from gazetteer.data.scenes.items import SceneItem, SceneLayout
 from gazetteer.data.scenes.things import THINGS
 from gazetteer.data.scenes.views.figures import FIGURES
 from gazetteer.data.scenes.views.grounds import GROUNDS
@@ -21,7 +21,7 @@ _SKIES: tuple[tuple[Colour, Colour], ...] = (
 )
 
 
-def paint(layout: Layout, side: int) -> Canvas:
+def paint(layout: SceneLayout, side: int) -> Canvas:
     """Paint every item of the layout; item i owns the pixels with value i + 1."""
     canvas = Canvas(side)
     painters = {**FIGURES, **GROUNDS} if layout.view else {**THINGS, **REGIONS}
@@ -38,12 +38,12 @@ def _wavy(rng: Random, top: float, swing: float) -> list[Point]:
     return [*line, (1.0, 1.01), (0.0, 1.01)]
 
 
-def _sky(canvas: Canvas, item: Item, rng: Random) -> None:
+def _sky(canvas: Canvas, item: SceneItem, rng: Random) -> None:
     high, low = rng.choice(_SKIES)
     canvas.gradient([(0, 0), (1, 0), (1, 1), (0, 1)], jitter(rng, high, 14), jitter(rng, low, 10))
 
 
-def _grass(canvas: Canvas, item: Item, rng: Random) -> None:
+def _grass(canvas: Canvas, item: SceneItem, rng: Random) -> None:
     far = jitter(rng, rng.choice(((140, 190, 84), (112, 178, 92), (158, 186, 80))), 14)
     near = shade(far, rng.uniform(0.62, 0.78))
     canvas.gradient(_wavy(rng, item.box[1], rng.uniform(0.0, 0.025)), far, near)
@@ -56,7 +56,7 @@ def _grass(canvas: Canvas, item: Item, rng: Random) -> None:
         canvas.line([(x - size / 2, y - size), (x, y), (x + size / 2, y - size)], tint, 0.006, own=False)
 
 
-def _sand(canvas: Canvas, item: Item, rng: Random) -> None:
+def _sand(canvas: Canvas, item: SceneItem, rng: Random) -> None:
     far = jitter(rng, rng.choice(((242, 218, 164), (236, 204, 146), (226, 190, 138))), 10)
     swing = rng.uniform(0.01, 0.03)
     canvas.gradient(_wavy(rng, item.box[1], swing), far, shade(far, rng.uniform(0.8, 0.9)))
@@ -66,7 +66,7 @@ def _sand(canvas: Canvas, item: Item, rng: Random) -> None:
         canvas.line([(x - size, y), (x, y - 0.008), (x + size, y)], (150, 110, 60, 60), 0.006, own=False)
 
 
-def _sea(canvas: Canvas, item: Item, rng: Random) -> None:
+def _sea(canvas: Canvas, item: SceneItem, rng: Random) -> None:
     far = jitter(rng, rng.choice(((36, 104, 170), (30, 126, 164), (52, 92, 156))), 12)
     near = shade(far, rng.uniform(1.15, 1.4))
     top = item.box[1]
@@ -79,7 +79,7 @@ def _sea(canvas: Canvas, item: Item, rng: Random) -> None:
         canvas.line(points, (235, 246, 255, 110), 0.007, own=False)
 
 
-def _road(canvas: Canvas, item: Item, rng: Random) -> None:
+def _road(canvas: Canvas, item: SceneItem, rng: Random) -> None:
     x0, y0, x1, y1 = item.box
     grey = rng.randint(78, 112)
     asphalt = (grey, grey, grey + 8)
@@ -113,7 +113,7 @@ def _road(canvas: Canvas, item: Item, rng: Random) -> None:
         canvas.polygon([(xa - wa, ya), (xa + wa, ya), (xb + wb, yb), (xb - wb, yb)], (246, 238, 205), own=False)
 
 
-def _mountain(canvas: Canvas, item: Item, rng: Random) -> None:
+def _mountain(canvas: Canvas, item: SceneItem, rng: Random) -> None:
     x0, y0, x1, y1 = item.box
     rock = jitter(rng, rng.choice(((112, 108, 128), (126, 110, 104), (98, 116, 132))), 12)
     peaks = 1 if item.variant == "one" else rng.randint(2, 4)
@@ -143,7 +143,7 @@ def _peak(canvas: Canvas, rng: Random, xs: tuple[float, float, float], top: floa
         canvas.polygon(zigzag, (244, 247, 252), own=False)
 
 
-REGIONS: dict[str, Callable[[Canvas, Item, Random], None]] = {
+REGIONS: dict[str, Callable[[Canvas, SceneItem, Random], None]] = {
     "sky": _sky,
     "grass": _grass,
     "sand": _sand,

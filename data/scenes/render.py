@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from gazetteer.data.scenes.captions import write_caption
-from gazetteer.data.scenes.items import Item
+from gazetteer.data.scenes.items import SceneItem
 from gazetteer.data.scenes.layout import sample_layout
 from gazetteer.data.scenes.paint import paint
 from gazetteer.data.scenes.styles import Ground, apply_style
@@ -70,7 +70,7 @@ def render(seed: int, size: int = PICTURE_SIZE, views: Sequence[str] = ()) -> Sc
     return Scene(seed, np.ascontiguousarray(image), caption, layout.style, instances, layout.view, planned)
 
 
-def _ground(items: tuple[Item, ...], owners: NDArray[np.uint8]) -> Ground:
+def _ground(items: tuple[SceneItem, ...], owners: NDArray[np.uint8]) -> Ground:
     numbers = {
         kind: tuple(index + 1 for index, item in enumerate(items) if item.concept in names)
         for kind, names in (("things", _THINGS), ("sky", {"sky"}), ("lights", {"sun", "moon"}))
@@ -78,7 +78,7 @@ def _ground(items: tuple[Item, ...], owners: NDArray[np.uint8]) -> Ground:
     return Ground(owners, numbers["things"], next(iter(numbers["sky"]), 0), numbers["lights"])
 
 
-def _instance(item: Item, mask: NDArray[np.bool_]) -> Instance:
+def _instance(item: SceneItem, mask: NDArray[np.bool_]) -> Instance:
     rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
     box = np.array([columns[0], rows[0], columns[-1] + 1, rows[-1] + 1], dtype=np.float32)
     return Instance(item.concept, mask, box)

@@ -7,7 +7,7 @@ from math import cos, pi, sin
 from random import Random
 
 from gazetteer.data.scenes.canvas import Canvas, Colour, Frame, jitter, shade
-from gazetteer.data.scenes.items import Item
+from gazetteer.data.scenes.items import SceneItem
 
 _BRIGHT: tuple[Colour, ...] = (
     (214, 54, 50),
@@ -51,7 +51,7 @@ _PETALS: tuple[Colour, ...] = (
 )
 
 
-def _sun(canvas: Canvas, item: Item, rng: Random) -> None:
+def _sun(canvas: Canvas, item: SceneItem, rng: Random) -> None:
     x0, y0, x1, y1 = item.box
     cx, cy, radius = (x0 + x1) / 2, (y0 + y1) / 2, (x1 - x0) / 2
     core = jitter(rng, (255, 208, 60), 14)
@@ -75,7 +75,7 @@ def _sun(canvas: Canvas, item: Item, rng: Random) -> None:
     canvas.ellipse((cx - r, cy - r, cx + r, cy + r), (255, 240, 170, 110), own=False)
 
 
-def _moon(canvas: Canvas, item: Item, rng: Random) -> None:
+def _moon(canvas: Canvas, item: SceneItem, rng: Random) -> None:
     frame = Frame(canvas, item)
     pale = jitter(rng, (240, 238, 220), 10)
     x0, y0, x1, y1 = item.box
@@ -93,7 +93,7 @@ def _moon(canvas: Canvas, item: Item, rng: Random) -> None:
     frame.polygon(outer + inner, pale)
 
 
-def _cloud(canvas: Canvas, item: Item, rng: Random) -> None:
+def _cloud(canvas: Canvas, item: SceneItem, rng: Random) -> None:
     frame = Frame(canvas, item)
     white = rng.randint(232, 252)
     puffs = [(0.0, 0.45, 0.36, 1.0), (0.62, 0.42, 1.0, 1.0), (0.16, 0.12, 0.56, 0.92), (0.42, 0.0, 0.82, 0.95)]
@@ -105,7 +105,7 @@ def _cloud(canvas: Canvas, item: Item, rng: Random) -> None:
         frame.ellipse(u0 + 0.02, v0, u1 - 0.02, v1 - 0.16, (white, white, white), own=False)
 
 
-def _tree(canvas: Canvas, item: Item, rng: Random) -> None:
+def _tree(canvas: Canvas, item: SceneItem, rng: Random) -> None:
     frame = Frame(canvas, item)
     frame.ground_shadow(0.1)
     bark = jitter(rng, (112, 76, 48), 12)
@@ -126,7 +126,7 @@ def _tree(canvas: Canvas, item: Item, rng: Random) -> None:
         frame.ellipse(u0 + 0.03, v0 + 0.01, u1 - 0.12, v1 - 0.1, shade(leaf, 1.12), own=False)
 
 
-def _house(canvas: Canvas, item: Item, rng: Random) -> None:
+def _house(canvas: Canvas, item: SceneItem, rng: Random) -> None:
     frame = Frame(canvas, item)
     frame.ground_shadow(0.1)
     wall = jitter(rng, rng.choice(_WALLS), 8)
@@ -149,7 +149,7 @@ def _house(canvas: Canvas, item: Item, rng: Random) -> None:
             frame.rectangle(u + 0.02, 0.56, u + 0.15, 0.74, (92, 142, 176), own=False)
 
 
-def _car(canvas: Canvas, item: Item, rng: Random) -> None:
+def _car(canvas: Canvas, item: SceneItem, rng: Random) -> None:
     frame = Frame(canvas, item)
     frame.ground_shadow(0.22)
     body = jitter(rng, rng.choice(_BRIGHT), 12)
@@ -167,7 +167,7 @@ def _car(canvas: Canvas, item: Item, rng: Random) -> None:
         frame.ellipse(u + 0.06, 0.68, u + 0.165, 0.88, (190, 194, 200), own=False)
 
 
-def _boat(canvas: Canvas, item: Item, rng: Random) -> None:
+def _boat(canvas: Canvas, item: SceneItem, rng: Random) -> None:
     frame = Frame(canvas, item)
     hull = jitter(rng, rng.choice(_HULLS), 10)
     sail = jitter(rng, rng.choice(_SAILS), 6)
@@ -182,7 +182,7 @@ def _boat(canvas: Canvas, item: Item, rng: Random) -> None:
     frame.rectangle(0.02, 0.76, 0.98, 0.8, (255, 255, 255, 130), own=False)
 
 
-def _dog(canvas: Canvas, item: Item, rng: Random) -> None:
+def _dog(canvas: Canvas, item: SceneItem, rng: Random) -> None:
     frame = Frame(canvas, item)
     frame.ground_shadow(0.14)
     fur = jitter(rng, rng.choice(_FURS), 10)
@@ -201,7 +201,7 @@ def _dog(canvas: Canvas, item: Item, rng: Random) -> None:
     frame.polygon([(0.56, 0.42), (0.72, 0.46), (0.7, 0.54), (0.54, 0.5)], (206, 50, 50), own=False)
 
 
-def _flower(canvas: Canvas, item: Item, rng: Random) -> None:
+def _flower(canvas: Canvas, item: SceneItem, rng: Random) -> None:
     frame = Frame(canvas, item)
     petal = jitter(rng, rng.choice(_PETALS), 10)
     green = jitter(rng, (52, 128, 52), 10)
@@ -222,7 +222,7 @@ def _flower(canvas: Canvas, item: Item, rng: Random) -> None:
     canvas.ellipse((cx - r * 0.5, cy - r * 0.6, cx + r * 0.3, cy + r * 0.2), (255, 255, 255, 90), own=False)
 
 
-def _balloon(canvas: Canvas, item: Item, rng: Random) -> None:
+def _balloon(canvas: Canvas, item: SceneItem, rng: Random) -> None:
     frame = Frame(canvas, item)
     first, second = rng.sample(_BRIGHT, 2)
     taper = [(0.03, 0.46), (0.97, 0.46), (0.62, 0.8), (0.38, 0.8)]
@@ -238,7 +238,7 @@ def _balloon(canvas: Canvas, item: Item, rng: Random) -> None:
     frame.rectangle(0.36, 0.86, 0.64, 1.0, (138, 92, 50))
 
 
-THINGS: dict[str, Callable[[Canvas, Item, Random], None]] = {
+THINGS: dict[str, Callable[[Canvas, SceneItem, Random], None]] = {
     "sun": _sun,
     "moon": _moon,
     "cloud": _cloud,

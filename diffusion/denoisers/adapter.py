@@ -28,7 +28,7 @@ STACKED = ("uncond", "cond")
 
 
 @dataclass(frozen=True)
-class Layout:
+class TokenGrid:
     """How the tokens of one call of a denoiser lie.
 
     Attributes:
@@ -95,12 +95,18 @@ class Adapter(ABC):
     # One call
 
     @abstractmethod
-    def layout(self, network: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Layout:
+    def layout(self, network: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> TokenGrid:
         """How the tokens of a call lie."""
 
     @abstractmethod
     def states(
-        self, block: nn.Module, stream: str, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any, layout: Layout
+        self,
+        block: nn.Module,
+        stream: str,
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
+        output: Any,
+        layout: TokenGrid,
     ) -> tuple[Tensor, Tensor]:
         """A stream [batch, channels, height, width] before and after a block, from what a hook is given.
 
@@ -111,7 +117,7 @@ class Adapter(ABC):
     @abstractmethod
     def replaced(
         self, block: nn.Module, stream: str, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any,
-        layout: Layout, after: Tensor,
+        layout: TokenGrid, after: Tensor,
     ) -> Any:  # fmt: skip
         """A block's output with another state of a stream in it; what it gave itself is left as it was."""
 

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from gazetteer.data.core.errors import InputError
 from gazetteer.diffusion.config.generation import GenerationConfig
-from gazetteer.diffusion.denoisers.adapter import Layout
+from gazetteer.diffusion.denoisers.adapter import TokenGrid
 from gazetteer.diffusion.denoisers.calls import TwoCalls
 from gazetteer.diffusion.denoisers.shift import linear_shift, linear_sigmas
 from gazetteer.diffusion.denoisers.transformer import Streams, TransformerAdapter, last_place, pack
@@ -76,9 +76,9 @@ class FluxAdapter(PackedAdapter):
     kind = "FLUX transformer"
     lists = MappingProxyType({"transformer_blocks": BESIDE, "single_transformer_blocks": BESIDE})
 
-    def layout(self, network: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Layout:
+    def layout(self, network: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> TokenGrid:
         """From the places of the tokens."""
-        return Layout(*last_place(kwargs["img_ids"], 1))
+        return TokenGrid(*last_place(kwargs["img_ids"], 1))
 
     def check_guidance(
         self, network: Mapping[str, Any], index: Mapping[str, Any], generation: GenerationConfig
@@ -125,9 +125,9 @@ class ChromaAdapter(PackedAdapter):
         """By the class of the block."""
         return "single_transformer_blocks" if "Single" in name else "transformer_blocks"
 
-    def layout(self, network: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Layout:
+    def layout(self, network: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> TokenGrid:
         """From the places of the tokens; all prompts of a call have as many words."""
-        return Layout(*last_place(kwargs["img_ids"], 1), (kwargs["encoder_hidden_states"].shape[1],))
+        return TokenGrid(*last_place(kwargs["img_ids"], 1), (kwargs["encoder_hidden_states"].shape[1],))
 
     def example(self, network: nn.Module, height: int, width: int, words: int) -> dict[str, Any]:
         """Tokens and their places."""
@@ -169,9 +169,9 @@ class Flux2Adapter(PackedAdapter):
     def _inside(self, index: Mapping[str, Any]) -> bool:
         return index.get("_class_name") == "Flux2Pipeline" or bool(index.get("is_distilled"))
 
-    def layout(self, network: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Layout:
+    def layout(self, network: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> TokenGrid:
         """From the places of the tokens; all prompts of a call have as many words."""
-        return Layout(*last_place(kwargs["img_ids"], 1), (kwargs["encoder_hidden_states"].shape[1],))
+        return TokenGrid(*last_place(kwargs["img_ids"], 1), (kwargs["encoder_hidden_states"].shape[1],))
 
     def latents(self, pipe: Any, noise: Tensor) -> Tensor:
         """Patches as channels, not yet in a row: [batch, 4 · channels, h/2, w/2]."""
@@ -213,11 +213,11 @@ class QwenImageAdapter(PackedAdapter):
         """By the halvings of its VAE."""
         return int(2 ** len(vae["temperal_downsample"]))
 
-    def layout(self, network: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Layout:
+    def layout(self, network: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> TokenGrid:
         """As the call states it."""
         shapes = kwargs["img_shapes"][0]
         first = shapes[0] if isinstance(shapes, list) else shapes
-        return Layout(int(first[1]), int(first[2]))
+        return TokenGrid(int(first[1]), int(first[2]))
 
     def decoded(self, latents: Tensor) -> Tensor:
         """One frame of a video."""

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from gazetteer.diffusion.config.generation import GenerationConfig
-from gazetteer.diffusion.denoisers.adapter import Layout
+from gazetteer.diffusion.denoisers.adapter import TokenGrid
 from gazetteer.diffusion.denoisers.calls import TwoCalls
 from gazetteer.diffusion.denoisers.shift import linear_shift
 from gazetteer.diffusion.denoisers.sizes import latent_size
@@ -123,10 +123,10 @@ class Lumina2Adapter(TwoCalls, TransformerAdapter):
         """From noise to picture."""
         return 1 - timestep / float(pipe.scheduler.config.num_train_timesteps)
 
-    def layout(self, network: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Layout:
+    def layout(self, network: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> TokenGrid:
         """As many words as each prompt's mask has."""
         grid = super().layout(network, args, kwargs)
-        return Layout(grid.height, grid.width, tuple(kwargs["encoder_attention_mask"].sum(dim=1).tolist()))
+        return TokenGrid(grid.height, grid.width, tuple(kwargs["encoder_attention_mask"].sum(dim=1).tolist()))
 
     def timesteps(self, scheduler: Any, steps: int, config: Mapping[str, Any], size: tuple[int, int]) -> dict[str, Any]:
         """Its pipeline takes the channels for the number of tokens."""
@@ -183,10 +183,10 @@ class ZImageAdapter(TransformerAdapter):
         """In single precision, whatever the network's."""
         return noise
 
-    def layout(self, network: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Layout:
+    def layout(self, network: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> TokenGrid:
         """Of a list of latents [channels, frames, h, w]."""
         first = (kwargs["x"] if "x" in kwargs else args[0])[0]
-        return Layout(first.shape[-2] // 2, first.shape[-1] // 2)
+        return TokenGrid(first.shape[-2] // 2, first.shape[-1] // 2)
 
     def told(self, network: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """Its second argument."""

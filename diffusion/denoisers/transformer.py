@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from gazetteer.data.core.errors import InputError
 from gazetteer.diffusion.config.generation import GenerationConfig
-from gazetteer.diffusion.denoisers.adapter import Adapter, BlockInfo, Layout, same_shape
+from gazetteer.diffusion.denoisers.adapter import Adapter, BlockInfo, TokenGrid, same_shape
 from gazetteer.diffusion.denoisers.sizes import latent_size
 
 
@@ -66,7 +66,13 @@ class TransformerAdapter(Adapter):
     # One call
 
     def states(
-        self, block: nn.Module, stream: str, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any, layout: Layout
+        self,
+        block: nn.Module,
+        stream: str,
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
+        output: Any,
+        layout: TokenGrid,
     ) -> tuple[Tensor, Tensor]:
         """Tokens of a stream, as cells of the grid or as one row of words."""
         own, name = self._own(block), "hidden_states"
@@ -80,7 +86,7 @@ class TransformerAdapter(Adapter):
 
     def replaced(
         self, block: nn.Module, stream: str, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any,
-        layout: Layout, after: Tensor,
+        layout: TokenGrid, after: Tensor,
     ) -> Any:  # fmt: skip
         """The other stream, and what stands beside the streams, stay."""
         own, tokens = self._own(block), after.flatten(2).transpose(1, 2)
@@ -95,7 +101,7 @@ class TransformerAdapter(Adapter):
             return new
         return tuple(new if number == (place or 0) else value for number, value in enumerate(output))
 
-    def _laid(self, tokens: Tensor, stream: str, own: Streams, layout: Layout) -> Tensor:
+    def _laid(self, tokens: Tensor, stream: str, own: Streams, layout: TokenGrid) -> Tensor:
         """[batch, tokens, channels] -> [batch, channels, height, width]."""
         if own.joined:
             tokens = torch.stack(
@@ -109,7 +115,7 @@ class TransformerAdapter(Adapter):
             )
         return tokens.transpose(1, 2).unflatten(2, (height, width))
 
-    def _spans(self, tokens: Tensor, stream: str, own: Streams, layout: Layout) -> list[slice]:
+    def _spans(self, tokens: Tensor, stream: str, own: Streams, layout: TokenGrid) -> list[slice]:
         """Where a stream lies in each joined sequence of the batch."""
         cells = layout.height * layout.width
         if own.joined == "last":
@@ -133,11 +139,11 @@ class TransformerAdapter(Adapter):
         """The timestep."""
         return kwargs["timestep"] if "timestep" in kwargs else args[1]
 
-    def layout(self, network: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Layout:
+    def layout(self, network: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> TokenGrid:
         """Of a network that cuts latents [batch, channels, h, w] into patches itself."""
         latents = kwargs["hidden_states"] if "hidden_states" in kwargs else args[0]
         patch = int(network.config.patch_size)  # type: ignore[union-attr, arg-type]
-        return Layout(latents.shape[-2] // patch, latents.shape[-1] // patch)
+        return TokenGrid(latents.shape[-2] // patch, latents.shape[-1] // patch)
 
     # A generation
 

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from gazetteer.data.core.errors import InputError
 from gazetteer.diffusion.config.generation import GenerationConfig
-from gazetteer.diffusion.denoisers.adapter import Adapter, BlockInfo, Layout, same_shape
+from gazetteer.diffusion.denoisers.adapter import Adapter, BlockInfo, TokenGrid, same_shape
 from gazetteer.diffusion.denoisers.sizes import latent_size
 
 
@@ -41,12 +41,18 @@ class UNetAdapter(Adapter):
             raise InputError(f"The module {path!r} does not add an update to its input; {known}")
         return BlockInfo(width)
 
-    def layout(self, network: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Layout:
+    def layout(self, network: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> TokenGrid:
         """Every block's own tensors say it."""
-        return Layout()
+        return TokenGrid()
 
     def states(
-        self, block: nn.Module, stream: str, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any, layout: Layout
+        self,
+        block: nn.Module,
+        stream: str,
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
+        output: Any,
+        layout: TokenGrid,
     ) -> tuple[Tensor, Tensor]:
         """The hidden states before and after; of a tuple or an output class the first."""
         before = kwargs["hidden_states"] if "hidden_states" in kwargs else args[0]
@@ -54,7 +60,7 @@ class UNetAdapter(Adapter):
 
     def replaced(
         self, block: nn.Module, stream: str, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any,
-        layout: Layout, after: Tensor,
+        layout: TokenGrid, after: Tensor,
     ) -> Any:  # fmt: skip
         """A tensor, a tuple or an output class of diffusers."""
         if isinstance(output, Tensor):

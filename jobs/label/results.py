@@ -11,7 +11,7 @@ import pyarrow as pa
 from gazetteer.data.core.sites import Site
 from gazetteer.data.inputs.prompts import Item
 from gazetteer.data.runs.folder import Commit
-from gazetteer.data.runs.parts import Parts, Workshop
+from gazetteer.data.runs.parts import ShardParts, Workshop
 from gazetteer.data.tables.schemas import FAILURES, LABELLING_TABLES
 from gazetteer.jobs.config.schema import RunConfig
 from gazetteer.jobs.executors.task import Lost
@@ -41,7 +41,7 @@ class Finished:
         failures: rows of its `failures`.
     """
 
-    parts: Parts
+    parts: ShardParts
     seconds: dict[str, float]
     counts: dict[str, int]
     explained: dict[str, float]

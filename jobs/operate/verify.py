@@ -10,7 +10,7 @@ from typing import Any
 from gazetteer.data.core.errors import InputError
 from gazetteer.data.inputs.prompts import Shard
 from gazetteer.data.runs.folder import RunFolder
-from gazetteer.data.runs.verify import Findings, Problem
+from gazetteer.data.runs.verify import Findings, RunProblem
 from gazetteer.data.tables.schemas import FINAL_TABLES
 from gazetteer.jobs.label import shards as plan
 
@@ -44,7 +44,7 @@ def verify(run: str | Path, *, drop: bool = False) -> dict[str, Any]:
     missing = [shard.id for shard in planned if shard.id not in findings.shards]
     open_shards = [shard for shard in missing if shard not in {problem.shard for problem in problems}]
     if findings.complete:
-        problems += [Problem(f"_meta/commits/{shard}.json", "is missing", shard) for shard in open_shards]
+        problems += [RunProblem(f"_meta/commits/{shard}.json", "is missing", shard) for shard in open_shards]
     verdict = DAMAGED if problems else SOUND if findings.complete else UNFINISHED
     if drop and problems:
         _drop(store, problems)
@@ -80,17 +80,17 @@ def _planned(store: RunFolder, findings: Findings) -> list[Shard]:
             part = plan.read_pass(store, name)
         except InputError:
             what = "is damaged; remove it: the same plan is made again from the same settings"
-            findings.problems.append(Problem(f"_meta/{name}.json", what))
+            findings.problems.append(RunProblem(f"_meta/{name}.json", what))
             continue
         if part is None and name not in PASSES:
             return shards
         if part is None and findings.complete:
-            findings.problems.append(Problem(f"_meta/{name}.json", "is missing"))
+            findings.problems.append(RunProblem(f"_meta/{name}.json", "is missing"))
         shards += part or []
     return shards
 
 
-def _not_as_planned(planned: list[Shard], findings: Findings) -> list[Problem]:
+def _not_as_planned(planned: list[Shard], findings: Findings) -> list[RunProblem]:
     """Sound shards whose items are not those that were planned."""
     problems = []
     for shard in planned:
@@ -99,20 +99,20 @@ def _not_as_planned(planned: list[Shard], findings: Findings) -> list[Problem]:
         if stored is not None and stored != wanted:
             odd = sorted((Counter(wanted) - Counter(stored)) + (Counter(stored) - Counter(wanted)))
             what = f"says other things than were planned became of {len(odd)} pictures, the first {odd[0]}"
-            problems.append(Problem(f"_meta/commits/{shard.id}.json", what, shard.id))
+            problems.append(RunProblem(f"_meta/commits/{shard.id}.json", what, shard.id))
     return problems
 
 
-def _stray(findings: Findings) -> list[Problem]:
+def _stray(findings: Findings) -> list[RunProblem]:
     problems = [
-        Problem(name, "is no part of the run; readers of the folder may choke on it") for name in findings.strays
+        RunProblem(name, "is no part of the run; readers of the folder may choke on it") for name in findings.strays
     ]
     if findings.complete:
-        problems += [Problem(name, "is not counted by any commit record") for name in findings.orphans]
+        problems += [RunProblem(name, "is not counted by any commit record") for name in findings.orphans]
     return problems
 
 
-def _drop(store: RunFolder, problems: list[Problem]) -> None:
+def _drop(store: RunFolder, problems: list[RunProblem]) -> None:
     with store.lock():
         store.clear_success()
         for shard in sorted({problem.shard for problem in problems if problem.shard}):
@@ -126,7 +126,7 @@ def _failing(store: RunFolder, findings: Findings) -> int:
     return len(failed - set(store.read_table("images", sound, ["image_id"])["image_id"].to_pylist()))
 
 
-def _advice(run: str | Path, verdict: str, problems: list[Problem], missing: int, dropped: bool) -> str:
+def _advice(run: str | Path, verdict: str, problems: list[RunProblem], missing: int, dropped: bool) -> str:
     if verdict == SOUND:
         return "everything is as recorded."
     if verdict == UNFINISHED:
@@ -148,12 +148,12 @@ def _listed(names: list[str]) -> str:
     return f"{', '.join(names[:5])}{' …' if len(names) > 5 else ''}"
 
 
-def _beside(problem: Problem) -> bool:
+def _beside(problem: RunProblem) -> bool:
     """Whether the run is whole without the file."""
     return problem.where in _BESIDE or problem.what.startswith("is no part of the run")
 
 
-def _rewritten(problem: Problem) -> bool:
+def _rewritten(problem: RunProblem) -> bool:
     """Whether carrying the run to its end writes the file again, or removes it."""
     name = problem.where
     final = name.removesuffix(".parquet") in FINAL_TABLES or name == "_meta/manifest.json"

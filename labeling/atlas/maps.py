@@ -27,7 +27,7 @@ class HeatMap:
 
 
 Wanted = dict[tuple[Site, str], NDArray[np.int64]]
-Found = dict[tuple[Site, str, int], HeatMap]
+FoundMaps = dict[tuple[Site, str, int], HeatMap]
 
 
 def wanted_maps(pairs: dict[Site, list[tuple[str, int]]]) -> Wanted:
@@ -39,7 +39,7 @@ def wanted_maps(pairs: dict[Site, list[tuple[str, int]]]) -> Wanted:
     return {key: np.unique(np.array(features, np.int64)) for key, features in gathered.items()}
 
 
-def collect_maps(codes: pa.Table, wanted: Wanted, maps: Found, grids: dict[Site, tuple[int, int]]) -> None:
+def collect_maps(codes: pa.Table, wanted: Wanted, maps: FoundMaps, grids: dict[Site, tuple[int, int]]) -> None:
     """Add to `found` the maps of `wanted` that this part of the codes table holds, and to `grids` its sites' grids."""
     sites: dict[tuple[Any, ...], Site] = {}
     for batch in codes.to_batches():

@@ -8,7 +8,7 @@ from typing import Any
 
 from gazetteer.data.tables.schemas import KINDS
 from gazetteer.labeling.atlas.catalog import CAUSAL_COLUMNS, LABEL_COLUMNS, NEAR_COLUMNS, Catalog, SitePart
-from gazetteer.labeling.atlas.maps import Found
+from gazetteer.labeling.atlas.maps import FoundMaps
 from gazetteer.labeling.atlas.pictures import SUFFIX
 from gazetteer.labeling.atlas.script import figure, thousandths
 
@@ -86,7 +86,7 @@ def index_payload(catalog: Catalog, numbers: Mapping[str, int], concepts: Mappin
 
 
 def feature_chunks(
-    part: SitePart, numbers: Mapping[str, int], concepts: Mapping[str, int], maps: Found
+    part: SitePart, numbers: Mapping[str, int], concepts: Mapping[str, int], maps: FoundMaps
 ) -> list[list[dict[str, Any]]]:
     """The features of a site in chunks of FEATURE_CHUNK, everything their pages show."""
     rows = [_feature_payload(part, row, numbers, concepts, maps) for row in part.features]
@@ -94,7 +94,7 @@ def feature_chunks(
 
 
 def _feature_payload(
-    part: SitePart, row: Mapping[str, Any], numbers: Mapping[str, int], concepts: Mapping[str, int], maps: Found
+    part: SitePart, row: Mapping[str, Any], numbers: Mapping[str, int], concepts: Mapping[str, int], maps: FoundMaps
 ) -> dict[str, Any]:
     top = []
     for place in row["top_images"]:

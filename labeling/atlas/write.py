@@ -22,7 +22,7 @@ from gazetteer.data.runs.folder import RunFolder
 from gazetteer.labeling.atlas import payload
 from gazetteer.labeling.atlas.activity import activity_of
 from gazetteer.labeling.atlas.catalog import Catalog, read_catalog
-from gazetteer.labeling.atlas.maps import CODE_COLUMNS, Found, collect_maps, wanted_maps
+from gazetteer.labeling.atlas.maps import CODE_COLUMNS, FoundMaps, collect_maps, wanted_maps
 from gazetteer.labeling.atlas.pages import write_pages
 from gazetteer.labeling.atlas.pictures import IMAGE_COLUMNS, SEGMENT_COLUMNS, concept_images, image_records
 from gazetteer.labeling.atlas.script import safe_ids, write_script
@@ -203,10 +203,10 @@ def _read_shards(
     numbers: dict[str, int],
     concepts: dict[str, int],
     progress: Progress,
-) -> tuple[Found, dict[str, dict[str, Any]]]:
+) -> tuple[FoundMaps, dict[str, dict[str, Any]]]:
     """One pass over the parts: heat maps, thumbnails and image records."""
     wanted = wanted_maps(pairs)
-    maps: Found = {}
+    maps: FoundMaps = {}
     grids: dict[Site, tuple[int, int]] = {}
     records: dict[str, dict[str, Any]] = {}
     pictures = out / "images"

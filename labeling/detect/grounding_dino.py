@@ -12,7 +12,14 @@ from torch import Tensor
 
 from gazetteer.data.core.errors import InputError
 from gazetteer.diffusion.memory import enough_memory
-from gazetteer.labeling.detect.phrases import Caption, Scored, best_phrases, build_captions, concept_tokens, suppress
+from gazetteer.labeling.detect.phrases import (
+    Caption,
+    ScoredBoxes,
+    best_phrases,
+    build_captions,
+    concept_tokens,
+    suppress,
+)
 from gazetteer.labeling.detect.protocol import Detection, DetectorConfig
 from gazetteer.labeling.weights.loading import SMALLER, move, one_by_one, reading
 
@@ -57,7 +64,7 @@ class GroundingDinoDetector:
             if asked not in captions:
                 captions[asked] = build_captions(asked, self.tokenizer, self.limit)
         work = [(row, caption) for row, asked in enumerate(concepts) for caption in captions[tuple(asked)]]
-        scored_of: list[list[tuple[Caption, Scored]]] = [[] for _ in images]
+        scored_of: list[list[tuple[Caption, ScoredBoxes]]] = [[] for _ in images]
         for chunk in self._chunks(work):
             with enough_memory("detecting", "detector.batch_size", len(chunk), SMALLER.format("detector")):
                 outputs = self._call([images[row] for row, _ in chunk], [caption for _, caption in chunk])
@@ -92,11 +99,11 @@ class GroundingDinoDetector:
         logits, boxes = out.logits.float().cpu(), out.pred_boxes.float().cpu()
         return [(logits[i, :, : len(c.ids)], boxes[i]) for i, c in enumerate(captions)]
 
-    def _merge(self, parts: list[tuple[Caption, Scored]], asked: list[str]) -> list[Detection]:
+    def _merge(self, parts: list[tuple[Caption, ScoredBoxes]], asked: list[str]) -> list[Detection]:
         if not parts:
             return []
         concepts = [torch.tensor([asked.index(c) for c in caption.concepts])[s.concepts] for caption, s in parts]
-        joined = Scored(
+        joined = ScoredBoxes(
             torch.cat([s.scores for _, s in parts]), torch.cat([s.boxes for _, s in parts]), torch.cat(concepts)
         )
         surviving = suppress(joined, self.config.nms_iou)

@@ -38,7 +38,7 @@ class Caption:
 
 
 @dataclass(frozen=True)
-class Scored:
+class ScoredBoxes:
     """Boxes with their best phrase: scores [n] in 0..1, boxes [n, 4] xyxy px, concepts [n] index in the asked list."""
 
     scores: Tensor
@@ -143,7 +143,7 @@ def phrase_scores(logits: Tensor, spans: Sequence[Sequence[int]]) -> Tensor:
 
 def best_phrases(
     logits: Tensor, boxes: Tensor, spans: Sequence[Sequence[int]], size: tuple[int, int], threshold: float
-) -> Scored:
+) -> ScoredBoxes:
     """Every query's best phrase, where it scores at least `threshold`.
 
     logits: [queries, tokens]; boxes: [queries, 4] as (cx, cy, w, h) in 0..1; size: (height, width) in px
@@ -158,7 +158,7 @@ def best_phrases(
 
 def above(
     scores: Tensor, corners: Tensor, concepts: Tensor, size: tuple[int, int], threshold: float
-) -> tuple[Scored, Tensor]:
+) -> tuple[ScoredBoxes, Tensor]:
     """The boxes that score at least `threshold` and are not empty, and which of the given ones they are.
 
     scores: [n] in 0..1; corners: [n, 4] xyxy as shares of the picture; concepts: [n]; size: (height, width) in px.
@@ -176,16 +176,16 @@ def above(
     limits = torch.tensor([width, height, width, height], dtype=torch.float64, device=corners.device)
     pixels = (corners.double().clamp(0, 1) * limits * 100).round() / 100
     keep = (scores >= threshold) & (pixels[:, 2] > pixels[:, 0]) & (pixels[:, 3] > pixels[:, 1])
-    return Scored(scores[keep], pixels[keep], concepts[keep]), keep.nonzero().flatten()
+    return ScoredBoxes(scores[keep], pixels[keep], concepts[keep]), keep.nonzero().flatten()
 
 
-def suppress(scored: Scored, nms_iou: float) -> Scored:
+def suppress(scored: ScoredBoxes, nms_iou: float) -> ScoredBoxes:
     """Class-wise non-maximum suppression; the result is sorted by score, then concept, then box."""
     surviving = survivors(scored, nms_iou)
-    return Scored(scored.scores[surviving], scored.boxes[surviving], scored.concepts[surviving])
+    return ScoredBoxes(scored.scores[surviving], scored.boxes[surviving], scored.concepts[surviving])
 
 
-def survivors(scored: Scored, nms_iou: float) -> Tensor:
+def survivors(scored: ScoredBoxes, nms_iou: float) -> Tensor:
     """Which boxes `suppress` keeps, in its order: [kept] int64."""
     import torch
     from torchvision.ops import batched_nms

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from gazetteer.diffusion.memory import enough_memory
-from gazetteer.labeling.detect.phrases import Scored, above, clean, concept_tokens, require_unlike, survivors
+from gazetteer.labeling.detect.phrases import ScoredBoxes, above, clean, concept_tokens, require_unlike, survivors
 from gazetteer.labeling.detect.protocol import Detection, DetectorConfig, batches
 from gazetteer.labeling.detect.vocabulary_check import PHRASE
 from gazetteer.labeling.weights.loading import SMALLER, model_type, move, one_by_one, reading
@@ -84,7 +84,7 @@ class Sam3Detector:
     def _find(self, seen: Any, place: int, size: tuple[int, ...], asked: list[str]) -> list[Detection]:
         """Everything asked that is in one picture, size (height, width) px, best first."""
         require_unlike(asked, [self.tokens(concept) for concept in asked])
-        scored: list[Scored] = []
+        scored: list[ScoredBoxes] = []
         masks: list[Tensor] = []
         for first, logits, corners, shapes in self._answers(seen, place, asked):
             queries = logits.shape[1]
@@ -92,9 +92,9 @@ class Sam3Detector:
             surviving, where = above(
                 logits.flatten(), corners.flatten(0, 1), asking, (size[0], size[1]), self.config.box_threshold
             )
-            scored.append(Scored(surviving.scores.cpu(), surviving.boxes.cpu(), surviving.concepts.cpu()))
+            scored.append(ScoredBoxes(surviving.scores.cpu(), surviving.boxes.cpu(), surviving.concepts.cpu()))
             masks.append(shapes.flatten(0, 1)[where].float().cpu())
-        joined = Scored(*(torch.cat(parts) for parts in zip(*map(_fields, scored), strict=True)))
+        joined = ScoredBoxes(*(torch.cat(parts) for parts in zip(*map(_fields, scored), strict=True)))
         best = survivors(joined, self.config.nms_iou)
         cut = _scaled(torch.cat(masks)[best], (size[0], size[1]))
         scores, boxes, which = (field[best].tolist() for field in _fields(joined))
@@ -144,7 +144,7 @@ def _repeated(seen: Any, place: int, times: int) -> Any:
     return type(seen)(**levels)
 
 
-def _fields(scored: Scored) -> tuple[Tensor, Tensor, Tensor]:
+def _fields(scored: ScoredBoxes) -> tuple[Tensor, Tensor, Tensor]:
     return scored.scores, scored.boxes, scored.concepts
 
 

@@ -40,7 +40,7 @@ def causal_table(
         labels: the columns block, branch, t, feature, concept of the trusted labels.
         concepts: what the detector was asked of every picture, sorted.
         power, fraction: a label without a sure effect is ``undecided`` unless a rise in `fraction` of its pictures, as
-            large as the concept usually is, would have been found so often (`gazetteer.labeling.interventions.causal_power`).
+            large as the concept usually is, would have been found so often (`labeling.interventions.causal_power`).
     """
     known = _labelled(labels)
     columns: dict[str, list[Any]] = {name: [] for name in CAUSAL.names}

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from gazetteer.sae.formats.format import Format, described, hook_block, pair
-from gazetteer.sae.formats.parts import Parts, at_most, expect_none, gated, jumping
+from gazetteer.sae.formats.parts import Folded, at_most, expect_none, gated, jumping
 from gazetteer.sae.formats.restricted import read_json, state_dict, unpickled
 
 FORMULA = {
@@ -52,26 +52,26 @@ def _sizes(shapes: Mapping[str, Tensor]) -> tuple[int, int]:
     return int(d), int(n)
 
 
-def _parts(weights: Path, config: Mapping[str, Any]) -> Parts:
+def _parts(weights: Path, config: Mapping[str, Any]) -> Folded:
     stored, name = state_dict(unpickled(weights), weights), config["dict_class"]
     if name == "JumpReluAutoEncoder":
         parts = jumping(stored["W_enc"].T, stored["W_dec"], stored["b_dec"], stored["b_enc"], stored["threshold"])
         return parts.without_input_bias()
     if name == "MatryoshkaBatchTopKSAE":
-        parts = Parts(stored["W_enc"].T, stored["W_dec"], stored["b_dec"], stored["b_enc"])
+        parts = Folded(stored["W_enc"].T, stored["W_dec"], stored["b_dec"], stored["b_enc"])
         return _with_threshold(parts, stored, config)
     encoder, decoder = stored["encoder.weight"], stored["decoder.weight"].T
     if name == "GatedAutoEncoder":
         return gated(encoder, decoder, stored["decoder_bias"], stored["gate_bias"], stored["mag_bias"], stored["r_mag"])
     if name == "AutoEncoderNew":
-        return Parts(encoder, decoder, stored["decoder.bias"], stored["encoder.bias"]).without_input_bias()
+        return Folded(encoder, decoder, stored["decoder.bias"], stored["encoder.bias"]).without_input_bias()
     bias = stored["bias" if name == "AutoEncoder" else "b_dec"]
-    parts = Parts(encoder, decoder, bias, stored["encoder.bias"])
+    parts = Folded(encoder, decoder, bias, stored["encoder.bias"])
     # That project's own loader scales AutoEncoder's features to concept vectors of unit norm.
     return parts.by_decoder_norms() if name == "AutoEncoder" else _with_threshold(parts, stored, config)
 
 
-def _with_threshold(parts: Parts, stored: Mapping[str, Tensor], config: Mapping[str, Any]) -> Parts:
+def _with_threshold(parts: Folded, stored: Mapping[str, Tensor], config: Mapping[str, Any]) -> Folded:
     if config["activation"] != "jumprelu":
         return parts
     threshold = stored["threshold"].to(torch.float32).clamp_min(0)

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from gazetteer.sae.formats.format import Format, described
-from gazetteer.sae.formats.parts import Parts, at_most
+from gazetteer.sae.formats.parts import Folded, at_most
 from gazetteer.sae.formats.restricted import state_dict, unpickled
 
 LAYERS = {"first": "time_mlp.0", "second": "time_mlp.2", "head": "mod_linear"}
@@ -49,9 +49,9 @@ def _stated(path: Path) -> dict[str, Any]:
     return described(d, n, at_most(n), {"file": path.name}, signal, **more)
 
 
-def _parts(path: Path, config: Mapping[str, Any]) -> Parts:
+def _parts(path: Path, config: Mapping[str, Any]) -> Folded:
     stored = state_dict(unpickled(path), path)
-    parts = Parts(
+    parts = Folded(
         stored["encoder.weight"], stored["decoder.weight"].T, stored["decoder.bias"], stored["encoder.bias"]
     )  # fmt: skip
     if config.get("transcoder"):

@@ -12,10 +12,10 @@ from typing import Any
 from torch import Tensor
 
 from gazetteer.data.core.errors import InputError
-from gazetteer.sae.formats.parts import Parts
+from gazetteer.sae.formats.parts import Folded
 
 ReadConfig = Callable[[Path], dict[str, Any]]
-ReadParts = Callable[[Path, Mapping[str, Any]], Parts]
+ReadParts = Callable[[Path, Mapping[str, Any]], Folded]
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from gazetteer.data.core.errors import InputError
 from gazetteer.sae.formats.format import Format, described
-from gazetteer.sae.formats.parts import Parts, at_most, expect_none
+from gazetteer.sae.formats.parts import Folded, at_most, expect_none
 from gazetteer.sae.formats.restricted import Empty, unpickled
 
 FORMULA = {"TopKSAE": "topk", "JumpSAE": "jumprelu", "BatchTopKSAE": "jumprelu", "SAE": "relu"}
@@ -72,7 +72,7 @@ def _stated(path: Path) -> dict[str, Any]:
     return described(d, n, k, {"class": name}, activation=formula)
 
 
-def _parts(path: Path, config: Mapping[str, Any]) -> Parts:
+def _parts(path: Path, config: Mapping[str, Any]) -> Folded:
     model = _model(path)
     encoder, latent_bias = _encoder(model._modules["encoder"], path)
     decoder = _dictionary(model._modules["dictionary"], path)
@@ -84,7 +84,7 @@ def _parts(path: Path, config: Mapping[str, Any]) -> Parts:
     # It counts what reaches the threshold; what is above the next number below it is the same.
     threshold = None if threshold is None else torch.nextafter(threshold, torch.zeros_like(threshold)).clamp_min(0)
     zero = torch.zeros(encoder.shape[1], dtype=encoder.dtype)
-    return Parts(encoder, decoder, zero, latent_bias, threshold)
+    return Folded(encoder, decoder, zero, latent_bias, threshold)
 
 
 def _encoder(encoder: Any, path: Path) -> tuple[Tensor, Tensor]:

@@ -18,7 +18,7 @@ MOST_ACTIVE = 256
 
 
 @dataclass(frozen=True)
-class Parts:
+class Folded:
     """The tensors of an autoencoder.
 
     Attributes:
@@ -38,15 +38,15 @@ class Parts:
     output_bias: Tensor | None = None
     more: Mapping[str, Tensor] = field(default_factory=dict)
 
-    def of_transcoder(self) -> Parts:
+    def of_transcoder(self) -> Folded:
         """Of one whose b belongs to what it writes, and that subtracts nothing from what it reads."""
         return replace(self, bias=self.encoder.new_zeros(self.encoder.shape[1]), output_bias=self.bias)
 
-    def without_input_bias(self) -> Parts:
+    def without_input_bias(self) -> Folded:
         """Of one that does not subtract b: W x + c = W (x − b) + (c + W b)."""
         return replace(self, latent_bias=self.latent_bias + self.encoder @ self.bias)
 
-    def by_decoder_norms(self) -> Parts:
+    def by_decoder_norms(self) -> Folded:
         """Of one whose activations are scaled by the norms s of its concept vectors: W, c and θ grow, f shrinks."""
         norms = torch.linalg.vector_norm(self.decoder, dim=1).clamp_min(1e-8)
         threshold = None if self.threshold is None else self.threshold * norms
@@ -55,11 +55,11 @@ class Parts:
             latent_bias=self.latent_bias * norms, threshold=threshold,
         )  # fmt: skip
 
-    def of_scaled(self, scale: float) -> Parts:
+    def of_scaled(self, scale: float) -> Folded:
         """Of one that reads scale · x and gives scale · x̂: W grows by the factor, f and b shrink by it."""
         return replace(self, encoder=self.encoder * scale, decoder=self.decoder / scale, bias=self.bias / scale)
 
-    def modulated(self, scale: Tensor, shift: Tensor) -> Parts:
+    def modulated(self, scale: Tensor, shift: Tensor) -> Folded:
         """Of one that reads x ⊙ scale + shift, both [d], with no b in its encoder: W ⊙ scale, c + W shift."""
         latent_bias = self.latent_bias + self.encoder @ shift
         return replace(self, encoder=self.encoder * scale, latent_bias=latent_bias)
@@ -77,7 +77,7 @@ class Parts:
         return {name: value.contiguous() for name, value in tensors.items()}
 
 
-def gated(encoder: Tensor, decoder: Tensor, bias: Tensor, gate: Tensor, magnitude: Tensor, log_scale: Tensor) -> Parts:
+def gated(encoder: Tensor, decoder: Tensor, bias: Tensor, gate: Tensor, magnitude: Tensor, log_scale: Tensor) -> Folded:
     """A gated autoencoder (Rajamanoharan et al. 2024, eq. 6–7) as the JumpReLU that it is.
 
     z = 1[W x + b_gate > 0] ⊙ ReLU(exp(r) ⊙ W x + b_mag): with a = exp(r) ⊙ W x + b_mag the gate is open exactly where
@@ -88,12 +88,12 @@ def gated(encoder: Tensor, decoder: Tensor, bias: Tensor, gate: Tensor, magnitud
     """
     scale = log_scale.exp()
     threshold = (magnitude - scale * gate).clamp_min(0)
-    return Parts(encoder * scale[:, None], decoder, bias, magnitude, threshold)
+    return Folded(encoder * scale[:, None], decoder, bias, magnitude, threshold)
 
 
-def jumping(encoder: Tensor, decoder: Tensor, bias: Tensor, latent_bias: Tensor, threshold: Tensor) -> Parts:
+def jumping(encoder: Tensor, decoder: Tensor, bias: Tensor, latent_bias: Tensor, threshold: Tensor) -> Folded:
     """A JumpReLU autoencoder; activations below zero do not count whatever its threshold."""
-    return Parts(encoder, decoder, bias, latent_bias, threshold.clamp_min(0))
+    return Folded(encoder, decoder, bias, latent_bias, threshold.clamp_min(0))
 
 
 def at_most(n: int) -> int:

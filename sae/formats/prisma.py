@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from gazetteer.sae.formats.format import Format, described
-from gazetteer.sae.formats.parts import Parts, at_most, expect_none, gated
+from gazetteer.sae.formats.parts import Folded, at_most, expect_none, gated
 from gazetteer.sae.formats.restricted import read_json, state_dict, unpickled
 
 NORMALISED = {"layer_norm": "layer_norm", "constant_norm_rescale": "norm"}
@@ -60,12 +60,12 @@ def _stated(weights: Path) -> dict[str, Any]:
     )
 
 
-def _parts(weights: Path, config: Mapping[str, Any]) -> Parts:
+def _parts(weights: Path, config: Mapping[str, Any]) -> Folded:
     stored = state_dict(unpickled(weights, classes=CLASSES), weights, "state_dict")
     encoder, decoder, bias = stored["W_enc"].T, stored["W_dec"], stored["b_dec"]
     if config["architecture"] == "gated":
         return gated(encoder, decoder, bias, stored["b_gate"], stored["b_mag"], stored["r_mag"])
-    return Parts(encoder, decoder, bias, stored["b_enc"])
+    return Folded(encoder, decoder, bias, stored["b_enc"])
 
 
 PRISMA = Format("prisma", _find, _stated, _parts)

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from gazetteer.data.core.errors import InputError
 from gazetteer.sae.formats.format import Format, described, hook_block, pair
-from gazetteer.sae.formats.parts import Parts, at_most, expect_none, gated, jumping
+from gazetteer.sae.formats.parts import Folded, at_most, expect_none, gated, jumping
 from gazetteer.sae.formats.restricted import read_json, read_safetensors
 
 SCALER = "activation_scaler.json"
@@ -60,7 +60,7 @@ def _stated(weights: Path) -> dict[str, Any]:
     )  # fmt: skip
 
 
-def _parts(weights: Path, config: Mapping[str, Any]) -> Parts:
+def _parts(weights: Path, config: Mapping[str, Any]) -> Folded:
     """Fold what SAELens applies around the same formula."""
     stored, stated = read_safetensors(weights), config["original"]
     parts = _formula(stored, config["architecture"])
@@ -76,13 +76,13 @@ def _parts(weights: Path, config: Mapping[str, Any]) -> Parts:
     return parts.of_scaled(config["activation_scale"]) if config["activation_scale"] != 1.0 else parts
 
 
-def _formula(stored: Mapping[str, Tensor], architecture: str) -> Parts:
+def _formula(stored: Mapping[str, Tensor], architecture: str) -> Folded:
     encoder, decoder, bias = stored["W_enc"].T, stored["W_dec"], stored["b_dec"]
     if architecture == "gated":
         return gated(encoder, decoder, bias, stored["b_gate"], stored["b_mag"], stored["r_mag"])
     if architecture.startswith("jumprelu"):
         return jumping(encoder, decoder, bias, stored["b_enc"], stored["threshold"])
-    return Parts(encoder, decoder, bias, stored["b_enc"])
+    return Folded(encoder, decoder, bias, stored["b_enc"])
 
 
 def _activation_scale(folder: Path, stated: Mapping[str, Any]) -> float:

@@ -14,7 +14,7 @@ from typing import Any
 
 from gazetteer.data.core.errors import InputError
 from gazetteer.sae.formats.format import Format, described
-from gazetteer.sae.formats.parts import Parts, at_most, expect_none
+from gazetteer.sae.formats.parts import Folded, at_most, expect_none
 from gazetteer.sae.formats.restricted import state_dict, unpickled
 
 SCHEMAS = (1, 2, 3, 4, 5)
@@ -64,9 +64,9 @@ def _stated(path: Path) -> dict[str, Any]:
     return described(d, n, k if formula == "topk" else at_most(n), header, activation=formula, **more)
 
 
-def _parts(path: Path, config: Mapping[str, Any]) -> Parts:
+def _parts(path: Path, config: Mapping[str, Any]) -> Folded:
     stored = state_dict(unpickled(path, skip=_header(path)[1]), path)
-    parts = Parts(stored["W_enc"].T, stored["W_dec"], stored["b_dec"], stored["b_enc"])
+    parts = Folded(stored["W_enc"].T, stored["W_dec"], stored["b_dec"], stored["b_enc"])
     if not config["original"].get("subtracts"):
         parts = parts.without_input_bias()
     if config["activation"] != "jumprelu":

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from gazetteer.sae.formats.format import Format, described, hook_block, pair
-from gazetteer.sae.formats.parts import Parts, expect_none
+from gazetteer.sae.formats.parts import Folded, expect_none
 from gazetteer.sae.formats.restricted import read_json, read_safetensors
 
 OF_SAEURON = ("batch_topk", "sample_topk")
@@ -42,9 +42,9 @@ def _stated(weights: Path) -> dict[str, Any]:
     )
 
 
-def _parts(weights: Path, config: Mapping[str, Any]) -> Parts:
+def _parts(weights: Path, config: Mapping[str, Any]) -> Folded:
     stored = read_safetensors(weights)
-    parts = Parts(stored["encoder.weight"], stored["W_dec"], stored["b_dec"], stored["encoder.bias"])
+    parts = Folded(stored["encoder.weight"], stored["W_dec"], stored["b_dec"], stored["encoder.bias"])
     return parts.of_transcoder() if config.get("transcoder") else parts
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from gazetteer.sae.formats.format import Format, described, pair
-from gazetteer.sae.formats.parts import Parts
+from gazetteer.sae.formats.parts import Folded
 from gazetteer.sae.formats.restricted import read_json, state_dict, unpickled
 
 
@@ -17,10 +17,10 @@ def _stated(weights: Path) -> dict[str, Any]:
     return described(stated.get("d_model"), stated.get("n_dirs_local"), stated.get("k"), stated, "update")
 
 
-def _parts(weights: Path, _: Mapping[str, Any]) -> Parts:
+def _parts(weights: Path, _: Mapping[str, Any]) -> Folded:
     """TopK of W_enc (x − b) + c, then ReLU: the same as ReLU first."""
     stored = state_dict(unpickled(weights), weights, "state_dict")
-    return Parts(stored["encoder.weight"], stored["decoder.weight"].T, stored["pre_bias"], stored["latent_bias"])
+    return Folded(stored["encoder.weight"], stored["decoder.weight"].T, stored["pre_bias"], stored["latent_bias"])
 
 
 UNBOX = Format("sdxl-unbox", pair("config.json", "state_dict.pth"), _stated, _parts)

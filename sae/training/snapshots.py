@@ -10,7 +10,7 @@ from typing import Any
 
 from gazetteer.data.core.atomic import write_errors
 from gazetteer.data.core.errors import InputError
-from gazetteer.sae.training.trainer import Snapshot, Trainer, read_snapshot
+from gazetteer.sae.training.trainer import Trainer, TrainingSnapshot, read_snapshot
 
 SNAPSHOT = "training.safetensors"
 
@@ -37,7 +37,7 @@ def save_snapshot(trainer: Trainer, folder: Path, identity: dict[str, Any], keep
         old.unlink()
 
 
-def latest_snapshot(folder: Path) -> Snapshot | None:
+def latest_snapshot(folder: Path) -> TrainingSnapshot | None:
     """The newest snapshot that can be read, or None when there is none at all.
 
     A damaged one is named in a warning and passed over: any snapshot of a run leads to the same result.

@@ -162,7 +162,7 @@ class Trainer:
         }
         write_tensors(path, tensors, {"state": json.dumps(state)})
 
-    def restore(self, state: Snapshot) -> None:
+    def restore(self, state: TrainingSnapshot) -> None:
         """Continue from a state of the same run.
 
         Raises:
@@ -182,7 +182,7 @@ class Trainer:
         self.step, self.mse_scale, self.history = state.step, state.mse_scale, state.history
 
 
-class Snapshot(NamedTuple):
+class TrainingSnapshot(NamedTuple):
     """What `Trainer.save` wrote: which run it belongs to, its numbers and its tensors by name."""
 
     identity: dict[str, Any]
@@ -192,13 +192,13 @@ class Snapshot(NamedTuple):
     tensors: dict[str, Tensor]
 
 
-def read_snapshot(path: Path) -> Snapshot:
+def read_snapshot(path: Path) -> TrainingSnapshot:
     """Read a training state; raises InputError when it is damaged."""
     try:
         with safe_open(path, framework="pt") as file:
             state = json.loads(file.metadata()["state"])
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-            return Snapshot(**state, tensors=tensors)
+            return TrainingSnapshot(**state, tensors=tensors)
     except (SafetensorError, KeyError, TypeError, ValueError) as error:
         raise InputError(f"the training state {path} is damaged; delete it to start over.") from error
 

@@ -7,7 +7,7 @@ from math import cos, pi, sin
 from random import Random
 
 from gazetteer.data.scenes.canvas import Canvas, Colour, Frame, jitter, shade
-from gazetteer.data.scenes.items import Item
+from gazetteer.data.scenes.items import SceneItem
 from gazetteer.data.scenes.things import THINGS
 from gazetteer.data.scenes.views.pen import Pen
 
@@ -21,7 +21,7 @@ _PETALS: tuple[Colour, ...] = (
 _INK: Colour = (38, 32, 40)
 
 
-def _dog(canvas: Canvas, item: Item, rng: Random) -> None:
+def _dog(canvas: Canvas, item: SceneItem, rng: Random) -> None:
     """A dog from the side: four legs, a raised tail, a muzzle with a black nose, an ear, a collar."""
     frame = Frame(canvas, item)
     frame.ground_shadow(0.12)
@@ -55,7 +55,7 @@ def _dog(canvas: Canvas, item: Item, rng: Random) -> None:
     frame.line([(0.97, 0.35), (0.9, 0.385), (0.84, 0.36)], _INK, 0.02, own=False)
 
 
-def _car(canvas: Canvas, item: Item, rng: Random) -> None:
+def _car(canvas: Canvas, item: SceneItem, rng: Random) -> None:
     """A car from the side: a rounded body, two windows, two large wheels, lamps and bumpers."""
     frame = Frame(canvas, item)
     frame.ground_shadow(0.2)
@@ -84,7 +84,7 @@ def _car(canvas: Canvas, item: Item, rng: Random) -> None:
         frame.ellipse(u + 0.095, 0.73, u + 0.135, 0.81, (90, 92, 100), own=False)
 
 
-def _flower(canvas: Canvas, item: Item, rng: Random) -> None:
+def _flower(canvas: Canvas, item: SceneItem, rng: Random) -> None:
     """A flower with petals round a disc, a stalk and two leaves."""
     frame = Frame(canvas, item)
     x0, y0, x1, y1 = item.box
@@ -109,7 +109,7 @@ def _flower(canvas: Canvas, item: Item, rng: Random) -> None:
     disc.finish()
 
 
-def _balloon(canvas: Canvas, item: Item, rng: Random) -> None:
+def _balloon(canvas: Canvas, item: SceneItem, rng: Random) -> None:
     """A hot-air balloon with vertical stripes, ropes and a basket."""
     frame = Frame(canvas, item)
     first, second = rng.sample(_BODIES, 2)
@@ -126,7 +126,7 @@ def _balloon(canvas: Canvas, item: Item, rng: Random) -> None:
     frame.ellipse(0.14, 0.08, 0.4, 0.34, (255, 255, 255, 70), own=False)
 
 
-FIGURES: dict[str, Callable[[Canvas, Item, Random], None]] = THINGS | {
+FIGURES: dict[str, Callable[[Canvas, SceneItem, Random], None]] = THINGS | {
     "car": _car, "dog": _dog, "flower": _flower, "balloon": _balloon,
 }  # fmt: skip
 """Painter of every thing in the scenes of `gazetteer.data.scenes.views`."""

@@ -7,7 +7,7 @@ from math import sin
 from random import Random
 
 from gazetteer.data.scenes.canvas import Canvas, Colour, Point, jitter, shade
-from gazetteer.data.scenes.items import Item
+from gazetteer.data.scenes.items import SceneItem
 from gazetteer.data.scenes.views.plans import slope_line
 
 _SKIES: tuple[tuple[Colour, Colour], ...] = (
@@ -24,14 +24,14 @@ _PAINT: Colour = (250, 246, 236)
 _YELLOW: Colour = (250, 206, 60)
 
 
-def _sky(canvas: Canvas, item: Item, rng: Random) -> None:
+def _sky(canvas: Canvas, item: SceneItem, rng: Random) -> None:
     high, low = rng.choice(_SKIES)
     if item.variant == "full" and item.flip:
         low = shade(high, 1.25)
     canvas.gradient(_WHOLE, jitter(rng, high, 12), jitter(rng, low, 8))
 
 
-def _outline(item: Item, rng: Random) -> list[Point]:
+def _outline(item: SceneItem, rng: Random) -> list[Point]:
     """The polygon of a ground, a slope or a coast; plain rectangles where the ground fills the picture."""
     x0, y0, x1, y1 = item.box
     if item.variant == "slope":
@@ -50,11 +50,11 @@ def _outline(item: Item, rng: Random) -> list[Point]:
     return list(_WHOLE)
 
 
-def _top(item: Item) -> float:
+def _top(item: SceneItem) -> float:
     return min(item.box[1], 1.0) if item.variant in ("field", "slope", "coast bottom") else 0.0
 
 
-def _spots(item: Item, rng: Random, count: int) -> Sequence[tuple[float, float]]:
+def _spots(item: SceneItem, rng: Random, count: int) -> Sequence[tuple[float, float]]:
     """Random places of small marks on a ground, all inside it."""
     x0, y0, x1, y1 = item.box if item.variant != "slope" else (0.0, 0.0, 1.0, 1.0)
     places = [(rng.uniform(x0 + 0.02, x1 - 0.02), rng.uniform(y0 + 0.04, y1 - 0.01)) for _ in range(count)]
@@ -63,7 +63,7 @@ def _spots(item: Item, rng: Random, count: int) -> Sequence[tuple[float, float]]
     return [(x, line + 0.05 + (0.95 - line) * y) for x, y in places if (line := slope_line(item, x)) < 0.9]
 
 
-def _grass(canvas: Canvas, item: Item, rng: Random) -> None:
+def _grass(canvas: Canvas, item: SceneItem, rng: Random) -> None:
     far = jitter(rng, rng.choice(_GRASS), 12)
     seen_flat = item.variant in ("flat", "plain")
     canvas.gradient(_outline(item, rng), far, shade(far, 0.93 if seen_flat else rng.uniform(0.64, 0.8)))
@@ -74,7 +74,7 @@ def _grass(canvas: Canvas, item: Item, rng: Random) -> None:
         canvas.line(blades, rng.choice(tints), 0.006, own=False)
 
 
-def _sand(canvas: Canvas, item: Item, rng: Random) -> None:
+def _sand(canvas: Canvas, item: SceneItem, rng: Random) -> None:
     far = jitter(rng, rng.choice(_SAND), 8)
     shape = _outline(item, rng)
     canvas.gradient(shape, far, shade(far, 0.95 if item.variant in ("flat", "plain") else rng.uniform(0.82, 0.9)))
@@ -85,7 +85,7 @@ def _sand(canvas: Canvas, item: Item, rng: Random) -> None:
         canvas.line([(x - size, y), (x, y - 0.008), (x + size, y)], (156, 116, 66, 80), 0.006, own=False)
 
 
-def _sea(canvas: Canvas, item: Item, rng: Random) -> None:
+def _sea(canvas: Canvas, item: SceneItem, rng: Random) -> None:
     far = jitter(rng, rng.choice(_SEA), 10)
     canvas.gradient(_outline(item, rng), far, shade(far, rng.uniform(1.1, 1.35)))
     for x, y in _spots(item, rng, 12 if item.variant == "plain" else 26):
@@ -94,7 +94,7 @@ def _sea(canvas: Canvas, item: Item, rng: Random) -> None:
         canvas.line(wave, (236, 247, 255, 130), 0.007, own=False)
 
 
-def _road(canvas: Canvas, item: Item, rng: Random) -> None:
+def _road(canvas: Canvas, item: SceneItem, rng: Random) -> None:
     """Dark asphalt with pale edge lines and yellow dashes along the middle."""
     grey = rng.randint(72, 92)
     asphalt = (grey, grey, grey + 8)
@@ -130,7 +130,7 @@ def _strip(canvas: Canvas, box: tuple[float, float, float, float], asphalt: Colo
             canvas.line([(x, y0), (x, y1)], _PAINT, 0.009, own=False)
 
 
-def _dashes(canvas: Canvas, start: Point, end: Point, half: float, item: Item) -> None:
+def _dashes(canvas: Canvas, start: Point, end: Point, half: float, item: SceneItem) -> None:
     """Yellow dashes along a horizontal or vertical line."""
     (xa, ya), (xb, yb) = start, end
     length, shift = abs(xb - xa) + abs(yb - ya), (item.look % 13) / 100
@@ -153,7 +153,7 @@ def _zebra(canvas: Canvas, left: float, top: float, bottom: float) -> None:
         y += 0.044
 
 
-def _far_road(canvas: Canvas, item: Item, asphalt: Colour) -> None:
+def _far_road(canvas: Canvas, item: SceneItem, asphalt: Colour) -> None:
     """A road that runs from the viewer to a point on the horizon."""
     x0, y0, x1, _ = item.box
     tip = min(0.9, max(0.1, x1 - 0.12 if item.flip else x0 + 0.12))
@@ -171,7 +171,7 @@ def _far_road(canvas: Canvas, item: Item, asphalt: Colour) -> None:
         canvas.polygon([(xa - wa, ya), (xa + wa, ya), (xb + wb, yb), (xb - wb, yb)], _YELLOW, own=False)
 
 
-def _mountain(canvas: Canvas, item: Item, rng: Random) -> None:
+def _mountain(canvas: Canvas, item: SceneItem, rng: Random) -> None:
     """One to three rocky peaks with a lit side, a shaded side and snow."""
     x0, y0, x1, y1 = item.box
     rock = jitter(rng, rng.choice(((116, 108, 126), (128, 110, 102), (100, 114, 132))), 10)
@@ -198,7 +198,7 @@ def _peak(canvas: Canvas, rng: Random, sides: tuple[float, float], top: float, f
     canvas.polygon([(summit, top), (b, low), (a + (b - a) * 0.64, low - 0.02)], (150, 164, 200, 110), own=False)
 
 
-GROUNDS: dict[str, Callable[[Canvas, Item, Random], None]] = {
+GROUNDS: dict[str, Callable[[Canvas, SceneItem, Random], None]] = {
     "sky": _sky, "grass": _grass, "sand": _sand, "sea": _sea, "road": _road, "mountain": _mountain,
 }  # fmt: skip
 """Painter of every region in the scenes of `gazetteer.data.scenes.views`."""

@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from random import Random
 
-from gazetteer.data.scenes.items import Item, Layout, overlap
+from gazetteer.data.scenes.items import SceneItem, SceneLayout, overlap
 from gazetteer.data.scenes.views.plans import Plan, Resident, above, close_up, hillside, landscape, sky
 from gazetteer.data.scenes.world import STYLE_NAMES, VIEWS
 
@@ -43,7 +43,7 @@ class _Placing:
     """Things placed so far, and the stream of random numbers that places them."""
 
     rng: Random
-    placed: list[Item] = field(default_factory=list)
+    placed: list[SceneItem] = field(default_factory=list)
 
     def size(self, concept: str, crowd: int, heights: tuple[float, float] | None) -> tuple[float, float]:
         """Width and height, uniform on a log scale; company makes things smaller."""
@@ -63,11 +63,11 @@ class _Placing:
             box = (corner[0], corner[1], corner[0] + width, corner[1] + height)
             if all(overlap(box, other.box) < 0.12 for other in self.placed):
                 look, flip = self.rng.getrandbits(32), self.rng.random() < 0.5
-                self.placed.append(Item(concept, box, flip, look, "drawn"))
+                self.placed.append(SceneItem(concept, box, flip, look, "drawn"))
                 return
 
 
-def sample_view(seed: int, views: Sequence[str]) -> Layout:
+def sample_view(seed: int, views: Sequence[str]) -> SceneLayout:
     """Plan the scene of `seed` in one of `views`; the same seed and views give the same plan in every process."""
     unknown = sorted(set(views) - set(VIEWS))
     if unknown:
@@ -84,7 +84,7 @@ def sample_view(seed: int, views: Sequence[str]) -> Layout:
     things = sorted(placing.placed, key=lambda item: (item.concept not in _FLYING, item.box[3]))
     if view == "above":  # what flies is nearest to the eye
         things.sort(key=lambda item: item.concept in _FLYING)
-    return Layout(seed, style, plan.ground, plan.horizon, (*plan.regions, *things), view)
+    return SceneLayout(seed, style, plan.ground, plan.horizon, (*plan.regions, *things), view)
 
 
 _FLYING = {"sun", "moon", "cloud", "balloon"}

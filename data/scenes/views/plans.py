@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from math import pi, sin
 from random import Random
 
-from gazetteer.data.scenes.items import Item
+from gazetteer.data.scenes.items import SceneItem
 
 Place = Callable[[Random, float, float], tuple[float, float] | None]
 """(rng, width, height) to the left and top of a thing, None where it is too large to fit."""
@@ -34,14 +34,14 @@ class Plan:
 
     ground: str
     horizon: float
-    regions: tuple[Item, ...]
+    regions: tuple[SceneItem, ...]
     residents: dict[str, Resident]
     crowds: tuple[int, ...] = _ANY
 
 
-def region(rng: Random, concept: str, variant: str, box: tuple[float, float, float, float] = (0, 0, 1, 1)) -> Item:
+def region(rng: Random, concept: str, variant: str, box: tuple[float, float, float, float] = (0, 0, 1, 1)) -> SceneItem:
     """A region with a look of its own."""
-    return Item(concept, box, rng.random() < 0.5, rng.getrandbits(32), variant)
+    return SceneItem(concept, box, rng.random() < 0.5, rng.getrandbits(32), variant)
 
 
 def within(x0: float, y0: float, x1: float, y1: float, spill: float = 0.04) -> Place:
@@ -104,7 +104,7 @@ def landscape(rng: Random) -> Plan:
     return Plan(ground, horizon, (*regions, *grounds), _flyers(within(0, 0, 1, horizon), 2.4, 2.5) | residents)
 
 
-def _mountain(rng: Random, foot: float) -> Item:
+def _mountain(rng: Random, foot: float) -> SceneItem:
     """One or several peaks that may rise over more than half of the picture."""
     variant = rng.choice(("one tall", "several tall"))
     height = min(rng.uniform(0.24, 0.62), foot * 0.94)
@@ -113,7 +113,7 @@ def _mountain(rng: Random, foot: float) -> Item:
     return region(rng, "mountain", variant, (left, foot - height, left + width, foot + 0.05))
 
 
-_Grounds = tuple[list[Item], dict[str, Resident]]
+_Grounds = tuple[list[SceneItem], dict[str, Resident]]
 
 
 def _meadow(rng: Random, horizon: float) -> _Grounds:
@@ -233,7 +233,7 @@ def hillside(rng: Random) -> Plan:
     return Plan("slope", (high + low) / 2, (*regions, slope), things | flyers)
 
 
-def slope_line(item: Item, x: float) -> float:
+def slope_line(item: SceneItem, x: float) -> float:
     """Height of a slope's upper edge at `x`: high at the left, or at the right if the item is flipped."""
     across = 1 - x if item.flip else x
     bulge = 0.05 * sin(pi * min(1.0, max(0.0, across)))

@@ -44,7 +44,7 @@ class ShardSlice:
 
 
 @dataclass
-class Call:
+class Pending:
     """A call under way: who works on what, given what, since when it may take until when."""
 
     actor: Any
@@ -68,7 +68,7 @@ class ActorPool:
 
     config: PoolConfig
     waiting: deque[tuple[ShardSlice, Any]] = field(default_factory=deque)
-    calls: dict[Any, Call] = field(default_factory=dict)
+    calls: dict[Any, Pending] = field(default_factory=dict)
     idle: list[Any] = field(default_factory=list)
     nodes: Sequence[str] = ()
     started: int = 0

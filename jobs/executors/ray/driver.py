@@ -16,7 +16,7 @@ from typing import Any
 from gazetteer.data.core.errors import GazetteerError
 from gazetteer.data.tables.provenance import package_versions
 from gazetteer.jobs.config.pools import LimitConfig
-from gazetteer.jobs.executors.ray.actor_pool import ActorPool, Call, ShardSlice
+from gazetteer.jobs.executors.ray.actor_pool import ActorPool, Pending, ShardSlice
 from gazetteer.jobs.executors.ray.session import Session
 from gazetteer.jobs.executors.stop import check_stop
 from gazetteer.jobs.executors.task import Done, Job, Lost, Task
@@ -100,13 +100,13 @@ class Driver:
             Actor
         )
         actor = actor_class.remote(self.shared, pool.config.stages, pool.config.memory_gib)
-        pool.calls[actor.start.remote()] = Call(actor, None, deadline=time.monotonic() + self.limits.start_seconds)
+        pool.calls[actor.start.remote()] = Pending(actor, None, deadline=time.monotonic() + self.limits.start_seconds)
 
     def _submit(self, pool: ActorPool, actor: Any, work: ShardSlice, given: Any) -> None:
         seconds = self.task.item_seconds * len(work)
         whole = work.job.id if pool is self.pools[-1] and len(work) == len(work.job.items) else None
         metadata, payload = actor.run.options(num_returns=2).remote(given, whole)
-        pool.calls[metadata] = Call(actor, work, given, payload, time.monotonic() + seconds if seconds else math.inf)
+        pool.calls[metadata] = Pending(actor, work, given, payload, time.monotonic() + seconds if seconds else math.inf)
 
     def _collect(self) -> None:
         """Wait for the first call to end or to run out of time; deal with all that have."""
@@ -152,11 +152,11 @@ class Driver:
             self.looked = time.monotonic()
             self.grow()
 
-    def _calls(self) -> Iterator[tuple[Any, Call]]:
+    def _calls(self) -> Iterator[tuple[Any, Pending]]:
         for pool in self.pools:
             yield from pool.calls.items()
 
-    def _ended(self, index: int, call: Call, reference: Any) -> list[tuple[ShardSlice, Any]]:
+    def _ended(self, index: int, call: Pending, reference: Any) -> list[tuple[ShardSlice, Any]]:
         """Deal with a call that ended; returns the work and its payload when it has passed the last pool."""
         pool = self.pools[index]
         try:
@@ -187,7 +187,7 @@ class Driver:
         self.pools[index + 1].waiting.append((call.work, call.payload))
         return []
 
-    def _out_of_time(self, pool: ActorPool, call: Call) -> None:
+    def _out_of_time(self, pool: ActorPool, call: Pending) -> None:
         if call.work is None:
             message = f"a worker of {pool.config.name} did not start within {self.limits.start_seconds:g} s"
         else:
@@ -195,7 +195,7 @@ class Driver:
             message = f"{pool.config.name} took longer than {seconds:g} s for {len(call.work)} items"
         self._died(pool, call, "TimeLimit", message)
 
-    def _died(self, pool: ActorPool, call: Call, error: str, message: str) -> None:
+    def _died(self, pool: ActorPool, call: Pending, error: str, message: str) -> None:
         """Replace a worker, and do its work again, in halves when it has cost too many; no `error`: not its fault."""
         self.ray.kill(call.actor)
         work = call.work

@@ -17,7 +17,7 @@ from gazetteer.data.core.errors import GazetteerError, InputError
 from gazetteer.data.core.threads import thread_environment
 from gazetteer.jobs.config.pools import PoolConfig
 from gazetteer.jobs.executors.ray.security import secure_ray
-from gazetteer.jobs.executors.ray.watch import ClusterWatch, LastWords, Watch, say
+from gazetteer.jobs.executors.ray.watch import ClusterWatch, LastWords, ProcessWatch, say
 
 log = logging.getLogger(__name__)
 
@@ -93,14 +93,14 @@ def ray_session(
 @contextmanager
 def _private(
     ray: Any, pools: Sequence[PoolConfig], environment: Mapping[str, str], last_words: LastWords
-) -> Iterator[Watch]:
+) -> Iterator[ProcessWatch]:
     """A Ray of this process's own, in a folder that nobody else can enter; nothing of it stays."""
     folder = _folder()
     options = {"address": "local", **_here(pools), "include_dashboard": False, "_temp_dir": f"{folder}/{_INNER}"}
     # Inherited, for a runtime_env of its own would cost every worker the process that Ray has waiting for it.
     with _environment(environment):
         _begin(ray, "", options)
-    watch = Watch(_processes(), folder, last_words)
+    watch = ProcessWatch(_processes(), folder, last_words)
     try:
         with _silenced():
             yield watch

@@ -74,7 +74,7 @@ class ClusterWatch(_Watch):
 
     Args:
         address: ``host:port`` of the control store (GCS).
-        last_words: as of `Watch`.
+        last_words: as of `ProcessWatch`.
     """
 
     def __init__(self, address: str, last_words: LastWords) -> None:
@@ -93,7 +93,7 @@ class ClusterWatch(_Watch):
                 return self._lost(f"{said} {SILENT:.0f} seconds.")
 
 
-class Watch(_Watch):
+class ProcessWatch(_Watch):
     """Looks after Ray's processes in a thread of its own, and after our own death through another process.
 
     Args:

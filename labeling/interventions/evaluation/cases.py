@@ -172,7 +172,7 @@ class SteerConfig:
 
 
 @dataclass(frozen=True)
-class Case:
+class EditCase:
     """One thing to try on one picture: place `name` in the quadrant, or, without one, give the style `name`."""
 
     start: Start
@@ -196,7 +196,7 @@ class Cases:
         if not all(self.halves.values()):
             raise InputError("steer evaluate needs at least two held-out prompts; raise images or heldout.")
 
-    def spatial(self, half: str, count: int) -> list[Case]:
+    def spatial(self, half: str, count: int) -> list[EditCase]:
         """Concepts and quadrants in turn, on prompts that name the concept and no word of `SteerConfig.avoid`."""
         from gazetteer.diffusion.edit_sampler import Start
         from gazetteer.labeling.interventions.resolve import names
@@ -206,7 +206,7 @@ class Cases:
         concepts = [c for c in self.concepts if naming[c]]
         if not concepts:
             raise InputError("No held-out prompt names any of steer.concepts.")
-        quadrants, cases = list(QUADRANTS), list[Case]()
+        quadrants, cases = list(QUADRANTS), list[EditCase]()
         used: dict[str, int] = defaultdict(int)
         for i in range(count):
             concept = concepts[i % len(concepts)]
@@ -214,10 +214,10 @@ class Cases:
             quadrant = quadrants[(i % len(concepts) + i // len(concepts)) % len(quadrants)]
             prompt = naming[concept][used[concept] % len(naming[concept])]
             used[concept] += 1
-            cases.append(Case(Start(prompt, self.seed + used[concept]), concept, quadrant))
+            cases.append(EditCase(Start(prompt, self.seed + used[concept]), concept, quadrant))
         return cases
 
-    def globally(self, half: str, count: int) -> list[Case]:
+    def globally(self, half: str, count: int) -> list[EditCase]:
         """Words in turn, on prompts that name none of them."""
         from gazetteer.diffusion.edit_sampler import Start
         from gazetteer.labeling.interventions.resolve import names
@@ -226,4 +226,4 @@ class Cases:
         if not free:
             raise InputError("Every held-out prompt names one of steer.words; there is nothing to restyle.")
         words = self.config.words
-        return [Case(Start(free[i % len(free)], self.seed + i), words[i % len(words)]) for i in range(count)]
+        return [EditCase(Start(free[i % len(free)], self.seed + i), words[i % len(words)]) for i in range(count)]

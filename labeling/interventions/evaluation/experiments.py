@@ -13,7 +13,7 @@ import pyarrow as pa
 from gazetteer.data.core.errors import InputError
 from gazetteer.data.inputs.edits import STAGES, Edit
 from gazetteer.data.runs.folder import RunFolder
-from gazetteer.labeling.interventions.evaluation.cases import Case, Cases, EditSetting, SteerConfig
+from gazetteer.labeling.interventions.evaluation.cases import Cases, EditCase, EditSetting, SteerConfig
 from gazetteer.labeling.interventions.evaluation.summary import (
     Row,
     global_summary,
@@ -85,7 +85,7 @@ class SteeringEvaluation:
         }
 
     def _choose(
-        self, experiment: str, cases: Sequence[Case], settings: Sequence[EditSetting], method: str = "gazetteer"
+        self, experiment: str, cases: Sequence[EditCase], settings: Sequence[EditSetting], method: str = "gazetteer"
     ) -> tuple[dict[str, EditSetting], dict[str, Any]]:
         """The best setting of each stage for a method.
 
@@ -116,7 +116,7 @@ class SteeringEvaluation:
         return {stage: best[0] for stage, best in left.items()}, means
 
     def _measure(
-        self, chosen: Mapping[str, EditSetting], cases: Sequence[Case], methods: Sequence[str],
+        self, chosen: Mapping[str, EditSetting], cases: Sequence[EditCase], methods: Sequence[str],
         others: Mapping[str, Mapping[str, EditSetting]],
     ) -> list[Row]:  # fmt: skip
         """The rows of all methods, at the settings of `chosen` or, where a method has its own, of `others`."""
@@ -138,7 +138,9 @@ class SteeringEvaluation:
         groups_left = [group for group in tried if group]
         return self.carry_out(groups_left).to_pylist() if groups_left else []
 
-    def _trial(self, case: Case, number: int, half: str, stage: str, method: str, setting: EditSetting) -> Trial | None:
+    def _trial(
+        self, case: EditCase, number: int, half: str, stage: str, method: str, setting: EditSetting
+    ) -> Trial | None:
         edit = self._edit(case.name, stage, setting, word=not case.quadrant)
         if edit is None:
             return None

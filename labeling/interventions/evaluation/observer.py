@@ -17,7 +17,7 @@ from gazetteer.labeling.segment.protocol import Segmenter
 
 
 @dataclass(frozen=True)
-class Found:
+class ObservedPicture:
     """What a picture shows.
 
     Attributes:
@@ -49,13 +49,13 @@ class EditObserver:
         self.sampler, self.saes, self.batch_size = sampler, sampler.saes, sampler.batch_size
         self.detector, self.segmenter, self.concepts = detector, segmenter, tuple(concepts)
         self.threshold = threshold
-        self._found: dict[Start, Found] = {}
+        self._found: dict[Start, ObservedPicture] = {}
 
     def base(self, starts: Sequence[Start]) -> list[Picture]:
         """The unedited pictures (`EditSampler.unedited`)."""
         return self.sampler.unedited(starts)
 
-    def base_found(self, starts: Sequence[Start]) -> list[Found]:
+    def base_found(self, starts: Sequence[Start]) -> list[ObservedPicture]:
         """What the detector and segmenter find in the unedited pictures (`look`), in each once while it is cached."""
         pictures = dict(zip(starts, self.base(starts), strict=True))
         missing = [start for start in pictures if start not in self._found]
@@ -68,12 +68,12 @@ class EditObserver:
         """One picture a start, each with its own edits, whose windows lie in the stage (`EditSampler.edited`)."""
         return self.sampler.edited(starts, edits, stage)
 
-    def look(self, pictures: Sequence[Picture], masked: Sequence[Sequence[str]] | None = None) -> list[Found]:
+    def look(self, pictures: Sequence[Picture], masked: Sequence[Sequence[str]] | None = None) -> list[ObservedPicture]:
         """What the detector and segmenter find in every picture.
 
         masked: per picture the concepts whose masks are wanted, as far as they are found; None: of all.
         """
-        results: list[Found] = []
+        results: list[ObservedPicture] = []
         for i in range(0, len(pictures), self.batch_size):
             batch = pictures[i : i + self.batch_size]
             asked = [self.concepts] * len(batch) if masked is None else masked[i : i + self.batch_size]
@@ -91,7 +91,7 @@ class EditObserver:
                         before = unions.get(detection.concept)
                         unions[detection.concept] = segment.mask if before is None else before | segment.mask
                 present = tuple(sorted({detection.concept for detection in certain}))
-                results.append(Found(present, unions, self._centres(every, picture.shape[:2])))
+                results.append(ObservedPicture(present, unions, self._centres(every, picture.shape[:2])))
         return results
 
     def _centres(self, detections: Sequence[Detection], size: tuple[int, ...]) -> dict[str, tuple[float, float]]:

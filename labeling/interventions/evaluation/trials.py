@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 from gazetteer.data.inputs.edits import QUADRANTS, Edit, Region, Target
 from gazetteer.data.tables.schemas import TRIALS
 from gazetteer.diffusion.edit_sampler import Picture
-from gazetteer.labeling.interventions.evaluation.cases import Case
-from gazetteer.labeling.interventions.evaluation.observer import EditObserver, Found
+from gazetteer.labeling.interventions.evaluation.cases import EditCase
+from gazetteer.labeling.interventions.evaluation.observer import EditObserver, ObservedPicture
 from gazetteer.labeling.interventions.evaluation.scores import (
     in_box,
     lands_in,
@@ -54,7 +54,7 @@ class Trial:
         number: of the case, from which random choices are drawn.
     """
 
-    case: Case
+    case: EditCase
     half: str
     method: str
     number: int
@@ -155,7 +155,7 @@ class Trials:
         return tuple(made)
 
 
-def _row(trial: Trial, experiment: str, seen: Found) -> dict[str, Any]:
+def _row(trial: Trial, experiment: str, seen: ObservedPicture) -> dict[str, Any]:
     case = trial.case
     return {
         "experiment": experiment, "half": trial.half, "stage": trial.stage, "method": trial.method,

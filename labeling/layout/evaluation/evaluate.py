@@ -19,7 +19,7 @@ from gazetteer.data.core.sites import Site, step_of
 from gazetteer.diffusion.config.generation import GenerationConfig
 from gazetteer.labeling.layout.evaluation.config import LayoutEvaluationConfig
 from gazetteer.labeling.layout.evaluation.group import Group
-from gazetteer.labeling.layout.evaluation.model_pass import Seen, sampled
+from gazetteer.labeling.layout.evaluation.model_pass import PassRecord, sampled
 from gazetteer.labeling.layout.evaluation.step import StepEvaluation, at_once
 from gazetteer.labeling.layout.model import finest
 from gazetteer.labeling.layout.run import LayoutRun, nearest_t
@@ -106,11 +106,11 @@ def _sampled_again(
     folder: Path,
     config: LayoutEvaluationConfig,
     say: Callable[[str], None],
-) -> list[Seen | None]:
+) -> list[PassRecord | None]:
     """What sampling the discovery and the held-out pictures again shows at every step; None twice without baselines."""
     if not config.baselines or generation is None:
         return [None, None]
-    seen: list[Seen | None] = []
+    seen: list[PassRecord | None] = []
     for name, images in zip(("discovery", "held-out"), splits, strict=True):
         say(f"sampling {len(images)} {name} pictures again")
         (folder / name).mkdir()
@@ -133,7 +133,7 @@ def _pairs(run: LayoutRun, pictures: Group, most: int) -> dict[str, int]:
     return dict(zip(run.concepts, np.asarray(counts).tolist(), strict=True))
 
 
-def _group(run: LayoutRun, images: NDArray[np.int64], seen: Seen | None) -> Group:
+def _group(run: LayoutRun, images: NDArray[np.int64], seen: PassRecord | None) -> Group:
     return Group(tuple(run.image_ids[i] for i in images), run.truth, images, seen, stored=True)
 
 

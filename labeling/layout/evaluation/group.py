@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gazetteer.labeling.evidence.pooling import Grid
-from gazetteer.labeling.layout.evaluation.model_pass import Seen
+from gazetteer.labeling.layout.evaluation.model_pass import PassRecord
 from gazetteer.labeling.layout.metrics import Truth
 
 Images = NDArray[np.int64]
@@ -30,7 +30,7 @@ class Group:
     image_ids: tuple[str, ...]
     read: Callable[[Grid, Images], Truth]
     rows: Images
-    seen: Seen | None
+    seen: PassRecord | None
     stored: bool
 
     def truth(self, grid: Grid) -> Truth:

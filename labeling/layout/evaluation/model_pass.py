@@ -36,7 +36,7 @@ from gazetteer.sae.model.autoencoder import SparseAutoencoder
 
 
 @dataclass
-class Seen:
+class PassRecord:
     """What was seen of N pictures.
 
     Attributes:
@@ -61,7 +61,7 @@ class Seen:
             self.updates[place] = np.lib.format.open_memmap(path, mode="w+", dtype=np.float16, shape=shape)
         self.updates[place][images] = update.clamp(-65504.0, 65504.0).to(torch.float16).cpu().numpy()
 
-    def part(self, images: slice) -> Seen:
+    def part(self, images: slice) -> PassRecord:
         """What was seen of some of the pictures; nothing is read from disk yet."""
         return replace(
             self, image_ids=self.image_ids[images],
@@ -97,7 +97,7 @@ class _Words:
 class _Listener:
     """Collects one batch's attention and adds its mean over layers to what was seen."""
 
-    def __init__(self, seen: Seen, words: _Words, latent: Grid, t_of: dict[int, float]) -> None:
+    def __init__(self, seen: PassRecord, words: _Words, latent: Grid, t_of: dict[int, float]) -> None:
         """t_of: the `t` asked for by the place of the U-Net call that shows it."""
         self.seen, self.words, self.latent, self.t_of = seen, words, latent, t_of
         self.layers: dict[float, list[tuple[Grid, NDArray[np.float32]]]] = {}
@@ -131,7 +131,7 @@ def sampled(
     concepts: Sequence[str],
     folder: Path,
     batch_size: int = 8,
-) -> Seen:
+) -> PassRecord:
     """Sample pictures again and keep what the model shows at the steps of `t`.
 
     Args:
@@ -140,7 +140,7 @@ def sampled(
     """
     generator = Generator(pipe, replace(generation, t=tuple(t)))
     t_of = {generator.schedule.place(site.t): site.t for site in generator.moments}
-    seen = Seen(tuple(picture[0] for picture in pictures), folder)
+    seen = PassRecord(tuple(picture[0] for picture in pictures), folder)
     words = _Words(pipe.tokenizer, [picture[1] for picture in pictures], concepts)
     latent = tuple(generator.noise(0).shape[2:])
     listener = _Listener(seen, words, (latent[0], latent[1]), t_of)
@@ -170,7 +170,7 @@ def noised(
     folder: Path,
     seed: int = 0,
     attention: bool = True,
-) -> Seen:
+) -> PassRecord:
     """Noise finished pictures to the steps of `t` and pass each once through the U-Net with its caption.
 
     Args:
@@ -187,7 +187,7 @@ def noised(
         raise InputError("Exact masks are measured on models whose U-Net is told the caption alone, as SD 1 and 2 are.")
     schedule = rehearsed(scheduler, generation.steps)
     t_of = {schedule.place(moment): moment for moment in t}
-    seen = Seen(tuple(picture[0] for picture in pictures), folder)
+    seen = PassRecord(tuple(picture[0] for picture in pictures), folder)
     words = _Words(pipe.tokenizer, [picture[1] for picture in pictures], concepts)
     branches = tuple(b for b in ("uncond", "cond") if b in generation.branches)
     listener = _Listener(seen, words, (1, 1), t_of)

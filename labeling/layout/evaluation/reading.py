@@ -15,7 +15,7 @@ from gazetteer.labeling.evidence.pooling import Grid
 from gazetteer.labeling.evidence.site_codes import SiteCodes
 from gazetteer.labeling.layout.calibration import inputs_of
 from gazetteer.labeling.layout.evaluation.group import Group
-from gazetteer.labeling.layout.evaluation.model_pass import Seen
+from gazetteer.labeling.layout.evaluation.model_pass import PassRecord
 from gazetteer.labeling.layout.label_layout import LabelLayout, best_block, label_weights
 from gazetteer.labeling.layout.metrics import Truth
 from gazetteer.labeling.layout.model import finest
@@ -110,7 +110,7 @@ class Reading:
         self._evidence: dict[tuple[Place, float], tuple[Floats, Grid]] = {}
 
     @property
-    def seen(self) -> Seen:
+    def seen(self) -> PassRecord:
         """What was seen when the pictures were sampled again; InputError when they were not."""
         if self.pictures.seen is None:
             raise InputError(f"These pictures were not sampled again; nothing was seen of them at t={self.step.t:.2f}.")

@@ -15,7 +15,7 @@ import pytest
 
 from benchmarks.scenes.quadrants import quadrant, quadrants
 from gazetteer.data.scenes.captions import MAX_WORDS, VIEW_PHRASES, concepts_in, write_caption
-from gazetteer.data.scenes.items import Item, Layout
+from gazetteer.data.scenes.items import SceneItem, SceneLayout
 from gazetteer.data.scenes.layout import sample_layout
 from gazetteer.data.scenes.prompts import prompt_pool
 from gazetteer.data.scenes.render import MIN_PIXELS, Scene, render
@@ -35,7 +35,7 @@ def scenes() -> tuple[Scene, ...]:
 
 
 @cache
-def layouts(count: int = 3000) -> tuple[Layout, ...]:
+def layouts(count: int = 3000) -> tuple[SceneLayout, ...]:
     return tuple(sample_layout(seed, VIEWS) for seed in range(count))
 
 
@@ -89,12 +89,12 @@ def test_every_thing_stands_in_every_quadrant_often_enough() -> None:
 
 
 def test_quadrants_count_pictures_not_things(monkeypatch: pytest.MonkeyPatch) -> None:
-    def thing(x: float, y: float) -> Item:
-        return Item("dog", (x - 0.1, y - 0.1, x + 0.1, y + 0.1), False, 0)
+    def thing(x: float, y: float) -> SceneItem:
+        return SceneItem("dog", (x - 0.1, y - 0.1, x + 0.1, y + 0.1), False, 0)
 
     pictures = [(thing(0.2, 0.2), thing(0.3, 0.3)), (thing(0.2, 0.2), thing(0.8, 0.8)), ()]
     monkeypatch.setattr(
-        "benchmarks.scenes.quadrants.sample_layout", lambda seed, views: Layout(seed, None, "", 0, pictures[seed])
+        "benchmarks.scenes.quadrants.sample_layout", lambda seed, views: SceneLayout(seed, None, "", 0, pictures[seed])
     )
     table = quadrants(range(3))
     assert table["dog"] == {"top left": 1.0, "top right": 0.0, "bottom left": 0.0, "bottom right": 0.5}
@@ -121,7 +121,7 @@ def test_a_mask_holds_all_that_its_thing_changes(concept: str, monkeypatch: pyte
     seed = next(s for s in range(400) if [i.concept for i in layouts()[s].items if i.concept in THINGS] == [concept])
     shown = render(seed, views=VIEWS)
     layout = layouts()[seed]
-    bare = Layout(seed, layout.style, layout.ground, layout.horizon, tuple(
+    bare = SceneLayout(seed, layout.style, layout.ground, layout.horizon, tuple(
         item for item in layout.items if item.concept != concept), layout.view)  # fmt: skip
     monkeypatch.setattr("gazetteer.data.scenes.render.sample_layout", lambda *_: bare)
     change = np.abs(shown.image.astype(int) - render(seed, views=VIEWS).image).max(axis=2)
@@ -197,8 +197,8 @@ def test_view_phrases_name_no_concept() -> None:
 
 def test_places_in_captions_are_true() -> None:
     def place(x: float, y: float, seed: int) -> str:
-        item = Item("dog", (x - 0.1, y - 0.1, x + 0.1, y + 0.1), False, 0)
-        return write_caption(Layout(seed, None, "", 0, (item,), "landscape"), (item,))
+        item = SceneItem("dog", (x - 0.1, y - 0.1, x + 0.1, y + 0.1), False, 0)
+        return write_caption(SceneLayout(seed, None, "", 0, (item,), "landscape"), (item,))
 
     for x, y, allowed in (
         (0.2, 0.2, {"left", "top"}), (0.8, 0.8, {"right", "bottom"}), (0.5, 0.8, {"bottom"}), (0.5, 0.5, {"middle"}),

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from gazetteer.data.core.errors import InputError
 from gazetteer.labeling.detect.phrases import (
-    Scored,
+    ScoredBoxes,
     best_phrases,
     build_caption,
     build_captions,
@@ -132,7 +132,7 @@ def test_best_phrase_threshold_scale_clip_and_rounding():
 
 def scored(rows):
     scores, concepts, boxes = zip(*rows, strict=True)
-    return Scored(
+    return ScoredBoxes(
         torch.tensor(scores, dtype=torch.float64), torch.tensor(boxes, dtype=torch.float64), torch.tensor(concepts)
     )
 

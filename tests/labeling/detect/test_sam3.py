@@ -9,7 +9,7 @@ import torch
 from gazetteer.data.core.errors import InputError
 from gazetteer.labeling.detect.load import load_detector, segments
 from gazetteer.labeling.detect.omdet import OmDetDetector
-from gazetteer.labeling.detect.phrases import Scored, suppress
+from gazetteer.labeling.detect.phrases import ScoredBoxes, suppress
 from gazetteer.labeling.detect.protocol import Detection, DetectorConfig
 from gazetteer.labeling.detect.sam3 import Sam3Detector
 from gazetteer.labeling.detect.vocabulary_check import check_concepts
@@ -88,7 +88,7 @@ def test_hundreds_of_boxes_in_one_picture_go_by_one_rule(sam3: str) -> None:
     image = pictures()[0]
     (every,) = as_sam3(sam3, box_threshold=0.0).detect([image], [words])
     assert len(every) > 200
-    scored = Scored(
+    scored = ScoredBoxes(
         torch.tensor([one.score for one in every], dtype=torch.float64),
         torch.tensor([one.box for one in every], dtype=torch.float64),
         torch.tensor([words.index(one.concept) for one in every]),

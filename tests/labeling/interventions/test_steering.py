@@ -24,7 +24,7 @@ from gazetteer.diffusion.generate import Generator
 from gazetteer.diffusion.resume import can_resume, resumed_at
 from gazetteer.labeling.detect.protocol import Detection
 from gazetteer.labeling.evidence.run_codes import site_codes
-from gazetteer.labeling.interventions.evaluation.cases import Case, Cases, SteerConfig
+from gazetteer.labeling.interventions.evaluation.cases import Cases, EditCase, SteerConfig
 from gazetteer.labeling.interventions.evaluation.experiments import SteeringEvaluation, rounds
 from gazetteer.labeling.interventions.evaluation.observer import EditObserver
 from gazetteer.labeling.interventions.evaluation.scores import (
@@ -252,7 +252,7 @@ def test_the_evaluation_reports_every_stage_and_method(observer: EditObserver, r
 
 def test_a_trial_is_judged_by_where_the_thing_is(observer: EditObserver) -> None:
     """The picture's brightest pixel is the thing, wherever it is."""
-    case = Case(Start("a red house", 3), "house", "top left")
+    case = EditCase(Start("a red house", 3), "house", "top left")
     edit = Edit(targets=(Target(BLOCK, "cond", 1.0, (3, 4)),), region=Region(box=QUADRANTS["top left"]), strength=4.0)
     trials = [
         Trial(case, "heldout", "none", 0),
@@ -376,7 +376,7 @@ def test_settings_drop_out_round_by_round_and_looks_must_keep_the_layout() -> No
 
 
 def test_cells_are_even_and_prompts_that_say_a_place_are_left_out() -> None:
-    def made(*avoid: str) -> list[Case]:
+    def made(*avoid: str) -> list[EditCase]:
         config = SteerConfig(avoid=avoid)
         return Cases(config, Vocabulary(VocabularyConfig(CONCEPTS)), PROMPTS, 0).spatial("heldout", 24)
 

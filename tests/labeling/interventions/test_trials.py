@@ -10,8 +10,8 @@ import pytest
 from gazetteer.data.core.sites import Site
 from gazetteer.data.inputs.edits import QUADRANTS, Edit, Region, Target
 from gazetteer.diffusion.edit_sampler import Start
-from gazetteer.labeling.interventions.evaluation.cases import Case
-from gazetteer.labeling.interventions.evaluation.observer import Found
+from gazetteer.labeling.interventions.evaluation.cases import EditCase
+from gazetteer.labeling.interventions.evaluation.observer import ObservedPicture
 from gazetteer.labeling.interventions.evaluation.scores import structural_distance
 from gazetteer.labeling.interventions.evaluation.trials import Trial, Trials
 
@@ -32,8 +32,8 @@ GREY = np.full((8, 8, 3), 100, np.uint8)
 EDITED = GREY.copy()
 EDITED[4:, 4:] = 151  # a fifth of full scale brighter, to the bottom right
 EDITED[:4, :4] = 49  # as much darker, to the top left
-BEFORE = Found(("cow", "dog"), {"dog": box(0, 0, 4, 4), "cow": box(4, 0, 8, 4)}, {"dog": (0.25, 0.25)})
-AFTER = Found(("dog",), {"dog": box(0, 0, 4, 2)}, {"dog": (0.75, 0.75), "cow": (0.1, 0.1)})
+BEFORE = ObservedPicture(("cow", "dog"), {"dog": box(0, 0, 4, 4), "cow": box(4, 0, 8, 4)}, {"dog": (0.25, 0.25)})
+AFTER = ObservedPicture(("dog",), {"dog": box(0, 0, 4, 2)}, {"dog": (0.75, 0.75), "cow": (0.1, 0.1)})
 
 
 class Observer:
@@ -73,7 +73,7 @@ def test_a_spatial_row_by_hand() -> None:
     def row(quadrant: str, method: str = "gazetteer", name: str = "dog") -> dict[str, Any]:
         edit = None if method == "none" else Edit(targets=(TARGET,), region=Region(box=QUADRANTS[quadrant]))
         stage = "" if method == "none" else "early"
-        return rows(Trial(Case(START, name, quadrant), "heldout", method, 0, stage, "s", edit))[0]
+        return rows(Trial(EditCase(START, name, quadrant), "heldout", method, 0, stage, "s", edit))[0]
 
     left = row("top left")
     assert (left["landed"], left["map_landed"]) == (True, False)  # the mask lies there, the score map elsewhere
@@ -91,12 +91,14 @@ def test_a_spatial_row_by_hand() -> None:
 
 def test_a_row_of_a_look_by_hand() -> None:
     edit = Edit(targets=(TARGET,))
-    night, day = rows(*(Trial(Case(START, n), "heldout", "gazetteer", 0, "early", "s", edit) for n in ("night", "day")))
+    night, day = rows(
+        *(Trial(EditCase(START, n), "heldout", "gazetteer", 0, "early", "s", edit) for n in ("night", "day"))
+    )
     assert night["rise"] == pytest.approx((100 - 49) / 255) and day["rise"] == pytest.approx(-night["rise"])
     assert night["read_as"] == day["read_as"] == "night" and night["landed"] is None
     assert night["distance"] == structural_distance(GREY, EDITED) > 0.05
     assert night["layout_kept"] == (8 / 16 + 0) / 2  # half of the dog is left, nothing of the cow
-    plain = rows(Trial(Case(START, "night"), "heldout", "none", 0))[0]
+    plain = rows(Trial(EditCase(START, "night"), "heldout", "none", 0))[0]
     assert plain["present"] == ["cow", "dog"] and night["present"] == ["dog"]
     assert (plain["rise"], plain["distance"], plain["layout_kept"]) == (0.0, 0.0, 1.0)
     assert (plain["experiment"], plain["stage"], plain["setting"]) == ("global", "", "")

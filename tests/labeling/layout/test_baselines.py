@@ -23,7 +23,7 @@ from gazetteer.labeling.layout.evaluation.baselines import (
 )
 from gazetteer.labeling.layout.evaluation.config import LayoutEvaluationConfig
 from gazetteer.labeling.layout.evaluation.group import Group
-from gazetteer.labeling.layout.evaluation.model_pass import Seen, noised, sampled
+from gazetteer.labeling.layout.evaluation.model_pass import PassRecord, noised, sampled
 from gazetteer.labeling.layout.evaluation.reading import Reading
 from gazetteer.labeling.layout.evaluation.step import StepEvaluation
 from gazetteer.labeling.layout.metrics import Truth, fit_thresholds, macro_mean, pair_ious
@@ -101,7 +101,7 @@ def test_every_baseline_is_wired_to_what_was_seen(run: LayoutRun, tmp_path: Path
         rows = run.of_split(split)
         names, truth = tuple(run.image_ids[i] for i in rows), run.truth((8, 8), rows)
         (tmp_path / split).mkdir()
-        seen = Seen(names, tmp_path / split, grids={MID.block: (8, 8)}, attention_grid=(8, 8))
+        seen = PassRecord(names, tmp_path / split, grids={MID.block: (8, 8)}, attention_grid=(8, 8))
         seen.take(MID, slice(0, len(rows)), torch.from_numpy(planted(truth, number)))
         seen.attention[MID.t] = (truth.pixels / truth.areas).transpose(0, 2, 1).astype(np.float32)
         groups.append(Group(names, run.truth, rows, seen, stored=True))

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from gazetteer.data.core.errors import InputError
 from gazetteer.diffusion.generate import encode_map
-from gazetteer.sae.formats.parts import MOST_ACTIVE, Parts, gated
+from gazetteer.sae.formats.parts import MOST_ACTIVE, Folded, gated
 from gazetteer.sae.model.autoencoder import SparseAutoencoder
 from gazetteer.sae.model.checkpoint import load_pretrained
 from gazetteer.sae.model.files import read_config
@@ -138,7 +138,7 @@ def test_gated_is_the_jump_relu_that_it_says(tmp_path: Path) -> None:
 
 def test_modulation_is_folded() -> None:
     scale, shift = 1 + numbers(D, seed=9) / 4, numbers(D, seed=10)
-    parts = Parts(W_ENC, W_DEC, torch.zeros(D), B_ENC).modulated(scale, shift)
+    parts = Folded(W_ENC, W_DEC, torch.zeros(D), B_ENC).modulated(scale, shift)
     near(X @ parts.encoder.T + parts.latent_bias, (X * scale + shift) @ W_ENC.T + B_ENC)
 
 
