@@ -78,7 +78,8 @@ def configuration(arguments: argparse.Namespace) -> RunConfig:
 
     First of all that a verb does, so that a slip is said within a second.
     """
-    from gazetteer.jobs.config.schema import load_config, run_config
+    from gazetteer.jobs.config.kept import run_config
+    from gazetteer.jobs.config.schema import load_config
 
     run = None if getattr(arguments, "new_run", False) else getattr(arguments, "run", None)
     if run is not None and not arguments.config:

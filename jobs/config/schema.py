@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import re
 from collections.abc import Sequence
 from itertools import combinations
 from pathlib import Path
@@ -28,11 +27,9 @@ from gazetteer.data.core.settings import (
     from_json,
     setting,
     settings,
-    walk,
 )  # fmt: skip
 from gazetteer.data.inputs.given.config import PicturesConfig
 from gazetteer.data.inputs.prompt_pool import PromptConfig
-from gazetteer.data.runs.folder import RunFolder
 from gazetteer.diffusion.config.generation import GenerationConfig
 from gazetteer.diffusion.load import ModelConfig
 from gazetteer.jobs.config.pools import LimitConfig, PoolConfig, check_pools, with_devices
@@ -51,9 +48,6 @@ from gazetteer.sae.training.config import TrainConfig
 
 DEFAULT_CONFIG = Path(__file__).resolve().parents[2] / "data" / "scenes" / "config.yaml"
 """The configuration used when none is named: the world that ships with the project."""
-
-RECORD = "config.json"
-"""Where a run keeps the configuration it was last worked on with, below ``_meta``."""
 
 PRESETS = Path(__file__).resolve().parent / "presets"
 """Configurations that ship with the project, chosen by name: ``--config paper-sd14``."""
@@ -259,7 +253,7 @@ def load_config(path: str | Path | None = None, overrides: Sequence[str] = ()) -
         raise InputError(f"{what} must be a mapping of keys, and {content}.")
     raw = json.loads(json.dumps(raw))  # what an alias stands for twice is changed once
     for override in overrides:
-        _apply(raw, override)
+        apply_override(raw, override)
     try:
         config = from_json(RunConfig, json.dumps(raw))
     except SettingError as error:
@@ -268,38 +262,6 @@ def load_config(path: str | Path | None = None, overrides: Sequence[str] = ()) -
             raise  # not what the file says
         raise InputError(f"{file}, {place_of(text, error.loc)}: {error}") from None
     return _resolve_paths(config, file.resolve().parent)
-
-
-def run_config(run: str | Path, overrides: Sequence[str] = ()) -> RunConfig:
-    """The configuration that a run was last worked on with, with overrides; of older runs, the default one.
-
-    Raises:
-        InputError: as `load_config`; or the run names code of somebody's, which a run folder may not make us execute.
-    """
-    raw = RunFolder(run).read_json(RECORD)
-    if not isinstance(raw, dict):
-        return load_config(None, overrides)
-    try:
-        from_json(RunConfig, json.dumps(raw))
-    except InputError as error:
-        raise InputError(
-            f"The configuration that {run} keeps is not one of this version; name its own with --config. {error}"
-        ) from error
-    for override in overrides:
-        _apply(raw, override)
-    config = from_json(RunConfig, json.dumps(raw))
-    for known in walk(RunConfig):
-        value: Any = config
-        for name in known.key.split("."):
-            value = getattr(value, name, None)
-        named = isinstance(value, str) and re.fullmatch(r"[\w.]+:[\w.]+", value)
-        given = any(override.partition("=")[0] == known.key for override in overrides)  # by whom it will run
-        if named and not given and not known.about.path and not value.startswith(("gazetteer.", "cuda:")):
-            raise InputError(
-                f"{run} was made with {known.key}={value}, which is code; to let it run, name the run's configuration "
-                "with --config."
-            )
-    return config
 
 
 def presets() -> list[str]:
@@ -324,7 +286,8 @@ def _find(path: str | Path) -> Path:
     return Path(path)
 
 
-def _apply(raw: dict[str, Any], override: str) -> None:
+def apply_override(raw: dict[str, Any], override: str) -> None:
+    """Set what ``key=value`` says in a configuration as it is read; InputError for what is no such text."""
     key, equals, text = override.partition("=")
     if not equals or not all(key.split(".")):
         raise InputError(f"--set takes key=value, not {override!r}.")

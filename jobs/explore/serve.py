@@ -66,13 +66,14 @@ def explore(
         raise InputError(
             f"gazetteer explore needs starlette and uvicorn ({error.name} is missing); pip install 'gazetteer[explore]'"
         ) from error
-    from gazetteer.jobs.explore.settings import config_of, overrides_of
+    from gazetteer.jobs.explore.settings import config_of, overrides_of, own_file
     from gazetteer.jobs.explore.shelf import Shelf, atlas_of
     from gazetteer.jobs.explore.world import Recipe, World
 
     folder = RunFolder(run)
     if not folder.is_complete():
         raise InputError(f"{run} is not a finished run; run gazetteer label on it.")
+    config = config or own_file(folder, overrides)
     with listening(port) as listener, tempfile.TemporaryDirectory(prefix="gazetteer-explore-") as scratch:
         recipe = Recipe(run, config, tuple(overrides_of(folder, config, overrides)))
         settings = config_of(folder, config, overrides)

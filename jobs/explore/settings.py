@@ -4,12 +4,29 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from pathlib import Path
 
 from gazetteer.data.core.settings import Effect
 from gazetteer.data.runs.folder import RunFolder
 from gazetteer.jobs.config.fingerprint import SETTINGS, differing, fingerprint_of
+from gazetteer.jobs.config.kept import RECORD, run_config
 from gazetteer.jobs.config.schema import RunConfig, load_config
 from gazetteer.jobs.experiments.layout import check_config
+
+
+def own_file(run: RunFolder, overrides: Sequence[str]) -> str | None:
+    """The configuration that a run kept, for ``--config``; None where the embedded models drew it, or it is not here.
+
+    Raises:
+        InputError: it names somebody's code, which a run may not make us execute (`run_config`).
+    """
+    recorded, kept = run.read_json("run.json") or {}, Path(run.path) / "_meta" / RECORD
+    shaping = differing(fingerprint_of(load_config()), recorded, {Effect.PICTURES, Effect.CODES})
+    paths = [key for key in shaping if key in SETTINGS and SETTINGS[key].about.path]
+    if not paths or not kept.is_file():
+        return None
+    run_config(run.path, overrides)
+    return str(kept)
 
 
 def overrides_of(run: RunFolder, path: str | None, overrides: Sequence[str]) -> list[str]:

@@ -13,7 +13,8 @@ from gazetteer.data.core.errors import InputError
 from gazetteer.data.inputs.given.open import open_given
 from gazetteer.data.runs.folder import RunFolder
 from gazetteer.jobs.config.fingerprint import REUSABLE, differing, fingerprint_of
-from gazetteer.jobs.config.schema import RECORD, RunConfig
+from gazetteer.jobs.config.kept import RECORD
+from gazetteer.jobs.config.schema import RunConfig
 from gazetteer.jobs.label import shards as plan
 from gazetteer.jobs.label.failures import open_failures
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 from pathlib import Path
 
 import pytest
@@ -10,8 +11,10 @@ import pytest
 from gazetteer.data.core.errors import InputError
 from gazetteer.data.runs.folder import RunFolder
 from gazetteer.jobs.config.fingerprint import fingerprint_of
-from gazetteer.jobs.config.schema import RECORD, RunConfig, load_config, run_config
+from gazetteer.jobs.config.kept import RECORD, run_config
+from gazetteer.jobs.config.schema import RunConfig, load_config
 from gazetteer.jobs.label.job import label
+from tests.support.system.running import ROOT
 
 
 def run_of(path: Path, config: RunConfig) -> RunFolder:
@@ -31,6 +34,19 @@ def test_it_is_what_the_run_was_made_with_under_new_overrides(tmp_path: Path) ->
 
 def test_a_labelled_run_has_it(scenes_run: Path) -> None:
     assert fingerprint_of(run_config(scenes_run)) == RunFolder(scenes_run).read_json("run.json")
+
+
+def test_a_copied_run_takes_the_embedded_models_where_they_are_its_own(tmp_path: Path) -> None:
+    """It names a checkout that is not here; by their digests the models are the same."""
+    config = load_config(None, ["executor=serial"])
+    run = run_of(tmp_path / "run", config)
+    run.write_json("run.json", fingerprint_of(config))
+    elsewhere = json.loads(json.dumps(dataclasses.asdict(config)).replace(str(ROOT), "/nowhere/checkout"))
+    assert elsewhere["model"]["path"].startswith("/nowhere/")
+    run.write_json(RECORD, elsewhere)
+    assert fingerprint_of(run_config(run.path)) == fingerprint_of(config)
+    run.write_json("run.json", {**fingerprint_of(config), "model.path": "another"})
+    assert run_config(run.path).model.path == elsewhere["model"]["path"]
 
 
 def test_a_run_of_before_is_taken_for_one_of_the_default(tmp_path: Path) -> None:

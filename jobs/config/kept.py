@@ -1,0 +1,81 @@
+"""The configuration that a run keeps of itself, for the verbs that read the run."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from gazetteer.data.core.errors import InputError
+from gazetteer.data.core.settings import from_json, walk
+from gazetteer.data.runs.folder import RunFolder
+from gazetteer.jobs.config.fingerprint import SETTINGS, fingerprint_of
+from gazetteer.jobs.config.schema import RunConfig, apply_override, load_config
+
+RECORD = "config.json"
+"""Where a run keeps the configuration it was last worked on with, below ``_meta``."""
+
+
+def run_config(run: str | Path, overrides: Sequence[str] = ()) -> RunConfig:
+    """The configuration that a run was last worked on with, with overrides; of older runs, the default one.
+
+    Raises:
+        InputError: as `load_config`; or the run names code of somebody's, which a run folder may not make us execute.
+    """
+    raw = RunFolder(run).read_json(RECORD)
+    if not isinstance(raw, dict):
+        return load_config(None, overrides)
+    try:
+        from_json(RunConfig, json.dumps(raw))
+    except InputError as error:
+        raise InputError(
+            f"The configuration that {run} keeps is not one of this version; name its own with --config. {error}"
+        ) from error
+    _rehoused(raw, RunFolder(run).read_json("run.json") or {})
+    for override in overrides:
+        apply_override(raw, override)
+    config = from_json(RunConfig, json.dumps(raw))
+    for known in walk(RunConfig):
+        value: Any = config
+        for name in known.key.split("."):
+            value = getattr(value, name, None)
+        named = isinstance(value, str) and re.fullmatch(r"[\w.]+:[\w.]+", value)
+        given = any(override.partition("=")[0] == known.key for override in overrides)  # by whom it will run
+        if named and not given and not known.about.path and not value.startswith(("gazetteer.", "cuda:")):
+            raise InputError(
+                f"{run} was made with {known.key}={value}, which is code; to let it run, name the run's configuration "
+                "with --config."
+            )
+    return config
+
+
+def _rehoused(raw: dict[str, Any], recorded: Any) -> None:
+    """Where a file that a run names is not here (the run was copied), take the embedded one if it is the same.
+
+    Changes `raw`. By digest: ``recorded`` is the run's fingerprint.
+    """
+    missing = [key for key, setting in SETTINGS.items() if setting.about.path and _lost(_value(raw, key))]
+    if not missing:
+        return
+    embedded = load_config()
+    digests = fingerprint_of(embedded)
+    for key in missing:
+        *groups, name = key.split(".")
+        if key in digests and digests[key] == recorded.get(key):
+            group, value = raw, embedded
+            for one in groups:
+                group, value = group[one], getattr(value, one)
+            group[name] = getattr(value, name)
+
+
+def _value(raw: Any, key: str) -> Any:
+    for name in key.split("."):
+        raw = raw.get(name) if isinstance(raw, dict) else None
+    return raw
+
+
+def _lost(value: Any) -> bool:
+    """Whether this is the whole path of something that is not here."""
+    return isinstance(value, str) and Path(value).is_absolute() and not Path(value).exists()

@@ -1,0 +1,65 @@
+"""The page on a run of a transformer, through the real command: draw, click a place, edit a feature, watch."""
+
+from __future__ import annotations
+
+import base64
+import io
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from gazetteer.data.core.sites import Site
+from gazetteer.diffusion.blocks import blocks_of
+from gazetteer.diffusion.load import ModelConfig
+from gazetteer.sae.model.autoencoder import SAEConfig, SparseAutoencoder
+from tests.jobs.explore.conftest import PROMPT, Explored, exploring
+from tests.support.models.dits import saved_dit
+from tests.support.system.running import in_process
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Explored, Site]]:
+    folder = tmp_path_factory.mktemp("sd3")
+    model = saved_dit("sd3", folder / "model")
+    *_, last = blocks_of(ModelConfig(path=str(model)))
+    site = Site(last.block, "cond", 1.0)
+    SparseAutoencoder(SAEConfig(last.channels, 64, 4)).initialise(0).save_pretrained(
+        folder / "saes" / site.slug, {"site": site}
+    )
+    asked = [
+        "executor=serial", "images=2", "coverage.first=1.0", "sae_check.pictures=0", "labels.permutations=50",
+        "labels.refine=100", "labels.min_images=1", "threads=1", "generation.steps=2", "generation.guidance=3.0",
+        "generation.branches=[cond]", "generation.t=[1.0]", "generation.height=64", "generation.width=64",
+        f"model.path={model}", f"generation.blocks=[{last.block}]", f"saes={folder / 'saes'}",
+    ]  # fmt: skip
+    done = in_process("label", "--out", str(folder / "run"), "--set", *asked)
+    assert done.returncode == 0, done.stderr
+    with exploring(folder / "run") as running:
+        yield running, site
+
+
+def pixels(found: dict[str, Any]) -> np.ndarray:
+    return np.asarray(Image.open(io.BytesIO(base64.b64decode(found["png"])))).astype(int)
+
+
+def test_it_draws_says_what_fires_and_edits(server: tuple[Explored, Site], tmp_path: Path) -> None:
+    explored, site = server
+    status, world, _ = explored.ask("/api/world")
+    assert status == 200 and site.slug in str(world)
+    status, found, _ = explored.ask("/api/place", {**PROMPT, "x": 0.3, "y": 0.7})
+    assert status == 200
+    (fires,) = found["sites"] if isinstance(found, dict) and "sites" in found else found
+    assert fires["site"] == site.slug and len(fires["features"]) == 4
+    feature = fires["features"][0]["feature"]
+    targets = [{"block": site.block, "branch": "cond", "t": 1.0, "features": [feature]}]
+    edit = {"targets": targets, "region": "top left", "outside": "keep", "window": "early", "strength": 4.0}
+    status, edited, _ = explored.ask("/api/edit", {**PROMPT, "edits": [edit]})
+    assert status == 200 and pixels(edited).shape == (64, 64, 3)
+    status, plain, _ = explored.ask("/api/edit", {**PROMPT, "edits": []})
+    assert status == 200 and np.abs(pixels(edited) - pixels(plain)).max() > 0
+    status, lines, _ = explored.ask("/api/draw", PROMPT)
+    assert status == 200 and '"png"' in str(lines)
