@@ -76,11 +76,11 @@ class ActivationDataset:
         chosen = _split_mask(ids, split, fraction)
         shards, starts, cells = [], [], []
         for number, record in enumerate(self.records):
-            images = len(record["image_ids"])
-            each = record["sites"][self.site.slug]["rows"] // images
+            images, file = len(record["image_ids"]), record["sites"][self.site.slug]
+            each = np.array(file.get("cells") or [file["rows"] // images] * images, dtype=np.int64)
             shards.append(np.full(images, number))
-            starts.append(np.arange(images) * each)
-            cells.append(np.full(images, each))
+            starts.append(np.cumsum(each) - each)
+            cells.append(each)
         self.image_ids = [image_id for image_id, wanted in zip(ids, chosen, strict=True) if wanted]
         self._shard = np.concatenate(shards)[chosen]
         self._start = np.concatenate(starts)[chosen]

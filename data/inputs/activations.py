@@ -54,7 +54,13 @@ class ActivationWriter:
         """Whether this shard is complete."""
         return self._record(shard_id).exists()
 
-    def add(self, shard_id: str, vectors: Mapping[Site, np.ndarray], image_ids: Sequence[str]) -> bool:
+    def add(
+        self,
+        shard_id: str,
+        vectors: Mapping[Site, np.ndarray],
+        image_ids: Sequence[str],
+        cells: Mapping[Site, Sequence[int]] | None = None,
+    ) -> bool:
         """Publish one shard: its files first, then the record that makes it exist.
 
         Args:
@@ -62,6 +68,7 @@ class ActivationWriter:
             vectors: for every site of the set, [images · cells, d] in the order of `image_ids`; stored as
             float16.
             image_ids: the shard's images; they decide which vectors are held out.
+            cells: rows of each image at the sites where images differ in them (words of prompts).
 
         Returns:
             False when the shard was already there, and nothing was written.
@@ -75,7 +82,8 @@ class ActivationWriter:
         if set(vectors) != set(self.sites):
             differing = sorted(site.slug for site in set(vectors) ^ set(self.sites))
             raise InputError(f"Shard {shard_id} must hold the sites of the set; differing: {', '.join(differing)}.")
-        files = {site.slug: self._write(shard_id, site, vectors[site], len(image_ids)) for site in self.sites}
+        own = {site: list((cells or {}).get(site) or []) for site in self.sites}
+        files = {s.slug: self._write(shard_id, s, vectors[s], len(image_ids), own[s]) for s in self.sites}
         record = {"format": FORMAT, "shard": shard_id, "image_ids": list(image_ids), "sites": files}
         replace_file(self._record(shard_id), _json(record | {"sha256": digest_json(record)}))
         return True
@@ -85,11 +93,12 @@ class ActivationWriter:
             raise InputError(f"{shard_id!r} cannot name a shard; use letters, digits, '.', '_' and '-'.")
         return self.root / "_shards" / f"{shard_id}.json"
 
-    def _write(self, shard_id: str, site: Site, vectors: np.ndarray, images: int) -> dict[str, Any]:
-        if vectors.ndim != 2 or images < 1 or len(vectors) < 1 or len(vectors) % images:
+    def _write(self, shard_id: str, site: Site, vectors: np.ndarray, images: int, cells: list[int]) -> dict[str, Any]:
+        fits = len(vectors) == sum(cells) if len(cells) == images else len(vectors) % max(images, 1) == 0
+        if vectors.ndim != 2 or images < 1 or len(vectors) < 1 or len(cells) not in (0, images) or not fits:
             raise InputError(
                 f"Shard {shard_id} at {site.slug}: an array {list(vectors.shape)} does not hold "
-                f"the same number of vectors for each of {images} images."
+                f"the {'vectors' if cells else 'same number of vectors'} of each of {images} images."
             )
         with np.errstate(over="ignore"):
             half = np.ascontiguousarray(vectors, dtype=np.float16)
@@ -98,7 +107,8 @@ class ActivationWriter:
         content = safetensors_bytes({"vectors": half})
         replace_file(self.root / site.slug / f"{shard_id}.safetensors", content)
         rows, d = half.shape
-        return {"rows": rows, "d": d, "bytes": len(content), "sha256": digest_bytes(content)}
+        file = {"rows": rows, "d": d, "bytes": len(content), "sha256": digest_bytes(content)}
+        return file | ({"cells": cells} if len(set(cells)) > 1 else {})
 
 
 def read_sites(root: Path) -> list[str]:
@@ -135,6 +145,8 @@ def _fits(record: dict[str, Any], shard_id: str) -> bool:
             record["shard"] == shard_id
             and all(isinstance(image_id, str) for image_id in record["image_ids"])
             and all(isinstance(count, int) and count > 0 for count in counts)
+            and all(len(file.get("cells", record["image_ids"])) == len(record["image_ids"]) for file in files)
+            and all(sum(file["cells"]) == file["rows"] for file in files if "cells" in file)
             and all(isinstance(file["sha256"], str) for file in files)
         )
     except (KeyError, TypeError, AttributeError):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -22,20 +22,34 @@ from gazetteer.jobs.executors.sources import Source
 from gazetteer.jobs.executors.task import Lost
 
 
+class Captured(NamedTuple):
+    """What some pictures gave.
+
+    Attributes:
+        vectors: float16 [pictures * cells, channels] by site, pictures in their order.
+        cells: rows of each picture by site; words of a prompt differ in number.
+    """
+
+    vectors: dict[Site, np.ndarray]
+    cells: dict[Site, list[int]]
+
+
 class CaptureWorker:
     """Generates pictures' latents and returns the dense updates of every site.
 
-    Pictures go through the model `batch_size` at a time, one by one while ``generation.exact`` is true.
+    Pictures go through the model `batch_size` at a time; one by one while ``generation.exact`` is true, and where words
+    are listened to, which a batch would fill up to the longest prompt.
     """
 
     def __init__(self, model: ModelConfig, generation: GenerationConfig, threads: int, batch_size: int) -> None:
         use_threads(threads)
         self.generator = Generator(load_pipeline(model), generation)
-        self.batch_size = 1 if generation.exact else batch_size
+        words = any(site.stream == "text" for site in generation.sites)
+        self.batch_size = 1 if generation.exact or words else batch_size
         self._warned = False
 
-    def run(self, items: Sequence[Item]) -> dict[Site, np.ndarray]:
-        """float16 [pictures * cells, channels] per site, pictures in the order of `items`."""
+    def run(self, items: Sequence[Item]) -> Captured:
+        """The updates of the pictures of `items`."""
         if not self._warned:
             self._warned = any(warn_of_cut(self.generator.pipe, [item.prompt for item in items]))
         copies = _Copies()
@@ -43,7 +57,7 @@ class CaptureWorker:
             batch = items[start : start + self.batch_size]
             prompts, seeds = [item.prompt for item in batch], [item.seed for item in batch]
             self.generator.sample(prompts, seeds, copies.take, decode=False)
-        return copies.arrays()
+        return copies.arrived()
 
 
 class _Copies:
@@ -51,6 +65,7 @@ class _Copies:
 
     def __init__(self) -> None:
         self._parts: dict[Site, list[Tensor]] = {}
+        self._cells: dict[Site, list[int]] = {}
         self._devices: set[torch.device] = set()
 
     def take(self, site: Site, x: Tensor, height: int, width: int) -> None:
@@ -61,17 +76,19 @@ class _Copies:
             half = pinned.copy_(half, non_blocking=True)
             self._devices.add(x.device)
         self._parts.setdefault(site, []).append(half.cpu())
+        self._cells.setdefault(site, []).extend([x.shape[1]] * len(x))
 
-    def arrays(self) -> dict[Site, np.ndarray]:
-        """Everything taken, by site, once it has arrived."""
+    def arrived(self) -> Captured:
+        """Everything taken, once it has arrived."""
         for device in self._devices:
             torch.cuda.synchronize(device)
-        return {site: torch.cat(parts).numpy() for site, parts in self._parts.items()}
+        return Captured({site: torch.cat(parts).numpy() for site, parts in self._parts.items()}, self._cells)
 
 
-def concatenate(parts: Sequence[dict[Site, np.ndarray]]) -> dict[Site, np.ndarray]:
+def concatenate(parts: Sequence[Captured]) -> Captured:
     """The updates of consecutive parts of a job as one."""
-    return {site: np.concatenate([part[site] for part in parts]) for site in parts[0]}
+    vectors = {site: np.concatenate([part.vectors[site] for part in parts]) for site in parts[0].vectors}
+    return Captured(vectors, {site: [count for part in parts for count in part.cells[site]] for site in vectors})
 
 
 def model_digest(config: RunConfig, model: Sequence[Source]) -> str:

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from gazetteer.data.core.digests import digest_json
-from gazetteer.data.core.errors import GazetteerError
+from gazetteer.data.core.errors import GazetteerError, InputError
 from gazetteer.data.core.sites import Site
 from gazetteer.data.inputs.activation_dataset import heldout_images
 from gazetteer.data.inputs.prompts import Item
@@ -20,7 +20,7 @@ from gazetteer.jobs.executors.choose import Executor
 from gazetteer.jobs.executors.sources import Source, checking
 from gazetteer.jobs.executors.task import Companion, Job, Task
 from gazetteer.jobs.label.progress import Progress
-from gazetteer.jobs.sae.capture import CaptureWorker, cannot_lose, concatenate, model_digest
+from gazetteer.jobs.sae.capture import Captured, CaptureWorker, cannot_lose, concatenate, model_digest
 from gazetteer.jobs.sae.trainers import Failures, SiteTrainers, groups
 from gazetteer.sae.training.stream_train import StreamPlan, finished_stream, require_current
 
@@ -166,14 +166,20 @@ class _InOrder:
         self, jobs: Sequence[Job], take: Callable[[Mapping[Site, np.ndarray]], None], progress: Progress
     ) -> None:
         self.waiting = [job.id for job in reversed(jobs)]
-        self.early: dict[str, tuple[Job, dict[Site, np.ndarray]]] = {}
+        self.early: dict[str, tuple[Job, Captured]] = {}
         self.take, self.progress = take, progress
 
-    def done(self, job: Job, result: dict[Site, np.ndarray]) -> None:
+    def done(self, job: Job, result: Captured) -> None:
         """Called with every finished job."""
         self.early[job.id] = (job, result)
         while self.waiting and self.waiting[-1] in self.early:
-            ready, arrays = self.early.pop(self.waiting.pop())
+            ready, found = self.early.pop(self.waiting.pop())
             count = len(ready.items)
-            self.take({site: array.reshape(count, -1, array.shape[1]) for site, array in arrays.items()})
+            for site, cells in found.cells.items():
+                if len(set(cells)) > 1:
+                    raise InputError(
+                        f"The prompts have {min(cells)} to {max(cells)} words at {site.slug}, and a stream takes as "
+                        "many of every picture: leave out --stream (sae.stream=false)."
+                    )
+            self.take({site: array.reshape(count, -1, array.shape[1]) for site, array in found.vectors.items()})
             self.progress.add(count)

@@ -19,7 +19,7 @@ from gazetteer.jobs.executors.choose import Executor
 from gazetteer.jobs.executors.sources import checking, sources
 from gazetteer.jobs.executors.task import Job, Task
 from gazetteer.jobs.label.shards import make_items
-from gazetteer.jobs.sae.capture import CaptureWorker, cannot_lose, concatenate
+from gazetteer.jobs.sae.capture import Captured, CaptureWorker, cannot_lose, concatenate
 from gazetteer.labeling.pipeline.checks import check_devices
 from gazetteer.sae.model.checkpoint import load_site_saes
 from gazetteer.sae.model.sources import configs
@@ -78,8 +78,8 @@ def _captured(config: RunConfig, pictures: int) -> dict[Site, np.ndarray]:
     made_with = fingerprint_of(config)
     items = make_items([prompts[i % len(prompts)] for i in range(pictures)], config.seed, picture_digest(made_with))
     build = partial(CaptureWorker, config.model, config.generation, config.threads, config.batch_size)
-    found: list[dict[Site, np.ndarray]] = []
+    found: list[Captured] = []
     task = Task(checking(build, sources(config, made_with, ("model",))), concatenate, cannot_lose)
     with Executor(config) as executor:
-        executor.run(task, [Job("first", tuple(items))], lambda _, arrays: found.append(arrays))
-    return found[0]
+        executor.run(task, [Job("first", tuple(items))], lambda _, captured: found.append(captured))
+    return found[0].vectors

@@ -14,7 +14,6 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 
 from gazetteer.data.core.atomic import write_errors
@@ -35,7 +34,7 @@ from gazetteer.jobs.executors.sources import Source, checking, sources
 from gazetteer.jobs.executors.task import Job, Lost, Task
 from gazetteer.jobs.label.progress import Progress
 from gazetteer.jobs.label.shards import make_items
-from gazetteer.jobs.sae.capture import CaptureWorker, cannot_lose, concatenate, model_digest
+from gazetteer.jobs.sae.capture import Captured, CaptureWorker, cannot_lose, concatenate, model_digest
 from gazetteer.jobs.sae.recover import recover_losses
 from gazetteer.jobs.sae.stream import train_from_stream
 from gazetteer.jobs.sae.trainers import Failures, failed
@@ -107,8 +106,8 @@ def _from_disk(
     capture = checking(build, model)
     with Progress("capture", len(items), done) as progress:
 
-        def keep(job: Job, activations: dict[Site, np.ndarray]) -> None:
-            writer.add(job.id, activations, [item.image_id for item in job.items])
+        def keep(job: Job, found: Captured) -> None:
+            writer.add(job.id, found.vectors, [item.image_id for item in job.items], found.cells)
             progress.add(len(job.items))
 
         executor.run(Task(capture, concatenate, cannot_lose), shards, keep)

@@ -326,13 +326,34 @@ def test_what_does_not_fit_is_refused(tmp_path: Path):
         ActivationWriter(tmp_path / "none", [])
     with pytest.raises(InputError, match=f"differing: {B.slug}"):
         writer.add("s", {A: np.zeros((4, 2)), B: np.zeros((4, 2))}, ["a"])
-    with pytest.raises(InputError, match="same number of vectors for each of 3 images"):
+    with pytest.raises(InputError, match="same number of vectors of each of 3 images"):
         writer.add("s", {A: np.zeros((4, 2))}, ["a", "b", "c"])
     with pytest.raises(InputError, match="not finite in float16"):
         writer.add("s", {A: np.full((4, 2), 1e5)}, ["a"])
     with pytest.raises(InputError, match="cannot name a shard"):
         writer.add("../s", {A: np.zeros((4, 2))}, ["a"])
     assert not writer.finished("s")
+
+
+def test_images_may_differ_in_their_vectors(tmp_path: Path):
+    # 20 prompts of 1, 2, 3, 1, … words; every vector is the number of its image. 40 divides among 20: not two each.
+    counts = [1 + number % 3 for number in range(20)]
+    values = np.repeat(np.arange(20), counts)[:, None].astype(np.float16)
+    writer = ActivationWriter(tmp_path, [A])
+    for wrong in (counts[:-1], [*counts[:-1], counts[-1] + 1], [2] * 20):
+        with pytest.raises(InputError, match="does not hold the vectors of each of 20 images"):
+            writer.add("s", {A: values}, [f"i{number}" for number in range(20)], {A: wrong})
+    writer.add("s", {A: values}, [f"i{number}" for number in range(20)], {A: counts})
+    sides = [
+        set(torch.cat(list(ActivationDataset(tmp_path, A, side).in_order(7))).flatten().tolist()) for side in SIDES
+    ]
+    assert sides[0] | sides[1] == set(range(20))
+    assert not sides[0] & sides[1], "no image stands on both sides"
+    both = ActivationDataset(tmp_path, A, "all")
+    assert torch.cat(list(both.in_order(6))).flatten().tolist() == values[:, 0].tolist()
+
+
+SIDES = ("train", "heldout")
 
 
 def test_the_record_says_what_is_there(root: Path):

@@ -110,11 +110,27 @@ def test_one_autoencoder_of_saeuron_serves_every_site(tmp_path: Path) -> None:
     assert f"--set 'saes={{\"{MID}\": \"{sae}\"}}' 'generation.blocks=[{MID}]'" in named.stderr
 
 
-def test_sam3_labels_without_a_segmenter(tmp_path: Path) -> None:
+def write_transcoder(folder: Path) -> Path:
+    """As SAELens writes one, of random weights, that writes twice the width that it reads."""
+    d = int(read_config(Path(str(load_config().saes)) / f"{MID}-cond-t1.00")["d"])
+    generator = torch.Generator().manual_seed(0)
+    shapes = {"W_enc": (d, N), "W_dec": (N, 2 * d), "b_enc": (N,), "b_dec": (2 * d,)}
+    folder.mkdir(parents=True)
+    weights = {name: torch.randn(*shape, generator=generator) for name, shape in shapes.items()}
+    save_file(weights, folder / "sae_weights.safetensors")
+    config = {"architecture": "transcoder", "d_in": d, "d_sae": N, "d_out": 2 * d, "signal": "update"}
+    (folder / "cfg.json").write_text(json.dumps(config))
+    return folder
+
+
+def test_sam3_labels_the_features_of_a_transcoder_without_a_segmenter(tmp_path: Path) -> None:
     detector, run = tiny_sam3(tmp_path / "sam3"), tmp_path / "run"
-    settings = [f"detector.path={detector}", "detector.box_threshold=0.1", 'segmenter.path=""']
-    done = in_process("label", "--out", str(run), "--set", *SMALL, *settings)
+    settings = [f"detector.path={detector}", "detector.box_threshold=0.1", 'segmenter.path=""', "sae_check.pictures=2"]
+    transcoder = f'saes={{"*": "{write_transcoder(tmp_path / "transcoder")}"}}'
+    done = in_process("label", "--out", str(run), "--set", *SMALL, *settings, transcoder)
     assert done.returncode == 0, done.stderr
+    assert pq.read_table(run / "features.parquet").num_rows == 2 * N
+    assert max(max(row["feature"]) for row in pq.read_table(run / "codes").to_pylist()) < N
     segments = pq.read_table(run / "segments").to_pylist()
     assert segments
     assert all(abs(row["predicted_iou"] - row["score"]) < 1e-6 and row["area"] > 0 for row in segments)

@@ -12,10 +12,18 @@ import pytest
 
 from gazetteer.data.core.errors import GazetteerError, InputError
 from gazetteer.data.core.sites import Site
+from gazetteer.diffusion.config.generation import GenerationConfig
+from gazetteer.diffusion.generate import Generator
+from gazetteer.diffusion.load import ModelConfig
 from gazetteer.jobs.config.schema import load_config
+from gazetteer.jobs.executors.task import Job
+from gazetteer.jobs.label.progress import Progress
+from gazetteer.jobs.label.shards import make_items
 from gazetteer.jobs.sae import stream
+from gazetteer.jobs.sae.capture import CaptureWorker, concatenate
 from gazetteer.jobs.sae.train import train_site_saes
 from gazetteer.jobs.sae.trainers import SiteTrainers, Standing, groups
+from tests.support.models.dits import saved_dit
 from tests.support.runs.sae_runs import overrides, tiny_config
 
 
@@ -92,13 +100,31 @@ def test_a_site_that_fails_ends_alone_and_is_trained_by_the_same_command_again(
     assert written(tmp_path) == whole
 
 
+def test_prompts_keep_their_own_number_of_words(tmp_path: Path) -> None:
+    """Qwen-Image's text is as long as its prompt; in a batch it would be filled up to the longest."""
+    config = GenerationConfig(
+        steps=2, t=(1.0,), branches=("cond",), blocks=("transformer_blocks.0",), streams=("image", "text"), exact=False
+    )
+    worker = CaptureWorker(ModelConfig(path=str(saved_dit("qwen_image", tmp_path / "model"))), config, 1, 4)
+    items = make_items(["a boat", "a small boat on the sea"], 0, "")
+    found = worker.run(items)
+    image, words = (next(site for site in config.sites if site.stream == stream) for stream in ("image", "text"))
+    assert found.cells[image][0] == found.cells[image][1]
+    assert found.cells[words][1] - found.cells[words][0] == len("a small boat on the sea") - len("a boat")
+    assert len(found.vectors[words]) == sum(found.cells[words])
+    alone = worker.run(items[1:])
+    np.testing.assert_array_equal(alone.vectors[words], found.vectors[words][found.cells[words][0] :])
+    whole = concatenate([worker.run(items[:1]), alone])
+    assert whole.cells == found.cells
+    np.testing.assert_array_equal(whole.vectors[words], found.vectors[words])
+    jobs = [Job("one", tuple(items))]
+    with pytest.raises(InputError, match=r"words at transformer_blocks.*: leave out --stream"):
+        stream._InOrder(jobs, lambda _: None, Progress("stream", 2)).done(jobs[0], found)
+
+
 def test_pictures_go_through_the_model_in_batches_unless_each_is_to_be_exact(
     tmp_path: Path, settings: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from gazetteer.diffusion.generate import Generator
-    from gazetteer.jobs.sae.capture import CaptureWorker
-    from gazetteer.jobs.sae.train import make_items
-
     seen: list[int] = []
     sample = Generator.sample
 
@@ -116,6 +142,7 @@ def test_pictures_go_through_the_model_in_batches_unless_each_is_to_be_exact(
     worker.batch_size = 3
     batched = worker.run(items)
     assert seen == [3, 3, 1]
-    assert exact.keys() == batched.keys() == set(config.generation.sites)
-    for site, array in exact.items():
-        np.testing.assert_allclose(batched[site], array, atol=2e-2)
+    assert exact.vectors.keys() == batched.vectors.keys() == set(config.generation.sites)
+    assert exact.cells == batched.cells
+    for site, array in exact.vectors.items():
+        np.testing.assert_allclose(batched.vectors[site], array, atol=2e-2)
