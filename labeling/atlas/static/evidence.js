@@ -14,7 +14,7 @@ Atlas.evidence = (() => {
   function sentence(label) {
     const c = `“${label.concept}”`, all = WHOLE[label.kind];
     const rival = label.runner_up === null ? "" : ` Next comes “${label.runner_up}” (${label.runner_up_kind}).`;
-    const explains = `The name accounts for ${percent(label.explained)} of how much it fires where, ${percent(label.heldout_explained)} on held-out pictures.${rival}`;
+    const explains = `The name accounts for ${percent(label.explained)} of where and how strongly it fires, ${percent(label.heldout_explained)} on held-out pictures.${rival}`;
     if (all) return `${all(c)} ${explains}`;
     const where = label.kind === "part" ? "It covers little of it, but hardly anything else: a part. " : "";
     return `${where}${overlap(label)} ${explains}`;
