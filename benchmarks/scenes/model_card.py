@@ -12,15 +12,9 @@ are found, and {styles} have the style that was asked for.**
 *Written by `python -m benchmarks.scenes.evaluate --card docs/results/scenes.md`; the numbers below are what that command measured.*
 
 **Scenes** is a small painted world: pictures of 128 × 128 pixels drawn from a seed, with a caption, the exact visible mask of every instance, and a look. Sixteen concepts (stuff: sky, grass, sea, sand,
-road, mountain; things: sun, moon, cloud, tree, house, car, boat, dog, flower, balloon), six styles (night, sunset, pencil sketch, watercolour, winter, neon) beside the plain look. Where things may be
-follows natural rules, but horizons, sizes and places vary widely, so that a place alone does not give a concept away.
-
-The models in the package were trained on the plain landscape. A scene can also be painted from five **views**: a landscape with a horizon, from above, a full sky, a close-up on plain ground, a hillside
-(`views=` of `sample_layout`, `render` and `prompt_pool`). There, of the layouts that hold a thing, at least 15 % have one of its kind with its centre in each quadrant
-(`python -m benchmarks.scenes.quadrants`); half of the pictures show a single thing, from a fiftieth to half of the picture. `make train-world` trains all models anew on all views, going on wherever it
-was stopped (`--views none` of the scripts: the plain landscape).
-
-All were trained from scratch on CPU cores; seeds below 10⁹ are for training, everything here is measured on seeds and prompts above.
+road, mountain; things: sun, moon, cloud, tree, house, car, boat, dog, flower, balloon), six styles (night, sunset, pencil sketch, watercolour, winter, neon) beside the plain look. Horizons, sizes and places
+vary widely, so that a place alone does not give a concept away. A scene can also be painted from five **views** (`views=` of `sample_layout`, `render` and `prompt_pool`): a landscape, from above, a full sky,
+a close-up, a hillside; `make train-world` trains all models anew on all of them. All were trained from scratch on CPU cores; seeds below 10⁹ are for training, everything here is measured above.
 
 | model | format | trained by |
 |---|---|---|
@@ -33,15 +27,9 @@ All were trained from scratch on CPU cores; seeds below 10⁹ are for training, 
 """  # noqa: E501
 
 
-_CLASSIFIER_COLUMNS = ("precision", "recall", "agreement", "kappa")
-
-
 def model_card(results: dict[str, Any]) -> str:
     """The card as Markdown, from the result of `benchmarks.scenes.evaluate.evaluate`."""
-    parts = [_head(results), "## Measured\n"]
-    for section in (_boxes_and_masks, _reconstructions, _second_opinion, _pictures, _concepts, _looks):
-        parts += section(results)
-    return "\n".join(parts)
+    return "\n".join([_head(results), "## Measured\n", *_whole(results), *_concepts(results), *_looks(results)])
 
 
 def _head(results: dict[str, Any]) -> str:
@@ -55,99 +43,66 @@ def _head(results: dict[str, Any]) -> str:
     )
 
 
-def _boxes_and_masks(results: dict[str, Any]) -> list[str]:
-    detector, segmenter = results["detector"], results["segmenter"]
+def _whole(results: dict[str, Any]) -> list[str]:
+    """A row a measure of a model, each over everything it was measured on."""
+    detector, segmenter, autoencoder = results["detector"], results["segmenter"], results["autoencoder"]
+    classifier, pictures = results["concept_classifier"], results["text_to_image"]
+    rows = [
+        ("detector", "precision, recall at IoU 0.5", (detector["precision"], detector["recall"])),
+        ("", "false alarms for absent words", (detector["false_alarms"],)),
+        ("segmenter", f"mean IoU of {segmenter['instances']} masks from true boxes", (segmenter["mean_iou"],)),
+        ("", f"under 300 pixels ({segmenter['small']}), a side under 10 ({segmenter['thin']})",
+         (segmenter["small_mean_iou"], segmenter["thin_mean_iou"])),
+        ("autoencoder", "mean absolute error, in steps of 255", (autoencoder["error"],)),
+        ("", "of what the detector finds, found again", (autoencoder["found_again"],)),
+        ("concept classifier", "precision, recall", (classifier["precision"], classifier["recall"])),
+        ("", "the same after the autoencoder", (classifier["soft_precision"], classifier["soft_recall"])),
+        ("", "generated pictures: agreement with the detector, Cohen's kappa",
+         (classifier["agreement"], classifier["kappa"])),
+        ("text-to-image", "named objects found, numbers of things as asked",
+         (pictures["objects_found"], pictures["counts_right"])),
+        ("", "style as asked", (pictures["styles_right"],)),
+    ]  # fmt: skip
     return [
-        f"Detector, on {detector['scenes']} unseen scenes with all sixteen words asked of each, boxes matched one to "
-        "one at IoU 0.5:\n",
+        f"On {detector['scenes']} unseen scenes, all sixteen words asked of each, and on {pictures['pictures']} "
+        "generated pictures of unseen prompts, judged by detector and classifiers:\n",
         _table(
-            ("precision", "recall", "false alarms for absent words"),
-            [(detector["precision"], detector["recall"], detector["false_alarms"])],
-        ),
-        f"Segmenter, masks from true boxes, mean IoU over {segmenter['instances']} instances; small: under 300 pixels "
-        f"({segmenter['small']}), thin: a box side under 10 pixels ({segmenter['thin']}):\n",
-        _table(
-            ("all", "small", "thin"),
-            [(segmenter["mean_iou"], segmenter["small_mean_iou"], segmenter["thin_mean_iou"])],
-        ),
-    ]
-
-
-def _reconstructions(results: dict[str, Any]) -> list[str]:
-    autoencoder = results["autoencoder"]
-    again = autoencoder["found_again_by_style"]
-    rows = [(look, error, again[look]) for look, error in autoencoder["error_by_style"].items()]
-    return [
-        f"Autoencoder, on the same {autoencoder['scenes']} scenes: mean absolute error in steps of 255, and what the "
-        "detector finds in the reconstructions of what it finds in the originals:\n",
-        _table(("look", "error", "found again"), [("all", autoencoder["error"], autoencoder["found_again"]), *rows]),
-    ]
-
-
-def _second_opinion(results: dict[str, Any]) -> list[str]:
-    classifier = results["concept_classifier"]
-    names = ("precision", "recall", "soft_precision", "soft_recall", "agreement", "kappa")
-    head = (
-        "precision", "recall", "precision, autoencoder", "recall, autoencoder", "agreement with the detector",
-        "Cohen's kappa",
-    )  # fmt: skip
-    return [
-        f"Concept classifier, a second opinion on what is shown: on the same {classifier['scenes']} scenes as painted "
-        "and after a pass through the autoencoder, and beside the detector on "
-        f"{classifier['pictures']} generated pictures; means over the sixteen concepts:\n",
-        _table(head, [tuple(classifier[name] for name in names)]),
-    ]
-
-
-def _pictures(results: dict[str, Any]) -> list[str]:
-    pictures = results["text_to_image"]
-    return [
-        f"Text-to-image, {pictures['pictures']} prompts of unseen seeds, judged by the detector and the style "
-        "classifier:\n",
-        _table(
-            ("named objects found", "numbers of things as asked", "style as asked"),
-            [(pictures["objects_found"], pictures["counts_right"], pictures["styles_right"])],
+            ("model", "measure", ""), [(model, what, ", ".join(map(_cell, values))) for model, what, values in rows]
         ),
     ]
 
 
 def _concepts(results: dict[str, Any]) -> list[str]:
-    classifier, quadrants = results["concept_classifier"], results["quadrants"]
-    names = ("detector_precision", "detector_recall", "mask_iou", "found", "counts_right")
+    names = ("detector_precision", "detector_recall", "mask_iou", "found", "counts_right", "kappa")
+    head = (
+        "concept", "detector precision", "recall", "mask IoU", "found when asked for", "as many as asked",
+        "kappa of the two", "rarest quadrant",
+    )  # fmt: skip
+    rarest = {concept: min(shares.values()) for concept, shares in results["quadrants"].items()}
     return [
-        "By concept:\n",
+        "By concept; kappa: agreement of detector and classifier; rarest quadrant: of the training layouts that hold "
+        "the thing, the share with one of its kind there (`python -m benchmarks.scenes.quadrants`):\n",
         _table(
-            (
-                "concept",
-                "detector precision",
-                "detector recall",
-                "mask IoU",
-                "found when asked for",
-                "as many as asked",
-            ),
-            [(concept, *(row[name] for name in names)) for concept, row in results["by_concept"].items()],
-        ),
-        "The concept classifier by concept:\n",
-        _table(
-            ("concept", "precision", "recall", "agreement with the detector", "Cohen's kappa"),
+            head,
             [
-                (concept, *(classifier[f"{name}_by_concept"][concept] for name in _CLASSIFIER_COLUMNS))
-                for concept in classifier["recall_by_concept"]
+                (concept, *(row[name] for name in names), rarest.get(concept))
+                for concept, row in results["by_concept"].items()
             ],
-        ),
-        "Where things stand in layouts of training scenes: the share of those that hold a thing in which one of its "
-        "kind has its centre in each quadrant:\n",
-        _table(
-            ("concept", *next(iter(quadrants.values()))),
-            [(concept, *fractions.values()) for concept, fractions in quadrants.items()],
         ),
     ]
 
 
 def _looks(results: dict[str, Any]) -> list[str]:
+    autoencoder, right = results["autoencoder"], results["text_to_image"]["right_by_style"]
     return [
-        "By style (share of generated pictures in which the classifier reads the look that was asked for):\n",
-        _table(("look", "right"), list(results["text_to_image"]["right_by_style"].items())),
+        "By look; right: the classifier reads the one that was asked for:\n",
+        _table(
+            ("look", "right", "autoencoder's error", "found again"),
+            [
+                (look, value, autoencoder["error_by_style"].get(look), autoencoder["found_again_by_style"].get(look))
+                for look, value in sorted(right.items())
+            ],
+        ),
     ]
 
 
