@@ -1,9 +1,13 @@
 """What an accelerator does with the paper's job: Stable Diffusion 1.4, Grounding DINO and SAM at full size, at random.
 
 The models are built from their published configurations and written in the published formats; `gazetteer label` reads
-them as `paper-sd14` does, on the device. Said are pictures a second, the share of the device's stated peak that each
-stage reaches, how far the stages overlap (worker seconds of all stages over the clock), and one step of training an
-autoencoder. Without an accelerator it says so and stops. Needs 7 GB of disk; minutes.
+them as `paper-sd14` does, on the device, in the number types that it chooses there. Said are pictures a second, the
+share of the device's stated peak that each stage reaches, how far the stages overlap (worker seconds of all stages over
+the clock), how busy the device says it was, what is warned of meanwhile, and one step of training an autoencoder;
+`--also` labels again with other settings. Needs 7 GB of disk and, with the default sizes, some minutes.
+
+Without an accelerator it says so, prints ``{"accelerator": null}`` and ends with 0. `--device cpu --tiny` goes the same
+way with the embedded world's small models, to try this program itself: its numbers are of nothing else.
 """
 
 from __future__ import annotations
@@ -18,6 +22,8 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -36,11 +42,17 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=50)
     parser.add_argument("--batch", type=int, default=8)
     parser.add_argument(
-        "--device", default="", help="its name among those of gazetteer plan, for the share of its peak"
+        "--also", nargs="+", default=[], metavar="KEY=VALUE", help="label again, once with each of these"
+    )
+    parser.add_argument("--device", choices=("cuda", "cpu"), default="cuda")
+    parser.add_argument(
+        "--tiny", action="store_true", help="the embedded world's models; the only ones on --device cpu"
     )
     parser.add_argument("--json", action="store_true", help="print one JSON object as the last line")
     arguments = parser.parse_args()
-    if not torch.cuda.is_available():
+    if arguments.device == "cpu" and not arguments.tiny:
+        parser.error("--device cpu takes hours with models of full size; add --tiny")
+    if arguments.device == "cuda" and not torch.cuda.is_available():
         import gazetteer.jobs.operate.rates  # noqa: F401  # of this checkout, as all that is measured
 
         print("There is no accelerator here, and this measures nothing else.")
@@ -61,47 +73,105 @@ def measured(folder: Path, arguments: argparse.Namespace) -> dict[str, Any]:
     """Label pictures of random models on the device, and train an autoencoder on it."""
     import torch
 
+    from gazetteer.jobs.operate.rates import PEAK_TFLOPS, card_of
+
+    on_gpu = arguments.device == "cuda"
+    name = torch.cuda.get_device_name() if on_gpu else "cpu"
+    common = _tiny(arguments) if arguments.tiny else _full_size(folder, arguments)
+    planned = _said("plan", *common)
+    card = card_of(name)
+    found = {"accelerator": name, "card": card, "tiny": arguments.tiny, "pictures": arguments.pictures}
+    found |= _labelled(folder / "run", common, planned["flops"], PEAK_TFLOPS.get(card or ""))
+    found["also"] = {
+        setting: _labelled(folder / f"run-{n}", [*common, setting], planned["flops"], PEAK_TFLOPS.get(card or ""))
+        for n, setting in enumerate(arguments.also)
+    }
+    sizes = {"d": 64, "n": 256, "k": 4, "batch": 256} if arguments.tiny else {}
+    return {**found, "sae_step_ms": sae_step(**sizes, device=arguments.device)}
+
+
+def _full_size(folder: Path, arguments: argparse.Namespace) -> list[str]:
+    """Settings by which `paper-sd14` labels with models of full size that are written to `folder`."""
     from gazetteer.jobs.config.schema import load_config
-    from gazetteer.jobs.operate.rates import PEAK_TFLOPS
 
     published = importlib.import_module("tests.support.models.published_models")
     paper = load_config("paper-sd14")
     words = sorted({word for concept in CONCEPTS for word in concept.split()})
     (folder / "prompts.txt").write_text("\n".join(CAPTIONS))
     settings = {
-        "images": arguments.pictures, "prompts": f"{{path: {folder / 'prompts.txt'}}}",
-        "generation.steps": arguments.steps, "shard_size": arguments.pictures, "batch_size": arguments.batch,
+        **_shared(arguments), "prompts": f"{{path: {folder / 'prompts.txt'}}}",
         "model.path": published.write_sd14(folder / "sd14", CAPTIONS), "model.safety_checker": "false",
-        "saes": published.write_saes(folder / "saes", paper.generation.sites), "sae_check.pictures": 0,
+        "saes": published.write_saes(folder / "saes", paper.generation.sites),
         "vocabulary": f"{{concepts: [{', '.join(CONCEPTS)}]}}",
         "detector.path": published.write_grounding_dino(folder / "dino", words),
         "segmenter.path": published.write_sam(folder / "sam"),
-        "executor": "serial", "labels.min_images": 1,
     }  # fmt: skip
-    common = ["--config", "paper-sd14", "--json", "--set", *(f"{key}={value}" for key, value in settings.items())]
-    planned = _said("plan", *common)
-    start = time.monotonic()
-    _said("label", "--out", str(folder / "run"), *common)
-    wall = time.monotonic() - start
-    manifest = json.loads((folder / "run" / "_meta" / "manifest.json").read_text())
-    seconds = manifest["seconds"]
-    peak = PEAK_TFLOPS.get(arguments.device)
-    fractions = {
-        stage: flops / seconds[stage] / (peak * 1e12)
-        for stage, flops in planned["flops"].items()
-        if peak and stage in seconds
-    }
-    working = sum(spent for stage, spent in seconds.items() if stage != "reduce")
+    return ["--config", "paper-sd14", "--json", "--set", *(f"{key}={value}" for key, value in settings.items())]
+
+
+def _tiny(arguments: argparse.Namespace) -> list[str]:
+    """Settings by which the embedded world labels on the device as `paper-sd14` does."""
+    settings = _shared(arguments)
+    for role in ("model", "detector", "segmenter"):
+        settings[f"{role}.device"] = arguments.device
+    for role in ("generation", "detector", "segmenter"):
+        settings[f"{role}.exact"] = "false"
+    return ["--json", "--set", *(f"{key}={value}" for key, value in settings.items())]
+
+
+def _shared(arguments: argparse.Namespace) -> dict[str, Any]:
     return {
-        "accelerator": torch.cuda.get_device_name(),
-        "pictures": arguments.pictures,
-        "pictures_a_second": arguments.pictures / working,
-        "seconds": seconds,
+        "images": arguments.pictures, "generation.steps": arguments.steps, "shard_size": arguments.pictures,
+        "batch_size": arguments.batch, "executor": "serial", "coverage.first": 1.0, "labels.min_images": 1,
+        "sae_check.pictures": 0,
+    }  # fmt: skip
+
+
+def _labelled(
+    run: Path, common: Sequence[str], flops: dict[str, int], peak: float | None
+) -> dict[str, Any]:  # fmt: skip
+    """Pictures a second, shares of the device's peak and overlap of one labelling run."""
+    start = time.monotonic()
+    with _busy() as samples:
+        _said("label", "--out", str(run), *common)
+    wall = time.monotonic() - start
+    manifest = json.loads((run / "_meta" / "manifest.json").read_text())
+    log = [json.loads(line) for line in (run / "_meta" / "log.jsonl").read_text().splitlines()]
+    seconds = {stage: spent for stage, spent in manifest["seconds"].items() if stage != "reduce"}
+    fractions = {
+        stage: count / seconds[stage] / (peak * 1e12) for stage, count in flops.items() if peak and seconds[stage]
+    }
+    working = sum(seconds.values())
+    return {
+        "pictures_a_second": manifest["images"] / working,
+        "seconds": manifest["seconds"],
         "wall_seconds": wall,
         "share_of_peak": fractions or None,
         "overlap": working / wall,
-        "sae_step_ms": sae_step(),
+        "device_busy": statistics.mean(samples) / 100 if samples else None,
+        "dtypes": {key: value for key, value in manifest["fingerprint"].items() if key.endswith(".dtype")},
+        "warnings": [line["message"] for line in log if line["level"] == "warning"],
     }
+
+
+@contextmanager
+def _busy() -> Iterator[list[float]]:
+    """While open, collect how busy the driver says its first device is, in per cent, twice a second; none without one.
+
+    Loading the models counts as idle.
+    """
+    samples: list[float] = []
+    if shutil.which("nvidia-smi") is None:
+        yield samples
+        return
+    query = ["nvidia-smi", "-i", "0", "--query-gpu=utilization.gpu", "--format=csv,noheader,nounits", "-lms", "500"]
+    watcher = subprocess.Popen(query, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
+    try:
+        yield samples
+    finally:
+        watcher.terminate()
+        said = watcher.communicate()[0]
+        samples += [float(line) for line in said.split() if line.strip().isdigit()]
 
 
 def sae_step(

@@ -49,7 +49,8 @@ def compare(run: str) -> dict:
         "from": known.images,
         "to": real.images,
         "bytes": {table: foretold[table] / took[table] for table in took if table != "failures"},
-        "seconds": {**{stage: spent[stage] / needed[stage] for stage in needed}, "total": total},
+        # stages that were taken over from another run took none
+        "seconds": {**{stage: spent[stage] / needed[stage] for stage in needed if needed[stage]}, "total": total},
     }
 
 

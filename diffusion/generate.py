@@ -19,10 +19,11 @@ from gazetteer.diffusion.config.generation import GenerationConfig
 from gazetteer.diffusion.config.suitable import check_pipeline
 from gazetteer.diffusion.denoisers.registry import UNET, adapter_of, network
 from gazetteer.diffusion.draw import blacked_out, pictures_of, tokens_cut
-from gazetteer.diffusion.memory import enough_memory
+from gazetteer.diffusion.runtime.memory import FittingBatch, enough_memory
 from gazetteer.diffusion.schedule import FLOW_NEEDED, NEEDED, rehearsed
 from gazetteer.diffusion.watch import Call
 from gazetteer.sae.model.autoencoder import SparseAutoencoder
+from gazetteer.sae.model.maps import EncodedMaps, encode_maps
 
 # (site, activations [images, cells, channels] float32, grid height, grid width)
 OnSite = Callable[[Site, Tensor, int, int], None]
@@ -72,6 +73,7 @@ class Generator:
         for site in config.sites:
             self._sites_at.setdefault((site.port, self.schedule.place(site.t), site.branch), []).append(site)
         self._places = frozenset(place for _, place, _ in self._sites_at)
+        self._fitting = FittingBatch("sampling pictures", "batch_size", 1 if config.exact else 0, SPARE)
 
     @property
     def _unet(self) -> bool:
@@ -203,37 +205,21 @@ class Generator:
         watch: OnSite | None,
         decode: bool,
     ) -> Iterator[tuple[Any, list[dict[Site, SparseMap]]]]:
-        """The pipeline's output and the codes of one model batch after the other."""
-        group = 1 if self.config.exact else max(1, len(prompts))
-        for start in range(0, len(prompts), group):
-            codes: list[dict[Site, SparseMap]] = [{} for _ in prompts[start : start + group]]
+        """The pipeline's output and the codes of one model batch after the other, as many pictures at once as fit."""
 
-            def on_site(site: Site, x: Tensor, height: int, width: int, codes: list = codes) -> None:
-                for image_codes, vectors in zip(codes, x, strict=True):
-                    image_codes[site] = encode_map(saes[site], vectors, height, width)
+        def made(batch: slice) -> tuple[Any, list[dict[Site, SparseMap]]]:
+            encoded: dict[Site, EncodedMaps] = {}
+
+            def on_site(site: Site, x: Tensor, height: int, width: int) -> None:
+                encoded[site] = encode_maps(saes[site], x, height, width)
                 if watch is not None:
                     watch(site, x, height, width)
 
-            batch = slice(start, start + group)
-            yield self._sample(prompts[batch], seeds[batch], on_site, decode), codes
+            output = self._sample(prompts[batch], seeds[batch], on_site, decode)
+            codes: list[dict[Site, SparseMap]] = [{} for _ in prompts[batch]]
+            for site, maps in encoded.items():
+                for own, code in zip(codes, maps.fetched(), strict=True):
+                    own[site] = code
+            return output, codes
 
-
-@torch.no_grad()
-def encode_map(sae: SparseAutoencoder, vectors: Tensor, height: int, width: int) -> SparseMap:
-    """The sparse code of one picture at one site, from its activations [cells, channels].
-
-    Values are rounded to float16 here, once, so that everything later is computed from what is stored. Where the
-    formula leaves open how many features a cell uses, the code has as many slots as the busiest cell needs.
-
-    Raises:
-        ValueError: an activation is not finite.
-    """
-    if not bool(torch.isfinite(vectors).all()):
-        raise ValueError("an activation is not finite")
-    code, cut = sae.encode_and_count(vectors.to(sae.bias.device))
-    value = code.values.clamp(max=65504.0).to(torch.float16).cpu().numpy()
-    feature = code.indices.to(torch.int64).cpu().numpy().astype(np.uint32)
-    if sae.config.free:
-        slots = max(1, int((value > 0).sum(axis=1).max()))
-        value, feature = value[:, :slots], feature[:, :slots]
-    return SparseMap(height, width, value.shape[1], feature.reshape(-1), value.reshape(-1), int(cut.sum()))
+        yield from self._fitting.over(len(prompts), made)

@@ -17,7 +17,7 @@ from gazetteer.data.inputs.model_files import (
     looks_like_folder,
     why_not_loaded,
 )
-from gazetteer.diffusion.memory import is_out_of_memory
+from gazetteer.diffusion.runtime.memory import is_out_of_memory
 
 if TYPE_CHECKING:
     from diffusers import DiffusionPipeline
@@ -81,6 +81,21 @@ class ModelConfig:
         "`device`, ``sequential`` one layer at a time (slow, least memory).",
         default="",
     )
+    compile: Annotated[str, OneOf(("", "inductor", "eager"))] = setting(
+        Effect.PICTURES,
+        "Compile the denoiser's blocks by torch.compile: `inductor` is its own compiler, which takes minutes at the "
+        "first picture; `eager` only traces. What cannot be compiled runs as written, which is said.",
+        default="",
+        late=True,
+        last_bits=True,
+    )
+    channels_last: bool = setting(
+        Effect.PICTURES,
+        "Keep the weights of convolutions channels last, which tensor cores read faster.",
+        default=False,
+        late=True,
+        last_bits=True,
+    )
     attention_slicing: bool = setting(
         Effect.PICTURES, "Compute attention in parts: less memory, slower.", default=False
     )
@@ -95,6 +110,8 @@ class ModelConfig:
             raise InputError("model.device_map and model.offload exclude each other; set one of them.")
         if self.offload == "sequential" and self.device == "cpu":
             raise InputError("model.offload=sequential moves layers to an accelerator, and model.device is cpu.")
+        if self.offload == "sequential" and self.compile:
+            raise InputError("model.offload=sequential moves weights while blocks run, so model.compile must be empty.")
         if self.config and not self.single_file:
             raise InputError("model.config belongs to a single .safetensors file; a folder or hub id has its own.")
 
@@ -112,6 +129,8 @@ def load_pipeline(config: ModelConfig) -> DiffusionPipeline:
             device cannot be used.
     """
     import torch
+
+    from gazetteer.diffusion.runtime.compiling import compile_blocks, use_channels_last
 
     with loading(config):
         pipe: Any = _read(config)
@@ -138,6 +157,10 @@ def load_pipeline(config: ModelConfig) -> DiffusionPipeline:
             ) from error
         raise InputError(f"model.device {config.device!r} cannot be used here: {error}") from error
     pipe.set_progress_bar_config(disable=True)
+    if config.channels_last:
+        use_channels_last(pipe)
+    if config.compile:
+        compile_blocks(pipe, config.compile)
     return pipe
 
 

@@ -1,14 +1,15 @@
 """Know at every denoiser call which sampler step it belongs to, and raise when what should be heard was not.
 
 The one place that reads the denoiser's timestep. Hooks are passed by where a network was compiled, traced or cached;
-so networks run uncompiled while they are listened to, and what was heard is counted.
+so networks run uncompiled while they are listened to (but for blocks that `gazetteer.diffusion.runtime.compiling` made
+to be heard), and what was heard is counted.
 """
 
 from __future__ import annotations
 
 import functools
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -20,6 +21,7 @@ from gazetteer.data.core.errors import InputError
 from gazetteer.data.core.sites import Port
 from gazetteer.diffusion.denoisers.adapter import STACKED, Adapter, TokenGrid
 from gazetteer.diffusion.denoisers.registry import adapter_of, network
+from gazetteer.diffusion.runtime.compiling import heard_beside
 from gazetteer.diffusion.schedule import Schedule
 
 
@@ -202,7 +204,7 @@ def watched(
             on_call(call, args, kwargs)
 
     with ExitStack() as stack:
-        stack.enter_context(uncompiled())
+        stack.enter_context(heard_whole(pipe))
         stack.callback(network(pipe).register_forward_pre_hook(called, with_kwargs=True).remove)
         if hasattr(network(pipe), "cache_context"):
             stack.enter_context(patched(network(pipe), "cache_context", context))
@@ -246,7 +248,7 @@ def hooked(model: Any, hooks: Mapping[str, Hook], before: bool = False) -> Itera
             )
 
     with ExitStack() as stack:
-        stack.enter_context(uncompiled())
+        stack.enter_context(heard_whole(model, hooks))
         stack.callback(denoiser.register_forward_pre_hook(begin, with_kwargs=True).remove)
         for path, hook in hooks.items():
             module = denoiser.get_submodule(path)
@@ -257,9 +259,17 @@ def hooked(model: Any, hooks: Mapping[str, Hook], before: bool = False) -> Itera
 
 
 @contextmanager
-def uncompiled() -> Iterator[None]:
-    """While open, networks run as written where torch.compile was asked for: compiled code knows no new hooks."""
+def heard_whole(model: Any, paths: Iterable[str] = ()) -> Iterator[None]:
+    """While open, a denoiser runs as written where compiled code would pass by hooks on these of its modules.
+
+    model: a pipeline, its denoiser, or torch.compile's wrapper of one.
+    """
     if "torch._dynamo" not in sys.modules:  # then nothing is compiled, and the import takes a second
+        yield
+        return
+
+    whole = getattr(model, adapter_of(model).part, model)
+    if not hasattr(whole, "_orig_mod") and heard_beside(network(model), paths):
         yield
         return
 

@@ -11,7 +11,15 @@ import pytest
 
 from gazetteer.data.runs.folder import RunFolder
 from gazetteer.data.storage.lock import hold
+from gazetteer.diffusion.runtime.beside import use_helpers
 from tests.support.system.running import label
+
+
+@pytest.fixture(autouse=True)
+def no_helpers() -> Iterator[None]:
+    """Threads that a worker of one test let work beside its models are not those of the next."""
+    yield
+    use_helpers(0)
 
 
 @pytest.fixture(scope="session")

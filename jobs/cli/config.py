@@ -93,7 +93,11 @@ def _plan(arguments: argparse.Namespace) -> int:
             raise InputError(f"--device {arguments.device!r} is not known; accepted: {', '.join(PEAK_TFLOPS)}.")
         if arguments.utilisation is not None and not 0 < arguments.utilisation <= 1:
             raise InputError(f"--utilisation lies in (0, 1], not {arguments.utilisation}.")
-        tflops = tflops or stage_rates(arguments.device, arguments.utilisation)
+        dtypes = {
+            "generate": config.model.dtype, "sample": config.model.dtype, "detect": config.detector.dtype,
+            "segment": config.segmenter.dtype,
+        }  # fmt: skip
+        tflops = tflops or stage_rates(arguments.device, arguments.utilisation, dtypes)
     result = plan(config, Rates(tflops, arguments.like, arguments.devices, arguments.price))
     print_plan(result)
     print_json(arguments, result)

@@ -177,9 +177,16 @@ class RunConfig:
         late=True,
         last_bits=True,
     )
+    helpers: Natural = setting(
+        Effect.NOTHING,
+        "Threads of a worker beside its models, which prepare the next pictures for them and write the last ones as "
+        "PNG and run lengths; no byte depends on them. 0: all in turn.",
+        default=2,
+    )
     batch_size: Count = setting(
         Effect.NOTHING,
-        "Pictures that go through the stages together; while `generation.exact` is true no result depends on it.",
+        "Pictures that go through the stages together; while `generation.exact` is true no result depends on it. Where "
+        "so many do not fit into a device's memory, a worker goes on with half of them and says so.",
         default=8,
     )
     ray_address: str = setting(
@@ -230,6 +237,7 @@ class RunConfig:
             heldout=self.heldout,
             batch_size=self.batch_size,
             threads=self.threads,
+            helpers=self.helpers,
         )
 
 

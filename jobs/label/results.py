@@ -30,7 +30,8 @@ def join_results(parts: Sequence[ShardResult]) -> ShardResult:
     seconds = {k: sum(p.seconds.get(k, 0.0) for p in parts) for k in {k for p in parts for k in p.seconds}}
     counts = {k: sum(p.counts.get(k, 0) for p in parts) for k in {k for p in parts for k in p.counts}}
     explained = next((part.explained for part in parts if part.explained), {})
-    return ShardResult(tables, seconds, counts, explained)
+    notes = tuple(dict.fromkeys(note for part in parts for note in part.notes))
+    return ShardResult(tables, seconds, counts, explained, notes)
 
 
 @dataclass(frozen=True)
@@ -39,6 +40,7 @@ class Finished:
 
     Attributes:
         failures: rows of its `failures`.
+        notes: what its workers warned of.
     """
 
     parts: ShardParts
@@ -46,13 +48,14 @@ class Finished:
     counts: dict[str, int]
     explained: dict[str, float]
     failures: list[dict[str, Any]]
+    notes: tuple[str, ...] = ()
 
 
 def publish_shard(workshop: Workshop, shard: str, result: ShardResult) -> Finished:
     """Publish a shard's tables (`gazetteer.data.runs.parts`); raises GazetteerError when the storage refuses."""
     failures = result.tables["failures"].to_pylist()
     parts = workshop.publish(shard, result.tables)
-    return Finished(parts, result.seconds, result.counts, result.explained, failures)
+    return Finished(parts, result.seconds, result.counts, result.explained, failures, result.notes)
 
 
 def lost_item(item: Item, lost: Lost) -> ShardResult:

@@ -53,6 +53,7 @@ class LabelRun:
             print(f"the SAE of {slug}: {note}", flush=True, file=sys.stderr)
         self.tally = Tally(store, config.images, config.max_failed_fraction)
         self.explained = self.loading_said = False
+        self.noted: set[str] = set()
         self.executor = Executor(config, self._last_words)
         build = partial(Stages, config.stages, reuse=str(reuse or ""))
         checked = checking(build, same_copies(sources(config, fingerprint), store))
@@ -159,6 +160,10 @@ class LabelRun:
         self.state.shard(result.counts["images"], result.counts["failures"])
         self.metrics.shard(result.counts, result.seconds, self.state.seconds_left)
         log.info("shard committed", extra={"shard": job.id, "stage": name, **info})
+        if self.config.executor == "ray":  # what another process warned of; this one's own was said
+            for note in [note for note in result.notes if note not in self.noted]:
+                self.noted.add(note)
+                log.warning("%s", note)
         for failure in result.failures:
             reason = f"{failure['error']}: {failure['message']}"
             extra = {"shard": job.id, "item": failure["item"], "stage": failure["stage"], "error": reason}

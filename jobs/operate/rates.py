@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 
 from gazetteer.data.core.errors import InputError
 
@@ -12,9 +14,11 @@ PEAK_TFLOPS = {
     "h100": 989, "h200": 989, "b200": 2250, "mi300x": 1307,
 }  # fmt: skip
 """Dense float16 or bfloat16 tensor rates of the vendors' data sheets, in 10^12 operations a second."""
-UTILISATION = {"generate": 0.35, "detect": 0.1, "segment": 0.045, "sample": 0.35, "train": 0.2}
-"""Share of that rate which a stage reaches: half-precision sampling in batches; the detector and SAM in float32, one
-picture a call. No accelerator was at hand to measure them: a run by --like says better."""
+UTILISATION = {"generate": 0.35, "detect": 0.2, "segment": 0.09, "sample": 0.35, "train": 0.2}
+"""Share of that rate which a stage reaches in half precision and batches. No accelerator was at hand to measure them:
+a run by --like says better."""
+FLOAT32 = 0.5
+"""What a model in float32 reaches of that: TF32's rate is half of float16's."""
 RANGE = (0.6, 2.0)
 """Hours from stated rates may come out by these factors; of those by --like see `Measured.spread`."""
 
@@ -40,13 +44,28 @@ class Rates:
             raise InputError("--devices is at least 1, and --tflops and --price are not negative.")
 
 
-def stage_rates(device: str, utilisation: float | None = None) -> dict[str, float]:
+def stage_rates(
+    device: str, utilisation: float | None = None, dtypes: Mapping[str, str] = MappingProxyType({})
+) -> dict[str, float]:
     """Sustained operations a second of every stage on a device of `PEAK_TFLOPS`, in 10^12.
 
     Args:
         utilisation: the share of its peak that every stage reaches; None: what `UTILISATION` states.
+        dtypes: of the models, by stage; one that is not named works in half precision.
     """
-    return {stage: PEAK_TFLOPS[device] * (utilisation or fraction) for stage, fraction in UTILISATION.items()}
+    peak = PEAK_TFLOPS[device]
+    if utilisation:
+        return dict.fromkeys(UTILISATION, peak * utilisation)
+    return {
+        stage: peak * fraction * (FLOAT32 if dtypes.get(stage) == "float32" else 1.0)
+        for stage, fraction in UTILISATION.items()
+    }
+
+
+def card_of(name: str) -> str | None:
+    """The device of `PEAK_TFLOPS` that a driver calls by this name, e.g. ``NVIDIA H100 80GB HBM3``; None: unknown."""
+    words = re.findall(r"[a-z0-9]+", name.lower())
+    return next((card for card in sorted(PEAK_TFLOPS, key=len, reverse=True) if card in words), None)
 
 
 def seconds_of(flops: dict[str, int], tflops: float | Mapping[str, float]) -> dict[str, float] | None:

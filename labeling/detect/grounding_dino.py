@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
+from itertools import chain
 from typing import Any
 
 import numpy as np
@@ -11,7 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from gazetteer.data.core.errors import InputError
-from gazetteer.diffusion.memory import enough_memory
+from gazetteer.labeling.detect.batches import check_lists
 from gazetteer.labeling.detect.phrases import (
     Caption,
     ScoredBoxes,
@@ -21,7 +22,7 @@ from gazetteer.labeling.detect.phrases import (
     suppress,
 )
 from gazetteer.labeling.detect.protocol import Detection, DetectorConfig
-from gazetteer.labeling.weights.loading import SMALLER, move, one_by_one, reading
+from gazetteer.labeling.weights.loading import fitting, move, reading
 
 
 def load_grounding_dino(config: DetectorConfig) -> GroundingDinoDetector:
@@ -52,45 +53,48 @@ class GroundingDinoDetector:
         """model: a GroundingDinoForObjectDetection (or its MM variant) on its device."""
         self.model, self.tokenizer, self.images, self.config = model, tokenizer, image_processor, config
         self.device = model.device
+        self.fitting = fitting(config, "detector", "detecting", self.device)
         text = model.config.text_config
         self.limit = min(model.config.max_text_len, text.max_position_embeddings)
 
     def detect(self, images: Sequence[NDArray[np.uint8]], concepts: Sequence[Sequence[str]]) -> list[list[Detection]]:
         """See `Detector.detect`."""
-        if len(images) != len(concepts):
-            raise InputError(f"{len(images)} pictures but {len(concepts)} lists of concepts.")
+        check_lists(images, concepts)
         captions: dict[tuple[str, ...], list[Caption]] = {}
         for asked in map(tuple, concepts):
             if asked not in captions:
                 captions[asked] = build_captions(asked, self.tokenizer, self.limit)
         work = [(row, caption) for row, asked in enumerate(concepts) for caption in captions[tuple(asked)]]
         scored_of: list[list[tuple[Caption, ScoredBoxes]]] = [[] for _ in images]
-        for chunk in self._chunks(work):
-            with enough_memory("detecting", "detector.batch_size", len(chunk), SMALLER.format("detector")):
-                outputs = self._call([images[row] for row, _ in chunk], [caption for _, caption in chunk])
-            for (row, caption), (logits, boxes) in zip(chunk, outputs, strict=True):
-                size = images[row].shape[0], images[row].shape[1]
-                scored = best_phrases(logits, boxes, caption.spans, size, self.config.box_threshold)
-                scored_of[row].append((caption, scored))
+
+        def pixels(part: slice) -> Any:
+            return self._pixels([images[row] for row, _ in work[part]])
+
+        def call(part: slice, given: Any) -> list[tuple[Tensor, Tensor]]:
+            return self._call(given, [caption for _, caption in work[part]])
+
+        outputs = chain.from_iterable(self.fitting.prepared(len(work), pixels, call))
+        for (row, caption), (logits, boxes) in zip(work, outputs, strict=True):
+            size = images[row].shape[0], images[row].shape[1]
+            scored = best_phrases(logits, boxes, caption.spans, size, self.config.box_threshold)
+            scored_of[row].append((caption, scored))
         return [self._merge(parts, list(asked)) for parts, asked in zip(scored_of, concepts, strict=True)]
 
     def tokens(self, concept: str) -> tuple[int, ...]:
         """See `Detector.tokens`."""
         return concept_tokens(concept, self.tokenizer, self.limit)
 
-    def _chunks(self, work: list[tuple[int, Caption]]) -> Iterator[list[tuple[int, Caption]]]:
-        size = 1 if one_by_one(self.config.exact, self.device) else self.config.batch_size
-        for start in range(0, len(work), size):
-            yield work[start : start + size]
+    def _pixels(self, images: Sequence[NDArray[np.uint8]]) -> Any:
+        """What `_call` reads of pictures, on the CPU."""
+        return self.images(images=list(images), return_tensors="pt", input_data_format="channels_last")
 
     @torch.inference_mode()
-    def _call(self, images: Sequence[NDArray[np.uint8]], captions: Sequence[Caption]) -> list[tuple[Tensor, Tensor]]:
+    def _call(self, pixels: Any, captions: Sequence[Caption]) -> list[tuple[Tensor, Tensor]]:
         """Logits [queries, tokens] and boxes [queries, 4] of every picture with its own caption."""
         length = max(len(caption.ids) for caption in captions)
         padding = self.tokenizer.pad_token_id
         ids = torch.tensor([[*caption.ids, *[padding] * (length - len(caption.ids))] for caption in captions])
         mask = torch.tensor([[1] * len(c.ids) + [0] * (length - len(c.ids)) for c in captions])
-        pixels = self.images(images=list(images), return_tensors="pt", input_data_format="channels_last")
         given = {"pixel_mask": pixels["pixel_mask"].to(self.device)} if "pixel_mask" in pixels else {}
         out = self.model(
             pixel_values=pixels["pixel_values"].to(self.device, self.model.dtype),

@@ -29,7 +29,7 @@ from gazetteer.labeling.detect.groundingdino_settings import GroundingDinoSettin
 from gazetteer.labeling.detect.phrases import Caption
 from gazetteer.labeling.detect.protocol import DetectorConfig
 from gazetteer.labeling.weights.checkpoints import fill, read_checkpoint
-from gazetteer.labeling.weights.loading import check_choice, move
+from gazetteer.labeling.weights.loading import check_choice, fitting, move
 
 PACKAGE = "groundingdino.models.GroundingDINO"
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
@@ -160,23 +160,26 @@ class OriginalGroundingDinoDetector(GroundingDinoDetector):
         """model: what `build_grounding_dino` gives, filled, on its device."""
         self.model, self.tokenizer, self.settings, self.config = model, tokenizer, settings, config
         self.device = next(model.parameters()).device
+        self.fitting = fitting(config, "detector", "detecting", self.device)
         self.limit = min(settings.max_text_len, model.bert.config.max_position_embeddings)
 
     @torch.inference_mode()
-    def _call(self, images: Sequence[NDArray[np.uint8]], captions: Sequence[Caption]) -> list[tuple[Tensor, Tensor]]:
+    def _call(self, pixels: Any, captions: Sequence[Caption]) -> list[tuple[Tensor, Tensor]]:
         """Logits [queries, tokens] and boxes [queries, 4] of every picture with its own caption."""
-        pixels = [self._pixels(image).to(self.device) for image in images]
         # pads pictures of unequal size and remembers where
-        samples = _part("groundingdino.util.misc").nested_tensor_from_tensor_list(pixels)
+        samples = _part("groundingdino.util.misc").nested_tensor_from_tensor_list(
+            [one.to(self.device) for one in pixels]
+        )
         out = self.model(samples, captions=[caption.text for caption in captions])
         logits, boxes = out["pred_logits"].float().cpu(), out["pred_boxes"].float().cpu()
         return [(logits[i, :, : len(c.ids)], boxes[i]) for i, c in enumerate(captions)]
 
-    def _pixels(self, image: NDArray[np.uint8]) -> Tensor:
-        """Picture [H, W, 3] to the network's input [3, h, w], scaled and normalised as the authors do."""
+    def _pixels(self, images: Sequence[NDArray[np.uint8]]) -> list[Tensor]:
+        """The network's inputs [3, h, w] of pictures [H, W, 3], scaled and normalised as the authors do."""
         from PIL import Image
         from torchvision.transforms import functional
 
         resize = _part("groundingdino.datasets.transforms").resize
-        scaled, _ = resize(Image.fromarray(image), None, self.settings.image_size, self.settings.max_image_size)
-        return functional.normalize(functional.to_tensor(scaled), list(MEAN), list(STD))
+        size = self.settings.image_size, self.settings.max_image_size
+        scaled = [resize(Image.fromarray(image), None, *size)[0] for image in images]
+        return [functional.normalize(functional.to_tensor(one), list(MEAN), list(STD)) for one in scaled]

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
-from gazetteer.diffusion.memory import enough_memory
+from gazetteer.labeling.detect.batches import in_batches, pixel_values
 from gazetteer.labeling.detect.phrases import best_phrases, clean, concept_tokens, require_unlike, suppress
-from gazetteer.labeling.detect.protocol import Detection, DetectorConfig, batches
+from gazetteer.labeling.detect.protocol import Detection, DetectorConfig
 from gazetteer.labeling.detect.vocabulary_check import PHRASE
-from gazetteer.labeling.weights.loading import SMALLER, move, one_by_one, reading
+from gazetteer.labeling.weights.loading import fitting, move, reading
 
 TASK = "Detect {}."
 """The sentence that the model's own processor puts before the classes."""
@@ -41,44 +43,43 @@ class OmDetDetector:
     def __init__(self, model: Any, tokenizer: Any, image_processor: Any, config: DetectorConfig) -> None:
         """model: an OmDetTurboForObjectDetection on its device."""
         self.model, self.tokenizer, self.images, self.config = model, tokenizer, image_processor, config
+        self.fitting = fitting(config, "detector", "detecting", model.device)
         self.limit: int = model.config.text_config.max_position_embeddings
 
     def detect(self, images: Sequence[NDArray[np.uint8]], concepts: Sequence[Sequence[str]]) -> list[list[Detection]]:
         """See `Detector.detect`."""
-        results: list[list[Detection]] = [[] for _ in images]
-        size = 1 if one_by_one(self.config.exact, self.model.device) else self.config.batch_size
-        for rows in batches(images, concepts, size):
-            with enough_memory("detecting", "detector.batch_size", len(rows), SMALLER.format("detector")):
-                asked = [list(dict.fromkeys(concepts[row])) for row in rows]
-                detections = self._call([images[row] for row in rows], asked)
-            for row, own in zip(rows, detections, strict=True):
-                results[row] = own
-        return results
+
+        def find(pixels: Tensor, rows: list[int]) -> list[list[Detection]]:
+            asked = [list(dict.fromkeys(concepts[row])) for row in rows]
+            return self._call(pixels, [images[row].shape[:2] for row in rows], asked)
+
+        return in_batches(self.fitting, images, concepts, partial(pixel_values, self.images), find)
 
     def tokens(self, concept: str) -> tuple[int, ...]:
         """See `Detector.tokens`."""
         return concept_tokens(concept, self.tokenizer, self.limit, PHRASE)
 
     @torch.inference_mode()
-    def _call(self, images: Sequence[NDArray[np.uint8]], asked: Sequence[list[str]]) -> list[list[Detection]]:
+    def _call(
+        self, pixels: Tensor, sizes: Sequence[tuple[int, ...]], asked: Sequence[list[str]]
+    ) -> list[list[Detection]]:
         for own in asked:
             require_unlike(own, [self.tokens(concept) for concept in own])
         device = self.model.device
-        inputs = self.images(images=list(images), return_tensors="pt", input_data_format="channels_last")
         classes = self._texts([clean(concept) for own in asked for concept in own])
         tasks = self._texts([self._task(own) for own in asked])
         out = self.model(
-            pixel_values=inputs["pixel_values"].to(device, self.model.dtype),
+            pixel_values=pixels.to(device, self.model.dtype),
             classes_input_ids=classes["input_ids"], classes_attention_mask=classes["attention_mask"],
             tasks_input_ids=tasks["input_ids"], tasks_attention_mask=tasks["attention_mask"],
             classes_structure=torch.tensor([len(own) for own in asked], dtype=torch.long, device=device),
         )  # fmt: skip
         results = []
-        for row, (image, own) in enumerate(zip(images, asked, strict=True)):
-            logits, boxes = out.decoder_class_logits[row].float().cpu(), out.decoder_coord_logits[row].float().cpu()
+        answers = out.decoder_class_logits.float().cpu(), out.decoder_coord_logits.float().cpu()
+        for logits, boxes, size, own in zip(*answers, sizes, asked, strict=True):
             spans = [(place,) for place in range(len(own))]
             surviving = suppress(
-                best_phrases(logits, boxes, spans, (image.shape[0], image.shape[1]), self.config.box_threshold),
+                best_phrases(logits, boxes, spans, (size[0], size[1]), self.config.box_threshold),
                 self.config.nms_iou,
             )
             rows = zip(surviving.scores.tolist(), surviving.boxes.tolist(), surviving.concepts.tolist(), strict=True)

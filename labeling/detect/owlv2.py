@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -10,11 +11,11 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from gazetteer.diffusion.memory import enough_memory
+from gazetteer.labeling.detect.batches import in_batches, pixel_values
 from gazetteer.labeling.detect.phrases import best_phrases, clean, concept_tokens, require_unlike, suppress
-from gazetteer.labeling.detect.protocol import Detection, DetectorConfig, batches
+from gazetteer.labeling.detect.protocol import Detection, DetectorConfig
 from gazetteer.labeling.detect.vocabulary_check import OWLV2_QUERY
-from gazetteer.labeling.weights.loading import SMALLER, move, one_by_one, reading
+from gazetteer.labeling.weights.loading import fitting, move, reading
 
 _KEPT = 20_000
 """Query embeddings kept; beyond that they are forgotten and made again."""
@@ -43,25 +44,22 @@ class Owlv2Detector:
         """model: an Owlv2ForObjectDetection on its device."""
         self.model, self.tokenizer, self.images, self.config = model, tokenizer, image_processor, config
         self.limit: int = model.config.text_config.max_position_embeddings
+        self.fitting = fitting(config, "detector", "detecting", model.device)
         self._queries: dict[str, Tensor] = {}
 
     def detect(self, images: Sequence[NDArray[np.uint8]], concepts: Sequence[Sequence[str]]) -> list[list[Detection]]:
         """See `Detector.detect`."""
-        results: list[list[Detection]] = [[] for _ in images]
-        size = 1 if one_by_one(self.config.exact, self.model.device) else self.config.batch_size
-        for rows in batches(images, concepts, size):
-            with enough_memory("detecting", "detector.batch_size", len(rows), SMALLER.format("detector")):
-                features, boxes = self._look([images[row] for row in rows])
-                for i, row in enumerate(rows):
-                    results[row] = self._best(features[i], boxes[i], images[row].shape, list(concepts[row]))
-        return results
+
+        def find(pixels: Tensor, rows: list[int]) -> list[list[Detection]]:
+            seen = zip(*self._look(pixels), rows, strict=True)
+            return [self._best(one, own, images[row].shape, list(concepts[row])) for one, own, row in seen]
+
+        return in_batches(self.fitting, images, concepts, partial(pixel_values, self.images), find)
 
     @torch.inference_mode()
-    def _look(self, images: Sequence[NDArray[np.uint8]]) -> tuple[Tensor, Tensor]:
+    def _look(self, pixels: Tensor) -> tuple[Tensor, Tensor]:
         """Features [n, patches, width] and boxes [n, patches, 4], cxcywh as shares of the padded square."""
-        inputs = self.images(images=list(images), return_tensors="pt", input_data_format="channels_last")
-        pixels = inputs["pixel_values"].to(self.model.device, self.model.dtype)
-        grid = self.model.image_embedder(pixel_values=pixels)[0]
+        grid = self.model.image_embedder(pixel_values=pixels.to(self.model.device, self.model.dtype))[0]
         features = grid.flatten(1, 2)
         return features, self.model.box_predictor(features, grid).float().cpu()
 

@@ -8,12 +8,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Annotated, Any, Protocol
+from typing import Annotated, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-from gazetteer.data.core.errors import InputError
 from gazetteer.data.core.precision import DTYPES, dtype_on
 from gazetteer.data.core.settings import Count, Effect, Fraction, OneOf, device_kind, setting, settings
 
@@ -106,7 +105,9 @@ class DetectorConfig:
         "Number type of its weights; empty: float16 on ``cuda``, elsewhere and with `groundingdino` float32.",
         default="",
     )
-    batch_size: Count = setting(Effect.NOTHING, "Pictures per model call.", default=8)
+    batch_size: Count = setting(
+        Effect.NOTHING, "Pictures per model call; half as many from where they do not fit into memory.", default=8
+    )
     phrases_per_call: Count = setting(
         Effect.SEGMENTS,
         "With SAM 3, phrases that a picture is asked in one call: one by one, or many where there is memory for it.",
@@ -126,15 +127,3 @@ class DetectorConfig:
     def __post_init__(self) -> None:
         device = "cpu" if self.library == "groundingdino" else self.device
         object.__setattr__(self, "dtype", dtype_on(device, self.dtype))
-
-
-def batches(images: Sequence[Any], concepts: Sequence[Sequence[str]], size: int) -> list[list[int]]:
-    """The pictures that are asked for something, by their place, at most `size` together.
-
-    Raises:
-        InputError: not one list of concepts a picture.
-    """
-    if len(images) != len(concepts):
-        raise InputError(f"{len(images)} pictures but {len(concepts)} lists of concepts.")
-    busy = [row for row, asked in enumerate(concepts) if asked]
-    return [busy[start : start + size] for start in range(0, len(busy), size)]

@@ -6,6 +6,7 @@ Every phrase is a question of its own: what else is asked changes nothing, and a
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -14,11 +15,11 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
-from gazetteer.diffusion.memory import enough_memory
+from gazetteer.labeling.detect.batches import in_batches, pixel_values
 from gazetteer.labeling.detect.phrases import ScoredBoxes, above, clean, concept_tokens, require_unlike, survivors
-from gazetteer.labeling.detect.protocol import Detection, DetectorConfig, batches
+from gazetteer.labeling.detect.protocol import Detection, DetectorConfig
 from gazetteer.labeling.detect.vocabulary_check import PHRASE
-from gazetteer.labeling.weights.loading import SMALLER, model_type, move, one_by_one, reading
+from gazetteer.labeling.weights.loading import fitting, model_type, move, one_by_one, reading
 
 _KEPT = 5_000
 """Embeddings of phrases kept; beyond that they are forgotten and made again."""
@@ -56,29 +57,30 @@ class Sam3Detector:
     def __init__(self, model: Any, tokenizer: Any, image_processor: Any, config: DetectorConfig) -> None:
         """model: a Sam3Model on its device."""
         self.model, self.tokenizer, self.images, self.config = model, tokenizer, image_processor, config
+        self.fitting = fitting(config, "detector", "detecting", model.device)
         self.limit: int = model.config.text_config.max_position_embeddings
         self._texts: dict[str, tuple[Tensor, Tensor]] = {}
 
     def detect(self, images: Sequence[NDArray[np.uint8]], concepts: Sequence[Sequence[str]]) -> list[list[Detection]]:
         """See `Detector.detect`."""
-        results: list[list[Detection]] = [[] for _ in images]
-        size = 1 if one_by_one(self.config.exact, self.model.device) else self.config.batch_size
-        for rows in batches(images, concepts, size):
-            with enough_memory("detecting", "detector.batch_size", len(rows), SMALLER.format("detector")):
-                seen = self._look([images[row] for row in rows])
-                for place, row in enumerate(rows):
-                    results[row] = self._find(seen, place, images[row].shape[:2], list(dict.fromkeys(concepts[row])))
-        return results
+
+        def find(pixels: Tensor, rows: list[int]) -> list[list[Detection]]:
+            seen = self._look(pixels)
+            return [
+                self._find(seen, place, images[row].shape[:2], list(dict.fromkeys(concepts[row])))
+                for place, row in enumerate(rows)
+            ]
+
+        return in_batches(self.fitting, images, concepts, partial(pixel_values, self.images), find)
 
     def tokens(self, concept: str) -> tuple[int, ...]:
         """See `Detector.tokens`."""
         return concept_tokens(concept, self.tokenizer, self.limit, PHRASE)
 
     @torch.inference_mode()
-    def _look(self, images: Sequence[NDArray[np.uint8]]) -> Any:
+    def _look(self, pixels: Tensor) -> Any:
         """The vision encoder's output of some pictures."""
-        inputs = self.images(images=list(images), return_tensors="pt", input_data_format="channels_last")
-        return self.model.get_vision_features(inputs["pixel_values"].to(self.model.device, self.model.dtype))
+        return self.model.get_vision_features(pixels.to(self.model.device, self.model.dtype))
 
     @torch.inference_mode()
     def _find(self, seen: Any, place: int, size: tuple[int, ...], asked: list[str]) -> list[Detection]:
@@ -92,11 +94,11 @@ class Sam3Detector:
             surviving, where = above(
                 logits.flatten(), corners.flatten(0, 1), asking, (size[0], size[1]), self.config.box_threshold
             )
-            scored.append(ScoredBoxes(surviving.scores.cpu(), surviving.boxes.cpu(), surviving.concepts.cpu()))
-            masks.append(shapes.flatten(0, 1)[where].float().cpu())
-        joined = ScoredBoxes(*(torch.cat(parts) for parts in zip(*map(_fields, scored), strict=True)))
+            scored.append(surviving)
+            masks.append(shapes.flatten(0, 1)[where].float())
+        joined = ScoredBoxes(*(torch.cat(parts).cpu() for parts in zip(*map(_fields, scored), strict=True)))
         best = survivors(joined, self.config.nms_iou)
-        cut = _scaled(torch.cat(masks)[best], (size[0], size[1]))
+        cut = _scaled(torch.cat(masks).cpu()[best], (size[0], size[1]))
         scores, boxes, which = (field[best].tolist() for field in _fields(joined))
         rows = zip(scores, boxes, which, cut, strict=True)
         return [Detection(asked[number], score, (b[0], b[1], b[2], b[3]), mask) for score, b, number, mask in rows]

@@ -14,10 +14,10 @@ from gazetteer.data.core.errors import InputError
 from gazetteer.data.core.sites import Port, Site
 from gazetteer.diffusion.capture import capture, cells, split_branches
 from gazetteer.diffusion.denoisers.registry import adapter_of
-from gazetteer.diffusion.generate import encode_map
 from gazetteer.diffusion.watch import Call
 from gazetteer.labeling.evidence.site_codes import SiteCodes, flat_codes
 from gazetteer.labeling.layout.model import LayoutPrediction, LayoutPredictor
+from gazetteer.sae.model.maps import encode_maps
 
 OnLayout = Callable[[LayoutPrediction], None]
 
@@ -108,7 +108,8 @@ def _codes(labels: LayoutPredictor, site: Site, update: Tensor) -> SiteCodes:
             f"{site.block} works on {height} x {width} cells here, but the run's on {grid[0]} x {grid[1]}; "
             "ask for pictures of the run's size."
         )
-    maps = [encode_map(labels.saes[site], cell_values, height, width) for cell_values in cells(update)]
+    encoded = [encode_maps(labels.saes[site], cell_values[None], height, width) for cell_values in cells(update)]
+    maps = [maps.fetched()[0] for maps in encoded]
     return stack_codes(site, [f"{number:08d}" for number in range(len(maps))], maps)
 
 

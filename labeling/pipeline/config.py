@@ -52,12 +52,12 @@ class StageConfig:
     Attributes:
         saes: a folder of sparse autoencoders, one sub-folder a site (`Site.slug`), or patterns of sites with what
             serves them (`gazetteer.sae.model.sources`).
-        saes: a folder of sparse autoencoders, one sub-folder a site (`Site.slug`).
         pictures: where pictures are given instead of generated; no detector or segmenter is then needed.
         seed: of the run, from which the noise of given pictures follows.
         heldout: share of prompts, by hash, whose pictures take no part in choosing labels.
         batch_size: pictures generated, detected and segmented together.
         threads: CPU threads per worker, 0 leaves torch's default.
+        helpers: threads that work beside the models (`gazetteer.diffusion.runtime.beside`).
     """
 
     model: ModelConfig
@@ -73,3 +73,4 @@ class StageConfig:
     heldout: float = 0.3
     batch_size: int = 8
     threads: int = 1
+    helpers: int = 2

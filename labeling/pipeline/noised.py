@@ -19,12 +19,12 @@ from torch import Tensor
 
 from gazetteer.data.core.errors import InputError
 from gazetteer.data.core.sites import Port, Site
-from gazetteer.data.tables.codes import SparseMap
 from gazetteer.diffusion.capture import capture, cells, split_branches
 from gazetteer.diffusion.draw import tokens_cut
-from gazetteer.diffusion.generate import Generator, OnSite, Picture, encode_map
+from gazetteer.diffusion.generate import Generator, OnSite, Picture
 from gazetteer.diffusion.watch import Call, patched
 from gazetteer.sae.model.autoencoder import SparseAutoencoder
+from gazetteer.sae.model.maps import EncodedMaps, encode_maps
 
 
 @torch.inference_mode()
@@ -43,14 +43,15 @@ def noised_picture(
         InputError: the model's latents are not of the kind its denoiser reads, or a site was not heard.
         ValueError: an activation is not finite.
     """
-    codes: dict[Site, SparseMap] = {}
+    encoded_maps: dict[Site, EncodedMaps] = {}
 
     def on_site(site: Site, x: Tensor, height: int, width: int) -> None:
-        codes[site] = encode_map(saes[site], x[0], height, width)
+        encoded_maps[site] = encode_maps(saes[site], x, height, width)
         if watch is not None:
             watch(site, x, height, width)
 
     noised_updates(generator, image, prompt, seed, on_site)
+    codes = {site: maps.fetched()[0] for site, maps in encoded_maps.items()}
     return Picture(image, codes, tokens_cut(generator.pipe, [prompt])[0])
 
 

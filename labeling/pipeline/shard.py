@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -16,6 +16,7 @@ from gazetteer.data.tables.codes import Moment
 from gazetteer.data.tables.images import encode_image
 from gazetteer.data.tables.masks import mask_to_struct
 from gazetteer.diffusion.generate import Picture
+from gazetteer.diffusion.runtime.beside import begin
 from gazetteer.labeling.detect.protocol import Detection
 from gazetteer.labeling.evidence.counts import ImageEvidenceInput
 from gazetteer.labeling.segment.protocol import Mask
@@ -26,12 +27,14 @@ class ShardResult:
     """The tables of one shard (schemas.PART_TABLES), seconds spent per stage, and plain counts.
 
     explained: the variance that the autoencoders explain, per site, with the first shard of a worker; else empty.
+    notes: what its workers warned of.
     """
 
     tables: dict[str, pa.Table]
     seconds: dict[str, float]
     counts: dict[str, int]
     explained: dict[str, float] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
 
 
 @dataclass
@@ -65,7 +68,7 @@ class Unfinished:
         failures: rows of those that did not.
         seconds: per stage so far.
         moments: when each site is captured, for the codes table.
-        explained: as in `ShardResult`.
+        explained, notes: as in `ShardResult`.
     """
 
     pictures: list[LabelledPicture]
@@ -73,6 +76,16 @@ class Unfinished:
     seconds: dict[str, float]
     moments: dict[Site, Moment]
     explained: dict[str, float]
+    notes: tuple[str, ...] = ()
+
+
+Rows = tuple[Callable[[], dict[str, Any]], Callable[[], list[dict[str, Any]]]]
+"""What waits for a picture's row of `images`, and for those of `segments`."""
+
+
+def begin_rows(one: LabelledPicture, heldout: float) -> Rows:
+    """Write a picture as PNG and its masks as run lengths, beside what goes on."""
+    return begin(image_row, one, heldout), begin(segment_rows, one)
 
 
 def image_row(labelled: LabelledPicture, heldout: float) -> dict[str, Any]:

@@ -20,6 +20,7 @@ from gazetteer.data.tables.codes import Moment, codes_table
 from gazetteer.data.tables.schemas import FAILURES, IMAGES, SEGMENTS
 from gazetteer.diffusion.generate import Generator
 from gazetteer.diffusion.load import load_pipeline
+from gazetteer.diffusion.runtime.beside import use_helpers
 from gazetteer.labeling.detect.askable import Askable
 from gazetteer.labeling.detect.captions import detect_in_captions
 from gazetteer.labeling.detect.load import load_detector
@@ -27,18 +28,19 @@ from gazetteer.labeling.detect.protocol import Detector
 from gazetteer.labeling.evidence.counts import build_evidence
 from gazetteer.labeling.pipeline.config import STAGES, StageConfig
 from gazetteer.labeling.pipeline.given import given_pictures
+from gazetteer.labeling.pipeline.notes import overheard
 from gazetteer.labeling.pipeline.reuse import BasePictures
 from gazetteer.labeling.pipeline.sae_check import SaeCheck
 from gazetteer.labeling.pipeline.shard import (
     LabelledPicture,
+    Rows,
     ShardResult,
     Unfinished,
+    begin_rows,
     drawn,
     evidence_input,
     failure_row,
     id_of,
-    image_row,
-    segment_rows,
 )
 from gazetteer.labeling.segment.finder import cut_out
 from gazetteer.labeling.segment.load import load_segmenter
@@ -67,6 +69,7 @@ class Stages:
         self.segmenter: Segmenter | None = None
         self.vocabulary = Vocabulary(config.vocabulary)
         self.given = open_given(config.pictures, config.seed) if config.pictures.kind else None
+        use_helpers(config.helpers)
         if self.stages == ("evidence",):
             return
 
@@ -114,12 +117,19 @@ class Stages:
             given: the shard's items, or what the worker of the stages before made of them.
 
         Returns:
-            the shard's tables when "evidence" is among the stages, else what the next worker needs.
+            the shard's tables when "evidence" is among the stages, else what the next worker needs; what was warned of
+            meanwhile is among its notes.
 
         Raises:
             GazetteerError: what no retry of an item can mend, such as a device without memory.
             InputError: an autoencoder does not fit its block (`gazetteer.labeling.pipeline.sae_check`).
         """
+        with overheard() as notes:
+            result = self._carried(given)
+        before = given.notes if isinstance(given, Unfinished) else ()
+        return replace(result, notes=(*before, *notes))
+
+    def _carried(self, given: Sequence[Item] | Unfinished) -> ShardResult | Unfinished:
         if isinstance(given, Unfinished):
             todo: Sequence[Any] = given.pictures
             # Copies: what a worker is given may be given to another one too.
@@ -128,6 +138,7 @@ class Stages:
         else:
             todo, failures, clock, moments, explained = given, [], _Clock({}), self.generator.moments, {}
         done: list[LabelledPicture] = []
+        rows: list[Rows] = []
         for start in range(0, len(todo), self.config.batch_size):
             batch: Sequence[Any] = todo[start : start + self.config.batch_size]
             for stage in self.stages:
@@ -140,10 +151,12 @@ class Stages:
                     if self._check.open and batch:
                         explained = self._check.close()
             done += batch
+            if "evidence" in self.stages:  # while the models go on with the next ones
+                rows += [begin_rows(one, self.config.heldout) for one in batch]
         if "evidence" not in self.stages:
             return Unfinished(done, failures, clock.seconds, moments, explained)
         with clock.stage("evidence"):
-            tables = self._tables(done, failures, moments)
+            tables = self._tables(done, rows, failures, moments)
         counts = {"images": len(done), "segments": tables["segments"].num_rows, "failures": len(failures)}
         counts["features_cut"] = sum(code.cut for labelled in done for code in labelled.picture.codes.values())
         if self.reuse:
@@ -151,25 +164,26 @@ class Stages:
         return ShardResult(tables, clock.seconds, counts, explained)
 
     def _tables(
-        self, done: list[LabelledPicture], failures: list[dict[str, Any]], moments: dict[Site, Moment]
+        self,
+        done: list[LabelledPicture],
+        rows: Sequence[Rows],
+        failures: list[dict[str, Any]],
+        moments: dict[Site, Moment],
     ) -> dict[str, pa.Table]:
         inputs = [evidence_input(labelled, self.config.heldout) for labelled in done]
         # Stages done apart find failures in another order than stages done together.
-        rows = sorted(failures, key=lambda row: row["item"])
+        failed = sorted(failures, key=lambda row: row["item"])
         base = self.vocabulary.base if self.given is None else self.given.base
         codes = codes_table(
             [labelled.item.image_id for labelled in done], [labelled.picture.codes for labelled in done], moments
         )
+        evidence = build_evidence(inputs, base, self.config.evidence)
         return {
-            "images": pa.Table.from_pylist(
-                [image_row(labelled, self.config.heldout) for labelled in done], schema=IMAGES
-            ),
+            "images": pa.Table.from_pylist([image() for image, _ in rows], schema=IMAGES),
             "codes": codes,
-            "segments": pa.Table.from_pylist(
-                [row for labelled in done for row in segment_rows(labelled)], schema=SEGMENTS
-            ),
-            "evidence": build_evidence(inputs, base, self.config.evidence),
-            "failures": pa.Table.from_pylist(rows, schema=FAILURES),
+            "segments": pa.Table.from_pylist([row for _, segments in rows for row in segments()], schema=SEGMENTS),
+            "evidence": evidence,
+            "failures": pa.Table.from_pylist(failed, schema=FAILURES),
         }
 
     def _generate(self, batch: Sequence[Item]) -> list[LabelledPicture]:

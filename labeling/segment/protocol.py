@@ -72,7 +72,9 @@ class SegmenterConfig:
         "drawn in float32 always: half precision would round a box's corners to pixels.",
         default="",
     )
-    batch_size: Count = setting(Effect.NOTHING, "Pictures per encoder call.", default=8)
+    batch_size: Count = setting(
+        Effect.NOTHING, "Pictures per encoder call; half as many from where they do not fit into memory.", default=8
+    )
     boxes_per_call: Count = setting(
         Effect.SEGMENTS,
         "Boxes per decoder call, so that hundreds of boxes fit into memory.",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import chain
 from typing import Any
 
 import numpy as np
@@ -11,10 +12,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from gazetteer.data.core.errors import InputError
-from gazetteer.diffusion.memory import enough_memory
 from gazetteer.labeling.segment.precision import placed
 from gazetteer.labeling.segment.protocol import Box, Mask, SegmenterConfig
-from gazetteer.labeling.weights.loading import SMALLER, expect_numbers, one_by_one, reading
+from gazetteer.labeling.weights.loading import expect_numbers, fitting, reading
 
 
 def load_sam(config: SegmenterConfig) -> SamSegmenter:
@@ -33,12 +33,17 @@ def load_sam(config: SegmenterConfig) -> SamSegmenter:
     return SamSegmenter(placed(model, model.vision_encoder, config), images, config)
 
 
+Pixels = tuple[Any, list[list[int]], list[list[int]]]
+"""Of some pictures: what the encoder reads, and their (height, width) as given and as scaled."""
+
+
 class SamSegmenter:
     """A `Segmenter`: one encoder pass per picture, all its boxes through the mask decoder together."""
 
     def __init__(self, model: Any, image_processor: Any, config: SegmenterConfig) -> None:
         """model: a SamModel on its device; image_processor: its SamImageProcessor."""
         self.model, self.images, self.config = model, image_processor, config
+        self.fitting = fitting(config, "segmenter", "segmenting", model.device)
 
     def segment(self, images: Sequence[NDArray[np.uint8]], boxes: Sequence[Sequence[Box]]) -> list[list[Mask]]:
         """See `Segmenter.segment`."""
@@ -46,18 +51,19 @@ class SamSegmenter:
             raise InputError(f"{len(images)} pictures but {len(boxes)} lists of boxes.")
         results: list[list[Mask]] = [[] for _ in images]
         busy = [row for row, own in enumerate(boxes) if len(own)]
-        size = 1 if one_by_one(self.config.exact, self.model.device) else self.config.batch_size
-        for start in range(0, len(busy), size):
-            rows = busy[start : start + size]
-            with enough_memory("segmenting", "segmenter.batch_size", len(rows), SMALLER.format("segmenter")):
-                masks_of = self._call([images[r] for r in rows], [boxes[r] for r in rows])
-            for row, masks in zip(rows, masks_of, strict=True):
-                results[row] = masks
+        made = self.fitting.prepared(
+            len(busy),
+            lambda part: self._pixels([images[row] for row in busy[part]]),
+            lambda part, given: self._call(given, [boxes[row] for row in busy[part]]),
+        )
+        for row, masks in zip(busy, chain.from_iterable(made), strict=True):
+            results[row] = masks
         return results
 
     @torch.inference_mode()
-    def _call(self, images: Sequence[NDArray[np.uint8]], boxes: Sequence[Sequence[Box]]) -> list[list[Mask]]:
-        embeddings, originals, resized = self._embed(images)
+    def _call(self, given: Pixels, boxes: Sequence[Sequence[Box]]) -> list[list[Mask]]:
+        pixels, originals, resized = given
+        embeddings = self._embed(pixels)
         results = []
         for row, own in enumerate(boxes):
             scaled = scale_boxes(own, originals[row], resized[row]).to(self.model.device)
@@ -67,12 +73,14 @@ class SamSegmenter:
             results.append(masks)
         return results
 
-    def _embed(self, images: Sequence[NDArray[np.uint8]]) -> tuple[Any, list[list[int]], list[list[int]]]:
-        """Embeddings [n, C, h, w], and (height, width) of every picture as given and as scaled."""
+    def _pixels(self, images: Sequence[NDArray[np.uint8]]) -> Pixels:
+        """What the encoder reads of pictures, on the CPU."""
         inputs = self.images(images=list(images), return_tensors="pt", input_data_format="channels_last")
-        pixels = inputs["pixel_values"].to(self.model.device)
-        sizes = inputs["original_sizes"].tolist(), inputs["reshaped_input_sizes"].tolist()
-        return self.model.get_image_embeddings(pixels), *sizes
+        return inputs["pixel_values"], inputs["original_sizes"].tolist(), inputs["reshaped_input_sizes"].tolist()
+
+    def _embed(self, pixels: Any) -> Any:
+        """Embeddings [n, C, h, w]."""
+        return self.model.get_image_embeddings(pixels.to(self.model.device))
 
     def _one(self, embeddings: Any, row: int) -> Any:
         """What `_decode` reads of one picture."""
@@ -85,11 +93,11 @@ class SamSegmenter:
 
     def _found(self, out: Any, original: list[int], resized: list[int]) -> list[Mask]:
         """The masks in the model's output for one picture."""
-        logits = out.pred_masks.float().cpu()[0]  # [n, 1, low, low]
+        logits = out.pred_masks.float()[0]  # [n, 1, low, low]; scaled up where it is, then fetched
         expect_numbers(logits, "segmenter")
         masks = self._masks(logits, original, resized)
         # double before rounding: a float32 of four decimals would print with eight
-        scores = [round(float(score), 4) for score in out.iou_scores.float().cpu()[0, :, 0]]
+        scores = [round(score, 4) for score in out.iou_scores.double()[0, :, 0].tolist()]
         return [Mask(np.ascontiguousarray(mask), score) for mask, score in zip(masks, scores, strict=True)]
 
     def _masks(self, logits: Tensor, original: list[int], resized: list[int]) -> NDArray[np.bool_]:
@@ -97,7 +105,7 @@ class SamSegmenter:
         full_size = self.images.post_process_masks(
             [logits], [original], [resized], mask_threshold=self.config.mask_threshold
         )
-        masks: NDArray[np.bool_] = full_size[0][:, 0].numpy()
+        masks: NDArray[np.bool_] = full_size[0][:, 0].cpu().numpy()
         return masks
 
 

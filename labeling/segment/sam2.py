@@ -11,7 +11,7 @@ from torch import Tensor
 
 from gazetteer.labeling.segment.precision import placed
 from gazetteer.labeling.segment.protocol import SegmenterConfig
-from gazetteer.labeling.segment.sam import SamSegmenter
+from gazetteer.labeling.segment.sam import Pixels, SamSegmenter
 from gazetteer.labeling.weights.loading import reading
 
 
@@ -42,19 +42,18 @@ def load_edgetam(config: SegmenterConfig) -> Sam2Segmenter:
 
 
 class Sam2Segmenter(SamSegmenter):
-    """A `Segmenter`: as SAM, but the decoder reads features of several resolutions."""
+    """A `Segmenter`: as SAM, but embeddings are of several resolutions, finest first, and the decoder reads all."""
 
-    def _embed(self, images: Sequence[NDArray[np.uint8]]) -> tuple[list[Tensor], list[list[int]], list[list[int]]]:
-        """Embeddings [n, C, h, w] of every resolution, finest first, and (height, width) as given and as scaled."""
+    def _pixels(self, images: Sequence[NDArray[np.uint8]]) -> Pixels:
         inputs = self.images(images=list(images), return_tensors="pt", input_data_format="channels_last")
-        pixels = inputs["pixel_values"].to(self.model.device)
+        pixels: Tensor = inputs["pixel_values"]
         originals = [[int(side) for side in size] for size in inputs["original_sizes"]]
-        return self.model.get_image_embeddings(pixels), originals, [list(pixels.shape[-2:])] * len(originals)
+        return pixels, originals, [list(pixels.shape[-2:])] * len(originals)
 
     def _one(self, embeddings: Any, row: int) -> list[Tensor]:
         return [level[row : row + 1] for level in embeddings]
 
     def _masks(self, logits: Tensor, original: list[int], resized: list[int]) -> NDArray[np.bool_]:
         full_size = self.images.post_process_masks([logits], [original], mask_threshold=self.config.mask_threshold)
-        masks: NDArray[np.bool_] = full_size[0][:, 0].numpy()
+        masks: NDArray[np.bool_] = full_size[0][:, 0].cpu().numpy()
         return masks

@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
 from torch import Tensor
 
 from gazetteer.labeling.segment.precision import placed
@@ -32,12 +29,6 @@ def load_sam_hq(config: SegmenterConfig) -> SamHqSegmenter:
 
 class SamHqSegmenter(SamSegmenter):
     """A `Segmenter`: as SAM, but the decoder also reads what the encoder's blocks without windows give."""
-
-    def _embed(
-        self, images: Sequence[NDArray[np.uint8]]
-    ) -> tuple[tuple[Tensor, list[Tensor]], list[list[int]], list[list[int]]]:
-        """Embeddings [n, C, h, w] with those of earlier blocks, and (height, width) as given and as scaled."""
-        return super()._embed(images)
 
     def _one(self, embeddings: Any, row: int) -> tuple[Tensor, list[Tensor]]:
         last, earlier = embeddings

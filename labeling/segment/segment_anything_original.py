@@ -20,10 +20,10 @@ from torch import Tensor, nn
 from gazetteer.data.core.errors import InputError
 from gazetteer.labeling.segment.precision import placed
 from gazetteer.labeling.segment.protocol import Mask, SegmenterConfig
-from gazetteer.labeling.segment.sam import SamSegmenter
+from gazetteer.labeling.segment.sam import Pixels, SamSegmenter
 from gazetteer.labeling.segment.sam_keys import SAM
 from gazetteer.labeling.weights.checkpoints import fill, read_checkpoint
-from gazetteer.labeling.weights.loading import expect_numbers
+from gazetteer.labeling.weights.loading import expect_numbers, fitting
 
 PUBLISHED = {"vit_b": (768, 12), "vit_l": (1024, 24), "vit_h": (1280, 32)}
 """Width and depth of the published image encoders."""
@@ -196,14 +196,18 @@ class OriginalSamSegmenter(SamSegmenter):
     def __init__(self, model: Any, config: SegmenterConfig) -> None:
         """model: what `build_sam` gives, filled, on its device."""
         self.model, self.config = model, config
+        self.fitting = fitting(config, "segmenter", "segmenting", model.device)
         self.resize = _part("segment_anything.utils.transforms").ResizeLongestSide(model.image_encoder.img_size)
 
-    def _embed(self, images: Sequence[NDArray[np.uint8]]) -> tuple[Tensor, list[list[int]], list[list[int]]]:
-        """Embeddings [n, C, h, w], and (height, width) of every picture as given and as scaled."""
+    def _pixels(self, images: Sequence[NDArray[np.uint8]]) -> Pixels:
         scaled = [torch.as_tensor(self.resize.apply_image(image)).permute(2, 0, 1) for image in images]
-        pixels = torch.stack([self.model.preprocess(picture.to(self.model.device).float()) for picture in scaled])
         originals = [[image.shape[0], image.shape[1]] for image in images]
-        return self.model.image_encoder(pixels), originals, [[picture.shape[1], picture.shape[2]] for picture in scaled]
+        return scaled, originals, [[picture.shape[1], picture.shape[2]] for picture in scaled]
+
+    def _embed(self, pixels: list[Tensor]) -> Tensor:
+        whole = [self.model.preprocess(picture.to(self.model.device).float()) for picture in pixels]
+        embeddings: Tensor = self.model.image_encoder(torch.stack(whole))
+        return embeddings
 
     def _decode(self, embedding: Tensor, boxes: Tensor, original: list[int], resized: list[int]) -> list[Mask]:
         """Masks of one picture: embedding [1, C, h, w], boxes [n, 4] in px of the model's input."""
@@ -216,5 +220,5 @@ class OriginalSamSegmenter(SamSegmenter):
         expect_numbers(logits, "segmenter")
         masks = (logits > self.config.mask_threshold).cpu().numpy()
         # double before rounding: a float32 of four decimals would print with eight
-        rounded = [round(float(score), 4) for score in scores.cpu()[:, 0]]
+        rounded = [round(score, 4) for score in scores.double()[:, 0].tolist()]
         return [Mask(np.ascontiguousarray(mask), score) for mask, score in zip(masks, rounded, strict=True)]

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from gazetteer.data.core.errors import InputError
 from gazetteer.data.inputs.model_files import check_model_folder, looks_like_folder, why_not_loaded
+from gazetteer.diffusion.runtime.memory import FittingBatch
 
 if TYPE_CHECKING:
     import torch
@@ -98,6 +99,12 @@ def model_type(what: str, path: str, revision: str = "") -> str:
                 path, trust_remote_code=False, **({"revision": revision} if revision else {})
             ).model_type
         )
+
+
+def fitting(config: Any, role: str, doing: str, device: torch.device) -> FittingBatch:
+    """How many pictures a finder of this configuration takes at once; role: ``detector`` or ``segmenter``."""
+    size = 1 if one_by_one(config.exact, device) else config.batch_size
+    return FittingBatch(doing, f"{role}.batch_size", size, SMALLER.format(role))
 
 
 def one_by_one(exact: bool, device: torch.device) -> bool:

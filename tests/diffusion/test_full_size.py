@@ -130,8 +130,8 @@ def test_sam_gives_the_same_through_both_libraries(tmp_path: Path) -> None:
             norm.eps = 1e-6
     images = pictures(1, 384, 512)
     with torch.inference_mode():
-        left, originals, resized = mine._embed(images)
-        right = theirs._embed(images)[0]
+        pixels, originals, resized = mine._pixels(images)
+        left, right = mine._embed(pixels), theirs._embed(theirs._pixels(images)[0])
         torch.testing.assert_close(left, right, atol=1e-4, rtol=1e-4)
         boxes = scale_boxes([(4.0, 4.0, 260.0, 380.0), (100.5, 20.25, 360.0, 164.0)], originals[0], resized[0])
         out = mine.model(image_embeddings=left, input_boxes=boxes[None], multimask_output=False)

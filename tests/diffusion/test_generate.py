@@ -12,8 +12,9 @@ from gazetteer.data.core.sites import Site
 from gazetteer.data.tables.codes import Moment, SparseMap, codes_table
 from gazetteer.data.tables.schemas import CODES
 from gazetteer.diffusion.config.generation import GenerationConfig
-from gazetteer.diffusion.generate import Generator, encode_map
+from gazetteer.diffusion.generate import Generator
 from gazetteer.sae.model.autoencoder import SAEConfig, SparseAutoencoder
+from gazetteer.sae.model.maps import encode_map
 from tests.support.models.tiny_pipeline import BLOCKS, tiny_pipeline
 
 PROMPTS, SEEDS = ["a red house", "a dog at night", "two boats on the sea"], [5, 6, 2**40]

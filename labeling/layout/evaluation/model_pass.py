@@ -24,7 +24,7 @@ from gazetteer.diffusion.attention import capture_attention, token_places
 from gazetteer.diffusion.capture import capture_updates, cells, split_branches
 from gazetteer.diffusion.config.generation import GenerationConfig
 from gazetteer.diffusion.denoisers.registry import UNET, adapter_of
-from gazetteer.diffusion.generate import Generator, encode_map
+from gazetteer.diffusion.generate import Generator
 from gazetteer.diffusion.schedule import rehearsed
 from gazetteer.diffusion.watch import Call
 from gazetteer.labeling.evidence.pooling import Grid
@@ -33,6 +33,7 @@ from gazetteer.labeling.layout.calibration import enlarge
 from gazetteer.labeling.layout.live import stack_codes
 from gazetteer.labeling.vocabulary.words import spellings
 from gazetteer.sae.model.autoencoder import SparseAutoencoder
+from gazetteer.sae.model.maps import encode_maps
 
 
 @dataclass
@@ -74,7 +75,8 @@ class PassRecord:
         device = sae.encoder.device
         height, width = self.grids[str(place.port)]
         vectors = (torch.from_numpy(np.asarray(update, np.float32)).to(device) for update in self.updates[place])
-        return stack_codes(site, list(self.image_ids), [encode_map(sae, update, height, width) for update in vectors])
+        encoded = [encode_maps(sae, update[None], height, width) for update in vectors]
+        return stack_codes(site, list(self.image_ids), [maps.fetched()[0] for maps in encoded])
 
 
 class _Words:

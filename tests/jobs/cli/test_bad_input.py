@@ -125,7 +125,7 @@ def test_out_of_memory_is_a_failure_that_names_the_batch_size_to_try(tmp_path: P
     """Pictures of 2**26 x 2**26 px, which no machine can hold."""
     huge = [f"generation.{side}={2**26}" for side in ("height", "width")]
     done = label(tmp_path / "run", *ONE_SITE, *huge, "batch_size=4", "generation.exact=false")
-    one_sentence(done, 1, "Out of memory while sampling pictures (4 at once); try batch_size=2.")
+    one_sentence(done, 1, "Out of memory while sampling pictures (1 at once); try model.dtype=float16")
 
 
 def test_verbs_on_something_that_is_no_run(tmp_path: Path) -> None:

@@ -52,7 +52,7 @@ EVERY_SITE = [*SMALL, "images=12", "generation.steps=3"]
 def one_by_one(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     """Tables of a run in one process that takes one picture at a time, at every site."""
     run = tmp_path_factory.mktemp("one_by_one") / "run"
-    assert main(["label", "--out", str(run), "--set", *EVERY_SITE, "executor=serial", "batch_size=1"]) == 0
+    assert main(["label", "--out", str(run), "--set", *EVERY_SITE, "executor=serial", "batch_size=1", "helpers=0"]) == 0
     return digests(run)
 
 

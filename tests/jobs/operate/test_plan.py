@@ -24,7 +24,7 @@ from gazetteer.diffusion.generate import Generator
 from gazetteer.diffusion.load import ModelConfig, load_pipeline
 from gazetteer.jobs.config.schema import DEFAULT_CONFIG, load_config
 from gazetteer.jobs.operate.plan import plan
-from gazetteer.jobs.operate.rates import PEAK_TFLOPS, UTILISATION, Rates, stage_rates
+from gazetteer.jobs.operate.rates import PEAK_TFLOPS, UTILISATION, Rates, card_of, stage_rates
 from gazetteer.labeling.detect.groundingdino_settings import PUBLISHED, settings_of
 from gazetteer.labeling.detect.groundingdino_settings import config_of as groundingdino_config
 from gazetteer.labeling.pipeline.flops import caption_tokens, detector_flops, segmenter_flops
@@ -195,6 +195,10 @@ def test_seconds_hours_and_money_follow_from_the_rate(scenes_run: Path) -> None:
     for stage, count in on_h200["flops"].items():
         assert on_h200["seconds"][stage] == pytest.approx(count / (PEAK_TFLOPS["h200"] * UTILISATION[stage] * 1e12))
     assert set(stage_rates("3090", 0.5).values()) == {PEAK_TFLOPS["3090"] * 0.5}
+    whole = stage_rates("h200", None, {"segment": "float32", "detect": "bfloat16"})
+    assert {stage: whole[stage] / rate for stage, rate in stage_rates("h200").items()} == {
+        "generate": 1.0, "detect": 1.0, "segment": 0.5, "sample": 1.0, "train": 1.0,
+    }  # fmt: skip
     assert stated["sae"]["images"] == 800
     measured = plan(config, Rates(like=str(scenes_run)))
     commits = RunFolder(scenes_run).committed().values()
@@ -243,3 +247,11 @@ def test_what_the_page_on_prompts_and_cost_shows_works(tmp_path: Path) -> None:
     assert result["images"] == 40
     assert result["money"] > 0
     assert "TFLOP" in done.stderr
+
+
+def test_a_card_is_known_by_the_name_its_driver_gives() -> None:
+    names = {
+        "NVIDIA H100 80GB HBM3": "h100", "NVIDIA L40S": "l40s", "NVIDIA L4": "l4", "NVIDIA A100-SXM4-80GB": "a100",
+        "NVIDIA GeForce RTX 3090": "3090", "Tesla V100-SXM2-16GB": "v100", "AMD Instinct MI300X": "mi300x", "cpu": None,
+    }  # fmt: skip
+    assert {name: card_of(name) for name in names} == names

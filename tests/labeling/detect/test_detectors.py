@@ -148,10 +148,10 @@ def test_an_unusable_device_gets_a_sentence(folder):
         load_detector(config(folder, device="nonsense"))
 
 
-def test_out_of_memory_names_the_batch_size_to_try(folder):
+def test_out_of_memory_with_one_picture_names_what_to_try(folder):
     detector = load_detector(config(folder, exact=False))
     detector.images.pad_size = {"height": 2**26, "width": 2**26}
-    with pytest.raises(GazetteerError, match=r"Out of memory while detecting \(3 at once\); try detector.batch_size=1"):
+    with pytest.raises(GazetteerError, match=r"while detecting \(1 at once\); try detector.dtype=float16"):
         detector.detect(pictures(), ASKED)
 
 

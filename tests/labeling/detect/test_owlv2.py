@@ -114,10 +114,10 @@ def test_concepts_that_cannot_be_asked_get_a_sentence(folder: str) -> None:
         detector(folder).detect(pictures(), [["sky"]])
 
 
-def test_out_of_memory_names_the_batch_size_to_try(folder: str) -> None:
+def test_out_of_memory_with_one_picture_names_what_to_try(folder: str) -> None:
     made = detector(folder, exact=False, batch_size=4)
     made.images.size = {"height": 2**26, "width": 2**26}
-    with pytest.raises(GazetteerError, match=r"Out of memory while detecting \(3 at once\); try detector.batch_size=1"):
+    with pytest.raises(GazetteerError, match=r"while detecting \(1 at once\); try detector.dtype=float16"):
         made.detect(pictures(), ASKED)
 
 

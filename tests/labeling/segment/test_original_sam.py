@@ -64,8 +64,9 @@ def test_pictures_are_scaled_as_the_authors_scale_them(pair, size):
 def test_both_libraries_give_the_same_embeddings_logits_and_scores(pair):
     transformers, theirs = pair
     with torch.inference_mode():
-        mine, originals, resized = transformers._embed(pictures(2))
-        other, *sizes = theirs._embed(pictures(2))
+        pixels, originals, resized = transformers._pixels(pictures(2))
+        given, *sizes = theirs._pixels(pictures(2))
+        mine, other = transformers._embed(pixels), theirs._embed(given)
         assert sizes == [originals, resized]
         torch.testing.assert_close(mine, other, atol=1e-4, rtol=0)
         boxes = scale_boxes(BOXES[0], originals[0], resized[0])

@@ -113,11 +113,11 @@ def test_a_folder_of_the_video_model_is_read_too(folder: str, tmp_path: Path) ->
     )
 
 
-def test_out_of_memory_names_the_batch_size_to_try(folder: str) -> None:
+def test_out_of_memory_with_one_picture_names_what_to_try(folder: str) -> None:
     made = segmenter(folder, exact=False, batch_size=4)
     made.images.size = {"height": 2**26, "width": 2**26}
     with pytest.raises(
-        GazetteerError, match=r"Out of memory while segmenting \(3 at once\); try segmenter.batch_size=1"
+        GazetteerError, match=r"Out of memory while segmenting \(1 at once\); try segmenter.dtype=float16"
     ):
         made.segment(pictures(), BOXES)
 

@@ -143,13 +143,30 @@ def test_wrong_settings_get_a_sentence(field, value):
         SegmenterConfig(path="x", **{field: value})
 
 
-def test_out_of_memory_names_the_batch_size_to_try(folder):
+def test_out_of_memory_with_one_picture_names_what_to_try(folder):
     segmenter = load_segmenter(config(folder, exact=False, batch_size=4))
     segmenter.images.pad_size = {"height": 2**26, "width": 2**26}
     with pytest.raises(
-        GazetteerError, match=r"Out of memory while segmenting \(3 at once\); try segmenter.batch_size=1"
+        GazetteerError, match=r"Out of memory while segmenting \(1 at once\); try segmenter.dtype=float16"
     ):
         segmenter.segment(pictures(), BOXES)
+
+
+def one_alone(_, args):
+    """A forward pre-hook that fails to allocate for more than one picture."""
+    if len(args[0]) > 1:
+        torch.empty(2**60)
+
+
+def test_masks_are_those_of_a_batch_that_fits(folder, caplog):
+    """The encoder asks for more memory than there is whenever it sees more than one picture."""
+    whole, short = (load_segmenter(config(folder, exact=False, batch_size=size)) for size in (1, 8))
+    short.model.vision_encoder.register_forward_pre_hook(one_alone)
+    assert same(short.segment(pictures(), BOXES), whole.segment(pictures(), BOXES))
+    assert same(short.segment(pictures(), BOXES), whole.segment(pictures(), BOXES))
+    assert [record.getMessage() for record in caplog.records] == [
+        "Out of memory while segmenting, 3 at once; a worker goes on with segmenter.batch_size=1."
+    ]
 
 
 @pytest.mark.parametrize("dtype", ["float16", "bfloat16"])

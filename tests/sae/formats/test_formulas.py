@@ -12,11 +12,11 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from gazetteer.data.core.errors import InputError
-from gazetteer.diffusion.generate import encode_map
 from gazetteer.sae.formats.parts import MOST_ACTIVE, Folded, gated
 from gazetteer.sae.model.autoencoder import SparseAutoencoder
 from gazetteer.sae.model.checkpoint import load_pretrained
 from gazetteer.sae.model.files import read_config
+from gazetteer.sae.model.maps import encode_map
 from gazetteer.sae.model.shape import SAEConfig
 from tests.sae.formats.test_topk_formats import B_DEC, B_ENC, W_DEC, W_ENC, D, N, X, near, numbers, write_lens
 

@@ -1,0 +1,1 @@
+"""How models run beside the machine: memory, compilers, threads."""
