@@ -20,7 +20,7 @@ from gazetteer.jobs.config.reference import reference as configuration  # noqa: 
 FOLDER = ROOT / "docs" / "reference"
 
 SUBJECTS = {
-    "Labelling": ("load_config", "RunConfig", "label", "summarise", "plan", "Rates", "write_atlas"),
+    "Labelling": ("load_config", "RunConfig", "label", "relabel", "summarise", "plan", "Rates", "write_atlas"),
     "Tables": (
         "load_labels", "load_features", "load_candidates", "load_segments", "load_images", "load_causal",
         "load_components", "show", "FeatureCard", "decode_image", "struct_to_mask",

@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from gazetteer.jobs.config.schema import load_config as load_config
     from gazetteer.jobs.experiments.draw import draw as draw
     from gazetteer.jobs.label.job import label as label
+    from gazetteer.jobs.label.relabel import relabel as relabel
     from gazetteer.jobs.label.summary import summarise as summarise
     from gazetteer.jobs.operate.plan import Rates as Rates
     from gazetteer.jobs.operate.plan import plan as plan
@@ -71,6 +72,7 @@ _MODULES = {
     "jobs.config.schema": ("RunConfig", "load_config"),
     "jobs.experiments.draw": ("draw",),
     "jobs.label.job": ("label",),
+    "jobs.label.relabel": ("relabel",),
     "jobs.label.summary": ("summarise",),
     "jobs.operate.plan": ("Rates", "plan"),
     "labeling.atlas": ("write_atlas",),

@@ -107,7 +107,8 @@ class EditEvaluation:
             edited ÷ found intact over all other named concepts, ``near`` and ``far`` the neighbours and the rest.
             Beside them ``artifacts`` (see `artifacts`; of the pictures that name the concept), ``by_concept``
             (`summary` of each alone, no intervals), ``quality``, ``interference`` with ``interference_pictures``,
-            ``weights`` (how many, mean over concepts), ``fraction`` (the operating point),
+            ``weights`` (how many, mean over concepts), ``seconds`` (of CPU to make the edit of a concept, the mean of
+            those measured, or None), ``fraction`` (the operating point),
             ``curve`` (per fraction `summary` on the choosing half), ``minus`` (per control of the method, `COMPARED`:
             `difference` of the two) and, where asked for, ``paraphrased`` and ``attacked``, each with how many prompts
             were ``left_out`` because the tokenizer would cut them; ``attacked`` also says the ``words`` and of which
@@ -150,6 +151,7 @@ class EditEvaluation:
             "interference_pictures": interference_pictures(outcomes),
             "fraction": fraction,
             "weights": float(np.mean([outcome.weights for outcome in several])),
+            "seconds": self._seconds(goal, method, concepts, {fraction, *curve}),
             "concepts": concepts,
             "curve": [{"fraction": dose, **self._summary(goal, outcomes_at)} for dose, outcomes_at in curve.items()],
         }
@@ -158,6 +160,11 @@ class EditEvaluation:
         if method in self.config.attacked:
             result["attacked"] = attacked(self.pairs, method, concepts, fraction, self.config.attack, self.draws)
         return result
+
+    def _seconds(self, goal: str, method: str, concepts: Sequence[str], fractions: Collection[float]) -> float | None:
+        each = [self.pairs.seconds(goal, method, concept, fractions) for concept in concepts]
+        known = [one for one in each if one is not None]
+        return float(np.mean(known)) if known else None
 
     def curve(self, goal: str, method: str, concepts: Sequence[str]) -> dict[float, list[Outcome]]:
         """Dose and response on the choosing half: outcomes by fraction; empty where only one can be taken."""

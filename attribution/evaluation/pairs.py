@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping, Sequence
+import time
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field, replace
 
@@ -155,7 +156,10 @@ class PicturePairs:
 
     def edited(self, goal: str, method: str, concept: str, fraction: float, cases: Sequence[Case]) -> Outcome:
         """Paint cases with and without the edit of a method, and count."""
+        begun = time.process_time()
         with_it = self.changed(goal, method, concept, fraction)
+        spent = time.process_time() - begun
+        self.cache.json(("seconds", goal, method, concept, fraction), lambda: spent)
         weights = 0 if method in FEATURES else len(self.methods.edit(goal, method, concept, fraction))
         return replace(self.under(goal, concept, cases, with_it), weights=weights)
 
@@ -172,6 +176,14 @@ class PicturePairs:
         if self.erasers is None:
             raise InputError(f"{method} needs autoencoders of the model: set saes.")
         return self.erasers.erased(method, concept, fraction)
+
+    def seconds(self, goal: str, method: str, concept: str, fractions: Iterable[float]) -> float | None:
+        """CPU-seconds of this process to make an edit, the most of several doses: later ones reuse scores.
+
+        None where nobody measured it, as in folders of older versions.
+        """
+        known = (self.cache.json(("seconds", goal, method, concept, one), lambda: None) for one in fractions)
+        return max((one for one in known if one is not None), default=None)
 
     def near(self, concept: str) -> Collection[str]:
         """The concept's neighbours."""

@@ -19,7 +19,7 @@ from typing import Any
 from gazetteer.data.core.errors import InputError
 from gazetteer.data.inputs.edits import OUTSIDES, QUADRANTS, STAGES, Edit, Region
 from gazetteer.diffusion.edit_sampler import Start
-from gazetteer.jobs.config.schema import load_config
+from gazetteer.jobs.config.kept import run_config
 from gazetteer.jobs.experiments.steer_evaluate import SteerWorker
 from gazetteer.labeling.interventions.evaluation.scores import lands_in
 from gazetteer.labeling.interventions.resolve import Resolver
@@ -41,7 +41,7 @@ def measure(run: str, edit: Edit, window: str, seeds: Sequence[int]) -> dict[str
         edit: its concept and region are replaced.
         window: the name of the edit's.
     """
-    config = load_config(None, ["executor=serial"])
+    config = run_config(run, ["executor=serial"])
     worker = SteerWorker(config.stages, replace(config.steer, classifier=""), list(config.vocabulary.concepts), 0)
     observer, resolver = worker.trials.observer, Resolver(run)
     asks = [(thing, quadrant) for thing in PROMPTS for quadrant in QUADRANTS]

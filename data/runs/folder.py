@@ -5,6 +5,7 @@ Layout, below a folder or URL::
     <table>/part-<shard>.parquet    the parts, one a shard, published create-only
     labels.parquet, …               the final tables
     _meta/run.json                  what the run was started with; never changes once a shard is committed
+    _meta/relabelled.json           label settings that count instead, of a run that was relabelled
     _meta/commits/<shard>.json      the truth: which parts count, with their digests (data/runs/commits.py)
     _meta/{plan,progress,manifest}.json, _meta/_SUCCESS
 
@@ -108,6 +109,10 @@ class RunFolder:
             raise InputError(
                 f"{self._files.root}/_meta/{name} is corrupt ({error}); remove it and try again."
             ) from error
+
+    def of_tables(self) -> dict[str, Any]:
+        """The fingerprint that the final tables follow from (`gazetteer.data.runs.identity.Identity.of_tables`)."""
+        return self._identity.of_tables() or {}
 
     def write_plan(self, name: str, plan: dict[str, Any]) -> dict[str, Any]:
         """Put a plan at ``_meta/<name>.json`` unless one is there (`gazetteer.data.runs.plans.Plans.write`)."""

@@ -10,6 +10,7 @@ from typing import Any
 from gazetteer.data.core.digests import digest_json
 from gazetteer.data.core.errors import GazetteerError, InputError
 from gazetteer.data.runs.publish import json_bytes
+from gazetteer.data.runs.relabelled import LABELS, label_settings
 from gazetteer.data.storage.files import Files
 from gazetteer.data.storage.place import warn_of_columns
 
@@ -27,6 +28,7 @@ class Identity:
     def __init__(self, files: Files) -> None:
         self._files = files
         self._claimed: dict[str, Any] | None = None
+        self._begun: dict[str, Any] | None = None
 
     def fingerprint(self) -> dict[str, Any] | None:
         """What the run was started with, or None when none was started.
@@ -47,9 +49,20 @@ class Identity:
             )
         return value
 
+    def of_tables(self) -> dict[str, Any] | None:
+        """What the final tables follow from: the same with the label settings of a later `gazetteer relabel`.
+
+        Raises:
+            InputError: ``run.json``, or the record of relabelling, is damaged.
+        """
+        begun, labels = self.fingerprint(), label_settings(self._files)
+        if begun is None or labels is None:
+            return begun
+        return {**{key: value for key, value in begun.items() if not key.startswith(LABELS)}, **labels}
+
     def digest(self) -> str:
         """Names the run in everything that is recorded in it; empty when none was started."""
-        fingerprint = self.fingerprint() if self._claimed is None else self._claimed
+        fingerprint = self.fingerprint() if self._begun is None else self._begun
         return "" if fingerprint is None else digest_json(fingerprint)
 
     def claim(self, fingerprint: dict[str, Any], lock: Lock) -> None:
@@ -63,7 +76,7 @@ class Identity:
         """
         claimed = json.loads(json_bytes(fingerprint))
         for _ in range(_ATTEMPTS):
-            recorded = self.fingerprint()
+            recorded = self.of_tables()
             if recorded is None:
                 self._require_nothing_else()
                 if self._starts_afresh():
@@ -75,14 +88,14 @@ class Identity:
                 self._start_over(claimed, lock)
             else:
                 self._require_same(recorded, claimed)
-                self._claimed = claimed
+                self._claimed, self._begun = claimed, self.fingerprint()
                 return
         raise GazetteerError(f"{self._files.root}/{RUN} comes and goes; is somebody deleting the run?")
 
     def confirm(self) -> None:
         """InputError when the run is not any more the one that was claimed; for when its lock has been taken."""
         if self._claimed is not None:
-            self._require_same(self.fingerprint() or {}, self._claimed)
+            self._require_same(self.of_tables() or {}, self._claimed)
 
     def _start_over(self, fingerprint: dict[str, Any], lock: Lock) -> None:
         with lock():
@@ -116,9 +129,14 @@ class Identity:
             changes = "; ".join(
                 f"{key}: was {_shown(recorded, key)}, now {_shown(fingerprint, key)}" for key in differing
             )
+            other = "choose another folder, or go back to those settings."
+            if all(key.startswith(LABELS) for key in differing):  # its pictures, codes and segments would serve
+                again = f"gazetteer relabel {self._files.root} --set …"
+                other = f"choose another folder, go back to those settings, or, once it is finished, let {again} make "
+                other += "its tables again."
             raise InputError(
                 f"{self._files.root} was started with other settings ({changes}). "
-                "A changed config is a different run: choose another folder, or go back to those settings."
+                f"A changed config is a different run: {other}"
             )
 
 

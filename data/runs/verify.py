@@ -78,7 +78,7 @@ def check_files(files: Files, identity: Identity) -> Findings:
 class _Check:
     def __init__(self, files: Files, identity: Identity, fingerprint: dict[str, Any]) -> None:
         self.files, self.commits, self.found = files, Commits(files, identity), Findings()
-        self.fingerprint = fingerprint
+        self.fingerprint, self.of_tables = fingerprint, identity.of_tables() or fingerprint
 
     def run(self) -> Findings:
         for shard in self.commits.ids():
@@ -176,8 +176,9 @@ class _Check:
                 continue
             problem = self._unreadable(content, ALL_FINALS[table])
             if problem is None:
-                made_for = read_provenance(pa.BufferReader(content)).get("fingerprint", {}).get("run", self.fingerprint)
-                problem = None if made_for == self.fingerprint else "was written for a run with other settings"
+                made: dict[str, Any] = read_provenance(pa.BufferReader(content)).get("fingerprint", self.of_tables)
+                made_for = made.get("run", made)
+                problem = None if made_for == self.of_tables else "was written for a run with other settings"
             if problem is not None:
                 self.found.problems.append(RunProblem(f"{table}.parquet", problem))
             else:
@@ -197,7 +198,8 @@ class _Check:
         rows = pq.read_metadata(pa.BufferReader(content)).num_rows
         if rows != recorded["rows"]:
             return f"has {rows} rows, its record says {recorded['rows']}"
-        if read_provenance(pa.BufferReader(content)).get("fingerprint", self.fingerprint) != self.fingerprint:
+        made = self.of_tables if schema in FINAL_TABLES.values() else self.fingerprint
+        if read_provenance(pa.BufferReader(content)).get("fingerprint", made) != made:
             return "was written by a run with other settings"
         return None
 

@@ -13,10 +13,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from gazetteer.data.scenes.weights import read_config, read_weights, write_model
+from gazetteer.data.scenes.weights import MODELS, read_config, read_weights, write_model
 from gazetteer.data.scenes.world import CONCEPT_NAMES
 
-DEFAULT_FOLDER = Path(__file__).parent / "models" / "concept_classifier"
+DEFAULT_FOLDER = MODELS / "concept_classifier"
 PRESENT = 0.5
 """A concept is shown where its probability reaches this."""
 

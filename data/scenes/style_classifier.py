@@ -9,12 +9,12 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from gazetteer.data.scenes.weights import read_config, read_weights, write_model
+from gazetteer.data.scenes.weights import MODELS, read_config, read_weights, write_model
 from gazetteer.data.scenes.world import STYLE_NAMES
 
 PLAIN = "plain"
 LABELS: tuple[str, ...] = (PLAIN, *STYLE_NAMES)
-DEFAULT_FOLDER = Path(__file__).parent / "models" / "style_classifier"
+DEFAULT_FOLDER = MODELS / "style_classifier"
 
 
 class StyleClassifier(nn.Module):

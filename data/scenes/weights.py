@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 from typing import Any
 
 from safetensors.torch import load_file, save_file
 from torch import nn
+
+MODELS = Path(os.environ.get("GAZETTEER_SCENES_MODELS") or Path(__file__).parent / "models")
+"""The world's models: those that ship, or others of the same layout, as while a world is trained."""
 
 _WEIGHTS, _CONFIG = "model.safetensors", "config.json"
 

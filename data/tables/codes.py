@@ -20,7 +20,8 @@ class SparseMap:
         height, width: grid size in cells.
         k: pairs per cell.
         feature: uint32 [height*width*k], row-major cells, k features per cell.
-        value: float16 [height*width*k], activations >= 0; value 0 marks an unused slot.
+        value: float16 [height*width*k], activations >= 0; value 0 marks an unused slot (of
+            given pictures, all slots of a cell that is mostly marked to be ignored).
         cut: active features, over all cells, that found no slot (the weakest of their cells); in no table.
     """
 

@@ -1,4 +1,4 @@
-"""The labelling job and what reads its runs: `label`, `summary`, `quality`, `examine`, `rate`, `compare`, `atlas`."""
+"""The labelling job, and what reads its runs and judges them."""
 
 from __future__ import annotations
 
@@ -20,6 +20,15 @@ def add_label(verbs: Any) -> None:
     label.add_argument("--reuse", metavar="RUN", help="take over images and segments of a run with the same pictures")
     logged(label)
     label.set_defaults(action=_label, resumes=True)
+
+    again = verbs.add_parser("relabel", help="make a finished run's tables again under other label settings; no model")
+    of_run(again, "a finished run folder or URL; its pictures, codes and segments stay as they are")
+    again.add_argument(
+        "--set", dest="overrides", nargs="+", action="extend", default=[], metavar="labels.KEY=VALUE",
+        help="label settings to change, e.g. labels.min_precision=0.4; the others stay as the tables have them",
+    )  # fmt: skip
+    machine(again)
+    again.set_defaults(action=_relabel, resumes=True)
 
     summary = verbs.add_parser("summary", help="say what a finished run holds")
     of_run(summary, "a finished run folder or URL")
@@ -98,6 +107,15 @@ def _label(arguments: argparse.Namespace) -> int:
     return PARTIAL if manifest["failing"] else DONE
 
 
+def _relabel(arguments: argparse.Namespace) -> int:
+    from gazetteer.jobs.label.relabel import print_relabelled, relabel
+
+    found = relabel(arguments.run, arguments.overrides)
+    print_relabelled(found)
+    print_json(arguments, found)
+    return DONE
+
+
 def _summary(arguments: argparse.Namespace) -> int:
     from gazetteer.jobs.label.summary import print_summary, summarise
 
@@ -113,6 +131,7 @@ def _quality(arguments: argparse.Namespace) -> int:
     result = run_quality(arguments.run, shuffle=not arguments.no_shuffle)
     print_quality(result)
     result["accuracy"] = None if arguments.no_accuracy else _accuracy(arguments)
+    result |= _examiners(arguments.run)
     if arguments.vectors:
         from gazetteer.labeling.quality.dictionaries import dictionary_quality, print_dictionaries
 
@@ -127,25 +146,41 @@ def _accuracy(arguments: argparse.Namespace) -> dict[str, Any] | None:
     """How often labels are right, where the configuration is the run's and names pictures with exact masks."""
     from gazetteer.data.core.errors import InputError
     from gazetteer.data.runs.folder import RunFolder
-    from gazetteer.jobs.config.schema import load_config
     from gazetteer.jobs.experiments.accuracy import accuracy
     from gazetteer.jobs.experiments.layout import check_config
     from gazetteer.labeling.quality.accuracy import print_accuracy
 
-    config = load_config(arguments.config, arguments.overrides)
-    if not config.accuracy.truth:
-        print("accuracy: not measured, for accuracy.truth names no pictures with exact masks")
-        return None
     try:
+        config = configuration(arguments)
+        if not config.accuracy.truth:
+            print("accuracy: not measured, for accuracy.truth names no pictures with exact masks")
+            return None
         check_config(config, RunFolder(arguments.run))
     except InputError as error:
         if arguments.config or arguments.overrides:
             raise
-        print(f"accuracy: not measured. {error}")  # the default configuration may well be another run's
+        print(f"accuracy: not measured. {error}")  # its models may lie elsewhere, or it names code
         return None
     result = accuracy(config, arguments.run)
     print_accuracy(result)
     return result
+
+
+def _examiners(run: str) -> dict[str, Any]:
+    """What `examine` and `causal` have left in the run."""
+    from gazetteer.jobs.experiments.examine import known_examiners
+    from gazetteer.labeling.quality.examiners import print_aurocs
+
+    found = known_examiners(run)
+    if found["examiners"]:
+        print_aurocs(found["examiners"])
+    if counts := found["causal"]:
+        said = (
+            f"{counts[name]} {name.replace('_', ' ')}"
+            for name in ("confirmed", "contradicted", "no_effect", "undecided")
+        )
+        print(f"causes: of {counts['labels']} labels tried {', '.join(said)}")
+    return found
 
 
 def _pipeline_of_run(arguments: argparse.Namespace) -> Any:
@@ -189,11 +224,11 @@ def _atlas(arguments: argparse.Namespace) -> int:
 
 
 def _examine(arguments: argparse.Namespace) -> int:
-    from gazetteer.jobs.config.schema import load_config
+    config = configuration(arguments)
     from gazetteer.jobs.experiments.examine import examine
     from gazetteer.labeling.quality.examiners import print_examined
 
-    result = examine(load_config(arguments.config, arguments.overrides), arguments.run, arguments.fresh)
+    result = examine(config, arguments.run, arguments.fresh)
     print_examined(result)
     print_json(arguments, result)
     return DONE

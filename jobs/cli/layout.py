@@ -15,7 +15,7 @@ def add_layout(verbs: Any) -> None:
     layout_verbs = layout.add_subparsers(dest="layout_verb", required=True, metavar="VERB")
     predict = layout_verbs.add_parser("predict", help="generate one picture and write its predicted layouts")
     of_run(predict, "a finished run; not needed with --labels FILE", needed=False)
-    predict.add_argument("--labels", metavar="FILE", help="a labels.parquet, read alone (default: the run's own)")
+    predict.add_argument("--labels", metavar="FILE", help="a labels.parquet or candidates.parquet, read alone")
     predict.add_argument("--prior", action="store_true", help="add where things usually are, from the run's evidence")
     predict.add_argument("--calibrated", action="store_true", help="calibrate on the run's codes and masks instead")
     predict.add_argument("--prompt", required=True, metavar="TEXT", help="what to paint")

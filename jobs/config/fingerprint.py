@@ -13,6 +13,7 @@ from typing import Any
 from gazetteer.data.core.digests import digest_json, digest_path
 from gazetteer.data.core.errors import InputError
 from gazetteer.data.core.settings import Effect, Setting, walk
+from gazetteer.data.runs.relabelled import LABELS
 from gazetteer.jobs.config.schema import RunConfig
 
 SETTINGS: Mapping[str, Setting] = {setting.key: setting for setting in walk(RunConfig)}
@@ -28,6 +29,11 @@ REUSABLE = frozenset({Effect.PICTURES, Effect.SEGMENTS})
 def fingerprint_of(config: RunConfig) -> dict[str, Any]:
     """Flat ``key -> value`` of the settings that change tables; runs with equal fingerprints come to equal tables."""
     return {key: _digested(key, value) for key, value in sorted(_values(config))}
+
+
+def label_marks(config: RunConfig) -> dict[str, Any]:
+    """Those of `fingerprint` that only the reduction reads: the group ``labels``."""
+    return {key: _digested(key, value) for key, value in sorted(_values(config)) if key.startswith(LABELS)}
 
 
 def portable_config(config: RunConfig) -> dict[str, Any]:

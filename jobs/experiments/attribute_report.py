@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from gazetteer.data.core.atomic import replace_file
+from gazetteer.jobs.experiments.attribute_table import evaluation_table
 from gazetteer.jobs.plots.charts import Point, bars, curves, matrix, save_plots
 
 if TYPE_CHECKING:
@@ -123,11 +124,12 @@ def print_features(result: Mapping[str, Any]) -> None:
 
 
 def write_evaluation(result: Mapping[str, Any], out: str) -> list[str]:
-    """Write ``OUT/evaluation.json`` and its plots as SVG; returns the files."""
+    """Write ``OUT/evaluation.json``, ``evaluation.md`` and the plots as SVG; returns the files."""
     folder = Path(out)
-    numbers = folder / "evaluation.json"
+    numbers, page = folder / "evaluation.json", folder / "evaluation.md"
     replace_file(numbers, (json.dumps(result, indent=1, sort_keys=True) + "\n").encode())
-    return sorted([str(numbers), *save_plots(folder, evaluation_plots(result))])
+    replace_file(page, evaluation_table(result).encode())
+    return sorted([str(numbers), str(page), *save_plots(folder, evaluation_plots(result))])
 
 
 def evaluation_plots(result: Mapping[str, Any]) -> dict[str, Figure]:

@@ -27,6 +27,7 @@ from gazetteer.jobs.label.card import write_card
 from gazetteer.labeling.evidence.concept_maps import read_concepts
 from gazetteer.labeling.evidence.run_codes import all_codes, code_grids
 from gazetteer.labeling.evidence.site_codes import SiteCodes, rows_by_site, same_site
+from gazetteer.labeling.interventions.causal_table import summarise
 from gazetteer.labeling.layout.live import stack_codes
 from gazetteer.labeling.quality.accuracy import COLUMNS, judged
 from gazetteer.labeling.quality.examiners import KEYS, examined, label_aurocs
@@ -65,13 +66,31 @@ def examine(config: RunConfig, run: str, fresh: int = 6) -> dict[str, Any]:
     columns["causal_verdict"] = _verdicts(store, rows)
     columns |= _truth(config, store, labels)
     table = pa.table({name: pa.array(columns[name], EXAMINERS.field(name).type) for name in EXAMINERS.names}, EXAMINERS)
-    about = provenance(store.read_json("run.json") or {}, portable_config(config))
+    about = provenance(store.of_tables(), portable_config(config))
     written = store.write_final("examiners", table, about)
     write_card(store)
     return {
         "run": run, "table": f"{store.path.rstrip('/')}/examiners.parquet", "labels": written["rows"],
         "examiners": examined(table), "retrieval": _retrieval(store), "seconds": round(time.monotonic() - begun, 1),
     }  # fmt: skip
+
+
+def known_examiners(run: str) -> dict[str, Any]:
+    """What a run's own tables say of its labels: ``examiners`` (`quality.examiners.examined`) and ``causal`` counts.
+
+    Each is None where its table is not there. Verdicts are those of the causal table as it is now, which may be newer
+    than the examiners'.
+    """
+    store = RunFolder(run)
+    found: dict[str, Any] = {"examiners": None, "causal": None}
+    if store.has_final("examiners"):
+        table = store.read_final("examiners")
+        verdicts = pa.array(_verdicts(store, table.select(list(KEYS)).to_pylist()), pa.string())
+        at = table.schema.get_field_index("causal_verdict")
+        found["examiners"] = examined(table.set_column(at, EXAMINERS.field("causal_verdict"), verdicts))
+    if store.has_final("causal"):
+        found["causal"] = summarise(store.read_final("causal"))
+    return found
 
 
 def _heard(

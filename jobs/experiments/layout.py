@@ -121,7 +121,8 @@ def predict(
 
     Args:
         run: a finished run; None when `labels` is all there is.
-        labels: a labels.parquet; None, or a bare name that is not here, is the run's own.
+        labels: a labels.parquet or candidates.parquet; None is the run's own candidates, ``labels.parquet`` where none
+            lies here its labels.
         prior: also where things usually are, from the run's evidence.
         calibrated: instead of labels alone, the run's evidence calibrated on its codes and masks (`fit_layout`).
     Returns:
@@ -174,7 +175,8 @@ def _predictor(
 ) -> tuple[LayoutPredictor, str]:
     """The predictor that was asked for, with its autoencoders, and its name."""
     from gazetteer.data.tables.provenance import read_provenance
-    from gazetteer.labeling.layout.label_layout import best_block, label_weights, layout_of_labels, read_label_table
+    from gazetteer.labeling.layout.label_layout import best_block, layout_of_labels
+    from gazetteer.labeling.layout.label_weights import columns_of, label_weights, read_label_table
     from gazetteer.labeling.layout.model import fit_layout
     from gazetteer.labeling.layout.prior import layout_prior
 
@@ -195,7 +197,8 @@ def _predictor(
         raise InputError(f"There is no file {labels}; leave --labels out for the run's own table.")
     else:
         assert store is not None
-        table = store.read_final("labels")
+        name = "labels" if labels else "candidates"
+        table = store.read_final(name, columns_of(name))
     block = best_block(label_weights(table), "cond")
     wanted = [site for site in label_weights(table) if (str(site.port), site.branch) == (block, "cond")]
     known = None if not prior or store is None else layout_prior(store)

@@ -34,7 +34,7 @@ def overrides_of(run: RunFolder, path: str | None, overrides: Sequence[str]) -> 
 
     Only keys that no path is behind can be taken over: of those the run keeps a digest alone.
     """
-    recorded = run.read_json("run.json") or {}
+    recorded = run.of_tables()
     shaping = {Effect.PICTURES, Effect.CODES}
     keys = differing(fingerprint_of(load_config(path, overrides)), recorded, shaping, last_bits=False)
     known = [key for key in keys if key in recorded and not SETTINGS[key].about.path]

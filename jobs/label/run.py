@@ -57,7 +57,9 @@ class LabelRun:
         self.executor = Executor(config, self._last_words)
         build = partial(Stages, config.stages, reuse=str(reuse or ""))
         checked = checking(build, same_copies(sources(config, fingerprint), store))
-        seal = partial(publish_shard, store.workshop(self.provenance))
+        # Shards stay those of the settings that the run was started with; later label settings are of the tables alone.
+        begun = provenance(store.read_json("run.json"), portable_config(config))
+        seal = partial(publish_shard, store.workshop(begun))
         self.task = Task(checked, join_results, lost_item, STAGES, config.limits.picture_seconds, seal)
         self.state = RunState(partial(store.write_json, "progress.json"))
         self.metrics = RunMetrics(store.path.rstrip("/").rpartition("/")[2])

@@ -28,7 +28,7 @@ def stopped_pairs(run: RunFolder, images: int) -> dict[str, Any]:
         ``stopped_alone``, having passed all others; ``images_needed``: pictures by which, at the rate seen so far, half
         of the pairs with too few pictures have enough (None: there are none).
     """
-    settings = run.read_json("run.json") or {}
+    settings = run.of_tables()
     table = run.read_final("candidates", _COLUMNS, ~pc.field("kind").isin(["style", "place"]))
     value = {name: pc.cast(table[name], "float64").to_numpy(zero_copy_only=False) for name in _COLUMNS}
     least, most_q, lift, iou, inside, explained, specific = (

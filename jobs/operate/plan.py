@@ -16,6 +16,8 @@ import numpy as np
 
 from gazetteer.data.core.errors import InputError
 from gazetteer.data.core.settings import Effect
+from gazetteer.data.core.sites import step_of
+from gazetteer.data.inputs.given.open import open_given
 from gazetteer.data.runs.commits import Commit
 from gazetteer.data.runs.folder import RunFolder
 from gazetteer.diffusion.flops import ModelCost, model_cost
@@ -69,16 +71,22 @@ def plan(config: RunConfig, rates: Rates) -> dict[str, Any]:
     if not reference:
         assumed.append(f"{SEGMENTS} segments a picture, and the embedded models' bytes a pixel, code and segment")
         assumed.append("evidence has a row for every feature and concept in every shard, which is at most what it has")
-    captions = _captions(config, assumed)
+    given = open_given(config.pictures, config.seed) if config.pictures.kind else None
+    calls = model.calls
+    if given is not None:  # one call of the denoiser at every t
+        config = dataclasses.replace(config, images=min(config.images, len(given)))
+        calls = len({step_of(t, config.generation.steps) for t in config.generation.t})
+        assumed.append("pictures are given: nothing is detected or cut out, and encoding one costs what decoding does")
+    captions = _captions(config, assumed) if given is None else []
     saes = _saes(config, model, assumed)
     if model.estimated:
         assumed.append("operations of the denoiser from the weights of its blocks, as they cannot be counted")
     branches = model.branches(config.generation)
     images = config.images
     encode = sum(2 * _cells(model, site.block) * int(sae["d"]) * int(sae["n"]) for site, sae in saes.items())
-    sampling = branches * (model.calls * model.denoiser + model.text)
+    sampling = branches * (calls * model.denoiser + model.text)
     detect = round(detector_flops(config.detector, model.height, model.width, captions)) if captions else 0
-    segment = sum(segmenter_flops(config.segmenter, max(1, round(segments))))
+    segment = 0 if given is not None else sum(segmenter_flops(config.segmenter, max(1, round(segments))))
     flops = {
         "generate": images * (sampling + model.decode + encode),
         "detect": images * detect,
@@ -93,7 +101,7 @@ def plan(config: RunConfig, rates: Rates) -> dict[str, Any]:
         "shards": shards,
         "sites": len(saes),
         "features": sum(int(sae["n"]) for sae in saes.values()),
-        "counts": _counts(images, model, branches, len(captions), segments),
+        "counts": _counts(images, calls, branches, len(captions), None if given is not None else segments),
         "flops": flops,
         "bytes": _bytes_like(config, shards, *reference) if reference else _bytes(config, model, saes, shards),
         "seconds": seconds,
@@ -101,19 +109,21 @@ def plan(config: RunConfig, rates: Rates) -> dict[str, Any]:
         "hours": None if hours is None else hours / rates.devices,
         "hours_range": None if hours is None else [hours / rates.devices * factor for factor in factors],
         "money": None if hours is None or not rates.price else hours * rates.price,
-        "sae": _sae(config, model, sampling, rates) if config.sae else None,
+        "sae": _sae(config, model, branches * (model.calls * model.denoiser + model.text), rates)
+        if config.sae
+        else None,
         "assumed": assumed,
     }
 
 
-def _counts(images: int, model: ModelCost, branches: int, captions: int, segments: float) -> dict[str, int]:
-    """Calls of the models, and boxes, for so many pictures."""
+def _counts(images: int, calls: int, branches: int, captions: int, segments: float | None) -> dict[str, int]:
+    """Calls of the models, and boxes, for so many pictures; `segments` is None where nothing is cut out."""
     return {
-        "unet_calls": images * model.calls,
-        "unet_evaluations": images * model.calls * branches,
+        "unet_calls": images * calls,
+        "unet_evaluations": images * calls * branches,
         "detector_calls": images * captions,
-        "segmenter_calls": images,
-        "boxes": round(images * segments),
+        "segmenter_calls": 0 if segments is None else images,
+        "boxes": round(images * (segments or 0.0)),
     }
 
 

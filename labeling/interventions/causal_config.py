@@ -13,6 +13,7 @@ WINDOWS: dict[str, tuple[float, float]] = {**STAGES, "early and middle": (0.2, 1
 """Windows of t in which a feature is switched, by name."""
 
 PLACES = ("everywhere", "cells")
+PICKS = ("best", "sample")
 
 
 @settings("causal")
@@ -60,6 +61,12 @@ class CausalConfig:
         Effect.MEASUREMENTS,
         "Of four features tried at a site, so many have no label (those that fire most often).",
         default=1,
+    )
+    pick: Annotated[str, OneOf(PICKS)] = setting(
+        Effect.MEASUREMENTS,
+        "Which labelled features of a site come first: the ``best``, by their label's IoU, or a random ``sample``, "
+        "whose verdicts stand for all of them.",
+        default="best",
     )
     round: Count = setting(
         Effect.MEASUREMENTS, "Pictures after which it is asked which features are decided.", default=16

@@ -1,9 +1,14 @@
-"""The layout from labels.parquet alone: no codes, no masks, no evidence of the run it came from.
+"""The layout from tables of labels alone: no codes, no masks, no evidence of the run they came from.
 
 Every feature that fires in a cell and is labelled with a concept moves the concept's log odds there by what its row
 says, w(f, c) = logit(precision) - logit(precision / lift); each cell then takes `NEIGHBOURS` times the mean of its
 3 x 3 neighbourhood. No threshold is fitted: read as log odds the evidence gives every cell a probability, and a
 concept's mask in a picture is the set of cells with the highest expected IoU under them (`best_cuts`).
+
+labels.parquet holds what each feature is best called. candidates.parquet, which may stand in for it, holds every pair
+that was tested: what goes with a concept beyond chance counts, whether it won the feature or not; and precision / lift,
+what shuffled pictures would give, says where the feature's habitual cells are, so that the features of a neighbourhood
+tell together how common each concept is at that place (`Habits`).
 """
 
 from __future__ import annotations
@@ -14,19 +19,23 @@ from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
-import pyarrow.parquet as pq
 import scipy.sparse as sp
 from numpy.typing import NDArray
 from scipy.ndimage import uniform_filter
 from scipy.special import expit, logit
 
 from gazetteer.data.core.errors import InputError
-from gazetteer.data.core.sites import SIGNALS, SITE_COLUMNS, STREAMS, Port, Site
-from gazetteer.data.tables.schemas import SPATIAL_KINDS
+from gazetteer.data.core.sites import Port, Site
 from gazetteer.labeling.evidence.pooling import Grid
-from gazetteer.labeling.evidence.site_codes import SiteCodes, rows_by_site
+from gazetteer.labeling.evidence.site_codes import SiteCodes
 from gazetteer.labeling.layout.calibration import enlarge, prior_logit
+from gazetteer.labeling.layout.label_weights import (
+    SHARE,
+    LabelWeights,
+    label_concepts,
+    label_weights,
+    read_label_table,
+)
 from gazetteer.labeling.layout.model import LayoutPrediction
 from gazetteer.labeling.layout.run import nearest_site
 from gazetteer.sae.model.autoencoder import SparseAutoencoder
@@ -40,106 +49,47 @@ SCALE = 0.25
 """From smoothed evidence to log odds: features of a cell repeat each other. Chosen on discovery pictures of the shipped
 world (docs/results/layout.md); 0.1 to 0.3 are alike within 0.03 mIoU at t = 1.0 and 0.5."""
 
-_COLUMNS = (*SITE_COLUMNS, "feature", "concept", "precision", "lift", "dataset_iou")
-_SHARE = (1e-3, 1.0 - 1e-3)
-
-
-@dataclass(frozen=True)
-class LabelWeights:
-    """What the labels of a site say.
-
-    Attributes:
-        features: int64 [F], ascending.
-        weights: float64 [F, C], 0 without a label.
-        base: float64 [C], the share of its cells that shuffled pictures give to the concept (precision / lift), mean
-            over its labels; 0 without one.
-        best: summed over concepts, the highest `dataset_iou` of a label.
-    """
-
-    features: NDArray[np.int64]
-    weights: NDArray[np.float64]
-    base: NDArray[np.float64]
-    best: float
-
-
-def read_label_table(path: str | Path) -> pa.Table:
-    """A labels.parquet, wherever it lies.
-
-    Raises:
-        InputError: no such file, not Parquet, or without the columns that a layout reads.
-    """
-    try:
-        table = pq.read_table(path)
-    except FileNotFoundError as error:
-        raise InputError(f"There is no file {path}; a layout needs a labels.parquet.") from error
-    except (OSError, pa.ArrowException) as error:
-        raise InputError(f"{path} cannot be read as a table of labels: {str(error).splitlines()[0]}") from error
-    for name, usual in (("stream", STREAMS[0]), ("signal", SIGNALS[0])):
-        if name not in table.column_names:  # written before there were others
-            table = table.append_column(name, pa.array([usual] * table.num_rows, pa.string()))
-    missing = [name for name in _COLUMNS if name not in table.column_names]
-    if missing:
-        raise InputError(f"{path} has no column {missing[0]!r}; a layout needs {', '.join(_COLUMNS)}.")
-    return table
-
-
-def spatial_labels(labels: pa.Table) -> pa.Table:
-    """The rows that say where something is: of kinds, where the table tells them apart, those of `SPATIAL_KINDS`."""
-    if "kind" not in labels.column_names:
-        return labels
-    return labels.filter(pc.is_in(labels["kind"], pa.array(SPATIAL_KINDS)))
-
-
-def label_concepts(labels: pa.Table) -> tuple[str, ...]:
-    """The concepts of spatial labels, sorted."""
-    return tuple(sorted(set(spatial_labels(labels)["concept"].to_pylist())))
-
-
-def label_weights(labels: pa.Table, concepts: Sequence[str] | None = None) -> dict[Site, LabelWeights]:
-    """The weights of every site with a spatial label.
-
-    Args:
-        labels: columns block, branch, t, feature, concept, precision, lift and dataset_iou; `spatial_labels` count.
-        concepts: the axis of the weights; None takes `label_concepts`.
-    Returns:
-        by site; sites without such a label are left out.
-    Raises:
-        InputError: a precision or lift that is no number above 0.
-    """
-    labels = spatial_labels(labels).select(list(_COLUMNS))
-    names = list(label_concepts(labels) if concepts is None else concepts)
-    if concepts is not None:
-        labels = labels.filter(pc.is_in(labels["concept"], pa.array(names, pa.string())))
-    number = {name: i for i, name in enumerate(names)}
-    by_site = {}
-    for site, rows in rows_by_site(labels).items():
-        own = labels.take(pa.array(rows))
-        column = np.array([number[name] for name in own["concept"].to_pylist()], np.int64)
-        precision, lift, iou = (np.asarray(own[n], np.float64) for n in ("precision", "lift", "dataset_iou"))
-        if not (np.isfinite(precision).all() and (precision >= 0).all() and (lift > 0).all()):
-            raise InputError(f"The labels of {site.slug} hold a precision or lift that is no number above 0.")
-        features, row = np.unique(np.asarray(own["feature"]), return_inverse=True)
-        expected = np.clip(precision / lift, *_SHARE)
-        weights, best = np.zeros((len(features), len(names))), np.zeros(len(names))
-        weights[row, column] = logit(np.clip(precision, *_SHARE)) - logit(expected)
-        np.maximum.at(best, column, np.nan_to_num(iou))
-        total, count = np.bincount(column, expected, len(names)), np.bincount(column, minlength=len(names))
-        base = total / np.maximum(count, 1)
-        by_site[site] = LabelWeights(features.astype(np.int64), weights, base, float(best.sum()))
-    return by_site
+HABIT = 0.5
+"""How many features of a neighbourhood a concept's mean base counts as, where they say what is common there."""
 
 
 def label_maps(weights: LabelWeights, codes: SiteCodes) -> Floats:
     """Smoothed evidence of N pictures: float32 [N, cells, C]."""
-    concepts = weights.weights.shape[1]
-    shape = (len(codes.image_ids) * codes.cells, len(weights.features))
-    at = np.minimum(np.searchsorted(weights.features, codes.feature), len(weights.features) - 1)
-    known = weights.features[at] == codes.feature
+    maps = _fired(weights.features, codes, weights.weights)
+    found = maps + NEIGHBOURS * _near(maps)
+    return found.reshape(len(codes.image_ids), codes.cells, -1).astype(np.float32)
+
+
+def habit_odds(weights: LabelWeights, codes: SiteCodes) -> NDArray[np.float64]:
+    """Log odds of every concept before any evidence, by what fires around a cell: float64 [N, cells, C] or [C].
+
+    The mean of `Habits.odds` over the features of the 3 x 3 neighbourhood, a cell's mean number of them, and `HABIT`
+    times the concept's base.
+    """
+    base = logit(np.clip(weights.base, *SHARE))
+    if weights.habits is None:
+        return base
+    said = _near(_fired(weights.habits.features, codes, weights.habits.odds))
+    many = _near(_fired(weights.habits.features, codes, weights.habits.known))
+    found: NDArray[np.float64] = (said + HABIT * base) / (many + HABIT)
+    return found.reshape(len(codes.image_ids), codes.cells, -1)
+
+
+def _fired(features: NDArray[np.int64], codes: SiteCodes, values: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Summed `values` [F, C] of those of the features [F] that fire in each cell: float64 [N, h, w, C]."""
+    at = np.minimum(np.searchsorted(features, codes.feature), len(features) - 1)
+    known = features[at] == codes.feature
     place = codes.image[known].astype(np.int64) * codes.cells + codes.cell[known]
+    shape = (len(codes.image_ids) * codes.cells, len(features))
     fired = sp.csr_array((np.ones(len(place)), (place, at[known])), shape)
-    maps = (fired @ weights.weights).reshape(len(codes.image_ids), codes.height, codes.width, concepts)
-    near = uniform_filter(maps, size=(1, 3, 3, 1), mode="nearest")
-    return (maps + NEIGHBOURS * near).reshape(len(codes.image_ids), codes.cells, concepts).astype(np.float32)
+    summed: NDArray[np.float64] = fired @ values
+    return summed.reshape(len(codes.image_ids), codes.height, codes.width, values.shape[1])
+
+
+def _near(maps: NDArray[np.float64]) -> NDArray[np.float64]:
+    """The mean over every cell's 3 x 3 neighbourhood, of maps [N, h, w, C]."""
+    found: NDArray[np.float64] = uniform_filter(maps, size=(1, 3, 3, 1), mode="nearest")
+    return found
 
 
 def best_cuts(probability: Floats) -> Floats:
@@ -185,7 +135,8 @@ class LabelLayout:
         concepts: sorted.
         weights: of every site that is read, all of one block.
         saes: per site the autoencoder that codes come from; empty where codes are given.
-        prior: float32 [cells, C] on `prior_grid`, mean masks (`layout_prior`), or None: every cell alike.
+        prior: float32 [cells, C] on `prior_grid`, mean masks (`layout_prior`), or None: what the table itself says of
+            places (`habit_odds`).
     """
 
     branch: str
@@ -211,9 +162,8 @@ class LabelLayout:
     def probabilities(self, codes: SiteCodes, site: Site) -> Floats:
         """float32 [N, cells, C] of every cell, by the labels of `site`."""
         known = self.weights[site]
-        if self.prior is None:
-            odds = logit(np.clip(known.base, *_SHARE))
-        else:
+        odds: NDArray[np.floating] = habit_odds(known, codes)
+        if self.prior is not None:
             odds = prior_logit(enlarge(self.prior[None], self.prior_grid, (codes.height, codes.width)))
         return expit(SCALE * label_maps(known, codes) + odds).astype(np.float32)
 
@@ -230,10 +180,10 @@ def layout_of_labels(
     labels: str | Path | pa.Table, saes: Mapping[Site, SparseAutoencoder] | None = None, branch: str = "cond",
     prior: tuple[Sequence[str], Floats, Grid] | None = None,
 ) -> LabelLayout:  # fmt: skip
-    """A layout predictor from a labels.parquet alone; nothing else of its run is needed, and nothing is fitted.
+    """A layout predictor from a table of labels alone; nothing else of its run is needed, and nothing is fitted.
 
     Args:
-        labels: the table or its path.
+        labels: candidates.parquet or labels.parquet, the table or its path; the first says more.
         saes: per site, for use inside a running pipeline.
         branch: ``cond`` or ``uncond``.
         prior: of `layout_prior`, where things usually are; None knows nothing of places.

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 import numpy as np
 
 from gazetteer.data.core.sites import Site
 from gazetteer.data.inputs.given.open import GivenSet
 from gazetteer.data.inputs.prompts import Item
+from gazetteer.data.tables.codes import SparseMap
 from gazetteer.diffusion.generate import Generator
 from gazetteer.labeling.detect.protocol import Detection
+from gazetteer.labeling.evidence.pooling import cell_areas, pool_mask
 from gazetteer.labeling.pipeline.noised import noised_picture
 from gazetteer.labeling.pipeline.sae_check import SaeCheck
 from gazetteer.labeling.pipeline.shard import LabelledPicture
@@ -34,11 +37,27 @@ def given_pictures(
         fitted = given.read(item).fitted(height, width, given.config.fit)
         watch = check.watch if check.open else None
         picture = noised_picture(generator, fitted.image, item.prompt, item.seed, saes, watch)
+        if fitted.ignored is not None:
+            codes = {site: without_ignored(code, fitted.ignored) for site, code in picture.codes.items()}
+            picture = replace(picture, codes=codes)
         asked = tuple(concept for concept in given.concepts if concept not in fitted.unasked)
         boxes = [Detection(concept, 1.0, box_of(mask)) for concept, mask in fitted.segments]
         masks = [Mask(mask, 1.0) for _, mask in fitted.segments]
         made.append(LabelledPicture(item, picture, asked, boxes, masks, given=True))
     return made
+
+
+def without_ignored(code: SparseMap, ignored: np.ndarray) -> SparseMap:
+    """The code without what fires where nobody decided: cells of which more than half is `ignored`, bool [H, W].
+
+    Their slots are left unused, so that the cell counts neither for a feature's concept nor against it; pixels of cells
+    that stay belong to no concept where they are ignored.
+    """
+    grid = (code.height, code.width)
+    size = (int(ignored.shape[0]), int(ignored.shape[1]))
+    left_out = np.repeat(2 * pool_mask(ignored, grid) > cell_areas(size, grid), code.k)
+    value = np.where(left_out, np.zeros((), code.value.dtype), code.value)
+    return replace(code, feature=np.where(left_out, 0, code.feature).astype(code.feature.dtype), value=value)
 
 
 def box_of(mask: np.ndarray) -> Box:

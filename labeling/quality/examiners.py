@@ -117,13 +117,18 @@ def _weighted_auroc(values: Floats, right: NDArray[np.bool_], weights: Floats) -
 def print_examined(result: Mapping[str, Any]) -> None:
     """The examiners, and saev's measures, as text."""
     print(f"{result['labels']} labels examined; {result['table']}")
-    if result["examiners"]:
-        print("which examiner knows a right label from a wrong one (AUROC over labels, 95 % interval):")
-    for name, row in result["examiners"].items():
-        value, low, high = row["auroc"]
-        said = "no wrong or no right label" if value is None else f"{value:.3f} [{low:.3f}, {high:.3f}]"
-        print(f"  {name:<22}{said}  ({row['labels']} labels)")
+    print_aurocs(result["examiners"])
     print("best feature per concept, chosen on discovery cells, on held-out cells (as saev measures):")
     for site in result["retrieval"]:
         numbers = (site[name] for name in ("map", "purity_at_16", "coverage"))
         print(f"  {site['site']:<44}" + "  ".join("none" if n is None else f"{n:.3f}" for n in numbers))
+
+
+def print_aurocs(examiners: Mapping[str, Any]) -> None:
+    """What `examined` says, as text; nothing where no truth is known."""
+    if examiners:
+        print("which examiner knows a right label from a wrong one (AUROC over labels, 95 % interval):")
+    for name, row in examiners.items():
+        value, low, high = row["auroc"]
+        said = "no wrong or no right label" if value is None else f"{value:.3f} [{low:.3f}, {high:.3f}]"
+        print(f"  {name:<22}{said}  ({row['labels']} labels)")

@@ -121,7 +121,7 @@ def print_quality(result: Mapping[str, Any]) -> None:
 
 def _settings_of(store: RunFolder, group: str, kind: type[C]) -> C:
     """A group of settings as the run recorded it, defaults for what it did not know yet."""
-    recorded: Mapping[str, Any] = store.read_json("run.json") or {}
+    recorded: Mapping[str, Any] = store.of_tables()
     known = {f"{group}.{field.name}": field.name for field in fields(kind)}
     return kind(**{name: recorded[key] for key, name in known.items() if key in recorded})
 

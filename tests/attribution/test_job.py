@@ -350,11 +350,20 @@ def test_every_method_is_evaluated_on_pairs_and_the_model_stays_as_it_was(tmp_pa
     )
     assert sum(row["of_all"] for row in rows) == pytest.approx(1) and {row["kind"] for row in rows} == {"cross"}
     files = [Path(file) for file in write_evaluation(found, str(tmp_path / "report"))]
-    assert {"evaluation.json", "erase-interference-cad.svg", "distribution-steps.svg", "everywhere-step.svg"} <= {
-        f.name for f in files
-    }
+    assert {
+        "evaluation.json",
+        "evaluation.md",
+        "erase-interference-cad.svg",
+        "distribution-steps.svg",
+        "everywhere-step.svg",
+    } <= {f.name for f in files}
     for file in files:
-        assert ElementTree.parse(file) if file.suffix == ".svg" else json.loads(file.read_text())
+        if file.suffix != ".md":
+            assert ElementTree.parse(file) if file.suffix == ".svg" else json.loads(file.read_text())
+    page = (tmp_path / "report" / "evaluation.md").read_text()
+    tables = [part.splitlines() for part in page.split("\n\n") if part.startswith("|")]
+    assert all(len({row.count("|") for row in table}) == 1 for table in tables) and len(tables) >= 2
+    assert {f"`{method}`" for method in erased} <= {row.split(" | ")[0].strip("| ") for row in tables[0]}
     print_evaluation(found)
     for leader, control in ((config.reference, "magnitude"), ("cad", "cad_random"), ("cad", "cad_magnitude")):
         led, followed = (methods.choose("erase", m, "dog", 0.05) for m in (leader, control))

@@ -61,7 +61,7 @@ class PicturesConfig:
     ignored: Annotated[float, Gt(0), Le(1)] = setting(
         Effect.PICTURES,
         "A picture of which more than this share is marked to be ignored is a failure; fewer such pixels belong to no "
-        "concept.",
+        "concept, and cells of which they are more than half have no features.",
         default=0.5, late=True,
     )  # fmt: skip
 

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from gazetteer.data.core.digests import digest_json
 from gazetteer.data.core.errors import InputError
 from gazetteer.data.core.sites import SITE_COLUMNS, Site
 from gazetteer.data.runs.folder import RunFolder
@@ -111,12 +112,22 @@ def asked_concepts(config: RunConfig, folder: RunFolder) -> tuple[str, ...]:
     return tuple(sorted(set(asked)))
 
 
-def features_to_try(folder: RunFolder, site: Site, unlabelled: int) -> list[int]:
-    """Labelled features of a site, best first, in turns with `unlabelled` others a round that fire often."""
+def features_to_try(folder: RunFolder, site: Site, unlabelled: int, pick: str = "best") -> list[int]:
+    """Features of a site with a label that says where, in turns with `unlabelled` others a round that fire often.
+
+    Args:
+        pick: ``best`` takes the labelled ones by their IoU, ``sample`` in an order that digests draw at random.
+    """
     columns = ["feature", "images", "density", "labels", "best_dataset_iou"]
     rows = load_features(folder, **site.columns(), columns=columns).to_pylist()
     pictures = load_images(folder, columns=["image_id"]).num_rows
-    named = sorted((r for r in rows if r["labels"]), key=lambda r: (-(r["best_dataset_iou"] or 0.0), r["feature"]))
+    spatial = set(load_labels(folder, **site.columns(), kind=SPATIAL_KINDS, columns=["feature"])["feature"].to_pylist())
+
+    def order(row: dict[str, Any]) -> Any:
+        drawn = digest_json([site.slug, row["feature"]]) if pick == "sample" else ""
+        return drawn, -(row["best_dataset_iou"] or 0.0), row["feature"]
+
+    named = sorted((r for r in rows if r["feature"] in spatial), key=order)
     often = [r for r in rows if not r["labels"] and r["images"] >= OFTEN * pictures]
     silent = sorted(often, key=lambda r: (-r["density"], r["feature"]))
     return list(_turns([r["feature"] for r in named], [r["feature"] for r in silent], unlabelled))

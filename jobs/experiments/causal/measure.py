@@ -85,7 +85,7 @@ def measure_causes(config: RunConfig, run: str, features: int = 32, sites: Seque
         done = causal.rounds(switches)
         labels = load_labels(causal.folder, kind=SPATIAL_KINDS, columns=LABEL_COLUMNS)
         table = causal.table(labels)
-        written = causal.folder.write_final("causal", table, causal.about)
+        written = causal.folder.write_final("causal", table, causal.of_table)
         write_card(causal.folder)
     return {
         "run": run, "table": f"{causal.folder.path.rstrip('/')}/causal.parquet", "rows": written["rows"],
@@ -138,6 +138,8 @@ class CausalPass:
         self.fingerprint |= {"starts": digest_json([dataclasses.astuple(start) for start in self.starts])}
         self.work = self.folder.inside("causal").open_or_create(self.fingerprint)
         self.about = provenance(self.fingerprint, portable_config(config))
+        # The table is of the labels as they are now, which may have been made again since the run was started.
+        self.of_table = provenance({**self.fingerprint, "run": self.folder.of_tables()}, portable_config(config))
 
     def __enter__(self) -> CausalPass:
         self._lock = self.work.lock()
@@ -149,7 +151,8 @@ class CausalPass:
 
     def switches(self, site: Site, most: int) -> list[Switch]:
         """The features to try at a site, each with its pictures; a longer list begins with the shorter one."""
-        numbers = features_to_try(self.folder, site, self.config.causal.unlabelled)[: most or None]
+        numbers = features_to_try(self.folder, site, self.config.causal.unlabelled, self.config.causal.pick)
+        numbers = numbers[: most or None]
         if not numbers:
             return []
         codes, named = site_codes(self.folder, site), label_of(self.folder, site)
@@ -224,7 +227,7 @@ class _Countdown:
 
 def _settings(config: CausalConfig) -> dict[str, Any]:
     """What changes the numbers of one feature."""
-    others = ("unlabelled", "images", "windows", "strengths", "places")
+    others = ("unlabelled", "images", "windows", "strengths", "places", "pick")
     return {name: value for name, value in dataclasses.asdict(config).items() if name not in others}
 
 

@@ -144,7 +144,7 @@ class PaperMethod:
 
 @dataclass(frozen=True)
 class LabelsMethod:
-    """The label table alone (`gazetteer.labeling.layout.label_layout`), at the block whose labels are best.
+    """A table of labels alone (`gazetteer.labeling.layout.label_layout`), at the block whose labels are best.
 
     Attributes:
         layout: what the labels say; the order of its concepts is the run's.

@@ -16,7 +16,8 @@ from gazetteer.labeling.evidence.site_codes import SiteCodes
 from gazetteer.labeling.layout.calibration import inputs_of
 from gazetteer.labeling.layout.evaluation.group import Group
 from gazetteer.labeling.layout.evaluation.model_pass import PassRecord
-from gazetteer.labeling.layout.label_layout import LabelLayout, best_block, label_weights
+from gazetteer.labeling.layout.label_layout import LabelLayout, best_block
+from gazetteer.labeling.layout.label_weights import columns_of, label_weights
 from gazetteer.labeling.layout.metrics import Truth
 from gazetteer.labeling.layout.model import finest
 from gazetteer.labeling.layout.run import LayoutRun, nearest_site
@@ -70,8 +71,16 @@ class SamplerStep:
 
     @cached_property
     def labels(self) -> LabelLayout | None:
-        """What the run's label table says of the cond branch by itself; None where it labels nothing there."""
-        every = label_weights(self.run.store.read_final("labels"), self.run.concepts)
+        """What the run's candidates say of the cond branch by themselves; None where nothing is sure there."""
+        return self._of_table("candidates")
+
+    @cached_property
+    def winners(self) -> LabelLayout | None:
+        """The same of the labels that won their features."""
+        return self._of_table("labels")
+
+    def _of_table(self, name: str) -> LabelLayout | None:
+        every = label_weights(self.run.store.read_final(name, columns_of(name)), self.run.concepts)
         if not any(site.branch == "cond" for site in every):
             return None
         block = best_block(every, "cond")

@@ -131,16 +131,17 @@ class StepEvaluation:
 
 
 def _of_labels(reading: Reading) -> dict[str, Method]:
-    """The label table alone, where it labels anything: with thresholds as the other methods', with the prior, and with
-    nothing fitted at all."""
-    layout = reading.step.labels
+    """The tables alone, where they label anything: with thresholds as the other methods', with the prior, with nothing
+    fitted at all, and by labels.parquet without what else was tested."""
+    layout, winners = reading.step.labels, reading.step.winners
     if layout is None:
         return {}
-    return {
+    found: dict[str, Method] = {
         "labels": LabelsMethod.fitted(reading, layout),
         "labels_prior": LabelsMethod.fitted(reading, layout, with_prior=True),
         "labels_unfitted": LabelsMethod(layout),
     }
+    return found if winners is None else {**found, "labels_winners": LabelsMethod.fitted(reading, winners)}
 
 
 def _of_the_model(reading: Reading) -> dict[str, Method]:

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from gazetteer.data.runs.folder import RunFolder
 from gazetteer.data.scenes.truth import write_truth
+from gazetteer.labeling.evidence.run_codes import all_codes
 from gazetteer.labeling.tables import load_candidates, load_images, load_segments
+from tests.data.inputs.given.folders import numbers as numbers_png
+from tests.data.inputs.given.folders import picture
 from tests.support.system.running import FEW, in_process
 
 COUNTS = ["feature", "concept", "images_feature", "images_concept", "images_both", "hits", "dataset_iou", "precision"]
@@ -56,6 +61,47 @@ def test_labels_of_exact_masks_are_those_of_the_same_as_coco_and_come_again_from
     assert masks[0] == masks[1]
     prompts = [sorted(load_images(tmp_path / name)["prompt"].to_pylist()) for name in ("table", "coco_run")]
     assert prompts[0] == prompts[1] and all(prompts[0])
+
+
+def voc_folder(root: Path, pictures: int = 8) -> Path:
+    """Random pictures with a cat in the upper left quarter, beside which a quarter is void."""
+    for i in range(pictures):
+        picture(root / "JPEGImages" / f"{i}.png", 128, 128, seed=i)
+        classes = np.zeros((128, 128), np.uint8)
+        classes[:64, :64], classes[:64, 64:] = 8, 255
+        numbers_png(root / "SegmentationClass" / f"{i}.png", classes)
+    return root
+
+
+@pytest.mark.alone
+def test_what_nobody_decided_on_counts_for_and_against_nothing_under_ray_too(tmp_path: Path) -> None:
+    """Both executors come to the same tables, with no feature in the void quarter and all of them elsewhere."""
+    voc = voc_folder(tmp_path / "voc")
+    label(tmp_path / "run", f"pictures.voc={voc}", "pictures.concepts=[cat]", "executor=ray", "workers=1")
+    label(tmp_path / "serial", f"pictures.voc={voc}", "pictures.concepts=[cat]")
+    assert numbers(tmp_path / "run") == numbers(tmp_path / "serial") != []
+    ((_, codes),) = all_codes(RunFolder(tmp_path / "run"))
+    fired = np.bincount(codes.cell, minlength=codes.cells).reshape(codes.height, codes.width) > 0
+    half = codes.height // 2
+    assert not fired[:half, half:].any() and fired[:half, :half].all() and fired[half:].all()
+    assert set(load_segments(tmp_path / "run")["area"].to_pylist()) == {64 * 64}
+    # A label's precision is over the cells that somebody decided on.
+    splits = {row["image_id"]: row["split"] for row in load_images(tmp_path / "run").to_pylist()}
+    chosen = np.array([splits[name] == "discovery" for name in codes.image_ids])[codes.image]
+    cat = (codes.cell // codes.width < half) & (codes.cell % codes.width < half)
+    for row in load_candidates(tmp_path / "run", concept="cat").to_pylist():
+        mine = chosen & (codes.feature == row["feature"])
+        assert row["precision"] == pytest.approx(cat[mine].mean(), abs=1e-6)
+
+
+def test_a_plan_for_given_pictures_counts_no_detector_and_one_call_for_every_t(exact: Path) -> None:
+    nothing = ["detector.path=/nowhere", "segmenter.path=/nowhere"]
+    done = in_process("plan", "--set", *FEW, *nothing, f"pictures.table={exact}", "images=100", "--json")
+    assert done.returncode == 0, done.stderr
+    found = json.loads(done.stdout)
+    assert found["images"] == 16 and found["flops"]["detect"] == found["flops"]["segment"] == 0
+    counts = found["counts"]
+    assert (counts["unet_calls"], counts["detector_calls"], counts["segmenter_calls"], counts["boxes"]) == (16, 0, 0, 0)
 
 
 def test_a_run_on_given_pictures_resumes_and_says_what_it_cannot(exact: Path, tmp_path: Path) -> None:

@@ -22,14 +22,15 @@ from gazetteer.labeling.evidence.site_codes import flat_codes
 from gazetteer.labeling.layout.evaluation.config import LayoutEvaluationConfig
 from gazetteer.labeling.layout.evaluation.evaluate import evaluate_layout
 from gazetteer.labeling.layout.label_layout import (
+    HABIT,
     NEIGHBOURS,
     SCALE,
     best_cuts,
+    habit_odds,
     label_maps,
-    label_weights,
     layout_of_labels,
-    read_label_table,
 )
+from gazetteer.labeling.layout.label_weights import label_weights, read_label_table
 from gazetteer.labeling.layout.prior import layout_prior
 from gazetteer.labeling.layout.run import open_run
 from tests.support.models.tiny_pipeline import BLOCKS, tiny_pipeline
@@ -67,6 +68,27 @@ def test_a_label_moves_the_log_odds_from_what_places_give_to_its_precision() -> 
     )
 
 
+def test_candidates_say_what_is_common_where_features_fire_and_count_where_they_are_sure() -> None:
+    rows = [
+        (SITE, 3, "dog", 0.8, 4, 0.5), (SITE, 3, "sea", 0.1, 0.5, 0.1), (SITE, 7, "dog", 0.02, 1.0, 0.0),
+        (SITE, 9, "sea", 0.9, 3, 0.6), (SITE, 9, "dog", 0.0, 0.0, 0.0),
+    ]  # fmt: skip
+    kinds = ["thing", "stuff", "thing", "scene", "thing"]
+    table = labels_of(rows, kind=kinds, q_value=[0.01, 0.01, 0.9, 0.01, None], trusted=[False] * 5)
+    found = label_weights(table, ["dog", "sea"])[SITE]
+    # Only 3 and the dog go together beyond chance and say where; every pair with a lift says what is common.
+    assert found.features.tolist() == [3] and np.flatnonzero(found.weights).tolist() == [0]
+    assert found.habits is not None and found.habits.features.tolist() == [3, 7, 9]
+    assert found.habits.known.tolist() == [[1, 1], [1, 0], [0, 1]]
+    odds = np.log(np.array([0.2, 0.02, 0.2, 0.3]) / (1 - np.array([0.2, 0.02, 0.2, 0.3])))
+    # One row of three cells: 3 in the first, 7 in the second, nothing in the third, which a neighbour speaks for.
+    codes = flat_codes(SITE, ["a"], (1, 3), np.array([3, 7, 0]), np.array([1.0, 1, 0]), np.array([3]))
+    base = np.log(0.2 / 0.8)
+    said, many = np.array([2 * odds[0] + odds[1], odds[0] + odds[1], odds[1]]) / 3, np.array([3, 2, 1]) / 3
+    np.testing.assert_allclose(habit_odds(found, codes)[0, :, 0], (said + HABIT * base) / (many + HABIT), rtol=1e-6)
+    assert layout_of_labels(table).concepts == ("dog",)
+
+
 def test_only_labels_that_say_where_count_and_the_best_block_is_read() -> None:
     other = Site("up", "cond", 0.5)
     rows = [(SITE, 1, "dog", 0.5, 2, 0.2), (other, 1, "night", 0.9, 3, 0.9), (other, 2, "sea", 0.5, 2, 0.3)]
@@ -99,11 +121,12 @@ def test_the_cut_has_the_highest_expected_iou_of_all_sets() -> None:
 def test_labels_alone_find_what_a_feature_follows(tmp_path: Path) -> None:
     world = sky_world(80)
     run = open_run(world_run(tmp_path / "run", world, "a sky and a ball"))
-    table = world.reduce({MID: 4})["labels"]
-    run.store.write_final("labels", table, PROVENANCE)
+    tables = world.reduce({MID: 4})
+    for name in ("labels", "candidates"):
+        run.store.write_final(name, tables[name], PROVENANCE)
     config = LayoutEvaluationConfig(every_step=False, baselines=False, resamples=50)
     found = evaluate_layout(run, {}, np.eye(2), config)["by_concept"]["0.50"]
-    for method in ("labels", "labels_prior"):
+    for method in ("labels", "labels_prior", "labels_winners"):
         assert found[method]["sky"][0] > 0.9 > found["prior"]["sky"][0], method
     # Nothing fitted: where no feature fires nothing speaks against the sky either, and a cut may take all cells.
     assert found["labels_unfitted"]["sky"][0] >= found["chance"]["sky"][0]

@@ -1,0 +1,230 @@
+"""Measure everything that is said of a world once more: one command, each piece kept, stopped and resumed at will.
+
+    nice -n 19 python -m benchmarks.measure --out build/measured                       # the shipped world
+    nice -n 19 python -m benchmarks.measure --out build/measured --build build/world   # a world just trained
+    ... --quick                                                  # small sizes: minutes, wide intervals
+    ... --only quality layout --plan
+
+Every piece is a public command of its own, run as a user would, and resumed by itself where it can be; what it printed
+is kept as OUT/pieces/NAME.json beside the command line and the digest of the models it was made with, and is not made
+again while both are the same. At the end OUT/measured.json holds all of it and OUT/measured.md the tables.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import shlex
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
+from benchmarks._measured_tables import tables
+from gazetteer.data.core.atomic import replace_file
+from gazetteer.data.core.digests import digest_json, digest_path
+from gazetteer.jobs.config.schema import DEFAULT_CONFIG
+
+MODELS = DEFAULT_CONFIG.parent / "models"
+ROOT = Path(__file__).resolve().parents[1]
+
+
+@dataclass(frozen=True)
+class Setting:
+    """Where what lies, and how much is measured.
+
+    Attributes:
+        out: receives everything.
+        models: of the world: ``text_to_image``, ``saes``, ``detector``, ``segmenter`` and the two classifiers.
+        prompts: of a world whose prompts are its own, or None.
+        quick: small sizes.
+        overrides: further settings of the configuration.
+    """
+
+    out: Path
+    models: Path
+    prompts: Path | None
+    quick: bool
+    overrides: tuple[str, ...]
+
+    @property
+    def run(self) -> str:
+        """The labelling run that everything else reads."""
+        return str(self.out / "run")
+
+    @property
+    def configuration(self) -> list[str]:
+        """Settings that point the embedded configuration at these models."""
+        paths = {"model.path": "text_to_image", "saes": "saes", "detector.path": "detector",
+                 "segmenter.path": "segmenter"}  # fmt: skip
+        found = [f"{key}={self.models / name}" for key, name in paths.items()] if self.models != MODELS else []
+        found += [f"prompts.path={self.prompts / 'prompts.txt'}"] if self.prompts else []
+        return [*found, "executor=serial", *(["images=64"] if self.quick else []), *self.overrides]
+
+
+@dataclass(frozen=True)
+class Piece:
+    """One measurement: a command after ``python -m``, and the pieces whose results it reads."""
+
+    name: str
+    needs: tuple[str, ...]
+    command: Callable[[Setting], list[str]]
+
+
+def _on_run(*words: str, quick: Sequence[str] = (), full: Sequence[str] = ()) -> Callable[[Setting], list[str]]:
+    """A verb on the run; RUN and OUT in its words are where they lie."""
+
+    def command(setting: Setting) -> list[str]:
+        said = [*words, *(quick if setting.quick else full), "--json"]
+        places = {"RUN": setting.run, "OUT": str(setting.out)}
+        return ["gazetteer", *(_placed(word, places) for word in said)]
+
+    return command
+
+
+def _placed(word: str, places: dict[str, str]) -> str:
+    head, slash, rest = word.partition("/")
+    return places.get(head, head) + slash + rest
+
+
+def _label(setting: Setting) -> list[str]:
+    return ["gazetteer", "label", setting.run, "--set", *setting.configuration, "--json"]
+
+
+def _exact(setting: Setting) -> list[str]:
+    count = "24" if setting.quick else "200"
+    return ["gazetteer.data.scenes.truth", "--out", str(setting.out / "exact"), "--images", count]
+
+
+def _attribution(setting: Setting) -> list[str]:
+    size = ["--quick"] if setting.quick else []
+    words = ["gazetteer", "attribute", "evaluate", *size, "--out", str(setting.out / "attribution")]
+    return [*words, "--set", *setting.configuration, "--json"]
+
+
+def _steer(name: str, *settings: str) -> Piece:
+    """Steering with other settings than the configuration's, its trials apart."""
+    changed = ["--set", *settings] if settings else []
+    out = ["--out", f"OUT/{name}"]
+    return Piece(name, ("label",), _on_run("steer", "evaluate", "RUN", *out, quick=["--quick", *changed], full=changed))
+
+
+_LAYOUT = ["--train-images", "128", "--heldout-images", "128", "--exact", "OUT/exact", "--plots", "OUT/plots"]
+_CAUSAL = ["causal", "RUN", "--set", "causal.pick=sample", "causal.unlabelled=0"]
+
+PIECES = (
+    Piece("label", (), _label),
+    Piece("quality", ("label",), _on_run("quality", "RUN", quick=["--no-shuffle"])),
+    Piece("exact", (), _exact),
+    Piece("layout", ("label", "exact"), _on_run("layout", "evaluate", "RUN", quick=["--stored"], full=_LAYOUT)),
+    _steer("steering"),
+    _steer("steering_mid", "steer.blocks=[mid_block.attentions.0]", "steer.classifier="),
+    _steer("steering_both", "steer.branches=[both]", "steer.classifier="),
+    Piece("placing", ("label",), lambda s: ["benchmarks.scenes.steering_defaults", s.run, "--json"]),
+    Piece("causal", ("label",), _on_run(*_CAUSAL, quick=["--features=1", "--images=4"], full=["--features=8"])),
+    Piece("examine", ("causal",), _on_run("examine", "RUN", quick=["--fresh", "1"], full=["--fresh", "4"])),
+    Piece("attribution", (), _attribution),
+    Piece("nulls", (), lambda _: ["benchmarks.label_null", "--json"]),
+)  # fmt: skip
+"""All pieces in their order; the mid block alone is the only site of arXiv 2504.15473, "both" edits both branches."""
+
+
+def kept(setting: Setting, piece: Piece) -> dict[str, Any] | None:
+    """What was measured with this very command and these models, or None."""
+    file = setting.out / "pieces" / f"{piece.name}.json"
+    if not file.exists():
+        return None
+    found: dict[str, Any] = json.loads(file.read_text())
+    return found if found.get("made_with") == _made_with(setting, piece) else None
+
+
+def _made_with(setting: Setting, piece: Piece) -> str:
+    return digest_json([piece.command(setting), digest_path(str(setting.models))])
+
+
+def measure(setting: Setting, pieces: Sequence[Piece], say: Callable[[str], None] = print) -> dict[str, Any]:
+    """Every piece that is not there yet; returns all results by name, None where there is none."""
+    results: dict[str, Any] = {}
+    for piece in PIECES:
+        there = kept(setting, piece)
+        if there is None and piece in pieces and all(results.get(name) is not None for name in piece.needs):
+            there = _make(setting, piece, say)
+        results[piece.name] = there
+    replace_file(setting.out / "measured.json", (json.dumps(results, indent=1, sort_keys=True) + "\n").encode())
+    replace_file(setting.out / "measured.md", tables(results).encode())
+    return results
+
+
+def _make(setting: Setting, piece: Piece, say: Callable[[str], None]) -> dict[str, Any] | None:
+    """Run a piece's command and keep what it printed; None, said, where it failed."""
+    words = piece.command(setting)
+    say(f"== {piece.name}: python -m {shlex.join(words)}")
+    begun = time.monotonic()
+    environment = {**os.environ, "GAZETTEER_SCENES_MODELS": str(setting.models)}
+    before = os.times()
+    done = subprocess.run(
+        [sys.executable, "-m", *words], cwd=ROOT, env=environment, stdout=subprocess.PIPE, text=True, check=False
+    )
+    after = os.times()
+    if done.returncode not in (0, 3):
+        say(f"== {piece.name} failed with {done.returncode}; the same command tries it again")
+        return None
+    result = json.loads(done.stdout) if done.stdout.startswith("{") else {"said": done.stdout}
+    spent = after.children_user + after.children_system - before.children_user - before.children_system
+    found = {
+        "made_with": _made_with(setting, piece), "command": shlex.join(["python", "-m", *words]),
+        "cpu_seconds": round(spent, 1), "wall_seconds": round(time.monotonic() - begun, 1), "result": result,
+    }  # fmt: skip
+    file = setting.out / "pieces" / f"{piece.name}.json"
+    file.parent.mkdir(parents=True, exist_ok=True)
+    replace_file(file, (json.dumps(found, indent=1, sort_keys=True) + "\n").encode())
+    return found
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Measure, or say what would be."""
+    names = [piece.name for piece in PIECES]
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--out", type=Path, required=True, metavar="FOLDER", help="receives everything, and keeps it")
+    parser.add_argument(
+        "--build", type=Path, metavar="FOLDER", help="of benchmarks.scenes.chain: FOLDER/models is read"
+    )
+    parser.add_argument("--models", type=Path, metavar="FOLDER", help="the models alone (default: the shipped ones)")
+    parser.add_argument("--only", nargs="+", default=names, choices=names, metavar="PIECE", help=", ".join(names))
+    parser.add_argument("--quick", action="store_true", help="small sizes")
+    parser.add_argument(
+        "--set", dest="overrides", nargs="+", default=[], metavar="KEY=VALUE", help="of the configuration"
+    )
+    parser.add_argument("--json", action="store_true", help="print OUT/measured.json too")
+    parser.add_argument("--plan", action="store_true", help="say what would be done, and do nothing")
+    options = parser.parse_args(argv)
+    models = options.models or (options.build / "models" if options.build else MODELS)
+    prompts = options.build / "prompts" if options.build and (options.build / "prompts").is_dir() else None
+    missing = [name for name in ("text_to_image", "saes", "detector", "segmenter") if not (models / name).is_dir()]
+    if missing:
+        print(f"{models} has no {missing[0]}; the models are trained by benchmarks.scenes.chain.", file=sys.stderr)
+        return 2
+    setting = Setting(
+        options.out.resolve(), models.resolve(), prompts and prompts.resolve(), options.quick, tuple(options.overrides)
+    )
+    chosen = [piece for piece in PIECES if piece.name in options.only]
+    if options.plan:
+        for piece in chosen:
+            state = "to do" if kept(setting, piece) is None else "done"
+            print(f"{state:<6}{piece.name}: python -m {shlex.join(piece.command(setting))}")
+        return 0
+    results = measure(setting, chosen, lambda text: print(text, file=sys.stderr, flush=True))
+    print(setting.out / "measured.md", file=sys.stderr)
+    if options.json:
+        print(json.dumps(results))
+    return 1 if any(results[piece.name] is None for piece in chosen) else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

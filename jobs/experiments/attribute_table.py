@@ -1,0 +1,120 @@
+"""An evaluation of attribution as one page of Markdown: every way to erase side by side, with what it costs."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from gazetteer.attribution.attacks.names import ATTACKS, INTACT
+
+_GOALS = {
+    "erase": "Erasing objects", "erase_styles": "Erasing looks", "erase_together": "Objects and looks together",
+    "erase_areas": "Erasing areas", "amplify": "Amplifying", "amplify_styles": "Amplifying looks",
+}  # fmt: skip
+
+
+def evaluation_table(result: Mapping[str, Any]) -> str:
+    """The page: a table a goal, with the attacks beside erasing objects, and one of faithfulness.
+
+    Args:
+        result: of `gazetteer.attribution.evaluation.suite.run_suite`.
+    """
+    parts = ["# Evaluation of edits", _ABOUT]
+    for goal, title in _GOALS.items():
+        if found := result.get(goal):
+            parts += [f"## {title}", _concepts(found), _goal(found, (goal == "erase" and result.get("attacks")) or {})]
+    if attacks := result.get("attacks"):
+        parts += ["## Attacks by concept", _by_concept(attacks)]
+    if heldout := result.get("faithfulness_heldout"):
+        parts += ["## Faithfulness on other noise", _faithfulness(heldout)]
+    if result.get("features_skipped"):
+        parts.append(f"Nothing was erased through features: {result['features_skipped']}")
+    return "\n\n".join(parts) + "\n"
+
+
+_ABOUT = (
+    "Mean over concepts [95 % interval]. `target`, `classifier`: found edited / intact (of amplifying: shown where the "
+    "intact model missed it), by the detector and by the second witness; `others`: of the other concepts named. "
+    "`artifacts`: share of the edited pictures outside of what the intact model paints, in brackets the intact model's "
+    "own; `realism`: theirs. Attacks: how often the concept is shown again. `seconds`: of CPU to make the edit of one "
+    "concept; trajectories that several methods use count for the first."
+)
+
+
+def _concepts(found: Mapping[str, Any]) -> str:
+    names: list[str] = next((one["concepts"] for one in found.values() if one.get("concepts")), [])
+    return f"{len(names)} concepts: {', '.join(names)}."
+
+
+def _goal(found: Mapping[str, Any], attacks: Mapping[str, Any]) -> str:
+    tried = [name for name in ATTACKS if any(name in one for one in attacks.values())]
+    head = ["method", "target", "classifier", "others", "artifacts", "realism", "KID", *tried, "fraction", "weights",
+            "seconds"]  # fmt: skip
+    rows = [_row(method, one, attacks.get(method, {}), tried) for method, one in found.items()]
+    if attacks:
+        rows.append(
+            [f"`{INTACT}`", *[""] * 6, *(_attack(attacks.get(INTACT, {}).get(name)) for name in tried), "", "", ""]
+        )
+    return _markdown(head, rows)
+
+
+def _row(method: str, one: Mapping[str, Any], attacked: Mapping[str, Any], tried: Sequence[str]) -> list[str]:
+    real = one.get("artifacts") or {"pictures": 0}
+    rate = f"{interval(real['rate'])} ({_number(real['intact_rate'][0])})" if real["pictures"] else ""
+    realism = _number(real["realism"][0]) if real["pictures"] else ""
+    numbers = [interval(one[name]) if name in one else "" for name in ("target", "classifier", "others")]
+    kid = _number((one.get("quality") or {"kid": [None]})["kid"][0], 4)
+    fraction, weights, seconds = one.get("fraction"), one.get("weights"), one.get("seconds")
+    taken = ["" if fraction is None else f"{fraction:g}", f"{weights:,.0f}" if weights else "", _number(seconds, 1)]
+    return [f"`{method}`", *numbers, rate, realism, kid, *(_attack(attacked.get(name)) for name in tried), *taken]
+
+
+def _attack(one: Mapping[str, Any] | None) -> str:
+    if one is None:
+        return ""
+    return "skipped" if "skipped" in one else interval(one["shown"])
+
+
+def _by_concept(attacks: Mapping[str, Any]) -> str:
+    concepts = sorted({c for many in attacks.values() for one in many.values() for c in one.get("by_concept", ())})
+    rows = [
+        [f"`{method}`", attack, *(_number(one["by_concept"].get(c)) for c in concepts), str(one["pictures"])]
+        for method, many in attacks.items()
+        for attack, one in many.items()
+        if "by_concept" in one
+    ]
+    return _markdown(["method", "attack", *concepts, "pictures"], rows)
+
+
+def _faithfulness(found: Mapping[str, Any]) -> str:
+    parts = [name for name in ("same", "heldout", "objects", "styles") if any(name in one for one in found.values())]
+    rows = [
+        [
+            f"`{name}`",
+            *(interval(one[part]["all"]) if part in one else "" for part in parts),
+            *(_number(one["heldout"][stage][0]) for stage in ("early", "middle", "late")),
+            str(one["trajectories"]), str(one["gradients"]),
+        ]
+        for name, one in found.items()
+    ]  # fmt: skip
+    titles = {"same": "same noise", "heldout": "held-out noise", "objects": "objects", "styles": "looks"}
+    return _markdown(
+        ["estimator", *(titles[p] for p in parts), "early", "middle", "late", "trajectories", "gradients"], rows
+    )
+
+
+def interval(found: Sequence[float | None], digits: int = 2) -> str:
+    """``0.12 [0.03, 0.20]``; empty where nothing was measured."""
+    if any(one is None for one in found):
+        return ""
+    mean, low, high = (f"{float(one or 0.0):.{digits}f}" for one in found)
+    return f"{mean} [{low}, {high}]"
+
+
+def _number(value: float | None, digits: int = 2) -> str:
+    return "" if value is None else f"{value:.{digits}f}"
+
+
+def _markdown(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    lines = [head, ["---"] * len(head), *rows]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)

@@ -1,0 +1,160 @@
+"""What tables of labels say of where things are: the weights of features, and what is common where they fire."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+from numpy.typing import NDArray
+from scipy.special import logit
+
+from gazetteer.data.core.errors import InputError
+from gazetteer.data.core.sites import SIGNALS, SITE_COLUMNS, STREAMS, Site
+from gazetteer.data.tables.schemas import SPATIAL_KINDS
+from gazetteer.labeling.evidence.site_codes import rows_by_site
+
+MAX_Q = 0.05
+"""Highest false discovery rate of a candidate that counts."""
+
+_COLUMNS = (*SITE_COLUMNS, "feature", "concept", "precision", "lift", "dataset_iou")
+SHARE = (1e-3, 1.0 - 1e-3)
+_TESTED = "trusted"
+"""The column by which a table of candidates is known."""
+
+
+@dataclass(frozen=True)
+class Habits:
+    """What is common where features fire, whatever the picture.
+
+    Attributes:
+        features: int64 [H], ascending.
+        odds: float64 [H, C], log odds of precision / lift; 0 where the pair was not tested.
+        known: float64 [H, C], 1 where it was.
+    """
+
+    features: NDArray[np.int64]
+    odds: NDArray[np.float64]
+    known: NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class LabelWeights:
+    """What the labels of a site say.
+
+    Attributes:
+        features: int64 [F], ascending.
+        weights: float64 [F, C], 0 without a label.
+        base: float64 [C], the share of its cells that shuffled pictures give to the concept (precision / lift), mean
+            over its labels; 0 without one.
+        best: summed over concepts, the highest `dataset_iou` of a label.
+        habits: of a table of candidates, else None.
+    """
+
+    features: NDArray[np.int64]
+    weights: NDArray[np.float64]
+    base: NDArray[np.float64]
+    best: float
+    habits: Habits | None = None
+
+
+def read_label_table(path: str | Path) -> pa.Table:
+    """A labels.parquet or candidates.parquet, wherever it lies.
+
+    Raises:
+        InputError: no such file, not Parquet, or without the columns that a layout reads.
+    """
+    try:
+        table = pq.read_table(path)
+    except FileNotFoundError as error:
+        raise InputError(f"There is no file {path}; a layout needs a labels.parquet.") from error
+    except (OSError, pa.ArrowException) as error:
+        raise InputError(f"{path} cannot be read as a table of labels: {str(error).splitlines()[0]}") from error
+    for name, usual in (("stream", STREAMS[0]), ("signal", SIGNALS[0])):
+        if name not in table.column_names:  # written before there were others
+            table = table.append_column(name, pa.array([usual] * table.num_rows, pa.string()))
+    missing = [name for name in _COLUMNS if name not in table.column_names]
+    if missing:
+        raise InputError(f"{path} has no column {missing[0]!r}; a layout needs {', '.join(_COLUMNS)}.")
+    return table
+
+
+def columns_of(name: str) -> list[str]:
+    """What is read of a run's table ``labels`` or ``candidates``."""
+    return [*_COLUMNS, "kind", "q_value", *([_TESTED] if name == "candidates" else [])]
+
+
+def spatial_labels(labels: pa.Table) -> pa.Table:
+    """The rows that say where something is: of kinds, where the table tells them apart, those of `SPATIAL_KINDS`.
+
+    Of candidates those that go together beyond chance.
+    """
+    if "kind" in labels.column_names:
+        labels = labels.filter(pc.is_in(labels["kind"], pa.array(SPATIAL_KINDS)))
+    if _TESTED in labels.column_names:
+        sure = pc.and_(pc.less_equal(labels["q_value"], MAX_Q), pc.greater(labels["lift"], 1.0))
+        labels = labels.filter(pc.fill_null(sure, False))
+    return labels
+
+
+def label_concepts(labels: pa.Table) -> tuple[str, ...]:
+    """The concepts of spatial labels, sorted."""
+    return tuple(sorted(set(spatial_labels(labels)["concept"].to_pylist())))
+
+
+def label_weights(labels: pa.Table, concepts: Sequence[str] | None = None) -> dict[Site, LabelWeights]:
+    """The weights of every site with a spatial label.
+
+    Args:
+        labels: columns block, branch, t, feature, concept, precision, lift and dataset_iou; `spatial_labels` count.
+        concepts: the axis of the weights; None takes `label_concepts`.
+    Returns:
+        by site; sites without such a label are left out.
+    Raises:
+        InputError: a precision or lift that is no number above 0.
+    """
+    every, labels = labels, spatial_labels(labels).select(list(_COLUMNS))
+    names = sorted(set(labels["concept"].to_pylist())) if concepts is None else list(concepts)
+    habits = _habits(every, names) if _TESTED in every.column_names else {}
+    if concepts is not None:
+        labels = labels.filter(pc.is_in(labels["concept"], pa.array(names, pa.string())))
+    number = {name: i for i, name in enumerate(names)}
+    found = {}
+    for site, rows in rows_by_site(labels).items():
+        mine = labels.take(pa.array(rows))
+        column = np.array([number[name] for name in mine["concept"].to_pylist()], np.int64)
+        precision, lift, iou = (np.asarray(mine[n], np.float64) for n in ("precision", "lift", "dataset_iou"))
+        if not (np.isfinite(precision).all() and (precision >= 0).all() and (lift > 0).all()):
+            raise InputError(f"The labels of {site.slug} hold a precision or lift that is no number above 0.")
+        features, row = np.unique(np.asarray(mine["feature"]), return_inverse=True)
+        expected = np.clip(precision / lift, *SHARE)
+        weights, best = np.zeros((len(features), len(names))), np.zeros(len(names))
+        weights[row, column] = logit(np.clip(precision, *SHARE)) - logit(expected)
+        np.maximum.at(best, column, np.nan_to_num(iou))
+        total, count = np.bincount(column, expected, len(names)), np.bincount(column, minlength=len(names))
+        base = total / np.maximum(count, 1)
+        found[site] = LabelWeights(
+            features.astype(np.int64), weights, base, float(best.sum()), habits.get(site)
+        )  # fmt: skip
+    return found
+
+
+def _habits(candidates: pa.Table, names: Sequence[str]) -> dict[Site, Habits]:
+    """By site what every tested pair says of its feature's places."""
+    known = pc.and_(pc.is_in(candidates["concept"], pa.array(names, pa.string())), pc.greater(candidates["lift"], 0.0))
+    spatial = pc.is_in(candidates["kind"], pa.array([*SPATIAL_KINDS, "scene"]))
+    rows = candidates.filter(pc.fill_null(pc.and_(known, spatial), False))
+    number, found = {name: i for i, name in enumerate(names)}, {}
+    for site, places in rows_by_site(rows).items():
+        mine = rows.take(pa.array(places))
+        column = np.array([number[name] for name in mine["concept"].to_pylist()], np.int64)
+        features, row = np.unique(np.asarray(mine["feature"]), return_inverse=True)
+        share = np.asarray(mine["precision"], np.float64) / np.asarray(mine["lift"], np.float64)
+        odds, there = np.zeros((2, len(features), len(names)))
+        odds[row, column], there[row, column] = logit(np.clip(share, *SHARE)), 1.0
+        found[site] = Habits(features.astype(np.int64), odds, there)
+    return found

@@ -1,0 +1,97 @@
+"""One command that measures a world again: each piece kept, nothing made twice, and tables of all there is."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from benchmarks import measure
+from benchmarks._measured_tables import tables
+
+INTERVAL = [0.5, 0.25, 0.75]
+
+
+def test_a_piece_is_made_once_until_its_command_or_the_models_change(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """With pieces that take no time: one that prints JSON, one that fails, one that needs what failed."""
+    script = "import json, os; print(json.dumps({'models': os.environ['GAZETTEER_SCENES_MODELS']}))"
+    (tmp_path / "saying.py").write_text(script)
+    (tmp_path / "failing.py").write_text("raise SystemExit(1)")
+    monkeypatch.setattr(measure, "ROOT", tmp_path)
+    pieces = (
+        measure.Piece("label", (), lambda _: ["saying"]),
+        measure.Piece("exact", (), lambda s: ["failing", *s.overrides]),
+        measure.Piece("attribution", ("exact",), lambda _: ["saying"]),
+    )
+    monkeypatch.setattr(measure, "PIECES", pieces)
+    models = tmp_path / "models"
+    for name in ("text_to_image", "saes", "detector", "segmenter"):
+        (models / name).mkdir(parents=True)
+        (models / name / "weights").write_text(name)
+    command = ["--out", str(tmp_path / "out"), "--models", str(models)]
+    assert measure.main(command) == 1
+    said = capsys.readouterr().err
+    assert "exact failed with 1" in said and "== attribution" not in said
+    found = json.loads((tmp_path / "out" / "measured.json").read_text())
+    assert found["label"]["result"] == {"models": str(models)} and found["exact"] is found["attribution"] is None
+    assert "Not measured: exact, attribution." in (tmp_path / "out" / "measured.md").read_text()
+    (tmp_path / "failing.py").write_text(script)
+    assert measure.main(command) == 0 and "== label" not in capsys.readouterr().err
+    assert measure.main([*command, "--plan"]) == 0
+    assert {line.split()[0] for line in capsys.readouterr().out.splitlines()} == {"done"}
+    (models / "detector" / "weights").write_text("trained on")
+    assert measure.main([*command, "--plan", "--only", "label"]) == 0
+    assert capsys.readouterr().out.startswith("to do label")
+    assert measure.main(["--out", str(tmp_path / "out"), "--models", str(tmp_path)]) == 2
+
+
+def test_every_piece_is_a_command_that_is_understood(tmp_path: Path) -> None:
+    from gazetteer.jobs.cli.parser import parser
+
+    for quick in (True, False):
+        setting = measure.Setting(tmp_path, tmp_path / "models", tmp_path / "prompts", quick, ())
+        for piece in measure.PIECES:
+            words = piece.command(setting)
+            if words[0] == "gazetteer":
+                assert parser().parse_args(words[1:]).json, piece.name
+                assert not {"RUN", "OUT"} & {word.partition("/")[0] for word in words}
+
+
+def test_the_tables_say_what_was_found_and_all_rows_are_whole() -> None:
+    site = {"block": "mid", "branch": "cond", "t": 0.5, "mean_heldout_iou": 0.4, "ceiling": None, "miou": INTERVAL}
+    accuracy = {
+        "labels": 3,
+        "right": INTERVAL,
+        "curve": [[3, 0.5]],
+        "by_kind": {"thing": {"labels": 3, "right": INTERVAL}},
+    }
+    steering = {"spatial": {"early": {"gazetteer": INTERVAL}}, "spatial_setting": {"early": "1 cond"}}
+    causal = dict.fromkeys(("features", "labels", "confirmed", "contradicted", "no_effect", "undecided"), 2)
+    causal |= {
+        "power": None,
+        "labels_rising": 0.5,
+        "other_pairs_rising": 0.1,
+        "effect_without_label": 1,
+        "images_used": 9,
+    }
+    rules = [f"{rule}{how}" for rule in ("trusted", "q", "paper") for how in ("", "_shuffled")]
+    measured = {
+        "quality": {"sites": [site], "kinds": {"thing": 3}, "accuracy": accuracy,
+                    "shuffled": dict.fromkeys(rules, 1)},
+        "layout": {"miou": {"0.50": {"labels": INTERVAL}}, "sites": [site], "exact": {}},
+        "steering": steering, "steering_mid": steering, "causal": causal,
+        "placing": {"pictures": 8, **{name: {"placed": 4, "share": INTERVAL} for name in ("none", "edited")}},
+        "examine": {"examiners": {"causal_verdict": {"labels": 2, "auroc": INTERVAL}},
+                    "retrieval": [{"site": "mid", "map": 0.1, "purity_at_16": 0.2, "coverage": None}]},
+        "nulls": {"open": {"tested": 5, "rejected": 0, "trusted": 0, "p_below_05": 0.04}},
+    }  # fmt: skip
+    page = tables(
+        {name: {"command": f"do {name}", "cpu_seconds": 1.0, "result": one} for name, one in measured.items()}
+    )
+    blocks = [part.splitlines() for part in page.split("\n\n") if part.startswith("|")]
+    assert len(blocks) == 12 and all(len({row.count("|") for row in block}) == 1 for block in blocks)
+    assert all(f"do {name}" in page for name in measured)
+    assert "| steering_mid | early | `gazetteer` | 0.50 [0.25, 0.75] | 1 cond |" in page

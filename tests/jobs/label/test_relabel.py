@@ -1,0 +1,152 @@
+"""A finished run whose tables are made again under other label settings, with nothing sampled or detected."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from gazetteer.data.runs.folder import RunFolder
+from gazetteer.data.runs.relabelled import read_record
+from gazetteer.data.storage.local import LocalFiles
+from gazetteer.data.storage.open import open_files
+from gazetteer.data.tables.provenance import read_provenance
+from gazetteer.jobs.label import reduce
+from gazetteer.jobs.label.relabel import relabel
+from gazetteer.jobs.operate.verify import SOUND, UNFINISHED, verify
+from tests.support.system.killer import killed_everywhere
+from tests.support.system.running import SMALL, digests, in_process
+
+OTHER = ["labels.min_images=3", "labels.min_precision=0.4"]
+FINALS = ("labels.parquet", "candidates.parquet", "features.parquet")
+
+
+def tables(run: Path) -> dict[str, str]:
+    """Digests of the final tables at the top."""
+    return {name: digest for name, digest in digests(run).items() if name in FINALS}
+
+
+@pytest.fixture
+def run(scenes_run: Path, tmp_path: Path) -> Path:
+    return Path(shutil.copytree(scenes_run, tmp_path / "run"))
+
+
+def test_other_tables_under_other_settings_and_the_first_ones_again_under_the_first(run: Path) -> None:
+    before, parts = tables(run), {n: d for n, d in digests(run).items() if "/" in n}
+    done = in_process("relabel", str(run), "--set", *OTHER, "--json")
+    assert done.returncode == 0, done.stderr
+    found = json.loads(done.stdout)
+    assert found["changed"] == {"labels.min_images": [2, 3], "labels.min_precision": [0.2, 0.4]}
+    assert found["labels"] < found["before"]["labels"] and not found["nothing_to_do"]
+    other = tables(run)
+    assert all(other[name] != before[name] for name in FINALS)
+    made = read_provenance(run / "labels.parquet")
+    assert made["fingerprint"]["labels.min_images"] == made["config"]["labels.min_images"] == 3
+    assert {name: digests(run)[f"{found['kept']}/{name}"] for name in FINALS} == before, "the old ones are kept"
+    assert {n: digests(run)[n] for n in parts} == parts and verify(run)["verdict"] == SOUND
+    assert relabel(run)["nothing_to_do"] and relabel(run, OTHER)["nothing_to_do"]
+    # Who resumes it with what it was started with is told, and loses nothing.
+    settings = ["executor=serial", *SMALL]
+    refused = in_process("label", str(run), "--set", *settings)
+    assert refused.returncode == 2 and "labels.min_images: was 3, now 2" in refused.stderr
+    assert "gazetteer relabel" in refused.stderr and tables(run) == other
+    resumed = in_process("label", str(run), "--set", *settings, *OTHER)
+    assert resumed.returncode == 0 and "nothing to do" in resumed.stdout
+    back = relabel(run, ["labels.min_images=2", "labels.min_precision=0.2"])
+    assert tables(run) == before and (back["before"]["labels"], back["labels"]) == (
+        found["labels"], found["before"]["labels"],
+    )  # fmt: skip
+    record = read_record(open_files(run))
+    assert record is not None and [row["labels"]["labels.min_images"] for row in record["before"]] == [2, 3]
+
+
+def test_a_shard_that_is_lost_afterwards_is_made_as_the_run_was_started_and_labelled_as_now(run: Path) -> None:
+    relabel(run, OTHER)
+    other = tables(run)
+    lost = next((run / "codes").glob("*.parquet"))
+    lost.write_bytes(b"torn")
+    assert in_process("relabel", str(run), "--set", "labels.min_images=4").returncode == 2, "what is damaged is said"
+    assert tables(run) == other
+    assert in_process("verify", str(run), "--drop").returncode == 1
+    done = in_process("relabel", str(run), "--set", "labels.min_images=4")
+    assert done.returncode == 2 and "is not a finished run; run gazetteer label" in done.stderr
+    done = in_process("label", str(run), "--set", "executor=serial", *SMALL, *OTHER)
+    assert done.returncode == 0, done.stderr
+    assert tables(run) == other and verify(run)["verdict"] == SOUND
+
+
+def test_killed_before_every_change_it_goes_on_by_the_same_call(
+    run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = reduce.reduce_run
+    made: dict[str, Any] = {}
+
+    def once(store: RunFolder, share_out: Any, pictures: int, counts: Any, model: str, config: Any, wanted: int) -> Any:
+        """The real tables, made once a setting: what is killed here is their publication."""
+        key = str(config)
+        if key not in made:
+            made[key] = real(store, share_out, pictures, counts, model, config, wanted)
+        return made[key]
+
+    monkeypatch.setattr(reduce, "reduce_run", once)
+    before = tables(run)
+    write_examined(run)
+    whole = Path(shutil.copytree(run, tmp_path / "whole"))
+    assert relabel(whole, OTHER)["beside"] == {"examiners": "examine"}
+    after = tables(whole)
+
+    def work(at: int) -> None:
+        relabel(shutil.copytree(run, tmp_path / str(at)), OTHER)
+
+    last = killed_everywhere([(os, "replace"), (LocalFiles, "remove")], work)
+    assert last > 10
+    for at in range(last):
+        torn = tmp_path / str(at)
+        whole_set = tables(torn) in (before, after)
+        assert whole_set or not RunFolder(torn).is_complete(), "never a finished run of two sets of tables"
+        assert verify(torn)["verdict"] in (SOUND, UNFINISHED)
+        relabel(torn, OTHER)
+        assert tables(torn) == after and digests(torn).keys() == digests(whole).keys()
+    assert verify(torn)["verdict"] == SOUND and not (torn / "examiners.parquet").exists()
+
+
+def write_examined(run: Path) -> None:
+    """An examiners table of this run's labels, without a row."""
+    from gazetteer.data.tables.provenance import provenance
+    from gazetteer.data.tables.schemas import EXAMINERS
+
+    store = RunFolder(run)
+    store.write_final("examiners", EXAMINERS.empty_table(), provenance(store.of_tables(), {}))
+
+
+@pytest.mark.parametrize(
+    ("settings", "said"),
+    [
+        (["seed=1"], "seed would need other pictures"),
+        (["labels.min_image=3"], "did you mean min_images?"),
+        (["labels.max_q=nan"], "labels.max_q"),
+        (["labels.styles=[left half]"], "is a place"),
+    ],
+)
+def test_what_it_cannot_change_is_refused(run: Path, settings: list[str], said: str) -> None:
+    before = digests(run)
+    done = in_process("relabel", str(run), "--set", *settings)
+    assert done.returncode == 2 and said in done.stderr, done.stderr
+    assert digests(run) == before
+
+
+def test_what_is_no_finished_run_or_keeps_a_damaged_record_is_refused(run: Path, tmp_path: Path) -> None:
+    done = in_process("relabel", str(tmp_path / "nothing"))
+    assert done.returncode == 2 and "is not a run folder" in done.stderr
+    (run / "_meta" / "relabelled.json").write_text('{"labels": {}}')
+    for verb in ("relabel", "verify"):
+        done = in_process(verb, str(run))
+        assert done.returncode == 2 and "relabelled.json is corrupt; remove it" in done.stderr, done.stderr
+    (run / "_meta" / "relabelled.json").unlink()
+    next((run / "_meta" / "commits").glob("*.json")).unlink()
+    done = in_process("relabel", str(run))
+    assert done.returncode == 2 and "is not a finished run; run gazetteer label" in done.stderr
