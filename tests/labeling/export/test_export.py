@@ -163,3 +163,13 @@ def test_a_place_below_a_file_is_refused(scenes_run: Path, tmp_path: Path, optio
         wrong = in_process("export", str(scenes_run), option, str(place))
         assert wrong.returncode == 2 and f"{place} cannot be written" in wrong.stderr
     assert (tmp_path / "file").read_text() == "mine"
+
+
+def test_coco_replaces_nobody_elses_picture(scenes_run: Path, tmp_path: Path) -> None:
+    export_coco(RunFolder(scenes_run), tmp_path / "a.json")
+    export_coco(RunFolder(scenes_run), tmp_path / "b.json")  # the same pictures may lie there already
+    theirs = sorted((tmp_path / "images").iterdir())[-1]
+    theirs.write_bytes(b"theirs")
+    with pytest.raises(InputError, match=rf"{theirs.name} is there already and is another picture"):
+        export_coco(RunFolder(scenes_run), tmp_path / "c.json")
+    assert theirs.read_bytes() == b"theirs" and not (tmp_path / "c.json").exists()

@@ -59,7 +59,8 @@
     $("entries").replaceChildren(...part.map(([i, row]) => Atlas.entries.entry(atlas, index, i, row)));
     $("status").textContent = hits.length
       ? `${many(hits.length, "feature")} of ${count(index.n)}; ${count(from + 1)} to ${count(from + part.length)} shown`
-      : "No feature matches. Loosen a filter, or try the beginning of a word, a number (no. 113) or a block (mid).";
+      : "No feature matches. " + (["starred", "noted"].includes($("named").value) ? "Open one to star it or to write a note."
+        : "Loosen a filter, or try the beginning of a word, a number (no. 113) or a block (mid).");
     pager(pages);
     remember();
   }
