@@ -25,7 +25,7 @@ from gazetteer.data.core.sites import Site, step_of
 from gazetteer.diffusion.capture import cells, width_of
 from gazetteer.diffusion.watch import Hook, Passing, hooked
 from gazetteer.sae.model.autoencoder import SparseAutoencoder
-from gazetteer.sae.model.checkpoint import expect_width
+from gazetteer.sae.model.checkpoint import expect_directions, expect_width
 
 NEGATIVE_FEATURES = 0.03
 """Of a site's features, the fraction that ``sae_negative`` turns round; its dose is the multiple."""
@@ -72,6 +72,7 @@ class FeatureErasers:
             raise InputError("Erasing through features needs autoencoders of the cond branch.")
         for site, sae in self.saes.items():
             expect_width(sae, width_of(problems.unet, site.block), site)
+            expect_directions(sae, site)
         self._profiles: dict[str, dict[Site, Profile]] = {}
 
     @contextmanager

@@ -1,7 +1,8 @@
 """One training step and one encoding of an SAE (d=1280, n=5120, k=10, batch 4096) beside the public trainers.
 
 Every trainer lives in a process of its own with the same threads and data; they take turns, one step each, so that a
-machine whose speed drifts is fair to all. Costs are CPU-seconds, the best of several rounds after a warm-up.
+machine whose speed drifts is fair to all. Costs are CPU-seconds, medians of several rounds after a warm-up; what ours
+takes of theirs is compared round by round, with the spread.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ import sysconfig
 from contextlib import suppress
 from itertools import product
 from pathlib import Path
+from statistics import median
 from typing import Any
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -137,7 +139,7 @@ def measure(
     workers: dict[str, Worker], failed: dict[str, str], rounds: int, batch: int, recovery: int, starts: int
 ) -> dict[str, Any]:
     """The table of results; a trainer that fails moves to `failed`."""
-    best: dict[str, dict[str, float]] = {"step": {}, "step_auxk": {}, "encode": {}}
+    spent: dict[str, dict[str, list[float]]] = {"step": {}, "step_auxk": {}, "encode": {}}
     peaks: dict[str, float] = {}
     recoveries: dict[str, list[float]] = {}
 
@@ -149,12 +151,12 @@ def measure(
             workers.pop(name).close()
             return None
 
-    for order, costs in best.items():
+    for order, costs in spent.items():
         for turn in range(rounds + 1):
             for name in list(workers):
                 answer = ask(name, order)
                 if answer is not None and turn > 0:
-                    costs[name] = min(costs.get(name, float("inf")), answer["cpu"])
+                    costs.setdefault(name, []).append(answer["cpu"])
     for name in list(workers):
         answer = ask(name, "peak")
         if answer is not None:
@@ -164,10 +166,21 @@ def measure(
             answer = ask(name, f"recover {seed} {recovery} {start}")
             if answer is not None:
                 recoveries.setdefault(name, []).append(answer["answer"])
-    rates = {name: batch / seconds for name, seconds in best["encode"].items()}
-    result: dict[str, Any] = {"step": best["step"], "step_auxk": best["step_auxk"]}
-    result |= {"peak_gb": peaks, "encode_rate": rates}
+    middle = {order: {n: median(costs) for n, costs in one.items()} for order, one in spent.items()}
+    rates = {name: batch / seconds for name, seconds in middle["encode"].items()}
+    result: dict[str, Any] = {"step": middle["step"], "step_auxk": middle["step_auxk"]}
+    result |= {"peak_gb": peaks, "encode_rate": rates, "ratios": ratios(spent), "load": os.getloadavg()}
     return result | ({"recovery": recoveries} if recoveries else {})
+
+
+def ratios(spent: dict[str, dict[str, list[float]]]) -> dict[str, list[float]]:
+    """What our step takes of others' in the same round: lowest, median and highest of the rounds."""
+    found = {}
+    for order, other in product(("step", "step_auxk"), ("eai-sparsify", "floor")):
+        if "gazetteer" in spent[order] and other in spent[order]:
+            rounds = [a / b for a, b in zip(spent[order]["gazetteer"], spent[order][other], strict=False)]
+            found[f"{order} of {other}"] = [min(rounds), median(rounds), max(rounds)]
+    return found
 
 
 def report(result: dict[str, Any], failed: dict[str, str]) -> None:
@@ -177,6 +190,9 @@ def report(result: dict[str, Any], failed: dict[str, str]) -> None:
         cells = [result[key].get(name, float("nan")) for key in ("step", "step_auxk", "peak_gb", "encode_rate")]
         seeds = " ".join(f"{value:.4f}" for value in result.get("recovery", {}).get(name, []))
         print(f"{name:24}{cells[0]:8.3f}{cells[1]:8.3f}{cells[2]:7.2f}{cells[3]:10.0f}  {seeds}")
+    for name, (low, middle, high) in result["ratios"].items():
+        print(f"gazetteer's {name}'s: {middle:.2f} ({low:.2f} to {high:.2f})")
+    print(f"load {result['load'][0]:.1f}")
     for name, reason in failed.items():
         print(f"{name:24}not run: {reason}")
 

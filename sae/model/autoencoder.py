@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from gazetteer.data.core.errors import InputError
-from gazetteer.sae.model.chunks import ROWS
+from gazetteer.sae.model.chunks import ROWS, scale_to_unit
 from gazetteer.sae.model.files import Stored, read_folder, write_folder
 from gazetteer.sae.model.shape import SAEConfig
 from gazetteer.sae.model.timing import TimeModulation
@@ -220,7 +220,7 @@ class SparseAutoencoder(nn.Module):
     @torch.no_grad()
     def normalise_decoder(self) -> None:
         """Scale every concept vector to unit norm, in place."""
-        self.decoder.div_(torch.linalg.vector_norm(self.decoder, dim=1, keepdim=True).clamp_min_(1e-12))
+        scale_to_unit(self.decoder)
 
 
 def statistics(x: Tensor, how: str) -> tuple[Tensor | float, Tensor | None]:

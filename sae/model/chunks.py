@@ -13,22 +13,33 @@ CACHED = 128
 
 def mean_square(x: Tensor, centre: Tensor | None = None) -> Tensor:
     """mean((x − centre)²) over x [rows, d]: scalar; `centre` is [d], None for zero."""
-    parts = x.split(CACHED)
+    parts = _parts(x)
     sums = [(part if centre is None else part - centre).square().sum() for part in parts]
     return torch.stack(sums).sum() / x.numel()
 
 
 def distances(x: Tensor, centre: Tensor) -> Tensor:
     """‖x_i − centre‖ for every row: [rows, d], [d] -> [rows]."""
-    return torch.cat([torch.linalg.vector_norm(part - centre, dim=1) for part in x.split(CACHED)])
+    return torch.cat([torch.linalg.vector_norm(part - centre, dim=1) for part in _parts(x)])
 
 
-def row_dots(a: Tensor, b: Tensor) -> Tensor:
-    """a_i · b_i for every row: [rows, d] twice -> [rows]."""
-    pairs = zip(a.split(CACHED), b.split(CACHED), strict=True)
-    return torch.cat([(left * right).sum(dim=1) for left, right in pairs])
+def remove_along(a: Tensor, b: Tensor) -> None:
+    """a_i ← a_i − (a_i · b_i) b_i for every row, in place: [rows, d] twice."""
+    for left, right in zip(_parts(a), _parts(b), strict=True):
+        left.addcmul_((left * right).sum(dim=1, keepdim=True), right, value=-1.0)
+
+
+def scale_to_unit(a: Tensor) -> None:
+    """Every row of [rows, d] to length 1, in place."""
+    for part in _parts(a):
+        part.div_(torch.linalg.vector_norm(part, dim=1, keepdim=True).clamp_min_(1e-12))
 
 
 def is_finite(x: Tensor) -> bool:
     """Whether x [rows, …] holds neither NaN nor infinity."""
-    return all(bool(torch.isfinite(part).all()) for part in x.split(CACHED))
+    return all(bool(torch.isfinite(part).all()) for part in _parts(x))
+
+
+def _parts(x: Tensor) -> tuple[Tensor, ...]:
+    """Rows a few at a time: on a CPU as many as its cache takes, elsewhere as few launches as the memory allows."""
+    return x.split(CACHED if x.device.type == "cpu" else ROWS)

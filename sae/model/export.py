@@ -70,6 +70,8 @@ def _files(sae: SparseAutoencoder, config: Mapping[str, Any], layout: str, place
     tensors.setdefault("latent_bias", torch.zeros(sae.config.n))
     if sae.config.transcoder:
         raise InputError(f"{place} is a transcoder; autoencoders can be exported.")
+    if sae.config.time_dim or sae.config.scaled:
+        raise InputError(f"{place} scales each channel before encoding, which neither layout has a word for.")
     return (_lens if layout == "sae-lens" else _unbox)(sae, config, tensors, place)
 
 

@@ -17,7 +17,7 @@ from gazetteer.sae.kernels.compiled import compiled_or_plain
 from gazetteer.sae.kernels.gradients import Step, loss_and_gradients
 from gazetteer.sae.kernels.median import geometric_median
 from gazetteer.sae.model.autoencoder import Codes, SparseAutoencoder
-from gazetteer.sae.model.chunks import is_finite, mean_square, row_dots
+from gazetteer.sae.model.chunks import is_finite, mean_square, remove_along
 from gazetteer.sae.training.config import TrainConfig
 from gazetteer.sae.training.feed import Feed
 from gazetteer.sae.training.tensor_file import write_tensors
@@ -143,8 +143,7 @@ class Trainer:
         sae, gradients = self.sae, result.gradients
         # Along f_i the loss can only be lowered by growing f_i, which the norm forbids; Adam must not count
         # it.
-        parallel = row_dots(gradients.decoder, sae.decoder)
-        gradients.decoder.addcmul_(parallel[:, None], sae.decoder, value=-1.0)
+        remove_along(gradients.decoder, sae.decoder)
         self._adam.advance(gradients, rate)
         sae.normalise_decoder()
 

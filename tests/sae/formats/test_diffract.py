@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from gazetteer.data.core.errors import InputError
 from gazetteer.data.core.sites import Site
 from gazetteer.sae.model.checkpoint import expect_directions, load_pretrained, load_site_saes
+from gazetteer.sae.model.export import export
 from tests.sae.formats.test_topk_formats import D, N, X, near, numbers, write_lens, write_sparsify
 
 WIDTH, OUT = 8, 9
@@ -74,6 +75,8 @@ def test_its_file_says_where_it_listens(tmp_path: Path) -> None:
     sae = load_site_saes({"*": str(tmp_path / "mine")}, [SITE], signal="output")[SITE]
     with pytest.raises(InputError, match="can be labelled, not steered with"):
         expect_directions(sae, SITE)
+    with pytest.raises(InputError, match="scales each channel before encoding, which neither layout has a word for"):
+        export(tmp_path / "mine", tmp_path / "theirs", "sae-lens")
 
 
 def test_a_transcoder_may_write_another_width(tmp_path: Path) -> None:
