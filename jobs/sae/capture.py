@@ -15,8 +15,9 @@ from gazetteer.data.core.threads import use_threads
 from gazetteer.data.inputs.prompts import Item
 from gazetteer.diffusion.config.generation import GenerationConfig
 from gazetteer.diffusion.draw import warn_of_cut
-from gazetteer.diffusion.generate import Generator
+from gazetteer.diffusion.generate import SPARE, Generator
 from gazetteer.diffusion.load import ModelConfig, load_pipeline
+from gazetteer.diffusion.runtime.memory import FittingBatch
 from gazetteer.jobs.config.schema import RunConfig
 from gazetteer.jobs.executors.sources import Source
 from gazetteer.jobs.executors.task import Lost
@@ -37,27 +38,30 @@ class Captured(NamedTuple):
 class CaptureWorker:
     """Generates pictures' latents and returns the dense updates of every site.
 
-    Pictures go through the model `batch_size` at a time; one by one while ``generation.exact`` is true, and where words
-    are listened to, which a batch would fill up to the longest prompt.
+    Pictures go through the model `batch_size` at a time, or as many as memory takes; one by one while
+    ``generation.exact`` is true, and where words are listened to, which a batch would fill up to the longest prompt.
     """
 
     def __init__(self, model: ModelConfig, generation: GenerationConfig, threads: int, batch_size: int) -> None:
         use_threads(threads)
         self.generator = Generator(load_pipeline(model), generation)
         words = any(site.stream == "text" for site in generation.sites)
-        self.batch_size = 1 if generation.exact or words else batch_size
+        size = 1 if generation.exact or words else batch_size
+        self.fitting = FittingBatch("sampling pictures", "batch_size", size, SPARE)
         self._warned = False
 
     def run(self, items: Sequence[Item]) -> Captured:
         """The updates of the pictures of `items`."""
         if not self._warned:
             self._warned = any(warn_of_cut(self.generator.pipe, [item.prompt for item in items]))
-        copies = _Copies()
-        for start in range(0, len(items), self.batch_size):
-            batch = items[start : start + self.batch_size]
-            prompts, seeds = [item.prompt for item in batch], [item.seed for item in batch]
+
+        def sampled(part: slice) -> _Copies:
+            copies = _Copies()
+            prompts, seeds = [item.prompt for item in items[part]], [item.seed for item in items[part]]
             self.generator.sample(prompts, seeds, copies.take, decode=False)
-        return copies.arrived()
+            return copies
+
+        return concatenate([copies.arrived() for copies in list(self.fitting.over(len(items), sampled))])
 
 
 class _Copies:

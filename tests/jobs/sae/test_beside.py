@@ -139,7 +139,7 @@ def test_pictures_go_through_the_model_in_batches_unless_each_is_to_be_exact(
     exact = worker.run(items)
     assert seen == [1] * 7
     seen.clear()
-    worker.batch_size = 3
+    worker.fitting.size = 3
     batched = worker.run(items)
     assert seen == [3, 3, 1]
     assert exact.vectors.keys() == batched.vectors.keys() == set(config.generation.sites)
