@@ -5,11 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from gazetteer.data.core.sites import Port
+from gazetteer.data.core.sites import TEXT, Port
 from gazetteer.diffusion.capture import attention_blocks, updates
 from gazetteer.diffusion.config.generation import GenerationConfig
 from gazetteer.diffusion.config.suitable import check_pipeline, check_scheduler
-from gazetteer.diffusion.denoisers.adapter import Adapter
+from gazetteer.diffusion.denoisers.adapter import Adapter, words_unknown
 from gazetteer.diffusion.denoisers.registry import UNET, adapter_of_index
 from gazetteer.diffusion.denoisers.sizes import latent_size
 from gazetteer.diffusion.load import ModelConfig, loading, read_index
@@ -65,8 +65,11 @@ def blocks_of(config: ModelConfig) -> list[Block]:
     return [Block(path, *grid, info.channels, info.streams) for path, info in known.items()]
 
 
-def check_model(config: ModelConfig, generation: GenerationConfig) -> dict[str, int]:
+def check_model(config: ModelConfig, generation: GenerationConfig, labelled: bool = False) -> dict[str, int]:
     """What can be known from its configurations of whether a model draws and is heard as `generation` asks.
+
+    Args:
+        labelled: whether what is heard gets labels; of a text stream the words have to be known then.
 
     Returns:
         the channels of every block.
@@ -79,6 +82,8 @@ def check_model(config: ModelConfig, generation: GenerationConfig) -> dict[str, 
 
     whole = skeleton(config, generation)
     adapter, inside = whole.adapter, whole.network.config
+    if labelled and not adapter.words_known and any(site.stream == TEXT for site in generation.sites):
+        raise words_unknown(adapter.kind)
     check_scheduler(config.scheduler, whole.index, adapter)
     with loading(config):
         kind = (

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -11,13 +11,14 @@ import torch
 from torch import Tensor
 
 from gazetteer.data.core.errors import InputError
-from gazetteer.data.core.sites import Port, Site
+from gazetteer.data.core.sites import TEXT, Port, Site
 from gazetteer.data.tables.codes import SparseMap
 from gazetteer.data.tables.images import to_uint8
 from gazetteer.diffusion.capture import capture, cells, split_branches
 from gazetteer.diffusion.config.generation import GenerationConfig
 from gazetteer.diffusion.config.suitable import check_pipeline
 from gazetteer.diffusion.denoisers.registry import UNET, adapter_of, network
+from gazetteer.diffusion.denoisers.words import PromptTokens
 from gazetteer.diffusion.draw import blacked_out, pictures_of, tokens_cut
 from gazetteer.diffusion.runtime.memory import FittingBatch, enough_memory
 from gazetteer.diffusion.schedule import FLOW_NEEDED, NEEDED, rehearsed
@@ -42,12 +43,14 @@ class Picture:
     Attributes:
         tokens_cut: tokens of the prompt that the text encoders did not read; None where nobody counted.
         blacked_out: whether the model's safety checker painted it over, so that the codes belong to what it hides.
+        tokens: what the text stream held; None where nobody listens to it.
     """
 
     image: np.ndarray
     codes: dict[Site, SparseMap] = field(default_factory=dict)
     tokens_cut: int | None = None
     blacked_out: bool = False
+    tokens: PromptTokens | None = None
 
 
 class Generator:
@@ -172,7 +175,8 @@ class Generator:
     ) -> list[Picture]:
         """Generate pictures and encode every site on the spot, in the order given.
 
-        watch: called with every site's activations once they are encoded.
+        watch: called with every site's activations once they are encoded; with those of words one prompt at a time,
+            without padding.
 
         Raises: as `sample`.
         """
@@ -181,7 +185,8 @@ class Generator:
         for output, codes in self._listened(prompts, seeds, saes, watch, decode=True):
             hidden = blacked_out(output)
             for place, (image, code) in enumerate(zip(to_uint8(output.images), codes, strict=True)):
-                done.append(Picture(image, code, cut[len(done)], place in hidden))
+                words = self.tokens(prompts[len(done)])
+                done.append(Picture(image, code, cut[len(done)], place in hidden, words))
         return done
 
     def codes(
@@ -197,6 +202,10 @@ class Generator:
         """
         return [code for _, codes in self._listened(prompts, seeds, saes, watch, decode=False) for code in codes]
 
+    def tokens(self, prompt: str) -> PromptTokens | None:
+        """What the text stream holds of a prompt, where a site listens to it; InputError where that is not known."""
+        return self.adapter.tokens(self.pipe, prompt) if any(port.stream == TEXT for port in self.ports) else None
+
     def _listened(
         self,
         prompts: Sequence[str],
@@ -208,18 +217,52 @@ class Generator:
         """The pipeline's output and the codes of one model batch after the other, as many pictures at once as fit."""
 
         def made(batch: slice) -> tuple[Any, list[dict[Site, SparseMap]]]:
-            encoded: dict[Site, EncodedMaps] = {}
+            encoded: dict[Site, list[EncodedMaps]] = {}
+            texts = [self.tokens(prompt) for prompt in prompts[batch]]
 
             def on_site(site: Site, x: Tensor, height: int, width: int) -> None:
-                encoded[site] = encode_maps(saes[site], x, height, width)
-                if watch is not None:
-                    watch(site, x, height, width)
+                spoken = site.stream == TEXT
+                parts = [_read(text, own)[None] for text, own in zip(texts, x, strict=True)] if spoken else [x]
+                encoded[site] = []
+                for part in parts:
+                    columns = part.shape[1] // height
+                    encoded[site].append(encode_maps(saes[site], part, height, columns))
+                    if watch is not None:
+                        watch(site, part, height, columns)
 
             output = self._sample(prompts[batch], seeds[batch], on_site, decode)
             codes: list[dict[Site, SparseMap]] = [{} for _ in prompts[batch]]
-            for site, maps in encoded.items():
-                for own, code in zip(codes, maps.fetched(), strict=True):
+            for site, parts in encoded.items():
+                maps = [code for part in parts for code in part.fetched()]
+                if site.stream == TEXT:
+                    maps = [in_places(code, text) for code, text in zip(maps, texts, strict=True)]
+                for own, code in zip(codes, maps, strict=True):
                     own[site] = code
             return output, codes
 
         yield from self._fitting.over(len(prompts), made)
+
+
+def _read(text: PromptTokens | None, vectors: Tensor) -> Tensor:
+    """What is no padding of the activations [places, channels] of a prompt, [tokens, channels].
+
+    Raises:
+        InputError: the stream has other places than its pipeline's encoders fill.
+    """
+    assert text is not None
+    if len(text.read) != len(vectors):
+        raise InputError(
+            f"The text stream holds {len(vectors)} places where the encoders fill {len(text.read)}: something is "
+            "beside the prompt that cannot be told apart."
+        )
+    return vectors[torch.tensor(text.read, device=vectors.device)]
+
+
+def in_places(code: SparseMap, text: PromptTokens | None) -> SparseMap:
+    """The code of a prompt's tokens, from that of those that are no padding; the slots of padding are unused."""
+    assert text is not None
+    read = np.flatnonzero(text.read)
+    feature = np.zeros((len(text.read), code.k), np.uint32)
+    value = np.zeros((len(text.read), code.k), np.float16)
+    feature[read], value[read] = code.feature.reshape(-1, code.k), code.value.reshape(-1, code.k)
+    return replace(code, width=len(text.read), feature=feature.reshape(-1), value=value.reshape(-1))

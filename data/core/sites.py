@@ -8,7 +8,8 @@ from typing import Any, NamedTuple
 from gazetteer.data.core.errors import InputError
 
 BRANCHES = ("cond", "uncond")
-STREAMS = ("image", "text")
+IMAGE, TEXT = "image", "text"
+STREAMS = (IMAGE, TEXT)
 """Which tokens of a block: cells of the picture's grid, or words of the prompt."""
 SIGNALS = ("update", "output")
 """What of them: what the block adds (output minus input), or what it gives."""

@@ -22,7 +22,7 @@ def rows(
 ) -> pa.Table:
     """What is asked for of one Parquet file; OSError or ArrowException when it is damaged (None: known to be).
 
-    Columns of `schema` that files of before schema 4 lack hold what such a file was about
+    Columns of `schema` that older files lack hold what such a file was about
     (`gazetteer.data.tables.schemas.BEFORE_STREAMS`), for the filter too.
     """
     if source is None:
@@ -48,7 +48,7 @@ def with_dictionaries(schema: pa.Schema) -> pa.Schema:
 
 
 def older_columns(source: Any, schema: pa.Schema) -> list[str]:
-    """The columns of `schema` that a file lacks because it was written before there were streams and signals."""
+    """The columns of `schema` that a file lacks because it was written before there were any."""
     known = [name for name in schema.names if name in BEFORE_STREAMS]
     stored = pq.read_schema(source).names if known else ()
     return [name for name in known if name not in stored]
@@ -57,10 +57,14 @@ def older_columns(source: Any, schema: pa.Schema) -> list[str]:
 def _rows_of_older(
     source: Any, schema: pa.Schema, absent: Sequence[str], columns: Sequence[str] | None, filter: Any
 ) -> pa.Table:
-    """The columns that are absent are told to Arrow as those of a partition are: by an expression that holds."""
+    """The columns that are absent are told to Arrow as those of a partition are: by an expression that holds.
+
+    One that no expression speaks of is null in every row.
+    """
     import pyarrow.dataset as ds
 
-    holds = reduce(and_, (ds.field(name) == BEFORE_STREAMS[name] for name in absent))
+    known = (ds.field(name) == BEFORE_STREAMS[name] for name in absent if BEFORE_STREAMS[name] is not None)
+    holds = reduce(and_, known, ds.scalar(True))
     options = ds.ParquetFragmentScanOptions(page_checksum_verification=True)
     parquet = ds.ParquetFileFormat(default_fragment_scan_options=options)
     stored = pq.read_schema(source).remove_metadata()

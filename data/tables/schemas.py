@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import pyarrow as pa
 
-SCHEMA_VERSION = 4
+SCHEMA_VERSION = 5
 """Raised when a table changes; 3 brought `tokens_cut` and a float `timestep`, 4 `stream` and `signal`
-and the kinds of labels."""
+and the kinds of labels, 5 the `words` of prompts."""
 
-BEFORE_STREAMS = {"stream": "image", "signal": "update"}
-"""Columns that tables lack which were written before schema 4, and what they would hold in every row."""
+BEFORE_STREAMS = {"stream": "image", "signal": "update", "words": None}
+"""Columns that tables lack which were written before streams were told apart (4) and labelled (5), and what they would
+hold in every row."""
 
 
 def before_streams(schema: pa.Schema) -> pa.Schema:
-    """The columns that the table of this schema had before schema 4."""
+    """The columns that the table of this schema had before those."""
     return pa.schema([field for field in schema if field.name not in BEFORE_STREAMS])
 
 
@@ -42,6 +43,12 @@ IMAGES = pa.schema(
         pa.field("height", pa.int32(), nullable=False),
         pa.field("asked", pa.list_(pa.string()), nullable=False),
         pa.field("tokens_cut", pa.int32()),
+        pa.field(
+            "words",
+            pa.list_(
+                pa.struct([pa.field("word", pa.string()), pa.field("first", pa.int32()), pa.field("last", pa.int32())])
+            ),
+        ),
     ]
 )
 
@@ -123,8 +130,8 @@ _TOP = [
     *_floats("top_iou", "heldout_top_iou"),
 ]
 
-KINDS = ("thing", "stuff", "part", "scene", "style", "place")
-"""What a label can be; the first three say where in the picture (`SPATIAL_KINDS`)."""
+KINDS = ("thing", "stuff", "part", "scene", "style", "place", "word")
+"""What a label can be; the first three say where in the picture (`SPATIAL_KINDS`), the last where in the prompt."""
 
 SPATIAL_KINDS = KINDS[:3]
 

@@ -36,7 +36,7 @@ class GenerationConfig:
     )
     streams: tuple[str, ...] = setting(
         Effect.CODES,
-        "Which tokens of the blocks: `image` (cells of the picture) or `text` (words; for `sae train` alone).",
+        "Which tokens of the blocks: `image` (cells of the picture) or `text` (the prompt's, labelled by its words).",
         default=STREAMS[:1],
         late=True,
     )

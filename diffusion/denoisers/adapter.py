@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from gazetteer.data.core.errors import InputError
 from gazetteer.data.core.sites import Port
 from gazetteer.diffusion.config.generation import GenerationConfig
+from gazetteer.diffusion.denoisers.words import PromptTokens
 
 Arguments = tuple[tuple[Any, ...], dict[str, Any]]
 """What a module is called with: args, kwargs."""
@@ -62,12 +63,14 @@ class Adapter(ABC):
         pipelines: classes of diffusers that draw with it.
         networks: classes of the network.
         kind: in sentences.
+        words_known: whether `tokens` says which words the places of its text stream hold.
     """
 
     part: ClassVar[str]
     pipelines: ClassVar[tuple[str, ...]] = ()
     networks: ClassVar[tuple[str, ...]] = ()
     kind: ClassVar[str] = "denoiser"
+    words_known: ClassVar[bool] = False
 
     # Blocks
 
@@ -180,6 +183,10 @@ class Adapter(ABC):
         """Words that a prompt takes at most, as the pipeline is called by default; None: what its encoders read."""
         return None
 
+    def tokens(self, pipe: Any, prompt: str) -> PromptTokens:
+        """What the places of the text stream hold of a prompt; raises InputError where that is not known."""
+        raise words_unknown(self.kind)
+
     def decoded(self, latents: Tensor) -> Tensor:
         """Latents [batch, channels, h, w] as the VAE's decoder takes them."""
         return latents
@@ -203,6 +210,14 @@ class Adapter(ABC):
     def grid(self, config: Mapping[str, Any], height: int, width: int) -> tuple[int, int]:
         """Cells of the grid of every block that are the latents' (height, width); for networks of one grid."""
         return height, width
+
+
+def words_unknown(kind: str) -> InputError:
+    """What is said where the words of a text stream would have to be known."""
+    return InputError(
+        f"Which words the text stream of a {kind} holds is not known, so that it cannot be labelled (gazetteer sae "
+        "train takes it); set generation.streams=[image]."
+    )
 
 
 def network_of(pipe: Any, adapter: Adapter) -> nn.Module:

@@ -15,9 +15,13 @@ from gazetteer.diffusion.denoisers.adapter import TokenGrid
 from gazetteer.diffusion.denoisers.calls import TwoCalls
 from gazetteer.diffusion.denoisers.shift import linear_shift, linear_sigmas
 from gazetteer.diffusion.denoisers.transformer import Streams, TransformerAdapter, last_place, pack
+from gazetteer.diffusion.denoisers.words import PromptTokens, padding, tokens_of
 
 BESIDE = Streams(image=1, text=0)
 """Blocks that give (text, picture)."""
+
+T5_PLACES = 256
+"""Of SD 3's pipeline, as it is called by default."""
 
 
 class SD3Adapter(TransformerAdapter):
@@ -26,6 +30,7 @@ class SD3Adapter(TransformerAdapter):
     pipelines = ("StableDiffusion3Pipeline",)
     networks = ("SD3Transformer2DModel",)
     kind = "SD 3 transformer"
+    words_known = True
     lists = MappingProxyType({"transformer_blocks": BESIDE})
 
     def timesteps(self, scheduler: Any, steps: int, config: Mapping[str, Any], size: tuple[int, int]) -> dict[str, Any]:
@@ -36,7 +41,14 @@ class SD3Adapter(TransformerAdapter):
 
     def words(self, index: Mapping[str, Any]) -> int:
         """77 of CLIP's and 256 of T5's, which is left out at times but for its place."""
-        return 77 + 256
+        return 77 + T5_PLACES
+
+    def tokens(self, pipe: Any, prompt: str) -> PromptTokens:
+        """CLIP's, then T5's; both encoders of CLIP's share their places."""
+        clip = tokens_of(pipe.tokenizer, prompt, pipe.tokenizer_max_length)
+        if pipe.text_encoder_3 is None:
+            return clip + padding(T5_PLACES)
+        return clip + tokens_of(pipe.tokenizer_3, prompt, T5_PLACES)
 
     def example(self, network: nn.Module, height: int, width: int, words: int) -> dict[str, Any]:
         """With the pooled text beside the words."""
@@ -74,6 +86,7 @@ class FluxAdapter(PackedAdapter):
     pipelines = ("FluxPipeline",)
     networks = ("FluxTransformer2DModel",)
     kind = "FLUX transformer"
+    words_known = True
     lists = MappingProxyType({"transformer_blocks": BESIDE, "single_transformer_blocks": BESIDE})
 
     def layout(self, network: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> TokenGrid:
@@ -89,6 +102,10 @@ class FluxAdapter(PackedAdapter):
                 "FLUX.1 carries its guidance inside (it is distilled) and never runs without the prompt; set "
                 "generation.branches=[cond], or generation.true_guidance above 1."
             )
+
+    def tokens(self, pipe: Any, prompt: str) -> PromptTokens:
+        """T5's."""
+        return tokens_of(pipe.tokenizer_2, prompt, self.words({}))
 
     def evaluations(self, index: Mapping[str, Any], generation: GenerationConfig) -> int:
         """Two with true guidance."""
@@ -119,11 +136,16 @@ class ChromaAdapter(PackedAdapter):
     pipelines = ("ChromaPipeline",)
     networks = ("ChromaTransformer2DModel",)
     kind = "Chroma transformer"
+    words_known = True
     lists = MappingProxyType({"transformer_blocks": BESIDE, "single_transformer_blocks": Streams(joined="first")})
 
     def list_of(self, name: str) -> str:
         """By the class of the block."""
         return "single_transformer_blocks" if "Single" in name else "transformer_blocks"
+
+    def tokens(self, pipe: Any, prompt: str) -> PromptTokens:
+        """T5's."""
+        return tokens_of(pipe.tokenizer, prompt, self.words({}))
 
     def layout(self, network: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> TokenGrid:
         """From the places of the tokens; all prompts of a call have as many words."""

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from gazetteer.data.core.errors import InputError
 from gazetteer.data.core.importing import import_named
-from gazetteer.data.core.sites import Site
+from gazetteer.data.core.sites import IMAGE, Site
 from gazetteer.data.core.threads import use_threads
 from gazetteer.data.runs.folder import RunFolder
 from gazetteer.data.tables.images import decode_image
@@ -25,7 +25,7 @@ from gazetteer.jobs.experiments.accuracy import exact_truth, truth_pictures
 from gazetteer.jobs.experiments.layout import check_config, load_saes
 from gazetteer.jobs.label.card import write_card
 from gazetteer.labeling.evidence.concept_maps import read_concepts
-from gazetteer.labeling.evidence.run_codes import all_codes, code_grids
+from gazetteer.labeling.evidence.run_codes import all_codes, picture_grids
 from gazetteer.labeling.evidence.site_codes import SiteCodes, rows_by_site, same_site
 from gazetteer.labeling.interventions.causal_table import summarise
 from gazetteer.labeling.layout.live import stack_codes
@@ -191,5 +191,5 @@ def _truth(config: RunConfig, store: RunFolder, labels: pa.Table) -> dict[str, l
 
 def _retrieval(store: RunFolder) -> list[dict[str, Any]]:
     images = store.read_table("images", columns=["image_id", "split", "width", "height", "asked"])
-    maps = read_concepts(images, store.read_table("segments"), set(code_grids(store).values()))
-    return [{"site": site.slug, **retrieval(codes, maps)} for site, codes in all_codes(store)]
+    maps = read_concepts(images, store.read_table("segments"), set(picture_grids(store).values()))
+    return [{"site": site.slug, **retrieval(codes, maps)} for site, codes in all_codes(store) if site.stream == IMAGE]

@@ -18,7 +18,7 @@ from gazetteer.jobs.explore.places import read_known
 from gazetteer.jobs.explore.refused import Refused
 from gazetteer.jobs.explore.studio import Studio
 from gazetteer.labeling.atlas.inks import Ink, inks
-from gazetteer.labeling.evidence.run_codes import code_grids
+from gazetteer.labeling.evidence.run_codes import picture_grids
 from gazetteer.labeling.evidence.site_codes import same_site
 from gazetteer.labeling.tables import load_images, load_labels, load_segments
 
@@ -59,7 +59,7 @@ class World:
         self.config, self.run, self.recipe = config, run, recipe
         self.notes = Notes(run)
         self.known = {same_site(site): known for site, known in read_known(run).items()}
-        self.grids = code_grids(run)
+        self.grids = picture_grids(run)
         self._studio: Studio | None = None
         self._problem: Exception | None = None
         self._loaded, self._closed = threading.Event(), False

@@ -9,8 +9,8 @@ from typing import Any
 
 import pyarrow as pa
 
-from gazetteer.data.core.errors import GazetteerError
-from gazetteer.data.core.sites import Site
+from gazetteer.data.core.errors import GazetteerError, InputError
+from gazetteer.data.core.sites import TEXT, Site
 from gazetteer.data.runs.folder import RunFolder
 from gazetteer.jobs.config.pools import PoolConfig
 from gazetteer.jobs.executors.serial import run_serial
@@ -65,7 +65,11 @@ def reduce_run(
         large = pictures * len(shapes) >= PARALLEL_FROM
         run = share_out if large else run_serial
         slots = {site: count for site, (_, count) in shapes.items()}
-        reader = PictureReader(store.path, frozenset(grid for grid, _ in shapes.values()), config)
+        places = {grid[1] for site, (grid, _) in shapes.items() if site.stream == TEXT}
+        grids = frozenset(grid for site, (grid, _) in shapes.items() if site.stream != TEXT)
+        if len(places) > 1:
+            raise InputError(f"The text streams of {store.path} have several lengths, {sorted(places)}.")
+        reader = PictureReader(store.path, grids, config, max(places, default=0))
         pictures_read = _pictures(store.shard_ids(), run, reader, MASK_JOBS if large else 1)
         reducer = SiteReducer(store.path, pictures_read, sizes, model, config, images_wanted)
         task = Task(partial(_itself, reducer), join_tables, _cannot_lose, pool=PoolConfig(workers=0))

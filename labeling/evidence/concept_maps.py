@@ -14,6 +14,7 @@ from gazetteer.data.core.sites import Site
 from gazetteer.data.tables.codes import SparseMap
 from gazetteer.data.tables.masks import struct_to_mask
 from gazetteer.data.tables.schemas import CODES
+from gazetteer.data.tables.words import PromptWord
 from gazetteer.labeling.evidence.pooling import Grid, pool_masks
 from gazetteer.labeling.evidence.shard_masks import ImageEvidenceInput
 from gazetteer.labeling.evidence.site_codes import SiteCodes, rows_by_site
@@ -32,6 +33,7 @@ class ConceptMaps:
         asked: bool [I, C]; a concept with a segment counts as asked.
         union_image, union_concept: int64 [U].
         pixels: per grid, int32 [U, h * w], pixels of the union in each cell.
+        read: bool [I, places], where it is words that lie somewhere: what of the text stream is no padding.
     """
 
     image_ids: tuple[str, ...]
@@ -42,6 +44,12 @@ class ConceptMaps:
     union_image: NDArray[np.int64]
     union_concept: NDArray[np.int64]
     pixels: dict[Grid, NDArray[np.int32]]
+    read: NDArray[np.bool_] | None = None
+
+    def sizes_in_cells(self, cells: int) -> NDArray[np.int64]:
+        """How many of a grid's cells count in each picture, int64 [I]: all, or of the text stream no padding."""
+        whole = np.full(len(self.image_ids), cells, np.int64)
+        return whole if self.read is None else self.read.sum(axis=1)
 
     @property
     def present(self) -> NDArray[np.bool_]:
@@ -73,7 +81,7 @@ def inputs_of_tables(
     Raises:
         InputError: a segment or code of an image that is not in `images`, or a corrupt mask.
     """
-    columns = ["image_id", "split", "height", "width", "asked"]
+    columns = ["image_id", "split", "height", "width", "asked", *(["words"] if "words" in images.column_names else [])]
     rows = sorted(images.select(columns).to_pylist(), key=lambda row: row["image_id"])
     masks: dict[str, list[tuple[str, dict[str, object]]]] = {row["image_id"]: [] for row in rows}
     maps: dict[str, dict[Site, SparseMap]] = {row["image_id"]: {} for row in rows}
@@ -96,7 +104,8 @@ def inputs_of_tables(
         name = row["image_id"]
         decoded = [(concept, struct_to_mask(mask)) for concept, mask in masks[name]]
         size = (row["height"], row["width"])
-        yield ImageEvidenceInput(name, row["split"], size, tuple(row["asked"]), decoded, maps[name])
+        words = tuple(PromptWord(**run) for run in row.get("words") or ())
+        yield ImageEvidenceInput(name, row["split"], size, tuple(row["asked"]), decoded, maps[name], words)
 
 
 def read_concepts(images: pa.Table, segments: pa.Table, grids: Iterable[Grid]) -> ConceptMaps:

@@ -18,9 +18,10 @@ feature and concept
 
 Other counts are 0, other ``cells`` null. Base concepts are asked of every image of a run, so their
 denominators are the feature's totals: pair rows of base concepts leave ``images_asked`` and ``area`` at 0 and
-exist only where the two co-occur. For other concepts a pair row exists wherever the feature fires in an image
-that was asked. Thus an image adds the same counts whatever images share its table, and evidence adds up
-exactly.
+exist only where the two co-occur. Of a text stream (labeling/evidence/prompt_words.py) every word is base, and
+``images_asked`` of a word counts the pictures that have it. For other concepts a pair row exists wherever the
+feature fires in an image that was asked. Thus an image adds the same counts whatever images share its table, and
+evidence adds up exactly.
 
 The per-image rule follows arXiv 2504.15473, section 4.1: the map is min-max normalised over its cells and
 binarised at > ``binarize``. A map that is constant over all cells has no contrast: it is binarised to nothing
@@ -29,7 +30,7 @@ and hits nothing.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Annotated
 
@@ -41,8 +42,9 @@ from numpy.typing import NDArray
 
 from gazetteer.data.core.errors import InputError
 from gazetteer.data.core.settings import Effect, setting, settings
-from gazetteer.data.core.sites import Site
+from gazetteer.data.core.sites import TEXT, Site
 from gazetteer.labeling.evidence.pooling import Grid
+from gazetteer.labeling.evidence.prompt_words import in_words
 from gazetteer.labeling.evidence.rows import COUNTS, EvidenceRows, sum_evidence, table_of
 from gazetteer.labeling.evidence.shard_masks import ImageEvidenceInput, ShardMasks, read_masks
 from gazetteer.labeling.evidence.site_codes import SiteCodes, flat_codes, site_order
@@ -266,17 +268,28 @@ def build_evidence(
             raise InputError(f"Image {picture.image_id} was not asked for the base concepts {sorted(missing)}.")
     if len({picture.image_id for picture in ordered}) != len(ordered):
         raise InputError("An image occurs twice in one set of evidence.")
-    sites = sorted({site for picture in ordered for site in picture.codes}, key=site_order)
-    grids = sorted({(m.height, m.width) for picture in ordered for m in picture.codes.values()})
-    if not sites:
-        return table_of([])
-    masks = read_masks(ordered, grids)
-    is_base = np.isin(np.array(masks.concepts, dtype=np.str_), list(base))
-    splits = np.array([picture.split for picture in ordered])
-    rows: list[EvidenceRows] = []
-    for site in sites:
-        codes, has = _site_codes(site, ordered)
-        tally = _Tally(codes, masks, len(ordered), config)
-        for split in sorted(set(splits[has])):
-            rows.append(tally.rows(str(split), has & (splits == split), is_base))
-    return table_of(rows)
+    rows: dict[Site, list[EvidenceRows]] = {}
+    for sites, inputs, asked in _by_stream(ordered, base):
+        maps = {(m.height, m.width) for picture in inputs for site, m in picture.codes.items() if site in sites}
+        masks = read_masks(inputs, sorted(maps))
+        is_base = np.isin(np.array(masks.concepts, dtype=np.str_), list(masks.concepts if asked is None else asked))
+        splits = np.array([picture.split for picture in inputs])
+        for site in sites:
+            codes, has = _site_codes(site, inputs)
+            tally = _Tally(codes, masks, len(inputs), config)
+            own = sorted(set(splits[has]))
+            rows[site] = [tally.rows(str(split), has & (splits == split), is_base) for split in own]
+    return table_of(part for site in sorted(rows, key=site_order) for part in rows[site])
+
+
+def _by_stream(
+    images: Sequence[ImageEvidenceInput], base: Sequence[str]
+) -> Iterator[tuple[list[Site], Sequence[ImageEvidenceInput], Sequence[str] | None]]:
+    """Sites whose evidence is of one kind, with what it is counted from and the base concepts (None: all of them)."""
+    widths = {site: picture.codes[site].width for picture in images for site in picture.codes}
+    pictured = [site for site in widths if site.stream != TEXT]
+    if pictured:
+        yield pictured, images, base
+    for places in sorted({width for site, width in widths.items() if site.stream == TEXT}):
+        spoken = [site for site, width in widths.items() if site.stream == TEXT and width == places]
+        yield spoken, [in_words(picture, places) for picture in images], None

@@ -11,7 +11,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from gazetteer.data.core.errors import InputError
-from gazetteer.data.core.sites import SITE_COLUMNS, Site
+from gazetteer.data.core.sites import IMAGE, SITE_COLUMNS, Site
 from gazetteer.data.runs.folder import RunFolder
 from gazetteer.data.tables.schemas import CODES, EVIDENCE
 from gazetteer.labeling.evidence.pooling import Grid
@@ -32,6 +32,11 @@ def code_grids(run: RunFolder) -> dict[Site, Grid]:
         InputError: a site with several grids.
     """
     return {site: grid for site, (grid, _) in code_shapes(run).items()}
+
+
+def picture_grids(run: RunFolder) -> dict[Site, Grid]:
+    """`code_grids` of the image stream: words lie nowhere in a picture."""
+    return {site: grid for site, grid in code_grids(run).items() if site.stream == IMAGE}
 
 
 def site_codes(run: RunFolder, site: Site) -> SiteCodes:

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from gazetteer.data.core.errors import InputError
 from gazetteer.data.core.sites import Site
 from gazetteer.data.tables.codes import SparseMap
+from gazetteer.data.tables.words import PromptWord
 from gazetteer.labeling.evidence.pooling import Grid, cell_areas, pool_masks
 
 
@@ -25,6 +26,7 @@ class ImageEvidenceInput:
         asked: concepts the detector was asked for; a concept with a segment counts as asked.
         segments: (concept, bool mask [H, W]) for every segment.
         codes: the sparse code of every site.
+        words: of the prompt, where sites listen to the text stream.
     """
 
     image_id: str
@@ -33,6 +35,7 @@ class ImageEvidenceInput:
     asked: tuple[str, ...]
     segments: list[tuple[str, NDArray[np.bool_]]]
     codes: dict[Site, SparseMap]
+    words: tuple[PromptWord, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from gazetteer.data.core.sites import Site
+from gazetteer.data.core.sites import TEXT, Site
 from gazetteer.labeling.evidence.rows import EvidenceRows, rows_of
 
 Ints = NDArray[np.int64]
@@ -82,6 +82,8 @@ def view(rows: EvidenceRows) -> SplitEvidence:
     names = feature[of_feature]
     pair = np.flatnonzero((feature >= 0) & (concept >= 0) & (rows.counts[:, 0] > 0))
     row, which, counts = np.searchsorted(names, feature[pair]), concept[pair], rows.counts[pair]
+    if rows.site.stream == TEXT:  # of every prompt it is known which words it has
+        totals[:, 1] = images
     everywhere = totals[which, 1] == images
     f_images, f_area = rows.counts[of_feature, 0], rows.counts[of_feature, 5]
     return SplitEvidence(

@@ -16,7 +16,7 @@ from gazetteer.data.runs.folder import RunFolder
 from gazetteer.labeling.evidence.concept_maps import ConceptMaps, read_concepts
 from gazetteer.labeling.evidence.counts import sum_evidence
 from gazetteer.labeling.evidence.pooling import Grid
-from gazetteer.labeling.evidence.run_codes import code_grids, site_codes
+from gazetteer.labeling.evidence.run_codes import picture_grids, site_codes
 from gazetteer.labeling.evidence.site_codes import SiteCodes
 from gazetteer.labeling.layout.metrics import Truth
 from gazetteer.labeling.layout.site_table import SiteTable, site_tables
@@ -109,7 +109,7 @@ def open_run(run: Any) -> LayoutRun:
         raise InputError(f"{store.path} is not a finished run; run gazetteer label on it.")
     columns = ["image_id", "prompt", "seed", "split", "width", "height", "asked"]
     images = store.read_table("images", columns=columns)
-    grids = {site: grid for site, grid in code_grids(store).items() if site.stream == "image"}  # words lie nowhere
+    grids = picture_grids(store)
     maps = read_concepts(images, store.read_table("segments"), grids.values())
     ordered = sorted(images.select(columns[:4]).to_pylist(), key=lambda row: row["image_id"])
     prompts = tuple(row["prompt"] for row in ordered)

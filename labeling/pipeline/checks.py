@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from gazetteer.data.core.errors import InputError
-from gazetteer.data.core.sites import Site
+from gazetteer.data.core.sites import TEXT, Site
 from gazetteer.data.inputs.model_files import check_model_folder, expect_shipped, looks_like_folder
 from gazetteer.diffusion.blocks import check_model
 from gazetteer.labeling.detect.load import segments
@@ -33,11 +33,8 @@ def check_inputs(config: StageConfig, here: bool = True) -> None:
     """
     vocabulary = Vocabulary(config.vocabulary)
     sites = config.generation.sites
-    if any(site.stream == "text" for site in sites):
-        raise InputError(
-            "generation.streams names text: words lie nowhere in a picture, so they are not labelled by its segments "
-            "(gazetteer sae train takes them); set generation.streams=[image]."
-        )
+    if any(site.stream == TEXT for site in sites):
+        check_words(config)
     expect_shipped("text-to-image model", Path(config.model.path))
     shapes = check_saes(config.saes, sites, config.sae_check.signal)
     if not here:
@@ -53,10 +50,21 @@ def check_inputs(config: StageConfig, here: bool = True) -> None:
                 raise InputError(NO_SEGMENTER)
             continue
         _check_finder(name, finder.path, finder.library == own)
-    widths = check_model(config.model, config.generation)
+    widths = check_model(config.model, config.generation, labelled=True)
     check_widths(config.saes, shapes, widths)
     if not config.pictures.kind:
         check_concepts(config.detector, vocabulary.concepts)
+
+
+def check_words(config: StageConfig) -> None:
+    """Raise InputError where a text stream is to be labelled that no words are known of."""
+    if config.pictures.kind:
+        raise InputError("Given pictures have no prompt whose words could be labelled; set generation.streams=[image].")
+    if "uncond" in config.generation.branches:
+        raise InputError(
+            "The text stream of the uncond branch holds no words of the prompt; set generation.branches=[cond] beside "
+            "generation.streams, and label the image stream of both branches in a run of its own."
+        )
 
 
 def check_saes(saes: SaeSource, sites: Sequence[Site], signal: str = "") -> dict[Site, dict[str, Any]]:

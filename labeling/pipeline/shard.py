@@ -15,6 +15,7 @@ from gazetteer.data.inputs.prompts import Item, split_of
 from gazetteer.data.tables.codes import Moment
 from gazetteer.data.tables.images import encode_image
 from gazetteer.data.tables.masks import mask_to_struct
+from gazetteer.data.tables.words import PromptWord, rows_of_words
 from gazetteer.diffusion.generate import Picture
 from gazetteer.diffusion.runtime.beside import begin
 from gazetteer.labeling.detect.protocol import Detection
@@ -44,6 +45,7 @@ class LabelledPicture:
     Attributes:
         replayed: taken over from another run with all that was found in it; only its codes are new.
         given: not generated, and its masks neither; `asked` and the segments are people's.
+        words: of the prompt in the text stream; None where no site listens to it.
     """
 
     item: Item
@@ -53,6 +55,7 @@ class LabelledPicture:
     masks: list[Mask] = field(default_factory=list)
     replayed: bool = False
     given: bool = False
+    words: tuple[PromptWord, ...] | None = None
 
     def split(self, heldout: float) -> str:
         """``discovery`` or ``heldout``: all pictures of one prompt on one side, given ones by themselves."""
@@ -101,6 +104,7 @@ def image_row(labelled: LabelledPicture, heldout: float) -> dict[str, Any]:
         "height": height,
         "asked": list(labelled.asked),
         "tokens_cut": labelled.picture.tokens_cut,
+        "words": None if labelled.words is None else rows_of_words(labelled.words),
     }
 
 
@@ -113,6 +117,7 @@ def evidence_input(labelled: LabelledPicture, heldout: float) -> ImageEvidenceIn
         asked=labelled.asked,
         segments=[(d.concept, m.mask) for d, m in _pairs(labelled)],
         codes=labelled.picture.codes,
+        words=labelled.words or (),
     )
 
 

@@ -26,6 +26,7 @@ from gazetteer.labeling.detect.captions import detect_in_captions
 from gazetteer.labeling.detect.load import load_detector
 from gazetteer.labeling.detect.protocol import Detector
 from gazetteer.labeling.evidence.counts import build_evidence
+from gazetteer.labeling.evidence.prompt_words import prompt_words
 from gazetteer.labeling.pipeline.config import STAGES, StageConfig
 from gazetteer.labeling.pipeline.given import given_pictures
 from gazetteer.labeling.pipeline.notes import overheard
@@ -198,11 +199,15 @@ class Stages:
                 [i.prompt for i in replayable], [i.seed for i in replayable], self.saes, watch
             )
             for item, codes in zip(replayable, replayed, strict=True):
-                done[item.image_id].picture = replace(done[item.image_id].picture, codes=codes)
+                tokens = self.generator.tokens(item.prompt)
+                done[item.image_id].picture = replace(done[item.image_id].picture, codes=codes, tokens=tokens)
         new = [item for item in batch if item.image_id not in done]
         if new:
             pictures = self.generator.pictures([i.prompt for i in new], [i.seed for i in new], self.saes, watch)
             done |= {i.image_id: LabelledPicture(i, picture) for i, picture in zip(new, pictures, strict=True)}
+        for one in done.values():
+            if one.picture.tokens is not None:
+                one.words = prompt_words(self.vocabulary.words(one.item.prompt), one.picture.tokens)
         return [done[item.image_id] for item in batch]
 
     def _tag(self, batch: Sequence[LabelledPicture]) -> list[LabelledPicture]:

@@ -15,7 +15,7 @@ from gazetteer.data.core.sites import SITE_COLUMNS, Site
 from gazetteer.data.runs.folder import RunFolder
 from gazetteer.data.tables.schemas import SPATIAL_KINDS
 from gazetteer.labeling.evidence.counts import EvidenceConfig
-from gazetteer.labeling.evidence.run_codes import code_grids
+from gazetteer.labeling.evidence.run_codes import picture_grids
 from gazetteer.labeling.evidence.site_codes import site_of_row, site_order
 from gazetteer.labeling.quality.ceiling import grid_ceiling
 from gazetteer.labeling.quality.kinds import label_kinds
@@ -56,7 +56,7 @@ def run_quality(run: str | Path, *, shuffle: bool = True) -> dict[str, Any]:
             f"{store.path} holds no picture, so there is nothing to measure; failures/ says what went wrong."
         )
     segments = store.read_table("segments")
-    grids = {_key(site): grid for site, grid in code_grids(store).items()}
+    grids = {_key(site): grid for site, grid in picture_grids(store).items()}
     ceilings = _ceilings(images, segments, grids)
     concepts = sorted({concept for concept, _ in ceilings})
     best = _best_heldout(candidates, "top_iou")

@@ -67,13 +67,12 @@ def _best(candidates: pa.Table, features: int) -> dict[str, pa.Array]:
     return columns
 
 
-def _activity(codes: SiteCodes | None, features: int, wanted: int) -> dict[str, pa.Array]:
+def _activity(codes: SiteCodes | None, features: int, wanted: int, cells: int) -> dict[str, pa.Array]:
     """Counts, density and activations of every feature; a dead one has density 0 and no activation."""
     images = active = np.zeros(features, np.int64)
     total = peak = np.zeros(features)
-    cells = 0
     if codes is not None:
-        cells = codes.cells * len(codes.image_ids)
+        cells = cells or codes.cells * len(codes.image_ids)
         starts = codes.pair_starts()
         images = np.bincount(codes.feature[starts], minlength=features)
         active = np.bincount(codes.feature, minlength=features)
@@ -97,8 +96,9 @@ def _activity(codes: SiteCodes | None, features: int, wanted: int) -> dict[str, 
 
 
 def make_features(
-    site: Site, codes: SiteCodes | None, candidates: pa.Table, count: int, model: str, images_wanted: int = 0
-) -> pa.Table:
+    site: Site, codes: SiteCodes | None, candidates: pa.Table, count: int, model: str, images_wanted: int = 0,
+    cells: int = 0,
+) -> pa.Table:  # fmt: skip
     """A row for every feature of a site, dead and unlabelled ones included.
 
     Args:
@@ -108,6 +108,7 @@ def make_features(
         count: features of its autoencoder.
         model: name of the model under study.
         images_wanted: images a feature should fire in.
+        cells: that count over all images of the codes; 0: all that there are.
     Returns:
         schemas.FEATURES ordered by feature.
     Raises:
@@ -118,6 +119,6 @@ def make_features(
     columns: dict[str, pa.Array] = {
         "model": pa.repeat(model, count), **site_arrays(site, count),
         "feature": pa.array(np.arange(count, dtype=np.int32)),
-        **_activity(codes, count, images_wanted), **_best(candidates, count),
+        **_activity(codes, count, images_wanted, cells), **_best(candidates, count),
     }  # fmt: skip
     return pa.Table.from_arrays([columns[name] for name in FEATURES.names], schema=FEATURES)

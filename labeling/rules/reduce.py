@@ -9,26 +9,30 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from gazetteer.data.core.errors import InputError
-from gazetteer.data.core.sites import Site
+from gazetteer.data.core.sites import TEXT, Site
 from gazetteer.data.tables.schemas import CANDIDATES, FEATURES
-from gazetteer.labeling.evidence.concept_maps import ConceptMaps, read_concepts
+from gazetteer.labeling.evidence.concept_maps import ConceptMaps, image_places, read_concepts
 from gazetteer.labeling.evidence.pooling import Grid
+from gazetteer.labeling.evidence.prompt_words import read_words
 from gazetteer.labeling.evidence.site_codes import SiteCodes, rows_by_site, same_site, site_order
 from gazetteer.labeling.rules.config import LabelConfig
 from gazetteer.labeling.rules.features import make_features
 from gazetteer.labeling.rules.kinds.beyond import place_rows, style_rows
 from gazetteer.labeling.rules.kinds.decide import Rivals, candidates_of, columns_of, decide
-from gazetteer.labeling.rules.kinds.explained import explain
+from gazetteer.labeling.rules.kinds.explained import WORD, explain
 from gazetteer.labeling.rules.kinds.styles import read_looks
 from gazetteer.labeling.rules.labels import labels_of, make_pairs
 from gazetteer.labeling.rules.significance import pair_significance
 from gazetteer.labeling.rules.top_quantile import with_top_quantile
 
 
-def columns_for(config: LabelConfig) -> list[str]:
-    """The columns of the images table that labels are made from: no pixels unless a classifier looks at them."""
+def columns_for(config: LabelConfig, words: bool = False) -> list[str]:
+    """The columns of the images table that labels are made from: no pixels unless a classifier looks at them.
+
+    words: whether a site listens to the text stream.
+    """
     looks = ["image" if config.style_classifier else "prompt"] if config.styles else []
-    return ["image_id", "split", "width", "height", "asked", *looks]
+    return ["image_id", "split", "width", "height", "asked", *(["words"] if words else ()), *looks]
 
 
 def site_candidates(
@@ -58,9 +62,12 @@ def site_candidates(
         return CANDIDATES.empty_table()
     held = explain(codes, maps, config.styles, looks, "heldout")
     regions = columns_of(pairs)
-    others = [style_rows(codes, maps, looks, explained, config), place_rows(codes, maps, explained, config)]
+    spoken = codes.site.stream == TEXT
+    others = [style_rows(codes, maps, looks, explained, config)]
+    if not spoken:
+        others.append(place_rows(codes, maps, explained, config))
     other = {name: np.concatenate([rows[name] for rows in others]) for name in ("feature", "concept", "kind", "passes")}
-    decided = decide(regions, other, Rivals.of(explained), held, config)
+    decided = decide(regions, other, Rivals.of(explained, WORD if spoken else "thing"), held, config)
     for rows in (regions, *others):
         count = len(rows["feature"])
         rows |= {name: np.full(count, value) for name, value in codes.site.columns().items()}
@@ -84,7 +91,8 @@ def reduce_site(
 
     Args:
         codes: the site's codes.
-        maps: the concepts' maps at the grid of `codes`, of every image of the run.
+        maps: the concepts' maps at the grid of `codes`, of every image of the run; of a text stream those of words
+            (`prompt_words.read_words`).
         looks: which of `config.styles` each of these images has (`styles.read_looks`).
         evidence: the summed evidence of the site (schemas.EVIDENCE).
         count: features of its autoencoder.
@@ -95,7 +103,8 @@ def reduce_site(
         InputError: tables that contradict each other.
     """
     candidates = site_candidates(codes, maps, looks, evidence, model, config)
-    return candidates, make_features(site, codes, candidates, count, model, images_wanted)
+    cells = int(maps.sizes_in_cells(codes.cells)[image_places(codes, maps)].sum())
+    return candidates, make_features(site, codes, candidates, count, model, images_wanted, cells)
 
 
 def join_sites(
@@ -163,6 +172,7 @@ def reduce_tables(
         InputError: tables that contradict each other, or a corrupt mask.
     """
     maps = read_concepts(images, segments, grids)
+    words: dict[Grid, ConceptMaps] = {}
     looks = read_looks(images, config.styles, config.style_classifier)
     rows = rows_by_site(evidence)
     sizes = known_sites(feature_counts)
@@ -170,7 +180,10 @@ def reduce_tables(
     for site, own in codes:
         count = require_known(site, sizes)
         own_evidence = evidence.take(pa.array(rows.pop(site, np.zeros(0, np.int64))))
-        tables[site] = reduce_site(site, own, maps, looks, own_evidence, count, model, config, images_wanted)
+        own_maps = maps
+        if site.stream == TEXT:
+            own_maps = words.setdefault((1, own.width), read_words(images, own.width))
+        tables[site] = reduce_site(site, own, own_maps, looks, own_evidence, count, model, config, images_wanted)
     if rows:
         raise InputError(f"Evidence exists at {next(iter(rows)).slug}, where no picture has codes.")
     return join_sites(tables, sizes, model, images_wanted)

@@ -9,7 +9,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from gazetteer.data.core.sites import Site
+from gazetteer.data.core.sites import TEXT, Site
 from gazetteer.labeling.evidence.rows import codes_of_strings
 from gazetteer.labeling.evidence.site_codes import SITE_COLUMNS, array_of, rows_by_site
 
@@ -34,10 +34,14 @@ class Seen:
                 self.sites.setdefault(site, SiteSeen()).add(table, rows, self.names)
 
     def presence(self) -> dict[str, int]:
-        """Pictures that show each concept: every site saw the same pictures, unless one has fewer."""
+        """Pictures that show each concept: every site saw the same pictures, unless one has fewer.
+
+        That a prompt has a word does not say that its picture shows it: a text stream counts where there is no other.
+        """
         most = np.zeros(len(self.names), np.int64)
-        for site in self.sites.values():
-            most = np.maximum(most, _widened(site.present, len(self.names)))
+        pictured = [seen for site, seen in self.sites.items() if site.stream != TEXT]
+        for seen in pictured or self.sites.values():
+            most = np.maximum(most, _widened(seen.present, len(self.names)))
         return dict(zip(self.names, most.tolist(), strict=True))
 
 

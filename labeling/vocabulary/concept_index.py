@@ -45,19 +45,28 @@ class ConceptIndex:
         concepts: set[str] = set()
         named: list[Words] = []
         rest: list[Words] = []
-        place = start = 0
+        start = 0
+        for concept, first, end in self.places(tokens):
+            concepts.add(concept)
+            named.append(tuple(tokens[first:end]))
+            rest.append(tuple(tokens[start:first]))
+            start = end
+        return concepts, named, [*rest, tuple(tokens[start:])]
+
+    def places(self, tokens: Sequence[str]) -> list[tuple[str, int, int]]:
+        """The concepts that a text's words name, each with where among the words it begins and ends, in order."""
+        found: list[tuple[str, int, int]] = []
+        place = 0
         while place < len(tokens):
             for length in range(min(self._longest, len(tokens) - place), 0, -1):
                 concept = self._named_by(tokens[place : place + length])
                 if concept is not None:
-                    concepts.add(concept)
-                    named.append(tuple(tokens[place : place + length]))
-                    rest.append(tuple(tokens[start:place]))
-                    place = start = place + length
+                    found.append((concept, place, place + length))
+                    place += length
                     break
             else:
                 place += 1
-        return concepts, named, [*rest, tuple(tokens[start:])]
+        return found
 
     def _named_by(self, tokens: Sequence[str]) -> str | None:
         split = parts(tokens)

@@ -14,7 +14,7 @@ from gazetteer.data.core.settings import Effect, Natural, OneOf, setting, settin
 from gazetteer.labeling.vocabulary.concept_index import ConceptIndex, occurs, require_distinct
 from gazetteer.labeling.vocabulary.concept_list import read_list
 from gazetteer.labeling.vocabulary.nouns import TAGGERS, hanta_nouns
-from gazetteer.labeling.vocabulary.words import parts, spaced, tidy, words
+from gazetteer.labeling.vocabulary.words import parts, spaced, tidy, word_spans, words
 
 Nouns = Callable[[str], Sequence[str]]
 ASK = ("all", "prompt", "both")
@@ -133,6 +133,21 @@ class Vocabulary:
             nouns = self._merged(self._nouns(prompt))
             concepts |= {noun for noun in nouns if occurs(noun, rest) or not occurs(noun, inside)}
         return tuple(sorted(concepts))
+
+    def words(self, prompt: str) -> list[tuple[str, int, int]]:
+        """The words of a prompt with the characters (from, to) where they stand, in order.
+
+        What names a listed concept is one word, called by that concept however it is written; every other word is
+        called as it stands, in lower case.
+        """
+        spans = word_spans(prompt)
+        found, start = [], 0
+        for concept, first, end in [*self._index.places([word for word, _, _ in spans]), ("", len(spans), len(spans))]:
+            found += spans[start:first]
+            if concept:
+                found.append((concept, spans[first][1], spans[end - 1][2]))
+            start = end
+        return found
 
     def _merged(self, phrases: Sequence[str]) -> set[str]:
         """Nouns or tags as concepts: one that stands for a listed concept becomes that one.

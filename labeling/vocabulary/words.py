@@ -47,6 +47,17 @@ def words(text: str) -> list[str]:
     return list(_WORD.findall(_folded(text)))
 
 
+def word_spans(text: str) -> list[tuple[str, int, int]]:
+    """As `words`, with where each begins and ends among the characters of the text as it is written."""
+    pieces = [_folded(letter) for letter in text]
+    owner = [place for place, piece in enumerate(pieces) for _ in piece]
+    found = []
+    for match in _WORD.finditer("".join(pieces)):
+        start, end = owner[match.start()], owner[match.end() - 1] + 1
+        found.append(("".join(words(text[start:end])), start, end))
+    return found
+
+
 def words_and_signs(text: str) -> list[str]:
     """As `words`, with every other sign that is no space in its place."""
     return list(_WORD_OR_SIGN.findall(_folded(text)))

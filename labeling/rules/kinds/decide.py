@@ -9,6 +9,8 @@ the feature is called by the one that explains most, when that has evidence of i
                   explain more than the concept's region does
     style         the look's pictures (labeling/rules/kinds/styles.py): q, and the interval of the AUC
     place         where in the picture: activation above the place's share of it, by pictures
+    word          of a text stream what a thing is of a picture: the places of the word's tokens; it has no parts, and
+                  no place is told there
 
 `specificity` = 1 - (share explained by the best other explanation) / (share explained by this one); the two forms of
 one concept, region and scene, are no rivals. Further regions are kept beside the best label when they explain nearly
@@ -26,7 +28,7 @@ from numpy.typing import NDArray
 
 from gazetteer.data.tables.schemas import CANDIDATES
 from gazetteer.labeling.rules.config import LabelConfig
-from gazetteer.labeling.rules.kinds.explained import PLACE, SCENE, STYLE, Explained
+from gazetteer.labeling.rules.kinds.explained import PLACE, SCENE, STYLE, WORD, Explained
 from gazetteer.labeling.vocabulary.concept_index import ConceptIndex
 
 Floats = NDArray[np.float64]
@@ -41,22 +43,21 @@ class Rivals:
     Attributes:
         found: what they are taken from; `concepts`: how many of the names are concepts.
         best: float64 [F, N], the larger share of a concept's region and scene; of looks and places their own.
+        region: what a concept's region is called that is no stuff: ``thing``, or of a text stream ``word``.
     """
 
     found: Explained
     concepts: int
     best: Floats
+    region: str = "thing"
 
     @classmethod
-    def of(cls, explained: Explained) -> Rivals:
+    def of(cls, explained: Explained, region: str = "thing") -> Rivals:
         """From what a split's explanations account for."""
         concepts = explained.forms.count(SCENE)
         regions, scenes = explained.fraction[:, :concepts], explained.fraction[:, concepts : 2 * concepts]
-        return cls(
-            explained,
-            concepts,
-            np.concatenate([np.maximum(regions, scenes), explained.fraction[:, 2 * concepts :]], axis=1),
-        )
+        best = np.concatenate([np.maximum(regions, scenes), explained.fraction[:, 2 * concepts :]], axis=1)
+        return cls(explained, concepts, best, region)
 
     def name(self, number: int) -> str:
         """What a column of `best` names."""
@@ -68,7 +69,7 @@ class Rivals:
             return self.found.forms[number + self.concepts]
         if self.found.fraction[row, number] < self.found.fraction[row, number + self.concepts]:
             return SCENE
-        return "stuff" if self.name(number) in stuff else "thing"
+        return "stuff" if self.name(number) in stuff and self.region == "thing" else self.region
 
     def best_other(self, row: Ints, number: Ints) -> Ints:
         """The best explanation of each feature that is another than the named one: columns of `best` [T], -1: none."""
@@ -100,9 +101,10 @@ def decide(
     goes, where = _goes_with(regions, config), regions["where_q_value"] <= config.max_q
     as_scene = goes & (~where | (scene > region))
     column = np.where(as_scene, concept + rivals.concepts, concept)
-    kind = np.where(np.isin(regions["concept"], list(stuff)), "stuff", "thing").astype(object)
+    spoken = rivals.region == WORD
+    kind = np.where(np.isin(regions["concept"], [] if spoken else list(stuff)), "stuff", rivals.region).astype(object)
     inside = seen.inside[row, column]
-    part = ~as_scene & (regions["recall"] < config.part_recall)
+    part = ~as_scene & (regions["recall"] < config.part_recall) & (not spoken)
     part_passes = part & (inside >= config.part_precision) & (regions["lift"] >= config.part_lift)
     kind[part_passes], kind[as_scene] = "part", SCENE
     passes = goes & np.where(

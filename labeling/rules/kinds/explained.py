@@ -4,7 +4,7 @@ With a the activation in every cell of every picture of a split (0 where the fea
 explanation says of the cell,
 
     region   the share of the cell that the concept's union covers
-    scene    1 in every cell of a picture that shows the concept
+    scene    1 in every cell of a picture that shows the concept (of a text stream in every token, padding apart)
     style    1 in every cell of a picture with the look
     place    the share of the cell that lies in the place
 
@@ -22,6 +22,7 @@ import numpy as np
 import scipy.sparse as sp
 from numpy.typing import NDArray
 
+from gazetteer.data.core.sites import TEXT
 from gazetteer.labeling.evidence.concept_maps import ConceptMaps, image_places
 from gazetteer.labeling.evidence.pooling import cell_areas
 from gazetteer.labeling.evidence.site_codes import SiteCodes
@@ -29,7 +30,7 @@ from gazetteer.labeling.rules.kinds.places import PLACES, place_maps
 
 Floats = NDArray[np.float64]
 
-REGION, SCENE, STYLE, PLACE = "region", "scene", "style", "place"
+REGION, SCENE, STYLE, PLACE, WORD = "region", "scene", "style", "place", "word"
 
 
 @dataclass(frozen=True)
@@ -77,18 +78,21 @@ def explain(
     value, image, cell = codes.value[own].astype(np.float64), image[own], codes.cell[own]
     total = np.bincount(row, value, len(features)).astype(np.float64)
     square = np.bincount(row, value**2, len(features)).astype(np.float64)
-    size = int(here.sum()) * codes.cells
+    sizes = maps.sizes_in_cells(codes.cells)
+    size = int(sizes[here].sum())
+    places = () if codes.site.stream == TEXT else tuple(PLACES)
     every = [
         _regions(codes, maps, here, (row, image, cell, value), len(features)),
-        _by_picture(maps.present & here[:, None], (row, image, value), len(features), codes.cells),
-        _by_picture(_looks(looks, here), (row, image, value), len(features), codes.cells),
-        _in_places(codes, (row, cell, value), len(features), int(here.sum())),
+        _by_picture(maps.present & here[:, None], (row, image, value), len(features), sizes),
+        _by_picture(_looks(looks, here), (row, image, value), len(features), sizes),
     ]
+    if places:
+        every.append(_in_places(codes, (row, cell, value), len(features), int(here.sum())))
     both, first, second = (np.concatenate(parts, axis=-1) for parts in zip(*every, strict=True))
     concepts = maps.concepts
     return Explained(
-        features.astype(np.int64), (*concepts, *concepts, *styles, *PLACES),
-        (*[REGION] * len(concepts), *[SCENE] * len(concepts), *[STYLE] * len(styles), *[PLACE] * len(PLACES)),
+        features.astype(np.int64), (*concepts, *concepts, *styles, *places),
+        (*[REGION] * len(concepts), *[SCENE] * len(concepts), *[STYLE] * len(styles), *[PLACE] * len(places)),
         _fractions(both, total[:, None], square[:, None], first, second, size),
         np.divide(both, total[:, None], out=np.zeros_like(both), where=total[:, None] > 0), int(here.sum()),
     )  # fmt: skip
@@ -125,12 +129,12 @@ def _regions(
 
 
 def _by_picture(
-    has: NDArray[np.bool_], slots: tuple[NDArray, ...], features: int, cells: int
+    has: NDArray[np.bool_], slots: tuple[NDArray, ...], features: int, sizes: NDArray[np.int64]
 ) -> tuple[Floats, Floats, Floats]:
-    """Sums of ah [F, S], h and h² [S] where h is 1 in every cell of the pictures that `has` [I, S] marks."""
+    """Sums of ah [F, S], h and h² [S] where h is 1 in all cells, `sizes` [I], of pictures that `has` [I, S] marks."""
     row, image, value = slots
     mass = sp.csr_array((value, (row, image)), (features, len(has)))
-    count = has.sum(axis=0) * float(cells)
+    count = sizes.astype(np.float64) @ has
     return np.asarray(mass @ has.astype(np.float64)), count, count
 
 

@@ -12,16 +12,18 @@ import pytest
 from gazetteer.data.core.errors import InputError
 from gazetteer.data.core.sites import SITE_COLUMNS
 from gazetteer.data.runs.reading import rows
-from gazetteer.data.tables.schemas import BEFORE_STREAMS, CODES, FINAL_TABLES, LABELLING_TABLES, before_streams
+from gazetteer.data.tables.schemas import CODES, FINAL_TABLES, IMAGES, LABELLING_TABLES, before_streams
 from gazetteer.labeling.tables import load_features, load_labels
 from tests.support.runs.runs import finished_run, parts
+
+SITED = ["stream", "signal"]
 
 
 @pytest.fixture
 def older(tmp_path: Path) -> Path:
     """A codes part as schema 3 wrote it."""
     path = tmp_path / "part-a.parquet"
-    pq.write_table(parts(0)["codes"].drop_columns(list(BEFORE_STREAMS)), path)
+    pq.write_table(parts(0)["codes"].drop_columns(SITED), path)
     return path
 
 
@@ -49,7 +51,7 @@ def test_final_tables_of_an_older_run_can_be_asked_by_site(tmp_path: Path) -> No
     run = finished_run(tmp_path / "run")
     for name in ("labels", "features"):
         path = tmp_path / "run" / f"{name}.parquet"
-        pq.write_table(pq.read_table(path).drop_columns(list(BEFORE_STREAMS)), path)
+        pq.write_table(pq.read_table(path).drop_columns(SITED), path)
     with pytest.raises(InputError, match="has no stream 'text'; it has: image"):
         load_labels(run, stream="text")
     with pytest.raises(InputError, match="has no signal 'output'; it has: update"):
@@ -60,5 +62,13 @@ def test_final_tables_of_an_older_run_can_be_asked_by_site(tmp_path: Path) -> No
 
 def test_an_older_schema_lacks_these_columns_alone() -> None:
     for name, schema in {**LABELLING_TABLES, **FINAL_TABLES}.items():
-        sited = "block" in schema.names
-        assert len(schema) - len(before_streams(schema)) == (2 if sited else 0), name
+        fewer = 1 if name == "images" else 2 if "block" in schema.names else 0
+        assert len(schema) - len(before_streams(schema)) == fewer, name
+
+
+def test_pictures_of_a_run_that_knew_no_words_have_none(tmp_path: Path) -> None:
+    path = tmp_path / "part-a.parquet"
+    pq.write_table(parts(0)["images"].drop_columns(["words"]), path)
+    found = rows(str(path), IMAGES, None, None)
+    assert found.schema.equals(IMAGES) and found["words"].null_count == found.num_rows > 0
+    assert rows(str(path), IMAGES, ["words", "seed"], pc.field("seed") >= 0).column_names == ["words", "seed"]

@@ -56,11 +56,70 @@ def test_a_family_is_labelled_and_its_codes_are_those_of_its_blocks(family: str,
         np.testing.assert_allclose(values, expected.values.detach().numpy(), rtol=2e-3, atol=2e-3)
 
 
-def test_words_cannot_be_labelled_yet(tmp_path: Path) -> None:
-    folder = saved_dit("sd3", tmp_path / "model")
+@pytest.mark.parametrize("family", ["sd3", "flux"])
+def test_the_text_stream_is_labelled_by_the_words_of_its_prompts(family: str, tmp_path: Path) -> None:
+    folder = saved_dit(family, tmp_path / "model")
+    first = blocks_of(ModelConfig(path=str(folder)))[0]
+    sae = SparseAutoencoder(SAEConfig(first.channels, 64, 4)).initialise(0)
+    for stream in first.streams:
+        site = Site(first.block, "cond", 1.0, stream)
+        sae.save_pretrained(tmp_path / "saes" / site.slug, {"site": site})
+    asked = [*SETTINGS, f"model.path={folder}", f"generation.blocks=[{first.block}]", f"saes={tmp_path / 'saes'}"]
+    done = in_process("label", "--out", str(tmp_path / "run"), "--set", *asked, "generation.streams=[image,text]")
+    assert done.returncode == 0, done.stderr
+    run = RunFolder(tmp_path / "run")
+    assert not run.check().problems and run.read_final("features").num_rows == 128
+    images = {row["image_id"]: row for row in run.read_table("images").to_pylist()}
+    pipe = load_pipeline(ModelConfig(path=str(folder)))
+    heard: list[torch.Tensor] = []
+
+    def hook(_: torch.nn.Module, args: tuple, kwargs: dict, output: tuple) -> None:
+        heard.append(output[0] - kwargs["encoder_hidden_states"])
+
+    pipe.transformer.transformer_blocks[0].register_forward_hook(hook, with_kwargs=True)
+    config = GenerationConfig(
+        steps=2, guidance=3.0, blocks=(first.block,), branches=("cond",), t=(1.0,), height=64, width=64
+    )  # fmt: skip
+    made = Generator(pipe, config)
+    tokenizer, places = (pipe.tokenizer, 77) if family == "sd3" else (pipe.tokenizer_2, 512)
+    for row in run.read_table("codes").to_pylist():
+        if row["stream"] == "image":
+            continue
+        image = images[row["image_id"]]
+        heard.clear()
+        latents = made.latents([made.noise(image["seed"])])
+        pipe(latents=latents, output_type="latent", **made.arguments([image["prompt"]]))
+        count = sum(tokenizer(image["prompt"], max_length=places, truncation=True)["attention_mask"])
+        expected = sae.encode(heard[0][-1, :count].float())
+        assert row["height"] == 1 and row["width"] == len(heard[0][-1]) and row["k"] == 4
+        values = np.asarray(row["value"], np.float32).reshape(-1, 4)
+        np.testing.assert_allclose(values[:count], expected.values.detach().numpy(), rtol=2e-3, atol=2e-3)
+        assert not values[count:].any() and values[:count].any()
+        said = [word["word"] for word in image["words"] if word["word"]]
+        assert said and set(said) <= set(image["prompt"].lower().replace(",", "").split()) | set(image["asked"])
+        assert max(word["last"] for word in image["words"]) == count - 1
+    told = {row["concept"] for row in run.read_table("evidence").to_pylist() if row["stream"] == "text"}
+    assert told == {None} | {word["word"] for row in images.values() for word in row["words"] if word["word"]}
+
+
+@pytest.mark.parametrize(
+    ("family", "more", "says"),
+    [
+        ("qwen_image", ["generation.branches=[cond]"], "Which words the text stream of a Qwen-Image transformer holds"),
+        ("sd3", ["generation.branches=[cond,uncond]"], "The text stream of the uncond branch holds no words"),
+    ],
+)
+def test_a_text_stream_without_words_is_refused(family: str, more: list[str], says: str, tmp_path: Path) -> None:
+    folder = saved_dit(family, tmp_path / "model")
+    for branch in ("cond", "uncond"):
+        site = Site("transformer_blocks.0", branch, 1.0, "text")
+        width = blocks_of(ModelConfig(path=str(folder)))[0].channels
+        sae = SparseAutoencoder(SAEConfig(width, 64, 4)).initialise(0)
+        sae.save_pretrained(tmp_path / "saes" / site.slug, {"site": site})
     asked = [*SETTINGS, f"model.path={folder}", "generation.blocks=[transformer_blocks.0]", "generation.streams=[text]"]
+    asked += [f"saes={tmp_path / 'saes'}", *more]
     done = in_process("label", "--out", str(tmp_path / "run"), "--set", *asked)
-    assert done.returncode == 2 and "text" in done.stderr and "gazetteer sae train" in done.stderr
+    assert done.returncode == 2 and says in done.stderr and not (tmp_path / "run" / "codes").exists()
 
 
 def test_ddim_does_not_take_the_place_of_flow_matching(tmp_path: Path) -> None:

@@ -6,6 +6,7 @@ Pictures measure 32 px a side or so, latents 8 x 8 or 16 x 16, blocks have a few
 from __future__ import annotations
 
 import json
+import string
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -27,6 +28,7 @@ from transformers import (
     Qwen3Model,
     T5Config,
     T5EncoderModel,
+    T5Tokenizer,
 )
 
 from benchmarks.scenes.text_to_image.tokens import build_tokenizer
@@ -42,6 +44,14 @@ def bytes_tokenizer() -> Qwen2Tokenizer:
     tokenizer = Qwen2Tokenizer(vocab=vocabulary, merges=[], model_max_length=512)
     tokenizer.chat_template = CHAT
     return tokenizer
+
+
+def t5_tokenizer() -> T5Tokenizer:
+    """As T5's, with a few whole words, a few pieces and every letter."""
+    scores = {"▁": -4.0, "▁a": -1.0, "▁red": -1.0, "▁house": -1.0, "▁boat": -1.0, "▁on": -1.0, "▁the": -1.0, "s": -3.0}
+    signs = dict.fromkeys(sorted({*string.ascii_letters, *string.digits, *",.'-"} - {"s"}), -9.0)
+    special = [("<pad>", 0.0), ("</s>", 0.0), ("<unk>", 0.0)]
+    return T5Tokenizer(vocab=[*special, *scores.items(), *signs.items()], extra_ids=0, model_max_length=512)
 
 
 def _kl(levels: int = 2, **more: Any) -> Any:
@@ -121,7 +131,7 @@ def flux(guidance_embeds: bool = False) -> Any:
             guidance_embeds=guidance_embeds,
         ),
         scheduler=_flow(use_dynamic_shifting=guidance_embeds), vae=_kl(shift_factor=0.1), text_encoder=_clip(clip),
-        tokenizer=clip, text_encoder_2=_t5(), tokenizer_2=bytes_tokenizer(),
+        tokenizer=clip, text_encoder_2=_t5(), tokenizer_2=t5_tokenizer(),
     )  # fmt: skip
 
 

@@ -12,6 +12,7 @@ from gazetteer.data.core.sites import Site
 from gazetteer.data.tables.codes import Moment, SparseMap, codes_table
 from gazetteer.data.tables.masks import mask_to_struct
 from gazetteer.data.tables.schemas import CODES, IMAGES, SEGMENTS
+from gazetteer.data.tables.words import rows_of_words
 from gazetteer.labeling.evidence.counts import ImageEvidenceInput, build_evidence
 from gazetteer.labeling.evidence.site_codes import codes_by_site
 from gazetteer.labeling.rules.reduce import reduce_tables
@@ -32,6 +33,7 @@ class World:
             {
                 "image_id": one.image_id, "prompt": f"prompt {one.image_id}", "seed": 0, "split": one.split,
                 "image": None, "height": one.size[0], "width": one.size[1], "asked": list(one.asked),
+                "words": rows_of_words(one.words) if one.words else None,
             }
             for one in self.inputs
         ]  # fmt: skip

@@ -1,0 +1,49 @@
+"""The text stream word by word: which characters of a prompt stand at each of its places, and which are padding."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from gazetteer.data.core.errors import InputError
+
+NOTHING = (0, 0)
+
+
+@dataclass(frozen=True)
+class PromptTokens:
+    """A prompt as a denoiser's text stream holds it.
+
+    Attributes:
+        spans: of every place of the stream the characters of the prompt (from, to) that its token stands for;
+            `NOTHING` where it stands for none, as at the ends of a text.
+        read: whether the place holds a token of the prompt, its ends included, and not padding.
+    """
+
+    spans: tuple[tuple[int, int], ...]
+    read: tuple[bool, ...]
+
+    def __add__(self, other: PromptTokens) -> PromptTokens:
+        """Two encoders' texts, one after the other."""
+        return PromptTokens(self.spans + other.spans, self.read + other.read)
+
+
+def padding(places: int) -> PromptTokens:
+    """Places that hold nothing."""
+    return PromptTokens((NOTHING,) * places, (False,) * places)
+
+
+def tokens_of(tokenizer: Any, prompt: str, places: int) -> PromptTokens:
+    """What a tokenizer of CLIP's or T5's kind makes of a prompt, filled up or cut to so many places.
+
+    Raises:
+        InputError: a tokenizer that does not say where its tokens lie in the prompt.
+    """
+    if not getattr(tokenizer, "is_fast", False):
+        raise InputError(
+            f"The model's {type(tokenizer).__name__} does not say which words its tokens belong to; install the "
+            "tokenizers package's form of it (a tokenizer.json), or set generation.streams=[image]."
+        )
+    made = tokenizer(prompt, padding="max_length", max_length=places, truncation=True, return_offsets_mapping=True)
+    spans = tuple((int(start), int(end)) for start, end in made["offset_mapping"])
+    return PromptTokens(spans, tuple(bool(mark) for mark in made["attention_mask"]))

@@ -1,0 +1,67 @@
+"""Which words of a prompt stand where in the text stream: CLIP's tokenizers and T5's, ends and padding told apart."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from gazetteer.data.core.errors import InputError
+from gazetteer.diffusion.denoisers.registry import adapter_of
+from gazetteer.diffusion.denoisers.words import NOTHING, padding, tokens_of
+from tests.support.models.dits import t5_tokenizer, tiny_dit
+
+PROMPT = "a red house, two boats"
+
+
+def test_t5_knows_words_and_pieces_its_end_and_its_padding() -> None:
+    found = tokens_of(t5_tokenizer(), "a boats, red", 10)
+    words = ["a boats, red"[start:end].strip() for start, end in found.spans]
+    assert words == ["a", "boat", "s", ",", "red", "", "", "", "", ""]
+    assert found.read == (True,) * 6 + (False,) * 4 and found.spans[5] == NOTHING
+
+
+def test_what_does_not_fit_is_not_read() -> None:
+    found = tokens_of(t5_tokenizer(), "a boats, red", 4)
+    assert found.read == (True,) * 4 and found.spans[-1] == NOTHING  # the end takes the last place
+    assert padding(2) + found == padding(2) + tokens_of(t5_tokenizer(), "a boats, red", 4)
+
+
+@pytest.mark.parametrize("family", ["sd3", "flux", "chroma"])
+def test_a_familys_text_stream_is_as_long_as_its_encoders_make_it(family: str) -> None:
+    pipe = tiny_dit(family)
+    found = adapter_of(pipe).tokens(pipe, PROMPT)
+    assert len(found.spans) == len(found.read) == adapter_of(pipe).words({})
+    spans = [span for span, read in zip(found.spans, found.read, strict=True) if read]
+    said = {place for start, end in spans for place in range(start, end)}
+    assert said >= {place for place, letter in enumerate(PROMPT) if letter != " "}
+    assert sorted(found.read, reverse=True) == list(found.read) and 7 <= sum(found.read) < 25
+
+
+def test_sd3_with_t5_holds_every_word_twice() -> None:
+    pipe = tiny_dit("sd3")
+    alone = adapter_of(pipe).tokens(pipe, PROMPT)
+    pipe.text_encoder_3, pipe.tokenizer_3 = object(), t5_tokenizer()
+    both = adapter_of(pipe).tokens(pipe, PROMPT)
+    assert both.spans[:77] == alone.spans[:77] and not any(alone.read[77:]) and any(both.read[77:])
+    reds = [place for place, span in enumerate(both.spans) if PROMPT[slice(*span)].strip() == "red"]
+    assert [place >= 77 for place in reds][-1] and len(reds) >= 1
+
+
+class Slow:
+    """A tokenizer that knows no characters."""
+
+    is_fast = False
+
+
+@pytest.mark.parametrize("family", ["qwen_image", "lumina2", "flux2_klein"])
+def test_families_whose_words_are_not_known_say_so(family: str) -> None:
+    pipe = tiny_dit(family)
+    with pytest.raises(InputError, match=r"Which words the text stream of a .* transformer holds is not known"):
+        adapter_of(pipe).tokens(pipe, PROMPT)
+
+
+def test_a_tokenizer_without_places_is_refused() -> None:
+    slow: Any = Slow()
+    with pytest.raises(InputError, match="The model's Slow does not say which words its tokens belong to"):
+        tokens_of(slow, PROMPT, 8)
