@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 from gazetteer.data.core.errors import GazetteerError, InputError
+from gazetteer.data.core.hub_reach import within_reach
 from gazetteer.data.core.precision import DTYPES, dtype_on
 from gazetteer.data.core.settings import Effect, OneOf, device_kind, setting, settings
 from gazetteer.data.inputs.model_files import (
@@ -218,7 +219,8 @@ def loading(config: ModelConfig) -> Iterator[None]:
 
     logging.disable_progress_bar()
     try:
-        yield
+        with within_reach(config.config if config.single_file else config.path):
+            yield
     except GazetteerError:
         raise
     except Exception as error:  # whatever the libraries may throw at files that are not what they expect

@@ -15,6 +15,7 @@ from pathlib import Path
 
 from gazetteer.data.core.digests import digest_file, files_below
 from gazetteer.data.core.errors import InputError
+from gazetteer.data.core.hub_reach import within_reach
 
 _ID = re.compile(r"[\w.-]+/[\w.-]+")
 _PATIENCE = 10.0
@@ -80,7 +81,8 @@ def stated(path: str, revision: str = "") -> Snapshot | None:
     from huggingface_hub import HfApi
 
     try:
-        commit = HfApi().model_info(repository, revision=revision, timeout=_PATIENCE).sha
+        with within_reach(repository):
+            commit = HfApi().model_info(repository, revision=revision, timeout=_PATIENCE).sha
     except Exception as error:  # of its HTTP library, of the file system, of its own
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
         raise InputError(

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from gazetteer.data.core.errors import InputError
+from gazetteer.data.core.hub_reach import within_reach
 from gazetteer.data.inputs.model_files import check_model_folder, looks_like_folder, why_not_loaded
 from gazetteer.diffusion.runtime.memory import FittingBatch
 
@@ -79,7 +80,8 @@ def reading(what: str, path: str, weights: bool = True) -> Iterator[None]:
     shown = logging.is_progress_bar_enabled()
     logging.disable_progress_bar()
     try:
-        yield
+        with within_reach(path):
+            yield
     except InputError:
         raise
     except (OSError, ValueError, KeyError, TypeError, RuntimeError, AttributeError, ImportError) as error:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import socket
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -64,7 +65,9 @@ def hub() -> Iterator[str]:
         yield address
 
 
-def sentences(wanted: list[tuple[str, str]], home: Path, **variables: str) -> dict[str, str]:
+def run_loaders(
+    wanted: list[tuple[str, str]], home: Path, **variables: str
+) -> subprocess.CompletedProcess[str]:  # fmt: skip
     environment = os.environ | {"HF_HOME": str(home)} | variables
     environment |= {"DIFFUSERS_VERBOSITY": "error", "TRANSFORMERS_VERBOSITY": "error"}
     done = subprocess.run(
@@ -72,7 +75,11 @@ def sentences(wanted: list[tuple[str, str]], home: Path, **variables: str) -> di
         cwd=ROOT, env=environment, capture_output=True, text=True, check=False,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
-    found: dict[str, str] = json.loads(done.stdout.splitlines()[-1])
+    return done
+
+
+def sentences(wanted: list[tuple[str, str]], home: Path, **variables: str) -> dict[str, str]:
+    found: dict[str, str] = json.loads(run_loaders(wanted, home, **variables).stdout.splitlines()[-1])
     assert len(found) == len(wanted)
     assert not any("\n" in one for one in found.values())
     return found
@@ -85,6 +92,17 @@ def test_a_gated_and_an_unknown_model(hub: str, tmp_path: Path) -> None:
             assert "a/gated is gated: accept its terms at https://huggingface.co/a/gated" in said, key
         else:
             assert "The hub has no public model a/absent" in said, key
+
+
+def test_a_hub_that_nobody_answers_for_is_asked_once_and_not_tried_again_and_again(tmp_path: Path) -> None:
+    with socket.socket() as taken:  # bound, not listening: connections are refused
+        taken.bind(("127.0.0.1", 0))
+        endpoint = f"http://127.0.0.1:{taken.getsockname()[1]}"
+        wanted = [(role, "owner/name") for role in ("model", "blocks", "detector", "segmenter")]
+        done = run_loaders(wanted, tmp_path, HF_ENDPOINT=endpoint)
+    assert "Retrying" not in done.stderr, done.stderr
+    for said in json.loads(done.stdout.splitlines()[-1]).values():
+        assert "owner/name is not on this machine and the hub cannot be reached" in said
 
 
 def test_a_model_that_is_not_here_while_the_hub_is_out_of_reach(tmp_path: Path) -> None:
