@@ -225,7 +225,7 @@ def _written(
     for name, owner in [("own", concept), *(("other", c) for c in sorted(labelled) if c != concept)]:
         places = [(site, f) for site, numbers in labelled[owner].items() if site.t in samples for f in numbers[:1]]
         for site, feature in places[: config.written if name == "own" else 1]:
-            activation = FeatureActivation(site.block, feature, saes[site])
+            activation = FeatureActivation(site.port, feature, saes[site])
             writes = estimate("cad", diffusion_problem(methods.unet, activation, samples[site.t], weights))
             taken = select(writes, selection)
             overlaps["written"][name].append(jaccard(chosen, select({n: writes[n] for n in scores}, selection)))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from gazetteer.attribution.objective.objectives import Objective, written_update
+from gazetteer.attribution.objective.objectives import Objective, heard
 from gazetteer.attribution.objective.samples import Samples
 from gazetteer.data.core.sites import Site
 from gazetteer.diffusion.capture import cells, replaced_update
@@ -22,7 +22,7 @@ def activity(unet: nn.Module, samples: Samples, site: Site, sae: SparseAutoencod
     total = torch.zeros(sae.config.n, dtype=torch.float64)
     count = 0
     for part in samples.chunks(batch):
-        vectors = cells(written_update(unet, site.block, part)).flatten(0, 1)
+        vectors = cells(heard(unet, site.port, part)).flatten(0, 1)
         codes = sae.encode(vectors)
         total.index_add_(0, codes.indices.flatten().cpu(), codes.values.flatten().double().cpu())
         count += len(vectors)

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from gazetteer.attribution.objective.samples import Samples, predict
 from gazetteer.data.core.errors import InputError
 from gazetteer.data.core.importing import import_named
+from gazetteer.data.core.sites import TEXT, Port
 from gazetteer.diffusion.capture import cells, find_block
 from gazetteer.diffusion.watch import Passing, hooked
 from gazetteer.sae.model.autoencoder import SparseAutoencoder
@@ -100,24 +101,32 @@ class Amplify:
 
 @dataclass(frozen=True)
 class FeatureActivation:
-    """J = mean over cells of an SAE feature's activation in what `block` writes (output − input)."""
+    """J = mean over cells of an SAE feature's activation in what is heard at `port`, its block's update or output.
 
-    block: str
+    Raises:
+        InputError: a port of the text stream, whose padding would count as cells.
+    """
+
+    port: Port
     feature: int
     sae: SparseAutoencoder
+
+    def __post_init__(self) -> None:
+        if self.port.stream == TEXT:
+            raise InputError(f"Weights are scored for features of the image stream alone, not for {self.port}.")
 
     def __call__(self, unet: nn.Module, samples: Samples) -> Tensor:
         """J [N]; the gradient flows where the feature is among the k strongest. InputError: no such feature."""
         if not 0 <= self.feature < self.sae.config.n:
             raise InputError(f"The autoencoder has features 0..{self.sae.config.n - 1}, not {self.feature}.")
-        vectors = cells(written_update(unet, self.block, samples))
+        vectors = cells(heard(unet, self.port, samples))
         codes = self.sae.encode(vectors.flatten(0, 1))
         active = (codes.values * (codes.indices == self.feature)).sum(1)
         return active.view(len(samples), -1).mean(1)
 
 
-def written_update(unet: nn.Module, block: str, samples: Samples) -> Tensor:
-    """What a block writes on these samples, output − input, [N, channels, h, w]; gradients flow where they may.
+def heard(unet: nn.Module, port: Port, samples: Samples) -> Tensor:
+    """What is heard at a port on these samples, [N, channels, h, w]; gradients flow where they may.
 
     Raises:
         InputError: an unknown block, or a U-Net that does not call it where a hook hears it.
@@ -125,14 +134,13 @@ def written_update(unet: nn.Module, block: str, samples: Samples) -> Tensor:
     seen: list[Tensor] = []
 
     def hook(passing: Passing) -> None:
-        before, after = passing.states()
-        seen.append(after - before)
+        seen.append(passing.signal(port))
 
-    find_block(unet, block)
-    with hooked(unet, {block: hook}):
+    find_block(unet, port.block)
+    with hooked(unet, {port.block: hook}):
         predict(unet, samples, samples.cond)
     if len(seen) != 1:
-        raise InputError(f"The U-Net called its block {block} {len(seen)} times where once was expected.")
+        raise InputError(f"The U-Net called its block {port.block} {len(seen)} times where once was expected.")
     return seen[0]
 
 

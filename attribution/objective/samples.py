@@ -1,4 +1,4 @@
-"""The U-Net inputs on which a concept is measured: captured from one run of the pipeline, nothing copied from it."""
+"""The denoiser's inputs on which a concept is measured: captured from a run of the pipeline, nothing copied."""
 
 from __future__ import annotations
 
@@ -10,17 +10,26 @@ import torch
 from torch import Tensor, nn
 
 from gazetteer.data.core.errors import InputError
+from gazetteer.diffusion.denoisers.registry import UNET, adapter_of
 
-# What the U-Net is called with beside latents and timestep: tensors [batch, ...], or dicts of such tensors.
+# What the denoiser is called with beside latents and timestep: tensors [batch, ...], dicts of such tensors, `Shared`.
 Conditioning = dict[str, Any]
 
 
 @dataclass(frozen=True)
+class Shared:
+    """A tensor that all samples of a call have in common, as the places of FLUX's tokens are."""
+
+    value: Tensor
+
+
+@dataclass(frozen=True)
 class Samples:
-    """N inputs of the U-Net.
+    """N inputs of the denoiser.
 
     Attributes:
-        x: [N, channels, h, w], as the U-Net receives them (after the scheduler's `scale_model_input`).
+        x: [N, channels, h, w], as the denoiser receives them (after the scheduler's `scale_model_input`); FLUX's are
+            packed, [N, tokens, channels].
         timestep: [N].
         cond: the conditioning of the concept's prompts, each tensor [N, ...].
         base: that of the base concept (P2: c_b), or None.
@@ -56,8 +65,14 @@ class Samples:
 
 
 def predict(unet: nn.Module, samples: Samples, conditioning: Conditioning) -> Tensor:
-    """Φ(x_t, c, t): the U-Net's prediction [N, channels, h, w], float32."""
-    prediction: Tensor = unet(samples.x, samples.timestep, return_dict=False, **conditioning)[0]
+    """Φ(x_t, c, t): the denoiser's prediction [N, channels, h, w] (as `Samples.x`), float32."""
+    told = {key: value.value if isinstance(value, Shared) else value for key, value in conditioning.items()}
+    adapter = adapter_of(unet)
+    if adapter is UNET:
+        prediction: Tensor = unet(samples.x, samples.timestep, return_dict=False, **told)[0]
+    else:
+        latents, time = adapter.inputs
+        prediction = unet(return_dict=False, **{latents: samples.x, time: samples.timestep}, **told)[0]
     return prediction.float()
 
 

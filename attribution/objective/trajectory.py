@@ -1,4 +1,4 @@
-"""The U-Net inputs of real runs of a pipeline: trajectories, noised pictures, conditioning; nothing copied from it."""
+"""The denoiser's inputs in real runs of a pipeline: trajectories, noised pictures, conditioning; nothing copied."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from gazetteer.attribution.objective.samples import Conditioning, Samples, mapped
+from gazetteer.attribution.objective.samples import Conditioning, Samples, Shared, mapped
 from gazetteer.data.core.errors import InputError
-from gazetteer.diffusion.denoisers.sizes import latent_size
+from gazetteer.diffusion.denoisers.registry import UNET, adapter_of, network
 from gazetteer.diffusion.watch import Call, watched
 
 PAIRINGS = ("matched", "published")
 Recorded = tuple[Tensor, Tensor, Conditioning]
-"""A call of the U-Net: its input, timesteps [batch] and conditioning."""
+"""A call of the denoiser: its input, timesteps [batch] and conditioning."""
 
 
 def trajectory(
@@ -36,7 +36,7 @@ def trajectory(
     50 steps. The prefix of a deterministic trajectory is the same every time, so one trajectory gives the same x_t.
 
     Args:
-        pipe: a diffusers pipeline with a U-Net.
+        pipe: a diffusers pipeline with a U-Net, SD 3 or FLUX.1.
         prompts, seeds: one trajectory each; the noise is drawn on the CPU from the seed alone.
         base: the base concept, one for all or one per prompt.
         pairing: ``matched`` pairs x_t with its own timestep; ``published`` pairs the state after a step with the
@@ -57,8 +57,8 @@ def trajectory(
     calls, final = _record(pipe, prompts, seeds, steps, guidance, last)
     if len(calls) != last:
         raise InputError(
-            f"{type(pipe.scheduler).__name__} calls the U-Net {len(calls)} times for {last} steps; attribution needs "
-            "a sampler with one call a step, such as DDIM."
+            f"{type(pipe.scheduler).__name__} calls the {adapter_of(pipe).kind} {len(calls)} times for {last} steps; "
+            "attribution needs a sampler with one call a step, such as DDIM."
         )
     images = len(prompts)
     inputs = [x[-images:] for x, _, _ in calls]
@@ -87,8 +87,10 @@ def noised_images(
 ) -> Samples:
     """Noised latents of pictures at every sampler step, with what the model was trained to predict as target.
 
+    Of flow matching x_σ = (1 − σ) x₀ + σ ε, and the target is the velocity ε − x₀ (arXiv 2403.03206, section 2).
+
     Args:
-        latents: [images, channels, h, w], scaled as the U-Net sees them (`generate_latents`, `encode_images`).
+        latents: [images, channels, h, w], scaled as the denoiser sees them (`generate_latents`, `encode_images`).
         prompts: one per picture.
         base: the base concept, one for all or one per picture, for objectives and estimators that compare with it.
         only: 0-based steps to keep; None keeps all.
@@ -105,10 +107,16 @@ def noised_images(
     cond, base_cond = conditioning(pipe, prompts), conditioning(pipe, bases)
     xs, targets, ts = [], [], []
     for step in wanted:
-        scheduler.set_timesteps(steps)  # anew, as samplers that scale by σ remember the step they are at
+        _set_timesteps(pipe, steps)  # anew, as samplers that scale by σ remember the step they are at
         timestep = scheduler.timesteps[step]
         eps = torch.randn(latents.shape, generator=generator).to(latents)
         t = timestep.to(latents.device).expand(len(latents))
+        if flows(pipe):
+            sigma = scheduler.sigmas[step].to(latents)
+            xs.append((1 - sigma) * latents + sigma * eps)
+            targets.append(eps - latents)
+            ts.append(torch.full_like(t, adapter_of(pipe).time(pipe, float(timestep))))
+            continue
         xs.append(scheduler.scale_model_input(scheduler.add_noise(latents, eps, t), timestep))
         targets.append(_training_target(scheduler, latents, eps, t))
         ts.append(t)
@@ -162,7 +170,7 @@ def begin(pipe: Any, seeds: Sequence[int], grid: tuple[int, int] | None = None) 
     A sampler that adds noise at its steps (ancestral ones) goes on with them, so that this noise belongs to the seed
     alone too; others ask them for nothing.
     """
-    shape = (1, pipe.unet.config.in_channels, *(grid or latent_size(pipe.unet.config)))
+    shape = (1, adapter_of(pipe).channels(network(pipe).config), *(grid or _size(pipe)))  # type: ignore[arg-type]
     generators = [torch.Generator("cpu").manual_seed(seed) for seed in seeds]
     return torch.cat([torch.randn(shape, generator=generator) for generator in generators]), generators
 
@@ -180,19 +188,28 @@ def _record(
 
     def record(_: Call, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         named = {**dict(zip(("sample", "timestep", "encoder_hidden_states"), args, strict=False)), **kwargs}
-        x, t = named.pop("sample"), torch.as_tensor(named.pop("timestep"))
+        x, t = (named.pop(name) for name in adapter.inputs)
         named.pop("return_dict", None)
-        calls.append((x.detach(), t.to(x.device).expand(len(x)), {k: v for k, v in named.items() if v is not None}))
+        told = {k: Shared(v) if k in adapter.shared else v for k, v in named.items() if v is not None}
+        calls.append((x.detach(), torch.as_tensor(t).to(x.device).expand(len(x)), told))
 
+    adapter, size = adapter_of(pipe), dict[str, int]()
     latents, generators = begin(pipe, seeds)
+    if adapter is UNET:
+        latents = latents.to(pipe.unet.device, pipe.unet.dtype)
+    else:  # not all of them draw by default what the network was made for
+        scale = adapter.scale(pipe.vae.config)
+        size = {"height": latents.shape[-2] * scale, "width": latents.shape[-1] * scale}
+        latents = adapter.latents(pipe, latents)
     with watched(pipe, on_call=record):
         final = pipe(
             prompt=list(prompts),
             generator=generators,
-            latents=latents.to(pipe.unet.device, pipe.unet.dtype),
+            latents=latents,
             num_inference_steps=steps,
             guidance_scale=guidance,
             output_type="latent",
+            **size,
             **stop,
         ).images
     return calls, final
@@ -202,6 +219,24 @@ def _stop(last: int, pipe: Any, step: int, _: Any, values: dict[str, Tensor]) ->
     """A callback that ends a run of the pipeline after so many steps, by its own means."""
     pipe._interrupt = step >= last - 1
     return values
+
+
+def flows(pipe: Any) -> bool:
+    """Whether a pipeline was trained by flow matching, so that it predicts a velocity."""
+    return type(pipe.scheduler).__name__.startswith("FlowMatch")
+
+
+def _size(pipe: Any) -> tuple[int, int]:
+    """Height and width of the latents of the model's own pictures."""
+    adapter = adapter_of(pipe)
+    scale = 8 if adapter is UNET else adapter.scale(pipe.vae.config)
+    return adapter.latent_size(network(pipe).config, 0, 0, scale)  # type: ignore[arg-type]
+
+
+def _set_timesteps(pipe: Any, steps: int) -> None:
+    """As the pipeline sets them."""
+    config: Any = network(pipe).config
+    pipe.scheduler.set_timesteps(**adapter_of(pipe).timesteps(pipe.scheduler, steps, config, _size(pipe)))
 
 
 def _training_target(scheduler: Any, latents: Tensor, eps: Tensor, timesteps: Tensor) -> Tensor:

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from gazetteer.attribution.objective.problem import Problem
 from gazetteer.attribution.objective.trajectory import conditioning
-from gazetteer.attribution.scores.selection import Chosen, jaccard
+from gazetteer.attribution.scores.selection import Chosen, jaccard, part_of
 
 KINDS = ("ff", "cross", "self", "conv", "other")
 
@@ -60,18 +60,14 @@ def by_step(problem: Problem, chosen: Chosen, steps: int) -> list[float]:
 
 
 def block_of(name: str) -> str:
-    """The U-Net's block that a parameter belongs to: ``down_blocks.0``, ``mid_block``, ``up_blocks.1``, ``conv_in``."""
-    match = re.match(r"(?:down|up)_blocks\.\d+|[^.]+", name)
+    """The block of a parameter: ``down_blocks.0``, ``mid_block``, ``transformer_blocks.1``, ``conv_in``."""
+    match = re.match(r"(?:down|up|transformer|single_transformer)_blocks\.\d+|[^.]+", name)
     return match.group() if match else name
 
 
 def kind_of(name: str, weight: Tensor) -> str:
     """What a parameter is for, one of KINDS."""
-    parts = name.split(".")
-    for part, kind in (("ff", "ff"), ("attn2", "cross"), ("attn1", "self")):
-        if part in parts:
-            return kind
-    return "conv" if weight.ndim == 4 else "other"
+    return part_of(name) or ("conv" if weight.ndim == 4 else "other")
 
 
 @torch.no_grad()

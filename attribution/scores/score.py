@@ -28,6 +28,7 @@ from gazetteer.attribution.scores.selection import (
 )
 from gazetteer.data.core.errors import InputError
 from gazetteer.data.core.sites import Site, step_of
+from gazetteer.diffusion.denoisers.registry import network
 from gazetteer.sae.model.checkpoint import load_site_saes
 from gazetteer.sae.model.sources import SaeSource
 
@@ -115,7 +116,7 @@ class Scored:
 
 
 def score_weights(pipe: Any, config: ScoreConfig, saes: SaeSource = "", signal: str = "") -> Scored:
-    """Score the weights of a pipeline's U-Net and choose the strongest.
+    """Score the weights of a pipeline's denoiser and choose the strongest.
 
     Args:
         saes: the autoencoders, as of `load_site_saes`, needed for a feature.
@@ -125,7 +126,7 @@ def score_weights(pipe: Any, config: ScoreConfig, saes: SaeSource = "", signal: 
         InputError: anything that does not fit, or a fraction that takes nothing.
     """
     scope, selection = _selection(config)
-    weights = scope_weights(pipe.unet, scope)
+    weights = scope_weights(network(pipe), scope)
     problem, site, feature = _problem(pipe, (saes, signal), config, weights)
     groups = row_groups(weights, config.groups) if config.estimator in GROUPED else None
     options = Options(seed=config.seed, points=config.points, ablations=config.ablations, groups=groups)
@@ -174,7 +175,7 @@ def _problem(
         objective, samples, site, feature = _objective(saes, config, samples)
     # One part a step where steps are told apart.
     batch = len(prompts) if config.by_step else 8
-    return diffusion_problem(pipe.unet, objective, samples, weights, batch), site, feature
+    return diffusion_problem(network(pipe), objective, samples, weights, batch), site, feature
 
 
 def _objective(
@@ -190,7 +191,7 @@ def _objective(
         sae = load_site_saes(saes[0], [site], signal=saes[1])[site]
         if site.branch == "uncond":
             samples = replace(samples, cond=samples.base or {})
-        return FeatureActivation(site.block, feature, sae), _at(samples, site.t, config), site, feature
+        return FeatureActivation(site.port, feature, sae), _at(samples, site.t, config), site, feature
     named: dict[str, Callable[[], Objective]] = {"erase": Erase, "erase-live": lambda: Erase(stop_gradient=False)}
     objective = named[config.objective]() if config.objective in named else user_objective(config.objective)
     return objective, samples, None, None

@@ -10,12 +10,21 @@ import torch
 from torch import Tensor, nn
 
 from gazetteer.data.core.errors import InputError
+from gazetteer.diffusion.denoisers.registry import adapter_of
 
 SCOPES = ("ff", "cross", "self", "conv", "all")
 PER = ("row", "layer", "global")
 SIGNS = ("positive", "negative", "both")
 Chosen = dict[str, Tensor]
 """Flat int64 indices into each parameter, ascending; parameters with none are absent."""
+
+
+_PARTS = {
+    "ff": ("ff", "ff_context", "proj_mlp"),
+    "cross": ("attn2", "add_q_proj", "add_k_proj", "add_v_proj", "to_add_out"),
+    "self": ("attn1", "attn"),
+}
+"""By what part of a name a parameter is told; where attention is joint, ``cross`` is the text's projections."""
 
 
 def check_fraction(fraction: float) -> None:
@@ -65,24 +74,26 @@ def scope_weights(unet: nn.Module, scope: str) -> dict[str, nn.Parameter]:
     """The weights of a scope, by name: no biases, norms or embeddings of time and position.
 
     ``ff``: 2-D weights of feed-forward layers (as the reference: 'ff' in the name); ``cross``, ``self``: the
-    projections of cross- and self-attention; ``conv``: 4-D kernels; ``all``: all of these and every other 2-D weight.
+    projections of cross- and self-attention, of joint attention those of the text and of the picture; ``conv``: 4-D
+    kernels; ``all``: all of these and every other 2-D weight.
 
     Raises:
         InputError: an unknown scope, or one without weights in this model.
     """
     if scope not in SCOPES:
         raise InputError(f"scope is {scope!r}; accepted: {', '.join(SCOPES)}.")
-    wanted = {
-        "ff": lambda name, w: w.ndim == 2 and "ff" in name.split("."),
-        "cross": lambda name, w: w.ndim == 2 and "attn2" in name.split("."),
-        "self": lambda name, w: w.ndim == 2 and "attn1" in name.split("."),
-        "conv": lambda name, w: w.ndim == 4,
-        "all": lambda name, w: w.ndim in (2, 4),
-    }[scope]
-    parameters = {name: w for name, w in unet.named_parameters() if wanted(name, w)}
+    dims = {"conv": (4,), "all": (2, 4)}.get(scope, (2,))
+    named = ((name, w) for name, w in unet.named_parameters() if w.ndim in dims)
+    parameters = {name: w for name, w in named if scope not in _PARTS or part_of(name) == scope}
     if not parameters:
-        raise InputError(f"The U-Net has no weights in the scope {scope}.")
+        raise InputError(f"The {adapter_of(unet).kind} has no weights in the scope {scope}.")
     return parameters
+
+
+def part_of(name: str) -> str:
+    """``ff``, ``cross`` or ``self`` where a parameter's name says it, else empty."""
+    parts = name.split(".")
+    return next((kind for kind, words in _PARTS.items() if any(word in parts for word in words)), "")
 
 
 def select(scores: Mapping[str, Tensor], selection: Selection) -> Chosen:

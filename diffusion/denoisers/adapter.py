@@ -63,6 +63,9 @@ class Adapter(ABC):
         pipelines: classes of diffusers that draw with it.
         networks: classes of the network.
         kind: in sentences.
+        inputs: the names under which the network is called with latents and time.
+        shared: further arguments that all inputs of a batch have in common.
+        attributed: whether attribution knows its objectives.
         words_known: whether `tokens` says which words the places of its text stream hold.
     """
 
@@ -70,6 +73,9 @@ class Adapter(ABC):
     pipelines: ClassVar[tuple[str, ...]] = ()
     networks: ClassVar[tuple[str, ...]] = ()
     kind: ClassVar[str] = "denoiser"
+    inputs: ClassVar[tuple[str, str]] = ("hidden_states", "timestep")
+    shared: ClassVar[tuple[str, ...]] = ()
+    attributed: ClassVar[bool] = False
     words_known: ClassVar[bool] = False
 
     # Blocks

@@ -30,6 +30,7 @@ class SD3Adapter(TransformerAdapter):
     pipelines = ("StableDiffusion3Pipeline",)
     networks = ("SD3Transformer2DModel",)
     kind = "SD 3 transformer"
+    attributed = True
     words_known = True
     lists = MappingProxyType({"transformer_blocks": BESIDE})
 
@@ -86,6 +87,8 @@ class FluxAdapter(PackedAdapter):
     pipelines = ("FluxPipeline",)
     networks = ("FluxTransformer2DModel",)
     kind = "FLUX transformer"
+    shared = ("txt_ids", "img_ids")
+    attributed = True
     words_known = True
     lists = MappingProxyType({"transformer_blocks": BESIDE, "single_transformer_blocks": BESIDE})
 

@@ -10,13 +10,19 @@ from torch import nn
 from gazetteer.data.core.errors import InputError
 from gazetteer.diffusion.denoisers.adapter import Adapter, network_of
 from gazetteer.diffusion.denoisers.joint import ChromaAdapter, Flux2Adapter, FluxAdapter, QwenImageAdapter, SD3Adapter
-from gazetteer.diffusion.denoisers.single import Lumina2Adapter, PixArtAdapter, SanaAdapter, ZImageAdapter
+from gazetteer.diffusion.denoisers.single import (
+    HunyuanAdapter,
+    Lumina2Adapter,
+    PixArtAdapter,
+    SanaAdapter,
+    ZImageAdapter,
+)
 from gazetteer.diffusion.denoisers.unet import UNetAdapter
 
 UNET = UNetAdapter()
 TRANSFORMERS: tuple[Adapter, ...] = (
     SD3Adapter(), FluxAdapter(), Flux2Adapter(), ChromaAdapter(), QwenImageAdapter(), PixArtAdapter(), SanaAdapter(),
-    Lumina2Adapter(), ZImageAdapter(),
+    Lumina2Adapter(), ZImageAdapter(), HunyuanAdapter(),
 )  # fmt: skip
 _BY_CLASS = {name: adapter for adapter in TRANSFORMERS for name in (*adapter.pipelines, *adapter.networks)}
 
@@ -52,6 +58,16 @@ def require_unet(model: Any, doing: str) -> None:
     """Raise InputError for a pipeline of a transformer, where what is done knows U-Nets alone."""
     if adapter_of(model) is not UNET:
         raise InputError(f"{doing} knows pipelines with a U-Net alone, not a {type(model).__name__}.")
+
+
+def require_attributed(model: Any) -> None:
+    """Raise InputError for a pipeline whose weights cannot be scored."""
+    if not adapter_of(model).attributed:
+        known = (pipeline for one in TRANSFORMERS if one.attributed for pipeline in one.pipelines)
+        raise InputError(
+            f"gazetteer attribute knows pipelines with a U-Net, {' and '.join(sorted(known))} (score and apply), not a "
+            f"{type(model).__name__}."
+        )
 
 
 def unsupported(name: str) -> InputError:

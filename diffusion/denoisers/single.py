@@ -57,6 +57,42 @@ class PixArtAdapter(TransformerAdapter):
         }  # fmt: skip
 
 
+class HunyuanAdapter(TransformerAdapter):
+    """HunyuanDiT: stacked guidance, text by cross-attention; later blocks are given what earlier ones gave beside."""
+
+    pipelines = ("HunyuanDiTPipeline",)
+    networks = ("HunyuanDiT2DModel",)
+    kind = "HunyuanDiT transformer"
+    lists = MappingProxyType({"blocks": Streams()})
+    flows = False
+
+    def scale(self, vae: Mapping[str, Any]) -> int:
+        """Eight, as its pipeline has it."""
+        return 8
+
+    def arguments(self, pipe: Any, prompts: Sequence[str], generation: GenerationConfig) -> dict[str, Any]:
+        """Pictures of the size that is asked for, not of the nearest known one."""
+        return {**super().arguments(pipe, prompts, generation), "use_resolution_binning": False}
+
+    def words(self, index: Mapping[str, Any]) -> int:
+        """77 of CLIP's and 256 of T5's."""
+        return 77 + 256
+
+    def example(self, network: nn.Module, height: int, width: int, words: int) -> dict[str, Any]:
+        """Both texts with their masks, size and style, and the places of the cells."""
+        c: Any = network.config
+        cells = (height // c.patch_size) * (width // c.patch_size)
+        return {
+            "hidden_states": torch.empty(1, c.in_channels, height, width), "timestep": torch.zeros(1),
+            "encoder_hidden_states": torch.empty(1, c.text_len, c.cross_attention_dim),
+            "text_embedding_mask": torch.ones(1, c.text_len),
+            "encoder_hidden_states_t5": torch.empty(1, c.text_len_t5, c.cross_attention_dim_t5),
+            "text_embedding_mask_t5": torch.ones(1, c.text_len_t5), "image_meta_size": torch.zeros(1, 6),
+            "style": torch.zeros(1, dtype=torch.long),
+            "image_rotary_emb": (torch.empty(cells, c.attention_head_dim), torch.empty(cells, c.attention_head_dim)),
+        }  # fmt: skip
+
+
 class SanaAdapter(TransformerAdapter):
     """Sana: linear attention on the latents of a VAE that halves five times; stacked guidance."""
 

@@ -19,6 +19,8 @@ class UNetAdapter(Adapter):
     part = "unet"
     networks = ("UNet2DConditionModel",)
     kind = "U-Net"
+    inputs = ("sample", "timestep")
+    attributed = True
 
     def blocks(self, network: nn.Module) -> dict[str, BlockInfo]:
         """The cross-attention transformer blocks."""

@@ -25,7 +25,7 @@ class Studied:
     computed_in: str
 
     def stored(self, name: str) -> torch.dtype | None:
-        """The type of a parameter of the U-Net in an edit's file (`gazetteer.attribution.edits.cast.fitted`)."""
+        """The type of a parameter of the denoiser in an edit's file (`gazetteer.attribution.edits.cast.fitted`)."""
         return self.dtype if self.computed_in != _name(self.dtype) else None
 
     @property
@@ -37,19 +37,23 @@ class Studied:
         return f"computed in {self.computed_in} on weights rounded to {asked}: a CPU has no fast {asked}"
 
 
-def load_studied(config: ModelConfig) -> Studied:
+def load_studied(config: ModelConfig, transformers: bool = False) -> Studied:
     """The pipeline; float16 on a CPU is read as float16, so that the weights are those, and computed in float32.
 
-    A CPU multiplies float16 numbers several times more slowly than float32 ones (gradients of the embedded U-Net: 3
-    times), and sums of float16 products are the less exact. What comes out is thus that of float32 bit for bit where
+    With `transformers` those of SD 3 and FLUX.1 are taken too. A CPU multiplies float16 numbers several times more
+    slowly than float32 ones (gradients of the embedded U-Net: 3 times), and sums of float16 products are the less
+    exact. What comes out is thus that of float32 bit for bit where
     the files hold float16, as those of the embedded model do.
     """
-    from gazetteer.diffusion.denoisers.registry import require_unet
+    from gazetteer.diffusion.denoisers.registry import network, require_attributed, require_unet
 
     pipe: Any = load_pipeline(config)
-    require_unet(pipe, "gazetteer attribute")
-    dtype = pipe.unet.dtype
-    if dtype != torch.float16 or pipe.unet.device.type != "cpu":
+    require_attributed(pipe)
+    if not transformers:
+        require_unet(pipe, "This part of gazetteer attribute (score and apply know SD 3 and FLUX.1 too)")
+    denoiser: Any = network(pipe)
+    dtype = denoiser.dtype
+    if dtype != torch.float16 or denoiser.device.type != "cpu":
         return Studied(pipe, dtype, _name(dtype))
     for part in pipe.components.values():
         if isinstance(part, torch.nn.Module):

@@ -33,7 +33,7 @@ def score(run: RunConfig, config: ScoreConfig, out: str) -> dict[str, Any]:
     if config.concept and Vocabulary(run.vocabulary).concepts:
         config = dataclasses.replace(config, concept=named(run, config.concept)[0])
     use_threads(run.threads)
-    studied = load_studied(run.model)
+    studied = load_studied(run.model, transformers=True)
     scored = score_weights(studied.pipe, config, run.saes, run.sae_check.signal)
     site, taken = scored.site, scored.selection
     done = {**dataclasses.asdict(config), "scope": scored.scope, "fraction": taken.fraction, "per": taken.per}
@@ -66,7 +66,8 @@ def apply_edit(model: str, deltas: Sequence[str], out: str, *, undo: bool = Fals
         InputError: edits that do not compose or do not fit the model.
     """
     edit = compose([load_delta(delta) for delta in deltas])
-    rounding = edit_model(model, out, edit, undo=undo)
+    part = next((part for part in ("unet", "transformer") if (Path(model) / part).is_dir()), "unet")
+    rounding = edit_model(model, out, edit, part=part, undo=undo)
     return {"model": out, "weights": len(edit), "undone": undo, "rounding": str(rounding), **vars(rounding)}
 
 

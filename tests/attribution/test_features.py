@@ -35,7 +35,7 @@ from gazetteer.attribution.objective.samples import Samples, freeze_target, join
 from gazetteer.attribution.objective.trajectory import trajectory
 from gazetteer.attribution.scores.selection import scope_weights
 from gazetteer.data.core.errors import InputError
-from gazetteer.data.core.sites import Site
+from gazetteer.data.core.sites import Port, Site
 from gazetteer.data.inputs.prompt_pool import read_prompts
 from gazetteer.data.tables.schemas import LABELS
 from gazetteer.diffusion.capture import replaced_update
@@ -199,7 +199,7 @@ def test_written_compares_the_concept_s_weights_with_the_writers_of_its_own_feat
     """The method takes row 0, which writes the dog's feature; all weights say row 1, which writes the cat's."""
     unet, samples, saes, site = planted
     elsewhere = diffusion_problem(
-        unet, FeatureActivation("block", 1, saes[site]), samples[0.5], scope_weights(unet, "all")
+        unet, FeatureActivation(Port("block"), 1, saes[site]), samples[0.5], scope_weights(unet, "all")
     )
     monkeypatch.setattr(features_module, "whole_problem", lambda *_: elsewhere)
     row = {"block.weight": torch.arange(3)}

@@ -32,6 +32,7 @@ from gazetteer.attribution.scores.selection import (
     supply,
 )
 from gazetteer.data.core.errors import InputError
+from gazetteer.data.core.sites import Port
 from gazetteer.sae.model.autoencoder import SAEConfig, SparseAutoencoder
 from tests.support.models.tiny_pipeline import BLOCKS, tiny_pipeline
 
@@ -217,7 +218,7 @@ def test_amplify_and_feature_objectives_give_one_number_per_sample(pipe: object,
     assert noised.base is not None and len(noised.base["encoder_hidden_states"]) == 4
     assert j.shape == (4,) and (j < 0).all() and torch.equal(perfect, torch.zeros(4))
     sae = SparseAutoencoder(SAEConfig(d=32, n=64, k=64)).initialise(0)
-    feature = FeatureActivation(BLOCKS[1], 3, sae)
+    feature = FeatureActivation(Port(BLOCKS[1]), 3, sae)
     problem = diffusion_problem(unet, feature, samples, scope_weights(unet, "all"))
     gradient = problem.gradient()
     later = [name for name in gradient if name.startswith("up_blocks")]

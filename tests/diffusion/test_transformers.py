@@ -32,7 +32,7 @@ LAST = {
     "sd3": "transformer_blocks.0", "flux": "single_transformer_blocks.0", "chroma": "single_transformer_blocks.0",
     "flux2_klein": "single_transformer_blocks.0", "qwen_image": "transformer_blocks.1",
     "pixart_sigma": "transformer_blocks.1", "sana": "transformer_blocks.1", "lumina2": "layers.1",
-    "z_image": "layers.1",
+    "z_image": "layers.1", "hunyuan": "blocks.3",
 }  # fmt: skip
 PROMPTS = ["a red house", "two boats on the sea"]
 
@@ -48,7 +48,7 @@ def family(request: pytest.FixtureRequest) -> str:
 
 
 def generation(family: str, **more: Any) -> GenerationConfig:
-    px = {"lumina2": 16, "sana": 4}.get(family, 4)
+    px = {"lumina2": 16, "hunyuan": 16, "sana": 4}.get(family, 4)
     if family == "sana":
         more = {"height": 32, "width": 64, **more}
     branches = ("cond",) if family in STILL else ("cond", "uncond")
@@ -72,7 +72,7 @@ def plain(
     cells = grid(family)[0] * grid(family)[1]
     if family in ("sd3", "flux", "qwen_image"):
         return kwargs["hidden_states"], output[1]
-    if family in ("pixart_sigma", "sana"):
+    if family in ("pixart_sigma", "sana", "hunyuan"):
         return args[0] if args else kwargs["hidden_states"], output
     if family == "z_image":
         return args[0][:, :cells], output[:, :cells]

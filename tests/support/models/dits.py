@@ -15,6 +15,8 @@ import torch
 from tokenizers import pre_tokenizers
 from torch import nn
 from transformers import (
+    BertConfig,
+    BertModel,
     CLIPTextConfig,
     CLIPTextModel,
     CLIPTextModelWithProjection,
@@ -258,9 +260,32 @@ def z_image() -> Any:
     )  # fmt: skip
 
 
+def hunyuan() -> Any:
+    """HunyuanDiT, sampled by a solver of diffusion; the last of its blocks is given what the first gave.
+
+    Its pipeline knows VAEs that halve three times alone.
+    """
+    from diffusers import DPMSolverMultistepScheduler, HunyuanDiT2DModel, HunyuanDiTPipeline
+
+    bert = BertModel(
+        BertConfig(
+            vocab_size=512, hidden_size=16, num_hidden_layers=1, num_attention_heads=2, intermediate_size=16,
+        )
+    )  # fmt: skip
+    return HunyuanDiTPipeline(
+        transformer=HunyuanDiT2DModel(
+            sample_size=16, num_layers=4, patch_size=2, attention_head_dim=8, num_attention_heads=2, hidden_size=16,
+            in_channels=4, cross_attention_dim=16, cross_attention_dim_t5=32, pooled_projection_dim=16,
+        ),
+        scheduler=DPMSolverMultistepScheduler(), vae=_kl(4), text_encoder=bert, tokenizer=bytes_tokenizer(),
+        text_encoder_2=_t5(), tokenizer_2=bytes_tokenizer(), safety_checker=None, feature_extractor=None,
+        requires_safety_checker=False,
+    )  # fmt: skip
+
+
 FAMILIES: dict[str, Callable[[], Any]] = {
     "sd3": sd3, "flux": flux, "chroma": chroma, "flux2_klein": flux2_klein, "qwen_image": qwen_image,
-    "pixart_sigma": pixart_sigma, "sana": sana, "lumina2": lumina2, "z_image": z_image,
+    "pixart_sigma": pixart_sigma, "sana": sana, "lumina2": lumina2, "z_image": z_image, "hunyuan": hunyuan,
 }  # fmt: skip
 """Every family by the function that builds one."""
 

@@ -1,0 +1,204 @@
+"""Weights of SD 3 and FLUX.1: objectives of the velocity, gradients held to ones written by hand, edits of files."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file
+from torch import Tensor
+
+from gazetteer.attribution.objective.objectives import Amplify, Erase, FeatureActivation
+from gazetteer.attribution.objective.problem import diffusion_problem
+from gazetteer.attribution.objective.trajectory import begin, noised_images, trajectory
+from gazetteer.attribution.scores.overlap import block_of, kind_of
+from gazetteer.attribution.scores.score import ScoreConfig, score_weights
+from gazetteer.attribution.scores.selection import scope_weights
+from gazetteer.data.core.errors import InputError
+from gazetteer.data.core.sites import Port
+from gazetteer.sae.model.autoencoder import SAEConfig, SparseAutoencoder
+from tests.support.models.dits import saved_dit, tiny_dit
+from tests.support.system.running import in_process
+
+CONCEPT, STEPS = "a red house", 2
+BLOCK = "transformer_blocks.0"
+
+
+@pytest.fixture(scope="module", params=["sd3", "flux"])
+def family(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
+
+
+@pytest.fixture(scope="module")
+def pipe(family: str) -> Any:
+    return tiny_dit(family)
+
+
+def told(pipe: Any, prompt: str) -> dict[str, Any]:
+    """What the transformer is told of one prompt, by the pipeline's own encoders alone."""
+    if type(pipe).__name__.startswith("Stable"):
+        words, _, pooled, _ = pipe.encode_prompt(prompt, prompt, prompt, do_classifier_free_guidance=False)
+        return {"encoder_hidden_states": words, "pooled_projections": pooled}
+    words, pooled, places = pipe.encode_prompt(prompt, prompt)
+    rows, columns = 8, 8
+    ids = torch.zeros(rows, columns, 3)
+    ids[..., 1], ids[..., 2] = torch.arange(rows)[:, None], torch.arange(columns)[None, :]
+    return {
+        "encoder_hidden_states": words, "pooled_projections": pooled, "txt_ids": places, "img_ids": ids.reshape(-1, 3)
+    }  # fmt: skip
+
+
+def velocity(pipe: Any, x: Tensor, t: Tensor, prompt: str) -> Tensor:
+    found: Tensor = pipe.transformer(hidden_states=x, timestep=t, return_dict=False, **told(pipe, prompt))[0]
+    return found
+
+
+def calls_of(pipe: Any, family: str) -> list[tuple[Tensor, Tensor]]:
+    """(x, t) of every step of a plain run of the pipeline, by a hook."""
+    heard: list[tuple[Tensor, Tensor]] = []
+
+    def hook(_: Any, args: tuple, kwargs: dict[str, Any]) -> None:
+        heard.append((kwargs["hidden_states"][-1:].clone(), kwargs["timestep"][-1:].clone()))
+
+    handle = pipe.transformer.register_forward_pre_hook(hook, with_kwargs=True)
+    noise = torch.randn((1, 4, 16, 16), generator=torch.Generator().manual_seed(3))
+    if family == "flux":
+        noise = noise.view(1, 4, 8, 2, 8, 2).permute(0, 2, 4, 1, 3, 5).reshape(1, 64, 16)
+    size = {"height": 32, "width": 32, "num_inference_steps": STEPS}
+    pipe(CONCEPT, latents=noise, guidance_scale=3.0, output_type="latent", **size)
+    handle.remove()
+    return heard
+
+
+def samples_of(pipe: Any) -> Any:
+    return trajectory(pipe, [CONCEPT], [3], steps=STEPS, guidance=3.0)
+
+
+@pytest.fixture(autouse=True)
+def sized(pipe: Any, family: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The tiny FLUX's own pictures would measure 128 latent cells a side."""
+    from gazetteer.diffusion.denoisers.joint import PackedAdapter
+
+    monkeypatch.setattr(PackedAdapter, "first_sample", 16)
+
+
+def test_a_trajectory_is_what_a_plain_hook_sees(pipe: Any, family: str) -> None:
+    found, heard = samples_of(pipe), calls_of(pipe, family)
+    assert len(found) == len(heard) == STEPS
+    for number, (x, t) in enumerate(heard):
+        assert torch.equal(found.x[number : number + 1], x) and float(found.timestep[number]) == float(t)
+    assert begin(pipe, [3])[0].shape == (1, 4, 16, 16)
+
+
+def test_the_erase_gradient_is_the_one_written_out(pipe: Any, family: str) -> None:
+    samples = samples_of(pipe)
+    weights = scope_weights(pipe.transformer, "ff")
+    problem = diffusion_problem(pipe.transformer, Erase(), samples, weights)
+    name = f"{BLOCK}.ff.net.2.weight"
+    weight, total, parts = weights[name], 0.0, []
+    weight.requires_grad_(True)
+    for x, t in calls_of(pipe, family):
+        with torch.no_grad():
+            base = velocity(pipe, x, t, "")
+        parts.append(((base - velocity(pipe, x, t, CONCEPT)) ** 2).sum())
+        total = total + parts[-1] / STEPS
+    (expected,) = torch.autograd.grad(total, [weight])
+    weight.requires_grad_(False)
+    assert problem.value() == pytest.approx(float(total), rel=1e-4) and float(expected.abs().max()) > 0
+    torch.testing.assert_close(problem.gradient()[name], expected, rtol=2e-3, atol=1e-7)
+
+
+def test_amplify_is_minus_the_loss_of_the_velocity(pipe: Any, family: str) -> None:
+    clean = torch.randn(1, 64, 16) if family == "flux" else torch.randn(1, 4, 16, 16)
+    samples = noised_images(pipe, clean, [CONCEPT], steps=STEPS, seed=7)
+    problem = diffusion_problem(pipe.transformer, Amplify(), samples, scope_weights(pipe.transformer, "ff"))
+    generator, losses = torch.Generator().manual_seed(7), []
+    for number in range(STEPS):
+        sigma = float(pipe.scheduler.sigmas[number])
+        noise = torch.randn(clean.shape, generator=generator)
+        x = (1 - sigma) * clean + sigma * noise
+        told_time = sigma * (1 if family == "flux" else 1000)
+        assert float(samples.timestep[number]) == pytest.approx(told_time, rel=1e-5)
+        with torch.no_grad():
+            found = velocity(pipe, x, torch.tensor([told_time]), CONCEPT)
+        losses.append(float(((noise - clean) - found).square().mean()))
+    assert problem.value() == pytest.approx(-float(np.mean(losses)), rel=1e-4)
+
+
+def test_a_features_gradient_flows_through_what_its_site_hears(pipe: Any) -> None:
+    sae = SparseAutoencoder(SAEConfig(pipe.transformer.inner_dim, 24, 4)).initialise(0)
+    samples = samples_of(pipe)
+    values = [
+        diffusion_problem(pipe.transformer, FeatureActivation(Port(BLOCK, signal=signal), 3, sae), samples, {}).value()
+        for signal in ("update", "output")
+    ]
+    assert values[0] != values[1]
+    with pytest.raises(InputError, match="of the image stream"):
+        FeatureActivation(Port(BLOCK, "text"), 3, sae)
+
+
+def test_scopes_are_parts_of_joint_blocks(pipe: Any, family: str) -> None:
+    names = {scope: set(scope_weights(pipe.transformer, scope)) for scope in ("ff", "cross", "self", "all")}
+    assert f"{BLOCK}.ff_context.net.0.proj.weight" in names["ff"]
+    assert f"{BLOCK}.attn.add_k_proj.weight" in names["cross"]
+    assert f"{BLOCK}.attn.to_k.weight" in names["self"] and not names["self"] & (names["cross"] | names["ff"])
+    assert ("single_transformer_blocks.0.proj_mlp.weight" in names["ff"]) == (family == "flux")
+    for name in names["cross"]:
+        assert (kind_of(name, torch.zeros(1, 1)), block_of(name).partition(".")[0]) == ("cross", "transformer_blocks")
+
+
+def test_scores_find_the_weights_and_refuse_other_families(pipe: Any) -> None:
+    config = ScoreConfig(concept=CONCEPT, steps=STEPS, scope="ff", fraction=0.01, by_step=True)
+    scored = score_weights(pipe, config)
+    assert sum(map(len, scored.chosen.values())) > 0 and sum(scored.steps) == pytest.approx(1.0)
+    held = {name: weight.detach().clone() for name, weight in scored.weights.items()}
+    with torch.no_grad():
+        for name, index in scored.chosen.items():
+            scored.weights[name].view(-1)[index] = 0.0
+    samples = samples_of(pipe)
+    after = diffusion_problem(pipe.transformer, Erase(stop_gradient=False), samples, scored.weights).value()
+    with torch.no_grad():
+        for name, weight in held.items():
+            scored.weights[name].copy_(weight)
+    before = diffusion_problem(pipe.transformer, Erase(stop_gradient=False), samples, scored.weights).value()
+    assert after != before
+
+
+def test_an_edit_of_a_model_folder_comes_and_goes(tmp_path: Path) -> None:
+    folder = saved_dit("sd3", tmp_path / "model")
+    weights = folder / "transformer" / "diffusion_pytorch_model.safetensors"
+    digest = hashlib.sha256(weights.read_bytes()).hexdigest()
+    told_more = ["--set", f"model.path={folder}", "vocabulary.concepts=[]", "vocabulary.nouns=hanta", "threads=1"]
+    done = in_process(
+        "attribute", "score", "--concept", "house", "--steps", "2", "--fraction", "0.01", "--out",
+        str(tmp_path / "scores"), "--json", *told_more,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    edit = json.loads(done.stdout.splitlines()[-1])
+    assert edit["weights"] > 0
+    new_model = str(tmp_path / "new")
+    made = in_process("attribute", "apply", "--model", str(folder), "--edit", edit["edit"], "--out", new_model)
+    assert made.returncode == 0, made.stderr
+    old, new = load_file(weights), load_file(tmp_path / "new" / "transformer" / weights.name)
+    changed = sum(int((old[name] != new[name]).sum()) for name in old)
+    assert 0 < changed <= edit["weights"] and hashlib.sha256(weights.read_bytes()).hexdigest() == digest
+    back = in_process(
+        "attribute", "apply", "--model", str(tmp_path / "new"), "--edit", edit["edit"], "--undo", "--out",
+        str(tmp_path / "back"),
+    )  # fmt: skip
+    assert back.returncode == 0, back.stderr
+    assert hashlib.sha256((tmp_path / "back" / "transformer" / weights.name).read_bytes()).hexdigest() == digest
+
+
+def test_other_parts_and_families_are_refused_by_name(tmp_path: Path, family: str) -> None:
+    folder = saved_dit("sana" if family == "sd3" else "flux", tmp_path / "model")
+    verb = ["score", "--concept", "dog"] if family == "sd3" else ["edit", "--concept", "dog"]
+    done = in_process("attribute", *verb, "--out", str(tmp_path / "out"), "--set", f"model.path={folder}")
+    assert done.returncode == 2, done.stdout
+    says = "not a SanaPipeline" if family == "sd3" else "score and apply know SD 3 and FLUX.1 too"
+    assert says in done.stderr
