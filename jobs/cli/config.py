@@ -47,8 +47,8 @@ def add_config(verbs: Any) -> None:
     plan.set_defaults(action=_plan)
 
     doctor = verbs.add_parser("doctor", help="say what is installed, what is missing, and which blocks a model offers")
-    doctor.add_argument("--model", metavar="PATH", help="a text-to-image model: list its blocks, grids and widths")
-    machine(doctor)
+    doctor.add_argument("--model", metavar="PATH", help="a text-to-image model, or that of a --config: list its blocks")
+    configured(doctor)
     doctor.set_defaults(action=_doctor)
 
 
@@ -105,9 +105,16 @@ def _plan(arguments: argparse.Namespace) -> int:
 
 
 def _doctor(arguments: argparse.Namespace) -> int:
+    named = bool(arguments.config or arguments.overrides)
+    config = configuration(arguments) if named else None
+    from gazetteer.data.core.errors import InputError
+    from gazetteer.diffusion.load import ModelConfig
     from gazetteer.jobs.operate.doctor import examine, print_report
 
-    report = examine(arguments.model)
+    if arguments.model and config is not None:
+        raise InputError("The model is named twice, by --model and by a configuration; leave one of them out.")
+    asked = ModelConfig(path=arguments.model) if arguments.model else config.model if config is not None else None
+    report = examine(asked)
     print_report(report)
     print_json(arguments, report)
     return DONE

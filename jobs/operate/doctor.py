@@ -9,7 +9,10 @@ import platform
 import shutil
 from importlib import metadata
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from gazetteer.diffusion.load import ModelConfig
 
 PACKAGES = {
     "torch": "models", "torchvision": "box suppression", "diffusers": "text-to-image models",
@@ -19,7 +22,7 @@ PACKAGES = {
 }  # fmt: skip
 
 
-def examine(model: str | None = None) -> dict[str, Any]:
+def examine(model: ModelConfig | None = None) -> dict[str, Any]:
     """Package versions (None: missing), devices, memory and free space, and, with a model, its attention blocks.
 
     Raises:
@@ -44,7 +47,8 @@ def examine(model: str | None = None) -> dict[str, Any]:
         "disk_free_gb": round(shutil.disk_usage(Path.cwd()).free / 1e9, 1),
         "hub_cache": {"folder": str(hub), "free_gb": round(shutil.disk_usage(hub).free / 1e9, 1)},
     }
-    if model:
+    if model is not None:
+        report["model"] = model.path
         report["blocks"] = _blocks(model)
     return report
 
@@ -80,8 +84,7 @@ def print_report(report: dict[str, Any]) -> None:
         print(f"{block['block']:<34}{grid}{block['channels']:>6} channels  {streams}")
 
 
-def _blocks(model: str) -> list[dict[str, Any]]:
+def _blocks(model: ModelConfig) -> list[dict[str, Any]]:
     """Path, grid, width and streams of each block, found from the model's configuration alone."""
     blocks = importlib.import_module("gazetteer.diffusion.blocks")
-    load = importlib.import_module("gazetteer.diffusion.load")
-    return [dataclasses.asdict(block) for block in blocks.blocks_of(load.ModelConfig(path=model))]
+    return [dataclasses.asdict(block) for block in blocks.blocks_of(model)]

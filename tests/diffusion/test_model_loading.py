@@ -23,7 +23,7 @@ from gazetteer.jobs.operate.doctor import examine
 from tests.support.models.original_models import random_segmenter
 from tests.support.models.single_file import write_single_file
 from tests.support.models.tiny_pipeline import BLOCKS, tiny_pipeline
-from tests.support.system.running import ROOT
+from tests.support.system.running import ROOT, in_process
 
 
 @pytest.fixture(scope="module")
@@ -82,9 +82,18 @@ def test_blocks_are_found_without_weights(folder: Path, copied: Path) -> None:
     blocks = blocks_of(ModelConfig(path=str(copied)))
     assert [one.block for one in blocks] == attention_blocks(tiny_pipeline().unet)
     assert [(one.height, one.width, one.channels) for one in blocks if one.block in BLOCKS] == [(4, 4, 32)] * 2
-    report = examine(str(folder))
+    report = examine(ModelConfig(path=str(folder)))
     assert report["blocks"][0] == {"block": BLOCKS[0], "height": 4, "width": 4, "channels": 32, "streams": ("image",)}
     assert report["disk_free_gb"] > 0 and report["memory_gb"] > 0
+
+
+def test_the_doctor_takes_a_model_by_path_or_by_configuration(folder: Path) -> None:
+    by_path = in_process("doctor", "--model", str(folder), "--json")
+    by_config = in_process("doctor", "--set", f"model.path={folder}", "--json")
+    found, same = (json.loads(done.stdout) for done in (by_path, by_config))
+    assert found["blocks"] == same["blocks"] and found["model"] == same["model"] == str(folder)
+    both = in_process("doctor", "--model", str(folder), "--config", "flux-schnell")
+    assert both.returncode == 2 and "The model is named twice" in both.stderr
 
 
 def test_blocks_seen_by_the_doctor_are_those_of_a_run(folder: Path) -> None:
