@@ -41,10 +41,8 @@ from gazetteer.data.tables.schemas import SPATIAL_KINDS
 from gazetteer.labeling.evidence.concept_maps import ConceptMaps
 from gazetteer.labeling.evidence.counts import ImageEvidenceInput, build_evidence
 from gazetteer.labeling.evidence.site_codes import SiteCodes
-from gazetteer.labeling.evidence.view import views
 from gazetteer.labeling.rules.config import LabelConfig
-from gazetteer.labeling.rules.reduce import site_candidates
-from gazetteer.labeling.rules.significance import expectations
+from gazetteer.labeling.rules.reduce import join_verdicts, site_candidates, site_tests
 
 GRID = 8
 CELLS = GRID * GRID
@@ -96,9 +94,10 @@ class Simulated:
             ],
             names,
         )  # fmt: skip
-        table = site_candidates(codes, maps, self.looks, evidence, "simulated", config)
-        discovery = views(evidence)[SITE]["discovery"]
-        return table.to_pylist(), expectations(discovery, config.min_expected)[1]
+        tests = site_tests(codes, maps, self.looks, config)
+        verdicts = join_verdicts(SITE, [tests], maps.concepts, config)
+        table = site_candidates(codes, maps, self.looks, evidence, "simulated", config, verdicts)
+        return table.to_pylist(), tests.pairs.count
 
 
 def _sparse(fires: Bools) -> SparseMap:

@@ -10,11 +10,14 @@ from typing import Any
 from benchmarks.scaling.fit import exponent, extrapolated, line
 from benchmarks.scaling.memory import measured
 from benchmarks.scaling.synthetic import Shapes, Synthetic
+from gazetteer.data.core.sites import Site
 from gazetteer.data.runs.folder import RunFolder
 from gazetteer.jobs.label import reduce as job
 from gazetteer.jobs.label.shards import pass_evidence
+from gazetteer.labeling.rules import run_reduce
 from gazetteer.labeling.rules.config import LabelConfig
 from gazetteer.labeling.rules.coverage import choose_prompts
+from gazetteer.labeling.rules.run_reduce import Stretch, stretches
 
 CORES = 16
 WHOLE = 40_000
@@ -37,16 +40,18 @@ def growing(shapes: Shapes, sizes: list[int], draw: Synthetic) -> Iterator[tuple
 def reduction(shapes: Shapes, sizes: list[int]) -> dict[str, Any]:
     """CPU seconds and memory of reducing the sites of `shapes`, one task after the other, and of what runs before.
 
-    The reduction of a site knows nothing of the others, so that the paper's 18 take 18 times one and 16 cores take two
-    rounds of it; the masks are shared out in 64 jobs, and what joins them stays with the driver.
+    Sites are cut at every size into as many stretches of features as at 40,000 pictures. Stretches know nothing of one
+    another, so that 18 sites on 16 cores take so many rounds of one; the masks are shared out in 64 jobs, and what
+    joins them stays with the driver.
     """
     draw, rows = Synthetic(shapes), []
     for pictures, run in growing(shapes, sizes, draw):
         rows.append({"pictures": pictures, **_reduced(run, shapes, pictures)})
     counts = [row["pictures"] for row in rows]
-    parts = ("site_cpu_s", "masks_cpu_s", "driver_cpu_s")
-    at = {name: extrapolated(counts, [row[name] for row in rows], WHOLE) for name in parts}
-    rounds = -(-18 // CORES)
+    named = ("site_cpu_s", "masks_cpu_s", "driver_cpu_s")
+    at = {name: extrapolated(counts, [row[name] for row in rows], WHOLE) for name in named}
+    parts = _parts(shapes)
+    rounds = -(-18 * parts // CORES) / parts
     minutes = (rounds * at["site_cpu_s"] + at["masks_cpu_s"] / CORES + at["driver_cpu_s"]) / 60
     return {
         "sizes": rows,
@@ -54,31 +59,38 @@ def reduction(shapes: Shapes, sizes: list[int]) -> dict[str, Any]:
         "minutes_at_40000_on_16_cores": minutes,
         "gb_a_task_at_40000": line(counts, [row["gb"] for row in rows], WHOLE),
         "extrapolated_cpu_s": at,
+        "stretches_a_site": parts,
     }
+
+
+def _parts(shapes: Shapes) -> int:
+    """Into how many stretches a site is cut at 40,000 pictures."""
+    (site, side), *_ = shapes.listened
+    return len(stretches(site, shapes.features, WHOLE * side * side * shapes.k, shapes.concepts))
 
 
 def _reduced(run: RunFolder, shapes: Shapes, pictures: int) -> dict[str, float]:
     sites = {site: shapes.features for site, _ in shapes.listened}
-    kinds = {site.slug for site in sites}
     spent: list[dict[str, Any]] = []
 
     def apart(task: Any, jobs: Any, done: Any) -> None:
-        for part in jobs:
-            got = measured(_work, task, part)
-            spent.append({"site": part.id in kinds, "cpu_s": got["cpu_s"], "gb": got["gb"]})
-            done(part, got["value"])
+        for one in jobs:
+            got = measured(_work, task, one)
+            spent.append({"site": isinstance(one.items[0], Site | Stretch), "cpu_s": got["cpu_s"], "gb": got["gb"]})
+            done(one, got["value"])
 
-    before, job.PARALLEL_FROM = job.PARALLEL_FROM, 0
+    before = job.PARALLEL_FROM, run_reduce.SLOTS
+    job.PARALLEL_FROM, run_reduce.SLOTS = 0, run_reduce.SLOTS * pictures // WHOLE
     start = time.process_time()
     try:
         job.reduce_run(run, apart, pictures, sites, "synthetic", LabelConfig(), 20)
     finally:
-        job.PARALLEL_FROM = before
+        job.PARALLEL_FROM, run_reduce.SLOTS = before
     driver = time.process_time() - start
     site = [work for work in spent if work["site"]]
     return {
-        "site_cpu_s": sum(work["cpu_s"] for work in site) / len(site),
-        "masks_cpu_s": sum(work["cpu_s"] for work in spent if not work["site"]),
+        "site_cpu_s": sum(one["cpu_s"] for one in site) / len(sites),
+        "masks_cpu_s": sum(one["cpu_s"] for one in spent if not one["site"]),
         "driver_cpu_s": driver,
         "gb": max(work["gb"] for work in site),
     }

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -17,14 +18,17 @@ from gazetteer.jobs.executors.serial import run_serial
 from gazetteer.jobs.executors.task import Done, Job, Lost, Task
 from gazetteer.labeling.evidence.run_codes import READ_SLOTS, code_shapes, site_batches
 from gazetteer.labeling.rules.config import LabelConfig
-from gazetteer.labeling.rules.reduce import join_sites, known_sites
+from gazetteer.labeling.rules.reduce import join_sites, join_verdicts, known_sites, require_known
 from gazetteer.labeling.rules.run_reduce import (
     PictureReader,
     Pictures,
     SiteReducer,
     SiteTables,
+    Stretch,
+    StretchReducer,
     join_pictures,
     join_tables,
+    stretches,
 )
 
 log = logging.getLogger(__name__)
@@ -72,6 +76,13 @@ def reduce_run(
         reader = PictureReader(store.path, grids, config, max(places, default=0))
         pictures_read = _pictures(store.shard_ids(), run, reader, MASK_JOBS if large else 1)
         reducer = SiteReducer(store.path, pictures_read, sizes, model, config, images_wanted)
+        cuts = {
+            site: stretches(site, require_known(site, sizes), count, len(pictures_read.maps_of(site).concepts))
+            for site, count in slots.items()
+        }
+        wide = {site: cut for site, cut in cuts.items() if len(cut) > 1}
+        tables_of.update(_in_stretches(reducer, run, wide))
+        slots = {site: count for site, count in slots.items() if site not in wide}
         task = Task(partial(_itself, reducer), join_tables, _cannot_lose, pool=PoolConfig(workers=0))
         if large:  # those that take longest first
             batches = [[site] for site in sorted(slots, key=lambda site: -slots[site])]
@@ -85,6 +96,33 @@ def reduce_run(
 
         run(task, jobs, done)
     return join_sites(tables_of, sizes, model, images_wanted)
+
+
+def _in_stretches(reducer: SiteReducer, run: Run, cuts: Mapping[Site, Sequence[Stretch]]) -> SiteTables:
+    """The tables of sites that are cut by their features: every stretch is tested, then becomes rows."""
+    made: dict[str, Any] = {}
+    task = Task(partial(_itself, StretchReducer(reducer)), _all, _cannot_lose, pool=PoolConfig(workers=0))
+
+    def carry_out(stretches: Sequence[Stretch]) -> None:
+        run(task, [Job(one.slug, (one,)) for one in stretches], lambda job, parts: made.update({job.id: parts[0]}))
+        log.info("reduced %d stretches of %d sites", len(stretches), len(cuts))
+
+    carry_out([one for cut in cuts.values() for one in cut])
+    judged: list[Stretch] = []
+    for site, cut in cuts.items():
+        concepts = reducer.pictures.maps_of(site).concepts
+        verdicts = join_verdicts(site, [made.pop(one.slug) for one in cut], concepts, reducer.config)
+        judged += [replace(one, verdicts=verdicts.among(one.low, one.high)) for one in cut]
+    carry_out(judged)
+    found: SiteTables = {}
+    for site in cuts:
+        tables = [made.pop(one.slug) for one in judged if one.site == site]
+        found[site] = tuple(pa.concat_tables(some) for some in zip(*tables, strict=True))
+    return found
+
+
+def _all(parts: Sequence[list[Any]]) -> list[Any]:
+    return [one for part in parts for one in part]
 
 
 def _pictures(shards: Sequence[str], run: Run, reader: PictureReader, jobs: int) -> Pictures:
@@ -103,7 +141,7 @@ def _itself(worker: Any) -> Any:
 
 
 def _cannot_lose(item: Any, lost: Lost) -> Any:
-    name = item.slug if isinstance(item, Site) else f"shard {item}"
+    name = item.slug if isinstance(item, Site | Stretch) else f"shard {item}"
     raise GazetteerError(
         f"{name} could not be reduced in {lost.attempts} attempts ({lost.error}: {lost.message}); run the same command "
         "again: what was labelled stays."

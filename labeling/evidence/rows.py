@@ -8,14 +8,18 @@ from dataclasses import dataclass
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
+import scipy.sparse as sp
 from numpy.typing import NDArray
 
 from gazetteer.data.core.errors import InputError
 from gazetteer.data.core.sites import Site
+from gazetteer.data.runs.reading import with_dictionaries
 from gazetteer.data.tables.schemas import EVIDENCE
-from gazetteer.labeling.evidence.site_codes import array_of, rows_by_site, site_arrays
+from gazetteer.labeling.evidence.site_codes import array_of, compacted, rows_by_site, site_arrays
 
+_ENCODED = with_dictionaries(EVIDENCE)
 COUNTS = ("images", "images_asked", "hits", "iou_micro", "intersection", "area")
+_SPREAD = 8  # distinct keys are counted when they are at most so many times as far apart as there are rows
 _COLLAPSE_BYTES = 256 * 2**20  # evidence waiting to be added up before it is
 
 
@@ -87,20 +91,35 @@ def rows_of(table: pa.Table) -> list[EvidenceRows]:
             if not len(own):
                 continue
             key = (feature[own] + 1) * (len(concepts) + 1) + concept[own] + 1
-            order = np.argsort(key, kind="stable")
-            own, key = own[order], key[order]
-            starts = np.concatenate(([0], np.flatnonzero(np.diff(key)) + 1))
-            first = own[starts]
-            maps = (feature[own] < 0) != (concept[own] < 0)
+            keys, which = _distinct(key)
+            sums = np.stack([_added(which, counts[own, i], len(keys)) for i in range(len(COUNTS))], axis=1)
+            maps = np.flatnonzero((feature[own] < 0) != (concept[own] < 0))
             width = np.unique(lengths[own[maps]])
             if len(width) > 1 or (width < 0).any():
                 raise InputError(f"Evidence of {site.slug} has maps of several sizes: {width.tolist()} cells.")
-            cells = flat[begins[own[maps]][:, None] + np.arange(width[0] if len(width) else 0)]
-            if len(cells):
-                cells = np.add.reduceat(cells, np.flatnonzero(np.diff(key[maps], prepend=-1)), axis=0)
-            sums = np.add.reduceat(counts[own], starts, axis=0)
-            tables.append(EvidenceRows(site, name, feature[first], concept[first], sums, cells, concepts))
+            cells = flat[begins[own[maps]][:, None] + np.arange(width[0] if len(width) else 0)].astype(np.int64)
+            with_maps, row = np.unique(which[maps], return_inverse=True)
+            add = sp.csr_array((np.ones(len(row), np.int64), (row, np.arange(len(row)))), (len(with_maps), len(row)))
+            above, below = np.divmod(keys, len(concepts) + 1)
+            tables.append(EvidenceRows(site, name, above - 1, below - 1, sums, add @ cells, concepts))
     return tables
+
+
+def _distinct(keys: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """The distinct keys, ascending, and where each of `keys` stands in them: by counting, where they are dense."""
+    if int(keys.max(initial=0)) > _SPREAD * len(keys) + 2**20:
+        found, which = np.unique(keys, return_inverse=True)
+        return found, which
+    return compacted(keys)
+
+
+def _added(which: NDArray[np.int64], counts: NDArray[np.int64], size: int) -> NDArray[np.int64]:
+    """Sums of integers by place; in float64, which is exact below 2**53, where they are."""
+    if float(np.abs(counts).max(initial=0)) * len(counts) < 2**53:
+        return np.bincount(which, counts, size).astype(np.int64)
+    sums = np.zeros(size, np.int64)
+    np.add.at(sums, which, counts)
+    return sums
 
 
 def table_of(rows: Iterable[EvidenceRows]) -> pa.Table:
@@ -122,9 +141,9 @@ def sum_evidence(tables: Iterable[pa.Table]) -> pa.Table:
     waiting: list[pa.Table] = []
     size = limit = 0
     for table in tables:
-        waiting.append(table.select(EVIDENCE.names))
+        waiting.append(table.select(EVIDENCE.names).cast(_ENCODED))
         size += table.nbytes
         if size > max(limit, _COLLAPSE_BYTES) and len(waiting) > 1:
-            waiting, size = [table_of(rows_of(pa.concat_tables(waiting)))], 0
+            waiting, size = [table_of(rows_of(pa.concat_tables(waiting))).cast(_ENCODED)], 0
             limit = waiting[0].nbytes
     return table_of(rows_of(pa.concat_tables(waiting))) if waiting else EVIDENCE.empty_table()

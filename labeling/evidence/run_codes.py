@@ -16,7 +16,7 @@ from gazetteer.data.runs.folder import RunFolder
 from gazetteer.data.tables.schemas import CODES, EVIDENCE
 from gazetteer.labeling.evidence.pooling import Grid
 from gazetteer.labeling.evidence.rows import sum_evidence
-from gazetteer.labeling.evidence.site_codes import SiteCodes, codes_by_site, rows_by_site
+from gazetteer.labeling.evidence.site_codes import SiteCodes, codes_by_site, join_codes, rows_by_site
 from gazetteer.labeling.tables import T_TOLERANCE
 
 READ_SLOTS = 2**26
@@ -67,11 +67,36 @@ def sites_codes(run: RunFolder, sites: Sequence[Site]) -> dict[Site, SiteCodes]:
     return codes_by_site(run.read_table("codes", columns=CODES.names, filter=reduce(or_, map(_at, sites))))
 
 
+def range_codes(run: RunFolder, site: Site, low: int, high: int) -> SiteCodes:
+    """The slots of the features from `low` to `high` of one site of a run, read shard by shard: these alone are held.
+
+    Raises:
+        InputError: the site has no codes, several grids, or an image twice.
+    """
+    parts = []
+    for shard in run.shard_ids():
+        found = codes_by_site(run.read_table("codes", [shard], columns=CODES.names, filter=_at(site)))
+        parts += [one.among(low, high) for one in found.values()]
+    if not parts:
+        raise InputError(f"{run.path} has no codes at {site.slug}.")
+    return join_codes(parts)
+
+
+def range_evidence(run: RunFolder, site: Site, low: int, high: int) -> pa.Table:
+    """The summed evidence of these features of one site, and of its concepts and pictures (schemas.EVIDENCE)."""
+    feature = pc.field("feature")
+    mine = _at(site) & (feature.is_null() | ((feature >= low) & (feature < high)))
+    return _summed(run, mine)
+
+
 def sites_evidence(run: RunFolder, sites: Sequence[Site]) -> pa.Table:
     """The summed evidence of some sites of a run, read shard by shard (schemas.EVIDENCE)."""
-    filter_ = reduce(or_, map(_at, sites))
-    shards = run.shard_ids()
-    return sum_evidence(run.read_table("evidence", [shard], columns=EVIDENCE.names, filter=filter_) for shard in shards)
+    return _summed(run, reduce(or_, map(_at, sites)))
+
+
+def _summed(run: RunFolder, rows: pc.Expression) -> pa.Table:
+    names, shards = EVIDENCE.names, run.shard_ids()
+    return sum_evidence(run.read_table("evidence", [one], columns=names, filter=rows, encoded=True) for one in shards)
 
 
 def _at(site: Site) -> pc.Expression:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -93,6 +93,12 @@ class SiteCodes:
         """Cells of the grid."""
         return self.height * self.width
 
+    def among(self, low: int, high: int) -> SiteCodes:
+        """The slots of the features from `low` to `high` alone; the images stay."""
+        kept = (self.feature >= low) & (self.feature < high)
+        names = ("image", "feature", "cell", "value")
+        return self if kept.all() else replace(self, **{name: getattr(self, name)[kept] for name in names})
+
     def pair_starts(self) -> NDArray[np.int64]:
         """Where each (image, feature) run begins in the flat arrays: int64 [pairs]."""
         if not len(self.image):
@@ -152,6 +158,34 @@ def flat_codes(
         image, number, cell = image[fresh], number[fresh], cell[fresh]
     ids = tuple(image_ids[i] for i in by_id)
     return SiteCodes(same_site(site), ids, *grid, image, number, cell, values)
+
+
+def join_codes(parts: Sequence[SiteCodes]) -> SiteCodes:
+    """The codes of one site from those of disjoint sets of its images, at least one.
+
+    Raises:
+        InputError: several grids, or an image twice.
+    """
+    grids = {(part.height, part.width) for part in parts}
+    site = parts[0].site
+    if len(grids) != 1:
+        raise InputError(f"Codes of {site.slug} have several grids: {sorted(grids)}; one site needs one.")
+    ids = np.array([name for part in parts for name in part.image_ids], np.str_)
+    by_id = np.argsort(ids, kind="stable")
+    if (ids[by_id][1:] == ids[by_id][:-1]).any():
+        raise InputError(f"An image occurs twice in the codes of {site.slug}.")
+    sizes = np.concatenate([np.bincount(part.image, minlength=len(part.image_ids)) for part in parts])
+    starts, moved = np.cumsum(sizes) - sizes, sizes[by_id]
+    order = np.repeat(starts[by_id] - (np.cumsum(moved) - moved), moved) + np.arange(moved.sum())
+    image = np.repeat(np.arange(len(ids), dtype=np.int32), moved)
+    flat = (np.concatenate([getattr(part, name) for part in parts])[order] for name in ("feature", "cell", "value"))
+    return SiteCodes(site, tuple(ids[by_id].tolist()), *grids.pop(), image, *flat)
+
+
+def compacted(numbers: NDArray[np.integer]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """The distinct numbers, ascending, and where each of `numbers` (>= 0, not much larger than many) stands in them."""
+    seen = np.bincount(numbers) > 0
+    return np.flatnonzero(seen), (np.cumsum(seen) - 1)[numbers]
 
 
 def codes_of_rows(table: pa.Table, site: Site, rows: NDArray[np.int64]) -> SiteCodes:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import pyarrow as pa
@@ -17,12 +18,12 @@ from gazetteer.labeling.evidence.prompt_words import read_words
 from gazetteer.labeling.evidence.site_codes import SiteCodes, rows_by_site, same_site, site_order
 from gazetteer.labeling.rules.config import LabelConfig
 from gazetteer.labeling.rules.features import make_features
-from gazetteer.labeling.rules.kinds.beyond import place_rows, style_rows
+from gazetteer.labeling.rules.kinds.beyond import Beyond, beyond_tests, join_beyond, place_rows, style_rows
 from gazetteer.labeling.rules.kinds.decide import Rivals, candidates_of, columns_of, decide
 from gazetteer.labeling.rules.kinds.explained import WORD, explain
 from gazetteer.labeling.rules.kinds.styles import read_looks
 from gazetteer.labeling.rules.labels import labels_of, make_pairs
-from gazetteer.labeling.rules.significance import pair_significance
+from gazetteer.labeling.rules.significance import PairTests, join_tests, pair_tests, significance
 from gazetteer.labeling.rules.top_quantile import with_top_quantile
 
 
@@ -35,6 +36,44 @@ def columns_for(config: LabelConfig, words: bool = False) -> list[str]:
     return ["image_id", "split", "width", "height", "asked", *(["words"] if words else ()), *looks]
 
 
+@dataclass(frozen=True)
+class Tests:
+    """What permutations say of a site, or of some of its features: against concepts, and against looks and places."""
+
+    pairs: PairTests
+    beyond: Beyond
+
+
+@dataclass(frozen=True)
+class Verdicts:
+    """The same with the false discovery rates, which need every feature of the site.
+
+    Attributes:
+        nulls: `labels.NULLS`.
+    """
+
+    nulls: pa.Table
+    beyond: Beyond
+
+    def among(self, low: int, high: int) -> Verdicts:
+        """Of the features from `low` to `high` alone."""
+        feature = self.nulls["feature"].to_numpy()
+        return Verdicts(self.nulls.filter(pa.array((feature >= low) & (feature < high))), self.beyond.among(low, high))
+
+
+def site_tests(codes: SiteCodes, maps: ConceptMaps, looks: NDArray[np.bool_], config: LabelConfig) -> Tests:
+    """The permutations of a site, or of some of its features (`SiteCodes.among`): most of the work, and the same
+    however the features are shared out."""
+    return Tests(pair_tests(codes, maps, config), beyond_tests(codes, maps, looks, config))
+
+
+def join_verdicts(site: Site, parts: Sequence[Tests], concepts: Sequence[str], config: LabelConfig) -> Verdicts:
+    """The verdicts of a site from the tests of its features in ascending stretches."""
+    pairs = join_tests([part.pairs for part in parts])
+    nulls = significance(site, pairs, concepts, config)
+    return Verdicts(nulls, join_beyond([part.beyond for part in parts]))
+
+
 def site_candidates(
     codes: SiteCodes,
     maps: ConceptMaps,
@@ -42,30 +81,33 @@ def site_candidates(
     evidence: pa.Table,
     model: str,
     config: LabelConfig = LabelConfig(),
+    verdicts: Verdicts | None = None,
 ) -> pa.Table:
     """Everything that the features of one site may be called, with the evidence and the verdict.
 
     Args:
-        codes: the site's codes.
+        codes: the site's codes, or those of some of its features.
         maps: the concepts' maps at the grid of `codes`.
         looks: bool [I, S], which of `config.styles` each picture of `maps` has.
-        evidence: the site's summed evidence.
+        evidence: the site's summed evidence of these features.
         model: name of the model under study.
         config: thresholds and sampling.
+        verdicts: on these features; None where `codes` are the whole site's, which is then tested.
     Returns:
         schemas.CANDIDATES, ordered by feature, rank (nulls last), concept.
     """
-    nulls = pair_significance(codes, maps, evidence, config)
-    pairs = with_top_quantile(make_pairs(evidence, nulls, model), codes, maps, config.top_shares)
+    if verdicts is None:
+        verdicts = join_verdicts(codes.site, [site_tests(codes, maps, looks, config)], maps.concepts, config)
+    pairs = with_top_quantile(make_pairs(evidence, verdicts.nulls, model), codes, maps, config.top_shares)
     explained = explain(codes, maps, config.styles, looks)
     if not len(explained.features):
         return CANDIDATES.empty_table()
     held = explain(codes, maps, config.styles, looks, "heldout")
     regions = columns_of(pairs)
     spoken = codes.site.stream == TEXT
-    others = [style_rows(codes, maps, looks, explained, config)]
+    others = [style_rows(explained, verdicts.beyond, config)]
     if not spoken:
-        others.append(place_rows(codes, maps, explained, config))
+        others.append(place_rows(explained, verdicts.beyond, (codes.height, codes.width), config))
     other = {name: np.concatenate([rows[name] for rows in others]) for name in ("feature", "concept", "kind", "passes")}
     decided = decide(regions, other, Rivals.of(explained, WORD if spoken else "thing"), held, config)
     for rows in (regions, *others):
@@ -86,8 +128,11 @@ def reduce_site(
     model: str,
     config: LabelConfig = LabelConfig(),
     images_wanted: int = 0,
+    verdicts: Verdicts | None = None,
 ) -> tuple[pa.Table, pa.Table]:
     """The candidates and features of one site; sites know nothing of one another, so any number may be done at once.
+
+    With `verdicts` it may be some of the site's features: of `features` the rows of the others are then of dead ones.
 
     Args:
         codes: the site's codes.
@@ -102,7 +147,7 @@ def reduce_site(
     Raises:
         InputError: tables that contradict each other.
     """
-    candidates = site_candidates(codes, maps, looks, evidence, model, config)
+    candidates = site_candidates(codes, maps, looks, evidence, model, config, verdicts)
     cells = int(maps.sizes_in_cells(codes.cells)[image_places(codes, maps)].sum())
     return candidates, make_features(site, codes, candidates, count, model, images_wanted, cells)
 

@@ -1,13 +1,16 @@
 """The reduction of a run folder as work that can be shared out: masks shard by shard, then statistics site by site.
 
-Both are workers of an executor: each reads from the run what it needs, so that nothing but the pooled masks (a few
-numbers a segment) and the finished tables travels. A site's memory holds its codes and its summed evidence.
+Workers of an executor read from the run what they need, so that nothing but the pooled masks (a few numbers a segment),
+what the tests say (a few numbers a pair) and the finished tables travels. A large site is cut by its features: first
+every stretch of them is tested, then, once the false discovery rates are known, which need the whole site, every
+stretch becomes rows of the tables. A worker's memory holds the codes and the summed evidence of its stretch.
 """
 
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 import pyarrow as pa
@@ -18,11 +21,17 @@ from gazetteer.data.runs.folder import RunFolder
 from gazetteer.labeling.evidence.concept_maps import ConceptMaps, join_concepts, read_concepts
 from gazetteer.labeling.evidence.pooling import Grid
 from gazetteer.labeling.evidence.prompt_words import join_words, read_words
-from gazetteer.labeling.evidence.run_codes import sites_codes, sites_evidence
+from gazetteer.labeling.evidence.run_codes import range_codes, range_evidence, sites_codes, sites_evidence
 from gazetteer.labeling.evidence.site_codes import rows_by_site
 from gazetteer.labeling.rules.config import LabelConfig
 from gazetteer.labeling.rules.kinds.styles import read_looks
-from gazetteer.labeling.rules.reduce import columns_for, reduce_site, require_known
+from gazetteer.labeling.rules.reduce import Tests, Verdicts, columns_for, reduce_site, require_known, site_tests
+
+SLOTS = 2**25
+"""Slots of codes that a worker looks at together: 2 to 3 GB while it does."""
+
+PAIRS = 2**24
+"""Features x concepts of which a worker holds what each explains of the other: 1 GB while it does."""
 
 SiteTables = dict[Site, tuple[pa.Table, pa.Table]]
 """Per site its candidates and features."""
@@ -41,6 +50,12 @@ class Pictures:
     maps: ConceptMaps
     looks: NDArray[np.bool_]
     words: ConceptMaps | None = None
+
+    def maps_of(self, site: Site) -> ConceptMaps:
+        """What a site is compared with."""
+        maps = self.words if site.stream == TEXT else self.maps
+        assert maps is not None
+        return maps
 
 
 @dataclass(frozen=True)
@@ -98,10 +113,8 @@ class SiteReducer:
         tables: SiteTables = {}
         for site in items:
             own_evidence = evidence.take(pa.array(rows[site])) if site in rows else evidence.slice(0, 0)
-            maps = self.pictures.words if site.stream == TEXT else self.pictures.maps
-            assert maps is not None
             tables[site] = reduce_site(
-                site, codes.pop(site), maps, self.pictures.looks, own_evidence,
+                site, codes.pop(site), self.pictures.maps_of(site), self.pictures.looks, own_evidence,
                 require_known(site, self.sizes), self.model, self.config, self.images_wanted,
             )  # fmt: skip
         return tables
@@ -110,3 +123,57 @@ class SiteReducer:
 def join_tables(parts: Sequence[SiteTables]) -> SiteTables:
     """The tables of a job that was done in parts."""
     return {site: tables for part in parts for site, tables in part.items()}
+
+
+@dataclass(frozen=True)
+class Stretch:
+    """The features from `low` to `high` of a site, to be tested or, with `verdicts` on them, to become rows."""
+
+    site: Site
+    low: int
+    high: int
+    verdicts: Verdicts | None = None
+
+    @property
+    def slug(self) -> str:
+        """Names it among the stretches of a run."""
+        return f"{self.site.slug}-{self.low}-{'tables' if self.verdicts else 'tests'}"
+
+
+def stretches(site: Site, features: int, slots: int, concepts: int) -> list[Stretch]:
+    """A site cut so that a worker's memory holds every stretch; one that fits stays whole.
+
+    How follows from the run alone, never from who works on it.
+
+    Args:
+        features: of its autoencoder; `slots`: of its codes in all pictures; `concepts`: of the run.
+    """
+    parts = max(-(-slots // SLOTS), -(-features * concepts // PAIRS), 1)
+    edges = np.linspace(0, features, min(parts, max(features, 1)) + 1).astype(np.int64)
+    return [Stretch(site, int(low), int(high)) for low, high in pairwise(edges)]
+
+
+@dataclass(frozen=True)
+class StretchReducer:
+    """Tests stretches of sites of the run at `reducer.path`, or makes their rows."""
+
+    reducer: SiteReducer
+
+    def run(self, items: Sequence[Stretch]) -> list[Tests | tuple[pa.Table, pa.Table]]:
+        """Of every stretch its tests, or its rows of candidates and features."""
+        return [self._one(item) for item in items]
+
+    def _one(self, item: Stretch) -> Tests | tuple[pa.Table, pa.Table]:
+        mine = self.reducer
+        run, maps, looks = RunFolder(mine.path), mine.pictures.maps_of(item.site), mine.pictures.looks
+        count = require_known(item.site, mine.sizes)
+        # What no feature of the autoencoder can be comes with the last ones, and is refused with them.
+        codes = range_codes(run, item.site, item.low, item.high if item.high < count else 2**31)
+        if item.verdicts is None:
+            return site_tests(codes, maps, looks, mine.config)
+        evidence = range_evidence(run, item.site, item.low, item.high)
+        candidates, features = reduce_site(
+            item.site, codes, maps, looks, evidence, count, mine.model, mine.config,
+            mine.images_wanted, item.verdicts,
+        )  # fmt: skip
+        return candidates, features.slice(item.low, item.high - item.low)

@@ -68,29 +68,31 @@ def best_top_quantile(
         Share, threshold, discovery IoU and held-out IoU, float64 [T]; an IoU is NaN where it is 0 / 0.
     """
     levels = np.array([1.0, *sorted(fractions, reverse=True)])
-    owner = image_places(codes, maps)[codes.image]
+    place_of = image_places(codes, maps)
+    chosen = {split: (maps.splits == split)[place_of] for split in ("discovery", "heldout")}
     names, row = np.unique(feature, return_inverse=True)
     fraction, threshold, discovery, heldout = np.ones((4, len(feature)))
     step = max(1, _ENTRIES // (len(levels) * max(1, len(maps.concepts))))
     for start in range(0, len(names), step):
-        features = names[start : start + step]
+        some = names[start : start + step]
         own = np.flatnonzero((row >= start) & (row < start + step))
-        slots = np.flatnonzero(np.isin(codes.feature, features))
-        place = np.searchsorted(features, codes.feature[slots])
-        learnt = maps.splits[owner[slots]] == "discovery"
-        limits = _thresholds(place[learnt], codes.value[slots][learnt], len(features), levels)
-        strength = np.full(len(slots), -1)  # the last share that keeps the slot; the support keeps all
+        place_in = np.full(1 + max(int(codes.feature.max(initial=0)), int(some[-1])), -1)
+        place_in[some] = np.arange(len(some))
+        slots = np.flatnonzero(place_in[codes.feature] >= 0)
+        place, image, value = place_in[codes.feature[slots]], codes.image[slots], codes.value[slots]
+        learnt = chosen["discovery"][image]
+        limits = _thresholds(place[learnt], value[learnt], len(some), levels)
+        strength = np.full(len(slots), -1, np.int8)  # the last share that keeps the slot; the support keeps all
         for level in range(len(levels)):
-            strength += codes.value[slots] >= limits[place, level]
+            strength += value >= limits[place, level]
         at = row[own] - start
         iou = {}
-        for split in ("discovery", "heldout"):
-            of_split = maps.splits[owner[slots]] == split
-            key = place[of_split] * len(levels) + strength[of_split]
-            ious = _ious(
-                codes, maps, split, key, owner[slots[of_split]], codes.cell[slots[of_split]], len(features), len(levels)
-            )
-            iou[split] = ious[at, :, concept[own]]
+        for split, here in chosen.items():
+            kept = here[image]
+            key = place[kept] * len(levels) + strength[kept]
+            cell = codes.cell[slots[kept]]
+            found = _ious(codes, maps, split, key, place_of[image[kept]], cell, len(some), len(levels))
+            iou[split] = found[at, :, concept[own]]
         best = np.argmax(np.nan_to_num(iou["discovery"]), axis=1)
         pair = np.arange(len(own))
         fraction[own], threshold[own] = levels[best], limits[at, best]
@@ -100,13 +102,14 @@ def best_top_quantile(
 
 def _thresholds(feature: Ints, value: NDArray[np.float32], features: int, levels: Floats) -> Floats:
     """Least activation kept at every share: [features, levels], ascending, 0 at the first."""
-    order = np.lexsort((-value, feature))
+    # Activations are above 0, and such float32 are in the order of their bits.
+    ordered = np.sort((feature << 32) | np.ascontiguousarray(value, np.float32).view(np.int32))
     counts = np.bincount(feature, minlength=features)
-    starts = np.cumsum(counts) - counts
-    last = np.ceil(levels * counts[:, None]).astype(np.int64) - 1
+    ends = np.cumsum(counts)
+    last = np.ceil(levels * counts[:, None]).astype(np.int64)
     limits = np.full((features, len(levels)), np.inf)
     seen = counts > 0
-    limits[seen] = value[order][(starts[:, None] + last)[seen]]
+    limits[seen] = (ordered[(ends[:, None] - last)[seen]] & (2**32 - 1)).astype(np.int32).view(np.float32)
     limits[:, 0] = 0.0
     return limits
 

@@ -17,10 +17,12 @@ resolve (labeling/rules/tails.py).
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from functools import cache
 from itertools import permutations
 
 import numpy as np
+import scipy.sparse as sp
 from numpy.typing import NDArray
 
 from gazetteer.labeling.evidence.concept_maps import ConceptMaps, image_places
@@ -52,41 +54,98 @@ def where_values(
     Returns:
         A pair that shares fewer than two pictures has p 1; one without overlap that could be expected, lift NaN.
     """
-    image = image_places(codes, maps)
-    owner = image[codes.image]
+    lift, p = np.full(len(feature), np.nan), np.ones(len(feature))
+    fires = _Fires.of(codes, maps, split, feature)
     grid = (codes.height, codes.width)
-    order = np.argsort(codes.feature, kind="stable")
-    order = order[maps.splits[owner[order]] == split]
-    fired = codes.feature[order]
-    by_concept = {int(c): np.flatnonzero(maps.union_concept == c) for c in np.unique(concept)}
     sizes, which = np.unique(maps.sizes, axis=0, return_inverse=True)
     areas = np.maximum(np.stack([cell_areas((int(h), int(w)), grid) for h, w in sizes]), 1)
-    lift, p = np.full(len(feature), np.nan), np.ones(len(feature))
-    for number in np.argsort(feature, kind="stable"):
-        low, high = np.searchsorted(fired, (feature[number], feature[number] + 1))
-        slots = order[low:high]
-        unions = by_concept[int(concept[number])]
-        images = maps.union_image[unions]  # ascending
-        of = np.flatnonzero(np.isin(images, owner[slots], kind="table"))
-        both = images[of]
-        if len(both) < 2:
-            continue
-        key = (codes.site.slug, "where", config.seed, maps.concepts[concept[number]], int(feature[number]))
-        own = slots[np.isin(owner[slots], both)]
-        supports = np.zeros((len(both), codes.cells))
-        supports[np.searchsorted(both, owner[own]), codes.cell[own]] = 1.0
-        supports /= supports.sum(axis=1, keepdims=True)
-        covered = maps.pixels[grid][unions[of]] / areas[which.ravel()[both]]
-        lift[number], p[number] = _one(supports, covered, config, key)
+    place = np.full(len(maps.image_ids), -1)
+    for number in np.unique(concept):
+        unions = np.flatnonzero(maps.union_concept == number)
+        there = maps.union_image[unions]
+        covered = maps.pixels[grid][unions] / areas[which.ravel()[there]]
+        place[there] = np.arange(len(unions))
+        pairs = np.flatnonzero(concept == number)
+        met = [fires.meet(int(feature[pair]), place) for pair in pairs]
+        rows = np.concatenate([np.zeros(0, np.int64), *(one.union for one in met)])
+        ends = np.cumsum([0, *(len(one.union) for one in met)])
+        total = sp.csr_array((np.ones(len(rows)), rows, ends), (len(pairs), len(unions))) @ covered
+        for row, (pair, one) in enumerate(zip(pairs, met, strict=True)):
+            if len(one.union) >= 2:
+                key = (codes.site.slug, "where", config.seed, maps.concepts[number], int(feature[pair]))
+                lift[pair], p[pair] = _one(one, covered, total[row], config, key)
+        place[there] = -1
     return lift, p
 
 
-def _one(supports: Floats, covered: Floats, config: NullConfig, key: tuple[object, ...]) -> tuple[float, float]:
-    """Lift and p of one pair from supports and cover [n, cells] of the pictures with both."""
-    size = len(supports)
-    observed = float((supports * covered).sum())
-    expected = float(supports.sum(axis=0) @ covered.sum(axis=0)) / size
-    p = [_p_in_order(supports[o], covered[o], config, (*key, n)) for n, o in enumerate(_orders(size, config, key))]
+@dataclass(frozen=True)
+class _Met:
+    """The n pictures, ascending, in which a feature and a concept meet.
+
+    Attributes:
+        union: int64 [n], row of the concept's cover.
+        starts, sizes: int64 [n], where the feature's cells of a picture begin in `cell`, and how many they are.
+        cell: int32, the feature's cells in all pictures of the split.
+    """
+
+    union: Ints
+    starts: Ints
+    sizes: Ints
+    cell: NDArray[np.int32]
+
+    def cells(self, order: Ints) -> tuple[NDArray[np.int32], Ints]:
+        """The cells of the pictures in an order, end to end, and where each picture's begin."""
+        sizes = self.sizes[order]
+        firsts = np.cumsum(sizes) - sizes
+        return self.cell[np.repeat(self.starts[order] - firsts, sizes) + np.arange(sizes.sum())], firsts
+
+
+@dataclass(frozen=True)
+class _Fires:
+    """Where and in which pictures of a split every feature fires.
+
+    Attributes:
+        cell: int32 [E], by feature, then picture, then cell.
+        image, starts, sizes: int64 [R], of every (feature, picture): the picture, its first cell, how many.
+        runs: {feature: (first, last + 1) of its R}.
+    """
+
+    cell: NDArray[np.int32]
+    image: Ints
+    starts: Ints
+    sizes: Ints
+    runs: dict[int, tuple[int, int]]
+
+    @classmethod
+    def of(cls, codes: SiteCodes, maps: ConceptMaps, split: str, wanted: Ints) -> _Fires:
+        image = image_places(codes, maps)
+        some = np.zeros(1 + max(int(codes.feature.max(initial=0)), int(wanted.max(initial=0))), np.bool_)
+        some[wanted] = True
+        slots = np.flatnonzero((maps.splits == split)[image][codes.image] & some[codes.feature])
+        slots = slots[np.argsort(codes.feature[slots], kind="stable")]
+        feature, owner = codes.feature[slots], image[codes.image[slots]]
+        starts = np.flatnonzero((np.diff(feature, prepend=-1) != 0) | (np.diff(owner, prepend=-1) != 0))
+        names = np.unique(wanted)
+        first, last = (np.searchsorted(feature[starts], names, side) for side in ("left", "right"))
+        runs = {int(name): (int(a), int(b)) for name, a, b in zip(names, first, last, strict=True)}
+        return cls(codes.cell[slots], owner[starts], starts, np.diff(np.append(starts, len(slots))), runs)
+
+    def meet(self, feature: int, place: Ints) -> _Met:
+        """The pictures of a feature that have a `place` [I] (-1: none)."""
+        low, high = self.runs[feature]
+        union = place[self.image[low:high]]
+        kept = np.flatnonzero(union >= 0)
+        return _Met(union[kept], self.starts[low:high][kept], self.sizes[low:high][kept], self.cell)
+
+
+def _one(met: _Met, covered: Floats, total: Floats, config: NullConfig, key: tuple[object, ...]) -> tuple[float, float]:
+    """Lift and p of one pair; `covered` [U, cells] are the concept's maps, `total` [cells] the sum of those met."""
+    size = len(met.union)
+    cell, _ = met.cells(np.arange(size))
+    weight = np.repeat(1 / met.sizes, met.sizes)
+    observed = float((covered[np.repeat(met.union, met.sizes), cell] * weight).sum())
+    expected = float(np.bincount(cell, weight, len(total)) @ total) / size
+    p = [_p_in_order(met, order, covered, config, (*key, n)) for n, order in enumerate(_orders(size, config, key))]
     return observed / expected if expected > 0 else np.nan, float(np.mean(p))
 
 
@@ -96,20 +155,30 @@ def _orders(size: int, config: NullConfig, key: tuple[object, ...]) -> list[Ints
     return [seeded(*key, "order", number).permutation(size) for number in range(count)]
 
 
-def _p_in_order(supports: Floats, covered: Floats, config: NullConfig, key: tuple[object, ...]) -> float:
-    size = len(supports)
-    blocks = np.array_split(np.arange(size), max(1, size // BLOCK))
-    groups: dict[int, list[Ints]] = {}
-    for block in blocks:
-        groups.setdefault(len(block), []).append(block)
+def _blocks(size: int) -> list[tuple[int, int, int]]:
+    """(first picture, blocks, pictures of each) of the blocks of equal length; the longer ones come first."""
+    count = max(1, size // BLOCK)
+    length, longer = divmod(size, count)
+    parts = [(0, longer, length + 1), (longer * (length + 1), count - longer, length)]
+    return [part for part in parts if part[1]]
+
+
+def _p_in_order(met: _Met, order: Ints, covered: Floats, config: NullConfig, key: tuple[object, ...]) -> float:
+    cell, firsts = met.cells(order)
+    sizes, union = met.sizes[order], met.union[order]
     outcomes = []  # [orders, blocks of this length]; the first order is the observed one
-    for length, members in groups.items():
-        places = np.stack(members)
-        pairs = np.einsum("bic,bjc->bij", supports[places], covered[places])
-        outcomes.append(pairs[:, np.arange(length), _all_orders(length)].sum(axis=2).T)
+    for first, blocks, length in _blocks(len(order)):
+        last = first + blocks * length
+        partners = union[first:last].reshape(blocks, length)
+        begin = firsts[first]
+        mine = cell[begin : firsts[last] if last < len(order) else None]
+        slots = np.repeat(np.repeat(partners, length, axis=0), sizes[first:last], axis=0)
+        lies_on = np.add.reduceat(covered[slots, mine[:, None]], firsts[first:last] - begin, axis=0)
+        pairs = (lies_on / sizes[first:last, None]).reshape(blocks, length * length)
+        outcomes.append(_choices(length) @ pairs.T)
     observed = sum(float(part[0].sum()) for part in outcomes)
     reached = observed - _CLOSE * max(1.0, abs(observed))
-    if len(blocks) == 1:
+    if sum(part.shape[1] for part in outcomes) == 1:
         return float((outcomes[0] >= reached).mean())
     bound = float(tail_bound([(part[:, :, None], 1.0) for part in outcomes], np.array([reached]))[0])
     if bound * (1 + config.permutations) <= 1:  # less than draws could say
@@ -120,6 +189,15 @@ def _p_in_order(supports: Floats, covered: Floats, config: NullConfig, key: tupl
         drawn = random.integers(0, len(part), (config.permutations, part.shape[1]))
         total += part[drawn, np.arange(part.shape[1])].sum(axis=1)
     return min(bound, float(1 + (total >= reached).sum()) / (1 + config.permutations))
+
+
+@cache
+def _choices(length: int) -> Floats:
+    """Every order of so many things as 0 and 1, what takes which place: [length!, length * length]."""
+    orders = _all_orders(length)
+    chosen = np.zeros((len(orders), length, length))
+    chosen[np.arange(len(orders))[:, None], np.arange(length), orders] = 1.0
+    return chosen.reshape(len(orders), -1)
 
 
 @cache

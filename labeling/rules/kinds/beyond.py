@@ -2,92 +2,161 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import astuple, dataclass, replace
+
 import numpy as np
 import scipy.sparse as sp
 from numpy.typing import NDArray
 from scipy.stats import t as student
 
 from gazetteer.labeling.evidence.concept_maps import ConceptMaps, image_places
-from gazetteer.labeling.evidence.site_codes import SiteCodes
+from gazetteer.labeling.evidence.pooling import Grid
+from gazetteer.labeling.evidence.site_codes import SiteCodes, compacted
 from gazetteer.labeling.rules.config import LabelConfig
 from gazetteer.labeling.rules.kinds.explained import PLACE, STYLE, Explained
 from gazetteer.labeling.rules.kinds.places import PLACES, place_maps
-from gazetteer.labeling.rules.kinds.styles import style_tests
+from gazetteer.labeling.rules.kinds.styles import StyleTests, style_tests
 from gazetteer.labeling.rules.significance import q_values
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
 Columns = dict[str, NDArray]
 
+_RUNS = 2**20  # pairs of a feature and a picture looked at together
 
-def style_rows(
-    codes: SiteCodes, maps: ConceptMaps, looks: NDArray[np.bool_], explained: Explained, config: LabelConfig
-) -> Columns:
+
+@dataclass(frozen=True)
+class Beyond:
+    """What the discovery pictures say of F features, of S looks and of P built-in places.
+
+    Attributes:
+        features: int64 [F], ascending: those that fire; `fired` [F]: in how many pictures.
+        images: pictures at the site; `shown` [S]: those with each look; `both` [F, S]: in which the feature fires.
+        looks: AUC and p; `look_q` [F, S]: over those that chance would bring together often enough, else NaN.
+        mean, touched, place_p, place_q: float64 [F, P]: share of a picture's activation in the place, the mean over
+            pictures; pictures with any; p of a one-sided t-test over the pictures in which the feature fires.
+    """
+
+    features: Ints
+    fired: Floats
+    images: int
+    shown: Ints
+    both: Floats
+    looks: StyleTests
+    look_q: Floats
+    mean: Floats
+    touched: Floats
+    place_p: Floats
+    place_q: Floats
+
+    def among(self, low: int, high: int) -> Beyond:
+        """Of the features from `low` to `high` alone."""
+        kept = slice(*np.searchsorted(self.features, (low, high)))
+        some = {name: getattr(self, name)[kept] for name in _BY_FEATURE}
+        return replace(self, looks=StyleTests(*(values[kept] for values in astuple(self.looks))), **some)
+
+
+_BY_FEATURE = ("features", "fired", "both", "look_q", "mean", "touched", "place_p", "place_q")
+
+
+def beyond_tests(codes: SiteCodes, maps: ConceptMaps, looks: NDArray[np.bool_], config: LabelConfig) -> Beyond:
+    """Test every feature that fires against looks and places; the q wait for the other features (`join_beyond`)."""
+    owner = image_places(codes, maps)
+    learnt = (maps.splits == "discovery")[owner]
+    images = np.unique(owner[learnt])
+    kept = np.flatnonzero(learnt[codes.image])
+    features, row = compacted(codes.feature[kept])
+    image = codes.image[kept]
+    starts = np.flatnonzero((np.diff(image, prepend=-1) != 0) | (np.diff(row, prepend=-1) != 0))
+    place = (row[starts], owner[image[starts]])
+    fires = sp.csr_array((np.ones(len(starts)), place), (len(features), len(looks)))
+    fired, shown = np.asarray(fires.sum(axis=1)).ravel(), looks[images].sum(axis=0)
+    tests = style_tests(codes, maps, looks, features, config=config.null)
+    tested = np.outer(fired, shown) / max(len(images), 1) >= config.min_expected
+    mean, square, touched = _in_places(codes, kept, starts, row)
+    several = np.maximum(fired, 1)[:, None]
+    mean = mean / several
+    area = place_maps((codes.height, codes.width)).mean(axis=1)
+    p = _t_test(mean, square / several, fired[:, None], area)
+    return Beyond(
+        features, fired, len(images), shown, np.asarray(fires @ looks.astype(np.float64)), tests,
+        np.where(tested, 1.0, np.nan), mean, touched, p, np.ones(p.shape),
+    )  # fmt: skip
+
+
+def join_beyond(parts: Sequence[Beyond]) -> Beyond:
+    """Of a site from its features in ascending stretches, with q by Benjamini-Hochberg over all of them."""
+    joined: dict[str, NDArray] = {name: np.concatenate([getattr(part, name) for part in parts]) for name in _BY_FEATURE}
+    looks = StyleTests(*(np.concatenate(some) for some in zip(*(astuple(part.looks) for part in parts), strict=True)))
+    tested = ~np.isnan(joined["look_q"])
+    joined["look_q"][tested] = q_values(looks.p[tested], int(tested.sum()))
+    p = joined["place_p"]
+    joined["place_q"] = q_values(p.ravel(), p.size).reshape(p.shape)
+    whole: Beyond = replace(parts[0], looks=looks, **joined)  # type: ignore[arg-type]
+    return whole
+
+
+def style_rows(explained: Explained, beyond: Beyond, config: LabelConfig) -> Columns:
     """The best look of every feature that rises with one, with its test, as columns of schemas.CANDIDATES.
 
     `precision`, `recall` and `lift` count pictures: those in which the feature fires, those with the look, and chance.
     ``passes`` says whether `q_value`, `lift`, `images_both` and the AUC's interval are good enough.
     """
     row, style = _best(explained, STYLE)
-    tests = style_tests(codes, maps, looks, explained.features, config=config.null)
-    owner = image_places(codes, maps)
-    images = np.unique(owner[maps.splits[owner] == "discovery"])
-    starts = codes.pair_starts()
-    starts = starts[maps.splits[owner[codes.image[starts]]] == "discovery"]
-    feature = np.searchsorted(explained.features, codes.feature[starts])
-    fires = sp.csr_array(
-        (np.ones(len(starts)), (feature, owner[codes.image[starts]])), (len(explained.features), len(looks))
-    )
-    both = np.asarray(fires @ looks.astype(np.float64))
-    shown, fired = looks[images].sum(axis=0), np.asarray(fires.sum(axis=1)).ravel()
-    tested = np.outer(fired, shown) / max(len(images), 1) >= config.min_expected
-    q = np.ones(tests.p.shape)
-    q[tested] = q_values(tests.p[tested], int(tested.sum()))
-    precision = both[row, style] / fired[row]
+    tests, q, both, shown = beyond.looks, beyond.look_q, beyond.both, beyond.shown
+    tested = ~np.isnan(q)
+    precision = both[row, style] / beyond.fired[row]
     columns: Columns = {
         "feature": explained.features[row], "concept": np.array(_names(explained, STYLE), object)[style],
-        "kind": np.full(len(row), STYLE, object), "images_feature": fired[row].astype(np.int64),
+        "kind": np.full(len(row), STYLE, object), "images_feature": beyond.fired[row].astype(np.int64),
         "images_concept": shown[style], "images_both": both[row, style].astype(np.int64), "precision": precision,
-        "recall": both[row, style] / shown[style], "lift": precision / (shown[style] / len(images)),
-        "p_value": np.where(tested, tests.p, np.nan)[row, style], "q_value": np.where(tested, q, np.nan)[row, style],
+        "recall": both[row, style] / shown[style], "lift": precision / (shown[style] / beyond.images),
+        "p_value": np.where(tested, tests.p, np.nan)[row, style], "q_value": q[row, style],
         "auc": tests.auc[row, style], "auc_low": tests.low[row, style], "auc_high": tests.high[row, style],
     }  # fmt: skip
     columns["passes"] = _significant(columns, config) & (columns["auc_low"] >= config.min_auc)
     return columns
 
 
-def place_rows(codes: SiteCodes, maps: ConceptMaps, explained: Explained, config: LabelConfig) -> Columns:
+def place_rows(explained: Explained, beyond: Beyond, grid: Grid, config: LabelConfig) -> Columns:
     """The best place of every feature that rises with one, as columns of schemas.CANDIDATES.
 
     `precision` is the share of a picture's activation in the place, the mean over pictures; `lift` that over the
     place's share of the picture; p a one-sided t-test over the pictures in which the feature fires.
     """
     row, place = _best(explained, PLACE)
-    owner = image_places(codes, maps)
-    own = np.flatnonzero(maps.splits[owner[codes.image]] == "discovery")
-    starts = np.flatnonzero(np.diff(codes.image[own], prepend=-1) | np.diff(codes.feature[own], prepend=-1))
-    pair = np.repeat(np.arange(len(starts)), np.diff(np.append(starts, len(own))))
-    value = codes.value[own].astype(np.float64)
-    inside = place_maps((codes.height, codes.width))
-    mass = sp.csr_array((value, (pair, codes.cell[own])), (len(starts), codes.cells)) @ inside.T
-    fraction = np.asarray(mass) / np.bincount(pair, value, len(starts))[:, None]
-    feature = np.searchsorted(explained.features, codes.feature[own][starts])
-    count = np.bincount(feature, minlength=len(explained.features)).astype(np.float64)
-    rows = sp.csr_array((np.ones(len(feature)), (feature, np.arange(len(feature)))), (len(count), len(feature)))
-    mean, square, touched = (np.asarray(rows @ x) for x in (fraction, fraction**2, (fraction > 0).astype(np.float64)))
-    area = inside.mean(axis=1)
-    mean = mean / np.maximum(count, 1)[:, None]
-    p = _t_test(mean, square / np.maximum(count, 1)[:, None], count[:, None], area)
-    q = q_values(p.ravel(), p.size).reshape(p.shape)
+    mean, area = beyond.mean[row, place], place_maps(grid).mean(axis=1)
     columns: Columns = {
         "feature": explained.features[row], "concept": np.array(list(PLACES), object)[place],
-        "kind": np.full(len(row), PLACE, object), "images_feature": count[row].astype(np.int64),
-        "images_concept": np.full(len(row), explained.images), "images_both": touched[row, place].astype(np.int64),
-        "precision": mean[row, place], "lift": mean[row, place] / area[place],
-        "p_value": p[row, place], "q_value": q[row, place],
+        "kind": np.full(len(row), PLACE, object), "images_feature": beyond.fired[row].astype(np.int64),
+        "images_concept": np.full(len(row), explained.images),
+        "images_both": beyond.touched[row, place].astype(np.int64),
+        "precision": mean, "lift": mean / area[place],
+        "p_value": beyond.place_p[row, place], "q_value": beyond.place_q[row, place],
     }  # fmt: skip
     columns["passes"] = _significant(columns, config)
     return columns
+
+
+def _in_places(codes: SiteCodes, kept: Ints, starts: Ints, row: Ints) -> tuple[Floats, Floats, Floats]:
+    """Sums over a feature's pictures of the share of the activation in a place, of its square, and of any: [F, P]."""
+    inside = place_maps((codes.height, codes.width))
+    features = int(row.max(initial=-1)) + 1
+    sums = np.zeros((3, features, len(inside)))
+    ends = np.append(starts, len(kept))
+    for first in range(0, len(starts), _RUNS):
+        cut = ends[first : first + _RUNS + 1]
+        slots = slice(int(cut[0]), int(cut[-1]))
+        value, cells = codes.value[kept[slots]].astype(np.float64), codes.cell[kept[slots]]
+        mass = sp.csr_array((value, cells, cut - cut[0]), (len(cut) - 1, codes.cells)) @ inside.T
+        share = np.asarray(mass) / np.add.reduceat(value, cut[:-1] - cut[0])[:, None]
+        of = row[cut[:-1]]
+        add = sp.csr_array((np.ones(len(of)), (of, np.arange(len(of)))), (features, len(of)))
+        for total, some in zip(sums, (share, share**2, (share > 0).astype(np.float64)), strict=True):
+            total += add @ some
+    mean, square, touched = sums
+    return mean, square, touched
 
 
 def _best(explained: Explained, form: str) -> tuple[Ints, Ints]:

@@ -25,7 +25,7 @@ from numpy.typing import NDArray
 from gazetteer.data.core.sites import TEXT
 from gazetteer.labeling.evidence.concept_maps import ConceptMaps, image_places
 from gazetteer.labeling.evidence.pooling import cell_areas
-from gazetteer.labeling.evidence.site_codes import SiteCodes
+from gazetteer.labeling.evidence.site_codes import SiteCodes, compacted
 from gazetteer.labeling.rules.kinds.places import PLACES, place_maps
 
 Floats = NDArray[np.float64]
@@ -72,10 +72,9 @@ def explain(
     here = np.zeros(len(maps.image_ids), np.bool_)
     here[owner] = True
     here &= maps.splits == split
-    image = owner[codes.image]
-    own = here[image]
-    features, row = np.unique(codes.feature[own], return_inverse=True)
-    value, image, cell = codes.value[own].astype(np.float64), image[own], codes.cell[own]
+    kept = here[owner][codes.image]
+    features, row = compacted(codes.feature[kept])
+    value, image, cell = codes.value[kept].astype(np.float64), owner[codes.image[kept]], codes.cell[kept]
     total = np.bincount(row, value, len(features)).astype(np.float64)
     square = np.bincount(row, value**2, len(features)).astype(np.float64)
     sizes = maps.sizes_in_cells(codes.cells)

@@ -98,11 +98,12 @@ def style_tests(
         config: `permutations`, `refine_below` and `seed` count.
     """
     owner = image_places(codes, maps)
-    images = np.unique(owner[maps.splits[owner] == split])
+    learnt = (maps.splits == split)[owner]
+    images = np.unique(owner[learnt])
     has = looks[images]
-    row, own = _rows(codes, features, maps.splits[owner[codes.image]] == split)
-    column = np.searchsorted(images, owner[codes.image[own]])
-    value = codes.value[own].astype(np.float64)
+    row, kept = _rows(codes, features, learnt[codes.image])
+    column = np.searchsorted(images, owner[codes.image[kept]])
+    value = codes.value[kept].astype(np.float64)
     score = sp.csr_array((value, (row, column)), (len(features), len(images)))
     key = (codes.site.slug, "looks", config.seed, *(maps.image_ids[i] for i in images))
     step = max(1, _RANKS // max(1, len(images)))

@@ -18,8 +18,9 @@ from gazetteer.jobs.executors.ray.executor import ray_pools, run_ray
 from gazetteer.jobs.executors.serial import run_serial
 from gazetteer.jobs.label import reduce
 from gazetteer.jobs.label.failures import open_failures
+from gazetteer.labeling.rules import run_reduce
 from gazetteer.labeling.rules.config import LabelConfig
-from gazetteer.labeling.rules.run_reduce import SiteReducer, SiteTables
+from gazetteer.labeling.rules.run_reduce import SiteReducer, SiteTables, Stretch, StretchReducer
 from tests.support.runs.small_world import MID, World, sky_world
 
 pytestmark = pytest.mark.alone
@@ -29,12 +30,24 @@ class DiesOnce(SiteReducer):
     """Takes its process down the first time that anybody reduces; the model's name is a file that says so."""
 
     def run(self, items: Sequence[Site]) -> SiteTables:
-        try:
-            Path(self.model).touch(exist_ok=False)
-        except FileExistsError:
-            return super().run(items)
-        os.kill(os.getpid(), signal.SIGKILL)
-        raise AssertionError("still alive")
+        die_once(self.model)
+        return super().run(items)
+
+
+class DiesOnceInAStretch(StretchReducer):
+    """The same, of a site that is cut by its features."""
+
+    def run(self, items: Sequence[Stretch]) -> list[Any]:
+        die_once(f"{self.reducer.model}-{'rows' if items[0].verdicts else 'tests'}")
+        return super().run(items)
+
+
+def die_once(mark: str) -> None:
+    try:
+        Path(mark).touch(exist_ok=False)
+    except FileExistsError:
+        return
+    os.kill(os.getpid(), signal.SIGKILL)
 
 
 def test_a_killed_reducer_is_replaced_and_the_tables_are_those_of_one_process(
@@ -60,5 +73,9 @@ def test_a_killed_reducer_is_replaced_and_the_tables_are_those_of_one_process(
     monkeypatch.setattr(reduce, "SiteReducer", DiesOnce)
     with ray_pools([PoolConfig(workers=1)], 1) as pools:
         shared = reduced(lambda task, jobs, done: run_ray(task, jobs, done, pools), 0)
-    assert died.exists()
+        monkeypatch.setattr(reduce, "StretchReducer", DiesOnceInAStretch)
+        monkeypatch.setattr(run_reduce, "SLOTS", 1)
+        cut = reduced(lambda task, jobs, done: run_ray(task, jobs, done, pools), 0)
+    assert all(Path(f"{died}{stage}").exists() for stage in ("", "-tests", "-rows"))
     assert {name: table.equals(alone[name]) for name, table in shared.items()} == dict.fromkeys(alone, True)
+    assert {name: table.equals(alone[name]) for name, table in cut.items()} == dict.fromkeys(alone, True)

@@ -16,7 +16,7 @@ from gazetteer.data.tables.schemas import CANDIDATES
 from gazetteer.labeling.evidence.concept_maps import ConceptMaps
 from gazetteer.labeling.evidence.site_codes import SiteCodes
 from gazetteer.labeling.rules.config import LabelConfig
-from gazetteer.labeling.rules.kinds.beyond import place_rows, style_rows
+from gazetteer.labeling.rules.kinds.beyond import beyond_tests, join_beyond, place_rows, style_rows
 from gazetteer.labeling.rules.kinds.decide import Rivals, decide
 from gazetteer.labeling.rules.kinds.explained import PLACE, REGION, SCENE, STYLE, Explained, explain
 from gazetteer.labeling.rules.kinds.places import PLACES, place_maps
@@ -119,7 +119,8 @@ def test_rows_of_looks_and_places_by_hand() -> None:
     config = LabelConfig(styles=("night",), permutations=200)
     codes, maps = arrays(values, np.zeros((40, 1, CELLS), int))
     found = explain(codes, maps, ("night",), looks)
-    style, place = style_rows(codes, maps, looks, found, config), place_rows(codes, maps, found, config)
+    beyond = join_beyond([beyond_tests(codes.among(at, at + 1), maps, looks, config) for at in range(2)])
+    style, place = style_rows(found, beyond, config), place_rows(found, beyond, (4, 4), config)
     at = list(style["feature"]).index(0)
     assert (style["concept"][at], style["images_both"][at], style["images_concept"][at]) == ("night", 12, 12)
     assert (style["precision"][at], style["recall"][at], style["lift"][at]) == (1.0, 1.0, pytest.approx(40 / 12))

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+import scipy.sparse as sp
 from scipy.stats import kstest
 
 from gazetteer.data.core.errors import InputError
 from gazetteer.labeling.evidence.concept_maps import ConceptMaps, read_concepts
 from gazetteer.labeling.evidence.site_codes import SiteCodes, codes_by_site
 from gazetteer.labeling.evidence.view import views
-from gazetteer.labeling.rules.null import NullConfig, block_sums, p_values
-from gazetteer.labeling.rules.significance import pair_significance
+from gazetteer.labeling.rules.blocks import Blocks, block_sums
+from gazetteer.labeling.rules.null import NullConfig, p_values
+from gazetteer.labeling.rules.significance import pair_tests, significance
 from tests.support.runs.small_world import FOLLOWS, MERELY_TOP, MID, World, sky_world
 
 
@@ -35,21 +37,27 @@ def dense(world: World, feature: int, concept: str) -> tuple[np.ndarray, np.ndar
 
 def test_block_sums_are_the_sums_of_shifted_images() -> None:
     rng = np.random.default_rng(0)
-    support = rng.random((5, 3, 4)) < 0.4  # [images, features, cells]
-    pixels = rng.integers(0, 9, (5, 2, 4)).astype(np.int32)
+    support = rng.random((9, 3, 4)) < 0.4  # [images, features, cells]
+    pixels = rng.integers(0, 9, (9, 2, 4)).astype(np.int32)
     image, feature, cell = np.nonzero(support)
     row, column = (a.ravel() for a in np.indices((3, 2)))
-    (sums,) = block_sums([(feature, image, cell)], [pixels], 3, row, column)
-    for shift in range(5):
-        expected = np.einsum("ifp,icp->fc", support.astype(int), np.roll(pixels, -shift, axis=0))
-        assert np.array_equal(sums[shift], expected.ravel())
+    blocks = Blocks.of(rng.permutation(9), 5)
+    assert blocks.sizes.tolist() == [5, 4]
+    maps = sp.csr_array(pixels.transpose(0, 2, 1).reshape(36, 2))
+    sums = block_sums((feature, image, cell), maps, 4, blocks, row, column)
+    for first, size in zip(blocks.firsts, blocks.sizes, strict=True):
+        mine = blocks.images[first : first + size]
+        for shift in range(size):
+            shifted = np.roll(pixels[mine], -shift, axis=0)
+            expected = np.einsum("ifp,icp->fc", support[mine].astype(int), shifted)
+            assert np.array_equal(sums[first + shift], expected.ravel())
 
 
-def test_sums_too_large_for_single_precision_stay_exact() -> None:
-    pixels = np.full((3, 1, 1), 2**24 + 1, np.int32)
+def test_sums_that_do_not_fit_32_bits_stay_exact() -> None:
+    maps = sp.csr_array(np.full((3, 1), 2**31 + 1))
     ones = np.zeros(3, np.int64)
-    (sums,) = block_sums([(ones, np.arange(3), ones)], [pixels], 1, ones[:1], ones[:1])
-    assert sums.ravel().tolist() == [3 * (2**24 + 1)] * 3
+    sums = block_sums((ones, np.arange(3), ones), maps, 1, Blocks.of(np.arange(3), 3), ones[:1], ones[:1])
+    assert sums.ravel().tolist() == [3 * (2**31 + 1)] * 3
 
 
 def test_the_expected_intersection_is_the_mean_over_all_pairs_of_images() -> None:
@@ -80,7 +88,7 @@ def test_being_at_the_top_like_the_sky_is_not_meaning_sky() -> None:
     pairs = zip(found.features[found.row], (found.concepts[c] for c in found.concept), strict=True)
     lift = dict(zip(pairs, found.intersection / found.expected_intersection(), strict=True))
     codes, maps = arrays(world)
-    rows = pair_significance(codes, maps, world.evidence).to_pylist()
+    rows = significance(MID, pair_tests(codes, maps), maps.concepts).to_pylist()
     q = {(row["feature"], row["concept"]): row["q_value"] for row in rows}
     assert lift[FOLLOWS, "sky"] > 1.7
     assert q[FOLLOWS, "sky"] < 0.01
@@ -115,14 +123,14 @@ def test_with_few_images_the_smallest_p_is_not_overstated() -> None:
     assert p[0] > 0.15
 
 
-def test_the_order_of_the_rows_and_chunks_of_pairs_change_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_order_of_the_rows_and_portions_of_pairs_change_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     world = sky_world(30)
     codes, maps = arrays(world)
     feature, concept = (a.ravel() for a in np.indices((4, 2)))
     p = p_values(codes, maps, feature, concept)
     again = p_values(*arrays(World(world.inputs[::-1])), feature[::-1], concept[::-1])
     assert np.array_equal(p, again[::-1])
-    monkeypatch.setattr("gazetteer.labeling.rules.null._SHIFTED", 1)
+    monkeypatch.setattr("gazetteer.labeling.rules.null._SUMS", 1)
     assert np.array_equal(p, p_values(codes, maps, feature, concept))
 
 

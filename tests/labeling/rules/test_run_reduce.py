@@ -6,7 +6,11 @@ import numpy as np
 import pytest
 
 from gazetteer.labeling.evidence.concept_maps import ConceptMaps, join_concepts, read_concepts
-from tests.support.runs.small_world import sky_world
+from gazetteer.labeling.evidence.site_codes import codes_by_site, join_codes
+from gazetteer.labeling.evidence.view import views
+from gazetteer.labeling.rules.meetings import meetings
+from gazetteer.labeling.rules.run_reduce import stretches
+from tests.support.runs.small_world import MID, World, sky_world
 
 
 def test_maps_of_disjoint_images_join_to_the_maps_of_all() -> None:
@@ -41,3 +45,28 @@ def test_images_without_segments_are_kept(count: int) -> None:
     none = world.segments.slice(0, 0)
     joined = join_concepts([read_concepts(world.images.slice(at, 1), none, [(4, 4)]) for at in range(count)])
     assert_same(joined, read_concepts(world.images, none, [(4, 4)]))
+
+
+def test_a_site_is_cut_by_its_size_and_every_feature_is_in_one_stretch() -> None:
+    assert [(one.low, one.high) for one in stretches(MID, 5120, 2**25, 80)] == [(0, 5120)]
+    cut = stretches(MID, 5120, 102_400_000, 80)
+    assert [one.low for one in cut] == [0, *(one.high for one in cut[:-1])]
+    assert (cut[-1].high, len(cut)) == (5120, 4)
+    assert len(stretches(MID, 20_480, 2**20, 5000)) == 7  # by what is explained of every concept
+    assert [(one.low, one.high) for one in stretches(MID, 2, 2**30, 1)] == [(0, 1), (1, 2)]
+
+
+def test_codes_of_disjoint_images_join_and_meet_as_the_evidence_says() -> None:
+    world = sky_world(30)
+    whole = codes_by_site(world.codes)[MID]
+    joined = join_codes([codes_by_site(World(world.inputs[at::3]).codes)[MID] for at in (1, 2, 0)])
+    assert joined.image_ids == whole.image_ids
+    for name in ("image", "feature", "cell", "value"):
+        assert np.array_equal(getattr(joined, name), getattr(whole, name)), name
+    maps = read_concepts(world.images, world.segments, [(8, 8)])
+    for split, told in views(world.evidence)[MID].items():
+        met = meetings(whole, maps, split)
+        assert met.images == told.images
+        for name in ("features", "feature_images", "concept_images", "row", "concept", "intersection"):
+            assert np.array_equal(getattr(met, name), getattr(told, name)), name
+        assert np.array_equal(met.expected, told.expected_intersection())

@@ -1,0 +1,104 @@
+"""Pictures in blocks, and the overlap of features and concepts for every cyclic shift within them.
+
+What the location-preserving null (labeling/rules/null.py) draws from.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import scipy.sparse as sp
+from numpy.typing import NDArray
+
+from gazetteer.labeling.evidence.concept_maps import ConceptMaps
+from gazetteer.labeling.evidence.pooling import Grid
+
+Ints = NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class Blocks:
+    """Images in a random order, cut into blocks of nearly equal size.
+
+    Attributes:
+        images: int64 [N], the images in that order.
+        firsts, sizes: int64 [b], where every block begins and how many images it has.
+    """
+
+    images: Ints
+    firsts: Ints
+    sizes: Ints
+
+    @classmethod
+    def of(cls, images: Ints, size: int) -> Blocks:
+        """Blocks of about `size` images."""
+        parts = np.array_split(images, max(1, -(-len(images) // size)))
+        sizes = np.array([len(part) for part in parts], np.int64)
+        return cls(images, np.cumsum(sizes) - sizes, sizes)
+
+    def of_places(self) -> Ints:
+        """The block of every place in the order: int64 [N]."""
+        return np.repeat(np.arange(len(self.sizes)), self.sizes)
+
+
+def block_sums(
+    supports: tuple[Ints, Ints, NDArray[np.integer]],
+    maps: sp.csr_array,
+    cells: int,
+    blocks: Blocks,
+    row: Ints,
+    column: Ints,
+) -> Ints:
+    """T_b[s] of every tested pair for every cyclic shift of every block.
+
+    Args:
+        supports: (feature, image, cell) of the active cells, features counted from 0.
+        maps: int [I * cells, C], pixels of each concept in each cell of each image.
+        cells: of the grid.
+        blocks: the images that take part, each in one block.
+        row, column: int64 [T], feature and concept of every pair.
+    Returns:
+        int32 or, for large sums, int64 [N, T]: the shifts of the first block, then of the second, and so on; a block's
+        first row is the observed pairing.
+    """
+    feature, image, cell = supports
+    place = np.full(maps.shape[0] // cells, -1)
+    place[blocks.images] = np.arange(len(blocks.images))
+    at = place[image]
+    block = blocks.of_places()[at]
+    features = 1 + int(feature.max(initial=-1))
+    order = np.argsort(block * features + feature, kind="stable")
+    feature, block, cell = feature[order], block[order], cell[order]
+    rank = at[order] - blocks.firsts[block]
+    fresh = np.flatnonzero((np.diff(block, prepend=-1) != 0) | (np.diff(feature, prepend=-1) != 0))
+    ends = np.append(fresh, len(feature))
+    pair_of = np.full((features, maps.shape[1]), -1)
+    pair_of[row, column] = np.arange(len(row))
+    sums = np.zeros((len(blocks.images), len(row)), maps.dtype)
+    ones = np.ones(len(feature), maps.dtype)
+    for shift in range(int(blocks.sizes.max(initial=0))):
+        partner = blocks.images[blocks.firsts[block] + (rank + shift) % blocks.sizes[block]]
+        shape = (len(fresh), maps.shape[0])
+        found = sp.csr_array((ones, partner * cells + cell, ends), shape) @ maps
+        of = np.repeat(fresh, np.diff(found.indptr))  # a slot of the row
+        pair = pair_of[feature[of], found.indices]
+        kept = (pair >= 0) & (shift < blocks.sizes[block[of]])
+        sums[blocks.firsts[block[of[kept]]] + shift, pair[kept]] = found.data[kept]
+    return sums
+
+
+def concept_pixels(maps: ConceptMaps, grid: Grid, asked: NDArray[np.bool_], concepts: Ints, block: int) -> sp.csr_array:
+    """Pixels of `concepts` in every cell of the images `asked`: [I * cells, concepts].
+
+    In 32 bits where no sum over a block can exceed them.
+    """
+    column = np.full(len(maps.concepts), -1)
+    column[concepts] = np.arange(len(concepts))
+    used = np.flatnonzero(asked[maps.union_image] & (column[maps.union_concept] >= 0))
+    union, cell = np.nonzero(maps.pixels[grid][used])
+    cells = grid[0] * grid[1]
+    largest = int(maps.sizes.prod(axis=1).max(initial=0)) * 2 * block
+    data = maps.pixels[grid][used][union, cell].astype(np.int32 if largest < 2**31 else np.int64)
+    at = maps.union_image[used][union] * cells + cell, column[maps.union_concept[used]][union]
+    return sp.csr_array((data, at), (len(maps.image_ids) * cells, len(concepts)))
