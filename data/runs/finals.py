@@ -16,7 +16,7 @@ from gazetteer.data.core.errors import InputError
 from gazetteer.data.core.regular import NotRegularError
 from gazetteer.data.runs.commits import NAME, check_name, is_description
 from gazetteer.data.runs.publish import conform, describe, parquet_bytes
-from gazetteer.data.runs.reading import checked_query, readable, rows, writer_of
+from gazetteer.data.runs.reading import checked_query, plain, readable, rows, writer_of
 from gazetteer.data.storage.files import Files
 from gazetteer.data.tables.provenance import read_provenance
 from gazetteer.data.tables.schemas import BEFORE_STREAMS, CAUSAL, EXAMINERS, FINAL_TABLES, SCHEMA_VERSION
@@ -64,7 +64,12 @@ class Finals:
             checked_query(name, schema, columns, filter)
             self._check_written(name, schema.names if columns is None else columns)
         with readable(self._files.root, f"{name}.parquet"):
-            return rows(self._files.source(f"{name}.parquet"), schema, columns, filter)
+            source = self._files.source(f"{name}.parquet")
+            if schema is None or filter is None:
+                return rows(source, schema, columns, filter)
+            # Few rows are wanted of many: words stay numbers until those are found.
+            words = [field.name for field in schema if field.type == pa.string()]
+            return plain(rows(source, schema, columns, filter, words))
 
     def damaged(self, recorded: dict[str, dict[str, Any]]) -> dict[str, str]:
         """The final tables that are not as `recorded` (``rows``, ``bytes``, ``sha256`` by name), and what is wrong."""

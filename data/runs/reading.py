@@ -30,6 +30,10 @@ def rows(
     absent = () if schema is None else older_columns(source, schema)
     if absent:
         return _rows_of_older(source, schema, absent, columns, filter)
+    if filter is None:  # no data set for one whole file: it would load pandas, where that is installed
+        with pq.ParquetFile(source, read_dictionary=list(encoded), page_checksum_verification=True) as file:
+            table = file.read(None if columns is None else list(columns), use_threads=False)
+        return table.select(columns or table.column_names).replace_schema_metadata(None)
     return pq.read_table(
         source,
         columns=None if columns is None else list(columns),
@@ -45,6 +49,12 @@ def with_dictionaries(schema: pa.Schema) -> pa.Schema:
     """The schema with its strings as numbers into a dictionary: a fraction of the memory where few words repeat."""
     coded = pa.dictionary(pa.int32(), pa.string())
     return pa.schema([field.with_type(coded) if field.type == pa.string() else field for field in schema])
+
+
+def plain(table: pa.Table) -> pa.Table:
+    """The table with words instead of numbers into a dictionary."""
+    fields = [one.with_type(pa.string()) if pa.types.is_dictionary(one.type) else one for one in table.schema]
+    return table.cast(pa.schema(fields))
 
 
 def older_columns(source: Any, schema: pa.Schema) -> list[str]:

@@ -34,7 +34,7 @@ from gazetteer.diffusion.config.generation import GenerationConfig
 from gazetteer.diffusion.load import ModelConfig
 from gazetteer.jobs.config.pools import LimitConfig, PoolConfig, check_pools, with_devices
 from gazetteer.labeling.detect.protocol import DetectorConfig
-from gazetteer.labeling.evidence.counts import EvidenceConfig
+from gazetteer.labeling.evidence.config import EvidenceConfig
 from gazetteer.labeling.interventions.causal_config import CausalConfig
 from gazetteer.labeling.interventions.evaluation.cases import SteerConfig
 from gazetteer.labeling.pipeline.config import STAGES, SaeCheckConfig, StageConfig

@@ -32,36 +32,22 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import Annotated
 
 import numpy as np
 import pyarrow as pa
 import scipy.sparse as sp
-from annotated_types import Ge, Lt
 from numpy.typing import NDArray
 
 from gazetteer.data.core.errors import InputError
-from gazetteer.data.core.settings import Effect, setting, settings
 from gazetteer.data.core.sites import TEXT, Site
+from gazetteer.labeling.evidence.config import EvidenceConfig
 from gazetteer.labeling.evidence.pooling import Grid
 from gazetteer.labeling.evidence.prompt_words import in_words
 from gazetteer.labeling.evidence.rows import COUNTS, EvidenceRows, sum_evidence, table_of
 from gazetteer.labeling.evidence.shard_masks import ImageEvidenceInput, ShardMasks, read_masks
 from gazetteer.labeling.evidence.site_codes import SiteCodes, flat_codes, site_order
 
-__all__ = ["EvidenceConfig", "ImageEvidenceInput", "build_evidence", "sum_evidence"]
-
-
-@settings("evidence")
-class EvidenceConfig:
-    """Thresholds of the per-image rule."""
-
-    binarize: Annotated[float, Ge(0), Lt(1)] = setting(
-        Effect.LABELS, "A normalised activation above this (strictly) belongs to the binary map.", default=0.1
-    )
-    hit_iou: Annotated[float, Ge(0), Lt(1)] = setting(
-        Effect.LABELS, "An IoU above this (strictly) is a hit.", default=0.5
-    )
+__all__ = ["ImageEvidenceInput", "build_evidence", "sum_evidence"]
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,6 @@ from dataclasses import dataclass
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-import scipy.sparse as sp
 from numpy.typing import NDArray
 
 from gazetteer.data.core.errors import InputError
@@ -78,6 +77,8 @@ def _list_rows(column: pa.ChunkedArray) -> tuple[NDArray[np.int64], NDArray[np.i
 
 def rows_of(table: pa.Table) -> list[EvidenceRows]:
     """An evidence table cut by site and split, equal keys added up, everything in canonical order."""
+    import scipy.sparse as sp
+
     splits = sorted(table["split"].unique().to_pylist())
     concepts = sorted(x for x in table["concept"].unique().to_pylist() if x is not None)
     split, concept = codes_of_strings(table["split"], splits), codes_of_strings(table["concept"], concepts)

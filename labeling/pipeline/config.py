@@ -13,7 +13,7 @@ from gazetteer.data.inputs.given.config import PicturesConfig
 from gazetteer.diffusion.config.generation import GenerationConfig
 from gazetteer.diffusion.load import ModelConfig
 from gazetteer.labeling.detect.protocol import DetectorConfig
-from gazetteer.labeling.evidence.counts import EvidenceConfig
+from gazetteer.labeling.evidence.config import EvidenceConfig
 from gazetteer.labeling.segment.protocol import SegmenterConfig
 from gazetteer.labeling.vocabulary.concepts import VocabularyConfig
 

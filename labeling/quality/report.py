@@ -14,7 +14,7 @@ from gazetteer.data.core.errors import InputError
 from gazetteer.data.core.sites import SITE_COLUMNS, Site
 from gazetteer.data.runs.folder import RunFolder
 from gazetteer.data.tables.schemas import SPATIAL_KINDS
-from gazetteer.labeling.evidence.counts import EvidenceConfig
+from gazetteer.labeling.evidence.config import EvidenceConfig
 from gazetteer.labeling.evidence.run_codes import picture_grids
 from gazetteer.labeling.evidence.site_codes import site_of_row, site_order
 from gazetteer.labeling.quality.ceiling import grid_ceiling

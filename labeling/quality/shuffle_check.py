@@ -11,7 +11,8 @@ import pyarrow.compute as pc
 
 from gazetteer.data.core.sites import Site
 from gazetteer.labeling.evidence.concept_maps import inputs_of_tables
-from gazetteer.labeling.evidence.counts import EvidenceConfig, build_evidence, sum_evidence
+from gazetteer.labeling.evidence.config import EvidenceConfig
+from gazetteer.labeling.evidence.counts import build_evidence, sum_evidence
 from gazetteer.labeling.evidence.site_codes import codes_by_site
 from gazetteer.labeling.rules.config import LabelConfig
 from gazetteer.labeling.rules.null import seeded

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Annotated
 
 from annotated_types import Gt, Lt
@@ -10,8 +11,39 @@ from gazetteer.data.core.errors import InputError
 from gazetteer.data.core.importing import with_source
 from gazetteer.data.core.settings import Count, Effect, Fraction, Natural, NonNegative, setting, settings
 from gazetteer.labeling.rules.kinds.places import PLACES
-from gazetteer.labeling.rules.null import NullConfig
 from gazetteer.labeling.vocabulary.concept_index import require_distinct
+
+
+@dataclass(frozen=True)
+class NullConfig:
+    """How the permutation distribution is sampled.
+
+    Attributes:
+        permutations: for every tested pair.
+        refine: further permutations of the pairs that fewer than `refine_below` of the first ones reached. p
+        is
+            (1 + exceedances) / (1 + all permutations of the pair); it stays valid, since only small p are
+            refined.
+        refine_below: see there.
+        orders: random orders of the images, each with an equal share of the permutations.
+        block: images per block.
+        max_images: more images than this are thinned by the digest of their ids, for pairs that are common enough
+            to be judged by so many.
+        seed: with the site and the image ids it decides every order and shift.
+    """
+
+    permutations: int = 1000
+    refine: int = 4000
+    refine_below: int = 10
+    orders: int = 2
+    block: int = 16
+    max_images: int = 4096
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        for name, low in (("permutations", 1), ("refine", 0), ("orders", 1), ("block", 2), ("max_images", 2)):
+            if getattr(self, name) < low:
+                raise InputError(f"{name} of the null must be at least {low}, not {getattr(self, name)}.")
 
 
 @settings("labels")

@@ -28,16 +28,15 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator
-from dataclasses import dataclass
 
 import numpy as np
 import scipy.sparse as sp
 from numpy.typing import NDArray
 
-from gazetteer.data.core.errors import InputError
 from gazetteer.labeling.evidence.concept_maps import ConceptMaps, image_places
 from gazetteer.labeling.evidence.site_codes import SiteCodes
 from gazetteer.labeling.rules.blocks import Blocks, block_sums, concept_pixels
+from gazetteer.labeling.rules.config import NullConfig
 from gazetteer.labeling.rules.tails import tail_bound
 
 Ints = NDArray[np.int64]
@@ -46,38 +45,6 @@ _AT_ONCE = 2**20  # sums of permutations at a time
 _BOUNDED = 256  # pairs whose bound is reckoned at a time
 _ENOUGH = 100
 """Pictures of the thinned set that a feature and a concept need; rarer ones are tested on all pictures."""
-
-
-@dataclass(frozen=True)
-class NullConfig:
-    """How the permutation distribution is sampled.
-
-    Attributes:
-        permutations: for every tested pair.
-        refine: further permutations of the pairs that fewer than `refine_below` of the first ones reached. p
-        is
-            (1 + exceedances) / (1 + all permutations of the pair); it stays valid, since only small p are
-            refined.
-        refine_below: see there.
-        orders: random orders of the images, each with an equal share of the permutations.
-        block: images per block.
-        max_images: more images than this are thinned by the digest of their ids, for pairs that are common enough
-            to be judged by so many.
-        seed: with the site and the image ids it decides every order and shift.
-    """
-
-    permutations: int = 1000
-    refine: int = 4000
-    refine_below: int = 10
-    orders: int = 2
-    block: int = 16
-    max_images: int = 4096
-    seed: int = 0
-
-    def __post_init__(self) -> None:
-        for name, low in (("permutations", 1), ("refine", 0), ("orders", 1), ("block", 2), ("max_images", 2)):
-            if getattr(self, name) < low:
-                raise InputError(f"{name} of the null must be at least {low}, not {getattr(self, name)}.")
 
 
 def seeded(*parts: object) -> np.random.Generator:

@@ -28,7 +28,8 @@ from numpy.typing import NDArray
 from gazetteer.labeling.evidence.concept_maps import ConceptMaps, image_places
 from gazetteer.labeling.evidence.pooling import cell_areas
 from gazetteer.labeling.evidence.site_codes import SiteCodes
-from gazetteer.labeling.rules.null import NullConfig, seeded
+from gazetteer.labeling.rules.config import NullConfig
+from gazetteer.labeling.rules.null import seeded
 from gazetteer.labeling.rules.tails import tail_bound
 
 Ints = NDArray[np.int64]

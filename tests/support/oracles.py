@@ -8,7 +8,8 @@ import numpy as np
 
 from gazetteer.data.core.sites import Site
 from gazetteer.data.tables.codes import SparseMap
-from gazetteer.labeling.evidence.counts import EvidenceConfig, ImageEvidenceInput
+from gazetteer.labeling.evidence.config import EvidenceConfig
+from gazetteer.labeling.evidence.counts import ImageEvidenceInput
 from gazetteer.labeling.evidence.site_codes import same_site
 
 Key = tuple[str, str, float, str, int | None, str | None]

@@ -26,7 +26,8 @@ from gazetteer.data.core.importing import import_named
 from gazetteer.data.tables.images import decode_image
 from gazetteer.labeling.evidence.concept_maps import ConceptMaps, image_places
 from gazetteer.labeling.evidence.site_codes import SiteCodes
-from gazetteer.labeling.rules.null import NullConfig, seeded
+from gazetteer.labeling.rules.config import NullConfig
+from gazetteer.labeling.rules.null import seeded
 from gazetteer.labeling.rules.tails import tail_bound
 from gazetteer.labeling.vocabulary.concept_index import ConceptIndex
 

@@ -14,7 +14,8 @@ from gazetteer.data.core.errors import InputError
 from gazetteer.data.core.sites import SITE_COLUMNS, Site
 from gazetteer.data.tables.codes import SparseMap
 from gazetteer.data.tables.schemas import EVIDENCE
-from gazetteer.labeling.evidence.counts import EvidenceConfig, ImageEvidenceInput, build_evidence, sum_evidence
+from gazetteer.labeling.evidence.config import EvidenceConfig
+from gazetteer.labeling.evidence.counts import ImageEvidenceInput, build_evidence, sum_evidence
 from gazetteer.labeling.evidence.site_codes import site_of
 from tests.support.oracles import literal_evidence
 from tests.support.runs.strategies import random_image, small_runs

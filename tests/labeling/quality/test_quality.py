@@ -9,7 +9,7 @@ import pyarrow as pa
 import pytest
 
 from gazetteer.data.tables.schemas import CANDIDATES
-from gazetteer.labeling.evidence.counts import EvidenceConfig
+from gazetteer.labeling.evidence.config import EvidenceConfig
 from gazetteer.labeling.quality.report import print_quality, run_quality
 from gazetteer.labeling.quality.shuffle_check import shuffled_label_counts
 from gazetteer.labeling.rules.config import LabelConfig

@@ -15,13 +15,12 @@ from gazetteer.data.core.sites import Site
 from gazetteer.data.tables.schemas import CANDIDATES
 from gazetteer.labeling.evidence.concept_maps import ConceptMaps
 from gazetteer.labeling.evidence.site_codes import SiteCodes
-from gazetteer.labeling.rules.config import LabelConfig
+from gazetteer.labeling.rules.config import LabelConfig, NullConfig
 from gazetteer.labeling.rules.kinds.beyond import beyond_tests, join_beyond, place_rows, style_rows
 from gazetteer.labeling.rules.kinds.decide import Rivals, decide
 from gazetteer.labeling.rules.kinds.explained import PLACE, REGION, SCENE, STYLE, Explained, explain
 from gazetteer.labeling.rules.kinds.places import PLACES, place_maps
 from gazetteer.labeling.rules.kinds.styles import looks_of, read_looks, style_tests
-from gazetteer.labeling.rules.null import NullConfig
 from gazetteer.labeling.rules.significance import q_values
 
 GRID, CELLS = 4, 16

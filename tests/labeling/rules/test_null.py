@@ -12,7 +12,8 @@ from gazetteer.labeling.evidence.concept_maps import ConceptMaps, read_concepts
 from gazetteer.labeling.evidence.site_codes import SiteCodes, codes_by_site
 from gazetteer.labeling.evidence.view import views
 from gazetteer.labeling.rules.blocks import Blocks, block_sums
-from gazetteer.labeling.rules.null import NullConfig, p_values
+from gazetteer.labeling.rules.config import NullConfig
+from gazetteer.labeling.rules.null import p_values
 from gazetteer.labeling.rules.significance import pair_tests, significance
 from tests.support.runs.small_world import FOLLOWS, MERELY_TOP, MID, World, sky_world
 

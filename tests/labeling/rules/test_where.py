@@ -10,7 +10,7 @@ import pytest
 from gazetteer.data.core.sites import Site
 from gazetteer.labeling.evidence.concept_maps import ConceptMaps
 from gazetteer.labeling.evidence.site_codes import SiteCodes
-from gazetteer.labeling.rules.null import NullConfig
+from gazetteer.labeling.rules.config import NullConfig
 from gazetteer.labeling.rules.tails import tail_bound
 from gazetteer.labeling.rules.where import where_values
 
