@@ -24,7 +24,8 @@ def test_no_model_library_is_loaded(run: Path, verb: str) -> None:
     script = (
         "import sys\nfrom gazetteer.jobs.cli.main import main\n"
         f"code = main([{verb!r}, {str(run)!r}, '--json'])\n"
-        "heavy = {'ray', 'torch', 'diffusers', 'transformers', 'skimage', 'matplotlib', 'scipy', 'pandas'} & set(sys.modules)\n"
+        "heavy = {'ray', 'torch', 'diffusers', 'transformers', 'skimage', 'matplotlib', 'scipy', 'pandas'}\n"
+        "heavy &= set(sys.modules)\n"
         "assert code in (0, 1, 3) and not heavy, (code, heavy)\n"
     )
     done = subprocess.run([sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, check=False)
@@ -34,7 +35,8 @@ def test_no_model_library_is_loaded(run: Path, verb: str) -> None:
 def test_the_way_to_a_finished_run_loads_none_either() -> None:
     script = (
         "import sys\nimport gazetteer.jobs.label.job, gazetteer.jobs.label.summary, gazetteer.jobs.config.schema\n"
-        "heavy = {'ray', 'torch', 'diffusers', 'transformers', 'skimage', 'matplotlib', 'scipy', 'pandas'} & set(sys.modules)\n"
+        "heavy = {'ray', 'torch', 'diffusers', 'transformers', 'skimage', 'matplotlib', 'scipy', 'pandas'}\n"
+        "heavy &= set(sys.modules)\n"
         "assert not heavy, heavy\n"
     )
     done = subprocess.run([sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, check=False)

@@ -136,7 +136,7 @@ def test_features_are_taken_in_parts(monkeypatch: pytest.MonkeyPatch) -> None:
         np.testing.assert_array_equal(once, parts)
 
 
-@pytest.mark.parametrize("shares", [(0.0,), (1.0,), (0.5, 1.5)])
+@pytest.mark.parametrize("fractions", [(0.0,), (1.0,), (0.5, 1.5)])
 def test_shares_out_of_range_are_refused(fractions: tuple[float, ...]) -> None:
     with pytest.raises(InputError, match="top_shares"):
         LabelConfig(top_shares=fractions)
