@@ -12,7 +12,7 @@ from gazetteer.labeling.atlas.maps import FoundMaps
 from gazetteer.labeling.atlas.pictures import SUFFIX
 from gazetteer.labeling.atlas.script import figure, thousandths
 
-VERSION = 2
+VERSION = 3
 """Of what the data files hold; an atlas of another is written anew where one is served."""
 FEATURE_CHUNK = 128
 IMAGE_CHUNK = 32

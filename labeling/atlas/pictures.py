@@ -19,7 +19,7 @@ from gazetteer.labeling.atlas.script import figure
 SUFFIX = ".webp"
 SIDE = 320
 MASK_SIDE = 192
-IMAGE_COLUMNS = ("image_id", "prompt", "seed", "split", "image", "width", "height", "asked")
+IMAGE_COLUMNS = ("image_id", "prompt", "seed", "split", "image", "width", "height", "asked", "words")
 SEGMENT_COLUMNS = ("image_id", "concept", "score", "mask")
 
 
@@ -91,5 +91,6 @@ def image_records(
             "height": row["height"],
             "asked": [concepts[name] for name in row["asked"] if name in concepts],
             "segments": by_concept[image_id],
+            "words": None if row["words"] is None else [list(run.values()) for run in row["words"]],
         }
     return records

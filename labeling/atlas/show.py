@@ -17,7 +17,7 @@ from PIL import Image
 from scipy.ndimage import binary_dilation, binary_erosion
 
 from gazetteer.data.core.errors import InputError
-from gazetteer.data.core.sites import SITE_COLUMNS, Site
+from gazetteer.data.core.sites import SITE_COLUMNS, TEXT, Site
 from gazetteer.data.runs.folder import RunFolder
 from gazetteer.data.tables.images import decode_image
 from gazetteer.data.tables.masks import struct_to_mask
@@ -169,6 +169,8 @@ def _said(where: Mapping[str, Any]) -> str:
 def _plates(
     run: RunFolder, site: Site, feature: int, places: list[dict[str, Any]], labels: list[dict[str, Any]]
 ) -> tuple[Plate, ...]:
+    if site.stream == TEXT:
+        raise InputError(f"{site.slug} listens to words, which lie nowhere in a picture; gazetteer atlas shows them.")
     ids = [place["image_id"] for place in places]
     if not ids:
         return ()

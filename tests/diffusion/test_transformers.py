@@ -304,6 +304,42 @@ def test_a_whole_network_under_torch_compile_is_heard_as_written() -> None:
     assert len(seen) == 4
 
 
+def test_repeated_blocks_compiled_by_diffusers_are_heard_as_written() -> None:
+    pipe = tiny_dit("flux")
+    pipe.transformer.compile_repeated_blocks(backend="eager")
+    expect_same(heard_of(pipeline("flux"), "flux"), heard_of(pipe, "flux"))
+
+
+@pytest.mark.parametrize("how", ["sequential", "model", "block_level", "leaf_level", "vae"])
+def test_an_offloaded_network_is_heard_as_written(how: str) -> None:
+    import accelerate
+
+    cpu, pipe = torch.device("cpu"), tiny_dit("sd3")
+    if how == "sequential":
+        accelerate.cpu_offload(pipe.transformer, execution_device=cpu)
+    elif how == "model":
+        accelerate.cpu_offload_with_hook(pipe.transformer, execution_device=cpu)
+    elif how == "vae":
+        pipe.vae.enable_tiling()
+        pipe.vae.enable_slicing()
+    else:
+        more = {"num_blocks_per_group": 1} if how == "block_level" else {}
+        pipe.transformer.enable_group_offload(onload_device=cpu, offload_device=cpu, offload_type=how, **more)
+    expect_same(heard_of(pipeline("sd3"), "sd3"), heard_of(pipe, "sd3"))
+
+
+def heard_of(pipe: Any, family: str) -> dict[Site, Tensor]:
+    seen: dict[Site, Tensor] = {}
+    made = Generator(pipe, generation(family))
+    made.sample(PROMPTS[:1], [1], lambda site, x, *_: seen.update({site: x}), decode=False)
+    return seen
+
+
+def expect_same(one: dict[Site, Tensor], other: dict[Site, Tensor]) -> None:
+    assert one.keys() == other.keys() and one
+    assert all(torch.equal(one[site], other[site]) for site in one)
+
+
 def test_what_knows_u_nets_alone_says_so_and_pipelines_nobody_knows_are_named() -> None:
     with pytest.raises(InputError, match=r"gazetteer attribute knows pipelines with a U-Net alone, not a SanaPipeline"):
         require_unet(pipeline("sana"), "gazetteer attribute")

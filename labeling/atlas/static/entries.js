@@ -10,7 +10,7 @@ Atlas.entries = (() => {
     if (number < 0) return el("span", { class: "thumb empty" });
     const box = el("span", { class: "thumb" },
       el("img", { src: "images/" + index.images[number] + index.suffix, alt: "", loading: "lazy", decoding: "async" }));
-    if (site.grid) {
+    if (site.grid && site.stream !== "text") {
       const [height, width] = site.grid, cell = index.cell[at];
       const ring = el("i", { class: "spot" });
       ring.style.left = (100 * ((cell % width) + 0.5)) / width + "%";

@@ -49,10 +49,38 @@ Atlas.plates = (() => {
     return el("div", { class: "panel" }, body, el("p", { class: "panel-title" }, title));
   }
 
+  /** The words of a prompt as the text stream holds them, each as strong as the strongest of its tokens. */
+  function spoken(image, top, scale) {
+    const levels = Atlas.heat.levels(top.map, top.width);
+    const line = el("p", { class: "words", "aria-label": "Where in the prompt the feature fires" });
+    let next = 0;
+    for (const [word, first, last] of image.words) {
+      if (first !== next) line.append(el("br", {})); // padding, then the next encoder's words
+      next = last + 1;
+      const level = Math.max(...levels.slice(first, last + 1)) * scale;
+      const run = el("span", { title: `place ${first + 1}${last > first ? "–" + (last + 1) : ""}` }, word === null ? "·" : word);
+      if (level > 0) {
+        run.style.background = `rgb(${Atlas.heat.colour(level).join(" ")})`;
+        run.style.color = level > 150 ? "#000" : "#fff";
+      }
+      line.append(run, " ");
+    }
+    return line;
+  }
+
+  const inWords = (image, top) => top.height === 1 && image.words;
+
   /** Three panels side by side: the picture, where the feature fires, where the concept is. */
   function triptych(atlas, image, top, peak, concept) {
     const number = concept === null ? null : atlas.concepts.indexOf(concept);
     const what = `Picture for the prompt: ${image.prompt}`;
+    if (inWords(image, top)) {
+      return el("figure", { class: "plate" },
+        el("div", { class: "panels two" },
+          panel("picture", frame(image, picture(image, what))),
+          panel("where in the prompt it fires", spoken(image, top, Math.min(1, top.value / peak)))),
+        caption(image, `peak ${Atlas.figure(top.value)}`));
+    }
     const heat = Atlas.heat.draw(top.map, top.height, top.width, Math.min(1, top.value / peak),
       `Where the feature fires; strongest in row ${top.row + 1}, column ${top.column + 1} of ${top.height} by ${top.width} cells`);
     const names = [...new Set(image.segments.map((s) => atlas.concepts[s[0]]))];
@@ -71,6 +99,10 @@ Atlas.plates = (() => {
 
   /** Two panels: the picture, and where the feature fires in it; `peak` makes plates comparable. */
   function pair(image, top, peak) {
+    if (inWords(image, top)) {
+      return el("div", { class: "panels two" }, frame(image, picture(image, `Picture for the prompt: ${image.prompt}`)),
+        spoken(image, top, Math.min(1, top.value / peak)));
+    }
     const heat = Atlas.heat.draw(top.map, top.height, top.width, Math.min(1, top.value / peak), "Where the feature fires");
     return el("div", { class: "panels two" }, frame(image, picture(image, `Picture for the prompt: ${image.prompt}`)),
       frame(image, picture(image, "", "dimmed"), heat));
