@@ -53,14 +53,14 @@
       go(before, "← " + (before === null ? "first" : "no. " + before), "prev"), go(next, (next === null ? "last" : "no. " + next) + " →", "next"));
   }
 
-  async function plates(atlas, feature, label) {
+  async function plates(atlas, site, feature, label) {
     if (!feature.top.length) return null;
     const images = await Atlas.plates.records(atlas, feature.top.map((t) => t.image));
     const peak = Math.max(...feature.top.map((t) => t.value));
     return el("section", { "aria-labelledby": "plates-title" },
       el("h2", { id: "plates-title" }, "Plates"),
-      el("p", { class: "note" }, "The pictures in which it fires most over the whole frame, strongest first. Pale yellow is its peak over all of these plates, violet the weakest activation; " +
-        "where there is no colour it is silent. Each square is one cell of the network’s grid."),
+      el("p", { class: "note" }, `The pictures in which it fires most over the whole ${site.stream === "text" ? "prompt" : "frame"}, strongest first. Pale yellow is its peak over all of these plates, violet the weakest activation; ` +
+        "where there is no colour it is silent. " + (site.stream === "text" ? "A word has the colour of its strongest token; dots are signs and the ends of the text." : "Each square is one cell of the network’s grid.")),
       el("div", { class: "plates" }, feature.top.map((t) => Atlas.plates.triptych(atlas, images.get(t.image), t, peak, label ? label.concept : null))));
   }
 
@@ -89,7 +89,7 @@
         el("p", { class: "key small" }, Atlas.chart.symbol("mark"), "overlap ", Atlas.chart.symbol("ring"), "held out ",
           Atlas.chart.symbol("chance"), "chance, on a scale from 0 to 1 (identical)")]
       : Atlas.evidence.unnamed(feature);
-    const [pictures, activity, sites] = await Promise.all([plates(atlas, feature, label), Atlas.activity.section(atlas, site, feature), elsewhere(atlas, site, label)]);
+    const [pictures, activity, sites] = await Promise.all([plates(atlas, site, feature, label), Atlas.activity.section(atlas, site, feature), elsewhere(atlas, site, label)]);
     main.replaceChildren(...[
       el("div", { class: "top" }, heading(site, feature, label), steps(site, before, next)),
       el("section", { class: "evidence", "aria-label": "Evidence" }, evidence), pictures, activity,
