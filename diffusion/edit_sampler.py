@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
+from itertools import chain
 from typing import Any
 
 import numpy as np
@@ -16,8 +17,9 @@ from gazetteer.data.core.sites import Site
 from gazetteer.data.inputs.edits import STAGES, Edit
 from gazetteer.diffusion.denoisers.registry import network
 from gazetteer.diffusion.draw import pictures_of
-from gazetteer.diffusion.generate import Generator
+from gazetteer.diffusion.generate import SPARE, Generator
 from gazetteer.diffusion.resume import can_resume, coarse_stride, keep_latents, resumed_at
+from gazetteer.diffusion.runtime.memory import FittingBatch
 from gazetteer.diffusion.steer import steer
 from gazetteer.sae.model.autoencoder import SparseAutoencoder
 
@@ -69,6 +71,7 @@ class EditSampler:
         """
         self.generator, self.pipe, self.saes = generator, generator.pipe, saes
         self.batch_size, self.cache = batch_size, cache
+        self._fitting = FittingBatch("sampling edited pictures", "batch_size", batch_size, SPARE)
         self.dtype: torch.dtype = getattr(torch, dtype)
         self.schedule = generator.schedule
         resumes = can_resume(self.pipe)
@@ -91,20 +94,22 @@ class EditSampler:
             InputError: as `gazetteer.diffusion.steer.steer`, or the safety checker blacked a picture out.
         """
         self._fill(starts, decode=False)
-        done: list[Picture] = []
-        for i in range(0, len(starts), self.batch_size):
-            batch = starts[i : i + self.batch_size]
+
+        def drawn(part: slice) -> list[Picture]:
+            batch = starts[part]
             own = [
                 replace(edit, images=(place,))
-                for place, edits_of_one in enumerate(edits[i : i + self.batch_size])
+                for place, edits_of_one in enumerate(edits[part])
                 for edit in edits_of_one
             ]
             latents = torch.cat([self._cached[start].latents[stage] for start in batch])
             with ExitStack() as stack:
                 stack.enter_context(resumed_at(self.pipe, self.first[stage], self.stride))
                 stack.enter_context(steer(self.pipe, own, self.saes, schedule=self.schedule, guided=self._guided))
-                done += list(pictures_of(self._call(batch, latents, "np")))
-        return done
+                output = self._call(batch, latents, "np")
+            return list(pictures_of(output))
+
+        return list(chain.from_iterable(self._fitting.over(len(starts), drawn)))
 
     def prepare(self, starts: Sequence[Start]) -> None:
         """Sample whole what is not cached yet, for the latents at each stage's first step."""
@@ -117,8 +122,8 @@ class EditSampler:
         new = [start for start in missing if start not in self._cached]
         if new and len(self._cached) + len(new) > self.cache:
             self._cached = {start: self._cached[start] for start in wanted if start in self._cached}
-        for i in range(0, len(missing), self.batch_size):
-            self._sample_whole(missing[i : i + self.batch_size], decode)
+        for _ in self._fitting.over(len(missing), lambda part: self._sample_whole(missing[part], decode)):
+            pass
 
     def _sample_whole(self, starts: Sequence[Start], decode: bool) -> None:
         noise = self.generator.latents([self.generator.noise(start.seed) for start in starts])

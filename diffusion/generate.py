@@ -76,7 +76,7 @@ class Generator:
         for site in config.sites:
             self._sites_at.setdefault((site.port, self.schedule.place(site.t), site.branch), []).append(site)
         self._places = frozenset(place for _, place, _ in self._sites_at)
-        self._fitting = FittingBatch("sampling pictures", "batch_size", 1 if config.exact else 0, SPARE)
+        self.fitting = FittingBatch("sampling pictures", "batch_size", 1 if config.exact else 0, SPARE)
 
     @property
     def _unet(self) -> bool:
@@ -240,7 +240,7 @@ class Generator:
                     own[site] = code
             return output, codes
 
-        yield from self._fitting.over(len(prompts), made)
+        yield from self.fitting.over(len(prompts), made)
 
 
 def _read(text: PromptTokens | None, vectors: Tensor) -> Tensor:

@@ -24,6 +24,9 @@ log = logging.getLogger(__name__)
 RESIDUAL = ("ResnetBlock2D",)
 """Blocks of convolutions, the other half of a U-Net's work, which nobody listens to as a rule."""
 
+VARIANTS = 8
+"""How often a block may be compiled, for other sizes of batches and pictures."""
+
 _regions: WeakKeyDictionary[nn.Module, frozenset[str]] = WeakKeyDictionary()
 
 
@@ -32,9 +35,15 @@ def compile_blocks(pipe: Any, backend: str) -> None:
 
     What fails then, for want of a compiler or of the backend, is computed as it is written, from there on everywhere.
     """
+    from torch import _dynamo  # a second to load
+
     denoiser, said = network(pipe), list[str]()
     kinds = {path for path, module in denoiser.named_modules() if type(module).__name__ in RESIDUAL}
     regions = _outermost({*adapter_of(pipe).blocks(denoiser), *kinds})
+    # Blocks of a class share their code, and a function that is compiled anew too often would run as written, unsaid.
+    limits: Any = _dynamo.config
+    limits.recompile_limit = max(limits.recompile_limit, VARIANTS * len(regions))
+    limits.accumulated_recompile_limit = max(limits.accumulated_recompile_limit, VARIANTS * len(regions))
     for path in regions:
         block: Any = denoiser.get_submodule(path)
         block.forward = _compiled(block.forward, path, backend, said)

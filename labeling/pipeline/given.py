@@ -12,9 +12,10 @@ from gazetteer.data.inputs.given.open import GivenSet
 from gazetteer.data.inputs.prompts import Item
 from gazetteer.data.tables.codes import SparseMap
 from gazetteer.diffusion.generate import Generator
+from gazetteer.diffusion.runtime.beside import begin
 from gazetteer.labeling.detect.protocol import Detection
 from gazetteer.labeling.evidence.pooling import cell_areas, pool_mask
-from gazetteer.labeling.pipeline.noised import noised_picture
+from gazetteer.labeling.pipeline.noised import noised_pictures
 from gazetteer.labeling.pipeline.sae_check import SaeCheck
 from gazetteer.labeling.pipeline.shard import LabelledPicture
 from gazetteer.labeling.segment.protocol import Box, Mask
@@ -32,11 +33,15 @@ def given_pictures(
         ValueError: an activation is not finite, or too much of a picture is marked to be ignored.
     """
     height, width = generator.picture_size
+    reading = [begin(lambda item: given.read(item).fitted(height, width, given.config.fit), item) for item in batch]
+    fitted_ones = [ready() for ready in reading]
+    pictures = noised_pictures(
+        generator, [fitted.image for fitted in fitted_ones], [item.prompt for item in batch],
+        [item.seed for item in batch], saes, check.watch if check.open else None,
+    )  # fmt: skip
     made = []
-    for item in batch:
-        fitted = given.read(item).fitted(height, width, given.config.fit)
-        watch = check.watch if check.open else None
-        picture = noised_picture(generator, fitted.image, item.prompt, item.seed, saes, watch)
+    for item, fitted, drawn in zip(batch, fitted_ones, pictures, strict=True):
+        picture = drawn
         if fitted.ignored is not None:
             codes = {site: without_ignored(code, fitted.ignored) for site, code in picture.codes.items()}
             picture = replace(picture, codes=codes)

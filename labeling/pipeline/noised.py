@@ -8,8 +8,9 @@ Whatever the pipeline tells its denoiser beside latents and caption is told here
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
+from itertools import chain
 from typing import Any
 
 import numpy as np
@@ -28,31 +29,40 @@ from gazetteer.sae.model.maps import EncodedMaps, encode_maps
 
 
 @torch.inference_mode()
-def noised_picture(
-    generator: Generator, image: NDArray[np.uint8], prompt: str, seed: int, saes: Mapping[Site, SparseAutoencoder],
-    watch: OnSite | None = None,
-) -> Picture:  # fmt: skip
-    """The picture uint8 [H, W, 3] with its code at every site of `generator`.
+def noised_pictures(
+    generator: Generator, images: Sequence[NDArray[np.uint8]], prompts: Sequence[str], seeds: Sequence[int],
+    saes: Mapping[Site, SparseAutoencoder], watch: OnSite | None = None,
+) -> list[Picture]:  # fmt: skip
+    """Pictures uint8 [H, W, 3] with their codes at every site of `generator`; one a call where it is exact.
 
     Args:
-        prompt: the caption, or the empty prompt.
-        seed: of the noise; every t draws its own, on the CPU.
+        prompts: the captions, or empty prompts.
+        seeds: of the noise; every t draws its own, on the CPU.
         watch: called with every site's activations.
 
     Raises:
+        GazetteerError: out of memory with a single picture.
         InputError: the model's latents are not of the kind its denoiser reads, or a site was not heard.
         ValueError: an activation is not finite.
     """
-    encoded_maps: dict[Site, EncodedMaps] = {}
 
-    def on_site(site: Site, x: Tensor, height: int, width: int) -> None:
-        encoded_maps[site] = encode_maps(saes[site], x, height, width)
-        if watch is not None:
-            watch(site, x, height, width)
+    def made(part: slice) -> list[Picture]:
+        encoded_maps: dict[Site, EncodedMaps] = {}
 
-    noised_updates(generator, image, prompt, seed, on_site)
-    codes = {site: maps.fetched()[0] for site, maps in encoded_maps.items()}
-    return Picture(image, codes, tokens_cut(generator.pipe, [prompt])[0])
+        def on_site(site: Site, x: Tensor, height: int, width: int) -> None:
+            encoded_maps[site] = encode_maps(saes[site], x, height, width)
+            if watch is not None:
+                watch(site, x, height, width)
+
+        noised_updates(generator, images[part], prompts[part], seeds[part], on_site)
+        cut = tokens_cut(generator.pipe, prompts[part])
+        pictures = [Picture(image, {}, tokens) for image, tokens in zip(images[part], cut, strict=True)]
+        for site, maps in encoded_maps.items():
+            for picture, code in zip(pictures, maps.fetched(), strict=True):
+                picture.codes[site] = code
+        return pictures
+
+    return list(chain.from_iterable(generator.fitting.over(len(images), made)))
 
 
 def encoded(generator: Generator, image: NDArray[np.uint8]) -> Tensor:
@@ -83,19 +93,20 @@ def encoded(generator: Generator, image: NDArray[np.uint8]) -> Tensor:
 
 
 def noised_updates(
-    generator: Generator, image: NDArray[np.uint8], prompt: str, seed: int, on_site: OnSite
+    generator: Generator, images: Sequence[NDArray[np.uint8]], prompts: Sequence[str], seeds: Sequence[int],
+    on_site: OnSite,
 ) -> None:  # fmt: skip
-    """Hand every site's update of a noised picture to `on_site`; arguments and errors as `noised_picture`."""
+    """Hand every site's updates of a batch of noised pictures to `on_site`; all else as `noised_pictures`."""
     pipe, config, schedule = generator.pipe, generator.config, generator.schedule
-    clean = encoded(generator, image)
+    clean = torch.cat([encoded(generator, image) for image in images])
     places = sorted({schedule.place(site.t) for site in config.sites})
     pipe.scheduler.set_timesteps(config.steps)
-    moments = [_Moment(pipe.scheduler, place, clean, seed) for place in places]
+    moments = [_Moment(pipe.scheduler, place, clean, seeds) for place in places]
     heard: set[Site] = set()
     at = [0]
 
     def on_signal(port: Port, call: Call, values: Tensor) -> None:
-        halves = split_branches(values, 1, call.branches)
+        halves = split_branches(values, len(images), call.branches)
         for site in config.sites:
             if site.port == port and schedule.place(site.t) == places[at[0]] and site.branch in halves:
                 heard.add(site)
@@ -118,26 +129,26 @@ def noised_updates(
         for name, around in (("set_timesteps", set_timesteps), ("scale_model_input", scale), ("step", step)):
             stack.enter_context(patched(pipe.scheduler, name, around))
         stack.enter_context(capture(pipe, generator.ports, on_signal, schedule=schedule))
-        pipe(latents=start, output_type="latent", **generator.arguments([prompt]))
+        pipe(latents=start, output_type="latent", **generator.arguments(prompts))
     missing = sorted(set(config.sites) - heard)
     if missing:
         raise InputError(f"{type(pipe).__name__} ended before {missing[0].slug} was heard on a given picture.")
 
 
 class _Moment:
-    """A given picture at one call of the sampler: noised to it, and scaled as its denoiser reads it.
+    """Given pictures at one call of the sampler: noised to it, and scaled as its denoiser reads them.
 
     Attributes:
-        noisy: [1, channels, h, w].
+        noisy: [pictures, channels, h, w].
     """
 
-    def __init__(self, scheduler: Any, place: int, clean: Tensor, seed: int) -> None:
+    def __init__(self, scheduler: Any, place: int, clean: Tensor, seeds: Sequence[int]) -> None:
         self._own = copy.deepcopy(scheduler)  # samplers that scale by σ remember where they are
         if hasattr(self._own, "set_begin_index"):  # several steps may share a timestep
             self._own.set_begin_index(place)
         self._timestep = self._own.timesteps[place]
-        random = torch.Generator("cpu").manual_seed((seed * 1_000_003 + place) % 2**63)
-        noise = torch.randn(clean.shape, generator=random).to(clean)
+        random = [torch.Generator("cpu").manual_seed((seed * 1_000_003 + place) % 2**63) for seed in seeds]
+        noise = torch.cat([torch.randn(clean[:1].shape, generator=own) for own in random]).to(clean)
         times = self._timestep[None].to(clean.device)
         if hasattr(self._own, "add_noise"):
             self.noisy: Tensor = self._own.add_noise(clean, noise, times)

@@ -26,7 +26,7 @@ def test_updates_are_those_of_one_call_on_the_noised_picture(kind: type) -> None
     generator = Generator(pipe, CONFIG)
     image = np.random.default_rng(0).integers(0, 256, (*generator.picture_size, 3), dtype=np.uint8)
     found: dict = {}
-    noised_updates(generator, image, "a red house", 5, lambda site, x, h, w: found.setdefault(site, x.clone()))
+    noised_updates(generator, [image], ["a red house"], [5], lambda site, x, h, w: found.setdefault(site, x.clone()))
     assert set(found) == set(CONFIG.sites) and hooks_of(pipe.unet) == 0
     clean = encoded(generator, image)
     cond, uncond = pipe.encode_prompt("a red house", "cpu", 1, True)[:2]
@@ -53,7 +53,7 @@ def test_noise_belongs_to_the_seed_and_a_model_without_autoencoder_says_so() -> 
 
     def seen(seed: int, prompt: str = "") -> torch.Tensor:
         found: list[torch.Tensor] = []
-        noised_updates(generator, image, prompt, seed, lambda site, x, h, w: found.append(x))
+        noised_updates(generator, [image], [prompt], [seed], lambda site, x, h, w: found.append(x))
         return torch.cat([one.flatten() for one in found])
 
     assert torch.equal(seen(3), seen(3)) and not torch.allclose(seen(3), seen(4))
@@ -61,3 +61,19 @@ def test_noise_belongs_to_the_seed_and_a_model_without_autoencoder_says_so() -> 
     generator.pipe.vae = None
     with pytest.raises(InputError, match="no autoencoder that given pictures"):
         seen(3)
+
+
+def test_a_batch_gives_each_picture_what_it_gets_alone() -> None:
+    generator = Generator(tiny_pipeline(), CONFIG)
+    random = np.random.default_rng(1)
+    images = [random.integers(0, 256, (*generator.picture_size, 3), dtype=np.uint8) for _ in range(3)]
+    prompts, seeds = ["a red house", "", "a dog"], [7, 8, 9]
+    found: dict = {}
+    noised_updates(generator, images, prompts, seeds, lambda site, x, h, w: found.update({site: x.clone()}))
+    for number, one in enumerate(zip(images, prompts, seeds, strict=True)):
+        alone: dict = {}
+        noised_updates(
+            generator, *([value] for value in one), lambda site, x, h, w, to=alone: to.update({site: x.clone()})
+        )
+        for site, x in alone.items():
+            torch.testing.assert_close(found[site][number : number + 1], x, rtol=1e-4, atol=1e-5)
