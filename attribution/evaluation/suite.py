@@ -88,12 +88,12 @@ def quick(steps: int, guidance: float, seed: int) -> SuiteConfig:
         MethodConfig(steps=min(10, steps), guidance=guidance, seed=seed),
         EvaluationConfig(methods, raising, special={m: (dose("erase", m, "objects").taken,) for m in methods},
                          raised={m: (dose("amplify", m, "objects").taken,) for m in raising}, most=4, seek=8),
-        pool=96, erase=3, amplify=1, styles=False, areas=False, fewer=("steps", "cad"), located=("cad", "steps"),
-        study=FaithfulnessConfig(ablations=60, points=4),
-        heldout=HeldoutConfig(2, 1, ablations=30, inputs=1, trajectories=(1, 4), points=4),
+        pool=96, erase=2, amplify=1, styles=False, areas=False, fewer=("steps", "cad"), located=("cad", "steps"),
+        study=FaithfulnessConfig(ablations=30, points=4),
+        heldout=HeldoutConfig(1, 1, ablations=20, inputs=1, trajectories=(1, 4), points=4),
         resistance=ResistanceConfig(
-            methods=("steps", "cad", "repaired", "uce", "sae_ablate"), words=Attack(rounds=3, tried=4),
-            inversion=Inversion(batch=4), relearning=Relearning(steps=10, batch=4),
+            methods=("steps", "cad", "repaired", "sae_ablate"), words=Attack(rounds=3, tried=4),
+            inversion=Inversion(steps=20, batch=4), relearning=Relearning(steps=10, batch=4),
         ),
         attacked=1, styled={m: (dose("erase", m, "styles").taken,) for m in methods},
     )  # fmt: skip

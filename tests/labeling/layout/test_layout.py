@@ -439,7 +439,7 @@ def test_the_command_predicts_and_measures(saes: dict, tmp_path: Path, capsys: p
     common = [run, "--config", str(tmp_path / "tiny.yaml"), "--json"]
     plots = tmp_path / "plots"
     assert main(["layout", "evaluate", *common, "--stored", "--plots", str(plots)]) == 0
-    assert {file.name for file in plots.iterdir()} == {"miou.svg", "pointing.svg"}  # presence: nobody lacks a boat
+    assert {file.name for file in plots.glob("*.svg")} == {"miou.svg", "pointing.svg"}  # presence: nobody lacks a boat
     result = json.loads(capsys.readouterr().out.splitlines()[-1])
     assert set(result["miou"]) == {"1.00", "0.00"} and len(result["miou"]["1.00"]["gazetteer"]) == 3
     assert result["seconds"] > 0
