@@ -45,8 +45,8 @@ class CaptureWorker:
     def __init__(self, model: ModelConfig, generation: GenerationConfig, threads: int, batch_size: int) -> None:
         use_threads(threads)
         self.generator = Generator(load_pipeline(model), generation)
-        words = any(site.stream == "text" for site in generation.sites)
-        size = 1 if generation.exact or words else batch_size
+        self._words = any(site.stream == "text" for site in generation.sites)
+        size = 1 if generation.exact or self._words else batch_size
         self.fitting = FittingBatch("sampling pictures", "batch_size", size, SPARE)
         self._warned = False
 
@@ -56,24 +56,40 @@ class CaptureWorker:
             self._warned = any(warn_of_cut(self.generator.pipe, [item.prompt for item in items]))
 
         def sampled(part: slice) -> _Copies:
-            copies = _Copies()
+            copies = _Copies(self._read(items[part.start].prompt))
             prompts, seeds = [item.prompt for item in items[part]], [item.seed for item in items[part]]
             self.generator.sample(prompts, seeds, copies.take, decode=False)
             return copies
 
         return concatenate([copies.arrived() for copies in list(self.fitting.over(len(items), sampled))])
 
+    def _read(self, prompt: str) -> Tensor | None:
+        """Which places of the text stream hold the prompt and no padding, bool [places]; None where that is unknown."""
+        known = self._words and self.generator.adapter.words_known
+        return torch.tensor(self.generator.adapter.tokens(self.generator.pipe, prompt).read) if known else None
+
 
 class _Copies:
-    """Updates on their way to the host: in float16 and, from a GPU, into pinned memory without waiting for them."""
+    """Updates on their way to the host: in float16 and, from a GPU, into pinned memory without waiting for them.
 
-    def __init__(self) -> None:
+    Of a text stream only the places that are read are taken: padding would be most of what an autoencoder learns from.
+    """
+
+    def __init__(self, read: Tensor | None = None) -> None:
+        self._read = read
         self._parts: dict[Site, list[Tensor]] = {}
         self._cells: dict[Site, list[int]] = {}
         self._devices: set[torch.device] = set()
 
     def take(self, site: Site, x: Tensor, height: int, width: int) -> None:
         """Begin to copy a site's updates [pictures, cells, channels]."""
+        if site.stream == "text" and self._read is not None:
+            if len(self._read) != x.shape[1]:
+                raise InputError(
+                    f"The text stream holds {x.shape[1]} places where the encoders fill {len(self._read)}: something "
+                    "is beside the prompt that cannot be told apart."
+                )
+            x = x[:, self._read.to(x.device)]
         half = x.flatten(0, 1).to(torch.float16)
         if half.device.type == "cuda":
             pinned = torch.empty(half.shape, dtype=half.dtype, pin_memory=True)

@@ -250,6 +250,10 @@ def test_it_trains_on_every_stream_and_signal_of_a_transformer(tmp_path: Path, c
     assert "not measured for 3 sites of outputs or text" in said
     assert "it is of U-Nets that predict noise" in said
     sites = load_config(None, overrides(config)).generation.sites
+    for record in (tmp_path / "work" / "activations" / "_shards").glob("*.json"):
+        for slug, file in json.loads(record.read_text())["sites"].items():
+            places = file["rows"] / len(json.loads(record.read_text())["image_ids"])
+            assert (places < 10) == ("-text" in slug), "the words of the prompts and their ends, and no padding"
     saes = load_site_saes(tmp_path / "work" / "saes", sites)
     assert {(site.stream, site.signal): sae.signal for site, sae in saes.items()} == {
         (stream, signal): signal for stream in ("image", "text") for signal in ("update", "output")
