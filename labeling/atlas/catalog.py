@@ -82,14 +82,14 @@ def read_catalog(run: RunFolder, top: int) -> Catalog:
         raise InputError(f"{run.path} has no features to show; run gazetteer label with at least one site.")
     labels = run.read_final("labels")
     rows = rows_by_site(features)
-    blocks = sorted({site.block for site in rows}, key=_natural)
+    blocks = sorted({str(site.port) for site in rows}, key=_natural)
     taken: set[str] = set()
     parts: list[SitePart] = []
     for site in sorted(rows, key=lambda s: (_natural(s.block), *s.place[1:], -s.t)):
         folder = safe_folder(site.slug, taken)
         slug = site.slug if all(p.slug != site.slug for p in parts) else f"{site.slug}~{site.t:g}"
         table = features.take(pa.array(rows[site])).sort_by("feature").drop_columns(list(SITE_COLUMNS))
-        part = SitePart(site, slug, folder, blocks.index(site.block) % 12, table.to_pylist())
+        part = SitePart(site, slug, folder, blocks.index(str(site.port)) % 12, table.to_pylist())
         for row in part.features:
             row["top_images"] = row["top_images"][:top]
         parts.append(part)

@@ -50,6 +50,7 @@ def _site_payload(part: SitePart) -> dict[str, Any]:
         "slug": part.slug,
         "folder": part.folder,
         **part.site.columns(),
+        "port": str(part.site.port),
         "tint": part.tint,
         "grid": part.grid,
         "n": len(part.features),

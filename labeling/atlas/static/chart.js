@@ -72,7 +72,7 @@ Atlas.chart = (() => {
     const scale = niceTop(best.flatMap((b) => (b ? [b.iou, b.held || 0, b.chance || 0] : [])));
     const groups = new Map();
     atlas.sites.forEach((site, i) => {
-      const key = site.block + " " + site.branch;
+      const key = site.port + " " + site.branch;
       if (!groups.has(key)) groups.set(key, []);
       groups.get(key).push({ site, best: best[i], href: best[i] ? Atlas.featureLink(site, best[i].f, concept) : null });
     });

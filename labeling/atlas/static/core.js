@@ -81,9 +81,9 @@ const Atlas = (() => {
 
   /** down_blocks.2.attentions.1 -> "down 2.1": short enough for a chip, full path in the tooltip. */
   function shortBlock(block) {
-    const match = /^(down|up)_blocks\.(\d+)\.attentions\.(\d+)/.exec(block);
-    if (match) return match[1] + " " + match[2] + "." + match[3];
-    return /^mid_block\.attentions\.0$/.test(block) ? "mid" : block;
+    const match = /^(down|up)_blocks\.(\d+)\.attentions\.(\d+)[^-]*(.*)/.exec(block);
+    if (match) return match[1] + " " + match[2] + "." + match[3] + match[4];
+    return block.replace(/^mid_block\.attentions\.0(?=-|$)/, "mid");
   }
 
   /** The values after "#", as a map. */

@@ -49,8 +49,8 @@ Atlas.entries = (() => {
       el("span", { class: "name" + (name ? "" : " unnamed") }, name || (index.density[i] > 0 ? "unnamed" : "silent")),
       name ? el("span", { class: "kind" }, atlas.kinds[index.kind[row]]) : null,
       names.length ? el("span", { class: "also" }, "also " + names.join(", ")) : null,
-      el("span", { class: "place", title: site.block },
-        el("b", { class: "chip" }, Atlas.shortBlock(site.block)),
+      el("span", { class: "place", title: site.port },
+        el("b", { class: "chip" }, Atlas.shortBlock(site.port)),
         ` ${site.branch} · t ${site.t.toFixed(2)} · no. ${index.f[i]}`),
       numbers(atlas, index, i, row)));
   }
@@ -66,7 +66,7 @@ Atlas.entries = (() => {
         el("th", { scope: "colgroup", colspan: columns.filter((c) => c[0] === branch).length, class: "branch" }, branch))) : null,
       el("tr", {}, el("td", {}), columns.map(([, t]) => el("th", { scope: "col" }, "t " + t))));
     const rows = atlas.blocks.map((block) => {
-      const inBlock = atlas.sites.filter((s) => s.block === block);
+      const inBlock = atlas.sites.filter((s) => s.port === block);
       return el("tr", { class: "block-" + inBlock[0].tint },
         el("th", { scope: "row", title: block }, Atlas.shortBlock(block)),
         columns.map(([branch, t]) => {
@@ -78,7 +78,7 @@ Atlas.entries = (() => {
   }
 
   function sheet(site, choose) {
-    const said = `${site.labelled} of ${site.n} features named, ${site.dead} silent: ${site.block}, ${site.branch}, t ${site.t.toFixed(2)}`;
+    const said = `${site.labelled} of ${site.n} features named, ${site.dead} silent: ${site.port}, ${site.branch}, t ${site.t.toFixed(2)}`;
     const button = el("button", { type: "button", class: "sheet", "aria-label": said, title: said, onclick: () => choose(site) },
       el("b", {}, count(site.labelled)), el("span", { class: "small" }, "of " + count(site.n)),
       el("i", { class: "level" }));

@@ -41,7 +41,7 @@ Atlas.search = (() => {
 
   function sites(atlas, state) {
     return atlas.sites.map((s) =>
-      (!state.block || s.block === state.block) && (!state.t || s.t.toFixed(2) === state.t) &&
+      (!state.block || s.port === state.block) && (!state.t || s.t.toFixed(2) === state.t) &&
       (!state.branch || s.branch === state.branch));
   }
 
@@ -72,8 +72,8 @@ Atlas.search = (() => {
 
   /** Whether a block is meant: by its short name ("up 1.0"), its path, or a part of that ("mid", "attentions.0"). */
   function lies(site, word) {
-    const short = Atlas.shortBlock(site.block).toLowerCase();
-    return word.length > 1 && (short === word || short.startsWith(word + " ") || site.block.toLowerCase().startsWith(word) || site.block.toLowerCase().split(/[._]/).includes(word));
+    const short = Atlas.shortBlock(site.port).toLowerCase();
+    return word.length > 1 && (short === word || short.startsWith(word + " ") || site.port.toLowerCase().startsWith(word) || site.port.toLowerCase().split(/[._]/).includes(word));
   }
 
   /** Features that match, as parallel arrays: feature index and the label row that made it match (-1: none). */

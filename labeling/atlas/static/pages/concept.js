@@ -9,7 +9,7 @@
   function row(atlas, concept, site, best) {
     return el("tr", { class: "block-" + site.tint },
       el("th", { scope: "row" }, el("a", { href: Atlas.featureLink(site, best.f, concept) }, "no. " + best.f)),
-      el("td", { title: site.block }, el("b", { class: "chip" }, Atlas.shortBlock(site.block))),
+      el("td", { title: site.port }, el("b", { class: "chip" }, Atlas.shortBlock(site.port))),
       el("td", {}, site.branch), el("td", {}, site.t.toFixed(2)),
       el("td", {}, ratio(best.iou)), el("td", {}, ratio(best.chance)), el("td", {}, ratio(best.held)), el("td", {}, figure(best.q)));
   }

@@ -35,8 +35,8 @@
   function heading(site, feature, label) {
     const others = feature.labels.filter((l) => l !== label);
     return el("header", { class: "title" },
-      el("p", { class: "place", title: site.block },
-        el("b", { class: "chip" }, Atlas.shortBlock(site.block)), ` ${site.block} · ${site.branch} · t ${site.t.toFixed(2)}`),
+      el("p", { class: "place", title: site.port },
+        el("b", { class: "chip" }, Atlas.shortBlock(site.port)), ` ${site.port} · ${site.branch} · t ${site.t.toFixed(2)}`),
       el("h1", {}, label
         ? el("a", { href: Atlas.conceptLink(label.concept), title: "Every feature of this name" }, label.concept)
         : el("span", { class: "unnamed" }, feature.dead ? "silent" : "unnamed"),

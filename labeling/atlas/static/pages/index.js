@@ -46,7 +46,7 @@
     hits = Atlas.search.find(atlas, index, now);
     document.querySelectorAll("button.sheet").forEach((button, i) => {
       const site = button.site;
-      button.setAttribute("aria-pressed", site.block === now.block && site.branch === now.branch && site.t.toFixed(2) === now.t);
+      button.setAttribute("aria-pressed", site.port === now.block && site.branch === now.branch && site.t.toFixed(2) === now.t);
     });
     show();
   }
@@ -84,8 +84,8 @@
   }
 
   function choose(site) {
-    const chosen = $("block").value === site.block && $("t").value === site.t.toFixed(2) && $("branch").value === site.branch;
-    $("block").value = chosen ? "" : site.block;
+    const chosen = $("block").value === site.port && $("t").value === site.t.toFixed(2) && $("branch").value === site.branch;
+    $("block").value = chosen ? "" : site.port;
     $("t").value = chosen ? "" : site.t.toFixed(2);
     $("branch").value = chosen ? "" : site.branch;
     page = 1;
