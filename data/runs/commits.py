@@ -24,6 +24,7 @@ from gazetteer.data.core.errors import GazetteerError, InputError
 from gazetteer.data.core.regular import NotRegularError
 from gazetteer.data.runs.identity import COMMITS, Identity
 from gazetteer.data.runs.parts import ShardParts, encoded, stage, staged_name
+from gazetteer.data.runs.plans import GROUPS, Plans
 from gazetteer.data.runs.publish import json_bytes
 from gazetteer.data.runs.sealed import seal, unseal
 from gazetteer.data.storage.files import STAGING, Files
@@ -84,7 +85,7 @@ class Commits:
     """The committed shards of the run whose files are given."""
 
     def __init__(self, files: Files, identity: Identity) -> None:
-        self._files, self._identity = files, identity
+        self._files, self._identity, self._plans = files, identity, Plans(files, identity)
 
     def commit(
         self, shard_id: str, tables: dict[str, pa.Table], info: dict[str, Any], provenance: dict[str, Any]
@@ -127,7 +128,25 @@ class Commits:
         return good
 
     def ids(self) -> list[str]:
-        """Sorted ids of the shards with a record, good or not."""
+        """Sorted ids of the shards with a record, good or not; a group stands for the shards in it."""
+        inside = {shard for shards in self.grouped().values() for shard in shards}
+        return [shard for shard in self._recorded() if shard not in inside]
+
+    def grouped(self) -> dict[str, list[str]]:
+        """The shards in every group that has a record (`gazetteer compact`)."""
+        planned: dict[str, list[str]] = (self._plans.read(GROUPS) or {}).get("groups", {})
+        there = set(self._recorded()) if planned else set()
+        return {name: list(shards) for name, shards in planned.items() if name in there}
+
+    def drop_grouped(self) -> None:
+        """Forget the records and parts of shards that a group stands for."""
+        there = set(self._recorded())
+        for shards in self.grouped().values():
+            for shard in shards:
+                if shard in there:
+                    self.drop(shard)
+
+    def _recorded(self) -> list[str]:
         return [name.removesuffix(".json") for name in self._files.names(COMMITS) if name.endswith(".json")]
 
     def remove_staged(self) -> None:

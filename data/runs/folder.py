@@ -29,6 +29,7 @@ from gazetteer.data.core.regular import NotRegularError
 from gazetteer.data.runs.commits import Commit, Commits, check_name, part_name
 from gazetteer.data.runs.finals import Finals, parse_manifest
 from gazetteer.data.runs.identity import RUN, Identity
+from gazetteer.data.runs.merge import put_together
 from gazetteer.data.runs.parts import ShardParts, Workshop, open_workshop
 from gazetteer.data.runs.plans import Plans
 from gazetteer.data.runs.publish import json_bytes
@@ -200,8 +201,17 @@ class RunFolder:
         return check_files(self._files, self._identity)
 
     def shard_ids(self) -> list[str]:
-        """Sorted ids of the shards with a commit record, unchecked: nothing is read, nothing is dropped."""
+        """Sorted ids of the shards with a commit record, unchecked; a group stands for the shards in it."""
         return self._commits.ids()
+
+    def grouped(self) -> dict[str, list[str]]:
+        """The shards in every group of shards that counts instead of them (`gazetteer.jobs.operate.compact`)."""
+        return self._commits.grouped()
+
+    def put_together(self, name: str, commits: Sequence[Commit], info: dict[str, Any]) -> Commit:
+        """Publish and record the parts of several shards as those of the group `name`, as `commit_shard` does."""
+        self._still_mine()
+        return self._commits.record_parts(put_together(self._files, name, commits), info)
 
     def drop_shard(self, shard_id: str) -> None:
         """Forget a shard, record first, so that it is computed again."""
@@ -261,7 +271,8 @@ class RunFolder:
         return self._finals.damaged(recorded)
 
     def finish(self, manifest: dict[str, Any]) -> None:
-        """Remove parts that no commit names, write ``manifest.json``, then ``_SUCCESS``."""
+        """Remove what no commit names or a group stands for, write ``manifest.json``, then ``_SUCCESS``."""
+        self._commits.drop_grouped()
         self._commits.remove_orphans()
         self._commits.remove_staged()
         content = json_bytes(manifest)

@@ -11,6 +11,9 @@ from gazetteer.data.storage.files import Files
 
 _ATTEMPTS = 5
 
+GROUPS = "groups"
+"""The plan that says which shards of a finished run are put together (`gazetteer compact`)."""
+
 
 class Plans:
     """The plans of the run whose files are given."""

@@ -1,4 +1,4 @@
-"""What an operator does with runs: `status`, `watch`, `verify`, `nightly`."""
+"""What an operator does with runs: `status`, `watch`, `verify`, `compact`, `nightly`."""
 
 from __future__ import annotations
 
@@ -33,6 +33,14 @@ def add_operate(verbs: Any) -> None:
     )
     machine(verify)
     verify.set_defaults(action=_verify)
+
+    compact = verbs.add_parser(
+        "compact", help="put the shards of a finished run together: few large files, same tables"
+    )
+    of_run(compact, "a finished run's folder or URL")
+    compact.add_argument("--megabytes", type=int, default=256, metavar="N", help="of files in a group (default: 256)")
+    machine(compact)
+    compact.set_defaults(action=_compact, resumes=True)
 
     nightly = verbs.add_parser("nightly", help="label the new checkpoints of a folder, reusing pictures; for schedules")
     nightly.add_argument("--checkpoints", required=True, metavar="FOLDER", help="one sub-folder a set of autoencoders")
@@ -69,6 +77,15 @@ def _verify(arguments: argparse.Namespace) -> int:
     if report["verdict"] == DAMAGED:
         return FAILED
     return DONE if report["verdict"] == SOUND and not report["failing"] else PARTIAL
+
+
+def _compact(arguments: argparse.Namespace) -> int:
+    from gazetteer.jobs.operate.compact import compact, print_compacted
+
+    compacted = compact(arguments.run, megabytes=arguments.megabytes)
+    print_compacted(compacted)
+    print_json(arguments, compacted)
+    return DONE
 
 
 def _nightly(arguments: argparse.Namespace) -> int:

@@ -32,7 +32,7 @@ def status(run: str | os.PathLike[str]) -> dict[str, Any]:
         ("stage", "error", "images_per_second", "seconds_left", "host", "process", "started", "updated", "interval")
     )
     progress = store.read_json("progress.json") or {}
-    shards = {"done": len(store.shard_ids()), "total": _planned(store), "with_failures": None}
+    shards = {"done": _done(store), "total": _planned(store), "with_failures": None}
     images: dict[str, Any] = {"done": None, "total": None, "failed": None}
     result: dict[str, Any] = {"run": os.fspath(run), "state": "planned", **state, "failing": None}
     result |= {key: progress[key] for key in state if key in progress}
@@ -46,7 +46,7 @@ def status(run: str | os.PathLike[str]) -> dict[str, Any]:
         manifest = store.read_json("manifest.json")
         result |= {"state": "complete", "stage": None, "error": None, "failing": len(manifest["failing"])}
         result |= {"images_per_second": None, "seconds_left": None}
-        result["shards"] |= {"done": len(manifest["shards"]), "total": len(manifest["shards"])}
+        result["shards"] |= {"done": shards["done"], "total": shards["done"]}
         result["images"]["done"] = manifest["images"]
     elif result["state"] != "running":
         result |= {"images_per_second": None, "seconds_left": None}
@@ -83,6 +83,11 @@ def _state(progress: dict[str, Any], silent: float | None) -> str:
         return "running" if silent is not None and silent <= limit else "silent"
     # A run that ended as complete and has lost its mark since was taken up again, and left.
     return "failed" if state == "failed" else "stopped"
+
+
+def _done(store: RunFolder) -> int:
+    """Shards that are committed, each of those that were put together counted."""
+    return len(store.shard_ids()) + sum(len(shards) - 1 for shards in store.grouped().values())
 
 
 def _planned(store: RunFolder) -> int | None:

@@ -39,7 +39,7 @@ def verify(run: str | Path, *, drop: bool = False) -> dict[str, Any]:
     """
     store = RunFolder(run)
     findings = store.check()
-    planned = _planned(store, findings)
+    planned = _in_groups(store, _planned(store, findings))
     problems = [*findings.problems, *_not_as_planned(planned, findings), *_stray(findings)]
     missing = [shard.id for shard in planned if shard.id not in findings.shards]
     open_shards = [shard for shard in missing if shard not in {problem.shard for problem in problems}]
@@ -88,6 +88,15 @@ def _planned(store: RunFolder, findings: Findings) -> list[Shard]:
             findings.problems.append(RunProblem(f"_meta/{name}.json", "is missing"))
         shards += part or []
     return shards
+
+
+def _in_groups(store: RunFolder, planned: list[Shard]) -> list[Shard]:
+    """The same with the groups that stand for shards instead of these."""
+    of = {shard.id: shard for shard in planned}
+    groups = {name: [of[shard] for shard in shards if shard in of] for name, shards in store.grouped().items()}
+    inside = {shard.id for shards in groups.values() for shard in shards}
+    put = [Shard(name, tuple(item for shard in shards for item in shard.items)) for name, shards in groups.items()]
+    return [*(shard for shard in planned if shard.id not in inside), *put]
 
 
 def _not_as_planned(planned: list[Shard], findings: Findings) -> list[RunProblem]:

@@ -1,0 +1,113 @@
+"""Few large files instead of many small ones: the shards of a finished run are put together, each row once."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from gazetteer.data.core.digests import digest_json
+from gazetteer.data.core.errors import InputError
+from gazetteer.data.runs.folder import Commit, RunFolder
+from gazetteer.data.runs.plans import GROUPS
+from gazetteer.jobs.label import shards as plan
+
+MEGABYTES = 256
+"""Of a group of shards, so many megabytes of files."""
+
+
+def compact(run: str | Path, *, megabytes: int = MEGABYTES) -> dict[str, Any]:
+    """Put the shards of each pass of a finished run together, row groups by site.
+
+    What is put together with what is written down first. Then, group by group, the large parts are published and
+    recorded like a shard's, and from that record on they count instead of the shards in them, whose records and parts
+    are removed afterwards. So every row counts exactly once whenever this process ends, and the same command goes on
+    where it ended; the run is marked as finished again last of all. Until then it is none: what reads the folders by
+    itself may find rows twice.
+
+    Returns:
+        ``run``, ``groups`` and ``shards``: how many groups there are and how many shards went into them;
+        ``files_before`` and ``files_after``: parts of the run.
+
+    Raises:
+        InputError: no finished run.
+        LockedError: another process holds the run.
+    """
+    if megabytes < 1:
+        raise InputError(f"--megabytes must be at least 1, not {megabytes}.")
+    store = RunFolder(run)
+    with_parts = _parts(store) if store.exists() else 0
+    written = store.read_plan(GROUPS) if store.exists() else None
+    if not store.is_complete() and written is None:
+        raise InputError(
+            f"{run} is no finished run; gazetteer label finishes one, gazetteer status says where it stands."
+        )
+    with store.lock():
+        manifest = store.read_json("manifest.json")
+        commits = store.committed(verify=True)
+        if written is None:
+            written = store.write_plan(GROUPS, {"groups": _groups(store, commits, megabytes * 10**6)})
+        groups = {name: list(shards) for name, shards in written["groups"].items()}
+        store.clear_success()
+        for name, shards in groups.items():
+            if name not in commits and all(shard in commits for shard in shards):
+                store.put_together(name, [commits[shard] for shard in shards], _info([commits[s] for s in shards]))
+        store.finish({**manifest, "shards": store.shard_ids()})
+    made = store.grouped()
+    return {
+        "run": str(run),
+        "groups": len(made),
+        "shards": sum(map(len, made.values())),
+        "files_before": with_parts,
+        "files_after": _parts(store),
+    }
+
+
+def print_compacted(found: Mapping[str, Any]) -> None:
+    """The result as a sentence."""
+    print(
+        f"{found['run']}: {found['shards']} shards lie in {found['groups']} groups; {found['files_before']} files of "
+        f"parts before, {found['files_after']} now."
+    )
+
+
+def _parts(store: RunFolder) -> int:
+    return sum(len(commit.tables) for commit in store.committed().values())
+
+
+def _groups(store: RunFolder, commits: Mapping[str, Commit], most: int) -> dict[str, list[str]]:
+    """Which shards are put together, by the name of the group: those of a pass, in its order, up to so many bytes.
+
+    Retries stay apart, for a picture may have failed in a pass and be there from a later try.
+    """
+    found: dict[str, list[str]] = {}
+    for name in ("plan-1", "plan-2"):
+        group: list[str] = []
+        size = 0
+        for shard in plan.read_pass(store, name) or ():
+            mine = sum(part["bytes"] for part in commits[shard.id].tables.values()) if shard.id in commits else most
+            if group and (size + mine > most or shard.id not in commits):
+                found[digest_json(group)[:32]] = group
+                group, size = [], 0
+            if shard.id in commits:
+                group, size = [*group, shard.id], size + mine
+        if group:
+            found[digest_json(group)[:32]] = group
+    return {name: group for name, group in found.items() if len(group) > 1}
+
+
+def _info(commits: Sequence[Commit]) -> dict[str, Any]:
+    """What is kept with a group: counts and seconds of its shards together, and the shards."""
+    infos = [commit.info for commit in commits]
+    info: dict[str, Any] = {}
+    for one in infos:
+        for key, value in one.items():
+            if isinstance(value, dict) and key == "seconds":
+                sums = info.setdefault(key, {})
+                for stage, spent in value.items():
+                    sums[stage] = round(sums.get(stage, 0.0) + spent, 3)
+            elif isinstance(value, int) and not isinstance(value, bool):
+                info[key] = info.get(key, 0) + value
+            else:
+                info.setdefault(key, value)
+    return {**info, "of": [commit.shard for commit in commits]}

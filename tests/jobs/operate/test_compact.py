@@ -1,0 +1,138 @@
+"""Shards put together: every row once, for every reader, wherever the process that does it is killed."""
+
+from __future__ import annotations
+
+import json
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from gazetteer.data.core.errors import InputError
+from gazetteer.data.runs.folder import RunFolder
+from gazetteer.data.tables.schemas import FINAL_TABLES
+from gazetteer.jobs.cli.main import main
+from gazetteer.jobs.config.fingerprint import picture_digest
+from gazetteer.jobs.label import shards as plan
+from gazetteer.jobs.operate.compact import compact
+from gazetteer.jobs.operate.status import status
+from gazetteer.jobs.operate.verify import verify
+from tests.support.runs.runs import evidence, failures, parts
+from tests.support.system.running import ROOT
+
+TABLES = ("images", "codes", "segments", "evidence", "failures")
+
+
+def finished(folder: Path, shards: int = 5) -> RunFolder:
+    """A finished run of two passes; no picture failed."""
+    store = RunFolder(folder).open_or_create({})
+    items = plan.make_items([f"a dog {number}" for number in range(2 * shards)], 0, picture_digest({}))
+    cut = 2 * (shards - 1)
+    passes = (plan.write_pass(store, "plan-1", items[:cut], 2), plan.write_pass(store, "plan-2", items[cut:], 2))
+    for number, shard in enumerate(shard for one in passes for shard in one):
+        names = [item.image_id for item in shard.items]
+        rows = [parts(2 * number + at) for at in range(2)]
+        tables = {table: pa.concat_tables([row[table] for row in rows]) for table in ("images", "codes", "segments")}
+        renamed = {
+            t: one.set_column(one.column_names.index("image_id"), "image_id", pa.array(names))
+            for t, one in tables.items()
+        }
+        renamed |= {"evidence": evidence(number + 1), "failures": failures().slice(0, 0)}
+        info = {"images": 2, "failures": 0, "segments": 2, "seconds": {"generate": 0.5}}
+        store.commit_shard(shard.id, renamed, info, {})
+    written = {name: store.write_final(name, schema.empty_table(), {}) for name, schema in FINAL_TABLES.items()}
+    store.finish({"shards": store.shard_ids(), "tables": written, "images": 2 * shards, "failing": []})
+    return store
+
+
+def content(store: RunFolder) -> dict[str, list[str]]:
+    """Every row of every table, whatever their order, as Gazetteer reads them."""
+    return {name: sorted(map(repr, store.read_table(name).to_pylist())) for name in TABLES}
+
+
+def test_every_reader_reads_the_same_from_fewer_files(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    store = finished(tmp_path / "run")
+    before, plainly = content(store), {name: pq.read_table(tmp_path / "run" / name).num_rows for name in TABLES}
+    files = len(list((tmp_path / "run" / "codes").iterdir()))
+    assert (files, verify(tmp_path / "run")["verdict"]) == (5, "sound")
+    assert main(["compact", str(tmp_path / "run"), "--json"]) == 0
+    printed = json.loads(capsys.readouterr().out.splitlines()[-1])
+    assert (printed["groups"], printed["shards"], printed["files_before"], printed["files_after"]) == (1, 4, 25, 10)
+    # The second pass is one shard, which stays as it is.
+    assert len(list((tmp_path / "run" / "codes").iterdir())) == 2
+    assert content(store) == before
+    assert {name: pq.read_table(tmp_path / "run" / name).num_rows for name in TABLES} == plainly
+    report = verify(tmp_path / "run")
+    assert (report["verdict"], report["problems"], report["failing"]) == ("sound", [], 0)
+    assert status(tmp_path / "run")["shards"]["done"] == 5
+    assert store.is_complete()
+    # Codes of one site are one row group of the file, and nothing is left to do.
+    (large,) = store.grouped()
+    assert pq.ParquetFile(tmp_path / "run" / "codes" / f"part-{large}.parquet").num_row_groups == 1
+    assert compact(tmp_path / "run")["files_before"] == 10
+
+
+KILLED = """
+import os, signal, sys
+from gazetteer.data.runs.commits import Commits
+from gazetteer.jobs.operate.compact import compact
+
+stage, after = sys.argv[2], int(sys.argv[3])
+real, calls = getattr(Commits, stage), []
+
+def counted(self, *arguments):
+    found = real(self, *arguments)
+    calls.append(1)
+    if len(calls) == after:
+        os.kill(os.getpid(), signal.SIGKILL)
+    return found
+
+setattr(Commits, stage, counted)
+compact(sys.argv[1], megabytes=1)
+"""
+
+
+@pytest.mark.parametrize("stage", [("record_parts", 1), ("drop", 1), ("drop", 3), ("remove_orphans", 1)])
+def test_killed_anywhere_every_row_counts_once_and_the_same_command_goes_on(
+    tmp_path: Path, stage: tuple[str, int]
+) -> None:
+    store = finished(tmp_path / "run")
+    before = content(store)
+    command = [sys.executable, "-c", KILLED, str(tmp_path / "run"), stage[0], str(stage[1])]
+    died = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert died.returncode == -signal.SIGKILL, died.stderr
+    assert content(store) == before
+    assert not store.is_complete()
+    compact(tmp_path / "run")
+    assert content(store) == before
+    assert verify(tmp_path / "run")["verdict"] == "sound"
+    assert {name: len(list((tmp_path / "run" / name).iterdir())) for name in TABLES} == dict.fromkeys(TABLES, 2)
+
+
+def test_what_is_no_finished_run_is_refused_and_left_alone(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="is no finished run"):
+        compact(tmp_path / "nothing")
+    store = finished(tmp_path / "run")
+    with pytest.raises(InputError, match="at least 1"):
+        compact(tmp_path / "run", megabytes=0)
+    store.clear_success()
+    with pytest.raises(InputError, match="is no finished run"):
+        compact(tmp_path / "run")
+    assert store.grouped() == {}
+
+
+def test_a_damaged_group_is_found_and_its_shards_are_missing(tmp_path: Path) -> None:
+    store = finished(tmp_path / "run")
+    compact(tmp_path / "run")
+    (name,) = store.grouped()
+    part = tmp_path / "run" / "images" / f"part-{name}.parquet"
+    part.write_bytes(part.read_bytes()[:-1] + b"x")
+    report: dict[str, Any] = verify(tmp_path / "run", drop=True)
+    assert report["verdict"] == "damaged"
+    assert store.grouped() == {}
+    assert len(store.shard_ids()) == 1  # label makes the four others anew
