@@ -27,8 +27,8 @@ from gazetteer.labeling.rules.config import LabelConfig
 from gazetteer.labeling.rules.kinds.styles import read_looks
 from gazetteer.labeling.rules.reduce import Tests, Verdicts, columns_for, reduce_site, require_known, site_tests
 
-SLOTS = 2**25
-"""Slots of codes that a worker looks at together: 2 to 3 GB while it does."""
+SLOTS = 14_000_000
+"""Slots of codes that a worker looks at together: at twice as many it held up to 14 GB (docs/results/jobs.md)."""
 
 PAIRS = 2**24
 """Features x concepts of which a worker holds what each explains of the other: 1 GB while it does."""
