@@ -7,7 +7,6 @@ import hashlib
 import json
 import re
 from pathlib import Path
-from xml.etree import ElementTree
 
 import numpy as np
 import pyarrow.parquet as pq
@@ -17,36 +16,28 @@ from PIL import Image
 
 from gazetteer import load_components
 from gazetteer.attribution.attacks.relearning import Relearning
-from gazetteer.attribution.attacks.words import Attack
 from gazetteer.attribution.edits.defaults import dose
 from gazetteer.attribution.edits.delta import applied
 from gazetteer.attribution.edits.delta_file import load_delta, save_delta
-from gazetteer.attribution.edits.method_names import AMPLIFY, ERASE, FEATURES, FOLLOWERS
-from gazetteer.attribution.edits.methods import Methods
 from gazetteer.attribution.edits.problems import MethodConfig
 from gazetteer.attribution.evaluation import suite
-from gazetteer.attribution.evaluation.cache import ResultCache
-from gazetteer.attribution.evaluation.cases import CHOOSE, REPORT, Case, draw_cases
-from gazetteer.attribution.evaluation.evaluate import EditEvaluation, EvaluationConfig
-from gazetteer.attribution.evaluation.evaluators import Evaluators, Images, painter
-from gazetteer.attribution.evaluation.located import everywhere, located
+from gazetteer.attribution.evaluation.cases import CHOOSE, REPORT, draw_cases
+from gazetteer.attribution.evaluation.evaluate import EvaluationConfig
 from gazetteer.attribution.evaluation.resistance import ResistanceConfig
 from gazetteer.attribution.evaluation.suite import Subject, SuiteConfig, full, quick
 from gazetteer.attribution.faithfulness.heldout import HeldoutConfig
 from gazetteer.attribution.faithfulness.study import FaithfulnessConfig
 from gazetteer.attribution.objective.prompts import paraphrases, without
 from gazetteer.attribution.scores.score import ScoreConfig
-from gazetteer.attribution.scores.selection import count, scope_weights
 from gazetteer.data.core.errors import InputError
 from gazetteer.data.tables.provenance import read_provenance
-from gazetteer.diffusion.config.generation import GenerationConfig
 from gazetteer.diffusion.load import ModelConfig, load_pipeline
 from gazetteer.jobs.cli.main import parser
 from gazetteer.jobs.config.schema import RunConfig, load_config
 from gazetteer.jobs.experiments import attribute_evaluate
 from gazetteer.jobs.experiments.attribute_edit import EditConfig, make_edit
 from gazetteer.jobs.experiments.attribute_evaluate import evaluate
-from gazetteer.jobs.experiments.attribute_report import print_edit, print_evaluation, write_evaluation
+from gazetteer.jobs.experiments.attribute_report import print_edit, print_evaluation
 from gazetteer.jobs.experiments.attribute_score import apply_edit, score
 from gazetteer.jobs.experiments.attribute_sheet import write_sheet
 from gazetteer.labeling.atlas.sheets import write_edits
@@ -275,117 +266,6 @@ def test_half_of_the_prompts_of_every_concept_choose_and_half_report() -> None:
         assert {case.half for case in drawn if concept in case.named} == {CHOOSE, REPORT}
     knight = draw_cases(["a knight and sky", "sky by night"], vocabulary, ["sky"], ["night"], 2, seed=3)
     assert [case.named for case in knight] == [{"sky"}, {"sky", "night"}]
-
-
-def test_every_method_is_evaluated_on_pairs_and_the_model_stays_as_it_was(tmp_path: Path) -> None:
-    pipe = tiny_pipeline()
-    concepts = ["dog", "house", "boats"]
-    prompts = ["a dog", "a red house", "two boats", "a dog at night", "a house", "two boats on the sea"]
-    cases = [
-        Case(p, i, frozenset(c for c in concepts if c in p), CHOOSE if i < 3 else REPORT) for i, p in enumerate(prompts)
-    ]
-    config = MethodConfig(steps=2, tune_steps=1, context=1, rounds=3)
-    methods = Methods(pipe, config, concepts, {k.prompt: k.named for k in cases if k.half == CHOOSE}, without)
-    paint_for_real, painted = painter(pipe, GenerationConfig(steps=2)), []
-
-    def paint(prompts: list[str], seeds: list[int]) -> Images:
-        painted.append(len(prompts))
-        return paint_for_real(prompts, seeds)
-
-    def detect(images: Images) -> list[dict[str, float]]:  # any rule that looks at the pictures will do
-        return [{c: 0.5 for i, c in enumerate(concepts) if image[..., i].mean() > 100} for image in images]
-
-    def features(images: Images) -> list[list[np.ndarray]]:
-        return [[image.astype(np.float32).transpose(2, 0, 1)] for image in images]
-
-    before = [p.detach().clone() for p in pipe.unet.parameters()]
-    erasing = ("cad_random", "steps", "steps_random", "cad", "steps_all", "esd", "ca_random", "wanda", "iterated")
-    amplifying = ("steps", "cad", "random", "cad_magnitude")
-    protocol = EvaluationConfig(
-        erasing, amplifying, fractions=(0.02, 0.05), most=1, paraphrased=("steps",), attacked=("steps",),
-        attack=Attack(words=1, rounds=1, tried=2), curved=("steps_random",),
-    )  # fmt: skip
-    evaluation = EditEvaluation(
-        methods, Evaluators(paint, detect, features=features), cases, protocol, neighbours={"dog": ("house",)}
-    )
-    assert set(evaluation.pairs.rates(CHOOSE)) == set(concepts)
-    erased = evaluation.run("erase", ["dog"])
-    raised = evaluation.run("amplify", ["dog"])
-    assert set(erased) == set(erasing) and set(raised) == set(amplifying)
-    for found in (*erased.values(), *raised.values(), evaluation.blocked(["dog"])):
-        assert all(len(found[key]) == 3 for key in ("target", "others", "change"))
-    for name in set(FOLLOWERS) & set(erasing):
-        assert erased[name]["fraction"] == erased[config.reference]["fraction"]
-        assert bool(erased[name]["curve"]) == (name == "steps_random")
-        assert erased[name]["weights"] == erased[config.reference]["weights"]
-    for found, control in ((erased, "cad_random"), (raised, "cad_magnitude")):
-        assert found[control]["fraction"] == found["cad"]["fraction"] and not found[control]["curve"]
-        assert found[control]["weights"] == found["cad"]["weights"] and set(found["cad"]["minus"]) == {control}
-        assert set(found["cad"]["minus"][control]) == {"target", "classifier", "area", "rise", "others"}
-    assert set(erased["steps"]["minus"]) == {"steps_random", "wanda"} and "minus" not in erased["iterated"]
-    assert set(evaluation.run("erase", ["dog"], ["cad_random"])) == {"steps", "cad", "cad_random"}
-    assert [point["fraction"] for point in erased["cad"]["curve"]] == [0.02, 0.05]
-    assert len(erased["steps"]["paraphrased"]["target"]) == 3 and "paraphrased" not in erased["cad"]
-    assert len(erased["steps"]["attacked"]["target"]) == 3 and erased["steps"]["attacked"]["words"]["dog"]
-    assert all(torch.equal(a, b) for a, b in zip(before, pipe.unet.parameters(), strict=True))
-    found = {"faithfulness_rows": [], "erase": erased, "amplify": raised} | located(
-        methods, ["cad", "steps"], {name: erased[name]["fraction"] for name in ("cad", "steps")}, ["dog"]
-    )
-    cache = ResultCache(tmp_path / "cache")
-    everything = found["everywhere"] = everywhere(methods, ["dog", "house"], cache)
-    assert everywhere(methods, ["dog", "house"], cache) == everything
-    every, taken = scope_weights(pipe.unet, "all"), everything["distribution"]["dog"]
-    assert sum(row["weights"] for row in taken) == sum(w.numel() for w in every.values())
-    assert sum(row["chosen"] for row in taken) == int(0.01 * sum(w.numel() for w in every.values()))
-    assert len({row["fraction"] for row in taken}) > 3  # not as much of every layer
-    convolution = sum(w.numel() for w in every.values() if w.ndim == 4) / sum(w.numel() for w in every.values())
-    assert everything["weights"]["kind"]["conv"] == pytest.approx(convolution)
-    for numbers in (*everything["kind"].values(), *everything["block"].values(), *everything["weights"].values()):
-        assert sum(numbers.values()) == pytest.approx(1)
-    assert len(everything["step"]["dog"]) == 2 and sum(everything["step"]["dog"]) == pytest.approx(1)
-    assert 0 < everything["overlap"]["dog"]["house"] < 1
-    rows = found["distribution"]["steps"]["dog"]
-    assert sum(row["chosen"] for row in rows) == count(
-        methods.choose("erase", "steps", "dog", erased["steps"]["fraction"])
-    )
-    assert sum(row["of_all"] for row in rows) == pytest.approx(1) and {row["kind"] for row in rows} == {"cross"}
-    files = [Path(file) for file in write_evaluation(found, str(tmp_path / "report"))]
-    assert {
-        "evaluation.json",
-        "evaluation.md",
-        "erase-interference-cad.svg",
-        "distribution-steps.svg",
-        "everywhere-step.svg",
-    } <= {f.name for f in files}
-    for file in files:
-        if file.suffix != ".md":
-            assert ElementTree.parse(file) if file.suffix == ".svg" else json.loads(file.read_text())
-    page = (tmp_path / "report" / "evaluation.md").read_text()
-    tables = [part.splitlines() for part in page.split("\n\n") if part.startswith("|")]
-    assert all(len({row.count("|") for row in table}) == 1 for table in tables) and len(tables) >= 2
-    assert {f"`{method}`" for method in erased} <= {row.split(" | ")[0].strip("| ") for row in tables[0]}
-    print_evaluation(found)
-    for leader, control in ((config.reference, "magnitude"), ("cad", "cad_random"), ("cad", "cad_magnitude")):
-        led, followed = (methods.choose("erase", m, "dog", 0.05) for m in (leader, control))
-        assert {n: len(i) for n, i in led.items()} == {n: len(i) for n, i in followed.items()} and led
-    per_row, per_layer = (methods.choose("erase", name, "dog", 0.07) for name in ("published", "cad"))
-    assert {n: len(i) for n, i in per_row.items()} != {n: len(i) for n, i in per_layer.items()}
-    for name, index in per_row.items():
-        rows, width = methods.weights[name].shape
-        assert (index // width).bincount(minlength=rows).max() == int(0.07 * width)
-    matched, shifted = (methods.scores("erase", method, "dog") for method in ("cad", "published"))
-    assert not any(torch.allclose(matched[name], shifted[name]) for name in matched)
-    for name, index in followed.items():  # the largest of each layer
-        sizes = methods.weights[name].detach().abs().reshape(-1)
-        assert sizes[index].min() >= sizes.sort(descending=True).values[len(index) - 1]
-    for goal, names in (("erase", set(ERASE) - {*erasing, *FEATURES}), ("amplify", set(AMPLIFY) - set(amplifying))):
-        for name in sorted(names):
-            assert len(methods.edit(goal, name, "dog", 0.05)), name
-    edit = methods.edit("erase", "cad", "dog", 0.05)
-    with applied(pipe.unet, edit):
-        assert any(not torch.equal(a, b) for a, b in zip(before, pipe.unet.parameters(), strict=True))
-    with pytest.raises(InputError, match="Unknown method"):
-        methods.edit("amplify", "live", "dog", 0.1)
 
 
 def test_the_whole_evaluation_gives_the_promised_keys(run: RunConfig, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,0 +1,92 @@
+"""What a predicted layout is measured by, against values by hand."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from gazetteer.labeling.layout.calibration import enlarge
+from gazetteer.labeling.layout.metrics import (
+    Truth,
+    average_precision,
+    best_threshold,
+    concept_means,
+    fit_thresholds,
+    macro_mean,
+    pair_ious,
+    pair_pointing,
+)
+from gazetteer.labeling.quality.intervals import sample_weights
+
+
+def truth_of_one(pixels: list[list[int]], **flags: object) -> Truth:
+    """Pictures of one concept on as many cells of 10 pixels as given."""
+    array = np.array(pixels, np.int32)[:, None]
+    known = np.ones(array.shape[:2], bool)
+    return Truth(array, np.full(array.shape[2], 10.0), known & array.any(axis=2), known)
+
+
+def test_iou_pointing_and_chance_by_hand() -> None:
+    truth = truth_of_one([[10, 5, 0, 0], [0, 0, 0, 0], [0, 0, 0, 4]])
+    scores = np.array([[3, 2, 1, 0], [1, 1, 1, 1], [2, 0, 0, 2]], np.float32)[:, :, None]
+    ious = pair_ious(scores, truth, np.array([2.0], np.float32))[:, 0]
+    assert ious[0] == 15 / 20 and np.isnan(ious[1]) and ious[2] == 4 / 20
+    pointing = pair_pointing(scores, truth)[:, 0]
+    assert pointing[0] == 1.0 and np.isnan(pointing[1]) and pointing[2] == pytest.approx(0.2)  # two tied cells
+    everything = pair_ious(np.zeros_like(scores), truth, np.zeros(1, np.float32))[:, 0]
+    assert everything[0] == 15 / 40  # marking all gives the mask's share
+
+
+@settings(deadline=None, max_examples=40)
+@given(st.integers(0, 2**31))
+def test_the_best_threshold_is_the_best_of_all(seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    scores = rng.integers(0, 6, (5, 9)).astype(np.float32)
+    truth = truth_of_one(rng.integers(0, 11, (5, 9)).tolist())
+    found = best_threshold(scores, truth.pixels[:, 0], truth.areas)
+    means = {cut: np.nanmean(pair_ious(scores[:, :, None], truth, np.float32([cut]))) for cut in range(6)}
+    assert means[found] == pytest.approx(max(means.values()))
+
+
+def test_average_precision_by_hand_and_its_chance_level() -> None:
+    truth = truth_of_one([[1], [0], [1], [0]])
+    one = sample_weights(4, 1)[:1]
+    assert average_precision(np.array([[4], [3], [2], [1]], np.float32), truth, one)[0] == (1 + 2 / 3) / 2
+    assert average_precision(np.ones((4, 1), np.float32), truth, one)[0] == 0.5  # all tied: the prevalence
+
+
+def test_intervals_cover_and_shrink_with_the_number_of_pictures() -> None:
+    rng = np.random.default_rng(0)
+    widths, covered = {}, 0
+    for images in (25, 400):
+        for _ in range(40):
+            mean, low, high = macro_mean(rng.random((images, 2)), sample_weights(images, 200))
+            assert low <= mean <= high
+            covered += low <= 0.5 <= high
+        widths[images] = high - low
+    assert covered >= 68 and widths[400] < widths[25] / 2.5
+
+
+def test_the_mean_of_every_concept_has_its_own_interval() -> None:
+    values = np.array([[0.2, np.nan, 1.0], [0.4, np.nan, 1.0]])
+    one, none, sure = concept_means(values, np.array([[1.0, 1.0], [2.0, 0.0], [0.0, 2.0]]))
+    assert one == pytest.approx((0.3, 0.205, 0.395)) and sure == (1.0, 1.0, 1.0) and np.isnan(none).all()
+
+
+def test_rare_concepts_take_the_common_threshold() -> None:
+    scores = np.random.default_rng(0).random((9, 4, 2)).astype(np.float32)
+    pixels = (scores.transpose(0, 2, 1) > np.array([0.3, 0.7])[:, None]).astype(np.int32) * 10
+    pixels[:, 0, 0], pixels[1:, 1] = 10, 0
+    wanted = pixels.any(axis=2)
+    found = fit_thresholds(scores, Truth(pixels, np.full(4, 10.0), wanted, np.ones_like(wanted)))
+    everything = np.concatenate([scores[:, :, 0], scores[:1, :, 1]])
+    masks = np.concatenate([pixels[:, 0], pixels[:1, 1]])
+    assert found[1] == np.float32(best_threshold(everything, masks, np.full(4, 10.0)))
+
+
+def test_enlarging_is_nearest_neighbour() -> None:
+    assert enlarge(np.arange(4)[None], (2, 2), (4, 4)).reshape(4, 4).tolist() == [
+        [0, 0, 1, 1], [0, 0, 1, 1], [2, 2, 3, 3], [2, 2, 3, 3]
+    ]  # fmt: skip
