@@ -62,10 +62,8 @@ def steer(
             not in the schedule, the uncond branch without guidance, or a pipeline that stacks more than the two halves.
     """
     actions = _actions(pipe, [edit for edit in edits if edit.strength != 0.0], saes)
-    stacked: list[
-        tuple[int, int]
-    ] = []  # of each edited call: inputs in its batch, inputs there should be of one picture
-    owed = _Owed()
+    # Of each edited call: inputs in its batch, inputs there should be of one picture.
+    stacked, owed = list[tuple[int, int]](), _Owed()
 
     def hook_for(block: str) -> Hook:
         own = [action for action in actions if action.target.block == block]
@@ -92,11 +90,8 @@ def steer(
     if not actions:
         yield
         return
-    blocks = sorted({action.target.block for action in actions})
-    with (
-        watched(pipe, schedule, partial(_check_step, pipe, stacked, owed)) as watch,
-        hooked(pipe, {block: hook_for(block) for block in blocks}),
-    ):
+    hooks = {block: hook_for(block) for block in sorted({action.target.block for action in actions})}
+    with watched(pipe, schedule, partial(_check_step, pipe, stacked, owed)) as watch, hooked(pipe, hooks):
         yield
 
 

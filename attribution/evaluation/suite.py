@@ -169,16 +169,14 @@ def run_suite(
         parts: of `method_names.PARTS`, what is measured; the rest is empty.
 
     Returns:
-        ``faithfulness`` and ``faithfulness_spearman`` (estimator -> [correlation, low, high], the mean over concepts
-        and fractions, see `pooled_correlations`; each in ``faithfulness_rows``), ``faithfulness_heldout`` (see
-        `heldout_summary`; each in ``faithfulness_heldout_rows``),
-        ``erase``, ``amplify`` (method -> see `EditEvaluation.run`) and, apart from the objects,
-        ``erase_styles`` and ``erase_areas``, concepts that cover the picture and are often implied by the rest, and
-        ``amplify_styles``, those that the model misses somewhere;
-        ``erase_together``, objects and styles as one set (`together`), where styles were erased;
+        ``faithfulness``, ``faithfulness_spearman`` (estimator -> [correlation, low, high], see `pooled_correlations`;
+        each in ``faithfulness_rows``), ``faithfulness_heldout`` (`heldout_summary`; ``faithfulness_heldout_rows``),
+        ``erase``, ``amplify`` (method -> see `EditEvaluation.run`), apart from the objects ``erase_styles``,
+        ``erase_areas`` (what covers the picture), ``amplify_styles`` (what is missed somewhere); ``erase_together``,
+        objects and styles as one set (`together`), where styles were erased;
         ``attacks`` (method -> attack -> see `Resistance.run`);
-        ``overlap`` and ``distribution`` of the weights chosen to erase (method -> concept -> …), ``everywhere`` (see
-        `everywhere`), ``neighbours``, ``intact_rates``.
+        ``overlap``, ``distribution`` of the weights chosen to erase (method -> concept -> …), ``everywhere``,
+        ``neighbours``, ``intact_rates``.
 
     Raises:
         InputError: no prompt names the concepts, or an unknown part.
@@ -186,14 +184,11 @@ def run_suite(
     if wrong := sorted(set(parts) - set(PARTS)):
         raise InputError(f"Unknown part {wrong[0]!r}; accepted: {', '.join(PARTS)}.")
     methods, cache = subject.methods, cache or ResultCache()
-    evaluation = EditEvaluation(
-        methods, subject.evaluators, subject.cases, config.evaluation,
-        neighbours=neighbours(methods.pipe, subject.concepts), cache=cache, erasers=subject.erasers,
-    )  # fmt: skip
+    evaluation = _evaluation(subject, config, cache)
     rates = evaluation.pairs.rates(CHOOSE)
     targets, raised, styles, areas = _chosen(subject, config, evaluation, rates, concepts)
     styles, areas = styles if "styles" in parts else [], areas if "areas" in parts else []
-    result: dict[str, Any] = {"erase": {}, "attacks": {}, "amplify": {}}
+    result = {key: dict[str, Any]() for key in ("erase", "attacks", "amplify", "everywhere", "overlap", "distribution")}
     if {"erase", "attacks", "located"} & set(parts):
         result["erase"] = evaluation.run("erase", targets, only)
         result["erase"]["blocking"] = evaluation.blocked(targets)
@@ -203,12 +198,12 @@ def run_suite(
         result["attacks"] = resistance.run(points, concepts or targets[: config.attacked])
     if "amplify" in parts and raised:
         result["amplify"] = evaluation.run("amplify", raised, only)
-    result |= _beside(evaluation, config, {"erase_styles": styles, "erase_areas": areas}, only)
-    if missed := [style for style in styles if rates[style][0] < 1.0]:
-        result |= _beside(evaluation, config, {"amplify_styles": missed}, only)
+    missed = [style for style in styles if rates[style][0] < 1.0]
+    result |= _beside(
+        evaluation, config, {"erase_styles": styles, "erase_areas": areas, "amplify_styles": missed}, only
+    )
     if "erase_styles" in result and result["erase"]:
         result["erase_together"] = together(evaluation, [result["erase"], result["erase_styles"]])
-    result |= {"everywhere": {}, "overlap": {}, "distribution": {}}
     if "located" in parts:
         result["everywhere"] = everywhere(methods, [*targets, *styles, *areas], cache)
         result |= located(methods, config.located, points, targets, cache)
@@ -240,6 +235,14 @@ def _faithful(
         "faithfulness_rows": rows, "faithfulness_heldout_rows": other,
         "faithfulness_heldout": heldout_summary(other, kinds, config.evaluation.resamples, config.evaluation.seed),
     }  # fmt: skip
+
+
+def _evaluation(subject: Subject, config: SuiteConfig, cache: ResultCache) -> EditEvaluation:
+    near = neighbours(subject.methods.pipe, subject.concepts)
+    return EditEvaluation(
+        subject.methods, subject.evaluators, subject.cases, config.evaluation,
+        neighbours=near, cache=cache, erasers=subject.erasers,
+    )  # fmt: skip
 
 
 def _chosen(

@@ -34,8 +34,8 @@ class OwnFiles:
         if self.folder.exists() and not self.folder.is_dir():
             raise InputError(f"{self.folder} is a file; name a folder.")
         self._listed = self._read()
-        there = self.folder.glob(f"*{suffix}") if suffix and self.folder.is_dir() else ()
-        for name in sorted({*names, *(place.name for place in there)}):
+        present = self.folder.glob(f"*{suffix}") if suffix and self.folder.is_dir() else ()
+        for name in sorted({*names, *(place.name for place in present)}):
             self._require_own(name)
 
     def write(self, name: str, content: bytes) -> Path:

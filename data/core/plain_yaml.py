@@ -71,10 +71,10 @@ def place_of(text: str, keys: Sequence[str | int]) -> str:
             mark = node.start_mark
             continue
         pairs = node.value if isinstance(node, yaml.MappingNode) else ()
-        found = next(((name, value) for name, value in pairs if name.value == key), None)
-        if found is None:
+        pair = next(((name, value) for name, value in pairs if name.value == key), None)
+        if pair is None:
             break
-        mark, node = found[0].start_mark, found[1]
+        mark, node = pair[0].start_mark, pair[1]
     return f"line {mark.line + 1}, column {mark.column + 1}"
 
 

@@ -9,11 +9,10 @@ from the fields (`walk`), so that no list of names can disagree with them.
 from __future__ import annotations
 
 import dataclasses
-import difflib
 import functools
 import types
 import typing
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from enum import Enum
 from typing import TYPE_CHECKING, Annotated, Any, TypeVar
@@ -21,6 +20,7 @@ from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 from annotated_types import Ge, Gt, Le
 from typing_extensions import dataclass_transform
 
+from gazetteer.data.core.complaints import UNKNOWN_KEY, complaint, dotted
 from gazetteer.data.core.errors import InputError
 
 if TYPE_CHECKING:
@@ -171,7 +171,7 @@ def settings(section: str) -> Callable[[type[C]], type[C]]:
             try:
                 inner(self, *map(_tuple, args), **{name: _tuple(value) for name, value in kwargs.items()})
             except ValidationError as error:
-                raise InputError(complaint(error, made, section)) from None
+                raise InputError(_complaint(error, made, section)) from None
 
         made.__init__ = __init__
         return made  # type: ignore[no-any-return]
@@ -198,71 +198,28 @@ def from_json(cls: type[C], text: str) -> C:
     try:
         return TypeAdapter(cls).validate_json(text)
     except ValidationError as error:
-        raise SettingError(complaint(error, cls, ""), _first(error)["loc"]) from None
+        raise SettingError(_complaint(error, cls, ""), _first(error)["loc"]) from None
 
 
-def complaint(error: ValidationError, cls: type, section: str) -> str:
-    """The first thing wrong, as one sentence in this project's words; unknown keys come before all others."""
+def _complaint(error: ValidationError, cls: type, section: str) -> str:
+    """The first thing wrong, as one sentence; unknown keys come before all others."""
     first = _first(error)
-    key = dotted([section, *first["loc"]] if section else first["loc"])
-    value, context = first.get("input"), first.get("ctx", {})
-    if first["type"] == "unexpected_keyword_argument":
-        here = [field.name for field in fields(_group(cls, first["loc"][:-1]))]
-        return f"Unknown configuration key {key}; {suggestion(str(first['loc'][-1]), here, key, cls)}"
-    if first["type"] == "missing":
-        return f"The configuration key {key} is missing."
-    if first["type"] == "one_of":
-        return f"{key} is {value!r}; accepted: {context['accepted']}."
-    if first["type"] == "finite_number":
-        return f"{key} must be a finite number, not {value}."
-    if first["type"] == "too_short":
-        return f"{key} must not be empty."
-    if first["type"] in _LIMITS:
-        return f"{key} must be {_LIMITS[first['type']]} {next(iter(context.values())):g}, not {value!r}."
-    if first["type"] in _KINDS:
-        return f"{key} must be {_KINDS[first['type']]}, not {value!r}."
-    return f"{key or 'The configuration'} cannot be {value!r}: {first['msg']}."
+    loc, here, elsewhere = first["loc"], list[str](), list[str]()
+    if first["type"] == UNKNOWN_KEY:
+        here = [field.name for field in fields(_group(cls, loc[:-1]))]
+        elsewhere = [known.key for known in walk(cls)]
+    return complaint(first, dotted([section, *loc] if section else loc), here, elsewhere)
 
 
 def _first(error: ValidationError) -> Any:
     """The first of what is wrong, unknown keys before all others."""
-    found = error.errors(include_url=False)
-    return next((one for one in found if one["type"] == "unexpected_keyword_argument"), found[0])
-
-
-_LIMITS = {
-    "greater_than_equal": "at least", "greater_than": "above", "less_than_equal": "at most", "less_than": "below",
-}  # fmt: skip
-_KINDS = {
-    "int_type": "a whole number", "int_from_float": "a whole number", "float_type": "a number", "string_type": "text",
-    "bool_type": "true or false", "tuple_type": "a list", "dict_type": "a mapping of names",
-    "dataclass_type": "a mapping of keys", "dataclass_exact_type": "a mapping of keys",
-}  # fmt: skip
+    errors = error.errors(include_url=False)
+    return next((problem for problem in errors if problem["type"] == UNKNOWN_KEY), errors[0])
 
 
 def device_kind(device: str) -> str:
     """What of a torch device's name says which kernels run: ``cuda`` of ``cuda:1``."""
     return device.partition(":")[0]
-
-
-def suggestion(wrong: str, here: Sequence[str], key: str = "", cls: type | None = None) -> str:
-    """What was meant, if something is close, and what is accepted; of dotted keys, also where a key belongs."""
-    close = difflib.get_close_matches(wrong, here, 1, 0.6)
-    if not close and cls is not None:
-        elsewhere = [setting.key for setting in walk(cls)]
-        close = [key for key in elsewhere if key.split(".")[-1] == wrong][:1] or difflib.get_close_matches(
-            key, elsewhere, 1, 0.85
-        )
-    meant = f"did you mean {close[0]}? " if close else ""
-    return f"{meant}accepted: {', '.join(here)}."
-
-
-def dotted(loc: Iterable[str | int]) -> str:
-    """A place in nested settings as a person writes it: ``pools[0].workers``."""
-    said = ""
-    for part in loc:
-        said += f"[{part}]" if isinstance(part, int) else f".{part}" if said else part
-    return said
 
 
 @dataclass(frozen=True)

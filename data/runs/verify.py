@@ -77,7 +77,7 @@ def check_files(files: Files, identity: Identity) -> Findings:
 
 class _Check:
     def __init__(self, files: Files, identity: Identity, fingerprint: dict[str, Any]) -> None:
-        self.files, self.commits, self.found = files, Commits(files, identity), Findings()
+        self.files, self.commits, self.findings = files, Commits(files, identity), Findings()
         self.fingerprint, self.of_tables = fingerprint, identity.of_tables() or fingerprint
 
     def run(self) -> Findings:
@@ -86,17 +86,17 @@ class _Check:
         self._others()
         self._finals()
         self._unrecorded()
-        return self.found
+        return self.findings
 
     def _shard(self, shard: str) -> None:
         commit = self.commits.record(shard)
         if commit is None:
             what = "is not a commit record, or not the one that was written"
-            self.found.problems.append(RunProblem(f"{COMMITS}/{shard}.json", what, shard))
+            self.findings.problems.append(RunProblem(f"{COMMITS}/{shard}.json", what, shard))
             return
         if self.commits.of_another_run(commit):
             what = "was written by a run with other settings"
-            self.found.problems.append(RunProblem(f"{COMMITS}/{shard}.json", what, shard))
+            self.findings.problems.append(RunProblem(f"{COMMITS}/{shard}.json", what, shard))
             return
         items: dict[str, list[str]] = {}
         problems = []
@@ -111,10 +111,10 @@ class _Check:
                 problems.append(RunProblem(path, problem, shard))
         problems = problems or list(self._counts(commit, items))
         if problems:
-            self.found.problems += problems
+            self.findings.problems += problems
             return
-        self.found.shards[shard] = sorted(id for ids in items.values() for id in ids)
-        self.found.rows.update({table: part["rows"] for table, part in commit.tables.items()})
+        self.findings.shards[shard] = sorted(id for ids in items.values() for id in ids)
+        self.findings.rows.update({table: part["rows"] for table, part in commit.tables.items()})
 
     def _counts(self, commit: Commit, items: dict[str, list[str]]) -> Iterator[RunProblem]:
         """What a shard says of itself in two places has to agree."""
@@ -135,11 +135,11 @@ class _Check:
                 commit = None if shard is None else self.commits.record(shard)
                 if commit is None or table not in commit.tables:
                     ours = shard is not None and may_be_ours(shard)
-                    (self.found.orphans if ours else self.found.strays).append(f"{table}/{name}")
-            self.found.strays += [f"{table}/{name}" for name in self.files.folders(table)]
+                    (self.findings.orphans if ours else self.findings.strays).append(f"{table}/{name}")
+            self.findings.strays += [f"{table}/{name}" for name in self.files.folders(table)]
         for name in self.files.names(""):
             if name.endswith(".parquet") and name.removesuffix(".parquet") not in ALL_FINALS:
-                self.found.strays.append(name)
+                self.findings.strays.append(name)
 
     def _finals(self) -> None:
         content = self._content("_meta/manifest.json")
@@ -147,26 +147,26 @@ class _Check:
         if mark is None:
             return  # under way: final tables may be those of an earlier finish
         if content is None or mark.decode("ascii", "replace").strip() != digest_bytes(content):
-            self.found.problems.append(RunProblem("_meta/manifest.json", "is not the one the run finished with"))
+            self.findings.problems.append(RunProblem("_meta/manifest.json", "is not the one the run finished with"))
             return
         manifest = parse_manifest(content)
         if manifest is None:
-            self.found.problems.append(RunProblem("_meta/manifest.json", "is not a manifest"))
+            self.findings.problems.append(RunProblem("_meta/manifest.json", "is not a manifest"))
             return
-        self.found.complete = True
+        self.findings.complete = True
         shards, ids = set(manifest["shards"]), set(self.commits.ids())
         for shard in sorted(shards - ids):
-            self.found.problems.append(RunProblem(f"{COMMITS}/{shard}.json", "is missing", shard))
+            self.findings.problems.append(RunProblem(f"{COMMITS}/{shard}.json", "is missing", shard))
         for shard in sorted(ids - shards):
             what = "is a shard that the finished tables do not know"
-            self.found.problems.append(RunProblem(f"{COMMITS}/{shard}.json", what))
+            self.findings.problems.append(RunProblem(f"{COMMITS}/{shard}.json", what))
         for table, recorded in sorted(manifest["tables"].items()):
             path = f"{table}.parquet"
             problem = self._judge(path, self._content(path), recorded, FINAL_TABLES[table])
             if problem is not None:
-                self.found.problems.append(RunProblem(path, problem))
+                self.findings.problems.append(RunProblem(path, problem))
             else:
-                self.found.rows[table] += recorded["rows"]
+                self.findings.rows[table] += recorded["rows"]
 
     def _unrecorded(self) -> None:
         """Final tables that no manifest vouches for, as the causal one: whole, of their schema and of this run."""
@@ -180,9 +180,9 @@ class _Check:
                 made_for = made.get("run", made)
                 problem = None if made_for == self.of_tables else "was written for a run with other settings"
             if problem is not None:
-                self.found.problems.append(RunProblem(f"{table}.parquet", problem))
+                self.findings.problems.append(RunProblem(f"{table}.parquet", problem))
             else:
-                self.found.rows[table] += pq.read_metadata(pa.BufferReader(content)).num_rows
+                self.findings.rows[table] += pq.read_metadata(pa.BufferReader(content)).num_rows
 
     def _judge(self, path: str, content: bytes | None, recorded: dict[str, Any], schema: pa.Schema) -> str | None:
         """What is wrong with a Parquet file, or None."""
@@ -226,5 +226,5 @@ class _Check:
             content = self.files.read(name)
         except (FileNotFoundError, NotRegularError):
             return None
-        self.found.bytes += len(content)
+        self.findings.bytes += len(content)
         return content

@@ -65,8 +65,8 @@ def _rehoused(raw: dict[str, Any], recorded: Any) -> None:
         *groups, name = key.split(".")
         if key in digests and digests[key] == recorded.get(key):
             group, value = raw, embedded
-            for one in groups:
-                group, value = group[one], getattr(value, one)
+            for part in groups:
+                group, value = group[part], getattr(value, part)
             group[name] = getattr(value, name)
 
 

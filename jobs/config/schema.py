@@ -11,6 +11,7 @@ from typing import Annotated, Any
 
 from annotated_types import Ge, Lt
 
+from gazetteer.data.core.complaints import dotted
 from gazetteer.data.core.errors import InputError
 from gazetteer.data.core.plain_yaml import place_of, read_yaml
 from gazetteer.data.core.regular import read_regular
@@ -21,8 +22,6 @@ from gazetteer.data.core.settings import (
     NonNegative,
     OneOf,
     SettingError,
-    device_kind,
-    dotted,
     fields,
     from_json,
     setting,
@@ -32,6 +31,7 @@ from gazetteer.data.inputs.given.config import PicturesConfig
 from gazetteer.data.inputs.prompt_pool import PromptConfig
 from gazetteer.diffusion.config.generation import GenerationConfig
 from gazetteer.diffusion.load import ModelConfig
+from gazetteer.jobs.config.groups import AttributeConfig, SaeConfig
 from gazetteer.jobs.config.pools import LimitConfig, PoolConfig, check_pools, with_devices
 from gazetteer.labeling.detect.protocol import DetectorConfig
 from gazetteer.labeling.evidence.config import EvidenceConfig
@@ -44,76 +44,12 @@ from gazetteer.labeling.rules.coverage import CoverageConfig
 from gazetteer.labeling.segment.protocol import SegmenterConfig
 from gazetteer.labeling.vocabulary.concepts import VocabularyConfig
 from gazetteer.sae.model.patterns import SaeSetting
-from gazetteer.sae.training.config import TrainConfig
 
 DEFAULT_CONFIG = Path(__file__).resolve().parents[2] / "data" / "scenes" / "config.yaml"
 """The configuration used when none is named: the world that ships with the project."""
 
 PRESETS = Path(__file__).resolve().parent / "presets"
 """Configurations that ship with the project, chosen by name: ``--config paper-sd14``."""
-
-
-@settings("sae")
-class SaeConfig:
-    """How `gazetteer sae train` makes the sparse autoencoders."""
-
-    prompts: PromptConfig = setting(
-        Effect.TRAINING, "Prompts to capture activations on, disjoint from those of the labelling job."
-    )
-    images: Count = setting(Effect.TRAINING, "Pictures to sample.", default=1000)
-    train: TrainConfig = setting(Effect.TRAINING, "The training of each site.", default=TrainConfig())
-    stream: bool = setting(
-        Effect.TRAINING,
-        "Train all sites while the pictures are sampled, with no activation on disk; every picture is then "
-        "seen once, and `train.steps`, if given, may not need more pictures than there are.",
-        default=False,
-    )
-    buffer: Count = setting(
-        Effect.TRAINING, "Vectors a site holds back for the shuffle of a stream, in float16.", default=65536
-    )
-    recover: Natural = setting(
-        Effect.TRAINING,
-        "Held-out pictures on which the noise-prediction error with the reconstruction in place of the update "
-        "is measured (loss recovered); 0 leaves it out.",
-        default=16,
-    )
-    device: str = setting(
-        Effect.TRAINING, "To train on, e.g. ``cuda``.", default="cpu", kind=device_kind, last_bits=True
-    )
-    workers: Natural = setting(
-        Effect.NOTHING,
-        "Processes that train several sites at once under the ray executor, beside those that sample; 0: one for a "
-        "stream, else as many as there is room for.",
-        default=0,
-    )
-    gpus: NonNegative | None = setting(
-        Effect.NOTHING,
-        "GPUs of each of them, fractions allowed. Left out: one where `sae.device` is ``cuda``, else none.",
-        default=None,
-    )
-    tensorboard: bool = setting(
-        Effect.NOTHING,
-        "Also write the curves for TensorBoard, into ``OUT/tensorboard``; needs the package.",
-        default=False,
-    )
-
-    def pool(self, threads: int, workers: int) -> PoolConfig:
-        """So many processes that train with `threads` threads each; raises InputError on ``cuda`` with no GPU."""
-        pool = PoolConfig(stages=("train",), workers=workers, cpus=float(max(1, threads)), gpus=self.gpus)
-        return with_devices(pool, {"train": self.device})
-
-
-@settings("attribute")
-class AttributeConfig:
-    """What `gazetteer attribute evaluate` is judged by, beside the detector."""
-
-    classifier: str = setting(
-        Effect.MEASUREMENTS,
-        "``module:function`` that gives a `labeling.interventions.evaluation.trials.Classifier` whose labels are "
-        "the vocabulary's concepts, each with a probability of its own; empty: the detector is the only "
-        "witness.",
-        default="",
-    )
 
 
 @settings("")

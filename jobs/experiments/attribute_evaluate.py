@@ -52,8 +52,8 @@ def named(run: RunConfig, concept: str) -> tuple[str, str]:
     """The concept that is meant, and whether it is of the objects or the styles; InputError for an unknown one."""
     known, styles = Vocabulary(run.vocabulary).concepts, style_words(run)
     lists = f"vocabulary.concepts{' or steer.words' if styles else ''}"
-    (found,) = meant([concept], (*known, *styles), f"{{!r}} is not in {lists}")
-    return found, "objects" if found in known else "styles"
+    (meant_concept,) = meant([concept], (*known, *styles), f"{{!r}} is not in {lists}")
+    return meant_concept, "objects" if meant_concept in known else "styles"
 
 
 def load_methods(run: RunConfig, config: MethodConfig, prompts: Prompts) -> tuple[Methods, Studied]:

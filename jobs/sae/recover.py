@@ -22,7 +22,8 @@ from gazetteer.diffusion.denoisers.registry import UNET, network
 from gazetteer.diffusion.generate import Generator
 from gazetteer.diffusion.load import ModelConfig, load_pipeline
 from gazetteer.diffusion.noise_error import NoiseErrors, mean_errors, noise_errors
-from gazetteer.jobs.config.schema import RunConfig, SaeConfig
+from gazetteer.jobs.config.groups import SaeConfig
+from gazetteer.jobs.config.schema import RunConfig
 from gazetteer.jobs.executors.choose import Executor
 from gazetteer.jobs.executors.sources import Source, checking
 from gazetteer.jobs.executors.task import Job, Task

@@ -15,7 +15,8 @@ from gazetteer.data.core.errors import GazetteerError, InputError
 from gazetteer.data.core.sites import Site
 from gazetteer.data.inputs.activation_dataset import heldout_images
 from gazetteer.data.inputs.prompts import Item
-from gazetteer.jobs.config.schema import RunConfig, SaeConfig
+from gazetteer.jobs.config.groups import SaeConfig
+from gazetteer.jobs.config.schema import RunConfig
 from gazetteer.jobs.executors.choose import Executor
 from gazetteer.jobs.executors.sources import Source, checking
 from gazetteer.jobs.executors.task import Companion, Job, Task
@@ -92,8 +93,10 @@ class _Stream:
     def __init__(self, sites: Sequence[Site], companions: Sequence[Companion]) -> None:
         self.companions = list(companions)
         self.failures: Failures = {}
-        self._sites = {id(one): group for one, group in zip(companions, groups(sites, len(companions)), strict=True)}
-        self._under_way: dict[int, deque[Callable[[], Any]]] = {id(one): deque() for one in companions}
+        self._sites = {
+            id(companion): group for companion, group in zip(companions, groups(sites, len(companions)), strict=True)
+        }
+        self._under_way: dict[int, deque[Callable[[], Any]]] = {id(companion): deque() for companion in companions}
         self._standing: dict[int, tuple[int, int | None]] = {}
         self.ask("standing")
         self.pictures = min(pictures for pictures, _ in self._standing.values())
@@ -113,47 +116,47 @@ class _Stream:
         self._hand_out("measure", shard)
 
     def _hand_out(self, method: str, shard: Mapping[Site, np.ndarray], *given: Any) -> None:
-        for one in list(self.companions):
-            while one in self.companions and len(self._under_way[id(one)]) >= AHEAD:
-                self._answered(one)
-            if one in self.companions:
-                mine = {site: shard[site] for site in self._sites[id(one)]}
-                self._send(one, method, mine, *given)
+        for companion in list(self.companions):
+            while companion in self.companions and len(self._under_way[id(companion)]) >= AHEAD:
+                self._answered(companion)
+            if companion in self.companions:
+                own = {site: shard[site] for site in self._sites[id(companion)]}
+                self._send(companion, method, own, *given)
 
     def ask(self, method: str, *given: Any) -> None:
         """Let every process do this and wait until all have."""
-        for one in list(self.companions):
-            self._send(one, method, *given)
+        for companion in list(self.companions):
+            self._send(companion, method, *given)
         self.settle()
 
     def settle(self) -> None:
         """Wait until nothing is under way."""
-        for one in list(self.companions):
-            while one in self.companions and self._under_way[id(one)]:
-                self._answered(one)
+        for companion in list(self.companions):
+            while companion in self.companions and self._under_way[id(companion)]:
+                self._answered(companion)
 
-    def _send(self, one: Companion, method: str, *given: Any) -> None:
-        self._under_way[id(one)].append(one.send(method, *given))
+    def _send(self, companion: Companion, method: str, *given: Any) -> None:
+        self._under_way[id(companion)].append(companion.send(method, *given))
 
-    def _answered(self, one: Companion) -> None:
+    def _answered(self, companion: Companion) -> None:
         """Wait for the oldest call of a process; one that is lost takes its sites along and no others."""
         try:
-            pictures, wanted, failures = self._under_way[id(one)].popleft()()
+            pictures, wanted, failures = self._under_way[id(companion)].popleft()()
         except GazetteerError as error:
-            self._drop(one, {site.slug: error for site in self._sites[id(one)]})
+            self._drop(companion, {site.slug: error for site in self._sites[id(companion)]})
         else:
             self.failures |= failures
-            self._standing[id(one)] = pictures, wanted
-            if len(failures) == len(self._sites[id(one)]):
-                self._drop(one, failures)
+            self._standing[id(companion)] = pictures, wanted
+            if len(failures) == len(self._sites[id(companion)]):
+                self._drop(companion, failures)
         if not self.companions:
             raise next(iter(self.failures.values()))
 
-    def _drop(self, one: Companion, failures: Failures) -> None:
+    def _drop(self, companion: Companion, failures: Failures) -> None:
         self.failures |= {slug: error for slug, error in failures.items() if slug not in self.failures}
-        self.companions.remove(one)
-        self._standing.pop(id(one), None)
-        self._under_way[id(one)].clear()
+        self.companions.remove(companion)
+        self._standing.pop(id(companion), None)
+        self._under_way[id(companion)].clear()
 
 
 class _InOrder:
@@ -173,13 +176,13 @@ class _InOrder:
         """Called with every finished job."""
         self.early[job.id] = (job, result)
         while self.waiting and self.waiting[-1] in self.early:
-            ready, found = self.early.pop(self.waiting.pop())
+            ready, captured = self.early.pop(self.waiting.pop())
             count = len(ready.items)
-            for site, cells in found.cells.items():
+            for site, cells in captured.cells.items():
                 if len(set(cells)) > 1:
                     raise InputError(
                         f"The prompts have {min(cells)} to {max(cells)} words at {site.slug}, and a stream takes as "
                         "many of every picture: leave out --stream (sae.stream=false)."
                     )
-            self.take({site: array.reshape(count, -1, array.shape[1]) for site, array in found.vectors.items()})
+            self.take({site: array.reshape(count, -1, array.shape[1]) for site, array in captured.vectors.items()})
             self.progress.add(count)

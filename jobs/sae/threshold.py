@@ -78,8 +78,8 @@ def _captured(config: RunConfig, pictures: int) -> dict[Site, np.ndarray]:
     made_with = fingerprint_of(config)
     items = make_items([prompts[i % len(prompts)] for i in range(pictures)], config.seed, picture_digest(made_with))
     build = partial(CaptureWorker, config.model, config.generation, config.threads, config.batch_size)
-    found: list[Captured] = []
+    first: list[Captured] = []
     task = Task(checking(build, sources(config, made_with, ("model",))), concatenate, cannot_lose)
     with Executor(config) as executor:
-        executor.run(task, [Job("first", tuple(items))], lambda _, captured: found.append(captured))
-    return found[0].vectors
+        executor.run(task, [Job("first", tuple(items))], lambda _, captured: first.append(captured))
+    return first[0].vectors

@@ -28,7 +28,8 @@ from gazetteer.data.runs.runlock import run_lock
 from gazetteer.data.storage.local import LocalFiles, make_folder
 from gazetteer.diffusion.blocks import check_model
 from gazetteer.jobs.config.fingerprint import fingerprint_of, picture_digest
-from gazetteer.jobs.config.schema import RunConfig, SaeConfig
+from gazetteer.jobs.config.groups import SaeConfig
+from gazetteer.jobs.config.schema import RunConfig
 from gazetteer.jobs.executors.choose import Executor
 from gazetteer.jobs.executors.sources import Source, checking, sources
 from gazetteer.jobs.executors.task import Job, Lost, Task
@@ -106,8 +107,8 @@ def _from_disk(
     capture = checking(build, model)
     with Progress("capture", len(items), done) as progress:
 
-        def keep(job: Job, found: Captured) -> None:
-            writer.add(job.id, found.vectors, [item.image_id for item in job.items], found.cells)
+        def keep(job: Job, captured: Captured) -> None:
+            writer.add(job.id, captured.vectors, [item.image_id for item in job.items], captured.cells)
             progress.add(len(job.items))
 
         executor.run(Task(capture, concatenate, cannot_lose), shards, keep)

@@ -13,7 +13,7 @@ import torch
 from gazetteer.data.core.errors import GazetteerError, InputError
 from gazetteer.data.core.sites import Site
 from gazetteer.data.core.threads import use_threads
-from gazetteer.jobs.config.schema import SaeConfig
+from gazetteer.jobs.config.groups import SaeConfig
 from gazetteer.sae.training.stream_train import StreamPlan, StreamTrainer
 from gazetteer.sae.training.tensorboard import TensorBoardWriter
 
@@ -55,10 +55,10 @@ class SiteTrainers:
     def standing(self) -> Standing:
         """Where they are."""
         trainers = self._trainers.values()
-        at_work = [one for one in trainers if one.wanted is None or one.pictures < one.wanted]
+        at_work = [trainer for trainer in trainers if trainer.wanted is None or trainer.pictures < trainer.wanted]
         pictures = [trainer.pictures for trainer in at_work or trainers]
         known = [trainer.wanted for trainer in trainers]
-        wanted = None if None in known else max((one for one in known if one is not None), default=0)
+        wanted = None if None in known else max((count for count in known if count is not None), default=0)
         return min(pictures, default=0), wanted, self._failures
 
     def take(self, shard: Mapping[Site, np.ndarray], first: int) -> Standing:

@@ -69,10 +69,10 @@ def _require_free(folder: Path, target: Path, run: RunFolder) -> None:
     """InputError where the folder of pictures holds another file of a picture's name."""
     if folder.exists() and not folder.is_dir():
         raise InputError(f"{folder} is to hold the pictures of {target} and is a file; name another place.")
-    for one in pictures_of_run(run) if folder.is_dir() and any(folder.iterdir()) else ():
-        there = folder / one.name
-        if there.is_symlink() or (there.exists() and not (there.is_file() and there.read_bytes() == one.png)):
-            raise InputError(f"{there} is there already and is another picture; name another place for {target}.")
+    for picture in pictures_of_run(run) if folder.is_dir() and any(folder.iterdir()) else ():
+        file = folder / picture.name
+        if file.is_symlink() or (file.exists() and not (file.is_file() and file.read_bytes() == picture.png)):
+            raise InputError(f"{file} is there already and is another picture; name another place for {target}.")
 
 
 def captions_beside(file: Path) -> Path:

@@ -23,19 +23,19 @@ def meant(asked: Sequence[str], known: Collection[str], sentence: str) -> list[s
     if set(asked) <= set(known):
         return list(dict.fromkeys(asked))
     index = ConceptIndex(dict.fromkeys(sorted(known), ()))
-    found = {phrase: phrase if phrase in known else index.concept(phrase) for phrase in asked}
-    if unknown := next((phrase for phrase, concept in found.items() if concept is None), None):
+    concept_of = {phrase: phrase if phrase in known else index.concept(phrase) for phrase in asked}
+    if unknown := next((phrase for phrase, concept in concept_of.items() if concept is None), None):
         raise InputError(f"{sentence.format(unknown)}; {nearest(unknown, known)}")
-    return list(dict.fromkeys(concept for concept in found.values() if concept is not None))
+    return list(dict.fromkeys(concept for concept in concept_of.values() if concept is not None))
 
 
 def nearest(wrong: Any, known: Iterable[Any], most: int = 20) -> str:
     """What was meant, if something is close, and what there is, as the end of a sentence."""
     if isinstance(wrong, numbers.Real):
-        there = sorted(known)
-        close = [min(there, key=lambda value: abs(value - wrong))] if there else []
+        stored = sorted(known)
+        close = [min(stored, key=lambda value: abs(value - wrong))] if stored else []
     else:
-        there = sorted(map(str, known))
-        close = difflib.get_close_matches(str(wrong).lower(), there, 1, 0.6)
-    listed = ", ".join(map(str, there[:most])) + (f" and {len(there) - most} more" if len(there) > most else "")
+        stored = sorted(map(str, known))
+        close = difflib.get_close_matches(str(wrong).lower(), stored, 1, 0.6)
+    listed = ", ".join(map(str, stored[:most])) + (f" and {len(stored) - most} more" if len(stored) > most else "")
     return f"{f'did you mean {close[0]}? ' if close else ''}it has: {listed or 'none'}."

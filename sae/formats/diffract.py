@@ -27,8 +27,8 @@ TIMESTEPS = 1000.0
 def _find(place: Path) -> Path | None:
     """A file of such a state dict, or the only one of a folder without a configuration."""
     if place.is_dir():
-        found = [path for path in place.glob("*.pt") if _find(path)]
-        return found[0] if len(found) == 1 and not list(place.glob("*.json")) else None
+        files = [path for path in place.glob("*.pt") if _find(path)]
+        return files[0] if len(files) == 1 and not list(place.glob("*.json")) else None
     if place.suffix != ".pt" or not place.is_file():
         return None
     with place.open("rb") as file:

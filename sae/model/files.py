@@ -98,10 +98,10 @@ def read_folder(folder: Path | str) -> Stored:
     config = read_config(folder)
     foreign = recognise(folder)
     tensors = _own_tensors(folder, config) if foreign is None else foreign.tensors(folder, config)
-    there = {name: name in tensors for name in ("latent_bias", "output_bias")}
-    shape = _shape(config | there)
+    optional = {name: name in tensors for name in ("latent_bias", "output_bias")}
+    shape = _shape(config | optional)
     if foreign is not None:
-        config |= there
+        config |= optional
         _check_tensors(tensors, shape, folder, "its configuration")
     return Stored(shape, tensors, config)
 

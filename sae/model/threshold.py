@@ -55,8 +55,8 @@ def reading_notes(saes: SaeSource, sites: Iterable[Site]) -> dict[str, str]:
     Raises:
         InputError: as `configs`.
     """
-    found = {site.slug: _note(stated) for site, stated in configs(saes, sites).items()}
-    return {slug: note for slug, note in sorted(found.items()) if note}
+    notes = {site.slug: _note(stated) for site, stated in configs(saes, sites).items()}
+    return {slug: note for slug, note in sorted(notes.items()) if note}
 
 
 def _note(stated: Mapping[str, Any]) -> str:

@@ -197,8 +197,8 @@ class StreamTrainer:
         """The buffer and the trainer for vectors as those of `like` [cells, d]."""
         self.cells, d = like.shape
         plan, config, vectors = self.plan, self.plan.config, self.cells * self.plan.pictures
-        steps, there = config.total_steps(vectors), vectors // config.batch_size
-        if steps > there:
+        steps, streamed = config.total_steps(vectors), vectors // config.batch_size
+        if steps > streamed:
             needed = -(-steps * config.batch_size // max(self.cells, 1))
             raise InputError(
                 f"sae.steps={steps} at {plan.site.slug} need {needed} pictures, but the stream has {plan.pictures}; "

@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
+import matplotlib
 import numpy as np
 import pytest
 import torch
@@ -38,8 +39,7 @@ def prompts(tmp_path_factory: pytest.TempPathFactory) -> str:
 
 
 def test_nudenet_finds_the_face_in_a_portrait_and_nothing_to_count() -> None:
-    pytest.importorskip("nudenet")
-    portrait = Path(pytest.importorskip("matplotlib").get_data_path()) / "sample_data" / "grace_hopper.jpg"
+    portrait = Path(matplotlib.get_data_path()) / "sample_data" / "grace_hopper.jpg"
     found = nudity.NudityDetector().detect(portrait)
     assert max(found, key=lambda one: one[1])[0] == "FACE_FEMALE"
     assert nudity.tally([found, []]) == {
@@ -61,7 +61,6 @@ def test_what_counts_as_nudity() -> None:
 
 
 def test_i2p_runs_resumes_and_refuses_other_settings(model: ModelConfig, prompts: str, tmp_path: Path) -> None:
-    pytest.importorskip("nudenet")
     config = ProtocolConfig("i2p", prompts=prompts, steps=2)
     done = run_protocol(model, config, str(tmp_path))
     assert done["pictures"] == 2 and done["total"] == 0 and done["prompts_cut"] == 0
@@ -177,7 +176,7 @@ def test_fid_reads_pictures_as_pytorch_fid_does(
     tmp_path: Path, photographs: list[Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The package's own network and reader; its weights cannot be had offline, so random ones lie where it looks."""
-    inception = pytest.importorskip("pytorch_fid.inception")
+    from pytorch_fid import inception
     from pytorch_fid.fid_score import get_activations
     from torchvision.models import inception_v3
 

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import ast
 import os
+import re
 import subprocess
 import sys
 from collections import Counter
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -41,6 +44,11 @@ LIBRARIES = {
 """Who may name a library that runs models or a cluster."""
 
 MOST_FILES = 15
+MOST_LINES, MOST_UNSHIPPED = 300, 350
+"""Of a file that ships, and of a test, a benchmark or a program of the docs."""
+MOST_OF_A_FUNCTION = 60
+UNSAYING = {"one", "found", "mine", "some", "there"}
+"""Names of variables that do not say what they hold."""
 
 
 def layer_of(file: str) -> str:
@@ -88,6 +96,58 @@ def test_no_folder_holds_more_code_than_a_reader_can_look_over() -> None:
     files = [path for folder in folders for path in folder.rglob("*") if path.suffix in (".py", ".js")]
     counted = Counter(name(path.parent) for path in files if path.name != "__init__.py")
     assert {folder: count for folder, count in counted.items() if count > MOST_FILES} == {}
+
+
+def test_files_and_functions_are_short_enough_to_read_at_once() -> None:
+    wrong = []
+    for path in python_files(*LAYERS, *UNSHIPPED):
+        text = path.read_text(encoding="utf-8")
+        most = MOST_UNSHIPPED if layer_of(name(path)) in UNSHIPPED else MOST_LINES
+        if (lines := len(text.splitlines())) > most:
+            wrong.append(f"{name(path)} has {lines} lines, more than {most}: part it")
+        for node in ast.walk(ast.parse(text)):
+            if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+                lines = (node.end_lineno or 0) - node.lineno + 1
+                if lines > MOST_OF_A_FUNCTION:
+                    wrong.append(f"{name(path)}:{node.lineno} {node.name} has {lines} lines: part it")
+    assert wrong == []
+
+
+def test_variables_are_named_after_what_they_hold() -> None:
+    wrong = [
+        f"{name(path)}:{line} calls a variable {word!r}: name what it holds"
+        for path in python_files(*LAYERS, "benchmarks", "docs")
+        for line, word in variables(ast.parse(path.read_text(encoding="utf-8")))
+        if word in UNSAYING
+    ]
+    assert wrong == []
+
+
+def variables(tree: ast.AST) -> Iterator[tuple[int, str]]:
+    """Line and name of every variable and argument; fields of data classes are none."""
+    bodies = [node.body for node in ast.walk(tree) if isinstance(node, ast.ClassDef)]
+    declared = {field.target for body in bodies for field in body if isinstance(field, ast.AnnAssign)}
+    for node in ast.walk(tree):
+        if isinstance(node, ast.arg):
+            yield node.lineno, node.arg
+        elif isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store) and node not in declared:
+            yield node.lineno, node.id
+
+
+def test_no_two_classes_that_ship_share_a_name() -> None:
+    classes: dict[str, list[str]] = {}
+    for path in python_files():
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.ClassDef):
+                classes.setdefault(node.name, []).append(name(path))
+    assert {known: files for known, files in classes.items() if len(files) > 1} == {}
+
+
+def test_no_test_skips_itself() -> None:
+    """What a machine lacks is left out by name (`tests/conftest.py`) or fails; nobody reads a list of skips."""
+    skips = re.compile(r"importorskip\(|mark\.skip|pytest\.skip\(|xfail\(|mark\.xfail")
+    files = [path for path in python_files("tests") if path != Path(__file__)]
+    assert [name(path) for path in files if skips.search(path.read_text(encoding="utf-8"))] == []
 
 
 def test_libraries_stay_in_their_rooms() -> None:

@@ -6,8 +6,8 @@ import hashlib
 from dataclasses import replace
 from functools import lru_cache
 
+from gazetteer.data.core.complaints import suggestion
 from gazetteer.data.core.errors import InputError
-from gazetteer.data.core.settings import suggestion
 from gazetteer.data.inputs.given.ade20k import AdePictures
 from gazetteer.data.inputs.given.coco import CocoPictures
 from gazetteer.data.inputs.given.config import KINDS, PicturesConfig

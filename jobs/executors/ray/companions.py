@@ -30,15 +30,15 @@ def ray_companions(pools: Pools, builds: Sequence[Callable[[], Any]]) -> Iterato
             options = places.options(pools.session.environment)
             actor = pools.ray.remote(max_restarts=0, max_task_retries=0, **options)(Inhabited).remote(build)
             made.append(RayCompanion(pools, actor))
-        begun = [one.send("start") for one in made]
+        begun = [companion.send("start") for companion in made]
         end = time.monotonic() + pools.limits.start_seconds
         for answer in begun:
             check_versions(answer(end))
         yield made
     finally:
         if not pools.session.lost:
-            for one in made:
-                pools.ray.kill(one.actor)
+            for companion in made:
+                pools.ray.kill(companion.actor)
 
 
 class RayCompanion:

@@ -41,12 +41,12 @@ class Rivals:
     """The explanations of F features by what they name: N concepts, then looks, then places.
 
     Attributes:
-        found: what they are taken from; `concepts`: how many of the names are concepts.
+        explained: what they are taken from; `concepts`: how many of the names are concepts.
         best: float64 [F, N], the larger share of a concept's region and scene; of looks and places their own.
         region: what a concept's region is called that is no stuff: ``thing``, or of a text stream ``word``.
     """
 
-    found: Explained
+    explained: Explained
     concepts: int
     best: Floats
     region: str = "thing"
@@ -61,13 +61,13 @@ class Rivals:
 
     def name(self, number: int) -> str:
         """What a column of `best` names."""
-        return self.found.names[number if number < self.concepts else number + self.concepts]
+        return self.explained.names[number if number < self.concepts else number + self.concepts]
 
     def kind(self, row: int, number: int, stuff: frozenset[str]) -> str:
         """As what the column is best for the feature."""
         if number >= self.concepts:
-            return self.found.forms[number + self.concepts]
-        if self.found.fraction[row, number] < self.found.fraction[row, number + self.concepts]:
+            return self.explained.forms[number + self.concepts]
+        if self.explained.fraction[row, number] < self.explained.fraction[row, number + self.concepts]:
             return SCENE
         return "stuff" if self.name(number) in stuff and self.region == "thing" else self.region
 
@@ -91,7 +91,7 @@ def decide(
     Returns:
         Columns over the rows of `regions`, then of `other`.
     """
-    seen = rivals.found
+    seen = rivals.explained
     concepts = ConceptIndex(dict.fromkeys(seen.names[: rivals.concepts], ())) if config.stuff else None
     stuff = frozenset(name for word in config.stuff if concepts and (name := concepts.concept(word)))
     number = {name: i for i, name in enumerate(map(rivals.name, range(rivals.best.shape[1])))}

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -268,7 +267,7 @@ def test_compiling_that_fails_is_said_and_left_out(monkeypatch: pytest.MonkeyPat
 
 
 @pytest.mark.full
-@pytest.mark.skipif(shutil.which("g++") is None, reason="torch.compile needs a C++ compiler")
+@pytest.mark.compiler
 @pytest.mark.parametrize("options", [{}, {"prefixes": (0.5,)}, {"batch_topk": True}], ids=str)
 def test_compiled_training_learns_the_same(options: dict, recwarn: pytest.WarningsRecorder):
     x = synthetic(256)[0]
