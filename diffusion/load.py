@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 from gazetteer.data.core.errors import GazetteerError, InputError
 from gazetteer.data.core.hub_reach import within_reach
 from gazetteer.data.core.precision import DTYPES, dtype_on
-from gazetteer.data.core.settings import Effect, OneOf, device_kind, setting, settings
+from gazetteer.data.core.settings import Effect, OneOf, device_setting, setting, settings
 from gazetteer.data.inputs.model_files import (
     PICKLES,
     check_pipeline_folder,
@@ -52,14 +52,7 @@ class ModelConfig:
         "bfloat16.",
         default="",
     )
-    device: str = setting(
-        Effect.PICTURES,
-        "A torch device, e.g. ``cpu``, ``cuda``, ``cuda:1``.",
-        default="cpu",
-        kind=device_kind,
-        late=True,
-        last_bits=True,
-    )
+    device: str = device_setting(Effect.PICTURES, default="cpu")
     scheduler: Annotated[str, OneOf(("", "ddim"))] = setting(
         Effect.PICTURES,
         "``ddim`` replaces the model's scheduler by DDIM with the same noise schedule (the paper's sampler); "

@@ -146,7 +146,18 @@ def setting(
     return dataclasses.field(default=default, metadata={"about": about})
 
 
-@dataclass_transform(frozen_default=True, field_specifiers=(setting, dataclasses.field))
+def device_setting(
+    effect: Effect, meaning: str = "A torch device, e.g. ``cpu``, ``cuda:1``.", *, default: str, late: bool = True
+) -> Any:
+    """A field that names a torch device: its kind alone (``cuda`` of ``cuda:1``) says which kernels run."""
+    return setting(effect, meaning, default=default, kind=_device_kind, late=late, last_bits=True)
+
+
+def _device_kind(name: str) -> str:
+    return name.partition(":")[0]
+
+
+@dataclass_transform(frozen_default=True, field_specifiers=(setting, device_setting, dataclasses.field))
 def settings(section: str) -> Callable[[type[C]], type[C]]:
     """Make a frozen data class of settings, checked whenever one is made.
 
@@ -215,11 +226,6 @@ def _first(error: ValidationError) -> Any:
     """The first of what is wrong, unknown keys before all others."""
     errors = error.errors(include_url=False)
     return next((problem for problem in errors if problem["type"] == UNKNOWN_KEY), errors[0])
-
-
-def device_kind(device: str) -> str:
-    """What of a torch device's name says which kernels run: ``cuda`` of ``cuda:1``."""
-    return device.partition(":")[0]
 
 
 @dataclass(frozen=True)

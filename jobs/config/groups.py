@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from gazetteer.data.core.settings import Count, Effect, Natural, NonNegative, device_kind, setting, settings
+from gazetteer.data.core.settings import Count, Effect, Natural, NonNegative, device_setting, setting, settings
 from gazetteer.data.inputs.prompt_pool import PromptConfig
 from gazetteer.jobs.config.pools import PoolConfig, with_devices
 from gazetteer.sae.training.config import TrainConfig
@@ -32,9 +32,7 @@ class SaeConfig:
         "is measured (loss recovered); 0 leaves it out.",
         default=16,
     )
-    device: str = setting(
-        Effect.TRAINING, "To train on, e.g. ``cuda``.", default="cpu", kind=device_kind, last_bits=True
-    )
+    device: str = device_setting(Effect.TRAINING, "To train on, e.g. ``cuda``.", default="cpu", late=False)
     workers: Natural = setting(
         Effect.NOTHING,
         "Processes that train several sites at once under the ray executor, beside those that sample; 0: one for a "

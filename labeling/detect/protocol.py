@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gazetteer.data.core.precision import DTYPES, dtype_on
-from gazetteer.data.core.settings import Count, Effect, Fraction, OneOf, device_kind, setting, settings
+from gazetteer.data.core.settings import Count, Effect, Fraction, OneOf, device_setting, setting, settings
 
 LIBRARIES = ("transformers", "groundingdino")
 
@@ -92,14 +92,7 @@ class DetectorConfig:
     nms_iou: Fraction = setting(
         Effect.SEGMENTS, "Of two boxes of one concept that overlap more than this, the better one stays.", default=0.7
     )
-    device: str = setting(
-        Effect.SEGMENTS,
-        "A torch device, e.g. ``cpu``, ``cuda:1``.",
-        default="cpu",
-        kind=device_kind,
-        late=True,
-        last_bits=True,
-    )
+    device: str = device_setting(Effect.SEGMENTS, default="cpu")
     dtype: Annotated[str, OneOf(("", *DTYPES))] = setting(
         Effect.SEGMENTS,
         "Number type of its weights; empty: float16 on ``cuda``, elsewhere and with `groundingdino` float32.",

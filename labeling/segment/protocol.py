@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gazetteer.data.core.precision import DTYPES, dtype_on
-from gazetteer.data.core.settings import Count, Effect, OneOf, device_kind, setting, settings
+from gazetteer.data.core.settings import Count, Effect, OneOf, device_setting, setting, settings
 
 LIBRARIES = ("transformers", "segment_anything")
 MODEL_TYPES = ("vit_b", "vit_l", "vit_h")
@@ -58,14 +58,7 @@ class SegmenterConfig:
         Effect.SEGMENTS, "With `segment_anything`, what the checkpoint has to be; empty: whatever it is.", default=""
     )
     mask_threshold: float = setting(Effect.SEGMENTS, "Mask logit above which a pixel belongs to the mask.", default=0.0)
-    device: str = setting(
-        Effect.SEGMENTS,
-        "A torch device, e.g. ``cpu``, ``cuda:1``.",
-        default="cpu",
-        kind=device_kind,
-        late=True,
-        last_bits=True,
-    )
+    device: str = device_setting(Effect.SEGMENTS, default="cpu")
     dtype: Annotated[str, OneOf(("", *DTYPES))] = setting(
         Effect.SEGMENTS,
         "Number type of its image encoder; empty: float16 on ``cuda``, elsewhere float32. Boxes are read and masks "

@@ -10,8 +10,6 @@ fitted to the wall-time budget. A killed run continues with `--resume` from its 
 from __future__ import annotations
 
 import argparse
-import time
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -24,13 +22,11 @@ from benchmarks.scenes.detector.deformable import use_dense_attention
 from benchmarks.scenes.detector.evaluate import best_threshold, predict
 from benchmarks.scenes.detector.forward import training_loss
 from benchmarks.scenes.detector.model import DISTRACTORS, build_model, build_tokenizer, export
-from benchmarks.scenes.loop import Average, Budget, cosine_rate, load_checkpoint, save_checkpoint
-from benchmarks.scenes.options import add_views
-from benchmarks.scenes.scene_cache import SceneCache, read_or_write
-from gazetteer.data.scenes.world import CONCEPT_NAMES, EVAL_SEEDS
+from benchmarks.scenes.finder_run import FinderRun, finder_options
+from benchmarks.scenes.loop import Average, cosine_rate
+from benchmarks.scenes.scene_cache import SceneCache
+from gazetteer.data.scenes.world import CONCEPT_NAMES
 
-VALIDATION_SEED = 999_000_000
-"""Validation scenes come from the training range but are never trained on; evaluation seeds stay unseen."""
 WORDS = (*CONCEPT_NAMES, *DISTRACTORS)
 
 
@@ -44,15 +40,11 @@ def parameter_groups(model: nn.Module) -> list[dict[str, Any]]:
     return [{"params": p, "scale": s, "weight_decay": d} for (s, d), p in groups.items()]
 
 
-class Run:
-    """Everything that a checkpoint holds: model, averages, optimizer, streams, budget."""
+class Run(FinderRun):
+    """The detector's training."""
 
     def __init__(self, arguments: argparse.Namespace) -> None:
-        torch.manual_seed(arguments.seed)
-        self.arguments = arguments
-        self.cache = read_or_write(arguments.scenes, 0, arguments.count, arguments.views)
-        validation = Path(f"{arguments.scenes}_validation")
-        self.held_out = read_or_write(validation, VALIDATION_SEED, 100, arguments.views)
+        super().__init__(arguments)
         self.vocabulary: dict[str, int] = build_tokenizer(WORDS).get_vocab()
         self.model = build_model()
         use_dense_attention(self.model)
@@ -60,31 +52,15 @@ class Run:
         self.noise = torch.Generator().manual_seed(arguments.seed)
         self.optimizer = torch.optim.AdamW(parameter_groups(self.model), lr=arguments.rate, betas=(0.9, 0.99))
         self.average = Average([self.model], 0.998)
-        self.budget = Budget(arguments.minutes, None)
-        self.path = arguments.out / "checkpoint.pt"
 
-    def save(self) -> None:
-        """Write the checkpoint (readable with weights_only)."""
-        state = {
-            "model": self.model.state_dict(), "average": self.average.shadow,
-            "optimizer": self.optimizer.state_dict(), "step": self.budget.step, "seconds": self.budget.seconds,
-            "rng": torch.get_rng_state(), "noise": self.noise.get_state(),
-            "stream": str(self.batches.generator.bit_generator.state),
-        }  # fmt: skip
-        save_checkpoint(self.path, state)
+    def state(self) -> dict[str, Any]:
+        """With the stream of the noise."""
+        return {**super().state(), "noise": self.noise.get_state()}
 
-    def load(self) -> None:
-        """Continue exactly where the checkpoint was written."""
-        import ast
-
-        state = load_checkpoint(self.path)
-        self.model.load_state_dict(state["model"])
-        self.average.load(state["average"])
-        self.optimizer.load_state_dict(state["optimizer"])
-        self.budget.step, self.budget.seconds = state["step"], state["seconds"]
-        torch.set_rng_state(state["rng"])
+    def restore(self, state: dict[str, Any]) -> None:
+        """With the stream of the noise."""
+        super().restore(state)
         self.noise.set_state(state["noise"])
-        self.batches.generator.bit_generator.state = ast.literal_eval(state["stream"])
 
     def step(self) -> dict[str, float]:
         """One optimizer step; returns the parts of the loss and the gradient norm."""
@@ -102,39 +78,9 @@ class Run:
         self.average.update(self.budget.step)
         return {**parts, "norm": norm}
 
-    def report(self, sums: dict[str, float], steps: int, started: float) -> None:
-        """One line of mean losses since the last report."""
-        parts = " ".join(f"{name}={value / steps:.3f}" for name, value in sums.items() if "0." not in name)
-        speed = (time.monotonic() - started) / steps
-        print(f"step {self.budget.step} {100 * self.budget.fraction:.1f}% {speed:.3f}s/step {parts}", flush=True)
-
-    def validate(self, details: bool = False) -> None:
-        """Quality of the averaged weights on held-out scenes."""
-        self.average.swap()
-        print_quality(self.model.eval(), self.held_out, self.vocabulary, "validation", details)
-        self.model.train()
-        self.average.swap()
-        self.budget.restart_clock()
-
-    def train(self) -> None:
-        """Train until the budget is used up."""
-        sums: dict[str, float] = {}
-        steps, started, last_check = 0, time.monotonic(), time.monotonic()
-        self.model.train()
-        self.budget.restart_clock()
-        while self.budget.fraction < 1:
-            for name, value in self.step().items():
-                sums[name] = sums.get(name, 0.0) + value
-            steps += 1
-            if steps == 100:
-                self.report(sums, steps, started)
-                sums, steps, started = {}, 0, time.monotonic()
-            if time.monotonic() - last_check > 60 * self.arguments.check_minutes:
-                self.validate()
-                self.save()
-                last_check = started = time.monotonic()
-        self.save()
-        self.validate(details=True)
+    def check(self, details: bool) -> None:
+        """Precision, recall and false alarms."""
+        print_quality(self.model, self.held_out, self.vocabulary, "validation", details)
 
 
 def print_quality(
@@ -153,34 +99,13 @@ def print_quality(
             print(f"  {concept}: precision {precision:.3f} recall {recall:.3f} of {count}")
 
 
-def parse() -> argparse.Namespace:
-    """The command line."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--out", type=Path, default=Path("build/train/detector"))
-    parser.add_argument("--scenes", type=Path, default=Path("build/train/scenes"), help="cache of rendered scenes")
-    parser.add_argument("--count", type=int, default=16000, help="how many training scenes to render")
-    parser.add_argument("--minutes", type=float, default=70.0)
-    parser.add_argument("--pretrain-minutes", type=float, default=2.0)
-    parser.add_argument("--check-minutes", type=float, default=4.0)
-    parser.add_argument("--batch", type=int, default=16)
-    parser.add_argument("--rate", type=float, default=6e-4)
-    parser.add_argument("--seed", type=int, default=0)
-    add_views(parser)
-    parser.add_argument("--threads", type=int, default=1)
-    parser.add_argument("--resume", action="store_true", help="continue from the checkpoint in --out")
-    parser.add_argument("--export", type=Path, help="folder for the trained model")
-    return parser.parse_args()
-
-
 def main() -> None:
     """Train, evaluate on unseen seeds, export."""
-    arguments = parse()
+    arguments = finder_options(__doc__, "detector", (70.0, 2.0, 4.0), 16, 6e-4).parse_args()
     torch.set_num_threads(arguments.threads)
     arguments.out.mkdir(parents=True, exist_ok=True)
     run = Run(arguments)
-    if arguments.resume and run.path.exists():
-        run.load()
-    elif arguments.pretrain_minutes:
+    if not run.resume() and arguments.pretrain_minutes:
         pretrain_backbone(run.model, run.cache, arguments.pretrain_minutes, arguments.seed)
         run.average = Average([run.model], run.average.decay)
     run.train()
@@ -188,8 +113,7 @@ def main() -> None:
         run.average.swap()
         size = export(run.model.eval(), build_tokenizer(WORDS), arguments.export)
         print(f"exported {arguments.export}: {size / 1e6:.2f} MB")
-        unseen = read_or_write(Path(f"{arguments.scenes}_eval"), EVAL_SEEDS.start, 200, arguments.views)
-        print_quality(run.model, unseen, run.vocabulary, "unseen seeds", details=True)
+        print_quality(run.model, run.unseen(), run.vocabulary, "unseen seeds", details=True)
 
 
 if __name__ == "__main__":

@@ -10,9 +10,7 @@ error of the predicted IoU. A killed run continues with `--resume` from its last
 from __future__ import annotations
 
 import argparse
-import ast
-import time
-from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -22,14 +20,12 @@ from transformers import SamModel
 
 from benchmarks.scenes.detector.augment import boxes_of
 from benchmarks.scenes.detector.data import normalise
-from benchmarks.scenes.loop import Average, Budget, cosine_rate, load_checkpoint, save_checkpoint, set_rate
-from benchmarks.scenes.options import add_views
-from benchmarks.scenes.scene_cache import SceneCache, read_or_write
+from benchmarks.scenes.finder_run import FinderRun, finder_options
+from benchmarks.scenes.loop import Average, cosine_rate, set_rate
+from benchmarks.scenes.scene_cache import SceneCache
 from benchmarks.scenes.segmenter.data import SegmentBatch, SegmentBatches
 from benchmarks.scenes.segmenter.model import DenseHead, build_model, export
-from gazetteer.data.scenes.world import CONCEPT_NAMES, EVAL_SEEDS
-
-VALIDATION_SEED = 999_000_000
+from gazetteer.data.scenes.world import CONCEPT_NAMES
 
 
 def mask_losses(logits: Tensor, predicted_iou: Tensor, masks: Tensor) -> tuple[Tensor, Tensor, Tensor]:
@@ -118,15 +114,11 @@ def print_quality(results: dict[str, list[tuple[float, int]]], name: str, detail
                 print(f"  {concept}: mean IoU {np.mean([iou for iou, _ in pairs]):.3f} of {len(pairs)}")
 
 
-class Run:
-    """Everything that a checkpoint holds: model, averages, optimizer, stream, budget."""
+class Run(FinderRun):
+    """The segmenter's training, with a head that is not exported."""
 
     def __init__(self, arguments: argparse.Namespace) -> None:
-        torch.manual_seed(arguments.seed)
-        self.arguments = arguments
-        self.cache = read_or_write(arguments.scenes, 0, arguments.count, arguments.views)
-        validation = Path(f"{arguments.scenes}_validation")
-        self.held_out = read_or_write(validation, VALIDATION_SEED, 100, arguments.views)
+        super().__init__(arguments)
         self.model = build_model()
         # fused attention over seven tokens is slower than plain products, and takes a quarter of a step
         self.model.mask_decoder.config._attn_implementation = "eager"
@@ -138,30 +130,17 @@ class Run:
         self.optimizer = torch.optim.AdamW(groups, lr=arguments.rate, betas=(0.9, 0.99))
         self.batches = SegmentBatches(self.cache, arguments.batch, arguments.prompts, arguments.seed)
         self.average = Average([self.model], 0.998)
-        self.budget = Budget(arguments.minutes, None)
-        self.path = arguments.out / "checkpoint.pt"
 
-    def save(self) -> None:
-        """Write the checkpoint (readable with weights_only)."""
-        state = {
-            "model": self.model.state_dict(), "head": self.head.state_dict(), "average": self.average.shadow,
-            "optimizer": self.optimizer.state_dict(), "step": self.budget.step, "seconds": self.budget.seconds,
-            "rng": torch.get_rng_state(), "stream": str(self.batches.generator.bit_generator.state),
-        }  # fmt: skip
-        save_checkpoint(self.path, state)
+    def state(self) -> dict[str, Any]:
+        """With the head."""
+        return {**super().state(), "head": self.head.state_dict()}
 
-    def load(self) -> None:
-        """Continue exactly where the checkpoint was written."""
-        state = load_checkpoint(self.path)
-        self.model.load_state_dict(state["model"])
+    def restore(self, state: dict[str, Any]) -> None:
+        """With the head."""
+        super().restore(state)
         self.head.load_state_dict(state["head"])
-        self.average.load(state["average"])
-        self.optimizer.load_state_dict(state["optimizer"])
-        self.budget.step, self.budget.seconds = state["step"], state["seconds"]
-        torch.set_rng_state(state["rng"])
-        self.batches.generator.bit_generator.state = ast.literal_eval(state["stream"])
 
-    def step(self) -> tuple[float, float]:
+    def step(self) -> dict[str, float]:
         """One optimizer step; returns loss and mean IoU."""
         set_rate(self.optimizer, cosine_rate(self.arguments.rate, self.budget, warmup=200))
         masks = self.budget.seconds >= 60 * self.arguments.pretrain_minutes
@@ -172,73 +151,28 @@ class Run:
         self.optimizer.step()
         self.budget.tick()
         self.average.update(self.budget.step)
-        return float(loss.detach()), iou
+        return {"loss": float(loss.detach()), "IoU": iou}
 
-    def validate(self, details: bool = False) -> None:
-        """Quality of the averaged weights on held-out scenes."""
-        self.average.swap()
-        print_quality(evaluate(self.model.eval(), self.held_out), "validation", details)
-        self.model.train()
-        self.average.swap()
-        self.budget.restart_clock()
-
-    def train(self) -> None:
-        """Train until the budget is used up."""
-        losses: list[tuple[float, float]] = []
-        started = last_check = time.monotonic()
-        self.model.train()
-        self.budget.restart_clock()
-        while self.budget.fraction < 1:
-            losses.append(self.step())
-            if len(losses) == 100:
-                loss, iou = np.mean(losses, axis=0)
-                speed = (time.monotonic() - started) / 100
-                done = f"step {self.budget.step} {100 * self.budget.fraction:.1f}% {speed:.3f}s/step"
-                print(f"{done} loss {loss:.4f} IoU {iou:.3f}", flush=True)
-                losses, started = [], time.monotonic()
-            if time.monotonic() - last_check > 60 * self.arguments.check_minutes:
-                self.validate()
-                self.save()
-                last_check = started = time.monotonic()
-        self.save()
-        self.validate(details=True)
-
-
-def parse() -> argparse.Namespace:
-    """The command line."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--out", type=Path, default=Path("build/train/segmenter"))
-    parser.add_argument("--scenes", type=Path, default=Path("build/train/scenes"), help="cache of rendered scenes")
-    parser.add_argument("--count", type=int, default=16000, help="how many training scenes to render")
-    parser.add_argument("--minutes", type=float, default=22.0)
-    parser.add_argument("--pretrain-minutes", type=float, default=5.0, help="of these, for the encoder alone")
-    parser.add_argument("--check-minutes", type=float, default=3.0)
-    parser.add_argument("--batch", type=int, default=12)
-    parser.add_argument("--prompts", type=int, default=4, help="boxes of a picture in one step")
-    parser.add_argument("--rate", type=float, default=1e-3)
-    parser.add_argument("--seed", type=int, default=0)
-    add_views(parser)
-    parser.add_argument("--threads", type=int, default=1)
-    parser.add_argument("--resume", action="store_true", help="continue from the checkpoint in --out")
-    parser.add_argument("--export", type=Path, help="folder for the trained model")
-    return parser.parse_args()
+    def check(self, details: bool) -> None:
+        """Mean IoU."""
+        print_quality(evaluate(self.model, self.held_out), "validation", details)
 
 
 def main() -> None:
     """Train, evaluate on unseen seeds, export."""
-    arguments = parse()
+    options = finder_options(__doc__, "segmenter", (22.0, 5.0, 3.0), 12, 1e-3)
+    options.add_argument("--prompts", type=int, default=4, help="boxes of a picture in one step")
+    arguments = options.parse_args()
     torch.set_num_threads(arguments.threads)
     arguments.out.mkdir(parents=True, exist_ok=True)
     run = Run(arguments)
-    if arguments.resume and run.path.exists():
-        run.load()
+    run.resume()
     run.train()
     if arguments.export:
         run.average.swap()
         size = export(run.model.eval(), arguments.export)
         print(f"exported {arguments.export}: {size / 1e6:.2f} MB")
-        unseen = read_or_write(Path(f"{arguments.scenes}_eval"), EVAL_SEEDS.start, 200, arguments.views)
-        print_quality(evaluate(run.model, unseen), "unseen seeds", details=True)
+        print_quality(evaluate(run.model, run.unseen()), "unseen seeds", details=True)
 
 
 if __name__ == "__main__":
