@@ -17,109 +17,111 @@ def tables(results: Mapping[str, Any]) -> str:
         results: by piece ``command``, ``cpu_seconds`` and ``result``, or None.
     """
     parts = ["# Measured"]
-    missing = [name for name, one in results.items() if one is None]
+    missing = [name for name, outcome in results.items() if outcome is None]
     if missing:
         parts.append(f"Not measured: {', '.join(missing)}.")
     makers = {"quality": _quality, "layout": _layout, "causal": _causal, "examine": _examiners, "nulls": _nulls,
               "placing": _placing}  # fmt: skip
-    for name, one in results.items():
-        if one is None or name in ("label", "exact", "attribution", *STEERING[1:]):
+    for name, outcome in results.items():
+        if outcome is None or name in ("label", "exact", "attribution", *STEERING[1:]):
             continue
-        found = {s: results[s] for s in STEERING if results.get(s)} if name == "steering" else one["result"]
-        body = _steering(found) if name == "steering" else makers[name](found)
-        commands = [each["command"] for each in found.values()] if name == "steering" else [one["command"]]
+        results_of = {s: results[s] for s in STEERING if results.get(s)} if name == "steering" else outcome["result"]
+        body = _steering(results_of) if name == "steering" else makers[name](results_of)
+        commands = [each["command"] for each in results_of.values()] if name == "steering" else [outcome["command"]]
         said = "\n".join(commands)
-        parts += [f"## {name.capitalize()}", f"```sh\n{said}\n```", body, f"{one['cpu_seconds']:.0f} CPU-seconds."]
-    if one := results.get("attribution"):
-        page = evaluation_table(one["result"]).replace("\n## ", "\n### ").replace("# Evaluation", "## Evaluation", 1)
-        parts += [page.strip(), f"```sh\n{one['command']}\n```", f"{one['cpu_seconds']:.0f} CPU-seconds."]
+        parts += [f"## {name.capitalize()}", f"```sh\n{said}\n```", body, f"{outcome['cpu_seconds']:.0f} CPU-seconds."]
+    if outcome := results.get("attribution"):
+        page = (
+            evaluation_table(outcome["result"]).replace("\n## ", "\n### ").replace("# Evaluation", "## Evaluation", 1)
+        )
+        parts += [page.strip(), f"```sh\n{outcome['command']}\n```", f"{outcome['cpu_seconds']:.0f} CPU-seconds."]
     return "\n\n".join(parts) + "\n"
 
 
-def _quality(found: Mapping[str, Any]) -> str:
+def _quality(figures: Mapping[str, Any]) -> str:
     rows = [
         [f"`{site['block']}`", site["branch"], f"{site['t']:g}", _number(site["mean_heldout_iou"], 3),
          _number(site["ceiling"], 3)]
-        for site in found["sites"]
+        for site in figures["sites"]
     ]  # fmt: skip
     parts = [_markdown(["block", "branch", "t", "held-out IoU of the best feature", "ceiling"], rows)]
     parts.append(
-        "Features by the kind of their best label: " + ", ".join(f"{n} {k}" for k, n in found["kinds"].items())
+        "Features by the kind of their best label: " + ", ".join(f"{n} {k}" for k, n in figures["kinds"].items())
     )
-    if right := found.get("accuracy"):
+    if right := figures.get("accuracy"):
         curve = [[str(n), _share(share)] for n, share in right["curve"]]
         each = [[kind, str(row["labels"]), _shares(row["right"])] for kind, row in right["by_kind"].items()]
         parts.append(f"{_shares(right['right'])} of {right['labels']} spatial labels are right on exact masks.")
         parts += [_markdown(["kind", "features", "right"], each), _markdown(["most certain", "right"], curve)]
-    if shuffled := found.get("shuffled"):
+    if shuffled := figures.get("shuffled"):
         rows = [[rule, str(shuffled[rule]), str(shuffled[f"{rule}_shuffled"])] for rule in ("trusted", "q", "paper")]
         parts.append(_markdown(["rule", "pairs that pass", "with pictures shuffled"], rows))
     return "\n\n".join(parts)
 
 
-def _layout(found: Mapping[str, Any]) -> str:
+def _layout(figures: Mapping[str, Any]) -> str:
     parts = []
-    for title, measured in (("held-out pictures", found["miou"]), ("exact masks", _exact(found))):
+    for title, measured in (("held-out pictures", figures["miou"]), ("exact masks", _exact(figures))):
         shown = [t for t in ("1.00", "0.50", "0.00") if t in measured]
         if not shown:
             continue
         methods = list(dict.fromkeys(method for t in shown for method in measured[t]))
         rows = [[f"`{name}`", *(_interval(measured[t].get(name), 3) for t in shown)] for name in methods]
         parts.append(_markdown([f"mIoU, {title}", *(f"t = {float(t):g}" for t in shown)], rows))
-    sites = [[f"`{row['block']}`", row["branch"], f"{row['t']:g}", _interval(row["miou"], 3)] for row in found["sites"]
-             if row["t"] in (1.0, 0.5, 0.0)]  # fmt: skip
+    listed = [site for site in figures["sites"] if site["t"] in (1.0, 0.5, 0.0)]
+    sites = [[f"`{s['block']}`", s["branch"], f"{s['t']:g}", _interval(s["miou"], 3)] for s in listed]
     return "\n\n".join([*parts, _markdown(["block", "branch", "t", "mIoU alone"], sites)])
 
 
-def _exact(found: Mapping[str, Any]) -> dict[str, Any]:
-    return {t: one["miou"] for t, one in found.get("exact", {}).items()}
+def _exact(figures: Mapping[str, Any]) -> dict[str, Any]:
+    return {t: outcome["miou"] for t, outcome in figures.get("exact", {}).items()}
 
 
-def _steering(found: Mapping[str, Any]) -> str:
+def _steering(figures: Mapping[str, Any]) -> str:
     rows = [
-        [name, stage, f"`{method}`", _interval(value), one["result"]["spatial_setting"][stage]]
-        for name, one in found.items()
-        for stage, methods in one["result"]["spatial"].items()
+        [name, stage, f"`{method}`", _interval(value), outcome["result"]["spatial_setting"][stage]]
+        for name, outcome in figures.items()
+        for stage, methods in outcome["result"]["spatial"].items()
         for method, value in methods.items()
     ]
     parts = [_markdown(["edit of", "stage", "method", "placed (chance .25)", "setting"], rows)]
     looks = [
-        [stage, _interval(value), _interval(one["result"]["global_random"][stage])]
-        for one in found.values()
-        for stage, value in one["result"].get("global", {}).items()
+        [stage, _interval(value), _interval(outcome["result"]["global_random"][stage])]
+        for outcome in figures.values()
+        for stage, value in outcome["result"].get("global", {}).items()
     ]
     return "\n\n".join([*parts, *([_markdown(["stage", "look rises", "random features"], looks)] if looks else [])])
 
 
-def _placing(found: Mapping[str, Any]) -> str:
-    rows = [[name, str(found[name]["placed"]), str(found["pictures"]), _interval(found[name]["share"])]
+def _placing(figures: Mapping[str, Any]) -> str:
+    rows = [[name, str(figures[name]["placed"]), str(figures["pictures"]), _interval(figures[name]["share"])]
             for name in ("none", "edited")]  # fmt: skip
     return _markdown(["", "placed", "pictures", "share"], rows)
 
 
-def _causal(found: Mapping[str, Any]) -> str:
+def _causal(figures: Mapping[str, Any]) -> str:
     names = ("features", "labels", "confirmed", "contradicted", "no_effect", "undecided", "power", "labels_rising",
              "other_pairs_rising", "effect_without_label", "images_used")  # fmt: skip
-    return _pairs({name: found[name] for name in names})
+    return _pairs({name: figures[name] for name in names})
 
 
-def _examiners(found: Mapping[str, Any]) -> str:
-    rows = [[name, str(row["labels"]), _interval(row["auroc"], 3)] for name, row in found["examiners"].items()]
-    sites = [[f"`{one['site']}`", *(_number(one[name], 3) for name in ("map", "purity_at_16", "coverage"))]
-             for one in found["retrieval"]]  # fmt: skip
+def _examiners(figures: Mapping[str, Any]) -> str:
+    rows = [[name, str(row["labels"]), _interval(row["auroc"], 3)] for name, row in figures["examiners"].items()]
+    sites = [[f"`{outcome['site']}`", *(_number(outcome[name], 3) for name in ("map", "purity_at_16", "coverage"))]
+             for outcome in figures["retrieval"]]  # fmt: skip
     heads = ["examiner", "labels", "AUROC for being right"], ["site", "mAP", "purity@16", "coverage at AP ≥ .3"]
     return "\n\n".join([_markdown(heads[0], rows), _markdown(heads[1], sites)])
 
 
-def _nulls(found: Mapping[str, Any]) -> str:
+def _nulls(figures: Mapping[str, Any]) -> str:
     names = ("tested", "rejected", "trusted", "p_below_05")
-    rows = [[name, *(f"{row[key]:g}" for key in names)] for name, row in found.items()
+    rows = [[name, *(f"{row[key]:g}" for key in names)] for name, row in figures.items()
             if isinstance(row, dict) and set(names) <= row.keys()]  # fmt: skip
     return _markdown(["simulation", *names], rows)
 
 
-def _pairs(found: Mapping[str, Any]) -> str:
-    return _markdown(["", ""], [[name.replace("_", " "), _shown(value)] for name, value in found.items()])
+def _pairs(figures: Mapping[str, Any]) -> str:
+    return _markdown(["", ""], [[name.replace("_", " "), _shown(value)] for name, value in figures.items()])
 
 
 def _shown(value: Any) -> str:

@@ -80,14 +80,14 @@ def measured(folder: Path, arguments: argparse.Namespace) -> dict[str, Any]:
     common = _tiny(arguments) if arguments.tiny else _full_size(folder, arguments)
     planned = _said("plan", *common)
     card = card_of(name)
-    found = {"accelerator": name, "card": card, "tiny": arguments.tiny, "pictures": arguments.pictures}
-    found |= _labelled(folder / "run", common, planned["flops"], PEAK_TFLOPS.get(card or ""))
-    found["also"] = {
+    result = {"accelerator": name, "card": card, "tiny": arguments.tiny, "pictures": arguments.pictures}
+    result |= _labelled(folder / "run", common, planned["flops"], PEAK_TFLOPS.get(card or ""))
+    result["also"] = {
         setting: _labelled(folder / f"run-{n}", [*common, setting], planned["flops"], PEAK_TFLOPS.get(card or ""))
         for n, setting in enumerate(arguments.also)
     }
     sizes = {"d": 64, "n": 256, "k": 4, "batch": 256} if arguments.tiny else {}
-    return {**found, "sae_step_ms": sae_step(**sizes, device=arguments.device)}
+    return {**result, "sae_step_ms": sae_step(**sizes, device=arguments.device)}
 
 
 def _full_size(folder: Path, arguments: argparse.Namespace) -> list[str]:

@@ -63,9 +63,9 @@ class Setting:
         """Settings that point the embedded configuration at these models."""
         paths = {"model.path": "text_to_image", "saes": "saes", "detector.path": "detector",
                  "segmenter.path": "segmenter"}  # fmt: skip
-        found = [f"{key}={self.models / name}" for key, name in paths.items()] if self.models != MODELS else []
-        found += [f"prompts.path={self.prompts / 'prompts.txt'}"] if self.prompts else []
-        return [*found, "executor=serial", *(["images=64"] if self.quick else []), *self.overrides]
+        settings = [f"{key}={self.models / name}" for key, name in paths.items()] if self.models != MODELS else []
+        settings += [f"prompts.path={self.prompts / 'prompts.txt'}"] if self.prompts else []
+        return [*settings, "executor=serial", *(["images=64"] if self.quick else []), *self.overrides]
 
 
 @dataclass(frozen=True)
@@ -140,8 +140,8 @@ def kept(setting: Setting, piece: Piece) -> dict[str, Any] | None:
     file = setting.out / "pieces" / f"{piece.name}.json"
     if not file.exists():
         return None
-    found: dict[str, Any] = json.loads(file.read_text())
-    return found if found.get("made_with") == _made_with(setting, piece) else None
+    content: dict[str, Any] = json.loads(file.read_text())
+    return content if content.get("made_with") == _made_with(setting, piece) else None
 
 
 def _made_with(setting: Setting, piece: Piece) -> str:
@@ -152,10 +152,10 @@ def measure(setting: Setting, pieces: Sequence[Piece], say: Callable[[str], None
     """Every piece that is not there yet; returns all results by name, None where there is none."""
     results: dict[str, Any] = {}
     for piece in PIECES:
-        there = kept(setting, piece)
-        if there is None and piece in pieces and all(results.get(name) is not None for name in piece.needs):
-            there = _make(setting, piece, say)
-        results[piece.name] = there
+        made_before = kept(setting, piece)
+        if made_before is None and piece in pieces and all(results.get(name) is not None for name in piece.needs):
+            made_before = _make(setting, piece, say)
+        results[piece.name] = made_before
     replace_file(setting.out / "measured.json", (json.dumps(results, indent=1, sort_keys=True) + "\n").encode())
     replace_file(setting.out / "measured.md", tables(results).encode())
     return results
@@ -177,14 +177,14 @@ def _make(setting: Setting, piece: Piece, say: Callable[[str], None]) -> dict[st
         return None
     result = json.loads(done.stdout) if done.stdout.startswith("{") else {"said": done.stdout}
     spent = after.children_user + after.children_system - before.children_user - before.children_system
-    found = {
+    figures = {
         "made_with": _made_with(setting, piece), "command": shlex.join(["python", "-m", *words]),
         "cpu_seconds": round(spent, 1), "wall_seconds": round(time.monotonic() - begun, 1), "result": result,
     }  # fmt: skip
     file = setting.out / "pieces" / f"{piece.name}.json"
     file.parent.mkdir(parents=True, exist_ok=True)
-    replace_file(file, (json.dumps(found, indent=1, sort_keys=True) + "\n").encode())
-    return found
+    replace_file(file, (json.dumps(figures, indent=1, sort_keys=True) + "\n").encode())
+    return figures
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -13,7 +13,7 @@ from gazetteer.data.runs.folder import RunFolder
 from gazetteer.jobs.config.schema import load_config
 from gazetteer.jobs.label.job import label
 from gazetteer.jobs.label.shards import read_pass
-from gazetteer.jobs.operate.plan import Measured
+from gazetteer.jobs.operate.measured_run import Measured
 
 
 def main() -> None:

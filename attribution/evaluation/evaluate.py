@@ -163,7 +163,7 @@ class EditEvaluation:
 
     def _seconds(self, goal: str, method: str, concepts: Sequence[str], fractions: Collection[float]) -> float | None:
         each = [self.pairs.seconds(goal, method, concept, fractions) for concept in concepts]
-        known = [one for one in each if one is not None]
+        known = [value for value in each if value is not None]
         return float(np.mean(known)) if known else None
 
     def curve(self, goal: str, method: str, concepts: Sequence[str]) -> dict[float, list[Outcome]]:

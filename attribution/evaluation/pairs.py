@@ -182,8 +182,9 @@ class PicturePairs:
 
         None where nobody measured it, as in folders of older versions.
         """
-        known = (self.cache.json(("seconds", goal, method, concept, one), lambda: None) for one in fractions)
-        return max((one for one in known if one is not None), default=None)
+        keys = (("seconds", goal, method, concept, fraction) for fraction in fractions)
+        known = (self.cache.json(key, lambda: None) for key in keys)
+        return max((spent for spent in known if spent is not None), default=None)
 
     def near(self, concept: str) -> Collection[str]:
         """The concept's neighbours."""

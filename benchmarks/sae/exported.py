@@ -40,13 +40,14 @@ def main() -> None:
         done = subprocess.run(command, capture_output=True, text=True, env=os.environ | ENVIRONMENT, check=False)
         if done.returncode != 0:
             failed["sae-lens"] = last_line(done.stderr)
-        found = {} if failed else {one.name: compare(one) for one in sorted(Path(folder).iterdir())}
-    for name, row in found.items():
+        exported = [] if failed else sorted(Path(folder).iterdir())
+        differences = {place.name: compare(place) for place in exported}
+    for name, row in differences.items():
         print(f"{name:32}{row['max_difference']:.1e} of {row['scale']:.0f}")
     for package, reason in failed.items():
         print(f"{package}: not run: {reason}")
     if arguments.json:
-        print(json.dumps({"sae-lens": found, "not_run": failed}))
+        print(json.dumps({"sae-lens": differences, "not_run": failed}))
 
 
 def write(folder: Path) -> None:

@@ -166,7 +166,7 @@ def measure(
             answer = ask(name, f"recover {seed} {recovery} {start}")
             if answer is not None:
                 recoveries.setdefault(name, []).append(answer["answer"])
-    middle = {order: {n: median(costs) for n, costs in one.items()} for order, one in spent.items()}
+    middle = {order: {n: median(costs) for n, costs in by_peer.items()} for order, by_peer in spent.items()}
     rates = {name: batch / seconds for name, seconds in middle["encode"].items()}
     result: dict[str, Any] = {"step": middle["step"], "step_auxk": middle["step_auxk"]}
     result |= {"peak_gb": peaks, "encode_rate": rates, "ratios": ratios(spent), "load": os.getloadavg()}
@@ -175,12 +175,12 @@ def measure(
 
 def ratios(spent: dict[str, dict[str, list[float]]]) -> dict[str, list[float]]:
     """What our step takes of others' in the same round: lowest, median and highest of the rounds."""
-    found = {}
+    peers = {}
     for order, other in product(("step", "step_auxk"), ("eai-sparsify", "floor")):
         if "gazetteer" in spent[order] and other in spent[order]:
             rounds = [a / b for a, b in zip(spent[order]["gazetteer"], spent[order][other], strict=False)]
-            found[f"{order} of {other}"] = [min(rounds), median(rounds), max(rounds)]
-    return found
+            peers[f"{order} of {other}"] = [min(rounds), median(rounds), max(rounds)]
+    return peers
 
 
 def report(result: dict[str, Any], failed: dict[str, str]) -> None:

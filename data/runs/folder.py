@@ -7,9 +7,7 @@ Layout, below a folder or URL::
     _meta/run.json                  what the run was started with; never changes once a shard is committed
     _meta/relabelled.json           label settings that count instead, of a run that was relabelled
     _meta/commits/<shard>.json      the truth: which parts count, with their digests (data/runs/commits.py)
-    _meta/{plan,progress,manifest}.json, _meta/_SUCCESS
-
-What is not Parquet lies under ``_meta``, because readers choke on stray files beside the parts.
+    _meta/{plan,progress,manifest}.json, _meta/_SUCCESS (what is no Parquet: readers choke on stray files)
 """
 
 from __future__ import annotations
@@ -289,9 +287,7 @@ class RunFolder:
 
     def manifest(self) -> dict[str, Any] | None:
         """What the run finished with (``shards`` and ``tables`` are always there), or None while it has not."""
-        if not self.is_complete():
-            return None
-        return parse_manifest(self._files.read("_meta/manifest.json"))
+        return parse_manifest(self._files.read("_meta/manifest.json")) if self.is_complete() else None
 
     def clear_success(self) -> None:
         """Say that the run is under way again."""

@@ -32,13 +32,13 @@ def read_record(files: Files) -> dict[str, Any] | None:
         content = files.read(RECORD)
     except FileNotFoundError:
         return None
-    found = unseal(content)
-    if found is None or not isinstance(found.get("labels"), dict) or not isinstance(found.get("before"), list):
+    record = unseal(content)
+    if record is None or not isinstance(record.get("labels"), dict) or not isinstance(record.get("before"), list):
         raise InputError(
             f"{files.root}/{RECORD} is corrupt; remove it, then gazetteer relabel {files.root} --set … makes the "
             "tables again."
         )
-    return found
+    return record
 
 
 def label_settings(files: Files) -> dict[str, Any] | None:

@@ -35,7 +35,7 @@ def words_of(row: Mapping[str, Any], places: int) -> tuple[PromptWord, ...]:
     """
     if row["words"] is None:
         raise InputError(f"Of the prompt of {row['image_id']} it is not known where its words are (images.words).")
-    found = tuple(PromptWord(**run) for run in row["words"])
-    if any(not 0 <= run.first <= run.last < places for run in found):
+    words = tuple(PromptWord(**run) for run in row["words"])
+    if any(not 0 <= run.first <= run.last < places for run in words):
         raise InputError(f"The prompt of {row['image_id']} has words beyond the {places} places of the text stream.")
-    return found
+    return words

@@ -63,7 +63,7 @@ def require_unet(model: Any, doing: str) -> None:
 def require_attributed(model: Any) -> None:
     """Raise InputError for a pipeline whose weights cannot be scored."""
     if not adapter_of(model).attributed:
-        known = (pipeline for one in TRANSFORMERS if one.attributed for pipeline in one.pipelines)
+        known = (pipeline for adapter in TRANSFORMERS if adapter.attributed for pipeline in adapter.pipelines)
         raise InputError(
             f"gazetteer attribute knows pipelines with a U-Net, {' and '.join(sorted(known))} (score and apply), not a "
             f"{type(model).__name__}."

@@ -110,9 +110,9 @@ def _label(arguments: argparse.Namespace) -> int:
 def _relabel(arguments: argparse.Namespace) -> int:
     from gazetteer.jobs.label.relabel import print_relabelled, relabel
 
-    found = relabel(arguments.run, arguments.overrides)
-    print_relabelled(found)
-    print_json(arguments, found)
+    result = relabel(arguments.run, arguments.overrides)
+    print_relabelled(result)
+    print_json(arguments, result)
     return DONE
 
 
@@ -171,16 +171,16 @@ def _examiners(run: str) -> dict[str, Any]:
     from gazetteer.jobs.experiments.examine import known_examiners
     from gazetteer.labeling.quality.examiners import print_aurocs
 
-    found = known_examiners(run)
-    if found["examiners"]:
-        print_aurocs(found["examiners"])
-    if counts := found["causal"]:
+    result = known_examiners(run)
+    if result["examiners"]:
+        print_aurocs(result["examiners"])
+    if counts := result["causal"]:
         said = (
             f"{counts[name]} {name.replace('_', ' ')}"
             for name in ("confirmed", "contradicted", "no_effect", "undecided")
         )
         print(f"causes: of {counts['labels']} labels tried {', '.join(said)}")
-    return found
+    return result
 
 
 def _pipeline_of_run(arguments: argparse.Namespace) -> Any:

@@ -21,8 +21,12 @@ def evaluation_table(result: Mapping[str, Any]) -> str:
     """
     parts = ["# Evaluation of edits", _ABOUT]
     for goal, title in _GOALS.items():
-        if found := result.get(goal):
-            parts += [f"## {title}", _concepts(found), _goal(found, (goal == "erase" and result.get("attacks")) or {})]
+        if figures := result.get(goal):
+            parts += [
+                f"## {title}",
+                _concepts(figures),
+                _goal(figures, (goal == "erase" and result.get("attacks")) or {}),
+            ]
     if attacks := result.get("attacks"):
         parts += ["## Attacks by concept", _by_concept(attacks)]
     if heldout := result.get("faithfulness_heldout"):
@@ -41,16 +45,16 @@ _ABOUT = (
 )
 
 
-def _concepts(found: Mapping[str, Any]) -> str:
-    names: list[str] = next((one["concepts"] for one in found.values() if one.get("concepts")), [])
+def _concepts(figures: Mapping[str, Any]) -> str:
+    names: list[str] = next((row["concepts"] for row in figures.values() if row.get("concepts")), [])
     return f"{len(names)} concepts: {', '.join(names)}."
 
 
-def _goal(found: Mapping[str, Any], attacks: Mapping[str, Any]) -> str:
-    tried = [name for name in ATTACKS if any(name in one for one in attacks.values())]
+def _goal(figures: Mapping[str, Any], attacks: Mapping[str, Any]) -> str:
+    tried = [name for name in ATTACKS if any(name in attacked for attacked in attacks.values())]
     head = ["method", "target", "classifier", "others", "artifacts", "realism", "KID", *tried, "fraction", "weights",
             "seconds"]  # fmt: skip
-    rows = [_row(method, one, attacks.get(method, {}), tried) for method, one in found.items()]
+    rows = [_row(method, row, attacks.get(method, {}), tried) for method, row in figures.items()]
     if attacks:
         rows.append(
             [f"`{INTACT}`", *[""] * 6, *(_attack(attacks.get(INTACT, {}).get(name)) for name in tried), "", "", ""]
@@ -58,44 +62,50 @@ def _goal(found: Mapping[str, Any], attacks: Mapping[str, Any]) -> str:
     return _markdown(head, rows)
 
 
-def _row(method: str, one: Mapping[str, Any], attacked: Mapping[str, Any], tried: Sequence[str]) -> list[str]:
-    real = one.get("artifacts") or {"pictures": 0}
+def _row(method: str, figures: Mapping[str, Any], attacked: Mapping[str, Any], tried: Sequence[str]) -> list[str]:
+    real = figures.get("artifacts") or {"pictures": 0}
     rate = f"{interval(real['rate'])} ({_number(real['intact_rate'][0])})" if real["pictures"] else ""
     realism = _number(real["realism"][0]) if real["pictures"] else ""
-    numbers = [interval(one[name]) if name in one else "" for name in ("target", "classifier", "others")]
-    kid = _number((one.get("quality") or {"kid": [None]})["kid"][0], 4)
-    fraction, weights, seconds = one.get("fraction"), one.get("weights"), one.get("seconds")
+    numbers = [interval(figures[name]) if name in figures else "" for name in ("target", "classifier", "others")]
+    kid = _number((figures.get("quality") or {"kid": [None]})["kid"][0], 4)
+    fraction, weights, seconds = figures.get("fraction"), figures.get("weights"), figures.get("seconds")
     taken = ["" if fraction is None else f"{fraction:g}", f"{weights:,.0f}" if weights else "", _number(seconds, 1)]
     return [f"`{method}`", *numbers, rate, realism, kid, *(_attack(attacked.get(name)) for name in tried), *taken]
 
 
-def _attack(one: Mapping[str, Any] | None) -> str:
-    if one is None:
+def _attack(outcome: Mapping[str, Any] | None) -> str:
+    if outcome is None:
         return ""
-    return "skipped" if "skipped" in one else interval(one["shown"])
+    return "skipped" if "skipped" in outcome else interval(outcome["shown"])
 
 
 def _by_concept(attacks: Mapping[str, Any]) -> str:
-    concepts = sorted({c for many in attacks.values() for one in many.values() for c in one.get("by_concept", ())})
+    concepts = sorted(
+        {c for many in attacks.values() for outcome in many.values() for c in outcome.get("by_concept", ())}
+    )
     rows = [
-        [f"`{method}`", attack, *(_number(one["by_concept"].get(c)) for c in concepts), str(one["pictures"])]
+        [f"`{method}`", attack, *(_number(outcome["by_concept"].get(c)) for c in concepts), str(outcome["pictures"])]
         for method, many in attacks.items()
-        for attack, one in many.items()
-        if "by_concept" in one
+        for attack, outcome in many.items()
+        if "by_concept" in outcome
     ]
     return _markdown(["method", "attack", *concepts, "pictures"], rows)
 
 
-def _faithfulness(found: Mapping[str, Any]) -> str:
-    parts = [name for name in ("same", "heldout", "objects", "styles") if any(name in one for one in found.values())]
+def _faithfulness(estimators: Mapping[str, Any]) -> str:
+    parts = [
+        name
+        for name in ("same", "heldout", "objects", "styles")
+        if any(name in figures for figures in estimators.values())
+    ]
     rows = [
         [
             f"`{name}`",
-            *(interval(one[part]["all"]) if part in one else "" for part in parts),
-            *(_number(one["heldout"][stage][0]) for stage in ("early", "middle", "late")),
-            str(one["trajectories"]), str(one["gradients"]),
+            *(interval(figures[part]["all"]) if part in figures else "" for part in parts),
+            *(_number(figures["heldout"][stage][0]) for stage in ("early", "middle", "late")),
+            str(figures["trajectories"]), str(figures["gradients"]),
         ]
-        for name, one in found.items()
+        for name, figures in estimators.items()
     ]  # fmt: skip
     titles = {"same": "same noise", "heldout": "held-out noise", "objects": "objects", "styles": "looks"}
     return _markdown(
@@ -103,11 +113,11 @@ def _faithfulness(found: Mapping[str, Any]) -> str:
     )
 
 
-def interval(found: Sequence[float | None], digits: int = 2) -> str:
+def interval(numbers: Sequence[float | None], digits: int = 2) -> str:
     """``0.12 [0.03, 0.20]``; empty where nothing was measured."""
-    if any(one is None for one in found):
+    if any(number is None for number in numbers):
         return ""
-    mean, low, high = (f"{float(one or 0.0):.{digits}f}" for one in found)
+    mean, low, high = (f"{float(number or 0.0):.{digits}f}" for number in numbers)
     return f"{mean} [{low}, {high}]"
 
 

@@ -82,15 +82,15 @@ def known_examiners(run: str) -> dict[str, Any]:
     than the examiners'.
     """
     store = RunFolder(run)
-    found: dict[str, Any] = {"examiners": None, "causal": None}
+    aside: dict[str, Any] = {"examiners": None, "causal": None}
     if store.has_final("examiners"):
         table = store.read_final("examiners")
         verdicts = pa.array(_verdicts(store, table.select(list(KEYS)).to_pylist()), pa.string())
         at = table.schema.get_field_index("causal_verdict")
-        found["examiners"] = examined(table.set_column(at, EXAMINERS.field("causal_verdict"), verdicts))
+        aside["examiners"] = examined(table.set_column(at, EXAMINERS.field("causal_verdict"), verdicts))
     if store.has_final("causal"):
-        found["causal"] = summarise(store.read_final("causal"))
-    return found
+        aside["causal"] = summarise(store.read_final("causal"))
+    return aside
 
 
 def _heard(

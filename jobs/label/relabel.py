@@ -51,21 +51,21 @@ def relabel(run: str | os.PathLike[str], overrides: Sequence[str] = ()) -> dict[
     with store.lock():
         manifest = _finished(store)
         before, settings = _counts(store), label_marks(config)
-        there = store.of_tables()
-        was = {key: value for key, value in there.items() if key.startswith(LABELS)}
+        before_settings = store.of_tables()
+        was = {key: value for key, value in before_settings.items() if key.startswith(LABELS)}
         changed = {
             key: [was.get(key), settings.get(key)]
             for key in sorted(was.keys() | settings.keys())
             if (key in was, was.get(key)) != (key in settings, settings.get(key))
         }
-        found: dict[str, Any] = {"run": os.fspath(run), "changed": changed, "before": before}
+        summary: dict[str, Any] = {"run": os.fspath(run), "changed": changed, "before": before}
         if not changed and store.is_complete() and not store.damaged_finals(manifest["tables"]):
-            return {**found, **before, "kept": None, "beside": {}, "nothing_to_do": True, "seconds": 0.0}
-        marks = {**{key: value for key, value in there.items() if not key.startswith(LABELS)}, **settings}
+            return {**summary, **before, "kept": None, "beside": {}, "nothing_to_do": True, "seconds": 0.0}
+        marks = {**{key: value for key, value in before_settings.items() if not key.startswith(LABELS)}, **settings}
         kept, beside = _make_again(store, config, manifest, was, settings, marks)
         after = _counts(store)
     return {
-        **found, **after, "kept": kept, "beside": beside, "nothing_to_do": False,
+        **summary, **after, "kept": kept, "beside": beside, "nothing_to_do": False,
         "seconds": round(time.monotonic() - begun, 1),
     }  # fmt: skip
 
@@ -108,26 +108,28 @@ def _make_again(
     return kept, beside
 
 
-def print_relabelled(found: dict[str, Any]) -> None:
+def print_relabelled(summary: dict[str, Any]) -> None:
     """The change as text."""
-    if found["nothing_to_do"]:
-        print(f"nothing to do: the tables of {found['run']} are those of these settings")
-    for key, (was, now) in found["changed"].items():
+    if summary["nothing_to_do"]:
+        print(f"nothing to do: the tables of {summary['run']} are those of these settings")
+    for key, (was, now) in summary["changed"].items():
         print(f"{key}: {was} -> {now}")
-    before = found["before"]
+    before = summary["before"]
     print(
-        f"{found['labelled']} features have a label, before {before['labelled']}; {found['labels']} labels, before "
+        f"{summary['labelled']} features have a label, before {before['labelled']}; {summary['labels']} labels, before "
         f"{before['labels']}"
     )
-    if found["kept"]:
-        print(f"the tables before are in {found['run']}/{found['kept']}")
-    for name, verb in found["beside"].items():
-        print(f"{name}.parquet was of the old labels and lies there too; gazetteer {verb} {found['run']} makes it anew")
+    if summary["kept"]:
+        print(f"the tables before are in {summary['run']}/{summary['kept']}")
+    for name, verb in summary["beside"].items():
+        print(
+            f"{name}.parquet was of the old labels and lies there too; gazetteer {verb} {summary['run']} makes it anew"
+        )
 
 
 def _configuration(run: str | os.PathLike[str], overrides: Sequence[str]) -> RunConfig:
     """The run's own configuration with other label settings; InputError for other keys."""
-    others = [one.partition("=")[0] for one in overrides if not one.startswith(LABELS)]
+    others = [override.partition("=")[0] for override in overrides if not override.startswith(LABELS)]
     if others:
         raise InputError(
             f"gazetteer relabel changes {LABELS}* alone; {others[0]} would need other pictures, codes or segments: run "

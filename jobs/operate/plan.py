@@ -9,20 +9,14 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Collection
 from typing import Any
 
-import numpy as np
-
 from gazetteer.data.core.errors import InputError
-from gazetteer.data.core.settings import Effect
 from gazetteer.data.core.sites import step_of
 from gazetteer.data.inputs.given.open import open_given
-from gazetteer.data.runs.commits import Commit
-from gazetteer.data.runs.folder import RunFolder
 from gazetteer.diffusion.flops import ModelCost, model_cost
-from gazetteer.jobs.config.fingerprint import differing, fingerprint_of
 from gazetteer.jobs.config.schema import RunConfig
+from gazetteer.jobs.operate.measured_run import bytes_like, measured, seconds_like
 from gazetteer.jobs.operate.rates import RANGE, Rates, seconds_of
 from gazetteer.labeling.pipeline.checks import check_saes, check_widths
 from gazetteer.labeling.vocabulary.concepts import Vocabulary
@@ -59,13 +53,11 @@ def plan(config: RunConfig, rates: Rates) -> dict[str, Any]:
     Raises:
         InputError: configurations that cannot be read, or a run of other models.
     """
-    from gazetteer.labeling.pipeline.flops import detector_flops, segmenter_flops
-
     model = model_cost(config.model, config.generation.steps, config.generation.height, config.generation.width)
     missing = [block for block in config.generation.blocks if block not in model.blocks]
     if missing:
         raise InputError(f"The model has no block {missing[0]}; it has: {', '.join(model.blocks)}.")
-    reference = _measured(config, rates.like) if rates.like else None
+    reference = measured(config, rates.like) if rates.like else None
     assumed: list[str] = []
     segments = reference[0].each("segments") if reference else SEGMENTS
     if not reference:
@@ -81,18 +73,13 @@ def plan(config: RunConfig, rates: Rates) -> dict[str, Any]:
     saes = _saes(config, model, assumed)
     if model.estimated:
         assumed.append("operations of the denoiser from the weights of its blocks, as they cannot be counted")
-    branches = model.branches(config.generation)
-    images = config.images
+    branches, images = model.branches(config.generation), config.images
     encode = sum(2 * _cells(model, site.block) * int(sae["d"]) * int(sae["n"]) for site, sae in saes.items())
-    sampling = branches * (calls * model.denoiser + model.text)
-    detect = round(detector_flops(config.detector, model.height, model.width, captions)) if captions else 0
-    segment = 0 if given is not None else sum(segmenter_flops(config.segmenter, max(1, round(segments))))
     flops = {
-        "generate": images * (sampling + model.decode + encode),
-        "detect": images * detect,
-        "segment": images * segment,
+        "generate": images * (branches * (calls * model.denoiser + model.text) + model.decode + encode),
+        **_finding(config, model, captions, None if given is not None else segments),
     }
-    seconds = _seconds_like(config, model, *reference) if reference else seconds_of(flops, rates.tflops)
+    seconds = seconds_like(config, model, *reference) if reference else seconds_of(flops, rates.tflops)
     hours = None if seconds is None else sum(seconds.values()) / 3600
     shards = math.ceil(images / config.shard_size)
     factors = reference[0].spread() if reference else RANGE
@@ -103,17 +90,24 @@ def plan(config: RunConfig, rates: Rates) -> dict[str, Any]:
         "features": sum(int(sae["n"]) for sae in saes.values()),
         "counts": _counts(images, calls, branches, len(captions), None if given is not None else segments),
         "flops": flops,
-        "bytes": _bytes_like(config, shards, *reference) if reference else _bytes(config, model, saes, shards),
+        "bytes": bytes_like(config, shards, *reference) if reference else _bytes(config, model, saes, shards),
         "seconds": seconds,
         "device_hours": hours,
         "hours": None if hours is None else hours / rates.devices,
         "hours_range": None if hours is None else [hours / rates.devices * factor for factor in factors],
         "money": None if hours is None or not rates.price else hours * rates.price,
-        "sae": _sae(config, model, branches * (model.calls * model.denoiser + model.text), rates)
-        if config.sae
-        else None,
+        "sae": _sae(config, model, rates) if config.sae else None,
         "assumed": assumed,
     }
+
+
+def _finding(config: RunConfig, model: ModelCost, captions: list[int], segments: float | None) -> dict[str, int]:
+    """Operations of detecting, and of cutting out so many `segments` a picture."""
+    from gazetteer.labeling.pipeline.flops import detector_flops, segmenter_flops
+
+    detect = round(detector_flops(config.detector, model.height, model.width, captions)) if captions else 0
+    segment = 0 if segments is None else sum(segmenter_flops(config.segmenter, max(1, round(segments))))
+    return {"detect": config.images * detect, "segment": config.images * segment}
 
 
 def _counts(images: int, calls: int, branches: int, captions: int, segments: float | None) -> dict[str, int]:
@@ -182,7 +176,7 @@ def _bytes(config: RunConfig, model: ModelCost, saes: dict[Any, dict[str, Any]],
     }
 
 
-def _sae(config: RunConfig, model: ModelCost, sampling: int, rates: Rates) -> dict[str, Any]:
+def _sae(config: RunConfig, model: ModelCost, rates: Rates) -> dict[str, Any]:
     """Cost of `gazetteer sae train`: sampling without decoding, and 4 d n operations a vector and site."""
     assert config.sae is not None
     sae, train = config.sae, config.sae.train
@@ -193,6 +187,7 @@ def _sae(config: RunConfig, model: ModelCost, sampling: int, rates: Rates) -> di
         vectors = train.steps * train.batch_size if train.steps else sae.images * cells * train.epochs
         training += 4 * d * n * vectors
         stored += 0 if sae.stream else sae.images * cells * d * 2
+    sampling = model.branches(config.generation) * (model.calls * model.denoiser + model.text)
     flops = {"sample": sae.images * sampling, "train": training}
     seconds = seconds_of(flops, rates.tflops)
     hours = None if seconds is None else sum(seconds.values()) / 3600
@@ -204,81 +199,6 @@ def _sae(config: RunConfig, model: ModelCost, sampling: int, rates: Rates) -> di
         "device_hours": hours,
         "money": money,
     }
-
-
-class Measured:
-    """What committed shards say of other shards of the same job."""
-
-    def __init__(self, commits: Collection[Commit]) -> None:
-        """commits: with at least one picture in them."""
-        self.commits = commits
-        self.images = sum(commit.info["images"] for commit in commits)
-
-    def each(self, name: str) -> float:
-        """A count of the commits a picture."""
-        return float(sum(commit.info[name] for commit in self.commits) / self.images)
-
-    def seconds(self, images: int) -> dict[str, float]:
-        """Worker seconds a stage of so many pictures."""
-        spent: dict[str, float] = {}
-        for commit in self.commits:
-            for stage, value in commit.info["seconds"].items():
-                spent[stage] = spent.get(stage, 0.0) + value / self.images * images
-        return spent
-
-    def spread(self) -> tuple[float, float]:
-        """Seconds a picture of the quickest and slowest tenth of the shards, over those of all."""
-        each = [
-            sum(commit.info["seconds"].values()) / commit.info["images"]
-            for commit in self.commits
-            if commit.info["images"]
-        ]
-        low, high = np.quantile(each, (0.1, 0.9)) * self.images / max(sum(self.seconds(self.images).values()), 1e-9)
-        return min(float(low), 1.0), max(float(high), 1.0)
-
-    def bytes(self, images: int, shards: int, by_shard: Collection[str] = ("evidence", "failures")) -> dict[str, int]:
-        """Bytes a table: of `by_shard`, which grow with shards, by shards; of the others by pictures."""
-        total: dict[str, float] = {}
-        for commit in self.commits:
-            for table, part in commit.tables.items():
-                scale = shards / len(self.commits) if table in by_shard else images / self.images
-                total[table] = total.get(table, 0.0) + part["bytes"] * scale
-        return {table: round(value) for table, value in sorted(total.items())}
-
-
-def _measured(config: RunConfig, path: str) -> tuple[Measured, dict[str, Any]]:
-    """The shards of a run, and its fingerprint.
-
-    Raises:
-        InputError: the run has no shard, or its models or sites are others.
-    """
-    store = RunFolder(path)
-    fingerprint = store.read_json("run.json") or {}
-    measured = Measured(store.committed().values() if fingerprint else ())
-    if not measured.images:
-        raise InputError(f"{path} holds no pictures to measure by; --like takes a run that gazetteer label made.")
-    shaping = {Effect.PICTURES, Effect.CODES, Effect.SEGMENTS}
-    others = set(differing(fingerprint_of(config), fingerprint, shaping)) - {"generation.steps", "generation.guidance"}
-    if others:
-        raise InputError(f"{path} was made with other models or sites; these differ: {', '.join(sorted(others))}.")
-    return measured, fingerprint
-
-
-def _seconds_like(
-    config: RunConfig, model: ModelCost, measured: Measured, fingerprint: dict[str, Any]
-) -> dict[str, float]:
-    """Worker seconds a stage; those of sampling grow with the U-Net's evaluations."""
-    steps, guidance = fingerprint["generation.steps"], fingerprint["generation.guidance"]
-    then = dataclasses.replace(config.generation, guidance=guidance, branches=("cond",))
-    calls = model_cost(config.model, steps, model.height, model.width).calls * model.branches(then)
-    here = model.calls * model.branches(config.generation)
-    return {k: v * (here / calls if k == "generate" else 1.0) for k, v in measured.seconds(config.images).items()}
-
-
-def _bytes_like(config: RunConfig, shards: int, measured: Measured, fingerprint: dict[str, Any]) -> dict[str, int]:
-    """Bytes a table; with shards of another size evidence is taken by pictures, too much for larger ones."""
-    same = fingerprint.get("shard_size", config.shard_size) == config.shard_size
-    return measured.bytes(config.images, shards, ("evidence", "failures") if same else ("failures",))
 
 
 def print_plan(result: dict[str, Any]) -> None:

@@ -40,16 +40,16 @@ def in_batches(
         len(busy), lambda part: pixels([images[row] for row in busy[part]]), lambda part, given: find(given, busy[part])
     )
     results: list[list[Detection]] = [[] for _ in images]
-    for row, found in zip(busy, chain.from_iterable(made), strict=True):
-        results[row] = found
+    for row, detections in zip(busy, chain.from_iterable(made), strict=True):
+        results[row] = detections
     return results
 
 
 def pixel_values(processor: Any, images: Sequence[NDArray[np.uint8]]) -> Tensor:
     """What a model reads of pictures [H, W, 3]: [n, 3, h, w] on the CPU, by an image processor of transformers."""
     inputs = processor(images=list(images), return_tensors="pt", input_data_format="channels_last")
-    found: Tensor = inputs["pixel_values"]
-    return found
+    pixels: Tensor = inputs["pixel_values"]
+    return pixels
 
 
 def check_lists(images: Sequence[Any], concepts: Sequence[Sequence[str]]) -> None:

@@ -168,7 +168,7 @@ class OriginalGroundingDinoDetector(GroundingDinoDetector):
         """Logits [queries, tokens] and boxes [queries, 4] of every picture with its own caption."""
         # pads pictures of unequal size and remembers where
         samples = _part("groundingdino.util.misc").nested_tensor_from_tensor_list(
-            [one.to(self.device) for one in pixels]
+            [picture.to(self.device) for picture in pixels]
         )
         out = self.model(samples, captions=[caption.text for caption in captions])
         logits, boxes = out["pred_logits"].float().cpu(), out["pred_boxes"].float().cpu()
@@ -182,4 +182,4 @@ class OriginalGroundingDinoDetector(GroundingDinoDetector):
         resize = _part("groundingdino.datasets.transforms").resize
         size = self.settings.image_size, self.settings.max_image_size
         scaled = [resize(Image.fromarray(image), None, *size)[0] for image in images]
-        return [functional.normalize(functional.to_tensor(one), list(MEAN), list(STD)) for one in scaled]
+        return [functional.normalize(functional.to_tensor(picture), list(MEAN), list(STD)) for picture in scaled]

@@ -52,7 +52,7 @@ class Owlv2Detector:
 
         def find(pixels: Tensor, rows: list[int]) -> list[list[Detection]]:
             seen = zip(*self._look(pixels), rows, strict=True)
-            return [self._best(one, own, images[row].shape, list(concepts[row])) for one, own, row in seen]
+            return [self._best(scores, boxes, images[row].shape, list(concepts[row])) for scores, boxes, row in seen]
 
         return in_batches(self.fitting, images, concepts, partial(pixel_values, self.images), find)
 

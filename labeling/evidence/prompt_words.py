@@ -40,11 +40,11 @@ def _owner(token: tuple[int, int], spans: Sequence[tuple[str, int, int]]) -> int
     return next((i for i, (_, start, end) in enumerate(spans) if token[0] < end and token[1] > start), -1)
 
 
-def in_words(one: ImageEvidenceInput, places: int) -> ImageEvidenceInput:
+def in_words(picture: ImageEvidenceInput, places: int) -> ImageEvidenceInput:
     """A picture's part in the evidence of its text stream of so many places: its words instead of its segments."""
-    segments = [(run.word, _mask(run, places)) for run in one.words if run.word is not None]
+    segments = [(run.word, _mask(run, places)) for run in picture.words if run.word is not None]
     asked = tuple(sorted({word for word, _ in segments}))
-    return replace(one, size=(1, places), asked=asked, segments=segments)
+    return replace(picture, size=(1, places), asked=asked, segments=segments)
 
 
 def read_words(images: pa.Table, places: int) -> ConceptMaps:

@@ -56,8 +56,8 @@ HABIT = 0.5
 def label_maps(weights: LabelWeights, codes: SiteCodes) -> Floats:
     """Smoothed evidence of N pictures: float32 [N, cells, C]."""
     maps = _fired(weights.features, codes, weights.weights)
-    found = maps + NEIGHBOURS * _near(maps)
-    return found.reshape(len(codes.image_ids), codes.cells, -1).astype(np.float32)
+    summed = maps + NEIGHBOURS * _near(maps)
+    return summed.reshape(len(codes.image_ids), codes.cells, -1).astype(np.float32)
 
 
 def habit_odds(weights: LabelWeights, codes: SiteCodes) -> NDArray[np.float64]:
@@ -71,8 +71,8 @@ def habit_odds(weights: LabelWeights, codes: SiteCodes) -> NDArray[np.float64]:
         return base
     said = _near(_fired(weights.habits.features, codes, weights.habits.odds))
     many = _near(_fired(weights.habits.features, codes, weights.habits.known))
-    found: NDArray[np.float64] = (said + HABIT * base) / (many + HABIT)
-    return found.reshape(len(codes.image_ids), codes.cells, -1)
+    probabilities: NDArray[np.float64] = (said + HABIT * base) / (many + HABIT)
+    return probabilities.reshape(len(codes.image_ids), codes.cells, -1)
 
 
 def _fired(features: NDArray[np.int64], codes: SiteCodes, values: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -88,8 +88,8 @@ def _fired(features: NDArray[np.int64], codes: SiteCodes, values: NDArray[np.flo
 
 def _near(maps: NDArray[np.float64]) -> NDArray[np.float64]:
     """The mean over every cell's 3 x 3 neighbourhood, of maps [N, h, w, C]."""
-    found: NDArray[np.float64] = uniform_filter(maps, size=(1, 3, 3, 1), mode="nearest")
-    return found
+    smoothed: NDArray[np.float64] = uniform_filter(maps, size=(1, 3, 3, 1), mode="nearest")
+    return smoothed
 
 
 def best_cuts(probability: Floats) -> Floats:

@@ -123,24 +123,24 @@ def label_weights(labels: pa.Table, concepts: Sequence[str] | None = None) -> di
     if concepts is not None:
         labels = labels.filter(pc.is_in(labels["concept"], pa.array(names, pa.string())))
     number = {name: i for i, name in enumerate(names)}
-    found = {}
+    weights_of = {}
     for site, rows in rows_by_site(labels).items():
-        mine = labels.take(pa.array(rows))
-        column = np.array([number[name] for name in mine["concept"].to_pylist()], np.int64)
-        precision, lift, iou = (np.asarray(mine[n], np.float64) for n in ("precision", "lift", "dataset_iou"))
+        own = labels.take(pa.array(rows))
+        column = np.array([number[name] for name in own["concept"].to_pylist()], np.int64)
+        precision, lift, iou = (np.asarray(own[n], np.float64) for n in ("precision", "lift", "dataset_iou"))
         if not (np.isfinite(precision).all() and (precision >= 0).all() and (lift > 0).all()):
             raise InputError(f"The labels of {site.slug} hold a precision or lift that is no number above 0.")
-        features, row = np.unique(np.asarray(mine["feature"]), return_inverse=True)
+        features, row = np.unique(np.asarray(own["feature"]), return_inverse=True)
         expected = np.clip(precision / lift, *SHARE)
         weights, best = np.zeros((len(features), len(names))), np.zeros(len(names))
         weights[row, column] = logit(np.clip(precision, *SHARE)) - logit(expected)
         np.maximum.at(best, column, np.nan_to_num(iou))
         total, count = np.bincount(column, expected, len(names)), np.bincount(column, minlength=len(names))
         base = total / np.maximum(count, 1)
-        found[site] = LabelWeights(
+        weights_of[site] = LabelWeights(
             features.astype(np.int64), weights, base, float(best.sum()), habits.get(site)
         )  # fmt: skip
-    return found
+    return weights_of
 
 
 def _habits(candidates: pa.Table, names: Sequence[str]) -> dict[Site, Habits]:
@@ -148,13 +148,13 @@ def _habits(candidates: pa.Table, names: Sequence[str]) -> dict[Site, Habits]:
     known = pc.and_(pc.is_in(candidates["concept"], pa.array(names, pa.string())), pc.greater(candidates["lift"], 0.0))
     spatial = pc.is_in(candidates["kind"], pa.array([*SPATIAL_KINDS, "scene"]))
     rows = candidates.filter(pc.fill_null(pc.and_(known, spatial), False))
-    number, found = {name: i for i, name in enumerate(names)}, {}
+    number, rows_of = {name: i for i, name in enumerate(names)}, {}
     for site, places in rows_by_site(rows).items():
-        mine = rows.take(pa.array(places))
-        column = np.array([number[name] for name in mine["concept"].to_pylist()], np.int64)
-        features, row = np.unique(np.asarray(mine["feature"]), return_inverse=True)
-        share = np.asarray(mine["precision"], np.float64) / np.asarray(mine["lift"], np.float64)
-        odds, there = np.zeros((2, len(features), len(names)))
-        odds[row, column], there[row, column] = logit(np.clip(share, *SHARE)), 1.0
-        found[site] = Habits(features.astype(np.int64), odds, there)
-    return found
+        own = rows.take(pa.array(places))
+        column = np.array([number[name] for name in own["concept"].to_pylist()], np.int64)
+        features, row = np.unique(np.asarray(own["feature"]), return_inverse=True)
+        share = np.asarray(own["precision"], np.float64) / np.asarray(own["lift"], np.float64)
+        odds, present = np.zeros((2, len(features), len(names)))
+        odds[row, column], present[row, column] = logit(np.clip(share, *SHARE)), 1.0
+        rows_of[site] = Habits(features.astype(np.int64), odds, present)
+    return rows_of

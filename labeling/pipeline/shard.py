@@ -86,9 +86,9 @@ Rows = tuple[Callable[[], dict[str, Any]], Callable[[], list[dict[str, Any]]]]
 """What waits for a picture's row of `images`, and for those of `segments`."""
 
 
-def begin_rows(one: LabelledPicture, heldout: float) -> Rows:
+def begin_rows(labelled: LabelledPicture, heldout: float) -> Rows:
     """Write a picture as PNG and its masks as run lengths, beside what goes on."""
-    return begin(image_row, one, heldout), begin(segment_rows, one)
+    return begin(image_row, labelled, heldout), begin(segment_rows, labelled)
 
 
 def image_row(labelled: LabelledPicture, heldout: float) -> dict[str, Any]:

@@ -153,7 +153,7 @@ class Stages:
                         explained = self._check.close()
             done += batch
             if "evidence" in self.stages:  # while the models go on with the next ones
-                rows += [begin_rows(one, self.config.heldout) for one in batch]
+                rows += [begin_rows(labelled, self.config.heldout) for labelled in batch]
         if "evidence" not in self.stages:
             return Unfinished(done, failures, clock.seconds, moments, explained)
         with clock.stage("evidence"):
@@ -205,9 +205,9 @@ class Stages:
         if new:
             pictures = self.generator.pictures([i.prompt for i in new], [i.seed for i in new], self.saes, watch)
             done |= {i.image_id: LabelledPicture(i, picture) for i, picture in zip(new, pictures, strict=True)}
-        for one in done.values():
-            if one.picture.tokens is not None:
-                one.words = prompt_words(self.vocabulary.words(one.item.prompt), one.picture.tokens)
+        for labelled in done.values():
+            if labelled.picture.tokens is not None:
+                labelled.words = prompt_words(self.vocabulary.words(labelled.item.prompt), labelled.picture.tokens)
         return [done[item.image_id] for item in batch]
 
     def _tag(self, batch: Sequence[LabelledPicture]) -> list[LabelledPicture]:

@@ -55,18 +55,18 @@ class ConceptIndex:
 
     def places(self, tokens: Sequence[str]) -> list[tuple[str, int, int]]:
         """The concepts that a text's words name, each with where among the words it begins and ends, in order."""
-        found: list[tuple[str, int, int]] = []
+        spans_of: list[tuple[str, int, int]] = []
         place = 0
         while place < len(tokens):
             for length in range(min(self._longest, len(tokens) - place), 0, -1):
                 concept = self._named_by(tokens[place : place + length])
                 if concept is not None:
-                    found.append((concept, place, place + length))
+                    spans_of.append((concept, place, place + length))
                     place += length
                     break
             else:
                 place += 1
-        return found
+        return spans_of
 
     def _named_by(self, tokens: Sequence[str]) -> str | None:
         split = parts(tokens)

@@ -141,13 +141,13 @@ class Vocabulary:
         called as it stands, in lower case.
         """
         spans = word_spans(prompt)
-        found, start = [], 0
+        named, start = [], 0
         for concept, first, end in [*self._index.places([word for word, _, _ in spans]), ("", len(spans), len(spans))]:
-            found += spans[start:first]
+            named += spans[start:first]
             if concept:
-                found.append((concept, spans[first][1], spans[end - 1][2]))
+                named.append((concept, spans[first][1], spans[end - 1][2]))
             start = end
-        return found
+        return named
 
     def _merged(self, phrases: Sequence[str]) -> set[str]:
         """Nouns or tags as concepts: one that stands for a listed concept becomes that one.

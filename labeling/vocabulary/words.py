@@ -51,11 +51,11 @@ def word_spans(text: str) -> list[tuple[str, int, int]]:
     """As `words`, with where each begins and ends among the characters of the text as it is written."""
     pieces = [_folded(letter) for letter in text]
     owner = [place for place, piece in enumerate(pieces) for _ in piece]
-    found = []
+    places = []
     for match in _WORD.finditer("".join(pieces)):
         start, end = owner[match.start()], owner[match.end() - 1] + 1
-        found.append(("".join(words(text[start:end])), start, end))
-    return found
+        places.append(("".join(words(text[start:end])), start, end))
+    return places
 
 
 def words_and_signs(text: str) -> list[str]:

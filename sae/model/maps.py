@@ -43,7 +43,7 @@ class EncodedMaps:
         if not bool(self.finite):
             raise ValueError("an activation is not finite")
         features, cut = self.features.cpu().numpy().astype(np.uint32), self.cut.cpu().numpy()
-        return [self._map(*one) for one in zip(self.values.cpu().numpy(), features, cut, strict=True)]
+        return [self._map(*cells) for cells in zip(self.values.cpu().numpy(), features, cut, strict=True)]
 
     def _map(self, value: np.ndarray, feature: np.ndarray, cut: np.ndarray) -> SparseMap:
         if self.free:

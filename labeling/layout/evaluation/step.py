@@ -136,12 +136,12 @@ def _of_labels(reading: Reading) -> dict[str, Method]:
     layout, winners = reading.step.labels, reading.step.winners
     if layout is None:
         return {}
-    found: dict[str, Method] = {
+    methods: dict[str, Method] = {
         "labels": LabelsMethod.fitted(reading, layout),
         "labels_prior": LabelsMethod.fitted(reading, layout, with_prior=True),
         "labels_unfitted": LabelsMethod(layout),
     }
-    return found if winners is None else {**found, "labels_winners": LabelsMethod.fitted(reading, winners)}
+    return methods if winners is None else {**methods, "labels_winners": LabelsMethod.fitted(reading, winners)}
 
 
 def _of_the_model(reading: Reading) -> dict[str, Method]:
