@@ -74,10 +74,10 @@ def _reduced(run: RunFolder, shapes: Shapes, pictures: int) -> dict[str, float]:
     spent: list[dict[str, Any]] = []
 
     def apart(task: Any, jobs: Any, done: Any) -> None:
-        for one in jobs:
-            got = measured(_work, task, one)
-            spent.append({"site": isinstance(one.items[0], Site | Stretch), "cpu_s": got["cpu_s"], "gb": got["gb"]})
-            done(one, got["value"])
+        for part_ in jobs:
+            got = measured(_work, task, part_)
+            spent.append({"site": isinstance(part_.items[0], Site | Stretch), "cpu_s": got["cpu_s"], "gb": got["gb"]})
+            done(part_, got["value"])
 
     before = job.PARALLEL_FROM, run_reduce.SLOTS
     job.PARALLEL_FROM, run_reduce.SLOTS = 0, run_reduce.SLOTS * pictures // WHOLE
@@ -89,8 +89,8 @@ def _reduced(run: RunFolder, shapes: Shapes, pictures: int) -> dict[str, float]:
     driver = time.process_time() - start
     site = [work for work in spent if work["site"]]
     return {
-        "site_cpu_s": sum(one["cpu_s"] for one in site) / len(sites),
-        "masks_cpu_s": sum(one["cpu_s"] for one in spent if not one["site"]),
+        "site_cpu_s": sum(work["cpu_s"] for work in site) / len(sites),
+        "masks_cpu_s": sum(work["cpu_s"] for work in spent if not work["site"]),
         "driver_cpu_s": driver,
         "gb": max(work["gb"] for work in site),
     }

@@ -53,7 +53,7 @@ def with_dictionaries(schema: pa.Schema) -> pa.Schema:
 
 def plain(table: pa.Table) -> pa.Table:
     """The table with words instead of numbers into a dictionary."""
-    fields = [one.with_type(pa.string()) if pa.types.is_dictionary(one.type) else one for one in table.schema]
+    fields = [field.with_type(pa.string()) if pa.types.is_dictionary(field.type) else field for field in table.schema]
     return table.cast(pa.schema(fields))
 
 

@@ -104,25 +104,29 @@ def _in_stretches(reducer: SiteReducer, run: Run, cuts: Mapping[Site, Sequence[S
     task = Task(partial(_itself, StretchReducer(reducer)), _all, _cannot_lose, pool=PoolConfig(workers=0))
 
     def carry_out(stretches: Sequence[Stretch]) -> None:
-        run(task, [Job(one.slug, (one,)) for one in stretches], lambda job, parts: made.update({job.id: parts[0]}))
+        run(
+            task,
+            [Job(stretch.slug, (stretch,)) for stretch in stretches],
+            lambda job, parts: made.update({job.id: parts[0]}),
+        )
         log.info("reduced %d stretches of %d sites", len(stretches), len(cuts))
 
-    carry_out([one for cut in cuts.values() for one in cut])
+    carry_out([stretch for cut in cuts.values() for stretch in cut])
     judged: list[Stretch] = []
     for site, cut in cuts.items():
         concepts = reducer.pictures.maps_of(site).concepts
-        verdicts = join_verdicts(site, [made.pop(one.slug) for one in cut], concepts, reducer.config)
-        judged += [replace(one, verdicts=verdicts.among(one.low, one.high)) for one in cut]
+        verdicts = join_verdicts(site, [made.pop(stretch.slug) for stretch in cut], concepts, reducer.config)
+        judged += [replace(stretch, verdicts=verdicts.among(stretch.low, stretch.high)) for stretch in cut]
     carry_out(judged)
-    found: SiteTables = {}
+    tables_of: SiteTables = {}
     for site in cuts:
-        tables = [made.pop(one.slug) for one in judged if one.site == site]
-        found[site] = tuple(pa.concat_tables(some) for some in zip(*tables, strict=True))
-    return found
+        tables = [made.pop(stretch.slug) for stretch in judged if stretch.site == site]
+        tables_of[site] = tuple(pa.concat_tables(pieces) for pieces in zip(*tables, strict=True))
+    return tables_of
 
 
 def _all(parts: Sequence[list[Any]]) -> list[Any]:
-    return [one for part in parts for one in part]
+    return [row for part in parts for row in part]
 
 
 def _pictures(shards: Sequence[str], run: Run, reader: PictureReader, jobs: int) -> Pictures:

@@ -109,8 +109,8 @@ def rows_of(table: pa.Table) -> list[EvidenceRows]:
 def _distinct(keys: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """The distinct keys, ascending, and where each of `keys` stands in them: by counting, where they are dense."""
     if int(keys.max(initial=0)) > _SPREAD * len(keys) + 2**20:
-        found, which = np.unique(keys, return_inverse=True)
-        return found, which
+        distinct, which = np.unique(keys, return_inverse=True)
+        return distinct, which
     return compacted(keys)
 
 

@@ -75,8 +75,8 @@ def range_codes(run: RunFolder, site: Site, low: int, high: int) -> SiteCodes:
     """
     parts = []
     for shard in run.shard_ids():
-        found = codes_by_site(run.read_table("codes", [shard], columns=CODES.names, filter=_at(site)))
-        parts += [one.among(low, high) for one in found.values()]
+        by_site = codes_by_site(run.read_table("codes", [shard], columns=CODES.names, filter=_at(site)))
+        parts += [codes_of.among(low, high) for codes_of in by_site.values()]
     if not parts:
         raise InputError(f"{run.path} has no codes at {site.slug}.")
     return join_codes(parts)
@@ -85,8 +85,8 @@ def range_codes(run: RunFolder, site: Site, low: int, high: int) -> SiteCodes:
 def range_evidence(run: RunFolder, site: Site, low: int, high: int) -> pa.Table:
     """The summed evidence of these features of one site, and of its concepts and pictures (schemas.EVIDENCE)."""
     feature = pc.field("feature")
-    mine = _at(site) & (feature.is_null() | ((feature >= low) & (feature < high)))
-    return _summed(run, mine)
+    own = _at(site) & (feature.is_null() | ((feature >= low) & (feature < high)))
+    return _summed(run, own)
 
 
 def sites_evidence(run: RunFolder, sites: Sequence[Site]) -> pa.Table:
@@ -96,7 +96,9 @@ def sites_evidence(run: RunFolder, sites: Sequence[Site]) -> pa.Table:
 
 def _summed(run: RunFolder, rows: pc.Expression) -> pa.Table:
     names, shards = EVIDENCE.names, run.shard_ids()
-    return sum_evidence(run.read_table("evidence", [one], columns=names, filter=rows, encoded=True) for one in shards)
+    return sum_evidence(
+        run.read_table("evidence", [shard_], columns=names, filter=rows, encoded=True) for shard_ in shards
+    )
 
 
 def _at(site: Site) -> pc.Expression:

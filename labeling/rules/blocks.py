@@ -80,11 +80,11 @@ def block_sums(
     for shift in range(int(blocks.sizes.max(initial=0))):
         partner = blocks.images[blocks.firsts[block] + (rank + shift) % blocks.sizes[block]]
         shape = (len(fresh), maps.shape[0])
-        found = sp.csr_array((ones, partner * cells + cell, ends), shape) @ maps
-        of = np.repeat(fresh, np.diff(found.indptr))  # a slot of the row
-        pair = pair_of[feature[of], found.indices]
+        summed = sp.csr_array((ones, partner * cells + cell, ends), shape) @ maps
+        of = np.repeat(fresh, np.diff(summed.indptr))  # a slot of the row
+        pair = pair_of[feature[of], summed.indices]
         kept = (pair >= 0) & (shift < blocks.sizes[block[of]])
-        sums[blocks.firsts[block[of[kept]]] + shift, pair[kept]] = found.data[kept]
+        sums[blocks.firsts[block[of[kept]]] + shift, pair[kept]] = summed.data[kept]
     return sums
 
 

@@ -57,7 +57,7 @@ def meetings(codes: SiteCodes, maps: ConceptMaps, split: str = "discovery") -> M
     fires = sp.csr_array((np.ones(len(runs), np.int64), (row[runs], image[runs])), shape)
     met = (fires @ sp.csr_array((maps.present & here[:, None]).astype(np.int64))).tocsr()
     met.sort_indices()
-    found = np.repeat(np.arange(len(features)), np.diff(met.indptr)), met.indices.astype(np.int64)
+    met_pairs = np.repeat(np.arange(len(features)), np.diff(met.indptr)), met.indices.astype(np.int64)
     of = np.flatnonzero(here[maps.union_image])
     pixels = maps.pixels[codes.height, codes.width][of]
     union, where = np.nonzero(pixels)
@@ -69,16 +69,16 @@ def meetings(codes: SiteCodes, maps: ConceptMaps, split: str = "discovery") -> M
     asked_of = ((maps.asked | (codes.site.stream == TEXT)) & here[:, None]).astype(np.int64)
     # Concepts asked of the same pictures share what they are compared with, and a run's base concepts all are.
     patterns, pattern = np.unique(asked_of, axis=1, return_inverse=True)
-    asked = np.asarray(fires @ patterns)[found[0], pattern.ravel()[found[1]]]
+    asked = np.asarray(fires @ patterns)[met_pairs[0], pattern.ravel()[met_pairs[1]]]
     fired = np.bincount(row[runs], minlength=len(features))
     places = np.bincount(row * cells + cell, minlength=len(features) * cells).reshape(-1, cells)
     cover = np.zeros((len(maps.concepts), cells))
     np.add.at(cover, (concept, where), amount)
-    product = (places.astype(np.float64) @ cover.T)[found]
-    expected = product * (asked / fired[found[0]]) / asked_of.sum(axis=0)[found[1]]
+    product = (places.astype(np.float64) @ cover.T)[met_pairs]
+    expected = product * (asked / fired[met_pairs[0]]) / asked_of.sum(axis=0)[met_pairs[1]]
     return Meetings(
-        int(here.sum()), features, fired, (maps.present & here[:, None]).sum(axis=0), *found,
-        _at(support @ masks, *found), expected,
+        int(here.sum()), features, fired, (maps.present & here[:, None]).sum(axis=0), *met_pairs,
+        _at(support @ masks, *met_pairs), expected,
     )  # fmt: skip
 
 

@@ -90,9 +90,9 @@ def _p_of_pairs(orders: list[tuple[Ints, Blocks]], config: NullConfig, key: tupl
         p[rare] = (1 + count[rare]) / (1 + (share + more) * len(orders))
     rare = np.flatnonzero(count < config.refine_below)
     for start in range(0, len(rare), _BOUNDED):
-        some = rare[start : start + _BOUNDED]
-        bounds = [_bound(sums[:, some], blocks, observed[some]) for sums, blocks in orders]
-        p[some] = np.minimum(p[some], np.mean(bounds, axis=0))
+        drawn = rare[start : start + _BOUNDED]
+        bounds = [_bound(sums[:, drawn], blocks, observed[drawn]) for sums, blocks in orders]
+        p[drawn] = np.minimum(p[drawn], np.mean(bounds, axis=0))
     return p
 
 
@@ -147,9 +147,9 @@ def p_values(
         thinned[names[config.max_images :]] = False
     common = _common(codes, owner, maps, thinned, feature, concept)
     for kept, chosen in ((thinned, common), (here, ~common)):
-        some = np.flatnonzero(chosen)
-        for asked, pairs in _groups(maps.asked & kept[:, None], concept[some]):
-            for part in _portions(some[pairs], feature, int(asked.sum()), config.orders):
+        picked = np.flatnonzero(chosen)
+        for asked, pairs in _groups(maps.asked & kept[:, None], concept[picked]):
+            for part in _portions(picked[pairs], feature, int(asked.sum()), config.orders):
                 p[part] = _p_of_group(codes, owner, maps, asked, feature[part], concept[part], config)
     return p
 

@@ -164,16 +164,16 @@ class StretchReducer:
         return [self._one(item) for item in items]
 
     def _one(self, item: Stretch) -> Tests | tuple[pa.Table, pa.Table]:
-        mine = self.reducer
-        run, maps, looks = RunFolder(mine.path), mine.pictures.maps_of(item.site), mine.pictures.looks
-        count = require_known(item.site, mine.sizes)
+        reducer = self.reducer
+        run, maps, looks = RunFolder(reducer.path), reducer.pictures.maps_of(item.site), reducer.pictures.looks
+        count = require_known(item.site, reducer.sizes)
         # What no feature of the autoencoder can be comes with the last ones, and is refused with them.
         codes = range_codes(run, item.site, item.low, item.high if item.high < count else 2**31)
         if item.verdicts is None:
-            return site_tests(codes, maps, looks, mine.config)
+            return site_tests(codes, maps, looks, reducer.config)
         evidence = range_evidence(run, item.site, item.low, item.high)
         candidates, features = reduce_site(
-            item.site, codes, maps, looks, evidence, count, mine.model, mine.config,
-            mine.images_wanted, item.verdicts,
+            item.site, codes, maps, looks, evidence, count, reducer.model, reducer.config,
+            reducer.images_wanted, item.verdicts,
         )  # fmt: skip
         return candidates, features.slice(item.low, item.high - item.low)

@@ -56,10 +56,10 @@ def _bound(parts: Sequence[tuple[NDArray[np.generic], float]], observed: NDArray
         centred.append((values, times))
     spread = np.sqrt(variance)
     best = np.zeros(len(target))
-    some = np.flatnonzero(spread > 0)
-    if len(some):
-        taken = [(values[:, :, some] / spread[some], times) for values, times in centred]
-        best[some] = _least(taken, target[some] / spread[some])
+    spread_rows = np.flatnonzero(spread > 0)
+    if len(spread_rows):
+        taken = [(values[:, :, spread_rows] / spread[spread_rows], times) for values, times in centred]
+        best[spread_rows] = _least(taken, target[spread_rows] / spread[spread_rows])
     return np.where(spread > 0, np.exp(best), 1.0)
 
 

@@ -74,14 +74,14 @@ def best_top_quantile(
     fraction, threshold, discovery, heldout = np.ones((4, len(feature)))
     step = max(1, _ENTRIES // (len(levels) * max(1, len(maps.concepts))))
     for start in range(0, len(names), step):
-        some = names[start : start + step]
+        features_here = names[start : start + step]
         own = np.flatnonzero((row >= start) & (row < start + step))
-        place_in = np.full(1 + max(int(codes.feature.max(initial=0)), int(some[-1])), -1)
-        place_in[some] = np.arange(len(some))
+        place_in = np.full(1 + max(int(codes.feature.max(initial=0)), int(features_here[-1])), -1)
+        place_in[features_here] = np.arange(len(features_here))
         slots = np.flatnonzero(place_in[codes.feature] >= 0)
         place, image, value = place_in[codes.feature[slots]], codes.image[slots], codes.value[slots]
         learnt = chosen["discovery"][image]
-        limits = _thresholds(place[learnt], value[learnt], len(some), levels)
+        limits = _thresholds(place[learnt], value[learnt], len(features_here), levels)
         strength = np.full(len(slots), -1, np.int8)  # the last share that keeps the slot; the support keeps all
         for level in range(len(levels)):
             strength += value >= limits[place, level]
@@ -91,8 +91,8 @@ def best_top_quantile(
             kept = here[image]
             key = place[kept] * len(levels) + strength[kept]
             cell = codes.cell[slots[kept]]
-            found = _ious(codes, maps, split, key, place_of[image[kept]], cell, len(some), len(levels))
-            iou[split] = found[at, :, concept[own]]
+            ious_here = _ious(codes, maps, split, key, place_of[image[kept]], cell, len(features_here), len(levels))
+            iou[split] = ious_here[at, :, concept[own]]
         best = np.argmax(np.nan_to_num(iou["discovery"]), axis=1)
         pair = np.arange(len(own))
         fraction[own], threshold[own] = levels[best], limits[at, best]

@@ -63,19 +63,19 @@ def where_values(
     place = np.full(len(maps.image_ids), -1)
     for number in np.unique(concept):
         unions = np.flatnonzero(maps.union_concept == number)
-        there = maps.union_image[unions]
-        covered = maps.pixels[grid][unions] / areas[which.ravel()[there]]
-        place[there] = np.arange(len(unions))
+        images_of = maps.union_image[unions]
+        covered = maps.pixels[grid][unions] / areas[which.ravel()[images_of]]
+        place[images_of] = np.arange(len(unions))
         pairs = np.flatnonzero(concept == number)
         met = [fires.meet(int(feature[pair]), place) for pair in pairs]
-        rows = np.concatenate([np.zeros(0, np.int64), *(one.union for one in met)])
-        ends = np.cumsum([0, *(len(one.union) for one in met)])
+        rows = np.concatenate([np.zeros(0, np.int64), *(meeting.union for meeting in met)])
+        ends = np.cumsum([0, *(len(meeting.union) for meeting in met)])
         total = sp.csr_array((np.ones(len(rows)), rows, ends), (len(pairs), len(unions))) @ covered
-        for row, (pair, one) in enumerate(zip(pairs, met, strict=True)):
-            if len(one.union) >= 2:
+        for row, (pair, meeting) in enumerate(zip(pairs, met, strict=True)):
+            if len(meeting.union) >= 2:
                 key = (codes.site.slug, "where", config.seed, maps.concepts[number], int(feature[pair]))
-                lift[pair], p[pair] = _one(one, covered, total[row], config, key)
-        place[there] = -1
+                lift[pair], p[pair] = _one(meeting, covered, total[row], config, key)
+        place[images_of] = -1
     return lift, p
 
 
@@ -120,9 +120,9 @@ class _Fires:
     @classmethod
     def of(cls, codes: SiteCodes, maps: ConceptMaps, split: str, wanted: Ints) -> _Fires:
         image = image_places(codes, maps)
-        some = np.zeros(1 + max(int(codes.feature.max(initial=0)), int(wanted.max(initial=0))), np.bool_)
-        some[wanted] = True
-        slots = np.flatnonzero((maps.splits == split)[image][codes.image] & some[codes.feature])
+        wanted_mask = np.zeros(1 + max(int(codes.feature.max(initial=0)), int(wanted.max(initial=0))), np.bool_)
+        wanted_mask[wanted] = True
+        slots = np.flatnonzero((maps.splits == split)[image][codes.image] & wanted_mask[codes.feature])
         slots = slots[np.argsort(codes.feature[slots], kind="stable")]
         feature, owner = codes.feature[slots], image[codes.image[slots]]
         starts = np.flatnonzero((np.diff(feature, prepend=-1) != 0) | (np.diff(owner, prepend=-1) != 0))
@@ -172,9 +172,9 @@ def _p_in_order(met: _Met, order: Ints, covered: Floats, config: NullConfig, key
         last = first + blocks * length
         partners = union[first:last].reshape(blocks, length)
         begin = firsts[first]
-        mine = cell[begin : firsts[last] if last < len(order) else None]
+        own_cells = cell[begin : firsts[last] if last < len(order) else None]
         slots = np.repeat(np.repeat(partners, length, axis=0), sizes[first:last], axis=0)
-        lies_on = np.add.reduceat(covered[slots, mine[:, None]], firsts[first:last] - begin, axis=0)
+        lies_on = np.add.reduceat(covered[slots, own_cells[:, None]], firsts[first:last] - begin, axis=0)
         pairs = (lies_on / sizes[first:last, None]).reshape(blocks, length * length)
         outcomes.append(_choices(length) @ pairs.T)
     observed = sum(float(part[0].sum()) for part in outcomes)

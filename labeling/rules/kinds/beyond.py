@@ -53,8 +53,8 @@ class Beyond:
     def among(self, low: int, high: int) -> Beyond:
         """Of the features from `low` to `high` alone."""
         kept = slice(*np.searchsorted(self.features, (low, high)))
-        some = {name: getattr(self, name)[kept] for name in _BY_FEATURE}
-        return replace(self, looks=StyleTests(*(values[kept] for values in astuple(self.looks))), **some)
+        kept_columns = {name: getattr(self, name)[kept] for name in _BY_FEATURE}
+        return replace(self, looks=StyleTests(*(values[kept] for values in astuple(self.looks))), **kept_columns)
 
 
 _BY_FEATURE = ("features", "fired", "both", "look_q", "mean", "touched", "place_p", "place_q")
@@ -88,7 +88,9 @@ def beyond_tests(codes: SiteCodes, maps: ConceptMaps, looks: NDArray[np.bool_], 
 def join_beyond(parts: Sequence[Beyond]) -> Beyond:
     """Of a site from its features in ascending stretches, with q by Benjamini-Hochberg over all of them."""
     joined: dict[str, NDArray] = {name: np.concatenate([getattr(part, name) for part in parts]) for name in _BY_FEATURE}
-    looks = StyleTests(*(np.concatenate(some) for some in zip(*(astuple(part.looks) for part in parts), strict=True)))
+    looks = StyleTests(
+        *(np.concatenate(columns) for columns in zip(*(astuple(part.looks) for part in parts), strict=True))
+    )
     tested = ~np.isnan(joined["look_q"])
     joined["look_q"][tested] = q_values(looks.p[tested], int(tested.sum()))
     p = joined["place_p"]
@@ -153,8 +155,8 @@ def _in_places(codes: SiteCodes, kept: Ints, starts: Ints, row: Ints) -> tuple[F
         share = np.asarray(mass) / np.add.reduceat(value, cut[:-1] - cut[0])[:, None]
         of = row[cut[:-1]]
         add = sp.csr_array((np.ones(len(of)), (of, np.arange(len(of)))), (features, len(of)))
-        for total, some in zip(sums, (share, share**2, (share > 0).astype(np.float64)), strict=True):
-            total += add @ some
+        for total, values_ in zip(sums, (share, share**2, (share > 0).astype(np.float64)), strict=True):
+            total += add @ values_
     mean, square, touched = sums
     return mean, square, touched
 
