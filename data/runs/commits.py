@@ -135,15 +135,15 @@ class Commits:
     def grouped(self) -> dict[str, list[str]]:
         """The shards in every group that has a record (`gazetteer compact`)."""
         planned: dict[str, list[str]] = (self._plans.read(GROUPS) or {}).get("groups", {})
-        there = set(self._recorded()) if planned else set()
-        return {name: list(shards) for name, shards in planned.items() if name in there}
+        recorded = set(self._recorded()) if planned else set()
+        return {name: list(shards) for name, shards in planned.items() if name in recorded}
 
     def drop_grouped(self) -> None:
         """Forget the records and parts of shards that a group stands for."""
-        there = set(self._recorded())
+        recorded = set(self._recorded())
         for shards in self.grouped().values():
             for shard in shards:
-                if shard in there:
+                if shard in recorded:
                     self.drop(shard)
 
     def _recorded(self) -> list[str]:

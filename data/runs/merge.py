@@ -65,7 +65,7 @@ def merged(name: str, contents: Sequence[bytes]) -> tuple[bytes, dict[str, Any]]
     with pq.ParquetWriter(sink, schema, compression="zstd", write_page_checksum=True) as writer:
         for pieces in _together(name, files):
             read = [files[file].read_row_group(group, use_threads=False) for file, group in pieces]
-            table = pa.concat_tables([one.cast(schema) for one in read])
+            table = pa.concat_tables([part.cast(schema) for part in read])
             if SITE_BY_SITE.get(name):
                 table = table.sort_by("image_id")
             rows += table.num_rows
@@ -80,7 +80,7 @@ def merged(name: str, contents: Sequence[bytes]) -> tuple[bytes, dict[str, Any]]
 
 def _together(name: str, files: Sequence[pq.ParquetFile]) -> Iterator[Pieces]:
     """The row groups of all files in the order in which they are written, those of one site together."""
-    every = [(file, group) for file, one in enumerate(files) for group in range(one.num_row_groups)]
+    every = [(file, group) for file, parquet in enumerate(files) for group in range(parquet.num_row_groups)]
     if name not in SITE_BY_SITE:
         yield from ([piece] for piece in every)
         return

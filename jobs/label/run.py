@@ -117,8 +117,8 @@ class LabelRun:
 
     def _do(self, shards: Sequence[Shard], name: str) -> None:
         committed = self.store.committed()
-        there = {*committed, *(shard for group in self.store.grouped().values() for shard in group)}
-        todo = [Job(shard.id, shard.items) for shard in shards if shard.id not in there]
+        known = {*committed, *(shard for group in self.store.grouped().values() for shard in group)}
+        todo = [Job(shard.id, shard.items) for shard in shards if shard.id not in known]
         if not todo:
             return
         pictures = sum(len(job.items) for job in todo)

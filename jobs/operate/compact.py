@@ -63,11 +63,11 @@ def compact(run: str | Path, *, megabytes: int = MEGABYTES) -> dict[str, Any]:
     }
 
 
-def print_compacted(found: Mapping[str, Any]) -> None:
+def print_compacted(result: Mapping[str, Any]) -> None:
     """The result as a sentence."""
     print(
-        f"{found['run']}: {found['shards']} shards lie in {found['groups']} groups; {found['files_before']} files of "
-        f"parts before, {found['files_after']} now."
+        f"{result['run']}: {result['shards']} shards lie in {result['groups']} groups; "
+        f"{result['files_before']} files of parts before, {result['files_after']} now."
     )
 
 
@@ -80,28 +80,30 @@ def _groups(store: RunFolder, commits: Mapping[str, Commit], most: int) -> dict[
 
     Retries stay apart, for a picture may have failed in a pass and be there from a later try.
     """
-    found: dict[str, list[str]] = {}
+    groups: dict[str, list[str]] = {}
     for name in ("plan-1", "plan-2"):
         group: list[str] = []
         size = 0
         for shard in plan.read_pass(store, name) or ():
-            mine = sum(part["bytes"] for part in commits[shard.id].tables.values()) if shard.id in commits else most
-            if group and (size + mine > most or shard.id not in commits):
-                found[digest_json(group)[:32]] = group
+            own_bytes = (
+                sum(part["bytes"] for part in commits[shard.id].tables.values()) if shard.id in commits else most
+            )
+            if group and (size + own_bytes > most or shard.id not in commits):
+                groups[digest_json(group)[:32]] = group
                 group, size = [], 0
             if shard.id in commits:
-                group, size = [*group, shard.id], size + mine
+                group, size = [*group, shard.id], size + own_bytes
         if group:
-            found[digest_json(group)[:32]] = group
-    return {name: group for name, group in found.items() if len(group) > 1}
+            groups[digest_json(group)[:32]] = group
+    return {name: group for name, group in groups.items() if len(group) > 1}
 
 
 def _info(commits: Sequence[Commit]) -> dict[str, Any]:
     """What is kept with a group: counts and seconds of its shards together, and the shards."""
     infos = [commit.info for commit in commits]
     info: dict[str, Any] = {}
-    for one in infos:
-        for key, value in one.items():
+    for pair in infos:
+        for key, value in pair.items():
             if isinstance(value, dict) and key == "seconds":
                 sums = info.setdefault(key, {})
                 for stage, spent in value.items():
