@@ -8,19 +8,19 @@ from collections.abc import Sequence
 import pytest
 
 from gazetteer.data.scenes.captions import MAX_WORDS, NOUNS, concepts_in, write_caption
-from gazetteer.data.scenes.layout import Item, Layout, sample_layout
+from gazetteer.data.scenes.layout import SceneItem, SceneLayout, sample_layout
 from gazetteer.data.scenes.prompts import prompt_pool
 from gazetteer.data.scenes.render import render
 from gazetteer.data.scenes.world import CONCEPTS, EVAL_SEEDS, STYLES
 
 
-def plan(*concepts: str, style: str | None = None, seed: int = 0) -> Layout:
+def plan(*concepts: str, style: str | None = None, seed: int = 0) -> SceneLayout:
     box = (0.0, 0.5, 0.2, 0.8)
-    items = tuple(Item(concept, box, False, 0, "one") for concept in concepts)
-    return Layout(seed, style, "meadow", 0.4, items)
+    items = tuple(SceneItem(concept, box, False, 0, "one") for concept in concepts)
+    return SceneLayout(seed, style, "meadow", 0.4, items)
 
 
-def captions_of(layout_of_seed: list[Layout]) -> list[str]:
+def captions_of(layout_of_seed: list[SceneLayout]) -> list[str]:
     return [write_caption(layout, layout.items) for layout in layout_of_seed]
 
 
@@ -85,7 +85,7 @@ def test_the_vocabulary_is_closed_and_captions_are_short() -> None:
 def test_prompts_come_from_evaluation_seeds_and_repeat(monkeypatch: pytest.MonkeyPatch) -> None:
     seeds: list[int] = []
 
-    def spy(seed: int, views: Sequence[str] = ()) -> Layout:
+    def spy(seed: int, views: Sequence[str] = ()) -> SceneLayout:
         seeds.append(seed)
         return sample_layout(seed, views)
 
