@@ -42,3 +42,24 @@ def classifier_options(
         parser.add_argument("--vae", type=Path, default=autoencoder, help="autoencoder that softens pictures")
     parser.add_argument("--resume", action="store_true", help="continue from the checkpoint in --out")
     return parser.parse_args()
+
+
+def finder_options(
+    description: str | None, name: str, minutes: tuple[float, float, float], batch: int, rate: float
+) -> argparse.ArgumentParser:
+    """The command line of detector and segmenter; `minutes`: of the whole, of the first stage, between checks."""
+    parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--out", type=Path, default=Path("build/train") / name)
+    parser.add_argument("--scenes", type=Path, default=Path("build/train/scenes"), help="cache of rendered scenes")
+    parser.add_argument("--count", type=int, default=16000, help="how many training scenes to render")
+    parser.add_argument("--minutes", type=float, default=minutes[0])
+    parser.add_argument("--pretrain-minutes", type=float, default=minutes[1], help="of the first stage")
+    parser.add_argument("--check-minutes", type=float, default=minutes[2])
+    parser.add_argument("--batch", type=int, default=batch)
+    parser.add_argument("--rate", type=float, default=rate)
+    parser.add_argument("--seed", type=int, default=0)
+    add_views(parser)
+    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--resume", action="store_true", help="continue from the checkpoint in --out")
+    parser.add_argument("--export", type=Path, help="folder for the trained model")
+    return parser
