@@ -264,5 +264,5 @@ def test_a_run_s_labels_are_tied_to_the_weights_of_its_concepts(
         relate_features(other, str(run), [concept], config, methods, str(tmp_path))
     with pytest.raises(InputError, match="not a finished run"):
         relate_features(asked, str(tmp_path / "none"), [concept], config, methods, str(tmp_path))
-    with pytest.raises(InputError, match="labels no feature"):
+    with pytest.raises(InputError, match=r"'unicorn' is not in vocabulary\.concepts"):
         relate_features(asked, str(run), ["unicorn"], config, methods, str(tmp_path))

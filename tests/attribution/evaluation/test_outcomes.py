@@ -299,7 +299,7 @@ def test_a_cell_of_few_pictures_is_grey(tmp_path: Path) -> None:
         "interference_pictures": {"dog": {"sky": 2, "tree": 3}},
     }
     files = write_evaluation({"erase": {"cad": found}}, str(tmp_path))
-    assert [Path(file).name for file in files] == ["erase-interference-cad.svg", "evaluation.json"]
+    assert [Path(file).name for file in files] == ["erase-interference-cad.svg", "evaluation.json", "evaluation.md"]
     (axes,) = evaluation_plots({"erase": {"cad": found}})["erase-interference-cad.svg"].axes
     fills = [to_hex(cell.get_facecolor()) for cell in axes.patches]
     assert [text.get_text() for text in axes.texts] == ["0.33"] and fills.count(GREY) == 1 and len(fills) == 2

@@ -54,7 +54,7 @@ def test_json_digests_ignore_key_order_only():
 
 def test_provenance_travels_in_the_file_and_names_no_machine(tmp_path):
     value = provenance({"sae": "abc"}, {"steps": 25})
-    assert value["schema_version"] == 4
+    assert value["schema_version"] == 5
     assert "pyarrow" in value["packages"]
     assert set(value) == {"schema_version", "fingerprint", "config", "packages"}
     table = pa.table({"x": [1]}, schema=pa.schema([("x", pa.int64())], metadata={b"other": b"kept"}))

@@ -128,14 +128,17 @@ def test_saes_are_a_folder_or_a_mapping(tmp_path: Path) -> None:
     (tmp_path / "one").mkdir()
     (tmp_path / "one" / "config.json").write_text("{}")
     (tmp_path / "run.yaml").write_text(DEFAULT_CONFIG.read_text())
-    config = load_config(tmp_path / "run.yaml", ['saes={"*": one, "mid_block.*": "some/hub@v1"}'])
-    assert config.saes == {"*": str(tmp_path / "one"), "mid_block.*": "some/hub@v1"}
+    hub = f"some/hub@{'a' * 40}"
+    config = load_config(tmp_path / "run.yaml", [f'saes={{"*": one, "mid_block.*": "{hub}"}}'])
+    assert config.saes == {"*": str(tmp_path / "one"), "mid_block.*": hub}
     fingerprint = fingerprint_of(config)["saes"]
     assert fingerprint["*"].startswith("sha256:")
-    assert fingerprint["mid_block.*"] == "some/hub@v1"
-    assert portable_config(config)["saes"] == {"*": "one", "mid_block.*": "some/hub@v1"}
+    assert fingerprint["mid_block.*"] == hub
+    assert portable_config(config)["saes"] == {"*": "one", "mid_block.*": hub}
     found = sources(config, fingerprint_of(config), ["saes"])
-    assert [(one.key, one.stage, one.path) for one in found] == [("saes[*]", "generate", str(tmp_path / "one"))]
+    assert [(source.key, source.stage, source.path) for source in found] == [
+        ("saes[*]", "generate", str(tmp_path / "one")), ("saes[mid_block.*]", "generate", hub),
+    ]  # fmt: skip
     (tmp_path / "one" / "config.json").write_text("{ }")
     with pytest.raises(InputError, match=r"saes\[\*\] on .* is not what this run was started with"):
         require_unchanged(found)

@@ -27,9 +27,8 @@ def test_it_is_what_the_run_was_made_with_under_new_overrides(tmp_path: Path) ->
     config = load_config(None, ["images=12", "generation.t=[0.5]", "executor=serial", "pools=[]"])
     run = run_of(tmp_path / "run", config)
     assert run_config(run.path) == config
-    assert run_config(run.path, ["model.device=cuda"]) == load_config(
-        None, ["images=12", "generation.t=[0.5]", "executor=serial", "model.device=cuda"]
-    )
+    made_with = ["images=12", "generation.t=[0.5]", "executor=serial", "model.dtype=float32"]
+    assert run_config(run.path, ["model.device=cuda"]) == load_config(None, [*made_with, "model.device=cuda"])
 
 
 def test_a_labelled_run_has_it(scenes_run: Path) -> None:

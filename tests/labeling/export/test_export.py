@@ -120,7 +120,7 @@ def test_csv_has_the_scalar_columns(scenes_run: Path, tmp_path: Path) -> None:
     said = export_csv(RunFolder(scenes_run), tmp_path / "images.csv", "images")
     frame = pd.read_csv(tmp_path / "images.csv")
     assert list(frame["prompt"]) == load_images(scenes_run)["prompt"].to_pylist()
-    assert said["left_out"] == ["image", "asked"] and set(frame.columns) == set(said["columns"])
+    assert said["left_out"] == ["image", "asked", "words"] and set(frame.columns) == set(said["columns"])
     export_csv(RunFolder(scenes_run), tmp_path / "labels.csv")
     assert len(pd.read_csv(tmp_path / "labels.csv")) == load_labels(scenes_run).num_rows
     with pytest.raises(InputError, match="no table 'codes'"):
