@@ -55,7 +55,7 @@ def test_only_the_first_pictures_count() -> None:
     check.watch(A, updates(1), 2, 2)
     check.watch(A, updates(3), 2, 2)
     check.watch(A, torch.full((1, 4, 3), torch.nan), 2, 2)
-    assert check._evaluations[A].metrics().vectors == 8
+    assert check._sums[A].metrics().vectors == 8
     assert check.close() == {A.slug: 1.0}
 
 
