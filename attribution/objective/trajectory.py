@@ -90,7 +90,7 @@ def noised_images(
     Of flow matching x_σ = (1 − σ) x₀ + σ ε, and the target is the velocity ε − x₀ (arXiv 2403.03206, section 2).
 
     Args:
-        latents: [images, channels, h, w], scaled as the denoiser sees them (`generate_latents`, `encode_images`).
+        latents: [images, channels, h, w], scaled as the denoiser sees them (`generate_latents`).
         prompts: one per picture.
         base: the base concept, one for all or one per picture, for objectives and estimators that compare with it.
         only: 0-based steps to keep; None keeps all.
@@ -133,22 +133,6 @@ def generate_latents(
 ) -> Tensor:
     """Final latents [images, channels, h, w] of generated pictures, as the U-Net sees them."""
     return _record(pipe, prompts, seeds, steps, guidance)[1]
-
-
-@torch.no_grad()
-def encode_images(pipe: Any, images: Tensor) -> Tensor:
-    """Latents of pictures.
-
-    Args:
-        images: [images, 3, height, width] in [0, 1].
-
-    Returns:
-        [images, channels, h, w], mapped to [-1, 1] before the encoder and scaled after it, as training does (the
-        reference code leaves both out for its amplify objective).
-    """
-    vae = pipe.vae
-    latents: Tensor = vae.encode((2 * images - 1).to(vae.device, vae.dtype)).latent_dist.mean
-    return (latents - (getattr(vae.config, "shift_factor", None) or 0.0)) * vae.config.scaling_factor
 
 
 def conditioning(pipe: Any, prompts: Sequence[str]) -> Conditioning:

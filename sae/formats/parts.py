@@ -59,11 +59,6 @@ class Folded:
         """Of one that reads scale · x and gives scale · x̂: W grows by the factor, f and b shrink by it."""
         return replace(self, encoder=self.encoder * scale, decoder=self.decoder / scale, bias=self.bias / scale)
 
-    def modulated(self, scale: Tensor, shift: Tensor) -> Folded:
-        """Of one that reads x ⊙ scale + shift, both [d], with no b in its encoder: W ⊙ scale, c + W shift."""
-        latent_bias = self.latent_bias + self.encoder @ shift
-        return replace(self, encoder=self.encoder * scale, latent_bias=latent_bias)
-
     def tensors(self) -> dict[str, Tensor]:
         """By the names of `SparseAutoencoder`; a latent bias that is all zero is none."""
         tensors = {"encoder": self.encoder, "decoder": self.decoder, "bias": self.bias, "latent_bias": self.latent_bias}

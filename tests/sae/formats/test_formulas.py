@@ -12,7 +12,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from gazetteer.data.core.errors import InputError
-from gazetteer.sae.formats.parts import MOST_ACTIVE, Folded, gated
+from gazetteer.sae.formats.parts import MOST_ACTIVE, gated
 from gazetteer.sae.model.autoencoder import SparseAutoencoder
 from gazetteer.sae.model.checkpoint import load_pretrained
 from gazetteer.sae.model.files import read_config
@@ -134,12 +134,6 @@ def test_gated_is_the_jump_relu_that_it_says(tmp_path: Path) -> None:
     state |= {"b_gate": gate, "b_mag": magnitude, "r_mag": log_scale}
     write_prisma(tmp_path / "sae", state, architecture="gated")
     near(load_pretrained(tmp_path / "sae")[0](X), dense(z))
-
-
-def test_modulation_is_folded() -> None:
-    scale, shift = 1 + numbers(D, seed=9) / 4, numbers(D, seed=10)
-    parts = Folded(W_ENC, W_DEC, torch.zeros(D), B_ENC).modulated(scale, shift)
-    near(X @ parts.encoder.T + parts.latent_bias, (X * scale + shift) @ W_ENC.T + B_ENC)
 
 
 def test_a_code_has_as_many_slots_as_its_busiest_cell_needs_and_what_is_cut_is_counted() -> None:
