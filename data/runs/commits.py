@@ -14,7 +14,7 @@ import json
 import logging
 import re
 from contextlib import suppress
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict
 from typing import Any
 
 import pyarrow as pa
@@ -22,70 +22,36 @@ import pyarrow as pa
 from gazetteer.data.core.digests import digest_bytes
 from gazetteer.data.core.errors import GazetteerError, InputError
 from gazetteer.data.core.regular import NotRegularError
-from gazetteer.data.runs.identity import COMMITS, Identity
+from gazetteer.data.runs.groups import ShardGroups
+from gazetteer.data.runs.identity import Identity
 from gazetteer.data.runs.parts import ShardParts, encoded, stage, staged_name
-from gazetteer.data.runs.plans import GROUPS, Plans
 from gazetteer.data.runs.publish import json_bytes
-from gazetteer.data.runs.sealed import seal, unseal
+from gazetteer.data.runs.records import (
+    Commit,
+    check_name,
+    may_be_ours,
+    part_name,
+    read_record,
+    record_name,
+    recorded_ids,
+    shard_of_part,
+)
+from gazetteer.data.runs.sealed import seal
 from gazetteer.data.storage.files import STAGING, Files
 from gazetteer.data.tables.schemas import PART_TABLES
 
 log = logging.getLogger(__name__)
 
 _ATTEMPTS = 5
-NAME = "[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}"
-_MADE = re.compile(r"[0-9a-f]{16,64}")
 _STAGED = re.compile(r".+\.(?:[0-9a-f]{32}){1,2}")
 _PUBLISHED = re.compile(r".+\.[0-9a-f]{64}|here\.[0-9a-f]{32}")
-
-
-@dataclass(frozen=True)
-class Commit:
-    """One shard's commit record.
-
-    Attributes:
-        shard: the shard's id.
-        tables: per table its part's ``rows``, ``bytes`` and ``sha256``.
-        info: what the writer wanted kept with it (counts, timings).
-        run: names the run that it is of (`gazetteer.data.runs.identity.Identity.digest`).
-    """
-
-    shard: str
-    tables: dict[str, dict[str, Any]]
-    info: dict[str, Any] = field(default_factory=dict)
-    run: str = ""
-
-
-def part_name(table: str, shard_id: str) -> str:
-    """Where a shard's part of a table lies in the run."""
-    return f"{table}/part-{shard_id}.parquet"
-
-
-def shard_of_part(name: str) -> str | None:
-    """The shard that a part's base name names, or None when it is no part's name."""
-    match = re.fullmatch(rf"part-({NAME})\.parquet", name)
-    return match and match[1]
-
-
-def may_be_ours(shard_id: str) -> bool:
-    """Whether a shard's id has the form of those that runs give their shards, a digest of what is in it.
-
-    A part that no record names is left by a writer that was killed only where this holds; else somebody put it there.
-    """
-    return _MADE.fullmatch(shard_id) is not None
-
-
-def check_name(text: str) -> None:
-    """GazetteerError unless `text` can name a shard or a table: letters, digits, ``-``, ``_`` and ``.``."""
-    if not re.fullmatch(NAME, text):
-        raise GazetteerError(f"{text!r} is not a usable name; letters, digits, '-', '_' and '.' are.")
 
 
 class Commits:
     """The committed shards of the run whose files are given."""
 
     def __init__(self, files: Files, identity: Identity) -> None:
-        self._files, self._identity, self._plans = files, identity, Plans(files, identity)
+        self._files, self._identity, self.groups = files, identity, ShardGroups(files, identity)
 
     def commit(
         self, shard_id: str, tables: dict[str, pa.Table], info: dict[str, Any], provenance: dict[str, Any]
@@ -109,7 +75,7 @@ class Commits:
         """Every shard that counts, by id; damaged ones are dropped and reported through logging.
 
         Raises:
-            InputError: a shard is of another run.
+            InputError: a shard is of another run, or the plan of the groups is damaged or gone.
         """
         good = {}
         run = self._identity.digest()
@@ -125,29 +91,21 @@ class Commits:
                         self._drop(shard_id)
             if commit is not None and problem is None:
                 good[shard_id] = commit
+        self.groups.refuse_unplanned(good.values())
         return good
 
     def ids(self) -> list[str]:
         """Sorted ids of the shards with a record, good or not; a group stands for the shards in it."""
-        inside = {shard for shards in self.grouped().values() for shard in shards}
-        return [shard for shard in self._recorded() if shard not in inside]
-
-    def grouped(self) -> dict[str, list[str]]:
-        """The shards in every group that has a record (`gazetteer compact`)."""
-        planned: dict[str, list[str]] = (self._plans.read(GROUPS) or {}).get("groups", {})
-        recorded = set(self._recorded()) if planned else set()
-        return {name: list(shards) for name, shards in planned.items() if name in recorded}
+        inside = {shard for shards in self.groups.grouped().values() for shard in shards}
+        return [shard for shard in recorded_ids(self._files) if shard not in inside]
 
     def drop_grouped(self) -> None:
         """Forget the records and parts of shards that a group stands for."""
-        recorded = set(self._recorded())
-        for shards in self.grouped().values():
+        with_record = set(recorded_ids(self._files))
+        for shards in self.groups.grouped().values():
             for shard in shards:
-                if shard in recorded:
+                if shard in with_record:
                     self.drop(shard)
-
-    def _recorded(self) -> list[str]:
-        return [name.removesuffix(".json") for name in self._files.names(COMMITS) if name.endswith(".json")]
 
     def remove_staged(self) -> None:
         """Remove what writers staged and did not come to remove; for the run's holder, while nobody publishes."""
@@ -158,14 +116,7 @@ class Commits:
 
     def record(self, shard_id: str) -> Commit | None:
         """The shard's record, or None when it is absent, not one, or not what was written."""
-        try:
-            record = unseal(self._files.read(_record_name(shard_id))) or {}
-            commit = Commit(record["shard"], dict(record["tables"]), dict(record["info"]), record["run"])
-            whole = all(is_description(part) for part in commit.tables.values())
-        except (FileNotFoundError, NotRegularError, TypeError, KeyError, ValueError):
-            return None
-        known = whole and commit.tables.keys() <= PART_TABLES.keys()
-        return commit if known and commit.shard == shard_id else None
+        return read_record(self._files, shard_id)
 
     def of_another_run(self, commit: Commit | None, run: str | None = None) -> bool:
         """Whether a record is of another run than this one (`run`: its digest, where the caller has it)."""
@@ -216,7 +167,7 @@ class Commits:
         self.refuse_foreign(earlier, commit.run)
         if earlier is not None and problem is None:
             return _first(earlier, commit)
-        if self._files.size(_record_name(commit.shard)) is not None:
+        if self._files.size(record_name(commit.shard)) is not None:
             log.warning("Shard %s is committed again: %s.", commit.shard, problem)
             self._drop(commit.shard)
         publish = self._publish_guarded if self._files.guards else self._publish_staged
@@ -229,7 +180,7 @@ class Commits:
             self._take_over(commit, table, name)  # what lies there is an orphan of a killed process: no record names it
         for table in PART_TABLES.keys() - commit.tables.keys():
             self._files.remove(part_name(table, commit.shard))
-        created = self._files.create(_record_name(commit.shard), seal(asdict(commit)), after=sorted(names.values()))
+        created = self._files.create(record_name(commit.shard), seal(asdict(commit)), after=sorted(names.values()))
         return commit if created else None
 
     def _take_over(self, commit: Commit, table: str, name: str) -> None:
@@ -245,7 +196,7 @@ class Commits:
 
     def _publish_staged(self, commit: Commit, parts: dict[str, bytes]) -> Commit | None:
         stage(self._files, {_staged_name(commit, table): content for table, content in parts.items()})
-        self._files.create(_record_name(commit.shard), seal(asdict(commit)))
+        self._files.create(record_name(commit.shard), seal(asdict(commit)))
         # Whoever's record it is that was created: from here on it is what counts, and what was staged for it goes out.
         recorded, problem = self._checked(commit.shard, verify=True)
         for name in commit.tables:
@@ -292,15 +243,9 @@ class Commits:
 
     def _drop(self, shard_id: str) -> None:
         # The record goes first: parts without a record do not count, a record without parts would lie.
-        self._files.remove(_record_name(shard_id))
+        self._files.remove(record_name(shard_id))
         for table in PART_TABLES:
             self._files.remove(part_name(table, shard_id))
-
-
-def is_description(part: Any) -> bool:
-    """Whether a record's entry of a table is one: rows, bytes and a digest."""
-    counts = [part["rows"], part["bytes"]]
-    return all(type(count) is int and count >= 0 for count in counts) and isinstance(part["sha256"], str)
 
 
 def _first(earlier: Commit, later: Commit) -> Commit:
@@ -311,7 +256,3 @@ def _first(earlier: Commit, later: Commit) -> Commit:
 
 def _staged_name(commit: Commit, table: str) -> str:
     return staged_name(commit.shard, table, commit.tables[table]["sha256"])
-
-
-def _record_name(shard_id: str) -> str:
-    return f"{COMMITS}/{shard_id}.json"

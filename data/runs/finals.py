@@ -14,9 +14,9 @@ import pyarrow.parquet as pq
 from gazetteer.data.core.digests import digest_bytes
 from gazetteer.data.core.errors import InputError
 from gazetteer.data.core.regular import NotRegularError
-from gazetteer.data.runs.commits import NAME, check_name, is_description
 from gazetteer.data.runs.publish import conform, describe, parquet_bytes
 from gazetteer.data.runs.reading import checked_query, plain, readable, rows, writer_of
+from gazetteer.data.runs.records import NAME, check_name, is_description
 from gazetteer.data.storage.files import Files
 from gazetteer.data.tables.provenance import read_provenance
 from gazetteer.data.tables.schemas import BEFORE_STREAMS, CAUSAL, EXAMINERS, FINAL_TABLES, SCHEMA_VERSION

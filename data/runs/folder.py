@@ -7,6 +7,7 @@ Layout, below a folder or URL::
     _meta/run.json                  what the run was started with; never changes once a shard is committed
     _meta/relabelled.json           label settings that count instead, of a run that was relabelled
     _meta/commits/<shard>.json      the truth: which parts count, with their digests (data/runs/commits.py)
+    _meta/groups.json               which shards were put together, of a run that was compacted (data/runs/groups.py)
     _meta/{plan,progress,manifest}.json, _meta/_SUCCESS (what is no Parquet: readers choke on stray files)
 """
 
@@ -23,19 +24,19 @@ import pyarrow as pa
 
 from gazetteer.data.core.digests import digest_bytes
 from gazetteer.data.core.errors import InputError
-from gazetteer.data.core.regular import NotRegularError
-from gazetteer.data.runs.commits import Commit, Commits, check_name, part_name
+from gazetteer.data.runs.commits import Commits
 from gazetteer.data.runs.finals import Finals, parse_manifest
+from gazetteer.data.runs.groups import info_of_group
 from gazetteer.data.runs.identity import RUN, Identity
 from gazetteer.data.runs.merge import put_together
 from gazetteer.data.runs.parts import ShardParts, Workshop, open_workshop
 from gazetteer.data.runs.plans import Plans
 from gazetteer.data.runs.publish import json_bytes
-from gazetteer.data.runs.reading import checked_query, readable, rows, with_dictionaries
+from gazetteer.data.runs.reading import read_parts
+from gazetteer.data.runs.records import Commit, check_name
 from gazetteer.data.runs.runlock import StillMine, run_lock
 from gazetteer.data.runs.verify import Findings, check_files
 from gazetteer.data.storage.open import open_files
-from gazetteer.data.tables.schemas import PART_TABLES
 
 __all__ = ["Commit", "RunFolder"]
 
@@ -204,12 +205,21 @@ class RunFolder:
 
     def grouped(self) -> dict[str, list[str]]:
         """The shards in every group of shards that counts instead of them (`gazetteer.jobs.operate.compact`)."""
-        return self._commits.grouped()
+        return self._commits.groups.grouped()
+
+    def groups_begun(self) -> bool:
+        """Whether shards of the run were ever planned to be put together, whatever became of the plan."""
+        return self._commits.groups.begun()
+
+    def mend_groups(self) -> None:
+        """Write a damaged or lost plan of the groups anew (`gazetteer.data.runs.groups.ShardGroups.mend`)."""
+        self._still_mine()
+        self._commits.groups.mend()
 
     def put_together(self, name: str, commits: Sequence[Commit], info: dict[str, Any]) -> Commit:
         """Publish and record the parts of several shards as those of the group `name`, as `commit_shard` does."""
         self._still_mine()
-        return self._commits.record_parts(put_together(self._files, name, commits), info)
+        return self._commits.record_parts(put_together(self._files, name, commits), info_of_group(info, commits))
 
     def drop_shard(self, shard_id: str) -> None:
         """Forget a shard, record first, so that it is computed again."""
@@ -234,23 +244,7 @@ class RunFolder:
         Raises:
             InputError: no such table or column, or a part that is missing or corrupt.
         """
-        if name not in PART_TABLES:
-            raise InputError(f"There is no table {name!r} in parts; there are {', '.join(PART_TABLES)}.")
-        schema = checked_query(name, PART_TABLES[name], columns, filter)
-        words = [field.name for field in schema if field.type == pa.string()] if encoded else []
-        schema = with_dictionaries(schema) if encoded else schema
-        pieces, run = [], self._identity.digest()
-        for shard_id in self._commits.ids() if shards is None else sorted(set(shards)):
-            commit = self._commits.record(shard_id)
-            if commit is None:
-                raise InputError(f"Shard {shard_id} of {self._files.root} is not committed; run gazetteer label again.")
-            self._commits.refuse_foreign(commit, run)
-            if name in commit.tables:
-                with readable(self._files.root, part_name(name, shard_id)):
-                    source = self._part_source(name, commit, whole=columns is None)
-                    piece = rows(source, PART_TABLES[name], columns, filter, words)
-                pieces.append(piece.cast(schema))
-        return pa.concat_tables(pieces) if pieces else schema.empty_table()
+        return read_parts(self._files, self._identity, self._commits, name, shards, columns, filter, encoded)
 
     def write_final(self, name: str, table: pa.Table, provenance: dict[str, Any]) -> dict[str, Any]:
         """Put ``<name>.parquet`` at the top (`gazetteer.data.runs.finals.Finals.write`)."""
@@ -298,14 +292,3 @@ class RunFolder:
         with self.lock():
             self.clear_success()
             self._files.remove_tree()
-
-    def _part_source(self, name: str, commit: Commit, whole: bool) -> Any:
-        """A committed part, its digest checked when it is read whole, else its size; None when it is damaged."""
-        path, recorded = part_name(name, commit.shard), commit.tables[name]
-        if not whole:  # page checksums cover what will be read of it
-            return self._files.source(path) if self._files.size(path) == recorded["bytes"] else None
-        try:
-            content = self._files.read(path)
-        except (FileNotFoundError, NotRegularError):
-            return None
-        return pa.BufferReader(content) if digest_bytes(content) == recorded["sha256"] else None

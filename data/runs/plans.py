@@ -27,9 +27,9 @@ class Plans:
         Raises:
             InputError: as `read`.
         """
-        content = seal({**plan, "run": self._identity.digest()})
+        content = self._sealed(plan)
         for _ in range(_ATTEMPTS):
-            self._files.create(f"_meta/{name}.json", content)
+            self._files.create(plan_path(name), content)
             written = self.read(name)
             if written is not None:
                 return written
@@ -41,16 +41,37 @@ class Plans:
         Raises:
             InputError: it is not what was written (cut short, emptied, edited), or was written for another run.
         """
-        path = f"_meta/{name}.json"
-        try:
-            plan = unseal(self._files.read(path))
-        except FileNotFoundError:
-            return None
-        if plan is None:
+        plan, problem = self.checked(name)
+        if problem is None:
+            return plan
+        root, path = self._files.root, plan_path(name)
+        if name == GROUPS:
             raise InputError(
-                f"{self._files.root}/{path} is not the plan that was written: it was edited or damaged; remove it: the "
-                "same plan is made again from the same settings."
+                f"{root}/{path} {problem}; run gazetteer compact {root}, which writes it anew from the records of the "
+                "groups."
             )
+        raise InputError(f"{root}/{path} {problem}; remove it: the same plan is made again from the same settings.")
+
+    def checked(self, name: str) -> tuple[dict[str, Any] | None, str | None]:
+        """The plan, or None when none was written or it cannot be relied on; and in that case why."""
+        try:
+            plan = unseal(self._files.read(plan_path(name)))
+        except FileNotFoundError:
+            return None, None
+        if plan is None:
+            return None, "is not the plan that was written: it was edited or damaged"
         if plan.pop("run", None) != self._identity.digest():
-            raise InputError(f"{self._files.root}/{path} is the plan of a run with other settings; remove it.")
-        return plan
+            return None, "is the plan of a run with other settings"
+        return plan, None
+
+    def replace(self, name: str, plan: dict[str, Any]) -> None:
+        """Put a plan at ``_meta/<name>.json``, sealed and bound to this run, over what is there."""
+        self._files.replace(plan_path(name), self._sealed(plan))
+
+    def _sealed(self, plan: dict[str, Any]) -> bytes:
+        return seal({**plan, "run": self._identity.digest()})
+
+
+def plan_path(name: str) -> str:
+    """Where a plan lies in the run."""
+    return f"_meta/{name}.json"

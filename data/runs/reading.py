@@ -1,4 +1,4 @@
-"""Rows of one Parquet file of a run, with a sentence for whatever is wrong with the file or the question."""
+"""Rows of Parquet files of a run, with a sentence for whatever is wrong with the file or the question."""
 
 from __future__ import annotations
 
@@ -11,8 +11,14 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from gazetteer.data.core.digests import digest_bytes
 from gazetteer.data.core.errors import InputError
-from gazetteer.data.tables.schemas import BEFORE_STREAMS
+from gazetteer.data.core.regular import NotRegularError
+from gazetteer.data.runs.commits import Commits
+from gazetteer.data.runs.identity import Identity
+from gazetteer.data.runs.records import Commit, part_name
+from gazetteer.data.storage.files import Files
+from gazetteer.data.tables.schemas import BEFORE_STREAMS, PART_TABLES
 
 _WRITER = {"causal": "causal", "examiners": "examine"}  # final tables that another command than label writes
 
@@ -43,6 +49,47 @@ def rows(
         page_checksum_verification=True,
         read_dictionary=list(encoded),
     ).replace_schema_metadata(None)
+
+
+def read_parts(
+    files: Files, identity: Identity, commits: Commits, name: str, shards: Sequence[str] | None,
+    columns: Sequence[str] | None, filter: Any, encoded: bool,
+) -> pa.Table:  # fmt: skip
+    """Rows of the committed parts of table `name` (see `gazetteer.data.runs.folder.RunFolder.read_table`)."""
+    if name not in PART_TABLES:
+        raise InputError(f"There is no table {name!r} in parts; there are {', '.join(PART_TABLES)}.")
+    schema = checked_query(name, PART_TABLES[name], columns, filter)
+    words = [field.name for field in schema if field.type == pa.string()] if encoded else []
+    schema = with_dictionaries(schema) if encoded else schema
+    wanted, run = [], identity.digest()
+    for shard_id in commits.ids() if shards is None else sorted(set(shards)):
+        commit = commits.record(shard_id)
+        if commit is None:
+            raise InputError(f"Shard {shard_id} of {files.root} is not committed; run gazetteer label again.")
+        commits.refuse_foreign(commit, run)
+        wanted.append(commit)
+    if shards is None:
+        commits.groups.refuse_unplanned(wanted)
+    pieces = []
+    for commit in wanted:
+        if name in commit.tables:
+            with readable(files.root, part_name(name, commit.shard)):
+                source = _part_source(files, name, commit, whole=columns is None)
+                piece = rows(source, PART_TABLES[name], columns, filter, words)
+            pieces.append(piece.cast(schema))
+    return pa.concat_tables(pieces) if pieces else schema.empty_table()
+
+
+def _part_source(files: Files, name: str, commit: Commit, whole: bool) -> Any:
+    """A committed part, its digest checked when it is read whole, else its size; None when it is damaged."""
+    path, recorded = part_name(name, commit.shard), commit.tables[name]
+    if not whole:  # page checksums cover what will be read of it
+        return files.source(path) if files.size(path) == recorded["bytes"] else None
+    try:
+        content = files.read(path)
+    except (FileNotFoundError, NotRegularError):
+        return None
+    return pa.BufferReader(content) if digest_bytes(content) == recorded["sha256"] else None
 
 
 def with_dictionaries(schema: pa.Schema) -> pa.Schema:

@@ -23,7 +23,7 @@ def compact(run: str | Path, *, megabytes: int = MEGABYTES) -> dict[str, Any]:
     recorded like a shard's, and from that record on they count instead of the shards in them, whose records and parts
     are removed afterwards. So every row counts exactly once whenever this process ends, and the same command goes on
     where it ended; the run is marked as finished again last of all. Until then it is none: what reads the folders by
-    itself may find rows twice.
+    itself may find rows twice. Where what was written down is damaged or gone, the records of the groups say it.
 
     Returns:
         ``run``, ``groups`` and ``shards``: how many groups there are and how many shards went into them;
@@ -36,15 +36,15 @@ def compact(run: str | Path, *, megabytes: int = MEGABYTES) -> dict[str, Any]:
     if megabytes < 1:
         raise InputError(f"--megabytes must be at least 1, not {megabytes}.")
     store = RunFolder(run)
-    with_parts = _parts(store) if store.exists() else 0
-    written = store.read_plan(GROUPS) if store.exists() else None
-    if not store.is_complete() and written is None:
+    if not store.exists() or not (store.is_complete() or store.groups_begun()):
         raise InputError(
             f"{run} is no finished run; gazetteer label finishes one, gazetteer status says where it stands."
         )
     with store.lock():
         manifest = store.read_json("manifest.json")
-        commits = store.committed(verify=True)
+        store.mend_groups()
+        commits, with_parts = store.committed(verify=True), _parts(store)
+        written = store.read_plan(GROUPS)
         if written is None:
             written = store.write_plan(GROUPS, {"groups": _groups(store, commits, megabytes * 10**6)})
         groups = {name: list(shards) for name, shards in written["groups"].items()}
@@ -99,7 +99,7 @@ def _groups(store: RunFolder, commits: Mapping[str, Commit], most: int) -> dict[
 
 
 def _info(commits: Sequence[Commit]) -> dict[str, Any]:
-    """What is kept with a group: counts and seconds of its shards together, and the shards."""
+    """What is kept with a group: counts and seconds of its shards together."""
     infos = [commit.info for commit in commits]
     info: dict[str, Any] = {}
     for pair in infos:
@@ -112,4 +112,4 @@ def _info(commits: Sequence[Commit]) -> dict[str, Any]:
                 info[key] = info.get(key, 0) + value
             else:
                 info.setdefault(key, value)
-    return {**info, "of": [commit.shard for commit in commits]}
+    return info

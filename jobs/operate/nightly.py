@@ -12,8 +12,8 @@ from typing import Any
 
 from gazetteer.data.core.digests import digest_json
 from gazetteer.data.core.errors import GazetteerError, InputError
-from gazetteer.data.runs.commits import check_name
 from gazetteer.data.runs.folder import RunFolder
+from gazetteer.data.runs.records import check_name
 from gazetteer.jobs.config.fingerprint import REUSABLE, differing, fingerprint_of
 from gazetteer.jobs.config.schema import RunConfig
 from gazetteer.jobs.label.job import label

@@ -46,8 +46,6 @@ LIBRARIES = {
 MOST_FILES = 15
 MOST_LINES, MOST_UNSHIPPED = 300, 350
 """Of a file that ships, and of a test, a benchmark or a program of the docs."""
-STILL_LONGER = {"data/runs/commits.py": 320, "data/runs/folder.py": 315}
-"""Files that wait to be parted, and how long they may be until then."""
 MOST_OF_A_FUNCTION = 60
 UNSAYING = {"one", "found", "mine", "some", "there"}
 """Names of variables that do not say what they hold."""
@@ -105,7 +103,6 @@ def test_files_and_functions_are_short_enough_to_read_at_once() -> None:
     for path in python_files(*LAYERS, *UNSHIPPED):
         text = path.read_text(encoding="utf-8")
         most = MOST_UNSHIPPED if layer_of(name(path)) in UNSHIPPED else MOST_LINES
-        most = STILL_LONGER.get(name(path), most)
         if (lines := len(text.splitlines())) > most:
             wrong.append(f"{name(path)} has {lines} lines, more than {most}: part it")
         for node in ast.walk(ast.parse(text)):

@@ -17,6 +17,7 @@ from gazetteer.data.storage.open import open_files
 from gazetteer.data.tables.provenance import read_provenance
 from gazetteer.jobs.label import reduce
 from gazetteer.jobs.label.relabel import relabel
+from gazetteer.jobs.operate.compact import compact
 from gazetteer.jobs.operate.verify import SOUND, UNFINISHED, verify
 from tests.support.system.killer import killed_everywhere
 from tests.support.system.running import SMALL, digests, in_process
@@ -56,10 +57,14 @@ def test_other_tables_under_other_settings_and_the_first_ones_again_under_the_fi
     assert "gazetteer relabel" in refused.stderr and tables(run) == other
     resumed = in_process("label", str(run), "--set", *settings, *OTHER)
     assert resumed.returncode == 0 and "nothing to do" in resumed.stdout
+    # From shards that were put together since, the same tables come as came from each of them.
+    assert compact(run)["groups"] >= 1 and tables(run) == other
     back = relabel(run, ["labels.min_images=2", "labels.min_precision=0.2"])
     assert tables(run) == before and (back["before"]["labels"], back["labels"]) == (
         found["labels"], found["before"]["labels"],
     )  # fmt: skip
+    assert len(list((run / "codes").iterdir())) < len([name for name in parts if name.startswith("codes/")])
+    assert verify(run)["verdict"] == SOUND
     record = read_record(open_files(run))
     assert record is not None and [row["labels"]["labels.min_images"] for row in record["before"]] == [2, 3]
 

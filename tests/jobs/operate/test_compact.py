@@ -6,6 +6,7 @@ import json
 import signal
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ import pytest
 
 from gazetteer.data.core.errors import InputError
 from gazetteer.data.runs.folder import RunFolder
+from gazetteer.data.runs.sealed import seal, unseal
 from gazetteer.data.tables.schemas import FINAL_TABLES
 from gazetteer.jobs.cli.main import main
 from gazetteer.jobs.config.fingerprint import picture_digest
@@ -136,3 +138,53 @@ def test_a_damaged_group_is_found_and_its_shards_are_missing(tmp_path: Path) -> 
     assert report["verdict"] == "damaged"
     assert store.grouped() == {}
     assert len(store.shard_ids()) == 1  # label makes the four others anew
+
+
+def lost(path: Path) -> None:
+    path.unlink()
+
+
+def torn(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[:-20])
+
+
+def of_no_group(path: Path) -> None:
+    """Whole, of this run, and made before any shard was put together."""
+    path.write_bytes(seal({**(unseal(path.read_bytes()) or {}), "groups": {}}))
+
+
+@pytest.mark.parametrize("spoil", [lost, torn, of_no_group])
+@pytest.mark.parametrize("stage", [None, ("drop", 1)])
+def test_a_plan_that_is_damaged_or_gone_is_written_anew_from_the_records(
+    tmp_path: Path, spoil: Callable[[Path], None], stage: tuple[str, int] | None, capsys: pytest.CaptureFixture[str]
+) -> None:
+    store = finished(tmp_path / "run")
+    before, path = content(store), tmp_path / "run/_meta/groups.json"
+    if stage is None:
+        compact(tmp_path / "run")
+    else:  # the group has its record, and most shards in it still have theirs: without the plan, rows would count twice
+        command = [sys.executable, "-c", KILLED, str(tmp_path / "run"), stage[0], str(stage[1])]
+        subprocess.run(command, cwd=ROOT, capture_output=True, check=False)
+    groups = store.grouped()
+    assert len(groups) == 1
+    spoil(path)
+    with pytest.raises(InputError, match=r"groups\.json .*run gazetteer compact .*from the records"):
+        store.committed()
+    with pytest.raises(InputError, match=r"groups\.json .*run gazetteer compact"):
+        store.read_table("images")
+    main(["verify", str(tmp_path / "run")])
+    said = capsys.readouterr()
+    assert "groups.json" in said.out + said.err and "gazetteer compact" in said.out + said.err
+    assert main(["compact", str(tmp_path / "run")]) == 0
+    assert (store.grouped(), content(store)) == (groups, before)
+    assert verify(tmp_path / "run")["verdict"] == "sound"
+    assert compact(tmp_path / "run")["files_before"] == 10
+
+
+def test_a_damaged_plan_of_groups_that_were_never_made_is_made_again(tmp_path: Path) -> None:
+    store = finished(tmp_path / "run")
+    before = content(store)
+    store.write_plan("groups", {"groups": {"0" * 32: store.shard_ids()[:2]}})
+    torn(tmp_path / "run/_meta/groups.json")
+    assert compact(tmp_path / "run")["groups"] == 1
+    assert content(store) == before and verify(tmp_path / "run")["verdict"] == "sound"
