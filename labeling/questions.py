@@ -69,6 +69,8 @@ def _require_possible(name: str, value: Any) -> None:
     elif name in _SEVERAL:
         if not isinstance(value, str) and not (isinstance(value, Iterable) and _texts(value)):
             raise InputError(f"{name} must be text or a list of texts, not {value!r}.")
+        if name != "kind" and (not (texts := _several(value)) or not all(texts)):
+            raise InputError(f"{name} must name something, not {value!r}; without it every {name} is meant.")
         if name == "kind" and (not (kinds := _several(value)) or not set(kinds) <= set(KINDS)):
             raise InputError(f"There is no kind of label {value!r}; accepted: {', '.join(KINDS)}.")
     elif not isinstance(value, str):

@@ -30,7 +30,7 @@ def compact(run: str | Path, *, megabytes: int = MEGABYTES) -> dict[str, Any]:
         ``files_before`` and ``files_after``: parts of the run.
 
     Raises:
-        InputError: no finished run.
+        InputError: no finished run, or a damaged one, of which nothing is changed.
         LockedError: another process holds the run.
     """
     if megabytes < 1:
@@ -43,7 +43,8 @@ def compact(run: str | Path, *, megabytes: int = MEGABYTES) -> dict[str, Any]:
     with store.lock():
         manifest = store.read_json("manifest.json")
         store.mend_groups()
-        commits, with_parts = store.committed(verify=True), _parts(store)
+        _require_sound(store)
+        commits, with_parts = store.committed(), _parts(store)
         written = store.read_plan(GROUPS)
         if written is None:
             written = store.write_plan(GROUPS, {"groups": _groups(store, commits, megabytes * 10**6)})
@@ -69,6 +70,16 @@ def print_compacted(result: Mapping[str, Any]) -> None:
         f"{result['run']}: {result['shards']} shards lie in {result['groups']} groups; "
         f"{result['files_before']} files of parts before, {result['files_after']} now."
     )
+
+
+def _require_sound(store: RunFolder) -> None:
+    """InputError when a shard is not as recorded: what is put together is not computed again."""
+    damaged = next((problem for problem in store.check().problems if problem.shard is not None), None)
+    if damaged is not None:
+        raise InputError(
+            f"{store.path} is damaged ({damaged.where}: {damaged.what}), and nothing was put together; run gazetteer "
+            f"verify {store.path} --drop, then gazetteer label again."
+        )
 
 
 def _parts(store: RunFolder) -> int:

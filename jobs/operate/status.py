@@ -32,6 +32,12 @@ def status(run: str | os.PathLike[str]) -> dict[str, Any]:
         ("stage", "error", "images_per_second", "seconds_left", "host", "process", "started", "updated", "interval")
     )
     progress = store.read_json("progress.json") or {}
+    if not isinstance(progress, dict) or not all(
+        isinstance(progress.get(name) or {}, dict) for name in ("shards", "images")
+    ):
+        raise InputError(
+            f"{store.path}/_meta/progress.json is corrupt; remove it: the next gazetteer label writes it anew."
+        )
     shards = {"done": _done(store), "total": _planned(store), "with_failures": None}
     images: dict[str, Any] = {"done": None, "total": None, "failed": None}
     result: dict[str, Any] = {"run": os.fspath(run), "state": "planned", **state, "failing": None}
@@ -97,7 +103,13 @@ def _planned(store: RunFolder) -> int | None:
     while (retry := store.read_json(f"retry-{number}.json")) is not None:
         plans.append(retry)
         number += 1
-    counts = [_shards(len(plan["items"]), plan["shard_size"]) for plan in plans if plan is not None]
+    try:
+        counts = [_shards(len(plan["items"]), plan["shard_size"]) for plan in plans if plan is not None]
+    except (TypeError, KeyError, ValueError, OverflowError) as error:
+        raise InputError(
+            f"A plan of {store.path} (_meta/plan-…, _meta/retry-…) is no plan any more; gazetteer verify {store.path} "
+            "says which, and what to do."
+        ) from error
     return sum(counts) if counts else None
 
 

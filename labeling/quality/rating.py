@@ -25,6 +25,7 @@ from PIL import Image
 
 from gazetteer.data.core.errors import InputError
 from gazetteer.data.core.own_files import OwnFiles
+from gazetteer.data.core.regular import read_regular
 from gazetteer.data.core.sites import SITE_COLUMNS, Site
 from gazetteer.data.runs.folder import RunFolder
 from gazetteer.data.tables.images import decode_image
@@ -127,8 +128,8 @@ def _run_name(store: RunFolder) -> str:
 
 def _answers(path: str | Path, run: str) -> dict[str, str]:
     try:
-        content = json.loads(Path(path).read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+        content = json.loads(read_regular(Path(path)).decode("utf-8"))
+    except (OSError, ValueError, RecursionError) as error:
         raise InputError(f"{path} cannot be read as the answers of a page ({error}).") from error
     given = content.get("answers") if isinstance(content, dict) else None
     if not isinstance(given, dict) or not all(isinstance(text, str) for text in given.values()):

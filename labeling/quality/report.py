@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from gazetteer.data.core.errors import InputError
 from gazetteer.data.core.sites import SITE_COLUMNS, Site
@@ -42,7 +43,7 @@ def run_quality(run: str | Path, *, shuffle: bool = True) -> dict[str, Any]:
         ``best_block_by_t``: per t the block (cond) with the highest mean;
         ``kinds``: features by the kind of their best label;
         ``shuffled``: labels that pass as found, and with every concept moved to other pictures
-        (`shuffle_check.shuffled_label_counts`).
+        (`shuffle_check.shuffled_label_counts`), where the run listens to an image stream.
 
     Raises:
         InputError: the run is not finished, or holds no picture.
@@ -77,17 +78,22 @@ def run_quality(run: str | Path, *, shuffle: bool = True) -> dict[str, Any]:
         "concepts": _concepts(candidates, concepts, best, list(grids)),
     }
     if shuffle:
-        result["shuffled"] = _shuffled(store, images, segments, labels)
+        codes = store.read_table("codes").filter(pc.field("stream") == "image")
+        if codes.num_rows:
+            result["shuffled"] = _shuffled(store, images, codes, segments, labels)
     return result
 
 
-def _shuffled(store: RunFolder, images: pa.Table, segments: pa.Table, labels: LabelConfig) -> dict[str, int]:
-    """`shuffled_label_counts` by the run's own settings."""
+def _shuffled(
+    store: RunFolder, images: pa.Table, codes: pa.Table, segments: pa.Table, labels: LabelConfig
+) -> dict[str, int]:
+    """`shuffled_label_counts` by the run's own settings, of the image stream: words lie in prompts, not in segments."""
+    features = store.read_final("features", list(SITE_COLUMNS)).filter(pc.field("stream") == "image")
     return shuffled_label_counts(
         images,
-        store.read_table("codes"),
+        codes,
         segments,
-        _feature_counts(store.read_final("features", list(SITE_COLUMNS))),
+        _feature_counts(features),
         base=_asked_everywhere(images),
         evidence_config=_settings_of(store, "evidence", EvidenceConfig),
         label_config=labels,

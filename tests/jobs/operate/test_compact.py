@@ -188,3 +188,15 @@ def test_a_damaged_plan_of_groups_that_were_never_made_is_made_again(tmp_path: P
     torn(tmp_path / "run/_meta/groups.json")
     assert compact(tmp_path / "run")["groups"] == 1
     assert content(store) == before and verify(tmp_path / "run")["verdict"] == "sound"
+
+
+def test_a_damaged_shard_is_refused_and_kept(tmp_path: Path) -> None:
+    """Put together, its rows would be gone, and the run would say that it is finished."""
+    store = finished(tmp_path / "run")
+    file = min((tmp_path / "run" / "codes").glob("*.parquet"))
+    file.write_bytes(file.read_bytes()[:-9] + b"xxxxxxxxx")
+    before = {path: path.read_bytes() for path in sorted((tmp_path / "run").rglob("*")) if path.is_file()}
+    with pytest.raises(InputError, match=r"is damaged \(codes/part-.* gazetteer verify .* --drop, then"):
+        compact(tmp_path / "run")
+    assert {path: path.read_bytes() for path in before} == before
+    assert store.is_complete()

@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 
+from gazetteer.data.core.errors import InputError
 from gazetteer.data.runs.folder import RunFolder
 from gazetteer.jobs.cli.main import main
 from gazetteer.jobs.label.run_state import RunState
@@ -149,3 +150,13 @@ def test_status_reads_a_run_behind_a_url_and_changes_nothing(tmp_path: Path) -> 
 def test_status_of_something_that_is_no_run(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["status", str(tmp_path)]) == 2
     assert str(tmp_path) in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("name", "text"), [("plan-1.json", "[]"), ("plan-1.json", '{"items": null}'), ("progress.json", "NaN")]
+)
+def test_an_edited_plan_or_progress_is_said(tmp_path: Path, name: str, text: str) -> None:
+    RunFolder(tmp_path / "run").open_or_create({})
+    (tmp_path / "run" / "_meta" / name).write_text(text)
+    with pytest.raises(InputError, match=r"no plan any more|progress\.json is corrupt"):
+        status(tmp_path / "run")
