@@ -38,6 +38,7 @@ class Identity:
         """
         try:
             value = json.loads(self._files.read(RUN))
+            json.dumps(value, allow_nan=False)  # no digest can be made of what is no number
         except FileNotFoundError:
             return None
         except (ValueError, RecursionError):

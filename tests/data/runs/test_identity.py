@@ -206,3 +206,11 @@ def test_hand_edited_records_and_manifests_are_noticed(tmp_path: Path) -> None:
         assert run.is_complete()
         assert run.manifest() is None
         assert ("_meta/manifest.json", "is not a manifest") in [(p.where, p.what) for p in run.check().problems]
+
+
+@pytest.mark.parametrize("text", ['{"labels.max_q": NaN}', '{"labels.max_q": 1e999}', "[]", "{"])
+def test_what_no_run_could_have_been_started_with_is_called_corrupt(tmp_path: Path, text: str) -> None:
+    store = RunFolder(tmp_path / "run").open_or_create({})
+    (tmp_path / "run" / "_meta" / "run.json").write_text(text)
+    with pytest.raises(InputError, match=r"run\.json is corrupt, and nothing else can be judged"):
+        store.check()
