@@ -152,6 +152,11 @@ def _finished(store: RunFolder) -> dict[str, Any]:
         whole = not store.damaged_finals(manifest.get("tables") or {})  # nothing was replaced yet
     if not whole:
         raise InputError(f"{store.path} is not a finished run; run gazetteer label on it first.")
+    if store.is_complete() and manifest.get("fingerprint", store.of_tables()) != store.of_tables():
+        raise InputError(
+            f"The tables of {store.path} were made with other settings than its _meta/run.json states: that file was "
+            f"edited; put it back, or let gazetteer verify {store.path} say more."
+        )
     missing = [name for name in FINAL_TABLES if not store.has_final(name)]
     if missing:
         raise InputError(f"{store.path}/{missing[0]}.parquet is missing; run gazetteer label, which makes it anew.")

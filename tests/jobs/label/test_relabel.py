@@ -152,6 +152,11 @@ def test_what_is_no_finished_run_or_keeps_a_damaged_record_is_refused(run: Path,
         done = in_process(verb, str(run))
         assert done.returncode == 2 and "relabelled.json is corrupt; remove it" in done.stderr, done.stderr
     (run / "_meta" / "relabelled.json").unlink()
+    started = (run / "_meta" / "run.json").read_text()
+    (run / "_meta" / "run.json").write_text(json.dumps({**json.loads(started), "generation.steps": 7}))
+    done = in_process("relabel", str(run))
+    assert done.returncode == 2 and "run.json states: that file was edited" in done.stderr, done.stderr
+    (run / "_meta" / "run.json").write_text(started)
     next((run / "_meta" / "commits").glob("*.json")).unlink()
     done = in_process("relabel", str(run))
     assert done.returncode == 2 and "is not a finished run; run gazetteer label" in done.stderr
