@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import argparse
 import difflib
+import json
+import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, NoReturn
 
@@ -16,7 +18,14 @@ DONE, FAILED, PARTIAL = 0, 1, 3
 
 
 class Parser(argparse.ArgumentParser):
-    """Says what was meant where a verb, a choice or an option is misspelt."""
+    """Says what was meant where a verb, a choice or an option is misspelt; with ``--json`` as one object too."""
+
+    _given: Sequence[str] = ()
+
+    def parse_known_args(self, args: Any = None, namespace: Any = None, **more: Any) -> Any:
+        """As of argparse, which calls it for the verb's own words too."""
+        self._given = list(sys.argv[1:] if args is None else args)
+        return super().parse_known_args(args, namespace, **more)
 
     def _check_value(self, action: argparse.Action, value: Any) -> None:
         if action.choices is not None and value not in action.choices:
@@ -40,6 +49,8 @@ class Parser(argparse.ArgumentParser):
         if wrong != message and wrong.startswith("-"):
             close = difflib.get_close_matches(wrong.split()[0].partition("=")[0], sorted(_options(self)), 1)
             message = f"{message}{f'; did you mean {close[0]}?' if close else ''}"
+        if "--json" in self._given:
+            print(json.dumps({"error": redacted(message), "exit_code": 2}))
         super().error(redacted(message))
 
 

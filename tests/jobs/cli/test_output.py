@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from gazetteer.jobs.cli.main import main
 from gazetteer.jobs.cli.output import finite
 from gazetteer.jobs.cli.parser import parser
 from tests.support.system.running import ROOT, gazetteer, in_process
@@ -105,3 +106,13 @@ def test_numbers_that_json_lacks_become_null() -> None:
     assert finite({"a": [float("nan"), 1.5, (float("-inf"), "x")], "b": {"c": 2}}) == {
         "a": [None, 1.5, [None, "x"]], "b": {"c": 2},
     }  # fmt: skip
+
+
+@pytest.mark.parametrize("words", [["compact", "run", "--megabytes", "nan"], ["summary", "run", "--wrong"], ["plann"]])
+def test_a_wrong_word_is_one_object_too(words: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        main([*words, "--json"])
+    printed = capsys.readouterr()
+    said = json.loads(printed.out)
+    assert (ended.value.code, said["exit_code"]) == (2, 2)
+    assert printed.err.endswith(f"error: {said['error']}\n")
