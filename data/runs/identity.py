@@ -133,8 +133,8 @@ class Identity:
             other = "choose another folder, or go back to those settings."
             if all(key.startswith(LABELS) for key in differing):  # its pictures, codes and segments would serve
                 again = f"gazetteer relabel {self._files.root} --set …"
-                other = f"choose another folder, go back to those settings, or, once it is finished, let {again} make "
-                other += "its tables again."
+                other = f"choose another folder, go back to those settings, or let {again} make its tables again, once "
+                other += "it is finished or where a relabelling was cut off."
             raise InputError(
                 f"{self._files.root} was started with other settings ({changes}). "
                 f"A changed config is a different run: {other}"

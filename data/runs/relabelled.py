@@ -57,15 +57,16 @@ def keep_tables(files: Files, settings: Mapping[str, Any], tables: Iterable[str]
 
 
 def record_settings(
-    files: Files, before: Mapping[str, Any], labels: Mapping[str, Any], kept: str, recorded: Mapping[str, Any]
+    files: Files, before: Mapping[str, Any], labels: Mapping[str, Any], kept: str | None, recorded: Mapping[str, Any]
 ) -> None:
     """Let other label settings count.
 
     Args:
         before, labels: the settings until now and from now on, by key.
-        kept: where the tables made under those before were copied.
+        kept: where the tables made under those before were copied; None: none were, for they were never finished.
         recorded: their digests.
     """
-    record = read_record(files) or {"before": []}
-    row = {"labels": dict(before), "kept": kept, "tables": dict(recorded)}
-    files.replace(RECORD, seal({"labels": dict(labels), "before": [*record["before"], row]}))
+    rows = (read_record(files) or {"before": []})["before"]
+    if kept is not None:
+        rows = [*rows, {"labels": dict(before), "kept": kept, "tables": dict(recorded)}]
+    files.replace(RECORD, seal({"labels": dict(labels), "before": rows}))

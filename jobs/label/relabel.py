@@ -39,8 +39,9 @@ def relabel(run: str | os.PathLike[str], overrides: Sequence[str] = ()) -> dict[
 
     Returns:
         ``run``; ``changed``: key -> [was, now]; ``labels``, ``labelled``: rows and features that have one; ``before``:
-        the same of the old tables; ``kept``: the folder of those; ``beside``: tables moved aside, with the command that
-        makes them again; ``nothing_to_do``; ``seconds``.
+        the same of the old tables, None where those are of a call that was cut off, or damaged; ``kept``: the folder
+        of those; ``beside``: tables moved aside, with the command that makes them again; ``nothing_to_do``;
+        ``seconds``.
 
     Raises:
         InputError: another key than ``labels.*``; not a finished run, or one that is not as recorded.
@@ -50,19 +51,20 @@ def relabel(run: str | os.PathLike[str], overrides: Sequence[str] = ()) -> dict[
     store, config = RunFolder(run), _configuration(run, overrides)
     with store.lock():
         manifest = _finished(store)
-        before, settings = _counts(store), label_marks(config)
-        before_settings = store.of_tables()
-        was = {key: value for key, value in before_settings.items() if key.startswith(LABELS)}
+        settings, last = label_marks(config), _last(store, manifest)
+        whole = last == store.of_tables() and not store.damaged_finals(manifest["tables"])
+        before = _counts(store) if whole else {"labels": None, "labelled": None}
+        was = {key: value for key, value in last.items() if key.startswith(LABELS)}
         changed = {
             key: [was.get(key), settings.get(key)]
             for key in sorted(was.keys() | settings.keys())
             if (key in was, was.get(key)) != (key in settings, settings.get(key))
         }
         summary: dict[str, Any] = {"run": os.fspath(run), "changed": changed, "before": before}
-        if not changed and store.is_complete() and not store.damaged_finals(manifest["tables"]):
+        if not changed and whole and store.is_complete():
             return {**summary, **before, "kept": None, "beside": {}, "nothing_to_do": True, "seconds": 0.0}
-        marks = {**{key: value for key, value in before_settings.items() if not key.startswith(LABELS)}, **settings}
-        kept, beside = _make_again(store, config, manifest, was, settings, marks)
+        marks = {**{key: value for key, value in last.items() if not key.startswith(LABELS)}, **settings}
+        kept, beside = _make_again(store, config, manifest, was if whole else None, settings, marks)
         after = _counts(store)
     return {
         **summary, **after, "kept": kept, "beside": beside, "nothing_to_do": False,
@@ -71,10 +73,14 @@ def relabel(run: str | os.PathLike[str], overrides: Sequence[str] = ()) -> dict[
 
 
 def _make_again(
-    store: RunFolder, config: RunConfig, manifest: dict[str, Any], was: dict[str, Any], settings: dict[str, Any],
-    marks: dict[str, Any],
+    store: RunFolder, config: RunConfig, manifest: dict[str, Any], was: dict[str, Any] | None,
+    settings: dict[str, Any], marks: dict[str, Any],
 ) -> tuple[str | None, dict[str, str]]:  # fmt: skip
-    """Compute the tables, then put them in place; returns where the old ones are, and what was moved aside."""
+    """Compute the tables, then put them in place; returns where the old ones are, and what was moved aside.
+
+    `was`: the label settings of the tables that are there; None: these are of a call that did not finish, and nobody
+    wants them kept.
+    """
     from gazetteer.jobs.executors.choose import Executor
     from gazetteer.jobs.label.reduce import reduce_run
 
@@ -89,7 +95,7 @@ def _make_again(
     about = provenance(marks, portable_config(config))
     kept: str | None = None
     beside: dict[str, str] = {}
-    if was != settings:
+    if was is not None and was != settings:
         kept = keep_tables(files, was, ALL_FINALS)
     store.clear_success()  # from here on the same call, or gazetteer label with these settings, finishes it
     for name, verb in BESIDE.items():
@@ -98,8 +104,8 @@ def _make_again(
             if made.get("run", made) != marks:  # a copy of it is kept
                 files.remove(f"{name}.parquet")
                 beside[name] = verb
-    if kept:
-        record_settings(files, was, settings, kept, manifest["tables"])
+    if was != settings and store.of_tables() != marks:
+        record_settings(files, was or {}, settings, kept, manifest["tables"])
     store.write_json(RECORD, dataclasses.asdict(config))
     written = {name: store.write_final(name, table, about) for name, table in sorted(tables.items())}
     seconds = {**manifest["seconds"], "reduce": round(reduced, 1)}
@@ -115,10 +121,14 @@ def print_relabelled(summary: dict[str, Any]) -> None:
     for key, (was, now) in summary["changed"].items():
         print(f"{key}: {was} -> {now}")
     before = summary["before"]
-    print(
-        f"{summary['labelled']} features have a label, before {before['labelled']}; {summary['labels']} labels, before "
-        f"{before['labels']}"
-    )
+    if before["labels"] is None:
+        print("the tables that were there were never finished, or are damaged: nothing of them is kept")
+        print(f"{summary['labelled']} features have a label; {summary['labels']} labels")
+    else:
+        print(
+            f"{summary['labelled']} features have a label, before {before['labelled']}; {summary['labels']} labels, "
+            f"before {before['labels']}"
+        )
     if summary["kept"]:
         print(f"the tables before are in {summary['run']}/{summary['kept']}")
     for name, verb in summary["beside"].items():
@@ -161,6 +171,11 @@ def _finished(store: RunFolder) -> dict[str, Any]:
     if missing:
         raise InputError(f"{store.path}/{missing[0]}.parquet is missing; run gazetteer label, which makes it anew.")
     return dict(manifest)
+
+
+def _last(store: RunFolder, manifest: dict[str, Any]) -> dict[str, Any]:
+    """The settings that the tables were last finished under; what counts differs where a call since was cut off."""
+    return dict(manifest.get("fingerprint") or store.of_tables())
 
 
 def _feature_counts(store: RunFolder) -> dict[Site, int]:

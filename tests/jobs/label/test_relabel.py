@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from gazetteer.data.core.digests import digest_file
 from gazetteer.data.runs.folder import RunFolder
 from gazetteer.data.runs.relabelled import read_record
 from gazetteer.data.storage.local import LocalFiles
@@ -114,9 +115,21 @@ def test_killed_before_every_change_it_goes_on_by_the_same_call(
         whole_set = tables(torn) in (before, after)
         assert whole_set or not RunFolder(torn).is_complete(), "never a finished run of two sets of tables"
         assert verify(torn)["verdict"] in (SOUND, UNFINISHED)
+        changed_mind = Path(shutil.copytree(torn, tmp_path / f"{at}-another"))
+        relabel(changed_mind, ["labels.min_images=4"])
+        require_kept_as_made(changed_mind)
         relabel(torn, OTHER)
         assert tables(torn) == after and digests(torn).keys() == digests(whole).keys()
     assert verify(torn)["verdict"] == SOUND and not (torn / "examiners.parquet").exists()
+
+
+def require_kept_as_made(run: Path) -> None:
+    """What is kept of each set of tables is what was recorded when it was finished."""
+    rows = (read_record(open_files(run)) or {"before": []})["before"]
+    assert rows
+    for row in rows:
+        kept = {name: digest_file(run / row["kept"] / f"{name}.parquet") for name in row["tables"]}
+        assert kept == {name: table["sha256"] for name, table in row["tables"].items()}
 
 
 def write_examined(run: Path) -> None:
