@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from gazetteer.data.core.errors import GazetteerError, InputError
 from gazetteer.data.core.hub_reach import within_reach
-from gazetteer.data.core.precision import DTYPES, dtype_on
+from gazetteer.data.core.precision import DTYPES, dtype_on, use_tensor_cores
 from gazetteer.data.core.settings import Effect, OneOf, device_setting, setting, settings
 from gazetteer.data.inputs.model_files import (
     PICKLES,
@@ -255,6 +255,7 @@ def _read(config: ModelConfig) -> Any:
 
 
 def _place(pipe: Any, config: ModelConfig) -> None:
+    use_tensor_cores()
     if config.offload == "model":
         pipe.enable_model_cpu_offload(device=config.device)
     elif config.offload == "sequential":

@@ -49,7 +49,7 @@ def load_labels(
         block, stream, signal, branch, t: one site, or a slice over those left out.
         concept: one concept, or any of several; in capitals or the plural where that is no concept of its own.
         kind: one kind of label, or any of several: thing, stuff, part (`data.tables.schemas.SPATIAL_KINDS`), scene,
-            style, place.
+            style, place, word.
         feature: one feature index.
         max_q: only rows with q_value ≤ this.
         min_iou: only rows with dataset_iou ≥ this.

@@ -17,6 +17,8 @@ from gazetteer.data.storage.place import warn_of_columns
 RUN = "_meta/run.json"
 COMMITS = "_meta/commits"
 _PLANS = ("plan-", "retry-")
+_OF_TABLES = ("relabelled.json", "groups.json")
+"""What else is known of a run's shards and tables; void with them."""
 _OURS = ("_meta", "lost+found")
 _ATTEMPTS = 5
 Lock = Callable[[], AbstractContextManager[None]]
@@ -102,7 +104,7 @@ class Identity:
         with lock():
             if not self._files.names(COMMITS):
                 for name in self._files.names("_meta"):
-                    if name.startswith(_PLANS) and name.endswith(".json"):
+                    if (name.startswith(_PLANS) and name.endswith(".json")) or name in _OF_TABLES:
                         self._files.remove(f"_meta/{name}")
                 self._files.replace(RUN, json_bytes(fingerprint))
 

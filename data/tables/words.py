@@ -36,6 +36,11 @@ def words_of(row: Mapping[str, Any], places: int) -> tuple[PromptWord, ...]:
     if row["words"] is None:
         raise InputError(f"Of the prompt of {row['image_id']} it is not known where its words are (images.words).")
     words = tuple(PromptWord(**run) for run in row["words"])
-    if any(not 0 <= run.first <= run.last < places for run in words):
-        raise InputError(f"The prompt of {row['image_id']} has words beyond the {places} places of the text stream.")
+    require_inside(row["image_id"], words, places)
     return words
+
+
+def require_inside(image_id: str, words: Iterable[PromptWord], places: int) -> None:
+    """InputError where a prompt has words beyond its text stream."""
+    if any(not 0 <= run.first <= run.last < places for run in words):
+        raise InputError(f"The prompt of {image_id} has words beyond the {places} places of the text stream.")

@@ -40,7 +40,7 @@ def wanted_maps(pairs: dict[Site, list[tuple[str, int]]]) -> Wanted:
 
 
 def collect_maps(codes: pa.Table, wanted: Wanted, maps: FoundMaps, grids: dict[Site, tuple[int, int]]) -> None:
-    """Add to `found` the maps of `wanted` that this part of the codes table holds, and to `grids` its sites' grids."""
+    """Add to `maps` the maps of `wanted` that this part of the codes table holds, and to `grids` its sites' grids."""
     sites: dict[tuple[Any, ...], Site] = {}
     for batch in codes.to_batches():
         columns = {name: batch.column(name) for name in CODE_COLUMNS}

@@ -19,7 +19,7 @@ from gazetteer.labeling.detect.batches import in_batches, pixel_values
 from gazetteer.labeling.detect.phrases import ScoredBoxes, above, clean, concept_tokens, require_unlike, survivors
 from gazetteer.labeling.detect.protocol import Detection, DetectorConfig
 from gazetteer.labeling.detect.vocabulary_check import PHRASE
-from gazetteer.labeling.weights.loading import fitting, model_type, move, one_by_one, reading
+from gazetteer.labeling.weights.loading import expect_numbers, fitting, model_type, move, one_by_one, reading
 
 _KEPT = 5_000
 """Embeddings of phrases kept; beyond that they are forgotten and made again."""
@@ -96,6 +96,7 @@ class Sam3Detector:
             )
             scored.append(surviving)
             masks.append(shapes.flatten(0, 1)[where].float())
+            expect_numbers(masks[-1], "detector")
         joined = ScoredBoxes(*(torch.cat(parts).cpu() for parts in zip(*map(_fields, scored), strict=True)))
         best = survivors(joined, self.config.nms_iou)
         cut = _scaled(torch.cat(masks).cpu()[best], (size[0], size[1]))

@@ -15,7 +15,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from gazetteer.data.tables.words import PromptWord, words_of
+from gazetteer.data.tables.words import PromptWord, require_inside, words_of
 from gazetteer.diffusion.denoisers.words import PromptTokens
 from gazetteer.labeling.evidence.concept_maps import ConceptMaps, join_concepts
 from gazetteer.labeling.evidence.shard_masks import ImageEvidenceInput
@@ -41,7 +41,12 @@ def _owner(token: tuple[int, int], spans: Sequence[tuple[str, int, int]]) -> int
 
 
 def in_words(picture: ImageEvidenceInput, places: int) -> ImageEvidenceInput:
-    """A picture's part in the evidence of its text stream of so many places: its words instead of its segments."""
+    """A picture's part in the evidence of its text stream of so many places: its words instead of its segments.
+
+    Raises:
+        InputError: it has words beyond the stream.
+    """
+    require_inside(picture.image_id, picture.words, places)
     segments = [(run.word, _mask(run, places)) for run in picture.words if run.word is not None]
     asked = tuple(sorted({word for word, _ in segments}))
     return replace(picture, size=(1, places), asked=asked, segments=segments)

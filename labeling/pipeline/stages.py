@@ -11,7 +11,6 @@ from typing import Any, TypeVar
 import pyarrow as pa
 
 from gazetteer.data.core.errors import GazetteerError
-from gazetteer.data.core.precision import use_tensor_cores
 from gazetteer.data.core.sites import Site
 from gazetteer.data.core.threads import use_threads
 from gazetteer.data.inputs.given.open import open_given
@@ -75,7 +74,6 @@ class Stages:
             return
 
         use_threads(config.threads)
-        use_tensor_cores()
         if "generate" in self.stages:
             self._load_generator()
             self.base = BasePictures(reuse) if reuse else None

@@ -136,7 +136,7 @@ def make_pairs(evidence: pa.Table, nulls: pa.Table, model: str) -> pa.Table:
 
     Args:
         evidence: summed evidence (schemas.EVIDENCE).
-        nulls: p and q of the tested pairs (NULLS, from `significance.pair_significance`).
+        nulls: p and q of the tested pairs (NULLS, from `significance.significance`).
         model: name of the model under study.
     Returns:
         schemas.PAIRS ordered by block, branch, t downwards, feature, concept.

@@ -12,7 +12,6 @@ import numpy as np
 import scipy.sparse as sp
 from numpy.typing import NDArray
 
-from gazetteer.data.core.sites import TEXT
 from gazetteer.labeling.evidence.concept_maps import ConceptMaps, image_places
 from gazetteer.labeling.evidence.site_codes import SiteCodes, compacted
 
@@ -65,8 +64,7 @@ def meetings(codes: SiteCodes, maps: ConceptMaps, split: str = "discovery") -> M
     at, size = maps.union_image[of][union] * cells + where, len(here) * cells
     masks = sp.csr_array((amount, (at, concept)), (size, len(maps.concepts)))
     support = sp.csr_array((np.ones(len(slots), np.int64), (row, image * cells + cell)), (len(features), size))
-    # Of every prompt it is known which words it has.
-    asked_of = ((maps.asked | (codes.site.stream == TEXT)) & here[:, None]).astype(np.int64)
+    asked_of = (maps.asked & here[:, None]).astype(np.int64)
     # Concepts asked of the same pictures share what they are compared with, and a run's base concepts all are.
     patterns, pattern = np.unique(asked_of, axis=1, return_inverse=True)
     asked = np.asarray(fires @ patterns)[met_pairs[0], pattern.ravel()[met_pairs[1]]]

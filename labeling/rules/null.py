@@ -6,7 +6,7 @@ nearly every picture, so a feature that merely fires at the top overlaps it in a
 overlap is no larger than that of shuffled images.
 
 Statistic: T = sum over images of the pixels of <support of the feature, union of the concept>. Its mean over
-all shuffles has a closed form (evidence_view.SplitEvidence.expected_intersection). Its distribution comes
+all shuffles has a closed form (view.SplitEvidence.expected_intersection). Its distribution comes
 from permutations made of cyclic shifts: the images, in a random order, are cut into blocks; within a block of
 B images the sums for all B shifts come from one sparse product
 
@@ -157,7 +157,7 @@ def p_values(
 def _common(
     codes: SiteCodes, owner: Ints, maps: ConceptMaps, images_used: NDArray[np.bool_], feature: Ints, concept: Ints
 ) -> NDArray[np.bool_]:
-    """Pairs of a feature and a concept that both occur in `_ENOUGH` of the pictures `kept` bool [I]: bool [T]."""
+    """Pairs of a feature and a concept that both occur in `_ENOUGH` of the pictures `images_used` [I]: bool [T]."""
     starts = codes.pair_starts()
     fired = codes.feature[starts][images_used[owner[starts]]]
     pictures = np.bincount(fired, minlength=int(feature.max(initial=0)) + 1)[feature]

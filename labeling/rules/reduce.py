@@ -161,7 +161,7 @@ def join_sites(
     """The final tables from those of every site; a site without codes has dead features only.
 
     Args:
-        found: per site what `reduce_site` returned.
+        tables: per site what `reduce_site` returned.
         feature_counts: features of each site's autoencoder.
     """
     none = CANDIDATES.empty_table()
@@ -227,7 +227,8 @@ def reduce_tables(
         own_evidence = evidence.take(pa.array(rows.pop(site, np.zeros(0, np.int64))))
         own_maps = maps
         if site.stream == TEXT:
-            own_maps = words.setdefault((1, own.width), read_words(images, own.width))
+            grid = (1, own.width)
+            own_maps = words[grid] = words.get(grid) or read_words(images, own.width)
         tables[site] = reduce_site(site, own, own_maps, looks, own_evidence, count, model, config, images_wanted)
     if rows:
         raise InputError(f"Evidence exists at {next(iter(rows)).slug}, where no picture has codes.")

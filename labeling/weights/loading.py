@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from gazetteer.data.core.errors import InputError
 from gazetteer.data.core.hub_reach import within_reach
+from gazetteer.data.core.precision import use_tensor_cores
 from gazetteer.data.inputs.model_files import check_model_folder, looks_like_folder, why_not_loaded
 from gazetteer.diffusion.runtime.memory import FittingBatch
 
@@ -24,11 +25,11 @@ SMALLER = "{0}.dtype=float16, a smaller {0} or a device with more memory"
 
 
 def expect_numbers(values: Tensor, role: str) -> None:
-    """Raise ValueError where a model gave NaN, which no threshold would let pass and nobody would miss.
+    """Raise ValueError where a model gave NaN or infinity, which a threshold would drop or let pass without a word.
 
     role: ``detector`` or ``segmenter``.
     """
-    if bool(values.isnan().any()):
+    if not bool(values.isfinite().all()):
         raise ValueError(
             f"the {role} gave values that are no numbers; {role}.dtype=bfloat16 and float32 have the range for them"
         )
@@ -44,6 +45,7 @@ def move(model: Any, device: str, dtype: str, name: str) -> Any:
     """The model in evaluation mode, frozen, on its device; InputError when the device cannot be used."""
     import torch
 
+    use_tensor_cores()
     try:
         model = model.to(device=device, dtype=getattr(torch, dtype))
     except (RuntimeError, AssertionError) as error:

@@ -13,7 +13,9 @@ from gazetteer.data.core.digests import digest_file
 from gazetteer.data.core.errors import GazetteerError, InputError, LockedError
 from gazetteer.data.inputs.prompts import make_item, planned_items
 from gazetteer.data.runs.folder import RunFolder
+from gazetteer.data.runs.relabelled import record_settings
 from gazetteer.data.runs.sealed import seal, unseal
+from gazetteer.data.storage.open import open_files
 from gazetteer.data.tables.provenance import provenance, read_provenance
 from tests.support.runs.runs import commit, failures, finished_run
 
@@ -214,3 +216,12 @@ def test_what_no_run_could_have_been_started_with_is_called_corrupt(tmp_path: Pa
     (tmp_path / "run" / "_meta" / "run.json").write_text(text)
     with pytest.raises(InputError, match=r"run\.json is corrupt, and nothing else can be judged"):
         store.check()
+
+
+def test_a_run_that_starts_over_forgets_label_settings_and_groups(tmp_path: Path) -> None:
+    """Both belong to shards and tables that are gone; kept, the settings would overlay the new ones for ever."""
+    store = RunFolder(tmp_path / "run").open_or_create({"labels.max_q": 0.05})
+    record_settings(open_files(tmp_path / "run"), {"labels.max_q": 0.05}, {"labels.max_q": 0.2}, None, {})
+    store.write_plan("groups", {"groups": {}})
+    assert RunFolder(tmp_path / "run").open_or_create({"labels.max_q": 0.1}).of_tables() == {"labels.max_q": 0.1}
+    assert store.read_plan("groups") is None

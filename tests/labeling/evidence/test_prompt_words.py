@@ -14,7 +14,7 @@ from gazetteer.data.tables.codes import SparseMap
 from gazetteer.data.tables.words import PromptWord, words_of
 from gazetteer.diffusion.denoisers.words import NOTHING, PromptTokens
 from gazetteer.labeling.evidence.counts import ImageEvidenceInput, build_evidence, sum_evidence
-from gazetteer.labeling.evidence.prompt_words import join_words, prompt_words, read_words
+from gazetteer.labeling.evidence.prompt_words import in_words, join_words, prompt_words, read_words
 from gazetteer.labeling.vocabulary.concepts import Vocabulary, VocabularyConfig
 from tests.support.runs.small_world import World
 
@@ -131,3 +131,9 @@ def test_words_of_shards_are_joined_as_read_at_once() -> None:
 def test_words_that_are_missing_or_beyond_the_stream_are_refused(words: Any, says: str) -> None:
     with pytest.raises(InputError, match=says):
         words_of({"image_id": "p", "words": words}, PLACES)
+
+
+def test_a_shard_is_not_counted_with_words_beyond_the_stream() -> None:
+    picture = ImageEvidenceInput("p", "discovery", (8, 8), (), [], {}, (PromptWord("dog", 3, PLACES),))
+    with pytest.raises(InputError, match="beyond the 8 places"):
+        in_words(picture, PLACES)
