@@ -132,7 +132,7 @@ class ConceptProblems:
             )  # fmt: skip
             return diffusion_problem(self.unet, Erase(kind != "live"), samples, weights, c.batch)
         latents = generate_latents(self.pipe, prompts, seeds, steps=c.steps, guidance=c.guidance)
-        samples = noised_images(self.pipe, latents, prompts, steps=c.steps, seed=c.seed)
+        samples = noised_images(self.pipe, latents, prompts, steps=c.steps, seed=c.seed, guidance=c.guidance)
         return diffusion_problem(self.unet, Amplify(), samples, weights, c.batch)
 
     def context(self, concept: str) -> Context:
@@ -202,7 +202,9 @@ class ConceptProblems:
             seeds = [c.seed + 7000 + i for i in range(len(prompts))]
             latents = generate_latents(self.pipe, prompts, seeds, steps=c.steps, guidance=c.guidance)
             only = _spread(c.steps, c.context_steps)
-            samples = noised_images(self.pipe, latents, prompts, steps=c.steps, seed=c.seed + 1, only=only)
+            samples = noised_images(
+                self.pipe, latents, prompts, steps=c.steps, seed=c.seed + 1, only=only, guidance=c.guidance
+            )
             self._samples[key] = replace(samples, base=None)
         return prompts, self._samples[key]
 
@@ -212,7 +214,7 @@ class ConceptProblems:
             self._samples[goal, concept] = context_samples(
                 self.pipe, self.context(concept), c.erase_factor if goal == "erase" else c.amplify_factor, self._walk,
                 early=_first(c.steps, c.decided, c.context_steps) if goal == "erase" else spread,
-                only=spread, seed=c.seed,
+                only=spread, seed=c.seed, guidance=c.guidance,
             )  # fmt: skip
         return self._samples[goal, concept]
 
@@ -239,7 +241,7 @@ class ConceptProblems:
         seeds = [c.seed + 4000 + i for i in range(len(context.plain))]
         latents = generate_latents(self.pipe, context.plain, seeds, steps=c.steps, guidance=c.guidance)
         samples = noised_images(
-            self.pipe, latents, context.named, steps=c.steps, seed=c.seed, base=context.plain,
+            self.pipe, latents, context.named, steps=c.steps, seed=c.seed, base=context.plain, guidance=c.guidance,
         )  # fmt: skip
         return diffusion_problem(self.unet, Anchor(), shuffled(samples, c.seed), self.wide, c.batch)
 

@@ -46,6 +46,7 @@ def context_samples(
     early: Sequence[int],
     only: Sequence[int],
     seed: int = 0,
+    guidance: float = 1.0,
 ) -> Samples:
     """Samples with targets for `objectives.Distance`: J = 0 where the edit does exactly what is wanted.
 
@@ -60,6 +61,7 @@ def context_samples(
             decided what the picture shows, as later x_t tell the model all by themselves.
         only: steps at which other prompts are held.
         seed: of the order.
+        guidance: at which `walk` walks.
 
     Pairs differ in how much the concept changes by orders of magnitude, and a few must not decide alone: with d the
     squared distance of Φ(named) and Φ(plain), a named sample weighs 1 / (d + the median d), every other 1 / median d.
@@ -69,7 +71,7 @@ def context_samples(
         step, and the empty prompt at half of those x_t.
     """
     named = walk(context.named, early)
-    plain = repeated(conditioning(pipe, context.plain), len(named) // len(context.named))
+    plain = repeated(conditioning(pipe, context.plain, guidance), len(named) // len(context.named))
     named = replace(named, base=plain)
     with torch.no_grad():
         far = torch.cat([Erase()(pipe.unet, part) for part in named.chunks(16)])

@@ -65,7 +65,7 @@ def trajectory(
     if pairing == "published":
         inputs = [*inputs[1:], final]
     cond = mapped(calls[0][2], lambda v: v[-images:])
-    base_cond = conditioning(pipe, [base] * images if isinstance(base, str) else base)
+    base_cond = conditioning(pipe, [base] * images if isinstance(base, str) else base, guidance)
     many = len(wanted)
     return Samples(
         torch.cat([inputs[step] for step in wanted]),
@@ -84,6 +84,7 @@ def noised_images(
     seed: int = 0,
     base: str | Sequence[str] = "",
     only: Sequence[int] | None = None,
+    guidance: float = 1.0,
 ) -> Samples:
     """Noised latents of pictures at every sampler step, with what the model was trained to predict as target.
 
@@ -94,6 +95,7 @@ def noised_images(
         prompts: one per picture.
         base: the base concept, one for all or one per picture, for objectives and estimators that compare with it.
         only: 0-based steps to keep; None keeps all.
+        guidance: see `conditioning`.
 
     Raises:
         InputError: counts that differ, or a scheduler without a known training target.
@@ -104,7 +106,7 @@ def noised_images(
     wanted = range(steps) if only is None else only
     generator = torch.Generator("cpu").manual_seed(seed)
     bases = [base] * len(prompts) if isinstance(base, str) else base
-    cond, base_cond = conditioning(pipe, prompts), conditioning(pipe, bases)
+    cond, base_cond = conditioning(pipe, prompts, guidance), conditioning(pipe, bases, guidance)
     xs, targets, ts = [], [], []
     for step in wanted:
         _set_timesteps(pipe, steps)  # anew, as samplers that scale by σ remember the step they are at
@@ -135,9 +137,12 @@ def generate_latents(
     return _record(pipe, prompts, seeds, steps, guidance)[1]
 
 
-def conditioning(pipe: Any, prompts: Sequence[str]) -> Conditioning:
-    """What the pipeline hands to its U-Net for these prompts, one row each, beside latents and timestep."""
-    calls, _ = _record(pipe, prompts, [0] * len(prompts), 1, 1.0)
+def conditioning(pipe: Any, prompts: Sequence[str], guidance: float = 1.0) -> Conditioning:
+    """What the pipeline hands to its denoiser for these prompts, one row each, beside latents and timestep.
+
+    guidance: what a network that has guidance among its inputs (FLUX.1 dev, LCM) is told; others hear nothing of it.
+    """
+    calls, _ = _record(pipe, prompts, [0] * len(prompts), 1, guidance)
     return mapped(calls[0][2], lambda v: v[-len(prompts) :])
 
 

@@ -165,7 +165,7 @@ def _problem(
     feature: int | None = None
     if config.objective == "amplify" and not config.feature:
         latents = generate_latents(pipe, prompts, seeds, steps=config.steps, guidance=config.guidance)
-        samples = noised_images(pipe, latents, prompts, steps=config.steps, seed=config.seed)
+        samples = noised_images(pipe, latents, prompts, steps=config.steps, seed=config.seed, guidance=config.guidance)
         objective: Objective = Amplify()
     else:
         samples = trajectory(

@@ -22,7 +22,7 @@ from gazetteer.attribution.scores.selection import scope_weights
 from gazetteer.data.core.errors import InputError
 from gazetteer.data.core.sites import Port
 from gazetteer.sae.model.autoencoder import SAEConfig, SparseAutoencoder
-from tests.support.models.dits import saved_dit, tiny_dit
+from tests.support.models.dits import flux, saved_dit, tiny_dit
 from tests.support.system.running import in_process
 
 CONCEPT, STEPS = "a red house", 2
@@ -202,3 +202,19 @@ def test_other_parts_and_families_are_refused_by_name(tmp_path: Path, family: st
     assert done.returncode == 2, done.stdout
     says = "not a SanaPipeline" if family == "sd3" else "score and apply know SD 3 and FLUX.1 too"
     assert says in done.stderr
+
+
+def test_guidance_that_is_an_input_is_the_same_for_concept_and_base() -> None:
+    """As FLUX.1 dev has it: with the concept as its own base nothing is left to tell apart."""
+    pipe = flux(guidance_embeds=True)
+    pipe.set_progress_bar_config(disable=True)
+    for part in pipe.components.values():
+        if isinstance(part, torch.nn.Module):
+            part.eval().requires_grad_(False)
+    samples = trajectory(pipe, [CONCEPT], [3], steps=STEPS, guidance=3.5, base=CONCEPT)
+    assert samples.base is not None
+    for given in (samples.cond, samples.base):
+        assert torch.equal(given["guidance"], torch.full_like(given["guidance"], 3.5))
+    torch.testing.assert_close(Erase()(pipe.transformer, samples), torch.zeros(len(samples)))
+    noised = noised_images(pipe, samples.x[-1:], [CONCEPT], steps=STEPS, guidance=3.5)
+    assert torch.equal(noised.cond["guidance"], torch.full_like(noised.cond["guidance"], 3.5))
