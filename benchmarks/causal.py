@@ -20,6 +20,7 @@ import numpy as np
 import pyarrow as pa
 import torch
 
+from gazetteer.data.core.errors import InputError
 from gazetteer.data.runs.folder import RunFolder
 from gazetteer.jobs.config.schema import RunConfig, load_config
 from gazetteer.jobs.experiments.causal.choose import asked_concepts, features_to_try, starts_of
@@ -62,6 +63,8 @@ def measure(config: RunConfig, folder: RunFolder, arguments: argparse.Namespace)
     """CPU seconds per feature of both ways, by stage and over all, and how far their effects agree."""
     torch.set_num_threads(1)
     starts, concepts = starts_of(folder, "heldout")[: arguments.images], asked_concepts(config, folder)
+    if len(starts) < arguments.images:
+        raise InputError(f"{folder.path} has {len(starts)} held-out pictures, not {arguments.images}.")
     settings = CausalConfig(images=arguments.images)
     tested = load_causal_test(config.stages, concepts, starts, settings)
     whole = CausalTest(

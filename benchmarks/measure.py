@@ -145,7 +145,9 @@ def kept(setting: Setting, piece: Piece) -> dict[str, Any] | None:
 
 
 def _made_with(setting: Setting, piece: Piece) -> str:
-    return digest_json([piece.command(setting), digest_path(str(setting.models))])
+    """The digest of the piece's command and of all that it reads: the models, and the pieces that it needs."""
+    needs = [_made_with(setting, need) for need in PIECES if need.name in piece.needs]
+    return digest_json([piece.command(setting), digest_path(str(setting.models)), needs])
 
 
 def measure(setting: Setting, pieces: Sequence[Piece], say: Callable[[str], None] = print) -> dict[str, Any]:
@@ -153,8 +155,12 @@ def measure(setting: Setting, pieces: Sequence[Piece], say: Callable[[str], None
     results: dict[str, Any] = {}
     for piece in PIECES:
         made_before = kept(setting, piece)
-        if made_before is None and piece in pieces and all(results.get(name) is not None for name in piece.needs):
-            made_before = _make(setting, piece, say)
+        if made_before is None and piece in pieces:
+            missing = [name for name in piece.needs if results.get(name) is None]
+            if missing:
+                say(f"== {piece.name}: left out, for it needs {', '.join(missing)}")
+            else:
+                made_before = _make(setting, piece, say)
         results[piece.name] = made_before
     replace_file(setting.out / "measured.json", (json.dumps(results, indent=1, sort_keys=True) + "\n").encode())
     replace_file(setting.out / "measured.md", tables(results).encode())

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import argparse
 import difflib
-import json
 import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from gazetteer.data.core.errors import redacted
+from gazetteer.jobs.cli.output import print_json
 
 if TYPE_CHECKING:
     from gazetteer.jobs.config.schema import RunConfig
@@ -50,7 +50,7 @@ class Parser(argparse.ArgumentParser):
             close = difflib.get_close_matches(wrong.split()[0].partition("=")[0], sorted(_options(self)), 1)
             message = f"{message}{f'; did you mean {close[0]}?' if close else ''}"
         if "--json" in self._given:
-            print(json.dumps({"error": redacted(message), "exit_code": 2}))
+            print_json(argparse.Namespace(json=True), {"error": redacted(message), "exit_code": 2})
         super().error(redacted(message))
 
 

@@ -42,7 +42,8 @@ def run_config(run: str | Path, overrides: Sequence[str] = ()) -> RunConfig:
         for name in known.key.split("."):
             value = getattr(value, name, None)
         named = isinstance(value, str) and re.fullmatch(r"[\w.]+:[\w.]+", value)
-        given = any(override.partition("=")[0] == known.key for override in overrides)  # by whom it will run
+        keys = [override.partition("=")[0] for override in overrides]
+        given = any(known.key == key or known.key.startswith(f"{key}.") for key in keys)  # by whom it will run
         if named and not given and not known.about.path and not value.startswith(("gazetteer.", "cuda:")):
             raise InputError(
                 f"{run} was made with {known.key}={value}, which is code; to let it run, name the run's configuration "

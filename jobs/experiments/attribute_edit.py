@@ -82,7 +82,8 @@ def make_edit(run: RunConfig, methods: MethodConfig, config: EditConfig, out: st
         InputError: an unknown concept, goal or method, or a fraction that takes nothing.
     """
     config, kind, default = settled(run, methods, config)
-    fraction = default.taken if config.fraction is None else config.fraction
+    assert config.fraction is not None  # settled
+    fraction = config.fraction
     prompts = read_cases(run, config.pool, style_words(run))
     prepared, studied = load_methods(run, methods, prompts)
     edit = prepared.edit(config.goal, config.method, config.concept, fraction)

@@ -140,6 +140,8 @@ def print_relabelled(summary: dict[str, Any]) -> None:
 def _configuration(run: str | os.PathLike[str], overrides: Sequence[str]) -> RunConfig:
     """The run's own configuration with other label settings; InputError for other keys."""
     others = [override.partition("=")[0] for override in overrides if not override.startswith(LABELS)]
+    if "labels" in others:
+        raise InputError(f"gazetteer relabel takes label settings one by one: {LABELS}KEY=VALUE.")
     if others:
         raise InputError(
             f"gazetteer relabel changes {LABELS}* alone; {others[0]} would need other pictures, codes or segments: run "

@@ -27,7 +27,8 @@ def compact(run: str | Path, *, megabytes: int = MEGABYTES) -> dict[str, Any]:
 
     Returns:
         ``run``, ``groups`` and ``shards``: how many groups there are and how many shards went into them;
-        ``files_before`` and ``files_after``: parts of the run.
+        ``files_before`` and ``files_after``: parts of the run; ``planned_before``: whether an earlier call had decided
+        what goes together, which then stays.
 
     Raises:
         InputError: no finished run, or a damaged one, of which nothing is changed.
@@ -46,6 +47,7 @@ def compact(run: str | Path, *, megabytes: int = MEGABYTES) -> dict[str, Any]:
         _require_sound(store)
         commits, with_parts = store.committed(), _parts(store)
         written = store.read_plan(GROUPS)
+        planned_before = written is not None
         if written is None:
             written = store.write_plan(GROUPS, {"groups": _groups(store, commits, megabytes * 10**6)})
         groups = {name: list(shards) for name, shards in written["groups"].items()}
@@ -61,6 +63,7 @@ def compact(run: str | Path, *, megabytes: int = MEGABYTES) -> dict[str, Any]:
         "shards": sum(map(len, made.values())),
         "files_before": with_parts,
         "files_after": _parts(store),
+        "planned_before": planned_before,
     }
 
 
@@ -70,6 +73,8 @@ def print_compacted(result: Mapping[str, Any]) -> None:
         f"{result['run']}: {result['shards']} shards lie in {result['groups']} groups; "
         f"{result['files_before']} files of parts before, {result['files_after']} now."
     )
+    if result["planned_before"]:
+        print("What goes together was decided by an earlier call, and --megabytes of this one changes nothing of it.")
 
 
 def _require_sound(store: RunFolder) -> None:

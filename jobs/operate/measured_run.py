@@ -78,7 +78,10 @@ def measured(config: RunConfig, path: str) -> tuple[Measured, dict[str, Any]]:
 def seconds_like(
     config: RunConfig, model: ModelCost, measured: Measured, fingerprint: dict[str, Any]
 ) -> dict[str, float]:
-    """Worker seconds a stage; those of sampling grow with the U-Net's evaluations."""
+    """Worker seconds a stage; those of sampling grow with the denoiser's evaluations, of given pictures one a t."""
+    if config.pictures.kind:
+        scale = len(set(config.generation.t)) / max(1, len(set(fingerprint["generation.t"])))
+        return {k: v * (scale if k == "generate" else 1.0) for k, v in measured.seconds(config.images).items()}
     steps, guidance = fingerprint["generation.steps"], fingerprint["generation.guidance"]
     then = dataclasses.replace(config.generation, guidance=guidance, branches=("cond",))
     calls = model_cost(config.model, steps, model.height, model.width).calls * model.branches(then)

@@ -65,7 +65,7 @@ def stage_rates(
 def card_of(name: str) -> str | None:
     """The device of `PEAK_TFLOPS` that a driver calls by this name, e.g. ``NVIDIA H100 80GB HBM3``; None: unknown."""
     words = re.findall(r"[a-z0-9]+", name.lower())
-    return next((card for card in sorted(PEAK_TFLOPS, key=len, reverse=True) if card in words), None)
+    return next((card for card in PEAK_TFLOPS if card in words), None)
 
 
 def seconds_of(flops: dict[str, int], tflops: float | Mapping[str, float]) -> dict[str, float] | None:

@@ -99,7 +99,9 @@ class _Stream:
         self._under_way: dict[int, deque[Callable[[], Any]]] = {id(companion): deque() for companion in companions}
         self._standing: dict[int, tuple[int, int | None]] = {}
         self.ask("standing")
-        self.pictures = min(pictures for pictures, _ in self._standing.values())
+        standing = self._standing.values()
+        at_work = [pictures for pictures, wanted in standing if wanted is None or pictures < wanted]
+        self.pictures = min(at_work or [pictures for pictures, _ in standing])
 
     @property
     def wanted(self) -> int | None:

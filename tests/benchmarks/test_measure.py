@@ -34,7 +34,7 @@ def test_a_piece_is_made_once_until_its_command_or_the_models_change(
     command = ["--out", str(tmp_path / "out"), "--models", str(models)]
     assert measure.main(command) == 1
     said = capsys.readouterr().err
-    assert "exact failed with 1" in said and "== attribution" not in said
+    assert "exact failed with 1" in said and "== attribution: left out, for it needs exact" in said
     found = json.loads((tmp_path / "out" / "measured.json").read_text())
     assert found["label"]["result"] == {"models": str(models)} and found["exact"] is found["attribution"] is None
     assert "Not measured: exact, attribution." in (tmp_path / "out" / "measured.md").read_text()

@@ -84,7 +84,7 @@ class Pools:
             self.close()
             pools, nodes = _placed(self.ray, [task.pool], 0.0) if task.pool else (self.pools, self.nodes)
             count = len(pools) if task.stages else 1
-            self.serving = [task.pool] if task.pool else self.asked[:count]
+            self.serving = [task.pool] if task.pool else self.asked
             self.actor_pools = [
                 ActorPool(pool, nodes=on) for pool, on in zip(pools[:count], nodes[:count], strict=True)
             ]
@@ -101,7 +101,8 @@ class Pools:
             pools, nodes = _placed(self.ray, self.serving, 0.0)
         except InputError:  # others have gone meanwhile; what works goes on
             return
-        for asked, now, pool, on in zip(self.serving, self.actor_pools, pools, nodes, strict=True):
+        # Pools beyond those that serve are placed as well: what trains beside them holds its places.
+        for asked, now, pool, on in zip(self.serving, self.actor_pools, pools, nodes, strict=False):
             if asked.workers == 0 and pool.workers > now.config.workers:
                 log.info("%s grows from %d to %d workers", pool.name, now.config.workers, pool.workers)
                 now.config, now.nodes = pool, on
