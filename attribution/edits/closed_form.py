@@ -19,7 +19,7 @@ def rewritten(weight: Tensor, moved: tuple[Tensor, Tensor], unchanged: Tensor, r
     Args:
         weight: W, [out, d].
         moved: c and g, [n, d] each: what is moved, and where to.
-        kept: k, [m, d]: what stays.
+        unchanged: k, [m, d]: what stays.
         ridge: above 0, so that there is one solution.
     """
     # On the CPU: not every device has float64, and the matrices are only as wide as the text's embedding.
@@ -51,7 +51,7 @@ def concept_edit(
 
     Args:
         weights: of cross-attention, by name; those called ``to_k`` and ``to_v`` are rewritten.
-        concept, base, kept: prompts; those kept go on as before. All weigh 1, as in the published code.
+        concept, base, unchanged: prompts; those unchanged go on as before. All weigh 1, as in the published code.
         ridge: the published default.
 
     Raises:

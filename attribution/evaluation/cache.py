@@ -65,6 +65,12 @@ class ResultCache:
         except (OSError, ValueError, BadZipFile) as error:
             raise InputError(f"{path} is damaged; remove it and run again.") from error
 
+    def known(self, key: Key) -> Any:
+        """The JSON value of a key, None where there is none; nothing is written."""
+        if self.folder is None:
+            return self._made.get(key)
+        return self.json(key, lambda: None) if self._path(key, "json").exists() else None
+
     def json(self, key: Key, make: Callable[[], Any]) -> Any:
         """The JSON value of a key, made where there is none; raises InputError for a damaged file."""
         if self.folder is None:

@@ -35,7 +35,7 @@ def frechet_distance(first: NDArray[np.float64], second: NDArray[np.float64]) ->
     trouble to compute; the estimate is then biased upwards, and only sets of one size compare.
 
     Args:
-        one, other: [pictures, channels], at least 2 pictures each.
+        first, second: [pictures, channels], at least 2 pictures each.
 
     Raises:
         InputError: fewer than 2 pictures.
@@ -110,7 +110,7 @@ def perceptual_distance(first: Sequence[NDArray[np.float32]], second: Sequence[N
     then over levels, so the result lies in 0..4 (2 for unrelated directions).
 
     Args:
-        one, other: feature maps [channels, h, w] of two pictures, level by level.
+        first, second: feature maps [channels, h, w] of two pictures, level by level.
     """
     distances = []
     for a, b in zip(first, second, strict=True):

@@ -235,8 +235,8 @@ def _written(
         if name == "other" and len(overlaps["written"]["other"]) >= config.written:
             break
     means = {
-        which: {name: float(np.mean(values)) if values else np.nan for name, values in values.items()}
-        for which, values in overlaps.items()
+        which: {name: float(np.mean(values)) if values else np.nan for name, values in by_name.items()}
+        for which, by_name in overlaps.items()
     }
     return means, rows
 

@@ -183,7 +183,7 @@ class PicturePairs:
         None where nobody measured it, as in folders of older versions.
         """
         keys = (("seconds", goal, method, concept, fraction) for fraction in fractions)
-        known = (self.cache.json(key, lambda: None) for key in keys)
+        known = (self.cache.known(key) for key in keys)
         return max((spent for spent in known if spent is not None), default=None)
 
     def near(self, concept: str) -> Collection[str]:

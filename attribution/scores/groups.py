@@ -28,7 +28,7 @@ class Groups:
         return len(self.spans)
 
     def factors(self, groups_kept: Tensor) -> dict[str, Tensor]:
-        """What to multiply each parameter with so that groups with kept = 0 are zero; kept is [groups] of 0 and 1.
+        """What to multiply parameters with to zero the groups that are 0 in `groups_kept`, [groups] of 0 and 1.
 
         Parameters in which nothing is dropped are left out.
         """

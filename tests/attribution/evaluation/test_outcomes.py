@@ -190,9 +190,11 @@ def test_outcomes_are_cached_and_an_evaluation_of_other_settings_is_refused(tmp_
     assert len(made) == 1 and again.weights == 7 and again.by_concept == {"sky": (2, 2)}
     assert summary("erase", [again], 20, 0) == summary("erase", [outcome], 20, 0)
     assert quality([again, again], 5, 0) == quality([outcome, outcome], 5, 0)
+    assert cache.known(("rates", 0)) is None and not list((tmp_path / "cache").glob("rates*")), "looking writes nothing"
     assert cache.json(("rates", 0), lambda: [1, 0.5]) == ResultCache(tmp_path / "cache", {"steps": 2}).json(
         ("rates", 0), list
     )
+    assert cache.known(("rates", 0)) == [1, 0.5]
     with pytest.raises(InputError, match=r"other settings \(steps\)"):
         ResultCache(tmp_path / "cache", {"steps": 3})
     next((tmp_path / "cache").glob("erase-cad*")).write_bytes(b"PK")
