@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from gazetteer.jobs.experiments.attribute_table import evaluation_table, interval
+from gazetteer.jobs.experiments.attribute_table import evaluation_table, interval, markdown, number
 
 STEERING = ("steering", "steering_mid", "steering_both")
 
@@ -40,11 +40,11 @@ def tables(results: Mapping[str, Any]) -> str:
 
 def _quality(figures: Mapping[str, Any]) -> str:
     rows = [
-        [f"`{site['block']}`", site["branch"], f"{site['t']:g}", _number(site["mean_heldout_iou"], 3),
-         _number(site["ceiling"], 3)]
+        [f"`{site['block']}`", site["branch"], f"{site['t']:g}", number(site["mean_heldout_iou"], 3),
+         number(site["ceiling"], 3)]
         for site in figures["sites"]
     ]  # fmt: skip
-    parts = [_markdown(["block", "branch", "t", "held-out IoU of the best feature", "ceiling"], rows)]
+    parts = [markdown(["block", "branch", "t", "held-out IoU of the best feature", "ceiling"], rows)]
     parts.append(
         "Features by the kind of their best label: " + ", ".join(f"{n} {k}" for k, n in figures["kinds"].items())
     )
@@ -52,10 +52,10 @@ def _quality(figures: Mapping[str, Any]) -> str:
         curve = [[str(n), _share(share)] for n, share in right["curve"]]
         each = [[kind, str(row["labels"]), _shares(row["right"])] for kind, row in right["by_kind"].items()]
         parts.append(f"{_shares(right['right'])} of {right['labels']} spatial labels are right on exact masks.")
-        parts += [_markdown(["kind", "features", "right"], each), _markdown(["most certain", "right"], curve)]
+        parts += [markdown(["kind", "features", "right"], each), markdown(["most certain", "right"], curve)]
     if shuffled := figures.get("shuffled"):
         rows = [[rule, str(shuffled[rule]), str(shuffled[f"{rule}_shuffled"])] for rule in ("trusted", "q", "paper")]
-        parts.append(_markdown(["rule", "pairs that pass", "with pictures shuffled"], rows))
+        parts.append(markdown(["rule", "pairs that pass", "with pictures shuffled"], rows))
     return "\n\n".join(parts)
 
 
@@ -67,10 +67,10 @@ def _layout(figures: Mapping[str, Any]) -> str:
             continue
         methods = list(dict.fromkeys(method for t in shown for method in measured[t]))
         rows = [[f"`{name}`", *(_interval(measured[t].get(name), 3) for t in shown)] for name in methods]
-        parts.append(_markdown([f"mIoU, {title}", *(f"t = {float(t):g}" for t in shown)], rows))
+        parts.append(markdown([f"mIoU, {title}", *(f"t = {float(t):g}" for t in shown)], rows))
     listed = [site for site in figures["sites"] if site["t"] in (1.0, 0.5, 0.0)]
     sites = [[f"`{s['block']}`", s["branch"], f"{s['t']:g}", _interval(s["miou"], 3)] for s in listed]
-    return "\n\n".join([*parts, _markdown(["block", "branch", "t", "mIoU alone"], sites)])
+    return "\n\n".join([*parts, markdown(["block", "branch", "t", "mIoU alone"], sites)])
 
 
 def _exact(figures: Mapping[str, Any]) -> dict[str, Any]:
@@ -84,19 +84,19 @@ def _steering(figures: Mapping[str, Any]) -> str:
         for stage, methods in outcome["result"]["spatial"].items()
         for method, value in methods.items()
     ]
-    parts = [_markdown(["edit of", "stage", "method", "placed (chance .25)", "setting"], rows)]
+    parts = [markdown(["edit of", "stage", "method", "placed (chance .25)", "setting"], rows)]
     looks = [
         [stage, _interval(value), _interval(outcome["result"]["global_random"][stage])]
         for outcome in figures.values()
         for stage, value in outcome["result"].get("global", {}).items()
     ]
-    return "\n\n".join([*parts, *([_markdown(["stage", "look rises", "random features"], looks)] if looks else [])])
+    return "\n\n".join([*parts, *([markdown(["stage", "look rises", "random features"], looks)] if looks else [])])
 
 
 def _placing(figures: Mapping[str, Any]) -> str:
     rows = [[name, str(figures[name]["placed"]), str(figures["pictures"]), _interval(figures[name]["share"])]
             for name in ("none", "edited")]  # fmt: skip
-    return _markdown(["", "placed", "pictures", "share"], rows)
+    return markdown(["", "placed", "pictures", "share"], rows)
 
 
 def _causal(figures: Mapping[str, Any]) -> str:
@@ -107,21 +107,21 @@ def _causal(figures: Mapping[str, Any]) -> str:
 
 def _examiners(figures: Mapping[str, Any]) -> str:
     rows = [[name, str(row["labels"]), _interval(row["auroc"], 3)] for name, row in figures["examiners"].items()]
-    sites = [[f"`{outcome['site']}`", *(_number(outcome[name], 3) for name in ("map", "purity_at_16", "coverage"))]
+    sites = [[f"`{outcome['site']}`", *(number(outcome[name], 3) for name in ("map", "purity_at_16", "coverage"))]
              for outcome in figures["retrieval"]]  # fmt: skip
     heads = ["examiner", "labels", "AUROC for being right"], ["site", "mAP", "purity@16", "coverage at AP ≥ .3"]
-    return "\n\n".join([_markdown(heads[0], rows), _markdown(heads[1], sites)])
+    return "\n\n".join([markdown(heads[0], rows), markdown(heads[1], sites)])
 
 
 def _nulls(figures: Mapping[str, Any]) -> str:
     names = ("tested", "rejected", "trusted", "p_below_05")
     rows = [[name, *(f"{row[key]:g}" for key in names)] for name, row in figures.items()
             if isinstance(row, dict) and set(names) <= row.keys()]  # fmt: skip
-    return _markdown(["simulation", *names], rows)
+    return markdown(["simulation", *names], rows)
 
 
 def _pairs(figures: Mapping[str, Any]) -> str:
-    return _markdown(["", ""], [[name.replace("_", " "), _shown(value)] for name, value in figures.items()])
+    return markdown(["", ""], [[name.replace("_", " "), _shown(value)] for name, value in figures.items()])
 
 
 def _shown(value: Any) -> str:
@@ -138,11 +138,3 @@ def _shares(value: Sequence[float | None]) -> str:
 
 def _share(value: float | None) -> str:
     return "" if value is None else f"{value:.1%}"
-
-
-def _number(value: float | None, digits: int = 2) -> str:
-    return "" if value is None else f"{value:.{digits}f}"
-
-
-def _markdown(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    return "\n".join(f"| {' | '.join(line)} |" for line in [head, ["---"] * len(head), *rows])

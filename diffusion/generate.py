@@ -18,7 +18,7 @@ from gazetteer.diffusion.capture import capture, cells, split_branches
 from gazetteer.diffusion.config.generation import GenerationConfig
 from gazetteer.diffusion.config.suitable import check_pipeline
 from gazetteer.diffusion.denoisers.registry import UNET, adapter_of, network
-from gazetteer.diffusion.denoisers.words import PromptTokens
+from gazetteer.diffusion.denoisers.words import PromptTokens, require_filled
 from gazetteer.diffusion.draw import blacked_out, pictures_of, tokens_cut
 from gazetteer.diffusion.runtime.memory import FittingBatch, enough_memory
 from gazetteer.diffusion.schedule import FLOW_NEEDED, NEEDED, rehearsed
@@ -250,11 +250,7 @@ def _read(text: PromptTokens | None, vectors: Tensor) -> Tensor:
         InputError: the stream has other places than its pipeline's encoders fill.
     """
     assert text is not None
-    if len(text.read) != len(vectors):
-        raise InputError(
-            f"The text stream holds {len(vectors)} places where the encoders fill {len(text.read)}: something is "
-            "beside the prompt that cannot be told apart."
-        )
+    require_filled(len(text.read), len(vectors))
     return vectors[torch.tensor(text.read, device=vectors.device)]
 
 

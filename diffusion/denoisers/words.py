@@ -28,6 +28,15 @@ class PromptTokens:
         return PromptTokens(self.spans + other.spans, self.read + other.read)
 
 
+def require_filled(filled: int, held: int) -> None:
+    """InputError unless a text stream holds the places that its pipeline's encoders fill, and no others."""
+    if filled != held:
+        raise InputError(
+            f"The text stream holds {held} places where the encoders fill {filled}: something is beside the prompt "
+            "that cannot be told apart."
+        )
+
+
 def padding(places: int) -> PromptTokens:
     """Places that hold nothing."""
     return PromptTokens((NOTHING,) * places, (False,) * places)

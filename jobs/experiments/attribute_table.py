@@ -59,17 +59,17 @@ def _goal(figures: Mapping[str, Any], attacks: Mapping[str, Any]) -> str:
         rows.append(
             [f"`{INTACT}`", *[""] * 6, *(_attack(attacks.get(INTACT, {}).get(name)) for name in tried), "", "", ""]
         )
-    return _markdown(head, rows)
+    return markdown(head, rows)
 
 
 def _row(method: str, figures: Mapping[str, Any], attacked: Mapping[str, Any], tried: Sequence[str]) -> list[str]:
     real = figures.get("artifacts") or {"pictures": 0}
-    rate = f"{interval(real['rate'])} ({_number(real['intact_rate'][0])})" if real["pictures"] else ""
-    realism = _number(real["realism"][0]) if real["pictures"] else ""
+    rate = f"{interval(real['rate'])} ({number(real['intact_rate'][0])})" if real["pictures"] else ""
+    realism = number(real["realism"][0]) if real["pictures"] else ""
     numbers = [interval(figures[name]) if name in figures else "" for name in ("target", "classifier", "others")]
-    kid = _number((figures.get("quality") or {"kid": [None]})["kid"][0], 4)
+    kid = number((figures.get("quality") or {"kid": [None]})["kid"][0], 4)
     fraction, weights, seconds = figures.get("fraction"), figures.get("weights"), figures.get("seconds")
-    taken = ["" if fraction is None else f"{fraction:g}", f"{weights:,.0f}" if weights else "", _number(seconds, 1)]
+    taken = ["" if fraction is None else f"{fraction:g}", f"{weights:,.0f}" if weights else "", number(seconds, 1)]
     return [f"`{method}`", *numbers, rate, realism, kid, *(_attack(attacked.get(name)) for name in tried), *taken]
 
 
@@ -84,12 +84,12 @@ def _by_concept(attacks: Mapping[str, Any]) -> str:
         {c for many in attacks.values() for outcome in many.values() for c in outcome.get("by_concept", ())}
     )
     rows = [
-        [f"`{method}`", attack, *(_number(outcome["by_concept"].get(c)) for c in concepts), str(outcome["pictures"])]
+        [f"`{method}`", attack, *(number(outcome["by_concept"].get(c)) for c in concepts), str(outcome["pictures"])]
         for method, many in attacks.items()
         for attack, outcome in many.items()
         if "by_concept" in outcome
     ]
-    return _markdown(["method", "attack", *concepts, "pictures"], rows)
+    return markdown(["method", "attack", *concepts, "pictures"], rows)
 
 
 def _faithfulness(estimators: Mapping[str, Any]) -> str:
@@ -102,13 +102,13 @@ def _faithfulness(estimators: Mapping[str, Any]) -> str:
         [
             f"`{name}`",
             *(interval(figures[part]["all"]) if part in figures else "" for part in parts),
-            *(_number(figures["heldout"][stage][0]) for stage in ("early", "middle", "late")),
+            *(number(figures["heldout"][stage][0]) for stage in ("early", "middle", "late")),
             str(figures["trajectories"]), str(figures["gradients"]),
         ]
         for name, figures in estimators.items()
     ]  # fmt: skip
     titles = {"same": "same noise", "heldout": "held-out noise", "objects": "objects", "styles": "looks"}
-    return _markdown(
+    return markdown(
         ["estimator", *(titles[p] for p in parts), "early", "middle", "late", "trajectories", "gradients"], rows
     )
 
@@ -121,10 +121,12 @@ def interval(numbers: Sequence[float | None], digits: int = 2) -> str:
     return f"{mean} [{low}, {high}]"
 
 
-def _number(value: float | None, digits: int = 2) -> str:
+def number(value: float | None, digits: int = 2) -> str:
+    """With so many digits after the point; nothing for None."""
     return "" if value is None else f"{value:.{digits}f}"
 
 
-def _markdown(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+def markdown(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """A table of Markdown."""
     lines = [head, ["---"] * len(head), *rows]
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)

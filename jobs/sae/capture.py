@@ -14,6 +14,7 @@ from gazetteer.data.core.sites import Site
 from gazetteer.data.core.threads import use_threads
 from gazetteer.data.inputs.prompts import Item
 from gazetteer.diffusion.config.generation import GenerationConfig
+from gazetteer.diffusion.denoisers.words import require_filled
 from gazetteer.diffusion.draw import warn_of_cut
 from gazetteer.diffusion.generate import SPARE, Generator
 from gazetteer.diffusion.load import ModelConfig, load_pipeline
@@ -84,11 +85,7 @@ class _Copies:
     def take(self, site: Site, x: Tensor, height: int, width: int) -> None:
         """Begin to copy a site's updates [pictures, cells, channels]."""
         if site.stream == "text" and self._read is not None:
-            if len(self._read) != x.shape[1]:
-                raise InputError(
-                    f"The text stream holds {x.shape[1]} places where the encoders fill {len(self._read)}: something "
-                    "is beside the prompt that cannot be told apart."
-                )
+            require_filled(len(self._read), x.shape[1])
             x = x[:, self._read.to(x.device)]
         half = x.flatten(0, 1).to(torch.float16)
         if half.device.type == "cuda":

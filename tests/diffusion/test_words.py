@@ -8,7 +8,7 @@ import pytest
 
 from gazetteer.data.core.errors import InputError
 from gazetteer.diffusion.denoisers.registry import adapter_of
-from gazetteer.diffusion.denoisers.words import NOTHING, padding, tokens_of
+from gazetteer.diffusion.denoisers.words import NOTHING, padding, require_filled, tokens_of
 from tests.support.models.dits import t5_tokenizer, tiny_dit
 
 PROMPT = "a red house, two boats"
@@ -65,3 +65,9 @@ def test_a_tokenizer_without_places_is_refused() -> None:
     slow: Any = Slow()
     with pytest.raises(InputError, match="The model's Slow does not say which words its tokens belong to"):
         tokens_of(slow, PROMPT, 8)
+
+
+def test_a_stream_with_places_beside_the_prompt_is_refused() -> None:
+    require_filled(5, 5)
+    with pytest.raises(InputError, match="holds 6 places where the encoders fill 5"):
+        require_filled(5, 6)
