@@ -232,7 +232,7 @@ def test_every_column_is_documented_and_nothing_else():
         ({"block": 3}, "block must be text, not 3"),
         *(({"kind": kind}, "no kind of label .*; accepted: thing, stuff, part, scene") for kind in ("thng", "", [])),
         ({"concept": 3}, "concept must be text or a list of texts, not 3"),
-        ({"concept": []}, "concept must name something, not []; without it every concept is meant"),
+        ({"concept": []}, r"concept must name something, not \[\]; without it every concept is meant"),
         ({"concept": ["dog", ""]}, "concept must name something"),
         ({"columns": []}, "columns must be a list with at least one"),
         ({"columns": "concept"}, "columns must be a list"),
