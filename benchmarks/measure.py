@@ -27,8 +27,8 @@ from typing import Any
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from benchmarks._measured_tables import tables
-from gazetteer.data.core.atomic import replace_file
 from gazetteer.data.core.digests import digest_json, digest_path
+from gazetteer.data.core.files.atomic import replace_file
 from gazetteer.jobs.config.schema import DEFAULT_CONFIG
 
 MODELS = DEFAULT_CONFIG.parent / "models"

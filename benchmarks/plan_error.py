@@ -12,7 +12,7 @@ import _checkout  # noqa: F401
 from gazetteer.data.runs.folder import RunFolder
 from gazetteer.jobs.config.schema import load_config
 from gazetteer.jobs.label.job import label
-from gazetteer.jobs.label.shards import read_pass
+from gazetteer.jobs.label.shards import PASSES, read_pass
 from gazetteer.jobs.operate.measured_run import Measured
 
 
@@ -38,9 +38,7 @@ def compare(run: str) -> dict:
     """Ratio of what the first pass foretells to what the second took, a table and a stage."""
     store = RunFolder(run)
     commits = store.committed()
-    known, real = (
-        Measured([commits[shard.id] for shard in read_pass(store, name) or []]) for name in ("plan-1", "plan-2")
-    )
+    known, real = (Measured([commits[shard.id] for shard in read_pass(store, name) or []]) for name in PASSES)
     shards = len(real.commits)
     foretold, took = known.bytes(real.images, shards), real.bytes(real.images, shards)
     spent, needed = known.seconds(real.images), real.seconds(real.images)

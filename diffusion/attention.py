@@ -43,12 +43,12 @@ def capture_attention(
 
     def hook_for(path: str) -> Hook:
         def hook(passing: Passing) -> None:
-            kwargs = passing.kwargs
+            kwargs = passing.call.kwargs
             words = kwargs.get("encoder_hidden_states")
             if words is None or (wanted is not None and not wanted(watch.now)):
                 return
-            cells = kwargs["hidden_states"] if "hidden_states" in kwargs else passing.args[0]
-            on_attention(path, watch.now, _probabilities(passing.block, cells, words))
+            cells = passing.call.argument("hidden_states", 0)
+            on_attention(path, watch.now, _probabilities(passing.call.block, cells, words))
 
         return hook
 

@@ -13,7 +13,7 @@ from gazetteer.diffusion.denoisers.adapter import Adapter, words_unknown
 from gazetteer.diffusion.denoisers.registry import UNET, adapter_of_index
 from gazetteer.diffusion.denoisers.sizes import latent_size
 from gazetteer.diffusion.load import ModelConfig, loading, read_index
-from gazetteer.diffusion.schedule import FLOW_NEEDED, NEEDED, rehearsed
+from gazetteer.diffusion.schedule import rehearsed
 
 
 @dataclass(frozen=True)
@@ -91,9 +91,8 @@ def check_model(config: ModelConfig, generation: GenerationConfig, labelled: boo
         )
         scheduler = kind.from_pretrained(whole.source, subfolder="scheduler", **whole.options)
     size = adapter.latent_size(inside, generation.height, generation.width, adapter.scale(whole.vae))
-    flows = adapter is not UNET and type(scheduler).__name__.startswith("FlowMatch")
     setting = adapter.timesteps(scheduler, generation.steps, inside, size)
-    rehearsed(scheduler, generation.steps, FLOW_NEEDED if flows else NEEDED, **setting)
+    rehearsed(scheduler, generation.steps, adapter is UNET, **setting)
     ports = dict.fromkeys(site.port for site in generation.sites)
     return {port.block: adapter.check(whole.network, Port(*port)) for port in ports}
 

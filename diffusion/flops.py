@@ -80,8 +80,7 @@ def model_cost(config: ModelConfig, steps: int, height: int = 0, width: int = 0)
         words = adapter.words(index)
         texts = [_text(path, part, options, words) for part in parts if part.startswith("text_encoder")]
     except (OSError, ValueError, KeyError, AttributeError) as error:
-        said = why_not_loaded("text-to-image model", path, error)
-        raise InputError(said.replace(" could not be loaded:", "'s configurations could not be read:")) from error
+        raise InputError(why_not_loaded("text-to-image model", path, error, "read from its configurations")) from error
     scale = adapter.scale(vae.config)
     rows, columns = adapter.latent_size(network.config, height, width, scale)
     sampler.set_timesteps(**adapter.timesteps(sampler, steps, network.config, (rows, columns)))

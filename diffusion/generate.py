@@ -21,7 +21,7 @@ from gazetteer.diffusion.denoisers.registry import UNET, adapter_of, network
 from gazetteer.diffusion.denoisers.words import PromptTokens, require_filled
 from gazetteer.diffusion.draw import blacked_out, pictures_of, tokens_cut
 from gazetteer.diffusion.runtime.memory import FittingBatch, enough_memory
-from gazetteer.diffusion.schedule import FLOW_NEEDED, NEEDED, rehearsed
+from gazetteer.diffusion.schedule import rehearsed
 from gazetteer.diffusion.watch import Call
 from gazetteer.sae.model.autoencoder import SparseAutoencoder
 from gazetteer.sae.model.maps import EncodedMaps, encode_maps
@@ -69,8 +69,7 @@ class Generator:
         self._scale = getattr(pipe, "vae_scale_factor", 8) if self._unet else self.adapter.scale(pipe.vae.config)
         self.latent_size = self.adapter.latent_size(inside, config.height, config.width, self._scale)
         setting = self.adapter.timesteps(pipe.scheduler, config.steps, inside, self.latent_size)
-        flows = type(pipe.scheduler).__name__.startswith("FlowMatch") and not self._unet
-        self.schedule = rehearsed(pipe.scheduler, config.steps, FLOW_NEEDED if flows else NEEDED, **setting)
+        self.schedule = rehearsed(pipe.scheduler, config.steps, self._unet, **setting)
         self.moments = {site: self.schedule.moment(site.t) for site in config.sites}
         self._sites_at: dict[tuple[Port, int, str], list[Site]] = {}
         for site in config.sites:

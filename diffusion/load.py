@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 from gazetteer.data.core.errors import GazetteerError, InputError
-from gazetteer.data.core.hub_reach import within_reach
+from gazetteer.data.core.hub.reach import within_reach
 from gazetteer.data.core.precision import DTYPES, dtype_on, use_tensor_cores
 from gazetteer.data.core.settings import Effect, OneOf, device_setting, setting, settings
 from gazetteer.data.inputs.model_files import (
@@ -217,10 +217,8 @@ def loading(config: ModelConfig) -> Iterator[None]:
     except GazetteerError:
         raise
     except Exception as error:  # whatever the libraries may throw at files that are not what they expect
-        said = why_not_loaded(WHAT, config.path, error)
-        if config.single_file:
-            said = said.replace(" could not be loaded:", f" could not be loaded as {config.config} describes it:")
-        raise InputError(said) from error
+        doing = f"loaded as {config.config} describes it" if config.single_file else "loaded"
+        raise InputError(why_not_loaded(WHAT, config.path, error, doing)) from error
 
 
 def _read(config: ModelConfig) -> Any:

@@ -15,13 +15,18 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from gazetteer.data.core.errors import InputError
+from gazetteer.data.core.errors import InputError, first_line
 from gazetteer.data.core.sites import step_of
 from gazetteer.data.inputs.edits import Edit
 from gazetteer.data.tables.codes import Moment
 
 NEEDED = ("set_timesteps", "step", "scale_model_input", "init_noise_sigma", "timesteps", "order")
 """What Stable Diffusion's pipelines ask of a scheduler; samplers of other families lack some of it."""
+
+
+def samples_flows(scheduler: str) -> bool:
+    """Whether a scheduler of diffusers, by its class's name, samples models of flow matching, which give velocities."""
+    return scheduler.startswith("FlowMatch")
 
 
 @dataclass(frozen=True)
@@ -92,11 +97,11 @@ FLOW_NEEDED = ("set_timesteps", "step", "timesteps", "order")
 """What pipelines of flow matching ask of a scheduler."""
 
 
-def rehearsed(scheduler: Any, steps: int, needed: Sequence[str] = NEEDED, **setting: Any) -> Schedule:
+def rehearsed(scheduler: Any, steps: int, unet: bool = True, **setting: Any) -> Schedule:
     """Set a scheduler's timesteps, after a rehearsal of its steps without a model.
 
     Args:
-        needed: what the pipeline asks of it.
+        unet: whether the pipeline draws with a U-Net, and asks of any sampler what Stable Diffusion's do.
         setting: how the pipeline sets its timesteps; by the number of steps alone where nothing is given.
 
     Raises:
@@ -104,6 +109,7 @@ def rehearsed(scheduler: Any, steps: int, needed: Sequence[str] = NEEDED, **sett
             from picture to noise, or fails at so many steps), or it draws noise that does not belong to the seed.
     """
     name = type(scheduler).__name__
+    needed = NEEDED if unet or not samples_flows(name) else FLOW_NEEDED
     instead = "; model.scheduler=ddim takes DDIM in its place" if needed == NEEDED else ""
     missing = [attribute for attribute in needed if not hasattr(scheduler, attribute)]
     if missing:
@@ -115,8 +121,9 @@ def rehearsed(scheduler: Any, steps: int, needed: Sequence[str] = NEEDED, **sett
         scheduler.set_timesteps(**(setting or {"num_inference_steps": steps}))
         first, second = (_rehearsal(scheduler, seed) for seed in (0, 1))
     except Exception as error:  # whatever a sampler may throw that was made for other pipelines
-        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
-        raise InputError(f"The sampler {name} cannot draw pictures in {steps} steps ({reason}){instead}.") from error
+        raise InputError(
+            f"The sampler {name} cannot draw pictures in {steps} steps ({first_line(error)}){instead}."
+        ) from error
     if not torch.equal(first, second):
         raise InputError(
             f"The sampler {name} draws noise that does not belong to a picture's seed, so that no picture could be "

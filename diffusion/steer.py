@@ -80,7 +80,7 @@ def steer(
                 after = edited[port.stream] if port.stream in edited else passing.states(port.stream)[1]
                 stacked.append((len(after), len(order)))
                 edited[port.stream] = _edited(after, passing.signal(port), here, order, owed if separate else None)
-            output = passing.output
+            output = passing.call.output
             for stream, after in edited.items():
                 output = passing.replaced(after, stream, output)
             return output

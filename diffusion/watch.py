@@ -11,7 +11,7 @@ import functools
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from gazetteer.data.core.errors import InputError
 from gazetteer.data.core.sites import Port
-from gazetteer.diffusion.denoisers.adapter import STACKED, Adapter, TokenGrid
+from gazetteer.diffusion.denoisers.adapter import STACKED, Adapter, BlockCall, TokenGrid
 from gazetteer.diffusion.denoisers.registry import adapter_of, network
 from gazetteer.diffusion.runtime.compiling import heard_beside
 from gazetteer.diffusion.schedule import Schedule
@@ -27,23 +27,14 @@ from gazetteer.diffusion.schedule import Schedule
 
 @dataclass(frozen=True)
 class Passing:
-    """A block at work.
-
-    Attributes:
-        output: what it gives; None before it has run.
-        layout: how the tokens of this call of the denoiser lie.
-    """
+    """A block at work, as the hooks on it see it."""
 
     adapter: Adapter
-    block: nn.Module
-    args: tuple[Any, ...]
-    kwargs: dict[str, Any]
-    output: Any
-    layout: TokenGrid
+    call: BlockCall
 
     def states(self, stream: str = "image") -> tuple[Tensor, Tensor]:
         """A stream before and after the block (`gazetteer.diffusion.denoisers.adapter.Adapter.states`)."""
-        return self.adapter.states(self.block, stream, self.args, self.kwargs, self.output, self.layout)
+        return self.adapter.states(self.call, stream)
 
     def signal(self, port: Port) -> Tensor:
         """What is heard at a port [batch, channels, height, width]."""
@@ -52,8 +43,8 @@ class Passing:
 
     def replaced(self, after: Tensor, stream: str = "image", output: Any = None) -> Any:
         """The output, or another one of its kind, with another state of a stream in it."""
-        old = self.output if output is None else output
-        return self.adapter.replaced(self.block, stream, self.args, self.kwargs, old, self.layout, after)
+        call = self.call if output is None else replace(self.call, output=output)
+        return self.adapter.replaced(call, stream, after)
 
 
 Hook = Callable[[Passing], Any]
@@ -231,7 +222,7 @@ def hooked(model: Any, hooks: Mapping[str, Hook], before: bool = False) -> Itera
     def counted(path: str, hook: Hook) -> Callable[..., Any]:
         def run(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any = None) -> Any:
             missing.discard(path)
-            return hook(Passing(adapter, module, args, kwargs, output, layout[0]))
+            return hook(Passing(adapter, BlockCall(module, args, kwargs, output, layout[0])))
 
         return run
 

@@ -11,8 +11,8 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
 from gazetteer.attribution.edits.delta import Change, Delta
-from gazetteer.data.core.atomic import replaced_file
 from gazetteer.data.core.errors import InputError
+from gazetteer.data.core.files.atomic import replaced_file
 
 FORMAT = "gazetteer-delta-1"
 PARTS = ("index", "old", "new")

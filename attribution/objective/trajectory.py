@@ -12,6 +12,7 @@ from torch import Tensor
 from gazetteer.attribution.objective.samples import Conditioning, Samples, Shared, mapped
 from gazetteer.data.core.errors import InputError
 from gazetteer.diffusion.denoisers.registry import UNET, adapter_of, network
+from gazetteer.diffusion.schedule import samples_flows
 from gazetteer.diffusion.watch import Call, watched
 
 PAIRINGS = ("matched", "published")
@@ -212,7 +213,7 @@ def _stop(last: int, pipe: Any, step: int, _: Any, values: dict[str, Tensor]) ->
 
 def flows(pipe: Any) -> bool:
     """Whether a pipeline was trained by flow matching, so that it predicts a velocity."""
-    return type(pipe.scheduler).__name__.startswith("FlowMatch")
+    return samples_flows(type(pipe.scheduler).__name__)
 
 
 def _size(pipe: Any) -> tuple[int, int]:

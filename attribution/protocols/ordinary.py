@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from gazetteer.attribution.evaluation.distances import frechet_distance
 from gazetteer.attribution.protocols.pictures import read_picture
-from gazetteer.data.core.errors import InputError
+from gazetteer.data.core.errors import InputError, first_line
 
 
 class ClipScore:
@@ -26,7 +26,7 @@ class ClipScore:
             self.model: Any = CLIPModel.from_pretrained(path, use_safetensors=True).eval()
             self.processor: Any = CLIPProcessor.from_pretrained(path)
         except (OSError, ValueError, KeyError) as error:
-            raise InputError(f"The CLIP model {path} cannot be read: {str(error).splitlines()[0]}") from error
+            raise InputError(f"The CLIP model {path} cannot be read: {first_line(error)}") from error
 
     @torch.inference_mode()
     def scores(self, paths: Sequence[Path], prompts: Sequence[str], batch: int = 16) -> list[float]:

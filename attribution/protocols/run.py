@@ -18,9 +18,9 @@ from gazetteer.attribution.objective.prompts import fits
 from gazetteer.attribution.protocols import imagenette, nudity, ordinary
 from gazetteer.attribution.protocols.pictures import check_sizes, paint_prompts
 from gazetteer.attribution.protocols.prompts import GUIDANCE, PromptFile, read_prompt_file
-from gazetteer.data.core.atomic import replace_file
 from gazetteer.data.core.digests import digest_file, digest_path
 from gazetteer.data.core.errors import InputError
+from gazetteer.data.core.files.atomic import replace_file
 from gazetteer.diffusion.load import ModelConfig, load_pipeline
 
 PROTOCOLS = ("imagenette", "i2p", "coco")

@@ -14,7 +14,7 @@ import torch
 from gazetteer.attribution.objective.problem import Scores
 from gazetteer.attribution.scores.loading import FILE
 from gazetteer.attribution.scores.selection import Chosen
-from gazetteer.data.core.atomic import replaced_file
+from gazetteer.data.core.files.atomic import replaced_file
 from gazetteer.data.core.sites import SITE_COLUMNS, Site
 from gazetteer.data.tables.provenance import with_provenance
 from gazetteer.data.tables.schemas import COMPONENTS

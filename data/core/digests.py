@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from gazetteer.data.core.errors import InputError, redacted
-from gazetteer.data.core.regular import require_regular
+from gazetteer.data.core.files.regular import require_regular
 
 _CHUNK = 1 << 20
 _file_digests: dict[tuple[str, int, int, int, int], str] = {}

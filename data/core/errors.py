@@ -13,6 +13,11 @@ def redacted(text: str) -> str:
     return _QUERY.sub(r"\1***", _PASSWORD.sub(r"\1***@", text))
 
 
+def first_line(error: BaseException) -> str:
+    """The first line of an error's message, or where it has none, its type: what fits into a sentence."""
+    return next(iter(str(error).strip().splitlines()), type(error).__name__)
+
+
 class GazetteerError(Exception):
     """A run cannot go on; the message is one sentence that says what, where, and what to do (exit code 1).
 

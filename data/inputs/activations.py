@@ -20,10 +20,10 @@ from typing import Any
 import numpy as np
 from safetensors.numpy import save as safetensors_bytes
 
-from gazetteer.data.core.atomic import replace_file
 from gazetteer.data.core.digests import digest_bytes, digest_json
 from gazetteer.data.core.errors import InputError
-from gazetteer.data.core.regular import read_regular
+from gazetteer.data.core.files.atomic import replace_file
+from gazetteer.data.core.files.regular import read_regular
 from gazetteer.data.core.sites import Site
 
 FORMAT = 2

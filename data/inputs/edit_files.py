@@ -10,9 +10,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from gazetteer.data.core.errors import InputError
+from gazetteer.data.core.errors import InputError, first_line
+from gazetteer.data.core.files.regular import read_regular
 from gazetteer.data.core.plain_yaml import read_yaml
-from gazetteer.data.core.regular import read_regular
 from gazetteer.data.inputs.edits import QUADRANTS, STAGES, Edit, Region, Target, check_choice
 from gazetteer.data.tables.masks import struct_to_mask
 
@@ -31,7 +31,7 @@ def read_edits(path: str | Path) -> tuple[Edit, ...]:
     except OSError as error:
         raise InputError(f"The edit file {file} cannot be read: {error.strerror}.") from error
     except (ValueError, RecursionError) as error:
-        raise InputError(f"The edit file {file} is not valid YAML or JSON: {str(error).splitlines()[0]}.") from error
+        raise InputError(f"The edit file {file} is not valid YAML or JSON: {first_line(error)}.") from error
     rows = raw.get("edits") if isinstance(raw, Mapping) else raw
     if rows == []:
         raise InputError(f"The edit file {file} holds no edit; write at least one, e.g. - {{concept: dog}}.")

@@ -12,8 +12,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from gazetteer.data.core.digests import files_below
-from gazetteer.data.core.errors import InputError
-from gazetteer.data.core.regular import read_regular, require_regular
+from gazetteer.data.core.errors import InputError, first_line
+from gazetteer.data.core.files.regular import read_regular, require_regular
 
 PICKLES = frozenset({".ckpt", ".pt", ".pth", ".bin", ".pkl", ".pickle"})
 _UNREACHABLE = frozenset(
@@ -27,10 +27,10 @@ def looks_like_folder(path: str) -> bool:
     return path.startswith((".", "/", "~")) or path.count("/") > 1 or Path(path).exists()
 
 
-def why_not_loaded(what: str, path: str, error: BaseException) -> str:
+def why_not_loaded(what: str, path: str, error: BaseException, doing: str = "loaded") -> str:
     """One sentence for what a model library threw while it fetched or read a model.
 
-    what: the model's role, such as "text-to-image model"; path: its folder or hub id.
+    what: the model's role, such as "text-to-image model"; path: its folder or hub id; doing: what could not be done.
     """
     names = {kind.__name__ for cause in _chain(error) for kind in type(cause).__mro__}
     if "GatedRepoError" in names:
@@ -47,8 +47,7 @@ def why_not_loaded(what: str, path: str, error: BaseException) -> str:
             f"The {what} {path} is not on this machine and the hub cannot be reached; fetch it where there is a "
             f"network (hf download {path}), or name a folder that holds it."
         )
-    lines = str(error).strip().splitlines()
-    return f"The {what} {path} could not be loaded: {lines[0] if lines else type(error).__name__}"
+    return f"The {what} {path} could not be {doing}: {first_line(error)}"
 
 
 def check_pipeline_folder(folder: Path, leave_out: frozenset[str] = frozenset(), weights: bool = True) -> None:

@@ -11,8 +11,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from gazetteer.data.core.errors import InputError
-from gazetteer.data.core.regular import read_regular
+from gazetteer.data.core.errors import InputError, first_line
+from gazetteer.data.core.files.regular import read_regular
 
 ACCEPTED = (
     "a .txt (one prompt a line), .csv, .jsonl or .parquet file (text ones also as .gz), "
@@ -76,8 +76,7 @@ def prompts_of_dataset(
                 raise InputError(f"{name}: {column!r} is not text.")
             yield row[column]
     except (OSError, ValueError, RuntimeError, datasets.exceptions.DatasetsError) as error:
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        raise InputError(f"The data set {name} (split {split}) cannot be read: {reason}") from error
+        raise InputError(f"The data set {name} (split {split}) cannot be read: {first_line(error)}") from error
 
 
 def _text(path: Path, zipped: bool) -> str:

@@ -21,7 +21,7 @@ import pyarrow as pa
 
 from gazetteer.data.core.digests import digest_bytes
 from gazetteer.data.core.errors import GazetteerError, InputError
-from gazetteer.data.core.regular import NotRegularError
+from gazetteer.data.core.files.regular import NotRegularError
 from gazetteer.data.runs.groups import ShardGroups
 from gazetteer.data.runs.identity import Identity
 from gazetteer.data.runs.parts import ShardParts, encoded, stage, staged_name

@@ -13,7 +13,7 @@ import pyarrow.parquet as pq
 
 from gazetteer.data.core.digests import digest_bytes
 from gazetteer.data.core.errors import InputError
-from gazetteer.data.core.regular import NotRegularError
+from gazetteer.data.core.files.regular import NotRegularError
 from gazetteer.data.runs.publish import conform, describe, parquet_bytes
 from gazetteer.data.runs.reading import checked_query, plain, readable, rows, writer_of
 from gazetteer.data.runs.records import NAME, check_name, is_description

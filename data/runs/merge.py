@@ -11,7 +11,7 @@ import pyarrow.parquet as pq
 
 from gazetteer.data.core.digests import digest_bytes
 from gazetteer.data.core.errors import GazetteerError
-from gazetteer.data.core.regular import NotRegularError
+from gazetteer.data.core.files.regular import NotRegularError
 from gazetteer.data.core.sites import SITE_COLUMNS
 from gazetteer.data.runs.parts import ShardParts
 from gazetteer.data.runs.publish import ROW_GROUP, SITE_BY_SITE

@@ -12,8 +12,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from gazetteer.data.core.digests import digest_bytes
-from gazetteer.data.core.errors import InputError
-from gazetteer.data.core.regular import NotRegularError
+from gazetteer.data.core.errors import InputError, first_line
+from gazetteer.data.core.files.regular import NotRegularError
 from gazetteer.data.runs.commits import Commits
 from gazetteer.data.runs.identity import Identity
 from gazetteer.data.runs.records import Commit, part_name
@@ -157,8 +157,9 @@ def readable(root: str, path: str) -> Iterator[None]:
     except (OSError, pa.ArrowException) as error:
         anew = f"run gazetteer {writer_of(path.removesuffix('.parquet'))} again, which makes it anew"
         drop = f"run gazetteer verify {root} --drop, then run gazetteer label again"
-        reason = str(error).partition("\n")[0]
-        raise InputError(f"{root}/{path} is missing or corrupt ({reason}); {drop if '/' in path else anew}.") from error
+        raise InputError(
+            f"{root}/{path} is missing or corrupt ({first_line(error)}); {drop if '/' in path else anew}."
+        ) from error
 
 
 def writer_of(name: str) -> str:

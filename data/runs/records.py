@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from gazetteer.data.core.errors import GazetteerError
-from gazetteer.data.core.regular import NotRegularError
+from gazetteer.data.core.files.regular import NotRegularError
 from gazetteer.data.runs.identity import COMMITS
 from gazetteer.data.runs.sealed import unseal
 from gazetteer.data.storage.files import Files

@@ -18,8 +18,8 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-from gazetteer.data.core.atomic import write_errors
 from gazetteer.data.core.errors import GazetteerError, LockedError
+from gazetteer.data.core.files.atomic import write_errors
 from gazetteer.data.storage.files import Files
 from gazetteer.data.storage.local import LocalFiles, make_folder
 from gazetteer.data.storage.lock import NoLocksError, hold

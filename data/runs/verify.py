@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 
 from gazetteer.data.core.digests import digest_bytes
 from gazetteer.data.core.errors import InputError
-from gazetteer.data.core.regular import NotRegularError
+from gazetteer.data.core.files.regular import NotRegularError
 from gazetteer.data.runs.commits import Commits
 from gazetteer.data.runs.finals import ALL_FINALS, parse_manifest
 from gazetteer.data.runs.identity import COMMITS, Identity

@@ -12,9 +12,9 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from gazetteer.data.core.atomic import write_errors
 from gazetteer.data.core.errors import GazetteerError, InputError
-from gazetteer.data.core.regular import read_regular, require_regular
+from gazetteer.data.core.files.atomic import write_errors
+from gazetteer.data.core.files.regular import read_regular, require_regular
 from gazetteer.data.storage.files import STAGING
 from gazetteer.data.storage.lock import NoLocksError, held_file, hold, release_dead
 

@@ -13,7 +13,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from gazetteer.data.core.digests import canonical_json
-from gazetteer.data.core.errors import InputError
+from gazetteer.data.core.errors import InputError, first_line
 from gazetteer.data.tables.schemas import SCHEMA_VERSION
 
 KEY = b"gazetteer"
@@ -57,14 +57,10 @@ def read_provenance(source: Any) -> dict[str, Any]:
     try:
         content = (pq.read_schema(source).metadata or {}).get(KEY)
     except (OSError, pa.ArrowException) as error:
-        raise InputError(f"{source} cannot be read as Parquet ({_first_line(error)}).") from error
+        raise InputError(f"{source} cannot be read as Parquet ({first_line(error)}).") from error
     if content is None:
         raise InputError(f"{source} was not written by gazetteer: its metadata has no key 'gazetteer'.")
     try:
         return dict(json.loads(content))
     except ValueError as error:
         raise InputError(f"{source} carries provenance that is not JSON.") from error
-
-
-def _first_line(error: Exception) -> str:
-    return str(error).partition("\n")[0]

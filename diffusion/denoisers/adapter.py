@@ -18,9 +18,6 @@ from gazetteer.data.core.sites import Port
 from gazetteer.diffusion.config.generation import GenerationConfig
 from gazetteer.diffusion.denoisers.words import PromptTokens
 
-Arguments = tuple[tuple[Any, ...], dict[str, Any]]
-"""What a module is called with: args, kwargs."""
-
 Config = Mapping[str, Any]
 """A configuration of diffusers: of a pipeline, a network, a VAE."""
 
@@ -53,6 +50,32 @@ class BlockInfo:
 
     channels: int
     streams: tuple[str, ...] = ("image",)
+
+
+@dataclass(frozen=True)
+class BlockCall:
+    """One call of a block.
+
+    Attributes:
+        args, kwargs: what it was called with.
+        output: what it gives; None before it has run.
+        layout: how the tokens of the denoiser's call lie.
+    """
+
+    block: nn.Module
+    args: tuple[Any, ...]
+    kwargs: dict[str, Any]
+    output: Any
+    layout: TokenGrid
+
+    def argument(self, name: str, place: int) -> Any:
+        """One of the arguments, by name or by place."""
+        return self.kwargs[name] if name in self.kwargs else self.args[place]
+
+    def state(self, place: int = 0) -> Tensor:
+        """What it gives: a tensor, or the one at this place of several."""
+        given: Tensor = self.output if isinstance(self.output, Tensor) else self.output[place]
+        return given
 
 
 class Adapter(ABC):
@@ -108,26 +131,15 @@ class Adapter(ABC):
         """How the tokens of a call lie."""
 
     @abstractmethod
-    def states(
-        self,
-        block: nn.Module,
-        stream: str,
-        args: tuple[Any, ...],
-        kwargs: dict[str, Any],
-        output: Any,
-        layout: TokenGrid,
-    ) -> tuple[Tensor, Tensor]:
-        """A stream [batch, channels, height, width] before and after a block, from what a hook is given.
+    def states(self, call: BlockCall, stream: str) -> tuple[Tensor, Tensor]:
+        """A stream [batch, channels, height, width] before and after a block.
 
         Raises:
             InputError: they differ in shape, so that the block adds no update.
         """
 
     @abstractmethod
-    def replaced(
-        self, block: nn.Module, stream: str, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any,
-        layout: TokenGrid, after: Tensor,
-    ) -> Any:  # fmt: skip
+    def replaced(self, call: BlockCall, stream: str, after: Tensor) -> Any:
         """A block's output with another state of a stream in it; what it gave itself is left as it was."""
 
     @abstractmethod

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from gazetteer.data.core.errors import InputError
 from gazetteer.diffusion.config.generation import GenerationConfig
-from gazetteer.diffusion.denoisers.adapter import Adapter, BlockInfo, TokenGrid, same_shape
+from gazetteer.diffusion.denoisers.adapter import Adapter, BlockCall, BlockInfo, TokenGrid, same_shape
 from gazetteer.diffusion.denoisers.sizes import latent_size
 
 
@@ -29,6 +29,10 @@ class Streams:
     image: int | None = None
     text: int | None = None
     joined: str = ""
+
+    def place(self, stream: str) -> int:
+        """Of a stream in what a block gives."""
+        return (self.text if stream == "text" and not self.joined else self.image) or 0
 
 
 class TransformerAdapter(Adapter):
@@ -65,41 +69,26 @@ class TransformerAdapter(Adapter):
 
     # One call
 
-    def states(
-        self,
-        block: nn.Module,
-        stream: str,
-        args: tuple[Any, ...],
-        kwargs: dict[str, Any],
-        output: Any,
-        layout: TokenGrid,
-    ) -> tuple[Tensor, Tensor]:
+    def states(self, call: BlockCall, stream: str) -> tuple[Tensor, Tensor]:
         """Tokens of a stream, as cells of the grid or as one row of words."""
-        own, name = self._own(block), "hidden_states"
-        place: int | None = own.image
-        if stream == "text" and not own.joined:
-            name, place = "encoder_hidden_states", own.text
-        before = kwargs[name] if name in kwargs else args[0 if name == "hidden_states" else 1]
-        after = output if isinstance(output, Tensor) else output[place or 0]
-        same_shape(before, after)
-        return tuple(self._laid(tokens, stream, own, layout) for tokens in (before, after))  # type: ignore[return-value]
+        own = self._own(call.block)
+        beside = stream == "text" and not own.joined
+        before = call.argument("encoder_hidden_states", 1) if beside else call.argument("hidden_states", 0)
+        before, after = same_shape(before, call.state(own.place(stream)))
+        return self._laid(before, stream, own, call.layout), self._laid(after, stream, own, call.layout)
 
-    def replaced(
-        self, block: nn.Module, stream: str, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any,
-        layout: TokenGrid, after: Tensor,
-    ) -> Any:  # fmt: skip
+    def replaced(self, call: BlockCall, stream: str, after: Tensor) -> Any:
         """The other stream, and what stands beside the streams, stay."""
-        own, tokens = self._own(block), after.flatten(2).transpose(1, 2)
-        place = own.text if stream == "text" and not own.joined else own.image
-        old: Tensor = output if isinstance(output, Tensor) else output[place or 0]
+        own, tokens = self._own(call.block), after.flatten(2).transpose(1, 2)
+        old = call.state(own.place(stream))
         new = tokens.to(old.dtype)
         if own.joined:
             new = old.clone()
-            for row, span in enumerate(self._spans(old, stream, own, layout)):
+            for row, span in enumerate(self._spans(old, stream, own, call.layout)):
                 new[row, span] = tokens[row].to(old.dtype)
-        if isinstance(output, Tensor):
+        if isinstance(call.output, Tensor):
             return new
-        return tuple(new if number == (place or 0) else value for number, value in enumerate(output))
+        return tuple(new if number == own.place(stream) else value for number, value in enumerate(call.output))
 
     def _laid(self, tokens: Tensor, stream: str, own: Streams, layout: TokenGrid) -> Tensor:
         """[batch, tokens, channels] -> [batch, channels, height, width]."""

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from gazetteer.data.core.errors import InputError
 from gazetteer.diffusion.config.generation import GenerationConfig
-from gazetteer.diffusion.denoisers.adapter import Adapter, BlockInfo, TokenGrid, same_shape
+from gazetteer.diffusion.denoisers.adapter import Adapter, BlockCall, BlockInfo, TokenGrid, same_shape
 from gazetteer.diffusion.denoisers.sizes import latent_size
 
 
@@ -47,27 +47,15 @@ class UNetAdapter(Adapter):
         """Every block's own tensors say it."""
         return TokenGrid()
 
-    def states(
-        self,
-        block: nn.Module,
-        stream: str,
-        args: tuple[Any, ...],
-        kwargs: dict[str, Any],
-        output: Any,
-        layout: TokenGrid,
-    ) -> tuple[Tensor, Tensor]:
+    def states(self, call: BlockCall, stream: str) -> tuple[Tensor, Tensor]:
         """The hidden states before and after; of a tuple or an output class the first."""
-        before = kwargs["hidden_states"] if "hidden_states" in kwargs else args[0]
-        return same_shape(before, output if isinstance(output, Tensor) else output[0])
+        return same_shape(call.argument("hidden_states", 0), call.state())
 
-    def replaced(
-        self, block: nn.Module, stream: str, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any,
-        layout: TokenGrid, after: Tensor,
-    ) -> Any:  # fmt: skip
+    def replaced(self, call: BlockCall, stream: str, after: Tensor) -> Any:
         """A tensor, a tuple or an output class of diffusers."""
-        if isinstance(output, Tensor):
+        if isinstance(call.output, Tensor):
             return after
-        return (after, *output[1:]) if isinstance(output, tuple) else type(output)(after)
+        return (after, *call.output[1:]) if isinstance(call.output, tuple) else type(call.output)(after)
 
     def told(self, network: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """The timestep."""

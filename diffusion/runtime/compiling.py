@@ -16,6 +16,7 @@ from weakref import WeakKeyDictionary
 import torch
 from torch import nn
 
+from gazetteer.data.core.errors import first_line
 from gazetteer.diffusion.denoisers.registry import adapter_of, network
 from gazetteer.diffusion.runtime.memory import is_out_of_memory
 
@@ -73,7 +74,7 @@ def use_channels_last(pipe: Any) -> None:
             try:
                 part.to(memory_format=torch.channels_last)
             except (RuntimeError, TypeError) as error:
-                log.warning("model.channels_last leaves %s as it is: %s", type(part).__name__, _first_line(error))
+                log.warning("model.channels_last leaves %s as it is: %s", type(part).__name__, first_line(error))
 
 
 def _outermost(paths: set[str]) -> list[str]:
@@ -94,13 +95,8 @@ def _compiled(usual: Callable[..., Any], path: str, backend: str, said: list[str
             if is_out_of_memory(error):
                 raise
             result = usual(*args, **kwargs)  # an error of the block's own comes up here again
-            said.append(_first_line(error))
+            said.append(first_line(error))
             log.warning("model.compile=%s failed on %s and the model goes on uncompiled: %s", backend, path, said[0])
             return result
 
     return forward
-
-
-def _first_line(error: BaseException) -> str:
-    lines = str(error).strip().splitlines()
-    return lines[0] if lines else type(error).__name__

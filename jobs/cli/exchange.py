@@ -64,8 +64,8 @@ def _of_config(arguments: argparse.Namespace) -> str | None:
 
 
 def _export(arguments: argparse.Namespace) -> int:
-    from gazetteer.data.core.atomic import new_file
     from gazetteer.data.core.errors import InputError
+    from gazetteer.data.core.files.atomic import new_file
     from gazetteer.data.runs.folder import RunFolder
     from gazetteer.labeling.export.coco import export_coco
     from gazetteer.labeling.export.csv import export_csv

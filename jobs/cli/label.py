@@ -194,7 +194,7 @@ def _pipeline_of_run(arguments: argparse.Namespace) -> Any:
 
 
 def _compare(arguments: argparse.Namespace) -> int:
-    from gazetteer.data.core.atomic import new_file, replace_file
+    from gazetteer.data.core.files.atomic import new_file, replace_file
     from gazetteer.labeling.quality.compare import compare_runs, print_comparison
 
     if arguments.out:

@@ -13,8 +13,8 @@ from annotated_types import Ge, Lt
 
 from gazetteer.data.core.complaints import dotted
 from gazetteer.data.core.errors import InputError
+from gazetteer.data.core.files.regular import read_regular
 from gazetteer.data.core.plain_yaml import place_of, read_yaml
-from gazetteer.data.core.regular import read_regular
 from gazetteer.data.core.settings import (
     Count,
     Effect,

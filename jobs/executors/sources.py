@@ -12,7 +12,7 @@ from typing import Any
 
 from gazetteer.data.core.digests import digest_path
 from gazetteer.data.core.errors import InputError
-from gazetteer.data.core.hub_cache import Snapshot, cached, damaged, same, stated
+from gazetteer.data.core.hub.cache import Snapshot, cached, damaged, same, stated
 from gazetteer.data.runs.folder import RunFolder
 from gazetteer.jobs.config.fingerprint import SETTINGS
 from gazetteer.jobs.config.schema import RunConfig

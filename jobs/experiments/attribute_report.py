@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from gazetteer.data.core.atomic import replace_file
+from gazetteer.data.core.files.atomic import replace_file
 from gazetteer.jobs.experiments.attribute_table import evaluation_table
 from gazetteer.jobs.plots.charts import Point, bars, curves, matrix, save_plots
 

@@ -13,7 +13,7 @@ from gazetteer.attribution.edits.delta_file import load_delta
 from gazetteer.attribution.evaluation.cases import REPORT, Case
 from gazetteer.attribution.evaluation.evaluators import Images, painter
 from gazetteer.data.core.errors import InputError
-from gazetteer.data.core.own_files import OwnFiles
+from gazetteer.data.core.files.own_files import OwnFiles
 from gazetteer.data.core.threads import use_threads
 from gazetteer.data.tables.images import encode_image
 from gazetteer.jobs.config.schema import RunConfig

@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 
 from gazetteer.data.core.errors import InputError
+from gazetteer.data.core.files.own_files import OwnFiles
 from gazetteer.data.core.importing import import_named
-from gazetteer.data.core.own_files import OwnFiles
 from gazetteer.data.core.threads import use_threads
 from gazetteer.data.inputs.edit_files import read_edits
 from gazetteer.data.inputs.edits import STAGES, Edit

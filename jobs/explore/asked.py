@@ -10,7 +10,7 @@ from typing import Any
 
 from starlette.requests import Request
 
-from gazetteer.data.core.errors import InputError
+from gazetteer.data.core.errors import InputError, first_line
 from gazetteer.data.core.sites import Site
 from gazetteer.data.inputs.edit_files import read_edit
 from gazetteer.data.inputs.edits import Edit
@@ -33,7 +33,7 @@ async def asked(request: Request, *keys: str) -> dict[str, Any]:
     try:
         body = json.loads(content.decode("utf-8"), parse_constant=_no_constant)
     except (ValueError, RecursionError) as error:
-        raise Refused(400, f"The request is not valid JSON: {str(error).splitlines()[0]}.") from error
+        raise Refused(400, f"The request is not valid JSON: {first_line(error)}.") from error
     if not isinstance(body, dict):
         raise Refused(400, f"The request must be an object with {', '.join(keys)}.")
     if unknown := sorted(set(body) - set(keys)):

@@ -12,7 +12,7 @@ from datetime import datetime, timezone
 from io import TextIOWrapper
 from pathlib import Path
 
-from gazetteer.data.core.regular import NotRegularError, require_regular
+from gazetteer.data.core.files.regular import NotRegularError, require_regular
 
 OURS = "gazetteer"
 """The logger above all of this project's."""

@@ -88,18 +88,18 @@ class LabelRun:
         Raises:
             GazetteerError: too many pictures failed; as soon as that is certain.
         """
-        shards = plan.read_pass(self.store, "plan-1") or plan.write_pass(
-            self.store, "plan-1", plan.first_pass(pool, self.config, self.pictures), self.config.shard_size
+        shards = plan.read_pass(self.store, plan.FIRST) or plan.write_pass(
+            self.store, plan.FIRST, plan.first_pass(pool, self.config, self.pictures), self.config.shard_size
         )
         if retry_failed and self.tally.hopeless:  # first of all, for nothing else may go on before
-            self._retry([*shards, *(plan.read_pass(self.store, "plan-2") or ())], True)
+            self._retry([*shards, *(plan.read_pass(self.store, plan.COVERAGE) or ())], True)
             self.tally, retry_failed = Tally(self.store, self.config.images, self.config.max_failed_fraction), False
         self.tally.check()
         self._do(shards, "label")
-        more = plan.read_pass(self.store, "plan-2")
+        more = plan.read_pass(self.store, plan.COVERAGE)
         if more is None:
             items = plan.coverage_pass(pool, shards, self.store, self.config, self.pictures)
-            more = plan.write_pass(self.store, "plan-2", items, self.config.shard_size)
+            more = plan.write_pass(self.store, plan.COVERAGE, items, self.config.shard_size)
         self._do(more, "cover")
         self._retry([*shards, *more], retry_failed)
         self.tally.settle()

@@ -20,6 +20,9 @@ from gazetteer.labeling.rules.coverage import choose_prompts
 from gazetteer.labeling.rules.seen import COLUMNS
 from gazetteer.labeling.vocabulary.concepts import Vocabulary
 
+FIRST, COVERAGE = PASSES = ("plan-1", "plan-2")
+"""The passes of a run beside its retries, by the names of their plans."""
+
 
 def read_pool(config: RunConfig) -> list[str]:
     """The prompts a run may draw from, in file order; of given pictures nothing is drawn. Raises InputError."""

@@ -97,7 +97,7 @@ def _groups(store: RunFolder, commits: Mapping[str, Commit], most: int) -> dict[
     Retries stay apart, for a picture may have failed in a pass and be there from a later try.
     """
     groups: dict[str, list[str]] = {}
-    for name in ("plan-1", "plan-2"):
+    for name in plan.PASSES:
         group: list[str] = []
         size = 0
         for shard in plan.read_pass(store, name) or ():

@@ -15,8 +15,6 @@ from gazetteer.data.tables.schemas import FINAL_TABLES
 from gazetteer.jobs.label import shards as plan
 
 SOUND, DAMAGED, UNFINISHED = "sound", "damaged", "unfinished"
-PASSES = ("plan-1", "plan-2")
-
 
 _BESIDE = {"causal.parquet": "causal", "examiners.parquet": "examine"}
 """Tables that commands of their own write: a run is whole without them."""
@@ -75,14 +73,14 @@ def _planned(store: RunFolder, findings: Findings) -> list[Shard]:
     """Every shard that was written down; a plan that cannot be read becomes a problem."""
     shards: list[Shard] = []
     retries = (f"retry-{number}" for number in itertools.count(1))
-    for name in itertools.chain(PASSES, retries):
+    for name in itertools.chain(plan.PASSES, retries):
         try:
             part = plan.read_pass(store, name)
         except InputError:
             what = "is damaged; remove it: the same plan is made again from the same settings"
             findings.problems.append(RunProblem(f"_meta/{name}.json", what))
             continue
-        if part is None and name not in PASSES:
+        if part is None and name not in plan.PASSES:
             return shards
         if part is None and findings.complete:
             findings.problems.append(RunProblem(f"_meta/{name}.json", "is missing"))

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import io
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from gazetteer.data.core.own_files import OwnFiles
+from gazetteer.data.core.files.own_files import OwnFiles
+from gazetteer.data.core.svg import svg
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -118,20 +118,11 @@ def percentages(
 def save_plots(folder: str | Path, plots: Mapping[str, Figure]) -> list[str]:
     """Write each figure as an SVG file of its name, the folder too where there is none; returns the paths, sorted.
 
-    Equal figures give equal files: no date, no random ids; texts stay texts.
-
     Raises:
         InputError: another file of such a name is there (`plots_folder` says so beforehand).
     """
-    import matplotlib
-
-    own, paths = OwnFiles(folder, plots), []
-    with matplotlib.rc_context({"svg.fonttype": "none", "svg.hashsalt": "gazetteer"}):
-        for name, figure in plots.items():
-            drawn = io.BytesIO()
-            figure.savefig(drawn, format="svg", bbox_inches="tight", metadata={"Date": None})
-            paths.append(str(own.write(name, drawn.getvalue())))
-    return sorted(paths)
+    own = OwnFiles(folder, plots)
+    return sorted(str(own.write(name, svg(figure, bbox_inches="tight"))) for name, figure in plots.items())
 
 
 def plots_folder(folder: str | Path | None) -> None:

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, Protocol
 
-from gazetteer.data.core.errors import GazetteerError, InputError
+from gazetteer.data.core.errors import GazetteerError, InputError, first_line
 from gazetteer.jobs.publish.content import MARK
 
 FILES_A_COMMIT = 100
@@ -153,7 +153,6 @@ def _told(repository: str) -> Iterator[None]:
             ) from error
         raise GazetteerError(f"The hub refused ({reason}); the same command goes on from there.") from error
     except (OSError, RuntimeError) as error:
-        reason = str(error).partition("\n")[0]
         raise GazetteerError(
-            f"The publication stopped ({reason}); the same command goes on from where it came to."
+            f"The publication stopped ({first_line(error)}); the same command goes on from where it came to."
         ) from error

@@ -11,7 +11,7 @@ import yaml
 
 from gazetteer.data.core.digests import digest_path
 from gazetteer.data.core.errors import InputError
-from gazetteer.data.core.regular import read_regular
+from gazetteer.data.core.files.regular import read_regular
 from gazetteer.jobs.label.card import TAGS
 
 _SHIPPED = frozenset({".json", ".safetensors", ".md", ".txt"})

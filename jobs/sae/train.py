@@ -16,8 +16,8 @@ from typing import Any
 
 import torch
 
-from gazetteer.data.core.atomic import write_errors
 from gazetteer.data.core.errors import GazetteerError, InputError
+from gazetteer.data.core.files.atomic import write_errors
 from gazetteer.data.core.sites import SITE_COLUMNS, Site
 from gazetteer.data.core.threads import use_threads
 from gazetteer.data.inputs.activation_dataset import ActivationDataset

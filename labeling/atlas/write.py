@@ -14,9 +14,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from gazetteer.data.core.atomic import write_errors
 from gazetteer.data.core.digests import digest_json
 from gazetteer.data.core.errors import InputError
+from gazetteer.data.core.files.atomic import write_errors
 from gazetteer.data.core.sites import Site
 from gazetteer.data.runs.folder import RunFolder
 from gazetteer.labeling.atlas import payload

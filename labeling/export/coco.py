@@ -8,8 +8,8 @@ from typing import Any
 
 from pycocotools import mask as masks
 
-from gazetteer.data.core.atomic import new_file, replace_file
 from gazetteer.data.core.errors import InputError
+from gazetteer.data.core.files.atomic import new_file, replace_file
 from gazetteer.data.runs.folder import RunFolder
 from gazetteer.labeling.export.pictures import concepts_of_run, pictures_of_run
 

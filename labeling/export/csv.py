@@ -9,8 +9,8 @@ import pyarrow as pa
 import pyarrow.csv
 import pyarrow.types as types
 
-from gazetteer.data.core.atomic import new_file, replace_file
 from gazetteer.data.core.errors import InputError
+from gazetteer.data.core.files.atomic import new_file, replace_file
 from gazetteer.data.runs.folder import RunFolder
 
 TABLES = ("labels", "features", "candidates", "images", "segments")

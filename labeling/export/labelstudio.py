@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from gazetteer.data.core.atomic import new_file, replace_file
 from gazetteer.data.core.errors import InputError
+from gazetteer.data.core.files.atomic import new_file, replace_file
 from gazetteer.data.runs.folder import RunFolder
 from gazetteer.data.tables.masks import struct_to_mask
 from gazetteer.labeling.export.pictures import ExportedPicture, concepts_of_run, pictures_of_run

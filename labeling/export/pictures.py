@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from gazetteer.data.core.atomic import new_file
 from gazetteer.data.core.errors import InputError
+from gazetteer.data.core.files.atomic import new_file
 from gazetteer.data.runs.folder import RunFolder
 
 PICTURE_COLUMNS = ("image_id", "prompt", "seed", "split", "image", "width", "height", "asked")

@@ -12,8 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from gazetteer.data.core.atomic import replace_file
 from gazetteer.data.core.errors import InputError
+from gazetteer.data.core.files.atomic import replace_file
 from gazetteer.data.runs.folder import RunFolder
 from gazetteer.data.tables.masks import struct_to_mask
 from gazetteer.labeling.export.pictures import ExportedPicture, concepts_of_run, new_place, pictures_of_run

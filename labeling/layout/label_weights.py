@@ -13,7 +13,7 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 from scipy.special import logit
 
-from gazetteer.data.core.errors import InputError
+from gazetteer.data.core.errors import InputError, first_line
 from gazetteer.data.core.sites import SIGNALS, SITE_COLUMNS, STREAMS, Site
 from gazetteer.data.tables.schemas import SPATIAL_KINDS
 from gazetteer.labeling.evidence.site_codes import rows_by_site
@@ -73,7 +73,7 @@ def read_label_table(path: str | Path) -> pa.Table:
     except FileNotFoundError as error:
         raise InputError(f"There is no file {path}; a layout needs a labels.parquet.") from error
     except (OSError, pa.ArrowException) as error:
-        raise InputError(f"{path} cannot be read as a table of labels: {str(error).splitlines()[0]}") from error
+        raise InputError(f"{path} cannot be read as a table of labels: {first_line(error)}") from error
     for name, usual in (("stream", STREAMS[0]), ("signal", SIGNALS[0])):
         if name not in table.column_names:  # written before there were others
             table = table.append_column(name, pa.array([usual] * table.num_rows, pa.string()))

@@ -24,8 +24,8 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from gazetteer.data.core.errors import InputError
-from gazetteer.data.core.own_files import OwnFiles
-from gazetteer.data.core.regular import read_regular
+from gazetteer.data.core.files.own_files import OwnFiles
+from gazetteer.data.core.files.regular import read_regular
 from gazetteer.data.core.sites import SITE_COLUMNS, Site
 from gazetteer.data.runs.folder import RunFolder
 from gazetteer.data.tables.images import decode_image

@@ -7,8 +7,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from gazetteer.data.core.errors import InputError
-from gazetteer.labeling.weights.loading import first_line
+from gazetteer.data.core.errors import InputError, first_line
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -7,8 +7,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from gazetteer.data.core.errors import InputError
-from gazetteer.data.core.hub_reach import within_reach
+from gazetteer.data.core.errors import InputError, first_line
+from gazetteer.data.core.hub.reach import within_reach
 from gazetteer.data.core.precision import use_tensor_cores
 from gazetteer.data.inputs.model_files import check_model_folder, looks_like_folder, why_not_loaded
 from gazetteer.diffusion.runtime.memory import FittingBatch
@@ -51,12 +51,6 @@ def move(model: Any, device: str, dtype: str, name: str) -> Any:
     except (RuntimeError, AssertionError) as error:
         raise InputError(f"{name}.device {device!r} cannot be used here: {first_line(error)}") from error
     return model.eval().requires_grad_(False)
-
-
-def first_line(error: BaseException) -> str:
-    """The first line of an error's message, or its type."""
-    lines = str(error).strip().splitlines()
-    return lines[0] if lines else type(error).__name__
 
 
 @contextmanager

@@ -8,6 +8,8 @@ from typing import Any, TypeVar
 
 import torch
 
+from gazetteer.data.core.errors import first_line
+
 R = TypeVar("R")
 
 
@@ -26,7 +28,7 @@ def compiled_or_plain(function: Callable[..., R]) -> Callable[..., R]:
             except Exception as error:  # compilers fail in too many ways to list
                 fast = None
                 result = function(*args, **keywords)  # where this fails too, it was not the compiler
-                reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+                reason = first_line(error)
                 warnings.warn(f"sae.compile is left out, for the compiler failed: {reason}", stacklevel=2)
                 return result
         return function(*args, **keywords)

@@ -12,8 +12,8 @@ import torch
 from safetensors.torch import save as save_tensors
 from torch import Tensor
 
-from gazetteer.data.core.atomic import replace_file
 from gazetteer.data.core.errors import InputError
+from gazetteer.data.core.files.atomic import replace_file
 from gazetteer.data.core.sites import Site
 from gazetteer.sae.model.autoencoder import SparseAutoencoder
 from gazetteer.sae.model.checkpoint import load_pretrained

@@ -17,8 +17,8 @@ from safetensors.torch import load as load_tensors
 from safetensors.torch import save as save_tensors
 from torch import Tensor
 
-from gazetteer.data.core.atomic import replace_file
 from gazetteer.data.core.errors import GazetteerError, InputError
+from gazetteer.data.core.files.atomic import replace_file
 from gazetteer.data.core.sites import Site
 from gazetteer.sae.formats.registry import FORMATS, recognise
 from gazetteer.sae.model.hub import local_folder

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import base64
 import html
-import io
 import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
+from gazetteer.data.core.svg import svg
 from gazetteer.sae.training.metrics import DENSITIES
 
 if TYPE_CHECKING:
@@ -68,12 +68,7 @@ def _section(row: dict[str, Any], history: Sequence[dict[str, Any]]) -> str:
     drawn = figure(row, history)
     if drawn is None:
         return ""
-    import matplotlib
-
-    file = io.StringIO()
-    with matplotlib.rc_context({"svg.fonttype": "none", "svg.hashsalt": "gazetteer"}):
-        drawn.savefig(file, format="svg", metadata={"Date": None})
-    data = base64.b64encode(file.getvalue().encode()).decode()
+    data = base64.b64encode(svg(drawn)).decode()
     return f'<h2>{_name(row)}</h2><img alt="training of {_name(row)}" src="data:image/svg+xml;base64,{data}">'
 
 

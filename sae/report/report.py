@@ -9,8 +9,8 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from gazetteer.data.core.atomic import replace_file
 from gazetteer.data.core.errors import InputError
+from gazetteer.data.core.files.atomic import replace_file
 from gazetteer.data.core.sites import SITE_COLUMNS, Port, Site
 from gazetteer.sae.model.files import read_config
 from gazetteer.sae.report.page import render

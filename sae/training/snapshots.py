@@ -8,8 +8,8 @@ import warnings
 from pathlib import Path
 from typing import Any
 
-from gazetteer.data.core.atomic import write_errors
 from gazetteer.data.core.errors import InputError
+from gazetteer.data.core.files.atomic import write_errors
 from gazetteer.sae.training.trainer import Trainer, TrainingSnapshot, read_snapshot
 
 SNAPSHOT = "training.safetensors"

@@ -21,9 +21,9 @@ from safetensors import SafetensorError
 from safetensors.torch import load as load_tensors
 from torch import Tensor
 
-from gazetteer.data.core.atomic import replace_file
 from gazetteer.data.core.digests import digest_json
 from gazetteer.data.core.errors import GazetteerError, InputError
+from gazetteer.data.core.files.atomic import replace_file
 from gazetteer.data.core.sites import Site
 from gazetteer.sae.model.chunks import is_finite
 from gazetteer.sae.model.files import CONFIG, read_config

@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from gazetteer.data.core.atomic import replaced_file
+from gazetteer.data.core.files.atomic import replaced_file
 
 DTYPES = {
     torch.float64: "F64",

@@ -11,7 +11,7 @@ import pyarrow.csv
 import pyarrow.json
 import pyarrow.parquet as pq
 
-from gazetteer.data.core.errors import InputError
+from gazetteer.data.core.errors import InputError, first_line
 from gazetteer.data.inputs.given.picture import GivenPicture, Masks, concept_name, read_index_mask, read_picture
 from gazetteer.data.tables.images import decode_image
 from gazetteer.data.tables.masks import struct_to_mask
@@ -82,8 +82,7 @@ def _run_rows(folder: Path) -> list[dict[str, Any]]:
         images = pq.read_table(folder / "images", columns=["image_id", "prompt", "image", "asked"]).to_pylist()
         segments = pq.read_table(folder / "segments", columns=["image_id", "concept", "mask"]).to_pylist()
     except (OSError, ValueError, KeyError, pa.ArrowException) as error:
-        reason = str(error).splitlines()[0]
-        raise InputError(f"{folder} has no readable tables images/ and segments/ ({reason}).") from error
+        raise InputError(f"{folder} has no readable tables images/ and segments/ ({first_line(error)}).") from error
     pictures = {
         row["image_id"]: {"key": row["image_id"], "image": row["image"]["bytes"], "caption": row["prompt"],
                           "concept": None, "mask": None, "asked": row["asked"]}
@@ -103,7 +102,7 @@ def _file_rows(file: Path) -> list[dict[str, Any]]:
     try:
         table = _READERS[file.suffix](file)
     except (OSError, pa.ArrowException) as error:
-        raise InputError(f"{file} cannot be read ({str(error).splitlines()[0]}).") from error
+        raise InputError(f"{file} cannot be read ({first_line(error)}).") from error
     missing = [name for name in ("image", "concept", "mask") if name not in table.column_names]
     if missing:
         raise InputError(f"{file} has no column {missing[0]!r}; a table of pictures needs image, concept and mask.")

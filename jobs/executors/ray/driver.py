@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from typing import Any
 
-from gazetteer.data.core.errors import GazetteerError
+from gazetteer.data.core.errors import GazetteerError, first_line
 from gazetteer.data.tables.provenance import package_versions
 from gazetteer.jobs.config.pools import LimitConfig
 from gazetteer.jobs.executors.ray.actor_pool import ActorPool, Pending, ShardSlice
@@ -275,7 +275,7 @@ def _shown(pool: ActorPool, work: ShardSlice | None) -> str:
 
 def _reason(error: BaseException) -> str:
     """One line of at most 300 characters: of Ray's errors the lines that say why, not which actor it was."""
-    lines = [line.strip() for line in str(error).strip().splitlines() if line.strip() and not line.startswith("\t")]
     if isinstance(error, Exception) and type(error).__module__.startswith("ray."):
+        lines = [line.strip() for line in str(error).splitlines() if line.strip() and not line.startswith("\t")]
         return " ".join(lines)[:300] or type(error).__name__
-    return (lines or [type(error).__name__])[0][:300]
+    return first_line(error)[:300]

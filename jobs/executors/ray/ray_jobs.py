@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from gazetteer.data.core.errors import GazetteerError, InputError, LockedError
+from gazetteer.data.core.errors import GazetteerError, InputError, LockedError, first_line
 from gazetteer.jobs.executors.ray.security import require_token
 
 _PATIENCE = 20
@@ -117,13 +117,9 @@ def _explained(address: str) -> Iterator[None]:
     except GazetteerError:
         raise
     except (ConnectionError, OSError) as error:
-        raise InputError(f"There is no Ray dashboard at {address} ({_first(error)}).") from error
+        raise InputError(f"There is no Ray dashboard at {address} ({first_line(error)}).") from error
     except Exception as error:  # Ray raises RuntimeError for every answer it does not like
         text = str(error)
         if any(sign in text for sign in ("401", "403", "uthenticat", "nauthorized")):
-            raise InputError(f"The cluster at {address} refused the token ({_first(error)}).") from error
-        raise GazetteerError(f"The cluster at {address} answered: {_first(error)}") from error
-
-
-def _first(error: Exception) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0]
+            raise InputError(f"The cluster at {address} refused the token ({first_line(error)}).") from error
+        raise GazetteerError(f"The cluster at {address} answered: {first_line(error)}") from error

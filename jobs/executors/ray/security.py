@@ -9,8 +9,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from gazetteer.data.core.atomic import write_errors
 from gazetteer.data.core.errors import InputError
+from gazetteer.data.core.files.atomic import write_errors
 from gazetteer.data.storage.local import make_folder
 
 JOB = "job"

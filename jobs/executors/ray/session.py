@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, cast
 
-from gazetteer.data.core.errors import GazetteerError, InputError
+from gazetteer.data.core.errors import GazetteerError, InputError, first_line
 from gazetteer.data.core.threads import thread_environment
 from gazetteer.jobs.config.pools import PoolConfig
 from gazetteer.jobs.executors.ray.security import secure_ray
@@ -140,7 +140,7 @@ def _begin(ray: Any, address: str, options: dict[str, Any]) -> None:
                 ray.init(log_to_driver=False, logging_level=logging.CRITICAL, **options)
                 return
             except Exception as error:  # Ray raises bare ones here
-                reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+                reason = first_line(error)
                 ray.shutdown()
                 if address or not tries_left or "timed out" not in reason:
                     raise InputError(f"Ray at {address or 'this machine'} cannot be used: {reason}") from error

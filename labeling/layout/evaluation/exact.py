@@ -11,7 +11,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from gazetteer.data.core.errors import InputError
+from gazetteer.data.core.errors import InputError, first_line
 from gazetteer.data.tables.images import decode_image
 from gazetteer.data.tables.schemas import IMAGES, SEGMENTS
 from gazetteer.diffusion.config.generation import GenerationConfig
@@ -71,5 +71,6 @@ def _read(folder: Path, name: str, schema: pa.Schema) -> pa.Table:
     try:
         return pq.read_table(folder / name, columns=schema.names).cast(schema)
     except (OSError, ValueError, KeyError, pa.ArrowException) as error:
-        reason = str(error).partition("\n")[0]
-        raise InputError(f"{folder} has no readable table {name}/ of pictures with masks ({reason}).") from error
+        raise InputError(
+            f"{folder} has no readable table {name}/ of pictures with masks ({first_line(error)})."
+        ) from error

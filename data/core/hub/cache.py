@@ -14,8 +14,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from gazetteer.data.core.digests import digest_file, files_below
-from gazetteer.data.core.errors import InputError
-from gazetteer.data.core.hub_reach import within_reach
+from gazetteer.data.core.errors import InputError, first_line
+from gazetteer.data.core.hub.reach import within_reach
 
 _ID = re.compile(r"[\w.-]+/[\w.-]+")
 _PATIENCE = 10.0
@@ -84,7 +84,7 @@ def stated(path: str, revision: str = "") -> Snapshot | None:
         with within_reach(repository):
             commit = HfApi().model_info(repository, revision=revision, timeout=_PATIENCE).sha
     except Exception as error:  # of its HTTP library, of the file system, of its own
-        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        reason = first_line(error)
         raise InputError(
             f"{path} is neither a file or folder nor in this machine's cache, and the hub does not say which commit "
             f"of it is meant: {reason.rstrip('.')}. Fetch it here too (hf download {repository}), so that the copies "

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from gazetteer.data.core.errors import InputError
-from gazetteer.data.core.own_files import LIST, OwnFiles
+from gazetteer.data.core.files.own_files import LIST, OwnFiles
 
 
 def test_its_own_files_are_written_anew(tmp_path: Path) -> None:

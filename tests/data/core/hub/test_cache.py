@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from gazetteer.data.core.hub_cache import cached, damaged, same
+from gazetteer.data.core.hub.cache import cached, damaged, same
 from tests.support.system.hub_cache import BIG, put_in_cache
 
 COMMIT, OTHER = "a" * 40, "b" * 40

@@ -6,9 +6,9 @@ import json
 from collections.abc import Collection
 from pathlib import Path
 
-from gazetteer.data.core.atomic import replace_file
 from gazetteer.data.core.digests import digest_bytes, digest_file
 from gazetteer.data.core.errors import InputError
+from gazetteer.data.core.files.atomic import replace_file
 
 LIST = ".gazetteer.json"
 """In the folder: the names of the files that commands wrote there, with the SHA-256 of the last two contents."""
