@@ -27,7 +27,9 @@ from typing import Any
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from benchmarks._measured_tables import tables
+from benchmarks.scenes.adopt import describe
 from gazetteer.data.core.digests import digest_json, digest_path
+from gazetteer.data.core.errors import InputError
 from gazetteer.data.core.files.atomic import replace_file
 from gazetteer.jobs.config.schema import DEFAULT_CONFIG
 
@@ -216,6 +218,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     if missing:
         print(f"{models} has no {missing[0]}; the models are trained by benchmarks.scenes.chain.", file=sys.stderr)
         return 2
+    if options.build:
+        try:
+            describe(options.build)  # scenes for them are drawn as they know them
+        except InputError as error:
+            print(error, file=sys.stderr)
+            return 2
     setting = Setting(
         options.out.resolve(), models.resolve(), prompts and prompts.resolve(), options.quick, tuple(options.overrides)
     )

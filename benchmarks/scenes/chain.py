@@ -5,7 +5,7 @@
 
 Every step writes below --build and leaves NAME.done there; a step whose mark is older than that of one it needs is done
 again from its checkpoint's start. The finished models lie in BUILD/models, in the layout of `data/scenes/models`, with
-prompts beside them; `--plan` says what would be done.
+prompts beside them; `--plan` says what would be done. `benchmarks.scenes.adopt` lets them ship.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from benchmarks.scenes.adopt import describe
 from benchmarks.scenes.options import add_views
 
 
@@ -209,6 +210,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 0
     setting.build.mkdir(parents=True, exist_ok=True)
     run(setting, steps, _call)
+    describe(setting.build, setting.views)
     return 0
 
 

@@ -26,6 +26,7 @@ from benchmarks.scenes.quadrants import quadrants
 from benchmarks.scenes.text_to_image.counts import counts_right
 from gazetteer.data.inputs.prompt_pool import read_prompts
 from gazetteer.data.scenes.render import Scene, render
+from gazetteer.data.scenes.weights import MODELS, read_world
 from gazetteer.data.scenes.world import CONCEPT_NAMES, EVAL_SEEDS, STYLES, TRAIN_SEEDS
 from gazetteer.jobs.config.schema import load_config
 
@@ -47,7 +48,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--pictures", type=int, default=200, help="generated pictures for the text-to-image model")
     parser.add_argument("--models", default=None, help="another models folder than the embedded one")
     parser.add_argument("--prompts", type=Path, help="one prompt a line, instead of those of the embedded world")
-    add_views(parser, default=())
+    add_views(parser, default=None)
     parser.add_argument("--card", type=Path, help="also write the model card to this file")
     parser.add_argument("--json", action="store_true", help="print one JSON object as the last line")
     arguments = parser.parse_args(argv)
@@ -65,16 +66,23 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def evaluate(
-    scenes: int, pictures: int, models: str | None = None, views: Sequence[str] = (), prompt_file: Path | None = None
+    scenes: int,
+    pictures: int,
+    models: str | None = None,
+    views: Sequence[str] | None = None,
+    prompt_file: Path | None = None,
 ) -> dict[str, Any]:
     """Quality of detector, segmenter, autoencoder, concept classifier and text-to-image model; shares in [0, 1].
 
-    `views` and `prompt_file` say which world the models are for; by default the plain landscape.
+    `views` and `prompt_file` say which world the models are for; by default what lies beside them says the views.
+    ``world`` repeats what it says of them.
     """
     from gazetteer.labeling.detect.load import load_detector
 
     overrides = [f"{key}.path={models}/{name}" for key, name in _FOLDERS.items()] if models else []
     config = load_config(None, overrides + ([f"prompts.path={prompt_file.resolve()}"] if prompt_file else []))
+    world = read_world(Path(models) if models else MODELS)
+    views = world["views"] if views is None else views
     rendered = [render(EVAL_SEEDS[i], views=views) for i in range(scenes)]
     images, prompts = generated(config, pictures)
     numbers = detected_numbers(config, images)
@@ -86,6 +94,7 @@ def evaluate(
         "autoencoder": autoencoder_quality(load_detector(config.detector), rendered, vae),
         "concept_classifier": classifier_quality(rendered, images, objects, vae, models),
         "text_to_image": picture_quality(config, images, prompts, numbers, models),
+        "world": {**world, "views": list(views)},
     }
     results["text_to_image"]["kappa"] = results["concept_classifier"]["kappa"]
     results["by_concept"] = by_concept(results)

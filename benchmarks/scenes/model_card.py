@@ -14,17 +14,20 @@ are found, and {styles} have the style that was asked for.**
 **Scenes** is a small painted world: pictures of 128 × 128 pixels drawn from a seed, with a caption, the exact visible mask of every instance, and a look. Sixteen concepts (stuff: sky, grass, sea, sand,
 road, mountain; things: sun, moon, cloud, tree, house, car, boat, dog, flower, balloon), six styles (night, sunset, pencil sketch, watercolour, winter, neon) beside the plain look. Horizons, sizes and places
 vary widely, so that a place alone does not give a concept away. A scene can also be painted from five **views** (`views=` of `sample_layout`, `render` and `prompt_pool`): a landscape, from above, a full sky,
-a close-up, a hillside; `make train-world` trains all models anew on all of them. All were trained from scratch on CPU cores; seeds below 10⁹ are for training, everything here is measured above.
+a close-up, a hillside. These models know {views}; `make train-world` trains all anew, on all views, and `python -m benchmarks.scenes.adopt` lets those ship. All were trained from scratch on CPU cores; seeds below 10⁹ are for training, everything here is measured above.
 
-| model | format | trained by |
-|---|---|---|
-| `models/text_to_image` | `StableDiffusionPipeline`: CLIP text encoder, KL autoencoder (128² → 16²), U-Net with cross-attention on 16² and 8², v-prediction, DDIM | `python -m benchmarks.scenes.autoencoder.train`, `….text_to_image.latents`, `….text_to_image.train` |
-| `models/detector` | transformers `GroundingDinoForObjectDetection`, the plain architecture at hidden size 256 | `python -m benchmarks.scenes.detector.train` |
-| `models/segmenter` | transformers `SamModel` | `python -m benchmarks.scenes.segmenter.train` |
-| `models/saes` | one folder a site: `config.json`, `model.safetensors` | `gazetteer sae train` |
-| `models/style_classifier` | `config.json`, `model.safetensors` | `python -m benchmarks.scenes.classifiers.styles` |
-| `models/concept_classifier` | `config.json`, `model.safetensors` | `python -m benchmarks.scenes.classifiers.concepts` |
+| model | format | trained by | steps, hours, seed |
+|---|---|---|---|
+| `models/text_to_image` | `StableDiffusionPipeline`: CLIP text encoder, KL autoencoder (128² → 16²), U-Net with cross-attention on 16² and 8², v-prediction, DDIM | `python -m benchmarks.scenes.autoencoder.train`, `….text_to_image.latents`, `….text_to_image.train` | {trained[text_to_image]} |
+| `models/detector` | transformers `GroundingDinoForObjectDetection`, the plain architecture at hidden size 256 | `python -m benchmarks.scenes.detector.train` | {trained[detector]} |
+| `models/segmenter` | transformers `SamModel` | `python -m benchmarks.scenes.segmenter.train` | {trained[segmenter]} |
+| `models/saes` | one folder a site: `config.json`, `model.safetensors` | `gazetteer sae train` | {trained[saes]} |
+| `models/style_classifier` | `config.json`, `model.safetensors` | `python -m benchmarks.scenes.classifiers.styles` | {trained[style_classifier]} |
+| `models/concept_classifier` | `config.json`, `model.safetensors` | `python -m benchmarks.scenes.classifiers.concepts` | {trained[concept_classifier]} |
 """  # noqa: E501
+
+
+_MODELS = ("text_to_image", "detector", "segmenter", "saes", "style_classifier", "concept_classifier")
 
 
 def model_card(results: dict[str, Any]) -> str:
@@ -33,14 +36,24 @@ def model_card(results: dict[str, Any]) -> str:
 
 
 def _head(results: dict[str, Any]) -> str:
-    pictures = results["text_to_image"]
+    pictures, world = results["text_to_image"], results["world"]
     return _HEAD.format(
+        views=", ".join(world["views"]) or "the plain landscape",
+        trained={name: _trained(world["training"], name) for name in _MODELS},
         precision=_cell(results["detector"]["precision"]),
         recall=_cell(results["detector"]["recall"]),
         iou=_cell(results["segmenter"]["mean_iou"]),
         found=_cell(pictures["objects_found"]),
         styles=_cell(pictures["styles_right"]),
     )
+
+
+def _trained(training: dict[str, dict[str, Any]], name: str) -> str:
+    """Steps, hours and seed of a model; the autoencoder is a part of the text-to-image model, trained before it."""
+    parts = ("autoencoder", name) if name == "text_to_image" else (name,)
+    said = [training[part] for part in parts if part in training]
+    keys = ("steps", "hours", "seed")
+    return " + ".join(", ".join(_cell(figures.get(key)) for key in keys) for figures in said) or "–"
 
 
 def _whole(results: dict[str, Any]) -> list[str]:

@@ -10,7 +10,7 @@ from gazetteer.data.scenes.world import VIEWS
 
 
 def views(text: str) -> tuple[str, ...]:
-    """`all`, `none` (the plain landscape of the embedded models), or names of views with commas between them."""
+    """`all`, `none` (the plain landscape), or names of views with commas between them."""
     if text in ("all", "none"):
         return VIEWS if text == "all" else ()
     names = tuple(text.split(","))
@@ -20,10 +20,11 @@ def views(text: str) -> tuple[str, ...]:
     return names
 
 
-def add_views(parser: argparse.ArgumentParser, default: Sequence[str] = VIEWS) -> None:
-    """The option that says from where scenes are seen."""
+def add_views(parser: argparse.ArgumentParser, default: Sequence[str] | None = VIEWS) -> None:
+    """The option that says from where scenes are seen; where `default` is None, as the models at hand know them."""
     what = f"all, none (the plain landscape), or some of {','.join(VIEWS)}"
-    parser.add_argument("--views", type=views, default=tuple(default), help=what)
+    what += " (default: those the models were trained on)" if default is None else ""
+    parser.add_argument("--views", type=views, default=default, help=what)
 
 
 def classifier_options(

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from benchmarks.scenes.options import add_views
 from gazetteer.data.scenes.prompts import prompt_pool
+from gazetteer.data.scenes.weights import world_views
 
 FOLDER = Path(__file__).resolve().parents[2] / "data" / "scenes"
 LABEL_PROMPTS, SAE_PROMPTS = 3000, 2000
@@ -27,9 +28,9 @@ def main() -> None:
     """Write them for the embedded models, or elsewhere for other views."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--out", type=Path, default=FOLDER)
-    add_views(parser, default=())
+    add_views(parser, default=None)
     options = parser.parse_args()
-    write_prompts(options.out, options.views)
+    write_prompts(options.out, world_views() if options.views is None else options.views)
 
 
 if __name__ == "__main__":

@@ -220,8 +220,13 @@ class Edit:
 
     @property
     def digest(self) -> str:
-        """16 hex digits of the edit's content; equal edits have equal digests, everywhere."""
+        """16 hex digits of what the edit does; equal edits have equal digests, everywhere.
+
+        Once there are targets, how they were found (`blocks`, `t`, `choice`) changes nothing, and does not count.
+        """
         plain = asdict(self)
+        if self.targets:
+            plain |= {"blocks": (), "t": None, "choice": "labels"}  # as when that was the default
         plain["targets"] = [_usual_left_out(target) for target in plain["targets"]]  # as before streams had a name
         text = json.dumps(plain, sort_keys=True, separators=(",", ":"))
         return hashlib.sha256(text.encode()).hexdigest()[:16]
@@ -231,9 +236,13 @@ class Edit:
         return replace(self, targets=tuple(targets))
 
     def as_dict(self) -> dict[str, Any]:
-        """Plain values without what is left at its default; `edit_files.read_edit` gives the edit back."""
-        usual = asdict(_DEFAULT) | {"concept": "", "choice": "contrast" if self.concept else "labels"}
-        plain = {name: value for name, value in asdict(self).items() if value != usual[name]}
+        """Plain values without what is left at its default; `edit_files.read_edit` gives the edit back.
+
+        How features are found is always said: what is measured best, and so the default, changes.
+        """
+        usual = asdict(_DEFAULT) | {"concept": "", "choice": self.choice}
+        finding = ("t", "choice") if self.concept or self.word else ()
+        plain = {name: value for name, value in asdict(self).items() if name in finding or value != usual[name]}
         if "region" in plain:
             plain["region"] = {name: value for name, value in plain["region"].items() if value}
         if "targets" in plain:

@@ -40,7 +40,7 @@ _CLOSE_UPS: tuple[str, ...] = ("house", "tree", "flower", "dog", "car")
 def sample_layout(seed: int, views: Sequence[str] = ()) -> SceneLayout:
     """Plan the scene of `seed`, seen from one of `views`; the same seed gives the same plan in every process.
 
-    Without views it is the plain landscape that the embedded models were trained on.
+    Without views it is the plain landscape with a horizon.
     """
     if views:
         return sample_view(seed, views)

@@ -54,7 +54,7 @@ class Scene:
 def render(seed: int, size: int = PICTURE_SIZE, views: Sequence[str] = ()) -> Scene:
     """Render the scene of `seed`, seen from one of `views`, at `size` x `size` pixels; deterministic.
 
-    Without views it is the plain landscape that the embedded models were trained on.
+    Without views it is the plain landscape with a horizon.
     """
     layout = sample_layout(seed, views)
     canvas = paint(layout, size * _SUPERSAMPLING)

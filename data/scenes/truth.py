@@ -1,6 +1,7 @@
 """Rendered scenes with their exact masks as tables: `python -m gazetteer.data.scenes.truth --out FOLDER --images 200`.
 
-What `gazetteer layout evaluate --exact FOLDER` reads: ``images/`` and ``segments/`` in the schemas of a run.
+What `gazetteer layout evaluate --exact FOLDER` reads: ``images/`` and ``segments/`` in the schemas of a run. Scenes are
+seen from the views that the world's models were trained on (`weights.world_views`).
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from numpy.typing import NDArray
 
 from gazetteer.data.inputs.exact import ExactPicture
 from gazetteer.data.scenes.render import render
+from gazetteer.data.scenes.weights import world_views
 from gazetteer.data.scenes.world import CONCEPT_NAMES, EVAL_SEEDS
 from gazetteer.data.tables.images import encode_image
 from gazetteer.data.tables.masks import mask_to_struct
@@ -40,9 +42,9 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def write_truth(out: Path, images: int, size: int = 128) -> None:
     """Render scenes no model was trained on and write ``images/`` and ``segments/`` below `out`."""
-    pictures, segments = [], []
+    pictures, segments, views = [], [], world_views()
     for number in range(images):
-        scene = render(EVAL_SEEDS[FIRST + number], size)
+        scene = render(EVAL_SEEDS[FIRST + number], size, views)
         name = f"{number:08d}"
         pictures.append(
             {
@@ -74,8 +76,9 @@ def pictures(images: int, half: str) -> Iterator[ExactPicture]:
     Args:
         half: a key of `LABEL_HALVES`.
     """
+    views = world_views()
     for number in range(images):
-        scene = render(EVAL_SEEDS[LABEL_HALVES[half] + number])
+        scene = render(EVAL_SEEDS[LABEL_HALVES[half] + number], views=views)
         masks: dict[str, NDArray[np.bool_]] = {}
         for instance in scene.instances:
             masks[instance.concept] = (

@@ -1,23 +1,55 @@
-"""How the small classifiers of the world lie on disk: a folder with their weights and their configuration."""
+"""How the world's models lie on disk: what they were trained on, and the small classifiers' weights."""
 
 from __future__ import annotations
 
 import json
 import os
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from safetensors.torch import load_file, save_file
-from torch import nn
+from gazetteer.data.core.errors import InputError
+from gazetteer.data.scenes.world import VIEWS
+
+if TYPE_CHECKING:
+    from torch import nn
 
 MODELS = Path(os.environ.get("GAZETTEER_SCENES_MODELS") or Path(__file__).parent / "models")
 """The world's models: those that ship, or others of the same layout, as while a world is trained."""
 
+WORLD = "world.json"
+"""Beside the models: ``views``, from where the scenes they were trained on are seen, and ``training``, by model
+``steps``, ``hours`` and ``seed``."""
+
 _WEIGHTS, _CONFIG = "model.safetensors", "config.json"
+
+
+def read_world(models: Path = MODELS) -> dict[str, Any]:
+    """What `WORLD` says of a folder of models; without one they know the plain landscape, and nobody noted more.
+
+    Raises:
+        InputError: a file that is not as `WORLD` describes it.
+    """
+    file = models / WORLD
+    if not file.exists():
+        return {"views": [], "training": {}}
+    try:
+        said = json.loads(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise InputError(f"{file} cannot be read: {error}.") from error
+    if not isinstance(said, dict) or not set(said.get("views", [None])) <= set(VIEWS):
+        raise InputError(f"{file} must hold views, each one of {', '.join(VIEWS)}.")
+    return {"training": {}, **said}
+
+
+def world_views(models: Path = MODELS) -> tuple[str, ...]:
+    """From where the scenes are seen that a folder of models was trained on; () is the plain landscape."""
+    return tuple(read_world(models)["views"])
 
 
 def write_model(model: nn.Module, config: dict[str, Any], folder: Path) -> None:
     """Write the weights of `model` and what it takes to build it again."""
+    from safetensors.torch import save_file
+
     folder.mkdir(parents=True, exist_ok=True)
     save_file(model.state_dict(), folder / _WEIGHTS)
     (folder / _CONFIG).write_text(json.dumps(config, indent=2) + "\n")
@@ -31,5 +63,7 @@ def read_config(folder: Path) -> dict[str, Any]:
 
 def read_weights(model: nn.Module, folder: Path) -> None:
     """Fill `model` with the weights in the folder and set it to answering."""
+    from safetensors.torch import load_file
+
     model.load_state_dict(load_file(folder / _WEIGHTS))
     model.eval()

@@ -69,7 +69,7 @@ STYLES: tuple[Style, ...] = (
 VIEWS: tuple[str, ...] = ("landscape", "above", "sky", "close-up", "hillside")
 """From where a scene can be seen; a tuple of some of them is what `views` means everywhere.
 
-No views at all stands for the plain landscape with a horizon that the embedded models were trained on.
+No views at all stands for the plain landscape with a horizon; `weights.world_views` says what models were trained on.
 """
 
 CONCEPT_NAMES: tuple[str, ...] = tuple(concept.name for concept in CONCEPTS)

@@ -18,6 +18,7 @@ from gazetteer.jobs.executors.serial import run_serial
 from gazetteer.jobs.executors.task import Done, Job, Lost, Task
 from gazetteer.labeling.evidence.run_codes import READ_SLOTS, code_shapes, site_batches
 from gazetteer.labeling.rules.config import LabelConfig
+from gazetteer.labeling.rules.kinds.decide import stuff_of
 from gazetteer.labeling.rules.reduce import join_sites, join_verdicts, known_sites, require_known
 from gazetteer.labeling.rules.run_reduce import (
     PictureReader,
@@ -75,6 +76,7 @@ def reduce_run(
             raise InputError(f"The text streams of {store.path} have several lengths, {sorted(places)}.")
         reader = PictureReader(store.path, grids, config, max(places, default=0))
         pictures_read = _pictures(store.shard_ids(), run, reader, MASK_JOBS if large else 1)
+        _say_unknown_stuff(config.stuff, pictures_read.maps.concepts)
         reducer = SiteReducer(store.path, pictures_read, sizes, model, config, images_wanted)
         cuts = {
             site: stretches(site, require_known(site, sizes), count, len(pictures_read.maps_of(site).concepts))
@@ -123,6 +125,13 @@ def _in_stretches(reducer: SiteReducer, run: Run, cuts: Mapping[Site, Sequence[S
         tables = [made.pop(stretch.slug) for stretch in judged if stretch.site == site]
         tables_of[site] = tuple(pa.concat_tables(pieces) for pieces in zip(*tables, strict=True))
     return tables_of
+
+
+def _say_unknown_stuff(words: Sequence[str], concepts: Sequence[str]) -> None:
+    """Say which words of `labels.stuff` do nothing, since no picture was asked for what they name."""
+    for word, concept in stuff_of(words, concepts).items():
+        if concept is None:
+            log.warning("labels.stuff names %r, which no picture was asked for: nothing is called stuff by it.", word)
 
 
 def _all(parts: Sequence[list[Any]]) -> list[Any]:

@@ -21,6 +21,7 @@ from gazetteer.jobs.config.fingerprint import label_marks, portable_config
 from gazetteer.jobs.config.kept import RECORD, run_config
 from gazetteer.jobs.config.schema import RunConfig
 from gazetteer.jobs.label.card import write_card
+from gazetteer.jobs.label.logs import logging_to
 from gazetteer.labeling.evidence.site_codes import site_of_row
 
 BESIDE = {"causal": "causal", "examiners": "examine"}
@@ -86,7 +87,7 @@ def _make_again(
 
     start, files = time.monotonic(), open_files(store.path)
     print("relabel: evidence -> labels", file=sys.stderr, flush=True)
-    with Executor(config) as executor:
+    with logging_to(), Executor(config) as executor:
         tables = reduce_run(
             store, executor.run, int(manifest["images"]), _feature_counts(store), config.name, config.labels,
             config.coverage.wanted,

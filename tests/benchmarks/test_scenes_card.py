@@ -35,6 +35,13 @@ def results() -> dict[str, Any]:
             "counts_right": 0.813, "counts_right_by_concept": {"dog": 0.814}, "objects_found": 0.915,
             "styles_right": 0.916, "found_by_concept": {"dog": 0.917}, "right_by_style": looks, "pictures": 66,
         },
+        "world": {
+            "views": ["sky", "above"],
+            "training": {
+                "autoencoder": {"steps": 12345, "hours": 3.58, "seed": 0}, "saes": {"steps": 801, "seed": 5},
+                "text_to_image": {"steps": 15001, "hours": 4.25, "seed": 1},
+            },
+        },
     }  # fmt: skip
     return found | {"by_concept": by_concept(found), "quadrants": quadrants(range(200))}
 
@@ -52,6 +59,8 @@ def test_the_card_shows_what_was_measured() -> None:
     card = model_card(results())
     for number in ("0.901", "0.902", "6.543", "0.987", "0.813", "0.915", "0.916", "0.912"):
         assert number in card
+    assert "These models know sky, above;" in card
+    assert "| 12345, 3.580, 0 + 15001, 4.250, 1 |\n" in card and "| 801, –, 5 |\n" in card and "`SamModel`" in card
     found = results()
     rarest = min(found["quadrants"]["dog"].values())
     assert f"| dog | 0.111 | 0.111 | 0.444 | 0.917 | 0.814 | 0.111 | {rarest:.3f} |" in card

@@ -92,8 +92,7 @@ def decide(
         Columns over the rows of `regions`, then of `other`.
     """
     seen = rivals.explained
-    concepts = ConceptIndex(dict.fromkeys(seen.names[: rivals.concepts], ())) if config.stuff else None
-    stuff = frozenset(name for word in config.stuff if concepts and (name := concepts.concept(word)))
+    stuff = frozenset(name for name in stuff_of(config.stuff, seen.names[: rivals.concepts]).values() if name)
     number = {name: i for i, name in enumerate(map(rivals.name, range(rivals.best.shape[1])))}
     concept = np.array([number[name] for name in regions["concept"]], np.int64)
     row = np.searchsorted(seen.features, regions["feature"])
@@ -133,6 +132,12 @@ def decide(
         "runner_up_explained": np.where(rival >= 0, behind, np.nan), "trusted": trusted,
         "rank": _ranks(row, column, explained, trusted),
     }  # fmt: skip
+
+
+def stuff_of(words: Sequence[str], concepts: Sequence[str]) -> dict[str, str | None]:
+    """The concept that every word of `labels.stuff` stands for, however written; None where it stands for none."""
+    index = ConceptIndex(dict.fromkeys(concepts, ())) if words else None
+    return {word: index.concept(word) if index else None for word in words}
 
 
 def _goes_with(rows: dict[str, NDArray], config: LabelConfig) -> Bools:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -55,6 +56,27 @@ def test_every_instance_has_its_exact_mask(folder: Path, scenes: list[Scene]) ->
         assert (row["image_id"], row["concept"], row["area"]) == (name, one.concept, int(one.mask.sum()))
         assert np.array_equal(struct_to_mask(row["mask"]), one.mask)
         assert row["box"] == one.box.tolist()
+
+
+def test_scenes_are_seen_as_the_models_beside_them_know_them(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from gazetteer.data.core.errors import InputError
+    from gazetteer.data.scenes import truth, weights
+
+    assert weights.world_views(tmp_path) == ()
+    (tmp_path / weights.WORLD).write_text(json.dumps({"views": ["above", "sky"]}))
+    assert weights.read_world(tmp_path) == {"views": ["above", "sky"], "training": {}}
+    monkeypatch.setattr(truth, "world_views", lambda: weights.world_views(tmp_path))
+    expected = [render(EVAL_SEEDS[truth.LABEL_HALVES["tuning"] + n], views=("above", "sky")) for n in range(3)]
+    for picture, scene in zip(truth.pictures(3, "tuning"), expected, strict=True):
+        assert picture.prompt == scene.caption and np.array_equal(picture.image, scene.image)
+    assert {scene.view for scene in expected} <= {"above", "sky"}
+    assert main(["--out", str(tmp_path / "out"), "--images", "1", "--size", str(SIZE)]) == 0
+    (row,) = pq.read_table(tmp_path / "out" / "images")["prompt"].to_pylist()
+    assert row == render(EVAL_SEEDS[FIRST], SIZE, ("above", "sky")).caption
+    for wrong in ('{"views": ["below"]}', "{", "[]"):
+        (tmp_path / weights.WORLD).write_text(wrong)
+        with pytest.raises(InputError, match=r"world\.json"):
+            weights.world_views(tmp_path)
 
 
 def test_the_layout_evaluation_reads_them(

@@ -60,14 +60,18 @@ def test_other_tables_under_other_settings_and_the_first_ones_again_under_the_fi
     assert resumed.returncode == 0 and "nothing to do" in resumed.stdout
     # From shards that were put together since, the same tables come as came from each of them.
     assert compact(run)["groups"] >= 1 and tables(run) == other
-    back = relabel(run, ["labels.min_images=2", "labels.min_precision=0.2"])
+    misspelt = in_process("relabel", str(run), "--set", "labels.stuff=[skies, watr]")
+    assert misspelt.returncode == 0 and "labels.stuff names 'watr', which no picture was asked for" in misspelt.stderr
+    assert "skies" not in misspelt.stderr, "a plural is a way to write it"
+    stuff = json.loads((run / "_meta/run.json").read_text())["labels.stuff"]
+    back = relabel(run, ["labels.min_images=2", "labels.min_precision=0.2", f"labels.stuff={json.dumps(stuff)}"])
     assert tables(run) == before and (back["before"]["labels"], back["labels"]) == (
         found["labels"], found["before"]["labels"],
     )  # fmt: skip
     assert len(list((run / "codes").iterdir())) < len([name for name in parts if name.startswith("codes/")])
     assert verify(run)["verdict"] == SOUND
     record = read_record(open_files(run))
-    assert record is not None and [row["labels"]["labels.min_images"] for row in record["before"]] == [2, 3]
+    assert record is not None and [row["labels"]["labels.min_images"] for row in record["before"]] == [2, 3, 3]
 
 
 def test_a_shard_that_is_lost_afterwards_is_made_as_the_run_was_started_and_labelled_as_now(run: Path) -> None:
