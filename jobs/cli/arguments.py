@@ -47,8 +47,9 @@ class Parser(argparse.ArgumentParser):
         """End with exit code 2 and one sentence, after how the verb is called."""
         wrong = message.removeprefix("unrecognized arguments: ")
         if wrong != message and wrong.startswith("-"):
-            close = difflib.get_close_matches(wrong.split()[0].partition("=")[0], sorted(_options(self)), 1)
-            message = f"{message}{f'; did you mean {close[0]}?' if close else ''}"
+            asked, options = wrong.split()[0].partition("=")[0].lstrip("-"), _options(self, self._given)
+            close = difflib.get_close_matches(asked, sorted(option.lstrip("-") for option in options), 1)
+            message = f"{message}{f'; did you mean --{close[0]}?' if close else ''}"
         if "--json" in self._given:
             print_json(argparse.Namespace(json=True), {"error": redacted(message), "exit_code": 2})
         super().error(redacted(message))
@@ -60,13 +61,15 @@ def meant(wrong: str, accepted: Sequence[str]) -> str:
     return f"{f'did you mean {close[0]}? ' if close else ''}accepted: {', '.join(accepted)}"
 
 
-def _options(parser: argparse.ArgumentParser) -> set[str]:
-    """Every option of a parser and of the verbs below it."""
+def _options(parser: argparse.ArgumentParser, given: Sequence[str]) -> set[str]:
+    """Every option of a parser and of the verb that was asked for; of all verbs where none was."""
     options = {option for action in parser._actions for option in action.option_strings}
     for action in parser._actions:
         if isinstance(action, argparse._SubParsersAction):
-            for below in action.choices.values():
-                options |= _options(below)
+            at = next((at for at, word in enumerate(given) if word in action.choices), None)
+            chosen = list(action.choices.values()) if at is None else [action.choices[given[at]]]
+            rest = [] if at is None else given[at + 1 :]
+            options |= {option for below in chosen for option in _options(below, rest)}
     return options
 
 

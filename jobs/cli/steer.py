@@ -50,7 +50,8 @@ def _draw(arguments: argparse.Namespace) -> int:
     result = steer_pictures(
         config, arguments.edits, arguments.run, arguments.prompt, arguments.seed, arguments.out, arguments.stages
     )
-    print(f"{len(result['pictures'])} pictures, each plain and edited, in {arguments.out}")
+    drawn = len(result["pictures"])
+    print(f"{'1 picture' if drawn == 1 else f'{drawn} pictures, each'} plain and edited, in {arguments.out}")
     print_json(arguments, result)
     return DONE
 

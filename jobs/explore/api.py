@@ -16,6 +16,7 @@ from starlette.responses import JSONResponse, Response, StreamingResponse
 from starlette.routing import Route
 
 from gazetteer.data.core.errors import GazetteerError, InputError
+from gazetteer.data.core.sites import IMAGE
 from gazetteer.data.inputs.edits import Edit
 from gazetteer.diffusion.edit_sampler import Start
 from gazetteer.jobs.experiments.draw import png_with
@@ -92,7 +93,8 @@ class Api:
         start, place = start_of(body), place_of(body)
         studio = await asyncio.to_thread(self._world.studio)
         drawn = await asyncio.to_thread(studio.draw, start)
-        return JSONResponse({"sites": features_at(drawn.codes, self._world.known, *place)})
+        worded = sorted(site.slug for site in drawn.codes if site.stream != IMAGE)
+        return JSONResponse({"sites": features_at(drawn.codes, self._world.known, *place), "left_out": worded})
 
     async def draw(self, request: Request) -> Response:
         """A picture, line by line of JSON: each step with its layout, at last the picture."""

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from gazetteer.data.core.sites import Site
+from gazetteer.data.core.sites import IMAGE, Site
 from gazetteer.data.runs.folder import RunFolder
 from gazetteer.data.tables.codes import SparseMap
 from gazetteer.labeling.atlas.maps import pack
@@ -45,11 +45,13 @@ def features_at(
 ) -> list[dict[str, Any]]:
     """What fires in the cells at (x, y), as shares of width and height, site by site in table order.
 
+    Sites of the text stream are left out: their cells are words, which lie nowhere in a picture.
+
     Of each feature: its number, name, activation there, what share that is of its largest anywhere in the run (None
     where it fired in no picture of it), and its map over the whole picture, packed for the page.
     """
     firing = []
-    for site in sorted(codes, key=site_order):
+    for site in sorted((site for site in codes if site.stream == IMAGE), key=site_order):
         code = codes[site]
         row, column = min(int(y * code.height), code.height - 1), min(int(x * code.width), code.width - 1)
         about = known.get(same_site(site), Known({}, {}))

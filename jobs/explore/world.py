@@ -124,7 +124,7 @@ class World:
 
     def about(self) -> dict[str, Any]:
         """What the page needs to know before anything is drawn."""
-        finest = max(self.grids.values())
+        finest = max(self.grids.values(), default=(FINEST // 4, FINEST // 4))
         prompts = load_images(self.run, columns=["prompt", "seed"]).slice(0, EXAMPLES).to_pylist()
         return {
             "run": self.recipe.run, "model": self.config.name, "steps": self.config.generation.steps,

@@ -8,10 +8,11 @@ from functools import cached_property
 from typing import Any
 
 import numpy as np
+import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from gazetteer.data.core.errors import InputError
-from gazetteer.data.core.sites import Site
+from gazetteer.data.core.sites import IMAGE, Site
 from gazetteer.data.runs.folder import RunFolder
 from gazetteer.labeling.evidence.concept_maps import ConceptMaps, read_concepts
 from gazetteer.labeling.evidence.counts import sum_evidence
@@ -60,7 +61,8 @@ class LayoutRun:
     @cached_property
     def tables(self) -> dict[Site, SiteTable]:
         """What the tables know of every site, from discovery pictures."""
-        return site_tables(sum_evidence([self.store.read_table("evidence")]), self.grids, self.pixels)
+        of_pictures = self.store.read_table("evidence", filter=pc.field("stream") == IMAGE)
+        return site_tables(sum_evidence([of_pictures]), self.grids, self.pixels)
 
     def of_split(self, split: str, most: int = 0) -> NDArray[np.int64]:
         """Indices of the pictures of a split, the first `most` by id (ids are digests, so these are random)."""

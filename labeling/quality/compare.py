@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from collections import Counter
 from typing import Any
@@ -27,6 +28,7 @@ CHANGES = pa.schema(
 """A row per feature whose best label differs: ``changed``, ``gained`` or ``lost``; IoU is `heldout_dataset_iou`."""
 
 Key = tuple[Site, int]
+_LONGEST = 60  # letters of a setting that are shown
 
 
 def compare_runs(before: str | os.PathLike[str], after: str | os.PathLike[str]) -> tuple[pa.Table, dict[str, Any]]:
@@ -38,7 +40,8 @@ def compare_runs(before: str | os.PathLike[str], after: str | os.PathLike[str]) 
     Returns:
         the changes (CHANGES; by site, then feature), and ``sites``: per site ``features`` that both have, and how many
         are ``same``, ``changed``, ``gained``, ``lost``, or ``unlabelled`` in both; ``concepts``: features best labelled
-        with it ``before`` and ``after``; ``same_saes``; ``only_before`` and ``only_after``: sites of one run alone.
+        with it ``before`` and ``after``; ``same_saes``; ``only_before`` and ``only_after``: sites of one run alone;
+        ``settings``: those that differ and may change labels, each with its values ``before`` and ``after``.
 
     Raises:
         InputError: a run that is not finished.
@@ -67,6 +70,11 @@ def compare_runs(before: str | os.PathLike[str], after: str | os.PathLike[str]) 
         ],
         "only_before": [site.slug for site in sorted(first.features.keys() - second.features.keys(), key=site_order)],
         "only_after": [site.slug for site in sorted(second.features.keys() - first.features.keys(), key=site_order)],
+        "settings": {
+            name: {"before": first.settings.get(name), "after": second.settings.get(name)}
+            for name in sorted(first.settings.keys() | second.settings.keys())
+            if name != "saes" and first.settings.get(name) != second.settings.get(name)
+        },
     }
 
 
@@ -94,6 +102,11 @@ def _caveats(differences: dict[str, Any]) -> list[str]:
         said.append(
             "The autoencoders differ: a feature's number is the same feature only if one was trained on from the other."
         )
+    if differences["settings"]:
+        pairs = (
+            f"{name} {_said(of['before'])} -> {_said(of['after'])}" for name, of in differences["settings"].items()
+        )
+        said.append(f"Made with other settings, which change labels too: {'; '.join(pairs)}.")
     for side in ("before", "after"):
         sites = differences[f"only_{side}"]
         if sites:
@@ -103,6 +116,12 @@ def _caveats(differences: dict[str, Any]) -> list[str]:
     if not differences["sites"]:
         said.append("The runs have no site in common: there is nothing to compare.")
     return said
+
+
+def _said(value: Any) -> str:
+    """A setting as YAML has it; models are recorded by their digests, of which the beginning is enough."""
+    text = "nothing" if value in (None, "") else json.dumps(value, ensure_ascii=False).strip('"')
+    return text if len(text) <= _LONGEST else f"{text[: _LONGEST - 1]}…"
 
 
 class _Side:
@@ -124,7 +143,8 @@ class _Side:
                 spatial = row["kind"] in SPATIAL_KINDS
                 name = row["concept"] if spatial else f"{row['concept']} ({row['kind']})"
                 self.best[key] = name, row["heldout_dataset_iou"]
-        self.saes = (store.read_json("run.json") or {}).get("saes")
+        self.settings = store.of_tables()
+        self.saes = self.settings.get("saes")
 
     def concepts(self) -> Counter[str]:
         """Features best labelled with each concept."""

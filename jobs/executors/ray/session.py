@@ -143,7 +143,11 @@ def _begin(ray: Any, address: str, options: dict[str, Any]) -> None:
                 reason = first_line(error)
                 ray.shutdown()
                 if address or not tries_left or "timed out" not in reason:
-                    raise InputError(f"Ray at {address or 'this machine'} cannot be used: {reason}") from error
+                    busy = "" if address or "timed out" not in reason else (
+                        " The machine may be too busy: give the same command again, or do without Ray (--set "
+                        "executor=serial)."
+                    )  # fmt: skip
+                    raise InputError(f"Ray at {address or 'this machine'} cannot be used: {reason}{busy}") from error
                 log.warning("Ray did not start (%s); trying once more.", reason)
     except SystemExit:  # SIGTERM, as Ray takes it
         ray.shutdown()

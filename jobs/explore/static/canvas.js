@@ -42,7 +42,6 @@ function easel(edits, mode, size, look) {
 
   function stroke(from, to) {
     const edit = edits.current;
-    if (!edit) return;
     edit.everywhere = false;
     Mask.stroke(edit.mask, edits.height, edits.width, from.x * edits.width, from.y * edits.height,
       to.x * edits.width, to.y * edits.height, size(), mode() === "erase" ? 0 : 1);
@@ -51,6 +50,7 @@ function easel(edits, mode, size, look) {
 
   function begin(at) {
     if (mode() === "look" || !edits.current) return look(at);
+    if (edits.placeless(edits.current)) return;
     edits.remember();
     last = at;
     stroke(at, at);

@@ -21,7 +21,9 @@ async function chooser(edits, world, painted) {
   function options(query) {
     const concepts = Object.keys(world.concepts).filter((name) => Atlas.search.matches(name, query)).slice(0, 8).map((concept) => ({ concept }));
     const state = { q: query, block: "", t: "", branch: "", sort: "excess", held: 0, qmax: 1, named: "" };
-    const features = query ? Atlas.search.find(atlas, index, state).slice(0, 24).map(([i, row]) => feature(i, row)) : [];
+    const found = query ? Atlas.search.find(atlas, index, state).slice(0, 1000).map(([i, row]) => feature(i, row)) : [];
+    const called = (what) => Boolean(what.name) && Atlas.search.matches(what.name, query);
+    const features = [...found.filter(called), ...found.filter((what) => !called(what))].slice(0, 24);  // "do" means dogs before down 0.0
     const looks = world.looks.filter((name) => Atlas.search.matches(name, query)).slice(0, 8).map((word) => ({ word }));
     return [...concepts, ...looks, ...features];
   }
@@ -30,7 +32,7 @@ async function chooser(edits, world, painted) {
     const mark = el("i", { class: "ink" });
     const ink = world.colours[what.concept || what.name];
     if (ink) mark.style.background = `rgb(${ink.join(" ")})`;
-    const place = what.concept ? "concept: what fires more where it is" : what.word ? "look: what fires more in such pictures" : `${Atlas.shortBlock(what.block)} · ${what.branch} · t ${what.t.toFixed(2)} · no. ${what.feature}`;
+    const place = what.concept ? "concept: what fires more where it is" : what.word ? "look: what fires more in such pictures" : `${Atlas.shortBlock(what.block)} · ${what.branch} · t ${what.t.toFixed(2)} · no. ${what.feature}${what.stream === "text" ? " · words, not a place" : ""}`;
     return el("li", { role: "option", id: "found-" + i, "aria-selected": String(i === at), onpointerdown: (event) => { event.preventDefault(); take(what); } },
       mark, el("b", {}, what.concept || what.word || what.name || "unnamed"), el("span", { class: "small" }, " " + place));
   }

@@ -32,13 +32,19 @@ class Edits extends EventTarget {
     this.changed();
   }
 
-  /** Begin an edit of `what`: {concept} or {block, branch, t, feature, name}. */
+  /** Begin an edit of `what`: {concept}, {word} or {block, stream, signal, branch, t, feature, name}. */
   add(what) {
     this.remember();
     const { strength, window, branch, outside, choice } = this.world.usual;
-    this.list.push({ what, mask: Mask.blank(this.height, this.width), everywhere: false, strength, window, branch, outside, choice, on: true });
+    const everywhere = this.placeless({ what });
+    this.list.push({ what, mask: Mask.blank(this.height, this.width), everywhere, strength, window, branch, outside, choice, on: true });
     this.at = this.list.length - 1;
-    this.changed(false);
+    this.changed(everywhere);
+  }
+
+  /** Whether an edit has no place in the picture: a feature of the text stream changes words. */
+  placeless(edit) {
+    return edit.what.stream === "text";
   }
 
   choose(at) {

@@ -6,6 +6,8 @@
   const series = document.querySelector(".series");
   series.querySelector(".rule").after(el("a", { href: "studio.html" }, "Studio"), el("a", { href: "index.html" }, "Features"));
   series.querySelector("a").href = "studio.html";
+  const here = location.pathname.split("/").pop();
+  for (const link of series.querySelectorAll(".rule ~ a")) if (link.getAttribute("href") === here) link.setAttribute("aria-current", "page");
   const style = el("link", { rel: "stylesheet", href: "assets/explore.css" });
   document.head.append(style);
   if (new URLSearchParams(location.search).has("token")) history.replaceState(null, "", location.pathname + location.hash);
@@ -53,7 +55,7 @@
     text.addEventListener("input", () => { said.textContent = ""; });
     const name = main.querySelector("h1 a") ? main.querySelector("h1 a").textContent : "";
     const to = new URLSearchParams({ block: site.block, stream: site.stream, signal: site.signal, branch: site.branch, t: site.t, f: feature, name });
-    top.after(el("div", { class: "notes" }, el("a", { class: "button strong", href: "studio.html#" + to }, "Paint with it"), star, text, said));
+    top.after(el("div", { class: "notes" }, el("a", { class: "button strong", href: "studio.html#" + to }, site.stream === "text" ? "Draw with it" : "Paint with it"), star, text, said));
   }
 
   new MutationObserver(() => panel().catch(() => {})).observe(main, { childList: true });

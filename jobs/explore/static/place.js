@@ -45,16 +45,20 @@ function places(take, picture) {
         times.map((t) => cell(sites.find((s) => s.block === block && s.branch === branch && s.t === t)))))))));
   }
 
+  function left(worded) {
+    return worded.length ? ` The text stream (${worded.length === 1 ? "1 site" : worded.length + " sites"}) is left out: words lie nowhere in a picture.` : "";
+  }
+
   async function look({ x, y }) {
     const mine = ++latest, of = picture();
     if (!of) return;
     pin.style.left = 100 * x + "%";
     pin.style.top = 100 * y + "%";
     pin.hidden = false;
-    const { sites } = await Asking.post("api/place", { ...of, x: Math.max(0, Math.min(1, x)), y: Math.max(0, Math.min(1, y)) });
+    const { sites, left_out: worded } = await Asking.post("api/place", { ...of, x: Math.max(0, Math.min(1, x)), y: Math.max(0, Math.min(1, y)) });
     if (mine !== latest) return;
     box.replaceChildren(el("h2", { id: "here-title" }, "What fires here"),
-      el("p", { class: "note" }, `At ${Math.round(100 * x)} % from the left and ${Math.round(100 * y)} % from the top: of every site, the features that come nearest to their own largest activation. Point at one to see where else it fires.`),
+      el("p", { class: "note" }, `At ${Math.round(100 * x)} % from the left and ${Math.round(100 * y)} % from the top: of every site, the features that come nearest to their own largest activation. Point at one to see where else it fires.${left(worded)}`),
       ...table(sites));
     box.hidden = false;
   }

@@ -34,7 +34,7 @@ function tools(edits, world) {
   }
 
   function layer(edit, at) {
-    const share = edit.everywhere ? "everywhere" : edits.painted(edit) ? `${Math.max(1, Math.round(100 * Mask.share(edit.mask)))} % of the picture` : "paint where it should be";
+    const share = edits.placeless(edit) ? "in the words of the prompt" : edit.everywhere ? "everywhere" : edits.painted(edit) ? `${Math.max(1, Math.round(100 * Mask.share(edit.mask)))} % of the picture` : "paint where it should be";
     const mark = el("i", { class: "ink" });
     mark.style.background = `rgb(${edits.ink(edit).join(" ")})`;
     const place = edit.what.concept ? "concept" : edit.what.word ? "look" : `${Atlas.shortBlock(edit.what.block)} · ${edit.what.branch} · t ${edit.what.t.toFixed(2)} · no. ${edit.what.feature}`;
@@ -50,6 +50,10 @@ function tools(edits, world) {
     const edit = edits.current;
     $("layers").replaceChildren(...edits.list.map(layer));
     $("settings").hidden = !edit;
+    const placeless = Boolean(edit) && edits.placeless(edit);
+    for (const id of ["brush", "elsewhere", "everywhere"]) $(id).hidden = placeless;
+    $("placeless").hidden = !placeless;
+    $("paint").classList.toggle("placeless", placeless);
     $("undo").disabled = !edits.past.length;
     if (!edit) return;
     $("strength").value = edit.strength;

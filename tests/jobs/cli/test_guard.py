@@ -97,3 +97,4 @@ def test_version_and_verbs_that_are_misspelt() -> None:
         done = gazetteer(*words)
         assert done.returncode == 2
         assert f"did you mean {meant}?" in done.stderr
+    assert "did you mean" not in gazetteer("label", "run", "--pictures", "3").stderr  # an option of other verbs

@@ -20,9 +20,9 @@ BEFORE = {0: "dog", 1: "cat", 2: "sky", 3: None, 4: None}
 AFTER = {0: "dog", 1: "tree", 2: None, 3: "boat", 4: None}
 
 
-def run_of(path: Path, labels: dict[int, str | None], saes: str, t: float = 0.3) -> Path:
+def run_of(path: Path, labels: dict[int, str | None], saes: str, t: float = 0.3, **settings: int) -> Path:
     """A finished run of one site; every named feature also has a second label, which does not count."""
-    run = RunFolder(path).open_or_create({"saes": saes})
+    run = RunFolder(path).open_or_create({"saes": saes, **settings})
     rows = [
         blank(FINAL_TABLES["labels"], model="m", **SITE, t=t, feature=n, concept=concept, rank=rank,
               heldout_dataset_iou=n / 10)
@@ -88,3 +88,12 @@ def test_an_unfinished_run_is_refused(tmp_path: Path) -> None:
     RunFolder(tmp_path / "b").open_or_create({})
     with pytest.raises(InputError, match="not a finished run"):
         compare_runs(run_of(tmp_path / "a", BEFORE, "x"), tmp_path / "b")
+
+
+def test_other_settings_are_named_before_any_count(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    runs = [run_of(tmp_path / "a", BEFORE, "x"), run_of(tmp_path / "b", BEFORE, "x", **{"generation.steps": 4})]
+    _, found = compare_runs(*runs)
+    assert found["settings"] == {"generation.steps": {"before": None, "after": 4}}
+    print_comparison(*compare_runs(*runs))
+    said = capsys.readouterr().out
+    assert said.startswith("Made with other settings, which change labels too: generation.steps nothing -> 4.\n")
