@@ -2,7 +2,8 @@
 
     nice -n 19 python -m benchmarks.measure --out build/measured                       # the shipped world
     nice -n 19 python -m benchmarks.measure --out build/measured --build build/world   # a world just trained
-    ... --quick                                                  # small sizes: minutes, wide intervals
+    ... --size quick                                             # small: wide intervals
+    ... --size rehearsal                                         # the smallest: that every piece works, no figures
     ... --only quality layout --plan
 
 Every piece is a public command of its own, run as a user would, and resumed by itself where it can be; what it printed
@@ -37,6 +38,16 @@ MODELS = DEFAULT_CONFIG.parent / "models"
 ROOT = Path(__file__).resolve().parents[1]
 
 
+SIZES = ("full", "quick", "rehearsal")
+"""How much is measured. The figures of a rehearsal mean nothing: it shows that every piece works, and is kept."""
+
+_OF_SIZE: dict[str, tuple[str, ...]] = {
+    "full": (), "quick": ("images=64",),
+    "rehearsal": ("images=20", "shard_size=5", "generation.steps=4", "labels.min_images=2", "labels.permutations=50",
+                  "labels.refine=100", "coverage.wanted=4"),
+}  # fmt: skip
+
+
 @dataclass(frozen=True)
 class Setting:
     """Where what lies, and how much is measured.
@@ -45,14 +56,14 @@ class Setting:
         out: receives everything.
         models: of the world: ``text_to_image``, ``saes``, ``detector``, ``segmenter`` and the two classifiers.
         prompts: of a world whose prompts are its own, or None.
-        quick: small sizes.
+        size: one of SIZES.
         overrides: further settings of the configuration.
     """
 
     out: Path
     models: Path
     prompts: Path | None
-    quick: bool
+    size: str
     overrides: tuple[str, ...]
 
     @property
@@ -67,7 +78,7 @@ class Setting:
                  "segmenter.path": "segmenter"}  # fmt: skip
         settings = [f"{key}={self.models / name}" for key, name in paths.items()] if self.models != MODELS else []
         settings += [f"prompts.path={self.prompts / 'prompts.txt'}"] if self.prompts else []
-        return [*settings, "executor=serial", *(["images=64"] if self.quick else []), *self.overrides]
+        return [*settings, "executor=serial", *_OF_SIZE[self.size], *self.overrides]
 
 
 @dataclass(frozen=True)
@@ -79,11 +90,11 @@ class Piece:
     command: Callable[[Setting], list[str]]
 
 
-def _on_run(*words: str, quick: Sequence[str] = (), full: Sequence[str] = ()) -> Callable[[Setting], list[str]]:
-    """A verb on the run; RUN and OUT in its words are where they lie."""
+def _on_run(*words: str, **sized: Sequence[str]) -> Callable[[Setting], list[str]]:
+    """A verb on the run; RUN and OUT in its words are where they lie. `sized`: further words of a size."""
 
     def command(setting: Setting) -> list[str]:
-        said = [*words, *(quick if setting.quick else full), "--json"]
+        said = [*words, *sized.get(setting.size, ()), "--json"]
         places = {"RUN": setting.run, "OUT": str(setting.out)}
         return ["gazetteer", *(_placed(word, places) for word in said)]
 
@@ -100,39 +111,62 @@ def _label(setting: Setting) -> list[str]:
 
 
 def _exact(setting: Setting) -> list[str]:
-    count = "24" if setting.quick else "200"
+    count = {"full": "200", "quick": "24", "rehearsal": "4"}[setting.size]
     return ["gazetteer.data.scenes.truth", "--out", str(setting.out / "exact"), "--images", count]
 
 
 def _attribution(setting: Setting) -> list[str]:
-    size = ["--quick"] if setting.quick else []
+    size = {
+        "full": [], "quick": ["--quick"],
+        "rehearsal": ["--quick", "--concepts", "sky", "--methods", "cad", "--parts", "erase", "attacks", "heldout",
+                      "--attacks", "paraphrase"],
+    }[setting.size]  # fmt: skip
     words = ["gazetteer", "attribute", "evaluate", *size, "--out", str(setting.out / "attribution")]
     return [*words, "--set", *setting.configuration, "--json"]
 
 
+def _placing(setting: Setting) -> list[str]:
+    fewer = ["--things", "sun", "--seeds", "300"] if setting.size == "rehearsal" else []
+    return ["benchmarks.scenes.steering_defaults", setting.run, *fewer, "--json"]
+
+
+def _nulls(setting: Setting) -> list[str]:
+    return ["benchmarks.label_null", *(["--only", "company"] if setting.size == "rehearsal" else []), "--json"]
+
+
 def _steer(name: str, *settings: str) -> Piece:
     """Steering with other settings than the configuration's, its trials apart."""
+    words = ["steer", "evaluate", "RUN", "--out", f"OUT/{name}"]
     changed = ["--set", *settings] if settings else []
-    out = ["--out", f"OUT/{name}"]
-    return Piece(name, ("label",), _on_run("steer", "evaluate", "RUN", *out, quick=["--quick", *changed], full=changed))
+    tiny = [*settings, "steer.cases=2", "steer.global_cases=2", "steer.tuning=2", "steer.strengths=[1.0]",
+            "steer.choices=[labels]", "steer.ts=[0.5]", "steer.paper_strengths=[1.0]"]  # fmt: skip
+    return Piece(name, ("label",), _on_run(*words, full=changed, quick=["--quick", *changed],
+                                           rehearsal=["--set", *tiny]))  # fmt: skip
 
 
 _LAYOUT = ["--train-images", "128", "--heldout-images", "128", "--exact", "OUT/exact", "--plots", "OUT/plots"]
+_LAYOUT_TINY = ["--quick", "--train-images", "8", "--heldout-images", "4", "--exact", "OUT/exact"]
 _CAUSAL = ["causal", "RUN", "--set", "causal.pick=sample", "causal.unlabelled=0"]
 
 PIECES = (
     Piece("label", (), _label),
-    Piece("quality", ("label",), _on_run("quality", "RUN", quick=["--no-shuffle"])),
+    Piece("quality", ("label",), _on_run(
+        "quality", "RUN", quick=["--no-shuffle"], rehearsal=["--set", "accuracy.images=6"])),
     Piece("exact", (), _exact),
-    Piece("layout", ("label", "exact"), _on_run("layout", "evaluate", "RUN", quick=["--stored"], full=_LAYOUT)),
+    Piece("layout", ("label", "exact"), _on_run(
+        "layout", "evaluate", "RUN", full=_LAYOUT, quick=["--stored"], rehearsal=_LAYOUT_TINY)),
     _steer("steering"),
     _steer("steering_mid", "steer.blocks=[mid_block.attentions.0]", "steer.classifier="),
     _steer("steering_both", "steer.branches=[both]", "steer.classifier="),
-    Piece("placing", ("label",), lambda s: ["benchmarks.scenes.steering_defaults", s.run, "--json"]),
-    Piece("causal", ("label",), _on_run(*_CAUSAL, quick=["--features=1", "--images=4"], full=["--features=8"])),
-    Piece("examine", ("causal",), _on_run("examine", "RUN", quick=["--fresh", "1"], full=["--fresh", "4"])),
+    Piece("placing", ("label",), _placing),
+    Piece("causal", ("label",), _on_run(
+        *_CAUSAL, full=["--features=8"], quick=["--features=1", "--images=4"],
+        rehearsal=["--features=1", "--images=2", "--sites=up_blocks.1.attentions.0-cond-t0.50"])),
+    Piece("examine", ("causal",), _on_run(
+        "examine", "RUN", full=["--fresh", "4"], quick=["--fresh", "1"],
+        rehearsal=["--fresh", "1", "--set", "accuracy.images=6"])),
     Piece("attribution", (), _attribution),
-    Piece("nulls", (), lambda _: ["benchmarks.label_null", "--json"]),
+    Piece("nulls", (), _nulls),
 )  # fmt: skip
 """All pieces in their order; the mid block alone is the only site of arXiv 2504.15473, "both" edits both branches."""
 
@@ -205,7 +239,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     )
     parser.add_argument("--models", type=Path, metavar="FOLDER", help="the models alone (default: the shipped ones)")
     parser.add_argument("--only", nargs="+", default=names, choices=names, metavar="PIECE", help=", ".join(names))
-    parser.add_argument("--quick", action="store_true", help="small sizes")
+    parser.add_argument("--size", choices=SIZES, default="full", help="quick: small; rehearsal: that all of it works")
     parser.add_argument(
         "--set", dest="overrides", nargs="+", default=[], metavar="KEY=VALUE", help="of the configuration"
     )
@@ -225,7 +259,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             print(error, file=sys.stderr)
             return 2
     setting = Setting(
-        options.out.resolve(), models.resolve(), prompts and prompts.resolve(), options.quick, tuple(options.overrides)
+        options.out.resolve(), models.resolve(), prompts and prompts.resolve(), options.size, tuple(options.overrides)
     )
     chosen = [piece for piece in PIECES if piece.name in options.only]
     if options.plan:

@@ -33,18 +33,21 @@ PROMPTS = {
 }  # fmt: skip
 
 
-def measure(run: str, edit: Edit, window: str, seeds: Sequence[int]) -> dict[str, Any]:
+def measure(
+    run: str, edit: Edit, window: str, seeds: Sequence[int], things: Sequence[str] = tuple(PROMPTS)
+) -> dict[str, Any]:
     """Placed pictures of the edit and without it, in all and by thing and quadrant.
 
     Args:
         run: a finished run of the embedded world.
         edit: its concept and region are replaced.
         window: the name of the edit's.
+        things: of PROMPTS.
     """
     config = run_config(run, ["executor=serial"])
     worker = SteerWorker(config.stages, replace(config.steer, classifier=""), list(config.vocabulary.concepts), 0)
     observer, resolver = worker.trials.observer, Resolver(run)
-    asks = [(thing, quadrant) for thing in PROMPTS for quadrant in QUADRANTS]
+    asks = [(thing, quadrant) for thing in things for quadrant in QUADRANTS]
     edits: dict[tuple[str, str], list[Edit]] = {}
     for thing, quadrant in asks:
         try:
@@ -80,6 +83,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("run", metavar="RUN")
     parser.add_argument("--seeds", type=int, nargs="+", default=[300, 301])
+    parser.add_argument("--things", nargs="+", default=list(PROMPTS), choices=list(PROMPTS), metavar="THING")
     parser.add_argument("--choice", default=usual.choice, choices=["labels", "contrast"])
     parser.add_argument("--t", type=float, default=usual.t)
     parser.add_argument("--outside", default=usual.outside, choices=OUTSIDES)
@@ -91,7 +95,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         "-", choice=options.choice, t=None if options.t < 0 else options.t, outside=options.outside,
         strength=options.strength, window=STAGES[options.window],
     )  # fmt: skip
-    result = measure(options.run, edit, options.window, options.seeds)
+    result = measure(options.run, edit, options.window, options.seeds, options.things)
     for name in ("none", "edited"):
         fraction = ", ".join(f"{value:.2f}" for value in result[name]["share"])
         print(f"{name:<7} {result[name]['placed']} of {result['pictures']} [{fraction}]", file=sys.stderr)

@@ -63,7 +63,7 @@ def examine(config: RunConfig, run: str, fresh: int = 6) -> dict[str, Any]:
     seen = _witnessed(config, store)
     columns["witness_auroc"], columns["witness_images"] = _heard(rows, by_site, all_codes(store), seen)
     columns["fresh_auroc"], columns["fresh_images"] = _heard(rows, by_site, *_fresh(config, rows, fresh))
-    columns["causal_verdict"] = _verdicts(store, rows)
+    columns["causal_verdict"], areas = _causal(store, rows)
     columns |= _truth(config, store, labels)
     table = pa.table({name: pa.array(columns[name], EXAMINERS.field(name).type) for name in EXAMINERS.names}, EXAMINERS)
     about = provenance(store.of_tables(), portable_config(config))
@@ -71,7 +71,8 @@ def examine(config: RunConfig, run: str, fresh: int = 6) -> dict[str, Any]:
     write_card(store)
     return {
         "run": run, "table": f"{store.path.rstrip('/')}/examiners.parquet", "labels": written["rows"],
-        "examiners": examined(table), "retrieval": _retrieval(store), "seconds": round(time.monotonic() - begun, 1),
+        "examiners": examined(table, areas), "retrieval": _retrieval(store),
+        "seconds": round(time.monotonic() - begun, 1),
     }  # fmt: skip
 
 
@@ -85,9 +86,9 @@ def known_examiners(run: str) -> dict[str, Any]:
     aside: dict[str, Any] = {"examiners": None, "causal": None}
     if store.has_final("examiners"):
         table = store.read_final("examiners")
-        verdicts = pa.array(_verdicts(store, table.select(list(KEYS)).to_pylist()), pa.string())
-        at = table.schema.get_field_index("causal_verdict")
-        aside["examiners"] = examined(table.set_column(at, EXAMINERS.field("causal_verdict"), verdicts))
+        verdicts, areas = _causal(store, table.select(list(KEYS)).to_pylist())
+        at, field = table.schema.get_field_index("causal_verdict"), EXAMINERS.field("causal_verdict")
+        aside["examiners"] = examined(table.set_column(at, field, pa.array(verdicts, pa.string())), areas)
     if store.has_final("causal"):
         aside["causal"] = summarise(store.read_final("causal"))
     return aside
@@ -169,13 +170,15 @@ def _fresh(
     return [(site, stack_codes(site, ids, code_maps)) for site, code_maps in maps.items()], positive
 
 
-def _verdicts(store: RunFolder, rows: Sequence[Mapping[str, Any]]) -> list[str | None]:
-    """The causal verdict of every label that says where; None where none was reached."""
+def _causal(store: RunFolder, rows: Sequence[Mapping[str, Any]]) -> tuple[list[str | None], list[float | None]]:
+    """Of every label that was tried its causal verdict and the rise of its area; None of the others."""
     if not store.has_final("causal"):
-        return [None] * len(rows)
-    verdicts = store.read_final("causal", [*KEYS[:-1], "causal_verdict"]).to_pylist()
-    table = {tuple(row[name] for name in KEYS[:-1]): row["causal_verdict"] for row in verdicts}
-    return [table.get(tuple(row[name] for name in KEYS[:-1])) for row in rows]
+        return [None] * len(rows), [None] * len(rows)
+    names = KEYS[:-1]
+    tried = store.read_final("causal", [*names, "causal_verdict", "causal_area"]).to_pylist()
+    table = {tuple(row[name] for name in names): row for row in tried}
+    measured = [table.get(tuple(row[name] for name in names), {}) for row in rows]
+    return [row.get("causal_verdict") for row in measured], [row.get("causal_area") for row in measured]
 
 
 def _truth(config: RunConfig, store: RunFolder, labels: pa.Table) -> dict[str, list[Any]]:

@@ -5,7 +5,8 @@
                       the feature, by its summed activation, is stronger in one of the first (CoSy, arXiv 2405.20331)
     witness AUROC     the same between held-out pictures in which a second witness, a classifier, sees the concept or
                       look and those in which it does not; the witness is no part of the detector
-    causal verdict    of `gazetteer causal`
+    causal verdict    of `gazetteer causal`, and beside it the rise of the area by which it was reached (`causal_area`):
+                      switched on, does the feature make more of what it is called than random features do?
 
 Where exact truth is known (labeling/quality/accuracy.py), `examined` says how well each predicts it.
 """
@@ -29,6 +30,11 @@ Floats = NDArray[np.float64]
 
 KEYS = (*SITE_COLUMNS, "feature", "concept", "kind")
 MEASURES = ("heldout_dataset_iou", "heldout_explained", "fresh_auroc", "witness_auroc", "causal_verdict")
+CAUSAL_AREA = "causal_area"
+WORTH = {"confirmed": 1.0, "no effect": 0.0, "contradicted": -1.0}
+"""What a verdict counts; any other, as ``undecided``, says nothing of the label."""
+
+Row = dict[str, Any]
 
 
 def picture_scores(codes: SiteCodes, features: NDArray[np.int64]) -> Floats:
@@ -72,38 +78,50 @@ def label_aurocs(
     return aurocs
 
 
-def examined(table: pa.Table) -> dict[str, Any]:
+def examined(table: pa.Table, areas: Sequence[float | None] | None = None) -> dict[str, Row]:
     """How well each examiner predicts which labels are right.
 
     Args:
         table: schemas.EXAMINERS.
+        areas: `causal_area` of every row's label, None where it was not tried.
     Returns:
         By examiner ``labels`` (that it says something of), their share ``right``, and ``auroc``: [value, low, high],
-        the chance that it ranks a right label above a wrong one, with its bootstrap interval over labels; a verdict
-        counts 1 when confirmed, -1 when contradicted, else 0. Empty where no truth is known.
+        the chance that it ranks a right label above a wrong one, with its bootstrap interval over labels
+        (`WORTH` of verdicts). ``same`` is the AUROC over those ``same_labels`` of which every examiner that speaks at
+        all says something: there they can be compared. Empty where no truth is known.
     """
     if table.num_rows == 0 or table["right"].null_count == table.num_rows:
         return {}
-    right = np.array(table["right"].to_pylist(), object)
-    result: dict[str, Any] = {}
-    for name in MEASURES:
-        raw = table[name].to_pylist()
-        worth = {"confirmed": 1.0, "contradicted": -1.0}
-        values = np.array([np.nan if v is None else worth.get(v, 0.0) if isinstance(v, str) else v for v in raw], float)
-        known = np.array([answer is not None for answer in right]) & ~np.isnan(values)
-        yes = right[known].astype(bool)
+    told = {name: _values(table[name].to_pylist()) for name in MEASURES}
+    told[CAUSAL_AREA] = _values(areas or [None] * table.num_rows)
+    known = np.array([answer is not None for answer in table["right"].to_pylist()])
+    right = np.array([answer is True for answer in table["right"].to_pylist()])
+    speaking = [values for values in told.values() if (known & ~np.isnan(values)).any()]
+    same = known & ~np.isnan(np.array(speaking).reshape(-1, table.num_rows)).any(axis=0)
+    result: dict[str, Row] = {}
+    for name, values in told.items():
+        own = known & ~np.isnan(values)
+        spoken = own.any()
         result[name] = {
-            "labels": int(known.sum()), "right": round(float(yes.mean()), 4) if known.any() else None,
-            "auroc": _interval(values[known], yes),
+            "labels": int(own.sum()), "right": round(float(right[own].mean()), 4) if spoken else None,
+            "auroc": _interval(values[own], right[own]),
+            "same_labels": int(same.sum()) if spoken else 0,
+            "same": _interval(values[same], right[same]) if spoken else [None] * 3,
         }  # fmt: skip
     return result
+
+
+def _values(told: Sequence[Any]) -> Floats:
+    """Of numbers themselves, of verdicts what they are worth, NaN for nothing."""
+    worth = [WORTH.get(value) if isinstance(value, str) else value for value in told]
+    return np.array([np.nan if value is None else value for value in worth], np.float64)
 
 
 def _interval(values: Floats, right: NDArray[np.bool_]) -> list[float | None]:
     def statistic(weights: Floats) -> Floats:
         return np.array([_weighted_auroc(values, right, row) for row in weights])
 
-    if not right.any() or right.all():
+    if not len(right) or not right.any() or right.all():
         return [None] * 3
     interval = as_interval(bootstrap(statistic, len(values), resamples=300))
     return [None if end is None else round(end, 4) for end in interval]
@@ -132,3 +150,8 @@ def print_aurocs(examiners: Mapping[str, Any]) -> None:
         value, low, high = row["auroc"]
         said = "no wrong or no right label" if value is None else f"{value:.3f} [{low:.3f}, {high:.3f}]"
         print(f"  {name:<22}{said}  ({row['labels']} labels)")
+    of = next((row for row in examiners.values() if row["same"][0] is not None), None)
+    if of is not None and of["same_labels"] < max(row["labels"] for row in examiners.values()):
+        spoken = ((name, row["same"][0]) for name, row in examiners.items() if row["same"][0] is not None)
+        listed = ", ".join(f"{name} {value:.3f}" for name, value in spoken)
+        print(f"on the {of['same_labels']} labels that all of them know: {listed}")

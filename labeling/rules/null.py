@@ -33,6 +33,7 @@ import numpy as np
 import scipy.sparse as sp
 from numpy.typing import NDArray
 
+from gazetteer.data.core.sites import TEXT
 from gazetteer.labeling.evidence.concept_maps import ConceptMaps, image_places
 from gazetteer.labeling.evidence.site_codes import SiteCodes
 from gazetteer.labeling.rules.blocks import Blocks, block_sums, concept_pixels
@@ -51,6 +52,15 @@ def seeded(*parts: object) -> np.random.Generator:
     """A generator that depends on nothing but `parts`."""
     digest = hashlib.sha256("\x1f".join(map(str, parts)).encode()).digest()
     return np.random.default_rng(int.from_bytes(digest[:16], "big"))
+
+
+def prompt_lengths(codes: SiteCodes, maps: ConceptMaps) -> Ints | None:
+    """Of a text stream the tokens of every prompt, padding apart: int64 [I]; else None.
+
+    Prompts change places with others of about their length. A longer one has more words and more tokens to fire on, so
+    that shuffled among all, whatever fires anywhere would seem to go with every word.
+    """
+    return None if codes.site.stream != TEXT or maps.read is None else maps.read.sum(axis=1, dtype=np.int64)
 
 
 def _exceedances(sums: Ints, blocks: Blocks, observed: Ints, permutations: int, random: np.random.Generator) -> Ints:
@@ -193,8 +203,11 @@ def _p_of_group(
     pixels = concept_pixels(maps, (codes.height, codes.width), asked, concepts, config.block)
     key = (codes.site.slug, config.seed, *(maps.image_ids[i] for i in images))
     size = max(2, min(config.block, len(images) // 4))
-    orders = []
+    orders, lengths = [], prompt_lengths(codes, maps)
     for number in range(config.orders):
-        blocks = Blocks.of(seeded(*key, "order", number).permutation(images), size)
+        order = seeded(*key, "order", number).permutation(images)
+        if lengths is not None:
+            order = order[np.argsort(lengths[order], kind="stable")]
+        blocks = Blocks.of(order, size)
         orders.append((block_sums(supports, pixels, codes.cells, blocks, row, column), blocks))
     return _p_of_pairs(orders, config, key)

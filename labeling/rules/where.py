@@ -29,7 +29,7 @@ from gazetteer.labeling.evidence.concept_maps import ConceptMaps, image_places
 from gazetteer.labeling.evidence.pooling import cell_areas
 from gazetteer.labeling.evidence.site_codes import SiteCodes
 from gazetteer.labeling.rules.config import NullConfig
-from gazetteer.labeling.rules.null import seeded
+from gazetteer.labeling.rules.null import prompt_lengths, seeded
 from gazetteer.labeling.rules.tails import tail_bound
 
 Ints = NDArray[np.int64]
@@ -60,12 +60,13 @@ def where_values(
     grid = (codes.height, codes.width)
     sizes, which = np.unique(maps.sizes, axis=0, return_inverse=True)
     areas = np.maximum(np.stack([cell_areas((int(h), int(w)), grid) for h, w in sizes]), 1)
-    place = np.full(len(maps.image_ids), -1)
+    place, lengths = np.full(len(maps.image_ids), -1), prompt_lengths(codes, maps)
     for number in np.unique(concept):
         unions = np.flatnonzero(maps.union_concept == number)
         images_of = maps.union_image[unions]
         covered = maps.pixels[grid][unions] / areas[which.ravel()[images_of]]
         place[images_of] = np.arange(len(unions))
+        length = None if lengths is None else lengths[images_of]
         pairs = np.flatnonzero(concept == number)
         met = [fires.meet(int(feature[pair]), place) for pair in pairs]
         rows = np.concatenate([np.zeros(0, np.int64), *(meeting.union for meeting in met)])
@@ -74,7 +75,7 @@ def where_values(
         for row, (pair, meeting) in enumerate(zip(pairs, met, strict=True)):
             if len(meeting.union) >= 2:
                 key = (codes.site.slug, "where", config.seed, maps.concepts[number], int(feature[pair]))
-                lift[pair], p[pair] = _one(meeting, covered, total[row], config, key)
+                lift[pair], p[pair] = _one(meeting, covered, total[row], config, key, length)
         place[images_of] = -1
     return lift, p
 
@@ -139,14 +140,24 @@ class _Fires:
         return _Met(union[kept], self.starts[low:high][kept], self.sizes[low:high][kept], self.cell)
 
 
-def _one(met: _Met, covered: Floats, total: Floats, config: NullConfig, key: tuple[object, ...]) -> tuple[float, float]:
-    """Lift and p of one pair; `covered` [U, cells] are the concept's maps, `total` [cells] the sum of those met."""
+def _one(
+    met: _Met, covered: Floats, total: Floats, config: NullConfig, key: tuple[object, ...], length: Ints | None
+) -> tuple[float, float]:
+    """Lift and p of one pair.
+
+    Args:
+        covered: [U, cells], the concept's maps; `total` [cells], the sum of those met.
+        length: [U], of the prompts of a text stream, which change places with those of about their length.
+    """
     size = len(met.union)
     cell, _ = met.cells(np.arange(size))
     weight = np.repeat(1 / met.sizes, met.sizes)
     observed = float((covered[np.repeat(met.union, met.sizes), cell] * weight).sum())
     expected = float(np.bincount(cell, weight, len(total)) @ total) / size
-    p = [_p_in_order(met, order, covered, config, (*key, n)) for n, order in enumerate(_orders(size, config, key))]
+    orders = _orders(size, config, key)
+    if length is not None:
+        orders = [order[np.argsort(length[met.union[order]], kind="stable")] for order in orders]
+    p = [_p_in_order(met, order, covered, config, (*key, n)) for n, order in enumerate(orders)]
     return observed / expected if expected > 0 else np.nan, float(np.mean(p))
 
 

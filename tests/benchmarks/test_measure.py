@@ -51,8 +51,8 @@ def test_a_piece_is_made_once_until_its_command_or_the_models_change(
 def test_every_piece_is_a_command_that_is_understood(tmp_path: Path) -> None:
     from gazetteer.jobs.cli.parser import parser
 
-    for quick in (True, False):
-        setting = measure.Setting(tmp_path, tmp_path / "models", tmp_path / "prompts", quick, ())
+    for size in measure.SIZES:
+        setting = measure.Setting(tmp_path, tmp_path / "models", tmp_path / "prompts", size, ())
         for piece in measure.PIECES:
             words = piece.command(setting)
             if words[0] == "gazetteer":

@@ -11,11 +11,13 @@ import pytest
 
 from gazetteer.data.core.sites import Site
 from gazetteer.data.runs.folder import RunFolder
-from gazetteer.data.tables.schemas import EXAMINERS
+from gazetteer.data.tables.provenance import provenance
+from gazetteer.data.tables.schemas import CAUSAL, EXAMINERS
 from gazetteer.jobs.cli.main import main
+from gazetteer.jobs.experiments.examine import known_examiners
 from gazetteer.labeling.evidence.concept_maps import ConceptMaps
 from gazetteer.labeling.evidence.site_codes import SiteCodes
-from gazetteer.labeling.quality.examiners import auroc, examined, label_aurocs, picture_scores
+from gazetteer.labeling.quality.examiners import KEYS, auroc, examined, label_aurocs, picture_scores
 from gazetteer.labeling.quality.retrieval import average_precisions, retrieval, top_purity
 from tests.support.runs.runs import blank
 
@@ -103,8 +105,33 @@ def test_an_examiner_that_ranks_right_labels_first_knows_them() -> None:
     assert found["causal_verdict"]["auroc"][0] == pytest.approx(0.7)
     assert (found["witness_auroc"]["labels"], found["witness_auroc"]["auroc"]) == (0, [None] * 3)
     assert (found["fresh_auroc"]["labels"], found["fresh_auroc"]["right"]) == (20, 0.5)
+    # Verdicts: 10 right ones, of which 4 are confirmed, and 10 wrong ones without effect.
+    assert found["causal_area"] == {"labels": 0, "right": None, "auroc": [None] * 3, "same_labels": 0,
+                                    "same": [None] * 3}  # fmt: skip
+    assert found["fresh_auroc"]["same_labels"] == 20 and found["heldout_dataset_iou"]["same"] == [1.0] * 3
     unknown = pa.Table.from_pylist([row | {"right": None} for row in rows], schema=EXAMINERS)
     assert examined(unknown) == {}
+
+
+def test_what_causes_say_is_compared_on_the_labels_that_were_tried() -> None:
+    """Of 12 labels the last 8 were tried; two of those came out undecided, which is no answer."""
+    verdicts = [None] * 4 + ["undecided", "undecided", "contradicted", "no effect", "no effect"] + ["confirmed"] * 3
+    rows = [
+        blank(
+            EXAMINERS, **SITE.columns(), feature=n, concept="sea", heldout_dataset_iou=(7 * n % 12) / 12,
+            causal_verdict=verdict, right=n not in (0, 4, 6, 8), witness_auroc=None,
+        )
+        for n, verdict in enumerate(verdicts)
+    ]  # fmt: skip
+    areas = [None] * 4 + [0.01, 0.02, -0.2, 0.0, 0.03, 0.2, 0.1, 0.3]
+    found = examined(pa.Table.from_pylist(rows, schema=EXAMINERS), areas)
+    # Decided: wrong 6 (-1) and 8 (0), right 7 (0), 9, 10, 11 (1): of 8 comparisons 7 are won and one is a tie.
+    assert found["causal_verdict"]["labels"] == 6 and found["causal_verdict"]["auroc"][0] == pytest.approx(7.5 / 8)
+    # All tried: wrong .01, -.2, .03, right .02, 0, .2, .1, .3: 0 beats one, .02 two and the others all three.
+    assert found["causal_area"]["labels"] == 8 and found["causal_area"]["auroc"][0] == pytest.approx(12 / 15, abs=1e-4)
+    assert {row["same_labels"] for row in found.values() if row["labels"]} == {6}
+    # Held-out IoU 6/12 and 8/12 of wrong labels (42 and 56 mod 12), 1, 3, 10, 5 twelfths of right ones.
+    assert found["heldout_dataset_iou"]["labels"] == 12 and found["heldout_dataset_iou"]["same"][0] == 2 / 8
 
 
 def test_the_verb_writes_a_table_of_every_label(
@@ -114,6 +141,14 @@ def test_the_verb_writes_a_table_of_every_label(
 
     run = shutil.copytree(scenes_run, tmp_path / "run")
     settings = json.loads((run / "_meta/run.json").read_text())
+    store = RunFolder(run)
+    best = [row for row in store.read_final("labels").to_pylist() if row["rank"] == 1]
+    tried = [
+        blank(CAUSAL, **{name: row[name] for name in KEYS[:-1]}, labelled=True, causal_area=n / 100,
+              causal_verdict="undecided" if n else "confirmed")
+        for n, row in enumerate(best[:3])
+    ]  # fmt: skip
+    store.write_final("causal", pa.Table.from_pylist(tried, schema=CAUSAL), provenance(store.of_tables(), {}))
     chosen = [f"generation.{name}={json.dumps(settings[f'generation.{name}'])}" for name in ("steps", "blocks", "t")]
     command = ["examine", str(run), "--json", "--fresh", "1", "--set", *chosen, "accuracy.images=3"]
     code = main(command)
@@ -128,6 +163,10 @@ def test_the_verb_writes_a_table_of_every_label(
         == sum(r == 1 for r in RunFolder(run).read_final("labels")["rank"].to_pylist())
     )
     assert table["right"].null_count == 0
+    said = found["examiners"]
+    assert said["causal_area"]["labels"] == 3 and said["causal_verdict"]["labels"] == 1
+    assert {verdict for verdict in table["causal_verdict"].to_pylist() if verdict} == {"confirmed", "undecided"}
+    assert known_examiners(str(run))["examiners"] == said
     assert {row["site"] for row in found["retrieval"]} and all("purity_at_16" in row for row in found["retrieval"])
     assert main(["verify", str(run)]) == 0
     assert main(["examine", str(run), "--fresh", "-1"]) == 2
