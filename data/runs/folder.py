@@ -238,7 +238,8 @@ class RunFolder:
         Args:
             shards: only these (InputError if one is not committed); default all.
             columns: only these; default all.
-            filter: a `pyarrow.compute.Expression`, or pyarrow's list-of-tuples form.
+            filter: a `pyarrow.compute.Expression`, pyarrow's list-of-tuples form, or the rows of a site
+                (`gazetteer.data.runs.reading.SiteRows`).
             encoded: leave strings dictionary-encoded, as files hold them.
 
         Raises:

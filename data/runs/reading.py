@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from functools import reduce
 from operator import and_
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from gazetteer.data.core.digests import digest_bytes
@@ -20,7 +22,72 @@ from gazetteer.data.runs.records import Commit, part_name
 from gazetteer.data.storage.files import Files
 from gazetteer.data.tables.schemas import BEFORE_STREAMS, PART_TABLES
 
+SITE_COLUMNS_TOLERANCE = 1e-6
+"""How far apart the numbers of two names of one site may be: files hold them in 32 bits."""
+
 _WRITER = {"causal": "causal", "examiners": "examine"}  # final tables that another command than label writes
+
+
+@dataclass(frozen=True)
+class SiteRows:
+    """The rows of one site, as a filter by which row groups that hold nothing of it are not even opened.
+
+    Attributes:
+        site: its columns (`gazetteer.data.core.sites.SITE_COLUMNS`) by name.
+        low, high: of these features alone, and rows of no feature; of a table with a column ``feature`` of numbers.
+    """
+
+    site: Mapping[str, Any]
+    low: int = 0
+    high: int | None = None
+
+    @property
+    def expression(self) -> pc.Expression:
+        """The same for whoever looks at every row."""
+        wanted = reduce(and_, (_is(name, value) for name, value in self.site.items()))
+        if self.high is None:
+            return wanted
+        feature = pc.field("feature")
+        return wanted & (feature.is_null() | ((feature >= self.low) & (feature < self.high)))
+
+    def groups(self, file: pq.FileMetaData) -> list[int] | None:
+        """The row groups with rows of the site, where every one holds rows of a single site; None where some do not."""
+        place = {file.schema.column(i).path: i for i in range(file.num_columns)}
+        wanted = []
+        for number in range(file.num_row_groups):
+            group = file.row_group(number)
+            told = {name: group.column(place[name]).statistics for name in self.site}
+            if any(stats is None or not stats.has_min_max or stats.min != stats.max for stats in told.values()):
+                return None
+            if all(_same(told[name].min, value) for name, value in self.site.items()) and (
+                self.high is None or self._may_hold(group.column(place["feature"]).statistics)
+            ):
+                wanted.append(number)
+        return wanted
+
+    def _may_hold(self, stats: Any) -> bool:
+        if stats is None or not stats.has_null_count or stats.null_count:
+            return True
+        assert self.high is not None
+        return not stats.has_min_max or bool(stats.max >= self.low and stats.min < self.high)
+
+    def of_site(self, table: pa.Table) -> pa.Table:
+        """Of rows of the site those of the wanted features."""
+        if self.high is None:
+            return table
+        feature = table["feature"]
+        inside = pc.and_(pc.greater_equal(feature, self.low), pc.less(feature, self.high))
+        return table.filter(pc.fill_null(inside, True))
+
+
+def _same(stored: Any, value: Any) -> bool:
+    return abs(stored - value) < SITE_COLUMNS_TOLERANCE if isinstance(value, float) else bool(stored == value)
+
+
+def _is(name: str, value: Any) -> pc.Expression:
+    if isinstance(value, float):
+        return (pc.field(name) > value - SITE_COLUMNS_TOLERANCE) & (pc.field(name) < value + SITE_COLUMNS_TOLERANCE)
+    return pc.field(name) == value
 
 
 def rows(
@@ -34,6 +101,10 @@ def rows(
     if source is None:
         raise OSError("not what its commit record says")
     absent = () if schema is None else older_columns(source, schema)
+    if isinstance(filter, SiteRows):
+        if not absent and (table := _rows_of_site(source, columns, filter, encoded)) is not None:
+            return table
+        filter = filter.expression
     if absent:
         return _rows_of_older(source, schema, absent, columns, filter)
     if filter is None:  # no data set for one whole file: it would load pandas, where that is installed
@@ -49,6 +120,18 @@ def rows(
         page_checksum_verification=True,
         read_dictionary=list(encoded),
     ).replace_schema_metadata(None)
+
+
+def _rows_of_site(source: Any, columns: Sequence[str] | None, wanted: SiteRows, encoded: Sequence[str]) -> Any:
+    """The rows of one site from its row groups; None where some row group mixes sites."""
+    with pq.ParquetFile(source, read_dictionary=list(encoded), page_checksum_verification=True) as file:
+        groups = wanted.groups(file.metadata)
+        if groups is None:
+            return None
+        names = None if columns is None else list(columns)
+        read = names if names is None or wanted.high is None or "feature" in names else [*names, "feature"]
+        table = wanted.of_site(file.read_row_groups(groups, columns=read, use_threads=False))
+    return table.select(names or table.column_names).replace_schema_metadata(None)
 
 
 def read_parts(
@@ -143,6 +226,7 @@ def checked_query(name: str, schema: pa.Schema, columns: Sequence[str] | None, f
     if filter is not None:
         try:
             expression = pq.filters_to_expression(filter) if isinstance(filter, list | tuple) else filter
+            expression = expression.expression if isinstance(expression, SiteRows) else expression
             schema.empty_table().filter(expression)
         except (pa.ArrowException, TypeError, ValueError) as error:
             raise InputError(f"The filter does not fit the table {name} ({error}).") from error

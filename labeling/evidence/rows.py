@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -18,6 +19,8 @@ from gazetteer.labeling.evidence.site_codes import array_of, compacted, rows_by_
 
 _ENCODED = with_dictionaries(EVIDENCE)
 COUNTS = ("images", "images_asked", "hits", "iou_micro", "intersection", "area")
+UNMAPPED = ("split", "feature", "concept", *COUNTS)
+"""The columns of the evidence of one site, its maps apart."""
 _SPREAD = 8  # distinct keys are counted when they are at most so many times as far apart as there are rows
 _COLLAPSE_BYTES = 256 * 2**20  # evidence waiting to be added up before it is
 
@@ -30,7 +33,8 @@ class EvidenceRows:
         feature: int64 [rows], -1 for null.
         concept: int64 [rows], index into `concepts`, -1 for null.
         counts: int64 [rows, 6], columns as COUNTS.
-        cells: int64 [rows with exactly one null key, h * w], in row order; other rows have no cells.
+        cells: int64 [rows with exactly one null key, h * w], in row order; other rows have no cells. [rows, 0] where
+            evidence was read without them.
     """
 
     site: Site
@@ -46,6 +50,7 @@ class EvidenceRows:
         rows = len(self.feature)
         names = pa.array(self.concepts, pa.string())
         has_cells = (self.feature < 0) != (self.concept < 0)
+        has_cells &= self.cells.shape[1] > 0
         offsets = np.concatenate(([0], np.cumsum(has_cells * self.cells.shape[1]))).astype(np.int32)
         cells = pa.ListArray.from_arrays(pa.array(offsets), pa.array(self.cells.reshape(-1)), mask=pa.array(~has_cells))
         columns = [
@@ -96,14 +101,30 @@ def rows_of(table: pa.Table) -> list[EvidenceRows]:
             sums = np.stack([_added(which, counts[own, i], len(keys)) for i in range(len(COUNTS))], axis=1)
             maps = np.flatnonzero((feature[own] < 0) != (concept[own] < 0))
             width = np.unique(lengths[own[maps]])
-            if len(width) > 1 or (width < 0).any():
+            if len(width) > 1:
                 raise InputError(f"Evidence of {site.slug} has maps of several sizes: {width.tolist()} cells.")
-            cells = flat[begins[own[maps]][:, None] + np.arange(width[0] if len(width) else 0)].astype(np.int64)
+            cells_each = max(int(width.max(initial=0)), 0)  # null: read without them
+            cells = flat[begins[own[maps]][:, None] + np.arange(cells_each)].astype(np.int64)
             with_maps, row = np.unique(which[maps], return_inverse=True)
             add = sp.csr_array((np.ones(len(row), np.int64), (row, np.arange(len(row)))), (len(with_maps), len(row)))
             above, below = np.divmod(keys, len(concepts) + 1)
             tables.append(EvidenceRows(site, name, above - 1, below - 1, sums, add @ cells, concepts))
     return tables
+
+
+def without_maps(rows: pa.Table, site: Site) -> pa.Table:
+    """Rows of `UNMAPPED`, which are of one site, as schemas.EVIDENCE with strings encoded and no maps."""
+    same = pa.array(np.zeros(rows.num_rows, np.int32))
+    columns: dict[str, Any] = {name: rows[name] for name in UNMAPPED}
+    for name, value in site.columns().items():
+        field = _ENCODED.field(name)
+        encoded = pa.types.is_dictionary(field.type)
+        columns[name] = (
+            pa.DictionaryArray.from_arrays(same, pa.array([value])) if encoded
+            else pa.array(np.full(rows.num_rows, value, field.type.to_pandas_dtype()))
+        )  # fmt: skip
+    columns["cells"] = pa.nulls(rows.num_rows, _ENCODED.field("cells").type)
+    return pa.table([columns[field.name] for field in _ENCODED], schema=_ENCODED)
 
 
 def _distinct(keys: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:

@@ -13,10 +13,18 @@ import pyarrow.compute as pc
 from gazetteer.data.core.errors import InputError
 from gazetteer.data.core.sites import IMAGE, SITE_COLUMNS, Site
 from gazetteer.data.runs.folder import RunFolder
-from gazetteer.data.tables.schemas import CODES, EVIDENCE
+from gazetteer.data.runs.reading import SiteRows
+from gazetteer.data.tables.schemas import CODES
 from gazetteer.labeling.evidence.pooling import Grid
-from gazetteer.labeling.evidence.rows import sum_evidence
-from gazetteer.labeling.evidence.site_codes import SiteCodes, codes_by_site, join_codes, rows_by_site
+from gazetteer.labeling.evidence.rows import UNMAPPED, sum_evidence, without_maps
+from gazetteer.labeling.evidence.site_codes import (
+    CODE_COLUMNS,
+    SiteCodes,
+    codes_by_site,
+    codes_of_table,
+    join_codes,
+    rows_by_site,
+)
 from gazetteer.labeling.tables import T_TOLERANCE
 
 READ_SLOTS = 2**26
@@ -73,31 +81,27 @@ def range_codes(run: RunFolder, site: Site, low: int, high: int) -> SiteCodes:
     Raises:
         InputError: the site has no codes, several grids, or an image twice.
     """
-    parts = []
+    parts, own = [], SiteRows(site.columns())
     for shard in run.shard_ids():
-        by_site = codes_by_site(run.read_table("codes", [shard], columns=CODES.names, filter=_at(site)))
-        parts += [codes_of.among(low, high) for codes_of in by_site.values()]
+        rows = run.read_table("codes", [shard], columns=CODE_COLUMNS, filter=own)
+        if rows.num_rows:
+            parts.append(codes_of_table(rows, site, (low, high)))
     if not parts:
         raise InputError(f"{run.path} has no codes at {site.slug}.")
     return join_codes(parts)
 
 
-def range_evidence(run: RunFolder, site: Site, low: int, high: int) -> pa.Table:
-    """The summed evidence of these features of one site, and of its concepts and pictures (schemas.EVIDENCE)."""
-    feature = pc.field("feature")
-    own = _at(site) & (feature.is_null() | ((feature >= low) & (feature < high)))
-    return _summed(run, own)
+def range_evidence(run: RunFolder, site: Site, low: int = 0, high: int | None = None) -> pa.Table:
+    """The summed evidence of these features of one site, and of its concepts and pictures, read shard by shard.
 
-
-def sites_evidence(run: RunFolder, sites: Sequence[Site]) -> pa.Table:
-    """The summed evidence of some sites of a run, read shard by shard (schemas.EVIDENCE)."""
-    return _summed(run, reduce(or_, map(_at, sites)))
-
-
-def _summed(run: RunFolder, rows: pc.Expression) -> pa.Table:
-    names, shards = EVIDENCE.names, run.shard_ids()
+    Returns:
+        schemas.EVIDENCE without maps (`rows.without_maps`): they are most of what would be read, and the codes that
+        whoever asks for evidence has at hand say the same (`gazetteer.labeling.rules.meetings`).
+    """
+    own = SiteRows(site.columns(), low, high)
     return sum_evidence(
-        run.read_table("evidence", [shard_], columns=names, filter=rows, encoded=True) for shard_ in shards
+        without_maps(run.read_table("evidence", [shard], columns=UNMAPPED, filter=own, encoded=True), site)
+        for shard in run.shard_ids()
     )
 
 

@@ -121,6 +121,7 @@ def flat_codes(
     feature: NDArray[np.generic],
     value: NDArray[np.generic],
     slots: NDArray[np.int64],
+    among: tuple[int, int] | None = None,
 ) -> SiteCodes:
     """Flat, ordered codes of one site from the concatenated slots of its images.
 
@@ -130,6 +131,7 @@ def flat_codes(
         grid: (height, width).
         feature, value: the images' slots end to end, k a cell, cells row-major.
         slots: int64 [images], slots of each image; a multiple of the number of cells (k may differ by image).
+        among: the features from the first to the second number alone (`SiteCodes.among`); None: all.
     Raises:
         InputError: an image occurs twice, or its slots do not fill the grid.
     """
@@ -141,7 +143,11 @@ def flat_codes(
     by_id = sorted(range(len(image_ids)), key=image_ids.__getitem__)
     rank = np.empty(len(image_ids), np.int32)
     rank[by_id] = np.arange(len(image_ids), dtype=np.int32)
-    active = np.flatnonzero(np.greater(value, 0))
+    if among is None:
+        active = np.flatnonzero(np.greater(value, 0))
+    else:
+        inside = np.flatnonzero(np.greater_equal(feature, among[0]) & np.less(feature, among[1]))
+        active = inside[np.greater(value[inside], 0)]
     owner = np.repeat(np.arange(len(slots)), slots)[active]
     starts, k = np.cumsum(slots) - slots, np.maximum(slots // cells, 1)
     cell = ((active - starts[owner]) // k[owner]).astype(np.int32)
@@ -188,9 +194,21 @@ def compacted(numbers: NDArray[np.integer]) -> tuple[NDArray[np.int64], NDArray[
     return np.flatnonzero(seen), (np.cumsum(seen) - 1)[numbers]
 
 
+CODE_COLUMNS = ("image_id", "height", "width", "feature", "value")
+"""What is read of the rows of a site whose name is known."""
+
+
 def codes_of_rows(table: pa.Table, site: Site, rows: NDArray[np.int64]) -> SiteCodes:
     """The codes of the given rows of a codes table, which all belong to `site`."""
-    part = table.select(["image_id", "height", "width", "feature", "value"]).take(pa.array(rows))
+    return codes_of_table(table.select(CODE_COLUMNS).take(pa.array(rows)), site)
+
+
+def codes_of_table(part: pa.Table, site: Site, among: tuple[int, int] | None = None) -> SiteCodes:
+    """The codes of a table of `CODE_COLUMNS`, whose rows all belong to `site`.
+
+    Args:
+        among: the features from the first to the second number alone; None: all.
+    """
     grids = set(zip(part["height"].to_pylist(), part["width"].to_pylist(), strict=True))
     if len(grids) != 1:
         raise InputError(f"Codes of {site.slug} have several grids: {sorted(grids)}; one site needs one.")
@@ -198,7 +216,7 @@ def codes_of_rows(table: pa.Table, site: Site, rows: NDArray[np.int64]) -> SiteC
     value, value_slots = _flatten(part["value"])
     if not np.array_equal(slots, value_slots):
         raise InputError(f"Codes of {site.slug} hold rows with unequal numbers of features and values.")
-    return flat_codes(site, part["image_id"].to_pylist(), grids.pop(), feature, value, slots)
+    return flat_codes(site, part["image_id"].to_pylist(), grids.pop(), feature, value, slots, among)
 
 
 def codes_by_site(codes: pa.Table) -> dict[Site, SiteCodes]:

@@ -9,6 +9,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from gazetteer.data.core.errors import InputError
 from gazetteer.data.core.sites import TEXT, Site
 from gazetteer.labeling.evidence.rows import EvidenceRows, rows_of
 
@@ -23,7 +24,8 @@ class SplitEvidence:
     Attributes:
         images: images at the site in the split.
         concepts: every concept of the evidence, sorted; [C] arrays count in this order.
-        concept_images, concept_asked, concept_area: int64 [C]; `concept_cells`: int64 [C, cells].
+        concept_images, concept_asked, concept_area: int64 [C]; `concept_cells`: int64 [C, cells], no cells where the
+            evidence was read without maps.
         features: int64 [F], ascending; `feature_images`, `feature_area`: int64 [F]; `feature_cells`: [F,
         cells]. row, concept: int64 [T], indices into `features` and `concepts`, ordered by both. both, hits,
         iou_micro, intersection: int64 [T]. asked: int64 [T], images in which the feature fires and the
@@ -57,6 +59,8 @@ class SplitEvidence:
         identity is one of the shuffles). For a concept that was not asked of every image A is known only over
         all images and is scaled by the share of the feature's images that were asked.
         """
+        if not self.concept_cells.shape[1] and len(self.row):
+            raise InputError("The evidence was read without its maps, which say what shuffled images would give.")
         fraction = self.asked / self.feature_images[self.row]
         maps = self.concept_cells.T.astype(np.float64)
         product = np.zeros(len(self.row))

@@ -17,10 +17,12 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from gazetteer.data.core.errors import InputError
 from gazetteer.data.core.sites import SITE_COLUMNS, Site
 from gazetteer.data.tables.schemas import LABELS, PAIRS
 from gazetteer.labeling.evidence.site_codes import rows_by_site, site_arrays
 from gazetteer.labeling.evidence.view import SplitEvidence, views
+from gazetteer.labeling.rules.meetings import Meetings
 
 Floats = NDArray[np.float64]
 
@@ -44,18 +46,36 @@ def _ratio(over: NDArray[np.generic], under: NDArray[np.generic]) -> Floats:
 
 
 def _scores(evidence: SplitEvidence) -> dict[str, Floats]:
-    """The ratios of every pair of a split, NaN where undefined."""
+    """The ratios of every pair of a split, NaN where undefined; those of shuffled images apart."""
     inter, area, masks = evidence.intersection, evidence.area, evidence.concept_area[evidence.concept]
-    expected = evidence.expected_intersection()
     return {
         "hit_rate": _ratio(evidence.hits, evidence.both),
         "mean_iou": _ratio(evidence.iou_micro / 1e6, evidence.both),
         "dataset_iou": _ratio(inter, area + masks - inter),
         "precision": _ratio(inter, area),
         "recall": _ratio(inter, masks),
-        "null_iou": _ratio(expected, area + masks - expected),
-        "lift": _ratio(inter, expected),
     }
+
+
+def _shuffled(evidence: SplitEvidence, met: Meetings | None) -> dict[str, Floats]:
+    """What shuffled images say of every pair, NaN where undefined."""
+    inter, area, masks = evidence.intersection, evidence.area, evidence.concept_area[evidence.concept]
+    expected = evidence.expected_intersection() if met is None else _expected(evidence, met)
+    return {"null_iou": _ratio(expected, area + masks - expected), "lift": _ratio(inter, expected)}
+
+
+def _expected(evidence: SplitEvidence, met: Meetings) -> Floats:
+    """`SplitEvidence.expected_intersection` of evidence without maps, from codes and maps themselves."""
+    number = {name: i for i, name in enumerate(met.concepts)}
+    own = np.array([number.get(name, -1) for name in evidence.concepts], np.int64)[evidence.concept]
+    order = np.lexsort((own, evidence.row))
+    pairs = evidence.features[evidence.row[order]], own[order]
+    if not all(np.array_equal(mine, theirs) for mine, theirs in
+               zip(pairs, (met.features[met.row], met.concept), strict=True)):  # fmt: skip
+        raise InputError("Evidence and codes contradict each other: they name other pairs of a feature and a concept.")
+    expected = np.empty(len(order))
+    expected[order] = met.expected
+    return expected
 
 
 def _keys(evidence: SplitEvidence, concepts: int) -> NDArray[np.int64]:
@@ -101,10 +121,12 @@ def _column(values: NDArray[np.generic], field: pa.Field) -> pa.Array:
     return pa.array(values).cast(field.type)
 
 
-def _site_pairs(site: Site, splits: dict[str, SplitEvidence], nulls: pa.Table, model: str) -> pa.Table:
+def _site_pairs(
+    site: Site, splits: dict[str, SplitEvidence], nulls: pa.Table, model: str, met: Meetings | None
+) -> pa.Table:
     """The pairs of one site, in table order."""
     evidence = splits["discovery"]
-    scores, held = _scores(evidence), _heldout(evidence, splits.get("heldout"))
+    scores, held = _scores(evidence) | _shuffled(evidence, met), _heldout(evidence, splits.get("heldout"))
     count = max(len(evidence.concepts), 1)
     index = {name: number for number, name in enumerate(evidence.concepts)}
     tested = nulls["feature"].to_numpy() * count + np.array(
@@ -131,20 +153,21 @@ def _site_pairs(site: Site, splits: dict[str, SplitEvidence], nulls: pa.Table, m
     return pa.Table.from_arrays([columns[name] for name in PAIRS.names], schema=PAIRS)
 
 
-def make_pairs(evidence: pa.Table, nulls: pa.Table, model: str) -> pa.Table:
+def make_pairs(evidence: pa.Table, nulls: pa.Table, model: str, met: Meetings | None = None) -> pa.Table:
     """Every pair that co-occurs in a discovery image, with its statistics.
 
     Args:
         evidence: summed evidence (schemas.EVIDENCE).
         nulls: p and q of the tested pairs (NULLS, from `significance.significance`).
         model: name of the model under study.
+        met: of the discovery split of the one site that `evidence` is of, which may then lack its maps.
     Returns:
         schemas.PAIRS ordered by block, branch, t downwards, feature, concept.
     """
     by_site = rows_by_site(nulls)
     empty = NULLS.empty_table()
     parts = [
-        _site_pairs(site, splits, nulls.take(pa.array(by_site[site])) if site in by_site else empty, model)
+        _site_pairs(site, splits, nulls.take(pa.array(by_site[site])) if site in by_site else empty, model, met)
         for site, splits in views(evidence).items()
         if "discovery" in splits
     ]

@@ -6,6 +6,7 @@ is had from the codes that they shuffle, so that evidence, which is larger, is r
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -25,6 +26,7 @@ class Meetings:
 
     Attributes:
         images: of the split, at the site.
+        concepts: their C names.
         features: int64 [F], ascending; `feature_images` [F]: pictures in which each fires.
         concept_images: int64 [C], pictures that show each concept.
         row, concept: int64 [T], by row, then concept.
@@ -33,6 +35,7 @@ class Meetings:
     """
 
     images: int
+    concepts: Sequence[str]
     features: Ints
     feature_images: Ints
     concept_images: Ints
@@ -75,7 +78,7 @@ def meetings(codes: SiteCodes, maps: ConceptMaps, split: str = "discovery") -> M
     product = (places.astype(np.float64) @ cover.T)[met_pairs]
     expected = product * (asked / fired[met_pairs[0]]) / asked_of.sum(axis=0)[met_pairs[1]]
     return Meetings(
-        int(here.sum()), features, fired, (maps.present & here[:, None]).sum(axis=0), *met_pairs,
+        int(here.sum()), maps.concepts, features, fired, (maps.present & here[:, None]).sum(axis=0), *met_pairs,
         _at(support @ masks, *met_pairs), expected,
     )  # fmt: skip
 

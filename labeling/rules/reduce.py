@@ -23,6 +23,7 @@ from gazetteer.labeling.rules.kinds.decide import Rivals, candidates_of, columns
 from gazetteer.labeling.rules.kinds.explained import WORD, explain
 from gazetteer.labeling.rules.kinds.styles import read_looks
 from gazetteer.labeling.rules.labels import labels_of, make_pairs
+from gazetteer.labeling.rules.meetings import meetings
 from gazetteer.labeling.rules.significance import PairTests, join_tests, pair_tests, significance
 from gazetteer.labeling.rules.top_quantile import with_top_quantile
 
@@ -89,7 +90,7 @@ def site_candidates(
         codes: the site's codes, or those of some of its features.
         maps: the concepts' maps at the grid of `codes`.
         looks: bool [I, S], which of `config.styles` each picture of `maps` has.
-        evidence: the site's summed evidence of these features.
+        evidence: the site's summed evidence of these features; its maps are not looked at.
         model: name of the model under study.
         config: thresholds and sampling.
         verdicts: on these features; None where `codes` are the whole site's, which is then tested.
@@ -98,7 +99,8 @@ def site_candidates(
     """
     if verdicts is None:
         verdicts = join_verdicts(codes.site, [site_tests(codes, maps, looks, config)], maps.concepts, config)
-    pairs = with_top_quantile(make_pairs(evidence, verdicts.nulls, model), codes, maps, config.top_shares)
+    pairs = make_pairs(evidence, verdicts.nulls, model, meetings(codes, maps))
+    pairs = with_top_quantile(pairs, codes, maps, config.top_shares)
     explained = explain(codes, maps, config.styles, looks)
     if not len(explained.features):
         return CANDIDATES.empty_table()

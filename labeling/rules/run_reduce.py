@@ -21,8 +21,7 @@ from gazetteer.data.runs.folder import RunFolder
 from gazetteer.labeling.evidence.concept_maps import ConceptMaps, join_concepts, read_concepts
 from gazetteer.labeling.evidence.pooling import Grid
 from gazetteer.labeling.evidence.prompt_words import join_words, read_words
-from gazetteer.labeling.evidence.run_codes import range_codes, range_evidence, sites_codes, sites_evidence
-from gazetteer.labeling.evidence.site_codes import rows_by_site
+from gazetteer.labeling.evidence.run_codes import range_codes, range_evidence, sites_codes
 from gazetteer.labeling.rules.config import LabelConfig
 from gazetteer.labeling.rules.kinds.styles import read_looks
 from gazetteer.labeling.rules.reduce import Tests, Verdicts, columns_for, reduce_site, require_known, site_tests
@@ -108,13 +107,11 @@ class SiteReducer:
     def run(self, items: Sequence[Site]) -> SiteTables:
         """The tables of these sites, read together and reduced one after the other."""
         run = RunFolder(self.path)
-        codes, evidence = sites_codes(run, items), sites_evidence(run, items)
-        rows = rows_by_site(evidence)
+        codes = sites_codes(run, items)
         tables: SiteTables = {}
         for site in items:
-            own_evidence = evidence.take(pa.array(rows[site])) if site in rows else evidence.slice(0, 0)
             tables[site] = reduce_site(
-                site, codes.pop(site), self.pictures.maps_of(site), self.pictures.looks, own_evidence,
+                site, codes.pop(site), self.pictures.maps_of(site), self.pictures.looks, range_evidence(run, site),
                 require_known(site, self.sizes), self.model, self.config, self.images_wanted,
             )  # fmt: skip
         return tables

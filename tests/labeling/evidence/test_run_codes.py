@@ -12,11 +12,13 @@ import pytest
 from gazetteer.data.core.errors import InputError
 from gazetteer.data.core.sites import Site
 from gazetteer.data.runs.folder import RunFolder
+from gazetteer.data.runs.reading import SiteRows, rows
 from gazetteer.data.tables.codes import Moment, SparseMap, codes_table
 from gazetteer.data.tables.provenance import provenance
 from gazetteer.data.tables.schemas import LABELLING_TABLES
-from gazetteer.labeling.evidence.run_codes import all_codes, code_grids, site_codes
+from gazetteer.labeling.evidence.run_codes import all_codes, code_grids, range_codes, range_evidence, site_codes
 from gazetteer.labeling.evidence.site_codes import codes_by_site
+from tests.support.runs.small_world import MID, World, sky_world
 
 SITES = [Site(block, branch, t) for block in ("down", "mid") for branch in ("cond", "uncond") for t in (1.0, 0.1, 0.0)]
 GRIDS = {"down": (4, 4), "mid": (2, 2)}
@@ -64,6 +66,52 @@ def test_all_codes_are_those_of_the_whole_table(run: tuple[RunFolder, pa.Table],
             assert (one.image_ids, one.height, one.width) == (codes.image_ids, codes.height, codes.width)
             for name in ("image", "feature", "cell", "value"):
                 assert np.array_equal(getattr(one, name), getattr(codes, name))
+
+
+@pytest.mark.parametrize(("low", "high"), [(0, 4), (4, 9), (3, 3)])
+def test_features_of_a_site_are_read_by_themselves(run: tuple[RunFolder, pa.Table], low: int, high: int) -> None:
+    for site, whole in codes_by_site(run[1]).items():
+        some, wanted = range_codes(run[0], site, low, high), whole.among(low, high)
+        assert (some.image_ids, some.site) == (wanted.image_ids, wanted.site)
+        for name in ("image", "feature", "cell", "value"):
+            assert np.array_equal(getattr(some, name), getattr(wanted, name)), name
+    with pytest.raises(InputError, match="no codes at up"):
+        range_codes(run[0], Site("up", "cond", 0.5), 0, 4)
+
+
+@pytest.mark.parametrize("row_group", [10**6, 7])
+def test_rows_of_a_site_are_those_of_a_filter_however_row_groups_lie(
+    run: tuple[RunFolder, pa.Table], tmp_path: Path, row_group: int
+) -> None:
+    file = tmp_path / "codes.parquet"
+    table = run[1].append_column("number", pa.array(np.arange(run[1].num_rows)))
+    pq.write_table(table, file, row_group_size=row_group)  # sites share row groups
+    by_site = Path(run[0].path) / "codes" / "part-s0.parquet"
+    for site in codes_by_site(run[1]):
+        wanted = SiteRows(site.columns())
+        assert rows(str(file), None, ["number"], wanted)["number"].to_pylist() == [
+            number for number, row in enumerate(run[1].select(["block", "branch", "t"]).to_pylist())
+            if (row["block"], row["branch"]) == (site.block, site.branch) and abs(row["t"] - site.t) < 1e-6
+        ]  # fmt: skip
+        groups = wanted.groups(pq.read_metadata(by_site))
+        assert groups is not None and len(groups) == 1
+        assert rows(str(by_site), None, None, wanted).equals(rows(str(by_site), None, None, wanted.expression))
+    assert wanted.groups(pq.read_metadata(file)) is None
+
+
+def test_evidence_of_some_features_leaves_the_maps_unread(tmp_path: Path) -> None:
+    world = sky_world(30)
+    store = RunFolder(tmp_path / "run").open_or_create({"seed": 0})
+    for third in range(3):
+        part = World(world.inputs[third::3], world.base)
+        tables = {name: schema.empty_table() for name, schema in LABELLING_TABLES.items()}
+        store.commit_shard(f"s{third}", {**tables, "evidence": part.evidence}, {}, provenance({"seed": 0}, {}))
+    own = pa.array([f is None or 1 <= f < 3 for f in world.evidence["feature"].to_pylist()])
+    for wanted, read in (
+        (world.evidence.filter(own), range_evidence(store, MID, 1, 3)), (world.evidence, range_evidence(store, MID)),
+    ):  # fmt: skip
+        assert read.schema.equals(wanted.schema) and read["cells"].null_count == read.num_rows
+        assert read.drop_columns("cells").equals(wanted.drop_columns("cells"))
 
 
 def test_small_sites_are_read_together(run: tuple[RunFolder, pa.Table], monkeypatch: pytest.MonkeyPatch) -> None:

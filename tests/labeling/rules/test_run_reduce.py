@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import numpy as np
+import pyarrow as pa
 import pytest
 
+from gazetteer.data.core.errors import InputError
+from gazetteer.data.tables.schemas import EVIDENCE
 from gazetteer.labeling.evidence.concept_maps import ConceptMaps, join_concepts, read_concepts
 from gazetteer.labeling.evidence.site_codes import codes_by_site, join_codes
 from gazetteer.labeling.evidence.view import views
+from gazetteer.labeling.rules.labels import NULLS, make_pairs
 from gazetteer.labeling.rules.meetings import meetings
 from gazetteer.labeling.rules.run_reduce import stretches
 from tests.support.runs.small_world import MID, World, sky_world
@@ -70,3 +74,19 @@ def test_codes_of_disjoint_images_join_and_meet_as_the_evidence_says() -> None:
         for name in ("features", "feature_images", "concept_images", "row", "concept", "intersection"):
             assert np.array_equal(getattr(met, name), getattr(told, name)), name
         assert np.array_equal(met.expected, told.expected_intersection())
+
+
+def test_evidence_without_maps_makes_the_same_pairs_with_the_codes_at_hand() -> None:
+    world = sky_world(30)
+    whole, maps = codes_by_site(world.codes)[MID], read_concepts(world.images, world.segments, [(8, 8)])
+    bare = world.evidence.set_column(
+        EVIDENCE.get_field_index("cells"),
+        EVIDENCE.field("cells"),
+        pa.nulls(len(world.evidence), EVIDENCE.field("cells").type),
+    )
+    pairs = make_pairs(world.evidence, NULLS.empty_table(), "toy")
+    assert pairs.num_rows and make_pairs(bare, NULLS.empty_table(), "toy", meetings(whole, maps)).equals(pairs)
+    with pytest.raises(InputError, match="Evidence and codes contradict each other"):
+        make_pairs(bare, NULLS.empty_table(), "toy", meetings(whole.among(1, 4), maps))
+    with pytest.raises(InputError, match="read without its maps"):
+        make_pairs(bare, NULLS.empty_table(), "toy")
