@@ -70,22 +70,39 @@ def block_sums(
     features = 1 + int(feature.max(initial=-1))
     order = np.argsort(block * features + feature, kind="stable")
     feature, block, cell = feature[order], block[order], cell[order]
-    rank = at[order] - blocks.firsts[block]
     fresh = np.flatnonzero((np.diff(block, prepend=-1) != 0) | (np.diff(feature, prepend=-1) != 0))
-    ends = np.append(fresh, len(feature))
-    pair_of = np.full((features, maps.shape[1]), -1)
-    pair_of[row, column] = np.arange(len(row))
+    ends = np.append(fresh, len(feature)).astype(_index(len(feature)))
+    wide = max(maps.shape[1], 1)
+    pair_of = np.full(features * wide, -1)
+    pair_of[row * wide + column] = np.arange(len(row))
     sums = np.zeros((len(blocks.images), len(row)), maps.dtype)
-    ones = np.ones(len(feature), maps.dtype)
+    flat, ones = sums.reshape(-1), np.ones(len(feature), maps.dtype)
+    # Of every row of the product: where its feature's pairs begin, its block's sums, how many shifts these have.
+    pairs, firsts, sizes = feature[fresh] * wide, blocks.firsts[block[fresh]], blocks.sizes[block[fresh]]
+    place = at[order].astype(_index(maps.shape[0]))
+    first_image = (blocks.images * cells).astype(place.dtype)
     for shift in range(int(blocks.sizes.max(initial=0))):
-        partner = blocks.images[blocks.firsts[block] + (rank + shift) % blocks.sizes[block]]
-        shape = (len(fresh), maps.shape[0])
-        summed = sp.csr_array((ones, partner * cells + cell, ends), shape) @ maps
-        of = np.repeat(fresh, np.diff(summed.indptr))  # a slot of the row
-        pair = pair_of[feature[of], summed.indices]
-        kept = (pair >= 0) & (shift < blocks.sizes[block[of]])
-        sums[blocks.firsts[block[of[kept]]] + shift, pair[kept]] = summed.data[kept]
+        partner = first_image[_shifted(blocks, shift)][place] + cell.astype(place.dtype, copy=False)
+        summed = sp.csr_array((ones, partner, ends), (len(fresh), maps.shape[0])) @ maps
+        begin = np.where(shift < sizes, (firsts + shift) * len(row), -flat.size)  # below 0: a block without it
+        counts = np.diff(summed.indptr)
+        pair = pair_of.take(np.repeat(pairs, counts) + summed.indices)
+        to = np.repeat(begin, counts) + pair
+        kept = np.flatnonzero((pair >= 0) & (to >= 0))
+        flat[to[kept]] = summed.data[kept]
     return sums
+
+
+def _shifted(blocks: Blocks, shift: int) -> Ints:
+    """The place whose image each place is compared with: so many further in its block, around its end."""
+    block = blocks.of_places()
+    first, size = blocks.firsts[block], blocks.sizes[block]
+    return first + (np.arange(len(blocks.images)) - first + shift) % size
+
+
+def _index(size: int) -> type[np.signedinteger]:
+    """What numbers below `size` fit in; a sparse matrix with 32 bits is not copied to make it so."""
+    return np.int32 if size < 2**31 else np.int64
 
 
 def concept_pixels(maps: ConceptMaps, grid: Grid, asked: NDArray[np.bool_], concepts: Ints, block: int) -> sp.csr_array:

@@ -155,7 +155,10 @@ def p_values(
     if here.sum() > config.max_images:
         names = sorted(np.flatnonzero(here), key=lambda i: hashlib.sha256(maps.image_ids[i].encode()).digest())
         thinned[names[config.max_images :]] = False
-    common = _common(codes, owner, maps, thinned, feature, concept)
+    # Without thinning there is one set of images, whose pairs share their sums.
+    common = np.ones(len(feature), np.bool_)
+    if (thinned != here).any():
+        common = _common(codes, owner, maps, thinned, feature, concept)
     for kept, chosen in ((thinned, common), (here, ~common)):
         picked = np.flatnonzero(chosen)
         for asked, pairs in _groups(maps.asked & kept[:, None], concept[picked]):
