@@ -83,7 +83,7 @@ def check_model(config: ModelConfig, generation: GenerationConfig, labelled: boo
     whole = skeleton(config, generation)
     adapter, inside = whole.adapter, whole.network.config
     if labelled and not adapter.words_known and any(site.stream == TEXT for site in generation.sites):
-        raise words_unknown(adapter.kind)
+        raise words_unknown(adapter)
     check_scheduler(config.scheduler, whole.index, adapter)
     with loading(config):
         kind = (

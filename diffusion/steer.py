@@ -140,9 +140,6 @@ def _actions(pipe: Any, edits: Sequence[Edit], saes: Saes | str | Path | None) -
     wanted = {target.site for edit in edits for target in edit.targets if target.features}
     adapter, denoiser = adapter_of(pipe), network(pipe)
     widths = {t.block: adapter.check(denoiser, t.site.port) for edit in edits for t in edit.targets}
-    for edit in edits:
-        if not edit.region.everywhere and any(target.stream != "image" for target in edit.targets):
-            raise InputError(f"The edit of {edit.name!r} has a region, but words lie nowhere in the picture.")
     if saes is None or isinstance(saes, str | Path):
         if wanted and saes is None:
             raise InputError("Edits with features need the autoencoders they belong to.")

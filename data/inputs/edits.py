@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gazetteer.data.core.errors import InputError
-from gazetteer.data.core.sites import BRANCHES, SIGNALS, STREAMS, Site
+from gazetteer.data.core.sites import BRANCHES, IMAGE, SIGNALS, STREAMS, Site
 from gazetteer.data.tables.masks import mask_to_struct, struct_to_mask
 
 STAGES: dict[str, tuple[float, float]] = {"early": (0.6, 1.0), "middle": (0.2, 0.6), "final": (0.0, 0.2)}
@@ -203,6 +203,11 @@ class Edit:
         if any(i < 0 for i in self.images):
             raise InputError("An edit's images are places in the batch, from 0.")
         for target in self.targets:
+            if target.stream != IMAGE and not self.region.everywhere:
+                raise InputError(
+                    f"The edit of {self.name!r} has a region, but the {target.stream} stream of {target.block} holds "
+                    "words, which lie nowhere in the picture; leave out the region."
+                )
             if target.vector and self.unit in SAE_UNITS:
                 raise InputError(f"The unit {self.unit} needs features; a vector has none.")
             if target.features and self.unit == "feature_p99" and not target.scales:

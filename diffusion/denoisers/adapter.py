@@ -6,8 +6,9 @@ the picture's grid, or with the stream ``text`` one row of words.
 
 from __future__ import annotations
 
+import difflib
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -23,6 +24,16 @@ Config = Mapping[str, Any]
 
 STACKED = ("uncond", "cond")
 """The order in which most pipelines stack the branches of guidance into one call."""
+
+
+TEMPLATE = "its encoder is a language model, which reads the prompt inside instructions"
+"""Why the words of some text streams are not known: their places are those of a conversation, not of the prompt."""
+
+
+def meant_block(wrong: str, known: Iterable[str]) -> str:
+    """What was meant by a block's name, if something is close."""
+    close = difflib.get_close_matches(wrong, list(known), 1, 0.6)
+    return f"did you mean {close[0]}? " if close else ""
 
 
 @dataclass(frozen=True)
@@ -89,7 +100,7 @@ class Adapter(ABC):
         inputs: the names under which the network is called with latents and time.
         shared: further arguments that all inputs of a batch have in common.
         attributed: whether attribution knows its objectives.
-        words_known: whether `tokens` says which words the places of its text stream hold.
+        words_known: whether `tokens` says which words the places of its text stream hold; `no_words`: why it does not.
     """
 
     part: ClassVar[str]
@@ -100,6 +111,7 @@ class Adapter(ABC):
     shared: ClassVar[tuple[str, ...]] = ()
     attributed: ClassVar[bool] = False
     words_known: ClassVar[bool] = False
+    no_words: ClassVar[str] = ""
 
     # Blocks
 
@@ -111,7 +123,8 @@ class Adapter(ABC):
         """What is known of the block at a path; raises InputError when there is none, which lists those there are."""
         known = self.blocks(network)
         if path not in known:
-            raise InputError(f"The {self.kind} has no block {path!r}; its blocks: {', '.join(known) or 'none'}.")
+            listed = f"its blocks: {', '.join(known) or 'none'}."
+            raise InputError(f"The {self.kind} has no block {path!r}; {meant_block(path, known)}{listed}")
         return known[path]
 
     def check(self, network: nn.Module, port: Port) -> int:
@@ -203,7 +216,7 @@ class Adapter(ABC):
 
     def tokens(self, pipe: Any, prompt: str) -> PromptTokens:
         """What the places of the text stream hold of a prompt; raises InputError where that is not known."""
-        raise words_unknown(self.kind)
+        raise words_unknown(self)
 
     def decoded(self, latents: Tensor) -> Tensor:
         """Latents [batch, channels, h, w] as the VAE's decoder takes them."""
@@ -230,11 +243,12 @@ class Adapter(ABC):
         return height, width
 
 
-def words_unknown(kind: str) -> InputError:
+def words_unknown(adapter: Adapter) -> InputError:
     """What is said where the words of a text stream would have to be known."""
+    reason = f": {adapter.no_words}" if adapter.no_words else ""
     return InputError(
-        f"Which words the text stream of a {kind} holds is not known, so that it cannot be labelled (gazetteer sae "
-        "train takes it); set generation.streams=[image]."
+        f"Which words the text stream of a {adapter.kind} holds is not known{reason}. It cannot be labelled (gazetteer "
+        "sae train takes it); set generation.streams=[image]."
     )
 
 

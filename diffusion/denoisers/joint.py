@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from gazetteer.data.core.errors import InputError
 from gazetteer.diffusion.config.generation import GenerationConfig
-from gazetteer.diffusion.denoisers.adapter import TokenGrid
+from gazetteer.diffusion.denoisers.adapter import TEMPLATE, TokenGrid
 from gazetteer.diffusion.denoisers.calls import TwoCalls
 from gazetteer.diffusion.denoisers.shift import linear_shift, linear_sigmas
 from gazetteer.diffusion.denoisers.transformer import Streams, TransformerAdapter, last_place, pack
@@ -171,6 +171,7 @@ class Flux2Adapter(PackedAdapter):
     pipelines = ("Flux2Pipeline", "Flux2KleinPipeline")
     networks = ("Flux2Transformer2DModel",)
     kind = "FLUX.2 transformer"
+    no_words = TEMPLATE
     lists = MappingProxyType({"transformer_blocks": BESIDE, "single_transformer_blocks": Streams(joined="first")})
 
     def list_of(self, name: str) -> str:
@@ -232,6 +233,7 @@ class QwenImageAdapter(PackedAdapter):
     pipelines = ("QwenImagePipeline",)
     networks = ("QwenImageTransformer2DModel",)
     kind = "Qwen-Image transformer"
+    no_words = TEMPLATE
     lists = MappingProxyType({"transformer_blocks": BESIDE})
 
     def scale(self, vae: Mapping[str, Any]) -> int:

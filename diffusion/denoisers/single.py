@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from gazetteer.diffusion.config.generation import GenerationConfig
-from gazetteer.diffusion.denoisers.adapter import TokenGrid
+from gazetteer.diffusion.denoisers.adapter import TEMPLATE, TokenGrid
 from gazetteer.diffusion.denoisers.calls import TwoCalls
 from gazetteer.diffusion.denoisers.shift import linear_shift
 from gazetteer.diffusion.denoisers.sizes import latent_size
@@ -145,6 +145,7 @@ class Lumina2Adapter(TwoCalls, TransformerAdapter):
     pipelines = ("Lumina2Pipeline",)
     networks = ("Lumina2Transformer2DModel",)
     kind = "Lumina 2 transformer"
+    no_words = TEMPLATE
     lists = MappingProxyType({"layers": Streams(joined="first")})
 
     def width(self, network: nn.Module) -> int:

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from gazetteer.data.core.errors import InputError
 from gazetteer.diffusion.config.generation import GenerationConfig
-from gazetteer.diffusion.denoisers.adapter import Adapter, BlockCall, BlockInfo, TokenGrid, same_shape
+from gazetteer.diffusion.denoisers.adapter import Adapter, BlockCall, BlockInfo, TokenGrid, meant_block, same_shape
 from gazetteer.diffusion.denoisers.sizes import latent_size
 
 
@@ -29,7 +29,8 @@ class UNetAdapter(Adapter):
 
     def find(self, network: nn.Module, path: str) -> BlockInfo:
         """Any module that keeps its channels, an attention block as a rule."""
-        known = f"its attention blocks: {', '.join(self.blocks(network)) or 'none'}."
+        offered = self.blocks(network)
+        known = f"{meant_block(path, offered)}its attention blocks: {', '.join(offered) or 'none'}."
         try:
             module = network.get_submodule(path)
         except AttributeError as error:

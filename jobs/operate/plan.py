@@ -14,6 +14,7 @@ from typing import Any
 from gazetteer.data.core.errors import InputError
 from gazetteer.data.core.sites import step_of
 from gazetteer.data.inputs.given.open import open_given
+from gazetteer.diffusion.denoisers.adapter import meant_block
 from gazetteer.diffusion.flops import ModelCost, model_cost
 from gazetteer.jobs.config.schema import RunConfig
 from gazetteer.jobs.operate.measured_run import bytes_like, measured, seconds_like
@@ -56,7 +57,8 @@ def plan(config: RunConfig, rates: Rates) -> dict[str, Any]:
     model = model_cost(config.model, config.generation.steps, config.generation.height, config.generation.width)
     missing = [block for block in config.generation.blocks if block not in model.blocks]
     if missing:
-        raise InputError(f"The model has no block {missing[0]}; it has: {', '.join(model.blocks)}.")
+        meant = meant_block(missing[0], model.blocks)
+        raise InputError(f"The model has no block {missing[0]}; {meant}it has: {', '.join(model.blocks)}.")
     reference = measured(config, rates.like) if rates.like else None
     assumed: list[str] = []
     segments = reference[0].each("segments") if reference else SEGMENTS

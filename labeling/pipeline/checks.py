@@ -36,7 +36,12 @@ def check_inputs(config: StageConfig, here: bool = True) -> None:
     if any(site.stream == TEXT for site in sites):
         check_words(config)
     expect_shipped("text-to-image model", Path(config.model.path))
-    shapes = check_saes(config.saes, sites, config.sae_check.signal)
+    try:
+        shapes = check_saes(config.saes, sites, config.sae_check.signal)
+    except InputError:
+        if here:  # a block that is not there has no autoencoder either, which is not what is wrong
+            check_model(config.model, config.generation, labelled=True)
+        raise
     if not here:
         return
     loaded = ("model",) if config.pictures.kind else ("model", "detector", "segmenter")

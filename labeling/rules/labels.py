@@ -70,8 +70,7 @@ def _expected(evidence: SplitEvidence, met: Meetings) -> Floats:
     own = np.array([number.get(name, -1) for name in evidence.concepts], np.int64)[evidence.concept]
     order = np.lexsort((own, evidence.row))
     pairs = evidence.features[evidence.row[order]], own[order]
-    if not all(np.array_equal(mine, theirs) for mine, theirs in
-               zip(pairs, (met.features[met.row], met.concept), strict=True)):  # fmt: skip
+    if not np.array_equal(pairs, (met.features[met.row], met.concept)):
         raise InputError("Evidence and codes contradict each other: they name other pairs of a feature and a concept.")
     expected = np.empty(len(order))
     expected[order] = met.expected

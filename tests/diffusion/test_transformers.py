@@ -265,7 +265,7 @@ def test_guidance_inside_the_model_is_told_to_it() -> None:
         (
             "sd3",
             {"blocks": ("transformer_blocks.9",)},
-            "has no block 'transformer_blocks.9'; its blocks: tran",
+            "has no block 'transformer_blocks.9'; did you mean transformer_blocks.1",
         ),
         ("sd3", {"blocks": ("transformer_blocks.1",), "streams": ("text",)}, "has no text stream of its own"),
         ("pixart_sigma", {"streams": ("text",)}, "accepted: image"),

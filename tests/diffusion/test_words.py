@@ -57,7 +57,10 @@ class Slow:
 @pytest.mark.parametrize("family", ["qwen_image", "lumina2", "flux2_klein"])
 def test_families_whose_words_are_not_known_say_so(family: str) -> None:
     pipe = tiny_dit(family)
-    with pytest.raises(InputError, match=r"Which words the text stream of a .* transformer holds is not known"):
+    with pytest.raises(
+        InputError,
+        match=r"Which words the text stream of a .* transformer holds is not known: its encoder is a language model",
+    ):
         adapter_of(pipe).tokens(pipe, PROMPT)
 
 

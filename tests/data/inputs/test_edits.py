@@ -124,6 +124,10 @@ def test_regions_on_grids() -> None:
         ({"targets": [{"features": [1]}]}, "needs a block"),
         ({"targets": [{"block": "b", "vector": [1.0]}], "unit": "code_norm"}, "needs features"),
         ({"targets": [{"block": "b", "features": [1]}], "unit": "feature_p99"}, "needs scales"),
+        (
+            {"targets": [{"block": "b", "stream": "text", "features": [1]}], "region": "top left"},
+            "the text stream of b holds words, which lie nowhere",
+        ),
         ("dog", "mapping"),
     ],
 )

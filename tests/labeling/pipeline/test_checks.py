@@ -38,7 +38,9 @@ def test_a_cluster_has_models_and_devices_of_its_own() -> None:
 @pytest.mark.parametrize(
     ("overrides", "says"),
     [
-        (["generation.blocks=[mid_block.nothing]"], "has no SAE for 6 of 6 sites"),
+        (["generation.blocks=[mid_block.attention.0]"], "no block .*; did you mean mid_block.attentions.0"),
+        (["generation.blocks=[transformer_blocks.1]"], r"no block 'transformer_blocks.1'; its attention blocks: down"),
+        (["generation.blocks=[mid_block.resnets.0]"], "has no SAE for 6 of 6 sites"),
         (
             ["saes=nowhere"],
             r"nowhere has no SAE for 18 of 18 sites \(looked for nowhere/.*gazetteer sae train --out FOLDER makes",
