@@ -202,12 +202,12 @@ def descendants(pid: int) -> list[int]:
             except (OSError, ValueError):
                 continue
             parents.setdefault(parent, []).append(int(entry.name))
-    descendants_, todo = [], [pid]
+    below_it, todo = [], [pid]
     while todo:
         below = parents.get(todo.pop(), [])
-        descendants_ += below
+        below_it += below
         todo += below
-    return descendants_
+    return below_it
 
 
 def name_of(pid: int) -> str:

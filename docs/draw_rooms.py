@@ -61,14 +61,14 @@ def rooms() -> dict[str, tuple[int, int]]:
 
 def edges() -> list[tuple[str, str]]:
     """Every pair of rooms of which the first imports the second, sorted."""
-    arrows_ = {
+    between = {
         (room_of(file), room_of(target))
         for file, targets in arrows(typing=False).items()
         for target in targets
         if target.split("/")[0] in LAYERS
     }
     drawn = set(rooms())
-    return sorted((a, b) for a, b in arrows_ if a != b and {a, b} <= drawn)
+    return sorted((a, b) for a, b in between if a != b and {a, b} <= drawn)
 
 
 def reduced(pairs: Iterable[tuple[str, str]]) -> list[tuple[str, str]]:
@@ -97,7 +97,7 @@ def columns(layer: str, pairs: Iterable[tuple[str, str]]) -> list[list[str]]:
 
 def places(pairs: list[tuple[str, str]]) -> tuple[dict[str, Place], list[Band]]:
     """Where every room stands, and the bands of the layers from the top; users stand left of what they use."""
-    places_: dict[str, Place] = {}
+    drawn_at: dict[str, Place] = {}
     bands = []
     y = 10.0
     for layer in reversed(LAYERS):
@@ -106,14 +106,14 @@ def places(pairs: list[tuple[str, str]]) -> tuple[dict[str, Place], list[Band]]:
         step = (WIDTH - LEFT - 24 - BOX[0]) / max(len(stacks) - 1, 1)
         for i, stack in enumerate(stacks):
             # Beside the middle of those who import it, so that arrows cross little.
-            above = {room: [places_[a].y for a, b in pairs if b == room and a in places_] for room in stack}
+            above = {room: [drawn_at[a].y for a, b in pairs if b == room and a in drawn_at] for room in stack}
             order = sorted(stack, key=lambda room: (sum(above[room]) / len(above[room]) if above[room] else 0.0, room))
             start = y + (tall - len(stack) * (BOX[1] + GAP) + GAP) / 2
             for j, room in enumerate(order):
-                places_[room] = Place(LEFT + i * step, start + j * (BOX[1] + GAP))
+                drawn_at[room] = Place(LEFT + i * step, start + j * (BOX[1] + GAP))
         bands.append(Band(layer, y, tall))
         y += tall + BETWEEN
-    return places_, bands
+    return drawn_at, bands
 
 
 def arrow(start: Place, end: Place) -> str:

@@ -7,8 +7,10 @@ mistakes.
 
 from __future__ import annotations
 
+import functools
 import os
 from collections.abc import Callable, Sequence
+from operator import and_
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -279,9 +281,4 @@ def _is(column: str, value: OneOrMore | int | None) -> list[pc.Expression]:
 
 
 def _all(wanted: list[pc.Expression]) -> pc.Expression | None:
-    if not wanted:
-        return None
-    joined = wanted[0]
-    for table_ in wanted[1:]:
-        joined = joined & table_
-    return joined
+    return functools.reduce(and_, wanted) if wanted else None

@@ -47,7 +47,7 @@ def scenes_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def driver(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
     """A headless browser for all tests of a process that need one."""
-    from tests.support.system.browser import chromium
+    from tests.support.servers.browser import chromium
 
     with chromium(tmp_path_factory.mktemp("profile")) as browser:
         yield browser
@@ -58,7 +58,7 @@ def server() -> Iterator[str]:
     """The address of an S3 server with one bucket, ``bucket``; this process's ``s3://`` goes there meanwhile."""
     import fsspec
 
-    from tests.support.system.object_store import s3_server, use
+    from tests.support.servers.object_store import s3_server, use
 
     before = dict(os.environ)
     with s3_server() as address:

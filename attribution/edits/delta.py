@@ -161,8 +161,8 @@ def _merged(name: str, first: Change, second: Change) -> Change:
         raise InputError(f"Two edits hold {name} in different types, {first.old.dtype} and {second.old.dtype}.")
     merged = Change(unique, old.new_empty(len(unique)), new.new_empty(len(unique)))
     merged.old[inverse], merged.new[inverse] = old, new
-    for ours, all_, what in ((merged.old, old, "start from"), (merged.new, new, "want")):
-        if not torch.equal(bits(ours[inverse]), bits(all_)):
+    for ours, given, what in ((merged.old, old, "start from"), (merged.new, new, "want")):
+        if not torch.equal(bits(ours[inverse]), bits(given)):
             raise InputError(f"Two edits {what} different values of the same weights of {name}; they do not compose.")
     return merged
 

@@ -177,7 +177,7 @@ def _scores(
         _add(sums["expected_live"], {n: (weights[n].detach().float() * g).cpu() for n, g in slopes.items()})
         if number in config.trajectories:
             for name, total in sums.items():
-                mean = {n: sum_ / number for n, sum_ in total.items()}
+                mean = {n: added / number for n, added in total.items()}
                 if number == 1 and name == "expected_live":
                     continue  # one gradient of one ablated model; with all its points it stands above
                 result[name if number == 1 else f"{name}_x{number}"] = (mean, number, steps * number)

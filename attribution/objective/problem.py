@@ -55,10 +55,10 @@ class Problem:
                     values = part().reshape(-1)
                     gradients = torch.autograd.grad(values.sum(), list(self.weights.values()), allow_unused=True)
                 count += len(values)
-                for sum_, gradient in zip(total.values(), gradients, strict=True):
+                for added, gradient in zip(total.values(), gradients, strict=True):
                     if gradient is not None:
-                        sum_ += gradient.float()
-        return {name: sum_ / max(1, count) for name, sum_ in total.items()}
+                        added += gradient.float()
+        return {name: added / max(1, count) for name, added in total.items()}
 
     def part(self, nth: int) -> Problem:
         """The problem on its nth part alone, counted round and round: a cheap, noisy stand-in for the whole."""
@@ -87,10 +87,10 @@ class Problem:
                     signs = torch.randint(0, 2, r.shape, generator=generator).to(r) * 2 - 1
                     gradients = torch.autograd.grad((signs * r).sum(), list(self.weights.values()), allow_unused=True)
                 count += len(r)
-                for sum_, gradient in zip(total.values(), gradients, strict=True):
+                for added, gradient in zip(total.values(), gradients, strict=True):
                     if gradient is not None:
-                        sum_ += gradient.float() ** 2
-        return {name: sum_ / max(1, count) for name, sum_ in total.items()}
+                        added += gradient.float() ** 2
+        return {name: added / max(1, count) for name, added in total.items()}
 
     @contextmanager
     def scaled(self, factors: Mapping[str, Tensor | float]) -> Iterator[None]:

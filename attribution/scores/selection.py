@@ -140,9 +140,10 @@ class Supply:
         if self.taken >= self.asked:
             return ""
         kind = {"positive": "positive", "negative": "negative", "both": "nonzero"}[self.sign]
+        spread = ", but too few in some rows or layers" if self.eligible > self.taken else ""
         return (
             f"asked for {self.asked} weights, takes {self.taken}: only weights of {kind} score are taken, "
-            f"and {self.eligible} have one"
+            f"and {self.eligible} have one{spread}"
         )
 
 

@@ -99,11 +99,11 @@ def published(
 
     `only` some 0-based steps; None is all of them. One seed for each.
     """
-    steps_ = list(range(steps)) if only is None else list(only)
-    inputs = [first_steps(pipe, concept, seed, t + 1, steps, guidance) for t, seed in zip(steps_, seeds, strict=True)]
-    cond, base = ({k: torch.cat([v] * len(steps_)) for k, v in conditioning(pipe, [p]).items()} for p in (concept, ""))
+    chosen = list(range(steps)) if only is None else list(only)
+    inputs = [first_steps(pipe, concept, seed, t + 1, steps, guidance) for t, seed in zip(chosen, seeds, strict=True)]
+    cond, base = ({k: torch.cat([v] * len(chosen)) for k, v in conditioning(pipe, [p]).items()} for p in (concept, ""))
     pipe.scheduler.set_timesteps(steps)  # last, as every run of the pipeline sets its own
-    return Samples(torch.cat(inputs), pipe.scheduler.timesteps[steps_], cond, base)
+    return Samples(torch.cat(inputs), pipe.scheduler.timesteps[chosen], cond, base)
 
 
 @torch.no_grad()

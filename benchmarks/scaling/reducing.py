@@ -74,10 +74,10 @@ def _reduced(run: RunFolder, shapes: Shapes, pictures: int) -> dict[str, float]:
     spent: list[dict[str, Any]] = []
 
     def apart(task: Any, jobs: Any, done: Any) -> None:
-        for part_ in jobs:
-            got = measured(_work, task, part_)
-            spent.append({"site": isinstance(part_.items[0], Site | Stretch), "cpu_s": got["cpu_s"], "gb": got["gb"]})
-            done(part_, got["value"])
+        for part in jobs:
+            got = measured(_work, task, part)
+            spent.append({"site": isinstance(part.items[0], Site | Stretch), "cpu_s": got["cpu_s"], "gb": got["gb"]})
+            done(part, got["value"])
 
     before = job.PARALLEL_FROM, run_reduce.SLOTS
     job.PARALLEL_FROM, run_reduce.SLOTS = 0, run_reduce.SLOTS * pictures // WHOLE

@@ -143,11 +143,11 @@ class Threads:
         return result
 
     def _judge(self) -> None:
-        single, all_ = self._times[: self.TRIAL], self._times[self.TRIAL : 2 * self.TRIAL]
+        single, every = self._times[: self.TRIAL], self._times[self.TRIAL : 2 * self.TRIAL]
         if self._phase <= 2 * self.TRIAL:
-            slower = sum(all_) / len(all_) > 1.5 * sum(single) / len(single)
+            slower = sum(every) / len(every) > 1.5 * sum(single) / len(single)
             if self._phase == 2 * self.TRIAL or slower:
-                self.best = self.most if sum(all_) / len(all_) < sum(single) / len(single) else 1
+                self.best = self.most if sum(every) / len(every) < sum(single) / len(single) else 1
                 self.wait = self.SHORTEST if self.best > 1 else min(self.LONGEST, 2 * self.wait)
                 self._phase = 2 * self.TRIAL + 1
                 torch.set_num_threads(self.best)
@@ -233,5 +233,5 @@ def save_sheet(pictures: np.ndarray, path: Path, columns: int = 6) -> None:
 
 def to_pictures(pixels: Tensor) -> np.ndarray:
     """Tensor [N, 3, H, W] in [-1, 1] to uint8 [N, H, W, 3]."""
-    bytes_ = ((pixels.float().clamp(-1, 1) + 1) * 127.5).round().to(torch.uint8)
-    return bytes_.permute(0, 2, 3, 1).numpy()
+    eight_bit = ((pixels.float().clamp(-1, 1) + 1) * 127.5).round().to(torch.uint8)
+    return eight_bit.permute(0, 2, 3, 1).numpy()

@@ -16,7 +16,7 @@ from gazetteer.data.core.errors import InputError
 from gazetteer.data.core.files.regular import NotRegularError
 from gazetteer.data.runs.publish import conform, describe, parquet_bytes
 from gazetteer.data.runs.reading import checked_query, plain, readable, rows, writer_of
-from gazetteer.data.runs.records import NAME, check_name, is_description
+from gazetteer.data.runs.shards.records import NAME, check_name, is_description
 from gazetteer.data.storage.files import Files
 from gazetteer.data.tables.provenance import read_provenance
 from gazetteer.data.tables.schemas import BEFORE_STREAMS, CAUSAL, EXAMINERS, FINAL_TABLES, SCHEMA_VERSION

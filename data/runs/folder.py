@@ -6,8 +6,8 @@ Layout, below a folder or URL::
     labels.parquet, …               the final tables
     _meta/run.json                  what the run was started with; never changes once a shard is committed
     _meta/relabelled.json           label settings that count instead, of a run that was relabelled
-    _meta/commits/<shard>.json      the truth: which parts count, with their digests (data/runs/commits.py)
-    _meta/groups.json               which shards were put together, of a run that was compacted (data/runs/groups.py)
+    _meta/commits/<shard>.json      the truth: which parts count, with their digests (shards/commits.py)
+    _meta/groups.json               which shards were put together, where a run was compacted (shards/groups.py)
     _meta/{plan,progress,manifest}.json, _meta/_SUCCESS (what is no Parquet: readers choke on stray files)
 """
 
@@ -24,17 +24,17 @@ import pyarrow as pa
 
 from gazetteer.data.core.digests import digest_bytes
 from gazetteer.data.core.errors import InputError
-from gazetteer.data.runs.commits import Commits
 from gazetteer.data.runs.finals import Finals, parse_manifest
-from gazetteer.data.runs.groups import info_of_group
 from gazetteer.data.runs.identity import RUN, Identity
-from gazetteer.data.runs.merge import put_together
-from gazetteer.data.runs.parts import ShardParts, Workshop, open_workshop
 from gazetteer.data.runs.plans import Plans
 from gazetteer.data.runs.publish import json_bytes
 from gazetteer.data.runs.reading import read_parts
-from gazetteer.data.runs.records import Commit, check_name
 from gazetteer.data.runs.runlock import StillMine, run_lock
+from gazetteer.data.runs.shards.commits import Commits
+from gazetteer.data.runs.shards.groups import info_of_group
+from gazetteer.data.runs.shards.merge import put_together
+from gazetteer.data.runs.shards.parts import ShardParts, Workshop, open_workshop
+from gazetteer.data.runs.shards.records import Commit, check_name
 from gazetteer.data.runs.verify import Findings, check_files
 from gazetteer.data.storage.open import open_files
 
@@ -212,7 +212,7 @@ class RunFolder:
         return self._commits.groups.begun()
 
     def mend_groups(self) -> None:
-        """Write a damaged or lost plan of the groups anew (`gazetteer.data.runs.groups.ShardGroups.mend`)."""
+        """Write a damaged or lost plan of the groups anew (`gazetteer.data.runs.shards.groups.ShardGroups.mend`)."""
         self._still_mine()
         self._commits.groups.mend()
 

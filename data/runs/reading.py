@@ -16,9 +16,9 @@ import pyarrow.parquet as pq
 from gazetteer.data.core.digests import digest_bytes
 from gazetteer.data.core.errors import InputError, first_line
 from gazetteer.data.core.files.regular import NotRegularError
-from gazetteer.data.runs.commits import Commits
 from gazetteer.data.runs.identity import Identity
-from gazetteer.data.runs.records import Commit, part_name
+from gazetteer.data.runs.shards.commits import Commits
+from gazetteer.data.runs.shards.records import Commit, part_name
 from gazetteer.data.storage.files import Files
 from gazetteer.data.tables.schemas import BEFORE_STREAMS, PART_TABLES
 

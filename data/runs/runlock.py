@@ -1,7 +1,7 @@
 """One process at a time drives a run: a kernel lock on local folders, a renewed lease behind URLs and without locks.
 
 Where names can be created only once, either only prevents wasted work: that two drivers cannot spoil a run follows from
-data/runs/commits.py. Where they cannot, the lease is what keeps two drivers apart, and a driver that lost it stops.
+data/runs/shards/commits.py. Where they cannot, the lease is what keeps two drivers apart; a driver that lost it stops.
 """
 
 from __future__ import annotations

@@ -13,11 +13,11 @@ import pyarrow.parquet as pq
 from gazetteer.data.core.digests import digest_bytes
 from gazetteer.data.core.errors import InputError
 from gazetteer.data.core.files.regular import NotRegularError
-from gazetteer.data.runs.commits import Commits
 from gazetteer.data.runs.finals import ALL_FINALS, parse_manifest
 from gazetteer.data.runs.identity import COMMITS, Identity
 from gazetteer.data.runs.plans import GROUPS, plan_path
-from gazetteer.data.runs.records import Commit, may_be_ours, part_name, shard_of_part
+from gazetteer.data.runs.shards.commits import Commits
+from gazetteer.data.runs.shards.records import Commit, may_be_ours, part_name, shard_of_part
 from gazetteer.data.storage.files import Files
 from gazetteer.data.tables.provenance import read_provenance
 from gazetteer.data.tables.schemas import FINAL_TABLES, PART_TABLES, SCHEMA_VERSION, before_streams

@@ -35,9 +35,14 @@ def words_of(row: Mapping[str, Any], places: int) -> tuple[PromptWord, ...]:
     """
     if row["words"] is None:
         raise InputError(f"Of the prompt of {row['image_id']} it is not known where its words are (images.words).")
-    words = tuple(PromptWord(**run) for run in row["words"])
+    words = words_said(row)
     require_inside(row["image_id"], words, places)
     return words
+
+
+def words_said(row: Mapping[str, Any]) -> tuple[PromptWord, ...]:
+    """The words of a row of the images table as it states them; none where they are not known."""
+    return tuple(PromptWord(**run) for run in row.get("words") or ())
 
 
 def require_inside(image_id: str, words: Iterable[PromptWord], places: int) -> None:

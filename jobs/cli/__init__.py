@@ -1,1 +1,1 @@
-"""The command line: one file a group of verbs."""
+"""The command line: the parser, the guard around what runs, and what the verbs share."""

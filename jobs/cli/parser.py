@@ -6,16 +6,16 @@ import argparse
 
 from gazetteer import __version__
 from gazetteer.jobs.cli.arguments import Parser
-from gazetteer.jobs.cli.attribute import add_attribute
 from gazetteer.jobs.cli.config import add_config
-from gazetteer.jobs.cli.exchange import add_exchange
-from gazetteer.jobs.cli.explore import add_explore
-from gazetteer.jobs.cli.label import add_label
-from gazetteer.jobs.cli.launch import add_launch
-from gazetteer.jobs.cli.layout import add_layout
-from gazetteer.jobs.cli.operate import add_operate
-from gazetteer.jobs.cli.sae import add_sae
-from gazetteer.jobs.cli.steer import add_steer
+from gazetteer.jobs.cli.verbs.attribute import add_attribute
+from gazetteer.jobs.cli.verbs.exchange import add_exchange
+from gazetteer.jobs.cli.verbs.explore import add_explore
+from gazetteer.jobs.cli.verbs.label import add_label
+from gazetteer.jobs.cli.verbs.launch import add_launch
+from gazetteer.jobs.cli.verbs.layout import add_layout
+from gazetteer.jobs.cli.verbs.operate import add_operate
+from gazetteer.jobs.cli.verbs.sae import add_sae
+from gazetteer.jobs.cli.verbs.steer import add_steer
 
 EXIT_CODES = (
     "exit codes: 0 done, 1 failed, 2 bad input, 3 done with recorded failures, 75 another process holds the run, "

@@ -13,7 +13,7 @@ from starlette.types import Receive, Scope, Send
 
 from gazetteer.data.runs.folder import RunFolder
 from gazetteer.jobs.experiments.decoders import decoders_of
-from gazetteer.jobs.explore.refused import Refused
+from gazetteer.jobs.explore.server.refused import Refused
 from gazetteer.labeling.atlas.write import Progress, run_digest, write_atlas
 
 PATIENCE = 10

@@ -29,7 +29,7 @@ from gazetteer.diffusion.resume import can_resume, keep_latents, resumed_at
 from gazetteer.diffusion.steer import steer
 from gazetteer.diffusion.watch import Call, watched
 from gazetteer.jobs.config.schema import RunConfig
-from gazetteer.jobs.explore.refused import Refused
+from gazetteer.jobs.explore.server.refused import Refused
 from gazetteer.labeling.interventions.resolve import Resolver
 from gazetteer.labeling.layout.live import predict_layout
 from gazetteer.labeling.layout.model import LayoutModel, LayoutPrediction, fit_layout

@@ -15,7 +15,7 @@ from gazetteer.data.tables.schemas import SPATIAL_KINDS
 from gazetteer.jobs.config.schema import RunConfig
 from gazetteer.jobs.explore.notes import Notes
 from gazetteer.jobs.explore.places import read_known
-from gazetteer.jobs.explore.refused import Refused
+from gazetteer.jobs.explore.server.refused import Refused
 from gazetteer.jobs.explore.studio import Studio
 from gazetteer.labeling.atlas.inks import Ink, inks
 from gazetteer.labeling.evidence.run_codes import picture_grids

@@ -21,7 +21,7 @@ from gazetteer.jobs.config.fingerprint import label_marks, portable_config
 from gazetteer.jobs.config.kept import RECORD, run_config
 from gazetteer.jobs.config.schema import RunConfig
 from gazetteer.jobs.label.card import write_card
-from gazetteer.jobs.label.logs import logging_to
+from gazetteer.jobs.label.progress.logs import logging_to
 from gazetteer.labeling.evidence.site_codes import site_of_row
 
 BESIDE = {"causal": "causal", "examiners": "examine"}

@@ -11,7 +11,7 @@ import pyarrow as pa
 from gazetteer.data.core.sites import Site
 from gazetteer.data.inputs.prompts import Item
 from gazetteer.data.runs.folder import Commit
-from gazetteer.data.runs.parts import ShardParts, Workshop
+from gazetteer.data.runs.shards.parts import ShardParts, Workshop
 from gazetteer.data.tables.schemas import FAILURES, LABELLING_TABLES
 from gazetteer.jobs.config.schema import RunConfig
 from gazetteer.jobs.executors.task import Lost
@@ -52,7 +52,7 @@ class Finished:
 
 
 def publish_shard(workshop: Workshop, shard: str, result: ShardResult) -> Finished:
-    """Publish a shard's tables (`gazetteer.data.runs.parts`); raises GazetteerError when the storage refuses."""
+    """Publish a shard's tables (`gazetteer.data.runs.shards.parts`); raises GazetteerError when the storage refuses."""
     failures = result.tables["failures"].to_pylist()
     parts = workshop.publish(shard, result.tables)
     return Finished(parts, result.seconds, result.counts, result.explained, failures, result.notes)

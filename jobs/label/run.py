@@ -25,10 +25,10 @@ from gazetteer.jobs.label import shards as plan
 from gazetteer.jobs.label.card import write_card
 from gazetteer.jobs.label.failures import Tally, open_failures
 from gazetteer.jobs.label.preflight import space_problem
-from gazetteer.jobs.label.progress import Progress
+from gazetteer.jobs.label.progress.bars import Progress
+from gazetteer.jobs.label.progress.run_state import RunState
 from gazetteer.jobs.label.reduce import reduce_run
 from gazetteer.jobs.label.results import Finished, feature_counts, join_results, lost_item, publish_shard, totals
-from gazetteer.jobs.label.run_state import RunState
 from gazetteer.labeling.pipeline.config import STAGES
 from gazetteer.labeling.pipeline.sae_check import report
 from gazetteer.labeling.pipeline.stages import Stages

@@ -11,7 +11,7 @@ import numpy as np
 from gazetteer.data.core.errors import InputError
 from gazetteer.data.core.settings import Effect
 from gazetteer.data.runs.folder import RunFolder
-from gazetteer.data.runs.records import Commit
+from gazetteer.data.runs.shards.records import Commit
 from gazetteer.diffusion.flops import ModelCost, model_cost
 from gazetteer.jobs.config.fingerprint import differing, fingerprint_of
 from gazetteer.jobs.config.schema import RunConfig

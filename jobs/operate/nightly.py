@@ -13,11 +13,11 @@ from typing import Any
 from gazetteer.data.core.digests import digest_json
 from gazetteer.data.core.errors import GazetteerError, InputError
 from gazetteer.data.runs.folder import RunFolder
-from gazetteer.data.runs.records import check_name
+from gazetteer.data.runs.shards.records import check_name
 from gazetteer.jobs.config.fingerprint import REUSABLE, differing, fingerprint_of
 from gazetteer.jobs.config.schema import RunConfig
 from gazetteer.jobs.label.job import label
-from gazetteer.jobs.label.logs import log_file, logging_to
+from gazetteer.jobs.label.progress.logs import log_file, logging_to
 from gazetteer.sae.model.sources import unfinished_sites
 
 log = logging.getLogger(__name__)

@@ -27,7 +27,7 @@ from gazetteer.jobs.config.schema import RunConfig
 from gazetteer.jobs.executors.choose import Executor
 from gazetteer.jobs.executors.sources import Source, checking
 from gazetteer.jobs.executors.task import Job, Task
-from gazetteer.jobs.label.progress import Progress
+from gazetteer.jobs.label.progress.bars import Progress
 from gazetteer.jobs.sae.capture import cannot_lose
 from gazetteer.sae.model.checkpoint import load_site_saes
 from gazetteer.sae.model.files import read_config, update_config

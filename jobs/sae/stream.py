@@ -20,7 +20,7 @@ from gazetteer.jobs.config.schema import RunConfig
 from gazetteer.jobs.executors.choose import Executor
 from gazetteer.jobs.executors.sources import Source, checking
 from gazetteer.jobs.executors.task import Companion, Job, Task
-from gazetteer.jobs.label.progress import Progress
+from gazetteer.jobs.label.progress.bars import Progress
 from gazetteer.jobs.sae.capture import Captured, CaptureWorker, cannot_lose, concatenate, model_digest
 from gazetteer.jobs.sae.trainers import Failures, SiteTrainers, groups
 from gazetteer.sae.training.stream_train import StreamPlan, finished_stream, require_current

@@ -33,7 +33,7 @@ from gazetteer.jobs.config.schema import RunConfig
 from gazetteer.jobs.executors.choose import Executor
 from gazetteer.jobs.executors.sources import Source, checking, sources
 from gazetteer.jobs.executors.task import Job, Lost, Task
-from gazetteer.jobs.label.progress import Progress
+from gazetteer.jobs.label.progress.bars import Progress
 from gazetteer.jobs.label.shards import make_items
 from gazetteer.jobs.sae.capture import Captured, CaptureWorker, cannot_lose, concatenate, model_digest
 from gazetteer.jobs.sae.recover import recover_losses

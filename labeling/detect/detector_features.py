@@ -9,7 +9,7 @@ import torch
 from numpy.typing import NDArray
 
 from gazetteer.data.core.errors import InputError
-from gazetteer.labeling.detect.grounding_dino import GroundingDinoDetector
+from gazetteer.labeling.detect.grounding_dino.detector import GroundingDinoDetector
 from gazetteer.labeling.detect.protocol import Detector
 
 

@@ -22,7 +22,7 @@ def load_detector(config: DetectorConfig) -> Detector:
         InputError: the path holds no such model, the device cannot be used, or the library is missing.
     """
     if config.library == "groundingdino":
-        from gazetteer.labeling.detect.groundingdino_original import load_original_grounding_dino
+        from gazetteer.labeling.detect.grounding_dino.original import load_original_grounding_dino
 
         return load_original_grounding_dino(config)
     kind = model_type("detector", config.path, config.revision)
@@ -39,7 +39,7 @@ def load_detector(config: DetectorConfig) -> Detector:
 
         return load_omdet(config)
     if kind in ("grounding-dino", "mm-grounding-dino"):
-        from gazetteer.labeling.detect.grounding_dino import load_grounding_dino
+        from gazetteer.labeling.detect.grounding_dino.detector import load_grounding_dino
 
         return load_grounding_dino(config)
     raise InputError(

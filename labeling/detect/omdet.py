@@ -11,10 +11,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from gazetteer.labeling.detect.batches import in_batches, pixel_values
 from gazetteer.labeling.detect.phrases import best_phrases, clean, concept_tokens, require_unlike, suppress
 from gazetteer.labeling.detect.protocol import Detection, DetectorConfig
 from gazetteer.labeling.detect.vocabulary_check import PHRASE
+from gazetteer.labeling.weights.batches import in_batches, pixel_values
 from gazetteer.labeling.weights.loading import fitting, move, reading
 
 TASK = "Detect {}."

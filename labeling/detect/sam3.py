@@ -15,10 +15,10 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
-from gazetteer.labeling.detect.batches import in_batches, pixel_values
 from gazetteer.labeling.detect.phrases import ScoredBoxes, above, clean, concept_tokens, require_unlike, survivors
 from gazetteer.labeling.detect.protocol import Detection, DetectorConfig
 from gazetteer.labeling.detect.vocabulary_check import PHRASE
+from gazetteer.labeling.weights.batches import in_batches, pixel_values
 from gazetteer.labeling.weights.loading import expect_numbers, fitting, model_type, move, one_by_one, reading
 
 _KEPT = 5_000

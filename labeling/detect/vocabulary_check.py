@@ -37,7 +37,7 @@ def read_text_side(config: DetectorConfig) -> tuple[Any, Any]:
     from transformers import AutoConfig, AutoTokenizer
 
     if config.library == "groundingdino":
-        from gazetteer.labeling.detect.groundingdino_settings import config_of, read_settings, read_text_encoder
+        from gazetteer.labeling.detect.grounding_dino.settings import config_of, read_settings, read_text_encoder
 
         known = read_settings(config.config or "GroundingDINO_SwinT_OGC")
         tokenizer, text = read_text_encoder(config.text_encoder or known.text_encoder_type)

@@ -14,7 +14,7 @@ from gazetteer.data.core.sites import Site
 from gazetteer.data.tables.codes import SparseMap
 from gazetteer.data.tables.masks import struct_to_mask
 from gazetteer.data.tables.schemas import CODES
-from gazetteer.data.tables.words import PromptWord
+from gazetteer.data.tables.words import words_said
 from gazetteer.labeling.evidence.pooling import Grid, pool_masks
 from gazetteer.labeling.evidence.shard_masks import ImageEvidenceInput
 from gazetteer.labeling.evidence.site_codes import SiteCodes, rows_by_site
@@ -104,8 +104,7 @@ def inputs_of_tables(
         name = row["image_id"]
         decoded = [(concept, struct_to_mask(mask)) for concept, mask in masks[name]]
         size = (row["height"], row["width"])
-        words = tuple(PromptWord(**run) for run in row.get("words") or ())
-        yield ImageEvidenceInput(name, row["split"], size, tuple(row["asked"]), decoded, maps[name], words)
+        yield ImageEvidenceInput(name, row["split"], size, tuple(row["asked"]), decoded, maps[name], words_said(row))
 
 
 def read_concepts(images: pa.Table, segments: pa.Table, grids: Iterable[Grid]) -> ConceptMaps:

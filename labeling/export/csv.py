@@ -29,13 +29,13 @@ def export_csv(run: RunFolder, file: str | Path, table: str = "labels") -> dict[
     if not run.is_complete():
         raise InputError(f"{run.path} is not a finished run; run gazetteer label on it.")
     whole = run.read_table(table) if table in ("images", "segments") else run.read_final(table)
-    columns_ = [field.name for field in whole.schema if _scalar(field.type)]
-    left = [name for name in whole.column_names if name not in columns_]
+    scalars = [field.name for field in whole.schema if _scalar(field.type)]
+    left = [name for name in whole.column_names if name not in scalars]
     target = new_file(file)
     sink = pa.BufferOutputStream()
-    pyarrow.csv.write_csv(whole.select(columns_), sink)
+    pyarrow.csv.write_csv(whole.select(scalars), sink)
     replace_file(target, sink.getvalue().to_pybytes())
-    return {"csv": str(target), "table": table, "rows": whole.num_rows, "columns": columns_, "left_out": left}
+    return {"csv": str(target), "table": table, "rows": whole.num_rows, "columns": scalars, "left_out": left}
 
 
 def _scalar(kind: pa.DataType) -> bool:

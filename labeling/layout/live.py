@@ -117,6 +117,6 @@ def stack_codes(site: Site, image_ids: list[str], maps: list[Any]) -> SiteCodes:
     """Sparse maps of several pictures at one site as flat codes."""
     grid = (maps[0].height, maps[0].width)
     return flat_codes(
-        site, image_ids, grid, np.concatenate([map_.feature for map_ in maps]),
-        np.concatenate([map_.value for map_ in maps]), np.array([len(map_.feature) for map_ in maps], np.int64),
+        site, image_ids, grid, np.concatenate([cells.feature for cells in maps]),
+        np.concatenate([cells.value for cells in maps]), np.array([len(cells.feature) for cells in maps], np.int64),
     )  # fmt: skip

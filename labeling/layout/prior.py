@@ -25,7 +25,7 @@ def layout_prior(run: RunFolder) -> tuple[tuple[str, ...], NDArray[np.float32], 
     splits = [by_split["discovery"] for by_split in views(evidence).values() if "discovery" in by_split]
     if not splits:
         raise InputError(f"{run.path} has no discovery pictures; a layout prior cannot be learned from it.")
-    finest = max(splits, key=lambda evidence_: evidence_.concept_cells.shape[1])
+    finest = max(splits, key=lambda split: split.concept_cells.shape[1])
     sizes = run.read_table("images", columns=["width", "height"])
     height, width = float(np.mean(sizes["height"])), float(np.mean(sizes["width"]))
     cells = finest.concept_cells.shape[1]

@@ -130,7 +130,7 @@ def _image_processor(config: DetectorConfig) -> Any:
     from transformers import AutoImageProcessor, GroundingDinoImageProcessor
 
     if config.library == "groundingdino":
-        from gazetteer.labeling.detect.groundingdino_settings import read_settings
+        from gazetteer.labeling.detect.grounding_dino.settings import read_settings
 
         known = read_settings(config.config or "GroundingDINO_SwinT_OGC")
         return GroundingDinoImageProcessor(

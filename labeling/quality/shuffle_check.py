@@ -48,8 +48,8 @@ def shuffle_concepts(segments: pa.Table, images: pa.Table, seed: int) -> pa.Tabl
     moved: dict[tuple[str, str], str] = {}
     for key, members in groups.items():
         order = seeded("shuffle", seed, *key).permutation(len(members))
-        for here, next_ in zip(order, np.roll(order, 1), strict=True):
-            moved[str(key[0]), members[here]] = members[next_]
+        for here, following in zip(order, np.roll(order, 1), strict=True):
+            moved[str(key[0]), members[here]] = members[following]
     new = [moved[concept, image_id] for image_id, concept in zip(owners, concepts, strict=True)]
     return segments.set_column(
         segments.schema.get_field_index("image_id"), segments.schema.field("image_id"), pa.array(new, pa.string())
@@ -88,10 +88,10 @@ def shuffled_label_counts(
     """
     counts: dict[str, int] = {}
     flat = codes_by_site(codes)
-    grids = {(map_.height, map_.width) for map_ in flat.values()}
-    for suffix, segments_ in (("", segments), ("_shuffled", shuffle_concepts(segments, images, seed))):
-        evidence = evidence_of_tables(images, codes, segments_, base, evidence_config)
-        tables = reduce_tables(images, flat.items(), grids, segments_, evidence, feature_counts, "", label_config)
+    grids = {(cells.height, cells.width) for cells in flat.values()}
+    for suffix, shown in (("", segments), ("_shuffled", shuffle_concepts(segments, images, seed))):
+        evidence = evidence_of_tables(images, codes, shown, base, evidence_config)
+        tables = reduce_tables(images, flat.items(), grids, shown, evidence, feature_counts, "", label_config)
         # Looks and places are found in the prompts and the frame, which nobody shuffled.
         candidates = tables["candidates"].filter(~pc.field("kind").isin(["style", "place"]))
         for name, column in (("trusted", "trusted"), ("paper", "paper_label")):

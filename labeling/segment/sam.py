@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from itertools import chain
 from typing import Any
 
 import numpy as np
@@ -11,9 +10,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from gazetteer.data.core.errors import InputError
 from gazetteer.labeling.segment.precision import placed
 from gazetteer.labeling.segment.protocol import Box, Mask, SegmenterConfig
+from gazetteer.labeling.weights.batches import in_batches
 from gazetteer.labeling.weights.loading import expect_numbers, fitting, reading
 
 
@@ -47,18 +46,11 @@ class SamSegmenter:
 
     def segment(self, images: Sequence[NDArray[np.uint8]], boxes: Sequence[Sequence[Box]]) -> list[list[Mask]]:
         """See `Segmenter.segment`."""
-        if len(images) != len(boxes):
-            raise InputError(f"{len(images)} pictures but {len(boxes)} lists of boxes.")
-        results: list[list[Mask]] = [[] for _ in images]
-        busy = [row for row, own in enumerate(boxes) if len(own)]
-        made = self.fitting.prepared(
-            len(busy),
-            lambda part: self._pixels([images[row] for row in busy[part]]),
-            lambda part, given: self._call(given, [boxes[row] for row in busy[part]]),
-        )
-        for row, masks in zip(busy, chain.from_iterable(made), strict=True):
-            results[row] = masks
-        return results
+
+        def find(given: Pixels, rows: list[int]) -> list[list[Mask]]:
+            return self._call(given, [boxes[row] for row in rows])
+
+        return in_batches(self.fitting, images, boxes, self._pixels, find)
 
     @torch.inference_mode()
     def _call(self, given: Pixels, boxes: Sequence[Sequence[Box]]) -> list[list[Mask]]:

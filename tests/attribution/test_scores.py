@@ -307,7 +307,11 @@ def test_a_fraction_that_asks_for_more_than_has_the_sign_says_so() -> None:
     selection = Selection(0.9, "layer")
     found = supply(scores, selection, select(scores, selection))
     assert (found.asked, found.eligible, found.taken) == (3, 2, 2)
-    assert found.short.startswith("asked for 3 weights, takes 2: only weights of positive score")
+    assert found.short == "asked for 3 weights, takes 2: only weights of positive score are taken, and 2 have one"
+    uneven = Selection(1.0, "row")  # of two rows with two weights each
+    assert supply({"w": torch.tensor([[3.0, -1.0], [2.0, 1.0]])}, uneven, {"w": torch.tensor([0])}).short.endswith(
+        "and 3 have one, but too few in some rows or layers"
+    )
     rows = Selection(0.5, "row")
     assert supply(scores, rows, select(scores, rows)) == Supply(2, 2, 2, "positive")
     both = Selection(1.0, "global", "both")

@@ -13,8 +13,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.servers.serving import serving
 from tests.support.system.running import ROOT
-from tests.support.system.serving import serving
 
 LOAD = """
 import json, sys

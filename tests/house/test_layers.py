@@ -48,7 +48,7 @@ MOST_LINES, MOST_UNSHIPPED = 300, 350
 """Of a file that ships, and of a test, a benchmark or a program of the docs."""
 MOST_OF_A_FUNCTION = 60
 UNSAYING = {"one", "found", "mine", "some", "there"}
-"""Names of variables that do not say what they hold."""
+"""Names of variables that do not say what they hold; nor does one that ends in an underscore to be another's twin."""
 
 
 def layer_of(file: str) -> str:
@@ -118,7 +118,7 @@ def test_variables_are_named_after_what_they_hold() -> None:
         f"{name(path)}:{line} calls a variable {word!r}: name what it holds"
         for path in python_files(*LAYERS, "benchmarks", "docs")
         for line, word in variables(ast.parse(path.read_text(encoding="utf-8")))
-        if word in UNSAYING
+        if word in UNSAYING or re.fullmatch(r"[a-z]\w*_", word)
     ]
     assert wrong == []
 

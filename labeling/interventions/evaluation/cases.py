@@ -160,8 +160,7 @@ class SteerConfig:
     def quick(self) -> SteerConfig:
         """A sample that a laptop draws in a few minutes."""
         strengths, paper = (
-            tuple(sorted(strengths_))[(len(strengths_) - 1) // 2 :][:2]
-            for strengths_ in (self.strengths, self.paper_strengths)
+            tuple(sorted(swept))[(len(swept) - 1) // 2 :][:2] for swept in (self.strengths, self.paper_strengths)
         )
         return replace(
             self, strengths=strengths, paper_strengths=paper, branches=self.branches[:1], tops=self.tops[:1],

@@ -114,7 +114,7 @@ class _Listener:
     def flush(self) -> None:
         """Mean over layers, on the finest of their grids."""
         for t, layers in self.layers.items():
-            grid = max((grid_ for grid_, _ in layers), key=lambda g: g[0] * g[1])
+            grid = max((size for size, _ in layers), key=lambda g: g[0] * g[1])
             mean = np.mean([enlarge(maps, own, grid) for own, maps in layers], axis=0)
             if t not in self.seen.attention:
                 shape = (len(self.seen.image_ids), *mean.shape[1:])

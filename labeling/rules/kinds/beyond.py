@@ -155,8 +155,8 @@ def _in_places(codes: SiteCodes, kept: Ints, starts: Ints, row: Ints) -> tuple[F
         share = np.asarray(mass) / np.add.reduceat(value, cut[:-1] - cut[0])[:, None]
         of = row[cut[:-1]]
         add = sp.csr_array((np.ones(len(of)), (of, np.arange(len(of)))), (features, len(of)))
-        for total, values_ in zip(sums, (share, share**2, (share > 0).astype(np.float64)), strict=True):
-            total += add @ values_
+        for total, power in zip(sums, (share, share**2, (share > 0).astype(np.float64)), strict=True):
+            total += add @ power
     mean, square, touched = sums
     return mean, square, touched
 

@@ -14,7 +14,7 @@ import pytest
 from gazetteer.data.core.errors import GazetteerError, InputError
 from gazetteer.data.runs.folder import RunFolder
 from gazetteer.data.tables.schemas import CAUSAL
-from gazetteer.jobs.label.logs import logging_to
+from gazetteer.jobs.label.progress.logs import logging_to
 from tests.support.runs.runs import PROVENANCE, candidates, finished_run, parts
 
 FOLDERS = ["images", "codes", "_meta", "_meta/staging", "_meta/commits"]

@@ -7,7 +7,7 @@ import pytest
 
 from gazetteer.data.core.errors import GazetteerError
 from gazetteer.data.runs.folder import RunFolder
-from gazetteer.data.runs.parts import Workshop
+from gazetteer.data.runs.shards.parts import Workshop
 from tests.data.runs.test_store_crashes import finished, python, visible
 from tests.support.runs.runs import PROVENANCE, commit, evidence, failures
 

@@ -17,7 +17,7 @@ from gazetteer.data.core.errors import GazetteerError, InputError, LockedError
 from gazetteer.data.runs.folder import RunFolder
 from gazetteer.jobs.cli.main import main
 from tests.support.runs.runs import commit, finished_run
-from tests.support.system.object_store import Network, environment, network, use
+from tests.support.servers.object_store import Network, environment, network, use
 from tests.support.system.running import ROOT, gazetteer, in_process
 
 SHARDS = [f"s{number}" for number in range(6)]

@@ -12,8 +12,8 @@ from gazetteer.jobs.config.fingerprint import fingerprint_of
 from gazetteer.jobs.config.schema import load_config
 from gazetteer.jobs.executors.sources import Source, require_unchanged, same_copies, sources
 from tests.support.runs.runs import PROVENANCE, parts
+from tests.support.servers.hub_server import Repository, hub
 from tests.support.system.hub_cache import BIG, put_in_cache
-from tests.support.system.hub_server import Repository, hub
 
 FIRST, SECOND = "a" * 40, "b" * 40
 

@@ -14,7 +14,7 @@ from selenium.webdriver.common.action_chains import ActionChains
 
 from gazetteer.data.inputs.edit_files import read_edits
 from tests.jobs.explore.conftest import PROMPT, Explored
-from tests.support.system.browser import Page, complaints, dark, phone
+from tests.support.servers.browser import Page, complaints, dark, phone
 
 SITE = "mid_block.attentions.0-cond-t0.50"
 REDRAWN = "return !document.getElementById('after').hidden && !document.querySelector('.waiting')"

@@ -22,8 +22,8 @@ from gazetteer.data.runs.folder import RunFolder
 from gazetteer.jobs.operate.status import status
 from gazetteer.jobs.operate.verify import verify
 from tests.data.storage.test_object_store import content
+from tests.support.servers.object_store import Network, environment, network
 from tests.support.system.jumping_clock import JumpingClock
-from tests.support.system.object_store import Network, environment, network
 from tests.support.system.running import FEW, ROOT, digests, label
 
 SERIAL = [*FEW, "executor=serial"]

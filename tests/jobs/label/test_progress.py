@@ -6,7 +6,7 @@ import io
 
 import pytest
 
-from gazetteer.jobs.label.progress import Progress
+from gazetteer.jobs.label.progress.bars import Progress
 
 
 class Clock:
@@ -19,7 +19,7 @@ class Clock:
 @pytest.fixture
 def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     clock = Clock()
-    monkeypatch.setattr("gazetteer.jobs.label.progress.time", clock)
+    monkeypatch.setattr("gazetteer.jobs.label.progress.bars.time", clock)
     return clock
 
 

@@ -81,7 +81,7 @@ def test_every_reader_reads_the_same_from_fewer_files(tmp_path: Path, capsys: py
 
 KILLED = """
 import os, signal, sys
-from gazetteer.data.runs.commits import Commits
+from gazetteer.data.runs.shards.commits import Commits
 from gazetteer.jobs.operate.compact import compact
 
 stage, after = sys.argv[2], int(sys.argv[3])

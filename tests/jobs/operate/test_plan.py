@@ -25,8 +25,8 @@ from gazetteer.diffusion.load import ModelConfig, load_pipeline
 from gazetteer.jobs.config.schema import DEFAULT_CONFIG, load_config
 from gazetteer.jobs.operate.plan import plan
 from gazetteer.jobs.operate.rates import PEAK_TFLOPS, UTILISATION, Rates, card_of, stage_rates
-from gazetteer.labeling.detect.groundingdino_settings import PUBLISHED, settings_of
-from gazetteer.labeling.detect.groundingdino_settings import config_of as groundingdino_config
+from gazetteer.labeling.detect.grounding_dino.settings import PUBLISHED, settings_of
+from gazetteer.labeling.detect.grounding_dino.settings import config_of as groundingdino_config
 from gazetteer.labeling.pipeline.flops import caption_tokens, detector_flops, segmenter_flops
 from gazetteer.labeling.segment.protocol import SegmenterConfig
 from gazetteer.labeling.segment.sam_keys import SAM

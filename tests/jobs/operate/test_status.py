@@ -16,7 +16,7 @@ import pytest
 from gazetteer.data.core.errors import InputError
 from gazetteer.data.runs.folder import RunFolder
 from gazetteer.jobs.cli.main import main
-from gazetteer.jobs.label.run_state import RunState
+from gazetteer.jobs.label.progress.run_state import RunState
 from gazetteer.jobs.operate.status import status
 from tests.support.runs.runs import commit, finished_run
 from tests.support.system.running import ONE_SITE, ROOT, SMALL, gazetteer

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from gazetteer.jobs.operate.status import status
-from tests.support.system.ray_head import RayHead, answer, ray_head
+from tests.support.servers.ray_head import RayHead, answer, ray_head
 from tests.support.system.running import ONE_SITE, ROOT, SMALL
 
 pytestmark = pytest.mark.alone

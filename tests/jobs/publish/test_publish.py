@@ -21,7 +21,7 @@ from gazetteer.data.tables.schemas import EXAMINERS
 from gazetteer.jobs.label.card import write_card
 from gazetteer.jobs.publish.hub import repository_of
 from gazetteer.jobs.publish.run import publish
-from tests.support.system.hub_server import TOKEN, hub
+from tests.support.servers.hub_server import TOKEN, hub
 from tests.support.system.running import ROOT, digests, in_process
 
 SAES = ROOT / "data" / "scenes" / "models" / "saes"
@@ -150,7 +150,7 @@ def test_a_hub_gets_the_run_resumes_after_a_refusal_and_gives_it_back(scenes_run
             "HF_ENDPOINT": server.address, "HF_TOKEN": TOKEN, "HF_HOME": str(tmp_path), "HF_HUB_DISABLE_XET": "1",
             "PYTHONPATH": str(ROOT),
         }  # fmt: skip
-        from tests.support.system.hub_server import Repository
+        from tests.support.servers.hub_server import Repository
 
         server.repositories["dataset", "ada/taken"] = Repository(private=False, files={"cats.csv": b"meow"})
         server.refuse_commit = 3

@@ -17,7 +17,7 @@ from gazetteer.diffusion.generate import Generator
 from gazetteer.diffusion.load import ModelConfig
 from gazetteer.jobs.config.schema import load_config
 from gazetteer.jobs.executors.task import Job
-from gazetteer.jobs.label.progress import Progress
+from gazetteer.jobs.label.progress.bars import Progress
 from gazetteer.jobs.label.shards import make_items
 from gazetteer.jobs.sae import stream
 from gazetteer.jobs.sae.capture import CaptureWorker, concatenate

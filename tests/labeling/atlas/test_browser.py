@@ -12,7 +12,7 @@ import pytest
 
 from gazetteer.labeling.atlas import AtlasSummary, write_atlas
 from tests.support.runs.atlas_run import HOSTILE_CONCEPT, HOSTILE_PROMPT, Plan, make_run, sites
-from tests.support.system.browser import Page, complaints, dark, phone
+from tests.support.servers.browser import Page, complaints, dark, phone
 
 BLOCKS = ("down_blocks.2.attentions.1", "mid_block.attentions.0")
 SITE = "mid_block.attentions.0-cond-t1.00"

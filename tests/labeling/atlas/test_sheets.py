@@ -21,7 +21,7 @@ from gazetteer.labeling.atlas import AtlasSummary, write_atlas
 from gazetteer.labeling.atlas.inks import inks
 from tests.support.runs.atlas_run import HOSTILE_CONCEPT, HOSTILE_PROMPT, Plan, make_run, sites
 from tests.support.runs.runs import PROVENANCE, blank
-from tests.support.system.browser import Page, complaints, phone
+from tests.support.servers.browser import Page, complaints, phone
 
 SITE = "mid_block.attentions.0-cond-t1.00"
 

@@ -11,8 +11,8 @@ import pytest
 import torch
 
 from gazetteer.data.core.errors import InputError
-from gazetteer.labeling.detect.grounding_dino_keys import GROUNDING_DINO
-from gazetteer.labeling.detect.groundingdino_settings import (
+from gazetteer.labeling.detect.grounding_dino.keys import GROUNDING_DINO
+from gazetteer.labeling.detect.grounding_dino.settings import (
     BACKBONES,
     PUBLISHED,
     GroundingDinoSettings,

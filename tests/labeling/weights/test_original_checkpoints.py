@@ -5,7 +5,7 @@ import torch
 from safetensors.torch import load_file
 
 from gazetteer.data.core.errors import InputError
-from gazetteer.labeling.detect.grounding_dino_keys import GROUNDING_DINO
+from gazetteer.labeling.detect.grounding_dino.keys import GROUNDING_DINO
 from gazetteer.labeling.detect.load import load_detector
 from gazetteer.labeling.detect.protocol import DetectorConfig
 from gazetteer.labeling.segment.load import load_segmenter

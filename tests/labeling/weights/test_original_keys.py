@@ -5,9 +5,9 @@ import torch
 from safetensors.torch import load_file
 
 from gazetteer.data.core.errors import InputError
-from gazetteer.labeling.detect.grounding_dino_keys import GROUNDING_DINO
-from gazetteer.labeling.detect.groundingdino_original import build_grounding_dino
-from gazetteer.labeling.detect.groundingdino_settings import settings_of
+from gazetteer.labeling.detect.grounding_dino.keys import GROUNDING_DINO
+from gazetteer.labeling.detect.grounding_dino.original import build_grounding_dino
+from gazetteer.labeling.detect.grounding_dino.settings import settings_of
 from gazetteer.labeling.segment.sam_keys import SAM
 from gazetteer.labeling.segment.segment_anything_original import build_sam, read_sizes
 from gazetteer.labeling.weights.key_map import KeyMap

@@ -18,8 +18,8 @@ from gazetteer.data.core.errors import InputError
 from gazetteer.sae.model.autoencoder import SparseAutoencoder
 from gazetteer.sae.model.checkpoint import load_pretrained
 from tests.sae.model.test_autoencoder import random_sae
+from tests.support.servers.serving import serving
 from tests.support.system.running import ROOT
-from tests.support.system.serving import serving
 
 COMMITS = {"main": "a" * 40, "v2": "b" * 40}
 LOAD = """

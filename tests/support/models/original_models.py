@@ -10,8 +10,8 @@ import numpy as np
 import torch
 from safetensors.torch import load_file
 
-from gazetteer.labeling.detect.grounding_dino_keys import GROUNDING_DINO
-from gazetteer.labeling.detect.groundingdino_settings import settings_of
+from gazetteer.labeling.detect.grounding_dino.keys import GROUNDING_DINO
+from gazetteer.labeling.detect.grounding_dino.settings import settings_of
 from gazetteer.labeling.detect.load import load_detector
 from gazetteer.labeling.detect.protocol import DetectorConfig
 from gazetteer.labeling.weights.key_map import KeyMap

@@ -13,7 +13,7 @@ from typing import Any
 
 import torch
 
-from gazetteer.labeling.detect.grounding_dino_keys import GROUNDING_DINO
+from gazetteer.labeling.detect.grounding_dino.keys import GROUNDING_DINO
 from gazetteer.labeling.segment.sam_keys import SAM
 from tests.support.models.original_models import original_weights, shaken
 

@@ -13,7 +13,7 @@ from http.server import BaseHTTPRequestHandler
 from typing import Any
 from urllib.parse import parse_qs, unquote, urlsplit
 
-from tests.support.system.serving import serving
+from tests.support.servers.serving import serving
 
 TOKEN = "hf_test"
 OWNER = "ada"

@@ -2,8 +2,8 @@
 
 A worker encodes and hashes its own shards and, where it sees the run's folder, stages them there under names that
 follow from their content: nothing but the descriptions travels. The process that drives the run then moves what is
-staged to the parts' names and writes the record (`gazetteer.data.runs.commits`), which alone makes a shard count. A
-worker that is killed leaves staged files that no record names; the next holder of the run removes them.
+staged to the parts' names and writes the record (`gazetteer.data.runs.shards.commits`), which alone makes a shard
+count. A worker that is killed leaves staged files that no record names; the next holder of the run removes them.
 """
 
 from __future__ import annotations

@@ -23,9 +23,9 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from gazetteer.data.core.errors import InputError
-from gazetteer.labeling.detect.grounding_dino import GroundingDinoDetector
-from gazetteer.labeling.detect.grounding_dino_keys import GROUNDING_DINO
-from gazetteer.labeling.detect.groundingdino_settings import GroundingDinoSettings, read_settings, read_text_encoder
+from gazetteer.labeling.detect.grounding_dino.detector import GroundingDinoDetector
+from gazetteer.labeling.detect.grounding_dino.keys import GROUNDING_DINO
+from gazetteer.labeling.detect.grounding_dino.settings import GroundingDinoSettings, read_settings, read_text_encoder
 from gazetteer.labeling.detect.phrases import Caption
 from gazetteer.labeling.detect.protocol import DetectorConfig
 from gazetteer.labeling.weights.checkpoints import fill, read_checkpoint

@@ -15,7 +15,7 @@ from urllib.parse import parse_qs
 from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from gazetteer.jobs.explore.refused import Refused
+from gazetteer.jobs.explore.server.refused import Refused
 
 LOCAL = ("127.0.0.1", "localhost")
 MOST_BYTES = 1_000_000

@@ -93,7 +93,7 @@ def _serve(
 ) -> None:
     import uvicorn
 
-    from gazetteer.jobs.explore.app import application
+    from gazetteer.jobs.explore.server.app import application
 
     address = Address(listener.getsockname()[1], secrets.token_urlsafe(24))
     app = application(world, shelf, address.token, address.port)

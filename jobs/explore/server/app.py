@@ -11,10 +11,10 @@ from starlette.responses import JSONResponse, Response
 from starlette.types import ASGIApp, Scope
 
 from gazetteer.data.core.errors import GazetteerError
-from gazetteer.jobs.explore.api import Api
-from gazetteer.jobs.explore.door import Door
-from gazetteer.jobs.explore.pages import page_routes, refusal
-from gazetteer.jobs.explore.refused import Refused
+from gazetteer.jobs.explore.server.api import Api
+from gazetteer.jobs.explore.server.door import Door
+from gazetteer.jobs.explore.server.pages import page_routes, refusal
+from gazetteer.jobs.explore.server.refused import Refused
 from gazetteer.jobs.explore.shelf import Shelf
 from gazetteer.jobs.explore.world import World
 

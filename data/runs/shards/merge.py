@@ -13,9 +13,9 @@ from gazetteer.data.core.digests import digest_bytes
 from gazetteer.data.core.errors import GazetteerError
 from gazetteer.data.core.files.regular import NotRegularError
 from gazetteer.data.core.sites import SITE_COLUMNS
-from gazetteer.data.runs.parts import ShardParts
 from gazetteer.data.runs.publish import ROW_GROUP, SITE_BY_SITE
-from gazetteer.data.runs.records import Commit, part_name
+from gazetteer.data.runs.shards.parts import ShardParts
+from gazetteer.data.runs.shards.records import Commit, part_name
 from gazetteer.data.storage.files import Files
 from gazetteer.data.tables.schemas import PART_TABLES
 

@@ -94,7 +94,7 @@ def _add_judges(verbs: Any) -> None:
 def _label(arguments: argparse.Namespace) -> int:
     config = configuration(arguments)
     from gazetteer.jobs.label.job import label
-    from gazetteer.jobs.label.logs import log_file, logging_to
+    from gazetteer.jobs.label.progress.logs import log_file, logging_to
     from gazetteer.jobs.label.summary import print_summary, summarise
 
     with logging_to(*log_file(arguments.out), *arguments.log):

@@ -10,7 +10,7 @@ from gazetteer.jobs.cli.arguments import DONE, configured, of_run
 from gazetteer.jobs.cli.output import print_json
 
 if TYPE_CHECKING:
-    from gazetteer.jobs.explore.serve import Address
+    from gazetteer.jobs.explore.server.serve import Address
 
 
 def add_explore(verbs: Any) -> None:
@@ -24,7 +24,7 @@ def add_explore(verbs: Any) -> None:
 
 
 def _explore(arguments: argparse.Namespace) -> int:
-    from gazetteer.jobs.explore.serve import explore
+    from gazetteer.jobs.explore.server.serve import explore
 
     def ready(address: Address) -> None:
         print(f"{address.url}\nOpen this address on this machine; Ctrl-C stops.", flush=True)

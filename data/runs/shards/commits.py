@@ -22,11 +22,12 @@ import pyarrow as pa
 from gazetteer.data.core.digests import digest_bytes
 from gazetteer.data.core.errors import GazetteerError, InputError
 from gazetteer.data.core.files.regular import NotRegularError
-from gazetteer.data.runs.groups import ShardGroups
 from gazetteer.data.runs.identity import Identity
-from gazetteer.data.runs.parts import ShardParts, encoded, stage, staged_name
 from gazetteer.data.runs.publish import json_bytes
-from gazetteer.data.runs.records import (
+from gazetteer.data.runs.sealed import seal
+from gazetteer.data.runs.shards.groups import ShardGroups
+from gazetteer.data.runs.shards.parts import ShardParts, encoded, stage, staged_name
+from gazetteer.data.runs.shards.records import (
     Commit,
     check_name,
     may_be_ours,
@@ -36,7 +37,6 @@ from gazetteer.data.runs.records import (
     recorded_ids,
     shard_of_part,
 )
-from gazetteer.data.runs.sealed import seal
 from gazetteer.data.storage.files import STAGING, Files
 from gazetteer.data.tables.schemas import PART_TABLES
 

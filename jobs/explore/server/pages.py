@@ -10,7 +10,7 @@ from starlette.requests import Request
 from starlette.responses import HTMLResponse, Response
 from starlette.routing import BaseRoute, Mount, Route
 
-from gazetteer.jobs.explore.refused import Refused
+from gazetteer.jobs.explore.server.refused import Refused
 from gazetteer.jobs.explore.shelf import Shelf, ShelfFiles
 from gazetteer.labeling.atlas.pages import PAGES
 from gazetteer.labeling.atlas.pages import STATIC as ATLAS

@@ -20,11 +20,11 @@ from gazetteer.data.core.sites import IMAGE
 from gazetteer.data.inputs.edits import Edit
 from gazetteer.diffusion.edit_sampler import Start
 from gazetteer.jobs.experiments.draw import png_with
-from gazetteer.jobs.explore.asked import asked, check_features, edits_of, note_of, place_of, start_of
 from gazetteer.jobs.explore.layouts import layout_event
 from gazetteer.jobs.explore.places import features_at
 from gazetteer.jobs.explore.recipe import as_command, as_python, as_yaml, record
-from gazetteer.jobs.explore.refused import Refused
+from gazetteer.jobs.explore.server.asked import asked, check_features, edits_of, note_of, place_of, start_of
+from gazetteer.jobs.explore.server.refused import Refused
 from gazetteer.jobs.explore.world import Recipe, World
 from gazetteer.labeling.layout.model import LayoutPrediction
 

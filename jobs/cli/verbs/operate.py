@@ -91,7 +91,7 @@ def _compact(arguments: argparse.Namespace) -> int:
 def _nightly(arguments: argparse.Namespace) -> int:
     config = configuration(arguments)
     from gazetteer.data.core.errors import InputError
-    from gazetteer.jobs.label.logs import logging_to
+    from gazetteer.jobs.label.progress.logs import logging_to
     from gazetteer.jobs.operate.nightly import nightly, print_nightly
 
     if arguments.keep < 0:

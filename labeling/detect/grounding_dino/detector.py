@@ -12,7 +12,6 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from gazetteer.data.core.errors import InputError
-from gazetteer.labeling.detect.batches import check_lists
 from gazetteer.labeling.detect.phrases import (
     Caption,
     ScoredBoxes,
@@ -22,6 +21,7 @@ from gazetteer.labeling.detect.phrases import (
     suppress,
 )
 from gazetteer.labeling.detect.protocol import Detection, DetectorConfig
+from gazetteer.labeling.weights.batches import check_lists
 from gazetteer.labeling.weights.loading import fitting, move, reading
 
 

@@ -14,7 +14,7 @@ from typing import Any
 from gazetteer.data.core.errors import InputError
 from gazetteer.data.runs.identity import Identity
 from gazetteer.data.runs.plans import GROUPS, Plans, plan_path
-from gazetteer.data.runs.records import NAME, Commit, read_record, recorded_ids
+from gazetteer.data.runs.shards.records import NAME, Commit, read_record, recorded_ids
 from gazetteer.data.storage.files import Files
 
 log = logging.getLogger(__name__)

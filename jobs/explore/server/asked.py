@@ -15,9 +15,9 @@ from gazetteer.data.core.sites import Site
 from gazetteer.data.inputs.edit_files import read_edit
 from gazetteer.data.inputs.edits import Edit
 from gazetteer.diffusion.edit_sampler import Start
-from gazetteer.jobs.explore.door import MOST_BYTES
 from gazetteer.jobs.explore.notes import Note
-from gazetteer.jobs.explore.refused import Refused
+from gazetteer.jobs.explore.server.door import MOST_BYTES
+from gazetteer.jobs.explore.server.refused import Refused
 
 LONGEST_PROMPT = 2000
 MOST_EDITS = 32

@@ -1,0 +1,1 @@
+"""What the verbs of the command line take and do: one file a group of verbs."""

@@ -1,0 +1,1 @@
+"""Where a labelling run stands: bars for a person, `_meta/progress.json` and logs for machines."""
