@@ -7,6 +7,7 @@ not only the three published ones.
 from __future__ import annotations
 
 import importlib
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -21,7 +22,6 @@ from gazetteer.data.core.errors import InputError
 from gazetteer.labeling.segment.precision import placed
 from gazetteer.labeling.segment.protocol import Mask, SegmenterConfig
 from gazetteer.labeling.segment.sam import Pixels, SamSegmenter
-from gazetteer.labeling.segment.sam_keys import SAM
 from gazetteer.labeling.weights.checkpoints import fill, read_checkpoint
 from gazetteer.labeling.weights.loading import expect_numbers, fitting
 
@@ -29,6 +29,8 @@ PUBLISHED = {"vit_b": (768, 12), "vit_l": (1024, 24), "vit_h": (1280, 32)}
 """Width and depth of the published image encoders."""
 HEADS = {"vit_b": 12, "vit_l": 16, "vit_h": 16}
 """Their attention heads."""
+OPTIONAL = re.compile(r"pixel_mean|pixel_std")
+"""What some files hold and the package's model keeps for itself."""
 
 
 @dataclass(frozen=True)
@@ -70,7 +72,7 @@ def load_original_sam(config: SegmenterConfig) -> OriginalSamSegmenter:
             f"{sizes.width} and depth {sizes.depth}; leave model_type out to follow the checkpoint."
         )
     model = build_sam(sizes)
-    fill("segmenter", model, state, lambda name: SAM.transformers_names(name) == ())
+    fill("segmenter", model, state, OPTIONAL)
     encoder: Any = model.image_encoder
     return OriginalSamSegmenter(placed(model, encoder, config), config)
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import pickle
-from collections.abc import Callable, Mapping
+import re
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -64,7 +65,7 @@ def _shapes(path: str) -> dict[str, Tensor]:
         return {name: torch.empty(file.get_slice(name).get_shape(), device="meta") for name in names}
 
 
-def fill(what: str, model: Any, state: Mapping[str, Tensor], optional: Callable[[str], bool]) -> None:
+def fill(what: str, model: Any, state: Mapping[str, Tensor], optional: re.Pattern[str]) -> None:
     """Copy `state` into `model`; every weight must find its place and every place its weight.
 
     optional: names that neither have to be there nor to be known. Tied weights need one of their names.
@@ -74,7 +75,7 @@ def fill(what: str, model: Any, state: Mapping[str, Tensor], optional: Callable[
     """
     # the tensors themselves, not copies: tied weights are one tensor under several names
     places = model.state_dict(keep_vars=True)
-    given = {name: tensor for name, tensor in state.items() if name in places or not optional(name)}
+    given = {name: tensor for name, tensor in state.items() if name in places or not optional.fullmatch(name)}
     for name, tensor in given.items():
         if name not in places:
             raise InputError(f"The {what} checkpoint does not fit its settings: the model has no {name!r}.")
@@ -85,6 +86,6 @@ def fill(what: str, model: Any, state: Mapping[str, Tensor], optional: Callable[
             )
     filled = {id(places[name]) for name in given}
     for name, place in places.items():
-        if id(place) not in filled and not optional(name):
+        if id(place) not in filled and not optional.fullmatch(name):
             raise InputError(f"The {what} checkpoint does not fit its settings: it lacks {name!r}.")
     model.load_state_dict(given, strict=False)

@@ -11,6 +11,7 @@ first is read with the mask of another caption).
 from __future__ import annotations
 
 import importlib
+import re
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -24,7 +25,6 @@ from torch import Tensor, nn
 
 from gazetteer.data.core.errors import InputError
 from gazetteer.labeling.detect.grounding_dino.detector import GroundingDinoDetector
-from gazetteer.labeling.detect.grounding_dino.keys import GROUNDING_DINO
 from gazetteer.labeling.detect.grounding_dino.settings import GroundingDinoSettings, read_settings, read_text_encoder
 from gazetteer.labeling.detect.phrases import Caption
 from gazetteer.labeling.detect.protocol import DetectorConfig
@@ -33,6 +33,10 @@ from gazetteer.labeling.weights.loading import check_choice, fitting, move
 
 PACKAGE = "groundingdino.models.GroundingDINO"
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+OPTIONAL = re.compile(
+    r"bert\.(pooler\..+|embeddings\.position_ids)|label_enc\..+|backbone\.0\.layers\.\d+\.blocks\.\d+\.attn\.relative_position_index"
+)
+"""Weights that no result depends on, or that follow from the sizes."""
 _building = threading.Lock()
 
 
@@ -48,7 +52,7 @@ def load_original_grounding_dino(config: DetectorConfig) -> OriginalGroundingDin
     state = read_checkpoint("detector", config.path)
     tokenizer, text = read_text_encoder(config.text_encoder or settings.text_encoder_type)
     model = build_grounding_dino(settings, tokenizer, text)
-    fill("detector", model, state, lambda name: GROUNDING_DINO.transformers_names(name) == ())
+    fill("detector", model, state, OPTIONAL)
     return OriginalGroundingDinoDetector(
         move(model, config.device, config.dtype, "detector"), tokenizer, settings, config
     )

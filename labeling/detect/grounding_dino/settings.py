@@ -149,45 +149,8 @@ def build_settings(raw: Mapping[str, Any]) -> GroundingDinoSettings:
     return _typed(GroundingDinoSettings, chosen)
 
 
-def settings_of(config: Any, image_size: int = 800, max_image_size: int = 1333) -> GroundingDinoSettings:
-    """The settings with which the weights of a transformers GroundingDinoConfig run in the original package.
-
-    Raises:
-        InputError: the configuration has no counterpart there.
-    """
-    swin = config.backbone_config
-    backbone = SwinSettings(
-        swin.embed_dim, tuple(swin.depths), tuple(swin.num_heads), swin.window_size, float(swin.mlp_ratio)
-    )
-    if config.encoder_attention_heads != config.decoder_attention_heads or not config.two_stage:
-        raise InputError("The original package needs two stages, and as many heads in the decoder as in the encoder.")
-    return GroundingDinoSettings(
-        backbone=backbone,
-        # stages are counted from one in transformers, where the stem is stage zero
-        return_interm_indices=tuple(index - 1 for index in swin.out_indices),
-        pe_temperatureH=config.positional_embedding_temperature,
-        pe_temperatureW=config.positional_embedding_temperature,
-        enc_layers=config.encoder_layers,
-        dec_layers=config.decoder_layers,
-        hidden_dim=config.d_model,
-        dim_feedforward=config.encoder_ffn_dim,
-        decoder_dim_feedforward=config.decoder_ffn_dim,
-        nheads=config.encoder_attention_heads,
-        num_queries=config.num_queries,
-        num_feature_levels=config.num_feature_levels,
-        enc_n_points=config.encoder_n_points,
-        dec_n_points=config.decoder_n_points,
-        dec_pred_bbox_embed_share=config.decoder_bbox_embed_share,
-        two_stage_bbox_embed_share=config.two_stage_bbox_embed_share,
-        embed_init_tgt=config.embedding_init_target,
-        max_text_len=config.max_text_len,
-        image_size=image_size,
-        max_image_size=max_image_size,
-    )
-
-
 def config_of(settings: GroundingDinoSettings, text: Any) -> Any:
-    """The transformers GroundingDinoConfig of the same network; `settings_of` the other way round.
+    """The transformers GroundingDinoConfig of the same network.
 
     text: the BertConfig of its text encoder.
     """

@@ -58,12 +58,14 @@ def test_no_jobs_build_no_worker() -> None:
 
 
 def test_poison_items_are_isolated_and_their_neighbours_are_kept(pools: Pools) -> None:
-    """Items that kill their process, crash it, raise, hang and eat memory; one actor after another is replaced."""
-    errors = {-1: "WorkerDied", -4: "WorkerDied", -2: "RuntimeError", -5: "TimeLimit", -6: "MemoryError"}
+    """Items that kill their process, crash it, raise, eat memory and hang; one actor after another is replaced."""
+    errors = {-1: "WorkerDied", -4: "WorkerDied", -2: "RuntimeError", -6: "MemoryError"}
     jobs = [*jobs_of(*((at, poison) for at, poison in enumerate(errors))), Job("sound", (8, 9))]
-    results = collect(run_ray, jobs, pools=pools, task=replace(TASK, item_seconds=4.0))
+    results = collect(run_ray, jobs, pools=pools)
     assert results.pop("sound") == [(8, 64), (9, 81)]
     assert results == {f"job-{at}": [(at, at * at), (bad, why)] for at, (bad, why) in enumerate(errors.items())}
+    hanging = collect(run_ray, jobs_of((3, -5)), pools=pools, task=replace(TASK, item_seconds=4.0))
+    assert hanging == {"job-0": [(3, 9), (-5, "TimeLimit")]}
 
 
 def test_an_item_is_tried_as_often_as_the_limits_say(pools: Pools) -> None:

@@ -25,14 +25,14 @@ from gazetteer.diffusion.load import ModelConfig, load_pipeline
 from gazetteer.jobs.config.schema import DEFAULT_CONFIG, load_config
 from gazetteer.jobs.operate.plan import plan
 from gazetteer.jobs.operate.rates import PEAK_TFLOPS, UTILISATION, Rates, card_of, stage_rates
-from gazetteer.labeling.detect.grounding_dino.settings import PUBLISHED, settings_of
+from gazetteer.labeling.detect.grounding_dino.settings import PUBLISHED
 from gazetteer.labeling.detect.grounding_dino.settings import config_of as groundingdino_config
 from gazetteer.labeling.pipeline.flops import caption_tokens, detector_flops, segmenter_flops
 from gazetteer.labeling.segment.protocol import SegmenterConfig
-from gazetteer.labeling.segment.sam_keys import SAM
 from gazetteer.labeling.segment.segment_anything_original import build_sam, config_of, published_sizes, read_sizes
 from gazetteer.sae.model.autoencoder import SAEConfig, SparseAutoencoder
-from tests.support.models.original_models import original_detector, original_weights, random_segmenter
+from tests.support.models.original_models import original_detector, original_weights, random_segmenter, settings_of
+from tests.support.models.sam_keys import SAM
 from tests.support.models.single_file import write_single_file
 from tests.support.models.tiny_pipeline import tiny_pipeline
 from tests.support.system.running import ROOT, SMALL, gazetteer, label

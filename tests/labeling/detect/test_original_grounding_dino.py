@@ -11,7 +11,6 @@ import pytest
 import torch
 
 from gazetteer.data.core.errors import InputError
-from gazetteer.labeling.detect.grounding_dino.keys import GROUNDING_DINO
 from gazetteer.labeling.detect.grounding_dino.settings import (
     BACKBONES,
     PUBLISHED,
@@ -23,6 +22,7 @@ from gazetteer.labeling.detect.grounding_dino.settings import (
 from gazetteer.labeling.detect.load import load_detector
 from gazetteer.labeling.detect.phrases import build_caption
 from gazetteer.labeling.detect.protocol import DetectorConfig
+from tests.support.models.grounding_dino_keys import GROUNDING_DINO
 from tests.support.models.original_models import (
     EMBEDDED,
     both_detectors,
@@ -151,7 +151,7 @@ def test_a_checkpoint_that_does_not_fit_gets_a_sentence(config, tmp_path):
     for state, said in [
         (missing, "lacks 'feat_map.weight'"),
         ({**weights, "feat_map.weight": torch.zeros(2, 2)}, "'feat_map.weight' is \\[2, 2\\]"),
-        ({**weights, "other": torch.zeros(1)}, "'other' is not part of Grounding DINO"),
+        ({**weights, "other": torch.zeros(1)}, "the model has no 'other'"),
     ]:
         torch.save(state, tmp_path / "wrong.pth")
         with pytest.raises(InputError, match=said):

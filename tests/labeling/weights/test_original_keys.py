@@ -5,13 +5,12 @@ import torch
 from safetensors.torch import load_file
 
 from gazetteer.data.core.errors import InputError
-from gazetteer.labeling.detect.grounding_dino.keys import GROUNDING_DINO
 from gazetteer.labeling.detect.grounding_dino.original import build_grounding_dino
-from gazetteer.labeling.detect.grounding_dino.settings import settings_of
-from gazetteer.labeling.segment.sam_keys import SAM
 from gazetteer.labeling.segment.segment_anything_original import build_sam, read_sizes
-from gazetteer.labeling.weights.key_map import KeyMap
-from tests.support.models.original_models import original_weights, random_detector, random_segmenter
+from tests.support.models.grounding_dino_keys import GROUNDING_DINO
+from tests.support.models.key_map import KeyMap
+from tests.support.models.original_models import original_weights, random_detector, random_segmenter, settings_of
+from tests.support.models.sam_keys import SAM
 
 TOY = KeyMap(
     "a toy",

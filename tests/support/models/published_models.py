@@ -13,9 +13,9 @@ from typing import Any
 
 import torch
 
-from gazetteer.labeling.detect.grounding_dino.keys import GROUNDING_DINO
-from gazetteer.labeling.segment.sam_keys import SAM
+from tests.support.models.grounding_dino_keys import GROUNDING_DINO
 from tests.support.models.original_models import original_weights, shaken
+from tests.support.models.sam_keys import SAM
 
 SD14_UNET: dict[str, Any] = {
     "sample_size": 64, "in_channels": 4, "out_channels": 4, "cross_attention_dim": 768, "attention_head_dim": 8,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from gazetteer.labeling.weights.key_map import KeyMap, Rule
+from tests.support.models.key_map import KeyMap, Rule
 
 
 def _encoder() -> list[Rule]:

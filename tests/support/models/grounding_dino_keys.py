@@ -7,7 +7,7 @@ transformers holds the first one only, a published checkpoint all copies.
 
 from __future__ import annotations
 
-from gazetteer.labeling.weights.key_map import KeyMap, Rule
+from tests.support.models.key_map import KeyMap, Rule
 
 
 def _below(original: str, transformers: str, pairs: dict[str, str]) -> list[Rule]:
