@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -17,10 +16,11 @@ from torch import Tensor
 from gazetteer.attribution.attacks.words import NoAttackError
 from gazetteer.attribution.objective.samples import Samples, predict
 from gazetteer.data.core.errors import InputError
+from gazetteer.data.core.settings import Count, Positive, settings
 from gazetteer.diffusion.watch import patched
 
 
-@dataclass(frozen=True)
+@settings("")
 class Inversion:
     """How hard is searched.
 
@@ -30,13 +30,9 @@ class Inversion:
         batch: samples a step.
     """
 
-    steps: int = 40
-    rate: float = 0.05
-    batch: int = 9
-
-    def __post_init__(self) -> None:
-        if self.steps < 1 or self.batch < 1 or not self.rate > 0:
-            raise InputError("An inversion needs at least one step, one sample a step and a rate above 0.")
+    steps: Count = 40
+    rate: Positive = 0.05
+    batch: Count = 9
 
 
 def inverted(pipe: Any, samples: Samples, inversion: Inversion = Inversion()) -> tuple[Tensor, list[float]]:

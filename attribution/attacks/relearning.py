@@ -6,7 +6,6 @@ something else asks whether ordinary use of the model does it too (Suriyakumar e
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -17,10 +16,10 @@ from gazetteer.attribution.objective.objectives import Distance
 from gazetteer.attribution.objective.problem import diffusion_problem
 from gazetteer.attribution.objective.samples import Samples
 from gazetteer.attribution.scores.selection import scope_weights
-from gazetteer.data.core.errors import InputError
+from gazetteer.data.core.settings import Count, Positive, settings
 
 
-@dataclass(frozen=True)
+@settings("")
 class Relearning:
     """How long is trained.
 
@@ -30,13 +29,9 @@ class Relearning:
         batch: samples a step.
     """
 
-    steps: int = 20
-    rate: float = 0.005
-    batch: int = 8
-
-    def __post_init__(self) -> None:
-        if self.steps < 1 or self.batch < 1 or not self.rate > 0:
-            raise InputError("Relearning needs at least one step, one sample a step and a rate above 0.")
+    steps: Count = 20
+    rate: Positive = 0.005
+    batch: Count = 8
 
 
 def relearned(pipe: Any, samples: Samples, relearning: Relearning = Relearning()) -> Delta:

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -19,13 +18,14 @@ from torch import Tensor
 
 from gazetteer.attribution.objective.samples import Samples, predict
 from gazetteer.data.core.errors import InputError
+from gazetteer.data.core.settings import Count, settings
 
 
 class NoAttackError(InputError):
     """A pipeline or prompts that these attacks do not fit, which says nothing about the edit."""
 
 
-@dataclass(frozen=True)
+@settings("")
 class Attack:
     """How hard is searched.
 
@@ -37,16 +37,11 @@ class Attack:
         before: they stand before every prompt instead of after it.
     """
 
-    words: int = 3
-    rounds: int = 6
-    tried: int = 12
-    forbidden: Collection[str] = ()
+    words: Count = 3
+    rounds: Count = 6
+    tried: Count = 12
+    forbidden: tuple[str, ...] = ()
     before: bool = False
-
-    def __post_init__(self) -> None:
-        for name in ("words", "rounds", "tried"):
-            if getattr(self, name) < 1:
-                raise InputError(f"{name} must be at least 1, not {getattr(self, name)}.")
 
 
 def adversarial_words(pipe: Any, prompts: Sequence[str], samples: Samples, attack: Attack) -> tuple[str, list[float]]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -18,9 +18,10 @@ from gazetteer.attribution.objective.samples import Samples, freeze_target, join
 from gazetteer.attribution.objective.trajectory import generate_latents, noised_images, trajectory
 from gazetteer.attribution.scores.selection import scope_weights
 from gazetteer.data.core.errors import InputError
+from gazetteer.data.core.settings import Count, Fraction, Positive, settings
 
 
-@dataclass(frozen=True)
+@settings("")
 class MethodConfig:
     """How concepts are attributed.
 
@@ -53,28 +54,25 @@ class MethodConfig:
     reference: str = "steps"
     template: str = "{}"
     base: str = ""
-    steps: int = 50
+    steps: Count = 50
     guidance: float = 3.0
-    seeds: int = 1
-    batch: int = 8
+    seeds: Count = 1
+    batch: Count = 8
     erase_factor: float = -1.0
     amplify_factor: float = 3.0
-    context: int = 8
-    context_steps: int = 4
-    decided: float = 0.3
-    rounds: int = 60
-    tune_steps: int = 36
-    tune_rate: float = 0.045
-    repair_steps: int = 16
-    repair_rate: float = 0.01
+    context: Count = 8
+    context_steps: Count = 4
+    decided: Fraction = 0.3
+    rounds: Count = 60
+    tune_steps: Count = 36
+    tune_rate: Positive = 0.045
+    repair_steps: Count = 16
+    repair_rate: Positive = 0.01
     seed: int = 0
 
     def __post_init__(self) -> None:
         if "{}" not in self.template:
             raise InputError(f"template is {self.template!r}; accepted: text with {{}} where the concept's name goes.")
-        for name in ("steps", "seeds", "batch", "context", "context_steps", "rounds", "tune_steps", "repair_steps"):
-            if getattr(self, name) < 1:
-                raise InputError(f"{name} must be at least 1, not {getattr(self, name)}.")
 
 
 class ConceptProblems:

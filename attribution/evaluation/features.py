@@ -7,9 +7,8 @@ which asks the gradient which features a concept's J runs through; and the weigh
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from itertools import pairwise
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 
@@ -27,7 +26,7 @@ from gazetteer.attribution.objective.trajectory import trajectory
 from gazetteer.attribution.scores.components import component_rows
 from gazetteer.attribution.scores.estimators import estimate
 from gazetteer.attribution.scores.selection import Selection, jaccard, scope_weights, select
-from gazetteer.data.core.errors import InputError
+from gazetteer.data.core.settings import Count, Fraction, OneOf, settings
 from gazetteer.data.core.sites import SITE_COLUMNS, Site, step_of
 from gazetteer.data.inputs.edits import Edit, Target
 from gazetteer.data.tables.schemas import SPATIAL_KINDS
@@ -47,7 +46,7 @@ RANKING = ("cad", *SCORED)
 """Methods with scores of their own, which a table of components can hold."""
 
 
-@dataclass(frozen=True)
+@settings("")
 class FeaturesConfig:
     """How weights and features of a concept are compared.
 
@@ -58,18 +57,11 @@ class FeaturesConfig:
         prompts: of the reporting half that name the concept, on which features are measured.
     """
 
-    method: str = "steps"
-    fraction: float = 0.1
-    top: int = 8
-    written: int = 2
-    prompts: int = 4
-
-    def __post_init__(self) -> None:
-        for name in ("top", "written", "prompts"):
-            if getattr(self, name) < 1:
-                raise InputError(f"{name} must be at least 1, not {getattr(self, name)}.")
-        if self.method not in RANKING:
-            raise InputError(f"method is {self.method!r}; accepted: {', '.join(RANKING)}, which rank the weights.")
+    method: Annotated[str, OneOf(RANKING)] = "steps"
+    fraction: Fraction = 0.1
+    top: Count = 8
+    written: Count = 2
+    prompts: Count = 4
 
 
 def relate(

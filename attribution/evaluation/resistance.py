@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,10 +22,10 @@ from gazetteer.attribution.evaluation.pairs import PicturePairs
 from gazetteer.attribution.evaluation.summaries import shown
 from gazetteer.attribution.objective.prompts import fits, paraphrases
 from gazetteer.attribution.objective.samples import shuffled
-from gazetteer.data.core.errors import InputError
+from gazetteer.data.core.settings import OneOf, settings
 
 
-@dataclass(frozen=True)
+@settings("")
 class ResistanceConfig:
     """Which attacks are tried, and how hard.
 
@@ -36,15 +36,11 @@ class ResistanceConfig:
         inversion, relearning: of ``embedding`` and of the two ``relearn``.
     """
 
-    attacks: tuple[str, ...] = ATTACKS
+    attacks: tuple[Annotated[str, OneOf(ATTACKS)], ...] = ATTACKS
     methods: tuple[str, ...] = ()
     words: Attack = Attack()
     inversion: Inversion = Inversion()
     relearning: Relearning = Relearning()
-
-    def __post_init__(self) -> None:
-        if wrong := sorted(set(self.attacks) - set(ATTACKS)):
-            raise InputError(f"Unknown attack {wrong[0]!r}; accepted: {', '.join(ATTACKS)}.")
 
 
 Arrays = Mapping[str, NDArray[Any]]

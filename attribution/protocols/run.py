@@ -7,9 +7,10 @@ import json
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
+from annotated_types import Ge, Lt
 
 from gazetteer.attribution.edits.cast import Rounding, fitted
 from gazetteer.attribution.edits.delta import applied, compose
@@ -21,12 +22,13 @@ from gazetteer.attribution.protocols.prompts import GUIDANCE, PromptFile, read_p
 from gazetteer.data.core.digests import digest_file, digest_path
 from gazetteer.data.core.errors import InputError
 from gazetteer.data.core.files.atomic import replace_file
+from gazetteer.data.core.settings import Count, Natural, OneOf, settings
 from gazetteer.diffusion.load import ModelConfig, load_pipeline
 
 PROTOCOLS = ("imagenette", "i2p", "coco")
 
 
-@dataclasses.dataclass(frozen=True)
+@settings("")
 class ProtocolConfig:
     """What `gazetteer attribute protocol` is told.
 
@@ -47,7 +49,7 @@ class ProtocolConfig:
         size: width and height of all pictures in pixels; None: each prompt's own, else the model's.
     """
 
-    protocol: str
+    protocol: Annotated[str, OneOf(PROTOCOLS)]
     edit: tuple[str, ...] = ()
     target: str = "parachute"
     prompts: str = ""
@@ -56,21 +58,15 @@ class ProtocolConfig:
     classifier: str = "resnet50"
     weights: str = "IMAGENET1K_V2"
     clip: str = "openai/clip-vit-base-patch32"
-    images: int = 0
-    steps: int = 50
-    guidance: float | None = None
+    images: Natural = 0
+    steps: Count = 50
+    guidance: Annotated[float, Ge(0), Lt(1e6)] | None = None
     seed: int | None = None
-    size: int | None = None
+    size: Count | None = None
 
     def __post_init__(self) -> None:
-        if self.protocol not in PROTOCOLS:
-            raise InputError(f"protocol is {self.protocol!r}; accepted: {', '.join(PROTOCOLS)}.")
         if self.protocol != "imagenette" and not self.prompts:
             raise InputError(f"The protocol {self.protocol} needs --prompts, a CSV file.")
-        if self.images < 0 or self.steps < 1 or (self.size is not None and self.size < 1):
-            raise InputError("images must be at least 0, steps and size at least 1.")
-        if self.guidance is not None and not 0 <= self.guidance < 1e6:
-            raise InputError(f"guidance must be a number of at least 0, not {self.guidance}.")
 
 
 def run_protocol(model: ModelConfig, config: ProtocolConfig, out: str) -> dict[str, Any]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Annotated, Any
 
 from torch import nn
 
@@ -21,12 +21,13 @@ from gazetteer.attribution.scores.selection import (
     Preset,
     Selection,
     Supply,
-    check_fraction,
+    TopFraction,
     scope_weights,
     select,
     supply,
 )
 from gazetteer.data.core.errors import InputError
+from gazetteer.data.core.settings import Count, OneOf, settings
 from gazetteer.data.core.sites import Site, step_of
 from gazetteer.diffusion.denoisers.registry import network
 from gazetteer.sae.model.checkpoint import load_site_saes
@@ -35,7 +36,7 @@ from gazetteer.sae.model.sources import SaeSource
 OBJECTIVES = ("erase", "erase-live", "amplify")
 
 
-@dataclass(frozen=True)
+@settings("")
 class ScoreConfig:
     """What `gazetteer attribute score` is told.
 
@@ -58,17 +59,17 @@ class ScoreConfig:
     prompts: tuple[str, ...] = ()
     objective: str = "erase"
     estimator: str = "cad"
-    preset: str = ""
+    preset: Annotated[str, OneOf(("", *PRESETS))] = ""
     scope: str | None = None
-    fraction: float | None = None
+    fraction: TopFraction | None = None
     per: str | None = None
     base: str = ""
-    steps: int = 50
+    steps: Count = 50
     guidance: float = 3.0
-    seeds: int = 1
-    points: int = 8
-    ablations: int = 500
-    groups: int = 200
+    seeds: Count = 1
+    points: Count = 8
+    ablations: Count = 500
+    groups: Count = 200
     by_step: bool = False
     seed: int = 0
 
@@ -79,12 +80,8 @@ class ScoreConfig:
             raise InputError("A feature needs prompts to be measured on: --prompts.")
         if self.by_step and self.feature:
             raise InputError("A feature lives at one step; --by-step is for concepts.")
-        if self.preset and self.preset not in PRESETS:
-            raise InputError(f"preset is {self.preset!r}; accepted: {', '.join(PRESETS)}.")
         if self.preset and (given := [n for n in ("scope", "fraction", "per") if getattr(self, n) is not None]):
             raise InputError(f"The preset {self.preset} sets {given[0]} itself; leave out --{given[0]} or --preset.")
-        if self.fraction is not None:
-            check_fraction(self.fraction)
 
 
 @dataclass(frozen=True)

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Annotated, Any
 
 import torch
+from annotated_types import Gt, Le
 from torch import Tensor, nn
 
 from gazetteer.data.core.errors import InputError
+from gazetteer.data.core.settings import Fraction, OneOf, settings
 from gazetteer.diffusion.denoisers.registry import adapter_of
 
 SCOPES = ("ff", "cross", "self", "conv", "all")
@@ -27,13 +29,11 @@ _PARTS = {
 """By what part of a name a parameter is told; where attention is joint, ``cross`` is the text's projections."""
 
 
-def check_fraction(fraction: float) -> None:
-    """InputError unless a fraction that a user names can take something: above 0 and at most 1."""
-    if not 0 < fraction <= 1:
-        raise InputError(f"fraction is {fraction}; accepted: a number above 0 and at most 1.")
+TopFraction = Annotated[float, Gt(0), Le(1)]
+"""A fraction that a user names: it takes something."""
 
 
-@dataclass(frozen=True)
+@settings("")
 class Selection:
     """Which weights to take by score.
 
@@ -44,16 +44,9 @@ class Selection:
             ``both`` the largest in absolute value.
     """
 
-    fraction: float = 0.001
-    per: str = "row"
-    sign: str = "positive"
-
-    def __post_init__(self) -> None:
-        if not 0 <= self.fraction <= 1:
-            raise InputError(f"fraction is {self.fraction}; accepted: a number from 0 to 1.")
-        for name, accepted in (("per", PER), ("sign", SIGNS)):
-            if getattr(self, name) not in accepted:
-                raise InputError(f"{name} is {getattr(self, name)!r}; accepted: {', '.join(accepted)}.")
+    fraction: Fraction = 0.001
+    per: Annotated[str, OneOf(PER)] = "row"
+    sign: Annotated[str, OneOf(SIGNS)] = "positive"
 
 
 @dataclass(frozen=True)

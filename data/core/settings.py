@@ -175,12 +175,15 @@ def settings(section: str) -> Callable[[type[C]], type[C]]:
 
         config = ConfigDict(strict=True, extra="forbid", allow_inf_nan=False, hide_input_in_errors=True)
         made: Any = checked(frozen=True, config=config)(cls)
-        inner = made.__init__
+        inner, names = made.__init__, [field.name for field in dataclasses.fields(made) if field.init]
 
         @functools.wraps(inner)
         def __init__(self: Any, *args: Any, **kwargs: Any) -> None:
+            named = dict(zip(names, args, strict=False))  # so that what is wrong has a name
+            if len(args) > len(names) or named.keys() & kwargs.keys():
+                raise TypeError(f"{cls.__name__} takes each of {', '.join(names)} once")
             try:
-                inner(self, *map(_tuple, args), **{name: _tuple(value) for name, value in kwargs.items()})
+                inner(self, **{name: _tuple(value) for name, value in {**named, **kwargs}.items()})
             except ValidationError as error:
                 raise InputError(_complaint(error, made, section)) from None
 

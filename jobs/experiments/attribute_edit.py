@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import dataclasses
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
+from annotated_types import Ge
 from PIL import Image
 
 from gazetteer.attribution.edits.cast import fitted
@@ -17,9 +18,10 @@ from gazetteer.attribution.edits.methods import Methods
 from gazetteer.attribution.edits.problems import MethodConfig
 from gazetteer.attribution.evaluation.cases import REPORT, Case
 from gazetteer.attribution.evaluation.evaluators import Images, painter
-from gazetteer.attribution.scores.selection import check_fraction
+from gazetteer.attribution.scores.selection import TopFraction
 from gazetteer.data.core.digests import digest_path
 from gazetteer.data.core.errors import InputError
+from gazetteer.data.core.settings import Natural, settings
 from gazetteer.data.tables.images import encode_image
 from gazetteer.data.tables.provenance import provenance
 from gazetteer.jobs.config.schema import RunConfig
@@ -27,7 +29,7 @@ from gazetteer.jobs.experiments.attribute_evaluate import load_methods, named, r
 from gazetteer.jobs.experiments.attribute_score import file_name
 
 
-@dataclasses.dataclass(frozen=True)
+@settings("")
 class EditConfig:
     """What `gazetteer attribute edit` is told.
 
@@ -42,15 +44,9 @@ class EditConfig:
     concept: str
     goal: str = "erase"
     method: str = "steps"
-    fraction: float | None = None
-    sheet: int = 4
-    pool: int = POOL
-
-    def __post_init__(self) -> None:
-        if self.sheet < 0 or self.pool < 2:
-            raise InputError("sheet must be at least 0 and pool at least 2.")
-        if self.fraction is not None:
-            check_fraction(self.fraction)
+    fraction: TopFraction | None = None
+    sheet: Natural = 4
+    pool: Annotated[int, Ge(2)] = POOL
 
 
 def settled(run: RunConfig, methods: MethodConfig, config: EditConfig) -> tuple[EditConfig, str, Dose]:

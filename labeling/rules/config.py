@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Annotated
 
-from annotated_types import Gt, Lt
+from annotated_types import Ge, Gt, Lt
 
 from gazetteer.data.core.errors import InputError
 from gazetteer.data.core.importing import with_source
@@ -14,7 +13,7 @@ from gazetteer.labeling.rules.kinds.places import PLACES
 from gazetteer.labeling.vocabulary.concept_index import require_distinct
 
 
-@dataclass(frozen=True)
+@settings("")
 class NullConfig:
     """How the permutation distribution is sampled.
 
@@ -32,18 +31,13 @@ class NullConfig:
         seed: with the site and the image ids it decides every order and shift.
     """
 
-    permutations: int = 1000
-    refine: int = 4000
-    refine_below: int = 10
-    orders: int = 2
-    block: int = 16
-    max_images: int = 4096
+    permutations: Count = 1000
+    refine: Natural = 4000
+    refine_below: Natural = 10
+    orders: Count = 2
+    block: Annotated[int, Ge(2)] = 16
+    max_images: Annotated[int, Ge(2)] = 4096
     seed: int = 0
-
-    def __post_init__(self) -> None:
-        for name, low in (("permutations", 1), ("refine", 0), ("orders", 1), ("block", 2), ("max_images", 2)):
-            if getattr(self, name) < low:
-                raise InputError(f"{name} of the null must be at least {low}, not {getattr(self, name)}.")
 
 
 @settings("labels")

@@ -317,5 +317,5 @@ def test_a_fraction_that_asks_for_more_than_has_the_sign_says_so() -> None:
     both = Selection(1.0, "global", "both")
     assert supply(scores, both, select(scores, both)).short == ""
     for wrong in (0.0, 1.5, -0.1, float("nan")):
-        with pytest.raises(InputError, match="accepted: a number above 0 and at most 1"):
+        with pytest.raises(InputError, match="fraction must be"):
             ScoreConfig(concept="dog", fraction=wrong)

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from gazetteer.data.core.errors import InputError
+from gazetteer.data.core.settings import Count, Natural, settings
 
 
-@dataclass(frozen=True)
+@settings("")
 class LayoutEvaluationConfig:
     """What is measured, and at what cost.
 
@@ -23,19 +22,15 @@ class LayoutEvaluationConfig:
             is fitted on at most as many discovery pictures as fit.
     """
 
-    train_images: int = 0
-    heldout_images: int = 0
+    train_images: Natural = 0
+    heldout_images: Natural = 0
     every_step: bool = True
     baselines: bool = True
-    resamples: int = 1000
-    top: int = 5
-    batch_size: int = 8
-    memory_mb: int = 2000
+    resamples: Count = 1000
+    top: Count = 5
+    batch_size: Count = 8
+    memory_mb: Count = 2000
 
     def __post_init__(self) -> None:
-        for name, low in (("train_images", 0), ("heldout_images", 0), ("resamples", 1), ("top", 1), ("batch_size", 1),
-                          ("memory_mb", 1)):  # fmt: skip
-            if getattr(self, name) < low:
-                raise InputError(f"{name} must be at least {low}, not {getattr(self, name)}.")
         if self.every_step and not self.baselines:
             raise InputError("Steps that the run did not store have to be sampled again; keep the baselines.")

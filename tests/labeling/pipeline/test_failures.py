@@ -22,7 +22,7 @@ RAY = {
 }
 FINAL = ("labels.parquet", "candidates.parquet", "features.parquet")
 LIMITED = [
-    "executor=ray", "limits.picture_seconds=8", "limits.attempts=1",
+    "executor=ray", "limits.picture_seconds=12", "limits.attempts=1",
     "pools=[{stages: [generate, detect, segment, evidence], workers: 2, memory_gib: 1.5}]",
 ]  # fmt: skip
 
