@@ -106,10 +106,14 @@ def _causal(figures: Mapping[str, Any]) -> str:
 
 
 def _examiners(figures: Mapping[str, Any]) -> str:
-    rows = [[name, str(row["labels"]), _interval(row["auroc"], 3)] for name, row in figures["examiners"].items()]
+    rows = [[name, str(row["labels"]), _interval(row["auroc"], 3), str(row["same_labels"]), _interval(row["same"], 3)]
+            for name, row in figures["examiners"].items()]  # fmt: skip
     sites = [[f"`{outcome['site']}`", *(number(outcome[name], 3) for name in ("map", "purity_at_16", "coverage"))]
              for outcome in figures["retrieval"]]  # fmt: skip
-    heads = ["examiner", "labels", "AUROC for being right"], ["site", "mAP", "purity@16", "coverage at AP ≥ .3"]
+    heads = (
+        ["examiner", "labels", "AUROC for being right", "labels that all know", "AUROC"],
+        ["site", "mAP", "purity@16", "coverage at AP ≥ .3"],
+    )
     return "\n\n".join([markdown(heads[0], rows), markdown(heads[1], sites)])
 
 

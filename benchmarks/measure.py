@@ -44,7 +44,7 @@ SIZES = ("full", "quick", "rehearsal")
 _OF_SIZE: dict[str, tuple[str, ...]] = {
     "full": (), "quick": ("images=64",),
     "rehearsal": ("images=20", "shard_size=5", "generation.steps=4", "labels.min_images=2", "labels.permutations=50",
-                  "labels.refine=100", "coverage.wanted=4"),
+                  "labels.refine=100", "labels.max_q=1.0", "labels.min_specificity=0.0", "coverage.wanted=4"),
 }  # fmt: skip
 
 
@@ -139,7 +139,7 @@ def _steer(name: str, *settings: str) -> Piece:
     words = ["steer", "evaluate", "RUN", "--out", f"OUT/{name}"]
     changed = ["--set", *settings] if settings else []
     tiny = [*settings, "steer.cases=2", "steer.global_cases=2", "steer.tuning=2", "steer.strengths=[1.0]",
-            "steer.choices=[labels]", "steer.ts=[0.5]", "steer.paper_strengths=[1.0]"]  # fmt: skip
+            "steer.choices=[labels]", "steer.ts=[0.5]", "steer.paper_strengths=[1.0]", "steer.words=[]"]  # fmt: skip
     return Piece(name, ("label",), _on_run(*words, full=changed, quick=["--quick", *changed],
                                            rehearsal=["--set", *tiny]))  # fmt: skip
 
@@ -156,8 +156,8 @@ PIECES = (
     Piece("layout", ("label", "exact"), _on_run(
         "layout", "evaluate", "RUN", full=_LAYOUT, quick=["--stored"], rehearsal=_LAYOUT_TINY)),
     _steer("steering"),
-    _steer("steering_mid", "steer.blocks=[mid_block.attentions.0]", "steer.classifier="),
-    _steer("steering_both", "steer.branches=[both]", "steer.classifier="),
+    _steer("steering_mid", "steer.blocks=[mid_block.attentions.0]", 'steer.classifier=""'),
+    _steer("steering_both", "steer.branches=[both]", 'steer.classifier=""'),
     Piece("placing", ("label",), _placing),
     Piece("causal", ("label",), _on_run(
         *_CAUSAL, full=["--features=8"], quick=["--features=1", "--images=4"],

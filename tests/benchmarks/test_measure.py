@@ -50,6 +50,7 @@ def test_a_piece_is_made_once_until_its_command_or_the_models_change(
 
 def test_every_piece_is_a_command_that_is_understood(tmp_path: Path) -> None:
     from gazetteer.jobs.cli.parser import parser
+    from gazetteer.jobs.config.schema import load_config
 
     for size in measure.SIZES:
         setting = measure.Setting(tmp_path, tmp_path / "models", tmp_path / "prompts", size, ())
@@ -58,6 +59,8 @@ def test_every_piece_is_a_command_that_is_understood(tmp_path: Path) -> None:
             if words[0] == "gazetteer":
                 assert parser().parse_args(words[1:]).json, piece.name
                 assert not {"RUN", "OUT"} & {word.partition("/")[0] for word in words}
+                settings = words[words.index("--set") + 1 :] if "--set" in words else []
+                load_config(None, [word for word in settings if not word.startswith("--")])
 
 
 def test_the_tables_say_what_was_found_and_all_rows_are_whole() -> None:
@@ -84,7 +87,8 @@ def test_the_tables_say_what_was_found_and_all_rows_are_whole() -> None:
         "layout": {"miou": {"0.50": {"labels": INTERVAL}}, "sites": [site], "exact": {}},
         "steering": steering, "steering_mid": steering, "causal": causal,
         "placing": {"pictures": 8, **{name: {"placed": 4, "share": INTERVAL} for name in ("none", "edited")}},
-        "examine": {"examiners": {"causal_verdict": {"labels": 2, "auroc": INTERVAL}},
+        "examine": {"examiners": {"causal_verdict": {"labels": 2, "auroc": INTERVAL, "same_labels": 1,
+                                                     "same": [None] * 3}},
                     "retrieval": [{"site": "mid", "map": 0.1, "purity_at_16": 0.2, "coverage": None}]},
         "nulls": {"open": {"tested": 5, "rejected": 0, "trusted": 0, "p_below_05": 0.04}},
     }  # fmt: skip
