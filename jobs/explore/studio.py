@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import threading
 import time
 from collections import OrderedDict
@@ -35,6 +36,8 @@ from gazetteer.labeling.layout.live import predict_layout
 from gazetteer.labeling.layout.model import LayoutModel, LayoutPrediction, fit_layout
 from gazetteer.labeling.layout.run import open_run
 from gazetteer.sae.model.checkpoint import load_site_saes
+
+log = logging.getLogger(__name__)
 
 KEPT = 12
 """Pictures whose latents and codes are remembered."""
@@ -78,7 +81,8 @@ class Studio:
     """One pipeline, one picture at a time; everything that uses it waits its turn.
 
     Attributes:
-        layout_problem: why no layout can be predicted; empty when one can.
+        layout: what predicts layouts, once `fit` has made it.
+        layout_problem: why no layout can be predicted; empty when one can, or until `fit` has been through.
     """
 
     def __init__(self, config: RunConfig, run: RunFolder) -> None:
@@ -90,16 +94,34 @@ class Studio:
         sites = config.generation.sites
         self.saes = load_site_saes(config.saes, sites, config.model.device, signal=config.sae_check.signal)
         self.resolver = Resolver(run)
-        self.layout, self.layout_problem = self._fit()
+        self.layout: LayoutModel | None = None
+        self.layout_problem = ""
         self._drawn: OrderedDict[Start, Drawn] = OrderedDict()
-        self._turn, self._closed = threading.Lock(), threading.Event()
+        self._turn, self._closed, self._fitted = threading.Lock(), threading.Event(), threading.Event()
 
-    def _fit(self) -> tuple[LayoutModel | None, str]:
+    def fit(self) -> None:
+        """Fit the layouts, which takes twice as long as loading: pictures can be drawn meanwhile, without them."""
         branch = "cond" if "cond" in self.config.generation.branches else self.config.generation.branches[0]
         try:
-            return fit_layout(open_run(self.run), self.saes, branch), ""
+            self.layout = fit_layout(open_run(self.run), self.saes, branch)
         except InputError as error:
-            return None, str(error)
+            self.layout_problem = str(error)
+        except Exception as error:  # painting goes on without
+            log.error("unforeseen", exc_info=error)
+            self.layout_problem = f"fitting them failed in a way that was not foreseen ({type(error).__name__})."
+        finally:
+            self._fitted.set()
+
+    @property
+    def fitted(self) -> bool:
+        """Whether `fit` has been through."""
+        return self._fitted.is_set()
+
+    def wait_for_layout(self) -> None:
+        """Return when `fit` has been through; Refused when the studio is closed."""
+        while not self._fitted.wait(0.2):
+            if self._closed.is_set():
+                raise Refused(503, "The server is stopping.")
 
     @property
     def steps(self) -> int:
@@ -119,6 +141,8 @@ class Studio:
         """
         with self._turn:
             known = self._drawn.pop(start, None)
+            if known is not None and on_step is not None and self.layout is not None and not known.layouts:
+                known = None  # drawn before layouts could be predicted
             drawn = known or self._draw(start, on_step)
             self._drawn[start] = drawn
             while len(self._drawn) > KEPT:
@@ -156,7 +180,7 @@ class Studio:
         return Redrawn(image, step, time.monotonic() - begun)
 
     def _draw(self, start: Start, on_step: OnStep | None) -> Drawn:
-        begun, layouts = time.monotonic(), list[LayoutPrediction]()
+        begun, model, layouts = time.monotonic(), self.layout, list[LayoutPrediction]()
 
         def predicted(layout: LayoutPrediction) -> None:
             layouts.append(layout)
@@ -164,9 +188,9 @@ class Studio:
                 on_step(layout.step, self.steps, layout)
 
         with ExitStack() as stack:
-            stack.enter_context(self._interruptible(on_step if self.layout is None else None))
-            if self.layout is not None:
-                stack.enter_context(predict_layout(self.pipe, self.layout, predicted))
+            stack.enter_context(self._interruptible(on_step if model is None else None))
+            if model is not None:
+                stack.enter_context(predict_layout(self.pipe, model, predicted))
             resumable = range(1, self.steps) if can_resume(self.pipe) else ()
             latents = stack.enter_context(keep_latents(self.pipe, resumable, self.generator.latent_size))
             (picture,) = self.generator.pictures([start.prompt], [start.seed], self.saes)

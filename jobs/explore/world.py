@@ -74,7 +74,11 @@ class World:
         except Exception as error:
             self._problem = error
         self._loaded.set()
-        self._warm()
+        try:
+            self._warm()
+        finally:
+            if self._studio is not None:
+                self._studio.fit()
 
     def _warm(self) -> None:
         """Read beforehand what the first stroke of any concept needs."""

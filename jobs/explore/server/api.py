@@ -66,7 +66,7 @@ class Api:
     def routes(self) -> list[Route]:
         """All below ``/api``."""
         posts = {"draw": self.draw, "edit": self.edit, "place": self.place, "note": self.note}
-        gets = {"world": self.world, "notes": self.notes}
+        gets = {"world": self.world, "notes": self.notes, "layout": self.layout}
         return [
             *(Route(f"/api/{name}", answered(handler), methods=["POST"]) for name, handler in posts.items()),
             *(Route(f"/api/{name}", answered(handler), methods=["GET"]) for name, handler in gets.items()),
@@ -75,6 +75,12 @@ class Api:
     async def world(self, request: Request) -> Response:
         """What there is to draw with."""
         return JSONResponse(await asyncio.to_thread(self._world.about))
+
+    async def layout(self, request: Request) -> Response:
+        """Answered once layouts can be predicted, or why they cannot be."""
+        studio = await asyncio.to_thread(self._world.studio)
+        await asyncio.to_thread(studio.wait_for_layout)
+        return JSONResponse({"problem": studio.layout_problem})
 
     async def notes(self, request: Request) -> Response:
         """All notes and stars."""
@@ -137,12 +143,14 @@ def _draw_lines(world: World, start: Start, say: Callable[[dict[str, Any]], None
         event = {"kind": "step", "step": step, "steps": steps}
         say(event if layout is None else {**event, **layout_event(layout, start.prompt, world.inks)})
 
+    fitted = studio.fitted
     drawn = studio.draw(start, on_step)
     height, width = drawn.image.shape[:2]
     picture = png_with(drawn.image, record((), start.prompt, start.seed))
     return [{
         "kind": "picture", "png": _text(picture), "height": height, "width": width,
         "seconds": round(drawn.seconds, 2), "tokens_cut": drawn.tokens_cut, "layout_problem": studio.layout_problem,
+        "layout_follows": not drawn.layouts and not (fitted and studio.layout_problem),
     }]  # fmt: skip
 
 

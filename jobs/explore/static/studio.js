@@ -4,7 +4,8 @@
 (async () => {
   const $ = (id) => document.getElementById(id);
   const status = $("status");
-  let picture = null, drawing = false, editing = false, stale = false, chosen = null;
+  const FOLLOWS = " Its layout follows, once layouts are fitted to the run.";
+  let picture = null, drawing = false, editing = false, stale = false, chosen = null, turn = 0;
 
   function say(text, wrong = false) {
     status.textContent = text;
@@ -36,6 +37,8 @@
     if (drawing) return undefined;
     const asked = { prompt: $("prompt").value, seed: Number(seed) };
     drawing = true;
+    turn++;
+    let follows = false;
     $("draw").disabled = true;
     here.hide();
     layout.begin();
@@ -47,6 +50,7 @@
           layout.add(event);
           return;
         }
+        follows = event.layout_follows;
         picture = { ...asked, source: "data:image/png;base64," + event.png };
         shown(event);
       });
@@ -56,7 +60,27 @@
       drawing = false;
       $("draw").disabled = false;
     }
+    if (follows) follow(asked, turn);
     return redraw();
+  }
+
+  /** The layout of a picture that was drawn before layouts could be predicted, unless another one is asked for meanwhile. */
+  async function follow(asked, mine) {
+    try {
+      const { problem } = await Asking.get("api/layout");
+      if (mine !== turn) return;
+      if (!problem) {
+        layout.begin();
+        await Asking.lines("api/draw", asked, (event) => {
+          if (mine !== turn) return;
+          if (event.kind === "step") layout.add(event);
+          else layout.finish(picture.source, $("plain").alt);
+        });
+      }
+      if (mine === turn && status.textContent.includes(FOLLOWS)) say(status.textContent.replace(FOLLOWS, problem ? ` No layout: ${problem}` : ""));
+    } catch (error) {
+      say(error.message, true);
+    }
   }
 
   function shown(event) {
@@ -69,7 +93,7 @@
     layout.finish(picture.source, $("plain").alt);
     const cut = event.tokens_cut ? ` The text encoder does not read the last ${event.tokens_cut} tokens of the prompt.` : "";
     const lacking = event.layout_problem ? ` No layout: ${event.layout_problem}` : "";
-    say(`Drawn in ${event.seconds.toFixed(1)} s.${cut}${lacking}`);
+    say(`Drawn in ${event.seconds.toFixed(1)} s.${cut}${event.layout_follows ? FOLLOWS : lacking}`);
     history.replaceState(null, "", "#" + new URLSearchParams({ prompt: picture.prompt, seed: picture.seed }));
   }
 

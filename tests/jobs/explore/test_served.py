@@ -127,6 +127,7 @@ def test_nothing_else_is_served(explored: Explored, path: str) -> None:
 
 
 def test_a_picture_comes_with_the_layout_that_was_seen_in_it(explored: Explored) -> None:
+    assert explored.ask("/api/layout")[:2] == (200, {"problem": ""})  # until then pictures come without
     status, text, _ = explored.ask("/api/draw", PROMPT)
     lines = [json.loads(line) for line in text.splitlines()]
     assert status == 200

@@ -122,6 +122,7 @@ class TestInBrowser:
 
     def test_the_layout_appears_in_the_things_own_colours(self, studio: Studio) -> None:
         studio.draw()
+        studio.wait("return document.querySelector('#final img') !== null")  # which may follow the picture
         assert studio.texts("#legend .inked") == ["dog", "grass", "sky"]
         colour = studio.run("return getComputedStyle(document.querySelectorAll('#legend .ink')[1]).backgroundColor")
         assert colour == "rgb(124, 186, 64)"
@@ -189,3 +190,9 @@ class TestInBrowser:
             assert studio.run("return document.documentElement.scrollWidth") <= 360
             for selector in ("#status", "h2", ".note", "figcaption", "#layers", "button.strong", "label span"):
                 assert studio.contrast(selector) >= 4.5, selector
+            studio.choose("sky")
+            ordered = ("#what", "#layers", "#paint", "#edited", "#settings")  # what to paint, where, what comes of it
+            tops = [
+                studio.run(f"return document.querySelector('{one}').getBoundingClientRect().top") for one in ordered
+            ]
+            assert tops == sorted(set(tops))

@@ -65,19 +65,23 @@ def test_it_draws_says_what_fires_and_edits(server: tuple[Explored, Site], tmp_p
     assert status == 200 and pixels(edited).shape == (64, 64, 3)
     status, plain, _ = explored.ask("/api/edit", {**PROMPT, "edits": []})
     assert status == 200 and np.abs(pixels(edited) - pixels(plain)).max() > 0
+    assert explored.ask("/api/layout")[0] == 200
     status, lines, _ = explored.ask("/api/draw", PROMPT)
-    assert status == 200 and '"png"' in str(lines)
+    assert status == 200 and '"png"' in str(lines) and '"levels"' in str(lines)
 
 
 @pytest.mark.browser
 def test_a_feature_of_words_says_that_it_has_no_place_before_it_is_painted(
     server: tuple[Explored, Site], driver: Any
 ) -> None:
-    explored, site = server
+    explored, _ = server
     driver.get(f"{explored.base}/studio.html?token={explored.token}")
     studio = Studio(driver, explored.base)
-    words = replace(site, stream="text")
-    studio.draw(**words.columns(), f=3)
+    studio.draw()
+    studio.one("#what").send_keys("no. 3")
+    words = "[...document.querySelectorAll('#found li')].find((li) => li.textContent.includes('words, not a place'))"
+    studio.wait(f"return {words} !== undefined")
+    studio.run(f"{words}.dispatchEvent(new PointerEvent('pointerdown', {{bubbles: true, cancelable: true}}))")
     assert studio.texts("#layers .share") == ["in the words of the prompt"]
     studio.wait(REDRAWN)  # it acts at once, on the whole picture
     (edit,) = studio.recipe()["edits"]
@@ -86,6 +90,3 @@ def test_a_feature_of_words_says_that_it_has_no_place_before_it_is_painted(
     assert not studio.one("#brush").is_displayed() and not studio.one("#everywhere").is_displayed()
     studio.stroke((0.3, 0.3), (0.6, 0.6))
     assert studio.recipe()["edits"] == [edit]
-    studio.one("#what").send_keys("no. 3")
-    studio.wait("return document.querySelectorAll('#found li').length > 1")
-    assert any("words, not a place" in text for text in studio.texts("#found li"))
