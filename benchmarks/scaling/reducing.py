@@ -37,16 +37,20 @@ def growing(shapes: Shapes, sizes: list[int], draw: Synthetic) -> Iterator[tuple
             yield made * shapes.pictures, run
 
 
-def reduction(shapes: Shapes, sizes: list[int]) -> dict[str, Any]:
+def reduction(shapes: Shapes, sizes: list[int], stretches_measured: int = 0) -> dict[str, Any]:
     """CPU seconds and memory of reducing the sites of `shapes`, one task after the other, and of what runs before.
 
     Sites are cut at every size into as many stretches of features as at 40,000 pictures. Stretches know nothing of one
     another, so that 18 sites on 16 cores take so many rounds of one; the masks are shared out in 64 jobs, and what
     joins them stays with the driver.
+
+    Args:
+        stretches_measured: of every site this many are tested and become rows, those between being left out, and their
+            time is taken for all; 0: all of them. What a stretch costs does not follow from its features' numbers.
     """
     draw, rows = Synthetic(shapes), []
     for pictures, run in growing(shapes, sizes, draw):
-        rows.append({"pictures": pictures, **_reduced(run, shapes, pictures)})
+        rows.append({"pictures": pictures, **_reduced(run, shapes, pictures, stretches_measured)})
     counts = [row["pictures"] for row in rows]
     named = ("site_cpu_s", "masks_cpu_s", "driver_cpu_s")
     at = {name: extrapolated(counts, [row[name] for row in rows], WHOLE) for name in named}
@@ -60,6 +64,7 @@ def reduction(shapes: Shapes, sizes: list[int]) -> dict[str, Any]:
         "gb_a_task_at_40000": line(counts, [row["gb"] for row in rows], WHOLE),
         "extrapolated_cpu_s": at,
         "stretches_a_site": parts,
+        "stretches_measured": stretches_measured or parts,
     }
 
 
@@ -69,7 +74,7 @@ def _parts(shapes: Shapes) -> int:
     return len(stretches(site, shapes.features, WHOLE * side * side * shapes.k, shapes.concepts))
 
 
-def _reduced(run: RunFolder, shapes: Shapes, pictures: int) -> dict[str, float]:
+def _reduced(run: RunFolder, shapes: Shapes, pictures: int, stretches_measured: int) -> dict[str, float]:
     sites = {site: shapes.features for site, _ in shapes.listened}
     spent: list[dict[str, Any]] = []
 
@@ -79,17 +84,20 @@ def _reduced(run: RunFolder, shapes: Shapes, pictures: int) -> dict[str, float]:
             spent.append({"site": isinstance(part.items[0], Site | Stretch), "cpu_s": got["cpu_s"], "gb": got["gb"]})
             done(part, got["value"])
 
-    before = job.PARALLEL_FROM, run_reduce.SLOTS
+    before = job.PARALLEL_FROM, run_reduce.SLOTS, job.stretches
     job.PARALLEL_FROM, run_reduce.SLOTS = 0, run_reduce.SLOTS * pictures // WHOLE
+    if stretches_measured:
+        job.stretches = lambda *sizes: stretches(*sizes)[:stretches_measured]
     start = time.process_time()
     try:
         job.reduce_run(run, apart, pictures, sites, "synthetic", LabelConfig(), 20)
     finally:
-        job.PARALLEL_FROM, run_reduce.SLOTS = before
+        job.PARALLEL_FROM, run_reduce.SLOTS, job.stretches = before
     driver = time.process_time() - start
     site = [work for work in spent if work["site"]]
+    share = _parts(shapes) / stretches_measured if stretches_measured else 1.0
     return {
-        "site_cpu_s": sum(work["cpu_s"] for work in site) / len(sites),
+        "site_cpu_s": sum(work["cpu_s"] for work in site) / len(sites) * share,
         "masks_cpu_s": sum(work["cpu_s"] for work in spent if not work["site"]),
         "driver_cpu_s": driver,
         "gb": max(work["gb"] for work in site),

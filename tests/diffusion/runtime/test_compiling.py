@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import logging
+import shutil
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -53,6 +55,28 @@ def test_compiled_blocks_are_heard_edited_and_give_the_same() -> None:
         with replaced_update(one.unet, BLOCKS[1], torch.zeros_like):
             edited.append(heard(one)[1])
     assert np.array_equal(*edited) and not np.array_equal(edited[0], picture)
+
+
+@pytest.mark.usefixtures("fresh")
+def test_torchs_own_compiler_changes_last_bits_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    from torch._inductor import config
+
+    monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(tmp_path))
+    monkeypatch.setattr(config, "compile_threads", 1)
+    monkeypatch.setattr("gazetteer.diffusion.runtime.compiling.RESIDUAL", ())  # the blocks that are heard, alone
+    expected, picture = heard(tiny_pipeline())
+    pipe = tiny_pipeline()
+    compile_blocks(pipe, "inductor")
+    with caplog.at_level(logging.WARNING, "gazetteer"):
+        found, same = heard(pipe)
+    gave_up = [one.getMessage() for one in caplog.records if one.name.startswith("gazetteer")]
+    assert (len(gave_up) == 0) == any(map(shutil.which, ("g++", "c++", "clang++"))), "a compiler is missed unsaid"
+    assert found.keys() == expected.keys()
+    for site, x in expected.items():
+        torch.testing.assert_close(found[site], x, rtol=1e-4, atol=1e-5)
+    assert np.abs(picture.astype(int) - same.astype(int)).max() <= 1
 
 
 @pytest.mark.usefixtures("fresh")
