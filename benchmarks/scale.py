@@ -28,13 +28,20 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--sizes", type=int, nargs="+", default=[256, 512, 1024], help="pictures, rising, at least 3")
     parser.add_argument("--sites", type=int, default=1, help="sites that are reduced at each size")
-    parser.add_argument("--stretches", type=int, default=0, help="of a site's, at least 2, to reduce and take for all; 0: all")
+    parser.add_argument(
+        "--stretches", type=int, default=0, help="of a site's, at least 2, to reduce and take for all; 0: all"
+    )
     parser.add_argument("--coverage-sizes", type=int, nargs="+", default=[128, 256, 384])
     parser.add_argument("--only", nargs="+", choices=PARTS, default=PARTS, help="measure these alone")
     parser.add_argument("--json", action="store_true", help="print one JSON object as the last line")
     arguments = parser.parse_args()
     for sizes in (arguments.sizes, arguments.coverage_sizes):
-        if arguments.stretches not in (0, *range(2, 65)) or len(sizes) < 3 or sorted(set(sizes)) != sizes or sizes[0] < 1:
+        if (
+            arguments.stretches not in (0, *range(2, 65))
+            or len(sizes) < 3
+            or sorted(set(sizes)) != sizes
+            or sizes[0] < 1
+        ):
             parser.error("sizes must be at least three, rising, and stretches 0 or 2 to 64")
     result = measure(arguments)
     for name, value in result.items():

@@ -52,6 +52,15 @@ PRESETS = Path(__file__).resolve().parent / "presets"
 """Configurations that ship with the project, chosen by name: ``--config paper-sd14``."""
 
 
+def shard_size_of(images: int) -> int:
+    """Pictures per shard of a run of so many, where nothing is said of it: at most some 600 shards, or 64 a shard.
+
+    Small shards lose little when a worker dies and share out evenly; a hundred thousand files of a large run, five a
+    shard, are slow to list and read.
+    """
+    return 16 if images <= 10_000 else 32 if images <= 20_000 else 64
+
+
 @settings("")
 class RunConfig:
     """One labelling run. Paths are relative to the configuration file where such a path exists there."""
@@ -90,7 +99,12 @@ class RunConfig:
     heldout: Annotated[float, Ge(0), Lt(1)] = setting(
         Effect.LABELS, "Share of prompts kept out of choosing labels.", default=0.3
     )
-    shard_size: Count = setting(Effect.SELECTION, "Pictures per shard, the unit of work, retry and commit.", default=16)
+    shard_size: Natural = setting(
+        Effect.SELECTION,
+        "Pictures per shard, the unit of work, retry and commit; 0: 16 up to 10,000 pictures, 32 up to 20,000, 64 "
+        "beyond, so that a larger run has larger files instead of more of them.",
+        default=0,
+    )
     max_failed_fraction: NonNegative = setting(
         Effect.NOTHING, "The run fails when more than this share of the pictures could not be processed.", default=0.05
     )
@@ -133,6 +147,8 @@ class RunConfig:
     )
 
     def __post_init__(self) -> None:
+        if not self.shard_size:
+            object.__setattr__(self, "shard_size", shard_size_of(self.images))
         check_pools(self.pools, STAGES)
         if self.executor == "ray":
             _ = self.all_pools  # refuses what is on a GPU and asks for none

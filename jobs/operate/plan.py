@@ -19,6 +19,7 @@ from gazetteer.diffusion.flops import ModelCost, model_cost
 from gazetteer.jobs.config.schema import RunConfig
 from gazetteer.jobs.operate.measured_run import bytes_like, measured, seconds_like
 from gazetteer.jobs.operate.rates import RANGE, Rates, seconds_of
+from gazetteer.jobs.operate.tables_cost import tables_cost
 from gazetteer.labeling.pipeline.checks import check_saes, check_widths
 from gazetteer.labeling.vocabulary.concepts import Vocabulary
 from gazetteer.sae.model.autoencoder import SAEConfig
@@ -47,8 +48,8 @@ def plan(config: RunConfig, rates: Rates) -> dict[str, Any]:
     Returns:
         ``images``, ``shards``, ``sites``, ``features``, ``counts``, ``flops`` (stage -> operations), ``bytes``
         (table -> bytes), ``seconds`` (stage -> seconds of one device; None without a rate), ``device_hours``,
-        ``hours`` (over all devices), ``hours_range`` (lowest, highest that may be
-        expected), ``money``, ``sae`` (the same for the autoencoders' training, or None), and
+        ``hours`` (over all devices), ``hours_range`` (lowest, highest that may be expected), ``money``, ``tables``
+        (CPU seconds of reducing and compacting), ``sae`` (the same for the autoencoders' training, or None), and
         ``assumed``: what was not counted but assumed, a sentence each.
 
     Raises:
@@ -85,6 +86,7 @@ def plan(config: RunConfig, rates: Rates) -> dict[str, Any]:
     hours = None if seconds is None else sum(seconds.values()) / 3600
     shards = math.ceil(images / config.shard_size)
     factors = reference[0].spread() if reference else RANGE
+    sizes = bytes_like(config, shards, *reference) if reference else _bytes(config, model, saes, shards)
     return {
         "images": images,
         "shards": shards,
@@ -92,12 +94,20 @@ def plan(config: RunConfig, rates: Rates) -> dict[str, Any]:
         "features": sum(int(sae["n"]) for sae in saes.values()),
         "counts": _counts(images, calls, branches, len(captions), None if given is not None else segments),
         "flops": flops,
-        "bytes": bytes_like(config, shards, *reference) if reference else _bytes(config, model, saes, shards),
+        "bytes": sizes,
         "seconds": seconds,
         "device_hours": hours,
         "hours": None if hours is None else hours / rates.devices,
         "hours_range": None if hours is None else [hours / rates.devices * factor for factor in factors],
         "money": None if hours is None or not rates.price else hours * rates.price,
+        "tables": tables_cost(
+            {site: images * _cells(model, site.block) * _slots(sae) for site, sae in saes.items()},
+            {site: int(sae["n"]) for site, sae in saes.items()},
+            max(1, len(Vocabulary(config.vocabulary).base)),
+            images,
+            sum(sizes.values()),
+            rates.like,
+        ),
         "sae": _sae(config, model, rates) if config.sae else None,
         "assumed": assumed,
     }
@@ -220,6 +230,9 @@ def print_plan(result: dict[str, Any]) -> None:
         print(f"device hours {result['device_hours']:,.3f}, {result['hours']:,.3f} h on all devices", end="")
         print(f" ({low:,.3f} to {high:,.3f})", end="")
         print("" if result["money"] is None else f", money {result['money']:,.2f}")
+    making, together = (result["tables"][name]["cpu_seconds"] / 3600 for name in ("reduce", "compact"))
+    tasks = result["tables"]["reduce"]["tasks"]
+    print(f"tables: {making:,.3f} CPU hours in {tasks} tasks; gazetteer compact: {together:,.3f}")
     if sae := result["sae"]:
         spent = "" if sae["device_hours"] is None else f", device hours {sae['device_hours']:,.3f}"
         operations = sum(sae["flops"].values()) / 1e12

@@ -166,3 +166,10 @@ def test_a_wrong_value_is_named_by_its_place_in_the_file(text: str, said: str, t
     (tmp_path / "my.yaml").write_text(yaml.safe_dump(base), encoding="utf-8")
     with pytest.raises(InputError, match=r"^images must be at least 1"):  # nothing that the file says
         load_config(tmp_path / "my.yaml", ["images=0"])
+
+
+@pytest.mark.parametrize(("images", "size"), [(1, 16), (10_000, 16), (10_001, 32), (20_001, 64), (240_000, 64)])
+def test_shards_grow_with_a_run_unless_their_size_is_named(images: int, size: int) -> None:
+    bare = {"shard_size": 0, "images": images}
+    assert load_config(None, [f"{key}={value}" for key, value in bare.items()]).shard_size == size
+    assert load_config(None, [f"images={images}", "shard_size=5"]).shard_size == 5

@@ -25,9 +25,11 @@ from gazetteer.diffusion.load import ModelConfig, load_pipeline
 from gazetteer.jobs.config.schema import DEFAULT_CONFIG, load_config
 from gazetteer.jobs.operate.plan import plan
 from gazetteer.jobs.operate.rates import PEAK_TFLOPS, UTILISATION, Rates, card_of, stage_rates
+from gazetteer.jobs.operate.tables_cost import tables_cost
 from gazetteer.labeling.detect.grounding_dino.settings import PUBLISHED
 from gazetteer.labeling.detect.grounding_dino.settings import config_of as groundingdino_config
 from gazetteer.labeling.pipeline.flops import caption_tokens, detector_flops, segmenter_flops
+from gazetteer.labeling.rules.run_reduce import stretches
 from gazetteer.labeling.segment.protocol import SegmenterConfig
 from gazetteer.labeling.segment.segment_anything_original import build_sam, config_of, published_sizes, read_sizes
 from gazetteer.sae.model.autoencoder import SAEConfig, SparseAutoencoder
@@ -255,3 +257,15 @@ def test_a_card_is_known_by_the_name_its_driver_gives() -> None:
         "NVIDIA GeForce RTX 3090": "3090", "Tesla V100-SXM2-16GB": "v100", "AMD Instinct MI300X": "mi300x", "cpu": None,
     }  # fmt: skip
     assert {name: card_of(name) for name in names} == names
+
+
+def test_tables_are_priced_by_slots_or_by_a_run_that_made_some(scenes_run: Path) -> None:
+    site = Site("mid_block.attentions.0", "cond", 0.5)
+    small = tables_cost({site: 10**6}, {site: 64}, 10, 100, 10**7)
+    large = tables_cost({site: 10**8}, {site: 5120}, 80, 40_000, 10**10)
+    assert small["reduce"]["tasks"] == 1 and large["reduce"]["tasks"] == len(stretches(site, 5120, 10**8, 80)) > 1
+    assert small["reduce"]["cpu_seconds"] < large["reduce"]["cpu_seconds"] / 90
+    assert large["compact"]["cpu_seconds"] == pytest.approx(1000 * small["compact"]["cpu_seconds"])
+    manifest = json.loads((scenes_run / "_meta" / "manifest.json").read_text())
+    like = tables_cost({site: 10**6}, {site: 64}, 10, 3 * manifest["images"], 0, str(scenes_run))
+    assert like["reduce"]["cpu_seconds"] == pytest.approx(3 * manifest["seconds"]["reduce"])
