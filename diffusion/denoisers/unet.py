@@ -29,20 +29,23 @@ class UNetAdapter(Adapter):
 
     def find(self, network: nn.Module, path: str) -> BlockInfo:
         """Any module that keeps its channels, an attention block as a rule."""
-        offered = self.blocks(network)
-        known = f"{meant_block(path, offered)}its attention blocks: {', '.join(offered) or 'none'}."
         try:
             module = network.get_submodule(path)
         except AttributeError as error:
-            raise InputError(f"The U-Net has no block {path!r}; {known}") from error
+            raise InputError(f"The U-Net has no block {path!r}; {self._offered(network, path)}") from error
         width = getattr(module, "in_channels", None)
         if (
             module is network
             or not isinstance(width, int)
             or getattr(module, "out_channels", None) not in (None, width)
         ):
-            raise InputError(f"The module {path!r} does not add an update to its input; {known}")
+            raise InputError(f"The module {path!r} does not add an update to its input; {self._offered(network, path)}")
         return BlockInfo(width)
+
+    def _offered(self, network: nn.Module, path: str) -> str:
+        """Which block may have been meant, and which there are: gone through only when one is missing."""
+        offered = self.blocks(network)
+        return f"{meant_block(path, offered)}its attention blocks: {', '.join(offered) or 'none'}."
 
     def layout(self, network: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> TokenGrid:
         """Every block's own tensors say it."""
