@@ -83,9 +83,7 @@ def plan(config: RunConfig, rates: Rates) -> dict[str, Any]:
         **_finding(config, model, captions, None if given is not None else segments),
     }
     seconds = seconds_like(config, model, *reference) if reference else seconds_of(flops, rates.tflops)
-    hours = None if seconds is None else sum(seconds.values()) / 3600
     shards = math.ceil(images / config.shard_size)
-    factors = reference[0].spread() if reference else RANGE
     sizes = bytes_like(config, shards, *reference) if reference else _bytes(config, model, saes, shards)
     return {
         "images": images,
@@ -96,21 +94,31 @@ def plan(config: RunConfig, rates: Rates) -> dict[str, Any]:
         "flops": flops,
         "bytes": sizes,
         "seconds": seconds,
-        "device_hours": hours,
-        "hours": None if hours is None else hours / rates.devices,
-        "hours_range": None if hours is None else [hours / rates.devices * factor for factor in factors],
-        "money": None if hours is None or not rates.price else hours * rates.price,
-        "tables": tables_cost(
-            {site: images * _cells(model, site.block) * _slots(sae) for site, sae in saes.items()},
-            {site: int(sae["n"]) for site, sae in saes.items()},
-            max(1, len(Vocabulary(config.vocabulary).base)),
-            images,
-            sum(sizes.values()),
-            rates.like,
-        ),
+        **_hours(seconds, rates, reference[0].spread() if reference else RANGE),
+        "tables": _tables(config, model, saes, sum(sizes.values()), rates.like),
         "sae": _sae(config, model, rates) if config.sae else None,
         "assumed": assumed,
     }
+
+
+def _hours(seconds: dict[str, float] | None, rates: Rates, factors: tuple[float, float]) -> dict[str, Any]:
+    """Device hours and money of so many seconds a stage, and hours over all devices, with the range by `factors`."""
+    if seconds is None:
+        return {"device_hours": None, "hours": None, "hours_range": None, "money": None}
+    hours = sum(seconds.values()) / 3600
+    each = hours / rates.devices
+    money = hours * rates.price if rates.price else None
+    return {"device_hours": hours, "hours": each, "hours_range": [each * factor for factor in factors], "money": money}
+
+
+def _tables(
+    config: RunConfig, model: ModelCost, saes: dict[Any, dict[str, Any]], size: int, like: str
+) -> dict[str, Any]:
+    """Cost of the final tables, and of putting parts of `size` bytes together (`tables_cost`)."""
+    slots = {site: config.images * _cells(model, site.block) * _slots(sae) for site, sae in saes.items()}
+    features = {site: int(sae["n"]) for site, sae in saes.items()}
+    concepts = max(1, len(Vocabulary(config.vocabulary).base))
+    return tables_cost(slots, features, concepts, config.images, size, like)
 
 
 def _finding(config: RunConfig, model: ModelCost, captions: list[int], segments: float | None) -> dict[str, int]:
