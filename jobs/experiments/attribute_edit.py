@@ -14,6 +14,7 @@ from gazetteer.attribution.edits.cast import fitted
 from gazetteer.attribution.edits.defaults import POOL, Dose, dose
 from gazetteer.attribution.edits.delta import Delta, applied
 from gazetteer.attribution.edits.delta_file import save_delta
+from gazetteer.attribution.edits.method_names import takes_all
 from gazetteer.attribution.edits.methods import Methods
 from gazetteer.attribution.edits.problems import MethodConfig
 from gazetteer.attribution.evaluation.cases import REPORT, Case
@@ -53,10 +54,12 @@ def settled(run: RunConfig, methods: MethodConfig, config: EditConfig) -> tuple[
     """The same with the concept that is meant and its fraction, the concept's kind, and the default dose; no model.
 
     Raises:
-        InputError: an unknown concept, goal or method.
+        InputError: an unknown concept, goal or method, or a fraction for a method that changes its whole scope.
     """
     concept, kind = named(run, config.concept)
     default = dose(config.goal, config.method, kind, methods.reference)
+    if takes_all(config.method) and config.fraction not in (None, 1.0):
+        raise InputError(f"{config.method} changes all weights of its scope and takes no --fraction; leave it out.")
     fraction = default.taken if config.fraction is None else config.fraction
     return dataclasses.replace(config, concept=concept, fraction=fraction), kind, default
 
