@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 from gazetteer.data.core.errors import GazetteerError, InputError
+from gazetteer.data.core.files.regular import require_file
 from gazetteer.data.core.hub.reach import within_reach
 from gazetteer.data.core.precision import DTYPES, dtype_on, use_tensor_cores
 from gazetteer.data.core.settings import Effect, OneOf, device_setting, setting, settings
@@ -191,8 +192,7 @@ def check_path(config: ModelConfig, weights: bool = True) -> None:
             leave_out = frozenset() if config.safety_checker else frozenset({"safety_checker"})
             check_pipeline_folder(path, leave_out, weights)
         return
-    if not path.is_file():
-        raise InputError(f"The {WHAT} {path} does not exist (accepted: a folder, a hub id, or a .safetensors file).")
+    require_file(f"The {WHAT}", path, "a folder, a hub id, or a .safetensors file")
     check_safetensors(WHAT, path)
     if not config.config:
         raise InputError(

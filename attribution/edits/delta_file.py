@@ -13,6 +13,7 @@ from safetensors.torch import save_file
 from gazetteer.attribution.edits.delta import Change, Delta
 from gazetteer.data.core.errors import InputError
 from gazetteer.data.core.files.atomic import replaced_file
+from gazetteer.data.core.files.regular import require_file
 
 FORMAT = "gazetteer-delta-1"
 PARTS = ("index", "old", "new")
@@ -39,8 +40,7 @@ def load_delta(path: str | Path) -> Delta:
     Raises:
         InputError: no such file, not such a file, or one whose changes could not be taken back (`Delta`).
     """
-    if not Path(path).is_file():
-        raise InputError(f"The weight edit {path} cannot be read: there is no such file.")
+    require_file("The weight edit", path, "a file of gazetteer attribute score or edit")
     try:
         with safe_open(str(path), framework="pt") as file:
             metadata = file.metadata() or {}

@@ -14,6 +14,7 @@ from PIL import Image
 from gazetteer.attribution.objective.trajectory import begin
 from gazetteer.attribution.protocols.prompts import ProtocolPrompt
 from gazetteer.data.core.errors import InputError
+from gazetteer.data.core.files.regular import require_file
 from gazetteer.diffusion.draw import expect_all_drawn
 
 
@@ -75,6 +76,7 @@ def _paint(
 
 def read_picture(path: str | Path) -> NDArray[np.uint8]:
     """uint8 [height, width, 3]; raises InputError for a file that is not a picture."""
+    require_file("The picture", path)
     try:
         with Image.open(path) as picture:
             return np.array(picture.convert("RGB"))

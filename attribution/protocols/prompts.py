@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import csv
+import io
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from gazetteer.data.core.errors import InputError
+from gazetteer.data.core.files.regular import read_text
 
 SEEDS = ("evaluation_seed", "sd_seed", "seed")
 GUIDANCES = ("evaluation_guidance", "sd_guidance_scale", "guidance_scale", "guidance")
@@ -93,12 +95,11 @@ def read_prompt_file(
 
 
 def _rows(path: str) -> tuple[list[str], list[dict[str, str]]]:
+    reader = csv.reader(io.StringIO(read_text("The prompts", path, "a CSV file with a header"), newline=""))
     try:
-        with open(path, newline="", encoding="utf-8-sig") as file:
-            reader = csv.reader(file)
-            header = next(reader, [])
-            lines = [(reader.line_num, line) for line in reader if line]
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        header = next(reader, [])
+        lines = [(reader.line_num, line) for line in reader if line]
+    except csv.Error as error:
         raise InputError(f"The prompts {path} cannot be read: {error}.") from error
     if twice := sorted({name for name in header if header.count(name) > 1}):
         raise InputError(f"The prompts {path} have two columns {twice[0]!r}.")

@@ -11,6 +11,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from gazetteer.data.core.errors import InputError
+from gazetteer.data.core.files.regular import require_file
 from gazetteer.data.tables.schemas import COMPONENTS
 
 FILE = "components.parquet"
@@ -40,6 +41,7 @@ def load_components(
         if value is not None:
             this = pc.field(name) == value
             wanted = this if wanted is None else wanted & this
+    require_file("The components", path, "a folder of gazetteer attribute score, or components.parquet itself")
     try:
         table = pq.read_table(path, columns=None if columns is None else list(columns), filters=wanted)
     except (OSError, pa.ArrowException) as error:

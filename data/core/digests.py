@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from gazetteer.data.core.errors import InputError, redacted
-from gazetteer.data.core.files.regular import require_regular
+from gazetteer.data.core.files.regular import require_file, require_regular
 
 _CHUNK = 1 << 20
 _file_digests: dict[tuple[str, int, int, int, int], str] = {}
@@ -63,10 +63,8 @@ def digest_folder(path: str | os.PathLike[str]) -> str:
             link to a folder that it lies in.
     """
     root = Path(path)
-    if root.is_file():
-        return digest_file(root)
     if not root.is_dir():
-        raise InputError(f"{root} does not exist; accepted: a file or a folder.")
+        return digest_file(require_file("The path", root, "a file or a folder"))
     names = [file.relative_to(root).as_posix() for file in files_below(root)]
     if not names:
         raise InputError(f"{root} holds no files.")

@@ -2,11 +2,13 @@
 
 Layout of a set, one folder::
 
-    ROOT/sites.json                   the sites of the set, written first
+    ROOT/sites.json                   the format and the sites of the set, written first
     ROOT/<site.slug>/<shard>.safetensors    ``vectors``, float16 [vectors, d], image-major: the cells of image 0, 1, …
     ROOT/_shards/<shard>.json               written last: a shard exists if and only if this record does
 
-A record holds the shard's image ids, for each site its file's rows, width, bytes and SHA-256, and its own SHA-256.
+A record holds the shard's image ids, for each site its file's rows, width, bytes and SHA-256, and its own SHA-256;
+where images differ in their vectors, as in the words of prompts, ``cells`` too, how many each image has. Such a set is
+of format 3, for a reader of format 2 would take every image to have the same number.
 """
 
 from __future__ import annotations
@@ -24,9 +26,10 @@ from gazetteer.data.core.digests import digest_bytes, digest_json
 from gazetteer.data.core.errors import InputError
 from gazetteer.data.core.files.atomic import replace_file
 from gazetteer.data.core.files.regular import read_regular
-from gazetteer.data.core.sites import Site
+from gazetteer.data.core.sites import TEXT, Site
 
-FORMAT = 2
+FORMAT, RAGGED = 2, 3
+"""Of sets in which every image has as many vectors as the others, and of those with sites of which that is not so."""
 
 
 class ActivationWriter:
@@ -43,12 +46,16 @@ class ActivationWriter:
         if not slugs:
             raise InputError("An activation set needs at least one site.")
         index = self.root / "sites.json"
+        spoken = any(site.stream == TEXT for site in self.sites)
+        stated = _json({"format": RAGGED if spoken else FORMAT, "sites": slugs})
         if not index.exists():
-            replace_file(index, _json({"format": FORMAT, "sites": slugs}))
+            replace_file(index, stated)
             return
         differing = sorted(set(slugs) ^ set(read_sites(self.root)))
         if differing:
             raise InputError(f"The activations in {self.root} are of other sites; differing: {', '.join(differing)}.")
+        if index.read_bytes() != stated:  # begun when sets with words stated format 2
+            replace_file(index, stated)
 
     def finished(self, shard_id: str) -> bool:
         """Whether this shard is complete."""
@@ -84,7 +91,8 @@ class ActivationWriter:
             raise InputError(f"Shard {shard_id} must hold the sites of the set; differing: {', '.join(differing)}.")
         own = {site: list((cells or {}).get(site) or []) for site in self.sites}
         files = {s.slug: self._write(shard_id, s, vectors[s], len(image_ids), own[s]) for s in self.sites}
-        record = {"format": FORMAT, "shard": shard_id, "image_ids": list(image_ids), "sites": files}
+        stated = RAGGED if any("cells" in file for file in files.values()) else FORMAT
+        record = {"format": stated, "shard": shard_id, "image_ids": list(image_ids), "sites": files}
         replace_file(self._record(shard_id), _json(record | {"sha256": digest_json(record)}))
         return True
 
@@ -116,8 +124,10 @@ def read_sites(root: Path) -> list[str]:
     path = root / "sites.json"
     index = _read_json(path)
     stated = index.get("format")
-    if stated != FORMAT:
-        raise InputError(f"{path} states format {stated}; this version reads {FORMAT}. Capture into another folder.")
+    if stated not in (FORMAT, RAGGED):
+        raise InputError(
+            f"{path} states format {stated}; this version reads {FORMAT} and {RAGGED}. Capture into another folder."
+        )
     sites = index.get("sites")
     if not isinstance(sites, list) or not all(isinstance(slug, str) for slug in sites):
         raise InputError(f"{path} names no sites; it is damaged.")

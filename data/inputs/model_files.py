@@ -13,7 +13,7 @@ from pathlib import Path
 
 from gazetteer.data.core.digests import files_below
 from gazetteer.data.core.errors import InputError, first_line
-from gazetteer.data.core.files.regular import read_regular, require_regular
+from gazetteer.data.core.files.regular import has_file, read_regular, require_regular
 
 PICKLES = frozenset({".ckpt", ".pt", ".pth", ".bin", ".pkl", ".pickle"})
 _UNREACHABLE = frozenset(
@@ -56,13 +56,13 @@ def check_pipeline_folder(folder: Path, leave_out: frozenset[str] = frozenset(),
     leave_out: parts that are not going to be loaded; weights: whether they are, beside the configurations.
     """
     what = "text-to-image model"
-    if folder.is_file():
+    if not folder.is_dir() and has_file(f"The {what}", folder, "a diffusers folder, a hub id, or a .safetensors file"):
         raise InputError(
             f"The {what} {folder} is a single file; accepted: a .safetensors file, with model.config naming "
             "a folder or hub id of the same kind of pipeline."
         )
     expect_shipped(what, folder)
-    if not (folder / "model_index.json").is_file():
+    if not has_file(f"The {what}'s index", folder / "model_index.json"):
         raise InputError(
             f"{folder} is not a diffusers pipeline folder: it has no model_index.json "
             "(accepted: such a folder, or a hub id like CompVis/stable-diffusion-v1-4)."
@@ -81,7 +81,7 @@ def check_pipeline_folder(folder: Path, leave_out: frozenset[str] = frozenset(),
 def expect_shipped(what: str, folder: Path) -> None:
     """Raise InputError for a folder that says itself, in ABSENT.txt, how what belongs there is made."""
     note = folder / "ABSENT.txt"
-    if note.is_file() and not (folder / "model_index.json").exists():
+    if has_file("The note", note) and not (folder / "model_index.json").exists():
         raise InputError(f"The {what} {folder} is not there: {note.read_text(encoding='utf-8').strip()}")
 
 
@@ -91,6 +91,8 @@ def check_model_folder(what: str, folder: Path) -> None:
     Whatever it holds must be regular files. A folder with a ``config.json`` must hold safetensors weights: every file
     of the index where there is one, none of them cut short or a pointer to a file elsewhere.
     """
+    if not folder.is_dir():
+        has_file(f"The {what}", folder, "a folder, or a hub id")
     if not folder.is_dir() or not any(folder.iterdir()):
         raise InputError(f"The {what} is incomplete: {folder} is missing or empty; download it again.")
     files_below(folder)

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from gazetteer.data.core.errors import InputError, first_line
-from gazetteer.data.core.files.regular import read_regular
+from gazetteer.data.core.files.regular import read_regular, require_file
 
 ACCEPTED = (
     "a .txt (one prompt a line), .csv, .jsonl or .parquet file (text ones also as .gz), "
@@ -37,8 +37,7 @@ def prompts_of_file(path: str | Path, column: str) -> Iterator[str | None]:
     zipped = path.name.lower().endswith(".gz")
     if kind not in ("txt", "csv", "jsonl", "parquet") or (zipped and kind == "parquet"):
         raise InputError(f"Prompts cannot be read from {path}; accepted: {ACCEPTED}.")
-    if not path.is_file():
-        raise InputError(f"There is no prompts file {path}; accepted: {ACCEPTED}.")
+    require_file("The prompts file", path, ACCEPTED)
     if kind == "parquet":
         return _from_parquet(path, column)
     return {"txt": _from_txt, "csv": _from_csv, "jsonl": _from_jsonl}[kind](path, _text(path, zipped), column)

@@ -22,14 +22,13 @@ from typing import Any
 
 import pyarrow as pa
 
-from gazetteer.data.core.digests import digest_bytes
 from gazetteer.data.core.errors import InputError
-from gazetteer.data.runs.finals import Finals, parse_manifest
+from gazetteer.data.runs.finals import Finals
+from gazetteer.data.runs.finished import Mark, how_to_finish, require_whole
 from gazetteer.data.runs.identity import RUN, Identity
 from gazetteer.data.runs.plans import Plans
 from gazetteer.data.runs.publish import json_bytes
 from gazetteer.data.runs.reading import read_parts
-from gazetteer.data.runs.runlock import StillMine, run_lock
 from gazetteer.data.runs.shards.commits import Commits
 from gazetteer.data.runs.shards.groups import info_of_group
 from gazetteer.data.runs.shards.merge import put_together
@@ -37,8 +36,9 @@ from gazetteer.data.runs.shards.parts import ShardParts, Workshop, open_workshop
 from gazetteer.data.runs.shards.records import Commit, check_name
 from gazetteer.data.runs.verify import Findings, check_files
 from gazetteer.data.storage.open import open_files
+from gazetteer.data.storage.runlock import StillMine, run_lock
 
-__all__ = ["Commit", "RunFolder"]
+__all__ = ["Commit", "RunFolder", "open_finished"]
 
 
 class RunFolder:
@@ -50,6 +50,7 @@ class RunFolder:
         self._identity = Identity(self._files)
         self._commits = Commits(self._files, self._identity)
         self._finals, self._plans = Finals(self._files), Plans(self._files, self._identity)
+        self._mark = Mark(self._files)
         self._still_mine: StillMine = lambda: None
 
     def __repr__(self) -> str:
@@ -165,17 +166,9 @@ class RunFolder:
         return open_workshop(self._files, self.path, self._commits.of_this_run(provenance))
 
     def record_parts(self, parts: ShardParts, info: dict[str, Any]) -> Commit:
-        """Record a shard that a worker has published; if it is committed already, that commit stays.
+        """Record a shard that a worker has published, as `commit_shard`; GazetteerError when that is gone.
 
         What is staged was hashed by who staged it, and is not read again.
-
-        Returns:
-            The commit that counts, which is an earlier one if there was.
-
-        Raises:
-            GazetteerError: what was published is gone, or the storage refused.
-            InputError: the shard, or what is there of it, was made with other settings than the run's.
-            LockedError: another process has taken the run over.
         """
         self._still_mine()
         return self._commits.record_parts(parts, info)
@@ -268,28 +261,38 @@ class RunFolder:
         self._commits.drop_grouped()
         self._commits.remove_orphans()
         self._commits.remove_staged()
-        content = json_bytes(manifest)
-        self._files.replace("_meta/manifest.json", content)
-        self._files.replace("_meta/_SUCCESS", digest_bytes(content).encode() + b"\n")
+        self._mark.put(manifest)
 
     def is_complete(self) -> bool:
         """Whether the run finished and the manifest is the one it finished with."""
-        try:
-            mark = self._files.read("_meta/_SUCCESS").decode("ascii", "replace").strip()
-            return mark == digest_bytes(self._files.read("_meta/manifest.json"))
-        except FileNotFoundError:
-            return False
+        return self._mark.is_there()
 
     def manifest(self) -> dict[str, Any] | None:
         """What the run finished with (``shards`` and ``tables`` are always there), or None while it has not."""
-        return parse_manifest(self._files.read("_meta/manifest.json")) if self.is_complete() else None
+        return self._mark.manifest()
+
+    def require_finished(self) -> dict[str, Any]:
+        """The same for readers of the tables: InputError unless they are as they were left, by what is seen at once
+        (`gazetteer.data.runs.finished.require_whole`)."""
+        return require_whole(self._files, self._identity, self._plans, self._commits)
+
+    def how_to_finish(self) -> str:
+        """What finishes the run (`gazetteer.data.runs.finished.how_to_finish`)."""
+        return how_to_finish(self._files, self._identity, self._commits)
 
     def clear_success(self) -> None:
         """Say that the run is under way again."""
-        self._files.remove("_meta/_SUCCESS")
+        self._mark.remove()
 
     def delete(self) -> None:
         """Delete the run, its mark of completeness first; raises LockedError while a process works on it."""
         with self.lock():
             self.clear_success()
             self._files.remove_tree()
+
+
+def open_finished(run: str | os.PathLike[str] | RunFolder) -> RunFolder:
+    """A run whose tables are about to be read; raises InputError as `RunFolder.require_finished`."""
+    folder = run if isinstance(run, RunFolder) else RunFolder(run)
+    folder.require_finished()
+    return folder

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
 from typing import Any
 
@@ -25,10 +25,14 @@ Lock = Callable[[], AbstractContextManager[None]]
 
 
 class Identity:
-    """The fingerprint of the run whose files are given: a flat dict of settings and digests."""
+    """The fingerprint of the run whose files are given: a flat dict of settings and digests.
 
-    def __init__(self, files: Files) -> None:
-        self._files = files
+    Args:
+        presumed: takes the place of what ``run.json`` says.
+    """
+
+    def __init__(self, files: Files, presumed: dict[str, Any] | None = None) -> None:
+        self._files, self._presumed = files, presumed
         self._claimed: dict[str, Any] | None = None
         self._begun: dict[str, Any] | None = None
 
@@ -38,6 +42,8 @@ class Identity:
         Raises:
             InputError: ``run.json`` is damaged.
         """
+        if self._presumed is not None:
+            return self._presumed
         try:
             value = json.loads(self._files.read(RUN))
             json.dumps(value, allow_nan=False)  # no digest can be made of what is no number
@@ -129,9 +135,7 @@ class Identity:
     def _require_same(self, recorded: dict[str, Any], fingerprint: dict[str, Any]) -> None:
         differing = _differing(recorded, fingerprint)
         if differing:
-            changes = "; ".join(
-                f"{key}: was {_shown(recorded, key)}, now {_shown(fingerprint, key)}" for key in differing
-            )
+            changes = differences(recorded, fingerprint)
             other = "choose another folder, or go back to those settings."
             if all(key.startswith(LABELS) for key in differing):  # its pictures, codes and segments would serve
                 again = f"gazetteer relabel {self._files.root} --set …"
@@ -143,11 +147,19 @@ class Identity:
             )
 
 
-def _differing(recorded: dict[str, Any], fingerprint: dict[str, Any]) -> list[str]:
+def _differing(recorded: Mapping[str, Any], fingerprint: Mapping[str, Any]) -> list[str]:
     """Keys by which two fingerprints differ; one that a side lacks differs even from a null on the other."""
     keys = sorted(fingerprint.keys() | recorded.keys())
     return [key for key in keys if (key in fingerprint, fingerprint.get(key)) != (key in recorded, recorded.get(key))]
 
 
-def _shown(fingerprint: dict[str, Any], key: str) -> str:
+def differences(recorded: Mapping[str, Any], fingerprint: Mapping[str, Any]) -> str:
+    """Every key by which two fingerprints differ, with both values, as a person reads it."""
+    return "; ".join(
+        f"{key}: was {_shown(recorded, key)}, now {_shown(fingerprint, key)}"
+        for key in _differing(recorded, fingerprint)
+    )
+
+
+def _shown(fingerprint: Mapping[str, Any], key: str) -> str:
     return repr(fingerprint[key]) if key in fingerprint else "absent"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 from gazetteer.data.core.errors import GazetteerError, InputError
@@ -10,6 +11,8 @@ from gazetteer.data.runs.sealed import seal, unseal
 from gazetteer.data.storage.files import Files
 
 _ATTEMPTS = 5
+PLAN = re.compile(r"(plan|retry)-\d+\.json")
+"""What plans of pictures are called, below ``_meta``."""
 
 GROUPS = "groups"
 """The plan that says which shards of a finished run are put together (`gazetteer compact`)."""
@@ -50,7 +53,7 @@ class Plans:
                 f"{root}/{path} {problem}; run gazetteer compact {root}, which writes it anew from the records of the "
                 "groups."
             )
-        raise InputError(f"{root}/{path} {problem}; remove it: the same plan is made again from the same settings.")
+        raise InputError(f"{root}/{path} {problem}; {what_to_do(name, root)}.")
 
     def checked(self, name: str) -> tuple[dict[str, Any] | None, str | None]:
         """The plan, or None when none was written or it cannot be relied on; and in that case why."""
@@ -70,6 +73,15 @@ class Plans:
 
     def _sealed(self, plan: dict[str, Any]) -> bytes:
         return seal({**plan, "run": self._identity.digest()})
+
+
+def what_to_do(name: str, root: str) -> str:
+    """What to do about the plan of pictures `name` of the run at `root` that is damaged."""
+    if name.startswith("retry-"):
+        return (
+            f"remove it: what was tried again stays, and gazetteer label {root} --retry-failed tries what still fails"
+        )
+    return f"remove it, then gazetteer label {root} makes the same plan again, and no picture"
 
 
 def plan_path(name: str) -> str:

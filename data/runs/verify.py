@@ -4,20 +4,29 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from gazetteer.data.core.digests import digest_bytes
+from gazetteer.data.core.digests import digest_bytes, digest_json
 from gazetteer.data.core.errors import InputError
 from gazetteer.data.core.files.regular import NotRegularError
 from gazetteer.data.runs.finals import ALL_FINALS, parse_manifest
-from gazetteer.data.runs.identity import COMMITS, Identity
-from gazetteer.data.runs.plans import GROUPS, plan_path
+from gazetteer.data.runs.finished import settings_edited
+from gazetteer.data.runs.identity import COMMITS, RUN, Identity
+from gazetteer.data.runs.plans import GROUPS, Plans, plan_path
 from gazetteer.data.runs.shards.commits import Commits
-from gazetteer.data.runs.shards.records import Commit, may_be_ours, part_name, shard_of_part
+from gazetteer.data.runs.shards.records import (
+    Commit,
+    may_be_ours,
+    part_name,
+    read_record,
+    recorded_ids,
+    shard_of_part,
+)
 from gazetteer.data.storage.files import Files
 from gazetteer.data.tables.provenance import read_provenance
 from gazetteer.data.tables.schemas import FINAL_TABLES, PART_TABLES, SCHEMA_VERSION, before_streams
@@ -46,6 +55,7 @@ class Findings:
     """What lies in a run folder.
 
     Attributes:
+        edited: ``run.json`` is not what the shards were made with; all else is compared as if it were.
         complete: the mark of a finished run is there and fits the manifest.
         problems: in the order found; none: everything is as recorded.
         orphans: parts of ours that no commit record names. They do not count, but readers of a whole folder see them.
@@ -56,6 +66,7 @@ class Findings:
         bytes: of all files read.
     """
 
+    edited: bool = False
     complete: bool = False
     problems: list[RunProblem] = field(default_factory=list)
     orphans: list[str] = field(default_factory=list)
@@ -74,7 +85,30 @@ def check_files(files: Files, identity: Identity) -> Findings:
     fingerprint = identity.fingerprint()
     if fingerprint is None:
         raise InputError(f"{files.root} is not a run: it has no _meta/run.json.")
-    return _Check(files, identity, fingerprint).run()
+    made = _made_with(files, identity)
+    if made is None:
+        return _Check(files, identity, fingerprint).run()
+    findings = _Check(files, Identity(files, made), made).run()
+    findings.edited = True
+    findings.problems.insert(0, RunProblem(RUN, settings_edited(made, fingerprint)))
+    return findings
+
+
+def _made_with(files: Files, identity: Identity) -> dict[str, Any] | None:
+    """What all shards were made with, by their own parts, where it is not what ``run.json`` says; else None.
+
+    A first plan that is of ``run.json`` speaks for it: then the shards are another run's.
+    """
+    commits = [commit for shard in recorded_ids(files) if (commit := read_record(files, shard)) is not None]
+    runs = {commit.run for commit in commits}
+    if len(runs) != 1 or identity.digest() in runs or Plans(files, identity).checked("plan-1")[0] is not None:
+        return None
+    for path in (part_name(table, commit.shard) for commit in commits for table in sorted(commit.tables)):
+        with suppress(FileNotFoundError, NotRegularError, OSError, pa.ArrowException, InputError):
+            made = read_provenance(pa.BufferReader(files.read(path))).get("fingerprint")
+            if isinstance(made, dict) and digest_json(made) in runs:
+                return made
+    return None
 
 
 class _Check:

@@ -2,7 +2,7 @@
 
 Whether it does is tried out, once for every root that is written to: stores that do not know the condition either
 refuse it (501) or, worse, take no notice of it and write over what is there. Where it is missing, only the run's lease
-(data/runs/runlock.py) keeps two drivers apart.
+(data/storage/runlock.py) keeps two drivers apart.
 """
 
 from __future__ import annotations

@@ -11,6 +11,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager, redirect_stdout
 from typing import Any
 
+from gazetteer.data.core.files.atomic import new_file
+
 
 @contextmanager
 def one_object(arguments: argparse.Namespace) -> Iterator[None]:
@@ -43,6 +45,16 @@ def print_json(arguments: argparse.Namespace, value: dict[str, Any]) -> None:
     if getattr(arguments, "json", False):
         print(json.dumps(finite(value), default=str), file=getattr(arguments, "stdout", sys.stdout))
         arguments.said = True
+
+
+def new_files(*names: str | None) -> None:
+    """Check files that a verb is told to write, before it works (`gazetteer.data.core.files.atomic.new_file`).
+
+    That a folder is not there, and is made with the file, is said.
+    """
+    places = [new_file(name) for name in names if name]
+    for folder in dict.fromkeys(place.parent for place in places if not place.parent.exists()):
+        print(f"{folder} is not there, and is made.", file=sys.stderr)
 
 
 def print_error(arguments: argparse.Namespace | None, sentence: str, code: int) -> int:

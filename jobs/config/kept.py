@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from gazetteer.data.core.digests import digest_path
 from gazetteer.data.core.errors import InputError
 from gazetteer.data.core.settings import from_json, walk
 from gazetteer.data.runs.folder import RunFolder
@@ -57,10 +58,14 @@ def _rehoused(raw: dict[str, Any], recorded: Any) -> None:
 
     Changes `raw`. By digest: ``recorded`` is the run's fingerprint.
     """
+    lost = [pattern for pattern, path in raw["saes"].items() if _lost(path)] if isinstance(raw["saes"], dict) else []
     missing = [key for key, setting in SETTINGS.items() if setting.about.path and _lost(_value(raw, key))]
-    if not missing:
+    if not missing and not lost:
         return
     embedded = load_config()
+    if lost and isinstance(recorded.get("saes"), dict):
+        known = _embedded_saes(Path(str(embedded.saes)))
+        raw["saes"] |= {name: known[digest] for name in lost if (digest := recorded["saes"].get(name)) in known}
     digests = fingerprint_of(embedded)
     for key in missing:
         *groups, name = key.split(".")
@@ -69,6 +74,12 @@ def _rehoused(raw: dict[str, Any], recorded: Any) -> None:
             for part in groups:
                 group, value = group[part], getattr(value, part)
             group[name] = getattr(value, name)
+
+
+def _embedded_saes(folder: Path) -> dict[str, str]:
+    """The embedded set of autoencoders and each one in it, by digest."""
+    places = (folder, *(place for place in sorted(folder.iterdir()) if place.is_dir()))
+    return {digest_path(str(place)): str(place) for place in places}
 
 
 def _value(raw: Any, key: str) -> Any:

@@ -12,7 +12,7 @@ from gazetteer.data.core.importing import import_named
 from gazetteer.data.core.sites import Site
 from gazetteer.data.core.threads import use_threads
 from gazetteer.data.inputs.exact import ExactPicture
-from gazetteer.data.runs.folder import RunFolder
+from gazetteer.data.runs.folder import RunFolder, open_finished
 from gazetteer.jobs.config.schema import RunConfig
 from gazetteer.jobs.experiments.layout import check_config, load_saes
 from gazetteer.labeling.evidence.site_codes import SiteCodes
@@ -30,7 +30,7 @@ def accuracy(config: RunConfig, run: str) -> dict[str, Any]:
     Raises:
         InputError: no pictures with truth are named, or the configuration is not the run's.
     """
-    store = RunFolder(run)
+    store = open_finished(run)
     labels = store.read_final("labels", COLUMNS)
     check_config(config, store)
     pictures = truth_pictures(config)

@@ -22,6 +22,7 @@ from gazetteer.attribution.evaluation.evaluators import Images, painter
 from gazetteer.attribution.scores.selection import TopFraction
 from gazetteer.data.core.digests import digest_path
 from gazetteer.data.core.errors import InputError
+from gazetteer.data.core.files.own_files import claim_folder
 from gazetteer.data.core.settings import Natural, settings
 from gazetteer.data.tables.images import encode_image
 from gazetteer.data.tables.provenance import provenance
@@ -91,6 +92,7 @@ def make_edit(run: RunConfig, methods: MethodConfig, config: EditConfig, out: st
     path = Path(out) / f"{file_name(f'{config.concept}-{config.goal}-{config.method}')}.safetensors"
     about = provenance({"model": digest_path(run.model.path)}, edit.provenance)
     stored, rounding = fitted(Delta(edit.changes, about), studied.stored)
+    claim_folder(out)
     save_delta(stored, path)
     supply = prepared.supply(config.goal, config.method, config.concept, fraction)
     shown = [c for c in prompts.cases if c.half == REPORT and config.concept in c.named][: config.sheet]

@@ -21,10 +21,11 @@ from gazetteer.attribution.objective.prompts import without
 from gazetteer.attribution.scores.components import write_components
 from gazetteer.data.core.digests import digest_json, digest_path
 from gazetteer.data.core.errors import InputError
+from gazetteer.data.core.files.own_files import claim_folder
 from gazetteer.data.core.sites import Site
 from gazetteer.data.core.threads import use_threads
 from gazetteer.data.inputs.prompt_pool import read_prompts
-from gazetteer.data.runs.folder import RunFolder
+from gazetteer.data.runs.folder import open_finished
 from gazetteer.data.tables.provenance import provenance
 from gazetteer.jobs.config.schema import RunConfig
 from gazetteer.jobs.experiments.attribute_model import Studied, load_studied
@@ -159,9 +160,7 @@ def relate_features(
     for name, value in (("pool", pool), ("most", most)):
         if value < 1:
             raise InputError(f"{name} must be at least 1, not {value}.")
-    folder = RunFolder(labelled_run)
-    if not folder.is_complete():
-        raise InputError(f"{folder.path} is not a finished run; run gazetteer label on it.")
+    folder = open_finished(labelled_run)
     check_config(run, folder)
     known = sorted(Vocabulary(run.vocabulary).concepts)
     every = labelled_features(labelled_run, known)
@@ -179,5 +178,6 @@ def relate_features(
     pairs = PicturePairs(made, evaluators, prompts.cases, most)
     relation, rows = relate(pairs, every, saes, targets, config, run.seed)
     settings = {**dataclasses.asdict(config), "methods": dataclasses.asdict(methods), "pool": pool, "most": most}
+    claim_folder(out)
     table = write_components(out, rows, provenance({}, {**settings, "run": labelled_run}))
     return {**relation, "components": str(table)}

@@ -15,6 +15,7 @@ from gazetteer.attribution.scores.components import component_rows, write_compon
 from gazetteer.attribution.scores.score import ScoreConfig, score_weights
 from gazetteer.attribution.scores.selection import count
 from gazetteer.data.core.digests import digest_path
+from gazetteer.data.core.files.own_files import claim_folder
 from gazetteer.data.core.threads import use_threads
 from gazetteer.data.tables.provenance import provenance
 from gazetteer.jobs.config.schema import RunConfig
@@ -39,6 +40,7 @@ def score(run: RunConfig, config: ScoreConfig, out: str) -> dict[str, Any]:
     done = {**dataclasses.asdict(config), "scope": scored.scope, "fraction": taken.fraction, "per": taken.per}
     about = provenance({"model": digest_path(run.model.path)}, done)
     path = Path(out) / f"{file_name(f'{config.concept or config.feature}-{config.objective}')}.safetensors"
+    claim_folder(out)
     save_delta(fitted(ablation(scored.weights, scored.chosen, about), studied.stored)[0], path)
     rows = component_rows(
         scored.scores, scored.chosen, estimator=config.estimator, objective=config.objective,

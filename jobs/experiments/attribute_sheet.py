@@ -34,7 +34,7 @@ def write_sheet(run: RunConfig, edits: Sequence[str], pictures: int, out: str, o
     """
     if not edits or pictures < 1 or others < 0:
         raise InputError("A sheet needs at least one edit and one picture, and no fewer than 0 others.")
-    folder = OwnFiles(out, ["weights.json"])
+    folder = OwnFiles(out, ["weights.json"], alone=True)
     deltas = [load_delta(path) for path in edits]
     about = [_about(delta, path) for delta, path in zip(deltas, edits, strict=True)]
     concept, drawn = (

@@ -15,7 +15,7 @@ from gazetteer.data.core.errors import InputError
 from gazetteer.data.core.importing import import_named
 from gazetteer.data.core.sites import IMAGE, Site
 from gazetteer.data.core.threads import use_threads
-from gazetteer.data.runs.folder import RunFolder
+from gazetteer.data.runs.folder import RunFolder, open_finished
 from gazetteer.data.tables.images import decode_image
 from gazetteer.data.tables.provenance import provenance
 from gazetteer.data.tables.schemas import EXAMINERS
@@ -52,7 +52,7 @@ def examine(config: RunConfig, run: str, fresh: int = 6) -> dict[str, Any]:
     if fresh < 0:
         raise InputError(f"--fresh must be at least 0, not {fresh}.")
     use_threads(config.threads)
-    store = RunFolder(run)
+    store = open_finished(run)
     labels = store.read_final("labels", [*COLUMNS, "heldout_dataset_iou", "heldout_explained"])
     check_config(config, store)
     labels = labels.filter(pa.compute.equal(labels["rank"], 1))
@@ -82,7 +82,7 @@ def known_examiners(run: str) -> dict[str, Any]:
     Each is None where its table is not there. Verdicts are those of the causal table as it is now, which may be newer
     than the examiners'.
     """
-    store = RunFolder(run)
+    store = open_finished(run)
     aside: dict[str, Any] = {"examiners": None, "causal": None}
     if store.has_final("examiners"):
         table = store.read_final("examiners")

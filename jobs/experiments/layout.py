@@ -15,7 +15,7 @@ from gazetteer.data.core.files.own_files import OwnFiles
 from gazetteer.data.core.settings import Effect
 from gazetteer.data.core.sites import Site
 from gazetteer.data.core.threads import use_threads
-from gazetteer.data.runs.folder import RunFolder
+from gazetteer.data.runs.folder import RunFolder, open_finished
 from gazetteer.jobs.config.fingerprint import differing, fingerprint_of
 from gazetteer.jobs.config.schema import RunConfig
 from gazetteer.labeling.layout.run import open_run
@@ -139,7 +139,7 @@ def predict(
     from gazetteer.labeling.layout.live import predict_layout
     from gazetteer.labeling.layout.run import mentions
 
-    folder = OwnFiles(out, ("picture.png", "layout.npz", "layout.json"))
+    folder = OwnFiles(out, ("picture.png", "layout.npz", "layout.json"), alone=True)
     use_threads(config.threads)
     model, method = _predictor(config, run, labels, prior, calibrated)
     pipe: Any = load_pipeline(config.model)
@@ -180,7 +180,7 @@ def _predictor(
     from gazetteer.labeling.layout.model import fit_layout
     from gazetteer.labeling.layout.prior import layout_prior
 
-    store = None if run is None else RunFolder(run)
+    store = None if run is None else open_finished(run)
     if calibrated and labels is not None:
         raise InputError("--calibrated reads the run's evidence, codes and masks and no --labels; leave one out.")
     if store is None and (calibrated or prior or labels is None):

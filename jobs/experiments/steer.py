@@ -53,9 +53,8 @@ def steer_pictures(
     beyond = [i for edit in edits for i in edit.images if i >= len(prompts)]
     if beyond:
         raise InputError(f"{edit_file} names picture {beyond[0]} (from 0), but there are {len(prompts)} prompts.")
-    folder = OwnFiles(
-        out, ["steer.json", *(f"{i}-{name}.png" for i in range(len(prompts)) for name in ("plain", *versions))]
-    )
+    pictures = (f"{i}-{name}.png" for i in range(len(prompts)) for name in ("plain", *versions))
+    folder = OwnFiles(out, ["steer.json", *pictures], alone=True)
     generator = Generator(load_pipeline(config.model), config.generation)
     sites = {target.site for edit in edits for target in edit.targets if target.features}
     saes = load_site_saes(config.saes, sites, config.model.device, signal=config.sae_check.signal)

@@ -12,11 +12,11 @@ from typing import Any
 import pyarrow as pa
 
 from gazetteer.data.core.digests import digest_json
-from gazetteer.data.core.errors import GazetteerError, InputError
+from gazetteer.data.core.errors import GazetteerError
 from gazetteer.data.core.threads import use_threads
 from gazetteer.data.inputs.prompt_pool import read_prompts
 from gazetteer.data.inputs.prompts import split_of
-from gazetteer.data.runs.folder import RunFolder
+from gazetteer.data.runs.folder import RunFolder, open_finished
 from gazetteer.data.tables.provenance import provenance
 from gazetteer.diffusion.edit_sampler import EditSampler
 from gazetteer.diffusion.generate import Generator
@@ -73,9 +73,7 @@ def evaluate_steering(config: RunConfig, run: str, quick: bool = False, out: str
             a classifier that cannot be loaded.
         LockedError: another process does the same.
     """
-    folder, settings = RunFolder(run), config.steer.quick() if quick else config.steer
-    if not folder.is_complete():
-        raise InputError(f"{folder.path} is not a finished run; run gazetteer label on it.")
+    folder, settings = open_finished(run), config.steer.quick() if quick else config.steer
     check_config(config, folder)
     if settings.classifier and settings.words:
         load_classifier(settings.classifier, settings.words)

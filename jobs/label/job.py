@@ -90,6 +90,10 @@ def _finished(store: RunFolder) -> dict[str, Any] | None:
     manifest = store.manifest()
     if manifest is None or set(manifest["shards"]) != set(store.committed()):
         return None
+    lacking = [name for name in plan.PASSES if plan.read_pass(store, name) is None]
+    if lacking:
+        log.warning("_meta/%s.json is missing and is made again.", lacking[0])
+        return None
     problems = store.damaged_finals(manifest["tables"])
     for name, problem in problems.items():
         log.warning("%s.parquet %s and is made again.", name, problem)

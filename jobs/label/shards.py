@@ -65,8 +65,13 @@ def coverage_pass(
 
 
 def pass_evidence(store: RunFolder, shards: Sequence[str]) -> Iterator[pa.Table]:
-    """What choosing prompts needs of the evidence of some shards, one after the other."""
-    return (store.read_table("evidence", [shard], columns=COLUMNS, encoded=True) for shard in shards)
+    """What choosing prompts needs of the evidence of a pass's shards, or of the groups that stand for them, one by one.
+
+    A group is of shards of one pass (`gazetteer.jobs.operate.compact`), so what it adds up to is theirs.
+    """
+    group_of = {shard: name for name, inside in store.grouped().items() for shard in inside}
+    for name in dict.fromkeys(group_of.get(shard, shard) for shard in shards):
+        yield store.read_table("evidence", [name], columns=COLUMNS, encoded=True)
 
 
 def make_items(prompts: Sequence[str], seed: int, pictures: str, used: Counter[str] | None = None) -> list[Item]:

@@ -9,7 +9,6 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from gazetteer.data.core.errors import InputError
 from gazetteer.data.core.sites import SITE_COLUMNS, Port, Site
 from gazetteer.data.runs.folder import RunFolder
 from gazetteer.data.tables.schemas import SPATIAL_KINDS
@@ -25,11 +24,9 @@ def summarise(run: str | Path) -> dict[str, Any]:
         InputError: the run is not finished.
     """
     store = RunFolder(run)
+    manifest = store.require_finished()
     features = store.read_final("features", [*SITE_COLUMNS, "dead", "labels", "images_short"])
     labels = store.read_final("labels", ["concept", "kind", "rank", "heldout_dataset_iou"])
-    manifest = store.read_json("manifest.json")
-    if manifest is None or not store.is_complete():
-        raise InputError(f"{run} is not a finished run; run gazetteer label on it.")
     sites = _sites(features)
     cut = store.read_table("images", columns=["tokens_cut"])["tokens_cut"].to_numpy()
     rows = store.read_table("failures", columns=["item", "error"]).to_pylist()

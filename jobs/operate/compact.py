@@ -79,7 +79,10 @@ def print_compacted(result: Mapping[str, Any]) -> None:
 
 def _require_sound(store: RunFolder) -> None:
     """InputError when a shard is not as recorded: what is put together is not computed again."""
-    damaged = next((problem for problem in store.check().problems if problem.shard is not None), None)
+    findings = store.check()
+    if findings.edited:
+        raise InputError(f"{store.path}/{findings.problems[0].where} {findings.problems[0].what}.")
+    damaged = next((problem for problem in findings.problems if problem.shard is not None), None)
     if damaged is not None:
         raise InputError(
             f"{store.path} is damaged ({damaged.where}: {damaged.what}), and nothing was put together; run gazetteer "

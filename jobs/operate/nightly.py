@@ -12,6 +12,7 @@ from typing import Any
 
 from gazetteer.data.core.digests import digest_json
 from gazetteer.data.core.errors import GazetteerError, InputError
+from gazetteer.data.core.files.regular import require_folder
 from gazetteer.data.runs.folder import RunFolder
 from gazetteer.data.runs.shards.records import check_name
 from gazetteer.jobs.config.fingerprint import REUSABLE, differing, fingerprint_of
@@ -175,8 +176,7 @@ def print_nightly(result: dict[str, Any]) -> None:
 
 
 def _checkpoints(folder: Path, config: RunConfig) -> list[Path]:
-    if not folder.is_dir():
-        raise InputError(f"There is no folder of checkpoints {folder}.")
+    require_folder("The folder of checkpoints", folder)
     folders = [child for child in folder.iterdir() if child.is_dir() and not child.name.startswith(".")]
     if {sae.name for sae in folders} & {site.slug for site in config.generation.sites}:
         raise InputError(f"{folder} is one checkpoint itself; give the folder that holds it.")

@@ -23,7 +23,7 @@ def status(run: str | os.PathLike[str]) -> dict[str, Any]:
         ``seconds_silent`` (by this machine's clock), ``failing`` (pictures, of a complete run).
 
     Raises:
-        InputError: there is no run.
+        InputError: there is no run, or a finished one that is not as it was left.
     """
     store = RunFolder(run)
     if not store.exists():
@@ -49,7 +49,7 @@ def status(run: str | os.PathLike[str]) -> dict[str, Any]:
     if progress:
         result["state"] = _state(progress, result["seconds_silent"])
     if store.is_complete():
-        manifest = store.read_json("manifest.json")
+        manifest = store.require_finished()
         result |= {"state": "complete", "stage": None, "error": None, "failing": len(manifest["failing"])}
         result |= {"images_per_second": None, "seconds_left": None}
         result["shards"] |= {"done": shards["done"], "total": shards["done"]}

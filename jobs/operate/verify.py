@@ -10,11 +10,14 @@ from typing import Any
 from gazetteer.data.core.errors import InputError
 from gazetteer.data.inputs.prompts import Shard
 from gazetteer.data.runs.folder import RunFolder
+from gazetteer.data.runs.plans import what_to_do
 from gazetteer.data.runs.verify import Findings, RunProblem
 from gazetteer.data.tables.schemas import FINAL_TABLES
+from gazetteer.jobs.config.kept import RECORD as CONFIG
 from gazetteer.jobs.label import shards as plan
 
 SOUND, DAMAGED, UNFINISHED = "sound", "damaged", "unfinished"
+
 
 _BESIDE = {"causal.parquet": "causal", "examiners.parquet": "examine"}
 """Tables that commands of their own write: a run is whole without them."""
@@ -37,24 +40,25 @@ def verify(run: str | Path, *, drop: bool = False) -> dict[str, Any]:
     """
     store = RunFolder(run)
     findings = store.check()
-    planned = _in_groups(store, _planned(store, findings))
-    problems = [*findings.problems, *_not_as_planned(planned, findings), *_stray(findings)]
+    # Plans are bound to run.json: where that was edited, they cannot be read before it is put back.
+    planned = [] if findings.edited else _in_groups(store, _planned(store, findings))
+    problems = [*findings.problems, *_unreadable(store), *_not_as_planned(planned, findings), *_stray(findings)]
     missing = [shard.id for shard in planned if shard.id not in findings.shards]
     open_shards = [shard for shard in missing if shard not in {problem.shard for problem in problems}]
     if findings.complete:
         problems += [RunProblem(f"_meta/commits/{shard}.json", "is missing", shard) for shard in open_shards]
     verdict = DAMAGED if problems else SOUND if findings.complete else UNFINISHED
-    if drop and problems:
+    if drop and problems and not findings.edited:
         _drop(store, problems)
     return {
         "run": str(run),
         "verdict": verdict,
         "problems": [vars(problem) for problem in problems],
-        "advice": _advice(run, verdict, problems, len(missing), drop),
+        "advice": _advice_of(store, findings, verdict, problems, len(missing), drop),
         "shards": len(findings.shards),
         "planned": len(planned),
         "orphans": len(findings.orphans),
-        "failing": _failing(store, findings),
+        "failing": None if findings.edited else _failing(store, findings),
         "rows": dict(sorted(findings.rows.items())),
         "bytes": findings.bytes,
     }
@@ -77,7 +81,7 @@ def _planned(store: RunFolder, findings: Findings) -> list[Shard]:
         try:
             part = plan.read_pass(store, name)
         except InputError:
-            what = "is damaged; remove it: the same plan is made again from the same settings"
+            what = f"is damaged; {what_to_do(name, store.path)}"
             findings.problems.append(RunProblem(f"_meta/{name}.json", what))
             continue
         if part is None and name not in plan.PASSES:
@@ -110,6 +114,16 @@ def _not_as_planned(planned: list[Shard], findings: Findings) -> list[RunProblem
     return problems
 
 
+def _unreadable(store: RunFolder) -> list[RunProblem]:
+    """The configuration that the run keeps for the verbs that read it, where it can be read no more."""
+    try:
+        store.read_json(CONFIG)
+    except InputError:
+        what = "cannot be read: once it is removed, verbs that need it take the run's configuration by --config"
+        return [RunProblem(f"_meta/{CONFIG}", what)]
+    return []
+
+
 def _stray(findings: Findings) -> list[RunProblem]:
     problems = [
         RunProblem(name, "is no part of the run; readers of the folder may choke on it") for name in findings.strays
@@ -133,11 +147,21 @@ def _failing(store: RunFolder, findings: Findings) -> int:
     return len(failed - set(store.read_table("images", sound, ["image_id"])["image_id"].to_pylist()))
 
 
-def _advice(run: str | Path, verdict: str, problems: list[RunProblem], missing: int, dropped: bool) -> str:
+def _advice_of(
+    store: RunFolder, findings: Findings, verdict: str, problems: list[RunProblem], missing: int, dropped: bool
+) -> str:
+    if findings.edited:
+        others = f" (beside {len(problems) - 1} other problems)" if len(problems) > 1 else ""
+        kept = ", and nothing was dropped" if dropped else ""
+        return f"put _meta/run.json back as it was, which computes nothing again{kept}; then verify once more{others}."
     if verdict == SOUND:
         return "everything is as recorded."
     if verdict == UNFINISHED:
-        return f"nothing is damaged; run gazetteer label --out {run} with its configuration again: it resumes."
+        return f"nothing is damaged; {store.how_to_finish()}."
+    return _advice(store.path, problems, missing, dropped)
+
+
+def _advice(run: str, problems: list[RunProblem], missing: int, dropped: bool) -> str:
     by_hand = sorted({p.where for p in problems if p.shard is None and not _rewritten(p)})
     if missing == 0 and all(_beside(problem) for problem in problems):
         written = [f"gazetteer {verb} {run} writes {name} again" for name, verb in _BESIDE.items() if name in by_hand]
@@ -157,7 +181,7 @@ def _listed(names: list[str]) -> str:
 
 def _beside(problem: RunProblem) -> bool:
     """Whether the run is whole without the file."""
-    return problem.where in _BESIDE or problem.what.startswith("is no part of the run")
+    return problem.where in (*_BESIDE, f"_meta/{CONFIG}") or problem.what.startswith("is no part of the run")
 
 
 def _rewritten(problem: RunProblem) -> bool:

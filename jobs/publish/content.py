@@ -52,15 +52,15 @@ def content_of(run: str | os.PathLike[str]) -> Content:
     """
     store = RunFolder(run)
     findings = store.check()
-    manifest = store.manifest()
     if findings.problems:
         first = findings.problems[0]
         raise InputError(f"{run} is not published: {first.where} {first.what}; gazetteer verify {run} says more.")
-    if not findings.complete or manifest is None:
-        raise InputError(f"{run} is not a finished run; run gazetteer label on it before publishing.")
-    files = open_files(run)
+    manifest, files = store.require_finished(), open_files(run)
     aside = set(findings.orphans) | set(findings.strays)
     names = sorted(name for name in _names(files) if name not in aside)
+    for name in names:
+        if name.startswith("_meta/") and name.count("/") == 1:
+            store.read_json(name.removeprefix("_meta/"))  # no half of a file is passed on
     return Content(os.fspath(run), files, (*names, MARK), manifest, tuple(sorted(aside)))
 
 

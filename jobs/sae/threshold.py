@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,7 @@ from gazetteer.jobs.label.shards import make_items
 from gazetteer.jobs.sae.capture import Captured, CaptureWorker, cannot_lose, concatenate
 from gazetteer.labeling.pipeline.checks import check_devices
 from gazetteer.sae.model.checkpoint import load_site_saes
+from gazetteer.sae.model.patterns import ANY
 from gazetteer.sae.model.sources import configs
 from gazetteer.sae.model.threshold import LACKS, ORIGIN, batch_threshold, with_threshold
 
@@ -67,6 +69,15 @@ def add_thresholds(
         sae.save_pretrained(out / site.slug, {"site": site, ORIGIN: origin, "original": stated[site].get("original")})
         rows.append({"site": site.slug, "threshold": value, "l0": used})
     return rows
+
+
+def with_copies(config: RunConfig, out: str | Path) -> str | dict[str, str]:
+    """The key ``saes`` with the copies in `out`: that folder, or a mapping where other sites keep what they have."""
+    copied = [site.slug for site in config.generation.sites if (Path(out) / site.slug).exists()]
+    if len(copied) == len(config.generation.sites):
+        return str(out)
+    before = dict(config.saes) if isinstance(config.saes, Mapping) else {ANY: config.saes}
+    return {**before, **{slug: str(Path(out) / slug) for slug in copied}}
 
 
 def _captured(config: RunConfig, pictures: int) -> dict[Site, np.ndarray]:

@@ -7,6 +7,7 @@ while the pictures are sampled (`gazetteer.jobs.sae.stream`). Both end in the sa
 from __future__ import annotations
 
 import json
+import os
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -18,14 +19,15 @@ import torch
 
 from gazetteer.data.core.errors import GazetteerError, InputError
 from gazetteer.data.core.files.atomic import write_errors
+from gazetteer.data.core.files.own_files import require_empty
 from gazetteer.data.core.sites import SITE_COLUMNS, Site
 from gazetteer.data.core.threads import use_threads
 from gazetteer.data.inputs.activation_dataset import ActivationDataset
 from gazetteer.data.inputs.activations import ActivationWriter
 from gazetteer.data.inputs.prompt_pool import read_prompts
 from gazetteer.data.inputs.prompts import Item, shards_of
-from gazetteer.data.runs.runlock import run_lock
 from gazetteer.data.storage.local import LocalFiles, make_folder
+from gazetteer.data.storage.runlock import run_lock
 from gazetteer.diffusion.blocks import check_model
 from gazetteer.jobs.config.fingerprint import fingerprint_of, picture_digest
 from gazetteer.jobs.config.groups import SaeConfig
@@ -55,12 +57,14 @@ def train_site_saes(config: RunConfig, out: str | Path) -> list[dict[str, Any]]:
         one row a site: its name and held-out metrics.
 
     Raises:
-        InputError: no `sae` section, or bad prompts, model or blocks.
+        InputError: no `sae` section, bad prompts, model or blocks, or a folder of somebody else's files.
         LockedError: another process trains into `out`.
     """
     if config.sae is None:
         raise InputError("The configuration has no sae section, which names the training prompts.")
     out = Path(out)
+    if not any(os.path.lexists(out / begun) for begun in ("activations/sites.json", "saes", "tensorboard", "_meta")):
+        require_empty(out)
     prompts = read_prompts(config.sae.prompts)
     if not config.ray_address or config.executor == "serial":
         check_devices({"model.device": config.model.device, "sae.device": config.sae.device})

@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gazetteer.data.core.errors import InputError
+from gazetteer.data.core.files.regular import read_regular
 from gazetteer.data.inputs.edit_files import read_edit
 from gazetteer.data.inputs.edits import QUADRANTS
 from gazetteer.labeling.atlas.inks import inks
@@ -105,7 +106,7 @@ def _plain(name: str) -> str:
 def _copy(source: Path, out: Path, name: str) -> str:
     """The picture as a thumbnail below `out`; its address there."""
     try:
-        content = source.read_bytes()
+        content = read_regular(source)
     except OSError as error:
         raise InputError(f"{source} cannot be read: {error.strerror}.") from error
     (out / FOLDER).mkdir(exist_ok=True)
@@ -115,7 +116,7 @@ def _copy(source: Path, out: Path, name: str) -> str:
 
 def _read_json(path: Path, writer: str) -> dict[str, Any]:
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        content = json.loads(read_regular(path))
     except (OSError, ValueError) as error:
         raise InputError(f"{path} is missing or damaged; {writer} writes it.") from error
     if not isinstance(content, dict):

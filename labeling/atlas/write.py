@@ -18,7 +18,7 @@ from gazetteer.data.core.digests import digest_json
 from gazetteer.data.core.errors import InputError
 from gazetteer.data.core.files.atomic import write_errors
 from gazetteer.data.core.sites import Site
-from gazetteer.data.runs.folder import RunFolder
+from gazetteer.data.runs.folder import RunFolder, open_finished
 from gazetteer.labeling.atlas import payload
 from gazetteer.labeling.atlas.activity import activity_of
 from gazetteer.labeling.atlas.catalog import Catalog, read_catalog
@@ -86,7 +86,7 @@ def write_atlas(
         GazetteerError: `out` cannot be written.
     """
     started = time.monotonic()
-    folder = run if isinstance(run, RunFolder) else RunFolder(run)
+    folder = open_finished(run)
     target = Path(out)
     if top < 1:
         raise InputError(f"top is the number of plates a feature, at least 1, not {top}.")

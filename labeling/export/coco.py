@@ -35,9 +35,9 @@ def export_coco(run: RunFolder, file: str | Path, *, pictures: bool = True) -> d
     folder = target.parent / "images"
     spoken = captions_beside(new_file(target))
     new_file(spoken)
+    concepts = concepts_of_run(run)
     if pictures:
         _require_free(folder, target, run)
-    concepts = concepts_of_run(run)
     number = {concept: i for i, concept in enumerate(concepts, 1)}
     images: list[dict[str, Any]] = []
     annotations: list[dict[str, Any]] = []

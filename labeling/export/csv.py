@@ -26,8 +26,7 @@ def export_csv(run: RunFolder, file: str | Path, table: str = "labels") -> dict[
     """
     if table not in TABLES:
         raise InputError(f"There is no table {table!r} to export; accepted: {', '.join(TABLES)}.")
-    if not run.is_complete():
-        raise InputError(f"{run.path} is not a finished run; run gazetteer label on it.")
+    run.require_finished()
     whole = run.read_table(table) if table in ("images", "segments") else run.read_final(table)
     scalars = [field.name for field in whole.schema if _scalar(field.type)]
     left = [name for name in whole.column_names if name not in scalars]

@@ -39,8 +39,7 @@ def pictures_of_run(run: RunFolder) -> Iterator[ExportedPicture]:
     Raises:
         InputError: the run is not finished.
     """
-    if not run.is_complete():
-        raise InputError(f"{run.path} is not a finished run; run gazetteer label on it.")
+    run.require_finished()
     for shard in run.shard_ids():
         images = run.read_table("images", [shard], list(PICTURE_COLUMNS)).to_pylist()
         by_picture: dict[str, list[dict[str, Any]]] = {}
@@ -54,13 +53,14 @@ def pictures_of_run(run: RunFolder) -> Iterator[ExportedPicture]:
 
 def concepts_of_run(run: RunFolder) -> list[str]:
     """Every concept that was asked of a picture or found in one, sorted."""
+    run.require_finished()  # before anything is made for it
     asked = run.read_table("images", columns=["asked"])["asked"].combine_chunks()
     concepts = run.read_table("segments", columns=["concept"])["concept"]
     return sorted({*asked.flatten().to_pylist(), *concepts.to_pylist()})
 
 
 def new_place(path: str | Path, what: str) -> Path:
-    """A file or folder to write, whose parent is made; InputError when something other than it lies there."""
+    """A file or folder to write; InputError when something other than it lies there."""
     place = Path(path)
     if place.is_dir() and any(place.iterdir()):
         raise InputError(f"{what} {place} is a folder that holds files; name a new one.")

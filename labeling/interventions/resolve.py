@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from gazetteer.data.core.errors import InputError
 from gazetteer.data.core.sites import SITE_COLUMNS, Site
 from gazetteer.data.inputs.edits import Edit, Target
-from gazetteer.data.runs.folder import RunFolder
+from gazetteer.data.runs.folder import RunFolder, open_finished
 from gazetteer.data.tables.schemas import SPATIAL_KINDS
 from gazetteer.labeling.evidence.run_codes import site_codes
 from gazetteer.labeling.evidence.site_codes import SiteCodes, site_of
@@ -45,7 +45,7 @@ class Resolver:
     """What a run says concepts and words are made of; read once, asked many times."""
 
     def __init__(self, run: Run) -> None:
-        self.folder = run if isinstance(run, RunFolder) else RunFolder(run)
+        self.folder = open_finished(run)
         self._codes: dict[Site, SiteCodes] = {}
         self._contrasts: dict[Site, dict[str, Weights]] = {}
 

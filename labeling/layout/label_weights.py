@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from scipy.special import logit
 
 from gazetteer.data.core.errors import InputError, first_line
+from gazetteer.data.core.files.regular import require_file
 from gazetteer.data.core.sites import SIGNALS, SITE_COLUMNS, STREAMS, Site
 from gazetteer.data.tables.schemas import SPATIAL_KINDS
 from gazetteer.labeling.evidence.site_codes import rows_by_site
@@ -68,10 +69,9 @@ def read_label_table(path: str | Path) -> pa.Table:
     Raises:
         InputError: no such file, not Parquet, or without the columns that a layout reads.
     """
+    require_file("The table of labels", path, "a labels.parquet or candidates.parquet")
     try:
         table = pq.read_table(path)
-    except FileNotFoundError as error:
-        raise InputError(f"There is no file {path}; a layout needs a labels.parquet.") from error
     except (OSError, pa.ArrowException) as error:
         raise InputError(f"{path} cannot be read as a table of labels: {first_line(error)}") from error
     for name, usual in (("stream", STREAMS[0]), ("signal", SIGNALS[0])):

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from gazetteer.data.core.errors import InputError
 from gazetteer.data.core.sites import IMAGE, Site
-from gazetteer.data.runs.folder import RunFolder
+from gazetteer.data.runs.folder import RunFolder, open_finished
 from gazetteer.labeling.evidence.concept_maps import ConceptMaps, read_concepts
 from gazetteer.labeling.evidence.counts import sum_evidence
 from gazetteer.labeling.evidence.pooling import Grid
@@ -106,9 +106,7 @@ def open_run(run: Any) -> LayoutRun:
     Raises:
         InputError: it is not finished, or holds no pictures of one of the splits.
     """
-    store = run if isinstance(run, RunFolder) else RunFolder(run)
-    if not store.is_complete():
-        raise InputError(f"{store.path} is not a finished run; run gazetteer label on it.")
+    store = open_finished(run)
     columns = ["image_id", "prompt", "seed", "split", "width", "height", "asked"]
     images = store.read_table("images", columns=columns)
     grids = picture_grids(store)

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from gazetteer.data.core.errors import InputError
+from gazetteer.data.core.files.regular import require_file
 from gazetteer.data.core.sites import TEXT, Site
 from gazetteer.data.inputs.model_files import check_model_folder, expect_shipped, looks_like_folder
 from gazetteer.diffusion.blocks import check_model
@@ -124,7 +125,6 @@ def check_devices(devices: dict[str, str]) -> None:
 def _check_finder(what: str, path: str, checkpoint: bool) -> None:
     """InputError when the weights of what finds things are not there."""
     if checkpoint:
-        if not Path(path).is_file():
-            raise InputError(f"The {what} {path} does not exist; {what}.path names a checkpoint file.")
+        require_file(f"The {what}", path, f"a checkpoint file, which {what}.path names")
     elif looks_like_folder(path):
         check_model_folder(what, Path(path))

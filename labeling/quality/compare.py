@@ -10,7 +10,7 @@ from typing import Any
 import pyarrow as pa
 
 from gazetteer.data.core.sites import SITE_COLUMNS, Site
-from gazetteer.data.runs.folder import RunFolder
+from gazetteer.data.runs.folder import open_finished
 from gazetteer.data.tables.schemas import LABELS, SPATIAL_KINDS
 from gazetteer.labeling.evidence.site_codes import site_of_row, site_order
 
@@ -128,7 +128,7 @@ class _Side:
     """One run: the features of each site, and the best label of those that have one."""
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
-        store = RunFolder(path)
+        store = open_finished(path)
         self.features: dict[Site, set[int]] = {}
         self.best: dict[Key, tuple[str, float | None]] = {}
         columns = [*SITE_COLUMNS, "feature"]

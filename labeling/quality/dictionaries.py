@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gazetteer.data.core.sites import SITE_COLUMNS
-from gazetteer.data.runs.folder import RunFolder
+from gazetteer.data.runs.folder import open_finished
 from gazetteer.labeling.tables import load_candidates
 from gazetteer.labeling.vocabulary.word_vectors import word_vectors
 
@@ -48,7 +48,7 @@ def dictionary_quality(run: str | Path, vectors: str, pipe: Any = None, seed: in
     table = word_vectors(vectors, words, pipe) if words else np.zeros((0, 1))
     known = np.linalg.norm(table, axis=1) > 0
     column = {word: i for i, word in enumerate(np.array(words)[known])}
-    features = RunFolder(run).read_final("features", list(SITE_COLUMNS))
+    features = open_finished(run).read_final("features", list(SITE_COLUMNS))
     distinct = features.group_by(list(SITE_COLUMNS)).aggregate([]).to_pylist()
     sites = []
     for site in sorted(

@@ -27,7 +27,7 @@ from gazetteer.data.core.errors import InputError
 from gazetteer.data.core.files.own_files import OwnFiles
 from gazetteer.data.core.files.regular import read_regular
 from gazetteer.data.core.sites import SITE_COLUMNS, Site
-from gazetteer.data.runs.folder import RunFolder
+from gazetteer.data.runs.folder import RunFolder, open_finished
 from gazetteer.data.tables.images import decode_image
 from gazetteer.data.tables.schemas import SPATIAL_KINDS
 from gazetteer.labeling.evidence.run_codes import site_codes
@@ -49,7 +49,7 @@ def write_page(run: str | Path, out: str | Path, features: int = 40, seed: int =
     Raises:
         InputError: the run is not finished, no feature of it has a label, or another page is there.
     """
-    store, folder = RunFolder(run), OwnFiles(out, ["index.html"])
+    store, folder = open_finished(run), OwnFiles(out, ["index.html"], alone=True)
     if features < 1:
         raise InputError(f"A page needs at least one feature, not {features}.")
     labels = store.read_final("labels", [*SITE_COLUMNS, "feature", "rank"]).to_pylist()
@@ -83,6 +83,7 @@ def agreement(run: str | Path, answers: str | Path) -> dict[str, Any]:
     """
     store = RunFolder(run)
     given = _answers(answers, _run_name(store))
+    store.require_finished()
     rows = store.read_final("labels", [*SITE_COLUMNS, "feature", "concept", "kind", "rank"]).to_pylist()
     labels = {f"{site_of_row(row).slug}/{row['feature']}": row for row in rows if row["rank"] == 1}
     unknown = sorted(set(given) - labels.keys())

@@ -13,7 +13,7 @@ import pyarrow.compute as pc
 
 from gazetteer.data.core.errors import InputError
 from gazetteer.data.core.sites import SITE_COLUMNS, Site
-from gazetteer.data.runs.folder import RunFolder
+from gazetteer.data.runs.folder import RunFolder, open_finished
 from gazetteer.data.tables.schemas import SPATIAL_KINDS
 from gazetteer.labeling.evidence.config import EvidenceConfig
 from gazetteer.labeling.evidence.run_codes import picture_grids
@@ -48,7 +48,7 @@ def run_quality(run: str | Path, *, shuffle: bool = True) -> dict[str, Any]:
     Raises:
         InputError: the run is not finished, or holds no picture.
     """
-    store = RunFolder(run)
+    store = open_finished(run)
     candidates = store.read_final("candidates")
     labels = _settings_of(store, "labels", LabelConfig)
     images = store.read_table("images", columns=columns_for(labels))

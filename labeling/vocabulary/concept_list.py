@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from gazetteer.data.core.errors import InputError
+from gazetteer.data.core.files.regular import read_text
 from gazetteer.labeling.vocabulary.concept_index import require_distinct
 from gazetteer.labeling.vocabulary.words import tidy
 
@@ -22,13 +23,8 @@ def read_list(path: str) -> dict[str, tuple[str, ...]]:
         InputError: no such list, not UTF-8, a concept twice, or one without a letter or digit.
     """
     file = FOLDER / f"{path}.txt" if path in BUILT_IN else Path(path)
-    try:
-        lines = file.read_text(encoding="utf-8-sig").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise InputError(
-            f"The list of concepts {path} cannot be read ({error}); accepted: {', '.join(BUILT_IN)}, or a text file "
-            "with a concept a line and its synonyms after commas."
-        ) from error
+    accepted = f"{', '.join(BUILT_IN)}, or a text file with a concept a line and its synonyms after commas"
+    lines = read_text("The list of concepts", file, accepted).splitlines()
     concepts: list[tuple[str, tuple[str, ...]]] = []
     for line in lines:
         name, *synonyms = [tidy(part) for part in line.partition("#")[0].split(",")]

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gazetteer.data.core.errors import InputError
+from gazetteer.data.core.files.regular import require_file
 from gazetteer.data.core.importing import import_named
 
 Embedding = Callable[[str], Any]
@@ -32,12 +33,10 @@ def word_vectors(source: str, words: Sequence[str], pipe: Any = None) -> NDArray
     parts = {part for word in words for part in word.split()}
     if source == "model":
         known = _from_model(pipe, parts)
-    elif Path(source).is_file():
-        known = _from_file(Path(source), parts)
-    elif ":" in source:
+    elif ":" in source and not Path(source).exists():
         known = _from_callable(source, parts)
     else:
-        raise InputError(f"Word vectors {source!r} were not found; accepted: {ACCEPTED}.")
+        known = _from_file(require_file("The file of word vectors", source, ACCEPTED), parts)
     if not known:
         raise InputError(f"The word vectors {source!r} know none of the words: {', '.join(sorted(parts)[:5])}.")
     if len({len(vector) for vector in known.values()}) > 1:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from gazetteer.data.core.errors import InputError, first_line
+from gazetteer.data.core.files.regular import require_file
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -31,8 +32,7 @@ def read_checkpoint(what: str, path: str, device: str = "cpu") -> dict[str, Tens
     from safetensors import SafetensorError
     from safetensors.torch import load_file
 
-    if not Path(path).is_file():
-        raise InputError(f"The {what} checkpoint {path} does not exist (accepted: a .pth or .safetensors file).")
+    require_file(f"The {what} checkpoint", path, "a .pth or .safetensors file")
     try:
         if Path(path).suffix == ".safetensors":
             return _shapes(path) if device == "meta" else load_file(path)

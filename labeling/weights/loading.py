@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from gazetteer.data.core.errors import InputError, first_line
+from gazetteer.data.core.files.regular import has_file, require_folder
 from gazetteer.data.core.hub.reach import within_reach
 from gazetteer.data.core.precision import use_tensor_cores
 from gazetteer.data.inputs.model_files import check_model_folder, looks_like_folder, why_not_loaded
@@ -61,16 +62,14 @@ def reading(what: str, path: str, weights: bool = True) -> Iterator[None]:
     """
     from transformers.utils import logging
 
-    if Path(path).is_file():
+    local = "" if Path(path).is_dir() else "a folder, or a hub id like owner/name"
+    if local and has_file(f"The {what}", path, local):
         raise InputError(
             f"The {what} {path} is a file, and transformers reads folders; for a checkpoint in the authors' format set "
             f"{what}.library to {ORIGINAL.get(what, 'the one that reads it')}."
         )
     if looks_like_folder(path):
-        if not Path(path).is_dir():
-            raise InputError(
-                f"The {what} folder {path} does not exist (accepted: a folder, or a hub id like owner/name)."
-            )
+        require_folder(f"The {what} folder", path, local)
         if weights:
             check_model_folder(what, Path(path))
     shown = logging.is_progress_bar_enabled()

@@ -15,12 +15,13 @@ from safetensors.torch import load as load_tensors
 from torch import Tensor
 
 from gazetteer.data.core.errors import InputError
+from gazetteer.data.core.files.regular import read_regular
 
 
 def read_json(path: Path) -> dict[str, Any]:
     """The object of a JSON file; raises InputError when it holds none."""
     try:
-        stated = json.loads(path.read_bytes())
+        stated = json.loads(read_regular(path))
     except (ValueError, OSError) as error:
         raise InputError(f"{path} is not valid JSON.") from error
     if not isinstance(stated, dict):
@@ -31,7 +32,7 @@ def read_json(path: Path) -> dict[str, Any]:
 def read_safetensors(path: Path) -> dict[str, Tensor]:
     """The tensors of a safetensors file; raises InputError when it is damaged."""
     try:
-        return in_float32(load_tensors(path.read_bytes()))
+        return in_float32(load_tensors(read_regular(path)))
     except (SafetensorError, KeyError) as error:  # KeyError: of a type that torch does not know
         raise InputError(f"{path} is not a readable safetensors file; it is damaged.") from error
 

@@ -19,6 +19,7 @@ from torch import Tensor
 
 from gazetteer.data.core.errors import GazetteerError, InputError
 from gazetteer.data.core.files.atomic import replace_file
+from gazetteer.data.core.files.regular import has_file
 from gazetteer.data.core.sites import Site
 from gazetteer.sae.formats.registry import FORMATS, recognise
 from gazetteer.sae.model.hub import local_folder
@@ -109,7 +110,7 @@ def read_folder(folder: Path | str) -> Stored:
 def _own_tensors(folder: Path, config: Mapping[str, Any]) -> dict[str, Tensor]:
     """The tensors of our own format; raises InputError when they are missing, damaged or of another config."""
     shape = _shape(config)
-    if not (folder / WEIGHTS).is_file():
+    if not has_file("The SAE's weights", folder / WEIGHTS):
         raise InputError(f"The SAE in {folder} has no {WEIGHTS}.")
     content = (folder / WEIGHTS).read_bytes()
     try:
@@ -145,6 +146,8 @@ def read_config(folder: Path) -> dict[str, Any]:
     Raises:
         InputError: there is none, or its d, n and k are not whole numbers.
     """
+    if not folder.is_dir():
+        has_file("The SAE", folder, "a folder or a file of a known format")
     foreign = recognise(folder)
     if foreign is not None:
         return foreign.config(folder)
@@ -154,7 +157,7 @@ def read_config(folder: Path) -> dict[str, Any]:
     if not folder.is_dir():
         raise InputError(f"There is no SAE folder {folder}.")
     path = folder / CONFIG
-    if not path.is_file():
+    if not has_file("The SAE's configuration", path):
         pickles = sorted(file.name for file in folder.iterdir() if file.suffix in PICKLES)
         hint = f"; {pickles[0]} is a pickle file, and SAEs load from safetensors only" if pickles else ""
         raise InputError(f"The folder {folder} holds no finished SAE: {CONFIG} is missing{hint}.")

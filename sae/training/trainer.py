@@ -174,10 +174,12 @@ class Trainer:
                 for name, value in self.sae.state_dict().items():
                     value.copy_(tensors[name])
             self.idle.copy_(tensors["idle"])
-            self._dead = tensors["dead"].to(self.idle.device, copy=True)
+            # States written before they held it followed `idle` at every step.
+            self._dead = tensors["dead"].to(self.idle.device, copy=True) if "dead" in tensors else self.dead()
             self._adam.restore([{key: tensors[f"{name}.{key}"] for key in MOMENTS} for name in PARAMETERS])
         except (KeyError, RuntimeError) as error:
-            raise InputError("the training state does not fit this SAE; delete it to start over.") from error
+            why = f"it lacks {error}" if isinstance(error, KeyError) else str(error).splitlines()[0]
+            raise InputError(f"the training state does not fit this SAE ({why}); delete it to start over.") from error
         self.step, self.mse_scale, self.history = state.step, state.mse_scale, state.history
 
 

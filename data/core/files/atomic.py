@@ -26,23 +26,25 @@ def write_errors(path: str) -> Iterator[None]:
 
 
 def new_file(path: str | Path) -> Path:
-    """A file that somebody names to be written, whose parent is made; nothing that is there is written over.
+    """A file that somebody names to be written; nothing that is there is written over, and nothing is made yet.
 
     Raises:
         InputError: something is there already, or nothing can be written there.
     """
     place = Path(path)
+    above = next(up for up in place.absolute().parents if os.path.lexists(up))
     try:
-        existing = os.path.lexists(place)
-        if not existing:
-            place.parent.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        reason = "what is to hold it is a file" if isinstance(error, (FileExistsError, NotADirectoryError)) else ""
-        raise InputError(f"{place} cannot be written ({reason or error.strerror}); name another place.") from error
-    if existing:
+        os.lstat(place)
         raise InputError(f"{place} is there already, and nothing is written over it; give a new name.")
-    if not os.access(place.parent, os.W_OK | os.X_OK):
-        raise InputError(f"{place} cannot be written (no permission in its folder); name another place.")
+    except (FileNotFoundError, NotADirectoryError):
+        pass
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or str(error)
+        raise InputError(f"{place} cannot be written ({reason}); name another place.") from error
+    if not above.is_dir():
+        raise InputError(f"{place} cannot be written ({above} is no folder); name another place.")
+    if not os.access(above, os.W_OK | os.X_OK):
+        raise InputError(f"{place} cannot be written (no permission in {above}); name another place.")
     return place
 
 

@@ -14,18 +14,44 @@ LIST = ".gazetteer.json"
 """In the folder: the names of the files that commands wrote there, with the SHA-256 of the last two contents."""
 
 
+def require_empty(folder: Path) -> None:
+    """InputError, naming some of it, when a folder is there and holds more than hidden files."""
+    held = sorted(place.name for place in folder.iterdir() if not place.name.startswith(".")) if folder.is_dir() else []
+    if held:
+        raise InputError(
+            f"{folder} is neither empty nor one that this command wrote: it holds {', '.join(held[:3])}"
+            f"{' …' if len(held) > 3 else ''}; choose a new or empty folder."
+        )
+
+
+def require_own_folder(folder: str | Path) -> None:
+    """InputError unless a folder is new, empty, or one that a command has claimed or written into."""
+    if not (Path(folder) / LIST).is_file():
+        require_empty(Path(folder))
+
+
+def claim_folder(folder: str | Path) -> None:
+    """Make a folder a command's own, for what it writes by other means; raises as `require_own_folder`."""
+    require_own_folder(folder)
+    if not (Path(folder) / LIST).exists():
+        replace_file(Path(folder) / LIST, b'{"files": {}}\n')
+
+
 class OwnFiles:
     """A folder to write into. What is there under a name counts as a command's own as long as it is as it was left.
 
     One writer a folder. A content is listed before it is written, so that a killed command's files are its own too.
     """
 
-    def __init__(self, folder: str | Path, names: Collection[str] = (), suffix: str = "") -> None:
+    def __init__(
+        self, folder: str | Path, names: Collection[str] = (), suffix: str = "", *, alone: bool = False
+    ) -> None:
         """Look for what must not be written over, before anything costs time.
 
         Args:
             names: of the files that will be written, as far as they are known.
             suffix: all files there that end so count as well.
+            alone: the folder has to be new, empty or one that a command has written into.
 
         Raises:
             InputError: the folder is a file, or holds a file of these names that no command left there as it is.
@@ -34,6 +60,8 @@ class OwnFiles:
         if self.folder.exists() and not self.folder.is_dir():
             raise InputError(f"{self.folder} is a file; name a folder.")
         self._listed = self._read()
+        if alone:
+            require_own_folder(self.folder)
         present = self.folder.glob(f"*{suffix}") if suffix and self.folder.is_dir() else ()
         for name in sorted({*names, *(place.name for place in present)}):
             self._require_own(name)

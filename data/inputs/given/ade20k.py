@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import csv
+import io
 from pathlib import Path
 
 import numpy as np
 
 from gazetteer.data.core.errors import InputError
+from gazetteer.data.core.files.regular import read_text
 from gazetteer.data.inputs.given.picture import (
     GivenPicture,
     concept_name,
@@ -56,9 +58,9 @@ class AdePictures:
 
 def _class_names(file: Path) -> dict[int, str]:
     """Number -> concept, from the tab-separated list (columns Idx … Name)."""
-    with file.open(encoding="utf-8", newline="") as stream:
-        rows = list(csv.DictReader(stream, delimiter="\t"))
+    text = read_text("ADE20K's list of classes", file)
     try:
+        rows = list(csv.DictReader(io.StringIO(text, newline=""), delimiter="\t"))
         return {int(row["Idx"]): concept_name(row["Name"]) for row in rows}
-    except (KeyError, TypeError, ValueError) as error:
+    except (KeyError, TypeError, ValueError, csv.Error) as error:
         raise InputError(f"{file} is not ADE20K's list of classes (columns Idx and Name, tab-separated).") from error

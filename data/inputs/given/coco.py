@@ -16,6 +16,7 @@ import numpy as np
 from pycocotools import mask as masks
 
 from gazetteer.data.core.errors import InputError
+from gazetteer.data.core.files.regular import read_regular, require_file
 from gazetteer.data.inputs.given.picture import GivenPicture, Masks, concept_name, read_picture
 
 OTHER = "other"
@@ -132,6 +133,8 @@ def _files(path: Path, split: str) -> list[tuple[Path, dict[str, Any]]]:
         beside = [path.with_name(path.name.replace("instances_", f"{kind}_")) for kind in ("stuff", "captions")]
         named = [path, *(file for file in beside if file != path and file.is_file())]
     else:
+        if not path.is_dir():
+            require_file("The COCO annotations", path, "a JSON file, or a folder of them")
         files = [file for folder in (path, path / "annotations") for file in sorted(folder.glob("*.json"))]
         others = ("person_", "image_info", "panoptic")
         named = [file for file in files if split in file.stem and not file.stem.startswith(others)]
@@ -147,7 +150,7 @@ def _files(path: Path, split: str) -> list[tuple[Path, dict[str, Any]]]:
 
 def _json(file: Path) -> dict[str, Any]:
     try:
-        content = json.loads(file.read_bytes())
+        content = json.loads(read_regular(file))
     except (OSError, ValueError) as error:
         raise InputError(f"{file} cannot be read as JSON ({error}).") from error
     if not isinstance(content, dict):

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from gazetteer.data.core.errors import InputError
+from gazetteer.data.core.files.regular import require_file
 from gazetteer.data.tables.images import decode_image
 
 Masks = NDArray[np.bool_]
@@ -89,6 +90,7 @@ def concept_name(name: str) -> str:
 
 def read_picture(path: Path) -> NDArray[np.uint8]:
     """uint8 [H, W, 3] of a file; InputError when it is missing or no picture."""
+    require_file("The picture", path)
     try:
         return decode_image(path.read_bytes())
     except OSError as error:
@@ -112,12 +114,13 @@ def read_index_mask(path: Path, size: tuple[int, int]) -> NDArray[np.int64]:
     Raises:
         InputError: it is missing, has colours instead of numbers, or another size than the picture, (H, W).
     """
+    require_file("The mask", path)
     try:
         with Image.open(path) as picture:
             if picture.mode not in ("P", "L", "I", "I;16", "1"):
                 raise InputError(f"{path} holds colours ({picture.mode}), where numbers of classes are needed.")
             pixels = np.array(picture).astype(np.int64)
-    except (OSError, ValueError, SyntaxError) as error:
+    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
         raise InputError(f"The mask {path} cannot be read ({error}).") from error
     if pixels.shape != size:
         raise InputError(f"The mask {path} has {list(pixels.shape)} pixels, its picture {list(size)}.")

@@ -12,6 +12,7 @@ import pyarrow.json
 import pyarrow.parquet as pq
 
 from gazetteer.data.core.errors import InputError, first_line
+from gazetteer.data.core.files.regular import require_file
 from gazetteer.data.inputs.given.picture import GivenPicture, Masks, concept_name, read_index_mask, read_picture
 from gazetteer.data.tables.images import decode_image
 from gazetteer.data.tables.masks import struct_to_mask
@@ -99,6 +100,7 @@ def _file_rows(file: Path) -> list[dict[str, Any]]:
     """The rows of one file; InputError when a column is missing or a row names no picture."""
     if file.suffix not in _READERS:
         raise InputError(f"pictures.table {file} is neither a folder nor one of {', '.join(_READERS)}.")
+    require_file("pictures.table", file, f"a run's folder, or a file of {', '.join(_READERS)}")
     try:
         table = _READERS[file.suffix](file)
     except (OSError, pa.ArrowException) as error:

@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gazetteer.data.core.errors import InputError
+from gazetteer.data.core.files.regular import read_text
 from gazetteer.data.inputs.given.picture import (
     GivenPicture,
     Masks,
@@ -39,10 +40,10 @@ class VocPictures:
         lists = self._folder / "ImageSets" / "Segmentation"
         if split:
             file = lists / f"{split}.txt"
-            if not file.is_file():
+            if not file.exists():
                 splits = ", ".join(sorted(file.stem for file in lists.glob("*.txt"))) or "none"
                 raise InputError(f"{path} has no split {split!r} in ImageSets/Segmentation; it has {splits}.")
-            segmented &= set(file.read_text(encoding="utf-8").split())
+            segmented &= set(read_text("The list", file).split())
         if not segmented:
             raise InputError(f"{path} has no PNG in SegmentationClass{f' of the split {split}' if split else ''}.")
         self.keys = tuple(sorted(segmented))
@@ -77,9 +78,9 @@ class VocPictures:
 
 def _class_names(folder: Path) -> list[str]:
     file = folder / "class_names.txt"
-    if not file.is_file():
+    if not file.exists():
         return list(CLASSES)
-    lines = [line.strip() for line in file.read_text(encoding="utf-8").splitlines() if line.strip()]
+    lines = [line.strip() for line in read_text("The list", file).splitlines() if line.strip()]
     names = [line for line in lines if not line.startswith("_")]
     return [concept_name(name) for name in names if name != "background"]
 

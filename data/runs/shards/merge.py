@@ -17,7 +17,7 @@ from gazetteer.data.runs.publish import ROW_GROUP, SITE_BY_SITE
 from gazetteer.data.runs.shards.parts import ShardParts
 from gazetteer.data.runs.shards.records import Commit, part_name
 from gazetteer.data.storage.files import Files
-from gazetteer.data.tables.schemas import PART_TABLES
+from gazetteer.data.tables.schemas import BEFORE_STREAMS, PART_TABLES
 
 Pieces = list[tuple[int, int]]
 """(file, row group) of rows that belong together."""
@@ -25,6 +25,9 @@ Pieces = list[tuple[int, int]]
 
 def put_together(files: Files, name: str, commits: Sequence[Commit]) -> ShardParts:
     """The parts of several shards of the run whose files are given as those of one, `name`.
+
+    Held at a time are the files of the group that were made so far, and those of one table that go into the next: at
+    most twice what the shards take on disk.
 
     Raises:
         GazetteerError: a part is not the one that was recorded.
@@ -52,20 +55,21 @@ def merged(name: str, contents: Sequence[bytes]) -> tuple[bytes, dict[str, Any]]
     """One Parquet file with the rows of several of the same table and run, and its description.
 
     Rows keep their order within a file and the files theirs; in tables with a row group a site, the sites come first,
-    so that a reader of one site goes through a file instead of many. What is held at a time is a site.
+    so that a reader of one site goes through a file instead of many. Beside the files, what is held at a time is a
+    site. Parts of a run that was begun by an older version lack columns; these hold what such files were about.
 
     Raises:
         GazetteerError: the files are not of one table of one run, or rows were lost on the way.
     """
     files = [pq.ParquetFile(pa.BufferReader(content), page_checksum_verification=True) for content in contents]
-    schema = files[0].schema_arrow
-    if any(not file.schema_arrow.equals(schema, check_metadata=False) for file in files):
+    schema = max((file.schema_arrow for file in files), key=len)
+    if any(set(schema.names) - set(file.schema_arrow.names) - BEFORE_STREAMS.keys() for file in files):
         raise GazetteerError(f"The parts of the table {name} were written with different schemas.")
     rows, sink = 0, io.BytesIO()
     with pq.ParquetWriter(sink, schema, compression="zstd", write_page_checksum=True) as writer:
         for pieces in _together(name, files):
             read = [files[file].read_row_group(group, use_threads=False) for file, group in pieces]
-            table = pa.concat_tables([part.cast(schema) for part in read])
+            table = pa.concat_tables([_completed(part, schema) for part in read])
             if SITE_BY_SITE.get(name):
                 table = table.sort_by("image_id")
             rows += table.num_rows
@@ -78,6 +82,15 @@ def merged(name: str, contents: Sequence[bytes]) -> tuple[bytes, dict[str, Any]]
     return content, {"rows": rows, "bytes": len(content), "sha256": digest_bytes(content)}
 
 
+def _completed(table: pa.Table, schema: pa.Schema) -> pa.Table:
+    """The table with all columns of `schema`, those of older versions' tables filled."""
+    for name in schema.names:
+        if name not in table.column_names:
+            value = pa.scalar(BEFORE_STREAMS[name], schema.field(name).type)
+            table = table.append_column(schema.field(name), pa.repeat(value, table.num_rows))
+    return table.select(schema.names).cast(schema)
+
+
 def _together(name: str, files: Sequence[pq.ParquetFile]) -> Iterator[Pieces]:
     """The row groups of all files in the order in which they are written, those of one site together."""
     every = [(file, group) for file, parquet in enumerate(files) for group in range(parquet.num_row_groups)]
@@ -86,8 +99,8 @@ def _together(name: str, files: Sequence[pq.ParquetFile]) -> Iterator[Pieces]:
         return
     of_site: dict[tuple[Any, ...], Pieces] = {}
     for file, group in every:
-        columns = [column for column in SITE_COLUMNS if column in files[file].schema_arrow.names]
-        row = files[file].read_row_group(group, columns=columns, use_threads=False).slice(0, 1).to_pylist()[0]
-        key = tuple(-row[column] if column == "t" else row[column] for column in columns)
+        first = files[file].read_row_group(group, columns=list(SITE_COLUMNS), use_threads=False).slice(0, 1)
+        row = {**BEFORE_STREAMS, **first.to_pylist()[0]}
+        key = tuple(-row[column] if column == "t" else row[column] for column in SITE_COLUMNS)
         of_site.setdefault(key, []).append((file, group))
     yield from (of_site[key] for key in sorted(of_site))

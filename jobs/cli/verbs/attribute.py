@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import argparse
+import os
 from typing import Any
 
 from gazetteer.attribution.attacks.names import ATTACKS
 from gazetteer.attribution.edits.method_names import AMPLIFY, ERASE, FEATURES, PARTS
+from gazetteer.data.core.files.own_files import claim_folder, require_own_folder
 from gazetteer.jobs.cli.arguments import DONE, configuration, configured, machine, of_run
 from gazetteer.jobs.cli.output import print_json
 
@@ -155,6 +157,7 @@ def _add_evaluate(verbs: Any) -> None:
 
 def _attribute_score(arguments: argparse.Namespace) -> int:
     run = configuration(arguments)
+    require_own_folder(arguments.out)
     from gazetteer.attribution.scores.score import ScoreConfig
     from gazetteer.jobs.experiments.attribute_score import score
 
@@ -181,6 +184,7 @@ def _attribute_apply(arguments: argparse.Namespace) -> int:
 
 def _attribute_edit(arguments: argparse.Namespace) -> int:
     run = configuration(arguments)
+    require_own_folder(arguments.out)
     from gazetteer.attribution.edits.defaults import evaluated
     from gazetteer.jobs.experiments.attribute_edit import EditConfig, make_edit, settled
     from gazetteer.jobs.experiments.attribute_report import print_edit
@@ -208,6 +212,7 @@ def _attribute_sheet(arguments: argparse.Namespace) -> int:
 
 def _attribute_features(arguments: argparse.Namespace) -> int:
     run = configuration(arguments)
+    require_own_folder(arguments.out)
     from gazetteer.attribution.edits.defaults import dose
     from gazetteer.attribution.edits.problems import MethodConfig
     from gazetteer.attribution.evaluation.features import FeaturesConfig
@@ -229,6 +234,8 @@ def _attribute_protocol(arguments: argparse.Namespace) -> int:
     from gazetteer.attribution.protocols.run import ProtocolConfig, run_protocol
     from gazetteer.diffusion.load import ModelConfig
 
+    if not os.path.isfile(os.path.join(arguments.out, "settings.json")):
+        require_own_folder(arguments.out)
     model = ModelConfig(arguments.model, device=arguments.device, dtype=arguments.dtype)
     given = {n: v for n, v in vars(arguments).items() if n in ProtocolConfig.__dataclass_fields__}
     result = run_protocol(model, ProtocolConfig(**{**given, "edit": tuple(arguments.edit)}), arguments.out)
@@ -246,6 +253,8 @@ def _attribute_evaluate(arguments: argparse.Namespace) -> int:
     size = quick if arguments.quick else full
     config = size(run.generation.steps, run.generation.guidance, run.seed)
     config = attacked_by(config, arguments.attacks) if arguments.attacks else config
+    if arguments.out:
+        claim_folder(arguments.out)
     cache = f"{arguments.out}/cache" if arguments.out else ""
     result = evaluate(run, config, arguments.concepts, cache, arguments.methods, arguments.parts or PARTS)
     print_evaluation(result)

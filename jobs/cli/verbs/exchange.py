@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from gazetteer.jobs.cli.arguments import DONE, configured, machine, of_run
-from gazetteer.jobs.cli.output import print_json
+from gazetteer.jobs.cli.output import new_files, print_json
 
 
 def add_exchange(verbs: Any) -> None:
@@ -65,8 +65,7 @@ def _of_config(arguments: argparse.Namespace) -> str | None:
 
 def _export(arguments: argparse.Namespace) -> int:
     from gazetteer.data.core.errors import InputError
-    from gazetteer.data.core.files.atomic import new_file
-    from gazetteer.data.runs.folder import RunFolder
+    from gazetteer.data.runs.folder import open_finished
     from gazetteer.labeling.export.coco import export_coco
     from gazetteer.labeling.export.csv import export_csv
     from gazetteer.labeling.export.labelstudio import export_labelstudio
@@ -74,9 +73,8 @@ def _export(arguments: argparse.Namespace) -> int:
 
     if not (arguments.coco or arguments.voc or arguments.labelstudio or arguments.csv):
         raise InputError("Say what to write: --coco FILE, --voc FOLDER, --labelstudio FILE or --csv FILE.")
-    run, written = RunFolder(arguments.run), []
-    for file in filter(None, (arguments.coco, arguments.labelstudio, arguments.csv)):
-        new_file(file)  # before any of them is written
+    run, written = open_finished(arguments.run), []
+    new_files(arguments.coco, arguments.labelstudio, arguments.csv)  # before any of them is written
     if arguments.coco:
         written.append(export_coco(run, arguments.coco, pictures=not arguments.no_pictures))
     if arguments.voc:

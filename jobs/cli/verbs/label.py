@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from gazetteer.jobs.cli.arguments import DONE, PARTIAL, configuration, configured, logged, machine, of_new_run, of_run
-from gazetteer.jobs.cli.output import print_json
+from gazetteer.jobs.cli.output import new_files, print_json
 
 
 def add_label(verbs: Any) -> None:
@@ -194,11 +194,10 @@ def _pipeline_of_run(arguments: argparse.Namespace) -> Any:
 
 
 def _compare(arguments: argparse.Namespace) -> int:
-    from gazetteer.data.core.files.atomic import new_file, replace_file
+    from gazetteer.data.core.files.atomic import replace_file
     from gazetteer.labeling.quality.compare import compare_runs, print_comparison
 
-    if arguments.out:
-        new_file(arguments.out)
+    new_files(arguments.out)
     changes, differences = compare_runs(arguments.before, arguments.after)
     if arguments.out:
         from gazetteer.data.runs.publish import parquet_bytes

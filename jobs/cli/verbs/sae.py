@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import argparse
+import json
 import os
+import shlex
 from typing import Any
 
 from gazetteer.jobs.cli.arguments import DONE, configuration, configured, machine
@@ -62,14 +64,16 @@ def _train(arguments: argparse.Namespace) -> int:
 
 def _threshold(arguments: argparse.Namespace) -> int:
     config = configuration(arguments)
-    from gazetteer.jobs.sae.threshold import add_thresholds
+    from gazetteer.jobs.sae.threshold import add_thresholds, with_copies
 
     rows = add_thresholds(config, arguments.out, arguments.pictures, arguments.threshold)
     for row in rows:
         used = "" if row["l0"] is None else f"  {row['l0']:.2f} features a vector"
         print(f"{row['site']:<52} threshold {row['threshold']:.4g}{used}")
-    print(f"{len(rows)} autoencoders in {arguments.out}. To label with them: --set saes={arguments.out}")
-    print_json(arguments, {"sites": rows, "saes": arguments.out})
+    saes = with_copies(config, arguments.out)
+    setting = f"saes={saes}" if isinstance(saes, str) else shlex.quote(f"saes={json.dumps(saes)}")
+    print(f"{len(rows)} autoencoders in {arguments.out}. To label with them: --set {setting}")
+    print_json(arguments, {"sites": rows, "saes": saes})
     return DONE
 
 

@@ -11,6 +11,7 @@ from typing import Any
 
 from gazetteer.data.core.errors import InputError
 from gazetteer.data.core.files.atomic import write_errors
+from gazetteer.data.core.files.regular import has_file
 from gazetteer.data.storage.local import make_folder
 
 JOB = "job"
@@ -64,7 +65,7 @@ def require_token() -> None:
     if os.environ.get("RAY_AUTH_MODE") != "token" or os.environ.get("RAY_AUTH_TOKEN"):
         return
     path = token_path()
-    if not path.is_file():
+    if not has_file("The Ray token", path):
         raise InputError(
             f"There is no token for the Ray cluster: put its token into {path} (mode 600) or into RAY_AUTH_TOKEN."
         )

@@ -10,7 +10,7 @@ import numpy as np
 from gazetteer.data.core.digests import digest_json
 from gazetteer.data.core.errors import InputError
 from gazetteer.data.core.sites import SITE_COLUMNS, Site
-from gazetteer.data.runs.folder import RunFolder
+from gazetteer.data.runs.folder import RunFolder, open_finished
 from gazetteer.data.tables.schemas import SPATIAL_KINDS
 from gazetteer.jobs.config.schema import RunConfig
 from gazetteer.jobs.experiments.layout import check_config
@@ -35,9 +35,7 @@ LABEL_COLUMNS = [*SITE_COLUMNS, "feature", "concept"]
 
 def finished_run(config: RunConfig, run: str) -> RunFolder:
     """The run, held to its configuration; InputError when it is not finished or of another one."""
-    folder = RunFolder(run)
-    if not folder.is_complete():
-        raise InputError(f"{folder.path} is not a finished run; run gazetteer label on it.")
+    folder = open_finished(run)
     check_config(config, folder)
     return folder
 

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from gazetteer.data.core.errors import InputError
-from gazetteer.data.runs.folder import RunFolder
+from gazetteer.data.runs.folder import open_finished
 
 if TYPE_CHECKING:
     from gazetteer.jobs.explore.shelf import Shelf
@@ -70,9 +70,7 @@ def explore(
     from gazetteer.jobs.explore.shelf import Shelf, atlas_of
     from gazetteer.jobs.explore.world import Recipe, World
 
-    folder = RunFolder(run)
-    if not folder.is_complete():
-        raise InputError(f"{run} is not a finished run; run gazetteer label on it.")
+    folder = open_finished(run)
     config = config or own_file(folder, overrides)
     with listening(port) as listener, tempfile.TemporaryDirectory(prefix="gazetteer-explore-") as scratch:
         recipe = Recipe(run, config, tuple(overrides_of(folder, config, overrides)))

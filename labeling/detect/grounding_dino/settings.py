@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from gazetteer.data.core.errors import InputError
+from gazetteer.data.core.files.regular import read_text
 from gazetteer.data.core.plain_yaml import read_yaml
 from gazetteer.labeling.weights.loading import reading
 
@@ -106,11 +107,11 @@ def read_settings(config: str) -> GroundingDinoSettings:
     accepted = f"accepted: {', '.join(PUBLISHED)}, or a .json, .yaml or .py file of the same keys"
     if Path(config).suffix not in (".json", ".yaml", ".yml", ".py"):
         raise InputError(f"detector.config is {config!r}; {accepted}.")
+    text = read_text("The detector settings", config, accepted.removeprefix("accepted: "))
     try:
-        text = Path(config).read_text(encoding="utf-8")
         # JSON is YAML too
         raw = _assignments(text) if Path(config).suffix == ".py" else read_yaml(text, f"The detector settings {config}")
-    except (OSError, ValueError, SyntaxError) as error:
+    except (ValueError, SyntaxError) as error:
         raise InputError(f"The detector settings {config} cannot be read; {accepted}.") from error
     if not isinstance(raw, Mapping):
         raise InputError(f"The detector settings {config} are no mapping of keys; {accepted}.")

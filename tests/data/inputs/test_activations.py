@@ -231,6 +231,23 @@ def test_files_are_mapped_into_memory_and_any_reader_of_safetensors_opens_them(r
     assert torch.equal(load_file(path)["vectors"].float(), dataset.gather(np.arange(480, 640)))
 
 
+def test_sets_of_words_state_a_format_that_readers_of_format_2_refuse(tmp_path: Path):
+    """Such a reader would cut the rows evenly among the images."""
+    words = Site("transformer_blocks.0", "cond", 0.5, stream="text")
+    for folder, site, cells in ((tmp_path / "words", words, [1, 3]), (tmp_path / "grid", A, [2, 2])):
+        writer = ActivationWriter(folder, [site])
+        writer.add("s", {site: np.arange(8.0).reshape(4, 2)}, ["one", "two"], {site: cells})
+        stated = [json.loads((folder / name).read_text())["format"] for name in ("sites.json", "_shards/s.json")]
+        assert stated == ([3, 3] if site is words else [2, 2])
+        found = ActivationDataset(folder, site, "all")
+        assert found.gather(np.arange(4)).tolist() == [[0, 1], [2, 3], [4, 5], [6, 7]]
+    index = json.loads((tmp_path / "words/sites.json").read_text())
+    (tmp_path / "words/sites.json").write_text(json.dumps({**index, "format": 2}))  # begun by an older version
+    assert ActivationDataset(tmp_path / "words", words, "all").vectors == 4
+    ActivationWriter(tmp_path / "words", [words])
+    assert json.loads((tmp_path / "words/sites.json").read_text()) == index
+
+
 def test_the_digest_follows_the_contents_and_the_split(root: Path, tmp_path: Path):
     write(tmp_path / "copy")
     assert ActivationDataset(root, A).digest == ActivationDataset(tmp_path / "copy", A).digest
@@ -253,7 +270,7 @@ def test_nothing_to_read_is_said(root: Path, tmp_path: Path):
     (tmp_path / "old").mkdir()
     (tmp_path / "old" / "sites.json").write_text(json.dumps({"format": 1, "sites": [A.slug]}))
     for open_set in (lambda: ActivationDataset(tmp_path / "old", A), lambda: ActivationWriter(tmp_path / "old", [A])):
-        with pytest.raises(InputError, match=r"sites.json states format 1; this version reads 2"):
+        with pytest.raises(InputError, match=r"sites.json states format 1; this version reads 2 and 3"):
             open_set()
     with pytest.raises(InputError, match=r"The train split .* is empty"):
         ActivationDataset(tmp_path / "one", A)

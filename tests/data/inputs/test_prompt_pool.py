@@ -254,5 +254,5 @@ def test_columns_of_one_name_in_parquet_are_refused(tmp_path):
 @pytest.mark.parametrize("name", ["a.txt", "a.csv", "a.parquet"])
 def test_a_pipe_is_not_waited_for(tmp_path, name):
     os.mkfifo(tmp_path / name)
-    with pytest.raises(InputError, match="no prompts file"):
+    with pytest.raises(InputError, match="is a pipe"):
         read(tmp_path / name)

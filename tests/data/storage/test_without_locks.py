@@ -13,8 +13,8 @@ from pathlib import Path
 import pytest
 
 from gazetteer.data.core.errors import LockedError
-from gazetteer.data.runs import runlock
 from gazetteer.data.runs.folder import RunFolder
+from gazetteer.data.storage import runlock
 from tests.support.runs.runs import commit
 from tests.support.system.noflock import without_flock
 from tests.support.system.running import ROOT

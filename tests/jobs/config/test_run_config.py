@@ -48,6 +48,21 @@ def test_a_copied_run_takes_the_embedded_models_where_they_are_its_own(tmp_path:
     assert run_config(run.path).model.path == elsewhere["model"]["path"]
 
 
+def test_a_copied_run_takes_the_embedded_autoencoders_of_a_mapping_too(tmp_path: Path) -> None:
+    """The set as a whole, or one of its sites; what is not the embedded one stays what it was."""
+    folder = Path(str(load_config().saes))
+    site = sorted(place for place in folder.iterdir() if place.is_dir())[0]
+    block = json.loads((site / "config.json").read_text())["site"]["block"]
+    saes = {"*": str(folder), site.name: str(site), block: str(site)}
+    config = load_config(None, [f"saes={json.dumps(saes)}", "executor=serial"])
+    run = run_of(tmp_path / "run", config)
+    recorded = fingerprint_of(config)
+    recorded["saes"][block] = "sha256:another"
+    run.write_json("run.json", recorded)
+    run.write_json(RECORD, json.loads(json.dumps(dataclasses.asdict(config)).replace(str(folder), "/nowhere/saes")))
+    assert run_config(run.path).saes == {**saes, block: f"/nowhere/saes/{site.name}"}
+
+
 def test_a_run_of_before_is_taken_for_one_of_the_default(tmp_path: Path) -> None:
     RunFolder(tmp_path / "run").open_or_create({})
     assert run_config(tmp_path / "run") == load_config()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +16,8 @@ from gazetteer.diffusion.generate import Generator
 from gazetteer.diffusion.load import load_pipeline
 from gazetteer.jobs.config.schema import load_config
 from gazetteer.sae.model.files import read_config
+from gazetteer.sae.model.sources import configs
+from gazetteer.sae.model.threshold import LACKS
 from tests.support.models.finders import tiny_sam3
 from tests.support.system.running import in_process
 
@@ -104,10 +107,28 @@ def test_one_autoencoder_of_saeuron_serves_every_site(tmp_path: Path) -> None:
         assert stated["threshold_from"] == "estimated on 2 pictures"
     again = in_process("sae", "threshold", "--out", str(tmp_path / "x"), "--set", *outputs, f"saes={tmp_path / 'own'}")
     assert (again.returncode, "lacks a BatchTopK threshold" in again.stderr) == (2, True)
+    require_advice_for_a_mixed_set(tmp_path, sae)
     named = in_process("label", "--out", str(tmp_path / "none"), "--set", *SMALL, f"saes={sae}")
     assert named.returncode == 2
     assert f"it is an SAE itself, of {MID}; for the sites of that block: " in named.stderr
     assert f"--set 'saes={{\"{MID}\": \"{sae}\"}}' 'generation.blocks=[{MID}]'" in named.stderr
+
+
+def require_advice_for_a_mixed_set(tmp_path: Path, sae: Path) -> None:
+    """Where one site has a threshold and the other lacks one, what is advised serves both."""
+    first, second = sorted(place.name for place in (tmp_path / "own").iterdir())
+    had = {"*": str(sae), first: str(tmp_path / "own" / first)}
+    mixed = [*SMALL, f"saes={json.dumps(had)}", "generation.signals=[output]"]
+    rest = str(tmp_path / "rest")
+    done = in_process("sae", "threshold", "--out", rest, "--threshold", "0.5", "--json", "--set", *mixed)
+    assert done.returncode == 0, done.stderr
+    saes = json.loads(done.stdout.splitlines()[-1])["saes"]
+    assert saes == {**had, second: f"{rest}/{second}"}
+    *_, setting = shlex.split(done.stderr.strip().splitlines()[-1])
+    advised = load_config(None, [*SMALL, setting, "generation.signals=[output]"])
+    assert advised.saes == saes
+    stated = configs(advised.saes, advised.generation.sites)
+    assert len(stated) == 2 and not any(about.get(LACKS) for about in stated.values())
 
 
 def write_transcoder(folder: Path) -> Path:

@@ -78,6 +78,7 @@ def test_cut_prompts_and_kinds_of_failures_are_counted(run: RunFolder, capsys: p
     failed = {"stage": "generate", "item": "i7", "error": "BlackedOut", "message": "the safety checker", "attempts": 1}
     tables["failures"] = pa.Table.from_pylist([failed, failed | {"item": "i2"}], schema=FAILURES)
     run.commit_shard("s2", tables, {}, PROVENANCE)
+    run.finish({**MANIFEST, "shards": ["s0", "s1", "s2"]})
     found = summarise(run.path)
     assert (found["prompts_cut"], found["failures"]) == (1, {"BlackedOut": 1})  # i2 has a picture of a later try
     print_summary(found)

@@ -17,14 +17,14 @@ import pytest
 from gazetteer.data.core.errors import InputError
 from gazetteer.data.runs.folder import RunFolder
 from gazetteer.data.runs.sealed import seal, unseal
-from gazetteer.data.tables.schemas import FINAL_TABLES
+from gazetteer.data.tables.schemas import FINAL_TABLES, PART_TABLES
 from gazetteer.jobs.cli.main import main
 from gazetteer.jobs.config.fingerprint import picture_digest
 from gazetteer.jobs.label import shards as plan
 from gazetteer.jobs.operate.compact import compact
 from gazetteer.jobs.operate.status import status
 from gazetteer.jobs.operate.verify import verify
-from tests.support.runs.runs import evidence, failures, parts
+from tests.support.runs.runs import evidence, failures, parts, rewrite
 from tests.support.system.running import ROOT
 
 TABLES = ("images", "codes", "segments", "evidence", "failures")
@@ -200,3 +200,19 @@ def test_a_damaged_shard_is_refused_and_kept(tmp_path: Path) -> None:
         compact(tmp_path / "run")
     assert {path: path.read_bytes() for path in before} == before
     assert store.is_complete()
+
+
+def test_parts_of_an_older_version_are_put_together_with_todays(tmp_path: Path) -> None:
+    """A run that was begun before tables named streams and words, and was finished since: absent columns are filled."""
+    store = finished(tmp_path / "run")
+    first = (plan.read_pass(store, "plan-1") or [])[0].id
+    for table in ("images", "codes", "evidence"):
+        lacking = [name for name in ("stream", "signal", "words") if name in PART_TABLES[table].names]
+        rewrite(tmp_path / f"run/{table}/part-{first}.parquet", lambda rows: rows.drop_columns(lacking))  # noqa: B023
+    before = content(store)
+    compacted = compact(tmp_path / "run")
+    assert compacted["shards"] == 4 and verify(tmp_path / "run")["verdict"] == "sound"
+    assert content(store) == before
+    for table in ("images", "codes", "evidence"):
+        for part in (tmp_path / "run" / table).glob("*.parquet"):
+            assert pq.read_schema(part).remove_metadata().equals(PART_TABLES[table])

@@ -188,7 +188,7 @@ def test_only_one_night_at_a_time(tmp_path: Path, capsys: pytest.CaptureFixture[
 
 
 def test_folders_that_are_no_checkpoints(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="no folder of checkpoints"):
+    with pytest.raises(InputError, match=r"folder of checkpoints .* does not exist"):
         nightly(config(), tmp_path / "none", str(tmp_path / "out"))
     with pytest.raises(InputError, match="one checkpoint itself"):
         nightly(config(), EMBEDDED.parent, str(tmp_path / "out"))

@@ -17,8 +17,8 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 from gazetteer.data.core.digests import digest_bytes
 from gazetteer.data.core.errors import InputError, LockedError
-from gazetteer.data.runs.runlock import run_lock
 from gazetteer.data.storage.local import LocalFiles
+from gazetteer.data.storage.runlock import run_lock
 from gazetteer.jobs.cli.main import main
 from gazetteer.jobs.config.schema import load_config
 from gazetteer.jobs.sae import capture, recover
@@ -186,7 +186,7 @@ def test_two_at_once_are_kept_apart(tmp_path: Path, settings: list[str]):
 def test_on_a_file_system_without_locks_a_lease_keeps_them_apart(tmp_path: Path, settings: list[str]):
     script = (
         "import sys, pathlib\n"
-        "from gazetteer.data.runs.runlock import run_lock\n"
+        "from gazetteer.data.storage.runlock import run_lock\n"
         "from gazetteer.data.storage.local import LocalFiles\n"
         "with run_lock(LocalFiles(pathlib.Path(sys.argv[1]))):\n"
         "    print('held', flush=True); sys.stdin.read()\n"

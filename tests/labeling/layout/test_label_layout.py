@@ -161,7 +161,7 @@ def test_the_command_needs_a_table_and_no_run(tmp_path: Path, capsys: pytest.Cap
     for more, sentence in (
         ([], "Name the finished run"),
         (["--prior", "--labels", str(tmp_path / "some.parquet")], "Name the finished run"),
-        (["--labels", str(tmp_path / "nope.parquet")], f"There is no file {tmp_path / 'nope.parquet'}"),
+        (["--labels", str(tmp_path / "nope.parquet")], f"{tmp_path / 'nope.parquet'} does not exist"),
         (["--labels", str(tmp_path / "tiny.yaml")], "cannot be read as a table of labels"),
         (["--labels", str(tmp_path / "some.parquet"), "--set", "generation.guidance=4.0"], "differ: generation.guid"),
     ):

@@ -127,7 +127,7 @@ def test_a_run_has_a_row_for_every_site(tmp_path: Path, capsys: pytest.CaptureFi
 def test_vectors_that_know_nothing_and_runs_without_hits(tmp_path: Path) -> None:
     run = run_with(tmp_path / "run", hit(4, "east", 3))
     (tmp_path / "words.txt").write_text("west 1 0\n", encoding="utf-8")
-    for source, sentence in ((tmp_path / "words.txt", "know none of the words"), ("nowhere", "were not found")):
+    for source, sentence in ((tmp_path / "words.txt", "know none of the words"), ("nowhere", "does not exist")):
         with pytest.raises(InputError, match=sentence):
             dictionary_quality(run.path, str(source))
     bare = run_with(tmp_path / "bare", hit(4, "east", 0))

@@ -93,4 +93,4 @@ def test_answers_that_are_none_are_refused(run: Path, tmp_path: Path, content: s
     with pytest.raises(InputError, match="cannot be read"):
         agreement(run, tmp_path / "missing.json")
     with pytest.raises(InputError, match="at least one"):
-        write_page(run, tmp_path, features=0)
+        write_page(run, tmp_path / "page", features=0)

@@ -102,7 +102,7 @@ def test_a_list_of_ones_own(tmp_path) -> None:
         (b"hot dog\nHot-dog\n", "twice: 'hot dog' and 'hot-dog'"),
         (b"!!\n", "no letter"),
         (b"# none\n", "empty"),
-        (b"\xff", "read"),
+        (b"\xff", "not UTF-8 text"),
     ],
 )
 def test_bad_lists_get_a_sentence(tmp_path, content: bytes, says: str) -> None:

@@ -22,7 +22,7 @@ def test_word_vectors_come_from_a_model_a_file_or_a_function(tmp_path: Path) -> 
     np.testing.assert_allclose(word_vectors("model", ["house"], pipe)[0], table[ids].mean(0).numpy(), rtol=1e-6)
     assert word_vectors("tests.labeling.vocabulary.test_word_vectors:letters", ["ab"]).tolist() == [[97.0, 98.0]]
     for wrong, message in (
-        ("nowhere.txt", "were not found"),
+        ("nowhere.txt", "does not exist"),
         ("tests.labeling.vocabulary.test_word_vectors:none", "know none of the words"),
     ):
         with pytest.raises(InputError, match=message):

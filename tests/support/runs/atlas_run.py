@@ -55,7 +55,7 @@ class Plan:
 def make_run(path: Path, plan: Plan | None = None) -> RunFolder:
     """Write a run of this size to `path`."""
     plan = plan or Plan()
-    run = RunFolder(path)
+    run = RunFolder(path).open_or_create({})
     rng = np.random.default_rng(7)
     shards = []
     ids = [f"{number:016x}" for number in range(plan.images)]

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from gazetteer.data.core.errors import InputError
-from gazetteer.data.core.files.own_files import LIST, OwnFiles
+from gazetteer.data.core.files.own_files import LIST, OwnFiles, require_empty
 
 
 def test_its_own_files_are_written_anew(tmp_path: Path) -> None:
@@ -59,3 +59,20 @@ def test_other_files_of_the_folder_do_not_matter_and_a_file_is_no_folder(tmp_pat
     OwnFiles(tmp_path, ["a.txt"], suffix=".svg").write("a.txt", b"ours")
     with pytest.raises(InputError, match="is a file; name a folder"):
         OwnFiles(tmp_path / "theirs.txt", ["a.txt"])
+
+
+def test_a_folder_of_somebody_elses_files_is_refused_where_it_has_to_be_the_commands_own(tmp_path: Path) -> None:
+    (tmp_path / "thesis.tex").write_text("theirs")
+    for make in (lambda: OwnFiles(tmp_path, ["a.txt"], alone=True), lambda: require_empty(tmp_path)):
+        with pytest.raises(
+            InputError, match=r"neither empty nor .* it holds thesis\.tex; choose a new or empty folder"
+        ):
+            make()
+    assert [place.name for place in tmp_path.iterdir()] == ["thesis.tex"]
+    OwnFiles(tmp_path / "new", ["a.txt"], alone=True).write("a.txt", b"ours")
+    (tmp_path / "new" / "notes.txt").write_text("theirs, put there since")
+    OwnFiles(tmp_path / "new", ["a.txt"], alone=True).write("a.txt", b"anew")
+    (tmp_path / "hidden").mkdir()
+    (tmp_path / "hidden" / ".git").mkdir()
+    require_empty(tmp_path / "hidden")
+    require_empty(tmp_path / "absent")
