@@ -229,6 +229,7 @@ def test_a_hostile_image_id_stops_the_atlas_before_it_is_written(tmp_path: Path)
     images[0]["image_id"] = features[0]["top_images"][0]["image_id"] = "../../escaped"
     run.commit_shard("extra", {"images": pa.Table.from_pylist(images)}, {}, PROVENANCE)
     run.write_final("features", pa.Table.from_pylist(features, schema=run.read_final("features").schema), PROVENANCE)
+    run.finish({"shards": run.shard_ids()})
     with pytest.raises(InputError, match="escaped"):
         write_atlas(run, tmp_path / "deep" / "pages")
     assert not (tmp_path / "deep" / "pages").exists()
