@@ -23,11 +23,12 @@ def status(run: str | os.PathLike[str]) -> dict[str, Any]:
         ``seconds_silent`` (by this machine's clock), ``failing`` (pictures, of a complete run).
 
     Raises:
-        InputError: there is no run, or a finished one that is not as it was left.
+        InputError: there is no run, or what it was started with cannot be read.
     """
     store = RunFolder(run)
     if not store.exists():
         raise InputError(f"{run} is not a run folder: _meta/run.json is missing; run gazetteer label.")
+    store.read_json("run.json")  # that it cannot be read is said here as everywhere
     state = dict.fromkeys(
         ("stage", "error", "images_per_second", "seconds_left", "host", "process", "started", "updated", "interval")
     )
@@ -49,7 +50,7 @@ def status(run: str | os.PathLike[str]) -> dict[str, Any]:
     if progress:
         result["state"] = _state(progress, result["seconds_silent"])
     if store.is_complete():
-        manifest = store.require_finished()
+        manifest = store.read_json("manifest.json")
         result |= {"state": "complete", "stage": None, "error": None, "failing": len(manifest["failing"])}
         result |= {"images_per_second": None, "seconds_left": None}
         result["shards"] |= {"done": shards["done"], "total": shards["done"]}

@@ -22,7 +22,6 @@ from gazetteer.jobs.experiments.steer_evaluate import evaluate_steering
 from gazetteer.jobs.label.job import label
 from gazetteer.jobs.label.summary import summarise
 from gazetteer.jobs.operate.compact import compact
-from gazetteer.jobs.operate.status import status
 from gazetteer.jobs.operate.verify import verify
 from gazetteer.jobs.publish.run import publish
 from gazetteer.labeling.atlas import write_atlas
@@ -38,7 +37,6 @@ from tests.support.system.running import digests, in_process
 
 READERS: dict[str, Callable[[Path, Path], Any]] = {
     "summary": lambda run, out: summarise(run),
-    "status": lambda run, out: status(run),
     "quality": lambda run, out: run_quality(run),
     "atlas": lambda run, out: write_atlas(run, out),
     "publish": lambda run, out: publish(run, str(out)),
@@ -119,8 +117,7 @@ DAMAGES: dict[str, tuple[Callable[[Path], Any], str, str]] = {
 def test_no_reader_takes_a_run_that_is_not_as_it_was_left(run: Path, tmp_path: Path, damage: str) -> None:
     act, where, what = DAMAGES[damage]
     act(run)
-    readers = {name: read for name, read in READERS.items() if (name, damage) != ("status", "no mark")}
-    for name, read in readers.items():
+    for name, read in READERS.items():
         with pytest.raises(InputError) as refused:
             read(run, tmp_path / "out")
         said = str(refused.value)
