@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from gazetteer.labeling.detect.groundingdino_settings import read_settings
 
 from gazetteer.attribution.edits.delta_file import load_delta
 from gazetteer.attribution.protocols.pictures import read_picture as reference_picture
@@ -27,6 +26,7 @@ from gazetteer.data.inputs.prompt_files import prompts_of_file
 from gazetteer.diffusion.load import ModelConfig, check_path
 from gazetteer.jobs.config.schema import load_config
 from gazetteer.jobs.operate.nightly import nightly
+from gazetteer.labeling.detect.grounding_dino.settings import read_settings
 from gazetteer.labeling.layout.label_weights import read_label_table
 from gazetteer.labeling.quality.rating import agreement
 from gazetteer.labeling.vocabulary.concept_list import read_list
