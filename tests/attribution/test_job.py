@@ -105,7 +105,7 @@ def test_score_apply_and_undo(run: RunConfig, tmp_path: Path) -> None:
     for name, value in (("scope", "cross"), ("fraction", 0.1), ("per", "layer")):
         with pytest.raises(InputError, match=f"cad sets {name} itself; leave out --{name} or --preset"):
             ScoreConfig(concept="dog", preset="cad", **{name: value})  # type: ignore[arg-type]
-    with pytest.raises(InputError, match="missing or corrupt"):
+    with pytest.raises(InputError, match=r"components\.parquet does not exist"):
         load_components(tmp_path)
     large = score(run, dataclasses.replace(config, fraction=0.9, by_step=False), str(tmp_path / "large"))
     assert large["weights"] == large["eligible"] < large["asked"] <= 0.9 * large["scored"]

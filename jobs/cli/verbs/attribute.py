@@ -8,7 +8,7 @@ from typing import Any
 
 from gazetteer.attribution.attacks.names import ATTACKS
 from gazetteer.attribution.edits.method_names import AMPLIFY, ERASE, FEATURES, PARTS
-from gazetteer.data.core.files.own_files import claim_folder, require_own_folder
+from gazetteer.data.core.files.own_files import require_own_folder
 from gazetteer.jobs.cli.arguments import DONE, configuration, configured, machine, of_run
 from gazetteer.jobs.cli.output import print_json
 
@@ -253,8 +253,8 @@ def _attribute_evaluate(arguments: argparse.Namespace) -> int:
     size = quick if arguments.quick else full
     config = size(run.generation.steps, run.generation.guidance, run.seed)
     config = attacked_by(config, arguments.attacks) if arguments.attacks else config
-    if arguments.out:
-        claim_folder(arguments.out)
+    if arguments.out and not os.path.isdir(os.path.join(arguments.out, "cache")):
+        require_own_folder(arguments.out)
     cache = f"{arguments.out}/cache" if arguments.out else ""
     result = evaluate(run, config, arguments.concepts, cache, arguments.methods, arguments.parts or PARTS)
     print_evaluation(result)
