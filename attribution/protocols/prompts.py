@@ -95,7 +95,7 @@ def read_prompt_file(
 
 
 def _rows(path: str) -> tuple[list[str], list[dict[str, str]]]:
-    reader = csv.reader(io.StringIO(read_text("The prompts", path, "a CSV file with a header"), newline=""))
+    reader = csv.reader(io.StringIO(read_text("The file of prompts", path, "a CSV file with a header"), newline=""))
     try:
         header = next(reader, [])
         lines = [(reader.line_num, line) for line in reader if line]

@@ -76,8 +76,8 @@ def test_an_edit_must_say_where_it_comes_from(provenance: str, tmp_path: Path) -
 
 def test_what_is_no_file_is_not_waited_for(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe")
-    for path in (tmp_path / "pipe", tmp_path, Path("/dev/zero")):
-        with pytest.raises(InputError, match="no such file"):
+    for path, kind in ((tmp_path / "pipe", "a pipe"), (tmp_path, "a folder"), (Path("/dev/zero"), "a device")):
+        with pytest.raises(InputError, match=f"is {kind}, and a regular file is needed"):
             load_delta(path)
 
 

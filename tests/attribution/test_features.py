@@ -11,7 +11,6 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 import pytest
 import torch
 from torch import nn
@@ -37,6 +36,7 @@ from gazetteer.attribution.scores.selection import scope_weights
 from gazetteer.data.core.errors import InputError
 from gazetteer.data.core.sites import Port, Site
 from gazetteer.data.inputs.prompt_pool import read_prompts
+from gazetteer.data.runs.folder import RunFolder
 from gazetteer.data.tables.schemas import LABELS
 from gazetteer.diffusion.capture import replaced_update
 from gazetteer.diffusion.steer import steer
@@ -221,7 +221,9 @@ def test_a_run_s_labels_are_tied_to_the_weights_of_its_concepts(
     labels = best.drop_columns(["trusted"])
     for name, value in (("rank", pa.array([1] * len(best), pa.int32())), ("kind", pa.array(["thing"] * len(best)))):
         labels = labels.set_column(labels.schema.get_field_index(name), name, value)
-    pq.write_table(labels.cast(LABELS), run / "labels.parquet")
+    folder = RunFolder(run)
+    folder.write_final("labels", labels.cast(LABELS), {"by": "hand"})
+    folder.finish({"shards": folder.shard_ids()})
     labels = load_labels(run).to_pylist()
     concept = labels[0]["concept"]
     methods = MethodConfig(steps=4, guidance=4.0, context=1, context_steps=1, tune_steps=2)
@@ -233,7 +235,7 @@ def test_a_run_s_labels_are_tied_to_the_weights_of_its_concepts(
         return trajectory(pipe, prompts, seeds, **rest)
 
     monkeypatch.setattr(features_module, "trajectory", recorded)
-    found = relate_features(asked, str(run), [concept], config, methods, str(tmp_path), pool=32, most=1)
+    found = relate_features(asked, str(run), [concept], config, methods, str(tmp_path / "features"), pool=32, most=1)
     vocabulary = Vocabulary(asked.vocabulary)
     drawn = draw_cases(read_prompts(asked.prompts), vocabulary, sorted(vocabulary.concepts), (), 32, asked.seed)
     reported = {(case.prompt, case.seed) for case in drawn if case.half == REPORT and concept in case.named}

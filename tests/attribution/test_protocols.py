@@ -277,7 +277,7 @@ def test_prompts_and_pictures_that_do_not_fit_are_a_sentence(tmp_path: Path, pro
     bad.write_text("prompt,seed\na dog,x\n")
     for wrong, words in (
         (lambda: read_prompt_file(prompts, "caption"), "lack the column .caption"),
-        (lambda: read_prompt_file(str(tmp_path / "none.csv"), "prompt"), "cannot be read"),
+        (lambda: read_prompt_file(str(tmp_path / "none.csv"), "prompt"), "file of prompts .* does not exist"),
         (lambda: ProtocolConfig("i2p", prompts=prompts, guidance=float("nan")), "guidance must be"),
         (lambda: ProtocolConfig("p4d"), "accepted: imagenette"),
         (lambda: ProtocolConfig("coco"), "needs --prompts"),
