@@ -58,7 +58,7 @@ def test_words_are_found_that_undo_an_edit_best(pipe: object, samples: Samples) 
         words, losses = adversarial_words(pipe, PROMPTS, samples, Attack(words=1, rounds=1, tried=len(ids)))
         assert losses[-1] == pytest.approx(loss(pipe, samples, words))
         assert losses[-1] == pytest.approx(min(loss(pipe, samples, word) for word in ids))
-        more, losses = adversarial_words(pipe, PROMPTS, samples, Attack(2, rounds=3, tried=3, forbidden={words}))
+        more, losses = adversarial_words(pipe, PROMPTS, samples, Attack(2, rounds=3, tried=3, forbidden=(words,)))
         assert words not in more.split() and len(more.split()) == 2
         assert all(later <= earlier for earlier, later in itertools.pairwise(losses[1:]))
 
