@@ -54,7 +54,7 @@ def capture_attention(
 
     if adapter_of(pipe) is not UNET:
         raise InputError(f"Cross-attention is read of U-Nets alone, not of {type(pipe).__name__}.")
-    layers = {path: hook_for(path) for path in cross_attention_layers(pipe.unet)}
+    layers = {path: hook_for(path) for path in cross_attention_layers(pipe)}
     with watched(pipe) as watch, hooked(pipe, layers, before=True):
         yield
 

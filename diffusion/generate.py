@@ -17,7 +17,7 @@ from gazetteer.data.tables.images import to_uint8
 from gazetteer.diffusion.capture import capture, cells, split_branches
 from gazetteer.diffusion.config.generation import GenerationConfig
 from gazetteer.diffusion.config.suitable import check_pipeline
-from gazetteer.diffusion.denoisers.registry import UNET, adapter_of, network
+from gazetteer.diffusion.denoisers.registry import UNET, adapter_of, network, require_pipeline
 from gazetteer.diffusion.denoisers.words import PromptTokens, require_filled
 from gazetteer.diffusion.draw import blacked_out, pictures_of, tokens_cut
 from gazetteer.diffusion.runtime.memory import FittingBatch, enough_memory
@@ -57,7 +57,8 @@ class Generator:
     """A pipeline set up to be listened to at the sites of a `GenerationConfig`."""
 
     def __init__(self, pipe: Any, config: GenerationConfig) -> None:
-        """Raises InputError for an unknown block, or a model or sampler that cannot draw such pictures."""
+        """Raises InputError for an unknown block, no pipeline, or a model or sampler that cannot draw such pictures."""
+        require_pipeline(pipe)
         self.pipe, self.config = pipe, config
         self.adapter, self._network = adapter_of(pipe), network(pipe)
         inside: Any = self._network.config

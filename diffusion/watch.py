@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from gazetteer.data.core.errors import InputError
 from gazetteer.data.core.sites import Port
 from gazetteer.diffusion.denoisers.adapter import STACKED, Adapter, BlockCall, TokenGrid
-from gazetteer.diffusion.denoisers.registry import adapter_of, network
+from gazetteer.diffusion.denoisers.registry import adapter_of, network, require_pipeline
 from gazetteer.diffusion.runtime.compiling import heard_beside
 from gazetteer.diffusion.schedule import Schedule
 
@@ -164,8 +164,9 @@ def watched(
         on_call: called before the denoiser runs, with its (args, kwargs).
 
     Raises:
-        InputError: during generation, as `Watch`.
+        InputError: a network in place of a pipeline; during generation, as `Watch`.
     """
+    require_pipeline(pipe)
     watch = Watch(pipe, schedule)
 
     def begin(usual: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:

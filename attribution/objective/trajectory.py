@@ -11,7 +11,7 @@ from torch import Tensor
 
 from gazetteer.attribution.objective.samples import Conditioning, Samples, Shared, mapped
 from gazetteer.data.core.errors import InputError
-from gazetteer.diffusion.denoisers.registry import UNET, adapter_of, network
+from gazetteer.diffusion.denoisers.registry import UNET, adapter_of, network, require_pipeline
 from gazetteer.diffusion.schedule import samples_flows
 from gazetteer.diffusion.watch import Call, watched
 
@@ -160,6 +160,7 @@ def begin(pipe: Any, seeds: Sequence[int], grid: tuple[int, int] | None = None) 
     A sampler that adds noise at its steps (ancestral ones) goes on with them, so that this noise belongs to the seed
     alone too; others ask them for nothing.
     """
+    require_pipeline(pipe)
     shape = (1, adapter_of(pipe).channels(network(pipe).config), *(grid or _size(pipe)))  # type: ignore[arg-type]
     generators = [torch.Generator("cpu").manual_seed(seed) for seed in seeds]
     return torch.cat([torch.randn(shape, generator=generator) for generator in generators]), generators

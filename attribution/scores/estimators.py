@@ -7,7 +7,7 @@ All have one interface, `ESTIMATORS[name](problem, options) -> Scores`. `cost` s
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,6 +18,7 @@ from gazetteer.attribution.objective.problem import Problem, Scores
 from gazetteer.attribution.scores.groups import Groups
 from gazetteer.attribution.scores.iterated import iterated_scores
 from gazetteer.data.core.errors import InputError
+from gazetteer.diffusion.watch import heard_whole
 
 
 @dataclass(frozen=True)
@@ -235,7 +236,10 @@ def _groups(options: Options) -> Groups:
 
 @contextmanager
 def _input_norms(problem: Problem) -> Iterator[dict[str, Tensor]]:
-    """While open, sum the squares of every input channel of the layers that own the weights, float32 [channels]."""
+    """While open, sum the squares of every input channel of the layers that own the weights, float32 [channels].
+
+    Raises InputError when it closes and no layer was heard: something else ran in the model's place.
+    """
     sums: dict[str, Tensor] = {}
 
     def hook_for(name: str, channel: int) -> Any:
@@ -246,14 +250,16 @@ def _input_norms(problem: Problem) -> Iterator[dict[str, Tensor]]:
 
         return hook
 
-    handles = []
-    for name in problem.weights:
-        module = problem.model.get_submodule(name.rpartition(".")[0])
-        channel = 1 if isinstance(module, nn.Conv2d) else -1
-        if isinstance(module, nn.Conv2d | nn.Linear):
-            handles.append(module.register_forward_pre_hook(hook_for(name, channel)))
-    try:
+    owners = {name: name.rpartition(".")[0] for name in problem.weights}
+    listening = False
+    with ExitStack() as stack:
+        stack.enter_context(heard_whole(problem.model, owners.values()))
+        for name, path in owners.items():
+            module = problem.model.get_submodule(path)
+            channel = 1 if isinstance(module, nn.Conv2d) else -1
+            if isinstance(module, nn.Conv2d | nn.Linear):
+                stack.callback(module.register_forward_pre_hook(hook_for(name, channel)).remove)
+                listening = True
         yield sums
-    finally:
-        for handle in handles:
-            handle.remove()
+    if listening and not sums:
+        raise InputError("The model ran, but none of the layers that are scored was heard; load it uncompiled.")

@@ -60,6 +60,12 @@ def require_unet(model: Any, doing: str) -> None:
         raise InputError(f"{doing} knows pipelines with a U-Net alone, not a {type(model).__name__}.")
 
 
+def require_pipeline(model: Any) -> None:
+    """Raise InputError for a network, or anything else that has no sampler, where a pipeline is needed."""
+    if not hasattr(model, "scheduler"):
+        raise InputError(f"A {type(model).__name__} was given where a pipeline is needed, which has a sampler too.")
+
+
 def require_attributed(model: Any) -> None:
     """Raise InputError for a pipeline whose weights cannot be scored."""
     if not adapter_of(model).attributed:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import pytest
 import torch
 
+from gazetteer.attribution.objective.trajectory import trajectory
 from gazetteer.data.core.errors import InputError
 from gazetteer.data.inputs.edits import Edit, Target
 from gazetteer.diffusion.attention import capture_attention
@@ -20,6 +22,7 @@ from tests.diffusion.test_capture import hooks_left
 from tests.support.models.tiny_pipeline import BLOCKS, tiny_pipeline
 
 MID = BLOCKS[1]
+SMALL = GenerationConfig(3, 3.0, blocks=[MID])
 EDIT = Edit(targets=(Target(MID, vector=tuple(float(i % 3) for i in range(32))),), strength=3.0, window=(0.0, 1.0))
 
 
@@ -92,6 +95,20 @@ def test_compiled_networks_are_edited_and_heard(
     # nothing stays behind, and compiled code is used again
     torch.testing.assert_close(draw(pipe), plain)
     assert hooks_left(getattr(pipe.unet, "_orig_mod", pipe.unet)) == 0
+
+
+@pytest.mark.parametrize(
+    "opened",
+    [
+        lambda unet: steer(unet, [EDIT]), lambda unet: capture_updates(unet, [MID], lambda *_: None),
+        lambda unet: capture_attention(unet, lambda *_: None), lambda unet: nullcontext(Generator(unet, SMALL)),
+        lambda unet: nullcontext(trajectory(unet, ["a dog"], [1])),
+    ],
+)  # fmt: skip
+def test_a_network_in_place_of_its_pipeline_is_refused(opened: Callable[[Any], AbstractContextManager[Any]]) -> None:
+    unet, sentence = tiny_pipeline().unet, "A UNet2DConditionModel was given where a pipeline is needed"
+    with pytest.raises(InputError, match=sentence), opened(unet):
+        pass
 
 
 def traced(pipe: Any) -> None:
