@@ -10,6 +10,7 @@ from gazetteer.data.core.digests import digest_json
 from gazetteer.data.core.errors import InputError
 from gazetteer.data.runs.folder import Commit, RunFolder
 from gazetteer.data.runs.plans import GROUPS
+from gazetteer.data.storage.place import warn_of_columns
 from gazetteer.jobs.label import shards as plan
 
 MEGABYTES = 256
@@ -41,6 +42,7 @@ def compact(run: str | Path, *, megabytes: int = MEGABYTES) -> dict[str, Any]:
         raise InputError(
             f"{run} is no finished run; gazetteer label finishes one, gazetteer status says where it stands."
         )
+    warn_of_columns(str(run))
     with store.lock():
         manifest = store.read_json("manifest.json")
         store.mend_groups()

@@ -9,6 +9,7 @@ from typing import Any
 
 from gazetteer.data.core.errors import InputError
 from gazetteer.data.storage.open import open_files
+from gazetteer.data.storage.place import warn_of_columns
 from gazetteer.data.tables.provenance import read_provenance
 from gazetteer.jobs.label.card import Published
 from gazetteer.jobs.publish.bundle import bundle
@@ -51,6 +52,8 @@ def publish(
     repository = repository_of(to)
     if repository is None and Path(to).absolute() == Path(run).absolute():
         raise InputError(f"--to {to} is the run itself; give another folder.")
+    if repository is None:
+        warn_of_columns(to)
     model = "" if saes is None else f"{to}-saes" if repository else "saes"
     url = f"{_SHARED}/datasets/{repository}" if repository else ""
     ready = bundle(run, Published(title, license, to if repository else "FOLDER", model), url)

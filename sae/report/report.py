@@ -11,6 +11,7 @@ import pyarrow.parquet as pq
 
 from gazetteer.data.core.errors import InputError
 from gazetteer.data.core.files.atomic import replace_file
+from gazetteer.data.core.files.own_files import OwnFiles
 from gazetteer.data.core.sites import SITE_COLUMNS, Port, Site
 from gazetteer.sae.model.files import read_config
 from gazetteer.sae.report.page import render
@@ -38,6 +39,8 @@ METRICS = pa.schema(
         ("density", pa.list_(pa.int64())),
     ]
 )
+NAMES = ("metrics.parquet", "history.parquet", "index.html")
+"""What a report writes."""
 CURVES = ("loss", "mse", "auxk", "dead", "lr")
 HISTORY = pa.schema([*KEYS, ("step", pa.int64()), *((name, pa.float64()) for name in CURVES)])
 
@@ -83,16 +86,23 @@ def write_report(root: Path | str, out: Path | str | None = None) -> pa.Table:
     """Write the two tables and ``index.html`` into `out` (default: `root`), each atomically; returns the metrics.
 
     Raises:
-        InputError: no finished autoencoder there.
+        InputError: no finished autoencoder there, or another folder that holds such files of somebody else's.
         GazetteerError: no space, or no permission.
     """
     configs, out = site_configs(root), Path(out or root)
+    # Beside the autoencoders these names are ours; in any other folder they may be somebody's.
+    own = None if out.absolute() == Path(root).absolute() else OwnFiles(out, NAMES)
     metrics, history = metrics_table(configs), history_table(configs)
+    written = {"index.html": render(metrics.to_pylist(), history.to_pylist()).encode()}
     for name, table in (("metrics", metrics), ("history", history)):
         buffer = io.BytesIO()
         pq.write_table(table, buffer, compression="zstd")
-        replace_file(out / f"{name}.parquet", buffer.getvalue())
-    replace_file(out / "index.html", render(metrics.to_pylist(), history.to_pylist()).encode())
+        written[f"{name}.parquet"] = buffer.getvalue()
+    for name in NAMES:
+        if own is None:
+            replace_file(out / name, written[name])
+        else:
+            own.write(name, written[name])
     return metrics
 
 

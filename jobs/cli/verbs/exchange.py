@@ -66,6 +66,7 @@ def _of_config(arguments: argparse.Namespace) -> str | None:
 def _export(arguments: argparse.Namespace) -> int:
     from gazetteer.data.core.errors import InputError
     from gazetteer.data.runs.folder import open_finished
+    from gazetteer.data.storage.place import warn_of_columns
     from gazetteer.labeling.export.coco import export_coco
     from gazetteer.labeling.export.csv import export_csv
     from gazetteer.labeling.export.labelstudio import export_labelstudio
@@ -75,6 +76,8 @@ def _export(arguments: argparse.Namespace) -> int:
         raise InputError("Say what to write: --coco FILE, --voc FOLDER, --labelstudio FILE or --csv FILE.")
     run, written = open_finished(arguments.run), []
     new_files(arguments.coco, arguments.labelstudio, arguments.csv)  # before any of them is written
+    for place in filter(None, (arguments.coco, arguments.voc, arguments.labelstudio, arguments.csv)):
+        warn_of_columns(str(Path(place)))
     if arguments.coco:
         written.append(export_coco(run, arguments.coco, pictures=not arguments.no_pictures))
     if arguments.voc:

@@ -119,6 +119,18 @@ def test_what_cannot_be_published_is_refused_with_a_sentence(scenes_run: Path, t
     assert not (tmp_path / "c").exists() and not (tmp_path / "d").exists()
 
 
+@pytest.mark.parametrize("name", ["run.json", "plan-1.json", "manifest.json", "notes.json"])
+def test_half_a_record_is_not_passed_on(name: str, scenes_run: Path, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    shutil.copytree(scenes_run, run)
+    file = run / "_meta" / name
+    whole = file.read_bytes() if file.exists() else b'{"notes": []}'
+    file.write_bytes(whole[: len(whole) // 2])
+    refused = in_process("publish", str(run), "--to", str(tmp_path / "out"))
+    assert refused.returncode == 2 and f"_meta/{name}" in refused.stderr, refused.stderr
+    assert len(refused.stderr.strip().splitlines()) == 1 and not (tmp_path / "out").exists()
+
+
 SCRIPT = """
 import json, sys
 import gazetteer

@@ -142,6 +142,14 @@ def test_the_command_writes_what_was_asked(scenes_run: Path, tmp_path: Path) -> 
         assert wrong.returncode == 2 and sentence in wrong.stderr
 
 
+def test_that_a_folder_is_made_is_said(scenes_run: Path, tmp_path: Path) -> None:
+    new = tmp_path / "new"
+    done = in_process("export", str(scenes_run), "--csv", str(new / "x.csv"))
+    assert done.returncode == 0 and f"{new} is not there, and is made." in done.stderr.splitlines()
+    again = in_process("export", str(scenes_run), "--csv", str(new / "y.csv"))
+    assert again.returncode == 0 and "is made" not in again.stderr
+
+
 @pytest.mark.parametrize(
     ("option", "name", "there"),
     [
