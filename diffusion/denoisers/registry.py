@@ -63,7 +63,7 @@ def require_unet(model: Any, doing: str) -> None:
 def require_pipeline(model: Any) -> None:
     """Raise InputError for a network, or anything else that has no sampler, where a pipeline is needed."""
     if not hasattr(model, "scheduler"):
-        raise InputError(f"A {type(model).__name__} was given where a pipeline is needed, which has a sampler too.")
+        raise InputError(f"A pipeline is needed, which has a sampler too, not {type(model).__name__}.")
 
 
 def require_attributed(model: Any) -> None:

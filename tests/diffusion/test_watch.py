@@ -106,7 +106,7 @@ def test_compiled_networks_are_edited_and_heard(
     ],
 )  # fmt: skip
 def test_a_network_in_place_of_its_pipeline_is_refused(opened: Callable[[Any], AbstractContextManager[Any]]) -> None:
-    unet, sentence = tiny_pipeline().unet, "A UNet2DConditionModel was given where a pipeline is needed"
+    unet, sentence = tiny_pipeline().unet, "A pipeline is needed, which has a sampler too, not UNet2DConditionModel"
     with pytest.raises(InputError, match=sentence), opened(unet):
         pass
 
