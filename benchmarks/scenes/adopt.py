@@ -215,7 +215,9 @@ def _saes(folder: Path) -> None:
 
     if folder.name == "saes":  # at every site of the shipped configuration
         load_site_saes(str(folder), load_config().generation.sites)
-    for file in _configs(folder):
+    if not (configs := _configs(folder)):
+        raise InputError(f"{folder} holds no autoencoders.")
+    for file in configs:
         load_pretrained(file.parent)
 
 

@@ -22,7 +22,7 @@ from gazetteer.data.runs.shards.records import Commit, part_name
 from gazetteer.data.storage.files import Files
 from gazetteer.data.tables.schemas import BEFORE_STREAMS, PART_TABLES
 
-SITE_COLUMNS_TOLERANCE = 1e-6
+_SAME_NUMBER = 1e-6
 """How far apart the numbers of two names of one site may be: files hold them in 32 bits."""
 
 _WRITER = {"causal": "causal", "examiners": "examine"}  # final tables that another command than label writes
@@ -81,12 +81,12 @@ class SiteRows:
 
 
 def _same(stored: Any, value: Any) -> bool:
-    return abs(stored - value) < SITE_COLUMNS_TOLERANCE if isinstance(value, float) else bool(stored == value)
+    return abs(stored - value) < _SAME_NUMBER if isinstance(value, float) else bool(stored == value)
 
 
 def _is(name: str, value: Any) -> pc.Expression:
     if isinstance(value, float):
-        return (pc.field(name) > value - SITE_COLUMNS_TOLERANCE) & (pc.field(name) < value + SITE_COLUMNS_TOLERANCE)
+        return (pc.field(name) > value - _SAME_NUMBER) & (pc.field(name) < value + _SAME_NUMBER)
     return pc.field(name) == value
 
 

@@ -10,6 +10,7 @@ import subprocess
 import sys
 import threading
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from pathlib import Path
@@ -36,7 +37,7 @@ def say(problem: str) -> None:
     print(f"gazetteer: {problem}", file=sys.stderr, flush=True)
 
 
-class _Watch:
+class _Watch(ABC):
     """What both watches do when Ray is lost."""
 
     def __init__(self, last_words: LastWords) -> None:
@@ -57,8 +58,9 @@ class _Watch:
         """Stop watching."""
         self._closed.set()
 
+    @abstractmethod
     def _look(self) -> None:
-        raise NotImplementedError
+        """Look until closed; call `_lost` when Ray is gone."""
 
     def _lost(self, problem: str) -> None:
         self.problem = f"{problem} Run the same command again: it resumes."
