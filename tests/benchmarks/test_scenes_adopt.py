@@ -119,6 +119,9 @@ def test_what_does_not_hold_is_refused_and_nothing_changes(
 ) -> None:
     monkeypatch.setitem(adopt.LOADERS, "detector", lambda _: None)  # loaded once above
     monkeypatch.setitem(adopt.LOADERS, "segmenter", lambda _: None)
+    (build / "models" / "saes_dit").mkdir()
+    assert "saes_dit holds no autoencoders" in refused(build, scenes, capsys)
+    (build / "models" / "saes_dit").rmdir()
     sae = next((build / "models" / "saes").glob("*/config.json"))
     about = json.loads(sae.read_text())
     sae.write_text(json.dumps(about | {"model_digest": "other"}))
