@@ -15,8 +15,16 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from benchmarks.scenes.parallel import divided
+
 _QUINTIC = (3.4445, -4.7750, 2.0315)
 _SPECIAL = (nn.Embedding, nn.GroupNorm, nn.LayerNorm)
+
+
+def _products(matrix: Tensor) -> float:
+    """What `orthogonal` costs for [M, N], up to a factor."""
+    short, long = sorted(matrix.shape)
+    return short * short * (2.0 * long + short)
 
 
 @torch.no_grad()
@@ -31,7 +39,8 @@ def orthogonal(matrix: Tensor, steps: int = 5) -> Tensor:
     x = x / (x.norm() + 1e-7)
     for _ in range(steps):
         square = x @ x.mT
-        x = a * x + (b * square + c * square @ square) @ x
+        # Products and sums in one call each: as many operations on the matrix again would cost half as much.
+        x = torch.addmm(x, torch.addmm(square, square, square, beta=b, alpha=c), x, beta=a)
     return (x.mT if tall else x).to(matrix.dtype)
 
 
@@ -52,6 +61,8 @@ def hidden_weights(modules: Iterable[nn.Module], edges: Sequence[str] = ()) -> t
 
 class Muon(torch.optim.Optimizer):
     """Muon for `inside`, AdamW for `rest`; the rate of each group is its `scale` times the rate that is set.
+
+    Processes that train together share out the matrices, so that each is made orthogonal once.
 
     Args:
         inside: weights [M, ...], taken as matrices of M rows.
@@ -75,16 +86,17 @@ class Muon(torch.optim.Optimizer):
             (self._muon if group["orthogonal"] else self._adam)(group, parameters)
 
     def _muon(self, group: dict[str, Any], parameters: Sequence[Tensor]) -> None:
+        updates = []
         for parameter in parameters:
             gradient, state = parameter.grad, self.state[parameter]
-            if gradient is None:
-                continue
+            assert gradient is not None  # chosen so in `step`
             if not state:
                 state["momentum"] = torch.zeros_like(parameter)
             mean = state["momentum"].lerp_(gradient, 1 - group["momentum"])
-            update = gradient.lerp(mean, group["momentum"]).flatten(1)
+            updates.append(gradient.lerp(mean, group["momentum"]).flatten(1))
+        for parameter, update in zip(parameters, divided(orthogonal, updates, _products), strict=True):
             stretch = max(1.0, update.shape[0] / update.shape[1]) ** 0.5
-            parameter.add_(orthogonal(update).view_as(parameter), alpha=-group["lr"] * group["scale"] * stretch)
+            parameter.add_(update.view_as(parameter), alpha=-group["lr"] * group["scale"] * stretch)
 
     def _adam(self, group: dict[str, Any], parameters: Sequence[Tensor]) -> None:
         first, second = group["betas"]

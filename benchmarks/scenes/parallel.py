@@ -15,7 +15,7 @@ from typing import Any
 import torch
 import torch.distributed as dist
 import torch.multiprocessing as mp
-from torch import nn
+from torch import Tensor, nn
 
 
 def run(work: Callable[..., None], workers: int, *arguments: Any) -> None:
@@ -58,6 +58,34 @@ def average_gradients(parameters: Sequence[nn.Parameter]) -> None:
     flat /= workers()
     for gradient, mean in zip(gradients, flat.split([gradient.numel() for gradient in gradients]), strict=True):
         gradient.copy_(mean.view_as(gradient))
+
+
+def divided(
+    work: Callable[[Tensor], Tensor], inputs: Sequence[Tensor], cost: Callable[[Tensor], float]
+) -> list[Tensor]:
+    """`work` of every input, shared out over the processes by `cost`; every process gets all results.
+
+    The processes must hold equal inputs, and `work` keep their shapes and types.
+    """
+    if workers() == 1:
+        return [work(tensor) for tensor in inputs]
+    load: list[float] = [0.0] * workers()
+    owned: list[list[int]] = [[] for _ in load]
+    for number in sorted(range(len(inputs)), key=lambda i: -cost(inputs[i])):
+        owner = load.index(min(load))
+        owned[owner].append(number)
+        load[owner] += cost(inputs[number])
+    results = [torch.empty_like(tensor) for tensor in inputs]
+    for number in owned[rank()]:
+        results[number] = work(inputs[number])
+    for owner, numbers in enumerate(owned):
+        if numbers:
+            flat = torch.cat([results[number].flatten() for number in numbers])
+            dist.broadcast(flat, owner)
+            parts = flat.split([results[number].numel() for number in numbers])
+            for number, part in zip(numbers, parts, strict=True):
+                results[number] = part.view_as(inputs[number])
+    return results
 
 
 def shared(value: float) -> float:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 import torch
 from torch import nn
 
 from benchmarks.scenes.muon import Muon, hidden_weights, orthogonal
+from benchmarks.scenes.parallel import rank, run, workers
 
 
 @pytest.mark.parametrize("shape", [(6, 6), (4, 30), (30, 4)])
@@ -48,6 +51,27 @@ def test_the_rest_moves_as_adamw_without_decay_moves_it() -> None:
             (parameter**2 * (step + 1)).sum().backward()
             optimizer.step()
     assert torch.allclose(ours, theirs, atol=1e-5)
+
+
+def steps_of_a_network(folder: Path) -> None:
+    """Three steps by gradients that all processes share; each writes its weights."""
+    torch.set_num_threads(1)
+    model = network()
+    optimizer = Muon(*hidden_weights([model]), rate=0.02)
+    for step in range(3):
+        optimizer.zero_grad()
+        model(torch.randn(4, 3, 8, 8, generator=torch.Generator().manual_seed(step))).square().sum().backward()
+        optimizer.step()
+    torch.save(model.state_dict(), folder / f"{workers()}_{rank()}.pt")
+
+
+def test_processes_that_share_out_the_matrices_step_as_one_alone(tmp_path: Path) -> None:
+    run(steps_of_a_network, 1, tmp_path)
+    run(steps_of_a_network, 3, tmp_path)  # one has nothing to do: there are two matrices
+    alone = torch.load(tmp_path / "1_0.pt")
+    for number in range(3):
+        shared = torch.load(tmp_path / f"3_{number}.pt")
+        assert all(torch.equal(shared[name], alone[name]) for name in alone)
 
 
 def test_it_learns_and_its_state_can_be_saved() -> None:
