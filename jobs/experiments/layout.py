@@ -22,7 +22,7 @@ from gazetteer.labeling.layout.run import open_run
 from gazetteer.sae.model.autoencoder import SparseAutoencoder
 
 if TYPE_CHECKING:
-    from gazetteer.labeling.layout.model import LayoutPredictor
+    from gazetteer.labeling.layout.model import LayoutPrediction, LayoutPredictor
 
 QUICK_IMAGES = 96
 """Pictures of each split that `--quick` samples again."""
@@ -126,7 +126,8 @@ def predict(
         prior: also where things usually are, from the run's evidence.
         calibrated: instead of labels alone, the run's evidence calibrated on its codes and masks (`fit_layout`).
     Returns:
-        per step the concepts the prompt names with their predicted share of the picture.
+        per step the concepts the prompt names with their predicted share of the picture, None where nothing that is
+        known of a concept tells one cell from another.
     Raises:
         InputError: no run where one is needed, or a table that was made with another model or autoencoders.
     """
@@ -164,10 +165,12 @@ def predict(
     folder.write("picture.png", encode_image(image[0]))
     folder.write("layout.npz", maps.getvalue())
     folder.write("layout.json", f"{json.dumps(about, indent=2)}\n".encode())
-    rows = [
-        {"t": round(step.t, 4), "shares": {c: round(float(step.mask(c)[0].mean()), 4) for c in named}} for step in steps
-    ]
+    rows = [{"t": round(step.t, 4), "shares": {c: _share(step, c) for c in named}} for step in steps]
     return {"prompt": prompt, "seed": seed, "out": str(folder.folder), "method": method, "named": named, "steps": rows}
+
+
+def _share(layout: LayoutPrediction, concept: str) -> float | None:
+    return round(float(layout.mask(concept)[0].mean()), 4) if layout.told(concept)[0] else None
 
 
 def _predictor(

@@ -30,6 +30,7 @@ from gazetteer.labeling.evidence.pooling import Grid
 from gazetteer.labeling.evidence.site_codes import SiteCodes
 from gazetteer.labeling.layout.calibration import enlarge, prior_logit
 from gazetteer.labeling.layout.label_weights import (
+    MAX_Q,
     SHARE,
     LabelWeights,
     label_concepts,
@@ -120,8 +121,9 @@ def best_block(weights: Mapping[Site, LabelWeights], branch: str) -> str:
             summed[str(site.port)] = summed.get(str(site.port), 0.0) + weight.best
     if not summed:
         raise InputError(
-            f"The table holds no label of a thing, stuff or part on the {branch} branch, so that no layout follows "
-            "from it; a run of more pictures has some."
+            f"The table holds no thing, stuff or part that goes with a feature of the {branch} branch (a candidate "
+            f"needs q of at most {MAX_Q:g} and a lift above 1), so that no layout follows from it; a run of more "
+            "pictures has some."
         )
     return max(summed, key=lambda block: (summed[block], block))
 

@@ -51,6 +51,12 @@ class LayoutPrediction:
         number = self.concepts.index(known)
         return self.where[:, number] >= self.thresholds[:, number, None, None]
 
+    def told(self, concept: str) -> NDArray[np.bool_]:
+        """Whether anything tells one cell from another: bool [N]. Where nothing does, `mask` is all cells or none."""
+        where = self.where[:, self.concepts.index(concept)]
+        told: NDArray[np.bool_] = where.max(axis=(1, 2)) > where.min(axis=(1, 2))
+        return told
+
 
 class LayoutPredictor(Protocol):
     """What `gazetteer.labeling.layout.live.predict_layout` needs of a predictor."""

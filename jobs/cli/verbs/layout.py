@@ -48,8 +48,11 @@ def _layout_predict(arguments: argparse.Namespace) -> int:
     if not result["named"]:
         print("the prompt names no concept of the layout; layout.npz holds the maps of all of them")
     for row in result["steps"]:
-        fractions = ", ".join(f"{concept} {fraction:.0%}" for concept, fraction in row["shares"].items())
+        shares = row["shares"].items()
+        fractions = ", ".join(f"{name} {'?' if share is None else f'{share:.0%}'}" for name, share in shares)
         print(f"t={row['t']:.2f}  {fractions}")
+    if any(None in row["shares"].values() for row in result["steps"]):
+        print("?: no feature that fires there is labelled with it, so that every cell is as likely as any other")
     print_json(arguments, result)
     return DONE
 

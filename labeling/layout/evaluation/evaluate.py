@@ -52,7 +52,7 @@ def evaluate_layout(
         minus the method, picture by picture; ``sites``: the same mIoU per block and branch alone; ``by_concept``
         [t][method][concept]; ``autoencoder_t`` [t]: of the autoencoders that gazetteer reads it with; ``exact``: the
         same on pictures with exact masks; ``pairs``, ``exact_pairs``: held-out pairs, and those with exact masks, per
-        concept; ``images``: how many of each were read.
+        concept; ``images``: how many of each were read; ``left_out`` [method]: why it was not measured.
     """
     if config.baselines and (pipe is None or generation is None):
         raise InputError("The baselines sample pictures again and need the run's model.")
@@ -77,6 +77,9 @@ def evaluate_layout(
             pictures = ((name, groups[name]) for name in ("heldout", "exact"))
             measured[t] = step, {name: step.measure(group) for name, group in pictures if group is not None}
     result = _by_step({t: measured[t] for t in steps})
+    result["left_out"] = measured[steps[0]][0].left_out
+    if groups["again"] is None:
+        result["left_out"]["attention"] = "no picture was sampled again, which all methods that ask the model need"
     result["pairs"] = _pairs(run, _group(run, held, None), most)
     result["images"] = {"train": len(train), "train_sampled": len(rows), "heldout": len(held)}
     if groups["exact"] is not None:
@@ -162,8 +165,8 @@ def print_layout(result: Mapping[str, Any]) -> None:
         for t, methods in result[key].items():
             values = "  ".join(f"{name} {m:.3f} [{low:.3f}, {high:.3f}]" for name, (m, low, high) in methods.items())
             print(f"{title} at t={t}: {values}")
-    if not any("labels" in methods for methods in result["miou"].values()):
-        print("labels: left out, the run has no label of a thing, stuff or part on the cond branch")
+    for name, why in result["left_out"].items():
+        print(f"{name}: left out, {why}")
     for row in result["sites"]:
         mean, low, high = row["miou"]
         prior = result["miou"][f"{row['t']:.2f}"]["prior"][0]

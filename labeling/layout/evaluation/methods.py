@@ -167,7 +167,7 @@ class LabelsMethod:
     def maps(self, reading: Reading) -> tuple[Floats, Grid]:
         """Probabilities [N, cells, C] and their grid."""
         (site,) = self.layout.sites_at(reading.step.t)
-        codes = reading.codes((site.block, site.branch), site)
+        codes = reading.codes((str(site.port), site.branch), site)
         layout = self.layout
         if self.with_prior:
             layout = replace(layout, prior=reading.step.table.prior()[0], prior_grid=reading.step.grid)

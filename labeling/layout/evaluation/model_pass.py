@@ -194,7 +194,7 @@ def noised(
     branches = tuple(b for b in ("uncond", "cond") if b in generation.branches)
     listener = _Listener(seen, words, (1, 1), t_of)
     for number, (_, caption, image) in enumerate(pictures):
-        pixels = torch.from_numpy(image).to(unet.device, unet.dtype).permute(2, 0, 1)[None] / 127.5 - 1.0
+        pixels = torch.tensor(image).to(unet.device, unet.dtype).permute(2, 0, 1)[None] / 127.5 - 1.0
         coded = pipe.vae.encode(pixels).latent_dist
         latents = coded.mode() * pipe.vae.config.scaling_factor
         listener.latent, listener.images = (latents.shape[2], latents.shape[3]), range(number, number + 1)

@@ -84,7 +84,7 @@ class SamplerStep:
         if not any(site.branch == "cond" for site in every):
             return None
         block = best_block(every, "cond")
-        chosen = {site: sae for site, sae in every.items() if (site.block, site.branch) == (block, "cond")}
+        chosen = {site: sae for site, sae in every.items() if (str(site.port), site.branch) == (block, "cond")}
         return LabelLayout("cond", self.run.concepts, chosen, {})
 
     @property

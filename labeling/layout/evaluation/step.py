@@ -29,6 +29,7 @@ from gazetteer.labeling.layout.evaluation.resampled import (
     NeuronsMethod,
     ProbeMethod,
 )
+from gazetteer.labeling.layout.label_weights import MAX_Q
 from gazetteer.labeling.layout.model import finest
 from gazetteer.labeling.layout.run import LayoutRun
 from gazetteer.sae.model.autoencoder import SparseAutoencoder
@@ -60,6 +61,19 @@ class StepEvaluation:
         method = self.methods[GAZETTEER]
         assert isinstance(method, EvidenceMethod)
         return method
+
+    @property
+    def left_out(self) -> dict[str, str]:
+        """Methods that the run's tables give nothing for, and why."""
+        why = {}
+        if self.step.labels is None:
+            why["labels"] = (
+                "in candidates.parquet no thing, stuff or part goes with a feature of the cond branch beyond chance "
+                f"(q of at most {MAX_Q:g} and a lift above 1, whatever labels.max_q lets into labels.parquet)"
+            )
+        if self.step.winners is None:
+            why["labels_winners"] = "labels.parquet names no thing, stuff or part on the cond branch"
+        return why
 
     @property
     def autoencoder_t(self) -> float:
@@ -134,14 +148,16 @@ def _of_labels(reading: Reading) -> dict[str, Method]:
     """The tables alone, where they label anything: with thresholds as the other methods', with the prior, with nothing
     fitted at all, and by labels.parquet without what else was tested."""
     layout, winners = reading.step.labels, reading.step.winners
-    if layout is None:
-        return {}
-    methods: dict[str, Method] = {
-        "labels": LabelsMethod.fitted(reading, layout),
-        "labels_prior": LabelsMethod.fitted(reading, layout, with_prior=True),
-        "labels_unfitted": LabelsMethod(layout),
-    }
-    return methods if winners is None else {**methods, "labels_winners": LabelsMethod.fitted(reading, winners)}
+    methods: dict[str, Method] = {}
+    if layout is not None:
+        methods |= {
+            "labels": LabelsMethod.fitted(reading, layout),
+            "labels_prior": LabelsMethod.fitted(reading, layout, with_prior=True),
+            "labels_unfitted": LabelsMethod(layout),
+        }
+    if winners is not None:
+        methods["labels_winners"] = LabelsMethod.fitted(reading, winners)
+    return methods
 
 
 def _of_the_model(reading: Reading) -> dict[str, Method]:

@@ -317,12 +317,13 @@ def test_the_command_predicts_and_measures(saes: dict, tmp_path: Path, capsys: p
     assert main(["layout", "evaluate", *common, "--stored", "--plots", str(plots)]) == 0
     assert {file.name for file in plots.glob("*.svg")} == {"miou.svg", "pointing.svg"}  # presence: nobody lacks a boat
     result = json.loads(capsys.readouterr().out.splitlines()[-1])
+    assert set(result["left_out"]) == {"labels", "labels_winners", "attention"}  # the run has no labels
     assert set(result["miou"]) == {"1.00", "0.00"} and len(result["miou"]["1.00"]["gazetteer"]) == 3
     assert result["seconds"] > 0
     out = tmp_path / "out"
     predict = ["layout", "predict", *common, "--prompt", "a red house", "--out", str(out)]
     assert main(predict) == 2  # the run has no labels
-    assert "no label of a thing, stuff or part on the cond branch" in capsys.readouterr().err
+    assert "no thing, stuff or part that goes with a feature of the cond branch" in capsys.readouterr().err
     assert main([*predict, "--calibrated"]) == 0
     steps = json.loads(capsys.readouterr().out.splitlines()[-1])["steps"]
     assert [row["t"] for row in steps] == [1.0, 0.5, 0.0] and set(steps[0]["shares"]) == {"house"}
