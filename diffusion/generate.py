@@ -29,6 +29,8 @@ from gazetteer.sae.model.maps import EncodedMaps, encode_maps
 # (site, activations [images, cells, channels] float32, grid height, grid width)
 OnSite = Callable[[Site, Tensor, int, int], None]
 
+Listened = tuple[Any, list[dict[Site, SparseMap]], list[PromptTokens | None]]
+"""Of a model batch: the pipeline's output, and of each picture its codes and what its text stream held (`tokens`)."""
 
 SPARE = "model.dtype=float16, model.attention_slicing=true, model.vae_tiling=true or model.offload=model"
 """What needs less memory when pictures are sampled one by one already."""
@@ -184,10 +186,9 @@ class Generator:
         """
         done: list[Picture] = []
         cut = tokens_cut(self.pipe, prompts)
-        for output, codes in self._listened(prompts, seeds, saes, watch, decode=True):
+        for output, codes, texts in self._listened(prompts, seeds, saes, watch, decode=True):
             hidden = blacked_out(output)
-            for place, (image, code) in enumerate(zip(to_uint8(output.images), codes, strict=True)):
-                words = self.tokens(prompts[len(done)])
+            for place, (image, code, words) in enumerate(zip(to_uint8(output.images), codes, texts, strict=True)):
                 done.append(Picture(image, code, cut[len(done)], place in hidden, words))
         return done
 
@@ -202,7 +203,7 @@ class Generator:
 
         The codes are those that `pictures` gives, and so is `watch`. Raises: as `sample`.
         """
-        return [code for _, codes in self._listened(prompts, seeds, saes, watch, decode=False) for code in codes]
+        return [code for _, codes, _ in self._listened(prompts, seeds, saes, watch, decode=False) for code in codes]
 
     def tokens(self, prompt: str) -> PromptTokens | None:
         """What the text stream holds of a prompt, where a site listens to it; InputError where that is not known."""
@@ -215,10 +216,10 @@ class Generator:
         saes: Mapping[Site, SparseAutoencoder],
         watch: OnSite | None,
         decode: bool,
-    ) -> Iterator[tuple[Any, list[dict[Site, SparseMap]]]]:
-        """The pipeline's output and the codes of one model batch after the other, as many pictures at once as fit."""
+    ) -> Iterator[Listened]:
+        """One model batch after the other, as many pictures at once as fit."""
 
-        def made(batch: slice) -> tuple[Any, list[dict[Site, SparseMap]]]:
+        def made(batch: slice) -> Listened:
             encoded: dict[Site, list[EncodedMaps]] = {}
             texts = [self.tokens(prompt) for prompt in prompts[batch]]
 
@@ -240,7 +241,7 @@ class Generator:
                     maps = [in_places(code, text) for code, text in zip(maps, texts, strict=True)]
                 for own, code in zip(codes, maps, strict=True):
                     own[site] = code
-            return output, codes
+            return output, codes, texts
 
         yield from self.fitting.over(len(prompts), made)
 

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from gazetteer.data.core.files.atomic import replace_file
+from gazetteer.data.core.terminal import print_table
 from gazetteer.jobs.experiments.attribute_table import evaluation_table
 from gazetteer.jobs.plots.charts import Point, bars, curves, matrix, save_plots
 
@@ -29,63 +30,83 @@ _SHOWN = ("target", "classifier", "others", "distance")
 
 def print_evaluation(result: Mapping[str, Any]) -> None:
     """The measurements as text."""
-    print("faithfulness: Pearson and Spearman of predicted and actual change of J, [low, high] each")
-    for row in result["faithfulness_rows"]:
-        what = f"{row['estimator']:<16}{row.get('concept', ''):<10}{row['unit']:<8}fraction {row['fraction']:<7}"
-        print(f"  {what}{_cell(row['pearson'])}{_cell(row['spearman'])}")
+    rows: list[Mapping[str, Any]] = list(result["faithfulness_rows"])
+    if rows:
+        print("faithfulness: Pearson and Spearman of predicted and actual change of J, [low, high] each")
     for estimator, pooled in result.get("faithfulness", {}).items():
-        rank = result["faithfulness_spearman"][estimator]
-        print(f"  {estimator:<16}{'over concepts and fractions':<31}{_cell(pooled)}{_cell(rank)}")
+        mean = {"pearson": pooled, "spearman": result["faithfulness_spearman"][estimator]}
+        whole = {"estimator": estimator, "concept": "all", "unit": _unit(rows, estimator), "fraction": "all"}
+        rows.append({**whole, **mean})
+    print_table(
+        {"estimator": "", "concept": "", "unit": "", "fraction": ">", "Pearson": ">", "Spearman": ">"},
+        (
+            [*(row.get(name) for name in ("estimator", "concept", "unit", "fraction")),
+             _cell(row["pearson"]), _cell(row["spearman"])]
+            for row in rows
+        ),
+    )  # fmt: skip
     print_heldout(result.get("faithfulness_heldout", {}))
     if result.get("features_skipped"):
         print(f"nothing was erased through features: {result['features_skipped']}")
     for goal, what in _GOALS:
         if not result.get(goal):
             continue
-        print(
-            f"{goal}: target ({what}), the same by the classifier, others kept, distance of others, KID of n pictures"
+        print(f"\n{goal}: target ({what}), the same by the classifier, others kept, distance of others, KID")
+        methods = result[goal]
+        print_table(
+            {"method": "", **dict.fromkeys((*_SHOWN, "KID", "pictures"), ">"), "remark": ""},
+            (row for method, figures in methods.items() for row in _method_rows(method, figures)),
         )
-        for method, figures in result[goal].items():
-            quality = figures.get("quality", {"kid": [None], "distinct": 0})
-            of = f"  n={quality['distinct']}" if quality["distinct"] else ""
-            print(f"  {method:<14}{''.join(_cell(figures[name]) for name in _SHOWN)}{_cell(quality['kid'], 4)}{of}")
-            for control, less in figures.get("minus", {}).items():
-                print(f"  {'  - ' + control:<16}{''.join(_cell(less[name]) for name in ('target', 'others'))}")
-            for name in [name for name in ("paraphrased", "attacked") if name in figures]:
-                if why := figures[name].get("skipped"):
-                    print(f"  {'  ' + name:<14}skipped: {why}")
-                    continue
-                cells = f"{_cell(figures[name]['target'])}{_cell(figures[name]['others'])}"
-                print(f"  {'  ' + name:<14}{cells}{_aside(figures[name])}")
-            real = figures.get("artifacts", {"pictures": 0})
-            if real["pictures"]:
-                print(f"  {'  artifacts':<14}{_cell(real['rate'])} intact {_cell(real['intact_rate'])}")
+        seen = {m: of["artifacts"] for m, of in methods.items() if of.get("artifacts", {}).get("pictures")}
+        if seen:
+            print("pictures with artifacts")
+        print_table(
+            {"method": "", "edited": ">", "intact": ">"},
+            ((name, _cell(real["rate"]), _cell(real["intact_rate"])) for name, real in seen.items()),
+        )
     if result.get("attacks"):
-        print("attacks: how often the concept is shown; the same less the intact model's rate with an empty prompt")
+        print("\nattacks: how often the concept is shown; the same less the intact model's rate with an empty prompt")
         print_attacks(result["attacks"])
+
+
+def _method_rows(method: str, figures: Mapping[str, Any]) -> Iterator[list[Any]]:
+    """One method's rows: its own, less each control, and with prompts that say it otherwise or were searched."""
+    quality = figures.get("quality", {"kid": [None], "distinct": 0})
+    yield [method, *(_cell(figures[name]) for name in _SHOWN), _cell(quality["kid"], 4), quality["distinct"] or "", ""]
+    others = {f"{method} - {control}": less for control, less in figures.get("minus", {}).items()}
+    others |= {f"{method} {name}": figures[name] for name in ("paraphrased", "attacked") if name in figures}
+    for name, of in others.items():
+        why = f"skipped: {of['skipped']}" if of.get("skipped") else _aside(of)
+        yield [name, *(_cell(of[shown]) if shown in of else "" for shown in _SHOWN), "", "", why]
 
 
 def print_heldout(estimators: Mapping[str, Any]) -> None:
     """Faithfulness on the noise of the scores and on other noise, stage by stage."""
     if estimators:
-        print("faithfulness on the noise of the scores and on other noise: Pearson over all steps; early, middle, late")
-    for estimator, figures in estimators.items():
-        for noise in ("same", "heldout"):
-            stages = " ".join(f"{figures[noise][stage][0]:6.2f}" for stage in ("early", "middle", "late"))
-            print(
-                f"  {estimator:<18}{noise:<8}{_cell(figures[noise]['all'])}  {stages}  {figures['gradients']} gradients"
-            )
+        print("\nfaithfulness on the noise of the scores and on other noise: Pearson over all steps, and in each third")
+    stages = ("early", "middle", "late")
+    print_table(
+        {"estimator": "", "noise": "", "all steps": ">", **dict.fromkeys(stages, ".2f"), "gradients": "d"},
+        (
+            (estimator, noise, _cell(of[noise]["all"]), *(of[noise][stage][0] for stage in stages), of["gradients"])
+            for estimator, of in estimators.items()
+            for noise in ("same", "heldout")
+        ),
+    )
 
 
 def print_attacks(methods: Mapping[str, Any]) -> None:
     """How often the concepts are shown after each attack."""
-    for method, attacks in methods.items():
-        for attack, figures in attacks.items():
-            if "skipped" in figures:
-                print(f"  {method:<14}{attack:<16}skipped: {figures['skipped']}")
-                continue
-            cells = f"{_cell(figures['shown'])}{_cell(figures['above_floor'])}"
-            print(f"  {method:<14}{attack:<16}{cells}  n={figures['pictures']}{_aside(figures)}")
+    print_table(
+        {"method": "", "attack": "", "shown": ">", "above the floor": ">", "pictures": ">", "remark": ""},
+        (
+            (method, attack, "", "", "", f"skipped: {of['skipped']}")
+            if "skipped" in of
+            else (method, attack, _cell(of["shown"]), _cell(of["above_floor"]), of["pictures"], _aside(of))
+            for method, attacks in methods.items()
+            for attack, of in attacks.items()
+        ),
+    )
 
 
 def print_edit(result: Mapping[str, Any]) -> None:
@@ -98,10 +119,10 @@ def print_edit(result: Mapping[str, Any]) -> None:
         print(f"{method} was not evaluated with this fraction to {result['goal']} {result['kind']}; see the pictures")
     if result["said"]:
         print(f"{result['said']}; {result['rounding']}")
-    print(f"edit    {result['edit']}")
+    print(f"edit: {result['edit']}")
     for name in ("sheet", "before", "after"):
         if result[name]:
-            print(f"{name:<7} {result[name]}")
+            print(f"{name}: {result[name]}")
     if not result["before"]:
         print("no pictures: --sheet is 0, or no prompt of the configuration names the concept")
 
@@ -115,11 +136,13 @@ def print_features(result: Mapping[str, Any]) -> None:
         ("written_all", "the same of all weights, the concept's by cad"),
     ):
         print(words)
-        for which, interval in result[name].items():
-            print(f"  {which:<10}{_cell(interval)}")
+        print_table({"of": "", name: ">"}, ((which, _cell(interval)) for which, interval in result[name].items()))
+        print()
     print("erasing: target and others, found edited / intact")
-    for name, figures in result["erase"].items():
-        print(f"  {name:<10}{_cell(figures['target'])}{_cell(figures['others'])}")
+    print_table(
+        {"method": "", "target": ">", "others": ">"},
+        ((name, _cell(figures["target"]), _cell(figures["others"])) for name, figures in result["erase"].items()),
+    )
     print(result["components"])
 
 
@@ -170,6 +193,12 @@ def _everywhere(everywhere: Mapping[str, Any]) -> dict[str, Figure]:
     }
 
 
+def _unit(rows: Sequence[Mapping[str, Any]], estimator: str) -> str:
+    """What the mean of an estimator is of: single weights, or groups if it scores these."""
+    units = {row["unit"] for row in rows if row["estimator"] == estimator}
+    return "weight" if "weight" in units else ", ".join(sorted(units))
+
+
 def _few(pictures: Mapping[str, Mapping[str, int]]) -> set[tuple[str, str]]:
     """Cells that rest on fewer than FEWEST pictures."""
     return {(row, column) for row, counts in pictures.items() for column, n in counts.items() if n < FEWEST}
@@ -189,12 +218,12 @@ def _line(curve: Sequence[Mapping[str, Any]], name: str) -> list[Point]:
 
 def _aside(figures: Mapping[str, Any]) -> str:
     """What a reader of paraphrases and attacks has to know of the prompts."""
-    left = f"  {figures['left_out']} prompts too long" if figures.get("left_out") else ""
-    return left + (f"  words name {', '.join(figures['names_it'])}" if figures.get("names_it") else "")
+    left = [f"{figures['left_out']} prompts too long"] if figures.get("left_out") else []
+    return "; ".join([*left, *([f"words name {', '.join(figures['names_it'])}"] if figures.get("names_it") else [])])
 
 
-def _cell(interval: Sequence[float | None], digits: int = 2) -> str:
+def _cell(interval: Sequence[float | None], digits: int = 2) -> str | None:
     if any(value is None for value in interval):
-        return f"{'-':>21}"
+        return None
     mean, low, high = (float(value or 0.0) for value in interval)
-    return f"{mean:{digits + 5}.{digits}f} [{low:.{digits}f}, {high:.{digits}f}]"
+    return f"{mean:.{digits}f} [{low:.{digits}f}, {high:.{digits}f}]"

@@ -10,6 +10,7 @@ import numpy as np
 import pyarrow as pa
 
 from gazetteer.data.core.sites import SITE_COLUMNS, Port, Site
+from gazetteer.data.core.terminal import print_table
 from gazetteer.data.runs.folder import RunFolder
 from gazetteer.data.tables.schemas import SPATIAL_KINDS
 from gazetteer.jobs.label.untrusted import print_stopped, stopped_pairs
@@ -79,12 +80,14 @@ def print_summary(summary: dict[str, Any], before: bool = False) -> None:
         )
     print(f"{summary['alive']} of {summary['features']} features alive, {summary['labelled']} labelled")
     print(f"{summary['short']} features still have fewer pictures than wanted\n")
-    print(f"{'block':<28}{'branch':<8}{'t':>5}{'features':>10}{'alive':>8}{'labelled':>10}")
-    for site in summary["sites"]:
-        print(
-            f"{Port(site['block'], site['stream'], site['signal'])!s:<28}{site['branch']:<8}{site['t']:>5.2f}"
-            f"{site['features']:>10}{site['alive']:>8}{site['labelled']:>10}"
-        )
+    print_table(
+        {"block": "", "branch": "", "t": ".2f", "features": "d", "alive": "d", "labelled": "d"},
+        (
+            (Port(site["block"], site["stream"], site["signal"]), site["branch"], site["t"],
+             site["features"], site["alive"], site["labelled"])
+            for site in summary["sites"]
+        ),
+    )  # fmt: skip
     if any(summary["kinds"].values()):
         print("\nbest labels by kind: " + ", ".join(f"{count} {kind}" for kind, count in summary["kinds"].items()))
     if summary["concepts"]:

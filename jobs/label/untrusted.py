@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import pyarrow.compute as pc
 
+from gazetteer.data.core.terminal import print_table
 from gazetteer.data.runs.folder import RunFolder
 
 _COLUMNS = [
@@ -67,9 +68,10 @@ def print_stopped(stopped: dict[str, Any], images: int, what: str = "nothing") -
         print(f"why {what} is labelled: no feature ever fired in a picture that shows a concept")
         return
     print(f"why {what} is labelled, of {stopped['pairs']} pairs of a feature and a concept that were seen together:")
-    for row in stopped["rules"]:
-        alone = f", {row['stopped_alone']} of them by this alone" if row["stopped_alone"] else ""
-        print(f"  {row['stopped']:>9} have {row['rule']}{alone}")
+    print_table(
+        {"pairs": "d", "by this alone": "d", "stopped by": ""},
+        ((row["stopped"], row["stopped_alone"], row["rule"]) for row in stopped["rules"]),
+    )
     if stopped["images_needed"] and stopped["images_needed"] > images:
         print(
             f"half of those with too few pictures would have enough with images={stopped['images_needed']} "

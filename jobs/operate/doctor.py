@@ -11,6 +11,8 @@ from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from gazetteer.data.core.terminal import print_table
+
 if TYPE_CHECKING:
     from gazetteer.diffusion.load import ModelConfig
 
@@ -71,17 +73,25 @@ def _existing(folder: Path) -> Path:
 
 def print_report(report: dict[str, Any]) -> None:
     """The report as text."""
-    for package, version in report["packages"].items():
-        print(f"{package:<18}{version or 'missing':<14}{PACKAGES[package]}")
-    print(f"python {report['python']}, CUDA of this torch: {report['cuda'] or 'none'}")
+    print_table(
+        {"package": "", "version": "", "needed for": ""},
+        ((package, version or "missing", PACKAGES[package]) for package, version in report["packages"].items()),
+    )
+    print(f"\npython {report['python']}, CUDA of this torch: {report['cuda'] or 'none'}")
     for device in report["devices"]:
         memory = f", {device['memory_gb']} GB" if device["memory_gb"] else ""
         print(f"device {device['device']}: {device['name']}{memory}")
     print(f"{report['cpus']} CPUs, {report['memory_gb']} GB of memory")
     print(f"free space: {report['disk_free_gb']} GB here, {report['hub_cache']['free_gb']} GB for downloaded models")
-    for block in report.get("blocks", ()):
-        streams, grid = ", ".join(block["streams"]), f"{block['height']:>4} x {block['width']:<4}"
-        print(f"{block['block']:<34}{grid}{block['channels']:>6} channels  {streams}")
+    if "blocks" in report:
+        print(f"\nblocks of {report['model']}, which a setting may name as generation.blocks:")
+        print_table(
+            {"block": "", "grid": ">", "channels": "d", "streams": ""},
+            (
+                (of["block"], f"{of['height']} x {of['width']}", of["channels"], ", ".join(of["streams"]))
+                for of in report["blocks"]
+            ),
+        )
 
 
 def _blocks(model: ModelConfig) -> list[dict[str, Any]]:

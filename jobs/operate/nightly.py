@@ -13,6 +13,7 @@ from typing import Any
 from gazetteer.data.core.digests import digest_json
 from gazetteer.data.core.errors import GazetteerError, InputError
 from gazetteer.data.core.files.regular import require_folder
+from gazetteer.data.core.terminal import print_table
 from gazetteer.data.runs.folder import RunFolder
 from gazetteer.data.runs.shards.records import check_name
 from gazetteer.jobs.config.fingerprint import REUSABLE, differing, fingerprint_of
@@ -168,8 +169,10 @@ def natural(name: str) -> list[tuple[int, int, str]]:
 
 def print_nightly(result: dict[str, Any]) -> None:
     """The night's work as text."""
-    for row in result["checkpoints"]:
-        print(f"{row['checkpoint']:<28}{row['outcome']:<12}{row['message']}")
+    print_table(
+        {"checkpoint": "", "outcome": "", "message": ""},
+        ((row["checkpoint"], row["outcome"], row["message"]) for row in result["checkpoints"]),
+    )
     print(f"latest: {result['latest'] or 'none yet'}")
     if result["deleted"]:
         print(f"deleted: {', '.join(result['deleted'])}")

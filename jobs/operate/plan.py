@@ -13,6 +13,7 @@ from typing import Any
 
 from gazetteer.data.core.errors import InputError
 from gazetteer.data.core.sites import step_of
+from gazetteer.data.core.terminal import print_table
 from gazetteer.data.inputs.given.open import open_given
 from gazetteer.diffusion.denoisers.adapter import meant_block
 from gazetteer.diffusion.flops import ModelCost, model_cost
@@ -226,11 +227,15 @@ def print_plan(result: dict[str, Any]) -> None:
     print(f"{result['images']} pictures in {result['shards']} shards, {result['sites']} sites", end=", ")
     print(f"{result['features']} features")
     print("  " + ", ".join(f"{name.replace('_', ' ')} {value:,}" for name, value in result["counts"].items()))
-    for stage, value in result["flops"].items():
-        seconds = (result["seconds"] or {}).get(stage)
-        print(f"  {stage:<10}{value / 1e12:>14,.2f} TFLOP" + ("" if seconds is None else f"{seconds / 3600:>12,.3f} h"))
-    for table, value in result["bytes"].items():
-        print(f"  {table:<10}{value / 1e6:>14,.1f} MB")
+    hours = {stage: seconds / 3600 for stage, seconds in (result["seconds"] or {}).items()}
+    print()
+    print_table(
+        {"stage": "", "TFLOP": ",.2f", **({"device hours": ",.3f"} if hours else {})},
+        ((stage, value / 1e12, *([hours.get(stage)] if hours else [])) for stage, value in result["flops"].items()),
+    )
+    print()
+    print_table({"table": "", "MB": ",.1f"}, ((table, value / 1e6) for table, value in result["bytes"].items()))
+    print()
     if result["device_hours"] is None:
         print("no device rate: name a run with --like, or a device with --device or --tflops")
     else:

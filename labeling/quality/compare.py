@@ -10,6 +10,7 @@ from typing import Any
 import pyarrow as pa
 
 from gazetteer.data.core.sites import SITE_COLUMNS, Site
+from gazetteer.data.core.terminal import print_table
 from gazetteer.data.runs.folder import open_finished
 from gazetteer.data.tables.schemas import LABELS, SPATIAL_KINDS
 from gazetteer.labeling.evidence.site_codes import site_of_row, site_order
@@ -82,15 +83,22 @@ def print_comparison(changes: pa.Table, differences: dict[str, Any], most: int =
     """The comparison as text, with up to `most` of the changes."""
     for line in _caveats(differences):
         print(line)
-    print(f"{'site':<44}{'features':>10}{'same':>8}{'changed':>9}{'gained':>8}{'lost':>7}")
-    for row in differences["sites"]:
-        counts = f"{row['same']:>8}{row['changed']:>9}{row['gained']:>8}{row['lost']:>7}"
-        print(f"{row['site']:<44}{row['features']:>10}{counts}")
-    for row in changes.slice(0, most).to_pylist():
-        site = site_of_row(row)
-        print(f"  {site.slug} {row['feature']}: {row['before'] or 'nothing'} -> {row['after'] or 'nothing'}")
+    names = ("features", "same", "changed", "gained", "lost")
+    print_table(
+        {"site": "", **dict.fromkeys(names, "d")},
+        ([row["site"], *(row[name] for name in names)] for row in differences["sites"]),
+    )
+    if changes.num_rows:
+        print()
+    print_table(
+        {"site": "", "feature": "d", "before": "", "after": ""},
+        (
+            (site_of_row(row).slug, row["feature"], row["before"] or "nothing", row["after"] or "nothing")
+            for row in changes.slice(0, most).to_pylist()
+        ),
+    )
     if changes.num_rows > most:
-        print(f"  and {changes.num_rows - most} more")
+        print(f"and {changes.num_rows - most} more")
     moved = [c for c in differences["concepts"] if c["before"] != c["after"]]
     print("concepts: " + (", ".join(f"{c['concept']} {c['before']} -> {c['after']}" for c in moved) or "as before"))
 

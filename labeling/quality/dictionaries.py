@@ -17,7 +17,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from gazetteer.data.core.sites import SITE_COLUMNS
+from gazetteer.data.core.sites import SITE_COLUMNS, Port
+from gazetteer.data.core.terminal import print_table
 from gazetteer.data.runs.folder import open_finished
 from gazetteer.labeling.tables import load_candidates
 from gazetteer.labeling.vocabulary.word_vectors import word_vectors
@@ -158,12 +159,17 @@ def _rounded(values: Any) -> list[float | None]:
 def print_dictionaries(result: Mapping[str, Any]) -> None:
     """The measures of the dictionaries as sets, as text."""
     print(f"published dictionaries, word vectors {result['vectors']}: mean ± sd (by chance)")
-    print("  cohesion; of dictionaries with several words; cosine between centres")
-    for site in result["sites"]:
-        shown = "; ".join(_shown(site[name], site["chance"][name]) for name in MEASURES)
-        print(f"  {site['block']:<28}{site['branch']:<8}t={site['t']:.2f}  {site['features']:>4} features  {shown}")
+    headings = ("cohesion", "of several words", "cosine between centres")
+    print_table(
+        {"block": "", "branch": "", "t": ".2f", "features": "d", **dict.fromkeys(headings, ">")},
+        (
+            (Port(site["block"], site["stream"], site["signal"]), site["branch"], site["t"], site["features"],
+             *(_shown(site[name], site["chance"][name]) for name in MEASURES))
+            for site in result["sites"]
+        ),
+    )  # fmt: skip
     if result["unknown"]:
-        print(f"  without a vector: {', '.join(result['unknown'])}")
+        print(f"without a vector: {', '.join(result['unknown'])}")
 
 
 def _shown(value: list[float | None], chance: list[float | None]) -> str:

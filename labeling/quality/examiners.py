@@ -23,6 +23,7 @@ from numpy.typing import NDArray
 from scipy.stats import rankdata
 
 from gazetteer.data.core.sites import SITE_COLUMNS
+from gazetteer.data.core.terminal import print_table
 from gazetteer.labeling.evidence.site_codes import SiteCodes
 from gazetteer.labeling.quality.intervals import as_interval, bootstrap
 
@@ -136,22 +137,28 @@ def print_examined(result: Mapping[str, Any]) -> None:
     """The examiners, and saev's measures, as text."""
     print(f"{result['labels']} labels examined; {result['table']}")
     print_aurocs(result["examiners"])
-    print("best feature per concept, chosen on discovery cells, on held-out cells (as saev measures):")
-    for site in result["retrieval"]:
-        numbers = (site[name] for name in ("map", "purity_at_16", "coverage"))
-        print(f"  {site['site']:<44}" + "  ".join("none" if n is None else f"{n:.3f}" for n in numbers))
+    print("\nbest feature per concept, chosen on discovery cells, on held-out cells (as saev measures):")
+    print_table(
+        {"site": "", "mAP": ".3f", "purity@16": ".3f", "coverage": ".3f"},
+        ([site[name] for name in ("site", "map", "purity_at_16", "coverage")] for site in result["retrieval"]),
+    )
 
 
 def print_aurocs(examiners: Mapping[str, Any]) -> None:
     """What `examined` says, as text; nothing where no truth is known."""
     if examiners:
         print("which examiner knows a right label from a wrong one (AUROC over labels, 95 % interval):")
-    for name, row in examiners.items():
-        value, low, high = row["auroc"]
-        said = "no wrong or no right label" if value is None else f"{value:.3f} [{low:.3f}, {high:.3f}]"
-        print(f"  {name:<22}{said}  ({row['labels']} labels)")
+    print_table(
+        {"examiner": "", "AUROC": ">", "labels": "d"},
+        ((name, _known(row["auroc"]), row["labels"]) for name, row in examiners.items()),
+    )
     of = next((row for row in examiners.values() if row["same"][0] is not None), None)
     if of is not None and of["same_labels"] < max(row["labels"] for row in examiners.values()):
         spoken = ((name, row["same"][0]) for name, row in examiners.items() if row["same"][0] is not None)
         listed = ", ".join(f"{name} {value:.3f}" for name, value in spoken)
         print(f"on the {of['same_labels']} labels that all of them know: {listed}")
+
+
+def _known(auroc: Sequence[float | None]) -> str:
+    value, low, high = auroc
+    return "no wrong or no right label" if value is None else f"{value:.3f} [{low:.3f}, {high:.3f}]"

@@ -12,7 +12,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from gazetteer.data.core.errors import InputError
-from gazetteer.data.core.sites import SITE_COLUMNS, Site
+from gazetteer.data.core.sites import SITE_COLUMNS, Port, Site
+from gazetteer.data.core.terminal import print_table
 from gazetteer.data.runs.folder import RunFolder, open_finished
 from gazetteer.data.tables.schemas import SPATIAL_KINDS
 from gazetteer.labeling.evidence.config import EvidenceConfig
@@ -102,24 +103,28 @@ def _shuffled(
 
 def print_quality(result: Mapping[str, Any]) -> None:
     """The measurements as text."""
-    print("best feature per concept, held-out data-set IoU above its threshold, mean over concepts")
-    print("(over its support; the ceiling of the grid)")
-    for site in result["sites"]:
-        print(
-            f"  {site['block']:<28}{site['branch']:<8}t={site['t']:.2f}  "
-            f"{_shown(site['mean_heldout_iou'])}  "
-            f"({_shown(site['mean_heldout_support_iou'])}; {_shown(site['ceiling'])})"
-        )
+    print("held-out data-set IoU of the best feature per concept, mean over concepts: above the feature's threshold,")
+    print("over its support, and the most that the grid allows")
+    print_table(
+        {"block": "", "branch": "", "t": ".2f", "IoU": ".3f", "support": ".3f", "ceiling": ".3f"},
+        (
+            (Port(site["block"], site["stream"], site["signal"]), site["branch"], site["t"],
+             site["mean_heldout_iou"], site["mean_heldout_support_iou"], site["ceiling"])
+            for site in result["sites"]
+        ),
+    )  # fmt: skip
     for t, best in result["best_block_by_t"].items():
         print(f"  best at t={t}: {best['block']} {best['mean_heldout_iou']:.3f}")
-    print("features by the kind of their best label: " + ", ".join(f"{n} {k}" for k, n in result["kinds"].items()))
-    print("concepts: features labelled best with it, best held-out IoU at any site")
-    for row in result["concepts"]:
-        print(f"  {row['concept']:<16}{row['features']:>5}  {row['best_heldout_iou']:.3f}")
+    print("\nfeatures by the kind of their best label: " + ", ".join(f"{n} {k}" for k, n in result["kinds"].items()))
+    print("\nfeatures labelled best with a concept, and the best held-out IoU at any site")
+    print_table(
+        {"concept": "", "features": "d", "IoU": ".3f"},
+        ((row["concept"], row["features"], row["best_heldout_iou"]) for row in result["concepts"]),
+    )
     if "shuffled" in result:
         counts = result["shuffled"]
         print(
-            f"labels that pass: trust rule {counts['trusted']}, {counts['trusted_shuffled']} with concepts shuffled; "
+            f"\nlabels that pass: trust rule {counts['trusted']}, {counts['trusted_shuffled']} with concepts shuffled; "
             f"its q-value alone {counts['q']}, {counts['q_shuffled']} shuffled; "
             f"published rule {counts['paper']}, {counts['paper_shuffled']} shuffled"
         )
@@ -198,7 +203,3 @@ def _asked_everywhere(images: pa.Table) -> tuple[str, ...]:
 
 def _mean(values: list[float]) -> float | None:
     return float(np.mean(values)) if values else None
-
-
-def _shown(value: float | None) -> str:
-    return "none" if value is None else f"{value:.3f}"

@@ -106,22 +106,18 @@ def write_report(root: Path | str, out: Path | str | None = None) -> pa.Table:
     return metrics
 
 
-def table_one(metrics: pa.Table) -> str:
-    """The metrics as Markdown in the shape of the paper's Table 1: scaled MSE / explained variance in percent.
+def table_one(metrics: pa.Table) -> tuple[list[str], list[list[str]]]:
+    """Headings and rows in the shape of the paper's Table 1: scaled MSE / explained variance in percent.
 
     One row a branch and block, one column a t, first step first.
     """
     rows = metrics.to_pylist()
     moments = sorted({row["t"] for row in rows}, reverse=True)
     by_place = {(*_place(row), row["t"]): row for row in rows}
-    lines = [
-        "| branch | block | " + " | ".join(f"t = {t:.2f}" for t in moments) + " |",
-        "|" + "---|" * (2 + len(moments)),
+    return ["branch", "block", *(f"t = {t:.2f}" for t in moments)], [
+        [branch, block, *(_table_cell(by_place.get((branch, block, t))) for t in moments)]
+        for branch, block in sorted({_place(row) for row in rows})
     ]
-    for branch, block in sorted({_place(row) for row in rows}):
-        cells = (_table_cell(by_place.get((branch, block, t))) for t in moments)
-        lines.append(f"| {branch} | {block} | {' | '.join(cells)} |")
-    return "\n".join(lines)
 
 
 def _place(row: dict[str, Any]) -> tuple[str, str]:

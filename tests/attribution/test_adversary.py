@@ -108,7 +108,7 @@ def test_prompts_that_the_tokenizer_would_cut_are_left_out_and_a_name_is_no_atta
         "steps": {**dict.fromkeys(("target", "classifier", "others", "distance"), [None] * 3), "attacked": words}
     }
     print_evaluation({"faithfulness_rows": [], "erase": reported})
-    assert capsys.readouterr().out.splitlines()[-1].endswith("1 prompts too long  words name dog")
+    assert capsys.readouterr().out.splitlines()[-1].endswith("  1 prompts too long; words name dog")
     words, _ = attacked([short], "boats dogma night")
     assert (words["left_out"], words["names_it"], words["target"][0]) == (0, [], 1.0)
     nobody, _ = attacked([long], "boats boats night")

@@ -7,8 +7,11 @@ from typing import Any
 import pytest
 
 from gazetteer.data.core.errors import InputError
+from gazetteer.diffusion.config.generation import GenerationConfig
 from gazetteer.diffusion.denoisers.registry import adapter_of
 from gazetteer.diffusion.denoisers.words import NOTHING, padding, require_filled, tokens_of
+from gazetteer.diffusion.generate import Generator
+from tests.sae.model.test_autoencoder import random_sae
 from tests.support.models.dits import t5_tokenizer, tiny_dit
 
 PROMPT = "a red house, two boats"
@@ -74,3 +77,15 @@ def test_a_stream_with_places_beside_the_prompt_is_refused() -> None:
     require_filled(5, 5)
     with pytest.raises(InputError, match="holds 6 places where the encoders fill 5"):
         require_filled(5, 6)
+
+
+def test_a_prompt_is_tokenised_once_for_its_codes_and_its_picture(monkeypatch: pytest.MonkeyPatch) -> None:
+    pipe, prompts, asked = tiny_dit("sd3"), [PROMPT, "a dog"], []
+    config = GenerationConfig(
+        height=32, width=32, steps=2, blocks=("transformer_blocks.0",), streams=("text",), branches=("cond",), t=(1.0,)
+    )
+    made = Generator(pipe, config)
+    known = made.tokens
+    monkeypatch.setattr(made, "tokens", lambda prompt: asked.append(prompt) or known(prompt))
+    pictures = made.pictures(prompts, [1, 2], {site: random_sae(16, 48, 4) for site in config.sites})
+    assert asked == prompts and [picture.tokens for picture in pictures] == [known(prompt) for prompt in prompts]

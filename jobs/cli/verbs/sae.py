@@ -8,6 +8,7 @@ import os
 import shlex
 from typing import Any
 
+from gazetteer.data.core.terminal import print_table
 from gazetteer.jobs.cli.arguments import DONE, configuration, configured, machine
 from gazetteer.jobs.cli.output import print_json
 
@@ -50,11 +51,10 @@ def _train(arguments: argparse.Namespace) -> int:
     from gazetteer.jobs.sae.train import train_site_saes
 
     rows = train_site_saes(config, arguments.out)
-    for row in rows:
-        print(
-            f"{row['site']:<52} explained variance {row['explained_variance']:.3f}  "
-            f"scaled MSE {row['scaled_mse']:.3f}  dead {row['dead_share']:.1%}"
-        )
+    print_table(
+        {"site": "", "explained variance": ".3f", "scaled MSE": ".3f", "dead": ".1%"},
+        ((row["site"], row["explained_variance"], row["scaled_mse"], row["dead_share"]) for row in rows),
+    )
     saes = os.path.join(arguments.out, "saes")
     page = os.path.join(saes, "index.html")
     print(f"{len(rows)} autoencoders in {saes}; open {page} in a browser. To label with them: --set saes={saes}")
@@ -67,9 +67,10 @@ def _threshold(arguments: argparse.Namespace) -> int:
     from gazetteer.jobs.sae.threshold import add_thresholds, with_copies
 
     rows = add_thresholds(config, arguments.out, arguments.pictures, arguments.threshold)
-    for row in rows:
-        used = "" if row["l0"] is None else f"  {row['l0']:.2f} features a vector"
-        print(f"{row['site']:<52} threshold {row['threshold']:.4g}{used}")
+    print_table(
+        {"site": "", "threshold": ".4g", "features a vector": ".2f"},
+        ((row["site"], row["threshold"], row["l0"]) for row in rows),
+    )
     saes = with_copies(config, arguments.out)
     setting = f"saes={saes}" if isinstance(saes, str) else shlex.quote(f"saes={json.dumps(saes)}")
     print(f"{len(rows)} autoencoders in {arguments.out}. To label with them: --set {setting}")
@@ -82,7 +83,9 @@ def _report(arguments: argparse.Namespace) -> int:
 
     out = arguments.out or arguments.saes
     metrics = write_report(arguments.saes, out)
-    print(table_one(metrics))
+    headings, rows = table_one(metrics)
+    print("scaled MSE / explained variance in percent")
+    print_table({**dict.fromkeys(headings[:2], ""), **dict.fromkeys(headings[2:], ">")}, rows)
     print(f"Open {os.path.join(out, 'index.html')} in a browser.")
     print_json(arguments, {"sites": metrics.to_pylist(), "report": os.path.join(out, "index.html")})
     return DONE

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from gazetteer.data.core.terminal import print_table
 from gazetteer.jobs.config.schema import RunConfig
 from gazetteer.jobs.experiments.causal.choose import (
     asked_concepts,
@@ -59,11 +60,13 @@ def sweep_causes(config: RunConfig, run: str, features: int = 8, images: int = 8
 def print_sweep(result: dict[str, Any]) -> None:
     """What every setting came to, and the best one as settings."""
     print(f"{result['features']} tuning features on {result['images']} discovery pictures: rise over random features")
-    for row in sorted(result["sweep"], key=lambda row: -row["errors"]):
-        print(
-            f"  {row['window']:<17}{row['strength']:>5g}  {row['place']:<11}{row['rise']:+.4f}  {row['errors']:+.2f} "
-            f"standard errors, {row['up']} up, {row['down']} down"
-        )
+    print_table(
+        {"window": "", "strength": "g", "place": "", "rise": "+.4f", "standard errors": "+.2f", "up": "d", "down": "d"},
+        (
+            [row[name] for name in ("window", "strength", "place", "rise", "errors", "up", "down")]
+            for row in sorted(result["sweep"], key=lambda row: -row["errors"])
+        ),
+    )
     best = result["best"]
     window, strength = f"'causal.window={best['window']}'", f"causal.strength={best['strength']:g}"
     print(f"best: --set {window} {strength} causal.place={best['place']}")

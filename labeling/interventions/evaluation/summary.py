@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from gazetteer.data.core.terminal import print_table
 from gazetteer.data.inputs.edits import STAGES
 from gazetteer.labeling.quality.intervals import Interval, grouped_mean
 
@@ -175,16 +176,24 @@ def print_evaluation(result: Mapping[str, Any]) -> None:
         return "no picture" if mean is None else f"{mean:.2f} [{low:.2f}, {high:.2f}]"
 
     print("spatial success (chance 0.25): the asked thing is found, its mask's centre in the asked quadrant")
-    for stage, methods in result["spatial"].items():
-        values = "  ".join(f"{name} {shown(value)}" for name, value in methods.items())
-        print(f"  {stage:<8}{values}  ({result['spatial_setting'][stage]})")
+    names = dict.fromkeys(name for methods in result["spatial"].values() for name in methods)
+    print_table(
+        {"stage": "", **dict.fromkeys(names, ">"), "setting": ""},
+        (
+            [stage, *(shown(methods[name]) if name in methods else None for name in names),
+             result["spatial_setting"][stage]]
+            for stage, methods in result["spatial"].items()
+        ),
+    )  # fmt: skip
     if result["untried"]:
-        print(f"  without a picture: {', '.join(result['untried'])}")
+        print(f"without a picture: {', '.join(result['untried'])}")
     if "global" in result:
-        print("global success: the classifier's probability of the asked style rises")
-        for stage, value in result["global"].items():
-            print(
-                f"  {stage:<8}features {shown(value)}  random features {shown(result['global_random'][stage])}"
-                f"  ({result['global_setting'][stage]})"
-            )
-    print(f"{result['seconds']:.0f} s")
+        print("\nglobal success: the classifier's probability of the asked style rises")
+        print_table(
+            {"stage": "", "features": ">", "random features": ">", "setting": ""},
+            (
+                (stage, shown(value), shown(result["global_random"][stage]), result["global_setting"][stage])
+                for stage, value in result["global"].items()
+            ),
+        )
+    print(f"\n{result['seconds']:.0f} s")

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from gazetteer.data.core.errors import InputError
 from gazetteer.data.core.sites import Site, step_of
+from gazetteer.data.core.terminal import print_table
 from gazetteer.diffusion.config.generation import GenerationConfig
 from gazetteer.labeling.layout.evaluation.config import LayoutEvaluationConfig
 from gazetteer.labeling.layout.evaluation.group import Group
@@ -162,17 +163,36 @@ def _joint(values: Mapping[str, Any], places: Sequence[tuple[str, str]]) -> dict
 def print_layout(result: Mapping[str, Any]) -> None:
     """The measurements as text."""
     for key, title in (("miou", "mIoU"), ("pointing", "pointing"), ("presence_ap", "presence AP")):
-        for t, methods in result[key].items():
-            values = "  ".join(f"{name} {m:.3f} [{low:.3f}, {high:.3f}]" for name, (m, low, high) in methods.items())
-            print(f"{title} at t={t}: {values}")
+        _print_methods(title, result[key])
     for name, why in result["left_out"].items():
         print(f"{name}: left out, {why}")
-    for row in result["sites"]:
-        mean, low, high = row["miou"]
-        prior = result["miou"][f"{row['t']:.2f}"]["prior"][0]
-        site = f"{row['block']:<28}{row['branch']:<8}t={row['t']:.2f}"
-        print(f"  {site}  {mean:.3f} [{low:.3f}, {high:.3f}]  prior {prior:.3f}")
-    for t, figures in result["exact"].items():
-        values = "  ".join(f"{n} {m:.3f} [{low:.3f}, {high:.3f}]" for n, (m, low, high) in figures["miou"].items())
-        print(f"exact masks, mIoU at t={t}: {values}")
-    print(f"{result['seconds']:.0f} s")
+    if result["sites"]:
+        print("mIoU by the features of one block and branch, beside the prior's")
+    print_table(
+        {"block": "", "branch": "", "t": ".2f", "mIoU": ">", "prior": ".3f"},
+        (
+            (row["block"], row["branch"], row["t"], _shown(row["miou"]),
+             result["miou"][f"{row['t']:.2f}"]["prior"][0])
+            for row in result["sites"]
+        ),
+    )  # fmt: skip
+    _print_methods("mIoU on exact masks", {t: figures["miou"] for t, figures in result["exact"].items()})
+    print(f"\n{result['seconds']:.0f} s")
+
+
+def _print_methods(title: str, by_t: Mapping[str, Mapping[str, Sequence[float]]]) -> None:
+    """A row a method and a column a t, with 95 % intervals; nothing where nothing was measured."""
+    if by_t:
+        print(f"{title} [95 % interval over pictures], by method and t")
+        names = dict.fromkeys(name for methods in by_t.values() for name in methods)
+        print_table(
+            {"method": "", **{f"t={t}": ">" for t in by_t}},
+            ([name, *(_shown(methods[name]) if name in methods else None for methods in by_t.values())]
+             for name in names),
+        )  # fmt: skip
+        print()
+
+
+def _shown(interval: Sequence[float]) -> str:
+    mean, low, high = interval
+    return f"{mean:.3f} [{low:.3f}, {high:.3f}]"

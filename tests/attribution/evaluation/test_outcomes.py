@@ -250,7 +250,7 @@ def test_both_correlations_are_pooled_and_printed(capsys: pytest.CaptureFixture[
     assert pooled == {"cad": pytest.approx([0.6, 0.55, 0.65])} and ranks == {"cad": pytest.approx([0.2, 0.15, 0.3])}
     print_evaluation({"faithfulness_rows": rows, "faithfulness": pooled, "faithfulness_spearman": ranks})
     said = capsys.readouterr().out.splitlines()
-    assert said[1].split()[-6:] == ["0.50", "[0.40,", "0.60]", "0.30", "[0.20,", "0.50]"]
+    assert said[2].split()[-6:] == ["0.50", "[0.40,", "0.60]", "0.30", "[0.20,", "0.50]"]
     assert said[-1].split()[-6:] == ["0.60", "[0.55,", "0.65]", "0.20", "[0.15,", "0.30]"]
 
 
@@ -286,7 +286,7 @@ def test_the_pictures_of_a_set_are_counted_once_each(capsys: pytest.CaptureFixtu
     assert found["kid"][1] <= found["kid"][0] <= found["kid"][2] and found["kid"][0] > 0
     shown = {**dict.fromkeys(("target", "classifier", "others", "distance"), [None] * 3), "quality": found}
     print_evaluation({"faithfulness_rows": [], "erase": {"cad": shown}})
-    assert capsys.readouterr().out.endswith(f"{found['kid'][2]:.4f}]  n=3\n")
+    assert capsys.readouterr().out.endswith(f"{found['kid'][2]:.4f}]         3\n")
     assert quality([outcome(0.0)], 20, 0) == {"fid": None, "kid": [None] * 3, "pictures": 0, "distinct": 0}
 
 

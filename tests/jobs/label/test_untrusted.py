@@ -49,7 +49,7 @@ def test_pairs_by_the_rule_that_stopped_them(tmp_path: Path, capsys: pytest.Capt
     assert found["images_needed"] == 100
     print_stopped(found, 60)
     said = capsys.readouterr().out
-    assert "2 have fewer than labels.min_images=5 pictures with both, 1 of them by this alone" in said
+    assert "    2              1  fewer than labels.min_images=5 pictures with both\n" in said
     assert "images=100 instead of 60" in said
 
 
