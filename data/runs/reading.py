@@ -50,6 +50,11 @@ class SiteRows:
         feature = pc.field("feature")
         return wanted & (feature.is_null() | ((feature >= self.low) & (feature < self.high)))
 
+    def fits(self, schema: pa.Schema) -> bool:
+        """Whether a table of this schema has what the rows are told by."""
+        numbered = "feature" in schema.names and pa.types.is_integer(schema.field("feature").type)
+        return set(self.site) <= set(schema.names) and (self.high is None or numbered)
+
     def groups(self, file: pq.FileMetaData) -> list[int] | None:
         """The row groups with rows of the site, where every one holds rows of a single site; None where some do not."""
         place = {file.schema.column(i).path: i for i in range(file.num_columns)}
@@ -100,11 +105,11 @@ def rows(
     """
     if source is None:
         raise OSError("not what its commit record says")
-    absent = () if schema is None else older_columns(source, schema)
     if isinstance(filter, SiteRows):
-        if not absent and (table := _rows_of_site(source, columns, filter, encoded)) is not None:
+        if (table := _rows_of_site(source, schema, columns, filter, encoded)) is not None:
             return table
         filter = filter.expression
+    absent = () if schema is None else older_columns(source, schema)
     if absent:
         return _rows_of_older(source, schema, absent, columns, filter)
     if filter is None:  # no data set for one whole file: it would load pandas, where that is installed
@@ -122,9 +127,13 @@ def rows(
     ).replace_schema_metadata(None)
 
 
-def _rows_of_site(source: Any, columns: Sequence[str] | None, wanted: SiteRows, encoded: Sequence[str]) -> Any:
-    """The rows of one site from its row groups; None where some row group mixes sites."""
+def _rows_of_site(
+    source: Any, schema: pa.Schema | None, columns: Sequence[str] | None, wanted: SiteRows, encoded: Sequence[str]
+) -> Any:
+    """The rows of one site from its row groups; None where some mixes sites, or the file is of an older kind."""
     with pq.ParquetFile(source, read_dictionary=list(encoded), page_checksum_verification=True) as file:
+        if schema is not None and _absent(file.schema_arrow.names, schema):
+            return None
         groups = wanted.groups(file.metadata)
         if groups is None:
             return None
@@ -190,8 +199,11 @@ def plain(table: pa.Table) -> pa.Table:
 def older_columns(source: Any, schema: pa.Schema) -> list[str]:
     """The columns of `schema` that a file lacks because it was written before there were any."""
     known = [name for name in schema.names if name in BEFORE_STREAMS]
-    stored = pq.read_schema(source).names if known else ()
-    return [name for name in known if name not in stored]
+    return _absent(pq.read_schema(source).names, schema) if known else []
+
+
+def _absent(stored: Sequence[str], schema: pa.Schema) -> list[str]:
+    return [name for name in schema.names if name in BEFORE_STREAMS and name not in stored]
 
 
 def _rows_of_older(
@@ -223,7 +235,8 @@ def checked_query(name: str, schema: pa.Schema, columns: Sequence[str] | None, f
     for column in columns or ():
         if column not in schema.names:
             raise InputError(f"The table {name} has no column {column!r}; it has {', '.join(schema.names)}.")
-    if filter is not None:
+    # Rows of a site fit every table that has sites: trying it out would cost more than reading a small shard.
+    if filter is not None and not (isinstance(filter, SiteRows) and filter.fits(schema)):
         try:
             expression = pq.filters_to_expression(filter) if isinstance(filter, list | tuple) else filter
             expression = expression.expression if isinstance(expression, SiteRows) else expression

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -19,8 +18,6 @@ from gazetteer.labeling.evidence.site_codes import array_of, compacted, rows_by_
 
 _ENCODED = with_dictionaries(EVIDENCE)
 COUNTS = ("images", "images_asked", "hits", "iou_micro", "intersection", "area")
-UNMAPPED = ("split", "feature", "concept", *COUNTS)
-"""The columns of the evidence of one site, its maps apart."""
 _SPREAD = 8  # distinct keys are counted when they are at most so many times as far apart as there are rows
 _COLLAPSE_BYTES = 256 * 2**20  # evidence waiting to be added up before it is
 
@@ -97,8 +94,8 @@ def rows_of(table: pa.Table) -> list[EvidenceRows]:
             if not len(own):
                 continue
             key = (feature[own] + 1) * (len(concepts) + 1) + concept[own] + 1
-            keys, which = _distinct(key)
-            sums = np.stack([_added(which, counts[own, i], len(keys)) for i in range(len(COUNTS))], axis=1)
+            keys, which = distinct(key)
+            sums = np.stack([added(which, counts[own, i], len(keys)) for i in range(len(COUNTS))], axis=1)
             maps = np.flatnonzero((feature[own] < 0) != (concept[own] < 0))
             width = np.unique(lengths[own[maps]])
             if len(width) > 1:
@@ -112,22 +109,7 @@ def rows_of(table: pa.Table) -> list[EvidenceRows]:
     return tables
 
 
-def without_maps(rows: pa.Table, site: Site) -> pa.Table:
-    """Rows of `UNMAPPED`, which are of one site, as schemas.EVIDENCE with strings encoded and no maps."""
-    same = pa.array(np.zeros(rows.num_rows, np.int32))
-    columns: dict[str, Any] = {name: rows[name] for name in UNMAPPED}
-    for name, value in site.columns().items():
-        field = _ENCODED.field(name)
-        encoded = pa.types.is_dictionary(field.type)
-        columns[name] = (
-            pa.DictionaryArray.from_arrays(same, pa.array([value])) if encoded
-            else pa.array(np.full(rows.num_rows, value, field.type.to_pandas_dtype()))
-        )  # fmt: skip
-    columns["cells"] = pa.nulls(rows.num_rows, _ENCODED.field("cells").type)
-    return pa.table([columns[field.name] for field in _ENCODED], schema=_ENCODED)
-
-
-def _distinct(keys: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+def distinct(keys: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """The distinct keys, ascending, and where each of `keys` stands in them: by counting, where they are dense."""
     if int(keys.max(initial=0)) > _SPREAD * len(keys) + 2**20:
         distinct, which = np.unique(keys, return_inverse=True)
@@ -135,7 +117,7 @@ def _distinct(keys: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.in
     return compacted(keys)
 
 
-def _added(which: NDArray[np.int64], counts: NDArray[np.int64], size: int) -> NDArray[np.int64]:
+def added(which: NDArray[np.int64], counts: NDArray[np.int64], size: int) -> NDArray[np.int64]:
     """Sums of integers by place; in float64, which is exact below 2**53, where they are."""
     if float(np.abs(counts).max(initial=0)) * len(counts) < 2**53:
         return np.bincount(which, counts, size).astype(np.int64)

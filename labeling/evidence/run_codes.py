@@ -16,7 +16,6 @@ from gazetteer.data.runs.folder import RunFolder
 from gazetteer.data.runs.reading import SiteRows
 from gazetteer.data.tables.schemas import CODES
 from gazetteer.labeling.evidence.pooling import Grid
-from gazetteer.labeling.evidence.rows import UNMAPPED, sum_evidence, without_maps
 from gazetteer.labeling.evidence.site_codes import (
     CODE_COLUMNS,
     SiteCodes,
@@ -25,6 +24,7 @@ from gazetteer.labeling.evidence.site_codes import (
     join_codes,
     rows_by_site,
 )
+from gazetteer.labeling.evidence.site_sum import UNMAPPED, SiteSum
 from gazetteer.labeling.tables import T_TOLERANCE
 
 READ_SLOTS = 2**26
@@ -95,14 +95,13 @@ def range_evidence(run: RunFolder, site: Site, low: int = 0, high: int | None = 
     """The summed evidence of these features of one site, and of its concepts and pictures, read shard by shard.
 
     Returns:
-        schemas.EVIDENCE without maps (`rows.without_maps`): they are most of what would be read, and the codes that
-        whoever asks for evidence has at hand say the same (`gazetteer.labeling.rules.meetings`).
+        schemas.EVIDENCE without maps: they are most of what would be read, and the codes that whoever asks for evidence
+        has at hand say the same (`gazetteer.labeling.rules.meetings`).
     """
-    own = SiteRows(site.columns(), low, high)
-    return sum_evidence(
-        without_maps(run.read_table("evidence", [shard], columns=UNMAPPED, filter=own, encoded=True), site)
-        for shard in run.shard_ids()
-    )
+    own, total = SiteRows(site.columns(), low, high), SiteSum(site)
+    for shard in run.shard_ids():
+        total.add(run.read_table("evidence", [shard], columns=UNMAPPED, filter=own, encoded=True))
+    return total.table()
 
 
 def _at(site: Site) -> pc.Expression:

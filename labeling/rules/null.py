@@ -30,7 +30,6 @@ import hashlib
 from collections.abc import Iterator
 
 import numpy as np
-import scipy.sparse as sp
 from numpy.typing import NDArray
 
 from gazetteer.data.core.sites import TEXT
@@ -42,7 +41,7 @@ from gazetteer.labeling.rules.tails import tail_bound
 
 Ints = NDArray[np.int64]
 _SUMS = 128 * 2**20  # block sums kept at a time
-_AT_ONCE = 2**20  # sums of permutations at a time
+_AT_ONCE = 2**16  # sums of permutations at a time
 _BOUNDED = 256  # pairs whose bound is reckoned at a time
 _ENOUGH = 100
 """Pictures of the thinned set that a feature and a concept need; rarer ones are tested on all pictures."""
@@ -63,22 +62,26 @@ def prompt_lengths(codes: SiteCodes, maps: ConceptMaps) -> Ints | None:
     return None if codes.site.stream != TEXT or maps.read is None else maps.read.sum(axis=1, dtype=np.int64)
 
 
-def _exceedances(sums: Ints, blocks: Blocks, observed: Ints, permutations: int, random: np.random.Generator) -> Ints:
+def exceedances(sums: Ints, blocks: Blocks, observed: Ints, permutations: int, random: np.random.Generator) -> Ints:
     """How many of `permutations` random shifts, one a block, reach the observed sum: int64 [T].
 
-    The sums of all permutations are one product, of the matrix that says which shift each of them takes in
-    every block with the block sums; integers throughout, in 32 bits where no sum can exceed them.
+    The sums of all permutations grow block by block, for as many pairs at a time as a processor's cache holds; integers
+    throughout, in 32 bits where no sum can exceed them.
     """
     count = np.zeros(len(observed), np.int64)
-    shifts = np.stack([random.integers(0, size, permutations) for size in blocks.sizes], axis=1)
+    shifts = np.stack([random.integers(0, size, permutations) for size in blocks.sizes])
     largest = int(np.maximum.reduceat(sums.max(axis=1, initial=0), blocks.firsts).astype(np.int64).sum())
-    whole = sums.astype(np.int32 if largest < 2**31 else np.int64, copy=False)
-    step = max(1, _AT_ONCE // max(1, len(observed)))
-    for start in range(0, permutations, step):
-        taken = blocks.firsts + shifts[start : start + step]
-        ends = np.arange(0, taken.size + 1, taken.shape[1])
-        picks = sp.csr_array((np.ones(taken.size, whole.dtype), taken.ravel(), ends), (len(taken), len(whole)))
-        count += ((picks @ whole) >= observed).sum(axis=0)
+    exact = np.int32 if largest < 2**31 else np.int64
+    step = max(32, _AT_ONCE // permutations)
+    for start in range(0, len(observed), step):
+        here = slice(start, start + step)
+        part = np.ascontiguousarray(sums[:, here], exact)
+        total = np.zeros((permutations, part.shape[1]), exact)
+        shifted = np.empty_like(total)
+        for first, size, shift in zip(blocks.firsts, blocks.sizes, shifts, strict=True):
+            # What is drawn is in range; "clip" only spares a copy of it.
+            total += np.take(part[first : first + size], shift, axis=0, out=shifted, mode="clip")
+        count[here] = (total >= observed[here]).sum(axis=0)
     return count
 
 
@@ -89,14 +92,14 @@ def _p_of_pairs(orders: list[tuple[Ints, Blocks]], config: NullConfig, key: tupl
     share = -(-config.permutations // len(orders))
     count = np.zeros(len(observed), np.int64)
     for number, (sums, blocks) in enumerate(orders):
-        count += _exceedances(sums, blocks, observed, share, seeded(*key, "shifts", number))
+        count += exceedances(sums, blocks, observed, share, seeded(*key, "shifts", number))
     p = (1 + count) / (1 + share * len(orders))
     more = -(-config.refine // len(orders))
     rare = np.flatnonzero(count < config.refine_below)
     if more and len(rare):
         for number, (sums, blocks) in enumerate(orders):
             few = np.ascontiguousarray(sums[:, rare])
-            count[rare] += _exceedances(few, blocks, observed[rare], more, seeded(*key, "refine", number))
+            count[rare] += exceedances(few, blocks, observed[rare], more, seeded(*key, "refine", number))
         p[rare] = (1 + count[rare]) / (1 + (share + more) * len(orders))
     rare = np.flatnonzero(count < config.refine_below)
     for start in range(0, len(rare), _BOUNDED):

@@ -22,6 +22,8 @@ Floats = NDArray[np.float64]
 _THETAS = np.geomspace(0.5, 48, 16)
 """In units of one over the standard deviation of the sum."""
 
+_RATIO = np.log(_THETAS[1] / _THETAS[0])
+
 _ENTRIES = 2**22  # outcomes looked at together
 
 
@@ -40,6 +42,53 @@ def tail_bound(parts: Sequence[tuple[NDArray[np.generic], float]], observed: NDA
         for at in range(0, len(observed), step)
     ]
     return np.concatenate([np.zeros(0), *bounds])
+
+
+def tail_bound_of_one(parts: Sequence[NDArray[np.generic]], observed: float) -> float:
+    """`tail_bound` of one sum, each of whose parts [n, b] is drawn once: the same steps without an axis of sums, which
+    would take longer to keep than to reckon with."""
+    target, variance, centred = float(observed), 0.0, []
+    for outcomes in parts:
+        mean = np.add.reduce(outcomes, axis=0) / len(outcomes)
+        values = outcomes - mean
+        target -= float(np.add.reduce(mean))
+        variance += float(np.add.reduce(np.add.reduce(np.square(values), axis=0) / len(outcomes)))
+        centred.append(values)
+    spread = np.sqrt(variance)
+    if not spread > 0:
+        return 1.0
+    target /= spread
+    scaled = []
+    for values in centred:
+        values /= spread
+        scaled.append((values, np.maximum.reduce(values, axis=0), np.empty_like(values)))
+    return float(np.exp(_least_of_one(scaled, target)))
+
+
+def _least_of_one(scaled: Sequence[tuple[Floats, Floats, Floats]], target: float) -> float:
+    """`_least` of one sum; of every part its outcomes, the highest of them, and room."""
+    last = len(_THETAS) - 1
+    at = int(np.clip(np.rint(np.log(max(target, _THETAS[0]) / _THETAS[0]) / _RATIO), 0, last))
+    lowest = _log_of_one(scaled, target, _THETAS[at])
+    for step in (1, -1):
+        place = at + step
+        while 0 <= place <= last:
+            value = _log_of_one(scaled, target, _THETAS[place])
+            if not value < lowest:
+                break
+            lowest, place = value, place + step
+    return min(lowest, 0.0)
+
+
+def _log_of_one(scaled: Sequence[tuple[Floats, Floats, Floats]], target: float, theta: float) -> float:
+    log = -theta * target
+    for values, highest, room in scaled:
+        peak = highest * theta
+        np.multiply(values, theta, out=room)
+        np.subtract(room, peak, out=room)
+        np.exp(room, out=room)
+        log += float(np.add.reduce(peak + np.log(np.add.reduce(room, axis=0) / len(room))))
+    return float(log)
 
 
 def _bound(parts: Sequence[tuple[NDArray[np.generic], float]], observed: NDArray[np.generic]) -> Floats:
@@ -66,8 +115,7 @@ def _bound(parts: Sequence[tuple[NDArray[np.generic], float]], observed: NDArray
 def _least(centred: Sequence[tuple[Floats, float]], target: Floats) -> Floats:
     """The lowest of the logarithms over the grid, and of 0, by walking downhill: float64 [T]."""
     last = len(_THETAS) - 1
-    ratio = np.log(_THETAS[1] / _THETAS[0])
-    start = np.rint(np.log(np.maximum(target, _THETAS[0]) / _THETAS[0]) / ratio)
+    start = np.rint(np.log(np.maximum(target, _THETAS[0]) / _THETAS[0]) / _RATIO)
     at = np.clip(start, 0, last).astype(np.int64)
     pair = np.arange(len(target))
     lowest = _log(centred, target, pair, at)

@@ -30,7 +30,7 @@ from gazetteer.labeling.evidence.pooling import cell_areas
 from gazetteer.labeling.evidence.site_codes import SiteCodes
 from gazetteer.labeling.rules.config import NullConfig
 from gazetteer.labeling.rules.null import prompt_lengths, seeded
-from gazetteer.labeling.rules.tails import tail_bound
+from gazetteer.labeling.rules.tails import tail_bound_of_one
 
 Ints = NDArray[np.int64]
 Floats = NDArray[np.float64]
@@ -192,7 +192,7 @@ def _p_in_order(met: _Met, order: Ints, covered: Floats, config: NullConfig, key
     reached = observed - _CLOSE * max(1.0, abs(observed))
     if sum(part.shape[1] for part in outcomes) == 1:
         return float((outcomes[0] >= reached).mean())
-    bound = float(tail_bound([(part[:, :, None], 1.0) for part in outcomes], np.array([reached]))[0])
+    bound = tail_bound_of_one(outcomes, reached)
     if bound * (1 + config.permutations) <= 1:  # less than draws could say
         return bound
     random = seeded(*key, "draws")

@@ -63,13 +63,16 @@ class Rivals:
         """What a column of `best` names."""
         return self.explained.names[number if number < self.concepts else number + self.concepts]
 
-    def kind(self, row: int, number: int, stuff: frozenset[str]) -> str:
-        """As what the column is best for the feature."""
-        if number >= self.concepts:
-            return self.explained.forms[number + self.concepts]
-        if self.explained.fraction[row, number] < self.explained.fraction[row, number + self.concepts]:
-            return SCENE
-        return "stuff" if self.name(number) in stuff and self.region == "thing" else self.region
+    def kinds(self, row: Ints, number: Ints, stuff: frozenset[str]) -> NDArray:
+        """As what each of these columns is best for its feature: names [T]; None where the column is below 0."""
+        names = self.explained.names[: self.concepts]
+        told = ["stuff" if name in stuff and self.region == "thing" else self.region for name in names]
+        told += self.explained.forms[2 * self.concepts :]
+        kinds = np.array([*told, None], object)[number]
+        fraction, concept = self.explained.fraction, np.minimum(number, self.concepts - 1)
+        region = (number >= 0) & (number < self.concepts)
+        kinds[region & (fraction[row, concept] < fraction[row, concept + self.concepts])] = SCENE
+        return kinds
 
     def best_other(self, row: Ints, number: Ints) -> Ints:
         """The best explanation of each feature that is another than the named one: columns of `best` [T], -1: none."""
@@ -93,7 +96,8 @@ def decide(
     """
     seen = rivals.explained
     stuff = frozenset(name for name in stuff_of(config.stuff, seen.names[: rivals.concepts]).values() if name)
-    number = {name: i for i, name in enumerate(map(rivals.name, range(rivals.best.shape[1])))}
+    names_of = [rivals.name(column) for column in range(rivals.best.shape[1])]
+    number = {name: i for i, name in enumerate(names_of)}
     concept = np.array([number[name] for name in regions["concept"]], np.int64)
     row = np.searchsorted(seen.features, regions["feature"])
     region, scene = seen.fraction[row, concept], seen.fraction[row, concept + rivals.concepts]
@@ -126,9 +130,7 @@ def decide(
         "kind": kind, "mass_precision": inside, "explained": explained,
         "heldout_explained": _heldout(held, seen.features[row], column),
         "specificity": np.where(explained > 0, specific, np.nan),
-        "runner_up": np.array([rivals.name(n) if n >= 0 else None for n in rival], object),
-        "runner_up_kind": np.array([rivals.kind(r, n, stuff) if n >= 0 else None
-                                    for r, n in zip(row, rival, strict=True)], object),
+        "runner_up": np.array([*names_of, None], object)[rival], "runner_up_kind": rivals.kinds(row, rival, stuff),
         "runner_up_explained": np.where(rival >= 0, behind, np.nan), "trusted": trusted,
         "rank": _ranks(row, column, explained, trusted),
     }  # fmt: skip

@@ -16,6 +16,7 @@ from gazetteer.data.runs.reading import SiteRows, rows
 from gazetteer.data.tables.codes import Moment, SparseMap, codes_table
 from gazetteer.data.tables.provenance import provenance
 from gazetteer.data.tables.schemas import LABELLING_TABLES
+from gazetteer.labeling.evidence import site_sum
 from gazetteer.labeling.evidence.run_codes import all_codes, code_grids, range_codes, range_evidence, site_codes
 from gazetteer.labeling.evidence.site_codes import codes_by_site
 from tests.support.runs.small_world import MID, World, sky_world
@@ -112,6 +113,18 @@ def test_evidence_of_some_features_leaves_the_maps_unread(tmp_path: Path) -> Non
     ):  # fmt: skip
         assert read.schema.equals(wanted.schema) and read["cells"].null_count == read.num_rows
         assert read.drop_columns("cells").equals(wanted.drop_columns("cells"))
+
+
+def test_the_sum_of_a_site_does_not_depend_on_how_often_it_is_added_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    world = sky_world(30)
+    parts = [World(world.inputs[at::5], world.base).evidence for at in (3, 0, 4, 1, 2)]
+    for waiting in (0, 40, 2**20):
+        monkeypatch.setattr(site_sum, "_WAITING", waiting)
+        total = site_sum.SiteSum(MID)
+        for part in [*parts, parts[0].slice(0, 0)]:
+            total.add(part)
+        assert total.table().drop_columns("cells").equals(world.evidence.drop_columns("cells"))
+    assert site_sum.SiteSum(MID).table().equals(LABELLING_TABLES["evidence"].empty_table())
 
 
 def test_small_sites_are_read_together(run: tuple[RunFolder, pa.Table], monkeypatch: pytest.MonkeyPatch) -> None:

@@ -13,7 +13,7 @@ from gazetteer.labeling.evidence.site_codes import SiteCodes, codes_by_site
 from gazetteer.labeling.evidence.view import views
 from gazetteer.labeling.rules.blocks import Blocks, block_sums
 from gazetteer.labeling.rules.config import NullConfig
-from gazetteer.labeling.rules.null import p_values
+from gazetteer.labeling.rules.null import exceedances, p_values
 from gazetteer.labeling.rules.significance import pair_tests, significance
 from tests.support.runs.small_world import FOLLOWS, MERELY_TOP, MID, World, sky_world
 
@@ -81,6 +81,19 @@ def test_p_agrees_with_naive_permutations() -> None:
         drawn = np.array([(support * pixels[rng.permutation(len(pixels))]).sum() for _ in range(2000)])
         naive = (1 + (drawn >= observed).sum()) / 2001
         assert p[number] == pytest.approx(naive, abs=0.06)
+
+
+@pytest.mark.parametrize("large", [1, 2**40])
+def test_exceedances_are_those_of_the_permutations_one_by_one(large: int) -> None:
+    random = np.random.default_rng(3)
+    blocks = Blocks.of(np.arange(50), 16)
+    sums = random.integers(0, 9, (50, 70)) * large
+    observed = sums[blocks.firsts].sum(axis=0)
+    counted = exceedances(sums, blocks, observed, 3000, np.random.default_rng(5))
+    drawn = np.random.default_rng(5)
+    shifts = np.stack([drawn.integers(0, size, 3000) for size in blocks.sizes], axis=1)
+    totals = np.stack([sums[blocks.firsts + shift].sum(axis=0) for shift in shifts])
+    assert np.array_equal(counted, (totals >= observed).sum(axis=0))
 
 
 def test_being_at_the_top_like_the_sky_is_not_meaning_sky() -> None:

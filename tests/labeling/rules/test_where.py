@@ -11,7 +11,7 @@ from gazetteer.data.core.sites import Site
 from gazetteer.labeling.evidence.concept_maps import ConceptMaps
 from gazetteer.labeling.evidence.site_codes import SiteCodes
 from gazetteer.labeling.rules.config import NullConfig
-from gazetteer.labeling.rules.tails import tail_bound
+from gazetteer.labeling.rules.tails import tail_bound, tail_bound_of_one
 from gazetteer.labeling.rules.where import where_values
 
 GRID, CELLS = 4, 16
@@ -96,3 +96,14 @@ def test_the_bound_is_never_below_the_exact_p() -> None:
     assert (apart >= exact - 1e-12).all()
     assert (apart[wanted > 14] < 12 * exact[wanted > 14]).all()
     assert tail_bound([(np.ones((3, 2, 1)), 1.0)], np.array([2.0]))[0] == 1.0
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_the_bound_of_one_sum_is_that_of_many_to_the_bit(seed: int) -> None:
+    random = np.random.default_rng(seed)
+    parts = [random.random((count, blocks)) for count, blocks in ((120, 1 + seed), (24, 40 - 5 * seed))]
+    for share in (0.2, 0.5, 0.9, 1.0):
+        observed = sum(float(np.quantile(part, share, axis=0).sum()) for part in parts)
+        many = tail_bound([(part[:, :, None], 1.0) for part in parts], np.array([observed]))
+        assert tail_bound_of_one(parts, observed) == many[0]
+    assert tail_bound_of_one([np.ones((3, 2))], 2.0) == 1.0
