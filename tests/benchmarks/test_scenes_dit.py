@@ -11,9 +11,10 @@ import torch
 
 from benchmarks.scenes.autoencoder.model import build_autoencoder
 from benchmarks.scenes.text_to_image.latents import LATENT_SHAPE
-from benchmarks.scenes.text_to_image.tokens import encode, save_legacy, scenes_tokenizer
+from benchmarks.scenes.text_to_image.tokens import MAX_LENGTH, encode, save_legacy, scenes_tokenizer
 from benchmarks.scenes.text_to_image_dit import model
 from benchmarks.scenes.text_to_image_dit import train as dit
+from benchmarks.scenes.text_to_image_dit.attention import JointAttention
 from benchmarks.scenes.text_to_image_dit.model import assemble, build_text_encoder, build_transformer, conditioning
 from gazetteer.diffusion.blocks import blocks_of
 from gazetteer.diffusion.load import ModelConfig, load_pipeline
@@ -81,3 +82,29 @@ def test_a_run_goes_on_where_it_stood_and_its_pipeline_is_heard(
         ["a dog"], num_inference_steps=1, generator=torch.Generator().manual_seed(0), output_type="np"
     ).images
     assert picture.shape == (1, 128, 128, 3) and np.isfinite(picture).all()
+
+
+def test_one_empty_place_stands_for_all_of_them() -> None:
+    torch.manual_seed(0)
+    tokenizer = scenes_tokenizer(captions=300)
+    encoders = tuple(build_text_encoder(tokenizer).eval() for _ in range(2))
+    transformer = build_transformer(12, 8)
+    for parameter in transformer.parameters():  # what begins at zero would hide what it multiplies
+        parameter.data += 0.05 * torch.randn_like(parameter)
+    tokens = torch.tensor(encode(tokenizer, ["a dog on the grass", "a boat"]))
+    noisy, time = torch.randn(2, 12, 8, 8), torch.tensor([700.0, 20.0])
+
+    def answer(empty: int) -> tuple[torch.Tensor, torch.Tensor]:
+        words, pooled = conditioning(encoders, tokens, empty)
+        words.retain_grad()
+        given = transformer(noisy, words, pooled, time, return_dict=False)[0]
+        given.square().sum().backward()
+        assert words.grad is not None
+        return given.detach(), words.grad[:, :MAX_LENGTH]
+
+    theirs = answer(model.NO_T5)  # diffusers' own attention
+    transformer.set_attn_processor(JointAttention(model.NO_T5))
+    for ours in (answer(1), answer(model.NO_T5)):
+        assert torch.allclose(ours[0], theirs[0], atol=1e-4) and torch.allclose(
+            ours[1], theirs[1], rtol=1e-3, atol=1e-4
+        )

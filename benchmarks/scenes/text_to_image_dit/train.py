@@ -28,7 +28,9 @@ from benchmarks.scenes.options import add_views
 from benchmarks.scenes.parallel import average_gradients, rank, run, shared, workers
 from benchmarks.scenes.text_to_image.latents import LatentFiles, open_files
 from benchmarks.scenes.text_to_image.tokens import encode
+from benchmarks.scenes.text_to_image_dit.attention import JointAttention
 from benchmarks.scenes.text_to_image_dit.model import (
+    NO_T5,
     assemble,
     build_text_encoder,
     build_transformer,
@@ -81,6 +83,7 @@ def prepare(latents: Path, budget: Budget, seed: int, device: str = "cpu") -> Tr
     torch.manual_seed(seed)
     tokenizer, files = CLIPTokenizer.from_pretrained(latents / "tokenizer"), open_files(latents)
     transformer: Any = build_transformer(*files.latents.shape[1:3])
+    transformer.set_attn_processor(JointAttention(NO_T5))
     encoders: Any = tuple(build_text_encoder(tokenizer) for _ in range(2))
     modules: tuple[nn.Module, ...] = (transformer, *encoders)
     for module in modules:
@@ -99,7 +102,7 @@ def flow_loss(training: Training, rows: Tensor, sigma: Tensor, empty: Tensor) ->
     at = sigma[:, None, None, None]
     device = training.device
     with torch.autocast(device.type, torch.bfloat16):
-        words, pooled = conditioning(training.encoders, tokens.to(device))
+        words, pooled = conditioning(training.encoders, tokens.to(device), empty=1)
         output = training.transformer(
             ((1 - at) * latents + at * noise).to(device), words, pooled, (1000 * sigma).to(device), return_dict=False
         )[0]
