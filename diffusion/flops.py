@@ -35,7 +35,8 @@ class ModelCost:
         decode: of one picture through the VAE's decoder.
         calls: evaluations a branch: sampler steps, plus what the sampler adds to them.
         height, width: of the picture in px.
-        blocks: attention block -> (grid height, grid width, channels).
+        blocks: block -> (grid height, grid width, channels).
+        find: the same of any block or part that can be listened to; raises InputError for what is none.
         branches: how many branches are evaluated a step with a configuration.
         estimated: whether `denoiser` was not counted but estimated from the weights of the blocks.
     """
@@ -47,6 +48,7 @@ class ModelCost:
     height: int
     width: int
     blocks: Grids
+    find: Callable[[str], tuple[int, int, int]] = field(compare=False)
     branches: Callable[[GenerationConfig], int] = field(compare=False)
     estimated: bool = False
 
@@ -88,10 +90,17 @@ def model_cost(config: ModelConfig, steps: int, height: int = 0, width: int = 0)
     tokens = max((length for _, length in texts), default=77)
     evaluate = _evaluate_unet if adapter is UNET else _evaluate_transformer
     operations, grids, estimated = evaluate(adapter, network, latent, tokens)
+
+    def find(path: str) -> tuple[int, int, int]:
+        channels = adapter.find(network, path).channels
+        whole = next((block for block in grids if f"{path}.".startswith(f"{block}.")), "")
+        height, width, _ = grids.get(path) or grids.get(whole) or (0, 0, 0)
+        return height, width, channels
+
     return ModelCost(
         denoiser=operations, text=sum(operations for operations, _ in texts),
         decode=count(lambda: vae.decode(adapter.decoded(latent))),
-        calls=len(sampler.timesteps), height=rows * scale, width=columns * scale, blocks=grids,
+        calls=len(sampler.timesteps), height=rows * scale, width=columns * scale, blocks=grids, find=find,
         branches=lambda generation: adapter.evaluations(index, generation), estimated=estimated,
     )  # fmt: skip
 
@@ -99,8 +108,9 @@ def model_cost(config: ModelConfig, steps: int, height: int = 0, width: int = 0)
 def _evaluate_unet(adapter: Any, unet: Any, latent: Tensor, tokens: int) -> tuple[int, Grids, bool]:
     """Operations of one evaluation, the grids that it shows, and whether they are estimated, which they never are."""
     grids: Grids = {}
-    for block in adapter.blocks(unet):
-        unet.get_submodule(block).register_forward_hook(_grid_hook(grids, block))
+    for block, module in unet.named_modules():
+        if block and isinstance(getattr(module, "in_channels", None), int):
+            module.register_forward_hook(_grid_hook(grids, block))
     return count(lambda: unet(latent, torch.zeros(1, device="meta"), **_conditions(unet, tokens))), grids, False
 
 
@@ -171,7 +181,8 @@ def _text(path: str, name: str, options: dict[str, str], most: int | None) -> tu
 
 def _grid_hook(grids: Grids, block: str) -> Any:
     def hook(_: nn.Module, given: tuple[Tensor, ...], output: Any) -> None:
-        channels, height, width = given[0].shape[1:]
-        grids[block] = (height, width, channels)
+        if given and given[0].dim() == 4:
+            channels, height, width = given[0].shape[1:]
+            grids[block] = (height, width, channels)
 
     return hook

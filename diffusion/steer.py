@@ -145,6 +145,12 @@ def _actions(pipe: Any, edits: Sequence[Edit], saes: Saes | str | Path | None) -
             raise InputError("Edits with features need the autoencoders they belong to.")
         device = next(denoiser.parameters()).device
         saes = load_site_saes(saes, wanted, device=device) if wanted and saes is not None else {}
+    given = next((t.site for edit in edits for t in edit.targets if t.site.signal == "input"), None)
+    if given is not None:
+        raise InputError(
+            f"An edit names {given.port}: what a block is given is listened to alone. Edits act on what it gives; name "
+            "features of its update or output."
+        )
     missing = sorted(wanted - set(saes))
     if missing:
         raise InputError(f"There is no autoencoder for {missing[0].slug}, which an edit names.")

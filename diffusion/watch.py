@@ -39,7 +39,9 @@ class Passing:
     def signal(self, port: Port) -> Tensor:
         """What is heard at a port [batch, channels, height, width]."""
         before, after = self.states(port.stream)
-        return after - before if port.signal == "update" else after
+        if port.signal == "update":
+            return after - before
+        return after if port.signal == "output" else before
 
     def replaced(self, after: Tensor, stream: str = "image", output: Any = None) -> Any:
         """The output, or another one of its kind, with another state of a stream in it."""
@@ -223,7 +225,7 @@ def hooked(model: Any, hooks: Mapping[str, Hook], before: bool = False) -> Itera
     def counted(path: str, hook: Hook) -> Callable[..., Any]:
         def run(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any = None) -> Any:
             missing.discard(path)
-            return hook(Passing(adapter, BlockCall(module, args, kwargs, output, layout[0])))
+            return hook(Passing(adapter, BlockCall(path, module, args, kwargs, output, layout[0])))
 
         return run
 

@@ -11,8 +11,8 @@ BRANCHES = ("cond", "uncond")
 IMAGE, TEXT = "image", "text"
 STREAMS = (IMAGE, TEXT)
 """Which tokens of a block: cells of the picture's grid, or words of the prompt."""
-SIGNALS = ("update", "output")
-"""What of them: what the block adds (output minus input), or what it gives."""
+SIGNALS = ("update", "output", "input")
+"""What of them: what the block adds (output minus input), what it gives, or what it is given, as transcoders read."""
 SITE_COLUMNS = ("block", "stream", "signal", "branch", "t")
 """The columns that name a site in every table, in this order."""
 
@@ -48,7 +48,7 @@ class Site:
         branch: ``cond`` or ``uncond``, the two halves of classifier-free guidance.
         t: position in the reverse process, 1.0 = first sampler step, 0.0 = last.
         stream: ``image`` (cells) or ``text`` (words).
-        signal: ``update`` (output minus input of the whole block) or ``output``.
+        signal: ``update`` (output minus input of the whole block), ``output`` or ``input``.
     """
 
     block: str

@@ -42,7 +42,8 @@ class GenerationConfig:
     )
     signals: tuple[str, ...] = setting(
         Effect.CODES,
-        "What of them: `update`, what a block adds (output minus input), or `output`, what it gives.",
+        "What of them: `update`, what a block adds (output minus input), `output`, what it gives, or `input`, what it "
+        "is given. Of a part within a block (`transformer_blocks.1.ff`): `output` or `input`.",
         default=SIGNALS[:1],
         late=True,
     )

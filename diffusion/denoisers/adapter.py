@@ -57,10 +57,12 @@ class BlockInfo:
     Attributes:
         channels: of each of its tokens.
         streams: that it both reads and writes, so that it adds an update to each.
+        inside: whether it is a part within a block, which reads other states than those it adds to.
     """
 
     channels: int
     streams: tuple[str, ...] = ("image",)
+    inside: bool = False
 
 
 @dataclass(frozen=True)
@@ -68,11 +70,13 @@ class BlockCall:
     """One call of a block.
 
     Attributes:
+        path, block: where it stands in the denoiser, and the module.
         args, kwargs: what it was called with.
         output: what it gives; None before it has run.
         layout: how the tokens of the denoiser's call lie.
     """
 
+    path: str
     block: nn.Module
     args: tuple[Any, ...]
     kwargs: dict[str, Any]
@@ -134,6 +138,12 @@ class Adapter(ABC):
             raise InputError(
                 f"The block {port.block} of the {self.kind} has no {port.stream} stream of its own; "
                 f"accepted: {', '.join(info.streams)}."
+            )
+        if info.inside and port.signal == "update":
+            raise InputError(
+                f"{port.block} is a part within a block: it reads states that were normalised for it and gives what "
+                "the block adds, so that output minus input means nothing. Set generation.signals=[output], or [input] "
+                "for a transcoder."
             )
         return info.channels
 

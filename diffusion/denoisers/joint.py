@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from types import MappingProxyType
 from typing import Any
 
@@ -17,7 +18,11 @@ from gazetteer.diffusion.denoisers.shift import linear_shift, linear_sigmas
 from gazetteer.diffusion.denoisers.transformer import Streams, TransformerAdapter, last_place, pack
 from gazetteer.diffusion.denoisers.words import PromptTokens, padding, tokens_of
 
-BESIDE = Streams(image=1, text=0)
+WORDS = Streams(text=0)
+BOTH = Streams(image=0, text=1)
+"""Attention inside such blocks, which gives (picture, text)."""
+
+BESIDE = Streams(image=1, text=0, parts={"attn": BOTH, "ff": Streams(), "ff_context": WORDS})
 """Blocks that give (text, picture)."""
 
 T5_PLACES = 256
@@ -90,7 +95,7 @@ class FluxAdapter(PackedAdapter):
     shared = ("txt_ids", "img_ids")
     attributed = True
     words_known = True
-    lists = MappingProxyType({"transformer_blocks": BESIDE, "single_transformer_blocks": BESIDE})
+    lists = MappingProxyType({"transformer_blocks": BESIDE, "single_transformer_blocks": replace(BESIDE, parts={})})
 
     def layout(self, network: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> TokenGrid:
         """From the places of the tokens."""
@@ -142,10 +147,6 @@ class ChromaAdapter(PackedAdapter):
     words_known = True
     lists = MappingProxyType({"transformer_blocks": BESIDE, "single_transformer_blocks": Streams(joined="first")})
 
-    def list_of(self, name: str) -> str:
-        """By the class of the block."""
-        return "single_transformer_blocks" if "Single" in name else "transformer_blocks"
-
     def tokens(self, pipe: Any, prompt: str) -> PromptTokens:
         """T5's."""
         return tokens_of(pipe.tokenizer, prompt, self.words({}))
@@ -173,10 +174,6 @@ class Flux2Adapter(PackedAdapter):
     kind = "FLUX.2 transformer"
     no_words = TEMPLATE
     lists = MappingProxyType({"transformer_blocks": BESIDE, "single_transformer_blocks": Streams(joined="first")})
-
-    def list_of(self, name: str) -> str:
-        """By the class of the block."""
-        return "single_transformer_blocks" if "Single" in name else "transformer_blocks"
 
     def check_guidance(
         self, network: Mapping[str, Any], index: Mapping[str, Any], generation: GenerationConfig
@@ -234,7 +231,11 @@ class QwenImageAdapter(PackedAdapter):
     networks = ("QwenImageTransformer2DModel",)
     kind = "Qwen-Image transformer"
     no_words = TEMPLATE
-    lists = MappingProxyType({"transformer_blocks": BESIDE})
+    lists = MappingProxyType(
+        {
+            "transformer_blocks": replace(BESIDE, parts={"attn": BOTH, "img_mlp": Streams(), "txt_mlp": WORDS}),
+        }
+    )
 
     def scale(self, vae: Mapping[str, Any]) -> int:
         """By the halvings of its VAE."""

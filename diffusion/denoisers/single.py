@@ -19,7 +19,11 @@ from gazetteer.diffusion.denoisers.transformer import Streams, TransformerAdapte
 SANA_PX = 32
 """Sides of Sana's pictures are multiples of so many px."""
 
-ALONE = MappingProxyType({"transformer_blocks": Streams()})
+FIRST, LAST = Streams(joined="first"), Streams(joined="last")
+INSIDE = {"attn1": Streams(), "attn2": Streams(), "ff": Streams()}
+"""Attention to the picture and to the text, and what follows."""
+
+ALONE = MappingProxyType({"transformer_blocks": Streams(parts=INSIDE)})
 
 
 class PixArtAdapter(TransformerAdapter):
@@ -63,7 +67,7 @@ class HunyuanAdapter(TransformerAdapter):
     pipelines = ("HunyuanDiTPipeline",)
     networks = ("HunyuanDiT2DModel",)
     kind = "HunyuanDiT transformer"
-    lists = MappingProxyType({"blocks": Streams()})
+    lists = MappingProxyType({"blocks": Streams(parts=INSIDE)})
     flows = False
 
     def scale(self, vae: Mapping[str, Any]) -> int:
@@ -99,7 +103,9 @@ class SanaAdapter(TransformerAdapter):
     pipelines = ("SanaPipeline",)
     networks = ("SanaTransformer2DModel",)
     kind = "Sana transformer"
-    lists = ALONE
+    lists = MappingProxyType(
+        {"transformer_blocks": Streams(parts={"attn1": Streams(), "attn2": Streams()})}  # what follows is convolutions
+    )
 
     def arguments(self, pipe: Any, prompts: Sequence[str], generation: GenerationConfig) -> dict[str, Any]:
         """Pictures of the size that is asked for, not of the nearest known one."""
@@ -146,7 +152,7 @@ class Lumina2Adapter(TwoCalls, TransformerAdapter):
     networks = ("Lumina2Transformer2DModel",)
     kind = "Lumina 2 transformer"
     no_words = TEMPLATE
-    lists = MappingProxyType({"layers": Streams(joined="first")})
+    lists = MappingProxyType({"layers": Streams(joined="first", parts={"attn": FIRST, "feed_forward": FIRST})})
 
     def width(self, network: nn.Module) -> int:
         """As it states."""
@@ -191,7 +197,7 @@ class ZImageAdapter(TransformerAdapter):
     pipelines = ("ZImagePipeline",)
     networks = ("ZImageTransformer2DModel",)
     kind = "Z-Image transformer"
-    lists = MappingProxyType({"layers": Streams(joined="last")})
+    lists = MappingProxyType({"layers": Streams(joined="last", parts={"attention": LAST, "feed_forward": LAST})})
     packs = 2
     first_sample = 128
 

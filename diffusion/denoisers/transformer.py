@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
 import torch
@@ -12,7 +12,14 @@ from torch import Tensor, nn
 
 from gazetteer.data.core.errors import InputError
 from gazetteer.diffusion.config.generation import GenerationConfig
-from gazetteer.diffusion.denoisers.adapter import Adapter, BlockCall, BlockInfo, TokenGrid, same_shape
+from gazetteer.diffusion.denoisers.adapter import (
+    Adapter,
+    BlockCall,
+    BlockInfo,
+    TokenGrid,
+    meant_block,
+    same_shape,
+)
 from gazetteer.diffusion.denoisers.sizes import latent_size
 
 
@@ -22,13 +29,25 @@ class Streams:
 
     Attributes:
         image: place of the image stream in what a block gives; None where it gives nothing else.
-        text: place of the text stream, or None where the block adds no update to it.
+        text: place of the text stream, or None where the block adds no update to it; with no place of the image, the
+            block reads and gives the text alone.
         joined: whether image and text are one sequence: empty (no), ``first`` (text first) or ``last``.
+        parts: modules within the block that can be listened to as well, by their names there.
     """
 
     image: int | None = None
     text: int | None = None
     joined: str = ""
+    parts: Mapping[str, Streams] = field(default_factory=dict)
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Of the streams that the block both reads and gives."""
+        if self.joined:
+            return ("image", "text") if self.joined == "first" else ("image",)
+        if self.text is None:
+            return ("image",)
+        return ("image", "text") if self.image is not None else ("text",)
 
     def place(self, stream: str) -> int:
         """Of a stream in what a block gives."""
@@ -59,27 +78,43 @@ class TransformerAdapter(Adapter):
                 blocks[f"{name}.{number}"] = BlockInfo(self.width(network), self._streams(block, streams))
         return blocks
 
+    def find(self, network: nn.Module, path: str) -> BlockInfo:
+        """A block, or a part within one whose streams are told apart; raises InputError for anything else."""
+        name, _, rest = path.partition(".")
+        number, _, part = rest.partition(".")
+        block = f"{name}.{number}"
+        if not part or block not in self.blocks(network):
+            return super().find(network, path)
+        known = {part: own for part, own in self.lists[name].parts.items() if _module(network, f"{block}.{part}")}
+        if part not in known:
+            raise InputError(
+                f"Within {block} of the {self.kind} nothing is heard at {part!r}; {meant_block(part, known)}accepted "
+                f"there: {', '.join(known) or 'nothing'}; or the whole block, {block}."
+            )
+        whole = self.blocks(network)[block].streams
+        streams = tuple(stream for stream in known[part].names if stream in whole)
+        return BlockInfo(self.width(network), streams, inside=True)
+
     def width(self, network: nn.Module) -> int:
         """Channels of a token inside."""
         return int(network.inner_dim)  # type: ignore[arg-type]
 
     def _streams(self, block: nn.Module, streams: Streams) -> tuple[str, ...]:
-        texts = streams.text is not None or streams.joined == "first"
-        return ("image", "text") if texts and not getattr(block, "context_pre_only", False) else ("image",)
+        return ("image",) if getattr(block, "context_pre_only", False) else streams.names
 
     # One call
 
     def states(self, call: BlockCall, stream: str) -> tuple[Tensor, Tensor]:
         """Tokens of a stream, as cells of the grid or as one row of words."""
-        own = self._own(call.block)
-        beside = stream == "text" and not own.joined
+        own = self._own(call.path)
+        beside = stream == "text" and not own.joined and own.image is not None
         before = call.argument("encoder_hidden_states", 1) if beside else call.argument("hidden_states", 0)
         before, after = same_shape(before, call.state(own.place(stream)))
         return self._laid(before, stream, own, call.layout), self._laid(after, stream, own, call.layout)
 
     def replaced(self, call: BlockCall, stream: str, after: Tensor) -> Any:
         """The other stream, and what stands beside the streams, stay."""
-        own, tokens = self._own(call.block), after.flatten(2).transpose(1, 2)
+        own, tokens = self._own(call.path), after.flatten(2).transpose(1, 2)
         old = call.state(own.place(stream))
         new = tokens.to(old.dtype)
         if own.joined:
@@ -116,13 +151,10 @@ class TransformerAdapter(Adapter):
             raise InputError("Prompts of several lengths stand in one batch; set generation.exact=true to hear words.")
         return [slice(0, count) for count in words]
 
-    def _own(self, block: nn.Module) -> Streams:
-        """How a block takes and gives its streams, by its class."""
-        return self.lists[self.list_of(type(block).__name__)]
-
-    def list_of(self, name: str) -> str:
-        """The list that blocks of a class stand in; the one there is, unless a family says otherwise."""
-        return next(iter(self.lists))
+    def _own(self, path: str) -> Streams:
+        """How a block, or a part within one, takes and gives its streams."""
+        name, _, *part = path.split(".")
+        return self.lists[name].parts[".".join(part)] if part else self.lists[name]
 
     def told(self, network: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """The timestep."""
@@ -164,6 +196,13 @@ class TransformerAdapter(Adapter):
     def words(self, index: Mapping[str, Any]) -> int:
         """Words that a prompt takes at most, as the pipeline is called by default."""
         return 512
+
+
+def _module(network: nn.Module, path: str) -> nn.Module | None:
+    try:
+        return network.get_submodule(path)
+    except AttributeError:
+        return None
 
 
 def pack(latents: Tensor) -> Tensor:

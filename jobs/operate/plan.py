@@ -11,11 +11,9 @@ import dataclasses
 import math
 from typing import Any
 
-from gazetteer.data.core.errors import InputError
 from gazetteer.data.core.sites import step_of
 from gazetteer.data.core.terminal import print_table
 from gazetteer.data.inputs.given.open import open_given
-from gazetteer.diffusion.denoisers.adapter import meant_block
 from gazetteer.diffusion.flops import ModelCost, model_cost
 from gazetteer.jobs.config.schema import RunConfig
 from gazetteer.jobs.operate.measured_run import bytes_like, measured, seconds_like
@@ -57,10 +55,8 @@ def plan(config: RunConfig, rates: Rates) -> dict[str, Any]:
         InputError: configurations that cannot be read, or a run of other models.
     """
     model = model_cost(config.model, config.generation.steps, config.generation.height, config.generation.width)
-    missing = [block for block in config.generation.blocks if block not in model.blocks]
-    if missing:
-        meant = meant_block(missing[0], model.blocks)
-        raise InputError(f"The model has no block {missing[0]}; {meant}it has: {', '.join(model.blocks)}.")
+    for block in config.generation.blocks:
+        model.find(block)
     reference = measured(config, rates.like) if rates.like else None
     assumed: list[str] = []
     segments = reference[0].each("segments") if reference else SEGMENTS
@@ -143,7 +139,7 @@ def _counts(images: int, calls: int, branches: int, captions: int, segments: flo
 
 
 def _cells(model: ModelCost, block: str) -> int:
-    height, width, _ = model.blocks[block]
+    height, width, _ = model.find(block)
     return height * width
 
 
@@ -152,10 +148,10 @@ def _saes(config: RunConfig, model: ModelCost, assumed: list[str]) -> dict[Any, 
     sites = config.generation.sites
     if config.sae is None or not yet_to_be_made(config.saes, sites):
         sites_checked = check_saes(config.saes, sites, config.sae_check.signal)
-        check_widths(config.saes, sites_checked, {block: width for block, (_, _, width) in model.blocks.items()})
+        check_widths(config.saes, sites_checked, {site.block: model.find(site.block)[2] for site in sites})
         return sites_checked
     assumed.append(f"autoencoders as sae.train makes them, for {config.saes} has none yet")
-    shapes = {site: config.sae.train.shape(model.blocks[site.block][2]) for site in sites}
+    shapes = {site: config.sae.train.shape(model.find(site.block)[2]) for site in sites}
     return {site: {"d": shape.d, "n": shape.n, "k": shape.k, "slots": shape.slots} for site, shape in shapes.items()}
 
 
@@ -203,7 +199,7 @@ def _sae(config: RunConfig, model: ModelCost, rates: Rates) -> dict[str, Any]:
     sae, train = config.sae, config.sae.train
     training = stored = 0
     for site in config.generation.sites:
-        cells, d = _cells(model, site.block), model.blocks[site.block][2]
+        cells, d = _cells(model, site.block), model.find(site.block)[2]
         n = train.n or d * train.expansion
         vectors = train.steps * train.batch_size if train.steps else sae.images * cells * train.epochs
         training += 4 * d * n * vectors

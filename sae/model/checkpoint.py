@@ -110,7 +110,7 @@ def expect_site(
     if config.get("block") not in (None, site.block):
         raise InputError(f"The SAE in {place} says that it was trained at {config['block']}, not at {site.block}.")
     stated = config.get("signal", "update") or signal
-    gives = "output" if site.signal == "output" else "update (output minus input)"
+    gives = "update (output minus input)" if site.signal == "update" else site.signal
     if not stated:
         raise InputError(
             f"The SAE in {place} does not say what it reads, and {site.slug} gives a block's {gives}. Some published "
