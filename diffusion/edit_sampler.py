@@ -77,8 +77,6 @@ class EditSampler:
         resumes = can_resume(self.pipe)
         self.stride = coarse_stride(self.pipe, generator.config.steps, stride) if resumes else 1
         self.first = {stage: self.schedule.first_step(window) if resumes else 0 for stage, window in STAGES.items()}
-        stacked = self.generator.adapter.stacked(self.generator.config)
-        self._guided = stacked if not hasattr(self.pipe, "do_classifier_free_guidance") else None
         self._cached: dict[Start, _Cached] = {}
 
     def unedited(self, starts: Sequence[Start]) -> list[Picture]:
@@ -105,7 +103,9 @@ class EditSampler:
             latents = torch.cat([self._cached[start].latents[stage] for start in batch])
             with ExitStack() as stack:
                 stack.enter_context(resumed_at(self.pipe, self.first[stage], self.stride))
-                stack.enter_context(steer(self.pipe, own, self.saes, schedule=self.schedule, guided=self._guided))
+                stack.enter_context(
+                    steer(self.pipe, own, self.saes, schedule=self.schedule, guided=self.generator.guided)
+                )
                 output = self._call(batch, latents, "np")
             return list(pictures_of(output))
 

@@ -86,6 +86,11 @@ class Generator:
     def _unet(self) -> bool:
         return self.adapter is UNET
 
+    @property
+    def guided(self) -> bool | None:
+        """Whether calls hold both branches, of pipelines that do not say it themselves (PixArt's); None: they do."""
+        return None if hasattr(self.pipe, "do_classifier_free_guidance") else self.adapter.stacked(self.config)
+
     def arguments(self, prompts: Sequence[str]) -> dict[str, Any]:
         """What the pipeline is called with beside latents and generators: prompts, guidance, steps and size."""
         size = {name: value for name in ("height", "width") if (value := getattr(self.config, name))}

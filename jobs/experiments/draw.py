@@ -53,7 +53,7 @@ def sample(
     """uint8 [height, width, 3]: the picture of a prompt and seed with these edits."""
     from gazetteer.diffusion.steer import steer
 
-    with steer(generator.pipe, edits, saes):
+    with steer(generator.pipe, edits, saes, guided=generator.guided):
         made = generator.sample([prompt], [seed], lambda *_: None)
     assert made is not None
     picture: NDArray[np.uint8] = made[0]

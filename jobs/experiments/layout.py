@@ -146,7 +146,7 @@ def predict(
     pipe: Any = load_pipeline(config.model)
     generator = Generator(pipe, config.generation)
     (cut,) = warn_of_cut(pipe, [prompt])
-    with predict_layout(pipe, model) as layout:
+    with predict_layout(pipe, model, guided=generator.guided) as layout:
         image = generator.sample([prompt], [seed], lambda *_: None)
     assert image is not None
     steps = list(layout.history.values())

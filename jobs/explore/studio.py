@@ -162,7 +162,7 @@ class Studio:
         acting = [edit for edit in edits if edit.strength != 0.0]
         if not acting:
             return Redrawn(drawn.image, self.steps, 0.0)
-        schedule = self.generator.schedule
+        schedule, guided = self.generator.schedule, self.generator.guided
         step = (
             min(schedule.first_step((edit.window[0], edit.window[1])) for edit in acting)
             if can_resume(self.pipe)
@@ -170,12 +170,12 @@ class Studio:
         )
         with self._turn, self._interruptible(None):
             if step == 0:
-                with steer(self.pipe, acting, self.saes):
+                with steer(self.pipe, acting, self.saes, guided=guided):
                     made = self.generator.sample([start.prompt], [start.seed], lambda *_: None)
                 assert made is not None
                 image: NDArray[np.uint8] = made[0]
             else:
-                with resumed_at(self.pipe, step), steer(self.pipe, acting, self.saes, schedule=schedule):
+                with resumed_at(self.pipe, step), steer(self.pipe, acting, self.saes, schedule=schedule, guided=guided):
                     image = self._rest(start.prompt, drawn.latents[step])
         return Redrawn(image, step, time.monotonic() - begun)
 
@@ -190,7 +190,7 @@ class Studio:
         with ExitStack() as stack:
             stack.enter_context(self._interruptible(on_step if model is None else None))
             if model is not None:
-                stack.enter_context(predict_layout(self.pipe, model, predicted))
+                stack.enter_context(predict_layout(self.pipe, model, predicted, guided=self.generator.guided))
             resumable = range(1, self.steps) if can_resume(self.pipe) else ()
             latents = stack.enter_context(keep_latents(self.pipe, resumable, self.generator.latent_size))
             (picture,) = self.generator.pictures([start.prompt], [start.seed], self.saes)

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from gazetteer.data.core.sites import Site
 from gazetteer.data.runs.folder import RunFolder
@@ -127,3 +129,23 @@ def test_ddim_does_not_take_the_place_of_flow_matching(tmp_path: Path) -> None:
     asked = [*SETTINGS, f"model.path={folder}", "model.scheduler=ddim", "generation.blocks=[transformer_blocks.0]"]
     done = in_process("label", "--out", str(tmp_path / "run"), "--set", *asked)
     assert done.returncode == 2
+
+
+def test_a_pipeline_that_does_not_say_whether_it_is_guided_is_steered_and_its_layout_predicted(tmp_path: Path) -> None:
+    folder = saved_dit("pixart_sigma", tmp_path / "model")
+    block = "transformer_blocks.1"
+    site = Site(block, "cond", 1.0)
+    SparseAutoencoder(SAEConfig(16, 64, 4)).initialise(0).save_pretrained(tmp_path / "saes" / site.slug, {"site": site})
+    asked = [*SETTINGS, f"model.path={folder}", f"generation.blocks=[{block}]", f"saes={tmp_path / 'saes'}"]
+    run = str(tmp_path / "run")
+    done = in_process("label", "--out", run, "--set", *asked, "detector.box_threshold=0.02")
+    assert done.returncode == 0, done.stderr
+    edit = {"targets": [{"block": block, "branch": "cond", "t": 1.0, "features": [1, 2]}], "strength": 8.0}
+    (tmp_path / "edits.json").write_text(json.dumps([edit]))
+    told = ("--prompt", "a dog at night", "--out")
+    done = in_process("steer", "draw", run, "--edits", str(tmp_path / "edits.json"), *told, str(tmp_path / "drawn"))
+    assert done.returncode == 0, done.stderr
+    plain, edited = (np.asarray(Image.open(tmp_path / "drawn" / f"0-{name}.png")) for name in ("plain", "edited"))
+    assert (plain != edited).any()
+    done = in_process("layout", "predict", run, "--calibrated", *told, str(tmp_path / "layout"))
+    assert done.returncode == 0 and (tmp_path / "layout" / "layout.npz").exists(), done.stderr
