@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from gazetteer.data.core.digests import canonical_json, digest_bytes
 from gazetteer.data.core.errors import InputError
+from gazetteer.data.core.files.own_files import claim_folder, says
 
 Arrays = Mapping[str, NDArray[Any]]
 Key = tuple[str | int | float, ...]
@@ -30,7 +31,7 @@ class ResultCache:
             settings: JSON-ready; what the results depend on.
 
         Raises:
-            InputError: the folder holds results of other settings.
+            InputError: the folder holds results of other settings, or somebody else's files.
         """
         self.folder = Path(folder) if folder else None
         self._made: dict[Key, Any] = {}
@@ -38,6 +39,7 @@ class ResultCache:
             return
         self.folder.mkdir(parents=True, exist_ok=True)
         said, file = json.loads(canonical_json(dict(settings or {}))), self.folder / "settings.json"
+        claim_folder(self.folder, ours=says(file))
         if file.exists():
             known = _read_json(file)
             if other := sorted(key for key in said.keys() | known.keys() if said.get(key) != known.get(key)):

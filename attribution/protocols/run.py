@@ -22,10 +22,13 @@ from gazetteer.attribution.protocols.prompts import GUIDANCE, PromptFile, read_p
 from gazetteer.data.core.digests import digest_file, digest_path
 from gazetteer.data.core.errors import InputError
 from gazetteer.data.core.files.atomic import replace_file
+from gazetteer.data.core.files.own_files import claim_folder, require_own_folder, says
 from gazetteer.data.core.settings import Count, Natural, OneOf, settings
 from gazetteer.diffusion.load import ModelConfig, load_pipeline
 
 PROTOCOLS = ("imagenette", "i2p", "coco")
+SETTINGS, OWN = "settings.json", ("protocol", "model_digest")
+"""Where a folder says what its pictures were painted with, and keys of it by which it is known."""
 
 
 @settings("")
@@ -81,8 +84,10 @@ def run_protocol(model: ModelConfig, config: ProtocolConfig, out: str) -> dict[s
         `fitted`).
 
     Raises:
-        InputError: a missing package, file or column, or a folder that holds another protocol's pictures.
+        InputError: a missing package, file or column, or a folder that holds another protocol's pictures or somebody
+            else's files.
     """
+    require_own_folder(out, ours=says(Path(out) / SETTINGS, *OWN))
     asked, evaluate = {"imagenette": _imagenette, "i2p": _i2p, "coco": _coco}[config.protocol](config)
     deltas = [load_delta(path) for path in config.edit]
     # A file that has changed under the same name paints other pictures.
@@ -156,12 +161,13 @@ def _coco(config: ProtocolConfig) -> Evaluated:
 
 def _claim(out: Path, about: dict[str, Any]) -> None:
     """Refuse a folder whose pictures were painted with other settings; InputError names them."""
-    file = out / "settings.json"
+    file = out / SETTINGS
+    ours = says(file, *OWN)
+    claim_folder(out, ours)
     if file.exists():
-        try:
-            known = json.loads(file.read_text(encoding="utf-8"))
-        except (OSError, ValueError) as error:
-            raise InputError(f"{file} cannot be read: {error}.") from error
+        if not ours:
+            raise InputError(f"{file} is there already and is not what gazetteer left there; name another folder.")
+        known = json.loads(file.read_bytes())
         if other := sorted(key for key in about if about[key] != known.get(key)):
             raise InputError(f"{out} holds pictures of other settings ({', '.join(other)}); take another folder.")
         return

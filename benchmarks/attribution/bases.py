@@ -24,6 +24,7 @@ from gazetteer.attribution.objective.trajectory import conditioning, trajectory
 from gazetteer.attribution.scores.estimators import estimate
 from gazetteer.attribution.scores.overlap import neighbours
 from gazetteer.attribution.scores.selection import Selection, jaccard, scope_weights, select
+from gazetteer.data.core.terminal import print_table
 from gazetteer.diffusion.load import load_pipeline
 from gazetteer.jobs.config.schema import load_config
 from gazetteer.labeling.vocabulary.concepts import Vocabulary
@@ -63,8 +64,10 @@ def main() -> None:
     print(
         f"{arguments.concept}: scores under other bases against those under the empty prompt, scope {arguments.scope}"
     )
-    for name, row in rows.items():
-        print(f"  {name:<20}Spearman {row['spearman']:6.2f}   Jaccard of the top 1 % {row['jaccard']:.2f}")
+    print_table(
+        {"base": "", "Spearman": ".2f", "Jaccard of the top 1 %": ".2f"},
+        ((name, row["spearman"], row["jaccard"]) for name, row in rows.items()),
+    )
     if arguments.json:
         about = {"concept": arguments.concept, "steps": arguments.steps, "scope": arguments.scope}
         print(json.dumps({**about, "cpu_seconds": time.process_time() - start, "against": rows}))

@@ -18,6 +18,7 @@ from gazetteer.attribution.objective.problem import Problem
 from gazetteer.attribution.scores.estimators import Options, estimate
 from gazetteer.attribution.scores.faithfulness import ablation_study
 from gazetteer.attribution.scores.groups import row_groups
+from gazetteer.data.core.terminal import print_table
 
 SHAPES: dict[str, Callable[[Tensor], Tensor]] = {
     "linear": lambda s: s,
@@ -47,10 +48,10 @@ def main() -> None:
     parser.add_argument("--json", action="store_true", help="print one JSON object as the last line")
     arguments = parser.parse_args()
     result = {shape: study(shape, arguments.fraction, arguments.ablations) for shape in SHAPES}
-    print(f"{'':<12}" + "".join(f"{shape:>24}" for shape in SHAPES))
-    for name in ESTIMATORS:
-        cells = [result[shape][name] for shape in SHAPES]
-        print(f"{name:<12}" + "".join(f"{v:8.2f} [{low:5.2f}, {high:5.2f}]" for v, low, high in cells))
+    print_table(
+        {"estimator": "", **dict.fromkeys(SHAPES, ">")},
+        ([name, *("{:.2f} [{:.2f}, {:.2f}]".format(*result[shape][name]) for shape in SHAPES)] for name in ESTIMATORS),
+    )
     if arguments.json:
         print(json.dumps(result))
 

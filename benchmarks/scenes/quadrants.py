@@ -7,6 +7,7 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
 
 from benchmarks.scenes.options import add_views
+from gazetteer.data.core.terminal import print_table
 from gazetteer.data.scenes.layout import sample_layout
 from gazetteer.data.scenes.world import CONCEPTS, TRAIN_SEEDS
 
@@ -43,9 +44,10 @@ def main() -> None:
     add_views(parser)
     options = parser.parse_args()
     table = quadrants(TRAIN_SEEDS[: options.layouts], options.views)
-    print(f"{'':<10}", *(f"{name:>13}" for name in QUADRANTS))
-    for concept, fractions in table.items():
-        print(f"{concept:<10}", *(f"{fraction:13.3f}" for fraction in fractions.values()))
+    print_table(
+        {"concept": "", **dict.fromkeys(QUADRANTS, ".3f")},
+        ([concept, *fractions.values()] for concept, fractions in table.items()),
+    )
     print(f"smallest {min(min(fractions.values()) for fractions in table.values()):.3f}")
 
 

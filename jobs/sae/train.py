@@ -7,7 +7,6 @@ while the pictures are sampled (`gazetteer.jobs.sae.stream`). Both end in the sa
 from __future__ import annotations
 
 import json
-import os
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -19,7 +18,7 @@ import torch
 
 from gazetteer.data.core.errors import GazetteerError, InputError
 from gazetteer.data.core.files.atomic import write_errors
-from gazetteer.data.core.files.own_files import require_empty
+from gazetteer.data.core.files.own_files import claim_folder, require_own_folder, says
 from gazetteer.data.core.sites import SITE_COLUMNS, Site
 from gazetteer.data.core.threads import use_threads
 from gazetteer.data.inputs.activation_dataset import ActivationDataset
@@ -42,7 +41,7 @@ from gazetteer.jobs.sae.recover import recover_losses
 from gazetteer.jobs.sae.stream import train_from_stream
 from gazetteer.jobs.sae.trainers import Failures, failed
 from gazetteer.labeling.pipeline.checks import check_devices
-from gazetteer.sae.report.report import write_report
+from gazetteer.sae.report.report import report_files, write_report
 from gazetteer.sae.training.tensorboard import TensorBoardWriter
 from gazetteer.sae.training.train import train_sae
 
@@ -63,8 +62,10 @@ def train_site_saes(config: RunConfig, out: str | Path) -> list[dict[str, Any]]:
     if config.sae is None:
         raise InputError("The configuration has no sae section, which names the training prompts.")
     out = Path(out)
-    if not any(os.path.lexists(out / begun) for begun in ("activations/sites.json", "saes", "tensorboard", "_meta")):
-        require_empty(out)
+    begun = says(out / "activations" / "sites.json", "format", "sites")
+    begun = begun or any((out / "saes" / site.slug).is_dir() for site in config.generation.sites)
+    require_own_folder(out, begun)
+    report_files(out / "saes")
     prompts = read_prompts(config.sae.prompts)
     if not config.ray_address or config.executor == "serial":
         check_devices({"model.device": config.model.device, "sae.device": config.sae.device})
@@ -80,6 +81,7 @@ def train_site_saes(config: RunConfig, out: str | Path) -> list[dict[str, Any]]:
     train = train_from_stream if config.sae.stream else _from_disk
     with write_errors(str(out)):
         make_folder(out)
+        claim_folder(out, begun)
     companions = min(max(1, config.sae.workers), len(config.generation.sites))
     beside = config.sae.pool(config.threads, companions) if config.sae.stream else None
     with run_lock(LocalFiles(out)) as still_mine, Executor(config, beside=beside) as executor:

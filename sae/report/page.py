@@ -23,6 +23,10 @@ table { border-collapse: collapse } td, th { padding: .2rem .7rem; text-align: r
 th:first-child, td:first-child { text-align: left } tbody tr:nth-child(odd) { background: #f3f5f7 }
 h2 { font-size: 1rem } img { max-width: 100% } .table { overflow-x: auto }
 """
+HEAD = (
+    '<!doctype html><html lang="en"><meta charset="utf-8">'
+    '<meta name="viewport" content="width=device-width, initial-scale=1"><title>Sparse autoencoders</title>'
+)
 COLUMNS = {
     "n": ("features", "{:,}"),
     "k": ("k", "{}"),
@@ -43,9 +47,7 @@ def render(metrics: Sequence[dict[str, Any]], history: Sequence[dict[str, Any]])
     body = "".join(f"<tr><td>{_name(row)}</td>{''.join(_cell(row, key) for key in COLUMNS)}</tr>" for row in metrics)
     sections = "".join(_section(row, [step for step in history if _name(step) == _name(row)]) for row in metrics)
     return (
-        '<!doctype html><html lang="en"><meta charset="utf-8">'
-        '<meta name="viewport" content="width=device-width, initial-scale=1">'
-        f"<title>Sparse autoencoders</title><style>{STYLE}</style><h1>Sparse autoencoders</h1>"
+        f"{HEAD}<style>{STYLE}</style><h1>Sparse autoencoders</h1>"
         "<p>Measured on held-out pictures. Scaled MSE: squared error in units of the variance. Dead: features that "
         "fired on none of them. Loss recovered: how much of the harm to the predicted noise is undone when the block's "
         "update is replaced by the reconstruction instead of zero or its mean.</p>"

@@ -10,11 +10,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from gazetteer.data.core.errors import InputError
-from gazetteer.data.core.files.atomic import replace_file
-from gazetteer.data.core.files.own_files import OwnFiles
+from gazetteer.data.core.files.own_files import LIST, OwnFiles
 from gazetteer.data.core.sites import SITE_COLUMNS, Port, Site
 from gazetteer.sae.model.files import read_config
-from gazetteer.sae.report.page import render
+from gazetteer.sae.report.page import HEAD, render
 
 KEYS = [(name, pa.float64() if name == "t" else pa.string()) for name in SITE_COLUMNS]
 NUMBERS = (
@@ -82,16 +81,26 @@ def history_table(configs: dict[Site, dict[str, Any]]) -> pa.Table:
     return pa.Table.from_pylist(rows, schema=HISTORY)
 
 
+def report_files(folder: Path) -> OwnFiles:
+    """What a report writes into a folder; a report from before such files were listed is known by its page.
+
+    Raises:
+        InputError: the folder holds files of these names that are somebody else's, or were changed since.
+    """
+    page = folder / "index.html"
+    ours = not (folder / LIST).exists() and page.is_file() and page.read_bytes().startswith(HEAD.encode())
+    return OwnFiles(folder, NAMES, ours=ours)
+
+
 def write_report(root: Path | str, out: Path | str | None = None) -> pa.Table:
     """Write the two tables and ``index.html`` into `out` (default: `root`), each atomically; returns the metrics.
 
     Raises:
-        InputError: no finished autoencoder there, or another folder that holds such files of somebody else's.
+        InputError: no finished autoencoder there, or such files of somebody else's where the report goes.
         GazetteerError: no space, or no permission.
     """
     configs, out = site_configs(root), Path(out or root)
-    # Beside the autoencoders these names are ours; in any other folder they may be somebody's.
-    own = None if out.absolute() == Path(root).absolute() else OwnFiles(out, NAMES)
+    own = report_files(out)
     metrics, history = metrics_table(configs), history_table(configs)
     written = {"index.html": render(metrics.to_pylist(), history.to_pylist()).encode()}
     for name, table in (("metrics", metrics), ("history", history)):
@@ -99,10 +108,7 @@ def write_report(root: Path | str, out: Path | str | None = None) -> pa.Table:
         pq.write_table(table, buffer, compression="zstd")
         written[f"{name}.parquet"] = buffer.getvalue()
     for name in NAMES:
-        if own is None:
-            replace_file(out / name, written[name])
-        else:
-            own.write(name, written[name])
+        own.write(name, written[name])
     return metrics
 
 

@@ -20,6 +20,7 @@ from gazetteer.attribution.protocols.pictures import paint_prompts, read_picture
 from gazetteer.attribution.protocols.prompts import ProtocolPrompt, read_prompt_file
 from gazetteer.attribution.protocols.run import ProtocolConfig, run_protocol
 from gazetteer.data.core.errors import InputError
+from gazetteer.data.core.files.own_files import LIST
 from gazetteer.diffusion.load import ModelConfig, load_pipeline
 from tests.support.models.tiny_pipeline import tiny_pipeline
 
@@ -71,10 +72,14 @@ def test_i2p_runs_resumes_and_refuses_other_settings(model: ModelConfig, prompts
     first, second = sorted((tmp_path / "pictures").glob("*.png"))
     kept, lost = first.stat().st_mtime_ns, second.read_bytes()
     second.unlink()
+    (tmp_path / LIST).unlink()  # as before commands claimed their folders
     assert run_protocol(model, config, str(tmp_path)) == done
     assert first.stat().st_mtime_ns == kept and second.read_bytes() == lost
     with pytest.raises(InputError, match="other settings \\(steps\\)"):
         run_protocol(model, ProtocolConfig("i2p", prompts=prompts, steps=3), str(tmp_path))
+    (tmp_path / "settings.json").write_text('["mine"]')
+    with pytest.raises(InputError, match=r"settings\.json is there already and is not what gazetteer left there"):
+        run_protocol(model, config, str(tmp_path))
 
 
 def test_files_that_changed_under_the_same_name_are_other_settings(

@@ -21,6 +21,7 @@ from benchmarks.scenes.autoencoder.pictures import absolute_error, reconstructed
 from benchmarks.scenes.detector.evaluate import count_hits
 from benchmarks.scenes.loop import save_sheet
 from benchmarks.scenes.options import add_views
+from gazetteer.data.core.terminal import print_table
 from gazetteer.data.scenes.render import Scene, render
 from gazetteer.data.scenes.world import CONCEPT_NAMES, EVAL_SEEDS
 from gazetteer.labeling.detect.load import load_detector
@@ -111,14 +112,18 @@ def main() -> None:
     result = autoencoder_quality(load_detector(DetectorConfig(path=options.detector)), scenes, options.vae)
     for name in [name for name in result if options.vae == EMBEDDED and name != "scenes"]:
         result[f"embedded_{name}"] = result[name]
-    print(f"{'':<16}{'error':>8}{'embedded':>10}{'ratio':>8}{'again':>8}{'embedded':>10}")
+    rows = []
     for look, error in {**result["error_by_style"], "all": result["error"]}.items():
         other = {**result["embedded_error_by_style"], "all": result["embedded_error"]}[look]
         fractions = [
             {**result[f"{n}found_again_by_style"], "all": result[f"{n}found_again"]} for n in ("", "embedded_")
         ]
         again, embedded = (fraction[look] for fraction in fractions)
-        print(f"{look:<16}{error:8.2f}{other:10.2f}{error / other:8.2f}{again:8.3f}{embedded:10.3f}")
+        rows.append((look, error, other, error / other, again, embedded))
+    print_table(
+        {"look": "", "error": ".2f", "embedded's": ".2f", "ratio": ".2f", "again": ".3f", "embedded's again": ".3f"},
+        rows,
+    )
     if options.sheet:
         pixels = pixels_of(scenes[:32])
         both = torch.stack([pixels, reconstructed(load_autoencoder(options.vae), pixels)], dim=1).flatten(0, 1)

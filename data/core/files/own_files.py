@@ -24,17 +24,29 @@ def require_empty(folder: Path) -> None:
         )
 
 
-def require_own_folder(folder: str | Path) -> None:
-    """InputError unless a folder is new, empty, or one that a command has claimed or written into."""
-    if not (Path(folder) / LIST).is_file():
+def require_own_folder(folder: str | Path, ours: bool = False) -> None:
+    """InputError unless a folder is new, empty, or one that a command has claimed or written into.
+
+    ours: what lies there shows that the command made it, from before commands claimed their folders.
+    """
+    if not (ours or (Path(folder) / LIST).is_file()):
         require_empty(Path(folder))
 
 
-def claim_folder(folder: str | Path) -> None:
+def claim_folder(folder: str | Path, ours: bool = False) -> None:
     """Make a folder a command's own, for what it writes by other means; raises as `require_own_folder`."""
-    require_own_folder(folder)
+    require_own_folder(folder, ours)
     if not (Path(folder) / LIST).exists():
         replace_file(Path(folder) / LIST, b'{"files": {}}\n')
+
+
+def says(file: str | Path, *keys: str) -> bool:
+    """Whether a file is a JSON object that has all these keys, as the command's own settings do."""
+    try:
+        said = json.loads(Path(file).read_bytes())
+    except (OSError, ValueError):
+        return False
+    return isinstance(said, dict) and said.keys() >= set(keys)
 
 
 class OwnFiles:
@@ -44,7 +56,13 @@ class OwnFiles:
     """
 
     def __init__(
-        self, folder: str | Path, names: Collection[str] = (), suffix: str = "", *, alone: bool = False
+        self,
+        folder: str | Path,
+        names: Collection[str] = (),
+        suffix: str = "",
+        *,
+        alone: bool = False,
+        ours: bool = False,
     ) -> None:
         """Look for what must not be written over, before anything costs time.
 
@@ -52,6 +70,7 @@ class OwnFiles:
             names: of the files that will be written, as far as they are known.
             suffix: all files there that end so count as well.
             alone: the folder has to be new, empty or one that a command has written into.
+            ours: files of these names that are not listed are a command's own too, from before files were listed.
 
         Raises:
             InputError: the folder is a file, or holds a file of these names that no command left there as it is.
@@ -60,6 +79,9 @@ class OwnFiles:
         if self.folder.exists() and not self.folder.is_dir():
             raise InputError(f"{self.folder} is a file; name a folder.")
         self._listed = self._read()
+        if ours:
+            places = {name: self.folder / name for name in names if name not in self._listed}
+            self._listed |= {name: [digest_file(place)] for name, place in places.items() if place.is_file()}
         if alone:
             require_own_folder(self.folder)
         present = self.folder.glob(f"*{suffix}") if suffix and self.folder.is_dir() else ()

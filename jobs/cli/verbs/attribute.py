@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import argparse
-import os
 from typing import Any
 
 from gazetteer.attribution.attacks.names import ATTACKS
 from gazetteer.attribution.edits.method_names import AMPLIFY, ERASE, FEATURES, PARTS
-from gazetteer.data.core.files.own_files import require_own_folder
+from gazetteer.data.core.files.own_files import require_own_folder, says
 from gazetteer.jobs.cli.arguments import DONE, configuration, configured, machine, of_run
 from gazetteer.jobs.cli.output import print_json
 
@@ -234,8 +233,6 @@ def _attribute_protocol(arguments: argparse.Namespace) -> int:
     from gazetteer.attribution.protocols.run import ProtocolConfig, run_protocol
     from gazetteer.diffusion.load import ModelConfig
 
-    if not os.path.isfile(os.path.join(arguments.out, "settings.json")):
-        require_own_folder(arguments.out)
     model = ModelConfig(arguments.model, device=arguments.device, dtype=arguments.dtype)
     given = {n: v for n, v in vars(arguments).items() if n in ProtocolConfig.__dataclass_fields__}
     result = run_protocol(model, ProtocolConfig(**{**given, "edit": tuple(arguments.edit)}), arguments.out)
@@ -253,9 +250,9 @@ def _attribute_evaluate(arguments: argparse.Namespace) -> int:
     size = quick if arguments.quick else full
     config = size(run.generation.steps, run.generation.guidance, run.seed)
     config = attacked_by(config, arguments.attacks) if arguments.attacks else config
-    if arguments.out and not os.path.isdir(os.path.join(arguments.out, "cache")):
-        require_own_folder(arguments.out)
     cache = f"{arguments.out}/cache" if arguments.out else ""
+    if arguments.out:
+        require_own_folder(arguments.out, ours=says(f"{cache}/settings.json", "cases", "detector"))
     result = evaluate(run, config, arguments.concepts, cache, arguments.methods, arguments.parts or PARTS)
     print_evaluation(result)
     if arguments.out:

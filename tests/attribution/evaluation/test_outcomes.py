@@ -19,6 +19,7 @@ from gazetteer.attribution.evaluation.outcomes import Outcome, compare, pack, un
 from gazetteer.attribution.evaluation.summaries import difference, interference, interference_pictures, quality, summary
 from gazetteer.attribution.faithfulness.study import pooled_correlations
 from gazetteer.data.core.errors import InputError
+from gazetteer.data.core.files.own_files import LIST
 from gazetteer.jobs.experiments.attribute_report import evaluation_plots, print_evaluation, write_evaluation
 from gazetteer.jobs.plots.charts import GREY
 
@@ -197,6 +198,11 @@ def test_outcomes_are_cached_and_an_evaluation_of_other_settings_is_refused(tmp_
     assert cache.known(("rates", 0)) == [1, 0.5]
     with pytest.raises(InputError, match=r"other settings \(steps\)"):
         ResultCache(tmp_path / "cache", {"steps": 3})
+    (tmp_path / "cache" / LIST).unlink()  # as before commands claimed their folders
+    assert ResultCache(tmp_path / "cache", {"steps": 2}).known(("rates", 0)) == [1, 0.5]
+    (tmp_path / "settings.json").write_text("mine")
+    with pytest.raises(InputError, match="neither empty nor one that this command wrote"):
+        ResultCache(tmp_path, {"steps": 2})
     next((tmp_path / "cache").glob("erase-cad*")).write_bytes(b"PK")
     with pytest.raises(InputError, match="damaged"):
         cache.arrays(("erase", "cad", "dog", 0.1), make)

@@ -9,8 +9,12 @@ import pytest
 from tests.support.system.running import ROOT, SMALL, in_process
 
 SAES = str(ROOT / "data" / "scenes" / "models" / "saes")
+MODEL = str(ROOT / "data" / "scenes" / "models" / "text_to_image")
 SITE = f"{SAES}/mid_block.attentions.0-cond-t0.50"
-NAMES = ("index.html", "labels.parquet", "metrics.parquet", "weights.json", "picture.png", "images/part-cat.parquet")
+NAMES = (
+    "index.html", "labels.parquet", "metrics.parquet", "weights.json", "picture.png", "images/part-cat.parquet",
+    "settings.json", "cache/settings.json", "saes/index.html", "activations/sites.json", "_meta/lock",
+)  # fmt: skip
 VERBS: dict[str, list[str]] = {
     "label": ["label", "--out", "{out}", "--set", *SMALL],
     "steer evaluate": ["steer", "evaluate", "{run}", "--out", "{out}", "--quick", "--set", "executor=serial", *SMALL],
@@ -22,6 +26,7 @@ VERBS: dict[str, list[str]] = {
     "publish": ["publish", "{run}", "--to", "{out}"],
     "export": ["export", "{run}", "--voc", "{out}"],
     "attribute score": ["attribute", "score", "--concept", "dog", "--out", "{out}"],
+    "attribute protocol": ["attribute", "protocol", "imagenette", "--model", MODEL, "--out", "{out}"],
     "attribute evaluate": ["attribute", "evaluate", "--quick", "--out", "{out}"],
 }  # fmt: skip
 

@@ -6,6 +6,7 @@ import dataclasses
 import errno
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -17,6 +18,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 from gazetteer.data.core.digests import digest_bytes
 from gazetteer.data.core.errors import InputError, LockedError
+from gazetteer.data.core.files.own_files import LIST, claim_folder
 from gazetteer.data.storage.local import LocalFiles
 from gazetteer.data.storage.runlock import run_lock
 from gazetteer.jobs.cli.main import main
@@ -68,7 +70,7 @@ def test_one_command_trains_measures_and_reports_every_site(
     out, prose = capsys.readouterr()
     row = result["sites"][0]
     assert f"{row['scaled_mse']:.4f} / {100 * row['explained_variance']:.1f}" in prose
-    assert "| branch | block | t = 1.00 | t = 0.00 |" in prose
+    assert re.search(r"^branch +block +t = 1\.00 +t = 0\.00$", prose, re.MULTILINE)
     assert len(json.loads(out)["sites"]) == 8
     assert (tmp_path / "page" / "index.html").exists()
 
@@ -163,6 +165,7 @@ def test_a_damaged_shard_stops_the_training_by_name_until_it_is_captured_again(
     command = ["sae", "train", "--out", str(tmp_path), "--set", *settings, "sae.recover=0", "generation.t=[1.0]"]
     assert main(command) == 0
     shutil.rmtree(tmp_path / "saes")
+    (tmp_path / LIST).unlink()  # as before commands claimed their folders
     shard = sorted((tmp_path / "activations").glob("mid*/*.safetensors"))[2]
     content = shard.read_bytes()
     shard.write_bytes(content[:-7] + b"damaged")
@@ -179,6 +182,7 @@ def test_a_damaged_shard_stops_the_training_by_name_until_it_is_captured_again(
 
 
 def test_two_at_once_are_kept_apart(tmp_path: Path, settings: list[str]):
+    claim_folder(tmp_path)
     with run_lock(LocalFiles(tmp_path)), pytest.raises(LockedError, match=f"Another process .* holds {tmp_path}"):
         train_site_saes(load_config(None, settings), tmp_path)
 
@@ -186,8 +190,10 @@ def test_two_at_once_are_kept_apart(tmp_path: Path, settings: list[str]):
 def test_on_a_file_system_without_locks_a_lease_keeps_them_apart(tmp_path: Path, settings: list[str]):
     script = (
         "import sys, pathlib\n"
+        "from gazetteer.data.core.files.own_files import claim_folder\n"
         "from gazetteer.data.storage.runlock import run_lock\n"
         "from gazetteer.data.storage.local import LocalFiles\n"
+        "claim_folder(sys.argv[1])\n"
         "with run_lock(LocalFiles(pathlib.Path(sys.argv[1]))):\n"
         "    print('held', flush=True); sys.stdin.read()\n"
     )

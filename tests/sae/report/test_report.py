@@ -10,6 +10,7 @@ import pandas as pd
 import pytest
 
 from gazetteer.data.core.errors import InputError
+from gazetteer.data.core.files.own_files import LIST
 from gazetteer.data.core.sites import Site
 from gazetteer.sae.report.page import figure
 from gazetteer.sae.report.report import site_configs, write_report
@@ -48,6 +49,24 @@ def test_the_history_has_a_row_for_every_logged_step(root: Path):
     assert table.step.tolist() == [0, 39]
     assert set(table.block) == {SITE.block}
     assert table.loss[1] < table.loss[0]
+
+
+def test_files_of_others_beside_the_autoencoders_stay_as_they_are(root: Path) -> None:
+    (root / "index.html").write_text("mine")
+    with pytest.raises(InputError, match=r"index\.html is there already and is not what gazetteer left there"):
+        write_report(root)
+    assert (root / "index.html").read_text() == "mine" and not (root / "metrics.parquet").exists()
+
+
+def test_a_report_from_before_files_were_listed_is_written_anew_and_one_changed_by_hand_is_not(root: Path) -> None:
+    write_report(root)
+    (root / LIST).unlink()
+    random_sae(16, 24, 3).save_pretrained(root / "another", {"site": OTHER.at(0.5)})
+    assert write_report(root).num_rows == len(pd.read_parquet(root / "metrics.parquet")) == 3
+    with (root / "index.html").open("a") as page:
+        page.write("my remarks")
+    with pytest.raises(InputError, match="is not what gazetteer left there"):
+        write_report(root)
 
 
 class Tags(HTMLParser):
