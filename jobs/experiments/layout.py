@@ -87,7 +87,8 @@ def evaluate_run(
 
     if stored and exact is not None:
         raise InputError("--stored passes nothing through the model, which --exact needs; leave one of them out.")
-    begun, most = time.monotonic(), QUICK_IMAGES if quick else 0
+    begun, most, given = time.monotonic(), QUICK_IMAGES if quick else 0, bool(config.pictures.kind)
+    stored = stored or given  # what their captions would be sampled into is not what the masks are of
     settings = LayoutEvaluationConfig(
         train_images or most, heldout_images or most, every_step=not (quick or stored), baselines=not stored,
         resamples=500 if quick else 1000, batch_size=config.batch_size, memory_mb=memory_mb,
@@ -105,6 +106,10 @@ def evaluate_run(
     result = evaluate_layout(
         opened, load_saes(config), words, settings, pipe, config.generation, exact_pictures, say
     )  # fmt: skip
+    if given:
+        result["left_out"]["attention"] = (
+            "the run's pictures were given and cannot be sampled again; all methods that ask the model are left out"
+        )
     return {"run": run, "quick": quick, "vectors": vectors, **result, "seconds": round(time.monotonic() - begun, 1)}
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
 from typing import Any
@@ -29,9 +29,16 @@ from gazetteer.jobs.experiments.layout import check_config
 from gazetteer.jobs.experiments.steer import load_classifier
 from gazetteer.labeling.detect.load import load_detector
 from gazetteer.labeling.interventions.evaluation.cases import SteerConfig
+from gazetteer.labeling.interventions.evaluation.directions import (
+    Directions,
+    mean_directions,
+    plain_directions,
+    read_directions,
+)
 from gazetteer.labeling.interventions.evaluation.experiments import SteeringEvaluation
 from gazetteer.labeling.interventions.evaluation.observer import EditObserver
 from gazetteer.labeling.interventions.evaluation.trials import Trial, Trials
+from gazetteer.labeling.layout.run import open_run
 from gazetteer.labeling.pipeline.config import StageConfig
 from gazetteer.labeling.segment.load import load_segmenter
 from gazetteer.labeling.vocabulary.concepts import Vocabulary
@@ -113,8 +120,31 @@ def evaluate_steering(config: RunConfig, run: str, quick: bool = False, out: str
         def say(text: str) -> None:
             print(text, file=sys.stderr, flush=True)
 
-        result = SteeringEvaluation(folder, settings, vocabulary, prompts, carry_out, config.seed, say).run()
+        directions = _directions(config, folder, work, settings, say)
+        result = SteeringEvaluation(
+            folder, settings, vocabulary, prompts, carry_out, config.seed, say, directions
+        ).run()  # fmt: skip
     return {"run": run, "quick": quick, **result}
+
+
+def _directions(
+    config: RunConfig, folder: RunFolder, work: RunFolder, settings: SteerConfig, say: Callable[[str], None]
+) -> Directions | None:
+    """Mean-difference directions of the run's concepts, made once for the folder of the trials; None where left out."""
+    if not settings.direction_images:
+        return None
+    if config.pictures.kind:
+        say("mean_difference: left out, the run's pictures were given and cannot be sampled again")
+        return None
+    branches = sorted({"uncond" if branch == "uncond" else "cond" for branch in settings.branches})
+    name = f"directions-{settings.direction_images}-{'-'.join(branches)}.json"
+    if (plain := work.read_json(name)) is None:
+        run = open_run(folder)
+        say(f"sampling {len(run.of_split('discovery', settings.direction_images))} discovery pictures again")
+        pipe, batch = load_pipeline(config.model), config.batch_size
+        found = mean_directions(run, pipe, config.generation, branches, settings.direction_images, batch)
+        work.write_json(name, plain := plain_directions(found))
+    return read_directions(plain)
 
 
 def _lost(item: Trial, lost: Lost) -> pa.Table:

@@ -6,8 +6,8 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from gazetteer.data.inputs.edits import STAGES
 from gazetteer.jobs.plots.charts import COLOURS, Point, curves, percentages
+from gazetteer.labeling.interventions.causal_config import WINDOWS
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -49,7 +49,7 @@ def steer_plots(result: Mapping[str, Any]) -> dict[str, Figure]:
         lines = {m: _points((progress(s), figures.get(m)) for s, figures in table.items()) for m in methods}
         shown = {method: line for method, line in lines.items() if line}
         if shown:
-            label = "progress in %, middle of the stage: " + ", ".join(f"{s} {progress(s)}" for s in STAGES)
+            label = "progress in %, middle of the stage: " + ", ".join(f"{s} {progress(s)}" for s in table)
             made[f"{name}.svg"] = curves(f"edits: {name}", shown, label, name)
     for name in ("side_effects", "global_side_effects"):
         made |= _effect_tables(name, result.get(name, {}))
@@ -80,7 +80,7 @@ def _effect_tables(name: str, effects: Mapping[str, Mapping[str, Any]]) -> dict[
 
 def progress(stage: str) -> int:
     """How far sampling has come in the middle of a stage, in %."""
-    return round(100 * (1 - sum(STAGES[stage]) / 2))
+    return round(100 * (1 - sum(WINDOWS[stage]) / 2))
 
 
 def _points(values: Any) -> list[Point]:

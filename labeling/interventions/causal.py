@@ -20,14 +20,14 @@ from numpy.typing import NDArray
 
 from gazetteer.data.core.sites import Site
 from gazetteer.data.core.threads import use_threads
-from gazetteer.data.inputs.edits import STAGES, Edit, Region, Target
+from gazetteer.data.inputs.edits import Edit, Region, Target
 from gazetteer.data.tables.schemas import EFFECTS
 from gazetteer.diffusion.edit_sampler import EditSampler, Picture, Start
 from gazetteer.diffusion.generate import Generator
 from gazetteer.diffusion.load import load_pipeline
 from gazetteer.labeling.detect.load import load_detector
 from gazetteer.labeling.detect.protocol import Detector
-from gazetteer.labeling.interventions.causal_config import WINDOWS, CausalConfig
+from gazetteer.labeling.interventions.causal_config import WINDOWS, CausalConfig, stage_of
 from gazetteer.labeling.pipeline.config import StageConfig
 from gazetteer.labeling.segment.finder import cut_out
 from gazetteer.labeling.segment.load import load_segmenter
@@ -92,11 +92,6 @@ class Switch:
         half = config.box / 2
         x, y = (min(max(v, half), 1 - half) for v in self.centres[picture % len(self.centres)])
         return Region(box=(max(x - half, 0.0), max(y - half, 0.0), min(x + half, 1.0), min(y + half, 1.0)))
-
-
-def stage_of(window: str) -> str:
-    """The stage at whose first step a window begins."""
-    return next(name for name, (_, high) in STAGES.items() if high == WINDOWS[window][1])
 
 
 @dataclass

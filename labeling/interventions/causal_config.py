@@ -10,6 +10,13 @@ from gazetteer.data.core.settings import Count, Effect, Natural, OneOf, Positive
 from gazetteer.data.inputs.edits import STAGES
 
 WINDOWS: dict[str, tuple[float, float]] = {**STAGES, "early and middle": (0.2, 1.0)}
+
+
+def stage_of(window: str) -> str:
+    """The stage at whose first step a window begins."""
+    return next(name for name, (_, high) in STAGES.items() if high == WINDOWS[window][1])
+
+
 """Windows of t in which a feature is switched, by name."""
 
 PLACES = ("everywhere", "cells")

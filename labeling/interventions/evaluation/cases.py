@@ -13,12 +13,16 @@ from annotated_types import Gt, Le, MinLen
 from gazetteer.data.core.errors import InputError
 from gazetteer.data.core.settings import Count, Effect, Fraction, Natural, OneOf, Positive, setting, settings
 from gazetteer.data.core.sites import BRANCHES
-from gazetteer.data.inputs.edits import CHOICES, OUTSIDES, QUADRANTS, UNITS, Region
+from gazetteer.data.inputs.edits import CHOICES, OUTSIDES, QUADRANTS, SAE_UNITS, STAGES, UNITS, Region
 from gazetteer.data.inputs.prompts import split_of
+from gazetteer.labeling.interventions.causal_config import WINDOWS
 from gazetteer.labeling.vocabulary.concepts import Vocabulary
 
 if TYPE_CHECKING:
     from gazetteer.diffusion.edit_sampler import Start
+
+DENSE_CHOICE = "dense"
+"""In the place of a choice of features: the mean-difference direction of dense activations."""
 
 
 @dataclass(frozen=True)
@@ -126,7 +130,18 @@ class SteerConfig:
         "autoencoders nearest to the stage.",
         default=(0.03, 0.1, 0.3, 1.0, 3.0),
     )
+    direction_images: Natural = setting(
+        Effect.MEASUREMENTS,
+        "Discovery pictures that are sampled again for the mean-difference direction of dense activations, which is "
+        "tried without any autoencoder beside the features; 0 leaves it out.",
+        default=128,
+    )
     blocks: tuple[str, ...] = setting(Effect.MEASUREMENTS, "Of every edit; empty: all.", default=())
+    windows: Annotated[tuple[Annotated[str, OneOf(tuple(WINDOWS))], ...], MinLen(1)] = setting(
+        Effect.MEASUREMENTS,
+        "At which steps edits act, each with a setting of its own; results name it as their stage.",
+        default=tuple(STAGES),
+    )
     keep: Fraction = setting(
         Effect.MEASUREMENTS,
         "A style's setting is chosen among those that keep so much of the layout (mean IoU of the concepts' "
@@ -157,6 +172,12 @@ class SteerConfig:
         """The published spatial edit at every strength, weakest first."""
         return [EditSetting(b, choice="dictionary", unit="code_norm") for b in sorted(self.paper_strengths)]
 
+    def dense_settings(self) -> list[EditSetting]:
+        """Those of the mean-difference direction, which has no features to choose, weakest first."""
+        unit = "update_norm" if self.unit in SAE_UNITS else self.unit
+        free = (replace(one, choice=DENSE_CHOICE, top=0, unit=unit) for one in self.settings(spatial=True))
+        return list(dict.fromkeys(free))
+
     def quick(self) -> SteerConfig:
         """A sample that a laptop draws in a few minutes."""
         strengths, paper = (
@@ -165,7 +186,8 @@ class SteerConfig:
         return replace(
             self, strengths=strengths, paper_strengths=paper, branches=self.branches[:1], tops=self.tops[:1],
             choices=self.choices[:1],
-            ts=self.ts[:1], outsides=self.outsides[:1], sizes=self.sizes[:1], cases=20, global_cases=12, tuning=10,
+            ts=self.ts[:1], outsides=self.outsides[:1], sizes=self.sizes[:1],
+            direction_images=min(32, self.direction_images), cases=20, global_cases=12, tuning=10,
             chunk=10,
         )  # fmt: skip
 

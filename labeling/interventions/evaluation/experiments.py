@@ -11,9 +11,11 @@ from typing import Any
 import pyarrow as pa
 
 from gazetteer.data.core.errors import InputError
-from gazetteer.data.inputs.edits import STAGES, Edit
+from gazetteer.data.inputs.edits import Edit, Target
 from gazetteer.data.runs.folder import RunFolder
-from gazetteer.labeling.interventions.evaluation.cases import Cases, EditCase, EditSetting, SteerConfig
+from gazetteer.labeling.interventions.causal_config import WINDOWS
+from gazetteer.labeling.interventions.evaluation.cases import DENSE_CHOICE, Cases, EditCase, EditSetting, SteerConfig
+from gazetteer.labeling.interventions.evaluation.directions import Directions
 from gazetteer.labeling.interventions.evaluation.summary import (
     Row,
     global_summary,
@@ -21,7 +23,7 @@ from gazetteer.labeling.interventions.evaluation.summary import (
     spatial_summary,
     spatial_sweep,
 )
-from gazetteer.labeling.interventions.evaluation.trials import GLOBAL, SPATIAL, Trial
+from gazetteer.labeling.interventions.evaluation.trials import DENSE, GLOBAL, SPATIAL, Trial
 from gazetteer.labeling.interventions.resolve import Resolver, sites_for
 from gazetteer.labeling.vocabulary.concepts import Vocabulary
 
@@ -40,8 +42,13 @@ class SteeringEvaluation:
     def __init__(
         self, run: RunFolder, config: SteerConfig, vocabulary: Vocabulary, prompts: Sequence[str],
         carry_out: CarryOut, seed: int = 0, say: Callable[[str], None] = lambda _: None,
+        directions: Directions | None = None,
     ) -> None:  # fmt: skip
-        """`prompts`: held out from the labels; settings are chosen on one half of them, the other is reported on."""
+        """`prompts`: held out from the labels; settings are chosen on one half of them, the other is reported on.
+
+        `directions` of dense activations are tried as a method of their own; without them it is left out.
+        """
+        self.directions = directions
         self.folder, self.config, self.carry_out, self.say = run, config, carry_out, say
         self.cases = Cases(config, vocabulary, prompts, seed)
         self.resolver = Resolver(run)
@@ -61,8 +68,12 @@ class SteeringEvaluation:
         tuning = self.cases.spatial("discovery", self.config.tuning)
         chosen, sweeps = self._choose("spatial", tuning, self.config.settings(spatial=True))
         paper, paper_sweeps = self._choose("spatial", tuning, self.config.paper_settings(), "paper")
+        others, dense_sweeps = {"paper": paper}, None
+        if self.directions is not None:
+            others[DENSE], dense_sweeps = self._choose("spatial", tuning, self.config.dense_settings(), DENSE)
         cases = self.cases.spatial("heldout", self.config.cases)
-        rows = self._measure(chosen, cases, SPATIAL, {"paper": paper})
+        methods = [method for method in SPATIAL if method != DENSE or method in others]
+        rows = self._measure(chosen, cases, methods, others)
         known = {
             stage: {c for c in self.cases.concepts if self._edit(c, stage, setting, word=False) is not None}
             for stage, setting in chosen.items()
@@ -72,6 +83,8 @@ class SteeringEvaluation:
             "spatial_tuning": sweeps,
             "paper_setting": {stage: setting.name for stage, setting in paper.items()},
             "paper_tuning": paper_sweeps,
+            f"{DENSE}_setting": {stage: setting.name for stage, setting in others.get(DENSE, {}).items()},
+            f"{DENSE}_tuning": dense_sweeps or {},
         }
 
     def globally(self) -> dict[str, Any]:
@@ -79,7 +92,7 @@ class SteeringEvaluation:
         tuning = self.cases.globally("discovery", self.config.tuning)
         chosen, sweeps = self._choose("global", tuning, self.config.settings(spatial=False))
         cases = self.cases.globally("heldout", self.config.global_cases)
-        return global_summary(self._measure(chosen, cases, GLOBAL, {})) | {
+        return global_summary(self._measure(chosen, cases, GLOBAL, {}), self.config.windows) | {
             "global_setting": {stage: setting.name for stage, setting in chosen.items()},
             "global_tuning": sweeps,
         }
@@ -93,14 +106,14 @@ class SteeringEvaluation:
         setting: the means of the last round the setting took part in.
         """
         sweep = spatial_sweep if experiment == "spatial" else global_sweep
-        left = {stage: list(settings) for stage in STAGES}
-        means: dict[str, Any] = {stage: {} for stage in STAGES}
+        left = {stage: list(settings) for stage in self.config.windows}
+        means: dict[str, Any] = {stage: {} for stage in self.config.windows}
         for count in rounds(len(settings), self.config.tuning, self.config.chunk):
-            self.say(f"{experiment}, {method}: {len(left['early'])} settings a stage on {count} pictures")
+            self.say(f"{experiment}, {method}: {len(next(iter(left.values())))} settings a stage on {count} pictures")
             groups: Groups = [
                 tuple(self._trial(cases[i], i, "discovery", stage, method, setting) for i in part)
                 for part in parts(min(count, len(cases)), self.config.chunk)
-                for stage in STAGES
+                for stage in self.config.windows
                 for setting in left[stage]
             ]
             rows = self._carried(groups)
@@ -128,7 +141,7 @@ class SteeringEvaluation:
             groups += [
                 tuple(self._trial(cases[i], i, "heldout", stage, method, others.get(method, chosen)[stage])
                       for method in methods if method != "none" for i in part)
-                for stage in STAGES
+                for stage in self.config.windows
             ]  # fmt: skip
         return self._carried(groups)
 
@@ -152,19 +165,28 @@ class SteeringEvaluation:
         key = (name, stage, setting.branch, setting.top, setting.choice, setting.t, setting.unit, word)
         if key not in self.resolved:
             edit = Edit(
-                concept="" if word else name, word=name if word else "", window=STAGES[stage], branch=setting.branch,
+                concept="" if word else name, word=name if word else "", window=WINDOWS[stage], branch=setting.branch,
                 blocks=self.config.blocks, unit=setting.unit, t=None if setting.t < 0 else setting.t,
-                choice=setting.choice,
+                choice="" if setting.choice == DENSE_CHOICE else setting.choice,
             )  # fmt: skip
             if not sites_for(edit, self.folder):
                 raise InputError(f"{self.folder.path} has no labels of the branch {setting.branch}.")
             try:
-                self.resolved[key] = self.resolver.resolve(edit, setting.top)
+                dense = setting.choice == DENSE_CHOICE
+                self.resolved[key] = self._dense(edit) if dense else self.resolver.resolve(edit, setting.top)
             except InputError:
                 if word:
                     raise
                 self.resolved[key] = None
         return self.resolved[key]
+
+    def _dense(self, edit: Edit) -> Edit | None:
+        """The edit with the direction of its concept in each block; None where no picture shows the concept."""
+        found = [
+            (site, (self.directions or {}).get(site, {}).get(edit.concept)) for site in sites_for(edit, self.folder)
+        ]
+        targets = [Target(**site.columns(), vector=vector) for site, vector in found if vector]
+        return edit.with_targets(targets) if targets else None
 
 
 def rounds(settings: int, tuning: int, chunk: int) -> list[int]:

@@ -53,9 +53,9 @@ def spatial_summary(
     split = ("spatial_grid", "spatial_concepts", "spatial_quadrants", "side_effects")
     out: dict[str, Any] = {key: {} for key in (*METHODS.values(), "spatial_found", "present", "spatial_cases", *split)}
     plain = _plain(rows)
-    out["unlabelled"] = {stage: [c for c in concepts if c not in known[stage]] for stage in STAGES}
+    out["unlabelled"] = {stage: [c for c in concepts if c not in known[stage]] for stage in known}
     out["untried"] = [c for c in concepts if c not in {row["name"] for row in rows}]
-    for stage in STAGES:
+    for stage in known:
         of_stage = [row for row in rows if row["stage"] in (stage, "") and row["name"] in known[stage]]
         for key in (*METHODS.values(), "spatial_found", "present", *split):
             out[key][stage] = {}
@@ -82,12 +82,12 @@ def spatial_summary(
     return out
 
 
-def global_summary(rows: Sequence[Row]) -> dict[str, Any]:
+def global_summary(rows: Sequence[Row], stages: Sequence[str] = tuple(STAGES)) -> dict[str, Any]:
     """The global experiment by stage and method; side effects where rows of ``none``, without a stage, are given."""
     keys = ("global", "global_random", "global_detail", "global_words", "global_side_effects")
     out: dict[str, Any] = {key: {} for key in keys}
     plain = _plain(rows)
-    for stage in STAGES:
+    for stage in stages:
         out["global_detail"][stage], out["global_side_effects"][stage] = {}, {}
         for method, key in (("gazetteer", "global"), ("random_features", "global_random")):
             own = [row for row in rows if row["stage"] == stage and row["method"] == method]

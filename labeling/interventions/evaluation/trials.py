@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from gazetteer.data.inputs.edits import QUADRANTS, Edit, Region, Target
 from gazetteer.data.tables.schemas import TRIALS
 from gazetteer.diffusion.edit_sampler import Picture
+from gazetteer.labeling.interventions.causal_config import stage_of
 from gazetteer.labeling.interventions.evaluation.cases import EditCase
 from gazetteer.labeling.interventions.evaluation.observer import EditObserver, ObservedPicture
 from gazetteer.labeling.interventions.evaluation.scores import (
@@ -24,9 +25,11 @@ from gazetteer.labeling.interventions.evaluation.scores import (
     structural_distance,
 )
 
-SPATIAL = ("gazetteer", "paper", "random_features", "random_direction", "none")
-OURS = ("gazetteer", "paper")
-"""Methods that add features of the concept; the random ones change what `gazetteer` would add."""
+DENSE = "mean_difference"
+"""The direction of dense activations (`directions.mean_directions`), without an autoencoder."""
+SPATIAL = ("gazetteer", "paper", DENSE, "random_features", "random_direction", "none")
+OURS = ("gazetteer", "paper", DENSE)
+"""Methods that add what stands for the concept; the random ones change what `gazetteer` would add."""
 GLOBAL = ("gazetteer", "random_features", "none")
 
 
@@ -134,7 +137,7 @@ class Trials:
             if trial.method not in OURS:
                 targets = self._random(targets, trial.method, trial.number)
             edits.append([replace(trial.edit, targets=targets)])
-        return self.observer.edited([trial.case.start for trial in trials], edits, stage)
+        return self.observer.edited([trial.case.start for trial in trials], edits, stage_of(stage))
 
     def _random(self, targets: Sequence[Target], method: str, number: int) -> tuple[Target, ...]:
         """Another choice of as many features of the same sites, or a direction drawn at random."""

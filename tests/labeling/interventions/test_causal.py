@@ -23,7 +23,8 @@ from gazetteer.diffusion.resume import coarse_stride, resumed_at
 from gazetteer.jobs.experiments.causal.choose import _turns, features_to_try
 from gazetteer.labeling.evidence.site_codes import site_of_row
 from gazetteer.labeling.interventions.able import can_show
-from gazetteer.labeling.interventions.causal import CausalConfig, CausalTest, SharedPicture, Switch, stage_of
+from gazetteer.labeling.interventions.causal import CausalConfig, CausalTest, SharedPicture, Switch
+from gazetteer.labeling.interventions.causal_config import stage_of
 from gazetteer.labeling.interventions.causal_power import images_needed, power_of
 from gazetteer.labeling.interventions.causal_table import causal_table, judged, paired_interval, sign_flip_p, summarise
 from gazetteer.sae.model.autoencoder import SAEConfig, SparseAutoencoder

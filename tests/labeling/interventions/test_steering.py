@@ -25,6 +25,11 @@ from gazetteer.diffusion.resume import can_resume, resumed_at
 from gazetteer.labeling.detect.protocol import Detection
 from gazetteer.labeling.evidence.run_codes import site_codes
 from gazetteer.labeling.interventions.evaluation.cases import EditCase, SteerConfig
+from gazetteer.labeling.interventions.evaluation.directions import (
+    MeanDifference,
+    plain_directions,
+    read_directions,
+)
 from gazetteer.labeling.interventions.evaluation.experiments import SteeringEvaluation
 from gazetteer.labeling.interventions.evaluation.observer import EditObserver
 from gazetteer.labeling.interventions.evaluation.scores import (
@@ -35,8 +40,9 @@ from gazetteer.labeling.interventions.evaluation.scores import (
     score_centre,
     structural_distance,
 )
-from gazetteer.labeling.interventions.evaluation.trials import SPATIAL, Trial, Trials
+from gazetteer.labeling.interventions.evaluation.trials import DENSE, SPATIAL, Trial, Trials
 from gazetteer.labeling.interventions.resolve import percentiles, resolve
+from gazetteer.labeling.layout.metrics import Truth
 from gazetteer.labeling.segment.protocol import Mask
 from gazetteer.labeling.vocabulary.concepts import Vocabulary, VocabularyConfig
 from gazetteer.sae.model.autoencoder import SAEConfig, SparseAutoencoder
@@ -217,7 +223,7 @@ def test_the_evaluation_reports_every_stage_and_method(observer: EditObserver, r
     result = evaluation(observer, run, config, done).run()
     assert set(result["spatial"]) == set(result["global"]) == {"early", "middle", "final"}
     for stage, methods in result["spatial"].items():
-        assert set(methods) == set(SPATIAL)
+        assert set(methods) == set(SPATIAL) - {DENSE} and result["mean_difference_setting"] == {}  # none was given
         assert set(result["paper_tuning"][stage]) == {f"{b} code_norm cond dictionary remove 1" for b in ("0.1", "1")}
         assert result["unlabelled"][stage] == ["boat"]  # no feature, so not tried, and said so
         assert result["outside_change"][stage]["none"] == [0.0, 0.0, 0.0]
@@ -248,17 +254,56 @@ def test_a_trial_is_judged_by_where_the_thing_is(observer: EditObserver) -> None
     """The picture's brightest pixel is the thing, wherever it is."""
     case = EditCase(Start("a red house", 3), "house", "top left")
     edit = Edit(targets=(Target(BLOCK, "cond", 1.0, (3, 4)),), region=Region(box=QUADRANTS["top left"]), strength=4.0)
+    tried = [method for method in SPATIAL[:-1] if method != DENSE]
     trials = [
         Trial(case, "heldout", "none", 0),
-        *(Trial(case, "heldout", method, 0, "early", "4", edit) for method in SPATIAL[:-1]),
+        *(Trial(case, "heldout", method, 0, "early", "4", edit) for method in tried),
     ]
     rows = Trials(observer).run(trials).to_pylist()
     picture = observer.base([case.start])[0].sum(axis=2)
     y, x = np.unravel_index(picture.argmax(), picture.shape)
     assert rows[0]["landed"] == (x < picture.shape[1] / 2 and y < picture.shape[0] / 2)
     assert rows[0]["outside_change"] == 0.0 and min(row["outside_change"] for row in rows[1:]) > 0.0
-    assert [row["method"] for row in rows] == ["none", *SPATIAL[:-1]] and rows[0]["present"] == sorted(CONCEPTS)
+    assert [row["method"] for row in rows] == ["none", *tried] and rows[0]["present"] == sorted(CONCEPTS)
     assert len({row["outside_change"] for row in rows}) == 4  # four methods, four pictures
+
+
+def test_the_dense_direction_is_the_mean_in_the_concepts_cells_minus_that_of_their_places() -> None:
+    """Two pictures of two cells, one channel each way: the dog is in the first cell of the first picture."""
+    dense = np.array([[[5.0, 1.0], [2.0, 0.0]], [[1.0, 3.0], [2.0, 0.0]]])
+    pixels = np.zeros((2, 2, 2), np.int32)
+    pixels[0, 0, 0], pixels[0, 1, 1], pixels[1, 1, 1] = 4, 2, 2  # boat: half of the second cell of both
+    truth = Truth(pixels, np.full(2, 4.0), pixels.any(axis=2), np.ones((2, 2), bool))
+    whole, parts = MeanDifference(), MeanDifference()
+    whole.add(dense, truth)
+    for number in range(2):
+        parts.add(dense[number : number + 1], truth.take(np.array([number])))
+    np.testing.assert_allclose(whole.vectors(), [[5 - 3, 1 - 2], [0, 0]])
+    np.testing.assert_allclose(parts.vectors(), whole.vectors())
+    directions = {SITES[0]: {"dog": (2.0, -1.0)}}
+    assert read_directions(json.loads(json.dumps(plain_directions(directions)))) == directions
+
+
+def test_the_dense_direction_has_settings_and_a_method_of_its_own(observer: EditObserver, run: RunFolder) -> None:
+    config = SteerConfig(
+        strengths=(0.5, 2.0), branches=("cond",), tops=(0, 4), choices=("labels", "contrast"), paper_strengths=(1.0,),
+        windows=("early and middle", "final"), cases=2, tuning=2, chunk=4,
+    )  # fmt: skip
+    assert [setting.name for setting in config.dense_settings()] == [
+        f"{b} update_norm cond dense remove 1" for b in ("0.5", "2")
+    ]
+    vector = tuple(float(i % 5 - 2) for i in range(32))
+    done: list[Trial] = []
+    tried = evaluation(observer, run, config, done)
+    tried.directions = {site: {"dog": vector, "house": vector} for site in SITES}
+    result = tried.run()
+    assert set(result["spatial"]) == set(result["unlabelled"]) == {"early and middle", "final"}
+    assert {trial.edit.window for trial in done if trial.edit} == {(0.2, 1.0), (0.0, 0.2)}
+    for stage, methods in result["spatial"].items():
+        assert set(methods) == set(SPATIAL) and result["mean_difference_setting"][stage].endswith("dense remove 1")
+        assert set(result["mean_difference_tuning"][stage]) == {s.name for s in config.dense_settings()}
+    dense = [trial.edit for trial in done if trial.method == DENSE]
+    assert dense and all(edit and edit.targets[0].vector == vector and edit.region.box for edit in dense)
 
 
 def test_an_evaluation_goes_on_where_it_stood(
@@ -268,6 +313,7 @@ def test_an_evaluation_goes_on_where_it_stood(
 
     settings = [*SMALL, "executor=serial", "steer.concepts=[sky,grass]", "steer.words=[]", "steer.strengths=[1.0,2.0]"]
     settings += ["steer.branches=[cond]", "steer.ts=[-1.0]", "steer.tuning=1", "steer.chunk=1", "steer.avoid=[]"]
+    settings += ["steer.direction_images=4"]
 
     def measured(cases: int, out: str) -> dict:
         command = ["steer", "evaluate", str(scenes_run), "--out", str(tmp_path / out), "--json"]
@@ -280,7 +326,8 @@ def test_an_evaluation_goes_on_where_it_stood(
     shards = len(RunFolder(tmp_path / "bits").shard_ids())
     assert measured(2, "bits") == measured(2, "whole")
     assert 0 < shards < len(RunFolder(tmp_path / "bits").shard_ids()) == len(RunFolder(tmp_path / "whole").shard_ids())
-    assert measured(2, "whole") == measured(2, "bits")  # nothing is drawn again
+    whole = measured(2, "whole")
+    assert whole == measured(2, "bits") and "mean_difference" in whole["spatial"]["early"]  # nothing is drawn again
     assert not (scenes_run / "steer").exists()
     assert "gazetteer" in (tmp_path / "plots" / "spatial.svg").read_text()
 
