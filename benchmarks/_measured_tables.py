@@ -7,7 +7,8 @@ from typing import Any
 
 from gazetteer.jobs.experiments.attribute_table import evaluation_table, interval, markdown, number
 
-STEERING = ("steering", "steering_mid", "steering_both")
+STEERING = ("steering", "steering_mid", "steering_both", "steering_windows")
+WEIGHTS = ("attribution", "attacks", "faithfulness")
 
 
 def tables(results: Mapping[str, Any]) -> str:
@@ -23,18 +24,23 @@ def tables(results: Mapping[str, Any]) -> str:
     makers = {"quality": _quality, "layout": _layout, "causal": _causal, "examine": _examiners, "nulls": _nulls,
               "placing": _placing}  # fmt: skip
     for name, outcome in results.items():
-        if outcome is None or name in ("label", "exact", "attribution", *STEERING[1:]):
+        if outcome is None or name in ("label", "exact", *WEIGHTS, *STEERING[1:]):
             continue
         results_of = {s: results[s] for s in STEERING if results.get(s)} if name == "steering" else outcome["result"]
         body = _steering(results_of) if name == "steering" else makers[name](results_of)
         commands = [each["command"] for each in results_of.values()] if name == "steering" else [outcome["command"]]
         said = "\n".join(commands)
         parts += [f"## {name.capitalize()}", f"```sh\n{said}\n```", body, f"{outcome['cpu_seconds']:.0f} CPU-seconds."]
-    if outcome := results.get("attribution"):
-        page = (
-            evaluation_table(outcome["result"]).replace("\n## ", "\n### ").replace("# Evaluation", "## Evaluation", 1)
-        )
-        parts += [page.strip(), f"```sh\n{outcome['command']}\n```", f"{outcome['cpu_seconds']:.0f} CPU-seconds."]
+    if weights := [results[name] for name in WEIGHTS if results.get(name)]:
+        whole: dict[str, Any] = {}
+        for outcome in weights:  # the first says what was erased; each of the others adds what it measured
+            whole |= {key: value for key, value in outcome["result"].items() if value or key not in whole}
+        if first := results.get("attribution"):
+            whole["erase"] = first["result"].get("erase", {})  # the attacks go over fewer methods
+        page = evaluation_table(whole).replace("\n## ", "\n### ").replace("# Evaluation", "## Evaluation", 1)
+        said = "\n".join(outcome["command"] for outcome in weights)
+        spent = sum(outcome["cpu_seconds"] for outcome in weights)
+        parts += [page.strip(), f"```sh\n{said}\n```", f"{spent:.0f} CPU-seconds."]
     return "\n\n".join(parts) + "\n"
 
 

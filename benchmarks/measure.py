@@ -5,10 +5,16 @@
     ... --size quick                                             # small: wide intervals
     ... --size rehearsal                                         # the smallest: that every piece works, no figures
     ... --only quality layout --plan
+    ... --jobs 2                                                 # side by side, a core each
 
 Every piece is a public command of its own, run as a user would, and resumed by itself where it can be; what it printed
 is kept as OUT/pieces/NAME.json beside the command line and the digest of the models it was made with, and is not made
 again while both are the same. At the end OUT/measured.json holds all of it and OUT/measured.md the tables.
+
+The full size is cut to what the questions need (all concepts in all quadrants, ten erased objects and their attacks,
+causes of features drawn at random at every site): by the counts of pictures and the times of the shipped model about
+six to seven hours of one core for a U-Net of twice its operations, unproven until it ran. It leaves out what the
+commands do by default: more cases, every control of attribution, attacks on every way to erase.
 """
 
 from __future__ import annotations
@@ -21,6 +27,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -115,14 +122,26 @@ def _exact(setting: Setting) -> list[str]:
     return ["gazetteer.data.scenes.truth", "--out", str(setting.out / "exact"), "--images", count]
 
 
-def _attribution(setting: Setting) -> list[str]:
-    size = {
-        "full": [], "quick": ["--quick"],
-        "rehearsal": ["--quick", "--concepts", "sky", "--methods", "cad", "--parts", "erase", "attacks", "heldout",
-                      "--attacks", "paraphrase"],
-    }[setting.size]  # fmt: skip
-    words = ["gazetteer", "attribute", "evaluate", *size, "--out", str(setting.out / "attribution")]
-    return [*words, "--set", *setting.configuration, "--json"]
+def _attribution(parts: Sequence[str], methods: Sequence[str] = ()) -> Callable[[Setting], list[str]]:
+    """Parts of the evaluation of weights; all of them keep their results in one place and take them from there.
+
+    `methods`: of the full size.
+    """
+
+    def command(setting: Setting) -> list[str]:
+        size = {
+            "full": ["--methods", *methods] if methods else [],
+            "quick": ["--quick"],
+            "rehearsal": ["--quick", "--concepts", "sky", "--methods", "cad"],
+        }[setting.size]  # fmt: skip
+        attacks = ["--attacks", "paraphrase"] if setting.size == "rehearsal" and "attacks" in parts else []
+        wanted = [part for part in parts if setting.size == "full" or part not in ("styles", "areas")]
+        if setting.size == "rehearsal":
+            wanted = [part for part in wanted if part in ("erase", "attacks", "heldout")]
+        words = ["gazetteer", "attribute", "evaluate", *size, "--parts", *wanted, *attacks]
+        return [*words, "--out", str(setting.out / "attribution"), "--set", *setting.configuration, "--json"]
+
+    return command
 
 
 def _placing(setting: Setting) -> list[str]:
@@ -138,18 +157,26 @@ def _steer(name: str, *settings: str) -> Piece:
     """Steering with other settings than the configuration's, its trials apart."""
     words = ["steer", "evaluate", "RUN", "--out", f"OUT/{name}"]
     changed = ["--set", *settings] if settings else []
+    # Every concept in every quadrant four times, every style twenty times; beside it twice, with fewer choices.
+    size = ["steer.cases=160", "steer.global_cases=120"]
+    size = size if not settings else ["steer.cases=80", "steer.choices=[contrast]", "steer.tuning=20", *settings]
     tiny = [*settings, "steer.cases=2", "steer.global_cases=2", "steer.tuning=2", "steer.strengths=[1.0]",
-            "steer.choices=[labels]", "steer.ts=[0.5]", "steer.paper_strengths=[1.0]", "steer.words=[]"]  # fmt: skip
-    return Piece(name, ("label",), _on_run(*words, full=changed, quick=["--quick", *changed],
+            "steer.choices=[labels]", "steer.ts=[0.5]", "steer.paper_strengths=[1.0]", "steer.words=[]",
+            "steer.direction_images=4"]  # fmt: skip
+    return Piece(name, ("label",), _on_run(*words, full=["--set", *size], quick=["--quick", *changed],
                                            rehearsal=["--set", *tiny]))  # fmt: skip
 
 
 _LAYOUT = ["--train-images", "128", "--heldout-images", "128", "--exact", "OUT/exact", "--plots", "OUT/plots"]
 _LAYOUT_TINY = ["--quick", "--train-images", "8", "--heldout-images", "4", "--exact", "OUT/exact"]
+_ERASING = ("steps_random", "cad", "cad_random", "repaired", "published", "uce", "steps_all", "random", "sae_ablate",
+            "sae_negative", "sae_replace")  # fmt: skip
+_ATTACKED = ("steps_random", "cad", "repaired", "uce", "sae_ablate")
 _CAUSAL = ["causal", "RUN", "--set", "causal.pick=sample", "causal.unlabelled=0"]
 
 PIECES = (
     Piece("label", (), _label),
+    Piece("attribution", (), _attribution(("erase", "amplify", "styles", "areas", "located"), _ERASING)),
     Piece("quality", ("label",), _on_run(
         "quality", "RUN", quick=["--no-shuffle"], rehearsal=["--set", "accuracy.images=6"])),
     Piece("exact", (), _exact),
@@ -158,17 +185,21 @@ PIECES = (
     _steer("steering"),
     _steer("steering_mid", "steer.blocks=[mid_block.attentions.0]", 'steer.classifier=""'),
     _steer("steering_both", "steer.branches=[both]", 'steer.classifier=""'),
+    _steer("steering_windows", "steer.windows=[early and middle]", 'steer.classifier=""'),
     Piece("placing", ("label",), _placing),
     Piece("causal", ("label",), _on_run(
-        *_CAUSAL, full=["--features=8"], quick=["--features=1", "--images=4"],
+        *_CAUSAL, full=["--features=2"], quick=["--features=1", "--images=4"],
         rehearsal=["--features=1", "--images=2", "--sites=up_blocks.1.attentions.0-cond-t0.50"])),
     Piece("examine", ("causal",), _on_run(
         "examine", "RUN", full=["--fresh", "4"], quick=["--fresh", "1"],
         rehearsal=["--fresh", "1", "--set", "accuracy.images=6"])),
-    Piece("attribution", (), _attribution),
+    Piece("attacks", ("attribution",), _attribution(("attacks",), _ATTACKED)),
+    Piece("faithfulness", (), _attribution(("faithfulness", "heldout"))),
     Piece("nulls", (), _nulls),
 )  # fmt: skip
-"""All pieces in their order; the mid block alone is the only site of arXiv 2504.15473, "both" edits both branches."""
+"""All pieces in their order; the mid block alone is the only site of arXiv 2504.15473, "both" edits both branches.
+
+The longest comes first, beside which all others find a place (`--jobs`)."""
 
 
 def kept(setting: Setting, piece: Piece) -> dict[str, Any] | None:
@@ -186,18 +217,30 @@ def _made_with(setting: Setting, piece: Piece) -> str:
     return digest_json([piece.command(setting), digest_path(str(setting.models)), needs])
 
 
-def measure(setting: Setting, pieces: Sequence[Piece], say: Callable[[str], None] = print) -> dict[str, Any]:
-    """Every piece that is not there yet; returns all results by name, None where there is none."""
+def measure(
+    setting: Setting, pieces: Sequence[Piece], say: Callable[[str], None] = print, jobs: int = 1
+) -> dict[str, Any]:
+    """Every piece that is not there yet, at most `jobs` at a time; returns all results by name, None without one."""
     results: dict[str, Any] = {}
-    for piece in PIECES:
-        made_before = kept(setting, piece)
-        if made_before is None and piece in pieces:
-            missing = [name for name in piece.needs if results.get(name) is None]
-            if missing:
-                say(f"== {piece.name}: left out, for it needs {', '.join(missing)}")
-            else:
-                made_before = _make(setting, piece, say)
-        results[piece.name] = made_before
+    waiting, running = list(PIECES), dict[Future[dict[str, Any] | None], Piece]()
+    with ThreadPoolExecutor(jobs) as pool:
+        while waiting or running:
+            for piece in [p for p in waiting if all(need in results for need in p.needs)]:
+                made_before = kept(setting, piece)
+                missing = [name for name in piece.needs if results[name] is None]
+                if made_before is None and piece in pieces and not missing:
+                    if len(running) == jobs:
+                        continue
+                    running[pool.submit(_make, setting, piece, say)] = piece
+                else:
+                    if made_before is None and piece in pieces:
+                        say(f"== {piece.name}: left out, for it needs {', '.join(missing)}")
+                    results[piece.name] = made_before
+                waiting.remove(piece)
+            if running:
+                for done in wait(running, return_when=FIRST_COMPLETED).done:
+                    results[running.pop(done).name] = done.result()
+    results = {piece.name: results[piece.name] for piece in PIECES}
     replace_file(setting.out / "measured.json", (json.dumps(results, indent=1, sort_keys=True) + "\n").encode())
     replace_file(setting.out / "measured.md", tables(results).encode())
     return results
@@ -209,19 +252,20 @@ def _make(setting: Setting, piece: Piece, say: Callable[[str], None]) -> dict[st
     say(f"== {piece.name}: python -m {shlex.join(words)}")
     begun = time.monotonic()
     environment = {**os.environ, "GAZETTEER_SCENES_MODELS": str(setting.models)}
-    before = os.times()
-    done = subprocess.run(
-        [sys.executable, "-m", *words], cwd=ROOT, env=environment, stdout=subprocess.PIPE, text=True, check=False
-    )
-    after = os.times()
-    if done.returncode not in (0, 3):
-        say(f"== {piece.name} failed with {done.returncode}; the same command tries it again")
+    command = [sys.executable, "-m", *words]
+    with subprocess.Popen(command, cwd=ROOT, env=environment, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        said = process.stdout.read()
+        _, status, usage = os.wait4(process.pid, 0)  # of this piece alone, and whatever it started
+        code = process.returncode = os.waitstatus_to_exitcode(status)
+    if code not in (0, 3):
+        say(f"== {piece.name} failed with {code}; the same command tries it again")
         return None
-    result = json.loads(done.stdout) if done.stdout.startswith("{") else {"said": done.stdout}
-    spent = after.children_user + after.children_system - before.children_user - before.children_system
+    result = json.loads(said) if said.startswith("{") else {"said": said}
     figures = {
         "made_with": _made_with(setting, piece), "command": shlex.join(["python", "-m", *words]),
-        "cpu_seconds": round(spent, 1), "wall_seconds": round(time.monotonic() - begun, 1), "result": result,
+        "cpu_seconds": round(usage.ru_utime + usage.ru_stime, 1),
+        "wall_seconds": round(time.monotonic() - begun, 1), "result": result,
     }  # fmt: skip
     file = setting.out / "pieces" / f"{piece.name}.json"
     file.parent.mkdir(parents=True, exist_ok=True)
@@ -243,9 +287,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument(
         "--set", dest="overrides", nargs="+", default=[], metavar="KEY=VALUE", help="of the configuration"
     )
+    parser.add_argument(
+        "--jobs", type=int, default=1, metavar="N", help="pieces side by side, a core each (default: 1)"
+    )
     parser.add_argument("--json", action="store_true", help="print OUT/measured.json too")
     parser.add_argument("--plan", action="store_true", help="say what would be done, and do nothing")
     options = parser.parse_args(argv)
+    if options.jobs < 1:
+        parser.error(f"--jobs must be at least 1, not {options.jobs}")
     models = options.models or (options.build / "models" if options.build else MODELS)
     prompts = options.build / "prompts" if options.build and (options.build / "prompts").is_dir() else None
     missing = [name for name in ("text_to_image", "saes", "detector", "segmenter") if not (models / name).is_dir()]
@@ -267,7 +316,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             state = "to do" if kept(setting, piece) is None else "done"
             print(f"{state:<6}{piece.name}: python -m {shlex.join(piece.command(setting))}")
         return 0
-    results = measure(setting, chosen, lambda text: print(text, file=sys.stderr, flush=True))
+    results = measure(setting, chosen, lambda text: print(text, file=sys.stderr, flush=True), options.jobs)
     print(setting.out / "measured.md", file=sys.stderr)
     if options.json:
         print(json.dumps(results))

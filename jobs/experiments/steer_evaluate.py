@@ -142,8 +142,8 @@ def _directions(
         run = open_run(folder)
         say(f"sampling {len(run.of_split('discovery', settings.direction_images))} discovery pictures again")
         pipe, batch = load_pipeline(config.model), config.batch_size
-        found = mean_directions(run, pipe, config.generation, branches, settings.direction_images, batch)
-        work.write_json(name, plain := plain_directions(found))
+        directions = mean_directions(run, pipe, config.generation, branches, settings.direction_images, batch)
+        work.write_json(name, plain := plain_directions(directions))
     return read_directions(plain)
 
 

@@ -48,6 +48,35 @@ def test_a_piece_is_made_once_until_its_command_or_the_models_change(
     assert measure.main(["--out", str(tmp_path / "out"), "--models", str(tmp_path)]) == 2
 
 
+def test_pieces_run_side_by_side_as_soon_as_what_they_need_is_there(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The first piece ends when the second, which needs nothing of it, has begun; the third needs both."""
+    (tmp_path / "first.py").write_text(
+        "import json, pathlib, time\n"
+        "end = time.monotonic() + 60\n"
+        "while not pathlib.Path('second.begun').exists():\n"
+        "    time.sleep(0.01)\n"
+        "    assert time.monotonic() < end\n"
+        "print(json.dumps({'came': 'after'}))"
+    )
+    (tmp_path / "second.py").write_text("import pathlib\npathlib.Path('second.begun').touch()\nprint('no JSON')")
+    (tmp_path / "third.py").write_text("print('{}')")
+    monkeypatch.setattr(measure, "ROOT", tmp_path)
+    scripts = {"label": "first", "nothing": "third", "third": "third", "exact": "second"}
+    needs = {"third": ("label", "exact")}
+    pieces = tuple(
+        measure.Piece(name, needs.get(name, ()), lambda _, script=script: [script]) for name, script in scripts.items()
+    )
+    monkeypatch.setattr(measure, "PIECES", pieces)
+    monkeypatch.setattr(measure, "tables", lambda results: f"{len(results)}")
+    setting = measure.Setting(tmp_path / "out", tmp_path, None, "quick", ())
+    results = measure.measure(setting, [piece for piece in pieces if piece.name != "nothing"], lambda _: None, 2)
+    assert list(results) == ["label", "nothing", "third", "exact"] and results["nothing"] is None
+    assert results["label"]["result"] == {"came": "after"} and results["exact"]["result"] == {"said": "no JSON\n"}
+    assert results["third"]["result"] == {} and all(r["cpu_seconds"] >= 0 for r in results.values() if r)
+
+
 def test_every_piece_is_a_command_that_is_understood(tmp_path: Path) -> None:
     from gazetteer.jobs.cli.parser import parser
     from gazetteer.jobs.config.schema import load_config
@@ -81,6 +110,8 @@ def test_the_tables_say_what_was_found_and_all_rows_are_whole() -> None:
         "images_used": 9,
     }
     rules = [f"{rule}{how}" for rule in ("trusted", "q", "paper") for how in ("", "_shuffled")]
+    erased = {name: {"target": INTERVAL, "weights": 3.0, "concepts": ["sky"]} for name in ("cad", "random")}
+    attacks = {"cad": {"named": {"shown": INTERVAL, "by_concept": {"sky": 0.5}, "pictures": 4}}}
     measured = {
         "quality": {"sites": [site], "kinds": {"thing": 3}, "accuracy": accuracy,
                     "shuffled": dict.fromkeys(rules, 1)},
@@ -90,12 +121,15 @@ def test_the_tables_say_what_was_found_and_all_rows_are_whole() -> None:
         "examine": {"examiners": {"causal_verdict": {"labels": 2, "auroc": INTERVAL, "same_labels": 1,
                                                      "same": [None] * 3}},
                     "retrieval": [{"site": "mid", "map": 0.1, "purity_at_16": 0.2, "coverage": None}]},
+        "attribution": {"erase": erased, "attacks": {}},
+        "attacks": {"erase": {"cad": erased["cad"]}, "attacks": attacks},
         "nulls": {"open": {"tested": 5, "rejected": 0, "trusted": 0, "p_below_05": 0.04}},
     }  # fmt: skip
     page = tables(
         {name: {"command": f"do {name}", "cpu_seconds": 1.0, "result": one} for name, one in measured.items()}
     )
     blocks = [part.splitlines() for part in page.split("\n\n") if part.startswith("|")]
-    assert len(blocks) == 12 and all(len({row.count("|") for row in block}) == 1 for block in blocks)
+    assert len(blocks) == 14 and all(len({row.count("|") for row in block}) == 1 for block in blocks)
     assert all(f"do {name}" in page for name in measured)
+    assert "| `random` | 0.50" in page and "| `cad` | named | 0.50 | 4 |" in page  # two pieces, one table
     assert "| steering_mid | early | `gazetteer` | 0.50 [0.25, 0.75] | 1 cond |" in page

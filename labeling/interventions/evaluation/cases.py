@@ -175,7 +175,7 @@ class SteerConfig:
     def dense_settings(self) -> list[EditSetting]:
         """Those of the mean-difference direction, which has no features to choose, weakest first."""
         unit = "update_norm" if self.unit in SAE_UNITS else self.unit
-        free = (replace(one, choice=DENSE_CHOICE, top=0, unit=unit) for one in self.settings(spatial=True))
+        free = (replace(made, choice=DENSE_CHOICE, top=0, unit=unit) for made in self.settings(spatial=True))
         return list(dict.fromkeys(free))
 
     def quick(self) -> SteerConfig:

@@ -81,10 +81,10 @@ def mean_directions(
     return {
         site: {
             concept: tuple(float(np.float32(value)) for value in vector)
-            for concept, vector in zip(run.concepts, found.vectors(), strict=True)
+            for concept, vector in zip(run.concepts, difference.vectors(), strict=True)
             if vector.any()
         }
-        for site, found in sums.items()
+        for site, difference in sums.items()
     }
 
 

@@ -182,10 +182,10 @@ class SteeringEvaluation:
 
     def _dense(self, edit: Edit) -> Edit | None:
         """The edit with the direction of its concept in each block; None where no picture shows the concept."""
-        found = [
+        vectors = [
             (site, (self.directions or {}).get(site, {}).get(edit.concept)) for site in sites_for(edit, self.folder)
         ]
-        targets = [Target(**site.columns(), vector=vector) for site, vector in found if vector]
+        targets = [Target(**site.columns(), vector=vector) for site, vector in vectors if vector]
         return edit.with_targets(targets) if targets else None
 
 

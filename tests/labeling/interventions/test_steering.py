@@ -25,11 +25,6 @@ from gazetteer.diffusion.resume import can_resume, resumed_at
 from gazetteer.labeling.detect.protocol import Detection
 from gazetteer.labeling.evidence.run_codes import site_codes
 from gazetteer.labeling.interventions.evaluation.cases import EditCase, SteerConfig
-from gazetteer.labeling.interventions.evaluation.directions import (
-    MeanDifference,
-    plain_directions,
-    read_directions,
-)
 from gazetteer.labeling.interventions.evaluation.experiments import SteeringEvaluation
 from gazetteer.labeling.interventions.evaluation.observer import EditObserver
 from gazetteer.labeling.interventions.evaluation.scores import (
@@ -42,7 +37,6 @@ from gazetteer.labeling.interventions.evaluation.scores import (
 )
 from gazetteer.labeling.interventions.evaluation.trials import DENSE, SPATIAL, Trial, Trials
 from gazetteer.labeling.interventions.resolve import percentiles, resolve
-from gazetteer.labeling.layout.metrics import Truth
 from gazetteer.labeling.segment.protocol import Mask
 from gazetteer.labeling.vocabulary.concepts import Vocabulary, VocabularyConfig
 from gazetteer.sae.model.autoencoder import SAEConfig, SparseAutoencoder
@@ -266,22 +260,6 @@ def test_a_trial_is_judged_by_where_the_thing_is(observer: EditObserver) -> None
     assert rows[0]["outside_change"] == 0.0 and min(row["outside_change"] for row in rows[1:]) > 0.0
     assert [row["method"] for row in rows] == ["none", *tried] and rows[0]["present"] == sorted(CONCEPTS)
     assert len({row["outside_change"] for row in rows}) == 4  # four methods, four pictures
-
-
-def test_the_dense_direction_is_the_mean_in_the_concepts_cells_minus_that_of_their_places() -> None:
-    """Two pictures of two cells, one channel each way: the dog is in the first cell of the first picture."""
-    dense = np.array([[[5.0, 1.0], [2.0, 0.0]], [[1.0, 3.0], [2.0, 0.0]]])
-    pixels = np.zeros((2, 2, 2), np.int32)
-    pixels[0, 0, 0], pixels[0, 1, 1], pixels[1, 1, 1] = 4, 2, 2  # boat: half of the second cell of both
-    truth = Truth(pixels, np.full(2, 4.0), pixels.any(axis=2), np.ones((2, 2), bool))
-    whole, parts = MeanDifference(), MeanDifference()
-    whole.add(dense, truth)
-    for number in range(2):
-        parts.add(dense[number : number + 1], truth.take(np.array([number])))
-    np.testing.assert_allclose(whole.vectors(), [[5 - 3, 1 - 2], [0, 0]])
-    np.testing.assert_allclose(parts.vectors(), whole.vectors())
-    directions = {SITES[0]: {"dog": (2.0, -1.0)}}
-    assert read_directions(json.loads(json.dumps(plain_directions(directions)))) == directions
 
 
 def test_the_dense_direction_has_settings_and_a_method_of_its_own(observer: EditObserver, run: RunFolder) -> None:
