@@ -4,7 +4,8 @@ The models are built from their published configurations and written in the publ
 them as `paper-sd14` does, on the device, in the number types that it chooses there. Said are pictures a second, the
 share of the device's stated peak that each stage reaches, how far the stages overlap (worker seconds of all stages over
 the clock), how busy the device says it was, what is warned of meanwhile, and one step of training an autoencoder;
-`--also` labels again with other settings. Needs 7 GB of disk and, with the default sizes, some minutes.
+`--also` labels again with other settings. Pictures are labelled in two shards, of which the first warms the device up
+and only the second counts. Needs 7 GB of disk and, with the default sizes, some minutes.
 
 Without an accelerator it says so, prints ``{"accelerator": null}`` and ends with 0. `--device cpu --tiny` goes the same
 way with the embedded world's small models, to try this program itself: its numbers are of nothing else.
@@ -38,7 +39,7 @@ def main() -> None:
     import torch
 
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--pictures", type=int, default=32)
+    parser.add_argument("--pictures", type=int, default=48, help="at least 2")
     parser.add_argument("--steps", type=int, default=50)
     parser.add_argument("--batch", type=int, default=8)
     parser.add_argument(
@@ -50,6 +51,8 @@ def main() -> None:
     )
     parser.add_argument("--json", action="store_true", help="print one JSON object as the last line")
     arguments = parser.parse_args()
+    if arguments.pictures < 2:
+        parser.error("--pictures is at least 2: the first half warms up")
     if arguments.device == "cpu" and not arguments.tiny:
         parser.error("--device cpu takes hours with models of full size; add --tiny")
     if arguments.device == "cuda" and not torch.cuda.is_available():
@@ -121,7 +124,7 @@ def _tiny(arguments: argparse.Namespace) -> list[str]:
 
 def _shared(arguments: argparse.Namespace) -> dict[str, Any]:
     return {
-        "images": arguments.pictures, "generation.steps": arguments.steps, "shard_size": arguments.pictures,
+        "images": arguments.pictures, "generation.steps": arguments.steps, "shard_size": -(-arguments.pictures // 2),
         "batch_size": arguments.batch, "executor": "serial", "coverage.first": 1.0, "labels.min_images": 1,
         "sae_check.pictures": 0,
     }  # fmt: skip
@@ -130,24 +133,32 @@ def _shared(arguments: argparse.Namespace) -> dict[str, Any]:
 def _labelled(
     run: Path, common: Sequence[str], flops: dict[str, int], peak: float | None
 ) -> dict[str, Any]:  # fmt: skip
-    """Pictures a second, shares of the device's peak and overlap of one labelling run."""
+    """Pictures a second and shares of the device's peak of one labelling run once warm, and its overlap."""
+    from gazetteer.data.runs.folder import RunFolder
+    from gazetteer.jobs.label.shards import PASSES, read_pass
+
     start = time.monotonic()
     with _busy() as samples:
         _said("label", "--out", str(run), *common)
     wall = time.monotonic() - start
     manifest = json.loads((run / "_meta" / "manifest.json").read_text())
+    store = RunFolder(str(run))
+    shards = read_pass(store, PASSES[0]) or []
+    info = store.committed()[shards[-1].id].info  # the first shard warmed up
     log = [json.loads(line) for line in (run / "_meta" / "log.jsonl").read_text().splitlines()]
-    seconds = {stage: spent for stage, spent in manifest["seconds"].items() if stage != "reduce"}
+    warm: dict[str, float] = info["seconds"]
+    share = info["images"] / manifest["images"]
     fractions = {
-        stage: count / seconds[stage] / (peak * 1e12) for stage, count in flops.items() if peak and seconds[stage]
+        stage: count * share / warm[stage] / (peak * 1e12) for stage, count in flops.items() if peak and warm[stage]
     }
-    working = sum(seconds.values())
     return {
-        "pictures_a_second": manifest["images"] / working,
+        "pictures_a_second": info["images"] / sum(warm.values()),
+        "pictures_counted": info["images"],
         "seconds": manifest["seconds"],
+        "seconds_counted": warm,
         "wall_seconds": wall,
         "share_of_peak": fractions or None,
-        "overlap": working / wall,
+        "overlap": sum(spent for stage, spent in manifest["seconds"].items() if stage != "reduce") / wall,
         "device_busy": statistics.mean(samples) / 100 if samples else None,
         "dtypes": {key: value for key, value in manifest["fingerprint"].items() if key.endswith(".dtype")},
         "warnings": [line["message"] for line in log if line["level"] == "warning"],
@@ -156,7 +167,8 @@ def _labelled(
 
 @contextmanager
 def _busy() -> Iterator[list[float]]:
-    """While open, collect how busy the driver says its first device is, in per cent, twice a second; none without one.
+    """While open, collect how busy the driver says the first device that is seen here is, in per cent, twice a second;
+    none without a driver.
 
     Loading the models counts as idle.
     """
@@ -164,7 +176,8 @@ def _busy() -> Iterator[list[float]]:
     if shutil.which("nvidia-smi") is None:
         yield samples
         return
-    query = ["nvidia-smi", "-i", "0", "--query-gpu=utilization.gpu", "--format=csv,noheader,nounits", "-lms", "500"]
+    device = os.environ.get("CUDA_VISIBLE_DEVICES", "0").split(",")[0].strip()  # a number or a UUID
+    query = ["nvidia-smi", "-i", device, "--query-gpu=utilization.gpu", "--format=csv,noheader,nounits", "-lms", "500"]
     watcher = subprocess.Popen(query, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
     try:
         yield samples
