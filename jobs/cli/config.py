@@ -74,7 +74,7 @@ def _init(arguments: argparse.Namespace) -> int:
     files = write_starter(Starter(arguments.model, concepts, **given), blocks, arguments.out)
     print(f"{', '.join(map(str, files))}: {len(chosen_blocks(blocks))} of {len(blocks)} blocks, to be changed. Next:")
     if not trained_already(arguments.saes):
-        print(f"  gazetteer sae train --config {arguments.out} --out {os.path.dirname(arguments.saes) or '.'}")
+        print(f"  gazetteer sae train --config {arguments.out} --out {os.path.dirname(arguments.saes.rstrip('/'))}")
     print(f"  gazetteer plan --config {arguments.out}")
     print(f"  gazetteer label runs/mine --config {arguments.out}")
     print_json(arguments, {"files": [str(file) for file in files], "blocks": blocks})

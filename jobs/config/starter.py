@@ -74,6 +74,7 @@ def write_starter(start: Starter, blocks: Sequence[str], file: str | Path) -> li
     if not _listed(start.concepts):
         require_distinct(start.concepts, "--concepts")  # as they were typed
         start = replace(start, concepts=[tidy(concept) for concept in start.concepts])
+    _require_trainable(start.saes)
     path = Path(file)
     prompts = path.with_name(f"{path.stem}-prompts.txt")
     written = [path] if start.prompts else [path, prompts]
@@ -122,6 +123,16 @@ def trained_already(saes: str) -> bool:
     return any(Path(saes).glob("**/*.safetensors"))
 
 
+def _require_trainable(saes: str) -> None:
+    """Refuse a place of autoencoders to come where `sae train --out FOLDER` cannot put them: it fills FOLDER/saes."""
+    folder, name = os.path.split(saes.rstrip("/"))
+    if not trained_already(saes) and (name != "saes" or folder in ("", ".")):
+        raise InputError(
+            f"--saes {saes} holds no autoencoders, and they are trained into a folder `saes` in a folder of their own: "
+            "give the folder of trained ones, or one like work/saes. What a hub holds is named in the file, under saes."
+        )
+
+
 def _listed(concepts: Sequence[str]) -> str:
     """The list that one word names, or empty."""
     named = len(concepts) == 1 and (concepts[0] in BUILT_IN or concepts[0].endswith(".txt"))
@@ -133,7 +144,7 @@ def _text(start: Starter, blocks: Sequence[str], prompts: str) -> str:
     vocabulary = f"path: {flow(_absolute(listed))}" if listed else f"concepts: {flow(list(start.concepts))}"
     device = f"\n  device: {flow(start.device)}" + ("" if start.device == "cpu" else "\n  exact: false")
     model_device = f"\n  device: {flow(start.device)}" + ("" if start.device == "cpu" else "\n  dtype: float16")
-    trained = os.path.dirname(start.saes) or "."
+    trained = os.path.dirname(start.saes.rstrip("/"))
     exact = "" if start.device == "cpu" else "  exact: false              # pictures in batches; on a GPU\n"
     others = [block for block in blocks if block not in chosen_blocks(blocks)]
     return f"""\

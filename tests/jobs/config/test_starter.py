@@ -95,3 +95,10 @@ def test_trained_autoencoders_are_not_trained_again(tmp_path: Path) -> None:
     done = in_process("init", MODEL, "--concepts", "dog", "--saes", str(saes), "--out", str(tmp_path / "mine.yaml"))
     assert done.returncode == 0, done.stderr
     assert "sae train" not in done.stdout and "gazetteer plan" in done.stdout
+
+
+@pytest.mark.parametrize("saes", ["saes", "./saes", "work/mine", "org/autoencoders"])
+def test_autoencoders_to_come_need_a_place_that_training_fills(tmp_path: Path, saes: str) -> None:
+    done = in_process("init", MODEL, "--concepts", "dog", "--saes", saes, "--out", str(tmp_path / "mine.yaml"))
+    assert done.returncode == 2 and "work/saes" in done.stderr
+    assert list(tmp_path.iterdir()) == []
