@@ -38,7 +38,7 @@ def test_what_names_no_site_is_refused(slug: str) -> None:
         Site.from_slug(slug)
 
 
-@pytest.mark.parametrize("wrong", [{"stream": "audio"}, {"signal": "input"}, {"branch": "both"}])
+@pytest.mark.parametrize("wrong", [{"stream": "audio"}, {"signal": "gradient"}, {"branch": "both"}])
 def test_unknown_words_are_answered_with_the_known_ones(wrong: dict[str, str]) -> None:
     with pytest.raises(InputError, match="accepted: "):
         Site(**{"block": "a", "branch": "cond", "t": 0.5, **wrong})  # type: ignore[arg-type]
