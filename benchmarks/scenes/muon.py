@@ -39,7 +39,7 @@ def orthogonal(matrix: Tensor, steps: int = 5) -> Tensor:
     x = x / (x.norm() + 1e-7)
     for _ in range(steps):
         square = x @ x.mT
-        # Products and sums in one call each: as many operations on the matrix again would cost half as much.
+        # Sums within the products' calls: calls of their own would read and write every matrix again.
         x = torch.addmm(x, torch.addmm(square, square, square, beta=b, alpha=c), x, beta=a)
     return (x.mT if tall else x).to(matrix.dtype)
 

@@ -10,13 +10,6 @@ from gazetteer.data.core.settings import Count, Effect, Natural, OneOf, Positive
 from gazetteer.data.inputs.edits import STAGES
 
 WINDOWS: dict[str, tuple[float, float]] = {**STAGES, "early and middle": (0.2, 1.0)}
-
-
-def stage_of(window: str) -> str:
-    """The stage at whose first step a window begins."""
-    return next(name for name, (_, high) in STAGES.items() if high == WINDOWS[window][1])
-
-
 """Windows of t in which a feature is switched, by name."""
 
 PLACES = ("everywhere", "cells")
@@ -88,3 +81,8 @@ class CausalConfig:
     places: tuple[Annotated[str, OneOf(PLACES)], ...] = setting(
         Effect.MEASUREMENTS, "Places that `--sweep` tries.", default=PLACES
     )
+
+
+def stage_of(window: str) -> str:
+    """The stage at whose first step a window begins."""
+    return next(name for name, (_, high) in STAGES.items() if high == WINDOWS[window][1])
