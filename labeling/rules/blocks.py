@@ -63,33 +63,32 @@ def block_sums(
         first row is the observed pairing.
     """
     feature, image, cell = supports
+    wide, images = max(maps.shape[1], 1), len(blocks.images)
     place = np.full(maps.shape[0] // cells, -1)
-    place[blocks.images] = np.arange(len(blocks.images))
-    at = place[image]
-    block = blocks.of_places()[at]
+    place[blocks.images] = np.arange(images)
+    at, of = place[image].astype(_index(images)), blocks.of_places()
     features = 1 + int(feature.max(initial=-1))
-    order = np.argsort(block * features + feature, kind="stable")
-    feature, block, cell = feature[order], block[order], cell[order]
-    fresh = np.flatnonzero((np.diff(block, prepend=-1) != 0) | (np.diff(feature, prepend=-1) != 0))
-    ends = np.append(fresh, len(feature)).astype(_index(len(feature)))
-    wide = max(maps.shape[1], 1)
-    pair_of = np.full(features * wide, -1)
+    pair_of = np.full(features * wide, -1, _index(features * wide))
     pair_of[row * wide + column] = np.arange(len(row))
-    sums = np.zeros((len(blocks.images), len(row)), maps.dtype)
-    flat, ones = sums.reshape(-1), np.ones(len(feature), maps.dtype)
-    # Of every row of the product: where its feature's pairs begin, its block's sums, how many shifts these have.
-    pairs, firsts, sizes = feature[fresh] * wide, blocks.firsts[block[fresh]], blocks.sizes[block[fresh]]
-    place = at[order].astype(_index(maps.shape[0]))
-    first_image = (blocks.images * cells).astype(place.dtype)
+    sums = np.zeros((images, len(row)), maps.dtype)
+    flat, exact = sums.reshape(-1), _index(maps.shape[0])
+    cell, first_image = cell.astype(exact, copy=False), (blocks.images * cells).astype(exact)
+    starts, lengths = maps.indptr[:-1], np.diff(maps.indptr)
+    # Of every active cell: where its feature's pairs begin, and of its place where its block's sums do.
+    pairs, firsts, sizes = (feature * wide).astype(pair_of.dtype), blocks.firsts[of] * len(row), blocks.sizes[of]
     for shift in range(int(blocks.sizes.max(initial=0))):
-        partner = first_image[_shifted(blocks, shift)][place] + cell.astype(place.dtype, copy=False)
-        summed = sp.csr_array((ones, partner, ends), (len(fresh), maps.shape[0])) @ maps
-        begin = np.where(shift < sizes, (firsts + shift) * len(row), -flat.size)  # below 0: a block without it
-        counts = np.diff(summed.indptr)
-        pair = pair_of.take(np.repeat(pairs, counts) + summed.indices)
-        to = np.repeat(begin, counts) + pair
-        kept = np.flatnonzero((pair >= 0) & (to >= 0))
-        flat[to[kept]] = summed.data[kept]
+        partner = first_image[_shifted(blocks, shift)].take(at) + cell
+        count = lengths.take(partner)
+        own = np.flatnonzero(count if shift < blocks.sizes.min() else count * (shift < sizes).take(at))
+        entry, left, begin = starts.take(partner.take(own)), count.take(own), pairs.take(own)
+        to = (firsts + shift * len(row)).take(at.take(own))
+        # The first concept that lies on every such cell, then the second of those that have more, and so on.
+        while len(entry):
+            pair = pair_of.take(begin + maps.indices.take(entry))
+            tested = np.flatnonzero(pair >= 0)
+            np.add.at(flat, to.take(tested) + pair.take(tested), maps.data.take(entry.take(tested)))
+            more = np.flatnonzero(left > 1)
+            entry, left, begin, to = entry.take(more) + 1, left.take(more) - 1, begin.take(more), to.take(more)
     return sums
 
 

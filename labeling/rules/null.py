@@ -8,7 +8,7 @@ overlap is no larger than that of shuffled images.
 Statistic: T = sum over images of the pixels of <support of the feature, union of the concept>. Its mean over
 all shuffles has a closed form (view.SplitEvidence.expected_intersection). Its distribution comes
 from permutations made of cyclic shifts: the images, in a random order, are cut into blocks; within a block of
-B images the sums for all B shifts come from one sparse product
+B images the sums for all B shifts are entries of a sparse product
 
     T_b[s] = sum over i of <A_i, M_(i + s mod B)>,    [(blocks * features) x (images * cells)] @ [(images * cells) x
     concepts],
@@ -21,7 +21,7 @@ which many tests could not pass.
 
 Supports and maps are both sparse: what is multiplied are the active cells with what lies on them in another picture, a
 handful of concepts, which beats a Fourier transform along the images (dense in features x cells), dense maps and
-permuting one by one.
+permuting one by one. Only the entries of tested pairs are added up.
 """
 
 from __future__ import annotations
@@ -80,7 +80,7 @@ def exceedances(sums: Ints, blocks: Blocks, observed: Ints, permutations: int, r
         shifted = np.empty_like(total)
         for first, size, shift in zip(blocks.firsts, blocks.sizes, shifts, strict=True):
             # What is drawn is in range; "clip" only spares a copy of it.
-            total += np.take(part[first : first + size], shift, axis=0, out=shifted, mode="clip")
+            total += part[first : first + size].take(shift, axis=0, out=shifted, mode="clip")
         count[here] = (total >= observed[here]).sum(axis=0)
     return count
 

@@ -16,6 +16,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from gazetteer.data.core.heap import freed_memory_kept
 from gazetteer.data.core.sites import TEXT, Site
 from gazetteer.data.runs.folder import RunFolder
 from gazetteer.labeling.evidence.concept_maps import ConceptMaps, join_concepts, read_concepts
@@ -158,7 +159,8 @@ class StretchReducer:
 
     def run(self, items: Sequence[Stretch]) -> list[Tests | tuple[pa.Table, pa.Table]]:
         """Of every stretch its tests, or its rows of candidates and features."""
-        return [self._one(item) for item in items]
+        with freed_memory_kept():
+            return [self._one(item) for item in items]
 
     def _one(self, item: Stretch) -> Tests | tuple[pa.Table, pa.Table]:
         reducer = self.reducer
