@@ -21,6 +21,7 @@ from gazetteer.diffusion.config.generation import GenerationConfig
 from gazetteer.diffusion.config.suitable import check_scheduler
 from gazetteer.diffusion.denoisers.registry import UNET, adapter_of_index
 from gazetteer.diffusion.load import ModelConfig, check_path
+from gazetteer.diffusion.runtime.notices import without_notices
 
 Grids = dict[str, tuple[int, int, int]]
 
@@ -74,7 +75,7 @@ def model_cost(config: ModelConfig, steps: int, height: int = 0, width: int = 0)
         parts = {name: value[1] for name, value in index.items() if isinstance(value, (list, tuple)) and value[1]}
         adapter = adapter_of_index(index, path)
         check_scheduler(config.scheduler, index, adapter)
-        with torch.device("meta"):
+        with without_notices(), torch.device("meta"):
             pair = ((name, getattr(diffusers, parts[name])) for name in (adapter.part, "vae"))
             network, vae = (_part(kind, path, name, options) for name, kind in pair)
         name = "DDIMScheduler" if config.scheduler == "ddim" else parts["scheduler"]

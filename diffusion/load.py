@@ -20,6 +20,7 @@ from gazetteer.data.inputs.model_files import (
     why_not_loaded,
 )
 from gazetteer.diffusion.runtime.memory import is_out_of_memory
+from gazetteer.diffusion.runtime.notices import without_notices
 
 if TYPE_CHECKING:
     from diffusers import DiffusionPipeline
@@ -212,7 +213,7 @@ def loading(config: ModelConfig) -> Iterator[None]:
 
     logging.disable_progress_bar()
     try:
-        with within_reach(config.config if config.single_file else config.path):
+        with without_notices(), within_reach(config.config if config.single_file else config.path):
             yield
     except GazetteerError:
         raise

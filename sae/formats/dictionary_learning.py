@@ -15,6 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from gazetteer.data.core.errors import InputError
 from gazetteer.sae.formats.format import Format, described, hook_block, pair
 from gazetteer.sae.formats.parts import Folded, at_most, expect_none, gated, jumping
 from gazetteer.sae.formats.restricted import read_json, state_dict, unpickled
@@ -53,7 +54,16 @@ def _sizes(shapes: Mapping[str, Tensor]) -> tuple[int, int]:
 
 
 def _parts(weights: Path, config: Mapping[str, Any]) -> Folded:
-    stored, name = state_dict(unpickled(weights), weights), config["dict_class"]
+    stored = state_dict(unpickled(weights), weights)
+    if config["activation"] == "topk" and "k" in stored and int(stored["k"]) != config["k"]:
+        raise InputError(f"{weights} was trained with k={int(stored['k'])}, and its config.json says k={config['k']}.")
+    parts = _formula(stored, config)
+    stored.expect_all_taken(weights, "k", "threshold", "group_sizes")
+    return parts
+
+
+def _formula(stored: Mapping[str, Tensor], config: Mapping[str, Any]) -> Folded:
+    name = config["dict_class"]
     if name == "JumpReluAutoEncoder":
         parts = jumping(stored["W_enc"].T, stored["W_dec"], stored["b_dec"], stored["b_enc"], stored["threshold"])
         return parts.without_input_bias()

@@ -59,6 +59,7 @@ def _parts(path: Path, config: Mapping[str, Any]) -> Folded:
     else:
         parts = parts.without_input_bias()
     time = {f"time.{ours}.{kind}": stored[f"{theirs}.{kind}"] for ours, theirs in LAYERS.items() for kind in KINDS}
+    stored.expect_all_taken(path)
     return replace(parts, more=time)
 
 

@@ -91,6 +91,9 @@ def _encoder(encoder: Any, path: Path) -> tuple[Tensor, Tensor]:
     """W_enc [n, d] and c [n] of the linear encoder, its batch norm folded in."""
     if type(encoder).__name__ != "MLPEncoder" or getattr(encoder, "nb_blocks", 0) > 1:
         expect_none([f"the encoder {type(encoder).__name__} of more than one layer"], path)
+    final = type(encoder._modules["final_activation"]).__name__
+    if final != "ReLU":
+        expect_none([f"the output activation {final}"], path)
     linear, norm = (encoder._modules["final_block"]._modules[place] for place in ("0", "1"))
     weight, bias = linear._parameters["weight"].detach(), linear._parameters["bias"].detach()
     if type(norm).__name__ == "Identity":

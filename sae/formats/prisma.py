@@ -47,14 +47,17 @@ def _stated(weights: Path) -> dict[str, Any]:
         f"activation_fn_str={function}"
     ]  # fmt: skip
     unsupported += ["is_transcoder"] if stated.get("is_transcoder") else []
-    normalise = stated.get("normalize_activations") or "none"
+    options = stated.get("activation_fn_kwargs") or {}
+    unsupported += [f"activation_fn_kwargs={key}" for key in sorted(set(options) - {"k"})]
+    # That project's class takes a layer norm where a file says nothing.
+    normalise = stated.get("normalize_activations", "layer_norm") or "none"
     unsupported += [] if normalise in ("none", *NORMALISED) else [f"normalize_activations={normalise}"]
     expect_none(unsupported, path)
     d, n = stated.get("d_in"), stated.get("d_sae")
     if n is None and isinstance(d, int) and isinstance(stated.get("expansion_factor"), int):
         n = d * stated["expansion_factor"]
     formula = "topk" if function == "topk" else "jumprelu" if architecture == "gated" else "relu"
-    k = (stated.get("activation_fn_kwargs") or {}).get("k", 64) if formula == "topk" else at_most(n or 1)
+    k = options.get("k") if formula == "topk" else at_most(n or 1)
     return described(
         d, n, k, stated, activation=formula, normalise=NORMALISED.get(normalise, "none"), architecture=architecture
     )
@@ -64,8 +67,12 @@ def _parts(weights: Path, config: Mapping[str, Any]) -> Folded:
     stored = state_dict(unpickled(weights, classes=CLASSES), weights, "state_dict")
     encoder, decoder, bias = stored["W_enc"].T, stored["W_dec"], stored["b_dec"]
     if config["architecture"] == "gated":
-        return gated(encoder, decoder, bias, stored["b_gate"], stored["b_mag"], stored["r_mag"])
-    return Folded(encoder, decoder, bias, stored["b_enc"])
+        parts = gated(encoder, decoder, bias, stored["b_gate"], stored["b_mag"], stored["r_mag"])
+        stored.expect_all_taken(weights, "b_enc")  # made there for every class, and not used by this one
+        return parts
+    parts = Folded(encoder, decoder, bias, stored["b_enc"])
+    stored.expect_all_taken(weights)
+    return parts
 
 
 PRISMA = Format("prisma", _find, _stated, _parts)

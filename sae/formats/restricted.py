@@ -29,7 +29,7 @@ def read_json(path: Path) -> dict[str, Any]:
     return stated
 
 
-def read_safetensors(path: Path) -> dict[str, Tensor]:
+def read_safetensors(path: Path) -> Tensors:
     """The tensors of a safetensors file; raises InputError when it is damaged."""
     try:
         return in_float32(load_tensors(read_regular(path)))
@@ -37,9 +37,30 @@ def read_safetensors(path: Path) -> dict[str, Tensor]:
         raise InputError(f"{path} is not a readable safetensors file; it is damaged.") from error
 
 
-def in_float32(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+class Tensors(dict[str, Tensor]):
+    """Tensors by name, which remember the ones that nobody took: a formula that leaves one out is another formula."""
+
+    def __init__(self, tensors: Mapping[str, Tensor]) -> None:
+        super().__init__(tensors)
+        self._left = set(tensors)
+
+    def __getitem__(self, name: str) -> Tensor:
+        self._left.discard(name)
+        return super().__getitem__(name)
+
+    def expect_all_taken(self, path: Path, *known: str) -> None:
+        """InputError where a tensor was not taken, except those known to change no code (counters of a training)."""
+        unknown = sorted(self._left - set(known))
+        if unknown:
+            raise InputError(
+                f"{path} holds {', '.join(unknown)}, which the formula that its configuration states does not use; "
+                "its codes would be others than its own project's, so it is not read."
+            )
+
+
+def in_float32(tensors: Mapping[str, Tensor]) -> Tensors:
     """Numbers of other precisions, 8-bit ones too, as float32: what is stored is what is computed with."""
-    return {name: value.float() if value.is_floating_point() else value for name, value in tensors.items()}
+    return Tensors({name: value.float() if value.is_floating_point() else value for name, value in tensors.items()})
 
 
 class Empty:
@@ -71,7 +92,7 @@ def unpickled(path: Path, shapes_only: bool = False, skip: int = 0, classes: Col
         raise InputError(f"{path} is damaged, or holds more than plain tensors; it was not loaded.") from error
 
 
-def state_dict(content: Any, path: Path, *keys: str) -> Mapping[str, Tensor]:
+def state_dict(content: Any, path: Path, *keys: str) -> Tensors:
     """The named tensors in what a file holds, itself or under one of `keys`; raises InputError when there are none."""
     for key in keys:
         content = content.get(key, content) if isinstance(content, dict) else content

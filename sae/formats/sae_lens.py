@@ -35,8 +35,9 @@ def _stated(weights: Path) -> dict[str, Any]:
     stated = read_json(path)
     # In old files TopK is the activation function of the architecture ``standard``.
     old = stated.get("activation_fn_str") or stated.get("activation_fn")
-    architecture = "topk" if old == "topk" else str(stated.get("architecture"))
+    architecture = "topk" if old == "topk" else str(stated.get("architecture") or "standard")
     unsupported = [] if architecture in FORMULA else [f"architecture={architecture}"]
+    unsupported += [] if old in (None, "relu", "topk") else [f"activation_fn={old}"]
     normalise = stated.get("normalize_activations") or "none"
     if normalise not in ("none", SCALED, *NORMALISED):
         unsupported.append(f"normalize_activations={normalise}")
@@ -50,6 +51,8 @@ def _stated(weights: Path) -> dict[str, Any]:
         more["transcoder"] = True
         if stated.get("d_out") not in (None, stated.get("d_in")):
             more["d_out"] = stated["d_out"]
+        if more["normalise"] != "none":
+            more["differs"] = "what it writes is scaled back as what it reads, which SAELens leaves out"
     if formula != "topk":
         k = at_most(n) if isinstance(n, int) else n
     hook = stated.get("hook_name") or (stated.get("metadata") or {}).get("hook_name")
@@ -63,9 +66,10 @@ def _stated(weights: Path) -> dict[str, Any]:
 def _parts(weights: Path, config: Mapping[str, Any]) -> Folded:
     """Fold what SAELens applies around the same formula."""
     stored, stated = read_safetensors(weights), config["original"]
-    parts = _formula(stored, config["architecture"])
+    parts, scale = _formula(stored, config["architecture"]), config["activation_scale"]
     if config.get("transcoder"):
-        return parts.of_transcoder()
+        stored.expect_all_taken(weights, *_neutral(stored))
+        return parts.of_scaled(scale).of_transcoder()
     if not stated.get("apply_b_dec_to_input", True):
         parts = parts.without_input_bias()
     if stated.get("rescale_acts_by_decoder_norm"):
@@ -73,7 +77,15 @@ def _parts(weights: Path, config: Mapping[str, Any]) -> Folded:
     if "topk_threshold" in stored:  # of activations that are scaled already
         threshold = stored["topk_threshold"].to(parts.encoder.dtype).clamp_min(0)
         parts = replace(parts, threshold=threshold.expand(len(parts.encoder)))
-    return parts.of_scaled(config["activation_scale"]) if config["activation_scale"] != 1.0 else parts
+    stored.expect_all_taken(weights, *_neutral(stored))
+    return parts.of_scaled(scale) if scale != 1.0 else parts
+
+
+def _neutral(stored: Mapping[str, Tensor]) -> list[str]:
+    """Factors of old files, by which activations were multiplied after the rest had been trained, where all are 1."""
+    names = ("scaling_factor", "finetuning_scaling_factor")
+    factors = {name: stored.get(name) for name in names}
+    return [name for name, factor in factors.items() if factor is not None and bool((factor == 1).all())]
 
 
 def _formula(stored: Mapping[str, Tensor], architecture: str) -> Folded:

@@ -60,7 +60,12 @@ def _stated(path: Path) -> dict[str, Any]:
         raise InputError(f"{path} has no 'W_enc'; it is not a complete saev autoencoder.")
     d, n = (int(size) for size in shapes["W_enc"].shape)
     formula = FORMULA[name]
-    more = {"differs": "negative values among the k largest count as zero"} if formula == "topk" else {}
+    more: dict[str, Any] = {}
+    if name == "BatchTopK" and "activation.threshold" not in shapes:
+        # Before it learned one, that project took the k largest of every vector, whatever the name.
+        formula, more = "topk", {"trained_as": f"batch_topk of {k}", "lacks_threshold": True}
+    if formula == "topk":
+        more["differs"] = "negative values among the k largest count as zero"
     return described(d, n, k if formula == "topk" else at_most(n), header, activation=formula, **more)
 
 
@@ -69,10 +74,11 @@ def _parts(path: Path, config: Mapping[str, Any]) -> Folded:
     parts = Folded(stored["W_enc"].T, stored["W_dec"], stored["b_dec"], stored["b_enc"])
     if not config["original"].get("subtracts"):
         parts = parts.without_input_bias()
-    if config["activation"] != "jumprelu":
-        return parts
-    threshold = stored["activation.threshold"].to(parts.encoder.dtype).clamp_min(0)
-    return replace(parts, threshold=threshold.expand(len(parts.encoder)))
+    if config["activation"] == "jumprelu":
+        threshold = stored["activation.threshold"].to(parts.encoder.dtype).clamp_min(0)
+        parts = replace(parts, threshold=threshold.expand(len(parts.encoder)))
+    stored.expect_all_taken(path)
+    return parts
 
 
 SAEV = Format("saev", _find, _stated, _parts)

@@ -23,6 +23,8 @@ def _stated(weights: Path) -> dict[str, Any]:
     stated = read_json(path)
     if stated.get("activation", "topk") != "topk":
         expect_none([f"activation={stated['activation']}"], path)
+    if stated.get("signed"):  # of versions that could keep the largest of both signs
+        expect_none(["signed"], path)
     d = stated.get("d_in")
     n = stated.get("num_latents") or (stated.get("expansion_factor", 0) * d if isinstance(d, int) else None)
     theirs = any(key in stated for key in OF_SAEURON)
@@ -45,7 +47,11 @@ def _stated(weights: Path) -> dict[str, Any]:
 def _parts(weights: Path, config: Mapping[str, Any]) -> Folded:
     stored = read_safetensors(weights)
     parts = Folded(stored["encoder.weight"], stored["W_dec"], stored["b_dec"], stored["encoder.bias"])
-    return parts.of_transcoder() if config.get("transcoder") else parts
+    if not config.get("transcoder"):
+        stored.expect_all_taken(weights)
+        return parts
+    stored.expect_all_taken(weights, *(["W_skip"] if config.get("differs") else []))
+    return parts.of_transcoder()
 
 
 SPARSIFY = Format("sparsify", pair("cfg.json", "sae.safetensors"), _stated, _parts)

@@ -20,7 +20,12 @@ def _stated(weights: Path) -> dict[str, Any]:
 def _parts(weights: Path, _: Mapping[str, Any]) -> Folded:
     """TopK of W_enc (x − b) + c, then ReLU: the same as ReLU first."""
     stored = state_dict(unpickled(weights), weights, "state_dict")
-    return Folded(stored["encoder.weight"], stored["decoder.weight"].T, stored["pre_bias"], stored["latent_bias"])
+    parts = Folded(stored["encoder.weight"], stored["decoder.weight"].T, stored["pre_bias"], stored["latent_bias"])
+    stored.expect_all_taken(weights, *COUNTERS)
+    return parts
 
+
+COUNTERS = ("stats_last_nonzero", "latents_activation_frequency", "latents_mean_square")
+"""What its training, and the code that it comes from, count."""
 
 UNBOX = Format("sdxl-unbox", pair("config.json", "state_dict.pth"), _stated, _parts)
