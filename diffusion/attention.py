@@ -25,6 +25,11 @@ def cross_attention_layers(unet: nn.Module) -> list[str]:
     return [name for name, _ in network(unet).named_modules() if name.rsplit(".", 1)[-1] == "attn2"]
 
 
+def attends(pipe: Any) -> bool:
+    """Whether `capture_attention` has maps to give: a U-Net's, of layers of their own; transformers join words in."""
+    return adapter_of(pipe) is UNET and bool(cross_attention_layers(pipe))
+
+
 @contextmanager
 def capture_attention(
     pipe: Any, on_attention: OnAttention, wanted: Callable[[Call], bool] | None = None

@@ -73,8 +73,8 @@ class Generator:
             self.tokens("")
         self._scale = getattr(pipe, "vae_scale_factor", 8) if self._unet else self.adapter.scale(pipe.vae.config)
         self.latent_size = self.adapter.latent_size(inside, config.height, config.width, self._scale)
-        setting = self.adapter.timesteps(pipe.scheduler, config.steps, inside, self.latent_size)
-        self.schedule = rehearsed(pipe.scheduler, config.steps, self._unet, **setting)
+        self._setting = self.adapter.timesteps(pipe.scheduler, config.steps, inside, self.latent_size)
+        self.schedule = rehearsed(pipe.scheduler, config.steps, self._unet, **self._setting)
         self.moments = {site: self.schedule.moment(site.t) for site in config.sites}
         self._sites_at: dict[tuple[Port, int, str], list[Site]] = {}
         for site in config.sites:
@@ -98,6 +98,10 @@ class Generator:
             size = dict(zip(("height", "width"), (side * self._scale for side in self.latent_size), strict=True))
         told = self.adapter.arguments(self.pipe, prompts, self.config)
         return {**told, "num_inference_steps": self.config.steps, **size}
+
+    def set_timesteps(self) -> None:
+        """Set the sampler's timesteps as the pipeline does."""
+        self.pipe.scheduler.set_timesteps(**self._setting)
 
     def latents(self, noise: Sequence[Tensor]) -> Tensor:
         """Starting noises (`noise`), as the pipeline takes them for a batch."""
@@ -225,30 +229,44 @@ class Generator:
         """One model batch after the other, as many pictures at once as fit."""
 
         def made(batch: slice) -> Listened:
-            encoded: dict[Site, list[EncodedMaps]] = {}
-            texts = [self.tokens(prompt) for prompt in prompts[batch]]
-
-            def on_site(site: Site, x: Tensor, height: int, width: int) -> None:
-                spoken = site.stream == TEXT
-                parts = [_read(text, own)[None] for text, own in zip(texts, x, strict=True)] if spoken else [x]
-                encoded[site] = []
-                for part in parts:
-                    columns = part.shape[1] // height
-                    encoded[site].append(encode_maps(saes[site], part, height, columns))
-                    if watch is not None:
-                        watch(site, part, height, columns)
-
-            output = self._sample(prompts[batch], seeds[batch], on_site, decode)
-            codes: list[dict[Site, SparseMap]] = [{} for _ in prompts[batch]]
-            for site, parts in encoded.items():
-                maps = [code for part in parts for code in part.fetched()]
-                if site.stream == TEXT:
-                    maps = [in_places(code, text) for code, text in zip(maps, texts, strict=True)]
-                for own, code in zip(codes, maps, strict=True):
-                    own[site] = code
-            return output, codes, texts
+            heard = BatchCodes([self.tokens(prompt) for prompt in prompts[batch]], saes, watch)
+            output = self._sample(prompts[batch], seeds[batch], heard.on_site, decode)
+            return output, heard.codes(), heard.texts
 
         yield from self.fitting.over(len(prompts), made)
+
+
+class BatchCodes:
+    """The codes of one model batch, from what every site hands over."""
+
+    def __init__(
+        self, texts: Sequence[PromptTokens | None], saes: Mapping[Site, SparseAutoencoder], watch: OnSite | None
+    ) -> None:
+        """texts: of each picture what its text stream holds (`Generator.tokens`); watch: as of `Generator.pictures`."""
+        self.texts, self._saes, self._watch = list(texts), saes, watch
+        self._encoded: dict[Site, list[EncodedMaps]] = {}
+
+    def on_site(self, site: Site, x: Tensor, height: int, width: int) -> None:
+        """Encode a site's activations, those of words one prompt at a time and without padding."""
+        spoken = site.stream == TEXT
+        parts = [_read(text, own)[None] for text, own in zip(self.texts, x, strict=True)] if spoken else [x]
+        self._encoded[site] = []
+        for part in parts:
+            columns = part.shape[1] // height
+            self._encoded[site].append(encode_maps(self._saes[site], part, height, columns))
+            if self._watch is not None:
+                self._watch(site, part, height, columns)
+
+    def codes(self) -> list[dict[Site, SparseMap]]:
+        """Of every picture, by site."""
+        codes: list[dict[Site, SparseMap]] = [{} for _ in self.texts]
+        for site, parts in self._encoded.items():
+            maps = [code for part in parts for code in part.fetched()]
+            if site.stream == TEXT:
+                maps = [in_places(code, text) for code, text in zip(maps, self.texts, strict=True)]
+            for own, code in zip(codes, maps, strict=True):
+                own[site] = code
+        return codes
 
 
 def _read(text: PromptTokens | None, vectors: Tensor) -> Tensor:

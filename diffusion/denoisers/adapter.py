@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from gazetteer.data.core.errors import InputError
 from gazetteer.data.core.sites import Port
 from gazetteer.diffusion.config.generation import GenerationConfig
+from gazetteer.diffusion.denoisers.latents import latents_of
 from gazetteer.diffusion.denoisers.words import PromptTokens
 
 Config = Mapping[str, Any]
@@ -227,6 +228,17 @@ class Adapter(ABC):
     def tokens(self, pipe: Any, prompt: str) -> PromptTokens:
         """What the places of the text stream hold of a prompt; raises InputError where that is not known."""
         raise words_unknown(self)
+
+    def stepped(self, pipe: Any, latents: Tensor) -> Tensor:
+        """Latents [batch, channels, h, w] as the sampler's step is given them and gives them back."""
+        return self.latents(pipe, latents)
+
+    def encoded(self, vae: Any, pixels: Tensor) -> Tensor:
+        """Pictures [batch, 3, H, W] of -1 to 1 as the latents [batch, channels, h, w] that the denoiser is trained on;
+        raises AttributeError for a VAE that encodes nothing, or whose configuration does not state its scale."""
+        shift = getattr(vae.config, "shift_factor", None) or 0.0
+        latents: Tensor = (latents_of(vae, pixels) - shift) * vae.config.scaling_factor
+        return latents
 
     def decoded(self, latents: Tensor) -> Tensor:
         """Latents [batch, channels, h, w] as the VAE's decoder takes them."""

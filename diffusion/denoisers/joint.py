@@ -14,6 +14,7 @@ from gazetteer.data.core.errors import InputError
 from gazetteer.diffusion.config.generation import GenerationConfig
 from gazetteer.diffusion.denoisers.adapter import TEMPLATE, TokenGrid
 from gazetteer.diffusion.denoisers.calls import TwoCalls
+from gazetteer.diffusion.denoisers.latents import latents_of
 from gazetteer.diffusion.denoisers.shift import linear_shift, linear_sigmas
 from gazetteer.diffusion.denoisers.transformer import Streams, TransformerAdapter, last_place, pack
 from gazetteer.diffusion.denoisers.words import PromptTokens, padding, tokens_of
@@ -201,6 +202,18 @@ class Flux2Adapter(PackedAdapter):
         rows, columns = noise.shape[-2] // 2, noise.shape[-1] // 2
         return super().latents(pipe, noise).transpose(1, 2).unflatten(2, (rows, columns))
 
+    def stepped(self, pipe: Any, latents: Tensor) -> Tensor:
+        """In a row."""
+        return super().latents(pipe, latents)
+
+    def encoded(self, vae: Any, pixels: Tensor) -> Tensor:
+        """Normalised patch by patch, by what the VAE has counted."""
+        latents = latents_of(vae, pixels)
+        mean = vae.bn.running_mean.view(1, -1, 1, 1).to(latents)
+        variance = vae.bn.running_var.view(1, -1, 1, 1) + vae.config.batch_norm_eps
+        patches = torch.nn.functional.pixel_unshuffle(latents, 2)
+        return torch.nn.functional.pixel_shuffle((patches - mean) / variance.sqrt().to(latents), 2)
+
     def resumable(self, pipe: Any, sample: Tensor, size: tuple[int, int]) -> Tensor:
         """Out of the row again."""
         return sample.transpose(1, 2).unflatten(2, (size[0] // 2, size[1] // 2))
@@ -246,6 +259,13 @@ class QwenImageAdapter(PackedAdapter):
         shapes = kwargs["img_shapes"][0]
         first = shapes[0] if isinstance(shapes, list) else shapes
         return TokenGrid(int(first[1]), int(first[2]))
+
+    def encoded(self, vae: Any, pixels: Tensor) -> Tensor:
+        """One frame of a video, normalised channel by channel."""
+        latents = latents_of(vae, pixels[:, :, None])[:, :, 0]
+        stated = (vae.config.latents_mean, vae.config.latents_std)
+        mean, deviation = (torch.tensor(values).view(1, -1, 1, 1).to(latents) for values in stated)
+        return (latents - mean) / deviation
 
     def decoded(self, latents: Tensor) -> Tensor:
         """One frame of a video."""

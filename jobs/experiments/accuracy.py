@@ -7,9 +7,11 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from gazetteer.data.core.errors import InputError
 from gazetteer.data.core.importing import import_named
-from gazetteer.data.core.sites import Site
+from gazetteer.data.core.sites import IMAGE, TEXT, Site
 from gazetteer.data.core.threads import use_threads
 from gazetteer.data.inputs.exact import ExactPicture
 from gazetteer.data.runs.folder import RunFolder, open_finished
@@ -26,7 +28,8 @@ def accuracy(config: RunConfig, run: str) -> dict[str, Any]:
     """How often the labels of a run are right (`labeling.quality.accuracy`), on `config.accuracy`'s pictures.
 
     Returns:
-        what `accuracy_of` gives, and ``images`` and ``half``.
+        what `accuracy_of` gives, and ``images``, ``half`` and ``words``: labels of text streams, of which pictures with
+        masks say nothing, so that they are not judged.
     Raises:
         InputError: no pictures with truth are named, or the configuration is not the run's.
     """
@@ -34,7 +37,8 @@ def accuracy(config: RunConfig, run: str) -> dict[str, Any]:
     labels = store.read_final("labels", COLUMNS)
     check_config(config, store)
     pictures = truth_pictures(config)
-    about = {"images": len(pictures), "half": config.accuracy.half}
+    words = int(np.count_nonzero((labels["stream"].to_numpy() == TEXT) & (labels["rank"].to_numpy() == 1)))
+    about = {"images": len(pictures), "half": config.accuracy.half, "words": words}
     return {**accuracy_of(judged(labels, exact_truth(config, store, pictures))), **about}
 
 
@@ -75,7 +79,8 @@ def truth_pictures(config: RunConfig) -> list[ExactPicture]:
 
 
 def exact_codes(config: RunConfig, pictures: list[ExactPicture]) -> Iterator[tuple[Site, SiteCodes]]:
-    """The codes of finished pictures at every site, noised to its t and seen once by the model with their prompts."""
+    """The codes of finished pictures at every site of the image stream, noised to its t and seen once by the model with
+    their prompts."""
     from gazetteer.diffusion.load import load_pipeline
     from gazetteer.labeling.layout.evaluation.model_pass import noised
 
@@ -85,5 +90,5 @@ def exact_codes(config: RunConfig, pictures: list[ExactPicture]) -> Iterator[tup
     told = [(picture.name, picture.prompt, picture.image) for picture in pictures]
     with tempfile.TemporaryDirectory(prefix="gazetteer-exact-") as folder:
         seen = noised(pipe, config.generation, config.generation.t, told, (), Path(folder), attention=False)
-        for site in sorted(saes):
+        for site in sorted(site for site in saes if site.stream == IMAGE):
             yield site, seen.codes(site, site, saes[site])

@@ -130,8 +130,8 @@ def _finding(config: RunConfig, model: ModelCost, captions: list[int], segments:
 def _counts(images: int, calls: int, branches: int, captions: int, segments: float | None) -> dict[str, int]:
     """Calls of the models, and boxes, for so many pictures; `segments` is None where nothing is cut out."""
     return {
-        "unet_calls": images * calls,
-        "unet_evaluations": images * calls * branches,
+        "denoiser_calls": images * calls,
+        "denoiser_evaluations": images * calls * branches,
         "detector_calls": images * captions,
         "segmenter_calls": 0 if segments is None else images,
         "boxes": round(images * (segments or 0.0)),

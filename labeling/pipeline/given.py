@@ -12,10 +12,10 @@ from gazetteer.data.inputs.given.open import GivenSet
 from gazetteer.data.inputs.prompts import Item
 from gazetteer.data.tables.codes import SparseMap
 from gazetteer.diffusion.generate import Generator
+from gazetteer.diffusion.noised import noised_pictures
 from gazetteer.diffusion.runtime.beside import begin
 from gazetteer.labeling.detect.protocol import Detection
 from gazetteer.labeling.evidence.pooling import cell_areas, pool_mask
-from gazetteer.labeling.pipeline.noised import noised_pictures
 from gazetteer.labeling.pipeline.sae_check import SaeCheck
 from gazetteer.labeling.pipeline.shard import LabelledPicture
 from gazetteer.labeling.segment.protocol import Box, Mask

@@ -133,6 +133,8 @@ def _rounded(interval: Interval) -> Interval:
 
 def print_accuracy(result: Mapping[str, Any]) -> None:
     """The accuracy as text."""
+    if result.get("words"):
+        print(f"accuracy: {result['words']} labels of words are not judged: pictures with masks say nothing of them")
     if not result["labels"]:
         print("accuracy: no feature carries a label that says where, so none is judged")
         return

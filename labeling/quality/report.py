@@ -114,7 +114,8 @@ def print_quality(result: Mapping[str, Any]) -> None:
         ),
     )  # fmt: skip
     for t, best in result["best_block_by_t"].items():
-        print(f"  best at t={t}: {best['block']} {best['mean_heldout_iou']:.3f}")
+        port = Port(best["block"], best["stream"], best["signal"])
+        print(f"  best at t={t}: {port} {best['mean_heldout_iou']:.3f}")
     print("\nfeatures by the kind of their best label: " + ", ".join(f"{n} {k}" for k, n in result["kinds"].items()))
     print("\nfeatures labelled best with a concept, and the best held-out IoU at any site")
     print_table(

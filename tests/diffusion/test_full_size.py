@@ -63,7 +63,7 @@ def test_a_shard_goes_through_every_stage(tmp_path: Path) -> None:
     print(json.dumps(found))
     run = tmp_path / "run"
     assert set(found["cpu_seconds"]) >= {"generate", "detect", "segment", "evidence", "reduce"}
-    assert found["planned"]["counts"]["unet_evaluations"] == 6
+    assert found["planned"]["counts"]["denoiser_evaluations"] == 6
     assert (found["planned"]["sites"], found["planned"]["features"]) == (18, 18 * 5120)
     assert min(found["planned_tflop"].values()) > 0.1, "counted from the configurations of the published formats"
     (image,) = pq.read_table(run / "images").to_pylist()

@@ -57,7 +57,7 @@ def test_blocks_and_costs_follow_from_the_configurations(
     counted = json.loads(done.stdout.splitlines()[-1])
     generation = load_config(preset).generation
     branches = 2 if generation.guidance > 1 else 1
-    assert counted["counts"]["unet_evaluations"] == generation.steps * branches
+    assert counted["counts"]["denoiser_evaluations"] == generation.steps * branches
     each = counted["flops"]["generate"] / 1e12 / (generation.steps * branches)
     assert tflop[0] / 2 < each < tflop[1], each
 

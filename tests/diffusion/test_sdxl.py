@@ -24,10 +24,11 @@ from gazetteer.attribution.protocols.prompts import ProtocolPrompt
 from gazetteer.data.core.sites import Site
 from gazetteer.data.inputs.edits import Edit, Region, Target
 from gazetteer.diffusion.blocks import Block, blocks_of
-from gazetteer.diffusion.capture import capture_updates, cells
+from gazetteer.diffusion.capture import capture_updates, cells, updates
 from gazetteer.diffusion.config.generation import GenerationConfig
 from gazetteer.diffusion.generate import Generator
 from gazetteer.diffusion.load import ModelConfig, load_pipeline
+from gazetteer.diffusion.noised import encoded, noised_updates
 from gazetteer.diffusion.steer import steer
 from gazetteer.jobs.experiments.attribute_report import print_evaluation
 from gazetteer.sae.model.autoencoder import SAEConfig, SparseAutoencoder
@@ -84,6 +85,34 @@ def test_pictures_and_codes(folder: Path, steps: int, guidance: float, branches:
     site = Site(BLOCKS[1], "cond", 1.0)
     assert np.array_equal(alone.codes[site].feature, together[1].codes[site].feature)
     assert not np.array_equal(together[0].image, together[1].image)
+
+
+@torch.no_grad()
+def test_a_given_picture_is_seen_with_pooled_text_and_size(folder: Path) -> None:
+    pipe = load_pipeline(ModelConfig(path=str(folder)))
+    made = Generator(pipe, GenerationConfig(steps=3, guidance=5.0, blocks=BLOCKS, t=(1.0, 0.5, 0.0)))
+    image = np.random.default_rng(0).integers(0, 256, (16, 16, 3), dtype=np.uint8)
+    found: dict[Site, torch.Tensor] = {}
+    noised_updates(made, [image], ["a red house"], [5], lambda site, x, *_: found.update({site: x}))
+    words, no_words, pooled, no_pooled = pipe.encode_prompt("a red house")
+    if pipe.config.force_zeros_for_empty_prompt:  # without a negative prompt
+        no_words, no_pooled = torch.zeros_like(words), torch.zeros_like(pooled)
+    added = {
+        "text_embeds": torch.cat([no_pooled, pooled]), "time_ids": torch.tensor([[16.0, 16, 0, 0, 16, 16]]).expand(2, 6)
+    }  # fmt: skip
+    clean = encoded(made, image)
+    for number, t in enumerate(made.config.t):
+        pipe.scheduler.set_timesteps(3)
+        timestep, sigma = pipe.scheduler.timesteps[number], pipe.scheduler.sigmas[number]
+        noise = torch.randn(clean.shape, generator=torch.Generator().manual_seed(5 * 1_000_003 + number))
+        noisy = (clean + sigma * noise) / (sigma**2 + 1) ** 0.5
+        seen: dict[str, torch.Tensor] = {}
+        with updates(pipe.unet, BLOCKS, lambda block, update, seen=seen: seen.update({block: cells(update)})):
+            told = torch.cat([no_words, words])
+            pipe.unet(torch.cat([noisy] * 2), timestep, told, added_cond_kwargs=added)
+        for block, (uncond, cond) in seen.items():
+            for branch, expected in (("uncond", uncond), ("cond", cond)):
+                torch.testing.assert_close(found[Site(block, branch, t)][0], expected, rtol=1e-3, atol=1e-4)
 
 
 def test_edits_act_on_their_picture_their_place_and_their_half(folder: Path) -> None:

@@ -145,6 +145,7 @@ def _quality(arguments: argparse.Namespace) -> int:
 def _accuracy(arguments: argparse.Namespace) -> dict[str, Any] | None:
     """How often labels are right, where the configuration is the run's and names pictures with exact masks."""
     from gazetteer.data.core.errors import InputError
+    from gazetteer.data.core.sites import IMAGE
     from gazetteer.data.runs.folder import RunFolder
     from gazetteer.jobs.experiments.accuracy import accuracy
     from gazetteer.jobs.experiments.layout import check_config
@@ -154,6 +155,9 @@ def _accuracy(arguments: argparse.Namespace) -> dict[str, Any] | None:
         config = configuration(arguments)
         if not config.accuracy.truth:
             print("accuracy: not measured, for accuracy.truth names no pictures with exact masks")
+            return None
+        if IMAGE not in config.generation.streams:
+            print("accuracy: not measured, for the run listens to words alone and pictures with masks show none")
             return None
         check_config(config, RunFolder(arguments.run))
     except InputError as error:

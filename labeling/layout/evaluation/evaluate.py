@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from gazetteer.data.core.errors import InputError
 from gazetteer.data.core.sites import Site, step_of
 from gazetteer.data.core.terminal import print_table
+from gazetteer.diffusion.attention import attends
 from gazetteer.diffusion.config.generation import GenerationConfig
 from gazetteer.labeling.layout.evaluation.config import LayoutEvaluationConfig
 from gazetteer.labeling.layout.evaluation.group import Group
@@ -81,6 +82,8 @@ def evaluate_layout(
     result["left_out"] = measured[steps[0]][0].left_out
     if groups["again"] is None:
         result["left_out"]["attention"] = "no picture was sampled again, which all methods that ask the model need"
+    elif not attends(pipe):
+        result["left_out"]["attention"] = f"{type(pipe).__name__} has no cross-attention layers of its own to read"
     result["pairs"] = _pairs(run, _group(run, held, None), most)
     result["images"] = {"train": len(train), "train_sampled": len(rows), "heldout": len(held)}
     if groups["exact"] is not None:

@@ -1,14 +1,15 @@
-"""What a model shows of some pictures at chosen steps: dense updates and cross-attention, kept on disk while needed.
+"""What a model shows of some pictures at chosen steps: dense activations and cross-attention, on disk while needed.
 
 `sampled` repeats the sampling of a run's own pictures (same prompts and seeds, so the run's masks hold for them);
 `noised` takes finished pictures with known masks, adds the scheduler's noise of each step and passes them once through
-the U-Net (arXiv 2504.15473 evaluates on sampled pictures only; here the annotator's error is out).
+the denoiser (arXiv 2504.15473 evaluates on sampled pictures only; here the annotator's error is out).
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from contextlib import nullcontext
+import logging
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -16,16 +17,16 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from PIL import Image
 from torch import Tensor
 
 from gazetteer.data.core.errors import InputError
-from gazetteer.data.core.sites import Site
-from gazetteer.diffusion.attention import capture_attention, token_places
-from gazetteer.diffusion.capture import capture_updates, cells, split_branches
+from gazetteer.data.core.sites import IMAGE, Site
+from gazetteer.diffusion.attention import attends, capture_attention, token_places
+from gazetteer.diffusion.capture import split_branches
 from gazetteer.diffusion.config.generation import GenerationConfig
-from gazetteer.diffusion.denoisers.registry import UNET, adapter_of
-from gazetteer.diffusion.generate import Generator
-from gazetteer.diffusion.schedule import rehearsed
+from gazetteer.diffusion.generate import Generator, OnSite
+from gazetteer.diffusion.noised import noised_updates
 from gazetteer.diffusion.watch import Call
 from gazetteer.labeling.evidence.pooling import Grid
 from gazetteer.labeling.evidence.site_codes import SiteCodes
@@ -35,6 +36,8 @@ from gazetteer.labeling.vocabulary.words import spellings
 from gazetteer.sae.model.autoencoder import SparseAutoencoder
 from gazetteer.sae.model.maps import encode_maps
 
+log = logging.getLogger(__name__)
+
 
 @dataclass
 class PassRecord:
@@ -42,9 +45,10 @@ class PassRecord:
 
     Attributes:
         image_ids: [N], ascending.
-        updates: float16 [N, cells, d] on disk, by the place they were seen at (a `Site`, its t the step's own).
+        updates: float16 [N, cells, d] on disk, what was seen of each signal by its place (a `Site`, its t the step's).
         grids: grid of every port, as text.
         attention: float32 [N, cells, C] on disk, on `attention_grid`, by t; 0 for concepts the prompt does not name.
+            Empty of denoisers that have no maps of it (`gazetteer.diffusion.attention.attends`).
     """
 
     image_ids: tuple[str, ...]
@@ -61,6 +65,15 @@ class PassRecord:
             path = self.folder / f"{place.port}-{place.branch}-{place.t:.6f}.npy"
             self.updates[place] = np.lib.format.open_memmap(path, mode="w+", dtype=np.float16, shape=shape)
         self.updates[place][images] = update.clamp(-65504.0, 65504.0).to(torch.float16).cpu().numpy()
+
+    def hearing(self, images: range) -> OnSite:
+        """What keeps every site's activations of a batch of pictures."""
+
+        def on_site(site: Site, x: Tensor, height: int, width: int) -> None:
+            self.grids[str(site.port)] = (height, width)
+            self.take(site, slice(images.start, images.stop), x)
+
+        return on_site
 
     def part(self, images: slice) -> PassRecord:
         """What was seen of some of the pictures; nothing is read from disk yet."""
@@ -100,7 +113,7 @@ class _Listener:
     """Collects one batch's attention and adds its mean over layers to what was seen."""
 
     def __init__(self, seen: PassRecord, words: _Words, latent: Grid, t_of: dict[int, float]) -> None:
-        """t_of: the `t` asked for by the place of the U-Net call that shows it."""
+        """t_of: the `t` asked for by the place of the denoiser's call that shows it."""
         self.seen, self.words, self.latent, self.t_of = seen, words, latent, t_of
         self.layers: dict[float, list[tuple[Grid, NDArray[np.float32]]]] = {}
         self.images = range(0)
@@ -140,29 +153,20 @@ def sampled(
         pictures: (image id, prompt, seed), ids ascending.
         folder: for the updates; to be removed by the caller.
     """
-    generator = Generator(pipe, replace(generation, t=tuple(t)))
+    generator = _generator(pipe, generation, t)
     t_of = {generator.schedule.place(site.t): site.t for site in generator.moments}
     seen = PassRecord(tuple(picture[0] for picture in pictures), folder)
-    words = _Words(pipe.tokenizer, [picture[1] for picture in pictures], concepts)
-    latent = tuple(generator.noise(0).shape[2:])
-    listener = _Listener(seen, words, (latent[0], latent[1]), t_of)
+    listener = _listener(generator, seen, [picture[1] for picture in pictures], concepts, t_of)
     for start in range(0, len(pictures), batch_size):
         batch = pictures[start : start + batch_size]
-        listener.images = range(start, start + len(batch))
-
-        def on_site(site: Site, x: Tensor, height: int, width: int, images: range = listener.images) -> None:
-            seen.grids[str(site.port)] = (height, width)
-            seen.take(site, slice(images.start, images.stop), x)
-
-        with capture_attention(pipe, listener, lambda call: call.place in t_of):
+        images = range(start, start + len(batch))
+        with _attending(pipe, listener, images):
             generator.sample(
-                [picture[1] for picture in batch], [picture[2] for picture in batch], on_site, decode=False
+                [picture[1] for picture in batch], [picture[2] for picture in batch], seen.hearing(images), decode=False
             )
-        listener.flush()
     return seen
 
 
-@torch.inference_mode()
 def noised(
     pipe: Any,
     generation: GenerationConfig,
@@ -173,52 +177,68 @@ def noised(
     seed: int = 0,
     attention: bool = True,
 ) -> PassRecord:
-    """Noise finished pictures to the steps of `t` and pass each once through the U-Net with its caption.
+    """Noise finished pictures to the steps of `t` and pass each once through the denoiser with its caption.
 
     Args:
-        pictures: (image id, caption, uint8 [H, W, 3]), ids ascending.
+        pictures: (image id, caption, uint8 [H, W, 3]), ids ascending; scaled to the size that the model draws, and said
+            so, where they have another.
         attention: whether cross-attention is wanted too.
         seed: of the noise; each picture and step draws its own, on the CPU.
     Raises:
-        InputError: no U-Net, or one that wants more than the caption (SDXL).
+        InputError: no image stream is listened to, or the model cannot be given pictures (`diffusion.noised`).
     """
-    if adapter_of(pipe) is not UNET or {*generation.signals, *generation.streams} != {"update", "image"}:
-        raise InputError("Exact masks are measured on updates of U-Nets alone.")
-    unet, scheduler = pipe.unet, pipe.scheduler
-    if getattr(unet.config, "addition_embed_type", None) is not None:
-        raise InputError("Exact masks are measured on models whose U-Net is told the caption alone, as SD 1 and 2 are.")
-    schedule = rehearsed(scheduler, generation.steps)
-    t_of = {schedule.place(moment): moment for moment in t}
+    generator = _generator(pipe, generation, t)
+    moment_of = {generator.schedule.place(moment): moment for moment in t}
     seen = PassRecord(tuple(picture[0] for picture in pictures), folder)
-    words = _Words(pipe.tokenizer, [picture[1] for picture in pictures], concepts)
-    branches = tuple(b for b in ("uncond", "cond") if b in generation.branches)
-    listener = _Listener(seen, words, (1, 1), t_of)
+    t_of = dict(enumerate(moment_of[place] for place in sorted(moment_of)))  # the wanted calls are all there are
+    captions = [picture[1] for picture in pictures]
+    listener = _listener(generator, seen, captions, concepts, t_of) if attention else None
+
+    def noise_seed(number: int, place: int) -> int:
+        return (seed * 1_000_003 + number) * 1009 + round(1000 * moment_of[place])
+
+    others = sum(picture[2].shape[:2] != generator.picture_size for picture in pictures)
+    if others:
+        log.warning("%d pictures with masks are scaled to the model's %d x %d px.", others, *generator.picture_size)
     for number, (_, caption, image) in enumerate(pictures):
-        pixels = torch.tensor(image).to(unet.device, unet.dtype).permute(2, 0, 1)[None] / 127.5 - 1.0
-        coded = pipe.vae.encode(pixels).latent_dist
-        latents = coded.mode() * pipe.vae.config.scaling_factor
-        listener.latent, listener.images = (latents.shape[2], latents.shape[3]), range(number, number + 1)
-        cond, uncond = pipe.encode_prompt(caption, unet.device, 1, True)[:2]
-        text = torch.cat([uncond, cond])
-
-        def on_update(block: str, call: Call, update: Tensor, number: int = number) -> None:
-            seen.grids[block] = (update.shape[2], update.shape[3])
-            for branch, half in split_branches(update, 1).items():
-                if branch in branches:
-                    seen.take(Site(block, branch, t_of[call.place]), slice(number, number + 1), cells(half))
-
-        with (
-            capture_updates(pipe, generation.blocks, on_update),
-            capture_attention(pipe, listener) if attention else nullcontext(),
-        ):
-            for place, moment in t_of.items():
-                scheduler.set_timesteps(generation.steps)  # anew: samplers that scale by σ remember where they are
-                if hasattr(scheduler, "set_begin_index"):  # several steps may share a timestep
-                    scheduler.set_begin_index(place)
-                timestep = scheduler.timesteps[place]
-                random = torch.Generator("cpu").manual_seed((seed * 1_000_003 + number) * 1009 + round(1000 * moment))
-                noise = torch.randn(latents.shape, generator=random).to(latents)
-                noisy = scheduler.add_noise(latents, noise, timestep[None].to(latents.device))
-                unet(scheduler.scale_model_input(torch.cat([noisy] * 2), timestep), timestep, text)
-        listener.flush()
+        images = range(number, number + 1)
+        within = _attending(pipe, listener, images)
+        picture = _scaled(image, generator.picture_size)
+        noised_updates(generator, [picture], [caption], [number], seen.hearing(images), noise_seed, within)
     return seen
+
+
+def _scaled(image: NDArray[np.uint8], size: Grid) -> NDArray[np.uint8]:
+    """The picture at the size (height, width) that the model draws; its masks are pooled to cells whatever theirs."""
+    if image.shape[:2] == size:
+        return image
+    return np.asarray(Image.fromarray(image).resize(size[::-1], Image.Resampling.LANCZOS))
+
+
+def _generator(pipe: Any, generation: GenerationConfig, t: Sequence[float]) -> Generator:
+    """Set up to listen to the cells of pictures, at the steps of `t`: words stand nowhere in them."""
+    if IMAGE not in generation.streams:
+        raise InputError("Pictures with masks say nothing of words; generation.streams names no image stream.")
+    return Generator(pipe, replace(generation, t=tuple(t), streams=(IMAGE,)))
+
+
+def _listener(
+    generator: Generator, seen: PassRecord, prompts: Sequence[str], concepts: Sequence[str], t_of: dict[int, float]
+) -> _Listener | None:
+    """What collects attention to words; None of a model that has no maps of it."""
+    if not attends(generator.pipe):
+        return None
+    words = _Words(generator.pipe.tokenizer, prompts, concepts)
+    return _Listener(seen, words, generator.latent_size, t_of)
+
+
+@contextmanager
+def _attending(pipe: Any, listener: _Listener | None, images: range) -> Iterator[None]:
+    """While open, the attention of these pictures is collected, if any is wanted."""
+    if listener is None:
+        yield
+        return
+    listener.images = images
+    with capture_attention(pipe, listener, lambda call: call.place in listener.t_of):
+        yield
+    listener.flush()

@@ -59,7 +59,9 @@ def test_a_family_is_labelled_and_its_codes_are_those_of_its_blocks(family: str,
 
 
 @pytest.mark.parametrize("family", ["sd3", "flux"])
-def test_the_text_stream_is_labelled_by_the_words_of_its_prompts(family: str, tmp_path: Path) -> None:
+def test_the_text_stream_is_labelled_by_the_words_of_its_prompts(
+    family: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     folder = saved_dit(family, tmp_path / "model")
     first = blocks_of(ModelConfig(path=str(folder)))[0]
     sae = SparseAutoencoder(SAEConfig(first.channels, 64, 4)).initialise(0)
@@ -71,6 +73,11 @@ def test_the_text_stream_is_labelled_by_the_words_of_its_prompts(family: str, tm
     assert done.returncode == 0, done.stderr
     run = RunFolder(tmp_path / "run")
     assert not run.check().problems and run.read_final("features").num_rows == 128
+    measured = in_process("quality", str(run.path), "--json", "--set", "accuracy.images=4")
+    assert measured.returncode == 0, measured.stderr
+    accuracy = json.loads(measured.stdout)["accuracy"]
+    assert accuracy["images"] == 4 and {"labels", "right", "curve", "by_kind", "words"} <= set(accuracy)
+    assert "4 pictures with masks are scaled to the model's 64 x 64 px" in caplog.text
     images = {row["image_id"]: row for row in run.read_table("images").to_pylist()}
     pipe = load_pipeline(ModelConfig(path=str(folder)))
     heard: list[torch.Tensor] = []

@@ -209,7 +209,7 @@ def test_seconds_hours_and_money_follow_from_the_rate(scenes_run: Path) -> None:
     longer = plan(load_config(None, [*SMALL, "images=32", "generation.steps=8"]), Rates(like=str(scenes_run)))
     assert longer["seconds"]["generate"] == pytest.approx(4 * real, rel=1e-6)
     assert longer["seconds"]["detect"] == pytest.approx(2 * measured["seconds"]["detect"], rel=1e-6)
-    assert longer["counts"]["unet_evaluations"] == 32 * 8 * 2
+    assert longer["counts"]["denoiser_evaluations"] == 32 * 8 * 2
     assert plan(config, Rates())["device_hours"] is None
 
 

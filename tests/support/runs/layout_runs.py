@@ -53,9 +53,12 @@ def random_saes(generation: GenerationConfig = GENERATION, seed: int = 0) -> dic
     }
 
 
-def pipeline_run(path: Path, pipe, saes: dict, images: int = 12, made: dict | None = None) -> RunFolder:
+def pipeline_run(
+    path: Path, pipe, saes: dict, images: int = 12, made: dict | None = None, generation: GenerationConfig = GENERATION
+) -> RunFolder:
     """Pictures of a random pipeline with random boxes for masks; every third picture is held out."""
-    generator, rng = Generator(pipe, GENERATION), np.random.default_rng(0)
+    generator, rng = Generator(pipe, generation), np.random.default_rng(0)
+    size = generator.picture_size
     prompts = [f"a red {CONCEPTS[i % 3]}, two boats" for i in range(images)]
     pictures = generator.pictures(prompts, list(range(images)), saes)
     inputs, rows, segments = [], [], []
@@ -64,13 +67,13 @@ def pipeline_run(path: Path, pipe, saes: dict, images: int = 12, made: dict | No
         masks = []
         for concept in sorted({"boat", CONCEPTS[number % 3]}):
             y, x = rng.integers(0, 9, 2)
-            mask = np.zeros((16, 16), bool)
+            mask = np.zeros(size, bool)
             mask[y : y + 7, x : x + 7] = True
             masks.append((concept, mask))
-        inputs.append(ImageEvidenceInput(name, split, (16, 16), CONCEPTS, masks, picture.codes))
+        inputs.append(ImageEvidenceInput(name, split, size, CONCEPTS, masks, picture.codes))
         rows.append(
             {
-                "image_id": name, "prompt": prompt, "seed": number, "split": split, "width": 16, "height": 16,
+                "image_id": name, "prompt": prompt, "seed": number, "split": split, "width": size[1], "height": size[0],
                 "image": {"bytes": encode_image(picture.image), "path": ""}, "asked": list(CONCEPTS),
             }
         )  # fmt: skip

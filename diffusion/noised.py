@@ -2,14 +2,15 @@
 
 The pipeline itself is called, with the picture's caption, for the wanted timesteps alone: where its sampler would scale
 what the denoiser reads, and where it would take a step, the noised picture of the present or the next t is handed on.
-Whatever the pipeline tells its denoiser beside latents and caption is told here as well.
+Whatever the pipeline tells its denoiser beside latents and caption is told here as well. What is noise and what is
+picture at a t is the sampler's own: √ᾱ x + √(1 − ᾱ) ε, x + σ ε, or of flow matching (1 − σ) x + σ ε.
 """
 
 from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import ExitStack
+from contextlib import AbstractContextManager, ExitStack
 from itertools import chain
 from typing import Any
 
@@ -22,10 +23,17 @@ from gazetteer.data.core.errors import InputError
 from gazetteer.data.core.sites import Port, Site
 from gazetteer.diffusion.capture import capture, cells, split_branches
 from gazetteer.diffusion.draw import tokens_cut
-from gazetteer.diffusion.generate import Generator, OnSite, Picture
+from gazetteer.diffusion.generate import BatchCodes, Generator, OnSite, Picture
 from gazetteer.diffusion.watch import Call, patched
 from gazetteer.sae.model.autoencoder import SparseAutoencoder
-from gazetteer.sae.model.maps import EncodedMaps, encode_maps
+
+NoiseSeed = Callable[[int, int], int]
+"""From a picture's seed and the place of a call among the sampler's to the seed that its noise is drawn with."""
+
+
+def by_place(seed: int, place: int) -> int:
+    """The usual one: every call has noise of its own."""
+    return (seed * 1_000_003 + place) % 2**63
 
 
 @torch.inference_mode()
@@ -38,7 +46,7 @@ def noised_pictures(
     Args:
         prompts: the captions, or empty prompts.
         seeds: of the noise; every t draws its own, on the CPU.
-        watch: called with every site's activations.
+        watch: called with every site's activations, as by `Generator.pictures`.
 
     Raises:
         GazetteerError: out of memory with a single picture.
@@ -47,20 +55,10 @@ def noised_pictures(
     """
 
     def made(part: slice) -> list[Picture]:
-        encoded_maps: dict[Site, EncodedMaps] = {}
-
-        def on_site(site: Site, x: Tensor, height: int, width: int) -> None:
-            encoded_maps[site] = encode_maps(saes[site], x, height, width)
-            if watch is not None:
-                watch(site, x, height, width)
-
-        noised_updates(generator, images[part], prompts[part], seeds[part], on_site)
-        cut = tokens_cut(generator.pipe, prompts[part])
-        pictures = [Picture(image, {}, tokens) for image, tokens in zip(images[part], cut, strict=True)]
-        for site, maps in encoded_maps.items():
-            for picture, code in zip(pictures, maps.fetched(), strict=True):
-                picture.codes[site] = code
-        return pictures
+        heard = BatchCodes([generator.tokens(prompt) for prompt in prompts[part]], saes, watch)
+        noised_updates(generator, images[part], prompts[part], seeds[part], heard.on_site)
+        rows = zip(images[part], heard.codes(), tokens_cut(generator.pipe, prompts[part]), heard.texts, strict=True)
+        return [Picture(image, codes, cut, tokens=words) for image, codes, cut, words in rows]
 
     return list(chain.from_iterable(generator.fitting.over(len(images), made)))
 
@@ -69,20 +67,23 @@ def encoded(generator: Generator, image: NDArray[np.uint8]) -> Tensor:
     """The latents [1, channels, h, w] of a picture, as the denoiser was trained on them: the mode of the posterior.
 
     Raises:
-        InputError: the model has no autoencoder for pictures, or its latents are no [channels, h, w] of the denoiser.
+        InputError: a picture of another size than the model's, or a model that has no autoencoder for pictures, or one
+            whose latents are no [channels, h, w] of the denoiser.
     """
-    pipe = generator.pipe
-    if not hasattr(pipe, "unet"):
+    pipe, (height, width) = generator.pipe, generator.picture_size
+    if image.shape[:2] != (height, width):
         raise InputError(
-            f"Given pictures are noised for U-Nets only so far, and {type(pipe).__name__} has a transformer; "
-            "let it generate its pictures."
+            f"A picture of {image.shape[0]} x {image.shape[1]} px is given to a model that draws {height} x {width}; "
+            "cut or scale it to that size."
         )
-    vae = getattr(pipe, "vae", None)
-    if vae is None or not hasattr(vae.config, "scaling_factor"):
+    vae: Any = getattr(pipe, "vae", None)
+    if not hasattr(vae, "encode"):
         raise InputError(f"{type(pipe).__name__} has no autoencoder that given pictures could be encoded with.")
     pixels = torch.from_numpy(np.array(image)).to(vae.device, vae.dtype).permute(2, 0, 1)[None]
-    latents: Tensor = vae.encode(pixels / 127.5 - 1.0).latent_dist.mode()
-    latents = (latents - (getattr(vae.config, "shift_factor", None) or 0.0)) * vae.config.scaling_factor
+    try:
+        latents = generator.adapter.encoded(vae, pixels / 127.5 - 1.0)
+    except AttributeError as error:
+        raise InputError(f"Given pictures cannot be encoded with the {type(vae).__name__} here ({error}).") from error
     wanted = tuple(generator.noise(0).shape)
     if tuple(latents.shape) != wanted:
         raise InputError(
@@ -92,16 +93,21 @@ def encoded(generator: Generator, image: NDArray[np.uint8]) -> Tensor:
     return latents
 
 
+@torch.inference_mode()
 def noised_updates(
     generator: Generator, images: Sequence[NDArray[np.uint8]], prompts: Sequence[str], seeds: Sequence[int],
-    on_site: OnSite,
+    on_site: OnSite, noise_seed: NoiseSeed = by_place, within: AbstractContextManager[Any] | None = None,
 ) -> None:  # fmt: skip
-    """Hand every site's updates of a batch of noised pictures to `on_site`; all else as `noised_pictures`."""
-    pipe, config, schedule = generator.pipe, generator.config, generator.schedule
+    """Hand what every site hears of a batch of noised pictures to `on_site`; all else as `noised_pictures`.
+
+    within: entered for the calls: whatever else is to be heard of them. To it (`gazetteer.diffusion.watch.Call.place`)
+        the wanted calls are the only ones there are, in the order of the sampler's.
+    """
+    pipe, config, schedule, scheduler = generator.pipe, generator.config, generator.schedule, generator.pipe.scheduler
     clean = torch.cat([encoded(generator, image) for image in images])
     places = sorted({schedule.place(site.t) for site in config.sites})
-    pipe.scheduler.set_timesteps(config.steps)
-    moments = [_Moment(pipe.scheduler, place, clean, seeds) for place in places]
+    generator.set_timesteps()
+    moments = [_Moment(scheduler, place, clean, [noise_seed(seed, place) for seed in seeds]) for place in places]
     heard: set[Site] = set()
     at = [0]
 
@@ -114,22 +120,27 @@ def noised_updates(
 
     def set_timesteps(usual: Callable[..., Any], *args: Any, **kwargs: Any) -> None:
         usual(*args, **kwargs)
-        pipe.scheduler.timesteps = pipe.scheduler.timesteps[places]
+        scheduler.timesteps = scheduler.timesteps[places]
+        if scheduler.timesteps.tolist() != [moment.timestep.item() for moment in moments]:
+            raise InputError(f"{type(pipe).__name__} sets its sampler in a way that given pictures cannot follow.")
 
     def scale(usual: Callable[..., Any], sample: Tensor, *args: Any, **kwargs: Any) -> Tensor:
         return moments[at[0]].read(sample)
 
     def step(usual: Callable[..., Any], output: Any, timestep: Any, sample: Tensor, *args: Any, **kwargs: Any) -> Any:
         at[0] = min(at[0] + 1, len(places) - 1)
-        return (moments[at[0]].noisy.to(sample),)
+        return (generator.adapter.stepped(pipe, moments[at[0]].noisy).to(sample),)
 
     # Pipelines scale their noise before the first call; what they are given is what comes out of that.
-    start = moments[0].noisy / float(pipe.scheduler.init_noise_sigma)
+    start = moments[0].noisy / float(getattr(scheduler, "init_noise_sigma", 1.0))
     with ExitStack() as stack:
         for name, around in (("set_timesteps", set_timesteps), ("scale_model_input", scale), ("step", step)):
-            stack.enter_context(patched(pipe.scheduler, name, around))
-        stack.enter_context(capture(pipe, generator.ports, on_signal, schedule=schedule))
-        pipe(latents=start, output_type="latent", **generator.arguments(prompts))
+            if hasattr(scheduler, name):  # of flow matching the latents are read as they are
+                stack.enter_context(patched(scheduler, name, around))
+        if within is not None:
+            stack.enter_context(within)
+        stack.enter_context(capture(pipe, generator.ports, on_signal))
+        pipe(latents=generator.latents([start]), output_type="latent", **generator.arguments(prompts))
     missing = sorted(set(config.sites) - heard)
     if missing:
         raise InputError(f"{type(pipe).__name__} ended before {missing[0].slug} was heard on a given picture.")
@@ -140,16 +151,18 @@ class _Moment:
 
     Attributes:
         noisy: [pictures, channels, h, w].
+        timestep: the sampler's own.
     """
 
     def __init__(self, scheduler: Any, place: int, clean: Tensor, seeds: Sequence[int]) -> None:
+        """seeds: that the pictures' noise is drawn with."""
         self._own = copy.deepcopy(scheduler)  # samplers that scale by σ remember where they are
         if hasattr(self._own, "set_begin_index"):  # several steps may share a timestep
             self._own.set_begin_index(place)
-        self._timestep = self._own.timesteps[place]
-        random = [torch.Generator("cpu").manual_seed((seed * 1_000_003 + place) % 2**63) for seed in seeds]
+        self.timestep: Tensor = self._own.timesteps[place]
+        random = [torch.Generator("cpu").manual_seed(seed) for seed in seeds]
         noise = torch.cat([torch.randn(clean[:1].shape, generator=own) for own in random]).to(clean)
-        times = self._timestep[None].to(clean.device)
+        times = self.timestep[None].to(clean.device)
         if hasattr(self._own, "add_noise"):
             self.noisy: Tensor = self._own.add_noise(clean, noise, times)
         elif hasattr(self._own, "scale_noise"):
@@ -159,5 +172,5 @@ class _Moment:
 
     def read(self, sample: Tensor) -> Tensor:
         """What the denoiser is given of `sample` here."""
-        scaled: Tensor = self._own.scale_model_input(sample, self._timestep)
+        scaled: Tensor = self._own.scale_model_input(sample, self.timestep)
         return scaled
