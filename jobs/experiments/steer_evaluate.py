@@ -28,7 +28,7 @@ from gazetteer.jobs.executors.task import Job, Lost, Task
 from gazetteer.jobs.experiments.layout import check_config
 from gazetteer.jobs.experiments.steer import load_classifier
 from gazetteer.labeling.detect.load import load_detector
-from gazetteer.labeling.interventions.evaluation.cases import SteerConfig
+from gazetteer.labeling.interventions.evaluation.cases import Cases, SteerConfig
 from gazetteer.labeling.interventions.evaluation.directions import (
     Directions,
     mean_directions,
@@ -86,6 +86,7 @@ def evaluate_steering(config: RunConfig, run: str, quick: bool = False, out: str
         load_classifier(settings.classifier, settings.words)
     vocabulary = Vocabulary(config.vocabulary)
     prompts = [p for p in read_prompts(config.prompts) if split_of(p, config.heldout) == "heldout"]
+    Cases(settings, vocabulary, prompts, config.seed)  # refuses too few prompts before anything is sampled
     fingerprint = {
         "run": folder.read_json("run.json"),
         "concepts": vocabulary.concepts,
