@@ -195,4 +195,6 @@ def survivors(scored: ScoredBoxes, nms_iou: float) -> Tensor:
     order = sorted(range(len(keys)), key=keys.__getitem__)
     places = torch.tensor(order, dtype=torch.int64, device=scored.scores.device)
     scores, boxes, concepts = scored.scores[places], scored.boxes[places], scored.concepts[places]
-    return places[batched_nms(boxes.float(), scores.float(), concepts, nms_iou).sort().values]
+    # Concepts are kept apart by moving their boxes away from each other: in float32, the hundredth concept's would be
+    # rounded to a hundredth of a px, and what else is asked would decide.
+    return places[batched_nms(boxes.double(), scores.double(), concepts, nms_iou).sort().values]

@@ -151,3 +151,12 @@ def test_suppression_does_not_depend_on_the_order_of_equal_scores():
     rows = [(0.5, 0, (0.0, 0.0, 10.0, 10.0)), (0.5, 0, (1.0, 0.0, 11.0, 10.0)), (0.5, 0, (2.0, 0.0, 12.0, 10.0))]
     first, second = suppress(scored(rows), 0.5), suppress(scored(rows[::-1]), 0.5)
     assert first.boxes.tolist() == second.boxes.tolist() == [[0.0, 0.0, 10.0, 10.0]]
+
+
+@pytest.mark.parametrize("concept", [0, 300, 999])
+@pytest.mark.parametrize("left", [900.01, 900.02, 900.03])
+def test_suppression_does_not_depend_on_how_many_concepts_are_asked(concept: int, left: float):
+    """Their IoU is 82.36 / 117.64 = .7001."""
+    boxes = [(left, 100.0, left + 100, 200.0), (left + 17.64, 100.0, left + 117.64, 200.0)]
+    kept = suppress(scored([(0.9, concept, boxes[0]), (0.8, concept, boxes[1])]), 0.7)
+    assert kept.scores.tolist() == [0.9]
