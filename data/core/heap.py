@@ -17,8 +17,8 @@ def freed_memory_kept() -> Iterator[None]:
     """Freed memory is used again by this process inside, and given back to the system at the end.
 
     glibc maps every array above 32 MB anew and unmaps it when it is freed, and the kernel fills each page of it with
-    zeros at its first touch: a sixth of what a reduction's many short-lived arrays cost (docs/results/jobs.md). Without
-    glibc, and in threads other than the main one, which have small heaps of their own, nothing changes.
+    zeros at its first touch, which many short-lived arrays pay over and over. Without glibc, and in threads other than
+    the main one, which have small heaps of their own, nothing changes.
     """
     libc = _glibc()
     if libc is None:
