@@ -197,4 +197,7 @@ def survivors(scored: ScoredBoxes, nms_iou: float) -> Tensor:
     scores, boxes, concepts = scored.scores[places], scored.boxes[places], scored.concepts[places]
     # Concepts are kept apart by moving their boxes away from each other: in float32, the hundredth concept's would be
     # rounded to a hundredth of a px, and what else is asked would decide.
-    return places[batched_nms(boxes.double(), scores.double(), concepts, nms_iou).sort().values]
+    precise = "cpu" if boxes.device.type == "mps" else boxes.device  # Apple's devices have no double precision
+    boxes, scores = boxes.to(precise, torch.float64), scores.to(precise, torch.float64)
+    kept = batched_nms(boxes, scores, concepts.to(precise), nms_iou).sort().values
+    return places[kept.to(places.device)]
