@@ -108,6 +108,7 @@ def noised_updates(
     places = sorted({schedule.place(site.t) for site in config.sites})
     generator.set_timesteps()
     moments = [_Moment(scheduler, place, clean, [noise_seed(seed, place) for seed in seeds]) for place in places]
+    timesteps = torch.stack([moment.timestep for moment in moments]).tolist()
     heard: set[Site] = set()
     at = [0]
 
@@ -121,7 +122,7 @@ def noised_updates(
     def set_timesteps(usual: Callable[..., Any], *args: Any, **kwargs: Any) -> None:
         usual(*args, **kwargs)
         scheduler.timesteps = scheduler.timesteps[places]
-        if scheduler.timesteps.tolist() != [moment.timestep.item() for moment in moments]:
+        if scheduler.timesteps.tolist() != timesteps:
             raise InputError(f"{type(pipe).__name__} sets its sampler in a way that given pictures cannot follow.")
 
     def scale(usual: Callable[..., Any], sample: Tensor, *args: Any, **kwargs: Any) -> Tensor:
