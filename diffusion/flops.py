@@ -95,8 +95,10 @@ def model_cost(config: ModelConfig, steps: int, height: int = 0, width: int = 0)
     def find(path: str) -> tuple[int, int, int]:
         channels = adapter.find(network, path).channels
         whole = next((block for block in grids if f"{path}.".startswith(f"{block}.")), "")
-        height, width, _ = grids.get(path) or grids.get(whole) or (0, 0, 0)
-        return height, width, channels
+        grid = grids.get(path) or grids.get(whole)
+        if grid is None:
+            raise InputError(f"On how many cells {path} works is not known without running it, so it is not priced.")
+        return grid[0], grid[1], channels
 
     return ModelCost(
         denoiser=operations, text=sum(operations for operations, _ in texts),

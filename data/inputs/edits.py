@@ -19,6 +19,9 @@ from gazetteer.data.tables.masks import mask_to_struct, struct_to_mask
 STAGES: dict[str, tuple[float, float]] = {"early": (0.6, 1.0), "middle": (0.2, 0.6), "final": (0.0, 0.2)}
 """Windows of t by name (P1 section 3.5): with 50 sampler steps they hold 20, 20 and 10 of them."""
 
+WINDOWS: dict[str, tuple[float, float]] = {**STAGES, "early and middle": (0.2, 1.0)}
+"""Windows that features are switched in and edits are tried in, by name."""
+
 QUADRANTS: dict[str, tuple[float, float, float, float]] = {
     "top left": (0.0, 0.0, 0.5, 0.5),
     "top right": (0.5, 0.0, 1.0, 0.5),
@@ -279,3 +282,8 @@ def check_choice(name: str, value: str, accepted: Sequence[str]) -> None:
 
 
 _DEFAULT = Edit(concept="-")
+
+
+def stage_of(window: str) -> str:
+    """The stage at whose first step a window begins."""
+    return next(name for name, (_, high) in STAGES.items() if high == WINDOWS[window][1])

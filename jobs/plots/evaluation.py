@@ -6,8 +6,8 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from gazetteer.data.inputs.edits import WINDOWS
 from gazetteer.jobs.plots.charts import COLOURS, Point, curves, percentages
-from gazetteer.labeling.interventions.causal_config import WINDOWS
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

@@ -20,14 +20,14 @@ from numpy.typing import NDArray
 
 from gazetteer.data.core.sites import Site
 from gazetteer.data.core.threads import use_threads
-from gazetteer.data.inputs.edits import Edit, Region, Target
+from gazetteer.data.inputs.edits import WINDOWS, Edit, Region, Target, stage_of
 from gazetteer.data.tables.schemas import EFFECTS
 from gazetteer.diffusion.edit_sampler import EditSampler, Picture, Start
 from gazetteer.diffusion.generate import Generator
 from gazetteer.diffusion.load import load_pipeline
 from gazetteer.labeling.detect.load import load_detector
 from gazetteer.labeling.detect.protocol import Detector
-from gazetteer.labeling.interventions.causal_config import WINDOWS, CausalConfig, stage_of
+from gazetteer.labeling.interventions.causal_config import CausalConfig
 from gazetteer.labeling.pipeline.config import StageConfig
 from gazetteer.labeling.segment.finder import cut_out
 from gazetteer.labeling.segment.load import load_segmenter

@@ -7,10 +7,7 @@ from typing import Annotated
 from annotated_types import Ge, Gt, Le, Lt
 
 from gazetteer.data.core.settings import Count, Effect, Natural, OneOf, Positive, setting, settings
-from gazetteer.data.inputs.edits import STAGES
-
-WINDOWS: dict[str, tuple[float, float]] = {**STAGES, "early and middle": (0.2, 1.0)}
-"""Windows of t in which a feature is switched, by name."""
+from gazetteer.data.inputs.edits import WINDOWS
 
 PLACES = ("everywhere", "cells")
 PICKS = ("best", "sample")
@@ -81,8 +78,3 @@ class CausalConfig:
     places: tuple[Annotated[str, OneOf(PLACES)], ...] = setting(
         Effect.MEASUREMENTS, "Places that `--sweep` tries.", default=PLACES
     )
-
-
-def stage_of(window: str) -> str:
-    """The stage at whose first step a window begins."""
-    return next(name for name, (_, high) in STAGES.items() if high == WINDOWS[window][1])

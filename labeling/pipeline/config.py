@@ -40,7 +40,7 @@ class SaeCheckConfig:
     signal: Annotated[str, OneOf(("", *SIGNALS))] = setting(
         Effect.NOTHING,
         "What the autoencoders read where their own files do not say it (those of sparsify, SAELens and others): "
-        "update, a block's output minus its input, or output; empty refuses them.",
+        "update, a block's output minus its input, output, or input; empty refuses them.",
         default="",
     )
 

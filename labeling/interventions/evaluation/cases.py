@@ -13,9 +13,8 @@ from annotated_types import Gt, Le, MinLen
 from gazetteer.data.core.errors import InputError
 from gazetteer.data.core.settings import Count, Effect, Fraction, Natural, OneOf, Positive, setting, settings
 from gazetteer.data.core.sites import BRANCHES
-from gazetteer.data.inputs.edits import CHOICES, OUTSIDES, QUADRANTS, SAE_UNITS, STAGES, UNITS, Region
+from gazetteer.data.inputs.edits import CHOICES, OUTSIDES, QUADRANTS, SAE_UNITS, STAGES, UNITS, WINDOWS, Region
 from gazetteer.data.inputs.prompts import split_of
-from gazetteer.labeling.interventions.causal_config import WINDOWS
 from gazetteer.labeling.vocabulary.concepts import Vocabulary
 
 if TYPE_CHECKING:

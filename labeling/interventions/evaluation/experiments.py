@@ -11,9 +11,8 @@ from typing import Any
 import pyarrow as pa
 
 from gazetteer.data.core.errors import InputError
-from gazetteer.data.inputs.edits import Edit, Target
+from gazetteer.data.inputs.edits import WINDOWS, Edit, Target
 from gazetteer.data.runs.folder import RunFolder
-from gazetteer.labeling.interventions.causal_config import WINDOWS
 from gazetteer.labeling.interventions.evaluation.cases import DENSE_CHOICE, Cases, EditCase, EditSetting, SteerConfig
 from gazetteer.labeling.interventions.evaluation.directions import Directions
 from gazetteer.labeling.interventions.evaluation.summary import (

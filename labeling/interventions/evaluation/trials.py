@@ -11,10 +11,9 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from gazetteer.data.inputs.edits import QUADRANTS, Edit, Region, Target
+from gazetteer.data.inputs.edits import QUADRANTS, Edit, Region, Target, stage_of
 from gazetteer.data.tables.schemas import TRIALS
 from gazetteer.diffusion.edit_sampler import Picture
-from gazetteer.labeling.interventions.causal_config import stage_of
 from gazetteer.labeling.interventions.evaluation.cases import EditCase
 from gazetteer.labeling.interventions.evaluation.observer import EditObserver, ObservedPicture
 from gazetteer.labeling.interventions.evaluation.scores import (

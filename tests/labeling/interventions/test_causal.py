@@ -14,7 +14,7 @@ import pytest
 from gazetteer import load_causal, load_features, load_labels
 from gazetteer.data.core.errors import InputError
 from gazetteer.data.core.sites import SITE_COLUMNS, Site
-from gazetteer.data.inputs.edits import Edit, Target
+from gazetteer.data.inputs.edits import Edit, Target, stage_of
 from gazetteer.data.runs.folder import RunFolder
 from gazetteer.data.tables.schemas import CAUSAL, EFFECTS
 from gazetteer.diffusion.config.generation import GenerationConfig
@@ -24,7 +24,6 @@ from gazetteer.jobs.experiments.causal.choose import _turns, features_to_try
 from gazetteer.labeling.evidence.site_codes import site_of_row
 from gazetteer.labeling.interventions.able import can_show
 from gazetteer.labeling.interventions.causal import CausalConfig, CausalTest, SharedPicture, Switch
-from gazetteer.labeling.interventions.causal_config import stage_of
 from gazetteer.labeling.interventions.causal_power import images_needed, power_of
 from gazetteer.labeling.interventions.causal_table import causal_table, judged, paired_interval, sign_flip_p, summarise
 from gazetteer.sae.model.autoencoder import SAEConfig, SparseAutoencoder

@@ -63,12 +63,12 @@ def test_what_is_wrong_is_one_sentence(overrides: list[str], says: str) -> None:
 
 
 def test_saes_one_folder_further_down_are_pointed_out(tmp_path: Path) -> None:
-    """As `gazetteer sae train --out work` leaves them: in work/saes."""
-    (tmp_path / "work").mkdir()
-    (tmp_path / "work" / "saes").symlink_to(MODELS / "saes")
-    with pytest.raises(InputError, match=rf"they are in {tmp_path}/work/saes: set saes to that folder\)"):
-        check_inputs(stages(f"saes={tmp_path}/work"))
-    check_inputs(stages(f"saes={tmp_path}/work/saes"))
+    """As `gazetteer sae train --out mine` leaves them: in mine/saes."""
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "saes").symlink_to(MODELS / "saes")
+    with pytest.raises(InputError, match=rf"they are in {tmp_path}/mine/saes: set saes to that folder\)"):
+        check_inputs(stages(f"saes={tmp_path}/mine"))
+    check_inputs(stages(f"saes={tmp_path}/mine/saes"))
 
 
 def test_blocks_and_widths_are_known_without_weights(tmp_path: Path) -> None:
