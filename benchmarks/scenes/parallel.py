@@ -34,6 +34,7 @@ def _join(rank: int, work: Callable[..., None], workers: int, meeting: str, argu
     dist.init_process_group("gloo", init_method=f"file://{meeting}", rank=rank, world_size=workers)
     try:
         work(*arguments)
+        dist.barrier()  # whoever left first would cut off those that still read from it, which aborts them
     finally:
         dist.destroy_process_group()
 
