@@ -5,13 +5,15 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from gazetteer.data.core.sites import TEXT, Port
+from gazetteer.data.core.errors import InputError
+from gazetteer.data.core.sites import BRANCHES, TEXT, Port
 from gazetteer.diffusion.capture import attention_blocks, updates
 from gazetteer.diffusion.config.generation import GenerationConfig
 from gazetteer.diffusion.config.suitable import check_pipeline, check_scheduler
 from gazetteer.diffusion.denoisers.adapter import Adapter, words_unknown
 from gazetteer.diffusion.denoisers.registry import UNET, adapter_of_index
 from gazetteer.diffusion.denoisers.sizes import latent_size
+from gazetteer.diffusion.denoisers.usual import Usual
 from gazetteer.diffusion.load import ModelConfig, loading, read_index
 from gazetteer.diffusion.schedule import rehearsed
 
@@ -29,6 +31,27 @@ class Block:
     width: int
     channels: int
     streams: tuple[str, ...] = ("image",)
+
+
+@dataclass(frozen=True)
+class Offer:
+    """A model by its configurations: where it can be listened to, and how it is usually drawn from.
+
+    Attributes:
+        pipeline, kind: its class in diffusers, and what denoises.
+        blocks: in module order.
+        branches: of guidance that it can run.
+        dtype: that its weights are usually held in on a GPU.
+        no_words: why its text stream cannot be labelled; empty where it can, or where there is none.
+    """
+
+    pipeline: str
+    kind: str
+    blocks: list[Block]
+    usual: Usual
+    branches: tuple[str, ...]
+    dtype: str
+    no_words: str
 
 
 @dataclass(frozen=True)
@@ -55,7 +78,25 @@ def blocks_of(config: ModelConfig) -> list[Block]:
     Raises:
         InputError: the path does not hold a diffusers pipeline with a U-Net or a known transformer.
     """
+    return _blocks(skeleton(config, weights=False))
+
+
+def offer_of(config: ModelConfig) -> Offer:
+    """What the model at `config.path` offers; raises InputError as `blocks_of`."""
     whole = skeleton(config, weights=False)
+    adapter, inside, blocks = whole.adapter, whole.network.config, _blocks(whole)
+    usual = adapter.usual(inside, whole.index)
+    guided = GenerationConfig(guidance=max(usual.guidance, 2.0), branches=BRANCHES)
+    try:
+        adapter.check_guidance(inside, whole.index, guided)
+        branches: tuple[str, ...] = BRANCHES
+    except InputError:
+        branches = BRANCHES[:1]
+    dtype, name = "float16" if adapter is UNET else "bfloat16", str(whole.index["_class_name"])
+    return Offer(name, adapter.kind, blocks, usual, branches, dtype, adapter.no_words)
+
+
+def _blocks(whole: Skeleton) -> list[Block]:
     if whole.adapter is UNET:
         return describe(whole.network)
     inside = whole.network.config

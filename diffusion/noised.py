@@ -9,8 +9,8 @@ picture at a t is the sampler's own: √ᾱ x + √(1 − ᾱ) ε, x + σ ε, or
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import AbstractContextManager, ExitStack
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from itertools import chain
 from typing import Any
 
@@ -103,66 +103,103 @@ def noised_updates(
     within: entered for the calls: whatever else is to be heard of them. To it (`gazetteer.diffusion.watch.Call.place`)
         the wanted calls are the only ones there are, in the order of the sampler's.
     """
-    pipe, config, schedule, scheduler = generator.pipe, generator.config, generator.schedule, generator.pipe.scheduler
+    config, schedule = generator.config, generator.schedule
     clean = torch.cat([encoded(generator, image) for image in images])
     places = sorted({schedule.place(site.t) for site in config.sites})
     generator.set_timesteps()
-    moments = [_Moment(scheduler, place, clean, [noise_seed(seed, place) for seed in seeds]) for place in places]
-    timesteps = torch.stack([moment.timestep for moment in moments]).tolist()
+    states = [
+        Noised(generator.pipe.scheduler, place, clean, _noise(clean, seeds, place, noise_seed)) for place in places
+    ]
     heard: set[Site] = set()
-    at = [0]
 
     def on_signal(port: Port, call: Call, values: Tensor) -> None:
         halves = split_branches(values, len(images), call.branches)
         for site in config.sites:
-            if site.port == port and schedule.place(site.t) == places[at[0]] and site.branch in halves:
+            if site.port == port and schedule.place(site.t) == places[visit[0]] and site.branch in halves:
                 heard.add(site)
                 on_site(site, cells(halves[site.branch]), values.shape[2], values.shape[3])
 
+    given = [generator.adapter.stepped(generator.pipe, state.noisy) for state in states]
+    # Pipelines scale their noise before the first call; what they are given is what comes out of that.
+    start = generator.latents([states[0].noisy / initial_scale(generator)])
+    with visiting(generator, places, states, given) as visit, ExitStack() as stack:
+        if within is not None:
+            stack.enter_context(within)
+        stack.enter_context(capture(generator.pipe, generator.ports, on_signal))
+        generator.pipe(latents=start, output_type="latent", **generator.arguments(prompts))
+    missing = sorted(set(config.sites) - heard)
+    if missing:
+        name = type(generator.pipe).__name__
+        raise InputError(f"{name} ended before {missing[0].slug} was heard on a given picture.")
+
+
+def initial_scale(generator: Generator) -> float:
+    """What the pipeline multiplies its starting noise by."""
+    return float(getattr(generator.pipe.scheduler, "init_noise_sigma", 1.0))
+
+
+def _noise(clean: Tensor, seeds: Sequence[int], place: int, noise_seed: NoiseSeed) -> Tensor:
+    random = [torch.Generator("cpu").manual_seed(noise_seed(seed, place)) for seed in seeds]
+    return torch.cat([torch.randn(clean[:1].shape, generator=own) for own in random]).to(clean)
+
+
+@contextmanager
+def visiting(
+    generator: Generator, places: Sequence[int], states: Sequence[Noised], given: Sequence[Tensor],
+    on_output: Callable[[int, Tensor], None] | None = None,
+) -> Iterator[list[int]]:  # fmt: skip
+    """While open, a generation calls the denoiser at these places of its schedule alone, and on these states.
+
+    Gives the number of the present visit, in a list of its own.
+
+    Args:
+        states: of every visit.
+        given: the same as the sampler's step is given latents.
+        on_output: called with the number of a visit and what the sampler's step is given of the denoiser.
+
+    Raises:
+        InputError: during the generation: the pipeline sets its sampler in another way.
+    """
+    scheduler, visit = generator.pipe.scheduler, [0]
+    timesteps = torch.stack([state.timestep for state in states]).tolist()
+
     def set_timesteps(usual: Callable[..., Any], *args: Any, **kwargs: Any) -> None:
         usual(*args, **kwargs)
-        scheduler.timesteps = scheduler.timesteps[places]
+        scheduler.timesteps = scheduler.timesteps[list(places)]
         if scheduler.timesteps.tolist() != timesteps:
-            raise InputError(f"{type(pipe).__name__} sets its sampler in a way that given pictures cannot follow.")
+            name = type(generator.pipe).__name__
+            raise InputError(f"{name} sets its sampler in a way that given pictures cannot follow.")
 
     def scale(usual: Callable[..., Any], sample: Tensor, *args: Any, **kwargs: Any) -> Tensor:
-        return moments[at[0]].read(sample)
+        return states[visit[0]].read(sample)
 
     def step(usual: Callable[..., Any], output: Any, timestep: Any, sample: Tensor, *args: Any, **kwargs: Any) -> Any:
-        at[0] = min(at[0] + 1, len(places) - 1)
-        return (generator.adapter.stepped(pipe, moments[at[0]].noisy).to(sample),)
+        if on_output is not None:
+            on_output(visit[0], output)
+        visit[0] = min(visit[0] + 1, len(places) - 1)
+        return (given[visit[0]].to(sample),)
 
-    # Pipelines scale their noise before the first call; what they are given is what comes out of that.
-    start = moments[0].noisy / float(getattr(scheduler, "init_noise_sigma", 1.0))
     with ExitStack() as stack:
         for name, around in (("set_timesteps", set_timesteps), ("scale_model_input", scale), ("step", step)):
             if hasattr(scheduler, name):  # of flow matching the latents are read as they are
                 stack.enter_context(patched(scheduler, name, around))
-        if within is not None:
-            stack.enter_context(within)
-        stack.enter_context(capture(pipe, generator.ports, on_signal))
-        pipe(latents=generator.latents([start]), output_type="latent", **generator.arguments(prompts))
-    missing = sorted(set(config.sites) - heard)
-    if missing:
-        raise InputError(f"{type(pipe).__name__} ended before {missing[0].slug} was heard on a given picture.")
+        yield visit
 
 
-class _Moment:
-    """Given pictures at one call of the sampler: noised to it, and scaled as its denoiser reads them.
+class Noised:
+    """Pictures at one call of the sampler: noised to it, and scaled as its denoiser reads them.
 
     Attributes:
-        noisy: [pictures, channels, h, w].
+        noisy: of the shape of what is noised.
         timestep: the sampler's own.
     """
 
-    def __init__(self, scheduler: Any, place: int, clean: Tensor, seeds: Sequence[int]) -> None:
-        """seeds: that the pictures' noise is drawn with."""
+    def __init__(self, scheduler: Any, place: int, clean: Tensor, noise: Tensor) -> None:
+        """clean, noise: latents, as [pictures, channels, h, w] or as the sampler takes them."""
         self._own = copy.deepcopy(scheduler)  # samplers that scale by σ remember where they are
         if hasattr(self._own, "set_begin_index"):  # several steps may share a timestep
             self._own.set_begin_index(place)
         self.timestep: Tensor = self._own.timesteps[place]
-        random = [torch.Generator("cpu").manual_seed(seed) for seed in seeds]
-        noise = torch.cat([torch.randn(clean[:1].shape, generator=own) for own in random]).to(clean)
         times = self.timestep[None].to(clean.device)
         if hasattr(self._own, "add_noise"):
             self.noisy: Tensor = self._own.add_noise(clean, noise, times)
@@ -173,5 +210,7 @@ class _Moment:
 
     def read(self, sample: Tensor) -> Tensor:
         """What the denoiser is given of `sample` here."""
+        if not hasattr(self._own, "scale_model_input"):  # of flow matching
+            return sample
         scaled: Tensor = self._own.scale_model_input(sample, self.timestep)
         return scaled

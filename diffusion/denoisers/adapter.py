@@ -18,6 +18,7 @@ from gazetteer.data.core.errors import InputError
 from gazetteer.data.core.sites import Port
 from gazetteer.diffusion.config.generation import GenerationConfig
 from gazetteer.diffusion.denoisers.latents import latents_of
+from gazetteer.diffusion.denoisers.usual import Usual, usual_of
 from gazetteer.diffusion.denoisers.words import PromptTokens
 
 Config = Mapping[str, Any]
@@ -203,6 +204,10 @@ class Adapter(ABC):
         self, network: Mapping[str, Any], index: Mapping[str, Any], generation: GenerationConfig
     ) -> None:
         """Raise InputError for a branch that a network of this configuration, in a pipeline of that, does not run."""
+
+    def usual(self, network: Mapping[str, Any], index: Mapping[str, Any]) -> Usual:
+        """Steps and guidance of a network of this configuration where nothing is asked for."""
+        return usual_of(str(index["_class_name"]))
 
     @abstractmethod
     def latent_size(self, config: Mapping[str, Any], height: int, width: int, scale: int) -> tuple[int, int]:

@@ -17,6 +17,7 @@ from gazetteer.diffusion.denoisers.calls import TwoCalls
 from gazetteer.diffusion.denoisers.latents import latents_of
 from gazetteer.diffusion.denoisers.shift import linear_shift, linear_sigmas
 from gazetteer.diffusion.denoisers.transformer import Streams, TransformerAdapter, last_place, pack
+from gazetteer.diffusion.denoisers.usual import Usual
 from gazetteer.diffusion.denoisers.words import PromptTokens, padding, tokens_of
 
 WORDS = Streams(text=0)
@@ -112,6 +113,10 @@ class FluxAdapter(PackedAdapter):
                 "generation.branches=[cond], or generation.true_guidance above 1."
             )
 
+    def usual(self, network: Mapping[str, Any], index: Mapping[str, Any]) -> Usual:
+        """Four steps without guidance where the network is told no scale (schnell)."""
+        return super().usual(network, index) if network.get("guidance_embeds") else Usual(4, 0.0)
+
     def tokens(self, pipe: Any, prompt: str) -> PromptTokens:
         """T5's."""
         return tokens_of(pipe.tokenizer_2, prompt, self.words({}))
@@ -189,6 +194,10 @@ class Flux2Adapter(PackedAdapter):
     def evaluations(self, index: Mapping[str, Any], generation: GenerationConfig) -> int:
         """One where guidance is inside."""
         return 1 if self._inside(index) else super().evaluations(index, generation)
+
+    def usual(self, network: Mapping[str, Any], index: Mapping[str, Any]) -> Usual:
+        """Four steps without guidance where it is distilled (klein)."""
+        return Usual(4, 1.0) if index.get("is_distilled") else super().usual(network, index)
 
     def _inside(self, index: Mapping[str, Any]) -> bool:
         return index.get("_class_name") == "Flux2Pipeline" or bool(index.get("is_distilled"))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import os
+from dataclasses import astuple
 from typing import Any
 
 from gazetteer.jobs.cli.arguments import DONE, configuration, configured, machine
@@ -29,6 +30,8 @@ def add_config(verbs: Any) -> None:
     )
     init.add_argument("--segmenter", default="facebook/sam-vit-base", metavar="PATH", help="folder or hub id")
     init.add_argument("--device", default="cpu", help="of all models, e.g. cuda")
+    init.add_argument("--steps", type=int, help="of the sampler (default: the pipeline's own)")
+    init.add_argument("--guidance", type=float, metavar="SCALE", help="default: the pipeline's own")
     init.add_argument("--out", default="gazetteer.yaml", metavar="FILE", help="a new file (gazetteer.yaml)")
     machine(init)
     init.set_defaults(action=_init)
@@ -64,14 +67,20 @@ def _config(arguments: argparse.Namespace) -> int:
 
 
 def _init(arguments: argparse.Namespace) -> int:
-    from gazetteer.diffusion.blocks import blocks_of
+    from gazetteer.diffusion.blocks import offer_of
     from gazetteer.diffusion.load import ModelConfig
     from gazetteer.jobs.config.starter import Starter, chosen_blocks, trained_already, write_starter
 
     concepts = [concept.strip() for words in arguments.concepts for concept in words.split(",") if concept.strip()]
     given = {name: getattr(arguments, name) for name in ("prompts", "saes", "detector", "segmenter", "device")}
-    blocks = [block.block for block in blocks_of(ModelConfig(path=arguments.model))]
-    files = write_starter(Starter(arguments.model, concepts, **given), blocks, arguments.out)
+    offer = offer_of(ModelConfig(path=arguments.model))
+    blocks = [block.block for block in offer.blocks]
+    steps, guidance = (
+        usual if asked is None else asked
+        for asked, usual in zip((arguments.steps, arguments.guidance), astuple(offer.usual), strict=True)
+    )
+    drawn = {"steps": steps, "guidance": guidance, "branches": offer.branches, "dtype": offer.dtype}
+    files = write_starter(Starter(arguments.model, concepts, **given, **drawn), blocks, arguments.out)
     print(f"{', '.join(map(str, files))}: {len(chosen_blocks(blocks))} of {len(blocks)} blocks, to be changed. Next:")
     if not trained_already(arguments.saes):
         print(f"  gazetteer sae train --config {arguments.out} --out {os.path.dirname(arguments.saes.rstrip('/'))}")

@@ -28,8 +28,8 @@ class SaeConfig:
     )
     recover: Natural = setting(
         Effect.TRAINING,
-        "Held-out pictures on which the noise-prediction error with the reconstruction in place of the update "
-        "is measured (loss recovered); 0 leaves it out.",
+        "Held-out pictures on which the denoiser's error with the reconstruction in place of the update or output "
+        "is measured (loss recovered; not of text and inputs); 0 leaves it out.",
         default=16,
     )
     device: str = device_setting(Effect.TRAINING, "To train on, e.g. ``cuda``.", default="cpu", late=False)

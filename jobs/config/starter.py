@@ -9,6 +9,7 @@ from itertools import combinations
 from pathlib import Path
 
 from gazetteer.data.core.errors import InputError
+from gazetteer.data.core.sites import BRANCHES
 from gazetteer.data.inputs.prompt_pool import side_of
 from gazetteer.jobs.config.reference import flow
 from gazetteer.jobs.config.schema import load_config
@@ -48,6 +49,7 @@ class Starter:
         saes: where the autoencoders are or will be.
         detector, segmenter: folders or hub ids.
         device: for all models.
+        steps, guidance: of the sampler; `branches` and `dtype`: as the model runs.
     """
 
     model: str
@@ -57,6 +59,10 @@ class Starter:
     detector: str = "IDEA-Research/grounding-dino-tiny"
     segmenter: str = "facebook/sam-vit-base"
     device: str = "cpu"
+    steps: int = 50
+    guidance: float = 7.5
+    branches: tuple[str, ...] = BRANCHES
+    dtype: str = "float16"
 
 
 def write_starter(start: Starter, blocks: Sequence[str], file: str | Path) -> list[Path]:
@@ -143,9 +149,11 @@ def _text(start: Starter, blocks: Sequence[str], prompts: str) -> str:
     listed = _listed(start.concepts)
     vocabulary = f"path: {flow(_absolute(listed))}" if listed else f"concepts: {flow(list(start.concepts))}"
     device = f"\n  device: {flow(start.device)}" + ("" if start.device == "cpu" else "\n  exact: false")
-    model_device = f"\n  device: {flow(start.device)}" + ("" if start.device == "cpu" else "\n  dtype: float16")
+    model_device = f"\n  device: {flow(start.device)}" + ("" if start.device == "cpu" else f"\n  dtype: {start.dtype}")
     trained = os.path.dirname(start.saes.rstrip("/"))
     exact = "" if start.device == "cpu" else "  exact: false              # pictures in batches; on a GPU\n"
+    both = "or [cond, uncond]: twice the sites" if len(start.branches) > 1 else "the model never runs without a prompt"
+    t = str([1.0, 0.5, 0.0] if start.steps > 2 else [1.0, 0.0][: max(1, start.steps)])
     others = [block for block in blocks if block not in chosen_blocks(blocks)]
     return f"""\
 # A first configuration, to be changed. Paths are relative to this file where they exist there, else to where you are.
@@ -161,13 +169,13 @@ model:
   path: {flow(_absolute(start.model))}{model_device}
 
 generation:
-  steps: 50                 # of the sampler
-  guidance: 7.5             # as diffusers defines it
+  steps: {start.steps:<18} # of the sampler; models that were distilled (turbo) take fewer
+  guidance: {start.guidance:<15g} # as diffusers defines it; 1 or less: none
   blocks:                   # where to listen; a site is a block, a branch and a t
 {chr(10).join(f"    - {block}" for block in chosen_blocks(blocks))}
 {chr(10).join(f"    # - {block}" for block in others)}
-  branches: [cond]          # or [cond, uncond]: twice the sites
-  t: [1.0, 0.5, 0.0]        # 1.0 is the first step, 0.0 the last
+  branches: [cond]          # {both}
+  t: {t:<22} # 1.0 is the first step, 0.0 the last
 {exact}
 # One folder a site. To train them: gazetteer sae train --config FILE --out {trained}
 saes: {flow(start.saes)}

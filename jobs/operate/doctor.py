@@ -51,7 +51,7 @@ def examine(model: ModelConfig | None = None) -> dict[str, Any]:
     }
     if model is not None:
         report["model"] = model.path
-        report["blocks"] = _blocks(model)
+        report |= _offer(model)
     return report
 
 
@@ -84,7 +84,11 @@ def print_report(report: dict[str, Any]) -> None:
     print(f"{report['cpus']} CPUs, {report['memory_gb']} GB of memory")
     print(f"free space: {report['disk_free_gb']} GB here, {report['hub_cache']['free_gb']} GB for downloaded models")
     if "blocks" in report:
-        print(f"\nblocks of {report['model']}, which a setting may name as generation.blocks:")
+        print(
+            f"\n{report['pipeline']} ({report['denoiser']}): {report['steps']} steps and a guidance of "
+            f"{report['guidance']:g} by default; branches that it can run: {', '.join(report['branches'])}"
+        )
+        print(f"blocks of {report['model']}, which a setting may name as generation.blocks:")
         print_table(
             {"block": "", "grid": ">", "channels": "d", "streams": ""},
             (
@@ -92,9 +96,13 @@ def print_report(report: dict[str, Any]) -> None:
                 for of in report["blocks"]
             ),
         )
+        if report["text_not_labelled"]:
+            print(f"its text stream can be trained on and steered, not labelled: {report['text_not_labelled']}")
 
 
-def _blocks(model: ModelConfig) -> list[dict[str, Any]]:
-    """Path, grid, width and streams of each block, found from the model's configuration alone."""
-    blocks = importlib.import_module("gazetteer.diffusion.blocks")
-    return [dataclasses.asdict(block) for block in blocks.blocks_of(model)]
+def _offer(model: ModelConfig) -> dict[str, Any]:
+    """Blocks with grid, width and streams, and how the pipeline draws, from the model's configuration alone."""
+    offer = importlib.import_module("gazetteer.diffusion.blocks").offer_of(model)
+    drawn = {"steps": offer.usual.steps, "guidance": offer.usual.guidance, "branches": list(offer.branches)}
+    about = {"pipeline": offer.pipeline, "denoiser": offer.kind, **drawn, "text_not_labelled": offer.no_words}
+    return {**about, "blocks": [dataclasses.asdict(block) for block in offer.blocks]}

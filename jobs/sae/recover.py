@@ -13,15 +13,15 @@ from typing import Any
 import torch
 
 from gazetteer.data.core.errors import InputError
-from gazetteer.data.core.sites import Port, Site
+from gazetteer.data.core.sites import Site
 from gazetteer.data.core.threads import use_threads
 from gazetteer.data.inputs.activation_dataset import heldout_images
 from gazetteer.data.inputs.prompts import Item
 from gazetteer.diffusion.config.generation import GenerationConfig
-from gazetteer.diffusion.denoisers.registry import UNET, network
+from gazetteer.diffusion.denoisers.registry import network
 from gazetteer.diffusion.generate import Generator
 from gazetteer.diffusion.load import ModelConfig, load_pipeline
-from gazetteer.diffusion.noise_error import NoiseErrors, mean_errors, noise_errors
+from gazetteer.diffusion.noise_error import MEASURED, NoiseErrors, mean_errors, measurable, noise_errors
 from gazetteer.jobs.config.groups import SaeConfig
 from gazetteer.jobs.config.schema import RunConfig
 from gazetteer.jobs.executors.choose import Executor
@@ -47,11 +47,11 @@ def recover_losses(
         model: what the workers have to find the model to be.
 
     Raises:
-        InputError: a model that does not predict noise.
+        InputError: a model that predicts neither noise nor velocity.
     """
-    sites = [site for site in config.generation.sites if site.port == Port(site.block)]
+    sites = [site for site in config.generation.sites if measurable(site.port)]
     if sae.recover and len(sites) < len(config.generation.sites):
-        _say(f"for {len(config.generation.sites) - len(sites)} sites of outputs or text; it is of updates of the image")
+        _say(f"for {len(config.generation.sites) - len(sites)} sites of inputs or text; it is of {MEASURED}")
     ids = sorted(heldout_images(sorted({item.image_id for item in items})))[: sae.recover]
     by_id = {item.image_id: item for item in items}
     root = out / "saes"
@@ -69,8 +69,6 @@ def recover_losses(
             progress.add(1)
 
         executor.run(task, jobs, keep)
-    if any(math.isnan(errors.plain) for by_branch in errors_of.values() for errors in by_branch.values()):
-        _say(f"on {config.model.path}; it is of U-Nets that predict noise")
     for site in todo:
         errors = mean_errors([errors_of[image_id][site] for image_id in ids])
         metrics = read_config(root / site.slug).get("metrics") or {}
@@ -112,9 +110,6 @@ class RecoverWorker:
             means = {site: torch.tensor(mean) for site, mean in stated.items() if mean}
             self._ready = Generator(pipe, self.generation), saes, means
         generator, saes, means = self._ready
-        if generator.adapter is not UNET:
-            nothing = NoiseErrors(*[math.nan] * 4)
-            return [dict.fromkeys(saes, nothing) for _ in items]
         return [noise_errors(generator, item.prompt, item.seed, saes, means) for item in items]
 
 

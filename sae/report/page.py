@@ -49,8 +49,8 @@ def render(metrics: Sequence[dict[str, Any]], history: Sequence[dict[str, Any]])
     return (
         f"{HEAD}<style>{STYLE}</style><h1>Sparse autoencoders</h1>"
         "<p>Measured on held-out pictures. Scaled MSE: squared error in units of the variance. Dead: features that "
-        "fired on none of them. Loss recovered: how much of the harm to the predicted noise is undone when the block's "
-        "update is replaced by the reconstruction instead of zero or its mean.</p>"
+        "fired on none of them. Loss recovered: how much of the harm to what the model predicts is undone when the "
+        "block's update is replaced by the reconstruction instead of zero or its mean.</p>"
         f'<div class="table"><table><thead><tr><th>site</th>{head}</tr></thead><tbody>{body}</tbody></table></div>'
         f"{sections}</html>\n"
     )

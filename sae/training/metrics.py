@@ -34,9 +34,9 @@ class Metrics:
         loss_recovered: see `loss_recovered`, against the ablation that puts zero in place of the update; None where
             no diffusion model was asked, or where that ablation does no harm.
         loss_recovered_mean: the same against the ablation that puts the mean held-out update in its place.
-        noise_error, noise_error_sae, noise_error_zero, noise_error_mean: mean squares of the noise the U-Net predicts
-            wrongly on held-out pictures: as it is, with the update replaced by the SAE's reconstruction, by zero, by
-            the mean; in squared units of the noise.
+        noise_error, noise_error_sae, noise_error_zero, noise_error_mean: mean squares of what the denoiser predicts
+            wrongly on held-out pictures, noise or (flow matching) velocity: as it is, with the update or output
+            replaced by the SAE's reconstruction, by zero, by the mean; in squared units of what is predicted.
         noise_pictures: on how many pictures those were measured.
     """
 
@@ -68,7 +68,7 @@ def loss_recovered(error: float, ablated: float, reconstructed: float) -> float:
     """How much of the harm of an ablation the reconstruction undoes: (L_ablated − L_sae) / (L_ablated − L).
 
     Args:
-        error: L, the U-Net's noise-prediction error (mean square, in squared units of the noise) as it is.
+        error: L, the denoiser's prediction error (mean square, in squared units of what is predicted) as it is.
         ablated: the same with the block's update replaced by zero, or by its mean.
         reconstructed: the same with the update replaced by the SAE's reconstruction.
 

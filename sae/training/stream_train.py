@@ -201,8 +201,8 @@ class StreamTrainer:
         if steps > streamed:
             needed = -(-steps * config.batch_size // max(self.cells, 1))
             raise InputError(
-                f"sae.steps={steps} at {plan.site.slug} need {needed} pictures, but the stream has {plan.pictures}; "
-                "raise sae.images or lower sae.steps."
+                f"sae.train.steps={steps} at {plan.site.slug} need {needed} pictures, but the stream has "
+                f"{plan.pictures}; raise sae.images or lower sae.train.steps."
             )
         self.identity = plan.identity(d, vectors)
         self._buffer = ShuffleBuffer(like, plan.capacity, config.batch_size, seed_of(config.seed, plan.site.slug))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import pytest
 import torch
@@ -11,13 +12,17 @@ from gazetteer.data.core.errors import InputError
 from gazetteer.data.core.sites import Site
 from gazetteer.diffusion.capture import cells, replaced_update
 from gazetteer.diffusion.config.generation import GenerationConfig
+from gazetteer.diffusion.denoisers.registry import adapter_of, network
 from gazetteer.diffusion.generate import Generator
 from gazetteer.diffusion.noise_error import NoiseErrors, mean_errors, noise_errors
+from gazetteer.diffusion.watch import patched
 from gazetteer.jobs.sae.recover import as_metrics
 from gazetteer.sae.model.autoencoder import SAEConfig, SparseAutoencoder
+from tests.support.models.dits import FAMILIES, tiny_dit
 from tests.support.models.tiny_pipeline import BLOCKS, tiny_pipeline
 
 D = 32
+WITHOUT = {"guidance": 0.0, "true_guidance": 1.0, "branches": ("cond",)}
 MID = "mid_block.attentions.0"
 
 
@@ -26,11 +31,11 @@ def generator() -> Generator:
     return Generator(tiny_pipeline(), GenerationConfig(steps=4, blocks=BLOCKS, t=(1.0, 0.0)))
 
 
-def perfect() -> SparseAutoencoder:
+def perfect(d: int = D) -> SparseAutoencoder:
     """Features ±e_i, all of them allowed: x̂ = x."""
-    sae = SparseAutoencoder(SAEConfig(D, 2 * D, D))
+    sae = SparseAutoencoder(SAEConfig(d, 2 * d, d))
     with torch.no_grad():
-        sae.encoder.copy_(torch.cat([torch.eye(D), -torch.eye(D)]))
+        sae.encoder.copy_(torch.cat([torch.eye(d), -torch.eye(d)]))
         sae.decoder.copy_(sae.encoder)
     return sae
 
@@ -100,6 +105,53 @@ def test_what_does_not_predict_noise_is_refused(generator: Generator, monkeypatc
     monkeypatch.setattr(generator.pipe, "scheduler", scheduler)
     with pytest.raises(InputError, match=r"not sample of DDIMScheduler; set sae.recover=0"):
         noise_errors(generator, "a red house", 3, {Site(MID, "cond", 1.0): perfect()}, {})
+
+
+def steps_of(made: Generator, latents: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Of a plain generation, what its sampler is given of the denoiser first, and what it gives last."""
+    seen: list[tuple[torch.Tensor, torch.Tensor]] = []
+
+    def step(usual, *args, **kwargs):
+        given = usual(*args, **kwargs)
+        seen.append((args[0], given[0]))
+        return given
+
+    with patched(made.pipe.scheduler, "step", step):
+        made.pipe(
+            latents=made.latents([latents]), output_type="latent", **made.arguments(["a red house"])
+        )  # fmt: skip
+    return seen[0][0], seen[-1][1]
+
+
+@pytest.mark.parametrize("family", sorted(FAMILIES))
+def test_every_transformer_by_hand(family: str):
+    """At the first step a picture is all noise, so that a generation from this noise begins with what is predicted."""
+    pipe = tiny_dit(family)
+    *_, block = adapter_of(pipe).blocks(network(pipe))
+    config = GenerationConfig(
+        steps=2, guidance=4.0, true_guidance=4.0, blocks=(block,), t=(1.0,), branches=("cond", "uncond"), height=64,
+        width=64,
+    )  # fmt: skip
+    made, alone = (Generator(pipe, one) for one in (config, replace(config, **WITHOUT)))
+    width = adapter_of(pipe).find(network(pipe), block).channels
+    cond, uncond = (Site(block, branch, 1.0) for branch in ("cond", "uncond"))
+    found = noise_errors(made, "a red house", 3, {cond: perfect(width), uncond: perfect(width)}, {})
+    _, clean = steps_of(made, made.noise(3))
+    timestep = int(made.moments[cond].timestep)
+    noise = noisy = made.noise(3 + 1 + timestep)
+    flows = type(pipe.scheduler).__name__.startswith("Flow")
+    if not flows:  # diffusion leaves a little of the picture
+        kept = pipe.scheduler.alphas_cumprod[timestep]
+        noisy = kept.sqrt() * clean + (1 - kept).sqrt() * noise
+    predicted, _ = steps_of(alone, noisy)
+    noise = made.adapter.stepped(pipe, noise)
+    error = float((predicted - (noise - clean if flows else noise)).square().mean())
+    assert found[cond].plain == pytest.approx(error, rel=1e-4)
+    assert found[uncond].plain != found[cond].plain
+    for errors in found.values():
+        assert errors.sae == pytest.approx(errors.plain, rel=1e-4) and errors.zero != errors.plain
+    with pytest.raises(InputError, match=r"measured on updates and outputs of the image stream; sae.recover=0"):
+        noise_errors(made, "a red house", 3, {replace(cond, signal="input"): perfect(width)}, {})
 
 
 def test_means_over_pictures_and_what_they_say():

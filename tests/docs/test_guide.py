@@ -30,7 +30,9 @@ SMALLER = {
 """By verb what is put behind the settings of a command that has no configuration of its own."""
 SHELL = {"mkdir", "cp"}
 
+FAMILIES = "docs/guide/families.md"  # beside models of its own: test_families.py
 GUIDE = [page for page in pages() if title(page) == "README.md" or title(page).startswith("docs/guide/")]
+GUIDE = [page for page in GUIDE if title(page) != FAMILIES]
 PAGES = [
     pytest.param(page, id=page.stem, marks=[pytest.mark.alone] if title(page) in STARTS_RAY else []) for page in GUIDE
 ]

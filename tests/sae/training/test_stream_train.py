@@ -136,7 +136,7 @@ def test_what_cannot_be_streamed_is_said(tmp_path: Path):
         replace(PLAN, capacity=32)
     with pytest.raises(InputError, match=r"raise sae.images instead of sae.epochs"):
         replace(PLAN, config=replace(CONFIG, epochs=2))
-    with pytest.raises(InputError, match=r"sae.steps=16 at mid.* need 64 pictures, but the stream has 60"):
+    with pytest.raises(InputError, match=r"sae.train.steps=16 at mid.* need 64 pictures, but the stream has 60"):
         run(tmp_path, replace(PLANS[MID], config=replace(CONFIG, steps=16)))
     trainer = StreamTrainer(PLAN, tmp_path)
     trainer.add(next(pictures(UP)))

@@ -44,5 +44,9 @@ def title(page: Path) -> str:
 
 def blocks(page: Path, language: str = "") -> list[Block]:
     """The page's fenced blocks, in order."""
-    found = [Block(m["language"], m["text"], m["why"]) for m in BLOCK.finditer(page.read_text(encoding="utf-8"))]
-    return [block for block in found if language in ("", block.language)]
+    return [block for block in blocks_in(page.read_text(encoding="utf-8")) if language in ("", block.language)]
+
+
+def blocks_in(text: str) -> list[Block]:
+    """The fenced blocks of a text, in order."""
+    return [Block(m["language"], m["text"], m["why"]) for m in BLOCK.finditer(text)]
