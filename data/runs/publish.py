@@ -64,7 +64,7 @@ def parquet_bytes(name: str, table: pa.Table, provenance: dict[str, Any]) -> byt
     if name == "images":
         table = table.replace_schema_metadata({**table.schema.metadata, b"huggingface": _HF_IMAGES.encode()})
     sink = io.BytesIO()
-    with pq.ParquetWriter(sink, table.schema, compression="zstd", write_page_checksum=True) as writer:
+    with parquet_writer(sink, table.schema) as writer:
         for group in _row_groups(name, table):
             writer.write_table(group, row_group_size=ROW_GROUP)
     content = sink.getvalue()
@@ -72,6 +72,28 @@ def parquet_bytes(name: str, table: pa.Table, provenance: dict[str, Any]) -> byt
     if file.metadata.num_rows != table.num_rows or not file.schema_arrow.equals(table.schema):
         raise GazetteerError(f"The table {name} did not survive being written as Parquet: rows or schema differ.")
     return content
+
+
+def parquet_writer(sink: Any, schema: pa.Schema) -> pq.ParquetWriter:
+    """A writer of a run's tables: zstd with page checksums, and dictionaries of what repeats: names, and features.
+
+    Of counts and activations a dictionary costs time, of the reader as well, and saves no space.
+    """
+    repeating = [path for field in schema for path, kind in _leaves(field) if kind in (pa.string(), pa.uint32())]
+    return pq.ParquetWriter(
+        sink, schema, compression="zstd", write_page_checksum=True, use_dictionary=repeating or False
+    )
+
+
+def _leaves(field: pa.Field) -> list[tuple[str, pa.DataType]]:
+    """The columns that Parquet makes of one, by path, with their types."""
+    inner: list[pa.Field] = []
+    if pa.types.is_list(field.type):
+        inner = [field.type.value_field.with_name("list.element")]
+    elif pa.types.is_struct(field.type):
+        inner = list(field.type)
+    below = [(f"{field.name}.{path}", kind) for child in inner for path, kind in _leaves(child)]
+    return below or [(field.name, field.type)]
 
 
 def _row_groups(name: str, table: pa.Table) -> list[pa.Table]:

@@ -32,6 +32,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -44,7 +45,7 @@ from gazetteer.labeling.evidence.config import EvidenceConfig
 from gazetteer.labeling.evidence.pooling import Grid
 from gazetteer.labeling.evidence.prompt_words import in_words
 from gazetteer.labeling.evidence.rows import COUNTS, EvidenceRows, sum_evidence, table_of
-from gazetteer.labeling.evidence.shard_masks import ImageEvidenceInput, ShardMasks, read_masks
+from gazetteer.labeling.evidence.shard_masks import ImageEvidenceInput, ShardMasks, ShardMatrices, read_masks
 from gazetteer.labeling.evidence.site_codes import SiteCodes, flat_codes, site_order
 
 __all__ = ["ImageEvidenceInput", "build_evidence", "sum_evidence"]
@@ -71,9 +72,11 @@ class _Pairs:
 def _pairs(codes: SiteCodes, images: int, areas: NDArray[np.int64], binarize: float) -> _Pairs:
     """Cut the flat codes into maps and binarise each; `codes.image` counts the shard's images."""
     starts = codes.pair_starts()
-    lengths = np.diff(np.append(starts, len(codes.image)))
+    ends = np.append(starts, len(codes.image))
+    lengths = np.diff(ends)
     value = codes.value.astype(np.float64)
-    column = codes.image.astype(np.int64) * codes.cells + codes.cell
+    index = _index_type(images * codes.cells, len(value))
+    column = codes.image.astype(index) * codes.cells + codes.cell.astype(index)
     pixels = areas.reshape(-1)[column]
     shape = (len(starts), images * codes.cells)
     if not len(starts):
@@ -85,29 +88,26 @@ def _pairs(codes: SiteCodes, images: int, areas: NDArray[np.int64], binarize: fl
     contrast = np.repeat(high - low, lengths)
     normal = np.divide(value - np.repeat(low, lengths), contrast, out=np.zeros_like(value), where=contrast > 0)
     on = normal > binarize
-    before = np.concatenate(([0], np.cumsum(on)))
+    before = np.concatenate(([0], np.cumsum(on))).astype(index)
     ones = np.ones(len(value), np.int64)
-    support = sp.csr_array((ones, column, np.append(starts, len(value))), shape=shape)
-    binary = sp.csr_array((ones[on], column[on], before[np.append(starts, len(value))]), shape=shape)
+    support = sp.csr_array((ones, column, ends.astype(index)), shape=shape)
+    binary = sp.csr_array((ones[on], column[on], before[ends]), shape=shape)
     return _Pairs(
         codes.image[starts].astype(np.int64), codes.feature[starts].astype(np.int64), support, binary,
         np.add.reduceat(pixels, starts), np.add.reduceat(pixels * on, starts),
     )  # fmt: skip
 
 
-def _mask_matrix(counts: NDArray[np.int64], image: NDArray[np.int64], images: int) -> sp.csc_array:
-    """Masks as int64 CSC [I * cells, masks], pixels of the mask in each cell of its own image."""
-    mask, cell = np.nonzero(counts)
-    cells = counts.shape[1]
-    return sp.csc_array((counts[mask, cell], (image[mask] * cells + cell, mask)), shape=(images * cells, len(counts)))
+def _index_type(*largest: int) -> np.dtype[Any]:
+    """The integers that hold such places: scipy reads wider ones whole to see whether narrow ones would do."""
+    return np.dtype(np.int32 if max(largest) <= np.iinfo(np.int32).max else np.int64)
 
 
-def _best_ious(pairs: _Pairs, masks: ShardMasks, grid: Grid, images: int) -> tuple[NDArray[np.int64], ...]:
+def _best_ious(pairs: _Pairs, masks: ShardMasks, matrices: ShardMatrices, grid: Grid) -> tuple[NDArray[np.int64], ...]:
     """Best IoU of each binarised map with one segment of a concept: (pair, union, IoU) where they meet."""
-    counts = masks.segments[grid]
-    meet = (pairs.binary @ _mask_matrix(counts, masks.segment_image, images)).tocoo()
+    meet = (pairs.binary @ matrices.segments[grid]).tocoo()
     together = meet.data.astype(np.float64)
-    iou = together / (pairs.binary_area[meet.row] + counts.sum(axis=1)[meet.col] - together)
+    iou = together / (pairs.binary_area[meet.row] + masks.segments[grid].sum(axis=1)[meet.col] - together)
     key = meet.row.astype(np.int64) * max(len(masks.union_image), 1) + masks.segment_union[meet.col]
     order = np.argsort(key, kind="stable")
     starts = np.flatnonzero(np.concatenate(([True], np.diff(key[order]) != 0))[: len(order)])
@@ -119,19 +119,18 @@ def _best_ious(pairs: _Pairs, masks: ShardMasks, grid: Grid, images: int) -> tup
 class _Tally:
     """Counts of one site, filled for one split at a time."""
 
-    def __init__(self, codes: SiteCodes, masks: ShardMasks, images: int, config: EvidenceConfig) -> None:
-        self.site, self.masks, self.codes = codes.site, masks, codes
+    def __init__(self, codes: SiteCodes, masks: ShardMasks, matrices: ShardMatrices, config: EvidenceConfig) -> None:
+        self.site, self.masks, self.matrices, self.codes = codes.site, masks, matrices, codes
         self.grid = (codes.height, codes.width)
-        self.pairs = _pairs(codes, images, masks.areas[self.grid], config.binarize)
-        matrix = _mask_matrix(masks.unions[self.grid], masks.union_image, images)
-        self.overlap = (self.pairs.support @ matrix).tocoo()
-        self.best = _best_ious(self.pairs, masks, self.grid, images)
+        self.pairs = _pairs(codes, len(masks.asked), masks.areas[self.grid], config.binarize)
+        self.overlap = (self.pairs.support @ matrices.unions[self.grid]).tocoo()
+        self.best = _best_ious(self.pairs, masks, matrices, self.grid)
         self.hit_iou = config.hit_iou
 
-    def rows(self, split: str, chosen: NDArray[np.bool_], base: NDArray[np.bool_]) -> EvidenceRows:
-        """Rows of the images `chosen` bool [I]; `base` bool [C] marks the concepts asked of every image."""
+    def rows(self, split: str, chosen: NDArray[np.bool_]) -> EvidenceRows:
+        """Rows of the images `chosen`, bool [I]."""
         features, maps = self._feature_totals(chosen)
-        f, c, pairs = self._pair_counts(chosen, features[:, 0], base)
+        f, c, pairs = self._pair_counts(chosen, features[:, 0])
         totals, unions = self._concept_totals(chosen)
         none = np.full(1, -1)
         feature = np.concatenate((none, np.full(len(totals), -1), features[:, 0], features[f, 0]))
@@ -175,7 +174,7 @@ class _Tally:
         return totals, cells[asked_concepts]
 
     def _pair_counts(
-        self, chosen: NDArray[np.bool_], names: NDArray[np.int64], base: NDArray[np.bool_]
+        self, chosen: NDArray[np.bool_], names: NDArray[np.int64]
     ) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
         """Every pair that is written: index into `names` [T], concept [T], and COUNTS [T, 6].
 
@@ -186,14 +185,17 @@ class _Tally:
         row = np.searchsorted(names, pairs.feature)  # meaningless outside `own_pairs`
         at, shape = (row[own_pairs], pairs.image[own_pairs]), (len(names), len(chosen))
         fires = sp.csr_array((np.ones(len(own_pairs), np.int64), at), shape)
-        present, asked = (sp.csr_array(which.astype(np.int64)) for which in (masks.present, masks.asked & ~base))
         width = max(len(masks.concepts), 1)
-        meet = _entries(fires @ present, width)
-        open_to = _entries(fires @ asked, width)
-        keys = np.union1d(meet[0], open_to[0])
+        columns = {0: _entries(fires @ self.matrices.present, width)}
+        if self.matrices.open is not None:
+            support = sp.csr_array((pairs.area[own_pairs], at), shape)
+            columns |= {
+                1: _entries(fires @ self.matrices.open, width),
+                5: _entries(support @ self.matrices.open, width),
+            }
+        keys = np.unique(np.concatenate([key for key, _ in columns.values()]))
         counts = np.zeros((len(keys), len(COUNTS)), np.int64)
-        support = sp.csr_array((pairs.area[own_pairs], at), shape)
-        for column, (key, value) in ((0, meet), (1, open_to), (5, _entries(support @ asked, width))):
+        for column, (key, value) in columns.items():
             counts[np.searchsorted(keys, key), column] = value
         pair, union, best = self.best
         keep = chosen[pairs.image[pair]]
@@ -259,12 +261,13 @@ def build_evidence(
         maps = {(m.height, m.width) for picture in inputs for site, m in picture.codes.items() if site in sites}
         masks = read_masks(inputs, sorted(maps))
         is_base = np.isin(np.array(masks.concepts, dtype=np.str_), list(masks.concepts if asked is None else asked))
+        matrices = ShardMatrices(masks, is_base)
         splits = np.array([picture.split for picture in inputs])
         for site in sites:
             codes, has = _site_codes(site, inputs)
-            tally = _Tally(codes, masks, len(inputs), config)
+            tally = _Tally(codes, masks, matrices, config)
             own = sorted(set(splits[has]))
-            rows[site] = [tally.rows(str(split), has & (splits == split), is_base) for split in own]
+            rows[site] = [tally.rows(str(split), has & (splits == split)) for split in own]
     return table_of(part for site in sorted(rows, key=site_order) for part in rows[site])
 
 

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
+import scipy.sparse as sp
 from numpy.typing import NDArray
 
 from gazetteer.data.core.errors import InputError
@@ -60,6 +61,31 @@ class ShardMasks:
     segments: dict[Grid, NDArray[np.int64]] = field(default_factory=dict)
     unions: dict[Grid, NDArray[np.int64]] = field(default_factory=dict)
     areas: dict[Grid, NDArray[np.int64]] = field(default_factory=dict)
+
+
+class ShardMatrices:
+    """A shard's masks as matrices, built once for all sites.
+
+    Attributes:
+        segments, unions: of every grid, CSC of `_mask_matrix`.
+        present, open: int64 CSR [I, C], what is in a picture and what was asked of it beyond the base concepts; `open`
+            is None where nothing was.
+    """
+
+    def __init__(self, masks: ShardMasks, base: NDArray[np.bool_]) -> None:
+        images = len(masks.asked)
+        self.segments = {g: _mask_matrix(own, masks.segment_image, images) for g, own in masks.segments.items()}
+        self.unions = {g: _mask_matrix(own, masks.union_image, images) for g, own in masks.unions.items()}
+        beyond = masks.asked & ~base
+        self.present = sp.csr_array(masks.present.astype(np.int64))
+        self.open = sp.csr_array(beyond.astype(np.int64)) if beyond.any() else None
+
+
+def _mask_matrix(counts: NDArray[np.int64], image: NDArray[np.int64], images: int) -> sp.csc_array:
+    """Masks as int64 CSC [I * cells, masks], pixels of the mask in each cell of its own image."""
+    mask, cell = np.nonzero(counts)
+    cells = counts.shape[1]
+    return sp.csc_array((counts[mask, cell], (image[mask] * cells + cell, mask)), shape=(images * cells, len(counts)))
 
 
 def read_masks(images: Sequence[ImageEvidenceInput], grids: Sequence[Grid]) -> ShardMasks:

@@ -13,7 +13,7 @@ from gazetteer.data.core.digests import digest_bytes
 from gazetteer.data.core.errors import GazetteerError
 from gazetteer.data.core.files.regular import NotRegularError
 from gazetteer.data.core.sites import SITE_COLUMNS
-from gazetteer.data.runs.publish import ROW_GROUP, SITE_BY_SITE
+from gazetteer.data.runs.publish import ROW_GROUP, SITE_BY_SITE, parquet_writer
 from gazetteer.data.runs.shards.parts import ShardParts
 from gazetteer.data.runs.shards.records import Commit, part_name
 from gazetteer.data.storage.files import Files
@@ -66,7 +66,7 @@ def merged(name: str, contents: Sequence[bytes]) -> tuple[bytes, dict[str, Any]]
     if any(set(schema.names) - set(file.schema_arrow.names) - BEFORE_STREAMS.keys() for file in files):
         raise GazetteerError(f"The parts of the table {name} were written with different schemas.")
     rows, sink = 0, io.BytesIO()
-    with pq.ParquetWriter(sink, schema, compression="zstd", write_page_checksum=True) as writer:
+    with parquet_writer(sink, schema) as writer:
         for pieces in _together(name, files):
             read = [files[file].read_row_group(group, use_threads=False) for file, group in pieces]
             table = pa.concat_tables([_completed(part, schema) for part in read])
