@@ -30,7 +30,7 @@ def main() -> None:
     parser.add_argument("--config", help="YAML configuration (default: the embedded world)")
     parser.add_argument("--set", dest="settings", nargs="+", default=[], metavar="KEY=VALUE")
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--pictures", type=int, default=8, help="pictures of a round, one shard")
+    parser.add_argument("--pictures", type=int, default=64, help="pictures of a round, one shard: 64 in a large run")
     parser.add_argument("--json", action="store_true", help="print one JSON object as the last line")
     arguments = parser.parse_args()
     if arguments.rounds < 1 or arguments.pictures < 1:
