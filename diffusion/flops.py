@@ -51,6 +51,7 @@ class ModelCost:
     blocks: Grids
     find: Callable[[str], tuple[int, int, int]] = field(compare=False)
     branches: Callable[[GenerationConfig], int] = field(compare=False)
+    check: Callable[[GenerationConfig], None] = field(compare=False)
     estimated: bool = False
 
 
@@ -100,11 +101,17 @@ def model_cost(config: ModelConfig, steps: int, height: int = 0, width: int = 0)
             raise InputError(f"On how many cells {path} works is not known without running it, so it is not priced.")
         return grid[0], grid[1], channels
 
+    def check(generation: GenerationConfig) -> None:
+        adapter.check_guidance(network.config, index, generation)
+        for port in dict.fromkeys(site.port for site in generation.sites):
+            adapter.check(network, port)
+
     return ModelCost(
         denoiser=operations, text=sum(operations for operations, _ in texts),
         decode=count(lambda: vae.decode(adapter.decoded(latent))),
         calls=len(sampler.timesteps), height=rows * scale, width=columns * scale, blocks=grids, find=find,
-        branches=lambda generation: adapter.evaluations(index, generation), estimated=estimated,
+        branches=lambda generation: adapter.evaluations(index, generation), check=check,
+        estimated=estimated,
     )  # fmt: skip
 
 

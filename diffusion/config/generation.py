@@ -68,6 +68,11 @@ class GenerationConfig:
                 f"generation.branches asks for uncond, but guidance {self.guidance} turns it off; "
                 "raise the guidance above 1 or drop uncond."
             )
+        for name in ("blocks", "streams", "signals", "branches"):
+            values = getattr(self, name)
+            twice = next((value for value in values if values.count(value) > 1), None)
+            if twice is not None:
+                raise InputError(f"generation.{name} names {twice} twice.")
         if not self.sites:
             raise InputError("generation needs at least one block, stream, signal, branch and t.")
 

@@ -55,8 +55,7 @@ def plan(config: RunConfig, rates: Rates) -> dict[str, Any]:
         InputError: configurations that cannot be read, or a run of other models.
     """
     model = model_cost(config.model, config.generation.steps, config.generation.height, config.generation.width)
-    for block in config.generation.blocks:
-        model.find(block)
+    model.check(config.generation)
     reference = measured(config, rates.like) if rates.like else None
     assumed: list[str] = []
     segments = reference[0].each("segments") if reference else SEGMENTS

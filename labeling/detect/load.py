@@ -42,6 +42,11 @@ def load_detector(config: DetectorConfig) -> Detector:
         from gazetteer.labeling.detect.grounding_dino.detector import load_grounding_dino
 
         return load_grounding_dino(config)
+    if kind == "florence2":
+        raise InputError(
+            f"{config.path} is a Florence-2, whose boxes have no score and which boxes every phrase, there or not; "
+            "take grounding-dino, mm-grounding-dino, owlv2, omdet-turbo or sam3."
+        )
     raise InputError(
         f"{config.path} is a {kind} model; detector.library transformers accepts grounding-dino, mm-grounding-dino, "
         "owlv2, omdet-turbo and sam3."

@@ -103,7 +103,7 @@ def expect_site(
     own = _stated_site(config, Path(place))
     here = own is None or own.slug == site.slug or (mapped and own.port == site.port)
     if own is not None and not here:
-        advice = f"; it serves its own block: {at_its_block(place, own.block)}" if mapped else ""
+        advice = f"; it serves its own block: {at_its_block(place, *own.port)}" if mapped else ""
         raise InputError(
             f"The SAE in {place} was trained at {own.slug}{', not at ' + site.slug if mapped else ''}{advice}."
         )

@@ -154,6 +154,8 @@ def read_config(folder: Path) -> dict[str, Any]:
     if folder.suffix in PICKLES:
         names = ", ".join(known.name for known in FORMATS)
         raise InputError(f"{folder} is a pickle file of no known format ({names}); such can run code.")
+    if folder.is_file():
+        raise InputError(f"The file {folder} is no SAE of a known format; name the folder that holds one.")
     if not folder.is_dir():
         raise InputError(f"There is no SAE folder {folder}.")
     path = folder / CONFIG

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, TypeAlias
 
 from gazetteer.data.core.errors import InputError
-from gazetteer.data.core.sites import Site
+from gazetteer.data.core.sites import SIGNALS, STREAMS, Site
 from gazetteer.sae.formats.registry import recognise
 from gazetteer.sae.model.files import CONFIG, read_config
 from gazetteer.sae.model.hub import local_folder
@@ -27,6 +27,9 @@ def places(saes: SaeSource, sites: Iterable[Site]) -> dict[Site, Path | str]:
     wanted = sorted(set(sites))
     if not isinstance(saes, Mapping):
         return {site: Path(saes) / site.slug for site in wanted}
+    nothing = next((pattern for pattern, name in saes.items() if not str(name).strip()), None)
+    if nothing is not None:
+        raise InputError(f"saes: the pattern {nothing!r} names nothing; accepted: a folder, a file or a hub id.")
     return {site: _served(saes[pattern], site) for site, pattern in chosen(saes, wanted)[0].items()}
 
 
@@ -62,9 +65,11 @@ def yet_to_be_made(saes: SaeSource, sites: Iterable[Site]) -> bool:
     return len(unfinished_sites(saes, wanted)) == len(wanted)
 
 
-def at_its_block(place: Path | str, block: str) -> str:
-    """How an autoencoder that names its block is given to the sites of that block."""
-    return f"--set 'saes={{\"{block}\": \"{place}\"}}' 'generation.blocks=[{block}]'"
+def at_its_block(place: Path | str, block: str, stream: str = STREAMS[0], signal: str = SIGNALS[0]) -> str:
+    """How an autoencoder that names its block, and what it hears there, is given to the sites of that block."""
+    heard = (("streams", stream, STREAMS[0]), ("signals", signal, SIGNALS[0]))
+    more = "".join(f" 'generation.{key}=[{own}]'" for key, own, usual in heard if own != usual)
+    return f"--set 'saes={{\"{block}\": \"{place}\"}}' 'generation.blocks=[{block}]'{more}"
 
 
 def require_finished(saes: SaeSource, sites: Iterable[Site]) -> None:
@@ -92,14 +97,18 @@ def _help(root: str | Path, wanted: list[Site]) -> str:
     if path.is_file() or (path.is_dir() and holds_sae(path)):
         config = read_config(path) if holds_sae(path) else {}
         own = config.get("site")
-        block = own.get("block") if isinstance(own, Mapping) else config.get("block")
+        said = own if isinstance(own, Mapping) else config
+        block, stream = said.get("block"), said.get("stream") or STREAMS[0]
+        signal = said.get("signal") or config.get("signal") or SIGNALS[0]
         help = (
-            f"it is an SAE itself, of {block}; for the sites of that block: {at_its_block(root, block)}"
+            f"it is an SAE itself, of {block}; for the sites of that block: {at_its_block(root, block, stream, signal)}"
             if block
             else f'it is an SAE itself; for every site: --set \'saes={{"*": "{root}"}}\', or a pattern of sites for *'
         )
     elif path.is_dir() and not unfinished_sites(inside, wanted):
         help = f"they are in {inside}: set saes to that folder"
+    elif _bare(path):
+        help = f"it holds weights, but no {CONFIG} that says what they are"
     elif not path.exists():
         help = (
             "there is no such folder; gazetteer sae train --out FOLDER makes one, FOLDER/saes, and one SAE of the hub "
@@ -118,7 +127,15 @@ def _looked_for(saes: Mapping[str, str], wanted: list[Site]) -> str:
     count = f"saes has no SAE for {len(lacking)} of {len(wanted)} sites"
     if unmatched:
         return f"{count} (its patterns are {', '.join(map(repr, saes))}, of which none matches {unmatched[0].slug})"
-    return f"{count} (looked for {where[lacking[0]]})"
+    place = Path(where[lacking[0]])
+    if _bare(place.parent):
+        return f"{count} ({place.parent} holds weights, but no {CONFIG} that says what they are)"
+    return f"{count} (looked for {place})"
+
+
+def _bare(folder: Path) -> bool:
+    """Whether a folder holds weights of which nothing is known."""
+    return not holds_sae(folder) and any(folder.glob("*.safetensors"))
 
 
 def configs(saes: SaeSource, sites: Iterable[Site]) -> dict[Site, dict[str, Any]]:

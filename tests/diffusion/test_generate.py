@@ -99,6 +99,13 @@ def test_without_guidance_there_is_no_uncond() -> None:
     assert {site.branch for site in picture.codes} == {"cond"}
 
 
+@pytest.mark.parametrize("name", ["blocks", "streams", "signals", "branches"])
+def test_a_place_is_named_once(name: str) -> None:
+    value = getattr(GenerationConfig(), name)[0]
+    with pytest.raises(InputError, match=rf"generation\.{name} names {value} twice"):
+        GenerationConfig(**{name: (value, value)})
+
+
 def test_pictures_need_not_be_square() -> None:
     made = generator(height=16, width=32)
     (picture,) = made.pictures(PROMPTS[:1], SEEDS[:1], saes(made))

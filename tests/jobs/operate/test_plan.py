@@ -19,6 +19,7 @@ from transformers import BertConfig, SamModel
 from gazetteer.data.core.errors import InputError
 from gazetteer.data.core.sites import Site
 from gazetteer.data.runs.folder import RunFolder
+from gazetteer.diffusion.config.generation import GenerationConfig
 from gazetteer.diffusion.flops import model_cost
 from gazetteer.diffusion.generate import Generator
 from gazetteer.diffusion.load import ModelConfig, load_pipeline
@@ -33,6 +34,7 @@ from gazetteer.labeling.rules.run_reduce import stretches
 from gazetteer.labeling.segment.protocol import SegmenterConfig
 from gazetteer.labeling.segment.segment_anything_original import build_sam, config_of, published_sizes, read_sizes
 from gazetteer.sae.model.autoencoder import SAEConfig, SparseAutoencoder
+from tests.support.models.dits import saved_dit
 from tests.support.models.original_models import original_detector, original_weights, random_segmenter, settings_of
 from tests.support.models.sam_keys import SAM
 from tests.support.models.single_file import write_single_file
@@ -231,6 +233,19 @@ def test_wrong_arguments_get_a_sentence(tmp_path: Path) -> None:
         Rates(devices=0)
     done = gazetteer("plan", "--device", "abacus")
     assert done.returncode == 2 and "a100" in done.stderr
+
+
+def test_what_label_refuses_is_not_priced(tmp_path: Path) -> None:
+    cost = model_cost(ModelConfig(path=str(saved_dit("flux", tmp_path))), steps=2)
+    asked = {"blocks": ("transformer_blocks.0",), "branches": ("cond",)}
+    cost.check(GenerationConfig(**asked, streams=("image", "text")))
+    for more, says in (
+        ({"blocks": ("transformer_blocks.0.ff",)}, "output minus input means nothing"),
+        ({"branches": ("uncond",)}, "never runs without the prompt"),
+        ({"blocks": ("transformer_blocks.0.ff",), "streams": ("text",), "signals": ("output",)}, "no text stream"),
+    ):
+        with pytest.raises(InputError, match=says):
+            cost.check(GenerationConfig(**asked | more))
 
 
 def test_what_the_page_on_prompts_and_cost_shows_works(tmp_path: Path) -> None:

@@ -99,6 +99,27 @@ def test_a_pattern_does_not_move_an_autoencoder_to_another_block(tmp_path: Path)
     assert len(load_site_saes({MID: str(tmp_path)}, [site for site in SITES if site.block == MID])) == 4, "as advised"
 
 
+def test_advice_names_stream_and_signal(tmp_path: Path) -> None:
+    own = Site("transformer_blocks.1", "cond", 0.5, "text", "output")
+    random_sae(6, 12, 3).save_pretrained(tmp_path, {"site": own, "signal": "output"})
+    for saes in ({"*": str(tmp_path)}, tmp_path):
+        with pytest.raises(InputError, match=re.escape("'generation.streams=[text]' 'generation.signals=[output]'")):
+            load_site_saes(saes, SITES)
+    assert len(load_site_saes({"transformer_blocks.1": str(tmp_path)}, [own])) == 1, "as advised"
+
+
+def test_weights_alone_files_and_nothing_are_told_apart(tmp_path: Path) -> None:
+    random_sae(6, 12, 3).save_pretrained(tmp_path / "one")
+    (tmp_path / "one" / "config.json").unlink()
+    for saes in ({"*": str(tmp_path / "one")}, tmp_path / "one"):
+        with pytest.raises(InputError, match=r"holds weights, but no config\.json that says what they are"):
+            load_site_saes(saes, SITES)
+    with pytest.raises(InputError, match=r"The file .*model\.safetensors is no SAE of a known format; name the folder"):
+        load_site_saes({"*": str(tmp_path / "one" / "model.safetensors")}, SITES)
+    with pytest.raises(InputError, match=r"the pattern 'mid\*' names nothing; accepted: a folder, a file or a hub id"):
+        load_site_saes({"mid*": " "}, SITES)
+
+
 def test_what_is_missing_is_named_with_where_it_was_looked_for(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"nowhere has no SAE for 8 of 8 sites \(looked for .*nowhere/mid_b.*no such"):
         load_site_saes(tmp_path / "nowhere", SITES)
