@@ -18,12 +18,11 @@ import pyarrow.compute as pc
 from gazetteer.data.core.errors import InputError
 from gazetteer.data.core.sites import SITE_COLUMNS
 from gazetteer.data.runs.folder import RunFolder
+from gazetteer.data.runs.reading import at_t
 from gazetteer.labeling.questions import questioned
 
 Run = str | os.PathLike[str] | RunFolder
 OneOrMore = str | Sequence[str]
-# Sites are told apart by t with two decimals (data/core/sites.py): half a hundredth finds the one that is meant.
-T_TOLERANCE = 0.005
 PAIR = (*SITE_COLUMNS, "feature", "concept")
 
 
@@ -257,7 +256,7 @@ def _pair(
     """Conditions on the keys of a (site, feature, concept); None leaves one free."""
     wanted = [*_is("block", block), *_is("stream", stream), *_is("signal", signal), *_is("branch", branch)]
     if t is not None:
-        wanted.append((pc.field("t") > t - T_TOLERANCE) & (pc.field("t") < t + T_TOLERANCE))
+        wanted.append(at_t(t))
     return [*wanted, *_is("feature", feature), *_is("concept", concept)]
 
 

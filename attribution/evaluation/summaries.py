@@ -13,11 +13,9 @@ from numpy.typing import NDArray
 from gazetteer.attribution.edits.method_names import COMPARED
 from gazetteer.attribution.evaluation.distances import frechet_distance, kernel_distance, same_pictures
 from gazetteer.attribution.evaluation.outcomes import Outcome
-from gazetteer.labeling.quality.intervals import Interval, nested_bootstrap
+from gazetteer.labeling.quality.intervals import Interval, nested_bootstrap, never_certain
 
 NOTHING: Interval = [None, None, None]
-_Z2 = 1.959964**2
-"""Of the normal distribution's 97.5 % quantile."""
 
 
 def summary(goal: str, outcomes: Sequence[Outcome], resamples: int, seed: int) -> dict[str, Interval]:
@@ -29,14 +27,14 @@ def summary(goal: str, outcomes: Sequence[Outcome], resamples: int, seed: int) -
     fraction of missed cases gained it is not fooled by pictures that merely change.
     The mean is over concepts; the interval resamples concepts, and cases within them. Ratios with nothing to divide
     by are left out; where nothing is left there is nothing to say: None three times. None of n and all of n are never
-    certain: see `_never_certain`.
+    certain: see `never_certain`.
     """
     result: dict[str, Interval] = {}
     for name, number in _numbers(goal).items():
         tables = [getattr(outcome, number.table) for outcome in outcomes]
         statistics = [partial(number.read, table) for table in tables]
         intervals = nested_bootstrap(statistics, [len(table) for table in tables], resamples=resamples, seed=seed)
-        result[name] = _never_certain(intervals, sum(number.trials(table) for table in tables), number.least)
+        result[name] = never_certain(intervals, sum(number.trials(table) for table in tables), number.least)
     return result
 
 
@@ -61,7 +59,7 @@ def difference(
         pairs = [(first, second) for first, second in pairs if len(first)]
         statistics = [partial(_less, number.read, first, second) for first, second in pairs]
         intervals = nested_bootstrap(statistics, [len(first) for first, _ in pairs], resamples=resamples, seed=seed)
-        result[name] = _never_certain(intervals, sum(number.trials(first) for first, _ in pairs), -1.0)
+        result[name] = never_certain(intervals, sum(number.trials(first) for first, _ in pairs), -1.0)
     return result
 
 
@@ -78,24 +76,7 @@ def shown(values: Sequence[NDArray[np.float64]], resamples: int, seed: int, *, l
         resamples=resamples,
         seed=seed,
     )
-    return _never_certain(interval, float(sum(len(sample) for sample in values)), least)
-
-
-def _never_certain(interval: Interval, trials: float, least: float) -> Interval:
-    """Where all resamples agree, the interval that so many trials can give at best instead of a point.
-
-    For 0 of n and n of n that is Wilson's (1927), z² / (n + z²) into the open side: drawing again from pictures that
-    all say the same cannot show what the next one might say.
-
-    Args:
-        trials: n; 0 where what is measured is no count, or nothing was.
-        least: the lowest value there can be; the highest is 1, or what was found.
-    """
-    value, low, high = interval
-    if value is None or low is None or high is None or low != high or not trials:
-        return interval
-    reach = _Z2 / (trials + _Z2)
-    return [value, max(least, low - reach), max(value, min(1.0, high + reach))]
+    return never_certain(interval, float(sum(len(sample) for sample in values)), least)
 
 
 def with_differences(

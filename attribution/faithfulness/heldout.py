@@ -135,7 +135,8 @@ def _by_stage(guess: NDArray[np.float64], change: NDArray[np.float64]) -> dict[s
     steps = change.shape[1]
     edges = [round(steps * third / 3) for third in range(4)]
     spans = dict(zip(STAGES, [*((a, b) for a, b in pairwise(edges)), (0, steps)], strict=True))
-    return {stage: _pearson(guess, change[:, a:b].mean(axis=1)) if b > a else 0.0 for stage, (a, b) in spans.items()}
+    # Of fewer than three steps a third may hold none, of which there is nothing to say.
+    return {stage: _pearson(guess, change[:, a:b].mean(axis=1)) for stage, (a, b) in spans.items() if b > a}
 
 
 def _pearson(first: NDArray[np.float64], second: NDArray[np.float64]) -> float:

@@ -109,6 +109,20 @@ class Site:
             raise InputError(f"{slug!r} is not a site name like mid_block.attentions.0-cond-t0.50.") from error
 
 
+def called_alike(t: float) -> tuple[float, float]:
+    """The lowest and the highest t that are called as this one is, so that they name the same site (`Site.slug`).
+
+    Sites of a run differ in the two decimals of their t, which tables hold in 32 bits; whoever asks for t = 0.33 means
+    the site at a third.
+    """
+    name, slack = f"{t:.2f}", 5e-7  # half of the sixth decimal, to which t is read back from tables
+    low, high = (round(float(name) + half, 6) for half in (-0.005, 0.005))
+    return (
+        low - slack if f"{low:.2f}" == name else low + slack,
+        high + slack if f"{high:.2f}" == name else high - slack,
+    )
+
+
 def step_of(t: float, steps: int) -> int:
     """0-based sampler step of position `t` among `steps` steps (t=1.0 -> 0, t=0.0 -> steps - 1)."""
     return int((1.0 - t) * (steps - 1) + 0.5)

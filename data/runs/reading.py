@@ -16,14 +16,12 @@ import pyarrow.parquet as pq
 from gazetteer.data.core.digests import digest_bytes
 from gazetteer.data.core.errors import InputError, first_line
 from gazetteer.data.core.files.regular import NotRegularError
+from gazetteer.data.core.sites import called_alike
 from gazetteer.data.runs.identity import Identity
 from gazetteer.data.runs.shards.commits import Commits
 from gazetteer.data.runs.shards.records import Commit, part_name
 from gazetteer.data.storage.files import Files
 from gazetteer.data.tables.schemas import BEFORE_STREAMS, PART_TABLES
-
-_SAME_NUMBER = 1e-6
-"""How far apart the numbers of two names of one site may be: files hold them in 32 bits."""
 
 _WRITER = {"causal": "causal", "examiners": "examine"}  # final tables that another command than label writes
 
@@ -64,7 +62,7 @@ class SiteRows:
             told = {name: group.column(place[name]).statistics for name in self.site}
             if any(stats is None or not stats.has_min_max or stats.min != stats.max for stats in told.values()):
                 return None
-            if all(_same(told[name].min, value) for name, value in self.site.items()) and (
+            if all(_same(name, told[name].min, value) for name, value in self.site.items()) and (
                 self.high is None or self._may_hold(group.column(place["feature"]).statistics)
             ):
                 wanted.append(number)
@@ -85,14 +83,21 @@ class SiteRows:
         return table.filter(pc.fill_null(inside, True))
 
 
-def _same(stored: Any, value: Any) -> bool:
-    return abs(stored - value) < _SAME_NUMBER if isinstance(value, float) else bool(stored == value)
+def _same(name: str, stored: Any, value: Any) -> bool:
+    if name != "t":
+        return bool(stored == value)
+    low, high = called_alike(value)
+    return bool(low <= stored <= high)
 
 
 def _is(name: str, value: Any) -> pc.Expression:
-    if isinstance(value, float):
-        return (pc.field(name) > value - _SAME_NUMBER) & (pc.field(name) < value + _SAME_NUMBER)
-    return pc.field(name) == value
+    return at_t(value) if name == "t" else pc.field(name) == value
+
+
+def at_t(t: float) -> pc.Expression:
+    """Rows of the sites that are called by this t (`gazetteer.data.core.sites.called_alike`)."""
+    low, high = called_alike(t)
+    return (pc.field("t") >= low) & (pc.field("t") <= high)
 
 
 def rows(

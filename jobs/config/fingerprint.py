@@ -36,6 +36,13 @@ def label_marks(config: RunConfig) -> dict[str, Any]:
     return {key: _digested(key, value) for key, value in sorted(_values(config)) if key.startswith(LABELS)}
 
 
+def marks_of(config: RunConfig, effects: Collection[Effect], *sections: str) -> dict[str, Any]:
+    """Those of `fingerprint_of` in some sections that have one of the effects, but for what only moves last bits."""
+    names = keys_of(effects, last_bits=False)
+    values = (pair for pair in sorted(_values(config)) if pair[0] in names and pair[0].partition(".")[0] in sections)
+    return {key: _digested(key, value) for key, value in values}
+
+
 def portable_config(config: RunConfig) -> dict[str, Any]:
     """The same without what names this machine: paths become their last part."""
     values = sorted(_values(config))

@@ -22,11 +22,13 @@ from gazetteer.attribution.scores.components import write_components
 from gazetteer.data.core.digests import digest_json, digest_path
 from gazetteer.data.core.errors import InputError
 from gazetteer.data.core.files.own_files import claim_folder
+from gazetteer.data.core.settings import Effect
 from gazetteer.data.core.sites import Site
 from gazetteer.data.core.threads import use_threads
 from gazetteer.data.inputs.prompt_pool import read_prompts
 from gazetteer.data.runs.folder import open_finished
 from gazetteer.data.tables.provenance import provenance
+from gazetteer.jobs.config.fingerprint import marks_of
 from gazetteer.jobs.config.schema import RunConfig
 from gazetteer.jobs.experiments.attribute_model import Studied, load_studied
 from gazetteer.jobs.experiments.layout import check_config
@@ -77,7 +79,8 @@ def evaluate(
         parts: of PARTS, what is measured.
 
     Returns:
-        what `run_suite` does, with ``computed_in`` and ``features_skipped``, why nothing was erased through features.
+        what `run_suite` does, with ``settings`` (a digest of what the results depend on), ``computed_in`` and
+        ``features_skipped``, why nothing was erased through features.
 
     Raises:
         InputError: no prompt names the concepts, or the folder holds results of other settings, models or prompts.
@@ -96,16 +99,14 @@ def evaluate(
     painted = dataclasses.replace(run.generation, steps=config.methods.steps, exact=False)
     second = run.attribute.classifier
     saes, skipped = _saes(run)
-    cache = ResultCache(
-        folder or None,
-        {
-            **config.settings, "model": digest_path(run.model.path), "detector": digest_path(run.detector.path),
-            "classifier": second, "saes": _digest(run.saes) if saes else "",
-            "styles": run.steer.classifier if words else "", "concepts": known,
-            "cases": digest_json([[c.prompt, c.seed, sorted(c.named), c.half] for c in prompts.cases]),
-            "source": digest_json({prompt: sorted(named) for prompt, named in prompts.source.items()}),
-        },
-    )  # fmt: skip
+    settings = {
+        **config.settings, **_marks(run), "classifier": second,
+        "saes": [_digest(run.saes), run.sae_check.signal, sorted(site.slug for site in saes)] if saes else "",
+        "styles": run.steer.classifier if words else "", "concepts": known,
+        "cases": digest_json([[c.prompt, c.seed, sorted(c.named), c.half] for c in prompts.cases]),
+        "source": digest_json({prompt: sorted(named) for prompt, named in prompts.source.items()}),
+    }  # fmt: skip
+    cache = ResultCache(folder or None, settings)
     (methods, studied), detector = load_methods(run, config.methods, prompts), load_detector(run.detector)
     evaluators = Evaluators(
         painter(methods.pipe, painted),
@@ -120,7 +121,15 @@ def evaluate(
         skipped = str(error)
     subject = Subject(methods, evaluators, prompts.cases, known, run.steer.concepts, words, erasers, run.steer.words)
     result = run_suite(subject, config, concepts, only, cache, parts)
-    return {**result, "computed_in": studied.computed_in, "features_skipped": skipped}
+    about = {"settings": digest_json(settings), "computed_in": studied.computed_in, "features_skipped": skipped}
+    return {**result, **about}
+
+
+def _marks(run: RunConfig) -> dict[str, Any]:
+    """What of the configuration shapes the pictures of an evaluation and what is found in them; the sampler's steps are
+    the evaluation's own."""
+    marks = marks_of(run, {Effect.PICTURES, Effect.SEGMENTS}, "model", "generation", "detector")
+    return {key: value for key, value in marks.items() if key != "generation.steps"}
 
 
 def _digest(saes: str | Mapping[str, str]) -> str:

@@ -70,7 +70,8 @@ def apply_edit(model: str, deltas: Sequence[str], out: str, *, undo: bool = Fals
     edit = compose([load_delta(delta) for delta in deltas])
     part = next((part for part in ("unet", "transformer") if (Path(model) / part).is_dir()), "unet")
     rounding = edit_model(model, out, edit, part=part, undo=undo)
-    return {"model": out, "weights": len(edit), "undone": undo, "rounding": str(rounding), **vars(rounding)}
+    said = "to what they were, bit for bit" if undo else str(rounding)
+    return {"model": out, "weights": len(edit), "undone": undo, "rounding": said, **vars(rounding)}
 
 
 def file_name(text: str) -> str:

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from functools import reduce
-from operator import and_, or_
+from operator import or_
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from gazetteer.data.core.errors import InputError
 from gazetteer.data.core.sites import IMAGE, SITE_COLUMNS, Site
@@ -25,7 +24,6 @@ from gazetteer.labeling.evidence.site_codes import (
     rows_by_site,
 )
 from gazetteer.labeling.evidence.site_sum import UNMAPPED, SiteSum
-from gazetteer.labeling.tables import T_TOLERANCE
 
 READ_SLOTS = 2**26
 """Slots read at once: about 1 GB when flat, three times that while they are put in order."""
@@ -49,7 +47,7 @@ def picture_grids(run: RunFolder) -> dict[Site, Grid]:
 
 def site_codes(run: RunFolder, site: Site) -> SiteCodes:
     """The codes of one site of a run; InputError when it has none."""
-    by_site = codes_by_site(run.read_table("codes", filter=_at(site)))
+    by_site = codes_by_site(run.read_table("codes", filter=SiteRows(site.columns())))
     if not by_site:
         raise InputError(f"{run.path} has no codes at {site.slug}.")
     return next(iter(by_site.values()))
@@ -72,7 +70,8 @@ def all_codes(run: RunFolder, at_once: int = READ_SLOTS) -> Iterator[tuple[Site,
 
 def sites_codes(run: RunFolder, sites: Sequence[Site]) -> dict[Site, SiteCodes]:
     """The codes of some sites of a run, read together; naming the columns spares reading and hashing whole files."""
-    return codes_by_site(run.read_table("codes", columns=CODES.names, filter=reduce(or_, map(_at, sites))))
+    wanted = reduce(or_, (SiteRows(site.columns()).expression for site in sites))
+    return codes_by_site(run.read_table("codes", columns=CODES.names, filter=wanted))
 
 
 def range_codes(run: RunFolder, site: Site, low: int, high: int) -> SiteCodes:
@@ -102,12 +101,6 @@ def range_evidence(run: RunFolder, site: Site, low: int = 0, high: int | None = 
     for shard in run.shard_ids():
         total.add(run.read_table("evidence", [shard], columns=UNMAPPED, filter=own, encoded=True))
     return total.table()
-
-
-def _at(site: Site) -> pc.Expression:
-    near = (pc.field("t") > site.t - T_TOLERANCE) & (pc.field("t") < site.t + T_TOLERANCE)
-    named = (pc.field(name) == value for name, value in site.columns().items() if name != "t")
-    return reduce(and_, named, near)
 
 
 def code_shapes(run: RunFolder) -> dict[Site, tuple[Grid, int]]:

@@ -22,7 +22,7 @@ from gazetteer.data.tables.schemas import SPATIAL_KINDS
 from gazetteer.labeling.evidence.concept_maps import ConceptMaps
 from gazetteer.labeling.evidence.pooling import Grid, pool_masks
 from gazetteer.labeling.evidence.site_codes import rows_by_site
-from gazetteer.labeling.quality.intervals import Interval, mean_interval
+from gazetteer.labeling.quality.intervals import fraction_interval
 from gazetteer.labeling.rules.kinds.explained import REGION, Explained
 
 COLUMNS = [*SITE_COLUMNS, "feature", "concept", "kind", "rank", "explained", "runner_up_explained"]
@@ -105,7 +105,8 @@ def accuracy_of(rows: pa.Table) -> dict[str, Any]:
     """Accuracy of judged labels (`judged`).
 
     Returns:
-        ``labels``: features whose best label is spatial; ``right``: [mean, low, high] over them, 95 % bootstrap;
+        ``labels``: features whose best label is spatial; ``right``: [mean, low, high] over them, 95 %
+        (`fraction_interval`);
         ``curve``: [[labels, share right], ...] of the most certain ones, by what the label explains more than its
         runner-up in the run; ``by_kind``: labels and right of every kind; ``silent``: spatial labels of features that
         never fired on the exact pictures, which count as not right.
@@ -118,17 +119,13 @@ def accuracy_of(rows: pa.Table) -> dict[str, Any]:
     heard = (rows["truth_explained"].to_numpy() > 0) | (rows["truth_other"].to_numpy() > 0)
     return {
         "labels": int(spatial.sum()),
-        "right": _rounded(mean_interval(right[spatial])),
+        "right": fraction_interval(right[spatial].tolist()),
         "curve": [[n, round(float(right[order[:n]].mean()), 4)] for n in [*(s for s in _STEPS if s < len(order)),
                                                                          *([len(order)] if len(order) else [])]],
-        "by_kind": {str(k): {"labels": int((kind == k).sum()), "right": _rounded(mean_interval(right[kind == k]))}
+        "by_kind": {str(k): {"labels": int((kind == k).sum()), "right": fraction_interval(right[kind == k].tolist())}
                     for k in np.unique(kind)},
         "silent": int((spatial & ~heard).sum()),
     }  # fmt: skip
-
-
-def _rounded(interval: Interval) -> Interval:
-    return [None if end is None else round(end, 4) for end in interval]
 
 
 def print_accuracy(result: Mapping[str, Any]) -> None:

@@ -25,6 +25,8 @@ Statistic = Callable[[Floats], Floats]
 
 RESAMPLES = 1000
 QUANTILES = (0.025, 0.975)
+_Z2 = 1.959964**2
+"""Of the normal distribution's 97.5 % quantile."""
 
 
 def sample_weights(members: int, resamples: int = RESAMPLES, seed: int = 0) -> Floats:
@@ -70,6 +72,19 @@ def grouped_mean(values: Sequence[float], groups: Sequence[object], *, resamples
     return [round(float(end), 4) for end in interval]
 
 
+def fraction_interval(
+    hits: Sequence[float], groups: Sequence[object] | None = None, *, resamples: int = RESAMPLES, seed: int = 0
+) -> Interval:
+    """How many of the hits (1 or 0) are: as `grouped_mean`, where none of n and all of n are not certain.
+
+    Args:
+        groups: drawn whole; none: every hit is drawn by itself. n is their number.
+    """
+    members = range(len(hits)) if groups is None else groups
+    interval = grouped_mean(hits, members, resamples=resamples, seed=seed)
+    return [end if end is None else round(end, 4) for end in never_certain(interval, len(set(members)), 0.0)]
+
+
 def mean_interval(values: Sequence[float], *, resamples: int = RESAMPLES, seed: int = 0) -> Interval:
     """Mean of the values that are there (not NaN), which are drawn."""
     defined = np.asarray(values, float)
@@ -111,3 +126,20 @@ def nested_bootstrap(
 def as_interval(interval: Floats) -> Interval:
     """[3] as plain numbers; None three times for a value that is not there."""
     return [None] * 3 if np.isnan(interval[0]) else [float(end) for end in interval]
+
+
+def never_certain(interval: Interval, trials: float, least: float) -> Interval:
+    """Where all resamples agree, the interval that so many trials can give at best instead of a point.
+
+    For 0 of n and n of n that is Wilson's (1927), z² / (n + z²) into the open side: drawing again from pictures that
+    all say the same cannot show what the next one might say.
+
+    Args:
+        trials: n; 0 where what is measured is no count, or nothing was.
+        least: the lowest value there can be; the highest is 1, or what was found.
+    """
+    value, low, high = interval
+    if value is None or low is None or high is None or low != high or not trials:
+        return interval
+    reach = _Z2 / (trials + _Z2)
+    return [value, max(least, low - reach), max(value, min(1.0, high + reach))]

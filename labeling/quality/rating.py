@@ -32,7 +32,7 @@ from gazetteer.data.tables.images import decode_image
 from gazetteer.data.tables.schemas import SPATIAL_KINDS
 from gazetteer.labeling.evidence.run_codes import site_codes
 from gazetteer.labeling.evidence.site_codes import SiteCodes, site_of_row
-from gazetteer.labeling.quality.intervals import Interval, mean_interval
+from gazetteer.labeling.quality.intervals import fraction_interval
 from gazetteer.labeling.rules.null import seeded
 from gazetteer.labeling.vocabulary.concept_index import ConceptIndex
 
@@ -101,9 +101,9 @@ def agreement(run: str | Path, answers: str | Path) -> dict[str, Any]:
         if not agreed
     ]
     return {
-        "answered": len(said), "skipped": len(given) - len(said), "agree": _rounded(mean_interval(agrees.tolist())),
+        "answered": len(said), "skipped": len(given) - len(said), "agree": fraction_interval(agrees.tolist()),
         "by_chance": _by_chance(truth, named),
-        "spatial": {"answered": int(spatial.sum()), "agree": _rounded(mean_interval(agrees[spatial].tolist()))},
+        "spatial": {"answered": int(spatial.sum()), "agree": fraction_interval(agrees[spatial].tolist())},
         "disagreements": wrong,
     }  # fmt: skip
 
@@ -147,10 +147,6 @@ def _by_chance(truth: Sequence[Mapping[str, Any]], named: Sequence[set[str]]) ->
     dealt = [random.permutation(len(named)) for _ in range(_DEALT)]
     fraction = [np.mean([row["concept"] in named[i] for row, i in zip(truth, order, strict=True)]) for order in dealt]
     return round(float(np.mean(fraction)), 4)
-
-
-def _rounded(interval: Interval) -> Interval:
-    return [None if end is None else round(end, 4) for end in interval]
 
 
 def _top_images(store: RunFolder, wanted: Sequence[tuple[Site, int]]) -> dict[tuple[Site, int], list[str]]:

@@ -70,7 +70,8 @@ def test_score_apply_and_undo(run: RunConfig, tmp_path: Path) -> None:
     assert pq.read_table(done["components"]).num_rows == table.num_rows
     source = Path(run.model.path)
     apply_edit(str(source), [done["edit"]], str(tmp_path / "edited"))
-    apply_edit(str(tmp_path / "edited"), [done["edit"]], str(tmp_path / "back"), undo=True)
+    undone = apply_edit(str(tmp_path / "edited"), [done["edit"]], str(tmp_path / "back"), undo=True)
+    assert undone["undone"] and undone["rounding"] == "to what they were, bit for bit"
     assert digests(tmp_path / "edited") != digests(source) == digests(tmp_path / "back")
     other = score(run, dataclasses.replace(config, concept="house", by_step=False), str(tmp_path / "house"))
     both, edits = (
@@ -195,10 +196,18 @@ def test_the_command_makes_the_edit_that_was_evaluated(
     config = full(2, run.generation.guidance, run.seed)
     config = dataclasses.replace(config, methods=dataclasses.replace(config.methods, tune_steps=1))
     evaluate(run, config, ["dog"])
-    evaluate(run, quick(2, 4.0, run.seed), parts=["styles"])
+    few = quick(2, 4.0, run.seed)
+    evaluate(run, few, parts=["styles"])
+    evaluate(run, few, ["dog"], str(tmp_path / "cache"))
+    strict = dataclasses.replace(run, detector=dataclasses.replace(run.detector, box_threshold=0.9))
+    with pytest.raises(InputError, match=r"holds results of other settings \(detector.box_threshold\)"):
+        evaluate(strict, few, ["dog"], str(tmp_path / "cache"))
+    finer = dataclasses.replace(run, model=dataclasses.replace(run.model, dtype="bfloat16"))
+    with pytest.raises(InputError, match=r"holds results of other settings \(model.dtype\)"):
+        evaluate(finer, few, ["dog"], str(tmp_path / "cache"))
     assert subjects[0].styles == subjects[1].styles == run.steer.words  # asked for by name, though quick leaves it out
     evaluated = subjects[0].methods.edit("erase", "steps", "dog", dose("erase", "steps", "objects").taken)
-    done = make_edit(run, config.methods, EditConfig("dog", sheet=0), str(tmp_path))
+    done = make_edit(run, config.methods, EditConfig("dog", sheet=0), str(tmp_path / "edit"))
     written = load_delta(done["edit"])
     assert done["measured"] and written.changes.keys() == evaluated.changes.keys()
     for name, change in written.changes.items():

@@ -149,7 +149,8 @@ def _add_evaluate(verbs: Any) -> None:
     )  # fmt: skip
     evaluate.add_argument(
         "--out", default="", metavar="FOLDER",
-        help="receives evaluation.json and plots, and caches every result, so that the same command goes on",
+        help="receives evaluation.json and plots, and caches every result, so that the same command goes on; other "
+        "parts and methods of the same concepts are added",
     )  # fmt: skip
     evaluate.set_defaults(action=_attribute_evaluate)
 
@@ -175,8 +176,8 @@ def _attribute_apply(arguments: argparse.Namespace) -> int:
     from gazetteer.jobs.experiments.attribute_score import apply_edit
 
     result = apply_edit(arguments.model, arguments.edit, arguments.out, undo=arguments.undo)
-    done = "put back" if result["undone"] else "changed"
-    print(f"{result['model']}: {result['weights']} weights {done}, {result['rounding']}")
+    done = "put back " if result["undone"] else "changed, "
+    print(f"{result['model']}: {result['weights']} weights {done}{result['rounding']}")
     print_json(arguments, result)
     return DONE
 
@@ -245,17 +246,25 @@ def _attribute_evaluate(arguments: argparse.Namespace) -> int:
     run = configuration(arguments)
     from gazetteer.attribution.evaluation.suite import attacked_by, full, quick
     from gazetteer.jobs.experiments.attribute_evaluate import evaluate
+    from gazetteer.jobs.experiments.attribute_parts import earlier, joined, put_apart
     from gazetteer.jobs.experiments.attribute_report import print_evaluation, write_evaluation
 
     size = quick if arguments.quick else full
     config = size(run.generation.steps, run.generation.guidance, run.seed)
     config = attacked_by(config, arguments.attacks) if arguments.attacks else config
     cache = f"{arguments.out}/cache" if arguments.out else ""
+    before = None
     if arguments.out:
-        require_own_folder(arguments.out, ours=says(f"{cache}/settings.json", "cases", "detector"))
+        require_own_folder(arguments.out, ours=says(f"{cache}/settings.json", "cases", "source"))
+        before = earlier(arguments.out)
     result = evaluate(run, config, arguments.concepts, cache, arguments.methods, arguments.parts or PARTS)
     print_evaluation(result)
     if arguments.out:
-        print("\n".join(write_evaluation(result, arguments.out)))
+        both = joined(before, result)
+        if both.apart:
+            print(f"the evaluation of an earlier call is kept as {put_apart(arguments.out)}: {both.apart}")
+        if both.kept:
+            print(f"of earlier calls, kept in {arguments.out}: {', '.join(both.kept)}")
+        print("\n".join(write_evaluation(both.result, arguments.out)))
     print_json(arguments, result)
     return DONE

@@ -15,7 +15,7 @@ import pyarrow as pa
 
 from gazetteer.data.core.digests import digest_json
 from gazetteer.data.core.errors import GazetteerError, InputError
-from gazetteer.data.core.sites import Site
+from gazetteer.data.core.sites import SITE_COLUMNS, Site
 from gazetteer.data.tables.provenance import provenance
 from gazetteer.data.tables.schemas import SPATIAL_KINDS
 from gazetteer.jobs.config.fingerprint import portable_config
@@ -36,6 +36,7 @@ from gazetteer.jobs.experiments.causal.choose import (
 from gazetteer.jobs.experiments.causal.sweep import setting_of
 from gazetteer.jobs.label.card import write_card
 from gazetteer.labeling.evidence.run_codes import site_codes
+from gazetteer.labeling.evidence.site_codes import site_of_row
 from gazetteer.labeling.interventions.causal import CausalConfig, CausalTest, SharedPicture, Switch, load_causal_test
 from gazetteer.labeling.interventions.causal_power import ALPHA, images_needed
 from gazetteer.labeling.interventions.causal_table import causal_table, summarise
@@ -90,7 +91,7 @@ def measure_causes(config: RunConfig, run: str, features: int = 32, sites: Seque
     return {
         "run": run, "table": f"{causal.folder.path.rstrip('/')}/causal.parquet", "rows": written["rows"],
         "images": causal.images, "images_needed": images_needed(config.causal.power, config.causal.share),
-        "images_used": int(sum(table.group_by(["block", "branch", "t", "feature"]).aggregate(
+        "images_used": int(sum(table.group_by([*SITE_COLUMNS, "feature"]).aggregate(
             [("causal_images", "max")])["causal_images_max"].to_pylist())),
         "setting": setting_of(config.causal), "alpha": ALPHA,
         "groups_done_now": done, **summarise(table), "seconds": round(time.monotonic() - begun, 1),
@@ -196,15 +197,13 @@ class CausalPass:
 
     def _open(self, switches: Sequence[Switch], labels: pa.Table) -> list[Switch]:
         """The features with a label that is neither sure nor had the power, and those without any label."""
-        open_pairs: dict[tuple[Any, ...], bool] = {}
+        open_pairs: dict[tuple[str, int], bool] = {}
         for row in self.table(labels).to_pylist():
             if row["labelled"]:
-                key = (row["block"], row["branch"], round(row["t"], 4), row["feature"])
+                key = site_of_row(row).slug, row["feature"]
                 unsure = row["causal_p_value"] > SURE and row["causal_power"] < self.config.causal.power
                 open_pairs[key] = open_pairs.get(key, False) or unsure
-        return [
-            s for s in switches if open_pairs.get((s.site.block, s.site.branch, round(s.site.t, 4), s.feature), True)
-        ]
+        return [switch for switch in switches if open_pairs.get((switch.site.slug, switch.feature), True)]
 
 
 class _Countdown:

@@ -9,7 +9,7 @@ import numpy as np
 
 from gazetteer.data.core.terminal import print_table
 from gazetteer.data.inputs.edits import STAGES
-from gazetteer.labeling.quality.intervals import Interval, grouped_mean
+from gazetteer.labeling.quality.intervals import Interval, fraction_interval, grouped_mean
 
 Row = dict[str, Any]
 Plain = Mapping[tuple[str, int], Row]
@@ -116,12 +116,14 @@ def global_summary(rows: Sequence[Row], stages: Sequence[str] = tuple(STAGES)) -
 
 
 def _interval(rows: Sequence[Row], value: Any) -> Interval:
-    return _grouped([float(value(row)) for row in rows], [row["prompt"] for row in rows])
+    return _grouped([value(row) for row in rows], [row["prompt"] for row in rows])
 
 
-def _grouped(values: Sequence[float], prompts: Sequence[str]) -> Interval:
-    """Pictures of one prompt are drawn together."""
-    return grouped_mean(values, prompts, resamples=2000)
+def _grouped(values: Sequence[bool | float], prompts: Sequence[str]) -> Interval:
+    """Pictures of one prompt are drawn together; truth values are counted."""
+    counted = all(isinstance(value, bool | np.bool_) for value in values)
+    interval = fraction_interval if counted else grouped_mean
+    return interval([float(value) for value in values], prompts, resamples=2000)
 
 
 def _plain(rows: Sequence[Row]) -> Plain:
@@ -160,7 +162,7 @@ def _side_effects(rows: Sequence[Row], plain: Plain) -> dict[str, dict[str, dict
         }
         matrix[name] = {
             other: {
-                kind: _grouped([float(other in concepts_changed) for concepts_changed in changed], prompts)
+                kind: _grouped([other in concepts_changed for concepts_changed in changed], prompts)
                 for kind, changed in changes.items()
             }
             for other in sorted(set().union(*changes["appears"], *changes["vanishes"]))

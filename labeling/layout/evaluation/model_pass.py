@@ -11,6 +11,7 @@ import logging
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -176,8 +177,10 @@ def noised(
     folder: Path,
     seed: int = 0,
     attention: bool = True,
+    batch_size: int = 8,
 ) -> PassRecord:
-    """Noise finished pictures to the steps of `t` and pass each once through the denoiser with its caption.
+    """Noise finished pictures to the steps of `t` and pass each once through the denoiser with its caption; one a call
+    where `generation` is exact.
 
     Args:
         pictures: (image id, caption, uint8 [H, W, 3]), ids ascending; scaled to the size that the model draws, and said
@@ -200,11 +203,16 @@ def noised(
     others = sum(picture[2].shape[:2] != generator.picture_size for picture in pictures)
     if others:
         log.warning("%d pictures with masks are scaled to the model's %d x %d px.", others, *generator.picture_size)
-    for number, (_, caption, image) in enumerate(pictures):
-        images = range(number, number + 1)
-        within = _attending(pipe, listener, images)
-        picture = _scaled(image, generator.picture_size)
-        noised_updates(generator, [picture], [caption], [number], seen.hearing(images), noise_seed, within)
+
+    def passed(start: int, part: slice) -> None:
+        images = range(start + part.start, start + part.stop)
+        given = [_scaled(pictures[number][2], generator.picture_size) for number in images]
+        told, within = [captions[number] for number in images], _attending(pipe, listener, images)
+        noised_updates(generator, given, told, images, seen.hearing(images), noise_seed, within)
+
+    for start in range(0, len(pictures), batch_size):
+        for _ in generator.fitting.over(min(batch_size, len(pictures) - start), partial(passed, start)):
+            pass
     return seen
 
 
@@ -239,6 +247,7 @@ def _attending(pipe: Any, listener: _Listener | None, images: range) -> Iterator
         yield
         return
     listener.images = images
+    listener.layers.clear()  # what was heard before a batch turned out too large
     with capture_attention(pipe, listener, lambda call: call.place in listener.t_of):
         yield
     listener.flush()

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from itertools import product
 
+import numpy as np
 import pytest
 
 from gazetteer.data.core.errors import InputError
-from gazetteer.data.core.sites import BRANCHES, SIGNALS, SITE_COLUMNS, STREAMS, Port, Site
+from gazetteer.data.core.sites import BRANCHES, SIGNALS, SITE_COLUMNS, STREAMS, Port, Site, called_alike
 
 
 def test_the_usual_stream_and_signal_are_not_named() -> None:
@@ -42,3 +43,13 @@ def test_what_names_no_site_is_refused(slug: str) -> None:
 def test_unknown_words_are_answered_with_the_known_ones(wrong: dict[str, str]) -> None:
     with pytest.raises(InputError, match="accepted: "):
         Site(**{"block": "a", "branch": "cond", "t": 0.5, **wrong})  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("per", [1000, 72])  # thousandths, and eighths among the steps of a sampler
+def test_what_is_called_alike_is_the_same_site_also_in_32_bits(per: int) -> None:
+    moments = [number / per for number in range(per + 1)]
+    stored = np.array(moments, np.float32)
+    slugs = np.array([Site("a", "cond", round(float(t), 6)).slug for t in stored])
+    for t in moments:
+        low, high = called_alike(t)
+        assert ((stored >= low) & (stored <= high)).tolist() == (slugs == Site("a", "cond", t).slug).tolist(), t

@@ -20,6 +20,7 @@ from pycocotools import mask as coco
 from gazetteer import load_features, load_labels
 from gazetteer.data.core.errors import InputError
 from gazetteer.data.runs.folder import RunFolder
+from gazetteer.data.runs.reading import at_t
 from gazetteer.data.tables.images import decode_image
 from gazetteer.data.tables.masks import struct_to_mask
 from gazetteer.data.tables.schemas import CAUSAL, COMPONENTS, EXAMINERS, FINAL_TABLES, PART_TABLES
@@ -144,7 +145,7 @@ def test_filters_reach_the_parquet_reader(run, monkeypatch):
     load_labels(run, concept="dog", max_q=0.01)
     load_features(run, concept=["dog"], max_q=0.01)
     load_candidates(run, t=1.0, trusted=True)
-    near = (pc.field("t") > 0.995) & (pc.field("t") < 1.005)
+    near = at_t(1.0)
     wanted = [
         ("labels", (pc.field("concept") == "dog") & (pc.field("q_value") <= 0.01)),
         ("features", pc.field("best_label").isin(pa.array(["dog"])) & (pc.field("best_q_value") <= 0.01)),

@@ -17,7 +17,14 @@ from gazetteer.data.tables.codes import Moment, SparseMap, codes_table
 from gazetteer.data.tables.provenance import provenance
 from gazetteer.data.tables.schemas import LABELLING_TABLES
 from gazetteer.labeling.evidence import site_sum
-from gazetteer.labeling.evidence.run_codes import all_codes, code_grids, range_codes, range_evidence, site_codes
+from gazetteer.labeling.evidence.run_codes import (
+    all_codes,
+    code_grids,
+    range_codes,
+    range_evidence,
+    site_codes,
+    sites_codes,
+)
 from gazetteer.labeling.evidence.site_codes import codes_by_site
 from tests.support.runs.small_world import MID, World, sky_world
 
@@ -98,6 +105,23 @@ def test_rows_of_a_site_are_those_of_a_filter_however_row_groups_lie(
         assert groups is not None and len(groups) == 1
         assert rows(str(by_site), None, None, wanted).equals(rows(str(by_site), None, None, wanted.expression))
     assert wanted.groups(pq.read_metadata(file)) is None
+
+
+def test_sites_that_differ_by_two_thousandths_are_told_apart(tmp_path: Path) -> None:
+    """.334 is called 0.33 and .336 is called 0.34: two sites, though less than half a hundredth lies between them."""
+    store, rng = RunFolder(tmp_path / "run").open_or_create({"seed": 0}), np.random.default_rng(0)
+    sites = [Site("mid", "cond", t) for t in (0.334, 0.336)]
+    maps = {
+        site: SparseMap(2, 2, 1, np.full(4, number, np.uint32), rng.integers(1, 5, 4).astype(np.float16))
+        for number, site in enumerate(sites)
+    }
+    parts = {name: schema.empty_table() for name, schema in LABELLING_TABLES.items()}
+    codes = codes_table(["a"], [maps], {site: Moment(0, 0) for site in sites})
+    store.commit_shard("s0", {**parts, "codes": codes}, {}, provenance({"seed": 0}, {}))
+    for number, asked in ((0, 0.334), (1, 0.336), (0, 0.33), (1, 0.34)):
+        site = Site("mid", "cond", asked)
+        for found in (site_codes(store, site), range_codes(store, site, 0, 9), *sites_codes(store, [site]).values()):
+            assert set(found.feature.tolist()) == {number}
 
 
 def test_evidence_of_some_features_leaves_the_maps_unread(tmp_path: Path) -> None:

@@ -36,14 +36,15 @@ def test_a_summary_of_four_pictures_by_hand() -> None:
     known = {"early": {"dog", "house"}, "middle": {"dog"}, "final": set()}
     found = spatial_summary([*plain, *ours, *others], known, ("boat", "cow", "dog", "house"))
     assert found["untried"] == ["boat", "cow"] and found["unlabelled"]["middle"] == ["boat", "cow", "house"]
-    assert found["spatial"]["early"]["gazetteer"][0] == 0.5 and found["spatial"]["early"]["none"] == [0.0] * 3
+    assert found["spatial"]["early"]["gazetteer"][0] == 0.5 and found["spatial"]["early"]["none"] == [0.0, 0.0, 0.4899]
     assert found["spatial_map"]["early"]["gazetteer"][0] == 0.25
     assert found["outside_change"]["early"]["gazetteer"][0] == 0.1
     assert found["present"]["early"]["gazetteer"][0] == 0.75 and found["present"]["early"]["none"][0] == 0.5
     assert found["spatial_found"]["early"]["gazetteer"][0] == round(2 / 3, 4)
     assert found["spatial_cases"] == {"early": 4, "middle": 0, "final": 0}
-    missed, hit = {"success": [0.0] * 3, "n": 1}, {"success": [1.0] * 3, "n": 1}
-    unedited = {"dog": {"top left": {"success": [0.0] * 3, "n": 3}}}
+    # Of one picture, three, four (above) that all say the same, Wilson's intervals: z^2 / (n + z^2) into the open side.
+    missed, hit = {"success": [0.0, 0.0, 0.7935], "n": 1}, {"success": [1.0, 0.2065, 1.0], "n": 1}
+    unedited = {"dog": {"top left": {"success": [0.0, 0.0, 0.5615], "n": 3}}}
     assert found["spatial_grid"]["early"] == {
         "gazetteer": {"dog": {"top left": hit, "top right": {"success": [0.5, 0.0, 1.0], "n": 2}},
                       "house": {"top right": missed}},
@@ -60,7 +61,9 @@ def test_a_summary_of_four_pictures_by_hand() -> None:
     means = {other: {kind: v[0] for kind, v in both.items()} for other, both in effects["gazetteer"]["dog"].items()}
     assert means == {"cow": {"appears": fraction, "vanishes": fraction}, "dog": {"appears": fraction, "vanishes": 0.0}}
     assert effects["gazetteer"]["dog"]["cow"]["appears"][1:] == [0.0, 1.0]
-    assert effects["random_features"] == {"dog": {"dog": {"appears": [0.0] * 3, "vanishes": [1.0] * 3}}}
+    assert effects["random_features"] == {
+        "dog": {"dog": {"appears": [0.0, 0.0, 0.7935], "vanishes": [1.0, 0.2065, 1.0]}}
+    }
     assert found["side_effects"]["middle"] == found["spatial_grid"]["final"] == {}
     assert found["spatial_grid"]["middle"] == {"none": unedited}  # pictures without an edit are of every stage
 
@@ -76,12 +79,12 @@ def test_looks_are_summed_up_by_hand() -> None:
         look("random_features", "a", -0.1),
     ]
     found = global_summary(rows)
-    assert found["global"]["early"][0] == round(2 / 3, 4) and found["global_random"]["early"] == [0.0] * 3
+    assert found["global"]["early"][0] == round(2 / 3, 4) and found["global_random"]["early"] == [0.0, 0.0, 0.7935]
     detail = found["global_detail"]["early"]["gazetteer"]
     assert detail["similarity"][0] == 0.1 and detail["read_as"][0] == round(1 / 3, 4)
     assert detail["distance"][0] == 0.2 and detail["layout_kept"] == [0.5] * 3  # where there was a layout to keep
     assert found["global_words"]["early"] == {
-        "fog": {"success": [1.0] * 3, "similarity": [0.1] * 3, "n": 1},
+        "fog": {"success": [1.0, 0.2065, 1.0], "similarity": [0.1] * 3, "n": 1},
         "night": {"success": [0.5, 0.0, 1.0], "similarity": [0.1, -0.2, 0.4], "n": 2},
     }
     assert found["global"]["middle"] == [None] * 3
@@ -109,7 +112,9 @@ def test_side_effects_of_looks_by_hand() -> None:
     assert means == {"dog": {"appears": 0.0, "vanishes": 0.5}, "moon": {"appears": 0.5, "vanishes": 0.0}}
     assert effects["early"]["gazetteer"]["night"]["moon"]["appears"] == [0.5, 0.0, 1.0]
     assert effects["early"]["gazetteer"]["fog"] == {} and effects["final"]["gazetteer"] == {"night": {}}
-    assert effects["early"]["random_features"] == {"night": {"moon": {"appears": [0.0] * 3, "vanishes": [1.0] * 3}}}
+    assert effects["early"]["random_features"] == {
+        "night": {"moon": {"appears": [0.0, 0.0, 0.7935], "vanishes": [1.0, 0.2065, 1.0]}}
+    }
     old = global_summary(edited)  # recorded before unedited pictures were
     assert old.pop("global_side_effects") == {key: {"gazetteer": {}, "random_features": {}} for key in STAGES}
     assert found == old

@@ -73,6 +73,23 @@ def test_a_transformer_shows_of_exact_pictures_what_a_plain_call_does(tmp_path: 
     assert not np.allclose(*(seen.updates[Site(BLOCK, "cond", t, signal="input")] for t in (1.0, 0.0)), atol=0.1)
 
 
+def test_exact_pictures_pass_in_batches_where_they_need_not_be_alone(tmp_path: Path) -> None:
+    pipe, calls = tiny_dit("sd3"), list[int]()
+    pipe.transformer.register_forward_pre_hook(
+        lambda _, args, kwargs: calls.append(len(kwargs["hidden_states"])), with_kwargs=True
+    )
+    config = replace(GENERATION, streams=("image",), branches=("cond",), t=(1.0, 0.0))
+    many = [(name, PROMPT, np.roll(picture(), number, 0)) for number, name in enumerate("abc")]
+    seen = []
+    for exact, wanted in ((True, [2] * 6), (False, [4, 4, 2, 2])):  # both halves of guidance in a call
+        (folder := tmp_path / str(exact)).mkdir()
+        seen.append(noised(pipe, replace(config, exact=exact), config.t, many, CONCEPTS, folder, batch_size=2))
+        assert calls == wanted
+        calls.clear()
+    for site, update in seen[0].updates.items():
+        np.testing.assert_allclose(update, seen[1].updates[site], rtol=2e-3, atol=2e-3)
+
+
 def test_pictures_of_another_size_are_scaled_and_words_alone_refused(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:

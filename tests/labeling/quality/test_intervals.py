@@ -14,6 +14,7 @@ from gazetteer.labeling.quality.intervals import (
     Floats,
     Statistic,
     bootstrap,
+    fraction_interval,
     grouped_mean,
     interval_of,
     mean_interval,
@@ -67,6 +68,16 @@ def test_quantiles_and_bias_by_hand() -> None:
 )
 def test_what_is_missing(values: list[float], expected: list[float]) -> None:
     assert np.array_equal(interval_of(np.array(values)), np.array(expected), equal_nan=True)
+
+
+def test_none_and_all_are_not_certain() -> None:
+    """Wilson's interval of 0 of n ends at z^2 / (n + z^2), z = 1.96: .2775 for 10, .6576 for 2."""
+    assert fraction_interval([0.0] * 10) == [0.0, 0.0, 0.2775]
+    assert fraction_interval([1.0] * 10) == [1.0, 0.7225, 1.0]
+    assert fraction_interval([0.0] * 10, ["a"] * 5 + ["b"] * 5) == [0.0, 0.0, 0.6576]  # two groups are two trials
+    assert fraction_interval([]) == [None] * 3
+    some = [1.0, 0.0, 0.0, 1.0, 0.0]
+    assert fraction_interval(some) == pytest.approx(mean_interval(some), abs=1e-4)
 
 
 def test_groups_are_drawn_whole() -> None:
