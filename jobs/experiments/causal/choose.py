@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -9,7 +10,7 @@ import numpy as np
 
 from gazetteer.data.core.digests import digest_json
 from gazetteer.data.core.errors import InputError
-from gazetteer.data.core.sites import SITE_COLUMNS, Site
+from gazetteer.data.core.sites import SITE_COLUMNS, TEXT, Site
 from gazetteer.data.runs.folder import RunFolder, open_finished
 from gazetteer.data.tables.schemas import SPATIAL_KINDS
 from gazetteer.jobs.config.schema import RunConfig
@@ -41,8 +42,20 @@ def finished_run(config: RunConfig, run: str) -> RunFolder:
 
 
 def named_sites(folder: RunFolder, slugs: Sequence[str]) -> list[Site]:
-    """The sites of a run with these slugs, all without any; InputError for an unknown one."""
-    known = {site.slug: site for site in run_sites(folder)}
+    """The sites of a run with these slugs, all of the image stream without any.
+
+    Raises:
+        InputError: an unknown site, or one of the text stream, whose features lie nowhere in a picture.
+    """
+    every = {site.slug: site for site in run_sites(folder)}
+    known = {slug: site for slug, site in every.items() if site.stream != TEXT}
+    text = [slug for slug in slugs or every if slug in every and slug not in known]
+    if text and (slugs or not known):
+        raise InputError(
+            f"{text[0]} is of the text stream; causes are measured where features of the image stream lie."
+        )
+    if text:
+        print(f"causes: {len(text)} sites of the text stream are left out", file=sys.stderr, flush=True)
     unknown = [slug for slug in slugs if slug not in known]
     if unknown:
         raise InputError(f"{folder.path} has no site {unknown[0]}; it has {', '.join(sorted(known))}.")

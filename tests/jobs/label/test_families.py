@@ -10,12 +10,14 @@ import pytest
 import torch
 from PIL import Image
 
+from gazetteer.data.core.errors import InputError
 from gazetteer.data.core.sites import Site
 from gazetteer.data.runs.folder import RunFolder
 from gazetteer.diffusion.blocks import blocks_of
 from gazetteer.diffusion.config.generation import GenerationConfig
 from gazetteer.diffusion.generate import Generator
 from gazetteer.diffusion.load import ModelConfig, load_pipeline
+from gazetteer.jobs.experiments.causal.choose import named_sites
 from gazetteer.sae.model.autoencoder import SAEConfig, SparseAutoencoder
 from tests.support.models.dits import saved_dit
 from tests.support.system.running import in_process
@@ -42,6 +44,10 @@ def test_the_text_stream_is_labelled_by_the_words_of_its_prompts(
     assert done.returncode == 0, done.stderr
     run = RunFolder(tmp_path / "run")
     assert not run.check().problems and run.read_final("features").num_rows == 128
+    image, text = (Site(first.block, "cond", 1.0, stream) for stream in ("image", "text"))
+    assert named_sites(run, []) == [image], "what lies nowhere in a picture is not switched on in places"
+    with pytest.raises(InputError, match="is of the text stream; causes are measured"):
+        named_sites(run, [text.slug])
     measured = in_process("quality", str(run.path), "--json", "--set", "accuracy.images=4")
     assert measured.returncode == 0, measured.stderr
     accuracy = json.loads(measured.stdout)["accuracy"]
