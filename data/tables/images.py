@@ -56,7 +56,7 @@ def encode_image(pixels: NDArray[np.uint8]) -> bytes:
 
 
 def decode_image(content: bytes) -> NDArray[np.uint8]:
-    """uint8[H, W, 3] of a PNG, JPEG or WebP file.
+    """uint8[H, W, 3] of a PNG, JPEG or WebP file, as its pixels are stored (not turned by what EXIF says).
 
     Raises:
         InputError: it is corrupt, of another format or over 64 Mpx.
@@ -66,9 +66,17 @@ def decode_image(content: bytes) -> NDArray[np.uint8]:
             _check_size(*probe.size)  # before a single pixel is unpacked
             probe.verify()
         with Image.open(io.BytesIO(content), formats=_FORMATS) as picture:
-            return np.array(picture.convert("RGB"))
+            return np.array(eight_bits(picture).convert("RGB"))
     except _BROKEN as error:
         raise InputError(f"An image cannot be read ({error}); accepted: whole PNG, JPEG and WebP files.") from error
+
+
+def eight_bits(picture: Image.Image) -> Image.Image:
+    """A grey picture of 16 bits in 8, which converting to colours would cut off at 255; any other as it is."""
+    if not picture.mode.startswith("I"):
+        return picture
+    pixels: NDArray[np.int64] = np.asarray(picture).astype(np.int64)
+    return Image.fromarray((pixels // 257).clip(0, 255).astype(np.uint8))
 
 
 def _check_size(width: int, height: int) -> None:

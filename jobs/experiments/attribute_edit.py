@@ -11,7 +11,7 @@ from annotated_types import Ge
 from PIL import Image
 
 from gazetteer.attribution.edits.cast import fitted
-from gazetteer.attribution.edits.defaults import POOL, Dose, dose
+from gazetteer.attribution.edits.defaults import POOL, Dose, dose, evaluated
 from gazetteer.attribution.edits.delta import Delta, applied
 from gazetteer.attribution.edits.delta_file import save_delta
 from gazetteer.attribution.edits.method_names import takes_all
@@ -23,10 +23,11 @@ from gazetteer.attribution.scores.selection import TopFraction
 from gazetteer.data.core.digests import digest_path
 from gazetteer.data.core.errors import InputError
 from gazetteer.data.core.files.own_files import claim_folder
-from gazetteer.data.core.settings import Natural, settings
+from gazetteer.data.core.settings import Effect, Natural, settings
 from gazetteer.data.tables.images import encode_image
 from gazetteer.data.tables.provenance import provenance
-from gazetteer.jobs.config.schema import RunConfig
+from gazetteer.jobs.config.fingerprint import marks_of
+from gazetteer.jobs.config.schema import RunConfig, load_config
 from gazetteer.jobs.experiments.attribute_evaluate import load_methods, named, read_cases, style_words
 from gazetteer.jobs.experiments.attribute_score import file_name
 
@@ -74,9 +75,9 @@ def make_edit(run: RunConfig, methods: MethodConfig, config: EditConfig, out: st
 
     Returns:
         ``edit``, ``weights``, ``asked`` and ``eligible`` (`Supply`; None where no score chooses), ``short``,
-        everything of `config`, ``kind`` (objects or styles), ``measured`` (whether the
-        evaluation chose this dose), ``before`` and ``after`` (pictures of ``prompt``), ``sheet``; paths are empty
-        without pictures; ``computed_in``, ``said`` and ``rounding``, of the numbers.
+        everything of `config`, ``kind`` (objects or styles), ``measured`` (whether the evaluation chose this dose, on
+        this model so sampled), ``before`` and ``after`` (pictures of ``prompt``), ``sheet``; paths are empty without
+        pictures; ``computed_in``, ``said`` and ``rounding``, of the numbers.
 
     Raises:
         InputError: an unknown concept, goal or method, or a fraction that takes nothing.
@@ -99,10 +100,24 @@ def make_edit(run: RunConfig, methods: MethodConfig, config: EditConfig, out: st
     return {
         "edit": str(path), "weights": len(edit), "asked": supply and supply.asked,
         "eligible": supply and supply.eligible, **dataclasses.asdict(config), "kind": kind,
-        "measured": default.measured and fraction == default.taken, "computed_in": studied.computed_in,
-        "said": studied.said, "short": supply.short if supply else "", "rounding": str(rounding),
+        "measured": default.measured and fraction == default.taken and _evaluated_on(run),
+        "computed_in": studied.computed_in, "said": studied.said, "short": supply.short if supply else "",
+        "rounding": str(rounding),
         **_pictures(run, prepared, edit, shown, path),
     }  # fmt: skip
+
+
+def _evaluated_on(run: RunConfig) -> bool:
+    """Whether model and sampling are those that doses were chosen on, of the configuration that everyone has."""
+
+    def marks(config: RunConfig) -> dict[str, Any]:
+        return {
+            **marks_of(config, {Effect.PICTURES}, "model", "generation"),
+            "generation.steps": evaluated(config.generation.steps, 0.0, 0).steps,
+            "model.dtype": "",  # which moves last digits
+        }
+
+    return marks(run) == marks(load_config())
 
 
 def _pictures(run: RunConfig, methods: Methods, edit: Delta, cases: list[Case], path: Path) -> dict[str, str]:

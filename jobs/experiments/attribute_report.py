@@ -116,7 +116,9 @@ def print_edit(result: Mapping[str, Any]) -> None:
     if result["short"]:
         print(result["short"])
     if not result["measured"]:
-        print(f"{method} was not evaluated with this fraction to {result['goal']} {result['kind']}; see the pictures")
+        print(
+            f"this dose of {method} to {result['goal']} {result['kind']} was not chosen by an evaluation of this model"
+        )
     if result["said"]:
         print(f"{result['said']}; {result['rounding']}")
     print(f"edit: {result['edit']}")

@@ -156,7 +156,7 @@ def test_an_edit_by_an_evaluated_method_comes_with_a_sheet_of_pictures(
     for file, row in ((done["before"], 0), (done["after"], 1)):
         picture = np.asarray(Image.open(file))
         assert (picture == whole[row * len(picture) : (row + 1) * len(picture), : picture.shape[1]]).all()
-    assert done["kind"] == "objects" and done["measured"]
+    assert done["kind"] == "objects" and not done["measured"]  # on another model than doses were chosen on
     print_edit(done)
     assert Path(capsys.readouterr().out.splitlines()[-1].split()[-1]) == Path(done["after"])
     much = make_edit(config, methods, EditConfig("dog", method="cad", fraction=0.9, sheet=0, pool=40), str(tmp_path))
@@ -209,7 +209,7 @@ def test_the_command_makes_the_edit_that_was_evaluated(
     evaluated = subjects[0].methods.edit("erase", "steps", "dog", dose("erase", "steps", "objects").taken)
     done = make_edit(run, config.methods, EditConfig("dog", sheet=0), str(tmp_path / "edit"))
     written = load_delta(done["edit"])
-    assert done["measured"] and written.changes.keys() == evaluated.changes.keys()
+    assert written.changes.keys() == evaluated.changes.keys()
     for name, change in written.changes.items():
         assert torch.equal(change.index, evaluated.changes[name].index)
         assert torch.equal(change.new, evaluated.changes[name].new)

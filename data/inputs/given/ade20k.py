@@ -14,6 +14,7 @@ from gazetteer.data.inputs.given.picture import (
     GivenPicture,
     concept_name,
     expect_folder,
+    mask_size,
     picture_file,
     read_index_mask,
     read_picture,
@@ -45,8 +46,9 @@ class AdePictures:
 
     def read(self, key: str) -> GivenPicture:
         """A picture with one segment a class."""
-        image = read_picture(picture_file(self._folder / "images", key))
-        classes = read_index_mask(self._folder / "annotations" / f"{key}.png", image.shape[:2])
+        annotated = self._folder / "annotations" / f"{key}.png"
+        image = read_picture(picture_file(self._folder / "images", key), mask_size(annotated))
+        classes = read_index_mask(annotated, image.shape[:2])
         segments = []
         for number in np.unique(classes[classes > 0]).tolist():
             if number not in self._names:

@@ -1,8 +1,9 @@
 """COCO JSON: instances, stuff and captions, read by pycocotools' own decoder of masks.
 
-A crowd region (``iscrowd``) covers many of a kind without saying which pixels are theirs: its picture leaves that
-category unasked, as LVIS' ``not_exhaustive_category_ids`` do; with LVIS' ``neg_category_ids`` only what is there or is
-said to be absent is asked. Of COCO stuff the category "other", which stands for all things, is left out.
+A crowd region (``iscrowd``) covers many of a kind without saying which pixels are theirs, and a box without a mask does
+not say it either: its picture leaves that category unasked, as LVIS' ``not_exhaustive_category_ids`` do; with LVIS'
+``neg_category_ids`` only what is there or is said to be absent is asked. Of COCO stuff the category "other", which
+stands for all things, is left out.
 """
 
 from __future__ import annotations
@@ -48,10 +49,11 @@ class CocoPictures:
 
     def read(self, key: str) -> GivenPicture:
         """A picture with its instances; crowds are no instances."""
-        image = read_picture(self._folder / self._file[key])
+        about = self._images[key]
+        image = read_picture(self._folder / self._file[key], (about.get("height"), about.get("width")))
         height, width = image.shape[:2]
         unasked, segments = self._unasked(key), []
-        stated = (self._images[key].get("height", height), self._images[key].get("width", width))
+        stated = (about.get("height", height), about.get("width", width))
         if stated != (height, width):
             raise InputError(
                 f"The picture {key} measures {height} × {width}, its annotations say {stated[0]} × {stated[1]}."
@@ -66,7 +68,7 @@ class CocoPictures:
     def _add(self, file: Path, content: dict[str, Any]) -> set[str]:
         """Take in one file; returns its concepts. Captions have no categories."""
         try:
-            images = {image["id"]: image for image in content["images"]}
+            images = _by_id(file, "pictures", content["images"])
             annotations = content["annotations"]
             if "categories" not in content:
                 for annotation in annotations:
@@ -74,7 +76,8 @@ class CocoPictures:
                 return set()
             if any("segments_info" in annotation for annotation in annotations[:1]):
                 raise InputError(f"{file} is of panoptic masks; name the instances and stuff files instead.")
-            categories = {category["id"]: concept_name(category["name"]) for category in content["categories"]}
+            entries = _by_id(file, "categories", content["categories"])
+            categories = {number: concept_name(category["name"]) for number, category in entries.items()}
             for image in images.values():
                 name = _key(image)
                 if self._file.setdefault(name, image["file_name"]) != image["file_name"]:
@@ -86,15 +89,29 @@ class CocoPictures:
                 self._annotations.setdefault(name, [])
             for annotation in annotations:
                 concept = categories[annotation["category_id"]]
-                if concept != OTHER and "segmentation" in annotation:
+                if concept != OTHER:
                     self._annotations[_key(images[annotation["image_id"]])].append((concept, annotation))
         except (KeyError, TypeError, AttributeError) as error:
             raise InputError(f"{file} is not COCO's JSON of images, annotations and categories ({error!r}).") from error
         return set(categories.values()) - {OTHER}
 
     def _unasked(self, key: str) -> frozenset[str]:
-        crowds = {concept for concept, annotation in self._annotations[key] if annotation.get("iscrowd")}
-        return frozenset(crowds | self._images[key]["_not_asked"])
+        """Concepts of crowds, of boxes without a mask, and those that the data set does not know of."""
+        unsure = {
+            concept
+            for concept, annotation in self._annotations[key]
+            if annotation.get("iscrowd") or not annotation.get("segmentation")
+        }
+        return frozenset(unsure | self._images[key]["_not_asked"])
+
+
+def _by_id(file: Path, what: str, entries: Iterable[dict[str, Any]]) -> dict[Any, dict[str, Any]]:
+    """The entries by their ids; InputError where two different ones have the same."""
+    known: dict[Any, dict[str, Any]] = {}
+    for entry in entries:
+        if known.setdefault(entry["id"], entry) != entry:
+            raise InputError(f"{file} gives two {what} the id {entry['id']!r}; give each its own.")
+    return known
 
 
 def _not_asked(image: dict[str, Any], categories: dict[Any, str], annotations: Any) -> set[str]:

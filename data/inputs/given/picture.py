@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -10,11 +11,11 @@ from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
+from PIL import ExifTags, Image, ImageOps
 
 from gazetteer.data.core.errors import InputError
 from gazetteer.data.core.files.regular import require_file
-from gazetteer.data.tables.images import decode_image
+from gazetteer.data.tables.images import decode_image, eight_bits
 
 Masks = NDArray[np.bool_]
 
@@ -88,15 +89,34 @@ def concept_name(name: str) -> str:
     return " ".join(first.replace("_", " ").replace(".", " ").lower().split())
 
 
-def read_picture(path: Path) -> NDArray[np.uint8]:
-    """uint8 [H, W, 3] of a file; InputError when it is missing or no picture."""
+def read_picture(path: Path, size: tuple[int | None, int | None] | None = None) -> NDArray[np.uint8]:
+    """uint8 [H, W, 3] of a file; InputError when it is missing or no picture.
+
+    size: of its masks, (H, W). A camera may store a picture lying on its side and say so (EXIF); people see it turned,
+        and so it is read, unless only the stored pixels have this size.
+    """
     require_file("The picture", path)
     try:
-        return decode_image(path.read_bytes())
+        content = path.read_bytes()
+        pixels = decode_image(content)
+        with Image.open(io.BytesIO(content)) as stored:
+            if stored.getexif().get(ExifTags.Base.Orientation, 1) == 1:
+                return pixels
+            turned = np.array(eight_bits(ImageOps.exif_transpose(stored)).convert("RGB"))
+        return pixels if size == pixels.shape[:2] != turned.shape[:2] else turned
     except OSError as error:
         raise InputError(f"The picture {path} cannot be read ({error.strerror}).") from error
     except InputError as error:
         raise InputError(f"{path}: {error}") from error
+
+
+def mask_size(path: Path) -> tuple[int, int] | None:
+    """(H, W) of a mask's file; None where it cannot be read, which `read_index_mask` says."""
+    try:
+        with Image.open(path) as picture:
+            return picture.height, picture.width
+    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError):
+        return None
 
 
 def picture_file(folder: Path, key: str) -> Path:

@@ -13,7 +13,14 @@ import pyarrow.parquet as pq
 
 from gazetteer.data.core.errors import InputError, first_line
 from gazetteer.data.core.files.regular import require_file
-from gazetteer.data.inputs.given.picture import GivenPicture, Masks, concept_name, read_index_mask, read_picture
+from gazetteer.data.inputs.given.picture import (
+    GivenPicture,
+    Masks,
+    concept_name,
+    mask_size,
+    read_index_mask,
+    read_picture,
+)
 from gazetteer.data.tables.images import decode_image
 from gazetteer.data.tables.masks import struct_to_mask
 
@@ -38,7 +45,8 @@ class TablePictures:
         if not self.concepts:
             raise InputError(f"{path} holds no mask with a concept.")
         everything = set(self.concepts)
-        known = {key: set(own) for key, of_picture in self._rows.items() if (own := of_picture[0].get("asked"))}
+        asked = {key: of_picture[0].get("asked") for key, of_picture in self._rows.items()}
+        known = {key: set(own) for key, own in asked.items() if own is not None}  # asked of nothing is not of all
         self._unasked = {
             key: frozenset(
                 {row["concept"] for row in of_picture if row["concept"] and row.get("crowd")}
@@ -56,7 +64,10 @@ class TablePictures:
         """A picture with its masks."""
         rows = self._rows[key]
         stored = rows[0]["image"]
-        image = decode_image(stored) if isinstance(stored, bytes) else read_picture(self._root / stored)
+        sizes = (mask_size(self._root / row["mask"]) for row in rows if row["mask"] and isinstance(row["mask"], str))
+        image = (
+            decode_image(stored) if isinstance(stored, bytes) else read_picture(self._root / stored, next(sizes, None))
+        )
         segments = []
         for row in rows:
             if row["concept"] and row["concept"] not in self._unasked[key]:
@@ -117,6 +128,8 @@ def _file_rows(file: Path) -> list[dict[str, Any]]:
             key, stored = image, None
         if not isinstance(key, str) or not key:
             raise InputError(f"Row {number + 1} of {file} names no image.")
+        if not isinstance(row.get("crowd"), bool | int | float | None):
+            raise InputError(f"Row {number + 1} of {file} has the crowd {row['crowd']!r}; accepted: true, false, 1, 0.")
         concept = concept_name(row["concept"]) if row["concept"] else None
         rows.append({**row, "key": Path(key).with_suffix("").as_posix(), "image": stored or key, "concept": concept})
     return rows

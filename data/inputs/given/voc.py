@@ -14,6 +14,7 @@ from gazetteer.data.inputs.given.picture import (
     Masks,
     concept_name,
     expect_folder,
+    mask_size,
     picture_file,
     read_index_mask,
     read_picture,
@@ -43,7 +44,12 @@ class VocPictures:
             if not file.exists():
                 splits = ", ".join(sorted(file.stem for file in lists.glob("*.txt"))) or "none"
                 raise InputError(f"{path} has no split {split!r} in ImageSets/Segmentation; it has {splits}.")
-            segmented &= set(read_text("The list", file).split())
+            listed = set(read_text("The list", file).split())
+            if missing := sorted(listed - segmented):
+                raise InputError(
+                    f"{file} lists {len(missing)} pictures without a PNG in SegmentationClass, such as {missing[0]}."
+                )
+            segmented = listed
         if not segmented:
             raise InputError(f"{path} has no PNG in SegmentationClass{f' of the split {split}' if split else ''}.")
         self.keys = tuple(sorted(segmented))
@@ -55,9 +61,10 @@ class VocPictures:
     def read(self, key: str) -> GivenPicture:
         """A picture with its instances, or its classes where there are none."""
         folder = self._folder
-        image = read_picture(picture_file(folder / "JPEGImages", key))
+        annotated = folder / "SegmentationClass" / f"{key}.png"
+        image = read_picture(picture_file(folder / "JPEGImages", key), mask_size(annotated))
         size = image.shape[:2]
-        classes = read_index_mask(folder / "SegmentationClass" / f"{key}.png", size)
+        classes = read_index_mask(annotated, size)
         ignored = classes == VOID
         objects = folder / "SegmentationObject" / f"{key}.png"
         parts = read_index_mask(objects, size) if objects.is_file() else classes

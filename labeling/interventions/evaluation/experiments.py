@@ -22,7 +22,7 @@ from gazetteer.labeling.interventions.evaluation.summary import (
     spatial_summary,
     spatial_sweep,
 )
-from gazetteer.labeling.interventions.evaluation.trials import DENSE, GLOBAL, SPATIAL, Trial
+from gazetteer.labeling.interventions.evaluation.trials import DENSE, GLOBAL, SPATIAL, Trial, left_out
 from gazetteer.labeling.interventions.resolve import Resolver, sites_for
 from gazetteer.labeling.vocabulary.concepts import Vocabulary
 
@@ -71,7 +71,8 @@ class SteeringEvaluation:
         if self.directions is not None:
             others[DENSE], dense_sweeps = self._choose("spatial", tuning, self.config.dense_settings(), DENSE)
         cases = self.cases.spatial("heldout", self.config.cases)
-        methods = [method for method in SPATIAL if method != DENSE or method in others]
+        untried = left_out(self.config.unit, DENSE in others)
+        methods = [method for method in SPATIAL if method not in untried]
         rows = self._measure(chosen, cases, methods, others)
         known = {
             stage: {c for c in self.cases.concepts if self._edit(c, stage, setting, word=False) is not None}
@@ -83,8 +84,8 @@ class SteeringEvaluation:
             "paper_setting": {stage: setting.name for stage, setting in paper.items()},
             "paper_tuning": paper_sweeps,
             f"{DENSE}_setting": {stage: setting.name for stage, setting in others.get(DENSE, {}).items()},
-            f"{DENSE}_tuning": dense_sweeps or {},
-        }
+            f"{DENSE}_tuning": dense_sweeps or {}, "left_out": untried,
+        }  # fmt: skip
 
     def globally(self) -> dict[str, Any]:
         """Every word in turn, from prompts that name none of them."""

@@ -187,6 +187,8 @@ def print_evaluation(result: Mapping[str, Any]) -> None:
             for stage, methods in result["spatial"].items()
         ),
     )  # fmt: skip
+    for method, why in result.get("left_out", {}).items():
+        print(f"left out: {method} ({why})")
     if result["untried"]:
         print(f"without a picture: {', '.join(result['untried'])}")
     if "global" in result:

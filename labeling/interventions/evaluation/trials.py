@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import zlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
@@ -11,7 +11,8 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from gazetteer.data.inputs.edits import QUADRANTS, Edit, Region, Target, stage_of
+from gazetteer.data.core.sites import Site
+from gazetteer.data.inputs.edits import QUADRANTS, SAE_UNITS, Edit, Region, Target, stage_of
 from gazetteer.data.tables.schemas import TRIALS
 from gazetteer.diffusion.edit_sampler import Picture
 from gazetteer.labeling.interventions.evaluation.cases import EditCase
@@ -23,6 +24,7 @@ from gazetteer.labeling.interventions.evaluation.scores import (
     outside_change,
     structural_distance,
 )
+from gazetteer.sae.model.autoencoder import SparseAutoencoder
 
 DENSE = "mean_difference"
 """The direction of dense activations (`directions.mean_directions`), without an autoencoder."""
@@ -134,27 +136,51 @@ class Trials:
             assert trial.edit is not None
             targets = trial.edit.targets
             if trial.method not in OURS:
-                targets = self._random(targets, trial.method, trial.number)
+                seed = (self.seed, trial.number)
+                targets = random_targets(targets, trial.method, trial.edit.unit, self.observer.saes, seed)
             edits.append([replace(trial.edit, targets=targets)])
         return self.observer.edited([trial.case.start for trial in trials], edits, stage_of(stage))
 
-    def _random(self, targets: Sequence[Target], method: str, number: int) -> tuple[Target, ...]:
-        """Another choice of as many features of the same sites, or a direction drawn at random."""
-        made = []
-        for target in targets:
-            sae = self.observer.saes[target.site]
-            block = zlib.crc32(target.block.encode())  # blocks of equal width must not share their direction
-            rng = np.random.default_rng([self.seed, number, block])
-            if method == "random_direction":
-                vector = rng.standard_normal(sae.config.d)
-                made.append(Target(**target.site.columns(), vector=tuple(map(float, vector))))
-            else:
-                others = np.setdiff1d(np.arange(sae.config.n), target.features)
-                if len(others) < len(target.features):  # too few are left over: any will do
-                    others = np.arange(sae.config.n)
-                features = rng.choice(others, len(target.features), replace=False)
-                made.append(replace(target, features=tuple(map(int, features)), scales=target.scales))
-        return tuple(made)
+
+def random_targets(
+    targets: Sequence[Target], method: str, unit: str, saes: Mapping[Site, SparseAutoencoder], seed: Sequence[int]
+) -> tuple[Target, ...]:
+    """Another choice of as many features of the same sites, or a direction drawn at random, as long as theirs.
+
+    Args:
+        unit: of the edit's strength; by most of them a direction's own length does not count.
+    """
+    made = []
+    for target in targets:
+        sae = saes[target.site]
+        block = zlib.crc32(target.block.encode())  # blocks of equal width must not share their direction
+        rng = np.random.default_rng([*seed, block])
+        if method == "random_direction":
+            vector = rng.standard_normal(sae.config.d)
+            if unit == "absolute":
+                own = sae.decoder.detach()[list(target.features)].sum(dim=0)
+                vector *= float(own.norm()) / np.linalg.norm(vector)
+            made.append(Target(**target.site.columns(), vector=tuple(map(float, vector))))
+        else:
+            others = np.setdiff1d(np.arange(sae.config.n), target.features)
+            if len(others) < len(target.features):  # too few are left over: any will do
+                others = np.arange(sae.config.n)
+            features = rng.choice(others, len(target.features), replace=False)
+            made.append(replace(target, features=tuple(map(int, features)), scales=target.scales))
+    return tuple(made)
+
+
+def left_out(unit: str, dense: bool) -> dict[str, str]:
+    """Which of SPATIAL are not tried, and why.
+
+    Args:
+        unit: of the strengths.
+        dense: whether there are directions of dense activations.
+    """
+    why = {} if dense else {DENSE: "steer.direction_images is 0"}
+    if unit in SAE_UNITS:
+        why["random_direction"] = f"the unit {unit} needs features; a direction has none"
+    return why
 
 
 def _row(trial: Trial, experiment: str, seen: ObservedPicture) -> dict[str, Any]:

@@ -41,6 +41,13 @@ def test_grey_and_palette_become_rgb():
     assert np.array_equal(decode_image(stream.getvalue()), np.repeat(PIXELS[:, :, :1], 3, axis=2))
 
 
+def test_a_grey_picture_of_16_bits_keeps_its_greys() -> None:
+    grey = (np.arange(64, dtype=np.uint16) * 1040).reshape(8, 8)  # from black to white, by far more than 255
+    stream = io.BytesIO()
+    Image.fromarray(grey).save(stream, "PNG")
+    assert np.array_equal(decode_image(stream.getvalue())[..., 1], grey // 257)
+
+
 @settings(max_examples=150)
 @given(st.data())
 def test_damage_is_noticed(data):

@@ -8,7 +8,7 @@ from pathlib import Path
 import imgviz
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import ExifTags, Image
 from pycocotools.coco import COCO
 
 from gazetteer.data.core.errors import InputError
@@ -169,3 +169,47 @@ def test_what_cannot_be_read_is_a_sentence(tmp_path: Path, settings: dict, sente
     filled = {k: v.replace("{root}", str(tmp_path)) if isinstance(v, str) else v for k, v in settings.items()}
     with pytest.raises(InputError, match=sentence):
         GivenSet(PicturesConfig(**filled), 0)
+
+
+@pytest.mark.parametrize("orientation", [3, 6])
+def test_a_picture_that_a_camera_turned_is_read_as_people_saw_it(tmp_path: Path, orientation: int) -> None:
+    """Lying on its side it is turned unless its mask has the stored size; where both have one size, it is turned."""
+    exif = Image.Exif()
+    exif[ExifTags.Base.Orientation] = orientation
+    pixels = picture(tmp_path / "JPEGImages" / "a.png")  # 6 x 8
+    Image.fromarray(pixels).save(tmp_path / "JPEGImages" / "a.png", exif=exif)
+    turned = np.rot90(pixels, 2) if orientation == 3 else np.rot90(pixels, -1)
+    numbers(tmp_path / "SegmentationClass" / "a.png", np.ones(turned.shape[:2]))
+    assert np.array_equal(VocPictures(str(tmp_path)).read("a").image, turned)
+    numbers(tmp_path / "SegmentationClass" / "a.png", np.ones((6, 8)))
+    assert np.array_equal(VocPictures(str(tmp_path)).read("a").image, turned if orientation == 3 else pixels)
+
+
+def test_a_box_without_a_mask_does_not_say_that_nothing_is_there(tmp_path: Path) -> None:
+    root = coco_folder(tmp_path)
+    file = root / "annotations" / "instances_val2017.json"
+    content = json.loads(file.read_text())
+    content["annotations"] += [
+        {"id": 20, "image_id": 2, "category_id": 18, "iscrowd": 0, "bbox": [0, 0, 2, 2]},
+        {"id": 21, "image_id": 1, "category_id": 18, "iscrowd": 0, "bbox": [0, 0, 2, 2], "segmentation": []},
+    ]
+    file.write_text(json.dumps(content))
+    source = CocoPictures(str(root), split="val2017")
+    assert source.read("2").unasked == {"dog", "person"} and source.read("1").unasked == {"dog"}
+    assert [concept for concept, _ in source.read("1").segments] == ["person"]
+    for what, entry in (("images", {"id": 1, "file_name": "9.png"}), ("categories", {"id": 1, "name": "cat"})):
+        file.write_text(json.dumps({**content, what: [*content[what], entry]}))
+        with pytest.raises(InputError, match="the id 1; give each its own"):
+            CocoPictures(str(root), split="val2017")
+
+
+def test_what_a_list_or_a_table_says_in_vain_is_refused(tmp_path: Path) -> None:
+    picture(tmp_path / "JPEGImages" / "a.png")
+    numbers(tmp_path / "SegmentationClass" / "a.png", np.ones((6, 8)))
+    (tmp_path / "ImageSets" / "Segmentation").mkdir(parents=True)
+    (tmp_path / "ImageSets" / "Segmentation" / "val.txt").write_text("a\nb\nc\n")
+    with pytest.raises(InputError, match="lists 2 pictures without a PNG in SegmentationClass, such as b"):
+        VocPictures(str(tmp_path), "val")
+    (tmp_path / "t.csv").write_text("image,concept,mask,crowd\na.png,dog,m.png,no\n")
+    with pytest.raises(InputError, match=r"Row 1 of .* has the crowd 'no'; accepted: true, false, 1, 0"):
+        TablePictures(str(tmp_path / "t.csv"))

@@ -1,0 +1,34 @@
+"""What edits are compared with: directions at random, as long as the features they stand for, or left out."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from gazetteer.data.core.sites import Site
+from gazetteer.data.inputs.edits import SAE_UNITS, UNITS, Edit, Target
+from gazetteer.labeling.interventions.evaluation.trials import SPATIAL, left_out, random_targets
+from gazetteer.sae.model.autoencoder import SAEConfig, SparseAutoencoder
+
+SITE = Site("mid", "cond", 0.5)
+
+
+def test_a_random_direction_is_as_long_as_the_features() -> None:
+    saes = {SITE: SparseAutoencoder(SAEConfig(8, 16, 2)).initialise(0).eval()}
+    features = Target(**SITE.columns(), features=(3, 5), scales=(1.0, 1.0))
+    own = float((saes[SITE].decoder[3] + saes[SITE].decoder[5]).detach().norm())
+    (drawn,) = random_targets([features], "random_direction", "absolute", saes, (0, 7))
+    (free,) = random_targets([features], "random_direction", "update_norm", saes, (0, 7))  # as long as the unit says
+    assert np.linalg.norm(drawn.vector) == pytest.approx(own, rel=1e-5)
+    assert np.allclose(np.array(free.vector) * (own / np.linalg.norm(free.vector)), drawn.vector, rtol=1e-5)
+    (others,) = random_targets([features], "random_features", "code", saes, (0, 7))
+    assert len(set(others.features) - {3, 5}) == 2 and not others.vector
+
+
+@pytest.mark.parametrize("unit", list(UNITS))
+def test_a_direction_is_tried_with_the_units_that_an_edit_of_one_takes(unit: str) -> None:
+    untried = left_out(unit, dense=True)
+    assert set(untried) == ({"random_direction"} if unit in SAE_UNITS else set()) < set(SPATIAL)
+    if not untried:
+        Edit(targets=(Target(**SITE.columns(), vector=(1.0, 0.0)),), strength=1.0, unit=unit)
+    assert left_out(unit, dense=False) == {**untried, "mean_difference": "steer.direction_images is 0"}
