@@ -83,13 +83,15 @@ def joined(before: Mapping[str, Any] | None, result: Mapping[str, Any]) -> Joine
 
 
 def put_apart(out: str | Path) -> Path:
-    """Give ``OUT/evaluation.json`` the next free of the names ``evaluation-1.json``, ``evaluation-2.json``, …"""
-    file = Path(out) / FILE
-    number = 1
-    while (place := file.with_name(f"evaluation-{number}.json")).exists():
+    """Move ``OUT/evaluation.json``, its page and its plots to the next free of ``OUT/evaluation-1``, ``-2``, …"""
+    folder, number = Path(out), 1
+    while (place := folder / f"evaluation-{number}").exists():
         number += 1
     with write_errors(str(place)):
-        file.rename(place)
+        place.mkdir()
+        for file in (*folder.glob("*.svg"), folder / "evaluation.md", folder / FILE):
+            if file.exists():
+                file.rename(place / file.name)
     return place
 
 

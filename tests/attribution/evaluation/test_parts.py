@@ -75,8 +75,12 @@ def test_an_earlier_file_is_read_or_refused_and_put_apart_under_a_free_name(tmp_
     for number in (1, 2):
         file.write_text(json.dumps(measured(number=number)))
         assert earlier(tmp_path) == measured(number=number)
-        assert put_apart(tmp_path).name == f"evaluation-{number}.json" and not file.exists()
-    assert json.loads((tmp_path / "evaluation-1.json").read_text())["number"] == 1
+        (tmp_path / f"erase-{number}.svg").write_text("plot")
+        assert put_apart(tmp_path).name == f"evaluation-{number}" and not file.exists()
+        assert sorted(f.name for f in (tmp_path / f"evaluation-{number}").iterdir()) == [
+            f"erase-{number}.svg", "evaluation.json",
+        ]  # fmt: skip
+    assert json.loads((tmp_path / "evaluation-1" / "evaluation.json").read_text())["number"] == 1
     for content, said in (("{", "is damaged"), ("[]", "is not what this"), ('{"erase": 3}', "is not what this")):
         file.write_text(content)
         with pytest.raises(InputError, match=re.escape(f"{file} {said}")):
