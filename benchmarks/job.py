@@ -1,4 +1,4 @@
-"""The whole job over its bare model calls: same pictures, same boxes, same batch, in turns, in one process.
+"""The whole job over its bare model calls: same pictures, boxes and batches, in turns, in one process.
 
 Bare is what the models themselves take: the pipeline's own call, the detector's, the segmenter's with the boxes that
 the whole job found. The whole job listens at every site, encodes, counts evidence, writes PNG and Parquet, hashes,
@@ -60,7 +60,7 @@ def compared(config_path: str | None, settings: Sequence[str], rounds: int, coun
     from gazetteer.jobs.label.results import publish_shard
     from gazetteer.labeling.pipeline.stages import Stages
 
-    config = load_config(config_path, [*settings, f"batch_size={count}"])
+    config = load_config(config_path, settings)
     fingerprint = fingerprint_of(config)
     items = plan.make_items(plan.read_pool(config)[:count], config.seed, picture_digest(fingerprint))
     stages: Any = Stages(config.stages)
@@ -84,36 +84,46 @@ def compared(config_path: str | None, settings: Sequence[str], rounds: int, coun
 
 
 class Bare:
-    """The calls of the models alone, on the boxes that the stages find."""
+    """The calls of the models alone, batch by batch as the stages make them, on the boxes that the stages find."""
 
     def __init__(self, stages: Any, items: Sequence[Any]) -> None:
-        self.stages, self.items = stages, items
-        batch = stages._detect(stages._tag(stages._generate(items)))
-        self.images = [labelled.picture.image for labelled in batch]
-        self.boxes = [[detection.box for detection in labelled.detections] for labelled in batch]
-        self.captions = [stages.vocabulary.captions(labelled.asked) for labelled in batch]
+        self.stages = stages
+        size = stages.config.batch_size
+        self.batches = [_Batch(stages, items[start : start + size]) for start in range(0, len(items), size)]
 
     def __call__(self) -> None:
-        self._draw()
         from gazetteer.labeling.detect.captions import detect_in_captions
 
-        detect_in_captions(self.stages.detector, self.images, self.captions)
-        self.stages.segmenter.segment(self.images, self.boxes)
+        for batch in self.batches:
+            self._draw(batch.items)
+            detect_in_captions(self.stages.detector, batch.images, batch.captions)
+            self.stages.segmenter.segment(batch.images, batch.boxes)
 
-    def _draw(self) -> None:
+    def _draw(self, items: Sequence[Any]) -> None:
         import torch
 
         generator = self.stages.generator
-        group = 1 if generator.config.exact else len(self.items)
+        group = 1 if generator.config.exact else len(items)
         with torch.inference_mode():
-            for start in range(0, len(self.items), group):
-                batch = self.items[start : start + group]
+            for start in range(0, len(items), group):
+                batch = items[start : start + group]
                 own = [torch.Generator("cpu").manual_seed(item.seed) for item in batch]
                 noise = [generator.noise(item.seed, own_noise) for item, own_noise in zip(batch, own, strict=True)]
                 generator.pipe(
                     latents=generator.latents(noise), generator=own, output_type="np",
                     **generator.arguments([item.prompt for item in batch]),
                 )  # fmt: skip
+
+
+class _Batch:
+    """What the models are asked for some pictures."""
+
+    def __init__(self, stages: Any, items: Sequence[Any]) -> None:
+        self.items = items
+        detected = stages._detect(stages._tag(stages._generate(items)))
+        self.images = [labelled.picture.image for labelled in detected]
+        self.boxes = [[detection.box for detection in labelled.detections] for labelled in detected]
+        self.captions = [stages.vocabulary.captions(labelled.asked) for labelled in detected]
 
 
 def _cpu(work: Callable[[], None]) -> float:
