@@ -151,7 +151,8 @@ def average_precision(peaks: NDArray[np.float32], truth: Truth, weights: NDArray
         summed = (steps * hits / np.maximum(seen, 1e-9)).sum(axis=1)
         precisions[:, c] = np.where(all_hits > 0, summed / np.maximum(all_hits, 1e-9), np.nan)
     defined = ~np.isnan(precisions)
-    return _interval(_mean_of_defined(np.where(defined, precisions, 0.0), defined.astype(np.float64)))
+    value, low, high = _interval(_mean_of_defined(np.where(defined, precisions, 0.0), defined.astype(np.float64)))
+    return value, max(low, 0.0), min(high, 1.0)  # moved by their bias, ends can leave what a precision can be
 
 
 def _mean_of_defined(total: NDArray[np.float64], count: NDArray[np.float64]) -> NDArray[np.float64]:

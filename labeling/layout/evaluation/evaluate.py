@@ -196,6 +196,6 @@ def _print_methods(title: str, by_t: Mapping[str, Mapping[str, Sequence[float]]]
         print()
 
 
-def _shown(interval: Sequence[float]) -> str:
+def _shown(interval: Sequence[float]) -> str | None:
     mean, low, high = interval
-    return f"{mean:.3f} [{low:.3f}, {high:.3f}]"
+    return None if np.isnan(mean) else f"{mean:.3f} [{low:.3f}, {high:.3f}]"

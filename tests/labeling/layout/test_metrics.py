@@ -57,6 +57,14 @@ def test_average_precision_by_hand_and_its_chance_level() -> None:
     assert average_precision(np.ones((4, 1), np.float32), truth, one)[0] == 0.5  # all tied: the prevalence
 
 
+def test_the_interval_of_a_precision_ends_where_precisions_do() -> None:
+    rng = np.random.default_rng(0)
+    for _ in range(30):
+        peaks = rng.random((6, 1)).astype(np.float32)
+        value, low, high = average_precision(peaks, truth_of_one([[1], [1], [0], [0], [1], [0]]), sample_weights(6))
+        assert 0.0 <= low <= value <= high <= 1.0  # moved by its bias alone, one of these ends beyond
+
+
 def test_intervals_cover_and_shrink_with_the_number_of_pictures() -> None:
     rng = np.random.default_rng(0)
     widths, covered = {}, 0
