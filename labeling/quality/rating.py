@@ -23,6 +23,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from gazetteer.data.core.digests import digest_json
 from gazetteer.data.core.errors import InputError
 from gazetteer.data.core.files.own_files import OwnFiles
 from gazetteer.data.core.files.regular import read_regular
@@ -123,8 +124,14 @@ def print_agreement(result: Mapping[str, Any]) -> None:
 
 
 def _run_name(store: RunFolder) -> str:
-    """By which answers know their run: what its labels were made from."""
-    return str((store.read_json("run.json") or {}).get("name", "")) or store.path.rstrip("/").rpartition("/")[2]
+    """By which answers know their run: its name, and a digest of what it was started with.
+
+    Another run of that name has other pictures, or others of its features; of a run that was labelled anew both stay.
+    """
+    started = store.read_json("run.json")
+    if not started:
+        return store.path.rstrip("/").rpartition("/")[2]
+    return f"{started.get('name', '')} {digest_json(started)[:12]}".strip()
 
 
 def _answers(path: str | Path, run: str) -> dict[str, str]:

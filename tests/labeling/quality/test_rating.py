@@ -80,6 +80,22 @@ def test_answers_in_a_person_s_own_words(run: Path, tmp_path: Path, capsys: pyte
     assert json.loads(capsys.readouterr().out)["agree"][0] == 0.5
 
 
+def test_answers_for_another_run_of_that_name_are_refused(tmp_path: Path) -> None:
+    """Its feature 0 has other pictures, and what a person said of those says nothing here."""
+    world, names = Pictured(sky_world(40).inputs, ("ball", "sky")), []
+    for seed in range(2):
+        store = world_run(tmp_path / f"run{seed}", world, "a sky and a ball", {"name": "world", "seed": seed})
+        for name, table in world.reduce({MID: 4}).items():
+            store.write_final(name, table, PROVENANCE)
+        assert write_page(store.path, tmp_path / f"page{seed}") == 2
+        page = (tmp_path / f"page{seed}" / "index.html").read_text()
+        names += re.findall(r'"run": "(world [0-9a-f]{12})"', page)
+    said = {f"{MID.slug}/0": "sky"}
+    assert agreement(tmp_path / "run1", answered(tmp_path / "b.json", names[1], said))["answered"] == 1
+    with pytest.raises(InputError, match="answers for the run"):
+        agreement(tmp_path / "run1", answered(tmp_path / "a.json", names[0], said))
+
+
 @pytest.mark.parametrize(
     ("content", "says"),
     [("{", "cannot be read"), ("[]", "holds no answers"), ('{"run": "x", "answers": {"a": 1}}', "holds no answers"),
