@@ -14,7 +14,6 @@ ROOMS = ("diffusion/", "labeling/", "sae/")
 """Where models run again and again; loops of attribution run over weights, and fetch the scores of each once."""
 
 KNOWN = {
-    "diffusion/noise_error.py: errors": "a number a branch of one call of the U-Net, once a training",
     "labeling/detect/detector_features.py: read": "all levels of a batch, by an evaluation of layouts alone",
     "labeling/detect/omdet.py: _call": "tensors that are on the CPU already",
     "labeling/detect/sam3.py: _find": "tensors that are on the CPU already",
