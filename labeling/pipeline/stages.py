@@ -11,6 +11,7 @@ from typing import Any, TypeVar
 import pyarrow as pa
 
 from gazetteer.data.core.errors import GazetteerError
+from gazetteer.data.core.heap import freed_memory_kept
 from gazetteer.data.core.sites import Site
 from gazetteer.data.core.threads import use_threads
 from gazetteer.data.inputs.given.open import open_given
@@ -123,7 +124,8 @@ class Stages:
             GazetteerError: what no retry of an item can mend, such as a device without memory.
             InputError: an autoencoder does not fit its block (`gazetteer.labeling.pipeline.sae_check`).
         """
-        with overheard() as notes:
+        # On a CPU, between arrays that hooks hold, those of the models would be mapped anew again and again.
+        with overheard() as notes, freed_memory_kept():
             result = self._carried(given)
         before = given.notes if isinstance(given, Unfinished) else ()
         return replace(result, notes=(*before, *notes))
