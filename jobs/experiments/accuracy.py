@@ -89,6 +89,9 @@ def exact_codes(config: RunConfig, pictures: list[ExactPicture]) -> Iterator[tup
     saes = load_saes(config)
     told = [(picture.name, picture.prompt, picture.image) for picture in pictures]
     with tempfile.TemporaryDirectory(prefix="gazetteer-exact-") as folder:
-        seen = noised(pipe, config.generation, config.generation.t, told, (), Path(folder), attention=False)
+        seen = noised(
+            pipe, config.generation, config.generation.t, told, (), Path(folder), attention=False,
+            batch_size=config.batch_size,
+        )  # fmt: skip
         for site in sorted(site for site in saes if site.stream == IMAGE):
             yield site, seen.codes(site, site, saes[site])

@@ -7,6 +7,7 @@ import json
 import sys
 import time
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -78,7 +79,6 @@ def evaluate_run(
     Raises:
         InputError: the run is not finished, was made with another model, or an argument is wrong.
     """
-
     from gazetteer.diffusion.load import load_pipeline
     from gazetteer.labeling.layout.evaluation.config import LayoutEvaluationConfig
     from gazetteer.labeling.layout.evaluation.evaluate import evaluate_layout
@@ -96,15 +96,15 @@ def evaluate_run(
     use_threads(config.threads)
     opened = open_run(run)
     check_config(config, opened.store)
-    exact_pictures = None if exact is None else exact_group(opened, exact, config.generation, exact_images or most)
+    exact_pictures = None
+    if exact is not None:
+        exact_pictures = exact_group(opened, exact, config.generation, config.batch_size, exact_images or most)
     pipe = load_pipeline(config.model)
     words = word_vectors(vectors, opened.concepts, pipe)
 
-    def say(text: str) -> None:
-        print(text, file=sys.stderr)
-
     result = evaluate_layout(
-        opened, load_saes(config), words, settings, pipe, config.generation, exact_pictures, say
+        opened, load_saes(config), words, settings, pipe, config.generation, exact_pictures,
+        partial(print, file=sys.stderr),
     )  # fmt: skip
     if given:
         result["left_out"]["attention"] = (

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from diffusers import EulerDiscreteScheduler
+from diffusers import EulerAncestralDiscreteScheduler, EulerDiscreteScheduler
 
 from gazetteer.attribution.attacks.words import Attack
 from gazetteer.attribution.edits.methods import Methods
@@ -32,37 +32,15 @@ from gazetteer.diffusion.noised import encoded, noised_updates
 from gazetteer.diffusion.steer import steer
 from gazetteer.jobs.experiments.attribute_report import print_evaluation
 from gazetteer.sae.model.autoencoder import SAEConfig, SparseAutoencoder
-from tests.support.models.tiny_pipeline import tiny_pipeline
+from tests.support.models.sdxl import SMALL, tiny_sdxl
 
 BLOCKS = ("down_blocks.1.attentions.0", "mid_block.attentions.0", "up_blocks.0.attentions.0")
 
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    from diffusers import EulerAncestralDiscreteScheduler, StableDiffusionXLPipeline, UNet2DConditionModel
-    from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProjection
-
-    small = tiny_pipeline()
-    torch.manual_seed(0)
-    ids = {name: getattr(small.tokenizer, name) for name in ("bos_token_id", "eos_token_id", "pad_token_id")}
-    text = CLIPTextConfig(
-        vocab_size=len(small.tokenizer), hidden_size=16, intermediate_size=32, num_hidden_layers=2,
-        num_attention_heads=2, max_position_embeddings=32, projection_dim=16, **ids,
-    )  # fmt: skip
-    unet = UNet2DConditionModel(
-        sample_size=8, in_channels=4, out_channels=4, block_out_channels=(16, 32), layers_per_block=1,
-        down_block_types=("DownBlock2D", "CrossAttnDownBlock2D"), up_block_types=("CrossAttnUpBlock2D", "UpBlock2D"),
-        transformer_layers_per_block=(1, 2), use_linear_projection=True, cross_attention_dim=32,
-        attention_head_dim=(1, 2), norm_num_groups=8, addition_embed_type="text_time", addition_time_embed_dim=8,
-        projection_class_embeddings_input_dim=16 + 6 * 8,
-    )  # fmt: skip
-    pipe = StableDiffusionXLPipeline(
-        vae=small.vae, text_encoder=CLIPTextModel(text), text_encoder_2=CLIPTextModelWithProjection(text),
-        tokenizer=small.tokenizer, tokenizer_2=small.tokenizer, unet=unet,
-        scheduler=EulerAncestralDiscreteScheduler(timestep_spacing="trailing"),
-    )  # fmt: skip
     path = tmp_path_factory.mktemp("sdxl")
-    pipe.save_pretrained(path)
+    tiny_sdxl(SMALL, EulerAncestralDiscreteScheduler(timestep_spacing="trailing")).save_pretrained(path)
     return path
 
 

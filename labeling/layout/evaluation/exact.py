@@ -24,13 +24,14 @@ from gazetteer.labeling.layout.run import LayoutRun, mentions, truth_of
 
 
 def exact_group(
-    run: LayoutRun, folder: str | Path, generation: GenerationConfig, most: int = 0
+    run: LayoutRun, folder: str | Path, generation: GenerationConfig, batch_size: int, most: int = 0
 ) -> Callable[[Any, Sequence[float], Path], Group]:
     """How to see the pictures of `folder`: (pipe, t values, scratch folder) -> group.
 
     Args:
         folder: holds ``images/`` and ``segments/``, Parquet of `data.tables.schemas`; `prompt` is the caption. Segments
             of concepts that the run does not know are left out.
+        batch_size: pictures at once where `generation` is not exact.
         most: the first so many by image id; 0 takes all.
     Raises:
         InputError: the folder cannot be read, is empty, or its captions name no concept that its masks show.
@@ -61,7 +62,7 @@ def exact_group(
         place = scratch / "exact"
         place.mkdir()
         pictures = [(row["image_id"], row["prompt"], decode_image(row["image"]["bytes"])) for row in rows]
-        seen = noised(pipe, generation, t, pictures, run.concepts, place)
+        seen = noised(pipe, generation, t, pictures, run.concepts, place, batch_size=batch_size)
         return Group(tuple(row["image_id"] for row in rows), truth, every, seen, stored=False)
 
     return see

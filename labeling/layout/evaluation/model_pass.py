@@ -177,7 +177,8 @@ def noised(
     folder: Path,
     seed: int = 0,
     attention: bool = True,
-    batch_size: int = 8,
+    *,
+    batch_size: int,
 ) -> PassRecord:
     """Noise finished pictures to the steps of `t` and pass each once through the denoiser with its caption; one a call
     where `generation` is exact.
@@ -187,6 +188,7 @@ def noised(
             so, where they have another.
         attention: whether cross-attention is wanted too.
         seed: of the noise; each picture and step draws its own, on the CPU.
+        batch_size: pictures at once where `generation` is not exact.
     Raises:
         InputError: no image stream is listened to, or the model cannot be given pictures (`diffusion.noised`).
     """

@@ -86,7 +86,7 @@ def test_the_layout_evaluation_reads_them(
     run: Any = SimpleNamespace(concepts=concepts, grids={Site("mid", "cond", 1.0): GRID})
     given: list[tuple] = []
     monkeypatch.setattr(layout_exact, "noised", lambda pipe, made, t, pictures, *rest: given.extend(pictures))
-    group = exact_group(run, folder, GenerationConfig())(None, [1.0], tmp_path)
+    group = exact_group(run, folder, GenerationConfig(), 8)(None, [1.0], tmp_path)
     assert [prompt for _, prompt, _ in given] == [scene.caption for scene in scenes]
     pixels = group.truth(GRID).pixels
     for i, scene in enumerate(scenes):

@@ -182,7 +182,7 @@ def test_exact_pictures_are_noised_to_their_step(tmp_path: Path) -> None:
     """x = √ᾱ·latents + √(1 − ᾱ)·ε, by hand; at t = 0 next to nothing of ε is left."""
     pipe, prompt = tiny_pipeline(), "a dog"
     image = np.random.default_rng(0).integers(0, 256, (16, 16, 3), dtype=np.uint8)
-    seen = noised(pipe, GUIDED, [1.0, 0.0], [("a", prompt, image)], CONCEPTS, tmp_path)
+    seen = noised(pipe, GUIDED, [1.0, 0.0], [("a", prompt, image)], CONCEPTS, tmp_path, batch_size=8)
     pipe.scheduler.set_timesteps(GUIDED.steps)
     pixels = torch.from_numpy(image).float().permute(2, 0, 1)[None] / 127.5 - 1
     with torch.inference_mode():

@@ -267,7 +267,7 @@ def test_words_are_found_among_the_tokens() -> None:
 
 def test_everything_is_measured_at_every_step_and_on_exact_masks(painted: LayoutRun, saes: dict) -> None:
     folder = painted.store.path
-    exact = exact_group(painted, folder, GENERATION, most=3)
+    exact = exact_group(painted, folder, GENERATION, 8, most=3)
     result = evaluate_layout(
         painted, saes, np.eye(3), LayoutEvaluationConfig(resamples=20, batch_size=4), tiny_pipeline(), GENERATION, exact
     )
@@ -292,7 +292,7 @@ def test_everything_is_measured_at_every_step_and_on_exact_masks(painted: Layout
     # Every picture shows two boats, and the first of its three names a boat alone.
     assert result["pairs"]["boat"] == 4 and result["exact_pairs"] == {"boat": 3, "dog": 1, "house": 1}
     with pytest.raises(InputError, match="no readable table images"):
-        exact_group(painted, "/nowhere", GenerationConfig())
+        exact_group(painted, "/nowhere", GenerationConfig(), 8)
     with pytest.raises(InputError, match="keep the baselines"):
         LayoutEvaluationConfig(baselines=False)
     group = Group((), painted.truth, np.zeros(0, np.int64), None, stored=False)

@@ -60,7 +60,7 @@ def shown(pipe: Any, t: float) -> tuple[torch.Tensor, torch.Tensor]:
 @torch.no_grad()
 def test_a_transformer_shows_of_exact_pictures_what_a_plain_call_does(tmp_path: Path) -> None:
     pipe = tiny_dit("sd3")
-    seen = noised(pipe, GENERATION, GENERATION.t, [("a", PROMPT, picture())], CONCEPTS, tmp_path)
+    seen = noised(pipe, GENERATION, GENERATION.t, [("a", PROMPT, picture())], CONCEPTS, tmp_path, batch_size=8)
     assert set(seen.updates) == {site for site in GENERATION.sites if site.stream == "image"}  # words have no cells
     assert not seen.attention and set(seen.grids.values()) == {(8, 8)}
     for t in GENERATION.t:
@@ -97,11 +97,13 @@ def test_pictures_of_another_size_are_scaled_and_words_alone_refused(
     large = np.kron(picture(), np.ones((2, 2, 1), np.uint8))
     (tmp_path / "large").mkdir()
     with caplog.at_level(logging.WARNING):
-        seen = noised(pipe, config, [0.5], [("a", PROMPT, large)], CONCEPTS, tmp_path / "large")
+        seen = noised(pipe, config, [0.5], [("a", PROMPT, large)], CONCEPTS, tmp_path / "large", batch_size=8)
     assert "1 pictures with masks are scaled to the model's 32 x 32 px" in caplog.text
     assert seen.updates[Site(BLOCK, "cond", 0.5)].shape == (1, 64, 16)
     with pytest.raises(InputError, match="say nothing of words"):
-        noised(pipe, replace(config, streams=("text",)), [0.5], [("a", PROMPT, large)], CONCEPTS, tmp_path)
+        noised(
+            pipe, replace(config, streams=("text",)), [0.5], [("a", PROMPT, large)], CONCEPTS, tmp_path, batch_size=8
+        )
 
 
 def test_the_layout_of_a_transformer_is_measured_without_attention(tmp_path: Path) -> None:
@@ -109,7 +111,7 @@ def test_the_layout_of_a_transformer_is_measured_without_attention(tmp_path: Pat
     config = replace(GENERATION, signals=("output",), streams=("image",), branches=("cond",), t=(1.0, 0.0))
     saes = {site: SparseAutoencoder(SAEConfig(16, 48, 4)).initialise(n).eval() for n, site in enumerate(config.sites)}
     run = open_run(pipeline_run(tmp_path / "run", pipe, saes, generation=config))
-    exact = exact_group(run, run.store.path, config, most=3)
+    exact = exact_group(run, run.store.path, config, 8, most=3)
     told = LayoutEvaluationConfig(resamples=20, batch_size=4)
     result = evaluate_layout(run, saes, np.eye(3), replace(told, every_step=False), pipe, config, exact)
     assert result["images"]["exact"] == 3 and set(result["exact"]) == {"1.00", "0.00"}

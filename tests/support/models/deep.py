@@ -11,6 +11,7 @@ from typing import Any
 import torch
 
 from tests.support.models.dits import tiny_dit
+from tests.support.models.sdxl import PUBLISHED, tiny_sdxl
 from tests.support.models.tiny_pipeline import tiny_pipeline
 from tests.support.system.running import ROOT
 
@@ -39,7 +40,7 @@ def write_named(hub_id: str, folder: Path) -> None:
         (folder / name).parent.mkdir(exist_ok=True)
         (folder / name).symlink_to(ROOT / "data" / "scenes" / "models" / part)
     if hub_id in UNETS:
-        pipe = _sd() if hub_id == UNETS[0] else tiny_sdxl()
+        pipe = _sd() if hub_id == UNETS[0] else tiny_sdxl(PUBLISHED)
     else:
         family, depth = MODELS[hub_id]
         pipe = tiny_dit(family)
@@ -60,29 +61,3 @@ def _sd() -> Any:
         sample_size=8, block_out_channels=(8,) * 4, cross_attention_dim=16, attention_head_dim=2, norm_num_groups=4
     )
     return pipe
-
-
-def tiny_sdxl() -> Any:
-    """SDXL: three levels of two layers, two texts, size and crop beside them."""
-    from diffusers import EulerDiscreteScheduler, StableDiffusionXLPipeline, UNet2DConditionModel
-    from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProjection
-
-    small = tiny_pipeline()
-    torch.manual_seed(0)
-    ids = {name: getattr(small.tokenizer, name) for name in ("bos_token_id", "eos_token_id", "pad_token_id")}
-    text = CLIPTextConfig(
-        vocab_size=len(small.tokenizer), hidden_size=16, intermediate_size=32, num_hidden_layers=2,
-        num_attention_heads=2, max_position_embeddings=32, projection_dim=16, **ids,
-    )  # fmt: skip
-    unet = UNet2DConditionModel(
-        sample_size=8, block_out_channels=(8, 16, 32), layers_per_block=2,
-        down_block_types=("DownBlock2D", "CrossAttnDownBlock2D", "CrossAttnDownBlock2D"),
-        up_block_types=("CrossAttnUpBlock2D", "CrossAttnUpBlock2D", "UpBlock2D"),
-        transformer_layers_per_block=(1, 1, 2), use_linear_projection=True, cross_attention_dim=32,
-        attention_head_dim=(1, 2, 4), norm_num_groups=4, addition_embed_type="text_time", addition_time_embed_dim=8,
-        projection_class_embeddings_input_dim=16 + 6 * 8,
-    )  # fmt: skip
-    return StableDiffusionXLPipeline(
-        vae=small.vae, text_encoder=CLIPTextModel(text), text_encoder_2=CLIPTextModelWithProjection(text),
-        tokenizer=small.tokenizer, tokenizer_2=small.tokenizer, unet=unet, scheduler=EulerDiscreteScheduler(),
-    )  # fmt: skip
