@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import re
 from collections.abc import Callable
 from pathlib import Path
@@ -79,6 +80,18 @@ def test_empty_parts_are_read_by_everybody(tmp_path: Path, reader: Callable[[lis
         assert reader([str(empty)]) == 0, name
         assert reader([str(empty), str(full)]) == 1, f"{name}: the first part decides how the others are read"
         assert reader([str(full), str(empty)]) == 1, name
+
+
+def test_names_and_features_have_dictionaries_and_numbers_none() -> None:
+    for name, kept in (
+        ("codes", {"image_id", "block", "stream", "signal", "branch", "feature.list.element"}),
+        ("segments", {"image_id", "concept", "mask.counts"}),
+    ):
+        row = {**_row(PART_TABLES[name]), **({"feature": [1, 1], "value": [0.5, 0.5]} if name == "codes" else {})}
+        table = pa.Table.from_pylist([row] * 2, schema=PART_TABLES[name])
+        group = pq.ParquetFile(io.BytesIO(parquet_bytes(name, table, {}))).metadata.row_group(0)
+        columns = [group.column(number) for number in range(group.num_columns)]
+        assert {c.path_in_schema for c in columns if c.has_dictionary_page} == kept
 
 
 def _row(schema: pa.Schema) -> dict[str, Any]:

@@ -85,7 +85,7 @@ def test_the_layout_evaluation_reads_them(
     concepts = tuple(sorted(CONCEPT_NAMES))
     run: Any = SimpleNamespace(concepts=concepts, grids={Site("mid", "cond", 1.0): GRID})
     given: list[tuple] = []
-    monkeypatch.setattr(layout_exact, "noised", lambda pipe, made, t, pictures, *rest: given.extend(pictures))
+    monkeypatch.setattr(layout_exact, "noised", lambda pipe, made, t, pictures, *_, **__: given.extend(pictures))
     group = exact_group(run, folder, GenerationConfig(), 8)(None, [1.0], tmp_path)
     assert [prompt for _, prompt, _ in given] == [scene.caption for scene in scenes]
     pixels = group.truth(GRID).pixels
