@@ -2,6 +2,7 @@
 
     nice -n 19 python -m benchmarks.scenes.chain --build build/world
     ... --minutes text_to_image=480 detector=90 --device cuda --until latents
+    ... --only detector concept_classifier                       # beside another chain: these train on one core each
 
 Every step writes below --build and leaves NAME.done there; a step whose mark is older than that of one it needs is done
 again from its checkpoint's start. The finished models lie in BUILD/models, in the layout of `data/scenes/models`, with
@@ -21,6 +22,7 @@ from pathlib import Path
 
 from benchmarks.scenes.adopt import describe
 from benchmarks.scenes.options import add_views
+from gazetteer.data.core.errors import InputError
 
 
 @dataclass(frozen=True)
@@ -178,6 +180,27 @@ def run(setting: Setting, steps: Sequence[Step], call: Callable[[list[str]], Non
     return did
 
 
+def chosen(until: str | None, only: Sequence[str] | None) -> tuple[Step, ...]:
+    """All steps, those up to one, or some, in the order of the chain."""
+    names = [step.name for step in STEPS]
+    last = names.index(until) if until else len(names)
+    return tuple(step for step in STEPS[: last + 1] if only is None or step.name in only)
+
+
+def ready(setting: Setting, steps: Sequence[Step]) -> None:
+    """Refuse steps that need what neither is done nor comes before them.
+
+    Raises:
+        InputError: says which.
+    """
+    coming: set[str] = set()
+    for step in steps:
+        lacking = [name for name in step.needs if name not in coming and not mark(setting, name).exists()]
+        if lacking:
+            raise InputError(f"{step.name} needs {lacking[0]}, which is not done in {setting.build}.")
+        coming.add(step.name)
+
+
 def _call(command: list[str]) -> None:
     subprocess.run(command, check=True)
 
@@ -196,18 +219,23 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--minutes", type=_duration, nargs="+", default=[], metavar="STEP=MINUTES")
     parser.add_argument("--device", default="cpu", help="of the autoencoder, the latents and the text-to-image model")
     parser.add_argument("--workers", type=int, default=2, help="processes of the text-to-image training and the SAEs")
-    parser.add_argument("--until", choices=[step.name for step in STEPS], help="the last step to do")
+    which = parser.add_mutually_exclusive_group()
+    which.add_argument("--until", choices=[step.name for step in STEPS], help="the last step to do")
+    which.add_argument("--only", choices=[step.name for step in STEPS], nargs="+", help="the steps to do")
     parser.add_argument("--plan", action="store_true", help="say what would be done, and do nothing")
     add_views(parser)
     options = parser.parse_args(argv)
     minutes = MINUTES | dict(options.minutes)
     setting = Setting(options.build.resolve(), options.views, options.device, options.workers, minutes)
-    names = [step.name for step in STEPS]
-    steps = STEPS[: names.index(options.until) + 1] if options.until else STEPS
+    steps = chosen(options.until, options.only)
     if options.plan:
         for step in steps:
             print(f"{'done' if is_done(setting, step) else 'to do':<6}{step.name}: {shlex.join(step.command(setting))}")
         return 0
+    try:
+        ready(setting, steps)
+    except InputError as error:
+        parser.error(str(error))
     setting.build.mkdir(parents=True, exist_ok=True)
     run(setting, steps, _call)
     describe(setting.build, setting.views)

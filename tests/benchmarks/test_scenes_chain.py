@@ -84,6 +84,19 @@ def test_the_plan_is_said_and_nothing_is_done(tmp_path: Path, capsys: pytest.Cap
     assert not (tmp_path / "new").exists()
 
 
+def test_some_steps_alone_come_in_order_and_need_what_is_done(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert chain.main(["--build", str(tmp_path), "--plan", "--only", "prompts", "detector"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.split(":")[0] for line in lines] == ["to do detector", "to do prompts"]
+    with pytest.raises(SystemExit):
+        chain.main(["--build", str(tmp_path), "--only", "prompts", "saes"])
+    assert "saes needs text_to_image, which is not done" in capsys.readouterr().err
+    (tmp_path / "text_to_image.done").touch()
+    chain.ready(setting(tmp_path), chain.chosen(None, ["saes", "prompts"]))
+
+
 def test_unknown_steps_and_views_are_refused(capsys: pytest.CaptureFixture[str]) -> None:
     for words in (["--minutes", "vae=3"], ["--views", "below"]):
         with pytest.raises(SystemExit):
