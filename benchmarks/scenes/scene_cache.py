@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from benchmarks.scenes.options import add_views
 from gazetteer.data.scenes.render import render
 from gazetteer.data.scenes.world import CONCEPT_NAMES
+from gazetteer.data.storage.lock import hold
 
 MAX_INSTANCES = 16
 
@@ -42,6 +43,7 @@ class SceneCache:
 def write(folder: Path, first_seed: int, count: int, views: Sequence[str] = (), size: int = 128) -> None:
     """Render `count` scenes, seen from `views`, into `folder`; `meta.json` comes last and marks it complete."""
     folder.mkdir(parents=True, exist_ok=True)
+    (folder / "meta.json").unlink(missing_ok=True)
     images = np.lib.format.open_memmap(folder / "images.npy", "w+", np.uint8, (count, size, size, 3))
     owners = np.lib.format.open_memmap(folder / "owners.npy", "w+", np.uint8, (count, size, size))
     concepts = np.full((count, MAX_INSTANCES), -1, np.int8)
@@ -73,11 +75,16 @@ def read(folder: Path) -> SceneCache:
 
 
 def read_or_write(folder: Path, first_seed: int, count: int, views: Sequence[str] = ()) -> SceneCache:
-    """The cache of these seeds and views, rendered first if `folder` does not hold it."""
-    meta = folder / "meta.json"
-    if not meta.exists() or json.loads(meta.read_text()) != _meta(first_seed, count, views):
-        write(folder, first_seed, count, views)
-    return read(folder)
+    """The cache of these seeds and views, rendered first if `folder` does not hold it; by one of those who ask."""
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    lock = hold(folder.with_name(f"{folder.name}.lock"))
+    try:
+        meta = folder / "meta.json"
+        if not meta.exists() or json.loads(meta.read_text()) != _meta(first_seed, count, views):
+            write(folder, first_seed, count, views)
+        return read(folder)
+    finally:
+        lock.release()
 
 
 def main() -> None:
