@@ -163,7 +163,7 @@ def test_a_resumed_run_equals_an_uninterrupted_one(
     assert [(row["step"], row["pictures"]) for row in rows] == [(1, 2), (2, 4)]
 
 
-def test_latents_go_on_where_they_stopped_and_start_anew_for_another_autoencoder(
+def test_latents_go_on_where_they_stopped_grow_and_start_anew_for_another_autoencoder(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     torch.manual_seed(0)
@@ -183,6 +183,12 @@ def test_latents_go_on_where_they_stopped_and_start_anew_for_another_autoencoder
     again.latents.flush()
     latents.write(tmp_path / "vae", out, 4, VIEWS)
     resumed = np.array(open_files(out).latents)
+    latents.write(tmp_path / "vae", out, 6, VIEWS)
+    more = open_files(out)
+    assert more.ready == len(more.tokens) == 6 and np.array_equal(more.latents[:4], resumed)
+    assert more.latents[5].any() and not np.array_equal(more.latents[5], more.latents[4])
+    latents.write(tmp_path / "vae", out, 4, VIEWS)  # all there
+    assert open_files(out).ready == 6
     assert np.array_equal(resumed[1:], whole[1:]) and (resumed[0] == 7).all()
     build_autoencoder().save_pretrained(tmp_path / "vae")
     latents.write(tmp_path / "vae", out, 4, VIEWS)

@@ -4,7 +4,7 @@
 
 Writes latents.f16 [N, 16, 16, 16] (scaled to unit variance), tokens.i16 [N, 32] and `ready`, the number of rows that
 may be read already, so that training can start while the rest is written. The same command goes on where a killed run
-stood; another autoencoder, other views or another count start anew.
+stood, and a larger count adds scenes; another autoencoder or other views start anew.
 """
 
 from __future__ import annotations
@@ -68,11 +68,14 @@ def open_files(folder: Path, mode: str = "r", count: int | None = None) -> Laten
 def _to_write(out: Path, meta: dict[str, object], count: int) -> LatentFiles:
     """The files of an earlier run of the same meaning, or fresh ones."""
     note = out / "meta.json"
-    if note.exists() and json.loads(note.read_text()) == meta:
-        return open_files(out, "r+")
-    (out / "ready").unlink(missing_ok=True)
-    files = open_files(out, "w+", count)
-    note.write_text(json.dumps(meta))
+    before = json.loads(note.read_text()) if note.exists() else {}
+    if before and before | {"count": 0} == meta | {"count": 0}:
+        count = max(count, before["count"])
+        files = open_files(out, "r+", count)  # a longer file than before is filled with zeros, which are not `ready`
+    else:
+        (out / "ready").unlink(missing_ok=True)
+        files = open_files(out, "w+", count)
+    note.write_text(json.dumps(meta | {"count": count}))
     return files
 
 
