@@ -18,7 +18,7 @@ from gazetteer.diffusion.capture import capture, cells, split_branches
 from gazetteer.diffusion.config.generation import GenerationConfig
 from gazetteer.diffusion.config.suitable import check_pipeline
 from gazetteer.diffusion.denoisers.registry import UNET, adapter_of, network, require_pipeline
-from gazetteer.diffusion.denoisers.words import PromptTokens, require_filled
+from gazetteer.diffusion.denoisers.words import PromptTokens
 from gazetteer.diffusion.draw import blacked_out, pictures_of, tokens_cut
 from gazetteer.diffusion.runtime.memory import FittingBatch, enough_memory
 from gazetteer.diffusion.schedule import rehearsed
@@ -276,8 +276,7 @@ def _read(text: PromptTokens | None, vectors: Tensor) -> Tensor:
         InputError: the stream has other places than its pipeline's encoders fill.
     """
     assert text is not None
-    require_filled(len(text.read), len(vectors))
-    return vectors[torch.tensor(text.read, device=vectors.device)]
+    return vectors[torch.tensor(text.read_of(len(vectors)), device=vectors.device)]
 
 
 def in_places(code: SparseMap, text: PromptTokens | None) -> SparseMap:

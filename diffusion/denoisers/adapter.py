@@ -28,10 +28,6 @@ STACKED = ("uncond", "cond")
 """The order in which most pipelines stack the branches of guidance into one call."""
 
 
-TEMPLATE = "its encoder is a language model, which reads the prompt inside instructions"
-"""Why the words of some text streams are not known: their places are those of a conversation, not of the prompt."""
-
-
 def meant_block(wrong: str, known: Iterable[str]) -> str:
     """What was meant by a block's name, if something is close."""
     close = difflib.get_close_matches(wrong, list(known), 1, 0.6)

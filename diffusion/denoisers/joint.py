@@ -1,4 +1,4 @@
-"""Transformers whose blocks carry picture and text side by side: SD 3, FLUX.1, FLUX.2, Chroma, Qwen-Image."""
+"""Transformers whose blocks carry picture and text side by side: SD 3, FLUX.1, Chroma, Qwen-Image."""
 
 from __future__ import annotations
 
@@ -12,8 +12,9 @@ from torch import Tensor, nn
 
 from gazetteer.data.core.errors import InputError
 from gazetteer.diffusion.config.generation import GenerationConfig
-from gazetteer.diffusion.denoisers.adapter import TEMPLATE, TokenGrid
+from gazetteer.diffusion.denoisers.adapter import TokenGrid
 from gazetteer.diffusion.denoisers.calls import TwoCalls
+from gazetteer.diffusion.denoisers.instructions import tokens_inside
 from gazetteer.diffusion.denoisers.latents import latents_of
 from gazetteer.diffusion.denoisers.shift import linear_shift, linear_sigmas
 from gazetteer.diffusion.denoisers.transformer import Streams, TransformerAdapter, last_place, pack
@@ -29,6 +30,9 @@ BESIDE = Streams(image=1, text=0, parts={"attn": BOTH, "ff": Streams(), "ff_cont
 
 T5_PLACES = 256
 """Of SD 3's pipeline, as it is called by default."""
+
+QWEN_PLACES = 512
+"""Of Qwen-Image's pipeline, as it is called by default; a call's stream ends with its longest prompt."""
 
 
 class SD3Adapter(TransformerAdapter):
@@ -172,92 +176,23 @@ class ChromaAdapter(PackedAdapter):
         }  # fmt: skip
 
 
-class Flux2Adapter(PackedAdapter):
-    """FLUX.2 and FLUX.2 klein: dev carries its guidance inside, klein runs both branches unless it is distilled."""
-
-    pipelines = ("Flux2Pipeline", "Flux2KleinPipeline")
-    networks = ("Flux2Transformer2DModel",)
-    kind = "FLUX.2 transformer"
-    no_words = TEMPLATE
-    lists = MappingProxyType({"transformer_blocks": BESIDE, "single_transformer_blocks": Streams(joined="first")})
-
-    def check_guidance(
-        self, network: Mapping[str, Any], index: Mapping[str, Any], generation: GenerationConfig
-    ) -> None:
-        """The prompt alone in dev, and in a klein that is distilled."""
-        if "uncond" in generation.branches and self._inside(index):
-            raise InputError(
-                "This FLUX.2 carries its guidance inside (it is distilled) and never runs without the prompt; set "
-                "generation.branches=[cond]."
-            )
-
-    def evaluations(self, index: Mapping[str, Any], generation: GenerationConfig) -> int:
-        """One where guidance is inside."""
-        return 1 if self._inside(index) else super().evaluations(index, generation)
-
-    def usual(self, network: Mapping[str, Any], index: Mapping[str, Any]) -> Usual:
-        """Four steps without guidance where it is distilled (klein)."""
-        return Usual(4, 1.0) if index.get("is_distilled") else super().usual(network, index)
-
-    def _inside(self, index: Mapping[str, Any]) -> bool:
-        return index.get("_class_name") == "Flux2Pipeline" or bool(index.get("is_distilled"))
-
-    def layout(self, network: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> TokenGrid:
-        """From the places of the tokens; all prompts of a call have as many words."""
-        return TokenGrid(*last_place(kwargs["img_ids"], 1), (kwargs["encoder_hidden_states"].shape[1],))
-
-    def latents(self, pipe: Any, noise: Tensor) -> Tensor:
-        """Patches as channels, not yet in a row: [batch, 4 · channels, h/2, w/2]."""
-        rows, columns = noise.shape[-2] // 2, noise.shape[-1] // 2
-        return super().latents(pipe, noise).transpose(1, 2).unflatten(2, (rows, columns))
-
-    def stepped(self, pipe: Any, latents: Tensor) -> Tensor:
-        """In a row."""
-        return super().latents(pipe, latents)
-
-    def encoded(self, vae: Any, pixels: Tensor) -> Tensor:
-        """Normalised patch by patch, by what the VAE has counted."""
-        latents = latents_of(vae, pixels)
-        mean = vae.bn.running_mean.view(1, -1, 1, 1).to(latents)
-        variance = vae.bn.running_var.view(1, -1, 1, 1) + vae.config.batch_norm_eps
-        patches = torch.nn.functional.pixel_unshuffle(latents, 2)
-        return torch.nn.functional.pixel_shuffle((patches - mean) / variance.sqrt().to(latents), 2)
-
-    def resumable(self, pipe: Any, sample: Tensor, size: tuple[int, int]) -> Tensor:
-        """Out of the row again."""
-        return sample.transpose(1, 2).unflatten(2, (size[0] // 2, size[1] // 2))
-
-    def timesteps(self, scheduler: Any, steps: int, config: Mapping[str, Any], size: tuple[int, int]) -> dict[str, Any]:
-        """Sigmas in equal steps, shifted by the numbers of tokens and of steps."""
-        from diffusers.pipelines.flux2.pipeline_flux2 import compute_empirical_mu
-
-        rows, columns = self.grid(config, *size)
-        return {**linear_sigmas(scheduler, steps), "mu": compute_empirical_mu(rows * columns, steps)}
-
-    def example(self, network: nn.Module, height: int, width: int, words: int) -> dict[str, Any]:
-        """Tokens and their places on four axes."""
-        c: Any = network.config
-        rows, columns = height // 2, width // 2
-        return {
-            "hidden_states": torch.empty(1, rows * columns, c.in_channels), "timestep": torch.zeros(1),
-            "encoder_hidden_states": torch.empty(1, words, c.joint_attention_dim),
-            "guidance": torch.zeros(1) if c.get("guidance_embeds", True) else None,
-            "txt_ids": torch.zeros(1, words, 4), "img_ids": torch.zeros(1, rows * columns, 4),
-        }  # fmt: skip
-
-
 class QwenImageAdapter(PackedAdapter):
     """Qwen-Image: true guidance in two calls, with a space for the prompt that is not given."""
 
     pipelines = ("QwenImagePipeline",)
     networks = ("QwenImageTransformer2DModel",)
     kind = "Qwen-Image transformer"
-    no_words = TEMPLATE
+    words_known = True
     lists = MappingProxyType(
         {
             "transformer_blocks": replace(BESIDE, parts={"attn": BOTH, "img_mlp": Streams(), "txt_mlp": WORDS}),
         }
     )
+
+    def tokens(self, pipe: Any, prompt: str) -> PromptTokens:
+        """The prompt's inside the text that its language model reads, whose beginning the stream leaves out."""
+        whole, first = pipe.prompt_template_encode.format, pipe.prompt_template_encode_start_idx
+        return tokens_inside(pipe.tokenizer, whole, prompt, QWEN_PLACES, skipped=first, padded=False)
 
     def scale(self, vae: Mapping[str, Any]) -> int:
         """By the halvings of its VAE."""

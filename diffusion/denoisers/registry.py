@@ -9,7 +9,8 @@ from torch import nn
 
 from gazetteer.data.core.errors import InputError
 from gazetteer.diffusion.denoisers.adapter import Adapter, network_of
-from gazetteer.diffusion.denoisers.joint import ChromaAdapter, Flux2Adapter, FluxAdapter, QwenImageAdapter, SD3Adapter
+from gazetteer.diffusion.denoisers.flux2 import Flux2Adapter, KleinAdapter
+from gazetteer.diffusion.denoisers.joint import ChromaAdapter, FluxAdapter, QwenImageAdapter, SD3Adapter
 from gazetteer.diffusion.denoisers.single import (
     HunyuanAdapter,
     Lumina2Adapter,
@@ -21,8 +22,8 @@ from gazetteer.diffusion.denoisers.unet import UNetAdapter
 
 UNET = UNetAdapter()
 TRANSFORMERS: tuple[Adapter, ...] = (
-    SD3Adapter(), FluxAdapter(), Flux2Adapter(), ChromaAdapter(), QwenImageAdapter(), PixArtAdapter(), SanaAdapter(),
-    Lumina2Adapter(), ZImageAdapter(), HunyuanAdapter(),
+    SD3Adapter(), FluxAdapter(), Flux2Adapter(), KleinAdapter(), ChromaAdapter(), QwenImageAdapter(), PixArtAdapter(),
+    SanaAdapter(), Lumina2Adapter(), ZImageAdapter(), HunyuanAdapter(),
 )  # fmt: skip
 _BY_CLASS = {name: adapter for adapter in TRANSFORMERS for name in (*adapter.pipelines, *adapter.networks)}
 

@@ -10,11 +10,13 @@ import torch
 from torch import Tensor, nn
 
 from gazetteer.diffusion.config.generation import GenerationConfig
-from gazetteer.diffusion.denoisers.adapter import TEMPLATE, TokenGrid
+from gazetteer.diffusion.denoisers.adapter import TokenGrid
 from gazetteer.diffusion.denoisers.calls import TwoCalls
+from gazetteer.diffusion.denoisers.instructions import tokens_inside
 from gazetteer.diffusion.denoisers.shift import linear_shift
 from gazetteer.diffusion.denoisers.sizes import latent_size
 from gazetteer.diffusion.denoisers.transformer import Streams, TransformerAdapter
+from gazetteer.diffusion.denoisers.words import PromptTokens
 
 SANA_PX = 32
 """Sides of Sana's pictures are multiples of so many px."""
@@ -151,8 +153,13 @@ class Lumina2Adapter(TwoCalls, TransformerAdapter):
     pipelines = ("Lumina2Pipeline",)
     networks = ("Lumina2Transformer2DModel",)
     kind = "Lumina 2 transformer"
-    no_words = TEMPLATE
+    words_known = True
     lists = MappingProxyType({"layers": Streams(joined="first", parts={"attn": FIRST, "feed_forward": FIRST})})
+
+    def tokens(self, pipe: Any, prompt: str) -> PromptTokens:
+        """The prompt's after the system's, as far as they go."""
+        before = f"{pipe.system_prompt} <Prompt Start> "
+        return tokens_inside(pipe.tokenizer, before.__add__, prompt, self.words({}), padded=False)
 
     def width(self, network: nn.Module) -> int:
         """As it states."""

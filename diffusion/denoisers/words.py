@@ -17,20 +17,28 @@ class PromptTokens:
     Attributes:
         spans: of every place of the stream the characters of the prompt (from, to) that its token stands for;
             `NOTHING` where it stands for none, as at the ends of a text.
-        read: whether the place holds a token of the prompt, its ends included, and not padding.
+        read: whether the place holds a token of the prompt, its ends included, and neither padding nor instructions
+            around it.
+        cut: whether a call's stream ends with its longest prompt, so that it may hold fewer places than these.
     """
 
     spans: tuple[tuple[int, int], ...]
     read: tuple[bool, ...]
+    cut: bool = False
 
     def __add__(self, other: PromptTokens) -> PromptTokens:
         """Two encoders' texts, one after the other."""
         return PromptTokens(self.spans + other.spans, self.read + other.read)
 
+    def read_of(self, held: int) -> tuple[bool, ...]:
+        """`read` of each of the places that a text stream holds.
 
-def require_filled(filled: int, held: int) -> None:
-    """InputError unless a text stream holds the places that its pipeline's encoders fill, and no others."""
-    if filled != held:
+        Raises:
+            InputError: it holds others than its pipeline's encoders fill.
+        """
+        filled = len(self.read)
+        if held == filled or (self.cut and held < filled and not any(self.read[held:])):
+            return self.read[:held]
         raise InputError(
             f"The text stream holds {held} places where the encoders fill {filled}: something is beside the prompt "
             "that cannot be told apart."
@@ -42,17 +50,22 @@ def padding(places: int) -> PromptTokens:
     return PromptTokens((NOTHING,) * places, (False,) * places)
 
 
+def require_offsets(tokenizer: Any) -> None:
+    """InputError for a tokenizer that does not say where its tokens lie in a text."""
+    if not getattr(tokenizer, "is_fast", False):
+        raise InputError(
+            f"The model's {type(tokenizer).__name__} does not say which words its tokens belong to; install the "
+            "tokenizers package's form of it (a tokenizer.json), or set generation.streams=[image]."
+        )
+
+
 def tokens_of(tokenizer: Any, prompt: str, places: int) -> PromptTokens:
     """What a tokenizer of CLIP's or T5's kind makes of a prompt, filled up or cut to so many places.
 
     Raises:
         InputError: a tokenizer that does not say where its tokens lie in the prompt.
     """
-    if not getattr(tokenizer, "is_fast", False):
-        raise InputError(
-            f"The model's {type(tokenizer).__name__} does not say which words its tokens belong to; install the "
-            "tokenizers package's form of it (a tokenizer.json), or set generation.streams=[image]."
-        )
+    require_offsets(tokenizer)
     made = tokenizer(prompt, padding="max_length", max_length=places, truncation=True, return_offsets_mapping=True)
     spans = tuple((int(start), int(end)) for start, end in made["offset_mapping"])
     return PromptTokens(spans, tuple(bool(mark) for mark in made["attention_mask"]))

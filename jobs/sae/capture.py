@@ -14,7 +14,7 @@ from gazetteer.data.core.sites import Site
 from gazetteer.data.core.threads import use_threads
 from gazetteer.data.inputs.prompts import Item
 from gazetteer.diffusion.config.generation import GenerationConfig
-from gazetteer.diffusion.denoisers.words import require_filled
+from gazetteer.diffusion.denoisers.words import PromptTokens
 from gazetteer.diffusion.draw import warn_of_cut
 from gazetteer.diffusion.generate import SPARE, Generator
 from gazetteer.diffusion.load import ModelConfig, load_pipeline
@@ -57,17 +57,17 @@ class CaptureWorker:
             self._warned = any(warn_of_cut(self.generator.pipe, [item.prompt for item in items]))
 
         def sampled(part: slice) -> _Copies:
-            copies = _Copies(self._read(items[part.start].prompt))
+            copies = _Copies(self._text(items[part.start].prompt))
             prompts, seeds = [item.prompt for item in items[part]], [item.seed for item in items[part]]
             self.generator.sample(prompts, seeds, copies.take, decode=False)
             return copies
 
         return concatenate([copies.arrived() for copies in list(self.fitting.over(len(items), sampled))])
 
-    def _read(self, prompt: str) -> Tensor | None:
-        """Which places of the text stream hold the prompt and no padding, bool [places]; None where that is unknown."""
+    def _text(self, prompt: str) -> PromptTokens | None:
+        """What the places of the text stream hold of the prompt; None where that is unknown."""
         known = self._words and self.generator.adapter.words_known
-        return torch.tensor(self.generator.adapter.tokens(self.generator.pipe, prompt).read) if known else None
+        return self.generator.adapter.tokens(self.generator.pipe, prompt) if known else None
 
 
 class _Copies:
@@ -76,17 +76,16 @@ class _Copies:
     Of a text stream only the places that are read are taken: padding would be most of what an autoencoder learns from.
     """
 
-    def __init__(self, read: Tensor | None = None) -> None:
-        self._read = read
+    def __init__(self, text: PromptTokens | None = None) -> None:
+        self._text = text
         self._parts: dict[Site, list[Tensor]] = {}
         self._cells: dict[Site, list[int]] = {}
         self._devices: set[torch.device] = set()
 
     def take(self, site: Site, x: Tensor, height: int, width: int) -> None:
         """Begin to copy a site's updates [pictures, cells, channels]."""
-        if site.stream == "text" and self._read is not None:
-            require_filled(len(self._read), x.shape[1])
-            x = x[:, self._read.to(x.device)]
+        if site.stream == "text" and self._text is not None:
+            x = x[:, torch.tensor(self._text.read_of(x.shape[1]), device=x.device)]
         half = x.flatten(0, 1).to(torch.float16)
         if half.device.type == "cuda":
             pinned = torch.empty(half.shape, dtype=half.dtype, pin_memory=True)

@@ -5,11 +5,12 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+import torch
 
 from gazetteer.data.core.errors import InputError
 from gazetteer.diffusion.config.generation import GenerationConfig
 from gazetteer.diffusion.denoisers.registry import adapter_of
-from gazetteer.diffusion.denoisers.words import NOTHING, padding, require_filled, tokens_of
+from gazetteer.diffusion.denoisers.words import NOTHING, PromptTokens, padding, tokens_of
 from gazetteer.diffusion.generate import Generator
 from tests.sae.model.test_autoencoder import random_sae
 from tests.support.models.dits import t5_tokenizer, tiny_dit
@@ -58,13 +59,45 @@ class Slow:
 
 
 @pytest.mark.parametrize("family", ["qwen_image", "lumina2", "flux2_klein"])
-def test_families_whose_words_are_not_known_say_so(family: str) -> None:
+def test_a_prompt_is_told_from_the_instructions_around_it(family: str) -> None:
     pipe = tiny_dit(family)
-    with pytest.raises(
-        InputError,
-        match=r"Which words the text stream of a .* transformer holds is not known: its encoder is a language model",
-    ):
-        adapter_of(pipe).tokens(pipe, PROMPT)
+    pipe.tokenizer.chat_template = "user: {% for m in messages %}{{ m['content'] }}{% endfor %} user: a red house"
+    found = adapter_of(pipe).tokens(pipe, "a red house")
+    said = ["a red house"[slice(*span)] for span, read in zip(found.spans, found.read, strict=True) if read]
+    assert "".join(said) == "a red house"  # a token a letter, each once, though the instructions have the same words
+    assert sum(found.read) == len(said) < len(found.read) and found.cut == (family != "flux2_klein")
+    assert not any(adapter_of(pipe).tokens(pipe, "").read)
+
+
+@pytest.mark.parametrize("family", ["qwen_image", "lumina2", "flux2_klein"])
+def test_places_of_a_prompt_are_those_that_the_pipeline_encodes(family: str) -> None:
+    """Another letter in the prompt changes what its encoder makes of that place, and of none before."""
+    pipe = tiny_dit(family)
+    if family == "qwen_image":
+        pipe.prompt_template_encode, pipe.prompt_template_encode_start_idx = "look: {} end", 4
+    one, other = (_encoded(pipe, prompt) for prompt in ("a red house", "a rod house"))
+    places = adapter_of(pipe).tokens(pipe, "a red house").spans
+    changed = [place for place in range(min(len(one), len(other))) if not torch.equal(one[place], other[place])]
+    assert places[changed[0]] == (3, 4)
+
+
+def _encoded(pipe: Any, prompt: str) -> Any:
+    """What stands at the places of the text stream, [places, channels], padding apart where the network drops it."""
+    given = pipe.encode_prompt(prompt) if not hasattr(pipe, "system_prompt") else pipe.encode_prompt(prompt, False)
+    return given[0][0]
+
+
+def test_an_instruction_that_changes_the_prompt_is_refused() -> None:
+    pipe = tiny_dit("flux2_klein")
+    pipe.tokenizer.chat_template = "{% for m in messages %}{{ m['content'] | upper }}{% endfor %}"
+    with pytest.raises(InputError, match="Which words the tokens of 'a red house' stand for is not known"):
+        adapter_of(pipe).tokens(pipe, "a red house")
+
+
+def test_a_family_whose_words_are_not_known_says_so() -> None:
+    network = tiny_dit("flux2_klein").transformer
+    with pytest.raises(InputError, match=r"text stream of a FLUX.2 transformer holds is not known: its processor"):
+        adapter_of(network).tokens(network, PROMPT)
 
 
 def test_a_tokenizer_without_places_is_refused() -> None:
@@ -74,9 +107,19 @@ def test_a_tokenizer_without_places_is_refused() -> None:
 
 
 def test_a_stream_with_places_beside_the_prompt_is_refused() -> None:
-    require_filled(5, 5)
-    with pytest.raises(InputError, match="holds 6 places where the encoders fill 5"):
-        require_filled(5, 6)
+    text = padding(5)
+    assert text.read_of(5) == (False,) * 5
+    for held in (4, 6):
+        with pytest.raises(InputError, match=f"holds {held} places where the encoders fill 5"):
+            text.read_of(held)
+
+
+def test_a_stream_may_end_with_its_longest_prompt_and_no_sooner() -> None:
+    text = PromptTokens((NOTHING, (0, 3), NOTHING, NOTHING), (False, True, False, False), cut=True)
+    assert text.read_of(3) == (False, True, False) and text.read_of(2) == (False, True)
+    for held in (1, 5):
+        with pytest.raises(InputError, match=f"holds {held} places"):
+            text.read_of(held)
 
 
 def test_a_prompt_is_tokenised_once_for_its_codes_and_its_picture(monkeypatch: pytest.MonkeyPatch) -> None:
