@@ -3,8 +3,8 @@
 Nothing is changed before everything has been tried where it was trained: all models are there, are no more than 45 MB
 together, load in float32 by the `from_pretrained` of their library with no argument, and every autoencoder was trained
 on this text-to-image model. Then models, prompts and `world.json` (the views, and steps, hours and seed of every
-training) take the place of the old ones, and the model card is measured and written. What is left to do by hand:
-`benchmarks.measure`, and docs/results with what it finds.
+training) take the place of the old ones, the sheets of pictures are drawn, and the model card is measured. What is
+left to do by hand: `benchmarks.measure`, and docs/results with what it finds.
 """
 
 from __future__ import annotations
@@ -268,14 +268,14 @@ def _state_float32(file: Path) -> None:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Try, put in place, measure the card."""
+    """Try, put in place, draw the sheets, measure the card."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--build", type=Path, default=Path("build/world"), help="of benchmarks.scenes.chain")
     parser.add_argument("--scenes", type=Path, default=SCENES, metavar="FOLDER", help="where the world ships from")
     add_views(parser, default=None)
     parser.add_argument("--without", nargs="+", default=[], choices=FURTHER, metavar="MODEL", help=", ".join(FURTHER))
     parser.add_argument("--check", action="store_true", help="try everything, and change nothing")
-    parser.add_argument("--no-card", action="store_true", help="do not measure the model card anew")
+    parser.add_argument("--no-card", action="store_true", help="do not draw the sheets and measure the card anew")
     options = parser.parse_args(argv)
     try:
         world = trained(options.build.resolve(), options.views, options.without)
@@ -290,8 +290,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     print(f"{options.scenes} is the new world now")
     if options.no_card:
         return 0
-    card = ["benchmarks.scenes.evaluate", "--card", str(CARD)]
-    return subprocess.run([sys.executable, "-m", *card], cwd=ROOT, check=False).returncode
+    programs = (["benchmarks.scenes.text_to_image.sheets"], ["benchmarks.scenes.evaluate", "--card", str(CARD)])
+    codes = [subprocess.run([sys.executable, "-m", *program], cwd=ROOT, check=False).returncode for program in programs]
+    return max(codes)
 
 
 if __name__ == "__main__":

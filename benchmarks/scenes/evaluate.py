@@ -9,8 +9,8 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-from collections import Counter, defaultdict
-from collections.abc import Sequence
+from collections import defaultdict
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,14 +20,19 @@ import torch
 from benchmarks.scenes.autoencoder.evaluate import EMBEDDED, autoencoder_quality
 from benchmarks.scenes.classifiers.concepts import fractions_right, softened, truth
 from benchmarks.scenes.detector.evaluate import count_hits
-from benchmarks.scenes.model_card import model_card
+from benchmarks.scenes.model_card import TRANSFORMER, model_card
 from benchmarks.scenes.options import add_views
 from benchmarks.scenes.quadrants import quadrants
-from benchmarks.scenes.text_to_image.counts import counts_right
-from gazetteer.data.inputs.prompt_pool import read_prompts
+from benchmarks.scenes.text_to_image.evaluate import (
+    Judged,
+    judged,
+    likeness,
+    picture_quality,
+    read_concepts,
+)
 from gazetteer.data.scenes.render import Scene, render
 from gazetteer.data.scenes.weights import MODELS, read_world
-from gazetteer.data.scenes.world import CONCEPT_NAMES, EVAL_SEEDS, STYLES, TRAIN_SEEDS
+from gazetteer.data.scenes.world import CONCEPT_NAMES, EVAL_SEEDS, TRAIN_SEEDS
 from gazetteer.jobs.config.schema import load_config
 
 SMALL_AREA = 300
@@ -45,7 +50,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Print the measurements, with ``--json`` as one object on the last line."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--scenes", type=int, default=400, help="rendered scenes for detector and segmenter")
-    parser.add_argument("--pictures", type=int, default=200, help="generated pictures for the text-to-image model")
+    parser.add_argument("--pictures", type=int, default=400, help="generated pictures for the text-to-image model")
     parser.add_argument("--models", default=None, help="another models folder than the embedded one")
     parser.add_argument("--prompts", type=Path, help="one prompt a line, instead of those of the embedded world")
     add_views(parser, default=None)
@@ -79,27 +84,36 @@ def evaluate(
     """
     from gazetteer.labeling.detect.load import load_detector
 
-    overrides = [f"{key}.path={models}/{name}" for key, name in _FOLDERS.items()] if models else []
-    config = load_config(None, overrides + ([f"prompts.path={prompt_file.resolve()}"] if prompt_file else []))
     world = read_world(Path(models) if models else MODELS)
     views = world["views"] if views is None else views
+    config = _config(None, models, prompt_file)
     rendered = [render(EVAL_SEEDS[i], views=views) for i in range(scenes)]
-    images, prompts = generated(config, pictures)
-    numbers = detected_numbers(config, images)
-    objects = [set(present) for present in numbers]
     vae = Path(models) / "text_to_image" / "vae" if models else EMBEDDED
+    made = judged(config, pictures, models)
     results = {
         "detector": detector_quality(config, rendered),
         "segmenter": segmenter_quality(config, rendered),
         "autoencoder": autoencoder_quality(load_detector(config.detector), rendered, vae),
-        "concept_classifier": classifier_quality(rendered, images, objects, vae, models),
-        "text_to_image": picture_quality(config, images, prompts, numbers, models),
+        "concept_classifier": classifier_quality(rendered, made, vae, models),
+        "text_to_image": picture_quality(config, made, models) | likeness(config, made.images, views),
         "world": {**world, "views": list(views)},
     }
     results["text_to_image"]["kappa"] = results["concept_classifier"]["kappa"]
     results["by_concept"] = by_concept(results)
     results["quadrants"] = quadrants(TRAIN_SEEDS[:QUADRANT_LAYOUTS], views)
+    transformer = (Path(models) if models else MODELS) / TRANSFORMER
+    if (transformer / "model_index.json").exists():
+        config = _config("scenes-dit", models, prompt_file)
+        made = judged(config, pictures, models)
+        results[TRANSFORMER] = picture_quality(config, made, models) | likeness(config, made.images, views)
     return results
+
+
+def _config(name: str | None, models: str | None, prompt_file: Path | None) -> Any:
+    """The shipped configuration or a preset, of other models and prompts."""
+    folders = {"model": TRANSFORMER if name else "text_to_image", "detector": "detector", "segmenter": "segmenter"}
+    overrides = [f"{key}.path={models}/{folder}" for key, folder in folders.items()] if models else []
+    return load_config(name, overrides + ([f"prompts.path={prompt_file.resolve()}"] if prompt_file else []))
 
 
 def by_concept(results: dict[str, Any]) -> dict[str, dict[str, float | None]]:
@@ -109,13 +123,11 @@ def by_concept(results: dict[str, Any]) -> dict[str, dict[str, float | None]]:
         "detector_recall": results["detector"]["recall_by_concept"],
         "mask_iou": results["segmenter"]["mean_iou_by_concept"],
         "found": results["text_to_image"]["found_by_concept"],
+        "found_by_classifier": results["text_to_image"]["found_by_classifier_by_concept"],
         "counts_right": results["text_to_image"]["counts_right_by_concept"],
         "kappa": results["concept_classifier"]["kappa_by_concept"],
     }
     return {concept: {name: column.get(concept) for name, column in columns.items()} for concept in CONCEPT_NAMES}
-
-
-_FOLDERS = {"model": "text_to_image", "detector": "detector", "segmenter": "segmenter"}
 
 
 def detector_quality(config: Any, scenes: Sequence[Scene]) -> dict[str, Any]:
@@ -183,23 +195,18 @@ def segmenter_quality(config: Any, scenes: Sequence[Scene]) -> dict[str, Any]:
     }
 
 
-def classifier_quality(
-    scenes: Sequence[Scene], images: np.ndarray, shown_objects: Sequence[set[str]], vae: Path, models: str | None = None
-) -> dict[str, Any]:
+def classifier_quality(scenes: Sequence[Scene], made: Judged, vae: Path, models: str | None = None) -> dict[str, Any]:
     """Which concepts are shown: against exact masks, and beside the words the detector finds in generated pictures.
 
     Means over the concepts; `soft` is after a pass through the autoencoder, `agreement` the share of pictures in which
     both say the same of a concept.
     """
-    from gazetteer.data.scenes.concept_classifier import DEFAULT_FOLDER, load
-
-    shown = load(Path(models) / "concept_classifier" if models else DEFAULT_FOLDER).shown
     true = np.stack([truth(scene)[0] for scene in scenes])
     painted = np.stack([scene.image for scene in scenes])
     soft = softened(torch.tensor(painted).permute(0, 3, 1, 2), folder=vae).permute(0, 2, 3, 1).numpy()
-    precision, recall = fractions_right(_table(shown(painted)), true)
-    soft_precision, soft_recall = fractions_right(_table(shown(soft)), true)
-    ours, other = _table(shown(images)), _table(shown_objects)
+    precision, recall = fractions_right(_table(read_concepts(painted, models)), true)
+    soft_precision, soft_recall = fractions_right(_table(read_concepts(soft, models)), true)
+    ours, other = _table(made.read), _table(made.numbers)
     agreement = (ours == other).mean(axis=0)
     kappas = [kappa(ours[:, i], other[:, i]) for i in range(len(CONCEPT_NAMES))]
     return {
@@ -214,12 +221,12 @@ def classifier_quality(
         "agreement_by_concept": _by_concept(agreement),
         "kappa_by_concept": dict(zip(CONCEPT_NAMES, kappas, strict=True)),
         "scenes": len(scenes),
-        "pictures": len(images),
+        "pictures": len(made.images),
     }
 
 
-def _table(shown_objects: Sequence[set[str]]) -> np.ndarray:
-    return np.array([[concept in words for concept in CONCEPT_NAMES] for words in shown_objects])
+def _table(shown: Sequence[Collection[str]]) -> np.ndarray:
+    return np.array([[concept in words for concept in CONCEPT_NAMES] for words in shown])
 
 
 def _by_concept(values: np.ndarray) -> dict[str, float]:
@@ -230,60 +237,6 @@ def kappa(ours: np.ndarray, other: np.ndarray) -> float | None:
     """Agreement of two lists of yes and no beyond chance (Cohen 1960), None where both always say the same word."""
     chance = ours.mean() * other.mean() + (1 - ours.mean()) * (1 - other.mean())
     return round(float(((ours == other).mean() - chance) / (1 - chance)), 4) if chance < 1 else None
-
-
-def generated(config: Any, pictures: int) -> tuple[np.ndarray, list[str]]:
-    """Pictures uint8 [N, H, W, 3] of the text-to-image model, and their prompts."""
-    from gazetteer.diffusion.generate import Generator
-    from gazetteer.diffusion.load import load_pipeline
-
-    # From the end of the pool: the labelling job starts at its head.
-    prompts = read_prompts(config.prompts)[-pictures:]
-    generator = Generator(load_pipeline(config.model), config.generation)
-    images = [generator.sample([p], [i], lambda *_: None)[0] for i, p in enumerate(prompts)]  # type: ignore[index]
-    return np.stack(images), prompts
-
-
-def detected_numbers(config: Any, images: np.ndarray) -> list[Counter[str]]:
-    """How many of each concept the detector finds in every picture, asked for all of them."""
-    from gazetteer.labeling.detect.load import load_detector
-
-    detected = load_detector(config.detector).detect(list(images), [CONCEPT_NAMES] * len(images))
-    return [Counter(detection.concept for detection in detections) for detections in detected]
-
-
-def picture_quality(
-    config: Any, images: np.ndarray, prompts: Sequence[str], numbers: Sequence[Counter[str]], models: str | None = None
-) -> dict[str, Any]:
-    """Generated pictures against their prompts: named concepts the detector found, styles the classifier reads.
-
-    `styles_right`: over prompts that name a style, and prompts that name none (read as plain). `counts_right`: over
-    things a prompt asks a number of ("a dog", "two dogs"), as many as it asks for.
-    """
-    from gazetteer.data.scenes.style_classifier import DEFAULT_FOLDER, load
-    from gazetteer.labeling.vocabulary.concepts import Vocabulary
-
-    vocabulary = Vocabulary(config.vocabulary)
-    named = [vocabulary.mentioned(prompt) for prompt in prompts]
-    styles = load(Path(models) / "style_classifier" if models else DEFAULT_FOLDER).classify(images)
-    asked: dict[str, list[bool]] = defaultdict(list)
-    for words, counted in zip(named, numbers, strict=True):
-        for word in words:
-            asked[word].append(counted[word] > 0)
-    right: dict[str, list[bool]] = defaultdict(list)
-    for prompt, style in zip(prompts, styles, strict=True):
-        wanted = next((s.name for s in STYLES if s.name in prompt), "plain")
-        right[wanted].append(style == wanted)
-    counts = counts_right(prompts, numbers)
-    return {
-        "counts_right": sum(hits for hits, _ in counts.values()) / max(1, sum(total for _, total in counts.values())),
-        "counts_right_by_concept": {c: round(hits / total, 4) for c, (hits, total) in sorted(counts.items())},
-        "objects_found": float(np.mean([hit for hits in asked.values() for hit in hits])),
-        "styles_right": float(np.mean([hit for hits in right.values() for hit in hits])),
-        "found_by_concept": {c: round(float(np.mean(v)), 4) for c, v in sorted(asked.items())},
-        "right_by_style": {s: round(float(np.mean(v)), 4) for s, v in sorted(right.items())},
-        "pictures": len(images),
-    }
 
 
 if __name__ == "__main__":

@@ -27,12 +27,29 @@ a close-up, a hillside. These models know {views}; `make train-world` trains all
 """  # noqa: E501
 
 
+_PICTURES = """## Pictures
+
+Chosen by nobody: seeds 0 to 47 of each sheet, drawn by `python -m benchmarks.scenes.text_to_image.sheets`. Prompts that no model has seen, in the order of their file:
+
+![48 pictures of unseen prompts](../images/scenes_prompts.webp)
+
+Every look (rows: night, sunset, pencil sketch, watercolour, winter, neon) with every concept, "a dog, pencil sketch" (columns: sky, grass, sea, sand, road, mountain, sun, moon; then cloud, tree, house, car, boat, dog, flower, balloon):
+
+![48 pictures: six looks of eight concepts](../images/scenes_looks_1.webp)
+
+![48 pictures: six looks of the other eight](../images/scenes_looks_2.webp)
+"""  # noqa: E501
+
+
+TRANSFORMER = "text_to_image_dit"
 _MODELS = ("text_to_image", "detector", "segmenter", "saes", "style_classifier", "concept_classifier")
 
 
 def model_card(results: dict[str, Any]) -> str:
     """The card as Markdown, from the result of `benchmarks.scenes.evaluate.evaluate`."""
-    return "\n".join([_head(results), "## Measured\n", *_whole(results), *_concepts(results), *_looks(results)])
+    return "\n".join(
+        [_head(results), _PICTURES, "## Measured\n", *_whole(results), *_concepts(results), *_looks(results)]
+    )
 
 
 def _head(results: dict[str, Any]) -> str:
@@ -72,9 +89,8 @@ def _whole(results: dict[str, Any]) -> list[str]:
         ("", "the same after the autoencoder", (classifier["soft_precision"], classifier["soft_recall"])),
         ("", "generated pictures: agreement with the detector, Cohen's kappa",
          (classifier["agreement"], classifier["kappa"])),
-        ("text-to-image", "named objects found, numbers of things as asked",
-         (pictures["objects_found"], pictures["counts_right"])),
-        ("", "style as asked", (pictures["styles_right"],)),
+        *_drawn("text-to-image", pictures),
+        *(_drawn("its transformer", results[TRANSFORMER]) if TRANSFORMER in results else []),
     ]  # fmt: skip
     return [
         f"On {detector['scenes']} unseen scenes, all sixteen words asked of each, and on {pictures['pictures']} "
@@ -85,11 +101,24 @@ def _whole(results: dict[str, Any]) -> list[str]:
     ]
 
 
+def _drawn(name: str, pictures: dict[str, Any]) -> list[tuple[str, str, tuple[Any, ...]]]:
+    """Rows of a text-to-image model."""
+    return [
+        (name, "named objects found by the detector, by the concept classifier",
+         (pictures["objects_found"], pictures["objects_found_by_classifier"])),
+        ("", "numbers of things as asked, style as asked", (pictures["counts_right"], pictures["styles_right"])),
+        ("", "KID beside unseen scenes, in the detector's backbone (95 %)", (_interval(pictures["kid"]),)),
+        ("", "the same of further scenes, the floor", (_interval(pictures["kid_of_scenes"]),)),
+    ]  # fmt: skip
+
+
 def _concepts(results: dict[str, Any]) -> list[str]:
-    names = ("detector_precision", "detector_recall", "mask_iou", "found", "counts_right", "kappa")
+    names = (
+        "detector_precision", "detector_recall", "mask_iou", "found", "found_by_classifier", "counts_right", "kappa",
+    )  # fmt: skip
     head = (
-        "concept", "detector precision", "recall", "mask IoU", "found when asked for", "as many as asked",
-        "kappa of the two", "rarest quadrant",
+        "concept", "detector precision", "recall", "mask IoU", "found when asked for", "by the classifier",
+        "as many as asked", "kappa of the two", "rarest quadrant",
     )  # fmt: skip
     rarest = {concept: min(shares.values()) for concept, shares in results["quadrants"].items()}
     return [
@@ -123,6 +152,12 @@ def _table(head: tuple[str, ...], rows: list[tuple[Any, ...]]) -> str:
     lines = ["| " + " | ".join(head) + " |", "|" + "---|" * len(head)]
     lines += ["| " + " | ".join(_cell(value) for value in row) + " |" for row in rows]
     return "\n".join(lines) + "\n"
+
+
+def _interval(values: list[float]) -> str:
+    """A small number with its interval."""
+    value, low, high = values
+    return f"{value:.4f} ({low:.4f} to {high:.4f})"
 
 
 def _cell(value: Any) -> str:

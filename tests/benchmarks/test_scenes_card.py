@@ -33,6 +33,8 @@ def results() -> dict[str, Any]:
         },
         "text_to_image": {
             "counts_right": 0.813, "counts_right_by_concept": {"dog": 0.814}, "objects_found": 0.915,
+            "objects_found_by_classifier": 0.935, "found_by_classifier_by_concept": {"dog": 0.937},
+            "kid": [0.0123, 0.0101, 0.0145], "kid_of_scenes": [0.0, -0.0012, 0.0013],
             "styles_right": 0.916, "found_by_concept": {"dog": 0.917}, "right_by_style": looks, "pictures": 66,
         },
         "world": {
@@ -50,23 +52,38 @@ def test_numbers_of_a_concept_are_gathered_from_all_parts() -> None:
     dog = results()["by_concept"]["dog"]
     assert dog == {
         "detector_precision": 0.111, "detector_recall": 0.111, "mask_iou": 0.444, "found": 0.917,
-        "counts_right": 0.814, "kappa": 0.111,
+        "found_by_classifier": 0.937, "counts_right": 0.814, "kappa": 0.111,
     }  # fmt: skip
     assert results()["by_concept"]["sky"]["counts_right"] is None
 
 
 def test_the_card_shows_what_was_measured() -> None:
     card = model_card(results())
-    for number in ("0.901", "0.902", "6.543", "0.987", "0.813", "0.915", "0.916", "0.912"):
+    for number in (
+        "0.901",
+        "0.902",
+        "6.543",
+        "0.987",
+        "0.813",
+        "0.915",
+        "0.935",
+        "0.916",
+        "0.912",
+        "0.0123 (0.0101 to 0.0145)",
+    ):
         assert number in card
     assert "These models know sky, above;" in card
     assert "| 12345, 3.580, 0 + 15001, 4.250, 1 |\n" in card and "| 801, –, 5 |\n" in card and "`SamModel`" in card
     found = results()
     rarest = min(found["quadrants"]["dog"].values())
-    assert f"| dog | 0.111 | 0.111 | 0.444 | 0.917 | 0.814 | 0.111 | {rarest:.3f} |" in card
-    assert "| sky | 0.111 | 0.111 | 0.111 | – | – | 0.111 | – |" in card
+    assert f"| dog | 0.111 | 0.111 | 0.444 | 0.917 | 0.937 | 0.814 | 0.111 | {rarest:.3f} |" in card
+    assert "| sky | 0.111 | 0.111 | 0.111 | – | – | – | 0.111 | – |" in card
     assert "| –, 0.905 |" in card
     assert "| plain | 0.222 | 0.222 | 0.222 |" in card
+    second = {**found["text_to_image"], "objects_found": 0.777}
+    assert "| its transformer | named objects found by the detector, by the concept classifier | 0.777, 0.935 |" in (
+        model_card(found | {"text_to_image_dit": second})
+    )
 
 
 def test_the_page_is_of_the_form_that_the_program_writes() -> None:

@@ -48,7 +48,7 @@ def test_a_grey_picture_of_16_bits_keeps_its_greys() -> None:
     assert np.array_equal(decode_image(stream.getvalue())[..., 1], grey // 257)
 
 
-@settings(max_examples=150)
+@settings(max_examples=150, deadline=None)
 @given(st.data())
 def test_damage_is_noticed(data):
     """Any changed or missing byte of a PNG gives a sentence or, in a byte that says nothing, the same picture."""

@@ -1,0 +1,73 @@
+"""Draw the sheets of pictures that the documentation shows: seeds 0 to 47 of each, and nobody chooses.
+
+    python -m benchmarks.scenes.text_to_image.sheets                               # of the embedded world
+    ... --models build/world/models --prompts build/world/prompts/prompts.txt      # of one just trained
+
+One of prompts that no model has seen, in the order of their file; two of every look with every concept.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from benchmarks.scenes.loop import save_sheet
+from gazetteer.attribution.evaluation.evaluators import painter
+from gazetteer.data.inputs.prompt_pool import read_prompts
+from gazetteer.data.scenes.world import CONCEPTS, STYLES, Concept
+from gazetteer.diffusion.load import load_pipeline
+from gazetteer.jobs.config.schema import load_config
+
+IMAGES = Path(__file__).resolve().parents[3] / "docs" / "images"
+COLUMNS = 8
+PICTURES = 48
+
+
+def prompts_of_looks() -> list[str]:
+    """Every look with every concept: a row of eight concepts a look, first of one half of the concepts."""
+    halves = CONCEPTS[:COLUMNS], CONCEPTS[COLUMNS:]
+    return [style.phrases[0].format(_noun(concept)) for half in halves for style in STYLES for concept in half]
+
+
+def _noun(concept: Concept) -> str:
+    """As captions name it alone."""
+    if concept.kind == "thing" or concept.name in ("road", "mountain"):
+        return f"the {concept.name}" if concept.name in ("sun", "moon") else f"a {concept.name}"
+    return concept.name
+
+
+def sheets(prompts: Sequence[str]) -> dict[str, list[str]]:
+    """The prompts of every sheet, by its name."""
+    looks = prompts_of_looks()
+    return {
+        "scenes_prompts": list(prompts[:PICTURES]),
+        "scenes_looks_1": looks[:PICTURES],
+        "scenes_looks_2": looks[PICTURES:],
+    }
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Draw all sheets."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--models", type=Path, help="another models folder than the embedded one")
+    parser.add_argument("--prompts", type=Path, help="one prompt a line, instead of those of the embedded world")
+    parser.add_argument("--out", type=Path, default=IMAGES, metavar="FOLDER", help="default: docs/images")
+    options = parser.parse_args(argv)
+    overrides = [f"model.path={options.models.resolve()}/text_to_image"] if options.models else []
+    overrides += [f"prompts.path={options.prompts.resolve()}"] if options.prompts else []
+    config = load_config(None, overrides)
+    paint = painter(load_pipeline(config.model), config.generation)
+    options.out.mkdir(parents=True, exist_ok=True)
+    for name, prompts in sheets(read_prompts(config.prompts)).items():
+        path = options.out / f"{name}.webp"
+        save_sheet(np.stack(paint(prompts, range(len(prompts)))), path, columns=COLUMNS)
+        print(path, flush=True)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
