@@ -42,7 +42,7 @@ class Setting:
 
 
 MINUTES: dict[str, float] = {
-    "autoencoder": 240, "text_to_image": 600, "detector": 90, "segmenter": 40, "style_classifier": 10,
+    "autoencoder": 240, "text_to_image": 600, "detector": 60, "segmenter": 75, "style_classifier": 10,
     "concept_classifier": 25, "text_to_image_dit": 720,
 }  # fmt: skip
 """How long each training takes where nothing else is said."""
@@ -129,7 +129,7 @@ STEPS: tuple[Step, ...] = (
     Step("style_classifier", (), _training(
         "style_classifier", f"{_ROOM}.classifiers.styles", lambda s: ("--steps", 2000), _export("style_classifier"))),
     Step("concept_classifier", ("autoencoder",), _training(
-        "concept_classifier", f"{_ROOM}.classifiers.concepts", lambda s: ("--steps", 4000, "--vae", s.build / "vae"),
+        "concept_classifier", f"{_ROOM}.classifiers.concepts", lambda s: ("--steps", 12000, "--pool", 8000, "--vae", s.build / "vae"),
         _export("concept_classifier"))),
     Step("prompts", (), _prompts),
     Step("saes", ("text_to_image", "prompts"), _saes),
