@@ -174,7 +174,8 @@ def run(setting: Setting, steps: Sequence[Step], call: Callable[[list[str]], Non
         call([sys.executable, "-m", *step.command(setting)])
         if step.name in ("saes", "saes_dit"):
             made = setting.build / step.name.replace("saes", "sae") / "saes"
-            shutil.copytree(made, setting.models / step.name, dirs_exist_ok=True)
+            for config in made.glob("*/config.json"):  # and not the report beside them
+                shutil.copytree(config.parent, setting.models / step.name / config.parent.name, dirs_exist_ok=True)
         mark(setting, step.name).touch()
         did.append(step.name)
     return did

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from benchmarks.scenes import adopt
-from gazetteer.data.core.digests import digest_folder
+from gazetteer.data.core.digests import digest_folder, digest_path
 from gazetteer.data.scenes import concept_classifier, style_classifier
 from gazetteer.data.scenes.weights import read_world, world_views
 from gazetteer.jobs.config.schema import load_config
@@ -33,7 +33,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
     shown = concept_classifier.ConceptClassifier(("dog",), (8, 8, 8), (1,))
     concept_classifier.save(shown, models / "concept_classifier")
     about = {
-        "model_digest": digest_folder(models / "text_to_image"),
+        "model_digest": digest_path(str(models / "text_to_image")),  # as a training states it
         "training": {"outcome": {"steps": 40}, "config": {"seed": 5}},
     }
     for seed, site in enumerate(load_config().generation.sites):
