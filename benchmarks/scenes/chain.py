@@ -129,7 +129,8 @@ STEPS: tuple[Step, ...] = (
     Step("style_classifier", (), _training(
         "style_classifier", f"{_ROOM}.classifiers.styles", lambda s: ("--steps", 2000), _export("style_classifier"))),
     Step("concept_classifier", ("autoencoder",), _training(
-        "concept_classifier", f"{_ROOM}.classifiers.concepts", lambda s: ("--steps", 12000, "--pool", 8000, "--vae", s.build / "vae"),
+        "concept_classifier", f"{_ROOM}.classifiers.concepts",
+        lambda s: ("--steps", 12000, "--pool", 8000, "--vae", s.build / "vae"),
         _export("concept_classifier"))),
     Step("prompts", (), _prompts),
     Step("saes", ("text_to_image", "prompts"), _saes),
