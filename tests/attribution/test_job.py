@@ -147,7 +147,7 @@ def test_an_edit_by_an_evaluated_method_comes_with_a_sheet_of_pictures(
 ) -> None:
     methods = MethodConfig(steps=2, context=1, context_steps=1, tune_steps=1)
     config = dataclasses.replace(run, generation=dataclasses.replace(run.generation, steps=2))
-    done = make_edit(config, methods, EditConfig("dog", fraction=0.1, sheet=2, pool=40), str(tmp_path))
+    done = make_edit(config, methods, EditConfig("dog", fraction=0.1, sheet=2, pool=150), str(tmp_path))
     assert len(load_delta(done["edit"])) == done["weights"] > 0
     with Image.open(done["sheet"]) as sheet:
         width, height = sheet.size

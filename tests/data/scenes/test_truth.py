@@ -14,6 +14,7 @@ import pytest
 from gazetteer.data.core.sites import Site
 from gazetteer.data.scenes.render import Scene, render
 from gazetteer.data.scenes.truth import FIRST, main
+from gazetteer.data.scenes.weights import world_views
 from gazetteer.data.scenes.world import CONCEPT_NAMES, EVAL_SEEDS
 from gazetteer.data.tables.images import decode_image
 from gazetteer.data.tables.masks import struct_to_mask
@@ -34,7 +35,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def scenes() -> list[Scene]:
-    return [render(EVAL_SEEDS[FIRST + number], SIZE) for number in range(2)]
+    return [render(EVAL_SEEDS[FIRST + number], SIZE, world_views()) for number in range(2)]
 
 
 def test_pictures_and_captions_are_those_of_the_seeds(folder: Path, scenes: list[Scene]) -> None:

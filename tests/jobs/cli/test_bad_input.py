@@ -10,7 +10,9 @@ import pytest
 import torch
 
 from gazetteer.data.core.sites import Site
+from gazetteer.diffusion.blocks import blocks_of
 from gazetteer.jobs.cli.parser import parser
+from gazetteer.jobs.config.schema import load_config
 from gazetteer.sae.model.autoencoder import SAEConfig, SparseAutoencoder
 from tests.support.system.running import SMALL, digests, gazetteer, in_process, label
 from tests.support.system.small_disk import resize, small_disk
@@ -97,12 +99,17 @@ def test_empty_prompt_file(tmp_path: Path) -> None:
     one_sentence(refused(tmp_path / "run", "executor=serial", f"prompts.path={prompts}"), 2, str(prompts), "no prompts")
 
 
+def mid_width() -> int:
+    """Channels of the embedded model's mid block."""
+    return next(block.channels for block in blocks_of(load_config().model) if block.block == MID)
+
+
 def test_an_sae_of_the_wrong_width(tmp_path: Path) -> None:
     site = Site(MID, "cond", 0.5)
     folder = tmp_path / "saes" / site.slug
     SparseAutoencoder(SAEConfig(64, 256, 10)).initialise(0).save_pretrained(folder, {"site": site}, torch.float16)
     done = refused(tmp_path / "run", *ONE_SITE, f"saes={tmp_path / 'saes'}")
-    one_sentence(done, 2, "64 channels", f"{MID} has 128")
+    one_sentence(done, 2, "64 channels", f"{MID} has {mid_width()}")
 
 
 def test_missing_saes_are_all_named(tmp_path: Path) -> None:
@@ -117,7 +124,7 @@ def test_a_pickle_is_not_opened(tmp_path: Path) -> None:
     folder = tmp_path / "saes" / site.slug
     folder.mkdir(parents=True)
     torch.save({"encoder": torch.zeros(2)}, folder / "model.pt")
-    (folder / "config.json").write_text(json.dumps({"d": 128, "n": 512, "k": 10}))
+    (folder / "config.json").write_text(json.dumps({"d": mid_width(), "n": 512, "k": 10}))
     one_sentence(refused(tmp_path / "run", *ONE_SITE, f"saes={tmp_path / 'saes'}"), 2, "model.safetensors")
 
 
