@@ -33,7 +33,7 @@ Chosen by nobody: seeds 0 to 47 of each sheet, drawn by `python -m benchmarks.sc
 
 ![48 pictures of unseen prompts](../images/scenes_prompts.webp)
 
-Every look (rows: night, sunset, pencil sketch, watercolour, winter, neon) with every concept, "a dog, pencil sketch" (columns: sky, grass, sea, sand, road, mountain, sun, moon; then cloud, tree, house, car, boat, dog, flower, balloon):
+Every look (rows: night, sunset, pencil sketch, watercolour, winter, neon) with every concept (columns: sky, grass, sea, sand, road, mountain, sun, moon; then cloud, tree, house, car, boat, dog, flower, balloon):
 
 ![48 pictures: six looks of eight concepts](../images/scenes_looks_1.webp)
 
