@@ -72,16 +72,16 @@ def picture_quality(config: Any, made: Judged, models: str | None = None) -> dic
     named = [vocabulary.mentioned(prompt) for prompt in made.prompts]
     styles = load(Path(models) / "style_classifier" if models else DEFAULT_FOLDER).classify(made.images)
     wanted = [next((s.name for s in STYLES if s.name in prompt), "plain") for prompt in made.prompts]
-    found, by_classifier = _asked(named, made.numbers), _asked(named, made.read)
+    by_detector, by_classifier = _asked(named, made.numbers), _asked(named, made.read)
     right = _grouped(zip(wanted, (w == s for w, s in zip(wanted, styles, strict=True)), strict=True))
     counts = counts_right(made.prompts, made.numbers)
     return {
         "counts_right": sum(hits for hits, _ in counts.values()) / max(1, sum(total for _, total in counts.values())),
         "counts_right_by_concept": {c: round(hits / total, 4) for c, (hits, total) in sorted(counts.items())},
-        "objects_found": _share(found),
+        "objects_found": _share(by_detector),
         "objects_found_by_classifier": _share(by_classifier),
         "styles_right": _share(right),
-        "found_by_concept": _shares(found),
+        "found_by_concept": _shares(by_detector),
         "found_by_classifier_by_concept": _shares(by_classifier),
         "right_by_style": _shares(right),
         "pictures": len(made.images),
