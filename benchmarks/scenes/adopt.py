@@ -1,9 +1,8 @@
 """Ship a world that was trained: `python -m benchmarks.scenes.adopt --build build/world`.
 
 Nothing is changed before everything has been tried where it was trained: all models are there, are no more than 45 MB
-together (the transformer and its autoencoders, which only a checkout holds, as much again), load in float32 by the
-`from_pretrained` of their library with no argument, and every autoencoder was trained on this text-to-image model. Then
-models, prompts and `world.json` (the views, and steps, hours and seed of every training) take the place of the old
+together, load in float32 by the `from_pretrained` of their library with no argument, and every autoencoder was trained
+on this text-to-image model. Then models, prompts and `world.json` (the views, and steps, hours and seed of every training) take the place of the old
 ones, the sheets of pictures are drawn, and the model card is measured. What is left to do by hand:
 `benchmarks.measure`, and docs/results with what it finds.
 """
@@ -35,9 +34,7 @@ FURTHER = ("text_to_image_dit", "saes_dit")
 """Taken along where they were trained and there is room; else what ships of them stays."""
 
 PROMPTS = ("prompts.txt", "prompts_sae.txt")
-LIMIT_MB, FURTHER_MB = 45.0, 45.0
-"""Of the models that are needed, which are in every package, and of the second one with its autoencoders."""
-
+LIMIT_MB = 45.0
 SEED = 0
 """Of every training of `benchmarks.scenes.chain`, which leaves the programs' own; the autoencoders state theirs."""
 
@@ -150,11 +147,10 @@ def check(world: World, scenes: Path, limit_mb: float = LIMIT_MB) -> float:
     """
     stays = [scenes / "models" / name for name in FURTHER if name not in world.names]
     sizes = {folder.name: _megabytes(folder) for folder in [*(world.models / name for name in world.names), *stays]}
-    for names, limit in ((NEEDED, limit_mb), (FURTHER, FURTHER_MB)):
-        own = {name: sizes[name] for name in names}
-        if sum(own.values()) > limit:
-            listed = ", ".join(f"{name} {size:.1f}" for name, size in own.items())
-            raise InputError(f"The models take {sum(own.values()):.1f} MB, more than {limit:g}: {listed}.")
+    total = sum(sizes.values())
+    if total > limit_mb:
+        listed = ", ".join(f"{name} {size:.1f}" for name, size in sizes.items())
+        raise InputError(f"The models take {total:.1f} MB, more than {limit_mb:g}: {listed}.")
     for name in world.names:
         try:
             LOADERS[name](world.models / name)
@@ -166,7 +162,7 @@ def check(world: World, scenes: Path, limit_mb: float = LIMIT_MB) -> float:
     for saes, model in (("saes", "text_to_image"), ("saes_dit", "text_to_image_dit")):
         if saes in world.names:
             _check_listens(world.models / saes, world.models / model)
-    return sum(sizes.values())
+    return total
 
 
 def _megabytes(folder: Path) -> float:
