@@ -47,7 +47,7 @@ MINUTES: dict[str, float] = {
 }  # fmt: skip
 """How long each training takes where nothing else is said."""
 
-LATENTS = 100_000
+LATENTS = 300_000
 """Scenes that the text-to-image model is trained on."""
 
 
