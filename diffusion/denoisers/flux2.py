@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from types import MappingProxyType
 from typing import Any, ClassVar
 
 import torch
@@ -11,24 +10,21 @@ from torch import Tensor, nn
 
 from gazetteer.data.core.errors import InputError
 from gazetteer.diffusion.config.generation import GenerationConfig
-from gazetteer.diffusion.denoisers.adapter import TokenGrid
 from gazetteer.diffusion.denoisers.instructions import tokens_inside
-from gazetteer.diffusion.denoisers.joint import BESIDE, PackedAdapter
+from gazetteer.diffusion.denoisers.joint import JoinedAdapter
 from gazetteer.diffusion.denoisers.latents import latents_of
 from gazetteer.diffusion.denoisers.shift import linear_sigmas
-from gazetteer.diffusion.denoisers.transformer import Streams, last_place
 from gazetteer.diffusion.denoisers.usual import Usual
 from gazetteer.diffusion.denoisers.words import PromptTokens
 
 
-class Flux2Adapter(PackedAdapter):
+class Flux2Adapter(JoinedAdapter):
     """FLUX.2: dev carries its guidance inside, as a klein does that is distilled."""
 
     pipelines = ("Flux2Pipeline",)
     networks: ClassVar[tuple[str, ...]] = ("Flux2Transformer2DModel",)
     kind = "FLUX.2 transformer"
     no_words = "its processor does not say where the prompt's tokens lie in the conversation that its encoder reads"
-    lists = MappingProxyType({"transformer_blocks": BESIDE, "single_transformer_blocks": Streams(joined="first")})
 
     def check_guidance(
         self, network: Mapping[str, Any], index: Mapping[str, Any], generation: GenerationConfig
@@ -50,10 +46,6 @@ class Flux2Adapter(PackedAdapter):
 
     def _inside(self, index: Mapping[str, Any]) -> bool:
         return index.get("_class_name") == "Flux2Pipeline" or bool(index.get("is_distilled"))
-
-    def layout(self, network: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> TokenGrid:
-        """From the places of the tokens; all prompts of a call have as many words."""
-        return TokenGrid(*last_place(kwargs["img_ids"], 1), (kwargs["encoder_hidden_states"].shape[1],))
 
     def latents(self, pipe: Any, noise: Tensor) -> Tensor:
         """Patches as channels, not yet in a row: [batch, 4 · channels, h/2, w/2]."""

@@ -148,22 +148,27 @@ class FluxAdapter(PackedAdapter):
         }  # fmt: skip
 
 
-class ChromaAdapter(PackedAdapter):
+class JoinedAdapter(PackedAdapter):
+    """Blocks of both streams, then blocks of one sequence in which text comes before the picture."""
+
+    lists = MappingProxyType({"transformer_blocks": BESIDE, "single_transformer_blocks": Streams(joined="first")})
+
+    def layout(self, network: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> TokenGrid:
+        """From the places of the tokens; all prompts of a call have as many words."""
+        return TokenGrid(*last_place(kwargs["img_ids"], 1), (kwargs["encoder_hidden_states"].shape[1],))
+
+
+class ChromaAdapter(JoinedAdapter):
     """Chroma: FLUX's blocks with guidance of its own; in the single blocks text comes before the picture."""
 
     pipelines = ("ChromaPipeline",)
     networks = ("ChromaTransformer2DModel",)
     kind = "Chroma transformer"
     words_known = True
-    lists = MappingProxyType({"transformer_blocks": BESIDE, "single_transformer_blocks": Streams(joined="first")})
 
     def tokens(self, pipe: Any, prompt: str) -> PromptTokens:
         """T5's."""
         return tokens_of(pipe.tokenizer, prompt, self.words({}))
-
-    def layout(self, network: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> TokenGrid:
-        """From the places of the tokens; all prompts of a call have as many words."""
-        return TokenGrid(*last_place(kwargs["img_ids"], 1), (kwargs["encoder_hidden_states"].shape[1],))
 
     def example(self, network: nn.Module, height: int, width: int, words: int) -> dict[str, Any]:
         """Tokens and their places."""
