@@ -2,9 +2,9 @@
 
 Nothing is changed before everything has been tried where it was trained: all models are there, are no more than 45 MB
 together, load in float32 by the `from_pretrained` of their library with no argument, and every autoencoder was trained
-on this text-to-image model. Then models, prompts and `world.json` (the views, and steps, hours and seed of every training) take the place of the old
-ones, the sheets of pictures are drawn, and the model card is measured. What is left to do by hand:
-`benchmarks.measure`, and docs/results with what it finds.
+on this text-to-image model. Then models, prompts and `world.json` (the views, and steps, hours and seed of every
+training) take the place of the old ones, the sheets of pictures are drawn, and the model card is measured. What is left
+to do by hand: `benchmarks.measure`, and docs/results with what it finds.
 """
 
 from __future__ import annotations
