@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 import logging
 from collections.abc import Sequence
+from contextlib import suppress
 from typing import Any
 
 import numpy as np
@@ -12,6 +13,7 @@ from numpy.typing import NDArray
 
 from gazetteer.data.core.errors import InputError
 from gazetteer.data.tables.images import to_uint8
+from gazetteer.diffusion.denoisers.registry import adapter_of
 
 log = logging.getLogger(__name__)
 
@@ -45,8 +47,13 @@ def tokens_cut(pipe: Any, prompts: Sequence[str]) -> list[int]:
 
     CLIP reads its tokenizer's `model_max_length` (77), other encoders as many as the pipeline's own
     ``max_sequence_length`` lets them. Of encoders that stand side by side (SDXL) the one that reads least counts; where
-    a long one stands beside CLIP (SD 3, FLUX), CLIP gives the gist and the long one decides.
+    a long one stands beside CLIP (SD 3, FLUX), CLIP gives the gist and the long one decides. Instructions that a
+    language model reads around the prompt take room from it.
     """
+    adapter = adapter_of(pipe)
+    if adapter.instructed and getattr(pipe.tokenizer, "is_fast", False):
+        with suppress(InputError):  # where the prompt cannot be told from them, it is counted as if it stood alone
+            return [adapter.tokens(pipe, prompt).missing for prompt in prompts]
     by_name = {name: getattr(pipe, name, None) for name in ("tokenizer", "tokenizer_2", "tokenizer_3")}
     tokenizers = [tokenizer for tokenizer in by_name.values() if tokenizer is not None]
     long = [tokenizer for tokenizer in tokenizers if not type(tokenizer).__name__.startswith("CLIP")]

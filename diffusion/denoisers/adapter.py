@@ -103,6 +103,7 @@ class Adapter(ABC):
         shared: further arguments that all inputs of a batch have in common.
         attributed: whether attribution knows its objectives.
         words_known: whether `tokens` says which words the places of its text stream hold; `no_words`: why it does not.
+        instructed: whether those places hold instructions around the prompt, which take room from it.
     """
 
     part: ClassVar[str]
@@ -113,6 +114,7 @@ class Adapter(ABC):
     shared: ClassVar[tuple[str, ...]] = ()
     attributed: ClassVar[bool] = False
     words_known: ClassVar[bool] = False
+    instructed: ClassVar[bool] = False
     no_words: ClassVar[str] = ""
 
     # Blocks

@@ -93,6 +93,7 @@ class KleinAdapter(Flux2Adapter):
     pipelines = ("Flux2KleinPipeline",)
     networks = ()
     words_known = True
+    instructed = True
     no_words = ""
 
     def tokens(self, pipe: Any, prompt: str) -> PromptTokens:

@@ -36,9 +36,14 @@ def tokens_inside(
         )
     filling = {"padding": "max_length"} if padded else {}
     made = tokenizer(text, max_length=places + skipped, truncation=True, return_offsets_mapping=True, **filling)
-    spans = [_within(int(a) - start, int(b) - start, len(prompt)) for a, b in made["offset_mapping"]][skipped:]
+    every = tokenizer(text, return_offsets_mapping=True, verbose=False)
+    spans, whole_spans = (
+        [_within(int(a) - start, int(b) - start, len(prompt)) for a, b in tokens["offset_mapping"]][skipped:]
+        for tokens in (made, every)
+    )
+    missing = sum(span != NOTHING for span in whole_spans) - sum(span != NOTHING for span in spans)
     spans += [NOTHING] * (places - len(spans))
-    return PromptTokens(tuple(spans), tuple(span != NOTHING for span in spans), cut=not padded)
+    return PromptTokens(tuple(spans), tuple(span != NOTHING for span in spans), cut=not padded, missing=missing)
 
 
 def _within(start: int, end: int, length: int) -> tuple[int, int]:

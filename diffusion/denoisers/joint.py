@@ -188,6 +188,7 @@ class QwenImageAdapter(PackedAdapter):
     networks = ("QwenImageTransformer2DModel",)
     kind = "Qwen-Image transformer"
     words_known = True
+    instructed = True
     lists = MappingProxyType(
         {
             "transformer_blocks": replace(BESIDE, parts={"attn": BOTH, "img_mlp": Streams(), "txt_mlp": WORDS}),

@@ -154,6 +154,7 @@ class Lumina2Adapter(TwoCalls, TransformerAdapter):
     networks = ("Lumina2Transformer2DModel",)
     kind = "Lumina 2 transformer"
     words_known = True
+    instructed = True
     lists = MappingProxyType({"layers": Streams(joined="first", parts={"attn": FIRST, "feed_forward": FIRST})})
 
     def tokens(self, pipe: Any, prompt: str) -> PromptTokens:

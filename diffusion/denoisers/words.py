@@ -20,11 +20,13 @@ class PromptTokens:
         read: whether the place holds a token of the prompt, its ends included, and neither padding nor instructions
             around it.
         cut: whether a call's stream ends with its longest prompt, so that it may hold fewer places than these.
+        missing: tokens of the prompt that found no place.
     """
 
     spans: tuple[tuple[int, int], ...]
     read: tuple[bool, ...]
     cut: bool = False
+    missing: int = 0
 
     def __add__(self, other: PromptTokens) -> PromptTokens:
         """Two encoders' texts, one after the other."""

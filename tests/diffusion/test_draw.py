@@ -86,7 +86,7 @@ def test_tokens_beyond_the_text_encoder_are_counted(caplog: pytest.LogCaptureFix
     assert [picture.tokens_cut for picture in made.pictures(prompts[1:3], SEEDS[:2], saes)] == [0, 1]
 
 
-@pytest.mark.parametrize(("family", "most"), [("sd3", 256), ("flux", 512), ("pixart_sigma", 300), ("lumina2", 256)])
+@pytest.mark.parametrize(("family", "most"), [("sd3", 256), ("flux", 512), ("pixart_sigma", 300)])
 def test_encoders_beside_clip_read_as_far_as_their_pipeline_lets_them(family: str, most: int) -> None:
     """The tokenizer of these tiny pipelines makes a token of every letter; what it adds itself is counted apart."""
     pipe = tiny_dit(family)

@@ -11,6 +11,7 @@ from gazetteer.data.core.errors import InputError
 from gazetteer.diffusion.config.generation import GenerationConfig
 from gazetteer.diffusion.denoisers.registry import adapter_of
 from gazetteer.diffusion.denoisers.words import NOTHING, PromptTokens, padding, tokens_of
+from gazetteer.diffusion.draw import tokens_cut
 from gazetteer.diffusion.generate import Generator
 from tests.sae.model.test_autoencoder import random_sae
 from tests.support.models.dits import t5_tokenizer, tiny_dit
@@ -85,6 +86,14 @@ def _encoded(pipe: Any, prompt: str) -> Any:
     """What stands at the places of the text stream, [places, channels], padding apart where the network drops it."""
     given = pipe.encode_prompt(prompt) if not hasattr(pipe, "system_prompt") else pipe.encode_prompt(prompt, False)
     return given[0][0]
+
+
+@pytest.mark.parametrize("family", ["qwen_image", "lumina2", "flux2_klein"])
+def test_instructions_take_room_from_the_prompt_and_it_is_said(family: str) -> None:
+    pipe = tiny_dit(family)
+    pipe.tokenizer.chat_template = "user: {% for m in messages %}{{ m['content'] }}{% endfor %}"
+    room = sum(adapter_of(pipe).tokens(pipe, "a" * 600).read)
+    assert 0 < room < 512 and tokens_cut(pipe, ["a" * room, "a" * (room + 1), "a" * (room + 9)]) == [0, 1, 9]
 
 
 def test_an_instruction_that_changes_the_prompt_is_refused() -> None:
