@@ -19,6 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from benchmarks.scenes.kept import drop, figures_of
 from benchmarks.scenes.options import add_views
 from gazetteer.data.core.digests import digest_path
 from gazetteer.data.core.errors import InputError
@@ -35,8 +36,6 @@ FURTHER = ("text_to_image_dit", "saes_dit")
 
 PROMPTS = ("prompts.txt", "prompts_sae.txt")
 LIMIT_MB = 45.0
-SEED = 0
-"""Of every training of `benchmarks.scenes.chain`, which leaves the programs' own; the autoencoders state theirs."""
 
 
 @dataclass(frozen=True)
@@ -107,32 +106,6 @@ def _views(build: Path) -> tuple[str, ...]:
     if said[1].exists():
         return tuple(json.loads(said[1].read_text(encoding="utf-8"))["views"])
     raise InputError(f"Neither {said[0]} nor {said[1]} says which views it was trained on; name them with --views.")
-
-
-def figures_of(build: Path, name: str) -> dict[str, Any]:
-    """Steps, hours and seed of a training: the end of its curve, or its checkpoint; of autoencoders what they state."""
-    curve, checkpoint = build / name / "curve.jsonl", build / name / "checkpoint.pt"
-    if name.startswith("saes"):
-        return _figures_of_saes(build / "models" / name)
-    if curve.exists():
-        last = json.loads(curve.read_text(encoding="utf-8").splitlines()[-1])
-        return {"steps": int(last["step"]), "hours": round(float(last["hours"]), 2), "seed": SEED}
-    if checkpoint.exists():
-        from benchmarks.scenes.loop import load_checkpoint
-
-        state = load_checkpoint(checkpoint)
-        return {"steps": int(state["step"]), "hours": round(float(state["seconds"]) / 3600, 2), "seed": SEED}
-    return {}
-
-
-def _figures_of_saes(folder: Path) -> dict[str, Any]:
-    """Of all autoencoders alike: the most steps, and the seed; they do not say how long it took."""
-    said = [json.loads(file.read_text(encoding="utf-8")).get("training", {}) for file in _configs(folder)]
-    steps = [about.get("outcome", {}).get("steps") for about in said]
-    seeds = [about.get("config", {}).get("seed") for about in said]
-    if not said or None in steps or None in seeds:
-        return {}
-    return {"steps": max(steps), "seed": min(seeds)}
 
 
 def _configs(folder: Path) -> list[Path]:
@@ -287,6 +260,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     if options.check:
         return 0
     put_in_place(world, options.scenes.resolve())
+    if options.scenes.resolve() == SCENES:
+        drop(("autoencoder", *world.names))
     print(f"{options.scenes} is the new world now")
     if options.no_card:
         return 0

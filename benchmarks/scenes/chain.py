@@ -6,7 +6,8 @@
 
 Every step writes below --build and leaves NAME.done there; a step whose mark is older than that of one it needs is done
 again from its checkpoint's start. The finished models lie in BUILD/models, in the layout of `data/scenes/models`, with
-prompts beside them; `--plan` says what would be done. `benchmarks.scenes.adopt` lets them ship.
+prompts beside them; `--plan` says what would be done. What `benchmarks.scenes.kept` kept in the repository is not done
+again by a build that lacks it. `benchmarks.scenes.adopt` lets a finished world ship.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from benchmarks.scenes.adopt import describe
+from benchmarks.scenes.kept import restore
 from benchmarks.scenes.options import add_views
 from gazetteer.data.core.errors import InputError
 
@@ -77,6 +79,7 @@ def _export(name: str) -> Callable[[Setting], Sequence[object]]:
 def _latents(setting: Setting) -> list[str]:
     words = ["benchmarks.scenes.text_to_image.latents", "--vae", setting.build / "vae"]
     words += ["--out", setting.build / "latents", "--count", LATENTS, "--device", setting.device]
+    words += ["--workers", setting.workers]
     return [str(word) for word in words] + ["--views", ",".join(setting.views) or "none"]
 
 
@@ -116,7 +119,8 @@ def _prompts(setting: Setting) -> list[str]:
 _ROOM = "benchmarks.scenes"
 STEPS: tuple[Step, ...] = (
     Step("autoencoder", (), _training(
-        "autoencoder", f"{_ROOM}.autoencoder.train", lambda s: ("--device", s.device, "--export", s.build / "vae"))),
+        "autoencoder", f"{_ROOM}.autoencoder.train", lambda s: ("--device", s.device, "--workers", s.workers),
+        lambda s: ("--batch", max(1, 8 // s.workers), "--export", s.build / "vae"))),
     Step("latents", ("autoencoder",), _latents),
     Step("text_to_image", ("latents",), _training(
         "text_to_image", f"{_ROOM}.text_to_image.train", lambda s: ("--vae", s.build / "vae"),
@@ -220,7 +224,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--build", type=Path, default=Path("build/world"))
     parser.add_argument("--minutes", type=_duration, nargs="+", default=[], metavar="STEP=MINUTES")
     parser.add_argument("--device", default="cpu", help="of the autoencoder, the latents and the text-to-image model")
-    parser.add_argument("--workers", type=int, default=2, help="processes of the text-to-image training and the SAEs")
+    parser.add_argument(
+        "--workers", type=int, default=2, help="processes of the latents, the text-to-image training and the SAEs"
+    )
     which = parser.add_mutually_exclusive_group()
     which.add_argument("--until", choices=[step.name for step in STEPS], help="the last step to do")
     which.add_argument("--only", choices=[step.name for step in STEPS], nargs="+", help="the steps to do")
@@ -230,6 +236,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     minutes = MINUTES | dict(options.minutes)
     setting = Setting(options.build.resolve(), options.views, options.device, options.workers, minutes)
     steps = chosen(options.until, options.only)
+    if not options.plan and (names := restore(setting.build)):
+        print(f"from what is kept: {', '.join(names)}", flush=True)
     if options.plan:
         for step in steps:
             print(f"{'done' if is_done(setting, step) else 'to do':<6}{step.name}: {shlex.join(step.command(setting))}")

@@ -13,6 +13,8 @@ from typing import Any, Protocol, TypeVar
 import numpy as np
 import torch
 from PIL import Image
+from safetensors import safe_open
+from safetensors.torch import save_file
 from torch import Tensor, nn
 
 Result = TypeVar("Result")
@@ -22,13 +24,15 @@ Result = TypeVar("Result")
 class Budget:
     """How long to train: `minutes` of wall time or a number of `steps`, whichever ends first.
 
-    `seconds` counts the time spent by earlier runs too, so a resumed run keeps its schedule.
+    `seconds` counts the time spent by earlier runs too, so a resumed run keeps its schedule; `warm_from` is the step
+    at which the optimiser was new.
     """
 
     minutes: float | None
     steps: int | None
     step: int = 0
     seconds: float = 0.0
+    warm_from: int = 0
     _last: float = field(default_factory=time.monotonic)
 
     def __post_init__(self) -> None:
@@ -56,7 +60,7 @@ class Budget:
 
 def cosine_rate(peak: float, budget: Budget, warmup: int, floor: float = 0.02) -> float:
     """Learning rate: linear warm-up, then a cosine over the budget down to `floor` x peak."""
-    ramp = min(1.0, (budget.step + 1) / warmup)
+    ramp = min(1.0, (budget.step - budget.warm_from + 1) / warmup)
     cosine = 0.5 * (1 + math.cos(math.pi * budget.fraction))
     return peak * ramp * (floor + (1 - floor) * cosine)
 
@@ -93,6 +97,13 @@ class Average:
         """Restore the averages of a checkpoint."""
         for averaged, saved in zip(self.shadow, tensors, strict=True):
             averaged.copy_(saved)
+
+    @torch.no_grad()
+    def begin(self, tensors: Sequence[Tensor]) -> None:
+        """Let the live parameters and their averages be these."""
+        self.load(tensors)
+        for live, averaged in zip(self._live, self.shadow, strict=True):
+            live.copy_(averaged)
 
     def state_dict(self) -> dict[str, Any]:
         """The averages, for a checkpoint."""
@@ -177,6 +188,8 @@ class Resumable:
         path: the checkpoint; its folder is made.
         every: steps between checkpoints.
         others: what else changes: further optimizers, averages, modules.
+        averages: written beside each checkpoint too, in float16: small enough to be kept in a repository, and a run
+            whose checkpoint is gone goes on from them, with a new optimiser.
     """
 
     path: Path
@@ -185,6 +198,12 @@ class Resumable:
     budget: Budget
     every: int = 100
     others: Sequence[Stateful] = ()
+    averages: Average | None = None
+
+    @property
+    def small(self) -> Path:
+        """The file of the averages."""
+        return self.path.with_name("averages.safetensors")
 
     def start(self, resume: bool) -> None:
         """Continue from the checkpoint where that is wanted and there is one; starts the clock."""
@@ -197,8 +216,19 @@ class Resumable:
             for other, saved in zip(self.others, state.get("others", ()), strict=True):
                 other.load_state_dict(saved)
             self.budget.step, self.budget.seconds = state["step"], state["seconds"]
+            self.budget.warm_from = state.get("warm_from", 0)
             torch.set_rng_state(state["random"])
+        elif resume and self.averages is not None and self.small.exists():
+            self._start_from_averages(self.averages)
         self.budget.restart_clock()
+
+    def _start_from_averages(self, averages: Average) -> None:
+        with safe_open(self.small, "pt") as file:
+            said = file.metadata()
+            averages.begin([file.get_tensor(str(number)) for number in range(len(averages.shadow))])
+        self.budget.step = self.budget.warm_from = int(said["step"])
+        self.budget.seconds = float(said["seconds"])
+        torch.manual_seed(torch.initial_seed() + self.budget.step)  # and not the numbers of the first steps once more
 
     def tick(self) -> None:
         """Count one finished step, and write a checkpoint after every `every` of them."""
@@ -214,9 +244,15 @@ class Resumable:
             "others": [other.state_dict() for other in self.others],
             "step": self.budget.step,
             "seconds": self.budget.seconds,
+            "warm_from": self.budget.warm_from,
             "random": torch.get_rng_state(),
         }
         save_checkpoint(self.path, state)
+        if self.averages is not None:
+            tensors = {str(number): tensor.half().cpu() for number, tensor in enumerate(self.averages.shadow)}
+            said = {"step": str(self.budget.step), "seconds": str(self.budget.seconds)}
+            save_file(tensors, partial := self.small.with_suffix(".partial"), said)
+            os.replace(partial, self.small)
         self.budget.restart_clock()
 
 

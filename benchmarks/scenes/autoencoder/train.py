@@ -1,6 +1,6 @@
 """Train the autoencoder (f = 8, 16 channels) that the text-to-image model works in.
 
-    python -m benchmarks.scenes.autoencoder.train --out build/world/autoencoder --minutes 150 --resume
+    python -m benchmarks.scenes.autoencoder.train --out build/world/autoencoder --minutes 150 --resume --workers 2
 
 A killed run goes on from its last checkpoint with the same command; `curve.jsonl` beside the checkpoint holds the error
 on unseen scenes by step, pictures seen and hours. `--export` writes the averaged weights as a folder of float16.
@@ -29,6 +29,7 @@ from benchmarks.scenes.autoencoder.pictures import (
 from benchmarks.scenes.loop import Average, Budget, Resumable, Threads, cosine_rate, save_sheet, set_rate
 from benchmarks.scenes.muon import Muon, hidden_weights
 from benchmarks.scenes.options import add_views
+from benchmarks.scenes.parallel import average_gradients, rank, run, shared, workers
 from gazetteer.data.scenes.world import EVAL_SEEDS, TRAIN_SEEDS, VIEWS
 
 PEAK_RATE, CRITIC_RATE = 2e-2, 4e-4
@@ -47,7 +48,7 @@ class Options:
 
     Attributes:
         pool: rendered scenes held in memory.
-        batch: crops of a step; whole pictures are a quarter as many.
+        batch: crops of a step in each worker; whole pictures are a quarter as many.
         checkpoints: steps between checkpoints.
         reports: steps between measurements on unseen scenes.
         critic_from: share of the budget after which the critic joins; 1 leaves it out.
@@ -99,18 +100,20 @@ class Run:
             self.critic.requires_grad_(True)
         self.optimizer.zero_grad()
         total.backward()
+        average_gradients(self.parameters)
         nn.utils.clip_grad_norm_(self.parameters, 1.0)
         self.optimizer.step()
         if judged:
             self.critic_optimizer.zero_grad()
             critic_loss(self.critic, pixels, output).backward()
+            average_gradients(list(self.critic.parameters()))
             self.critic_optimizer.step()
         self.average.update(step)
         return loss.detach(), kl.detach()
 
     def pictures_seen(self) -> float:
         """Whole pictures' worth of pixels trained on."""
-        return self.budget.step * self.options.batch / 4
+        return self.budget.step * self.options.batch * workers() / 4
 
     def report(self, held_out: Tensor, loss: float, kl: float) -> None:
         """Append the error on unseen scenes, by the averaged weights, to the curve; keep a sheet of them."""
@@ -132,32 +135,39 @@ class Run:
 
 def train(options: Options, budget: Budget) -> AutoencoderKL:
     """Train, or go on training, until the budget is used up; returns the averaged network with its latents scaled."""
-    run = Run(options, budget)
-    run.state.start(options.resume)
+    training = Run(options, budget)
+    training.state.start(options.resume)
+    if rank() > 0:  # other crops of the same scenes
+        torch.manual_seed(options.seed + workers() * budget.step + rank())
     threads = Threads(options.threads)
     stream = PictureStream(TRAIN_SEEDS, options.views, options.pool, _FRESH, budget.step)
-    held_out = picture_pool(_HELD_OUT, options.views)
+    held_out = picture_pool(_HELD_OUT, options.views) if rank() == 0 else torch.empty(0)
     losses: list[tuple[Tensor, Tensor]] = []
     budget.restart_clock()
     while budget.fraction < 1:
         rate = cosine_rate(1.0, budget, warmup=200)
-        set_rate(run.optimizer, PEAK_RATE * rate)
-        losses.append(threads.timed(lambda: run.step(stream)))
+        set_rate(training.optimizer, PEAK_RATE * rate)
+        losses.append(threads.timed(lambda: training.step(stream)))
         stream.advance()
-        run.state.tick()
-        if budget.step % options.reports == 0 or budget.fraction >= 1:
+        budget.tick()
+        budget.seconds = shared(budget.seconds)
+        ends = budget.fraction >= 1
+        if (budget.step % options.checkpoints == 0 or ends) and rank() == 0:
+            training.state.save()
+        if budget.step % options.reports == 0 or ends:
             means = torch.tensor(losses).mean(dim=0).tolist()
-            run.report(held_out, *means)
+            if rank() == 0:
+                training.report(held_out, *means)
+            shared(0.0)  # the others wait here, so that their clocks leave it out too
             losses.clear()
             budget.restart_clock()
-    run.state.save()
-    return averaged(run, stream.pool[:256])
+    return averaged(training, stream.pool[:256])
 
 
-def averaged(run: Run, pictures: Tensor) -> AutoencoderKL:
+def averaged(training: Run, pictures: Tensor) -> AutoencoderKL:
     """The network of the averaged weights, ready for use."""
-    run.average.swap()
-    vae = run.vae.cpu().eval()
+    training.average.swap()
+    vae = training.vae.cpu().eval()
     set_scale(vae, normalise(pictures))
     return vae
 
@@ -174,27 +184,33 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--minutes", type=float)
     parser.add_argument("--steps", type=int)
     parser.add_argument("--pool", type=int, default=2000, help="scenes held in memory")
-    parser.add_argument("--batch", type=int, default=8, help="crops of a step")
+    parser.add_argument("--batch", type=int, default=8, help="crops of a step in each worker")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--critic-from", type=float, default=0.75, help="share of the training before the critic joins")
     parser.add_argument("--threads", type=int, default=0, help="0 keeps trying whether one or all are faster")
+    parser.add_argument("--workers", type=int, default=1, help="processes; several have one thread each")
     parser.add_argument("--resume", action="store_true", help="continue from the checkpoint in --out, if there is one")
     parser.add_argument("--export", type=Path, help="folder for the averaged weights, also of an unfinished run")
     add_views(parser)
     return parser.parse_args()
 
 
-def main() -> None:
-    """Train and export."""
-    given = parse()
+def work(given: argparse.Namespace) -> None:
+    """Train in this process; the first one exports."""
     options = Options(
-        given.out, given.pool, given.batch, given.seed, given.device, given.resume, threads=given.threads,
-        critic_from=given.critic_from, views=given.views,
+        given.out, given.pool, given.batch, given.seed, given.device, given.resume, critic_from=given.critic_from,
+        threads=given.threads if workers() == 1 else 1, views=given.views,
     )  # fmt: skip
     vae = train(options, Budget(given.minutes, given.steps))
-    if given.export:
+    if given.export and rank() == 0:
         export(vae, given.export)
+
+
+def main() -> None:
+    """Parse the command line and train."""
+    given = parse()
+    run(work, given.workers, given)
 
 
 if __name__ == "__main__":

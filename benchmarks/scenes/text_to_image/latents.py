@@ -1,10 +1,11 @@
 """Render and encode scenes once, ahead of the text-to-image training that reads them.
 
     python -m benchmarks.scenes.text_to_image.latents --vae build/world/vae --out build/world/latents --count 100000
+    ... --first 100000 --workers 2       # other scenes, but for those that losses are measured on
 
 Writes latents.f16 [N, 16, 16, 16] (scaled to unit variance), tokens.i16 [N, 32] and `ready`, the number of rows that
 may be read already, so that training can start while the rest is written. The same command goes on where a killed run
-stood, and a larger count adds scenes; another autoencoder or other views start anew.
+stood, and a larger count adds scenes; another autoencoder, other views or another first scene start anew.
 """
 
 from __future__ import annotations
@@ -12,10 +13,13 @@ from __future__ import annotations
 import argparse
 import hashlib
 import json
+import multiprocessing
 import os
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -31,6 +35,9 @@ from gazetteer.data.scenes.world import TRAIN_SEEDS
 
 LATENT_SHAPE = (16, 16, 16)
 """Channels, rows and columns of the latents of one picture."""
+
+HELD_OUT = 256
+"""The first rows, never trained on: the loss on them is part of the curve."""
 
 _CHUNK = 50
 
@@ -68,7 +75,7 @@ def open_files(folder: Path, mode: str = "r", count: int | None = None) -> Laten
 def _to_write(out: Path, meta: dict[str, object], count: int) -> LatentFiles:
     """The files of an earlier run of the same meaning, or fresh ones."""
     note = out / "meta.json"
-    before = json.loads(note.read_text()) if note.exists() else {}
+    before = {"first": 0} | json.loads(note.read_text()) if note.exists() else {}
     if before and before | {"count": 0} == meta | {"count": 0}:
         count = max(count, before["count"])
         files = open_files(out, "r+", count)  # a longer file than before is filled with zeros, which are not `ready`
@@ -85,26 +92,68 @@ def _put(path: Path, text: str) -> None:
     os.replace(partial, path)
 
 
-@torch.no_grad()
-def write(vae_folder: Path, out: Path, count: int, views: Sequence[str], device: str = "cpu") -> None:
-    """Fill the files with the scenes of the first `count` training seeds, seen from `views`."""
+class Encoder:
+    """Renders scenes and encodes them; every worker has its own."""
+
+    def __init__(self, vae_folder: Path, views: Sequence[str], first: int, device: str) -> None:
+        self.vae: Any = AutoencoderKL.from_pretrained(vae_folder, torch_dtype=torch.float32).eval().to(device)
+        self.views, self.first, self.device = views, first, device
+
+    @torch.no_grad()
+    def __call__(self, rows: range) -> tuple[NDArray[np.float16], list[str]]:
+        """Scaled latents [B, 16, 16, 16] and captions of some rows."""
+        seeds = [TRAIN_SEEDS[row if row < HELD_OUT else self.first + row] for row in rows]
+        scenes = [render(seed, views=self.views) for seed in seeds]
+        pixels = torch.tensor(np.stack([scene.image for scene in scenes])).permute(0, 3, 1, 2).to(self.device)
+        with torch.autocast(self.device, torch.bfloat16):
+            latents = self.vae.encode(normalise(pixels)).latent_dist.mean.float()
+        scaled: NDArray[np.float16] = (latents * self.vae.config.scaling_factor).half().cpu().numpy()
+        return scaled, [scene.caption for scene in scenes]
+
+
+_encoder: Encoder | None = None
+"""That of this process, where several work side by side."""
+
+
+def _begin(*arguments: Any) -> None:
+    global _encoder
+    torch.set_num_threads(1)
+    _encoder = Encoder(*arguments)
+
+
+def _encode(rows: range) -> tuple[NDArray[np.float16], list[str]]:
+    assert _encoder is not None  # made by `_begin`
+    return _encoder(rows)
+
+
+def write(
+    vae_folder: Path, out: Path, count: int, views: Sequence[str], device: str = "cpu", first: int = 0, workers: int = 1
+) -> None:
+    """Fill the files with `count` scenes of the training seeds, seen from `views`.
+
+    Row i holds seed `first` + i, but for the first `HELD_OUT` rows, which are the same scenes whatever `first` is.
+    """
     out.mkdir(parents=True, exist_ok=True)
     digest = hashlib.sha256((vae_folder / "diffusion_pytorch_model.safetensors").read_bytes()).hexdigest()
-    files = _to_write(out, {"vae": digest, "count": count, "views": list(views)}, count)
-    vae = AutoencoderKL.from_pretrained(vae_folder, torch_dtype=torch.float32).eval().to(device)
+    files = _to_write(out, {"vae": digest, "count": count, "views": list(views), "first": first}, count)
     tokenizer = scenes_tokenizer(views=views)
     save_legacy(tokenizer, out / "tokenizer")
-    for start in range(files.ready, count, _CHUNK):
-        scenes = [render(seed, views=views) for seed in TRAIN_SEEDS[start : min(start + _CHUNK, count)]]
-        pixels = torch.tensor(np.stack([scene.image for scene in scenes])).permute(0, 3, 1, 2).to(device)
-        with torch.autocast(device, torch.bfloat16):
-            latents = vae.encode(normalise(pixels)).latent_dist.mean.float()
-        end = start + len(scenes)
-        files.latents[start:end] = (latents * vae.config.scaling_factor).half().cpu().numpy()
-        files.tokens[start:end] = encode(tokenizer, [scene.caption for scene in scenes])
-        _put(out / "ready", str(end))
-        if end % (40 * _CHUNK) == 0:
-            print(f"{end} of {count} scenes", flush=True)
+    chunks = [range(start, min(start + _CHUNK, count)) for start in range(files.ready, count, _CHUNK)]
+    with ExitStack() as stack:
+        if workers == 1:
+            encoded: Iterable[tuple[NDArray[np.float16], list[str]]] = map(
+                Encoder(vae_folder, views, first, device), chunks
+            )
+        else:
+            context = multiprocessing.get_context("spawn")
+            pool = stack.enter_context(context.Pool(workers, _begin, (vae_folder, views, first, device)))
+            encoded = pool.imap(_encode, chunks)
+        for rows, (latents, captions) in zip(chunks, encoded, strict=True):
+            files.latents[rows.start : rows.stop] = latents
+            files.tokens[rows.start : rows.stop] = encode(tokenizer, captions)
+            _put(out / "ready", str(rows.stop))
+            if rows.stop % (40 * _CHUNK) == 0:
+                print(f"{rows.stop} of {count} scenes", flush=True)
 
 
 def main() -> None:
@@ -113,11 +162,13 @@ def main() -> None:
     parser.add_argument("--vae", type=Path, required=True)
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--count", type=int, default=100_000)
+    parser.add_argument("--first", type=int, default=0, help="the training seed that the rows count from")
+    parser.add_argument("--workers", type=int, default=1, help="processes of one thread each")
     parser.add_argument("--device", default="cpu")
     add_views(parser)
     options = parser.parse_args()
     torch.set_num_threads(1)
-    write(options.vae, options.out, options.count, options.views, options.device)
+    write(options.vae, options.out, options.count, options.views, options.device, options.first, options.workers)
 
 
 if __name__ == "__main__":

@@ -27,7 +27,7 @@ from benchmarks.scenes.loop import Average, Budget, Resumable, cosine_rate, save
 from benchmarks.scenes.muon import Muon, hidden_weights
 from benchmarks.scenes.options import add_views
 from benchmarks.scenes.parallel import average_gradients, rank, run, shared, workers
-from benchmarks.scenes.text_to_image.latents import LatentFiles, open_files
+from benchmarks.scenes.text_to_image.latents import HELD_OUT, LatentFiles, open_files
 from benchmarks.scenes.text_to_image.model import assemble, build_scheduler, build_text_encoder, build_unet, export
 from benchmarks.scenes.text_to_image.tokens import encode
 from gazetteer.data.scenes.prompts import prompt_pool
@@ -40,9 +40,6 @@ NOISE_BIAS = 0.65
 SNR_LIMIT = 5.0
 PEAK_RATE = 2e-2
 WARMUP = 200
-HELD_OUT = 256
-"""The first rows of the latents, never trained on: the loss on them is part of the curve."""
-
 FEWEST_ROWS = 2000
 GUIDANCE, SAMPLING_STEPS = 4.0, 20
 
@@ -67,7 +64,7 @@ class Training:
     def checkpoint(self, path: Path) -> Resumable:
         """What is written and read again: both networks, their averages, the optimiser, the budget."""
         modules = (self.unet, self.text_encoder)
-        return Resumable(path, modules, self.optimizer, self.budget, 1 << 60, (self.average,))
+        return Resumable(path, modules, self.optimizer, self.budget, 1 << 60, (self.average,), self.average)
 
 
 def prepare(latents: Path, budget: Budget, seed: int, device: str = "cpu") -> Training:
@@ -232,7 +229,9 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--workers", type=int, default=1, help="processes of one thread each")
-    parser.add_argument("--resume", action="store_true", help="from the checkpoint in --out; exact with one worker")
+    parser.add_argument(
+        "--resume", action="store_true", help="from the checkpoint in --out, exactly with one worker, or its averages"
+    )
     parser.add_argument("--export", type=Path)
     add_views(parser)
     return parser.parse_args()

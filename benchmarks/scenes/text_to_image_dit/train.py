@@ -26,7 +26,7 @@ from benchmarks.scenes.loop import Average, Budget, Resumable, cosine_rate, save
 from benchmarks.scenes.muon import Muon, hidden_weights
 from benchmarks.scenes.options import add_views
 from benchmarks.scenes.parallel import average_gradients, rank, run, shared, workers
-from benchmarks.scenes.text_to_image.latents import LatentFiles, open_files
+from benchmarks.scenes.text_to_image.latents import HELD_OUT, LatentFiles, open_files
 from benchmarks.scenes.text_to_image.tokens import encode
 from benchmarks.scenes.text_to_image_dit.attention import JointAttention
 from benchmarks.scenes.text_to_image_dit.model import (
@@ -42,9 +42,6 @@ from gazetteer.data.scenes.prompts import prompt_pool
 EMPTY_CAPTIONS = 0.1
 PEAK_RATE = 2e-2
 WARMUP = 200
-HELD_OUT = 256
-"""The first rows of the latents, never trained on: the loss on them is part of the curve."""
-
 FEWEST_ROWS = 2000
 GUIDANCE, SAMPLING_STEPS = 4.0, 20
 LOGIT_MEAN = 0.3
@@ -75,7 +72,7 @@ class Training:
 
     def checkpoint(self, path: Path) -> Resumable:
         """What is written and read again: networks, their averages, the optimiser, the budget."""
-        return Resumable(path, self.modules, self.optimizer, self.budget, 1 << 60, (self.average,))
+        return Resumable(path, self.modules, self.optimizer, self.budget, 1 << 60, (self.average,), self.average)
 
 
 def prepare(latents: Path, budget: Budget, seed: int, device: str = "cpu") -> Training:
@@ -216,7 +213,9 @@ def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--workers", type=int, default=1, help="processes of one thread each")
-    parser.add_argument("--resume", action="store_true", help="from the checkpoint in --out; exact with one worker")
+    parser.add_argument(
+        "--resume", action="store_true", help="from the checkpoint in --out, exactly with one worker, or its averages"
+    )
     parser.add_argument("--export", type=Path)
     add_views(parser)
     options = parser.parse_args(argv)

@@ -16,7 +16,7 @@ from benchmarks.scenes.text_to_image.counts import counts_asked, counts_right
 from gazetteer.data.scenes.world import VIEWS
 from gazetteer.labeling.detect.protocol import Detection
 
-ROOT = Path(__file__).resolve().parents[2]
+ROOT = Path(__file__).resolve().parents[3]
 
 
 def setting(build: Path) -> chain.Setting:

@@ -195,6 +195,28 @@ def test_latents_go_on_where_they_stopped_grow_and_start_anew_for_another_autoen
     assert not np.array_equal(open_files(out).latents[0], resumed[0])
 
 
+def test_rows_count_from_the_first_scene_but_for_those_that_losses_are_measured_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    torch.manual_seed(0)
+    monkeypatch.setattr(latents, "scenes_tokenizer", lambda **_: scenes_tokenizer(captions=200, views=VIEWS))
+    monkeypatch.setattr(latents, "_CHUNK", 2)
+    build_autoencoder().save_pretrained(tmp_path / "vae")
+    latents.write(
+        tmp_path / "vae", tmp_path / "two", 7, VIEWS, workers=2
+    )  # these know their own number of held-out rows
+    monkeypatch.setattr(latents, "HELD_OUT", 2)
+    latents.write(tmp_path / "vae", tmp_path / "one", 7, VIEWS)
+    plain, side_by_side = open_files(tmp_path / "one"), open_files(tmp_path / "two")
+    assert np.array_equal(plain.tokens, side_by_side.tokens)
+    assert np.allclose(plain.latents, side_by_side.latents, atol=0.02)
+    latents.write(tmp_path / "vae", tmp_path / "one", 4, VIEWS, first=3)
+    later = open_files(tmp_path / "one")
+    assert later.ready == 4
+    assert np.array_equal(later.tokens, side_by_side.tokens[[0, 1, 5, 6]])
+    assert np.allclose(later.latents, side_by_side.latents[[0, 1, 5, 6]], atol=0.02)
+
+
 def test_checkpoints_hold_nothing_but_tensors_and_values(tmp_path: Path) -> None:
     save_checkpoint(tmp_path / "a.pt", {"step": 3, "weights": [torch.ones(2)]})
     assert load_checkpoint(tmp_path / "a.pt")["step"] == 3

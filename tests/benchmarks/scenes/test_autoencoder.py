@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from collections.abc import Iterator
 from itertools import count
 from pathlib import Path
 
 import pytest
 import torch
+from diffusers import AutoencoderKL
 from torch import Tensor, nn
 
 from benchmarks.scenes import loop
@@ -16,8 +19,9 @@ from benchmarks.scenes.autoencoder import train as training
 from benchmarks.scenes.autoencoder.loss import critic_loss, critic_term, reconstruction_loss, slopes
 from benchmarks.scenes.autoencoder.model import build_autoencoder, build_critic, set_scale
 from benchmarks.scenes.autoencoder.pictures import PictureStream, absolute_error, normalise, picture_pool, reconstructed
-from benchmarks.scenes.loop import Average, Budget, Resumable, Threads
+from benchmarks.scenes.loop import Average, Budget, Threads
 from gazetteer.data.scenes.world import VIEWS
+from tests.support.system.running import ROOT
 
 
 @pytest.fixture(autouse=True)
@@ -116,15 +120,15 @@ def trained(out: Path, budget: Budget, resume: bool = False) -> dict[str, Tensor
 def test_a_killed_run_goes_on_as_if_nothing_had_happened(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The critic joins at step 3 of 4; the kill comes after its first step, before the next checkpoint."""
     whole = trained(tmp_path / "whole", Budget(None, 4))
-    tick = Resumable.tick
+    tick = Budget.tick
 
-    def stop(run: Resumable) -> None:
-        tick(run)
-        if run.budget.step == 3:
+    def stop(budget: Budget) -> None:
+        tick(budget)
+        if budget.step == 3:
             raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(Resumable, "tick", stop)
+        patch.setattr(Budget, "tick", stop)
         with pytest.raises(KeyboardInterrupt):
             trained(tmp_path / "killed", Budget(None, 4))
     resumed = trained(tmp_path / "killed", Budget(None, 4), resume=True)
@@ -133,6 +137,18 @@ def test_a_killed_run_goes_on_as_if_nothing_had_happened(tmp_path: Path, monkeyp
     assert [(row["step"], row["pictures"]) for row in rows] == [(2, 2.0), (4, 4.0)]
     assert {"hours", "loss", "kl", "error"} <= set(rows[0])
     assert (tmp_path / "whole" / "reconstructions.png").exists()
+
+
+def test_two_workers_train_one_network(tmp_path: Path) -> None:
+    words = ["--workers", "2", "--steps", "2", "--pool", "8", "--batch", "2", "--critic-from", "0.5"]
+    subprocess.run(
+        [sys.executable, "-m", "benchmarks.scenes.autoencoder.train", "--out", str(tmp_path), *words,
+         "--export", str(tmp_path / "vae")],
+        cwd=ROOT, check=True,
+    )  # fmt: skip
+    (row,) = [json.loads(line) for line in (tmp_path / "curve.jsonl").read_text().splitlines()]
+    assert (row["step"], row["pictures"]) == (2, 2.0)  # of two steps with 2 x 2 crops of a quarter of a picture
+    assert AutoencoderKL.from_pretrained(tmp_path / "vae").config.latent_channels == 16
 
 
 def test_an_average_survives_its_state() -> None:

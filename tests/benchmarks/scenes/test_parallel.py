@@ -51,7 +51,7 @@ BACKGROUND = """
 import signal, sys
 from pathlib import Path
 from benchmarks.scenes.parallel import run
-from tests.benchmarks.test_train_parallel import wait_to_be_killed
+from tests.benchmarks.scenes.test_parallel import wait_to_be_killed
 signal.signal(signal.SIGINT, signal.SIG_IGN)
 if __name__ == "__main__":
     run(wait_to_be_killed, 2, Path(sys.argv[1]))
