@@ -24,19 +24,29 @@ IGNORED = shutil.ignore_patterns("__pycache__")
 HOSTILE = "raise RuntimeError(f'{__name__} of the working directory was imported')\n"
 
 
+REPOSITORY_ALONE = ("text_to_image_dit", "saes_dit")
+"""Models of the embedded world that no package holds, but for the note that says where they are."""
+
+
+def is_packaged(path: Path) -> bool:
+    """Whether a file of the repository ships in the wheel."""
+    return path.name == "ABSENT.txt" or not set(REPOSITORY_ALONE) & set(path.parts)
+
+
 def sources() -> set[str]:
     """Every file that ships, code and data, by its place in the wheel."""
     shipped = {"gazetteer/" + path.name for path in (ROOT / "gazetteer").iterdir() if path.is_file()}
     for layer in LAYERS[:-1]:
         files = (path for path in (ROOT / layer).rglob("*") if path.is_file() and "__pycache__" not in path.parts)
-        shipped |= {"gazetteer/" + path.relative_to(ROOT).as_posix() for path in files}
+        named = {path.relative_to(ROOT) for path in files}
+        shipped |= {"gazetteer/" + path.as_posix() for path in named if is_packaged(path)}
     return shipped
 
 
 def test_the_embedded_models_are_small() -> None:
     files = [path for path in (ROOT / "data/scenes/models").rglob("*") if path.is_file()]
     assert any(path.suffix == ".safetensors" for path in files)
-    assert sum(path.stat().st_size for path in files) <= 45e6
+    assert sum(path.stat().st_size for path in files if is_packaged(path)) <= 45e6
 
 
 @pytest.fixture(scope="module")
@@ -49,6 +59,10 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
         shutil.copytree(ROOT / top, source / top, ignore=IGNORED, symlinks=True)
     for file in ("README.md", "LICENSE", "setup.cfg", "pyproject.toml"):
         shutil.copyfile(ROOT / file, source / file)
+    for name in ("text_to_image_dit/model_index.json", "text_to_image_dit/vae/weights", "saes_dit/site/weights"):
+        file = source / "data/scenes/models" / name
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text("of the repository alone")
     done = subprocess.run(
         [sys.executable, "-W", "default", "-c", BUILD, str(folder)],
         cwd=source, capture_output=True, text=True, check=False,
@@ -106,6 +120,11 @@ def test_it_holds_every_file_that_ships_under_one_name_and_nothing_else(site: Pa
     assert {path.name for path in site.iterdir()} - {"libraries.pth"} == {"gazetteer", about}
     assert (site / about / "top_level.txt").read_text().split() == ["gazetteer"]
     assert "gazetteer = gazetteer.jobs.cli.main:main" in (site / about / "entry_points.txt").read_text()
+
+
+def test_models_of_the_repository_alone_are_refused_with_where_they_are(python: Path, elsewhere: Path) -> None:
+    done = run(python, elsewhere, "-m", "gazetteer", "label", "--config", "scenes-dit", "--out", "run")
+    assert done.returncode == 2 and "text_to_image_dit is not there: the weights are not" in done.stderr
 
 
 def test_the_environment_sees_the_wheel_and_no_checkout(python: Path, elsewhere: Path, site: Path) -> None:

@@ -93,6 +93,21 @@ def test_one_call_puts_a_world_in_place(build: Path, scenes: Path, capsys: pytes
     assert "views above, sky" in capsys.readouterr().out and not list(scenes.glob(".models*"))
 
 
+def test_the_transformer_has_a_limit_of_its_own_and_says_where_packages_lack_it(
+    build: Path, scenes: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    shutil.copytree(build / "models" / "text_to_image", build / "models" / "text_to_image_dit")
+    shutil.copytree(build / "models" / "saes", build / "models" / "saes_dit")
+    heavy = build / "models" / "text_to_image_dit" / "weights"
+    heavy.write_bytes(b"0" * 41_000_000)
+    assert "more than 40" in refused(build, scenes, capsys)
+    world = adopt.trained(build)
+    heavy.unlink()
+    adopt.put_in_place(world, scenes)
+    note = scenes / "models" / "text_to_image_dit" / "ABSENT.txt"
+    assert "not in the package" in note.read_text() and (note.parent / "model_index.json").exists()
+
+
 @pytest.mark.parametrize("left", ["new", "old", "renamed"])
 def test_stopped_anywhere_the_same_call_finishes_it(build: Path, scenes: Path, left: str) -> None:
     """Killed while it copied, after all was in place, and between the two renamings."""
