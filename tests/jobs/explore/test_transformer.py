@@ -19,7 +19,7 @@ from gazetteer.diffusion.load import ModelConfig
 from gazetteer.sae.model.autoencoder import SAEConfig, SparseAutoencoder
 from tests.jobs.explore.conftest import PROMPT, Explored, exploring
 from tests.jobs.explore.test_studio import REDRAWN, Studio
-from tests.support.models.dits import saved_dit
+from tests.support.models.dits import saved_dit, two_prompts
 from tests.support.system.running import in_process
 
 
@@ -36,7 +36,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Explored,
         "executor=serial", "images=2", "coverage.first=1.0", "sae_check.pictures=0", "labels.permutations=50",
         "labels.refine=100", "labels.min_images=1", "threads=1", "generation.steps=2", "generation.guidance=3.0",
         "generation.branches=[cond]", "generation.t=[1.0]", "generation.height=64", "generation.width=64",
-        f"model.path={model}",
+        f"model.path={model}", two_prompts(folder),
         f"generation.blocks=[{first.block}]", "generation.streams=[image,text]", f"saes={folder / 'saes'}",
     ]  # fmt: skip
     done = in_process("label", "--out", str(folder / "run"), "--set", *asked)

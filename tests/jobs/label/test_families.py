@@ -20,7 +20,7 @@ from gazetteer.diffusion.generate import Generator
 from gazetteer.diffusion.load import ModelConfig, load_pipeline
 from gazetteer.jobs.experiments.causal.choose import named_sites
 from gazetteer.sae.model.autoencoder import SAEConfig, SparseAutoencoder
-from tests.support.models.dits import saved_dit
+from tests.support.models.dits import saved_dit, two_prompts
 from tests.support.system.running import in_process
 
 SETTINGS = [
@@ -147,7 +147,7 @@ def test_a_pipeline_that_does_not_say_whether_it_is_guided_is_steered_and_its_la
     SparseAutoencoder(SAEConfig(16, 64, 4)).initialise(0).save_pretrained(tmp_path / "saes" / site.slug, {"site": site})
     asked = [*SETTINGS, f"model.path={folder}", f"generation.blocks=[{block}]", f"saes={tmp_path / 'saes'}"]
     run = str(tmp_path / "run")
-    done = in_process("label", "--out", run, "--set", *asked, "detector.box_threshold=0.02")
+    done = in_process("label", "--out", run, "--set", *asked, two_prompts(tmp_path), "detector.box_threshold=0.02")
     assert done.returncode == 0, done.stderr
     edit = {"targets": [{"block": block, "branch": "cond", "t": 1.0, "features": [1, 2]}], "strength": 8.0}
     (tmp_path / "edits.json").write_text(json.dumps([edit]))

@@ -34,6 +34,7 @@ from transformers import (
 )
 
 from benchmarks.scenes.text_to_image.tokens import build_tokenizer
+from gazetteer.data.inputs.prompts import split_of
 
 CAPTIONS = ["a red house", "two boats on the sea", "a dog at night"]
 CHAT = "{% for m in messages %}{{ m['content'] }}{% endfor %}"
@@ -309,3 +310,11 @@ def saved_dit(family: str, folder: Path) -> Path:
     tiny_dit(family).save_pretrained(folder)
     json.loads((folder / "model_index.json").read_text())
     return folder
+
+
+def two_prompts(folder: Path) -> str:
+    """The setting of prompts for two pictures, one to find labels on and one held out, whatever world is embedded."""
+    prompts = ("a boat on the sea", "a tree on grass")
+    assert {split_of(prompt, 0.3) for prompt in prompts} == {"discovery", "heldout"}
+    (folder / "prompts.txt").write_text("".join(f"{prompt}\n" for prompt in prompts))
+    return f"prompts.path={folder / 'prompts.txt'}"
