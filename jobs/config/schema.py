@@ -63,7 +63,7 @@ def shard_size_of(images: int) -> int:
 
 @settings("")
 class RunConfig:
-    """One labelling run. Paths are relative to the configuration file where such a path exists there."""
+    """One labelling run. Paths in a file are relative to it where such a path exists there, typed ones to here."""
 
     name: str = setting(Effect.LABELS, "The model's name in the tables.")
     prompts: PromptConfig
@@ -221,7 +221,7 @@ def load_config(path: str | Path | None = None, overrides: Sequence[str] = ()) -
         if any(key.startswith(override.partition("=")[0]) for override in overrides):
             raise  # not what the file says
         raise InputError(f"{file}, {place_of(text, error.loc)}: {error}") from None
-    return _resolve_paths(config, file.resolve().parent)
+    return _resolve_paths(config, file.resolve().parent, [override.partition("=")[0] for override in overrides])
 
 
 def presets() -> list[str]:
@@ -259,18 +259,28 @@ def apply_override(raw: dict[str, Any], override: str) -> None:
     raw[last] = read_yaml(text, f"--set {key}: {text!r}")
 
 
-def _resolve_paths(config: Any, folder: Path) -> Any:
-    """Replace relative paths that exist beside the configuration file; others stay (hub ids, cwd paths)."""
+def _resolve_paths(config: Any, folder: Path, typed: Sequence[str] = (), prefix: str = "") -> Any:
+    """Replace relative paths that exist beside the configuration file; others stay (hub ids, cwd paths).
+
+    What was typed is meant from where one is, not from where the file lies: those keys stay, too.
+    """
     changes: dict[str, Any] = {}
     for known in fields(type(config)):
-        value = getattr(config, known.name)
+        key, value = f"{prefix}{known.name}", getattr(config, known.name)
         if dataclasses.is_dataclass(value):
-            changes[known.name] = _resolve_paths(value, folder)
-        elif known.about.path and isinstance(value, dict):
+            changes[known.name] = _resolve_paths(value, folder, typed, f"{key}.")
+        elif not known.about.path or any(_says(given, key) for given in typed):
+            continue
+        elif isinstance(value, dict):
             changes[known.name] = {name: _beside(path, folder) for name, path in value.items()}
-        elif known.about.path:
+        else:
             changes[known.name] = _beside(value, folder)
     return dataclasses.replace(config, **changes)
+
+
+def _says(given: str, key: str) -> bool:
+    """Whether an override of one key says what another is: the same one, a group that holds it, or an entry of it."""
+    return f"{key}.".startswith(f"{given}.") or f"{given}.".startswith(f"{key}.")
 
 
 def _beside(path: str, folder: Path) -> str:

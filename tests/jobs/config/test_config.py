@@ -36,6 +36,17 @@ def test_detector_settings_are_found_beside_the_configuration_and_digested(tmp_p
     assert changed == {"detector.config"}
 
 
+def test_what_is_typed_is_meant_from_where_one_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The embedded world lies beside its configuration under the plainest of names."""
+    monkeypatch.chdir(tmp_path)
+    typed = ["prompts.path=prompts.txt", "saes=models/saes", "model.path=models/text_to_image"]
+    config = load_config(None, typed)
+    assert (config.prompts.path, config.saes, config.model.path) == tuple(pair.partition("=")[2] for pair in typed)
+    assert Path(config.detector.path).is_absolute() and Path(config.sae.prompts.path).is_absolute()
+    group = load_config(None, ['detector={"path": "models/detector", "box_threshold": 0.5}', "prompts.limit=5"])
+    assert group.detector.path == "models/detector" and Path(group.prompts.path).is_absolute()
+
+
 def test_names_that_are_no_files_stay_names(tmp_path: Path) -> None:
     settings = ["detector.library=groundingdino", "detector.config=GroundingDINO_SwinT_OGC"]
     config = load_config(with_detector_settings(tmp_path, "{}"), settings)
@@ -124,13 +135,16 @@ def test_settings_made_in_python_are_checked_as_those_of_a_file() -> None:
 
 
 def test_saes_are_a_folder_or_a_mapping(tmp_path: Path) -> None:
-    """On the command line as JSON; paths beside the configuration are found, and each is digested."""
+    """Paths beside the configuration are found, and each is digested; on the command line they are meant from here."""
     (tmp_path / "one").mkdir()
     (tmp_path / "one" / "config.json").write_text("{}")
-    (tmp_path / "run.yaml").write_text(DEFAULT_CONFIG.read_text())
     hub = f"some/hub@{'a' * 40}"
-    config = load_config(tmp_path / "run.yaml", [f'saes={{"*": one, "mid_block.*": "{hub}"}}'])
+    mapping = f'{{"*": one, "mid_block.*": "{hub}"}}'
+    (tmp_path / "run.yaml").write_text(DEFAULT_CONFIG.read_text().replace("saes: models/saes", f"saes: {mapping}"))
+    config = load_config(tmp_path / "run.yaml")
     assert config.saes == {"*": str(tmp_path / "one"), "mid_block.*": hub}
+    typed = load_config(tmp_path / "run.yaml", [f"saes={mapping}"])
+    assert typed.saes == {"*": "one", "mid_block.*": hub}
     fingerprint = fingerprint_of(config)["saes"]
     assert fingerprint["*"].startswith("sha256:")
     assert fingerprint["mid_block.*"] == hub

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -12,7 +13,7 @@ from hypothesis import strategies as st
 
 from gazetteer.data.core.errors import InputError
 from gazetteer.jobs.config.fingerprint import fingerprint_of
-from gazetteer.jobs.config.schema import load_config
+from gazetteer.jobs.config.schema import DEFAULT_CONFIG, load_config
 from gazetteer.labeling.detect.captions import detect_in_captions
 from gazetteer.labeling.detect.load import load_detector
 from gazetteer.labeling.detect.protocol import Detection, DetectorConfig
@@ -114,9 +115,12 @@ def test_bad_lists_get_a_sentence(tmp_path, content: bytes, says: str) -> None:
         read_list(str(tmp_path / "none.txt"))
 
 
-def test_a_list_is_found_beside_the_configuration_and_part_of_what_the_run_is() -> None:
-    config = load_config(None, ["vocabulary.path=prompts.txt"])
-    assert config.vocabulary.path.endswith("data/scenes/prompts.txt")
+def test_a_list_is_found_beside_the_configuration_and_part_of_what_the_run_is(tmp_path: Path) -> None:
+    (tmp_path / "words.txt").write_text("dog\n")
+    text = DEFAULT_CONFIG.read_text().replace("vocabulary:\n", "vocabulary:\n  path: words.txt\n")
+    (tmp_path / "run.yaml").write_text(text)
+    config = load_config(tmp_path / "run.yaml")
+    assert config.vocabulary.path == str(tmp_path / "words.txt")
     assert str(fingerprint_of(config)["vocabulary.path"]).startswith("sha256:")
     assert fingerprint_of(load_config(None, ["vocabulary.path=lvis"]))["vocabulary.path"] == "lvis"
 
