@@ -144,7 +144,14 @@ class EditSampler:
 
     @torch.inference_mode()
     def _call(self, starts: Sequence[Start], latents: Tensor, output_type: str) -> Any:
+        # A sampler that adds noise at its steps begins at the first (`can_resume`) and goes on with the seed's own.
+        generators = [torch.Generator("cpu").manual_seed(start.seed) for start in starts]
+        for start, own in zip(starts, generators, strict=True):
+            self.generator.noise(start.seed, own)
         with torch.autocast(latents.device.type, self.dtype, enabled=self.dtype == torch.bfloat16):
             return self.pipe(
-                latents=latents, output_type=output_type, **self.generator.arguments([start.prompt for start in starts])
+                latents=latents,
+                generator=generators,
+                output_type=output_type,
+                **self.generator.arguments([start.prompt for start in starts]),
             )

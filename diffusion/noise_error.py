@@ -128,10 +128,11 @@ class _Passes:
             last[:] = [given[0]]
             return given
 
-        made = self.generator
+        made, own = self.generator, torch.Generator("cpu").manual_seed(seed)
+        noise = made.noise(seed, own)  # a sampler that adds noise at its steps goes on with the seed's own
         with patched(made.pipe.scheduler, "step", step):
             made.pipe(
-                latents=made.latents([made.noise(seed)]), output_type="latent", **made.arguments([self.prompt])
+                latents=made.latents([noise]), generator=[own], output_type="latent", **made.arguments([self.prompt])
             )  # fmt: skip
         return last[0]
 
