@@ -23,7 +23,7 @@ from gazetteer.data.core.digests import digest_file, digest_path
 from gazetteer.data.core.errors import InputError
 from gazetteer.data.core.files.atomic import replace_file
 from gazetteer.data.core.files.own_files import claim_folder, require_own_folder, says
-from gazetteer.data.core.settings import Count, Natural, OneOf, settings
+from gazetteer.data.core.settings import Count, Effect, Natural, OneOf, fields, settings
 from gazetteer.diffusion.load import ModelConfig, load_pipeline
 
 PROTOCOLS = ("imagenette", "i2p", "coco")
@@ -96,7 +96,7 @@ def run_protocol(model: ModelConfig, config: ProtocolConfig, out: str) -> dict[s
         "edit_digests": [digest_file(path) for path in config.edit],
         "prompts_digest": digest_file(config.prompts) if config.prompts else "",
     }
-    about = {"model": model.path, **dataclasses.asdict(config), "edit": list(config.edit), **digests}
+    about = {"model": model.path, **_shaping(model), **dataclasses.asdict(config), "edit": list(config.edit), **digests}
     from gazetteer.diffusion.denoisers.registry import require_unet
 
     pipe: Any = load_pipeline(model)
@@ -157,6 +157,16 @@ def _coco(config: ProtocolConfig) -> Evaluated:
         return {"clip_score": float(np.mean(scores)), "fid": distance, "pictures": len(paths)}
 
     return asked, evaluate
+
+
+def _shaping(model: ModelConfig) -> dict[str, Any]:
+    """What is set of a model that shapes pictures, beyond their last bits; its files are digested."""
+    known = [known for known in fields(type(model)) if known.about.effect is Effect.PICTURES]
+    return {
+        f"model.{setting.name}": getattr(model, setting.name)
+        for setting in known
+        if not setting.about.last_bits and not setting.about.path
+    }
 
 
 def _claim(out: Path, about: dict[str, Any]) -> None:

@@ -13,6 +13,7 @@ import pyarrow as pa
 
 from gazetteer.data.core.digests import digest_json
 from gazetteer.data.core.errors import GazetteerError
+from gazetteer.data.core.settings import Effect
 from gazetteer.data.core.threads import use_threads
 from gazetteer.data.inputs.prompt_pool import read_prompts
 from gazetteer.data.inputs.prompts import split_of
@@ -21,7 +22,7 @@ from gazetteer.data.tables.provenance import provenance
 from gazetteer.diffusion.edit_sampler import EditSampler
 from gazetteer.diffusion.generate import Generator
 from gazetteer.diffusion.load import load_pipeline
-from gazetteer.jobs.config.fingerprint import portable_config
+from gazetteer.jobs.config.fingerprint import marks_of, portable_config
 from gazetteer.jobs.config.schema import RunConfig
 from gazetteer.jobs.executors.choose import Executor
 from gazetteer.jobs.executors.task import Job, Lost, Task
@@ -98,6 +99,7 @@ def evaluate_steering(config: RunConfig, run: str, quick: bool = False, out: str
         "batch_size": config.batch_size,
         "dtype": settings.dtype,
     }
+    fingerprint |= marks_of(config, {Effect.SEGMENTS}, "detector", "segmenter")
     about = provenance(fingerprint, portable_config(config))
     work = (RunFolder(out) if out else folder.inside("steer")).open_or_create(fingerprint)
     build = partial(SteerWorker, config.stages, settings, vocabulary.concepts, config.seed)

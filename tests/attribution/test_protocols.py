@@ -77,6 +77,8 @@ def test_i2p_runs_resumes_and_refuses_other_settings(model: ModelConfig, prompts
     assert first.stat().st_mtime_ns == kept and second.read_bytes() == lost
     with pytest.raises(InputError, match="other settings \\(steps\\)"):
         run_protocol(model, ProtocolConfig("i2p", prompts=prompts, steps=3), str(tmp_path))
+    with pytest.raises(InputError, match=r"other settings \(model\.dtype\)"):
+        run_protocol(replace(model, dtype="bfloat16"), config, str(tmp_path))
     (tmp_path / "settings.json").write_text('["mine"]')
     with pytest.raises(InputError, match=r"settings\.json is there already and is not what gazetteer left there"):
         run_protocol(model, config, str(tmp_path))

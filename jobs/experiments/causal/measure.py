@@ -15,10 +15,11 @@ import pyarrow as pa
 
 from gazetteer.data.core.digests import digest_json
 from gazetteer.data.core.errors import GazetteerError, InputError
+from gazetteer.data.core.settings import Effect
 from gazetteer.data.core.sites import SITE_COLUMNS, Site
 from gazetteer.data.tables.provenance import provenance
 from gazetteer.data.tables.schemas import SPATIAL_KINDS
-from gazetteer.jobs.config.fingerprint import portable_config
+from gazetteer.jobs.config.fingerprint import marks_of, portable_config
 from gazetteer.jobs.config.schema import RunConfig
 from gazetteer.jobs.executors.choose import Executor
 from gazetteer.jobs.executors.task import Job, Lost, Task
@@ -136,6 +137,7 @@ class CausalPass:
             "concepts": self.concepts,
         }
         self.fingerprint |= {"images": self.images, "batch_size": config.batch_size}
+        self.fingerprint |= marks_of(config, {Effect.SEGMENTS}, "detector", "segmenter")
         self.fingerprint |= {"starts": digest_json([dataclasses.astuple(start) for start in self.starts])}
         self.work = self.folder.inside("causal").open_or_create(self.fingerprint)
         self.about = provenance(self.fingerprint, portable_config(config))
