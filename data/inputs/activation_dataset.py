@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -42,6 +42,7 @@ class ActivationDataset:
         split: str = "train",
         heldout_fraction: float = HELDOUT_SHARE,
         verify: bool = True,
+        shards: Collection[str] | None = None,
     ) -> None:
         """Open a site of the set at `root`.
 
@@ -49,6 +50,7 @@ class ActivationDataset:
             split: ``train``, ``heldout`` (whole images, by a hash of their id; at least one) or ``all``.
             heldout_fraction: of the images held out.
             verify: read every file once to compare its SHA-256; otherwise its size alone is checked.
+            shards: None: all that lie there, whatever model and prompts each is of.
 
         Raises:
             InputError: no set or no such site there, a shard that is missing, truncated or damaged (named),
@@ -57,7 +59,7 @@ class ActivationDataset:
         if split not in SPLITS:
             raise InputError(f"Unknown split {split!r}; accepted: {', '.join(SPLITS)}.")
         self.site = site
-        self.records = _records(Path(root), site)
+        self.records = _records(Path(root), site, shards)
         self._arrays = [_open(Path(root), site, record, verify) for record in self.records]
         self.d = int(self._arrays[0].shape[1])
         for record, array in zip(self.records, self._arrays, strict=True):
@@ -131,14 +133,15 @@ def _split_mask(image_ids: Sequence[str], split: str, fraction: float) -> np.nda
     return heldout if split == "heldout" else ~heldout
 
 
-def _records(root: Path, site: Site) -> list[dict[str, Any]]:
-    """The records of all shards, sorted by name."""
+def _records(root: Path, site: Site, shards: Collection[str] | None) -> list[dict[str, Any]]:
+    """The records of the shards, sorted by name."""
     if not (root / "sites.json").exists():
         raise InputError(f"There are no activations in {root}: it has no sites.json.")
     slugs = read_sites(root)
     if site.slug not in slugs:
         raise InputError(f"The activations in {root} have no site {site.slug}; they have {', '.join(slugs)}.")
-    records = [read_record(path) for path in sorted((root / "_shards").glob("*.json"))]
+    paths = sorted((root / "_shards").glob("*.json"))
+    records = [read_record(path) for path in paths if shards is None or path.stem in shards]
     if not records:
         raise InputError(f"The activations in {root} have no finished shard yet.")
     return records

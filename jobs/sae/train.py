@@ -107,7 +107,8 @@ def _from_disk(
     sites = config.generation.sites
     root = out / "activations"
     writer = ActivationWriter(root, sites)
-    shards = [Job(s.id, s.items) for s in shards_of(items, config.shard_size) if not writer.finished(s.id)]
+    own = shards_of(items, config.shard_size)
+    shards = [Job(s.id, s.items) for s in own if not writer.finished(s.id)]
     done = len(items) - sum(len(job.items) for job in shards)
     build = partial(CaptureWorker, config.model, config.generation, config.threads, config.batch_size)
     capture = checking(build, model)
@@ -118,7 +119,8 @@ def _from_disk(
             progress.add(len(job.items))
 
         executor.run(Task(capture, concatenate, cannot_lose), shards, keep)
-    train = partial(TrainWorker, str(out), sae, config.threads, model_digest(config, model))
+    names = frozenset(shard.id for shard in own)  # others that lie there are of other pictures
+    train = partial(TrainWorker, str(out), sae, config.threads, model_digest(config, model), names)
     failures: Failures = {}
 
     def trained(job: Job, rows: list[Trained]) -> None:
@@ -139,12 +141,13 @@ Trained = dict[str, Any] | GazetteerError
 
 @dataclass
 class TrainWorker:
-    """Trains the autoencoder of one site from its activation shards; `model`: the digest of the model they are of."""
+    """Trains the autoencoder of one site from activation shards; `model`: the digest of the model they are of."""
 
     out: str
     sae: SaeConfig
     threads: int
     model: str
+    shards: frozenset[str]
 
     def run(self, items: Sequence[Site]) -> list[Trained]:
         """Train the sites given; what fails at one is its result."""
@@ -159,8 +162,8 @@ class TrainWorker:
 
     def _train(self, site: Site) -> dict[str, Any]:
         activations, out = Path(self.out) / "activations", Path(self.out)
-        train = ActivationDataset(activations, site, split="train")
-        heldout = ActivationDataset(activations, site, split="heldout")
+        train = ActivationDataset(activations, site, split="train", shards=self.shards)
+        heldout = ActivationDataset(activations, site, split="heldout", shards=self.shards)
         writer = TensorBoardWriter(out / "tensorboard") if self.sae.tensorboard else None
         result = train_sae(
             train,

@@ -181,6 +181,23 @@ def test_a_damaged_shard_stops_the_training_by_name_until_it_is_captured_again(
     assert shard.read_bytes() == content
 
 
+def test_activations_of_other_settings_that_lie_there_are_not_trained_on(
+    tmp_path: Path, settings: list[str], capsys: pytest.CaptureFixture[str]
+):
+    """Stopped after the capture, and begun again with another guidance, and then with fewer pictures."""
+    few = [*settings, "sae.recover=0", "generation.t=[1.0]"]
+
+    def train(out: str, *more: str) -> dict[str, str]:
+        assert main(["sae", "train", "--out", str(tmp_path / out), "--set", *few, *more]) == 0
+        return {name: digest for name, digest in contents(tmp_path / out / "saes").items() if "safetensors" in name}
+
+    train("used")
+    shutil.rmtree(tmp_path / "used" / "saes")
+    assert train("used", "generation.guidance=1.5") == train("fresh", "generation.guidance=1.5")
+    shutil.rmtree(tmp_path / "used" / "saes")
+    assert train("used", "sae.images=20") == train("fewer", "sae.images=20")
+
+
 def test_two_at_once_are_kept_apart(tmp_path: Path, settings: list[str]):
     claim_folder(tmp_path)
     with run_lock(LocalFiles(tmp_path)), pytest.raises(LockedError, match=f"Another process .* holds {tmp_path}"):
