@@ -13,17 +13,23 @@ import numpy as np
 from gazetteer.data.core.errors import InputError
 from gazetteer.data.core.files.own_files import OwnFiles
 from gazetteer.data.core.importing import import_named
+from gazetteer.data.core.settings import Effect
 from gazetteer.data.core.threads import use_threads
 from gazetteer.data.inputs.edit_files import read_edits
 from gazetteer.data.inputs.edits import STAGES, Edit
+from gazetteer.data.runs.folder import open_finished
 from gazetteer.diffusion.draw import warn_of_cut
 from gazetteer.diffusion.generate import Generator
 from gazetteer.diffusion.load import load_pipeline
+from gazetteer.jobs.config.fingerprint import differing, fingerprint_of
 from gazetteer.jobs.config.schema import RunConfig
 from gazetteer.jobs.experiments.draw import png_with, sample
 from gazetteer.labeling.interventions.evaluation.trials import Classifier
 from gazetteer.labeling.interventions.resolve import resolve
 from gazetteer.sae.model.checkpoint import load_site_saes
+
+_FEATURES = ("saes", "sae_check.signal", "model.path", "model.config", "model.revision")
+"""Settings that say which network and which dictionary a feature's number is of."""
 
 
 def steer_pictures(
@@ -41,11 +47,13 @@ def steer_pictures(
         stages: instead of once, draw every edit in each stage's window: ``<i>-early.png``, ``-middle`` and ``-final``.
 
     Raises:
-        InputError: a bad edit, run, model or autoencoder, a picture number beyond the prompts, or a folder that
-            holds somebody else's files of these names.
+        InputError: a bad edit, run, model or autoencoder, another model or other autoencoders than the run's, a
+            picture number beyond the prompts, or a folder that holds somebody else's files of these names.
     """
     use_threads(config.threads)
     read = read_edits(edit_file)
+    if run is not None and not all(edit.targets for edit in read):
+        _expect_own_features(config, run)
     windows = STAGES if stages else {"edited": ()}
     versions = {name: _resolved([replace(edit, window=window) for edit in read] if window else read, run)
                 for name, window in windows.items()}  # fmt: skip
@@ -78,6 +86,17 @@ def steer_pictures(
     result = {"pictures": rows, "edits": {edit.digest: edit.as_dict() for edit in edits}}
     folder.write("steer.json", f"{json.dumps(result, indent=2)}\n".encode())
     return {"out": str(out), **result}
+
+
+def _expect_own_features(config: RunConfig, run: str) -> None:
+    """Refuse another model or other autoencoders than those whose features the run's labels number."""
+    stored, shaping = open_finished(run).read_json("run.json"), {Effect.PICTURES, Effect.CODES}
+    others = differing(fingerprint_of(config), stored, shaping, last_bits=False)
+    if others := [key for key in others if key in _FEATURES]:
+        raise InputError(
+            f"The labels of {run} number the features of its own model and autoencoders; these differ: "
+            f"{', '.join(others)}. Name the run's own with --config and --set."
+        )
 
 
 def _resolved(edits: Sequence[Edit], run: str | None) -> tuple[Edit, ...]:
