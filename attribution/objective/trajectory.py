@@ -20,6 +20,9 @@ Recorded = tuple[Tensor, Tensor, Conditioning]
 """A call of the denoiser: its input, timesteps [batch] and conditioning."""
 
 
+_ONE = "attribution needs a sampler with one call a step, such as DDIM (model.scheduler=ddim)."
+
+
 def trajectory(
     pipe: Any,
     prompts: Sequence[str],
@@ -59,7 +62,7 @@ def trajectory(
     if len(calls) != last:
         raise InputError(
             f"{type(pipe.scheduler).__name__} calls the {adapter_of(pipe).kind} {len(calls)} times for {last} steps; "
-            "attribution needs a sampler with one call a step, such as DDIM."
+            f"{_ONE}"
         )
     images = len(prompts)
     inputs = [x[-images:] for x, _, _ in calls]
@@ -99,12 +102,17 @@ def noised_images(
         guidance: see `conditioning`.
 
     Raises:
-        InputError: counts that differ, or a scheduler without a known training target.
+        InputError: counts that differ, or a scheduler without a known training target or with several calls a step.
     """
     if len(latents) != len(prompts) or not len(latents):
         raise InputError(f"One prompt per picture, not {len(prompts)} for {len(latents)}.")
     scheduler = pipe.scheduler
     wanted = range(steps) if only is None else only
+    _set_timesteps(pipe, steps)
+    if len(scheduler.timesteps) != steps:
+        raise InputError(
+            f"{type(scheduler).__name__} calls the denoiser {len(scheduler.timesteps)} times for {steps} steps; {_ONE}"
+        )
     generator = torch.Generator("cpu").manual_seed(seed)
     bases = [base] * len(prompts) if isinstance(base, str) else base
     cond, base_cond = conditioning(pipe, prompts, guidance), conditioning(pipe, bases, guidance)
@@ -235,6 +243,8 @@ def _training_target(scheduler: Any, latents: Tensor, eps: Tensor, timesteps: Te
     if kind == "epsilon":
         return eps
     if kind == "v_prediction":
+        if not hasattr(scheduler, "get_velocity"):
+            raise InputError(f"{type(scheduler).__name__} does not say what a velocity is; set model.scheduler=ddim.")
         velocity: Tensor = scheduler.get_velocity(latents, eps, timesteps)
         return velocity
     if kind == "sample":

@@ -9,9 +9,10 @@ from typing import Annotated, Any
 from torch import nn
 
 from gazetteer.attribution.objective.objectives import Amplify, Erase, FeatureActivation, Objective, user_objective
-from gazetteer.attribution.objective.problem import Problem, Scores, diffusion_problem
-from gazetteer.attribution.objective.samples import Samples
+from gazetteer.attribution.objective.problem import Scores, diffusion_problem
+from gazetteer.attribution.objective.samples import Samples, shuffled
 from gazetteer.attribution.objective.trajectory import generate_latents, noised_images, trajectory
+from gazetteer.attribution.scores.controls import CONTROLS
 from gazetteer.attribution.scores.estimators import GROUPED, Options, cost, estimate
 from gazetteer.attribution.scores.groups import row_groups
 from gazetteer.attribution.scores.overlap import by_step
@@ -80,6 +81,13 @@ class ScoreConfig:
             raise InputError("A feature needs prompts to be measured on: --prompts.")
         if self.by_step and self.feature:
             raise InputError("A feature lives at one step; --by-step is for concepts.")
+        if self.feature and self.objective not in ("erase", "amplify"):
+            raise InputError(
+                "A feature is its own objective, of which erase and amplify take either sign; leave out "
+                f"--objective {self.objective}."
+            )
+        if self.base and self.objective == "amplify" and not self.feature:
+            raise InputError("amplify compares with no base concept; leave out --base.")
         if self.preset and (given := [n for n in ("scope", "fraction", "per") if getattr(self, n) is not None]):
             raise InputError(f"The preset {self.preset} sets {given[0]} itself; leave out --{given[0]} or --preset.")
 
@@ -124,7 +132,10 @@ def score_weights(pipe: Any, config: ScoreConfig, saes: SaeSource = "", signal: 
     """
     scope, selection = _selection(config)
     weights = scope_weights(network(pipe), scope)
-    problem, site, feature = _problem(pipe, (saes, signal), config, weights)
+    objective, samples, site, feature = _samples(pipe, (saes, signal), config)
+    # The rounds of `iterated` go through the parts: every part of it shall have early steps and late ones.
+    mixed = shuffled(samples, config.seed) if config.estimator == "iterated" else samples
+    problem = diffusion_problem(network(pipe), objective, mixed, weights)
     groups = row_groups(weights, config.groups) if config.estimator in GROUPED else None
     options = Options(seed=config.seed, points=config.points, ablations=config.ablations, groups=groups)
     if config.estimator == "iterated":
@@ -137,7 +148,10 @@ def score_weights(pipe: Any, config: ScoreConfig, saes: SaeSource = "", signal: 
             f"A fraction of {selection.fraction} per {selection.per} takes no weight here (a row of fewer than {least} "
             "weights gives up none); raise --fraction or use --per layer."
         )
-    steps = by_step(problem, taken, config.steps) if config.by_step else []
+    steps: list[float] = []
+    if config.by_step:  # one part a step
+        each = len(samples) // config.steps
+        steps = by_step(diffusion_problem(network(pipe), objective, samples, weights, each), taken, config.steps)
     spent = cost(config.estimator, options, len(groups) if groups else 0)
     return Scored(
         scope, selection, weights, scores, taken, supply(scores, selection, taken), problem.value(), site, feature,
@@ -148,31 +162,27 @@ def score_weights(pipe: Any, config: ScoreConfig, saes: SaeSource = "", signal: 
 def _selection(config: ScoreConfig) -> tuple[str, Selection]:
     """The scope, and which part of its weights is taken."""
     preset = PRESETS[config.preset] if config.preset else Preset("ff", Selection(0.001, "layer"))
-    sign = "negative" if config.objective == "amplify" else "positive"
+    # Controls have no sign: what they take for erasing they take for amplifying.
+    sign = "negative" if config.objective == "amplify" and config.estimator not in CONTROLS else "positive"
     fraction = preset.selection.fraction if config.fraction is None else config.fraction
     return config.scope or preset.scope, Selection(fraction, config.per or preset.selection.per, sign)
 
 
-def _problem(
-    pipe: Any, saes: tuple[SaeSource, str], config: ScoreConfig, weights: dict[str, nn.Parameter]
-) -> tuple[Problem, Site | None, int | None]:
+def _samples(
+    pipe: Any, saes: tuple[SaeSource, str], config: ScoreConfig
+) -> tuple[Objective, Samples, Site | None, int | None]:
+    """What is measured on which samples, step by step, and the site and number of a feature."""
     prompts = list(config.prompts or (config.concept,)) * config.seeds
     seeds = [config.seed + i for i in range(len(prompts))]
-    site: Site | None = None
-    feature: int | None = None
     if config.objective == "amplify" and not config.feature:
         latents = generate_latents(pipe, prompts, seeds, steps=config.steps, guidance=config.guidance)
         samples = noised_images(pipe, latents, prompts, steps=config.steps, seed=config.seed, guidance=config.guidance)
-        objective: Objective = Amplify()
-    else:
-        samples = trajectory(
-            pipe, prompts, seeds, steps=config.steps, guidance=config.guidance, base=config.base,
-            pairing="published" if config.preset == "cad" else "matched",
-        )  # fmt: skip
-        objective, samples, site, feature = _objective(saes, config, samples)
-    # One part a step where steps are told apart.
-    batch = len(prompts) if config.by_step else 8
-    return diffusion_problem(network(pipe), objective, samples, weights, batch), site, feature
+        return Amplify(), samples, None, None
+    samples = trajectory(
+        pipe, prompts, seeds, steps=config.steps, guidance=config.guidance, base=config.base,
+        pairing="published" if config.preset == "cad" else "matched",
+    )  # fmt: skip
+    return _objective(saes, config, samples)
 
 
 def _objective(

@@ -43,9 +43,9 @@ def score(run: RunConfig, config: ScoreConfig, out: str) -> dict[str, Any]:
     claim_folder(out)
     save_delta(fitted(ablation(scored.weights, scored.chosen, about), studied.stored)[0], path)
     rows = component_rows(
-        scored.scores, scored.chosen, estimator=config.estimator, objective=config.objective,
-        concept=config.concept or None, site=site,
-        feature=scored.feature,
+        scored.scores, scored.chosen, estimator=config.estimator,
+        objective="feature" if config.feature else config.objective,
+        concept=config.concept or None, site=site, feature=scored.feature,
     )  # fmt: skip
     table = write_components(out, rows, about)
     return {
