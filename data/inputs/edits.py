@@ -199,6 +199,11 @@ class Edit:
         if self.t is not None and not 0.0 <= self.t <= 1.0:
             raise InputError(f"An edit's t lies in 0 … 1, not {self.t}.")
         check_choice("outside", self.outside, OUTSIDES)
+        if self.unit == "code" and self.outside == "subtract" and not self.region.everywhere:
+            raise InputError(
+                "The unit code adds in every cell what fires there itself, of which no half can be taken away "
+                "elsewhere; set outside to remove or keep."
+            )
         if not math.isfinite(self.strength):
             raise InputError(f"An edit's strength must be a finite number, not {self.strength}.")
         if len(self.window) != 2 or not 0.0 <= self.window[0] < self.window[1] <= 1.0:

@@ -8,6 +8,7 @@ import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
+from gazetteer.data.core.sites import Port
 from gazetteer.data.core.svg import svg
 from gazetteer.sae.training.metrics import DENSITIES
 
@@ -57,7 +58,8 @@ def render(metrics: Sequence[dict[str, Any]], history: Sequence[dict[str, Any]])
 
 
 def _name(row: dict[str, Any]) -> str:
-    return html.escape(f"{row['block']} · {row['branch']} · t = {row['t']:.2f}")
+    port = Port(row["block"], row["stream"], row["signal"])
+    return html.escape(f"{port} · {row['branch']} · t = {row['t']:.2f}")
 
 
 def _cell(row: dict[str, Any], key: str) -> str:

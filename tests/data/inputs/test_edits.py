@@ -59,6 +59,15 @@ def test_equal_edits_have_equal_digests_however_their_numbers_are_written() -> N
     assert (made(float).digest, night.digest) == ("10b8f9e78739da6b", "a8b32939dd199dab")
 
 
+def test_what_fires_in_a_cell_itself_is_not_subtracted_elsewhere() -> None:
+    where = Region(box=QUADRANTS["top left"])
+    for outside in ("remove", "keep"):
+        assert Edit("dog", region=where, unit="code", outside=outside).outside == outside
+    assert Edit("dog", unit="code", outside="subtract").region.everywhere  # there is nothing outside
+    with pytest.raises(InputError, match="set outside to remove or keep"):
+        Edit("dog", region=where, unit="code", outside="subtract")
+
+
 def test_defaults_are_those_that_were_measured_best() -> None:
     dog, night = Edit("dog"), Edit(word="night")
     assert (dog.choice, dog.t, dog.window, dog.outside, dog.strength) == ("contrast", 0.5, (0.6, 1.0), "remove", 1.0)

@@ -12,6 +12,7 @@ import pytest
 from gazetteer.data.core.errors import InputError
 from gazetteer.data.core.files.own_files import LIST
 from gazetteer.data.core.sites import Site
+from gazetteer.sae.report import page
 from gazetteer.sae.report.page import figure
 from gazetteer.sae.report.report import site_configs, write_report
 from tests.sae.model.test_autoencoder import random_sae
@@ -88,6 +89,19 @@ def test_the_page_shows_the_numbers_and_needs_nothing_else(root: Path):
     assert tags.seen.count("tr") == 3
     assert tags.seen.count("img") == 1  # of the one that was trained
     assert not {"script", "link"} & set(tags.seen) and page.count("src=") == page.count('src="data:image/svg+xml;') == 1
+
+
+def test_sites_that_differ_in_stream_or_signal_alone_keep_their_own_curves(monkeypatch: pytest.MonkeyPatch) -> None:
+    place = {"block": "mid_block.attentions.0", "branch": "cond", "t": 0.5}
+    sites = [
+        {**place, "stream": s, "signal": n} for s, n in (("image", "update"), ("image", "output"), ("text", "update"))
+    ]
+    history = [{**site, "step": step, "mse": float(number)} for number, site in enumerate(sites) for step in range(3)]
+    drawn: list[set[float]] = []
+    monkeypatch.setattr(page, "figure", lambda row, steps: drawn.append({step["mse"] for step in steps}))
+    text = page.render(sites, history)
+    assert drawn == [{0.0}, {1.0}, {2.0}]
+    assert "mid_block.attentions.0-output · cond" in text and "mid_block.attentions.0-text · cond" in text
 
 
 def test_the_curves_and_the_histogram_by_hand():
