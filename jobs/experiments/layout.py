@@ -87,6 +87,8 @@ def evaluate_run(
 
     if stored and exact is not None:
         raise InputError("--stored passes nothing through the model, which --exact needs; leave one of them out.")
+    if train_images and (stored or config.pictures.kind):
+        raise InputError("--train-images counts pictures that are sampled again, and none is; leave it out.")
     begun, most, given = time.monotonic(), QUICK_IMAGES if quick else 0, bool(config.pictures.kind)
     stored = stored or given  # what their captions would be sampled into is not what the masks are of
     settings = LayoutEvaluationConfig(
@@ -101,7 +103,6 @@ def evaluate_run(
         exact_pictures = exact_group(opened, exact, config.generation, config.batch_size, exact_images or most)
     pipe = load_pipeline(config.model)
     words = word_vectors(vectors, opened.concepts, pipe)
-
     result = evaluate_layout(
         opened, load_saes(config), words, settings, pipe, config.generation, exact_pictures,
         partial(print, file=sys.stderr),

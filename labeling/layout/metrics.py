@@ -29,13 +29,14 @@ class Truth:
     """The masks of N pictures on one grid.
 
     Attributes:
-        pixels: int32 [N, C, cells], pixels of the concept in the cell.
+        pixels: int32 [N, C, cells], pixels of the concept in the cell; float32 where pictures or cells differ in size,
+            scaled to those of a cell of `areas`.
         areas: float64 [cells], pixels of the cell.
         wanted: bool [N, C], pairs that are judged by IoU and pointing.
         asked: bool [N, C], pairs the detector was asked about: presence is known.
     """
 
-    pixels: NDArray[np.int32]
+    pixels: NDArray[np.int32] | NDArray[np.float32]
     areas: NDArray[np.float64]
     wanted: NDArray[np.bool_]
     asked: NDArray[np.bool_]

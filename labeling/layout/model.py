@@ -53,7 +53,8 @@ class LayoutPrediction:
 
     def told(self, concept: str) -> NDArray[np.bool_]:
         """Whether anything tells one cell from another: bool [N]. Where nothing does, `mask` is all cells or none."""
-        where = self.where[:, self.concepts.index(concept)]
+        (known,) = meant([concept], self.concepts, "The layout knows no {!r}")
+        where = self.where[:, self.concepts.index(known)]
         told: NDArray[np.bool_] = where.max(axis=(1, 2)) > where.min(axis=(1, 2))
         return told
 

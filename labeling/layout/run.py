@@ -16,7 +16,7 @@ from gazetteer.data.core.sites import IMAGE, Site
 from gazetteer.data.runs.folder import RunFolder, open_finished
 from gazetteer.labeling.evidence.concept_maps import ConceptMaps, read_concepts
 from gazetteer.labeling.evidence.counts import sum_evidence
-from gazetteer.labeling.evidence.pooling import Grid
+from gazetteer.labeling.evidence.pooling import Grid, cell_areas
 from gazetteer.labeling.evidence.run_codes import picture_grids, site_codes
 from gazetteer.labeling.evidence.site_codes import SiteCodes
 from gazetteer.labeling.layout.metrics import Truth
@@ -97,7 +97,12 @@ def truth_of(
     known = row >= 0
     counts = np.zeros((len(images), len(maps.concepts), cells), np.int32)
     counts[row[known], maps.union_concept[known]] = maps.pixels[grid][known]
-    return Truth(counts, np.full(cells, pixels / cells), mentioned[images] & counts.any(axis=2), maps.asked[images])
+    areas, shown = np.full(cells, pixels / cells), counts.any(axis=2)
+    own = np.array([cell_areas((int(h), int(w)), grid) for h, w in maps.sizes[images]]).reshape(-1, cells)
+    covered: NDArray[np.int32] | NDArray[np.float32] = counts
+    if (own != areas).any():  # pictures or cells of several sizes: what share of each cell is covered
+        covered = (counts * (areas / np.maximum(own, 1))[:, None, :]).astype(np.float32)
+    return Truth(covered, areas, mentioned[images] & shown, maps.asked[images])
 
 
 def open_run(run: Any) -> LayoutRun:

@@ -85,7 +85,7 @@ def evaluate_layout(
     elif not attends(pipe):
         result["left_out"]["attention"] = f"{type(pipe).__name__} has no cross-attention layers of its own to read"
     result["pairs"] = _pairs(run, _group(run, held, None), most)
-    result["images"] = {"train": len(train), "train_sampled": len(rows), "heldout": len(held)}
+    result["images"] = {"train": len(train), "train_sampled": len(rows) if groups["again"] else 0, "heldout": len(held)}
     if groups["exact"] is not None:
         result["exact_pairs"] = _pairs(run, groups["exact"], most)
         result["images"]["exact"] = len(groups["exact"].image_ids)

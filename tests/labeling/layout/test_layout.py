@@ -224,8 +224,11 @@ def test_a_layout_that_cannot_be_says_why(painted: LayoutRun, saes: dict, run: L
     with predict_layout(pipe, model) as layout:
         paint(pipe)
     assert (layout.latest.mask("Dogs") == layout.latest.mask("dog")).all()
+    assert (layout.latest.told("Dogs") == layout.latest.told("dog")).all()
     with pytest.raises(InputError, match="knows no 'cat'"):
         layout.latest.mask("cat")
+    with pytest.raises(InputError, match="knows no 'cat'"):
+        layout.latest.told("cat")
     with pytest.raises(InputError, match="not a finished run"):
         open_run("/nowhere")
 

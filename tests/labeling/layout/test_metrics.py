@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import numpy as np
+import pyarrow as pa
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from gazetteer.data.tables.masks import mask_to_struct
+from gazetteer.labeling.evidence.concept_maps import read_concepts
+from gazetteer.labeling.evidence.pooling import cell_edges
 from gazetteer.labeling.layout.calibration import enlarge
 from gazetteer.labeling.layout.metrics import (
     Truth,
@@ -18,6 +22,7 @@ from gazetteer.labeling.layout.metrics import (
     pair_ious,
     pair_pointing,
 )
+from gazetteer.labeling.layout.run import truth_of
 from gazetteer.labeling.quality.intervals import sample_weights
 
 
@@ -98,3 +103,23 @@ def test_enlarging_is_nearest_neighbour() -> None:
     assert enlarge(np.arange(4)[None], (2, 2), (4, 4)).reshape(4, 4).tolist() == [
         [0, 0, 1, 1], [0, 0, 1, 1], [2, 2, 3, 3], [2, 2, 3, 3]
     ]  # fmt: skip
+
+
+@pytest.mark.parametrize("sizes", [[(16, 16), (16, 16)], [(8, 8), (32, 32)], [(10, 10), (9, 13)]])
+def test_a_perfect_prediction_is_perfect_whatever_the_sizes_of_pictures(sizes: list[tuple[int, int]]) -> None:
+    """The left half of every picture, on 4 x 4 cells."""
+    grid, shown, segments = (4, 4), [], []
+    for number, (height, width) in enumerate(sizes):
+        mask = np.zeros((height, width), bool)
+        mask[:, : cell_edges(width, 4)[2]] = True
+        of_picture = {"image_id": str(number), "prompt": "a dog", "seed": 0, "split": "heldout", "asked": ["dog"]}
+        shown.append({**of_picture, "height": height, "width": width})
+        segments.append({"image_id": str(number), "concept": "dog", "score": 1.0, "mask": mask_to_struct(mask)})
+    maps = read_concepts(pa.Table.from_pylist(shown), pa.Table.from_pylist(segments), [grid])
+    pixels, every = float(maps.sizes.prod(axis=1).mean()), np.arange(len(sizes))
+    truth = truth_of(maps, np.ones((len(sizes), 1), bool), grid, pixels, every)
+    scores = np.zeros((len(sizes), *grid, 1), np.float32)
+    scores[:, :, :2] = 1.0
+    scores = scores.reshape(len(sizes), 16, 1)
+    assert pair_ious(scores, truth, np.array([0.5], np.float32)).ravel() == pytest.approx([1.0, 1.0])
+    assert pair_pointing(scores, truth).ravel() == pytest.approx([1.0, 1.0])

@@ -114,6 +114,9 @@ def test_the_layout_of_a_transformer_is_measured_without_attention(tmp_path: Pat
     exact = exact_group(run, run.store.path, config, 8, most=3)
     told = LayoutEvaluationConfig(resamples=20, batch_size=4)
     result = evaluate_layout(run, saes, np.eye(3), replace(told, every_step=False), pipe, config, exact)
+    assert result["images"]["train_sampled"] == result["images"]["train"] > 0
+    without = replace(told, every_step=False, baselines=False, train_images=2)
+    assert evaluate_layout(run, saes, np.eye(3), without, None, None)["images"]["train_sampled"] == 0
     assert result["images"]["exact"] == 3 and set(result["exact"]) == {"1.00", "0.00"}
     for measured in (result, *result["exact"].values()):
         methods = measured["miou"] if "gazetteer" in measured["miou"] else measured["miou"]["1.00"]
