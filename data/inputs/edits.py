@@ -43,6 +43,11 @@ CHOICES = ("labels", "contrast", "dictionary")
 OUTSIDES = ("remove", "subtract", "keep")
 
 SAE_UNITS = ("code_norm", "code_norm_share", "feature_p99", "code")
+UNWEIGHTED = ("feature_p99", "code")
+CONTRAST_UNHEARD = (
+    "feature_p99 and code count every feature by its own strength, so that the weights of the choice contrast, in "
+    "which any feature has a part, would not be heard"
+)
 
 
 @dataclass(frozen=True)

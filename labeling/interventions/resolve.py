@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from gazetteer.data.core.errors import InputError
 from gazetteer.data.core.sites import SITE_COLUMNS, Site
-from gazetteer.data.inputs.edits import Edit, Target
+from gazetteer.data.inputs.edits import CONTRAST_UNHEARD, UNWEIGHTED, Edit, Target
 from gazetteer.data.runs.folder import RunFolder, open_finished
 from gazetteer.data.tables.schemas import SPATIAL_KINDS
 from gazetteer.labeling.evidence.run_codes import site_codes
@@ -86,6 +86,10 @@ class Resolver:
             return edit
         if edit.concept:
             edit = replace(edit, concept=meant_of_run(self.folder, [edit.concept])[0])
+        if edit.choice == "contrast" and edit.unit in UNWEIGHTED and not top:
+            raise InputError(
+                f"The edit of {edit.name!r}: {CONTRAST_UNHEARD}; set choice to labels, or unit to update_norm."
+            )
         targets = []
         for site in sites_for(edit, self.folder):
             features, scales = self._features(edit, site, top)

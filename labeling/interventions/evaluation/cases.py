@@ -13,7 +13,18 @@ from annotated_types import Gt, Le, MinLen
 from gazetteer.data.core.errors import InputError
 from gazetteer.data.core.settings import Count, Effect, Fraction, Natural, OneOf, Positive, setting, settings
 from gazetteer.data.core.sites import BRANCHES
-from gazetteer.data.inputs.edits import CHOICES, OUTSIDES, QUADRANTS, SAE_UNITS, STAGES, UNITS, WINDOWS, Region
+from gazetteer.data.inputs.edits import (
+    CHOICES,
+    CONTRAST_UNHEARD,
+    OUTSIDES,
+    QUADRANTS,
+    SAE_UNITS,
+    STAGES,
+    UNITS,
+    UNWEIGHTED,
+    WINDOWS,
+    Region,
+)
 from gazetteer.data.inputs.prompts import split_of
 from gazetteer.labeling.vocabulary.concepts import Vocabulary
 
@@ -160,6 +171,12 @@ class SteerConfig:
         "In which all pictures of the evaluation are sampled; ``bfloat16`` takes about half the time.",
         default="float32",
     )
+
+    def __post_init__(self) -> None:
+        if self.unit == "code" and "subtract" in self.outsides:
+            raise InputError("steer.outsides has subtract, which the unit code cannot do; leave it out.")
+        if self.unit in UNWEIGHTED and "contrast" in self.choices and 0 in self.tops:
+            raise InputError(f"steer.unit={self.unit}: {CONTRAST_UNHEARD}; take steer.tops above 0, or other choices.")
 
     def settings(self, spatial: bool) -> list[EditSetting]:
         """Every combination, weakest first."""

@@ -116,12 +116,10 @@ class SteeringEvaluation:
                 for stage in self.config.windows
                 for setting in left[stage]
             ]
-            rows = self._carried(groups)
+            rows, tried = self._carried(groups), min(count, len(cases))
             for stage, trials in left.items():
-                results = {
-                    s: sweep([r for r in rows if r["stage"] == stage and r["setting"] == s.name], self.config.keep)
-                    for s in trials
-                }
+                own = {s: [r for r in rows if r["stage"] == stage and r["setting"] == s.name] for s in trials}
+                results = {s: sweep(own[s], self.config.keep, tried) for s in trials}
                 means[stage] |= {s.name: value for s, (_, value) in results.items()}
                 scores = [(*results[s][0], -s.strength) for s in trials]
                 best = [trials[i] for i in sorted(range(len(trials)), key=scores.__getitem__, reverse=True)]

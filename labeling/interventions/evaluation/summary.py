@@ -19,15 +19,18 @@ OF_GRID = ("gazetteer", "paper", "none")
 OF_EFFECTS = ("gazetteer", "random_features")
 
 
-def spatial_sweep(rows: Sequence[Row], keep: float) -> tuple[tuple[bool, float], dict[str, float]]:
-    """How good a setting is (larger is better), and its means; no rows are worse than any."""
+def spatial_sweep(rows: Sequence[Row], keep: float, cases: int) -> tuple[tuple[bool, float], dict[str, float]]:
+    """How good a setting is (larger is better), and its means; no rows are worse than any.
+
+    cases: that were to be tried; one whose concept has no feature at the setting has no row, and did not land.
+    """
     if not rows:
         return (False, -1.0), {}
-    landed = float(np.mean([row["landed"] for row in rows]))
+    landed = float(sum(bool(row["landed"]) for row in rows)) / cases
     return (True, landed), {"landed": round(landed, 4), "pictures": len(rows)}
 
 
-def global_sweep(rows: Sequence[Row], keep: float) -> tuple[tuple[bool, float], dict[str, float]]:
+def global_sweep(rows: Sequence[Row], keep: float, cases: int) -> tuple[tuple[bool, float], dict[str, float]]:
     """As `spatial_sweep`: by how much the style rises, where the layout is kept; else how much of it is kept."""
     if not rows:
         return (False, -1.0), {}
@@ -51,7 +54,8 @@ def spatial_summary(
         concepts: all that were asked for; those without a row are named under ``untried``.
     """
     split = ("spatial_grid", "spatial_concepts", "spatial_quadrants", "side_effects")
-    out: dict[str, Any] = {key: {} for key in (*METHODS.values(), "spatial_found", "present", "spatial_cases", *split)}
+    counts = ("spatial_cases", "spatial_pictures", "not_tried")
+    out: dict[str, Any] = {key: {} for key in (*METHODS.values(), "spatial_found", "present", *counts, *split)}
     plain = _plain(rows)
     out["unlabelled"] = {stage: [c for c in concepts if c not in known[stage]] for stage in known}
     out["untried"] = [c for c in concepts if c not in {row["name"] for row in rows}]
@@ -79,6 +83,10 @@ def spatial_summary(
         for method in (method for method in OF_EFFECTS if method in by_method):
             out["side_effects"][stage][method] = _side_effects(by_method[method], plain)
         out["spatial_cases"][stage] = len(by_method.get("gazetteer", []))
+        out["spatial_pictures"][stage] = {method: len(own) for method, own in by_method.items()}
+        tried = {method: {row["name"] for row in own} for method, own in by_method.items()}
+        every = set().union(*tried.values())
+        out["not_tried"][stage] = {method: sorted(every - own) for method, own in tried.items() if every - own}
     return out
 
 
@@ -189,6 +197,9 @@ def print_evaluation(result: Mapping[str, Any]) -> None:
     )  # fmt: skip
     for method, why in result.get("left_out", {}).items():
         print(f"left out: {method} ({why})")
+    for stage, methods in result["not_tried"].items():
+        for method, concepts in methods.items():
+            print(f"{stage}: {method} has nothing to add for {', '.join(concepts)}; its means are without them")
     if result["untried"]:
         print(f"without a picture: {', '.join(result['untried'])}")
     if "global" in result:

@@ -158,8 +158,10 @@ def random_targets(
         if method == "random_direction":
             vector = rng.standard_normal(sae.config.d)
             if unit == "absolute":
-                own = sae.decoder.detach()[list(target.features)].sum(dim=0)
-                vector *= float(own.norm()) / np.linalg.norm(vector)
+                own = sae.decoder.detach()[list(target.features)].float().cpu().numpy()
+                if target.scales:
+                    own = own * np.array(target.scales)[:, None]
+                vector *= np.linalg.norm(own.sum(axis=0)) / np.linalg.norm(vector)
             made.append(Target(**target.site.columns(), vector=tuple(map(float, vector))))
         else:
             others = np.setdiff1d(np.arange(sae.config.n), target.features)

@@ -25,6 +25,14 @@ def test_a_random_direction_is_as_long_as_the_features() -> None:
     assert len(set(others.features) - {3, 5}) == 2 and not others.vector
 
 
+def test_features_that_count_for_less_make_a_shorter_direction() -> None:
+    saes = {SITE: SparseAutoencoder(SAEConfig(8, 16, 2)).initialise(0).eval()}
+    features = Target(**SITE.columns(), features=(3, 5), scales=(0.05, -0.02))
+    own = float((0.05 * saes[SITE].decoder[3] - 0.02 * saes[SITE].decoder[5]).detach().norm())
+    (drawn,) = random_targets([features], "random_direction", "absolute", saes, (0, 7))
+    assert np.linalg.norm(drawn.vector) == pytest.approx(own, rel=1e-5)
+
+
 @pytest.mark.parametrize("unit", list(UNITS))
 def test_a_direction_is_tried_with_the_units_that_an_edit_of_one_takes(unit: str) -> None:
     untried = left_out(unit, dense=True)

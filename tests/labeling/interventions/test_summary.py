@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import pytest
+
+from gazetteer.data.core.errors import InputError
 from gazetteer.data.inputs.edits import QUADRANTS, STAGES
 from gazetteer.labeling.interventions.evaluation.cases import Cases, EditCase, SteerConfig
 from gazetteer.labeling.interventions.evaluation.experiments import rounds
@@ -42,6 +45,11 @@ def test_a_summary_of_four_pictures_by_hand() -> None:
     assert found["present"]["early"]["gazetteer"][0] == 0.75 and found["present"]["early"]["none"][0] == 0.5
     assert found["spatial_found"]["early"]["gazetteer"][0] == round(2 / 3, 4)
     assert found["spatial_cases"] == {"early": 4, "middle": 0, "final": 0}
+    pictures = {"none": 4, "gazetteer": 4, "random_features": 1, "paper": 1}
+    assert found["spatial_pictures"]["early"] == pictures and found["spatial_pictures"]["middle"] == {"none": 3}
+    assert found["not_tried"] == {
+        "early": {"random_features": ["house"], "paper": ["house"]}, "middle": {}, "final": {},
+    }  # fmt: skip
     # Of one picture, three, four (above) that all say the same, Wilson's intervals: z^2 / (n + z^2) into the open side.
     missed, hit = {"success": [0.0, 0.0, 0.7935], "n": 1}, {"success": [1.0, 0.2065, 1.0], "n": 1}
     unedited = {"dog": {"top left": {"success": [0.0, 0.0, 0.5615], "n": 3}}}
@@ -120,12 +128,24 @@ def test_side_effects_of_looks_by_hand() -> None:
     assert found == old
 
 
+def test_units_that_do_not_hear_weights_are_refused_with_contrast() -> None:
+    for unit in ("feature_p99", "code"):
+        with pytest.raises(InputError, match=r"take steer\.tops above 0"):
+            SteerConfig(unit=unit, choices=("labels", "contrast"))
+        assert SteerConfig(unit=unit, choices=("contrast",), tops=(4,)).unit == unit
+    with pytest.raises(InputError, match="which the unit code cannot do"):
+        SteerConfig(unit="code", outsides=("remove", "subtract"))
+
+
 def test_settings_drop_out_round_by_round_and_looks_must_keep_the_layout() -> None:
     assert rounds(1, 80, 20) == [] and rounds(10, 80, 20) == [20, 40, 80] and rounds(2, 10, 10) == [10]
     one = {"landed": True, "rise": 0.5, "layout_kept": 0.2}
-    assert spatial_sweep([one, {**one, "landed": False}], 0.5) == ((True, 0.5), {"landed": 0.5, "pictures": 2})
-    torn, weak = global_sweep([one], 0.5)[0], global_sweep([{**one, "rise": 0.01, "layout_kept": 0.9}], 0.5)[0]
-    assert weak > torn > global_sweep([], 0.5)[0]
+    both = [one, {**one, "landed": False}]
+    assert spatial_sweep(both, 0.5, 2) == ((True, 0.5), {"landed": 0.5, "pictures": 2})
+    # Of four cases two have no feature at this setting: nothing landed there.
+    assert spatial_sweep(both, 0.5, 4) == ((True, 0.25), {"landed": 0.25, "pictures": 2})
+    torn, weak = global_sweep([one], 0.5, 1)[0], global_sweep([{**one, "rise": 0.01, "layout_kept": 0.9}], 0.5, 1)[0]
+    assert weak > torn > global_sweep([], 0.5, 1)[0]
 
 
 def test_cells_are_even_and_prompts_that_say_a_place_are_left_out() -> None:
