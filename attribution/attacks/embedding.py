@@ -54,7 +54,8 @@ def inverted(pipe: Any, samples: Samples, inversion: Inversion = Inversion()) ->
         raise InputError("An inversion needs samples with targets.")
     if "encoder_hidden_states" not in samples.cond or not hasattr(pipe, "encode_prompt"):
         raise NoAttackError("Embedding inversion needs a pipeline whose U-Net reads what encode_prompt gives.")
-    start = pipe.encode_prompt([""], pipe.unet.device, 1, False)[0].detach()
+    once = {"device": pipe.unet.device, "num_images_per_prompt": 1, "do_classifier_free_guidance": False}
+    start = pipe.encode_prompt([""], **once)[0].detach()
     embedding = start.float().clone().requires_grad_(True)
     adam, losses = torch.optim.Adam([embedding], lr=inversion.rate), []
     parts = list(samples.chunks(inversion.batch))

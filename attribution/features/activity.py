@@ -7,6 +7,7 @@ from torch import Tensor, nn
 
 from gazetteer.attribution.objective.objectives import Objective, heard
 from gazetteer.attribution.objective.samples import Samples
+from gazetteer.data.core.errors import InputError
 from gazetteer.data.core.sites import Site
 from gazetteer.diffusion.capture import cells, replaced_update
 from gazetteer.sae.model.autoencoder import SparseAutoencoder
@@ -40,6 +41,8 @@ def patching(
     Returns:
         α [features], float64, of J as a mean over samples.
     """
+    if site.signal == "input":
+        raise InputError(f"Features of what a block is given ({site.port}) cannot be taken out of what it writes.")
     total = torch.zeros(sae.config.n, dtype=torch.float64)
     for part in samples.chunks(batch):
         seen: list[Tensor] = []
@@ -49,7 +52,7 @@ def patching(
             seen.append(leaf)
             return leaf
 
-        with torch.enable_grad(), replaced_update(unet, site.block, watch):
+        with torch.enable_grad(), replaced_update(unet, site.block, watch, site.signal):
             values = objective(unet, part)
             # The objective may run the base too; the concept's own run comes last (`objectives`).
             gradient = torch.autograd.grad(values.sum(), seen[-1])[0]

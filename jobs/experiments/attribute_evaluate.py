@@ -33,7 +33,7 @@ from gazetteer.jobs.config.schema import RunConfig
 from gazetteer.jobs.experiments.attribute_model import Studied, load_studied
 from gazetteer.jobs.experiments.layout import check_config
 from gazetteer.jobs.experiments.steer import load_classifier
-from gazetteer.labeling.detect.detector_features import backbone_features
+from gazetteer.labeling.detect.detector_features import backbone_features, has_backbone
 from gazetteer.labeling.detect.load import load_detector
 from gazetteer.labeling.vocabulary.concepts import Vocabulary
 from gazetteer.labeling.vocabulary.meant import meant
@@ -112,7 +112,7 @@ def evaluate(
         painter(methods.pipe, painted),
         detecting(detector, known, load_classifier(run.steer.classifier, words) if words else None),
         classifying(load_classifier(second, known, "attribute.classifier")) if second else None,
-        backbone_features(detector) if run.detector.library == "transformers" else None,
+        backbone_features(detector) if has_backbone(detector) else None,
     )
     erasers = None
     try:

@@ -16,6 +16,7 @@ from gazetteer.data.core.files.regular import read_regular
 FILE = "evaluation.json"
 _BY_METHOD = ("erase", "erase_styles", "erase_areas", "erase_together", "amplify", "amplify_styles", "attacks",
               "overlap", "distribution")  # fmt: skip
+_DOSED = ("erase", "erase_styles", "amplify", "amplify_styles")
 _TOGETHER = {
     "faithfulness_rows": ("faithfulness", "faithfulness_spearman"),
     "faithfulness_heldout_rows": ("faithfulness_heldout",),
@@ -98,6 +99,11 @@ def put_apart(out: str | Path) -> Path:
 def _methods(name: str, was: Mapping[str, Any], now: Mapping[str, Any]) -> dict[str, Any]:
     """By method what was and what is now, which goes first; of attacks by method and attack."""
     both = {**was, **now}
+    if name in _DOSED:  # at the same dose: the reference is measured in every call, in some with fewer controls
+        for method in set(was) & set(now):
+            if "fraction" in was[method] and was[method]["fraction"] == now[method].get("fraction"):
+                minus = {**was[method].get("minus", {}), **now[method].get("minus", {})}
+                both[method] = {**was[method], **now[method], **({"minus": minus} if minus else {})}
     if name == "attacks":
         both = {method: {**was.get(method, {}), **now.get(method, {})} for method in both}
     return dict(sorted(both.items(), key=lambda item: _ORDER.get(item[0], -1)))

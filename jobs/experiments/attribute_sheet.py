@@ -37,6 +37,12 @@ def write_sheet(run: RunConfig, edits: Sequence[str], pictures: int, out: str, o
     folder = OwnFiles(out, ["weights.json"], alone=True)
     deltas = [load_delta(path) for path in edits]
     about = [_about(delta, path) for delta, path in zip(deltas, edits, strict=True)]
+    for path, edit in zip(edits, about, strict=True):
+        if edit["concept"] != about[0]["concept"]:
+            raise InputError(
+                f"{path} is of {edit['concept']!r}, {edits[0]} of {about[0]['concept']!r}; a sheet shows edits of one "
+                "concept."
+            )
     concept, drawn = (
         about[0]["concept"],
         [case for case in read_cases(run, POOL, style_words(run)).cases if case.half == REPORT],

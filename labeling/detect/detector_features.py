@@ -13,16 +13,21 @@ from gazetteer.labeling.detect.grounding_dino.detector import GroundingDinoDetec
 from gazetteer.labeling.detect.protocol import Detector
 
 
+def has_backbone(detector: Detector) -> bool:
+    """Whether `backbone_features` reads this detector: a Grounding DINO of transformers."""
+    return isinstance(detector, GroundingDinoDetector) and hasattr(detector, "images")
+
+
 def backbone_features(
     detector: Detector, batch_size: int = 8
 ) -> Callable[[Sequence[NDArray[np.uint8]]], list[list[NDArray[np.float32]]]]:
     """What reads pictures uint8 [H, W, 3] (of one size) into the backbone's maps [channels, h, w], level by level.
 
     Raises:
-        InputError: a detector that is not of transformers.
+        InputError: a detector without such a backbone (`has_backbone`).
     """
-    if not isinstance(detector, GroundingDinoDetector):
-        raise InputError("Features of pictures are read from a detector of transformers (detector.library).")
+    if not isinstance(detector, GroundingDinoDetector) or not has_backbone(detector):
+        raise InputError("Features of pictures are read from a Grounding DINO of transformers alone.")
 
     @torch.inference_mode()
     def read(images: Sequence[NDArray[np.uint8]]) -> list[list[NDArray[np.float32]]]:

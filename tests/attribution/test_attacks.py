@@ -26,6 +26,7 @@ from gazetteer.attribution.scores.selection import scope_weights
 from gazetteer.data.core.errors import InputError
 from gazetteer.diffusion.generate import GenerationConfig
 from gazetteer.jobs.experiments.attribute_report import print_attacks
+from tests.support.models.sdxl import SMALL, tiny_sdxl
 from tests.support.models.tiny_pipeline import tiny_pipeline
 
 
@@ -37,6 +38,15 @@ def pipe() -> Any:
 def wanted(pipe: Any, prompt: str) -> Samples:
     found = trajectory(pipe, [prompt] * 2, [1, 2], steps=2)
     return shuffled(freeze_target(pipe.unet, replace(found, base=None), 1.0), 0)
+
+
+def test_inversion_begins_at_the_empty_prompt_of_two_encoders() -> None:
+    """SDXL's `encode_prompt` takes a second prompt where Stable Diffusion's takes the device."""
+    pipe = tiny_sdxl(SMALL)
+    samples = trajectory(pipe, ["a dog"], [1], steps=2)
+    samples = freeze_target(pipe.unet, replace(samples, base=None), 1.0)
+    embedding, losses = inverted(pipe, samples, Inversion(steps=2, batch=2))
+    assert embedding.shape[-1] == pipe.unet.config.cross_attention_dim and len(losses) == 2
 
 
 def distance(pipe: Any, samples: Samples, embedding: torch.Tensor) -> float:

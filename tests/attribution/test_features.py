@@ -90,6 +90,18 @@ def test_attribution_patching_is_the_first_order_effect_of_a_feature(
     assert float(after - before) / little == pytest.approx(-float(alphas[feature]), rel=0.05)
 
 
+def test_patching_reads_what_the_autoencoder_was_trained_on(
+    pipe: object, samples: Samples, sae: SparseAutoencoder
+) -> None:
+    unet = pipe.unet  # type: ignore[attr-defined]
+    aimed, site = freeze_target(unet, samples), dataclasses.replace(SITE, signal="output")
+    alphas, active = patching(unet, Distance(), aimed, site, sae), activity(unet, aimed, site, sae)
+    assert (alphas != 0).sum() > 3 and not alphas[active == 0].any()
+    assert not torch.equal(alphas, patching(unet, Distance(), aimed, SITE, sae))
+    with pytest.raises(InputError, match="Features of what a block is given"):
+        patching(unet, Distance(), aimed, dataclasses.replace(SITE, signal="input"), sae)
+
+
 def test_ablated_features_fall_silent_in_their_branch_alone(pipe: object, sae: SparseAutoencoder) -> None:
     seen: list[torch.Tensor] = []
     run = {"prompt": "a dog", "num_inference_steps": 2, "output_type": "latent"}

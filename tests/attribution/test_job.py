@@ -179,6 +179,9 @@ def test_an_edit_by_an_evaluated_method_comes_with_a_sheet_of_pictures(
     assert all(len(set(row)) == 3 and row[2] == row[3] for row in shown)
     (tmp_path / "out").mkdir()
     assert write_edits([tmp_path / "sheet"], tmp_path / "out") == 4
+    boat = make_edit(config, methods, EditConfig("boat", method="cad", fraction=0.01, sheet=0, pool=40), str(tmp_path))
+    with pytest.raises(InputError, match="a sheet shows edits of one concept"):
+        write_sheet(config, [done["edit"], boat["edit"]], 1, str(tmp_path / "two"))
     nobody = dataclasses.replace(load_delta(done["edit"]), provenance={})
     save_delta(nobody, tmp_path / "nobody.safetensors")
     with pytest.raises(InputError, match="no fewer than 0 others"):

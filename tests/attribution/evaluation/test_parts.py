@@ -46,6 +46,19 @@ def test_other_parts_and_methods_are_added_and_what_is_measured_again_replaced()
     assert again.result == third.result and not again.kept and not again.apart
 
 
+def test_a_reference_that_is_measured_in_every_call_keeps_the_controls_of_earlier_ones() -> None:
+    def steps(dose: float, **more: Any) -> dict[str, Any]:
+        return {"steps": {**STEPS, "fraction": dose, **more}}
+
+    minus = {"steps_random": {"target": [-0.5] * 3}}
+    first = measured(erase={**steps(0.01, minus=minus, curve=[1]), "random": RANDOM})
+    other = {"cad": {"target": [0.2] * 3}}
+    both = joined(first, measured(erase={**steps(0.01, minus=other), "cad": CAD})).result["erase"]
+    assert both["steps"] == {**STEPS, "fraction": 0.01, "minus": {**minus, **other}, "curve": [1]}
+    # At another dose these are other pictures, and nothing of before is said of them.
+    assert joined(first, measured(erase=steps(0.03))).result["erase"]["steps"] == {**STEPS, "fraction": 0.03}
+
+
 @pytest.mark.parametrize(
     ("second", "why"),
     [

@@ -12,6 +12,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from gazetteer.data.core.errors import GazetteerError, InputError
 from gazetteer.labeling.detect.captions import detect_in_captions
+from gazetteer.labeling.detect.detector_features import backbone_features, has_backbone
 from gazetteer.labeling.detect.load import load_detector
 from gazetteer.labeling.detect.owlv2 import Owlv2Detector
 from gazetteer.labeling.detect.protocol import DetectorConfig
@@ -138,3 +139,10 @@ def test_its_operations_are_counted_as_they_run(folder: str) -> None:
     assert len(tokens) == 2, "one call a group"
     counted = detector_flops(made.config, *picture.shape[:2], tokens)
     assert counted == counter.get_total_flops() - 2 * scaling.get_total_flops() > 0
+
+
+def test_its_pictures_are_no_features_for_comparisons(folder: str) -> None:
+    detector = load_detector(DetectorConfig(library="transformers", path=folder))
+    assert isinstance(detector, Owlv2Detector) and not has_backbone(detector)
+    with pytest.raises(InputError, match="read from a Grounding DINO of transformers alone"):
+        backbone_features(detector)
