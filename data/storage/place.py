@@ -46,6 +46,23 @@ def check_address(text: str) -> None:
         raise InputError(f"{path} is not a folder; accepted: a folder, there or to be made, or a URL.")
 
 
+def real_place(path: str | os.PathLike[str]) -> str:
+    """Where a folder or URL really is, however it is written: links followed, ``..`` and ``file://`` resolved."""
+    text = os.fspath(path).removeprefix("file://")
+    return text.rstrip("/") if "://" in text or text.startswith("hf:") else os.path.realpath(text)
+
+
+def holds(outer: str | os.PathLike[str], inner: str | os.PathLike[str]) -> bool:
+    """Whether one folder or URL is another or lies somewhere above it."""
+    above, below = real_place(outer), real_place(inner)
+    if below == above or below.startswith(f"{above.rstrip('/')}/"):
+        return True
+    try:  # where names differ in case alone, say, or a folder is mounted twice
+        return any(os.path.samefile(above, up) for up in (below, *Path(below).parents) if os.path.exists(up))
+    except OSError:
+        return False
+
+
 def _ups(path: Path) -> list[Path]:
     """The beginnings of a path that end in ``..``, the shortest first."""
     return [beginning for beginning in reversed((path, *path.parents)) if beginning.name == ".."]

@@ -6,8 +6,10 @@ from pathlib import Path
 from typing import Any
 
 from gazetteer.data.core.errors import InputError
+from gazetteer.data.runs.finals import ALL_FINALS
 from gazetteer.data.storage.files import Files
 from gazetteer.data.storage.open import open_files
+from gazetteer.data.tables.schemas import PART_TABLES
 from gazetteer.jobs.publish.bundle import Bundle
 from gazetteer.jobs.publish.content import MARK
 from gazetteer.jobs.publish.hub import Publication
@@ -24,7 +26,7 @@ def publish_to_folder(bundle: Bundle, out: str | Path) -> dict[str, Any]:
     """
     target = open_files(out)
     _require_ours(bundle, target)
-    stale = sorted(_there(target) - set(bundle.names))
+    stale = sorted({name for name in _there(target) if _may_be_ours(name)} - set(bundle.names))
     for name in stale:
         target.remove(MARK)  # half a publication is none
         target.remove(name)
@@ -79,6 +81,12 @@ def _there(target: Files) -> set[str]:
         if folder != "saes":
             published |= {f"{folder}/{name}" for name in target.names(folder)}
     return published
+
+
+def _may_be_ours(name: str) -> bool:
+    """Whether a publication of this run could have put a file of this name there."""
+    folder, _, file = name.rpartition("/")
+    return folder in (*PART_TABLES, "_meta", "_meta/commits") or (not folder and Path(file).stem in ALL_FINALS)
 
 
 def _same(target: Files, name: str, content: bytes) -> bool:

@@ -9,7 +9,7 @@ from typing import Any
 
 from gazetteer.data.core.errors import InputError
 from gazetteer.data.storage.open import open_files
-from gazetteer.data.storage.place import warn_of_columns
+from gazetteer.data.storage.place import holds, real_place, warn_of_columns
 from gazetteer.data.tables.provenance import read_provenance
 from gazetteer.jobs.label.card import Published
 from gazetteer.jobs.publish.bundle import bundle
@@ -50,9 +50,8 @@ def publish(
     if license and not _LICENSE.fullmatch(license):
         raise InputError(f"--license {license!r} is no identifier of the hub, such as mit, apache-2.0 or cc-by-4.0.")
     repository = repository_of(to)
-    if repository is None and Path(to).absolute() == Path(run).absolute():
-        raise InputError(f"--to {to} is the run itself; give another folder.")
     if repository is None:
+        _require_apart(to, run, saes)
         warn_of_columns(to)
     model = "" if saes is None else f"{to}-saes" if repository else "saes"
     url = f"{_SHARED}/datasets/{repository}" if repository else ""
@@ -70,6 +69,17 @@ def publish(
         inner = None if packed is None else publish_to_hub(packed, f"{repository}-saes", "model", public)
     report |= {"to": to, "left_out": list(ready.content.left_out)}
     return report if inner is None else report | {"saes": inner}
+
+
+def _require_apart(to: str, run: str | os.PathLike[str], saes: str | Path | None) -> None:
+    """InputError where the goal and what is published are one folder, or one lies in the other."""
+    if real_place(to) == real_place(run):
+        raise InputError(f"--to {to} is the run itself; give another folder.")
+    for what, source in (("the run", run), ("--saes", saes)):
+        if source is not None and holds(source, to):
+            raise InputError(f"--to {to} lies in {what} {os.fspath(source)}; give a folder outside it.")
+        if source is not None and holds(to, source):
+            raise InputError(f"--to {to} holds {what} {os.fspath(source)}; give another folder.")
 
 
 def print_published(report: dict[str, Any]) -> None:

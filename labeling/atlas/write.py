@@ -19,6 +19,7 @@ from gazetteer.data.core.errors import InputError
 from gazetteer.data.core.files.atomic import write_errors
 from gazetteer.data.core.sites import Site
 from gazetteer.data.runs.folder import RunFolder, open_finished
+from gazetteer.data.storage.place import holds
 from gazetteer.labeling.atlas import payload
 from gazetteer.labeling.atlas.activity import activity_of
 from gazetteer.labeling.atlas.catalog import Catalog, read_catalog
@@ -91,6 +92,9 @@ def write_atlas(
     if top < 1:
         raise InputError(f"top is the number of plates a feature, at least 1, not {top}.")
     check_target(target)
+    for source in (folder.path, *layouts, *edits):
+        if holds(target, source):  # it would go with the earlier pages
+            raise InputError(f"The atlas's folder {target} holds {os.fspath(source)}; choose another folder.")
     staging = target.absolute().parent / f".{target.absolute().name}.{os.getpid()}"
     with write_errors(str(target)):
         try:

@@ -11,7 +11,7 @@ from pycocotools import mask as masks
 from gazetteer.data.core.errors import InputError
 from gazetteer.data.core.files.atomic import new_file, replace_file
 from gazetteer.data.runs.folder import RunFolder
-from gazetteer.labeling.export.pictures import concepts_of_run, pictures_of_run
+from gazetteer.labeling.export.pictures import concepts_of_run, pictures_of_run, require_beside
 
 
 def export_coco(run: RunFolder, file: str | Path, *, pictures: bool = True) -> dict[str, Any]:
@@ -27,7 +27,8 @@ def export_coco(run: RunFolder, file: str | Path, *, pictures: bool = True) -> d
     Returns:
         counts and what was written.
     Raises:
-        InputError: not a finished run, or a file that is there already or cannot be written.
+        InputError: not a finished run, or a file that is there already, cannot be written, or would put pictures
+            among the run's own tables.
     """
     target = Path(file)
     if target.suffix != ".json":
@@ -36,6 +37,8 @@ def export_coco(run: RunFolder, file: str | Path, *, pictures: bool = True) -> d
     spoken = captions_beside(new_file(target))
     new_file(spoken)
     concepts = concepts_of_run(run)
+    for place in (target, folder) if pictures else (target,):
+        require_beside(run, place)
     if pictures:
         _require_free(folder, target, run)
     number = {concept: i for i, concept in enumerate(concepts, 1)}

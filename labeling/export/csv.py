@@ -12,6 +12,7 @@ import pyarrow.types as types
 from gazetteer.data.core.errors import InputError
 from gazetteer.data.core.files.atomic import new_file, replace_file
 from gazetteer.data.runs.folder import RunFolder
+from gazetteer.labeling.export.pictures import require_beside
 
 TABLES = ("labels", "features", "candidates", "images", "segments")
 
@@ -31,6 +32,7 @@ def export_csv(run: RunFolder, file: str | Path, table: str = "labels") -> dict[
     scalars = [field.name for field in whole.schema if _scalar(field.type)]
     left = [name for name in whole.column_names if name not in scalars]
     target = new_file(file)
+    require_beside(run, target)
     sink = pa.BufferOutputStream()
     pyarrow.csv.write_csv(whole.select(scalars), sink)
     replace_file(target, sink.getvalue().to_pybytes())

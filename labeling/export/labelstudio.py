@@ -14,7 +14,7 @@ from gazetteer.data.core.errors import InputError
 from gazetteer.data.core.files.atomic import new_file, replace_file
 from gazetteer.data.runs.folder import RunFolder
 from gazetteer.data.tables.masks import struct_to_mask
-from gazetteer.labeling.export.pictures import ExportedPicture, concepts_of_run, pictures_of_run
+from gazetteer.labeling.export.pictures import ExportedPicture, concepts_of_run, pictures_of_run, require_beside
 
 CONFIG = """<View>
   <Image name="image" value="$image"/>
@@ -36,6 +36,7 @@ def export_labelstudio(run: RunFolder, file: str | Path) -> dict[str, Any]:
         raise InputError(f"--labelstudio names a JSON file to write, not {target}.")
     new_file(target)
     interface = new_file(target.with_suffix(".xml"))
+    require_beside(run, target)
     tasks = [_task(picture, run) for picture in pictures_of_run(run)]
     replace_file(target, json.dumps(tasks).encode("utf-8"))
     labels = "\n".join(f'    <Label value="{_escaped(concept)}"/>' for concept in concepts_of_run(run))

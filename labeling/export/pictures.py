@@ -10,6 +10,8 @@ from typing import Any
 from gazetteer.data.core.errors import InputError
 from gazetteer.data.core.files.atomic import new_file
 from gazetteer.data.runs.folder import RunFolder
+from gazetteer.data.storage.place import holds
+from gazetteer.data.tables.schemas import PART_TABLES
 
 PICTURE_COLUMNS = ("image_id", "prompt", "seed", "split", "image", "width", "height", "asked")
 
@@ -57,6 +59,13 @@ def concepts_of_run(run: RunFolder) -> list[str]:
     asked = run.read_table("images", columns=["asked"])["asked"].combine_chunks()
     concepts = run.read_table("segments", columns=["concept"])["concept"]
     return sorted({*asked.flatten().to_pylist(), *concepts.to_pylist()})
+
+
+def require_beside(run: RunFolder, place: str | Path) -> None:
+    """InputError where a file or folder to write lies among a run's own parts, where readers look for those alone."""
+    for folder in (*PART_TABLES, "_meta"):
+        if holds(f"{run.path}/{folder}", place):
+            raise InputError(f"{place} lies in {folder}/ of the run {run.path} itself; name another place.")
 
 
 def new_place(path: str | Path, what: str) -> Path:

@@ -16,7 +16,13 @@ from gazetteer.data.core.errors import InputError
 from gazetteer.data.core.files.atomic import replace_file
 from gazetteer.data.runs.folder import RunFolder
 from gazetteer.data.tables.masks import struct_to_mask
-from gazetteer.labeling.export.pictures import ExportedPicture, concepts_of_run, new_place, pictures_of_run
+from gazetteer.labeling.export.pictures import (
+    ExportedPicture,
+    concepts_of_run,
+    new_place,
+    pictures_of_run,
+    require_beside,
+)
 
 MOST = 254
 """Classes, and instances in a picture, that a PNG of VOC can number."""
@@ -36,6 +42,7 @@ def export_voc(run: RunFolder, folder: str | Path) -> dict[str, Any]:
         InputError: not a finished run, more concepts or instances than a PNG numbers, or a folder that holds files.
     """
     root = new_place(folder, "The folder")
+    require_beside(run, root)
     concepts = concepts_of_run(run)
     if len(concepts) > MOST:
         raise InputError(f"{run.path} has {len(concepts)} concepts; a VOC folder numbers at most {MOST}. Take --coco.")

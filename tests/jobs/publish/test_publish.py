@@ -21,6 +21,7 @@ from gazetteer.data.tables.schemas import EXAMINERS
 from gazetteer.jobs.label.card import write_card
 from gazetteer.jobs.publish.hub import repository_of
 from gazetteer.jobs.publish.run import publish
+from tests.support.runs.runs import finished_run
 from tests.support.servers.hub_server import TOKEN, hub
 from tests.support.system.running import ROOT, digests, in_process
 
@@ -117,6 +118,54 @@ def test_what_cannot_be_published_is_refused_with_a_sentence(scenes_run: Path, t
     part.write_bytes((scenes_run / "images" / part.name).read_bytes())
     assert "is not a finished run" in refusal(str(damaged), "--to", str(tmp_path / "d"))
     assert not (tmp_path / "c").exists() and not (tmp_path / "d").exists()
+
+
+@pytest.mark.parametrize("to", ["runs/../runs/run", "link", "file://{here}/runs/run", "runs/run/", "link/../run"])
+def test_the_run_itself_is_known_however_it_is_written(
+    to: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    finished_run(tmp_path / "runs" / "run")
+    (tmp_path / "link").symlink_to(tmp_path / "runs" / "run")
+    (tmp_path / "runs" / "run" / "_meta" / "log.jsonl").write_text("{}\n")
+    before = {file: file.read_bytes() for file in tmp_path.glob("runs/run/**/*") if file.is_file()}
+    with pytest.raises(InputError, match="is the run itself"):
+        publish("runs/run", to.replace("{here}", str(tmp_path)))
+    assert {file: file.read_bytes() for file in tmp_path.glob("runs/run/**/*") if file.is_file()} == before
+
+
+@pytest.mark.parametrize(
+    ("to", "wrong"),
+    [
+        ("link/out", "lies in the run"),
+        ("file://{here}/runs/run/out", "lies in the run"),
+        ("runs", "holds the run"),
+        ("saes/out", "lies in --saes"),
+        ("saes", "lies in --saes"),
+        (".", "holds the run"),
+    ],
+)
+def test_what_is_published_and_its_goal_lie_apart(
+    to: str, wrong: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    finished_run(tmp_path / "runs" / "run")
+    (tmp_path / "link").symlink_to(tmp_path / "runs" / "run")
+    (tmp_path / "saes").mkdir()
+    with pytest.raises(InputError, match=wrong):
+        publish("runs/run", to.replace("{here}", str(tmp_path)), saes="saes")
+
+
+def test_what_somebody_put_into_a_publication_stays(scenes_run: Path, published: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    shutil.copytree(published, out)
+    for name in ("notes/mine.txt", "mine.parquet"):
+        (out / name).parent.mkdir(exist_ok=True)
+        (out / name).write_text("my own")
+    (out / "examiners.parquet").write_text("of an earlier publication")
+    again = publish(scenes_run, str(out), license="mit", title="Scenes, named")
+    assert again["removed"] == 1 and not (out / "examiners.parquet").exists()
+    assert (out / "notes" / "mine.txt").read_text() == (out / "mine.parquet").read_text() == "my own"
 
 
 @pytest.mark.parametrize("name", ["run.json", "plan-1.json", "manifest.json", "notes.json"])

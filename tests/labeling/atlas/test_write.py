@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import json
 import re
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -202,6 +203,21 @@ def test_other_peoples_files_are_left_alone(run: RunFolder, tmp_path: Path) -> N
     with pytest.raises(InputError, match="needs a folder"):
         write_atlas(run, tmp_path / "thesis.tex")
     assert (tmp_path / "thesis.tex").read_text() == "mine"
+
+
+def test_an_earlier_atlas_that_holds_the_run_is_not_replaced(
+    run: RunFolder, atlas: AtlasSummary, tmp_path: Path
+) -> None:
+    pages, drawn = tmp_path / "pages", tmp_path / "pages" / "drawn"
+    shutil.copytree(atlas.index.parent, pages)
+    shutil.copytree(run.path, pages / "run")
+    (tmp_path / "aside").mkdir()
+    with pytest.raises(InputError, match=r"holds .*run; choose another folder"):
+        write_atlas(pages / "run", tmp_path / "aside" / ".." / "pages")
+    drawn.mkdir()
+    with pytest.raises(InputError, match=r"holds .*drawn; choose another folder"):
+        write_atlas(run, pages, edits=[drawn])
+    assert drawn.is_dir() and (pages / "run" / "labels.parquet").is_file()
 
 
 def test_an_unfinished_run_is_refused_and_leaves_nothing(tmp_path: Path) -> None:

@@ -23,6 +23,7 @@ from gazetteer.labeling.export.csv import export_csv
 from gazetteer.labeling.export.labelstudio import brush_rle, export_labelstudio
 from gazetteer.labeling.export.voc import export_voc
 from gazetteer.labeling.tables import load_images, load_labels, load_segments
+from tests.support.runs.runs import finished_run
 from tests.support.system.running import in_process
 
 
@@ -181,3 +182,21 @@ def test_coco_replaces_nobody_elses_picture(scenes_run: Path, tmp_path: Path) ->
     with pytest.raises(InputError, match=rf"{theirs.name} is there already and is another picture"):
         export_coco(RunFolder(scenes_run), tmp_path / "c.json")
     assert theirs.read_bytes() == b"theirs" and not (tmp_path / "c.json").exists()
+
+
+def test_nothing_is_written_among_the_runs_own_parts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    run = finished_run("run")
+    (tmp_path / "link").symlink_to("run")
+    before = sorted(tmp_path.rglob("*"))
+    for write in (
+        lambda: export_coco(run, "run/coco.json"),  # its pictures go into images/ beside it
+        lambda: export_coco(run, "link/../link/coco.json"),
+        lambda: export_coco(run, "run/segments/coco.json", pictures=False),
+        lambda: export_voc(run, "run/images/voc"),
+        lambda: export_csv(run, "link/images/labels.csv"),
+        lambda: export_labelstudio(run, "run/_meta/tasks.json"),
+    ):
+        with pytest.raises(InputError, match="of the run run itself"):
+            write()
+    assert sorted(tmp_path.rglob("*")) == before
