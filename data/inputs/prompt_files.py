@@ -101,6 +101,11 @@ def _from_csv(path: Path, text: str, column: str) -> Iterator[str | None]:
             raise _unknown_column(path, column, names)
         _require_once(path, column, names)
         for row in rows:
+            if surplus := row.get(None):  # type: ignore[call-overload]
+                raise InputError(
+                    f"{path}, line {rows.line_num}: {len(names) + len(surplus)} fields where the header has "
+                    f"{len(names)}; put a prompt with commas between double quotes."
+                )
             yield row[column]
     except csv.Error as error:
         raise InputError(f"{path}, line {rows.line_num}: not CSV ({error}).") from error

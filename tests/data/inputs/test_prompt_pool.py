@@ -230,6 +230,8 @@ def test_two_jobs_cannot_be_on_one_side_or_cut_differently():
         ("a.jsonl", rb'{"prompt": "a \ud83d dog"}', "line 1: 'prompt' holds half of a character"),
         ("a.jsonl", b'{"prompt": "a dog"}\n{"prompt": "a", "prompt": "b"}', "line 2: .*'prompt' occurs twice"),
         ("a.csv", b"prompt,n,prompt\na dog,1,a cat\n", "has 2 columns 'prompt'"),
+        ("a.csv", b"prompt\na dog\na boat, a red sea\n", "line 3: 2 fields where the header has 1; put a prompt with"),
+        ("a.csv", b'id,prompt\n1,"a cat, on\ngrass"\n2,a, b, c\n', "line 4: 4 fields where the header has 2"),
     ],
 )
 def test_what_would_be_half_heard_is_refused(tmp_path, name, content, says):
