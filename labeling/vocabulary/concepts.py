@@ -49,7 +49,8 @@ class VocabularyConfig:
     nouns: str = setting(
         Effect.SEGMENTS,
         "For words outside the list, ``hanta`` (a part-of-speech tagger) or ``module:function`` that gives "
-        "the nouns of a prompt (str -> list of str); empty looks for the listed concepts only.",
+        "the nouns of a prompt (str -> list of str), with ``ask`` prompt or both; empty looks for the listed "
+        "concepts only.",
         default="",
         kind=with_source,
     )
@@ -77,8 +78,12 @@ class VocabularyConfig:
         require_distinct(self.concepts, "vocabulary.concepts")
         if not (self.concepts or self.path or self.nouns or self.tagger):
             raise InputError("vocabulary.concepts, path, nouns and tagger are all empty: there is nothing to look for.")
-        if self.tagger and self.ask == "all":
-            raise InputError("vocabulary.tagger is of no use with ask=all, which asks the listed concepts only.")
+        vain = [name for name in ("nouns", "tagger") if getattr(self, name)]
+        if vain and self.ask == "all":
+            raise InputError(
+                f"vocabulary.{vain[0]} is of no use with ask=all, which asks the listed concepts only; "
+                "set vocabulary.ask=both, or prompt."
+            )
 
 
 class Vocabulary:

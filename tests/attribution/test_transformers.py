@@ -173,7 +173,8 @@ def test_an_edit_of_a_model_folder_comes_and_goes(tmp_path: Path) -> None:
     folder = saved_dit("sd3", tmp_path / "model")
     weights = folder / "transformer" / "diffusion_pytorch_model.safetensors"
     digest = hashlib.sha256(weights.read_bytes()).hexdigest()
-    told_more = ["--set", f"model.path={folder}", "vocabulary.concepts=[]", "vocabulary.nouns=hanta", "threads=1"]
+    told_more = ["--set", f"model.path={folder}", "vocabulary.concepts=[]", "vocabulary.nouns=hanta"]
+    told_more += ["vocabulary.ask=prompt", "threads=1"]
     done = in_process(
         "attribute", "score", "--concept", "house", "--steps", "2", "--fraction", "0.01", "--out",
         str(tmp_path / "scores"), "--json", *told_more,

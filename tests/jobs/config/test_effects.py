@@ -35,7 +35,11 @@ OTHER = {
     "model.device_map": "balanced", "model.offload": "model", "labels.top_shares": (0.5,),
     "causal.windows": ("early",), "causal.strengths": (0.5,), "causal.places": ("cells",),
 }  # fmt: skip
-ILL = {"model.config", "vocabulary.tagger"}  # belong to settings of another kind, which would change too
+ILL = {
+    "model.config",
+    "vocabulary.nouns",
+    "vocabulary.tagger",
+}  # belong to settings of another kind, which would change too
 
 
 def another(one: Setting, now: Any) -> Any:
@@ -140,4 +144,5 @@ def test_a_changed_function_is_another_setting(tmp_path: Path, monkeypatch: pyte
         found.append(fingerprint_of(config)["vocabulary.tagger"])
     assert all(one.startswith("tags_of_mine:tags sha256:") for one in found)
     assert found[0] != found[1]
-    assert fingerprint_of(load_config(None, ["vocabulary.nouns=hanta"]))["vocabulary.nouns"] == "hanta"
+    config = load_config(None, ["vocabulary.nouns=hanta", "vocabulary.ask=both"])
+    assert fingerprint_of(config)["vocabulary.nouns"] == "hanta"

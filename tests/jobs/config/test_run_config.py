@@ -78,7 +78,7 @@ def test_one_of_another_version_is_said_to_be(tmp_path: Path) -> None:
 
 
 def test_code_that_a_run_folder_names_is_not_executed(tmp_path: Path) -> None:
-    run = run_of(tmp_path / "run", load_config(None, ["vocabulary.nouns=os:system"]))
+    run = run_of(tmp_path / "run", load_config(None, ["vocabulary.nouns=os:system", "vocabulary.ask=both"]))
     with pytest.raises(InputError, match=r"vocabulary.nouns=os:system, which is code"):
         run_config(run.path)
 

@@ -145,7 +145,9 @@ def test_nouns_inside_a_listed_phrase_are_no_concepts_and_listed_ones_are_merged
     some = vocabulary(path="coco", nouns="hanta", ask="prompt")
     assert some.mentioned("a photo of a fire hydrant below the windows") == ("fire hydrant", "window")
     assert some.mentioned("a fire near a fire hydrant, and two men on sofas") == ("fire", "fire hydrant", "man", "sofa")
-    assert vocabulary(concepts=("tree",), nouns="hanta").mentioned("a christmas tree") == ("christmas tree", "tree")
+    assert vocabulary(concepts=("tree",), nouns="hanta", ask="both").asked("a christmas tree") == (
+        "christmas tree", "tree",
+    )  # fmt: skip
 
 
 def test_without_the_tagger_there_is_a_sentence() -> None:
@@ -179,7 +181,9 @@ def test_callables_of_ones_own_for_prompts_and_pictures() -> None:
     ("settings", "says"),
     [
         ({}, "nothing to look for"),
-        ({"path": "coco", "tagger": "a:b"}, "ask=all"),
+        ({"path": "coco", "tagger": "a:b"}, "vocabulary.tagger is of no use with ask=all"),
+        ({"path": "coco", "nouns": "hanta"}, "vocabulary.nouns is of no use with ask=all"),
+        ({"nouns": "hanta"}, "set vocabulary.ask=both, or prompt"),
         ({"path": "coco", "per_caption": -1}, "per_caption"),
     ],
 )
