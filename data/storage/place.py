@@ -58,7 +58,7 @@ def holds(outer: str | os.PathLike[str], inner: str | os.PathLike[str]) -> bool:
     if below == above or below.startswith(f"{above.rstrip('/')}/"):
         return True
     try:  # where names differ in case alone, say, or a folder is mounted twice
-        return any(os.path.samefile(above, up) for up in (below, *Path(below).parents) if os.path.exists(up))
+        return any(os.path.samefile(above, up) for up in (Path(below), *Path(below).parents) if os.path.exists(up))
     except OSError:
         return False
 

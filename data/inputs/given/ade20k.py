@@ -63,6 +63,9 @@ def _class_names(file: Path) -> dict[int, str]:
     text = read_text("ADE20K's list of classes", file)
     try:
         rows = list(csv.DictReader(io.StringIO(text, newline=""), delimiter="\t"))
-        return {int(row["Idx"]): concept_name(row["Name"]) for row in rows}
+        names = {int(row["Idx"]): concept_name(row["Name"]) for row in rows}
     except (KeyError, TypeError, ValueError, csv.Error) as error:
         raise InputError(f"{file} is not ADE20K's list of classes (columns Idx and Name, tab-separated).") from error
+    if nameless := [number for number, name in names.items() if not name]:
+        raise InputError(f"{file} gives the class {nameless[0]} no name; a concept has one.")
+    return names

@@ -2,8 +2,9 @@
 
 A crowd region (``iscrowd``) covers many of a kind without saying which pixels are theirs, and a box without a mask does
 not say it either: its picture leaves that category unasked, as LVIS' ``not_exhaustive_category_ids`` do; with LVIS'
-``neg_category_ids`` only what is there or is said to be absent is asked. Of COCO stuff the category "other", which
-stands for all things, is left out.
+``neg_category_ids`` only what is there or is said to be absent is asked. Where files are joined (instances and stuff),
+a picture is asked for the categories of those that list it. Of COCO stuff the category "other", which stands for all
+things, is left out.
 """
 
 from __future__ import annotations
@@ -33,6 +34,7 @@ class CocoPictures:
         self._images: dict[str, dict[str, Any]] = {}
         self._file: dict[str, str] = {}
         self._annotations: dict[str, list[tuple[str, dict[str, Any]]]] = {}
+        self._asked: dict[str, set[str]] = {}  # by picture, of the files that list it
         names: set[str] = set()
         for file, content in files:
             names |= self._add(file, content)
@@ -78,14 +80,18 @@ class CocoPictures:
                 raise InputError(f"{file} is of panoptic masks; name the instances and stuff files instead.")
             entries = _by_id(file, "categories", content["categories"])
             categories = {number: concept_name(category["name"]) for number, category in entries.items()}
+            if nameless := [number for number, name in categories.items() if not name]:
+                raise InputError(f"{file} gives the category {nameless[0]!r} no name; a concept has one.")
             for image in images.values():
                 name = _key(image)
                 if self._file.setdefault(name, image["file_name"]) != image["file_name"]:
                     raise InputError(f"{file} names {self._file[name]} and {image['file_name']}; rename one of them.")
-                known = self._images.setdefault(name, {**image, "_not_asked": set()})
+                self._images.setdefault(name, image)
+                asked = set(categories.values())
                 if "asked" in image.get("gazetteer", {}):  # as `gazetteer export` writes it
-                    known["_not_asked"] |= set(categories.values()) - set(image["gazetteer"]["asked"])
-                known["_not_asked"] |= _not_asked(image, categories, annotations if "neg_category_ids" in image else ())
+                    asked &= set(image["gazetteer"]["asked"])
+                asked -= _not_asked(image, categories, annotations if "neg_category_ids" in image else ())
+                self._asked.setdefault(name, set()).update(asked)
                 self._annotations.setdefault(name, [])
             for annotation in annotations:
                 concept = categories[annotation["category_id"]]
@@ -96,13 +102,13 @@ class CocoPictures:
         return set(categories.values()) - {OTHER}
 
     def _unasked(self, key: str) -> frozenset[str]:
-        """Concepts of crowds, of boxes without a mask, and those that the data set does not know of."""
+        """Concepts of crowds, of boxes without a mask, and those that no file that lists the picture knows of."""
         unsure = {
             concept
             for concept, annotation in self._annotations[key]
             if annotation.get("iscrowd") or not annotation.get("segmentation")
         }
-        return frozenset(unsure | self._images[key]["_not_asked"])
+        return frozenset(unsure | (set(self.concepts) - self._asked[key]))
 
 
 def _by_id(file: Path, what: str, entries: Iterable[dict[str, Any]]) -> dict[Any, dict[str, Any]]:

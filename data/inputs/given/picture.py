@@ -120,12 +120,14 @@ def mask_size(path: Path) -> tuple[int, int] | None:
 
 
 def picture_file(folder: Path, key: str) -> Path:
-    """The picture of this name without its suffix; InputError when there is none."""
-    for suffix in (".jpg", ".jpeg", ".png", ".webp"):
-        file = folder / f"{key}{suffix}"
-        if file.is_file():
-            return file
-    raise InputError(f"{folder} has no picture {key}.")
+    """The picture of this name without its suffix; InputError when there is none, or more than one."""
+    files = [folder / f"{key}{suffix}" for suffix in (".jpg", ".jpeg", ".png", ".webp")]
+    files = [file for file in files if file.is_file()]
+    if not files:
+        raise InputError(f"{folder} has no picture {key}.")
+    if len(files) > 1:
+        raise InputError(f"{folder} has two pictures {key}, {files[0].name} and {files[1].name}; rename one of them.")
+    return files[0]
 
 
 def read_index_mask(path: Path, size: tuple[int, int]) -> NDArray[np.int64]:

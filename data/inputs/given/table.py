@@ -11,6 +11,7 @@ import pyarrow.csv
 import pyarrow.json
 import pyarrow.parquet as pq
 
+from gazetteer.data.core.digests import digest_bytes
 from gazetteer.data.core.errors import InputError, first_line
 from gazetteer.data.core.files.regular import require_file
 from gazetteer.data.inputs.given.picture import (
@@ -119,17 +120,37 @@ def _file_rows(file: Path) -> list[dict[str, Any]]:
     missing = [name for name in ("image", "concept", "mask") if name not in table.column_names]
     if missing:
         raise InputError(f"{file} has no column {missing[0]!r}; a table of pictures needs image, concept and mask.")
-    rows = []
-    for number, row in enumerate(table.to_pylist()):
-        image = row["image"]
-        if isinstance(image, dict):
-            key, stored = image.get("path") or f"{number:08d}", image.get("bytes")
-        else:
-            key, stored = image, None
-        if not isinstance(key, str) or not key:
-            raise InputError(f"Row {number + 1} of {file} names no image.")
-        if not isinstance(row.get("crowd"), bool | int | float | None):
-            raise InputError(f"Row {number + 1} of {file} has the crowd {row['crowd']!r}; accepted: true, false, 1, 0.")
-        concept = concept_name(row["concept"]) if row["concept"] else None
-        rows.append({**row, "key": Path(key).with_suffix("").as_posix(), "image": stored or key, "concept": concept})
+    rows = [_file_row(row, f"Row {number} of {file}") for number, row in enumerate(table.to_pylist(), 1)]
+    source: dict[str, tuple[int, Any]] = {}
+    for number, row in enumerate(rows, 1):
+        first, image = source.setdefault(row["key"], (number, row["image"]))
+        if image != row["image"]:
+            raise InputError(
+                f"Rows {first} and {number} of {file} name two pictures {row['key']} (without what follows the dot); "
+                "rename one of them."
+            )
     return rows
+
+
+def _file_row(row: dict[str, Any], where: str) -> dict[str, Any]:
+    """A row of a file as `TablePictures` keeps it; `where` begins the complaints."""
+    image = row["image"]
+    name, stored = (image.get("path"), image.get("bytes")) if isinstance(image, dict) else (image, None)
+    if stored and not name:
+        name = digest_bytes(stored)[:16]  # one picture has a row a mask, wherever they stand
+    if not isinstance(name, str) or not Path(name).name:
+        raise InputError(f"{where} names no image.")
+    if not isinstance(row.get("crowd"), bool | int | float | None):
+        raise InputError(f"{where} has the crowd {row['crowd']!r}; accepted: true, false, 1, 0.")
+    asked = row.get("asked")
+    if asked is not None and not (isinstance(asked, list) and all(isinstance(concept, str) for concept in asked)):
+        raise InputError(f"{where} has the asked concepts {asked!r}; accepted: a list of text, or none.")
+    concept = row["concept"]
+    if concept is not None and not isinstance(concept, str):
+        raise InputError(f"{where} has the concept {concept!r}; a concept is text.")
+    if concept and not concept_name(concept):
+        raise InputError(
+            f"{where} has the concept {concept!r}, which names nothing; a picture of none has no text there."
+        )
+    key = Path(name).with_suffix("").as_posix()
+    return {**row, "key": key, "image": stored or name, "concept": concept_name(concept) if concept else None}

@@ -7,6 +7,8 @@ from pathlib import Path
 
 import imgviz
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from PIL import ExifTags, Image
 from pycocotools.coco import COCO
@@ -16,7 +18,7 @@ from gazetteer.data.inputs.given.ade20k import AdePictures
 from gazetteer.data.inputs.given.coco import CocoPictures
 from gazetteer.data.inputs.given.config import PicturesConfig
 from gazetteer.data.inputs.given.open import GivenSet, given_split
-from gazetteer.data.inputs.given.picture import GivenPicture, concept_name
+from gazetteer.data.inputs.given.picture import GivenPicture, concept_name, picture_file
 from gazetteer.data.inputs.given.table import TablePictures
 from gazetteer.data.inputs.given.voc import CLASSES, VocPictures
 from tests.data.inputs.given.folders import ade_folder, coco_folder, numbers, picture
@@ -212,4 +214,76 @@ def test_what_a_list_or_a_table_says_in_vain_is_refused(tmp_path: Path) -> None:
         VocPictures(str(tmp_path), "val")
     (tmp_path / "t.csv").write_text("image,concept,mask,crowd\na.png,dog,m.png,no\n")
     with pytest.raises(InputError, match=r"Row 1 of .* has the crowd 'no'; accepted: true, false, 1, 0"):
+        TablePictures(str(tmp_path / "t.csv"))
+
+
+def test_of_joined_files_a_picture_is_asked_what_those_that_list_it_know(tmp_path: Path) -> None:
+    root = coco_folder(tmp_path)
+    picture(root / "val2017" / "3.png", seed=3)
+    stuff, things = (root / "annotations" / f"{kind}_val2017.json" for kind in ("stuff", "instances"))
+    content = json.loads(stuff.read_text())
+    content["images"] = [*content["images"][1:], {"id": 3, "file_name": "3.png", "height": 6, "width": 8}]
+    content["categories"].append({"id": 18, "name": "dog"})
+    stuff.write_text(json.dumps(content))
+    source = CocoPictures(str(root))
+    assert source.keys == ("1", "2", "3")
+    assert source.read("1").unasked == {"grass merged"}, "stuff does not list it"
+    assert source.read("2").unasked == {"person"}, "both do; of people it shows a crowd"
+    assert source.read("3").unasked == {"person"}, "of dogs the stuff file knows too"
+    assert source.uncertain == {"grass merged", "person"}
+    content = json.loads(things.read_text())
+    content["images"][0]["gazetteer"] = {"asked": ["person"]}
+    things.write_text(json.dumps(content))
+    assert CocoPictures(str(root)).read("1").unasked == {"dog", "grass merged"}
+    content["categories"].append({"id": 3, "name": "."})
+    things.write_text(json.dumps(content))
+    with pytest.raises(InputError, match="gives the category 3 no name"):
+        CocoPictures(str(root))
+
+
+def mask_rows(root: Path, *rows: dict) -> TablePictures:
+    """A Parquet table of rows that share a mask."""
+    numbers(root / "m.png", np.ones((6, 8)))
+    pq.write_table(pa.Table.from_pylist([{"mask": "m.png", **row} for row in rows]), root / "t.parquet")
+    return TablePictures(str(root / "t.parquet"))
+
+
+def test_a_picture_that_has_no_name_is_known_by_its_content(tmp_path: Path) -> None:
+    picture(tmp_path / "a.png")
+    content = (tmp_path / "a.png").read_bytes()
+    image, named = ({"bytes": content, "path": path} for path in (None, "a.png"))
+    source = mask_rows(tmp_path, {"image": image, "concept": "sky"}, {"image": image, "concept": "sea"})
+    assert len(source.keys) == 1
+    assert [concept for concept, _ in source.read(source.keys[0]).segments] == ["sky", "sea"]
+    other = {"bytes": content + b"\0", "path": "a.png"}
+    with pytest.raises(InputError, match=r"Rows 1 and 2 of .* name two pictures a "):
+        mask_rows(tmp_path, {"image": named, "concept": "sky"}, {"image": other, "concept": "sky"})
+
+
+def test_pictures_that_differ_in_their_suffix_alone_are_refused(tmp_path: Path) -> None:
+    for name in ("a.png", "a.jpg"):
+        picture(tmp_path / "images" / "training" / name)
+    with pytest.raises(InputError, match=r"Rows 1 and 3 of .* name two pictures x/a "):
+        mask_rows(tmp_path, *({"image": f"x/{name}", "concept": "sky"} for name in ("a.png", "b.png", "a.jpg")))
+    with pytest.raises(InputError, match=r"has two pictures a, a\.jpg and a\.png"):
+        picture_file(tmp_path / "images" / "training", "a")
+
+
+@pytest.mark.parametrize(
+    ("row", "says"),
+    [
+        ({"concept": 1}, "Row 2 of .* has the concept 1; a concept is text"),
+        ({"concept": 0}, "Row 2 of .* has the concept 0; a concept is text"),
+        ({"concept": False}, "the concept False"),
+        ({"concept": "."}, r"Row 2 of .* has the concept '\.', which names nothing"),
+        ({"concept": " , sky"}, "which names nothing"),
+        ({"concept": "sky", "asked": "sky"}, "the asked concepts 'sky'; accepted: a list of text"),
+        ({"concept": "sky", "image": "."}, "Row 2 of .* names no image"),
+    ],
+)
+def test_a_concept_is_text_that_names_something(tmp_path: Path, row: dict, says: str) -> None:
+    with pytest.raises(InputError, match=says):
+        mask_rows(tmp_path, {"image": "a.png", "concept": None, "asked": None}, {"image": "a.png", **row})
+    (tmp_path / "t.csv").write_text("image,concept,mask\na.png,7,m.png\n")
+    with pytest.raises(InputError, match=r"Row 1 of .* has the concept 7"):
         TablePictures(str(tmp_path / "t.csv"))
