@@ -19,8 +19,8 @@ from torch import Tensor
 
 from gazetteer.attribution.edits.cast import Rounding, fitted
 from gazetteer.attribution.edits.delta import Delta, check_values
-from gazetteer.attribution.edits.delta_file import once
 from gazetteer.data.core.errors import InputError
+from gazetteer.data.core.plain_json import once
 
 _DTYPES = {"F64": torch.float64, "F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16}
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from collections import defaultdict
 from pathlib import Path
-from typing import Any
 
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
@@ -14,6 +13,7 @@ from gazetteer.attribution.edits.delta import Change, Delta
 from gazetteer.data.core.errors import InputError
 from gazetteer.data.core.files.atomic import replaced_file
 from gazetteer.data.core.files.regular import require_file
+from gazetteer.data.core.plain_json import once
 
 FORMAT = "gazetteer-delta-1"
 PARTS = ("index", "old", "new")
@@ -66,12 +66,3 @@ def load_delta(path: str | Path) -> Delta:
         return Delta(changes, provenance)
     except InputError as error:
         raise InputError(f"The weight edit {path} is damaged. {error}") from error
-
-
-def once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    """A JSON object whose keys are all different; ValueError for a repeated one, of which readers would drop one."""
-    content = dict(pairs)
-    if len(content) < len(pairs):
-        names = [name for name, _ in pairs]
-        raise ValueError(f"the key {next(n for n in names if names.count(n) > 1)!r} is there twice")
-    return content

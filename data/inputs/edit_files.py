@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from gazetteer.data.core.errors import InputError, first_line
 from gazetteer.data.core.files.regular import read_regular
+from gazetteer.data.core.plain_json import once
 from gazetteer.data.core.plain_yaml import read_yaml
 from gazetteer.data.inputs.edits import QUADRANTS, STAGES, Edit, Region, Target, check_choice
 from gazetteer.data.tables.masks import struct_to_mask
@@ -20,13 +21,19 @@ from gazetteer.data.tables.masks import struct_to_mask
 def read_edits(path: str | Path) -> tuple[Edit, ...]:
     """The edits of a YAML or JSON file: a list of them, or a mapping with the key ``edits``.
 
+    Beside ``edits`` may stand ``prompt`` and ``seed``, as pictures record them; the edits say nothing of these.
+
     Raises:
         InputError: unreadable, no edits, an unknown key, a wrong type or value; the sentence names the edit.
     """
     file = Path(path)
     try:
         text = read_regular(file).decode("utf-8")
-        raw = json.loads(text) if file.suffix == ".json" else read_yaml(text, f"The edit file {file}")
+        raw = (
+            json.loads(text, object_pairs_hook=once)
+            if file.suffix == ".json"
+            else read_yaml(text, f"The edit file {file}")
+        )
         json.dumps(raw, default=str, ensure_ascii=False).encode()  # half a character has no digest
     except OSError as error:
         raise InputError(f"The edit file {file} cannot be read: {error.strerror}.") from error
@@ -37,6 +44,11 @@ def read_edits(path: str | Path) -> tuple[Edit, ...]:
         raise InputError(f"The edit file {file} holds no edit; write at least one, e.g. - {{concept: dog}}.")
     if not isinstance(rows, list):
         raise InputError(f"The edit file {file} must hold a list of edits, alone or under the key edits.")
+    beside = sorted(raw.keys() - {"edits", "prompt", "seed"}) if isinstance(raw, Mapping) else ()
+    if beside:
+        raise InputError(
+            f"The edit file {file} has the key {beside[0]} beside edits; it belongs to each edit, or nowhere."
+        )
     edits = []
     for number, row in enumerate(rows, start=1):
         try:
@@ -102,12 +114,19 @@ def _typed(raw: Mapping[str, Any], known: Mapping[str, Any]) -> dict[str, Any]:
             kind = wanted[0]
             if not isinstance(value, list | tuple) or not all(_is(v, kind) for v in value):
                 raise InputError(f"{name} must be a list of {_NAMES[kind]}, not {value!r}.")
-            done[name] = tuple(kind(v) for v in value)
+            done[name] = tuple(_number(name, v, kind) for v in value)
         elif not _is(value, wanted):
             raise InputError(f"{name} must be {_ONE[wanted]}, not {value!r}.")
         else:
-            done[name] = wanted(value)
+            done[name] = _number(name, value, wanted)
     return done
+
+
+def _number(name: str, value: Any, kind: type) -> Any:
+    try:
+        return kind(value)
+    except OverflowError as error:
+        raise InputError(f"{name} is a number that is too large to count with.") from error
 
 
 _NAMES = {float: "numbers", int: "whole numbers", str: "texts"}
@@ -126,6 +145,9 @@ def _region(raw: Any, folder: Path | None) -> Region:
             raise InputError(f"Unknown region {raw!r}; accepted: everywhere, {', '.join(QUADRANTS)}, a box or a mask.")
         return Region(box=QUADRANTS[raw])
     raw = _mapping("region", raw, {"box": 0, "mask": 0, "mask_size": 0, "mask_counts": 0})
+    if raw.keys() not in ({"box"}, {"mask"}, {"mask_size", "mask_counts"}):
+        said = f"not {' and '.join(raw)}" if raw else "and everywhere where there is none"
+        raise InputError(f"A region is one of box, mask, or mask_size with mask_counts, {said}.")
     if "mask" in raw:
         mask = raw["mask"]
         if isinstance(mask, str):
@@ -133,13 +155,16 @@ def _region(raw: Any, folder: Path | None) -> Region:
         if not isinstance(mask, Mapping) or set(mask) != {"size", "counts"}:
             raise InputError(f"A region's mask is a picture file or {{size, counts}}, not {mask!r}.")
         return Region.of_mask(struct_to_mask(mask))
-    return Region(**_typed(raw, {"box": _NUMBERS, "mask_size": _WHOLE, "mask_counts": str}))
+    region = Region(**_typed(raw, {"box": _NUMBERS, "mask_size": _WHOLE, "mask_counts": str}))
+    if region.everywhere:  # [] or "", which as values of a `Region` mean that there is none
+        raise InputError(f"A region's {next(iter(raw))} is empty; write everywhere for the whole picture.")
+    return region
 
 
 def _read_mask(path: Path) -> NDArray[np.bool_]:
     from gazetteer.data.tables.images import decode_image
 
     try:
-        return decode_image(read_regular(path)).max(axis=2) > 127
+        return decode_image(read_regular(path)).max(axis=2) > 0
     except OSError as error:
         raise InputError(f"The mask {path} cannot be read: {error.strerror}.") from error

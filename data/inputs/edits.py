@@ -68,6 +68,8 @@ class Region:
         _floats(self, "box")
         if self.box and self.mask_counts:
             raise InputError("A region is a box or a mask, not both.")
+        if bool(self.mask_size) != bool(self.mask_counts):
+            raise InputError("A region's mask needs both its mask_size and its mask_counts.")
         if self.box:
             good = len(self.box) == 4 and all(math.isfinite(v) and 0.0 <= v <= 1.0 for v in self.box)
             if not good or self.box[0] >= self.box[2] or self.box[1] >= self.box[3]:
@@ -281,7 +283,10 @@ def _floats(instance: Any, *names: str) -> None:
     for name in names:
         value = getattr(instance, name)
         if value is not None:
-            plain = tuple(float(v + 0.0) for v in value) if isinstance(value, tuple | list) else float(value + 0.0)
+            try:
+                plain = tuple(float(v + 0.0) for v in value) if isinstance(value, tuple | list) else float(value + 0.0)
+            except OverflowError as error:
+                raise InputError(f"{name} is a number that is too large to count with.") from error
             object.__setattr__(instance, name, plain)
 
 

@@ -129,6 +129,19 @@ def test_regions_on_grids() -> None:
         ({"concept": "dog", "region": {"box": [0, 0, 2, 1]}}, "0 … 1"),
         ({"concept": "dog", "region": {"mask": {"size": [1, 1], "counts": "1"}}}, "empty"),
         ({"concept": "dog", "images": [True]}, "whole numbers"),
+        ({"concept": "dog", "strength": 10**400}, "strength is a number that is too large"),
+        ({"concept": "dog", "window": [0, 10**400]}, "window is a number that is too large"),
+        (
+            {"concept": "dog", "region": {"mask": "m.png", "box": [0, 0, 1, 1]}},
+            "one of box, mask, or .* not mask and box",
+        ),
+        ({"concept": "dog", "region": {"box": [0, 0, 1, 1], "mask_size": [2, 2]}}, "not box and mask_size"),
+        ({"concept": "dog", "region": {"mask_size": [8, 8]}}, "mask_size with mask_counts, not mask_size"),
+        ({"concept": "dog", "region": {"mask_counts": "1"}}, "not mask_counts"),
+        ({"concept": "dog", "region": {"mask_size": [], "mask_counts": ""}}, "mask_size is empty; write everywhere"),
+        ({"concept": "dog", "region": {"mask_size": [8, 8], "mask_counts": ""}}, "needs both its mask_size and"),
+        ({"concept": "dog", "region": {"box": []}}, "box is empty; write everywhere"),
+        ({"concept": "dog", "region": {}}, "everywhere where there is none"),
         ({"targets": [{"block": "b"}]}, "either features or a vector"),
         ({"targets": [{"features": [1]}]}, "needs a block"),
         ({"targets": [{"block": "b", "vector": [1.0]}], "unit": "code_norm"}, "needs features"),
@@ -143,6 +156,36 @@ def test_regions_on_grids() -> None:
 def test_wrong_edits_get_a_sentence(raw: object, fragment: str, tmp_path) -> None:
     with pytest.raises(InputError, match=fragment):
         read_edit(raw)
+
+
+def test_a_region_in_python_is_whole_and_of_numbers() -> None:
+    with pytest.raises(InputError, match="needs both its mask_size and its mask_counts"):
+        Region(mask_size=(8, 8))
+    with pytest.raises(InputError, match="strength is a number that is too large"):
+        Edit("dog", strength=10**400)
+
+
+def test_a_mask_is_what_is_not_black(tmp_path: Path) -> None:
+    pixels = np.zeros((4, 4, 3), np.uint8)
+    pixels[0], pixels[1, :, 2] = 100, 1
+    (tmp_path / "mask.png").write_bytes(encode_image(pixels))
+    mask = read_edit({"concept": "dog", "region": {"mask": "mask.png"}}, tmp_path).region.grid(4, 4)
+    assert mask.any(axis=1).tolist() == mask.all(axis=1).tolist() == [True, True, False, False]
+
+
+def test_what_would_not_be_heard_in_a_file_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "edits.yaml").write_text("edits:\n- {concept: dog}\nstrength: 5\n")
+    with pytest.raises(InputError, match="the key strength beside edits"):
+        read_edits(tmp_path / "edits.yaml")
+    for twice in ('[{"concept": "dog", "strength": 1, "strength": 9}]', '{"edits": [], "edits": [{"concept": "dog"}]}'):
+        (tmp_path / "edits.json").write_text(twice)
+        with pytest.raises(InputError, match="is there twice"):
+            read_edits(tmp_path / "edits.json")
+    (tmp_path / "edits.json").write_text('[{"concept": "dog", "strength": 1' + "0" * 400 + "}]")
+    with pytest.raises(InputError, match="edit 1: strength is a number that is too large"):
+        read_edits(tmp_path / "edits.json")
+    (tmp_path / "edits.json").write_text('{"prompt": "a house", "seed": 3, "edits": [{"concept": "dog"}]}')
+    assert read_edits(tmp_path / "edits.json") == (Edit("dog"),), "as a picture that was drawn records them"
 
 
 def test_wrong_files_name_the_edit(tmp_path) -> None:
