@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gazetteer.data.core.errors import InputError
-from gazetteer.data.core.sites import SITE_COLUMNS, Site
+from gazetteer.data.core.sites import IMAGE, SITE_COLUMNS, Site
 from gazetteer.data.inputs.edits import CONTRAST_UNHEARD, UNWEIGHTED, Edit, Target
 from gazetteer.data.runs.folder import RunFolder, open_finished
 from gazetteer.data.tables.schemas import SPATIAL_KINDS
@@ -132,8 +132,15 @@ class Resolver:
 
 
 def sites_for(edit: Edit, run: RunFolder) -> list[Site]:
-    """One site a block: the edit's branch (cond for ``both``), its t or else that nearest to its window's middle."""
+    """One site a block: the edit's branch (cond for ``both``), its t or else that nearest to its window's middle.
+
+    Of a concept, and where the edit has a region, those of the image stream: words lie nowhere in the picture.
+    """
     sites = run_sites(run)
+    if edit.concept or not edit.region.everywhere:
+        sites = [site for site in sites if site.stream == IMAGE]
+        if not sites:
+            raise InputError(f"{run.path} listens to no image stream, where {edit.name!r} could be placed.")
     branch = "uncond" if edit.branch == "uncond" else "cond"
     middle = sum(edit.window) / 2 if edit.t is None else edit.t
     blocks = list(edit.blocks) or sorted({site.block for site in sites})
