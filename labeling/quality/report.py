@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import fields
 from pathlib import Path
 from typing import Any, TypeVar
@@ -25,6 +25,7 @@ from gazetteer.labeling.quality.shuffle_check import shuffled_label_counts
 from gazetteer.labeling.rules.config import LabelConfig
 from gazetteer.labeling.rules.reduce import columns_for
 
+Heldout = Mapping[tuple[Site, str], float | None]
 C = TypeVar("C", EvidenceConfig, LabelConfig)
 
 
@@ -41,6 +42,8 @@ def run_quality(run: str | Path, *, shuffle: bool = True) -> dict[str, Any]:
         ``sites``: per site, over all concepts of the run, ``mean_heldout_iou`` (above the threshold),
         ``mean_heldout_support_iou`` and the ``ceiling``, None where no segment was found;
         ``concepts``: per concept the number of features it is the best label of, and held-out IoU by site;
+        in both a concept that no feature goes with has 0, and a feature that no held-out picture could measure has
+        None, which no mean counts;
         ``best_block_by_t``: per t the block (cond) with the highest mean;
         ``kinds``: features by the kind of their best label;
         ``shuffled``: labels that pass as found, and with every concept moved to other pictures
@@ -66,8 +69,8 @@ def run_quality(run: str | Path, *, shuffle: bool = True) -> dict[str, Any]:
     sites = [
         {
             **site.columns(),
-            "mean_heldout_iou": _mean([best.get((site, concept), 0.0) for concept in concepts]),
-            "mean_heldout_support_iou": _mean([support.get((site, concept), 0.0) for concept in concepts]),
+            "mean_heldout_iou": _mean(_measured(best, [(site, concept) for concept in concepts])),
+            "mean_heldout_support_iou": _mean(_measured(support, [(site, concept) for concept in concepts])),
             "ceiling": _mean([ceilings[concept, grid] for concept in concepts]),
         }
         for site, grid in sorted(grids.items(), key=lambda item: site_order(item[0]))
@@ -138,16 +141,24 @@ def _settings_of(store: RunFolder, group: str, kind: type[C]) -> C:
     return kind(**{name: recorded[key] for key, name in known.items() if key in recorded})
 
 
-def _best_heldout(candidates: pa.Table, iou: str) -> dict[tuple[Site, str], float]:
-    """(site, concept) -> held-out IoU of the feature with the highest discovery IoU, both of the column `iou`."""
-    chosen: dict[tuple[Site, str], tuple[float, float]] = {}
+def _best_heldout(candidates: pa.Table, iou: str) -> Heldout:
+    """(site, concept) -> held-out IoU of the feature with the highest discovery IoU, both of the column `iou`.
+
+    None: of that feature's concept no held-out picture says anything.
+    """
+    chosen: dict[tuple[Site, str], tuple[float, float | None]] = {}
     columns = [*SITE_COLUMNS, "concept", iou, f"heldout_{iou}"]
     for row in candidates.select(columns).to_pylist():
         key = (_key(site_of_row(row)), row["concept"])
-        ious = (row[iou] or 0.0, row[f"heldout_{iou}"] or 0.0)
+        ious = (-1.0 if row[iou] is None else row[iou], row[f"heldout_{iou}"])
         if key not in chosen or ious[0] > chosen[key][0]:
             chosen[key] = ious
     return {key: heldout for key, (_, heldout) in chosen.items()}
+
+
+def _measured(heldout: Heldout, pairs: Iterable[tuple[Site, str]]) -> list[float]:
+    """The held-out IoUs that are known; 0 where no feature goes with a concept."""
+    return [iou for pair in pairs if (iou := heldout.get(pair, 0.0)) is not None]
 
 
 def _ceilings(
@@ -167,17 +178,18 @@ def _best_blocks(sites: list[dict[str, Any]]) -> dict[str, dict[str, Any]]:
     return best
 
 
-def _concepts(
-    candidates: pa.Table, concepts: list[str], best: Mapping[tuple[Site, str], float], sites: list[Site]
-) -> list[dict[str, Any]]:
+def _concepts(candidates: pa.Table, concepts: list[str], best: Heldout, sites: list[Site]) -> list[dict[str, Any]]:
     ranked = candidates.select(["concept", "kind", "rank"]).to_pylist()
     firsts = [row["concept"] for row in ranked if row["rank"] == 1 and row["kind"] in SPATIAL_KINDS]
     return [
         {
             "concept": concept,
             "features": firsts.count(concept),
-            "best_heldout_iou": max((best.get((site, concept), 0.0) for site in sites), default=0.0),
-            "by_site": {_name(site): round(best.get((site, concept), 0.0), 4) for site in sorted(sites)},
+            "best_heldout_iou": max(_measured(best, [(site, concept) for site in sites]), default=None),
+            "by_site": {
+                _name(site): None if (iou := best.get((site, concept), 0.0)) is None else round(iou, 4)
+                for site in sorted(sites)
+            },
         }
         for concept in concepts
     ]

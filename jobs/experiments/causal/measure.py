@@ -108,10 +108,11 @@ def print_causes(result: dict[str, Any]) -> None:
     )
     if result["power"] is not None:
         print(f"power: a rise in the asked share of pictures would have been found in {result['power']:.0%} of labels")
+    rising = result["other_pairs_rising"]
     print(
         f"{result['effect_features']} features make something appear that is not their label "
         f"({result['effect_without_label']} pairs), {result['effect_features_unlabelled']} of them have none; "
-        f"of all pairs without label {result['other_pairs_rising'] or 0:.1%} rise"
+        + ("no pair without label was tried" if rising is None else f"of all pairs without label {rising:.1%} rise")
     )
     print(f"{result['rows']} rows in {result['table']}")
 

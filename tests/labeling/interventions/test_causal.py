@@ -21,6 +21,7 @@ from gazetteer.diffusion.config.generation import GenerationConfig
 from gazetteer.diffusion.generate import Generator
 from gazetteer.diffusion.resume import coarse_stride, resumed_at
 from gazetteer.jobs.experiments.causal.choose import _turns, features_to_try
+from gazetteer.jobs.experiments.causal.measure import print_causes
 from gazetteer.labeling.evidence.site_codes import site_of_row
 from gazetteer.labeling.interventions.able import can_show
 from gazetteer.labeling.interventions.causal import CausalConfig, CausalTest, SharedPicture, Switch
@@ -90,6 +91,14 @@ def test_a_verdict_needs_a_sure_effect_and_a_label() -> None:
     assert (summary["labels"], summary["undecided"], summary["effect_without_label"]) == (1, 1, 1)
     assert (summary["effect_features"], summary["effect_features_unlabelled"]) == (1, 0)
     assert summary["other_pairs_rising"] == 1.0
+
+
+def test_a_share_of_no_pairs_is_not_printed_as_none_of_them(capsys: pytest.CaptureFixture[str]) -> None:
+    summary = summarise(causal_table(effects([0.5] * 12, [0.1] * 12, [0.2] * 12), labels("dog"), ("dog",)))
+    assert summary["other_pairs_rising"] is None
+    print_causes({**summary, "images": 12, "rows": 1, "table": "causal.parquet"})
+    said = capsys.readouterr().out
+    assert "no pair without label was tried" in said and "0.0%" not in said
 
 
 def test_pairs_with_an_effect_and_their_features_are_counted_apart() -> None:

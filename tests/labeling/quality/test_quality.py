@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 import pytest
@@ -14,7 +16,7 @@ from gazetteer.labeling.quality.report import print_quality, run_quality
 from gazetteer.labeling.quality.shuffle_check import shuffled_label_counts
 from gazetteer.labeling.rules.config import LabelConfig
 from tests.support.runs.layout_runs import world_run
-from tests.support.runs.runs import PROVENANCE, SITE, blank, finished_run
+from tests.support.runs.runs import PROVENANCE, SITE, blank, finished_run, rewrite
 from tests.support.runs.small_world import MID, sky_world
 
 # Of three features for dog: data-set IoU of the support (discovery, held out), then the same above the threshold.
@@ -40,6 +42,32 @@ def test_the_best_feature_is_chosen_on_discovery_and_reported_held_out(tmp_path:
     assert result["best_block_by_t"] == {"0.30": site}
     (dog,) = result["concepts"]
     assert (dog["concept"], dog["features"], dog["best_heldout_iou"]) == ("dog", 2, 0.2)
+
+
+def test_what_no_held_out_picture_measures_is_no_zero(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Of two concepts with segments the dog's feature was never measured held out; where it alone is, nothing is."""
+
+    def quality(*concepts: str) -> dict[str, Any]:
+        run = finished_run(tmp_path / "-".join(concepts))
+        measured = {"dog": {"top_iou": 0.7}, "cat": {"top_iou": 0.7, "heldout_top_iou": 0.6}}
+        rows = [
+            blank(CANDIDATES, model="m", **SITE, t=0.3, feature=1, concept=name, **measured[name]) for name in concepts
+        ]
+        run.write_final("candidates", pa.Table.from_pylist(rows, schema=CANDIDATES), PROVENANCE)
+        segments = run.read_table("segments")
+        at = segments.schema.get_field_index("concept")
+        named = pa.array([concepts[n % len(concepts)] for n in range(segments.num_rows)])
+        for shard, part in enumerate(sorted(Path(run.path, "segments").iterdir())):
+            rewrite(part, lambda table, n=shard: table.set_column(at, table.field(at), named.slice(n, 1)))
+        return run_quality(run.path, shuffle=False)
+
+    both, alone = quality("dog", "cat"), quality("dog")
+    assert [site["mean_heldout_iou"] for site in both["sites"]] == [0.6]
+    assert {row["concept"]: row["best_heldout_iou"] for row in both["concepts"]} == {"dog": None, "cat": 0.6}
+    assert list(both["concepts"][1]["by_site"].values()) == [None] and both["concepts"][1]["concept"] == "dog"
+    assert [site["mean_heldout_iou"] for site in alone["sites"]] == [None] and alone["best_block_by_t"] == {}
+    print_quality(alone)
+    assert re.search(r"^dog +0 +-$", capsys.readouterr().out, re.MULTILINE)
 
 
 def test_the_control_uses_the_settings_of_the_run(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
