@@ -25,12 +25,13 @@ def stopped_pairs(run: RunFolder, images: int) -> dict[str, Any]:
         images: pictures of the run.
 
     Returns:
-        ``pairs``; ``trusted``; ``rules``: a row a rule with its ``rule``, how many pairs it ``stopped`` and how many it
-        ``stopped_alone``, having passed all others; ``images_needed``: pictures by which, at the rate seen so far, half
-        of the pairs with too few pictures have enough (None: there are none).
+        ``pairs``; ``trusted``; ``rules``: a row a rule with its ``rule``, how many of the others it ``stopped`` and how
+        many it ``stopped_alone``, having passed all others; ``images_needed``: pictures by which, at the
+        rate seen so far, half of the pairs with too few pictures have enough (None: there are none).
     """
     settings = run.of_tables()
-    table = run.read_final("candidates", _COLUMNS, ~pc.field("kind").isin(["style", "place"]))
+    table = run.read_final("candidates", [*_COLUMNS, "kind"], ~pc.field("kind").isin(["style", "place"]))
+    whole = ~np.isin(table["kind"].to_numpy(), ("scene", "part"))  # which may have any data-set IoU
     value = {name: pc.cast(table[name], "float64").to_numpy(zero_copy_only=False) for name in _COLUMNS}
     least, most_q, lift, iou, inside, explained, specific = (
         settings.get(f"labels.{name}") or 0 for name in _THRESHOLDS
@@ -40,19 +41,21 @@ def stopped_pairs(run: RunFolder, images: int) -> dict[str, Any]:
             f"fewer than labels.min_images={least} pictures with both": value["images_both"] < least,
             f"q above labels.max_q={most_q:g}": value["q_value"] > most_q,
             f"lift below labels.min_lift={lift:g}": ~(value["lift"] >= lift),
-            f"data-set IoU below labels.min_dataset_iou={iou:g}": ~(value["dataset_iou"] >= iou),
+            f"data-set IoU below labels.min_dataset_iou={iou:g}": whole & ~(value["dataset_iou"] >= iou),
             f"less of the activation inside than labels.min_precision={inside:g}": ~(value["mass_precision"] >= inside),
             f"less explained than labels.min_explained={explained:g}": ~(value["explained"] >= explained),
             f"a rival, by labels.min_specificity={specific:g}": ~(value["specificity"] >= specific),
         }
+    untrusted = ~(value["trusted"] > 0)  # a second concept may be trusted that a rival would have stopped
+    failed = {rule: mask & untrusted for rule, mask in failed.items()}
     counts = np.sum(list(failed.values()), axis=0)
-    other = ~(value["trusted"] > 0) & (counts == 0)
+    other = untrusted & (counts == 0)
     failed["another rule of labels"] = other
     counts = counts + other
     short = value["images_both"][next(iter(failed.values()))]
     return {
         "pairs": table.num_rows,
-        "trusted": int((value["trusted"] > 0).sum()),
+        "trusted": int((~untrusted).sum()),
         "rules": [
             {"rule": rule, "stopped": int(mask.sum()), "stopped_alone": int((mask & (counts == 1)).sum())}
             for rule, mask in failed.items()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 from collections import Counter
+from collections.abc import Collection
 from typing import Any
 
 import pyarrow as pa
@@ -40,16 +41,18 @@ def compare_runs(before: str | os.PathLike[str], after: str | os.PathLike[str]) 
 
     Returns:
         the changes (CHANGES; by site, then feature), and ``sites``: per site ``features`` that both have, and how many
-        are ``same``, ``changed``, ``gained``, ``lost``, or ``unlabelled`` in both; ``concepts``: features best labelled
-        with it ``before`` and ``after``; ``same_saes``; ``only_before`` and ``only_after``: sites of one run alone;
-        ``settings``: those that differ and may change labels, each with its values ``before`` and ``after``.
+        are ``same``, ``changed``, ``gained``, ``lost``, or ``unlabelled`` in both; ``concepts``: features of these
+        sites best labelled with it ``before`` and ``after``; ``same_saes``; ``only_before`` and ``only_after``: sites
+        of one run alone; ``settings``: those that differ and may change labels, each with its values
+        ``before`` and ``after``.
 
     Raises:
         InputError: a run that is not finished.
     """
     first, second = _Side(before), _Side(after)
     rows, sites = [], []
-    for site in sorted(first.features.keys() & second.features.keys(), key=site_order):
+    common = first.features.keys() & second.features.keys()
+    for site in sorted(common, key=site_order):
         counts: Counter[str] = Counter()
         for feature in sorted(first.features[site] & second.features[site]):
             old, new = first.best.get((site, feature)), second.best.get((site, feature))
@@ -59,7 +62,7 @@ def compare_runs(before: str | os.PathLike[str], after: str | os.PathLike[str]) 
                 rows.append(_row(site, feature, change, old, new))
         named = {kind: counts[kind] for kind in ("same", "changed", "gained", "lost", "unlabelled")}
         sites.append({"site": site.slug, "features": sum(counts.values()), **named})
-    old_counts, new_counts = first.concepts(), second.concepts()
+    old_counts, new_counts = first.concepts(common), second.concepts(common)
     return pa.Table.from_pylist(rows, schema=CHANGES), {
         "before": os.fspath(before),
         "after": os.fspath(after),
@@ -154,9 +157,9 @@ class _Side:
         self.settings = store.of_tables()
         self.saes = self.settings.get("saes")
 
-    def concepts(self) -> Counter[str]:
-        """Features best labelled with each concept."""
-        return Counter(concept for concept, _ in self.best.values())
+    def concepts(self, sites: Collection[Site]) -> Counter[str]:
+        """Features of some sites best labelled with each concept."""
+        return Counter(concept for (site, _), (concept, _) in self.best.items() if site in sites)
 
 
 def _change(old: str | None, new: str | None) -> str:

@@ -82,6 +82,7 @@ def test_sites_left_out_are_named_first(tmp_path: Path, capsys: pytest.CaptureFi
     assert first == f"Left out, as only {runs[0]} has it: {found['only_before'][0]}."
     assert second == f"Left out, as only {runs[1]} has it: mid_block.attentions.0-cond-t0.80."
     assert "no site in common" in third
+    assert found["concepts"] == [], "and nothing of them is counted"
 
 
 def test_an_unfinished_run_is_refused(tmp_path: Path) -> None:
