@@ -100,6 +100,21 @@ def view(rows: EvidenceRows) -> SplitEvidence:
     )  # fmt: skip
 
 
+def asked_areas(rows: EvidenceRows, seen: SplitEvidence) -> Ints:
+    """Pixels of every feature's support over the pictures that were asked for every concept: int64 [F, C].
+
+    Args:
+        rows: of one site and split; seen: their `view`, whose pairs are those that meet.
+    """
+    everywhere = seen.concept_asked == seen.images
+    areas = np.where(everywhere, seen.feature_area[:, None], 0)
+    apart = (rows.feature >= 0) & (rows.concept >= 0) & (rows.counts[:, 0] == 0)  # it fires where it was asked in vain
+    apart[apart] = ~everywhere[rows.concept[apart]]
+    areas[np.searchsorted(seen.features, rows.feature[apart]), rows.concept[apart]] = rows.counts[apart, 5]
+    areas[seen.row, seen.concept] = seen.area
+    return areas
+
+
 def views(evidence: pa.Table) -> dict[Site, dict[str, SplitEvidence]]:
     """{site: {split: its evidence}} of an evidence table, sites in table order."""
     by_site: dict[Site, dict[str, SplitEvidence]] = {}

@@ -172,8 +172,8 @@ def fit_layout(
         parts = []
         for site in sorted(s for s in sites if s.t == t):
             codes, own_truth = run.codes(site, images), run.truth(run.grids[site], images)
-            own = own_counts(tables[site], codes, own_truth.pixels)
+            own = own_counts(tables[site], codes, own_truth)
             parts.append((evidence_maps(tables[site], codes, own), run.grids[site]))
-        fits[t] = LayoutFit.of(inputs_of(parts, on_grid.prior(truth.pixels), grid), truth)
+        fits[t] = LayoutFit.of(inputs_of(parts, on_grid.prior(truth), grid), truth)
     chosen = {} if saes is None else {site: saes[site] for site in sites}
     return LayoutModel(branch, tables, chosen, fits, on_grid.prior(), grid)

@@ -27,6 +27,7 @@ from numpy.typing import NDArray
 
 from gazetteer.data.core.errors import InputError
 from gazetteer.labeling.evidence.site_codes import SiteCodes
+from gazetteer.labeling.layout.metrics import Truth
 from gazetteer.labeling.layout.site_table import SiteTable
 
 Floats = NDArray[np.float32]
@@ -40,30 +41,33 @@ class OwnCounts:
 
     Attributes:
         keys: int64 [P], picture * F + feature row, ascending; pictures count as in the codes they came from.
-        intersection: float64 [P, C]; area: float64 [P].
+        intersection: float64 [P, C]; area: float64 [P], of the support, which counts for concepts that were asked.
+        asked: bool [N, C], of the pictures.
     """
 
     keys: NDArray[np.int64]
     intersection: NDArray[np.float64]
     area: NDArray[np.float64]
+    asked: NDArray[np.bool_]
 
 
-def own_counts(table: SiteTable, codes: SiteCodes, pixels: NDArray[np.generic]) -> OwnCounts:
-    """Each picture's part of the table, from its codes and its concepts' pixels [N, C, cells]."""
+def own_counts(table: SiteTable, codes: SiteCodes, truth: Truth) -> OwnCounts:
+    """Each picture's part of the table, from its codes and its masks on their grid."""
     row, known = table.rows(codes)
     image, cell, row = codes.image[known].astype(np.int64), codes.cell[known], row[known]
     key = image * len(table.features) + row
     if not len(key):
-        return OwnCounts(key, np.zeros((0, len(table.concepts))), np.zeros(0))
+        return OwnCounts(key, np.zeros((0, len(table.concepts))), np.zeros(0), truth.asked)
     starts = np.concatenate(([0], np.flatnonzero(np.diff(key)) + 1))
     parts = []
     for batch in np.array_split(np.arange(len(starts)), max(1, len(codes.image_ids) // _CHUNK)):
         if len(batch):
             end = starts[batch[-1] + 1] if batch[-1] + 1 < len(starts) else len(key)
             window = slice(starts[batch[0]], end)
-            touched = pixels[image[window], :, cell[window]].astype(np.float64)
+            touched = truth.pixels[image[window], :, cell[window]].astype(np.float64)
             parts.append(np.add.reduceat(touched, starts[batch] - starts[batch[0]], axis=0))
-    return OwnCounts(key[starts], np.concatenate(parts), np.add.reduceat(table.cell_pixels[cell], starts))
+    area = np.add.reduceat(table.cell_pixels[cell], starts)
+    return OwnCounts(key[starts], np.concatenate(parts), area, truth.asked)
 
 
 def evidence_maps(table: SiteTable, codes: SiteCodes, own: OwnCounts | None = None) -> Floats:
@@ -103,7 +107,8 @@ def _weights_without(table: SiteTable, own: OwnCounts, pairs: NDArray[np.int64])
     at = np.minimum(np.searchsorted(own.keys, pairs), max(len(own.keys) - 1, 0))
     present = np.flatnonzero(own.keys[at] == pairs) if len(own.keys) else np.zeros(0, np.int64)
     intersection[present] = np.maximum(intersection[present] - own.intersection[at[present]], 0.0)
-    area[present] = np.maximum(area[present] - own.area[at[present], None], 0.0)
+    asked = own.asked[pairs[present] // len(table.features)]
+    area[present] = np.maximum(area[present] - own.area[at[present], None] * asked, 0.0)
     return table.weights(rows, intersection, area)
 
 

@@ -13,8 +13,10 @@ from scipy.special import logit
 from gazetteer.data.core.errors import InputError
 from gazetteer.data.core.sites import Site
 from gazetteer.labeling.evidence.pooling import Grid
+from gazetteer.labeling.evidence.rows import EvidenceRows, rows_of
 from gazetteer.labeling.evidence.site_codes import SiteCodes
-from gazetteer.labeling.evidence.view import SplitEvidence, views
+from gazetteer.labeling.evidence.view import asked_areas, view
+from gazetteer.labeling.layout.metrics import Truth
 
 Floats = NDArray[np.float32]
 
@@ -53,15 +55,15 @@ class SiteTable:
     prior_area: NDArray[np.float64]
     cell_pixels: NDArray[np.float64]
 
-    def prior(self, own: NDArray[np.generic] | None = None) -> Floats:
+    def prior(self, own: Truth | None = None) -> Floats:
         """The mean mask of every concept, share of the cell: float32 [1 or N, cells, C].
 
-        own: pixels [N, C, cells] of pictures to leave out, each from its own prior.
+        own: of N pictures to leave out, each from its own prior.
         """
         pixels, area = self.prior_pixels[None], self.prior_area[None]
         if own is not None:
-            pixels = np.maximum(pixels - own.astype(np.float64), 0.0)
-            area = np.maximum(area - self.cell_pixels, 1.0)
+            pixels = np.maximum(pixels - own.pixels.astype(np.float64), 0.0)
+            area = np.maximum(area - own.asked[:, :, None] * self.cell_pixels, 1.0)
         fraction = pixels / np.maximum(area, 1.0)
         return fraction.transpose(0, 2, 1).astype(np.float32)
 
@@ -93,25 +95,27 @@ def site_tables(evidence: pa.Table, grids: Mapping[Site, Grid], pixels: float) -
     Raises:
         InputError: a site without discovery pictures, or a grid that does not fit its evidence.
     """
+    by_site: dict[Site, dict[str, EvidenceRows]] = {}
+    for rows in rows_of(evidence) if evidence.num_rows else []:
+        by_site.setdefault(rows.site, {})[rows.split] = rows
     tables = {}
-    for site, splits in views(evidence).items():
+    for site, splits in by_site.items():
         if "discovery" not in splits:
             raise InputError(f"The run has no discovery pictures at {site.slug}; a layout cannot be learned from it.")
         tables[site] = _site_table(site, splits["discovery"], grids[site], pixels)
     return tables
 
 
-def _site_table(site: Site, evidence: SplitEvidence, grid: Grid, pixels: float) -> SiteTable:
-    cells = grid[0] * grid[1]
+def _site_table(site: Site, rows: EvidenceRows, grid: Grid, pixels: float) -> SiteTable:
+    cells, evidence = grid[0] * grid[1], view(rows)
     if evidence.concept_cells.shape[1] != cells:
         raise InputError(f"The evidence at {site.slug} has {evidence.concept_cells.shape[1]} cells, its codes {cells}.")
     shape = (len(evidence.features), len(evidence.concepts))
     per_cell = np.full(cells, pixels / cells)
     intersection, words = np.zeros(shape), np.zeros(shape, np.bool_)
-    area = np.repeat(evidence.feature_area[:, None].astype(np.float64), shape[1], axis=1)
+    area = asked_areas(rows, evidence).astype(np.float64)
     intersection[evidence.row, evidence.concept] = evidence.intersection
     words[evidence.row, evidence.concept] = evidence.hits > 0
-    area[evidence.row, evidence.concept] = evidence.area
     fired = evidence.feature_cells.astype(np.float64)
     asked = np.maximum(evidence.concept_asked, 1)
     shared = fired @ evidence.concept_cells.T / asked  # E over all of the feature's pictures

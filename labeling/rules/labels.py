@@ -91,8 +91,8 @@ def _place(keys: NDArray[np.int64], wanted: NDArray[np.int64]) -> tuple[NDArray[
 def _heldout(evidence: SplitEvidence, other: SplitEvidence | None) -> dict[str, NDArray[np.generic]]:
     """The same scores on held-out images; a pair that never co-occurs there has 0 images and an IoU of 0.
 
-    The IoU is null only where nothing could be measured: no held-out images, or neither feature nor concept
-    there.
+    The IoU is null only where nothing could be measured: no held-out images, none that was asked for the concept, or
+    neither feature nor concept there.
     """
     size, none = len(evidence.row), np.full(len(evidence.row), np.nan)
     result = {"images": np.zeros(size, np.int64), "hit_rate": none, "mean_iou": none, "dataset_iou": none}
@@ -107,7 +107,8 @@ def _heldout(evidence: SplitEvidence, other: SplitEvidence | None) -> dict[str, 
             result[name] = np.where(present, scores[name][at], np.nan)
     feature, fires = _place(other.features, evidence.features[evidence.row])
     area = np.where(fires, other.feature_area[feature], 0) if len(other.features) else np.zeros(size)
-    apart = ~present & (area + other.concept_area[evidence.concept] > 0)
+    known = (other.concept_asked > 0)[evidence.concept]
+    apart = ~present & known & (area + other.concept_area[evidence.concept] > 0)
     result["dataset_iou"] = np.where(apart, 0.0, result["dataset_iou"])
     return result
 

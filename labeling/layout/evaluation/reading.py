@@ -133,7 +133,7 @@ class Reading:
     @cached_property
     def prior(self) -> Floats:
         """Mean masks, float32 [1 or N, cells, C]: in training of all other pictures."""
-        return self.step.table.prior(self.truth.pixels if self.training else None)
+        return self.step.table.prior(self.truth if self.training else None)
 
     def codes(self, place: Place, site: Site) -> SiteCodes:
         """The codes at this step by the autoencoder of `site`: stored ones where there are."""
@@ -151,7 +151,7 @@ class Reading:
             run, own = self.step.run, None
             if self.training:
                 rows = self.pictures.rows
-                own = own_counts(run.tables[site], run.codes(site, rows), run.truth(run.grids[site], rows).pixels)
+                own = own_counts(run.tables[site], run.codes(site, rows), run.truth(run.grids[site], rows))
             maps = evidence_maps(run.tables[site], self.codes(place, site), own)
             self._evidence[place, site.t] = maps, run.grids[site]
         return self._evidence[place, site.t]

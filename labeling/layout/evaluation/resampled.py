@@ -125,7 +125,7 @@ class NeuronsMethod:
             codes, truth = _codes(channels, reading, place, site), reading.pictures.truth(grid)
             table = table_of_codes(codes, truth, step.run.concepts)
             neurons[place] = channels, table
-            parts.append((evidence_maps(table, codes, own_counts(table, codes, truth.pixels)), grid))
+            parts.append((evidence_maps(table, codes, own_counts(table, codes, truth)), grid))
         return cls(neurons, LayoutFit.of(inputs_of(parts, reading.prior, step.grid), reading.truth))
 
     def predict(self, reading: Reading) -> ScoreMaps:

@@ -28,6 +28,7 @@ from gazetteer.labeling.layout.evaluation.exact import exact_group
 from gazetteer.labeling.layout.evaluation.group import Group, pictures_at_once
 from gazetteer.labeling.layout.evaluation.step import StepEvaluation
 from gazetteer.labeling.layout.live import predict_layout
+from gazetteer.labeling.layout.metrics import Truth
 from gazetteer.labeling.layout.model import fit_layout
 from gazetteer.labeling.layout.run import LayoutRun, mentions, open_run, take_images
 from gazetteer.labeling.layout.score_maps import evidence_maps, own_counts, paper_maps
@@ -79,7 +80,8 @@ def test_own_counts_taken_out_equal_a_table_made_without_the_picture(world: Worl
     for i, one in enumerate(inputs):
         for concept, mask in one.segments:
             pixels[i, world.base.index(concept)] += mask.reshape(8, 4, 8, 4).sum(axis=(1, 3)).ravel()
-    maps = evidence_maps(whole, codes, own_counts(whole, codes, pixels))
+    truth = Truth(pixels, np.full(64, 16.0), pixels.any(axis=2), np.ones((12, 2), bool))
+    maps = evidence_maps(whole, codes, own_counts(whole, codes, truth))
     for i in (0, 7):
         rest = site_tables(build_evidence(inputs[:i] + inputs[i + 1 :], world.base), grids, 1024)[MID]
         kept = np.isin(whole.features, rest.features)

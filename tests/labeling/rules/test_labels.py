@@ -92,6 +92,9 @@ def test_a_pair_that_parts_on_heldout_images_scores_zero_there() -> None:
     apart = image("d", {5: [1, 1, 0, 0]}, [("sea", BOTTOM)], "heldout")
     row = by_pair(make_pairs(build_evidence([*THREE, apart]), nulls(), "toy"))[5, "sky"]
     assert (row["heldout_images"], row["heldout_hit_rate"], row["heldout_dataset_iou"]) == (0, None, 0.0)
+    unasked = image("d", {5: [1, 1, 0, 0]}, [("sea", BOTTOM)], "heldout", asked=("sea",))
+    row = by_pair(make_pairs(build_evidence([*THREE, unasked]), nulls(), "toy"))[5, "sky"]
+    assert (row["heldout_images"], row["heldout_dataset_iou"]) == (0, None), "nobody looked for a sky there"
 
 
 def test_rows_are_ordered_and_labels_have_their_schema() -> None:
