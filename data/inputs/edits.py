@@ -45,8 +45,7 @@ OUTSIDES = ("remove", "subtract", "keep")
 SAE_UNITS = ("code_norm", "code_norm_share", "feature_p99", "code")
 UNWEIGHTED = ("feature_p99", "code")
 CONTRAST_UNHEARD = (
-    "feature_p99 and code count every feature by its own strength, so that the weights of the choice contrast, in "
-    "which any feature has a part, would not be heard"
+    "feature_p99 and code count features by their own strength and hear no weights of the choice contrast"
 )
 
 
@@ -208,8 +207,7 @@ class Edit:
         check_choice("outside", self.outside, OUTSIDES)
         if self.unit == "code" and self.outside == "subtract" and not self.region.everywhere:
             raise InputError(
-                "The unit code adds in every cell what fires there itself, of which no half can be taken away "
-                "elsewhere; set outside to remove or keep."
+                "The unit code adds what fires in a cell itself: nothing to subtract elsewhere; set outside to remove."
             )
         if not math.isfinite(self.strength):
             raise InputError(f"An edit's strength must be a finite number, not {self.strength}.")

@@ -114,7 +114,7 @@ def test_concepts_and_words_become_features(run: RunFolder) -> None:
     assert night.targets[0].features == (1,) and night.targets[0].t == 0.5
     assert night.targets[0].scales == pytest.approx((np.percentile([1.0, 3.0] * 12, 99),))
     assert percentiles(site_codes(run, SITES[0]), [99]) == (0.0,)
-    with pytest.raises(InputError, match="contrast, in which any feature has a part, would not be heard; set choice"):
+    with pytest.raises(InputError, match="hear no weights of the choice contrast; set choice"):
         resolve([Edit(concept="dog", unit="code")], run)
     fixed = Edit(targets=(Target(BLOCK, features=(1,)),))
     assert resolve([fixed], run) == (fixed,)
