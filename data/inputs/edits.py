@@ -207,7 +207,7 @@ class Edit:
         check_choice("outside", self.outside, OUTSIDES)
         if self.unit == "code" and self.outside == "subtract" and not self.region.everywhere:
             raise InputError(
-                "The unit code adds what fires in a cell itself: nothing to subtract elsewhere; set outside to remove."
+                "The unit code adds what fires in a cell: nothing to subtract elsewhere; set outside=remove."
             )
         if not math.isfinite(self.strength):
             raise InputError(f"An edit's strength must be a finite number, not {self.strength}.")
