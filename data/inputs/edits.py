@@ -206,9 +206,7 @@ class Edit:
             raise InputError(f"An edit's t lies in 0 … 1, not {self.t}.")
         check_choice("outside", self.outside, OUTSIDES)
         if self.unit == "code" and self.outside == "subtract" and not self.region.everywhere:
-            raise InputError(
-                "The unit code adds what fires in a cell: nothing to subtract elsewhere; set outside=remove."
-            )
+            raise InputError("The unit code adds what fires in a cell: nothing to subtract elsewhere; say remove.")
         if not math.isfinite(self.strength):
             raise InputError(f"An edit's strength must be a finite number, not {self.strength}.")
         if len(self.window) != 2 or not 0.0 <= self.window[0] < self.window[1] <= 1.0:
