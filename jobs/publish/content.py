@@ -3,22 +3,33 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+import re
+import sys
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from typing import Any
 
 from gazetteer.data.core.errors import InputError
 from gazetteer.data.runs.finals import ALL_FINALS
+from gazetteer.data.runs.finished import MANIFEST
 from gazetteer.data.runs.folder import RunFolder
+from gazetteer.data.runs.identity import COMMITS, RUN
+from gazetteer.data.runs.plans import GROUPS, PLAN, plan_path
+from gazetteer.data.runs.relabelled import RECORD as RELABELLED
+from gazetteer.data.runs.shards.records import NAME, shard_of_part
 from gazetteer.data.storage.files import Files
 from gazetteer.data.storage.open import open_files
-from gazetteer.data.tables.schemas import PART_TABLES
+from gazetteer.data.tables.schemas import FINAL_TABLES, LABELLING_TABLES, PART_TABLES
+from gazetteer.jobs.executors.sources import RECORD as REVISIONS
 
 MARK = "_meta/_SUCCESS"
 """The file that makes a folder a finished run: published last, so that half a publication is none."""
 
 _OWN = frozenset({"_meta/progress.json", "_meta/log.jsonl", "_meta/lock", "_meta/config.json", MARK})
 """What concerns this machine's work on the run alone, and the mark, which is put behind everything else."""
+
+_RECORDS = frozenset({RUN, MANIFEST, RELABELLED, plan_path(GROUPS), f"_meta/{REVISIONS}"})
+"""Records beside plans and commits that an earlier publication may have brought."""
 
 
 @dataclass(frozen=True)
@@ -74,3 +85,38 @@ def _names(files: Files) -> Iterator[str]:
         if f"_meta/{name}" not in _OWN and name.endswith(".json"):
             yield f"_meta/{name}"
     yield from (f"_meta/commits/{name}" for name in files.names("_meta/commits") if name.endswith(".json"))
+
+
+def stale(goal: str, present: Collection[str], names: Collection[str]) -> list[str]:
+    """What an earlier publication has left at a goal and this one, of `names`, has not; sorted.
+
+    Only files that a publication itself brings are: what people put beside them stays.
+
+    Raises:
+        InputError: among those `present` is a table that another command may have written at the goal, and the run has none.
+    """
+    beside = sorted({f"{name}.parquet" for name in ALL_FINALS.keys() - FINAL_TABLES.keys()} & set(present) - set(names))
+    if beside:
+        raise InputError(
+            f"{goal} holds {beside[0]}, which the run has not: it would lie beside labels that it may not be of; move "
+            "it away, or publish elsewhere."
+        )
+    return sorted(name for name in set(present) - set(names) if _brought(name))
+
+
+def say_removed(goal: str, names: Collection[str]) -> None:
+    """Print what was removed at a goal."""
+    for name in names:
+        print(f"removed from {goal}: {name}, of an earlier publication", file=sys.stderr)
+
+
+def _brought(name: str) -> bool:
+    """Whether a name, relative to a goal, is one that only a publication gives."""
+    folder, _, base = name.rpartition("/")
+    if folder in LABELLING_TABLES:
+        return shard_of_part(base) is not None
+    if folder == COMMITS:
+        return re.fullmatch(rf"{NAME}\.json", base) is not None
+    if folder == "_meta":
+        return name in _RECORDS or PLAN.fullmatch(base) is not None
+    return not folder and base in {f"{table}.parquet" for table in FINAL_TABLES}

@@ -6,31 +6,33 @@ from pathlib import Path
 from typing import Any
 
 from gazetteer.data.core.errors import InputError
-from gazetteer.data.runs.finals import ALL_FINALS
 from gazetteer.data.storage.files import Files
 from gazetteer.data.storage.open import open_files
-from gazetteer.data.tables.schemas import PART_TABLES
 from gazetteer.jobs.publish.bundle import Bundle
-from gazetteer.jobs.publish.content import MARK
+from gazetteer.jobs.publish.content import MARK, say_removed, stale
 from gazetteer.jobs.publish.hub import Publication
 
 
 def publish_to_folder(bundle: Bundle, out: str | Path) -> dict[str, Any]:
     """Write the publication to a folder or URL; what is there already in the same bytes is left alone.
 
+    Files of an earlier publication that this one has not are removed, and said; what else lies there stays.
+
     Returns:
         ``files`` that the publication has, ``written`` and ``bytes`` of those that were written now, ``removed``.
 
     Raises:
-        InputError: the folder holds something else than an earlier publication of this run.
+        InputError: the folder holds something else than an earlier publication of this run, or a table about labels
+            that the run has not.
     """
     target = open_files(out)
     _require_ours(bundle, target)
-    stale = sorted({name for name in _there(target) if _may_be_ours(name)} - set(bundle.names))
-    for name in stale:
+    old = stale(target.root, _there(target), bundle.names)
+    for name in old:
         target.remove(MARK)  # half a publication is none
         target.remove(name)
-    return _written(bundle, target) | {"removed": len(stale)}
+    say_removed(target.root, old)
+    return _written(bundle, target) | {"removed": len(old)}
 
 
 def publish_files(publication: Publication, out: str | Path) -> dict[str, Any]:
@@ -81,12 +83,6 @@ def _there(target: Files) -> set[str]:
         if folder != "saes":
             published |= {f"{folder}/{name}" for name in target.names(folder)}
     return published
-
-
-def _may_be_ours(name: str) -> bool:
-    """Whether a publication of this run could have put a file of this name there."""
-    folder, _, file = name.rpartition("/")
-    return folder in (*PART_TABLES, "_meta", "_meta/commits") or (not folder and Path(file).stem in ALL_FINALS)
 
 
 def _same(target: Files, name: str, content: bytes) -> bool:

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from typing import Any, Protocol
 
 from gazetteer.data.core.errors import GazetteerError, InputError, first_line
-from gazetteer.jobs.publish.content import MARK
+from gazetteer.jobs.publish.content import MARK, say_removed, stale
 
 FILES_A_COMMIT = 100
 BYTES_A_COMMIT = 1 << 30
@@ -43,7 +43,9 @@ def repository_of(address: str) -> str | None:
 
 
 def publish_to_hub(publication: Publication, repository: str, kind: str, public: bool) -> dict[str, Any]:
-    """Bring a repository to hold exactly the publication; what is there already does not travel again.
+    """Bring a repository to hold the publication; what is there already does not travel again.
+
+    Files of an earlier publication that this one has not are removed, and said; what else lies there stays.
 
     Args:
         kind: ``dataset`` or ``model``.
@@ -53,7 +55,8 @@ def publish_to_hub(publication: Publication, repository: str, kind: str, public:
         ``url``, ``private``, ``files``, ``written`` and ``bytes`` of what was sent, ``removed``.
 
     Raises:
-        InputError: no token, no right to write there, or the repository holds something else.
+        InputError: no token, no right to write there, or the repository holds something else, or a table
+            about labels that the run has not.
         GazetteerError: the hub cannot be reached, or refused; the same command goes on from there.
     """
     from huggingface_hub import CommitOperationAdd, CommitOperationDelete, HfApi
@@ -65,13 +68,13 @@ def publish_to_hub(publication: Publication, repository: str, kind: str, public:
         published = {file.path: file for file in api.list_repo_tree(repository, recursive=True, repo_type=kind)
                  if hasattr(file, "blob_id")}  # fmt: skip
         _require_ours(api, publication, repository, kind, set(published) - _KEPT)
-        stale = sorted(set(published) - set(publication.names) - _KEPT)
+        old = stale(f"hf:{repository}", set(published), publication.names)
         sizes = dict(_missing(publication, published))
-        if (sizes or stale) and MARK in published and MARK not in sizes:
+        if (sizes or old) and MARK in published and MARK not in sizes:
             sizes[MARK] = len(publication.read(MARK))
         report = {"url": url, "private": private, "files": len(publication.names), "written": len(sizes)}
         first = MARK in published
-        batches = list(_batches(sizes)) or ([[]] if stale else [])
+        batches = list(_batches(sizes)) or ([[]] if old else [])
         for number, batch in enumerate(batches, 1):
             contents = {name: publication.read(name) for name in batch}
             operations: list[Any] = [CommitOperationAdd(name, content) for name, content in contents.items()]
@@ -79,11 +82,12 @@ def publish_to_hub(publication: Publication, repository: str, kind: str, public:
             if first and not last:
                 operations.append(CommitOperationDelete(MARK))  # half a publication is none
             if last:
-                operations += [CommitOperationDelete(name) for name in stale]
+                operations += [CommitOperationDelete(name) for name in old]
             first = False
             message = f"Publish with Gazetteer ({number} of {len(batches)})"
             api.create_commit(repository, operations, commit_message=message, repo_type=kind)
-    return report | {"bytes": sum(sizes.values()), "removed": len(stale)}
+    say_removed(f"hf:{repository}", old)
+    return report | {"bytes": sum(sizes.values()), "removed": len(old)}
 
 
 def _require_ours(api: Any, publication: Publication, repository: str, kind: str, published: set[str]) -> None:
