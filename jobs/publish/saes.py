@@ -9,12 +9,16 @@ from typing import Any
 
 import yaml
 
-from gazetteer.data.core.digests import digest_path
+from gazetteer.data.core.digests import digest_path, files_below
 from gazetteer.data.core.errors import InputError
 from gazetteer.data.core.files.regular import read_regular
 from gazetteer.jobs.label.card import TAGS
+from gazetteer.sae.formats.registry import recognise
+from gazetteer.sae.model.files import CONFIG, WEIGHTS
 
-_SHIPPED = frozenset({".json", ".safetensors", ".md", ".txt"})
+_BESIDE = frozenset({".json", ".safetensors", ".md", ".txt"})
+"""What is shipped beside the weights, which every format calls otherwise."""
+_STATED = (CONFIG, "cfg.json")
 
 
 @dataclass(frozen=True)
@@ -24,15 +28,18 @@ class SaeBundle:
     Attributes:
         folder: one sub-folder a site.
         card: ``README.md``.
+        weights: files of weights, whatever they are called.
     """
 
     folder: Path
     card: bytes
+    weights: frozenset[Path] = frozenset()
 
     @property
     def names(self) -> list[str]:
         """Every name, sorted; the card last."""
-        files = (path for path in sorted(self.folder.rglob("*")) if path.is_file() and path.suffix in _SHIPPED)
+        below = sorted(files_below(self.folder))
+        files = (path for path in below if path.suffix in _BESIDE or path in self.weights)
         return [*(path.relative_to(self.folder).as_posix() for path in files if path.name != "README.md"), "README.md"]
 
     def read(self, name: str) -> bytes:
@@ -59,15 +66,37 @@ def sae_bundle(
         where: what `SparseAutoencoder.from_pretrained` finds them under: a folder or a repository.
 
     Raises:
-        InputError: no such folder, or other autoencoders than the run's.
+        InputError: no such folder, other autoencoders than the run's, or a site without its weights.
     """
     root = Path(folder)
     if not root.is_dir():
         raise InputError(f"--saes {folder} is no folder.")
     if digest_path(str(root)) != fingerprint.get("saes"):
         raise InputError(f"--saes {folder} does not hold the autoencoders that the run was labelled with.")
-    sites = sorted(path.parent.relative_to(root).as_posix() for path in root.rglob("config.json"))
-    return SaeBundle(root, _card(sites, config, license, data, where).encode())
+    weights = _weights(root)
+    sites = sorted({path.parent.relative_to(root).as_posix() for path in weights})
+    return SaeBundle(root, _card(sites, config, license, data, where).encode(), weights)
+
+
+def _weights(root: Path) -> frozenset[Path]:
+    """The weights of every autoencoder below a folder, by the format of each.
+
+    Raises:
+        InputError: a configuration without weights, or nothing at all.
+    """
+    weights, bare = set(), []
+    for folder in sorted({path.parent for path in files_below(root)}):
+        stated, foreign = any((folder / name).is_file() for name in _STATED), recognise(folder)
+        file = folder / WEIGHTS if foreign is None else foreign.find(folder)
+        if file is not None and file.is_file() and (stated or foreign is not None):
+            weights.add(file)
+        elif stated:
+            bare.append(folder)
+    if bare and (bare != [root] or not weights):  # a configuration above all sites may be of something else
+        raise InputError(f"{bare[-1]} states an autoencoder, but holds no weights of a known format; nothing is sent.")
+    if not weights:
+        raise InputError(f"--saes {root} holds no autoencoder of a known format.")
+    return frozenset(weights)
 
 
 def _card(sites: list[str], config: Mapping[str, Any], license: str, data: str, where: str) -> str:
@@ -82,5 +111,5 @@ def _card(sites: list[str], config: Mapping[str, Any], license: str, data: str, 
         f"One folder a site of `{base}`: block, branch and t (1.0 the first sampler step, 0.0 the last). What their "
         f"features stand for: {data or 'see the tables published beside them'}.\n\n| site |\n|---|\n{rows}\n\n"
         "```python\nimport gazetteer\n\nsae = gazetteer.SparseAutoencoder.from_pretrained"
-        f'("{where}/{sites[0] if sites else "SITE"}")\n```\n'
+        f'("{where}{"" if sites[0] == "." else f"/{sites[0]}"}")\n```\n'
     )

@@ -1,0 +1,62 @@
+"""Autoencoders go out with their weights, in whatever format they are."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from gazetteer.data.core.digests import digest_path
+from gazetteer.data.core.errors import InputError
+from gazetteer.jobs.publish.folder import publish_files
+from gazetteer.jobs.publish.saes import SaeBundle, sae_bundle
+
+LAYOUTS = {
+    "own": ("config.json", "model.safetensors"), "unbox": ("config.json", "state_dict.pth"),
+    "learning": ("config.json", "ae.pt"), "lens": ("cfg.json", "sae_weights.safetensors"),
+    "prisma": ("config.json", "n_images_9.pt"), "saev": (None, "sae.pt"), "overcomplete": (None, "any.pth"),
+}  # fmt: skip
+HEADS = {"saev": b'{"schema": 1}\n', "overcomplete": b"overcomplete.sae"}
+
+
+def packed(root: Path) -> SaeBundle:
+    made = {"saes": digest_path(str(root))}
+    return sae_bundle(root, made, {"name": "x", "model.path": "m"}, license="", data="", where="FOLDER/saes")
+
+
+def write(root: Path, layouts: list[str]) -> set[str]:
+    for layout in layouts:
+        stated, weights = LAYOUTS[layout]
+        (root / layout).mkdir(parents=True)
+        if stated:
+            (root / layout / stated).write_text("{}")
+        (root / layout / weights).write_bytes(HEADS.get(layout, b"x") + bytes(99))
+    return {path.relative_to(root).as_posix() for path in root.rglob("*") if path.is_file()}
+
+
+def test_weights_of_every_format_are_sent_and_every_site_is_listed(tmp_path: Path) -> None:
+    names = write(tmp_path / "saes", list(LAYOUTS))
+    (tmp_path / "saes" / "own" / "optimizer.pt").write_bytes(b"")
+    (tmp_path / "saes" / "own" / ".cache").mkdir()
+    (tmp_path / "saes" / "own" / ".cache" / "of-a-download.json").write_text("{}")
+    bundle = packed(tmp_path / "saes")
+    assert set(bundle.names) == {*names, "README.md"}
+    publish_files(bundle, tmp_path / "out")
+    assert all((tmp_path / "out" / name).read_bytes() == (tmp_path / "saes" / name).read_bytes() for name in names)
+    card = bundle.read("README.md").decode()
+    assert all(f"| `{site}` |" in card for site in LAYOUTS)
+
+
+def test_a_configuration_alone_is_not_sent(tmp_path: Path) -> None:
+    write(tmp_path, ["own", "lens"])
+    (tmp_path / "config.json").write_text("{}")
+    packed(tmp_path)
+    (tmp_path / "lens" / "sae_weights.safetensors").rename(tmp_path / "lens" / "weights.npz")
+    with pytest.raises(InputError, match="lens states an autoencoder, but holds no weights"):
+        packed(tmp_path)
+
+
+def test_a_folder_without_autoencoders_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "notes.txt").write_text("to be trained")
+    with pytest.raises(InputError, match="holds no autoencoder of a known format"):
+        packed(tmp_path)
