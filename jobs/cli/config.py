@@ -97,16 +97,21 @@ def _plan(arguments: argparse.Namespace) -> int:
     from gazetteer.jobs.operate.rates import PEAK_TFLOPS, Rates, stage_rates
 
     tflops: Any = arguments.tflops
+    share = arguments.utilisation
+    if share is not None and not arguments.device:
+        raise InputError("--utilisation is a share of a device's peak rate; name the device with --device.")
+    if tflops and arguments.device:
+        raise InputError("--tflops is the rate itself, and --device states another; leave one of them out.")
     if arguments.device:
         if arguments.device not in PEAK_TFLOPS:
             raise InputError(f"--device {arguments.device!r} is not known; accepted: {', '.join(PEAK_TFLOPS)}.")
-        if arguments.utilisation is not None and not 0 < arguments.utilisation <= 1:
-            raise InputError(f"--utilisation lies in (0, 1], not {arguments.utilisation}.")
+        if share is not None and not 0 < share <= 1:
+            raise InputError(f"--utilisation lies in (0, 1], not {share}.")
         dtypes = {
             "generate": config.model.dtype, "sample": config.model.dtype, "detect": config.detector.dtype,
             "segment": config.segmenter.dtype,
         }  # fmt: skip
-        tflops = tflops or stage_rates(arguments.device, arguments.utilisation, dtypes)
+        tflops = stage_rates(arguments.device, share, dtypes)
     result = plan(config, Rates(tflops, arguments.like, arguments.devices, arguments.price))
     print_plan(result)
     print_json(arguments, result)

@@ -11,6 +11,7 @@ import numpy as np
 from gazetteer.data.core.errors import InputError
 from gazetteer.data.core.settings import Effect
 from gazetteer.data.runs.folder import RunFolder
+from gazetteer.data.runs.shards.groups import shards_of_group
 from gazetteer.data.runs.shards.records import Commit
 from gazetteer.diffusion.flops import ModelCost, model_cost
 from gazetteer.jobs.config.fingerprint import differing, fingerprint_of
@@ -18,12 +19,13 @@ from gazetteer.jobs.config.schema import RunConfig
 
 
 class Measured:
-    """What committed shards say of other shards of the same job."""
+    """What committed shards, or groups of them, say of other shards of the same job."""
 
     def __init__(self, commits: Collection[Commit]) -> None:
         """commits: with at least one picture in them."""
         self.commits = commits
         self.images = sum(commit.info["images"] for commit in commits)
+        self.shards = sum(len(shards_of_group(commit) or (commit.shard,)) for commit in commits)
 
     def each(self, name: str) -> float:
         """A count of the commits a picture."""
@@ -52,7 +54,7 @@ class Measured:
         total: dict[str, float] = {}
         for commit in self.commits:
             for table, part in commit.tables.items():
-                scale = shards / len(self.commits) if table in by_shard else images / self.images
+                scale = shards / self.shards if table in by_shard else images / self.images
                 total[table] = total.get(table, 0.0) + part["bytes"] * scale
         return {table: round(value) for table, value in sorted(total.items())}
 
@@ -61,13 +63,19 @@ def measured(config: RunConfig, path: str) -> tuple[Measured, dict[str, Any]]:
     """The shards of a run, and its fingerprint.
 
     Raises:
-        InputError: the run has no shard, or its models or sites are others.
+        InputError: the run has no shard, took pictures over from another one, or its models or sites are others.
     """
     store = RunFolder(path)
     fingerprint = store.read_json("run.json") or {}
     measured = Measured(store.committed().values() if fingerprint else ())
     if not measured.images:
         raise InputError(f"{path} holds no pictures to measure by; --like takes a run that gazetteer label made.")
+    replayed = sum(commit.info.get("replayed", 0) for commit in measured.commits)
+    if replayed:
+        raise InputError(
+            f"{path} took {replayed} of its {measured.images} pictures over from another run (--reuse), in which nothing "
+            "was detected or cut out, so that its seconds are not those of the whole job; name that run with --like."
+        )
     shaping = {Effect.PICTURES, Effect.CODES, Effect.SEGMENTS}
     others = set(differing(fingerprint_of(config), fingerprint, shaping)) - {"generation.steps", "generation.guidance"}
     if others:

@@ -11,6 +11,7 @@ import dataclasses
 import math
 from typing import Any
 
+from gazetteer.data.core.errors import InputError
 from gazetteer.data.core.sites import step_of
 from gazetteer.data.core.terminal import print_table
 from gazetteer.data.inputs.given.open import open_given
@@ -48,16 +49,16 @@ def plan(config: RunConfig, rates: Rates) -> dict[str, Any]:
         ``images``, ``shards``, ``sites``, ``features``, ``counts``, ``flops`` (stage -> operations), ``bytes``
         (table -> bytes), ``seconds`` (stage -> seconds of one device; None without a rate), ``device_hours``,
         ``hours`` (over all devices), ``hours_range`` (lowest, highest that may be expected), ``money``, ``tables``
-        (CPU seconds of reducing and compacting), ``sae`` (the same for the autoencoders' training, or None), and
+        (seconds of reducing and compacting: `tables_cost`), ``sae`` (the same for the autoencoders' training, or None), and
         ``assumed``: what was not counted but assumed, a sentence each.
 
     Raises:
-        InputError: configurations that cannot be read, or a run of other models.
+        InputError: configurations that cannot be read, a run of other models, or a rate that nothing is priced by.
     """
     model = model_cost(config.model, config.generation.steps, config.generation.height, config.generation.width)
     model.check(config.generation)
     reference = measured(config, rates.like) if rates.like else None
-    assumed: list[str] = []
+    assumed = _two_measures(config, rates)
     segments = reference[0].each("segments") if reference else SEGMENTS
     if not reference:
         assumed.append(f"{SEGMENTS} segments a picture, and the embedded models' bytes a pixel, code and segment")
@@ -95,6 +96,18 @@ def plan(config: RunConfig, rates: Rates) -> dict[str, Any]:
         "sae": _sae(config, model, rates) if config.sae else None,
         "assumed": assumed,
     }
+
+
+def _two_measures(config: RunConfig, rates: Rates) -> list[str]:
+    """What is assumed where a run and a rate are named; InputError where the rate would price nothing."""
+    if not rates.like or not rates.tflops:
+        return []
+    if config.sae is None:
+        raise InputError(
+            "--like takes the hours from the run, and without sae in the configuration nothing is left that --device "
+            "or --tflops would price; leave one of them out."
+        )
+    return [f"hours of label are those of {rates.like}; the rate of --device or --tflops is for sae train alone"]
 
 
 def _hours(seconds: dict[str, float] | None, rates: Rates, factors: tuple[float, float]) -> dict[str, Any]:
@@ -238,9 +251,12 @@ def print_plan(result: dict[str, Any]) -> None:
         print(f"device hours {result['device_hours']:,.3f}, {result['hours']:,.3f} h on all devices", end="")
         print(f" ({low:,.3f} to {high:,.3f})", end="")
         print("" if result["money"] is None else f", money {result['money']:,.2f}")
-    making, together = (result["tables"][name]["cpu_seconds"] / 3600 for name in ("reduce", "compact"))
-    tasks = result["tables"]["reduce"]["tasks"]
-    print(f"tables: {making:,.3f} CPU hours in {tasks} tasks; gazetteer compact: {together:,.3f}")
+    making, together = result["tables"]["reduce"], result["tables"]["compact"]["cpu_seconds"] / 3600
+    if "wall_seconds" in making:
+        said = f"{making['wall_seconds'] / 3600:,.3f} h with as many workers as the run of --like had, in"
+    else:
+        said = f"{making['cpu_seconds'] / 3600:,.3f} CPU hours in"
+    print(f"tables: {said} {making['tasks']} tasks; gazetteer compact: {together:,.3f} CPU hours")
     if sae := result["sae"]:
         spent = "" if sae["device_hours"] is None else f", device hours {sae['device_hours']:,.3f}"
         operations = sum(sae["flops"].values()) / 1e12

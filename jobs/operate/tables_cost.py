@@ -21,7 +21,10 @@ COMPACT_SECONDS = 0.08
 def tables_cost(
     slots: Mapping[Site, int], features: Mapping[Site, int], concepts: int, images: int, size: int, like: str = ""
 ) -> dict[str, Any]:
-    """CPU seconds of making the final tables, the tasks they are shared out in, and of ``gazetteer compact``.
+    """Seconds of making the final tables, the tasks they are shared out in, and CPU seconds of ``gazetteer compact``.
+
+    ``reduce`` has ``cpu_seconds`` or, where they are a run's own, ``wall_seconds``: what its driver waited for its
+    executor, however many workers that had.
 
     Args:
         slots: of the codes of every site, in all pictures; `features`: of its autoencoder.
@@ -31,11 +34,11 @@ def tables_cost(
         like: a run; where it is finished, its own seconds of reducing are taken, by pictures.
     """
     tasks = sum(len(stretches(site, features[site], count, concepts)) for site, count in slots.items())
-    reduce = sum(slots.values()) * SLOT_SECONDS + images * MASK_SECONDS
+    reduce = {"cpu_seconds": sum(slots.values()) * SLOT_SECONDS + images * MASK_SECONDS}
     measured = (RunFolder(like).read_json("manifest.json") or {}) if like else {}
     if measured.get("images") and measured.get("seconds", {}).get("reduce"):
-        reduce = measured["seconds"]["reduce"] / measured["images"] * images
+        reduce = {"wall_seconds": measured["seconds"]["reduce"] / measured["images"] * images}
     return {
-        "reduce": {"cpu_seconds": reduce, "tasks": tasks},
+        "reduce": {**reduce, "tasks": tasks},
         "compact": {"cpu_seconds": size / 1e6 * COMPACT_SECONDS},
     }
