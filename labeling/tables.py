@@ -66,7 +66,7 @@ def load_labels(
         *_evidence(max_q, min_iou),
     ]
     if not causal:
-        return _opened(run).read_final("labels", columns, _all(wanted))
+        return _finished(run).read_final("labels", columns, _all(wanted))
     return _with_causal(run, "labels", PAIR, columns, wanted, lambda table: table.filter(pc.field("labelled")))
 
 
@@ -95,7 +95,7 @@ def load_candidates(
         *_evidence(max_q, min_iou),
     ]
     wanted += [*_is("trusted", trusted), *_is("paper_label", paper_label)]
-    return _opened(run).read_final("candidates", columns, _all(wanted))
+    return _finished(run).read_final("candidates", columns, _all(wanted))
 
 
 @questioned
@@ -136,7 +136,7 @@ def load_features(
     if labelled is not None:
         wanted.append(pc.field("labels") > 0 if labelled else pc.field("labels") == 0)
     if not causal:
-        return _opened(run).read_final("features", columns, _all(wanted))
+        return _finished(run).read_final("features", columns, _all(wanted))
     return _with_causal(run, "features", PAIR[:-1], columns, wanted, _strongest)
 
 
@@ -160,10 +160,10 @@ def load_causal(
         verdict: only these values of `causal_verdict`; the others as in `load_labels`.
 
     Raises:
-        InputError: no causal pass was made, a damaged file, or an unknown column.
+        InputError: not a finished run, no causal pass was made, a damaged file, or an unknown column.
     """
     wanted = [*_pair(block, stream, signal, branch, t, feature, concept), *_is("causal_verdict", verdict)]
-    folder = _opened(run)
+    folder = _finished(run)
     if not folder.has_final("causal"):
         raise InputError(f"{folder.path} has no causal.parquet; gazetteer causal writes it.")
     return folder.read_final("causal", columns, _all(wanted))
@@ -207,7 +207,7 @@ def _with_causal(
     chosen: Callable[[pa.Table], pa.Table],
 ) -> pa.Table:
     """The wanted rows of a final table with what the causal pass says of their keys: `chosen` of its rows."""
-    folder = _opened(run)
+    folder = _finished(run)
     wanted_columns = None if columns is None else list(dict.fromkeys([*keys, *columns]))
     return _joined(folder.read_final(name, wanted_columns, _all(wanted)), chosen(load_causal(folder)), keys)
 
@@ -240,6 +240,14 @@ def _joined(table: pa.Table, causal: pa.Table, keys: Sequence[str]) -> pa.Table:
 
 def _opened(run: Run) -> RunFolder:
     return run if isinstance(run, RunFolder) else RunFolder(run)
+
+
+def _finished(run: Run) -> RunFolder:
+    """The run, unless it is under way: then its tables are of what it was before, or of two settings."""
+    folder = _opened(run)
+    if folder.exists() and not folder.is_complete():
+        raise InputError(f"{folder.path} is not a finished run; {folder.how_to_finish()}.")
+    return folder
 
 
 def _started(run: Run) -> RunFolder:
