@@ -17,12 +17,12 @@ import json
 import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 
 from gazetteer.data.core.errors import InputError
+from gazetteer.data.core.files.regular import local_path
 from gazetteer.data.runs.finals import Finals
 from gazetteer.data.runs.finished import Mark, how_to_finish, require_whole
 from gazetteer.data.runs.identity import RUN, Identity
@@ -72,7 +72,8 @@ class RunFolder:
     def inside(self, name: str) -> RunFolder:
         """The run in a sub-folder of this one; InputError when a link lies there, which may lead anywhere."""
         check_name(name)
-        if "://" not in self.path and (Path(self.path) / name).is_symlink():
+        folder = local_path(self.path)
+        if folder is not None and (folder / name).is_symlink():
             raise InputError(f"{self.path}/{name} is a link; put the folder itself there.")
         return RunFolder(f"{self.path.rstrip('/')}/{name}")
 

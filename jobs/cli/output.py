@@ -11,7 +11,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager, redirect_stdout
 from typing import Any
 
+from gazetteer.data.core.errors import InputError
 from gazetteer.data.core.files.atomic import new_file
+from gazetteer.data.core.files.regular import local_path, require_local
 
 
 @contextmanager
@@ -55,6 +57,20 @@ def new_files(*names: str | None) -> None:
     places = [new_file(name) for name in names if name]
     for folder in dict.fromkeys(place.parent for place in places if not place.parent.exists()):
         print(f"{folder} is not there, and is made.", file=sys.stderr)
+
+
+def pages_folder(arguments: argparse.Namespace, name: str) -> str:
+    """Where a verb puts its pages: `--out`, or the folder `name` in the run's own, where that is on this machine.
+
+    Raises:
+        InputError: it is not, and `--out` is not given; or `--out` is a URL.
+    """
+    if arguments.out:
+        return str(require_local(arguments.out))
+    run = local_path(arguments.run)
+    if run is None:
+        raise InputError(f"{arguments.run} is not on this machine; say with --out FOLDER where the pages go.")
+    return str(run / name)
 
 
 def print_error(arguments: argparse.Namespace | None, sentence: str, code: int) -> int:

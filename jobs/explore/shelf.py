@@ -11,6 +11,7 @@ from pathlib import Path
 from starlette.staticfiles import StaticFiles
 from starlette.types import Receive, Scope, Send
 
+from gazetteer.data.core.files.regular import local_path
 from gazetteer.data.runs.folder import RunFolder
 from gazetteer.jobs.experiments.decoders import decoders_of
 from gazetteer.jobs.explore.server.refused import Refused
@@ -78,9 +79,9 @@ class ShelfFiles:
 
 def atlas_of(run: RunFolder, scratch: Path, saes: str | Mapping[str, str], signal: str, progress: Progress) -> Path:
     """The run's own atlas where it is of this run as it stands; otherwise a new one in `scratch`."""
-    own = Path(run.path) / "atlas"
-    if "://" not in run.path and _fits(own, run_digest(run)):
-        return own
+    folder = local_path(run.path)
+    if folder is not None and _fits(folder / "atlas", run_digest(run)):
+        return folder / "atlas"
     return write_atlas(
         run, scratch / "atlas", progress=progress, decoder_of=decoders_of(run, saes, signal)
     ).index.parent

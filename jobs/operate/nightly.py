@@ -12,7 +12,7 @@ from typing import Any
 
 from gazetteer.data.core.digests import digest_json
 from gazetteer.data.core.errors import GazetteerError, InputError
-from gazetteer.data.core.files.regular import require_folder
+from gazetteer.data.core.files.regular import local_path, require_folder
 from gazetteer.data.core.terminal import print_table
 from gazetteer.data.runs.folder import RunFolder
 from gazetteer.data.runs.shards.records import check_name
@@ -129,9 +129,10 @@ class _Night:
         if name is None:
             return
         self.root.write_top_json("latest.json", {"run": name, **self.runs[name]})
-        if "://" in self.root.path:
+        folder = local_path(self.root.path)
+        if folder is None:
             return
-        link, staged = Path(self.root.path) / "latest", Path(self.root.path) / "_meta" / "latest.new"
+        link, staged = folder / "latest", folder / "_meta" / "latest.new"
         if not (link.is_symlink() and os.readlink(link) == name):
             staged.unlink(missing_ok=True)
             staged.symlink_to(name)

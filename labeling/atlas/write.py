@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from gazetteer.data.core.digests import digest_json
 from gazetteer.data.core.errors import InputError
 from gazetteer.data.core.files.atomic import write_errors
+from gazetteer.data.core.files.regular import require_local
 from gazetteer.data.core.sites import Site
 from gazetteer.data.runs.folder import RunFolder, open_finished
 from gazetteer.data.storage.place import holds
@@ -88,7 +89,7 @@ def write_atlas(
     """
     started = time.monotonic()
     folder = open_finished(run)
-    target = Path(out)
+    target = require_local(out)
     if top < 1:
         raise InputError(f"top is the number of plates a feature, at least 1, not {top}.")
     check_target(target)

@@ -76,5 +76,5 @@ def new_place(path: str | Path, what: str) -> Path:
     if place.exists() and not place.is_dir():
         raise InputError(f"{what} {place} is a file; name a new one.")
     if not place.exists():
-        new_file(place)
+        new_file(path)
     return place

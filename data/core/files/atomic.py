@@ -31,6 +31,8 @@ def new_file(path: str | Path) -> Path:
     Raises:
         InputError: something is there already, or nothing can be written there.
     """
+    if "://" in str(path):
+        raise InputError(f"{path} is a URL; name a file on this machine by its path.")
     place = Path(path)
     above = next(up for up in place.absolute().parents if os.path.lexists(up))
     try:

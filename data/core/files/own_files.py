@@ -9,6 +9,7 @@ from pathlib import Path
 from gazetteer.data.core.digests import digest_bytes, digest_file
 from gazetteer.data.core.errors import InputError
 from gazetteer.data.core.files.atomic import replace_file
+from gazetteer.data.core.files.regular import require_local
 
 LIST = ".gazetteer.json"
 """In the folder: the names of the files that commands wrote there, with the SHA-256 of the last two contents."""
@@ -73,9 +74,9 @@ class OwnFiles:
             ours: files of these names that are not listed are a command's own too, from before files were listed.
 
         Raises:
-            InputError: the folder is a file, or holds a file of these names that no command left there as it is.
+            InputError: the folder is a file, behind a URL, or holds a file of these names that no command left there as it is.
         """
-        self.folder = Path(folder)
+        self.folder = require_local(folder)
         if self.folder.exists() and not self.folder.is_dir():
             raise InputError(f"{self.folder} is a file; name a folder.")
         self._listed = self._read()

@@ -19,6 +19,20 @@ class NotRegularError(InputError):
     """Something that is no regular file lies where one was expected."""
 
 
+def local_path(named: str | os.PathLike[str]) -> Path | None:
+    """The place on this machine that somebody names, ``file://`` taken off; None: it lies behind a URL or on a hub."""
+    text = os.fspath(named).removeprefix("file://")
+    return None if "://" in text or text.startswith("hf:") else Path(text)
+
+
+def require_local(named: str | os.PathLike[str]) -> Path:
+    """`local_path` of where something is to be written; InputError where that is not on this machine."""
+    place = local_path(named)
+    if place is None:
+        raise InputError(f"{named} is not on this machine, where this is written; give a folder here.")
+    return place
+
+
 def require_regular(path: str | os.PathLike[str]) -> os.stat_result:
     """The status of a regular file, links followed.
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from gazetteer.jobs.cli.arguments import DONE, PARTIAL, configuration, configured, logged, machine, of_new_run, of_run
-from gazetteer.jobs.cli.output import new_files, print_json
+from gazetteer.jobs.cli.output import new_files, pages_folder, print_json
 
 
 def add_label(verbs: Any) -> None:
@@ -217,7 +217,7 @@ def _atlas(arguments: argparse.Namespace) -> int:
     from gazetteer.jobs.experiments.decoders import decoders_of
     from gazetteer.labeling.atlas import write_atlas
 
-    out = arguments.out or os.path.join(arguments.run, "atlas")
+    out = pages_folder(arguments, "atlas")
     run = RunFolder(arguments.run)
     decoder_of = decoders_of(run, arguments.saes)
     summary = write_atlas(run, out, layouts=arguments.layouts, edits=arguments.edits, decoder_of=decoder_of)
@@ -245,7 +245,7 @@ def _rate(arguments: argparse.Namespace) -> int:
         print_agreement(result)
         print_json(arguments, result)
         return DONE
-    out = arguments.out or os.path.join(arguments.run, "rate")
+    out = pages_folder(arguments, "rate")
     count = write_page(arguments.run, out, arguments.features, arguments.seed)
     page = os.path.join(out, "index.html")
     print(f"Open {page} in a browser, write what you see, save, and run gazetteer rate {arguments.run} --answers FILE.")

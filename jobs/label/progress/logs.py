@@ -12,7 +12,7 @@ from datetime import datetime, timezone
 from io import TextIOWrapper
 from pathlib import Path
 
-from gazetteer.data.core.files.regular import NotRegularError, require_regular
+from gazetteer.data.core.files.regular import NotRegularError, local_path, require_regular
 
 OURS = "gazetteer"
 """The logger above all of this project's."""
@@ -62,8 +62,8 @@ def logging_to(*targets: str | Path) -> Iterator[None]:
 
 def log_file(run: str | Path) -> list[str]:
     """Where a run keeps its own log: ``_meta/log.jsonl`` of a local folder; behind a URL, which cannot append, none."""
-    text = str(run).removeprefix("file://")
-    return [] if "://" in text else [str(Path(text) / "_meta" / "log.jsonl")]
+    folder = local_path(run)
+    return [] if folder is None else [str(folder / "_meta" / "log.jsonl")]
 
 
 class _File(logging.FileHandler):
