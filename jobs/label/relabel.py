@@ -20,12 +20,10 @@ from gazetteer.data.tables.schemas import FINAL_TABLES
 from gazetteer.jobs.config.fingerprint import label_marks, portable_config
 from gazetteer.jobs.config.kept import RECORD, run_config
 from gazetteer.jobs.config.schema import RunConfig
+from gazetteer.jobs.label.beside import BESIDE
 from gazetteer.jobs.label.card import write_card
 from gazetteer.jobs.label.progress.logs import logging_to
 from gazetteer.labeling.evidence.site_codes import site_of_row
-
-BESIDE = {"causal": "causal", "examiners": "examine"}
-"""Tables about labels that other commands write, and which."""
 
 
 def relabel(run: str | os.PathLike[str], overrides: Sequence[str] = ()) -> dict[str, Any]:

@@ -22,6 +22,7 @@ from gazetteer.jobs.executors.ray.metrics import RunMetrics
 from gazetteer.jobs.executors.sources import checking, same_copies, sources
 from gazetteer.jobs.executors.task import Job, Task
 from gazetteer.jobs.label import shards as plan
+from gazetteer.jobs.label.beside import put_aside
 from gazetteer.jobs.label.card import write_card
 from gazetteer.jobs.label.failures import Tally, open_failures
 from gazetteer.jobs.label.preflight import space_problem
@@ -198,6 +199,7 @@ class LabelRun:
             self.store, self.executor.run, pictures, self.features, self.config.name, self.config.labels,
             self.config.coverage.wanted,
         )  # fmt: skip
+        put_aside(self.store, tables, self.provenance)
         written = {n: self.store.write_final(n, table, self.provenance) for n, table in sorted(tables.items())}
         reduced = time.monotonic() - start
         commits = self.store.committed()

@@ -14,12 +14,13 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from gazetteer.data.core.digests import digest_json
+from gazetteer.data.core.digests import digest_bytes, digest_json
 from gazetteer.data.core.errors import InputError
 from gazetteer.data.core.files.atomic import write_errors
 from gazetteer.data.core.files.regular import require_local
 from gazetteer.data.core.sites import Site
 from gazetteer.data.runs.folder import RunFolder, open_finished
+from gazetteer.data.storage.open import open_files
 from gazetteer.data.storage.place import holds
 from gazetteer.labeling.atlas import payload
 from gazetteer.labeling.atlas.activity import activity_of
@@ -112,8 +113,12 @@ def write_atlas(
 
 
 def run_digest(run: RunFolder) -> str:
-    """What an atlas was made of: a digest of what the run finished with, and of how its pages are written."""
-    return digest_json({"manifest": run.read_json("manifest.json"), "pages": payload.VERSION})
+    """What an atlas was made of: a digest of what the run finished with, of the causal table that may have come since,
+    and of how its pages are written."""
+    made = {"manifest": run.read_json("manifest.json"), "pages": payload.VERSION}
+    if run.has_final("causal"):
+        made["causal"] = digest_bytes(open_files(run.path).read("causal.parquet"))
+    return digest_json(made)
 
 
 def check_target(target: Path) -> None:
