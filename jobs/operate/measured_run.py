@@ -73,8 +73,9 @@ def measured(config: RunConfig, path: str) -> tuple[Measured, dict[str, Any]]:
     replayed = sum(commit.info.get("replayed", 0) for commit in measured.commits)
     if replayed:
         raise InputError(
-            f"{path} took {replayed} of its {measured.images} pictures over from another run (--reuse), in which nothing "
-            "was detected or cut out, so that its seconds are not those of the whole job; name that run with --like."
+            f"{path} took {replayed} of its {measured.images} pictures over from another run (--reuse): in them "
+            "nothing was detected or cut out, so that its seconds are not those of the whole job; name that run with "
+            "--like."
         )
     shaping = {Effect.PICTURES, Effect.CODES, Effect.SEGMENTS}
     others = set(differing(fingerprint_of(config), fingerprint, shaping)) - {"generation.steps", "generation.guidance"}

@@ -49,8 +49,8 @@ def plan(config: RunConfig, rates: Rates) -> dict[str, Any]:
         ``images``, ``shards``, ``sites``, ``features``, ``counts``, ``flops`` (stage -> operations), ``bytes``
         (table -> bytes), ``seconds`` (stage -> seconds of one device; None without a rate), ``device_hours``,
         ``hours`` (over all devices), ``hours_range`` (lowest, highest that may be expected), ``money``, ``tables``
-        (seconds of reducing and compacting: `tables_cost`), ``sae`` (the same for the autoencoders' training, or None), and
-        ``assumed``: what was not counted but assumed, a sentence each.
+        (seconds of reducing and compacting: `tables_cost`), ``sae`` (the same for the autoencoders' training, or
+        None), and ``assumed``: what was not counted but assumed, a sentence each.
 
     Raises:
         InputError: configurations that cannot be read, a run of other models, or a rate that nothing is priced by.

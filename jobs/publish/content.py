@@ -93,7 +93,8 @@ def stale(goal: str, present: Collection[str], names: Collection[str]) -> list[s
     Only files that a publication itself brings are: what people put beside them stays.
 
     Raises:
-        InputError: among those `present` is a table that another command may have written at the goal, and the run has none.
+        InputError: among those `present` is a table that another command may have written at the goal, and that the
+            run has not.
     """
     beside = sorted({f"{name}.parquet" for name in ALL_FINALS.keys() - FINAL_TABLES.keys()} & set(present) - set(names))
     if beside:

@@ -74,7 +74,8 @@ class OwnFiles:
             ours: files of these names that are not listed are a command's own too, from before files were listed.
 
         Raises:
-            InputError: the folder is a file, behind a URL, or holds a file of these names that no command left there as it is.
+            InputError: the folder is a file, behind a URL, or holds a file of these names that no command left there
+                as it is.
         """
         self.folder = require_local(folder)
         if self.folder.exists() and not self.folder.is_dir():

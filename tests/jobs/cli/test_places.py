@@ -27,7 +27,9 @@ def test_pages_of_a_file_url_lie_in_the_folder_itself(tmp_path: Path, here: Path
     make_run(tmp_path / "run")
     url = f"file://{tmp_path / 'run'}"
     assert main(["atlas", url]) == main(["rate", url, "--features", "2"]) == 0
-    assert (tmp_path / "run" / "atlas" / "index.html").is_file() and (tmp_path / "run" / "rate" / "index.html").is_file()
+    assert (tmp_path / "run" / "atlas" / "index.html").is_file() and (
+        tmp_path / "run" / "rate" / "index.html"
+    ).is_file()
     served = atlas_of(RunFolder(url), tmp_path / "scratch", "", "update", lambda *_: None)
     assert served == tmp_path / "run" / "atlas", "it is the run's own, and is not written again"
     assert main(["rate", url, "--features", "2", "--out", f"file://{tmp_path / 'rate'}"]) == 0

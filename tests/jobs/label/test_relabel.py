@@ -8,6 +8,7 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
 import pytest
 
 from gazetteer.data.core.digests import digest_file
@@ -16,12 +17,16 @@ from gazetteer.data.runs.relabelled import read_record
 from gazetteer.data.storage.local import LocalFiles
 from gazetteer.data.storage.open import open_files
 from gazetteer.data.tables.provenance import read_provenance
+from gazetteer.data.tables.schemas import CAUSAL, EXAMINERS
+from gazetteer.jobs.config.schema import RunConfig, load_config
 from gazetteer.jobs.label import reduce
+from gazetteer.jobs.label import run as label_run
+from gazetteer.jobs.label.job import label
 from gazetteer.jobs.label.relabel import relabel
 from gazetteer.jobs.operate.compact import compact
 from gazetteer.jobs.operate.verify import SOUND, UNFINISHED, verify
 from tests.support.system.killer import killed_everywhere
-from tests.support.system.running import SMALL, digests, in_process
+from tests.support.system.running import ONE_SITE, SMALL, digests, in_process
 
 OTHER = ["labels.min_images=3", "labels.min_precision=0.4"]
 FINALS = ("labels.parquet", "candidates.parquet", "features.parquet")
@@ -178,3 +183,42 @@ def test_what_is_no_finished_run_or_keeps_a_damaged_record_is_refused(run: Path,
     next((run / "_meta" / "commits").glob("*.json")).unlink()
     done = in_process("relabel", str(run))
     assert done.returncode == 2 and "is not a finished run; run gazetteer label" in done.stderr
+
+
+def few_pictures() -> RunConfig:
+    few = ["executor=serial", "generation.steps=2", "images=2", "coverage.first=1.0", "labels.min_images=1"]
+    return load_config(None, [*SMALL, *ONE_SITE, *few])
+
+
+def test_a_retry_that_changes_labels_puts_aside_what_was_made_of_the_old_ones(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    store = RunFolder(tmp_path / "run")
+    label(few_pictures(), store.path)
+    about = {"fingerprint": store.of_tables()}
+    store.write_final("causal", CAUSAL.empty_table(), about)
+    store.write_final("examiners", EXAMINERS.empty_table(), about)
+    causal = (tmp_path / "run" / "causal.parquet").read_bytes()
+
+    store.drop_shard(store.shard_ids()[0])
+    label(few_pictures(), store.path)
+    assert store.has_final("causal") and store.has_final("examiners"), "the same tables were made again"
+
+    made = label_run.reduce_run
+
+    def fewer(*arguments: Any) -> dict[str, pa.Table]:
+        tables = made(*arguments)
+        return {**tables, "features": tables["features"].slice(1)}
+
+    monkeypatch.setattr(label_run, "reduce_run", fewer)
+    store.clear_success()
+    (tmp_path / "run" / "labels.parquet").unlink()  # as where a shard was computed again
+    capsys.readouterr()
+    label(few_pictures(), store.path)
+    said = capsys.readouterr().err
+    assert not store.has_final("causal") and not store.has_final("examiners")
+    (kept,) = (tmp_path / "run" / "_meta" / "relabelled").rglob("causal.parquet")
+    assert kept.read_bytes() == causal and str(kept) in said
+    assert f"gazetteer causal {store.path} makes it anew" in said
+    assert f"gazetteer examine {store.path} makes it anew" in said
+    assert verify(store.path)["verdict"] == "sound"
