@@ -103,7 +103,9 @@ class _Night:
         return {"outcome": "labelled", "images": made, "replayed": replayed, "failing": failing, "message": how}
 
     def _base(self, name: str, fingerprint: dict[str, Any]) -> str | None:
-        """The last complete run with the same pictures and segments."""
+        """The last complete run with the same pictures and segments; None where they are given, and read anew."""
+        if self.config.pictures.kind:
+            return None
         for earlier in reversed(self._complete()):
             store = self._open(earlier)
             if (

@@ -18,6 +18,7 @@ from gazetteer.data.core.sites import Site
 from gazetteer.data.inputs.prompts import Item
 from gazetteer.data.runs.folder import RunFolder
 from gazetteer.jobs.cli.main import main
+from gazetteer.jobs.config.fingerprint import fingerprint_of
 from gazetteer.jobs.config.schema import RunConfig, load_config
 from gazetteer.jobs.label.job import label
 from gazetteer.jobs.label.shards import read_pass
@@ -26,6 +27,7 @@ from gazetteer.labeling.pipeline.config import STAGES
 from gazetteer.labeling.pipeline.stages import Stages
 from gazetteer.sae.model.autoencoder import SAEConfig, SparseAutoencoder
 from gazetteer.sae.model.checkpoint import load_pretrained
+from tests.data.inputs.given.folders import coco_folder
 from tests.data.storage.test_object_store import content
 from tests.support.runs.runs import rewrite
 from tests.support.system.running import ONE_SITE, ROOT, SMALL, digests
@@ -207,3 +209,21 @@ def test_a_forged_history_deletes_nothing_outside(tmp_path: Path) -> None:
 def test_numbers_in_names_count_as_numbers() -> None:
     names = ["step-10", "step-9", "final", "step-1000", "a2b10", "a2b9"]
     assert sorted(names, key=natural) == ["a2b9", "a2b10", "final", "step-9", "step-10", "step-1000"]
+
+
+def test_given_pictures_are_read_anew_every_night(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """`label` refuses to take over given pictures, whatever an earlier night has of them."""
+    given = config(f"pictures.coco={coco_folder(tmp_path)}")
+    for number in (1, 2):
+        checkpoint(tmp_path / "checkpoints", f"step-{number}", number)
+    asked: list[Any] = []
+
+    def finished(one: RunConfig, out: str, *, reuse: str | None) -> dict[str, Any]:
+        RunFolder(out).open_or_create(fingerprint_of(one)).finish({"shards": []})
+        asked.append(reuse)
+        return {"images": 2, "replayed": 0, "failing": []}
+
+    monkeypatch.setattr("gazetteer.jobs.operate.nightly.label", finished)
+    assert set(outcomes(nightly(given, tmp_path / "checkpoints", str(tmp_path / "given"))).values()) == {"labelled"}
+    nightly(config(), tmp_path / "checkpoints", str(tmp_path / "drawn"))
+    assert asked[:3] == [None, None, None] and asked[3] is not None
