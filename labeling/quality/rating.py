@@ -1,6 +1,7 @@
 """Labels against a person's own words: a page of heat maps without names, and how far the answers agree.
 
-The page shows for each feature the pictures in which it fires most, dark where it is silent, and asks what lights up.
+The page shows for each feature of the image stream (those of words have no place in a picture) the pictures in which
+it fires most, dark where it is silent, and asks what lights up.
 It holds no label, no vocabulary and nothing from which either could be read: a feature is known by its site and number.
 The answers are saved as a file by the browser; nothing is sent anywhere.
 
@@ -15,6 +16,7 @@ import base64
 import html
 import io
 import json
+import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -27,7 +29,7 @@ from gazetteer.data.core.digests import digest_json
 from gazetteer.data.core.errors import InputError
 from gazetteer.data.core.files.own_files import OwnFiles
 from gazetteer.data.core.files.regular import read_regular
-from gazetteer.data.core.sites import SITE_COLUMNS, Site
+from gazetteer.data.core.sites import IMAGE, SITE_COLUMNS, Site
 from gazetteer.data.runs.folder import RunFolder, open_finished
 from gazetteer.data.tables.images import decode_image
 from gazetteer.data.tables.schemas import SPATIAL_KINDS
@@ -47,16 +49,22 @@ _DEALT = 200
 def write_page(run: str | Path, out: str | Path, features: int = 40, seed: int = 0) -> int:
     """Write ``index.html`` with so many labelled features, drawn at random, into a folder; how many there are.
 
+    Features of words are left out, which is printed.
+
     Raises:
-        InputError: the run is not finished, no feature of it has a label, or another page is there.
+        InputError: the run is not finished, no feature of its image stream has a label, or another page is there.
     """
     store, folder = open_finished(run), OwnFiles(out, ["index.html"], alone=True)
     if features < 1:
         raise InputError(f"A page needs at least one feature, not {features}.")
     labels = store.read_final("labels", [*SITE_COLUMNS, "feature", "rank"]).to_pylist()
-    named = [(site_of_row(row), row["feature"]) for row in labels if row["rank"] == 1]
+    every = [(site_of_row(row), row["feature"]) for row in labels if row["rank"] == 1]
+    named = [(site, feature) for site, feature in every if site.stream == IMAGE]
     if not named:
-        raise InputError(f"{store.path} has no label, so there is nothing to rate.")
+        raise InputError(f"{store.path} has no label{' but of words' if every else ''}, so there is nothing to rate.")
+    if len(named) < len(every):
+        left = len(every) - len(named)
+        print(f"{left} labelled features of words are left out: they have no place in a picture", file=sys.stderr)
     chosen = seeded("rate", seed).permutation(len(named))[:features]
     wanted = [named[i] for i in chosen]
     tops = _top_images(store, wanted)
@@ -76,7 +84,8 @@ def agreement(run: str | Path, answers: str | Path) -> dict[str, Any]:
     Args:
         answers: the file that the page saved.
     Returns:
-        ``answered``, ``skipped``; ``agree``: [mean, low, high] with its 95 % bootstrap interval; ``by_chance``;
+        ``answered``, ``skipped``; ``left_out``: answers for features of words, which earlier pages showed; ``agree``:
+        [mean, low, high] with its 95 % bootstrap interval; ``by_chance``;
         ``spatial``: answered and agree of things, stuff and parts alone; ``disagreements``: rows with the ``feature``,
         the ``label``, its ``kind`` and the ``answer``.
     Raises:
@@ -90,6 +99,8 @@ def agreement(run: str | Path, answers: str | Path) -> dict[str, Any]:
     unknown = sorted(set(given) - labels.keys())
     if unknown:
         raise InputError(f"{answers} answers for {unknown[0]}, which has no label in {store.path}.")
+    of_words = {key for key in given if labels[key]["stream"] != IMAGE}
+    given = {key: text for key, text in given.items() if key not in of_words}
     said = {key: text for key, text in sorted(given.items()) if text.strip()}
     index = ConceptIndex({row["concept"]: () for row in rows})
     named = [index.find(text)[0] for text in said.values()]
@@ -102,7 +113,8 @@ def agreement(run: str | Path, answers: str | Path) -> dict[str, Any]:
         if not agreed
     ]
     return {
-        "answered": len(said), "skipped": len(given) - len(said), "agree": fraction_interval(agrees.tolist()),
+        "answered": len(said), "skipped": len(given) - len(said), "left_out": len(of_words),
+        "agree": fraction_interval(agrees.tolist()),
         "by_chance": _by_chance(truth, named),
         "spatial": {"answered": int(spatial.sum()), "agree": fraction_interval(agrees[spatial].tolist())},
         "disagreements": wrong,
@@ -111,6 +123,8 @@ def agreement(run: str | Path, answers: str | Path) -> dict[str, Any]:
 
 def print_agreement(result: Mapping[str, Any]) -> None:
     """The agreement as text."""
+    if result["left_out"]:
+        print(f"{result['left_out']} features of words are left out: they have no place in a picture")
     if not result["answered"]:
         print("no answer to compare: every feature was skipped")
         return

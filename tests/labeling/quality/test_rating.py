@@ -12,10 +12,12 @@ import pyarrow as pa
 import pytest
 
 from gazetteer.data.core.errors import InputError
+from gazetteer.data.core.sites import Site
 from gazetteer.data.tables.images import encode_image
 from gazetteer.data.tables.schemas import IMAGES
 from gazetteer.jobs.cli.main import main
 from gazetteer.labeling.quality.rating import agreement, print_agreement, write_page
+from tests.support.runs.atlas_run import Plan, make_run
 from tests.support.runs.layout_runs import world_run
 from tests.support.runs.runs import PROVENANCE
 from tests.support.runs.small_world import MID, World, sky_world
@@ -110,3 +112,33 @@ def test_answers_that_are_none_are_refused(run: Path, tmp_path: Path, content: s
         agreement(run, tmp_path / "missing.json")
     with pytest.raises(InputError, match="at least one"):
         write_page(run, tmp_path / "page", features=0)
+
+
+def with_words(path: Path, alone: bool = False) -> Path:
+    """A made-up run with one site of the image stream, and one of the text stream (`alone`: that one only)."""
+    text = Site("transformer_blocks.1", "cond", 0.5, stream="text")
+    make_run(path, Plan(sites=[text] if alone else [MID, text]))
+    return path
+
+
+def test_features_of_words_are_left_out_and_counted(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    run = with_words(tmp_path / "run")
+    assert write_page(run, tmp_path / "page") == 2
+    assert "2 labelled features of words are left out" in capsys.readouterr().err
+    page = (tmp_path / "page" / "index.html").read_text()
+    assert sorted(re.findall(r'data-key="([^"]*)"', page)) == [f"{MID.slug}/0", f"{MID.slug}/1"]
+    text = Site("transformer_blocks.1", "cond", 0.5, stream="text").slug
+    name = json.loads(re.search(r"const about = (\{.*?\});", page)[1])["run"]  # type: ignore[index]
+    said = {f"{MID.slug}/0": "the sky", f"{text}/0": "sky", f"{text}/1": " "}
+    found = agreement(run, answered(tmp_path / "a.json", name, said))
+    assert (found["answered"], found["skipped"], found["left_out"], found["agree"][0]) == (1, 0, 2, 1.0)
+    print_agreement(found)
+    assert "2 features of words are left out" in capsys.readouterr().out
+    with pytest.raises(InputError, match="no label but of words"):
+        write_page(with_words(tmp_path / "words", alone=True), tmp_path / "none")
+
+
+def test_options_of_the_page_are_refused_beside_answers(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for more in (["--features", "3"], ["--seed", "0"], ["--out", "page"]):
+        assert main(["rate", str(run), "--answers", "a.json", *more]) == 2
+        assert "--answers writes no page" in capsys.readouterr().err
