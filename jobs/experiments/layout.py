@@ -190,6 +190,10 @@ def _predictor(
     from gazetteer.labeling.layout.prior import layout_prior
 
     store = None if run is None else open_finished(run)
+    if calibrated and prior:
+        raise InputError(
+            "--calibrated fits where things usually are as well, so that --prior adds nothing; leave one out."
+        )
     if calibrated and labels is not None:
         raise InputError("--calibrated reads the run's evidence, codes and masks and no --labels; leave one out.")
     if store is None and (calibrated or prior or labels is None):

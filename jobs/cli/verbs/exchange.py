@@ -32,15 +32,20 @@ def add_exchange(verbs: Any) -> None:
     export.add_argument("--voc", metavar="FOLDER", help="a new folder as PASCAL VOC lays it out")
     export.add_argument("--labelstudio", metavar="FILE", help="tasks with masks to correct; the interface beside it")
     export.add_argument("--csv", metavar="FILE", help="the scalar columns of a table")
-    export.add_argument("--table", default="labels", help="of --csv: labels, features, candidates, images or segments")
+    export.add_argument(
+        "--table", metavar="NAME", help="of --csv: labels (default), features, candidates, images or segments"
+    )
     export.add_argument("--no-pictures", action="store_true", help="of --coco: the JSON alone")
     machine(export)
     export.set_defaults(action=_export)
 
 
 def _publish(arguments: argparse.Namespace) -> int:
+    from gazetteer.data.core.errors import InputError
     from gazetteer.jobs.publish.run import print_published, publish
 
+    if arguments.public and not arguments.to.startswith("hf:"):
+        raise InputError(f"--public is about repositories of the hub, and --to {arguments.to} is none; leave it out.")
     report = publish(
         arguments.run, arguments.to, saes=arguments.saes or _of_config(arguments), title=arguments.title,
         license=arguments.license, public=arguments.public,
@@ -74,6 +79,10 @@ def _export(arguments: argparse.Namespace) -> int:
 
     if not (arguments.coco or arguments.voc or arguments.labelstudio or arguments.csv):
         raise InputError("Say what to write: --coco FILE, --voc FOLDER, --labelstudio FILE or --csv FILE.")
+    if arguments.no_pictures and not arguments.coco:
+        raise InputError("--no-pictures is for --coco alone; name its file, or leave --no-pictures out.")
+    if arguments.table is not None and not arguments.csv:
+        raise InputError("--table says which table --csv writes; name its file, or leave --table out.")
     run, written = open_finished(arguments.run), []
     new_files(arguments.coco, arguments.labelstudio, arguments.csv)  # before any of them is written
     for place in filter(None, (arguments.coco, arguments.voc, arguments.labelstudio, arguments.csv)):
@@ -85,7 +94,7 @@ def _export(arguments: argparse.Namespace) -> int:
     if arguments.labelstudio:
         written.append(export_labelstudio(run, arguments.labelstudio))
     if arguments.csv:
-        written.append(export_csv(run, arguments.csv, arguments.table))
+        written.append(export_csv(run, arguments.csv, arguments.table or "labels"))
     for path in written:
         where, rest = next(iter(path.items()))[1], {k: v for k, v in path.items() if isinstance(v, int)}
         print(f"{where}: {', '.join(f'{value} {name}' for name, value in rest.items())}")

@@ -84,8 +84,8 @@ def _add_judges(verbs: Any) -> None:
     rate = verbs.add_parser("rate", help="write a page that asks a person for own words, blind, and compare")
     of_run(rate, "a finished run folder or URL")
     rate.add_argument("--out", metavar="FOLDER", help="where the page goes (default: RUN/rate)")
-    rate.add_argument("--features", type=int, default=40, metavar="N", help="labelled features to show (default: 40)")
-    rate.add_argument("--seed", type=int, default=0, help="decides which")
+    rate.add_argument("--features", type=int, metavar="N", help="labelled features to show (default: 40)")
+    rate.add_argument("--seed", type=int, help="decides which (default: 0)")
     rate.add_argument("--answers", metavar="FILE", help="instead of a page: how far these agree with the labels")
     machine(rate)
     rate.set_defaults(action=_rate)
@@ -238,15 +238,19 @@ def _examine(arguments: argparse.Namespace) -> int:
 
 
 def _rate(arguments: argparse.Namespace) -> int:
+    from gazetteer.data.core.errors import InputError
     from gazetteer.labeling.quality.rating import agreement, print_agreement, write_page
 
     if arguments.answers:
+        if (arguments.out, arguments.features, arguments.seed) != (None, None, None):
+            raise InputError("--answers writes no page, which --out, --features and --seed are about; leave them out.")
         result = agreement(arguments.run, arguments.answers)
         print_agreement(result)
         print_json(arguments, result)
         return DONE
     out = pages_folder(arguments, "rate")
-    count = write_page(arguments.run, out, arguments.features, arguments.seed)
+    features = 40 if arguments.features is None else arguments.features
+    count = write_page(arguments.run, out, features, arguments.seed or 0)
     page = os.path.join(out, "index.html")
     print(f"Open {page} in a browser, write what you see, save, and run gazetteer rate {arguments.run} --answers FILE.")
     print_json(arguments, {"run": arguments.run, "page": page, "features": count})

@@ -33,9 +33,14 @@ def add_steer(verbs: Any) -> None:
 
     causal = verbs.add_parser("causal", help="switch features on beside random ones: are their labels confirmed?")
     of_run(causal, "a finished run folder; receives causal/ and causal.parquet")
-    causal.add_argument("--features", type=int, default=32, metavar="N", help="a site at most; 0: all (default: 32)")
     causal.add_argument(
-        "--images", type=int, metavar="N", help="a feature at most (default: as many as causal.power needs)"
+        "--features", type=int, default=32, metavar="N", help="a site at most, of --sweep in all; 0: all (default: 32)"
+    )
+    causal.add_argument(
+        "--images",
+        type=int,
+        metavar="N",
+        help="a feature at most (default: causal.images, or as many as causal.power needs; of --sweep 8)",
     )
     causal.add_argument("--sites", nargs="+", default=[], metavar="SITE", help="e.g. mid_block.attentions.0-cond-t0.50")
     causal.add_argument("--sweep", action="store_true", help="compare windows, doses and places on tuning features")
@@ -85,7 +90,7 @@ def _causal(arguments: argparse.Namespace) -> int:
     if arguments.sweep:
         if arguments.sites:
             raise InputError("--sweep takes the best labelled feature of every concept and no --sites.")
-        swept = sweep_causes(config, arguments.run, arguments.features or 8, arguments.images or 8)
+        swept = sweep_causes(config, arguments.run, arguments.features)
         print_sweep(swept)
         print_json(arguments, swept)
         return DONE

@@ -91,7 +91,7 @@ def label_of(folder: RunFolder, site: Site) -> dict[int, str]:
 
 
 def best_of_concepts(folder: RunFolder, most: int) -> list[tuple[Site, int, str]]:
-    """The feature of the cond branch that overlaps each concept best, best concepts first."""
+    """The feature of the cond branch that overlaps each concept best, best concepts first, at most so many; 0: all."""
     columns = [*LABEL_COLUMNS, "rank", "heldout_dataset_iou"]
     rows = load_labels(folder, branch="cond", kind=SPATIAL_KINDS, columns=columns).to_pylist()
     rows = [row for row in rows if row["rank"] == 1]
@@ -101,7 +101,7 @@ def best_of_concepts(folder: RunFolder, most: int) -> list[tuple[Site, int, str]
     best: dict[str, dict[str, Any]] = {}
     for row in rows:
         best.setdefault(row["concept"], row)
-    return [(site_of_row(row), row["feature"], concept) for concept, row in list(best.items())[:most]]
+    return [(site_of_row(row), row["feature"], concept) for concept, row in list(best.items())[: most or None]]
 
 
 def switch_of(codes: SiteCodes, feature: int) -> Switch:

@@ -21,18 +21,22 @@ from gazetteer.jobs.experiments.causal.choose import (
 from gazetteer.labeling.evidence.run_codes import site_codes
 from gazetteer.labeling.interventions.causal import CausalConfig, load_causal_test
 
+IMAGES = 8
+"""Pictures of a sweep whose configuration names no number."""
 
-def sweep_causes(config: RunConfig, run: str, features: int = 8, images: int = 8) -> dict[str, Any]:
+
+def sweep_causes(config: RunConfig, run: str, features: int = 8) -> dict[str, Any]:
     """Compare windows, doses and places on tuning features and discovery pictures, which the pass does not use.
 
-    Tuning features are the best labelled one of every concept, at most `features`. Returned, for every setting: the
+    Tuning features are the best labelled one of every concept, at most `features` (0: all of them), on as many pictures
+    as ``causal.images`` says, `IMAGES` where that is 0. Returned, for every setting: the
     mean rise of the label's area over that of random features, in standard errors over features, and how many of them
     rise; the ``best`` has the most standard errors. Nothing is written.
     """
     begun = time.monotonic()
     folder = finished_run(config, run)
     concepts = asked_concepts(config, folder)
-    shared = starts_of(folder, "discovery")[:images]
+    shared = starts_of(folder, "discovery")[: config.causal.images or IMAGES]
     chosen = best_of_concepts(folder, features)
     settings = [replace(config.causal, window=w, strength=d, place=p) for w in config.causal.windows
                 for d in config.causal.strengths for p in config.causal.places]  # fmt: skip
