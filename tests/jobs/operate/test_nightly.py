@@ -213,7 +213,7 @@ def test_numbers_in_names_count_as_numbers() -> None:
 
 def test_given_pictures_are_read_anew_every_night(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """`label` refuses to take over given pictures, whatever an earlier night has of them."""
-    given = config(f"pictures.coco={coco_folder(tmp_path)}")
+    given = config(f"pictures.coco={coco_folder(tmp_path / 'coco')}")
     for number in (1, 2):
         checkpoint(tmp_path / "checkpoints", f"step-{number}", number)
     asked: list[Any] = []
