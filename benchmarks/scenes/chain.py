@@ -44,7 +44,7 @@ class Setting:
 
 
 MINUTES: dict[str, float] = {
-    "autoencoder": 240, "text_to_image": 600, "detector": 90, "segmenter": 75, "style_classifier": 10,
+    "autoencoder": 80, "text_to_image": 600, "detector": 90, "segmenter": 75, "style_classifier": 10,
     "concept_classifier": 25, "text_to_image_dit": 720,
 }  # fmt: skip
 """How long each training takes where nothing else is said."""
