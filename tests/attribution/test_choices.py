@@ -31,8 +31,7 @@ from gazetteer.attribution.objective.samples import Samples
 from gazetteer.attribution.objective.trajectory import trajectory
 from gazetteer.attribution.scores import score
 from gazetteer.attribution.scores.estimators import Options
-from gazetteer.attribution.scores.score import ScoreConfig, _problem
-from gazetteer.attribution.scores.selection import scope_weights
+from gazetteer.attribution.scores.score import ScoreConfig, _samples
 from gazetteer.data.core.errors import InputError
 from gazetteer.jobs.config.schema import load_config
 from tests.support.models.tiny_pipeline import tiny_pipeline
@@ -138,11 +137,9 @@ def test_amplifying_takes_what_holds_a_concept_down_and_asks_for_more_of_it(
 
 
 def test_the_preset_pairs_as_the_released_code_does(pipe: object) -> None:
-    weights = scope_weights(pipe.unet, "ff")  # type: ignore[attr-defined]
     config = ScoreConfig("dog", steps=3)
     for preset, pairing in (("cad", "published"), ("", "matched")):
-        problem = _problem(pipe, load_config(None).saes, replace(config, preset=preset), weights)[0]
-        samples = problem.parts[0].args[1]  # type: ignore[attr-defined]
+        samples = _samples(pipe, (load_config(None).saes, ""), replace(config, preset=preset))[1]
         assert torch.equal(samples.x, trajectory(pipe, ["dog"], [0], steps=3, pairing=pairing).x)
 
 
