@@ -62,7 +62,7 @@ def trajectory(
     if len(calls) != last:
         raise InputError(
             f"{type(pipe.scheduler).__name__} calls the {adapter_of(pipe).kind} {len(calls)} times for {last} steps; "
-            f"{_ONE}"
+            + _ONE
         )
     images = len(prompts)
     inputs = [x[-images:] for x, _, _ in calls]

@@ -162,9 +162,10 @@ def is_done(setting: Setting, step: Step) -> bool:
 
 
 def forget(setting: Setting, step: Step) -> None:
-    """Leave out the checkpoint of a step that was done with what has changed since."""
+    """Leave out the checkpoint, and the averages, of a step that was done with what has changed since."""
     if mark(setting, step.name).exists():
-        (setting.build / step.name / "checkpoint.pt").unlink(missing_ok=True)
+        for name in ("checkpoint.pt", "averages.safetensors"):
+            (setting.build / step.name / name).unlink(missing_ok=True)
         mark(setting, step.name).unlink()
 
 

@@ -35,6 +35,11 @@ PARTS: dict[str, tuple[str, ...]] = {
 }
 """By training the files of a build: its mark, where only what is done is worth keeping, and what later steps need."""
 
+OF_AUTOENCODER = ("concept_classifier", "text_to_image", "text_to_image_dit")
+"""Trained on what one autoencoder makes of scenes, and worth nothing with another."""
+
+VAE = Path("vae", "diffusion_pytorch_model.safetensors")
+
 
 def keep(build: Path, kept: Path = KEPT) -> list[str]:
     """Copy what is worth keeping of a build; returns the names of the trainings.
@@ -57,11 +62,14 @@ def keep(build: Path, kept: Path = KEPT) -> list[str]:
 def restore(build: Path, kept: Path = KEPT) -> list[str]:
     """Copy to a build what it has nothing of; returns the names of the trainings.
 
-    What a build has begun itself stays. Marks come in the order of `PARTS`, so that none is older than one it needs.
+    What a build has begun itself stays, and with another autoencoder than the one that is kept nothing is taken that
+    was trained with that one. Marks come in the order of `PARTS`, so that none is older than one it needs.
     """
     names = []
     for name, (first, *_) in PARTS.items():
         if not (kept / first).exists() or (build / first).exists() or (build / name / "checkpoint.pt").exists():
+            continue
+        if name in OF_AUTOENCODER and not _same(build / VAE, kept / VAE):
             continue
         names.append(name)
         for pattern in reversed(PARTS[name]):  # the mark last
@@ -73,8 +81,17 @@ def restore(build: Path, kept: Path = KEPT) -> list[str]:
     return names
 
 
+def _same(first: Path, second: Path) -> bool:
+    return first.exists() and second.exists() and first.read_bytes() == second.read_bytes()
+
+
 def drop(names: Sequence[str], kept: Path = KEPT) -> None:
-    """Remove what is kept of these trainings, and the folders that this leaves empty."""
+    """Remove what is kept of these trainings, and the folders that this leaves empty.
+
+    The autoencoder stays as long as something is kept that was trained with it.
+    """
+    others = [name for name in OF_AUTOENCODER if name not in names and (kept / PARTS[name][0]).exists()]
+    names = [name for name in names if name != "autoencoder" or not others]
     for pattern in {pattern for name in names for pattern in PARTS.get(name, ())}:
         for file in kept.glob(pattern):
             file.unlink()

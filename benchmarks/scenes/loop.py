@@ -225,6 +225,8 @@ class Resumable:
     def _start_from_averages(self, averages: Average) -> None:
         with safe_open(self.small, "pt") as file:
             said = file.metadata()
+            if len(file.keys()) != len(averages.shadow):
+                raise ValueError(f"{self.small} holds {len(file.keys())} tensors, this network {len(averages.shadow)}")
             averages.begin([file.get_tensor(str(number)) for number in range(len(averages.shadow))])
         self.budget.step = self.budget.warm_from = int(said["step"])
         self.budget.seconds = float(said["seconds"])

@@ -48,11 +48,13 @@ def test_a_newer_part_makes_what_needs_it_start_anew(tmp_path: Path) -> None:
     old = tmp_path / "text_to_image" / "checkpoint.pt"
     old.parent.mkdir()
     old.touch()
+    averages = old.with_name("averages.safetensors")
+    averages.touch()
     later = (tmp_path / "saes.done").stat().st_mtime_ns + 10**9
     os.utime(tmp_path / "latents.done", ns=(later, later))
     steps = [step for step in chain.STEPS if not chain.is_done(setting(tmp_path), step)]
     assert [step.name for step in steps] == ["text_to_image", "text_to_image_dit"]
-    assert "text_to_image" in finished(tmp_path, []) and not old.exists()
+    assert "text_to_image" in finished(tmp_path, []) and not old.exists() and not averages.exists()
 
 
 def test_a_step_that_fails_is_tried_again_from_its_checkpoint(tmp_path: Path) -> None:

@@ -17,7 +17,7 @@ from gazetteer.data.core.errors import InputError
 def build_of(folder: Path) -> Path:
     """A build whose autoencoder and detector are done, and whose text-to-image model is in training."""
     files = {
-        "autoencoder.done": "", "vae/config.json": "{}", "vae/weights": "v", "autoencoder/curve.jsonl": "1\n",
+        "autoencoder.done": "", "vae/config.json": "{}", str(kept.VAE): "v", "autoencoder/curve.jsonl": "1\n",
         "autoencoder/checkpoint.pt": "large", "detector.done": "", "models/detector/model": "d",
         "models/world.json": json.dumps({"views": ["sky"], "training": {"detector": {"steps": 3}}}),
         "models/segmenter/model": "half done", "text_to_image/averages.safetensors": "a",
@@ -34,13 +34,13 @@ def test_what_is_done_and_averages_are_kept_and_put_where_they_were(tmp_path: Pa
     assert kept.keep(build, tmp_path / "kept") == ["autoencoder", "detector", "text_to_image"]
     files = {str(file.relative_to(tmp_path / "kept")) for file in (tmp_path / "kept").rglob("*") if file.is_file()}
     assert files == {
-        "autoencoder.done", "vae/config.json", "vae/weights", "autoencoder/curve.jsonl", "detector.done",
+        "autoencoder.done", "vae/config.json", str(kept.VAE), "autoencoder/curve.jsonl", "detector.done",
         "models/detector/model", "models/world.json", "text_to_image/averages.safetensors", "text_to_image/curve.jsonl",
     }  # fmt: skip
     new = tmp_path / "new"
     assert kept.restore(new, tmp_path / "kept") == ["autoencoder", "detector", "text_to_image"]
     assert {str(file.relative_to(new)) for file in new.rglob("*") if file.is_file()} == files
-    assert (new / "vae/weights").read_text() == "v"
+    assert (new / kept.VAE).read_text() == "v"
     assert kept.figures_of(new, "detector") == {"steps": 3} and kept.figures_of(new, "segmenter") == {}
     assert kept.restore(new, tmp_path / "kept") == []
     setting = chain.Setting(new, ("sky",), "cpu", 1, dict(chain.MINUTES))
@@ -60,12 +60,25 @@ def test_what_a_build_has_begun_itself_stays(tmp_path: Path) -> None:
     assert (new / "models/world.json").read_text() == "own"
 
 
+def test_with_another_autoencoder_nothing_is_taken_that_was_trained_with_the_kept_one(tmp_path: Path) -> None:
+    kept.keep(build_of(tmp_path / "build"), tmp_path / "kept")
+    own = tmp_path / "own"
+    (own / kept.VAE).parent.mkdir(parents=True)
+    (own / kept.VAE).write_text("another")
+    (own / "autoencoder.done").touch()
+    assert kept.restore(own, tmp_path / "kept") == ["detector"]
+    begun = tmp_path / "begun"
+    (begun / "autoencoder").mkdir(parents=True)
+    (begun / "autoencoder/checkpoint.pt").write_text("in training")
+    assert kept.restore(begun, tmp_path / "kept") == ["detector"]
+
+
 def test_what_ships_is_not_kept_any_more(tmp_path: Path) -> None:
     kept.keep(build_of(tmp_path / "build"), tmp_path / "kept")
     kept.drop(["autoencoder", "detector", "saes"], tmp_path / "kept")
-    left = sorted(str(path.relative_to(tmp_path / "kept")) for path in (tmp_path / "kept").rglob("*"))
-    assert left == ["text_to_image", "text_to_image/averages.safetensors", "text_to_image/curve.jsonl"]
-    kept.drop(["text_to_image"], tmp_path / "kept")
+    assert not (tmp_path / "kept/models").exists()
+    assert (tmp_path / "kept" / kept.VAE).exists(), "the averages are worth nothing without it"
+    kept.drop(["autoencoder", "text_to_image"], tmp_path / "kept")
     assert not (tmp_path / "kept").exists()
 
 
@@ -128,6 +141,14 @@ def test_a_training_whose_checkpoint_is_gone_goes_on_from_its_averages(tmp_path:
     _, _, state = training(tmp_path)
     state.start(resume=True)
     assert (state.budget.step, state.budget.warm_from) == (5, 4)
+
+    (tmp_path / "checkpoint.pt").unlink()
+    other = nn.Sequential(nn.Linear(3, 2), nn.Linear(2, 2))
+    wider = Resumable(
+        tmp_path / "checkpoint.pt", [other], state.optimizer, Budget(None, 1), averages=Average([other], 0.9)
+    )
+    with pytest.raises(ValueError, match="holds 2 tensors, this network 4"):
+        wider.start(resume=True)
 
     layer, _, state = training(tmp_path)
     state.start(resume=False)

@@ -163,13 +163,18 @@ def test_a_resumed_run_equals_an_uninterrupted_one(
     assert [(row["step"], row["pictures"]) for row in rows] == [(1, 2), (2, 4)]
 
 
-def test_latents_go_on_where_they_stopped_grow_and_start_anew_for_another_autoencoder(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def few_captions(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An autoencoder in `folder`, few captions for the tokenizer, and chunks of two scenes."""
     torch.manual_seed(0)
     monkeypatch.setattr(latents, "scenes_tokenizer", lambda **_: scenes_tokenizer(captions=200, views=VIEWS))
     monkeypatch.setattr(latents, "_CHUNK", 2)
-    build_autoencoder().save_pretrained(tmp_path / "vae")
+    build_autoencoder().save_pretrained(folder / "vae")
+
+
+def test_latents_go_on_where_they_stopped_grow_and_start_anew_for_another_autoencoder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    few_captions(tmp_path, monkeypatch)
     out = tmp_path / "latents"
     latents.write(tmp_path / "vae", out, 4, VIEWS)
     files = open_files(out)
@@ -198,13 +203,9 @@ def test_latents_go_on_where_they_stopped_grow_and_start_anew_for_another_autoen
 def test_rows_count_from_the_first_scene_but_for_those_that_losses_are_measured_on(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    torch.manual_seed(0)
-    monkeypatch.setattr(latents, "scenes_tokenizer", lambda **_: scenes_tokenizer(captions=200, views=VIEWS))
-    monkeypatch.setattr(latents, "_CHUNK", 2)
-    build_autoencoder().save_pretrained(tmp_path / "vae")
-    latents.write(
-        tmp_path / "vae", tmp_path / "two", 7, VIEWS, workers=2
-    )  # these know their own number of held-out rows
+    few_captions(tmp_path, monkeypatch)
+    # Its workers are processes of their own, and know nothing of what is patched here.
+    latents.write(tmp_path / "vae", tmp_path / "two", 7, VIEWS, workers=2)
     monkeypatch.setattr(latents, "HELD_OUT", 2)
     latents.write(tmp_path / "vae", tmp_path / "one", 7, VIEWS)
     plain, side_by_side = open_files(tmp_path / "one"), open_files(tmp_path / "two")
