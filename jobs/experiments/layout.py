@@ -6,7 +6,7 @@ import io
 import json
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -29,15 +29,17 @@ QUICK_IMAGES = 96
 """Pictures of each split that `--quick` samples again."""
 
 
-def check_config(config: RunConfig, run: RunFolder) -> None:
+def check_config(config: RunConfig, run: RunFolder, among: Collection[str] = ()) -> None:
     """Refuse a configuration whose model, sampling or autoencoders are not the run's.
 
+    Args:
+        among: only these keys matter; all of them where none is named.
     Raises:
         InputError: naming the keys that differ.
     """
     stored, shaping = run.read_json("run.json"), {Effect.PICTURES, Effect.CODES}
     others = differing(fingerprint_of(config), stored, shaping, last_bits=False)
-    if others:
+    if others := [key for key in others if not among or key in among]:
         raise InputError(
             f"The configuration is not the one {run.path} was made with; these differ: {', '.join(others)}. "
             "Name the run's own with --config and --set."

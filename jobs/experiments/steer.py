@@ -13,7 +13,6 @@ import numpy as np
 from gazetteer.data.core.errors import InputError
 from gazetteer.data.core.files.own_files import OwnFiles
 from gazetteer.data.core.importing import import_named
-from gazetteer.data.core.settings import Effect
 from gazetteer.data.core.threads import use_threads
 from gazetteer.data.inputs.edit_files import read_edits
 from gazetteer.data.inputs.edits import STAGES, Edit
@@ -21,9 +20,9 @@ from gazetteer.data.runs.folder import open_finished
 from gazetteer.diffusion.draw import warn_of_cut
 from gazetteer.diffusion.generate import Generator
 from gazetteer.diffusion.load import load_pipeline
-from gazetteer.jobs.config.fingerprint import differing, fingerprint_of
 from gazetteer.jobs.config.schema import RunConfig
 from gazetteer.jobs.experiments.draw import png_with, sample
+from gazetteer.jobs.experiments.layout import check_config
 from gazetteer.labeling.interventions.evaluation.trials import Classifier
 from gazetteer.labeling.interventions.resolve import resolve
 from gazetteer.sae.model.checkpoint import load_site_saes
@@ -53,7 +52,7 @@ def steer_pictures(
     use_threads(config.threads)
     read = read_edits(edit_file)
     if run is not None and not all(edit.targets for edit in read):
-        _expect_own_features(config, run)
+        check_config(config, open_finished(run), _FEATURES)
     windows = STAGES if stages else {"edited": ()}
     versions = {name: _resolved([replace(edit, window=window) for edit in read] if window else read, run)
                 for name, window in windows.items()}  # fmt: skip
@@ -86,17 +85,6 @@ def steer_pictures(
     result = {"pictures": rows, "edits": {edit.digest: edit.as_dict() for edit in edits}}
     folder.write("steer.json", f"{json.dumps(result, indent=2)}\n".encode())
     return {"out": str(out), **result}
-
-
-def _expect_own_features(config: RunConfig, run: str) -> None:
-    """Refuse another model or other autoencoders than those whose features the run's labels number."""
-    stored, shaping = open_finished(run).read_json("run.json"), {Effect.PICTURES, Effect.CODES}
-    others = differing(fingerprint_of(config), stored, shaping, last_bits=False)
-    if others := [key for key in others if key in _FEATURES]:
-        raise InputError(
-            f"The labels of {run} number the features of its own model and autoencoders; these differ: "
-            f"{', '.join(others)}. Name the run's own with --config and --set."
-        )
 
 
 def _resolved(edits: Sequence[Edit], run: str | None) -> tuple[Edit, ...]:

@@ -22,4 +22,4 @@ def test_features_of_a_run_are_not_looked_up_in_other_autoencoders(
     command = ["steer", "draw", str(scenes_run), "--edits", str(tmp_path / "edits.json"), "--prompt", "the sky"]
     command += ["--out", str(tmp_path / "out"), "--set", "generation.steps=3"]
     assert main([*command, f"saes={tmp_path / 'saes'}"]) == 2
-    assert "autoencoders; these differ: saes." in capsys.readouterr().err and not (tmp_path / "out").exists()
+    assert "was made with; these differ: saes." in capsys.readouterr().err and not (tmp_path / "out").exists()
