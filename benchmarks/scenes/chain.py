@@ -22,7 +22,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from benchmarks.scenes.adopt import describe
-from benchmarks.scenes.kept import restore
+from benchmarks.scenes.kept import PARTS, restorable, restore
 from benchmarks.scenes.options import add_views
 from gazetteer.data.core.errors import InputError
 
@@ -161,6 +161,15 @@ def is_done(setting: Setting, step: Step) -> bool:
     return all(path.stat().st_mtime_ns <= own.stat().st_mtime_ns for path in needed)
 
 
+def state_of(setting: Setting, step: Step, kept: Sequence[str]) -> str:
+    """``done``, ``kept`` (taken as it is), ``goes on`` (from averages that are kept) or ``to do``."""
+    if is_done(setting, step):
+        return "done"
+    if step.name not in kept:
+        return "to do"
+    return "kept" if PARTS[step.name][0].endswith(".done") else "goes on"
+
+
 def forget(setting: Setting, step: Step) -> None:
     """Leave out the checkpoint, and the averages, of a step that was done with what has changed since."""
     if mark(setting, step.name).exists():
@@ -237,12 +246,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     minutes = MINUTES | dict(options.minutes)
     setting = Setting(options.build.resolve(), options.views, options.device, options.workers, minutes)
     steps = chosen(options.until, options.only)
-    if not options.plan and (names := restore(setting.build)):
-        print(f"from what is kept: {', '.join(names)}", flush=True)
     if options.plan:
+        kept = restorable(setting.build)
         for step in steps:
-            print(f"{'done' if is_done(setting, step) else 'to do':<6}{step.name}: {shlex.join(step.command(setting))}")
+            print(f"{state_of(setting, step, kept):<9}{step.name}: {shlex.join(step.command(setting))}")
         return 0
+    if names := restore(setting.build):
+        print(f"from what is kept: {', '.join(names)}", flush=True)
     try:
         ready(setting, steps)
     except InputError as error:

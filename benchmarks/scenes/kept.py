@@ -59,19 +59,30 @@ def keep(build: Path, kept: Path = KEPT) -> list[str]:
     return names
 
 
-def restore(build: Path, kept: Path = KEPT) -> list[str]:
-    """Copy to a build what it has nothing of; returns the names of the trainings.
+def restorable(build: Path, kept: Path = KEPT) -> list[str]:
+    """Names of the trainings that a build has nothing of and that are kept.
 
     What a build has begun itself stays, and with another autoencoder than the one that is kept nothing is taken that
-    was trained with that one. Marks come in the order of `PARTS`, so that none is older than one it needs.
+    was trained with that one.
     """
-    names = []
+    names: list[str] = []
     for name, (first, *_) in PARTS.items():
         if not (kept / first).exists() or (build / first).exists() or (build / name / "checkpoint.pt").exists():
             continue
-        if name in OF_AUTOENCODER and not _same(build / VAE, kept / VAE):
+        comes = "autoencoder" in names and not (build / VAE).exists()
+        if name in OF_AUTOENCODER and not comes and not _same(build / VAE, kept / VAE):
             continue
         names.append(name)
+    return names
+
+
+def restore(build: Path, kept: Path = KEPT) -> list[str]:
+    """Copy to a build what it has nothing of; returns the names of the trainings.
+
+    Marks come in the order of `PARTS`, so that none is older than one it needs.
+    """
+    names = restorable(build, kept)
+    for name in names:
         for pattern in reversed(PARTS[name]):  # the mark last
             for file in sorted(kept.glob(pattern)):
                 target = build / file.relative_to(kept)

@@ -79,19 +79,39 @@ def test_the_programs_know_every_option_that_they_are_given(step: chain.Step, tm
     assert [word for word in words if word.startswith("--") and f'"{word}"' not in source] == []
 
 
+@pytest.fixture
+def nothing_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(chain, "restorable", lambda build: [])
+
+
+@pytest.mark.usefixtures("nothing_kept")
 def test_the_plan_is_said_and_nothing_is_done(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert chain.main(["--build", str(tmp_path / "new"), "--plan", "--until", "latents"]) == 0
     lines = capsys.readouterr().out.splitlines()
-    assert [line.split(":")[0] for line in lines] == ["to do autoencoder", "to do latents"]
+    assert [line.split(":")[0] for line in lines] == ["to do    autoencoder", "to do    latents"]
     assert not (tmp_path / "new").exists()
 
 
+def test_the_plan_says_what_is_kept(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(chain, "restorable", lambda build: ["detector", "text_to_image"])
+    (tmp_path / "prompts.done").touch()
+    assert chain.main(["--build", str(tmp_path), "--plan", "--until", "prompts"]) == 0
+    said = dict(line.split(":")[0].split()[::-1][:2] for line in capsys.readouterr().out.splitlines())
+    assert said == {
+        "autoencoder": "do", "latents": "do", "text_to_image": "on", "detector": "kept", "segmenter": "do",
+        "style_classifier": "do", "concept_classifier": "do", "prompts": "done",
+    }  # fmt: skip
+
+
+@pytest.mark.usefixtures("nothing_kept")
 def test_some_steps_alone_come_in_order_and_need_what_is_done(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert chain.main(["--build", str(tmp_path), "--plan", "--only", "prompts", "detector"]) == 0
     lines = capsys.readouterr().out.splitlines()
-    assert [line.split(":")[0] for line in lines] == ["to do detector", "to do prompts"]
+    assert [line.split(":")[0] for line in lines] == ["to do    detector", "to do    prompts"]
     with pytest.raises(SystemExit):
         chain.main(["--build", str(tmp_path), "--only", "prompts", "saes"])
     assert "saes needs text_to_image, which is not done" in capsys.readouterr().err
