@@ -71,6 +71,15 @@ def set_rate(optimizer: torch.optim.Optimizer, rate: float) -> None:
         group["lr"] = rate
 
 
+def spread(count: int) -> Tensor:
+    """`count` uniform numbers in [0, 1), one in each of as many equal parts, in any order.
+
+    Steps drawn so make the loss of a batch vary less than independent ones: the low-discrepancy sampler of Kingma et
+    al. 2021, "Variational diffusion models".
+    """
+    return ((torch.randperm(count) + torch.rand(count)) / count).clamp(max=1 - 2**-24)
+
+
 class Average:
     """An exponential moving average of the parameters of several modules."""
 

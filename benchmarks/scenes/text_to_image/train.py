@@ -23,7 +23,7 @@ from diffusers.models.attention_processor import AttnProcessor
 from torch import Tensor, nn
 from transformers import CLIPTextModel, CLIPTokenizer
 
-from benchmarks.scenes.loop import Average, Budget, Resumable, cosine_rate, save_sheet, set_rate
+from benchmarks.scenes.loop import Average, Budget, Resumable, cosine_rate, save_sheet, set_rate, spread
 from benchmarks.scenes.muon import Muon, hidden_weights
 from benchmarks.scenes.options import add_views
 from benchmarks.scenes.parallel import average_gradients, rank, run, shared, workers
@@ -117,7 +117,7 @@ def diffusion_loss(training: Training, batch: int, signal: Tensor, empty: Tensor
     """The loss of random rows and steps."""
     first = min(HELD_OUT, training.files.ready // 2)
     rows = torch.randint(first, training.files.ready, (batch,))
-    t = (len(signal) * torch.rand(batch) ** NOISE_BIAS).long().clamp(max=len(signal) - 1)
+    t = (len(signal) * spread(batch) ** NOISE_BIAS).long().clamp(max=len(signal) - 1)
     return velocity_loss(training, rows, t, signal, empty)
 
 

@@ -22,7 +22,7 @@ from diffusers import AutoencoderKL
 from torch import Tensor, nn
 from transformers import CLIPTokenizer
 
-from benchmarks.scenes.loop import Average, Budget, Resumable, cosine_rate, save_sheet, set_rate
+from benchmarks.scenes.loop import Average, Budget, Resumable, cosine_rate, save_sheet, set_rate, spread
 from benchmarks.scenes.muon import Muon, hidden_weights
 from benchmarks.scenes.options import add_views
 from benchmarks.scenes.parallel import average_gradients, rank, run, shared, workers
@@ -110,7 +110,8 @@ def random_loss(training: Training, batch: int, empty: Tensor) -> Tensor:
     """The loss of random rows and σ."""
     first = min(HELD_OUT, training.files.ready // 2)
     rows = torch.randint(first, training.files.ready, (batch,))
-    return flow_loss(training, rows, torch.sigmoid(LOGIT_MEAN + torch.randn(batch)), empty)
+    sigma = torch.sigmoid(LOGIT_MEAN + torch.special.ndtri(spread(batch).clamp(min=2**-24)))
+    return flow_loss(training, rows, sigma, empty)
 
 
 @torch.no_grad()

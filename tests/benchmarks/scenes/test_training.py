@@ -14,7 +14,7 @@ from torch import nn
 from benchmarks.scenes.autoencoder.model import build_autoencoder
 from benchmarks.scenes.classifiers import concepts as concept_classifier
 from benchmarks.scenes.classifiers import styles as style_classifier
-from benchmarks.scenes.loop import Average, Budget, Resumable, cosine_rate, load_checkpoint, save_checkpoint
+from benchmarks.scenes.loop import Average, Budget, Resumable, cosine_rate, load_checkpoint, save_checkpoint, spread
 from benchmarks.scenes.text_to_image import latents
 from benchmarks.scenes.text_to_image import model as text_to_image_model
 from benchmarks.scenes.text_to_image import train as text_to_image
@@ -83,6 +83,22 @@ def test_the_rate_warms_up_and_falls() -> None:
     assert rates[0] == pytest.approx(0.1)
     assert max(rates) == rates[9] > 0.95
     assert rates[-1] == pytest.approx(0.02)
+
+
+@pytest.mark.parametrize("count", [1, 2, 16, 64])
+def test_spread_numbers_fall_one_into_each_part(count: int) -> None:
+    torch.manual_seed(0)
+    for numbers in (spread(count) for _ in range(20)):
+        assert float(numbers.min()) >= 0 and float(numbers.max()) < 1
+        assert sorted((numbers.double() * count).long().tolist()) == list(range(count))
+
+
+def test_spread_numbers_are_uniform_and_in_any_order() -> None:
+    torch.manual_seed(0)
+    drawn = torch.stack([spread(4) for _ in range(4000)])
+    # Means of 4,000 uniform numbers: a standard error of 0.0046.
+    assert drawn.mean(0).tolist() == pytest.approx([0.5] * 4, abs=0.02)
+    assert drawn.var(0).tolist() == pytest.approx([1 / 12] * 4, abs=0.005)
 
 
 def test_averages_follow_the_parameters_and_swap_back() -> None:
