@@ -6,11 +6,11 @@ from dataclasses import dataclass
 from typing import Any
 
 from gazetteer.data.core.errors import InputError
-from gazetteer.data.core.sites import BRANCHES, TEXT, Port
+from gazetteer.data.core.sites import BRANCHES, Port
 from gazetteer.diffusion.capture import attention_blocks, updates
 from gazetteer.diffusion.config.generation import GenerationConfig
 from gazetteer.diffusion.config.suitable import check_pipeline, check_scheduler
-from gazetteer.diffusion.denoisers.adapter import Adapter, words_unknown
+from gazetteer.diffusion.denoisers.adapter import Adapter
 from gazetteer.diffusion.denoisers.registry import UNET, adapter_of_index
 from gazetteer.diffusion.denoisers.sizes import latent_size
 from gazetteer.diffusion.denoisers.usual import Usual
@@ -42,7 +42,6 @@ class Offer:
         blocks: in module order.
         branches: of guidance that it can run.
         dtype: that its weights are usually held in on a GPU.
-        no_words: why its text stream cannot be labelled; empty where it can, or where there is none.
     """
 
     pipeline: str
@@ -51,7 +50,6 @@ class Offer:
     usual: Usual
     branches: tuple[str, ...]
     dtype: str
-    no_words: str
 
 
 @dataclass(frozen=True)
@@ -93,7 +91,7 @@ def offer_of(config: ModelConfig) -> Offer:
     except InputError:
         branches = BRANCHES[:1]
     dtype, name = "float16" if adapter is UNET else "bfloat16", str(whole.index["_class_name"])
-    return Offer(name, adapter.kind, blocks, usual, branches, dtype, adapter.no_words)
+    return Offer(name, adapter.kind, blocks, usual, branches, dtype)
 
 
 def _blocks(whole: Skeleton) -> list[Block]:
@@ -106,11 +104,8 @@ def _blocks(whole: Skeleton) -> list[Block]:
     return [Block(path, *grid, info.channels, info.streams) for path, info in known.items()]
 
 
-def check_model(config: ModelConfig, generation: GenerationConfig, labelled: bool = False) -> dict[str, int]:
+def check_model(config: ModelConfig, generation: GenerationConfig) -> dict[str, int]:
     """What can be known from its configurations of whether a model draws and is heard as `generation` asks.
-
-    Args:
-        labelled: whether what is heard gets labels; of a text stream the words have to be known then.
 
     Returns:
         the channels of every block.
@@ -123,8 +118,6 @@ def check_model(config: ModelConfig, generation: GenerationConfig, labelled: boo
 
     whole = skeleton(config, generation)
     adapter, inside = whole.adapter, whole.network.config
-    if labelled and not adapter.words_known and any(site.stream == TEXT for site in generation.sites):
-        raise words_unknown(adapter)
     check_scheduler(config.scheduler, whole.index, adapter)
     with loading(config):
         kind = (

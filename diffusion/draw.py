@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import inspect
 import logging
 from collections.abc import Sequence
-from contextlib import suppress
 from typing import Any
 
 import numpy as np
@@ -47,19 +45,11 @@ def tokens_cut(pipe: Any, prompts: Sequence[str]) -> list[int]:
 
     CLIP reads its tokenizer's `model_max_length` (77), other encoders as many as the pipeline's own
     ``max_sequence_length`` lets them. Of encoders that stand side by side (SDXL) the one that reads least counts; where
-    a long one stands beside CLIP (SD 3, FLUX), CLIP gives the gist and the long one decides. Instructions that a
-    language model reads around the prompt take room from it.
+    a long one stands beside CLIP (SD 3, FLUX, HunyuanDiT), CLIP gives the gist and the long one decides. Instructions
+    that a language model reads around the prompt take room from it.
     """
     adapter = adapter_of(pipe)
-    if adapter.instructed and getattr(pipe.tokenizer, "is_fast", False):
-        with suppress(InputError):  # where the prompt cannot be told from them, it is counted as if it stood alone
-            return [adapter.tokens(pipe, prompt).missing for prompt in prompts]
-    by_name = {name: getattr(pipe, name, None) for name in ("tokenizer", "tokenizer_2", "tokenizer_3")}
-    tokenizers = [tokenizer for tokenizer in by_name.values() if tokenizer is not None]
-    long = [tokenizer for tokenizer in tokenizers if not type(tokenizer).__name__.startswith("CLIP")]
-    parameter = inspect.signature(type(pipe).__call__).parameters.get("max_sequence_length")
-    most = None if parameter is None else parameter.default
-    return [max((_cut(tokenizer, prompt, most) for tokenizer in long or tokenizers), default=0) for prompt in prompts]
+    return [adapter.unread(pipe, prompt) for prompt in prompts]
 
 
 def warn_of_cut(pipe: Any, prompts: Sequence[str]) -> list[int]:
@@ -73,10 +63,3 @@ def warn_of_cut(pipe: Any, prompts: Sequence[str]) -> list[int]:
             len(longer), len(prompts), longer[0], cut[list(prompts).index(longer[0])],
         )  # fmt: skip
     return cut
-
-
-def _cut(tokenizer: Any, prompt: str, most: int | None) -> int:
-    limit = tokenizer.model_max_length
-    if isinstance(most, int) and not type(tokenizer).__name__.startswith("CLIP"):
-        limit = min(limit, most)
-    return max(0, len(tokenizer(prompt, truncation=False, verbose=False).input_ids) - limit)

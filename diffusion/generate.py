@@ -69,8 +69,7 @@ class Generator:
         self.ports = tuple(dict.fromkeys(site.port for site in config.sites))
         for port in self.ports:
             self.adapter.check(self._network, port)
-        if self.adapter.words_known:  # a tokenizer that does not tell them is named before anything is sampled
-            self.tokens("")
+        self.tokens("")  # a tokenizer that does not tell words is named before anything is sampled
         self._scale = getattr(pipe, "vae_scale_factor", 8) if self._unet else self.adapter.scale(pipe.vae.config)
         self.latent_size = self.adapter.latent_size(inside, config.height, config.width, self._scale)
         self._setting = self.adapter.timesteps(pipe.scheduler, config.steps, inside, self.latent_size)

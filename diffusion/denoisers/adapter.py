@@ -102,8 +102,6 @@ class Adapter(ABC):
         inputs: the names under which the network is called with latents and time.
         shared: further arguments that all inputs of a batch have in common.
         attributed: whether attribution knows its objectives.
-        words_known: whether `tokens` says which words the places of its text stream hold; `no_words`: why it does not.
-        instructed: whether those places hold instructions around the prompt, which take room from it.
     """
 
     part: ClassVar[str]
@@ -113,9 +111,6 @@ class Adapter(ABC):
     inputs: ClassVar[tuple[str, str]] = ("hidden_states", "timestep")
     shared: ClassVar[tuple[str, ...]] = ()
     attributed: ClassVar[bool] = False
-    words_known: ClassVar[bool] = False
-    instructed: ClassVar[bool] = False
-    no_words: ClassVar[str] = ""
 
     # Blocks
 
@@ -230,7 +225,13 @@ class Adapter(ABC):
 
     def tokens(self, pipe: Any, prompt: str) -> PromptTokens:
         """What the places of the text stream hold of a prompt; raises InputError where that is not known."""
-        raise words_unknown(self)
+        raise InputError(
+            f"Which words the text stream of a {self.kind} holds is not known; set generation.streams=[image]."
+        )
+
+    @abstractmethod
+    def unread(self, pipe: Any, prompt: str) -> int:
+        """How many tokens of a prompt its text encoders do not read, as the pipeline is called by default."""
 
     def stepped(self, pipe: Any, latents: Tensor) -> Tensor:
         """Latents [batch, channels, h, w] as the sampler's step is given them and gives them back."""
@@ -266,15 +267,6 @@ class Adapter(ABC):
     def grid(self, config: Mapping[str, Any], height: int, width: int) -> tuple[int, int]:
         """Cells of the grid of every block that are the latents' (height, width); for networks of one grid."""
         return height, width
-
-
-def words_unknown(adapter: Adapter) -> InputError:
-    """What is said where the words of a text stream would have to be known."""
-    reason = f": {adapter.no_words}" if adapter.no_words else ""
-    return InputError(
-        f"Which words the text stream of a {adapter.kind} holds is not known{reason}. It cannot be labelled (gazetteer "
-        "sae train takes it); set generation.streams=[image]."
-    )
 
 
 def network_of(pipe: Any, adapter: Adapter) -> nn.Module:

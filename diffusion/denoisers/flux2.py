@@ -10,21 +10,35 @@ from torch import Tensor, nn
 
 from gazetteer.data.core.errors import InputError
 from gazetteer.diffusion.config.generation import GenerationConfig
-from gazetteer.diffusion.denoisers.instructions import tokens_inside
+from gazetteer.diffusion.denoisers.instructions import Instructed, Instructions, chat
 from gazetteer.diffusion.denoisers.joint import JoinedAdapter
 from gazetteer.diffusion.denoisers.latents import latents_of
 from gazetteer.diffusion.denoisers.shift import linear_sigmas
 from gazetteer.diffusion.denoisers.usual import Usual
-from gazetteer.diffusion.denoisers.words import PromptTokens
 
 
-class Flux2Adapter(JoinedAdapter):
+class Flux2Adapter(Instructed, JoinedAdapter):
     """FLUX.2: dev carries its guidance inside, as a klein does that is distilled."""
 
     pipelines = ("Flux2Pipeline",)
     networks: ClassVar[tuple[str, ...]] = ("Flux2Transformer2DModel",)
     kind = "FLUX.2 transformer"
-    no_words = "its processor does not say where the prompt's tokens lie in the conversation that its encoder reads"
+
+    def instructions(self, pipe: Any) -> Instructions:
+        """A conversation after the system's message, made into tokens by the tokenizer of a processor of pictures."""
+        from diffusers.pipelines.flux2.pipeline_flux2 import format_input
+
+        processor = pipe.tokenizer
+        tokenizer = getattr(processor, "tokenizer", processor)
+
+        def whole(prompt: str) -> str:
+            (conversation,) = format_input([prompt], pipe.system_message)
+            said: str = processor.apply_chat_template(conversation, tokenize=False, add_generation_prompt=False)
+            return said
+
+        # a tokenizer alone adds no mark to a conversation, a processor none to one that begins with it
+        marked = tokenizer is not processor and not whole("").startswith(tokenizer.bos_token or "\0")
+        return Instructions(tokenizer, whole, self.most(pipe), marked=marked)
 
     def check_guidance(
         self, network: Mapping[str, Any], index: Mapping[str, Any], generation: GenerationConfig
@@ -88,21 +102,11 @@ class Flux2Adapter(JoinedAdapter):
 
 
 class KleinAdapter(Flux2Adapter):
-    """FLUX.2 klein: both branches, unless it is distilled; its tokenizer says where the prompt's words are."""
+    """FLUX.2 klein: both branches, unless it is distilled."""
 
     pipelines = ("Flux2KleinPipeline",)
     networks = ()
-    words_known = True
-    instructed = True
-    no_words = ""
 
-    def tokens(self, pipe: Any, prompt: str) -> PromptTokens:
-        """The prompt's inside the conversation."""
-
-        def whole(text: str) -> str:
-            said: str = pipe.tokenizer.apply_chat_template(
-                [{"role": "user", "content": text}], tokenize=False, add_generation_prompt=True, enable_thinking=False
-            )
-            return said
-
-        return tokens_inside(pipe.tokenizer, whole, prompt, pipe.tokenizer_max_length)
+    def instructions(self, pipe: Any) -> Instructions:
+        """A conversation in which nobody thinks."""
+        return Instructions(pipe.tokenizer, chat(pipe.tokenizer, enable_thinking=False), self.most(pipe))

@@ -14,12 +14,12 @@ from gazetteer.data.core.errors import InputError
 from gazetteer.diffusion.config.generation import GenerationConfig
 from gazetteer.diffusion.denoisers.adapter import TokenGrid
 from gazetteer.diffusion.denoisers.calls import TwoCalls
-from gazetteer.diffusion.denoisers.instructions import tokens_inside
+from gazetteer.diffusion.denoisers.instructions import Instructed, Instructions
 from gazetteer.diffusion.denoisers.latents import latents_of
 from gazetteer.diffusion.denoisers.shift import linear_shift, linear_sigmas
 from gazetteer.diffusion.denoisers.transformer import Streams, TransformerAdapter, last_place, pack
 from gazetteer.diffusion.denoisers.usual import Usual
-from gazetteer.diffusion.denoisers.words import PromptTokens, padding, tokens_of
+from gazetteer.diffusion.denoisers.words import PromptTokens, padding, tokens_of, unread
 
 WORDS = Streams(text=0)
 BOTH = Streams(image=0, text=1)
@@ -31,9 +31,6 @@ BESIDE = Streams(image=1, text=0, parts={"attn": BOTH, "ff": Streams(), "ff_cont
 T5_PLACES = 256
 """Of SD 3's pipeline, as it is called by default."""
 
-QWEN_PLACES = 512
-"""Of Qwen-Image's pipeline, as it is called by default; a call's stream ends with its longest prompt."""
-
 
 class SD3Adapter(TransformerAdapter):
     """Stable Diffusion 3 and 3.5: stacked guidance; the last block adds nothing to the text."""
@@ -42,7 +39,6 @@ class SD3Adapter(TransformerAdapter):
     networks = ("SD3Transformer2DModel",)
     kind = "SD 3 transformer"
     attributed = True
-    words_known = True
     lists = MappingProxyType({"transformer_blocks": BESIDE})
 
     def timesteps(self, scheduler: Any, steps: int, config: Mapping[str, Any], size: tuple[int, int]) -> dict[str, Any]:
@@ -61,6 +57,13 @@ class SD3Adapter(TransformerAdapter):
         if pipe.text_encoder_3 is None:
             return clip + padding(T5_PLACES)
         return clip + tokens_of(pipe.tokenizer_3, prompt, T5_PLACES)
+
+    def unread(self, pipe: Any, prompt: str) -> int:
+        """T5 decides where it is there: CLIP gives the gist. Without it, the CLIP that reads less of it."""
+        if pipe.text_encoder_3 is not None:
+            return unread(pipe.tokenizer_3, prompt, self.most(pipe))
+        both = (pipe.tokenizer, pipe.tokenizer_2)
+        return max(unread(tokenizer, prompt, pipe.tokenizer_max_length) for tokenizer in both)
 
     def example(self, network: nn.Module, height: int, width: int, words: int) -> dict[str, Any]:
         """With the pooled text beside the words."""
@@ -100,7 +103,6 @@ class FluxAdapter(PackedAdapter):
     kind = "FLUX transformer"
     shared = ("txt_ids", "img_ids")
     attributed = True
-    words_known = True
     lists = MappingProxyType({"transformer_blocks": BESIDE, "single_transformer_blocks": replace(BESIDE, parts={})})
 
     def layout(self, network: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> TokenGrid:
@@ -123,7 +125,11 @@ class FluxAdapter(PackedAdapter):
 
     def tokens(self, pipe: Any, prompt: str) -> PromptTokens:
         """T5's."""
-        return tokens_of(pipe.tokenizer_2, prompt, self.words({}))
+        return tokens_of(pipe.tokenizer_2, prompt, self.most(pipe))
+
+    def unread(self, pipe: Any, prompt: str) -> int:
+        """T5 decides: CLIP gives the gist."""
+        return unread(pipe.tokenizer_2, prompt, self.most(pipe))
 
     def evaluations(self, index: Mapping[str, Any], generation: GenerationConfig) -> int:
         """Two with true guidance."""
@@ -164,11 +170,14 @@ class ChromaAdapter(JoinedAdapter):
     pipelines = ("ChromaPipeline",)
     networks = ("ChromaTransformer2DModel",)
     kind = "Chroma transformer"
-    words_known = True
 
     def tokens(self, pipe: Any, prompt: str) -> PromptTokens:
         """T5's."""
-        return tokens_of(pipe.tokenizer, prompt, self.words({}))
+        return tokens_of(pipe.tokenizer, prompt, self.most(pipe))
+
+    def unread(self, pipe: Any, prompt: str) -> int:
+        """Of T5's."""
+        return unread(pipe.tokenizer, prompt, self.most(pipe))
 
     def example(self, network: nn.Module, height: int, width: int, words: int) -> dict[str, Any]:
         """Tokens and their places."""
@@ -181,24 +190,22 @@ class ChromaAdapter(JoinedAdapter):
         }  # fmt: skip
 
 
-class QwenImageAdapter(PackedAdapter):
+class QwenImageAdapter(Instructed, PackedAdapter):
     """Qwen-Image: true guidance in two calls, with a space for the prompt that is not given."""
 
     pipelines = ("QwenImagePipeline",)
     networks = ("QwenImageTransformer2DModel",)
     kind = "Qwen-Image transformer"
-    words_known = True
-    instructed = True
     lists = MappingProxyType(
         {
             "transformer_blocks": replace(BESIDE, parts={"attn": BOTH, "img_mlp": Streams(), "txt_mlp": WORDS}),
         }
     )
 
-    def tokens(self, pipe: Any, prompt: str) -> PromptTokens:
-        """The prompt's inside the text that its language model reads, whose beginning the stream leaves out."""
+    def instructions(self, pipe: Any) -> Instructions:
+        """A text whose beginning the stream leaves out."""
         whole, first = pipe.prompt_template_encode.format, pipe.prompt_template_encode_start_idx
-        return tokens_inside(pipe.tokenizer, whole, prompt, QWEN_PLACES, skipped=first, padded=False)
+        return Instructions(pipe.tokenizer, whole, self.most(pipe), skipped=first, padded=False)
 
     def scale(self, vae: Mapping[str, Any]) -> int:
         """By the halvings of its VAE."""

@@ -12,11 +12,15 @@ from torch import Tensor, nn
 from gazetteer.diffusion.config.generation import GenerationConfig
 from gazetteer.diffusion.denoisers.adapter import TokenGrid
 from gazetteer.diffusion.denoisers.calls import TwoCalls
-from gazetteer.diffusion.denoisers.instructions import tokens_inside
+from gazetteer.diffusion.denoisers.instructions import Instructed, Instructions, chat
 from gazetteer.diffusion.denoisers.shift import linear_shift
 from gazetteer.diffusion.denoisers.sizes import latent_size
 from gazetteer.diffusion.denoisers.transformer import Streams, TransformerAdapter
-from gazetteer.diffusion.denoisers.words import PromptTokens
+from gazetteer.diffusion.denoisers.usual import default_of
+from gazetteer.diffusion.denoisers.words import unread
+
+HUNYUAN_PLACES = 256
+"""Of T5's, which HunyuanDiT's pipeline lets nobody set."""
 
 SANA_PX = 32
 """Sides of Sana's pictures are multiples of so many px."""
@@ -51,6 +55,10 @@ class PixArtAdapter(TransformerAdapter):
         """Of T5's."""
         return 300 if index.get("_class_name") == "PixArtSigmaPipeline" else 120
 
+    def unread(self, pipe: Any, prompt: str) -> int:
+        """Of T5's, which is given prompts in small letters."""
+        return unread(pipe.tokenizer, _plain(prompt), self.most(pipe))
+
     def example(self, network: nn.Module, height: int, width: int, words: int) -> dict[str, Any]:
         """With resolution and ratio where the network asks for them."""
         c: Any = network.config
@@ -81,8 +89,12 @@ class HunyuanAdapter(TransformerAdapter):
         return {**super().arguments(pipe, prompts, generation), "use_resolution_binning": False}
 
     def words(self, index: Mapping[str, Any]) -> int:
-        """77 of CLIP's and 256 of T5's."""
-        return 77 + 256
+        """77 of CLIP's and those of T5's."""
+        return 77 + HUNYUAN_PLACES
+
+    def unread(self, pipe: Any, prompt: str) -> int:
+        """T5 decides: CLIP's 77 places are the beginning of what it reads."""
+        return unread(pipe.tokenizer_2, prompt, HUNYUAN_PLACES)
 
     def example(self, network: nn.Module, height: int, width: int, words: int) -> dict[str, Any]:
         """Both texts with their masks, size and style, and the places of the cells."""
@@ -138,6 +150,14 @@ class SanaAdapter(TransformerAdapter):
         """Of Gemma's."""
         return 300
 
+    def unread(self, pipe: Any, prompt: str) -> int:
+        """Gemma reads instructions before the prompt, which make room for themselves, less two places."""
+        told = default_of(pipe, "complex_human_instruction")
+        before, most = "\n".join(told or ()), self.most(pipe)
+        if told:
+            most += len(pipe.tokenizer.encode(before)) - 2
+        return Instructions(pipe.tokenizer, lambda text: before + _plain(text), most).unread(prompt)
+
     def example(self, network: nn.Module, height: int, width: int, words: int) -> dict[str, Any]:
         """Latents and text."""
         c: Any = network.config
@@ -147,20 +167,18 @@ class SanaAdapter(TransformerAdapter):
         }  # fmt: skip
 
 
-class Lumina2Adapter(TwoCalls, TransformerAdapter):
+class Lumina2Adapter(TwoCalls, Instructed, TransformerAdapter):
     """Lumina-Image 2.0: text before the picture in one sequence; time runs from 0 to 1; two calls a step."""
 
     pipelines = ("Lumina2Pipeline",)
     networks = ("Lumina2Transformer2DModel",)
     kind = "Lumina 2 transformer"
-    words_known = True
-    instructed = True
     lists = MappingProxyType({"layers": Streams(joined="first", parts={"attn": FIRST, "feed_forward": FIRST})})
 
-    def tokens(self, pipe: Any, prompt: str) -> PromptTokens:
-        """The prompt's after the system's, as far as they go."""
+    def instructions(self, pipe: Any) -> Instructions:
+        """The prompt after the system's, as far as they go."""
         before = f"{pipe.system_prompt} <Prompt Start> "
-        return tokens_inside(pipe.tokenizer, before.__add__, prompt, self.words({}), padded=False)
+        return Instructions(pipe.tokenizer, before.__add__, self.most(pipe), padded=False)
 
     def width(self, network: nn.Module) -> int:
         """As it states."""
@@ -234,6 +252,10 @@ class ZImageAdapter(TransformerAdapter):
         """In single precision, whatever the network's."""
         return noise
 
+    def unread(self, pipe: Any, prompt: str) -> int:
+        """Its language model reads the prompt in a conversation, before it thinks."""
+        return Instructions(pipe.tokenizer, chat(pipe.tokenizer, enable_thinking=True), self.most(pipe)).unread(prompt)
+
     def layout(self, network: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> TokenGrid:
         """Of a list of latents [channels, frames, h, w]."""
         first = (kwargs["x"] if "x" in kwargs else args[0])[0]
@@ -257,3 +279,8 @@ class ZImageAdapter(TransformerAdapter):
             "x": [torch.empty(c.in_channels, 1, height, width)], "t": torch.zeros(1),
             "cap_feats": [torch.empty(words, c.cap_feat_dim)],
         }  # fmt: skip
+
+
+def _plain(prompt: str) -> str:
+    """A prompt as PixArt's and Sana's encoders are given it."""
+    return prompt.lower().strip()

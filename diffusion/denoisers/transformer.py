@@ -21,6 +21,7 @@ from gazetteer.diffusion.denoisers.adapter import (
     same_shape,
 )
 from gazetteer.diffusion.denoisers.sizes import latent_size
+from gazetteer.diffusion.denoisers.usual import default_of
 
 
 @dataclass(frozen=True)
@@ -196,6 +197,10 @@ class TransformerAdapter(Adapter):
     def words(self, index: Mapping[str, Any]) -> int:
         """Words that a prompt takes at most, as the pipeline is called by default."""
         return 512
+
+    def most(self, pipe: Any) -> int:
+        """Places of its longest encoder, as the pipeline is called by default."""
+        return int(default_of(pipe, "max_sequence_length"))
 
 
 def _module(network: nn.Module, path: str) -> nn.Module | None:

@@ -11,6 +11,8 @@ from gazetteer.data.core.errors import InputError
 from gazetteer.diffusion.config.generation import GenerationConfig
 from gazetteer.diffusion.denoisers.adapter import Adapter, BlockCall, BlockInfo, TokenGrid, meant_block, same_shape
 from gazetteer.diffusion.denoisers.sizes import latent_size
+from gazetteer.diffusion.denoisers.usual import default_of
+from gazetteer.diffusion.denoisers.words import unread
 
 
 class UNetAdapter(Adapter):
@@ -82,3 +84,23 @@ class UNetAdapter(Adapter):
     def channels(self, config: Mapping[str, Any]) -> int:
         """As many as it reads."""
         return int(config["in_channels"])
+
+    def unread(self, pipe: Any, prompt: str) -> int:
+        """Of encoders side by side, by the one that reads least.
+
+        CLIP reads as much as its tokenizer states, others what their pipeline lets them.
+        """
+        missing = 0
+        for name in ("tokenizer", "tokenizer_2"):
+            if (tokenizer := getattr(pipe, name, None)) is not None:
+                let = None if type(tokenizer).__name__.startswith("CLIP") else default_of(pipe, "max_sequence_length")
+                told = _told(pipe, tokenizer, prompt)
+                missing = max(missing, unread(tokenizer, told, let or tokenizer.model_max_length))
+        return missing
+
+
+def _told(pipe: Any, tokenizer: Any, prompt: str) -> str:
+    """A prompt with all tokens of the words that textual inversion taught as several."""
+    words = tokenizer.get_added_vocab()
+    told: str = pipe.maybe_convert_prompt(prompt, tokenizer) if any(f"{word}_1" in words for word in words) else prompt
+    return told

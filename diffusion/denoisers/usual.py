@@ -1,10 +1,16 @@
-"""How a pipeline draws where it is told nothing: the settings that a first configuration begins with."""
+"""How a pipeline draws where it is told nothing."""
 
 from __future__ import annotations
 
 import inspect
 from dataclasses import dataclass
 from typing import Any
+
+
+def default_of(pipe: Any, name: str) -> Any:
+    """What a pipeline, or the class it is made from, takes for an argument that is not given; None: it knows none."""
+    every = (inspect.signature(kind.__call__).parameters for kind in type(pipe).__mro__)
+    return next((parameters[name].default for parameters in every if name in parameters), None)
 
 
 @dataclass(frozen=True)

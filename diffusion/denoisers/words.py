@@ -20,13 +20,11 @@ class PromptTokens:
         read: whether the place holds a token of the prompt, its ends included, and neither padding nor instructions
             around it.
         cut: whether a call's stream ends with its longest prompt, so that it may hold fewer places than these.
-        missing: tokens of the prompt that found no place.
     """
 
     spans: tuple[tuple[int, int], ...]
     read: tuple[bool, ...]
     cut: bool = False
-    missing: int = 0
 
     def __add__(self, other: PromptTokens) -> PromptTokens:
         """Two encoders' texts, one after the other."""
@@ -50,6 +48,11 @@ class PromptTokens:
 def padding(places: int) -> PromptTokens:
     """Places that hold nothing."""
     return PromptTokens((NOTHING,) * places, (False,) * places)
+
+
+def unread(tokenizer: Any, text: str, most: int) -> int:
+    """How many of a text's tokens are left out where so many are read, the marks of its ends among them."""
+    return max(0, len(tokenizer(text, truncation=False, verbose=False).input_ids) - most)
 
 
 def require_offsets(tokenizer: Any) -> None:

@@ -96,13 +96,11 @@ def print_report(report: dict[str, Any]) -> None:
                 for of in report["blocks"]
             ),
         )
-        if report["text_not_labelled"]:
-            print(f"its text stream can be trained on and steered, not labelled: {report['text_not_labelled']}")
 
 
 def _offer(model: ModelConfig) -> dict[str, Any]:
     """Blocks with grid, width and streams, and how the pipeline draws, from the model's configuration alone."""
     offer = importlib.import_module("gazetteer.diffusion.blocks").offer_of(model)
     drawn = {"steps": offer.usual.steps, "guidance": offer.usual.guidance, "branches": list(offer.branches)}
-    about = {"pipeline": offer.pipeline, "denoiser": offer.kind, **drawn, "text_not_labelled": offer.no_words}
+    about = {"pipeline": offer.pipeline, "denoiser": offer.kind, **drawn}
     return {**about, "blocks": [dataclasses.asdict(block) for block in offer.blocks]}

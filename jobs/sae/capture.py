@@ -57,17 +57,12 @@ class CaptureWorker:
             self._warned = any(warn_of_cut(self.generator.pipe, [item.prompt for item in items]))
 
         def sampled(part: slice) -> _Copies:
-            copies = _Copies(self._text(items[part.start].prompt))
+            copies = _Copies(self.generator.tokens(items[part.start].prompt))
             prompts, seeds = [item.prompt for item in items[part]], [item.seed for item in items[part]]
             self.generator.sample(prompts, seeds, copies.take, decode=False)
             return copies
 
         return concatenate([copies.arrived() for copies in list(self.fitting.over(len(items), sampled))])
-
-    def _text(self, prompt: str) -> PromptTokens | None:
-        """What the places of the text stream hold of the prompt; None where that is unknown."""
-        known = self._words and self.generator.adapter.words_known
-        return self.generator.adapter.tokens(self.generator.pipe, prompt) if known else None
 
 
 class _Copies:

@@ -41,7 +41,7 @@ def check_inputs(config: StageConfig, here: bool = True) -> None:
         shapes = check_saes(config.saes, sites, config.sae_check.signal)
     except InputError:
         if here:  # a block that is not there has no autoencoder either, which is not what is wrong
-            check_model(config.model, config.generation, labelled=True)
+            check_model(config.model, config.generation)
         raise
     if not here:
         return
@@ -56,7 +56,7 @@ def check_inputs(config: StageConfig, here: bool = True) -> None:
                 raise InputError(NO_SEGMENTER)
             continue
         _check_finder(name, finder.path, finder.library == own)
-    widths = check_model(config.model, config.generation, labelled=True)
+    widths = check_model(config.model, config.generation)
     check_widths(config.saes, shapes, widths)
     if not config.pictures.kind:
         check_concepts(config.detector, vocabulary.concepts)

@@ -24,15 +24,15 @@ from gazetteer.diffusion.watch import Call
 from tests.support.models.dits import FAMILIES, flux, tiny_dit
 
 TWO_CALLS = {"flux", "chroma", "flux2_klein", "qwen_image", "lumina2"}
-STILL = {"flux"}
+STILL = {"flux", "flux2"}
 """Never run without the prompt."""
 ROWS, COLUMNS = 8, 16
 """The grid of every block here; wider than high, so that the two cannot be mistaken for one another."""
 LAST = {
     "sd3": "transformer_blocks.0", "flux": "single_transformer_blocks.0", "chroma": "single_transformer_blocks.0",
-    "flux2_klein": "single_transformer_blocks.0", "qwen_image": "transformer_blocks.1",
-    "pixart_sigma": "transformer_blocks.1", "sana": "transformer_blocks.1", "lumina2": "layers.1",
-    "z_image": "layers.1", "hunyuan": "blocks.3",
+    "flux2": "single_transformer_blocks.0", "flux2_klein": "single_transformer_blocks.0",
+    "qwen_image": "transformer_blocks.1", "pixart_sigma": "transformer_blocks.1", "sana": "transformer_blocks.1",
+    "lumina2": "layers.1", "z_image": "layers.1", "hunyuan": "blocks.3",
 }  # fmt: skip
 PROMPTS = ["a red house", "two boats on the sea"]
 

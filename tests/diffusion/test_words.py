@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 import torch
+from diffusers import Flux2Pipeline
 
 from gazetteer.data.core.errors import InputError
 from gazetteer.diffusion.config.generation import GenerationConfig
@@ -14,7 +15,8 @@ from gazetteer.diffusion.denoisers.words import NOTHING, PromptTokens, padding, 
 from gazetteer.diffusion.draw import tokens_cut
 from gazetteer.diffusion.generate import Generator
 from tests.sae.model.test_autoencoder import random_sae
-from tests.support.models.dits import t5_tokenizer, tiny_dit
+from tests.support.models.dits import tiny_dit
+from tests.support.models.tokenizers import CONVERSATION, mistral_processor, t5_tokenizer
 
 PROMPT = "a red house, two boats"
 
@@ -38,8 +40,8 @@ def test_a_familys_text_stream_is_as_long_as_its_encoders_make_it(family: str) -
     found = adapter_of(pipe).tokens(pipe, PROMPT)
     assert len(found.spans) == len(found.read) == adapter_of(pipe).words({})
     spans = [span for span, read in zip(found.spans, found.read, strict=True) if read]
-    said = {place for start, end in spans for place in range(start, end)}
-    assert said >= {place for place, letter in enumerate(PROMPT) if letter != " "}
+    heard = {place for start, end in spans for place in range(start, end)}
+    assert heard >= {place for place, letter in enumerate(PROMPT) if letter != " "}
     assert sorted(found.read, reverse=True) == list(found.read) and 7 <= sum(found.read) < 25
 
 
@@ -59,18 +61,28 @@ class Slow:
     is_fast = False
 
 
-@pytest.mark.parametrize("family", ["qwen_image", "lumina2", "flux2_klein"])
+INSTRUCTED = ["qwen_image", "lumina2", "flux2_klein", "flux2"]
+
+
+def said(pipe: Any, before: str, after: str = "") -> None:
+    """Have the pipeline's template say this around a prompt, where it has one."""
+    content = "m['content'][0]['text']" if isinstance(pipe, Flux2Pipeline) else "m['content']"
+    one = f"{{% if m['role'] == 'user' %}}{{{{ {content} }}}}{{% endif %}}"
+    pipe.tokenizer.chat_template = f"{before}{{% for m in messages %}}{one}{{% endfor %}}{after}"
+
+
+@pytest.mark.parametrize("family", INSTRUCTED)
 def test_a_prompt_is_told_from_the_instructions_around_it(family: str) -> None:
     pipe = tiny_dit(family)
-    pipe.tokenizer.chat_template = "user: {% for m in messages %}{{ m['content'] }}{% endfor %} user: a red house"
+    said(pipe, "user: ", " user: a red house")
     found = adapter_of(pipe).tokens(pipe, "a red house")
-    said = ["a red house"[slice(*span)] for span, read in zip(found.spans, found.read, strict=True) if read]
-    assert "".join(said) == "a red house"  # a token a letter, each once, though the instructions have the same words
-    assert sum(found.read) == len(said) < len(found.read) and found.cut == (family != "flux2_klein")
+    heard = ["a red house"[slice(*span)] for span, read in zip(found.spans, found.read, strict=True) if read]
+    assert "".join(heard) == "a red house"  # a token a letter, each once, though the instructions have the same words
+    assert sum(found.read) == len(heard) < len(found.read) and found.cut == (family in ("qwen_image", "lumina2"))
     assert not any(adapter_of(pipe).tokens(pipe, "").read)
 
 
-@pytest.mark.parametrize("family", ["qwen_image", "lumina2", "flux2_klein"])
+@pytest.mark.parametrize("family", INSTRUCTED)
 def test_places_of_a_prompt_are_those_that_the_pipeline_encodes(family: str) -> None:
     """Another letter in the prompt changes what its encoder makes of that place, and of none before."""
     pipe = tiny_dit(family)
@@ -88,10 +100,10 @@ def _encoded(pipe: Any, prompt: str) -> Any:
     return given[0][0]
 
 
-@pytest.mark.parametrize("family", ["qwen_image", "lumina2", "flux2_klein"])
+@pytest.mark.parametrize("family", INSTRUCTED)
 def test_instructions_take_room_from_the_prompt_and_it_is_said(family: str) -> None:
     pipe = tiny_dit(family)
-    pipe.tokenizer.chat_template = "user: {% for m in messages %}{{ m['content'] }}{% endfor %}"
+    said(pipe, "user: ")
     room = sum(adapter_of(pipe).tokens(pipe, "a" * 600).read)
     assert 0 < room < 512 and tokens_cut(pipe, ["a" * room, "a" * (room + 1), "a" * (room + 9)]) == [0, 1, 9]
 
@@ -103,10 +115,40 @@ def test_an_instruction_that_changes_the_prompt_is_refused() -> None:
         adapter_of(pipe).tokens(pipe, "a red house")
 
 
-def test_a_family_whose_words_are_not_known_says_so() -> None:
-    network = tiny_dit("flux2_klein").transformer
-    with pytest.raises(InputError, match=r"text stream of a FLUX.2 transformer holds is not known: its processor"):
-        adapter_of(network).tokens(network, PROMPT)
+@pytest.mark.parametrize("side", ["left", "right"])
+@pytest.mark.parametrize("begins", [True, False])
+@pytest.mark.parametrize("alone", [True, False])
+@pytest.mark.parametrize("prompt", ["a red café, two boats", "b" * 400, ""])
+def test_flux2_reads_the_prompt_after_the_systems_message(prompt: str, alone: bool, begins: bool, side: str) -> None:
+    """By the tokens that its encoder is given, a letter each but for é, which takes two."""
+    pipe = tiny_dit("flux2")
+    template = CONVERSATION if begins else CONVERSATION.removeprefix("{{ bos_token }}")
+    pipe.tokenizer = mistral_processor(side, template)
+    tokenizer = pipe.tokenizer.tokenizer
+    if alone:
+        tokenizer.chat_template, pipe.tokenizer = template, tokenizer
+    given: list[Any] = []
+    pipe.text_encoder.register_forward_pre_hook(lambda _, args, kwargs: given.append(kwargs), with_kwargs=True)
+    pipe.encode_prompt(prompt)
+    ids, mask = given[0]["input_ids"][0].tolist(), given[0]["attention_mask"][0].tolist()
+    begun = begins or not alone  # the processor puts the mark where the template does not
+    before = ("<s>" if begun else "") + f"[SYSTEM_PROMPT]{pipe.system_message}[/SYSTEM_PROMPT][INST]"
+    first = mask.index(1) + begun + 3 + len(pipe.system_message)
+    last = min(first + len(prompt.encode()), 512)
+    assert tokenizer.decode(ids[mask.index(1) : first]) == before
+    found = adapter_of(pipe).tokens(pipe, prompt)
+    assert found.read == tuple(first <= place < last for place in range(512)) and not found.cut
+    letters = [place for place, letter in enumerate(prompt) for _ in letter.encode()]
+    assert list(found.spans[first:last]) == [(place, place + 1) for place in letters[: last - first]]
+    assert tokens_cut(pipe, [prompt]) == [len(letters) - (last - first)] == [59 + begun if last == 512 else 0]
+
+
+def test_a_prompt_that_flux2_changes_is_refused() -> None:
+    """Its pipeline takes marks of pictures out of prompts."""
+    pipe = tiny_dit("flux2")
+    with pytest.raises(InputError, match=r"Which words the tokens of 'a \[IMG\] b' stand for is not known"):
+        adapter_of(pipe).tokens(pipe, "a [IMG] b")
+    assert tokens_cut(pipe, ["a [IMG] b", "[IMG]" + "b" * 400]) == [0, 60]
 
 
 def test_a_tokenizer_without_places_is_refused() -> None:

@@ -102,7 +102,7 @@ def test_every_transformer_reads_the_picture_noised_to_each_step(family: str) ->
         else:
             sigma = generator.schedule.timesteps[place] / 1000
             noisy = (1 - sigma) * clean + sigma * noise
-        expected = pack(noisy) if family in ("flux", "chroma", "flux2_klein", "qwen_image") else noisy
+        expected = pack(noisy) if family in ("flux", "chroma", "flux2", "flux2_klein", "qwen_image") else noisy
         for call in read[number * calls : (number + 1) * calls]:
             torch.testing.assert_close(call, expected[0], rtol=1e-4, atol=1e-4)
 

@@ -87,7 +87,7 @@ def test_the_text_stream_is_labelled_by_the_words_of_its_prompts(
     assert told == {None} | {word["word"] for row in images.values() for word in row["words"] if word["word"]}
 
 
-@pytest.mark.parametrize("family", ["flux2_klein", "qwen_image", "lumina2"])
+@pytest.mark.parametrize("family", ["flux2", "flux2_klein", "qwen_image", "lumina2"])
 def test_a_prompt_inside_instructions_is_labelled_by_its_words(family: str, tmp_path: Path) -> None:
     folder = saved_dit(family, tmp_path / "model")
     first = blocks_of(ModelConfig(path=str(folder)))[0]

@@ -6,13 +6,11 @@ Pictures measure 32 px a side or so, latents 8 x 8 or 16 x 16, blocks have a few
 from __future__ import annotations
 
 import json
-import string
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import torch
-from tokenizers import pre_tokenizers
 from torch import nn
 from transformers import (
     BertConfig,
@@ -22,39 +20,22 @@ from transformers import (
     CLIPTextModelWithProjection,
     Gemma2Config,
     Gemma2Model,
+    Mistral3Config,
+    Mistral3ForConditionalGeneration,
     Qwen2_5_VLConfig,
     Qwen2_5_VLForConditionalGeneration,
-    Qwen2Tokenizer,
     Qwen3Config,
     Qwen3ForCausalLM,
     Qwen3Model,
     T5Config,
     T5EncoderModel,
-    T5Tokenizer,
 )
 
 from benchmarks.scenes.text_to_image.tokens import build_tokenizer
 from gazetteer.data.inputs.prompts import split_of
+from tests.support.models.tokenizers import bytes_tokenizer, mistral_processor, t5_tokenizer
 
 CAPTIONS = ["a red house", "two boats on the sea", "a dog at night"]
-CHAT = "{% for m in messages %}{{ m['content'] }}{% endfor %}"
-
-
-def bytes_tokenizer() -> Qwen2Tokenizer:
-    """One token a byte, in the place of every large vocabulary."""
-    alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
-    vocabulary = {letter: number for number, letter in enumerate(alphabet)} | {"<|endoftext|>": len(alphabet)}
-    tokenizer = Qwen2Tokenizer(vocab=vocabulary, merges=[], model_max_length=512)
-    tokenizer.chat_template = CHAT
-    return tokenizer
-
-
-def t5_tokenizer() -> T5Tokenizer:
-    """As T5's, with a few whole words, a few pieces and every letter."""
-    scores = {"▁": -4.0, "▁a": -1.0, "▁red": -1.0, "▁house": -1.0, "▁boat": -1.0, "▁on": -1.0, "▁the": -1.0, "s": -3.0}
-    signs = dict.fromkeys(sorted({*string.ascii_letters, *string.digits, *",.'-"} - {"s"}), -9.0)
-    special = [("<pad>", 0.0), ("</s>", 0.0), ("<unk>", 0.0)]
-    return T5Tokenizer(vocab=[*special, *scores.items(), *signs.items()], extra_ids=0, model_max_length=512)
 
 
 def _kl(levels: int = 2, **more: Any) -> Any:
@@ -77,7 +58,8 @@ def _clip(tokenizer: Any, kind: Any = CLIPTextModel) -> Any:
     )  # fmt: skip
 
 
-def _t5() -> Any:
+def small_t5() -> Any:
+    """Its states are as wide as SD 3's and FLUX's networks here take them."""
     return T5EncoderModel(T5Config(vocab_size=512, d_model=32, d_kv=8, d_ff=16, num_layers=1, num_heads=2))
 
 
@@ -134,7 +116,7 @@ def flux(guidance_embeds: bool = False) -> Any:
             guidance_embeds=guidance_embeds,
         ),
         scheduler=_flow(use_dynamic_shifting=guidance_embeds), vae=_kl(shift_factor=0.1), text_encoder=_clip(clip),
-        tokenizer=clip, text_encoder_2=_t5(), tokenizer_2=t5_tokenizer(),
+        tokenizer=clip, text_encoder_2=small_t5(), tokenizer_2=t5_tokenizer(),
     )  # fmt: skip
 
 
@@ -148,26 +130,51 @@ def chroma() -> Any:
             num_attention_heads=2, joint_attention_dim=32, axes_dims_rope=(4, 4, 8), approximator_hidden_dim=32,
             approximator_layers=1, approximator_num_channels=16,
         ),
-        scheduler=_flow(), vae=_kl(shift_factor=0.1), text_encoder=_t5(), tokenizer=bytes_tokenizer(),
+        scheduler=_flow(), vae=_kl(shift_factor=0.1), text_encoder=small_t5(), tokenizer=bytes_tokenizer(),
+    )  # fmt: skip
+
+
+def _flux2_vae() -> Any:
+    from diffusers import AutoencoderKLFlux2
+
+    return AutoencoderKLFlux2(
+        block_out_channels=(8, 8), down_block_types=("DownEncoderBlock2D",) * 2,
+        up_block_types=("UpDecoderBlock2D",) * 2, layers_per_block=1, latent_channels=4, norm_num_groups=4,
+        sample_size=32, mid_block_add_attention=False,
+    )  # fmt: skip
+
+
+def flux2() -> Any:
+    """FLUX.2 dev, whose encoder is a model of pictures and text; three of its 31 states are read."""
+    from diffusers import Flux2Pipeline, Flux2Transformer2DModel
+
+    sizes = {"hidden_size": 8, "intermediate_size": 8, "num_attention_heads": 2, "head_dim": 4}
+    text = {"model_type": "mistral", "vocab_size": 512, "num_hidden_layers": 30, "num_key_value_heads": 1, **sizes}
+    sight = {"model_type": "pixtral", "num_hidden_layers": 1, "image_size": 28, "patch_size": 14, **sizes}
+    return Flux2Pipeline(
+        transformer=Flux2Transformer2DModel(
+            patch_size=1, in_channels=16, num_layers=2, num_single_layers=1, attention_head_dim=16,
+            num_attention_heads=2, joint_attention_dim=24, timestep_guidance_channels=32, axes_dims_rope=(4, 4, 4, 4),
+            guidance_embeds=True,
+        ),
+        scheduler=_flow(use_dynamic_shifting=True), vae=_flux2_vae(), tokenizer=mistral_processor(),
+        text_encoder=Mistral3ForConditionalGeneration(
+            Mistral3Config(text_config=text, vision_config=sight, image_token_index=7)
+        ),
     )  # fmt: skip
 
 
 def flux2_klein() -> Any:
     """FLUX.2 klein that is not distilled."""
-    from diffusers import AutoencoderKLFlux2, Flux2KleinPipeline, Flux2Transformer2DModel
+    from diffusers import Flux2KleinPipeline, Flux2Transformer2DModel
 
-    vae = AutoencoderKLFlux2(
-        block_out_channels=(8, 8), down_block_types=("DownEncoderBlock2D",) * 2,
-        up_block_types=("UpDecoderBlock2D",) * 2, layers_per_block=1, latent_channels=4, norm_num_groups=4,
-        sample_size=32, mid_block_add_attention=False,
-    )  # fmt: skip
     return Flux2KleinPipeline(
         transformer=Flux2Transformer2DModel(
             patch_size=1, in_channels=16, num_layers=2, num_single_layers=1, attention_head_dim=16,
             num_attention_heads=2, joint_attention_dim=24, timestep_guidance_channels=32, axes_dims_rope=(4, 4, 4, 4),
             guidance_embeds=False,
         ),
-        scheduler=_flow(use_dynamic_shifting=True), vae=vae, text_encoder=Qwen3ForCausalLM(_qwen3(28)),
+        scheduler=_flow(use_dynamic_shifting=True), vae=_flux2_vae(), text_encoder=Qwen3ForCausalLM(_qwen3(28)),
         tokenizer=bytes_tokenizer(),
     )  # fmt: skip
 
@@ -209,7 +216,7 @@ def pixart_sigma() -> Any:
             sample_size=16, num_layers=2, patch_size=2, attention_head_dim=8, num_attention_heads=2,
             caption_channels=32, in_channels=4, cross_attention_dim=16, out_channels=8, norm_num_groups=1,
         ),
-        scheduler=DPMSolverMultistepScheduler(), vae=_kl(), text_encoder=_t5(), tokenizer=bytes_tokenizer(),
+        scheduler=DPMSolverMultistepScheduler(), vae=_kl(), text_encoder=small_t5(), tokenizer=bytes_tokenizer(),
     )  # fmt: skip
 
 
@@ -279,14 +286,15 @@ def hunyuan() -> Any:
             in_channels=4, cross_attention_dim=16, cross_attention_dim_t5=32, pooled_projection_dim=16,
         ),
         scheduler=DPMSolverMultistepScheduler(), vae=_kl(4), text_encoder=bert, tokenizer=bytes_tokenizer(),
-        text_encoder_2=_t5(), tokenizer_2=bytes_tokenizer(), safety_checker=None, feature_extractor=None,
+        text_encoder_2=small_t5(), tokenizer_2=bytes_tokenizer(), safety_checker=None, feature_extractor=None,
         requires_safety_checker=False,
     )  # fmt: skip
 
 
 FAMILIES: dict[str, Callable[[], Any]] = {
-    "sd3": sd3, "flux": flux, "chroma": chroma, "flux2_klein": flux2_klein, "qwen_image": qwen_image,
-    "pixart_sigma": pixart_sigma, "sana": sana, "lumina2": lumina2, "z_image": z_image, "hunyuan": hunyuan,
+    "sd3": sd3, "flux": flux, "chroma": chroma, "flux2": flux2, "flux2_klein": flux2_klein,
+    "qwen_image": qwen_image, "pixart_sigma": pixart_sigma, "sana": sana, "lumina2": lumina2, "z_image": z_image,
+    "hunyuan": hunyuan,
 }  # fmt: skip
 """Every family by the function that builds one."""
 
