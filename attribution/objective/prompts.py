@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from typing import Any
 
+from gazetteer.diffusion.draw import tokens_cut
 from gazetteer.labeling.vocabulary.concept_index import occurs
 from gazetteer.labeling.vocabulary.words import is_latin, spellings, words
 
@@ -41,8 +42,7 @@ def names(text: str, concept: str) -> bool:
 
 def fits(pipe: Any, prompt: str) -> bool:
     """Whether a pipeline reads the whole prompt: its tokenizer cuts what is longer than it takes."""
-    tokenizer = getattr(pipe, "tokenizer", None)
-    return tokenizer is None or len(tokenizer(prompt).input_ids) <= tokenizer.model_max_length
+    return tokens_cut(pipe, [prompt]) == [0]
 
 
 def paraphrases(prompt: str, concept: str) -> list[str]:

@@ -24,6 +24,7 @@ from gazetteer.attribution.objective.trajectory import conditioning, trajectory
 from gazetteer.attribution.scores.selection import random_like, scope_weights
 from gazetteer.data.core.errors import InputError
 from gazetteer.jobs.experiments.attribute_report import print_evaluation
+from tests.support.models.dits import tiny_dit
 from tests.support.models.tiny_pipeline import tiny_pipeline
 
 PROMPTS = ("a red house", "a dog at night")
@@ -113,3 +114,9 @@ def test_prompts_that_the_tokenizer_would_cut_are_left_out_and_a_name_is_no_atta
     assert (words["left_out"], words["names_it"], words["target"][0]) == (0, [], 1.0)
     nobody, _ = attacked([long], "boats boats night")
     assert nobody["left_out"] == 1 and nobody["target"] == [None] * 3
+
+
+def test_beside_clip_the_encoder_that_reads_further_says_what_fits():
+    """CLIP reads 77 of FLUX.1's prompts, T5 512, of which the end takes one and the space before a word none."""
+    pipe = tiny_dit("flux")
+    assert fits(pipe, " ".join(["house"] * 511)) and not fits(pipe, " ".join(["house"] * 512))
