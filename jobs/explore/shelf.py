@@ -17,8 +17,8 @@ from gazetteer.jobs.experiments.decoders import decoders_of
 from gazetteer.jobs.explore.server.refused import Refused
 from gazetteer.labeling.atlas.write import Progress, run_digest, write_atlas
 
-PATIENCE = 10
-"""Seconds that a writer has left when the server stops."""
+PATIENCE = 30
+"""Seconds that what runs beside the server, loading and writing, has left when it stops."""
 
 
 class Shelf:

@@ -16,6 +16,7 @@ from gazetteer.jobs.config.schema import RunConfig
 from gazetteer.jobs.explore.notes import Notes
 from gazetteer.jobs.explore.places import read_known
 from gazetteer.jobs.explore.server.refused import Refused
+from gazetteer.jobs.explore.shelf import PATIENCE
 from gazetteer.jobs.explore.studio import Studio
 from gazetteer.labeling.atlas.inks import Ink, inks
 from gazetteer.labeling.evidence.run_codes import picture_grids
@@ -63,10 +64,11 @@ class World:
         self._studio: Studio | None = None
         self._problem: Exception | None = None
         self._loaded, self._closed = threading.Event(), False
+        self._loader = threading.Thread(target=self._load, name="load", daemon=True)
 
     def load(self) -> None:
         """Load the model in the background; `studio` waits for it."""
-        threading.Thread(target=self._load, name="load", daemon=True).start()
+        self._loader.start()
 
     def _load(self) -> None:
         try:
@@ -77,13 +79,13 @@ class World:
         try:
             self._warm()
         finally:
-            if self._studio is not None:
+            if self._studio is not None and not self._closed:
                 self._studio.fit()
 
     def _warm(self) -> None:
         """Read beforehand what the first stroke of any concept needs."""
         concept = next(iter(self.concepts), None)
-        if self._studio is None or concept is None:
+        if self._studio is None or concept is None or self._closed:
             return
         edit = Edit(concept=concept, choice=PAINT["choice"], window=tuple(PAINT["window"]))
         try:
@@ -102,10 +104,15 @@ class World:
         return self._studio
 
     def close(self) -> None:
-        """Draw no more."""
+        """Draw no more.
+
+        A model that is being loaded is waited for: a process that ends meanwhile is aborted instead of stopped.
+        """
         self._closed = True
         if self._studio is not None:
             self._studio.close()
+        if self._loader.is_alive():
+            self._loader.join(PATIENCE)
 
     @cached_property
     def concepts(self) -> dict[str, bool]:

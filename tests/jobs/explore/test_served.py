@@ -8,6 +8,7 @@ import json
 import shlex
 import signal
 import socket
+import time
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from gazetteer.data.core.errors import InputError
+from gazetteer.data.runs.folder import open_finished
 from gazetteer.data.tables.masks import mask_to_struct
+from gazetteer.jobs.config.schema import load_config
+from gazetteer.jobs.explore import world
 from gazetteer.labeling.tables import load_features
 from tests.jobs.explore.conftest import PROMPT, Explored, exploring
 from tests.support.system.running import in_process
@@ -43,6 +48,21 @@ def test_it_listens_on_the_loopback_address_alone(explored: Explored) -> None:
     ]
     with pytest.raises(OSError), socket.create_connection(("::1", port), timeout=2):
         pass
+
+
+def test_a_model_that_is_being_loaded_is_waited_for(scenes_run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    ended = []
+
+    def slow(*_: Any) -> None:
+        time.sleep(0.5)
+        ended.append(True)
+        raise InputError("There is no model.")
+
+    monkeypatch.setattr(world, "Studio", slow)
+    opened = world.World(load_config(), open_finished(scenes_run), world.Recipe(str(scenes_run), None, ()))
+    opened.load()
+    opened.close()
+    assert ended == [True]
 
 
 @pytest.mark.parametrize(
