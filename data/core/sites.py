@@ -46,7 +46,7 @@ class Site:
     Attributes:
         block: module path inside the denoiser, e.g. ``mid_block.attentions.0`` or ``transformer_blocks.1``.
         branch: ``cond`` or ``uncond``, the two halves of classifier-free guidance.
-        t: position in the reverse process, 1.0 = first sampler step, 0.0 = last.
+        t: position in the reverse process, 1.0 = first sampler step, 0.0 = last; its first six decimals count.
         stream: ``image`` (cells) or ``text`` (words).
         signal: ``update`` (output minus input of the whole block), ``output`` or ``input``.
     """
@@ -68,6 +68,7 @@ class Site:
                 raise InputError(f"Unknown {name} {value!r}; accepted: {', '.join(accepted)}.")
         if not 0.0 <= self.t <= 1.0:
             raise InputError(f"t must lie between 0.0 (last step) and 1.0 (first step), not {self.t}.")
+        object.__setattr__(self, "t", round(float(self.t), 6))  # as it reads back from tables: a third is one site
 
     @property
     def port(self) -> Port:

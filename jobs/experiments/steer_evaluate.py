@@ -39,6 +39,7 @@ from gazetteer.labeling.interventions.evaluation.directions import (
 from gazetteer.labeling.interventions.evaluation.experiments import SteeringEvaluation
 from gazetteer.labeling.interventions.evaluation.observer import EditObserver
 from gazetteer.labeling.interventions.evaluation.trials import Trial, Trials
+from gazetteer.labeling.interventions.resolve import run_sites
 from gazetteer.labeling.layout.run import open_run
 from gazetteer.labeling.pipeline.config import StageConfig
 from gazetteer.labeling.segment.load import load_segmenter
@@ -81,6 +82,7 @@ def evaluate_steering(config: RunConfig, run: str, quick: bool = False, out: str
             a classifier that cannot be loaded.
         LockedError: another process does the same.
     """
+    use_threads(config.threads)  # directions are made in this process
     folder, settings = open_finished(run), config.steer.quick() if quick else config.steer
     check_config(config, folder)
     if settings.classifier and settings.words:
@@ -147,7 +149,7 @@ def _directions(
         pipe, batch = load_pipeline(config.model), config.batch_size
         directions = mean_directions(run, pipe, config.generation, branches, settings.direction_images, batch)
         work.write_json(name, plain := plain_directions(directions))
-    return read_directions(plain)
+    return read_directions(plain, run_sites(folder))
 
 
 def _lost(item: Trial, lost: Lost) -> pa.Table:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -93,6 +93,10 @@ def plain_directions(directions: Directions) -> dict[str, dict[str, list[float]]
     return {site.slug: {c: list(vector) for c, vector in own.items()} for site, own in directions.items()}
 
 
-def read_directions(plain: Mapping[str, Mapping[str, Sequence[float]]]) -> Directions:
-    """The inverse of `plain_directions`."""
-    return {Site.from_slug(slug): {c: tuple(v) for c, v in own.items()} for slug, own in plain.items()}
+def read_directions(plain: Mapping[str, Mapping[str, Sequence[float]]], sites: Iterable[Site]) -> Directions:
+    """The inverse of `plain_directions`.
+
+    sites: of the run, since a slug holds two decimals of a t that may have more.
+    """
+    named = {site.slug: site for site in sites}
+    return {named[slug]: {c: tuple(v) for c, v in own.items()} for slug, own in plain.items()}

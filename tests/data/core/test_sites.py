@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from gazetteer.data.core.errors import InputError
-from gazetteer.data.core.sites import BRANCHES, SIGNALS, SITE_COLUMNS, STREAMS, Port, Site, called_alike
+from gazetteer.data.core.sites import BRANCHES, SIGNALS, SITE_COLUMNS, STREAMS, Port, Site, called_alike, step_of
 
 
 def test_the_usual_stream_and_signal_are_not_named() -> None:
@@ -31,6 +31,12 @@ def test_columns_and_place_are_those_of_the_tables() -> None:
     assert tuple(site.columns()) == SITE_COLUMNS and Site(**site.columns()) == site
     assert site.place == ("a.0", "text", "output", "uncond") and site.port == Port("a.0", "text", "output")
     assert site.at(1.0) == Site("a.0", "uncond", 1.0, "text", "output")
+
+
+def test_a_site_at_a_third_is_that_which_tables_give_back() -> None:
+    site = Site("a.0", "cond", 1 / 3)
+    assert site == Site("a.0", "cond", round(float(np.float32(1 / 3)), 6)) and site.t == 0.333333
+    assert step_of(site.t, 4) == step_of(1 / 3, 4) == 2
 
 
 @pytest.mark.parametrize("slug", ["a.0-output-text-cond-t0.50", "a.0-image-cond-t0.50", "a.0-cond", "a.0-cond-tx", ""])

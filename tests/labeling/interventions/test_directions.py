@@ -30,4 +30,6 @@ def test_the_dense_direction_is_the_mean_in_the_concepts_cells_minus_that_of_the
     np.testing.assert_allclose(whole.vectors(), [[5 - 3, 1 - 2], [0, 0]])
     np.testing.assert_allclose(parts.vectors(), whole.vectors())
     directions = {SITE: {"dog": (2.0, -1.0)}}
-    assert read_directions(json.loads(json.dumps(plain_directions(directions)))) == directions
+    third = SITE.at(1 / 3)  # a slug holds two decimals of it
+    for made in (directions, {third: {"dog": (2.0, -1.0)}, SITE.at(0.125): {"dog": (1.0, 0.0)}}):
+        assert read_directions(json.loads(json.dumps(plain_directions(made))), [SITE, *made]) == made
