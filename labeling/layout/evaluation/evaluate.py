@@ -60,6 +60,8 @@ def evaluate_layout(
         raise InputError("The baselines sample pictures again and need the run's model.")
     stored = sorted({site.t for site in run.grids}, reverse=True)
     steps = _every_step(stored, generation.steps) if config.every_step and generation is not None else stored
+    if config.every_step and generation is not None and len(steps) < generation.steps:
+        say(f"{len(steps)} of {generation.steps} steps are measured, of those whose t has the same two decimals one")
     most = at_once(run, saes, config)
     train, held = run.of_split("discovery", most), run.of_split("heldout", config.heldout_images)
     rows = run.of_split("discovery", min(most, config.train_images or most))
@@ -79,7 +81,7 @@ def evaluate_layout(
             pictures = ((name, groups[name]) for name in ("heldout", "exact"))
             measured[t] = step, {name: step.measure(group) for name, group in pictures if group is not None}
     result = _by_step({t: measured[t] for t in steps})
-    result["left_out"] = measured[steps[0]][0].left_out
+    result["left_out"] = _left_out({t: measured[t][0].left_out for t in steps})
     if groups["again"] is None:
         result["left_out"]["attention"] = "no picture was sampled again, which all methods that ask the model need"
     elif not attends(pipe):
@@ -90,6 +92,16 @@ def evaluate_layout(
         result["exact_pairs"] = _pairs(run, groups["exact"], most)
         result["images"]["exact"] = len(groups["exact"].image_ids)
     return result
+
+
+def _left_out(why: Mapping[float, Mapping[str, str]]) -> dict[str, str]:
+    """By method why it was left out, and at which steps where not at all of them."""
+    told: dict[str, str] = {}
+    for method in dict.fromkeys(name for own in why.values() for name in own):
+        at = {t: own[method] for t, own in why.items() if method in own}
+        where = "" if len(at) == len(why) else f"at t = {', '.join(f'{t:.2f}' for t in at)}: "
+        told[method] = where + "; ".join(dict.fromkeys(at.values()))
+    return told
 
 
 def _by_step(measured: Mapping[float, tuple[StepEvaluation, Mapping[str, dict[str, Any]]]]) -> dict[str, Any]:
@@ -127,10 +139,20 @@ def _sampled_again(
 
 
 def _every_step(stored: Sequence[float], count: int) -> list[float]:
-    """t of every sampler step, first step first: the run's own where it has one there."""
-    known = {step_of(t, count): t for t in stored}
-    last = max(1, count - 1)
-    return [known.get(step, 1.0 - step / last) for step in range(count)]
+    """t of every sampler step, first step first: the run's own where it has some there.
+
+    Of other steps whose t has the same two decimals, by which results are named, the first.
+    """
+    known: dict[int, list[float]] = {}
+    for t in stored:
+        known.setdefault(step_of(t, count), []).append(t)
+    last, named, steps = max(1, count - 1), {f"{t:.2f}" for t in stored}, list[float]()
+    for step in range(count):
+        t = round(1.0 - step / last, 6)  # as sites have it
+        own = known.get(step) or ([] if f"{t:.2f}" in named else [t])
+        named.update(f"{t:.2f}" for t in own)
+        steps += sorted(own, reverse=True)
+    return steps
 
 
 def _pairs(run: LayoutRun, pictures: Group, most: int) -> dict[str, int]:

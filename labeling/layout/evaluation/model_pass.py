@@ -113,30 +113,49 @@ class _Words:
 class _Listener:
     """Collects one batch's attention and adds its mean over layers to what was seen."""
 
-    def __init__(self, seen: PassRecord, words: _Words, latent: Grid, t_of: dict[int, float]) -> None:
-        """t_of: the `t` asked for by the place of the denoiser's call that shows it."""
+    def __init__(self, seen: PassRecord, words: _Words, latent: Grid, t_of: dict[int, list[float]]) -> None:
+        """t_of: every `t` asked for by the place of the denoiser's call that shows it."""
         self.seen, self.words, self.latent, self.t_of = seen, words, latent, t_of
-        self.layers: dict[float, list[tuple[Grid, NDArray[np.float32]]]] = {}
+        self.layers: dict[int, list[tuple[Grid, NDArray[np.float32]]]] = {}
         self.images = range(0)
 
     def __call__(self, layer: str, call: Call, maps: Tensor) -> None:
         half = split_branches(maps, len(self.images))["cond"]
-        factor = round((self.latent[0] * self.latent[1] / half.shape[1]) ** 0.5)
-        grid = (-(-self.latent[0] // factor), -(-self.latent[1] // factor))
-        self.layers.setdefault(self.t_of[call.place], []).append((grid, self.words.maps(half, self.images)))
+        grid = halved(self.latent, half.shape[1], layer)
+        self.layers.setdefault(call.place, []).append((grid, self.words.maps(half, self.images)))
 
     def flush(self) -> None:
         """Mean over layers, on the finest of their grids."""
-        for t, layers in self.layers.items():
+        for place, layers in self.layers.items():
             grid = max((size for size, _ in layers), key=lambda g: g[0] * g[1])
             mean = np.mean([enlarge(maps, own, grid) for own, maps in layers], axis=0)
-            if t not in self.seen.attention:
-                shape = (len(self.seen.image_ids), *mean.shape[1:])
-                path = self.seen.folder / f"attention-{t:.6f}.npy"
-                self.seen.attention[t] = np.lib.format.open_memmap(path, mode="w+", dtype=np.float32, shape=shape)
-                self.seen.attention_grid = grid
-            self.seen.attention[t][self.images.start : self.images.stop] = mean
+            for t in self.t_of[place]:
+                self._take(t, mean, grid)
         self.layers.clear()
+
+    def _take(self, t: float, mean: NDArray[np.float32], grid: Grid) -> None:
+        if t not in self.seen.attention:
+            shape = (len(self.seen.image_ids), *mean.shape[1:])
+            path = self.seen.folder / f"attention-{t:.6f}.npy"
+            self.seen.attention[t] = np.lib.format.open_memmap(path, mode="w+", dtype=np.float32, shape=shape)
+            self.seen.attention_grid = grid
+        self.seen.attention[t][self.images.start : self.images.stop] = mean
+
+
+def halved(latent: Grid, cells: int, layer: str) -> Grid:
+    """The grid of so many cells that a U-Net comes to from its latents: each side halved again and again, rounded up.
+
+    Raises:
+        InputError: it comes to no such grid.
+    """
+    grid = latent
+    while grid[0] * grid[1] > cells:
+        grid = (-(-grid[0] // 2), -(-grid[1] // 2))
+    if grid[0] * grid[1] != cells:
+        raise InputError(
+            f"{layer} attends from {cells} cells, to which latents of {latent[0]} x {latent[1]} are not halved."
+        )
+    return grid
 
 
 def sampled(
@@ -155,7 +174,7 @@ def sampled(
         folder: for the updates; to be removed by the caller.
     """
     generator = _generator(pipe, generation, t)
-    t_of = {generator.schedule.place(site.t): site.t for site in generator.moments}
+    t_of = _by_place(generator, sorted({site.t for site in generator.moments}))
     seen = PassRecord(tuple(picture[0] for picture in pictures), folder)
     listener = _listener(generator, seen, [picture[1] for picture in pictures], concepts, t_of)
     for start in range(0, len(pictures), batch_size):
@@ -193,14 +212,14 @@ def noised(
         InputError: no image stream is listened to, or the model cannot be given pictures (`diffusion.noised`).
     """
     generator = _generator(pipe, generation, t)
-    moment_of = {generator.schedule.place(moment): moment for moment in t}
+    moments = _by_place(generator, sorted({site.t for site in generator.moments}))
     seen = PassRecord(tuple(picture[0] for picture in pictures), folder)
-    t_of = dict(enumerate(moment_of[place] for place in sorted(moment_of)))  # the wanted calls are all there are
+    t_of = dict(enumerate(moments[place] for place in sorted(moments)))  # the wanted calls are all there are
     captions = [picture[1] for picture in pictures]
     listener = _listener(generator, seen, captions, concepts, t_of) if attention else None
 
     def noise_seed(number: int, place: int) -> int:
-        return (seed * 1_000_003 + number) * 1009 + round(1000 * moment_of[place])
+        return (seed * 1_000_003 + number) * 1009 + round(1000 * moments[place][0])
 
     others = sum(picture[2].shape[:2] != generator.picture_size for picture in pictures)
     if others:
@@ -232,8 +251,20 @@ def _generator(pipe: Any, generation: GenerationConfig, t: Sequence[float]) -> G
     return Generator(pipe, replace(generation, t=tuple(t), streams=(IMAGE,)))
 
 
+def _by_place(generator: Generator, moments: Sequence[float]) -> dict[int, list[float]]:
+    """The moments by the place of the denoiser's call that shows them: of few steps, one shows several."""
+    places: dict[int, list[float]] = {}
+    for t in moments:
+        places.setdefault(generator.schedule.place(t), []).append(t)
+    return places
+
+
 def _listener(
-    generator: Generator, seen: PassRecord, prompts: Sequence[str], concepts: Sequence[str], t_of: dict[int, float]
+    generator: Generator,
+    seen: PassRecord,
+    prompts: Sequence[str],
+    concepts: Sequence[str],
+    t_of: dict[int, list[float]],
 ) -> _Listener | None:
     """What collects attention to words; None of a model that has no maps of it."""
     if not attends(generator.pipe):

@@ -87,6 +87,11 @@ class SamplerStep:
         chosen = {site: sae for site, sae in every.items() if (str(site.port), site.branch) == (block, "cond")}
         return LabelLayout("cond", self.run.concepts, chosen, {})
 
+    def readable(self, layout: LabelLayout) -> bool:
+        """Whether the codes that labels need are at hand: those that a run stored of a step are of that step's
+        autoencoders, and labels of another t are of others."""
+        return not self.stored or any(abs(site.t - self.t) < 1e-4 for site in layout.sites_at(self.t))
+
     @property
     def stored(self) -> bool:
         """Whether the run stored codes of this step."""

@@ -65,7 +65,13 @@ class StepEvaluation:
     @property
     def left_out(self) -> dict[str, str]:
         """Methods that the run's tables give nothing for, and why."""
-        why = {}
+        why = {
+            method: f"{name}.parquet has labels of {layout.ports[0]}, the block they are read at, at other t alone"
+            for method, name, layout in (
+                ("labels", "candidates", self.step.labels), ("labels_winners", "labels", self.step.winners)
+            )
+            if layout is not None and not self.step.readable(layout)
+        }  # fmt: skip
         if self.step.labels is None:
             why["labels"] = (
                 "in candidates.parquet no thing, stuff or part goes with a feature of the cond branch beyond chance "
@@ -147,8 +153,10 @@ class StepEvaluation:
 def _of_labels(reading: Reading) -> dict[str, Method]:
     """The tables alone, where they label anything: with thresholds as the other methods', with the prior, with nothing
     fitted at all, and by labels.parquet without what else was tested."""
-    layout, winners = reading.step.labels, reading.step.winners
-    methods: dict[str, Method] = {}
+    step, methods = reading.step, dict[str, Method]()
+    layout, winners = (
+        known if known is not None and step.readable(known) else None for known in (step.labels, step.winners)
+    )
     if layout is not None:
         methods |= {
             "labels": LabelsMethod.fitted(reading, layout),
