@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gazetteer.attribution.attacks.embedding import Inversion, inverted, said
-from gazetteer.attribution.attacks.names import ATTACKS, INTACT
+from gazetteer.attribution.attacks.names import ATTACKS, FLOOR, INTACT
 from gazetteer.attribution.attacks.relearning import Relearning, relearned
 from gazetteer.attribution.attacks.words import Attack, NoAttackError, adversarial_words, said_with
 from gazetteer.attribution.edits.delta import applied
@@ -67,8 +67,8 @@ class Resistance:
             model has ``empty`` too, the floor.
         """
         methods = {name: dose for name, dose in fractions.items() if name in (self.config.methods or fractions)}
-        floor = {concept: self._kept(INTACT, concept, 0.0, "empty") for concept in concepts}
-        result: dict[str, Any] = {INTACT: {"empty": self._said(floor, floor)}}
+        floor = {concept: self._kept(INTACT, concept, 0.0, FLOOR) for concept in concepts}
+        result: dict[str, Any] = {INTACT: {FLOOR: self._said(floor, floor)}}
         for method, dose in {INTACT: 0.0, **methods}.items():
             for attack in self.config.attacks:
                 try:
@@ -101,7 +101,7 @@ class Resistance:
         makers: dict[str, Callable[[str, str, float, list[Case]], tuple[list[int], list[Observation]]]] = {
             "paraphrase": self._paraphrased, "words": self._worded, "unlearndiffatk": self._worded_before,
             "embedding": self._embedded, "relearn_concept": partial(self._relearned, True),
-            "relearn_other": partial(self._relearned, False), "empty": self._empty, "named": self._plain,
+            "relearn_other": partial(self._relearned, False), FLOOR: self._empty, "named": self._plain,
         }  # fmt: skip
         places, observed = makers[attack](method, concept, dose, named)
         read = [concept in observation.read for observation in observed if observation.read is not None]

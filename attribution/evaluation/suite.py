@@ -8,6 +8,7 @@ from functools import partial
 from typing import Any
 
 from gazetteer.attribution.attacks.embedding import Inversion
+from gazetteer.attribution.attacks.names import FLOOR
 from gazetteer.attribution.attacks.relearning import Relearning
 from gazetteer.attribution.attacks.words import Attack
 from gazetteer.attribution.edits.defaults import POOL, dose, evaluated, tried
@@ -112,8 +113,9 @@ def full(steps: int, guidance: float, seed: int) -> SuiteConfig:
 
 
 def attacked_by(config: SuiteConfig, attacks: Sequence[str]) -> SuiteConfig:
-    """The same evaluation with these attacks; raises InputError for an unknown one."""
-    return replace(config, resistance=replace(config.resistance, attacks=tuple(attacks)))
+    """The same evaluation with these attacks, the floor beside them; raises InputError for an unknown one."""
+    named = tuple(attack for attack in attacks if attack != FLOOR)
+    return replace(config, resistance=replace(config.resistance, attacks=named))
 
 
 @dataclass(frozen=True)

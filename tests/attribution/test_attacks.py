@@ -19,6 +19,7 @@ from gazetteer.attribution.evaluation.cases import REPORT, Case
 from gazetteer.attribution.evaluation.evaluators import Evaluators, Images, painter
 from gazetteer.attribution.evaluation.pairs import PicturePairs
 from gazetteer.attribution.evaluation.resistance import Resistance, ResistanceConfig
+from gazetteer.attribution.evaluation.suite import attacked_by, quick
 from gazetteer.attribution.objective.prompts import without
 from gazetteer.attribution.objective.samples import Samples, freeze_target, predict, shuffled
 from gazetteer.attribution.objective.trajectory import conditioning, noised_images, trajectory
@@ -144,6 +145,10 @@ def test_every_attack_is_counted_above_the_floor_of_the_empty_prompt(
     made = len(asked)
     again = Resistance(pairs, tried, (50, 0)).run({"cad": 0.05}, ["dog"])
     assert again == found and len(asked) == made  # all of it was kept
+    alone = attacked_by(replace(quick(2, 3.0, 0), resistance=tried), ["empty"]).resistance
+    floor = Resistance(pairs, alone, (50, 0)).run({"cad": 0.05}, ["dog"])
+    assert floor == {"intact": {"empty": found["intact"]["empty"]}}
+    assert attacked_by(quick(2, 3.0, 0), ["named", "empty"]).resistance.attacks == ("named",)
 
 
 def test_zeroed_weights_stay_zero_and_cross_attention_is_trained_on_what_is_held(pipe: Any) -> None:

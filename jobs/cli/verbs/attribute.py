@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from typing import Any
 
-from gazetteer.attribution.attacks.names import ATTACKS
+from gazetteer.attribution.attacks.names import ATTACKS, FLOOR
 from gazetteer.attribution.edits.method_names import AMPLIFY, ERASE, FEATURES, PARTS
 from gazetteer.data.core.files.own_files import require_own_folder, says
 from gazetteer.jobs.cli.arguments import DONE, configuration, configured, machine, of_run
@@ -145,7 +145,8 @@ def _add_evaluate(verbs: Any) -> None:
         help=f"of {', '.join(PARTS)}; default: all",
     )  # fmt: skip
     evaluate.add_argument(
-        "--attacks", nargs="+", default=[], metavar="ATTACK", help=f"of {', '.join(ATTACKS)}; default: all"
+        "--attacks", nargs="+", default=[], metavar="ATTACK",
+        help=f"of {', '.join(ATTACKS)}; default: all; {FLOOR}: the floor alone, which is measured with any",
     )  # fmt: skip
     evaluate.add_argument(
         "--out", default="", metavar="FOLDER",
