@@ -30,6 +30,8 @@ class SplitEvidence:
         cells]. row, concept: int64 [T], indices into `features` and `concepts`, ordered by both. both, hits,
         iou_micro, intersection: int64 [T]. asked: int64 [T], images in which the feature fires and the
         concept was asked for. area: int64 [T], pixels of the feature's support in those images.
+        vain_row, vain_concept: int64 [V], pairs that never meet although the feature has support in an image that was
+        asked for the concept; without those of base concepts, of which any feature's support is in such an image.
     """
 
     images: int
@@ -50,6 +52,8 @@ class SplitEvidence:
     intersection: Ints
     asked: Ints
     area: Ints
+    vain_row: Ints
+    vain_concept: Ints
 
     def expected_intersection(self) -> NDArray[np.float64]:
         """Mean intersection in pixels when images are shuffled and all maps kept: float64 [T].
@@ -84,7 +88,8 @@ def view(rows: EvidenceRows) -> SplitEvidence:
     cells = np.zeros((len(rows.concepts), rows.cells.shape[1]), np.int64)
     cells[concept[of_concept]] = rows.cells[:maps]
     names = feature[of_feature]
-    pair = np.flatnonzero((feature >= 0) & (concept >= 0) & (rows.counts[:, 0] > 0))
+    both, meet = (feature >= 0) & (concept >= 0), rows.counts[:, 0] > 0
+    pair, vain = np.flatnonzero(both & meet), np.flatnonzero(both & ~meet & (rows.counts[:, 5] > 0))
     row, which, counts = np.searchsorted(names, feature[pair]), concept[pair], rows.counts[pair]
     if rows.site.stream == TEXT:  # of every prompt it is known which words it has
         totals[:, 1] = images
@@ -97,6 +102,7 @@ def view(rows: EvidenceRows) -> SplitEvidence:
         feature_cells=rows.cells[maps:], row=row, concept=which, both=counts[:, 0], hits=counts[:, 2],
         iou_micro=counts[:, 3], intersection=counts[:, 4], asked=np.where(everywhere, f_images[row], counts[:,
         1]), area=np.where(everywhere, f_area[row], counts[:, 5]),
+        vain_row=np.searchsorted(names, feature[vain]), vain_concept=concept[vain],
     )  # fmt: skip
 
 

@@ -92,7 +92,7 @@ def _heldout(evidence: SplitEvidence, other: SplitEvidence | None) -> dict[str, 
     """The same scores on held-out images; a pair that never co-occurs there has 0 images and an IoU of 0.
 
     The IoU is null only where nothing could be measured: no held-out images, none that was asked for the concept, or
-    neither feature nor concept there.
+    neither feature nor concept in those that were.
     """
     size, none = len(evidence.row), np.full(len(evidence.row), np.nan)
     result = {"images": np.zeros(size, np.int64), "hit_rate": none, "mean_iou": none, "dataset_iou": none}
@@ -105,10 +105,12 @@ def _heldout(evidence: SplitEvidence, other: SplitEvidence | None) -> dict[str, 
         result["images"] = np.where(present, other.both[at], 0)
         for name in ("hit_rate", "mean_iou", "dataset_iou"):
             result[name] = np.where(present, scores[name][at], np.nan)
-    feature, fires = _place(other.features, evidence.features[evidence.row])
-    area = np.where(fires, other.feature_area[feature], 0) if len(other.features) else np.zeros(size)
+    _, fires = _place(other.features[other.feature_area > 0], evidence.features[evidence.row])
+    everywhere = (other.concept_asked == other.images)[evidence.concept]
+    vain = other.features[other.vain_row] * count + other.vain_concept  # the feature fires where it was asked
+    fires = np.where(everywhere, fires, np.isin(_keys(evidence, count), vain))
     known = (other.concept_asked > 0)[evidence.concept]
-    apart = ~present & known & (area + other.concept_area[evidence.concept] > 0)
+    apart = ~present & known & (fires | (other.concept_area[evidence.concept] > 0))
     result["dataset_iou"] = np.where(apart, 0.0, result["dataset_iou"])
     return result
 

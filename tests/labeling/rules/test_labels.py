@@ -95,6 +95,12 @@ def test_a_pair_that_parts_on_heldout_images_scores_zero_there() -> None:
     unasked = image("d", {5: [1, 1, 0, 0]}, [("sea", BOTTOM)], "heldout", asked=("sea",))
     row = by_pair(make_pairs(build_evidence([*THREE, unasked]), nulls(), "toy"))[5, "sky"]
     assert (row["heldout_images"], row["heldout_dataset_iou"]) == (0, None), "nobody looked for a sky there"
+    asked = image("e", {3: [1, 0, 0, 0]}, [], "heldout", asked=("sky",))
+    row = by_pair(make_pairs(build_evidence([*THREE, unasked, asked]), nulls(), "toy"))[5, "sky"]
+    assert row["heldout_dataset_iou"] is None, "where a sky was looked for, neither it nor the feature was"
+    vain = image("f", {5: [1, 0, 0, 0]}, [], "heldout", asked=("sky",))
+    row = by_pair(make_pairs(build_evidence([*THREE, unasked, asked, vain]), nulls(), "toy"))[5, "sky"]
+    assert (row["heldout_images"], row["heldout_dataset_iou"]) == (0, 0.0)
 
 
 def test_rows_are_ordered_and_labels_have_their_schema() -> None:
