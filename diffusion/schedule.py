@@ -29,6 +29,18 @@ def samples_flows(scheduler: str) -> bool:
     return scheduler.startswith("FlowMatch")
 
 
+def has_step(window: Sequence[float], steps: int) -> bool:
+    """Whether an edit of a window acts at all in a generation of so many sampler steps: few leave some without one."""
+    edit = Edit(concept="-", window=tuple(window))
+    return any(edit.active(1.0 - step / max(1, steps - 1)) for step in range(steps))
+
+
+def no_step(window: Sequence[float], steps: int) -> str:
+    """What is said of a window without a step."""
+    low, high = window
+    return f"of {steps} sampler steps none lies in the window {low:g} < t ≤ {high:g}"
+
+
 @dataclass(frozen=True)
 class Schedule:
     """The denoiser calls of one generation, in order.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -15,11 +16,12 @@ from gazetteer.data.core.files.own_files import OwnFiles
 from gazetteer.data.core.importing import import_named
 from gazetteer.data.core.threads import use_threads
 from gazetteer.data.inputs.edit_files import read_edits
-from gazetteer.data.inputs.edits import STAGES, Edit
+from gazetteer.data.inputs.edits import STAGES, WINDOWS, Edit
 from gazetteer.data.runs.folder import open_finished
 from gazetteer.diffusion.draw import warn_of_cut
 from gazetteer.diffusion.generate import Generator
 from gazetteer.diffusion.load import load_pipeline
+from gazetteer.diffusion.schedule import has_step, no_step
 from gazetteer.jobs.config.schema import RunConfig
 from gazetteer.jobs.experiments.draw import png_with, sample
 from gazetteer.jobs.experiments.layout import check_config
@@ -46,8 +48,9 @@ def steer_pictures(
         stages: instead of once, draw every edit in each stage's window: ``<i>-early.png``, ``-middle`` and ``-final``.
 
     Raises:
-        InputError: a bad edit, run, model or autoencoder, another model or other autoencoders than the run's, a
-            picture number beyond the prompts, or a folder that holds somebody else's files of these names.
+        InputError: a bad edit, or one whose window no step lies in; a bad run, model or autoencoder, another model or
+            other autoencoders than the run's, a picture number beyond the prompts, or a folder that holds somebody
+            else's files of these names.
     """
     use_threads(config.threads)
     read = read_edits(edit_file)
@@ -56,7 +59,10 @@ def steer_pictures(
     windows = STAGES if stages else {"edited": ()}
     versions = {name: _resolved([replace(edit, window=window) for edit in read] if window else read, run)
                 for name, window in windows.items()}  # fmt: skip
-    edits = [edit for version in versions.values() for edit in version]
+    edits, steps = [edit for version in versions.values() for edit in version], config.generation.steps
+    idle = next((edit for edit in edits if not has_step(edit.window, steps)), None)
+    if idle is not None:
+        raise InputError(f"The edit of {idle.name!r} would change nothing: {no_step(idle.window, steps)}.")
     beyond = [i for edit in edits for i in edit.images if i >= len(prompts)]
     if beyond:
         raise InputError(f"{edit_file} names picture {beyond[0]} (from 0), but there are {len(prompts)} prompts.")
@@ -107,3 +113,18 @@ def load_classifier(name: str, words: Sequence[str], key: str = "steer.classifie
     if missing:
         raise InputError(f"{key} cannot read {missing[0]!r}; it reads {', '.join(labels)}.")
     return classifier
+
+
+def windows_with_steps(names: Sequence[str], steps: int, key: str) -> tuple[str, ...]:
+    """Those of the windows named at a key that hold a sampler step; the others are said to be left out.
+
+    Raises:
+        InputError: none does.
+    """
+    known = tuple(name for name in names if has_step(WINDOWS[name], steps))
+    for name in (name for name in names if name not in known):
+        said = f"{key} {name} is left out: {no_step(WINDOWS[name], steps)}"
+        if not known:
+            raise InputError(f"{said}, and no other is asked for.")
+        print(said, file=sys.stderr, flush=True)
+    return known

@@ -27,7 +27,7 @@ from gazetteer.jobs.config.schema import RunConfig
 from gazetteer.jobs.executors.choose import Executor
 from gazetteer.jobs.executors.task import Job, Lost, Task
 from gazetteer.jobs.experiments.layout import check_config
-from gazetteer.jobs.experiments.steer import load_classifier
+from gazetteer.jobs.experiments.steer import load_classifier, windows_with_steps
 from gazetteer.labeling.detect.load import load_detector
 from gazetteer.labeling.interventions.evaluation.cases import Cases, SteerConfig
 from gazetteer.labeling.interventions.evaluation.directions import (
@@ -79,12 +79,14 @@ def evaluate_steering(config: RunConfig, run: str, quick: bool = False, out: str
 
     Raises:
         InputError: not a finished run, another configuration than the run's or than that of the trials recorded, or
-            a classifier that cannot be loaded.
+            a classifier that cannot be loaded, or no window holds a sampler step; one that holds none is left out.
         LockedError: another process does the same.
     """
     use_threads(config.threads)  # directions are made in this process
     folder, settings = open_finished(run), config.steer.quick() if quick else config.steer
     check_config(config, folder)
+    windows = windows_with_steps(settings.windows, config.generation.steps, "steer.windows")
+    settings = replace(settings, windows=windows)
     if settings.classifier and settings.words:
         load_classifier(settings.classifier, settings.words)
     vocabulary = Vocabulary(config.vocabulary)

@@ -17,8 +17,10 @@ from gazetteer.data.core.digests import digest_json
 from gazetteer.data.core.errors import GazetteerError, InputError
 from gazetteer.data.core.settings import Effect
 from gazetteer.data.core.sites import SITE_COLUMNS, Site
+from gazetteer.data.inputs.edits import WINDOWS
 from gazetteer.data.tables.provenance import provenance
 from gazetteer.data.tables.schemas import SPATIAL_KINDS
+from gazetteer.diffusion.schedule import has_step, no_step
 from gazetteer.jobs.config.fingerprint import marks_of, portable_config
 from gazetteer.jobs.config.schema import RunConfig
 from gazetteer.jobs.executors.choose import Executor
@@ -76,8 +78,8 @@ def measure_causes(config: RunConfig, run: str, features: int = 32, sites: Seque
         sites: slugs; empty takes all of the run.
 
     Raises:
-        InputError: not a finished run, another configuration than the run's, an unknown site, too few pictures, or
-            settings other than those that were begun with.
+        InputError: not a finished run, another configuration than the run's, an unknown site, too few pictures,
+            a window without a sampler step, or settings other than those that were begun with.
         LockedError: another process does the same.
     """
     begun = time.monotonic()
@@ -122,6 +124,9 @@ class CausalPass:
 
     def __init__(self, config: RunConfig, run: str) -> None:
         self.config, self.folder = config, finished_run(config, run)
+        window, steps = WINDOWS[config.causal.window], config.generation.steps
+        if not has_step(window, steps):
+            raise InputError(f"causal.window is {config.causal.window}, but {no_step(window, steps)}.")
         self.concepts = asked_concepts(config, self.folder)
         needed = images_needed(config.causal.power, config.causal.share)
         every = starts_of(self.folder, "heldout")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -18,6 +19,7 @@ from gazetteer.jobs.experiments.causal.choose import (
     starts_of,
     switch_of,
 )
+from gazetteer.jobs.experiments.steer import windows_with_steps
 from gazetteer.labeling.evidence.run_codes import site_codes
 from gazetteer.labeling.interventions.causal import CausalConfig, load_causal_test
 
@@ -29,16 +31,17 @@ def sweep_causes(config: RunConfig, run: str, features: int = 8) -> dict[str, An
     """Compare windows, doses and places on tuning features and discovery pictures, which the pass does not use.
 
     Tuning features are the best labelled one of every concept, at most `features` (0: all of them), on as many pictures
-    as ``causal.images`` says, `IMAGES` where that is 0. Returned, for every setting: the
-    mean rise of the label's area over that of random features, in standard errors over features, and how many of them
-    rise; the ``best`` has the most standard errors. Nothing is written.
+    as ``causal.images`` says, `IMAGES` where that is 0. Returned, for every setting: the mean rise of the label's area
+    over that of random features, in standard errors over features (0 of a single one), and how many of them rise; and
+    the ``best`` (`best_setting`). Windows without a sampler step are left out and said. Nothing is written.
     """
     begun = time.monotonic()
     folder = finished_run(config, run)
     concepts = asked_concepts(config, folder)
     shared = starts_of(folder, "discovery")[: config.causal.images or IMAGES]
     chosen = best_of_concepts(folder, features)
-    settings = [replace(config.causal, window=w, strength=d, place=p) for w in config.causal.windows
+    windows = windows_with_steps(config.causal.windows, config.generation.steps, "causal.windows")
+    settings = [replace(config.causal, window=w, strength=d, place=p) for w in windows
                 for d in config.causal.strengths for p in config.causal.places]  # fmt: skip
     rows, codes = [], {site: site_codes(folder, site) for site in {site for site, _, _ in chosen}}
     test = load_causal_test(config.stages, concepts, shared, config.causal)
@@ -56,9 +59,13 @@ def sweep_causes(config: RunConfig, run: str, features: int = 8) -> dict[str, An
             "up": int(sum(m > 0.01 for m in means)), "down": int(sum(m < -0.01 for m in means)),
         })  # fmt: skip
         print(f"causal: {rows[-1]}", file=sys.stderr, flush=True)
-    best = max(rows, key=lambda row: row["errors"])
-    return {"run": run, "features": len(chosen), "images": len(shared), "sweep": rows, "best": best,
+    return {"run": run, "features": len(chosen), "images": len(shared), "sweep": rows, "best": best_setting(rows),
             "seconds": round(time.monotonic() - begun, 1)}  # fmt: skip
+
+
+def best_setting(rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """That with the most standard errors, of equals (a single feature has none) that with the highest rise."""
+    return max(rows, key=lambda row: (row["errors"], row["rise"]))
 
 
 def print_sweep(result: dict[str, Any]) -> None:
