@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from scipy.ndimage import uniform_filter
 from scipy.special import expit, logit
 
-from gazetteer.labeling.evidence.pooling import Grid
+from gazetteer.labeling.evidence.pooling import Grid, cell_edges
 from gazetteer.labeling.layout.metrics import Truth, fit_thresholds
 
 Floats = NDArray[np.float32]
@@ -48,12 +48,26 @@ class Calibration:
         return expit(raw).astype(np.float32)
 
 
-def enlarge(maps: NDArray[T], small: Grid, large: Grid) -> NDArray[T]:
-    """[N, cells of `small`, ...] -> [N, cells of `large`, ...] by nearest neighbour."""
-    if small == large:
+def on_grid(maps: NDArray[T], own: Grid, grid: Grid) -> NDArray[T]:
+    """[N, cells of `own`, ...] -> [N, cells of `grid`, ...]: cells that are cut keep their value (nearest neighbour),
+    those that are joined come to their mean."""
+    if own == grid:
         return maps
-    rows, columns = (np.arange(many) * few // many for few, many in zip(small, large, strict=True))
-    return maps[:, (rows[:, None] * small[1] + columns).ravel()]
+    wide = maps.reshape(len(maps), *own, *maps.shape[2:])
+    for axis, many in enumerate(grid, start=1):
+        wide = _along(wide, axis, many)
+    return wide.reshape(len(maps), grid[0] * grid[1], *maps.shape[2:])
+
+
+def _along(maps: NDArray[T], axis: int, many: int) -> NDArray[T]:
+    """The maps with so many cells along an axis."""
+    few = maps.shape[axis]
+    if many >= few:
+        return np.take(maps, np.arange(many) * few // many, axis=axis)
+    starts = cell_edges(few, many)
+    shape = [-1 if place == axis else 1 for place in range(maps.ndim)]
+    means: NDArray[T] = np.add.reduceat(maps, starts[:-1], axis=axis) / np.diff(starts).reshape(shape)
+    return means.astype(maps.dtype)
 
 
 def inputs_of(parts: Sequence[tuple[Floats, Grid]], prior: Floats | None, grid: Grid) -> Floats:
@@ -71,7 +85,7 @@ def inputs_of(parts: Sequence[tuple[Floats, Grid]], prior: Floats | None, grid: 
         n, cells, concepts = evidence.shape
         near = uniform_filter(evidence.reshape(n, *own, concepts), size=(1, 3, 3, 1), mode="nearest")
         whole = np.broadcast_to(evidence.mean(axis=1, keepdims=True), evidence.shape)
-        columns += [enlarge(maps, own, grid) for maps in (evidence, near.reshape(n, cells, concepts), whole)]
+        columns += [on_grid(maps, own, grid) for maps in (evidence, near.reshape(n, cells, concepts), whole)]
     if prior is not None:
         columns.append(np.broadcast_to(prior_logit(prior), columns[0].shape))
     return np.stack(columns, axis=3).astype(np.float32)

@@ -28,7 +28,7 @@ from gazetteer.data.core.errors import InputError
 from gazetteer.data.core.sites import Port, Site
 from gazetteer.labeling.evidence.pooling import Grid
 from gazetteer.labeling.evidence.site_codes import SiteCodes
-from gazetteer.labeling.layout.calibration import enlarge, prior_logit
+from gazetteer.labeling.layout.calibration import on_grid, prior_logit
 from gazetteer.labeling.layout.label_weights import (
     MAX_Q,
     SHARE,
@@ -166,7 +166,7 @@ class LabelLayout:
         known = self.weights[site]
         odds: NDArray[np.floating] = habit_odds(known, codes)
         if self.prior is not None:
-            odds = prior_logit(enlarge(self.prior[None], self.prior_grid, (codes.height, codes.width)))
+            odds = prior_logit(on_grid(self.prior[None], self.prior_grid, (codes.height, codes.width)))
         return expit(SCALE * label_maps(known, codes) + odds).astype(np.float32)
 
     def predict(self, codes: Mapping[Site, SiteCodes], t: float, step: int) -> LayoutPrediction:

@@ -77,9 +77,10 @@ def read_label_table(path: str | Path) -> pa.Table:
     for name, usual in (("stream", STREAMS[0]), ("signal", SIGNALS[0])):
         if name not in table.column_names:  # written before there were others
             table = table.append_column(name, pa.array([usual] * table.num_rows, pa.string()))
-    missing = [name for name in _COLUMNS if name not in table.column_names]
+    needed = (*_COLUMNS, *(("kind", "q_value") if _TESTED in table.column_names else ()))
+    missing = [name for name in needed if name not in table.column_names]
     if missing:
-        raise InputError(f"{path} has no column {missing[0]!r}; a layout needs {', '.join(_COLUMNS)}.")
+        raise InputError(f"{path} has no column {missing[0]!r}; a layout needs {', '.join(needed)}.")
     return table
 
 

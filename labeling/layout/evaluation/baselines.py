@@ -16,16 +16,16 @@ from numpy.typing import NDArray
 from gazetteer.data.core.sites import Site
 from gazetteer.labeling.evidence.pooling import Grid
 from gazetteer.labeling.evidence.site_codes import SiteCodes, flat_codes
-from gazetteer.labeling.layout.calibration import enlarge
+from gazetteer.labeling.layout.calibration import on_grid
 from gazetteer.labeling.layout.metrics import Truth
 from gazetteer.labeling.layout.site_table import SiteTable
 
 Floats = NDArray[np.float32]
 
 
-def attention_scores(attention: Floats, small: Grid, large: Grid) -> Floats:
+def attention_scores(attention: Floats, own: Grid, grid: Grid) -> Floats:
     """Attention [N, cells, C] on another grid, each map divided by its maximum, as DAAM thresholds it."""
-    maps = enlarge(attention, small, large)
+    maps = on_grid(attention, own, grid)
     return np.asarray(maps / np.maximum(maps.max(axis=1, keepdims=True), 1e-12), np.float32)
 
 
@@ -48,7 +48,7 @@ class Probe:
 
 def dense_inputs(parts: Sequence[tuple[NDArray[np.float16], Grid]], grid: Grid) -> Floats:
     """Activations of several blocks on one grid, side by side: float32 [N, cells, sum of d]."""
-    return np.concatenate([np.asarray(enlarge(part, own, grid), np.float32) for part, own in parts], axis=2)
+    return np.concatenate([np.asarray(on_grid(part, own, grid), np.float32) for part, own in parts], axis=2)
 
 
 def fit_probe(dense: Floats, truth: Truth, ridge: float = 1e-2) -> Probe:

@@ -31,7 +31,7 @@ from gazetteer.diffusion.noised import noised_updates
 from gazetteer.diffusion.watch import Call
 from gazetteer.labeling.evidence.pooling import Grid
 from gazetteer.labeling.evidence.site_codes import SiteCodes
-from gazetteer.labeling.layout.calibration import enlarge
+from gazetteer.labeling.layout.calibration import on_grid
 from gazetteer.labeling.layout.live import stack_codes
 from gazetteer.labeling.vocabulary.words import spellings
 from gazetteer.sae.model.autoencoder import SparseAutoencoder
@@ -128,7 +128,7 @@ class _Listener:
         """Mean over layers, on the finest of their grids."""
         for place, layers in self.layers.items():
             grid = max((size for size, _ in layers), key=lambda g: g[0] * g[1])
-            mean = np.mean([enlarge(maps, own, grid) for own, maps in layers], axis=0)
+            mean = np.mean([on_grid(maps, own, grid) for own, maps in layers], axis=0)
             for t in self.t_of[place]:
                 self._take(t, mean, grid)
         self.layers.clear()

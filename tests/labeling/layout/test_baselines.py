@@ -92,6 +92,9 @@ def test_attention_is_divided_by_its_peak_on_the_finer_grid() -> None:
     maps = attention_scores(np.array([[[1.0], [4.0]]], np.float32), (1, 2), (2, 4))
     assert maps[0, :, 0].reshape(2, 4).tolist() == [[0.25, 0.25, 1.0, 1.0]] * 2
     assert not attention_scores(np.zeros((1, 2, 1), np.float32), (1, 2), (2, 4)).any()
+    spot = np.zeros((1, 16, 1), np.float32)
+    spot[0, 5] = 1.0  # one cell of the 4 x 4 that a finer layer has
+    assert attention_scores(spot, (4, 4), (2, 2)).ravel().tolist() == [1.0, 0.0, 0.0, 0.0]
 
 
 def test_every_baseline_is_wired_to_what_was_seen(run: LayoutRun, tmp_path: Path) -> None:

@@ -51,6 +51,13 @@ def labels_of(rows: list[tuple], **columns: list) -> pa.Table:
     return pa.table({**made, **columns})
 
 
+def test_a_prior_of_finer_cells_is_their_mean_where_labels_are_read() -> None:
+    fine = np.array([0.2, 0.4, 0.1, 0.1, 0.6, 0.8, 0.3, 0.5], np.float32)[:, None]  # two rows of four cells
+    layout = layout_of_labels(labels_of([(SITE, 3, "dog", 0.8, 4, 0.5)]), prior=(("dog",), fine, (2, 4)))
+    silent = flat_codes(SITE, ["a"], (1, 2), np.array([0, 0]), np.array([0.0, 0.0]), np.array([2]))
+    np.testing.assert_allclose(layout.probabilities(silent, SITE)[0, :, 0], [0.5, 0.25], rtol=1e-5)
+
+
 def test_a_label_moves_the_log_odds_from_what_places_give_to_its_precision() -> None:
     weights = label_weights(labels_of([(SITE, 3, "dog", 0.8, 4, 0.5), (SITE, 7, "dog", 0.5, 2, 0.3)]))[SITE]
     assert weights.features.tolist() == [3, 7] and weights.base.tolist() == pytest.approx([(0.2 + 0.25) / 2])
@@ -183,3 +190,6 @@ def test_the_command_needs_a_table_and_no_run(tmp_path: Path, capsys: pytest.Cap
     pq.write_table(table.drop_columns(["lift"]), tmp_path / "less.parquet")
     with pytest.raises(InputError, match="no column 'lift'"):
         read_label_table(tmp_path / "less.parquet")
+    pq.write_table(table.append_column("trusted", pa.array([True] * len(rows))), tmp_path / "less.parquet")
+    with pytest.raises(InputError, match=r"no column 'kind'; a layout needs .*, q_value"):
+        read_label_table(tmp_path / "less.parquet")  # candidates, without what tells which of them count

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from gazetteer.data.tables.masks import mask_to_struct
 from gazetteer.labeling.evidence.concept_maps import read_concepts
 from gazetteer.labeling.evidence.pooling import cell_edges
-from gazetteer.labeling.layout.calibration import enlarge
+from gazetteer.labeling.layout.calibration import on_grid
 from gazetteer.labeling.layout.metrics import (
     Truth,
     average_precision,
@@ -99,8 +99,20 @@ def test_rare_concepts_take_the_common_threshold() -> None:
     assert found[1] == np.float32(best_threshold(everything, masks, np.full(4, 10.0)))
 
 
+def test_cells_that_are_joined_come_to_their_mean() -> None:
+    maps = np.arange(15, dtype=np.float32).reshape(1, 15, 1)
+    assert on_grid(maps, (3, 5), (1, 1)).tolist() == [[[7.0]]] and on_grid(maps, (3, 5), (3, 5)) is maps
+    # Row 1 of 3 belongs to the first of 2, columns 1 and 2 of 5 to the first: as pixels to cells.
+    rows, columns = cell_edges(3, 2), cell_edges(5, 2)
+    wide = maps.reshape(3, 5)
+    by_hand = [[wide[rows[r] : rows[r + 1], columns[c] : columns[c + 1]].mean() for c in (0, 1)] for r in (0, 1)]
+    assert on_grid(maps, (3, 5), (2, 2)).reshape(2, 2).tolist() == by_hand
+    tall = on_grid(maps[:, :4], (1, 4), (2, 2)).reshape(2, 2)  # cut one way, joined the other
+    assert tall.tolist() == [[0.5, 2.5]] * 2 and tall.dtype == np.float32
+
+
 def test_enlarging_is_nearest_neighbour() -> None:
-    assert enlarge(np.arange(4)[None], (2, 2), (4, 4)).reshape(4, 4).tolist() == [
+    assert on_grid(np.arange(4)[None], (2, 2), (4, 4)).reshape(4, 4).tolist() == [
         [0, 0, 1, 1], [0, 0, 1, 1], [2, 2, 3, 3], [2, 2, 3, 3]
     ]  # fmt: skip
 
