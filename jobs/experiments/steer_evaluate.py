@@ -85,24 +85,17 @@ def evaluate_steering(config: RunConfig, run: str, quick: bool = False, out: str
     use_threads(config.threads)  # directions are made in this process
     folder, settings = open_finished(run), config.steer.quick() if quick else config.steer
     check_config(config, folder)
-    windows = windows_with_steps(settings.windows, config.generation.steps, "steer.windows")
-    settings = replace(settings, windows=windows)
+    steps = config.generation.steps
+    settings = replace(settings, windows=windows_with_steps(settings.windows, steps, "steer.windows"))
     if settings.classifier and settings.words:
         load_classifier(settings.classifier, settings.words)
     vocabulary = Vocabulary(config.vocabulary)
     prompts = [p for p in read_prompts(config.prompts) if split_of(p, config.heldout) == "heldout"]
     Cases(settings, vocabulary, prompts, config.seed)  # refuses too few prompts before anything is sampled
     fingerprint = {
-        "run": folder.read_json("run.json"),
-        "concepts": vocabulary.concepts,
-        "classifier": settings.classifier,
-    }
-    fingerprint |= {
-        "words": settings.words,
-        "seed": config.seed,
-        "batch_size": config.batch_size,
-        "dtype": settings.dtype,
-    }
+        "run": folder.read_json("run.json"), "concepts": vocabulary.concepts, "classifier": settings.classifier,
+        "words": settings.words, "seed": config.seed, "batch_size": config.batch_size, "dtype": settings.dtype,
+    }  # fmt: skip
     fingerprint |= marks_of(config, {Effect.SEGMENTS}, "detector", "segmenter")
     about = provenance(fingerprint, portable_config(config))
     work = (RunFolder(out) if out else folder.inside("steer")).open_or_create(fingerprint)

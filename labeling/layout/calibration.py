@@ -66,8 +66,8 @@ def _along(maps: NDArray[T], axis: int, many: int) -> NDArray[T]:
         return np.take(maps, np.arange(many) * few // many, axis=axis)
     starts = cell_edges(few, many)
     shape = [-1 if place == axis else 1 for place in range(maps.ndim)]
-    means: NDArray[T] = np.add.reduceat(maps, starts[:-1], axis=axis) / np.diff(starts).reshape(shape)
-    return means.astype(maps.dtype)
+    means = np.add.reduceat(maps, starts[:-1], axis=axis) / np.diff(starts).reshape(shape)
+    return np.asarray(means, maps.dtype)
 
 
 def inputs_of(parts: Sequence[tuple[Floats, Grid]], prior: Floats | None, grid: Grid) -> Floats:

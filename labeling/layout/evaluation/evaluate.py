@@ -59,9 +59,7 @@ def evaluate_layout(
     if config.baselines and (pipe is None or generation is None):
         raise InputError("The baselines sample pictures again and need the run's model.")
     stored = sorted({site.t for site in run.grids}, reverse=True)
-    steps = _every_step(stored, generation.steps) if config.every_step and generation is not None else stored
-    if config.every_step and generation is not None and len(steps) < generation.steps:
-        say(f"{len(steps)} of {generation.steps} steps are measured, of those whose t has the same two decimals one")
+    steps = _every_step(stored, generation.steps, say) if config.every_step and generation is not None else stored
     most = at_once(run, saes, config)
     train, held = run.of_split("discovery", most), run.of_split("heldout", config.heldout_images)
     rows = run.of_split("discovery", min(most, config.train_images or most))
@@ -138,10 +136,10 @@ def _sampled_again(
     return seen
 
 
-def _every_step(stored: Sequence[float], count: int) -> list[float]:
+def _every_step(stored: Sequence[float], count: int, say: Callable[[str], None]) -> list[float]:
     """t of every sampler step, first step first: the run's own where it has some there.
 
-    Of other steps whose t has the same two decimals, by which results are named, the first.
+    Of other steps whose t has the same two decimals, by which results are named, the first, and that is said.
     """
     known: dict[int, list[float]] = {}
     for t in stored:
@@ -152,6 +150,8 @@ def _every_step(stored: Sequence[float], count: int) -> list[float]:
         own = known.get(step) or ([] if f"{t:.2f}" in named else [t])
         named.update(f"{t:.2f}" for t in own)
         steps += sorted(own, reverse=True)
+    if len(steps) < count:
+        say(f"{len(steps)} of {count} steps are measured, of those whose t has the same two decimals one")
     return steps
 
 
