@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from gazetteer.data.core.digests import digest_bytes
@@ -87,14 +87,19 @@ def how_to_finish(files: Files, identity: Identity, commits: Commits) -> str:
     made, shards, ids = manifest.get("fingerprint"), set(manifest["shards"]), set(commits.ids())
     if shards == ids and label_settings(files) is not None and made != identity.of_tables():
         return f"gazetteer relabel of it was cut off: {again}"
-    groups = commits.groups.grouped()
-    if shards != ids and shards <= ids | {shard for inside in groups.values() for shard in inside}:
+    if shards != ids and same_shards(shards, ids, commits.groups.grouped()):
         return f"gazetteer compact of it was cut off: {again}"
     if shards == ids and not list(_not_as_left(files, commits, manifest)):
         return (
             "only its mark is missing: run gazetteer label on it, or give again the gazetteer relabel that was cut off"
         )
     return "run gazetteer label on it"
+
+
+def same_shards(these: Iterable[str], those: Iterable[str], groups: Mapping[str, Sequence[str]]) -> bool:
+    """Whether two lists of shards name the same ones, where a group stands for the shards in it."""
+    first, second = ({shard for name in names for shard in groups.get(name, (name,))} for names in (these, those))
+    return first == second
 
 
 def settings_edited(made: Mapping[str, Any], now: Mapping[str, Any]) -> str:

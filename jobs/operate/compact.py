@@ -8,6 +8,7 @@ from typing import Any
 
 from gazetteer.data.core.digests import digest_json
 from gazetteer.data.core.errors import InputError
+from gazetteer.data.runs.finished import same_shards
 from gazetteer.data.runs.folder import Commit, RunFolder
 from gazetteer.data.runs.plans import GROUPS
 from gazetteer.data.storage.place import warn_of_columns
@@ -47,6 +48,7 @@ def compact(run: str | Path, *, megabytes: int = MEGABYTES) -> dict[str, Any]:
         manifest = store.read_json("manifest.json")
         store.mend_groups()
         _require_sound(store)
+        _require_left_so(store, manifest)
         commits, with_parts = store.committed(), _parts(store)
         written = store.read_plan(GROUPS)
         planned_before = written is not None
@@ -89,6 +91,23 @@ def _require_sound(store: RunFolder) -> None:
         raise InputError(
             f"{store.path} is damaged ({damaged.where}: {damaged.what}), and nothing was put together; run gazetteer "
             f"verify {store.path} --drop, then gazetteer label again."
+        )
+
+
+def _require_left_so(store: RunFolder, manifest: Any) -> None:
+    """InputError unless the run is as it finished, but for what was put together since: it will be marked as finished.
+
+    One whose shards were dropped, tried again or labelled anew since lacks its mark as one does of which a compaction
+    was cut off.
+    """
+    so = isinstance(manifest, dict) and same_shards(manifest.get("shards", ()), store.shard_ids(), store.grouped())
+    if so and not store.is_complete():
+        made = manifest.get("fingerprint", store.of_tables())
+        so = made == store.of_tables() and not store.damaged_finals(manifest.get("tables", {}))
+    if not so:
+        raise InputError(
+            f"{store.path} is not as it finished, and nothing was put together; {store.how_to_finish()}, and then "
+            "compact it."
         )
 
 

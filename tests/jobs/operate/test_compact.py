@@ -24,7 +24,7 @@ from gazetteer.jobs.label import shards as plan
 from gazetteer.jobs.operate.compact import compact
 from gazetteer.jobs.operate.status import status
 from gazetteer.jobs.operate.verify import verify
-from tests.support.runs.runs import evidence, failures, parts, rewrite
+from tests.support.runs.runs import commit, evidence, failures, parts, rewrite
 from tests.support.system.running import ROOT
 
 TABLES = ("images", "codes", "segments", "evidence", "failures")
@@ -138,6 +138,35 @@ def test_a_damaged_group_is_found_and_its_shards_are_missing(tmp_path: Path) -> 
     assert report["verdict"] == "damaged"
     assert store.grouped() == {}
     assert len(store.shard_ids()) == 1  # label makes the four others anew
+
+
+@pytest.mark.parametrize("since", ["dropped", "tried again", "labelled anew"])
+def test_a_run_that_something_else_left_unfinished_is_not_marked_as_finished(tmp_path: Path, since: str) -> None:
+    """Its tables are of other shards than there are; a compaction that was cut off lacks the mark in the same way."""
+    store = finished(tmp_path / "run")
+    compact(tmp_path / "run")
+    (group,) = store.grouped()
+    if since == "dropped":
+        part = tmp_path / "run" / "images" / f"part-{group}.parquet"
+        part.write_bytes(part.read_bytes()[:-1] + b"x")
+        verify(tmp_path / "run", drop=True)
+    else:
+        store.clear_success()
+        if since == "tried again":
+            commit(store, "a" * 16)
+        else:
+            store.write_final("labels", FINAL_TABLES["labels"].empty_table(), {"fingerprint": {}, "schema_version": 5})
+    assert store.how_to_finish() == "run gazetteer label on it"
+    with pytest.raises(InputError, match=r"is not as it finished.*run gazetteer label"):
+        compact(tmp_path / "run")
+    assert not store.is_complete()
+
+
+def test_only_what_was_put_together_is_laid_to_a_compaction(tmp_path: Path) -> None:
+    store = finished(tmp_path / "run")
+    store.clear_success()
+    commit(store, "a" * 16)  # of a retry, say
+    assert store.how_to_finish() == "run gazetteer label on it"
 
 
 def lost(path: Path) -> None:
