@@ -14,7 +14,7 @@ import pyarrow.compute as pc
 
 from gazetteer.data.core.errors import InputError
 from gazetteer.data.runs.folder import RunFolder
-from gazetteer.data.tables.schemas import KINDS
+from gazetteer.data.tables.schemas import KINDS, SPLITS, VERDICTS
 from gazetteer.labeling.vocabulary.meant import meant, nearest
 
 Load = TypeVar("Load", bound=Callable[..., pa.Table])
@@ -23,6 +23,7 @@ _SITE = ("block", "stream", "signal", "branch", "t", "feature")
 _NUMBERS = frozenset({"t", "max_q", "min_iou", "min_score"})
 _FLAGS = frozenset({"trusted", "paper_label", "labelled", "causal"})
 _SEVERAL = frozenset({"concept", "kind", "image_id", "verdict"})
+_ACCEPTED = {"kind": ("kind of label", KINDS), "verdict": ("verdict", VERDICTS), "split": ("split", SPLITS)}
 
 
 def questioned(load: Load) -> Load:
@@ -38,6 +39,8 @@ def questioned(load: Load) -> Load:
         asked = {name: value for name, value in conditions.items() if value is not None}
         for name, value in asked.items():
             _require_possible(name, value)
+        if "feature" in asked:  # of whatever library, as an analyst's own table holds it
+            conditions["feature"] = int(asked["feature"])
         table = load(run, **conditions)
         folder = run if isinstance(run, RunFolder) else RunFolder(run)
         concepts = _several(asked.get("concept", ()))
@@ -46,6 +49,7 @@ def questioned(load: Load) -> Load:
             if known != concepts:
                 table = load(run, **{**conditions, "concept": known})
         if table.num_rows == 0:
+            _require_pictures(folder, set(_several(asked.get("image_id", ()))))
             _require_there(folder, asked)
         return table
 
@@ -69,12 +73,14 @@ def _require_possible(name: str, value: Any) -> None:
     elif name in _SEVERAL:
         if not isinstance(value, str) and not (isinstance(value, Iterable) and _texts(value)):
             raise InputError(f"{name} must be text or a list of texts, not {value!r}.")
-        if name != "kind" and (not (texts := _several(value)) or not all(texts)):
+        if name not in _ACCEPTED and (not (texts := _several(value)) or not all(texts)):
             raise InputError(f"{name} must name something, not {value!r}; without it every {name} is meant.")
-        if name == "kind" and (not (kinds := _several(value)) or not set(kinds) <= set(KINDS)):
-            raise InputError(f"There is no kind of label {value!r}; accepted: {', '.join(KINDS)}.")
     elif not isinstance(value, str):
         raise InputError(f"{name} must be text, not {value!r}.")
+    if name in _ACCEPTED:
+        what, accepted = _ACCEPTED[name]
+        if not (named := _several(value)) or not set(named) <= set(accepted):
+            raise InputError(f"There is no {what} {value!r}; accepted: {', '.join(accepted)}.")
 
 
 def meant_of_run(run: RunFolder, concepts: Sequence[str]) -> list[str]:
@@ -93,6 +99,15 @@ def meant_of_run(run: RunFolder, concepts: Sequence[str]) -> list[str]:
     return meant(concepts, known, f"{run.path} was never asked for {{!r}}")
 
 
+def _require_pictures(run: RunFolder, wanted: set[str]) -> None:
+    """InputError for an image id that no picture of the run has."""
+    if not wanted:
+        return
+    unknown = wanted - set(run.read_table("images", columns=["image_id"])["image_id"].to_pylist())
+    if unknown:
+        raise InputError(f"{run.path} has no picture {min(unknown)!r}; its images table names those that it has.")
+
+
 def _require_there(run: RunFolder, asked: Mapping[str, Any]) -> None:
     """InputError for a part of a site, or a feature, that no row of the run has."""
     names = [name for name in _SITE if name in asked]
@@ -101,7 +116,7 @@ def _require_there(run: RunFolder, asked: Mapping[str, Any]) -> None:
     features = run.read_final("features", names)
     for name in names:
         values = [round(value, 2) if name == "t" else value for value in pc.unique(features[name]).to_pylist()]
-        value = round(asked[name], 2) if name == "t" else asked[name]
+        value = round(float(asked[name]), 2) if name == "t" else asked[name]
         if values and value not in values:
             if name == "feature":
                 raise InputError(f"{run.path} has no feature {value}; its features are 0 to {max(values)}.")

@@ -178,7 +178,7 @@ class LocalFiles:
         """What pyarrow can open to read the file; raises as `read` does."""
         with _read_errors(self._at(name)):
             require_regular(self._at(name))
-        return str(self._at(name))
+        return os.path.abspath(self._at(name))  # s3:run/labels.parquet would be a URL to pyarrow
 
     def free(self) -> int | None:
         """Bytes that can still be written; None when nothing is there yet."""

@@ -130,6 +130,9 @@ _TOP = [
     *_floats("top_iou", "heldout_top_iou"),
 ]
 
+SPLITS = ("discovery", "heldout")
+"""On which side a picture is: of those that labels are chosen on, or of the others."""
+
 KINDS = ("thing", "stuff", "part", "scene", "style", "place", "word")
 """What a label can be; the first three say where in the picture (`SPATIAL_KINDS`), the last where in the prompt."""
 
@@ -212,6 +215,9 @@ EFFECTS = pa.schema(
         pa.field("area", pa.list_(pa.float64()), nullable=False),
     ]
 )
+
+VERDICTS = ("confirmed", "contradicted", "no effect", "undecided", "effect without label", "suppressed", "none")
+"""What a causal pass says of a pair; the first four of labels, the others of pairs without one."""
 
 CAUSAL_MEASURES = ("area", "presence", "area_on", "presence_on", "area_random", "presence_random")
 

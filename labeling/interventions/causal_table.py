@@ -16,13 +16,12 @@ from numpy.typing import NDArray
 from scipy.stats import false_discovery_control
 
 from gazetteer.data.core.sites import SITE_COLUMNS, Site
-from gazetteer.data.tables.schemas import CAUSAL, CAUSAL_MEASURES
+from gazetteer.data.tables.schemas import CAUSAL, CAUSAL_MEASURES, VERDICTS
 from gazetteer.labeling.evidence.site_codes import rows_by_site
 from gazetteer.labeling.interventions.causal_power import power_of
 from gazetteer.labeling.quality.intervals import interval_of, sample_weights
 
 Floats = NDArray[np.float64]
-VERDICTS = ("confirmed", "contradicted", "no effect", "undecided", "effect without label", "suppressed", "none")
 MAX_Q = 0.05
 FLIPS = 10_000
 USUAL = 0.05

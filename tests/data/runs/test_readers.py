@@ -15,6 +15,7 @@ import pytest
 from gazetteer.data.runs.folder import RunFolder
 from gazetteer.data.runs.publish import parquet_bytes
 from gazetteer.data.tables.schemas import CAUSAL, COMPONENTS, FINAL_TABLES, PART_TABLES
+from gazetteer.labeling.tables import load_labels
 from tests.support.runs.runs import blank, finished_run
 
 TABLES = {**PART_TABLES, **FINAL_TABLES, "causal": CAUSAL, "components": COMPONENTS}
@@ -120,3 +121,10 @@ def test_a_run_may_lie_below_any_name(tmp_path: Path, folder: str, caplog: pytes
     remote.delete()
     assert RunFolder(f"memory://{re.sub('[?]', '', folder)}1/run").check().problems == [], "another run stays"
     assert not remote.exists()
+
+
+def test_a_name_that_begins_as_an_address_is_a_folders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    for name in ("s3:run", "file:run"):
+        finished_run(name)
+        assert load_labels(name, concept="sky").num_rows == 1

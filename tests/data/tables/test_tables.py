@@ -3,6 +3,7 @@
 import re
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import datasets
@@ -24,7 +25,7 @@ from gazetteer.data.runs.reading import at_t
 from gazetteer.data.tables.images import decode_image
 from gazetteer.data.tables.masks import struct_to_mask
 from gazetteer.data.tables.schemas import CAUSAL, COMPONENTS, EXAMINERS, FINAL_TABLES, PART_TABLES
-from gazetteer.labeling.tables import load_candidates, load_images, load_segments
+from gazetteer.labeling.tables import load_candidates, load_causal, load_images, load_segments
 from tests.support.runs.runs import SITE, finished_run, picture
 
 ROOT = Path(__file__).parents[3]
@@ -260,3 +261,24 @@ def test_other_tables_are_asked_alike(run: Path) -> None:
         load_features(run, labelled="yes")
     with pytest.raises(InputError, match="A run is a folder or a URL, not None"):
         load_labels(None)
+
+
+@pytest.mark.parametrize(
+    ("load", "asked", "says"),
+    [
+        (load_images, {"split": "train"}, "no split 'train'; accepted: discovery, heldout"),
+        (load_images, {"image_id": "i00"}, "has no picture 'i00'"),
+        (load_segments, {"image_id": ["i00"]}, "has no picture 'i00'"),
+        (load_causal, {"verdict": "confirmd"}, "no verdict 'confirmd'; accepted: confirmed, contradicted"),
+    ],
+)
+def test_a_side_a_picture_or_a_verdict_that_there_is_not_is_no_empty_answer(
+    run: Path, load: Callable[..., pa.Table], asked: dict[str, object], says: str
+) -> None:
+    with pytest.raises(InputError, match=says):
+        load(run, **asked)
+
+
+def test_numbers_of_an_array_are_numbers(run: Path) -> None:
+    assert load_labels(run, feature=np.int32(1)).equals(load_labels(run, feature=1))
+    assert load_labels(run, t=np.float32(0.3), concept="sky").num_rows == 0  # a site and a concept that there are
