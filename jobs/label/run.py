@@ -109,7 +109,7 @@ class LabelRun:
         """Finish retries begun earlier, then, when wanted, one more for exactly what still fails."""
         number = 1
         while (shard := plan.read_pass(self.store, f"retry-{number}")) is not None:
-            self._do(shard, "retry")
+            self._do(plan.without_made(self.store, f"retry-{number}", shard), "retry")
             number += 1
         failing = set(open_failures(self.store)) if wanted else set()
         items = [item for shard in shards for item in shard.items if item.image_id in failing]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import re
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from typing import Any
@@ -14,6 +15,9 @@ from gazetteer.data.inputs.given.open import expect_given_whole, open_given
 from gazetteer.data.inputs.prompt_pool import read_prompts
 from gazetteer.data.inputs.prompts import Item, Shard, make_item, planned_items, shards_of
 from gazetteer.data.runs.folder import RunFolder
+from gazetteer.data.runs.identity import Identity
+from gazetteer.data.runs.plans import Plans
+from gazetteer.data.storage.open import open_files
 from gazetteer.jobs.config.fingerprint import picture_digest
 from gazetteer.jobs.config.schema import RunConfig
 from gazetteer.labeling.rules.coverage import choose_prompts
@@ -22,6 +26,8 @@ from gazetteer.labeling.vocabulary.concepts import Vocabulary
 
 FIRST, COVERAGE = PASSES = ("plan-1", "plan-2")
 """The passes of a run beside its retries, by the names of their plans."""
+_RETRIED = re.compile(r"-retry-(\d+)$")
+"""How the id of a retry's shard ends (`retry_shard`)."""
 
 
 def read_pool(config: RunConfig) -> list[str]:
@@ -86,8 +92,7 @@ def make_items(prompts: Sequence[str], seed: int, pictures: str, used: Counter[s
 
 def write_pass(store: RunFolder, name: str, items: Sequence[Item], shard_size: int) -> list[Shard]:
     """Write a pass down, unless it was before; returns the shards that count."""
-    rows = [{"prompt": i.prompt, "seed": i.seed, "image_id": i.image_id} for i in items]
-    plan = store.write_plan(name, {"shard_size": shard_size, "items": rows})
+    plan = store.write_plan(name, _plan(items, shard_size))
     return _shards(plan, _pictures_of(store), name)
 
 
@@ -102,6 +107,30 @@ def retry_shard(items: Sequence[Item], name: str) -> list[Shard]:
     if not items:
         return []
     return [Shard(f"{shards_of(items, len(items))[0].id}-{name}", tuple(items))]
+
+
+def without_made(store: RunFolder, name: str, shards: Sequence[Shard]) -> list[Shard]:
+    """The shards of the retry `name` without pictures that are there from earlier tries: its plan is written anew.
+
+    A shard that was damaged after some of its pictures had failed, and were made by a retry, is computed again whole,
+    and then they may come through: every picture counts once.
+    """
+    later = int(name.rpartition("-")[2])
+    earlier = [shard for shard in store.committed() if not (tried := _RETRIED.search(shard)) or int(tried[1]) < later]
+    made = set(store.read_table("images", earlier, ["image_id"])["image_id"].to_pylist())
+    items = [item for shard in shards for item in shard.items if item.image_id not in made]
+    if len(items) == sum(len(shard.items) for shard in shards):
+        return list(shards)
+    for shard in shards:  # before its plan: no shard may count that no plan names
+        store.drop_shard(shard.id)
+    files = open_files(store.path)
+    Plans(files, Identity(files)).replace(name, _plan(items, 0))
+    return retry_shard(items, name)
+
+
+def _plan(items: Sequence[Item], shard_size: int) -> dict[str, Any]:
+    rows = [{"prompt": i.prompt, "seed": i.seed, "image_id": i.image_id} for i in items]
+    return {"shard_size": shard_size, "items": rows}
 
 
 def _pictures_of(store: RunFolder) -> str:

@@ -9,6 +9,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from gazetteer.jobs.cli.main import main
+from gazetteer.jobs.operate.status import status
 from gazetteer.jobs.operate.verify import verify
 from tests.support.system.running import FEW, digests, gazetteer
 
@@ -89,6 +90,27 @@ def test_a_bad_picture_costs_one_picture_and_a_retry_mends_it(
     (retry,) = {name for name in after if name.startswith("images/")} - before.keys()
     assert pq.read_table(run / retry).num_rows == len(poisons)
     assert [after[name] for name in FINAL] == [digests(whole)[name] for name in FINAL]
+
+
+def test_a_picture_that_a_retry_made_counts_once_when_its_shard_is_made_again(
+    tmp_path: Path, whole: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It failed for reasons of the moment, and comes through when what was damaged around it is computed anew."""
+    run, common = tmp_path / "run", settings(tmp_path / "prompts.txt")
+    monkeypatch.setenv("GAZETTEER_TEST_POISON", "raising")
+    assert gazetteer_label(run, "--set", *common) == 3
+    monkeypatch.delenv("GAZETTEER_TEST_POISON")
+    assert gazetteer_label(run, "--retry-failed", "--set", *common) == 0
+    (failed,) = (part.name for part in (run / "failures").iterdir() if pq.read_metadata(part).num_rows)
+    damaged = run / "codes" / failed
+    damaged.write_bytes(damaged.read_bytes()[:-1] + b"x")
+    assert verify(run, drop=True)["verdict"] == "damaged"
+    assert gazetteer_label(run, "--set", *common) == 0
+    ids = pq.read_table(run / "images", columns=["image_id"])["image_id"].to_pylist()
+    assert sorted(ids) == sorted({row["image_id"] for row in plan(run)})
+    assert [digests(run)[name] for name in FINAL] == [digests(whole)[name] for name in FINAL]
+    assert (verify(run)["verdict"], status(run)["state"]) == ("sound", "complete")
+    assert gazetteer_label(run, "--retry-failed", "--set", *common) == 0
 
 
 def plan(run: Path) -> list[dict[str, str]]:
