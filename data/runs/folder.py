@@ -174,15 +174,14 @@ class RunFolder:
         self._still_mine()
         return self._commits.record_parts(parts, info)
 
-    def committed(self, verify: bool = False) -> dict[str, Commit]:
-        """Every shard that counts, by id.
-
-        One with a missing or damaged part is dropped, with a warning, so that it is computed again.
+    def committed(self, verify: bool = False, drop: bool = True) -> dict[str, Commit]:
+        """Every shard that counts, by id; one with a missing or damaged part does not, which is a warning.
 
         Args:
             verify: compare the parts' sha256, not only their sizes.
+            drop: forget damaged ones, so that they are computed again; for the run's holder: readers change nothing.
         """
-        return self._commits.valid(verify)
+        return self._commits.valid(verify, drop)
 
     def check(self) -> Findings:
         """Everything the run has recorded, compared with what lies there; changes nothing.

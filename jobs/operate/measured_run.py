@@ -67,7 +67,7 @@ def measured(config: RunConfig, path: str) -> tuple[Measured, dict[str, Any]]:
     """
     store = RunFolder(path)
     fingerprint = store.read_json("run.json") or {}
-    measured = Measured(store.committed().values() if fingerprint else ())
+    measured = Measured(store.committed(drop=False).values() if fingerprint else ())
     if not measured.images:
         raise InputError(f"{path} holds no pictures to measure by; --like takes a run that gazetteer label made.")
     replayed = sum(commit.info.get("replayed", 0) for commit in measured.commits)

@@ -71,8 +71,8 @@ class Commits:
                 return counts
         raise GazetteerError(f"Shard {parts.shard} of {self._files.root} cannot be committed: others keep changing it.")
 
-    def valid(self, verify: bool) -> dict[str, Commit]:
-        """Every shard that counts, by id; damaged ones are dropped and reported through logging.
+    def valid(self, verify: bool, drop: bool = True) -> dict[str, Commit]:
+        """Every shard that counts, by id; damaged ones are reported through logging and, with `drop`, dropped.
 
         Raises:
             InputError: a shard is of another run, or the plan of the groups is damaged or gone.
@@ -80,9 +80,11 @@ class Commits:
         good = {}
         run = self._identity.digest()
         for shard_id in self.ids():
-            commit, problem = self._checked(shard_id, verify)
+            commit, problem = (self._checked if drop else self._compared)(shard_id, verify)
             self.refuse_foreign(commit, run)
-            if problem is not None:
+            if problem is not None and not drop:
+                log.warning("Shard %s does not count: %s.", shard_id, problem)
+            elif problem is not None:
                 with self._guard(shard_id):
                     # Somebody may have computed it again since.
                     commit, problem = self._checked(shard_id, verify)

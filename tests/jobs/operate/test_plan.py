@@ -39,6 +39,7 @@ from tests.support.models.original_models import original_detector, original_wei
 from tests.support.models.sam_keys import SAM
 from tests.support.models.single_file import write_single_file
 from tests.support.models.tiny_pipeline import tiny_pipeline
+from tests.support.runs.runs import evidence, failures
 from tests.support.system.running import ROOT, SMALL, gazetteer, label
 
 
@@ -233,6 +234,19 @@ def test_wrong_arguments_get_a_sentence(tmp_path: Path) -> None:
         Rates(devices=0)
     done = gazetteer("plan", "--device", "abacus")
     assert done.returncode == 2 and "a100" in done.stderr
+
+
+def test_a_run_that_is_measured_by_is_only_read(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """It may be on its way from another machine, records first: a plan forgets nothing that is missing there."""
+    run = RunFolder(tmp_path / "run").open_or_create({"config": "of another run"})
+    for shard in ("a", "b"):
+        run.commit_shard(shard, {"failures": failures(shard), "evidence": evidence(1)}, {"images": 2}, {})
+    (tmp_path / "run/evidence/part-a.parquet").unlink()
+    before = {path: path.read_bytes() for path in (tmp_path / "run").rglob("*") if path.is_file()}
+    with pytest.raises(InputError, match="made with other models or sites"):
+        plan(load_config(None, SMALL), Rates(like=str(tmp_path / "run")))
+    assert {path: path.read_bytes() for path in (tmp_path / "run").rglob("*") if path.is_file()} == before
+    assert "Shard a does not count: evidence/part-a.parquet is missing" in caplog.text
 
 
 def test_what_label_refuses_is_not_priced(tmp_path: Path) -> None:
