@@ -130,6 +130,10 @@ class CausalPass:
         self.concepts = asked_concepts(config, self.folder)
         needed = images_needed(config.causal.power, config.causal.share)
         every = starts_of(self.folder, "heldout")
+        if not every:
+            raise InputError(
+                f"{self.folder.path} has no held-out pictures, on which features are tried (config key heldout)."
+            )
         self.images = config.causal.images or min(needed, len(every))
         if self.images > len(every):
             raise InputError(

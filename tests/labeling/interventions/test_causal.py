@@ -265,6 +265,18 @@ def test_a_pass_says_what_is_wrong(tmp_path: Path, capsys: pytest.CaptureFixture
     assert main(["causal", str(tmp_path / "run")]) == 2 and "these differ" in capsys.readouterr().err
 
 
+def test_a_run_without_held_out_pictures_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from gazetteer.jobs.config.schema import load_config
+    from gazetteer.jobs.experiments.causal import measure
+
+    run = RunFolder(tmp_path / "run").open_or_create({})
+    monkeypatch.setattr(measure, "finished_run", lambda config, path: run)
+    monkeypatch.setattr(measure, "asked_concepts", lambda config, folder: ("dog",))
+    with pytest.raises(InputError, match="has no held-out pictures"):
+        measure.CausalPass(load_config(None), str(tmp_path / "run"))
+    assert not (tmp_path / "run" / "causal").exists()
+
+
 def test_a_pass_on_the_embedded_models_goes_on_where_it_stood(
     scenes_run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
