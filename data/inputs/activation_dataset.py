@@ -50,7 +50,8 @@ class ActivationDataset:
             split: ``train``, ``heldout`` (whole images, by a hash of their id; at least one) or ``all``.
             heldout_fraction: of the images held out.
             verify: read every file once to compare its SHA-256; otherwise its size alone is checked.
-            shards: None: all that lie there, whatever model and prompts each is of.
+            shards: these, all of which have to be there; None: all that lie there, whatever model and prompts each is
+                of.
 
         Raises:
             InputError: no set or no such site there, a shard that is missing, truncated or damaged (named),
@@ -141,6 +142,12 @@ def _records(root: Path, site: Site, shards: Collection[str] | None) -> list[dic
     if site.slug not in slugs:
         raise InputError(f"The activations in {root} have no site {site.slug}; they have {', '.join(slugs)}.")
     paths = sorted((root / "_shards").glob("*.json"))
+    missing = sorted(set(shards or ()) - {path.stem for path in paths})
+    if missing:
+        raise InputError(
+            f"The activations in {root} lack {len(missing)} of the {len(set(shards or ()))} shards wanted, the first "
+            f"{missing[0]}; run the same command again: it captures them."
+        )
     records = [read_record(path) for path in paths if shards is None or path.stem in shards]
     if not records:
         raise InputError(f"The activations in {root} have no finished shard yet.")

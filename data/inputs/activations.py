@@ -39,12 +39,15 @@ class ActivationWriter:
         """Open or create the set at `root`.
 
         Raises:
-            InputError: no sites, or the set there has other ones, another format, or a damaged index.
+            InputError: no sites, two of one name, or the set there has other ones, another format, or a damaged index.
         """
         self.root, self.sites = Path(root), sorted(sites)
         slugs = [site.slug for site in self.sites]
         if not slugs:
             raise InputError("An activation set needs at least one site.")
+        if len(set(slugs)) < len(slugs):
+            twice = next(slug for slug in slugs if slugs.count(slug) > 1)
+            raise InputError(f"Two sites of an activation set are called {twice}; t is told apart by two decimals.")
         index = self.root / "sites.json"
         spoken = any(site.stream == TEXT for site in self.sites)
         stated = _json({"format": RAGGED if spoken else FORMAT, "sites": slugs})
@@ -89,7 +92,7 @@ class ActivationWriter:
         if set(vectors) != set(self.sites):
             differing = sorted(site.slug for site in set(vectors) ^ set(self.sites))
             raise InputError(f"Shard {shard_id} must hold the sites of the set; differing: {', '.join(differing)}.")
-        own = {site: list((cells or {}).get(site) or []) for site in self.sites}
+        own = {site: [int(count) for count in (cells or {}).get(site, ())] for site in self.sites}
         files = {s.slug: self._write(shard_id, s, vectors[s], len(image_ids), own[s]) for s in self.sites}
         stated = RAGGED if any("cells" in file for file in files.values()) else FORMAT
         record = {"format": stated, "shard": shard_id, "image_ids": list(image_ids), "sites": files}
