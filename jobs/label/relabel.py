@@ -23,6 +23,7 @@ from gazetteer.jobs.config.schema import RunConfig
 from gazetteer.jobs.label.beside import BESIDE
 from gazetteer.jobs.label.card import write_card
 from gazetteer.jobs.label.progress.logs import logging_to
+from gazetteer.jobs.label.shards import unmade
 from gazetteer.labeling.evidence.site_codes import site_of_row
 
 
@@ -161,7 +162,7 @@ def _finished(store: RunFolder) -> dict[str, Any]:
     whole = isinstance(manifest, dict) and manifest.get("shards") == store.shard_ids()
     if whole and not store.is_complete() and store.of_tables() == store.read_json("run.json"):
         whole = not store.damaged_finals(manifest.get("tables") or {})  # nothing was replaced yet
-    if not whole:
+    if not whole or (not store.is_complete() and unmade(store)):
         raise InputError(f"{store.path} is not a finished run; run gazetteer label on it first.")
     if store.is_complete() and manifest.get("fingerprint", store.of_tables()) != store.of_tables():
         raise InputError(

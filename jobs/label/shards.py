@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import itertools
 import re
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -107,6 +108,19 @@ def retry_shard(items: Sequence[Item], name: str) -> list[Shard]:
     if not items:
         return []
     return [Shard(f"{shards_of(items, len(items))[0].id}-{name}", tuple(items))]
+
+
+def unmade(store: RunFolder) -> list[str]:
+    """Ids of shards that were planned, by retries too, and have no record: a pass was left in its midst."""
+    made = {*store.shard_ids(), *(shard for group in store.grouped().values() for shard in group)}
+    retries = (f"retry-{number}" for number in itertools.count(1))
+    planned: list[Shard] = []
+    for name in itertools.chain(PASSES, retries):
+        shards = read_pass(store, name)
+        if shards is None and name not in PASSES:
+            break
+        planned += shards or []
+    return [shard.id for shard in planned if shard.id not in made]
 
 
 def without_made(store: RunFolder, name: str, shards: Sequence[Shard]) -> list[Shard]:

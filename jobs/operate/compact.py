@@ -97,13 +97,14 @@ def _require_sound(store: RunFolder) -> None:
 def _require_left_so(store: RunFolder, manifest: Any) -> None:
     """InputError unless the run is as it finished, but for what was put together since: it will be marked as finished.
 
-    One whose shards were dropped, tried again or labelled anew since lacks its mark as one does of which a compaction
-    was cut off.
+    One whose shards were dropped, tried again or labelled anew since, or were to be, lacks its mark as one does whose
+    compaction was cut off.
     """
     so = isinstance(manifest, dict) and same_shards(manifest.get("shards", ()), store.shard_ids(), store.grouped())
     if so and not store.is_complete():
         made = manifest.get("fingerprint", store.of_tables())
         so = made == store.of_tables() and not store.damaged_finals(manifest.get("tables", {}))
+        so = so and not plan.unmade(store)
     if not so:
         raise InputError(
             f"{store.path} is not as it finished, and nothing was put together; {store.how_to_finish()}, and then "

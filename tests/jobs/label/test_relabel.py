@@ -21,6 +21,7 @@ from gazetteer.data.tables.schemas import CAUSAL, EXAMINERS
 from gazetteer.jobs.config.schema import RunConfig, load_config
 from gazetteer.jobs.label import reduce
 from gazetteer.jobs.label import run as label_run
+from gazetteer.jobs.label import shards as plan
 from gazetteer.jobs.label.job import label
 from gazetteer.jobs.label.relabel import relabel
 from gazetteer.jobs.operate.compact import compact
@@ -180,6 +181,12 @@ def test_what_is_no_finished_run_or_keeps_a_damaged_record_is_refused(run: Path,
     done = in_process("relabel", str(run))
     assert done.returncode == 2 and "run.json states: that file was edited" in done.stderr, done.stderr
     (run / "_meta" / "run.json").write_text(started)
+    store = RunFolder(run)
+    store.clear_success()
+    plan.write_pass(store, "retry-1", (plan.read_pass(store, plan.FIRST) or [])[0].items[:1], 0)  # begun, and killed
+    done = in_process("relabel", str(run))
+    assert done.returncode == 2 and "is not a finished run; run gazetteer label" in done.stderr
+    (run / "_meta" / "retry-1.json").unlink()
     next((run / "_meta" / "commits").glob("*.json")).unlink()
     done = in_process("relabel", str(run))
     assert done.returncode == 2 and "is not a finished run; run gazetteer label" in done.stderr
