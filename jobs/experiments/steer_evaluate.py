@@ -129,18 +129,19 @@ def evaluate_steering(config: RunConfig, run: str, quick: bool = False, out: str
 
 def _directions(
     config: RunConfig, folder: RunFolder, work: RunFolder, settings: SteerConfig, say: Callable[[str], None]
-) -> Directions | None:
-    """Mean-difference directions of the run's concepts, made once for the folder of the trials; None where left out."""
+) -> Directions | str:
+    """Mean-difference directions of the run's concepts, made once for its pictures, or why they are left out."""
     if not settings.direction_images:
-        return None
+        return "steer.direction_images is 0"
     if config.pictures.kind:
-        say("mean_difference: left out, the run's pictures were given and cannot be sampled again")
-        return None
+        return "the run's pictures were given and cannot be sampled again"
     branches = sorted({"uncond" if branch == "uncond" else "cond" for branch in settings.branches})
-    name = f"directions-{settings.direction_images}-{'-'.join(branches)}.json"
+    run = open_run(folder)
+    rows = run.of_split("discovery", settings.direction_images)
+    pictures = digest_json([run.image_ids[row] for row in rows])[:12]  # a retry of the run may have added some
+    name = f"directions-{pictures}-{'-'.join(branches)}.json"
     if (plain := work.read_json(name)) is None:
-        run = open_run(folder)
-        say(f"sampling {len(run.of_split('discovery', settings.direction_images))} discovery pictures again")
+        say(f"sampling {len(rows)} discovery pictures again")
         pipe, batch = load_pipeline(config.model), config.batch_size
         directions = mean_directions(run, pipe, config.generation, branches, settings.direction_images, batch)
         work.write_json(name, plain := plain_directions(directions))

@@ -31,6 +31,10 @@ MIN_PICTURES = 5
 """A word must stand in so many discovery prompts, and be missing from as many, before features are sought for it."""
 
 
+class NotCarriedError(InputError):
+    """No feature carries a concept at the sites of an edit."""
+
+
 def resolve(edits: Sequence[Edit], run: Run, top: int = 0) -> tuple[Edit, ...]:
     """The edits with targets; edits that have some stay as they are (`Resolver.resolve`).
 
@@ -80,6 +84,7 @@ class Resolver:
             top: at most so many features a block; 0: all of them, with ``labels`` 8 of a word's.
 
         Raises:
+            NotCarriedError: nothing carries the concept or word at the wanted sites.
             InputError: as `resolve`.
         """
         if edit.targets:
@@ -99,7 +104,7 @@ class Resolver:
                 targets.append(Target(**site.columns(), features=features, scales=scales))
         if not targets:
             where = ", ".join(site.slug for site in sites_for(edit, self.folder)) or "any site"
-            raise InputError(f"No feature of {self.folder.path} carries {edit.name!r} at {where}.")
+            raise NotCarriedError(f"No feature of {self.folder.path} carries {edit.name!r} at {where}.")
         return edit.with_targets(targets)
 
     def _features(self, edit: Edit, site: Site, top: int) -> Weights:

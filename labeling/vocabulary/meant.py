@@ -11,6 +11,10 @@ from gazetteer.data.core.errors import InputError
 from gazetteer.labeling.vocabulary.concept_index import ConceptIndex
 
 
+class UnknownConceptError(InputError):
+    """A concept that is none of those there are."""
+
+
 def meant(asked: Sequence[str], known: Collection[str], sentence: str) -> list[str]:
     """The known concepts that are asked for, each as it stands or by the rule of `ConceptIndex`: "Dogs" is dog.
 
@@ -18,14 +22,15 @@ def meant(asked: Sequence[str], known: Collection[str], sentence: str) -> list[s
         sentence: begins what is said of an unknown one, with a place for it: ``"The layout knows no {!r}"``.
 
     Raises:
-        InputError: something that is none of the known ones; it ends with what was meant, if something is close.
+        UnknownConceptError: something that is none of the known ones; it ends with what was meant, if something is
+            close.
     """
     if set(asked) <= set(known):
         return list(dict.fromkeys(asked))
     index = ConceptIndex(dict.fromkeys(sorted(known), ()))
     concept_of = {phrase: phrase if phrase in known else index.concept(phrase) for phrase in asked}
     if unknown := next((phrase for phrase, concept in concept_of.items() if concept is None), None):
-        raise InputError(f"{sentence.format(unknown)}; {nearest(unknown, known)}")
+        raise UnknownConceptError(f"{sentence.format(unknown)}; {nearest(unknown, known)}")
     return list(dict.fromkeys(concept for concept in concept_of.values() if concept is not None))
 
 

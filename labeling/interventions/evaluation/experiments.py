@@ -23,8 +23,9 @@ from gazetteer.labeling.interventions.evaluation.summary import (
     spatial_sweep,
 )
 from gazetteer.labeling.interventions.evaluation.trials import DENSE, GLOBAL, SPATIAL, Trial, left_out
-from gazetteer.labeling.interventions.resolve import Resolver, sites_for
+from gazetteer.labeling.interventions.resolve import NotCarriedError, Resolver, sites_for
 from gazetteer.labeling.vocabulary.concepts import Vocabulary
+from gazetteer.labeling.vocabulary.meant import UnknownConceptError
 
 KEEP = 3
 """Of so many settings one goes on into the next round."""
@@ -41,13 +42,14 @@ class SteeringEvaluation:
     def __init__(
         self, run: RunFolder, config: SteerConfig, vocabulary: Vocabulary, prompts: Sequence[str],
         carry_out: CarryOut, seed: int = 0, say: Callable[[str], None] = lambda _: None,
-        directions: Directions | None = None,
+        directions: Directions | str = "there are no directions",
     ) -> None:  # fmt: skip
         """`prompts`: held out from the labels; settings are chosen on one half of them, the other is reported on.
 
-        `directions` of dense activations are tried as a method of their own; without them it is left out.
+        `directions` of dense activations are tried as a method of their own; where they say why there are none, it is
+        left out.
         """
-        self.directions = directions
+        self.directions, self.undirected = ({}, directions) if isinstance(directions, str) else (directions, "")
         self.folder, self.config, self.carry_out, self.say = run, config, carry_out, say
         self.cases = Cases(config, vocabulary, prompts, seed)
         self.resolver = Resolver(run)
@@ -68,10 +70,10 @@ class SteeringEvaluation:
         chosen, sweeps = self._choose("spatial", tuning, self.config.settings(spatial=True))
         paper, paper_sweeps = self._choose("spatial", tuning, self.config.paper_settings(), "paper")
         others, dense_sweeps = {"paper": paper}, None
-        if self.directions is not None:
+        if not self.undirected:
             others[DENSE], dense_sweeps = self._choose("spatial", tuning, self.config.dense_settings(), DENSE)
         cases = self.cases.spatial("heldout", self.config.cases)
-        untried = left_out(self.config.unit, DENSE in others)
+        untried = left_out(self.config.unit, self.undirected)
         methods = [method for method in SPATIAL if method not in untried]
         rows = self._measure(chosen, cases, methods, others)
         known = {
@@ -172,7 +174,7 @@ class SteeringEvaluation:
             try:
                 dense = setting.choice == DENSE_CHOICE
                 self.resolved[key] = self._dense(edit) if dense else self.resolver.resolve(edit, setting.top)
-            except InputError:
+            except (NotCarriedError, UnknownConceptError):
                 if word:
                     raise
                 self.resolved[key] = None
@@ -180,9 +182,7 @@ class SteeringEvaluation:
 
     def _dense(self, edit: Edit) -> Edit | None:
         """The edit with the direction of its concept in each block; None where no picture shows the concept."""
-        vectors = [
-            (site, (self.directions or {}).get(site, {}).get(edit.concept)) for site in sites_for(edit, self.folder)
-        ]
+        vectors = [(site, self.directions.get(site, {}).get(edit.concept)) for site in sites_for(edit, self.folder)]
         targets = [Target(**site.columns(), vector=vector) for site, vector in vectors if vector]
         return edit.with_targets(targets) if targets else None
 

@@ -172,14 +172,14 @@ def random_targets(
     return tuple(made)
 
 
-def left_out(unit: str, dense: bool) -> dict[str, str]:
+def left_out(unit: str, undirected: str) -> dict[str, str]:
     """Which of SPATIAL are not tried, and why.
 
     Args:
         unit: of the strengths.
-        dense: whether there are directions of dense activations.
+        undirected: why there are no directions of dense activations; empty where there are.
     """
-    why = {} if dense else {DENSE: "steer.direction_images is 0"}
+    why = {DENSE: undirected} if undirected else {}
     if unit in SAE_UNITS:
         why["random_direction"] = f"the unit {unit} needs features; a direction has none"
     return why

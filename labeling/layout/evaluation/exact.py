@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,12 +17,14 @@ from gazetteer.data.core.errors import InputError, first_line
 from gazetteer.data.tables.images import decode_image
 from gazetteer.data.tables.schemas import IMAGES, SEGMENTS
 from gazetteer.diffusion.config.generation import GenerationConfig
-from gazetteer.labeling.evidence.concept_maps import read_concepts
+from gazetteer.labeling.evidence.concept_maps import ConceptMaps, read_concepts
 from gazetteer.labeling.evidence.pooling import Grid
 from gazetteer.labeling.layout.evaluation.group import Group, Images
 from gazetteer.labeling.layout.evaluation.model_pass import noised
 from gazetteer.labeling.layout.metrics import Truth
 from gazetteer.labeling.layout.run import LayoutRun, mentions, truth_of
+
+log = logging.getLogger(__name__)
 
 
 def exact_group(
@@ -30,23 +34,21 @@ def exact_group(
 
     Args:
         folder: holds ``images/`` and ``segments/``, Parquet of `data.tables.schemas`; `prompt` is the caption. Segments
-            of concepts that the run does not know are left out.
+            of concepts that the run does not know are left out, and so are, with a warning, the run's own discovery
+            pictures.
         batch_size: pictures at once where `generation` is not exact.
         most: the first so many by image id; 0 takes all.
+
     Raises:
-        InputError: the folder cannot be read, is empty, or its captions name no concept that its masks show.
+        InputError: the folder cannot be read, is empty or holds discovery pictures alone, or its captions name no
+            concept that its masks show.
     """
     images, segments = _read(Path(folder), "images", IMAGES), _read(Path(folder), "segments", SEGMENTS)
-    ids = sorted(images["image_id"].to_pylist())[: most or None]
-    if not ids:
-        raise InputError(f"{folder} holds no pictures.")
+    ids = _unseen(run, folder, images["image_id"].to_pylist())[: most or None]
     known, chosen = pa.array(run.concepts, pa.string()), pa.array(ids, pa.string())
     images = images.filter(pc.is_in(images["image_id"], chosen))
     wanted = pc.and_(pc.is_in(segments["image_id"], chosen), pc.is_in(segments["concept"], known))
-    # Masks are exact, so absence is known of every concept: all count as asked.
-    names = pa.array([list(run.concepts)] * images.num_rows, IMAGES.field("asked").type)
-    images = images.set_column(images.schema.get_field_index("asked"), IMAGES.field("asked"), names)
-    maps = read_concepts(images, segments.filter(wanted), set(run.grids.values()))
+    maps = _maps(run, images, segments.filter(wanted))
     rows = sorted(images.select(["image_id", "prompt", "image"]).to_pylist(), key=lambda row: row["image_id"])
     mentioned = mentions([row["prompt"] for row in rows], run.concepts)
     pixels = float(maps.sizes.prod(axis=1).mean())
@@ -66,6 +68,34 @@ def exact_group(
         return Group(tuple(row["image_id"] for row in rows), truth, every, seen, stored=False)
 
     return see
+
+
+def _unseen(run: LayoutRun, folder: str | Path, image_ids: Sequence[str]) -> list[str]:
+    """Sorted, without pictures of the run that its layouts are fitted on; InputError where none is left."""
+    if not image_ids:
+        raise InputError(f"{folder} holds no pictures.")
+    fitted = {name for name, split in zip(run.image_ids, run.splits, strict=True) if split == "discovery"}
+    ids = sorted(set(image_ids) - fitted)
+    if not ids:
+        raise InputError(f"{folder} holds only pictures that the layouts of {run.store.path} are fitted on.")
+    if len(ids) < len(image_ids):
+        log.warning(
+            "%d of %d pictures of %s are left out: layouts are fitted on them.",
+            len(image_ids) - len(ids), len(image_ids), folder,
+        )  # fmt: skip
+    return ids
+
+
+def _maps(run: LayoutRun, images: pa.Table, segments: pa.Table) -> ConceptMaps:
+    """Masks of the run's concepts, with what each picture was asked for: elsewhere absence is not known."""
+    at = images.schema.get_field_index("asked")
+    all_of_them = pa.array([list(run.concepts)] * images.num_rows, IMAGES.field("asked").type)
+    maps = read_concepts(
+        images.set_column(at, IMAGES.field("asked"), all_of_them), segments, set(run.grids.values())
+    )  # so that their concepts are the run's
+    asked = dict(zip(images["image_id"].to_pylist(), map(set, images["asked"].to_pylist()), strict=True))
+    said = [[concept in asked[name] for concept in maps.concepts] for name in maps.image_ids]
+    return replace(maps, asked=np.array(said, bool) | maps.present)
 
 
 def _read(folder: Path, name: str, schema: pa.Schema) -> pa.Table:

@@ -84,7 +84,8 @@ def test_the_layout_evaluation_reads_them(
     folder: Path, scenes: list[Scene], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     concepts = tuple(sorted(CONCEPT_NAMES))
-    run: Any = SimpleNamespace(concepts=concepts, grids={Site("mid", "cond", 1.0): GRID})
+    grids = {Site("mid", "cond", 1.0): GRID}
+    run: Any = SimpleNamespace(concepts=concepts, grids=grids, image_ids=(), splits=np.array([], np.str_))
     given: list[tuple] = []
     monkeypatch.setattr(layout_exact, "noised", lambda pipe, made, t, pictures, *_, **__: given.extend(pictures))
     group = exact_group(run, folder, GenerationConfig(), 8)(None, [1.0], tmp_path)

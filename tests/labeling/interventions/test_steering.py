@@ -26,6 +26,7 @@ from gazetteer.diffusion.resume import can_resume, resumed_at
 from gazetteer.labeling.detect.protocol import Detection
 from gazetteer.labeling.evidence.run_codes import site_codes
 from gazetteer.labeling.interventions.evaluation.cases import EditCase, SteerConfig
+from gazetteer.labeling.interventions.evaluation.directions import Directions
 from gazetteer.labeling.interventions.evaluation.experiments import SteeringEvaluation
 from gazetteer.labeling.interventions.evaluation.observer import EditObserver
 from gazetteer.labeling.interventions.evaluation.scores import (
@@ -197,8 +198,9 @@ def test_a_resumed_run_gives_the_same_picture_as_a_whole_run(observer: EditObser
 
 
 def evaluation(
-    observer: EditObserver, run: RunFolder, config: SteerConfig, done: list[Trial] | None = None
-) -> SteeringEvaluation:
+    observer: EditObserver, run: RunFolder, config: SteerConfig, done: list[Trial] | None = None,
+    given: Directions | str = "none was given",
+) -> SteeringEvaluation:  # fmt: skip
     trials = Trials(observer, Brightness())
 
     def carry_out(groups: list[tuple[Trial, ...]]) -> pa.Table:
@@ -208,7 +210,7 @@ def evaluation(
             done.extend(trial for group in groups for trial in group)
         return pa.concat_tables([trials.run(group) for group in groups])
 
-    return SteeringEvaluation(run, config, Vocabulary(VocabularyConfig(CONCEPTS)), PROMPTS, carry_out)
+    return SteeringEvaluation(run, config, Vocabulary(VocabularyConfig(CONCEPTS)), PROMPTS, carry_out, 0, print, given)
 
 
 def test_the_evaluation_reports_every_stage_and_method(observer: EditObserver, run: RunFolder) -> None:
@@ -267,7 +269,7 @@ def test_a_trial_is_judged_by_where_the_thing_is(observer: EditObserver) -> None
 
 def test_the_dense_direction_has_settings_and_a_method_of_its_own(observer: EditObserver, run: RunFolder) -> None:
     config = SteerConfig(
-        strengths=(0.5, 2.0), branches=("cond",), tops=(0, 4), choices=("labels", "contrast"), paper_strengths=(1.0,),
+        strengths=(0.5, 2.0), branches=("cond",), tops=(0, 4), choices=("labels",), paper_strengths=(1.0,),
         windows=("early and middle", "final"), cases=2, tuning=2, chunk=4,
     )  # fmt: skip
     assert [setting.name for setting in config.dense_settings()] == [
@@ -275,9 +277,7 @@ def test_the_dense_direction_has_settings_and_a_method_of_its_own(observer: Edit
     ]
     vector = tuple(float(i % 5 - 2) for i in range(32))
     done: list[Trial] = []
-    tried = evaluation(observer, run, config, done)
-    tried.directions = {site: {"dog": vector, "house": vector} for site in SITES}
-    result = tried.run()
+    result = evaluation(observer, run, config, done, {s: {"dog": vector, "house": vector} for s in SITES}).run()
     assert set(result["spatial"]) == set(result["unlabelled"]) == {"early and middle", "final"}
     assert {trial.edit.window for trial in done if trial.edit} == {(0.2, 1.0), (0.0, 0.2)}
     for stage, methods in result["spatial"].items():
