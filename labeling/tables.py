@@ -209,7 +209,10 @@ def _with_causal(
     """The wanted rows of a final table with what the causal pass says of their keys: `chosen` of its rows."""
     folder = _finished(run)
     wanted_columns = None if columns is None else list(dict.fromkeys([*keys, *columns]))
-    return _joined(folder.read_final(name, wanted_columns, _all(wanted)), chosen(load_causal(folder)), keys)
+    table = _joined(folder.read_final(name, wanted_columns, _all(wanted)), chosen(load_causal(folder)), keys)
+    if columns is None:
+        return table
+    return table.select([*columns, *(column for column in table.column_names if column.startswith("causal_"))])
 
 
 def _strongest(causal: pa.Table) -> pa.Table:

@@ -82,7 +82,7 @@ def best_top_quantile(
         place, image, value = place_in[codes.feature[slots]], codes.image[slots], codes.value[slots]
         learnt = chosen["discovery"][image]
         limits = _thresholds(place[learnt], value[learnt], len(features_here), levels)
-        strength = np.full(len(slots), -1, np.int8)  # the last share that keeps the slot; the support keeps all
+        strength = np.full(len(slots), -1, np.int16)  # the last share that keeps the slot; the support keeps all
         for level in range(len(levels)):
             strength += value >= limits[place, level]
         at = row[own] - start

@@ -188,8 +188,14 @@ def test_causal_columns_join_labels_and_features(tmp_path: Path) -> None:
     verdicts = dict(zip(zip(joined["feature"].to_pylist(), joined["concept"].to_pylist(), strict=True),
                         joined["causal_verdict"].to_pylist(), strict=True))  # fmt: skip
     assert verdicts[1, "dog"] == "confirmed" and verdicts[1, "sky"] is None
-    features = load_features(run, columns=["feature"], causal=True).to_pylist()
-    assert [(row["feature"], row["causal_concept"]) for row in features] == [(1, "dog"), (2, None)]
+    features = load_features(run, columns=["feature"], causal=True)
+    added = [name for name in joined.column_names if name.startswith("causal_")]
+    assert features.column_names[0] == "feature" and all(
+        name.startswith("causal_") for name in features.column_names[1:]
+    )
+    assert load_labels(run, columns=["q_value"], causal=True).column_names == ["q_value", *added]
+    rows = features.to_pylist()
+    assert [(row["feature"], row["causal_concept"]) for row in rows] == [(1, "dog"), (2, None)]
 
 
 # On a pipeline

@@ -138,3 +138,15 @@ def test_features_are_taken_in_parts(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_shares_out_of_range_are_refused(fractions: tuple[float, ...]) -> None:
     with pytest.raises(InputError, match="top_shares"):
         LabelConfig(top_shares=fractions)
+
+
+def test_there_may_be_many_shares() -> None:
+    maps: dict[int, np.ndarray] = {0: np.arange(1.0, 17.0).reshape(4, 4)}
+    mask = np.kron(np.arange(16).reshape(4, 4) >= 8, np.ones((2, 2))).astype(bool)
+    world = World([ImageEvidenceInput("a", "discovery", (8, 8), ("sky",), [("sky", mask)], {MID: map_code(maps)})])
+    codes, concepts = codes_by_site(world.codes)[MID], read_concepts(world.images, world.segments, [(4, 4)])
+    shares = tuple(np.linspace(0.999, 0.001, 300).tolist())
+    few, many = (
+        best_top_quantile(codes, concepts, np.zeros(1, np.int64), np.zeros(1, np.int64), s) for s in ((0.5,), shares)
+    )
+    assert few[2] == many[2] == [1.0]  # the upper half of the cells is the sky
