@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from gazetteer.data.core.errors import InputError
+from gazetteer.data.runs.folder import Commit, RunFolder
 from gazetteer.data.runs.shards.groups import info_of_group
 from gazetteer.data.runs.shards.records import Commit
 from gazetteer.jobs.cli.main import main
@@ -51,10 +52,11 @@ def test_a_compacted_run_foretells_what_it_did_before(scenes_run: Path, tmp_path
 
 def test_pictures_taken_over_are_no_measure(scenes_run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     whole = measured_run.RunFolder.committed
-    monkeypatch.setattr(
-        measured_run.RunFolder, "committed",
-        lambda store: {k: dataclasses.replace(c, info={**c.info, "replayed": 1}) for k, c in whole(store).items()},
-    )  # fmt: skip
+
+    def replayed(store: RunFolder, **how: bool) -> dict[str, Commit]:
+        return {k: dataclasses.replace(c, info={**c.info, "replayed": 1}) for k, c in whole(store, **how).items()}
+
+    monkeypatch.setattr(measured_run.RunFolder, "committed", replayed)
     with pytest.raises(InputError, match=r"pictures over from another run \(--reuse\)"):
         plan(load_config(None, SMALL), Rates(like=str(scenes_run)))
 
