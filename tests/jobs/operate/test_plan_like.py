@@ -14,7 +14,6 @@ import pytest
 from gazetteer.data.core.errors import InputError
 from gazetteer.data.runs.folder import Commit, RunFolder
 from gazetteer.data.runs.shards.groups import info_of_group
-from gazetteer.data.runs.shards.records import Commit
 from gazetteer.jobs.cli.main import main
 from gazetteer.jobs.config.schema import load_config
 from gazetteer.jobs.operate import measured_run
