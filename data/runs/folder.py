@@ -116,8 +116,10 @@ class RunFolder:
         """The fingerprint that the final tables follow from (`gazetteer.data.runs.identity.Identity.of_tables`)."""
         return self._identity.of_tables() or {}
 
-    def write_plan(self, name: str, plan: dict[str, Any]) -> dict[str, Any]:
-        """Put a plan at ``_meta/<name>.json`` unless one is there (`gazetteer.data.runs.plans.Plans.write`)."""
+    def write_plan(self, name: str, plan: dict[str, Any], over: bool = False) -> dict[str, Any]:
+        """Put a plan at ``_meta/<name>.json`` unless one is there, or `over` it (`gazetteer.data.runs.plans.Plans`)."""
+        if over:
+            self._plans.replace(name, plan)
         return self._plans.write(name, plan)
 
     def read_plan(self, name: str) -> dict[str, Any] | None:

@@ -16,9 +16,6 @@ from gazetteer.data.inputs.given.open import expect_given_whole, open_given
 from gazetteer.data.inputs.prompt_pool import read_prompts
 from gazetteer.data.inputs.prompts import Item, Shard, make_item, planned_items, shards_of
 from gazetteer.data.runs.folder import RunFolder
-from gazetteer.data.runs.identity import Identity
-from gazetteer.data.runs.plans import Plans
-from gazetteer.data.storage.open import open_files
 from gazetteer.jobs.config.fingerprint import picture_digest
 from gazetteer.jobs.config.schema import RunConfig
 from gazetteer.labeling.rules.coverage import choose_prompts
@@ -137,8 +134,7 @@ def without_made(store: RunFolder, name: str, shards: Sequence[Shard]) -> list[S
         return list(shards)
     for shard in shards:  # before its plan: no shard may count that no plan names
         store.drop_shard(shard.id)
-    files = open_files(store.path)
-    Plans(files, Identity(files)).replace(name, _plan(items, 0))
+    store.write_plan(name, _plan(items, 0), over=True)
     return retry_shard(items, name)
 
 
