@@ -3,8 +3,9 @@
 The pictures are noised to the t of each site and passed once through the model, and the features' activation in every
 cell is explained by the exact masks, the true looks, the pictures' concepts and the built-in places
 (labeling/rules/kinds/explained.py). A label is *right* when what it names, in the form that its kind says, explains
-more of the activation than every other concept, look or place does; a feature that stays silent on these pictures has a
-label that is not right. None of these pictures took part in labelling.
+more of the activation than everything else does: every other concept, look and place, and the same concept in another
+form, for a label that says where must know more than which pictures show the thing. A feature that stays silent on
+these pictures has a label that is not right. None of these pictures took part in labelling.
 """
 
 from __future__ import annotations
@@ -72,8 +73,8 @@ def judged(labels: pa.Table, truth: Mapping[Site, Explained]) -> pa.Table:
         truth: of every site, what explains its features on exact pictures.
     Returns:
         `COLUMNS` of the rows with rank 1 and ``right`` (bool), ``truth_explained`` and ``truth_other`` (what the label
-        and the best other explanation explain there; 0 for a silent feature); rows of sites that `truth` lacks are left
-        out.
+        and the best other explanation, be it the same concept in another form, explain there; 0 for a silent feature);
+        rows of sites that `truth` lacks are left out.
     """
     best = labels.select(COLUMNS).filter(pa.compute.equal(labels["rank"], 1))
     parts = []

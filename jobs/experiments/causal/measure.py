@@ -130,6 +130,12 @@ class CausalPass:
         self.concepts = asked_concepts(config, self.folder)
         needed = images_needed(config.causal.power, config.causal.share)
         every = starts_of(self.folder, "heldout")
+        if config.pictures.kind:
+            print(
+                "causes: the run's pictures were given; others are drawn from their captions, and which of those can "
+                "show a concept is told by the given ones",
+                file=sys.stderr, flush=True,
+            )  # fmt: skip
         if not every:
             raise InputError(
                 f"{self.folder.path} has no held-out pictures, on which features are tried (config key heldout)."

@@ -271,7 +271,9 @@ def test_a_pass_says_what_is_wrong(tmp_path: Path, capsys: pytest.CaptureFixture
     assert main(["causal", str(tmp_path / "run")]) == 2 and "these differ" in capsys.readouterr().err
 
 
-def test_a_run_without_held_out_pictures_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_run_without_held_out_pictures_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     from gazetteer.jobs.config.schema import load_config
     from gazetteer.jobs.experiments.causal import measure
 
@@ -280,7 +282,10 @@ def test_a_run_without_held_out_pictures_is_refused(tmp_path: Path, monkeypatch:
     monkeypatch.setattr(measure, "asked_concepts", lambda config, folder: ("dog",))
     with pytest.raises(InputError, match="has no held-out pictures"):
         measure.CausalPass(load_config(None), str(tmp_path / "run"))
-    assert not (tmp_path / "run" / "causal").exists()
+    assert not (tmp_path / "run" / "causal").exists() and not capsys.readouterr().err
+    with pytest.raises(InputError, match="has no held-out pictures"):
+        measure.CausalPass(load_config(None, [f"pictures.table={tmp_path}"]), str(tmp_path / "run"))
+    assert "others are drawn from their captions" in capsys.readouterr().err
 
 
 def test_a_pass_on_the_embedded_models_goes_on_where_it_stood(
