@@ -94,7 +94,8 @@ _TARGET_FIELDS: dict[str, Any] = {
 
 def _mapping(what: str, raw: Any, known: Mapping[str, Any]) -> Mapping[str, Any]:
     if not isinstance(raw, Mapping):
-        raise InputError(f"An {what} is a mapping of keys, not {raw!r}.".replace("An target", "A target"))
+        article = "An" if what[0] in "aeiou" else "A"
+        raise InputError(f"{article} {what} is a mapping of keys, not {raw!r}.")
     unknown = sorted(str(key) for key in raw if key not in known)
     if unknown:
         raise InputError(f"Unknown key {unknown[0]} in an {what}; accepted: {', '.join(known)}.")

@@ -87,10 +87,20 @@ def steer_pictures(
             row["edits"] += [edit.digest for edit in own]
             change = float(np.abs(plain.astype(int) - picture.astype(int)).mean() / 255)
             row["change"] |= {name: round(change, 4)} if name != "plain" else {}
+            _say_unchanged(row["files"][name], change, own)
         rows.append(row)
     result = {"pictures": rows, "edits": {edit.digest: edit.as_dict() for edit in edits}}
     folder.write("steer.json", f"{json.dumps(result, indent=2)}\n".encode())
     return {"out": str(out), **result}
+
+
+def _say_unchanged(file: str, change: float, edits: Sequence[Edit]) -> None:
+    if change == 0.0 and any(edit.strength for edit in edits):
+        print(
+            f"{file} is as without its edits: what they ask for is too little to see, or their places hold no "
+            "cell (a larger region reaches one)",
+            file=sys.stderr, flush=True,
+        )  # fmt: skip
 
 
 def _resolved(edits: Sequence[Edit], run: str | None) -> tuple[Edit, ...]:

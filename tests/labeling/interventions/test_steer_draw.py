@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from pathlib import Path
 
 import pytest
+import yaml
 
 from gazetteer.data.scenes.weights import MODELS
+from tests.support.models.tiny_pipeline import BLOCKS, tiny_pipeline
 
 
 def test_features_of_a_run_are_not_looked_up_in_other_autoencoders(
@@ -23,3 +26,27 @@ def test_features_of_a_run_are_not_looked_up_in_other_autoencoders(
     command += ["--out", str(tmp_path / "out"), "--set", "generation.steps=3"]
     assert main([*command, f"saes={tmp_path / 'saes'}"]) == 2
     assert "was made with; these differ: saes." in capsys.readouterr().err and not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    ("region", "strength", "said"), [([0.0, 0.0, 0.01, 0.01], 2.0, True), ([0.0, 0.0, 0.01, 0.01], 0.0, False),
+                                     ([0.0, 0.0, 0.5, 0.5], 2.0, False)]
+)  # fmt: skip
+def test_a_picture_that_edits_leave_as_it_was_is_named(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], region: list[float], strength: float, said: bool
+) -> None:
+    from gazetteer.jobs.cli.main import main
+
+    tiny_pipeline().save_pretrained(tmp_path / "model")
+    config = {
+        "name": "tiny", "prompts": {"path": "none.txt"}, "model": {"path": "model"}, "saes": "saes",
+        "generation": {"steps": 2, "guidance": 3.0, "blocks": [BLOCKS[1]], "exact": False},
+        "vocabulary": {"concepts": ["sea"]}, "detector": {"path": "none"}, "segmenter": {"path": "none"},
+    }  # fmt: skip
+    vector = [float(i % 5 - 2) for i in range(32)]
+    edit = {"targets": [{"block": BLOCKS[1], "vector": vector}], "strength": strength, "region": {"box": region}}
+    (tmp_path / "tiny.yaml").write_text(yaml.safe_dump(config))
+    (tmp_path / "edits.json").write_text(json.dumps([edit]))
+    command = ["steer", "draw", "--edits", str(tmp_path / "edits.json"), "--prompt", "the sea", "--out"]
+    assert main([*command, str(tmp_path / "out"), "--config", str(tmp_path / "tiny.yaml")]) == 0
+    assert ("0-edited.png is as without its edits" in capsys.readouterr().err) == said
