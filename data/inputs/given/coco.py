@@ -1,4 +1,4 @@
-"""COCO JSON: instances, stuff and captions, read by pycocotools' own decoder of masks.
+"""COCO JSON: instances, stuff and captions.
 
 A crowd region (``iscrowd``) covers many of a kind without saying which pixels are theirs, and a box without a mask does
 not say it either: its picture leaves that category unasked, as LVIS' ``not_exhaustive_category_ids`` do; with LVIS'
@@ -14,12 +14,10 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-from pycocotools import mask as masks
-
 from gazetteer.data.core.errors import InputError
 from gazetteer.data.core.files.regular import read_regular, require_file
-from gazetteer.data.inputs.given.picture import GivenPicture, Masks, concept_name, read_picture
+from gazetteer.data.inputs.given.coco_masks import decoded, says_where
+from gazetteer.data.inputs.given.picture import GivenPicture, concept_name, read_picture
 
 OTHER = "other"
 
@@ -62,7 +60,7 @@ class CocoPictures:
             )
         for concept, annotation in self._annotations[key]:
             if concept not in unasked:
-                mask = _decoded(annotation, height, width, key)
+                mask = decoded(annotation, height, width, key)
                 if mask.any():
                     segments.append((concept, mask))
         return GivenPicture(image, tuple(segments), unasked)
@@ -82,6 +80,11 @@ class CocoPictures:
             categories = {number: concept_name(category["name"]) for number, category in entries.items()}
             if nameless := [number for number, name in categories.items() if not name]:
                 raise InputError(f"{file} gives the category {nameless[0]!r} no name; a concept has one.")
+            shown: dict[Any, set[str]] = {}
+            for annotation in annotations:
+                if annotation.get("iscrowd", 0) not in (0, 1, None):
+                    raise InputError(f"{file} has the iscrowd {annotation['iscrowd']!r}; accepted: 0, 1.")
+                shown.setdefault(annotation["image_id"], set()).add(categories[annotation["category_id"]])
             for image in images.values():
                 name = _key(image)
                 if self._file.setdefault(name, image["file_name"]) != image["file_name"]:
@@ -89,8 +92,8 @@ class CocoPictures:
                 self._images.setdefault(name, image)
                 asked = set(categories.values())
                 if "asked" in image.get("gazetteer", {}):  # as `gazetteer export` writes it
-                    asked &= set(image["gazetteer"]["asked"])
-                asked -= _not_asked(image, categories, annotations if "neg_category_ids" in image else ())
+                    asked &= set(map(concept_name, image["gazetteer"]["asked"]))
+                asked -= _not_asked(image, categories, shown.get(image["id"], set()))
                 self._asked.setdefault(name, set()).update(asked)
                 self._annotations.setdefault(name, [])
             for annotation in annotations:
@@ -106,7 +109,7 @@ class CocoPictures:
         unsure = {
             concept
             for concept, annotation in self._annotations[key]
-            if annotation.get("iscrowd") or not annotation.get("segmentation")
+            if annotation.get("iscrowd") or not says_where(annotation)
         }
         return frozenset(unsure | (set(self.concepts) - self._asked[key]))
 
@@ -120,34 +123,13 @@ def _by_id(file: Path, what: str, entries: Iterable[dict[str, Any]]) -> dict[Any
     return known
 
 
-def _not_asked(image: dict[str, Any], categories: dict[Any, str], annotations: Any) -> set[str]:
+def _not_asked(image: dict[str, Any], categories: dict[Any, str], shown: set[str]) -> set[str]:
     """What LVIS does not know of a picture."""
     unsure = {categories[c] for c in image.get("not_exhaustive_category_ids", ()) if c in categories}
     if "neg_category_ids" not in image:
         return unsure
-    shown = {
-        categories[annotation["category_id"]] for annotation in annotations if annotation["image_id"] == image["id"]
-    }
     absent = {categories[c] for c in image["neg_category_ids"] if c in categories}
     return unsure | (set(categories.values()) - shown - absent)
-
-
-def _decoded(annotation: dict[str, Any], height: int, width: int, key: str) -> Masks:
-    """The mask of polygons, plain or compressed run lengths."""
-    shape = annotation["segmentation"]
-    try:
-        if isinstance(shape, list):
-            coded = masks.merge(masks.frPyObjects(shape, height, width))
-        elif isinstance(shape["counts"], list):
-            coded = masks.frPyObjects(shape, height, width)
-        else:
-            coded = {"size": shape["size"], "counts": shape["counts"].encode("ascii")}
-        mask = masks.decode(coded).astype(np.bool_)
-    except (KeyError, TypeError, ValueError, AttributeError, IndexError) as error:
-        raise InputError(f"An annotation of {key} has a segmentation that cannot be read ({error}).") from error
-    if mask.shape != (height, width):
-        raise InputError(f"A mask of {key} measures {mask.shape[0]} × {mask.shape[1]}, its picture {height} × {width}.")
-    return mask
 
 
 def _files(path: Path, split: str) -> list[tuple[Path, dict[str, Any]]]:
