@@ -148,7 +148,8 @@ def _best_heldout(candidates: pa.Table, iou: str) -> Heldout:
     """
     chosen: dict[tuple[Site, str], tuple[float, float | None]] = {}
     columns = [*SITE_COLUMNS, "concept", iou, f"heldout_{iou}"]
-    for row in candidates.select(columns).to_pylist():
+    named = candidates.filter(~pc.field("kind").isin(["style", "place"]))  # which may be called as a concept is
+    for row in named.select(columns).to_pylist():
         key = (_key(site_of_row(row)), row["concept"])
         ious = (-1.0 if row[iou] is None else row[iou], row[f"heldout_{iou}"])
         if key not in chosen or ious[0] > chosen[key][0]:

@@ -97,7 +97,7 @@ def decide(
     seen = rivals.explained
     stuff = frozenset(name for name in stuff_of(config.stuff, seen.names[: rivals.concepts]).values() if name)
     names_of = [rivals.name(column) for column in range(rivals.best.shape[1])]
-    number = {name: i for i, name in enumerate(names_of)}
+    number = {name: i for i, name in enumerate(names_of[: rivals.concepts])}  # a look or place may be called the same
     concept = np.array([number[name] for name in regions["concept"]], np.int64)
     row = np.searchsorted(seen.features, regions["feature"])
     region, scene = seen.fraction[row, concept], seen.fraction[row, concept + rivals.concepts]

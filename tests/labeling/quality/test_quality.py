@@ -47,11 +47,12 @@ def test_the_best_feature_is_chosen_on_discovery_and_reported_held_out(tmp_path:
 def test_what_no_held_out_picture_measures_is_no_zero(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """Of two concepts with segments the dog's feature was never measured held out; where it alone is, nothing is."""
 
-    def quality(*concepts: str) -> dict[str, Any]:
-        run = finished_run(tmp_path / "-".join(concepts))
+    def quality(*concepts: str, kind: str = "thing") -> dict[str, Any]:
+        run = finished_run(tmp_path / "-".join([*concepts, kind]))
         measured = {"dog": {"top_iou": 0.7}, "cat": {"top_iou": 0.7, "heldout_top_iou": 0.6}}
         rows = [
-            blank(CANDIDATES, model="m", **SITE, t=0.3, feature=1, concept=name, **measured[name]) for name in concepts
+            blank(CANDIDATES, model="m", **SITE, t=0.3, feature=1, concept=name, kind=kind, **measured[name])
+            for name in concepts
         ]
         run.write_final("candidates", pa.Table.from_pylist(rows, schema=CANDIDATES), PROVENANCE)
         segments = run.read_table("segments")
@@ -66,6 +67,8 @@ def test_what_no_held_out_picture_measures_is_no_zero(tmp_path: Path, capsys: py
     assert {row["concept"]: row["best_heldout_iou"] for row in both["concepts"]} == {"dog": None, "cat": 0.6}
     assert list(both["concepts"][1]["by_site"].values()) == [None] and both["concepts"][1]["concept"] == "dog"
     assert [site["mean_heldout_iou"] for site in alone["sites"]] == [None] and alone["best_block_by_t"] == {}
+    (look,) = quality("dog", kind="style")["concepts"]
+    assert look["best_heldout_iou"] == 0.0, "a look of that name is no feature of the concept"
     print_quality(alone)
     assert re.search(r"^dog +0 +-$", capsys.readouterr().out, re.MULTILINE)
 

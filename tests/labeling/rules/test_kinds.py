@@ -150,7 +150,7 @@ SHARES = {
 
 def verdicts(
     *pairs: dict[str, Any], fractions: dict[tuple[str, str], float] | None = None, inside: float = 0.6,
-    others: tuple[tuple[str, str, bool], ...] = (), **settings: Any,
+    others: tuple[tuple[str, str, bool], ...] = (), only: dict[tuple[str, str], float] | None = None, **settings: Any,
 ) -> list[dict[str, Any]]:  # fmt: skip
     """What is decided of pairs of feature 7, PAIR where nothing else is said."""
     rows = [PAIR | pair for pair in pairs]
@@ -159,7 +159,7 @@ def verdicts(
         "feature": np.full(len(others), 7), "concept": np.array([o[0] for o in others], object),
         "kind": np.array([o[1] for o in others], object), "passes": np.array([o[2] for o in others], bool),
     }  # fmt: skip
-    found = explained(SHARES | (fractions or {}), inside)
+    found = explained(only or SHARES | (fractions or {}), inside)
     decided = decide(regions, other, Rivals.of(found), found, LabelConfig(stuff=("Seas",), **settings))
     return [{name: values[i] for name, values in decided.items()} for i in range(len(rows) + len(others))]
 
@@ -210,6 +210,21 @@ def test_looks_and_places_win_when_they_explain_more() -> None:
     assert not sea["trusted"] and not top["trusted"]
     _, night = verdicts({}, fractions={("night", STYLE): 0.6}, others=(("night", "style", False),))
     assert not night["trusted"]
+
+
+def test_a_concept_a_look_and_a_place_of_one_name_are_three_explanations() -> None:
+    """On a text stream the words of the looks are words, and a tagger may find a "centre"."""
+    shares = {
+        ("boat", REGION): 0.1, ("night", REGION): 0.3, ("boat", SCENE): 0.02, ("night", SCENE): 0.05,
+        ("night", STYLE): 0.04, ("centre", PLACE): 0.01,
+    }  # fmt: skip
+    night, look = verdicts({"concept": "night"}, only=shares, others=(("night", "style", True),))
+    assert (night["kind"], night["trusted"], night["explained"]) == ("thing", True, 0.3)
+    assert (night["runner_up"], night["runner_up_kind"]) == ("boat", "thing")
+    assert (look["kind"], look["trusted"], look["explained"], look["runner_up_kind"]) == ("style", False, 0.04, "thing")
+    centred = {("centre" if form != STYLE and name == "night" else name, form): s for (name, form), s in shares.items()}
+    centre, _ = verdicts({"concept": "centre"}, only=centred, others=(("centre", "place", True),))
+    assert (centre["kind"], centre["trusted"], centre["explained"]) == ("thing", True, 0.3)
 
 
 def test_a_second_region_is_kept_when_it_explains_nearly_as_much() -> None:
