@@ -185,10 +185,16 @@ def _significant(rows: Columns, config: LabelConfig) -> NDArray[np.bool_]:
 
 
 def _t_test(mean: Floats, square: Floats, count: Floats, area: Floats) -> Floats:
-    """P that a mean share over `count` pictures is so far above `area` by chance; 1 for a single picture."""
+    """P that a mean share over `count` pictures is so far above `area` by chance; 1 for a single picture.
+
+    A few pictures that happen to be alike have no spread, and t would take them for certain. But the product of shares
+    whose mean is `area` is (mean / area) ** count, or more, no oftener than (area / mean) ** count (Markov), and p is
+    not below that: for one cell a picture, all in the place, area ** count.
+    """
     several = np.maximum(count - 1, 1)
     error = np.sqrt(np.maximum(square - mean**2, 0.0) / several)
     distance = np.where(mean > area, mean - area, 0.0)
     statistic = np.divide(distance, error, out=np.where(distance > 0, np.inf, 0.0), where=error > 0)
-    p: Floats = np.where(count > 1, student.sf(statistic, several), 1.0)
+    least = np.divide(area, mean, out=np.ones_like(mean), where=mean > area) ** count
+    p: Floats = np.where(count > 1, np.maximum(student.sf(statistic, several), least), 1.0)
     return p

@@ -132,6 +132,21 @@ def test_rows_of_looks_and_places_by_hand() -> None:
     assert bool(place["passes"][at])
 
 
+@pytest.mark.parametrize("beside", [0.0, 0.02])
+def test_a_few_pictures_that_happen_to_be_alike_are_not_certain(beside: float) -> None:
+    """Features that fire in one random cell of five pictures (and weakly in a second): p is as even as they are few."""
+    rng = np.random.default_rng(0)
+    values = np.zeros((5, 600, CELLS))
+    for strength in (beside, 1.0):
+        picture, feature = np.indices((5, 600))
+        values[picture, feature, rng.integers(0, CELLS, (5, 600))] = strength
+    codes, maps = arrays(values, np.zeros((5, 1, CELLS), int))
+    beyond = beyond_tests(codes, maps, np.zeros((5, 0), np.bool_), LabelConfig())
+    for place in ("top half", "top left", "centre"):
+        p = beyond.place_p[:, list(PLACES).index(place)]
+        assert p.min() >= 0.2**5 and (p <= 0.01).mean() < 0.02
+
+
 def explained(fractions: dict[tuple[str, str], float], inside: float = 0.6) -> Explained:
     names, forms = zip(*fractions, strict=True)
     row = np.array([list(fractions.values())])
