@@ -90,24 +90,28 @@ def concept_name(name: str) -> str:
 
 
 def read_picture(path: Path, size: tuple[int | None, int | None] | None = None) -> NDArray[np.uint8]:
-    """uint8 [H, W, 3] of a file; InputError when it is missing or no picture.
-
-    size: of its masks, (H, W). A camera may store a picture lying on its side and say so (EXIF); people see it turned,
-        and so it is read, unless only the stored pixels have this size.
-    """
+    """uint8 [H, W, 3] of a file, as people see it (`seen_picture`); InputError when it is missing or no picture."""
     require_file("The picture", path)
     try:
-        content = path.read_bytes()
-        pixels = decode_image(content)
-        with Image.open(io.BytesIO(content)) as stored:
-            if stored.getexif().get(ExifTags.Base.Orientation, 1) == 1:
-                return pixels
-            turned = np.array(eight_bits(ImageOps.exif_transpose(stored)).convert("RGB"))
-        return pixels if size == pixels.shape[:2] != turned.shape[:2] else turned
+        return seen_picture(path.read_bytes(), size)
     except OSError as error:
         raise InputError(f"The picture {path} cannot be read ({error.strerror}).") from error
     except InputError as error:
         raise InputError(f"{path}: {error}") from error
+
+
+def seen_picture(content: bytes, size: tuple[int | None, int | None] | None = None) -> NDArray[np.uint8]:
+    """uint8 [H, W, 3] of a PNG, JPEG or WebP file; InputError when it is none.
+
+    size: of its masks, (H, W). A camera may store a picture lying on its side and say so (EXIF); people see it turned,
+        and so it is read, unless only the stored pixels have this size.
+    """
+    pixels = decode_image(content)
+    with Image.open(io.BytesIO(content)) as stored:
+        if stored.getexif().get(ExifTags.Base.Orientation, 1) == 1:
+            return pixels
+        turned = np.array(eight_bits(ImageOps.exif_transpose(stored)).convert("RGB"))
+    return pixels if size == pixels.shape[:2] != turned.shape[:2] else turned
 
 
 def mask_size(path: Path) -> tuple[int, int] | None:

@@ -21,8 +21,9 @@ from gazetteer.data.inputs.given.picture import (
     mask_size,
     read_index_mask,
     read_picture,
+    seen_picture,
 )
-from gazetteer.data.tables.images import decode_image
+from gazetteer.data.runs.folder import RunFolder
 from gazetteer.data.tables.masks import struct_to_mask
 
 _READERS = {".csv": pa.csv.read_csv, ".jsonl": pa.json.read_json, ".parquet": pq.read_table}
@@ -46,8 +47,8 @@ class TablePictures:
         if not self.concepts:
             raise InputError(f"{path} holds no mask with a concept.")
         everything = set(self.concepts)
-        asked = {key: of_picture[0].get("asked") for key, of_picture in self._rows.items()}
-        known = {key: set(own) for key, own in asked.items() if own is not None}  # asked of nothing is not of all
+        asked = {key: _asked(of_picture, key) for key, of_picture in self._rows.items()}
+        known = {key: own for key, own in asked.items() if own is not None}  # asked of nothing is not of all
         self._unasked = {
             key: frozenset(
                 {row["concept"] for row in of_picture if row["concept"] and row.get("crowd")}
@@ -65,10 +66,8 @@ class TablePictures:
         """A picture with its masks."""
         rows = self._rows[key]
         stored = rows[0]["image"]
-        sizes = (mask_size(self._root / row["mask"]) for row in rows if row["mask"] and isinstance(row["mask"], str))
-        image = (
-            decode_image(stored) if isinstance(stored, bytes) else read_picture(self._root / stored, next(sizes, None))
-        )
+        size = next((self._size(row["mask"]) for row in rows if row["mask"]), None)
+        image = seen_picture(stored, size) if isinstance(stored, bytes) else read_picture(self._root / stored, size)
         segments = []
         for row in rows:
             if row["concept"] and row["concept"] not in self._unasked[key]:
@@ -76,6 +75,13 @@ class TablePictures:
                 if mask.any():
                     segments.append((row["concept"], mask))
         return GivenPicture(image, tuple(segments), self._unasked[key])
+
+    def _size(self, stored: Any) -> tuple[int, int] | None:
+        """(H, W) of a mask; None where it cannot be read, which `_mask` says."""
+        size = stored.get("size") if isinstance(stored, dict) else None
+        if isinstance(stored, str):
+            return mask_size(self._root / stored)
+        return (size[0], size[1]) if isinstance(size, list) and len(size) == 2 else None
 
     def _mask(self, stored: Any, size: tuple[int, int], key: str) -> Masks:
         if isinstance(stored, dict):
@@ -89,22 +95,43 @@ class TablePictures:
         return np.asarray(mask, np.bool_)
 
 
+def _asked(rows: list[dict[str, Any]], key: str) -> set[str] | None:
+    """What was asked of a picture; None where no row says it, InputError where they differ."""
+    said = [set(row["asked"]) for row in rows if row.get("asked") is not None]
+    if any(own != said[0] for own in said):
+        raise InputError(f"The rows of the picture {key} differ in the concepts that were asked of it; say it alike.")
+    return said[0] if said else None
+
+
 def _run_rows(folder: Path) -> list[dict[str, Any]]:
     """The rows of ``images/`` and ``segments/`` as a run writes them."""
+    columns = {"images": ["image_id", "prompt", "image", "asked"], "segments": ["image_id", "concept", "mask"]}
+    run = RunFolder(folder)
+    if run.exists():
+        run.require_finished()  # else there may be pictures whose segments are yet to come
     try:
-        images = pq.read_table(folder / "images", columns=["image_id", "prompt", "image", "asked"]).to_pylist()
-        segments = pq.read_table(folder / "segments", columns=["image_id", "concept", "mask"]).to_pylist()
+        images, segments = (
+            run.read_table(name, columns=own) if run.exists() else pq.read_table(folder / name, columns=own)
+            for name, own in columns.items()
+        )
     except (OSError, ValueError, KeyError, pa.ArrowException) as error:
         raise InputError(f"{folder} has no readable tables images/ and segments/ ({first_line(error)}).") from error
+    rows = images.to_pylist()
+    if bare := [row["image_id"] for row in rows if not (row["image"] or {}).get("bytes")]:
+        raise InputError(f"{folder}: images/ holds no bytes of the picture {bare[0]}.")
     pictures = {
         row["image_id"]: {"key": row["image_id"], "image": row["image"]["bytes"], "caption": row["prompt"],
                           "concept": None, "mask": None, "asked": row["asked"]}
-        for row in images
+        for row in rows
     }  # fmt: skip
-    lost = [row["image_id"] for row in segments if row["image_id"] not in pictures]
+    if len(pictures) < len(rows):
+        ids = [row["image_id"] for row in rows]
+        raise InputError(f"{folder}: images/ holds the picture {next(i for i in ids if ids.count(i) > 1)} twice.")
+    of_segments = segments.to_pylist()
+    lost = [row["image_id"] for row in of_segments if row["image_id"] not in pictures]
     if lost:
         raise InputError(f"{folder}: a segment is of the picture {lost[0]}, which images/ does not hold.")
-    masks = [{**pictures[row["image_id"]], "concept": row["concept"], "mask": row["mask"]} for row in segments]
+    masks = [{**pictures[row["image_id"]], "concept": row["concept"], "mask": row["mask"]} for row in of_segments]
     return [*pictures.values(), *masks]
 
 
@@ -152,5 +179,6 @@ def _file_row(row: dict[str, Any], where: str) -> dict[str, Any]:
         raise InputError(
             f"{where} has the concept {concept!r}, which names nothing; a picture of none has no text there."
         )
-    key = Path(name).with_suffix("").as_posix()
-    return {**row, "key": key, "image": stored or name, "concept": concept_name(concept) if concept else None}
+    own = {"key": Path(name).with_suffix("").as_posix(), "image": stored or name}
+    own |= {"concept": concept_name(concept) if concept else None}
+    return {**row, **own, "asked": None if asked is None else [concept_name(text) for text in asked]}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import takewhile
 from pathlib import Path
 
 import numpy as np
@@ -27,6 +28,7 @@ CLASSES = (
 """Numbers 1 to 20, unless the folder has a ``class_names.txt`` (as labelme writes it, background first)."""
 
 VOID = 255
+BACKGROUND = "_background_"
 
 
 class VocPictures:
@@ -88,8 +90,15 @@ def _class_names(folder: Path) -> list[str]:
     if not file.exists():
         return list(CLASSES)
     lines = [line.strip() for line in read_text("The list", file).splitlines() if line.strip()]
-    names = [line for line in lines if not line.startswith("_")]
-    return [concept_name(name) for name in names if name != "background"]
+    leading = list(takewhile(lambda line: line.startswith("_"), lines))
+    if BACKGROUND in leading:
+        names = lines[leading.index(BACKGROUND) + 1 :]
+    else:
+        names = lines[len(leading) :]
+        names = names[names[:1] == ["background"] :]
+    if nameless := [name for name in names if not concept_name(name)]:
+        raise InputError(f"{file} names the class {nameless[0]!r}; a concept has a name.")
+    return [concept_name(name) for name in names]
 
 
 def _some(ignored: Masks) -> Masks | None:

@@ -106,6 +106,34 @@ def test_ade20k_names_classes_by_its_own_list(tmp_path: Path) -> None:
     assert sorted(map(str, outcomes)) == ["100% of validation/b is marked to be ignored", "3"]
 
 
+@pytest.mark.parametrize(
+    ("listed", "named"),
+    [
+        ("__ignore__\n_background_\nbackground\ndog\n", ("background", "dog")),  # as `gazetteer export` writes it
+        ("__ignore__\n_background_\ndog\nbackground\n", ("dog", "background")),
+        ("__ignore__\n_background_\n_tag\ndog\n", ("tag", "dog")),
+        ("__ignore__\ncat\ndog\n", ("cat", "dog")),
+        ("cat\nbackground\n", ("cat", "background")),
+        ("background\ncat\ndog\n", ("cat", "dog")),
+        ("cat\ndog\n", ("cat", "dog")),
+    ],
+)
+def test_classes_of_voc_keep_their_numbers_whatever_they_are_called(
+    tmp_path: Path, listed: str, named: tuple[str, str]
+) -> None:
+    picture(tmp_path / "JPEGImages" / "a.png")
+    classes = np.ones((6, 8), int)
+    classes[:, 4:] = 2
+    numbers(tmp_path / "SegmentationClass" / "a.png", classes)
+    (tmp_path / "class_names.txt").write_text(listed)
+    source = VocPictures(str(tmp_path))
+    assert source.concepts == tuple(sorted(named))
+    assert tuple(concept for concept, _ in source.read("a").segments) == named
+    (tmp_path / "class_names.txt").write_text("background\n.\n")
+    with pytest.raises(InputError, match=r"names the class '\.'"):
+        VocPictures(str(tmp_path))
+
+
 def test_a_table_of_masks_is_a_data_set(tmp_path: Path) -> None:
     picture(tmp_path / "p" / "a.png")
     picture(tmp_path / "p" / "b.png")
