@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -76,6 +77,27 @@ def test_average_precision_is_that_of_ranked_cells_with_the_silent_ones_tied_las
                 expected += (recall - before) * shown[taken].mean()
                 before = recall
             assert found[feature, concept] == pytest.approx(expected)
+
+
+def test_a_picture_that_was_not_asked_says_nothing_of_a_concept() -> None:
+    """Of pictures of which some were asked, a concept's figures are those of the asked ones alone."""
+    rng = np.random.default_rng(1)
+    values = np.where(rng.random((9, 3, 4)) < 0.6, rng.integers(1, 4, (9, 3, 4)), 0).astype(float)
+    masks = rng.integers(0, 5, (9, 2, 4))
+    asked = np.ones((9, 2), bool)
+    masks[[1, 4, 8], 1], asked[[1, 4, 8], 1] = 0, False
+    splits = ["discovery"] * 7 + ["heldout"] * 2
+    codes, maps = codes_of(values), replace(maps_of(masks, splits), asked=asked)
+    kept = asked[:, 1]
+    few_codes = codes_of(values[kept])
+    few = maps_of(masks[kept], [split for split, own in zip(splits, kept, strict=True) if own])
+    for split in ("discovery", "heldout"):
+        found, base = average_precisions(codes, maps, split)
+        expected, expected_base = average_precisions(few_codes, few, split)
+        assert found[:, 1] == pytest.approx(expected[:, 1]) and base[1] == pytest.approx(expected_base[1])
+        for feature in range(3):
+            pair = np.array([feature]), np.array([1])
+            assert top_purity(codes, maps, *pair, split) == pytest.approx(top_purity(few_codes, few, *pair, split))
 
 
 def test_the_feature_is_chosen_on_discovery_and_measured_on_held_out_cells() -> None:
