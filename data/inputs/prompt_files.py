@@ -106,6 +106,12 @@ def _from_csv(path: Path, text: str, column: str) -> Iterator[str | None]:
                     f"{path}, line {rows.line_num}: {len(names) + len(surplus)} fields where the header has "
                     f"{len(names)}; put a prompt with commas between double quotes."
                 )
+            if row[column] is None:
+                fields = sum(value is not None for value in row.values())
+                raise InputError(
+                    f"{path}, line {rows.line_num}: {fields} of the header's {len(names)} fields, and no {column!r} among "
+                    "them; of a row without a prompt the field is empty, not missing."
+                )
             yield row[column]
     except csv.Error as error:
         raise InputError(f"{path}, line {rows.line_num}: not CSV ({error}).") from error

@@ -231,6 +231,7 @@ def test_two_jobs_cannot_be_on_one_side_or_cut_differently():
         ("a.jsonl", b'{"prompt": "a dog"}\n{"prompt": "a", "prompt": "b"}', "line 2: .*'prompt' occurs twice"),
         ("a.csv", b"prompt,n,prompt\na dog,1,a cat\n", "has 2 columns 'prompt'"),
         ("a.csv", b"prompt\na dog\na boat, a red sea\n", "line 3: 2 fields where the header has 1; put a prompt with"),
+        ("a.csv", b"id,prompt\n1,a dog\n2,\n3\n", "line 4: 1 of the header's 2 fields, and no 'prompt' among them"),
         ("a.csv", b'id,prompt\n1,"a cat, on\ngrass"\n2,a, b, c\n', "line 4: 4 fields where the header has 2"),
     ],
 )
