@@ -109,8 +109,8 @@ def _from_csv(path: Path, text: str, column: str) -> Iterator[str | None]:
             if row[column] is None:
                 fields = sum(value is not None for value in row.values())
                 raise InputError(
-                    f"{path}, line {rows.line_num}: {fields} of the header's {len(names)} fields, and no {column!r} among "
-                    "them; of a row without a prompt the field is empty, not missing."
+                    f"{path}, line {rows.line_num}: {fields} of the header's {len(names)} fields, and no {column!r} "
+                    "among them; of a row without a prompt the field is empty, not missing."
                 )
             yield row[column]
     except csv.Error as error:

@@ -41,6 +41,8 @@ def word_vectors(source: str, words: Sequence[str], pipe: Any = None) -> NDArray
         raise InputError(f"The word vectors {source!r} know none of the words: {', '.join(sorted(parts)[:5])}.")
     if len({len(vector) for vector in known.values()}) > 1:
         raise InputError(f"The word vectors {source!r} differ in length.")
+    if wrong := [word for word in sorted(known) if not np.isfinite(known[word]).all()]:
+        raise InputError(f"The word vectors {source!r} have numbers that are not finite, such as of {wrong[0]!r}.")
     zero = np.zeros(len(next(iter(known.values()))))
     rows = [[known[part] for part in word.split() if part in known] or [zero] for word in words]
     return np.stack([np.mean(row, axis=0) for row in rows])
@@ -79,4 +81,7 @@ def _from_file(path: Path, words: set[str]) -> dict[str, NDArray[np.float64]]:
 def _from_callable(source: str, words: set[str]) -> dict[str, NDArray[np.float64]]:
     embed: Embedding = import_named(source, "Word vectors")
     vectors = {word: embed(word) for word in sorted(words)}
-    return {word: np.asarray(vector, np.float64).ravel() for word, vector in vectors.items() if vector is not None}
+    try:
+        return {word: np.asarray(vector, np.float64).ravel() for word, vector in vectors.items() if vector is not None}
+    except (TypeError, ValueError) as error:
+        raise InputError(f"The word vectors {source!r} give something else than numbers ({error}).") from error

@@ -24,6 +24,8 @@ def test_word_vectors_come_from_a_model_a_file_or_a_function(tmp_path: Path) -> 
     for wrong, message in (
         ("nowhere.txt", "does not exist"),
         ("tests.labeling.vocabulary.test_word_vectors:none", "know none of the words"),
+        ("tests.labeling.vocabulary.test_word_vectors:endless", "numbers that are not finite, such as of 'ab'"),
+        ("tests.labeling.vocabulary.test_word_vectors:shouted", "give something else than numbers"),
     ):
         with pytest.raises(InputError, match=message):
             word_vectors(wrong, ["ab"])
@@ -43,6 +45,14 @@ def test_real_word_vectors_know_what_is_alike() -> None:
 
 def letters(word: str) -> list[float]:
     return [float(ord(letter)) for letter in word]
+
+
+def endless(word: str) -> list[float]:
+    return [1.0, float("nan")]
+
+
+def shouted(word: str) -> str:
+    return word.upper()
 
 
 def none(word: str) -> None:
