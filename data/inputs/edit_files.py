@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 from collections.abc import Mapping
 from pathlib import Path
@@ -62,7 +63,8 @@ def read_edit(raw: Any, folder: Path | None = None) -> Edit:
     """One edit from plain values.
 
     Accepted shorthands: a window by the name of its stage; a region as ``everywhere``, the name of a quadrant,
-    ``{box: …}``, ``{mask: picture.png}`` (what is not black, beside `folder`) or ``{mask: {size, counts}}``.
+    ``{box: …}``, ``{mask: picture.png}`` (beside `folder`: what is neither black nor transparent) or
+    ``{mask: {size, counts}}``.
 
     Raises:
         InputError: an unknown key, a wrong type or value.
@@ -163,9 +165,19 @@ def _region(raw: Any, folder: Path | None) -> Region:
 
 
 def _read_mask(path: Path) -> NDArray[np.bool_]:
+    """What is neither black nor transparent. JPEG and WebP leave traces in the black around what was painted."""
+    from PIL import Image
+
     from gazetteer.data.tables.images import decode_image
 
     try:
-        return decode_image(read_regular(path)).max(axis=2) > 0
+        content = read_regular(path)
+        painted = decode_image(content).max(axis=2) > 0
+        with Image.open(io.BytesIO(content)) as picture:
+            if picture.format != "PNG":
+                raise InputError(f"The mask {path} is a {picture.format}, which changes colours; save it as PNG.")
+            if picture.has_transparency_data:
+                painted &= np.asarray(picture.convert("RGBA"))[:, :, 3] > 0
+            return painted
     except OSError as error:
         raise InputError(f"The mask {path} cannot be read: {error.strerror}.") from error

@@ -143,6 +143,8 @@ def read_index_mask(path: Path, size: tuple[int, int]) -> NDArray[np.int64]:
     require_file("The mask", path)
     try:
         with Image.open(path) as picture:
+            if picture.format == "JPEG":
+                raise InputError(f"{path} is a JPEG, which changes the numbers along every edge; save masks as PNG.")
             if picture.mode not in ("P", "L", "I", "I;16", "1"):
                 raise InputError(f"{path} holds colours ({picture.mode}), where numbers of classes are needed.")
             pixels = np.array(picture).astype(np.int64)

@@ -11,6 +11,7 @@ import pytest
 import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from PIL import Image
 
 from gazetteer.data.core.errors import InputError
 from gazetteer.data.inputs.edit_files import read_edit, read_edits
@@ -171,6 +172,21 @@ def test_a_mask_is_what_is_not_black(tmp_path: Path) -> None:
     (tmp_path / "mask.png").write_bytes(encode_image(pixels))
     mask = read_edit({"concept": "dog", "region": {"mask": "mask.png"}}, tmp_path).region.grid(4, 4)
     assert mask.any(axis=1).tolist() == mask.all(axis=1).tolist() == [True, True, False, False]
+
+
+def test_a_mask_is_what_was_painted_not_what_a_format_left_beside(tmp_path: Path) -> None:
+    """White under full transparency is no paint, and a JPEG's black is not black."""
+    painted = np.full((4, 4, 4), 255, np.uint8)
+    painted[2:, :, 3] = 0
+    Image.fromarray(painted).save(tmp_path / "mask.png")
+    mask = read_edit({"concept": "dog", "region": {"mask": "mask.png"}}, tmp_path).region.grid(4, 4)
+    assert mask.all(axis=1).tolist() == [True, True, False, False]
+    Image.fromarray((np.arange(256).reshape(16, 16) * 257).astype(np.uint16)).save(tmp_path / "deep.png")
+    assert read_edit({"concept": "dog", "region": {"mask": "deep.png"}}, tmp_path).region.grid(16, 16).sum() == 255
+    for name in ("mask.jpg", "mask.webp"):
+        Image.fromarray(painted[:, :, :3]).save(tmp_path / name)
+        with pytest.raises(InputError, match="which changes colours; save it as PNG"):
+            read_edit({"concept": "dog", "region": {"mask": name}}, tmp_path)
 
 
 def test_what_would_not_be_heard_in_a_file_is_refused(tmp_path: Path) -> None:

@@ -74,3 +74,13 @@ def test_a_folder_of_tables_has_its_pictures_inside_each_once(tmp_path: Path) ->
         pq.write_table(pa.Table.from_pylist(rows), tmp_path / "images" / "part.parquet")
         with pytest.raises(InputError, match=says):
             TablePictures(str(tmp_path))
+
+
+def test_a_mask_is_no_jpeg_whose_black_is_not_black(tmp_path: Path) -> None:
+    picture(tmp_path / "a.png", 64, 64)
+    mask = np.zeros((64, 64), np.uint8)
+    mask[10:40, 10:40] = np.tri(30) * 255
+    Image.fromarray(mask).save(tmp_path / "m.jpg", quality=90)
+    assert (np.asarray(Image.open(tmp_path / "m.jpg")) > 0).sum() > 1.1 * (mask > 0).sum()
+    with pytest.raises(InputError, match="is a JPEG, which changes the numbers"):
+        table(tmp_path, {"image": "a.png", "concept": "sky", "mask": "m.jpg"}).read("a")
