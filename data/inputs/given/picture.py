@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import re
+import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -84,8 +85,8 @@ class GivenPictures(Protocol):
 
 
 def concept_name(name: str) -> str:
-    """A category's name as a concept: its first synonym, in lower case, with single spaces and no full stop."""
-    first = re.split(r"[,;]", name)[0]
+    """A category's name as a concept: its first synonym, NFKC, in lower case, with single spaces and no full stop."""
+    first = re.split(r"[,;]", unicodedata.normalize("NFKC", name))[0]
     return " ".join(first.replace("_", " ").replace(".", " ").lower().split())
 
 

@@ -36,6 +36,14 @@ def test_what_was_asked_is_named_as_concepts_are_and_said_once(tmp_path: Path) -
         table(tmp_path, dog | {"asked": ["hot dog"]}, cat | {"asked": ["cat"]})
 
 
+def test_names_that_differ_in_their_code_points_alone_are_one(tmp_path: Path) -> None:
+    picture(tmp_path / "a.png")
+    numbers(tmp_path / "m.png", np.ones((6, 8)))
+    names = ("Caf\u00e9", "Cafe\u0301", "\uff23\uff41f\u00e9")  # composed, decomposed, of full width
+    source = table(tmp_path, *({"image": "a.png", "mask": "m.png", "concept": name} for name in names))
+    assert source.concepts == ("caf\u00e9",)
+
+
 @pytest.mark.parametrize("orientation", [3, 6])
 def test_a_turned_picture_is_read_alike_from_a_file_and_from_a_column(tmp_path: Path, orientation: int) -> None:
     exif = Image.Exif()
