@@ -6,7 +6,6 @@ from itertools import takewhile
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
 
 from gazetteer.data.core.errors import InputError
 from gazetteer.data.core.files.regular import read_text
@@ -71,16 +70,16 @@ class VocPictures:
         objects = folder / "SegmentationObject" / f"{key}.png"
         parts = read_index_mask(objects, size) if objects.is_file() else classes
         segments = []
-        for number in np.unique(parts[(parts > 0) & (parts != VOID)]):
-            mask = (parts == number) & ~ignored
-            if mask.any():
-                segments.append((self._name(classes[mask], key), mask))
+        for part in np.unique(parts[parts != VOID]):  # 0: of classes that are not told into instances
+            mask = (parts == part) & ~ignored
+            inside = np.unique(classes[mask & (classes > 0)])
+            if part and mask.any() and not len(inside):
+                raise InputError(f"The instance {part} of {key} has no class in SegmentationClass.")
+            segments += [(self._name(int(number), key), mask & (classes == number)) for number in inside]
         return GivenPicture(image, tuple(segments), frozenset(), _some(ignored))
 
-    def _name(self, classes: NDArray[np.int64], key: str) -> str:
-        """The class of most of an instance's pixels."""
-        number = int(np.bincount(classes).argmax())
-        if not 1 <= number <= len(self._names):
+    def _name(self, number: int, key: str) -> str:
+        if number > len(self._names):
             raise InputError(f"The mask of {key} holds the class {number}; there are 1 to {len(self._names)}.")
         return self._names[number - 1]
 

@@ -134,6 +134,27 @@ def test_classes_of_voc_keep_their_numbers_whatever_they_are_called(
         VocPictures(str(tmp_path))
 
 
+def test_a_class_of_voc_without_instances_is_a_segment(tmp_path: Path) -> None:
+    """Things may be told apart and what lies around them not: its pixels have a class and no instance."""
+    picture(tmp_path / "JPEGImages" / "a.png")
+    classes, instances = np.full((6, 8), 8), np.zeros((6, 8), int)
+    classes[:3], classes[0, 0] = 12, 255
+    instances[:3, :4], instances[:3, 4:] = 1, 2
+    numbers(tmp_path / "SegmentationClass" / "a.png", classes)
+    numbers(tmp_path / "SegmentationObject" / "a.png", instances)
+    read = VocPictures(str(tmp_path)).read("a").segments
+    assert sorted((concept, int(mask.sum())) for concept, mask in read) == [("cat", 24), ("dog", 11), ("dog", 12)]
+    instances[3:] = 1  # numbered class by class: the first cat is no dog
+    numbers(tmp_path / "SegmentationObject" / "a.png", instances)
+    read = VocPictures(str(tmp_path)).read("a").segments
+    assert sorted((concept, int(mask.sum())) for concept, mask in read) == [("cat", 24), ("dog", 11), ("dog", 12)]
+    numbers(tmp_path / "SegmentationClass" / "a.png", classes * (classes > 8))
+    instances[3:] = 3
+    numbers(tmp_path / "SegmentationObject" / "a.png", instances)
+    with pytest.raises(InputError, match="The instance 3 of a has no class"):
+        VocPictures(str(tmp_path)).read("a")
+
+
 def test_a_table_of_masks_is_a_data_set(tmp_path: Path) -> None:
     picture(tmp_path / "p" / "a.png")
     picture(tmp_path / "p" / "b.png")
