@@ -20,6 +20,8 @@ import pytest
 from tests.support.system.running import ROOT
 
 PROMPT = {"prompt": "a dog on the grass, the sky", "seed": 3}
+PATIENCE = 600
+"""Seconds for an answer, which a server on a busy machine needs for its first ones; nobody waits longer than that."""
 
 
 @dataclass(frozen=True)
@@ -39,15 +41,22 @@ class Explored:
         given = {"x-gazetteer-token": self.token if token is None else token, "content-type": "application/json"}
         request = urllib.request.Request(self.base + path, content, {**given, **headers})
         try:
-            with urllib.request.urlopen(request, timeout=120) as answer:
+            with urllib.request.urlopen(request, timeout=PATIENCE) as answer:
                 return answer.status, _plain(answer.read()), dict(answer.headers)
         except urllib.error.HTTPError as error:
             return error.code, _plain(error.read()), dict(error.headers)
 
+    def settle(self, *threads: str) -> None:
+        """Wait until what runs beside the server is through: the ``atlas`` that is written, the ``layout`` fitted."""
+        asked = {"atlas": "/data/atlas.js", "layout": "/api/layout"}
+        for thread in threads or asked:
+            assert self.ask(asked[thread])[0] == 200
+
     def stop(self, number: int) -> tuple[int, str]:
-        """Exit code and last words after a signal."""
+        """Exit code and last words after a signal, once it is at rest."""
+        self.settle()
         self.process.send_signal(number)
-        _, said = self.process.communicate(timeout=60)
+        _, said = self.process.communicate(timeout=PATIENCE)
         return self.process.returncode, said
 
 

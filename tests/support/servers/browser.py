@@ -29,6 +29,10 @@ def program(*names: str) -> str:
     return found
 
 
+PATIENCE = 300
+"""Seconds that a page has to show what is waited for: minutes on a machine that is busy with other things, and a wait
+that is fulfilled ends at once."""
+
 CONTRAST = """
 const element = document.querySelector(arguments[0]);
 if (!element) return null;
@@ -65,7 +69,7 @@ class Page:
         """Wait until `script` returns something true."""
         from selenium.webdriver.support.ui import WebDriverWait
 
-        WebDriverWait(self.driver, 20, 0.05).until(lambda driver: driver.execute_script(script), script)
+        WebDriverWait(self.driver, PATIENCE, 0.05).until(lambda driver: driver.execute_script(script), script)
 
     def one(self, selector: str) -> Any:
         return self.driver.find_element("css selector", selector)
