@@ -8,6 +8,7 @@ from typing import Any
 
 from gazetteer.data.core.errors import InputError
 from gazetteer.data.runs.folder import RunFolder
+from gazetteer.data.storage.open import open_files
 
 FILE = "notes.json"
 """Below ``_meta`` of the run; no table knows of it."""
@@ -24,32 +25,36 @@ class Note:
 
 
 class Notes:
-    """All notes of a run, by the address of their feature: ``<site slug>/<number>``."""
+    """All notes of a run, by the address of their feature: ``<site slug>/<number>``.
+
+    They are read anew each time: another page may be open on the same run.
+    """
 
     def __init__(self, run: RunFolder) -> None:
         """Raises InputError when the file is damaged: it is a person's work, and not written over."""
         self._run, self._lock = run, threading.Lock()
-        self._all = {key: _note(run, key, note) for key, note in _rows(run).items()}
+        self._read()
 
     def all(self) -> dict[str, dict[str, Any]]:
-        """Every note, as plain values."""
-        with self._lock:
-            return {key: asdict(note) for key, note in sorted(self._all.items())}
+        """Every note, as plain values; InputError when the file is damaged."""
+        return {key: asdict(note) for key, note in sorted(self._read().items())}
 
     def put(self, site: str, feature: int, note: Note) -> None:
         """Keep a note; an empty one without a star goes.
 
         Raises:
-            InputError: too long a text.
+            InputError: too long a text, or the file was damaged meanwhile.
             GazetteerError: the file cannot be written.
         """
         if len(note.text) > LONGEST:
             raise InputError(f"A note has at most {LONGEST:,} letters; this one has {len(note.text):,}.")
-        with self._lock:
-            notes = {**self._all, f"{site}/{feature}": note}
+        with self._lock, open_files(self._run.path).guard("notes"):
+            notes = {**self._read(), f"{site}/{feature}": note}
             notes = {key: note for key, note in notes.items() if note != Note()}
             self._run.write_json(FILE, {key: asdict(note) for key, note in sorted(notes.items())})
-            self._all = notes
+
+    def _read(self) -> dict[str, Note]:
+        return {key: _note(self._run, key, note) for key, note in _rows(self._run).items()}
 
 
 def _rows(run: RunFolder) -> dict[str, Any]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
@@ -48,8 +49,10 @@ def _no_constant(name: str) -> Any:
 
 
 def start_of(body: Mapping[str, Any]) -> Start:
-    """The picture that is meant."""
+    """The picture that is meant; a seed may be text, for a page's numbers do not hold all of its digits."""
     prompt, seed = body["prompt"], body["seed"]
+    if isinstance(seed, str) and re.fullmatch(r"[0-9]{1,19}", seed):
+        seed = int(seed)
     if not isinstance(prompt, str) or len(prompt) > LONGEST_PROMPT:
         raise InputError(f"prompt must be text of at most {LONGEST_PROMPT:,} letters.")
     try:

@@ -52,7 +52,7 @@ const Asking = (() => {
 
   /** A whole number with all its digits: seeds are longer than a JavaScript number. */
   function whole(text) {
-    return /^\d+$/.test(text) && BigInt(text) < 2n ** 63n ? text : null;
+    return /^\d+$/.test(text) && BigInt(text) < 2n ** 63n ? String(BigInt(text)) : null;
   }
 
   return { get, post, lines, whole };

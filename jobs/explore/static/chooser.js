@@ -32,7 +32,7 @@ async function chooser(edits, world, painted) {
     const mark = el("i", { class: "ink" });
     const ink = world.colours[what.concept || what.name];
     if (ink) mark.style.background = `rgb(${ink.join(" ")})`;
-    const place = what.concept ? "concept: what fires more where it is" : what.word ? "look: what fires more in such pictures" : `${Atlas.shortBlock(what.block)} · ${what.branch} · t ${what.t.toFixed(2)} · no. ${what.feature}${what.stream === "text" ? " · words, not a place" : ""}`;
+    const place = what.concept ? "concept: what fires more where it is" : what.word ? "look: what fires more in such pictures" : `${Atlas.shortBlock(Atlas.port(what))} · ${what.branch} · t ${what.t.toFixed(2)} · no. ${what.feature}${what.stream === "text" ? " · words, not a place" : ""}`;
     return el("li", { role: "option", id: "found-" + i, "aria-selected": String(i === at), onpointerdown: (event) => { event.preventDefault(); take(what); } },
       mark, el("b", {}, what.concept || what.word || what.name || "unnamed"), el("span", { class: "small" }, " " + place));
   }

@@ -39,11 +39,20 @@
     const said = el("span", { class: "small", role: "status" });
     const text = el("textarea", { rows: 2, "aria-label": "Your note on this feature", placeholder: "Your note" }, note.text);
     const star = el("button", { type: "button", class: "star", "aria-pressed": String(note.star) }, note.star ? "★ starred" : "☆ star");
-    const keep = async () => {
-      try {
-        notes = await Asking.post("api/note", { site: site.slug, feature, star: note.star, text: text.value });
-        said.textContent = "kept";
-      } catch (error) { said.textContent = error.message; }
+    // One after the other: the server might take up two that are under way at once in the wrong order.
+    let saving = Promise.resolve(), waiting = 0;
+    const keep = () => {
+      waiting += 1;
+      said.textContent = "";
+      saving = saving.then(async () => {
+        waiting -= 1;
+        if (waiting) return;  // the next one holds all of this
+        const typed = text.value;
+        try {
+          notes = await Asking.post("api/note", { site: site.slug, feature, star: note.star, text: typed });
+          if (!waiting && text.value === typed) said.textContent = "kept";
+        } catch (error) { said.textContent = error.message; }
+      });
     };
     star.addEventListener("click", () => {
       note.star = !note.star;

@@ -2,7 +2,7 @@
 "use strict";
 
 function places(take, picture) {
-  const { el, shortBlock } = Atlas;
+  const { el, port, shortBlock } = Atlas;
   const box = document.getElementById("here"), heat = document.getElementById("heat"), pin = document.getElementById("pin");
   let latest = 0;
 
@@ -34,15 +34,15 @@ function places(take, picture) {
   }
 
   function table(sites) {
-    const blocks = [...new Set(sites.map((s) => s.block))], branches = [...new Set(sites.map((s) => s.branch))];
+    const ports = [...new Set(sites.map(port))], branches = [...new Set(sites.map((s) => s.branch))];
     const times = [...new Set(sites.map((s) => s.t))].sort((a, b) => b - a);
-    const tint = (block) => "block-" + (blocks.indexOf(block) % 12);
+    const tint = (one) => "block-" + (ports.indexOf(one) % 12);
     return branches.map((branch) => el("div", { class: "scroll" }, el("table", { class: "firing-table" },
       el("caption", {}, branches.length > 1 ? branch : ""),
       el("thead", {}, el("tr", {}, el("td", {}), times.map((t) => el("th", { scope: "col" }, "t " + t.toFixed(2))))),
-      el("tbody", {}, blocks.map((block) => el("tr", { class: tint(block) },
-        el("th", { scope: "row", title: block }, shortBlock(block)),
-        times.map((t) => cell(sites.find((s) => s.block === block && s.branch === branch && s.t === t)))))))));
+      el("tbody", {}, ports.map((one) => el("tr", { class: tint(one) },
+        el("th", { scope: "row", title: one }, shortBlock(one)),
+        times.map((t) => cell(sites.find((s) => port(s) === one && s.branch === branch && s.t === t)))))))));
   }
 
   function left(worded) {

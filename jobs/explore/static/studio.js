@@ -5,6 +5,7 @@
   const $ = (id) => document.getElementById(id);
   const status = $("status");
   const FOLLOWS = " Its layout follows, once layouts are fitted to the run.";
+  const NO_SEED = "The seed is a whole number from 0 to 2⁶³ − 1.";
   let picture = null, drawing = false, editing = false, stale = false, chosen = null, turn = 0;
 
   function say(text, wrong = false) {
@@ -33,9 +34,9 @@
 
   async function draw() {
     const seed = Asking.whole($("seed").value);
-    if (seed === null) return say("The seed is a whole number from 0 on.", true);
+    if (seed === null) return say(NO_SEED, true);
     if (drawing) return undefined;
-    const asked = { prompt: $("prompt").value, seed: Number(seed) };
+    const asked = { prompt: $("prompt").value, seed };
     drawing = true;
     turn++;
     let follows = false;
@@ -89,7 +90,7 @@
     $("plain").alt = "Picture for the prompt: " + picture.prompt;
     $("plain").hidden = false;
     $("blank").hidden = true;
-    $("after").hidden = true;
+    unedited();
     layout.finish(picture.source, $("plain").alt);
     const cut = event.tokens_cut ? ` The text encoder does not read the last ${event.tokens_cut} tokens of the prompt.` : "";
     const lacking = event.layout_problem ? ` No layout: ${event.layout_problem}` : "";
@@ -97,23 +98,24 @@
     history.replaceState(null, "", "#" + new URLSearchParams({ prompt: picture.prompt, seed: picture.seed }));
   }
 
+  /** Nothing edited is shown, nor offered to be taken along. */
+  function unedited() {
+    for (const id of ["after", "download", "take"]) $(id).hidden = true;
+    $("edited-said").textContent = "With your edits";
+  }
+
   async function redraw() {
     if (!picture) return;
     if (editing) { stale = true; return; }
-    const plain = edits.plain();
-    if (!plain.length) {
-      $("after").hidden = true;
-      $("download").hidden = true;
-      $("take").hidden = true;
-      $("edited-said").textContent = "With your edits";
-      return;
-    }
+    const plain = edits.plain(), of = picture;
+    if (!plain.length) return unedited();
     editing = true;
     $("edited").classList.add("waiting");
     try {
-      const made = await Asking.post("api/edit", { prompt: picture.prompt, seed: picture.seed, edits: plain });
-      after(made);
+      const made = await Asking.post("api/edit", { prompt: of.prompt, seed: of.seed, edits: plain });
+      if (of === picture) after(made);
     } catch (error) {
+      unedited();
       say(error.message, true);
     } finally {
       editing = false;
@@ -165,7 +167,12 @@
   $("prompt").value = query.get("prompt") || first.prompt;
   $("seed").value = query.get("seed") || "0";
   $("ask").addEventListener("submit", (event) => { event.preventDefault(); draw(); });
-  $("another").addEventListener("click", () => { $("seed").value = String(BigInt($("seed").value || 0) + 1n); draw(); });
+  $("another").addEventListener("click", () => {
+    const seed = Asking.whole($("seed").value || "0");
+    if (seed === null) return say(NO_SEED, true);
+    $("seed").value = String(BigInt(seed) + 1n);
+    return draw();
+  });
   $("take").addEventListener("click", copy);
   document.addEventListener("keydown", keys);
   edits.addEventListener("change", (event) => { if (event.detail.redraw) redraw(); });

@@ -37,7 +37,7 @@ function tools(edits, world) {
     const share = edits.placeless(edit) ? "in the words of the prompt" : edit.everywhere ? "everywhere" : edits.painted(edit) ? `${Math.max(1, Math.round(100 * Mask.share(edit.mask)))} % of the picture` : "paint where it should be";
     const mark = el("i", { class: "ink" });
     mark.style.background = `rgb(${edits.ink(edit).join(" ")})`;
-    const place = edit.what.concept ? "concept" : edit.what.word ? "look" : `${Atlas.shortBlock(edit.what.block)} · ${edit.what.branch} · t ${edit.what.t.toFixed(2)} · no. ${edit.what.feature}`;
+    const place = edit.what.concept ? "concept" : edit.what.word ? "look" : `${Atlas.shortBlock(Atlas.port(edit.what))} · ${edit.what.branch} · t ${edit.what.t.toFixed(2)} · no. ${edit.what.feature}`;
     return el("li", { class: "layer" + (at === edits.at ? " chosen" : "") + (edit.on ? "" : " off") },
       el("button", { type: "button", class: "pick", "aria-pressed": String(at === edits.at), onclick: () => edits.choose(at) },
         mark, el("b", {}, edits.name(edit)), el("span", { class: "small" }, ` ${place}`), el("span", { class: "small share" }, share)),

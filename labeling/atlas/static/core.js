@@ -79,9 +79,14 @@ const Atlas = (() => {
     return x === null || x === undefined ? "–" : figure(100 * x, 2) + "\u00a0%";
   }
 
+  /** What a site listens to: its block, with the stream and the signal where they are not the usual ones. */
+  function port({ block, stream, signal }) {
+    return [block, ...(stream === "image" ? [] : [stream]), ...(signal === "update" ? [] : [signal])].join("-");
+  }
+
   /** down_blocks.2.attentions.1 -> "down 2.1": short enough for a chip, full path in the tooltip. */
   function shortBlock(block) {
-    const match = /^(down|up)_blocks\.(\d+)\.attentions\.(\d+)[^-]*(.*)/.exec(block);
+    const match = /^(down|up)_blocks\.(\d+)\.attentions\.(\d+)(?=[.-]|$)(.*)/.exec(block);
     if (match) return match[1] + " " + match[2] + "." + match[3] + match[4];
     return block.replace(/^mid_block\.attentions\.0(?=-|$)/, "mid");
   }
@@ -121,7 +126,7 @@ const Atlas = (() => {
   document.addEventListener("DOMContentLoaded", () => nav().catch(() => {}));
 
   return {
-    put, load, el, svg, count, many, ratio, figure, percent, shortBlock,
+    put, load, el, svg, count, many, ratio, figure, percent, port, shortBlock,
     address, featureLink, conceptLink, record, complain,
   };
 })();

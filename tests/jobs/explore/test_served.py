@@ -18,10 +18,11 @@ import pytest
 from PIL import Image
 
 from gazetteer.data.core.errors import InputError
-from gazetteer.data.runs.folder import open_finished
+from gazetteer.data.runs.folder import RunFolder, open_finished
 from gazetteer.data.tables.masks import mask_to_struct
 from gazetteer.jobs.config.schema import load_config
 from gazetteer.jobs.explore import world
+from gazetteer.jobs.explore.notes import Note, Notes
 from gazetteer.labeling.tables import load_features
 from tests.jobs.explore.conftest import PROMPT, Explored, exploring
 from tests.support.system.running import in_process
@@ -111,6 +112,8 @@ EDIT = {**PROMPT, "edits": [{"concept": "sky", "choice": "contrast", "region": "
         ("/api/edit", {**EDIT, "more": 1}, 400, "unknown key 'more'"),
         ("/api/edit", PROMPT, 400, "lacks 'edits'"),
         ("/api/edit", {**EDIT, "seed": 0.5}, 400, "seed must be a whole number"),
+        ("/api/edit", {**EDIT, "seed": "0.5"}, 400, "seed must be a whole number"),
+        ("/api/edit", {**EDIT, "seed": str(2**63)}, 400, "seed must be a whole number"),
         ("/api/edit", {**EDIT, "seed": 2**63}, 400, "seed must be a whole number"),
         ("/api/edit", {**EDIT, "prompt": 3}, 400, "prompt must be text"),
         ("/api/edit", {**EDIT, "prompt": "a" * 2001}, 400, "at most 2,000 letters"),
@@ -222,6 +225,18 @@ def test_a_place_names_what_fires_there_as_the_tables_do(explored: Explored) -> 
     assert all(names[one["feature"]] == one["name"] for one in mid["features"])
     fractions = [one["share"] or 0.0 for one in mid["features"]]
     assert fractions == sorted(fractions, reverse=True)
+
+
+def test_notes_of_two_pages_are_all_kept(tmp_path: Path) -> None:
+    run = RunFolder(tmp_path).open_or_create({})
+    one, other = Notes(run), Notes(run)
+    one.put(SITE, 1, Note(True, ""))
+    other.put(SITE, 2, Note(False, "roofs"))
+    assert one.all() == other.all() == {
+        f"{SITE}/1": {"star": True, "text": ""}, f"{SITE}/2": {"star": False, "text": "roofs"},
+    }  # fmt: skip
+    other.put(SITE, 1, Note())
+    assert list(one.all()) == [f"{SITE}/2"]
 
 
 def test_notes_survive_and_ctrl_c_ends_it(explored: Explored) -> None:

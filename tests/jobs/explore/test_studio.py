@@ -17,16 +17,23 @@ from tests.jobs.explore.conftest import PROMPT, Explored
 from tests.support.servers.browser import Page, complaints, dark, phone
 
 SITE = "mid_block.attentions.0-cond-t0.50"
+DRAWN = "return document.getElementById('status').textContent.startsWith('Drawn in')"
 REDRAWN = "return !document.getElementById('after').hidden && !document.querySelector('.waiting')"
 
 
 class Studio(Page):
     """A browser on the studio."""
 
+    def enter(self, explored: Explored) -> None:
+        """Get the cookie, by a page that needs no model: the studio would begin to draw, and be left while it does."""
+        explored.settle("atlas")  # every page needs it
+        self.driver.get(f"{explored.base}/concept.html?token={explored.token}")
+        self.wait("return document.querySelector('main h1') !== null")
+
     def draw(self, **query: Any) -> None:
         """Open it afresh and wait for the picture and the index."""
         self.open("studio", **{**PROMPT, **query})
-        self.wait("return document.getElementById('status').textContent.startsWith('Drawn in')")
+        self.wait(DRAWN)
         self.wait("return !document.getElementById('what').disabled")
 
     def choose(self, text: str) -> None:
@@ -53,8 +60,8 @@ class Studio(Page):
 def studio(driver: Any, explored: Explored) -> Iterator[Studio]:
     """A studio that must have asked nobody but its own server, and said nothing in the console."""
     complaints(driver)
-    driver.get(f"{explored.base}/studio.html?token={explored.token}")
     shown = Studio(driver, explored.base)
+    shown.enter(explored)
     yield shown
     asked = shown.run("return performance.getEntriesByType('resource').map((entry) => entry.name)")
     assert [name for name in asked if not name.startswith((explored.base, "data:", "blob:"))] == []
@@ -65,9 +72,13 @@ def studio(driver: Any, explored: Explored) -> Iterator[Studio]:
 class TestInBrowser:
     """Everything that needs a browser."""
 
+    def test_the_token_leaves_the_address(self, studio: Studio, explored: Explored) -> None:
+        studio.driver.get(f"{explored.base}/?token={explored.token}")
+        studio.wait(DRAWN)
+        assert "token" not in str(studio.run("return location.href"))  # from where it would be copied
+
     def test_paint_becomes_a_picture_and_a_recipe(self, studio: Studio, tmp_path: Path) -> None:
         studio.draw()
-        assert "token" not in str(studio.run("return location.href"))  # from where it would be copied
         assert studio.texts("#layers .layer") == []
         studio.choose("sk")
         assert studio.texts("#layers b") == ["sky"]
@@ -177,6 +188,59 @@ class TestInBrowser:
         studio.wait("return document.querySelectorAll('#layers .layer').length === 1")
         assert "no. 1" in studio.one("#layers").text
 
+    def test_a_seed_keeps_all_of_its_digits(self, studio: Studio) -> None:
+        studio.draw(seed=2**53 + 1)
+        studio.choose("sky")
+        studio.one("#everywhere").click()
+        studio.wait(REDRAWN)
+        assert f"--seed {2**53 + 1} " in studio.one("#command").text
+        studio.one("#another").click()
+        studio.wait(f"return document.getElementById('command').textContent.includes('--seed {2**53 + 2} ')")
+        assert studio.run("return new URLSearchParams(location.hash.slice(1)).get('seed')") == str(2**53 + 2)
+
+    def test_what_fails_or_is_of_another_picture_is_not_offered(self, studio: Studio) -> None:
+        studio.draw()
+        studio.choose("sky")
+        studio.one("#everywhere").click()
+        studio.wait(REDRAWN)
+        studio.run("Asking.post = async () => { throw new Error('No more.'); }")
+        studio.one("#another").click()  # another picture, whose edits fail
+        studio.wait("return document.getElementById('status').textContent === 'No more.'")
+        assert [studio.one(one).is_displayed() for one in ("#after", "#download", "#take")] == [False] * 3
+
+    def test_both_signals_of_a_block_are_said_to_fire(self, studio: Studio) -> None:
+        studio.draw()
+        studio.run("""
+            const site = { block: "b.0", stream: "image", branch: "cond", t: 1, height: 1, width: 1 };
+            const fires = (signal, feature) => ({ ...site, signal, features: [{ feature, name: null, share: 1 }] });
+            Asking.post = async () => ({ sites: [fires("update", 5), fires("output", 7)], left_out: [] });
+            places(() => {}, () => ({ prompt: "", seed: "0" })).look({ x: 0.5, y: 0.5 });
+        """)
+        studio.wait("return document.querySelectorAll('.firing-table tbody tr').length === 2")
+        assert studio.texts(".firing-table tbody th") == ["b.0", "b.0-output"]
+        assert [text.split(" · ")[0].split()[-1] for text in studio.texts(".firing .small")] == ["5", "7"]
+
+    def test_a_note_is_kept_as_it_was_left(self, studio: Studio) -> None:
+        studio.open("feature", site=SITE, f=1)
+        studio.wait("return document.querySelector('.notes') !== null")
+        studio.run("""
+            window.sent = [];
+            Asking.post = (path, note) => new Promise((answer) => window.sent.push({ note, answer: () => answer({}) }));
+        """)
+        studio.one(".star").click()
+        note = studio.one(".notes textarea")
+        note.send_keys("roofs", "\ue012\ue012", "x")  # two to the left: within the text, not to another feature
+        studio.run("document.activeElement.blur()")
+        studio.wait("return window.sent.length > 0")
+        assert studio.run("return [window.sent.length, window.sent[0].note.text]") == [1, ""]
+        studio.run("window.sent[0].answer()")
+        studio.wait("return window.sent.length === 2")  # and not before the first one has been taken up
+        assert studio.one(".notes [role=status]").text == ""
+        studio.run("window.sent[1].answer()")
+        studio.wait("return document.querySelector('.notes [role=status]').textContent === 'kept'")
+        assert studio.run("return window.sent[1].note.text") == "rooxfs"
+        assert studio.run("return new URLSearchParams(location.hash.slice(1)).get('f')") == "1"
+
     def test_a_mistake_is_said_where_the_reader_looks(self, studio: Studio) -> None:
         studio.draw()
         studio.run("document.getElementById('seed').value = '-3'")
@@ -192,7 +256,6 @@ class TestInBrowser:
                 assert studio.contrast(selector) >= 4.5, selector
             studio.choose("sky")
             ordered = ("#what", "#layers", "#paint", "#edited", "#settings")  # what to paint, where, what comes of it
-            tops = [
-                studio.run(f"return document.querySelector('{one}').getBoundingClientRect().top") for one in ordered
-            ]
+            measured = "return arguments[0].map((one) => document.querySelector(one).getBoundingClientRect().top)"
+            tops = studio.run(measured, ordered)
             assert tops == sorted(set(tops))

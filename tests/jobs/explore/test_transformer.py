@@ -75,8 +75,8 @@ def test_a_feature_of_words_says_that_it_has_no_place_before_it_is_painted(
     server: tuple[Explored, Site], driver: Any
 ) -> None:
     explored, _ = server
-    driver.get(f"{explored.base}/studio.html?token={explored.token}")
     studio = Studio(driver, explored.base)
+    studio.enter(explored)
     studio.draw()
     studio.one("#what").send_keys("no. 3")
     words = "[...document.querySelectorAll('#found li')].find((li) => li.textContent.includes('words, not a place'))"

@@ -105,7 +105,8 @@
   }
 
   document.addEventListener("keydown", (event) => {
-    if (event.ctrlKey || event.metaKey || event.altKey || event.shiftKey) return;
+    const typing = /^(INPUT|SELECT|TEXTAREA)$/.test(document.activeElement.tagName);  // a note, where these are served
+    if (event.ctrlKey || event.metaKey || event.altKey || event.shiftKey || typing) return;
     const to = { ArrowLeft: neighbours[0], ArrowRight: neighbours[1] }[event.key];
     if (to) location.href = to;
   });

@@ -9,6 +9,8 @@
   let atlas, index, hits = [], page = 1;
 
   try {
+    // Where the page is served, a later script gives it more to choose from, which its address may name.
+    if (document.readyState === "loading") await new Promise((ready) => document.addEventListener("DOMContentLoaded", ready));
     atlas = await Atlas.load("atlas");
     index = Atlas.search.prepare(atlas, await Atlas.load("features"));
   } catch (error) {
