@@ -79,9 +79,9 @@ Atlas.chart = (() => {
     const branches = new Set(atlas.sites.map((s) => s.branch)).size;
     return el("div", { class: "multiples" }, [...groups.values()].map((points) => {
       points.sort((a, b) => b.site.t - a.site.t);
-      const { block, branch } = points[0].site;
+      const { port, branch } = points[0].site;
       return el("figure", { class: "multiple block-" + points[0].site.tint },
-        el("figcaption", { title: block }, Atlas.shortBlock(block), branches > 1 ? el("span", { class: "small" }, " " + branch) : null),
+        el("figcaption", { title: port }, Atlas.shortBlock(port), branches > 1 ? el("span", { class: "small" }, " " + branch) : null),
         points.some((p) => p.best) ? panel(points, scale, here) : el("p", { class: "nothing" }, "no feature here carries the name"));
     }));
   }
