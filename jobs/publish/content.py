@@ -25,8 +25,10 @@ from gazetteer.jobs.executors.sources import RECORD as REVISIONS
 MARK = "_meta/_SUCCESS"
 """The file that makes a folder a finished run: published last, so that half a publication is none."""
 
-_OWN = frozenset({"_meta/progress.json", "_meta/log.jsonl", "_meta/lock", "_meta/config.json", MARK})
-"""What concerns this machine's work on the run alone, and the mark, which is put behind everything else."""
+_OWN = frozenset({
+    "_meta/progress.json", "_meta/log.jsonl", "_meta/lock", "_meta/config.json", "_meta/notes.json", MARK,
+})  # fmt: skip
+"""What concerns this machine's work on the run alone or is a person's own, and the mark, put behind all else."""
 
 _RECORDS = frozenset({RUN, MANIFEST, RELABELLED, plan_path(GROUPS), f"_meta/{REVISIONS}"})
 """Records beside plans and commits that an earlier publication may have brought."""

@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from gazetteer.jobs.cli.arguments import DONE, configured, machine, of_run
+from gazetteer.jobs.cli.arguments import DONE, configuration, configured, machine, of_run
 from gazetteer.jobs.cli.output import new_files, print_json
 
 
@@ -56,16 +56,31 @@ def _publish(arguments: argparse.Namespace) -> int:
 
 
 def _of_config(arguments: argparse.Namespace) -> str | None:
-    """The configuration's autoencoders, if they are a folder here and the run was labelled with them."""
-    from gazetteer.data.core.digests import digest_path
-    from gazetteer.data.runs.folder import RunFolder
-    from gazetteer.jobs.config.schema import load_config
+    """The configuration's autoencoders, if they are a folder here and the run was labelled with them.
 
-    folder = load_config(arguments.config, arguments.overrides).saes
-    if not isinstance(folder, str) or not folder or not Path(folder).is_dir():
+    Raises:
+        InputError: they are not, of a configuration that was named.
+    """
+    from gazetteer.data.core.digests import digest_path
+    from gazetteer.data.core.errors import InputError
+    from gazetteer.data.runs.folder import RunFolder
+
+    named = bool(arguments.config or arguments.overrides)
+    try:
+        folder = configuration(arguments).saes
+    except InputError:  # of the run's own, which may name code or be of an older version
+        if named:
+            raise
         return None
     run = RunFolder(arguments.run).read_json("run.json") or {}
-    return folder if digest_path(folder) == run.get("saes") else None
+    if isinstance(folder, str) and Path(folder).is_dir() and digest_path(folder) == run.get("saes"):
+        return folder
+    if named:
+        raise InputError(
+            f"The configuration's saes are no folder of the autoencoders that {arguments.run} was labelled with, and "
+            "nothing else of it is published; leave --config and --set out."
+        )
+    return None
 
 
 def _export(arguments: argparse.Namespace) -> int:
