@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
+import os
 import re
 from collections.abc import Sequence
 from pathlib import Path
@@ -17,6 +19,17 @@ from gazetteer.jobs.config.schema import RunConfig, apply_override, load_config
 
 RECORD = "config.json"
 """Where a run keeps the configuration it was last worked on with, below ``_meta``."""
+
+
+def to_keep(config: RunConfig) -> dict[str, Any]:
+    """What a run keeps of its configuration: paths that were typed from here whole, as it is read from anywhere."""
+    raw = dataclasses.asdict(config)
+    for key, setting in SETTINGS.items():
+        *groups, name = key.split(".")
+        group = _value(raw, ".".join(groups)) if groups else raw
+        if setting.about.path and isinstance(group, dict):
+            group[name] = _whole(group[name])
+    return raw
 
 
 def run_config(run: str | Path, overrides: Sequence[str] = ()) -> RunConfig:
@@ -86,6 +99,12 @@ def _value(raw: Any, key: str) -> Any:
     for name in key.split("."):
         raw = raw.get(name) if isinstance(raw, dict) else None
     return raw
+
+
+def _whole(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {name: _whole(path) for name, path in value.items()}
+    return os.path.abspath(value) if isinstance(value, str) and value and Path(value).exists() else value
 
 
 def _lost(value: Any) -> bool:

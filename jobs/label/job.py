@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import logging
 from collections.abc import Mapping
 from dataclasses import replace
@@ -13,7 +12,7 @@ from gazetteer.data.core.errors import InputError
 from gazetteer.data.inputs.given.open import open_given
 from gazetteer.data.runs.folder import RunFolder
 from gazetteer.jobs.config.fingerprint import REUSABLE, differing, fingerprint_of
-from gazetteer.jobs.config.kept import RECORD
+from gazetteer.jobs.config.kept import RECORD, to_keep
 from gazetteer.jobs.config.schema import RunConfig
 from gazetteer.jobs.label import shards as plan
 from gazetteer.jobs.label.failures import open_failures
@@ -69,7 +68,7 @@ def label(
         if not fresh and not store.shard_ids():
             _check(config)
         store.clear_success()
-        store.write_json(RECORD, dataclasses.asdict(config))
+        store.write_json(RECORD, to_keep(config))
         store.committed(verify=True)
         with LabelRun(config, store, fingerprint, reuse) as run:
             run.carry_out(pool, retry_failed)

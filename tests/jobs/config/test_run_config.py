@@ -11,7 +11,7 @@ import pytest
 from gazetteer.data.core.errors import InputError
 from gazetteer.data.runs.folder import RunFolder
 from gazetteer.jobs.config.fingerprint import fingerprint_of
-from gazetteer.jobs.config.kept import RECORD, run_config
+from gazetteer.jobs.config.kept import RECORD, run_config, to_keep
 from gazetteer.jobs.config.schema import RunConfig, load_config
 from gazetteer.jobs.label.job import label
 from tests.support.system.running import ROOT
@@ -29,6 +29,22 @@ def test_it_is_what_the_run_was_made_with_under_new_overrides(tmp_path: Path) ->
     assert run_config(run.path) == config
     made_with = ["images=12", "generation.t=[0.5]", "executor=serial", "model.dtype=float32"]
     assert run_config(run.path, ["model.device=cuda"]) == load_config(None, [*made_with, "model.device=cuda"])
+
+
+def test_paths_typed_from_one_folder_are_found_from_another(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for folder in ("here", "there"):
+        (tmp_path / folder).mkdir()
+        (tmp_path / folder / "prompts.txt").write_text(f"a dog {folder}\n")
+    monkeypatch.chdir(tmp_path / "here")
+    Path("set").symlink_to(load_config().saes)
+    config = load_config(None, ["prompts.path=prompts.txt", 'saes={"*": set}', "model.revision=main", "sae=null"])
+    run = RunFolder(tmp_path / "run").open_or_create({})
+    run.write_json(RECORD, to_keep(config))
+    kept = run_config(run.path)
+    monkeypatch.chdir(tmp_path / "there")
+    assert run_config(run.path) == kept
+    assert Path(kept.prompts.path).read_text() == "a dog here\n"
+    assert kept.saes == {"*": str(tmp_path / "here" / "set")}
 
 
 def test_a_labelled_run_has_it(scenes_run: Path) -> None:
