@@ -10,6 +10,8 @@ from contextlib import AbstractContextManager
 from typing import Any, Protocol
 
 STAGING = "_meta/staging"
+MADE_OF = ("_meta", "run.json")
+"""The file by which a folder is known to be a run, folder by folder."""
 
 
 class Files(Protocol):
@@ -53,7 +55,7 @@ class Files(Protocol):
         """Remove the file if it exists."""
 
     def remove_tree(self) -> None:
-        """Remove every file under the root, and the root."""
+        """Remove every file under the root, and the root; what says that it is a run (`MADE_OF`) last of all."""
 
     def guard(self, key: str) -> AbstractContextManager[None]:
         """Keep other processes out of the block with the same key, where the storage can."""

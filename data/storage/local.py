@@ -15,7 +15,7 @@ from pathlib import Path
 from gazetteer.data.core.errors import GazetteerError, InputError
 from gazetteer.data.core.files.atomic import write_errors
 from gazetteer.data.core.files.regular import read_regular, require_regular
-from gazetteer.data.storage.files import STAGING
+from gazetteer.data.storage.files import MADE_OF, STAGING
 from gazetteer.data.storage.lock import NoLocksError, held_file, hold, release_dead
 
 _STAGED = re.compile(r".+\.[0-9a-f]{32}|.+\.lock")
@@ -142,9 +142,12 @@ class LocalFiles:
             self._at(name).unlink(missing_ok=True)
 
     def remove_tree(self) -> None:
-        """Remove every file under the root, and the root; links below it are removed, not followed."""
+        """Remove every file under the root, and the root; links below it are removed, not followed.
+
+        Stopped on the way, it leaves what is known for a run, so that the rest is found.
+        """
         with write_errors(self.root):
-            shutil.rmtree(self._path)
+            _remove(self._path, MADE_OF)
 
     @contextmanager
     def guard(self, key: str) -> Iterator[None]:
@@ -212,6 +215,18 @@ class LocalFiles:
                 yield staged
             finally:
                 staged.unlink(missing_ok=True)
+
+
+def _remove(folder: Path, last: Sequence[str]) -> None:
+    """Remove a folder and all that is in it, the file that `last` leads to at the end."""
+    for entry in sorted(folder.iterdir(), key=lambda entry: entry.name == last[0]):
+        if entry.is_symlink() or not entry.is_dir():
+            entry.unlink()
+        elif len(last) > 1 and entry.name == last[0]:
+            _remove(entry, last[1:])
+        else:
+            shutil.rmtree(entry)
+    folder.rmdir()
 
 
 def make_folder(folder: Path) -> None:

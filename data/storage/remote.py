@@ -16,6 +16,7 @@ from contextlib import AbstractContextManager, contextmanager, nullcontext, supp
 from typing import Any
 
 from gazetteer.data.core.errors import GazetteerError, InputError, redacted
+from gazetteer.data.storage.files import MADE_OF
 
 log = logging.getLogger(__name__)
 
@@ -172,7 +173,7 @@ class RemoteFiles:
     def remove_tree(self) -> None:
         """Remove every file under the root, one by one: `rm` would take ``[`` and ``*`` in its name for a pattern."""
         with suppress(FileNotFoundError), self._told("remove", ""):
-            for path in self._fs.find(self._base):
+            for path in sorted(self._fs.find(self._base), key=lambda path: path.endswith("/".join(("", *MADE_OF)))):
                 self._fs.rm_file(path)
 
     def guard(self, key: str) -> AbstractContextManager[None]:

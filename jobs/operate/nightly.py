@@ -167,7 +167,7 @@ class _Night:
 def natural(name: str) -> list[tuple[int, int, str]]:
     """Sort key by which numbers inside names count as numbers: step-900 comes before step-1000."""
     parts = re.findall(r"\d+|\D+", name)
-    return [(0, int(part), "") if part.isdigit() else (1, 0, part) for part in parts]
+    return [(0, int(part), "") if part.isdecimal() else (1, 0, part) for part in parts]
 
 
 def print_nightly(result: dict[str, Any]) -> None:

@@ -208,6 +208,7 @@ def test_a_forged_history_deletes_nothing_outside(tmp_path: Path) -> None:
 
 def test_numbers_in_names_count_as_numbers() -> None:
     names = ["step-10", "step-9", "final", "step-1000", "a2b10", "a2b9"]
+    assert sorted(["9²", "10²", "²"], key=natural) == ["9²", "10²", "²"]
     assert sorted(names, key=natural) == ["a2b9", "a2b10", "final", "step-9", "step-10", "step-1000"]
 
 
