@@ -170,7 +170,7 @@ model:
 
 generation:
   steps: {start.steps:<18} # of the sampler; models that were distilled (turbo) take fewer
-  guidance: {start.guidance:<15g} # as diffusers defines it; 1 or less: none
+  guidance: {start.guidance!r:<15} # as diffusers defines it; 1 or less: none
   blocks:                   # where to listen; a site is a block, a branch and a t
 {chr(10).join(f"    - {block}" for block in chosen_blocks(blocks))}
 {chr(10).join(f"    # - {block}" for block in others)}

@@ -89,8 +89,7 @@ def evaluate_run(
 
     if stored and exact is not None:
         raise InputError("--stored passes nothing through the model, which --exact needs; leave one of them out.")
-    if train_images and (stored or config.pictures.kind):
-        raise InputError("--train-images counts pictures that are sampled again, and none is; leave it out.")
+    _require_counted(train_images, not (stored or config.pictures.kind), exact_images, exact)
     begun, most, given = time.monotonic(), QUICK_IMAGES if quick else 0, bool(config.pictures.kind)
     stored = stored or given  # what their captions would be sampled into is not what the masks are of
     settings = LayoutEvaluationConfig(
@@ -114,6 +113,14 @@ def evaluate_run(
             "the run's pictures were given and cannot be sampled again; all methods that ask the model are left out"
         )
     return {"run": run, "quick": quick, "vectors": vectors, **result, "seconds": round(time.monotonic() - begun, 1)}
+
+
+def _require_counted(train_images: int, sampled: bool, exact_images: int, exact: str | None) -> None:
+    """InputError where a number of pictures limits none."""
+    if exact_images < 0 or (exact_images and exact is None):
+        raise InputError("--exact-images counts pictures of the folder --exact, and is at least 0.")
+    if train_images and not sampled:
+        raise InputError("--train-images counts pictures that are sampled again, and none is; leave it out.")
 
 
 def predict(

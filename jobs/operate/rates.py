@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -40,8 +41,9 @@ class Rates:
     price: float = 0.0
 
     def __post_init__(self) -> None:
-        if self.devices < 1 or self.price < 0 or (not isinstance(self.tflops, Mapping) and self.tflops < 0):
-            raise InputError("--devices is at least 1, and --tflops and --price are not negative.")
+        numbers = (self.price, *(() if isinstance(self.tflops, Mapping) else (self.tflops,)))
+        if self.devices < 1 or not all(0 <= number < math.inf for number in numbers):
+            raise InputError("--devices is at least 1, and --tflops and --price are numbers from 0 on.")
 
 
 def stage_rates(

@@ -95,6 +95,8 @@ def entrypoint(command: Sequence[str], python: str = sys.executable) -> str:
 def _check(command: Sequence[str], address: str) -> None:
     if not command or command[0] not in VERBS:
         raise InputError(f"Only {', '.join(VERBS)} can be submitted, not {command[0] if command else 'nothing'}.")
+    if command[0] == "sae" and command[1:2] not in (["train"], ["threshold"]):
+        raise InputError("Of sae, train and threshold can be submitted: the others sample nothing and run here.")
     for word in map(unquote, command):
         if any(sign.search(word) for sign in _SECRETS):
             raise InputError(

@@ -126,8 +126,15 @@ def _summary(arguments: argparse.Namespace) -> int:
 
 
 def _quality(arguments: argparse.Namespace) -> int:
+    from gazetteer.data.core.errors import InputError
     from gazetteer.labeling.quality.report import print_quality, run_quality
 
+    if arguments.config or arguments.overrides:
+        if arguments.no_accuracy and arguments.vectors != "model":
+            raise InputError(
+                "--config and --set say what --vectors model and the accuracy ask; with --no-accuracy leave them out."
+            )
+        configuration(arguments)
     result = run_quality(arguments.run, shuffle=not arguments.no_shuffle)
     print_quality(result)
     result["accuracy"] = None if arguments.no_accuracy else _accuracy(arguments)

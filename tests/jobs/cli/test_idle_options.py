@@ -80,3 +80,25 @@ def test_a_sweep_takes_as_many_as_are_asked_for(
 
 def test_none_at_most_means_the_best_of_every_concept(run: Path) -> None:
     assert len(best_of_concepts(RunFolder(run), 1)) == 1 < len(best_of_concepts(RunFolder(run), 0))
+
+
+@pytest.mark.parametrize("words", [["--exact-images", "3"], ["--exact", "{run}", "--exact-images", "-3"]])
+def test_pictures_of_no_folder_are_not_counted(run: Path, words: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["layout", "evaluate", str(run), *(word.format(run=run) for word in words)]) == 2
+    assert "--exact-images counts pictures of the folder --exact" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("words", [["--tflops", "nan"], ["--price", "inf"], ["--price", "-1"], ["--devices", "0"]])
+def test_a_plan_is_priced_by_numbers(words: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["plan", *words]) == 2
+    assert "numbers from 0 on" in capsys.readouterr().err
+
+
+def test_a_configuration_that_quality_would_not_read_is_refused_and_a_wrong_one_at_once(
+    run: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("gazetteer.labeling.quality.report.run_quality", lambda *_, **__: pytest.fail("minutes"))
+    assert main(["quality", str(run), "--no-accuracy", "--set", "accuracy.images=3"]) == 2
+    assert "with --no-accuracy leave them out" in capsys.readouterr().err
+    assert main(["quality", str(run), "--set", "acuracy.images=3"]) == 2
+    assert "acuracy" in capsys.readouterr().err

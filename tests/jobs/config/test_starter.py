@@ -46,6 +46,11 @@ def test_prompts_are_written_where_none_are_named(tmp_path: Path) -> None:
         write_starter(start, UNET, files[0])
 
 
+def test_guidance_is_written_as_it_was_asked_for(tmp_path: Path) -> None:
+    write_starter(Starter(MODEL, ["dog", "tree"], guidance=3.1415927), UNET, tmp_path / "mine.yaml")
+    assert load_config(tmp_path / "mine.yaml").generation.guidance == 3.1415927
+
+
 @pytest.mark.parametrize("concept", ["dog", "Cat", "fire hydrant", "犬"])
 def test_one_concept_has_prompts_on_both_sides(tmp_path: Path, concept: str) -> None:
     write_starter(Starter(MODEL, [concept]), UNET, tmp_path / "mine.yaml")

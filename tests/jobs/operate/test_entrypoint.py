@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from gazetteer.jobs.operate.submit import entrypoint
+from gazetteer.data.core.errors import InputError
+from gazetteer.jobs.operate.submit import entrypoint, submit
 
 COMMAND = ["label", "--out", "runs/a b/$HOME;rm", "--set", 'saes={"*": "x"}', "name='x'"]
 
@@ -53,3 +54,10 @@ def test_a_head_without_it_is_told_what_to_do(python: str) -> None:
     assert done.returncode == 127
     (sentence,) = done.stderr.splitlines()
     assert f"no gazetteer on its PATH (/usr/bin:/bin) and none at {python}; install it there" in sentence
+
+
+@pytest.mark.parametrize("verb", ["report", "export", ""])
+def test_what_a_cluster_would_refuse_is_refused_here(verb: str) -> None:
+    """It takes no ``--set``, by which the job is told where to run."""
+    with pytest.raises(InputError, match="Of sae, train and threshold"):
+        submit(["sae", verb, "--saes", "x"], "", "http://127.0.0.1:1")
