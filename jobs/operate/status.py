@@ -9,6 +9,7 @@ from typing import Any
 from gazetteer.data.core.errors import InputError
 from gazetteer.data.runs.folder import RunFolder
 
+RATES = ("images_per_second", "seconds_left")
 SILENT = 6
 """A running process that has not written for so many of its intervals is said to be silent."""
 
@@ -33,9 +34,7 @@ def status(run: str | os.PathLike[str]) -> dict[str, Any]:
         ("stage", "error", "images_per_second", "seconds_left", "host", "process", "started", "updated", "interval")
     )
     progress = store.read_json("progress.json") or {}
-    if not isinstance(progress, dict) or not all(
-        isinstance(progress.get(name) or {}, dict) for name in ("shards", "images")
-    ):
+    if not _sound(progress):
         raise InputError(
             f"{store.path}/_meta/progress.json is corrupt; remove it: the next gazetteer label writes it anew."
         )
@@ -52,11 +51,11 @@ def status(run: str | os.PathLike[str]) -> dict[str, Any]:
     if store.is_complete():
         manifest = store.read_json("manifest.json")
         result |= {"state": "complete", "stage": None, "error": None, "failing": len(manifest["failing"])}
-        result |= {"images_per_second": None, "seconds_left": None}
+        result |= dict.fromkeys(RATES)
         result["shards"] |= {"done": shards["done"], "total": shards["done"]}
         result["images"]["done"] = manifest["images"]
     elif result["state"] != "running":
-        result |= {"images_per_second": None, "seconds_left": None}
+        result |= dict.fromkeys(RATES)
     return result
 
 
@@ -81,6 +80,18 @@ def print_status(state: dict[str, Any]) -> None:
         print(f"It has not been heard of for {state['seconds_silent']:.0f} s; give its command again, and it resumes.")
     if state["state"] in ("stopped", "failed"):
         print(f"{state['error'] or 'It was stopped'}; give its command again, and it resumes.".replace(".;", ";"))
+
+
+def _sound(progress: Any) -> bool:
+    """Whether progress.json is what a run writes, as far as it is counted with."""
+    if progress == {}:
+        return True
+    return (
+        isinstance(progress, dict)
+        and all(isinstance(progress.get(name) or {}, dict) for name in ("shards", "images"))
+        and all(isinstance(progress.get(name) or 0, int | float) for name in ("interval", *RATES))
+        and _age(progress.get("updated")) is not None
+    )
 
 
 def _state(progress: dict[str, Any], silent: float | None) -> str:
@@ -120,11 +131,10 @@ def _shards(items: int, size: int) -> int:
 
 def _age(updated: Any) -> float | None:
     try:
-        then = datetime.fromisoformat(updated)
-    except (TypeError, ValueError):
+        # A stamp from the future is that of a clock that jumped, and tells as little as an old one.
+        return round(abs((datetime.now(timezone.utc) - datetime.fromisoformat(updated)).total_seconds()), 1)
+    except (TypeError, ValueError):  # one without a time zone too
         return None
-    # A stamp from the future is that of a clock that jumped, and tells as little as an old one.
-    return round(abs((datetime.now(timezone.utc) - then).total_seconds()), 1)
 
 
 def _known(value: Any) -> str:

@@ -122,7 +122,9 @@ def run_digest(run: RunFolder) -> str:
 
 
 def check_target(target: Path) -> None:
-    """InputError unless `target` is free, empty or an earlier atlas."""
+    """InputError unless `target` is free, empty or an earlier atlas, and no link."""
+    if target.is_symlink():
+        raise InputError(f"{target} is a link, and an atlas takes the place of its folder; give the folder itself.")
     if not target.exists():
         return
     if not target.is_dir():

@@ -153,8 +153,13 @@ def test_status_of_something_that_is_no_run(tmp_path: Path, capsys: pytest.Captu
 
 
 @pytest.mark.parametrize(
-    ("name", "text"), [("plan-1.json", "[]"), ("plan-1.json", '{"items": null}'), ("progress.json", "NaN")]
-)
+    ("name", "text"),
+    [("plan-1.json", "[]"), ("plan-1.json", '{"items": null}'), ("progress.json", "NaN"),
+     ("progress.json", '{"state": "running", "updated": "2026-01-01T00:00:00"}'),
+     ("progress.json", '{"state": "running", "updated": null}'),
+     ("progress.json", '{"state": "running", "updated": "2026-01-01T00:00:00+00:00", "interval": "5 s"}'),
+     ("progress.json", '{"state": "running", "updated": "2026-01-01T00:00:00+00:00", "seconds_left": "x"}')],
+)  # fmt: skip
 def test_an_edited_plan_or_progress_is_said(tmp_path: Path, name: str, text: str) -> None:
     RunFolder(tmp_path / "run").open_or_create({})
     (tmp_path / "run" / "_meta" / name).write_text(text)

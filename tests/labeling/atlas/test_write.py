@@ -196,6 +196,13 @@ def test_an_earlier_atlas_is_replaced_whole(run: RunFolder, tmp_path: Path) -> N
     assert ("pictures", 3, 3) in seen
 
 
+def test_a_link_is_refused_before_anything_is_read(run: RunFolder, tmp_path: Path) -> None:
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "atlas").symlink_to(tmp_path / "elsewhere")
+    with pytest.raises(InputError, match="is a link"):
+        write_atlas(run, tmp_path / "atlas", progress=lambda *_: pytest.fail("begun"))
+
+
 def test_other_peoples_files_are_left_alone(run: RunFolder, tmp_path: Path) -> None:
     (tmp_path / "thesis.tex").write_text("mine")
     with pytest.raises(InputError, match="not empty and holds no atlas"):
