@@ -45,7 +45,7 @@ def nightly(config: RunConfig, checkpoints: str | Path, out: str, *, keep: int =
         ``deleted``), run, pictures, how many were ``replayed``, message; ``latest``; ``deleted`` runs.
 
     Raises:
-        InputError: no such folder, or a folder that is itself a checkpoint.
+        InputError: no such folder, a folder that is itself a checkpoint, or a damaged history.
         LockedError: another process works on `out`.
     """
     root = RunFolder(out)
@@ -62,7 +62,7 @@ class _Night:
 
     def __init__(self, config: RunConfig, root: RunFolder) -> None:
         self.config, self.root = config, root
-        self.runs: dict[str, dict[str, Any]] = dict((root.read_json(HISTORY) or {}).get("runs", {}))
+        self.runs = _history(root)
 
     def visit(self, folder: Path) -> dict[str, Any]:
         """Bring one checkpoint's run to its end, if that is possible and needed."""
@@ -162,6 +162,21 @@ class _Night:
 
     def _open(self, name: str) -> RunFolder:
         return RunFolder(self._at(name))
+
+
+def _history(root: RunFolder) -> dict[str, dict[str, Any]]:
+    """What is known of the runs; InputError where that is damaged: forgotten, what --keep deleted would come again."""
+    stored = root.read_json(HISTORY)
+    runs = {} if stored is None else stored.get("runs") if isinstance(stored, dict) else None
+    if not isinstance(runs, dict) or not all(
+        isinstance(run, dict) and all(isinstance(run.get(key), str) for key in ("checkpoint", "complete"))
+        for run in runs.values()
+    ):
+        raise InputError(
+            f"{root.path}/_meta/{HISTORY} is no history of runs any more; put it back, or move it away, and every "
+            "checkpoint is labelled that is there, those of runs that --keep deleted too."
+        )
+    return dict(runs)
 
 
 def natural(name: str) -> list[tuple[int, int, str]]:

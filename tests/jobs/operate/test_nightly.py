@@ -206,6 +206,16 @@ def test_a_forged_history_deletes_nothing_outside(tmp_path: Path) -> None:
     assert victim.exists()
 
 
+@pytest.mark.parametrize("runs", [None, [], {"a": 3}, {"a": {"complete": "2026-01-01"}}, {"a": {"checkpoint": "a"}}])
+def test_a_damaged_history_is_not_taken_for_none(tmp_path: Path, runs: Any) -> None:
+    root = RunFolder(tmp_path / "out")
+    root.write_json("nightly.json", {"runs": runs} if runs is not None else [])
+    (tmp_path / "checkpoints").mkdir()
+    with pytest.raises(InputError, match=r"nightly\.json is no history"):
+        nightly(config(), tmp_path / "checkpoints", root.path)
+    assert root.read_json("nightly.json") == ({"runs": runs} if runs is not None else [])
+
+
 def test_numbers_in_names_count_as_numbers() -> None:
     names = ["step-10", "step-9", "final", "step-1000", "a2b10", "a2b9"]
     assert sorted(["9²", "10²", "²"], key=natural) == ["9²", "10²", "²"]
