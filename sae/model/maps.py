@@ -11,6 +11,8 @@ from torch import Tensor
 from gazetteer.data.tables.codes import SparseMap
 from gazetteer.sae.model.autoencoder import SparseAutoencoder
 
+_LARGEST = float(np.finfo(np.float16).max)
+
 
 @dataclass(frozen=True)
 class EncodedMaps:
@@ -38,12 +40,15 @@ class EncodedMaps:
         Where the formula leaves open how many features a cell uses, a code has as many slots as its busiest cell needs.
 
         Raises:
-            ValueError: an activation was not finite.
+            ValueError: an activation was not finite, or a code is larger than tables hold.
         """
         if not bool(self.finite):
             raise ValueError("an activation is not finite")
+        values = self.values.cpu().numpy()
+        if np.isinf(values).any():
+            raise ValueError(f"a feature fires more strongly than tables hold ({_LARGEST:,.0f}, in 16 bits)")
         features, cut = self.features.cpu().numpy().astype(np.uint32), self.cut.cpu().numpy()
-        return [self._map(*cells) for cells in zip(self.values.cpu().numpy(), features, cut, strict=True)]
+        return [self._map(*cells) for cells in zip(values, features, cut, strict=True)]
 
     def _map(self, value: np.ndarray, feature: np.ndarray, cut: np.ndarray) -> SparseMap:
         if self.free:
@@ -64,7 +69,7 @@ def encode_maps(sae: SparseAutoencoder, activations: Tensor, height: int, width:
     code, cut = sae.encode_and_count(x)
     shape = activations.shape[:2]
     return EncodedMaps(
-        height, width, code.values.clamp(max=65504.0).to(torch.float16).unflatten(0, shape),
+        height, width, code.values.to(torch.float16).unflatten(0, shape),
         code.indices.to(torch.int64).unflatten(0, shape), cut.unflatten(0, shape), torch.isfinite(x).all(),
         sae.config.free,
     )  # fmt: skip

@@ -124,6 +124,8 @@ def test_encode_map_rounds_once_to_what_is_stored() -> None:
     assert np.array_equal(code.value.reshape(6, 4), exact.values.to(torch.float16).numpy())
     with pytest.raises(ValueError, match="not finite"):
         encode_map(sae, x * torch.nan, 2, 3)
+    with pytest.raises(ValueError, match=r"more strongly than tables hold \(65,504, in 16 bits\)"):
+        encode_map(sae, x * 1e6, 2, 3)
 
 
 def test_codes_become_rows_of_the_schema() -> None:
