@@ -181,7 +181,10 @@ class SparseAutoencoder(nn.Module):
     def preactivations(self, x: Tensor) -> Tensor:
         """W_enc (N(x) ⊙ s − b), plus the latent bias if there is: [batch, d] -> [batch, n]; InputError before `at`."""
         if self.time is not None:
-            raise InputError("The SAE is conditioned on the timestep, and was not told which one it reads at.")
+            raise InputError(
+                "The SAE is conditioned on the timestep, which labelling tells it (`at`) and nothing else does so far: "
+                "layouts, causes, scores and edits in units of codes need one that is not."
+            )
         read = normalised(x, self.config.normalise)
         products = ((read if self.scale is None else read * self.scale) - self.bias) @ self.encoder.T
         return products if self.latent_bias is None else products + self.latent_bias

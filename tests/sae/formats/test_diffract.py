@@ -51,7 +51,7 @@ def test_it_is_another_autoencoder_at_each_timestep(tmp_path: Path, timestep: fl
     sae, config = load_pretrained(tmp_path / "sae.pt")
     assert (config["layout"], config["time_dim"], config["k"]) == ("diffract", WIDTH, N)
     near(sae.at(timestep)(X), model(X, timestep / 1000))
-    with pytest.raises(InputError, match="conditioned on the timestep, and was not told which"):
+    with pytest.raises(InputError, match="conditioned on the timestep, which labelling tells it"):
         sae.encode(X)
     assert sae.at(timestep).encoder.data_ptr() == sae.encoder.data_ptr(), "weights are shared"
     sae.save_pretrained(tmp_path / "ours")
