@@ -149,8 +149,16 @@ def _write(model: nn.Module, values: Mapping[str, tuple[Tensor, Tensor, Tensor]]
     )
     with torch.no_grad():
         for name, (index, _, after) in values.items():
-            weight = parameters[name]
-            weight.view(-1)[index.to(weight.device)] = after.to(weight.device)
+            put(parameters[name], index, after)
+
+
+@torch.no_grad()
+def put(weight: Tensor, index: Tensor, values: Tensor) -> None:
+    """Write values at flat indices of a weight, in place, also where its numbers lie in another order (channels last)."""
+    flat = weight.reshape(-1)  # of another order it is a copy
+    flat[index.to(weight.device)] = values.to(weight.device)
+    if flat.data_ptr() != weight.data_ptr():
+        weight.copy_(flat.view_as(weight))
 
 
 def _merged(name: str, first: Change, second: Change) -> Change:

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from gazetteer.attribution.edits.delta import Delta, difference
+from gazetteer.attribution.edits.delta import Delta, difference, put
 from gazetteer.attribution.objective.problem import Problem
 from gazetteer.attribution.scores.selection import Chosen
 from gazetteer.data.core.errors import InputError
@@ -66,7 +66,7 @@ def gradient_steps(
                     first, second = 0.9 * first + 0.1 * g, 0.99 * second + 0.01 * g**2
                     moments[name] = [first, second]
                     move = (first / (1 - 0.9**step)) / ((second / (1 - 0.99**step)).sqrt() + 1e-12)
-                    weight.view(-1)[index] -= (now * scale[name] * move).to(weight.dtype)
+                    put(weight, index, weight.reshape(-1)[index] - (now * scale[name] * move).to(weight.dtype))
         return difference(before, weights, provenance or {})
 
 

@@ -153,6 +153,29 @@ def test_gradient_steps_move_only_what_is_chosen_and_lower_j() -> None:
     assert bits(model) == before
 
 
+def test_weights_that_are_kept_channels_last_are_edited_too() -> None:
+    """As under model.channels_last, where flat places are no places in memory."""
+    torch.manual_seed(0)
+    plain = nn.Sequential(nn.Linear(4, 4), nn.Conv2d(4, 4, 3))
+    laid = nn.Sequential(nn.Linear(4, 4), nn.Conv2d(4, 4, 3))
+    laid.load_state_dict(plain.state_dict())
+    laid.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    assert not laid[1].weight.is_contiguous()
+    x, places, deltas = torch.randn(2, 4, 4, 4), torch.tensor([3, 7, 80]), []
+    for model in (plain, laid):
+        weights = dict(model.named_parameters())
+        before = {name: weight.detach().clone() for name, weight in weights.items()}
+        with applied(model, zero(model, "0.weight", [0]), zero(model, "1.weight", places.tolist())):
+            assert not model[1].weight.reshape(-1)[places].any()
+            assert int((model[1].weight == 0).sum()) == len(places)
+        problem = Problem(model, weights, (lambda model=model: model[1](x).flatten(1).pow(2).sum(1),))
+        deltas.append(gradient_steps(problem, {"1.weight": places}, steps=3, rate=0.05))
+        assert all(torch.equal(before[name], weight) for name, weight in weights.items())
+    old, new = (delta.changes["1.weight"] for delta in deltas)
+    assert new.index.tolist() == places.tolist() and torch.equal(new.old, old.old)
+    assert torch.allclose(new.new, old.new, atol=1e-6)
+
+
 _EDIT_IN_LITTLE_MEMORY = """
 import resource, sys
 from pathlib import Path
