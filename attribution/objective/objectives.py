@@ -104,7 +104,7 @@ class FeatureActivation:
     """J = mean over cells of an SAE feature's activation in what is heard at `port`, its block's update or output.
 
     Raises:
-        InputError: a port of the text stream, whose padding would count as cells.
+        InputError: a port of the text stream, whose padding would count as cells, or no such feature.
     """
 
     port: Port
@@ -114,11 +114,11 @@ class FeatureActivation:
     def __post_init__(self) -> None:
         if self.port.stream == TEXT:
             raise InputError(f"Weights are scored for features of the image stream alone, not for {self.port}.")
-
-    def __call__(self, unet: nn.Module, samples: Samples) -> Tensor:
-        """J [N]; the gradient flows where the feature is among the k strongest. InputError: no such feature."""
         if not 0 <= self.feature < self.sae.config.n:
             raise InputError(f"The autoencoder has features 0..{self.sae.config.n - 1}, not {self.feature}.")
+
+    def __call__(self, unet: nn.Module, samples: Samples) -> Tensor:
+        """J [N]; the gradient flows where the feature is among the k strongest."""
         vectors = cells(heard(unet, self.port, samples))
         codes = self.sae.encode(vectors.flatten(0, 1))
         active = (codes.values * (codes.indices == self.feature)).sum(1)

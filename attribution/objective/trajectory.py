@@ -155,6 +155,23 @@ def conditioning(pipe: Any, prompts: Sequence[str], guidance: float = 1.0) -> Co
     return mapped(calls[0][2], lambda v: v[-len(prompts) :])
 
 
+def unconditioned(pipe: Any, prompts: Sequence[str], guidance: float) -> Conditioning:
+    """What the pipeline hands to its denoiser beside these prompts in the other half of guidance, one row each.
+
+    Not always what it makes of the empty prompt: SDXL's embeddings are zero there.
+
+    Raises:
+        InputError: at this scale the pipeline runs without guidance.
+    """
+    calls, _ = _record(pipe, prompts, [0] * len(prompts), 1, guidance)
+    if len(calls[0][0]) != 2 * len(prompts):
+        raise InputError(
+            f"{type(pipe).__name__} runs no uncond branch at guidance {guidance:g}; raise it above 1, or name a "
+            "feature of the cond branch."
+        )
+    return mapped(calls[0][2], lambda v: v[: len(prompts)])
+
+
 def noise(pipe: Any, seeds: Sequence[int]) -> Tensor:
     """Starting noise [images, channels, h, w], float32 on the CPU, of each seed alone."""
     return begin(pipe, seeds)[0]

@@ -11,7 +11,7 @@ from torch import nn
 from gazetteer.attribution.objective.objectives import Amplify, Erase, FeatureActivation, Objective, user_objective
 from gazetteer.attribution.objective.problem import Scores, diffusion_problem
 from gazetteer.attribution.objective.samples import Samples, shuffled
-from gazetteer.attribution.objective.trajectory import generate_latents, noised_images, trajectory
+from gazetteer.attribution.objective.trajectory import generate_latents, noised_images, trajectory, unconditioned
 from gazetteer.attribution.scores.controls import CONTROLS
 from gazetteer.attribution.scores.estimators import GROUPED, Options, cost, estimate
 from gazetteer.attribution.scores.groups import row_groups
@@ -30,8 +30,9 @@ from gazetteer.attribution.scores.selection import (
 from gazetteer.data.core.errors import InputError
 from gazetteer.data.core.settings import Count, OneOf, settings
 from gazetteer.data.core.sites import Site, step_of
+from gazetteer.diffusion.capture import width_of
 from gazetteer.diffusion.denoisers.registry import network
-from gazetteer.sae.model.checkpoint import load_site_saes
+from gazetteer.sae.model.checkpoint import expect_width, load_site_saes
 from gazetteer.sae.model.sources import SaeSource
 
 OBJECTIVES = ("erase", "erase-live", "amplify")
@@ -178,30 +179,32 @@ def _samples(
         latents = generate_latents(pipe, prompts, seeds, steps=config.steps, guidance=config.guidance)
         samples = noised_images(pipe, latents, prompts, steps=config.steps, seed=config.seed, guidance=config.guidance)
         return Amplify(), samples, None, None
+    measured = _feature(pipe, saes, config.feature) if config.feature else None  # before anything is sampled
     samples = trajectory(
         pipe, prompts, seeds, steps=config.steps, guidance=config.guidance, base=config.base,
         pairing="published" if config.preset == "cad" else "matched",
     )  # fmt: skip
-    return _objective(saes, config, samples)
-
-
-def _objective(
-    saes: tuple[SaeSource, str], config: ScoreConfig, samples: Samples
-) -> tuple[Objective, Samples, Site | None, int | None]:
-    if config.feature:
-        slug, colon, number = config.feature.rpartition(":")
-        if not colon or not number.isdigit():
-            raise InputError(
-                f"feature is {config.feature!r}; accepted: SITE:N, as mid_block.attentions.0-cond-t0.50:17."
-            )
-        site, feature = Site.from_slug(slug), int(number)
-        sae = load_site_saes(saes[0], [site], signal=saes[1])[site]
+    if measured is not None:
+        objective, site = measured
+        samples = _at(samples, site.t, config)
         if site.branch == "uncond":
-            samples = replace(samples, cond=samples.base or {})
-        return FeatureActivation(site.port, feature, sae), _at(samples, site.t, config), site, feature
+            samples = replace(samples, cond=unconditioned(pipe, prompts, config.guidance))
+        return objective, samples, site, objective.feature
     named: dict[str, Callable[[], Objective]] = {"erase": Erase, "erase-live": lambda: Erase(stop_gradient=False)}
-    objective = named[config.objective]() if config.objective in named else user_objective(config.objective)
-    return objective, samples, None, None
+    made = named[config.objective]() if config.objective in named else user_objective(config.objective)
+    return made, samples, None, None
+
+
+def _feature(pipe: Any, saes: tuple[SaeSource, str], name: str) -> tuple[FeatureActivation, Site]:
+    """The activation of a feature that is named ``SITE:N``, and its site."""
+    slug, colon, number = name.rpartition(":")
+    if not colon or not number.isdigit():
+        raise InputError(f"feature is {name!r}; accepted: SITE:N, as mid_block.attentions.0-cond-t0.50:17.")
+    site = Site.from_slug(slug)
+    denoiser: Any = network(pipe)
+    sae = load_site_saes(saes[0], [site], denoiser.device, signal=saes[1])[site]
+    expect_width(sae, width_of(pipe, site.block), site)
+    return FeatureActivation(site.port, int(number), sae), site
 
 
 def _at(samples: Samples, t: float, config: ScoreConfig) -> Samples:

@@ -177,9 +177,8 @@ def relate_features(
     targets = asked or [c for c in known if every[c]]
     if bare := [c for c in targets if not every.get(c)]:
         raise InputError(f"{labelled_run} labels no feature {bare[0]!r} in the cond branch.")
-    saes = load_site_saes(
-        run.saes, {site for features in every.values() for site in features}, signal=run.sae_check.signal
-    )
+    sites = {site for features in every.values() for site in features}
+    saes = load_site_saes(run.saes, sites, run.model.device, signal=run.sae_check.signal)
     prompts = read_cases(run, pool)
     made, _ = load_methods(run, methods, prompts)
     paint = painter(made.pipe, dataclasses.replace(run.generation, steps=methods.steps))

@@ -41,11 +41,13 @@ from gazetteer.data.tables.schemas import LABELS
 from gazetteer.diffusion.capture import replaced_update
 from gazetteer.diffusion.steer import steer
 from gazetteer.jobs.config.schema import load_config
+from gazetteer.jobs.experiments import attribute_evaluate
 from gazetteer.jobs.experiments.attribute_evaluate import relate_features
 from gazetteer.jobs.experiments.attribute_report import print_features
 from gazetteer.labeling.tables import load_candidates
 from gazetteer.labeling.vocabulary.concepts import Vocabulary
 from gazetteer.sae.model.autoencoder import SAEConfig, SparseAutoencoder
+from gazetteer.sae.model.checkpoint import load_site_saes
 from tests.support.models.tiny_pipeline import BLOCKS, tiny_pipeline
 
 SITE = Site(BLOCKS[1], "cond", 0.5)
@@ -246,6 +248,11 @@ def test_a_run_s_labels_are_tied_to_the_weights_of_its_concepts(
         measured.extend(zip(prompts, seeds, strict=True))
         return trajectory(pipe, prompts, seeds, **rest)
 
+    def loaded(saes: str, sites: set[Site], device: str, *, signal: str) -> dict[Site, SparseAutoencoder]:
+        assert device == asked.model.device  # where the model is
+        return load_site_saes(saes, sites, device, signal=signal)
+
+    monkeypatch.setattr(attribute_evaluate, "load_site_saes", loaded)
     monkeypatch.setattr(features_module, "trajectory", recorded)
     found = relate_features(asked, str(run), [concept], config, methods, str(tmp_path / "features"), pool=32, most=1)
     vocabulary = Vocabulary(asked.vocabulary)

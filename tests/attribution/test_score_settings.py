@@ -2,21 +2,30 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
-from diffusers import HeunDiscreteScheduler, UniPCMultistepScheduler
+from diffusers import DDIMScheduler, HeunDiscreteScheduler, UniPCMultistepScheduler
 from torch import nn
 
 from gazetteer.attribution.objective.problem import Problem, diffusion_problem
 from gazetteer.attribution.objective.samples import Samples
-from gazetteer.attribution.objective.trajectory import noised_images
+from gazetteer.attribution.objective.trajectory import begin, noised_images
 from gazetteer.attribution.scores import score
 from gazetteer.attribution.scores.controls import CONTROLS
 from gazetteer.attribution.scores.score import OBJECTIVES, ScoreConfig, _selection, score_weights
 from gazetteer.data.core.errors import InputError
-from tests.support.models.tiny_pipeline import tiny_pipeline
+from gazetteer.data.core.sites import Site
+from gazetteer.diffusion.capture import capture_updates, cells
+from gazetteer.sae.model.autoencoder import SAEConfig, SparseAutoencoder
+from tests.support.models.sdxl import SMALL, tiny_sdxl
+from tests.support.models.tiny_pipeline import BLOCKS, tiny_pipeline
+
+PROMPT = ("a dog at night",)
 
 
 def test_objectives_and_bases_that_would_not_be_heard_are_refused() -> None:
@@ -65,3 +74,54 @@ def test_samplers_with_several_calls_a_step_are_refused_whatever_is_measured() -
     tried.scheduler = UniPCMultistepScheduler.from_config(tried.scheduler.config, prediction_type="v_prediction")
     with pytest.raises(InputError, match="UniPCMultistepScheduler does not say what a velocity is"):
         noised_images(tried, latents, ["a dog"], steps=4)
+
+
+@pytest.mark.parametrize("model", [tiny_pipeline, lambda: tiny_sdxl(SMALL, DDIMScheduler())], ids=["sd", "sdxl"])
+def test_a_feature_of_the_uncond_branch_is_scored_on_what_that_branch_is_given(
+    model: Callable[[], Any], tmp_path: Path
+) -> None:
+    """Of SDXL that is not what it makes of the empty prompt."""
+    pipe, heard = model(), list[torch.Tensor]()
+    site = Site(BLOCKS[1], "uncond", 1.0)
+    sae = SparseAutoencoder(SAEConfig(d=32, n=64, k=64)).initialise(0)
+    sae.save_pretrained(tmp_path / site.slug, {"site": site})
+    latents, _ = begin(pipe, [0])
+    with torch.no_grad(), capture_updates(pipe, [site.block], lambda _, __, update: heard.append(cells(update)[0])):
+        pipe(prompt=list(PROMPT), latents=latents, num_inference_steps=2, guidance_scale=3.0, output_type="latent")
+    codes = sae.encode(heard[0])
+    feature = int(codes.indices[0, 0])
+    config = ScoreConfig(feature=f"{site.slug}:{feature}", prompts=PROMPT, steps=2, fraction=0.05)
+    own = float((codes.values * (codes.indices == feature)).sum(1).mean().detach())
+    assert score_weights(pipe, config, str(tmp_path)).value == pytest.approx(own, rel=1e-4)
+    with pytest.raises(InputError, match="runs no uncond branch at guidance 1"):
+        score_weights(pipe, replace(config, guidance=1.0), str(tmp_path))
+
+
+def test_what_is_wrong_with_a_feature_is_known_before_anything_is_sampled(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pipe, site = tiny_pipeline(), Site(BLOCKS[1], "cond", 0.0)
+    SparseAutoencoder(SAEConfig(d=32, n=64, k=4)).initialise(0).save_pretrained(tmp_path / "fit" / site.slug)
+    SparseAutoencoder(SAEConfig(d=16, n=64, k=4)).initialise(0).save_pretrained(tmp_path / "narrow" / site.slug)
+    monkeypatch.setattr(score, "trajectory", lambda *_, **__: pytest.fail("sampled first"))
+    for folder, feature, words in (
+        ("fit", f"{site.slug}:64", r"features 0\.\.63, not 64"),
+        ("fit", f"{site.slug}", "accepted: SITE:N"),
+        ("narrow", f"{site.slug}:3", f"expects 16 channels, but {site.block} has 32"),
+        ("nowhere", f"{site.slug}:3", "has no SAE for 1 of 1 sites"),
+    ):
+        with pytest.raises(InputError, match=words):
+            score_weights(pipe, ScoreConfig(feature=feature, prompts=PROMPT, steps=2), str(tmp_path / folder))
+
+
+def test_the_autoencoder_of_a_feature_is_where_the_model_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Else a model on a GPU hands it what it cannot multiply with."""
+    pipe, site = tiny_pipeline(), Site(BLOCKS[1], "cond", 0.0)
+    sae = SparseAutoencoder(SAEConfig(d=32, n=64, k=64)).initialise(0)
+
+    def loaded(_: object, sites: list[Site], device: torch.device, *, signal: str) -> dict[Site, SparseAutoencoder]:
+        assert device == pipe.unet.device and not signal
+        return dict.fromkeys(sites, sae)
+
+    monkeypatch.setattr(score, "load_site_saes", loaded)
+    assert score_weights(pipe, ScoreConfig(feature=f"{site.slug}:3", prompts=PROMPT, steps=2, fraction=0.05)).chosen
