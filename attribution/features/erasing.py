@@ -148,7 +148,7 @@ class _Change:
             self.vectors = vectors - sae.decoder.detach()[profile.typical(profile.chosen(dose))].float()
 
     def __call__(self, x: Tensor) -> Tensor:
-        """What is taken out of updates [rows, cells, d]."""
+        """What is taken out of updates, or outputs, [rows, cells, d]."""
         if not len(self.chosen):
             return torch.zeros_like(x)
         codes = self.sae.encode(x.flatten(0, 1).to(self.sae.encoder.dtype))
@@ -163,14 +163,13 @@ def _hook(moments: _Moments, changes: Mapping[Site, _Change]) -> Hook:
     places = torch.tensor([site.t for site in sites])
 
     def hook(passing: Passing) -> Any:
-        before, after = passing.states()
-        x = cells(after - before)
+        after = passing.states()[1]
         nearest = (moments.now[:, None] - places[None]).abs().argmin(dim=1)
-        taken = torch.zeros_like(x)
+        taken = torch.zeros_like(cells(after))
         for number, site in enumerate(sites):
-            rows = (nearest == number).nonzero().squeeze(1)
+            rows = (nearest == number).nonzero().squeeze(1).to(after.device)
             if len(rows):
-                taken = taken.index_add(0, rows.to(x.device), changes[site](x[rows.to(x.device)]))
+                taken = taken.index_add(0, rows, changes[site](cells(passing.signal(site.port))[rows]))
         return passing.replaced(after - taken.transpose(1, 2).unflatten(2, after.shape[2:]).to(after.dtype))
 
     return hook

@@ -13,7 +13,8 @@ from gazetteer.attribution.edits.problems import MethodConfig
 from gazetteer.attribution.evaluation.cases import REPORT, Case
 from gazetteer.attribution.evaluation.evaluators import Evaluators, painter
 from gazetteer.attribution.evaluation.pairs import PicturePairs
-from gazetteer.attribution.features.erasing import FeatureErasers, Profile
+from gazetteer.attribution.features.erasing import FeatureErasers, Profile, _Change
+from gazetteer.attribution.objective.objectives import heard
 from gazetteer.attribution.objective.prompts import without
 from gazetteer.attribution.objective.samples import predict
 from gazetteer.attribution.objective.trajectory import trajectory
@@ -105,3 +106,18 @@ def test_erasing_paints_other_pictures_and_ends_with_its_context(erasers: Featur
         PicturePairs(methods, evaluators, cases, 1).outcome("erase", "sae_ablate", "dog", 0.25, REPORT)
     with pytest.raises(InputError, match="cond branch"):
         FeatureErasers(methods.problems, {})
+
+
+def test_an_autoencoder_of_outputs_reads_outputs(erasers: FeatureErasers) -> None:
+    site = Site(BLOCKS[1], "cond", 1.0, signal="output")
+    saes = {site: SparseAutoencoder(SAEConfig(d=32, n=64, k=4)).initialise(2).eval().requires_grad_(False)}
+    of_outputs = FeatureErasers(erasers.problems, saes)
+    samples = trajectory(erasers.problems.pipe, ["a dog at night"], [5], steps=3, only=[0])
+    unet = erasers.problems.unet
+    with torch.no_grad():
+        plain = cells(heard(unet, site.port, samples))
+        with of_outputs.erased("sae_ablate", "dog", 0.25):
+            erased = cells(heard(unet, site.port, samples))
+        change = _Change("sae_ablate", 0.25, saes[site], of_outputs._profiles["dog"][site])
+        assert change(plain).any()
+        torch.testing.assert_close(erased, plain - change(plain), atol=1e-5, rtol=1e-4)
