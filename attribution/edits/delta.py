@@ -154,8 +154,8 @@ def _write(model: nn.Module, values: Mapping[str, tuple[Tensor, Tensor, Tensor]]
 
 @torch.no_grad()
 def put(weight: Tensor, index: Tensor, values: Tensor) -> None:
-    """Write values at flat indices of a weight, in place, also where its numbers lie in another order (channels last)."""
-    flat = weight.reshape(-1)  # of another order it is a copy
+    """Write values at flat indices of a weight, in place, also where its numbers lie in another order."""
+    flat = weight.reshape(-1)  # a copy of one that is kept channels last
     flat[index.to(weight.device)] = values.to(weight.device)
     if flat.data_ptr() != weight.data_ptr():
         weight.copy_(flat.view_as(weight))

@@ -49,7 +49,10 @@ def add_config(verbs: Any) -> None:
     plan.add_argument("--price", type=float, default=0.0, help="money a device and hour")
     plan.set_defaults(action=_plan)
 
-    doctor = verbs.add_parser("doctor", help="say what is installed, what is missing, and which blocks a model offers")
+    doctor = verbs.add_parser(
+        "doctor",
+        help="say what is installed, what is missing, which blocks a model offers, and whether autoencoders are whole",
+    )
     doctor.add_argument("--model", metavar="PATH", help="a text-to-image model, or that of a --config: list its blocks")
     configured(doctor)
     doctor.set_defaults(action=_doctor)
@@ -123,12 +126,15 @@ def _doctor(arguments: argparse.Namespace) -> int:
     config = configuration(arguments) if named else None
     from gazetteer.data.core.errors import InputError
     from gazetteer.diffusion.load import ModelConfig
-    from gazetteer.jobs.operate.doctor import examine, print_report
+    from gazetteer.jobs.operate.doctor import examine, print_report, print_saes, read_saes
 
     if arguments.model and config is not None:
         raise InputError("The model is named twice, by --model and by a configuration; leave one of them out.")
     asked = ModelConfig(path=arguments.model) if arguments.model else config.model if config is not None else None
     report = examine(asked)
     print_report(report)
+    if config is not None:
+        report["saes"] = read_saes(config)
+        print_saes(report["saes"])
     print_json(arguments, report)
     return DONE

@@ -1,4 +1,4 @@
-"""What is installed and what is missing; which blocks a model offers to listen at."""
+"""What is installed and what is missing; which blocks a model offers to listen at; whether autoencoders can be read."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from gazetteer.data.core.terminal import print_table
 
 if TYPE_CHECKING:
     from gazetteer.diffusion.load import ModelConfig
+    from gazetteer.jobs.config.schema import RunConfig
 
 PACKAGES = {
     "torch": "models", "torchvision": "box suppression", "diffusers": "text-to-image models",
@@ -53,6 +54,17 @@ def examine(model: ModelConfig | None = None) -> dict[str, Any]:
         report["model"] = model.path
         report |= _offer(model)
     return report
+
+
+def read_saes(config: RunConfig) -> dict[str, int]:
+    """How many sites a configuration names, and how many have an autoencoder on this machine, whose weights were read.
+
+    Raises:
+        InputError: one is damaged, or a pattern of ``saes`` cannot be read.
+    """
+    check = importlib.import_module("gazetteer.sae.model.checkpoint").check_weights
+    sites = config.generation.sites
+    return {"sites": len(sites), "read": check(config.saes, sites, fetch=False)}
 
 
 def _devices(torch: Any) -> list[dict[str, Any]]:
@@ -96,6 +108,12 @@ def print_report(report: dict[str, Any]) -> None:
                 for of in report["blocks"]
             ),
         )
+
+
+def print_saes(read: dict[str, int]) -> None:
+    """What `read_saes` gives as text."""
+    count, sites = read["read"], read["sites"]
+    print(f"\nautoencoders: those of {count} of {sites} sites are on this machine" + ", and whole" * bool(count))
 
 
 def _offer(model: ModelConfig) -> dict[str, Any]:

@@ -16,14 +16,15 @@ from gazetteer.labeling.detect.vocabulary_check import check_concepts
 from gazetteer.labeling.pipeline.config import StageConfig
 from gazetteer.labeling.segment.finder import NO_SEGMENTER
 from gazetteer.labeling.vocabulary.concepts import Vocabulary
-from gazetteer.sae.model.checkpoint import expect_site
+from gazetteer.sae.model.checkpoint import check_weights, expect_site
 from gazetteer.sae.model.sources import SaeSource, configs, places, require_used
 
 
 def check_inputs(config: StageConfig, here: bool = True) -> None:
     """Refuse what no worker could work with: devices, models, blocks, autoencoders, the vocabulary.
 
-    Nothing is loaded but configurations and the detector's tokenizer; a hub's model is asked for its own.
+    Nothing is loaded but configurations, the detector's tokenizer and, last, the autoencoders' weights, one by one; a
+    hub's model is asked for its own.
 
     Args:
         here: whether the workers run on this machine. Those of a cluster have devices and models of their own, of
@@ -43,8 +44,17 @@ def check_inputs(config: StageConfig, here: bool = True) -> None:
         if here:  # a block that is not there has no autoencoder either, which is not what is wrong
             check_model(config.model, config.generation)
         raise
-    if not here:
-        return
+    if here:
+        _check_models(config, shapes, vocabulary)
+    check_weights(config.saes, sites)
+
+
+def _check_models(config: StageConfig, shapes: Mapping[Site, Mapping[str, Any]], vocabulary: Vocabulary) -> None:
+    """Refuse devices and models that this machine does not have, and what does not fit them.
+
+    Args:
+        shapes: of `check_saes`.
+    """
     loaded = ("model",) if config.pictures.kind else ("model", "detector", "segmenter")
     check_devices({f"{name}.device": getattr(config, name).device for name in loaded})
     for name, own in (("detector", "groundingdino"), ("segmenter", "segment_anything")):

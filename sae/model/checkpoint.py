@@ -12,7 +12,7 @@ from gazetteer.data.core.errors import InputError
 from gazetteer.data.core.sites import Site
 from gazetteer.sae.model.autoencoder import SparseAutoencoder
 from gazetteer.sae.model.files import CONFIG, read_folder
-from gazetteer.sae.model.sources import SaeSource, at_its_block, places, require_finished
+from gazetteer.sae.model.sources import SaeSource, at_its_block, places, require_finished, unfinished_sites
 
 
 def load_pretrained(
@@ -84,6 +84,27 @@ def load_site_saes(
         sae.signal = site.signal
         by_site[site] = sae
     return by_site
+
+
+def check_weights(saes: SaeSource, sites: Iterable[Site], fetch: bool = True) -> int:
+    """Read what autoencoders of these sites are there, one after the other, and keep none.
+
+    Args:
+        fetch: those of a hub too.
+
+    Returns:
+        how many of the sites have one that was read.
+
+    Raises:
+        InputError: weights that are missing, cut short, not finite or not as they are said to be.
+    """
+    wanted = sorted(set(sites))
+    lacking = set(unfinished_sites(saes, wanted))
+    where = {site: place for site, place in places(saes, wanted).items() if site.slug not in lacking}
+    read = [place for place in where.values() if fetch or isinstance(place, Path)]
+    for place in dict.fromkeys(read):
+        read_folder(place)
+    return len(read)
 
 
 def expect_site(

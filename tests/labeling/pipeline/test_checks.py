@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from safetensors.torch import load_file, save_file
 
 from gazetteer.data.core.errors import InputError
 from gazetteer.jobs.config.schema import DEFAULT_CONFIG, load_config
@@ -18,6 +19,18 @@ from tests.support.system.running import ROOT, SMALL, in_process
 
 MODELS = DEFAULT_CONFIG.parent / "models"
 MID = "mid_block.attentions.0"
+
+
+def damaged_sae(root: Path, site: str, fault: str) -> None:
+    """A folder of sites with one embedded autoencoder whose weights are cut short or hold a NaN."""
+    shutil.copytree(MODELS / "saes" / site, root / site)
+    path = root / site / "model.safetensors"
+    if fault == "cut":
+        path.write_bytes(path.read_bytes()[:-1000])
+        return
+    tensors = load_file(path)
+    tensors["encoder"][3, 5] = float("nan")
+    save_file(tensors, path)
 
 
 def stages(*overrides: str) -> StageConfig:
@@ -82,6 +95,35 @@ def test_blocks_and_widths_are_known_without_weights(tmp_path: Path) -> None:
     (tmp_path / wide / "config.json").write_text(json.dumps(config | {"site": None}))
     with pytest.raises(InputError, match=f"expects 96 channels, but {MID} has 128"):
         check_inputs(stages(*one))
+
+
+@pytest.mark.parametrize("here", [True, False])
+@pytest.mark.parametrize(
+    ("fault", "says"),
+    [("cut", "is not a readable safetensors file; it is damaged"), ("nan", "encoder holds values that are not finite")],
+)
+def test_damaged_weights_are_known_before_a_model_is_loaded(tmp_path: Path, fault: str, says: str, here: bool) -> None:
+    site = f"{MID}-cond-t0.50"
+    damaged_sae(tmp_path, site, fault)
+    one = [f"generation.blocks=[{MID}]", "generation.branches=[cond]", "generation.t=[0.5]", f"saes={tmp_path}"]
+    with pytest.raises(InputError, match=f"{tmp_path}/{site}/model.safetensors.*{says}"):
+        check_inputs(stages(*one), here)
+
+
+def test_the_doctor_says_it_too_and_what_is_not_there_yet(tmp_path: Path) -> None:
+    named = [f"generation.blocks=[{MID}]", "generation.t=[0.5]"]
+    damaged_sae(tmp_path / "saes", f"{MID}-cond-t0.50", "nan")
+    refused = in_process("doctor", "--set", *named, f"saes={tmp_path}/saes")
+    assert refused.returncode == 2 and refused.stderr.count("\n") == 1
+    assert "encoder holds values that are not finite numbers" in refused.stderr and MID in refused.stdout
+    for saes, read in (
+        (MODELS / "saes", 2), (tmp_path / "none", 0), ('{"*": "nobody/has-this"}', 0),
+        (f'{{"*-cond": "{MODELS}/saes", "*-uncond": "nobody/has-this"}}', 1),
+    ):  # fmt: skip
+        done = in_process("doctor", "--json", "--set", *named, f"saes={saes}")
+        assert done.returncode == 0, done.stderr
+        assert json.loads(done.stdout)["saes"] == {"sites": 2, "read": read}
+        assert f"autoencoders: those of {read} of 2 sites are on this machine" in done.stderr
 
 
 @pytest.mark.alone  # it names the executor ray; were the check late, Ray would start
