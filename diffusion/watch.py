@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import functools
 import sys
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from typing import Any
@@ -90,7 +90,9 @@ class Watch:
     calls: int = 0
     context: str | None = None
     _own: Schedule | None = None
+    _at: int = 0
     _stepped: bool = False
+    _begun: bool = False
 
     @property
     def now(self) -> Call:
@@ -101,15 +103,15 @@ class Watch:
 
     def begin(self) -> None:
         """A generation begins: the scheduler's timesteps have been set."""
-        self._own, self.call, self.calls, self._stepped = None, None, 0, False
+        self._own, self.call, self.calls, self._stepped, self._begun = None, None, 0, False, True
 
     def called(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Call:
         """The denoiser is called; raises InputError for a timestep that is not in the schedule."""
         told = self.adapter.told(network(self.pipe), args, kwargs)
         if self._own is None:
-            self._own = self.schedule or Schedule.of(self.pipe.scheduler)
-        schedule = self._own
-        place = self._place(schedule, told)
+            self._own = (not self._begun and self.schedule) or Schedule.of(self.pipe.scheduler)
+        self._at, schedule = self._heard(told, self._own), self.schedule or self._own
+        place = self._at if schedule is self._own else self._within(schedule, self._own.timesteps[self._at])
         step = schedule.steps[place]
         first = place == 0 or schedule.steps[place - 1] != step
         branches = self.adapter.order(self.context, self.calls)
@@ -133,22 +135,27 @@ class Watch:
         """That of the pipeline."""
         return adapter_of(self.pipe)
 
-    def _place(self, schedule: Schedule, value: Any) -> int:
-        """The place of a call: the next one if what it is told says so, else the next one that does."""
+    def _heard(self, value: Any, own: Schedule) -> int:
+        """The place of a call in this generation: the next one if what it is told says so, else the next that does."""
         told = float(value.flatten()[0] if isinstance(value, Tensor) else value)
-        begin = getattr(self.pipe.scheduler, "begin_index", None) or 0
-        expected = begin if self.call is None else self.call.place + self._stepped
         half = isinstance(value, Tensor) and value.dtype in (torch.float16, torch.bfloat16)
         slack = (torch.finfo(value.dtype).eps if half else 1e-6) * max(1.0, abs(told))
-        times = (self.adapter.time(self.pipe, timestep) for timestep in schedule.timesteps)
+        times = [self.adapter.time(self.pipe, timestep) for timestep in own.timesteps]
+        begin = getattr(self.pipe.scheduler, "begin_index", None) or 0
+        return self._next(told, times, slack, begin if self.call is None else self._at + self._stepped)
+
+    def _within(self, whole: Schedule, timestep: float) -> int:
+        """Its place in the whole process, which has more calls, some nearer than half precision tells apart."""
+        expected = 0 if self.call is None else self.call.place + self._stepped
+        return self._next(timestep, whole.timesteps, 1e-6 * max(1.0, abs(timestep)), expected)
+
+    def _next(self, told: float, times: Sequence[float], slack: float, expected: int) -> int:
         places = [place for place, time in enumerate(times) if abs(time - told) <= slack]
         if not places:
             raise InputError(
                 f"The {self.adapter.kind} was called at timestep {told:g}, which is not in the sampler's schedule."
             )
-        if expected in places:
-            return expected
-        return next((place for place in places if place > expected), places[0])
+        return next((place for place in places if place >= expected), places[0])
 
 
 @contextmanager
