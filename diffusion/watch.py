@@ -109,7 +109,7 @@ class Watch:
         """The denoiser is called; raises InputError for a timestep that is not in the schedule."""
         told = self.adapter.told(network(self.pipe), args, kwargs)
         if self._own is None:
-            self._own = (not self._begun and self.schedule) or Schedule.of(self.pipe.scheduler)
+            self._own = self.schedule if self.schedule and not self._begun else Schedule.of(self.pipe.scheduler)
         self._at, schedule = self._heard(told, self._own), self.schedule or self._own
         place = self._at if schedule is self._own else self._within(schedule, self._own.timesteps[self._at])
         step = schedule.steps[place]

@@ -226,6 +226,11 @@ def test_written_compares_the_concept_s_weights_with_the_writers_of_its_own_feat
     assert chosen == {(f, r): 3 * (r == 0) for f in (None, 0) for r in range(3)}
 
 
+def loaded_on(saes: str, sites: set[Site], device: str, *, signal: str) -> dict[Site, SparseAutoencoder]:
+    """Autoencoders have to be told where the model is, or one on a GPU could not use them."""
+    return load_site_saes(saes, sites, device, signal=signal)
+
+
 def test_a_run_s_labels_are_tied_to_the_weights_of_its_concepts(
     scenes_run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -248,11 +253,7 @@ def test_a_run_s_labels_are_tied_to_the_weights_of_its_concepts(
         measured.extend(zip(prompts, seeds, strict=True))
         return trajectory(pipe, prompts, seeds, **rest)
 
-    def loaded(saes: str, sites: set[Site], device: str, *, signal: str) -> dict[Site, SparseAutoencoder]:
-        assert device == asked.model.device  # where the model is
-        return load_site_saes(saes, sites, device, signal=signal)
-
-    monkeypatch.setattr(attribute_evaluate, "load_site_saes", loaded)
+    monkeypatch.setattr(attribute_evaluate, "load_site_saes", loaded_on)
     monkeypatch.setattr(features_module, "trajectory", recorded)
     found = relate_features(asked, str(run), [concept], config, methods, str(tmp_path / "features"), pool=32, most=1)
     vocabulary = Vocabulary(asked.vocabulary)

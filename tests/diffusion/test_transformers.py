@@ -19,9 +19,8 @@ from gazetteer.diffusion.config.generation import GenerationConfig
 from gazetteer.diffusion.denoisers.registry import adapter_of, adapter_of_index, network, require_unet
 from gazetteer.diffusion.edit_sampler import EditSampler, Start
 from gazetteer.diffusion.generate import Generator
-from gazetteer.diffusion.resume import resumed_at
 from gazetteer.diffusion.steer import steer
-from gazetteer.diffusion.watch import Call, watched
+from gazetteer.diffusion.watch import Call
 from tests.support.models.dits import FAMILIES, flux, tiny_dit
 
 TWO_CALLS = {"flux", "chroma", "flux2_klein", "qwen_image", "lumina2"}
@@ -220,20 +219,6 @@ def test_a_generation_goes_on_from_latents_that_were_kept(family: str) -> None:
     for stage in ("early", "middle", "final"):
         (again,) = sampler.edited(starts, [[]], stage)
         assert abs(again.astype(int) - whole.astype(int)).max() <= 1, stage
-
-
-@pytest.mark.parametrize(("first", "stride"), [(80, 1), (0, 2)])
-def test_steps_that_half_precision_does_not_tell_apart_are_known_in_a_part_of_them(first: int, stride: int) -> None:
-    """FLUX in bfloat16, as it is held, is told its time in bfloat16, and 200 steps lie closer than that."""
-    made = Generator(flux().to(torch.bfloat16), generation("flux", steps=200, t=(1.0,)))
-    places: list[int] = []
-
-    def on_call(call: Call, *_: Any) -> None:
-        places.append(call.place)
-
-    with resumed_at(made.pipe, first, stride), watched(made.pipe, made.schedule, on_call=on_call):
-        made.pipe(latents=made.latents([made.noise(1)]), output_type="latent", **made.arguments(PROMPTS[:1]))
-    assert places == list(range(first, 200, stride))
 
 
 def test_a_flow_in_coarse_steps_lands_on_the_same_sigmas() -> None:

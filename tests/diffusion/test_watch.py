@@ -16,9 +16,12 @@ from gazetteer.diffusion.attention import capture_attention
 from gazetteer.diffusion.capture import capture_updates, replaced_update, updates
 from gazetteer.diffusion.config.generation import GenerationConfig
 from gazetteer.diffusion.generate import Generator
+from gazetteer.diffusion.resume import resumed_at
 from gazetteer.diffusion.steer import steer
-from gazetteer.diffusion.watch import patched
+from gazetteer.diffusion.watch import Call, patched, watched
 from tests.diffusion.test_capture import hooks_left
+from tests.diffusion.test_transformers import generation
+from tests.support.models.dits import flux
 from tests.support.models.tiny_pipeline import BLOCKS, tiny_pipeline
 
 MID = BLOCKS[1]
@@ -176,3 +179,17 @@ def test_patches_may_be_nested_and_what_stood_there_comes_back() -> None:
             assert owner.name(2) == 30
         assert owner.name(2) == 3
     assert owner.name(2) == 2 and "name" not in vars(owner)
+
+
+@pytest.mark.parametrize(("first", "stride"), [(80, 1), (0, 2)])
+def test_steps_that_half_precision_does_not_tell_apart_are_known_in_a_part_of_them(first: int, stride: int) -> None:
+    """FLUX in bfloat16, as it is held, is told its time in bfloat16, and 200 steps lie closer than that."""
+    made = Generator(flux().to(torch.bfloat16), generation("flux", steps=200, t=(1.0,)))
+    places: list[int] = []
+
+    def on_call(call: Call, *_: Any) -> None:
+        places.append(call.place)
+
+    with resumed_at(made.pipe, first, stride), watched(made.pipe, made.schedule, on_call=on_call):
+        made.pipe(latents=made.latents([made.noise(1)]), output_type="latent", **made.arguments(["a red house"]))
+    assert places == list(range(first, 200, stride))
