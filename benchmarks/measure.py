@@ -8,8 +8,8 @@
     ... --jobs 2                                                 # side by side, a core each
 
 Every piece is a public command of its own, run as a user would, and resumed by itself where it can be; what it printed
-is kept as OUT/pieces/NAME.json beside the command line and the digest of the models it was made with, and is not made
-again while both are the same. At the end OUT/measured.json holds all of it and OUT/measured.md the tables.
+is kept as OUT/pieces/NAME.json beside the command line and the digest of models and prompts it was made with, and is
+not made again while both are the same. At the end OUT/measured.json holds all of it and OUT/measured.md the tables.
 
 The full size is cut to what the questions need (all concepts in all quadrants, ten erased objects and their attacks,
 causes of features drawn at random at every site): by the counts of pictures and the times of the shipped model about
@@ -35,10 +35,11 @@ from typing import Any
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from benchmarks._measured_tables import tables
-from benchmarks.scenes.adopt import describe
+from benchmarks.scenes.adopt import NEEDED, describe
 from gazetteer.data.core.digests import digest_json, digest_path
 from gazetteer.data.core.errors import InputError
 from gazetteer.data.core.files.atomic import replace_file
+from gazetteer.data.scenes.weights import world_views
 from gazetteer.jobs.config.schema import DEFAULT_CONFIG
 
 MODELS = DEFAULT_CONFIG.parent / "models"
@@ -212,9 +213,11 @@ def kept(setting: Setting, piece: Piece) -> dict[str, Any] | None:
 
 
 def _made_with(setting: Setting, piece: Piece) -> str:
-    """The digest of the piece's command and of all that it reads: the models, and the pieces that it needs."""
+    """The digest of the piece's command and of all that it reads: models, views, prompts, the pieces that it needs."""
+    models = [digest_path(str(setting.models / name)) for name in NEEDED if (setting.models / name).is_dir()]
+    prompts = digest_path(str((setting.prompts or MODELS.parent) / "prompts.txt"))
     needs = [_made_with(setting, need) for need in PIECES if need.name in piece.needs]
-    return digest_json([piece.command(setting), digest_path(str(setting.models)), needs])
+    return digest_json([piece.command(setting), models, world_views(setting.models), prompts, needs])
 
 
 def measure(
@@ -248,7 +251,7 @@ def measure(
 
 def _make(setting: Setting, piece: Piece, say: Callable[[str], None]) -> dict[str, Any] | None:
     """Run a piece's command and keep what it printed; None, said, where it failed."""
-    words = piece.command(setting)
+    words, made_with = piece.command(setting), _made_with(setting, piece)
     say(f"== {piece.name}: python -m {shlex.join(words)}")
     begun = time.monotonic()
     environment = {**os.environ, "GAZETTEER_SCENES_MODELS": str(setting.models)}
@@ -261,9 +264,12 @@ def _make(setting: Setting, piece: Piece, say: Callable[[str], None]) -> dict[st
     if code not in (0, 3):
         say(f"== {piece.name} failed with {code}; the same command tries it again")
         return None
+    if _made_with(setting, piece) != made_with:
+        say(f"== {piece.name} is not kept: models or prompts changed while it ran; the same command makes it again")
+        return None
     result = json.loads(said) if said.startswith("{") else {"said": said}
     figures = {
-        "made_with": _made_with(setting, piece), "command": shlex.join(["python", "-m", *words]),
+        "made_with": made_with, "command": shlex.join(["python", "-m", *words]),
         "cpu_seconds": round(usage.ru_utime + usage.ru_stime, 1),
         "wall_seconds": round(time.monotonic() - begun, 1), "result": result,
     }  # fmt: skip
@@ -297,7 +303,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         parser.error(f"--jobs must be at least 1, not {options.jobs}")
     models = options.models or (options.build / "models" if options.build else MODELS)
     prompts = options.build / "prompts" if options.build and (options.build / "prompts").is_dir() else None
-    missing = [name for name in ("text_to_image", "saes", "detector", "segmenter") if not (models / name).is_dir()]
+    missing = [name for name in NEEDED if not (models / name).is_dir()]
     if missing:
         print(f"{models} has no {missing[0]}; the models are trained by benchmarks.scenes.chain.", file=sys.stderr)
         return 2

@@ -28,7 +28,7 @@ def test_a_piece_is_made_once_until_its_command_or_the_models_change(
     )
     monkeypatch.setattr(measure, "PIECES", pieces)
     models = tmp_path / "models"
-    for name in ("text_to_image", "saes", "detector", "segmenter"):
+    for name in measure.NEEDED:
         (models / name).mkdir(parents=True)
         (models / name / "weights").write_text(name)
     command = ["--out", str(tmp_path / "out"), "--models", str(models)]
@@ -46,6 +46,40 @@ def test_a_piece_is_made_once_until_its_command_or_the_models_change(
     assert measure.main([*command, "--plan", "--only", "label"]) == 0
     assert capsys.readouterr().out.startswith("to do label")
     assert measure.main(["--out", str(tmp_path / "out"), "--models", str(tmp_path)]) == 2
+
+
+def test_a_piece_goes_by_what_it_reads_and_not_by_what_lies_beside_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Prompts and views count; a transformer that comes, and what is said of hours, do not."""
+    models, prompts, said = tmp_path / "models", tmp_path / "prompts", list[str]()
+    for folder in (models / "detector", models / "text_to_image_dit", prompts):
+        folder.mkdir(parents=True)
+    (models / "detector" / "weights").write_text("before")
+    (models / "world.json").write_text('{"views": ["sky"], "training": {}}')
+    (prompts / "prompts.txt").write_text("a dog")
+    (tmp_path / "saying.py").write_text("print('{}')")
+    (tmp_path / "training.py").write_text("import pathlib\npathlib.Path('models/detector/weights').write_text('after')")
+    monkeypatch.setattr(measure, "ROOT", tmp_path)
+    piece = measure.Piece("label", (), lambda _: ["saying"])
+    setting = measure.Setting(tmp_path / "out", models, prompts, "full", ())
+
+    def made_again() -> bool:
+        again = measure.kept(setting, piece) is None
+        assert measure._make(setting, piece, said.append) is not None
+        return again
+
+    assert made_again() and not made_again()
+    (models / "text_to_image_dit" / "weights").write_text("trained since")
+    (models / "world.json").write_text('{"views": ["sky"], "training": {"detector": {"steps": 3}}}')
+    assert not made_again()
+    (models / "world.json").write_text('{"views": [], "training": {}}')
+    assert made_again()
+    (prompts / "prompts.txt").write_text("a boat")
+    assert made_again()
+    changing = measure.Piece("exact", (), lambda _: ["training"])
+    assert measure._make(setting, changing, said.append) is None and measure.kept(setting, changing) is None
+    assert "changed while it ran" in said[-1], "nobody knows which models it measured"
 
 
 def test_pieces_run_side_by_side_as_soon_as_what_they_need_is_there(
