@@ -20,7 +20,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from benchmarks.scenes.kept import drop, figures_of
+from benchmarks.scenes.kept import drop, figures_of, unfinished
 from benchmarks.scenes.options import add_views
 from gazetteer.data.core.digests import digest_path
 from gazetteer.data.core.errors import InputError
@@ -38,6 +38,7 @@ leaves them out of packages."""
 
 PROMPTS = ("prompts.txt", "prompts_sae.txt")
 LIMIT_MB, FURTHER_LIMIT_MB = 45.0, 40.0
+_LATENTS = Path("latents", "meta.json")
 NOT_PACKAGED = (
     "the weights are not in the package: data/scenes/models of the repository has them; there, or with what "
     "python -m benchmarks.scenes.chain trains, --set model.path=… saes=… names them."
@@ -69,7 +70,8 @@ def trained(build: Path, views: Sequence[str] | None = None, without: Sequence[s
         views: None: those that the build itself says it was trained on.
         without: of `FURTHER`.
     Raises:
-        InputError: a model or a list of prompts is missing, a prompt is in both lists, or nobody knows the views.
+        InputError: a model or a list of prompts is missing or of before what it was trained on, a prompt is in both
+            lists, or nobody knows the views.
     """
     models, prompts = build / "models", build / "prompts"
     missing = [name for name in NEEDED if not (models / name).is_dir()]
@@ -80,6 +82,11 @@ def trained(build: Path, views: Sequence[str] | None = None, without: Sequence[s
     if lists[0] & lists[1]:
         raise InputError(f"{min(lists[0] & lists[1])!r} is in both lists of {prompts}; no prompt may be.")
     names = (*NEEDED, *(name for name in FURTHER if (models / name).is_dir() and name not in without))
+    if old := unfinished(build, ("prompts", *names)):
+        raise InputError(
+            f"{old[0]} is not done in {build}, or what it needs was done anew since; "
+            f"python -m benchmarks.scenes.chain --build {build} makes it."
+        )
     training = {name: figures for name in ("autoencoder", *names) if (figures := figures_of(build, name))}
     return World(models, prompts, names, _views(build) if views is None else tuple(views), training)
 
@@ -104,14 +111,20 @@ def _write_world(models: Path, views: Sequence[str], training: dict[str, dict[st
     replace_file(models / WORLD, (json.dumps(said, indent=1) + "\n").encode())
 
 
-def _views(build: Path) -> tuple[str, ...]:
-    """What the models say, or the latents that the text-to-image model was trained on."""
-    said = (build / "models" / WORLD, build / "latents" / "meta.json")
-    if said[0].exists():
+def views_of(build: Path) -> tuple[str, ...] | None:
+    """What the models say, or the latents that the text-to-image model was trained on; None where nothing does."""
+    if (build / "models" / WORLD).exists():
         return tuple(read_world(build / "models")["views"])
-    if said[1].exists():
-        return tuple(json.loads(said[1].read_text(encoding="utf-8"))["views"])
-    raise InputError(f"Neither {said[0]} nor {said[1]} says which views it was trained on; name them with --views.")
+    if (build / _LATENTS).exists():
+        return tuple(json.loads((build / _LATENTS).read_text(encoding="utf-8"))["views"])
+    return None
+
+
+def _views(build: Path) -> tuple[str, ...]:
+    if (said := views_of(build)) is None:
+        files = f"Neither {build / 'models' / WORLD} nor {build / _LATENTS}"
+        raise InputError(f"{files} says which views it was trained on; name them with --views.")
+    return said
 
 
 def _configs(folder: Path) -> list[Path]:
@@ -142,8 +155,8 @@ def check(world: World, scenes: Path, limits: tuple[float, float] = (LIMIT_MB, F
             raise InputError(f"{world.models / name} does not load: {error}.") from error
         print(f"{name:<20}{sizes[name]:6.1f} MB  loads in float32", file=sys.stderr, flush=True)
     for saes, model in (("saes", "text_to_image"), ("saes_dit", "text_to_image_dit")):
-        if saes in world.names:
-            _check_listens(world.models / saes, world.models / model)
+        if saes in world.names or model in world.names:  # beside what stays as well
+            _check_listens(*((world.models if n in world.names else scenes / "models") / n for n in (saes, model)))
     return sum(sizes.values())
 
 

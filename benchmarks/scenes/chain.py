@@ -21,8 +21,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from benchmarks.scenes.adopt import describe
-from benchmarks.scenes.kept import PARTS, restorable, restore
+from benchmarks.scenes.adopt import describe, views_of
+from benchmarks.scenes.kept import KEPT, NEEDS, PARTS, is_done, mark, restorable, restore
 from benchmarks.scenes.options import add_views
 from gazetteer.data.core.errors import InputError
 
@@ -55,11 +55,15 @@ LATENTS = 300_000
 
 @dataclass(frozen=True)
 class Step:
-    """One program of the chain: what it needs first, and its command line after `python -m`."""
+    """One program of the chain: its command line after `python -m`, and what it needs first."""
 
     name: str
-    needs: tuple[str, ...]
     command: Callable[[Setting], list[str]]
+
+    @property
+    def needs(self) -> tuple[str, ...]:
+        """The steps before it."""
+        return NEEDS[self.name]
 
 
 def _training(name: str, module: str, *rest: Callable[[Setting], Sequence[object]]) -> Callable[[Setting], list[str]]:
@@ -118,52 +122,38 @@ def _prompts(setting: Setting) -> list[str]:
 
 _ROOM = "benchmarks.scenes"
 STEPS: tuple[Step, ...] = (
-    Step("autoencoder", (), _training(
+    Step("autoencoder", _training(
         "autoencoder", f"{_ROOM}.autoencoder.train", lambda s: ("--device", s.device, "--workers", s.workers),
         lambda s: ("--batch", max(1, 8 // s.workers), "--export", s.build / "vae"))),
-    Step("latents", ("autoencoder",), _latents),
-    Step("text_to_image", ("latents",), _training(
+    Step("latents", _latents),
+    Step("text_to_image", _training(
         "text_to_image", f"{_ROOM}.text_to_image.train", lambda s: ("--vae", s.build / "vae"),
         lambda s: ("--latents", s.build / "latents", "--device", s.device, "--workers", s.workers),
         _export("text_to_image"))),
-    Step("detector", (), _training(
+    Step("detector", _training(
         "detector", f"{_ROOM}.detector.train", lambda s: ("--scenes", s.build / "scenes"), _export("detector"))),
-    Step("segmenter", (), _training(
+    Step("segmenter", _training(
         "segmenter", f"{_ROOM}.segmenter.train", lambda s: ("--scenes", s.build / "scenes"), _export("segmenter"))),
-    Step("style_classifier", (), _training(
+    Step("style_classifier", _training(
         "style_classifier", f"{_ROOM}.classifiers.styles", lambda s: ("--steps", 2000), _export("style_classifier"))),
-    Step("concept_classifier", ("autoencoder",), _training(
+    Step("concept_classifier", _training(
         "concept_classifier", f"{_ROOM}.classifiers.concepts",
         lambda s: ("--steps", 12000, "--pool", 8000, "--vae", s.build / "vae"),
         _export("concept_classifier"))),
-    Step("prompts", (), _prompts),
-    Step("saes", ("text_to_image", "prompts"), _saes),
-    Step("text_to_image_dit", ("latents",), _training(
+    Step("prompts", _prompts),
+    Step("saes", _saes),
+    Step("text_to_image_dit", _training(
         "text_to_image_dit", f"{_ROOM}.text_to_image_dit.train", lambda s: ("--vae", s.build / "vae"),
         lambda s: ("--latents", s.build / "latents", "--device", s.device, "--workers", s.workers),
         _export("text_to_image_dit"))),
-    Step("saes_dit", ("text_to_image_dit", "prompts"), _saes_dit),
+    Step("saes_dit", _saes_dit),
 )  # fmt: skip
 """All steps in their order."""
 
 
-def mark(setting: Setting, name: str) -> Path:
-    """The file that says a step is done."""
-    return setting.build / f"{name}.done"
-
-
-def is_done(setting: Setting, step: Step) -> bool:
-    """Whether the step was done, after everything that it needs."""
-    own = mark(setting, step.name)
-    needed = [mark(setting, name) for name in step.needs]
-    if not own.exists() or not all(path.exists() for path in needed):
-        return False
-    return all(path.stat().st_mtime_ns <= own.stat().st_mtime_ns for path in needed)
-
-
 def state_of(setting: Setting, step: Step, kept: Sequence[str]) -> str:
     """``done``, ``kept`` (taken as it is), ``goes on`` (from averages that are kept) or ``to do``."""
-    if is_done(setting, step):
+    if is_done(setting.build, step.name):
         return "done"
     if step.name not in kept:
         return "to do"
@@ -171,27 +161,34 @@ def state_of(setting: Setting, step: Step, kept: Sequence[str]) -> str:
 
 
 def forget(setting: Setting, step: Step) -> None:
-    """Leave out the checkpoint, and the averages, of a step that was done with what has changed since."""
-    if mark(setting, step.name).exists():
+    """Leave out what is left of a step that was done with what has changed since: checkpoint, averages, autoencoders."""
+    if mark(setting.build, step.name).exists():
         for name in ("checkpoint.pt", "averages.safetensors"):
             (setting.build / step.name / name).unlink(missing_ok=True)
-        mark(setting, step.name).unlink()
+        if step.name in ("saes", "saes_dit"):
+            for folder in (_saes_of(setting, step).parent, setting.models / step.name):
+                shutil.rmtree(folder, ignore_errors=True)
+        mark(setting.build, step.name).unlink()
+
+
+def _saes_of(setting: Setting, step: Step) -> Path:
+    """Where `gazetteer sae train` puts the autoencoders of a step."""
+    return setting.build / step.name.replace("saes", "sae") / "saes"
 
 
 def run(setting: Setting, steps: Sequence[Step], call: Callable[[list[str]], None]) -> list[str]:
     """Do the steps that are not done; returns their names. `call` gets each command line, and raises where it fails."""
     did = []
     for step in steps:
-        if is_done(setting, step):
+        if is_done(setting.build, step.name):
             continue
         forget(setting, step)
         print(f"== {step.name}: {shlex.join(step.command(setting))}", flush=True)
         call([sys.executable, "-m", *step.command(setting)])
         if step.name in ("saes", "saes_dit"):
-            made = setting.build / step.name.replace("saes", "sae") / "saes"
-            for config in made.glob("*/config.json"):  # and not the report beside them
+            for config in _saes_of(setting, step).glob("*/config.json"):  # and not the report beside them
                 shutil.copytree(config.parent, setting.models / step.name / config.parent.name, dirs_exist_ok=True)
-        mark(setting, step.name).touch()
+        mark(setting.build, step.name).touch()
         did.append(step.name)
     return did
 
@@ -211,10 +208,22 @@ def ready(setting: Setting, steps: Sequence[Step]) -> None:
     """
     coming: set[str] = set()
     for step in steps:
-        lacking = [name for name in step.needs if name not in coming and not mark(setting, name).exists()]
+        lacking = [name for name in step.needs if name not in coming and not mark(setting.build, name).exists()]
         if lacking:
             raise InputError(f"{step.name} needs {lacking[0]}, which is not done in {setting.build}.")
         coming.add(step.name)
+
+
+def of_views(build: Path, views: Sequence[str]) -> list[str]:
+    """What is kept for a build of these views: nothing where it is of others.
+
+    Raises:
+        InputError: the build itself is of other views.
+    """
+    if views_of(build) not in (None, tuple(views)):
+        said = ",".join(views_of(build) or ()) or "none"
+        raise InputError(f"{build} is of the views {said}; name them with --views, or another folder with --build.")
+    return restorable(build) if views_of(KEPT) in (None, tuple(views)) else []
 
 
 def _call(command: list[str]) -> None:
@@ -246,12 +255,15 @@ def main(argv: Sequence[str] | None = None) -> int:
     minutes = MINUTES | dict(options.minutes)
     setting = Setting(options.build.resolve(), options.views, options.device, options.workers, minutes)
     steps = chosen(options.until, options.only)
+    try:
+        kept = of_views(setting.build, setting.views)
+    except InputError as error:
+        parser.error(str(error))
     if options.plan:
-        kept = restorable(setting.build)
         for step in steps:
             print(f"{state_of(setting, step, kept):<9}{step.name}: {shlex.join(step.command(setting))}")
         return 0
-    if names := restore(setting.build):
+    if kept and (names := restore(setting.build)):
         print(f"from what is kept: {', '.join(names)}", flush=True)
     try:
         ready(setting, steps)

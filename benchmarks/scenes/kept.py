@@ -35,10 +35,35 @@ PARTS: dict[str, tuple[str, ...]] = {
 }
 """By training the files of a build: its mark, where only what is done is worth keeping, and what later steps need."""
 
+NEEDS: dict[str, tuple[str, ...]] = {
+    "autoencoder": (), "latents": ("autoencoder",), "text_to_image": ("latents",), "detector": (), "segmenter": (),
+    "style_classifier": (), "concept_classifier": ("autoencoder",), "prompts": (), "saes": ("text_to_image", "prompts"),
+    "text_to_image_dit": ("latents",), "saes_dit": ("text_to_image_dit", "prompts"),
+}  # fmt: skip
+"""By step of `benchmarks.scenes.chain` the steps that it needs."""
+
 OF_AUTOENCODER = ("concept_classifier", "text_to_image", "text_to_image_dit")
 """Trained on what one autoencoder makes of scenes, and worth nothing with another."""
 
 VAE = Path("vae", "diffusion_pytorch_model.safetensors")
+
+
+def mark(build: Path, name: str) -> Path:
+    """The file that says a step is done."""
+    return build / f"{name}.done"
+
+
+def is_done(build: Path, name: str) -> bool:
+    """Whether a step was done, after everything that it needs."""
+    own, needed = mark(build, name), [mark(build, need) for need in NEEDS[name]]
+    if not own.exists() or not all(path.exists() for path in needed):
+        return False
+    return all(path.stat().st_mtime_ns <= own.stat().st_mtime_ns for path in needed)
+
+
+def unfinished(build: Path, names: Sequence[str]) -> list[str]:
+    """The steps that are not done, or whose needs, or the needs of these, are not."""
+    return [name for name in names if not is_done(build, name) or unfinished(build, NEEDS[name])]
 
 
 def keep(build: Path, kept: Path = KEPT) -> list[str]:
@@ -48,6 +73,7 @@ def keep(build: Path, kept: Path = KEPT) -> list[str]:
         InputError: there is nothing.
     """
     names = [name for name, (first, *_) in PARTS.items() if (build / first).exists()]
+    names = [name for name in names if not PARTS[name][0].endswith(".done") or is_done(build, name)]
     if not names:
         raise InputError(f"{build} holds nothing to keep: no training is done, and none left averages.")
     for name in names:

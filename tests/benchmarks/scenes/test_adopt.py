@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 from pathlib import Path
 
@@ -10,6 +11,7 @@ import pytest
 import torch
 
 from benchmarks.scenes import adopt
+from benchmarks.scenes.kept import NEEDS, mark
 from gazetteer.data.core.digests import digest_folder, digest_path
 from gazetteer.data.scenes import concept_classifier, style_classifier
 from gazetteer.data.scenes.weights import read_world, world_views
@@ -48,6 +50,8 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
         rows = [{"step": steps // 2, "hours": 0.1}, {"step": steps, "hours": 1.2345}]
         (build / name / "curve.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     torch.save({"step": 70, "seconds": 1800.0}, build / "detector" / "checkpoint.pt")
+    for name in NEEDS:
+        mark(build, name).touch()
     return build
 
 
@@ -134,6 +138,23 @@ def test_what_does_not_hold_is_refused_and_nothing_changes(
 ) -> None:
     monkeypatch.setitem(adopt.LOADERS, "detector", lambda _: None)  # loaded once above
     monkeypatch.setitem(adopt.LOADERS, "segmenter", lambda _: None)
+    own = digest_path(str(build / "models" / "text_to_image"))
+    of_before = scenes / "models" / "saes_dit" / "mid" / "config.json"
+    of_before.parent.mkdir(parents=True)
+    of_before.write_text(json.dumps({"model_digest": "that of what ships"}))
+    shutil.copytree(build / "models" / "text_to_image", build / "models" / "text_to_image_dit")
+    assert "mid was trained on another model" in refused(build, scenes, capsys), "a new transformer, old autoencoders"
+    of_before.write_text(json.dumps({"model_digest": own}))
+    assert adopted(build, scenes, "--check") == 0
+    shutil.rmtree(build / "models" / "text_to_image_dit")
+    shutil.rmtree(of_before.parents[1])
+    later = mark(build, "saes").stat().st_mtime_ns + 10**9
+    os.utime(mark(build, "autoencoder"), ns=(later, later))
+    assert "text_to_image is not done in" in refused(build, scenes, capsys), "its latents are of an earlier one"
+    shutil.copy2(mark(build, "detector"), mark(build, "autoencoder"))
+    mark(build, "detector").unlink()
+    assert "detector is not done in" in refused(build, scenes, capsys)
+    mark(build, "detector").touch()
     (build / "models" / "saes_dit").mkdir()
     assert "saes_dit holds no autoencoders" in refused(build, scenes, capsys)
     (build / "models" / "saes_dit").rmdir()

@@ -52,9 +52,31 @@ def test_a_newer_part_makes_what_needs_it_start_anew(tmp_path: Path) -> None:
     averages.touch()
     later = (tmp_path / "saes.done").stat().st_mtime_ns + 10**9
     os.utime(tmp_path / "latents.done", ns=(later, later))
-    steps = [step for step in chain.STEPS if not chain.is_done(setting(tmp_path), step)]
+    steps = [step for step in chain.STEPS if not chain.is_done(tmp_path, step.name)]
     assert [step.name for step in steps] == ["text_to_image", "text_to_image_dit"]
-    assert "text_to_image" in finished(tmp_path, []) and not old.exists() and not averages.exists()
+    left = [tmp_path / "sae" / "saes" / "mid" / "config.json", tmp_path / "models" / "saes" / "mid" / "config.json"]
+    for file in left:
+        file.parent.mkdir(parents=True)
+        file.touch()
+    assert finished(tmp_path, []) == ["text_to_image", "saes", "text_to_image_dit", "saes_dit"]
+    assert not old.exists() and not averages.exists() and not any(file.exists() for file in left)
+
+
+def test_a_build_of_other_views_is_refused_and_nothing_of_other_views_is_taken(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for folder in ("build", "kept"):
+        (tmp_path / folder / "models").mkdir(parents=True)
+        (tmp_path / folder / "models" / "world.json").write_text('{"views": ["sky"], "training": {}}')
+    (tmp_path / "kept" / "detector.done").touch()
+    monkeypatch.setattr(chain, "KEPT", tmp_path / "kept")
+    monkeypatch.setattr(chain, "restorable", lambda build: ["detector"])
+    with pytest.raises(SystemExit):
+        chain.main(["--build", str(tmp_path / "build"), "--plan"])
+    assert "is of the views sky; name them with --views" in capsys.readouterr().err
+    for words, state in ((["--views", "sky"], "kept"), ([], "to do")):
+        assert chain.main(["--build", str(tmp_path / "new"), "--plan", "--only", "detector", *words]) == 0
+        assert capsys.readouterr().out.startswith(state)
 
 
 def test_a_step_that_fails_is_tried_again_from_its_checkpoint(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 
 import pytest
@@ -43,9 +44,17 @@ def test_what_is_done_and_averages_are_kept_and_put_where_they_were(tmp_path: Pa
     assert (new / kept.VAE).read_text() == "v"
     assert kept.figures_of(new, "detector") == {"steps": 3} and kept.figures_of(new, "segmenter") == {}
     assert kept.restore(new, tmp_path / "kept") == []
-    setting = chain.Setting(new, ("sky",), "cpu", 1, dict(chain.MINUTES))
-    done = [step.name for step in chain.STEPS if chain.is_done(setting, step)]
-    assert done == ["autoencoder", "detector"]
+    assert [step.name for step in chain.STEPS if kept.is_done(new, step.name)] == ["autoencoder", "detector"]
+
+
+def test_what_was_trained_with_an_earlier_autoencoder_is_not_kept(tmp_path: Path) -> None:
+    build = build_of(tmp_path / "build")
+    (build / "concept_classifier.done").touch()
+    assert "concept_classifier" in kept.keep(build, tmp_path / "kept")
+    later = (build / "concept_classifier.done").stat().st_mtime_ns + 10**9
+    os.utime(build / "autoencoder.done", ns=(later, later))
+    assert "concept_classifier" not in kept.keep(build, tmp_path / "other")
+    assert kept.unfinished(build, ["autoencoder", "concept_classifier"]) == ["concept_classifier"]
 
 
 def test_what_a_build_has_begun_itself_stays(tmp_path: Path) -> None:
