@@ -36,6 +36,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from benchmarks._measured_tables import tables
 from benchmarks.scenes.adopt import NEEDED, describe
+from benchmarks.scenes.prompts import prompts_of
 from gazetteer.data.core.digests import digest_json, digest_path
 from gazetteer.data.core.errors import InputError
 from gazetteer.data.core.files.atomic import replace_file
@@ -302,19 +303,19 @@ def main(argv: Sequence[str] | None = None) -> int:
     if options.jobs < 1:
         parser.error(f"--jobs must be at least 1, not {options.jobs}")
     models = options.models or (options.build / "models" if options.build else MODELS)
-    prompts = options.build / "prompts" if options.build and (options.build / "prompts").is_dir() else None
     missing = [name for name in NEEDED if not (models / name).is_dir()]
     if missing:
         print(f"{models} has no {missing[0]}; the models are trained by benchmarks.scenes.chain.", file=sys.stderr)
         return 2
-    if options.build:
-        try:
+    try:
+        if options.build:
             describe(options.build)  # scenes for them are drawn as they know them
-        except InputError as error:
-            print(error, file=sys.stderr)
-            return 2
+        prompts = prompts_of(models)
+    except InputError as error:
+        print(error, file=sys.stderr)
+        return 2
     setting = Setting(
-        options.out.resolve(), models.resolve(), prompts and prompts.resolve(), options.size, tuple(options.overrides)
+        options.out.resolve(), models.resolve(), prompts and prompts.parent, options.size, tuple(options.overrides)
     )
     chosen = [piece for piece in PIECES if piece.name in options.only]
     if options.plan:

@@ -106,8 +106,10 @@ def describe(build: Path, views: Sequence[str] | None = None) -> None:
     _write_world(models, _views(build) if views is None else views, training)
 
 
-def _write_world(models: Path, views: Sequence[str], training: dict[str, dict[str, Any]]) -> None:
-    said = {"views": list(views), "training": training}
+def _write_world(
+    models: Path, views: Sequence[str], training: dict[str, dict[str, Any]], others: dict[str, list[str]] | None = None
+) -> None:
+    said = {"views": list(views), "training": training} | ({"others": others} if others else {})
     replace_file(models / WORLD, (json.dumps(said, indent=1) + "\n").encode())
 
 
@@ -241,14 +243,18 @@ def put_in_place(world: World, scenes: Path) -> None:
     for name in world.names:
         shutil.copytree(world.models / name, new / name)
     before = models if models.exists() else old  # stopped between the two renamings
+    was, training, others = read_world(before), dict(world.training), dict[str, list[str]]()
     for name in FURTHER:
         if name not in world.names and (before / name).is_dir():
             shutil.copytree(before / name, new / name)
+            training |= {name: was["training"][name]} if name in was["training"] else {}
+            views = was.get("others", {}).get(name, was["views"])
+            others |= {name: list(views)} if tuple(views) != world.views else {}
     for name in ("detector", "segmenter"):
         _state_float32(new / name / "config.json")
     if FURTHER[0] in world.names:
         (new / FURTHER[0] / "ABSENT.txt").write_text(NOT_PACKAGED + "\n", encoding="utf-8")
-    _write_world(new, world.views, world.training)
+    _write_world(new, world.views, training, others)
     if models.exists():
         models.rename(old)
     new.rename(models)

@@ -22,6 +22,7 @@ from benchmarks.scenes.classifiers.concepts import fractions_right, softened, tr
 from benchmarks.scenes.detector.evaluate import count_hits
 from benchmarks.scenes.model_card import TRANSFORMER, model_card
 from benchmarks.scenes.options import add_views
+from benchmarks.scenes.prompts import prompts_of
 from benchmarks.scenes.quadrants import quadrants
 from benchmarks.scenes.text_to_image.evaluate import (
     Judged,
@@ -52,7 +53,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--scenes", type=int, default=400, help="rendered scenes for detector and segmenter")
     parser.add_argument("--pictures", type=int, default=400, help="generated pictures for the text-to-image model")
     parser.add_argument("--models", default=None, help="another models folder than the embedded one")
-    parser.add_argument("--prompts", type=Path, help="one prompt a line, instead of those of the embedded world")
+    parser.add_argument("--prompts", type=Path, help="one prompt a line (default: those of the models' world)")
     add_views(parser, default=None)
     parser.add_argument("--card", type=Path, help="also write the model card to this file")
     parser.add_argument("--json", action="store_true", help="print one JSON object as the last line")
@@ -79,13 +80,17 @@ def evaluate(
 ) -> dict[str, Any]:
     """Quality of detector, segmenter, autoencoder, concept classifier and text-to-image model; shares in [0, 1].
 
-    `views` and `prompt_file` say which world the models are for; by default what lies beside them says the views.
-    ``world`` repeats what it says of them.
+    `views` and `prompt_file` say which world the models are for; by default what lies beside them says both.
+    ``world`` repeats what it says of them. A transformer that stayed from a world of other views is left out.
+
+    Raises:
+        InputError: nothing says the prompts of models of other views than the embedded ones.
     """
     from gazetteer.labeling.detect.load import load_detector
 
     world = read_world(Path(models) if models else MODELS)
     views = world["views"] if views is None else views
+    prompt_file = prompts_of(Path(models), prompt_file) if models else prompt_file
     config = _config(None, models, prompt_file)
     rendered = [render(EVAL_SEEDS[i], views=views) for i in range(scenes)]
     vae = Path(models) / "text_to_image" / "vae" if models else EMBEDDED
@@ -102,7 +107,7 @@ def evaluate(
     results["by_concept"] = by_concept(results)
     results["quadrants"] = quadrants(TRAIN_SEEDS[:QUADRANT_LAYOUTS], views)
     transformer = (Path(models) if models else MODELS) / TRANSFORMER
-    if (transformer / "model_index.json").exists():
+    if (transformer / "model_index.json").exists() and TRANSFORMER not in world.get("others", {}):
         config = _config("scenes-dit", models, prompt_file)
         made = judged(config, pictures, models)
         results[TRANSFORMER] = picture_quality(config, made, models) | likeness(config, made.images, views)

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from benchmarks.scenes.options import add_views
+from gazetteer.data.core.errors import InputError
 from gazetteer.data.scenes.prompts import prompt_pool
 from gazetteer.data.scenes.weights import world_views
 
@@ -22,6 +23,22 @@ def write_prompts(folder: Path, views: Sequence[str] = ()) -> None:
     sae = [p for p in dict.fromkeys(prompt_pool(2 * SAE_PROMPTS, 2, views)) if p not in taken][:SAE_PROMPTS]
     (folder / "prompts.txt").write_text("\n".join(label) + "\n", encoding="utf-8")
     (folder / "prompts_sae.txt").write_text("\n".join(sae) + "\n", encoding="utf-8")
+
+
+def prompts_of(models: Path, given: Path | None = None) -> Path | None:
+    """The file of prompts that other models than the embedded ones are judged by, None for the embedded one.
+
+    That which is given, or that of the build of `benchmarks.scenes.chain` in which the models lie.
+
+    Raises:
+        InputError: there is neither, and the embedded prompts are of other views than the models.
+    """
+    beside = models.resolve().parent / "prompts" / "prompts.txt"
+    if given or beside.is_file():
+        return given or beside
+    if world_views(models) != world_views():
+        raise InputError(f"The embedded prompts are of other views than {models}, and {beside} is not there.")
+    return None
 
 
 def main() -> None:

@@ -18,7 +18,7 @@ MODELS = Path(os.environ.get("GAZETTEER_SCENES_MODELS") or Path(__file__).parent
 
 WORLD = "world.json"
 """Beside the models: ``views``, from where the scenes they were trained on are seen, and ``training``, by model
-``steps``, ``hours`` and ``seed``."""
+``steps``, ``hours`` and ``seed``; ``others``, by model that stayed from another world, the views of that one."""
 
 _WEIGHTS, _CONFIG = "model.safetensors", "config.json"
 

@@ -9,6 +9,7 @@ import pytest
 
 from benchmarks import measure
 from benchmarks._measured_tables import tables
+from gazetteer.data.scenes.weights import world_views
 
 INTERVAL = [0.5, 0.25, 0.75]
 
@@ -31,6 +32,7 @@ def test_a_piece_is_made_once_until_its_command_or_the_models_change(
     for name in measure.NEEDED:
         (models / name).mkdir(parents=True)
         (models / name / "weights").write_text(name)
+    (models / "world.json").write_text(json.dumps({"views": world_views()}))
     command = ["--out", str(tmp_path / "out"), "--models", str(models)]
     assert measure.main(command) == 1
     said = capsys.readouterr().err
@@ -46,6 +48,13 @@ def test_a_piece_is_made_once_until_its_command_or_the_models_change(
     assert measure.main([*command, "--plan", "--only", "label"]) == 0
     assert capsys.readouterr().out.startswith("to do label")
     assert measure.main(["--out", str(tmp_path / "out"), "--models", str(tmp_path)]) == 2
+    (models / "world.json").write_text(json.dumps({"views": ["sky"]}))
+    assert measure.main([*command, "--plan"]) == 2 and "of other views" in capsys.readouterr().err
+    (tmp_path / "prompts").mkdir()
+    (tmp_path / "prompts" / "prompts.txt").write_text("a dog")
+    monkeypatch.setattr(measure, "PIECES", (measure.Piece("label", (), measure._label),))
+    assert measure.main([*command, "--plan", "--only", "label"]) == 0
+    assert f"prompts.path={tmp_path / 'prompts' / 'prompts.txt'}" in capsys.readouterr().out
 
 
 def test_a_piece_goes_by_what_it_reads_and_not_by_what_lies_beside_it(

@@ -1,7 +1,7 @@
 """Draw the sheets of pictures that the documentation shows: seeds 0 to 47 of each, and nobody chooses.
 
     python -m benchmarks.scenes.text_to_image.sheets                               # of the embedded world
-    ... --models build/world/models --prompts build/world/prompts/prompts.txt      # of one just trained
+    ... --models build/world/models                                                # of one just trained
 
 One of prompts that no model has seen, in the order of their file; two of every look with every concept.
 """
@@ -16,6 +16,7 @@ from pathlib import Path
 import numpy as np
 
 from benchmarks.scenes.loop import save_sheet
+from benchmarks.scenes.prompts import prompts_of
 from gazetteer.attribution.evaluation.evaluators import painter
 from gazetteer.data.inputs.prompt_pool import read_prompts
 from gazetteer.data.scenes.world import CONCEPTS, STYLES, Concept
@@ -54,11 +55,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Draw all sheets."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--models", type=Path, help="another models folder than the embedded one")
-    parser.add_argument("--prompts", type=Path, help="one prompt a line, instead of those of the embedded world")
+    parser.add_argument("--prompts", type=Path, help="one prompt a line (default: those of the models' world)")
     parser.add_argument("--out", type=Path, default=IMAGES, metavar="FOLDER", help="default: docs/images")
     options = parser.parse_args(argv)
+    prompts = prompts_of(options.models, options.prompts) if options.models else options.prompts
     overrides = [f"model.path={options.models.resolve()}/text_to_image"] if options.models else []
-    overrides += [f"prompts.path={options.prompts.resolve()}"] if options.prompts else []
+    overrides += [f"prompts.path={prompts.resolve()}"] if prompts else []
     config = load_config(None, overrides)
     paint = painter(load_pipeline(config.model), config.generation)
     options.out.mkdir(parents=True, exist_ok=True)

@@ -68,6 +68,8 @@ def scenes(tmp_path: Path) -> Path:
         (folder / "models" / name).mkdir(parents=True)
         (folder / "models" / name / "OLD.txt").write_text("old")
     (folder / "prompts.txt").write_text("old\n")
+    said = {"views": ["landscape"], "training": {"text_to_image_dit": {"steps": 9}, "detector": {"steps": 8}}}
+    (folder / "models" / "world.json").write_text(json.dumps(said))
     return folder
 
 
@@ -81,10 +83,12 @@ def test_one_call_puts_a_world_in_place(build: Path, scenes: Path, capsys: pytes
     models = scenes / "models"
     assert [p.name for p in sorted(models.rglob("OLD.txt"))] == ["OLD.txt"], "what was not trained stays"
     assert (models / "text_to_image_dit" / "OLD.txt").exists()
+    assert read_world(models)["others"] == {"text_to_image_dit": ["landscape"]}, "what stays is of the old views"
     for name in set(adopt.NEEDED) - {"detector", "segmenter"}:
         assert digest_folder(models / name) == digest_folder(build / "models" / name), name
     assert world_views(models) == tuple(VIEWS)
     assert read_world(models)["training"] == {
+        "text_to_image_dit": {"steps": 9},
         "autoencoder": {"steps": 500, "hours": 1.23, "seed": 0},
         "text_to_image": {"steps": 900, "hours": 1.23, "seed": 0},
         "detector": {"steps": 70, "hours": 0.5, "seed": 0}, "saes": {"steps": 40, "seed": 5},

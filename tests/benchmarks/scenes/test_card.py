@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
+import argparse
+import json
+from pathlib import Path
 from typing import Any
 
+import pytest
+
+from benchmarks.scenes import evaluate
 from benchmarks.scenes.evaluate import by_concept, kappa
 from benchmarks.scenes.model_card import model_card
 from benchmarks.scenes.quadrants import quadrants
+from gazetteer.data.core.errors import InputError
 from gazetteer.data.scenes.world import CONCEPT_NAMES, STYLE_NAMES
 from tests.support.system.running import ROOT
 
@@ -102,3 +109,42 @@ def test_agreement_beyond_chance_needs_both_answers() -> None:
 
     assert kappa(np.array([True, False, True, False]), np.array([True, False, True, False])) == 1.0
     assert kappa(np.array([True, True]), np.array([True, True])) is None
+
+
+def test_a_world_is_judged_by_its_own_prompts_and_views_and_no_transformer_of_another(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    models, asked, seen = tmp_path / "models", list[str](), list[tuple[str, ...]]()
+    for name in ("text_to_image_dit", "text_to_image"):
+        (models / name).mkdir(parents=True)
+        (models / name / "model_index.json").touch()
+    said = {"views": ["sky"], "training": {}}
+    (models / "world.json").write_text(json.dumps(said | {"others": {"text_to_image_dit": []}}))
+    with pytest.raises(InputError, match="of other views"):
+        evaluate.evaluate(1, 1, str(models))
+    (tmp_path / "prompts").mkdir()
+    (tmp_path / "prompts" / "prompts.txt").write_text("a dog\n")
+
+    def judged(config: Any, *_: object) -> argparse.Namespace:
+        asked.append(f"{Path(config.model.path).name} {Path(config.prompts.path).parent.parent}")
+        return argparse.Namespace(images=[])
+
+    def likeness(config: Any, images: object, views: tuple[str, ...]) -> dict[str, Any]:
+        seen.append(tuple(views))
+        return {}
+
+    def render(seed: int, views: tuple[str, ...]) -> None:
+        seen.append(tuple(views))
+
+    for name in ("detector", "segmenter", "autoencoder", "classifier", "picture"):
+        monkeypatch.setattr(evaluate, f"{name}_quality", lambda *_: {"kappa": None})
+    for name, value in (("judged", judged), ("render", render), ("likeness", likeness)):
+        monkeypatch.setattr(evaluate, name, value)
+    for name in ("by_concept", "quadrants"):
+        monkeypatch.setattr(evaluate, name, lambda *_: {})
+    monkeypatch.setattr("gazetteer.labeling.detect.load.load_detector", lambda _: None)
+    assert "text_to_image_dit" not in evaluate.evaluate(1, 1, str(models))
+    assert asked == [f"text_to_image {tmp_path}"] and set(seen) == {("sky",)}
+    (models / "world.json").write_text(json.dumps(said))
+    assert "text_to_image_dit" in evaluate.evaluate(1, 1, str(models))
+    assert asked[1:] == [f"text_to_image {tmp_path}", f"text_to_image_dit {tmp_path}"]
