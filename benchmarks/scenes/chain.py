@@ -25,6 +25,7 @@ from benchmarks.scenes.adopt import describe, views_of
 from benchmarks.scenes.kept import KEPT, NEEDS, PARTS, is_done, mark, restorable, restore
 from benchmarks.scenes.options import add_views
 from gazetteer.data.core.errors import InputError
+from gazetteer.data.storage.lock import FileLock, hold
 
 
 @dataclass(frozen=True)
@@ -161,7 +162,7 @@ def state_of(setting: Setting, step: Step, kept: Sequence[str]) -> str:
 
 
 def forget(setting: Setting, step: Step) -> None:
-    """Leave out what is left of a step that was done with what has changed since: checkpoint, averages, autoencoders."""
+    """Leave out what is left of a step that was done with what changed since: checkpoint, averages, autoencoders."""
     if mark(setting.build, step.name).exists():
         for name in ("checkpoint.pt", "averages.safetensors"):
             (setting.build / step.name / name).unlink(missing_ok=True)
@@ -180,17 +181,32 @@ def run(setting: Setting, steps: Sequence[Step], call: Callable[[list[str]], Non
     """Do the steps that are not done; returns their names. `call` gets each command line, and raises where it fails."""
     did = []
     for step in steps:
-        if is_done(setting.build, step.name):
-            continue
-        forget(setting, step)
-        print(f"== {step.name}: {shlex.join(step.command(setting))}", flush=True)
-        call([sys.executable, "-m", *step.command(setting)])
-        if step.name in ("saes", "saes_dit"):
-            for config in _saes_of(setting, step).glob("*/config.json"):  # and not the report beside them
-                shutil.copytree(config.parent, setting.models / step.name / config.parent.name, dirs_exist_ok=True)
-        mark(setting.build, step.name).touch()
-        did.append(step.name)
+        lock = _held(setting.build / f"{step.name}.lock")  # another chain may be at it
+        try:
+            if not is_done(setting.build, step.name):
+                _do(setting, step, call)
+                did.append(step.name)
+        finally:
+            lock.release_and_unlink()
     return did
+
+
+def _held(path: Path) -> FileLock:
+    try:
+        return hold(path, wait=False)
+    except BlockingIOError:
+        print(f"== {path.stem}: waits for another chain that does it", flush=True)
+        return hold(path)
+
+
+def _do(setting: Setting, step: Step, call: Callable[[list[str]], None]) -> None:
+    forget(setting, step)
+    print(f"== {step.name}: {shlex.join(step.command(setting))}", flush=True)
+    call([sys.executable, "-m", *step.command(setting)])
+    if step.name in ("saes", "saes_dit"):
+        for config in _saes_of(setting, step).glob("*/config.json"):  # and not the report beside them
+            shutil.copytree(config.parent, setting.models / step.name / config.parent.name, dirs_exist_ok=True)
+    mark(setting.build, step.name).touch()
 
 
 def chosen(until: str | None, only: Sequence[str] | None) -> tuple[Step, ...]:

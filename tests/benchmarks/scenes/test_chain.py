@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import pytest
@@ -14,6 +15,7 @@ from benchmarks.scenes.autoencoder.evaluate import again
 from benchmarks.scenes.options import views
 from benchmarks.scenes.text_to_image.counts import counts_asked, counts_right
 from gazetteer.data.scenes.world import VIEWS
+from gazetteer.data.storage.lock import hold
 from gazetteer.labeling.detect.protocol import Detection
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -77,6 +79,22 @@ def test_a_build_of_other_views_is_refused_and_nothing_of_other_views_is_taken(
     for words, state in ((["--views", "sky"], "kept"), ([], "to do")):
         assert chain.main(["--build", str(tmp_path / "new"), "--plan", "--only", "detector", *words]) == 0
         assert capsys.readouterr().out.startswith(state)
+
+
+def test_two_chains_do_not_train_one_model(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """The second waits for the first, and finds its work done."""
+    lock, calls, said = hold(tmp_path / "detector.lock"), list[list[str]](), ""
+    second = threading.Thread(
+        target=chain.run, args=(setting(tmp_path), chain.chosen(None, ["detector"]), calls.append)
+    )
+    second.start()
+    while "waits for another chain" not in said:
+        assert second.is_alive() and not calls
+        said += capsys.readouterr().out
+    (tmp_path / "detector.done").touch()
+    lock.release_and_unlink()
+    second.join()
+    assert not calls and not list(tmp_path.glob("*.lock"))
 
 
 def test_a_step_that_fails_is_tried_again_from_its_checkpoint(tmp_path: Path) -> None:
