@@ -1,4 +1,7 @@
-"""Measure the embedded models on scenes and prompts that none was trained on: `python -m benchmarks.scenes.evaluate`.
+"""Measure the embedded models on scenes that none was trained on: `python -m benchmarks.scenes.evaluate`.
+
+Prompts are captions of such scenes. Short ones are captions of training scenes too, word for word: a quarter of the
+prompts among the captions of 100,000 scenes seen from all views.
 
 A program beside the training scripts: it drives the project's own detector, segmenter and generator code, and
 nothing imports it.

@@ -29,9 +29,9 @@ a close-up, a hillside. These models know {views}; `make train-world` trains all
 
 _PICTURES = """## Pictures
 
-Chosen by nobody: seeds 0 to 47 of each sheet, drawn by `python -m benchmarks.scenes.text_to_image.sheets`. Prompts that no model has seen, in the order of their file:
+Chosen by nobody: seeds 0 to 47 of each sheet, drawn by `python -m benchmarks.scenes.text_to_image.sheets`. Captions of scenes that no model has seen, in the order of their file; short ones, which many scenes share, are captions of training scenes too:
 
-![48 pictures of unseen prompts](../images/scenes_prompts.webp)
+![48 pictures of captions of unseen scenes](../images/scenes_prompts.webp)
 
 Every look (rows: night, sunset, pencil sketch, watercolour, winter, neon) with every concept (columns: sky, grass, sea, sand, road, mountain, sun, moon; then cloud, tree, house, car, boat, dog, flower, balloon):
 
@@ -94,7 +94,7 @@ def _whole(results: dict[str, Any]) -> list[str]:
     ]  # fmt: skip
     return [
         f"On {detector['scenes']} unseen scenes, all sixteen words asked of each, and on {pictures['pictures']} "
-        "generated pictures of unseen prompts, judged by detector and classifiers:\n",
+        "generated pictures of captions of such scenes, judged by detector and classifiers:\n",
         _table(
             ("model", "measure", ""), [(model, what, ", ".join(map(_cell, values))) for model, what, values in rows]
         ),

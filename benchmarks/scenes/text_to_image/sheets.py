@@ -3,7 +3,7 @@
     python -m benchmarks.scenes.text_to_image.sheets                               # of the embedded world
     ... --models build/world/models                                                # of one just trained
 
-One of prompts that no model has seen, in the order of their file; two of every look with every concept.
+One of captions of scenes that no model has seen, in the order of their file; two of every look with every concept.
 """
 
 from __future__ import annotations
