@@ -11,7 +11,7 @@ from typing import Any
 
 import torch
 
-from benchmarks.scenes.loop import Average, Budget, load_checkpoint, save_checkpoint
+from benchmarks.scenes.loop import Average, Budget, load_checkpoint, require_same, save_checkpoint
 from benchmarks.scenes.scene_cache import read_or_write
 from gazetteer.data.scenes.world import EVAL_SEEDS
 
@@ -51,16 +51,27 @@ class FinderRun(ABC):
     def check(self, details: bool) -> None:
         """Print the quality of the model as it stands, in eval mode, on `held_out`."""
 
+    def about(self) -> dict[str, Any]:
+        """What must be the same where the training goes on."""
+        arguments = self.arguments
+        return {"views": list(arguments.views), "seed": arguments.seed, "scenes": arguments.count}
+
     def state(self) -> dict[str, Any]:
         """What a checkpoint holds (readable with weights_only)."""
         return {
             "model": self.model.state_dict(), "average": self.average.shadow,
             "optimizer": self.optimizer.state_dict(), "step": self.budget.step, "seconds": self.budget.seconds,
             "rng": torch.get_rng_state(), "stream": str(self.batches.generator.bit_generator.state),
+            "about": self.about(),
         }  # fmt: skip
 
     def restore(self, state: dict[str, Any]) -> None:
-        """Continue exactly where `state` was taken."""
+        """Continue exactly where `state` was taken.
+
+        Raises:
+            InputError: other scenes, another seed or other words than now.
+        """
+        require_same(self.path, state.get("about"), self.about())
         self.model.load_state_dict(state["model"])
         self.average.load(state["average"])
         self.optimizer.load_state_dict(state["optimizer"])

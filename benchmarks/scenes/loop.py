@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import math
 import os
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
@@ -17,7 +18,12 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
+from gazetteer.data.core.errors import InputError
+
 Result = TypeVar("Result")
+
+PAUSE = 300.0
+"""Seconds that no step takes: the process was stopped meanwhile, or its machine slept."""
 
 
 @dataclass
@@ -40,9 +46,10 @@ class Budget:
             raise ValueError("a budget needs minutes or steps")
 
     def tick(self) -> None:
-        """Count one finished step."""
+        """Count one finished step; one that was stopped for longer than `PAUSE` takes as long as the others."""
         now = time.monotonic()
-        self.seconds += now - self._last
+        spent = now - self._last
+        self.seconds += spent if spent < PAUSE else self.seconds / max(1, self.step)
         self._last = now
         self.step += 1
 
@@ -69,6 +76,12 @@ def set_rate(optimizer: torch.optim.Optimizer, rate: float) -> None:
     """Set the learning rate of every parameter group."""
     for group in optimizer.param_groups:
         group["lr"] = rate
+
+
+def step_if_finite(optimizer: torch.optim.Optimizer, norm: Tensor) -> None:
+    """Step, unless the norm of the gradients is not a finite number: one bad batch must not end hours of training."""
+    if math.isfinite(float(norm)):
+        optimizer.step()
 
 
 def spread(count: int) -> Tensor:
@@ -189,6 +202,20 @@ def load_checkpoint(path: Path) -> dict[str, Any]:
     return state
 
 
+def require_same(path: Path, said: Mapping[str, Any] | None, wanted: Mapping[str, Any]) -> None:
+    """Refuse to go on from what was trained on something else; older checkpoints say nothing (None).
+
+    Raises:
+        InputError: says what differs.
+    """
+    names = [name for name in wanted if said is not None and said.get(name) != wanted[name]]
+    if said is not None and names:
+        name = names[0]
+        raise InputError(
+            f"{path} was trained with {name} {said.get(name)!r}, not {wanted[name]!r}; remove it to begin anew."
+        )
+
+
 @dataclass
 class Resumable:
     """A training loop on one stream of random numbers, that of torch, which goes on where a killed run stood.
@@ -199,6 +226,7 @@ class Resumable:
         others: what else changes: further optimizers, averages, modules.
         averages: written beside each checkpoint too, in float16: small enough to be kept in a repository, and a run
             whose checkpoint is gone goes on from them, with a new optimiser.
+        about: plain values that must be the same where the run goes on, as the views of its scenes.
     """
 
     path: Path
@@ -208,6 +236,7 @@ class Resumable:
     every: int = 100
     others: Sequence[Stateful] = ()
     averages: Average | None = None
+    about: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def small(self) -> Path:
@@ -215,10 +244,15 @@ class Resumable:
         return self.path.with_name("averages.safetensors")
 
     def start(self, resume: bool) -> None:
-        """Continue from the checkpoint where that is wanted and there is one; starts the clock."""
+        """Continue from the checkpoint where that is wanted and there is one; starts the clock.
+
+        Raises:
+            InputError: the checkpoint, or the averages, were trained on something else than `about` says.
+        """
         self.path.parent.mkdir(parents=True, exist_ok=True)
         if resume and self.path.exists():
             state = load_checkpoint(self.path)
+            require_same(self.path, state.get("about"), self.about)
             for module, tensors in zip(self.modules, state["modules"], strict=True):
                 module.load_state_dict(tensors)
             self.optimizer.load_state_dict(state["optimizer"])
@@ -234,6 +268,7 @@ class Resumable:
     def _start_from_averages(self, averages: Average) -> None:
         with safe_open(self.small, "pt") as file:
             said = file.metadata()
+            require_same(self.small, json.loads(said.get("about", "null")), self.about)
             if len(file.keys()) != len(averages.shadow):
                 raise ValueError(f"{self.small} holds {len(file.keys())} tensors, this network {len(averages.shadow)}")
             averages.begin([file.get_tensor(str(number)) for number in range(len(averages.shadow))])
@@ -257,11 +292,13 @@ class Resumable:
             "seconds": self.budget.seconds,
             "warm_from": self.budget.warm_from,
             "random": torch.get_rng_state(),
+            "about": dict(self.about),
         }
         save_checkpoint(self.path, state)
         if self.averages is not None:
             tensors = {str(number): tensor.half().cpu() for number, tensor in enumerate(self.averages.shadow)}
             said = {"step": str(self.budget.step), "seconds": str(self.budget.seconds)}
+            said["about"] = json.dumps(dict(self.about))
             save_file(tensors, partial := self.small.with_suffix(".partial"), said)
             os.replace(partial, self.small)
         self.budget.restart_clock()

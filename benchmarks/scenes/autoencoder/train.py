@@ -26,7 +26,16 @@ from benchmarks.scenes.autoencoder.pictures import (
     picture_pool,
     reconstructed,
 )
-from benchmarks.scenes.loop import Average, Budget, Resumable, Threads, cosine_rate, save_sheet, set_rate
+from benchmarks.scenes.loop import (
+    Average,
+    Budget,
+    Resumable,
+    Threads,
+    cosine_rate,
+    save_sheet,
+    set_rate,
+    step_if_finite,
+)
 from benchmarks.scenes.muon import Muon, hidden_weights
 from benchmarks.scenes.options import add_views
 from benchmarks.scenes.parallel import average_gradients, rank, run, shared, workers
@@ -83,7 +92,8 @@ class Run:
         self.average = Average([self.vae], 0.999)
         parts = (self.probe, self.critic, self.critic_optimizer, self.average)
         path = options.out / "checkpoint.pt"
-        self.state = Resumable(path, (self.vae,), self.optimizer, budget, options.checkpoints, parts)
+        about = {"views": list(options.views), "seed": options.seed}
+        self.state = Resumable(path, (self.vae,), self.optimizer, budget, options.checkpoints, parts, about=about)
 
     def step(self, stream: PictureStream) -> tuple[Tensor, Tensor]:
         """One step of the autoencoder, and of the critic once it takes part; returns loss and KL."""
@@ -101,8 +111,7 @@ class Run:
         self.optimizer.zero_grad()
         total.backward()
         average_gradients(self.parameters)
-        nn.utils.clip_grad_norm_(self.parameters, 1.0)
-        self.optimizer.step()
+        step_if_finite(self.optimizer, nn.utils.clip_grad_norm_(self.parameters, 1.0))
         if judged:
             self.critic_optimizer.zero_grad()
             critic_loss(self.critic, pixels, output).backward()

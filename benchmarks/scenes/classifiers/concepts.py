@@ -22,6 +22,7 @@ from torch import Tensor, nn
 from benchmarks.scenes.classifiers.styles import disturb
 from benchmarks.scenes.loop import Budget, Resumable, cosine_rate, set_rate
 from benchmarks.scenes.options import classifier_options
+from gazetteer.data.core.digests import digest_path
 from gazetteer.data.scenes.concept_classifier import CELL, ConceptClassifier, load, pooled, prepare, save
 from gazetteer.data.scenes.render import Scene, render
 from gazetteer.data.scenes.world import CONCEPT_NAMES, EVAL_SEEDS, PICTURE_SIZE, TRAIN_SEEDS
@@ -139,7 +140,8 @@ def train(
     model = ConceptClassifier()
     data = training_pool(pool, seed, views, folder)
     optimizer = torch.optim.AdamW(model.parameters(), lr=PEAK_RATE, weight_decay=1e-3)
-    run = Resumable(checkpoint, (model,), optimizer, budget, every)
+    read = {"views": list(views), "seed": seed, "pool": pool, "vae": digest_path(str(folder))}
+    run = Resumable(checkpoint, (model,), optimizer, budget, every, about=read)
     run.start(resume)
     while budget.fraction < 1:
         set_rate(optimizer, cosine_rate(PEAK_RATE, budget, warmup=50))
@@ -150,6 +152,7 @@ def train(
         run.tick()
         if budget.step % 50 == 0:
             print(f"step {budget.step} {budget.seconds:.0f}s loss {loss.item():.4f}", flush=True)
+    run.save()  # its steps are those of the weights
     return model.eval()
 
 

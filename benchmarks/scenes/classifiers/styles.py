@@ -66,7 +66,8 @@ def train(
     model = StyleClassifier()
     pixels, styles = style_pool(model, TRAIN_SEEDS[_FIRST_SEED : _FIRST_SEED + pool], views)
     optimizer = torch.optim.AdamW(model.parameters(), lr=PEAK_RATE, weight_decay=1e-3)
-    run = Resumable(checkpoint, (model,), optimizer, budget, every)
+    read = {"views": list(views), "seed": seed, "pool": pool}
+    run = Resumable(checkpoint, (model,), optimizer, budget, every, about=read)
     run.start(resume)
     while budget.fraction < 1:
         set_rate(optimizer, cosine_rate(PEAK_RATE, budget, warmup=30))
@@ -78,6 +79,7 @@ def train(
         run.tick()
         if budget.step % 100 == 0:
             print(f"step {budget.step} {budget.seconds:.0f}s loss {loss.item():.4f}", flush=True)
+    run.save()  # its steps are those of the weights
     model.eval()
     held_out = style_pool(model, EVAL_SEEDS[10_000:12_000], views)
     print(f"accuracy on unseen scenes: {accuracy(model, *held_out):.4f}", flush=True)

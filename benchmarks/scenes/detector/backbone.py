@@ -12,7 +12,7 @@ from transformers import GroundingDinoForObjectDetection
 
 from benchmarks.scenes.detector.augment import crop_and_flip, smear
 from benchmarks.scenes.detector.data import normalise
-from benchmarks.scenes.loop import Budget, cosine_rate, set_rate
+from benchmarks.scenes.loop import Budget, cosine_rate, set_rate, step_if_finite
 from benchmarks.scenes.scene_cache import SceneCache
 from gazetteer.data.scenes.world import CONCEPT_NAMES
 
@@ -61,8 +61,7 @@ def pretrain_backbone(
         loss = torch.stack(losses).sum()
         optimizer.zero_grad(set_to_none=True)
         loss.backward()
-        nn.utils.clip_grad_norm_(parameters, 5.0)
-        optimizer.step()
+        step_if_finite(optimizer, nn.utils.clip_grad_norm_(parameters, 5.0))
         budget.tick()
         running += float(loss.detach())
         if budget.step % 100 == 0:

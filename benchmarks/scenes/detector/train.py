@@ -23,7 +23,7 @@ from benchmarks.scenes.detector.evaluate import best_threshold, predict
 from benchmarks.scenes.detector.forward import training_loss
 from benchmarks.scenes.detector.model import DISTRACTORS, build_model, build_tokenizer, export
 from benchmarks.scenes.finder_run import FinderRun
-from benchmarks.scenes.loop import Average, cosine_rate
+from benchmarks.scenes.loop import Average, cosine_rate, step_if_finite
 from benchmarks.scenes.options import finder_options
 from benchmarks.scenes.scene_cache import SceneCache
 from gazetteer.data.scenes.world import CONCEPT_NAMES
@@ -54,6 +54,10 @@ class Run(FinderRun):
         self.optimizer = torch.optim.AdamW(parameter_groups(self.model), lr=arguments.rate, betas=(0.9, 0.99))
         self.average = Average([self.model], 0.998)
 
+    def about(self) -> dict[str, Any]:
+        """With the words, whose places in the vocabulary are learned."""
+        return {**super().about(), "words": " ".join(WORDS)}
+
     def state(self) -> dict[str, Any]:
         """With the stream of the noise."""
         return {**super().state(), "noise": self.noise.get_state()}
@@ -72,12 +76,11 @@ class Run(FinderRun):
             loss, parts = training_loss(self.model, self.batches(), self.noise)
         self.optimizer.zero_grad(set_to_none=True)
         loss.backward()
-        norm = float(nn.utils.clip_grad_norm_(self.model.parameters(), 5.0))
-        if norm == norm and norm != float("inf"):  # one bad batch must not end an hour of training
-            self.optimizer.step()
+        norm = nn.utils.clip_grad_norm_(self.model.parameters(), 5.0)
+        step_if_finite(self.optimizer, norm)
         self.budget.tick()
         self.average.update(self.budget.step)
-        return {**parts, "norm": norm}
+        return {**parts, "norm": float(norm)}
 
     def check(self, details: bool) -> None:
         """Precision, recall and false alarms."""

@@ -21,7 +21,7 @@ from transformers import SamModel
 from benchmarks.scenes.detector.augment import boxes_of
 from benchmarks.scenes.detector.data import normalise
 from benchmarks.scenes.finder_run import FinderRun
-from benchmarks.scenes.loop import Average, cosine_rate, set_rate
+from benchmarks.scenes.loop import Average, cosine_rate, set_rate, step_if_finite
 from benchmarks.scenes.options import finder_options
 from benchmarks.scenes.scene_cache import SceneCache
 from benchmarks.scenes.segmenter.data import SegmentBatch, SegmentBatches
@@ -148,8 +148,7 @@ class Run(FinderRun):
         loss, iou = training_loss(self.model, self.head, self.batches(), self.budget.step % 8 == 7, masks)
         self.optimizer.zero_grad(set_to_none=True)
         loss.backward()
-        nn.utils.clip_grad_norm_(self.model.parameters(), 1.0)
-        self.optimizer.step()
+        step_if_finite(self.optimizer, nn.utils.clip_grad_norm_(self.model.parameters(), 1.0))
         self.budget.tick()
         self.average.update(self.budget.step)
         return {"loss": float(loss.detach()), "IoU": iou}

@@ -17,7 +17,7 @@ import multiprocessing
 import os
 from collections.abc import Iterable, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -44,11 +44,16 @@ _CHUNK = 50
 
 @dataclass
 class LatentFiles:
-    """Memory-mapped latents and token ids, possibly still growing."""
+    """Memory-mapped latents and token ids, possibly still growing.
+
+    Attributes:
+        about: what a training on them must not change: their autoencoder and their views, as far as they say them.
+    """
 
     folder: Path
     latents: NDArray[np.float16]
     tokens: NDArray[np.int16]
+    about: dict[str, Any] = field(default_factory=dict)
 
     @property
     def ready(self) -> int:
@@ -69,7 +74,9 @@ def open_files(folder: Path, mode: str = "r", count: int | None = None) -> Laten
         count = (folder / "tokens.i16").stat().st_size // (2 * MAX_LENGTH)
     latents = np.memmap(folder / "latents.f16", np.float16, mode, shape=(count, *LATENT_SHAPE))
     tokens = np.memmap(folder / "tokens.i16", np.int16, mode, shape=(count, MAX_LENGTH))
-    return LatentFiles(folder, latents, tokens)
+    note = folder / "meta.json"
+    said = json.loads(note.read_text()) if note.exists() else {}
+    return LatentFiles(folder, latents, tokens, {name: said[name] for name in ("vae", "views") if name in said})
 
 
 def _to_write(out: Path, meta: dict[str, object], count: int) -> LatentFiles:
@@ -82,7 +89,7 @@ def _to_write(out: Path, meta: dict[str, object], count: int) -> LatentFiles:
     else:
         (out / "ready").unlink(missing_ok=True)
         files = open_files(out, "w+", count)
-    note.write_text(json.dumps(meta | {"count": count}))
+    _put(note, json.dumps(meta | {"count": count}))
     return files
 
 

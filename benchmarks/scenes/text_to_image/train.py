@@ -23,7 +23,7 @@ from diffusers.models.attention_processor import AttnProcessor
 from torch import Tensor, nn
 from transformers import CLIPTextModel, CLIPTokenizer
 
-from benchmarks.scenes.loop import Average, Budget, Resumable, cosine_rate, save_sheet, set_rate, spread
+from benchmarks.scenes.loop import Average, Budget, Resumable, cosine_rate, save_sheet, set_rate, spread, step_if_finite
 from benchmarks.scenes.muon import Muon, hidden_weights
 from benchmarks.scenes.options import add_views
 from benchmarks.scenes.parallel import average_gradients, rank, run, shared, workers
@@ -64,7 +64,8 @@ class Training:
     def checkpoint(self, path: Path) -> Resumable:
         """What is written and read again: both networks, their averages, the optimiser, the budget."""
         modules = (self.unet, self.text_encoder)
-        return Resumable(path, modules, self.optimizer, self.budget, 1 << 60, (self.average,), self.average)
+        about = self.files.about
+        return Resumable(path, modules, self.optimizer, self.budget, 1 << 60, (self.average,), self.average, about)
 
 
 def prepare(latents: Path, budget: Budget, seed: int, device: str = "cpu") -> Training:
@@ -196,8 +197,7 @@ def train(training: Training, log: Log, batch: int) -> None:
         training.optimizer.zero_grad()
         loss.backward()
         average_gradients(training.parameters())
-        nn.utils.clip_grad_norm_(training.parameters(), 1.0)
-        training.optimizer.step()
+        step_if_finite(training.optimizer, nn.utils.clip_grad_norm_(training.parameters(), 1.0))
         training.average.update(budget.step)
         budget.tick()
         budget.seconds = shared(budget.seconds)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -72,6 +73,18 @@ def test_a_budget_ends_by_whichever_comes_first() -> None:
     assert budget.fraction == 0.75
     with pytest.raises(ValueError, match="minutes or steps"):
         Budget(None, None)
+
+
+def test_a_stopped_process_spends_no_budget(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two steps of 3 s, one during which the process was stopped for an hour, one more."""
+    clock = [100.0]
+    monkeypatch.setattr(time, "monotonic", lambda: clock[0])
+    budget = Budget(minutes=1, steps=None)
+    budget.restart_clock()
+    for seconds in (3.0, 3.0, 3603.0, 3.0):
+        clock[0] += seconds
+        budget.tick()
+    assert (budget.step, budget.seconds, budget.fraction) == (4, 12.0, 0.2)
 
 
 def test_the_rate_warms_up_and_falls() -> None:
@@ -324,6 +337,21 @@ def test_a_killed_style_classifier_goes_on_as_if_nothing_had_happened(
         return style_classifier.train(Budget(None, 6), 16, 0, tmp_path / f"{name}.pt", resume, every=2).state_dict()
 
     goes_on_from_its_checkpoint(train, 5, monkeypatch)
+
+
+def test_the_last_checkpoint_of_a_classifier_has_the_steps_of_its_weights(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The card takes them from there: it said 11,700 of a training that went on for some steps more."""
+    monkeypatch.setattr(style_classifier, "EVAL_SEEDS", EVAL_SEEDS[:10_008])
+    weights = {
+        "style": style_classifier.train(Budget(None, 3), 16, 0, tmp_path / "style.pt", every=2),
+        "concept": concept_classifier.train(Budget(None, 3), 6, 0, tmp_path / "concept.pt", every=2),
+    }
+    for name, model in weights.items():
+        state = load_checkpoint(tmp_path / f"{name}.pt")
+        assert state["step"] == 3
+        assert all(torch.equal(state["modules"][0][key], value) for key, value in model.state_dict().items())
 
 
 def test_a_killed_concept_classifier_goes_on_as_if_nothing_had_happened(
