@@ -10,11 +10,14 @@ import torch
 from torch import Tensor, nn
 
 from benchmarks.scenes import finder_run
+from benchmarks.scenes.classifiers import concepts as concept_classifier
+from benchmarks.scenes.classifiers import styles as style_classifier
 from benchmarks.scenes.detector import train as detector
 from benchmarks.scenes.loop import Average, Budget, Resumable, load_checkpoint, step_if_finite
 from benchmarks.scenes.scene_cache import SceneCache, read, write
 from benchmarks.scenes.segmenter import train as segmenter
 from gazetteer.data.core.errors import InputError
+from gazetteer.data.scenes.world import EVAL_SEEDS
 
 
 @pytest.fixture(scope="module")
@@ -118,3 +121,18 @@ def test_checkpoints_and_averages_of_something_else_are_refused(tmp_path: Path) 
     del state["about"]  # as before checkpoints said it
     torch.save(state, first.path)
     training(vae="two").start(resume=True)
+
+
+def test_the_last_checkpoint_of_a_classifier_has_the_steps_of_its_weights(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The card takes them from there: it said 11,700 of a training that went on for some steps more."""
+    monkeypatch.setattr(style_classifier, "EVAL_SEEDS", EVAL_SEEDS[:10_008])
+    weights = {
+        "style": style_classifier.train(Budget(None, 3), 16, 0, tmp_path / "style.pt", every=2),
+        "concept": concept_classifier.train(Budget(None, 3), 6, 0, tmp_path / "concept.pt", every=2),
+    }
+    for name, model in weights.items():
+        state = load_checkpoint(tmp_path / f"{name}.pt")
+        assert state["step"] == 3
+        assert all(torch.equal(state["modules"][0][key], value) for key, value in model.state_dict().items())

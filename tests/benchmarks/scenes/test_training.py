@@ -339,21 +339,6 @@ def test_a_killed_style_classifier_goes_on_as_if_nothing_had_happened(
     goes_on_from_its_checkpoint(train, 5, monkeypatch)
 
 
-def test_the_last_checkpoint_of_a_classifier_has_the_steps_of_its_weights(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """The card takes them from there: it said 11,700 of a training that went on for some steps more."""
-    monkeypatch.setattr(style_classifier, "EVAL_SEEDS", EVAL_SEEDS[:10_008])
-    weights = {
-        "style": style_classifier.train(Budget(None, 3), 16, 0, tmp_path / "style.pt", every=2),
-        "concept": concept_classifier.train(Budget(None, 3), 6, 0, tmp_path / "concept.pt", every=2),
-    }
-    for name, model in weights.items():
-        state = load_checkpoint(tmp_path / f"{name}.pt")
-        assert state["step"] == 3
-        assert all(torch.equal(state["modules"][0][key], value) for key, value in model.state_dict().items())
-
-
 def test_a_killed_concept_classifier_goes_on_as_if_nothing_had_happened(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
