@@ -35,12 +35,19 @@ class Observation:
         found: the concepts that the detector found, with the fraction 0..1 of the picture that each covers.
         maps: the picture's feature maps [channels, h, w] by level; None without a network.
         read: what the classifier reads in it; None without one.
+        readable: what the classifier can read at all; None: everything.
     """
 
     image: NDArray[np.uint8]
     found: Mapping[str, float]
     maps: Sequence[NDArray[np.float32]] | None = None
     read: Collection[str] | None = None
+    readable: Collection[str] | None = None
+
+    def reads(self, concept: str) -> bool | None:
+        """Whether the classifier reads a concept here; None without one, and of a concept that it does not know."""
+        known = self.read is not None and (self.readable is None or concept in self.readable)
+        return concept in (self.read or ()) if known else None
 
 
 @dataclass
@@ -52,12 +59,14 @@ class Evaluators:
         detect: finds concepts and how much of the picture they cover.
         classify: a classifier beside the detector; None: there is none.
         features: what perceptual distances, FID and KID are measured in; None leaves them out.
+        readable: what the classifier can read; None: everything.
     """
 
     paint: Paint
     detect: Detect
     classify: Classify | None = None
     features: Features | None = None
+    readable: Collection[str] | None = None
     _intact: dict[Case, Observation] = field(default_factory=dict, repr=False)
 
     def observe(self, cases: Sequence[Case]) -> list[Observation]:
@@ -68,7 +77,7 @@ class Evaluators:
         areas = self.detect(images)
         maps = self.features(images) if self.features else [None] * len(images)
         read = self.classify(images) if self.classify else [None] * len(images)
-        return [Observation(*observed) for observed in zip(images, areas, maps, read, strict=True)]
+        return [Observation(*observed, self.readable) for observed in zip(images, areas, maps, read, strict=True)]
 
     def intact(self, cases: Sequence[Case]) -> list[Observation]:
         """The same of the intact model, which has to be in place when a case is asked for the first time."""

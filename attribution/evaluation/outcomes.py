@@ -29,7 +29,8 @@ class Outcome:
         others: [cases, 2]: how many other named concepts were found, intact and edited.
         near, far: the same, of the target's neighbours and of the rest.
         unnamed: [cases that do not name the target, 2]: found in the intact picture, in the edited one.
-        read: [cases that name the target, 2]: read by the classifier in the intact picture, in the edited one.
+        read: [cases that name the target, 2]: read by the classifier in the intact picture, in the edited one; empty
+            where it does not know the target.
         read_others: as `others`, by the classifier.
         change: [cases that do not name the target]: mean absolute difference of the pictures, 0..1.
         distance: [cases that do not name the target]: `perceptual_distance` of the pictures; empty without features.
@@ -107,8 +108,8 @@ def compare(
         if concept in case.named:
             if goal == "erase" or concept not in had:
                 rows["target"].append(here)
-            if before.read is not None and after.read is not None:
-                rows["read"].append((concept in before.read, concept in after.read))
+            if (was := before.reads(concept)) is not None and (now := after.reads(concept)) is not None:
+                rows["read"].append((was, now))
         if case.sought:
             continue
         if concept in case.named:

@@ -104,7 +104,7 @@ class Resistance:
             "relearn_other": partial(self._relearned, False), FLOOR: self._empty, "named": self._plain,
         }  # fmt: skip
         places, observed = makers[attack](method, concept, dose, named)
-        read = [concept in observation.read for observation in observed if observation.read is not None]
+        read = [known for observation in observed if (known := observation.reads(concept)) is not None]
         return {
             "found": np.array([concept in observation.found for observation in observed], dtype=np.float64),
             "read": np.array(read, dtype=np.float64), "place": np.array(places, dtype=np.int64),

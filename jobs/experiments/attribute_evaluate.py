@@ -108,11 +108,13 @@ def evaluate(
     }  # fmt: skip
     cache = ResultCache(folder or None, settings)
     (methods, studied), detector = load_methods(run, config.methods, prompts), load_detector(run.detector)
+    witness = load_classifier(second, known, "attribute.classifier") if second else None
     evaluators = Evaluators(
         painter(methods.pipe, painted),
         detecting(detector, known, load_classifier(run.steer.classifier, words) if words else None),
-        classifying(load_classifier(second, known, "attribute.classifier")) if second else None,
+        classifying(witness) if witness else None,
         backbone_features(detector) if has_backbone(detector) else None,
+        frozenset(witness.labels) if witness else None,
     )
     erasers = None
     try:

@@ -117,6 +117,25 @@ def test_a_classifier_has_a_word_of_its_own_and_sought_cases_count_for_the_targe
     assert again.read.tolist() == raised.read.tolist() and again.unnamed.tolist() == raised.unnamed.tolist()
 
 
+def test_a_classifier_says_nothing_of_what_it_cannot_read() -> None:
+    """A second witness that knows no looks: a look that came out is not one that it has missed."""
+    cases = [Case("a dog at night", i, frozenset({"dog", "night"}), REPORT) for i in range(2)]
+
+    def observed(*found: str) -> list[Observation]:
+        evaluators = Evaluators(
+            lambda prompts, _: [picture(0) for _ in prompts], lambda images: [dict.fromkeys(found, 1.0)] * len(images),
+            lambda images: [frozenset({"dog"})] * len(images), readable=("dog", "house"),
+        )  # fmt: skip
+        return evaluators.observe(cases)
+
+    raised = summary("amplify", [compare("amplify", "night", cases, observed("dog"), observed("dog", "night"))], 20, 0)
+    assert raised["target"][0] == 1.0 and raised["classifier"] == [None] * 3
+    assert observed()[0].reads("dog") is True and observed()[0].reads("house") is False
+    assert observed()[0].reads("night") is None and seen(0).reads("dog") is None
+    kept = summary("erase", [compare("erase", "dog", cases, observed("dog"), observed("dog"))], 20, 0)
+    assert kept["classifier"][0] == 1.0
+
+
 def test_what_the_intact_model_misses_is_sought_once_among_prompts_of_the_half(tmp_path: Path) -> None:
     """A painter that misses the dog under odd seeds."""
     cases = [Case(f"dog {i}", i, frozenset({"dog"}), REPORT if i % 2 == 0 else CHOOSE) for i in range(6)]
