@@ -27,6 +27,7 @@ from gazetteer.attribution.scores.selection import (
     select,
     supply,
 )
+from gazetteer.data.core.digests import digest_json
 
 
 class Methods:
@@ -113,7 +114,8 @@ class Methods:
             return counts
         weights = {**self.weights, **self.wide}
         if method.endswith("random"):
-            return random_like(counts, weights, c.seed)
+            # Of each concept other weights: one draw for all of them would be one control, not as many as concepts.
+            return random_like(counts, weights, int(digest_json([c.seed, concept])[:12], 16))
         scores = self.scores(goal, method, concept)
         # Controls rank by a number that has no sign: the highest, in equal numbers per layer.
         return {

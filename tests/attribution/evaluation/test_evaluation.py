@@ -22,7 +22,7 @@ from gazetteer.attribution.evaluation.evaluate import EditEvaluation, Evaluation
 from gazetteer.attribution.evaluation.evaluators import Evaluators, Images, painter
 from gazetteer.attribution.evaluation.located import everywhere, located
 from gazetteer.attribution.objective.prompts import without
-from gazetteer.attribution.scores.selection import count, scope_weights
+from gazetteer.attribution.scores.selection import count, jaccard, scope_weights
 from gazetteer.data.core.errors import InputError
 from gazetteer.diffusion.config.generation import GenerationConfig
 from gazetteer.jobs.experiments.attribute_report import print_evaluation, write_evaluation
@@ -146,6 +146,15 @@ def test_controls_take_as_many_weights_and_rankings_are_by_row_or_layer(evaluate
     for name, index in followed.items():  # the largest of each layer
         sizes = methods.weights[name].detach().abs().reshape(-1)
         assert sizes[index].min() >= sizes.sort(descending=True).values[len(index) - 1]
+
+
+def test_random_weights_are_other_ones_for_every_concept_and_the_same_in_every_goal(evaluated: Evaluated) -> None:
+    methods = evaluated.methods
+    dog, house, again = (methods.choose("erase", "cad_random", c, 0.05) for c in ("dog", "house", "dog"))
+    assert all(torch.equal(index, again[name]) for name, index in dog.items())
+    assert jaccard(dog, house) < 0.1  # 5 % of a layer at random share 2.6 %; one draw for all concepts shares all
+    raised = methods.choose("amplify", "cad_random", "dog", 0.05)
+    assert all(torch.equal(index, raised[name]) for name, index in dog.items() if len(index) == len(raised[name]))
 
 
 def test_every_other_method_makes_an_edit_and_an_applied_one_is_undone(evaluated: Evaluated) -> None:
