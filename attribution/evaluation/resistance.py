@@ -62,7 +62,7 @@ class Resistance:
         Returns:
             per method (and ``intact``) and attack: ``shown``, how often the detector finds the concept in the pictures,
             ``classifier``, the same by the classifier's word, ``above_floor``, less the intact model's rate with an
-            empty prompt on the same noise, each [rate, low, high] over concepts and pictures; ``pictures``,
+            empty prompt on the same noise, each [rate, low, high] over concepts and noises; ``pictures``,
             ``left_out`` (prompts that the tokenizer would cut), ``by_concept``; or only ``skipped``, why. The intact
             model has ``empty`` too, the floor.
         """
@@ -81,10 +81,14 @@ class Resistance:
 
     def _said(self, outcomes: Mapping[str, Arrays], floor: Mapping[str, Arrays]) -> dict[str, Any]:
         paired = {c: (outcome["found"] - floor[c]["found"][outcome["place"]]) for c, outcome in outcomes.items()}
+        # Several ways to say one prompt are painted from one noise.
+        places = [outcome["place"].tolist() for outcome in outcomes.values()]
+        read = [outcome["read"] for outcome in outcomes.values()]
+        read_places = [own[: len(each)] for own, each in zip(places, read, strict=True)]  # of all pictures, or none
         return {
-            "shown": shown([outcome["found"] for outcome in outcomes.values()], *self.draws),
-            "classifier": shown([outcome["read"] for outcome in outcomes.values()], *self.draws),
-            "above_floor": shown(list(paired.values()), *self.draws, least=-1.0),
+            "shown": shown([outcome["found"] for outcome in outcomes.values()], *self.draws, drawn=places),
+            "classifier": shown(read, *self.draws, drawn=read_places),
+            "above_floor": shown(list(paired.values()), *self.draws, least=-1.0, drawn=places),
             "pictures": sum(len(outcome["found"]) for outcome in outcomes.values()),
             "left_out": sum(int(outcome["left_out"]) for outcome in outcomes.values()),
             "by_concept": {

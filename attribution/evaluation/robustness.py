@@ -25,17 +25,19 @@ def paraphrased(
         draws: resamples and seed of the bootstrap.
 
     Returns:
-        with ``left_out``, how many prompts the tokenizer would cut.
+        with ``left_out``, how many prompts the tokenizer would cut. The ways to say one prompt are painted from one noise
+        and count as one case to the intervals.
     """
-    outcomes, left = [], 0
+    outcomes, drawn, left = [], list[list[int]](), 0
     for concept in concepts:
         named = [case for case in pairs.relevant(concept, REPORT) if concept in case.named]
         said = [replace(case, prompt=text) for case in named for text in paraphrases(case.prompt, concept)]
         cases = [case for case in said if fits(pairs.methods.pipe, case.prompt)]
         key: tuple[str | float, ...] = (goal, method, concept, fraction, "paraphrased")
         outcomes.append(pairs.once(key, partial(pairs.edited, goal, method, concept, fraction, cases)))
+        drawn.append([case.seed for case in cases])
         left += len(said) - len(cases)
-    return {**summary(goal, outcomes, *draws), "left_out": left}
+    return {**summary(goal, outcomes, *draws, drawn=drawn), "left_out": left}
 
 
 def attacked(

@@ -13,12 +13,15 @@ from numpy.typing import NDArray
 from gazetteer.attribution.edits.method_names import COMPARED
 from gazetteer.attribution.evaluation.distances import frechet_distance, kernel_distance, same_pictures
 from gazetteer.attribution.evaluation.outcomes import Outcome
-from gazetteer.labeling.quality.intervals import Interval, nested_bootstrap, never_certain
+from gazetteer.labeling.quality.intervals import Interval, Statistic, nested_bootstrap, never_certain
 
 NOTHING: Interval = [None, None, None]
 
 
-def summary(goal: str, outcomes: Sequence[Outcome], resamples: int, seed: int) -> dict[str, Interval]:
+def summary(
+    goal: str, outcomes: Sequence[Outcome], resamples: int, seed: int, *,
+    drawn: Sequence[Sequence[int]] | None = None,
+) -> dict[str, Interval]:  # fmt: skip
     """``target``, ``classifier``, ``area``, ``rise``, ``others``, …: [mean, low, high] each.
 
     ``classifier`` and ``others_classifier`` are what ``target`` and ``others`` are by the classifier's word,
@@ -28,14 +31,37 @@ def summary(goal: str, outcomes: Sequence[Outcome], resamples: int, seed: int) -
     The mean is over concepts; the interval resamples concepts, and cases within them. Ratios with nothing to divide
     by are left out; where nothing is left there is nothing to say: None three times. None of n and all of n are never
     certain: see `never_certain`.
+
+    Args:
+        drawn: per outcome, whose cases all name the concept, a number of each case; those of one number (the same
+            noise and nearly the same prompt) are drawn together. None: every case by itself.
     """
     result: dict[str, Interval] = {}
     for name, number in _numbers(goal).items():
         tables = [getattr(outcome, number.table) for outcome in outcomes]
-        statistics = [partial(number.read, table) for table in tables]
-        intervals = nested_bootstrap(statistics, [len(table) for table in tables], resamples=resamples, seed=seed)
-        result[name] = never_certain(intervals, sum(number.trials(table) for table in tables), number.least)
+        members: list[Sequence[int]] = [range(len(table)) for table in tables]
+        if drawn is not None:
+            members = [_numbered(o, t, own) for o, t, own in zip(outcomes, tables, drawn, strict=True)]
+        statistics = [_by_member(partial(number.read, t), own) for t, own in zip(tables, members, strict=True)]
+        sizes = [len(set(own)) for own in members]
+        intervals = nested_bootstrap(statistics, sizes, resamples=resamples, seed=seed)
+        trials = sum(number.trials(t) * size / max(1, len(t)) for t, size in zip(tables, sizes, strict=True))
+        result[name] = never_certain(intervals, trials, number.least)
     return result
+
+
+def _numbered(outcome: Outcome, table: NDArray[np.float64], drawn: Sequence[int]) -> list[int]:
+    """The numbers of a table's rows: of all cases that name the concept, or of those in which it was missed."""
+    if len(table) in (0, len(drawn)):
+        return list(drawn[: len(table)])
+    missed: list[int] = np.asarray(drawn)[outcome.named[:, 0] == 0].tolist()
+    return missed
+
+
+def _by_member(read: Statistic, members: Sequence[int]) -> Statistic:
+    """A statistic of rows as one of what is drawn: every row counts as often as the member that it is of."""
+    rows = np.unique(np.asarray(members, dtype=np.int64), return_inverse=True)[1]
+    return lambda weights: read(weights[:, rows])
 
 
 def difference(
@@ -63,20 +89,21 @@ def difference(
     return result
 
 
-def shown(values: Sequence[NDArray[np.float64]], resamples: int, seed: int, *, least: float = 0.0) -> Interval:
+def shown(
+    values: Sequence[NDArray[np.float64]], resamples: int, seed: int, *, least: float = 0.0,
+    drawn: Sequence[Sequence[int]] | None = None,
+) -> Interval:  # fmt: skip
     """How often something is there: [mean over concepts, low, high], concepts and pictures within them resampled.
 
     Args:
         values: per concept 1 or 0 of every picture (or, with ``least`` -1, differences of such numbers).
         least: the lowest value there can be.
+        drawn: per concept a number of every picture; those of one number are drawn together. None: each by itself.
     """
-    interval = nested_bootstrap(
-        [partial(_average, sample) for sample in values],
-        [len(sample) for sample in values],
-        resamples=resamples,
-        seed=seed,
-    )
-    return never_certain(interval, float(sum(len(sample) for sample in values)), least)
+    members: Sequence[Sequence[int]] = [range(len(sample)) for sample in values] if drawn is None else drawn
+    statistics = [_by_member(partial(_average, v), own) for v, own in zip(values, members, strict=True)]
+    sizes = [len(set(own)) for own in members]
+    return never_certain(nested_bootstrap(statistics, sizes, resamples=resamples, seed=seed), float(sum(sizes)), least)
 
 
 def with_differences(

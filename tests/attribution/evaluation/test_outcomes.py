@@ -16,7 +16,14 @@ from gazetteer.attribution.evaluation.cases import CHOOSE, REPORT, Case
 from gazetteer.attribution.evaluation.evaluate import EditEvaluation, EvaluationConfig, together
 from gazetteer.attribution.evaluation.evaluators import Evaluators, Images, Observation, classifying
 from gazetteer.attribution.evaluation.outcomes import Outcome, compare, pack, unpack
-from gazetteer.attribution.evaluation.summaries import difference, interference, interference_pictures, quality, summary
+from gazetteer.attribution.evaluation.summaries import (
+    difference,
+    interference,
+    interference_pictures,
+    quality,
+    shown,
+    summary,
+)
 from gazetteer.attribution.faithfulness.study import pooled_correlations
 from gazetteer.data.core.errors import InputError
 from gazetteer.data.core.files.own_files import LIST
@@ -55,6 +62,21 @@ def test_none_and_all_of_a_few_pictures_are_not_certain(pictures: int) -> None:
     some = compare("erase", "dog", cases, [seen(0, "dog", "sky")] * pictures, [seen(0, "dog", "sky")] * pictures)
     mixed = summary("erase", [outcome, some], 200, 0)["target"]
     assert mixed == [0.5, 0.0, 1.0]  # what resamples show of themselves is left as it is
+
+
+@pytest.mark.parametrize("goal", ["erase", "amplify"])
+def test_pictures_that_are_drawn_together_are_one_to_the_interval(goal: str) -> None:
+    """Every case said in two ways that come out alike: as sure as the cases, not as twice as many pictures."""
+    cases = [Case("a dog and sky", i, frozenset({"dog", "sky"}), REPORT) for i in range(8)]
+    intact = [seen(0, *(["dog", "sky"] if i % 3 else ["sky"])) for i in range(8)]
+    edited = [seen(0, *(["dog", "sky"] if i % 2 else ["sky"])) for i in range(8)]
+    once = compare(goal, "dog", cases, intact, edited)
+    twice = compare(goal, "dog", *(list(np.repeat(np.array(s, dtype=object), 2)) for s in (cases, intact, edited)))
+    seeds = [case.seed for case in cases for _ in range(2)]
+    assert summary(goal, [twice] * 2, 300, 0, drawn=[seeds] * 2) == summary(goal, [once] * 2, 300, 0)
+    assert summary(goal, [twice] * 2, 300, 0)["target"] != summary(goal, [once] * 2, 300, 0)["target"]
+    ones = np.array([1.0, 0.0, 1.0])
+    assert shown([ones.repeat(2)], 300, 0, drawn=[[5, 5, 2, 2, 7, 7]]) == shown([ones[[1, 0, 2]]], 300, 0)
 
 
 def test_what_counts_as_erased_kept_and_changed() -> None:
