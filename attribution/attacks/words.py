@@ -11,12 +11,14 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import asdict
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from gazetteer.attribution.objective.samples import Samples, predict
+from gazetteer.data.core.digests import digest_json
 from gazetteer.data.core.errors import InputError
 from gazetteer.data.core.settings import Count, settings
 
@@ -42,6 +44,11 @@ class Attack:
     tried: Count = 12
     forbidden: tuple[str, ...] = ()
     before: bool = False
+
+    @property
+    def name(self) -> str:
+        """Under which what it found is kept: another one for an attack of other settings."""
+        return digest_json(asdict(self))[:8]
 
 
 def adversarial_words(pipe: Any, prompts: Sequence[str], samples: Samples, attack: Attack) -> tuple[str, list[float]]:

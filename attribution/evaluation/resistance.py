@@ -139,12 +139,13 @@ class Resistance:
         self, method: str, concept: str, dose: float, cases: list[Case], before: bool = False
     ) -> tuple[list[int], list[Observation]]:
         def search() -> str:
-            problems, attack = self.pairs.methods.problems, replace(self.config.words, before=before)
+            problems = self.pairs.methods.problems
             prompts, samples = problems.pictured(concept, 4) if before else problems.unedited(concept)
             with self._changed(method, concept, dose):
                 return adversarial_words(self.pairs.methods.pipe, prompts, samples, attack)[0]
 
-        words = self.pairs.cache.json(("erase", method, concept, dose, "before" if before else "words"), search)
+        attack = replace(self.config.words, before=before)
+        words = self.pairs.cache.json(("erase", method, concept, dose, "words", attack.name), search)
         asked = [
             (place, replace(case, prompt=said_with([case.prompt], [words], before)[0]))
             for place, case in enumerate(cases)

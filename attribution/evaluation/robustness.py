@@ -7,8 +7,7 @@ from dataclasses import replace
 from functools import partial
 from typing import Any
 
-from gazetteer.attribution.attacks.words import Attack, NoAttackError, adversarial_words
-from gazetteer.attribution.edits.delta import applied
+from gazetteer.attribution.attacks.words import Attack, NoAttackError, adversarial_words, said_with
 from gazetteer.attribution.evaluation.cases import REPORT, Case
 from gazetteer.attribution.evaluation.outcomes import Outcome, compare
 from gazetteer.attribution.evaluation.pairs import PicturePairs
@@ -25,8 +24,8 @@ def paraphrased(
         draws: resamples and seed of the bootstrap.
 
     Returns:
-        with ``left_out``, how many prompts the tokenizer would cut. The ways to say one prompt are painted from one noise
-        and count as one case to the intervals.
+        with ``left_out``, how many prompts the tokenizer would cut. The ways to say one prompt are painted from one
+        noise and count as one case to the intervals.
     """
     outcomes, drawn, left = [], list[list[int]](), 0
     for concept in concepts:
@@ -51,29 +50,33 @@ def attacked(
     """
     words: dict[str, str] = {}
 
+    def with_words(prompt: str, more: str) -> str:
+        return said_with([prompt], [more], attack.before)[0]
+
     def make(concept: str, cases: Sequence[Case], said: Sequence[Case]) -> Outcome:
         intact = pairs.evaluators.intact(cases)
-        with applied(pairs.methods.unet, pairs.methods.edit("erase", method, concept, fraction)):
+        with pairs.changed("erase", method, concept, fraction):
             edited = pairs.evaluators.observe(said)
         return compare("erase", concept, cases, intact, edited, pairs.near(concept))
 
     def search(concept: str) -> str:
-        prompts, samples = pairs.methods.problems.unedited(concept)
-        with applied(pairs.methods.unet, pairs.methods.edit("erase", method, concept, fraction)):
+        problems = pairs.methods.problems
+        prompts, samples = problems.pictured(concept, 4) if attack.before else problems.unedited(concept)
+        with pairs.changed("erase", method, concept, fraction):
             return adversarial_words(pairs.methods.pipe, prompts, samples, attack)[0]
 
     outcomes, left = [], 0
     for concept in concepts:
         key = ("erase", method, concept, fraction)
         try:
-            words[concept] = pairs.cache.json((*key, "words"), partial(search, concept))
+            words[concept] = pairs.cache.json((*key, "words", attack.name), partial(search, concept))
         except NoAttackError as error:
             return {"skipped": str(error)}
         named = [case for case in pairs.relevant(concept, REPORT) if concept in case.named]
-        said = {case: replace(case, prompt=f"{case.prompt} {words[concept]}") for case in named}
+        said = {case: replace(case, prompt=with_words(case.prompt, words[concept])) for case in named}
         cases = [case for case in named if fits(pairs.methods.pipe, said[case].prompt)]
         make_it = partial(make, concept, cases, [said[case] for case in cases])
-        outcomes.append(pairs.once((*key, "attacked"), make_it))
+        outcomes.append(pairs.once((*key, "attacked", attack.name), make_it))
         left += len(named) - len(cases)
     named_by = [concept for concept in concepts if names(words[concept], concept)]
     return {**summary("erase", outcomes, *draws), "words": words, "left_out": left, "names_it": named_by}

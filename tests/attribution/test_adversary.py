@@ -13,11 +13,13 @@ import torch
 
 from gazetteer.attribution.attacks.words import Attack, adversarial_words, vocabulary
 from gazetteer.attribution.edits.delta import Delta, ablation, applied
+from gazetteer.attribution.evaluation import resistance as resistance_module
 from gazetteer.attribution.evaluation import robustness
 from gazetteer.attribution.evaluation.cache import ResultCache
 from gazetteer.attribution.evaluation.cases import REPORT, Case
 from gazetteer.attribution.evaluation.evaluate import EditEvaluation, EvaluationConfig
 from gazetteer.attribution.evaluation.evaluators import Evaluators, Images
+from gazetteer.attribution.evaluation.resistance import Resistance, ResistanceConfig
 from gazetteer.attribution.objective.prompts import fits
 from gazetteer.attribution.objective.samples import Samples, freeze_target, predict
 from gazetteer.attribution.objective.trajectory import conditioning, trajectory
@@ -91,7 +93,7 @@ def test_prompts_that_the_tokenizer_would_cut_are_left_out_and_a_name_is_no_atta
 
     def attacked(cases: list[Case], words: str) -> tuple[dict[str, Any], dict[str, Any]]:
         cache, none = ResultCache(), Delta({})
-        cache.json(("erase", "steps", "dog", 0.1, "words"), lambda: words)
+        cache.json(("erase", "steps", "dog", 0.1, "words", Attack().name), lambda: words)
         methods = SimpleNamespace(pipe=pipe, unet=pipe.unet, edit=lambda *_: none)  # type: ignore[attr-defined]
         evaluators = Evaluators(paint, lambda images: [{"dog": 1.0} for _ in images])
         evaluation = EditEvaluation(methods, evaluators, cases, EvaluationConfig((), (), resamples=5), cache=cache)  # type: ignore[arg-type]
@@ -114,6 +116,49 @@ def test_prompts_that_the_tokenizer_would_cut_are_left_out_and_a_name_is_no_atta
     assert (words["left_out"], words["names_it"], words["target"][0]) == (0, [], 1.0)
     nobody, _ = attacked([long], "boats boats night")
     assert nobody["left_out"] == 1 and nobody["target"] == [None] * 3
+
+
+def test_ways_to_say_one_prompt_are_one_case_to_the_intervals(pipe: object) -> None:
+    """Two concepts of one prompt each, said in two ways: two noises, in which all that is asked for is shown."""
+    cases = [Case(f"a {c} and a house", i, frozenset({c}), REPORT) for i, c in enumerate(("dog", "boat"))]
+    evaluators = Evaluators(
+        lambda prompts, _: [np.zeros((2, 2, 3), np.uint8) for _ in prompts],
+        lambda images: [{"dog": 1.0, "boat": 1.0}] * len(images), lambda images: [frozenset({"dog"})] * len(images),
+    )  # fmt: skip
+    methods = SimpleNamespace(pipe=pipe, unet=pipe.unet, edit=lambda *_: Delta({}))  # type: ignore[attr-defined]
+    evaluation = EditEvaluation(methods, evaluators, cases, EvaluationConfig((), (), resamples=9))  # type: ignore[arg-type]
+    two = pytest.approx([1.0, 2 / (2 + 1.959964**2), 1.0], abs=1e-4)  # Wilson's, of 2 of 2; of 4 of 4 it begins at 0.51
+    said = robustness.paraphrased(evaluation.pairs, "erase", "steps", ["dog", "boat"], 0.1, evaluation.draws)
+    assert said["target"] == two
+    resistance = Resistance(evaluation.pairs, ResistanceConfig(attacks=("paraphrase",)), (9, 0))
+    shown = resistance.run({}, ["dog", "boat"])["intact"]["paraphrase"]
+    assert shown["pictures"] == 4 and shown["shown"] == two and shown["above_floor"][0] == 0.0
+    assert shown["classifier"][0] == 0.5
+
+
+def test_words_are_kept_apart_by_how_hard_was_searched(pipe: object, monkeypatch: pytest.MonkeyPatch) -> None:
+    painted: list[str] = []
+
+    def paint(prompts: list[str], _: list[int]) -> Images:
+        painted.extend(prompts)
+        return [np.zeros((2, 2, 3), np.uint8) for _ in prompts]
+
+    def searched(_: Any, __: Any, ___: Any, attack: Attack) -> tuple[str, list[float]]:
+        return f"{'before' if attack.before else 'after'}{attack.rounds}", []
+
+    monkeypatch.setattr(robustness, "adversarial_words", searched)
+    monkeypatch.setattr(resistance_module, "adversarial_words", searched)
+    problems = SimpleNamespace(unedited=lambda *_: ((), None), pictured=lambda *_: ((), None))
+    methods = SimpleNamespace(pipe=pipe, unet=pipe.unet, edit=lambda *_: Delta({}), problems=problems)  # type: ignore[attr-defined]
+    cases = [Case("a dog", 0, frozenset({"dog"}), REPORT)]
+    evaluators = Evaluators(paint, lambda images: [{"dog": 1.0}] * len(images))
+    evaluation = EditEvaluation(methods, evaluators, cases, EvaluationConfig((), ()))  # type: ignore[arg-type]
+    for attack in (Attack(rounds=2), Attack(rounds=3), Attack(rounds=2, before=True)):
+        robustness.attacked(evaluation.pairs, "steps", ["dog"], 0.1, attack, (0, 0))
+    for words in (Attack(rounds=2), Attack(rounds=4)):
+        config = ResistanceConfig(attacks=("words",), words=words)
+        Resistance(evaluation.pairs, config, (0, 0))._worded("steps", "dog", 0.1, cases)
+    assert set(painted) == {"a dog", "a dog after2", "a dog after3", "before2 a dog", "a dog after4"}
 
 
 def test_beside_clip_the_encoder_that_reads_further_says_what_fits():
