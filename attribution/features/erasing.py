@@ -9,7 +9,7 @@ feature instead (``sae_replace``).
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -75,17 +75,20 @@ class FeatureErasers:
             expect_directions(sae, site)
         self._profiles: dict[str, dict[Site, Profile]] = {}
 
-    @contextmanager
-    def erased(self, method: str, concept: str, dose: float) -> Iterator[None]:
+    def erased(self, method: str, concept: str, dose: float) -> AbstractContextManager[None]:
         """While open, every call of the U-Net writes without the concept's features, at every step, in all rows.
 
-        The autoencoder of the site nearest in t serves each step. Gradients flow through, for attacks.
+        The autoencoder of the site nearest in t serves each step. Gradients flow through, for attacks. What is erased is
+        measured at once, on the model as it stands.
 
         Args:
             dose: the fraction of a site's features; of ``sae_negative`` the multiple of what they write (0 ablates).
         """
         profiles = self._profiles.get(concept) or self._profiles.setdefault(concept, self._measured(concept))
-        changes = {site: _Change(method, dose, self.saes[site], profile) for site, profile in profiles.items()}
+        return self._open({s: _Change(method, dose, self.saes[s], profile) for s, profile in profiles.items()})
+
+    @contextmanager
+    def _open(self, changes: Mapping[Site, _Change]) -> Iterator[None]:
         unet, moments = self.problems.unet, _Moments(self.problems)
         blocks = dict.fromkeys(site.block for site in changes)
         hooks = {block: _hook(moments, {s: c for s, c in changes.items() if s.block == block}) for block in blocks}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -106,6 +107,29 @@ def test_erasing_paints_other_pictures_and_ends_with_its_context(erasers: Featur
         PicturePairs(methods, evaluators, cases, 1).outcome("erase", "sae_ablate", "dog", 0.25, REPORT)
     with pytest.raises(InputError, match="cond branch"):
         FeatureErasers(methods.problems, {})
+
+
+def test_what_is_erased_is_measured_before_and_its_time_counts(erasers: FeatureErasers) -> None:
+    unet, calls = erasers.problems.unet, list[int]()
+    fresh = FeatureErasers(erasers.problems, erasers.saes)
+    methods = SimpleNamespace(pipe=erasers.problems.pipe, unet=unet)
+    evaluators = Evaluators(
+        lambda prompts, _: [np.zeros((2, 2, 3), np.uint8) for _ in prompts], lambda images: [{}] * len(images)
+    )
+    cases = [Case("a dog", 0, frozenset({"dog"}), REPORT)]
+    pairs = PicturePairs(methods, evaluators, cases, erasers=fresh)  # type: ignore[arg-type]
+    handle = unet.register_forward_hook(lambda *_: calls.append(1))
+    try:
+        opened = pairs.changed("erase", "sae_ablate", "dog", 0.1)
+        assert calls
+        spent = len(calls)
+        with opened:
+            assert len(calls) == spent
+    finally:
+        handle.remove()
+    pairs = PicturePairs(methods, evaluators, cases, erasers=FeatureErasers(erasers.problems, erasers.saes))  # type: ignore[arg-type]
+    pairs.outcome("erase", "sae_ablate", "dog", 0.1, REPORT)
+    assert (pairs.seconds("erase", "sae_ablate", "dog", [0.1]) or 0.0) > 0.005  # it was the time of no work at all
 
 
 def test_an_autoencoder_of_outputs_reads_outputs(erasers: FeatureErasers) -> None:
