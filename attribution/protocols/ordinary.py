@@ -68,14 +68,21 @@ class Inception:
         return np.stack(features)
 
 
-def fid(paths: Sequence[Path], reference: str | Path) -> float:
-    """Fréchet distance to all pictures of a folder (COCO's photographs, or the intact model's pictures).
+class Fid:
+    """Fréchet distance to all pictures of a folder (COCO's photographs, or the intact model's pictures)."""
 
-    Raises:
-        InputError: fewer than 2 pictures, or no network to read them.
-    """
-    others = sorted(path for path in Path(reference).rglob("*") if path.suffix.lower() in (".png", ".jpg", ".jpeg"))
-    if len(others) < 2:
-        raise InputError(f"{reference} holds fewer than 2 pictures to compare with.")
-    network = Inception()
-    return frechet_distance(network.features(paths), network.features(others))
+    def __init__(self, reference: str | Path) -> None:
+        """Look, before anything is painted, whether there is something to compare with, and a network to read it.
+
+        Raises:
+            InputError: fewer than 2 pictures in the folder, or no network.
+        """
+        suffixes = (".png", ".jpg", ".jpeg")
+        self.others = sorted(path for path in Path(reference).rglob("*") if path.suffix.lower() in suffixes)
+        if len(self.others) < 2:
+            raise InputError(f"{reference} holds fewer than 2 pictures to compare with.")
+        self.network = Inception()
+
+    def distance(self, paths: Sequence[Path]) -> float:
+        """Of these pictures to those of the folder; InputError for fewer than 2, or a file that is no picture."""
+        return frechet_distance(self.network.features(paths), self.network.features(self.others))

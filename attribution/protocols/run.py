@@ -150,10 +150,13 @@ def _i2p(config: ProtocolConfig) -> Evaluated:
 
 def _coco(config: ProtocolConfig) -> Evaluated:
     asked, clip = _file(config), ordinary.ClipScore(config.clip)
+    fid = ordinary.Fid(config.reference) if config.reference else None
+    if fid and len(asked.prompts) < 2:
+        raise InputError(f"FID compares at least 2 pictures; {config.prompts} asks for {len(asked.prompts)}.")
 
     def evaluate(paths: Sequence[Path]) -> dict[str, Any]:
         scores = clip.scores(paths, [prompt.prompt for prompt in asked.prompts])
-        distance = ordinary.fid(paths, config.reference) if config.reference else None
+        distance = fid.distance(paths) if fid else None
         return {"clip_score": float(np.mean(scores)), "fid": distance, "pictures": len(paths)}
 
     return asked, evaluate

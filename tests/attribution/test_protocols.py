@@ -200,7 +200,7 @@ def test_fid_reads_pictures_as_pytorch_fid_does(
     theirs = get_activations([str(path) for path in photographs], model, batch_size=1, num_workers=0)
     assert found.shape == (3, 2048) and found.std(0).max() > 0.01 * found.max() > 1e-3
     assert np.allclose(found, theirs, atol=1e-4 * found.max())
-    assert ordinary.fid(photographs[:2], tmp_path) > 0
+    assert ordinary.Fid(tmp_path).distance(photographs[:2]) > 0
 
 
 @pytest.mark.full
@@ -279,6 +279,28 @@ def test_a_file_of_prompts_that_is_not_what_it_should_be_is_a_sentence(text: str
         read_prompt_file(str(tmp_path / "bad.csv"), "prompt")
 
 
+def test_what_fid_lacks_is_said_before_anything_is_painted(
+    tmp_path: Path, prompts: str, photographs: list[Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Afterwards it would be hours too late: a folder of pictures of another reference is refused."""
+    monkeypatch.setattr(ordinary, "ClipScore", lambda _: None)
+    monkeypatch.setattr(ordinary, "Inception", lambda: None)
+    (tmp_path / "none").mkdir()
+    none, one = ModelConfig(str(tmp_path / "none")), f"{tmp_path}/one.csv"
+    Path(one).write_text("prompt\na dog\n")
+    for file, folder, words in ((prompts, "none", "fewer than 2 pictures"), (one, "", "asks for 1")):
+        config = ProtocolConfig("coco", prompts=file, reference=f"{tmp_path}/{folder}")
+        with pytest.raises(InputError, match=words):
+            run_protocol(none, config, str(tmp_path / "out"))
+
+    def missing() -> None:
+        raise InputError("FID needs the package pytorch-fid")
+
+    monkeypatch.setattr(ordinary, "Inception", missing)
+    with pytest.raises(InputError, match="needs the package pytorch-fid"):
+        run_protocol(none, ProtocolConfig("coco", prompts=prompts, reference=str(tmp_path)), str(tmp_path / "out"))
+
+
 def test_prompts_and_pictures_that_do_not_fit_are_a_sentence(tmp_path: Path, prompts: str) -> None:
     bad = tmp_path / "bad.csv"
     bad.write_text("prompt,seed\na dog,x\n")
@@ -288,7 +310,7 @@ def test_prompts_and_pictures_that_do_not_fit_are_a_sentence(tmp_path: Path, pro
         (lambda: ProtocolConfig("i2p", prompts=prompts, guidance=float("nan")), "guidance must be"),
         (lambda: ProtocolConfig("p4d"), "accepted: imagenette"),
         (lambda: ProtocolConfig("coco"), "needs --prompts"),
-        (lambda: ordinary.fid([], tmp_path), "fewer than 2 pictures"),
+        (lambda: ordinary.Fid(tmp_path), "fewer than 2 pictures"),
         (lambda: read_picture(bad), "not a picture"),
     ):
         with pytest.raises(InputError, match=words):
