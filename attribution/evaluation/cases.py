@@ -39,6 +39,11 @@ class Prompts:
     source: dict[str, frozenset[str]]
 
 
+def named_in(cases: Sequence[Case], half: int) -> set[str]:
+    """The concepts that the prompts of a half name."""
+    return set().union(*(case.named for case in cases if case.half == half))
+
+
 def part_prompts(prompts: Sequence[str], vocabulary: Vocabulary, words: Sequence[str], pool: int, seed: int) -> Prompts:
     """`pool` cases, and as many other prompts to make edits from.
 

@@ -170,7 +170,8 @@ def _silenced(
     edit = methods.edit("erase", config.method, concept, config.fraction)
     sums = {"own": [0.0, 0.0], "other": [0.0, 0.0], "rest": [0.0, 0.0]}
     for site, own in labelled[concept].items():
-        others = {f for c in beside if c in labelled for f in labelled[c].get(site, [])} - set(own)
+        named = {*own, *every[concept].get(site, [])}  # of the concept beyond its best too
+        others = {f for c in beside if c in labelled for f in labelled[c].get(site, [])} - named
         before = activity(methods.unet, samples[site.t], site, saes[site])
         with applied(methods.unet, edit):
             after = activity(methods.unet, samples[site.t], site, saes[site])

@@ -14,7 +14,7 @@ from gazetteer.attribution.edits.delta import applied
 from gazetteer.attribution.edits.method_names import FEATURES
 from gazetteer.attribution.edits.methods import Methods
 from gazetteer.attribution.evaluation.cache import ResultCache
-from gazetteer.attribution.evaluation.cases import CHOOSE, REPORT, Case
+from gazetteer.attribution.evaluation.cases import CHOOSE, REPORT, Case, named_in
 from gazetteer.attribution.evaluation.distances import traits
 from gazetteer.attribution.evaluation.evaluators import Evaluators
 from gazetteer.attribution.evaluation.outcomes import Outcome, compare, pack, unpack
@@ -115,7 +115,7 @@ class PicturePairs:
 
     def named(self, half: int) -> set[str]:
         """The concepts that the prompts of a half name."""
-        return set().union(*(case.named for case in self.cases if case.half == half))
+        return named_in(self.cases, half)
 
     def rates(self, half: int) -> dict[str, tuple[float, float]]:
         """Per concept named on a half: how often the intact model shows it where it is named, and where it is not."""

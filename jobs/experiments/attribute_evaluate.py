@@ -11,7 +11,7 @@ from gazetteer.attribution.edits.method_names import PARTS
 from gazetteer.attribution.edits.methods import Methods
 from gazetteer.attribution.edits.problems import MethodConfig
 from gazetteer.attribution.evaluation.cache import ResultCache
-from gazetteer.attribution.evaluation.cases import Prompts, part_prompts
+from gazetteer.attribution.evaluation.cases import REPORT, Prompts, named_in, part_prompts
 from gazetteer.attribution.evaluation.evaluators import Evaluators, classifying, detecting, painter
 from gazetteer.attribution.evaluation.features import FeaturesConfig, labelled_features, relate
 from gazetteer.attribution.evaluation.pairs import PicturePairs
@@ -162,11 +162,12 @@ def relate_features(
         most: pictures that name a concept, beside half as many that do not.
 
     Returns:
-        what `relate` gives, and the path of ``OUT/components.parquet`` under ``components``.
+        what `relate` gives, the path of ``OUT/components.parquet`` under ``components``, and ``left_out``, concepts with
+        labels that no prompt of the reporting half names (where none were asked for).
 
     Raises:
-        InputError: no label for a concept, a run that is not finished or that another model, sampling or autoencoders
-            made, or a model or autoencoder that does not fit.
+        InputError: no label for a concept or no prompt that names it, a run that is not finished or that another model,
+            sampling or autoencoders made, or a model or autoencoder that does not fit.
     """
     for name, value in (("pool", pool), ("most", most)):
         if value < 1:
@@ -176,12 +177,17 @@ def relate_features(
     known = sorted(Vocabulary(run.vocabulary).concepts)
     every = labelled_features(labelled_run, known)
     asked = meant(concepts, known, "{!r} is not in vocabulary.concepts")
-    targets = asked or [c for c in known if every[c]]
-    if bare := [c for c in targets if not every.get(c)]:
+    if bare := [c for c in asked if not every.get(c)]:
         raise InputError(f"{labelled_run} labels no feature {bare[0]!r} in the cond branch.")
+    prompts = read_cases(run, pool)
+    reported = named_in(prompts.cases, REPORT)
+    targets = asked or [c for c in known if every[c] and c in reported]
+    if unnamed := [c for c in asked if c not in reported]:
+        raise InputError(f"No prompt of the evaluation names {unnamed[0]!r}; give more prompts or other concepts.")
+    if not targets:
+        raise InputError(f"{labelled_run} labels no feature in the cond branch with a concept that a prompt names.")
     sites = {site for features in every.values() for site in features}
     saes = load_site_saes(run.saes, sites, run.model.device, signal=run.sae_check.signal)
-    prompts = read_cases(run, pool)
     made, _ = load_methods(run, methods, prompts)
     paint = painter(made.pipe, dataclasses.replace(run.generation, steps=methods.steps))
     evaluators = Evaluators(paint, detecting(load_detector(run.detector), known))
@@ -190,4 +196,5 @@ def relate_features(
     settings = {**dataclasses.asdict(config), "methods": dataclasses.asdict(methods), "pool": pool, "most": most}
     claim_folder(out)
     table = write_components(out, rows, provenance({}, {**settings, "run": labelled_run}))
-    return {**relation, "components": str(table)}
+    left = [] if asked else [c for c in known if every[c] and c not in reported]
+    return {**relation, "components": str(table), "left_out": left}

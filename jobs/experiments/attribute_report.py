@@ -145,6 +145,8 @@ def print_features(result: Mapping[str, Any]) -> None:
         {"method": "", "target": ">", "others": ">"},
         ((name, _cell(figures["target"]), _cell(figures["others"])) for name, figures in result["erase"].items()),
     )
+    if result.get("left_out"):
+        print(f"left out, as no prompt of the reporting half names them: {', '.join(result['left_out'])}")
     print(result["components"])
 
 

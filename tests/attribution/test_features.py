@@ -197,6 +197,9 @@ def test_silenced_is_edited_over_intact_of_own_other_and_remaining_features(plan
     every = {**labelled, "cat": {site: [1, 2]}}  # a label beyond the best is still no silence of the rest
     found = _silenced(methods, "dog", {"cat"}, labelled, every, samples, saes, FeaturesConfig())  # type: ignore[arg-type]
     assert np.isnan(found["rest"])
+    every = {**labelled, "dog": {site: [0, 1]}}  # nor is a feature of the dog's another's alone
+    found = _silenced(methods, "dog", {"cat"}, labelled, every, samples, saes, FeaturesConfig())  # type: ignore[arg-type]
+    assert np.isnan(found["other"]) and found["own"] == pytest.approx(0.25)
 
 
 def test_patching_ranks_features_by_what_their_absence_takes_from_j(planted: Any) -> None:
@@ -288,3 +291,18 @@ def test_a_run_s_labels_are_tied_to_the_weights_of_its_concepts(
         relate_features(asked, str(tmp_path / "none"), [concept], config, methods, str(tmp_path))
     with pytest.raises(InputError, match=r"'unicorn' is not in vocabulary\.concepts"):
         relate_features(asked, str(run), ["unicorn"], config, methods, str(tmp_path))
+    known = sorted(vocabulary.concepts)
+    monkeypatch.setattr(attribute_evaluate, "labelled_features", lambda *_: {c: {} for c in known})
+    with pytest.raises(InputError, match="labels no feature in the cond branch with a concept that a prompt names"):
+        relate_features(asked, str(run), [], config, methods, str(tmp_path))
+    monkeypatch.setattr(attribute_evaluate, "labelled_features", lambda *_: {c: {SITE: [1]} for c in known})
+    monkeypatch.setattr(attribute_evaluate, "named_in", lambda *_: {"dog"})
+    with pytest.raises(InputError, match="No prompt of the evaluation names 'boat'"):  # before anything is painted
+        relate_features(asked, str(run), ["dog", "boat"], config, methods, str(tmp_path))
+    given: list[list[str]] = []
+    monkeypatch.setattr(attribute_evaluate, "load_site_saes", lambda *_, **__: {})
+    monkeypatch.setattr(attribute_evaluate, "load_detector", lambda *_: None)
+    monkeypatch.setattr(attribute_evaluate, "relate", lambda *args: given.append(list(args[3])) or ({}, rows))
+    rows = table.slice(0, 1).to_pylist()
+    rest = relate_features(asked, str(run), [], config, methods, str(tmp_path / "again"), pool=32)["left_out"]
+    assert given == [["dog"]] and "boat" in rest and "dog" not in rest
