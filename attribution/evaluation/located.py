@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from gazetteer.attribution.edits.method_names import leader, takes_all
 from gazetteer.attribution.edits.methods import Methods
 from gazetteer.attribution.evaluation.cache import ResultCache
 from gazetteer.attribution.objective.objectives import Erase
@@ -38,7 +39,9 @@ def located(
     result: dict[str, Any] = {"overlap": {}, "distribution": {}}
     for name in [name for name in names if name in fractions]:
         chosen = {c: _chosen(methods, cache or ResultCache(), name, c, fractions[name]) for c in concepts}
-        scope = methods.weights if name in ("cad", "live", "contrast") else methods.wide
+        taken = leader(name, methods.config.reference) or name
+        wide = taken in ("iterated", "steps") or takes_all(taken)
+        scope = methods.wide if wide else methods.weights
         result["overlap"][name] = overlaps(chosen)
         result["distribution"][name] = {c: distribution(weights_chosen, scope) for c, weights_chosen in chosen.items()}
     return result

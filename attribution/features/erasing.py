@@ -78,8 +78,8 @@ class FeatureErasers:
     def erased(self, method: str, concept: str, dose: float) -> AbstractContextManager[None]:
         """While open, every call of the U-Net writes without the concept's features, at every step, in all rows.
 
-        The autoencoder of the site nearest in t serves each step. Gradients flow through, for attacks. What is erased is
-        measured at once, on the model as it stands.
+        The autoencoder of the site nearest in t serves each step. Gradients flow through, for attacks. What is erased
+        is measured at once, on the model as it stands.
 
         Args:
             dose: the fraction of a site's features; of ``sae_negative`` the multiple of what they write (0 ablates).

@@ -89,8 +89,10 @@ def evaluate(
     if set(parts) != set(PARTS):  # what is asked for by name is measured, also where the size leaves it out
         styles, areas = config.styles or "styles" in parts, config.areas or "areas" in parts
         config = dataclasses.replace(config, styles=styles, areas=areas)
-    if "styles" in parts and set(parts) != set(PARTS) and not style_words(run):
-        raise InputError("Styles cannot be told apart: set steer.words and steer.classifier.")
+        if "styles" in parts and not style_words(run):
+            raise InputError("Styles cannot be told apart: set steer.words and steer.classifier.")
+        if concepts and "areas" in parts:
+            raise InputError("Areas are chosen by what the model shows; leave out --concepts, or take --parts erase.")
     words = style_words(run) if config.styles else ()
     concepts = check_asked(config, known, concepts, only)
     if wrong := sorted(set(parts) - set(PARTS)):
@@ -162,8 +164,8 @@ def relate_features(
         most: pictures that name a concept, beside half as many that do not.
 
     Returns:
-        what `relate` gives, the path of ``OUT/components.parquet`` under ``components``, and ``left_out``, concepts with
-        labels that no prompt of the reporting half names (where none were asked for).
+        what `relate` gives, the path of ``OUT/components.parquet`` under ``components``, and ``left_out``, concepts
+        with labels that no prompt of the reporting half names (where none were asked for).
 
     Raises:
         InputError: no label for a concept or no prompt that names it, a run that is not finished or that another model,

@@ -16,7 +16,7 @@ from gazetteer.data.core.files.regular import read_regular
 FILE = "evaluation.json"
 _BY_METHOD = ("erase", "erase_styles", "erase_areas", "erase_together", "amplify", "amplify_styles", "attacks",
               "overlap", "distribution")  # fmt: skip
-_DOSED = ("erase", "erase_styles", "amplify", "amplify_styles")
+_DOSED = ("erase", "erase_styles", "erase_areas", "amplify", "amplify_styles")
 _TOGETHER = {
     "faithfulness_rows": ("faithfulness", "faithfulness_spearman"),
     "faithfulness_heldout_rows": ("faithfulness_heldout",),

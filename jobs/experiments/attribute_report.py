@@ -48,6 +48,8 @@ def print_evaluation(result: Mapping[str, Any]) -> None:
     print_heldout(result.get("faithfulness_heldout", {}))
     if result.get("features_skipped"):
         print(f"nothing was erased through features: {result['features_skipped']}")
+    if result.get("nothing"):
+        print(f"nothing was measured of {', '.join(result['nothing'])}: no concept of the kind that the model shows")
     for goal, what in _GOALS:
         if not result.get(goal):
             continue

@@ -281,7 +281,9 @@ def test_half_of_the_prompts_of_every_concept_choose_and_half_report() -> None:
     assert [case.named for case in knight] == [{"sky"}, {"sky", "night"}]
 
 
-def test_the_whole_evaluation_gives_the_promised_keys(run: RunConfig, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_whole_evaluation_gives_the_promised_keys(
+    run: RunConfig, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     monkeypatch.setattr(suite, "SHOWN", 0.0)  # nothing shows in noise, so take every style
     run = dataclasses.replace(run, generation=dataclasses.replace(run.generation, steps=2))
     protocol = EvaluationConfig(("cad", "steps", "random"), ("cad", "random"), fractions=(0.05,), most=1, resamples=20)
@@ -301,9 +303,13 @@ def test_the_whole_evaluation_gives_the_promised_keys(run: RunConfig, monkeypatc
     assert set(found["attacks"]) == {"intact", "cad"} and set(found["attacks"]["cad"]) == {"named", "relearn_other"}
     assert len(found["erase"]["cad"]["artifacts"]["rate"]) == 3 and found["features_skipped"]
     assert "U-Net has no block" in found["features_skipped"] and found["computed_in"] == "float32"
-    print_evaluation(found)
+    assert found["nothing"] == []
+    print_evaluation({**found, "nothing": ["erase_areas"]})
+    assert "nothing was measured of erase_areas: no concept of the kind" in capsys.readouterr().out
     with pytest.raises(InputError, match="Unknown part 'x'; accepted: erase"):
         evaluate(run, config, ["dog"], parts=["x"])
+    with pytest.raises(InputError, match=r"Areas are chosen by what the model shows; leave out --concepts"):
+        evaluate(run, config, ["dog"], parts=["areas"])
     styles = found["erase_styles"]["steps"]["concepts"]
     assert {method: one["concepts"] for method, one in found["erase_together"].items()} == {
         "steps": ["dog", *styles], "blocking": ["dog", *styles],

@@ -21,6 +21,7 @@ from gazetteer.attribution.evaluation.cases import CHOOSE, REPORT, Case
 from gazetteer.attribution.evaluation.evaluate import EditEvaluation, EvaluationConfig
 from gazetteer.attribution.evaluation.evaluators import Evaluators, Images, painter
 from gazetteer.attribution.evaluation.located import everywhere, located
+from gazetteer.attribution.evaluation.suite import _check_named
 from gazetteer.attribution.objective.prompts import without
 from gazetteer.attribution.scores.selection import count, jaccard, scope_weights
 from gazetteer.data.core.errors import InputError
@@ -146,6 +147,30 @@ def test_controls_take_as_many_weights_and_rankings_are_by_row_or_layer(evaluate
     for name, index in followed.items():  # the largest of each layer
         sizes = methods.weights[name].detach().abs().reshape(-1)
         assert sizes[index].min() >= sizes.sort(descending=True).values[len(index) - 1]
+
+
+def test_choices_of_controls_lie_in_the_scope_of_the_method_that_they_follow(evaluated: Evaluated) -> None:
+    methods, names = evaluated.methods, ("cad", "cad_random", "published", "steps", "magnitude")
+    found = located(methods, names, dict.fromkeys(names, 0.05), ["dog"])["distribution"]
+    for name in names:
+        rows, chosen = found[name]["dog"], methods.choose("erase", name, "dog", 0.05)
+        assert sum(row["chosen"] for row in rows) == count(chosen) > 0
+        assert sum(row["of_all"] for row in rows) == pytest.approx(1)
+
+
+def test_a_concept_that_a_needed_half_does_not_name_is_refused_at_once() -> None:
+    cases = [Case("a dog", 0, frozenset({"dog"}), CHOOSE), Case("a dog, a boat", 1, frozenset({"dog", "boat"}), REPORT)]
+
+    def check(concept: str, *fractions: float) -> None:
+        config = EvaluationConfig(("cad",), (), fractions=fractions)
+        _check_named(EditEvaluation(None, None, cases, config), [concept])  # type: ignore[arg-type]
+
+    check("dog", 0.1, 0.2)
+    check("boat", 0.1)  # no dose to choose
+    with pytest.raises(InputError, match="No prompt of the half that doses are chosen on names 'boat'"):
+        check("boat", 0.1, 0.2)
+    with pytest.raises(InputError, match="No prompt of the half that is reported on names 'car'"):
+        check("car", 0.1)
 
 
 def test_random_weights_are_other_ones_for_every_concept_and_the_same_in_every_goal(evaluated: Evaluated) -> None:

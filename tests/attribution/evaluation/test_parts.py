@@ -55,6 +55,8 @@ def test_a_reference_that_is_measured_in_every_call_keeps_the_controls_of_earlie
     other = {"cad": {"target": [0.2] * 3}}
     both = joined(first, measured(erase={**steps(0.01, minus=other), "cad": CAD})).result["erase"]
     assert both["steps"] == {**STEPS, "fraction": 0.01, "minus": {**minus, **other}, "curve": [1]}
+    areas = joined(measured(erase_areas=first["erase"]), measured(erase_areas={**steps(0.01, minus=other), "cad": CAD}))
+    assert areas.result["erase_areas"] == both
     # At another dose these are other pictures, and nothing of before is said of them.
     assert joined(first, measured(erase=steps(0.03))).result["erase"]["steps"] == {**STEPS, "fraction": 0.03}
 
