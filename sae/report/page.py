@@ -8,7 +8,7 @@ import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from gazetteer.data.core.sites import Port
+from gazetteer.data.core.sites import SITE_COLUMNS, Port
 from gazetteer.data.core.svg import svg
 from gazetteer.sae.training.metrics import DENSITIES
 
@@ -46,7 +46,7 @@ def render(metrics: Sequence[dict[str, Any]], history: Sequence[dict[str, Any]])
     """The page, from the rows of `gazetteer.sae.report.report.METRICS` and `gazetteer.sae.report.report.HISTORY`."""
     head = "".join(f"<th>{title}</th>" for title, _ in COLUMNS.values())
     body = "".join(f"<tr><td>{_name(row)}</td>{''.join(_cell(row, key) for key in COLUMNS)}</tr>" for row in metrics)
-    sections = "".join(_section(row, [step for step in history if _name(step) == _name(row)]) for row in metrics)
+    sections = "".join(_section(row, [step for step in history if _site(step) == _site(row)]) for row in metrics)
     return (
         f"{HEAD}<style>{STYLE}</style><h1>Sparse autoencoders</h1>"
         "<p>Measured on held-out pictures. Scaled MSE: squared error in units of the variance. Dead: features that "
@@ -60,6 +60,11 @@ def render(metrics: Sequence[dict[str, Any]], history: Sequence[dict[str, Any]])
 def _name(row: dict[str, Any]) -> str:
     port = Port(row["block"], row["stream"], row["signal"])
     return html.escape(f"{port} · {row['branch']} · t = {row['t']:.2f}")
+
+
+def _site(row: dict[str, Any]) -> list[Any]:
+    """What tells sites apart; two of them may agree in the two decimals of t that are shown."""
+    return [row[name] for name in SITE_COLUMNS]
 
 
 def _cell(row: dict[str, Any], key: str) -> str:

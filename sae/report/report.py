@@ -48,15 +48,21 @@ def site_configs(root: Path | str) -> dict[Site, dict[str, Any]]:
     """The ``config.json`` of every finished autoencoder in ``ROOT/<site.slug>/``, sorted by site.
 
     Raises:
-        InputError: there is none.
+        InputError: there is none, or two of one site.
     """
-    configs = {}
-    for folder in Path(root).iterdir() if Path(root).is_dir() else ():
+    configs, folders = {}, dict[Site, str]()
+    for folder in sorted(Path(root).iterdir()) if Path(root).is_dir() else ():
         if not (folder / "config.json").is_file():
             continue
         config = read_config(folder)
         if config.get("site"):
-            configs[Site(**config["site"])] = config
+            try:
+                site = Site(**config["site"])
+            except (TypeError, ValueError) as error:
+                raise InputError(f"{folder}/config.json names no site: {error}.") from error
+            if site in configs:
+                raise InputError(f"{folders[site]} and {folder.name} of {root} are both of one site, {site.slug}.")
+            configs[site], folders[site] = config, folder.name
     if not configs:
         raise InputError(f"{root} holds no finished SAE that names its site.")
     return dict(sorted(configs.items()))
@@ -101,7 +107,10 @@ def write_report(root: Path | str, out: Path | str | None = None) -> pa.Table:
     """
     configs, out = site_configs(root), Path(out or root)
     own = report_files(out)
-    metrics, history = metrics_table(configs), history_table(configs)
+    try:
+        metrics, history = metrics_table(configs), history_table(configs)
+    except (TypeError, ValueError, AttributeError) as error:
+        raise InputError(f"A config.json of {root} holds metrics or a history that are none: {error}.") from error
     written = {"index.html": render(metrics.to_pylist(), history.to_pylist()).encode()}
     for name, table in (("metrics", metrics), ("history", history)):
         buffer = io.BytesIO()
@@ -132,7 +141,7 @@ def _place(row: dict[str, Any]) -> tuple[str, str]:
 
 
 def _table_cell(row: dict[str, Any] | None) -> str:
-    if row is None or row["scaled_mse"] is None:
+    if row is None or row["scaled_mse"] is None or row["explained_variance"] is None:
         return "–"
     return f"{row['scaled_mse']:.4f} / {100 * row['explained_variance']:.1f}"
 

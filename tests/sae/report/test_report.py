@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 from html.parser import HTMLParser
 from pathlib import Path
@@ -91,17 +92,45 @@ def test_the_page_shows_the_numbers_and_needs_nothing_else(root: Path):
     assert not {"script", "link"} & set(tags.seen) and page.count("src=") == page.count('src="data:image/svg+xml;') == 1
 
 
-def test_sites_that_differ_in_stream_or_signal_alone_keep_their_own_curves(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_sites_that_differ_in_stream_signal_or_a_little_t_keep_their_curves(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     place = {"block": "mid_block.attentions.0", "branch": "cond", "t": 0.5}
     sites = [
         {**place, "stream": s, "signal": n} for s, n in (("image", "update"), ("image", "output"), ("text", "update"))
     ]
+    sites.append({**sites[0], "t": 0.501})
     history = [{**site, "step": step, "mse": float(number)} for number, site in enumerate(sites) for step in range(3)]
     drawn: list[set[float]] = []
     monkeypatch.setattr(page, "figure", lambda row, steps: drawn.append({step["mse"] for step in steps}))
     text = page.render(sites, history)
-    assert drawn == [{0.0}, {1.0}, {2.0}]
+    assert drawn == [{0.0}, {1.0}, {2.0}, {3.0}]
     assert "mid_block.attentions.0-output · cond" in text and "mid_block.attentions.0-text · cond" in text
+
+
+def test_two_autoencoders_of_one_site_are_refused(root: Path) -> None:
+    random_sae(16, 24, 3).save_pretrained(root / "a-copy", {"site": OTHER})
+    with pytest.raises(InputError, match=f"a-copy and {OTHER.slug} of .* are both of one site"):
+        write_report(root)
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "words"),
+    [
+        ("site", {"block": "m", "zz": 1}, "names no site"),
+        ("site", "mid", "names no site"),
+        ("metrics", [1], "metrics or a history that are none"),
+        ("metrics", {"scaled_mse": "x"}, "metrics or a history that are none"),
+        ("training", {"outcome": [1]}, "metrics or a history that are none"),
+        ("training", {"outcome": {"history": [{"step": "a"}]}}, "metrics or a history that are none"),
+    ],
+)
+def test_a_config_that_was_edited_is_a_sentence(key: str, value: object, words: str, tmp_path: Path) -> None:
+    random_sae(16, 24, 3).save_pretrained(tmp_path / "one", {"site": OTHER})
+    file = tmp_path / "one/config.json"
+    file.write_text(json.dumps({**json.loads(file.read_text()), key: value}))
+    with pytest.raises(InputError, match=words):
+        write_report(tmp_path)
 
 
 def test_the_curves_and_the_histogram_by_hand():
