@@ -31,6 +31,7 @@ from gazetteer.attribution.evaluation.summaries import (
     with_differences,
 )
 from gazetteer.attribution.features.erasing import FeatureErasers
+from gazetteer.data.core.errors import InputError
 
 
 @dataclass(frozen=True)
@@ -212,6 +213,18 @@ class EditEvaluation:
 
     def _summary(self, goal: str, outcomes: Sequence[Outcome]) -> dict[str, Any]:
         return summary(goal, outcomes, *self.draws)
+
+
+def check_named(evaluation: EditEvaluation, concepts: Sequence[str]) -> None:
+    """Raise InputError, before anything is painted, for a concept that no prompt of a half that is needed names."""
+    config = evaluation.config
+    several = any(len(config.points(m, goal)) > 1 for goal in ("erase", "amplify") for m in getattr(config, goal))
+    for half in (REPORT, CHOOSE) if several else (REPORT,):
+        if unnamed := [c for c in concepts if c not in evaluation.pairs.named(half)]:
+            which = "doses are chosen on" if half == CHOOSE else "is reported on"
+            raise InputError(
+                f"No prompt of the half that {which} names {unnamed[0]!r}; give more prompts or other concepts."
+            )
 
 
 def together(evaluation: EditEvaluation, parts: Sequence[Mapping[str, Mapping[str, Any]]]) -> dict[str, Any]:

@@ -17,7 +17,7 @@ from gazetteer.attribution.edits.methods import Methods
 from gazetteer.attribution.edits.problems import MethodConfig
 from gazetteer.attribution.evaluation.cache import ResultCache
 from gazetteer.attribution.evaluation.cases import CHOOSE, REPORT, Case
-from gazetteer.attribution.evaluation.evaluate import EditEvaluation, EvaluationConfig, together
+from gazetteer.attribution.evaluation.evaluate import EditEvaluation, EvaluationConfig, check_named, together
 from gazetteer.attribution.evaluation.evaluators import Evaluators
 from gazetteer.attribution.evaluation.located import everywhere, located
 from gazetteer.attribution.evaluation.resistance import Resistance, ResistanceConfig
@@ -187,8 +187,7 @@ def run_suite(
         raise InputError(f"Unknown part {wrong[0]!r}; accepted: {', '.join(PARTS)}.")
     methods, cache = subject.methods, cache or ResultCache()
     evaluation = _evaluation(subject, config, cache)
-    if {"erase", "attacks", "located", "amplify"} & set(parts):
-        _check_named(evaluation, concepts)
+    check_named(evaluation, concepts if {"erase", "attacks", "located", "amplify"} & set(parts) else ())
     rates = evaluation.pairs.rates(CHOOSE)
     targets, raised, styles, areas = _chosen(subject, config, evaluation, rates, concepts)
     styles, areas = styles if "styles" in parts else [], areas if "areas" in parts else []
@@ -211,14 +210,17 @@ def run_suite(
     if "located" in parts:
         result["everywhere"] = everywhere(methods, [*targets, *styles, *areas], cache)
         result |= located(methods, config.located, points, targets, cache)
-    asked = {"erase_styles": "styles" in parts and config.styles, "erase_areas": "areas" in parts and config.areas,
-             "amplify": "amplify" in parts}  # fmt: skip
     return {
-        "nothing": [name for name, wanted in asked.items() if wanted and not result.get(name)],
+        "nothing": _nothing(config, parts, result),
         **result, **_faithful(methods, config, targets, concepts, subject.words, parts, cache),
         "neighbours": evaluation.pairs.neighbours,
         "intact_rates": {c: {"named": named, "unnamed": unnamed} for c, (named, unnamed) in rates.items()},
     }  # fmt: skip
+
+
+def _nothing(config: SuiteConfig, parts: Collection[str], result: Mapping[str, Any]) -> list[str]:
+    wanted = {"erase_styles": config.styles and "styles", "erase_areas": config.areas and "areas", "amplify": "amplify"}
+    return [name for name, part in wanted.items() if part in parts and not result.get(name)]
 
 
 def _faithful(
@@ -250,18 +252,6 @@ def _evaluation(subject: Subject, config: SuiteConfig, cache: ResultCache) -> Ed
         subject.methods, subject.evaluators, subject.cases, config.evaluation,
         neighbours=near, cache=cache, erasers=subject.erasers,
     )  # fmt: skip
-
-
-def _check_named(evaluation: EditEvaluation, concepts: Sequence[str]) -> None:
-    """Raise InputError, before anything is painted, for a concept that no prompt of a half that is needed names."""
-    config = evaluation.config
-    several = any(len(config.points(m, goal)) > 1 for goal in ("erase", "amplify") for m in getattr(config, goal))
-    for half in (REPORT, CHOOSE) if several else (REPORT,):
-        if unnamed := [c for c in concepts if c not in evaluation.pairs.named(half)]:
-            which = "doses are chosen on" if half == CHOOSE else "is reported on"
-            raise InputError(
-                f"No prompt of the half that {which} names {unnamed[0]!r}; give more prompts or other concepts."
-            )
 
 
 def _chosen(

@@ -18,10 +18,9 @@ from gazetteer.attribution.edits.methods import Methods
 from gazetteer.attribution.edits.problems import MethodConfig
 from gazetteer.attribution.evaluation.cache import ResultCache
 from gazetteer.attribution.evaluation.cases import CHOOSE, REPORT, Case
-from gazetteer.attribution.evaluation.evaluate import EditEvaluation, EvaluationConfig
+from gazetteer.attribution.evaluation.evaluate import EditEvaluation, EvaluationConfig, check_named
 from gazetteer.attribution.evaluation.evaluators import Evaluators, Images, painter
 from gazetteer.attribution.evaluation.located import everywhere, located
-from gazetteer.attribution.evaluation.suite import _check_named
 from gazetteer.attribution.objective.prompts import without
 from gazetteer.attribution.scores.selection import count, jaccard, scope_weights
 from gazetteer.data.core.errors import InputError
@@ -163,7 +162,7 @@ def test_a_concept_that_a_needed_half_does_not_name_is_refused_at_once() -> None
 
     def check(concept: str, *fractions: float) -> None:
         config = EvaluationConfig(("cad",), (), fractions=fractions)
-        _check_named(EditEvaluation(None, None, cases, config), [concept])  # type: ignore[arg-type]
+        check_named(EditEvaluation(None, None, cases, config), [concept])  # type: ignore[arg-type]
 
     check("dog", 0.1, 0.2)
     check("boat", 0.1)  # no dose to choose
