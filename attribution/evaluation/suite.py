@@ -183,8 +183,7 @@ def run_suite(
     Raises:
         InputError: no prompt names the concepts, or an unknown part.
     """
-    if wrong := sorted(set(parts) - set(PARTS)):
-        raise InputError(f"Unknown part {wrong[0]!r}; accepted: {', '.join(PARTS)}.")
+    _check_parts(parts)
     methods, cache = subject.methods, cache or ResultCache()
     evaluation = _evaluation(subject, config, cache)
     check_named(evaluation, concepts if {"erase", "attacks", "located", "amplify"} & set(parts) else ())
@@ -202,9 +201,8 @@ def run_suite(
     if "amplify" in parts and raised:
         result["amplify"] = evaluation.run("amplify", raised, only)
     missed = [style for style in styles if rates[style][0] < 1.0]
-    result |= _beside(
-        evaluation, config, {"erase_styles": styles, "erase_areas": areas, "amplify_styles": missed}, only
-    )
+    groups = {"erase_styles": styles, "erase_areas": areas, "amplify_styles": missed}
+    result |= _beside(evaluation, config, groups, only)
     if "erase_styles" in result and result["erase"]:
         result["erase_together"] = together(evaluation, [result["erase"], result["erase_styles"]])
     if "located" in parts:
@@ -216,6 +214,11 @@ def run_suite(
         "neighbours": evaluation.pairs.neighbours,
         "intact_rates": {c: {"named": named, "unnamed": unnamed} for c, (named, unnamed) in rates.items()},
     }  # fmt: skip
+
+
+def _check_parts(parts: Collection[str]) -> None:
+    if wrong := sorted(set(parts) - set(PARTS)):
+        raise InputError(f"Unknown part {wrong[0]!r}; accepted: {', '.join(PARTS)}.")
 
 
 def _nothing(config: SuiteConfig, parts: Collection[str], result: Mapping[str, Any]) -> list[str]:
@@ -247,11 +250,9 @@ def _faithful(
 
 
 def _evaluation(subject: Subject, config: SuiteConfig, cache: ResultCache) -> EditEvaluation:
-    near = neighbours(subject.methods.pipe, subject.concepts)
-    return EditEvaluation(
-        subject.methods, subject.evaluators, subject.cases, config.evaluation,
-        neighbours=near, cache=cache, erasers=subject.erasers,
-    )  # fmt: skip
+    near, s = neighbours(subject.methods.pipe, subject.concepts), subject
+    own = {"neighbours": near, "cache": cache, "erasers": s.erasers}
+    return EditEvaluation(s.methods, s.evaluators, s.cases, config.evaluation, **own)  # type: ignore[arg-type]
 
 
 def _chosen(

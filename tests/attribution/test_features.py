@@ -291,7 +291,14 @@ def test_a_run_s_labels_are_tied_to_the_weights_of_its_concepts(
         relate_features(asked, str(tmp_path / "none"), [concept], config, methods, str(tmp_path))
     with pytest.raises(InputError, match=r"'unicorn' is not in vocabulary\.concepts"):
         relate_features(asked, str(run), ["unicorn"], config, methods, str(tmp_path))
-    known = sorted(vocabulary.concepts)
+    refused_and_left_out(asked, run, config, methods, table.slice(0, 1).to_pylist(), monkeypatch)
+
+
+def refused_and_left_out(
+    asked: Any, run: Path, config: FeaturesConfig, methods: MethodConfig, rows: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tmp_path = run.parent
+    known = sorted(Vocabulary(asked.vocabulary).concepts)
     monkeypatch.setattr(attribute_evaluate, "labelled_features", lambda *_: {c: {} for c in known})
     with pytest.raises(InputError, match="labels no feature in the cond branch with a concept that a prompt names"):
         relate_features(asked, str(run), [], config, methods, str(tmp_path))
@@ -303,6 +310,5 @@ def test_a_run_s_labels_are_tied_to_the_weights_of_its_concepts(
     monkeypatch.setattr(attribute_evaluate, "load_site_saes", lambda *_, **__: {})
     monkeypatch.setattr(attribute_evaluate, "load_detector", lambda *_: None)
     monkeypatch.setattr(attribute_evaluate, "relate", lambda *args: given.append(list(args[3])) or ({}, rows))
-    rows = table.slice(0, 1).to_pylist()
     rest = relate_features(asked, str(run), [], config, methods, str(tmp_path / "again"), pool=32)["left_out"]
     assert given == [["dog"]] and "boat" in rest and "dog" not in rest
