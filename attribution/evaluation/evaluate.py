@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from gazetteer.attribution.attacks.words import Attack
-from gazetteer.attribution.edits.method_names import FEATURES, leader, takes_all
+from gazetteer.attribution.edits.method_names import FEATURES, PARTS, leader, takes_all
 from gazetteer.attribution.edits.methods import Methods
 from gazetteer.attribution.evaluation.artifacts import artifacts
 from gazetteer.attribution.evaluation.cache import ResultCache
@@ -225,6 +225,12 @@ def check_named(evaluation: EditEvaluation, concepts: Sequence[str]) -> None:
             raise InputError(
                 f"No prompt of the half that {which} names {unnamed[0]!r}; give more prompts or other concepts."
             )
+
+
+def check_parts(parts: Collection[str]) -> None:
+    """Raise InputError for an unknown part of an evaluation."""
+    if wrong := sorted(set(parts) - set(PARTS)):
+        raise InputError(f"Unknown part {wrong[0]!r}; accepted: {', '.join(PARTS)}.")
 
 
 def together(evaluation: EditEvaluation, parts: Sequence[Mapping[str, Mapping[str, Any]]]) -> dict[str, Any]:

@@ -17,7 +17,13 @@ from gazetteer.attribution.edits.methods import Methods
 from gazetteer.attribution.edits.problems import MethodConfig
 from gazetteer.attribution.evaluation.cache import ResultCache
 from gazetteer.attribution.evaluation.cases import CHOOSE, REPORT, Case
-from gazetteer.attribution.evaluation.evaluate import EditEvaluation, EvaluationConfig, check_named, together
+from gazetteer.attribution.evaluation.evaluate import (
+    EditEvaluation,
+    EvaluationConfig,
+    check_named,
+    check_parts,
+    together,
+)
 from gazetteer.attribution.evaluation.evaluators import Evaluators
 from gazetteer.attribution.evaluation.located import everywhere, located
 from gazetteer.attribution.evaluation.resistance import Resistance, ResistanceConfig
@@ -183,7 +189,7 @@ def run_suite(
     Raises:
         InputError: no prompt names the concepts, or an unknown part.
     """
-    _check_parts(parts)
+    check_parts(parts)
     methods, cache = subject.methods, cache or ResultCache()
     evaluation = _evaluation(subject, config, cache)
     check_named(evaluation, concepts if {"erase", "attacks", "located", "amplify"} & set(parts) else ())
@@ -214,11 +220,6 @@ def run_suite(
         "neighbours": evaluation.pairs.neighbours,
         "intact_rates": {c: {"named": named, "unnamed": unnamed} for c, (named, unnamed) in rates.items()},
     }  # fmt: skip
-
-
-def _check_parts(parts: Collection[str]) -> None:
-    if wrong := sorted(set(parts) - set(PARTS)):
-        raise InputError(f"Unknown part {wrong[0]!r}; accepted: {', '.join(PARTS)}.")
 
 
 def _nothing(config: SuiteConfig, parts: Collection[str], result: Mapping[str, Any]) -> list[str]:
