@@ -11,19 +11,13 @@ import pytest
 from matplotlib.colors import to_hex
 from scipy.stats import binomtest
 
+from gazetteer.attribution.evaluation import summaries
 from gazetteer.attribution.evaluation.cache import ResultCache
 from gazetteer.attribution.evaluation.cases import CHOOSE, REPORT, Case
 from gazetteer.attribution.evaluation.evaluate import EditEvaluation, EvaluationConfig, together
 from gazetteer.attribution.evaluation.evaluators import Evaluators, Images, Observation, classifying
 from gazetteer.attribution.evaluation.outcomes import Outcome, compare, pack, unpack
-from gazetteer.attribution.evaluation.summaries import (
-    difference,
-    interference,
-    interference_pictures,
-    quality,
-    shown,
-    summary,
-)
+from gazetteer.attribution.evaluation.summaries import difference, interference, interference_pictures, quality, summary
 from gazetteer.attribution.faithfulness.study import pooled_correlations
 from gazetteer.data.core.errors import InputError
 from gazetteer.data.core.files.own_files import LIST
@@ -76,7 +70,9 @@ def test_pictures_that_are_drawn_together_are_one_to_the_interval(goal: str) -> 
     assert summary(goal, [twice] * 2, 300, 0, drawn=[seeds] * 2) == summary(goal, [once] * 2, 300, 0)
     assert summary(goal, [twice] * 2, 300, 0)["target"] != summary(goal, [once] * 2, 300, 0)["target"]
     ones = np.array([1.0, 0.0, 1.0])
-    assert shown([ones.repeat(2)], 300, 0, drawn=[[5, 5, 2, 2, 7, 7]]) == shown([ones[[1, 0, 2]]], 300, 0)
+    assert summaries.shown([ones.repeat(2)], 300, 0, drawn=[[5, 5, 2, 2, 7, 7]]) == summaries.shown(
+        [ones[[1, 0, 2]]], 300, 0
+    )
 
 
 def test_what_counts_as_erased_kept_and_changed() -> None:
