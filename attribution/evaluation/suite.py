@@ -190,7 +190,7 @@ def run_suite(
     checks.check_named(evaluation, concepts if {"erase", "attacks", "located", "amplify"} & set(parts) else ())
     rates = evaluation.pairs.rates(CHOOSE)
     targets, raised, styles, areas = _chosen(subject, config, evaluation, rates, concepts)
-    styles, areas = styles if "styles" in parts else [], areas if "areas" in parts else []
+    styles, areas = (own if part in parts else [] for own, part in ((styles, "styles"), (areas, "areas")))
     result = {key: dict[str, Any]() for key in ("erase", "attacks", "amplify", "everywhere", "overlap", "distribution")}
     if {"erase", "attacks", "located"} & set(parts):
         result["erase"] = evaluation.run("erase", targets, only)
@@ -201,8 +201,7 @@ def run_suite(
         result["attacks"] = resistance.run(points, concepts or targets[: config.attacked])
     if "amplify" in parts and raised:
         result["amplify"] = evaluation.run("amplify", raised, only)
-    missed = [style for style in styles if rates[style][0] < 1.0]
-    groups = {"erase_styles": styles, "erase_areas": areas, "amplify_styles": missed}
+    groups = {"erase_styles": styles, "erase_areas": areas, "amplify_styles": [s for s in styles if rates[s][0] < 1.0]}
     result |= _beside(evaluation, config, groups, only)
     if "erase_styles" in result and result["erase"]:
         result["erase_together"] = together(evaluation, [result["erase"], result["erase_styles"]])
@@ -217,8 +216,8 @@ def run_suite(
     }  # fmt: skip
 
 
-def _nothing(config: SuiteConfig, parts: Collection[str], result: Mapping[str, Any]) -> list[str]:
-    wanted = {"erase_styles": config.styles and "styles", "erase_areas": config.areas and "areas", "amplify": "amplify"}
+def _nothing(c: SuiteConfig, parts: Collection[str], result: Mapping[str, Any]) -> list[str]:
+    wanted = {"erase_styles": c.styles and "styles", "erase_areas": c.areas and "areas", "amplify": "amplify"}
     return [name for name, part in wanted.items() if part in parts and not result.get(name)]
 
 
@@ -246,9 +245,9 @@ def _faithful(
 
 
 def _evaluation(subject: Subject, config: SuiteConfig, cache: ResultCache) -> EditEvaluation:
-    near, s = neighbours(subject.methods.pipe, subject.concepts), subject
-    own = {"neighbours": near, "cache": cache, "erasers": s.erasers}
-    return EditEvaluation(s.methods, s.evaluators, s.cases, config.evaluation, **own)  # type: ignore[arg-type]
+    s, near = subject, neighbours(subject.methods.pipe, subject.concepts)
+    given = s.methods, s.evaluators, s.cases, config.evaluation
+    return EditEvaluation(*given, neighbours=near, cache=cache, erasers=s.erasers)
 
 
 def _chosen(
