@@ -29,7 +29,7 @@ from gazetteer.jobs.operate.verify import SOUND, UNFINISHED, verify
 from tests.support.system.killer import killed_everywhere
 from tests.support.system.running import ONE_SITE, SMALL, digests, in_process
 
-OTHER = ["labels.min_images=3", "labels.min_precision=0.4"]
+OTHER = ["labels.min_images=3", "labels.min_precision=0.6"]
 FINALS = ("labels.parquet", "candidates.parquet", "features.parquet")
 
 
@@ -48,7 +48,7 @@ def test_other_tables_under_other_settings_and_the_first_ones_again_under_the_fi
     done = in_process("relabel", str(run), "--set", *OTHER, "--json")
     assert done.returncode == 0, done.stderr
     found = json.loads(done.stdout)
-    assert found["changed"] == {"labels.min_images": [2, 3], "labels.min_precision": [0.2, 0.4]}
+    assert found["changed"] == {"labels.min_images": [2, 3], "labels.min_precision": [0.2, 0.6]}
     assert found["labels"] < found["before"]["labels"] and not found["nothing_to_do"]
     other = tables(run)
     assert all(other[name] != before[name] for name in FINALS)
