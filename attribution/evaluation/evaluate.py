@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from gazetteer.attribution.attacks.words import Attack
-from gazetteer.attribution.edits.method_names import FEATURES, PARTS, leader, takes_all
+from gazetteer.attribution.edits.method_names import FEATURES, leader, takes_all
 from gazetteer.attribution.edits.methods import Methods
 from gazetteer.attribution.evaluation.artifacts import artifacts
 from gazetteer.attribution.evaluation.cache import ResultCache
@@ -31,7 +31,6 @@ from gazetteer.attribution.evaluation.summaries import (
     with_differences,
 )
 from gazetteer.attribution.features.erasing import FeatureErasers
-from gazetteer.data.core.errors import InputError
 
 
 @dataclass(frozen=True)
@@ -213,24 +212,6 @@ class EditEvaluation:
 
     def _summary(self, goal: str, outcomes: Sequence[Outcome]) -> dict[str, Any]:
         return summary(goal, outcomes, *self.draws)
-
-
-def check_named(evaluation: EditEvaluation, concepts: Sequence[str]) -> None:
-    """Raise InputError, before anything is painted, for a concept that no prompt of a half that is needed names."""
-    config = evaluation.config
-    several = any(len(config.points(m, goal)) > 1 for goal in ("erase", "amplify") for m in getattr(config, goal))
-    for half in (REPORT, CHOOSE) if several else (REPORT,):
-        if unnamed := [c for c in concepts if c not in evaluation.pairs.named(half)]:
-            which = "doses are chosen on" if half == CHOOSE else "is reported on"
-            raise InputError(
-                f"No prompt of the half that {which} names {unnamed[0]!r}; give more prompts or other concepts."
-            )
-
-
-def check_parts(parts: Collection[str]) -> None:
-    """Raise InputError for an unknown part of an evaluation."""
-    if wrong := sorted(set(parts) - set(PARTS)):
-        raise InputError(f"Unknown part {wrong[0]!r}; accepted: {', '.join(PARTS)}.")
 
 
 def together(evaluation: EditEvaluation, parts: Sequence[Mapping[str, Mapping[str, Any]]]) -> dict[str, Any]:

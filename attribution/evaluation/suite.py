@@ -15,9 +15,9 @@ from gazetteer.attribution.edits.defaults import POOL, dose, evaluated, tried
 from gazetteer.attribution.edits.method_names import AMPLIFY, ERASE, FEATURES, PARTS
 from gazetteer.attribution.edits.methods import Methods
 from gazetteer.attribution.edits.problems import MethodConfig
-from gazetteer.attribution.evaluation import evaluate as checks
 from gazetteer.attribution.evaluation.cache import ResultCache
 from gazetteer.attribution.evaluation.cases import CHOOSE, REPORT, Case
+from gazetteer.attribution.evaluation.checks import check_named, check_parts
 from gazetteer.attribution.evaluation.evaluate import EditEvaluation, EvaluationConfig, together
 from gazetteer.attribution.evaluation.evaluators import Evaluators
 from gazetteer.attribution.evaluation.located import everywhere, located
@@ -184,10 +184,10 @@ def run_suite(
     Raises:
         InputError: no prompt names the concepts, or an unknown part.
     """
-    checks.check_parts(parts)
+    check_parts(parts)
     methods, cache = subject.methods, cache or ResultCache()
     evaluation = _evaluation(subject, config, cache)
-    checks.check_named(evaluation, concepts if {"erase", "attacks", "located", "amplify"} & set(parts) else ())
+    check_named(evaluation, concepts if {"erase", "attacks", "located", "amplify"} & set(parts) else ())
     rates = evaluation.pairs.rates(CHOOSE)
     targets, raised, styles, areas = _chosen(subject, config, evaluation, rates, concepts)
     styles, areas = (own if part in parts else [] for own, part in ((styles, "styles"), (areas, "areas")))

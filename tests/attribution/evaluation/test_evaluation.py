@@ -18,7 +18,8 @@ from gazetteer.attribution.edits.methods import Methods
 from gazetteer.attribution.edits.problems import MethodConfig
 from gazetteer.attribution.evaluation.cache import ResultCache
 from gazetteer.attribution.evaluation.cases import CHOOSE, REPORT, Case
-from gazetteer.attribution.evaluation.evaluate import EditEvaluation, EvaluationConfig, check_named
+from gazetteer.attribution.evaluation.checks import check_named
+from gazetteer.attribution.evaluation.evaluate import EditEvaluation, EvaluationConfig
 from gazetteer.attribution.evaluation.evaluators import Evaluators, Images, painter
 from gazetteer.attribution.evaluation.located import everywhere, located
 from gazetteer.attribution.objective.prompts import without

@@ -1,0 +1,28 @@
+"""What an evaluation is asked for, held against what its prompts name, before anything is painted."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+
+from gazetteer.attribution.edits.method_names import PARTS
+from gazetteer.attribution.evaluation.cases import CHOOSE, REPORT
+from gazetteer.attribution.evaluation.evaluate import EditEvaluation
+from gazetteer.data.core.errors import InputError
+
+
+def check_named(evaluation: EditEvaluation, concepts: Sequence[str]) -> None:
+    """Raise InputError, before anything is painted, for a concept that no prompt of a half that is needed names."""
+    config = evaluation.config
+    several = any(len(config.points(m, goal)) > 1 for goal in ("erase", "amplify") for m in getattr(config, goal))
+    for half in (REPORT, CHOOSE) if several else (REPORT,):
+        if unnamed := [c for c in concepts if c not in evaluation.pairs.named(half)]:
+            which = "doses are chosen on" if half == CHOOSE else "is reported on"
+            raise InputError(
+                f"No prompt of the half that {which} names {unnamed[0]!r}; give more prompts or other concepts."
+            )
+
+
+def check_parts(parts: Collection[str]) -> None:
+    """Raise InputError for an unknown part of an evaluation."""
+    if wrong := sorted(set(parts) - set(PARTS)):
+        raise InputError(f"Unknown part {wrong[0]!r}; accepted: {', '.join(PARTS)}.")
