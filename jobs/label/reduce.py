@@ -12,6 +12,7 @@ import pyarrow as pa
 
 from gazetteer.data.core.errors import GazetteerError, InputError
 from gazetteer.data.core.sites import TEXT, Site
+from gazetteer.data.inputs.given.config import given_setting
 from gazetteer.data.runs.folder import RunFolder
 from gazetteer.jobs.config.pools import PoolConfig
 from gazetteer.jobs.executors.serial import run_serial
@@ -74,7 +75,8 @@ def reduce_run(
         grids = frozenset(grid for site, (grid, _) in shapes.items() if site.stream != TEXT)
         if len(places) > 1:
             raise InputError(f"The text streams of {store.path} have several lengths, {sorted(places)}.")
-        reader = PictureReader(store.path, grids, config, max(places, default=0))
+        given = bool(given_setting(store.read_json("run.json") or {}))
+        reader = PictureReader(store.path, grids, config, max(places, default=0), given)
         pictures_read = _pictures(store.shard_ids(), run, reader, MASK_JOBS if large else 1)
         _say_unknown_stuff(config.stuff, pictures_read.maps.concepts)
         reducer = SiteReducer(store.path, pictures_read, sizes, model, config, images_wanted)

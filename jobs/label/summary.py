@@ -11,6 +11,7 @@ import pyarrow as pa
 
 from gazetteer.data.core.sites import SITE_COLUMNS, Port, Site
 from gazetteer.data.core.terminal import print_table
+from gazetteer.data.inputs.given.config import given_setting
 from gazetteer.data.runs.folder import RunFolder
 from gazetteer.data.tables.schemas import SPATIAL_KINDS
 from gazetteer.jobs.label.untrusted import print_stopped, stopped_pairs
@@ -29,7 +30,8 @@ def summarise(run: str | Path) -> dict[str, Any]:
     features = store.read_final("features", [*SITE_COLUMNS, "dead", "labels", "images_short"])
     labels = store.read_final("labels", ["concept", "kind", "rank", "heldout_dataset_iou"])
     sites = _sites(features)
-    cut = store.read_table("images", columns=["tokens_cut"])["tokens_cut"].to_numpy()
+    images = store.read_table("images", columns=["prompt", "tokens_cut"])
+    cut, drawn = images["tokens_cut"].to_numpy(), not given_setting(store.read_json("run.json") or {})
     rows = store.read_table("failures", columns=["item", "error"]).to_pylist()
     errors = {row["item"]: row["error"] for row in rows if row["item"] in set(manifest["failing"])}
     return {
@@ -39,6 +41,7 @@ def summarise(run: str | Path) -> dict[str, Any]:
         "failing": len(manifest["failing"]),
         "failures": dict(sorted(Counter(errors.values()).items())),
         "prompts_cut": int((cut > 0).sum()),
+        "prompts_repeated": images.num_rows - len(images["prompt"].unique()) if drawn else 0,
         "features": features.num_rows,
         "alive": sum(site["alive"] for site in sites),
         "labelled": sum(site["labelled"] for site in sites),
@@ -77,6 +80,11 @@ def print_summary(summary: dict[str, Any], before: bool = False) -> None:
         print(
             f"{summary['prompts_cut']} pictures were drawn from the beginning of their prompt alone: the text encoder "
             "reads no further (images.tokens_cut says by how much)"
+        )
+    if summary["prompts_repeated"]:
+        print(
+            f"{summary['prompts_repeated']} pictures repeat the prompt of another: p and q take the pictures of one "
+            "prompt for one witness, so that more prompts say more than more pictures of each"
         )
     print(f"{summary['alive']} of {summary['features']} features alive, {summary['labelled']} labelled")
     print(f"{summary['short']} features still have fewer pictures than wanted\n")

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pyarrow as pa
@@ -34,6 +35,7 @@ class ConceptMaps:
         union_image, union_concept: int64 [U].
         pixels: per grid, int32 [U, h * w], pixels of the union in each cell.
         read: bool [I, places], where it is words that lie somewhere: what of the text stream is no padding.
+        prompts: int64 [I], equal numbers for pictures that were drawn of one prompt; None where each stands for itself.
     """
 
     image_ids: tuple[str, ...]
@@ -45,11 +47,28 @@ class ConceptMaps:
     union_concept: NDArray[np.int64]
     pixels: dict[Grid, NDArray[np.int32]]
     read: NDArray[np.bool_] | None = None
+    prompts: NDArray[np.int64] | None = None
 
     def sizes_in_cells(self, cells: int) -> NDArray[np.int64]:
         """How many of a grid's cells count in each picture, int64 [I]: all, or of the text stream no padding."""
         whole = np.full(len(self.image_ids), cells, np.int64)
         return whole if self.read is None else self.read.sum(axis=1)
+
+    def one_a_prompt(self) -> ConceptMaps:
+        """The same with the first picture of each prompt and split, by id, and the others in no split.
+
+        For tests: several pictures of one prompt are alike in what they show and in what fires, so that shuffling them
+        one by one would take one witness for many.
+        """
+        if self.prompts is None:
+            return self
+        keys = np.stack([self.prompts, np.unique(self.splits, return_inverse=True)[1].ravel()])
+        firsts = np.unique(keys, axis=1, return_index=True)[1]
+        if len(firsts) == len(self.image_ids):
+            return self
+        alone = np.zeros(len(self.image_ids), np.bool_)
+        alone[firsts] = True
+        return replace(self, splits=np.where(alone, self.splits, ""))
 
     @property
     def present(self) -> NDArray[np.bool_]:
@@ -107,12 +126,21 @@ def inputs_of_tables(
         yield ImageEvidenceInput(name, row["split"], size, tuple(row["asked"]), decoded, maps[name], words_said(row))
 
 
-def read_concepts(images: pa.Table, segments: pa.Table, grids: Iterable[Grid]) -> ConceptMaps:
+def prompt_numbers(prompts: Sequence[str]) -> NDArray[np.int64]:
+    """A number for every prompt, the same wherever it is reckoned: int64 [I]."""
+    digests = [hashlib.sha256(prompt.encode("utf-8", "surrogatepass")).digest()[:8] for prompt in prompts]
+    return np.frombuffer(b"".join(digests), np.int64)
+
+
+def read_concepts(
+    images: pa.Table, segments: pa.Table, grids: Iterable[Grid], *, by_prompt: bool = False
+) -> ConceptMaps:
     """Decode every mask once and pool the union of each image's segments of a concept to every grid.
 
     Args:
         images, segments: schemas.IMAGES and schemas.SEGMENTS.
         grids: (h, w) of the sites.
+        by_prompt: tell which pictures were drawn of one prompt (`ConceptMaps.prompts`).
     Raises:
         InputError: a segment of an unknown image, a corrupt mask, or one of another size than its picture.
     """
@@ -142,9 +170,11 @@ def read_concepts(images: pa.Table, segments: pa.Table, grids: Iterable[Grid]) -
             for grid in wanted:
                 pixels[grid].append(pooled[grid].astype(np.int32))
     union = np.array(owners, np.int64).reshape(-1, 2)
+    prompts = dict(zip(images["image_id"].to_pylist(), images["prompt"].to_pylist(), strict=True)) if by_prompt else {}
     return ConceptMaps(
         tuple(ids), concepts, np.array(splits, np.str_), np.array(sizes, np.int64).reshape(-1, 2), asked,
         union[:, 0], union[:, 1], {grid: np.concatenate(parts) for grid, parts in pixels.items()},
+        prompts=prompt_numbers([prompts[name] for name in ids]) if by_prompt else None,
     )  # fmt: skip
 
 
@@ -171,8 +201,10 @@ def join_concepts(parts: Sequence[ConceptMaps]) -> ConceptMaps:
     image = np.concatenate([images_of for images_of, _ in unions])
     concept = np.concatenate([concepts_of for _, concepts_of in unions])
     by = np.lexsort((concept, image))
+    prompts = [part.prompts for part in parts if part.prompts is not None]
     return ConceptMaps(
         tuple(ids[order].tolist()), concepts, np.concatenate([part.splits for part in parts])[order],
         np.concatenate([part.sizes for part in parts])[order], asked, image[by], concept[by],
         {grid: np.concatenate([part.pixels[grid] for part in parts])[by] for grid in parts[0].pixels},
+        prompts=np.concatenate(prompts)[order] if len(prompts) == len(parts) else None,
     )  # fmt: skip

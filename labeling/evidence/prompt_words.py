@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from gazetteer.data.tables.words import PromptWord, require_inside, words_of
 from gazetteer.diffusion.denoisers.words import PromptTokens
-from gazetteer.labeling.evidence.concept_maps import ConceptMaps, join_concepts
+from gazetteer.labeling.evidence.concept_maps import ConceptMaps, join_concepts, prompt_numbers
 from gazetteer.labeling.evidence.shard_masks import ImageEvidenceInput
 
 
@@ -61,7 +61,7 @@ def read_words(images: pa.Table, places: int) -> ConceptMaps:
     Raises:
         InputError: a picture of which it is not known, or that has words beyond the stream.
     """
-    rows = sorted(images.select(["image_id", "split", "words"]).to_pylist(), key=lambda row: row["image_id"])
+    rows = sorted(images.select(["image_id", "prompt", "split", "words"]).to_pylist(), key=lambda row: row["image_id"])
     names = sorted({run["word"] for row in rows for run in row["words"] or () if run["word"] is not None})
     index = {name: number for number, name in enumerate(names)}
     read = np.zeros((len(rows), places), np.bool_)
@@ -81,6 +81,7 @@ def read_words(images: pa.Table, places: int) -> ConceptMaps:
         tuple(row["image_id"] for row in rows), tuple(names), np.array([row["split"] for row in rows], np.str_),
         np.tile(np.array([[1, places]], np.int64), (len(rows), 1)), np.ones((len(rows), len(names)), np.bool_),
         union[:, 0], union[:, 1], {(1, places): np.array(pixels, np.int32).reshape(-1, places)}, read,
+        prompt_numbers([row["prompt"] for row in rows]),
     )  # fmt: skip
 
 

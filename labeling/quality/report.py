@@ -14,6 +14,7 @@ import pyarrow.compute as pc
 from gazetteer.data.core.errors import InputError
 from gazetteer.data.core.sites import SITE_COLUMNS, Port, Site
 from gazetteer.data.core.terminal import print_table
+from gazetteer.data.inputs.given.config import given_setting
 from gazetteer.data.runs.folder import RunFolder, open_finished
 from gazetteer.data.tables.schemas import SPATIAL_KINDS
 from gazetteer.labeling.evidence.config import EvidenceConfig
@@ -101,6 +102,7 @@ def _shuffled(
         base=_asked_everywhere(images),
         evidence_config=_settings_of(store, "evidence", EvidenceConfig),
         label_config=labels,
+        given=bool(given_setting(store.read_json("run.json") or {})),
     )
 
 

@@ -79,9 +79,12 @@ def shuffled_label_counts(
     evidence_config: EvidenceConfig = EvidenceConfig(),
     label_config: LabelConfig = LabelConfig(),
     seed: int = 0,
+    given: bool = False,
 ) -> dict[str, int]:
     """How many labels pass on the run itself and after its concepts were shuffled across images.
 
+    Args:
+        given: see `reduce_tables`.
     Returns:
         {"trusted", "q", "paper"} and the same with "_shuffled": pairs (site, feature, concept) by the trust rule, by
         its q-value alone (at most `label_config.max_q`) and by the published rule (at least one hit).
@@ -91,7 +94,9 @@ def shuffled_label_counts(
     grids = {(cells.height, cells.width) for cells in flat.values()}
     for suffix, shown in (("", segments), ("_shuffled", shuffle_concepts(segments, images, seed))):
         evidence = evidence_of_tables(images, codes, shown, base, evidence_config)
-        tables = reduce_tables(images, flat.items(), grids, shown, evidence, feature_counts, "", label_config)
+        tables = reduce_tables(
+            images, flat.items(), grids, shown, evidence, feature_counts, "", label_config, given=given
+        )
         # Looks and places are found in the prompts and the frame, which nobody shuffled.
         candidates = tables["candidates"].filter(~pc.field("kind").isin(["style", "place"]))
         for name, column in (("trusted", "trusted"), ("paper", "paper_label")):

@@ -33,8 +33,8 @@ def columns_for(config: LabelConfig, words: bool = False) -> list[str]:
 
     words: whether a site listens to the text stream.
     """
-    looks = ["image" if config.style_classifier else "prompt"] if config.styles else []
-    return ["image_id", "split", "width", "height", "asked", *(["words"] if words else ()), *looks]
+    looks = ["image"] if config.styles and config.style_classifier else []
+    return ["image_id", "prompt", "split", "width", "height", "asked", *(["words"] if words else ()), *looks]
 
 
 @dataclass(frozen=True)
@@ -199,12 +199,13 @@ def reduce_tables(
     model: str,
     config: LabelConfig = LabelConfig(),
     images_wanted: int = 0,
+    given: bool = False,
 ) -> dict[str, pa.Table]:
     """The final tables of a run; one site's codes are looked at after the other.
 
     Args:
-        images, segments: the run's tables (schemas.IMAGES, SEGMENTS), rows in any order; `prompt` is read where
-            `config.styles` names looks, and `image` where a classifier tells them.
+        images, segments: the run's tables (schemas.IMAGES, SEGMENTS), rows in any order; `image` is read where a
+            classifier tells the looks.
         codes: the sites, each once, with their codes (`run_codes.all_codes`).
         grids: (height, width) of every grid of `codes`.
         evidence: the sum of the shards' evidence.
@@ -212,13 +213,14 @@ def reduce_tables(
         model: name of the model under study.
         config: trust thresholds and sampling of the null.
         images_wanted: images a feature should fire in (0: no wish).
+        given: the pictures were given, each of them a witness of its own; else those of one prompt are one for a test.
     Returns:
         {"labels": ..., "candidates": ..., "features": ...} as schemas.FINAL_TABLES; a function of the run's
         content only, not of shards or row order.
     Raises:
         InputError: tables that contradict each other, or a corrupt mask.
     """
-    maps = read_concepts(images, segments, grids)
+    maps = read_concepts(images, segments, grids, by_prompt=not given)
     words: dict[Grid, ConceptMaps] = {}
     looks = read_looks(images, config.styles, config.style_classifier)
     rows = rows_by_site(evidence)

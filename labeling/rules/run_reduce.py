@@ -63,18 +63,20 @@ class PictureReader:
     """Decodes and pools the masks of some shards of the run at `path` to `grids`, and reads the looks of its images.
 
     places: of the text stream, whose words are read too; 0: nobody listens to it.
+    given: the pictures were given, not drawn of their prompts.
     """
 
     path: str
     grids: Collection[Grid]
     config: LabelConfig
     places: int = 0
+    given: bool = False
 
     def run(self, items: Sequence[str]) -> Pictures:
         """Those of the images of these shards."""
         run = RunFolder(self.path)
         images = run.read_table("images", items, columns=columns_for(self.config, self.places > 0))
-        maps = read_concepts(images, run.read_table("segments", items), self.grids)
+        maps = read_concepts(images, run.read_table("segments", items), self.grids, by_prompt=not self.given)
         words = read_words(images, self.places) if self.places else None
         return Pictures(maps, read_looks(images, self.config.styles, self.config.style_classifier), words)
 

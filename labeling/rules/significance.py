@@ -5,6 +5,8 @@ the concept) / pictures >= `min_expected`. A filter on the observed overlap woul
 chance, and their p-values would no longer be even under the null. A tested pair that overlaps no more than expected is
 given p = 1 without drawing; it counts among the tests all the same.
 
+Pictures of one prompt are one witness: all of this looks at one of them (`ConceptMaps.one_a_prompt`).
+
 The second null (labeling/rules/where.py) is a question about the pairs that the first one let pass, and they are its
 family: a few pictures allow few orders, whose p would drown in the number of pairs that do not even go together. A
 pair's place is known when both are rejected, so that `where_q_value` is the larger of the two q. Of what is rejected
@@ -61,6 +63,7 @@ def pair_tests(codes: SiteCodes, maps: ConceptMaps, config: LabelConfig = LabelC
         maps: the concepts' maps at the grid of `codes`.
         config: thresholds and sampling.
     """
+    maps = maps.one_a_prompt()
     met = meetings(codes, maps)
     each = met.feature_images / max(met.images, 1)
     rows = np.flatnonzero(each[met.row] * met.concept_images[met.concept] >= config.min_expected)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from collections.abc import Mapping
+from typing import Annotated, Any
 
 from annotated_types import Gt, Le
 
@@ -10,6 +11,11 @@ from gazetteer.data.core.errors import InputError
 from gazetteer.data.core.settings import Effect, OneOf, setting, settings
 
 KINDS = ("coco", "ade20k", "voc", "table")
+
+
+def given_setting(config: Mapping[str, Any]) -> str:
+    """The setting of a run's that names its pictures, where they were given; empty where they were drawn."""
+    return next((key for key in (f"pictures.{kind}" for kind in KINDS) if config.get(key)), "")
 
 
 @settings("pictures")

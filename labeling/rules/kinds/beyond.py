@@ -36,6 +36,7 @@ class Beyond:
         looks: AUC and p; `look_q` [F, S]: over those that chance would bring together often enough, else NaN.
         mean, touched, place_p, place_q: float64 [F, P]: share of a picture's activation in the place, the mean over
             pictures; pictures with any; p of a one-sided t-test over the pictures in which the feature fires.
+    The tests look at one picture of each prompt (`ConceptMaps.one_a_prompt`), everything else at all.
     """
 
     features: Ints
@@ -62,27 +63,54 @@ _BY_FEATURE = ("features", "fired", "both", "look_q", "mean", "touched", "place_
 
 def beyond_tests(codes: SiteCodes, maps: ConceptMaps, looks: NDArray[np.bool_], config: LabelConfig) -> Beyond:
     """Test every feature that fires against looks and places; the q wait for the other features (`join_beyond`)."""
+    witnesses = maps.one_a_prompt()
+    every = _fires(codes, maps)
+    apart = every if witnesses is maps else _fires(codes, witnesses, every.features)
+    tests = style_tests(codes, witnesses, looks, every.features, config=config.null)
+    tested = np.outer(apart.fired, looks[apart.images].sum(axis=0)) / max(len(apart.images), 1) >= config.min_expected
+    area = place_maps((codes.height, codes.width)).mean(axis=1)
+    p = _t_test(apart.mean, apart.square, apart.fired[:, None], area)
+    return Beyond(
+        every.features, every.fired, len(every.images), looks[every.images].sum(axis=0),
+        np.asarray(every.fires @ looks.astype(np.float64)), tests,
+        np.where(tested, 1.0, np.nan), every.mean, every.touched, p, np.ones(p.shape),
+    )  # fmt: skip
+
+
+@dataclass(frozen=True)
+class _Firing:
+    """In which discovery pictures F features fire, and where.
+
+    Attributes:
+        images: of the site and split; fires: [F, I], 1 where the feature fires; `fired` [F]: in how many pictures.
+        mean, square, touched: float64 [F, P], of the share of a picture's activation in each place: mean over the
+            pictures in which the feature fires, mean square, and pictures with any.
+    """
+
+    features: Ints
+    images: Ints
+    fires: sp.csr_array
+    fired: Floats
+    mean: Floats
+    square: Floats
+    touched: Floats
+
+
+def _fires(codes: SiteCodes, maps: ConceptMaps, features: Ints | None = None) -> _Firing:
+    """features: those to count, ascending, of which no other may fire; None: those that fire."""
     owner = image_places(codes, maps)
     learnt = (maps.splits == "discovery")[owner]
-    images = np.unique(owner[learnt])
     kept = np.flatnonzero(learnt[codes.image])
-    features, row = compacted(codes.feature[kept])
+    own, row = compacted(codes.feature[kept])
+    features, row = (own, row) if features is None else (features, np.searchsorted(features, own)[row])
     image = codes.image[kept]
     starts = np.flatnonzero((np.diff(image, prepend=-1) != 0) | (np.diff(row, prepend=-1) != 0))
     place = (row[starts], owner[image[starts]])
-    fires = sp.csr_array((np.ones(len(starts)), place), (len(features), len(looks)))
-    fired, shown = np.asarray(fires.sum(axis=1)).ravel(), looks[images].sum(axis=0)
-    tests = style_tests(codes, maps, looks, features, config=config.null)
-    tested = np.outer(fired, shown) / max(len(images), 1) >= config.min_expected
-    mean, square, touched = _in_places(codes, kept, starts, row)
+    fires = sp.csr_array((np.ones(len(starts)), place), (len(features), len(maps.image_ids)))
+    fired = np.asarray(fires.sum(axis=1)).ravel()
+    mean, square, touched = _in_places(codes, kept, starts, row, len(features))
     several = np.maximum(fired, 1)[:, None]
-    mean = mean / several
-    area = place_maps((codes.height, codes.width)).mean(axis=1)
-    p = _t_test(mean, square / several, fired[:, None], area)
-    return Beyond(
-        features, fired, len(images), shown, np.asarray(fires @ looks.astype(np.float64)), tests,
-        np.where(tested, 1.0, np.nan), mean, touched, p, np.ones(p.shape),
-    )  # fmt: skip
+    return _Firing(features, np.unique(owner[learnt]), fires, fired, mean / several, square / several, touched)
 
 
 def join_beyond(parts: Sequence[Beyond]) -> Beyond:
@@ -141,10 +169,9 @@ def place_rows(explained: Explained, beyond: Beyond, grid: Grid, config: LabelCo
     return columns
 
 
-def _in_places(codes: SiteCodes, kept: Ints, starts: Ints, row: Ints) -> tuple[Floats, Floats, Floats]:
+def _in_places(codes: SiteCodes, kept: Ints, starts: Ints, row: Ints, features: int) -> tuple[Floats, Floats, Floats]:
     """Sums over a feature's pictures of the share of the activation in a place, of its square, and of any: [F, P]."""
     inside = place_maps((codes.height, codes.width))
-    features = int(row.max(initial=-1)) + 1
     sums = np.zeros((3, features, len(inside)))
     ends = np.append(starts, len(kept))
     for first in range(0, len(starts), _RUNS):

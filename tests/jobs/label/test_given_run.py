@@ -121,3 +121,4 @@ def test_a_run_on_given_pictures_resumes_and_says_what_it_cannot(exact: Path, tm
     empty = in_process("label", str(tmp_path / "plain"), *settings, "pictures.caption=empty")
     assert empty.returncode == 0 and set(load_images(tmp_path / "plain")["prompt"].to_pylist()) == {""}
     assert np.unique(load_images(tmp_path / "plain")["seed"]).size == 8
+    assert "repeat the prompt" not in empty.stdout, "pictures with one caption, or none, are pictures of their own"

@@ -85,6 +85,7 @@ def test_cut_prompts_and_kinds_of_failures_are_counted(run: RunFolder, capsys: p
     said = capsys.readouterr().out
     assert "1 failures (1 BlackedOut)" in said
     assert "1 pictures were drawn from the beginning of their prompt alone" in said
+    assert found["prompts_repeated"] == 2 and "2 pictures repeat the prompt of another" in said
 
 
 def test_places_alone_are_labels_too(run: RunFolder, capsys: pytest.CaptureFixture[str]) -> None:

@@ -34,9 +34,10 @@ def write_run(path: Path, tables: dict[str, pa.Table], made: dict | None = None)
 
 
 def world_run(path: Path, world: World, prompt: str, made: dict | None = None) -> RunFolder:
-    """The run of a hand-made world whose prompts are all `prompt`."""
+    """The run of a hand-made world whose prompts are all `prompt`, with a number each."""
     at = IMAGES.get_field_index("prompt")
-    images = world.images.set_column(at, IMAGES.field("prompt"), [[prompt] * world.images.num_rows])
+    prompts = [f"{prompt}, {number}" for number in range(world.images.num_rows)]
+    images = world.images.set_column(at, IMAGES.field("prompt"), [prompts])
     tables = {"images": images, "codes": world.codes, "segments": world.segments, "evidence": world.evidence}
     return write_run(path, tables, made)
 
