@@ -24,6 +24,7 @@ from pathlib import Path
 from benchmarks.scenes.adopt import describe, views_of
 from benchmarks.scenes.kept import KEPT, NEEDS, PARTS, is_done, mark, restorable, restore
 from benchmarks.scenes.options import add_views
+from benchmarks.scenes.prompts import TRAINED
 from gazetteer.data.core.errors import InputError
 from gazetteer.data.storage.lock import FileLock, hold
 
@@ -49,9 +50,6 @@ MINUTES: dict[str, float] = {
     "concept_classifier": 25, "text_to_image_dit": 720,
 }  # fmt: skip
 """How long each training takes where nothing else is said."""
-
-LATENTS = 300_000
-"""Scenes that the text-to-image model is trained on."""
 
 
 @dataclass(frozen=True)
@@ -83,7 +81,7 @@ def _export(name: str) -> Callable[[Setting], Sequence[object]]:
 
 def _latents(setting: Setting) -> list[str]:
     words = ["benchmarks.scenes.text_to_image.latents", "--vae", setting.build / "vae"]
-    words += ["--out", setting.build / "latents", "--count", LATENTS, "--device", setting.device]
+    words += ["--out", setting.build / "latents", "--count", TRAINED, "--device", setting.device]
     words += ["--workers", setting.workers]
     return [str(word) for word in words] + ["--views", ",".join(setting.views) or "none"]
 

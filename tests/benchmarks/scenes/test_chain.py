@@ -14,7 +14,8 @@ from benchmarks.scenes import chain
 from benchmarks.scenes.autoencoder.evaluate import again
 from benchmarks.scenes.options import views
 from benchmarks.scenes.text_to_image.counts import counts_asked, counts_right
-from gazetteer.data.scenes.world import VIEWS
+from gazetteer.data.scenes.render import render
+from gazetteer.data.scenes.world import TRAIN_SEEDS, VIEWS
 from gazetteer.data.storage.lock import hold
 from gazetteer.labeling.detect.protocol import Detection
 
@@ -168,14 +169,18 @@ def test_unknown_steps_and_views_are_refused(capsys: pytest.CaptureFixture[str])
     assert views("all") == VIEWS and views("none") == () and views("sky,above") == ("sky", "above")
 
 
-def test_prompts_of_the_views_are_disjoint_lists(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_prompts_are_disjoint_lists_without_training_captions(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from benchmarks.scenes import prompts
 
     monkeypatch.setattr(prompts, "LABEL_PROMPTS", 30)
     monkeypatch.setattr(prompts, "SAE_PROMPTS", 20)
-    prompts.write_prompts(tmp_path, VIEWS)
+    painted = {render(TRAIN_SEEDS[i], views=VIEWS).caption for i in range(100)}
+    assert prompts.training_captions(VIEWS, 100) == painted, "captions of plans are those of pictures"
+    assert set(prompts.prompt_pool(60, 1, VIEWS)) & prompts.training_captions(VIEWS, 3000), "none to leave out"
+    prompts.write_prompts(tmp_path, VIEWS, 3000)
     label, sae = ((tmp_path / name).read_text().splitlines() for name in ("prompts.txt", "prompts_sae.txt"))
     assert len(set(label)) == 30 and len(set(sae)) == 20 and not set(label) & set(sae)
+    assert not {*label, *sae} & prompts.training_captions(VIEWS, 3000)
 
 
 @pytest.mark.parametrize(
