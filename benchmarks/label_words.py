@@ -87,7 +87,8 @@ def candidates(prompts: list[list[str]], active: Bools, config: LabelConfig) -> 
     ids = [f"p{number:05d}" for number in range(len(prompts))]
     words = [_words(said) for said in prompts]
     rows = [
-        {"image_id": ids[i], "split": "discovery",
+        # What fires is drawn anew for every prompt, so that equal ones are witnesses of their own: their names differ.
+        {"image_id": ids[i], "prompt": ids[i], "split": "discovery",
          "words": [{"word": w.word, "first": w.first, "last": w.last} for w in words[i]]}
         for i in range(len(ids))
     ]  # fmt: skip

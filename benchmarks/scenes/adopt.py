@@ -20,8 +20,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from benchmarks.scenes.kept import drop, figures_of, unfinished
+from benchmarks.scenes.kept import drop, figures_of
 from benchmarks.scenes.options import add_views
+from benchmarks.scenes.steps import unfinished
 from gazetteer.data.core.digests import digest_path
 from gazetteer.data.core.errors import InputError
 from gazetteer.data.core.files.atomic import replace_file

@@ -22,9 +22,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from benchmarks.scenes.adopt import describe, views_of
-from benchmarks.scenes.kept import KEPT, NEEDS, PARTS, is_done, mark, restorable, restore
+from benchmarks.scenes.kept import KEPT, PARTS, restorable, restore
 from benchmarks.scenes.options import add_views
 from benchmarks.scenes.prompts import TRAINED
+from benchmarks.scenes.steps import NEEDS, is_done, mark
 from gazetteer.data.core.errors import InputError
 from gazetteer.data.storage.lock import FileLock, hold
 

@@ -17,6 +17,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from benchmarks.scenes.steps import is_done
 from gazetteer.data.core.errors import InputError
 from gazetteer.data.scenes.weights import read_world
 
@@ -35,35 +36,10 @@ PARTS: dict[str, tuple[str, ...]] = {
 }
 """By training the files of a build: its mark, where only what is done is worth keeping, and what later steps need."""
 
-NEEDS: dict[str, tuple[str, ...]] = {
-    "autoencoder": (), "latents": ("autoencoder",), "text_to_image": ("latents",), "detector": (), "segmenter": (),
-    "style_classifier": (), "concept_classifier": ("autoencoder",), "prompts": (), "saes": ("text_to_image", "prompts"),
-    "text_to_image_dit": ("latents",), "saes_dit": ("text_to_image_dit", "prompts"),
-}  # fmt: skip
-"""By step of `benchmarks.scenes.chain` the steps that it needs."""
-
 OF_AUTOENCODER = ("concept_classifier", "text_to_image", "text_to_image_dit")
 """Trained on what one autoencoder makes of scenes, and worth nothing with another."""
 
 VAE = Path("vae", "diffusion_pytorch_model.safetensors")
-
-
-def mark(build: Path, name: str) -> Path:
-    """The file that says a step is done."""
-    return build / f"{name}.done"
-
-
-def is_done(build: Path, name: str) -> bool:
-    """Whether a step was done, after everything that it needs."""
-    own, needed = mark(build, name), [mark(build, need) for need in NEEDS[name]]
-    if not own.exists() or not all(path.exists() for path in needed):
-        return False
-    return all(path.stat().st_mtime_ns <= own.stat().st_mtime_ns for path in needed)
-
-
-def unfinished(build: Path, names: Sequence[str]) -> list[str]:
-    """The steps that are not done, or whose needs, or the needs of these, are not."""
-    return [name for name in names if not is_done(build, name) or unfinished(build, NEEDS[name])]
 
 
 def keep(build: Path, kept: Path = KEPT) -> list[str]:
@@ -147,7 +123,7 @@ def figures_of(build: Path, name: str) -> dict[str, Any]:
         last = json.loads(curve.read_text(encoding="utf-8").splitlines()[-1])
         return {"steps": int(last["step"]), "hours": round(float(last["hours"]), 2), "seed": SEED}
     if checkpoint.exists():
-        from benchmarks.scenes.loop import load_checkpoint
+        from benchmarks.scenes.training.loop import load_checkpoint
 
         state = load_checkpoint(checkpoint)
         return {"steps": int(state["step"]), "hours": round(float(state["seconds"]) / 3600, 2), "seed": SEED}

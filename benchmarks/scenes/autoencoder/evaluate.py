@@ -19,8 +19,8 @@ from torch import Tensor
 
 from benchmarks.scenes.autoencoder.pictures import absolute_error, reconstructed
 from benchmarks.scenes.detector.evaluate import count_hits
-from benchmarks.scenes.loop import save_sheet
 from benchmarks.scenes.options import add_views
+from benchmarks.scenes.training.loop import save_sheet
 from gazetteer.data.core.terminal import print_table
 from gazetteer.data.scenes.render import Scene, render
 from gazetteer.data.scenes.world import CONCEPT_NAMES, EVAL_SEEDS

@@ -26,7 +26,8 @@ from benchmarks.scenes.autoencoder.pictures import (
     picture_pool,
     reconstructed,
 )
-from benchmarks.scenes.loop import (
+from benchmarks.scenes.options import add_views
+from benchmarks.scenes.training.loop import (
     Average,
     Budget,
     Resumable,
@@ -36,9 +37,8 @@ from benchmarks.scenes.loop import (
     set_rate,
     step_if_finite,
 )
-from benchmarks.scenes.muon import Muon, hidden_weights
-from benchmarks.scenes.options import add_views
-from benchmarks.scenes.parallel import average_gradients, rank, run, shared, workers
+from benchmarks.scenes.training.muon import Muon, hidden_weights
+from benchmarks.scenes.training.parallel import average_gradients, rank, run, shared, workers
 from gazetteer.data.scenes.world import EVAL_SEEDS, TRAIN_SEEDS, VIEWS
 
 PEAK_RATE, CRITIC_RATE = 2e-2, 4e-4

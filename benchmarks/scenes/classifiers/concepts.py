@@ -20,8 +20,8 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from benchmarks.scenes.classifiers.styles import disturb
-from benchmarks.scenes.loop import Budget, Resumable, cosine_rate, set_rate
 from benchmarks.scenes.options import classifier_options
+from benchmarks.scenes.training.loop import Budget, Resumable, cosine_rate, set_rate
 from gazetteer.data.core.digests import digest_path
 from gazetteer.data.scenes.concept_classifier import CELL, ConceptClassifier, load, pooled, prepare, save
 from gazetteer.data.scenes.render import Scene, render

@@ -14,8 +14,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from benchmarks.scenes.loop import Budget, Resumable, cosine_rate, set_rate
 from benchmarks.scenes.options import classifier_options
+from benchmarks.scenes.training.loop import Budget, Resumable, cosine_rate, set_rate
 from gazetteer.data.scenes.render import render
 from gazetteer.data.scenes.style_classifier import PLAIN, StyleClassifier, save
 from gazetteer.data.scenes.world import EVAL_SEEDS, TRAIN_SEEDS

@@ -12,8 +12,8 @@ from transformers import GroundingDinoForObjectDetection
 
 from benchmarks.scenes.detector.augment import crop_and_flip, smear
 from benchmarks.scenes.detector.data import normalise
-from benchmarks.scenes.loop import Budget, cosine_rate, set_rate, step_if_finite
-from benchmarks.scenes.scene_cache import SceneCache
+from benchmarks.scenes.training.loop import Budget, cosine_rate, set_rate, step_if_finite
+from benchmarks.scenes.training.scene_cache import SceneCache
 from gazetteer.data.scenes.world import CONCEPT_NAMES
 
 CLASSES = len(CONCEPT_NAMES) + 1

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from benchmarks.scenes.detector.augment import boxes_of, crop_and_flip, smear
 from benchmarks.scenes.detector.model import CLS, DISTRACTORS, DOT, MEAN, PAD, SEP, STD, UNK
-from benchmarks.scenes.scene_cache import SceneCache
+from benchmarks.scenes.training.scene_cache import SceneCache
 from gazetteer.data.scenes.world import CONCEPT_NAMES
 
 SLOW_CONCEPTS = {"mountain": 4.0, "road": 2.0, "dog": 2.0}

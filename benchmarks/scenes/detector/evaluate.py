@@ -15,7 +15,7 @@ from transformers import GroundingDinoForObjectDetection
 from benchmarks.scenes.detector.augment import boxes_of
 from benchmarks.scenes.detector.data import encode, normalise
 from benchmarks.scenes.detector.loss import corners
-from benchmarks.scenes.scene_cache import SceneCache
+from benchmarks.scenes.training.scene_cache import SceneCache
 from gazetteer.data.scenes.world import CONCEPT_NAMES
 
 

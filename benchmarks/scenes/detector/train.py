@@ -22,10 +22,10 @@ from benchmarks.scenes.detector.deformable import use_dense_attention
 from benchmarks.scenes.detector.evaluate import best_threshold, predict
 from benchmarks.scenes.detector.forward import training_loss
 from benchmarks.scenes.detector.model import DISTRACTORS, build_model, build_tokenizer, export
-from benchmarks.scenes.finder_run import FinderRun
-from benchmarks.scenes.loop import Average, cosine_rate, step_if_finite
 from benchmarks.scenes.options import finder_options
-from benchmarks.scenes.scene_cache import SceneCache
+from benchmarks.scenes.training.finder_run import FinderRun
+from benchmarks.scenes.training.loop import Average, cosine_rate, step_if_finite
+from benchmarks.scenes.training.scene_cache import SceneCache
 from gazetteer.data.scenes.world import CONCEPT_NAMES
 
 WORDS = (*CONCEPT_NAMES, *DISTRACTORS)

@@ -13,7 +13,7 @@ from torch import Tensor
 from benchmarks.scenes.detector.augment import boxes_of, crop_and_flip, smear
 from benchmarks.scenes.detector.backbone import cell_fractions
 from benchmarks.scenes.detector.data import normalise
-from benchmarks.scenes.scene_cache import SceneCache
+from benchmarks.scenes.training.scene_cache import SceneCache
 
 JITTER = 0.08
 """Boxes are moved by up to this share of their width or height at every side."""

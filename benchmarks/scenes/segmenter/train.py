@@ -20,12 +20,12 @@ from transformers import SamModel
 
 from benchmarks.scenes.detector.augment import boxes_of
 from benchmarks.scenes.detector.data import normalise
-from benchmarks.scenes.finder_run import FinderRun
-from benchmarks.scenes.loop import Average, cosine_rate, set_rate, step_if_finite
 from benchmarks.scenes.options import finder_options
-from benchmarks.scenes.scene_cache import SceneCache
 from benchmarks.scenes.segmenter.data import SegmentBatch, SegmentBatches
 from benchmarks.scenes.segmenter.model import DenseHead, build_model, export
+from benchmarks.scenes.training.finder_run import FinderRun
+from benchmarks.scenes.training.loop import Average, cosine_rate, set_rate, step_if_finite
+from benchmarks.scenes.training.scene_cache import SceneCache
 from gazetteer.data.scenes.world import CONCEPT_NAMES
 
 

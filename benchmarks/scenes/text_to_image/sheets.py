@@ -15,8 +15,8 @@ from pathlib import Path
 
 import numpy as np
 
-from benchmarks.scenes.loop import save_sheet
 from benchmarks.scenes.prompts import prompts_of
+from benchmarks.scenes.training.loop import save_sheet
 from gazetteer.attribution.evaluation.evaluators import painter
 from gazetteer.data.inputs.prompt_pool import read_prompts
 from gazetteer.data.scenes.world import CONCEPTS, STYLES, Concept

@@ -23,13 +23,22 @@ from diffusers.models.attention_processor import AttnProcessor
 from torch import Tensor, nn
 from transformers import CLIPTextModel, CLIPTokenizer
 
-from benchmarks.scenes.loop import Average, Budget, Resumable, cosine_rate, save_sheet, set_rate, spread, step_if_finite
-from benchmarks.scenes.muon import Muon, hidden_weights
 from benchmarks.scenes.options import add_views
-from benchmarks.scenes.parallel import average_gradients, rank, run, shared, workers
 from benchmarks.scenes.text_to_image.latents import HELD_OUT, LatentFiles, open_files
 from benchmarks.scenes.text_to_image.model import assemble, build_scheduler, build_text_encoder, build_unet, export
 from benchmarks.scenes.text_to_image.tokens import encode
+from benchmarks.scenes.training.loop import (
+    Average,
+    Budget,
+    Resumable,
+    cosine_rate,
+    save_sheet,
+    set_rate,
+    spread,
+    step_if_finite,
+)
+from benchmarks.scenes.training.muon import Muon, hidden_weights
+from benchmarks.scenes.training.parallel import average_gradients, rank, run, shared, workers
 from gazetteer.data.scenes.prompts import prompt_pool
 from gazetteer.data.scenes.world import VIEWS
 

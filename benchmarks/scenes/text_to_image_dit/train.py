@@ -22,10 +22,7 @@ from diffusers import AutoencoderKL
 from torch import Tensor, nn
 from transformers import CLIPTokenizer
 
-from benchmarks.scenes.loop import Average, Budget, Resumable, cosine_rate, save_sheet, set_rate, spread, step_if_finite
-from benchmarks.scenes.muon import Muon, hidden_weights
 from benchmarks.scenes.options import add_views
-from benchmarks.scenes.parallel import average_gradients, rank, run, shared, workers
 from benchmarks.scenes.text_to_image.latents import HELD_OUT, LatentFiles, open_files
 from benchmarks.scenes.text_to_image.tokens import encode
 from benchmarks.scenes.text_to_image_dit.attention import JointAttention
@@ -37,6 +34,18 @@ from benchmarks.scenes.text_to_image_dit.model import (
     conditioning,
     export,
 )
+from benchmarks.scenes.training.loop import (
+    Average,
+    Budget,
+    Resumable,
+    cosine_rate,
+    save_sheet,
+    set_rate,
+    spread,
+    step_if_finite,
+)
+from benchmarks.scenes.training.muon import Muon, hidden_weights
+from benchmarks.scenes.training.parallel import average_gradients, rank, run, shared, workers
 from gazetteer.data.scenes.prompts import prompt_pool
 
 EMPTY_CAPTIONS = 0.1

@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from benchmarks.scenes import adopt
-from benchmarks.scenes.kept import NEEDS, mark
+from benchmarks.scenes.steps import NEEDS, mark
 from gazetteer.data.core.digests import digest_folder, digest_path
 from gazetteer.data.scenes import concept_classifier, style_classifier
 from gazetteer.data.scenes.weights import read_world, world_views

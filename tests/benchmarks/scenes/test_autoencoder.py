@@ -14,12 +14,12 @@ import torch
 from diffusers import AutoencoderKL
 from torch import Tensor, nn
 
-from benchmarks.scenes import loop
 from benchmarks.scenes.autoencoder import train as training
 from benchmarks.scenes.autoencoder.loss import critic_loss, critic_term, reconstruction_loss, slopes
 from benchmarks.scenes.autoencoder.model import build_autoencoder, build_critic, set_scale
 from benchmarks.scenes.autoencoder.pictures import PictureStream, absolute_error, normalise, picture_pool, reconstructed
-from benchmarks.scenes.loop import Average, Budget, Threads
+from benchmarks.scenes.training import loop
+from benchmarks.scenes.training.loop import Average, Budget, Threads
 from gazetteer.data.scenes.world import VIEWS
 from tests.support.system.running import ROOT
 

@@ -12,12 +12,12 @@ from benchmarks.scenes.detector.evaluate import count_hits
 from benchmarks.scenes.detector.forward import denoising_start, training_loss
 from benchmarks.scenes.detector.loss import assigned_loss, class_targets, corners, generalised_iou, match
 from benchmarks.scenes.detector.model import build_model, build_tokenizer, export
-from benchmarks.scenes.scene_cache import read, write
 from benchmarks.scenes.segmenter.data import SegmentBatches, dense_cells, jitter_boxes
 from benchmarks.scenes.segmenter.model import DenseHead
 from benchmarks.scenes.segmenter.model import build_model as build_segmenter
 from benchmarks.scenes.segmenter.train import mask_losses
 from benchmarks.scenes.segmenter.train import training_loss as segmenter_loss
+from benchmarks.scenes.training.scene_cache import read, write
 
 WORDS = ("sky", "sea", "sun", "hot air balloon", "dog")
 

@@ -9,13 +9,13 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from benchmarks.scenes import finder_run
 from benchmarks.scenes.classifiers import concepts as concept_classifier
 from benchmarks.scenes.classifiers import styles as style_classifier
 from benchmarks.scenes.detector import train as detector
-from benchmarks.scenes.loop import Average, Budget, Resumable, load_checkpoint, step_if_finite
-from benchmarks.scenes.scene_cache import SceneCache, read, write
 from benchmarks.scenes.segmenter import train as segmenter
+from benchmarks.scenes.training import finder_run
+from benchmarks.scenes.training.loop import Average, Budget, Resumable, load_checkpoint, step_if_finite
+from benchmarks.scenes.training.scene_cache import SceneCache, read, write
 from gazetteer.data.core.errors import InputError
 from gazetteer.data.scenes.world import EVAL_SEEDS
 

@@ -10,8 +10,8 @@ import pytest
 import torch
 from torch import nn
 
-from benchmarks.scenes import chain, kept
-from benchmarks.scenes.loop import Average, Budget, Resumable, cosine_rate
+from benchmarks.scenes import chain, kept, steps
+from benchmarks.scenes.training.loop import Average, Budget, Resumable, cosine_rate
 from gazetteer.data.core.errors import InputError
 
 
@@ -44,7 +44,7 @@ def test_what_is_done_and_averages_are_kept_and_put_where_they_were(tmp_path: Pa
     assert (new / kept.VAE).read_text() == "v"
     assert kept.figures_of(new, "detector") == {"steps": 3} and kept.figures_of(new, "segmenter") == {}
     assert kept.restore(new, tmp_path / "kept") == []
-    assert [step.name for step in chain.STEPS if kept.is_done(new, step.name)] == ["autoencoder", "detector"]
+    assert [step.name for step in chain.STEPS if steps.is_done(new, step.name)] == ["autoencoder", "detector"]
 
 
 def test_what_was_trained_with_an_earlier_autoencoder_is_not_kept(tmp_path: Path) -> None:
@@ -54,7 +54,7 @@ def test_what_was_trained_with_an_earlier_autoencoder_is_not_kept(tmp_path: Path
     later = (build / "concept_classifier.done").stat().st_mtime_ns + 10**9
     os.utime(build / "autoencoder.done", ns=(later, later))
     assert "concept_classifier" not in kept.keep(build, tmp_path / "other")
-    assert kept.unfinished(build, ["autoencoder", "concept_classifier"]) == ["concept_classifier"]
+    assert steps.unfinished(build, ["autoencoder", "concept_classifier"]) == ["concept_classifier"]
 
 
 def test_what_a_build_has_begun_itself_stays(tmp_path: Path) -> None:

@@ -8,8 +8,8 @@ import pytest
 import torch
 from torch import nn
 
-from benchmarks.scenes.muon import Muon, hidden_weights, orthogonal
-from benchmarks.scenes.parallel import rank, run, workers
+from benchmarks.scenes.training.muon import Muon, hidden_weights, orthogonal
+from benchmarks.scenes.training.parallel import rank, run, workers
 
 
 @pytest.mark.parametrize("shape", [(6, 6), (4, 30), (30, 4)])

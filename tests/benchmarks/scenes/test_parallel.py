@@ -13,7 +13,7 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from benchmarks.scenes.parallel import average_gradients, rank, run, shared, workers
+from benchmarks.scenes.training.parallel import average_gradients, rank, run, shared, workers
 from tests.support.system.running import ROOT
 
 
@@ -50,7 +50,7 @@ def wait_to_be_killed(folder: Path) -> None:
 BACKGROUND = """
 import signal, sys
 from pathlib import Path
-from benchmarks.scenes.parallel import run
+from benchmarks.scenes.training.parallel import run
 from tests.benchmarks.scenes.test_parallel import wait_to_be_killed
 signal.signal(signal.SIGINT, signal.SIG_IGN)
 if __name__ == "__main__":

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 
-from benchmarks.scenes.scene_cache import read_or_write
+from benchmarks.scenes.training.scene_cache import read_or_write
 from gazetteer.data.scenes.render import render
 from gazetteer.data.storage.lock import hold
 

@@ -15,12 +15,13 @@ from torch import nn
 from benchmarks.scenes.autoencoder.model import build_autoencoder
 from benchmarks.scenes.classifiers import concepts as concept_classifier
 from benchmarks.scenes.classifiers import styles as style_classifier
-from benchmarks.scenes.loop import Average, Budget, Resumable, cosine_rate, load_checkpoint, save_checkpoint, spread
 from benchmarks.scenes.text_to_image import latents
 from benchmarks.scenes.text_to_image import model as text_to_image_model
 from benchmarks.scenes.text_to_image import train as text_to_image
 from benchmarks.scenes.text_to_image.latents import LATENT_SHAPE, open_files
 from benchmarks.scenes.text_to_image.tokens import MAX_LENGTH, encode, save_legacy, scenes_tokenizer
+from benchmarks.scenes.training import loop
+from benchmarks.scenes.training.loop import Average, Budget, Resumable, cosine_rate, spread
 from gazetteer.data.scenes.prompts import prompt_pool
 from gazetteer.data.scenes.render import render
 from gazetteer.data.scenes.style_classifier import LABELS, StyleClassifier, load, save
@@ -248,8 +249,8 @@ def test_rows_count_from_the_first_scene_but_for_those_that_losses_are_measured_
 
 
 def test_checkpoints_hold_nothing_but_tensors_and_values(tmp_path: Path) -> None:
-    save_checkpoint(tmp_path / "a.pt", {"step": 3, "weights": [torch.ones(2)]})
-    assert load_checkpoint(tmp_path / "a.pt")["step"] == 3
+    loop.save_checkpoint(tmp_path / "a.pt", {"step": 3, "weights": [torch.ones(2)]})
+    assert loop.load_checkpoint(tmp_path / "a.pt")["step"] == 3
     assert not list(tmp_path.glob("*.partial"))
 
 

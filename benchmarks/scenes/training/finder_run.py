@@ -11,8 +11,8 @@ from typing import Any
 
 import torch
 
-from benchmarks.scenes.loop import Average, Budget, load_checkpoint, require_same, save_checkpoint
-from benchmarks.scenes.scene_cache import read_or_write
+from benchmarks.scenes.training.loop import Average, Budget, load_checkpoint, require_same, save_checkpoint
+from benchmarks.scenes.training.scene_cache import read_or_write
 from gazetteer.data.scenes.world import EVAL_SEEDS
 
 VALIDATION_SEED = 999_000_000

@@ -1,6 +1,6 @@
 """Rendered scenes on disk as memory-mapped arrays, so that a training loop never waits for the painter.
 
-`python -m benchmarks.scenes.scene_cache --out build/train/scenes --count 12000`
+`python -m benchmarks.scenes.training.scene_cache --out build/train/scenes --count 12000`
 """
 
 from __future__ import annotations

@@ -15,7 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from benchmarks.scenes.parallel import divided
+from benchmarks.scenes.training.parallel import divided
 
 _QUINTIC = (3.4445, -4.7750, 2.0315)
 _SPECIAL = (nn.Embedding, nn.GroupNorm, nn.LayerNorm)

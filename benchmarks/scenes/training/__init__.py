@@ -1,0 +1,1 @@
+"""What the trainings of the Scenes models share: loops, optimiser, processes, scenes on disk."""
