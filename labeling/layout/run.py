@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from gazetteer.data.core.errors import InputError
 from gazetteer.data.core.sites import IMAGE, Site
+from gazetteer.data.inputs.given.config import given_setting
 from gazetteer.data.runs.folder import RunFolder, open_finished
 from gazetteer.labeling.evidence.concept_maps import ConceptMaps, read_concepts
 from gazetteer.labeling.evidence.counts import sum_evidence
@@ -115,7 +116,8 @@ def open_run(run: Any) -> LayoutRun:
     columns = ["image_id", "prompt", "seed", "split", "width", "height", "asked"]
     images = store.read_table("images", columns=columns)
     grids = picture_grids(store)
-    maps = read_concepts(images, store.read_table("segments"), grids.values())
+    given = bool(given_setting(store.read_json("run.json") or {}))
+    maps = read_concepts(images, store.read_table("segments"), grids.values(), by_prompt=not given)
     ordered = sorted(images.select(columns[:4]).to_pylist(), key=lambda row: row["image_id"])
     prompts = tuple(row["prompt"] for row in ordered)
     layout_run = LayoutRun(

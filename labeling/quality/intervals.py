@@ -29,8 +29,17 @@ _Z2 = 1.959964**2
 """Of the normal distribution's 97.5 % quantile."""
 
 
-def sample_weights(members: int, resamples: int = RESAMPLES, seed: int = 0) -> Floats:
-    """How often each member is drawn: in the sample (row 0, all ones), then in each resample; [1 + R, members]."""
+def sample_weights(
+    members: int, resamples: int = RESAMPLES, seed: int = 0, groups: NDArray[np.int64] | None = None
+) -> Floats:
+    """How often each member is drawn: in the sample (row 0, all ones), then in each resample; [1 + R, members].
+
+    groups: [members], equal numbers for members that are drawn together; None: each by itself.
+    """
+    if groups is not None:
+        names, firsts, group = np.unique(groups, return_index=True, return_inverse=True)
+        place = np.argsort(np.argsort(firsts))  # groups in the order in which they come
+        return sample_weights(len(names), resamples, seed)[:, place[group.ravel()]]
     drawn = np.random.default_rng(seed).multinomial(members, np.full(members, 1.0 / members), size=resamples)
     return np.concatenate([np.ones((1, members)), drawn])
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -63,9 +64,16 @@ def named_sites(folder: RunFolder, slugs: Sequence[str]) -> list[Site]:
 
 
 def starts_of(folder: RunFolder, split: str) -> tuple[SharedPicture, ...]:
-    """The pictures of a split, by id (ids are digests, so these are in no order)."""
+    """The pictures of a split, by id (ids are digests, so these are in no order); one of every prompt comes before
+    the second of any, which is like it."""
     rows = load_images(folder, split=split, columns=["image_id", "prompt", "seed"]).to_pylist()
     rows.sort(key=lambda row: row["image_id"])
+    before: Counter[str] = Counter()
+    turns = []
+    for row in rows:
+        turns.append(before[row["prompt"]])
+        before[row["prompt"]] += 1
+    rows = [row for _, row in sorted(zip(turns, rows, strict=True), key=lambda pair: pair[0])]
     return tuple(SharedPicture(row["image_id"], row["prompt"], row["seed"]) for row in rows)
 
 

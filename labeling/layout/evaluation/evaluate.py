@@ -163,7 +163,8 @@ def _pairs(run: LayoutRun, pictures: Group, most: int) -> dict[str, int]:
 
 
 def _group(run: LayoutRun, images: NDArray[np.int64], seen: PassRecord | None) -> Group:
-    return Group(tuple(run.image_ids[i] for i in images), run.truth, images, seen, stored=True)
+    alike = None if run.maps.prompts is None else run.maps.prompts[images]
+    return Group(tuple(run.image_ids[i] for i in images), run.truth, images, seen, stored=True, prompts=alike)
 
 
 def _add(result: dict[str, Any], t: str, figures: dict[str, Any], places: Sequence[tuple[str, str]]) -> None:

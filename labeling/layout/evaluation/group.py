@@ -25,6 +25,7 @@ class Group:
         rows: int64 [N], the numbers of these pictures in that source.
         seen: None when nothing was sampled again.
         stored: whether `rows` are pictures of the run, with stored codes.
+        prompts: int64 [N], equal for pictures that were drawn of one prompt; None where each stands for itself.
     """
 
     image_ids: tuple[str, ...]
@@ -32,6 +33,7 @@ class Group:
     rows: Images
     seen: PassRecord | None
     stored: bool
+    prompts: Images | None = None
 
     def truth(self, grid: Grid) -> Truth:
         """The masks of these pictures on a grid."""
@@ -42,7 +44,8 @@ class Group:
         for start in range(0, len(self.rows), most):
             batch = slice(start, start + most)
             seen = None if self.seen is None else self.seen.part(batch)
-            yield Group(self.image_ids[batch], self.read, self.rows[batch], seen, self.stored)
+            prompts = None if self.prompts is None else self.prompts[batch]
+            yield Group(self.image_ids[batch], self.read, self.rows[batch], seen, self.stored, prompts)
 
 
 def pictures_at_once(memory_mb: int, cells: int, concepts: int, places: int, width: int) -> int:

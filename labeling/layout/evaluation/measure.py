@@ -46,9 +46,11 @@ class PairValues:
         self._pointing.setdefault(method, []).append(pair_pointing(maps.where, truth))
         self._peaks.setdefault(method, []).append(maps.whether)
 
-    def summary(self, concepts: Sequence[str], resamples: int) -> dict[str, Any]:
+    def summary(
+        self, concepts: Sequence[str], resamples: int, prompts: NDArray[np.int64] | None = None
+    ) -> dict[str, Any]:
         """``miou``, ``pointing``, ``presence_ap``, ``margin`` (of gazetteer) by method, and ``by_concept``: each
-        [mean, low, high]."""
+        [mean, low, high]; pictures with equal `prompts` are drawn together."""
         columns = ("pixels", "wanted", "asked")
         pixels, wanted, asked = (np.concatenate([getattr(t, name) for t in self._truths]) for name in columns)
         counted = wanted.sum(axis=0) >= MIN_PAIRS
@@ -59,7 +61,7 @@ class PairValues:
             for by_method in (self._ious, self._pointing)
         )
         truth = Truth(pixels, self._truths[0].areas, wanted, asked)
-        weights = sample_weights(len(wanted), resamples)
+        weights = sample_weights(len(wanted), resamples, groups=prompts)
         presence = {
             name: list(average_precision(np.concatenate(peaks), truth, weights)) for name, peaks in self._peaks.items()
         }

@@ -139,7 +139,7 @@ class StepEvaluation:
             values.add_truth(part.truth(self.step.grid))
             for name, maps in self.scores(part):
                 values.add(name, maps, part.truth(maps.grid))
-        measured = values.summary(self.step.run.concepts, self.config.resamples)
+        measured = values.summary(self.step.run.concepts, self.config.resamples, pictures.prompts)
         return measured | {"paper_site": "/".join(self.paper_place)}
 
     @property

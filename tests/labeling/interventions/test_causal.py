@@ -20,7 +20,7 @@ from gazetteer.data.tables.schemas import CAUSAL, EFFECTS
 from gazetteer.diffusion.config.generation import GenerationConfig
 from gazetteer.diffusion.generate import Generator
 from gazetteer.diffusion.resume import coarse_stride, resumed_at
-from gazetteer.jobs.experiments.causal.choose import _turns, features_to_try
+from gazetteer.jobs.experiments.causal.choose import _turns, features_to_try, starts_of
 from gazetteer.jobs.experiments.causal.measure import print_causes
 from gazetteer.labeling.evidence.site_codes import site_of_row
 from gazetteer.labeling.interventions.able import can_show
@@ -30,7 +30,9 @@ from gazetteer.labeling.interventions.causal_table import causal_table, judged, 
 from gazetteer.sae.model.autoencoder import SAEConfig, SparseAutoencoder
 from tests.labeling.interventions.test_steering import BLOCK, CONCEPTS, SITES, Finder
 from tests.support.models.tiny_pipeline import tiny_pipeline
-from tests.support.runs.runs import PROVENANCE, finished_run
+from tests.support.runs.layout_runs import world_run
+from tests.support.runs.runs import PROVENANCE, finished_run, rewrite
+from tests.support.runs.small_world import sky_world
 from tests.support.system.running import SMALL
 
 MID = Site("mid_block.attentions.0", "cond", 0.3)
@@ -49,6 +51,17 @@ def effects(on: list[float], random: list[float], plain: list[float], site: Site
                 }
             )  # fmt: skip
     return pa.Table.from_pylist(rows, schema=EFFECTS)
+
+
+def test_one_picture_of_every_prompt_comes_before_the_second_of_any(tmp_path: Path) -> None:
+    world = world_run(tmp_path / "world", sky_world(12), "a sky")
+    ids = [start.image_id for start in starts_of(world, "discovery")]
+    assert ids == sorted(ids)
+    shards = sorted(Path(world.path, "images").iterdir())
+    rewrite(shards[0], lambda table: table.set_column(1, table.field(1), [["b", "a", "b", "b", "c", "a"] * 2]))
+    rows = starts_of(world, "discovery")
+    assert [row.image_id for row in rows[:4]] == ["i0000", "i0001", "i0004", "i0002"]
+    assert sorted(row.image_id for row in rows) == ids
 
 
 def labels(*concepts: str) -> pa.Table:

@@ -147,6 +147,15 @@ def test_a_run_teaches_the_layout_and_heldout_pictures_take_no_part(run: LayoutR
         np.testing.assert_array_equal(mine.thresholds, its.thresholds)
 
 
+def test_pictures_of_one_prompt_are_drawn_together_for_intervals(run: LayoutRun) -> None:
+    config = LayoutEvaluationConfig(every_step=False, baselines=False, resamples=20)
+    assert run.maps.prompts is not None and len(set(run.maps.prompts.tolist())) == len(run.image_ids)
+    alike = replace(run, maps=replace(run.maps, prompts=np.zeros(len(run.image_ids), np.int64)))
+    apart, together = (evaluate_layout(one, {}, np.eye(2), config)["miou"]["0.50"]["prior"] for one in (run, alike))
+    assert apart[1] < apart[0] < apart[2]
+    assert together == pytest.approx([apart[0]] * 3), "one prompt says nothing of others"
+
+
 def test_measuring_in_parts_changes_nothing_and_memory_is_bounded(run: LayoutRun) -> None:
     step = StepEvaluation(
         run, {}, np.eye(2), LayoutEvaluationConfig(every_step=False, baselines=False, resamples=20), 0.5

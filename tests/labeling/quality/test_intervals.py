@@ -90,6 +90,14 @@ def test_groups_are_drawn_whole() -> None:
     assert uneven[0] == 0.25  # a mean of pictures, not of groups
 
 
+def test_weights_of_groups_are_those_of_their_members() -> None:
+    apart = sample_weights(5, 40, 3)
+    np.testing.assert_array_equal(sample_weights(5, 40, 3, groups=np.array([9, 2, 7, 1, 4])), apart)
+    together = sample_weights(5, 40, 3, groups=np.array([7, 2, 7, 2, 7]))
+    assert (together[:, 0] == together[:, 2]).all() and (together[:, 1] == together[:, 3]).all()
+    np.testing.assert_array_equal(together[:, :2], sample_weights(2, 40, 3))
+
+
 def test_a_mean_of_what_is_there() -> None:
     assert mean_interval([np.nan, 3.0, 3.0]) == [3.0, 3.0, 3.0]
     assert mean_interval([np.nan]) == mean_interval([]) == [None] * 3

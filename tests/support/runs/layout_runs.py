@@ -60,7 +60,7 @@ def pipeline_run(
     """Pictures of a random pipeline with random boxes for masks; every third picture is held out."""
     generator, rng = Generator(pipe, generation), np.random.default_rng(0)
     size = generator.picture_size
-    prompts = [f"a red {CONCEPTS[i % 3]}, two boats" for i in range(images)]
+    prompts = [f"a red {CONCEPTS[i % 3]}, two boats, {i}" for i in range(images)]
     pictures = generator.pictures(prompts, list(range(images)), saes)
     inputs, rows, segments = [], [], []
     for number, (prompt, picture) in enumerate(zip(prompts, pictures, strict=True)):
