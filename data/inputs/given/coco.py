@@ -3,8 +3,8 @@
 A crowd region (``iscrowd``) covers many of a kind without saying which pixels are theirs, and a box without a mask does
 not say it either: its picture leaves that category unasked, as LVIS' ``not_exhaustive_category_ids`` do; with LVIS'
 ``neg_category_ids`` only what is there or is said to be absent is asked. Where files are joined (instances and stuff),
-a picture is asked for the categories of those that list it. Of COCO stuff the category "other", which stands for all
-things, is left out.
+a picture is asked for the categories of those that list it. Of COCO stuff the category "other" (183), which stands
+for all things, is left out.
 """
 
 from __future__ import annotations
@@ -19,7 +19,8 @@ from gazetteer.data.core.files.regular import read_regular, require_file
 from gazetteer.data.inputs.given.coco_masks import decoded, says_where
 from gazetteer.data.inputs.given.picture import GivenPicture, concept_name, read_picture
 
-OTHER = "other"
+OTHER = 183, "other"
+"""Id and name of what COCO stuff calls all things; another data set may have a category of that name."""
 
 
 class CocoPictures:
@@ -78,6 +79,9 @@ class CocoPictures:
                 raise InputError(f"{file} is of panoptic masks; name the instances and stuff files instead.")
             entries = _by_id(file, "categories", content["categories"])
             categories = {number: concept_name(category["name"]) for number, category in entries.items()}
+            if OTHER in categories.items():
+                del categories[OTHER[0]]
+                annotations = [annotation for annotation in annotations if annotation["category_id"] != OTHER[0]]
             if nameless := [number for number, name in categories.items() if not name]:
                 raise InputError(f"{file} gives the category {nameless[0]!r} no name; a concept has one.")
             shown: dict[Any, set[str]] = {}
@@ -98,11 +102,10 @@ class CocoPictures:
                 self._annotations.setdefault(name, [])
             for annotation in annotations:
                 concept = categories[annotation["category_id"]]
-                if concept != OTHER:
-                    self._annotations[_key(images[annotation["image_id"]])].append((concept, annotation))
+                self._annotations[_key(images[annotation["image_id"]])].append((concept, annotation))
         except (KeyError, TypeError, AttributeError) as error:
             raise InputError(f"{file} is not COCO's JSON of images, annotations and categories ({error!r}).") from error
-        return set(categories.values()) - {OTHER}
+        return set(categories.values())
 
     def _unasked(self, key: str) -> frozenset[str]:
         """Concepts of crowds, of boxes without a mask, and those that no file that lists the picture knows of."""

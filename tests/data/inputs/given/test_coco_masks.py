@@ -89,3 +89,13 @@ def test_what_was_asked_is_named_as_categories_are(tmp_path: Path) -> None:
     (tmp_path / "run.json").write_text(json.dumps(content))
     read = CocoPictures(str(tmp_path)).read("a")
     assert read.unasked == {"cup"} and [concept for concept, _ in read.segments] == ["hot dog"]
+
+
+def test_another_data_sets_category_of_the_name_other_is_a_concept(tmp_path: Path) -> None:
+    root = coco_folder(tmp_path)
+    assert "other" not in CocoPictures(str(root)).concepts
+    file = root / "annotations" / "stuff_val2017.json"
+    file.write_text(file.read_text().replace("183", "7"))
+    source = CocoPictures(str(root))
+    assert "other" in source.concepts
+    assert sorted(concept for concept, _ in source.read("2").segments) == ["grass merged", "other"]
