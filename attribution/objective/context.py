@@ -15,7 +15,7 @@ import torch
 
 from gazetteer.attribution.objective.objectives import Erase
 from gazetteer.attribution.objective.samples import Samples, freeze_target, join, repeated, shuffled
-from gazetteer.attribution.objective.trajectory import conditioning
+from gazetteer.attribution.objective.trajectory import conditioning, other_half
 
 Walk = Callable[[Sequence[str], Sequence[int]], Samples]
 """(prompts, 0-based sampler steps) -> the intact model's inputs there, all prompts of a step and then the next, with
@@ -51,8 +51,9 @@ def context_samples(
     """Samples with targets for `objectives.Distance`: J = 0 where the edit does exactly what is wanted.
 
     On prompts that name the concept the target is the intact Φ(plain) + factor · (Φ(named) − Φ(plain)): factor 0
-    and below erases, factor > 1 amplifies. On the same prompts without it, on other prompts, and on the empty prompt
-    (the other half of guidance) at the same x_t, the target is the intact prediction itself.
+    and below erases, factor > 1 amplifies. On the same prompts without it, on other prompts, and on what the other half
+    of guidance is told (the empty prompt; nothing but zeros by SDXL) at the same x_t, the target is the intact
+    prediction itself.
 
     Args:
         factor: see `freeze_target`.
@@ -68,7 +69,7 @@ def context_samples(
 
     Returns:
         shuffled samples: the named ones, as many with the prompts without the concept, one of each kept prompt and
-        step, and the empty prompt at half of those x_t.
+        step, and the other half of guidance at half of those x_t.
     """
     named = walk(context.named, early)
     plain = repeated(conditioning(pipe, context.plain, guidance), len(named) // len(context.named))
@@ -80,7 +81,8 @@ def context_samples(
     stay = [replace(named, cond=named.base or {}, base=None)]
     if context.kept:
         stay.append(walk(context.kept, only))
-        empty = replace(stay[1], cond=stay[1].base or {}, base=None)
+        told = other_half(pipe, context.kept, guidance) or conditioning(pipe, [""] * len(context.kept), guidance)
+        empty = replace(stay[1], cond=repeated(told, len(stay[1]) // len(context.kept)), base=None)
         stay[1] = replace(stay[1], base=None)
         stay.append(empty.at(slice(None, None, 2)))
     for samples in stay:

@@ -156,20 +156,27 @@ def conditioning(pipe: Any, prompts: Sequence[str], guidance: float = 1.0) -> Co
 
 
 def unconditioned(pipe: Any, prompts: Sequence[str], guidance: float) -> Conditioning:
-    """What the pipeline hands to its denoiser beside these prompts in the other half of guidance, one row each.
-
-    Not always what it makes of the empty prompt: SDXL's embeddings are zero there.
+    """`other_half`.
 
     Raises:
         InputError: at this scale the pipeline runs without guidance.
     """
-    calls, _ = _record(pipe, prompts, [0] * len(prompts), 1, guidance)
-    if len(calls[0][0]) != 2 * len(prompts):
+    told = other_half(pipe, prompts, guidance)
+    if told is None:
         raise InputError(
             f"{type(pipe).__name__} runs no uncond branch at guidance {guidance:g}; raise it above 1, or name a "
             "feature of the cond branch."
         )
-    return mapped(calls[0][2], lambda v: v[: len(prompts)])
+    return told
+
+
+def other_half(pipe: Any, prompts: Sequence[str], guidance: float) -> Conditioning | None:
+    """What the pipeline hands to its denoiser beside these prompts in the other half of guidance, one row each.
+
+    Not always what it makes of the empty prompt: SDXL's embeddings are zero there. None: it runs no such half.
+    """
+    calls, _ = _record(pipe, prompts, [0] * len(prompts), 1, guidance)
+    return mapped(calls[0][2], lambda v: v[: len(prompts)]) if len(calls[0][0]) == 2 * len(prompts) else None
 
 
 def noise(pipe: Any, seeds: Sequence[int]) -> Tensor:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -12,9 +12,10 @@ import torch
 from diffusers import DDIMScheduler, HeunDiscreteScheduler, UniPCMultistepScheduler
 from torch import nn
 
+from gazetteer.attribution.objective.context import Context, context_samples
 from gazetteer.attribution.objective.problem import Problem, diffusion_problem
 from gazetteer.attribution.objective.samples import Samples
-from gazetteer.attribution.objective.trajectory import begin, noised_images
+from gazetteer.attribution.objective.trajectory import begin, conditioning, noised_images, trajectory
 from gazetteer.attribution.scores import score
 from gazetteer.attribution.scores.controls import CONTROLS
 from gazetteer.attribution.scores.score import OBJECTIVES, ScoreConfig, _selection, score_weights
@@ -95,6 +96,24 @@ def test_a_feature_of_the_uncond_branch_is_scored_on_what_that_branch_is_given(
     assert score_weights(pipe, config, str(tmp_path)).value == pytest.approx(own, rel=1e-4)
     with pytest.raises(InputError, match="runs no uncond branch at guidance 1"):
         score_weights(pipe, replace(config, guidance=1.0), str(tmp_path))
+
+
+@pytest.mark.parametrize(("guidance", "zero"), [(3.0, True), (1.0, False)])
+def test_an_edit_in_context_holds_what_the_other_half_of_guidance_is_told(guidance: float, zero: bool) -> None:
+    """Zeros with SDXL; where no such half runs, the empty prompt."""
+    pipe = tiny_sdxl(SMALL, DDIMScheduler())
+    context = Context(("a dog on grass",), ("grass",), ("a boat", "the sea"))
+
+    def walk(prompts: Sequence[str], only: Sequence[int]) -> Samples:
+        return trajectory(pipe, list(prompts), range(len(prompts)), steps=2, guidance=guidance, only=only)
+
+    samples = context_samples(pipe, context, 0.0, walk, early=[0], only=[0, 1], guidance=guidance)
+    told = samples.cond["encoder_hidden_states"]
+    empty = conditioning(pipe, [""], guidance)["encoder_hidden_states"]
+    held = torch.zeros_like(empty) if zero else empty
+    # Of four x_t that other prompts walk through every second.
+    assert int((told == held).all(dim=2).all(dim=1).sum()) == 2
+    assert int((told == empty).all(dim=2).all(dim=1).sum()) == (0 if zero else 2)
 
 
 def test_what_is_wrong_with_a_feature_is_known_before_anything_is_sampled(
