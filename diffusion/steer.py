@@ -1,4 +1,4 @@
-"""Steer a generation: add feature vectors to what U-Net blocks write, where and when the edits say (P1 section 3.5).
+"""Steer a generation: add feature vectors to what its blocks write, where and when the edits say (P1 section 3.5).
 
     with steer(pipe, edits, saes):
         images = pipe("a dog on grass").images
@@ -49,12 +49,12 @@ def steer(
     so, subtracts β·a·d / 2). Edits of strength 0 and pictures no edit names are left bit for bit as they were.
 
     Args:
-        pipe: a diffusers pipeline with a U-Net and a scheduler.
+        pipe: a diffusers pipeline with a scheduler, and a U-Net or a transformer that the registry knows.
         edits: with targets (`gazetteer.labeling.interventions.resolve.resolve` turns concepts into them).
         saes: the autoencoders of the targets, or their folder; not needed for plain directions.
         schedule: of the whole process, when the pipeline runs only a part of it; None asks the scheduler.
-        guided: whether U-Net batches hold an unconditional half before the conditional one; None asks the pipeline.
-            With guidance off there is no such half: an edit of ``both`` then acts on the conditional one alone.
+        guided: whether batches hold an unconditional half before the conditional one; None asks the pipeline. With
+            guidance off there is no such half: an edit of ``both`` then acts on the conditional one alone.
 
     Raises:
         InputError: an edit without targets, an unknown block, an autoencoder that is missing or does not fit, a

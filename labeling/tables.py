@@ -55,7 +55,8 @@ def load_labels(
         max_q: only rows with q_value ≤ this.
         min_iou: only rows with dataset_iou ≥ this.
         columns: only these columns.
-        causal: add the ``causal_*`` columns of causal.parquet (`load_causal`), null where a label was not tried.
+        causal: add the ``causal_*`` columns of causal.parquet (`load_causal`), null where a label was not tried,
+            as those that do not say where are not.
 
     Raises:
         InputError: not a finished run, a damaged file, an unknown column, or no causal pass where one is asked for.
@@ -88,7 +89,8 @@ def load_candidates(
     paper_label: bool | None = None,
     columns: Sequence[str] | None = None,
 ) -> pa.Table:
-    """Every pair that was tested (candidates.parquet), with both verdicts; arguments as in `load_labels`."""
+    """Every pair that meets in a discovery picture, tested or not, and the best look and place of each feature
+    (candidates.parquet), with both verdicts; arguments as in `load_labels`."""
     wanted = [
         *_pair(block, stream, signal, branch, t, feature, concept),
         *_is("kind", kind),
@@ -154,7 +156,7 @@ def load_causal(
     verdict: OneOrMore | None = None,
     columns: Sequence[str] | None = None,
 ) -> pa.Table:
-    """What switching features on and off did (causal.parquet, written by ``gazetteer causal``).
+    """What switching features on did, beside random directions (causal.parquet, written by ``gazetteer causal``).
 
     Args:
         verdict: only these values of `causal_verdict`; the others as in `load_labels`.

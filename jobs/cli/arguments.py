@@ -78,7 +78,8 @@ def configured(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--config",
         metavar="FILE",
-        help="YAML file or preset: flux-schnell, paper-sd14, scenes-dit, sd35-medium, sdxl-turbo (default: embedded)",
+        help="YAML file or preset: flux-schnell, paper-sd14, sd35-medium, sdxl-turbo, or scenes-dit, whose weights are "
+        "to be trained first (default: embedded)",
     )
     parser.add_argument(
         "--set", dest="overrides", nargs="+", action="extend", default=[], metavar="KEY=VALUE",

@@ -34,8 +34,8 @@ class Habits:
 
     Attributes:
         features: int64 [H], ascending.
-        odds: float64 [H, C], log odds of precision / lift; 0 where the pair was not tested.
-        known: float64 [H, C], 1 where it was.
+        odds: float64 [H, C], log odds of precision / lift; 0 where the pair never met, or without lift.
+        known: float64 [H, C], 1 where there are such odds.
     """
 
     features: NDArray[np.int64]

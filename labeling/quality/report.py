@@ -34,10 +34,10 @@ def run_quality(run: str | Path, *, shuffle: bool = True) -> dict[str, Any]:
     """Measure the labels of a finished run, by the thresholds that it was made with.
 
     For every concept and site the feature with the highest *discovery* data-set IoU is chosen and its *held-out*
-    data-set IoU reported, so nothing is measured on the pictures it was chosen by: once above each pair's own
-    threshold (labeling/rules/top_quantile.py), which discovery pictures fixed as well, once over the support. `ceiling`
-    is the best IoU that any choice of whole cells of the site's grid could reach on the run's own masks, averaged over
-    concepts.
+    data-set IoU reported, so nothing is measured on the pictures it was chosen by: once the best above each pair's own
+    threshold (labeling/rules/top_quantile.py), which discovery pictures fixed as well, once the best over the support.
+    `ceiling` is the best IoU that any choice of whole cells of the site's grid could reach on the run's own masks,
+    averaged over concepts.
 
     Returns:
         ``sites``: per site, over all concepts of the run, ``mean_heldout_iou`` (above the threshold),

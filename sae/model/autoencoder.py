@@ -51,8 +51,8 @@ class SparseAutoencoder(nn.Module):
         scale: [d], what each channel is multiplied with before encoding, or None.
 
     Attributes:
-        signal: what it reads of a block, ``update`` (output minus input) or ``output``; None where nobody said. It is
-            written with it.
+        signal: what it reads of a block, ``update`` (output minus input), ``output`` or ``input``; None where nobody
+            said. It is written with it.
     """
 
     latent_bias: nn.Parameter | None

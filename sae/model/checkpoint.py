@@ -66,7 +66,7 @@ def load_site_saes(
 
     Args:
         saes: a folder with one folder a site (`Site.slug`), or patterns of sites with what serves them.
-        signal: what those that do not say it read of a block: ``update`` (output minus input) or ``output``.
+        signal: what those that do not say it read of a block: ``update`` (output minus input), ``output`` or ``input``.
 
     Raises:
         InputError: some are missing (all named), or one is broken, or says that it belongs to something else

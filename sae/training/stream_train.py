@@ -60,7 +60,7 @@ class StreamPlan:
     def __post_init__(self) -> None:
         expect_room(self.capacity, self.config.batch_size)
         if self.config.epochs != 1:
-            raise InputError("A stream shows every picture once: raise sae.images instead of sae.epochs.")
+            raise InputError("A stream shows every picture once: raise sae.images instead of sae.train.epochs.")
 
     def identity(self, d: int, vectors: int) -> dict[str, Any]:
         """What makes the run this run; the order of the vectors follows from the buffer's size too."""

@@ -103,7 +103,7 @@ def _add_concepts(verbs: Any) -> None:
     features.add_argument("--fraction", type=float, help="default: what the method was evaluated with")
     features.add_argument("--top", type=int, default=8, help="features per concept and site at most")
     features.add_argument("--steps", type=int, default=20, help="of the sampler")
-    features.add_argument("--most", type=int, default=6, help="pictures that name a concept, and as many that do not")
+    features.add_argument("--most", type=int, default=6, help="pictures that name a concept; half as many that do not")
     features.set_defaults(action=_attribute_features)
 
 

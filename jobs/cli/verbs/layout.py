@@ -20,7 +20,9 @@ def add_layout(verbs: Any) -> None:
     predict.add_argument("--calibrated", action="store_true", help="calibrate on the run's codes and masks instead")
     predict.add_argument("--prompt", required=True, metavar="TEXT", help="what to paint")
     predict.add_argument("--seed", type=int, default=0, help="of the picture's noise")
-    predict.add_argument("--out", required=True, metavar="FOLDER", help="receives picture.png and layout.npz")
+    predict.add_argument(
+        "--out", required=True, metavar="FOLDER", help="receives picture.png, layout.npz and layout.json"
+    )
     configured(predict)
     predict.set_defaults(action=_layout_predict)
     evaluate = layout_verbs.add_parser("evaluate", help="measure predictions on held-out pictures, beside baselines")

@@ -134,7 +134,7 @@ def test_steps_that_are_given_end_the_stream_early(tmp_path: Path):
 def test_what_cannot_be_streamed_is_said(tmp_path: Path):
     with pytest.raises(InputError, match="buffer of 32 vectors cannot give batches of 64"):
         replace(PLAN, capacity=32)
-    with pytest.raises(InputError, match=r"raise sae.images instead of sae.epochs"):
+    with pytest.raises(InputError, match=r"raise sae.images instead of sae.train.epochs"):
         replace(PLAN, config=replace(CONFIG, epochs=2))
     with pytest.raises(InputError, match=r"sae.train.steps=16 at mid.* need 64 pictures, but the stream has 60"):
         run(tmp_path, replace(PLANS[MID], config=replace(CONFIG, steps=16)))
