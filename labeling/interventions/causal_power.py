@@ -11,9 +11,10 @@ from scipy.stats import binom
 Floats = NDArray[np.float64]
 
 ALPHA = 0.005
-"""p that a pair needs to be sure beside others: of Benjamini and Hochberg's 0.05 when a tenth of the pairs is real."""
+"""p that a pair needs to be sure beside others, for planning: of Benjamini and Hochberg's 0.05 when a tenth is real."""
 
-FLIPS = 2000
+_FLIPS = (2000, 20_000)
+"""The fewest and the most sign changes that p is told by; ten of them at the p that is asked for."""
 _TRIES = 200
 
 
@@ -40,8 +41,9 @@ def power_of(differences: Floats, rise: float, fraction: float, alpha: float = A
     images = len(differences)
     if not images:
         return 0.0
-    signs = rng.choice([-1.0, 1.0], (FLIPS, images))
+    flips = min(max(_FLIPS[0], math.ceil(10 / alpha)), _FLIPS[1])
+    signs = rng.choice([-1.0, 1.0], (flips, images))
     values = differences * rng.choice([-1.0, 1.0], (_TRIES, images)) + rise * (rng.random((_TRIES, images)) < fraction)
     reached = np.abs(signs @ values.T) >= np.abs(values.sum(axis=1)) * (1 - 1e-9)
-    p = (1 + reached.sum(axis=0)) / (1 + FLIPS)
+    p = (1 + reached.sum(axis=0)) / (1 + flips)
     return float((p <= alpha).mean())

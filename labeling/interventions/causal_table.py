@@ -2,7 +2,8 @@
 
 The pictures are the same for *on*, *random* and plain, so every difference is taken picture by picture. The verdict
 rests on area(on) − area(random): p values from flipping the signs of the differences, q values (Benjamini–Hochberg)
-apart for pairs that observation labelled and for all others, which are many more.
+apart for pairs that observation labelled and for all others, which are many more. Pictures of one prompt are alike, so
+that their differences count as one, their mean.
 """
 
 from __future__ import annotations
@@ -18,8 +19,9 @@ from scipy.stats import false_discovery_control
 from gazetteer.data.core.sites import SITE_COLUMNS, Site
 from gazetteer.data.tables.schemas import CAUSAL, CAUSAL_MEASURES, VERDICTS
 from gazetteer.labeling.evidence.site_codes import rows_by_site
-from gazetteer.labeling.interventions.causal_power import power_of
+from gazetteer.labeling.interventions.causal_power import ALPHA, power_of
 from gazetteer.labeling.quality.intervals import interval_of, sample_weights
+from gazetteer.labeling.rules.tails import tail_bound
 
 Floats = NDArray[np.float64]
 MAX_Q = 0.05
@@ -30,8 +32,9 @@ _ROWS = 2048  # pairs whose resamples are in memory together
 
 
 def causal_table(
-    effects: pa.Table, labels: pa.Table, concepts: Sequence[str], power: float = 0.9, fraction: float = 0.3
-) -> pa.Table:
+    effects: pa.Table, labels: pa.Table, concepts: Sequence[str], power: float = 0.9, fraction: float = 0.3,
+    prompts: Mapping[str, str] | None = None,
+) -> pa.Table:  # fmt: skip
     """Rows of `gazetteer.data.tables.schemas.CAUSAL`: every tried feature with every concept.
 
     Args:
@@ -39,16 +42,23 @@ def causal_table(
         labels: the columns block, branch, t, feature, concept of the trusted labels.
         concepts: what the detector was asked of every picture, sorted.
         power, fraction: a label without a sure effect is ``undecided`` unless a rise in `fraction` of its pictures, as
-            large as the concept usually is, would have been found so often (`labeling.interventions.causal_power`).
+            large as the concept usually is, would have been found so often (`labeling.interventions.causal_power`) at
+            the p that the labels' false discovery rate allows.
+        prompts: by image id what the picture was drawn of; None: each of a prompt of its own.
     """
     known = _labelled(labels)
     columns: dict[str, list[Any]] = {name: [] for name in CAUSAL.names}
+    tried: list[tuple[Floats, float]] = []
     for site, rows in rows_by_site(effects).items():
         for group in _by_pictures(effects.take(pa.array(rows)).to_pylist()):
-            _add_site(columns, site, group, known.get(site, set()), concepts, fraction)
+            tried += _add_site(columns, site, group, known.get(site, set()), concepts, prompts or {})
     flat = {name: np.concatenate(parts) for name, parts in columns.items() if parts}
     if not flat:
         return CAUSAL.empty_table()
+    alpha = reached(flat["causal_p_value"], flat["labelled"])
+    flat["causal_power"] = np.full(len(tried), np.nan)
+    for row in np.flatnonzero(flat["labelled"]):
+        flat["causal_power"][row] = power_of(*tried[row], fraction, alpha)
     flat["causal_q_value"], flat["causal_verdict"] = judged(
         flat["causal_area"], flat["causal_p_value"], flat["labelled"], flat["causal_power"] >= power
     )
@@ -93,14 +103,25 @@ def judged(
 
     able: whether an effect would have been found; None: of all pairs.
     """
-    q = np.ones(len(p))
-    for family in (labelled, ~labelled):
-        q[family] = false_discovery_control(p[family])
+    q = _rates(p, labelled)
     rises, falls = (q <= MAX_Q) & (area > 0), (q <= MAX_Q) & (area < 0)
     silent = np.where(np.ones(len(p), bool) if able is None else able, "no effect", "undecided")
     with_label = np.select([rises, falls], ["confirmed", "contradicted"], silent)
     without = np.select([rises, falls], ["effect without label", "suppressed"], "none")
     return q, np.where(labelled, with_label, without)
+
+
+def reached(p: Floats, labelled: NDArray[np.bool_]) -> float:
+    """The p at which a label is sure beside the others: Benjamini and Hochberg's, of as many as are sure, or of one."""
+    sure = int((_rates(p, labelled)[labelled] <= MAX_Q).sum())
+    return MAX_Q * max(sure, 1) / max(int(labelled.sum()), 1)
+
+
+def _rates(p: Floats, labelled: NDArray[np.bool_]) -> Floats:
+    q = np.ones(len(p))
+    for family in (labelled, ~labelled):
+        q[family] = false_discovery_control(p[family])
+    return q
 
 
 def _labelled(labels: pa.Table) -> dict[Site, set[tuple[int, str]]]:
@@ -113,8 +134,9 @@ def _labelled(labels: pa.Table) -> dict[Site, set[tuple[int, str]]]:
 
 def _add_site(
     columns: dict[str, list[Any]], site: Site, rows: Sequence[Mapping[str, Any]], labelled: set[tuple[int, str]],
-    concepts: Sequence[str], fraction: float,
-) -> None:  # fmt: skip
+    concepts: Sequence[str], prompts: Mapping[str, str],
+) -> list[tuple[Floats, float]]:  # fmt: skip
+    """Add the pairs of features that share their pictures; of each its differences and the concept's usual area."""
     images = sorted({row["image_id"] for row in rows})
     features = sorted({row["feature"] for row in rows if row["feature"] is not None})
     place = {name: i for i, name in enumerate(images)}
@@ -131,7 +153,8 @@ def _add_site(
         if row["feature"] is not None:
             change[row["state"]][line[row["feature"]], i] = row["change"]
     differences = _differences(area, plain)
-    flat = {name: np.moveaxis(values, 1, 2).reshape(-1, len(images)) for name, values in differences.items()}
+    together = _means_over([prompts.get(name, name) for name in images])
+    flat = {name: np.moveaxis(values, 1, 2).reshape(-1, len(images)) @ together for name, values in differences.items()}
     pairs = len(features) * len(concepts)
     each = np.repeat(np.arange(len(features)), len(concepts))
     for name, value in site.columns().items():
@@ -148,8 +171,15 @@ def _add_site(
             columns[f"causal_{name}{end}"].append(values)
     columns["causal_p_value"].append(sign_flip_p(flat["area"]))
     rises = np.tile(typical_area(plain), len(features))
-    power = [power_of(flat["area"][r], rises[r], fraction) if has_label[r] else np.nan for r in range(pairs)]
-    columns["causal_power"].append(np.array(power))
+    return list(zip(flat["area"], rises.tolist(), strict=True))
+
+
+def _means_over(groups: Sequence[str]) -> Floats:
+    """What makes of values of pictures their means over groups, in order of appearance: [pictures, groups]."""
+    number = {name: i for i, name in enumerate(dict.fromkeys(groups))}
+    member = np.zeros((len(groups), len(number)))
+    member[np.arange(len(groups)), [number[name] for name in groups]] = 1.0
+    return member / np.maximum(member.sum(axis=0), 1.0)
 
 
 def typical_area(plain: Floats) -> Floats:
@@ -170,7 +200,7 @@ def _differences(area: Mapping[str, Floats], plain: Floats) -> dict[str, Floats]
 
 
 def paired_interval(values: Floats) -> tuple[Floats, Floats, Floats]:
-    """Mean over pictures and its 95 % bootstrap interval (percentiles): three times [R] from differences [R, N]."""
+    """Mean and its 95 % bootstrap interval (percentiles): three times [R] from differences [R, N]."""
     images = values.shape[1]
     weights = sample_weights(images) / images
     mean = values.mean(axis=1)
@@ -183,7 +213,10 @@ def paired_interval(values: Floats) -> tuple[Floats, Floats, Floats]:
 
 
 def sign_flip_p(values: Floats) -> Floats:
-    """Two-sided p of the mean of paired differences [R, N] being 0: share of FLIPS random sign changes as extreme."""
+    """Two-sided p of the mean of paired differences [R, N] being 0: share of FLIPS random sign changes as extreme.
+
+    Where none is, Chernoff's bound of the same distribution, so that p has no floor which many tests could not pass.
+    """
     signs = np.random.default_rng(0).choice([-1.0, 1.0], (FLIPS, values.shape[1]))
     p = np.ones(len(values))
     moved = np.flatnonzero(values.any(axis=1))
@@ -191,7 +224,11 @@ def sign_flip_p(values: Floats) -> Floats:
         batch = moved[start : start + _ROWS]
         sums = np.abs(values[batch] @ signs.T)
         observed = np.abs(values[batch].sum(axis=1))
-        p[batch] = (1 + (sums >= observed[:, None] * (1 - 1e-9)).sum(axis=1)) / (1 + FLIPS)
+        count = (sums >= observed[:, None] * (1 - 1e-9)).sum(axis=1)
+        p[batch] = (1 + count) / (1 + FLIPS)
+        rare = batch[count == 0]
+        signed = np.stack([values[rare].T, -values[rare].T])
+        p[rare] = np.minimum(p[rare], 2 * tail_bound([(signed, 1.0)], np.abs(values[rare].sum(axis=1))))
     return p
 
 
@@ -199,6 +236,8 @@ def summarise(table: pa.Table) -> dict[str, Any]:
     """Counts of a causal table: pairs by verdict, features with an effect without label, and the base rate of effects.
 
     ``effect_features`` counts those features, ``effect_features_unlabelled`` the ones among them without any label.
+    ``labels_rising`` and ``other_pairs_rising`` are the shares of pairs that rise with p ≤ ALPHA, so that both can
+    be compared; a false discovery rate cuts the fewer at a higher p.
     """
     verdict = np.array(table["causal_verdict"].to_pylist(), dtype=object)
     labelled = np.array(table["labelled"].to_pylist(), bool)
@@ -207,18 +246,18 @@ def summarise(table: pa.Table) -> dict[str, Any]:
     silent = {key for key, v in zip(keys, verdict, strict=True) if v == "effect without label"}
     count = {name: int((verdict == name).sum()) for name in VERDICTS[:5]}
     power = np.array(table["causal_power"].to_pylist(), np.float64)[labelled]
-    others = int((~labelled).sum())
+    rises = (np.array(table["causal_p_value"], np.float64) <= ALPHA) & (np.array(table["causal_area"], np.float64) > 0)
     return {
         "features": len(set(keys)), "labelled_features": len(named), "labels": int(labelled.sum()),
         "confirmed": count["confirmed"], "contradicted": count["contradicted"], "no_effect": count["no effect"],
         "undecided": count["undecided"], "power": None if not len(power) else round(float(power.mean()), 4),
         "effect_without_label": count["effect without label"],
         "effect_features": len(silent), "effect_features_unlabelled": len(silent - named),
-        "other_pairs": others,
-        "other_pairs_rising": _fraction(verdict == "effect without label", others),
-        "labels_rising": _fraction(verdict == "confirmed", int(labelled.sum())),
+        "other_pairs": int((~labelled).sum()),
+        "other_pairs_rising": _fraction(rises[~labelled]),
+        "labels_rising": _fraction(rises[labelled]),
     }  # fmt: skip
 
 
-def _fraction(hits: NDArray[np.bool_], of: int) -> float | None:
-    return round(float(hits.sum()) / of, 4) if of else None
+def _fraction(hits: NDArray[np.bool_]) -> float | None:
+    return round(float(hits.mean()), 4) if len(hits) else None

@@ -7,8 +7,8 @@ concept's mask in a picture is the set of cells with the highest expected IoU un
 
 labels.parquet holds what each feature is best called. candidates.parquet, which may stand in for it, holds every pair
 that meets in a picture: what goes with a concept beyond chance counts, whether it won the feature or not; and
-precision / lift, what shuffled pictures would give, says where the feature's habitual cells are, so that the features of
-a neighbourhood tell together how common each concept is at that place (`Habits`).
+precision / lift, what shuffled pictures would give, says where the feature's habitual cells are, so that the features
+of a neighbourhood tell together how common each concept is at that place (`Habits`).
 """
 
 from __future__ import annotations

@@ -46,9 +46,6 @@ from gazetteer.labeling.interventions.causal_table import causal_table, summaris
 from gazetteer.labeling.pipeline.config import StageConfig
 from gazetteer.labeling.tables import load_labels
 
-SURE = 0.001
-"""p of all of a feature's labels at which no more pictures are asked."""
-
 POOL = 4
 """Held-out pictures to choose from, times those that each feature is tried on."""
 
@@ -110,12 +107,13 @@ def print_causes(result: dict[str, Any]) -> None:
     )
     if result["power"] is not None:
         print(f"power: a rise in the asked share of pictures would have been found in {result['power']:.0%} of labels")
-    rising = result["other_pairs_rising"]
     print(
         f"{result['effect_features']} features make something appear that is not their label "
-        f"({result['effect_without_label']} pairs), {result['effect_features_unlabelled']} of them have none; "
-        + ("no pair without label was tried" if rising is None else f"of all pairs without label {rising:.1%} rise")
+        f"({result['effect_without_label']} pairs), {result['effect_features_unlabelled']} of them have none"
     )
+    shares = (("label", result["labels_rising"]), ("other pair", result["other_pairs_rising"]))
+    told = [f"no {name} was tried" if share is None else f"{share:.1%} of {name}s" for name, share in shares]
+    print(f"rising with p of at most {ALPHA:g}: {', '.join(told)}")
     print(f"{result['rows']} rows in {result['table']}")
 
 
@@ -211,16 +209,22 @@ class CausalPass:
     def table(self, labels: pa.Table) -> pa.Table:
         """What all that is recorded comes to."""
         causal = self.config.causal
-        return causal_table(self.work.read_table("effects"), labels, self.concepts, causal.power, causal.share)
+        # Captions of given pictures may be alike, or empty: each stands for itself.
+        prompts = None if self.config.pictures.kind else {start.image_id: start.prompt for start in self.starts}
+        return causal_table(self.work.read_table("effects"), labels, self.concepts, causal.power, causal.share, prompts)
 
     def _open(self, switches: Sequence[Switch], labels: pa.Table) -> list[Switch]:
-        """The features with a label that is neither sure nor had the power, and those without any label."""
+        """The features with a label that has not had the power, and those without any label.
+
+        Never by p: whoever looks again and again, and stops when it is small, finds it small too often. The power
+        follows from how large differences are, not from their signs.
+        """
         open_pairs: dict[tuple[str, int], bool] = {}
         for row in self.table(labels).to_pylist():
             if row["labelled"]:
                 key = site_of_row(row).slug, row["feature"]
-                unsure = row["causal_p_value"] > SURE and row["causal_power"] < self.config.causal.power
-                open_pairs[key] = open_pairs.get(key, False) or unsure
+                weak = row["causal_power"] < self.config.causal.power
+                open_pairs[key] = open_pairs.get(key, False) or weak
         return [switch for switch in switches if open_pairs.get((switch.site.slug, switch.feature), True)]
 
 
