@@ -6,7 +6,6 @@ from collections import Counter, defaultdict
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pyarrow as pa
 
 from gazetteer.data.core.sites import SITE_COLUMNS, Port, Site
@@ -28,7 +27,7 @@ def summarise(run: str | Path) -> dict[str, Any]:
     store = RunFolder(run)
     manifest = store.require_finished()
     features = store.read_final("features", [*SITE_COLUMNS, "dead", "labels", "images_short"])
-    labels = store.read_final("labels", ["concept", "kind", "rank", "heldout_dataset_iou"])
+    labels = store.read_final("labels", ["concept", "kind", "rank", "dataset_iou", "heldout_dataset_iou"])
     sites = _sites(features)
     images = store.read_table("images", columns=["prompt", "tokens_cut"])
     cut, drawn = images["tokens_cut"].to_numpy(), not given_setting(store.read_json("run.json") or {})
@@ -99,7 +98,7 @@ def print_summary(summary: dict[str, Any], before: bool = False) -> None:
     if any(summary["kinds"].values()):
         print("\nbest labels by kind: " + ", ".join(f"{count} {kind}" for kind, count in summary["kinds"].items()))
     if summary["concepts"]:
-        print("features best labelled with where a concept is (best held-out IoU):")
+        print("features best labelled with where a concept is (held-out IoU of the best):")
         best = (f"{c['concept']} {c['features']} ({_iou(c['best_heldout_iou'])})" for c in summary["concepts"])
         print("  " + ", ".join(best))
     else:
@@ -117,16 +116,17 @@ def _iou(value: float | None) -> str:
 
 
 def _concepts(labels: Any) -> list[dict[str, Any]]:
-    """Per concept: how many features it is the best label of as a thing, stuff or part, and their best held-out IoU."""
-    ious: dict[str, list[float]] = defaultdict(list)
+    """Per concept: how many features it is the best label of as a thing, stuff or part, and the held-out IoU
+    of the one with the highest discovery IoU."""
+    ious: dict[str, list[tuple[float, float | None]]] = defaultdict(list)
     for row in labels.to_pylist():
         if row["rank"] == 1 and row["kind"] in SPATIAL_KINDS:
-            ious[row["concept"]].append(np.nan if row["heldout_dataset_iou"] is None else row["heldout_dataset_iou"])
+            ious[row["concept"]].append((row["dataset_iou"] or 0.0, row["heldout_dataset_iou"]))
     return [
         {
             "concept": concept,
             "features": len(values),
-            "best_heldout_iou": None if np.isnan(values).all() else round(float(np.nanmax(values)), 4),
+            "best_heldout_iou": None if (held := max(values, key=lambda v: v[0])[1]) is None else round(held, 4),
         }
         for concept, values in sorted(ious.items())
     ]

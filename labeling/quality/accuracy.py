@@ -23,7 +23,7 @@ from gazetteer.data.tables.schemas import SPATIAL_KINDS
 from gazetteer.labeling.evidence.concept_maps import ConceptMaps
 from gazetteer.labeling.evidence.pooling import Grid, pool_masks
 from gazetteer.labeling.evidence.site_codes import rows_by_site
-from gazetteer.labeling.quality.intervals import fraction_interval
+from gazetteer.labeling.quality.intervals import Interval, fraction_interval
 from gazetteer.labeling.rules.kinds.explained import REGION, Explained
 
 COLUMNS = [*SITE_COLUMNS, "feature", "concept", "kind", "rank", "explained", "runner_up_explained"]
@@ -107,26 +107,29 @@ def accuracy_of(rows: pa.Table) -> dict[str, Any]:
 
     Returns:
         ``labels``: features whose best label is spatial; ``right``: [mean, low, high] over them, 95 %
-        (`fraction_interval`);
+        (`fraction_interval`, all labels of a concept drawn together, for they are right and wrong by the same masks);
         ``curve``: [[labels, share right], ...] of the most certain ones, by what the label explains more than its
         runner-up in the run; ``by_kind``: labels and right of every kind; ``silent``: spatial labels of features that
         never fired on the exact pictures, which count as not right.
     """
-    kind = np.array(rows["kind"].to_pylist(), np.str_)
+    kind, concept = (np.array(rows[name].to_pylist(), np.str_) for name in ("kind", "concept"))
     right = rows["right"].to_numpy(zero_copy_only=False).astype(np.float64)
     spatial = np.isin(kind, SPATIAL_KINDS)
     ahead = rows["explained"].to_numpy() - np.nan_to_num(rows["runner_up_explained"].to_numpy().astype(np.float64))
     order = np.flatnonzero(spatial)[np.argsort(-ahead[spatial], kind="stable")]
     heard = (rows["truth_explained"].to_numpy() > 0) | (rows["truth_other"].to_numpy() > 0)
+    steps = [*(n for n in _STEPS if n < len(order)), *([len(order)] if len(order) else [])]
+
+    def share(of: NDArray[np.bool_]) -> Interval:
+        return fraction_interval(right[of].tolist(), concept[of].tolist())
+
     return {
         "labels": int(spatial.sum()),
-        "right": fraction_interval(right[spatial].tolist()),
-        "curve": [[n, round(float(right[order[:n]].mean()), 4)] for n in [*(s for s in _STEPS if s < len(order)),
-                                                                         *([len(order)] if len(order) else [])]],
-        "by_kind": {str(k): {"labels": int((kind == k).sum()), "right": fraction_interval(right[kind == k].tolist())}
-                    for k in np.unique(kind)},
+        "right": share(spatial),
+        "curve": [[n, round(float(right[order[:n]].mean()), 4)] for n in steps],
+        "by_kind": {str(k): {"labels": int((kind == k).sum()), "right": share(kind == k)} for k in np.unique(kind)},
         "silent": int((spatial & ~heard).sum()),
-    }  # fmt: skip
+    }
 
 
 def print_accuracy(result: Mapping[str, Any]) -> None:

@@ -25,7 +25,7 @@ from scipy.stats import rankdata
 from gazetteer.data.core.sites import SITE_COLUMNS
 from gazetteer.data.core.terminal import print_table
 from gazetteer.labeling.evidence.site_codes import SiteCodes
-from gazetteer.labeling.quality.intervals import as_interval, bootstrap
+from gazetteer.labeling.quality.intervals import as_interval, interval_of, sample_weights
 
 Floats = NDArray[np.float64]
 
@@ -87,7 +87,7 @@ def examined(table: pa.Table, areas: Sequence[float | None] | None = None) -> di
         areas: `causal_area` of every row's label, None where it was not tried.
     Returns:
         By examiner ``labels`` (that it says something of), their share ``right``, and ``auroc``: [value, low, high],
-        the chance that it ranks a right label above a wrong one, with its bootstrap interval over labels
+        the chance that it ranks a right label above a wrong one, with its bootstrap interval over concepts
         (`WORTH` of verdicts). ``same`` is the AUROC over those ``same_labels`` of which every examiner that speaks at
         all says something: there they can be compared. Empty where no truth is known.
     """
@@ -95,6 +95,7 @@ def examined(table: pa.Table, areas: Sequence[float | None] | None = None) -> di
         return {}
     told = {name: _values(table[name].to_pylist()) for name in MEASURES}
     told[CAUSAL_AREA] = _values(areas or [None] * table.num_rows)
+    concept = np.unique(np.array(table["concept"].to_pylist(), np.str_), return_inverse=True)[1]
     known = np.array([answer is not None for answer in table["right"].to_pylist()])
     right = np.array([answer is True for answer in table["right"].to_pylist()])
     speaking = [values for values in told.values() if (known & ~np.isnan(values)).any()]
@@ -105,9 +106,9 @@ def examined(table: pa.Table, areas: Sequence[float | None] | None = None) -> di
         spoken = own.any()
         result[name] = {
             "labels": int(own.sum()), "right": round(float(right[own].mean()), 4) if spoken else None,
-            "auroc": _interval(values[own], right[own]),
+            "auroc": _interval(values[own], right[own], concept[own]),
             "same_labels": int(same.sum()) if spoken else 0,
-            "same": _interval(values[same], right[same]) if spoken else [None] * 3,
+            "same": _interval(values[same], right[same], concept[same]) if spoken else [None] * 3,
         }  # fmt: skip
     return result
 
@@ -118,13 +119,13 @@ def _values(told: Sequence[Any]) -> Floats:
     return np.array([np.nan if value is None else value for value in worth], np.float64)
 
 
-def _interval(values: Floats, right: NDArray[np.bool_]) -> list[float | None]:
+def _interval(values: Floats, right: NDArray[np.bool_], concept: NDArray[np.int64]) -> list[float | None]:
     def statistic(weights: Floats) -> Floats:
         return np.array([_weighted_auroc(values, right, row) for row in weights])
 
     if not len(right) or not right.any() or right.all():
         return [None] * 3
-    interval = as_interval(bootstrap(statistic, len(values), resamples=300))
+    interval = as_interval(interval_of(statistic(sample_weights(len(values), 300, groups=concept))))
     return [None if end is None else round(end, 4) for end in interval]
 
 

@@ -40,12 +40,14 @@ def run_quality(run: str | Path, *, shuffle: bool = True) -> dict[str, Any]:
     averaged over concepts.
 
     Returns:
-        ``sites``: per site, over all concepts of the run, ``mean_heldout_iou`` (above the threshold),
-        ``mean_heldout_support_iou`` and the ``ceiling``, None where no segment was found;
-        ``concepts``: per concept the number of features it is the best label of, and held-out IoU by site;
+        ``sites``: per site, over all concepts of the run, ``mean_heldout_iou`` (above the threshold), the
+        ``mean_discovery_iou`` that it was chosen by, ``mean_heldout_support_iou`` and the ``ceiling``, None where no
+        segment was found;
+        ``concepts``: per concept the number of features it is the best label of, held-out IoU by site, and that of the
+        site with the highest discovery IoU, ``best_heldout_iou``;
         in both a concept that no feature goes with has 0, and a feature that no held-out picture could measure has
         None, which no mean counts;
-        ``best_block_by_t``: per t the block (cond) with the highest mean;
+        ``best_block_by_t``: per t the block (cond) with the highest discovery mean;
         ``kinds``: features by the kind of their best label;
         ``shuffled``: labels that pass as found, and with every concept moved to other pictures
         (`shuffle_check.shuffled_label_counts`), where the run listens to an image stream.
@@ -65,12 +67,13 @@ def run_quality(run: str | Path, *, shuffle: bool = True) -> dict[str, Any]:
     grids = {_key(site): grid for site, grid in picture_grids(store).items()}
     ceilings = _ceilings(images, segments, grids)
     concepts = sorted({concept for concept, _ in ceilings})
-    best = _best_heldout(candidates, "top_iou")
-    support = _best_heldout(candidates, "dataset_iou")
+    best, learnt = _best_heldout(candidates, "top_iou")
+    support, _ = _best_heldout(candidates, "dataset_iou")
     sites = [
         {
             **site.columns(),
             "mean_heldout_iou": _mean(_measured(best, [(site, concept) for concept in concepts])),
+            "mean_discovery_iou": _mean([max(learnt.get((site, concept), 0.0), 0.0) for concept in concepts]),
             "mean_heldout_support_iou": _mean(_measured(support, [(site, concept) for concept in concepts])),
             "ceiling": _mean([ceilings[concept, grid] for concept in concepts]),
         }
@@ -80,7 +83,7 @@ def run_quality(run: str | Path, *, shuffle: bool = True) -> dict[str, Any]:
         "kinds": label_kinds(candidates),
         "sites": sites,
         "best_block_by_t": _best_blocks(sites),
-        "concepts": _concepts(candidates, concepts, best, list(grids)),
+        "concepts": _concepts(candidates, concepts, best, learnt, list(grids)),
     }
     if shuffle:
         codes = store.read_table("codes").filter(pc.field("stream") == "image")
@@ -143,8 +146,8 @@ def _settings_of(store: RunFolder, group: str, kind: type[C]) -> C:
     return kind(**{name: recorded[key] for key, name in known.items() if key in recorded})
 
 
-def _best_heldout(candidates: pa.Table, iou: str) -> Heldout:
-    """(site, concept) -> held-out IoU of the feature with the highest discovery IoU, both of the column `iou`.
+def _best_heldout(candidates: pa.Table, iou: str) -> tuple[Heldout, Mapping[tuple[Site, str], float]]:
+    """(site, concept) -> held-out IoU of the feature with the highest discovery IoU, and that one; of the column `iou`.
 
     None: of that feature's concept no held-out picture says anything.
     """
@@ -156,7 +159,7 @@ def _best_heldout(candidates: pa.Table, iou: str) -> Heldout:
         ious = (-1.0 if row[iou] is None else row[iou], row[f"heldout_{iou}"])
         if key not in chosen or ious[0] > chosen[key][0]:
             chosen[key] = ious
-    return {key: heldout for key, (_, heldout) in chosen.items()}
+    return {key: heldout for key, (_, heldout) in chosen.items()}, {key: iou for key, (iou, _) in chosen.items()}
 
 
 def _measured(heldout: Heldout, pairs: Iterable[tuple[Site, str]]) -> list[float]:
@@ -175,20 +178,24 @@ def _best_blocks(sites: list[dict[str, Any]]) -> dict[str, dict[str, Any]]:
     best: dict[str, dict[str, Any]] = {}
     for site in sites:
         t = f"{site['t']:.2f}"
-        mean = site["mean_heldout_iou"]
-        if site["branch"] == "cond" and mean is not None and (t not in best or mean > best[t]["mean_heldout_iou"]):
+        mean = site["mean_discovery_iou"]
+        measured = site["branch"] == "cond" and site["mean_heldout_iou"] is not None and mean is not None
+        if measured and (t not in best or mean > best[t]["mean_discovery_iou"]):
             best[t] = site
     return best
 
 
-def _concepts(candidates: pa.Table, concepts: list[str], best: Heldout, sites: list[Site]) -> list[dict[str, Any]]:
+def _concepts(
+    candidates: pa.Table, concepts: list[str], best: Heldout, learnt: Mapping[tuple[Site, str], float],
+    sites: list[Site],
+) -> list[dict[str, Any]]:  # fmt: skip
     ranked = candidates.select(["concept", "kind", "rank"]).to_pylist()
     firsts = [row["concept"] for row in ranked if row["rank"] == 1 and row["kind"] in SPATIAL_KINDS]
     return [
         {
             "concept": concept,
             "features": firsts.count(concept),
-            "best_heldout_iou": max(_measured(best, [(site, concept) for site in sites]), default=None),
+            "best_heldout_iou": best.get((max(sites, key=lambda s: learnt.get((s, concept), -2.0)), concept), 0.0),
             "by_site": {
                 _name(site): None if (iou := best.get((site, concept), 0.0)) is None else round(iou, 4)
                 for site in sorted(sites)

@@ -23,8 +23,9 @@ def feature(number: int, t: float, **values: object) -> dict[str, object]:
     return blank(FEATURES, model="tiny", **SITE, t=t, feature=number, **values)
 
 
-def named(concept: str, rank: int, heldout: float | None) -> dict[str, object]:
-    return blank(LABELS, model="tiny", **SITE, t=0.3, concept=concept, rank=rank, heldout_dataset_iou=heldout)
+def named(concept: str, rank: int, heldout: float | None, iou: float = 0.3) -> dict[str, object]:
+    ious = {"dataset_iou": iou, "heldout_dataset_iou": heldout}
+    return blank(LABELS, model="tiny", **SITE, t=0.3, concept=concept, rank=rank, **ious)
 
 
 @pytest.fixture
@@ -36,7 +37,7 @@ def run(tmp_path: Path) -> RunFolder:
         feature(2, 0.3, images_short=3),
         feature(0, 1.0, labels=1, images_short=1),
     ]
-    labels = [named("dog", 1, 0.5), named("dog", 1, None), named("dog", 1, 0.25), named("cat", 2, 0.9)]
+    labels = [named("dog", 1, 0.5, 0.4), named("dog", 1, None), named("dog", 1, 0.75), named("cat", 2, 0.9)]
     labels.append(named("sky", 1, None))
     run.write_final("features", pa.Table.from_pylist(features, schema=FEATURES), PROVENANCE)
     run.write_final("candidates", CANDIDATES.empty_table(), PROVENANCE)
@@ -53,7 +54,7 @@ def test_counts_by_hand(run: RunFolder) -> None:
     ]
     assert [found[name] for name in ("features", "alive", "labelled", "short")] == [4, 3, 2, 2]
     assert [found[name] for name in ("images", "segments", "failing", "wall_seconds")] == [2, 5, 1, 9]
-    # Second labels do not count; what was never measured held out is no number.
+    # Second labels do not count; what was never measured held out is no number; the best is best on discovery pictures.
     assert found["concepts"] == [
         {"concept": "dog", "features": 3, "best_heldout_iou": 0.5},
         {"concept": "sky", "features": 1, "best_heldout_iou": None},

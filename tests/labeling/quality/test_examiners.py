@@ -109,6 +109,11 @@ def test_the_feature_is_chosen_on_discovery_and_measured_on_held_out_cells() -> 
     # Held out: the first quarter of the cells is wrong, and the concept's two are among six tied ones.
     assert retrieval(codes, maps) == {"concepts": 1, "map": 0.25, "purity_at_16": 0.0, "coverage": 0.0}
     assert top_purity(codes, maps, np.array([1]), np.array([0]), "heldout").tolist() == [1.0]
+    values[2:, 0] = 0
+    silent = retrieval(codes_of(values), maps)
+    assert silent["purity_at_16"] == 0.25 == silent["map"], (
+        "of a feature that is silent held out any cells are the first"
+    )
     nothing = retrieval(codes_of(np.zeros((4, 1, 4))), maps)
     assert (nothing["concepts"], nothing["map"]) == (1, None)
 
@@ -131,6 +136,12 @@ def test_an_examiner_that_ranks_right_labels_first_knows_them() -> None:
     assert found["causal_area"] == {"labels": 0, "right": None, "auroc": [None] * 3, "same_labels": 0,
                                     "same": [None] * 3}  # fmt: skip
     assert found["fresh_auroc"]["same_labels"] == 20 and found["heldout_dataset_iou"]["same"] == [1.0] * 3
+    many = [row | {"concept": f"c{n // 5}", "heldout_dataset_iou": (7 * n % 20) / 20} for n, row in enumerate(rows)]
+    widths = []
+    for table in (many, [row | {"concept": f"c{n}"} for n, row in enumerate(many)]):
+        _, low, high = examined(pa.Table.from_pylist(table, schema=EXAMINERS))["heldout_dataset_iou"]["auroc"]
+        widths.append(high - low)
+    assert widths[0] != widths[1], "the labels of a concept are drawn together"
     unknown = pa.Table.from_pylist([row | {"right": None} for row in rows], schema=EXAMINERS)
     assert examined(unknown) == {}
 

@@ -44,6 +44,26 @@ def test_the_best_feature_is_chosen_on_discovery_and_reported_held_out(tmp_path:
     assert (dog["concept"], dog["features"], dog["best_heldout_iou"]) == ("dog", 2, 0.2)
 
 
+def test_the_best_site_is_chosen_on_discovery_too(tmp_path: Path) -> None:
+    run = finished_run(tmp_path / "run")
+
+    def at_two_steps(table: pa.Table) -> pa.Table:
+        place = table.schema.get_field_index("t")
+        later = pa.array([0.8] * table.num_rows, table.field("t").type)
+        return pa.concat_tables([table, table.set_column(place, table.field("t"), later)])
+
+    rewrite(next(Path(run.path, "codes").iterdir()), at_two_steps)
+    rows = [
+        blank(CANDIDATES, model="tiny", **SITE, t=t, concept="dog", feature=1, top_iou=iou, heldout_top_iou=held)
+        for t, iou, held in ((0.3, 0.5, 0.1), (0.8, 0.4, 0.9))
+    ]
+    run.write_final("candidates", pa.Table.from_pylist(rows, schema=CANDIDATES), PROVENANCE)
+    result = run_quality(run.path, shuffle=False)
+    assert [round(site["mean_discovery_iou"], 2) for site in result["sites"]] == [0.4, 0.5]
+    (dog,) = result["concepts"]
+    assert dog["best_heldout_iou"] == pytest.approx(0.1), "0.9 is luck that only the held-out pictures know of"
+
+
 def test_what_no_held_out_picture_measures_is_no_zero(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """Of two concepts with segments the dog's feature was never measured held out; where it alone is, nothing is."""
 
