@@ -71,6 +71,12 @@ def train_site_saes(config: RunConfig, out: str | Path) -> list[dict[str, Any]]:
         check_devices({"model.device": config.model.device, "sae.device": config.sae.device})
         check_model(config.model, config.generation)
     repeated = [prompts[i % len(prompts)] for i in range(config.sae.images)]
+    if len(set(repeated)) < len(repeated):
+        print(
+            f"sae train: {len(repeated)} pictures of {len(set(repeated))} prompts: held-out ones are of other noise, "
+            "and their prompts were trained on too",
+            file=sys.stderr, flush=True,
+        )  # fmt: skip
     fingerprint = fingerprint_of(config)
     items, model = (
         make_items(repeated, config.seed, picture_digest(fingerprint)),

@@ -85,11 +85,19 @@ def evaluate_layout(
     elif not attends(pipe):
         result["left_out"]["attention"] = f"{type(pipe).__name__} has no cross-attention layers of its own to read"
     result["pairs"] = _pairs(run, _group(run, held, None), most)
-    result["images"] = {"train": len(train), "train_sampled": len(rows) if groups["again"] else 0, "heldout": len(held)}
+    result["images"] = _counts(run, groups)
     if groups["exact"] is not None:
         result["exact_pairs"] = _pairs(run, groups["exact"], most)
         result["images"]["exact"] = len(groups["exact"].image_ids)
     return result
+
+
+def _counts(run: LayoutRun, groups: Mapping[str, Group | None]) -> dict[str, int]:
+    """Pictures: of the run's tables, and of every group that was asked of."""
+    names = {"train": "train", "train_sampled": "again", "heldout": "heldout"}
+    asked = {name: groups[key] for name, key in names.items()}
+    counts = {name: 0 if group is None else len(group.image_ids) for name, group in asked.items()}
+    return {"tables": len(run.of_split("discovery")), **counts}
 
 
 def _left_out(why: Mapping[float, Mapping[str, str]]) -> dict[str, str]:
@@ -203,7 +211,13 @@ def print_layout(result: Mapping[str, Any]) -> None:
         ),
     )  # fmt: skip
     _print_methods("mIoU on exact masks", {t: figures["miou"] for t, figures in result["exact"].items()})
-    print(f"\n{result['seconds']:.0f} s")
+    images = result["images"]
+    print(
+        f"\ndiscovery pictures: {images['tables']} in the tables that gazetteer, paper and labels read, "
+        f"{images['train']} to calibrate them, {images['train_sampled']} for what reads the model (attention, probe, "
+        f"neurons, directions); held-out ones: {images['heldout']}"
+    )
+    print(f"{result['seconds']:.0f} s")
 
 
 def _print_methods(title: str, by_t: Mapping[str, Mapping[str, Sequence[float]]]) -> None:

@@ -48,7 +48,9 @@ def test_one_command_trains_measures_and_reports_every_site(
 ):
     command = ["sae", "train", "--out", str(tmp_path), "--json", *mode, "--set", *settings]
     assert main(command) == 0
-    result = json.loads(capsys.readouterr().out.splitlines()[-1])
+    said = capsys.readouterr()
+    result = json.loads(said.out.splitlines()[-1])
+    assert "40 pictures of 3 prompts: held-out ones are of other noise" in said.err
     assert len(result["sites"]) == 8
     assert (tmp_path / "activations").exists() != bool(mode)
     assert not list((tmp_path / "saes").glob("_stream*"))

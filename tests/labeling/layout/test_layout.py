@@ -23,7 +23,7 @@ from gazetteer.labeling.evidence.counts import build_evidence
 from gazetteer.labeling.evidence.site_codes import codes_by_site, flat_codes
 from gazetteer.labeling.layout.evaluation.baselines import table_of_codes
 from gazetteer.labeling.layout.evaluation.config import LayoutEvaluationConfig
-from gazetteer.labeling.layout.evaluation.evaluate import evaluate_layout
+from gazetteer.labeling.layout.evaluation.evaluate import evaluate_layout, print_layout
 from gazetteer.labeling.layout.evaluation.exact import exact_group
 from gazetteer.labeling.layout.evaluation.group import Group, pictures_at_once
 from gazetteer.labeling.layout.evaluation.step import StepEvaluation
@@ -118,9 +118,6 @@ def test_the_published_map_is_the_cosine_of_the_mean_of_the_strongest_features(r
         paper_maps(table, codes, np.eye(3))
 
 
-# Metrics
-
-
 # From a run's tables
 
 
@@ -147,13 +144,17 @@ def test_a_run_teaches_the_layout_and_heldout_pictures_take_no_part(run: LayoutR
         np.testing.assert_array_equal(mine.thresholds, its.thresholds)
 
 
-def test_pictures_of_one_prompt_are_drawn_together_for_intervals(run: LayoutRun) -> None:
+def test_pictures_of_one_prompt_are_drawn_together(run: LayoutRun, capsys: pytest.CaptureFixture[str]) -> None:
     config = LayoutEvaluationConfig(every_step=False, baselines=False, resamples=20)
     assert run.maps.prompts is not None and len(set(run.maps.prompts.tolist())) == len(run.image_ids)
     alike = replace(run, maps=replace(run.maps, prompts=np.zeros(len(run.image_ids), np.int64)))
-    apart, together = (evaluate_layout(one, {}, np.eye(2), config)["miou"]["0.50"]["prior"] for one in (run, alike))
+    results = [evaluate_layout(one, {}, np.eye(2), config) for one in (run, alike)]
+    apart, together = (result["miou"]["0.50"]["prior"] for result in results)
     assert apart[1] < apart[0] < apart[2]
     assert together == pytest.approx([apart[0]] * 3), "one prompt says nothing of others"
+    print_layout({**results[0], "seconds": 1})
+    count = len(run.of_split("discovery"))
+    assert f"{count} in the tables that gazetteer, paper and labels read, {count} to" in capsys.readouterr().out
 
 
 def test_measuring_in_parts_changes_nothing_and_memory_is_bounded(run: LayoutRun) -> None:
@@ -302,7 +303,7 @@ def test_everything_is_measured_at_every_step_and_on_exact_masks(painted: Layout
     boats = result["by_concept"]["0.50"]["prior"]["boat"]
     assert len(boats) == 3 and boats[1] < boats[0] < boats[2]
     assert len(result["sites"]) == 3 * 2 * len(BLOCKS)
-    assert result["images"] == {"train": 8, "train_sampled": 8, "heldout": 4, "exact": 3}
+    assert result["images"] == {"tables": 8, "train": 8, "train_sampled": 8, "heldout": 4, "exact": 3}
     # Every picture shows two boats, and the first of its three names a boat alone.
     assert result["pairs"]["boat"] == 4 and result["exact_pairs"] == {"boat": 3, "dog": 0, "house": 0}
     with pytest.raises(InputError, match="no readable table images"):
