@@ -33,6 +33,7 @@ from gazetteer.data.tables.schemas import SPATIAL_KINDS
 from gazetteer.diffusion.steer import Saes, steer
 from gazetteer.labeling.evidence.site_codes import site_of_row
 from gazetteer.labeling.quality.intervals import Interval, mean_interval
+from gazetteer.labeling.rules.null import seeded
 from gazetteer.labeling.tables import load_labels
 
 Labelled = dict[str, dict[Site, list[int]]]
@@ -74,7 +75,7 @@ def relate(
         every: all labelled features of every concept that prompts name, best first (`labelled_features`).
         saes: of their sites.
         concepts: to measure, each with labels.
-        seed: of the bootstrap.
+        seed: of the bootstrap, and of what is drawn to compare with.
 
     Returns:
         ``silenced``: ``own``, mean activation with the concept's weights edited ÷ intact over the features labelled
@@ -83,8 +84,9 @@ def relate(
         ``patching``: of the n features that attribution patching ranks first,
         n as many as are labelled, the fraction that is labelled with the concept (``labelled``) and what chance gives
         (``chance``); ``written``: Jaccard index of the weights chosen for the concept and those of the same scope that
-        write a feature labelled with it (``own``) or with another concept (``other``); ``written_all``: the same of
-        all weights of the U-Net, the concept's by ``cad``; ``erase``: ``weights`` and ``features``, the
+        write a feature labelled with it (``own``) or one at the same site labelled with another concept that is drawn
+        (``other``); ``written_all``: the same of all weights of the U-Net, the concept's by ``cad``; ``erase``:
+        ``weights`` and ``features``, the
         edit of weights and the ablation of the labelled features in activation space, each ``target`` and ``others``.
         All [mean, low, high] over concepts; and the rows of components.parquet.
 
@@ -103,7 +105,7 @@ def relate(
         beside = {c for case in naming for c in case.named if c != concept}
         measures["silenced"].append(_silenced(methods, concept, beside, labelled, every, samples, saes, config))
         measures["patching"].append(_patching(methods, concept, labelled[concept], samples, saes))
-        written, more = _written(methods, concept, labelled, samples, saes, config)
+        written, more = _written(methods, concept, labelled, samples, saes, config, seed)
         for name, overlaps in written.items():
             measures[name].append(overlaps)
         rows += more
@@ -198,7 +200,7 @@ def _patching(
 
 def _written(
     methods: Methods, concept: str, labelled: Labelled, samples: Mapping[float, Samples], saes: Saes,
-    config: FeaturesConfig,
+    config: FeaturesConfig, seed: int,
 ) -> tuple[dict[str, dict[str, float]], list[dict[str, Any]]]:  # fmt: skip
     """Overlap of the concept's weights with those that write its features, and the rows of components.parquet.
 
@@ -215,9 +217,12 @@ def _written(
     overlaps: dict[str, dict[str, list[float]]] = {
         name: {"own": [], "other": []} for name in ("written", "written_all")
     }
-    for name, owner in [("own", concept), *(("other", c) for c in sorted(labelled) if c != concept)]:
-        places = [(site, f) for site, numbers in labelled[owner].items() if site.t in samples for f in numbers[:1]]
-        for site, feature in places[: config.written if name == "own" else 1]:
+    best = [(site, numbers[0]) for site, numbers in labelled[concept].items() if site.t in samples and numbers]
+    for site, own in best[: config.written]:
+        firsts = {c: of[site][0] for c, of in sorted(labelled.items()) if c != concept and of.get(site)}
+        rivals = [number for number in firsts.values() if number != own]
+        drawn = [int(seeded("written", seed, concept, site.slug).choice(rivals))] if rivals else []
+        for name, feature in [("own", own), *(("other", number) for number in drawn)]:
             activation = FeatureActivation(site.port, feature, saes[site])
             writes = estimate("cad", diffusion_problem(methods.unet, activation, samples[site.t], weights))
             taken = select(writes, selection)
@@ -225,8 +230,6 @@ def _written(
             overlaps["written_all"][name].append(jaccard(anywhere, taken))
             if name == "own":
                 rows += component_rows(writes, taken, estimator="cad", objective="feature", site=site, feature=feature)
-        if name == "other" and len(overlaps["written"]["other"]) >= config.written:
-            break
     means = {
         which: {name: float(np.mean(values)) if values else np.nan for name, values in by_name.items()}
         for which, by_name in overlaps.items()

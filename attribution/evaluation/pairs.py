@@ -79,11 +79,18 @@ class PicturePairs:
         ]
 
     def relevant(self, concept: str, half: int) -> list[Case]:
-        """The first `most` cases of a half that name the concept, and half as many that do not; InputError if none."""
+        """The first `most` cases of a half that name the concept, and half as many that do not; InputError if none.
+
+        Those that do not are others for every concept, in turn: intervals draw them for each concept by itself, which
+        the same few pictures for all would make too narrow.
+        """
         relevant = [c for c in self.cases if c.half == half and concept in c.named][: self.most]
         if not relevant:
             raise InputError(f"No prompt of the evaluation names {concept!r}; give more prompts or other concepts.")
-        return relevant + [c for c in self.cases if c.half == half and concept not in c.named][: (self.most + 1) // 2]
+        others = [c for c in self.cases if c.half == half and concept not in c.named]
+        wanted = min((self.most + 1) // 2, len(others))
+        first = sorted(named_in(self.cases, half)).index(concept) * wanted
+        return relevant + [others[(first + place) % len(others)] for place in range(wanted)]
 
     def _tried(self, goal: str, concept: str, half: int) -> list[Case]:
         """The relevant cases; to amplify also some that were sought."""

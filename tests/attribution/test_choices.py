@@ -21,6 +21,7 @@ from gazetteer.attribution.edits.problems import MethodConfig
 from gazetteer.attribution.evaluation.cases import CHOOSE, REPORT, Case
 from gazetteer.attribution.evaluation.evaluate import EditEvaluation, EvaluationConfig
 from gazetteer.attribution.evaluation.evaluators import Evaluators, Images
+from gazetteer.attribution.evaluation.pairs import PicturePairs
 from gazetteer.attribution.evaluation.suite import full
 from gazetteer.attribution.faithfulness.study import pooled_correlations
 from gazetteer.attribution.objective.context import context_samples
@@ -196,3 +197,16 @@ def test_an_objective_of_one_s_own_is_found_by_its_name(pipe: object) -> None:
     ):
         with pytest.raises(InputError, match=words):
             user_objective(wrong)
+
+
+def test_pictures_that_do_not_name_a_concept_are_others_for_every_concept() -> None:
+    """Else the same few stand for the others of all concepts, and intervals over concepts count them as new ones."""
+    concepts = ("boat", "car", "dog", "sun")
+    cases = [Case(f"a {c} {i}", i, frozenset({c}), half) for half in (0, 1) for i in range(6) for c in concepts]
+    pairs = SimpleNamespace(cases=cases, most=4)
+    others = {c: PicturePairs.relevant(pairs, c, REPORT)[4:] for c in concepts}  # type: ignore[arg-type]
+    assert all(len(own) == 2 and c not in {n for case in own for n in case.named} for c, own in others.items())
+    assert all(case.half == REPORT for own in others.values() for case in own)
+    assert len({case.prompt for own in others.values() for case in own}) == 8
+    few = SimpleNamespace(cases=[case for case in cases if case.named == {"dog"}][:9] + cases[-1:], most=4)
+    assert [case.prompt for case in PicturePairs.relevant(few, "dog", REPORT)[3:]] == ["a sun 5"]  # type: ignore[arg-type]

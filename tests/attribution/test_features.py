@@ -221,9 +221,10 @@ def test_written_compares_the_concept_s_weights_with_the_writers_of_its_own_feat
     monkeypatch.setattr(features_module, "whole_problem", lambda *_: elsewhere)
     row = {"block.weight": torch.arange(3)}
     methods = SimpleNamespace(unet=unet, scores=lambda *_: {"block.weight": torch.eye(3)}, choose=lambda *_: row)
-    labelled = {"dog": {site: [0]}, "cat": {site: [1]}}
+    # A bird's feature elsewhere is written by other layers, whoever is compared with it.
+    labelled = {"bird": {dataclasses.replace(site, block="elsewhere"): [2]}, "cat": {site: [1]}, "dog": {site: [0]}}
     config = FeaturesConfig(fraction=1 / 3, written=1)
-    found, rows = _written(methods, "dog", labelled, samples, saes, config)  # type: ignore[arg-type]
+    found, rows = _written(methods, "dog", labelled, samples, saes, config, 0)  # type: ignore[arg-type]
     assert found == {"written": {"own": 1.0, "other": 0.0}, "written_all": {"own": 0.0, "other": 1.0}}
     chosen = {(row["feature"], row["row"]): row["chosen"] for row in rows}
     assert chosen == {(f, r): 3 * (r == 0) for f in (None, 0) for r in range(3)}
