@@ -21,6 +21,7 @@ from gazetteer.attribution.evaluation.cases import CHOOSE
 from gazetteer.attribution.objective.prompts import without
 from gazetteer.jobs.config.schema import load_config
 from gazetteer.jobs.experiments.attribute_evaluate import load_methods, read_cases
+from gazetteer.jobs.experiments.attribute_table import interval
 from gazetteer.labeling.quality.intervals import mean_interval
 
 METHODS = ("steps", "steps_random")
@@ -61,7 +62,7 @@ def main() -> None:
         for method, pairs in by_method.items():
             target, damage = (mean_interval([pair[side] for pair in pairs]) for side in (0, 1))
             result["left"][fraction][method] = {"target": target, "damage": damage}
-            cells = f"{target[0]:.2f} [{target[1]:.2f}, {target[2]:.2f}]   {damage[0]:.3f}"
+            cells = f"{interval(target)}   {interval(damage, 3)}"
             print(f"  fraction {fraction:<7}{method:<14}{cells}")
     if arguments.json:
         print(json.dumps(result))

@@ -229,7 +229,10 @@ def _aside(figures: Mapping[str, Any]) -> str:
 
 
 def _cell(interval: Sequence[float | None], digits: int = 2) -> str | None:
-    if any(value is None for value in interval):
+    mean, *ends = interval
+    if mean is None:
         return None
-    mean, low, high = (float(value or 0.0) for value in interval)
+    low, high = ends
+    if low is None or high is None:
+        return f"{mean:.{digits}f}"
     return f"{mean:.{digits}f} [{low:.{digits}f}, {high:.{digits}f}]"

@@ -114,11 +114,14 @@ def _faithfulness(estimators: Mapping[str, Any]) -> str:
 
 
 def interval(numbers: Sequence[float | None], digits: int = 2) -> str:
-    """``0.12 [0.03, 0.20]``; empty where nothing was measured."""
-    if any(number is None for number in numbers):
+    """``0.12 [0.03, 0.20]``; the number alone where one member says nothing of others, empty without any."""
+    mean, *ends = numbers
+    if mean is None:
         return ""
-    mean, low, high = (f"{float(number or 0.0):.{digits}f}" for number in numbers)
-    return f"{mean} [{low}, {high}]"
+    low, high = ends
+    if low is None or high is None:
+        return f"{mean:.{digits}f}"
+    return f"{mean:.{digits}f} [{low:.{digits}f}, {high:.{digits}f}]"
 
 
 def number(value: float | None, digits: int = 2) -> str:

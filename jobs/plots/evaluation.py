@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from gazetteer.data.inputs.edits import WINDOWS
@@ -85,7 +85,9 @@ def progress(stage: str) -> int:
 
 def _points(values: Any) -> list[Point]:
     """Points of (x, [mean, low, high]) in order of x; those that nothing was measured for are left out."""
-    measured: list[tuple[float, Sequence[float]]] = [
-        (x, value) for x, value in values if value is not None and value[0] is not None and not math.isnan(value[0])
-    ]
-    return [(x, value[0], value[1], value[2]) for x, value in sorted(measured)]
+    points = []
+    for x, value in values:
+        mean, low, high = (None, None, None) if value is None else value
+        if mean is not None and not math.isnan(mean):
+            points.append((float(x), float(mean), mean if low is None else low, mean if high is None else high))
+    return sorted(points)

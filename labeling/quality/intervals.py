@@ -18,7 +18,8 @@ from numpy.typing import NDArray
 
 Floats = NDArray[np.float64]
 Interval = list[float | None]
-"""Value, low and high; None three times where there is nothing to say."""
+"""Value, low and high; None three times where there is nothing to say, and for low and high where a single member says
+nothing of others."""
 
 Statistic = Callable[[Floats], Floats]
 """Weights [samples, members] -> values [samples, …]; NaN where a sample has nothing to measure."""
@@ -70,6 +71,11 @@ def bootstrap(statistic: Statistic, members: int, *, resamples: int = RESAMPLES,
 
 def grouped_mean(values: Sequence[float], groups: Sequence[object], *, resamples: int, seed: int = 0) -> Interval:
     """Mean of all values, whole groups (such as the pictures of one prompt) drawn; rounded to 4 decimals."""
+    interval = _grouped_mean(values, groups, resamples, seed)
+    return interval if len(set(groups)) != 1 else [interval[0], None, None]
+
+
+def _grouped_mean(values: Sequence[float], groups: Sequence[object], resamples: int, seed: int) -> Interval:
     if not len(values):
         return [None] * 3
     names = {name: i for i, name in enumerate(dict.fromkeys(groups))}
@@ -90,7 +96,7 @@ def fraction_interval(
         groups: drawn whole; none: every hit is drawn by itself. n is their number.
     """
     members = range(len(hits)) if groups is None else groups
-    interval = grouped_mean(hits, members, resamples=resamples, seed=seed)
+    interval = _grouped_mean(hits, members, resamples, seed)
     return [end if end is None else round(end, 4) for end in never_certain(interval, len(set(members)), 0.0)]
 
 
@@ -98,8 +104,8 @@ def mean_interval(values: Sequence[float], *, resamples: int = RESAMPLES, seed: 
     """Mean of the values that are there (not NaN), which are drawn."""
     defined = np.asarray(values, float)
     defined = defined[~np.isnan(defined)]
-    if not len(defined):
-        return [None] * 3
+    if len(defined) < 2:
+        return [float(defined[0]) if len(defined) else None, None, None]
     return as_interval(
         bootstrap(lambda weights: weights @ defined / len(defined), len(defined), resamples=resamples, seed=seed)
     )

@@ -183,7 +183,9 @@ def print_evaluation(result: Mapping[str, Any]) -> None:
 
     def shown(value: Interval) -> str:
         mean, low, high = value
-        return "no picture" if mean is None else f"{mean:.2f} [{low:.2f}, {high:.2f}]"
+        if mean is None or low is None or high is None:
+            return "no picture" if mean is None else f"{mean:.2f}"
+        return f"{mean:.2f} [{low:.2f}, {high:.2f}]"
 
     print("spatial success (chance 0.25): the asked thing is found, its mask's centre in the asked quadrant")
     names = dict.fromkeys(name for methods in result["spatial"].values() for name in methods)

@@ -90,9 +90,9 @@ def test_looks_are_summed_up_by_hand() -> None:
     assert found["global"]["early"][0] == round(2 / 3, 4) and found["global_random"]["early"] == [0.0, 0.0, 0.7935]
     detail = found["global_detail"]["early"]["gazetteer"]
     assert detail["similarity"][0] == 0.1 and detail["read_as"][0] == round(1 / 3, 4)
-    assert detail["distance"][0] == 0.2 and detail["layout_kept"] == [0.5] * 3  # where there was a layout to keep
+    assert detail["distance"][0] == 0.2 and detail["layout_kept"] == [0.5, None, None]  # where a layout was
     assert found["global_words"]["early"] == {
-        "fog": {"success": [1.0, 0.2065, 1.0], "similarity": [0.1] * 3, "n": 1},
+        "fog": {"success": [1.0, 0.2065, 1.0], "similarity": [0.1, None, None], "n": 1},
         "night": {"success": [0.5, 0.0, 1.0], "similarity": [0.1, -0.2, 0.4], "n": 2},
     }
     assert found["global"]["middle"] == [None] * 3

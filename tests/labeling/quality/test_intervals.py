@@ -84,6 +84,8 @@ def test_groups_are_drawn_whole() -> None:
     assert grouped_mean([1, 1, 0, 0], ["a", "a", "b", "b"], resamples=2000) == [0.5, 0.0, 1.0]
     assert grouped_mean([1.0] * 3, "abc", resamples=10) == [1.0] * 3
     assert grouped_mean([], [], resamples=10) == [None] * 3
+    assert grouped_mean([0.9, 0.7, 0.8], ["a"] * 3, resamples=10) == [0.8, None, None], "one prompt, nothing of others"
+    assert fraction_interval([1.0, 0.0], ["a", "a"])[0] == 0.5
     apart = grouped_mean([1, 1, 0, 0], [1, 2, 3, 4], resamples=4000)
     assert apart[1] == 0.0 and apart[2] == 1.0
     uneven = grouped_mean([1, 0, 0, 0], ["a", "b", "b", "b"], resamples=500)
@@ -101,6 +103,7 @@ def test_weights_of_groups_are_those_of_their_members() -> None:
 def test_a_mean_of_what_is_there() -> None:
     assert mean_interval([np.nan, 3.0, 3.0]) == [3.0, 3.0, 3.0]
     assert mean_interval([np.nan]) == mean_interval([]) == [None] * 3
+    assert mean_interval([np.nan, 0.31]) == [0.31, None, None]
 
 
 def literal(tables: list[Floats], read: Callable[[Floats], float], resamples: int, seed: int) -> list[float]:
@@ -136,7 +139,8 @@ def test_nested_means_leave_out_what_has_no_value() -> None:
     assert nested_bootstrap([ones], [3], resamples=0) == [1.0, 1.0, 1.0]
 
 
-@given(st.lists(st.floats(-5, 5), min_size=1, max_size=12), st.integers(0, 3))
+@given(st.lists(st.floats(-5, 5), min_size=2, max_size=12), st.integers(0, 3))
 def test_a_mean_lies_within_its_members(values: list[float], seed: int) -> None:
     value, low, high = mean_interval(values, resamples=50, seed=seed)
+    assert low is not None and high is not None
     assert min(values) - 1e-9 <= low <= high <= max(values) + 1e-9 and value == pytest.approx(np.mean(values))
