@@ -169,7 +169,7 @@ def _steer(name: str, *settings: str) -> Piece:
                                            rehearsal=["--set", *tiny]))  # fmt: skip
 
 
-_LAYOUT = ["--train-images", "128", "--heldout-images", "128", "--exact", "OUT/exact", "--plots", "OUT/plots"]
+_LAYOUT = ["--exact", "OUT/exact", "--plots", "OUT/plots"]
 _LAYOUT_TINY = ["--quick", "--train-images", "8", "--heldout-images", "4", "--exact", "OUT/exact"]
 _ERASING = ("steps_random", "cad", "cad_random", "repaired", "published", "uce", "steps_all", "random", "sae_ablate",
             "sae_negative", "sae_replace")  # fmt: skip

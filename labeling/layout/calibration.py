@@ -118,7 +118,7 @@ def calibrate(inputs: Floats, truth: Truth, pairs: NDArray[np.bool_]) -> Calibra
     """Fit weights and thresholds on training pictures.
 
     Args:
-        inputs: [N, cells, C, inputs]; evidence of a picture must not come from itself (`score_maps.OwnCounts`).
+        inputs: [N, cells, C, inputs]; evidence of a picture must not come from itself (`own_counts.OwnCounts`).
         truth: of the same N pictures.
         pairs: bool [N, C], the (picture, concept) pairs to fit on.
     """

@@ -54,9 +54,14 @@ HABIT = 0.5
 """How many features of a neighbourhood a concept's mean base counts as, where they say what is common there."""
 
 
-def label_maps(weights: LabelWeights, codes: SiteCodes) -> Floats:
-    """Smoothed evidence of N pictures: float32 [N, cells, C]."""
+def label_maps(weights: LabelWeights, codes: SiteCodes, shift: NDArray[np.float64] | None = None) -> Floats:
+    """Smoothed evidence of N pictures: float32 [N, cells, C].
+
+    shift: float64 [N, cells, C], added to what each cell's labels say (`own_counts.label_shift`).
+    """
     maps = _fired(weights.features, codes, weights.weights)
+    if shift is not None:
+        maps = maps + shift.reshape(maps.shape)
     summed = maps + NEIGHBOURS * _near(maps)
     return summed.reshape(len(codes.image_ids), codes.cells, -1).astype(np.float32)
 
@@ -161,13 +166,13 @@ class LabelLayout:
         """Any grid will do."""
         return None
 
-    def probabilities(self, codes: SiteCodes, site: Site) -> Floats:
-        """float32 [N, cells, C] of every cell, by the labels of `site`."""
+    def probabilities(self, codes: SiteCodes, site: Site, shift: NDArray[np.float64] | None = None) -> Floats:
+        """float32 [N, cells, C] of every cell, by the labels of `site`; `shift` as for `label_maps`."""
         known = self.weights[site]
         odds: NDArray[np.floating] = habit_odds(known, codes)
         if self.prior is not None:
             odds = prior_logit(on_grid(self.prior[None], self.prior_grid, (codes.height, codes.width)))
-        return expit(SCALE * label_maps(known, codes) + odds).astype(np.float32)
+        return expit(SCALE * label_maps(known, codes, shift) + odds).astype(np.float32)
 
     def predict(self, codes: Mapping[Site, SiteCodes], t: float, step: int) -> LayoutPrediction:
         """The layout of N pictures from their codes, made by the autoencoders of `sites_at(t)`."""

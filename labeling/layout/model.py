@@ -14,8 +14,9 @@ from gazetteer.data.core.sites import Port, Site
 from gazetteer.labeling.evidence.pooling import Grid
 from gazetteer.labeling.evidence.site_codes import SiteCodes
 from gazetteer.labeling.layout.calibration import LayoutFit, inputs_of
+from gazetteer.labeling.layout.own_counts import own_counts
 from gazetteer.labeling.layout.run import LayoutRun, nearest_site, nearest_t
-from gazetteer.labeling.layout.score_maps import evidence_maps, own_counts
+from gazetteer.labeling.layout.score_maps import evidence_maps
 from gazetteer.labeling.layout.site_table import SiteTable
 from gazetteer.labeling.vocabulary.meant import meant
 from gazetteer.sae.model.autoencoder import SparseAutoencoder

@@ -19,6 +19,7 @@ the cosine with that. The paper leaves open how many features it takes; here it 
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -27,47 +28,10 @@ from numpy.typing import NDArray
 
 from gazetteer.data.core.errors import InputError
 from gazetteer.labeling.evidence.site_codes import SiteCodes
-from gazetteer.labeling.layout.metrics import Truth
+from gazetteer.labeling.layout.own_counts import CHUNK, OwnCounts, counts_without, words_without
 from gazetteer.labeling.layout.site_table import SiteTable
 
 Floats = NDArray[np.float32]
-
-_CHUNK = 64  # pictures whose (picture, feature) pairs are held at a time
-
-
-@dataclass(frozen=True)
-class OwnCounts:
-    """What single discovery pictures added to a table, to be taken out again when they are scored themselves.
-
-    Attributes:
-        keys: int64 [P], picture * F + feature row, ascending; pictures count as in the codes they came from.
-        intersection: float64 [P, C]; area: float64 [P], of the support, which counts for concepts that were asked.
-        asked: bool [N, C], of the pictures.
-    """
-
-    keys: NDArray[np.int64]
-    intersection: NDArray[np.float64]
-    area: NDArray[np.float64]
-    asked: NDArray[np.bool_]
-
-
-def own_counts(table: SiteTable, codes: SiteCodes, truth: Truth) -> OwnCounts:
-    """Each picture's part of the table, from its codes and its masks on their grid."""
-    row, known = table.rows(codes)
-    image, cell, row = codes.image[known].astype(np.int64), codes.cell[known], row[known]
-    key = image * len(table.features) + row
-    if not len(key):
-        return OwnCounts(key, np.zeros((0, len(table.concepts))), np.zeros(0), truth.asked)
-    starts = np.concatenate(([0], np.flatnonzero(np.diff(key)) + 1))
-    parts = []
-    for batch in np.array_split(np.arange(len(starts)), max(1, len(codes.image_ids) // _CHUNK)):
-        if len(batch):
-            end = starts[batch[-1] + 1] if batch[-1] + 1 < len(starts) else len(key)
-            window = slice(starts[batch[0]], end)
-            touched = truth.pixels[image[window], :, cell[window]].astype(np.float64)
-            parts.append(np.add.reduceat(touched, starts[batch] - starts[batch[0]], axis=0))
-    area = np.add.reduceat(table.cell_pixels[cell], starts)
-    return OwnCounts(key[starts], np.concatenate(parts), area, truth.asked)
 
 
 def evidence_maps(table: SiteTable, codes: SiteCodes, own: OwnCounts | None = None) -> Floats:
@@ -78,45 +42,67 @@ def evidence_maps(table: SiteTable, codes: SiteCodes, own: OwnCounts | None = No
         codes: of N pictures; they may be of another sampler step than the table's.
         own: what these very pictures added to the table, in the same order; None when they took no part in it.
     """
-    row, known = table.rows(codes)
     out = np.zeros((len(codes.image_ids), codes.cells, len(table.concepts)), np.float32)
     shared = None if own is not None else table.weights(
         np.arange(len(table.features)), table.intersection, table.area
     )  # fmt: skip
-    for start in range(0, len(codes.image_ids), _CHUNK):
-        stop = min(start + _CHUNK, len(codes.image_ids))
-        here = np.flatnonzero(known & (codes.image >= start) & (codes.image < stop))
-        place = (codes.image[here].astype(np.int64) - start) * codes.cells + codes.cell[here]
-        if shared is not None:
-            column, weights = row[here], shared
-        else:
+    for part in _parts(table, codes, own):
+        weights = shared
+        if weights is None:
             assert own is not None
-            key = codes.image[here].astype(np.int64) * len(table.features) + row[here]
-            pairs, column = np.unique(key, return_inverse=True)
-            weights = _weights_without(table, own, pairs)
-        ones = np.ones(len(here))
-        matrix = sp.csr_array((ones, (place, column)), ((stop - start) * codes.cells, len(weights)))
-        out[start:stop] = (matrix @ weights).reshape(stop - start, codes.cells, -1)
+            weights = table.weights(*counts_without(table, own, part.pairs))
+        summed = part.matrix(codes.cells, len(weights)) @ weights
+        out[part.start : part.stop] = summed.reshape(part.stop - part.start, codes.cells, -1)
     return out
 
 
-def _weights_without(table: SiteTable, own: OwnCounts, pairs: NDArray[np.int64]) -> NDArray[np.float64]:
-    """w of (picture, feature) pairs with the picture's own counts taken out: float64 [P, C]."""
-    rows = pairs % len(table.features)
-    intersection, area = table.intersection[rows], table.area[rows]
-    at = np.minimum(np.searchsorted(own.keys, pairs), max(len(own.keys) - 1, 0))
-    present = np.flatnonzero(own.keys[at] == pairs) if len(own.keys) else np.zeros(0, np.int64)
-    intersection[present] = np.maximum(intersection[present] - own.intersection[at[present]], 0.0)
-    asked = own.asked[pairs[present] // len(table.features)]
-    area[present] = np.maximum(area[present] - own.area[at[present], None] * asked, 0.0)
-    return table.weights(rows, intersection, area)
+@dataclass(frozen=True)
+class _Part:
+    """Some pictures, and what fires in them.
+
+    Attributes:
+        start, stop: the pictures.
+        slots: int64 [S], those of the codes that hold a feature of the table.
+        place: int64 [S], of each the cell, counted through the pictures.
+        column: int64 [S], of each the number in `pairs`.
+        pairs: int64 [P], keys of (picture, feature) as those of `OwnCounts`, or rows of the table for all pictures.
+    """
+
+    start: int
+    stop: int
+    slots: NDArray[np.int64]
+    place: NDArray[np.int64]
+    column: NDArray[np.int64]
+    pairs: NDArray[np.int64]
+
+    def matrix(self, cells: int, width: int, slots: NDArray[np.int64] | None = None) -> sp.csr_array:
+        """Ones where a pair, or a row, fires in a cell: [pictures * cells, width]; of some of the slots only."""
+        place, column = (self.place, self.column) if slots is None else (self.place[slots], self.column[slots])
+        return sp.csr_array((np.ones(len(place)), (place, column)), ((self.stop - self.start) * cells, width))
 
 
-def paper_maps(table: SiteTable, codes: SiteCodes, vectors: NDArray[np.floating], top: int = 5) -> Floats:
+def _parts(table: SiteTable, codes: SiteCodes, own: OwnCounts | None) -> Iterator[_Part]:
+    """The pictures in parts, with `own` by pairs of picture and feature."""
+    row, known = table.rows(codes)
+    every = np.arange(len(table.features))
+    for start in range(0, len(codes.image_ids), CHUNK):
+        stop = min(start + CHUNK, len(codes.image_ids))
+        slots = np.flatnonzero(known & (codes.image >= start) & (codes.image < stop))
+        place = (codes.image[slots].astype(np.int64) - start) * codes.cells + codes.cell[slots]
+        pairs, column = every, row[slots]
+        if own is not None:
+            key = codes.image[slots].astype(np.int64) * len(table.features) + row[slots]
+            pairs, column = np.unique(key, return_inverse=True)
+        yield _Part(start, stop, slots, place, column, pairs)
+
+
+def paper_maps(
+    table: SiteTable, codes: SiteCodes, vectors: NDArray[np.floating], top: int = 5, own: OwnCounts | None = None
+) -> Floats:
     """Cosine of each cell's mean word vector with every concept's own: float32 [N, cells, C], 0 where nothing fires.
 
     Args:
-        table, codes: as for `evidence_maps`.
+        table, codes, own: as for `evidence_maps`.
         vectors: float [C, d], the word vector of every concept; zeros for a word the embedding lacks.
         top: features taken of a cell, the strongest among those with a dictionary.
     Raises:
@@ -125,21 +111,27 @@ def paper_maps(table: SiteTable, codes: SiteCodes, vectors: NDArray[np.floating]
     if len(vectors) != len(table.concepts):
         raise InputError(f"{len(table.concepts)} concepts need as many word vectors, not {len(vectors)}.")
     known_word = np.linalg.norm(vectors, axis=1) > 0
-    dictionary = (table.words & known_word).astype(np.float64)
-    size = dictionary.sum(axis=1)
-    embedding = dictionary @ vectors / np.maximum(size, 1.0)[:, None]
-    row, known = table.rows(codes)
-    here = np.flatnonzero(known)
-    here = here[size[row[here]] > 0]
-    place = codes.image[here].astype(np.int64) * codes.cells + codes.cell[here]
-    order = np.lexsort((row[here], -codes.value[here], place))
-    here, place = here[order], place[order]
+    out = np.zeros((len(codes.image_ids), codes.cells, len(table.concepts)), np.float32)
+    for part in _parts(table, codes, own):
+        words = table.hits > 0 if own is None else words_without(table, own, part.pairs)
+        dictionary = (words & known_word).astype(np.float64)
+        size = dictionary.sum(axis=1)
+        embedding = dictionary @ vectors / np.maximum(size, 1.0)[:, None]
+        strongest = _strongest(part, codes.value[part.slots], size[part.column] > 0, top)
+        vector = part.matrix(codes.cells, len(embedding), strongest) @ embedding
+        out[part.start : part.stop] = _cosine(vector, vectors).reshape(part.stop - part.start, codes.cells, -1)
+    return out
+
+
+def _strongest(part: _Part, value: NDArray[np.floating], speaks: NDArray[np.bool_], top: int) -> NDArray[np.int64]:
+    """Of the slots that speak the `top` strongest of every cell; of equally strong ones the lower feature."""
+    here = np.flatnonzero(speaks)
+    order = here[np.lexsort((part.column[here], -value[here], part.place[here]))]
+    place = part.place[order]
     first = np.concatenate(([0], np.flatnonzero(np.diff(place)) + 1)) if len(place) else np.zeros(0, np.int64)
     rank = np.arange(len(place)) - np.repeat(first, np.diff(np.append(first, len(place))))
-    here, place = here[rank < top], place[rank < top]
-    cells = len(codes.image_ids) * codes.cells
-    matrix = sp.csr_array((np.ones(len(here)), (place, row[here])), (cells, len(table.features)))
-    return _cosine(matrix @ embedding, vectors).reshape(len(codes.image_ids), codes.cells, -1)
+    strongest: NDArray[np.int64] = order[rank < top]
+    return strongest
 
 
 def _cosine(features: NDArray[np.floating], words: NDArray[np.floating]) -> Floats:

@@ -37,7 +37,7 @@ class SiteTable:
         intersection: float64 [F, C], pixels of support and concept together.
         area: float64 [F, C], pixels of the support over pictures that were asked for the concept.
         expected: float64 [F, C], the precision that shuffled pictures would give (precision / lift).
-        words: bool [F, C], the published rule: at least one hit.
+        hits: int64 [F, C], pictures in which the feature hit the concept (`gazetteer.labeling.evidence.counts`).
         prior_pixels: float64 [C, cells], pixels of the concept in the cell, summed over pictures.
         prior_area: float64 [C, cells], pixels of the cell over the pictures asked for the concept.
         cell_pixels: float64 [cells], pixels of a cell.
@@ -50,7 +50,7 @@ class SiteTable:
     intersection: NDArray[np.float64]
     area: NDArray[np.float64]
     expected: NDArray[np.float64]
-    words: NDArray[np.bool_]
+    hits: NDArray[np.int64]
     prior_pixels: NDArray[np.float64]
     prior_area: NDArray[np.float64]
     cell_pixels: NDArray[np.float64]
@@ -112,16 +112,16 @@ def _site_table(site: Site, rows: EvidenceRows, grid: Grid, pixels: float) -> Si
         raise InputError(f"The evidence at {site.slug} has {evidence.concept_cells.shape[1]} cells, its codes {cells}.")
     shape = (len(evidence.features), len(evidence.concepts))
     per_cell = np.full(cells, pixels / cells)
-    intersection, words = np.zeros(shape), np.zeros(shape, np.bool_)
+    intersection, hits = np.zeros(shape), np.zeros(shape, np.int64)
     area = asked_areas(rows, evidence).astype(np.float64)
     intersection[evidence.row, evidence.concept] = evidence.intersection
-    words[evidence.row, evidence.concept] = evidence.hits > 0
+    hits[evidence.row, evidence.concept] = evidence.hits
     fired = evidence.feature_cells.astype(np.float64)
     asked = np.maximum(evidence.concept_asked, 1)
     shared = fired @ evidence.concept_cells.T / asked  # E over all of the feature's pictures
     expected = shared / np.maximum(fired @ per_cell, 1.0)[:, None]
     prior_area = np.outer(evidence.concept_asked, per_cell)
     return SiteTable(
-        site, grid, tuple(evidence.concepts), evidence.features, intersection, area, expected, words,
+        site, grid, tuple(evidence.concepts), evidence.features, intersection, area, expected, hits,
         evidence.concept_cells.astype(np.float64), prior_area, per_cell,
     )  # fmt: skip

@@ -151,7 +151,7 @@ def table_of_codes(codes: SiteCodes, truth: Truth, concepts: tuple[str, ...]) ->
         intersection=support @ pixels.reshape(n * cells, -1),
         area=support @ known.reshape(n * cells, -1),
         expected=fired @ prior_pixels.T / asked / np.maximum(fired @ truth.areas, 1.0)[:, None],
-        words=np.zeros((len(features), len(concepts)), np.bool_),
+        hits=np.zeros((len(features), len(concepts)), np.int64),
         prior_pixels=prior_pixels,
         prior_area=np.outer(truth.asked.sum(axis=0), truth.areas),
         cell_pixels=truth.areas,

@@ -17,6 +17,7 @@ from gazetteer.labeling.layout.calibration import LayoutFit
 from gazetteer.labeling.layout.evaluation.reading import Place, Reading
 from gazetteer.labeling.layout.label_layout import LabelLayout, best_cuts
 from gazetteer.labeling.layout.metrics import Truth, fit_thresholds, macro_mean, pair_ious
+from gazetteer.labeling.layout.own_counts import label_shift
 from gazetteer.labeling.layout.score_maps import paper_maps
 
 Floats = NDArray[np.float32]
@@ -138,7 +139,8 @@ class PaperMethod:
         """See `Method.predict`."""
         site = reading.step.site(self.place)
         table = reading.step.run.tables[site]
-        maps = paper_maps(table, reading.codes(self.place, site), self.vectors, self.top)
+        codes = reading.codes(self.place, site)
+        maps = paper_maps(table, codes, self.vectors, self.top, reading.own(site))
         return ScoreMaps(maps, maps.max(axis=1), self.thresholds, table.grid)
 
 
@@ -171,7 +173,9 @@ class LabelsMethod:
         layout = self.layout
         if self.with_prior:
             layout = replace(layout, prior=reading.step.table.prior()[0], prior_grid=reading.step.grid)
-        return layout.probabilities(codes, site), (codes.height, codes.width)
+        own = reading.own(site)
+        shift = None if own is None else label_shift(layout.weights[site], reading.step.run.tables[site], codes, own)
+        return layout.probabilities(codes, site, shift), (codes.height, codes.width)
 
     def predict(self, reading: Reading) -> ScoreMaps:
         """See `Method.predict`."""

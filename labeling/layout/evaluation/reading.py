@@ -20,8 +20,9 @@ from gazetteer.labeling.layout.label_layout import LabelLayout, best_block
 from gazetteer.labeling.layout.label_weights import columns_of, label_weights
 from gazetteer.labeling.layout.metrics import Truth
 from gazetteer.labeling.layout.model import finest
+from gazetteer.labeling.layout.own_counts import OwnCounts, own_counts
 from gazetteer.labeling.layout.run import LayoutRun, nearest_site
-from gazetteer.labeling.layout.score_maps import evidence_maps, own_counts
+from gazetteer.labeling.layout.score_maps import evidence_maps
 from gazetteer.labeling.layout.site_table import SiteTable
 from gazetteer.sae.model.autoencoder import SparseAutoencoder
 
@@ -122,6 +123,7 @@ class Reading:
     def __init__(self, step: SamplerStep, pictures: Group, training: bool = False) -> None:
         self.step, self.pictures, self.training = step, pictures, training
         self._evidence: dict[tuple[Place, float], tuple[Floats, Grid]] = {}
+        self._own: dict[Site, OwnCounts] = {}
 
     @property
     def seen(self) -> PassRecord:
@@ -149,15 +151,22 @@ class Reading:
             raise InputError(f"The run stores no codes at t={t:.2f}.")
         return pictures.seen.codes(at(place, t), site, self.step.saes[site])
 
+    def own(self, site: Site) -> OwnCounts | None:
+        """In training what the pictures added to the table of a site."""
+        if not self.training:
+            return None
+        if site not in self._own:
+            run, rows = self.step.run, self.pictures.rows
+            truth = run.truth(run.grids[site], rows)
+            self._own[site] = own_counts(run.tables[site], run.codes(site, rows), truth)
+        return self._own[site]
+
     def evidence(self, place: Place, t: float | None = None) -> tuple[Floats, Grid]:
         """Evidence maps [N, cells, C] of a place with the tables of the nearest t, or of another, and their grid."""
         site = self.step.site(place, t)
         if (place, site.t) not in self._evidence:
-            run, own = self.step.run, None
-            if self.training:
-                rows = self.pictures.rows
-                own = own_counts(run.tables[site], run.codes(site, rows), run.truth(run.grids[site], rows))
-            maps = evidence_maps(run.tables[site], self.codes(place, site), own)
+            run = self.step.run
+            maps = evidence_maps(run.tables[site], self.codes(place, site), self.own(site))
             self._evidence[place, site.t] = maps, run.grids[site]
         return self._evidence[place, site.t]
 

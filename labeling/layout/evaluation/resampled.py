@@ -25,7 +25,8 @@ from gazetteer.labeling.layout.evaluation.baselines import (
 from gazetteer.labeling.layout.evaluation.methods import ScoreMaps, calibrated
 from gazetteer.labeling.layout.evaluation.reading import Place, Reading, at
 from gazetteer.labeling.layout.metrics import fit_thresholds
-from gazetteer.labeling.layout.score_maps import evidence_maps, own_counts
+from gazetteer.labeling.layout.own_counts import own_counts
+from gazetteer.labeling.layout.score_maps import evidence_maps
 from gazetteer.labeling.layout.site_table import SiteTable
 
 Floats = NDArray[np.float32]

@@ -30,8 +30,9 @@ from gazetteer.labeling.layout.evaluation.step import StepEvaluation
 from gazetteer.labeling.layout.live import predict_layout
 from gazetteer.labeling.layout.metrics import Truth
 from gazetteer.labeling.layout.model import fit_layout
+from gazetteer.labeling.layout.own_counts import own_counts
 from gazetteer.labeling.layout.run import LayoutRun, mentions, open_run, take_images
-from gazetteer.labeling.layout.score_maps import evidence_maps, own_counts, paper_maps
+from gazetteer.labeling.layout.score_maps import evidence_maps, paper_maps
 from gazetteer.labeling.layout.site_table import site_tables
 from tests.support.models.tiny_pipeline import BLOCKS, tiny_pipeline
 from tests.support.runs.layout_runs import CONCEPTS, GENERATION, hooks_of, pipeline_run, random_saes, world_run
@@ -105,7 +106,7 @@ def test_counts_from_codes_and_masks_equal_the_evidence_of_the_run(world: World,
 
 def test_the_published_map_is_the_cosine_of_the_mean_of_the_strongest_features(run: LayoutRun) -> None:
     words = np.array([[True, False], [True, True], [False, False]])
-    table = replace(run.tables[MID], grid=(1, 2), features=np.arange(3), words=words,
+    table = replace(run.tables[MID], grid=(1, 2), features=np.arange(3), hits=words.astype(np.int64),
                     intersection=np.zeros((3, 2)), area=np.ones((3, 2)), expected=np.ones((3, 2)) / 2)  # fmt: skip
     feature, value = np.array([0, 1, 2, 2, 2, 1]), np.array([3.0, 2.0, 9.0, 1.0, 1.0, 0.0])
     codes = flat_codes(SITE, ["a"], (1, 2), feature, value, np.array([6]))

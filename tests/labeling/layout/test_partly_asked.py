@@ -10,8 +10,9 @@ from gazetteer.labeling.evidence.counts import ImageEvidenceInput, build_evidenc
 from gazetteer.labeling.evidence.site_codes import codes_by_site
 from gazetteer.labeling.layout.evaluation.baselines import table_of_codes
 from gazetteer.labeling.layout.metrics import Truth
+from gazetteer.labeling.layout.own_counts import own_counts
 from gazetteer.labeling.layout.run import take_images
-from gazetteer.labeling.layout.score_maps import evidence_maps, own_counts
+from gazetteer.labeling.layout.score_maps import evidence_maps
 from gazetteer.labeling.layout.site_table import site_tables
 from tests.support.runs.small_world import MID, World, map_code
 
