@@ -42,7 +42,8 @@ def nightly(config: RunConfig, checkpoints: str | Path, out: str, *, keep: int =
 
     Returns:
         ``checkpoints``: a row each with its ``outcome`` (``labelled``, ``there``, ``unfinished``, ``failed``,
-        ``deleted``), run, pictures, how many were ``replayed``, message; ``latest``; ``deleted`` runs.
+        ``deleted``), run, pictures, how many were ``replayed`` and are ``failing``, message; ``latest``; ``deleted``
+        runs.
 
     Raises:
         InputError: no such folder, a folder that is itself a checkpoint, or a damaged history.
@@ -66,7 +67,8 @@ class _Night:
 
     def visit(self, folder: Path) -> dict[str, Any]:
         """Bring one checkpoint's run to its end, if that is possible and needed."""
-        row: dict[str, Any] = {"checkpoint": folder.name, "run": None, "images": None, "replayed": None, "message": ""}
+        row: dict[str, Any] = dict.fromkeys(("run", "images", "replayed", "failing"))
+        row |= {"checkpoint": folder.name, "message": ""}
         try:
             check_name(folder.name)
             missing = unfinished_sites(folder, self.config.generation.sites)
@@ -79,8 +81,8 @@ class _Night:
             known = self.runs.get(name, {})
             if known.get("deleted"):
                 return row | {"outcome": "deleted", "message": "labelled before, and deleted since by --keep"}
-            if known.get("complete") and self._open(name).is_complete():
-                return row | {"outcome": "there"}
+            if known.get("complete") and (manifest := self._open(name).manifest()) is not None:
+                return row | {"outcome": "there", **_left(len(manifest["failing"]))}
             return row | self._label(config, name, folder.name, fingerprint)
         except GazetteerError as error:
             log.warning("Checkpoint %s could not be labelled: %s", folder.name, error)
@@ -99,8 +101,9 @@ class _Night:
         how = f"{made - replayed} pictures made"
         if replayed:
             how += f"; {replayed} taken from {base}, codes by replay of the same seeds"
-        failing = len(manifest["failing"])
-        return {"outcome": "labelled", "images": made, "replayed": replayed, "failing": failing, "message": how}
+        left = _left(len(manifest["failing"]))
+        how = "; ".join(part for part in (how, left["message"]) if part)
+        return {"outcome": "labelled", "images": made, "replayed": replayed, **left, "message": how}
 
     def _base(self, name: str, fingerprint: dict[str, Any]) -> str | None:
         """The last complete run with the same pictures and segments; None where they are given, and read anew."""
@@ -162,6 +165,12 @@ class _Night:
 
     def _open(self, name: str) -> RunFolder:
         return RunFolder(self._at(name))
+
+
+def _left(failing: int) -> dict[str, Any]:
+    """What a complete run lacks, said every night as `gazetteer label` says it, until it is made."""
+    retry = f"{failing} pictures failed and are in failures/; --retry-failed of `gazetteer label` tries them again"
+    return {"failing": failing, "message": retry if failing else ""}
 
 
 def _history(root: RunFolder) -> dict[str, dict[str, Any]]:

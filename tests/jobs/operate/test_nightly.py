@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import pickle
+import re
 import shutil
 from pathlib import Path
 from typing import Any
@@ -95,6 +96,20 @@ def test_three_nights(tmp_path: Path) -> None:
     fourth = nightly(config(), checkpoints, str(out), keep=1)
     assert outcomes(fourth) == {"step-9": "deleted", "step-10": "deleted", "step-11": "there"}
     assert fourth["deleted"] == []
+
+
+def test_a_picture_that_failed_is_said_every_night(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    checkpoint(tmp_path / "checkpoints", "step-9", 0)
+    (tmp_path / "prompts.txt").write_text("a boat on the sea\na raising poison and a boat\n")
+    monkeypatch.setenv("GAZETTEER_TEST_POISON", "raising")
+    settings = [f"prompts.path={tmp_path / 'prompts.txt'}", "images=2", "heldout=0.0", "max_failed_fraction=0.5"]
+    settings += ["vocabulary.ask=both", "vocabulary.nouns=tests.support.system.toy_work:nouns"]
+    words = ["nightly", "--checkpoints", str(tmp_path / "checkpoints"), "--out", str(tmp_path / "out")]
+    for outcome in ("labelled", "there"):
+        assert main([*words, "--set", *SETTINGS, *settings]) == 3
+        assert re.search(rf"step-9 +{outcome} .*1 pictures failed .*--retry-failed", capsys.readouterr().out)
 
 
 def test_nights_in_a_bucket(server: str, tmp_path: Path) -> None:
