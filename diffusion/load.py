@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -131,9 +131,7 @@ def load_pipeline(config: ModelConfig) -> DiffusionPipeline:
     with loading(config):
         pipe: Any = _read(config)
     if config.scheduler == "ddim":
-        from diffusers import DDIMScheduler
-
-        pipe.scheduler = DDIMScheduler.from_config(pipe.scheduler.config)
+        pipe.scheduler = _ddim(pipe.scheduler.config)
     if config.attention_slicing:
         pipe.enable_attention_slicing()
     if config.vae_slicing:
@@ -158,6 +156,18 @@ def load_pipeline(config: ModelConfig) -> DiffusionPipeline:
     if config.compile:
         compile_blocks(pipe, config.compile)
     return pipe
+
+
+def _ddim(config: Mapping[str, Any]) -> Any:
+    """DDIM with the noise schedule of another sampler.
+
+    Latents are cut to -1..1 only where that sampler says it does: DDIM's own default, of models of pixels, would cut
+    those of every sampler that has no such setting (Euler's, DPM-Solver's).
+    """
+    from diffusers import DDIMScheduler
+
+    # Given, not left in the configuration: what that says by its own class's default, diffusers leaves out.
+    return DDIMScheduler.from_config(config, clip_sample=bool(config.get("clip_sample", False)))
 
 
 def read_index(config: ModelConfig, weights: bool = True) -> dict[str, Any]:

@@ -130,12 +130,16 @@ class Trainer:
         self.idle.add_(vectors).masked_fill_(fired[:n], 0)
 
     def _track_threshold(self, values: Tensor) -> None:
-        """BatchTopK's threshold: the mean over recent steps of the smallest activation that was kept."""
+        """BatchTopK's threshold: the mean over recent steps of the smallest activation that was kept.
+
+        Recent are a twentieth of the training, at least ten and at most a thousand: what untrained weights gave is
+        forgotten by the end, when the rate has fallen and the activations hardly move.
+        """
         threshold = self.sae.threshold
         if threshold is not None:
             smallest = values.masked_fill(values <= 0, float("inf")).amin()
-            # A plain mean at first, then one that forgets over a thousand steps.
-            moved = threshold.lerp(smallest, max(1 / (self.step + 1), 1e-3))
+            recent = min(1000, max(10, self.steps // 20))
+            moved = threshold.lerp(smallest, max(1 / (self.step + 1), 1 / recent))
             threshold.copy_(torch.where(torch.isfinite(smallest), moved, threshold))
 
     def _update(self, result: Step, rate: float) -> None:

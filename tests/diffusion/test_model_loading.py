@@ -8,6 +8,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import diffusers
 import numpy as np
 import pytest
 import torch
@@ -55,6 +56,29 @@ def test_a_single_file_is_the_same_model_as_the_folder(folder: Path, tmp_path: P
     one = ModelConfig(path=str(file), config=str(folder), scheduler="ddim")
     assert np.array_equal(picture(generator(one)), picture(generator(ModelConfig(path=str(folder), scheduler="ddim"))))
     assert blocks_of(one) == blocks_of(ModelConfig(path=str(folder)))
+
+
+@pytest.mark.parametrize("own", ["EulerDiscrete", "DPMSolverMultistep", "UniPCMultistep", "LMSDiscrete", "PNDM"])
+def test_ddim_in_the_place_of_another_sampler_cuts_no_latents(copied: Path, own: str) -> None:
+    """DDIM cuts to -1..1 by default, and most samplers' configurations do not speak of it."""
+    kind = getattr(diffusers, f"{own}Scheduler")
+    kind.from_config(load_pipeline(ModelConfig(path=str(copied))).scheduler.config).save_pretrained(
+        copied / "scheduler"
+    )
+    index = json.loads((copied / "model_index.json").read_text())
+    index["scheduler"] = ["diffusers", kind.__name__]
+    (copied / "model_index.json").write_text(json.dumps(index))
+    (copied / "scheduler" / "scheduler_config.json").write_text(json.dumps({
+        key: value for key, value in json.loads((copied / "scheduler" / "scheduler_config.json").read_text()).items()
+        if key != "clip_sample"  # which this one has from the sampler that it was made from
+    }))  # fmt: skip
+    latents: list[float] = []
+    made = generator(ModelConfig(path=str(copied), scheduler="ddim"))
+    assert type(made.pipe.scheduler).__name__ == "DDIMScheduler" and not made.pipe.scheduler.config.clip_sample
+    call = {**made.arguments(["a red house"]), "latents": 3 * torch.ones(1, 4, 8, 8), "output_type": "latent"}
+    made.pipe(**call, callback_on_step_end=lambda _, __, ___, values: (
+        latents.append(float(values["latents"].abs().max())), values)[1])  # fmt: skip
+    assert max(latents) > 1.5
 
 
 @pytest.mark.parametrize(
