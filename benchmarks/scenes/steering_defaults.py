@@ -17,7 +17,8 @@ from dataclasses import replace
 from typing import Any
 
 from gazetteer.data.core.errors import InputError
-from gazetteer.data.inputs.edits import OUTSIDES, QUADRANTS, STAGES, Edit, Region
+from gazetteer.data.inputs.edits import OUTSIDES, STAGES, Edit
+from gazetteer.data.inputs.regions import QUADRANTS, Region
 from gazetteer.diffusion.edit_sampler import Start
 from gazetteer.jobs.config.kept import run_config
 from gazetteer.jobs.experiments.steer_evaluate import SteerWorker

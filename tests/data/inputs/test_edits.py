@@ -15,7 +15,8 @@ from PIL import Image
 
 from gazetteer.data.core.errors import InputError
 from gazetteer.data.inputs.edit_files import read_edit, read_edits
-from gazetteer.data.inputs.edits import QUADRANTS, STAGES, UNITS, Edit, Region, Target
+from gazetteer.data.inputs.edits import STAGES, UNITS, Edit, Target
+from gazetteer.data.inputs.regions import QUADRANTS, Region
 from gazetteer.data.tables.images import encode_image
 
 numbers = st.floats(-100, 100, allow_nan=False)

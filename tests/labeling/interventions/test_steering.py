@@ -15,7 +15,8 @@ from PIL import Image
 
 from gazetteer.data.core.errors import InputError
 from gazetteer.data.core.sites import Site
-from gazetteer.data.inputs.edits import QUADRANTS, STAGES, Edit, Region, Target
+from gazetteer.data.inputs.edits import STAGES, Edit, Target
+from gazetteer.data.inputs.regions import QUADRANTS, Region
 from gazetteer.data.runs.folder import RunFolder
 from gazetteer.data.tables.codes import SparseMap
 from gazetteer.data.tables.schemas import FINAL_TABLES
