@@ -92,7 +92,8 @@ class Edit:
         targets: the features or directions themselves.
         region: where; everywhere makes the edit global.
         outside: of the region: ``remove`` takes the features away (Z·f), ``subtract`` takes away half of what is added
-            inside, whether they fire or not, ``keep`` changes nothing.
+            inside, whether they fire or not (with a negative strength: adds half of what is taken inside), ``keep``
+            changes nothing; empty: ``remove``, and ``keep`` with a negative strength, which takes away inside alone.
         window: low, high: acts at the sampler steps with low < t ≤ high, and at t = 0 when low is 0.
         branch: ``cond``, ``uncond``, or ``both``: the change of the cond half, subtracted from the uncond half.
         blocks: for `concept` and `word`, in which blocks; empty: all that are labelled.
@@ -109,7 +110,7 @@ class Edit:
     word: str = ""
     targets: tuple[Target, ...] = ()
     region: Region = field(default_factory=Region)
-    outside: str = "remove"
+    outside: str = ""
     window: tuple[float, ...] = STAGES["early"]
     branch: str = "cond"
     blocks: tuple[str, ...] = ()
@@ -132,7 +133,14 @@ class Edit:
             raise InputError("The choice dictionary needs a concept; a word of prompts stands in no dictionary.")
         if self.t is not None and not 0.0 <= self.t <= 1.0:
             raise InputError(f"An edit's t lies in 0 … 1, not {self.t}.")
+        if not self.outside:
+            object.__setattr__(self, "outside", "keep" if self.strength < 0.0 else "remove")
         check_choice("outside", self.outside, OUTSIDES)
+        if self.outside == "remove" and self.strength < 0.0 and not self.region.everywhere:
+            raise InputError(
+                "A negative strength takes away inside the region, and outside: remove takes away everywhere else; say "
+                "outside: keep, or leave the region out to take away everywhere."
+            )
         if self.unit == "code" and self.outside == "subtract" and not self.region.everywhere:
             raise InputError("The unit code adds what fires in a cell: nothing to subtract elsewhere; say remove.")
         if not math.isfinite(self.strength):
@@ -169,6 +177,8 @@ class Edit:
         Once there are targets, how they were found (`blocks`, `t`, `choice`) changes nothing, and does not count.
         """
         plain = asdict(self)
+        if self.region.everywhere and self.strength < 0.0:
+            plain["outside"] = "remove"  # as when that was the default; there is nothing outside
         if self.targets:
             plain |= {"blocks": (), "t": None, "choice": "labels"}  # as when that was the default
         plain["targets"] = [_usual_left_out(target) for target in plain["targets"]]  # as before streams had a name
@@ -185,6 +195,8 @@ class Edit:
         How features are found is always said: what is measured best, and so the default, changes.
         """
         usual = asdict(_DEFAULT) | {"concept": "", "choice": self.choice}
+        if self.region.everywhere and self.strength < 0.0:
+            usual["outside"] = "keep"
         finding = ("t", "choice") if self.concept or self.word else ()
         plain = {name: value for name, value in asdict(self).items() if name in finding or value != usual[name]}
         if "region" in plain:

@@ -24,6 +24,8 @@ QUADRANTS: dict[str, tuple[float, float, float, float]] = {
 class Region:
     """Where an edit acts; nothing set means everywhere.
 
+    A place that holds no cell of a grid, as a small one of a coarse block, is the cell nearest to its centre of mass.
+
     Attributes:
         box: x0, y0, x1, y1 as shares of width and height; a cell belongs to it when its centre does.
         mask_size, mask_counts: a mask as COCO run lengths (data/tables/masks.py); a cell belongs to it when at least
@@ -58,7 +60,18 @@ class Region:
         return struct_to_mask({"size": self.mask_size, "counts": self.mask_counts})
 
     def grid(self, height: int, width: int) -> NDArray[np.bool_]:
-        """bool [height, width]: the cells of a grid that belong to the region."""
+        """bool [height, width]: the cells of a grid that belong to the region; at least one, the nearest."""
+        cells = self._held(height, width)
+        if not cells.any():
+            y, x = self._centre()
+            cells[min(int(y * height), height - 1), min(int(x * width), width - 1)] = True
+        return cells
+
+    def holds_cell(self, height: int, width: int) -> bool:
+        """Whether the region is large enough to hold a cell of this grid."""
+        return bool(self._held(height, width).any())
+
+    def _held(self, height: int, width: int) -> NDArray[np.bool_]:
         if self.everywhere:
             return np.ones((height, width), dtype=bool)
         if self.box:
@@ -66,7 +79,17 @@ class Region:
             x0, y0, x1, y1 = self.box
             return ((y >= y0) & (y < y1))[:, None] & ((x >= x0) & (x < x1))[None, :]
         mask = self._mask().astype(np.float64)
-        return (_fractions(mask.shape[0], height) @ mask @ _fractions(mask.shape[1], width).T) >= 0.5
+        held: NDArray[np.bool_] = _fractions(mask.shape[0], height) @ mask @ _fractions(mask.shape[1], width).T >= 0.5
+        return held
+
+    def _centre(self) -> tuple[float, float]:
+        """y, x of the centre of mass of a box or mask, as shares of height and width."""
+        if self.box:
+            x0, y0, x1, y1 = self.box
+            return (y0 + y1) / 2, (x0 + x1) / 2
+        rows, columns = np.nonzero(self._mask())
+        height, width = self.mask_size
+        return float(rows.mean() + 0.5) / height, float(columns.mean() + 0.5) / width
 
     @classmethod
     def of_mask(cls, mask: NDArray[np.bool_]) -> Region:
