@@ -89,15 +89,19 @@ def _removed(codes: Codes, grid: tuple[int, int], actions: Sequence[Action]) -> 
     place = {feature: i for i, feature in enumerate(used)}
     device = codes.values.device
     wanted: dict[str, Tensor] = {}
-    taken = torch.zeros(images, count, len(used), dtype=torch.bool, device=device)
-    for action in actions:  # where any edit places a feature, none takes it away
+    left = torch.ones(images, count, len(used), device=device)  # shares of the activations that may still go
+    for action in actions:
         inside = torch.from_numpy(action.edit.region.grid(*grid).reshape(-1)).to(device)
         columns = torch.zeros(len(used), dtype=torch.bool, device=device)
         columns[[place[feature] for feature in action.target.features]] = True
         rows = rows_of([action], images)
-        taken[rows] |= (inside[:, None] & columns)[None]
+        here = (inside[:, None] & columns)[None]
+        if action.edit.strength > 0.0:  # where any edit places a feature, none takes it away
+            left[rows] *= ~here
+        elif action.edit.unit == "code":  # what is switched off already goes no second time
+            left[rows] += action.edit.strength * here
         if action.removes:
-            mask = wanted.setdefault(action.edit.branch, torch.zeros_like(taken))
+            mask = wanted.setdefault(action.edit.branch, torch.zeros_like(left, dtype=torch.bool))
             mask[rows] |= (~inside[:, None] & columns)[None]
     dense = torch.zeros(images * count, sae.config.n, device=device)
     dense.scatter_add_(1, codes.indices.flatten(0, 1), codes.values.flatten(0, 1).float())
@@ -105,8 +109,8 @@ def _removed(codes: Codes, grid: tuple[int, int], actions: Sequence[Action]) -> 
     vectors = sae.decoder.detach()[used].float()
     removed: dict[str, Tensor] = {}
     for branch in sorted(wanted):  # "both" first: what it removes is not removed a second time
-        removed[branch] = (values * (wanted[branch] & ~taken)) @ vectors
-        taken |= wanted[branch]
+        removed[branch] = (values * left.clamp_min(0.0) * wanted[branch]) @ vectors
+        left *= ~wanted[branch]
     return removed
 
 

@@ -22,8 +22,8 @@ if TYPE_CHECKING:
     from gazetteer.data.core.sites import Site as Site
     from gazetteer.data.inputs.edit_files import read_edits as read_edits
     from gazetteer.data.inputs.edits import Edit as Edit
-    from gazetteer.data.inputs.edits import Region as Region
     from gazetteer.data.inputs.edits import Target as Target
+    from gazetteer.data.inputs.regions import Region as Region
     from gazetteer.data.tables.images import decode_image as decode_image
     from gazetteer.data.tables.masks import struct_to_mask as struct_to_mask
     from gazetteer.diffusion.load import load_pipeline as load_pipeline
@@ -64,7 +64,8 @@ _MODULES = {
     "data.core.errors": ("GazetteerError", "InputError"),
     "data.core.sites": ("Site",),
     "data.inputs.edit_files": ("read_edits",),
-    "data.inputs.edits": ("Edit", "Region", "Target"),
+    "data.inputs.edits": ("Edit", "Target"),
+    "data.inputs.regions": ("Region",),
     "data.tables.images": ("decode_image",),
     "data.tables.masks": ("struct_to_mask",),
     "diffusion.load": ("load_pipeline",),

@@ -17,7 +17,8 @@ from dataclasses import replace
 from typing import Any
 
 from gazetteer.data.core.errors import InputError
-from gazetteer.data.inputs.edits import OUTSIDES, QUADRANTS, STAGES, Edit, Region
+from gazetteer.data.inputs.edits import OUTSIDES, STAGES, Edit
+from gazetteer.data.inputs.regions import QUADRANTS, Region
 from gazetteer.diffusion.edit_sampler import Start
 from gazetteer.jobs.config.kept import run_config
 from gazetteer.jobs.experiments.steer_evaluate import SteerWorker
@@ -86,13 +87,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--things", nargs="+", default=list(PROMPTS), choices=list(PROMPTS), metavar="THING")
     parser.add_argument("--choice", default=usual.choice, choices=["labels", "contrast"])
     parser.add_argument("--t", type=float, default=usual.t)
-    parser.add_argument("--outside", default=usual.outside, choices=OUTSIDES)
+    parser.add_argument("--outside", choices=OUTSIDES)
     parser.add_argument("--strength", type=float, default=usual.strength)
     parser.add_argument("--window", default="early", choices=list(STAGES))
     parser.add_argument("--json", action="store_true")
     options = parser.parse_args(argv)
     edit = Edit(
-        "-", choice=options.choice, t=None if options.t < 0 else options.t, outside=options.outside,
+        "-", choice=options.choice, t=None if options.t < 0 else options.t, outside=options.outside or "",
         strength=options.strength, window=STAGES[options.window],
     )  # fmt: skip
     result = measure(options.run, edit, options.window, options.seeds, options.things)

@@ -15,7 +15,9 @@ from gazetteer.data.core.errors import InputError, first_line
 from gazetteer.data.core.files.regular import read_regular
 from gazetteer.data.core.plain_json import once
 from gazetteer.data.core.plain_yaml import read_yaml
-from gazetteer.data.inputs.edits import QUADRANTS, STAGES, Edit, Region, Target, check_choice
+from gazetteer.data.inputs.edits import STAGES, Edit, Target
+from gazetteer.data.inputs.plain_values import check_choice
+from gazetteer.data.inputs.regions import QUADRANTS, Region
 from gazetteer.data.tables.masks import struct_to_mask
 
 

@@ -9,25 +9,16 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
-
 from gazetteer.data.core.errors import InputError
 from gazetteer.data.core.sites import BRANCHES, IMAGE, SIGNALS, STREAMS, Site
-from gazetteer.data.tables.masks import mask_to_struct, struct_to_mask
+from gazetteer.data.inputs.plain_values import check_choice, make_floats
+from gazetteer.data.inputs.regions import Region
 
 STAGES: dict[str, tuple[float, float]] = {"early": (0.6, 1.0), "middle": (0.2, 0.6), "final": (0.0, 0.2)}
 """Windows of t by name (P1 section 3.5): with 50 sampler steps they hold 20, 20 and 10 of them."""
 
 WINDOWS: dict[str, tuple[float, float]] = {**STAGES, "early and middle": (0.2, 1.0)}
 """Windows that features are switched in and edits are tried in, by name."""
-
-QUADRANTS: dict[str, tuple[float, float, float, float]] = {
-    "top left": (0.0, 0.0, 0.5, 0.5),
-    "top right": (0.5, 0.0, 1.0, 0.5),
-    "bottom left": (0.0, 0.5, 0.5, 1.0),
-    "bottom right": (0.5, 0.5, 1.0, 1.0),
-}
 
 UNITS: dict[str, str] = {
     "absolute": "β times the sum of the feature vectors",
@@ -47,69 +38,6 @@ UNWEIGHTED = ("feature_p99", "code")
 CONTRAST_UNHEARD = (
     "feature_p99 and code count features by their own strength and hear no weights of the choice contrast"
 )
-
-
-@dataclass(frozen=True)
-class Region:
-    """Where an edit acts; nothing set means everywhere.
-
-    Attributes:
-        box: x0, y0, x1, y1 as shares of width and height; a cell belongs to it when its centre does.
-        mask_size, mask_counts: a mask as COCO run lengths (data/tables/masks.py); a cell belongs to it when at least
-            half of it is covered.
-    """
-
-    box: tuple[float, ...] = ()
-    mask_size: tuple[int, ...] = ()
-    mask_counts: str = ""
-
-    def __post_init__(self) -> None:
-        _floats(self, "box")
-        if self.box and self.mask_counts:
-            raise InputError("A region is a box or a mask, not both.")
-        if bool(self.mask_size) != bool(self.mask_counts):
-            raise InputError("A region's mask needs both its mask_size and its mask_counts.")
-        if self.box:
-            good = len(self.box) == 4 and all(math.isfinite(v) and 0.0 <= v <= 1.0 for v in self.box)
-            if not good or self.box[0] >= self.box[2] or self.box[1] >= self.box[3]:
-                raise InputError(
-                    f"A region's box is x0, y0, x1, y1 in 0 … 1 with x0 < x1 and y0 < y1, not {list(self.box)}."
-                )
-        if self.mask_counts and not self._mask().any():
-            raise InputError("A region's mask is empty.")
-
-    @property
-    def everywhere(self) -> bool:
-        """Whether the region is the whole picture."""
-        return not self.box and not self.mask_counts
-
-    def _mask(self) -> NDArray[np.bool_]:
-        return struct_to_mask({"size": self.mask_size, "counts": self.mask_counts})
-
-    def grid(self, height: int, width: int) -> NDArray[np.bool_]:
-        """bool [height, width]: the cells of a grid that belong to the region."""
-        if self.everywhere:
-            return np.ones((height, width), dtype=bool)
-        if self.box:
-            x, y = (np.arange(width) + 0.5) / width, (np.arange(height) + 0.5) / height
-            x0, y0, x1, y1 = self.box
-            return ((y >= y0) & (y < y1))[:, None] & ((x >= x0) & (x < x1))[None, :]
-        mask = self._mask().astype(np.float64)
-        return (_fractions(mask.shape[0], height) @ mask @ _fractions(mask.shape[1], width).T) >= 0.5
-
-    @classmethod
-    def of_mask(cls, mask: NDArray[np.bool_]) -> Region:
-        """The region of a mask bool [height, width] of any size; InputError when it is empty."""
-        struct = mask_to_struct(mask)
-        return cls(mask_size=tuple(struct["size"]), mask_counts=struct["counts"])
-
-
-def _fractions(pixels: int, cells: int) -> NDArray[np.float64]:
-    """[cells, pixels]: which share of each cell each pixel covers, along one side; rows sum to 1."""
-    edges = np.arange(cells + 1) * pixels / cells
-    place = np.arange(pixels)
-    overlap = np.minimum(edges[1:, None], place + 1) - np.maximum(edges[:-1, None], place)
-    return np.clip(overlap, 0.0, None) * cells / pixels
 
 
 @dataclass(frozen=True)
@@ -136,7 +64,7 @@ class Target:
 
     def __post_init__(self) -> None:
         Site(self.block, self.branch, self.t, self.stream, self.signal)
-        _floats(self, "t", "scales", "vector")
+        make_floats(self, "t", "scales", "vector")
         if bool(self.features) == bool(self.vector):
             raise InputError(f"The target at {self.block} needs either features or a vector.")
         if any(f < 0 for f in self.features) or len(set(self.features)) != len(self.features):
@@ -164,7 +92,8 @@ class Edit:
         targets: the features or directions themselves.
         region: where; everywhere makes the edit global.
         outside: of the region: ``remove`` takes the features away (Z·f), ``subtract`` takes away half of what is added
-            inside, whether they fire or not, ``keep`` changes nothing.
+            inside, whether they fire or not (with a negative strength: adds half of what is taken inside), ``keep``
+            changes nothing; empty: ``remove``, and ``keep`` with a negative strength, which takes away inside alone.
         window: low, high: acts at the sampler steps with low < t ≤ high, and at t = 0 when low is 0.
         branch: ``cond``, ``uncond``, or ``both``: the change of the cond half, subtracted from the uncond half.
         blocks: for `concept` and `word`, in which blocks; empty: all that are labelled.
@@ -181,7 +110,7 @@ class Edit:
     word: str = ""
     targets: tuple[Target, ...] = ()
     region: Region = field(default_factory=Region)
-    outside: str = "remove"
+    outside: str = ""
     window: tuple[float, ...] = STAGES["early"]
     branch: str = "cond"
     blocks: tuple[str, ...] = ()
@@ -192,7 +121,7 @@ class Edit:
     images: tuple[int, ...] = ()
 
     def __post_init__(self) -> None:
-        _floats(self, "strength", "window", "t")
+        make_floats(self, "strength", "window", "t")
         if bool(self.concept) + bool(self.word) > 1 or not (self.concept or self.word or self.targets):
             raise InputError("An edit needs a concept, a word or targets.")
         check_choice("unit", self.unit, tuple(UNITS))
@@ -204,7 +133,14 @@ class Edit:
             raise InputError("The choice dictionary needs a concept; a word of prompts stands in no dictionary.")
         if self.t is not None and not 0.0 <= self.t <= 1.0:
             raise InputError(f"An edit's t lies in 0 … 1, not {self.t}.")
+        if not self.outside:
+            object.__setattr__(self, "outside", "keep" if self.strength < 0.0 else "remove")
         check_choice("outside", self.outside, OUTSIDES)
+        if self.outside == "remove" and self.strength < 0.0 and not self.region.everywhere:
+            raise InputError(
+                "A negative strength takes away inside the region, and outside: remove takes away everywhere else; say "
+                "outside: keep, or leave the region out to take away everywhere."
+            )
         if self.unit == "code" and self.outside == "subtract" and not self.region.everywhere:
             raise InputError("The unit code adds what fires in a cell: nothing to subtract elsewhere; say remove.")
         if not math.isfinite(self.strength):
@@ -241,6 +177,8 @@ class Edit:
         Once there are targets, how they were found (`blocks`, `t`, `choice`) changes nothing, and does not count.
         """
         plain = asdict(self)
+        if self.region.everywhere and self.strength < 0.0:
+            plain["outside"] = "remove"  # as when that was the default; there is nothing outside
         if self.targets:
             plain |= {"blocks": (), "t": None, "choice": "labels"}  # as when that was the default
         plain["targets"] = [_usual_left_out(target) for target in plain["targets"]]  # as before streams had a name
@@ -257,6 +195,8 @@ class Edit:
         How features are found is always said: what is measured best, and so the default, changes.
         """
         usual = asdict(_DEFAULT) | {"concept": "", "choice": self.choice}
+        if self.region.everywhere and self.strength < 0.0:
+            usual["outside"] = "keep"
         finding = ("t", "choice") if self.concept or self.word else ()
         plain = {name: value for name, value in asdict(self).items() if name in finding or value != usual[name]}
         if "region" in plain:
@@ -272,24 +212,6 @@ def _usual_left_out(target: dict[str, Any]) -> dict[str, Any]:
     """A target without the stream and signal that nearly all have."""
     usual = {"stream": STREAMS[0], "signal": SIGNALS[0]}
     return {name: value for name, value in target.items() if usual.get(name) != value}
-
-
-def _floats(instance: Any, *names: str) -> None:
-    """Make the numbers of a frozen value floats, so that equal ones are written alike: 2 as 2.0, -0.0 as 0.0."""
-    for name in names:
-        value = getattr(instance, name)
-        if value is not None:
-            try:
-                plain = tuple(float(v + 0.0) for v in value) if isinstance(value, tuple | list) else float(value + 0.0)
-            except OverflowError as error:
-                raise InputError(f"{name} is a number that is too large to count with.") from error
-            object.__setattr__(instance, name, plain)
-
-
-def check_choice(name: str, value: str, accepted: Sequence[str]) -> None:
-    """InputError unless the value of an edit's key is one of the accepted."""
-    if value not in accepted:
-        raise InputError(f"An edit's {name} is {value!r}; accepted: {', '.join(accepted)}.")
 
 
 _DEFAULT = Edit(concept="-")

@@ -97,8 +97,8 @@ def steer_pictures(
 def _say_unchanged(file: str, change: float, edits: Sequence[Edit]) -> None:
     if change == 0.0 and any(edit.strength for edit in edits):
         print(
-            f"{file} is as without its edits: what they ask for is too little to see, or their places hold no "
-            "cell (a larger region reaches one)",
+            f"{file} is as without its edits: what they ask for is too little to see, or their features fire nowhere "
+            "in their places",
             file=sys.stderr, flush=True,
         )  # fmt: skip
 

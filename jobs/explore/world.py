@@ -155,7 +155,7 @@ class World:
         }  # fmt: skip
 
     def doubts(self, edits: Sequence[Edit], resolved: Sequence[Edit]) -> list[str]:
-        """What of the edits does nothing, in sentences: places without a cell, windows without a step."""
+        """What of the edits does nothing, or more than was painted: windows without a step, places below a cell."""
         schedule = self.studio().generator.schedule
         times = [schedule.t(schedule.first_call(step)) for step in range(schedule.count)]
         said = []
@@ -163,14 +163,12 @@ class World:
             name = f"Edit {number} ({edit.name})"
             if not any(edit.active(t) for t in times):
                 said.append(f"{name} does nothing: no sampler step lies in its window.")
-            empty = [f"{target.block} ({_said(grid)})" for target in whole.targets
-                     if (grid := self._grid(target.block)) and not edit.region.grid(*grid).any()]  # fmt: skip
-            if not empty:
-                continue
-            every = len(empty) == len(whole.targets)
-            where = "" if every else f" at {', '.join(empty)}"
-            more = "" if edit.outside == "keep" else f"; elsewhere it still does what outside: {edit.outside} says"
-            said.append(f"{name} adds nothing{where}: its place covers half of no cell{more}. Paint more.")
+            coarse = [f"{target.block} ({_said(grid)})" for target in whole.targets
+                      if (grid := self._grid(target.block)) and not edit.region.holds_cell(*grid)]  # fmt: skip
+            if coarse:
+                every = len(coarse) == len(whole.targets)
+                where = "every block" if every else ", ".join(dict.fromkeys(coarse))
+                said.append(f"{name} changes one whole cell at {where}, the nearest: its place holds none there.")
         return said
 
     def _grid(self, block: str) -> tuple[int, int] | None:

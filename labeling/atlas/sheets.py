@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from gazetteer.data.core.errors import InputError
 from gazetteer.data.core.files.regular import read_regular
 from gazetteer.data.inputs.edit_files import read_edit
-from gazetteer.data.inputs.edits import QUADRANTS
+from gazetteer.data.inputs.regions import QUADRANTS
 from gazetteer.labeling.atlas.inks import inks
 from gazetteer.labeling.atlas.pictures import SUFFIX, write_thumbnail
 from gazetteer.labeling.atlas.script import figure, write_script

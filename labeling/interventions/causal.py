@@ -20,7 +20,8 @@ from numpy.typing import NDArray
 
 from gazetteer.data.core.sites import Site
 from gazetteer.data.core.threads import use_threads
-from gazetteer.data.inputs.edits import WINDOWS, Edit, Region, Target, stage_of
+from gazetteer.data.inputs.edits import WINDOWS, Edit, Target, stage_of
+from gazetteer.data.inputs.regions import Region
 from gazetteer.data.tables.schemas import EFFECTS
 from gazetteer.diffusion.edit_sampler import EditSampler, Picture, Start
 from gazetteer.diffusion.generate import Generator

@@ -22,7 +22,8 @@ from gazetteer.attribution.objective.trajectory import noised_images, trajectory
 from gazetteer.attribution.protocols.pictures import paint_prompts, read_picture
 from gazetteer.attribution.protocols.prompts import ProtocolPrompt
 from gazetteer.data.core.sites import Site
-from gazetteer.data.inputs.edits import Edit, Region, Target
+from gazetteer.data.inputs.edits import Edit, Target
+from gazetteer.data.inputs.regions import Region
 from gazetteer.diffusion.blocks import Block, blocks_of
 from gazetteer.diffusion.capture import capture_updates, cells, updates
 from gazetteer.diffusion.config.generation import GenerationConfig

@@ -10,7 +10,8 @@ import torch
 
 from gazetteer.data.core.errors import InputError
 from gazetteer.data.core.sites import Site
-from gazetteer.data.inputs.edits import QUADRANTS, STAGES, UNITS, Edit, Region, Target
+from gazetteer.data.inputs.edits import STAGES, UNITS, Edit, Target
+from gazetteer.data.inputs.regions import QUADRANTS, Region
 from gazetteer.diffusion.capture import cells, updates
 from gazetteer.diffusion.schedule import Schedule
 from gazetteer.diffusion.steer import steer

@@ -13,7 +13,8 @@ from torch import Tensor
 
 from gazetteer.data.core.errors import InputError
 from gazetteer.data.core.sites import Port, Site
-from gazetteer.data.inputs.edits import Edit, Region, Target
+from gazetteer.data.inputs.edits import Edit, Target
+from gazetteer.data.inputs.regions import Region
 from gazetteer.diffusion.capture import capture
 from gazetteer.diffusion.config.generation import GenerationConfig
 from gazetteer.diffusion.denoisers.registry import adapter_of, adapter_of_index, network, require_unet

@@ -61,6 +61,7 @@ function tools(edits, world) {
     pressed($("stage"), (b) => { const [low, high] = world.stages[b.dataset.stage]; return edit.window[0] <= low && high <= edit.window[1]; });
     pressed($("branch"), (b) => b.dataset.branch === edit.branch);
     pressed($("outside"), (b) => b.dataset.outside === edit.outside);
+    for (const button of $("outside").children) button.disabled = button.dataset.outside === "remove" && edit.strength < 0;
     $("everywhere").setAttribute("aria-pressed", edit.everywhere);
   }
 
@@ -78,7 +79,11 @@ function tools(edits, world) {
   $("mode").addEventListener("click", (event) => { if (event.target.dataset.mode) setMode(event.target.dataset.mode); });
   $("size").addEventListener("input", () => setSize(Number($("size").value)));
   $("strength").addEventListener("input", () => { $("strength-said").textContent = Number($("strength").value).toFixed(1); });
-  $("strength").addEventListener("change", () => edits.set({ strength: Number($("strength").value) }));
+  $("strength").addEventListener("change", () => {
+    const strength = Number($("strength").value);
+    const { outside } = edits.current;  // taking away inside and everywhere else at once is refused
+    edits.set({ strength, outside: strength < 0 && outside === "remove" ? "keep" : outside });
+  });
   $("everywhere").addEventListener("click", () => edits.set({ everywhere: !edits.current.everywhere }));
   $("undo").addEventListener("click", () => edits.undo());
   edits.addEventListener("change", show);

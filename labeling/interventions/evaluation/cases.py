@@ -17,15 +17,14 @@ from gazetteer.data.inputs.edits import (
     CHOICES,
     CONTRAST_UNHEARD,
     OUTSIDES,
-    QUADRANTS,
     SAE_UNITS,
     STAGES,
     UNITS,
     UNWEIGHTED,
     WINDOWS,
-    Region,
 )
 from gazetteer.data.inputs.prompts import split_of
+from gazetteer.data.inputs.regions import QUADRANTS, Region
 from gazetteer.labeling.vocabulary.concepts import Vocabulary
 
 if TYPE_CHECKING:

@@ -12,7 +12,8 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from gazetteer.data.core.sites import Site
-from gazetteer.data.inputs.edits import QUADRANTS, SAE_UNITS, Edit, Region, Target, stage_of
+from gazetteer.data.inputs.edits import SAE_UNITS, Edit, Target, stage_of
+from gazetteer.data.inputs.regions import QUADRANTS, Region
 from gazetteer.data.tables.schemas import TRIALS
 from gazetteer.diffusion.edit_sampler import Picture
 from gazetteer.labeling.interventions.evaluation.cases import EditCase

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +16,8 @@ from PIL import Image
 
 from gazetteer.data.core.errors import InputError
 from gazetteer.data.inputs.edit_files import read_edit, read_edits
-from gazetteer.data.inputs.edits import QUADRANTS, STAGES, UNITS, Edit, Region, Target
+from gazetteer.data.inputs.edits import STAGES, UNITS, Edit, Target
+from gazetteer.data.inputs.regions import QUADRANTS, Region
 from gazetteer.data.tables.images import encode_image
 
 numbers = st.floats(-100, 100, allow_nan=False)
@@ -24,9 +26,19 @@ targets = st.builds(
     t=st.floats(0, 1), features=st.lists(st.integers(0, 99), min_size=1, max_size=4, unique=True).map(tuple),
 )  # fmt: skip
 regions = st.sampled_from([Region(), *(Region(box=b) for b in QUADRANTS.values()), Region.of_mask(np.eye(3) > 0)])
+corners = st.tuples(*[st.floats(0, 1)] * 4).filter(lambda v: v[0] != v[2] and v[1] != v[3])
+boxes = corners.map(lambda v: Region(box=(min(v[0::2]), min(v[1::2]), max(v[0::2]), max(v[1::2]))))
+
+
+def made_of(region: Region, outside: str, strength: float, **more: object) -> Edit:
+    """An edit that takes nothing away both inside and outside, which is refused."""
+    refused = strength < 0.0 and outside == "remove" and not region.everywhere
+    return Edit(region=region, outside="" if refused else outside, strength=strength, **more)  # type: ignore[arg-type]
+
+
 edits = st.builds(
-    Edit, concept=st.just("dog"), targets=st.lists(targets, max_size=2).map(tuple), region=regions,
-    outside=st.sampled_from(["remove", "keep"]), window=st.sampled_from([*STAGES.values(), (0.0, 1.0)]),
+    made_of, concept=st.just("dog"), targets=st.lists(targets, max_size=2).map(tuple), region=regions,
+    outside=st.sampled_from(["", "remove", "keep"]), window=st.sampled_from([*STAGES.values(), (0.0, 1.0)]),
     branch=st.sampled_from(["cond", "uncond", "both"]), strength=numbers,
     unit=st.sampled_from([u for u in UNITS if u != "feature_p99"]), images=st.lists(st.integers(0, 9)).map(tuple),
 )  # fmt: skip
@@ -67,6 +79,23 @@ def test_what_fires_in_a_cell_itself_is_not_subtracted_elsewhere() -> None:
     assert Edit("dog", unit="code", outside="subtract").region.everywhere  # there is nothing outside
     with pytest.raises(InputError, match="nothing to subtract elsewhere"):
         Edit("dog", region=where, unit="code", outside="subtract")
+
+
+def test_taking_away_keeps_what_is_outside_of_its_region() -> None:
+    where = Region(box=QUADRANTS["top left"])
+    assert [Edit("dog", region=where, strength=s).outside for s in (-1.0, -0.0, 1.0)] == ["keep", "remove", "remove"]
+    raw = {"targets": [{"block": "mid", "features": [3]}], "unit": "code", "strength": -1, "region": "top left"}
+    switched = read_edit(raw)
+    assert switched.outside == "keep" == switched.as_dict()["outside"] and read_edit(switched.as_dict()) == switched
+    with pytest.raises(InputError, match="say outside: keep, or leave the region out"):
+        read_edit(raw | {"outside": "remove"})
+    for said in ("keep", "subtract"):
+        assert Edit("dog", region=where, strength=-1.0, outside=said).outside == said
+    # Where there is nothing outside, nothing is said of it, and what is recorded under a digest stays there.
+    whole = Edit("dog", strength=-1.0)
+    assert "outside" not in whole.as_dict() and read_edit(whole.as_dict()) == whole
+    assert whole.digest == Edit("dog", strength=-1.0, outside="remove").digest == "7b578c2381bdfcd1"
+    assert replace(whole, region=where).outside == "keep"
 
 
 def test_defaults_are_those_that_were_measured_best() -> None:
@@ -113,6 +142,36 @@ def test_regions_on_grids() -> None:
     # 3 pixels on 2 cells: the middle pixel is shared, so a cell is half of it and all of its neighbour.
     assert Region.of_mask(np.array([[True, False, False]])).grid(1, 2).tolist() == [[True, False]]
     assert Region.of_mask(np.array([[False, True, True]])).grid(1, 2).tolist() == [[False, True]]
+
+
+def test_a_place_that_holds_no_cell_is_the_nearest_one() -> None:
+    """Each grid has its own: a place may hold cells of a fine one and none of a coarse one."""
+    box, mask = Region(box=(0.3, 0.55, 0.45, 0.7)), np.zeros((80, 40), bool)
+    mask[48, 12:18] = mask[50, 12:18] = True
+    for region in (box, Region.of_mask(mask)):
+        for side, cell in ((1, (0, 0)), (2, (1, 0)), (4, (2, 1))):
+            assert np.argwhere(region.grid(side, side)).tolist() == [list(cell)]
+            assert not region.holds_cell(side, side) or (region, side) == (box, 4)
+    assert box.grid(16, 16).sum() == 4 and box.holds_cell(16, 16) and Region().holds_cell(1, 1)
+    for corner in (Region(box=(0.99, 0.99, 1.0, 1.0)), Region(box=(1.0 - 2**-53, 1.0 - 2**-53, 1.0, 1.0))):
+        assert np.argwhere(corner.grid(4, 6)).tolist() == [[3, 5]]
+    dot = np.zeros((4, 4), bool)
+    dot[3, 3] = True
+    assert np.argwhere(Region.of_mask(dot).grid(1, 2)).tolist() == [[0, 1]]
+
+
+@settings(deadline=None)
+@given(boxes, st.integers(1, 9), st.integers(1, 9))
+def test_every_place_holds_a_cell(region: Region, height: int, width: int) -> None:
+    assert region.grid(height, width).any()
+
+
+def test_an_empty_mask_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "black.png").write_bytes(encode_image(np.zeros((4, 4, 3), np.uint8)))
+    with pytest.raises(InputError, match="A region's mask is empty"):
+        Region.of_mask(np.zeros((4, 4), bool))
+    with pytest.raises(InputError, match="A region's mask is empty"):
+        read_edit({"concept": "dog", "region": {"mask": "black.png"}}, tmp_path)
 
 
 @pytest.mark.parametrize(

@@ -198,20 +198,23 @@ def test_the_yaml_and_the_script_draw_the_same_picture(
         assert np.array_equal(np.asarray(Image.open("edited.png")), picture(made["png"]))
 
 
-def test_what_does_nothing_is_said(explored: Explored) -> None:
+def test_what_does_nothing_or_more_than_was_painted_is_said(explored: Explored) -> None:
     dot = np.zeros((128, 128), bool)
     dot[0, 0] = True
     tiny = {"concept": "sky", "choice": "contrast", "outside": "keep", "region": {"mask": mask_to_struct(dot)}}
     missed = {"concept": "sky", "choice": "contrast", "window": [0.1, 0.2]}
     _, made, _ = explored.ask("/api/edit", {**PROMPT, "edits": [tiny, missed]})
-    assert made["change"] == 0
+    assert made["change"] > 0
     assert made["said"] == [
-        "Edit 1 (sky) adds nothing: its place covers half of no cell. Paint more.",
+        "Edit 1 (sky) changes one whole cell at every block, the nearest: its place holds none there.",
         "Edit 2 (sky) does nothing: no sampler step lies in its window.",
     ]
-    _, made, _ = explored.ask("/api/edit", {**PROMPT, "edits": [{**tiny, "outside": "remove"}]})
-    assert made["change"] > 0
-    assert "elsewhere it still does what outside: remove says" in made["said"][0]
+    _, made, _ = explored.ask("/api/edit", {**PROMPT, "edits": [missed]})
+    assert made["change"] == 0
+    status, answer, _ = explored.ask(
+        "/api/edit", {**PROMPT, "edits": [{**tiny, "outside": "remove", "strength": -1.0}]}
+    )
+    assert status >= 400 and "say outside: keep" in str(answer)
 
 
 def test_a_place_names_what_fires_there_as_the_tables_do(explored: Explored) -> None:

@@ -96,6 +96,18 @@ class TestInBrowser:
         assert "gazetteer steer draw" in studio.one("#command").text
         assert studio.one("#python").text.startswith("import gazetteer as gz")
 
+    def test_taking_away_in_a_place_leaves_the_rest(self, studio: Studio) -> None:
+        studio.draw()
+        studio.choose("sky")
+        studio.one("[data-outside=remove]").click()
+        studio.stroke((0.2, 0.2), (0.4, 0.2))
+        studio.wait(REDRAWN)
+        assert studio.recipe()["edits"][0].get("outside", "remove") == "remove"
+        studio.run("const s = document.getElementById('strength'); s.value = -1; s.dispatchEvent(new Event('change'));")
+        studio.wait("return document.querySelector('#yaml').textContent.includes('strength: -1')")
+        assert studio.recipe()["edits"][0]["outside"] == "keep"
+        assert not studio.one("[data-outside=remove]").is_enabled() and studio.one("[data-outside=keep]").is_enabled()
+
     def test_edits_add_up_and_are_undone(self, studio: Studio) -> None:
         studio.draw()
         studio.choose("sky")

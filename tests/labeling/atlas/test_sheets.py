@@ -14,7 +14,8 @@ import pytest
 
 from gazetteer.data.core.errors import InputError
 from gazetteer.data.core.sites import Site
-from gazetteer.data.inputs.edits import QUADRANTS, Edit, Region
+from gazetteer.data.inputs.edits import Edit
+from gazetteer.data.inputs.regions import QUADRANTS, Region
 from gazetteer.data.tables.images import encode_image
 from gazetteer.data.tables.schemas import CAUSAL
 from gazetteer.labeling.atlas import AtlasSummary, write_atlas

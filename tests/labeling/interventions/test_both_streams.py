@@ -10,7 +10,8 @@ import pytest
 
 from gazetteer.data.core.errors import InputError
 from gazetteer.data.core.sites import Site
-from gazetteer.data.inputs.edits import QUADRANTS, Edit, Region
+from gazetteer.data.inputs.edits import Edit
+from gazetteer.data.inputs.regions import QUADRANTS, Region
 from gazetteer.data.runs.folder import RunFolder
 from gazetteer.data.tables.codes import Moment, codes_table
 from gazetteer.data.tables.images import encode_image

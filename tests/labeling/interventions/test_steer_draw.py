@@ -29,8 +29,8 @@ def test_features_of_a_run_are_not_looked_up_in_other_autoencoders(
 
 
 @pytest.mark.parametrize(
-    ("region", "strength", "said"), [([0.0, 0.0, 0.01, 0.01], 2.0, True), ([0.0, 0.0, 0.01, 0.01], 0.0, False),
-                                     ([0.0, 0.0, 0.5, 0.5], 2.0, False)]
+    ("region", "strength", "said"), [([0.0, 0.0, 0.5, 0.5], 1e-9, True), ([0.0, 0.0, 0.5, 0.5], 0.0, False),
+                                     ([0.0, 0.0, 0.5, 0.5], 2.0, False), ([0.0, 0.0, 0.01, 0.01], 4.0, False)]
 )  # fmt: skip
 def test_a_picture_that_edits_leave_as_it_was_is_named(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], region: list[float], strength: float, said: bool

@@ -15,7 +15,8 @@ from PIL import Image
 
 from gazetteer.data.core.errors import InputError
 from gazetteer.data.core.sites import Site
-from gazetteer.data.inputs.edits import QUADRANTS, STAGES, Edit, Region, Target
+from gazetteer.data.inputs.edits import STAGES, Edit, Target
+from gazetteer.data.inputs.regions import QUADRANTS, Region
 from gazetteer.data.runs.folder import RunFolder
 from gazetteer.data.tables.codes import SparseMap
 from gazetteer.data.tables.schemas import FINAL_TABLES
@@ -254,10 +255,8 @@ def test_a_trial_is_judged_by_where_the_thing_is(observer: EditObserver) -> None
     case = EditCase(Start("a red house", 3), "house", "top left")
     edit = Edit(targets=(Target(BLOCK, "cond", 1.0, (3, 4)),), region=Region(box=QUADRANTS["top left"]), strength=4.0)
     tried = [method for method in SPATIAL[:-1] if method != DENSE]
-    trials = [
-        Trial(case, "heldout", "none", 0),
-        *(Trial(case, "heldout", method, 0, "early", "4", edit) for method in tried),
-    ]
+    trials = [Trial(case, "heldout", "none", 0)]
+    trials += [Trial(case, "heldout", method, 0, "early", "4", edit) for method in tried]
     rows = Trials(observer).run(trials).to_pylist()
     picture = observer.base([case.start])[0].sum(axis=2)
     y, x = np.unravel_index(picture.argmax(), picture.shape)

@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 
 from gazetteer.data.core.errors import InputError
-from gazetteer.data.inputs.edits import QUADRANTS, STAGES
+from gazetteer.data.inputs.edits import STAGES
+from gazetteer.data.inputs.regions import QUADRANTS
 from gazetteer.labeling.interventions.evaluation.cases import Cases, EditCase, SteerConfig
 from gazetteer.labeling.interventions.evaluation.experiments import rounds
 from gazetteer.labeling.interventions.evaluation.summary import (

@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 from gazetteer.data.core.sites import Site
-from gazetteer.data.inputs.edits import QUADRANTS, Edit, Region, Target
+from gazetteer.data.inputs.edits import Edit, Target
+from gazetteer.data.inputs.regions import QUADRANTS, Region
 from gazetteer.diffusion.edit_sampler import Start
 from gazetteer.labeling.interventions.evaluation.cases import EditCase
 from gazetteer.labeling.interventions.evaluation.observer import ObservedPicture
