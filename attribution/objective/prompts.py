@@ -6,21 +6,24 @@ import re
 from typing import Any
 
 from gazetteer.diffusion.draw import tokens_cut
-from gazetteer.labeling.vocabulary.concept_index import occurs
-from gazetteer.labeling.vocabulary.words import is_latin, spellings, words
+from gazetteer.labeling.vocabulary.concept_index import ConceptIndex
+from gazetteer.labeling.vocabulary.words import APOSTROPHES, is_latin, spellings, words
 
 _COUNT = r"(?:(?:an?|the|one|two|three|four|five|six|many|some|several) )?"
+_HYPHEN, _PIECE = r"[-‐‑‒–]", rf"[\w{APOSTROPHES}]+"
+_POSSESSIVE = rf"(?:[{APOSTROPHES}]s\b|(?<=s)[{APOSTROPHES}](?= \w))?"
 _PLACE = r"(?: (?:on the (?:left|right)|in the middle))?"
 
 
 def without(prompt: str, concept: str) -> str:
     """The prompt without a concept: its word or plural goes, with the article before it and the place behind.
 
-    However the word is written (`spellings`). A word for the style of the whole picture takes its preposition with it
-    ("at night", "in the style of neon").
+    However the word is written (`spellings`), with its possessive, and with the compound that it is a part of ("a
+    tree-lined road" without tree is "road"). A word for the style of the whole picture takes its preposition with it
+    ("at night", "in the style of neon", "in Van Gogh's style").
     """
     start, word = _written(concept)
-    gone = re.sub(rf"\b(?:at|in|in the style of) {_COUNT}{word}", "", prompt, flags=re.IGNORECASE)
+    gone = re.sub(rf"\b(?:at|in|in the style of) {_COUNT}{word}(?: style\b)?", "", prompt, flags=re.IGNORECASE)
     gone = re.sub(rf"{start}{_COUNT}{word}(?: picture)?(?: of\b)?{_PLACE}", "", gone, flags=re.IGNORECASE)
     gone = re.sub(r"\b(?:with|and|on|of)\s*(?=,|$|\b(?:with|and)\b)", "", gone.strip())
     gone = re.sub(r",\s*(and|with)\b", r" \1", gone)
@@ -30,14 +33,23 @@ def without(prompt: str, concept: str) -> str:
 
 def _written(concept: str) -> tuple[str, str]:
     """Patterns of where a concept's name may begin and of the name; scripts without spaces have no such borders."""
-    ways = "|".join(re.escape(way) for way in sorted(spellings(concept), key=len, reverse=True))
+    longest_first = sorted(spellings(concept), key=len, reverse=True)
+    ways = "|".join("".join(_sign(letter) for letter in way) for way in longest_first)
     last = words(concept)[-1:]
-    return (r"\b", rf"(?:{ways})\b") if last and is_latin(last[0]) else ("", rf"(?:{ways})")
+    if not last or not is_latin(last[0]):
+        return "", rf"(?:{ways})"
+    compound = rf"(?:{_PIECE}{_HYPHEN})*(?:{ways})\b{_POSSESSIVE}(?:{_HYPHEN}{_PIECE})*"
+    return r"\b", compound
+
+
+def _sign(letter: str) -> str:
+    """A pattern of a letter, and of a hyphen or apostrophe however it is typed."""
+    return _HYPHEN if letter == "-" else f"[{APOSTROPHES}]" if letter in APOSTROPHES else re.escape(letter)
 
 
 def names(text: str, concept: str) -> bool:
-    """Whether a text names a concept, by its word or its plural."""
-    return occurs(concept, [words(text)])
+    """Whether a text names a concept, by the rule of `ConceptIndex`."""
+    return bool(ConceptIndex({concept: ()}).find(text)[0])
 
 
 def fits(pipe: Any, prompt: str) -> bool:

@@ -25,7 +25,7 @@ from gazetteer.labeling.interventions.contrast import Weights, concept_contrasts
 from gazetteer.labeling.layout.run import LayoutRun, open_run
 from gazetteer.labeling.questions import meant_of_run
 from gazetteer.labeling.tables import Run, load_candidates, load_images, load_labels
-from gazetteer.labeling.vocabulary.words import parts, words
+from gazetteer.labeling.vocabulary.words import parts, stand_in, words
 
 MIN_PICTURES = 5
 """A word must stand in so many discovery prompts, and be missing from as many, before features are sought for it."""
@@ -200,9 +200,8 @@ def word_features(codes: SiteCodes, index: NDArray[np.int64], has: NDArray[np.bo
 
 
 def names(prompt: str, word: str) -> bool:
-    """Whether a prompt holds a word or phrase, in this number; hyphens and spaces count alike."""
-    wanted, held = parts(words(word)), parts(words(prompt))
-    return bool(wanted) and any(held[i : i + len(wanted)] == wanted for i in range(len(held) - len(wanted) + 1))
+    """Whether a prompt holds a word or phrase, in this number; hyphens and spaces count alike, and so does 's."""
+    return stand_in(parts(words(word)), parts(words(prompt)))
 
 
 def percentiles(codes: SiteCodes, features: Sequence[int], percentile: float = 99.0) -> tuple[float, ...]:

@@ -5,14 +5,20 @@ A phrase stands for a concept when it is the concept's name or one of its synony
 synonym of two concepts stands for neither; and what is listed counts before what is listed only in other words, such
 as "hotdog" for "hot dog". Where phrases overlap in a text the longest counts, the first of equals: "hot dog" names no
 dog.
+
+A phrase may end in a possessive 's ("Van Gogh's style" names van gogh). A compound with hyphens that stands for no
+concept as a whole is read as its words written apart would be: "a tree-lined road" names tree, and "t-shirt" names
+shirt where no t-shirt is listed. That "sun-dried" then names sun costs a question, which a detector answers with no;
+a thing that is shown and not asked for would be lost.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from itertools import accumulate
 
 from gazetteer.data.core.errors import InputError
-from gazetteer.labeling.vocabulary.words import forms, parts, words
+from gazetteer.labeling.vocabulary.words import forms, owner_of, parts, stand_in, words
 
 Words = tuple[str, ...]
 
@@ -40,38 +46,48 @@ class ConceptIndex:
         return self._named_by(words(phrase))
 
     def find(self, text: str) -> tuple[set[str], list[Words], list[Words]]:
-        """The concepts that a text names, the words that name them, and the runs of words between those."""
+        """The concepts that a text names, the words that name them, and the runs of words between those (`parts`)."""
         tokens = words(text)
+        split = parts(tokens)
         concepts: set[str] = set()
         named: list[Words] = []
         rest: list[Words] = []
         start = 0
         for concept, first, end in self.places(tokens):
             concepts.add(concept)
-            named.append(tuple(tokens[first:end]))
-            rest.append(tuple(tokens[start:first]))
+            named.append(split[first:end])
+            rest.append(split[start:first])
             start = end
-        return concepts, named, [*rest, tuple(tokens[start:])]
+        return concepts, named, [*rest, split[start:]]
 
     def places(self, tokens: Sequence[str]) -> list[tuple[str, int, int]]:
-        """The concepts that a text's words name, each with where among the words it begins and ends, in order."""
+        """The concepts that a text's words name, each with where among their `parts` it begins and ends, in order."""
+        units = [unit for token in tokens for unit in self._units(token)]
+        starts = [0, *accumulate(len(parts([unit])) for unit in units)]
         spans_of: list[tuple[str, int, int]] = []
         place = 0
-        while place < len(tokens):
-            for length in range(min(self._longest, len(tokens) - place), 0, -1):
-                concept = self._named_by(tokens[place : place + length])
+        while place < len(units):
+            for length in range(min(self._longest, len(units) - place), 0, -1):
+                concept = self._named_by(units[place : place + length])
                 if concept is not None:
-                    spans_of.append((concept, place, place + length))
+                    spans_of.append((concept, starts[place], starts[place + length]))
                     place += length
                     break
             else:
                 place += 1
         return spans_of
 
+    def _units(self, token: str) -> tuple[str, ...]:
+        """A word, or its parts where it has hyphens and stands for no concept as a whole."""
+        return (token,) if self._named_by([token]) is not None else parts([token])
+
     def _named_by(self, tokens: Sequence[str]) -> str | None:
         split = parts(tokens)
         written = [tuple(tokens), split, *([("".join(split),)] if len(tokens) == 1 else [])]
-        return next((self._concept[form] for form in written if form in self._concept), None)
+        concept = next((self._concept[form] for form in written if form in self._concept), None)
+        if concept is None and tokens and (owner := owner_of(tokens[-1])) != tokens[-1]:
+            return self._named_by([*tokens[:-1], owner])
+        return concept
 
 
 def require_distinct(concepts: Collection[str], source: str) -> None:
@@ -90,8 +106,8 @@ def require_distinct(concepts: Collection[str], source: str) -> None:
 
 
 def occurs(phrase: str, runs: Iterable[Sequence[str]]) -> bool:
-    """Whether a phrase, or its plural, stands inside one of the runs of words."""
-    return any(f" {' '.join(form)} " in f" {' '.join(parts(run))} " for run in runs for form in _in_words(phrase))
+    """Whether a phrase, or its plural, stands inside one of the runs of words, perhaps as a possessive."""
+    return any(stand_in(form, parts(run)) for run in runs for form in _in_words(phrase))
 
 
 def _in_words(phrase: str) -> list[Words]:

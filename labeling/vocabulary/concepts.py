@@ -140,19 +140,21 @@ class Vocabulary:
         return tuple(sorted(concepts))
 
     def words(self, prompt: str) -> list[tuple[str, int, int]]:
-        """The words of a prompt with the characters (from, to) where they stand, in order.
+        """The words of a prompt with the characters (from, to) where they stand, in order; no two share one.
 
         What names a listed concept is one word, called by that concept however it is written; every other word is
-        called as it stands, in lower case.
+        called as it stands, in lower case. Of a compound with hyphens whose part names a concept, every part is a word.
         """
-        spans = word_spans(prompt)
-        named, start = [], 0
-        for concept, first, end in [*self._index.places([word for word, _, _ in spans]), ("", len(spans), len(spans))]:
-            named += spans[start:first]
-            if concept:
-                named.append((concept, spans[first][1], spans[end - 1][2]))
-            start = end
-        return named
+        whole, apart = word_spans(prompt), word_spans(prompt, apart=True)
+        span_of = [span for span in apart for _ in parts(words(span[0]))]
+        named: list[tuple[str, int, int]] = []
+        for concept, first, end in self._index.places(words(prompt)):
+            start = span_of[first][1]
+            if not named or start >= named[-1][2]:
+                named.append((concept, start, span_of[end - 1][2]))
+        for spans in (whole, apart):
+            named += [span for span in spans if not any(span[1] < end and start < span[2] for _, start, end in named)]
+        return sorted(named, key=lambda span: span[1])
 
     def _merged(self, phrases: Sequence[str]) -> set[str]:
         """Nouns or tags as concepts: one that stands for a listed concept becomes that one.

@@ -2,7 +2,7 @@
 
 The tagger is HanTa (Wartena, "The Hanover Tagger", KONVENS 2023), a Markov model over morphemes whose English weights
 ship inside the package, so that nothing is downloaded. A phrase is a longest run of nouns; its last word is put into
-the singular, and a possessive ends it without being part of it.
+the singular, and a possessive 's ends it: "a dog's house" has a dog and a house, as "the dogs' house" has.
 """
 
 from __future__ import annotations
@@ -12,9 +12,10 @@ from pathlib import Path
 from typing import Any
 
 from gazetteer.data.core.errors import InputError
-from gazetteer.labeling.vocabulary.words import is_latin, words_and_signs
+from gazetteer.labeling.vocabulary.words import is_latin, owner_of, words_and_signs
 
 TAGGERS = ("hanta",)
+_S = "'s"
 
 
 def hanta_nouns(prompt: str) -> list[str]:
@@ -26,14 +27,20 @@ def hanta_nouns(prompt: str) -> list[str]:
         InputError: HanTa is not installed.
     """
     # In lower case, for titles are written in capitals, which the tagger would take for names.
-    tokens = words_and_signs(prompt)
+    tokens = [token for word in words_and_signs(prompt) for token in _without_s(word)]
     runs: list[list[tuple[str, str]]] = [[]]
     for word, lemma, tag in _hanta().tag_sent(tokens):
-        if tag.startswith(("NN", "NP")) and not word.endswith("'s") and is_latin(word):
+        if tag.startswith(("NN", "NP")) and word != _S and is_latin(word):
             runs[-1].append((word, lemma.lower()))
         else:
             runs.append([])
     return [" ".join([*(word for word, _ in run[:-1]), run[-1][1]]) for run in runs if run]
+
+
+def _without_s(word: str) -> list[str]:
+    """A word and its 's apart, by which the tagger tells "dog's" from "it's"."""
+    owner = owner_of(word)
+    return [word] if owner == word else [owner, _S]
 
 
 @cache

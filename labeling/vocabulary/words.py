@@ -4,10 +4,11 @@ Two texts are compared in Unicode's form NFKC with case folded, typographic dash
 invisible characters taken out, so that full-width "ＤＯＧ" is "dog" and "Straße" is "strasse". Accents count: "café" is
 not "cafe".
 
-A word is a run of letters, marks and digits, with hyphens and apostrophes inside it. Chinese, Japanese (kanji and
-hiragana), Thai, Lao, Khmer and Burmese are written without spaces: there every letter with its marks is a word of its
-own, so that "犬が走る" names 犬. Katakana and Hangul are written in words; Korean particles stay on them, and no script
-but the Latin one gets a plural: list such forms as synonyms.
+A word is a run of letters, marks and digits, with hyphens and apostrophes inside it; "dog's" is a further way to write
+dog, and a compound with hyphens holds its parts. Chinese, Japanese (kanji and hiragana), Thai, Lao, Khmer and Burmese
+are written without spaces: there every letter with its marks is a word of its own, so that "犬が走る" names 犬.
+Katakana and Hangul are written in words; Korean particles stay on them, and no script but the Latin one gets a plural:
+list such forms as synonyms.
 
 A phrase may be written with spaces, with hyphens or as one word, in the singular or the English plural: "hot dog",
 "hot-dogs", "hotdog".
@@ -19,6 +20,7 @@ import unicodedata
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import cache
+from itertools import pairwise
 from typing import Any
 
 import regex
@@ -27,14 +29,20 @@ _UNSPACED = r"\p{Han}\p{Hiragana}\p{Thai}\p{Lao}\p{Khmer}\p{Myanmar}"
 _RUN = rf"[[\p{{L}}\p{{M}}\p{{N}}]--[{_UNSPACED}]]+"
 _ONE = rf"(?V1)[{_UNSPACED}]\p{{M}}*|{_RUN}(?:['-]{_RUN})*"
 _WORD, _WORD_OR_SIGN = regex.compile(_ONE), regex.compile(rf"{_ONE}|[^\w\s]")
-_PLAIN = regex.compile(r"(?P<dash>\p{Pd})|(?P<apostrophe>[‘’ʼ＇])|\p{Cf}")
+_PART = regex.compile(_ONE.replace("['-]", "'"))
+APOSTROPHES = "'‘’‛ʼʻ′`´＇"
+"""What is typed for an apostrophe."""
+_PLAIN = regex.compile(rf"(?P<dash>\p{{Pd}})|(?P<apostrophe>[{APOSTROPHES}])|\p{{Cf}}")
+_ACUTE = dict.fromkeys(map(ord, "\u00b4\u1ffd"), "'")  # which NFKC takes for a space with an accent
+_MELTING = regex.compile(r"[\p{M}\p{Cf}\u1160-\u11ff]")
+_INVISIBLE_END = regex.compile(r"\p{Cf}+\Z")
 _DASH = regex.compile(r"\p{Pd}")
 _LATIN = regex.compile(r"\p{Latin}")
 
 
 def tidy(text: str) -> str:
     """A phrase as it is stored and shown: NFKC, lower case, single spaces."""
-    return " ".join(unicodedata.normalize("NFKC", text).lower().split())
+    return " ".join(unicodedata.normalize("NFKC", text.translate(_ACUTE)).lower().split())
 
 
 def spaced(phrase: str) -> str:
@@ -47,15 +55,40 @@ def words(text: str) -> list[str]:
     return list(_WORD.findall(_folded(text)))
 
 
-def word_spans(text: str) -> list[tuple[str, int, int]]:
-    """As `words`, with where each begins and ends among the characters of the text as it is written."""
-    pieces = [_folded(letter) for letter in text]
-    owner = [place for place, piece in enumerate(pieces) for _ in piece]
-    places = []
-    for match in _WORD.finditer("".join(pieces)):
-        start, end = owner[match.start()], owner[match.end() - 1] + 1
-        places.append(("".join(words(text[start:end])), start, end))
-    return places
+def word_spans(text: str, apart: bool = False) -> list[tuple[str, int, int]]:
+    """As `words`, with where each begins and ends among the characters of the text as it is written, in order.
+
+    No character is in two of them: words that share one are one entry, called by the folded text that holds them, so
+    that "½" is "1⁄2", of which `words` makes 1 and 2.
+
+    Args:
+        apart: those with hyphens taken apart, as `parts` does.
+    """
+    clusters = _clusters(text)
+    pieces = [_folded(text[start:end]) for start, end in clusters]
+    owner = [number for number, piece in enumerate(pieces) for _ in piece]
+    folded = "".join(pieces)
+    spans: list[tuple[int, int, int, int]] = []
+    for match in (_PART if apart else _WORD).finditer(folded):
+        first, last = match.span()
+        start = clusters[owner[first]][0]
+        low, high = clusters[owner[last - 1]]
+        end = low + len(_INVISIBLE_END.sub("", text[low:high]))
+        if spans and start < spans[-1][3]:
+            first, _, start, _ = spans.pop()
+        spans.append((first, last, start, end))
+    return [(folded[first:last], start, end) for first, last, start, end in spans]
+
+
+def _clusters(text: str) -> list[tuple[int, int]]:
+    """Stretches of a text, which folded one by one are the whole folded: a letter with all that may melt into it."""
+    starts = [place for place, letter in enumerate(text) if place == 0 or not _melts(letter)]
+    return list(pairwise([*starts, len(text)]))
+
+
+def _melts(letter: str) -> bool:
+    """Whether a letter may become one with those before it: marks, Hangul's vowels and finals, what is invisible."""
+    return _MELTING.match(unicodedata.normalize("NFKD", letter.translate(_ACUTE))) is not None
 
 
 def words_and_signs(text: str) -> list[str]:
@@ -64,7 +97,7 @@ def words_and_signs(text: str) -> list[str]:
 
 
 def _folded(text: str) -> str:
-    plain = _PLAIN.sub(_plainly, unicodedata.normalize("NFKC", text))
+    plain = _PLAIN.sub(_plainly, unicodedata.normalize("NFKC", text.translate(_ACUTE)))
     return unicodedata.normalize("NFKC", plain.casefold())
 
 
@@ -75,6 +108,18 @@ def _plainly(match: Any) -> str:
 def parts(tokens: Sequence[str]) -> tuple[str, ...]:
     """Words with those that have hyphens taken apart."""
     return tuple(part for token in tokens for part in token.split("-"))
+
+
+def owner_of(word: str) -> str:
+    """A word without the 's of a possessive."""
+    return word.removesuffix("'s")
+
+
+def stand_in(wanted: Sequence[str], held: Sequence[str]) -> bool:
+    """Whether words stand among others in a row, the last of them perhaps with a possessive 's; none stand nowhere."""
+    *first, last = wanted or [""]
+    ends = range(len(first), len(held))
+    return any(last in (held[end], owner_of(held[end])) and list(held[end - len(first) : end]) == first for end in ends)
 
 
 def is_latin(word: str) -> bool:

@@ -27,7 +27,7 @@ from gazetteer.attribution.evaluation.resistance import ResistanceConfig
 from gazetteer.attribution.evaluation.suite import Subject, SuiteConfig, full, quick
 from gazetteer.attribution.faithfulness.heldout import HeldoutConfig
 from gazetteer.attribution.faithfulness.study import FaithfulnessConfig
-from gazetteer.attribution.objective.prompts import paraphrases, without
+from gazetteer.attribution.objective.prompts import names, paraphrases, without
 from gazetteer.attribution.scores.score import ScoreConfig
 from gazetteer.data.core.errors import InputError
 from gazetteer.data.tables.provenance import read_provenance
@@ -259,7 +259,17 @@ def test_taking_a_concept_out_of_a_prompt() -> None:
         ("a hot-dog, a dog", "hot dog", "a dog"),
         ("Hotdogs on a plate, sea", "hot dog", "a plate, sea"),
         ("猫, 木", "猫", "木"),
+        ("a dog’s house, a tree", "dog", "house, a tree"),
+        ("the dogs' house", "dog", "house"),
+        ("a house in Van Gogh's style", "van gogh", "a house"),
+        ("a watercolour-style house", "watercolour", "house"),
+        ("a tree-lined road and a sun", "tree", "road and a sun"),
+        ("a shirt and a t-shirt", "shirt", ""),
+        ("hot‑dogs on sand", "hot dog", "sand"),
+        ("a chef´s knife, sea", "chef's knife", "sea"),
+        ("a dog—a cat", "dog", "—a cat"),
     ):
+        assert names(prompt, concept)
         assert without(prompt, concept) == left
 
 

@@ -32,6 +32,22 @@ def test_words_are_called_by_the_vocabulary_and_else_as_they_stand() -> None:
     assert [text[start:end] for _, start, end in found][-3:] == ["traffic-light", "the", "café"]
 
 
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("a tree-lined road", [("a", "a"), ("tree", "tree"), ("lined", "lined"), ("road", "road")]),
+        ("a night-time dog’s house", [("a", "a"), ("night-time", "night-time"), ("dog", "dog’s"), ("house", "house")]),
+        ("a dog-and-tree-house", [("a", "a"), ("dog", "dog"), ("and", "and"), ("tree", "tree"), ("house", "house")]),
+        ("a t-shirt, a shirt", [("a", "a"), ("t-shirt", "t-shirt"), ("a", "a"), ("shirt", "shirt")]),
+        ("½ dog", [("1⁄2", "½"), ("dog", "dog")]),
+        ("㍿ dog", [("株", "㍿"), ("dog", "dog")]),
+    ],
+)
+def test_a_part_of_a_compound_that_names_a_concept_is_a_word(text: str, said: list[tuple[str, str]]) -> None:
+    vocabulary = Vocabulary(VocabularyConfig(concepts=("tree", "dog", "shirt", "t-shirt", "株", "会")))
+    assert [(word, text[start:end]) for word, start, end in vocabulary.words(text)] == said
+
+
 def test_tokens_are_gathered_into_words_one_run_an_encoder() -> None:
     spans = [("red", 0, 3), ("boat", 4, 9)]
     one = PromptTokens((NOTHING, (0, 3), (3, 7), (7, 9), (9, 10), NOTHING, NOTHING), (True,) * 6 + (False,))

@@ -38,6 +38,10 @@ def told(prompt: str) -> list[str]:
     return [word for word in prompt.split() if word.endswith("y")]
 
 
+def told_apart(prompt: str) -> list[str]:
+    return ["berry"]
+
+
 def test_published_lists_have_their_size_and_no_phrase_twice() -> None:
     coco, lvis = read_list("coco"), read_list("lvis")
     assert (len(coco), len(lvis)) == (80, 1203)
@@ -62,6 +66,11 @@ def test_published_lists_have_their_size_and_no_phrase_twice() -> None:
         ("letters in the mailbox", {"mailbox"}),
         ("a doggy bag", set()),
         ("the pen", set()),  # a synonym of two stands for neither
+        ("the dog's aeroplane’s cap", {"dog", "airplane", "cap"}),
+        ("a hot-dog's stand", {"hot dog"}),
+        ("a hot dog-shaped hot-air-balloon-like mailbox", {"hot dog", "hot-air balloon", "mailbox"}),
+        ("a dog-shaped hot-air balloon", {"dog", "hot-air balloon"}),
+        ("a doggy-style capped-mailbox", {"mailbox"}),  # a part is a whole word
     ],
 )
 def test_synonyms_plurals_and_the_longest_phrase(prompt: str, named: set[str]) -> None:
@@ -132,7 +141,9 @@ def test_a_list_is_found_beside_the_configuration_and_part_of_what_the_run_is(tm
         ("the dog walks past a fire hydrant", ["dog", "fire hydrant"]),
         ("people skiing down a hill", ["people", "hill"]),
         ("children, wolves and a coffee table", ["child", "wolf", "coffee table"]),
-        ("a woman's hat", ["hat"]),
+        ("a woman's hat", ["woman", "hat"]),
+        ("it's raining, let’s go, and that's a dog´s house", ["dog", "house"]),
+        ("the dogs' house", ["dog", "house"]),
         ("", []),
         ("!?", []),
     ],
@@ -148,6 +159,14 @@ def test_nouns_inside_a_listed_phrase_are_no_concepts_and_listed_ones_are_merged
     assert vocabulary(concepts=("tree",), nouns="hanta", ask="both").asked("a christmas tree") == (
         "christmas tree", "tree",
     )  # fmt: skip
+
+
+def test_a_noun_inside_a_listed_possessive_or_compound_is_no_concept() -> None:
+    some = vocabulary(
+        concepts=("hot berry", "tree"), nouns="tests.labeling.vocabulary.test_vocabulary:told_apart", ask="prompt"
+    )
+    assert some.mentioned("a hot-berry's tree-lined stand") == ("hot berry", "tree")
+    assert some.mentioned("a hot berry’s berry") == ("berry", "hot berry")
 
 
 def test_without_the_tagger_there_is_a_sentence() -> None:
