@@ -143,7 +143,8 @@ def _interval(value: Sequence[float | None] | None, digits: int = 2) -> str:
 
 
 def _shares(value: Sequence[float | None]) -> str:
-    return "" if value[0] is None else f"{_share(value[0])} [{_share(value[1])}, {_share(value[2])}]"
+    ends = "" if None in value[1:] else f" [{_share(value[1])}, {_share(value[2])}]"
+    return _share(value[0]) + ends
 
 
 def _share(value: float | None) -> str:

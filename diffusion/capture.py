@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from gazetteer.data.core.errors import InputError
 from gazetteer.data.core.sites import Port
 from gazetteer.diffusion.denoisers.adapter import STACKED
 from gazetteer.diffusion.denoisers.registry import adapter_of, network
@@ -62,6 +63,7 @@ def capture(
     on_signal: OnSignal,
     wanted: Callable[[Call], bool] | None = None,
     schedule: Schedule | None = None,
+    on_step: Callable[[Tensor | None], None] | None = None,
 ) -> Iterator[None]:
     """While open, call ``on_signal(port, call, values)`` for each port of each denoiser call that `pipe` makes.
 
@@ -73,6 +75,7 @@ def capture(
         pipe: a diffusers pipeline with a U-Net or a known transformer, and a scheduler.
         wanted: capture only at these calls; None captures at all.
         schedule: of the whole process, when the pipeline runs only a part of it; None asks the scheduler.
+        on_step: called when the sampler takes a step, with the latents before it (`gazetteer.diffusion.watch.watched`).
 
     Raises:
         InputError: an unknown block path or stream; during generation: a wanted block was not heard, or a timestep is
@@ -93,7 +96,10 @@ def capture(
     by_block = {
         block: [port for port in ports if port.block == block] for block in dict.fromkeys(p.block for p in ports)
     }
-    with watched(pipe, schedule) as watch, hooked(pipe, {block: hook_for(own) for block, own in by_block.items()}):
+    with (
+        watched(pipe, schedule, on_step) as watch,
+        hooked(pipe, {block: hook_for(own) for block, own in by_block.items()}),
+    ):
         yield
 
 
@@ -138,21 +144,50 @@ def replaced_update(
         yield
 
 
-def split_branches(values: Tensor, images: int, branches: Sequence[str] = STACKED) -> dict[str, Tensor]:
+def split_branches(
+    values: Tensor, images: int, branches: Sequence[str] = STACKED, guided: bool | None = None
+) -> dict[str, Tensor]:
     """The branches of captured values [batch, ...] of so many pictures, as their call holds them.
 
     Args:
         branches: that the call holds (`gazetteer.diffusion.watch.Call`), two stacked, or one; where two could be and
             the batch holds one of each picture, it is ``cond``.
+        guided: whether the generation stacks both; None where only the batch tells.
 
     Raises:
+        InputError: the batch holds two of each picture without guidance.
         ValueError: the batch is neither `images` nor twice that.
     """
     if values.shape[0] == images:
         return {branches[0] if len(branches) == 1 else "cond": values}
     if values.shape[0] == len(branches) * images:
+        if guided is False:
+            raise InputError(
+                f"The denoiser is given {values.shape[0]} inputs for {images} pictures without guidance; what is there "
+                "beside the prompts (perturbed attention or the like) is no branch, and cannot be listened to."
+            )
         return dict(zip(branches, values.split(images), strict=True))
     raise ValueError(f"A denoiser batch of {values.shape[0]} is neither {images} images nor their guidance pairs.")
+
+
+def check_inputs(pipe: Any, noted: Sequence[tuple[int, int]], latents: Tensor | None, who: str) -> None:
+    """Refuse a pipeline that gives its denoiser other inputs than one of each picture, or with guidance two.
+
+    InstructPix2Pix, perturbed attention and others stack more. A hook sees the batch alone; how many pictures are
+    drawn, the sampler's step is told.
+
+    Args:
+        noted: of each call that was heard: inputs in its batch, inputs there should be of one picture.
+        latents: that the sampler's step is given; None where that is not known.
+        who: cannot do with them, for the sentence.
+    """
+    for inputs, parts in noted:
+        if latents is not None and inputs != parts * len(latents):
+            raise InputError(
+                f"{type(pipe).__name__} gives the {adapter_of(pipe).kind} {inputs} inputs for {len(latents)} pictures; "
+                f"{who} know pipelines that give "
+                f"{'an unconditional and a conditional one' if parts == 2 else 'one'} of each."
+            )
 
 
 def cells(update: Tensor) -> Tensor:

@@ -90,6 +90,11 @@ class Generator:
         """Whether calls hold both branches, of pipelines that do not say it themselves (PixArt's); None: they do."""
         return None if hasattr(self.pipe, "do_classifier_free_guidance") else self.adapter.stacked(self.config)
 
+    def split(self, values: Tensor, images: int, branches: Sequence[str]) -> dict[str, Tensor]:
+        """`split_branches` of what its pipeline's present generation gives."""
+        guided = self.adapter.guided(self.pipe) if self.guided is None else self.guided
+        return split_branches(values, images, branches, guided)
+
     def arguments(self, prompts: Sequence[str]) -> dict[str, Any]:
         """What the pipeline is called with beside latents and generators: prompts, guidance, steps and size."""
         size = {name: value for name in ("height", "width") if (value := getattr(self.config, name))}
@@ -144,7 +149,7 @@ class Generator:
         heard: set[tuple[Port, int, str]] = set()
 
         def on_signal(port: Port, call: Call, values: Tensor) -> None:
-            for branch, half in split_branches(values, len(prompts), call.branches).items():
+            for branch, half in self.split(values, len(prompts), call.branches).items():
                 key = (port, call.place, branch)
                 if key in heard:
                     raise InputError(

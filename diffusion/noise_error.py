@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from gazetteer.data.core.errors import InputError
 from gazetteer.data.core.sites import TEXT, Port, Site
-from gazetteer.diffusion.capture import cells, split_branches
+from gazetteer.diffusion.capture import cells
 from gazetteer.diffusion.denoisers.registry import network
 from gazetteer.diffusion.generate import Generator
 from gazetteer.diffusion.noised import Noised, initial_scale, visiting
@@ -155,7 +155,7 @@ class _Passes:
             assert port is not None
             before, after = passing.states(port.stream)
             given = after - before if port.signal == "update" else after
-            halves = split_branches(given, 1, watch.now.branches)
+            halves = self.generator.split(given, 1, watch.now.branches)
             wanted = {branch: values.get((visit[0], branch)) for branch in halves}
             if not any(wanted.values()):
                 return None

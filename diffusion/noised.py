@@ -21,7 +21,7 @@ from torch import Tensor
 
 from gazetteer.data.core.errors import InputError
 from gazetteer.data.core.sites import Port, Site
-from gazetteer.diffusion.capture import capture, cells, split_branches
+from gazetteer.diffusion.capture import capture, cells
 from gazetteer.diffusion.draw import tokens_cut
 from gazetteer.diffusion.generate import BatchCodes, Generator, OnSite, Picture
 from gazetteer.diffusion.watch import Call, patched
@@ -113,7 +113,7 @@ def noised_updates(
     heard: set[Site] = set()
 
     def on_signal(port: Port, call: Call, values: Tensor) -> None:
-        halves = split_branches(values, len(images), call.branches)
+        halves = generator.split(values, len(images), call.branches)
         for site in config.sites:
             if site.port == port and schedule.place(site.t) == places[visit[0]] and site.branch in halves:
                 heard.add(site)

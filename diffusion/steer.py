@@ -21,13 +21,14 @@ from torch import Tensor
 from gazetteer.data.core.errors import InputError
 from gazetteer.data.core.sites import Port, Site
 from gazetteer.data.inputs.edits import Edit, Target
-from gazetteer.diffusion.capture import cells
+from gazetteer.diffusion.capture import cells, check_inputs
 from gazetteer.diffusion.changes import Action, changes_of, rows_of
 from gazetteer.diffusion.denoisers.registry import adapter_of, network
 from gazetteer.diffusion.schedule import Schedule
 from gazetteer.diffusion.watch import Hook, Passing, hooked, watched
 from gazetteer.sae.model.autoencoder import SparseAutoencoder
 from gazetteer.sae.model.checkpoint import expect_directions, expect_width, load_site_saes
+from gazetteer.sae.model.chunks import lengths_of
 
 Saes = Mapping[Site, SparseAutoencoder]
 
@@ -116,21 +117,11 @@ class _Owed:
 
 
 def _check_step(pipe: Any, stacked: list[tuple[int, int]], owed: _Owed, latents: Tensor | None) -> None:
-    """Refuse, after the first edited step, a pipeline that gives its U-Net other inputs than an edit expects.
-
-    One of each picture, or with guidance two; InstructPix2Pix, perturbed attention and others stack three and more.
-    A hook sees the batch alone; how many pictures are drawn, the sampler's step is told.
-    """
+    """Refuse, after the first edited step, a pipeline that gives its U-Net other inputs than an edit expects."""
     owed.settle()
     noted = list(stacked)
     stacked.clear()
-    for inputs, parts in noted:
-        if latents is not None and inputs != parts * len(latents):
-            raise InputError(
-                f"{type(pipe).__name__} gives the {adapter_of(pipe).kind} {inputs} inputs for {len(latents)} pictures; "
-                "edits know pipelines that give "
-                f"{'an unconditional and a conditional one' if parts == 2 else 'one'} of each."
-            )
+    check_inputs(pipe, noted, latents, "edits")
 
 
 def _actions(pipe: Any, edits: Sequence[Edit], saes: Saes | str | Path | None) -> list[Action]:
@@ -179,6 +170,8 @@ def _direction(edit: Edit, target: Target, saes: Saes, width: int) -> Tensor:
         vectors = sae.decoder.detach()[list(target.features)].float()
         if target.scales:
             vectors = vectors * torch.tensor(target.scales, device=vectors.device)[:, None]
+        elif edit.unit == "update_norm":  # where the direction is all that counts, no vector outweighs another
+            vectors = vectors / lengths_of(vectors).clamp_min(1e-12)[:, None]
         direction = vectors.sum(dim=0)
     return direction / direction.norm().clamp_min(1e-12) if edit.unit == "update_norm" else direction
 

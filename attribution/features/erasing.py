@@ -3,7 +3,7 @@
 Features are chosen without labels, as SAeUron does (Cywiński & Deja 2501.18052, section 4.2): by how much of a site's
 activity each has on prompts that name the concept, less the same on other prompts. What they then write is taken out
 (``sae_ablate``), turned round (``sae_negative``, SAeUron's negative multiple), or written by the site's most typical
-feature instead (``sae_replace``).
+feature instead, as much of it (``sae_replace``).
 """
 
 from __future__ import annotations
@@ -26,6 +26,7 @@ from gazetteer.diffusion.capture import cells, width_of
 from gazetteer.diffusion.watch import Hook, Passing, hooked
 from gazetteer.sae.model.autoencoder import SparseAutoencoder
 from gazetteer.sae.model.checkpoint import expect_directions, expect_width
+from gazetteer.sae.model.chunks import lengths_of
 
 NEGATIVE_FEATURES = 0.03
 """Of a site's features, the fraction that ``sae_negative`` turns round; its dose is the multiple."""
@@ -148,7 +149,9 @@ class _Change:
         self.least = profile.other[self.chosen].float().to(vectors) if negative else torch.zeros(len(vectors))
         self.vectors = vectors * (1.0 + dose) if negative else vectors
         if method == "sae_replace":
-            self.vectors = vectors - sae.decoder.detach()[profile.typical(profile.chosen(dose))].float()
+            typical = sae.decoder.detach()[profile.typical(profile.chosen(dose))].float()[None]
+            alike = lengths_of(vectors) / lengths_of(typical).clamp_min(1e-12)
+            self.vectors = vectors - typical * alike[:, None]
 
     def __call__(self, x: Tensor) -> Tensor:
         """What is taken out of updates, or outputs, [rows, cells, d]."""

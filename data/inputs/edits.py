@@ -48,8 +48,8 @@ class Target:
         block: the module of the denoiser whose output is changed.
         branch, t, stream, signal: with `features`, the rest of their site.
         features: indices of the autoencoder's features; their vectors are added up.
-        scales: how much of each of them goes into the sum, 1 each when empty; with the unit ``feature_p99`` their
-            percentiles. The unit ``code`` has no use for them.
+        scales: how much of each of them goes into the sum, 1 each when empty (of vectors at unit length with the unit
+            ``update_norm``); with the unit ``feature_p99`` their percentiles. The unit ``code`` has no use for them.
         vector: a direction of the block's width instead of features.
     """
 

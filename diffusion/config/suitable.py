@@ -14,6 +14,9 @@ from gazetteer.diffusion.schedule import samples_flows
 CALLED_WITH = ("prompt", "latents", "generator", "num_inference_steps", "guidance_scale", "output_type")
 """What a pipeline is called with; one that takes less draws its own noise, or draws from something else than text."""
 
+FURTHER = {"pag_scale": "perturbed attention", "sag_scale": "self-attention guidance"}
+"""Guidance by passes of the denoiser that are no branch, by what pipelines with it take."""
+
 
 def check_class(name: str) -> None:
     """Raise InputError unless the pipeline class of this name in diffusers draws pictures from text and noise alone."""
@@ -28,6 +31,12 @@ def check_class(name: str) -> None:
             f"The model's pipeline is a {name}, which starts from a picture (inpainting, image to image, ControlNet "
             "and the like); features are labelled on pictures drawn from text alone: name the text-to-image model of "
             "the same family."
+        )
+    further = next((word for word in FURTHER if word in takes), None)
+    if further is not None:
+        raise InputError(
+            f"The model's pipeline is a {name}, which takes {further}: with {FURTHER[further]} its denoiser runs on "
+            "more than the branches of guidance; name the model without it (_class_name in its model_index.json)."
         )
     missing = [word for word in CALLED_WITH if word not in takes]
     if missing:

@@ -84,10 +84,12 @@ def progress(stage: str) -> int:
 
 
 def _points(values: Any) -> list[Point]:
-    """Points of (x, [mean, low, high]) in order of x; those that nothing was measured for are left out."""
-    points = []
+    """Points of (x, [mean, low, high]) in order of x, without a bar where there is no interval; those that nothing was
+    measured for are left out."""
+    points: list[Point] = []
     for x, value in values:
-        mean, low, high = (None, None, None) if value is None else value
-        if mean is not None and not math.isnan(mean):
-            points.append((float(x), float(mean), mean if low is None else low, mean if high is None else high))
+        mean, low, high = (math.nan if end is None else float(end) for end in value or [None] * 3)
+        if not math.isnan(mean):
+            low, high = (mean if math.isnan(end) else end for end in (low, high))
+            points.append((float(x), mean, low, high))
     return sorted(points)

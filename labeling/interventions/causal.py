@@ -3,8 +3,8 @@
 A picture's sampling is begun at the first step of the window's stage, from latents kept there, and carried on in
 coarse steps; the picture without the edit is drawn in the same way, so that nothing but the edit differs. *On* adds the
 feature, in multiples of its own 99th percentile, in every cell or in a box; *random* adds another feature of the same
-site, drawn anew for every picture, at the same dose, in the same cells and at the same steps. What is the feature's own
-is the difference of the two.
+site, drawn anew for every picture, at the same dose (as much is added, however long the vectors of the two are), in
+the same cells and at the same steps. What is the feature's own is the difference of the two.
 """
 
 from __future__ import annotations
@@ -35,6 +35,7 @@ from gazetteer.labeling.segment.load import load_segmenter
 from gazetteer.labeling.segment.protocol import Segmenter
 from gazetteer.sae.model.autoencoder import SparseAutoencoder
 from gazetteer.sae.model.checkpoint import load_site_saes
+from gazetteer.sae.model.chunks import lengths_of
 
 Areas = dict[str, float]
 STATES = ("on", "random")
@@ -70,22 +71,31 @@ class Switch:
     pictures: tuple[int, ...] = ()
     centres: tuple[tuple[float, float], ...] = ()
 
-    def edit(self, config: CausalConfig, picture: int, feature: int | None = None) -> Edit:
-        """The edit that switches it on, or another feature at its dose, in the picture at this place."""
+    def edit(self, config: CausalConfig, picture: int, other: tuple[int, float] | None = None) -> Edit:
+        """The edit that switches it on in the picture at this place.
+
+        other: a feature to switch on in its stead, and how long this one's vector is beside that one's; so much is
+            added, as of this one.
+        """
+        feature, ratio = (self.feature, 1.0) if other is None else other
         target = Target(
-            self.site.block, self.site.branch, self.site.t, (self.feature if feature is None else feature,),
-            (self.scale,), stream=self.site.stream, signal=self.site.signal,
+            self.site.block, self.site.branch, self.site.t, (feature,), (self.scale * ratio,),
+            stream=self.site.stream, signal=self.site.signal,
         )  # fmt: skip
         return Edit(
             targets=(target,), unit="feature_p99", strength=config.strength, window=WINDOWS[config.window],
             branch=self.site.branch, region=self._region(config, picture), outside="keep",
         )  # fmt: skip
 
-    def random_feature(self, picture: int, features: int) -> int:
-        """Another one of so many features, drawn anew for every picture."""
+    def random_feature(self, picture: int, lengths: NDArray[np.floating]) -> tuple[int, float]:
+        """Another feature, drawn anew for every picture, and how long this one's vector is beside its own.
+
+        lengths: of the site's vectors [features]; one of length 0 adds nothing, and is not drawn.
+        """
         rng = np.random.default_rng([zlib.crc32(self.site.slug.encode()), self.feature, picture])
-        drawn = int(rng.integers(0, features - 1))
-        return drawn + (drawn >= self.feature)
+        others = np.setdiff1d(np.flatnonzero(lengths), self.feature)
+        drawn = int(others[rng.integers(0, len(others))])
+        return drawn, float(lengths[self.feature] / lengths[drawn])
 
     def _region(self, config: CausalConfig, picture: int) -> Region:
         if config.place == "everywhere" or not self.centres:
@@ -117,6 +127,7 @@ class CausalTest:
         self.shared, self.config, self.batch_size = tuple(shared), config, batch_size
         self.sampler = EditSampler(generator, saes, batch_size=batch_size, stride=config.stride, cache=len(self.shared))
         self._plain = [_Plain() for _ in self.shared]
+        self._lengths: dict[Site, NDArray[np.floating]] = {}
 
     def measure(self, switches: Sequence[Switch]) -> pa.Table:
         """Rows of `schemas.EFFECTS` for every feature, state and picture of its own, and for the plain pictures."""
@@ -145,8 +156,11 @@ class CausalTest:
 
     def edit(self, switch: Switch, state: str, picture: int) -> Edit:
         """What is done to a picture in a state."""
-        other = None if state == "on" else switch.random_feature(picture, self.saes[switch.site].config.n)
-        return switch.edit(self.config, picture, other)
+        if state == "on":
+            return switch.edit(self.config, picture)
+        if switch.site not in self._lengths:
+            self._lengths[switch.site] = lengths_of(self.saes[switch.site].decoder).double().cpu().numpy()
+        return switch.edit(self.config, picture, switch.random_feature(picture, self._lengths[switch.site]))
 
     def _judged(
         self, todo: Sequence[tuple[int, Switch, str]], made: Sequence[Picture], stage: str

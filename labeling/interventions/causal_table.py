@@ -200,10 +200,15 @@ def _differences(area: Mapping[str, Floats], plain: Floats) -> dict[str, Floats]
 
 
 def paired_interval(values: Floats) -> tuple[Floats, Floats, Floats]:
-    """Mean and its 95 % bootstrap interval (percentiles): three times [R] from differences [R, N]."""
+    """Mean and its 95 % bootstrap interval (percentiles): three times [R] from differences [R, N].
+
+    A single difference says nothing of others: NaN for low and high.
+    """
     images = values.shape[1]
-    weights = sample_weights(images) / images
     mean = values.mean(axis=1)
+    if images < 2:
+        return mean, np.full(len(mean), np.nan), np.full(len(mean), np.nan)
+    weights = sample_weights(images) / images
     low, high = mean.copy(), mean.copy()
     varied = np.flatnonzero((values != values[:, :1]).any(axis=1))
     for start in range(0, len(varied), _ROWS):

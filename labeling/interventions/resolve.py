@@ -74,7 +74,8 @@ class Resolver:
         """The edit with targets: in each block one site of the edit's branch (`sites_for`).
 
         With the choice ``labels`` a concept's features are those with it as their best trusted label (or, where there
-        are none, as any trusted label), by `dataset_iou` − `null_iou`, and count alike. With ``dictionary`` they are
+        are none, as any trusted label), by `dataset_iou` − `null_iou`, and count alike: at unit length by the unit
+        ``update_norm``, as their vectors stand by the others, whose amounts go with those. With ``dictionary`` they are
         those of P1 (3.5): every feature in whose word list the concept stands, by one hit or more. A word's are those
         that tell best by their mean activation that a prompt has the word (`word_features`). With ``contrast`` all
         features count, by how much more they fire in the concept's cells, or in the word's pictures

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from gazetteer.data.core.errors import InputError
 from gazetteer.data.core.sites import Port, Site
-from gazetteer.diffusion.capture import capture, cells, split_branches
+from gazetteer.diffusion.capture import capture, cells, check_inputs, split_branches
 from gazetteer.diffusion.denoisers.registry import adapter_of
 from gazetteer.diffusion.watch import Call
 from gazetteer.labeling.evidence.site_codes import SiteCodes, flat_codes
@@ -51,13 +51,15 @@ def predict_layout(
         on_layout: called with each step's layout while the pipeline runs.
         guided: whether calls hold both branches of guidance; None asks the pipeline.
     Raises:
-        InputError: the model lacks a block, `labels` has no autoencoders, or it reads a branch that is off.
+        InputError: the model lacks a block, `labels` has no autoencoders, or it reads a branch that is off; during
+            generation: a pipeline that stacks other inputs than the branches of guidance (perturbed attention).
     """
     if not labels.saes:
         raise InputError("This layout model has no autoencoders; give the run's to use it in a pipeline.")
     live = LiveLayout()
     seen: dict[Port, Tensor] = {}
     others: set[int] = set()  # steps of which only calls of the other branch were heard
+    stacked: list[tuple[int, int]] = []  # of each call that is read: inputs in its batch, inputs of one picture
 
     def on_signal(port: Port, call: Call, values: Tensor) -> None:
         if not call.first:
@@ -66,7 +68,9 @@ def predict_layout(
             others.add(call.step)
             return
         others.discard(call.step)
-        seen[port] = _half(pipe, values, labels.branch, call, guided)
+        parts = 2 if _halved(pipe, call, guided) else 1
+        stacked.append((len(values), parts))
+        seen[port] = _half(values, labels.branch, call, parts)
         if len(seen) == len(labels.ports):
             heard = dict(seen)
             seen.clear()
@@ -78,18 +82,29 @@ def predict_layout(
             if on_layout is not None:
                 on_layout(live.history[step])
 
-    with capture(pipe, labels.ports, on_signal):
+    def on_step(latents: Tensor | None) -> None:
+        noted = list(stacked)
+        stacked.clear()
+        check_inputs(pipe, noted, latents, "layouts")
+
+    with capture(pipe, labels.ports, on_signal, on_step=on_step):
         yield live
     if others and not live.history:
         raise _unguided(labels.branch)
 
 
-def _half(pipe: Any, values: Tensor, branch: str, call: Call, guided: bool | None) -> Tensor:
+def _halved(pipe: Any, call: Call, guided: bool | None) -> bool:
+    """Whether a call holds both branches."""
+    return len(call.branches) > 1 and (adapter_of(pipe).guided(pipe) if guided is None else guided)
+
+
+def _half(values: Tensor, branch: str, call: Call, parts: int) -> Tensor:
     """The values [batch, ...] of a branch; without guidance all of a call is cond."""
     if len(call.branches) == 1:
         return values
-    both = adapter_of(pipe).guided(pipe) if guided is None else guided
-    halves = split_branches(values, len(values) // 2 if both else len(values), call.branches)
+    if len(values) % parts:
+        raise InputError(f"The denoiser is given {len(values)} inputs, which are no two branches of guidance.")
+    halves = split_branches(values, len(values) // parts, call.branches, parts > 1)
     if branch not in halves:
         raise _unguided(branch)
     return halves[branch]

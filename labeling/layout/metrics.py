@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from gazetteer.labeling.quality.intervals import interval_of
+from gazetteer.labeling.quality.intervals import interval_of, say_of_others
 
 BINS = 64
 """Thresholds tried per concept: quantiles of its training scores."""
@@ -22,6 +22,8 @@ FEW_PAIRS = 8
 """A concept with fewer training pairs takes the threshold of all concepts together."""
 
 Interval = tuple[float, float, float]
+"""Value, low and high; NaN three times where there is none, and for low and high where one picture, or pictures of one
+prompt, are all there is: they say nothing of others."""
 
 
 @dataclass(frozen=True)
@@ -114,25 +116,31 @@ def pair_pointing(scores: NDArray[np.float32], truth: Truth) -> NDArray[np.float
     return np.where(truth.wanted, fraction, np.nan)
 
 
-def macro_mean(values: NDArray[np.float64], weights: NDArray[np.float64]) -> Interval:
+def macro_mean(
+    values: NDArray[np.float64], weights: NDArray[np.float64], groups: NDArray[np.int64] | None = None
+) -> Interval:
     """Mean over concepts of the mean over pairs, and its 95 % percentile interval over resampled pictures.
 
     Args:
         values: [N, C], NaN where there is no pair.
-        weights: of `gazetteer.labeling.quality.intervals.sample_weights`.
+        weights, groups: of `gazetteer.labeling.quality.intervals.sample_weights`.
     """
     defined = ~np.isnan(values)
     total = weights @ np.where(defined, values, 0.0)
     count = weights @ defined.astype(np.float64)
-    return _interval(_mean_of_defined(total, count))
+    return _interval(_mean_of_defined(total, count), say_of_others(np.atleast_1d(defined.any(axis=1)), groups))
 
 
-def concept_means(values: NDArray[np.float64], weights: NDArray[np.float64]) -> list[Interval]:
+def concept_means(
+    values: NDArray[np.float64], weights: NDArray[np.float64], groups: NDArray[np.int64] | None = None
+) -> list[Interval]:
     """As `macro_mean`, of every concept alone: [C]; NaN three times for one without a pair."""
-    return [macro_mean(values[:, [c]], weights) for c in range(values.shape[1])]
+    return [macro_mean(values[:, [c]], weights, groups) for c in range(values.shape[1])]
 
 
-def average_precision(peaks: NDArray[np.float32], truth: Truth, weights: NDArray[np.float64]) -> Interval:
+def average_precision(
+    peaks: NDArray[np.float32], truth: Truth, weights: NDArray[np.float64], groups: NDArray[np.int64] | None = None
+) -> Interval:
     """Presence: mean over concepts of the average precision of `peaks` [N, C] (equal scores rank as one).
 
     As scikit-learn's, for all resamples at once: its own takes one set of weights a call, and there are a thousand.
@@ -152,7 +160,8 @@ def average_precision(peaks: NDArray[np.float32], truth: Truth, weights: NDArray
         summed = (steps * hits / np.maximum(seen, 1e-9)).sum(axis=1)
         precisions[:, c] = np.where(all_hits > 0, summed / np.maximum(all_hits, 1e-9), np.nan)
     defined = ~np.isnan(precisions)
-    value, low, high = _interval(_mean_of_defined(np.where(defined, precisions, 0.0), defined.astype(np.float64)))
+    means = _mean_of_defined(np.where(defined, precisions, 0.0), defined.astype(np.float64))
+    value, low, high = _interval(means, say_of_others(np.atleast_1d(truth.asked[:, defined[0]].any(axis=1)), groups))
     return value, max(low, 0.0), min(high, 1.0)  # moved by their bias, ends can leave what a precision can be
 
 
@@ -163,7 +172,10 @@ def _mean_of_defined(total: NDArray[np.float64], count: NDArray[np.float64]) -> 
     return np.divide(means.sum(axis=1), concepts, out=np.full(len(total), np.nan), where=concepts > 0)
 
 
-def _interval(values: NDArray[np.float64]) -> Interval:
-    """The interval of values in the sample and its resamples, moved by their bias: average precision has one."""
+def _interval(values: NDArray[np.float64], several: bool) -> Interval:
+    """The interval of values in the sample and its resamples, moved by their bias: average precision has one.
+
+    several: whether there is more than one group of pictures to draw from.
+    """
     value, low, high = interval_of(values, moved=True)
-    return float(value), float(low), float(high)
+    return (float(value), float(low), float(high)) if several else (float(value), np.nan, np.nan)

@@ -25,7 +25,7 @@ from scipy.stats import rankdata
 from gazetteer.data.core.sites import SITE_COLUMNS
 from gazetteer.data.core.terminal import print_table
 from gazetteer.labeling.evidence.site_codes import SiteCodes
-from gazetteer.labeling.quality.intervals import as_interval, interval_of, sample_weights
+from gazetteer.labeling.quality.intervals import as_interval, interval_of, sample_weights, say_of_others
 
 Floats = NDArray[np.float64]
 
@@ -126,7 +126,8 @@ def _interval(values: Floats, right: NDArray[np.bool_], concept: NDArray[np.int6
     if not len(right) or not right.any() or right.all():
         return [None] * 3
     interval = as_interval(interval_of(statistic(sample_weights(len(values), 300, groups=concept))))
-    return [None if end is None else round(end, 4) for end in interval]
+    value, *ends = (None if end is None else round(end, 4) for end in interval)
+    return [value, *(ends if say_of_others(np.ones(len(values), bool), concept) else (None, None))]
 
 
 def _weighted_auroc(values: Floats, right: NDArray[np.bool_], weights: Floats) -> float:
@@ -162,4 +163,6 @@ def print_aurocs(examiners: Mapping[str, Any]) -> None:
 
 def _known(auroc: Sequence[float | None]) -> str:
     value, low, high = auroc
-    return "no wrong or no right label" if value is None else f"{value:.3f} [{low:.3f}, {high:.3f}]"
+    if value is None:
+        return "no wrong or no right label"
+    return f"{value:.3f}" if low is None or high is None else f"{value:.3f} [{low:.3f}, {high:.3f}]"

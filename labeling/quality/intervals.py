@@ -64,6 +64,16 @@ def interval_of(values: Floats, *, moved: bool = False) -> Floats:
     return interval
 
 
+def say_of_others(carry: NDArray[np.bool_], groups: NDArray[np.int64] | None = None) -> bool:
+    """Whether members of two groups or more carry a value: one alone says nothing of others, and has no interval.
+
+    Args:
+        carry: bool [members]; groups: as `sample_weights`.
+    """
+    members = np.flatnonzero(carry)
+    return len(members if groups is None else np.unique(groups[members])) > 1
+
+
 def bootstrap(statistic: Statistic, members: int, *, resamples: int = RESAMPLES, seed: int = 0) -> Floats:
     """Value and interval of a statistic over resampled members: [3, …]."""
     return interval_of(statistic(sample_weights(members, resamples, seed)))
@@ -116,6 +126,8 @@ def nested_bootstrap(
 ) -> Interval:
     """Mean over groups of a statistic of each group's members: groups are drawn, and members within each drawn one.
 
+    Where one member of one group is all there is, low and high are None.
+
     Args:
         statistics: one a group, [samples, members of the group] -> [samples]; NaN leaves the group out of a mean.
         sizes: members of each group; a group without members has no value.
@@ -135,7 +147,8 @@ def nested_bootstrap(
     means = np.divide(
         np.where(defined, values, 0.0).sum(axis=1), count, out=np.full(len(values), np.nan), where=count > 0
     )
-    return as_interval(interval_of(means))
+    interval = as_interval(interval_of(means))
+    return interval if np.array(sizes)[defined[0]].sum() != 1 else [interval[0], None, None]
 
 
 def as_interval(interval: Floats) -> Interval:
@@ -154,7 +167,8 @@ def never_certain(interval: Interval, trials: float, least: float) -> Interval:
         least: the lowest value there can be; the highest is 1, or what was found.
     """
     value, low, high = interval
-    if value is None or low is None or high is None or low != high or not trials:
+    if value is None or low != high or not trials:
         return interval
+    low = high = value  # both ends, or none where one member is all there is
     reach = _Z2 / (trials + _Z2)
     return [value, max(least, low - reach), max(value, min(1.0, high + reach))]

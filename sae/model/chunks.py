@@ -9,6 +9,8 @@ from torch import Tensor
 ROWS = 1024
 # Rows of a pass that only reads: what it makes of them stays in a core's own cache, where the same sums cost a tenth.
 CACHED = 128
+# How far from 1 the length of a vector lies at most that was scaled to unit norm and then kept in 16 bits.
+UNIT = 1e-3
 
 
 def mean_square(x: Tensor, centre: Tensor | None = None) -> Tensor:
@@ -33,6 +35,12 @@ def scale_to_unit(a: Tensor) -> None:
     """Every row of [rows, d] to length 1, in place."""
     for part in _parts(a):
         part.div_(torch.linalg.vector_norm(part, dim=1, keepdim=True).clamp_min_(1e-12))
+
+
+def lengths_of(vectors: Tensor) -> Tensor:
+    """Of every row of [rows, d], float32 [rows]; 1 where that is meant and number types of 16 bits rounded it."""
+    lengths = torch.linalg.vector_norm(vectors.detach().float(), dim=1)
+    return torch.where((lengths - 1.0).abs() < UNIT, torch.ones_like(lengths), lengths)
 
 
 def is_finite(x: Tensor) -> bool:

@@ -91,6 +91,17 @@ def test_what_the_concepts_features_write_goes_or_is_turned_round_or_replaced(
     assert torch.allclose(written(erasers, "sae_negative", 2.0, t)[1], expected, atol=1e-4)
 
 
+def test_what_is_written_instead_is_as_much_however_long_vectors_are() -> None:
+    sae = SparseAutoencoder(SAEConfig(8, 16, 4)).initialise(0).requires_grad_(False)
+    sae.decoder[5] *= 3.0
+    named, other = torch.zeros(16).double(), torch.zeros(16).double()
+    named[[2, 3]], other[5] = 1.0, 1.0
+    change = _Change("sae_replace", 2 / 16, sae, Profile(named, other))
+    written = sae.decoder[change.chosen] - change.vectors
+    assert sorted(change.chosen.tolist()) == [2, 3]
+    torch.testing.assert_close(written, (sae.decoder[5] / 3.0).expand(2, 8))
+
+
 def test_erasing_paints_other_pictures_and_ends_with_its_context(erasers: FeatureErasers) -> None:
     pipe = erasers.problems.pipe
     methods = Methods(pipe, erasers.problems.config, ["dog", "house"], PROMPTS, without)

@@ -77,6 +77,10 @@ def test_guidance_halves_are_told_apart() -> None:
     assert set(split_branches(pair, 4)) == {"cond"}
     with pytest.raises(ValueError, match="neither 3 images"):
         split_branches(pair, 3)
+    assert set(split_branches(pair, 2, guided=True)) == {"uncond", "cond"}
+    assert set(split_branches(pair, 4, guided=False)) == {"cond"}
+    with pytest.raises(InputError, match=r"4 inputs for 2 pictures without guidance.*perturbed attention"):
+        split_branches(pair, 2, guided=False)
 
 
 def test_cells_are_row_major() -> None:

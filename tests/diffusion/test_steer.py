@@ -107,6 +107,15 @@ def test_units_mean_what_they_say(pipe, saes) -> None:
         assert torch.equal(made.uncond, torch.zeros_like(made.uncond))
 
 
+def test_features_count_alike_where_the_direction_is_all_that_counts(pipe, saes) -> None:
+    long = SparseAutoencoder(SAEConfig(32, 64, 40)).initialise(1).requires_grad_(False)
+    long.decoder[9] *= 7.0
+    for target, alike in ((Target(MID, t=0.5, features=(3, 9)), True), (TARGET, False)):  # scales weigh what is there
+        edit = Edit(targets=(target,), window=ALWAYS)
+        made, other = (Halves(pipe, [edit], {SITE: sae}).cond for sae in (saes[SITE], long))
+        assert torch.allclose(made, other, rtol=1e-4, atol=1e-5) is alike
+
+
 def test_a_spatial_edit_adds_inside_and_removes_the_features_outside(pipe, saes) -> None:
     edit = Edit(targets=(TARGET,), unit="absolute", window=ALWAYS, region=Region(box=QUADRANTS["bottom left"]))
     made, sae = Halves(pipe, [edit], saes), saes[SITE]

@@ -62,6 +62,8 @@ CANNOT: list[tuple[Callable[[Path], None], str]] = [
     (pipeline_class("StableDiffusionImg2ImgPipeline"), "Img2ImgPipeline, which starts from a picture"),
     (pipeline_class("StableDiffusionInpaintPipeline"), "InpaintPipeline, which starts from a picture"),
     (pipeline_class("StableDiffusionInstructPix2PixPipeline"), "Pix2PixPipeline, which starts from a picture"),
+    (pipeline_class("StableDiffusionPAGPipeline"), "PAGPipeline, which takes pag_scale: with perturbed attention"),
+    (pipeline_class("StableDiffusionSAGPipeline"), "SAGPipeline, which takes sag_scale: with self-attention guidance"),
     (controlnet, "ControlNetPipeline, which starts from a picture"),
     (pipeline_class("StableDiffusionOfTheFuture"), "this version of diffusers does not have"),
     (inpainting, "reads 9 channels and the VAE makes 4"),

@@ -18,7 +18,9 @@ Atlas.causal = (() => {
   }
 
   function cell(label, row, name) {
-    return el("td", { "data-label": label }, el("b", {}, points(row[name])), ` [${points(row[name + "_low"])}, ${points(row[name + "_high"])}]`);
+    const [low, high] = [row[name + "_low"], row[name + "_high"]];
+    const ends = low === null ? "" : ` [${points(low)}, ${points(high)}]`; // one prompt alone has no interval
+    return el("td", { "data-label": label }, el("b", {}, points(row[name])), ends);
   }
 
   /** The section, or null where the feature was not tried. */

@@ -26,6 +26,7 @@ from gazetteer.labeling.interventions.evaluation.scores import (
     structural_distance,
 )
 from gazetteer.sae.model.autoencoder import SparseAutoencoder
+from gazetteer.sae.model.chunks import lengths_of
 
 DENSE = "mean_difference"
 """The direction of dense activations (`directions.mean_directions`), without an autoencoder."""
@@ -148,6 +149,9 @@ def random_targets(
 ) -> tuple[Target, ...]:
     """Another choice of as many features of the same sites, or a direction drawn at random, as long as theirs.
 
+    A random feature adds as much as the one whose place it takes, however long the vectors of the two are; but by the
+    unit ``code``, which adds what fires, as much as fires of it.
+
     Args:
         unit: of the edit's strength; by most of them a direction's own length does not count.
     """
@@ -165,12 +169,22 @@ def random_targets(
                 vector *= np.linalg.norm(own.sum(axis=0)) / np.linalg.norm(vector)
             made.append(Target(**target.site.columns(), vector=tuple(map(float, vector))))
         else:
-            others = np.setdiff1d(np.arange(sae.config.n), target.features)
+            lengths = lengths_of(sae.decoder).double().cpu().numpy()
+            others = np.setdiff1d(np.flatnonzero(lengths), target.features)
             if len(others) < len(target.features):  # too few are left over: any will do
                 others = np.arange(sae.config.n)
             features = rng.choice(others, len(target.features), replace=False)
-            made.append(replace(target, features=tuple(map(int, features)), scales=target.scales))
+            alike = lengths[list(target.features)] / np.maximum(lengths[features], 1e-12)
+            scales = target.scales if unit == "code" else _at_doses(target.scales, alike, unit)
+            made.append(replace(target, features=tuple(map(int, features)), scales=scales))
     return tuple(made)
+
+
+def _at_doses(scales: Sequence[float], ratios: NDArray[np.floating], unit: str) -> tuple[float, ...]:
+    """Scales of features that are so much shorter than those of `scales`; none where all count alike as they are."""
+    if not scales and (unit == "update_norm" or (ratios == 1.0).all()):
+        return ()
+    return tuple(map(float, (np.array(scales) if scales else 1.0) * ratios))
 
 
 def left_out(unit: str, undirected: str) -> dict[str, str]:

@@ -50,11 +50,11 @@ def evaluate_layout(
         exact: makes the group of pictures with exact masks from (pipe, t values, folder); None leaves that out.
         say: told what is being done.
     Returns:
-        ``miou`` [t][method] -> [mean, low, high] (95 %), ``pointing``, ``presence_ap`` alike; ``margin``: gazetteer
-        minus the method, picture by picture; ``sites``: the same mIoU per block and branch alone; ``by_concept``
-        [t][method][concept]; ``autoencoder_t`` [t]: of the autoencoders that gazetteer reads it with; ``exact``: the
-        same on pictures with exact masks; ``pairs``, ``exact_pairs``: held-out pairs, and those with exact masks, per
-        concept; ``images``: how many of each were read; ``left_out`` [method]: why it was not measured.
+        ``miou`` [t][method] -> [mean, low, high] (95 %; low and high NaN of one prompt), ``pointing``, ``presence_ap``
+        alike; ``margin``: gazetteer minus the method, picture by picture; ``sites``: the same mIoU per block and
+        branch alone; ``by_concept`` [t][method][concept]; ``autoencoder_t`` [t]: of the autoencoders that gazetteer
+        reads it with; ``exact``: the same on pictures with exact masks; ``pairs``, ``exact_pairs``: held-out pairs, and
+        those with exact masks, per concept; ``images``: how many were read; ``left_out`` [method]: why not measured.
     """
     if config.baselines and (pipe is None or generation is None):
         raise InputError("The baselines sample pictures again and need the run's model.")
@@ -235,4 +235,6 @@ def _print_methods(title: str, by_t: Mapping[str, Mapping[str, Sequence[float]]]
 
 def _shown(interval: Sequence[float]) -> str | None:
     mean, low, high = interval
-    return None if np.isnan(mean) else f"{mean:.3f} [{low:.3f}, {high:.3f}]"
+    if np.isnan(mean):
+        return None
+    return f"{mean:.3f}" if np.isnan(low) else f"{mean:.3f} [{low:.3f}, {high:.3f}]"

@@ -50,7 +50,7 @@ class PairValues:
         self, concepts: Sequence[str], resamples: int, prompts: NDArray[np.int64] | None = None
     ) -> dict[str, Any]:
         """``miou``, ``pointing``, ``presence_ap``, ``margin`` (of gazetteer) by method, and ``by_concept``: each
-        [mean, low, high]; pictures with equal `prompts` are drawn together."""
+        [mean, low, high]; pictures with equal `prompts` are drawn together, and have no low and high alone."""
         columns = ("pixels", "wanted", "asked")
         pixels, wanted, asked = (np.concatenate([getattr(t, name) for t in self._truths]) for name in columns)
         counted = wanted.sum(axis=0) >= MIN_PAIRS
@@ -63,19 +63,22 @@ class PairValues:
         truth = Truth(pixels, self._truths[0].areas, wanted, asked)
         weights = sample_weights(len(wanted), resamples, groups=prompts)
         presence = {
-            name: list(average_precision(np.concatenate(peaks), truth, weights)) for name, peaks in self._peaks.items()
+            name: list(average_precision(np.concatenate(peaks), truth, weights, prompts))
+            for name, peaks in self._peaks.items()
         }
         others = {name: ious["gazetteer"] - values for name, values in ious.items() if name != "gazetteer"}
         return {
-            "miou": {name: list(macro_mean(values, weights)) for name, values in ious.items()},
-            "pointing": {name: list(macro_mean(values, weights)) for name, values in pointing.items()},
+            "miou": {name: list(macro_mean(values, weights, prompts)) for name, values in ious.items()},
+            "pointing": {name: list(macro_mean(values, weights, prompts)) for name, values in pointing.items()},
             "presence_ap": presence,
-            "by_concept": {name: _by_concept(values, weights, concepts) for name, values in ious.items()},
-            "margin": {name: list(macro_mean(values, weights)) for name, values in others.items()},
+            "by_concept": {name: _by_concept(values, weights, prompts, concepts) for name, values in ious.items()},
+            "margin": {name: list(macro_mean(values, weights, prompts)) for name, values in others.items()},
         }
 
 
-def _by_concept(ious: Floats, weights: Floats, concepts: Sequence[str]) -> dict[str, list[float]]:
+def _by_concept(
+    ious: Floats, weights: Floats, prompts: NDArray[np.int64] | None, concepts: Sequence[str]
+) -> dict[str, list[float]]:
     """The mIoU of every concept that has a pair."""
-    means = zip(concepts, concept_means(ious, weights), strict=True)
+    means = zip(concepts, concept_means(ious, weights, prompts), strict=True)
     return {concept: [round(v, 4) for v in interval] for concept, interval in means if not np.isnan(interval[0])}

@@ -24,7 +24,6 @@ from torch import Tensor
 from gazetteer.data.core.errors import InputError
 from gazetteer.data.core.sites import IMAGE, Site
 from gazetteer.diffusion.attention import attends, capture_attention, token_places
-from gazetteer.diffusion.capture import split_branches
 from gazetteer.diffusion.config.generation import GenerationConfig
 from gazetteer.diffusion.generate import Generator, OnSite
 from gazetteer.diffusion.noised import noised_updates
@@ -113,14 +112,15 @@ class _Words:
 class _Listener:
     """Collects one batch's attention and adds its mean over layers to what was seen."""
 
-    def __init__(self, seen: PassRecord, words: _Words, latent: Grid, t_of: dict[int, list[float]]) -> None:
+    def __init__(self, generator: Generator, seen: PassRecord, words: _Words, t_of: dict[int, list[float]]) -> None:
         """t_of: every `t` asked for by the place of the denoiser's call that shows it."""
-        self.seen, self.words, self.latent, self.t_of = seen, words, latent, t_of
+        self.split, self.latent = generator.split, generator.latent_size
+        self.seen, self.words, self.t_of = seen, words, t_of
         self.layers: dict[int, list[tuple[Grid, NDArray[np.float32]]]] = {}
         self.images = range(0)
 
     def __call__(self, layer: str, call: Call, maps: Tensor) -> None:
-        half = split_branches(maps, len(self.images))["cond"]
+        half = self.split(maps, len(self.images), call.branches)["cond"]
         grid = halved(self.latent, half.shape[1], layer)
         self.layers.setdefault(call.place, []).append((grid, self.words.maps(half, self.images)))
 
@@ -270,7 +270,7 @@ def _listener(
     if not attends(generator.pipe):
         return None
     words = _Words(generator.pipe.tokenizer, prompts, concepts)
-    return _Listener(seen, words, generator.latent_size, t_of)
+    return _Listener(generator, seen, words, t_of)
 
 
 @contextmanager

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
 
+import numpy as np
 from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
@@ -34,14 +35,16 @@ def test_layouts_are_drawn_over_the_steps() -> None:
     table = {
         "1.00": {"gazetteer": [0.25, 0.2, 0.3], "attention": nothing, "uncond/x": [0.1] * 3},
         "0.50": {"gazetteer": [0.5, 0.4, 0.6], "live": [0.75, 0.7, 0.8]},
-        "0.00": {"gazetteer": [1.0, 0.9, 1.0]},
+        "0.00": {"gazetteer": [1.0, 0.9, 1.0], "live": [0.5, math.nan, math.nan]},  # of one prompt
     }
     result = {"miou": table, "pointing": {}, "presence_ap": {}, "exact": {"1.00": {"miou": table["1.00"]}}}
     made = layout_plots(result)
     assert set(made) == {"miou.svg", "exact_miou.svg"}
     figure = made["miou.svg"]
     assert [text.get_text() for text in figure.axes[0].get_xticklabels()] == ["0", "50", "100"]  # noise to the left
-    assert drawn(figure) == {"gazetteer": [(0, 0.25), (1, 0.5), (2, 1.0)], "live": [(1, 0.75)]}
+    assert drawn(figure) == {"gazetteer": [(0, 0.25), (1, 0.5), (2, 1.0)], "live": [(1, 0.75), (2, 0.5)]}
+    ends = [end for line in figure.axes[0].collections for bar in line.get_segments() for end in bar.ravel()]  # type: ignore[attr-defined]
+    assert len(ends) == 4 * 5 and np.isfinite(ends).all()
 
 
 def test_edits_are_drawn_over_the_stages(tmp_path: Path) -> None:

@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 import pytest
+import torch
 
 from gazetteer import load_causal, load_features, load_labels
 from gazetteer.data.core.errors import InputError
@@ -136,10 +137,16 @@ def test_switches_are_edits_and_random_ones_get_the_same_dose_elsewhere_in_the_d
     on = Edit(targets=(target,), unit="feature_p99", strength=3.0, window=(0.2, 0.6), outside="keep")
     switch = Switch(MID, 7, 0.5, centres=((0.5, 0.25), (0.0, 1.0)))
     assert switch.edit(config, 0) == on
-    assert switch.edit(config, 0, 9) == replace(on, targets=(replace(target, features=(9,)),))
+    assert switch.edit(config, 0, (9, 1.0)) == replace(on, targets=(replace(target, features=(9,)),))
+    assert switch.edit(config, 0, (9, 0.5)).targets[0].scales == (0.25,)
     assert replace(switch, site=Site("mid", "uncond", 1.0)).edit(config, 0).branch == "uncond"
-    drawn = [switch.random_feature(i, 20) for i in range(400)]
-    assert set(drawn) == set(range(20)) - {7} and drawn == [switch.random_feature(i, 20) for i in range(400)]
+    lengths = np.ones(20)
+    drawn = [switch.random_feature(i, lengths) for i in range(400)]
+    assert {number for number, _ in drawn} == set(range(20)) - {7} and {ratio for _, ratio in drawn} == {1.0}
+    assert drawn == [switch.random_feature(i, lengths) for i in range(400)]
+    lengths[[3, 7]] = 0.0, 3.0  # what has no direction cannot stand for another
+    drawn = [switch.random_feature(i, lengths) for i in range(400)]
+    assert {number for number, _ in drawn} == set(range(20)) - {3, 7} and {ratio for _, ratio in drawn} == {3.0}
     cells = replace(config, place="cells", box=0.5, window="early and middle")
     assert switch.edit(cells, 0).region.box == (0.25, 0.0, 0.75, 0.5) and switch.edit(cells, 0).window == (0.2, 1.0)
     assert switch.edit(cells, 3).region.box == (0.0, 0.5, 0.5, 1.0)  # within the picture
@@ -202,6 +209,27 @@ def tested() -> CausalTest:
     saes = {site: SparseAutoencoder(SAEConfig(32, 64, 4)).initialise(1).requires_grad_(False) for site in SITES}
     generator = Generator(tiny_pipeline(), config)
     return CausalTest(generator, saes, Finder(), Finder(), CONCEPTS, STARTS, CausalConfig(window="middle", stride=4), 4)
+
+
+def test_random_features_add_as_much_as_the_feature_itself_however_long_vectors_are(tested: CausalTest) -> None:
+    saes = {site: SparseAutoencoder(SAEConfig(32, 64, 4)).initialise(1).requires_grad_(False) for site in SITES}
+    switch, places = Switch(SITES[0], 3, 0.5), range(len(STARTS))
+
+    def added(own: CausalTest, state: str, i: int) -> tuple[float, float]:
+        (target,) = own.edit(switch, state, i).targets
+        vector = own.saes[switch.site].decoder[list(target.features)].float()
+        return target.scales[0], target.scales[0] * float(vector.norm())
+
+    def of(saes: dict[Site, SparseAutoencoder]) -> CausalTest:
+        return CausalTest(tested.generator, saes, Finder(), Finder(), CONCEPTS, STARTS, tested.config, 4)
+
+    for sae in saes.values():
+        sae.half().float()  # of unit norm but for rounding
+    assert [added(of(saes), "random", i)[0] for i in places] == [0.5] * len(STARTS)
+    for sae in saes.values():
+        sae.decoder *= torch.linspace(0.1, 3.0, 64)[:, None]
+    own = added(of(saes), "on", 0)[1]
+    assert [added(of(saes), "random", i)[1] for i in places] == pytest.approx([own] * len(STARTS), rel=1e-5)
 
 
 def test_areas_are_shares_of_the_picture(tested: CausalTest) -> None:

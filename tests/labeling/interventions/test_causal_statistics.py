@@ -7,6 +7,7 @@ import pyarrow as pa
 import pytest
 from scipy.stats import binom
 
+from gazetteer.data.tables.schemas import CAUSAL_MEASURES
 from gazetteer.labeling.interventions.causal_power import images_needed, power_of
 from gazetteer.labeling.interventions.causal_table import (
     causal_table,
@@ -66,6 +67,15 @@ def test_pictures_of_one_prompt_are_one_difference() -> None:
     assert together["causal_p_value"] == pytest.approx(2 / 2**3, rel=0.05)
     assert together["causal_area"] == pytest.approx(apart["causal_area"]) and together["causal_images"] == 12
     assert (apart["causal_verdict"], together["causal_verdict"]) == ("confirmed", "undecided")
+
+
+def test_one_prompt_has_no_interval() -> None:
+    rows, prompts = effects([0.5, 0.4], [0.1, 0.3], [0.3, 0.2]), {"i0": "a dog", "i1": "a dog"}
+    for told, some in ((prompts, False), (None, True)):
+        (row,) = causal_table(rows, labels("dog"), ("dog",), prompts=told).to_pylist()
+        assert row["causal_area"] == pytest.approx(0.25)
+        ends = [value is not None for name, value in row.items() if name.endswith(("_low", "_high"))]
+        assert ends == [some] * 2 * len(CAUSAL_MEASURES)
 
 
 def test_rising_labels_and_other_pairs_are_cut_at_the_same_p() -> None:

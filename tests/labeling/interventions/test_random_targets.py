@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+import torch
 
 from gazetteer.data.core.sites import Site
 from gazetteer.data.inputs.edits import SAE_UNITS, UNITS, Edit, Target
@@ -23,6 +24,28 @@ def test_a_random_direction_is_as_long_as_the_features() -> None:
     assert np.allclose(np.array(free.vector) * (own / np.linalg.norm(free.vector)), drawn.vector, rtol=1e-5)
     (others,) = random_targets([features], "random_features", "code", saes, (0, 7))
     assert len(set(others.features) - {3, 5}) == 2 and not others.vector
+
+
+@pytest.mark.parametrize("unit", UNITS)
+@pytest.mark.parametrize("scales", [(), (2.0, -0.5)])
+def test_random_features_add_as_much_as_those_whose_place_they_take(unit: str, scales: tuple[float, ...]) -> None:
+    if unit == "feature_p99" and not scales:
+        return  # no such edit
+    sae = SparseAutoencoder(SAEConfig(8, 16, 2)).initialise(0).requires_grad_(False)
+    features = Target(**SITE.columns(), features=(3, 5), scales=scales)
+    (alike,) = random_targets([features], "random_features", unit, {SITE: sae}, (0, 7))
+    assert alike.scales == scales  # vectors of unit norm
+    sae.decoder *= torch.linspace(0.1, 3.0, 16)[:, None]
+    (others,) = random_targets([features], "random_features", unit, {SITE: sae}, (0, 7))
+    assert others.features == alike.features
+    if unit == "code" or (unit == "update_norm" and not scales):  # as much as fires; each at unit length
+        assert others.scales == scales
+        return
+    for own, other, scale, made in zip((3, 5), others.features, scales or (1.0, 1.0), others.scales, strict=True):
+        assert made * float(sae.decoder[other].norm()) == pytest.approx(scale * float(sae.decoder[own].norm()), 1e-5)
+    sae.decoder[np.setdiff1d(np.arange(16), (1, 2, 3, 5))] = 0.0
+    (left,) = random_targets([features], "random_features", unit, {SITE: sae}, (0, 7))
+    assert set(left.features) == {1, 2}  # the others have no direction
 
 
 def test_features_that_count_for_less_make_a_shorter_direction() -> None:

@@ -152,7 +152,7 @@ def test_pictures_of_one_prompt_are_drawn_together(run: LayoutRun, capsys: pytes
     results = [evaluate_layout(one, {}, np.eye(2), config) for one in (run, alike)]
     apart, together = (result["miou"]["0.50"]["prior"] for result in results)
     assert apart[1] < apart[0] < apart[2]
-    assert together == pytest.approx([apart[0]] * 3), "one prompt says nothing of others"
+    assert together == pytest.approx([apart[0], np.nan, np.nan], nan_ok=True), "one prompt says nothing of others"
     print_layout({**results[0], "seconds": 1})
     count = len(run.of_split("discovery"))
     assert f"{count} in the tables that gazetteer, paper and labels read, {count} to" in capsys.readouterr().out

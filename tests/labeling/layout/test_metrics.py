@@ -12,6 +12,7 @@ from gazetteer.data.tables.masks import mask_to_struct
 from gazetteer.labeling.evidence.concept_maps import read_concepts
 from gazetteer.labeling.evidence.pooling import cell_edges
 from gazetteer.labeling.layout.calibration import on_grid
+from gazetteer.labeling.layout.evaluation.evaluate import _shown
 from gazetteer.labeling.layout.metrics import (
     Truth,
     average_precision,
@@ -86,6 +87,25 @@ def test_the_mean_of_every_concept_has_its_own_interval() -> None:
     values = np.array([[0.2, np.nan, 1.0], [0.4, np.nan, 1.0]])
     one, none, sure = concept_means(values, np.array([[1.0, 1.0], [2.0, 0.0], [0.0, 2.0]]))
     assert one == pytest.approx((0.3, 0.205, 0.395)) and sure == (1.0, 1.0, 1.0) and np.isnan(none).all()
+
+
+def test_one_prompt_says_nothing_of_others() -> None:
+    values = np.array([[0.2, 0.4], [0.6, np.nan], [np.nan, np.nan]])
+    truth = truth_of_one([[1], [0], [1]])
+    peaks = np.array([[3], [2], [1]], np.float32)
+
+    def ends(groups: list[int]) -> list[bool]:
+        own = np.array(groups)
+        weights = sample_weights(3, 50, groups=own)
+        figures = [macro_mean(values, weights, own), *concept_means(values, weights, own)]
+        figures.append(average_precision(peaks, truth, weights, own))
+        assert not np.isnan([value for value, _, _ in figures]).any()
+        assert all(np.isnan(low) == np.isnan(high) for _, low, high in figures)
+        return [not np.isnan(low) for _, low, _ in figures]
+
+    assert ends([0, 1, 2]) == [True, True, False, True]  # of the second concept there is one picture
+    assert ends([0, 0, 1]) == [False, False, False, True] and ends([0, 0, 0]) == [False] * 4
+    assert [_shown(interval) for interval in ([0.5, np.nan, np.nan], [np.nan] * 3)] == ["0.500", None]
 
 
 def test_rare_concepts_take_the_common_threshold() -> None:

@@ -18,7 +18,7 @@ from gazetteer.jobs.cli.main import main
 from gazetteer.jobs.experiments.examine import known_examiners
 from gazetteer.labeling.evidence.concept_maps import ConceptMaps
 from gazetteer.labeling.evidence.site_codes import SiteCodes
-from gazetteer.labeling.quality.examiners import KEYS, auroc, examined, label_aurocs, picture_scores
+from gazetteer.labeling.quality.examiners import KEYS, auroc, examined, label_aurocs, picture_scores, print_aurocs
 from gazetteer.labeling.quality.retrieval import average_precisions, retrieval, top_purity
 from tests.support.runs.runs import blank
 
@@ -118,7 +118,7 @@ def test_the_feature_is_chosen_on_discovery_and_measured_on_held_out_cells() -> 
     assert (nothing["concepts"], nothing["map"]) == (1, None)
 
 
-def test_an_examiner_that_ranks_right_labels_first_knows_them() -> None:
+def test_an_examiner_that_ranks_right_labels_first_knows_them(capsys: pytest.CaptureFixture[str]) -> None:
     rows = [
         blank(
             EXAMINERS, **SITE.columns(), feature=n, concept="sea", heldout_dataset_iou=n / 20, fresh_auroc=0.5,
@@ -127,15 +127,17 @@ def test_an_examiner_that_ranks_right_labels_first_knows_them() -> None:
         for n in range(20)
     ]  # fmt: skip
     found = examined(pa.Table.from_pylist(rows, schema=EXAMINERS))
-    assert found["heldout_dataset_iou"]["auroc"] == [1.0, 1.0, 1.0]
-    assert found["fresh_auroc"]["auroc"] == [0.5, 0.5, 0.5]
+    assert found["heldout_dataset_iou"]["auroc"] == [1.0, None, None]  # one concept says nothing of others
+    assert found["fresh_auroc"]["auroc"] == [0.5, None, None]
     assert found["causal_verdict"]["auroc"][0] == pytest.approx(0.7)
     assert (found["witness_auroc"]["labels"], found["witness_auroc"]["auroc"]) == (0, [None] * 3)
     assert (found["fresh_auroc"]["labels"], found["fresh_auroc"]["right"]) == (20, 0.5)
     # Verdicts: 10 right ones, of which 4 are confirmed, and 10 wrong ones without effect.
     assert found["causal_area"] == {"labels": 0, "right": None, "auroc": [None] * 3, "same_labels": 0,
                                     "same": [None] * 3}  # fmt: skip
-    assert found["fresh_auroc"]["same_labels"] == 20 and found["heldout_dataset_iou"]["same"] == [1.0] * 3
+    assert found["fresh_auroc"]["same_labels"] == 20 and found["heldout_dataset_iou"]["same"] == [1.0, None, None]
+    print_aurocs(found)
+    assert " 1.000 " in capsys.readouterr().out
     many = [row | {"concept": f"c{n // 5}", "heldout_dataset_iou": (7 * n % 20) / 20} for n, row in enumerate(rows)]
     widths = []
     for table in (many, [row | {"concept": f"c{n}"} for n, row in enumerate(many)]):

@@ -19,6 +19,7 @@ from gazetteer.labeling.quality.intervals import (
     interval_of,
     mean_interval,
     nested_bootstrap,
+    never_certain,
     sample_weights,
 )
 
@@ -137,6 +138,18 @@ def test_nested_means_leave_out_what_has_no_value() -> None:
     assert nested_bootstrap([never, ones], [2, 3], resamples=200) == [1.0, 1.0, 1.0]
     assert nested_bootstrap([never], [2], resamples=20) == nested_bootstrap([], [], resamples=20) == [None] * 3
     assert nested_bootstrap([ones], [3], resamples=0) == [1.0, 1.0, 1.0]
+
+
+def test_one_member_of_one_group_says_nothing_of_others() -> None:
+    def never(weights: Floats) -> Floats:
+        return np.full(len(weights), np.nan)
+
+    half = mean_of(np.array([0.5]))
+    assert nested_bootstrap([half], [1], resamples=20) == [0.5, None, None]
+    assert nested_bootstrap([half, never, half], [1, 3, 0], resamples=20) == [0.5, None, None]
+    assert nested_bootstrap([half, half], [1, 1], resamples=20) == [0.5, 0.5, 0.5]
+    assert never_certain([0.0, None, None], 1.0, 0.0) == pytest.approx([0.0, 0.0, 0.7935], abs=1e-4)  # Wilson's
+    assert never_certain([0.5, None, None], 0.0, 0.0) == [0.5, None, None]
 
 
 @given(st.lists(st.floats(-5, 5), min_size=2, max_size=12), st.integers(0, 3))
