@@ -9,9 +9,10 @@ from pathlib import Path
 from typing import Any
 
 from gazetteer.data.core.errors import InputError
+from gazetteer.data.inputs.given.contents import keep_contents
 from gazetteer.data.inputs.given.open import open_given
 from gazetteer.data.runs.folder import RunFolder
-from gazetteer.jobs.config.fingerprint import REUSABLE, differing, fingerprint_of
+from gazetteer.jobs.config.fingerprint import REUSABLE, differing, fingerprint_of, picture_digest
 from gazetteer.jobs.config.kept import RECORD, to_keep
 from gazetteer.jobs.config.schema import RunConfig
 from gazetteer.jobs.label import shards as plan
@@ -59,6 +60,10 @@ def label(
         _check(config)
     store.open_or_create(fingerprint)
     with store.lock():
+        if config.pictures.kind:
+            given = open_given(config.pictures, config.seed)
+            items = given.items(config.images, picture_digest(fingerprint))
+            keep_contents(store, items, given.files, open_failures(store))
         manifest = _finished(store)
         if manifest is not None and not (retry_failed and open_failures(store)):
             return {**manifest, "nothing_to_do": True}

@@ -44,7 +44,7 @@ class PicturesConfig:
         default="", path=True, late=True,
     )  # fmt: skip
     images: str = setting(
-        Effect.PICTURES, "COCO's folder of pictures, where it does not lie beside the JSON.", default="", path=True,
+        Effect.NOTHING, "COCO's folder of pictures, where it does not lie beside the JSON.", default="", path=True,
         late=True,
     )  # fmt: skip
     split: str = setting(
