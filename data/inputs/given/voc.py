@@ -124,6 +124,8 @@ def _unasked(file: Path, keys: tuple[str, ...], concepts: set[str]) -> dict[str,
         return {}
     try:
         asked = json.loads(read_text("The list of what was asked", file))
+        if not (isinstance(asked, dict) and all(isinstance(own, list) for own in asked.values())):
+            raise TypeError("no lists by name")
         return {key: frozenset(concepts - set(map(concept_name, asked[key]))) for key in keys if key in asked}
     except (ValueError, TypeError, RecursionError) as error:
         raise InputError(f"{file} is not JSON that lists for every picture what was asked of it ({error}).") from error

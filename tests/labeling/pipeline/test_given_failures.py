@@ -1,4 +1,4 @@
-"""A given picture that cannot be read costs itself alone and may be mended; one that is another than before is refused."""
+"""A given picture that cannot be read costs itself alone and may be mended; another than before is refused."""
 
 from __future__ import annotations
 
