@@ -31,6 +31,23 @@ def fingerprint_of(config: RunConfig) -> dict[str, Any]:
     return {key: _digested(config, key, value) for key, value in sorted(_values(config))}
 
 
+def as_begun(fingerprint: Mapping[str, Any], config: RunConfig, recorded: Mapping[str, Any]) -> dict[str, Any]:
+    """A fingerprint as a run has it that was begun when folders of given pictures were digested whole.
+
+    Args:
+        recorded: the run's own; nothing is changed unless these folders are still as it says.
+    """
+    pictures = config.pictures
+    folders = {f"pictures.{pictures.kind}": pictures.path, "pictures.images": pictures.images}
+    whole = {
+        key: recorded[key]
+        for key, folder in folders.items()
+        if key in recorded and recorded[key] != fingerprint.get(key) and Path(folder).is_dir()
+        if recorded[key] == digest_path(folder)
+    }
+    return {**fingerprint, **whole}
+
+
 def label_marks(config: RunConfig) -> dict[str, Any]:
     """Those of `fingerprint` that only the reduction reads: the group ``labels``."""
     return {key: _digested(config, key, value) for key, value in sorted(_values(config)) if key.startswith(LABELS)}

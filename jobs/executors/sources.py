@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 import re
 import socket
 from collections.abc import Callable, Collection, Mapping
@@ -125,7 +126,7 @@ def require_unchanged(sources: Collection[Source]) -> None:
     for source in sources:
         if source.copy is not None:
             _require_same_copy(source, source.copy)
-        elif _digest(source) != source.digest:
+        elif not _same(source):
             raise InputError(
                 f"{source.key} on {socket.gethostname()} is not what this run was started with: {source.path} was "
                 f"changed meanwhile, or this node has another copy. Put {source.digest[:19]}… back and run the same "
@@ -133,8 +134,10 @@ def require_unchanged(sources: Collection[Source]) -> None:
             )
 
 
-def _digest(source: Source) -> str:
-    return digest_path(source.path) if source.pictures is None else annotations_digest(source.pictures)
+def _same(source: Source) -> bool:
+    if source.pictures is None or (source.digest != annotations_digest(source.pictures) and os.path.isdir(source.path)):
+        return digest_path(source.path) == source.digest  # of pictures: as runs begun earlier digest their folders
+    return annotations_digest(source.pictures) == source.digest
 
 
 def _require_same_copy(source: Source, wanted: Snapshot) -> None:

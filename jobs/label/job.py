@@ -12,7 +12,7 @@ from gazetteer.data.core.errors import InputError
 from gazetteer.data.inputs.given.contents import keep_contents
 from gazetteer.data.inputs.given.open import open_given
 from gazetteer.data.runs.folder import RunFolder
-from gazetteer.jobs.config.fingerprint import REUSABLE, differing, fingerprint_of, picture_digest
+from gazetteer.jobs.config.fingerprint import REUSABLE, as_begun, differing, fingerprint_of, picture_digest
 from gazetteer.jobs.config.kept import RECORD, to_keep
 from gazetteer.jobs.config.schema import RunConfig
 from gazetteer.jobs.label import shards as plan
@@ -52,6 +52,7 @@ def label(
                 "Pictures are given (pictures.*) and read anew; there is nothing for --reuse to take over."
             )
         # Fewer are there than were asked for: progress and shares of failures count what there is.
+        fingerprint = as_begun(fingerprint, config, store.read_json("run.json") or {})
         config = replace(config, images=min(config.images, len(open_given(config.pictures, config.seed))))
     if reuse is not None:
         require_reusable(fingerprint, reuse)

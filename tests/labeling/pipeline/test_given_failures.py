@@ -4,15 +4,20 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
+from gazetteer.data.core.digests import digest_path
 from gazetteer.data.inputs.given.contents import recorded
 from gazetteer.data.runs.folder import RunFolder
+from gazetteer.jobs.config.fingerprint import fingerprint_of
+from gazetteer.jobs.config.schema import RunConfig
 from gazetteer.jobs.operate.verify import verify
 from tests.data.inputs.given.folders import rle
 from tests.support.system.running import FEW, in_process
@@ -47,8 +52,8 @@ def coco(tmp_path: Path) -> Path:
     return tmp_path / "coco"
 
 
-def label(run: Path, pictures: Path, *words: str) -> tuple[int, str]:
-    done = in_process("label", str(run), *words, "--set", *SETTINGS, f"pictures.coco={pictures}")
+def label(run: Path, pictures: Path, *words: str, settings: Sequence[str] = ()) -> tuple[int, str]:
+    done = in_process("label", str(run), *words, "--set", *SETTINGS, f"pictures.coco={pictures}", *settings)
     return done.returncode, done.stderr
 
 
@@ -94,3 +99,26 @@ def test_another_picture_than_the_run_was_started_with_is_refused(coco: Path, tm
         file.write_bytes(content)
         os.utime(file, ns=(stat.st_atime_ns, stat.st_mtime_ns))
     assert label(run, coco / named)[0] == 0 and recorded(RunFolder(run)) == before
+
+
+@pytest.mark.parametrize("images", ["", "images"])
+def test_a_run_that_was_begun_when_folders_were_digested_whole_goes_on(
+    coco: Path, tmp_path: Path, images: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Without a record of contents; as long as nothing in the folders changes."""
+    run, beside = tmp_path / "run", [f"pictures.images={coco / images}"] if images else []
+
+    def before(config: RunConfig) -> dict[str, Any]:
+        whole = {"pictures.coco": coco, **({"pictures.images": coco / images} if images else {})}
+        return {**fingerprint_of(config), **{key: digest_path(str(folder)) for key, folder in whole.items()}}
+
+    with monkeypatch.context() as patch:
+        patch.setattr("gazetteer.jobs.label.job.fingerprint_of", before)
+        assert label(run, coco, settings=beside)[0] == 0
+    (run / "_meta" / "given.json").unlink()
+    sorted((run / "images").glob("*.parquet"))[0].unlink()
+    (run / "_meta" / "_SUCCESS").unlink()
+    assert label(run, coco, settings=beside)[0] == 0 and recorded(RunFolder(run))
+    paint(coco / "images" / "0.png", 9)
+    code, said = label(run, coco, settings=beside)
+    assert code == 2 and "pictures.coco: was" in said
