@@ -62,9 +62,7 @@ def label(
     store.open_or_create(fingerprint)
     with store.lock():
         if config.pictures.kind:
-            given = open_given(config.pictures, config.seed)
-            items = given.items(config.images, picture_digest(fingerprint))
-            keep_contents(store, items, given.files, open_failures(store))
+            _hold_pictures(store, config, fingerprint)
         manifest = _finished(store)
         if manifest is not None and not (retry_failed and open_failures(store)):
             return {**manifest, "nothing_to_do": True}
@@ -82,6 +80,13 @@ def label(
             if before != sorted(store.committed(verify=True)):  # damaged while the run went on
                 run.carry_out(pool, False)
             return {**run.finish(), "nothing_to_do": False}
+
+
+def _hold_pictures(store: RunFolder, config: RunConfig, fingerprint: Mapping[str, Any]) -> None:
+    """Refuse given pictures that are not those that the run was started with, but for what failed."""
+    given = open_given(config.pictures, config.seed)
+    items = given.items(config.images, picture_digest(fingerprint))
+    keep_contents(store, items, given.files, open_failures(store))
 
 
 def _check(config: RunConfig) -> None:
