@@ -89,7 +89,12 @@ def _text(path: Path, zipped: bool) -> str:
 
 
 def _from_txt(path: Path, text: str, column: str) -> Iterator[str]:
-    yield from text.split("\n")
+    yield from _lines(text)
+
+
+def _lines(text: str) -> list[str]:
+    """Lines as files of all systems end them, old Macs' too; what else Unicode breaks a line at is text."""
+    return text.replace("\r\n", "\n").replace("\r", "\n").split("\n")
 
 
 def _from_csv(path: Path, text: str, column: str) -> Iterator[str | None]:
@@ -118,7 +123,7 @@ def _from_csv(path: Path, text: str, column: str) -> Iterator[str | None]:
 
 
 def _from_jsonl(path: Path, text: str, column: str) -> Iterator[str | None]:
-    for number, line in enumerate(text.split("\n"), start=1):
+    for number, line in enumerate(_lines(text), start=1):
         if not line.strip():
             continue
         try:

@@ -28,19 +28,36 @@ REUSABLE = frozenset({Effect.PICTURES, Effect.SEGMENTS})
 
 def fingerprint_of(config: RunConfig) -> dict[str, Any]:
     """Flat ``key -> value`` of the settings that change tables; runs with equal fingerprints come to equal tables."""
-    return {key: _digested(key, value) for key, value in sorted(_values(config))}
+    return {key: _digested(config, key, value) for key, value in sorted(_values(config))}
+
+
+def as_begun(fingerprint: Mapping[str, Any], config: RunConfig, recorded: Mapping[str, Any]) -> dict[str, Any]:
+    """A fingerprint as a run has it that was begun when folders of given pictures were digested whole.
+
+    Args:
+        recorded: the run's own; nothing is changed unless these folders are still as it says.
+    """
+    pictures = config.pictures
+    folders = {f"pictures.{pictures.kind}": pictures.path, "pictures.images": pictures.images}
+    whole = {
+        key: recorded[key]
+        for key, folder in folders.items()
+        if key in recorded and recorded[key] != fingerprint.get(key) and Path(folder).is_dir()
+        if recorded[key] == digest_path(folder)
+    }
+    return {**fingerprint, **whole}
 
 
 def label_marks(config: RunConfig) -> dict[str, Any]:
     """Those of `fingerprint` that only the reduction reads: the group ``labels``."""
-    return {key: _digested(key, value) for key, value in sorted(_values(config)) if key.startswith(LABELS)}
+    return {key: _digested(config, key, value) for key, value in sorted(_values(config)) if key.startswith(LABELS)}
 
 
 def marks_of(config: RunConfig, effects: Collection[Effect], *sections: str) -> dict[str, Any]:
     """Those of `fingerprint_of` in some sections that have one of the effects, but for what only moves last bits."""
     names = keys_of(effects, last_bits=False)
     values = (pair for pair in sorted(_values(config)) if pair[0] in names and pair[0].partition(".")[0] in sections)
-    return {key: _digested(key, value) for key, value in values}
+    return {key: _digested(config, key, value) for key, value in values}
 
 
 def portable_config(config: RunConfig) -> dict[str, Any]:
@@ -105,8 +122,12 @@ def _plain(value: Any) -> Any:
     return [_plain(item) for item in value] if isinstance(value, list | tuple) else value
 
 
-def _digested(key: str, value: Any) -> Any:
+def _digested(config: RunConfig, key: str, value: Any) -> Any:
     try:
+        if key == f"pictures.{config.pictures.kind}":
+            from gazetteer.data.inputs.given.open import annotations_digest  # which loads what reads pictures
+
+            return annotations_digest(config.pictures)
         return _replaced(SETTINGS[key], value, digest_path)
     except InputError as error:
         raise InputError(f"{key}: {error}") from error

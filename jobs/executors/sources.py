@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 import re
 import socket
 from collections.abc import Callable, Collection, Mapping
@@ -13,6 +14,8 @@ from typing import Any
 from gazetteer.data.core.digests import digest_path
 from gazetteer.data.core.errors import InputError
 from gazetteer.data.core.hub.cache import Snapshot, cached, damaged, same, stated
+from gazetteer.data.inputs.given.config import PicturesConfig
+from gazetteer.data.inputs.given.open import annotations_digest
 from gazetteer.data.runs.folder import RunFolder
 from gazetteer.jobs.config.fingerprint import SETTINGS
 from gazetteer.jobs.config.schema import RunConfig
@@ -31,6 +34,9 @@ RECORD = "hub.json"
 class Source:
     """What a setting names, as it was when the run was started: a file or folder by its digest (`digest_path`), or a
     repository of the hub by the copy of it in the cache, or by its commit alone.
+
+    Of given pictures the digest is of what is said of them (`annotations_digest`); their own files are compared one by
+    one, as they are read.
     """
 
     key: str
@@ -38,6 +44,7 @@ class Source:
     digest: str = ""
     copy: Snapshot | None = None
     revision: str = ""
+    pictures: PicturesConfig | None = None
 
     @property
     def stage(self) -> str | None:
@@ -66,7 +73,11 @@ def sources(config: RunConfig, fingerprint: Mapping[str, Any], groups: Collectio
         else:
             named_digests.append((key, path, digest))
     named = [(key, str(path), digest) for key, path, digest in named_digests if isinstance(digest, str) and path]
-    digested = [Source(*source) for source in named if source[2].startswith("sha256:")]
+    digested = [
+        Source(*source, pictures=config.pictures if source[0].startswith("pictures.") else None)
+        for source in named
+        if source[2].startswith("sha256:")
+    ]
     revisions = {"model.path": config.model.revision}
     copies = [
         Source(key, path, copy=copy, revision=revisions.get(key, ""))
@@ -115,12 +126,18 @@ def require_unchanged(sources: Collection[Source]) -> None:
     for source in sources:
         if source.copy is not None:
             _require_same_copy(source, source.copy)
-        elif digest_path(source.path) != source.digest:
+        elif not _same(source):
             raise InputError(
                 f"{source.key} on {socket.gethostname()} is not what this run was started with: {source.path} was "
                 f"changed meanwhile, or this node has another copy. Put {source.digest[:19]}… back and run the same "
                 "command again: it resumes; with other content it is another run."
             )
+
+
+def _same(source: Source) -> bool:
+    if source.pictures is None or (source.digest != annotations_digest(source.pictures) and os.path.isdir(source.path)):
+        return digest_path(source.path) == source.digest  # of pictures: as runs begun earlier digest their folders
+    return annotations_digest(source.pictures) == source.digest
 
 
 def _require_same_copy(source: Source, wanted: Snapshot) -> None:

@@ -9,9 +9,10 @@ from pathlib import Path
 from typing import Any
 
 from gazetteer.data.core.errors import InputError
+from gazetteer.data.inputs.given.contents import keep_contents
 from gazetteer.data.inputs.given.open import open_given
 from gazetteer.data.runs.folder import RunFolder
-from gazetteer.jobs.config.fingerprint import REUSABLE, differing, fingerprint_of
+from gazetteer.jobs.config.fingerprint import REUSABLE, as_begun, differing, fingerprint_of, picture_digest
 from gazetteer.jobs.config.kept import RECORD, to_keep
 from gazetteer.jobs.config.schema import RunConfig
 from gazetteer.jobs.label import shards as plan
@@ -51,6 +52,7 @@ def label(
                 "Pictures are given (pictures.*) and read anew; there is nothing for --reuse to take over."
             )
         # Fewer are there than were asked for: progress and shares of failures count what there is.
+        fingerprint = as_begun(fingerprint, config, store.read_json("run.json") or {})
         config = replace(config, images=min(config.images, len(open_given(config.pictures, config.seed))))
     if reuse is not None:
         require_reusable(fingerprint, reuse)
@@ -59,6 +61,8 @@ def label(
         _check(config)
     store.open_or_create(fingerprint)
     with store.lock():
+        if config.pictures.kind:
+            _hold_pictures(store, config, fingerprint)
         manifest = _finished(store)
         if manifest is not None and not (retry_failed and open_failures(store)):
             return {**manifest, "nothing_to_do": True}
@@ -76,6 +80,13 @@ def label(
             if before != sorted(store.committed(verify=True)):  # damaged while the run went on
                 run.carry_out(pool, False)
             return {**run.finish(), "nothing_to_do": False}
+
+
+def _hold_pictures(store: RunFolder, config: RunConfig, fingerprint: Mapping[str, Any]) -> None:
+    """Refuse given pictures that are not those that the run was started with, but for what failed."""
+    given = open_given(config.pictures, config.seed)
+    items = given.items(config.images, picture_digest(fingerprint))
+    keep_contents(store, items, given.files, open_failures(store))
 
 
 def _check(config: RunConfig) -> None:

@@ -56,7 +56,7 @@ class LabelRun:
         self.explained = self.loading_said = False
         self.noted: set[str] = set()
         self.executor = Executor(config, self._last_words)
-        build = partial(Stages, config.stages, reuse=str(reuse or ""))
+        build = partial(Stages, config.stages, reuse=str(reuse or ""), run=store.path)
         checked = checking(build, same_copies(sources(config, fingerprint), store))
         # Shards stay those of the settings that the run was started with; later label settings are of the tables alone.
         begun = provenance(store.read_json("run.json"), portable_config(config))

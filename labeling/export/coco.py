@@ -10,6 +10,7 @@ from pycocotools import mask as masks
 
 from gazetteer.data.core.errors import InputError
 from gazetteer.data.core.files.atomic import new_file, replace_file
+from gazetteer.data.inputs.given.coco import beside
 from gazetteer.data.runs.folder import RunFolder
 from gazetteer.labeling.export.pictures import concepts_of_run, pictures_of_run, require_beside
 
@@ -34,7 +35,7 @@ def export_coco(run: RunFolder, file: str | Path, *, pictures: bool = True) -> d
     if target.suffix != ".json":
         raise InputError(f"--coco names a JSON file to write, not {target}.")
     folder = target.parent / "images"
-    spoken = captions_beside(new_file(target))
+    spoken = beside(new_file(target), "captions")
     new_file(spoken)
     concepts = concepts_of_run(run)
     for place in (target, folder) if pictures else (target,):
@@ -76,11 +77,6 @@ def _require_free(folder: Path, target: Path, run: RunFolder) -> None:
         file = folder / picture.name
         if file.is_symlink() or (file.exists() and not (file.is_file() and file.read_bytes() == picture.png)):
             raise InputError(f"{file} is there already and is another picture; name another place for {target}.")
-
-
-def captions_beside(file: Path) -> Path:
-    """The file of captions of a file of instances."""
-    return file.with_name(f"captions_{file.name.removeprefix('instances_')}")
 
 
 def _annotation(segment: dict[str, Any], number: int, image: int, categories: dict[str, int]) -> dict[str, Any]:

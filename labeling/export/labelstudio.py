@@ -48,7 +48,7 @@ def export_labelstudio(run: RunFolder, file: str | Path) -> dict[str, Any]:
 def _task(picture: ExportedPicture, run: RunFolder) -> dict[str, Any]:
     row = picture.row
     data = {"image": f"data:image/png;base64,{base64.b64encode(picture.png).decode('ascii')}"}
-    data |= {key: row[key] for key in ("image_id", "prompt", "seed", "split")}
+    data |= {key: row[key] for key in ("image_id", "prompt", "seed", "split", "asked")}
     results = [_result(segment, f"{row['image_id']}-{i}", row["width"], row["height"])
                for i, segment in enumerate(picture.segments)]  # fmt: skip
     scores = [segment["score"] for segment in picture.segments]

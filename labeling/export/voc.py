@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import itertools
+import json
 from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
@@ -14,6 +15,7 @@ from PIL import Image
 
 from gazetteer.data.core.errors import InputError
 from gazetteer.data.core.files.atomic import replace_file
+from gazetteer.data.inputs.given.voc import ASKED, NAMES
 from gazetteer.data.runs.folder import RunFolder
 from gazetteer.data.tables.masks import struct_to_mask
 from gazetteer.labeling.export.pictures import (
@@ -30,10 +32,11 @@ MOST = 254
 
 def export_voc(run: RunFolder, folder: str | Path) -> dict[str, Any]:
     """Write ``JPEGImages``, ``SegmentationClass``, ``SegmentationObject``, ``Annotations``, ``ImageSets`` and
-    ``class_names.txt``.
+    ``class_names.txt``, with ``asked.json``, which lists for every picture the concepts that were asked of it.
 
-    A pixel holds one class there: where segments overlap the smaller lies on top. Pictures stay PNG, so that nothing of
-    them is lost. ``ImageSets/Segmentation`` has ``discovery.txt`` and ``heldout.txt``.
+    A pixel holds one class there: where segments overlap the smaller lies on top. Of a concept with a segment that is
+    wholly below others the picture does not say where it is, so that it is not listed there. Pictures stay PNG, so that
+    nothing of them is lost. ``ImageSets/Segmentation`` has ``discovery.txt`` and ``heldout.txt``.
 
     Returns:
         counts, with ``overlapping``, the pixels of segments that lie below others, and ``hidden``, segments that are
@@ -50,6 +53,7 @@ def export_voc(run: RunFolder, folder: str | Path) -> dict[str, Any]:
     for name in ("JPEGImages", "SegmentationClass", "SegmentationObject", "Annotations", "ImageSets/Segmentation"):
         (root / name).mkdir(parents=True, exist_ok=True)
     splits: dict[str, list[str]] = {"discovery": [], "heldout": []}
+    asked: dict[str, list[str]] = {}
     segments = overlapping = hidden = 0
     for picture in pictures_of_run(run):
         key = picture.row["image_id"]
@@ -61,11 +65,15 @@ def export_voc(run: RunFolder, folder: str | Path) -> dict[str, Any]:
         replace_file(root / "Annotations" / f"{key}.xml", _xml(picture))
         segments += len(picture.segments)
         overlapping += below
-        hidden += len(picture.segments) - len(np.setdiff1d(instances, [0]))
+        seen = set(np.unique(instances).tolist())
+        below_others = [own["concept"] for place, own in enumerate(picture.segments, 1) if place not in seen]
+        hidden += len(below_others)
+        asked[key] = sorted(set(picture.row["asked"]) - set(below_others))
     for split, keys in {**splits, "trainval": sorted(itertools.chain(*splits.values()))}.items():
         replace_file(root / "ImageSets" / "Segmentation" / f"{split}.txt", "".join(f"{key}\n" for key in keys).encode())
+    replace_file(root / ASKED, json.dumps(asked, ensure_ascii=False).encode("utf-8", "surrogatepass"))
     names = "".join(f"{name}\n" for name in ("__ignore__", "_background_", *concepts))
-    replace_file(root / "class_names.txt", names.encode("utf-8"))
+    replace_file(root / NAMES, names.encode("utf-8"))
     return {
         "voc": str(root), "images": sum(map(len, splits.values())), "segments": segments, "concepts": len(concepts),
         "overlapping": overlapping, "hidden": hidden,

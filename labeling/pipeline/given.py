@@ -9,6 +9,7 @@ import numpy as np
 
 from gazetteer.data.core.sites import Site
 from gazetteer.data.inputs.given.open import GivenSet
+from gazetteer.data.inputs.given.picture import GivenPicture
 from gazetteer.data.inputs.prompts import Item
 from gazetteer.data.tables.codes import SparseMap
 from gazetteer.diffusion.generate import Generator
@@ -24,16 +25,24 @@ from gazetteer.sae.model.autoencoder import SparseAutoencoder
 
 def given_pictures(
     given: GivenSet, batch: Sequence[Item], generator: Generator, saes: Mapping[Site, SparseAutoencoder],
-    check: SaeCheck,
+    check: SaeCheck, contents: Mapping[str, str],
 ) -> list[LabelledPicture]:  # fmt: skip
     """Read the pictures of a batch at the model's size, and encode every site of each.
 
+    Args:
+        contents: of their files by image id, as they were when the run was started, where that is known.
+
     Raises:
-        InputError: a picture or a mask cannot be read, or the model cannot be listened to in this way.
-        ValueError: an activation is not finite, or too much of a picture is marked to be ignored.
+        InputError: a picture is not the one that the run was started with, or the model cannot be listened to so.
+        BadPicture: a picture or a mask cannot be read, or too much of it is marked to be ignored.
+        ValueError: an activation is not finite.
     """
     height, width = generator.picture_size
-    reading = [begin(lambda item: given.read(item).fitted(height, width, given.config.fit), item) for item in batch]
+
+    def read(item: Item) -> GivenPicture:
+        return given.read(item, contents.get(item.image_id, "")).fitted(height, width, given.config.fit)
+
+    reading = [begin(read, item) for item in batch]
     fitted_ones = [ready() for ready in reading]
     pictures = noised_pictures(
         generator, [fitted.image for fitted in fitted_ones], [item.prompt for item in batch],

@@ -14,8 +14,10 @@ from gazetteer.data.core.errors import GazetteerError
 from gazetteer.data.core.heap import freed_memory_kept
 from gazetteer.data.core.sites import Site
 from gazetteer.data.core.threads import use_threads
+from gazetteer.data.inputs.given.contents import recorded
 from gazetteer.data.inputs.given.open import open_given
 from gazetteer.data.inputs.prompts import Item
+from gazetteer.data.runs.folder import RunFolder
 from gazetteer.data.tables.codes import Moment, codes_table
 from gazetteer.data.tables.schemas import FAILURES, IMAGES, SEGMENTS
 from gazetteer.diffusion.generate import Generator
@@ -55,12 +57,13 @@ R = TypeVar("R")
 class Stages:
     """The models of some consecutive stages of a run, loaded once in a worker, and the work on one shard."""
 
-    def __init__(self, config: StageConfig, stages: Sequence[str] = STAGES, reuse: str = "") -> None:
+    def __init__(self, config: StageConfig, stages: Sequence[str] = STAGES, reuse: str = "", run: str = "") -> None:
         """Load the models that `stages` need.
 
         Args:
             reuse: a run whose pictures, and what was found in them, are taken over (`labeling.pipeline.reuse`);
                 the detector and the segmenter are then loaded when the first other picture needs them.
+            run: the run itself, which knows the contents of given pictures (`gazetteer.data.inputs.given.contents`).
 
         Raises:
             InputError: a model, block or sparse autoencoder that does not exist or does not fit.
@@ -70,6 +73,7 @@ class Stages:
         self.segmenter: Segmenter | None = None
         self.vocabulary = Vocabulary(config.vocabulary)
         self.given = open_given(config.pictures, config.seed) if config.pictures.kind else None
+        self.contents = recorded(RunFolder(run)) if run and self.given is not None else {}
         use_helpers(config.helpers)
         if self.stages == ("evidence",):
             return
@@ -190,7 +194,7 @@ class Stages:
     def _generate(self, batch: Sequence[Item]) -> list[LabelledPicture]:
         """Make the pictures, and the codes of those that the base run has; given ones are read."""
         if self.given is not None:
-            return given_pictures(self.given, batch, self.generator, self.saes, self._check)
+            return given_pictures(self.given, batch, self.generator, self.saes, self._check, self.contents)
         done = {} if self.base is None else self.base.take(batch)
         watch = self._check.watch if self._check.open else None
         replayable = [done[item.image_id].item for item in batch if item.image_id in done]

@@ -16,6 +16,7 @@ from gazetteer.data.inputs.given.picture import (
     expect_folder,
     mask_size,
     picture_file,
+    picture_files,
     read_index_mask,
     read_picture,
 )
@@ -36,6 +37,7 @@ class AdePictures:
         if not place.is_dir():
             splits = ", ".join(sorted(folder.name for folder in root.iterdir() if folder.is_dir())) or "none"
             raise InputError(f"{path} has no split {split!r} in annotations; it has {splits}.")
+        self.annotations = (self._folder / LIST,)
         self.keys = tuple(sorted(file.relative_to(root).with_suffix("").as_posix() for file in place.rglob("*.png")))
         if not self.keys:
             raise InputError(f"{path} has no PNG in annotations{f'/{split}' if split else ''}.")
@@ -44,9 +46,13 @@ class AdePictures:
         """ADE20K says nothing of its pictures."""
         return ""
 
+    def files(self, key: str) -> tuple[Path, ...]:
+        """Its picture and the PNG of its classes."""
+        return (*picture_files(self._folder / "images", key), self._mask(key))
+
     def read(self, key: str) -> GivenPicture:
         """A picture with one segment a class."""
-        annotated = self._folder / "annotations" / f"{key}.png"
+        annotated = self._mask(key)
         image = read_picture(picture_file(self._folder / "images", key), mask_size(annotated))
         classes = read_index_mask(annotated, image.shape[:2])
         segments = []
@@ -56,6 +62,9 @@ class AdePictures:
             segments.append((self._names[number], classes == number))
         ignored = classes == 0
         return GivenPicture(image, tuple(segments), frozenset(), ignored if ignored.any() else None)
+
+    def _mask(self, key: str) -> Path:
+        return self._folder / "annotations" / f"{key}.png"
 
 
 def _class_names(file: Path) -> dict[int, str]:

@@ -9,10 +9,12 @@ for all things, is left out.
 
 from __future__ import annotations
 
+import itertools
 import json
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 from gazetteer.data.core.errors import InputError
 from gazetteer.data.core.files.regular import read_regular, require_file
@@ -22,13 +24,16 @@ from gazetteer.data.inputs.given.picture import GivenPicture, concept_name, read
 OTHER = 183, "other"
 """Id and name of what COCO stuff calls all things; another data set may have a category of that name."""
 
+_LOOKED_FOR = 100
+"""Pictures that are looked for to find their folder."""
+
 
 class CocoPictures:
     """A COCO data set; see `gazetteer.data.inputs.given.picture.GivenPictures`."""
 
     def __init__(self, path: str, images: str = "", split: str = "") -> None:
         """Raises InputError: no JSON there, several where one is needed, or JSON that is not COCO's."""
-        files = _files(Path(path), split)
+        files = [(file, _json(file)) for file in annotation_files(Path(path), split)]
         self._captions: dict[str, str] = {}
         self._images: dict[str, dict[str, Any]] = {}
         self._file: dict[str, str] = {}
@@ -42,16 +47,23 @@ class CocoPictures:
             raise InputError(f"{path} names no {'picture' if self.concepts else 'category'} with masks.")
         self.keys = tuple(sorted(self._images))
         self.uncertain = frozenset().union(*(self._unasked(key) for key in self.keys))
-        self._folder = _picture_folder([Path(images)] if images else _near(files[0][0], split), self._file, path)
+        self._folder = _picture_folder(
+            [Path(images)] if images else _near(files[0][0], split), self._images, self._file, path
+        )
 
     def caption(self, key: str) -> str:
         """The first caption of a picture."""
         return self._captions.get(key, "")
 
+    def files(self, key: str) -> tuple[Path, ...]:
+        """Its picture; the masks are in the JSON."""
+        places = [self._folder / name for name in _names(self._file[key], self._images[key])]
+        return (next((place for place in places if place.is_file()), places[0]),)
+
     def read(self, key: str) -> GivenPicture:
         """A picture with its instances; crowds are no instances."""
         about = self._images[key]
-        image = read_picture(self._folder / self._file[key], (about.get("height"), about.get("width")))
+        image = read_picture(self.files(key)[0], (about.get("height"), about.get("width")))
         height, width = image.shape[:2]
         unasked, segments = self._unasked(key), []
         stated = (about.get("height", height), about.get("width", width))
@@ -91,8 +103,8 @@ class CocoPictures:
                 shown.setdefault(annotation["image_id"], set()).add(categories[annotation["category_id"]])
             for image in images.values():
                 name = _key(image)
-                if self._file.setdefault(name, image["file_name"]) != image["file_name"]:
-                    raise InputError(f"{file} names {self._file[name]} and {image['file_name']}; rename one of them.")
+                if self._file.setdefault(name, _file_name(image)) != _file_name(image):
+                    raise InputError(f"{file} names {self._file[name]} and {_file_name(image)}; rename one of them.")
                 self._images.setdefault(name, image)
                 asked = set(categories.values())
                 if "asked" in image.get("gazetteer", {}):  # as `gazetteer export` writes it
@@ -103,7 +115,7 @@ class CocoPictures:
             for annotation in annotations:
                 concept = categories[annotation["category_id"]]
                 self._annotations[_key(images[annotation["image_id"]])].append((concept, annotation))
-        except (KeyError, TypeError, AttributeError) as error:
+        except (KeyError, TypeError, AttributeError, ValueError) as error:
             raise InputError(f"{file} is not COCO's JSON of images, annotations and categories ({error!r}).") from error
         return set(categories.values())
 
@@ -135,11 +147,26 @@ def _not_asked(image: dict[str, Any], categories: dict[Any, str], shown: set[str
     return unsure | (set(categories.values()) - shown - absent)
 
 
-def _files(path: Path, split: str) -> list[tuple[Path, dict[str, Any]]]:
-    """The JSON files of one split, instances first."""
+def beside(file: Path, kind: str) -> Path:
+    """Where what joins a file of instances lies: ``captions_val.json`` of ``val.json`` and ``instances_val.json``.
+
+    kind: ``stuff`` or ``captions``.
+    """
+    return file.with_name(f"{kind}_{file.name.removeprefix('instances_')}")
+
+
+def annotation_files(path: Path, split: str) -> list[Path]:
+    """The JSON files of one split, instances first.
+
+    Raises:
+        InputError: there are none, several where one is needed, or one that is not of this split.
+    """
     if path.is_file():
-        beside = [path.with_name(path.name.replace("instances_", f"{kind}_")) for kind in ("stuff", "captions")]
-        named = [path, *(file for file in beside if file != path and file.is_file())]
+        if split not in path.stem:
+            raise InputError(
+                f"pictures.coco is the file {path}, which is not of pictures.split={split}; set one of them."
+            )
+        named = [path, *(file for kind in ("stuff", "captions") if (file := beside(path, kind)).is_file())]
     else:
         if not path.is_dir():
             require_file("The COCO annotations", path, "a JSON file, or a folder of them")
@@ -153,7 +180,7 @@ def _files(path: Path, split: str) -> list[tuple[Path, dict[str, Any]]]:
         named.sort(key=lambda file: file not in main)
     if not named:
         raise InputError(f"{path} holds no COCO JSON{f' of the split {split}' if split else ''}.")
-    return [(file, _json(file)) for file in named]
+    return named
 
 
 def _json(file: Path) -> dict[str, Any]:
@@ -175,14 +202,30 @@ def _near(file: Path, split: str) -> Iterator[Path]:
 
 def _key(image: dict[str, Any]) -> str:
     """What names a picture: its file without the suffix, as with other data sets."""
-    return Path(image["file_name"]).with_suffix("").as_posix()
+    return Path(_file_name(image)).with_suffix("").as_posix()
 
 
-def _picture_folder(places: Iterable[Path], files: dict[str, str], what: str) -> Path:
-    first = next(iter(files.values()))
+def _file_name(image: dict[str, Any]) -> str:
+    """Where a picture lies; LVIS says its address on the web alone, which ends in COCO's folder and file."""
+    if "file_name" in image or "coco_url" not in image:
+        name: str = image["file_name"]
+        return name
+    return "/".join(urlsplit(image["coco_url"]).path.strip("/").split("/")[-2:])
+
+
+def _names(name: str, image: dict[str, Any]) -> list[str]:
+    """Where a picture may lie in the folder of pictures: LVIS' with the folder that its address names, or without."""
+    return [name] if "file_name" in image else [name, Path(name).name]
+
+
+def _picture_folder(
+    places: Iterable[Path], images: dict[str, dict[str, Any]], files: dict[str, str], what: str
+) -> Path:
+    """The first place with one of the first pictures: any of them may be missing."""
     tried = list(places)
-    folder = next((place for place in tried if (place / first).is_file()), None)
+    names = [_names(files[key], image) for key, image in itertools.islice(images.items(), _LOOKED_FOR)]
+    folder = next((place for own in names for place in tried if any((place / name).is_file() for name in own)), None)
     if folder is None:
         near = ", ".join(map(str, tried[:4]))
-        raise InputError(f"The picture {first} of {what} is in none of {near}; set pictures.images.")
+        raise InputError(f"The picture {names[0][0]} of {what} is in none of {near}; set pictures.images.")
     return folder

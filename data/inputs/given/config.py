@@ -24,7 +24,8 @@ class PicturesConfig:
 
     coco: str = setting(
         Effect.PICTURES,
-        "A folder with COCO JSON (instances, stuff, captions; in it or in ``annotations/``), or one JSON file.",
+        "A folder with COCO JSON (instances, stuff, captions; in it or in ``annotations/``), or one JSON file, which "
+        "``stuff_`` and ``captions_`` files of its name beside it join. LVIS too.",
         default="", path=True, late=True,
     )  # fmt: skip
     ade20k: str = setting(
@@ -34,7 +35,8 @@ class PicturesConfig:
     )  # fmt: skip
     voc: str = setting(
         Effect.PICTURES,
-        "A folder as VOC2012: ``JPEGImages/``, ``SegmentationClass/``, ``SegmentationObject/``.",
+        "A folder as VOC2012: ``JPEGImages/``, ``SegmentationClass/``, ``SegmentationObject/``; and as wanted "
+        "``class_names.txt`` and ``asked.json`` (by picture the concepts that were asked of it).",
         default="", path=True, late=True,
     )  # fmt: skip
     table: str = setting(
@@ -44,12 +46,13 @@ class PicturesConfig:
         default="", path=True, late=True,
     )  # fmt: skip
     images: str = setting(
-        Effect.PICTURES, "COCO's folder of pictures, where it does not lie beside the JSON.", default="", path=True,
+        Effect.NOTHING, "COCO's folder of pictures, where it does not lie beside the JSON.", default="", path=True,
         late=True,
     )  # fmt: skip
     split: str = setting(
         Effect.PICTURES,
-        "Of the data set, as its own files name it (``val2017``, ``validation``, ``trainval``); empty: all there is.",
+        "Of the data set, as its own files name it (``val2017``, ``validation``, ``trainval``); empty: all there is. "
+        "It is part of the name of a JSON file.",
         default="", late=True,
     )  # fmt: skip
     concepts: tuple[str, ...] = setting(

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Sequence
 from dataclasses import replace
 from functools import lru_cache
+from pathlib import Path
 
 from gazetteer.data.core.complaints import suggestion
+from gazetteer.data.core.digests import digest_file, digest_json, digest_path
 from gazetteer.data.core.errors import InputError
 from gazetteer.data.inputs.given.ade20k import AdePictures
-from gazetteer.data.inputs.given.coco import CocoPictures
+from gazetteer.data.inputs.given.coco import CocoPictures, annotation_files
 from gazetteer.data.inputs.given.config import KINDS, PicturesConfig
-from gazetteer.data.inputs.given.picture import GivenPicture, GivenPictures
+from gazetteer.data.inputs.given.contents import require_content
+from gazetteer.data.inputs.given.picture import BadPicture, GivenPicture, GivenPictures
 from gazetteer.data.inputs.given.table import TablePictures
 from gazetteer.data.inputs.given.voc import VocPictures
 from gazetteer.data.inputs.prompts import Item, digest_parts, make_item
@@ -49,21 +53,36 @@ class GivenSet:
     def __len__(self) -> int:
         return len(self._key)
 
-    def read(self, item: Item) -> GivenPicture:
+    def files(self, item: Item) -> tuple[Path, ...]:
+        """What is read of an item's own, the picture and its masks; InputError where it is not of this set."""
+        return self._source.files(self._named(item))
+
+    def read(self, item: Item, content: str = "") -> GivenPicture:
         """The picture of an item, with the concepts that are wanted.
 
+        Args:
+            content: of its files, as they were when the run was started (`gazetteer.data.inputs.given.contents`).
+
         Raises:
-            InputError: it cannot be read, or is not of this set.
-            ValueError: too much of it is marked to be ignored.
+            InputError: it is not of this set, or another picture than the run was started with.
+            BadPicture: it cannot be read, or too much of it is marked to be ignored.
         """
-        if item.seed not in self._key:
-            raise InputError(f"The picture {item.image_id} of the plan is not among the given ones any more.")
-        given = self._source.read(self._key[item.seed])
+        key = self._named(item)
+        try:
+            given = self._source.read(key)
+        except InputError as error:
+            raise BadPicture(str(error)) from error
+        require_content(self._source.files(key), content)
         if given.ignored is not None and given.ignored.mean() > self.config.ignored:
-            raise ValueError(f"{given.ignored.mean():.0%} of {self._key[item.seed]} is marked to be ignored")
+            raise BadPicture(f"{given.ignored.mean():.0%} of {key} is marked to be ignored")
         wanted = set(self.concepts)
         segments = tuple((concept, mask) for concept, mask in given.segments if concept in wanted)
         return replace(given, segments=segments, unasked=given.unasked & wanted)
+
+    def _named(self, item: Item) -> str:
+        if item.seed not in self._key:
+            raise InputError(f"The picture {item.image_id} of the plan is not among the given ones any more.")
+        return self._key[item.seed]
 
     def _caption(self, key: str) -> str:
         return self._source.caption(key).strip() if self.config.caption == "own" else ""
@@ -73,6 +92,25 @@ class GivenSet:
 def open_given(config: PicturesConfig, seed: int) -> GivenSet:
     """The set that a configuration names; read once a process. Raises as `GivenSet`."""
     return GivenSet(config, seed)
+
+
+def annotations_digest(config: PicturesConfig) -> str:
+    """``sha256:`` and the digest of what says which pictures are given and what they show, all of it but the pictures'
+    own files (`gazetteer.data.inputs.given.contents`); the name itself where nothing lies there, as `digest_path`.
+
+    Raises:
+        InputError: as opening them does, where they are listed by a folder, or of a file that cannot be read.
+    """
+    path = Path(config.path)
+    if config.kind == "table" or not path.exists():
+        return digest_path(config.path)
+    if config.kind == "coco":
+        files = annotation_files(path, config.split)
+        if files == [path]:
+            return digest_path(config.path)
+        return _digest_of(files)
+    source = _listed(config)
+    return _digest_of(source.annotations, source.keys)
 
 
 def given_split(seed: int, heldout: float) -> str:
@@ -94,13 +132,20 @@ def _source(config: PicturesConfig) -> GivenPictures:
     expect_given_whole(config)
     if config.kind == "coco":
         return CocoPictures(config.coco, config.images, config.split)
-    if config.kind == "ade20k":
-        return AdePictures(config.ade20k, config.split)
-    if config.kind == "voc":
-        return VocPictures(config.voc, config.split)
+    if config.kind in ("ade20k", "voc"):
+        return _listed(config)
     if config.split:
         raise InputError("pictures.split is of COCO, ADE20K and VOC; a table has none.")
     return TablePictures(config.table)
+
+
+def _digest_of(files: Sequence[Path], keys: Sequence[str] = ()) -> str:
+    return f"sha256:{digest_json([[[file.name, digest_file(file)] for file in files], list(keys)])}"
+
+
+def _listed(config: PicturesConfig) -> AdePictures | VocPictures:
+    """A data set whose pictures are what its folders hold."""
+    return (AdePictures if config.kind == "ade20k" else VocPictures)(config.path, config.split)
 
 
 def _seed(base: int, key: str) -> int:

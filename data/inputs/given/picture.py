@@ -21,6 +21,10 @@ from gazetteer.data.tables.images import decode_image, eight_bits
 Masks = NDArray[np.bool_]
 
 
+class BadPicture(ValueError):
+    """One given picture, or a mask of it, cannot be read or does not fit: it costs that picture, not the run."""
+
+
 @dataclass(frozen=True)
 class GivenPicture:
     """A picture and what people say is in it.
@@ -79,6 +83,10 @@ class GivenPictures(Protocol):
         """What is said of a picture; empty where nothing is."""
         ...
 
+    def files(self, key: str) -> tuple[Path, ...]:
+        """What `read` reads of a picture's own, whether it is there or not: the picture, then its masks."""
+        ...
+
     def read(self, key: str) -> GivenPicture:
         """A picture with its masks; InputError when its files are missing or do not fit each other."""
         ...
@@ -124,11 +132,16 @@ def mask_size(path: Path) -> tuple[int, int] | None:
         return None
 
 
+def picture_files(folder: Path, key: str) -> list[Path]:
+    """The pictures of this name without its suffix: one, if all is well; where there is none, a place for it."""
+    files = [folder / f"{key}{suffix}" for suffix in (".jpg", ".jpeg", ".png", ".webp")]
+    return [file for file in files if file.is_file()] or files[:1]
+
+
 def picture_file(folder: Path, key: str) -> Path:
     """The picture of this name without its suffix; InputError when there is none, or more than one."""
-    files = [folder / f"{key}{suffix}" for suffix in (".jpg", ".jpeg", ".png", ".webp")]
-    files = [file for file in files if file.is_file()]
-    if not files:
+    files = picture_files(folder, key)
+    if not files[0].is_file():
         raise InputError(f"{folder} has no picture {key}.")
     if len(files) > 1:
         raise InputError(f"{folder} has two pictures {key}, {files[0].name} and {files[1].name}; rename one of them.")

@@ -62,6 +62,12 @@ class TablePictures:
         """The caption of the picture's first row that has one."""
         return next((str(row["caption"]) for row in self._rows[key] if row.get("caption")), "")
 
+    def files(self, key: str) -> tuple[Path, ...]:
+        """Its picture and masks, as far as they are not in the table itself."""
+        rows = self._rows[key]
+        named = [rows[0]["image"], *(row["mask"] for row in rows)]
+        return tuple(dict.fromkeys(self._root / name for name in named if isinstance(name, str) and name))
+
     def read(self, key: str) -> GivenPicture:
         """A picture with its masks."""
         rows = self._rows[key]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from itertools import takewhile
 from pathlib import Path
 
@@ -16,6 +17,7 @@ from gazetteer.data.inputs.given.picture import (
     expect_folder,
     mask_size,
     picture_file,
+    picture_files,
     read_index_mask,
     read_picture,
 )
@@ -25,6 +27,10 @@ CLASSES = (
     "horse", "motorbike", "person", "potted plant", "sheep", "sofa", "train", "tv monitor",
 )  # fmt: skip
 """Numbers 1 to 20, unless the folder has a ``class_names.txt`` (as labelme writes it, background first)."""
+
+NAMES = "class_names.txt"
+ASKED = "asked.json"
+"""Beside it, where `gazetteer export` wrote the folder: by picture the concepts that were asked of it."""
 
 VOID = 255
 BACKGROUND = "_background_"
@@ -37,7 +43,8 @@ class VocPictures:
         """Raises InputError: another layout, an unknown split, or no segmented picture."""
         self._folder = expect_folder(path, "The VOC folder", ("JPEGImages", "SegmentationClass"))
         self._names = _class_names(self._folder)
-        self.concepts, self.uncertain = tuple(sorted(set(self._names))), frozenset[str]()
+        self.concepts = tuple(sorted(set(self._names)))
+        self.annotations = tuple(file for name in (NAMES, ASKED) if (file := self._folder / name).is_file())
         segmented = {file.stem for file in (self._folder / "SegmentationClass").glob("*.png")}
         lists = self._folder / "ImageSets" / "Segmentation"
         if split:
@@ -45,6 +52,7 @@ class VocPictures:
             if not file.exists():
                 splits = ", ".join(sorted(file.stem for file in lists.glob("*.txt"))) or "none"
                 raise InputError(f"{path} has no split {split!r} in ImageSets/Segmentation; it has {splits}.")
+            self.annotations += (file,)
             listed = set(read_text("The list", file).split())
             if missing := sorted(listed - segmented):
                 raise InputError(
@@ -54,10 +62,18 @@ class VocPictures:
         if not segmented:
             raise InputError(f"{path} has no PNG in SegmentationClass{f' of the split {split}' if split else ''}.")
         self.keys = tuple(sorted(segmented))
+        self._unasked = _unasked(self._folder / ASKED, self.keys, set(self.concepts))
+        self.uncertain = frozenset().union(*self._unasked.values())
 
     def caption(self, key: str) -> str:
         """VOC says nothing of its pictures."""
         return ""
+
+    def files(self, key: str) -> tuple[Path, ...]:
+        """Its picture, the PNG of its classes and, where there is one, that of its instances."""
+        folder = self._folder
+        masks = [folder / name / f"{key}.png" for name in ("SegmentationClass", "SegmentationObject")]
+        return (*picture_files(folder / "JPEGImages", key), *(file for file in masks if file.is_file()))
 
     def read(self, key: str) -> GivenPicture:
         """A picture with its instances, or its classes where there are none."""
@@ -76,7 +92,9 @@ class VocPictures:
             if part and mask.any() and not len(inside):
                 raise InputError(f"The instance {part} of {key} has no class in SegmentationClass.")
             segments += [(self._name(int(number), key), mask & (classes == number)) for number in inside]
-        return GivenPicture(image, tuple(segments), frozenset(), _some(ignored))
+        unasked = self._unasked.get(key, frozenset())
+        known = tuple((concept, mask) for concept, mask in segments if concept not in unasked)
+        return GivenPicture(image, known, unasked, _some(ignored))
 
     def _name(self, number: int, key: str) -> str:
         if number > len(self._names):
@@ -85,7 +103,7 @@ class VocPictures:
 
 
 def _class_names(folder: Path) -> list[str]:
-    file = folder / "class_names.txt"
+    file = folder / NAMES
     if not file.exists():
         return list(CLASSES)
     lines = [line.strip() for line in read_text("The list", file).splitlines() if line.strip()]
@@ -98,6 +116,19 @@ def _class_names(folder: Path) -> list[str]:
     if nameless := [name for name in names if not concept_name(name)]:
         raise InputError(f"{file} names the class {nameless[0]!r}; a concept has a name.")
     return [concept_name(name) for name in names]
+
+
+def _unasked(file: Path, keys: tuple[str, ...], concepts: set[str]) -> dict[str, frozenset[str]]:
+    """What was not asked of every picture; of those that the file does not name, or where there is none, nothing."""
+    if not file.exists():
+        return {}
+    try:
+        asked = json.loads(read_text("The list of what was asked", file))
+        if not (isinstance(asked, dict) and all(isinstance(own, list) for own in asked.values())):
+            raise TypeError("no lists by name")
+        return {key: frozenset(concepts - set(map(concept_name, asked[key]))) for key in keys if key in asked}
+    except (ValueError, TypeError, RecursionError) as error:
+        raise InputError(f"{file} is not JSON that lists for every picture what was asked of it ({error}).") from error
 
 
 def _some(ignored: Masks) -> Masks | None:

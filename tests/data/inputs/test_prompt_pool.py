@@ -259,3 +259,17 @@ def test_a_pipe_is_not_waited_for(tmp_path, name):
     os.mkfifo(tmp_path / name)
     with pytest.raises(InputError, match="is a pipe"):
         read(tmp_path / name)
+
+
+@pytest.mark.parametrize("end", ["\n", "\r\n", "\r"])
+def test_lines_end_as_any_system_ends_them(tmp_path, end):
+    lines = {
+        "a.txt": ["a dog", "a cat"],
+        "a.csv": ["prompt", "a dog", "a cat"],
+        "a.jsonl": ['{"prompt": "a dog"}', '{"prompt": "a cat"}'],
+    }
+    for name, own in lines.items():
+        (tmp_path / name).write_bytes((end.join(own) + end).encode())
+        assert read(tmp_path / name) == ["a dog", "a cat"]
+    (tmp_path / "a.txt").write_bytes("a dog\u2028and\x0ba cat".encode())
+    assert len(read(tmp_path / "a.txt")) == 1, "what else Unicode breaks a line at is text"

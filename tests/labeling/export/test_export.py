@@ -8,12 +8,15 @@ from xml.etree import ElementTree
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
 import pytest
 from PIL import Image
 from pycocotools.coco import COCO
 
 from gazetteer.data.core.errors import InputError
 from gazetteer.data.inputs.given.coco import CocoPictures
+from gazetteer.data.inputs.given.config import PicturesConfig
+from gazetteer.data.inputs.given.open import annotations_digest
 from gazetteer.data.inputs.given.voc import VocPictures
 from gazetteer.data.runs.folder import RunFolder
 from gazetteer.data.tables.images import decode_image
@@ -23,7 +26,7 @@ from gazetteer.labeling.export.csv import export_csv
 from gazetteer.labeling.export.labelstudio import brush_rle, export_labelstudio
 from gazetteer.labeling.export.voc import export_voc
 from gazetteer.labeling.tables import load_images, load_labels, load_segments
-from tests.support.runs.runs import finished_run
+from tests.support.runs.runs import PROVENANCE, finished_run, parts
 from tests.support.system.running import in_process
 
 
@@ -77,6 +80,31 @@ def test_a_voc_folder_holds_the_smallest_segment_of_every_pixel(scenes_run: Path
     assert said["overlapping"] > 0
     with pytest.raises(InputError, match="holds files; name a new one"):
         export_voc(RunFolder(scenes_run), tmp_path / "voc")
+
+
+def test_a_voc_folder_says_what_was_asked(tmp_path: Path) -> None:
+    """Neither what was not asked nor what others hide wholly is read back as asked and absent."""
+    run, rows = RunFolder(tmp_path / "run").open_or_create({"config": "abc"}), [parts(number) for number in range(3)]
+    names = pa.array([["dog"]], rows[0]["images"].schema.field("asked").type)
+    rows[0]["images"] = rows[0]["images"].set_column(7, rows[0]["images"].schema.field("asked"), names)
+    (segment,) = rows[2]["segments"].to_pylist()
+    both = [segment, {**segment, "concept": "cat"}]  # one lies below the other
+    rows[2]["segments"] = pa.Table.from_pylist(both, schema=rows[2]["segments"].schema)
+    for number, tables in enumerate(rows):
+        run.commit_shard(f"s{number}", tables, {}, PROVENANCE)
+    run.finish({"shards": ["s0", "s1", "s2"]})
+    assert export_voc(run, tmp_path / "voc")["hidden"] == 1
+    back = VocPictures(str(tmp_path / "voc"))
+    assert back.concepts == ("cat", "dog") and back.uncertain == {"cat"}
+    assert [back.read(key).unasked for key in ("i0", "i1", "i2")] == [{"cat"}, set(), {"cat"}]
+    assert [[concept for concept, _ in back.read(key).segments] for key in back.keys] == [["dog"]] * 3
+    digest = annotations_digest(PicturesConfig(voc=str(tmp_path / "voc")))
+    (tmp_path / "voc" / "asked.json").write_text('{"i0": []}')
+    assert annotations_digest(PicturesConfig(voc=str(tmp_path / "voc"))) != digest
+    for wrong in ('{"i0": 3}', '{"i0": "dog"}', '{"i0": [3]}', "[]", "3", "{"):
+        (tmp_path / "voc" / "asked.json").write_text(wrong)
+        with pytest.raises(InputError, match=r"asked\.json is not JSON that lists for every picture what was asked"):
+            VocPictures(str(tmp_path / "voc"))
 
 
 def unpacked(stream: list[int]) -> np.ndarray:
