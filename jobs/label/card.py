@@ -51,14 +51,20 @@ def write_card(run: str | os.PathLike[str] | RunFolder) -> None:
     path = run.path if isinstance(run, RunFolder) else os.fspath(run)
     files = open_files(path)
     try:
-        if _MARK.encode() not in files.read(NAME):
+        if not is_card(files.read(NAME)):
             return
     except FileNotFoundError:
         pass
     files.replace(NAME, card(path, tables_of(_names(path)), Published()).encode())
 
 
-_MARK = "<!-- written by gazetteer -->"
+MARK = "<!-- written by gazetteer -->"
+"""Ends every card."""
+
+
+def is_card(readme: bytes) -> bool:
+    """Whether a README is a card of ours, which may be written anew; one without the mark is a person's."""
+    return MARK.encode() in readme
 
 
 def _names(path: str) -> list[str]:
@@ -91,7 +97,7 @@ def card(run: str, tables: Sequence[Table], published: Published) -> str:
         parts.append(f"## How autoencoders were read\n\n{lines}")
     if published.model:
         parts.append(f"## Autoencoders\n\nThe sparse autoencoders whose features these are: {published.model}.")
-    return "\n\n".join([*parts, _MARK]) + "\n"
+    return "\n\n".join([*parts, MARK]) + "\n"
 
 
 def head(
