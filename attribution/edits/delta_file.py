@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 from collections import defaultdict
+from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
@@ -17,6 +19,8 @@ from gazetteer.data.core.plain_json import once
 
 FORMAT = "gazetteer-delta-1"
 PARTS = ("index", "old", "new")
+SAID = frozenset({"by_step", "others"})
+"""Of a provenance, what changes no weight: what else was asked, and other calls that a table holds rows of."""
 
 
 def save_delta(delta: Delta, path: str | Path) -> None:
@@ -32,6 +36,38 @@ def save_delta(delta: Delta, path: str | Path) -> None:
     metadata = {"format": FORMAT, "provenance": json.dumps(delta.provenance, sort_keys=True)}
     with replaced_file(Path(path)) as partial:
         save_file(tensors, str(partial), metadata=metadata)
+
+
+def require_same(path: str | Path, provenance: Mapping[str, Any]) -> None:
+    """Look for what `save_delta` must not replace.
+
+    Raises:
+        InputError: the file there is no edit, or one of another model or other settings; what only one of both states
+            does not count.
+    """
+    if Path(path).exists():
+        refuse_others(path, load_delta(path).provenance, provenance)
+
+
+def refuse_others(path: str | Path, there: Mapping[str, Any], now: Mapping[str, Any]) -> None:
+    """InputError, naming what differs, where two provenances are of other models or settings."""
+    changes = [
+        f"{key}: {was} there, {value} now"
+        for part in ("fingerprint", "config")
+        for key, was, value in _differing(there.get(part) or {}, now.get(part) or {})
+    ]
+    if changes:
+        raise InputError(f"{path} is there already and of other settings ({'; '.join(changes)}); give another --out.")
+
+
+def _differing(there: Mapping[str, Any], now: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any, Any]]:
+    now = json.loads(json.dumps(now))
+    for key in sorted(there.keys() & now.keys() - SAID):
+        was, value = there[key], now[key]
+        if isinstance(was, dict) and isinstance(value, dict):
+            yield from _differing(was, value, f"{prefix}{key}.")
+        elif was != value:
+            yield f"{prefix}{key}", was, value
 
 
 def load_delta(path: str | Path) -> Delta:
