@@ -48,6 +48,8 @@ def test_a_folder_holds_the_run_byte_for_byte_and_its_card(scenes_run: Path, pub
     assert (head["license"], head["pretty_name"]) == ("mit", "Scenes, named")
     labelled = sum(site["labelled"] for site in gazetteer.summarise(scenes_run)["sites"])
     assert f"What {labelled:,} of the " in text
+    named = text.partition("labels them best:")[2].partition("\n\nt is")[0]
+    assert sum(int(line.split("|")[2].replace(",", "")) for line in named.splitlines()[4:]) == labelled
     assert not (published / "_meta" / "log.jsonl").exists()
 
 
