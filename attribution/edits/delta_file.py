@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import defaultdict
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +12,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
 from gazetteer.attribution.edits.delta import Change, Delta
+from gazetteer.attribution.scores.same import refuse_others
 from gazetteer.data.core.errors import InputError
 from gazetteer.data.core.files.atomic import replaced_file
 from gazetteer.data.core.files.regular import require_file
@@ -19,8 +20,6 @@ from gazetteer.data.core.plain_json import once
 
 FORMAT = "gazetteer-delta-1"
 PARTS = ("index", "old", "new")
-SAID = frozenset({"by_step", "others"})
-"""Of a provenance, what changes no weight: what else was asked, and other calls that a table holds rows of."""
 
 
 def save_delta(delta: Delta, path: str | Path) -> None:
@@ -47,27 +46,6 @@ def require_same(path: str | Path, provenance: Mapping[str, Any]) -> None:
     """
     if Path(path).exists():
         refuse_others(path, load_delta(path).provenance, provenance)
-
-
-def refuse_others(path: str | Path, there: Mapping[str, Any], now: Mapping[str, Any]) -> None:
-    """InputError, naming what differs, where two provenances are of other models or settings."""
-    changes = [
-        f"{key}: {was} there, {value} now"
-        for part in ("fingerprint", "config")
-        for key, was, value in _differing(there.get(part) or {}, now.get(part) or {})
-    ]
-    if changes:
-        raise InputError(f"{path} is there already and of other settings ({'; '.join(changes)}); give another --out.")
-
-
-def _differing(there: Mapping[str, Any], now: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any, Any]]:
-    now = json.loads(json.dumps(now))
-    for key in sorted(there.keys() & now.keys() - SAID):
-        was, value = there[key], now[key]
-        if isinstance(was, dict) and isinstance(value, dict):
-            yield from _differing(was, value, f"{prefix}{key}.")
-        elif was != value:
-            yield f"{prefix}{key}", was, value
 
 
 def load_delta(path: str | Path) -> Delta:

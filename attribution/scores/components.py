@@ -12,9 +12,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import torch
 
-from gazetteer.attribution.edits.delta_file import refuse_others
 from gazetteer.attribution.objective.problem import Scores
 from gazetteer.attribution.scores.loading import FILE, load_components
+from gazetteer.attribution.scores.same import refuse_others
 from gazetteer.attribution.scores.selection import Chosen
 from gazetteer.data.core.errors import InputError
 from gazetteer.data.core.files.atomic import replaced_file
@@ -75,11 +75,11 @@ def require_room(folder: str | os.PathLike[str], provenance: Mapping[str, Any], 
     path = Path(folder) / FILE
     if not path.exists():
         return
-    there, now = read_provenance(path), provenance["config"]
-    if ("run" in there["config"]) != ("run" in now) or not load_components(path).schema.equals(COMPONENTS):
+    stored, now = read_provenance(path), provenance["config"]
+    if ("run" in stored["config"]) != ("run" in now) or not load_components(path).schema.equals(COMPONENTS):
         raise InputError(f"{path} is of another command or version; give another --out.")
-    refuse_others(path, {"fingerprint": there["fingerprint"]}, provenance)
-    for call in _calls(there):
+    refuse_others(path, {"fingerprint": stored["fingerprint"]}, provenance)
+    for call in _calls(stored):
         if all(call.get(key) == now.get(key) for key in told_by):
             refuse_others(path, {"config": call}, provenance)
 

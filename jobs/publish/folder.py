@@ -56,10 +56,10 @@ def _require_no_persons(publication: Publication, target: Files, ours: Mapping[s
     """InputError where a file that would be written over is a person's own."""
     for name, is_ours in ours.items():
         try:
-            there = target.read(name)
+            present = target.read(name)
         except FileNotFoundError:
             continue
-        if name in publication.names and there != publication.read(name) and not is_ours(there):
+        if name in publication.names and present != publication.read(name) and not is_ours(present):
             raise InputError(
                 f"{target.root}/{name} is not what gazetteer publish left there, and would be written over; move it "
                 "away, or give another folder."
@@ -100,9 +100,9 @@ def _require_ours(bundle: Bundle, target: Files) -> bool:
         if target.read("_meta/run.json") == bundle.read("_meta/run.json"):
             return True
     except FileNotFoundError:
-        names, there = set(bundle.names), _there(target) | set(target.names(""))
-        tables = there - OURS.keys()
-        if there <= names and not any(_differs(target, name, bundle.read(name)) for name in tables):
+        names, present = set(bundle.names), _there(target) | set(target.names(""))
+        tables = present - OURS.keys()
+        if present <= names and not any(_differs(target, name, bundle.read(name)) for name in tables):
             return False  # stopped before the records came
     raise InputError(
         f"{target.root} is neither empty nor an earlier publication of {bundle.content.run}; give another folder."

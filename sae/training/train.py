@@ -220,10 +220,10 @@ def require_settings(out: Path, config: TrainConfig, site: Site | None, stated: 
     Raises:
         InputError: it holds an SAE that was not trained here, or a training under other settings or of other data.
     """
-    there: Mapping[str, Any] = {}
+    described: Mapping[str, Any] = {}
     if (out / CONFIG).exists():
-        there = read_config(out)
-        identity = there.get("training") or {}
+        described = read_config(out)
+        identity = described.get("training") or {}
         if "outcome" not in identity:
             raise InputError(f"{out} holds an SAE that was not trained here; choose another folder or start over.")
     elif (begun := begun_as(out)) is not None:
@@ -233,7 +233,9 @@ def require_settings(out: Path, config: TrainConfig, site: Site | None, stated: 
     data = identity.get("data") or {}
     wanted = identity_of(config, site, data.get("d", 1), data.get("vectors", 0), data.get("digest", ""))
     expect_same(identity, {**wanted, "data": data}, out)
-    differing = [f"{key} ({there[key]} there, {now} now)" for key, now in stated.items() if there.get(key, now) != now]
+    differing = [
+        f"{key} ({described[key]} there, {now} now)" for key, now in stated.items() if described.get(key, now) != now
+    ]
     if differing:
         raise InputError(f"{out} belongs to another training run; differing: {'; '.join(differing)}.")
 
