@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import json
 from collections import defaultdict
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
 from gazetteer.attribution.edits.delta import Change, Delta
+from gazetteer.attribution.scores.same import refuse_others
 from gazetteer.data.core.errors import InputError
 from gazetteer.data.core.files.atomic import replaced_file
 from gazetteer.data.core.files.regular import require_file
@@ -32,6 +35,17 @@ def save_delta(delta: Delta, path: str | Path) -> None:
     metadata = {"format": FORMAT, "provenance": json.dumps(delta.provenance, sort_keys=True)}
     with replaced_file(Path(path)) as partial:
         save_file(tensors, str(partial), metadata=metadata)
+
+
+def require_same(path: str | Path, provenance: Mapping[str, Any]) -> None:
+    """Look for what `save_delta` must not replace.
+
+    Raises:
+        InputError: the file there is no edit, or one of another model or other settings; what only one of both states
+            does not count.
+    """
+    if Path(path).exists():
+        refuse_others(path, load_delta(path).provenance, provenance)
 
 
 def load_delta(path: str | Path) -> Delta:

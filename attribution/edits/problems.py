@@ -18,7 +18,7 @@ from gazetteer.attribution.objective.samples import Samples, freeze_target, join
 from gazetteer.attribution.objective.trajectory import generate_latents, noised_images, trajectory
 from gazetteer.attribution.scores.selection import scope_weights
 from gazetteer.data.core.errors import InputError
-from gazetteer.data.core.settings import Count, Fraction, Positive, settings
+from gazetteer.data.core.settings import Count, Fraction, Positive, Seed, settings
 
 
 @settings("")
@@ -68,7 +68,7 @@ class MethodConfig:
     tune_rate: Positive = 0.045
     repair_steps: Count = 16
     repair_rate: Positive = 0.01
-    seed: int = 0
+    seed: Seed = 0
 
     def __post_init__(self) -> None:
         if "{}" not in self.template:

@@ -23,7 +23,7 @@ from gazetteer.data.core.digests import digest_file, digest_path
 from gazetteer.data.core.errors import InputError
 from gazetteer.data.core.files.atomic import replace_file
 from gazetteer.data.core.files.own_files import claim_folder, require_own_folder, says
-from gazetteer.data.core.settings import Count, Effect, Natural, OneOf, fields, settings
+from gazetteer.data.core.settings import Count, Effect, Natural, OneOf, Seed, fields, settings
 from gazetteer.diffusion.load import ModelConfig, load_pipeline
 
 PROTOCOLS = ("imagenette", "i2p", "coco")
@@ -64,7 +64,7 @@ class ProtocolConfig:
     images: Natural = 0
     steps: Count = 50
     guidance: Annotated[float, Ge(0), Lt(1e6)] | None = None
-    seed: int | None = None
+    seed: Seed | None = None
     size: Count | None = None
 
     def __post_init__(self) -> None:

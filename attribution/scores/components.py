@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -12,12 +13,17 @@ import pyarrow.parquet as pq
 import torch
 
 from gazetteer.attribution.objective.problem import Scores
-from gazetteer.attribution.scores.loading import FILE
+from gazetteer.attribution.scores.loading import FILE, load_components
+from gazetteer.attribution.scores.same import refuse_others
 from gazetteer.attribution.scores.selection import Chosen
+from gazetteer.data.core.errors import InputError
 from gazetteer.data.core.files.atomic import replaced_file
 from gazetteer.data.core.sites import SITE_COLUMNS, Site
-from gazetteer.data.tables.provenance import with_provenance
+from gazetteer.data.tables.provenance import read_provenance, with_provenance
 from gazetteer.data.tables.schemas import COMPONENTS
+
+TOLD_BY = ["concept", *SITE_COLUMNS, "feature", "objective", "estimator"]
+"""Columns by which rows of several calls are told apart."""
 
 
 def component_rows(
@@ -55,12 +61,54 @@ def component_rows(
     return rows
 
 
+def require_room(folder: str | os.PathLike[str], provenance: Mapping[str, Any], told_by: Sequence[str]) -> None:
+    """Look, before hours are spent, for a table that `write_components` must not add to.
+
+    Args:
+        provenance: as far as it is known.
+        told_by: keys of its ``config`` by which calls are told apart whose rows stand side by side.
+
+    Raises:
+        InputError: the table there is of another command, model or schema, or has rows of a call that is told from
+            this one by none of these keys and had other settings.
+    """
+    path = Path(folder) / FILE
+    if not path.exists():
+        return
+    stored, now = read_provenance(path), provenance["config"]
+    if ("run" in stored["config"]) != ("run" in now) or not load_components(path).schema.equals(COMPONENTS):
+        raise InputError(f"{path} is of another command or version; give another --out.")
+    refuse_others(path, {"fingerprint": stored["fingerprint"]}, provenance)
+    for call in _calls(stored):
+        if all(call.get(key) == now.get(key) for key in told_by):
+            refuse_others(path, {"config": call}, provenance)
+
+
 def write_components(
     folder: str | os.PathLike[str], rows: Sequence[Mapping[str, Any]], provenance: dict[str, Any]
 ) -> Path:
-    """Write ``FOLDER/components.parquet``, whole or not at all; returns its path."""
-    path = Path(folder) / FILE
-    table = with_provenance(pa.Table.from_pylist([dict(row) for row in rows], schema=COMPONENTS), provenance)
+    """Write ``FOLDER/components.parquet``, whole or not at all; returns its path.
+
+    Rows of other concepts, features, objectives and estimators that are there stay (`require_room`); the settings of
+    the calls that gave them stand under ``others`` in the provenance.
+    """
+    path, table = Path(folder) / FILE, pa.Table.from_pylist([dict(row) for row in rows], schema=COMPONENTS)
+    if path.exists():
+        before, ours = load_components(path), {tuple(row.values()) for row in table.select(TOLD_BY).to_pylist()}
+        kept = before.filter(
+            pa.array([tuple(row.values()) not in ours for row in before.select(TOLD_BY).to_pylist()], pa.bool_())
+        )
+        now = json.loads(json.dumps(provenance["config"]))
+        others = [call for call in _calls(read_provenance(path)) if call != now] if kept.num_rows else []
+        table = pa.concat_tables([kept, table])
+        provenance = {**provenance, "config": {**now, **({"others": others} if others else {})}}
     with replaced_file(path) as partial:
-        pq.write_table(table, partial, compression="zstd")
+        pq.write_table(with_provenance(table, provenance), partial, compression="zstd")
     return path
+
+
+def _calls(provenance: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """The settings of every call that a table has rows of."""
+    config = dict(provenance["config"])
+    others = config.pop("others", [])
+    return [*others, config]

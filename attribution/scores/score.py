@@ -28,7 +28,7 @@ from gazetteer.attribution.scores.selection import (
     supply,
 )
 from gazetteer.data.core.errors import InputError
-from gazetteer.data.core.settings import Count, OneOf, settings
+from gazetteer.data.core.settings import Count, OneOf, Seed, settings
 from gazetteer.data.core.sites import Site, step_of
 from gazetteer.diffusion.capture import width_of
 from gazetteer.diffusion.denoisers.registry import network
@@ -73,7 +73,7 @@ class ScoreConfig:
     ablations: Count = 500
     groups: Count = 200
     by_step: bool = False
-    seed: int = 0
+    seed: Seed = 0
 
     def __post_init__(self) -> None:
         if bool(self.concept) == bool(self.feature):

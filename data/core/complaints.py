@@ -38,10 +38,15 @@ def complaint(first: Any, key: str, here: Sequence[str], elsewhere: Sequence[str
     if first["type"] == "too_short":
         return f"{key} must not be empty."
     if first["type"] in _LIMITS:
-        return f"{key} must be {_LIMITS[first['type']]} {next(iter(context.values())):g}, not {value!r}."
+        return f"{key} must be {_LIMITS[first['type']]} {said_number(next(iter(context.values())))}, not {value!r}."
     if first["type"] in _KINDS:
         return f"{key} must be {_KINDS[first['type']]}, not {value!r}."
     return f"{key or 'The configuration'} cannot be {value!r}: {first['msg']}."
+
+
+def said_number(limit: int | float) -> str:
+    """A limit, a whole one with all of its digits."""
+    return str(limit) if isinstance(limit, int) else f"{limit:g}"
 
 
 def suggestion(wrong: str, here: Sequence[str], key: str = "", elsewhere: Sequence[str] = ()) -> str:

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
-from annotated_types import Ge, Gt, Le
+from annotated_types import Ge, Gt, Le, Lt
 from typing_extensions import dataclass_transform
 
 from gazetteer.data.core.complaints import UNKNOWN_KEY, complaint, dotted
@@ -32,6 +32,8 @@ Count = Annotated[int, Ge(1)]
 """At least 1."""
 Natural = Annotated[int, Ge(0)]
 """At least 0."""
+Seed = Annotated[int, Ge(0), Lt(2**63)]
+"""What every generator of random numbers takes: 0 to 2^63 - 1."""
 Fraction = Annotated[float, Ge(0), Le(1)]
 """In [0, 1]."""
 Positive = Annotated[float, Gt(0)]
@@ -111,6 +113,7 @@ class About:
         effect: the first thing it changes; on a group of settings: of all of them that change anything.
         meaning: one sentence or a few, without the default.
         path: its text may name a file or folder: looked for beside the configuration, digested in the fingerprint.
+        names: texts that mean something that ships with the project, whatever file or folder is called so.
         late: left out of fingerprints and names while it has its default, so that runs and pictures made before the
             setting existed keep theirs.
         last_bits: of the effect, only rounding: a picture keeps its name.
@@ -125,6 +128,7 @@ class About:
     last_bits: bool = False
     kind: Callable[[Any], Any] | None = None
     internal: bool = False
+    names: tuple[str, ...] = ()
 
 
 def setting(
@@ -138,9 +142,10 @@ def setting(
     last_bits: bool = False,
     kind: Callable[[Any], Any] | None = None,
     internal: bool = False,
+    names: tuple[str, ...] = (),
 ) -> Any:
     """A field of a class of settings; the arguments are those of `About`, and the field's default."""
-    about = About(effect, meaning, path, late, last_bits, kind, internal)
+    about = About(effect, meaning, path, late, last_bits, kind, internal, names)
     if default_factory is not dataclasses.MISSING:
         return dataclasses.field(default_factory=default_factory, metadata={"about": about})
     return dataclasses.field(default=default, metadata={"about": about})

@@ -102,6 +102,14 @@ def configuration(arguments: argparse.Namespace) -> RunConfig:
     return load_config(arguments.config, arguments.overrides)
 
 
+def seed(text: str) -> int:
+    """The type of every ``--seed``, as `Seed` of the configuration."""
+    value = int(text)
+    if not 0 <= value < 2**63:
+        raise argparse.ArgumentTypeError(f"must be a whole number from 0 to 2^63 - 1, not {text}")
+    return value
+
+
 def machine(parser: argparse.ArgumentParser) -> None:
     """Add `--json`."""
     parser.add_argument("--json", action="store_true", help="stdout is one JSON object; prose goes to stderr")

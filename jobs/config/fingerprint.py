@@ -14,6 +14,7 @@ from gazetteer.data.core.digests import digest_json, digest_path
 from gazetteer.data.core.errors import InputError
 from gazetteer.data.core.settings import Effect, Setting, walk
 from gazetteer.data.runs.relabelled import LABELS
+from gazetteer.jobs.config.paths import is_there
 from gazetteer.jobs.config.schema import RunConfig
 
 SETTINGS: Mapping[str, Setting] = {setting.key: setting for setting in walk(RunConfig)}
@@ -137,4 +138,4 @@ def _replaced(setting: Setting, value: Any, replace: Callable[[str], str]) -> An
     """A value with what names a file or folder that is there replaced, also in a mapping of names to paths."""
     if isinstance(value, Mapping) and setting.about.path:
         return {name: _replaced(setting, path, replace) for name, path in value.items()}
-    return replace(value) if setting.about.path and value and Path(value).exists() else value
+    return replace(value) if is_there(setting.about, value) else value

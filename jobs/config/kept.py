@@ -12,9 +12,10 @@ from typing import Any
 
 from gazetteer.data.core.digests import digest_path
 from gazetteer.data.core.errors import InputError
-from gazetteer.data.core.settings import from_json, walk
+from gazetteer.data.core.settings import About, from_json, walk
 from gazetteer.data.runs.folder import RunFolder
 from gazetteer.jobs.config.fingerprint import SETTINGS, fingerprint_of
+from gazetteer.jobs.config.paths import is_there
 from gazetteer.jobs.config.schema import RunConfig, apply_override, load_config
 
 RECORD = "config.json"
@@ -28,7 +29,7 @@ def to_keep(config: RunConfig) -> dict[str, Any]:
         *groups, name = key.split(".")
         group = _value(raw, ".".join(groups)) if groups else raw
         if setting.about.path and isinstance(group, dict):
-            group[name] = _whole(group[name])
+            group[name] = _whole(setting.about, group[name])
     return raw
 
 
@@ -101,10 +102,10 @@ def _value(raw: Any, key: str) -> Any:
     return raw
 
 
-def _whole(value: Any) -> Any:
+def _whole(about: About, value: Any) -> Any:
     if isinstance(value, dict):
-        return {name: _whole(path) for name, path in value.items()}
-    return os.path.abspath(value) if isinstance(value, str) and value and Path(value).exists() else value
+        return {name: _whole(about, path) for name, path in value.items()}
+    return os.path.abspath(value) if is_there(about, value) else value
 
 
 def _lost(value: Any) -> bool:

@@ -14,6 +14,7 @@ from typing import Any
 import yaml
 from annotated_types import Ge, Gt, Le, Lt, MinLen
 
+from gazetteer.data.core.complaints import said_number
 from gazetteer.data.core.plain_yaml import read_yaml
 from gazetteer.data.core.settings import Effect, OneOf, Setting, TextOrNames, fields, group_of
 from gazetteer.jobs.config.schema import RunConfig
@@ -111,7 +112,7 @@ def _limit(constraint: Any) -> str:
     if isinstance(constraint, MinLen):
         return "not empty"
     word = words.get(type(constraint))
-    return f"{word[0]} {getattr(constraint, word[1]):g}" if word else ""
+    return f"{word[0]} {said_number(getattr(constraint, word[1]))}" if word else ""
 
 
 def as_yaml(config: RunConfig) -> str:

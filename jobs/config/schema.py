@@ -16,11 +16,13 @@ from gazetteer.data.core.errors import InputError
 from gazetteer.data.core.files.regular import read_regular
 from gazetteer.data.core.plain_yaml import place_of, read_yaml
 from gazetteer.data.core.settings import (
+    About,
     Count,
     Effect,
     Natural,
     NonNegative,
     OneOf,
+    Seed,
     SettingError,
     fields,
     from_json,
@@ -32,6 +34,7 @@ from gazetteer.data.inputs.prompt_pool import PromptConfig
 from gazetteer.diffusion.config.generation import GenerationConfig
 from gazetteer.diffusion.load import ModelConfig
 from gazetteer.jobs.config.groups import AttributeConfig, SaeConfig
+from gazetteer.jobs.config.paths import is_there
 from gazetteer.jobs.config.pools import LimitConfig, PoolConfig, check_pools, with_devices
 from gazetteer.labeling.detect.protocol import DetectorConfig
 from gazetteer.labeling.evidence.config import EvidenceConfig
@@ -91,7 +94,7 @@ class RunConfig:
     images: Count = setting(
         Effect.SELECTION, "Pictures to generate; of given ones (`pictures`) at most so many are taken.", default=400
     )
-    seed: int = setting(
+    seed: Seed = setting(
         Effect.SELECTION,
         "Base seed; each picture's own seed derives from it, its prompt and how often that was used.",
         default=0,
@@ -236,8 +239,8 @@ def _presets() -> dict[str, Path]:
 
 
 def _find(path: str | Path) -> Path:
-    """The file at `path`; where there is none, the preset of that name."""
-    if str(path) in presets() and not Path(path).exists():
+    """The file at `path`; where there is none, or a folder, the preset of that name."""
+    if str(path) in presets() and (Path(path).is_dir() or not Path(path).exists()):
         return _presets()[str(path)]
     if not Path(path).exists():
         raise InputError(
@@ -272,9 +275,9 @@ def _resolve_paths(config: Any, folder: Path, typed: Sequence[str] = (), prefix:
         elif not known.about.path or any(_says(given, key) for given in typed):
             continue
         elif isinstance(value, dict):
-            changes[known.name] = {name: _beside(path, folder) for name, path in value.items()}
+            changes[known.name] = {name: _beside(known.about, path, folder) for name, path in value.items()}
         else:
-            changes[known.name] = _beside(value, folder)
+            changes[known.name] = _beside(known.about, value, folder)
     return dataclasses.replace(config, **changes)
 
 
@@ -283,5 +286,5 @@ def _says(given: str, key: str) -> bool:
     return f"{key}.".startswith(f"{given}.") or f"{given}.".startswith(f"{key}.")
 
 
-def _beside(path: str, folder: Path) -> str:
-    return str(folder / path) if path and (folder / path).exists() else path
+def _beside(about: About, path: str, folder: Path) -> str:
+    return str(folder / path) if is_there(about, path, folder) else path

@@ -147,7 +147,11 @@ def _listed(concepts: Sequence[str]) -> str:
 
 def _text(start: Starter, blocks: Sequence[str], prompts: str) -> str:
     listed = _listed(start.concepts)
-    vocabulary = f"path: {flow(_absolute(listed))}" if listed else f"concepts: {flow(list(start.concepts))}"
+    vocabulary = (
+        f"path: {flow(listed if listed in BUILT_IN else _absolute(listed))}"
+        if listed
+        else f"concepts: {flow(list(start.concepts))}"
+    )
     device = f"\n  device: {flow(start.device)}" + ("" if start.device == "cpu" else "\n  exact: false")
     model_device = f"\n  device: {flow(start.device)}" + ("" if start.device == "cpu" else f"\n  dtype: {start.dtype}")
     trained = os.path.dirname(start.saes.rstrip("/"))

@@ -13,7 +13,7 @@ from PIL import Image
 from gazetteer.attribution.edits.cast import fitted
 from gazetteer.attribution.edits.defaults import POOL, Dose, dose, evaluated
 from gazetteer.attribution.edits.delta import Delta, applied
-from gazetteer.attribution.edits.delta_file import save_delta
+from gazetteer.attribution.edits.delta_file import require_same, save_delta
 from gazetteer.attribution.edits.method_names import takes_all
 from gazetteer.attribution.edits.methods import Methods
 from gazetteer.attribution.edits.problems import MethodConfig
@@ -80,17 +80,21 @@ def make_edit(run: RunConfig, methods: MethodConfig, config: EditConfig, out: st
         pictures; ``computed_in``, ``said`` and ``rounding``, of the numbers.
 
     Raises:
-        InputError: an unknown concept, goal or method, or a fraction that takes nothing.
+        InputError: an unknown concept, goal or method, a fraction that takes nothing, or an edit of the same name and
+            other settings in `out`.
     """
     config, kind, default = settled(run, methods, config)
     assert config.fraction is not None  # settled
     fraction = config.fraction
+    path = Path(out) / f"{file_name(f'{config.concept}-{config.goal}-{config.method}')}.safetensors"
+    taken = {"fraction": 1.0 if takes_all(config.method) else fraction, "config": vars(methods)}
+    told = {"goal": config.goal, "method": config.method, "concept": config.concept}
+    require_same(path, provenance({"model": digest_path(run.model.path)}, {**told, **taken}))
     prompts = read_cases(run, config.pool, style_words(run))
     prepared, studied = load_methods(run, methods, prompts)
     edit = prepared.edit(config.goal, config.method, config.concept, fraction)
     if not len(edit):
         raise InputError(f"A fraction of {config.fraction} takes no weight here; raise --fraction.")
-    path = Path(out) / f"{file_name(f'{config.concept}-{config.goal}-{config.method}')}.safetensors"
     about = provenance({"model": digest_path(run.model.path)}, edit.provenance)
     stored, rounding = fitted(Delta(edit.changes, about), studied.stored)
     claim_folder(out)

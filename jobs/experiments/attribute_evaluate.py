@@ -18,7 +18,7 @@ from gazetteer.attribution.evaluation.pairs import PicturePairs
 from gazetteer.attribution.evaluation.suite import Subject, SuiteConfig, check_asked, run_suite
 from gazetteer.attribution.features.erasing import FeatureErasers
 from gazetteer.attribution.objective.prompts import without
-from gazetteer.attribution.scores.components import write_components
+from gazetteer.attribution.scores.components import require_room, write_components
 from gazetteer.data.core.digests import digest_json, digest_path
 from gazetteer.data.core.errors import InputError
 from gazetteer.data.core.files.own_files import claim_folder
@@ -188,6 +188,9 @@ def relate_features(
         raise InputError(f"No prompt of the evaluation names {unnamed[0]!r}; give more prompts or other concepts.")
     if not targets:
         raise InputError(f"{labelled_run} labels no feature in the cond branch with a concept that a prompt names.")
+    settings = {**dataclasses.asdict(config), "methods": dataclasses.asdict(methods), "pool": pool, "most": most}
+    about = provenance({"model": digest_path(run.model.path)}, {**settings, "run": labelled_run})
+    require_room(out, about, ())
     sites = {site for features in every.values() for site in features}
     saes = load_site_saes(run.saes, sites, run.model.device, signal=run.sae_check.signal)
     made, _ = load_methods(run, methods, prompts)
@@ -195,8 +198,7 @@ def relate_features(
     evaluators = Evaluators(paint, detecting(load_detector(run.detector), known))
     pairs = PicturePairs(made, evaluators, prompts.cases, most)
     relation, rows = relate(pairs, every, saes, targets, config, run.seed)
-    settings = {**dataclasses.asdict(config), "methods": dataclasses.asdict(methods), "pool": pool, "most": most}
     claim_folder(out)
-    table = write_components(out, rows, provenance({}, {**settings, "run": labelled_run}))
+    table = write_components(out, rows, about)
     left = [] if asked else [c for c in known if every[c] and c not in reported]
     return {**relation, "components": str(table), "left_out": left}

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from gazetteer.attribution.edits.cast import fitted
 from gazetteer.attribution.edits.checkpoint_edit import edit_model
 from gazetteer.attribution.edits.delta import ablation, compose
-from gazetteer.attribution.edits.delta_file import load_delta, save_delta
-from gazetteer.attribution.scores.components import component_rows, write_components
+from gazetteer.attribution.edits.delta_file import load_delta, require_same, save_delta
+from gazetteer.attribution.scores.components import component_rows, require_room, write_components
 from gazetteer.attribution.scores.score import ScoreConfig, score_weights
 from gazetteer.attribution.scores.selection import count
 from gazetteer.data.core.digests import digest_path
@@ -28,18 +28,28 @@ from gazetteer.labeling.vocabulary.words import parts, words
 def score(run: RunConfig, config: ScoreConfig, out: str) -> dict[str, Any]:
     """Score the weights, write ``OUT/components.parquet`` and the edit ``OUT/<name>.safetensors``; say what was done.
 
+    Rows of other concepts, features, objectives and estimators that the table has stay.
+
     Raises:
-        InputError: anything that does not fit, or a concept that `vocabulary`, where it names any, does not name.
+        InputError: anything that does not fit, an edit or rows of the same name and other settings in `out`, or a
+            concept that `vocabulary`, where it names any, does not name.
     """
     if config.concept and Vocabulary(run.vocabulary).concepts:
         config = dataclasses.replace(config, concept=named(run, config.concept)[0])
+    model = {"model": digest_path(run.model.path)}
+    path, asked = Path(out) / f"{_edit_name(config)}.safetensors", dataclasses.asdict(config)
+    settled = ("scope", "fraction", "per")  # where they are None, by the objective and preset
+    known = {name: value for name, value in asked.items() if value is not None or name not in settled}
+    told_by = (
+        ("concept", "feature", "estimator") if config.feature else ("concept", "feature", "estimator", "objective")
+    )
+    _require_room(path, provenance(model, known), told_by)
     use_threads(run.threads)
     studied = load_studied(run.model, transformers=True)
     scored = score_weights(studied.pipe, config, run.saes, run.sae_check.signal)
     site, taken = scored.site, scored.selection
-    done = {**dataclasses.asdict(config), "scope": scored.scope, "fraction": taken.fraction, "per": taken.per}
-    about = provenance({"model": digest_path(run.model.path)}, done)
-    path = Path(out) / f"{file_name(f'{config.concept or config.feature}-{config.objective}')}.safetensors"
+    about = provenance(model, {**asked, "scope": scored.scope, "fraction": taken.fraction, "per": taken.per})
+    _require_room(path, about, told_by)
     claim_folder(out)
     save_delta(fitted(ablation(scored.weights, scored.chosen, about), studied.stored)[0], path)
     rows = component_rows(
@@ -56,6 +66,17 @@ def score(run: RunConfig, config: ScoreConfig, out: str) -> dict[str, Any]:
         "by_module": {n: len(i) for n, i in sorted(scored.chosen.items(), key=lambda item: -len(item[1]))},
         **({"by_step": scored.steps} if config.by_step else {}),
     }  # fmt: skip
+
+
+def _edit_name(config: ScoreConfig) -> str:
+    """What is scored, for what and, where it is not the default, by which estimator."""
+    estimator = "" if config.estimator == ScoreConfig.__dataclass_fields__["estimator"].default else config.estimator
+    return file_name("-".join(filter(None, (config.concept or config.feature, config.objective, estimator))))
+
+
+def _require_room(path: Path, about: Mapping[str, Any], told_by: Sequence[str]) -> None:
+    require_same(path, about)
+    require_room(path.parent, about, told_by)
 
 
 def apply_edit(model: str, deltas: Sequence[str], out: str, *, undo: bool = False) -> dict[str, Any]:

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
+from gazetteer.data.core.errors import InputError
 from gazetteer.data.core.sites import Site
 from gazetteer.data.inputs.edits import Edit
 from gazetteer.sae.model.autoencoder import SparseAutoencoder
@@ -33,13 +34,15 @@ def draw(config: RunConfig, prompt: str, seed: int = 0, edits: Sequence[Edit] = 
         edits: with targets (`gazetteer.resolve`).
 
     Raises:
-        InputError: a model, autoencoder or edit that cannot be used.
+        InputError: a model, autoencoder, edit or seed that cannot be used.
     """
     from gazetteer.data.core.threads import use_threads
     from gazetteer.diffusion.generate import Generator
     from gazetteer.diffusion.load import load_pipeline
     from gazetteer.sae.model.checkpoint import load_site_saes
 
+    if not 0 <= seed < 2**63:
+        raise InputError(f"seed must be a whole number from 0 to 2^63 - 1, not {seed!r}.")
     use_threads(config.threads)
     generator = Generator(load_pipeline(config.model), config.generation)
     sites = {target.site for edit in edits for target in edit.targets if target.features}

@@ -23,6 +23,7 @@ from gazetteer.jobs.config.fingerprint import portable_config
 from gazetteer.jobs.config.schema import RunConfig
 from gazetteer.jobs.experiments.accuracy import exact_truth, truth_pictures
 from gazetteer.jobs.experiments.layout import check_config, load_saes
+from gazetteer.jobs.label.beside import labels_of, still_of
 from gazetteer.jobs.label.card import write_card
 from gazetteer.labeling.evidence.concept_maps import read_concepts
 from gazetteer.labeling.evidence.run_codes import all_codes, picture_grids
@@ -46,13 +47,15 @@ def examine(config: RunConfig, run: str, fresh: int = 6) -> dict[str, Any]:
         ``run``, ``table``, ``labels``; ``examiners``: how well each predicts exact truth, where `accuracy.truth` names
         it (`quality.examiners.examined`); ``retrieval``: per site saev's measures (`quality.retrieval`); ``seconds``.
     Raises:
-        InputError: the run is not finished, or the configuration is not the run's.
+        InputError: the run is not finished, its labels became others meanwhile, or the configuration is not the run's.
+        LockedError: another process holds the run.
     """
     begun = time.monotonic()
     if fresh < 0:
         raise InputError(f"--fresh must be at least 0, not {fresh}.")
     use_threads(config.threads)
     store = open_finished(run)
+    now = labels_of(store)
     labels = store.read_final("labels", [*COLUMNS, "heldout_dataset_iou", "heldout_explained"])
     check_config(config, store)
     labels = labels.filter(pa.compute.equal(labels["rank"], 1))
@@ -66,9 +69,9 @@ def examine(config: RunConfig, run: str, fresh: int = 6) -> dict[str, Any]:
     columns["causal_verdict"], areas = _causal(store, rows)
     columns |= _truth(config, store, labels)
     table = pa.table({name: pa.array(columns[name], EXAMINERS.field(name).type) for name in EXAMINERS.names}, EXAMINERS)
-    about = provenance(store.of_tables(), portable_config(config))
-    written = store.write_final("examiners", table, about)
-    write_card(store)
+    with still_of(store, now, "examiners"):
+        written = store.write_final("examiners", table, provenance(now[0], portable_config(config)))
+        write_card(store)
     return {
         "run": run, "table": f"{store.path.rstrip('/')}/examiners.parquet", "labels": written["rows"],
         "examiners": examined(table, areas), "retrieval": _retrieval(store),

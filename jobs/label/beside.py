@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 import pyarrow as pa
@@ -17,6 +18,31 @@ from gazetteer.data.tables.schemas import FINAL_TABLES
 
 BESIDE = {"causal": "causal", "examiners": "examine"}
 """Tables about labels that other commands write, and which."""
+
+
+def labels_of(store: RunFolder) -> tuple[dict[str, Any], str]:
+    """What the labels of a run are now: the settings they follow from, and the digest of their table."""
+    return store.of_tables(), digest_bytes(open_files(store.path).read("labels.parquet"))
+
+
+@contextmanager
+def still_of(store: RunFolder, labels: tuple[dict[str, Any], str], name: str) -> Iterator[None]:
+    """Hold the run while a table about its labels is written, which were read after `labels` was taken (`labels_of`).
+
+    Args:
+        name: of the table, in `BESIDE`.
+
+    Raises:
+        InputError: the labels have become others since; nothing is written beside those.
+        LockedError: another process holds the run, which may be about to change them.
+    """
+    with store.lock():
+        if labels_of(store) != labels:
+            raise InputError(
+                f"The labels of {store.path} were made again while gazetteer {BESIDE[name]} worked on the ones before, "
+                f"so {name}.parquet is not written; run it again."
+            )
+        yield
 
 
 def put_aside(store: RunFolder, tables: Mapping[str, pa.Table], about: dict[str, Any]) -> dict[str, str]:

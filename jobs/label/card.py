@@ -6,10 +6,12 @@
 from __future__ import annotations
 
 import os
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import pyarrow as pa
 import yaml
 
 from gazetteer.data.core.sites import Port
@@ -17,11 +19,14 @@ from gazetteer.data.inputs.given.config import given_setting
 from gazetteer.data.runs.folder import RunFolder
 from gazetteer.data.storage.open import open_files
 from gazetteer.data.tables.provenance import read_provenance
+from gazetteer.data.tables.schemas import KINDS
 from gazetteer.jobs.label.summary import summarise
 from gazetteer.jobs.label.tables import Table, tables_of
 
 TAGS = ("gazetteer", "interpretability", "sparse-autoencoder", "diffusion", "text-to-image")
 _SIZES = ((1_000, "n<1K"), (10_000, "1K<n<10K"), (100_000, "10K<n<100K"), (1_000_000, "100K<n<1M"))
+_SHOWN = 40
+"""Concepts of a kind."""
 NAME = "README.md"
 
 
@@ -51,14 +56,20 @@ def write_card(run: str | os.PathLike[str] | RunFolder) -> None:
     path = run.path if isinstance(run, RunFolder) else os.fspath(run)
     files = open_files(path)
     try:
-        if _MARK.encode() not in files.read(NAME):
+        if not is_card(files.read(NAME)):
             return
     except FileNotFoundError:
         pass
     files.replace(NAME, card(path, tables_of(_names(path)), Published()).encode())
 
 
-_MARK = "<!-- written by gazetteer -->"
+MARK = "<!-- written by gazetteer -->"
+"""Ends every card."""
+
+
+def is_card(readme: bytes) -> bool:
+    """Whether a README is a card of ours, which may be written anew; one without the mark is a person's."""
+    return MARK.encode() in readme
 
 
 def _names(path: str) -> list[str]:
@@ -81,7 +92,7 @@ def card(run: str, tables: Sequence[Table], published: Published) -> str:
         head(tables, summary, config, published, title),
         f"# {title}\n\n{_lead(summary, config)}",
         _tables(tables, published.where),
-        _figures(summary),
+        _figures(summary, _named(RunFolder(run))),
         _made(config),
         _limits(summary, config),
     ]
@@ -91,7 +102,7 @@ def card(run: str, tables: Sequence[Table], published: Published) -> str:
         parts.append(f"## How autoencoders were read\n\n{lines}")
     if published.model:
         parts.append(f"## Autoencoders\n\nThe sparse autoencoders whose features these are: {published.model}.")
-    return "\n\n".join([*parts, _MARK]) + "\n"
+    return "\n\n".join([*parts, MARK]) + "\n"
 
 
 def head(
@@ -139,19 +150,34 @@ def _for_datasets(where: str) -> str:
     return where.removeprefix("hf:")
 
 
-def _figures(summary: Mapping[str, Any]) -> str:
+def _named(run: RunFolder) -> dict[str, Counter[str]]:
+    """By kind, how many features each concept labels best, in the order of the kinds."""
+    labels = run.read_final("labels", ["concept", "kind", "rank"])
+    named: dict[str, Counter[str]] = {kind: Counter() for kind in KINDS}
+    for row in labels.filter(pa.compute.equal(labels["rank"], 1)).to_pylist():
+        named.setdefault(row["kind"], Counter())[row["concept"]] += 1
+    return {kind: counts for kind, counts in named.items() if counts}
+
+
+def _of_kind(kind: str, counts: Counter[str]) -> str:
+    best = sorted(counts.items(), key=lambda pair: (-pair[1], pair[0]))
+    more = f", and {len(best) - _SHOWN} more" if len(best) > _SHOWN else ""
+    shown = ", ".join(f"{concept} ({features:,})" for concept, features in best[:_SHOWN])
+    return f"| {kind} | {counts.total():,} | {shown}{more} |"
+
+
+def _figures(summary: Mapping[str, Any], named: Mapping[str, Counter[str]]) -> str:
     sites = "\n".join(
         f"| `{Port(site['block'], site['stream'], site['signal'])}` | {site['branch']} | {site['t']:.2f} | "
         f"{site['features']:,} | {site['alive']:,} | {site['labelled']:,} |"
         for site in summary["sites"]
     )
-    best = sorted(summary["concepts"], key=lambda concept: -concept["features"])
-    concepts = ", ".join(f"{concept['concept']} ({concept['features']})" for concept in best[:40])
-    more = f", and {len(best) - 40} more" if len(best) > 40 else ""
+    kinds = "\n".join(_of_kind(kind, counts) for kind, counts in named.items())
+    concepts = f"\n\n| kind | features | concepts |\n|---|---|---|\n{kinds}" if named else " none."
     return (
         "## What it holds\n\n"
         f"| block | branch | t | features | alive | labelled |\n|---|---|---|---|---|---|\n{sites}\n\n"
-        f"Features by the concept that labels them best: {concepts or 'none'}{more}.\n\n"
+        f"Features by the concept that labels them best:{concepts}\n\n"
         "t is where in the reverse process the features were read: 1.0 the first sampler step, 0.0 the last."
     )
 

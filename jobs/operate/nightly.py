@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import logging
 import os
 import re
@@ -11,11 +12,12 @@ from pathlib import Path
 from typing import Any
 
 from gazetteer.data.core.digests import digest_json
-from gazetteer.data.core.errors import GazetteerError, InputError
+from gazetteer.data.core.errors import GazetteerError, InputError, LockedError
 from gazetteer.data.core.files.regular import local_path, require_folder
 from gazetteer.data.core.terminal import print_table
 from gazetteer.data.runs.folder import RunFolder
 from gazetteer.data.runs.shards.records import check_name
+from gazetteer.data.storage.open import open_files
 from gazetteer.jobs.config.fingerprint import REUSABLE, differing, fingerprint_of
 from gazetteer.jobs.config.schema import RunConfig
 from gazetteer.jobs.label.job import label
@@ -43,19 +45,22 @@ def nightly(config: RunConfig, checkpoints: str | Path, out: str, *, keep: int =
     Returns:
         ``checkpoints``: a row each with its ``outcome`` (``labelled``, ``there``, ``unfinished``, ``failed``,
         ``deleted``), run, pictures, how many were ``replayed`` and are ``failing``, message; ``latest``; ``deleted``
-        runs.
+        runs; ``held``: runs that are to go, and that another process holds: they go another night.
 
     Raises:
-        InputError: no such folder, a folder that is itself a checkpoint, or a damaged history.
+        InputError: no such folder, a folder that is itself a checkpoint, a damaged history, or a person's own
+            ``latest`` or ``latest.json`` in `out`; nothing was labelled.
         LockedError: another process works on `out`.
     """
     root = RunFolder(out)
     folders = _checkpoints(Path(checkpoints), config)
     with root.lock():
+        _require_pointers(root)
         night = _Night(config, root)
         rows = [night.visit(folder) for folder in folders]
         night.point_latest()
-        return {"checkpoints": rows, "latest": night.latest(), "deleted": night.delete_old(keep) if keep else []}
+        deleted, held = night.delete_old(keep) if keep else ([], [])
+        return {"checkpoints": rows, "latest": night.latest(), "deleted": deleted, "held": held}
 
 
 class _Night:
@@ -143,18 +148,28 @@ class _Night:
             staged.symlink_to(name)
             os.replace(staged, link)
 
-    def delete_old(self, keep: int) -> list[str]:
-        """Delete all but the last `keep` complete runs; written down first, so that none is labelled again."""
+    def delete_old(self, keep: int) -> tuple[list[str], list[str]]:
+        """Delete all but the last `keep` complete runs; written down first, so that none is labelled again.
+
+        Returns:
+            the runs that are gone, and those that another process holds, which are deleted another night.
+        """
         old = [name for name in self._complete()[:-keep] if name != self.latest()]
         for name in old:
             self.runs[name]["deleted"] = True
         self._remember()
         # Also what an earlier night had written down and not finished deleting.
-        gone = [name for name, run in self.runs.items() if run.get("deleted") and self._open(name).exists()]
-        for name in gone:
-            self._open(name).delete()
-            log.info("run deleted", extra={"run": name})
-        return gone
+        gone, held = list[str](), list[str]()
+        for name in [name for name, run in self.runs.items() if run.get("deleted") and self._open(name).exists()]:
+            try:
+                self._open(name).delete()
+            except LockedError as error:
+                log.warning("The run %s is kept for now: %s", name, error)
+                held.append(name)
+            else:
+                log.info("run deleted", extra={"run": name})
+                gone.append(name)
+        return gone, held
 
     def _remember(self) -> None:
         self.root.write_json(HISTORY, {"runs": self.runs})
@@ -171,6 +186,30 @@ def _left(failing: int) -> dict[str, Any]:
     """What a complete run lacks, said every night as `gazetteer label` says it, until it is made."""
     retry = f"{failing} pictures failed and are in failures/; --retry-failed of `gazetteer label` tries them again"
     return {"failing": failing, "message": retry if failing else ""}
+
+
+def _require_pointers(root: RunFolder) -> None:
+    """InputError where what will be pointed with is a person's own, or no link any more: before hours of labelling."""
+    try:
+        said = json.loads(open_files(root.path).read("latest.json"))
+    except FileNotFoundError:
+        said = {"run": "", "complete": ""}
+    except (ValueError, RecursionError):
+        said = None
+    if not (isinstance(said, dict) and said.keys() >= {"run", "complete"}):
+        raise InputError(
+            f"{root.path}/latest.json is not what gazetteer nightly left there, and would be written over; move it "
+            "away, or give another --out."
+        )
+    folder = local_path(root.path)
+    if folder is None or not os.path.lexists(folder / "latest"):
+        return
+    named = os.readlink(folder / "latest") if (folder / "latest").is_symlink() else "/"
+    if os.path.basename(named) != named:
+        raise InputError(
+            f"{root.path}/latest is no link to a run beside it, as gazetteer nightly leaves it (a copy that followed "
+            "links has a folder there); move it away, or give another --out."
+        )
 
 
 def _history(root: RunFolder) -> dict[str, dict[str, Any]]:
@@ -203,6 +242,8 @@ def print_nightly(result: dict[str, Any]) -> None:
     print(f"latest: {result['latest'] or 'none yet'}")
     if result["deleted"]:
         print(f"deleted: {', '.join(result['deleted'])}")
+    if result["held"]:
+        print(f"kept for now, as another process holds them: {', '.join(result['held'])}")
 
 
 def _checkpoints(folder: Path, config: RunConfig) -> list[Path]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -23,6 +24,9 @@ _CONTEXT: dict[str, Any] = {
     "replace": "cr:replace", "sc": "https://schema.org/", "separator": "cr:separator", "source": "cr:source",
     "subField": "cr:subField", "transform": "cr:transform",
 }  # fmt: skip
+_KEYS = frozenset(
+    {"@context", "@type", "conformsTo", "name", "description", "license", "url", "distribution", "recordSet"}
+)
 _PARQUET = "application/x-parquet"
 
 
@@ -49,6 +53,16 @@ def croissant(
         "distribution": [repository, *(_file(table, digests) for table in tables)],
         "recordSet": [_records(table) for table in tables],
     }
+
+
+def is_ours(content: bytes) -> bool:
+    """Whether a description is one that `croissant` gave, with nothing of a person's beside it."""
+    try:
+        said = json.loads(content)
+        ids = {part["@id"] for part in said["distribution"]}
+    except (ValueError, TypeError, KeyError, RecursionError):
+        return False
+    return {"repository", "labels-files"} <= ids and said.keys() <= _KEYS
 
 
 def _file(table: Table, digests: Mapping[str, str]) -> dict[str, Any]:

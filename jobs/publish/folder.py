@@ -2,50 +2,81 @@
 
 from __future__ import annotations
 
+import os
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 from gazetteer.data.core.errors import InputError
 from gazetteer.data.storage.files import Files
 from gazetteer.data.storage.open import open_files
+from gazetteer.jobs.label import card as cards
+from gazetteer.jobs.publish import croissant
 from gazetteer.jobs.publish.bundle import Bundle
 from gazetteer.jobs.publish.content import MARK, say_removed, stale
 from gazetteer.jobs.publish.hub import Publication
+from gazetteer.jobs.publish.saes import is_sae_card
 
 
-def publish_to_folder(bundle: Bundle, out: str | Path) -> dict[str, Any]:
+def publish_to_folder(bundle: Bundle, out: str | Path, saes: Publication | None = None) -> dict[str, Any]:
     """Write the publication to a folder or URL; what is there already in the same bytes is left alone.
 
     Files of an earlier publication that this one has not are removed, and said; what else lies there stays.
 
+    Args:
+        saes: the autoencoders, for ``OUT/saes``.
+
     Returns:
-        ``files`` that the publication has, ``written`` and ``bytes`` of those that were written now, ``removed``.
+        ``files`` that the publication has, ``written`` and ``bytes`` of those that were written now, ``removed``; the
+        same of the autoencoders under ``saes``.
 
     Raises:
-        InputError: the folder holds something else than an earlier publication of this run, or a table about labels
-            that the run has not.
+        InputError: the folder holds something else than an earlier publication of this run, a card or a description
+            that a person wrote, or a table about labels that the run has not; nothing was written.
     """
-    target = open_files(out)
-    _require_ours(bundle, target)
+    target, inner = open_files(out), open_files(f"{os.fspath(out).rstrip('/')}/saes")
+    earlier = _require_ours(bundle, target)
+    _require_no_persons(bundle, target, OURS)
+    if saes is not None:
+        _require_room(saes, inner, earlier)
     old = stale(target.root, _there(target), bundle.names)
     for name in old:
         target.remove(MARK)  # half a publication is none
         target.remove(name)
     say_removed(target.root, old)
-    return _written(bundle, target) | {"removed": len(old)}
+    report = _written(bundle, target) | {"removed": len(old)}
+    return report if saes is None else report | {"saes": _written(saes, inner) | {"removed": 0}}
 
 
-def publish_files(publication: Publication, out: str | Path) -> dict[str, Any]:
-    """Write files to a folder that may hold some of them already; returns as `publish_to_folder`.
+OURS = {cards.NAME: cards.is_card, croissant.NAME: croissant.is_ours}
+"""Files that a person may have written under the same name, and how ours are known."""
 
-    Raises:
-        InputError: the folder holds other files.
+
+def _require_no_persons(publication: Publication, target: Files, ours: Mapping[str, Callable[[bytes], bool]]) -> None:
+    """InputError where a file that would be written over is a person's own."""
+    for name, is_ours in ours.items():
+        try:
+            present = target.read(name)
+        except FileNotFoundError:
+            continue
+        if name in publication.names and present != publication.read(name) and not is_ours(present):
+            raise InputError(
+                f"{target.root}/{name} is not what gazetteer publish left there, and would be written over; move it "
+                "away, or give another folder."
+            )
+
+
+def _require_room(saes: Publication, target: Files, earlier: bool) -> None:
+    """InputError unless the folder of autoencoders is new, empty, or holds these ones.
+
+    earlier: it is part of an earlier publication of the run, whose autoencoders are these: what differs is damaged.
     """
-    target = open_files(out)
-    other = sorted(set(target.names("")) - set(publication.names))
+    other = sorted(set(target.names("")) - set(saes.names))
+    if not earlier:
+        other += [name for name in saes.names if name != cards.NAME and _differs(target, name, saes.read(name))]
     if other:
         raise InputError(f"{target.root} holds something else ({other[0]}); give another folder.")
-    return _written(publication, target) | {"removed": 0}
+    _require_no_persons(saes, target, {cards.NAME: is_sae_card})
 
 
 def _written(publication: Publication, target: Files) -> dict[str, Any]:
@@ -61,16 +92,18 @@ def _written(publication: Publication, target: Files) -> dict[str, Any]:
     return {"files": len(names), "written": written, "bytes": size}
 
 
-def _require_ours(bundle: Bundle, target: Files) -> None:
+def _require_ours(bundle: Bundle, target: Files) -> bool:
+    """Whether the folder holds an earlier publication with its records; InputError where it holds something else."""
     if not target.names("") and not target.folders(""):
-        return
+        return False
     try:
         if target.read("_meta/run.json") == bundle.read("_meta/run.json"):
-            return
+            return True
     except FileNotFoundError:
-        names = set(bundle.names)
-        if _there(target) <= names and set(target.names("")) <= names:  # stopped before the records came
-            return
+        names, present = set(bundle.names), _there(target) | set(target.names(""))
+        tables = present - OURS.keys()
+        if present <= names and not any(_differs(target, name, bundle.read(name)) for name in tables):
+            return False  # stopped before the records came
     raise InputError(
         f"{target.root} is neither empty nor an earlier publication of {bundle.content.run}; give another folder."
     )
@@ -90,3 +123,8 @@ def _same(target: Files, name: str, content: bytes) -> bool:
         return target.size(name) == len(content) and target.read(name) == content
     except FileNotFoundError:
         return False
+
+
+def _differs(target: Files, name: str, content: bytes) -> bool:
+    """Whether other bytes lie under a name."""
+    return target.size(name) is not None and not _same(target, name, content)

@@ -13,7 +13,7 @@ from gazetteer.data.storage.place import holds, real_place, warn_of_columns
 from gazetteer.data.tables.provenance import read_provenance
 from gazetteer.jobs.label.card import Published
 from gazetteer.jobs.publish.bundle import bundle
-from gazetteer.jobs.publish.folder import publish_files, publish_to_folder
+from gazetteer.jobs.publish.folder import publish_to_folder
 from gazetteer.jobs.publish.hub import publish_to_hub, repository_of
 from gazetteer.jobs.publish.saes import sae_bundle
 
@@ -62,13 +62,12 @@ def publish(
         where, data = (f"{repository}-saes", to) if repository else ("FOLDER/saes", "the tables of the folder above")
         packed = sae_bundle(saes, made["fingerprint"], made["config"], license=license, data=data, where=where)
     if repository is None:
-        report = publish_to_folder(ready, to)
-        inner = None if packed is None else publish_files(packed, f"{to.rstrip('/')}/saes")
+        report = publish_to_folder(ready, to, packed)
     else:
         report = publish_to_hub(ready, repository, "dataset", public)
-        inner = None if packed is None else publish_to_hub(packed, f"{repository}-saes", "model", public)
-    report |= {"to": to, "left_out": list(ready.content.left_out)}
-    return report if inner is None else report | {"saes": inner}
+        if packed is not None:
+            report["saes"] = publish_to_hub(packed, f"{repository}-saes", "model", public)
+    return report | {"to": to, "left_out": list(ready.content.left_out)}
 
 
 def _require_apart(to: str, run: str | os.PathLike[str], saes: str | Path | None) -> None:

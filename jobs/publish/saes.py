@@ -12,12 +12,13 @@ import yaml
 from gazetteer.data.core.digests import digest_path, files_below
 from gazetteer.data.core.errors import InputError
 from gazetteer.data.core.files.regular import read_regular
-from gazetteer.jobs.label.card import TAGS
+from gazetteer.jobs.label.card import MARK, TAGS, is_card
 from gazetteer.sae.formats.registry import recognise
 from gazetteer.sae.model.files import CONFIG, WEIGHTS
 
 _BESIDE = frozenset({".json", ".safetensors", ".md", ".txt"})
 """What is shipped beside the weights, which every format calls otherwise."""
+_HEAD = "---\nlibrary_name: gazetteer\n"
 _STATED = (CONFIG, "cfg.json")
 
 
@@ -111,5 +112,10 @@ def _card(sites: list[str], config: Mapping[str, Any], license: str, data: str, 
         f"One folder a site of `{base}`: block, branch and t (1.0 the first sampler step, 0.0 the last). What their "
         f"features stand for: {data or 'see the tables published beside them'}.\n\n| site |\n|---|\n{rows}\n\n"
         "```python\nimport gazetteer\n\nsae = gazetteer.SparseAutoencoder.from_pretrained"
-        f'("{where}{"" if sites[0] == "." else f"/{sites[0]}"}")\n```\n'
+        f'("{where}{"" if sites[0] == "." else f"/{sites[0]}"}")\n```\n\n{MARK}\n'
     )
+
+
+def is_sae_card(readme: bytes) -> bool:
+    """Whether a README is a card of autoencoders; those of before had no mark."""
+    return is_card(readme) or (readme.startswith(_HEAD.encode()) and b"\n# Sparse autoencoders of " in readme)

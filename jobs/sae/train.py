@@ -16,6 +16,7 @@ from typing import Any
 
 import torch
 
+from gazetteer.data.core.digests import digest_json
 from gazetteer.data.core.errors import GazetteerError, InputError
 from gazetteer.data.core.files.atomic import write_errors
 from gazetteer.data.core.files.own_files import claim_folder, require_own_folder, says
@@ -43,7 +44,7 @@ from gazetteer.jobs.sae.trainers import Failures, failed
 from gazetteer.labeling.pipeline.checks import check_devices
 from gazetteer.sae.report.report import report_files, write_report
 from gazetteer.sae.training.tensorboard import TensorBoardWriter
-from gazetteer.sae.training.train import train_sae
+from gazetteer.sae.training.train import require_settings, train_sae
 
 
 def train_site_saes(config: RunConfig, out: str | Path) -> list[dict[str, Any]]:
@@ -109,8 +110,14 @@ def _from_disk(
 
     Returns:
         why sites could not be trained; the others are finished.
+
+    Raises:
+        InputError: autoencoders or activations of other settings lie there, which is said before anything is captured.
     """
     sites = config.generation.sites
+    stated = _stated(config, model, items)
+    for site in sites:
+        require_settings(out / "saes" / site.slug, sae.train, site, stated)
     root = out / "activations"
     writer = ActivationWriter(root, sites)
     own = shards_of(items, config.shard_size)
@@ -126,7 +133,7 @@ def _from_disk(
 
         executor.run(Task(capture, concatenate, cannot_lose), shards, keep)
     names = frozenset(shard.id for shard in own)  # others that lie there are of other pictures
-    train = partial(TrainWorker, str(out), sae, config.threads, model_digest(config, model), names)
+    train = partial(TrainWorker, str(out), sae, config.threads, stated, names)
     failures: Failures = {}
 
     def trained(job: Job, rows: list[Trained]) -> None:
@@ -141,18 +148,24 @@ def _from_disk(
     return failures
 
 
+def _stated(config: RunConfig, model: tuple[Source, ...], items: Sequence[Item]) -> dict[str, str]:
+    """What ``config.json`` of an autoencoder says of what it was trained on."""
+    pictures = digest_json(sorted({item.image_id for item in items}))
+    return {"model_digest": model_digest(config, model), "pictures": pictures}
+
+
 Trained = dict[str, Any] | GazetteerError
 """A site's name and held-out metrics, or why it could not be trained."""
 
 
 @dataclass
 class TrainWorker:
-    """Trains the autoencoder of one site from activation shards; `model`: the digest of the model they are of."""
+    """Trains the autoencoder of one site from activation shards; `stated`: of what they are (`_stated`)."""
 
     out: str
     sae: SaeConfig
     threads: int
-    model: str
+    stated: dict[str, str]
     shards: frozenset[str]
 
     def run(self, items: Sequence[Site]) -> list[Trained]:
@@ -178,7 +191,7 @@ class TrainWorker:
             out / "saes" / site.slug,
             site=site,
             heldout=heldout.in_order(4096),
-            metadata={"model_digest": self.model},
+            metadata=self.stated,
             dtype=torch.float16,
             device=self.sae.device,
             on_log=partial(writer.add, site) if writer else None,

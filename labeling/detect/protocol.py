@@ -17,6 +17,8 @@ from gazetteer.data.core.precision import DTYPES, dtype_on
 from gazetteer.data.core.settings import Count, Effect, Fraction, OneOf, device_setting, setting, settings
 
 LIBRARIES = ("transformers", "groundingdino")
+PUBLISHED_CONFIGS = ("GroundingDINO_SwinT_OGC", "GroundingDINO_SwinB_cfg")
+"""What `DetectorConfig.config` knows by name."""
 
 
 @dataclass(frozen=True)
@@ -76,6 +78,7 @@ class DetectorConfig:
         "(default: GroundingDINO_SwinT_OGC), or a JSON or YAML file of the same keys.",
         default="",
         path=True,
+        names=PUBLISHED_CONFIGS,
     )
     text_encoder: str = setting(
         Effect.SEGMENTS,

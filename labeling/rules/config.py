@@ -8,7 +8,7 @@ from annotated_types import Ge, Gt, Lt
 
 from gazetteer.data.core.errors import InputError
 from gazetteer.data.core.importing import with_source
-from gazetteer.data.core.settings import Count, Effect, Fraction, Natural, NonNegative, setting, settings
+from gazetteer.data.core.settings import Count, Effect, Fraction, Natural, NonNegative, Seed, setting, settings
 from gazetteer.labeling.rules.kinds.places import PLACES
 from gazetteer.labeling.vocabulary.concept_index import require_distinct
 
@@ -37,7 +37,7 @@ class NullConfig:
     orders: Count = 2
     block: Annotated[int, Ge(2)] = 16
     max_images: Annotated[int, Ge(2)] = 4096
-    seed: int = 0
+    seed: Seed = 0
 
 
 @settings("labels")
@@ -117,7 +117,7 @@ class LabelConfig:
         Effect.LABELS, "First permutations of every pair of a feature and a concept.", default=1000
     )
     refine: Natural = setting(Effect.LABELS, "Further permutations of promising pairs.", default=4000)
-    seed: int = setting(Effect.LABELS, "Of the permutations.", default=0)
+    seed: Seed = setting(Effect.LABELS, "Of the permutations.", default=0)
 
     def __post_init__(self) -> None:
         require_distinct(self.styles, "labels.styles")

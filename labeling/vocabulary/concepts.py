@@ -12,7 +12,7 @@ from gazetteer.data.core.errors import InputError
 from gazetteer.data.core.importing import import_named, with_source
 from gazetteer.data.core.settings import Effect, Natural, OneOf, setting, settings
 from gazetteer.labeling.vocabulary.concept_index import ConceptIndex, occurs, require_distinct
-from gazetteer.labeling.vocabulary.concept_list import read_list
+from gazetteer.labeling.vocabulary.concept_list import BUILT_IN, read_list
 from gazetteer.labeling.vocabulary.nouns import TAGGERS, hanta_nouns
 from gazetteer.labeling.vocabulary.words import parts, spaced, tidy, word_spans, words
 
@@ -39,6 +39,7 @@ class VocabularyConfig:
         "More of them: ``coco``, ``lvis``, or a text file with a concept a line, synonyms after commas.",
         default="",
         path=True,
+        names=BUILT_IN,
     )
     ask: Annotated[str, OneOf(ASK)] = setting(
         Effect.SEGMENTS,

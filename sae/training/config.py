@@ -6,7 +6,7 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from gazetteer.data.core.errors import InputError
-from gazetteer.data.core.settings import Count, Effect, Natural, NonNegative, Positive, setting, settings
+from gazetteer.data.core.settings import Count, Effect, NonNegative, Positive, Seed, setting, settings
 
 if TYPE_CHECKING:
     from gazetteer.sae.model.autoencoder import SAEConfig
@@ -77,7 +77,7 @@ class TrainConfig:
         "warning says so and training goes on without.",
         default=False,
     )
-    seed: Natural = setting(Effect.TRAINING, "Of the initial directions and of the order of the vectors.", default=0)
+    seed: Seed = setting(Effect.TRAINING, "Of the initial directions and of the order of the vectors.", default=0)
     checkpoint_every: Count = setting(
         Effect.NOTHING, "Steps between checkpoints of the whole training state.", default=500
     )

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import warnings
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
+
+from safetensors import SafetensorError, safe_open
 
 from gazetteer.data.core.errors import InputError
 from gazetteer.data.core.files.atomic import write_errors
@@ -53,6 +57,18 @@ def latest_snapshot(folder: Path) -> TrainingSnapshot | None:
             if number == len(present) - 1:
                 raise
             warnings.warn(f"{error} An older one is used.", stacklevel=2)
+    return None
+
+
+def begun_as(folder: Path) -> dict[str, Any] | None:
+    """The identity of the training whose newest snapshot lies in a folder, its tensors unread; None without one that
+    can be read."""
+    for path in (folder / SNAPSHOT, *_named(folder)):
+        with (
+            suppress(OSError, SafetensorError, KeyError, TypeError, ValueError),
+            safe_open(path, framework="pt") as file,
+        ):
+            return dict(json.loads(file.metadata()["state"])["identity"])
     return None
 
 

@@ -19,7 +19,7 @@ from gazetteer.sae.model.checkpoint import load_pretrained
 from gazetteer.sae.model.files import CONFIG, read_config
 from gazetteer.sae.training.config import TrainConfig
 from gazetteer.sae.training.metrics import Metrics, MetricSums
-from gazetteer.sae.training.snapshots import SNAPSHOT, latest_snapshot, remove_snapshots, save_snapshot
+from gazetteer.sae.training.snapshots import SNAPSHOT, begun_as, latest_snapshot, remove_snapshots, save_snapshot
 from gazetteer.sae.training.source import VectorSource
 from gazetteer.sae.training.trainer import Trainer
 
@@ -209,6 +209,35 @@ def finished(out: Path, identity: dict[str, Any]) -> TrainResult:
     sae, config = load_pretrained(out)
     metrics = Metrics(**config["metrics"]) if config["metrics"] else None
     return TrainResult(sae, metrics, outcome["steps"], outcome["dead_share"], outcome["history"], already_done=True)
+
+
+def require_settings(out: Path, config: TrainConfig, site: Site | None, stated: Mapping[str, Any]) -> None:
+    """Compare what a folder holds with what will be trained into it as far as that is known without the vectors.
+
+    Args:
+        stated: entries of ``config.json`` that a finished training must have as they are here, where it has them.
+
+    Raises:
+        InputError: it holds an SAE that was not trained here, or a training under other settings or of other data.
+    """
+    described: Mapping[str, Any] = {}
+    if (out / CONFIG).exists():
+        described = read_config(out)
+        identity = described.get("training") or {}
+        if "outcome" not in identity:
+            raise InputError(f"{out} holds an SAE that was not trained here; choose another folder or start over.")
+    elif (begun := begun_as(out)) is not None:
+        identity = begun
+    else:
+        return
+    data = identity.get("data") or {}
+    wanted = identity_of(config, site, data.get("d", 1), data.get("vectors", 0), data.get("digest", ""))
+    expect_same(identity, {**wanted, "data": data}, out)
+    differing = [
+        f"{key} ({described[key]} there, {now} now)" for key, now in stated.items() if described.get(key, now) != now
+    ]
+    if differing:
+        raise InputError(f"{out} belongs to another training run; differing: {'; '.join(differing)}.")
 
 
 def identity_of(config: TrainConfig, site: Site | None, d: int, vectors: int, digest: str) -> dict[str, Any]:

@@ -163,6 +163,10 @@ def test_an_edit_by_an_evaluated_method_comes_with_a_sheet_of_pictures(
     assert much["weights"] == much["eligible"] < much["asked"]
     print_edit(much)
     assert f"asked for {much['asked']} weights, takes {much['weights']}" in capsys.readouterr().out
+    with pytest.raises(InputError, match=r"dog-erase-cad.safetensors is there already .*fraction: 0.9 there, 0.5 now"):
+        make_edit(config, methods, EditConfig("dog", method="cad", fraction=0.5, sheet=0, pool=40), str(tmp_path))
+    again = make_edit(config, methods, EditConfig("dog", method="cad", fraction=0.9, sheet=0, pool=40), str(tmp_path))
+    assert again == much
     style = make_edit(config, methods, EditConfig("night", method="cad", sheet=0, pool=40), str(tmp_path))
     assert (style["kind"], style["fraction"], style["before"]) == ("styles", dose("erase", "cad", "styles").taken, "")
     for wrong, words in (("unicorn", "not in .* or steer.words.*night"), ("dog", "Unknown method 'x'")):

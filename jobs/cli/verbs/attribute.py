@@ -8,7 +8,7 @@ from typing import Any
 from gazetteer.attribution.attacks.names import ATTACKS, FLOOR
 from gazetteer.attribution.edits.method_names import AMPLIFY, ERASE, FEATURES, PARTS
 from gazetteer.data.core.files.own_files import require_own_folder, says
-from gazetteer.jobs.cli.arguments import DONE, configuration, configured, machine, of_run
+from gazetteer.jobs.cli.arguments import DONE, configuration, configured, machine, of_run, seed
 from gazetteer.jobs.cli.output import print_json
 
 
@@ -45,8 +45,9 @@ def _add_score(verbs: Any) -> None:
     )  # fmt: skip
     score.add_argument("--per", help="row, layer (default) or global")
     score.add_argument("--base", default="", help="prompt of the base concept")
-    for name, value in (("steps", 50), ("seeds", 1), ("points", 8), ("ablations", 500), ("groups", 200), ("seed", 0)):
+    for name, value in (("steps", 50), ("seeds", 1), ("points", 8), ("ablations", 500), ("groups", 200)):
         score.add_argument(f"--{name}", type=int, default=value)
+    score.add_argument("--seed", type=seed, default=0)
     score.add_argument("--guidance", type=float, default=3.0)
     score.add_argument("--by-step", action="store_true", help="how the score is spread over the sampler's steps")
     score.set_defaults(action=_attribute_score)
@@ -128,7 +129,8 @@ def _add_protocol(verbs: Any) -> None:
         ("seed", None, "of all pictures (P2's code: 0 for i2p; imagenette: the first); default: each prompt's own"),
         ("size", None, "width and height of all pictures in pixels; default: each prompt's own, else the model's"),
     ):
-        protocol.add_argument(f"--{name}", type=int, default=value, help=words)
+        kind = seed if name == "seed" else int
+        protocol.add_argument(f"--{name}", type=kind, default=value, help=words)
     protocol.add_argument("--guidance", type=float, help="of all pictures; default: each prompt's own, else 7.5")
     machine(protocol)
     protocol.set_defaults(action=_attribute_protocol)

@@ -7,7 +7,17 @@ import os
 from pathlib import Path
 from typing import Any
 
-from gazetteer.jobs.cli.arguments import DONE, PARTIAL, configuration, configured, logged, machine, of_new_run, of_run
+from gazetteer.jobs.cli.arguments import (
+    DONE,
+    PARTIAL,
+    configuration,
+    configured,
+    logged,
+    machine,
+    of_new_run,
+    of_run,
+    seed,
+)
 from gazetteer.jobs.cli.output import new_files, pages_folder, print_json
 
 
@@ -85,7 +95,7 @@ def _add_judges(verbs: Any) -> None:
     of_run(rate, "a finished run folder or URL")
     rate.add_argument("--out", metavar="FOLDER", help="where the page goes (default: RUN/rate)")
     rate.add_argument("--features", type=int, metavar="N", help="labelled features to show (default: 40)")
-    rate.add_argument("--seed", type=int, help="decides which (default: 0)")
+    rate.add_argument("--seed", type=seed, help="decides which (default: 0)")
     rate.add_argument("--answers", metavar="FILE", help="instead of a page: how far these agree with the labels")
     machine(rate)
     rate.set_defaults(action=_rate)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from typing import Any
 
-from gazetteer.jobs.cli.arguments import DONE, configuration, configured, of_run
+from gazetteer.jobs.cli.arguments import DONE, configuration, configured, of_run, seed
 from gazetteer.jobs.cli.output import print_json
 
 
@@ -19,7 +19,7 @@ def add_layout(verbs: Any) -> None:
     predict.add_argument("--prior", action="store_true", help="add where things usually are, from the run's evidence")
     predict.add_argument("--calibrated", action="store_true", help="calibrate on the run's codes and masks instead")
     predict.add_argument("--prompt", required=True, metavar="TEXT", help="what to paint")
-    predict.add_argument("--seed", type=int, default=0, help="of the picture's noise")
+    predict.add_argument("--seed", type=seed, default=0, help="of the picture's noise")
     predict.add_argument(
         "--out", required=True, metavar="FOLDER", help="receives picture.png, layout.npz and layout.json"
     )

@@ -37,6 +37,7 @@ from gazetteer.jobs.experiments.causal.choose import (
     switch_of,
 )
 from gazetteer.jobs.experiments.causal.sweep import setting_of
+from gazetteer.jobs.label.beside import labels_of, still_of
 from gazetteer.jobs.label.card import write_card
 from gazetteer.labeling.evidence.run_codes import site_codes
 from gazetteer.labeling.evidence.site_codes import site_of_row
@@ -76,8 +77,9 @@ def measure_causes(config: RunConfig, run: str, features: int = 32, sites: Seque
 
     Raises:
         InputError: not a finished run, another configuration than the run's, an unknown site, too few pictures,
-            a window without a sampler step, or settings other than those that were begun with.
-        LockedError: another process does the same.
+            a window without a sampler step, settings other than those that were begun with, or labels that became
+            others meanwhile.
+        LockedError: another process does the same, or holds the run.
     """
     begun = time.monotonic()
     chosen = named_sites(finished_run(config, run), sites)
@@ -86,8 +88,9 @@ def measure_causes(config: RunConfig, run: str, features: int = 32, sites: Seque
         done = causal.rounds(switches)
         labels = load_labels(causal.folder, kind=SPATIAL_KINDS, columns=LABEL_COLUMNS)
         table = causal.table(labels)
-        written = causal.folder.write_final("causal", table, causal.of_table)
-        write_card(causal.folder)
+        with still_of(causal.folder, causal.labels, "causal"):
+            written = causal.folder.write_final("causal", table, causal.of_table)
+            write_card(causal.folder)
     return {
         "run": run, "table": f"{causal.folder.path.rstrip('/')}/causal.parquet", "rows": written["rows"],
         "images": causal.images, "images_needed": images_needed(config.causal.power, config.causal.share),
@@ -125,6 +128,7 @@ class CausalPass:
         window, steps = WINDOWS[config.causal.window], config.generation.steps
         if not has_step(window, steps):
             raise InputError(f"causal.window is {config.causal.window}, but {no_step(window, steps)}.")
+        self.labels = labels_of(self.folder)
         self.concepts = asked_concepts(config, self.folder)
         needed = images_needed(config.causal.power, config.causal.share)
         every = starts_of(self.folder, "heldout")
@@ -156,7 +160,7 @@ class CausalPass:
         self.work = self.folder.inside("causal").open_or_create(self.fingerprint)
         self.about = provenance(self.fingerprint, portable_config(config))
         # The table is of the labels as they are now, which may have been made again since the run was started.
-        self.of_table = provenance({**self.fingerprint, "run": self.folder.of_tables()}, portable_config(config))
+        self.of_table = provenance({**self.fingerprint, "run": self.labels[0]}, portable_config(config))
 
     def __enter__(self) -> CausalPass:
         self._lock = self.work.lock()

@@ -7,13 +7,16 @@ from typing import Any
 
 import pytest
 
+from gazetteer.attribution.scores.score import ScoreConfig
 from gazetteer.data.core.errors import InputError
 from gazetteer.data.runs.folder import RunFolder
 from gazetteer.jobs.cli.main import main
+from gazetteer.jobs.cli.parser import parser
 from gazetteer.jobs.config.schema import load_config
 from gazetteer.jobs.experiments import layout
 from gazetteer.jobs.experiments.causal import sweep
 from gazetteer.jobs.experiments.causal.choose import best_of_concepts
+from gazetteer.jobs.experiments.draw import draw
 from tests.support.runs.atlas_run import make_run
 
 
@@ -102,3 +105,24 @@ def test_a_configuration_that_quality_would_not_read_is_refused_and_a_wrong_one_
     assert "with --no-accuracy leave them out" in capsys.readouterr().err
     assert main(["quality", str(run), "--set", "acuracy.images=3"]) == 2
     assert "acuracy" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("seed", ["-1", "9223372036854775808", "99999999999999999999"])
+def test_a_seed_out_of_range_is_refused_before_anything_is_loaded(
+    capsys: pytest.CaptureFixture[str], seed: str
+) -> None:
+    score, painted = ["attribute", "score", "--concept", "dog"], ["--out", "out", f"--seed={seed}"]
+    for words in (
+        ["steer", "draw", "--edits", "none.yaml", "--prompt", "a dog"],
+        ["layout", "predict", "run", "--prompt", "a dog"],
+        ["rate", "run"],
+        score,
+        ["attribute", "protocol", "coco", "--model", "model"],
+    ):
+        with pytest.raises(SystemExit):
+            parser().parse_args([*words, *painted])
+        assert "argument --seed: must be a whole number from 0 to 2^63 - 1" in capsys.readouterr().err
+    with pytest.raises(InputError, match=r"seed must be"):
+        ScoreConfig(concept="dog", seed=int(seed))
+    with pytest.raises(InputError, match=r"seed must be a whole number from 0"):
+        draw(load_config(None, ["model.path=/nowhere"]), "a dog", int(seed))

@@ -12,8 +12,12 @@ from gazetteer.data.core.errors import InputError
 from gazetteer.data.runs.folder import RunFolder
 from gazetteer.jobs.config.fingerprint import fingerprint_of
 from gazetteer.jobs.config.kept import RECORD, run_config, to_keep
+from gazetteer.jobs.config.reference import as_yaml
 from gazetteer.jobs.config.schema import RunConfig, load_config
 from gazetteer.jobs.label.job import label
+from gazetteer.labeling.detect.grounding_dino.settings import PUBLISHED
+from gazetteer.labeling.detect.protocol import PUBLISHED_CONFIGS
+from gazetteer.labeling.vocabulary.concepts import Vocabulary
 from tests.support.system.running import ROOT
 
 
@@ -110,3 +114,30 @@ def test_an_empty_folder_is_said_with_its_key(tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
     with pytest.raises(InputError, match=r"detector.path: .*empty holds no files"):
         fingerprint_of(load_config(None, [f"detector.path={tmp_path / 'empty'}"]))
+
+
+def test_lists_known_by_name_are_never_folders_that_are_called_so(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """COCO's own data set is often a folder `coco` where one works."""
+    set_to = ["vocabulary.path=coco", "vocabulary.concepts=[]"]
+    detector = ["detector.library=groundingdino", "detector.config=GroundingDINO_SwinT_OGC"]
+    plain = fingerprint_of(load_config(None, [*set_to, *detector]))
+    (tmp_path / "coco").mkdir()
+    (tmp_path / "GroundingDINO_SwinT_OGC").mkdir()
+    (tmp_path / "coco" / "instances.json").write_text("{}")
+    (tmp_path / "mine.yaml").write_text(as_yaml(load_config(None, set_to)))
+    monkeypatch.chdir(tmp_path)
+    config = load_config(None, [*set_to, *detector])
+    assert fingerprint_of(config) == plain and plain["vocabulary.path"] == "coco"
+    kept = to_keep(config)
+    assert kept["vocabulary"]["path"] == "coco" and kept["detector"]["config"] == "GroundingDINO_SwinT_OGC"
+    written = load_config("mine.yaml")
+    assert written.vocabulary.path == "coco" and len(Vocabulary(written.vocabulary).concepts) == 80
+    assert tuple(PUBLISHED) == PUBLISHED_CONFIGS
+
+
+def test_a_preset_is_no_folder_that_is_called_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "paper-sd14").mkdir()
+    monkeypatch.chdir(tmp_path)
+    assert load_config("paper-sd14").generation.steps == 50

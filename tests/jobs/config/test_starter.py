@@ -78,6 +78,14 @@ def test_a_list_of_concepts_needs_prompts(tmp_path: Path) -> None:
     assert (config.vocabulary.path, config.prompts.path) == ("coco", str(captions))
 
 
+def test_a_list_known_by_name_is_no_folder_that_is_called_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "coco").mkdir()
+    (tmp_path / "captions.txt").write_text("a dog\n")
+    monkeypatch.chdir(tmp_path)
+    write_starter(Starter(MODEL, ["coco"], prompts="captions.txt"), UNET, "mine.yaml")
+    assert load_config("mine.yaml").vocabulary.path == "coco"
+
+
 def test_what_no_configuration_may_have_leaves_no_file(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="one concept twice"):
         write_starter(Starter(MODEL, ["hot dog", "hot-dog"]), UNET, tmp_path / "mine.yaml")

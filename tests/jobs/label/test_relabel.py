@@ -12,13 +12,17 @@ import pyarrow as pa
 import pytest
 
 from gazetteer.data.core.digests import digest_file
+from gazetteer.data.core.errors import InputError, LockedError
 from gazetteer.data.runs.folder import RunFolder
 from gazetteer.data.runs.relabelled import read_record
 from gazetteer.data.storage.local import LocalFiles
 from gazetteer.data.storage.open import open_files
 from gazetteer.data.tables.provenance import read_provenance
 from gazetteer.data.tables.schemas import CAUSAL, EXAMINERS
+from gazetteer.jobs.config.kept import run_config
 from gazetteer.jobs.config.schema import RunConfig, load_config
+from gazetteer.jobs.experiments import examine as examining
+from gazetteer.jobs.experiments.causal import measure
 from gazetteer.jobs.label import reduce
 from gazetteer.jobs.label import run as label_run
 from gazetteer.jobs.label import shards as plan
@@ -229,3 +233,40 @@ def test_a_retry_that_changes_labels_puts_aside_what_was_made_of_the_old_ones(
     assert f"gazetteer causal {store.path} makes it anew" in said
     assert f"gazetteer examine {store.path} makes it anew" in said
     assert verify(store.path)["verdict"] == "sound"
+
+
+QUICK = ["accuracy.truth=''", "attribute.classifier=''", "steer.classifier=''", "steer.words=[]", "executor=serial"]
+
+
+def test_examined_labels_that_are_made_again_meanwhile(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    config, own = run_config(run, QUICK), examining._truth
+
+    def relabelled(*given: Any) -> Any:
+        relabel(run, OTHER)
+        return own(*given)
+
+    with monkeypatch.context() as meanwhile:
+        meanwhile.setattr(examining, "_truth", relabelled)
+        with pytest.raises(InputError, match=r"made again while gazetteer examine worked .* examiners.parquet is not"):
+            examining.examine(config, str(run), 0)
+    store = RunFolder(run)
+    assert not store.has_final("examiners") and verify(run)["verdict"] == SOUND
+    config = run_config(run, QUICK)
+    with store.lock(), pytest.raises(LockedError):
+        examining.examine(config, str(run), 0)
+    done = in_process("examine", str(run), "--fresh", "0", "--set", *QUICK)
+    assert done.returncode == 0, done.stderr
+    assert read_provenance(run / "examiners.parquet")["fingerprint"] == store.of_tables()
+
+
+def test_tried_labels_that_are_made_again_meanwhile(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def rounds(*_: Any) -> int:
+        relabel(run, OTHER)
+        return 0
+
+    monkeypatch.setattr(measure.CausalPass, "rounds", rounds)
+    monkeypatch.setattr(measure.CausalPass, "table", lambda *_: CAUSAL.empty_table())
+    config = run_config(run, [*QUICK, "causal.images=1"])
+    with pytest.raises(InputError, match=r"made again while gazetteer causal worked .* causal.parquet is not written"):
+        measure.measure_causes(config, str(run), 1)
+    assert not RunFolder(run).has_final("causal")

@@ -10,6 +10,7 @@ import pytest
 from gazetteer.data.core.errors import InputError
 from gazetteer.data.runs.folder import RunFolder
 from gazetteer.data.tables.schemas import CANDIDATES, FAILURES, FEATURES, IMAGES, LABELS
+from gazetteer.jobs.label.card import write_card
 from gazetteer.jobs.label.summary import print_summary, summarise
 from tests.support.runs.runs import PROVENANCE, SITE, blank, finished_run, parts
 
@@ -110,3 +111,19 @@ def test_a_run_under_way_has_none(run: RunFolder) -> None:
     run.clear_success()
     with pytest.raises(InputError, match="is not a finished run"):
         summarise(run.path)
+
+
+def test_a_card_counts_the_features_of_every_kind(run: RunFolder) -> None:
+    labels = [
+        named("dog", 1, 0.5),
+        named("cat", 2, 0.9),
+        *({**named(c, 1, None), "kind": "style"} for c in ("night",) * 2),
+    ]
+    labels += [{**named(f"word {i}", 1, None), "kind": "word"} for i in range(42)]
+    run.write_final("labels", pa.Table.from_pylist(labels, schema=LABELS), {**PROVENANCE, "config": {"name": "tiny"}})
+    write_card(run)
+    said = (Path(run.path) / "README.md").read_text().splitlines()
+    at = said.index("Features by the concept that labels them best:")
+    thing, style, word = said[at + 4 : at + 7]
+    assert (thing, style) == ("| thing | 1 | dog (1) |", "| style | 2 | night (2) |")
+    assert word.startswith("| word | 42 | word 0 (1), word 1 (1), ") and word.endswith(", and 2 more |")

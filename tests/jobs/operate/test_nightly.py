@@ -98,6 +98,42 @@ def test_three_nights(tmp_path: Path) -> None:
     assert fourth["deleted"] == []
 
 
+def test_an_old_run_that_somebody_works_on_goes_another_night(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for number, turn in ((9, 0), (10, 3)):
+        checkpoint(tmp_path / "checkpoints", f"step-{number}", turn)
+    words = ["nightly", "--checkpoints", str(tmp_path / "checkpoints"), "--out", str(tmp_path / "out")]
+    assert main([*words, "--set", *SETTINGS]) == 0
+    (old,) = (tmp_path / "out").glob("step-9-*")
+    capsys.readouterr()
+    with RunFolder(old).lock():
+        assert main([*words, "--keep", "1", "--set", *SETTINGS]) == 0
+    said = capsys.readouterr().out
+    assert "step-10" in said and f"kept for now, as another process holds them: {old.name}" in said and old.is_dir()
+    assert main([*words, "--keep", "1", "--set", *SETTINGS]) == 0
+    assert f"deleted: {old.name}" in capsys.readouterr().out and not old.exists()
+
+
+@pytest.mark.parametrize("what", ["notes", "list", "folder", "file", "link"])
+def test_pointers_of_a_persons_own_are_refused_before_anything_is_labelled(what: str, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    out.mkdir()
+    if what in ("notes", "list"):
+        (out / "latest.json").write_text('{"mine": 1}' if what == "notes" else "[]")
+    elif what == "folder":
+        (out / "latest").mkdir()
+    elif what == "file":
+        (out / "latest").write_text("mine")
+    else:
+        (out / "latest").symlink_to(tmp_path)
+    checkpoint(tmp_path / "checkpoints", "step-9", 0)
+    name = "latest.json is not what" if what in ("notes", "list") else "latest is no link to a run beside it"
+    with pytest.raises(InputError, match=name):
+        nightly(config(), tmp_path / "checkpoints", str(out))
+    assert not list(out.glob("step-*"))
+
+
 def test_a_picture_that_failed_is_said_every_night(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

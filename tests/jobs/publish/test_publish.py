@@ -48,6 +48,8 @@ def test_a_folder_holds_the_run_byte_for_byte_and_its_card(scenes_run: Path, pub
     assert (head["license"], head["pretty_name"]) == ("mit", "Scenes, named")
     labelled = sum(site["labelled"] for site in gazetteer.summarise(scenes_run)["sites"])
     assert f"What {labelled:,} of the " in text
+    named = text.partition("labels them best:")[2].partition("\n\nt is")[0]
+    assert sum(int(line.split("|")[2].replace(",", "")) for line in named.splitlines()[4:]) == labelled
     assert not (published / "_meta" / "log.jsonl").exists()
 
 
@@ -311,3 +313,30 @@ def test_a_card_follows_the_tables_and_leaves_a_readme_of_the_users_alone(scenes
     (run / "README.md").write_text("my own")
     write_card(run)
     assert (run / "README.md").read_text() == "my own"
+
+
+def test_a_card_and_a_description_of_a_persons_own_are_not_written_over(scenes_run: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    out.mkdir()
+    (out / "README.md").write_text("my own")
+    with pytest.raises(InputError, match=r"out/README.md is not what gazetteer publish left there"):
+        publish(scenes_run, str(out))
+    assert [place.name for place in out.iterdir()] == ["README.md"] and (out / "README.md").read_text() == "my own"
+    (out / "README.md").unlink()
+    publish(scenes_run, str(out))
+    assert publish(scenes_run, str(out), title="Another title")["written"] == 3, "card, description and mark"
+    described = json.loads((out / "croissant.json").read_text())
+    for name, text in {"README.md": "my own", "croissant.json": json.dumps({**described, "citeAs": "me"})}.items():
+        own = (out / name).read_text()
+        (out / name).write_text(text)
+        with pytest.raises(InputError, match=f"out/{name} is not what gazetteer publish left there"):
+            publish(scenes_run, str(out), title="A third")
+        assert (out / name).read_text() == text
+        (out / name).write_text(own)
+
+
+def test_tables_of_another_run_are_no_publication_that_was_stopped(scenes_run: Path, tmp_path: Path) -> None:
+    (tmp_path / "labels.parquet").write_bytes(b"another run's")
+    with pytest.raises(InputError, match="neither empty nor an earlier publication"):
+        publish(scenes_run, str(tmp_path))
+    assert (tmp_path / "labels.parquet").read_bytes() == b"another run's"

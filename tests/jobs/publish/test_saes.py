@@ -8,8 +8,9 @@ import pytest
 
 from gazetteer.data.core.digests import digest_path
 from gazetteer.data.core.errors import InputError
-from gazetteer.jobs.publish.folder import publish_files
+from gazetteer.jobs.publish.folder import publish_to_folder
 from gazetteer.jobs.publish.saes import SaeBundle, sae_bundle
+from tests.jobs.publish.test_again import Fixed
 
 LAYOUTS = {
     "own": ("config.json", "model.safetensors"), "unbox": ("config.json", "state_dict.pth"),
@@ -41,8 +42,10 @@ def test_weights_of_every_format_are_sent_and_every_site_is_listed(tmp_path: Pat
     (tmp_path / "saes" / "own" / ".cache" / "of-a-download.json").write_text("{}")
     bundle = packed(tmp_path / "saes")
     assert set(bundle.names) == {*names, "README.md"}
-    publish_files(bundle, tmp_path / "out")
-    assert all((tmp_path / "out" / name).read_bytes() == (tmp_path / "saes" / name).read_bytes() for name in names)
+    publish_to_folder(Fixed(), tmp_path / "to", bundle)  # type: ignore[arg-type]
+    assert all(
+        (tmp_path / "to" / "saes" / name).read_bytes() == (tmp_path / "saes" / name).read_bytes() for name in names
+    )
     card = bundle.read("README.md").decode()
     assert all(f"| `{site}` |" in card for site in LAYOUTS)
 
@@ -60,3 +63,22 @@ def test_a_folder_without_autoencoders_is_refused(tmp_path: Path) -> None:
     (tmp_path / "notes.txt").write_text("to be trained")
     with pytest.raises(InputError, match="holds no autoencoder of a known format"):
         packed(tmp_path)
+
+
+def test_other_autoencoders_and_a_persons_card_are_not_written_over(tmp_path: Path) -> None:
+    write(tmp_path / "saes", ["own"])
+    bundle, fixed, out = packed(tmp_path / "saes"), Fixed(), tmp_path / "to"
+    others = out / "saes" / "own" / "model.safetensors"
+    others.parent.mkdir(parents=True)
+    others.write_bytes(b"another training's")
+    with pytest.raises(InputError, match=r"saes holds something else \(own/model.safetensors\)"):
+        publish_to_folder(fixed, out, bundle)  # type: ignore[arg-type]
+    assert others.read_bytes() == b"another training's" and not (out / "_meta").exists(), "said before all else"
+    others.unlink()
+    publish_to_folder(fixed, out, bundle)  # type: ignore[arg-type]
+    others.write_bytes(b"torn")
+    (out / "saes" / "README.md").write_text("---\nlibrary_name: gazetteer\n---\n\n# Sparse autoencoders of x\n")
+    assert publish_to_folder(fixed, out, bundle)["saes"]["written"] == 2, "damaged, and a card of before"  # type: ignore[arg-type]
+    (out / "saes" / "README.md").write_text("my own")
+    with pytest.raises(InputError, match=r"saes/README.md is not what gazetteer publish left there"):
+        publish_to_folder(fixed, out, bundle)  # type: ignore[arg-type]

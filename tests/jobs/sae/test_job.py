@@ -14,6 +14,8 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
+import torch
+from safetensors.torch import save_file
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from gazetteer.data.core.digests import digest_bytes
@@ -198,6 +200,35 @@ def test_activations_of_other_settings_that_lie_there_are_not_trained_on(
     assert train("used", "generation.guidance=1.5") == train("fresh", "generation.guidance=1.5")
     shutil.rmtree(tmp_path / "used" / "saes")
     assert train("used", "sae.images=20") == train("fewer", "sae.images=20")
+
+
+def test_other_settings_than_those_of_what_is_trained_are_refused_before_a_picture_is_captured(
+    tmp_path: Path, settings: list[str], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+):
+    """As a stream refuses them; with the activations deleted, as one may when the training is done."""
+    few = [*settings, "sae.recover=0", "generation.t=[1.0]", "sae.stream=false"]
+    train = ["sae", "train", "--out", str(tmp_path), "--set", *few]
+    assert main(train) == 0
+    before = contents(tmp_path / "saes")
+    shutil.rmtree(tmp_path / "activations")
+    monkeypatch.setattr(capture, "load_pipeline", no_model)
+    for other, said in (
+        ("sae.train.k=2", "config.k ("),
+        ("sae.images=41", "pictures ("),
+        ("generation.guidance=1.5", "pictures ("),
+        ("seed=1", "pictures ("),
+    ):
+        capsys.readouterr()
+        assert main([*train, other]) == 2
+        error = capsys.readouterr().err
+        assert "belongs to another training run; differing: " in error and said in error
+    assert contents(tmp_path / "saes") == before
+    site = next(place for place in (tmp_path / "saes").iterdir() if (place / "config.json").is_file())
+    state = json.dumps({"identity": json.loads((site / "config.json").read_text())["training"]})
+    (site / "config.json").unlink()
+    save_file({"x": torch.zeros(1)}, site / "training.safetensors", {"state": state})
+    assert main([*train, "sae.train.k=2"]) == 2
+    assert "config.k (" in capsys.readouterr().err
 
 
 def test_two_at_once_are_kept_apart(tmp_path: Path, settings: list[str]):
