@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from gazetteer.data.core.errors import InputError
+from gazetteer.data.inputs.given.contents import RECORD as GIVEN
 from gazetteer.data.runs.finals import ALL_FINALS
 from gazetteer.data.runs.finished import MANIFEST
 from gazetteer.data.runs.folder import RunFolder
@@ -26,7 +27,8 @@ MARK = "_meta/_SUCCESS"
 """The file that makes a folder a finished run: published last, so that half a publication is none."""
 
 _OWN = frozenset({
-    "_meta/progress.json", "_meta/log.jsonl", "_meta/lock", "_meta/config.json", "_meta/notes.json", MARK,
+    "_meta/progress.json", "_meta/log.jsonl", "_meta/lock", "_meta/config.json", "_meta/notes.json",
+    f"_meta/{GIVEN}", MARK,
 })  # fmt: skip
 """What concerns this machine's work on the run alone or is a person's own, and the mark, put behind all else."""
 
