@@ -6,9 +6,12 @@
 from __future__ import annotations
 
 import argparse
+import inspect
+import re
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
@@ -85,7 +88,7 @@ def _value(action: argparse.Action) -> str:
 
 
 def python_api() -> str:
-    """The page of the Python API; the site takes the text from the docstrings."""
+    """The page of the Python API: every name with its signature and first sentence; the site adds the docstrings."""
     lines = [
         "# Python",
         "",
@@ -97,8 +100,30 @@ def python_api() -> str:
     for subject, names in SUBJECTS.items():
         lines += [f"## {subject}", ""]
         for name in names:
+            about, signature = _about(getattr(gazetteer, name))
+            lines += [f"### `{name}`", "", *([f"`{name}{signature}`", ""] if signature else []), about, ""]
             lines += [f"::: {gazetteer._WHERE[name]}.{name}", ""]
     return "\n".join(lines)
+
+
+def _about(value: Any) -> tuple[str, str]:
+    """The first sentence of what a public name says of itself, and how it is called; empty for an error."""
+    text = " ".join(inspect.cleandoc(value.__doc__ or "").split("\n\n")[0].split())
+    sentence = re.split(r"(?<=[.:])\s(?=[A-Z])", text)[0]
+    if isinstance(value, type) and issubclass(value, Exception):
+        return sentence, ""
+    return sentence, _signature(value)
+
+
+def _signature(value: Any) -> str:
+    """The arguments, without their types, defaults where they are short."""
+    parameters = []
+    for parameter in inspect.signature(value).parameters.values():
+        default = parameter.default
+        if default is not inspect.Parameter.empty and not isinstance(default, bool | int | float | str | None):
+            default = ...
+        parameters.append(parameter.replace(annotation=inspect.Parameter.empty, default=default))
+    return str(inspect.Signature(parameters)).replace("Ellipsis", "…")
 
 
 PAGES = {"cli.md": command_line, "python.md": python_api, "configuration.md": configuration}

@@ -22,8 +22,8 @@ WINDOWS: dict[str, tuple[float, float]] = {**STAGES, "early and middle": (0.2, 1
 
 UNITS: dict[str, str] = {
     "absolute": "β times the sum of the feature vectors",
-    "code_norm": "β·‖Z[i,j]‖: the norm of the cell's code (P1 equation 2)",
-    "code_norm_share": "β·‖Z[i,j]‖ / Σ‖Z‖: the cell's share of the code (P1 equation 3)",
+    "code_norm": "β·‖Z[i,j]‖: the norm of the cell's code (arXiv 2504.15473, equation 2)",
+    "code_norm_share": "β·‖Z[i,j]‖ / Σ‖Z‖: the cell's share of the code (arXiv 2504.15473, equation 3)",
     "update_norm": "the change is β times as long as the block's update in the cell, ‖Δ[i,j]‖",
     "feature_p99": "β times each feature's own 99th percentile, where it fires",
     "code": "β·Z[i,j]: β times each feature's own activation in the cell; -1 switches it off",

@@ -122,6 +122,8 @@ def read_prompts(config: PromptConfig) -> list[str]:
     Raises:
         InputError: nothing to read, another format, no such column, bytes that are not UTF-8, or no prompts.
     """
+    if not config.path:
+        raise InputError("prompts.path is empty: prompts are needed here, which runs on given pictures may leave out.")
     seen: set[str] = set()
     prompts: list[str] = []
     read = 0

@@ -29,7 +29,7 @@ from gazetteer.data.core.settings import (
     setting,
     settings,
 )  # fmt: skip
-from gazetteer.data.inputs.given.config import PicturesConfig
+from gazetteer.data.inputs.given.config import PicturesConfig, given_setting
 from gazetteer.data.inputs.prompt_pool import PromptConfig
 from gazetteer.diffusion.config.generation import GenerationConfig
 from gazetteer.diffusion.load import ModelConfig
@@ -53,6 +53,10 @@ DEFAULT_CONFIG = Path(__file__).resolve().parents[2] / "data" / "scenes" / "conf
 
 PRESETS = Path(__file__).resolve().parent / "presets"
 """Configurations that ship with the project, chosen by name: ``--config paper-sd14``."""
+
+
+UNUSED = {"prompts": {"path": ""}, "vocabulary": {"ask": "prompt", "nouns": "hanta"}, "detector": {"path": ""}}
+"""Groups that a run on given pictures has no use for, as they are where it leaves them out."""
 
 
 def shard_size_of(images: int) -> int:
@@ -217,6 +221,9 @@ def load_config(path: str | Path | None = None, overrides: Sequence[str] = ()) -
     raw = json.loads(json.dumps(raw))  # what an alias stands for twice is changed once
     for override in overrides:
         apply_override(raw, override)
+    pictures = raw.get("pictures")
+    if isinstance(pictures, dict) and given_setting({f"pictures.{key}": value for key, value in pictures.items()}):
+        raw = {**UNUSED, **raw}
     try:
         config = from_json(RunConfig, json.dumps(raw))
     except SettingError as error:

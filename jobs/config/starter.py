@@ -188,6 +188,9 @@ vocabulary:
   {vocabulary}
   ask: all                  # every concept of every picture; prompt: only those that the prompt names
 
+# Kinds of labels; stuff: concepts that fill regions; styles: looks of whole pictures, as words of your prompts.
+# labels: {{stuff: [sky, grass], styles: [painting, drawing]}}
+
 detector:                   # Grounding DINO or OWLv2: a folder or a hub id
   path: {flow(_absolute(start.detector))}{device}
 segmenter:                  # SAM or SAM 2

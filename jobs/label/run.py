@@ -19,7 +19,7 @@ from gazetteer.jobs.config.fingerprint import picture_digest, portable_config
 from gazetteer.jobs.config.schema import RunConfig
 from gazetteer.jobs.executors.choose import Executor
 from gazetteer.jobs.executors.ray.metrics import RunMetrics
-from gazetteer.jobs.executors.sources import checking, same_copies, sources
+from gazetteer.jobs.executors.sources import GROUPS, checking, same_copies, sources
 from gazetteer.jobs.executors.task import Job, Task
 from gazetteer.jobs.label import shards as plan
 from gazetteer.jobs.label.beside import put_aside
@@ -36,6 +36,9 @@ from gazetteer.labeling.pipeline.stages import Stages
 from gazetteer.sae.model.threshold import reading_notes
 
 log = logging.getLogger(__name__)
+
+FINDERS = ("detector", "segmenter")
+"""What given pictures need none of."""
 
 
 class LabelRun:
@@ -57,7 +60,9 @@ class LabelRun:
         self.noted: set[str] = set()
         self.executor = Executor(config, self._last_words)
         build = partial(Stages, config.stages, reuse=str(reuse or ""), run=store.path)
-        checked = checking(build, same_copies(sources(config, fingerprint), store))
+        unused = FINDERS if config.pictures.kind else ()
+        loaded = sources(config, fingerprint, [group for group in GROUPS if group not in unused])
+        checked = checking(build, same_copies(loaded, store))
         # Shards stay those of the settings that the run was started with; later label settings are of the tables alone.
         begun = provenance(store.read_json("run.json"), portable_config(config))
         seal = partial(publish_shard, store.workshop(begun))
@@ -145,12 +150,14 @@ class LabelRun:
         if self.loading_said:
             return
         self.loading_said, config = True, self.config
-        models = {
-            "model": config.model.path, "autoencoders": f"{len(self.features)} of {config.saes}",
-            "detector": config.detector.path, "segmenter": config.segmenter.path,
-        }  # fmt: skip
+        models = {"model": config.model.path, "autoencoders": f"{len(self.features)} of {config.saes}"}
+        if not config.pictures.kind:
+            models |= {"detector": config.detector.path, "segmenter": config.segmenter.path}
         said = ", ".join(f"{what} {path}" for what, path in models.items() if path)
         print(f"loading {said} (on {config.model.device})", file=sys.stderr, flush=True)
+        if config.pictures.kind:
+            unheard = "prompts, vocabulary, detector and segmenter are not used"
+            print(f"pictures and masks are given: {unheard}; pictures.concepts chooses categories", file=sys.stderr)
 
     def _keep(self, job: Job, result: Finished, name: str) -> None:
         """Record a shard that was published, and say so where machines listen."""

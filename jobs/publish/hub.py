@@ -156,7 +156,15 @@ def _told(repository: str) -> Iterator[None]:
                 "HF_TOKEN with the right to write, and the same command goes on."
             ) from error
         raise GazetteerError(f"The hub refused ({reason}); the same command goes on from there.") from error
-    except (OSError, RuntimeError) as error:
+    except GazetteerError:
+        raise
+    except Exception as error:
+        if isinstance(error, OSError | RuntimeError):
+            said = "The publication stopped"
+        elif type(error).__module__.startswith("http"):  # of its HTTP library, and no OSError
+            said = f"The hub cannot be reached, to publish to {repository}"
+        else:
+            raise
         raise GazetteerError(
-            f"The publication stopped ({first_line(error)}); the same command goes on from where it came to."
+            f"{said} ({first_line(error)}); the same command goes on from where it came to."
         ) from error

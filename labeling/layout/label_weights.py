@@ -84,6 +84,11 @@ def read_label_table(path: str | Path) -> pa.Table:
     return table
 
 
+def of_winners(labels: pa.Table) -> bool:
+    """Whether a table holds what each feature is best called alone, and not every candidate."""
+    return _TESTED not in labels.column_names
+
+
 def columns_of(name: str) -> list[str]:
     """What is read of a run's table ``labels`` or ``candidates``."""
     return [*_COLUMNS, "kind", "q_value", *([_TESTED] if name == "candidates" else [])]

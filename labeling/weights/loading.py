@@ -62,6 +62,8 @@ def reading(what: str, path: str, weights: bool = True) -> Iterator[None]:
     """
     from transformers.utils import logging
 
+    if not path:
+        raise InputError(f"{what}.path is empty: a {what} is needed here, which runs on given pictures may leave out.")
     local = "" if Path(path).is_dir() else "a folder, or a hub id like owner/name"
     if local and has_file(f"The {what}", path, local):
         raise InputError(

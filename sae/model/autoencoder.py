@@ -81,7 +81,7 @@ class SparseAutoencoder(nn.Module):
     def from_pretrained(
         cls, name: Path | str, device: torch.device | str = "cpu", dtype: torch.dtype = torch.float32
     ) -> SparseAutoencoder:
-        """Read a folder or a hub id ``owner/repository[/folder][@revision]``; raises as `files.read_folder`.
+        """Read a folder or a hub id ``owner/repository[/folder or file][@revision]``; raises as `files.read_folder`.
 
         The result is in `dtype`, without gradients and in eval mode.
         """

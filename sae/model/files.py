@@ -90,7 +90,7 @@ def read_folder(folder: Path | str) -> Stored:
     """Read an autoencoder; nothing that could run code is ever opened.
 
     Args:
-        folder: of our own format or one of `sae.formats`, or a hub id ``owner/repository[/folder][@revision]``.
+        folder: of our own format or one of `sae.formats`, or a hub id ``owner/repository[/folder or file][@revision]``.
 
     Raises:
         InputError: a folder or file missing, a pickle in its place, or contents that do not fit.

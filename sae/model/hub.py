@@ -1,4 +1,4 @@
-"""Where an autoencoder's folder is: on this machine or, when it is not, in the Hugging Face hub."""
+"""Where an autoencoder's folder or file is: on this machine or, when it is not, in the Hugging Face hub."""
 
 from __future__ import annotations
 
@@ -23,14 +23,17 @@ WANTED = (
     "n_images_*.pt",
 )
 
+SUFFIXES = frozenset({".pt", ".pth", ".safetensors"})
+"""Of a hub id that names one file instead of a folder."""
+
 
 def local_folder(name: Path | str) -> Path:
-    """The folder of a path or a hub id ``owner/repository[/folder][@revision]``.
+    """The folder or file of a path or a hub id ``owner/repository[/folder or file][@revision]``.
 
     A folder or file that exists here always goes first. A `Path` is never looked for in the hub.
 
     Raises:
-        InputError: the id is of no repository, or the hub cannot be reached.
+        InputError: the id is of no repository, the repository has no such file, or the hub cannot be reached.
     """
     path = Path(name)
     match = re.fullmatch(r"([\w-][\w.-]*/[\w-][\w.-]*)(?:/([\w./-]+))?(?:@([\w./-]+))?", str(name))
@@ -39,10 +42,15 @@ def local_folder(name: Path | str) -> Path:
     repository, folder, revision = match.groups()
     from huggingface_hub import snapshot_download  # heavy, and not needed for folders
 
-    inside = f"{folder.strip('/')}/" if folder else ""
+    inside = (folder or "").strip("/")
+    single = Path(inside).suffix in SUFFIXES
+    wanted = [inside] if single else [f"{inside}/{file}" if inside else file for file in WANTED]
     try:
-        root = snapshot_download(repository, revision=revision, allow_patterns=[inside + file for file in WANTED])
+        root = snapshot_download(repository, revision=revision, allow_patterns=wanted)
     except (OSError, ValueError) as error:
         reason = why_not_loaded("SAE", repository, error)
-        raise InputError(f"There is no SAE folder {name}. {reason}") from error
+        what = "SAE" if single else "SAE folder"
+        raise InputError(f"There is no {what} {name}. {reason}") from error
+    if single and not (Path(root) / inside).is_file():
+        raise InputError(f"There is no SAE {name}. The copy of {repository} on this machine has no file {inside}.")
     return Path(root) / inside

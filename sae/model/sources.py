@@ -15,7 +15,7 @@ from gazetteer.sae.model.patterns import chosen
 
 SaeSource: TypeAlias = str | Path | Mapping[str, str]
 """A folder with one folder a site (`Site.slug`), or patterns of sites (`SitePattern`) with what serves them: an
-autoencoder's folder or file, a folder of sites, or a hub id ``owner/repository[/folder][@revision]``."""
+autoencoder's folder or file, a folder of sites, or a hub id ``owner/repository[/folder or file][@revision]``."""
 
 
 def places(saes: SaeSource, sites: Iterable[Site]) -> dict[Site, Path | str]:

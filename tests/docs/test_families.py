@@ -6,6 +6,7 @@ short is put behind the settings of the two commands that draw pictures.
 
 from __future__ import annotations
 
+import io
 import json
 import re
 from pathlib import Path
@@ -14,14 +15,16 @@ import numpy as np
 import pytest
 import torch
 import yaml
-from safetensors.torch import save_file
+from safetensors.torch import save
 
 from gazetteer.data.runs.folder import RunFolder
 from gazetteer.diffusion.generate import Generator
 from gazetteer.diffusion.load import load_pipeline
 from gazetteer.jobs.config.kept import run_config
+from gazetteer.jobs.config.schema import load_config
 from gazetteer.sae.model.checkpoint import load_site_saes
 from tests.support.models.deep import MODELS, UNETS, write_named
+from tests.support.system.hub_cache import put_in_cache
 from tests.support.system.pages import Block, blocks_in
 from tests.support.system.running import ROOT, in_process
 
@@ -42,6 +45,7 @@ def sections() -> dict[str, list[Block]]:
 
 
 SECTIONS = sections()
+WITH_PUBLISHED = [hub_id for hub_id, (_, _, *more) in SECTIONS.items() if more]
 
 
 def test_every_family_has_a_screen() -> None:
@@ -52,7 +56,7 @@ def test_every_family_has_a_screen() -> None:
 def test_a_screen_can_be_pasted(hub_id: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     write_named(hub_id, tmp_path)
-    commands, written, *more = SECTIONS[hub_id]
+    commands, written, *_ = SECTIONS[hub_id]
     typed, page = commands.commands(), yaml.safe_load(written.text)
     middle = page["generation"]["blocks"][1]
     assert [words[1] for words in typed] == ["init", "doctor", "plan", "sae", "label"] and not written.why
@@ -65,10 +69,40 @@ def test_a_screen_can_be_pasted(hub_id: str, tmp_path: Path, monkeypatch: pytest
             page["model"]["path"] = str(tmp_path / hub_id)  # which is there, and so a folder
             assert {name: said[name] for name in page} == page
     check_tables(tmp_path / typed[-1][-1], middle)
-    for _, *words in (words for block in more for words in block.commands()):
-        write_published(re.findall(r'": ([^}]+)}', words[-3])[0])
-        done = in_process(*words)
-        assert done.returncode == 0 and "3 sites, 192 features" in done.stdout, f"{words}: {done.stderr}"
+
+
+@pytest.mark.parametrize("hub_id", WITH_PUBLISHED, ids=lambda hub_id: hub_id.split("/")[-1])
+def test_published_autoencoders_are_found_by_their_names(
+    hub_id: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In a cache that holds the files of the published repositories under their names, with random weights."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    for repository, files in published().items():
+        put_in_cache(tmp_path / "cache", repository, "a" * 40, files)
+    (block,) = SECTIONS[hub_id][2:]
+    typed = block.commands() if block.language == "sh" else own_file(SECTIONS[hub_id][0], block)
+    write_named(typed[0][2], tmp_path)
+    for _, *words in typed:
+        done = in_process(*words, *(SMALLER if words[0] == "label" else []))
+        assert done.returncode == 0, f"{words}: {done.stderr}"
+        if words[0] == "plan":
+            sites = "12 sites, 768 features" if block.language == "yaml" else "3 sites, 192 features"
+            assert sites in done.stdout
+    assert [words[1] for words in typed][:2] == ["init", "plan"]
+    if typed[-1][1] == "label":
+        assert RunFolder(tmp_path / "runs" / typed[0][-1].removesuffix(".yaml")).read_final("features").num_rows == 64
+
+
+def own_file(commands: Block, lines: Block) -> list[list[str]]:
+    """The commands by which a file that `init` wrote, with these lines in it, is planned."""
+    first = commands.commands()[0]
+    own = yaml.safe_load(lines.text)
+    assert own["saes"] == load_config("sdxl-turbo").saes and set(own) == {"generation", "saes"}
+    taken = [f"saes={json.dumps(own['saes'])}", f"generation.blocks={json.dumps(own['generation']['blocks'])}"]
+    return [first, ["gazetteer", "plan", "--config", first[-1], "--set", *taken]]
 
 
 def check_tables(folder: Path, block: str) -> None:
@@ -90,19 +124,36 @@ def check_tables(folder: Path, block: str) -> None:
         np.testing.assert_allclose(values, expected.values.detach().numpy(), rtol=2e-3, atol=2e-3)
 
 
-def write_published(place: str) -> None:
-    """An autoencoder of random weights in the layout of the one that is named, DifFRACT's or SAeUron's."""
-    path = Path(place)
-    path.parent.mkdir(parents=True)
-    if path.suffix == ".pt":
-        sizes = {"time_mlp.0": (8, 8), "time_mlp.2": (8, 8), "mod_linear": (64, 8), "encoder": (64, 32)}
-        sizes |= {"decoder": (32, 64)}
-        kept = {f"{name}.weight": torch.randn(size) for name, size in sizes.items()}
-        torch.save(kept | {f"{name}.bias": torch.zeros(size[0]) for name, size in sizes.items()}, path)
-        return
-    path.mkdir()
+def published() -> dict[str, dict[str, bytes]]:
+    """By repository, autoencoders of random weights under the names and in the layouts of those published."""
     config = {"num_latents": 64, "k": 4, "d_in": 8, "expansion_factor": 8, "normalize_decoder": True}
     config |= {"batch_topk": True, "sample_topk": False, "input_unit_norm": False, "multi_topk": False}
-    (path / "cfg.json").write_text(json.dumps(config))
     weights = {"encoder.weight": torch.randn(64, 8), "encoder.bias": torch.zeros(64)}
-    save_file(weights | {"W_dec": torch.randn(64, 8), "b_dec": torch.zeros(8)}, path / "sae.safetensors")
+    weights |= {"W_dec": torch.randn(64, 8), "b_dec": torch.zeros(8)}
+    saeuron = {"cfg.json": json.dumps(config).encode(), "sae.safetensors": save(weights)}
+    sizes = {"time_mlp.0": (8, 8), "time_mlp.2": (8, 8), "mod_linear": (64, 8), "encoder": (64, 32)}
+    sizes |= {"decoder": (32, 64)}
+    film = {f"{name}.weight": torch.randn(size) for name, size in sizes.items()}
+    film |= {f"{name}.bias": torch.zeros(size[0]) for name, size in sizes.items()}
+    unbox = {"encoder.weight": torch.randn(64, 32), "decoder.weight": torch.randn(32, 64)}
+    unbox |= {"pre_bias": torch.zeros(32), "latent_bias": torch.zeros(64)}
+    stated = json.dumps({"d_model": 32, "n_dirs_local": 64, "k": 4}).encode()
+    return {
+        "bcywinski/SAeUron_coco": {f"unet.up_blocks.1.attentions.1/{name}": saeuron[name] for name in saeuron},
+        "Artalmaz31/DifFRACT": {
+            f"temporal-aware-saes/sae_{stream}_{block}.pt": pickled(film)
+            for stream in ("img", "txt") for block in (6, 12, 18)
+        },
+        "surokpro2/sdxl-saes": {
+            f"unet.{block}_k10_hidden5120_auxk256_bs4096_lr0.0001/final/{name}": content
+            for block in load_config("sdxl-turbo").generation.blocks
+            for name, content in (("config.json", stated), ("state_dict.pth", pickled(unbox)))
+        },
+    }  # fmt: skip
+
+
+def pickled(tensors: dict[str, torch.Tensor]) -> bytes:
+    """As torch writes a state dict."""
+    file = io.BytesIO()
+    torch.save(tensors, file)
+    return file.getvalue()

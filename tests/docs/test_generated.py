@@ -34,6 +34,17 @@ def test_the_python_page_has_every_public_name() -> None:
     assert sorted(name for names in write_reference.SUBJECTS.values() for name in names) == gazetteer.__all__
 
 
+def test_the_python_page_says_what_a_name_is_where_nothing_renders_it() -> None:
+    parts = re.split(r"^### `(\w+)`$", write_reference.python_api(), flags=re.M)
+    said = dict(zip(parts[1::2], parts[2::2], strict=True))
+    assert sorted(said) == gazetteer.__all__
+    assert said["label"].startswith(
+        "\n\n`label(config, out, *, retry_failed=False, reuse=None)`\n\nCarry a labelling run"
+    )
+    for name, text in said.items():
+        assert len(text.split("\n\n:::")[0].split("\n\n")[-1]) > 10, name
+
+
 def test_the_command_line_page_has_every_verb_with_its_options() -> None:
     page = write_reference.command_line()
     verbs = re.findall(r"^## `gazetteer (.*)`$", page, re.M)

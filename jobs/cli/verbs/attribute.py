@@ -126,9 +126,10 @@ def _add_protocol(verbs: Any) -> None:
     for name, value, words in (
         ("images", 0, "imagenette: per class (default 500); else prompts at most (default all)"),
         ("steps", 50, "of the sampler"),
-        ("seed", None, "of all pictures (P2's code: 0 for i2p; imagenette: the first); default: each prompt's own"),
+        ("seed", None, "of all pictures (CAD's code, arXiv 2412.02542: 0 for i2p; imagenette: the first); "
+                       "default: each prompt's own"),
         ("size", None, "width and height of all pictures in pixels; default: each prompt's own, else the model's"),
-    ):
+    ):  # fmt: skip
         kind = seed if name == "seed" else int
         protocol.add_argument(f"--{name}", type=kind, default=value, help=words)
     protocol.add_argument("--guidance", type=float, help="of all pictures; default: each prompt's own, else 7.5")
@@ -141,7 +142,10 @@ def _add_evaluate(verbs: Any) -> None:
     configured(evaluate)
     evaluate.add_argument("--quick", action="store_true", help="few concepts, few pictures: minutes, wide intervals")
     evaluate.add_argument("--concepts", nargs="+", default=[], metavar="CONCEPT", help="default: by the intact rate")
-    evaluate.add_argument("--methods", nargs="+", default=[], metavar="METHOD", help="beside steps; default: all")
+    evaluate.add_argument(
+        "--methods", nargs="+", default=[], metavar="METHOD",
+        help="default: all; steps and, to erase, blocking are always measured, and so is what a named one follows",
+    )  # fmt: skip
     evaluate.add_argument(
         "--parts", nargs="+", default=[], metavar="PART",
         help=f"of {', '.join(PARTS)}; default: all",

@@ -134,8 +134,8 @@ class SteerConfig:
     )
     paper_strengths: Annotated[tuple[Positive, ...], MinLen(1)] = setting(
         Effect.MEASUREMENTS,
-        "β of the published edit (P1 equation 2), which is tried as a method of its own: all features in "
-        "whose dictionary the concept stands, β·‖Z[i,j]‖, taken out outside the whole quadrant, by the "
+        "β of the published edit (arXiv 2504.15473, equation 2), which is tried as a method of its own: all features "
+        "in whose dictionary the concept stands, β·‖Z[i,j]‖, taken out outside the whole quadrant, by the "
         "autoencoders nearest to the stage.",
         default=(0.03, 0.1, 0.3, 1.0, 3.0),
     )

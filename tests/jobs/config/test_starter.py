@@ -46,6 +46,17 @@ def test_prompts_are_written_where_none_are_named(tmp_path: Path) -> None:
         write_starter(start, UNET, files[0])
 
 
+def test_kinds_of_labels_are_there_to_be_taken(tmp_path: Path) -> None:
+    write_starter(Starter(MODEL, ["dog", "tree"]), UNET, tmp_path / "mine.yaml")
+    text = (tmp_path / "mine.yaml").read_text()
+    assert load_config(tmp_path / "mine.yaml").labels.styles == ()
+    (tmp_path / "mine.yaml").write_text(text.replace("# labels:", "labels:"))
+    labels = load_config(tmp_path / "mine.yaml").labels
+    assert labels.stuff == ("sky", "grass")
+    prompts = (tmp_path / "mine-prompts.txt").read_text()
+    assert labels.styles and all(style in prompts for style in labels.styles)
+
+
 def test_guidance_is_written_as_it_was_asked_for(tmp_path: Path) -> None:
     write_starter(Starter(MODEL, ["dog", "tree"], guidance=3.1415927), UNET, tmp_path / "mine.yaml")
     assert load_config(tmp_path / "mine.yaml").generation.guidance == 3.1415927

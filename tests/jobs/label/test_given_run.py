@@ -8,8 +8,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from gazetteer.data.core.errors import InputError
+from gazetteer.data.core.plain_yaml import read_yaml
+from gazetteer.data.inputs.prompt_pool import read_prompts
 from gazetteer.data.runs.folder import RunFolder
 from gazetteer.data.scenes.truth import write_truth
+from gazetteer.jobs.config.schema import DEFAULT_CONFIG, UNUSED, load_config
+from gazetteer.labeling.detect.load import load_detector
 from gazetteer.labeling.evidence.run_codes import all_codes
 from gazetteer.labeling.tables import load_candidates, load_images, load_segments
 from tests.data.inputs.given.folders import numbers as numbers_png
@@ -61,6 +66,29 @@ def test_labels_of_exact_masks_are_those_of_the_same_as_coco_and_come_again_from
     assert masks[0] == masks[1]
     prompts = [sorted(load_images(tmp_path / name)["prompt"].to_pylist()) for name in ("table", "coco_run")]
     assert prompts[0] == prompts[1] and all(prompts[0])
+
+
+def test_what_given_pictures_do_not_use_may_be_left_out_and_is_not_looked_for(exact: Path, tmp_path: Path) -> None:
+    raw = {key: value for key, value in read_yaml(DEFAULT_CONFIG.read_text(), "").items() if key not in UNUSED}
+    for group, key in (("model", "path"), ("segmenter", "path")):
+        raw[group][key] = str(DEFAULT_CONFIG.parent / raw[group][key])
+    raw["saes"] = str(DEFAULT_CONFIG.parent / raw["saes"])
+    (tmp_path / "mine.yaml").write_text(json.dumps(raw))
+    with pytest.raises(InputError, match="prompts"):
+        load_config(tmp_path / "mine.yaml")
+    given = f"pictures.table={exact}"
+    assert load_config(tmp_path / "mine.yaml", [given]).detector.path == ""
+    words = [str(tmp_path / "run"), "--config", str(tmp_path / "mine.yaml"), "--set", *FEW, given, "executor=serial"]
+    done = in_process("label", *words, "images=4", "detector.path=nobody/nothing", "pictures.concepts=[dog, sky]")
+    assert done.returncode == 0, done.stderr
+    (loading,) = (line for line in done.stderr.splitlines() if line.startswith("loading "))
+    assert "detector" not in loading and "segmenter" not in loading
+    assert "prompts, vocabulary, detector and segmenter are not used; pictures.concepts chooses" in done.stderr
+    assert in_process("plan", "--config", str(tmp_path / "mine.yaml"), "--set", given).returncode == 0
+    with pytest.raises(InputError, match=r"^detector\.path is empty"):
+        load_detector(load_config(tmp_path / "mine.yaml", [given]).detector)
+    with pytest.raises(InputError, match=r"^prompts\.path is empty"):
+        read_prompts(load_config(tmp_path / "mine.yaml", [given]).prompts)
 
 
 def voc_folder(root: Path, pictures: int = 8) -> Path:

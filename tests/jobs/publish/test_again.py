@@ -9,7 +9,7 @@ from typing import Any
 import huggingface_hub
 import pytest
 
-from gazetteer.data.core.errors import InputError
+from gazetteer.data.core.errors import GazetteerError, InputError
 from gazetteer.jobs.publish.folder import publish_to_folder
 from gazetteer.jobs.publish.hub import publish_to_hub
 
@@ -101,4 +101,12 @@ def test_a_repository_keeps_what_people_put_there(tmp_path: Path, monkeypatch: p
     assert sorted(api.deleted) == sorted(OLDER)
     put(tmp_path, {"causal.parquet"})
     with pytest.raises(InputError, match=r"holds causal\.parquet"):
+        publish_to_hub(bundle, "ada/scenes", "dataset", False)
+
+
+def test_a_hub_that_cannot_be_reached_is_said_and_the_command_goes_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    nowhere = huggingface_hub.HfApi(endpoint="http://127.0.0.1:9", token="hf_test")
+    monkeypatch.setattr(huggingface_hub, "HfApi", lambda: nowhere)
+    bundle: Any = Fixed()
+    with pytest.raises(GazetteerError, match=r"^The hub cannot be reached, to publish to ada/scenes \(.*the same comm"):
         publish_to_hub(bundle, "ada/scenes", "dataset", False)

@@ -168,9 +168,15 @@ def test_the_command_needs_a_table_and_no_run(tmp_path: Path, capsys: pytest.Cap
              str(tmp_path / "out")]  # fmt: skip
     assert main([*words, "--labels", str(tmp_path / "some.parquet")]) == 0
     said = json.loads(capsys.readouterr().out.splitlines()[-1])
-    assert said["method"] == "labels_unfitted" and said["named"] == ["dog"] and len(said["steps"]) == 3
+    assert said["method"] == "labels_winners" and said["named"] == ["dog"] and len(said["steps"]) == 3
     stored = np.load(tmp_path / "out" / "layout.npz")
     assert stored["where"].shape == (3, 1, 4, 4) and stored["thresholds"].shape == (3, 1)
+    every = table
+    for name, value in (("kind", "thing"), ("q_value", 0.01), ("trusted", True)):
+        every = every.append_column(name, pa.array([value] * len(rows)))
+    pq.write_table(every, tmp_path / "every.parquet")
+    assert main([*words[:-1], str(tmp_path / "more"), "--labels", str(tmp_path / "every.parquet")]) == 0
+    assert json.loads(capsys.readouterr().out.splitlines()[-1])["method"] == "labels_unfitted"
     flat = 0
     for where, threshold, step in zip(stored["where"], stored["thresholds"], said["steps"], strict=True):
         share = step["shares"]["dog"]

@@ -9,7 +9,7 @@ import sys
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import pytest
 import torch
@@ -17,6 +17,7 @@ import torch
 from gazetteer.data.core.errors import InputError
 from gazetteer.sae.model.autoencoder import SparseAutoencoder
 from gazetteer.sae.model.checkpoint import load_pretrained
+from tests.sae.formats import test_diffract
 from tests.sae.model.test_autoencoder import random_sae
 from tests.support.servers.serving import serving
 from tests.support.system.running import ROOT
@@ -85,25 +86,42 @@ def hub(tmp_path: Path) -> Iterator[str]:
         yield address
 
 
+def loaded(names: list[str], hub: str, folder: Path) -> dict[str, Any]:
+    """What another process reads under each name, which a hub at `hub` may have: its encoder, or the complaint."""
+    environment = os.environ | {"HF_ENDPOINT": hub, "HF_HOME": str(folder / "home"), "PYTHONPATH": str(ROOT)}
+    environment |= {"OMP_NUM_THREADS": "1", "HF_HUB_DISABLE_PROGRESS_BARS": "1"}
+    done = subprocess.run(
+        [sys.executable, "-c", LOAD, *names], cwd=folder, env=environment, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    found: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
+    return found
+
+
 def test_a_hub_id_is_fetched_only_when_no_folder_has_that_name(hub: str, tmp_path: Path):
     for seed, commit in enumerate(COMMITS.values()):
         random_sae(6, 12, 3, seed).save_pretrained(Hub.root / commit / "mid")
         (Hub.root / commit / "mid" / "optimizer.bin").write_bytes(b"not wanted")
     random_sae(6, 12, 3, seed=2).save_pretrained(tmp_path / "owner" / "saes")
     names = ["someone/saes/mid", "someone/saes/mid@v2", "owner/saes", "someone/saes/mid@v3", "nobody/nothing"]
-    environment = os.environ | {"HF_ENDPOINT": hub, "HF_HOME": str(tmp_path / "home"), "PYTHONPATH": str(ROOT)}
-    environment |= {"OMP_NUM_THREADS": "1", "HF_HUB_DISABLE_PROGRESS_BARS": "1"}
-    done = subprocess.run(
-        [sys.executable, "-c", LOAD, *names], cwd=tmp_path, env=environment, capture_output=True, text=True, check=False
-    )
-    assert done.returncode == 0, done.stderr
-    found = json.loads(done.stdout.splitlines()[-1])
+    found = loaded(names, hub, tmp_path)
     for seed, name in enumerate(names[:3]):
         torch.testing.assert_close(torch.tensor(found[name]), random_sae(6, 12, 3, seed).encoder.detach())
     files = ["mid/config.json", "mid/model.safetensors"]
     assert sorted(Hub.fetched) == sorted(f"{file}@{commit}" for file in files for commit in "ab")
     assert found["someone/saes/mid@v3"].startswith("There is no SAE folder someone/saes/mid@v3. The hub has the SAE")
     assert found["nobody/nothing"].startswith("There is no SAE folder nobody/nothing. The hub has no public model")
+
+
+def test_a_hub_id_may_name_one_file(hub: str, tmp_path: Path):
+    folder = Hub.root / COMMITS["main"] / "saes"
+    models = {name: test_diffract.write(folder / name) for name in ("sae_img_6.pt", "sae_img_12.pt")}
+    names = ["someone/saes/saes/sae_img_6.pt", "someone/saes/saes/sae_img_18.pt", "nobody/nothing/sae_img_6.pt"]
+    found = loaded(names, hub, tmp_path)
+    torch.testing.assert_close(torch.tensor(found[names[0]]), models["sae_img_6.pt"].encoder.weight.detach())
+    assert Hub.fetched == ["saes/sae_img_6.pt@a"], "and nothing that lies beside it"
+    assert found[names[1]].endswith("The copy of someone/saes on this machine has no file saes/sae_img_18.pt.")
+    assert found[names[2]].startswith("There is no SAE nobody/nothing/sae_img_6.pt. The hub has no public model")
 
 
 def test_a_path_is_never_looked_for_in_the_hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):

@@ -30,6 +30,11 @@ MODELS: dict[str, tuple[str, dict[str, Any]]] = {
 """By hub id: the family, and the published number of its blocks."""
 
 UNETS = ("stable-diffusion-v1-5/stable-diffusion-v1-5", "stabilityai/stable-diffusion-xl-base-1.0")
+OTHERS = {
+    "CompVis/stable-diffusion-v1-4": UNETS[0],
+    "black-forest-labs/FLUX.1-schnell": "black-forest-labs/FLUX.1-dev",
+}
+"""Of which autoencoders are published, and the one of the same blocks."""
 FINDERS = {"IDEA-Research/grounding-dino-tiny": "detector", "facebook/sam-vit-base": "segmenter"}
 """The embedded world's in the place of published ones."""
 
@@ -39,10 +44,12 @@ def write_named(hub_id: str, folder: Path) -> None:
     for name, part in FINDERS.items():
         (folder / name).parent.mkdir(exist_ok=True)
         (folder / name).symlink_to(ROOT / "data" / "scenes" / "models" / part)
-    if hub_id in UNETS:
-        pipe = _sd() if hub_id == UNETS[0] else tiny_sdxl(PUBLISHED)
+    like = OTHERS.get(hub_id, hub_id)
+    if like in UNETS:
+        pipe = _sd() if like == UNETS[0] else tiny_sdxl(PUBLISHED)
     else:
-        family, depth = MODELS[hub_id]
+        family, depth = MODELS[like]
+        depth = depth | ({"guidance_embeds": False} if hub_id.endswith("schnell") else {})
         pipe = tiny_dit(family)
         torch.manual_seed(1)
         pipe.transformer = type(pipe.transformer).from_config({**pipe.transformer.config, **depth})
