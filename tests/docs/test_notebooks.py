@@ -29,10 +29,11 @@ MOST_BYTES = 150_000
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory, scenes_run: Path) -> Path:
-    """Where a reader starts Jupyter: the repository's folder, with a finished run in it."""
+    """The repository's folder as a reader has it, with a finished run in it."""
     there = tmp_path_factory.mktemp("notebooks")
     shutil.copytree(scenes_run, there / "runs" / "scenes")
     (there / "data").symlink_to(ROOT / "data")
+    (there / "examples").mkdir()
     return there
 
 
@@ -44,7 +45,7 @@ def kernel(folder: Path) -> Iterator[Any]:
     manager = KernelManager(kernel_name="python3")
     here = os.environ.get("PYTHONPATH")
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, (str(ROOT), here)))}
-    manager.start_kernel(cwd=str(folder), env=environment)
+    manager.start_kernel(cwd=str(folder / "examples"), env=environment)  # as Jupyter does
     yield manager
     manager.shutdown_kernel(now=True)
 

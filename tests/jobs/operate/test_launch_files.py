@@ -20,6 +20,7 @@ import kubernetes_validate
 import pytest
 import yaml
 
+from gazetteer import __version__
 from gazetteer.jobs.cli.main import main, parser
 from tests.support.system.running import ROOT
 
@@ -84,6 +85,13 @@ def test_ray_up_files(name: str) -> None:
         assert "RAY_AUTH_MODE=token" in command
         assert "RAY_USAGE_STATS_ENABLED=0" in command
     assert "chmod 600 ~/.ray/auth_token" in config["setup_commands"]
+
+
+def test_nodes_of_a_cloud_install_the_wheel_of_this_version_which_they_are_given() -> None:
+    config = documents("ray/cluster-aws.yaml")[0]
+    wheel = f"/home/ubuntu/gazetteer-{__version__}-py3-none-any.whl"
+    assert Path(config["file_mounts"][wheel]).name == Path(wheel).name
+    assert [line for line in config["setup_commands"] if f'"{wheel}[' in line]
 
 
 def test_ray_up_refuses_what_is_wrong() -> None:
@@ -193,7 +201,11 @@ def test_the_cron_job_and_its_network_policy() -> None:
     for document in (cron, policy):
         kubernetes_validate.validate(document, "1.31", strict=True)
     assert cron["spec"]["concurrencyPolicy"] == "Forbid"
-    assert cron["spec"]["jobTemplate"]["spec"]["template"]["spec"]["restartPolicy"] == "Never"
+    job = cron["spec"]["jobTemplate"]["spec"]
+    assert job["template"]["spec"]["restartPolicy"] == "Never"
+    (rule,) = job["podFailurePolicy"]["rules"]  # codes that the command returns itself are not tried again
+    assert rule["action"] == "FailJob" and {1, 2, 3, 75} == set(rule["onExitCodes"]["values"])
+    assert rule["onExitCodes"]["containerName"] == job["template"]["spec"]["containers"][0]["name"]
     cron["spec"]["concurencyPolicy"] = "Forbid"
     with pytest.raises(kubernetes_validate.ValidationError):
         kubernetes_validate.validate(cron, "1.31", strict=True)
@@ -262,6 +274,16 @@ def test_the_systemd_units(tmp_path: Path) -> None:
         (when,) = re.findall(r"OnCalendar=(.*)", TEXTS["systemd/gazetteer-nightly.timer"])
         calendar = subprocess.run(["systemd-analyze", "calendar", when], capture_output=True, text=True, check=False)
         assert calendar.returncode == 0, calendar.stderr
+
+
+def test_the_service_hides_homes_and_keeps_what_lies_there_elsewhere() -> None:
+    text = TEXTS["systemd/gazetteer-nightly.service"]
+    assert "ProtectHome=yes" in text and "SuccessExitStatus=75\n" in text
+    (writable,) = re.findall(r"^ReadWritePaths=(.*)$", text, re.M)
+    set_to = dict(word.split("=", 1) for line in re.findall(r"^Environment=(.*)$", text, re.M) for word in line.split())
+    for name in ("HF_HOME", "RAY_AUTH_TOKEN_PATH"):
+        assert Path(set_to[name]).is_relative_to(writable)
+    assert f"gazetteer token --file {set_to['RAY_AUTH_TOKEN_PATH']}\n" in text
 
 
 def test_the_crontab_line() -> None:
