@@ -1,7 +1,8 @@
 """Every block of the guide and of the README is typed as it stands, page by page, in a folder with a run in it.
 
 Left out are only the blocks under `<!-- not run: why -->`; their commands are parsed (test_pages.py). Two things differ
-from what a reader gets: `runs/scenes` is a run of few pictures and steps, and runs and edits of weights that a page makes are as small.
+from what a reader gets: `runs/scenes` is a run of few pictures and steps, and runs and edits of weights that a page
+makes are as small.
 """
 
 from __future__ import annotations
