@@ -294,6 +294,7 @@ def test_a_run_without_held_out_pictures_is_refused(
     from gazetteer.jobs.experiments.causal import measure
 
     run = RunFolder(tmp_path / "run").open_or_create({})
+    (tmp_path / "run" / "labels.parquet").write_bytes(b"labels")
     monkeypatch.setattr(measure, "finished_run", lambda config, path: run)
     monkeypatch.setattr(measure, "asked_concepts", lambda config, folder: ("dog",))
     with pytest.raises(InputError, match="has no held-out pictures"):
