@@ -166,12 +166,21 @@ class LabelLayout:
         """Any grid will do."""
         return None
 
-    def probabilities(self, codes: SiteCodes, site: Site, shift: NDArray[np.float64] | None = None) -> Floats:
-        """float32 [N, cells, C] of every cell, by the labels of `site`; `shift` as for `label_maps`."""
+    def probabilities(
+        self, codes: SiteCodes, site: Site, shift: NDArray[np.float64] | None = None, prior: Floats | None = None
+    ) -> Floats:
+        """float32 [N, cells, C] of every cell, by the labels of `site`.
+
+        Args:
+            shift: as for `label_maps`.
+            prior: mean masks [1 or N, cells, C] on the codes' grid, in the place of the layout's own.
+        """
         known = self.weights[site]
         odds: NDArray[np.floating] = habit_odds(known, codes)
-        if self.prior is not None:
-            odds = prior_logit(on_grid(self.prior[None], self.prior_grid, (codes.height, codes.width)))
+        if prior is None and self.prior is not None:
+            prior = on_grid(self.prior[None], self.prior_grid, (codes.height, codes.width))
+        if prior is not None:
+            odds = prior_logit(prior)
         return expit(SCALE * label_maps(known, codes, shift) + odds).astype(np.float32)
 
     def predict(self, codes: Mapping[Site, SiteCodes], t: float, step: int) -> LayoutPrediction:

@@ -6,14 +6,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from gazetteer.labeling.evidence.pooling import Grid
-from gazetteer.labeling.layout.calibration import LayoutFit
+from gazetteer.labeling.layout.calibration import LayoutFit, on_grid
 from gazetteer.labeling.layout.evaluation.reading import Place, Reading
 from gazetteer.labeling.layout.label_layout import LabelLayout, best_cuts
 from gazetteer.labeling.layout.metrics import Truth, fit_thresholds, macro_mean, pair_ious
@@ -170,12 +170,14 @@ class LabelsMethod:
         """Probabilities [N, cells, C] and their grid."""
         (site,) = self.layout.sites_at(reading.step.t)
         codes = reading.codes((str(site.port), site.branch), site)
-        layout = self.layout
+        grid, prior = (codes.height, codes.width), None
         if self.with_prior:
-            layout = replace(layout, prior=reading.step.table.prior()[0], prior_grid=reading.step.grid)
+            prior = on_grid(reading.prior, reading.step.grid, grid)
         own = reading.own(site)
-        shift = None if own is None else label_shift(layout.weights[site], reading.step.run.tables[site], codes, own)
-        return layout.probabilities(codes, site, shift), (codes.height, codes.width)
+        shift = (
+            None if own is None else label_shift(self.layout.weights[site], reading.step.run.tables[site], codes, own)
+        )
+        return self.layout.probabilities(codes, site, shift, prior), grid
 
     def predict(self, reading: Reading) -> ScoreMaps:
         """See `Method.predict`."""

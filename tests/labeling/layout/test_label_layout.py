@@ -58,6 +58,14 @@ def test_a_prior_of_finer_cells_is_their_mean_where_labels_are_read() -> None:
     np.testing.assert_allclose(layout.probabilities(silent, SITE)[0, :, 0], [0.5, 0.25], rtol=1e-5)
 
 
+def test_each_picture_may_have_a_prior_of_its_own_in_the_place_of_the_layouts() -> None:
+    own = (("dog",), np.full((2, 1), 0.5, np.float32), (1, 2))
+    layout = layout_of_labels(labels_of([(SITE, 3, "dog", 0.8, 4, 0.5)]), prior=own)
+    silent = flat_codes(SITE, ["a", "b"], (1, 2), np.zeros(4, int), np.zeros(4), np.array([2, 2]))
+    prior = np.array([[0.1, 0.2], [0.3, 0.4]], np.float32)[:, :, None]
+    np.testing.assert_allclose(layout.probabilities(silent, SITE, prior=prior), prior, rtol=1e-5)
+
+
 def test_a_label_moves_the_log_odds_from_what_places_give_to_its_precision() -> None:
     weights = label_weights(labels_of([(SITE, 3, "dog", 0.8, 4, 0.5), (SITE, 7, "dog", 0.5, 2, 0.3)]))[SITE]
     assert weights.features.tolist() == [3, 7] and weights.base.tolist() == pytest.approx([(0.2 + 0.25) / 2])
