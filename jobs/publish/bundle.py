@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from gazetteer.data.core.digests import digest_bytes
@@ -29,6 +30,11 @@ class Bundle:
     def names(self) -> list[str]:
         """Every name in the order of publishing: tables, records, what is written, the mark of completeness."""
         return [*(name for name in self.content.names if name != MARK), *sorted(self.written), MARK]
+
+    @property
+    def own(self) -> dict[str, Callable[[bytes], bool]]:
+        """Card and description, and how ours are known."""
+        return {cards.NAME: cards.is_card, descriptions.NAME: descriptions.is_ours}
 
     def read(self, name: str) -> bytes:
         """The bytes of one file."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -11,11 +11,9 @@ from gazetteer.data.core.errors import InputError
 from gazetteer.data.storage.files import Files
 from gazetteer.data.storage.open import open_files
 from gazetteer.jobs.label import card as cards
-from gazetteer.jobs.publish import croissant
 from gazetteer.jobs.publish.bundle import Bundle
 from gazetteer.jobs.publish.content import MARK, say_removed, stale
-from gazetteer.jobs.publish.hub import Publication
-from gazetteer.jobs.publish.saes import is_sae_card
+from gazetteer.jobs.publish.publication import Publication, require_no_persons
 
 
 def publish_to_folder(bundle: Bundle, out: str | Path, saes: Publication | None = None) -> dict[str, Any]:
@@ -36,7 +34,7 @@ def publish_to_folder(bundle: Bundle, out: str | Path, saes: Publication | None 
     """
     target, inner = open_files(out), open_files(f"{os.fspath(out).rstrip('/')}/saes")
     earlier = _require_ours(bundle, target)
-    _require_no_persons(bundle, target, OURS)
+    require_no_persons(bundle, target.root, partial(_bytes, target))
     if saes is not None:
         _require_room(saes, inner, earlier)
     old = stale(target.root, _there(target), bundle.names)
@@ -48,22 +46,11 @@ def publish_to_folder(bundle: Bundle, out: str | Path, saes: Publication | None 
     return report if saes is None else report | {"saes": _written(saes, inner) | {"removed": 0}}
 
 
-OURS = {cards.NAME: cards.is_card, croissant.NAME: croissant.is_ours}
-"""Files that a person may have written under the same name, and how ours are known."""
-
-
-def _require_no_persons(publication: Publication, target: Files, ours: Mapping[str, Callable[[bytes], bool]]) -> None:
-    """InputError where a file that would be written over is a person's own."""
-    for name, is_ours in ours.items():
-        try:
-            present = target.read(name)
-        except FileNotFoundError:
-            continue
-        if name in publication.names and present != publication.read(name) and not is_ours(present):
-            raise InputError(
-                f"{target.root}/{name} is not what gazetteer publish left there, and would be written over; move it "
-                "away, or give another folder."
-            )
+def _bytes(target: Files, name: str) -> bytes | None:
+    try:
+        return target.read(name)
+    except FileNotFoundError:
+        return None
 
 
 def _require_room(saes: Publication, target: Files, earlier: bool) -> None:
@@ -76,7 +63,7 @@ def _require_room(saes: Publication, target: Files, earlier: bool) -> None:
         other += [name for name in saes.names if name != cards.NAME and _differs(target, name, saes.read(name))]
     if other:
         raise InputError(f"{target.root} holds something else ({other[0]}); give another folder.")
-    _require_no_persons(saes, target, {cards.NAME: is_sae_card})
+    require_no_persons(saes, target.root, partial(_bytes, target))
 
 
 def _written(publication: Publication, target: Files) -> dict[str, Any]:
@@ -101,7 +88,7 @@ def _require_ours(bundle: Bundle, target: Files) -> bool:
             return True
     except FileNotFoundError:
         names, present = set(bundle.names), _there(target) | set(target.names(""))
-        tables = present - OURS.keys()
+        tables = present - bundle.own.keys()
         if present <= names and not any(_differs(target, name, bundle.read(name)) for name in tables):
             return False  # stopped before the records came
     raise InputError(

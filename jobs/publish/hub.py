@@ -6,26 +6,16 @@ import hashlib
 import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from typing import Any, Protocol
+from typing import Any
 
 from gazetteer.data.core.errors import GazetteerError, InputError, first_line
 from gazetteer.jobs.publish.content import MARK, say_removed, stale
+from gazetteer.jobs.publish.publication import Publication, require_no_persons
 
 FILES_A_COMMIT = 100
 BYTES_A_COMMIT = 1 << 30
 _REPOSITORY = re.compile(r"[\w-][\w.-]{0,95}/[\w-][\w.-]{0,95}")
 _KEPT = frozenset({".gitattributes"})
-
-
-class Publication(Protocol):
-    """Files with their bytes, in the order in which they shall arrive."""
-
-    @property
-    def names(self) -> list[str]:
-        """Every name."""
-
-    def read(self, name: str) -> bytes:
-        """The bytes of one file."""
 
 
 def repository_of(address: str) -> str | None:
@@ -55,8 +45,8 @@ def publish_to_hub(publication: Publication, repository: str, kind: str, public:
         ``url``, ``private``, ``files``, ``written`` and ``bytes`` of what was sent, ``removed``.
 
     Raises:
-        InputError: no token, no right to write there, or the repository holds something else, or a table
-            about labels that the run has not.
+        InputError: no token, no right to write there, or the repository holds something else, a card or a
+            description that a person wrote, or a table about labels that the run has not.
         GazetteerError: the hub cannot be reached, or refused; the same command goes on from there.
     """
     from huggingface_hub import CommitOperationAdd, CommitOperationDelete, HfApi
@@ -68,6 +58,11 @@ def publish_to_hub(publication: Publication, repository: str, kind: str, public:
         published = {file.path: file for file in api.list_repo_tree(repository, recursive=True, repo_type=kind)
                  if hasattr(file, "blob_id")}  # fmt: skip
         _require_ours(api, publication, repository, kind, set(published) - _KEPT)
+
+        def read(name: str) -> bytes | None:
+            return _fetched(api, repository, kind, name) if name in published else None
+
+        require_no_persons(publication, f"hf:{repository}", read)
         old = stale(f"hf:{repository}", set(published), publication.names)
         sizes = dict(_missing(publication, published))
         if (sizes or old) and MARK in published and MARK not in sizes:
@@ -95,12 +90,15 @@ def _require_ours(api: Any, publication: Publication, repository: str, kind: str
     if published <= set(publication.names):
         return
     mark = next((name for name in ("_meta/run.json", "config.json") if name in publication.names), "")
-    if mark in published:
-        with open(api.hf_hub_download(repository, mark, repo_type=kind), "rb") as file:
-            if file.read() == publication.read(mark):
-                return
+    if mark in published and _fetched(api, repository, kind, mark) == publication.read(mark):
+        return
     other = sorted(published - set(publication.names))[0]
     raise InputError(f"hf:{repository} holds something else ({other}); publish to a repository of its own.")
+
+
+def _fetched(api: Any, repository: str, kind: str, name: str) -> bytes:
+    with open(api.hf_hub_download(repository, name, repo_type=kind), "rb") as file:
+        return file.read()
 
 
 def _missing(publication: Publication, published: Mapping[str, Any]) -> Iterator[tuple[str, int]]:

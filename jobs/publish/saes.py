@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -24,7 +24,7 @@ _STATED = (CONFIG, "cfg.json")
 
 @dataclass(frozen=True)
 class SaeBundle:
-    """The files of a folder of autoencoders, with a card; satisfies `hub.Publication`.
+    """The files of a folder of autoencoders, with a card; satisfies `publication.Publication`.
 
     Attributes:
         folder: one sub-folder a site.
@@ -42,6 +42,11 @@ class SaeBundle:
         below = sorted(files_below(self.folder))
         files = (path for path in below if path.suffix in _BESIDE or path in self.weights)
         return [*(path.relative_to(self.folder).as_posix() for path in files if path.name != "README.md"), "README.md"]
+
+    @property
+    def own(self) -> dict[str, Callable[[bytes], bool]]:
+        """The card, and how ours are known."""
+        return {"README.md": is_sae_card}
 
     def read(self, name: str) -> bytes:
         """The bytes of one file."""

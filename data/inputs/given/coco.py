@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import itertools
 import json
+import re
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
@@ -162,7 +163,7 @@ def annotation_files(path: Path, split: str) -> list[Path]:
         InputError: there are none, several where one is needed, or one that is not of this split.
     """
     if path.is_file():
-        if split not in path.stem:
+        if not _is_of(path, split):
             raise InputError(
                 f"pictures.coco is the file {path}, which is not of pictures.split={split}; set one of them."
             )
@@ -172,7 +173,7 @@ def annotation_files(path: Path, split: str) -> list[Path]:
             require_file("The COCO annotations", path, "a JSON file, or a folder of them")
         files = [file for folder in (path, path / "annotations") for file in sorted(folder.glob("*.json"))]
         others = ("person_", "image_info", "panoptic")
-        named = [file for file in files if split in file.stem and not file.stem.startswith(others)]
+        named = [file for file in files if _is_of(file, split) and not file.stem.startswith(others)]
         main = [file for file in named if not file.stem.startswith(("captions", "stuff"))]
         if len(main) > 1:
             names = ", ".join(file.name for file in main[:4])
@@ -181,6 +182,11 @@ def annotation_files(path: Path, split: str) -> list[Path]:
     if not named:
         raise InputError(f"{path} holds no COCO JSON{f' of the split {split}' if split else ''}.")
     return named
+
+
+def _is_of(file: Path, split: str) -> bool:
+    """Whether a split is a part of a file's name, with or without its year: of ``instances_val2017.json`` val is."""
+    return not split or re.search(rf"(?:^|[_.-]){re.escape(split)}\d*(?:$|[_.-])", file.stem) is not None
 
 
 def _json(file: Path) -> dict[str, Any]:

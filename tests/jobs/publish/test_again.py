@@ -33,6 +33,7 @@ class Fixed:
 
     def __init__(self) -> None:
         self.content, self.names = SimpleNamespace(run="run"), list(FILES)
+        self.own = {"README.md": lambda readme: readme.startswith(b"ours")}
 
     def read(self, name: str) -> bytes:
         return FILES[name]
@@ -101,6 +102,20 @@ def test_a_repository_keeps_what_people_put_there(tmp_path: Path, monkeypatch: p
     assert sorted(api.deleted) == sorted(OLDER)
     put(tmp_path, {"causal.parquet"})
     with pytest.raises(InputError, match=r"holds causal\.parquet"):
+        publish_to_hub(bundle, "ada/scenes", "dataset", False)
+
+
+def test_a_card_that_was_written_on_the_hub_is_not_written_over(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bundle: Any = Fixed()
+    publish_to_folder(bundle, tmp_path)
+    api = Api(tmp_path)
+    monkeypatch.setattr(huggingface_hub, "HfApi", lambda: api)
+    (tmp_path / "README.md").write_text("ours, of before")
+    assert publish_to_hub(bundle, "ada/scenes", "dataset", False)["written"]
+    put(tmp_path, {"README.md"})
+    with pytest.raises(InputError, match=r"^hf:ada/scenes/README\.md is not what gazetteer publish left there"):
         publish_to_hub(bundle, "ada/scenes", "dataset", False)
 
 

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from gazetteer.data.core.errors import InputError
-from gazetteer.data.inputs.given.coco import CocoPictures
+from gazetteer.data.inputs.given.coco import CocoPictures, annotation_files
 from gazetteer.data.inputs.given.config import PicturesConfig
 from gazetteer.data.inputs.given.open import annotations_digest
 from gazetteer.data.runs.folder import RunFolder
@@ -42,6 +42,25 @@ def test_an_export_is_read_with_its_captions(tmp_path: Path, name: str) -> None:
     export_coco(RunFolder(finished_run(tmp_path / "run").path), tmp_path / "c" / name)
     source = CocoPictures(str(tmp_path / "c" / name))
     assert {source.caption(key) for key in source.keys} == {"a dog"}
+
+
+@pytest.mark.parametrize(
+    ("name", "split", "same"),
+    [
+        ("instances_val2017", "val", True), ("instances_val2017", "val2017", True), ("lvis_v1_val", "val", True),
+        ("val", "val", True), ("val-small", "val", True), ("instances_minival2014", "val", False),
+        ("instances_untrained", "train", False), ("instances_val2017", "2017", False), ("instances_val2017", "", True),
+    ],
+)  # fmt: skip
+def test_a_split_is_a_whole_part_of_the_name(name: str, split: str, same: bool, tmp_path: Path) -> None:
+    file = tmp_path / f"{name}.json"
+    file.write_text("{}")
+    for path in (file, tmp_path):
+        if same:
+            assert annotation_files(path, split) == [file]
+        else:
+            with pytest.raises(InputError, match=f"split[= ]{split}"):
+                annotation_files(path, split)
 
 
 def test_a_split_agrees_with_the_file_that_is_named(tmp_path: Path) -> None:
