@@ -15,7 +15,7 @@ import pytest
 from gazetteer.data.scenes.captions import concepts_in
 from gazetteer.data.scenes.layout import sample_layout
 from gazetteer.data.scenes.render import MIN_PIXELS, Scene, render
-from gazetteer.data.scenes.world import CONCEPT_NAMES, EVAL_SEEDS, STYLE_NAMES, TRAIN_SEEDS
+from gazetteer.data.scenes.world import CONCEPT_NAMES, EVAL_SEEDS, STYLE_NAMES, TRAIN_SEEDS, VIEWS
 
 ROOT = Path(__file__).resolve().parents[3]
 SEEDS = range(40)
@@ -74,11 +74,22 @@ def test_boxes_are_tight_around_masks() -> None:
 def test_the_style_changes_the_picture_but_not_the_masks(monkeypatch: pytest.MonkeyPatch) -> None:
     seed = next(seed for seed in SEEDS if sample_layout(seed).style == "neon")
     styled = render(seed)
-    monkeypatch.setattr("gazetteer.data.scenes.render.apply_style", lambda style, picture, *_: picture)
+    monkeypatch.setattr("gazetteer.data.scenes.render.apply_style", lambda style, picture, *_, **__: picture)
     plain = render(seed)
     assert (styled.image != plain.image).mean() > 0.5
     for a, b in zip(styled.instances, plain.instances, strict=True):
         assert a.concept == b.concept and (a.mask == b.mask).all()
+
+
+def test_things_stand_out_in_every_look_of_the_freer_scenes() -> None:
+    ranges: dict[str | None, list[float]] = {}
+    for seed in TRAIN_SEEDS[:300]:
+        scene = render(seed, views=VIEWS)
+        coarse = scene.image.astype(float).reshape(8, 16, 8, 16, 3).mean(axis=(1, 3))
+        ranges.setdefault(scene.style, []).append(float(coarse.std(axis=(0, 1)).mean()))
+    means = {style: np.mean(values) for style, values in ranges.items()}
+    assert set(means) == {None, *STYLE_NAMES}
+    assert min(means.values()) > 0.6 * means[None], means
 
 
 def test_all_concepts_and_styles_occur() -> None:

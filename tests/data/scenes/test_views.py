@@ -117,7 +117,7 @@ def test_masks_are_exact_disjoint_and_cover_the_picture() -> None:
 @pytest.mark.parametrize("concept", sorted(THINGS))
 def test_a_mask_holds_all_that_its_thing_changes(concept: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Taking the thing away changes its own pixels; beyond them only soft shadows, halos and smoothed edges."""
-    monkeypatch.setattr("gazetteer.data.scenes.render.apply_style", lambda style, picture, *_: picture)
+    monkeypatch.setattr("gazetteer.data.scenes.render.apply_style", lambda style, picture, *_, **__: picture)
     seed = next(s for s in range(400) if [i.concept for i in layouts()[s].items if i.concept in THINGS] == [concept])
     shown = render(seed, views=VIEWS)
     layout = layouts()[seed]
