@@ -66,7 +66,8 @@ def add_thresholds(
         sae = with_threshold(saes[site], value)
         used = None if x is None else float((sae.encode(x).values > 0).sum(dim=1).double().mean())
         sae.signal = site.signal
-        sae.save_pretrained(out / site.slug, {"site": site, ORIGIN: origin, "original": stated[site].get("original")})
+        kept = {key: stated[site].get(key) for key in ("original", "differs")}
+        sae.save_pretrained(out / site.slug, {"site": site, ORIGIN: origin, **kept})
         rows.append({"site": site.slug, "threshold": value, "l0": used})
     return rows
 

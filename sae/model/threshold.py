@@ -60,10 +60,14 @@ def reading_notes(saes: SaeSource, sites: Iterable[Site]) -> dict[str, str]:
 
 
 def _note(stated: Mapping[str, Any]) -> str:
+    notes = []
     if stated.get(LACKS):
-        return (
+        notes.append(
             f"trained as BatchTopK, and its file has no threshold: the {stated['k']} strongest of every vector are "
             "taken (gazetteer sae threshold estimates one on pictures)"
         )
-    notes = [f"its BatchTopK threshold was {stated[ORIGIN]}"] if stated.get(ORIGIN) else []
-    return "; ".join([*notes, *([str(stated["differs"])] if stated.get("differs") else [])])
+    if stated.get(ORIGIN):
+        notes.append(f"its BatchTopK threshold was {stated[ORIGIN]}")
+    if stated.get("differs"):
+        notes.append(str(stated["differs"]))
+    return "; ".join(notes)
