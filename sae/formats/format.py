@@ -27,12 +27,19 @@ class Format:
         find: the file of the weights, of a folder or file in this format; None for anything else.
         stated: what it says of itself, given the weights' file: `described`.
         parts: its tensors, given the weights' file and what `stated` gave.
+        beside: the names of what it reads in the folder of the weights, as far as it is there.
     """
 
     name: str
     find: Callable[[Path], Path | None]
     stated: ReadConfig
     parts: ReadParts
+    beside: tuple[str, ...] = ()
+
+    def files(self, place: Path) -> list[Path]:
+        """Everything that reading an autoencoder opens, the weights first; raises InputError where it is none."""
+        weights = self._weights(place)
+        return [weights, *(path for name in self.beside if (path := weights.with_name(name)).is_file())]
 
     def config(self, place: Path) -> dict[str, Any]:
         """``d``, ``n``, ``k``, options of the formula and ``layout``; what it said itself under ``original``.

@@ -75,4 +75,4 @@ def _parts(weights: Path, config: Mapping[str, Any]) -> Folded:
     return parts
 
 
-PRISMA = Format("prisma", _find, _stated, _parts)
+PRISMA = Format("prisma", _find, _stated, _parts, ("config.json",))

@@ -128,4 +128,4 @@ def _activation_scale(folder: Path, stated: Mapping[str, Any]) -> float:
     return float(factor)
 
 
-SAE_LENS = Format("sae-lens", pair("cfg.json", "sae_weights.safetensors"), _stated, _parts)
+SAE_LENS = Format("sae-lens", pair("cfg.json", "sae_weights.safetensors"), _stated, _parts, ("cfg.json", SCALER))

@@ -54,4 +54,4 @@ def _parts(weights: Path, config: Mapping[str, Any]) -> Folded:
     return parts.of_transcoder()
 
 
-SPARSIFY = Format("sparsify", pair("cfg.json", "sae.safetensors"), _stated, _parts)
+SPARSIFY = Format("sparsify", pair("cfg.json", "sae.safetensors"), _stated, _parts, ("cfg.json",))
