@@ -15,7 +15,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gazetteer.data.core.errors import InputError
-from gazetteer.data.inputs.prompt_pool import SIDES, PromptConfig, normalised, read_prompts, side_of
+from gazetteer.data.inputs.prompt_pool import SIDES, PromptConfig, read_prompts, side_of
+from gazetteer.data.inputs.prompt_words import normalised
 from gazetteer.jobs.config.schema import load_config
 
 PROMPTS = ["a dog on grass", "two cats, by the sea", "“snow”\u2028and sun"]
