@@ -7,7 +7,7 @@ are taken, as those projects' own loaders do.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -47,6 +47,21 @@ def batch_threshold(sae: SparseAutoencoder, x: Tensor) -> float:
         return 0.0
     # Values up to the threshold do not count, and the smallest that is kept does.
     return float(torch.nextafter(values.min(), values.new_zeros(())))
+
+
+@torch.no_grad()
+def held_out_l0(sae: SparseAutoencoder, parts: Sequence[Tensor]) -> float | None:
+    """Features that a vector of parts [vectors, d] uses on average, each under the `batch_threshold` of the others.
+
+    On the vectors that set a threshold it is k, whatever that is worth elsewhere. None of fewer than two parts.
+    """
+    if len(parts) < 2:
+        return None
+    used = 0
+    for number, part in enumerate(parts):
+        others = torch.cat([*parts[:number], *parts[number + 1 :]])
+        used += int((with_threshold(sae, batch_threshold(sae, others)).encode(part).values > 0).sum())
+    return used / sum(map(len, parts))
 
 
 def reading_notes(saes: SaeSource, sites: Iterable[Site]) -> dict[str, str]:
