@@ -83,7 +83,7 @@ class CocoPictures:
         """Take in one file; returns its concepts. Captions have no categories."""
         try:
             images = _by_id(file, "pictures", content["images"])
-            annotations = content["annotations"]
+            annotations = _once(content["annotations"])
             if "categories" not in content:
                 for annotation in annotations:
                     self._captions.setdefault(_key(images[annotation["image_id"]]), str(annotation["caption"]).strip())
@@ -137,6 +137,18 @@ def _by_id(file: Path, what: str, entries: Iterable[dict[str, Any]]) -> dict[Any
         if known.setdefault(entry["id"], entry) != entry:
             raise InputError(f"{file} gives two {what} the id {entry['id']!r}; give each its own.")
     return known
+
+
+def _once(annotations: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The annotations without those that are listed already: one that is there twice is one thing, not two."""
+    known: dict[Any, list[dict[str, Any]]] = {}
+    once = []
+    for annotation in annotations:
+        same = known.setdefault((annotation.get("id"), annotation["image_id"]), [])
+        if annotation not in same:
+            same.append(annotation)
+            once.append(annotation)
+    return once
 
 
 def _not_asked(image: dict[str, Any], categories: dict[Any, str], shown: set[str]) -> set[str]:
