@@ -76,7 +76,7 @@ class Format:
             raise InputError(f"{path} has no {error}; it is not a complete {self.name} autoencoder.") from error
         except (RuntimeError, AttributeError, IndexError) as error:
             raise InputError(f"{path} holds tensors whose shapes do not fit each other.") from error
-        except (TypeError, ValueError) as error:
+        except (TypeError, ValueError, OverflowError) as error:
             raise InputError(f"{path} is not what a {self.name} autoencoder looks like: {error}.") from error
 
     def _weights(self, place: Path) -> Path:

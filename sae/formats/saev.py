@@ -47,7 +47,7 @@ def _header(path: Path) -> tuple[dict[str, Any], int]:
         line = file.readline(LONGEST_HEADER)
     try:
         header = json.loads(line)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise InputError(f"{path} does not begin with a line of JSON, as saev writes it.") from error
     if not isinstance(header, dict):
         raise InputError(f"{path} must begin with a JSON object.")

@@ -165,7 +165,7 @@ def read_config(folder: Path) -> dict[str, Any]:
         raise InputError(f"The folder {folder} holds no finished SAE: {CONFIG} is missing{hint}.")
     try:
         config = json.loads(path.read_bytes())
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise InputError(f"{path} is not valid JSON.") from error
     keys = ("d", "n", "k")
     if not isinstance(config, dict) or not all(type(config.get(key)) is int for key in keys):

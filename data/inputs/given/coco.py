@@ -204,7 +204,7 @@ def _is_of(file: Path, split: str) -> bool:
 def _json(file: Path) -> dict[str, Any]:
     try:
         content = json.loads(read_regular(file))
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise InputError(f"{file} cannot be read as JSON ({error}).") from error
     if not isinstance(content, dict):
         raise InputError(f"{file} is not COCO's JSON of images, annotations and categories.")
