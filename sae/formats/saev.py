@@ -61,7 +61,8 @@ def _stated(path: Path) -> dict[str, Any]:
     else:
         differs = [SCALED, UNTOLD] if header.get("schema") == 1 and header.get("cls") in FORMULA else []
     more: dict[str, Any] = {"subtracts": bool(differs)}
-    expect_none([] if header.get("schema") in SCHEMAS else [f"schema={header.get('schema')}"], path)
+    known = type(header.get("schema")) is int and header["schema"] in SCHEMAS
+    expect_none([] if known else [f"schema={header.get('schema')}"], path)
     config: dict[str, Any] = header["cfg"] if isinstance(header.get("cfg"), dict) else {}
     activation: dict[str, Any] = config["activation"] if isinstance(config.get("activation"), dict) else {}
     # The first schema named the activation where later ones name the class of the configuration.
