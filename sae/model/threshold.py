@@ -57,11 +57,11 @@ def held_out_l0(sae: SparseAutoencoder, parts: Sequence[Tensor]) -> float | None
     """
     if len(parts) < 2:
         return None
-    used = 0
+    used = []
     for number, part in enumerate(parts):
         others = torch.cat([*parts[:number], *parts[number + 1 :]])
-        used += int((with_threshold(sae, batch_threshold(sae, others)).encode(part).values > 0).sum())
-    return used / sum(map(len, parts))
+        used.append((with_threshold(sae, batch_threshold(sae, others)).encode(part).values > 0).sum())
+    return int(torch.stack(used).sum()) / sum(map(len, parts))
 
 
 def reading_notes(saes: SaeSource, sites: Iterable[Site]) -> dict[str, str]:
