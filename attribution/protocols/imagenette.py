@@ -12,7 +12,7 @@ from torch import nn
 
 from gazetteer.attribution.protocols.pictures import read_picture
 from gazetteer.attribution.protocols.prompts import GUIDANCE, ProtocolPrompt
-from gazetteer.data.core.errors import InputError
+from gazetteer.data.core.errors import InputError, first_line
 
 CLASSES = {
     "tench": 0, "English springer": 217, "cassette player": 482, "chain saw": 491, "church": 497, "French horn": 566,
@@ -54,8 +54,10 @@ class ImageNetClassifier:
             else:
                 model = get_model(name, weights=published[weights])
                 transforms = published[weights].transforms()
-        except (ValueError, KeyError, OSError, RuntimeError) as error:
-            raise InputError(f"The classifier {name} with weights {weights} cannot be had: {error}.") from error
+        except Exception as error:  # a damaged file makes its loader fail in any way
+            raise InputError(
+                f"The classifier {name} with weights {weights} cannot be had: {first_line(error)}."
+            ) from error
         self.model: nn.Module = model.eval()
         self.transforms: Any = transforms
 

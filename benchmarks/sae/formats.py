@@ -150,14 +150,14 @@ def write_dictionary(name: str, folder: Path, *arguments: Any, **trainer: Any) -
     keep(folder, loaded)
 
 
-def write_overcomplete(name: str, folder: Path, **options: Any) -> None:
+def write_overcomplete(name: str, folder: Path, tie: Callable[[Any], Any] = lambda sae: sae, **options: Any) -> None:
     import matplotlib as mpl
     from matplotlib import cm
 
     vars(cm)["get_cmap"] = mpl.colormaps.get_cmap  # which the package's drawing asks for and newer versions have not
     from overcomplete import sae as models
 
-    sae = getattr(models, name)(D, N, **options)
+    sae = tie(getattr(models, name)(D, N, **options))
     fill(dict(sae.named_parameters()))
     for buffer, value in (("running_mean", 0.5), ("running_var", 2.0)):
         for module in sae.modules():
@@ -203,6 +203,10 @@ WRITERS: dict[str, dict[str, Callable[[Path], None]]] = {
     "overcomplete": {
         "TopKSAE": lambda folder: write_overcomplete("TopKSAE", folder, top_k=K),
         "TopKSAE, batch norm": lambda folder: write_overcomplete("TopKSAE", folder, top_k=K, encoder_module="mlp_bn_1"),
+        "TopKSAE, tied": lambda folder: write_overcomplete(
+            "TopKSAE", folder, lambda sae: sae.tied(bias=True), top_k=K, dictionary_params={"use_multiplier": True}
+        ),
+        "TopKSAE, untied": lambda folder: write_overcomplete("TopKSAE", folder, lambda sae: sae.untied(), top_k=K),
         "JumpSAE": lambda folder: write_overcomplete("JumpSAE", folder),
         "BatchTopKSAE of overcomplete": lambda folder: write_overcomplete("BatchTopKSAE", folder, top_k=K),
     },

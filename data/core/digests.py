@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -79,11 +78,6 @@ def digest_path(path: str) -> str:
         InputError: as `digest_folder`.
     """
     return f"sha256:{digest_folder(path)}" if path and os.path.exists(path) else redacted(path)
-
-
-def digest_paths(value: str | Mapping[str, str]) -> str | dict[str, str]:
-    """`digest_path` of a path, or of every path of a mapping; raises as it does."""
-    return digest_path(value) if isinstance(value, str) else {name: digest_path(path) for name, path in value.items()}
 
 
 def files_below(root: Path) -> list[Path]:

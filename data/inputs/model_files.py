@@ -71,7 +71,7 @@ def check_pipeline_folder(folder: Path, leave_out: frozenset[str] = frozenset(),
     try:
         index = json.loads(read_regular(folder / "model_index.json"))
         parts = [name for name, value in index.items() if isinstance(value, list) and value and value[0] is not None]
-    except (ValueError, AttributeError) as error:
+    except (ValueError, RecursionError, AttributeError) as error:
         raise InputError(f"{folder / 'model_index.json'} is damaged; download the {what} again.") from error
     for name in parts:
         if weights and name not in leave_out:
@@ -139,7 +139,7 @@ def check_safetensors(what: str, file: Path) -> None:
 def _shards(what: str, index: Path) -> set[str]:
     try:
         return set(json.loads(read_regular(index))["weight_map"].values())
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+    except (ValueError, RecursionError, KeyError, TypeError, AttributeError) as error:
         raise InputError(f"{index} is damaged; download the {what} again.") from error
 
 

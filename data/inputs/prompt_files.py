@@ -150,10 +150,20 @@ def _from_parquet(path: Path, column: str) -> Iterator[str | None]:
             if column not in file.schema_arrow.names:
                 raise _unknown_column(path, column, file.schema_arrow.names)
             _require_once(path, column, file.schema_arrow.names)
+            kind = file.schema_arrow.field(column).type
+            stored = kind.value_type if pa.types.is_dictionary(kind) else kind
+            if not (_is_text(stored) or pa.types.is_null(stored)):
+                raise InputError(f"{path}: {column!r} is not text but {kind}.")
             for batch in file.iter_batches(columns=[column]):
                 yield from batch.column(column).cast(pa.string()).to_pylist()
     except (OSError, pa.ArrowException) as error:
         raise InputError(f"{path} cannot be read as Parquet with text in {column!r} ({error}).") from error
+
+
+def _is_text(kind: Any) -> bool:
+    import pyarrow as pa
+
+    return bool(pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_string_view(kind))
 
 
 class _Row(dict[str, Any]):

@@ -9,14 +9,16 @@ from __future__ import annotations
 
 import math
 import re
-import unicodedata
+import sys
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 from typing import Annotated
 
 from gazetteer.data.core.errors import InputError
 from gazetteer.data.core.settings import Effect, Natural, OneOf, setting, settings
 from gazetteer.data.inputs.prompt_files import ACCEPTED, HUB, prompts_of_dataset, prompts_of_file
+from gazetteer.data.inputs.prompt_words import has_word, holds, normalised
 from gazetteer.data.inputs.prompts import digest_parts
 
 SIDES = ("sae", "dictionary", "evaluation")
@@ -77,7 +79,7 @@ class PromptConfig:
                 re.compile(getattr(self, name))
             except re.error as error:
                 raise InputError(f"prompts.{name} is not a regular expression: {error}.") from error
-        if not all(re.search(r"\w", phrase) for phrase in (*self.with_words, *self.without_words)):
+        if not all(map(has_word, (*self.with_words, *self.without_words))):
             raise InputError("prompts.with_words and prompts.without_words hold words or phrases; one has no word.")
         if len(self.shares) != len(SIDES) or min(self.shares) < 0 or not math.isclose(sum(self.shares), 1.0):
             raise InputError(
@@ -94,19 +96,10 @@ class PromptConfig:
             and self.min_words <= words <= (self.max_words or math.inf)
             and (not self.matching or re.search(self.matching, prompt, re.IGNORECASE) is not None)
             and (not self.not_matching or re.search(self.not_matching, prompt, re.IGNORECASE) is None)
-            and (not self.with_words or _holds(prompt, self.with_words))
-            and not _holds(prompt, self.without_words)
+            and (not self.with_words or holds(prompt, self.with_words))
+            and not holds(prompt, self.without_words)
             and (not self.side or side_of(prompt, self.shares) == self.side)
         )
-
-
-def normalised(prompt: str) -> str:
-    """A prompt's words in lower case with one space between them; Unicode compatibility forms count as one.
-
-    A prompt without any word is its own text without space around it.
-    """
-    folded = unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", prompt).casefold())
-    return " ".join(re.findall(r"\w+", folded)) or folded.strip()
 
 
 def side_of(prompt: str, shares: tuple[float, ...]) -> str:
@@ -119,6 +112,8 @@ def side_of(prompt: str, shares: tuple[float, ...]) -> str:
 def read_prompts(config: PromptConfig) -> list[str]:
     """The prompts `config` asks for: stripped, each once (of equal normalised ones the first), in their order.
 
+    How many are left out for saying what an earlier one says goes to stderr, once a process.
+
     Raises:
         InputError: nothing to read, another format, no such column, bytes that are not UTF-8, or no prompts.
     """
@@ -126,12 +121,15 @@ def read_prompts(config: PromptConfig) -> list[str]:
         raise InputError("prompts.path is empty: prompts are needed here, which runs on given pictures may leave out.")
     seen: set[str] = set()
     prompts: list[str] = []
-    read = 0
+    read = repeated = 0
     for prompt in _entries(config):
         if not prompt or not (stripped := prompt.strip()):
             continue
         read += 1
-        if not config.wants(stripped) or (key := digest_parts(normalised(stripped))[:32]) in seen:
+        if not config.wants(stripped):
+            continue
+        if (key := digest_parts(normalised(stripped))[:32]) in seen:
+            repeated += 1
             continue
         seen.add(key)
         prompts.append(stripped)
@@ -142,7 +140,14 @@ def read_prompts(config: PromptConfig) -> list[str]:
     if not prompts:
         side = f" and the side {config.side}" if config.side else ""
         raise InputError(f"None of the {read} prompts of {config.path} passes the filters{side}.")
+    if repeated:
+        _say(f"{config.path}: {repeated} of {read} prompts are left out: their words are those of an earlier one")
     return prompts
+
+
+@cache
+def _say(sentence: str) -> None:
+    print(f"gazetteer: {sentence}", file=sys.stderr, flush=True)
 
 
 def _entries(config: PromptConfig) -> Iterator[str | None]:
@@ -152,10 +157,3 @@ def _entries(config: PromptConfig) -> Iterator[str | None]:
             subset=config.subset, split=config.split, revision=config.revision,
         )  # fmt: skip
     return prompts_of_file(config.path, config.column)
-
-
-def _holds(prompt: str, phrases: tuple[str, ...]) -> bool:
-    if not phrases:
-        return False
-    text = f" {normalised(prompt)} "
-    return any(f" {normalised(phrase)} " in text for phrase in phrases)

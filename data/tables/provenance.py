@@ -62,5 +62,5 @@ def read_provenance(source: Any) -> dict[str, Any]:
         raise InputError(f"{source} was not written by gazetteer: its metadata has no key 'gazetteer'.")
     try:
         return dict(json.loads(content))
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise InputError(f"{source} carries provenance that is not JSON.") from error

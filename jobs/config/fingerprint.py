@@ -16,6 +16,7 @@ from gazetteer.data.core.settings import Effect, Setting, walk
 from gazetteer.data.runs.relabelled import LABELS
 from gazetteer.jobs.config.paths import is_there
 from gazetteer.jobs.config.schema import RunConfig
+from gazetteer.sae.model.digests import digest_sae
 
 SETTINGS: Mapping[str, Setting] = {setting.key: setting for setting in walk(RunConfig)}
 """Every key of the configuration."""
@@ -129,7 +130,7 @@ def _digested(config: RunConfig, key: str, value: Any) -> Any:
             from gazetteer.data.inputs.given.open import annotations_digest  # which loads what reads pictures
 
             return annotations_digest(config.pictures)
-        return _replaced(SETTINGS[key], value, digest_path)
+        return _replaced(SETTINGS[key], value, digest_sae if key == "saes" else digest_path)
     except InputError as error:
         raise InputError(f"{key}: {error}") from error
 

@@ -20,6 +20,7 @@ from gazetteer.data.runs.folder import RunFolder
 from gazetteer.jobs.config.fingerprint import SETTINGS
 from gazetteer.jobs.config.schema import RunConfig
 from gazetteer.jobs.executors.task import Worker
+from gazetteer.sae.model.digests import digest_sae
 
 STAGE_OF = {
     "model": "generate", "saes": "generate", "pictures": "generate", "detector": "detect", "segmenter": "segment",
@@ -32,8 +33,8 @@ RECORD = "hub.json"
 
 @dataclass(frozen=True)
 class Source:
-    """What a setting names, as it was when the run was started: a file or folder by its digest (`digest_path`), or a
-    repository of the hub by the copy of it in the cache, or by its commit alone.
+    """What a setting names, as it was when the run was started: a file or folder by its digest (`digest_path`,
+    `digest_sae`), or a repository of the hub by the copy of it in the cache, or by its commit alone.
 
     Of given pictures the digest is of what is said of them (`annotations_digest`); their own files are compared one by
     one, as they are read.
@@ -135,6 +136,8 @@ def require_unchanged(sources: Collection[Source]) -> None:
 
 
 def _same(source: Source) -> bool:
+    if source.key.partition("[")[0] == "saes":
+        return digest_sae(source.path) == source.digest
     if source.pictures is None or (source.digest != annotations_digest(source.pictures) and os.path.isdir(source.path)):
         return digest_path(source.path) == source.digest  # of pictures: as runs begun earlier digest their folders
     return annotations_digest(source.pictures) == source.digest

@@ -39,6 +39,7 @@ from gazetteer.labeling.vocabulary.concepts import Vocabulary
 from gazetteer.labeling.vocabulary.meant import meant
 from gazetteer.sae.model.autoencoder import SparseAutoencoder
 from gazetteer.sae.model.checkpoint import load_site_saes
+from gazetteer.sae.model.digests import digest_sae
 
 
 def read_cases(run: RunConfig, pool: int, words: Sequence[str] = ()) -> Prompts:
@@ -138,8 +139,8 @@ def _marks(run: RunConfig) -> dict[str, Any]:
 
 def _digest(saes: str | Mapping[str, str]) -> str:
     if isinstance(saes, str):
-        return digest_path(saes)
-    return digest_json({site: digest_path(path) if Path(path).exists() else path for site, path in saes.items()})
+        return digest_sae(saes)
+    return digest_json({site: digest_sae(path) if Path(path).exists() else path for site, path in saes.items()})
 
 
 def _saes(run: RunConfig) -> tuple[dict[Site, SparseAutoencoder], str]:

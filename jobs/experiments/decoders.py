@@ -28,12 +28,12 @@ def decoders_of(
     Raises:
         InputError: a folder of other autoencoders than the run's.
     """
-    from gazetteer.data.core.digests import digest_paths
     from gazetteer.jobs.config.schema import load_config
     from gazetteer.sae.model.checkpoint import load_site_saes
+    from gazetteer.sae.model.digests import digest_saes
 
     folder = load_config().saes if saes is None else saes
-    fits = digest_paths(folder) == (run.read_json("run.json") or {}).get("saes")
+    fits = digest_saes(folder) == (run.read_json("run.json") or {}).get("saes")
     if not fits and saes is not None:
         raise InputError(f"{saes} holds other autoencoders than those {run.path} was made with.")
 

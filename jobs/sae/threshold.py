@@ -7,8 +7,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
+from torch import Tensor
 
 from gazetteer.data.core.errors import InputError
 from gazetteer.data.core.sites import Site
@@ -25,7 +25,10 @@ from gazetteer.labeling.pipeline.checks import check_devices
 from gazetteer.sae.model.checkpoint import load_site_saes
 from gazetteer.sae.model.patterns import ANY
 from gazetteer.sae.model.sources import configs
-from gazetteer.sae.model.threshold import LACKS, ORIGIN, batch_threshold, with_threshold
+from gazetteer.sae.model.threshold import LACKS, ORIGIN, batch_threshold, held_out_l0, with_threshold
+
+PARTS = 8
+"""Of the pictures at most, each of which is left out of the estimate in turn."""
 
 
 def add_thresholds(
@@ -38,8 +41,8 @@ def add_thresholds(
         threshold: used as it stands, and nothing is sampled.
 
     Returns:
-        one row a site: its name and threshold, and ``l0``, the features a vector then uses on average (None where
-        nothing was sampled).
+        one row a site: its name and threshold, and ``l0``, the features a vector then uses on average, on pictures
+        whose share of the estimate is left out (None where fewer than two were sampled).
 
     Raises:
         InputError: no autoencoder lacks a threshold, `out` is not empty, or what `gazetteer label` refuses.
@@ -56,17 +59,16 @@ def add_thresholds(
     if not sites:
         raise InputError(f"No autoencoder of {config.saes} lacks a BatchTopK threshold; there is nothing to estimate.")
     saes = load_site_saes(config.saes, sites, signal=config.sae_check.signal)
-    vectors = {} if threshold is not None else _captured(config, pictures)
+    parts = {} if threshold is not None else _captured(config, pictures)
     origin = f"estimated on {pictures} pictures" if threshold is None else "stated by its user"
     rows = []
     for site in sites:
-        x = torch.from_numpy(vectors[site]).float() if vectors else None
-        value = threshold if x is None else batch_threshold(saes[site], x)
-        assert value is not None
+        value = batch_threshold(saes[site], torch.cat(parts[site])) if threshold is None else threshold
         sae = with_threshold(saes[site], value)
-        used = None if x is None else float((sae.encode(x).values > 0).sum(dim=1).double().mean())
+        used = held_out_l0(saes[site], parts.get(site, ()))
         sae.signal = site.signal
-        sae.save_pretrained(out / site.slug, {"site": site, ORIGIN: origin, "original": stated[site].get("original")})
+        kept = {key: stated[site].get(key) for key in ("original", "differs")}
+        sae.save_pretrained(out / site.slug, {"site": site, ORIGIN: origin, **kept})
         rows.append({"site": site.slug, "threshold": value, "l0": used})
     return rows
 
@@ -80,8 +82,11 @@ def with_copies(config: RunConfig, out: str | Path) -> str | dict[str, str]:
     return {**before, **{slug: str(Path(out) / slug) for slug in copied}}
 
 
-def _captured(config: RunConfig, pictures: int) -> dict[Site, np.ndarray]:
-    """float16 [pictures · cells, d] of every site, from pictures of the first prompts."""
+def _captured(config: RunConfig, pictures: int) -> dict[Site, list[Tensor]]:
+    """Of every site the vectors [vectors, d] of pictures of the first prompts, in at most `PARTS` parts.
+
+    The pictures of one prompt stay in one part, unless all are of one.
+    """
     if not config.ray_address or config.executor == "serial":
         check_devices({"model.device": config.model.device})
         check_model(config.model, config.generation)
@@ -93,4 +98,13 @@ def _captured(config: RunConfig, pictures: int) -> dict[Site, np.ndarray]:
     task = Task(checking(build, sources(config, made_with, ("model",))), concatenate, cannot_lose)
     with Executor(config) as executor:
         executor.run(task, [Job("first", tuple(items))], lambda _, captured: first.append(captured))
-    return first[0].vectors
+    apart = len(prompts) if min(len(prompts), pictures) > 1 else pictures
+    vectors, cells = first[0]
+    parts: dict[Site, list[Tensor]] = {}
+    for site in vectors:
+        own = torch.from_numpy(vectors[site]).float().split(cells[site])
+        numbers = [number % apart % PARTS for number in range(len(own))]
+        parts[site] = [
+            torch.cat([x for x, at in zip(own, numbers, strict=True) if at == part]) for part in sorted(set(numbers))
+        ]
+    return parts

@@ -117,7 +117,7 @@ def _copy(source: Path, out: Path, name: str) -> str:
 def _read_json(path: Path, writer: str) -> dict[str, Any]:
     try:
         content = json.loads(read_regular(path))
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise InputError(f"{path} is missing or damaged; {writer} writes it.") from error
     if not isinstance(content, dict):
         raise InputError(f"{path} is damaged; {writer} writes it.")

@@ -25,9 +25,10 @@ from typing import Any
 
 import regex
 
-_UNSPACED = r"\p{Han}\p{Hiragana}\p{Thai}\p{Lao}\p{Khmer}\p{Myanmar}"
-_RUN = rf"[[\p{{L}}\p{{M}}\p{{N}}]--[{_UNSPACED}]]+"
-_ONE = rf"(?V1)[{_UNSPACED}]\p{{M}}*|{_RUN}(?:['-]{_RUN})*"
+from gazetteer.data.inputs.prompt_words import UNSPACED
+
+_RUN = rf"[[\p{{L}}\p{{M}}\p{{N}}]--[{UNSPACED}]]+"
+_ONE = rf"(?V1)[{UNSPACED}]\p{{M}}*|{_RUN}(?:['-]{_RUN})*"
 _WORD, _WORD_OR_SIGN = regex.compile(_ONE), regex.compile(rf"{_ONE}|[^\w\s]")
 _PART = regex.compile(_ONE.replace("['-]", "'"))
 APOSTROPHES = "'‘’‛ʼʻ′`´＇"

@@ -88,4 +88,4 @@ def _with_threshold(parts: Folded, stored: Mapping[str, Tensor], config: Mapping
     return replace(parts, threshold=threshold.expand(len(parts.encoder)))
 
 
-DICTIONARY_LEARNING = Format("dictionary_learning", pair("config.json", "ae.pt"), _stated, _parts)
+DICTIONARY_LEARNING = Format("dictionary_learning", pair("config.json", "ae.pt"), _stated, _parts, ("config.json",))

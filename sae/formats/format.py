@@ -12,7 +12,16 @@ from typing import Any
 from torch import Tensor
 
 from gazetteer.data.core.errors import InputError
+from gazetteer.data.core.sites import STREAMS
 from gazetteer.sae.formats.parts import Folded
+
+OF_UNET = "unet."
+"""What hooks of a U-Net begin with; those of a transformer stand alone."""
+
+_UNET = ("down_blocks", "mid_block", "up_blocks")
+_LISTS = ("transformer_blocks", "single_transformer_blocks", "layers", "blocks")
+_BLOCK = re.compile(rf"(?:mid_block|(?:{'|'.join((*_UNET, *_LISTS))})\.\d+)(?:\.\w+)*")
+"""The blocks of every denoiser that can be listened to, and parts of them."""
 
 ReadConfig = Callable[[Path], dict[str, Any]]
 ReadParts = Callable[[Path, Mapping[str, Any]], Folded]
@@ -27,12 +36,19 @@ class Format:
         find: the file of the weights, of a folder or file in this format; None for anything else.
         stated: what it says of itself, given the weights' file: `described`.
         parts: its tensors, given the weights' file and what `stated` gave.
+        beside: the names of what it reads in the folder of the weights, as far as it is there.
     """
 
     name: str
     find: Callable[[Path], Path | None]
     stated: ReadConfig
     parts: ReadParts
+    beside: tuple[str, ...] = ()
+
+    def files(self, place: Path) -> list[Path]:
+        """Everything that reading an autoencoder opens, the weights first; raises InputError where it is none."""
+        weights = self._weights(place)
+        return [weights, *(path for name in self.beside if (path := weights.with_name(name)).is_file())]
 
     def config(self, place: Path) -> dict[str, Any]:
         """``d``, ``n``, ``k``, options of the formula and ``layout``; what it said itself under ``original``.
@@ -69,7 +85,7 @@ class Format:
             raise InputError(f"{path} has no {error}; it is not a complete {self.name} autoencoder.") from error
         except (RuntimeError, AttributeError, IndexError) as error:
             raise InputError(f"{path} holds tensors whose shapes do not fit each other.") from error
-        except (TypeError, ValueError) as error:
+        except (TypeError, ValueError, OverflowError) as error:
             raise InputError(f"{path} is not what a {self.name} autoencoder looks like: {error}.") from error
 
     def _weights(self, place: Path) -> Path:
@@ -95,18 +111,22 @@ def described(d: Any, n: Any, k: Any, original: Any, signal: str | None = None, 
 
     Args:
         d, n, k: width, features, and features a vector uses at most.
-        original: what the file says itself.
+        original: what the file says itself; where ``stream`` is among it, so is it among what is given.
         signal: what of a block it reads, where that is known and the file has no ``signal`` of its own.
         more: options of `SAEConfig`, and what else is worth keeping.
     """
-    said = original.get("signal") if isinstance(original, dict) else None
-    return {"d": d, "n": n, "k": k, "signal": said or signal, **more, "original": original}
+    stated = original if isinstance(original, dict) else {}
+    stream = {"stream": stated["stream"]} if stated.get("stream") in STREAMS else {}
+    return {"d": d, "n": n, "k": k, "signal": stated.get("signal") or signal, **stream, **more, "original": original}
 
 
 def hook_block(name: Any) -> str | None:
     """The block that the name of a hook means, where it is a path of a diffusion pipeline's denoiser."""
-    if not isinstance(name, str) or re.fullmatch(r"[\w.]+", name) is None:
-        return None
-    path = name.removeprefix("unet.").removeprefix("transformer.")
-    tops = ("down_blocks.", "mid_block.", "up_blocks.", "transformer_blocks.", "single_transformer_blocks.")
-    return path if path.startswith(tops) else None
+    path = name.removeprefix(OF_UNET).removeprefix("transformer.") if isinstance(name, str) else ""
+    # "blocks.3.hook_resid_post" is TransformerLens' name for a place of a language model.
+    return path if _BLOCK.fullmatch(path) and "hook_" not in path else None
+
+
+def block_hook(block: str) -> str:
+    """The name of the hook at a block of a pipeline's denoiser, which `hook_block` reads back."""
+    return f"{OF_UNET}{block}" if block.startswith(_UNET) else block

@@ -1,8 +1,8 @@
 """overcomplete: one file ``*.pt`` or ``*.pth`` of a whole model, as ``torch.save(sae, path)`` writes it.
 
-TopKSAE, JumpSAE and SAE (ReLU), with its linear encoder, also with batch norm. The model is read as objects without
-behaviour, from which the tensors and k are taken. Its BatchTopKSAE keeps the strongest activations of a whole batch
-against a running threshold, which is in the file too.
+TopKSAE, JumpSAE and SAE (ReLU), with its linear encoders: one with or without batch norm, and ``tied()`` or
+``untied()`` ones. The model is read as objects without behaviour, from which the tensors and k are taken. Its
+BatchTopKSAE keeps the strongest activations of a whole batch against a running threshold, which is in the file too.
 """
 
 from __future__ import annotations
@@ -88,8 +88,14 @@ def _parts(path: Path, config: Mapping[str, Any]) -> Folded:
 
 
 def _encoder(encoder: Any, path: Path) -> tuple[Tensor, Tensor]:
-    """W_enc [n, d] and c [n] of the linear encoder, its batch norm folded in."""
-    if type(encoder).__name__ != "MLPEncoder" or getattr(encoder, "nb_blocks", 0) > 1:
+    """W_enc [n, d] and c [n] of a linear encoder: its batch norm folded in, or the dictionary that it is tied to."""
+    if type(encoder).__name__ == "TieableEncoder":
+        weight, bias = (encoder._parameters[name] for name in ("weight", "bias"))
+        weight = _dictionary(encoder._modules["tied_to"], path) if weight is None else weight.detach()
+        return weight, weight.new_zeros(len(weight)) if bias is None else bias.detach()
+    if type(encoder).__name__ != "MLPEncoder":
+        expect_none([f"the encoder {type(encoder).__name__}"], path)
+    if getattr(encoder, "nb_blocks", 0) > 1:
         expect_none([f"the encoder {type(encoder).__name__} of more than one layer"], path)
     final = type(encoder._modules["final_activation"]).__name__
     if final != "ReLU":

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -94,6 +95,18 @@ def jumping(encoder: Tensor, decoder: Tensor, bias: Tensor, latent_bias: Tensor,
 def at_most(n: int) -> int:
     """Slots of a code whose formula has no k."""
     return min(n, MOST_ACTIVE)
+
+
+def switched(stated: Mapping[str, Any], key: str, path: object, default: bool = False) -> bool:
+    """What a key that switches a part of the formula says; null is false, and `default` stands where there is none.
+
+    Raises:
+        InputError: it is anything else than true, false or null: text such as "false" would be heard as true.
+    """
+    value = stated.get(key, default)
+    if not isinstance(value, bool | None):
+        raise InputError(f"{path}: {key} must be true or false, not {value!r}.")
+    return bool(value)
 
 
 def expect_none(unsupported: list[str], path: object) -> None:

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from gazetteer.sae.formats.format import Format, described
-from gazetteer.sae.formats.parts import Folded, at_most, expect_none, gated
+from gazetteer.sae.formats.parts import Folded, at_most, expect_none, gated, switched
 from gazetteer.sae.formats.restricted import read_json, state_dict, unpickled
 
 NORMALISED = {"layer_norm": "layer_norm", "constant_norm_rescale": "norm"}
@@ -46,7 +46,7 @@ def _stated(weights: Path) -> dict[str, Any]:
     unsupported += [] if function in ("relu", "topk") and not (function == "topk" and architecture == "gated") else [
         f"activation_fn_str={function}"
     ]  # fmt: skip
-    unsupported += ["is_transcoder"] if stated.get("is_transcoder") else []
+    unsupported += ["is_transcoder"] if switched(stated, "is_transcoder", path) else []
     options = stated.get("activation_fn_kwargs") or {}
     unsupported += [f"activation_fn_kwargs={key}" for key in sorted(set(options) - {"k"})]
     # That project's class takes a layer norm where a file says nothing.
@@ -75,4 +75,4 @@ def _parts(weights: Path, config: Mapping[str, Any]) -> Folded:
     return parts
 
 
-PRISMA = Format("prisma", _find, _stated, _parts)
+PRISMA = Format("prisma", _find, _stated, _parts, ("config.json",))

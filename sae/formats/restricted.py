@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import json
-import pickle
 from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
@@ -22,7 +21,7 @@ def read_json(path: Path) -> dict[str, Any]:
     """The object of a JSON file; raises InputError when it holds none."""
     try:
         stated = json.loads(read_regular(path))
-    except (ValueError, OSError) as error:
+    except (ValueError, RecursionError, OSError) as error:
         raise InputError(f"{path} is not valid JSON.") from error
     if not isinstance(stated, dict):
         raise InputError(f"{path} must hold an object.")
@@ -88,7 +87,7 @@ def unpickled(path: Path, shapes_only: bool = False, skip: int = 0, classes: Col
         source: Any = io.BytesIO(path.read_bytes()[skip:]) if skip else path
         with torch.serialization.safe_globals([stand_in(name) for name in classes]):
             return torch.load(source, map_location="meta" if shapes_only else "cpu", weights_only=True)
-    except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError, OSError) as error:
+    except Exception as error:  # a damaged file makes that loader fail in any way, and nothing of ours runs in it
         raise InputError(f"{path} is damaged, or holds more than plain tensors; it was not loaded.") from error
 
 

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from gazetteer.data.core.errors import InputError
 from gazetteer.sae.formats.format import Format, described, hook_block, pair
-from gazetteer.sae.formats.parts import Folded, at_most, expect_none, gated, jumping
+from gazetteer.sae.formats.parts import Folded, at_most, expect_none, gated, jumping, switched
 from gazetteer.sae.formats.restricted import read_json, read_safetensors
 
 SCALER = "activation_scaler.json"
@@ -44,6 +44,8 @@ def _stated(weights: Path) -> dict[str, Any]:
     if stated.get("reshape_activations", "none") not in ("none", None):
         unsupported.append(f"reshape_activations={stated['reshape_activations']}")
     expect_none(unsupported, path)
+    for key in ("apply_b_dec_to_input", "rescale_acts_by_decoder_norm"):
+        switched(stated, key, path)
     n, formula = stated.get("d_sae"), FORMULA[architecture]
     k = stated.get("k") or (stated.get("activation_fn_kwargs") or {}).get("k")
     more: dict[str, Any] = {"activation": formula, "normalise": NORMALISED.get(normalise, "none")}
@@ -70,9 +72,9 @@ def _parts(weights: Path, config: Mapping[str, Any]) -> Folded:
     if config.get("transcoder"):
         stored.expect_all_taken(weights, *_neutral(stored))
         return parts.of_scaled(scale).of_transcoder()
-    if not stated.get("apply_b_dec_to_input", True):
+    if not switched(stated, "apply_b_dec_to_input", weights, default=True):
         parts = parts.without_input_bias()
-    if stated.get("rescale_acts_by_decoder_norm"):
+    if switched(stated, "rescale_acts_by_decoder_norm", weights):
         parts = parts.by_decoder_norms()
     if "topk_threshold" in stored:  # of activations that are scaled already
         threshold = stored["topk_threshold"].to(parts.encoder.dtype).clamp_min(0)
@@ -108,7 +110,7 @@ def _activation_scale(folder: Path, stated: Mapping[str, Any]) -> float:
     path, scaled = folder / SCALER, stated.get("normalize_activations") == SCALED
     content = read_json(path) if path.is_file() else {}
     factor = content.get("scaling_factor")
-    if content.get("has_whitening"):
+    if switched(content, "has_whitening", path):
         raise InputError(f"{path} asks for whitening; only autoencoders of plain or scaled activations can be read.")
     if factor is None and not scaled:
         return 1.0
@@ -123,9 +125,9 @@ def _activation_scale(folder: Path, stated: Mapping[str, Any]) -> float:
             f"{path} scales activations and cfg.json says they are not (normalize_activations="
             f"{stated.get('normalize_activations')}); remove the file if the factor is folded in already."
         )
-    if not isinstance(factor, int | float) or not 0 < factor < float("inf"):
+    if isinstance(factor, bool) or not isinstance(factor, int | float) or not 0 < factor < float("inf"):
         raise InputError(f"{path}: scaling_factor must be a positive number, not {factor!r}.")
     return float(factor)
 
 
-SAE_LENS = Format("sae-lens", pair("cfg.json", "sae_weights.safetensors"), _stated, _parts)
+SAE_LENS = Format("sae-lens", pair("cfg.json", "sae_weights.safetensors"), _stated, _parts, ("cfg.json", SCALER))

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from gazetteer.sae.formats.format import Format, described, hook_block, pair
-from gazetteer.sae.formats.parts import Folded, expect_none
+from gazetteer.sae.formats.parts import Folded, expect_none, switched
 from gazetteer.sae.formats.restricted import read_json, read_safetensors
 
 OF_SAEURON = ("batch_topk", "sample_topk")
@@ -23,20 +23,21 @@ def _stated(weights: Path) -> dict[str, Any]:
     stated = read_json(path)
     if stated.get("activation", "topk") != "topk":
         expect_none([f"activation={stated['activation']}"], path)
-    if stated.get("signed"):  # of versions that could keep the largest of both signs
+    if switched(stated, "signed", path):  # of versions that could keep the largest of both signs
         expect_none(["signed"], path)
     d = stated.get("d_in")
     n = stated.get("num_latents") or (stated.get("expansion_factor", 0) * d if isinstance(d, int) else None)
     theirs = any(key in stated for key in OF_SAEURON)
-    trained = next((key for key in OF_SAEURON if stated.get(key)), None)
+    trained = next(iter([key for key in OF_SAEURON if switched(stated, key, path)]), None)
     more: dict[str, Any] = {"trained_as": trained, "lacks_threshold": True} if trained else {}
-    if stated.get("input_unit_norm"):
+    if switched(stated, "input_unit_norm", path):
         more["normalise"] = "layer_norm"  # what that key does in SAeUron's code
-    if stated.get("transcode"):
+    skips = switched(stated, "skip_connection", path)
+    if switched(stated, "transcode", path):
         more["transcoder"] = True
-        if stated.get("skip_connection"):
+        if skips:
             more["differs"] = "what its skip connection adds to what it writes is left out"
-    elif stated.get("skip_connection"):
+    elif skips:
         expect_none(["skip_connection without transcode"], path)
     # Both projects name the folder after the module that it was trained at.
     return described(
@@ -54,4 +55,4 @@ def _parts(weights: Path, config: Mapping[str, Any]) -> Folded:
     return parts.of_transcoder()
 
 
-SPARSIFY = Format("sparsify", pair("cfg.json", "sae.safetensors"), _stated, _parts)
+SPARSIFY = Format("sparsify", pair("cfg.json", "sae.safetensors"), _stated, _parts, ("cfg.json",))

@@ -28,4 +28,4 @@ def _parts(weights: Path, _: Mapping[str, Any]) -> Folded:
 COUNTERS = ("stats_last_nonzero", "latents_activation_frequency", "latents_mean_square")
 """What its training, and the code that it comes from, count."""
 
-UNBOX = Format("sdxl-unbox", pair("config.json", "state_dict.pth"), _stated, _parts)
+UNBOX = Format("sdxl-unbox", pair("config.json", "state_dict.pth"), _stated, _parts, ("config.json",))

@@ -113,7 +113,7 @@ def expect_site(
     """Compare what an autoencoder says of its input with the site that it is to serve.
 
     Args:
-        config: of `read_config`: ``signal``, ``site`` of ours, ``block`` of others.
+        config: of `read_config`: ``signal``, ``site`` of ours, ``block`` and ``stream`` of others.
         place: where it lies, for the sentence.
         signal: what it reads where it does not say it.
         mapped: its user gave it to this site by a pattern; then branch and t may be others than its own.
@@ -130,6 +130,8 @@ def expect_site(
         )
     if config.get("block") not in (None, site.block):
         raise InputError(f"The SAE in {place} says that it was trained at {config['block']}, not at {site.block}.")
+    if config.get("stream") not in (None, site.stream):
+        raise InputError(f"The SAE in {place} says that it reads the {config['stream']} stream, not the {site.stream}.")
     stated = config.get("signal", "update") or signal
     gives = "update (output minus input)" if site.signal == "update" else site.signal
     if not stated:

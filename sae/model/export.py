@@ -14,7 +14,8 @@ from torch import Tensor
 
 from gazetteer.data.core.errors import InputError
 from gazetteer.data.core.files.atomic import replace_file
-from gazetteer.data.core.sites import Site
+from gazetteer.data.core.sites import STREAMS, Site
+from gazetteer.sae.formats.format import block_hook
 from gazetteer.sae.model.autoencoder import SparseAutoencoder
 from gazetteer.sae.model.checkpoint import load_pretrained
 from gazetteer.sae.model.sources import holds_sae
@@ -87,7 +88,7 @@ def _lens(
         "architecture": "jumprelu" if jumping else "standard" if shape.free else "topk",
         "d_in": shape.d, "d_sae": shape.n, "dtype": "float32", "device": "cpu", "apply_b_dec_to_input": True,
         "normalize_activations": NORMALISED[shape.normalise], "reshape_activations": "none",
-        "signal": sae.signal, "metadata": {"hook_name": _hook(config)},
+        "signal": sae.signal, "metadata": {"hook_name": _hook(config)}, **_stream(config),
     }  # fmt: skip
     if stated["architecture"] == "topk":
         stated |= {"k": shape.k, "rescale_acts_by_decoder_norm": False}
@@ -126,7 +127,14 @@ def _hook(config: Mapping[str, Any]) -> str | None:
     """The module that an autoencoder listens to, as a path from the pipeline's denoiser."""
     site = config.get("site")
     block = Site(**site).block if site else config.get("block")
-    return None if block is None else f"unet.{block}" if not block.startswith(("transformer", "single")) else block
+    return None if block is None else block_hook(block)
+
+
+def _stream(config: Mapping[str, Any]) -> dict[str, str]:
+    """Which tokens it reads, where that is known and not the picture's."""
+    site = config.get("site")
+    stream = Site(**site).stream if site else config.get("stream")
+    return {"stream": stream} if stream not in (None, STREAMS[0]) else {}
 
 
 def _json(value: Mapping[str, Any]) -> bytes:

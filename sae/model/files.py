@@ -146,8 +146,10 @@ def read_config(folder: Path) -> dict[str, Any]:
     Raises:
         InputError: there is none, or its d, n and k are not whole numbers.
     """
-    if not folder.is_dir():
-        has_file("The SAE", folder, "a folder or a file of a known format")
+    if not folder.is_dir() and not has_file("The SAE", folder, "a folder or a file of a known format"):
+        raise InputError(
+            f"There is no SAE {'file' if folder.suffix in (*PICKLES, '.safetensors') else 'folder'} {folder}."
+        )
     foreign = recognise(folder)
     if foreign is not None:
         return foreign.config(folder)
@@ -156,8 +158,6 @@ def read_config(folder: Path) -> dict[str, Any]:
         raise InputError(f"{folder} is a pickle file of no known format ({names}); such can run code.")
     if folder.is_file():
         raise InputError(f"The file {folder} is no SAE of a known format; name the folder that holds one.")
-    if not folder.is_dir():
-        raise InputError(f"There is no SAE folder {folder}.")
     path = folder / CONFIG
     if not has_file("The SAE's configuration", path):
         pickles = sorted(file.name for file in folder.iterdir() if file.suffix in PICKLES)
@@ -165,7 +165,7 @@ def read_config(folder: Path) -> dict[str, Any]:
         raise InputError(f"The folder {folder} holds no finished SAE: {CONFIG} is missing{hint}.")
     try:
         config = json.loads(path.read_bytes())
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise InputError(f"{path} is not valid JSON.") from error
     keys = ("d", "n", "k")
     if not isinstance(config, dict) or not all(type(config.get(key)) is int for key in keys):

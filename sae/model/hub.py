@@ -27,6 +27,17 @@ SUFFIXES = frozenset({".pt", ".pth", ".safetensors"})
 """Of a hub id that names one file instead of a folder."""
 
 
+BESIDE = tuple(name for name in WANTED if name.endswith(".json"))
+"""What formats read beside a file that is named itself."""
+
+_ID = re.compile(r"([\w-][\w.-]*/[\w-][\w.-]*)(?:/([\w./-]+))?(?:@([\w./-]+))?")
+
+
+def is_hub_id(name: str) -> bool:
+    """Whether a name may be a hub's: a path that begins with a slash or a dot is none."""
+    return _ID.fullmatch(name) is not None
+
+
 def local_folder(name: Path | str) -> Path:
     """The folder or file of a path or a hub id ``owner/repository[/folder or file][@revision]``.
 
@@ -36,7 +47,7 @@ def local_folder(name: Path | str) -> Path:
         InputError: the id is of no repository, the repository has no such file, or the hub cannot be reached.
     """
     path = Path(name)
-    match = re.fullmatch(r"([\w-][\w.-]*/[\w-][\w.-]*)(?:/([\w./-]+))?(?:@([\w./-]+))?", str(name))
+    match = _ID.fullmatch(str(name))
     if isinstance(name, Path) or path.exists() or match is None:
         return path
     repository, folder, revision = match.groups()
@@ -44,7 +55,9 @@ def local_folder(name: Path | str) -> Path:
 
     inside = (folder or "").strip("/")
     single = Path(inside).suffix in SUFFIXES
-    wanted = [inside] if single else [f"{inside}/{file}" if inside else file for file in WANTED]
+    folder = inside.rpartition("/")[0] if single else inside
+    names = BESIDE if single else WANTED
+    wanted = [*([inside] if single else []), *(f"{folder}/{file}" if folder else file for file in names)]
     try:
         root = snapshot_download(repository, revision=revision, allow_patterns=wanted)
     except (OSError, ValueError) as error:

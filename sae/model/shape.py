@@ -39,7 +39,7 @@ class SAEConfig:
 
     Raises:
         InputError: a size below 1, k above n, max_k outside k … n or without `batch_topk`, prefixes that do not ascend
-            to n, or an unknown activation or normalisation.
+            to n, an unknown activation or normalisation, or a switch that is neither true nor false.
     """
 
     d: int
@@ -83,6 +83,9 @@ class SAEConfig:
     def __post_init__(self) -> None:
         if min(self.d, self.n, self.k) < 1:
             raise InputError(f"An SAE needs d, n and k of at least 1, not d={self.d}, n={self.n}, k={self.k}.")
+        for name in ("batch_topk", "latent_bias", "transcoder", "output_bias", "scaled"):
+            if not isinstance(getattr(self, name), bool):
+                raise InputError(f"An SAE's {name} must be true or false, not {getattr(self, name)!r}.")
         if self.k > self.n:
             raise InputError(f"An SAE of {self.n} features cannot use k={self.k} of them; k must not exceed n.")
         for name, value, accepted in (

@@ -10,7 +10,7 @@ from gazetteer.data.core.errors import InputError
 from gazetteer.data.core.sites import SIGNALS, STREAMS, Site
 from gazetteer.sae.formats.registry import recognise
 from gazetteer.sae.model.files import CONFIG, read_config
-from gazetteer.sae.model.hub import local_folder
+from gazetteer.sae.model.hub import is_hub_id, local_folder
 from gazetteer.sae.model.patterns import chosen
 
 SaeSource: TypeAlias = str | Path | Mapping[str, str]
@@ -54,7 +54,9 @@ def unfinished_sites(saes: SaeSource, sites: Iterable[Site]) -> list[str]:
 
 
 def _finished(place: Path | str | None) -> bool:
-    return place is not None and (isinstance(place, str) or place.is_file() or holds_sae(place))
+    if isinstance(place, str):
+        return is_hub_id(place)
+    return place is not None and (place.is_file() or holds_sae(place))
 
 
 def yet_to_be_made(saes: SaeSource, sites: Iterable[Site]) -> bool:

@@ -7,7 +7,7 @@ are taken, as those projects' own loaders do.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -49,6 +49,21 @@ def batch_threshold(sae: SparseAutoencoder, x: Tensor) -> float:
     return float(torch.nextafter(values.min(), values.new_zeros(())))
 
 
+@torch.no_grad()
+def held_out_l0(sae: SparseAutoencoder, parts: Sequence[Tensor]) -> float | None:
+    """Features that a vector of parts [vectors, d] uses on average, each under the `batch_threshold` of the others.
+
+    On the vectors that set a threshold it is k, whatever that is worth elsewhere. None of fewer than two parts.
+    """
+    if len(parts) < 2:
+        return None
+    used = []
+    for number, part in enumerate(parts):
+        others = torch.cat([*parts[:number], *parts[number + 1 :]])
+        used.append((with_threshold(sae, batch_threshold(sae, others)).encode(part).values > 0).sum())
+    return int(torch.stack(used).sum()) / sum(map(len, parts))
+
+
 def reading_notes(saes: SaeSource, sites: Iterable[Site]) -> dict[str, str]:
     """By the slug of a site, what a reader of its codes has to know of how its autoencoder is read; most need nothing.
 
@@ -60,10 +75,14 @@ def reading_notes(saes: SaeSource, sites: Iterable[Site]) -> dict[str, str]:
 
 
 def _note(stated: Mapping[str, Any]) -> str:
+    notes = []
     if stated.get(LACKS):
-        return (
+        notes.append(
             f"trained as BatchTopK, and its file has no threshold: the {stated['k']} strongest of every vector are "
             "taken (gazetteer sae threshold estimates one on pictures)"
         )
-    notes = [f"its BatchTopK threshold was {stated[ORIGIN]}"] if stated.get(ORIGIN) else []
-    return "; ".join([*notes, *([str(stated["differs"])] if stated.get("differs") else [])])
+    if stated.get(ORIGIN):
+        notes.append(f"its BatchTopK threshold was {stated[ORIGIN]}")
+    if stated.get("differs"):
+        notes.append(str(stated["differs"]))
+    return "; ".join(notes)

@@ -45,7 +45,7 @@ def says(file: str | Path, *keys: str) -> bool:
     """Whether a file is a JSON object that has all these keys, as the command's own settings do."""
     try:
         said = json.loads(Path(file).read_bytes())
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
         return False
     return isinstance(said, dict) and said.keys() >= set(keys)
 
@@ -117,5 +117,5 @@ class OwnFiles:
         try:
             files = json.loads((self.folder / LIST).read_text(encoding="utf-8"))["files"]
             return {str(name): [str(digest) for digest in digests] for name, digests in files.items()}
-        except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        except (OSError, ValueError, RecursionError, KeyError, TypeError, AttributeError):
             return {}  # nothing counts as ours

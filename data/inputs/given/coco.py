@@ -83,7 +83,7 @@ class CocoPictures:
         """Take in one file; returns its concepts. Captions have no categories."""
         try:
             images = _by_id(file, "pictures", content["images"])
-            annotations = content["annotations"]
+            annotations = _once(content["annotations"])
             if "categories" not in content:
                 for annotation in annotations:
                     self._captions.setdefault(_key(images[annotation["image_id"]]), str(annotation["caption"]).strip())
@@ -139,6 +139,18 @@ def _by_id(file: Path, what: str, entries: Iterable[dict[str, Any]]) -> dict[Any
     return known
 
 
+def _once(annotations: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The annotations without those that are listed already: one that is there twice is one thing, not two."""
+    known: dict[Any, list[dict[str, Any]]] = {}
+    once = []
+    for annotation in annotations:
+        same = known.setdefault((annotation.get("id"), annotation["image_id"]), [])
+        if annotation not in same:
+            same.append(annotation)
+            once.append(annotation)
+    return once
+
+
 def _not_asked(image: dict[str, Any], categories: dict[Any, str], shown: set[str]) -> set[str]:
     """What LVIS does not know of a picture."""
     unsure = {categories[c] for c in image.get("not_exhaustive_category_ids", ()) if c in categories}
@@ -192,7 +204,7 @@ def _is_of(file: Path, split: str) -> bool:
 def _json(file: Path) -> dict[str, Any]:
     try:
         content = json.loads(read_regular(file))
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise InputError(f"{file} cannot be read as JSON ({error}).") from error
     if not isinstance(content, dict):
         raise InputError(f"{file} is not COCO's JSON of images, annotations and categories.")

@@ -7,13 +7,10 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.csv
-import pyarrow.json
 import pyarrow.parquet as pq
 
 from gazetteer.data.core.digests import digest_bytes
 from gazetteer.data.core.errors import InputError, first_line
-from gazetteer.data.core.files.regular import require_file
 from gazetteer.data.inputs.given.picture import (
     GivenPicture,
     Masks,
@@ -23,10 +20,9 @@ from gazetteer.data.inputs.given.picture import (
     read_picture,
     seen_picture,
 )
+from gazetteer.data.inputs.given.table_file import read_file
 from gazetteer.data.runs.folder import RunFolder
 from gazetteer.data.tables.masks import struct_to_mask
-
-_READERS = {".csv": pa.csv.read_csv, ".jsonl": pa.json.read_json, ".parquet": pq.read_table}
 
 
 class TablePictures:
@@ -60,7 +56,7 @@ class TablePictures:
 
     def caption(self, key: str) -> str:
         """The caption of the picture's first row that has one."""
-        return next((str(row["caption"]) for row in self._rows[key] if row.get("caption")), "")
+        return next((row["caption"] for row in self._rows[key] if row.get("caption")), "")
 
     def files(self, key: str) -> tuple[Path, ...]:
         """Its picture and masks, as far as they are not in the table itself."""
@@ -142,18 +138,8 @@ def _run_rows(folder: Path) -> list[dict[str, Any]]:
 
 
 def _file_rows(file: Path) -> list[dict[str, Any]]:
-    """The rows of one file; InputError when a column is missing or a row names no picture."""
-    if file.suffix not in _READERS:
-        raise InputError(f"pictures.table {file} is neither a folder nor one of {', '.join(_READERS)}.")
-    require_file("pictures.table", file, f"a run's folder, or a file of {', '.join(_READERS)}")
-    try:
-        table = _READERS[file.suffix](file)
-    except (OSError, pa.ArrowException) as error:
-        raise InputError(f"{file} cannot be read ({first_line(error)}).") from error
-    missing = [name for name in ("image", "concept", "mask") if name not in table.column_names]
-    if missing:
-        raise InputError(f"{file} has no column {missing[0]!r}; a table of pictures needs image, concept and mask.")
-    rows = [_file_row(row, f"Row {number} of {file}") for number, row in enumerate(table.to_pylist(), 1)]
+    """The rows of one file, each once; InputError as `read_file`, and when a row names no picture."""
+    rows = [_file_row(row, f"Row {number} of {file}") for number, row in enumerate(read_file(file), 1)]
     source: dict[str, tuple[int, Any]] = {}
     for number, row in enumerate(rows, 1):
         first, image = source.setdefault(row["key"], (number, row["image"]))
@@ -162,7 +148,15 @@ def _file_rows(file: Path) -> list[dict[str, Any]]:
                 f"Rows {first} and {number} of {file} name two pictures {row['key']} (without what follows the dot); "
                 "rename one of them."
             )
-    return rows
+    return _once(rows)
+
+
+def _once(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The rows without those that are there already: a mask that is listed twice is one thing, not two."""
+    once: dict[str, dict[str, Any]] = {}
+    for row in rows:
+        once.setdefault(repr({name: value for name, value in row.items() if name != "image"}), row)
+    return list(once.values())
 
 
 def _file_row(row: dict[str, Any], where: str) -> dict[str, Any]:
@@ -173,11 +167,13 @@ def _file_row(row: dict[str, Any], where: str) -> dict[str, Any]:
         name = digest_bytes(stored)[:16]  # one picture has a row a mask, wherever they stand
     if not isinstance(name, str) or not Path(name).name:
         raise InputError(f"{where} names no image.")
-    if not isinstance(row.get("crowd"), bool | int | float | None):
+    if row.get("crowd") not in (0, 1, None):  # what is not a number equals none
         raise InputError(f"{where} has the crowd {row['crowd']!r}; accepted: true, false, 1, 0.")
     asked = row.get("asked")
     if asked is not None and not (isinstance(asked, list) and all(isinstance(concept, str) for concept in asked)):
         raise InputError(f"{where} has the asked concepts {asked!r}; accepted: a list of text, or none.")
+    if not isinstance(row.get("caption"), str | None):
+        raise InputError(f"{where} has the caption {row['caption']!r}; a caption is text.")
     concept = row["concept"]
     if concept is not None and not isinstance(concept, str):
         raise InputError(f"{where} has the concept {concept!r}; a concept is text.")

@@ -71,6 +71,10 @@ def _threshold(arguments: argparse.Namespace) -> int:
         {"site": "", "threshold": ".4g", "features a vector": ".2f"},
         ((row["site"], row["threshold"], row["l0"]) for row in rows),
     )
+    if any(row["l0"] is None for row in rows):
+        print("features a vector: not measured, which takes two or more --pictures, and an estimate")
+    else:
+        print("features a vector: on pictures that were left out of the estimate in turn")
     saes = with_copies(config, arguments.out)
     setting = f"saes={saes}" if isinstance(saes, str) else shlex.quote(f"saes={json.dumps(saes)}")
     print(f"{len(rows)} autoencoders in {arguments.out}. To label with them: --set {setting}")

@@ -15,7 +15,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gazetteer.data.core.errors import InputError
-from gazetteer.data.inputs.prompt_pool import SIDES, PromptConfig, normalised, read_prompts, side_of
+from gazetteer.data.inputs.prompt_pool import SIDES, PromptConfig, read_prompts, side_of
+from gazetteer.data.inputs.prompt_words import normalised
 from gazetteer.jobs.config.schema import load_config
 
 PROMPTS = ["a dog on grass", "two cats, by the sea", "“snow”\u2028and sun"]
@@ -92,10 +93,24 @@ def test_missing_files_get_a_sentence(tmp_path):
             read(path)
 
 
-def test_numbers_in_a_parquet_column_are_text_but_lists_are_not(tmp_path):
-    pq.write_table(pa.table({"prompt": [[1], [2]]}), tmp_path / "a.parquet")
-    with pytest.raises(InputError, match="text"):
+@pytest.mark.parametrize(
+    "values",
+    [
+        pa.array([1, 2]), pa.array([True, False]), pa.array([1.5, float("nan")]), pa.array([0, 1], pa.timestamp("s")),
+        pa.array([b"a dog", b"a cat"]), pa.array([[1], [2]]), pa.array([1, 1]).dictionary_encode(),
+    ],
+    ids=lambda values: str(values.type),
+)  # fmt: skip
+def test_a_parquet_column_of_something_else_than_text_is_refused(tmp_path, values):
+    pq.write_table(pa.table({"prompt": values}), tmp_path / "a.parquet")
+    with pytest.raises(InputError, match=r"a\.parquet: 'prompt' is not text but "):
         read(tmp_path / "a.parquet")
+
+
+@pytest.mark.parametrize("kind", [pa.string(), pa.large_string(), pa.dictionary(pa.int32(), pa.string())], ids=str)
+def test_text_in_parquet_is_read_however_it_is_stored(tmp_path, kind):
+    pq.write_table(pa.table({"prompt": pa.array(["a dog", None, "a cat"]).cast(kind)}), tmp_path / "a.parquet")
+    assert read(tmp_path / "a.parquet") == ["a dog", "a cat"]
 
 
 def of_lines(folder, *lines):

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import io
 import json
 import shutil
+import zipfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -14,6 +16,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from gazetteer.data.core.errors import InputError
+from gazetteer.labeling.weights.checkpoints import read_checkpoint
 from gazetteer.sae.formats.registry import recognise
 from gazetteer.sae.formats.restricted import unpickled
 from gazetteer.sae.model.checkpoint import load_pretrained
@@ -21,6 +24,7 @@ from tests.sae.formats import test_diffract
 from tests.sae.formats.test_formulas import STATE, write_prisma, write_saev
 from tests.sae.formats.test_topk_formats import write_lens, write_sparsify, write_unbox
 from tests.sae.formats.test_written import WRITTEN
+from tests.sae.model.test_autoencoder import random_sae
 
 Change = Callable[[dict[str, Tensor]], None]
 
@@ -169,3 +173,49 @@ def test_no_file_of_one_format_is_taken_for_another(tmp_path: Path) -> None:
         write(tmp_path / name)
         found = recognise(tmp_path / name)
         assert found is not None and found.name == name.replace("SAeUron", "sparsify")
+
+
+BROKEN = {
+    "an id that is no tuple": b"\x80\x02K\x01Q.",
+    "half of a number": b"\x80\x02G\x00.",
+    "an entry of what is no dict": b"\x80\x02K\x01K\x02K\x03s.",
+    "nothing on the stack": b"\x80\x02s.",
+}
+"""Pickles on which torch's restricted loader ends in errors of its own: AssertionError, struct.error, IndexError."""
+
+
+def broken(path: Path, pickled: bytes) -> None:
+    """A file of torch's with another pickle in it."""
+    head = path.read_bytes()[: path.read_bytes().find(b"\n") + 1] if path.name == "sae.pt" else b""
+    torch.save({"x": torch.zeros(1)}, path)
+    content = io.BytesIO()
+    with zipfile.ZipFile(path) as old, zipfile.ZipFile(content, "w") as new:
+        for name in old.namelist():
+            new.writestr(name, pickled if name.endswith("data.pkl") else old.read(name))
+    path.write_bytes(head + content.getvalue())
+
+
+@pytest.mark.parametrize("pickled", BROKEN.values(), ids=list(BROKEN))
+@pytest.mark.parametrize("name", [name for name, (_, weights) in WRITERS.items() if not weights.endswith("tensors")])
+def test_a_pickle_that_breaks_the_loader_gets_a_sentence(tmp_path: Path, name: str, pickled: bytes) -> None:
+    write, weights = WRITERS[name]
+    write(tmp_path / "sae")
+    broken(tmp_path / "sae" / weights, pickled)
+    with pytest.raises(InputError, match=str(tmp_path)) as error:
+        load_pretrained(tmp_path / "sae" / weights)
+    assert "\n" not in str(error.value)
+    with pytest.raises(InputError, match=r"checkpoint .* (could not be read|is damaged)"):
+        read_checkpoint("detector", str(tmp_path / "sae" / weights))
+
+
+@pytest.mark.parametrize("name", ["sdxl-unbox", "sparsify", "sae-lens", "dictionary_learning", "prisma", "saev", "own"])
+def test_json_nested_too_deep_gets_a_sentence(tmp_path: Path, name: str) -> None:
+    deep = b'{"d": ' * 100_000
+    if name == "own":
+        random_sae(6, 12, 3).save_pretrained(tmp_path / "sae")
+    else:
+        WRITERS[name][0](tmp_path / "sae")
+    path = next((tmp_path / "sae").glob("*.json"), tmp_path / "sae" / "sae.pt")
+    path.write_bytes(deep)
+    with pytest.raises(InputError, match=str(path)):
+        load_pretrained(tmp_path / "sae")

@@ -12,12 +12,14 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from gazetteer.data.core.errors import InputError
+from gazetteer.data.core.sites import Site
 from gazetteer.sae.formats.parts import MOST_ACTIVE, gated
 from gazetteer.sae.model.autoencoder import SparseAutoencoder
 from gazetteer.sae.model.checkpoint import load_pretrained
 from gazetteer.sae.model.files import read_config
 from gazetteer.sae.model.maps import encode_map
 from gazetteer.sae.model.shape import SAEConfig
+from gazetteer.sae.model.threshold import reading_notes
 from tests.sae.formats.test_topk_formats import B_DEC, B_ENC, W_DEC, W_ENC, D, N, X, near, numbers, write_lens
 
 STATE = {"W_enc": W_ENC.T.contiguous(), "W_dec": W_DEC, "b_enc": B_ENC, "b_dec": B_DEC}
@@ -56,11 +58,43 @@ def test_top_k_and_batch_top_k_of_saev(tmp_path: Path) -> None:
     near(load_pretrained(tmp_path / "batch.pt")[0](X), dense(a * (a > 1.5)))
 
 
-def test_saev_before_it_had_schemas(tmp_path: Path) -> None:
-    with (tmp_path / "sae.pt").open("wb") as file:
-        file.write(json.dumps({"d_vit": D, "exp_factor": 2, "sparsity_coeff": 4e-4, "seed": 0}).encode() + b"\n")
+def write_early_saev(path: Path, header: dict[str, Any]) -> None:
+    with path.open("wb") as file:
+        file.write(json.dumps(header).encode() + b"\n")
         torch.save(STATE, file)
-    near(load_pretrained(tmp_path)[0](X), dense(((X - B_DEC) @ W_ENC.T + B_ENC).relu()))
+
+
+def test_saev_before_it_had_schemas(tmp_path: Path) -> None:
+    write_early_saev(tmp_path / "sae.pt", {"d_vit": D, "exp_factor": 2, "sparsity_coeff": 4e-4, "seed": 0})
+    sae, config = load_pretrained(tmp_path)
+    near(sae(X), dense(((X - B_DEC) @ W_ENC.T + B_ENC).relu()))
+    assert "less their mean" in config["differs"]
+
+
+@pytest.mark.parametrize("name", ["Relu", "TopK", "BatchTopK"])
+def test_saev_of_its_first_schema_subtracts_its_bias(tmp_path: Path, name: str) -> None:
+    """`dump` of the commits 5951e84 to d991de3, of April to July 2025."""
+    config = {"d_vit": D, "exp_factor": 2, "seed": 0, **({} if name == "Relu" else {"top_k": 3})}
+    header = {"schema": 1, "cfg": config, "cls": name, "commit": "5951e84", "lib": "0.1.0"}
+    write_early_saev(tmp_path / "sae.pt", header)
+    a = (X - B_DEC) @ W_ENC.T + B_ENC
+    kept = a.topk(3, dim=1)
+    z = a.relu() if name == "Relu" else torch.zeros_like(a).scatter(1, kept.indices, kept.values.relu())
+    sae, stated = load_pretrained(tmp_path)
+    near(sae(X), dense(z))
+    site = Site("mid_block", "cond", 0.5)
+    note = reading_notes({"*": str(tmp_path / "sae.pt")}, [site])[site.slug]
+    assert "less their mean" in note and "31 July 2025" in note
+    assert ("k was of a whole batch" in note) == ("its file has no threshold" in note) == (name == "BatchTopK")
+    assert stated["original"] == header
+
+
+def test_saev_of_later_schemas_subtracts_nothing_whatever_else_its_header_holds(tmp_path: Path) -> None:
+    config = {"d_model": D, "activation": {"cls": "Relu", "params": {}}}
+    write_early_saev(tmp_path / "sae.pt", {"schema": 2, "cfg": config, "cls": "Relu", "subtracts": True})
+    sae, stated = load_pretrained(tmp_path)
+    near(sae(X), dense((X @ W_ENC.T + B_ENC).relu()))
+    assert "differs" not in stated
 
 
 class VisionModelSAERunnerConfig:

@@ -35,6 +35,7 @@ from tests.sae.formats.test_topk_formats import (
     write_sparsify,
 )
 from tests.sae.formats.test_written import WRITTEN
+from tests.sae.model.test_autoencoder import random_sae
 
 S = 6
 """Width and features of square weights, which no shape tells from their transpose."""
@@ -95,6 +96,45 @@ def test_what_changes_the_codes_and_is_not_computed_here_is_refused(
     write(tmp_path / "sae", **changes)
     with pytest.raises(InputError, match=sentence):
         read_config(tmp_path / "sae")
+
+
+SWITCHES = [
+    *(("sae-lens", key) for key in ("apply_b_dec_to_input", "rescale_acts_by_decoder_norm")),
+    *(("sparsify", key) for key in ("signed", "transcode", "skip_connection", "input_unit_norm", "batch_topk")),
+    ("SAeUron", "sample_topk"), ("prisma", "is_transcoder"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("value", ["false", "true", 0, 1, []])
+@pytest.mark.parametrize(("name", "key"), SWITCHES)
+def test_what_switches_the_formula_is_true_or_false(tmp_path: Path, name: str, key: str, value: Any) -> None:
+    WRITERS[name][0](tmp_path / "sae")
+    path = next((tmp_path / "sae").glob("*.json"))
+    stated = json.loads(path.read_text())
+    path.write_text(json.dumps(stated | {key: value}))
+    with pytest.raises(InputError, match=rf"{path.name}: {key} must be true or false, not "):
+        read_config(tmp_path / "sae")
+    path.write_text(json.dumps(stated | {key: False}))
+    read_config(tmp_path / "sae")
+
+
+def test_the_factor_and_the_schema_are_numbers_and_our_own_switches_switches(tmp_path: Path) -> None:
+    write_lens(tmp_path / "lens", normalize_activations="expected_average_only_in")
+    for content, says in (
+        ({"scaling_factor": True}, "must be a positive number, not True"),
+        ({"scaling_factor": 2.0, "has_whitening": "false"}, "has_whitening must be true or false, not 'false'"),
+    ):
+        (tmp_path / "lens" / "activation_scaler.json").write_text(json.dumps(content))
+        with pytest.raises(InputError, match=says):
+            read_config(tmp_path / "lens")
+    (tmp_path / "sae.pt").write_bytes(b'{"schema": true, "cls": "Relu", "cfg": {}}\n')
+    with pytest.raises(InputError, match="asks for schema=True"):
+        read_config(tmp_path / "sae.pt")
+    random_sae(6, 12, 3).save_pretrained(tmp_path / "own")
+    path = tmp_path / "own" / "config.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"transcoder": "false"}))
+    with pytest.raises(InputError, match="transcoder must be true or false, not 'false'"):
+        load_pretrained(tmp_path / "own")
 
 
 def test_a_transcoder_of_scaled_activations_is_scaled(tmp_path: Path) -> None:

@@ -60,6 +60,9 @@ def rewrite(folder: Path, **values: object) -> None:
 def test_missing_things_are_named(folder: Path, tmp_path: Path):
     with pytest.raises(InputError, match="There is no SAE folder"):
         load_pretrained(tmp_path / "nowhere")
+    for name in ("ae.pt", "x.safetensors", "sae.pth"):
+        with pytest.raises(InputError, match=rf"There is no SAE file .*nowhere/{name}\."):
+            load_pretrained(tmp_path / "nowhere" / name)
     (folder / "model.safetensors").unlink()
     with pytest.raises(InputError, match=r"has no model\.safetensors"):
         load_pretrained(folder)

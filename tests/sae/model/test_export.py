@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
@@ -9,8 +10,9 @@ import torch
 
 from gazetteer.data.core.errors import InputError
 from gazetteer.data.core.sites import Site
+from gazetteer.sae.formats.format import hook_block
 from gazetteer.sae.model.autoencoder import SAEConfig, SparseAutoencoder
-from gazetteer.sae.model.checkpoint import load_pretrained
+from gazetteer.sae.model.checkpoint import expect_site, load_pretrained
 from gazetteer.sae.model.export import export
 from tests.sae.formats.test_written import WRITTEN, place
 from tests.sae.model.test_autoencoder import random_sae
@@ -43,6 +45,39 @@ def test_batch_top_k_goes_to_sae_lens_as_the_jump_relu_that_it_is(tmp_path: Path
     with pytest.raises(InputError, match="is a BatchTopK autoencoder; sdxl-unbox holds TopK ones"):
         export(tmp_path / "ours", tmp_path / "unbox", "sdxl-unbox")
     assert not (tmp_path / "unbox").exists()
+
+
+@pytest.mark.parametrize(
+    ("block", "hook"),
+    [
+        ("layers.3", "layers.3"), ("blocks.2.attn1", "blocks.2.attn1"),
+        ("transformer_blocks.1", "transformer_blocks.1"),
+        ("single_transformer_blocks.0", "single_transformer_blocks.0"), ("mid_block", "unet.mid_block"),
+        ("up_blocks.1.attentions.0", "unet.up_blocks.1.attentions.0"),
+    ],
+)  # fmt: skip
+def test_the_block_and_stream_of_every_family_come_back(tmp_path: Path, block: str, hook: str) -> None:
+    site = Site(block, "cond", 0.5, stream="text")
+    random_sae(6, 12, 3).save_pretrained(tmp_path / "ours", {"site": site})
+    export(tmp_path / "ours", tmp_path / "theirs", "sae-lens")
+    stated = json.loads((tmp_path / "theirs" / "cfg.json").read_text())
+    assert (stated["metadata"]["hook_name"], stated["stream"]) == (hook, "text")
+    config = load_pretrained(tmp_path / "theirs")[1]
+    assert config["block"] == block
+    expect_site(config, site, "theirs")
+    with pytest.raises(InputError, match=f"was trained at {block}, not at layers.9"):
+        expect_site(config, Site("layers.9", "cond", 0.5, stream="text"), "theirs")
+    with pytest.raises(InputError, match="reads the text stream, not the image"):
+        expect_site(config, Site(block, "cond", 0.5), "theirs")
+    export(tmp_path / "theirs", tmp_path / "again", "sae-lens")
+    assert json.loads((tmp_path / "again" / "cfg.json").read_text()) == stated
+
+
+@pytest.mark.parametrize(
+    "name", ["blocks.8.hook_resid_pre", "blocks.0.attn.hook_z", "model.layers.3", "layers", "blocks.x", "h.3", None, 3]
+)
+def test_places_of_other_networks_are_no_blocks(name: object) -> None:
+    assert hook_block(name) is None
 
 
 OTHERS = ["sae-lens-layer-norm", "sae-lens-norm", "GatedAutoEncoder", "TopKSAE", "eai-sparsify"]

@@ -18,6 +18,7 @@ from gazetteer.data.core.errors import InputError
 from gazetteer.sae.model.autoencoder import SparseAutoencoder
 from gazetteer.sae.model.checkpoint import load_pretrained
 from tests.sae.formats import test_diffract
+from tests.sae.formats.test_damaged import WRITERS
 from tests.sae.model.test_autoencoder import random_sae
 from tests.support.servers.serving import serving
 from tests.support.system.running import ROOT
@@ -122,6 +123,17 @@ def test_a_hub_id_may_name_one_file(hub: str, tmp_path: Path):
     assert Hub.fetched == ["saes/sae_img_6.pt@a"], "and nothing that lies beside it"
     assert found[names[1]].endswith("The copy of someone/saes on this machine has no file saes/sae_img_18.pt.")
     assert found[names[2]].startswith("There is no SAE nobody/nothing/sae_img_6.pt. The hub has no public model")
+
+
+@pytest.mark.parametrize("name", ["dictionary_learning", "sae-lens", "prisma"])
+def test_of_one_file_what_its_format_reads_beside_it_comes_too(hub: str, tmp_path: Path, name: str):
+    write, weights = WRITERS[name]
+    write(Hub.root / COMMITS["main"] / "trainer_0")
+    (Hub.root / COMMITS["main"] / "trainer_0" / "notes.json").write_text("{}")
+    found = loaded([f"someone/saes/trainer_0/{weights}"], hub, tmp_path)
+    expected = load_pretrained(Hub.root / COMMITS["main"] / "trainer_0")[0].encoder
+    assert found[f"someone/saes/trainer_0/{weights}"] == expected.tolist()
+    assert f"trainer_0/{weights}@a" in Hub.fetched and len(Hub.fetched) == 2, "and nothing else"
 
 
 def test_a_path_is_never_looked_for_in_the_hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):

@@ -53,6 +53,14 @@ def test_what_is_no_pattern_gets_a_sentence(text: str) -> None:
         SitePattern.of(text)
 
 
+def test_a_path_where_nothing_lies_is_no_hub_id(tmp_path: Path) -> None:
+    wrong = {"*": str(tmp_path / "ae.pt")}
+    assert unfinished_sites(wrong, SITES[:1]) == [SITES[0].slug]
+    with pytest.raises(InputError, match=rf"has no SAE for 1 of 1 sites \(looked for {tmp_path}/ae\.pt\)"):
+        configs(wrong, SITES[:1])
+    assert unfinished_sites({"*": "owner/name/trainer_0/ae.pt@v2"}, SITES[:1]) == []
+
+
 def test_a_wrong_value_is_named() -> None:
     with pytest.raises(InputError, match="asks for branch 'both'; accepted: cond, uncond, "):
         SitePattern.of("branch=both")

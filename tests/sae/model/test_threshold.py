@@ -10,7 +10,7 @@ import torch
 from gazetteer.data.core.errors import InputError
 from gazetteer.data.core.sites import Site
 from gazetteer.sae.model.checkpoint import load_pretrained
-from gazetteer.sae.model.threshold import ORIGIN, batch_threshold, reading_notes, with_threshold
+from gazetteer.sae.model.threshold import ORIGIN, batch_threshold, held_out_l0, reading_notes, with_threshold
 from tests.sae.formats.test_topk_formats import D, K, X, write_sparsify
 from tests.sae.model.test_autoencoder import random_sae
 
@@ -30,6 +30,22 @@ def test_it_leaves_the_strongest_of_all_vectors_together() -> None:
     assert int((codes.values > 0).sum()) == 150
     assert torch.equal(torch.zeros_like(every).scatter_add(1, codes.indices, codes.values), kept)
     assert made.encoder.data_ptr() == sae.encoder.data_ptr()
+
+
+def test_features_a_vector_are_counted_where_the_threshold_was_not_set() -> None:
+    """Pictures that differ in length: what is k by construction on those that set the threshold is not on others."""
+    sae, generator = random_sae(6, 40, 3), torch.Generator().manual_seed(1)
+    parts = [scale * torch.randn(30, 6, generator=generator) for scale in (0.3, 3.0, 1.0)]
+    x = torch.cat(parts)
+    made = with_threshold(sae, batch_threshold(sae, x))
+    assert int((made.encode(x).values > 0).sum()) == 3 * len(x)
+    counts = []
+    for left in range(3):
+        theta = batch_threshold(sae, torch.cat(parts[:left] + parts[left + 1 :]))
+        strongest = ((parts[left] - sae.bias) @ sae.encoder.T).relu().topk(12, dim=1).values
+        counts.append(int((strongest > theta).sum()))
+    assert held_out_l0(sae, parts) == sum(counts) / 90 != 3.0
+    assert held_out_l0(sae, parts[:1]) is None and held_out_l0(sae, ()) is None
 
 
 def test_where_nothing_fires_it_is_nothing() -> None:

@@ -93,3 +93,17 @@ def test_lvis_names_its_pictures_by_their_address(tmp_path: Path, below: str) ->
         (tmp_path / "bad.json").write_text(json.dumps({**content, "images": [nameless]}))
         with pytest.raises(InputError, match="not COCO's JSON"):
             CocoPictures(str(tmp_path / "bad.json"), str(tmp_path / "pictures"))
+
+
+def test_an_annotation_that_is_listed_twice_is_one_thing(tmp_path: Path) -> None:
+    file = coco_folder(tmp_path) / "annotations" / "instances_val2017.json"
+    content = json.loads(file.read_text())
+    before = {key: len(CocoPictures(str(file)).read(key).segments) for key in ("1", "2")}
+    content["annotations"] += content["annotations"][:2]
+    file.write_text(json.dumps(content))
+    assert {key: len(CocoPictures(str(file)).read(key).segments) for key in ("1", "2")} == before
+    again = {**content["annotations"][0], "segmentation": [[0, 0, 4, 0, 4, 4, 0, 4]]}
+    content["annotations"].append(again)
+    file.write_text(json.dumps(content))
+    source = CocoPictures(str(file))
+    assert sum(len(source.read(key).segments) for key in source.keys) == sum(before.values()) + 1, "of one id or not"

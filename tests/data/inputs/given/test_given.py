@@ -334,5 +334,4 @@ def test_a_concept_is_text_that_names_something(tmp_path: Path, row: dict, says:
     with pytest.raises(InputError, match=says):
         mask_rows(tmp_path, {"image": "a.png", "concept": None, "asked": None}, {"image": "a.png", **row})
     (tmp_path / "t.csv").write_text("image,concept,mask\na.png,7,m.png\n")
-    with pytest.raises(InputError, match=r"Row 1 of .* has the concept 7"):
-        TablePictures(str(tmp_path / "t.csv"))
+    assert TablePictures(str(tmp_path / "t.csv")).concepts == ("7",), "all that CSV has is text"
