@@ -126,7 +126,8 @@ def check_model(config: ModelConfig, generation: GenerationConfig) -> dict[str, 
         scheduler = kind.from_pretrained(whole.source, subfolder="scheduler", **whole.options)
     size = adapter.latent_size(inside, generation.height, generation.width, adapter.scale(whole.vae))
     setting = adapter.timesteps(scheduler, generation.steps, inside, size)
-    rehearsed(scheduler, generation.steps, adapter is UNET, **setting)
+    unseeded = "" if adapter.seeds_steps else str(whole.index["_class_name"])
+    rehearsed(scheduler, generation.steps, adapter is UNET, unseeded, **setting)
     ports = dict.fromkeys(site.port for site in generation.sites)
     return {port.block: adapter.check(whole.network, Port(*port)) for port in ports}
 

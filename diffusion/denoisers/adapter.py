@@ -102,6 +102,7 @@ class Adapter(ABC):
         inputs: the names under which the network is called with latents and time.
         shared: further arguments that all inputs of a batch have in common.
         attributed: whether attribution knows its objectives.
+        seeds_steps: whether its pipelines hand the pictures' generators to the sampler's steps.
     """
 
     part: ClassVar[str]
@@ -111,6 +112,7 @@ class Adapter(ABC):
     inputs: ClassVar[tuple[str, str]] = ("hidden_states", "timestep")
     shared: ClassVar[tuple[str, ...]] = ()
     attributed: ClassVar[bool] = False
+    seeds_steps: ClassVar[bool] = True
 
     # Blocks
 

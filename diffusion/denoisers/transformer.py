@@ -66,6 +66,7 @@ class TransformerAdapter(Adapter):
     """
 
     part = "transformer"
+    seeds_steps: ClassVar[bool] = False
     lists: ClassVar[Mapping[str, Streams]]
     flows: ClassVar[bool] = True
     packs: ClassVar[int] = 1
