@@ -196,7 +196,7 @@ class Noised:
 
     def __init__(self, scheduler: Any, place: int, clean: Tensor, noise: Tensor) -> None:
         """clean, noise: latents, as [pictures, channels, h, w] or as the sampler takes them."""
-        self._own = copy.deepcopy(scheduler)  # samplers that scale by σ remember where they are
+        self._place, self._own = place, copy.deepcopy(scheduler)  # samplers that scale by σ remember where they are
         if hasattr(self._own, "set_begin_index"):  # several steps may share a timestep
             self._own.set_begin_index(place)
         self.timestep: Tensor = self._own.timesteps[place]
@@ -214,3 +214,10 @@ class Noised:
             return sample
         scaled: Tensor = self._own.scale_model_input(sample, self.timestep)
         return scaled
+
+    def noise_in(self, output: Tensor) -> Tensor:
+        """The noise that a denoiser in EDM's form (Karras et al. 2022, eq. 7) sees in `noisy`, from its output."""
+        noisy = self.noisy.float()
+        sigma = self._own.sigmas[self._place].to(noisy)
+        denoised: Tensor = self._own.precondition_outputs(noisy, output.float(), sigma)
+        return (noisy - denoised) / sigma

@@ -29,6 +29,14 @@ def samples_flows(scheduler: str) -> bool:
     return scheduler.startswith("FlowMatch")
 
 
+def states_betas(kind: Any) -> bool:
+    """Whether a scheduler class of diffusers says by betas what is noise at a timestep, as DDIM does.
+
+    One that needs a library which is not installed is taken to.
+    """
+    return "_backends" in vars(kind) or "beta_start" in inspect.signature(kind.__init__).parameters
+
+
 def has_step(window: Sequence[float], steps: int) -> bool:
     """Whether an edit of a window acts at all in a generation of so many sampler steps: few leave some without one."""
     edit = Edit(concept="-", window=tuple(window))
@@ -123,7 +131,8 @@ def rehearsed(scheduler: Any, steps: int, unet: bool = True, unseeded: str = "",
     """
     name = type(scheduler).__name__
     needed = NEEDED if unet or not samples_flows(name) else FLOW_NEEDED
-    instead = "; model.scheduler=ddim takes DDIM in its place" if needed == NEEDED else ""
+    fits = needed == NEEDED and states_betas(type(scheduler))
+    instead = "; model.scheduler=ddim takes DDIM in its place" if fits else ""
     missing = [attribute for attribute in needed if not hasattr(scheduler, attribute)]
     if missing:
         raise InputError(

@@ -9,7 +9,7 @@ from typing import Any
 from gazetteer.data.core.errors import InputError
 from gazetteer.diffusion.config.generation import GenerationConfig
 from gazetteer.diffusion.denoisers.adapter import Adapter
-from gazetteer.diffusion.schedule import samples_flows
+from gazetteer.diffusion.schedule import samples_flows, states_betas
 
 CALLED_WITH = ("prompt", "latents", "generator", "num_inference_steps", "guidance_scale", "output_type")
 """What a pipeline is called with; one that takes less draws its own noise, or draws from something else than text."""
@@ -79,10 +79,19 @@ def check_pipeline(
 
 
 def check_scheduler(scheduler: str, index: Mapping[str, Any], adapter: Adapter) -> None:
-    """Raise InputError where DDIM is asked for in the place of a sampler of flow matching."""
+    """Raise InputError where DDIM is asked for in the place of a sampler whose noise schedule it cannot have."""
+    import diffusers
+
     own = str((index.get("scheduler") or ("", ""))[1])
-    if scheduler == "ddim" and (samples_flows(own) or getattr(adapter, "flows", False)):
+    if scheduler != "ddim":
+        return
+    if samples_flows(own) or getattr(adapter, "flows", False):
         raise InputError(
             f"model.scheduler=ddim does not fit a {index.get('_class_name')}, which is sampled by flow matching "
             f"({own}); leave model.scheduler empty."
+        )
+    if (kind := getattr(diffusers, own, None)) is not None and not states_betas(kind):
+        raise InputError(
+            f"model.scheduler=ddim takes over a noise schedule of betas, and {own} has none: its model was trained on "
+            "another; leave model.scheduler empty."
         )

@@ -17,6 +17,7 @@ from gazetteer.data.core.errors import InputError
 from gazetteer.diffusion.blocks import blocks_of, check_model
 from gazetteer.diffusion.config.generation import GenerationConfig
 from gazetteer.diffusion.denoisers.sizes import latent_size
+from gazetteer.diffusion.flops import model_cost
 from gazetteer.diffusion.generate import Generator
 from gazetteer.diffusion.load import ModelConfig, load_pipeline
 from tests.support.models.tiny_pipeline import BLOCKS, tiny_pipeline
@@ -129,6 +130,20 @@ def test_samplers_are_rehearsed_from_the_configuration(folder: Path) -> None:
     with pytest.raises(InputError, match="DDIMInverseScheduler runs from picture to noise"):
         check_model(ModelConfig(path=str(folder)), GenerationConfig(**SETTINGS))
     check_model(ModelConfig(path=str(folder), scheduler="ddim"), GenerationConfig(**SETTINGS))
+
+
+@pytest.mark.parametrize("sampler", ["EDMDPMSolverMultistepScheduler", "EDMEulerScheduler"])
+def test_ddim_takes_no_place_of_a_sampler_without_betas(folder: Path, sampler: str) -> None:
+    edit(folder / "model_index.json", scheduler=["diffusers", sampler])
+    asked = ModelConfig(path=str(folder), scheduler="ddim")
+    for refused in (
+        lambda: check_model(asked, GenerationConfig(**SETTINGS)),
+        lambda: load_pipeline(asked),
+        lambda: model_cost(asked, 4),
+    ):
+        with pytest.raises(InputError, match=f"a noise schedule of betas, and {sampler} has none.*leave"):
+            refused()
+    check_model(ModelConfig(path=str(folder)), GenerationConfig(**SETTINGS))
 
 
 def test_latent_sizes_by_hand() -> None:
