@@ -3,8 +3,8 @@
 For a picture x_0 of the model itself and noise ε, x_t is what its sampler noises to t: √ā x_0 + √(1−ā) ε, or of flow
 matching (1 − σ) x_0 + σ ε. The error is the training's loss of one guidance branch, mean((ε̂ − ε)²), or of flow matching
 mean((v̂ − (ε − x_0))²); of models in EDM's form, whose output F means D = c_skip x_t + c_out F, ε̂ = (x_t − D) / σ. It
-is taken as it is, and with the update (or output) of the image stream replaced by the SAE's reconstruction, by zero, and
-by its mean.
+is taken as it is, and with the update (or output) of the image stream replaced by the SAE's reconstruction, by zero,
+and by its mean.
 """
 
 from __future__ import annotations

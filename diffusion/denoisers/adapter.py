@@ -12,6 +12,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
+import torch
 from torch import Tensor, nn
 
 from gazetteer.data.core.errors import InputError
@@ -242,9 +243,14 @@ class Adapter(ABC):
     def encoded(self, vae: Any, pixels: Tensor) -> Tensor:
         """Pictures [batch, 3, H, W] of -1 to 1 as the latents [batch, channels, h, w] that the denoiser is trained on;
         raises AttributeError for a VAE that encodes nothing, or whose configuration does not state its scale."""
+        latents = latents_of(vae, pixels)
+        stated = [getattr(vae.config, name, None) for name in ("latents_mean", "latents_std")]
+        if None not in stated:  # channel by channel, as SDXL's pipeline undoes it
+            mean, deviation = (torch.tensor(values).view(1, -1, 1, 1).to(latents) for values in stated)
+            return (latents - mean) * vae.config.scaling_factor / deviation
         shift = getattr(vae.config, "shift_factor", None) or 0.0
-        latents: Tensor = (latents_of(vae, pixels) - shift) * vae.config.scaling_factor
-        return latents
+        scaled: Tensor = (latents - shift) * vae.config.scaling_factor
+        return scaled
 
     def decoded(self, latents: Tensor) -> Tensor:
         """Latents [batch, channels, h, w] as the VAE's decoder takes them."""
