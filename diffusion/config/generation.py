@@ -6,7 +6,7 @@ from itertools import product
 
 from gazetteer.data.core.errors import InputError
 from gazetteer.data.core.settings import Count, Effect, Natural, setting, settings
-from gazetteer.data.core.sites import BRANCHES, SIGNALS, STREAMS, Site
+from gazetteer.data.core.sites import BRANCHES, SIGNALS, STREAMS, TEXT, Site
 
 
 @settings("generation")
@@ -67,6 +67,11 @@ class GenerationConfig:
             raise InputError(
                 f"generation.branches asks for uncond, but guidance {self.guidance} turns it off; "
                 "raise the guidance above 1 or drop uncond."
+            )
+        if "uncond" in self.branches and TEXT in self.streams:  # padding, and as much as another prompt has words
+            raise InputError(
+                "The text stream of the uncond branch holds no words of the prompt; set generation.branches=[cond] "
+                "beside generation.streams, and take the image stream of both branches in a run of its own."
             )
         for name in ("blocks", "streams", "signals", "branches"):
             values = getattr(self, name)
