@@ -145,7 +145,8 @@ def sites_for(edit: Edit, run: RunFolder) -> list[Site]:
     """One site a block and stream: the edit's branch (cond for ``both``), its t or else that nearest to its window's
     middle; of what the block writes, the update where that is heard, or else the output: one change, made once.
 
-    Of a concept, and where the edit has a region, those of the image stream: words lie nowhere in the picture.
+    Of a concept, and where the edit has a region, those of the image stream: words lie nowhere in the picture. So where
+    it acts on both branches, which hold other words.
 
     Raises:
         InputError: an unknown block, a run without an image stream where it takes one, or of inputs alone.
@@ -153,10 +154,11 @@ def sites_for(edit: Edit, run: RunFolder) -> list[Site]:
     sites = [site for site in run_sites(run) if site.signal in WRITTEN]
     if not sites:
         raise InputError(f"{run.path} hears what blocks are given; edits act on what they write (update, output).")
-    if edit.concept or not edit.region.everywhere:
+    if edit.concept or not edit.region.everywhere or edit.branch == "both":
         sites = [site for site in sites if site.stream == IMAGE]
         if not sites:
-            raise InputError(f"{run.path} listens to no image stream, where {edit.name!r} could be placed.")
+            why = "could be placed" if edit.branch != "both" else "could act on both branches"
+            raise InputError(f"{run.path} listens to no image stream, where {edit.name!r} {why}.")
     branch = "uncond" if edit.branch == "uncond" else "cond"
     middle = sum(edit.window) / 2 if edit.t is None else edit.t
     blocks = list(edit.blocks) or sorted({site.block for site in sites})

@@ -11,7 +11,7 @@ import pytest
 
 from gazetteer.data.core.errors import InputError
 from gazetteer.data.core.sites import Site
-from gazetteer.data.inputs.edits import Edit
+from gazetteer.data.inputs.edits import Edit, Target
 from gazetteer.data.inputs.regions import QUADRANTS, Region
 from gazetteer.data.runs.folder import RunFolder
 from gazetteer.data.tables.codes import Moment, codes_table
@@ -84,6 +84,15 @@ def test_a_word_is_added_to_both_streams_unless_it_has_a_place(run: RunFolder) -
     assert {target.site for target in everywhere.targets} == {SEEN, READ}
     (placed,) = resolve([Edit(word="night", region=Region(box=QUADRANTS["top left"]))], run)
     assert [target.site for target in placed.targets] == [SEEN]
+
+
+def test_an_edit_of_both_branches_leaves_words_alone(run: RunFolder, tmp_path: Path) -> None:
+    (edit,) = resolve([Edit(word="night", branch="both")], run)
+    assert [target.site for target in edit.targets] == [SEEN]
+    with pytest.raises(InputError, match="no image stream, where 'night' could act on both branches"):
+        resolve([Edit(word="night", branch="both")], heard_run(tmp_path / "run", (READ,)))
+    with pytest.raises(InputError, match=r"the text stream of b holds other words in each; say branch: cond"):
+        Edit(targets=(Target("b", vector=(1.0,), stream="text"),), branch="both")
 
 
 def test_a_block_is_edited_once_a_stream_whatever_is_heard_of_it(tmp_path: Path) -> None:
