@@ -103,6 +103,7 @@ class Adapter(ABC):
         inputs: the names under which the network is called with latents and time.
         shared: further arguments that all inputs of a batch have in common.
         attributed: whether attribution knows its objectives.
+        ragged: whether prompts of a batch have text streams of several lengths, so that words need calls of one prompt.
         seeds_steps: whether its pipelines hand the pictures' generators to the sampler's steps.
     """
 
@@ -113,6 +114,7 @@ class Adapter(ABC):
     inputs: ClassVar[tuple[str, str]] = ("hidden_states", "timestep")
     shared: ClassVar[tuple[str, ...]] = ()
     attributed: ClassVar[bool] = False
+    ragged: ClassVar[bool] = False
     seeds_steps: ClassVar[bool] = True
 
     # Blocks

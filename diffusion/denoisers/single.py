@@ -176,6 +176,7 @@ class Lumina2Adapter(TwoCalls, Instructed, TransformerAdapter):
     pipelines = ("Lumina2Pipeline",)
     networks = ("Lumina2Transformer2DModel",)
     kind = "Lumina 2 transformer"
+    ragged = True
     lists = MappingProxyType({"layers": Streams(joined="first", parts={"attn": FIRST, "feed_forward": FIRST})})
 
     def instructions(self, pipe: Any) -> Instructions:
