@@ -15,7 +15,7 @@ from torch import Tensor
 
 from gazetteer.data.core.sites import TEXT, Site
 from gazetteer.data.inputs.edits import STAGES, Edit
-from gazetteer.diffusion.denoisers.registry import network
+from gazetteer.diffusion.denoisers.registry import device_of
 from gazetteer.diffusion.draw import pictures_of
 from gazetteer.diffusion.generate import SPARE, Generator
 from gazetteer.diffusion.resume import can_resume, coarse_stride, keep_latents, resumed_at
@@ -131,7 +131,6 @@ class EditSampler:
 
     def _sample_whole(self, starts: Sequence[Start], decode: bool) -> None:
         noise = self.generator.latents([self.generator.noise(start.seed) for start in starts])
-        noise = noise.to(network(self.pipe).device)  # type: ignore[arg-type]
         latents_of: dict[int, Tensor] = {}
         pictures: list[Picture | None] = [None] * len(starts)
         if decode or any(self.first.values()):
@@ -152,7 +151,7 @@ class EditSampler:
         generators = [torch.Generator("cpu").manual_seed(start.seed) for start in starts]
         for start, own in zip(starts, generators, strict=True):
             self.generator.noise(start.seed, own)
-        with torch.autocast(latents.device.type, self.dtype, enabled=self.dtype == torch.bfloat16):
+        with torch.autocast(device_of(self.pipe).type, self.dtype, enabled=self.dtype == torch.bfloat16):
             return self.pipe(
                 latents=latents,
                 generator=generators,

@@ -22,6 +22,7 @@ from torch import Tensor
 from gazetteer.data.core.errors import InputError
 from gazetteer.data.core.sites import Port, Site
 from gazetteer.diffusion.capture import capture, cells
+from gazetteer.diffusion.denoisers.registry import device_of
 from gazetteer.diffusion.draw import tokens_cut
 from gazetteer.diffusion.generate import BatchCodes, Generator, OnSite, Picture
 from gazetteer.diffusion.watch import Call, patched
@@ -79,7 +80,7 @@ def encoded(generator: Generator, image: NDArray[np.uint8]) -> Tensor:
     vae: Any = getattr(pipe, "vae", None)
     if not hasattr(vae, "encode"):
         raise InputError(f"{type(pipe).__name__} has no autoencoder that given pictures could be encoded with.")
-    pixels = torch.from_numpy(np.array(image)).to(vae.device, vae.dtype).permute(2, 0, 1)[None]
+    pixels = torch.from_numpy(np.array(image)).to(device_of(pipe), vae.dtype).permute(2, 0, 1)[None]
     try:
         latents = generator.adapter.encoded(vae, pixels / 127.5 - 1.0)
     except AttributeError as error:
