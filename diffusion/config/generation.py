@@ -21,8 +21,8 @@ class GenerationConfig:
     )
     true_guidance: float = setting(
         Effect.PICTURES,
-        "Of models whose guidance is distilled (FLUX.1), the scale of true guidance, in a second call a step; "
-        "1 or less: none.",
+        "Of FLUX.1, whose guidance is distilled, the scale of true guidance, in a second call a step; 1 or less: none. "
+        "Other models are refused with it.",
         default=1.0,
         late=True,
     )

@@ -197,11 +197,15 @@ class Adapter(ABC):
 
     # A generation
 
-    @abstractmethod
     def check_guidance(
         self, network: Mapping[str, Any], index: Mapping[str, Any], generation: GenerationConfig
     ) -> None:
-        """Raise InputError for a branch that a network of this configuration, in a pipeline of that, does not run."""
+        """Raise InputError for a branch that a network of this configuration, in a pipeline of that, does not run, or a
+        scale of guidance that it does not hear."""
+        if generation.true_guidance > 1.0:
+            raise InputError(
+                f"generation.true_guidance is heard by FLUX.1 alone; for a {self.kind} set generation.guidance."
+            )
 
     def usual(self, network: Mapping[str, Any], index: Mapping[str, Any]) -> Usual:
         """Steps and guidance of a network of this configuration where nothing is asked for."""

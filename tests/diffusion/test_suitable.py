@@ -16,10 +16,12 @@ from diffusers import ControlNetModel, UNet2DConditionModel
 from gazetteer.data.core.errors import InputError
 from gazetteer.diffusion.blocks import blocks_of, check_model
 from gazetteer.diffusion.config.generation import GenerationConfig
+from gazetteer.diffusion.denoisers.registry import adapter_of
 from gazetteer.diffusion.denoisers.sizes import latent_size
 from gazetteer.diffusion.flops import model_cost
 from gazetteer.diffusion.generate import Generator
 from gazetteer.diffusion.load import ModelConfig, load_pipeline
+from tests.support.models.dits import FAMILIES, tiny_dit
 from tests.support.models.tiny_pipeline import BLOCKS, tiny_pipeline
 
 SETTINGS: dict[str, Any] = {"steps": 2, "guidance": 3.0, "blocks": BLOCKS, "t": (1.0,)}
@@ -144,6 +146,26 @@ def test_ddim_takes_no_place_of_a_sampler_without_betas(folder: Path, sampler: s
         with pytest.raises(InputError, match=f"a noise schedule of betas, and {sampler} has none.*leave"):
             refused()
     check_model(ModelConfig(path=str(folder)), GenerationConfig(**SETTINGS))
+
+
+@pytest.mark.parametrize("family", sorted(FAMILIES))
+def test_true_guidance_is_refused_by_what_never_hears_it(family: str) -> None:
+    pipe, branch = tiny_dit(family), "cond" if family == "flux2" else "uncond"
+    blocks = tuple(list(adapter_of(pipe).blocks(pipe.transformer))[:1])
+    asked = GenerationConfig(
+        steps=2, guidance=1.0, true_guidance=4.0, height=64, width=64, blocks=blocks, branches=(branch,), t=(1.0,)
+    )
+    if family == "flux":
+        assert Generator(pipe, asked).arguments(["a"])["true_cfg_scale"] == 4.0
+        return
+    with pytest.raises(InputError, match=r"true_guidance is heard by FLUX.1 alone; .* set generation.guidance"):
+        Generator(pipe, asked)
+
+
+def test_true_guidance_is_refused_from_a_u_nets_configuration(folder: Path) -> None:
+    asked = GenerationConfig(**SETTINGS | {"guidance": 1.0}, true_guidance=4.0)
+    with pytest.raises(InputError, match=r"heard by FLUX.1 alone; for a U-Net set generation.guidance"):
+        check_model(ModelConfig(path=str(folder)), asked)
 
 
 def test_latent_sizes_by_hand() -> None:
