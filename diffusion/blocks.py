@@ -12,7 +12,7 @@ from gazetteer.diffusion.config.generation import GenerationConfig
 from gazetteer.diffusion.config.suitable import check_pipeline, check_scheduler
 from gazetteer.diffusion.denoisers.adapter import Adapter
 from gazetteer.diffusion.denoisers.registry import UNET, adapter_of_index
-from gazetteer.diffusion.denoisers.sizes import latent_size
+from gazetteer.diffusion.denoisers.sizes import latent_size, text_width
 from gazetteer.diffusion.denoisers.usual import Usual
 from gazetteer.diffusion.load import ModelConfig, loading, read_index
 from gazetteer.diffusion.schedule import rehearsed
@@ -162,8 +162,7 @@ def describe(unet: Any) -> list[Block]:
     settings = unet.config
     height, width = latent_size(settings)
     latents = torch.empty(1, settings.in_channels, height, width, device="meta")
-    words = settings.cross_attention_dim
-    states = torch.empty(1, 77, words if isinstance(words, int) else max(words), device="meta")
+    states = torch.empty(1, 77, text_width(settings), device="meta")
     more: dict[str, Any] = {}
     if settings.addition_embed_type == "text_time":
         # SDXL: six numbers say size and crop, the rest of the width is the pooled text

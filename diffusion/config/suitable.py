@@ -18,6 +18,14 @@ FURTHER = {"pag_scale": "perturbed attention", "sag_scale": "self-attention guid
 """Guidance by passes of the denoiser that are no branch, by what pipelines with it take."""
 
 
+def lacking(kind: Any) -> str:
+    """Which libraries a class of diffusers needs that are not installed, as pip takes them; empty where it is whole."""
+    from diffusers.utils.import_utils import BACKENDS_MAPPING
+
+    wanted = vars(kind).get("_backends", ())  # of what stands in the place of classes that cannot be imported
+    return " ".join(name for name in wanted if name in BACKENDS_MAPPING and not BACKENDS_MAPPING[name][0]())
+
+
 def check_class(name: str) -> None:
     """Raise InputError unless the pipeline class of this name in diffusers draws pictures from text and noise alone."""
     import diffusers
@@ -25,6 +33,9 @@ def check_class(name: str) -> None:
     kind = getattr(diffusers, name, None)
     if kind is None:
         raise InputError(f"The model's pipeline is a {name}, which this version of diffusers does not have.")
+    absent = lacking(kind)
+    if absent:
+        raise InputError(f"The model's pipeline is a {name}, which needs {absent}: pip install {absent}.")
     takes = inspect.signature(kind.__call__).parameters
     if "image" in takes:
         raise InputError(
@@ -57,6 +68,10 @@ def check_unet(unet: Mapping[str, Any], vae: Mapping[str, Any]) -> None:
         )
     if unet.get("class_embed_type") is not None or unet.get("num_class_embeds") is not None:
         raise InputError("The U-Net wants a class or noise level beside the text, which no prompt can give it.")
+    if unet.get("encoder_hid_dim_type") not in (None, "text_proj"):
+        raise InputError(
+            f"The U-Net wants {unet['encoder_hid_dim_type']} beside the text, which no prompt can give it."
+        )
     if unet.get("addition_embed_type") not in (None, "text", "text_time"):
         raise InputError(f"The U-Net wants {unet['addition_embed_type']} beside the text, which no prompt can give it.")
 

@@ -8,10 +8,12 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import diffusers
 import numpy as np
 import pytest
 import torch
 from diffusers import ControlNetModel, UNet2DConditionModel
+from diffusers.utils.import_utils import DummyObject
 
 from gazetteer.data.core.errors import InputError
 from gazetteer.diffusion.blocks import blocks_of, check_model
@@ -71,6 +73,10 @@ CANNOT: list[tuple[Callable[[Path], None], str]] = [
     (pipeline_class("StableDiffusionOfTheFuture"), "this version of diffusers does not have"),
     (inpainting, "reads 9 channels and the VAE makes 4"),
     (lambda folder: unet_of(folder, num_class_embeds=10), "wants a class or noise level"),
+    (
+        lambda folder: unet_of(folder, encoder_hid_dim_type="image_proj", encoder_hid_dim=8),
+        "wants image_proj beside the text",
+    ),
 ]
 
 
@@ -166,6 +172,35 @@ def test_true_guidance_is_refused_from_a_u_nets_configuration(folder: Path) -> N
     asked = GenerationConfig(**SETTINGS | {"guidance": 1.0}, true_guidance=4.0)
     with pytest.raises(InputError, match=r"heard by FLUX.1 alone; for a U-Net set generation.guidance"):
         check_model(ModelConfig(path=str(folder)), asked)
+
+
+def test_a_u_net_that_projects_its_text_is_described_and_priced_by_what_it_is_given(folder: Path) -> None:
+    """As Kolors' does: its text is wider than what its attention reads."""
+    model, plain = ModelConfig(path=str(folder)), model_cost(ModelConfig(path=str(folder)), 4)
+    unet_of(folder, encoder_hid_dim=24)
+    assert {block.block for block in blocks_of(model)} > set(BLOCKS)
+    words, width, attended = 32, 24, json.loads((folder / "unet" / "config.json").read_text())["cross_attention_dim"]
+    assert model_cost(model, 4).denoiser - plain.denoiser == 2 * words * width * attended
+
+
+def test_a_pipeline_whose_library_is_not_here_is_told_from_a_wrong_one(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class StableDiffusionPipeline(metaclass=DummyObject):  # as diffusers puts one in the place of Kolors'
+        _backends = ["torch", "torchsde"]  # noqa: RUF012
+
+        def __init__(self, *args: Any, **kwargs: Any) -> None:
+            raise ImportError
+
+    available = {"torch": (lambda: True, ""), "torchsde": (lambda: False, "")}
+    monkeypatch.setattr(diffusers.utils.import_utils, "BACKENDS_MAPPING", available)
+    monkeypatch.setattr(diffusers, "StableDiffusionPipeline", StableDiffusionPipeline)
+    with pytest.raises(InputError, match=r"is a StableDiffusionPipeline, which needs torchsde: pip install torchsde\."):
+        blocks_of(ModelConfig(path=str(folder)))
+    edit(folder / "model_index.json", scheduler=["diffusers", "AbsentScheduler"])
+    monkeypatch.setattr(diffusers, "AbsentScheduler", StableDiffusionPipeline, raising=False)
+    with pytest.raises(InputError, match="could not be read from its configurations"):
+        model_cost(ModelConfig(path=str(folder)), 4)
 
 
 def test_latent_sizes_by_hand() -> None:
